@@ -1,0 +1,1 @@
+//! Accrual failure detection: how sure are we that it is gone?

@@ -1,0 +1,1 @@
+//! Nodes and workers: immutable snapshots, tag filters, selection and in-flight counts.

@@ -1,0 +1,1 @@
+//! RPC over QUIC: unary and streaming calls, deadlines, cancellation, mutual TLS.

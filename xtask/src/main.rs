@@ -1,0 +1,2 @@
+//! `cargo xtask`: how people run things in this workspace.
+fn main() {}
