@@ -1,0 +1,285 @@
+//! The detector of one peer.
+
+use core::time::Duration;
+
+use crate::{
+    Estimator, Exponential, LossAware, Model, ModelKind, ParameterError, PhiConfig, error,
+};
+
+/// Watches one peer: heartbeats in, phi and the instant of a crossing out.
+///
+/// Every method takes `now` as the time since some fixed origin of the caller's choice. It is expected to rise. When it
+/// does not, nothing breaks: a heartbeat at or before the last one changes nothing, and phi before the last heartbeat is
+/// what it is at the last heartbeat.
+///
+/// What counts as an interval:
+/// - Several heartbeats at one instant count as one: a driver that was stalled and drains its socket at once does not
+///   take the burst for the peer's rhythm.
+/// - An interval at the end of which the peer was already suspect counts as if it had ended when suspicion began. One
+///   outage does not blind the detector for the next, and a peer that has truly become slower is still learnt.
+/// - Under [`ModelKind::LossAware`] heartbeats that must have been lost in between are taken out first.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PhiDetector {
+    intervals: Estimator,
+    last: Option<Duration>,
+    threshold: f64,
+    kind: ModelKind,
+}
+
+impl PhiDetector {
+    /// A detector that has not heard anything yet.
+    ///
+    /// # Errors
+    ///
+    /// When the threshold is not finite and above zero, a duration of the config is zero, or the loss of the model is not
+    /// a probability below one.
+    pub fn new(config: PhiConfig) -> Result<Self, ParameterError> {
+        error::positive("threshold", config.threshold)?;
+        error::positive("prior mean", config.prior_mean.as_secs_f64())?;
+        if let ModelKind::LossAware { loss } = config.model {
+            error::loss(loss)?;
+        }
+        let intervals = Estimator::new(
+            config.prior_mean.as_secs_f64(),
+            config.prior_deviation.as_secs_f64(),
+            config.deviation_min.as_secs_f64(),
+        )?
+        .with_window(config.window);
+        Ok(Self {
+            intervals,
+            last: None,
+            threshold: config.threshold,
+            kind: config.model,
+        })
+    }
+
+    /// The peer was heard at `now`.
+    pub fn heartbeat(&mut self, now: Duration) {
+        let Some(last) = self.last else {
+            self.last = Some(now);
+            return;
+        };
+        if now <= last {
+            return;
+        }
+        let interval = self.without_lost((now - last).as_secs_f64());
+        let model = self.model();
+        // Asking the model forwards is cheaper than its inverse, and nearly always enough.
+        let interval = if model.phi(interval) < self.threshold {
+            interval
+        } else {
+            model.elapsed_at(self.threshold)
+        };
+        self.intervals.observe(interval);
+        self.last = Some(now);
+    }
+
+    /// How sure we are at `now` that the peer is gone. Zero before the first heartbeat.
+    #[must_use]
+    pub fn phi(&self, now: Duration) -> f64 {
+        self.last.map_or(0.0, |last| {
+            self.model().phi(now.saturating_sub(last).as_secs_f64())
+        })
+    }
+
+    /// Whether phi has reached the threshold of the config.
+    #[must_use]
+    pub fn is_suspect(&self, now: Duration) -> bool {
+        self.phi(now) >= self.threshold
+    }
+
+    /// The first instant, to the resolution of the clock, at which phi is at least `threshold` if no heartbeat comes.
+    ///
+    /// A driver sleeps until then instead of polling; at that instant [`phi`](Self::phi) is never below `threshold`.
+    /// `None` before the first heartbeat, and when the instant is beyond what a [`Duration`] can hold.
+    #[must_use]
+    pub fn suspect_at(&self, threshold: f64) -> Option<Duration> {
+        let last = self.last?;
+        let elapsed = self.model().elapsed_at(threshold).max(0.0);
+        let mut at = last.checked_add(Duration::try_from_secs_f64(elapsed).ok()?)?;
+        // The way from seconds to nanoseconds and back may have lost the last digit.
+        let mut step = Duration::from_nanos(1);
+        while self.phi(at) < threshold {
+            at = at.checked_add(step)?;
+            step = step.checked_mul(2)?;
+        }
+        Some(at)
+    }
+
+    /// The threshold of the config.
+    #[must_use]
+    pub const fn threshold(&self) -> f64 {
+        self.threshold
+    }
+
+    /// When the peer was last heard.
+    #[must_use]
+    pub const fn last_heartbeat(&self) -> Option<Duration> {
+        self.last
+    }
+
+    /// The model as fitted so far, in seconds.
+    #[must_use]
+    pub fn model(&self) -> Model {
+        let mean = self.intervals.mean().max(MEAN_MIN);
+        match self.kind {
+            ModelKind::Normal => self.intervals.normal().into(),
+            ModelKind::Exponential => Exponential::trusted(mean).into(),
+            ModelKind::LossAware { loss } => {
+                LossAware::trusted(mean, self.intervals.deviation(), loss).into()
+            }
+        }
+    }
+
+    /// The interval as it would have been if none of the heartbeats in between had been lost.
+    fn without_lost(&self, interval: f64) -> f64 {
+        match self.kind {
+            ModelKind::LossAware { loss } if loss > 0.0 => {
+                let period = self.intervals.mean().max(MEAN_MIN);
+                let lost = (libm::round(interval / period) - 1.0).max(0.0);
+                interval - lost * period
+            }
+            _ => interval,
+        }
+    }
+}
+
+/// One nanosecond, in seconds: intervals are never shorter.
+const MEAN_MIN: f64 = 1e-9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn regular(config: PhiConfig) -> PhiDetector {
+        let mut detector = PhiDetector::new(config).unwrap();
+        for k in 0..=200 {
+            // A second, with a jitter of 100 ms to either side.
+            detector.heartbeat(ms(k * 1000 + (k % 2) * 100));
+        }
+        detector
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_heartbeat() {
+        let detector = PhiDetector::new(PhiConfig::default()).unwrap();
+        assert_eq!(detector.phi(ms(1_000_000)), 0.0);
+        assert_eq!(detector.suspect_at(8.0), None);
+        assert_eq!(detector.last_heartbeat(), None);
+    }
+
+    #[test]
+    fn a_young_detector_judges_by_its_prior() {
+        let mut detector =
+            PhiDetector::new(PhiConfig::default().with_prior(ms(1000), ms(100))).unwrap();
+        detector.heartbeat(ms(500));
+        let phi = detector.phi(ms(2000));
+        assert!((phi - 6.542_645_672_390_7).abs() < 1e-9, "{phi}");
+    }
+
+    #[test]
+    fn silence_crosses_the_threshold_at_the_instant_that_was_foretold() {
+        for model in [
+            ModelKind::Normal,
+            ModelKind::Exponential,
+            ModelKind::LossAware { loss: 0.01 },
+            ModelKind::LossAware { loss: 0.0 },
+        ] {
+            let detector = regular(PhiConfig::default().with_model(model));
+            for threshold in [0.5, 3.0, 8.0, 100.0] {
+                let at = detector.suspect_at(threshold).unwrap();
+                assert!(detector.phi(at) >= threshold, "{model:?} {threshold}");
+                assert!(
+                    detector.phi(at - ms(1)) <= threshold,
+                    "{model:?} {threshold}"
+                );
+            }
+            let at = detector.suspect_at(detector.threshold()).unwrap();
+            assert!(detector.is_suspect(at) && !detector.is_suspect(at - ms(1)));
+        }
+    }
+
+    #[test]
+    fn time_going_back_is_harmless() {
+        let mut detector = regular(PhiConfig::default());
+        let before = detector;
+        detector.heartbeat(ms(199_000));
+        detector.heartbeat(ms(200_000));
+        detector.heartbeat(Duration::ZERO);
+        assert_eq!(detector, before);
+        assert_eq!(detector.phi(Duration::ZERO), detector.phi(ms(200_000)));
+    }
+
+    #[test]
+    fn an_outage_does_not_blind_the_detector() {
+        let mut detector = regular(PhiConfig::default());
+        let before = detector.suspect_at(8.0).unwrap() - ms(200_000);
+        detector.heartbeat(ms(800_000));
+        let after = detector.suspect_at(8.0).unwrap() - ms(800_000);
+        assert!(after < before * 3 / 2, "{before:?} then {after:?}");
+    }
+
+    #[test]
+    fn a_peer_that_has_become_slower_is_learnt() {
+        let mut detector = regular(PhiConfig::default());
+        let mut now = ms(200_000);
+        for _ in 0..300 {
+            now += ms(5000);
+            detector.heartbeat(now);
+        }
+        assert!(!detector.is_suspect(now + ms(5000)));
+    }
+
+    #[test]
+    fn lost_heartbeats_do_not_stretch_the_period() {
+        let kind = ModelKind::LossAware { loss: 0.1 };
+        let mut detector = PhiDetector::new(PhiConfig::default().with_model(kind)).unwrap();
+        for k in 0..500 {
+            if k % 10 != 3 {
+                detector.heartbeat(ms(k * 1000));
+            }
+        }
+        let Model::LossAware(model) = detector.model() else {
+            panic!("{:?}", detector.model())
+        };
+        assert!((model.period() - 1.0).abs() < 1e-3, "{model:?}");
+    }
+
+    #[test]
+    fn a_config_that_makes_no_sense_is_refused() {
+        let config = PhiConfig::default();
+        for config in [
+            config.with_threshold(0.0),
+            config.with_threshold(f64::NAN),
+            config.with_prior(Duration::ZERO, ms(1)),
+            config.with_prior(ms(1), Duration::ZERO),
+            config.with_deviation_min(Duration::ZERO),
+            config.with_model(ModelKind::LossAware { loss: 1.0 }),
+        ] {
+            assert!(PhiDetector::new(config).is_err(), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_time_is_no_panic() {
+        let mut detector = PhiDetector::new(PhiConfig::default()).unwrap();
+        detector.heartbeat(Duration::ZERO);
+        detector.heartbeat(Duration::MAX);
+        assert_eq!(detector.suspect_at(8.0), None);
+        assert!(detector.phi(Duration::MAX).is_finite());
+        assert_eq!(detector.suspect_at(f64::MAX), None);
+    }
+
+    #[test]
+    fn it_is_tens_of_bytes() {
+        assert!(
+            size_of::<PhiDetector>() <= 96,
+            "{}",
+            size_of::<PhiDetector>()
+        );
+    }
+}
