@@ -1,0 +1,432 @@
+//! How a node behaves: every knob, its unit, its default and what it costs.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::error::ConfigError;
+use crate::id::check_name;
+use crate::key::KeyRing;
+use crate::tags::Tags;
+
+/// The configuration of a node.
+///
+/// Start from a preset and change what must differ. All nodes of a cluster should have the same
+/// cluster name, keys and intervals. Relations between settings are checked once, when a node is
+/// made of it.
+///
+/// ```
+/// use rpcnet_swim::{ClusterConfig, ClusterKey};
+///
+/// let config = ClusterConfig::lan()
+///     .with_name("worker-1")
+///     .with_cluster_name("video-farm")
+///     .with_bind_addr("0.0.0.0:7946".parse()?)
+///     .with_key(ClusterKey::from_bytes([7; 32]))
+///     .with_seeds(["seed.internal:7946"]);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    pub(crate) name: Option<String>,
+    pub(crate) cluster_name: String,
+    pub(crate) bind_addr: SocketAddr,
+    pub(crate) advertise_addr: Option<SocketAddr>,
+    pub(crate) seeds: Vec<String>,
+    pub(crate) tags: Tags,
+    pub(crate) keys: Option<KeyRing>,
+    pub(crate) insecure: bool,
+    pub(crate) probe_interval: Duration,
+    pub(crate) probe_timeout: Duration,
+    pub(crate) indirect_probes: usize,
+    pub(crate) ring_successors: usize,
+    pub(crate) gossip_interval: Duration,
+    pub(crate) gossip_fanout: usize,
+    pub(crate) retransmit_mult: u32,
+    pub(crate) phi_threshold: f64,
+    pub(crate) refute_time: Duration,
+    pub(crate) suspicion_max: Duration,
+    pub(crate) redial_interval: Duration,
+    pub(crate) forget_after: Duration,
+    pub(crate) partition_grace: Duration,
+    pub(crate) datagram_bytes_max: usize,
+    pub(crate) join_timeout: Duration,
+    pub(crate) leave_timeout: Duration,
+    pub(crate) event_capacity: usize,
+}
+
+impl ClusterConfig {
+    /// For processes of one machine, and tests: a lost datagram is rare, an answer takes
+    /// microseconds. Everything twice as fast as [`ClusterConfig::lan`].
+    pub fn local() -> Self {
+        Self::lan()
+            .with_probe_interval(Duration::from_millis(500))
+            .with_gossip_interval(Duration::from_millis(100))
+            .with_partition_grace(Duration::from_secs(2))
+    }
+
+    /// For machines of one data centre: a round trip is below some 10 ms.
+    pub fn lan() -> Self {
+        Self {
+            name: None,
+            cluster_name: "rpcnet".to_owned(),
+            bind_addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            advertise_addr: None,
+            seeds: Vec::new(),
+            tags: Tags::new(),
+            keys: None,
+            insecure: false,
+            probe_interval: Duration::from_secs(1),
+            probe_timeout: Duration::from_millis(500),
+            indirect_probes: 3,
+            ring_successors: 1,
+            gossip_interval: Duration::from_millis(200),
+            gossip_fanout: 3,
+            retransmit_mult: 4,
+            phi_threshold: 8.0,
+            refute_time: Duration::from_millis(750),
+            suspicion_max: Duration::from_secs(20),
+            redial_interval: Duration::from_secs(5),
+            forget_after: Duration::from_secs(24 * 3600),
+            partition_grace: Duration::from_secs(5),
+            datagram_bytes_max: 1_400,
+            join_timeout: Duration::from_secs(10),
+            leave_timeout: Duration::from_secs(3),
+            event_capacity: 1_024,
+        }
+    }
+
+    /// For machines of several regions: a round trip of 30 to 300 ms, some loss.
+    pub fn wan() -> Self {
+        Self::lan()
+            .with_probe_interval(Duration::from_secs(2))
+            .with_gossip_interval(Duration::from_millis(500))
+            .with_partition_grace(Duration::from_secs(15))
+    }
+
+    /// This node's name, unique in the cluster: 1 to 63 of `A-Z a-z 0-9 . _ -`. The driver makes
+    /// one up if there is none. A restarted node should keep its name.
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The cluster's name, as a node's name. Datagrams of other clusters are dropped.
+    /// Default `rpcnet`.
+    pub fn with_cluster_name(mut self, name: impl Into<String>) -> Self {
+        self.cluster_name = name.into();
+        self
+    }
+
+    /// Where to listen. Default `127.0.0.1:0`, a port of the system's choice.
+    pub fn with_bind_addr(mut self, addr: SocketAddr) -> Self {
+        self.bind_addr = addr;
+        self
+    }
+
+    /// The address that others are told to use: behind NAT, or when bound to all interfaces.
+    /// Port 0 stands for the port bound. Default: the address bound.
+    pub fn with_advertise_addr(mut self, addr: SocketAddr) -> Self {
+        self.advertise_addr = Some(addr);
+        self
+    }
+
+    /// Where to find the cluster, as `address:port` or `name:port`; names are resolved anew at
+    /// each attempt. Any one that answers is enough, and a node's own address among them does no
+    /// harm, so all nodes may have the same list. Default: none, this node starts a cluster.
+    pub fn with_seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
+        self.seeds = seeds.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What the node says of itself from the start. Default: nothing.
+    pub fn with_tags(mut self, tags: Tags) -> Self {
+        self.tags = tags;
+        self
+    }
+
+    /// The key, or the ring of keys, that seals the cluster's gossip.
+    pub fn with_key(mut self, keys: impl Into<KeyRing>) -> Self {
+        self.keys = Some(keys.into());
+        self
+    }
+
+    /// Gossip in clear and believe anybody, on any interface. Without this, a node without a key
+    /// refuses to bind anything but loopback.
+    pub fn insecure_gossip(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
+    /// Length of a probe round, and the time between two: each starts one to the next member of
+    /// a shuffled round robin and one to each ring successor. Default 1 s. Shorter finds failures
+    /// sooner and costs more datagrams. Sets [`probe timeout`](Self::with_probe_timeout) to half
+    /// of it and [`refute time`](Self::with_refute_time) to three quarters.
+    pub fn with_probe_interval(mut self, interval: Duration) -> Self {
+        self.probe_interval = interval;
+        self.probe_timeout = interval / 2;
+        self.refute_time = interval * 3 / 4;
+        self
+    }
+
+    /// How long a ping may go unanswered before it is repeated, directly and through helpers.
+    /// Default half of the probe interval; at most 0.7 of it, or the helpers have no time.
+    pub fn with_probe_timeout(mut self, timeout: Duration) -> Self {
+        self.probe_timeout = timeout;
+        self
+    }
+
+    /// How many helpers are asked to ping a member that did not answer (k in the SWIM paper).
+    /// Default 3, at most 16. With more, fewer false suspicions under loss, more datagrams.
+    pub fn with_indirect_probes(mut self, helpers: usize) -> Self {
+        self.indirect_probes = helpers;
+        self
+    }
+
+    /// How many ring successors are probed in each interval beside the round robin. Default 1,
+    /// at most 8: brings the slow end of detection from 6 s to 4 s. 0 is plain SWIM at half the
+    /// datagrams.
+    pub fn with_ring_successors(mut self, successors: usize) -> Self {
+        self.ring_successors = successors;
+        self
+    }
+
+    /// Time between two bursts of gossip while there is news; without news there is none.
+    /// Default 200 ms.
+    pub fn with_gossip_interval(mut self, interval: Duration) -> Self {
+        self.gossip_interval = interval;
+        self
+    }
+
+    /// To how many members a burst goes. Default 3, at most 16.
+    pub fn with_gossip_fanout(mut self, fanout: usize) -> Self {
+        self.gossip_fanout = fanout;
+        self
+    }
+
+    /// Each piece of news is passed on this many times `ceil(log10(N + 1))`. Default 4.
+    pub fn with_retransmit_mult(mut self, mult: u32) -> Self {
+        self.retransmit_mult = mult;
+        self
+    }
+
+    /// The sum of the suspectors' phi at which a suspect is declared failed: the negative decimal
+    /// logarithm of the chance that it is alive all the same. Default 8.0, one in a hundred
+    /// million. One suspector counts for at most 4 while others could speak.
+    pub fn with_phi_threshold(mut self, phi: f64) -> Self {
+        self.phi_threshold = phi;
+        self
+    }
+
+    /// Least time between suspicion and failure, times `max(1, log10 N)`: what a refutation
+    /// needs to come through. Default three quarters of the probe interval.
+    pub fn with_refute_time(mut self, time: Duration) -> Self {
+        self.refute_time = time;
+        self
+    }
+
+    /// A suspector with witnessed misses decides alone after this time. Default 20 s.
+    pub fn with_suspicion_max(mut self, time: Duration) -> Self {
+        self.suspicion_max = time;
+        self
+    }
+
+    /// Time until a failed member is dialled again; doubles up to 12 times itself. Default 5 s.
+    pub fn with_redial_interval(mut self, interval: Duration) -> Self {
+        self.redial_interval = interval;
+        self
+    }
+
+    /// How long a failed or left member is remembered; a failed one is dialled all that time, so
+    /// a partition that heals within it merges without seeds. Default 24 h, at least 2 min.
+    pub fn with_forget_after(mut self, time: Duration) -> Self {
+        self.forget_after = time;
+        self
+    }
+
+    /// How long a partition must last to be reported. Default 5 s. Longer, and a rolling restart
+    /// is not mistaken for one.
+    pub fn with_partition_grace(mut self, grace: Duration) -> Self {
+        self.partition_grace = grace;
+        self
+    }
+
+    /// Largest datagram sent, in bytes. Default 1,400, which passes any Ethernet path; 1,400 to
+    /// 65,000. A received one may have any size.
+    pub fn with_datagram_bytes_max(mut self, bytes: usize) -> Self {
+        self.datagram_bytes_max = bytes;
+        self
+    }
+
+    /// How long [`join`](crate::ClusterMembership::join) waits for a seed to answer; the node
+    /// goes on trying after it. Default 10 s.
+    #[cfg_attr(not(feature = "tokio"), allow(rustdoc::broken_intra_doc_links))]
+    pub fn with_join_timeout(mut self, timeout: Duration) -> Self {
+        self.join_timeout = timeout;
+        self
+    }
+
+    /// How long leaving waits for members to acknowledge it. Default 3 s.
+    pub fn with_leave_timeout(mut self, timeout: Duration) -> Self {
+        self.leave_timeout = timeout;
+        self
+    }
+
+    /// Events kept for each subscriber; one that falls further behind is told how many it
+    /// missed. Default 1,024.
+    pub fn with_event_capacity(mut self, events: usize) -> Self {
+        self.event_capacity = events;
+        self
+    }
+
+    /// This node's name, if one was set.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Where the node listens.
+    pub fn bind_addr(&self) -> SocketAddr {
+        self.bind_addr
+    }
+
+    /// Checks what can be checked before a socket is there.
+    ///
+    /// # Errors
+    /// The first contradiction found.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        check_name(&self.cluster_name)?;
+        self.name.as_deref().map_or(Ok(()), check_name)?;
+        for (setting, time) in [
+            ("probe interval", self.probe_interval),
+            ("probe timeout", self.probe_timeout),
+            ("gossip interval", self.gossip_interval),
+            ("refute time", self.refute_time),
+            ("suspicion maximum", self.suspicion_max),
+            ("redial interval", self.redial_interval),
+            ("join timeout", self.join_timeout),
+        ] {
+            if time < Duration::from_millis(1) {
+                return Err(ConfigError::Zero { setting });
+            }
+        }
+        if self.probe_timeout.as_secs_f64() > 0.7 * self.probe_interval.as_secs_f64() {
+            return Err(ConfigError::ProbeTimeout {
+                timeout: self.probe_timeout,
+                interval: self.probe_interval,
+            });
+        }
+        let count = |n: usize| n as f64;
+        let day = 24.0 * 3600.0;
+        for (setting, value, min, max) in [
+            ("indirect probes", count(self.indirect_probes), 0.0, 16.0),
+            ("ring successors", count(self.ring_successors), 0.0, 8.0),
+            ("gossip fanout", count(self.gossip_fanout), 1.0, 16.0),
+            (
+                "retransmit multiplier",
+                self.retransmit_mult.into(),
+                1.0,
+                100.0,
+            ),
+            ("phi threshold", self.phi_threshold, 0.5, 100.0),
+            (
+                "probe interval in s",
+                self.probe_interval.as_secs_f64(),
+                0.01,
+                300.0,
+            ),
+            (
+                "forget after in s",
+                self.forget_after.as_secs_f64(),
+                120.0,
+                365.0 * day,
+            ),
+            (
+                "datagram bytes",
+                count(self.datagram_bytes_max),
+                1_400.0,
+                65_000.0,
+            ),
+            ("event capacity", count(self.event_capacity), 1.0, 1e6),
+        ] {
+            if !(min..=max).contains(&value) {
+                return Err(ConfigError::OutOfRange {
+                    setting,
+                    value,
+                    min,
+                    max,
+                });
+            }
+        }
+        match (&self.keys, self.insecure) {
+            (Some(_), true) => Err(ConfigError::KeyAndInsecure),
+            (None, false) if !self.bind_addr.ip().is_loopback() => {
+                Err(ConfigError::InsecureGossip {
+                    addr: self.bind_addr,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for ClusterConfig {
+    /// [`ClusterConfig::lan`].
+    fn default() -> Self {
+        Self::lan()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::ClusterKey;
+
+    #[test]
+    fn presets_are_valid() {
+        for config in [
+            ClusterConfig::local(),
+            ClusterConfig::lan(),
+            ClusterConfig::wan(),
+        ] {
+            assert_eq!(config.validate(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let lan = ClusterConfig::lan;
+        let key = || ClusterKey::from_bytes([1; 32]);
+        let any: SocketAddr = "0.0.0.0:0".parse().unwrap();
+        let cases = [
+            (lan().with_name("a b"), "invalid name \"a b\""),
+            (lan().with_cluster_name(""), "invalid name \"\""),
+            (
+                lan().with_gossip_interval(Duration::ZERO),
+                "gossip interval must not be zero",
+            ),
+            (
+                lan().with_probe_timeout(Duration::from_millis(701)),
+                "probe timeout 701ms",
+            ),
+            (lan().with_phi_threshold(f64::NAN), "phi threshold is NaN"),
+            (lan().with_indirect_probes(17), "indirect probes is 17"),
+            (
+                lan().with_datagram_bytes_max(1_399),
+                "datagram bytes is 1399",
+            ),
+            (lan().with_bind_addr(any), "0.0.0.0:0 is not loopback"),
+            (
+                lan().with_key(key()).insecure_gossip(),
+                "contradict each other",
+            ),
+        ];
+        for (config, message) in cases {
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        assert_eq!(lan().with_bind_addr(any).with_key(key()).validate(), Ok(()));
+        assert_eq!(
+            lan().with_bind_addr(any).insecure_gossip().validate(),
+            Ok(())
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! What the engine tells of the cluster.
+
+use std::net::SocketAddr;
+
+use crate::id::NodeId;
+use crate::tags::Tags;
+
+/// A member as others see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// Name and epoch.
+    pub id: NodeId,
+    /// Where it is reached, for gossip and for calls.
+    pub addr: SocketAddr,
+    /// Raised by the member itself, to refute a suspicion or to change its tags.
+    pub incarnation: u32,
+    /// What this node believes of it.
+    pub state: MemberState,
+    /// It has announced that it takes no new work, or it is leaving.
+    pub draining: bool,
+    /// What it says of itself.
+    pub tags: Tags,
+}
+
+/// What a node believes of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemberState {
+    /// It answers, or nobody says otherwise.
+    Alive,
+    /// Somebody had no answer from it; it may still refute.
+    Suspect,
+    /// Declared failed: unreachable, and dialled again until it is forgotten.
+    Failed,
+    /// It said that it leaves.
+    Left,
+}
+
+impl MemberState {
+    /// Alive or suspect: counted as part of the cluster.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Alive | Self::Suspect)
+    }
+}
+
+/// A change of the cluster, in the order in which this node learnt of it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A new member, or a new life of a known name.
+    NodeJoined(Member),
+    /// A member left by its own word.
+    NodeLeft(Member),
+    /// A member was declared failed.
+    NodeFailed(Member),
+    /// A member is under suspicion.
+    NodeSuspect {
+        /// The suspect.
+        member: Member,
+        /// The evidence so far, summed over those who suspect it, as phi.
+        phi: f64,
+    },
+    /// A suspected or failed member proved to be alive.
+    NodeRecovered(Member),
+    /// A member changed its tags, its address or whether it drains.
+    NodeUpdated(Member),
+    /// Too much of the cluster became unreachable at once, for longer than the grace period.
+    PartitionDetected {
+        /// Members on this side, this node included.
+        reachable: usize,
+        /// Members there were, this node included.
+        expected: usize,
+        /// Whether this side has no majority.
+        minority: bool,
+    },
+    /// The partition is over.
+    PartitionHealed,
+    /// Two live nodes have this name; the one that started later keeps it.
+    NameConflict {
+        /// The name.
+        name: String,
+        /// Where the older one is.
+        older: SocketAddr,
+        /// Where the newer one is.
+        newer: SocketAddr,
+    },
+    /// This node has left; it takes part no more.
+    Left {
+        /// How many members acknowledged it.
+        acknowledged: usize,
+    },
+    /// The subscriber fell behind and missed this many events.
+    Lagged(u64),
+}
+
+/// Whether this node sees the whole cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionStatus {
+    /// It does.
+    Healthy,
+    /// Too many are gone; not yet for the length of the grace period.
+    Suspected,
+    /// Too many have been gone for too long.
+    Partitioned {
+        /// Members on this side, this node included.
+        reachable: usize,
+        /// Members there were, this node included.
+        expected: usize,
+        /// Whether this side has no majority: not more than half.
+        minority: bool,
+    },
+}

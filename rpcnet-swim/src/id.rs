@@ -1,0 +1,78 @@
+//! Who a node is: a name, and when it started.
+
+use std::fmt;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::error::ConfigError;
+
+/// A node: its name and its epoch.
+///
+/// A node that restarts keeps its name and gets a higher epoch, so it is a new node that takes
+/// the place of the old one. Displays as the name alone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId {
+    /// Chosen by the user, unique in the cluster: 1 to [`MAX_NAME_BYTES`] of `A-Z a-z 0-9 . _ -`.
+    pub name: Arc<str>,
+    /// Start of this life of the node, in milliseconds since the Unix epoch.
+    pub epoch: u64,
+}
+
+impl NodeId {
+    /// The id of `name` in its life `epoch`.
+    pub fn new(name: impl Into<Arc<str>>, epoch: u64) -> Self {
+        Self {
+            name: name.into(),
+            epoch,
+        }
+    }
+
+    /// What stands for the node in the table, on the ring and on the wire.
+    pub(crate) fn key(&self) -> u64 {
+        name_key(&self.name)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.epoch)
+    }
+}
+
+/// The key of a name: the same on every machine and in every version.
+pub(crate) fn name_key(name: &str) -> u64 {
+    xxh3_64(name.as_bytes())
+}
+
+/// One life of one node in 64 bits: whom a datagram is meant for.
+pub(crate) fn life_key(key: u64, epoch: u64) -> u64 {
+    // Zero means «whoever reads this».
+    xxh3_64_with_seed(&key.to_le_bytes(), epoch).max(1)
+}
+
+/// Whether `name` can be a node's or a cluster's name.
+pub(crate) fn is_valid_name(name: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
+    match is_valid_name(name) {
+        true => Ok(()),
+        false => Err(ConfigError::InvalidName {
+            name: name.to_owned(),
+        }),
+    }
+}
+
+/// Longest name of a node or a cluster, in bytes: a DNS label, so it fits a certificate too.
+pub const MAX_NAME_BYTES: usize = 63;

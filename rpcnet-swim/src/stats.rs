@@ -1,0 +1,61 @@
+//! What the engine counts.
+
+/// Counters of a node since it started. All only rise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Datagrams handed to the socket.
+    pub sent: u64,
+    /// Their bytes, without UDP and IP headers.
+    pub sent_bytes: u64,
+    /// Datagrams taken from the socket, good or bad.
+    pub received: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+    /// Datagrams without effect, by reason.
+    pub dropped: Dropped,
+    /// Probe rounds started.
+    pub rounds: u64,
+    /// Rounds without an answer and with a witness: evidence.
+    pub misses: u64,
+    /// Rounds without an answer nor a witness: evidence about this node's own network.
+    pub void_rounds: u64,
+    /// Suspicions that this node raised or joined.
+    pub accusations: u64,
+    /// Suspicions about this node that it refuted.
+    pub refutations: u64,
+    /// Failures that this node declared; those it was told of are not counted.
+    pub failures_declared: u64,
+    /// Anti-entropy exchanges started.
+    pub syncs: u64,
+    /// Times that this process found itself stopped and shifted its deadlines.
+    pub stalls: u64,
+}
+
+/// Datagrams that had no effect, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// Not a datagram of this protocol, or one that contradicts itself.
+    pub malformed: u64,
+    /// Of another version of the wire format.
+    pub version: u64,
+    /// Of another cluster.
+    pub foreign_cluster: u64,
+    /// In clear, while this node has a key; or sealed, while it has none.
+    pub unsealed: u64,
+    /// Sealed with a key that this node does not have.
+    pub unknown_key: u64,
+    /// Sealed with a key of this name and yet not: changed on the way, or forged.
+    pub bad_seal: u64,
+    /// Seen before, or too old to tell.
+    pub replayed: u64,
+    /// Meant for another node, or for an earlier life of this one.
+    pub misaddressed: u64,
+    /// From a node that this one does not know; it is asked to say hello.
+    pub unknown_sender: u64,
+    /// An answer to what was not asked, or came too late.
+    pub unexpected: u64,
+    /// Arrived after this node left.
+    pub after_leave: u64,
+}

@@ -1,0 +1,353 @@
+//! What nodes say to each other.
+
+use std::net::SocketAddr;
+
+use super::{Malformed, Reader, Record, Write};
+
+/// A whole message: who says what to whom.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Message {
+    pub(crate) header: Header,
+    pub(crate) payload: Payload,
+}
+
+/// Who speaks, and for whom it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Key of the sender.
+    pub(crate) from: u64,
+    /// Which life of it.
+    pub(crate) epoch: u64,
+    /// Rises with each datagram of that life: tells a replay.
+    pub(crate) counter: u64,
+    /// Life key of the receiver, or zero when the sender does not know whom it will reach.
+    pub(crate) to: u64,
+}
+
+/// A member as a helper needs it: without having it in its own table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) key: u64,
+    pub(crate) epoch: u64,
+    pub(crate) addr: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Payload {
+    /// Are you there? (SWIM section 3.1)
+    Ping {
+        seq: u32,
+        view: u64,
+        updates: Vec<Record>,
+    },
+    /// I am; echoes the sequence number of the ping.
+    Ack {
+        seq: u32,
+        view: u64,
+        updates: Vec<Record>,
+    },
+    /// Ping the target for me.
+    PingReq {
+        seq: u32,
+        target: Address,
+        updates: Vec<Record>,
+    },
+    /// The target answered me; echoes the sequence number of the ping-req.
+    RelayedAck { seq: u32, target: u64 },
+    /// The target did not answer me, but I hear you (Lifeguard section IV-A).
+    Nack { seq: u32, target: u64 },
+    /// News alone.
+    Gossip { updates: Vec<Record> },
+    /// Let me in; the cookie of a challenge, or zero.
+    Hello { cookie: u64, me: Record },
+    /// I do not know you: say hello with this cookie. Proves that the sender is there now.
+    Challenge { cookie: u64, echo: u64 },
+    /// You are in; echoes the counter of the hello.
+    Welcome { echo: u64, view: u64, me: Record },
+    /// You are not: there is a newer life of your name, or it has left.
+    Refused { echo: u64, known: Record },
+    /// I leave.
+    Leave { seq: u32, me: Record },
+    /// I noted that you leave.
+    LeaveAck { seq: u32 },
+    /// Hashes of the live members, by the top bits of their keys.
+    SyncDigest { buckets: Box<[u64; BUCKETS]> },
+    /// What I have live in a range of keys.
+    SyncSummary(SyncPage),
+    /// Send me your records of these keys.
+    SyncPull { keys: Vec<u64> },
+    /// Records that were asked for or missing.
+    SyncRecords { records: Vec<Record> },
+    /// Send me all you have live, from this key on.
+    FullPull { cursor: u64 },
+    /// A page of it, and the key to go on from, if there is more.
+    FullPage {
+        cursor: u64,
+        next: Option<u64>,
+        records: Vec<Record>,
+    },
+}
+
+/// Every live member of a range of keys, with a hash of its version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SyncPage {
+    /// First key of the range.
+    pub(crate) first: u64,
+    /// Last key of the range.
+    pub(crate) last: u64,
+    /// (key, version), sorted by key.
+    pub(crate) entries: Vec<(u64, u64)>,
+}
+
+impl Message {
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(body);
+        let kind = reader.u8()?;
+        let header = Header {
+            from: reader.u64()?,
+            epoch: reader.varint()?,
+            counter: reader.varint()?,
+            to: reader.u64()?,
+        };
+        let payload = Payload::decode(kind, &mut reader)?;
+        match reader.is_empty() {
+            true => Ok(Self { header, payload }),
+            false => Err(Malformed),
+        }
+    }
+
+    /// Writes everything; pieces that came with [`Payload::updates_mut`] must fit already.
+    pub(crate) fn encode(&self, out: &mut impl Write) {
+        out.put_u8(self.payload.kind());
+        out.put_u64(self.header.from);
+        out.put_varint(self.header.epoch);
+        out.put_varint(self.header.counter);
+        out.put_u64(self.header.to);
+        self.payload.encode(out);
+    }
+}
+
+impl Payload {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Ping { .. } => 1,
+            Self::Ack { .. } => 2,
+            Self::PingReq { .. } => 3,
+            Self::RelayedAck { .. } => 4,
+            Self::Nack { .. } => 5,
+            Self::Gossip { .. } => 6,
+            Self::Hello { .. } => 7,
+            Self::Challenge { .. } => 8,
+            Self::Welcome { .. } => 9,
+            Self::Refused { .. } => 10,
+            Self::Leave { .. } => 11,
+            Self::LeaveAck { .. } => 12,
+            Self::SyncDigest { .. } => 13,
+            Self::SyncSummary(_) => 14,
+            Self::SyncPull { .. } => 15,
+            Self::SyncRecords { .. } => 16,
+            Self::FullPull { .. } => 17,
+            Self::FullPage { .. } => 18,
+        }
+    }
+
+    fn encode(&self, out: &mut impl Write) {
+        match self {
+            Self::Ping { seq, view, updates } | Self::Ack { seq, view, updates } => {
+                out.put_u32(*seq);
+                out.put_u64(*view);
+                put_records(out, updates);
+            }
+            Self::PingReq {
+                seq,
+                target,
+                updates,
+            } => {
+                out.put_u32(*seq);
+                out.put_u64(target.key);
+                out.put_varint(target.epoch);
+                out.put_addr(target.addr);
+                put_records(out, updates);
+            }
+            Self::RelayedAck { seq, target } | Self::Nack { seq, target } => {
+                out.put_u32(*seq);
+                out.put_u64(*target);
+            }
+            Self::Gossip { updates } => put_records(out, updates),
+            Self::Hello { cookie, me } => {
+                out.put_u64(*cookie);
+                me.encode(out);
+            }
+            Self::Challenge { cookie, echo } => {
+                out.put_u64(*cookie);
+                out.put_varint(*echo);
+            }
+            Self::Welcome { echo, view, me } => {
+                out.put_varint(*echo);
+                out.put_u64(*view);
+                me.encode(out);
+            }
+            Self::Refused { echo, known } => {
+                out.put_varint(*echo);
+                known.encode(out);
+            }
+            Self::Leave { seq, me } => {
+                out.put_u32(*seq);
+                me.encode(out);
+            }
+            Self::LeaveAck { seq } => out.put_u32(*seq),
+            Self::SyncDigest { buckets } => buckets.iter().for_each(|hash| out.put_u64(*hash)),
+            Self::SyncSummary(page) => {
+                out.put_u64(page.first);
+                out.put_u64(page.last);
+                for (key, version) in &page.entries {
+                    out.put_u64(*key);
+                    out.put_u64(*version);
+                }
+            }
+            Self::SyncPull { keys } => keys.iter().for_each(|key| out.put_u64(*key)),
+            Self::SyncRecords { records } => put_records(out, records),
+            Self::FullPull { cursor } => out.put_u64(*cursor),
+            Self::FullPage {
+                cursor,
+                next,
+                records,
+            } => {
+                out.put_u64(*cursor);
+                // Keys start after zero on the way, so zero can say «no more».
+                out.put_u64(next.unwrap_or(0));
+                put_records(out, records);
+            }
+        }
+    }
+
+    fn decode(kind: u8, reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match kind {
+            1 => Self::Ping {
+                seq: reader.u32()?,
+                view: reader.u64()?,
+                updates: records(reader)?,
+            },
+            2 => Self::Ack {
+                seq: reader.u32()?,
+                view: reader.u64()?,
+                updates: records(reader)?,
+            },
+            3 => Self::PingReq {
+                seq: reader.u32()?,
+                target: Address {
+                    key: reader.u64()?,
+                    epoch: reader.varint()?,
+                    addr: reader.addr()?,
+                },
+                updates: records(reader)?,
+            },
+            4 => Self::RelayedAck {
+                seq: reader.u32()?,
+                target: reader.u64()?,
+            },
+            5 => Self::Nack {
+                seq: reader.u32()?,
+                target: reader.u64()?,
+            },
+            6 => Self::Gossip {
+                updates: records(reader)?,
+            },
+            7 => Self::Hello {
+                cookie: reader.u64()?,
+                me: Record::decode(reader)?,
+            },
+            8 => Self::Challenge {
+                cookie: reader.u64()?,
+                echo: reader.varint()?,
+            },
+            9 => Self::Welcome {
+                echo: reader.varint()?,
+                view: reader.u64()?,
+                me: Record::decode(reader)?,
+            },
+            10 => Self::Refused {
+                echo: reader.varint()?,
+                known: Record::decode(reader)?,
+            },
+            11 => Self::Leave {
+                seq: reader.u32()?,
+                me: Record::decode(reader)?,
+            },
+            12 => Self::LeaveAck { seq: reader.u32()? },
+            13 => {
+                let mut buckets = Box::new([0; BUCKETS]);
+                for hash in buckets.iter_mut() {
+                    *hash = reader.u64()?;
+                }
+                Self::SyncDigest { buckets }
+            }
+            14 => Self::SyncSummary(SyncPage::decode(reader)?),
+            15 => {
+                let mut keys = Vec::new();
+                while !reader.is_empty() {
+                    keys.push(reader.u64()?);
+                }
+                Self::SyncPull { keys }
+            }
+            16 => Self::SyncRecords {
+                records: records(reader)?,
+            },
+            17 => Self::FullPull {
+                cursor: reader.u64()?,
+            },
+            18 => {
+                let cursor = reader.u64()?;
+                let next = Some(reader.u64()?).filter(|next| *next > 0);
+                if next.is_some_and(|next| next <= cursor) {
+                    return Err(Malformed);
+                }
+                Self::FullPage {
+                    cursor,
+                    next,
+                    records: records(reader)?,
+                }
+            }
+            _ => return Err(Malformed),
+        })
+    }
+}
+
+impl SyncPage {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let (first, last) = (reader.u64()?, reader.u64()?);
+        let mut entries: Vec<(u64, u64)> = Vec::new();
+        while !reader.is_empty() {
+            let (key, version) = (reader.u64()?, reader.u64()?);
+            let sorted = entries.last().is_none_or(|(before, _)| *before < key);
+            if !sorted || !(first..=last).contains(&key) {
+                return Err(Malformed);
+            }
+            entries.push((key, version));
+        }
+        match first <= last {
+            true => Ok(Self {
+                first,
+                last,
+                entries,
+            }),
+            false => Err(Malformed),
+        }
+    }
+}
+
+/// Records up to the end of the datagram: its size is their bound.
+fn records(reader: &mut Reader<'_>) -> Result<Vec<Record>, Malformed> {
+    let mut records = Vec::new();
+    while !reader.is_empty() {
+        records.push(Record::decode(reader)?);
+    }
+    Ok(records)
+}
+
+fn put_records(out: &mut impl Write, records: &[Record]) {
+    records.iter().for_each(|record| record.encode(out));
+}
+
+/// In how many parts a digest divides the keys.
+pub(crate) const BUCKETS: usize = 64;

@@ -1,0 +1,199 @@
+//! A record: what is claimed of one member.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Malformed, Reader, Write};
+use crate::id::{is_valid_name, name_key};
+use crate::tags::Tags;
+
+/// What somebody claims of a member. Records travel on pings, in gossip and in syncs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) name: Arc<str>,
+    pub(crate) epoch: u64,
+    pub(crate) incarnation: u32,
+    pub(crate) addr: SocketAddr,
+    /// The member takes no new work and is about to leave.
+    pub(crate) draining: bool,
+    pub(crate) claim: Claim,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    Alive(Tags),
+    Suspect(Suspectors),
+    Failed,
+    Left,
+}
+
+impl Record {
+    pub(crate) fn key(&self) -> u64 {
+        name_key(&self.name)
+    }
+
+    pub(crate) fn encode(&self, out: &mut impl Write) {
+        let kind = match &self.claim {
+            Claim::Alive(_) => ALIVE,
+            Claim::Suspect(_) => SUSPECT,
+            Claim::Failed => FAILED,
+            Claim::Left => LEFT,
+        };
+        out.put_u8(kind | if self.draining { DRAINING } else { 0 });
+        out.put_short_str(&self.name);
+        out.put_varint(self.epoch);
+        out.put_varint(self.incarnation.into());
+        out.put_addr(self.addr);
+        match &self.claim {
+            Claim::Alive(tags) => {
+                out.put_varint(tags.encoded().len() as u64);
+                out.put(tags.encoded());
+            }
+            Claim::Suspect(suspectors) => suspectors.encode(out),
+            Claim::Failed | Claim::Left => {}
+        }
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let head = reader.u8()?;
+        let name = reader.short_str()?;
+        if !is_valid_name(name) {
+            return Err(Malformed);
+        }
+        let epoch = reader.varint()?;
+        let incarnation = u32::try_from(reader.varint()?).map_err(|_| Malformed)?;
+        let addr = reader.addr()?;
+        let claim = match head & !DRAINING {
+            ALIVE => {
+                let len = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
+                Claim::Alive(Tags::decode(reader.bytes(len)?)?)
+            }
+            SUSPECT => Claim::Suspect(Suspectors::decode(reader)?),
+            FAILED => Claim::Failed,
+            LEFT => Claim::Left,
+            _ => return Err(Malformed),
+        };
+        let draining = head & DRAINING != 0;
+        Ok(Self {
+            name: name.into(),
+            epoch,
+            incarnation,
+            addr,
+            draining,
+            claim,
+        })
+    }
+}
+
+/// Who suspects a member and how sure each is: a set that only grows, by merging.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Suspectors {
+    votes: [Vote; MAX_SUSPECTORS],
+    len: u8,
+}
+
+/// One suspector's evidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Vote {
+    /// The suspector's key.
+    pub(crate) by: u64,
+    /// Its phi in sixteenths.
+    pub(crate) phi_q4: u8,
+}
+
+impl Vote {
+    pub(crate) fn new(by: u64, phi: f64) -> Self {
+        // A float cast saturates.
+        Self {
+            by,
+            phi_q4: (phi * 16.0) as u8,
+        }
+    }
+
+    pub(crate) fn phi(self) -> f64 {
+        f64::from(self.phi_q4) / 16.0
+    }
+}
+
+impl Suspectors {
+    pub(crate) fn votes(&self) -> &[Vote] {
+        &self.votes[..self.len.into()]
+    }
+
+    /// Takes a vote in: the higher phi of each suspector, and the surest if there are too many.
+    /// Says whether anything changed.
+    pub(crate) fn merge(&mut self, vote: Vote) -> bool {
+        let len = usize::from(self.len);
+        if let Some(known) = self.votes[..len]
+            .iter_mut()
+            .find(|known| known.by == vote.by)
+        {
+            let grows = vote.phi_q4 > known.phi_q4;
+            known.phi_q4 = known.phi_q4.max(vote.phi_q4);
+            return grows;
+        }
+        if len < MAX_SUSPECTORS {
+            self.votes[len] = vote;
+            self.len += 1;
+            return true;
+        }
+        let weakest = self
+            .votes
+            .iter_mut()
+            .min_by_key(|known| (known.phi_q4, known.by));
+        let weakest = weakest.expect("the set is full");
+        let stronger = (vote.phi_q4, vote.by) > (weakest.phi_q4, weakest.by);
+        if stronger {
+            *weakest = vote;
+        }
+        stronger
+    }
+
+    /// Takes a suspector's vote out.
+    pub(crate) fn retract(&mut self, by: u64) {
+        if let Some(at) = self.votes().iter().position(|vote| vote.by == by) {
+            self.len -= 1;
+            self.votes.swap(at, self.len.into());
+        }
+    }
+
+    pub(crate) fn contains(&self, by: u64) -> bool {
+        self.votes().iter().any(|vote| vote.by == by)
+    }
+
+    fn encode(&self, out: &mut impl Write) {
+        out.put_u8(self.len);
+        for vote in self.votes() {
+            out.put_u64(vote.by);
+            out.put_u8(vote.phi_q4);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let len = reader.u8()?;
+        if usize::from(len) > MAX_SUSPECTORS {
+            return Err(Malformed);
+        }
+        let mut suspectors = Self::default();
+        for _ in 0..len {
+            let vote = Vote {
+                by: reader.u64()?,
+                phi_q4: reader.u8()?,
+            };
+            if suspectors.contains(vote.by) {
+                return Err(Malformed);
+            }
+            suspectors.merge(vote);
+        }
+        Ok(suspectors)
+    }
+}
+
+/// Most suspectors that a suspicion names.
+pub(crate) const MAX_SUSPECTORS: usize = 4;
+
+const ALIVE: u8 = 0;
+const SUSPECT: u8 = 1;
+const FAILED: u8 = 2;
+const LEFT: u8 = 3;
+const DRAINING: u8 = 0x80;

@@ -1,0 +1,305 @@
+//! Round trips, and what is no message.
+
+use std::net::SocketAddr;
+
+use super::*;
+use crate::key::{ClusterKey, KeyRing};
+use crate::tags::Tags;
+
+fn record(claim: Claim) -> Record {
+    Record {
+        name: "n-1".into(),
+        epoch: 1_700_000_000_000,
+        incarnation: 300,
+        addr: "[::1]:7946".parse().unwrap(),
+        draining: true,
+        claim,
+    }
+}
+
+fn records() -> Vec<Record> {
+    let mut suspectors = Suspectors::default();
+    suspectors.merge(Vote::new(7, 3.5));
+    suspectors.merge(Vote::new(8, 99.0));
+    let tags = Tags::from_pairs([("role", "worker"), ("zone", "eu-1")]).unwrap();
+    [
+        Claim::Alive(tags),
+        Claim::Suspect(suspectors),
+        Claim::Failed,
+        Claim::Left,
+    ]
+    .map(record)
+    .into()
+}
+
+fn messages() -> Vec<Message> {
+    let updates = records();
+    let me = updates[0].clone();
+    let addr: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let page = SyncPage {
+        first: 5,
+        last: 9,
+        entries: vec![(5, 1), (7, 2)],
+    };
+    [
+        Payload::Ping {
+            seq: 1,
+            view: 2,
+            updates: updates.clone(),
+        },
+        Payload::Ack {
+            seq: 1,
+            view: 2,
+            updates: Vec::new(),
+        },
+        Payload::PingReq {
+            seq: 3,
+            target: Address {
+                key: 4,
+                epoch: 5,
+                addr,
+            },
+            updates: updates.clone(),
+        },
+        Payload::RelayedAck { seq: 1, target: 2 },
+        Payload::Nack { seq: 1, target: 2 },
+        Payload::Gossip {
+            updates: updates.clone(),
+        },
+        Payload::Hello {
+            cookie: 9,
+            me: me.clone(),
+        },
+        Payload::Challenge {
+            cookie: 9,
+            echo: 10,
+        },
+        Payload::Welcome {
+            echo: 9,
+            view: 1,
+            me: me.clone(),
+        },
+        Payload::Refused {
+            echo: 9,
+            known: me.clone(),
+        },
+        Payload::Leave { seq: 9, me },
+        Payload::LeaveAck { seq: 9 },
+        Payload::SyncDigest {
+            buckets: Box::new([3; BUCKETS]),
+        },
+        Payload::SyncSummary(page),
+        Payload::SyncPull {
+            keys: vec![1, 2, 3],
+        },
+        Payload::SyncRecords {
+            records: updates.clone(),
+        },
+        Payload::FullPull { cursor: 77 },
+        Payload::FullPage {
+            cursor: 1,
+            next: Some(2),
+            records: updates,
+        },
+        Payload::FullPage {
+            cursor: 1,
+            next: None,
+            records: Vec::new(),
+        },
+    ]
+    .map(|payload| Message {
+        header: Header {
+            from: 1,
+            epoch: 1 << 40,
+            counter: 128,
+            to: u64::MAX,
+        },
+        payload,
+    })
+    .into()
+}
+
+fn encoded(message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    bytes
+}
+
+#[test]
+fn every_message_round_trips() {
+    for message in messages() {
+        assert_eq!(Message::decode(&encoded(&message)).as_ref(), Ok(&message));
+    }
+}
+
+#[test]
+fn no_truncated_message_is_taken_for_a_whole_one() {
+    for message in messages() {
+        let bytes = encoded(&message);
+        for len in 0..bytes.len() {
+            // Cut between two items, a shorter list is a message too; never the same one.
+            assert_ne!(
+                Message::decode(&bytes[..len]).as_ref(),
+                Ok(&message),
+                "{len}"
+            );
+        }
+        let fixed = !matches!(
+            message.payload,
+            Payload::SyncSummary(_)
+                | Payload::SyncPull { .. }
+                | Payload::Ping { .. }
+                | Payload::Ack { .. }
+                | Payload::PingReq { .. }
+                | Payload::Gossip { .. }
+                | Payload::SyncRecords { .. }
+                | Payload::FullPage { .. }
+        );
+        let longer = [bytes.as_slice(), &[0]].concat();
+        assert!(!fixed || Message::decode(&longer) == Err(Malformed));
+    }
+}
+
+#[test]
+fn contradictions_are_malformed() {
+    let header = Header {
+        from: 1,
+        epoch: 1,
+        counter: 1,
+        to: 1,
+    };
+    let unsorted = SyncPage {
+        first: 0,
+        last: 9,
+        entries: vec![(7, 1), (5, 2)],
+    };
+    let outside = SyncPage {
+        first: 0,
+        last: 9,
+        entries: vec![(10, 1)],
+    };
+    let backwards = SyncPage {
+        first: 9,
+        last: 0,
+        entries: Vec::new(),
+    };
+    let bad_name = Record {
+        name: "no spaces".into(),
+        ..record(Claim::Left)
+    };
+    for payload in [
+        Payload::SyncSummary(unsorted),
+        Payload::SyncSummary(outside),
+        Payload::SyncSummary(backwards),
+        Payload::FullPage {
+            cursor: 5,
+            next: Some(5),
+            records: Vec::new(),
+        },
+        Payload::Gossip {
+            updates: vec![bad_name],
+        },
+    ] {
+        let message = Message { header, payload };
+        assert_eq!(
+            Message::decode(&encoded(&message)),
+            Err(Malformed),
+            "{message:?}"
+        );
+    }
+}
+
+#[test]
+fn varints_have_one_form_and_an_end() {
+    for (bytes, value) in [
+        (&[0][..], Ok(0)),
+        (&[0x7f], Ok(127)),
+        (&[0x80, 1], Ok(128)),
+        (&[0x80, 0], Err(Malformed)),
+        (&[0xff; 11], Err(Malformed)),
+        (
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+            Ok(u64::MAX),
+        ),
+        (
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2],
+            Err(Malformed),
+        ),
+        (&[0x80], Err(Malformed)),
+    ] {
+        assert_eq!(Reader::new(bytes).varint(), value, "{bytes:?}");
+    }
+}
+
+#[test]
+fn votes_merge_to_the_surest() {
+    let mut suspectors = Suspectors::default();
+    assert!(suspectors.merge(Vote { by: 1, phi_q4: 10 }));
+    assert!(!suspectors.merge(Vote { by: 1, phi_q4: 9 }));
+    assert!(suspectors.merge(Vote { by: 1, phi_q4: 11 }));
+    for by in 2..=4 {
+        assert!(suspectors.merge(Vote { by, phi_q4: 20 }));
+    }
+    assert!(!suspectors.merge(Vote { by: 5, phi_q4: 10 }));
+    assert!(suspectors.merge(Vote { by: 5, phi_q4: 30 }));
+    assert!(!suspectors.contains(1) && suspectors.contains(5));
+    suspectors.retract(3);
+    assert_eq!(suspectors.votes().len(), 3);
+}
+
+fn envelope(cluster: &str, keys: &[u8]) -> Envelope {
+    let keys = keys.iter().map(|byte| ClusterKey::from_bytes([*byte; 32]));
+    let ring = KeyRing::new(keys).ok();
+    Envelope::new(cluster, ring.as_ref(), 1, 2)
+}
+
+fn sealed(envelope: &Envelope, body: &[u8]) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    envelope.open(9, &mut datagram);
+    datagram.extend_from_slice(body);
+    envelope.close(&mut datagram);
+    assert_eq!(datagram.len(), body.len() + envelope.overhead());
+    assert_eq!(datagram[0] & 0x40, 0, "not QUIC");
+    datagram
+}
+
+#[test]
+fn an_envelope_opens_for_its_cluster_and_keys_alone() {
+    let ours = envelope("c", &[1, 2]);
+    let check = |sender: Envelope, expected: Result<(), Refusal>| {
+        let mut datagram = sealed(&sender, b"body");
+        let opened = ours
+            .unwrap(&mut datagram)
+            .map(|(body, _)| assert_eq!(body, b"body"));
+        assert_eq!(opened, expected);
+    };
+    check(envelope("c", &[1]), Ok(()));
+    // A key that is not ours to seal with opens all the same: that is how keys rotate.
+    check(envelope("c", &[2, 1]), Ok(()));
+    check(envelope("c", &[3]), Err(Refusal::UnknownKey));
+    check(envelope("d", &[1]), Err(Refusal::Cluster));
+    check(envelope("c", &[]), Err(Refusal::Unsealed));
+    let insecure = envelope("c", &[]);
+    let mut datagram = sealed(&ours, b"body");
+    assert_eq!(insecure.unwrap(&mut datagram), Err(Refusal::UnknownKey));
+}
+
+#[test]
+fn a_changed_bit_anywhere_is_refused() {
+    let ours = envelope("c", &[1]);
+    let datagram = sealed(&ours, b"body");
+    for bit in 0..datagram.len() * 8 {
+        let mut changed = datagram.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        assert!(ours.unwrap(&mut changed).is_err(), "bit {bit}");
+    }
+    for len in 0..datagram.len() {
+        assert!(
+            ours.unwrap(&mut datagram[..len].to_vec()).is_err(),
+            "{len} bytes"
+        );
+    }
+    let mut other_version = datagram.clone();
+    other_version[0] = 0x22;
+    assert_eq!(ours.unwrap(&mut other_version), Err(Refusal::Version));
+}
