@@ -1,1 +1,22 @@
-//! Membership by gossip: SWIM with phi-accrual evidence as a sans-io engine and a tokio driver.
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod engine;
+mod error;
+mod event;
+mod id;
+mod key;
+mod stats;
+mod tags;
+mod time;
+mod wire;
+
+pub use config::ClusterConfig;
+pub use engine::Engine;
+pub use error::{ConfigError, KeyError, TagError};
+pub use event::{Event, Member, MemberState, PartitionStatus};
+pub use id::{MAX_NAME_BYTES, NodeId};
+pub use key::{ClusterKey, KeyId, KeyRing, MAX_KEYS};
+pub use stats::{Dropped, Stats};
+pub use tags::{MAX_TAGS_BYTES, Tags};
+pub use time::Time;

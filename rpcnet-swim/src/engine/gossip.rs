@@ -1,0 +1,109 @@
+//! The queue of news: fewest-transmitted first, bounded by the members there are.
+
+use std::collections::{BTreeSet, HashMap};
+
+/// Whose news are to be passed on. What the news are is read from the table when they are sent,
+/// so a later claim replaces an earlier one by itself and nothing stale is ever sent.
+#[derive(Debug, Default)]
+pub(crate) struct GossipQueue {
+    /// (times sent, newest first, key).
+    order: BTreeSet<(u32, u64, u64)>,
+    /// The first two of those, by key.
+    places: HashMap<u64, (u32, u64)>,
+    /// Falls with each push.
+    stamp: u64,
+}
+
+impl GossipQueue {
+    /// There is news of `key`; if there was some already, it starts anew.
+    pub(crate) fn push(&mut self, key: u64) {
+        self.remove(key);
+        if self.places.len() >= MAX_QUEUED {
+            // The most-transmitted goes: most have it already, and a sync brings it to the rest.
+            if let Some(&(_, _, oldest)) = self.order.last() {
+                self.remove(oldest);
+            }
+        }
+        self.stamp = self.stamp.wrapping_sub(1);
+        self.place(key, 0, self.stamp);
+    }
+
+    pub(crate) fn remove(&mut self, key: u64) {
+        if let Some((sent, stamp)) = self.places.remove(&key) {
+            self.order.remove(&(sent, stamp, key));
+        }
+    }
+
+    /// Whose news to send next, at most `max`.
+    pub(crate) fn first(&self, max: usize) -> Vec<u64> {
+        self.order
+            .iter()
+            .take(max)
+            .map(|(_, _, key)| *key)
+            .collect()
+    }
+
+    /// The news of `key` were sent once more; past the limit they are no news.
+    pub(crate) fn mark_sent(&mut self, key: u64, limit: u32) {
+        if let Some((sent, stamp)) = self.places.get(&key).copied() {
+            self.remove(key);
+            if sent + 1 < limit {
+                self.place(key, sent + 1, stamp);
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    fn place(&mut self, key: u64, sent: u32, stamp: u64) {
+        self.order.insert((sent, stamp, key));
+        self.places.insert(key, (sent, stamp));
+    }
+}
+
+/// How often each piece of news is passed on (SWIM section 4.1, with memberlist's constant).
+pub(crate) fn retransmit_limit(mult: u32, live: usize) -> u32 {
+    mult * ((live + 1) as f64).log10().ceil().max(1.0) as u32
+}
+
+/// Most members of whom there can be news at once.
+pub(crate) const MAX_QUEUED: usize = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewest_sent_first_then_newest() {
+        let mut queue = GossipQueue::default();
+        for key in 1..=3 {
+            queue.push(key);
+        }
+        assert_eq!(queue.first(9), [3, 2, 1]);
+        queue.mark_sent(3, 2);
+        assert_eq!(queue.first(2), [2, 1]);
+        queue.mark_sent(3, 2);
+        assert_eq!(queue.first(9), [2, 1], "sent as often as the limit says");
+        queue.push(1);
+        assert_eq!(queue.first(9), [1, 2], "new news start anew");
+    }
+
+    #[test]
+    fn a_full_queue_drops_what_was_sent_most() {
+        let mut queue = GossipQueue::default();
+        (0..MAX_QUEUED as u64).for_each(|key| queue.push(key));
+        queue.mark_sent(77, 9);
+        queue.push(u64::MAX);
+        assert_eq!(queue.places.len(), MAX_QUEUED);
+        assert_eq!(queue.order.len(), MAX_QUEUED);
+        assert!(!queue.places.contains_key(&77));
+    }
+
+    #[test]
+    fn limits_grow_with_the_logarithm() {
+        let limits = [1, 8, 10, 99, 100, 10_000].map(|live| retransmit_limit(4, live));
+        assert_eq!(limits, [4, 4, 8, 8, 12, 20]);
+    }
+}

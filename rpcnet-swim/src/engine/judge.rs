@@ -1,0 +1,247 @@
+//! From missed rounds to a verdict: evidence, suspicion, failure.
+
+use super::Engine;
+use super::suspicion::{Court, Evidence, Suspicion, is_guilty, refute_time};
+use super::timers::{Single, Timer};
+use crate::event::{Event, MemberState};
+use crate::id::NodeId;
+use crate::time::Time;
+use crate::wire::{Suspectors, Vote};
+
+impl Engine {
+    /// How sure this node is that a member is gone: the negative decimal logarithm of the chance
+    /// that it is alive and yet gave the answers it gave. A sum over its consecutive witnessed
+    /// misses, and between rounds the accrual of the running one from the distribution of round
+    /// trips. At least the threshold once it is declared failed; none for an unknown member.
+    pub fn phi(&self, id: &NodeId, now: Time) -> Option<f64> {
+        let key = id.key();
+        let entry = self
+            .table
+            .get(key)
+            .filter(|entry| entry.epoch == id.epoch)?;
+        let own = f64::from(entry.evidence.phi);
+        if entry.state == MemberState::Failed {
+            return Some(own.max(self.config.phi_threshold));
+        }
+        let now = (now - self.stalled).max(self.last_now);
+        let running = self
+            .rounds
+            .iter()
+            .find(|round| round.key == key)
+            .map_or(0.0, |round| {
+                let waited = now.since(round.started).as_secs_f64();
+                // Unanswered by now: lost, or on its way.
+                let late = 10f64.powf(-self.rtt.normal().phi(waited));
+                -(self.loss + (1.0 - self.loss) * late).min(1.0).log10()
+            });
+        // Not minus zero.
+        Some(own + running.max(0.0))
+    }
+
+    /// A witnessed round without an answer.
+    pub(super) fn on_miss(&mut self, now: Time, key: u64) {
+        let worth = -self.loss.clamp(LOSS_MIN, LOSS_MAX).log10();
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
+        };
+        entry.evidence.miss(worth);
+        if entry.claimed_failed {
+            return self.fail(now, key);
+        }
+        if !entry.evidence.accuses() {
+            return;
+        }
+        let vote = Vote::new(self.me.key, f64::from(entry.evidence.phi));
+        let mut accusers = Suspectors::default();
+        accusers.merge(vote);
+        if self.suspect(now, key, accusers) {
+            self.stats.accusations += 1;
+        }
+        // Back to back: the sooner the second miss, the sooner it is over.
+        self.start_round(now, key);
+        self.decide(now, key);
+    }
+
+    /// An answer: what we held against the member was loss.
+    pub(super) fn on_alive(&mut self, key: u64) {
+        let me = self.me.key;
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
+        };
+        let Evidence { misses, .. } = std::mem::take(&mut entry.evidence);
+        entry.claimed_failed = false;
+        if let Some(suspicion) = &mut entry.suspicion {
+            suspicion.suspectors.retract(me);
+        }
+        for _ in 0..misses.min(LOSS_SAMPLES_MAX) {
+            self.loss += (1.0 - self.loss) * LOSS_GAIN;
+        }
+        self.loss -= self.loss * LOSS_GAIN;
+    }
+
+    /// Takes in who suspects a live member. Says whether there was anything new in it.
+    pub(super) fn suspect(&mut self, now: Time, key: u64, accusers: Suspectors) -> bool {
+        let Some(entry) = self.table.get_mut(key) else {
+            return false;
+        };
+        if let Some(suspicion) = &mut entry.suspicion {
+            let votes = accusers.votes().iter();
+            let news = votes.fold(false, |news, vote| suspicion.suspectors.merge(*vote) | news);
+            if news {
+                self.spread(now, key);
+            }
+            return news;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let suspicion = Suspicion {
+            since: now,
+            suspectors: accusers,
+            generation: self.generation,
+        };
+        let (generation, phi) = (self.generation, suspicion.phi());
+        let member = self.table.update(now, key, |entry| {
+            entry.state = MemberState::Suspect;
+            entry.suspicion = Some(Box::new(suspicion));
+            entry.member()
+        });
+        let decide_at = now + refute_time(self.live_count(), &self.config);
+        self.timers
+            .push(decide_at, Timer::Suspicion(key, generation));
+        self.spread(now, key);
+        self.emit(Event::NodeSuspect { member, phi });
+        true
+    }
+
+    /// Members that first hear of a suspicion look for themselves: eight of them, on average.
+    pub(super) fn verify(&mut self, now: Time, key: u64) {
+        if self.rng.f64() < VERIFIERS / self.live_count() as f64 {
+            self.start_round(now, key);
+        }
+    }
+
+    /// Only suspectors decide; the others ask the accused until it answers or they suspect too.
+    pub(super) fn on_suspicion_timer(&mut self, now: Time, key: u64, generation: u32) {
+        self.decide(now, key);
+        let suspicion = self
+            .table
+            .get(key)
+            .and_then(|entry| entry.suspicion.as_ref());
+        let Some(suspicion) = suspicion.filter(|s| s.generation == generation) else {
+            return;
+        };
+        let unresolved = 2 * self.config.probe_interval;
+        if now.since(suspicion.since) >= unresolved {
+            self.start_round(now, key);
+        }
+        self.timers
+            .push(now + unresolved, Timer::Suspicion(key, generation));
+    }
+
+    pub(super) fn decide(&mut self, now: Time, key: u64) {
+        let isolated = self.is_isolated(now);
+        let Some(entry) = self.table.get(key) else {
+            return;
+        };
+        let Some(suspicion) = &entry.suspicion else {
+            return;
+        };
+        let court = Court {
+            live: self.live_count(),
+            own: entry.evidence,
+            age: now.since(suspicion.since),
+        };
+        // An isolated observer declares nobody failed: it is the one that is gone.
+        if suspicion.suspectors.contains(self.me.key)
+            && !isolated
+            && is_guilty(suspicion, court, &self.config)
+        {
+            self.stats.failures_declared += 1;
+            self.fail(now, key);
+        }
+    }
+
+    /// Holds a member failed: by own judgement or on another's word.
+    pub(super) fn fail(&mut self, now: Time, key: u64) {
+        let (unit, redial) = (self.config.probe_interval, self.config.redial_interval);
+        let member = self.table.update(now, key, |entry| {
+            entry.state = MemberState::Failed;
+            entry.suspicion = None;
+            entry.claimed_failed = false;
+            entry.redials = 0;
+            entry.redial_at = now + redial;
+            if now.since(entry.hold_until) > FLAP_MEMORY_ROUNDS * unit {
+                entry.flaps = 0;
+            }
+            // The first return is free; a member that flaps is held longer each time.
+            entry.flaps = entry.flaps.saturating_add(1);
+            let doublings = u32::from(entry.flaps.saturating_sub(2)).min(FLAP_DOUBLINGS_MAX);
+            let rounds = if entry.flaps > 1 {
+                FLAP_HOLD_ROUNDS << doublings
+            } else {
+                0
+            };
+            entry.hold_until = now + rounds * unit;
+            entry.member()
+        });
+        self.spread(now, key);
+        self.timers
+            .arm(Single::Redial, now + self.config.redial_interval);
+        self.emit(Event::NodeFailed(member));
+    }
+
+    /// Dials failed members that are due, and forgets those that are long gone.
+    pub(super) fn on_redial_timer(&mut self, now: Time) {
+        let interval = self.config.redial_interval;
+        let is_due = |key: &u64| self.table.get(*key).is_some_and(|e| now >= e.redial_at);
+        let mut due: Vec<u64> = self
+            .table
+            .failed()
+            .filter(is_due)
+            .take(REDIALS_MAX)
+            .collect();
+        if due.is_empty() && now.since(self.redialled_at) >= interval {
+            // However long each one waits: after a partition any contact is enough to heal it.
+            let place = self.rng.usize(..self.table.failed().count().max(1));
+            due.extend(self.table.failed().nth(place));
+        }
+        for key in due {
+            self.redialled_at = now;
+            if let Some(entry) = self.table.get_mut(key) {
+                entry.redials = entry.redials.saturating_add(1);
+                let times = (1 << entry.redials.min(5)).min(REDIAL_BACKOFF_MAX);
+                entry.redial_at = now + interval * times;
+            }
+            self.start_round(now, key);
+        }
+        for key in self.table.gone_before(now - self.config.forget_after) {
+            self.queue.remove(key);
+            if let Some(entry) = self.table.remove(key) {
+                self.join.remember(entry.addr);
+            }
+        }
+        if self.table.has_gone() {
+            self.timers
+                .set(Single::Redial, now + self.config.probe_interval / 2);
+        }
+    }
+}
+
+/// Bounds of the observed loss as evidence: a miss is worth 3 at most and never nothing.
+const LOSS_MIN: f64 = 1e-3;
+const LOSS_MAX: f64 = 0.9;
+/// How much one round changes the observed loss.
+const LOSS_GAIN: f64 = 1.0 / 64.0;
+/// Misses before an answer that count as loss.
+const LOSS_SAMPLES_MAX: u16 = 16;
+/// Members that verify a suspicion they hear of, on average.
+const VERIFIERS: f64 = 8.0;
+/// How long a failed member's returns are counted, in probe intervals.
+const FLAP_MEMORY_ROUNDS: u32 = 600;
+/// How long a member that returned once is held down the next time, in probe intervals.
+const FLAP_HOLD_ROUNDS: u32 = 30;
+/// The hold doubles so often: 32 times 30 intervals at most.
+const FLAP_DOUBLINGS_MAX: u32 = 5;
+/// Most failed members dialled at a time, twice in each probe interval.
+const REDIALS_MAX: usize = 4;
+/// Longest wait between two dials of a failed member, in redial intervals.
+const REDIAL_BACKOFF_MAX: u32 = 12;

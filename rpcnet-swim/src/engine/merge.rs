@@ -1,0 +1,253 @@
+//! What others claim of members, and what of it is believed.
+
+use super::table::Entry;
+use super::{Engine, Phase, Single};
+use crate::event::{Event, MemberState};
+use crate::time::Time;
+use crate::wire::{Claim, Record};
+
+/// Where a record comes from, which decides whether «failed» is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// News: somebody decided it a moment ago.
+    Gossip,
+    /// Somebody's view, of any age: the accused gets the chance to refute first.
+    Sync,
+}
+
+impl Engine {
+    pub(super) fn merge_all(&mut self, now: Time, records: Vec<Record>, source: Source) {
+        for record in records {
+            self.merge(now, record, source);
+        }
+    }
+
+    /// Takes in one record. The order of claims (SWIM section 4.2): a newer epoch beats an older
+    /// one; within an epoch, left beats everything, then a higher incarnation, then failed beats
+    /// suspect beats alive.
+    pub(super) fn merge(&mut self, now: Time, record: Record, source: Source) {
+        let key = record.key();
+        if key == self.me.key {
+            return self.hear_of_self(now, &record);
+        }
+        let Some(entry) = self.table.get(key) else {
+            // Only what is alive can be new.
+            if let Claim::Alive(_) = record.claim {
+                self.admit(now, key, record);
+            }
+            return;
+        };
+        if entry.name != record.name || record.epoch < entry.epoch {
+            return;
+        }
+        if record.epoch > entry.epoch {
+            return self.succeed(now, key, record);
+        }
+        if entry.state == MemberState::Left {
+            return;
+        }
+        match record.claim {
+            Claim::Left => self.note_left(now, key, record.incarnation),
+            Claim::Alive(_) if record.incarnation > entry.incarnation => {
+                self.refuted(now, key, record);
+            }
+            Claim::Suspect(accusers)
+                if record.incarnation == entry.incarnation && entry.state.is_live() =>
+            {
+                let first = entry.state == MemberState::Alive;
+                self.suspect(now, key, accusers);
+                if first {
+                    self.verify(now, key);
+                } else {
+                    self.decide(now, key);
+                }
+            }
+            Claim::Failed if record.incarnation >= entry.incarnation && entry.state.is_live() => {
+                match source {
+                    Source::Gossip => self.believe_failed(now, key, record.incarnation),
+                    Source::Sync => self.doubt(now, key),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A member that was not known.
+    fn admit(&mut self, now: Time, key: u64, record: Record) {
+        let Claim::Alive(tags) = &record.claim else {
+            return;
+        };
+        if !self.take_address(now, key, &record) {
+            return;
+        }
+        let entry = Entry::new(&record, tags.clone(), now);
+        let member = entry.member();
+        self.table.insert(now, key, entry, &mut self.rng);
+        self.spread(now, key);
+        self.emit(Event::NodeJoined(member));
+    }
+
+    /// A newer life of a known name: it takes the place of the older one at once.
+    fn succeed(&mut self, now: Time, key: u64, record: Record) {
+        let Some(entry) = self.table.get(key) else {
+            return;
+        };
+        let was_live = entry.state.is_live();
+        match record.claim {
+            Claim::Alive(_) => {
+                if was_live {
+                    let mut old = entry.member();
+                    old.state = MemberState::Failed;
+                    self.emit(Event::NodeFailed(old));
+                }
+                self.admit(now, key, record);
+            }
+            Claim::Failed if was_live => {
+                self.table
+                    .update(now, key, |entry| entry.epoch = record.epoch);
+                self.believe_failed(now, key, record.incarnation);
+            }
+            Claim::Left if was_live => {
+                self.table
+                    .update(now, key, |entry| entry.epoch = record.epoch);
+                self.note_left(now, key, record.incarnation);
+            }
+            // Of a suspect life we would not know the tags; a sync brings all of it.
+            _ => {}
+        }
+    }
+
+    /// A newer life at the address of another live member shows that the other is gone. Says
+    /// whether the address is the record's.
+    fn take_address(&mut self, now: Time, key: u64, record: &Record) -> bool {
+        let Some(holder) = self
+            .table
+            .at_addr(record.addr)
+            .filter(|holder| *holder != key)
+        else {
+            return record.addr != self.me.addr;
+        };
+        let newer = self
+            .table
+            .get(holder)
+            .is_some_and(|entry| entry.epoch < record.epoch);
+        if newer {
+            self.fail(now, holder);
+        }
+        newer
+    }
+
+    /// The member itself says that it is alive, after whatever we believed.
+    fn refuted(&mut self, now: Time, key: u64, record: Record) {
+        let Claim::Alive(tags) = &record.claim else {
+            return;
+        };
+        let Some(entry) = self.table.get(key) else {
+            return;
+        };
+        let was = entry.state;
+        // A member that comes and goes stays out for a while.
+        if was == MemberState::Failed && now < entry.hold_until {
+            return;
+        }
+        let moves = entry.addr != record.addr || !was.is_live();
+        if moves && !self.take_address(now, key, &record) {
+            return;
+        }
+        let (member, changed) = self.table.update(now, key, |entry| {
+            let changed = entry.tags != *tags
+                || entry.addr != record.addr
+                || entry.draining != record.draining;
+            entry.incarnation = record.incarnation;
+            entry.addr = record.addr;
+            entry.draining = record.draining;
+            entry.tags = tags.clone();
+            entry.state = MemberState::Alive;
+            entry.suspicion = None;
+            entry.claimed_failed = false;
+            entry.evidence = Default::default();
+            (entry.member(), changed)
+        });
+        self.spread(now, key);
+        if was != MemberState::Alive {
+            self.emit(Event::NodeRecovered(member.clone()));
+        }
+        if changed {
+            self.emit(Event::NodeUpdated(member));
+        }
+    }
+
+    fn note_left(&mut self, now: Time, key: u64, incarnation: u32) {
+        let member = self.table.update(now, key, |entry| {
+            entry.state = MemberState::Left;
+            entry.incarnation = entry.incarnation.max(incarnation);
+            entry.suspicion = None;
+            entry.claimed_failed = false;
+            entry.member()
+        });
+        self.spread(now, key);
+        self.timers
+            .arm(Single::Redial, now + self.config.redial_interval);
+        self.emit(Event::NodeLeft(member));
+    }
+
+    fn believe_failed(&mut self, now: Time, key: u64, incarnation: u32) {
+        self.table
+            .update(now, key, |entry| entry.incarnation = incarnation);
+        self.fail(now, key);
+    }
+
+    /// Somebody's view holds a live member failed: we ask the member itself, which refutes; if it
+    /// does not answer us either, we believe it.
+    fn doubt(&mut self, now: Time, key: u64) {
+        if let Some(entry) = self.table.get_mut(key) {
+            entry.claimed_failed = true;
+        }
+        self.start_round(now, key);
+    }
+
+    /// A claim about this node.
+    pub(super) fn hear_of_self(&mut self, now: Time, record: &Record) {
+        if self.phase != Phase::Active || record.epoch < self.me.epoch {
+            return;
+        }
+        if record.epoch > self.me.epoch {
+            return self.hear_of_successor(now, record);
+        }
+        match record.claim {
+            // Ours is final within an epoch, so coming back takes a new one.
+            Claim::Left => self.raise_epoch(now, record.epoch),
+            Claim::Alive(_) if record.incarnation <= self.me.incarnation => {}
+            Claim::Suspect(_) | Claim::Failed if record.incarnation < self.me.incarnation => {}
+            _ => {
+                self.me.incarnation = record.incarnation;
+                self.stats.refutations += 1;
+                self.raise_incarnation(now);
+            }
+        }
+    }
+
+    /// There is, or was, a node of our name with a newer epoch.
+    fn hear_of_successor(&mut self, now: Time, record: &Record) {
+        let gone = matches!(record.claim, Claim::Failed | Claim::Left);
+        if gone || record.addr == self.me.addr {
+            // A former life of ours, from before a clock went back.
+            return self.raise_epoch(now, record.epoch);
+        }
+        let conflict = Event::NameConflict {
+            name: self.me.name.to_string(),
+            older: self.me.addr,
+            newer: record.addr,
+        };
+        if !self.join.joined {
+            // It may be our former self at another address; once it is found failed we get in.
+            if self.join.report_conflict() {
+                self.emit(conflict);
+            }
+            return;
+        }
+        // The newer one keeps the name; two that both insisted would flap for ever.
+        self.emit(conflict);
+        self.phase = Phase::Gone;
+    }
+}

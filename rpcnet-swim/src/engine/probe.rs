@@ -1,0 +1,300 @@
+//! Probing: is it there? SWIM section 3.1 with a repeated ping and Lifeguard's nacks.
+
+use std::net::SocketAddr;
+
+use super::timers::{Single, Timer};
+use super::{Engine, Phase, Sender};
+use crate::event::MemberState;
+use crate::id::life_key;
+use crate::time::Time;
+use crate::wire::{Address, Payload};
+
+/// One attempt to reach one member, by several ways.
+#[derive(Debug)]
+pub(crate) struct Round {
+    seq: u32,
+    pub(crate) key: u64,
+    /// Which life is probed: what another one answers is no answer.
+    epoch: u64,
+    pub(crate) started: Time,
+    stage: Stage,
+    /// Helpers asked, and those that answered that the target did not answer them.
+    helpers: usize,
+    nacks: usize,
+    /// This process was stopped meanwhile: no answer means nothing.
+    pub(crate) tainted: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Direct,
+    Indirect,
+    /// Of a failed member: one ping, nobody else is asked and nothing is concluded.
+    Redial,
+}
+
+/// A ping on behalf of another member.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    seq: u32,
+    target: Address,
+    requester: SocketAddr,
+    requester_life: u64,
+    requester_seq: u32,
+}
+
+impl Engine {
+    pub(super) fn on_probe_timer(&mut self, now: Time) {
+        if self.phase != Phase::Active {
+            return;
+        }
+        let turns = 1 + self.config.ring_successors;
+        let target = match self.turn % turns {
+            0 => self.table.next_probe(&mut self.rng),
+            nth => self.table.successor(nth - 1),
+        };
+        self.turn = (self.turn + 1) % turns;
+        if let Some(key) = target {
+            self.start_round(now, key);
+        }
+        self.watch_partition(now);
+        self.timers.set(
+            Single::Probe,
+            now + self.config.probe_interval / turns as u32,
+        );
+    }
+
+    /// Pings a member, unless that is being done.
+    pub(super) fn start_round(&mut self, now: Time, key: u64) {
+        let busy = self.rounds.iter().any(|round| round.key == key);
+        let Some(entry) = self.table.get(key) else {
+            return;
+        };
+        if busy || self.rounds.len() >= ROUNDS_MAX || self.phase != Phase::Active {
+            return;
+        }
+        let (epoch, failed) = (entry.epoch, entry.state == MemberState::Failed);
+        self.seq = self.seq.wrapping_add(1);
+        let seq = self.seq;
+        let stage = if failed { Stage::Redial } else { Stage::Direct };
+        self.rounds.push(Round {
+            seq,
+            key,
+            epoch,
+            started: now,
+            stage,
+            helpers: 0,
+            nacks: 0,
+            tainted: false,
+        });
+        self.stats.rounds += 1;
+        self.ping(key, seq);
+        self.timers
+            .push(now + self.config.probe_timeout, Timer::Round(seq));
+    }
+
+    pub(super) fn on_round_timer(&mut self, now: Time, seq: u32) {
+        let Some(at) = self.rounds.iter().position(|round| round.seq == seq) else {
+            return;
+        };
+        match self.rounds[at].stage {
+            Stage::Direct => {
+                let (key, end) = (
+                    self.rounds[at].key,
+                    self.rounds[at].started + self.config.probe_interval,
+                );
+                self.rounds[at].stage = Stage::Indirect;
+                self.rounds[at].helpers = self.ask_helpers(key, seq);
+                self.ping(key, seq);
+                self.timers.push(end.max(now), Timer::Round(seq));
+            }
+            Stage::Indirect => {
+                let round = self.rounds.swap_remove(at);
+                self.conclude(now, &round);
+            }
+            Stage::Redial => drop(self.rounds.swap_remove(at)),
+        }
+    }
+
+    /// A round ended without an answer.
+    fn conclude(&mut self, now: Time, round: &Round) {
+        let Some(entry) = self.table.get(round.key) else {
+            return;
+        };
+        if entry.epoch != round.epoch || !entry.state.is_live() {
+            return;
+        }
+        // The witness: without one, the silence may be our own. With nobody to ask, it counts.
+        let witnessed = round.nacks > 0 || (round.helpers == 0 && self.table.live().len() == 1);
+        if !witnessed || round.tainted {
+            self.stats.void_rounds += 1;
+            return;
+        }
+        self.stats.misses += 1;
+        self.on_miss(now, round.key);
+    }
+
+    /// `target` answered a ping of ours, directly or through a helper.
+    pub(super) fn on_answer(&mut self, now: Time, target: u64, seq: u32, direct: bool) {
+        let found = self
+            .rounds
+            .iter()
+            .position(|r| r.seq == seq && r.key == target);
+        let Some(at) = found else {
+            // A late answer, a second one, or one for a relay.
+            return;
+        };
+        let round = self.rounds.swap_remove(at);
+        if self
+            .table
+            .get(target)
+            .is_none_or(|entry| entry.epoch != round.epoch)
+        {
+            self.stats.dropped.unexpected += 1;
+            return;
+        }
+        if direct && round.stage == Stage::Direct {
+            self.rtt.observe(now.since(round.started).as_secs_f64());
+        }
+        self.on_alive(target);
+    }
+
+    pub(super) fn on_nack(&mut self, seq: u32, target: u64) {
+        let round = self
+            .rounds
+            .iter_mut()
+            .find(|round| round.seq == seq && round.key == target);
+        match round {
+            Some(round) if round.nacks < round.helpers => round.nacks += 1,
+            _ => self.stats.dropped.unexpected += 1,
+        }
+    }
+
+    pub(super) fn send_ack(&mut self, sender: Sender, seq: u32) {
+        let first = self
+            .table
+            .get(sender.key)
+            .and_then(|entry| entry.accusation());
+        let updates = self.news(ACK_BYTES, first);
+        let view = self.table.view();
+        self.reply(sender, Payload::Ack { seq, view, updates });
+    }
+
+    pub(super) fn on_ping_req(&mut self, now: Time, sender: Sender, seq: u32, target: Address) {
+        if target.key == self.me.key {
+            return self.reply(
+                sender,
+                Payload::RelayedAck {
+                    seq,
+                    target: target.key,
+                },
+            );
+        }
+        if self.relays.len() >= RELAYS_MAX {
+            return;
+        }
+        self.seq = self.seq.wrapping_add(1);
+        self.relays.push(Relay {
+            seq: self.seq,
+            target,
+            requester: sender.addr,
+            requester_life: sender.life(),
+            requester_seq: seq,
+        });
+        let first = self
+            .table
+            .get(target.key)
+            .and_then(|entry| entry.accusation());
+        let updates = self.news(PING_BYTES, first);
+        let ping = Payload::Ping {
+            seq: self.seq,
+            view: self.table.view(),
+            updates,
+        };
+        self.send(target.addr, life_key(target.key, target.epoch), ping);
+        // The nack has to be back before the requester's round ends (Lifeguard section IV-A).
+        let patience = (self.config.probe_interval - self.config.probe_timeout).mul_f64(0.8);
+        self.timers.push(now + patience, Timer::Relay(self.seq));
+    }
+
+    /// If the sender is the target of a relay, passes its answer on.
+    pub(super) fn answer_relay(&mut self, sender: Sender, seq: u32) {
+        let found = self.relays.iter().position(|relay| {
+            relay.seq == seq && relay.target.key == sender.key && relay.target.epoch == sender.epoch
+        });
+        if let Some(at) = found {
+            let relay = self.relays.swap_remove(at);
+            let ack = Payload::RelayedAck {
+                seq: relay.requester_seq,
+                target: relay.target.key,
+            };
+            self.send(relay.requester, relay.requester_life, ack);
+        }
+    }
+
+    pub(super) fn on_relay_timer(&mut self, seq: u32) {
+        if let Some(at) = self.relays.iter().position(|relay| relay.seq == seq) {
+            let relay = self.relays.swap_remove(at);
+            let nack = Payload::Nack {
+                seq: relay.requester_seq,
+                target: relay.target.key,
+            };
+            self.send(relay.requester, relay.requester_life, nack);
+        }
+    }
+
+    /// The suspicion rides on every ping of the accused, so that it hears of it at once and can
+    /// refute (Lifeguard section IV-C).
+    fn ping(&mut self, key: u64, seq: u32) {
+        let first = self.table.get(key).and_then(|entry| entry.accusation());
+        let updates = self.news(PING_BYTES, first);
+        self.send_to(
+            key,
+            Payload::Ping {
+                seq,
+                view: self.table.view(),
+                updates,
+            },
+        );
+    }
+
+    fn ask_helpers(&mut self, key: u64, seq: u32) -> usize {
+        let Some(entry) = self.table.get(key) else {
+            return 0;
+        };
+        let target = Address {
+            key,
+            epoch: entry.epoch,
+            addr: entry.addr,
+        };
+        let accusation = entry.accusation();
+        let mut helpers = self.sample_live(self.config.indirect_probes, |helper, entry| {
+            helper != key && entry.state == MemberState::Alive
+        });
+        if helpers.is_empty() {
+            // Better a suspect one than none.
+            helpers = self.sample_live(self.config.indirect_probes, |helper, _| helper != key);
+        }
+        for helper in &helpers {
+            let updates = self.news(PING_REQ_BYTES, accusation.clone());
+            self.send_to(
+                *helper,
+                Payload::PingReq {
+                    seq,
+                    target,
+                    updates,
+                },
+            );
+        }
+        helpers.len()
+    }
+}
+
+const PING_BYTES: usize = 4 + 8;
+const ACK_BYTES: usize = 4 + 8;
+/// Sequence number, key, epoch, IPv6 address and port.
+const PING_REQ_BYTES: usize = 4 + 8 + 10 + 19;
+/// Most rounds at once; a member beyond waits for its next turn.
+pub(crate) const ROUNDS_MAX: usize = 256;
+/// Most pings at once on behalf of others; a ping-req beyond goes unanswered.
+pub(crate) const RELAYS_MAX: usize = 256;

@@ -1,0 +1,76 @@
+//! Telling a datagram that was seen before.
+
+/// Remembers which counters of a sender were seen, as IPsec does (RFC 4303 section 3.4.3): the
+/// highest one and a bit for each of the 64 up to it. Older ones count as seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReplayWindow {
+    /// Zero before the first: counters start at one.
+    highest: u64,
+    /// Bit n: the counter `highest - n` was seen.
+    seen: u64,
+}
+
+impl ReplayWindow {
+    /// A window in which everything up to `counter` counts as seen.
+    pub(crate) fn starting_at(counter: u64) -> Self {
+        Self {
+            highest: counter,
+            seen: u64::MAX,
+        }
+    }
+
+    /// Whether any counter was taken in.
+    pub(crate) fn is_started(&self) -> bool {
+        self.highest > 0
+    }
+
+    /// Takes a counter in; false if it was seen or is too old to tell.
+    pub(crate) fn accept(&mut self, counter: u64) -> bool {
+        if counter > self.highest {
+            let ahead = counter - self.highest;
+            self.seen = if ahead < 64 {
+                self.seen << ahead | 1
+            } else {
+                1
+            };
+            self.highest = counter;
+            return true;
+        }
+        let behind = self.highest - counter;
+        let bit = 1u64
+            .checked_shl(behind.try_into().unwrap_or(u32::MAX))
+            .unwrap_or(0);
+        let fresh = counter > 0 && bit != 0 && self.seen & bit == 0;
+        self.seen |= bit;
+        fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_counter_passes_once_and_only_within_the_window() {
+        let mut window = ReplayWindow::default();
+        for (counter, fresh) in [
+            (0, false),
+            (1, true),
+            (1, false),
+            (3, true),
+            (2, true),
+            (2, false),
+            (67, true),
+            (4, true),
+            (3, false),
+            (u64::MAX, true),
+            (67, false),
+            (u64::MAX - 63, true),
+            (u64::MAX - 64, false),
+        ] {
+            assert_eq!(window.accept(counter), fresh, "{counter}");
+        }
+        let mut window = ReplayWindow::starting_at(100);
+        assert!(!window.accept(100) && !window.accept(37) && window.accept(101));
+    }
+}

@@ -1,0 +1,143 @@
+//! Suspicion: whose evidence, how much, and when it is enough.
+
+use std::time::Duration;
+
+use crate::config::ClusterConfig;
+use crate::time::Time;
+use crate::wire::Suspectors;
+
+/// What this node's own probes of a member say. An answer resets it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Evidence {
+    /// Consecutive witnessed misses.
+    pub(crate) misses: u16,
+    /// What they add up to.
+    pub(crate) phi: f32,
+}
+
+impl Evidence {
+    /// One more round without an answer, worth `phi`.
+    pub(crate) fn miss(&mut self, phi: f64) {
+        self.misses = self.misses.saturating_add(1);
+        self.phi += phi as f32;
+    }
+
+    /// Enough to accuse: on a clean network the first miss, at 30 % loss the third.
+    pub(crate) fn accuses(&self) -> bool {
+        f64::from(self.phi) >= ACCUSE_PHI
+    }
+}
+
+/// A member under suspicion: the votes gathered since when.
+#[derive(Clone, Debug)]
+pub(crate) struct Suspicion {
+    pub(crate) since: Time,
+    pub(crate) suspectors: Suspectors,
+    /// Tells the timers of this suspicion from those of an earlier one.
+    pub(crate) generation: u32,
+}
+
+impl Suspicion {
+    /// All evidence together, each suspector's capped: from one place come correlated errors.
+    pub(crate) fn phi(&self) -> f64 {
+        self.suspectors
+            .votes()
+            .iter()
+            .map(|vote| vote.phi().min(VOTE_PHI_MAX))
+            .sum()
+    }
+}
+
+/// What the decision depends on beside the suspicion itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Court {
+    /// Live members, this node and the accused included.
+    pub(crate) live: usize,
+    pub(crate) own: Evidence,
+    pub(crate) age: Duration,
+}
+
+/// Whether the accused is to be declared failed. Asked by suspectors alone: the others never
+/// time a member out.
+pub(crate) fn is_guilty(suspicion: &Suspicion, court: Court, config: &ClusterConfig) -> bool {
+    let Court { live, own, age } = court;
+    if own.misses < 2 || age < refute_time(live, config) {
+        return false;
+    }
+    if age >= config.suspicion_max {
+        return true;
+    }
+    let needed = live.saturating_sub(1).clamp(1, 2);
+    let phi = match needed {
+        // With nobody else to ask, one's own evidence is all there will ever be.
+        1 => f64::from(own.phi),
+        _ => suspicion.phi(),
+    };
+    suspicion.suspectors.votes().len() >= needed && phi >= config.phi_threshold
+}
+
+/// The time that a refutation needs to come through, in a cluster of `live` members.
+pub(crate) fn refute_time(live: usize, config: &ClusterConfig) -> Duration {
+    config
+        .refute_time
+        .mul_f64((live.max(1) as f64).log10().max(1.0))
+}
+
+/// Phi from which a node accuses.
+const ACCUSE_PHI: f64 = 1.5;
+/// The most that one suspector's evidence counts.
+const VOTE_PHI_MAX: f64 = 4.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Vote;
+
+    fn check(phis: &[f64], misses: u16, own_phi: f32, live: usize, age_ms: u64) -> bool {
+        let mut suspectors = Suspectors::default();
+        for (by, phi) in phis.iter().enumerate() {
+            suspectors.merge(Vote::new(by as u64, *phi));
+        }
+        let suspicion = Suspicion {
+            since: Time::ZERO,
+            suspectors,
+            generation: 0,
+        };
+        let own = Evidence {
+            misses,
+            phi: own_phi,
+        };
+        let court = Court {
+            live,
+            own,
+            age: Duration::from_millis(age_ms),
+        };
+        is_guilty(&suspicion, court, &ClusterConfig::lan())
+    }
+
+    #[test]
+    fn guilt_needs_votes_phi_own_misses_and_time() {
+        assert!(check(&[4.0, 4.0], 2, 4.0, 10, 750));
+        // Each condition alone missing:
+        assert!(!check(&[4.0, 4.0], 1, 4.0, 10, 750), "own misses");
+        assert!(!check(&[4.0, 4.0], 2, 4.0, 10, 749), "time to refute");
+        assert!(!check(&[4.0, 3.9], 2, 4.0, 10, 750), "phi");
+        assert!(!check(&[15.0], 5, 15.0, 10, 750), "a second suspector");
+        assert!(!check(&[15.0, 3.0], 5, 15.0, 10, 750), "one vote is capped");
+        // The time to refute grows with the cluster: 0.75 s * log10(1000).
+        assert!(!check(&[4.0, 4.0], 2, 4.0, 1_000, 2_249));
+        assert!(check(&[4.0, 4.0], 2, 4.0, 1_000, 2_250));
+    }
+
+    #[test]
+    fn the_last_of_two_decides_alone() {
+        assert!(check(&[8.0], 4, 8.0, 2, 4_000));
+        assert!(!check(&[7.9], 3, 7.9, 2, 4_000));
+    }
+
+    #[test]
+    fn time_decides_at_last_but_never_without_witnessed_misses() {
+        assert!(check(&[2.0], 2, 2.0, 10, 20_000));
+        assert!(!check(&[2.0], 1, 2.0, 10, 20_000));
+    }
+}

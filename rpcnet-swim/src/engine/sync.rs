@@ -1,0 +1,385 @@
+//! Anti-entropy: repairing what gossip missed, over datagrams.
+//!
+//! Every ping and ack carries a hash of the sender's view. If the hashes differ and the views
+//! have come to rest, one side sends a digest of 64 hashes, the other answers with the versions
+//! of the live members in the parts that differ, and records flow both ways for exactly those.
+
+use std::time::Duration;
+
+use super::merge::Source;
+use super::timers::Single;
+use super::{Engine, Phase, Sender};
+use crate::event::MemberState;
+use crate::time::Time;
+use crate::wire::{BUCKETS, Claim, Payload, Record, SyncPage};
+
+/// When to sync, and with whom one is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Sync {
+    /// Not before.
+    next: Time,
+    /// Whose summaries are awaited, and until when.
+    awaited: Option<(u64, Time)>,
+    /// Syncs in a row after which the views still differed.
+    fruitless: u32,
+    /// First and last time that a peer's view differed.
+    differing: Option<(Time, Time)>,
+}
+
+/// A transfer of the full state under way.
+#[derive(Debug)]
+pub(crate) struct Pull {
+    from: u64,
+    /// The first key of the next page.
+    cursor: u64,
+    /// Pages since the last request.
+    pages: usize,
+    retries: u8,
+}
+
+impl Engine {
+    /// Looks whether a peer's view differs from ours long enough to do something about it.
+    pub(super) fn compare_views(&mut self, now: Time, peer: u64, view: u64) {
+        let unit = self.config.probe_interval;
+        if view == self.table.view() {
+            self.sync.fruitless = 0;
+            // One that agrees says nothing of the others.
+            self.sync.differing = self
+                .sync
+                .differing
+                .filter(|(_, last)| now.since(*last) < SYNC_DIFFER_ROUNDS * unit);
+            return;
+        }
+        let (since, last) = self.sync.differing.get_or_insert((now, now));
+        let differing = now.since(*since);
+        *last = now;
+        if now < self.sync.next || self.pull.is_some() || self.phase != Phase::Active {
+            return;
+        }
+        // Gossip is given time to do it, but not for ever.
+        let settled = differing >= SYNC_DIFFER_ROUNDS * unit && self.table.quiet_for(now) >= unit;
+        if !settled && differing < SYNC_OVERDUE_ROUNDS * unit {
+            return;
+        }
+        self.sync.differing = None;
+        let wait = unit * (1 << self.sync.fruitless.min(SYNC_DOUBLINGS_MAX));
+        self.sync.next = now + wait.mul_f64(1.0 + self.rng.f64());
+        self.sync.fruitless += 1;
+        self.sync.awaited = Some((peer, now + unit));
+        self.stats.syncs += 1;
+        let buckets = Box::new(*self.table.buckets());
+        self.send_to(peer, Payload::SyncDigest { buckets });
+    }
+
+    pub(super) fn on_digest(&mut self, sender: Sender, theirs: &[u64; BUCKETS]) {
+        let differs: Vec<bool> = theirs
+            .iter()
+            .zip(self.table.buckets())
+            .map(|(a, b)| a != b)
+            .collect();
+        let mut pages = Vec::new();
+        let per_page = (self.room(16) / 16).max(1);
+        // A small view is one page; else each run of parts that differ is at least one.
+        if differs.contains(&true) && self.live_count() <= per_page {
+            pages.push(self.page(0, u64::MAX));
+        } else {
+            let mut bucket = 0;
+            while let Some(skip) = differs[bucket..].iter().position(|differs| *differs) {
+                let first = bucket + skip;
+                let run = differs[first..]
+                    .iter()
+                    .take_while(|differs| **differs)
+                    .count();
+                bucket = first + run;
+                let whole = self.page(bucket_first(first), bucket_last(bucket - 1));
+                split_page(whole, per_page, &mut pages);
+                if bucket == BUCKETS {
+                    break;
+                }
+            }
+        }
+        for page in pages.into_iter().take(PAGES_MAX) {
+            self.reply(sender, Payload::SyncSummary(page));
+        }
+    }
+
+    pub(super) fn on_summary(&mut self, now: Time, sender: Sender, page: &SyncPage) {
+        match self.sync.awaited {
+            Some((peer, until)) if peer == sender.key && now <= until => {}
+            _ => {
+                self.stats.dropped.unexpected += 1;
+                return;
+            }
+        }
+        let ours = self.table.versions(page.first, page.last);
+        let theirs = &page.entries;
+        let lacks = |side: &[(u64, u64)], entry: &(u64, u64)| side.binary_search(entry).is_err();
+        let pull: Vec<u64> = theirs
+            .iter()
+            .filter(|entry| entry.0 != self.me.key && lacks(&ours, entry))
+            .map(|entry| entry.0)
+            .collect();
+        // What we have otherwise, and what we do not have live: they may not know why.
+        let push = ours
+            .iter()
+            .filter(|entry| lacks(theirs, entry))
+            .map(|entry| entry.0);
+        let gone = pull.iter().copied().filter(|key| {
+            self.table
+                .get(*key)
+                .is_some_and(|entry| !entry.state.is_live())
+        });
+        let records: Vec<_> = push
+            .chain(gone)
+            .flat_map(|key| self.records_of(key))
+            .collect();
+        for records in self.pack(records, 0, PAGES_MAX) {
+            self.reply(sender, Payload::SyncRecords { records });
+        }
+        for keys in pull.chunks((self.room(0) / 8).max(1)) {
+            self.reply(
+                sender,
+                Payload::SyncPull {
+                    keys: keys.to_vec(),
+                },
+            );
+        }
+    }
+
+    pub(super) fn on_sync_pull(&mut self, sender: Sender, keys: &[u64]) {
+        let records: Vec<_> = keys.iter().flat_map(|key| self.records_of(*key)).collect();
+        for records in self.pack(records, 0, PAGES_MAX) {
+            self.reply(sender, Payload::SyncRecords { records });
+        }
+    }
+
+    pub(super) fn on_sync_records(&mut self, now: Time, sender: Sender, records: Vec<Record>) {
+        let before = self.table.view();
+        let mut objections = Vec::new();
+        for record in records {
+            let key = record.key();
+            let alive = matches!(record.claim, Claim::Alive(_));
+            let (epoch, incarnation) = (record.epoch, record.incarnation);
+            self.merge(now, record, Source::Sync);
+            let stale = |e: &&super::Entry| {
+                alive && !e.state.is_live() && (epoch, incarnation) <= (e.epoch, e.incarnation)
+            };
+            // A stale «alive» is answered with what made it stale.
+            objections.extend(self.table.get(key).filter(stale).map(super::Entry::record));
+        }
+        if self.table.view() != before {
+            self.sync.fruitless = 0;
+        }
+        for records in self.pack(objections, 0, PAGES_MAX) {
+            self.reply(sender, Payload::SyncRecords { records });
+        }
+    }
+
+    /// Asks a member for all it has.
+    pub(super) fn start_pull(&mut self, now: Time, from: u64) {
+        if self.pull.is_none() {
+            self.pull = Some(Pull {
+                from,
+                cursor: 0,
+                pages: 0,
+                retries: 0,
+            });
+            self.request_pages(now);
+        }
+    }
+
+    pub(super) fn on_pull_timer(&mut self, now: Time) {
+        let Some(pull) = &mut self.pull else { return };
+        pull.retries += 1;
+        if pull.retries > PULL_RETRIES_MAX {
+            // What is missing shows in the view's hash, and a sync with somebody else brings it.
+            self.pull = None;
+            return;
+        }
+        self.request_pages(now);
+    }
+
+    pub(super) fn on_full_pull(&mut self, sender: Sender, first: u64) {
+        let mut cursor = first;
+        for _ in 0..BURST_PAGES {
+            let mut room = self.room(FULL_PAGE_BYTES);
+            let (mut records, mut next) = (Vec::new(), None);
+            for (key, entry) in self.table.live_from(cursor) {
+                let record = entry.alive_record();
+                let len = super::encoded_len(&record);
+                if len > room {
+                    next = Some(key);
+                    break;
+                }
+                room -= len;
+                records.push(record);
+            }
+            self.reply(
+                sender,
+                Payload::FullPage {
+                    cursor,
+                    next,
+                    records,
+                },
+            );
+            match next {
+                Some(next) => cursor = next,
+                None => return,
+            }
+        }
+    }
+
+    pub(super) fn on_full_page(
+        &mut self,
+        now: Time,
+        from: u64,
+        cursor: u64,
+        next: Option<u64>,
+        records: Vec<Record>,
+    ) {
+        let expected = |pull: &&mut Pull| pull.from == from && pull.cursor == cursor;
+        let Some(pull) = self.pull.as_mut().filter(expected) else {
+            self.stats.dropped.unexpected += 1;
+            return;
+        };
+        pull.retries = 0;
+        pull.pages += 1;
+        match next {
+            None => {
+                self.pull = None;
+                self.timers.clear(Single::Pull);
+            }
+            Some(next) => {
+                pull.cursor = next;
+                if pull.pages == BURST_PAGES {
+                    self.request_pages(now);
+                }
+            }
+        }
+        self.merge_all(now, records, Source::Sync);
+    }
+
+    fn request_pages(&mut self, now: Time) {
+        let Some(pull) = &mut self.pull else { return };
+        pull.pages = 0;
+        let (from, cursor) = (pull.from, pull.cursor);
+        self.send_to(from, Payload::FullPull { cursor });
+        self.timers.set(Single::Pull, now + self.pull_patience());
+    }
+
+    fn pull_patience(&self) -> Duration {
+        self.config.probe_timeout
+    }
+
+    fn page(&self, first: u64, last: u64) -> SyncPage {
+        SyncPage {
+            first,
+            last,
+            entries: self.table.versions(first, last),
+        }
+    }
+
+    /// All of what we would tell of a member: that it is suspect too, if it is.
+    fn records_of(&self, key: u64) -> Vec<Record> {
+        if key == self.me.key {
+            return vec![self.own_record()];
+        }
+        let Some(entry) = self.table.get(key) else {
+            return Vec::new();
+        };
+        match entry.state {
+            MemberState::Suspect => vec![entry.alive_record(), entry.record()],
+            _ => vec![entry.record()],
+        }
+    }
+}
+
+fn bucket_first(bucket: usize) -> u64 {
+    (bucket as u64) << (64 - BUCKETS.ilog2())
+}
+
+fn bucket_last(bucket: usize) -> u64 {
+    bucket_first(bucket) | (u64::MAX >> BUCKETS.ilog2())
+}
+
+/// Cuts a page into pages of at most `max` entries that together cover the same range.
+fn split_page(page: SyncPage, max: usize, pages: &mut Vec<SyncPage>) {
+    let SyncPage {
+        mut first,
+        last,
+        entries,
+    } = page;
+    let mut chunks = entries.chunks(max).peekable();
+    while let Some(chunk) = chunks.next() {
+        let end = match chunks.peek() {
+            Some(_) => chunk.last().map_or(last, |entry| entry.0),
+            None => last,
+        };
+        pages.push(SyncPage {
+            first,
+            last: end,
+            entries: chunk.to_vec(),
+        });
+        first = end.saturating_add(1);
+    }
+    if entries.is_empty() {
+        pages.push(SyncPage {
+            first,
+            last,
+            entries: Vec::new(),
+        });
+    }
+}
+
+/// Cursor and next.
+const FULL_PAGE_BYTES: usize = 16;
+/// Most datagrams in answer to one.
+const PAGES_MAX: usize = 16;
+/// Pages of the full state sent for one request.
+const BURST_PAGES: usize = 8;
+const PULL_RETRIES_MAX: u8 = 5;
+/// How long views must differ to be synced once they have come to rest, in probe intervals.
+const SYNC_DIFFER_ROUNDS: u32 = 2;
+/// A sync does not wait longer for the views to come to rest, in probe intervals.
+const SYNC_OVERDUE_ROUNDS: u32 = 10;
+/// Fruitless syncs double the wait so often at most.
+const SYNC_DOUBLINGS_MAX: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_cover_the_range_without_gap_or_overlap() {
+        for count in [0u64, 1, 2, 3, 4, 7] {
+            let entries: Vec<_> = (0..count).map(|n| (100 + 10 * n, n)).collect();
+            let whole = SyncPage {
+                first: 50,
+                last: 900,
+                entries: entries.clone(),
+            };
+            let mut pages = Vec::new();
+            split_page(whole, 3, &mut pages);
+            assert_eq!((pages[0].first, pages.last().unwrap().last), (50, 900));
+            assert!(
+                pages
+                    .windows(2)
+                    .all(|pair| pair[0].last + 1 == pair[1].first)
+            );
+            assert!(pages.iter().all(|page| page.entries.len() <= 3));
+            assert_eq!(
+                pages
+                    .iter()
+                    .flat_map(|page| page.entries.clone())
+                    .collect::<Vec<_>>(),
+                entries
+            );
+        }
+    }
+
+    #[test]
+    fn buckets_tile_the_keys() {
+        assert_eq!((bucket_first(0), bucket_last(BUCKETS - 1)), (0, u64::MAX));
+        assert!((1..BUCKETS).all(|b| bucket_last(b - 1) + 1 == bucket_first(b)));
+    }
+}
