@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
+#[cfg(feature = "tokio")]
+mod driver;
 mod engine;
 mod error;
 mod event;
@@ -12,6 +14,10 @@ mod time;
 mod wire;
 
 pub use config::ClusterConfig;
+#[cfg(feature = "tokio")]
+pub use driver::{
+    ClusterMembership, DatagramSocket, EventStream, JoinError, LeaveError, SeedFailure, StartError,
+};
 pub use engine::Engine;
 pub use error::{ConfigError, KeyError, TagError};
 pub use event::{Event, Member, MemberState, PartitionStatus};

@@ -51,6 +51,10 @@ impl Join {
         std::mem::take(&mut self.wants_seeds)
     }
 
+    pub(crate) fn want_seeds(&mut self) {
+        self.wants_seeds = true;
+    }
+
     /// Keeps the address of a member that is forgotten.
     pub(crate) fn remember(&mut self, addr: SocketAddr) {
         self.book.retain(|known| *known != addr);
@@ -97,15 +101,18 @@ impl Join {
 
 impl Engine {
     pub(super) fn set_seeds(&mut self, now: Time, seeds: &[SocketAddr]) {
+        let fresh = seeds.iter().any(|seed| !self.join.seeds.contains(seed));
         self.join.seeds = seeds
             .iter()
             .copied()
             .filter(|seed| *seed != self.me.addr)
             .collect();
-        if self.join.seeds.is_empty() && self.join.attempts == 0 {
-            self.join.joined = true;
-        }
-        if !self.join.joined && self.join.attempts == 0 {
+        let alone = self.table.live().is_empty();
+        if self.join.seeds.is_empty() {
+            self.join.joined |= self.join.attempts == 0;
+        } else if fresh && alone {
+            self.join.joined = false;
+            self.join.attempts = 0;
             self.on_join_timer(now);
         }
         self.timers.arm(

@@ -354,6 +354,11 @@ impl Engine {
         self.phase == Phase::Active && self.join.take_wants_seeds()
     }
 
+    /// Asks for the seeds to be resolved now rather than at the next attempt to join.
+    pub fn want_seeds(&mut self) {
+        self.join.want_seeds();
+    }
+
     /// This node's id; its epoch is raised if another life of its name had a higher one.
     pub fn id(&self) -> NodeId {
         NodeId {

@@ -1,0 +1,504 @@
+//! The handle of a node.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::net::lookup_host;
+use tokio::sync::{Notify, broadcast, watch};
+use tokio::time::{Instant, timeout};
+
+use super::advertise::advertised;
+use super::events::EventStream;
+use super::run::run;
+use super::socket::{DatagramSocket, bind};
+use crate::config::ClusterConfig;
+use crate::engine::Engine;
+use crate::error::{ConfigError, TagError};
+use crate::event::{Event, Member, PartitionStatus};
+use crate::id::NodeId;
+use crate::key::KeyId;
+use crate::stats::Stats;
+use crate::tags::Tags;
+
+/// A node that is a member of a cluster, or on its way to be one. Cheap to clone; all clones are
+/// the same node.
+///
+/// A task of the tokio runtime drives it until it [`leave`](Self::leave)s or the last clone is
+/// dropped, which looks to the others like a crash.
+///
+/// ```
+/// use rpcnet_swim::{ClusterConfig, ClusterMembership, Event};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let first = ClusterMembership::new(ClusterConfig::local().with_name("first")).await?;
+/// let mut events = first.subscribe();
+///
+/// let second = ClusterMembership::new(ClusterConfig::local().with_name("second")).await?;
+/// second.join([first.local_addr().to_string()]).await?;
+///
+/// assert!(matches!(events.recv().await, Some(Event::NodeJoined(m)) if &*m.id.name == "second"));
+/// second.leave().await?;
+/// assert!(matches!(events.recv().await, Some(Event::NodeLeft(_))));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct ClusterMembership {
+    shared: Arc<Shared>,
+    /// Tells the driver when the last handle is gone.
+    _life: Arc<Life>,
+}
+
+/// What the handles share with the driver.
+pub(super) struct Shared {
+    /// Locked for one call of the engine at a time, never over an await or a system call.
+    pub(super) engine: Mutex<Engine>,
+    pub(super) started: Instant,
+    /// The engine has something new to send or to wait for.
+    pub(super) wake: Notify,
+    /// The last handle is gone.
+    pub(super) stop: Notify,
+    pub(super) socket_errors: AtomicU64,
+    /// None once nothing will happen any more.
+    events: Mutex<Option<broadcast::Sender<Event>>>,
+    state: watch::Sender<State>,
+    seeds: Mutex<Seeds>,
+    config: ClusterConfig,
+    local_addr: SocketAddr,
+}
+
+/// What `join` and `leave` wait for.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    joined: bool,
+    /// How many members acknowledged that this one left.
+    left: Option<usize>,
+    over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Seeds {
+    texts: Vec<String>,
+    unresolved: Vec<(String, SeedFailure)>,
+}
+
+struct Life {
+    shared: Arc<Shared>,
+}
+
+impl ClusterMembership {
+    /// Starts a node on a UDP socket of its own. If the configuration names seeds, it dials them
+    /// from now on; [`join`](Self::join) waits for that.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was started.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn new(config: ClusterConfig) -> Result<Self, StartError> {
+        config.validate()?;
+        let addr = config.bind_addr;
+        let socket = bind(addr).map_err(|source| StartError::Bind { addr, source })?;
+        Self::with_socket(config, Arc::new(socket)).await
+    }
+
+    /// Starts a node on a socket that is there already, as a port shared with QUIC. The bind
+    /// address of the configuration is not used, except to tell whether gossip may be insecure.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was started.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn with_socket(
+        mut config: ClusterConfig,
+        socket: Arc<dyn DatagramSocket>,
+    ) -> Result<Self, StartError> {
+        let addr = config.bind_addr;
+        let local_addr = socket
+            .local_addr()
+            .map_err(|source| StartError::Bind { addr, source })?;
+        config.bind_addr = local_addr;
+        config.validate()?;
+        let seed = match config.seeds.first() {
+            // Only to find out which of our addresses faces it.
+            Some(seed) => lookup_host(seed)
+                .await
+                .ok()
+                .and_then(|mut addrs| addrs.next()),
+            None => None,
+        };
+        let addr = advertised(&config, local_addr, seed)?;
+        let name = config.name.clone().unwrap_or_else(random_name);
+        let id = NodeId::new(name, unix_millis());
+        let started = Instant::now();
+        let engine = Engine::new(config.clone(), id, addr, crate::Time::ZERO, random_u64())?;
+        let shared = Arc::new(Shared {
+            engine: Mutex::new(engine),
+            started,
+            wake: Notify::new(),
+            stop: Notify::new(),
+            socket_errors: AtomicU64::new(0),
+            events: Mutex::new(Some(broadcast::Sender::new(config.event_capacity))),
+            state: watch::Sender::new(State::default()),
+            seeds: Mutex::new(Seeds {
+                texts: config.seeds.clone(),
+                unresolved: Vec::new(),
+            }),
+            config,
+            local_addr: addr,
+        });
+        tokio::spawn(run(Arc::clone(&shared), socket));
+        Ok(Self {
+            _life: Arc::new(Life {
+                shared: Arc::clone(&shared),
+            }),
+            shared,
+        })
+    }
+
+    /// Joins through any of `seeds` (`address:port` or `name:port`) and those of the
+    /// configuration, and waits until one has let this node in. With no seeds at all this node is
+    /// a cluster of its own.
+    ///
+    /// # Errors
+    /// [`JoinError::NoSeedAnswered`] after the join timeout; the node goes on trying, so this may
+    /// be called again just to wait. [`JoinError::Gone`] if the node has left.
+    pub async fn join<S: Into<String>>(
+        &self,
+        seeds: impl IntoIterator<Item = S>,
+    ) -> Result<(), JoinError> {
+        let mut state = self.shared.state.subscribe();
+        self.shared.add_seeds(seeds.into_iter().map(Into::into));
+        if self.shared.seeds().is_none() {
+            self.shared
+                .engine
+                .lock()
+                .handle_seeds(self.shared.now(), &[]);
+        } else {
+            self.shared.engine.lock().want_seeds();
+        }
+        self.shared.wake.notify_one();
+        let settled = state.wait_for(|state| state.joined || state.over);
+        match timeout(self.shared.config.join_timeout, settled).await {
+            Ok(Ok(state)) if state.joined => Ok(()),
+            Ok(_) => Err(JoinError::Gone),
+            Err(_) => Err(JoinError::NoSeedAnswered {
+                seeds: self.shared.seed_failures(),
+            }),
+        }
+    }
+
+    /// Tells the others that this node leaves and waits until enough of them know. They record it
+    /// as left, not as failed. Gives how many acknowledged it.
+    ///
+    /// # Errors
+    /// [`LeaveError::Unacknowledged`] if there were others and none of them acknowledged it in
+    /// the leave timeout: they will find it failed. The node is gone all the same.
+    pub async fn leave(&self) -> Result<usize, LeaveError> {
+        let mut state = self.shared.state.subscribe();
+        let others = {
+            let mut engine = self.shared.engine.lock();
+            engine.leave(self.shared.now());
+            engine.live_count() - 1
+        };
+        self.shared.wake.notify_one();
+        // The engine ends every leave; the driver that ends without it has none to wait for.
+        let left = state
+            .wait_for(|state| state.over)
+            .await
+            .ok()
+            .and_then(|state| state.left);
+        match left.unwrap_or(0) {
+            0 if others > 0 => Err(LeaveError::Unacknowledged { members: others }),
+            acknowledged => Ok(acknowledged),
+        }
+    }
+
+    /// Sets one tag of this node; the others hear of it by gossip.
+    ///
+    /// # Errors
+    /// [`TagError`] if the tags would be too large; they are as they were.
+    pub fn set_tag(&self, key: &str, value: &str) -> Result<(), TagError> {
+        self.edit_tags(|tags| tags.with(key, value))
+    }
+
+    /// Sets several tags of this node at once: others see all of them or none.
+    ///
+    /// # Errors
+    /// [`TagError`] if the tags would be too large; they are as they were.
+    pub fn update_tags<K, V>(&self, pairs: impl IntoIterator<Item = (K, V)>) -> Result<(), TagError>
+    where
+        K: Into<String>,
+        V: Into<String>,
+    {
+        self.edit_tags(|tags| {
+            let old = tags
+                .iter()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()));
+            let new = pairs
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.into()));
+            Tags::from_pairs(old.chain(new))
+        })
+    }
+
+    /// Removes one tag of this node, if it is there.
+    pub fn remove_tag(&self, key: &str) {
+        let removed = self.edit_tags(|tags| Ok(tags.without(key)));
+        debug_assert_eq!(removed, Ok(()), "fewer tags always fit");
+    }
+
+    /// Announces that this node takes no new work, or that it does again.
+    pub fn set_draining(&self, draining: bool) {
+        self.shared
+            .engine
+            .lock()
+            .set_draining(self.shared.now(), draining);
+        self.shared.wake.notify_one();
+    }
+
+    /// What happens from now on.
+    pub fn subscribe(&self) -> EventStream {
+        let receiver = match &*self.shared.events.lock() {
+            Some(events) => events.subscribe(),
+            // Of a node that is gone: closed from the start.
+            None => broadcast::Sender::new(1).subscribe(),
+        };
+        EventStream { receiver }
+    }
+
+    /// This node's id.
+    pub fn local_id(&self) -> NodeId {
+        self.shared.engine.lock().id()
+    }
+
+    /// The address that others are told.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.local_addr
+    }
+
+    /// This node as others see it.
+    pub fn me(&self) -> Member {
+        self.shared.engine.lock().me()
+    }
+
+    /// Every member that is tracked, this node first, failed and left ones too.
+    pub fn members(&self) -> Vec<Member> {
+        let engine = self.shared.engine.lock();
+        std::iter::once(engine.me())
+            .chain(engine.members())
+            .collect()
+    }
+
+    /// The live members whose tag `key` is `value`, this node among them if it has it.
+    pub fn nodes_with_tag(&self, key: &str, value: &str) -> Vec<Member> {
+        let mut members = self.members();
+        members.retain(|m| m.state.is_live() && m.tags.get(key) == Some(value));
+        members
+    }
+
+    /// How sure this node is that a member is gone, on the scale of phi: at 8 the chance that it
+    /// is alive is one in a hundred million. None for a node that is not tracked.
+    pub fn phi(&self, id: &NodeId) -> Option<f64> {
+        self.shared.engine.lock().phi(id, self.shared.now())
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> Stats {
+        self.shared.engine.lock().stats()
+    }
+
+    /// Errors of the socket so far; datagrams that it had no room for are among them.
+    pub fn socket_errors(&self) -> u64 {
+        self.shared.socket_errors.load(Ordering::Relaxed)
+    }
+
+    /// Whether this node sees the whole cluster.
+    pub fn partition_status(&self) -> PartitionStatus {
+        self.shared.engine.lock().partition_status()
+    }
+
+    /// Hash of the view: equal in all nodes that know of the same live members.
+    pub fn view_hash(&self) -> u64 {
+        self.shared.engine.lock().view_hash()
+    }
+
+    /// With which key each member seals: whether a rotation is through.
+    pub fn keys_in_use(&self) -> Vec<(NodeId, KeyId)> {
+        self.shared.engine.lock().keys_in_use()
+    }
+
+    fn edit_tags(
+        &self,
+        edit: impl FnOnce(&Tags) -> Result<Tags, TagError>,
+    ) -> Result<(), TagError> {
+        let mut engine = self.shared.engine.lock();
+        let tags = edit(&engine.me().tags)?;
+        engine.set_tags(self.shared.now(), tags);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ClusterMembership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClusterMembership")
+            .field(&self.shared.engine.lock())
+            .finish()
+    }
+}
+
+impl Shared {
+    /// The seeds to resolve, if there are any.
+    pub(super) fn seeds(&self) -> Option<Vec<String>> {
+        Some(self.seeds.lock().texts.clone()).filter(|seeds| !seeds.is_empty())
+    }
+
+    pub(super) fn note_unresolved(&self, failures: Vec<(String, SeedFailure)>) {
+        self.seeds.lock().unresolved = failures;
+    }
+
+    /// Hands the engine's events to the subscribers and to those who wait.
+    pub(super) fn publish(&self) {
+        loop {
+            let (event, joined) = {
+                let mut engine = self.engine.lock();
+                (engine.poll_event(), engine.is_joined())
+            };
+            self.state
+                .send_if_modified(|state| std::mem::replace(&mut state.joined, joined) != joined);
+            let Some(event) = event else { return };
+            if let Event::Left { acknowledged } = event {
+                self.state
+                    .send_modify(|state| state.left = Some(acknowledged));
+            }
+            if let Some(events) = &*self.events.lock() {
+                // Nobody may be listening.
+                let _ = events.send(event);
+            }
+        }
+    }
+
+    /// Nothing will happen any more.
+    pub(super) fn close(&self) {
+        *self.events.lock() = None;
+        self.state.send_modify(|state| state.over = true);
+    }
+
+    fn add_seeds(&self, seeds: impl Iterator<Item = String>) {
+        let texts = &mut self.seeds.lock().texts;
+        for seed in seeds {
+            if !texts.contains(&seed) {
+                texts.push(seed);
+            }
+        }
+    }
+
+    fn seed_failures(&self) -> Vec<(String, SeedFailure)> {
+        let seeds = self.seeds.lock();
+        let failure = |seed: &String| {
+            let unresolved = seeds.unresolved.iter().find(|(text, _)| text == seed);
+            unresolved.map_or(SeedFailure::NoAnswer, |(_, failure)| failure.clone())
+        };
+        seeds
+            .texts
+            .iter()
+            .map(|seed| (seed.clone(), failure(seed)))
+            .collect()
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.shared.stop.notify_one();
+    }
+}
+
+/// Why a node could not be started.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration contradicts itself. The caller's to fix.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address cannot be bound: it is in use, or not ours. Another port or a retry may do.
+    #[error("cannot bind {addr}: {source}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Why a node is not in.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// No seed let it in yet. It goes on trying.
+    #[error("no seed answered: {}", list(seeds))]
+    NoSeedAnswered {
+        /// Each seed and what came of it.
+        seeds: Vec<(String, SeedFailure)>,
+    },
+    /// The node has left, or a newer node has its name. Start a new one.
+    #[error("the node has left the cluster")]
+    Gone,
+}
+
+/// What came of a seed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SeedFailure {
+    /// Its name does not resolve; it may later.
+    #[error("does not resolve ({0})")]
+    Unresolved(String),
+    /// It resolves, and nobody of this cluster with this key answers there.
+    #[error("no answer")]
+    NoAnswer,
+}
+
+/// Why leaving was not clean.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeaveError {
+    /// Nobody acknowledged it; the others will find the node failed.
+    #[error("none of {members} members acknowledged the leave")]
+    Unacknowledged {
+        /// How many there were.
+        members: usize,
+    },
+}
+
+fn list(seeds: &[(String, SeedFailure)]) -> String {
+    let seeds: Vec<_> = seeds
+        .iter()
+        .map(|(seed, failure)| format!("{seed}: {failure}"))
+        .collect();
+    seeds.join(", ")
+}
+
+fn unix_millis() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn random_name() -> String {
+    format!("node-{:016x}", random_u64())
+}
+
+fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the operating system gives randomness");
+    u64::from_le_bytes(bytes)
+}

@@ -1,0 +1,172 @@
+//! The loop: receive or sleep, feed the engine, drain it.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::membership::{SeedFailure, Shared};
+use super::socket::DatagramSocket;
+use crate::time::Time;
+
+/// Drives a node until it has left or the last handle is gone.
+pub(super) async fn run(shared: Arc<Shared>, socket: Arc<dyn DatagramSocket>) {
+    let mut driver = Driver {
+        shared,
+        socket,
+        buf: vec![0; DATAGRAM_BYTES_MAX],
+        resolving: None,
+    };
+    while driver.turn().await {}
+    driver.shared.close();
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    socket: Arc<dyn DatagramSocket>,
+    buf: Vec<u8>,
+    /// The seeds being resolved.
+    resolving: Option<Pin<Box<dyn Future<Output = Vec<SocketAddr>> + Send>>>,
+}
+
+impl Driver {
+    /// Waits for something to do and does it; false when it is over.
+    async fn turn(&mut self) -> bool {
+        let due = self.shared.engine.lock().poll_timeout();
+        let due = due.map(|at| self.shared.instant(at));
+        let mut failed = None;
+        tokio::select! {
+            biased;
+            () = self.shared.stop.notified() => return false,
+            received = poll_fn(|cx| self.socket.poll_recv(cx, &mut self.buf)) => match received {
+                Ok((len, from)) => self.feed(len, from),
+                Err(error) => failed = Some(error),
+            },
+            addrs = resolved(&mut self.resolving) => {
+                self.resolving = None;
+                self.shared.engine.lock().handle_seeds(self.shared.now(), &addrs);
+            }
+            () = self.shared.wake.notified() => {}
+            () = sleep_until(due.unwrap_or_else(far_off)) => {
+                if due.is_some_and(|due| due.elapsed() > LATE) {
+                    // Stopped for a while: lets the runtime see what arrived meanwhile.
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        if let Some(error) = failed {
+            self.shared.note_socket_error(&error);
+            sleep(ERROR_PAUSE).await;
+        }
+        self.drain_inbound();
+        let gone = {
+            let mut engine = self.shared.engine.lock();
+            engine.handle_timeout(self.shared.now());
+            if engine.wants_seeds() && self.resolving.is_none() {
+                self.resolving =
+                    self.shared
+                        .seeds()
+                        .map(|seeds| -> Pin<Box<dyn Future<Output = _> + Send>> {
+                            Box::pin(resolve(Arc::clone(&self.shared), seeds))
+                        });
+            }
+            engine.is_gone()
+        };
+        self.flush();
+        !gone
+    }
+
+    /// Everything that has arrived goes in before any deadline is judged.
+    fn drain_inbound(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..DRAIN_MAX {
+            match self.socket.poll_recv(&mut cx, &mut self.buf) {
+                Poll::Ready(Ok((len, from))) => self.feed(len, from),
+                Poll::Ready(Err(_)) | Poll::Pending => return,
+            }
+        }
+    }
+
+    fn feed(&mut self, len: usize, from: SocketAddr) {
+        let now = self.shared.now();
+        self.shared
+            .engine
+            .lock()
+            .handle_datagram(now, from, &mut self.buf[..len]);
+    }
+
+    fn flush(&mut self) {
+        loop {
+            // Not over the system call: readers of the engine do not wait for the network.
+            let Some((to, datagram)) = self.shared.engine.lock().poll_transmit() else {
+                break;
+            };
+            if let Err(error) = self.socket.try_send(&datagram, to) {
+                self.shared.note_socket_error(&error);
+            }
+        }
+        self.shared.publish();
+    }
+}
+
+/// Resolves every seed; what cannot be resolved is noted and left out.
+async fn resolve(shared: Arc<Shared>, seeds: Vec<String>) -> Vec<SocketAddr> {
+    let (mut addrs, mut failures) = (Vec::new(), Vec::new());
+    for seed in seeds {
+        let found = timeout(RESOLVE_TIMEOUT, lookup_host(&seed)).await;
+        match found.map(|found| found.map(Vec::from_iter)) {
+            Ok(Ok(found)) => addrs.extend(found),
+            Ok(Err(error)) => failures.push((seed, SeedFailure::Unresolved(error.to_string()))),
+            Err(_) => failures.push((seed, SeedFailure::Unresolved("timed out".to_owned()))),
+        }
+    }
+    shared.note_unresolved(failures);
+    addrs.dedup();
+    addrs
+}
+
+/// Waits for a future that there may not be.
+async fn resolved<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn far_off() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+impl Shared {
+    /// The engine's time.
+    pub(super) fn now(&self) -> Time {
+        let micros = self.started.elapsed().as_micros();
+        Time::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
+    fn instant(&self, at: Time) -> Instant {
+        self.started + Duration::from_micros(at.as_micros())
+    }
+
+    fn note_socket_error(&self, error: &io::Error) {
+        tracing::debug!(%error, "gossip socket");
+        self.socket_errors
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Largest datagram that UDP can bring.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
+/// Most datagrams fed in before deadlines are judged all the same.
+const DRAIN_MAX: usize = 4_096;
+/// A sleep that ends so much late was no ordinary one.
+const LATE: Duration = Duration::from_millis(20);
+/// After an error of the socket, so that a broken one does not burn a core.
+const ERROR_PAUSE: Duration = Duration::from_millis(5);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);

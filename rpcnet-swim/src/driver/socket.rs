@@ -1,0 +1,72 @@
+//! The little that the driver needs of a socket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::ReadBuf;
+use tokio::net::UdpSocket;
+
+/// Something that sends and receives datagrams: a UDP socket of one's own, a port shared with
+/// QUIC, or a wrapper that drops and delays for a test.
+pub trait DatagramSocket: Send + Sync + 'static {
+    /// Receives a datagram into `buf`; gives its length and sender. What does not fit is cut off
+    /// and so refused.
+    ///
+    /// # Errors
+    /// The socket's. The driver counts it and goes on.
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>>;
+
+    /// Sends a datagram now or never.
+    ///
+    /// # Errors
+    /// The socket's, [`io::ErrorKind::WouldBlock`] if it has no room: the datagram is lost, as
+    /// datagrams may be.
+    fn try_send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()>;
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// The socket's.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+impl DatagramSocket for UdpSocket {
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let mut buf = ReadBuf::new(buf);
+        let from = ready!(self.poll_recv_from(cx, &mut buf))?;
+        Poll::Ready(Ok((buf.filled().len(), from)))
+    }
+
+    fn try_send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.try_send_to(datagram, to).map(drop)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Self::local_addr(self)
+    }
+}
+
+/// A UDP socket with room for what arrives while the process is stopped.
+pub(super) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(addr),
+        socket2::Type::DGRAM,
+        Some(socket2::Protocol::UDP),
+    )?;
+    // The system grants what it allows; less works too.
+    let _ = socket.set_recv_buffer_size(RECV_BUFFER_BYTES);
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+const RECV_BUFFER_BYTES: usize = 4 << 20;
