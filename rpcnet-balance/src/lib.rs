@@ -1,1 +1,83 @@
 //! Choosing one of many: a small balancer trait and lock-free strategies for any client.
+//!
+//! A client has several servers that could all take the next call. Which one? The crate has the trait [`Balancer`] for
+//! answers to that question, some answers, and a contract suite for yours. It knows nothing of networks: an
+//! [`Endpoint`] is a number with a count of calls in flight.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use rpcnet_balance::{Balancer, Endpoint, LeastConnections, PickContext, View};
+//!
+//! let view = View::new((0..3).map(|id| Arc::new(Endpoint::new(id))), 1);
+//! let balancer = LeastConnections::seeded(42);
+//!
+//! let first = balancer.pick(&view, &PickContext::new()).unwrap();
+//! let call = view[first].begin(); // counted for as long as the guard lives
+//! let second = balancer.pick(&view, &PickContext::new()).unwrap();
+//! assert_ne!(first, second);
+//! drop(call);
+//! ```
+//!
+//! # Your own balancer, in ten lines
+//!
+//! ```
+//! use rpcnet_balance::{Balancer, PickContext, View};
+//!
+//! /// Calls with the same key go to the same server, as long as there is that server.
+//! #[derive(Debug)]
+//! struct Sticky;
+//!
+//! impl Balancer for Sticky {
+//!     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+//!         let start = cx.key().unwrap_or(0) as usize;
+//!         (0..view.len())
+//!             .map(|step| start.wrapping_add(step) % view.len())
+//!             .find(|&index| cx.allows(&view[index]))
+//!     }
+//! }
+//! # #[cfg(feature = "contract")]
+//! # rpcnet_balance::contract::Contract::new(|_seed| std::sync::Arc::new(Sticky)).allow_starvation().verify().unwrap();
+//! ```
+//!
+//! or, without a type, as a closure: [`from_fn`]. Then run it through the contract, in a test of yours:
+//! `contract::check(|seed| Arc::new(Sticky))`.
+//!
+//! # Rules
+//!
+//! - A [`View`] is immutable. When the endpoints change, a new one with a higher generation takes its place, and
+//!   [`Balancer::rebuild`] is the moment, off the path of the calls, to compute tables for it.
+//! - A pick takes no lock and allocates nothing (`tests/allocation.rs` counts).
+//! - The load of an endpoint lives in the endpoint, behind an `Arc`: it survives the change of a view, and several
+//!   balancers see the same.
+//!
+//! # What it does not do
+//!
+//! It reads no clock, spawns nothing, checks nobody's health and does not retry: which endpoints are in the view, and what
+//! to do after a failed call, is the caller's part.
+//!
+//! # Features
+//!
+//! - `contract`: the module `contract`. Meant for `dev-dependencies`.
+
+mod balancer;
+#[cfg(feature = "contract")]
+pub mod contract;
+mod endpoint;
+mod from_fn;
+mod least_connections;
+mod random;
+mod rng;
+mod round_robin;
+mod view;
+
+pub use balancer::{Balancer, Outcome, OutcomeKind, PickContext};
+pub use endpoint::{Endpoint, InFlight};
+pub use from_fn::{FromFn, from_fn};
+pub use least_connections::LeastConnections;
+pub use random::Random;
+pub use round_robin::RoundRobin;
+pub use view::View;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

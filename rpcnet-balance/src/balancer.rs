@@ -1,0 +1,134 @@
+//! The trait, what a pick is told, and what comes back.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use crate::{Endpoint, View};
+
+/// Chooses one endpoint of a view.
+///
+/// One value serves many threads at once. [`pick`](Self::pick) runs once for every attempt of a call and must not block,
+/// lock or allocate; state belongs into atomics, tables into a value made by [`rebuild`](Self::rebuild).
+pub trait Balancer: Debug + Send + Sync {
+    /// The index in `view` of the endpoint that shall take the next attempt.
+    ///
+    /// `None` exactly when there is nothing to choose from: the view is empty or every endpoint of it is excluded. An
+    /// excluded endpoint is never picked, not even as the last one: whether to try again where it failed before is the
+    /// caller's decision, who can ask again without the exclusion.
+    ///
+    /// The view may be another than at the last pick, also without a `rebuild` in between: callers that still hold an
+    /// older view finish with it.
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize>;
+
+    /// An attempt that went to endpoint `index` of `view` has ended. The default does nothing.
+    ///
+    /// Not called for attempts whose caller lost interest. Runs beside picks; as cheap as they are.
+    fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
+        let _ = (view, index, outcome);
+    }
+
+    /// A balancer made for `view`, or `None` (the default) to go on with this one.
+    ///
+    /// Called when a group of endpoints is first seen and whenever it changes, off the path of the calls; this is the
+    /// place to allocate and compute. It is asked of the balancer that served the group so far, so state can be carried
+    /// over. With `None` one balancer serves any number of groups.
+    fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
+        let _ = view;
+        None
+    }
+}
+
+impl<B: Balancer + ?Sized> Balancer for Arc<B> {
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+        (**self).pick(view, cx)
+    }
+
+    fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
+        (**self).on_outcome(view, index, outcome);
+    }
+
+    fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
+        (**self).rebuild(view)
+    }
+}
+
+/// What a balancer may know about the call it picks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PickContext<'a> {
+    excluded: &'a [u64],
+    key: Option<u64>,
+}
+
+impl<'a> PickContext<'a> {
+    /// Nothing excluded, no key.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            excluded: &[],
+            key: None,
+        }
+    }
+
+    /// The ids of the endpoints that must not be picked, because this call was tried there already. Default none.
+    ///
+    /// Meant for the few attempts of one call: every look-up walks the list.
+    #[must_use]
+    pub const fn with_excluded(mut self, ids: &'a [u64]) -> Self {
+        self.excluded = ids;
+        self
+    }
+
+    /// A hash of what the call is about, for balancers that send equal keys to the same endpoint. Default none.
+    #[must_use]
+    pub const fn with_key(mut self, key: u64) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// The ids of the endpoints that must not be picked.
+    #[must_use]
+    pub const fn excluded(&self) -> &'a [u64] {
+        self.excluded
+    }
+
+    /// The hash of what the call is about.
+    #[must_use]
+    pub const fn key(&self) -> Option<u64> {
+        self.key
+    }
+
+    /// Whether `endpoint` may be picked.
+    #[must_use]
+    pub fn allows(&self, endpoint: &Endpoint) -> bool {
+        !self.excluded.contains(&endpoint.id())
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// What the endpoint made of it.
+    pub kind: OutcomeKind,
+    /// From the start of the attempt to its end.
+    pub latency: Duration,
+}
+
+impl Outcome {
+    /// An attempt that ended like this after `latency`.
+    #[must_use]
+    pub const fn new(kind: OutcomeKind, latency: Duration) -> Self {
+        Self { kind, latency }
+    }
+}
+
+/// What the endpoint made of an attempt, as far as balancing is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OutcomeKind {
+    /// It answered. An error of the application counts: the endpoint did its work.
+    Success,
+    /// No answer: the connection failed, the deadline passed, the endpoint broke down over it.
+    Failure,
+    /// It refused for want of capacity.
+    Overloaded,
+}

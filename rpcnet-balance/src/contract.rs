@@ -1,0 +1,392 @@
+//! What every balancer has to keep to, as a suite to run yours through.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use rpcnet_balance::{LeastConnections, contract};
+//!
+//! // In a #[test]; panics with the rule that was broken and how.
+//! contract::check(|seed| Arc::new(LeastConnections::seeded(seed)));
+//! ```
+//!
+//! Not checked here, because it takes an allocator of one's own: that a pick does not allocate. `tests/allocation.rs` of
+//! this crate shows how.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::{Balancer, Endpoint, InFlight, Outcome, OutcomeKind, PickContext, View};
+
+/// Runs the whole suite.
+///
+/// # Panics
+///
+/// When a rule is broken; the message says which one and how.
+pub fn check(build: impl Fn(u64) -> Arc<dyn Balancer>) {
+    if let Err(violation) = Contract::new(build).verify() {
+        panic!("{violation}");
+    }
+}
+
+/// The suite, for balancers that need a rule switched off or for a caller that wants the violation as a value.
+pub struct Contract<F> {
+    build: F,
+    starvation_allowed: bool,
+}
+
+impl<F: Fn(u64) -> Arc<dyn Balancer>> Contract<F> {
+    /// A suite for the balancers that `build` makes from a seed.
+    #[must_use]
+    pub const fn new(build: F) -> Self {
+        Self {
+            build,
+            starvation_allowed: false,
+        }
+    }
+
+    /// Accepts that some endpoints are never picked though all are idle. For balancers that go by the key of the call,
+    /// by preference or by subset.
+    #[must_use]
+    pub const fn allow_starvation(mut self) -> Self {
+        self.starvation_allowed = true;
+        self
+    }
+
+    /// Runs the suite.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that was broken.
+    pub fn verify(&self) -> Result<(), Violation> {
+        for seed in 0..SEEDS {
+            let run = Run {
+                balancer: &|| (self.build)(seed),
+                judge: Judge { seed },
+            };
+            run.nothing_to_pick()?;
+            run.picks_and_exclusions()?;
+            run.changing_views()?;
+            run.outcomes()?;
+            run.many_threads()?;
+            if !self.starvation_allowed {
+                run.starvation()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<F> fmt::Debug for Contract<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contract")
+            .field("starvation_allowed", &self.starvation_allowed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A rule that a balancer has to keep to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rule {
+    /// A picked index lies within the view of that pick, whatever views came before.
+    InRange,
+    /// `None` when the view is empty or everything in it is excluded.
+    NothingToPick,
+    /// `Some` as long as one endpoint is not excluded, however loaded it is.
+    AlwaysPicks,
+    /// An excluded endpoint is not picked.
+    Exclusion,
+    /// Picks and outcomes leave the count of calls in flight to the caller.
+    InFlight,
+    /// Among idle endpoints everyone gets a call within a reasonable number of them.
+    NoStarvation,
+}
+
+/// A rule that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Violation {
+    /// The rule.
+    pub rule: Rule,
+    /// The seed of the balancer.
+    pub seed: u64,
+    /// What happened.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "rule {:?} broken with seed {}: {}",
+            self.rule, self.seed, self.detail
+        )
+    }
+}
+
+impl std::error::Error for Violation {}
+
+struct Run<'a> {
+    balancer: &'a dyn Fn() -> Arc<dyn Balancer>,
+    judge: Judge,
+}
+
+impl Run<'_> {
+    fn nothing_to_pick(&self) -> Result<(), Violation> {
+        let empty = View::new([], 0);
+        for balancer in self.both(&empty) {
+            self.judge.pick(&*balancer, &empty, &PickContext::new())?;
+            self.judge.pick(
+                &*balancer,
+                &empty,
+                &PickContext::new().with_key(1).with_excluded(&[1, 2]),
+            )?;
+        }
+        for len in SIZES {
+            let view = view(len, 1);
+            let all: Vec<u64> = view
+                .endpoints()
+                .iter()
+                .map(|endpoint| endpoint.id())
+                .collect();
+            for balancer in self.both(&view) {
+                self.judge
+                    .pick(&*balancer, &view, &PickContext::new().with_excluded(&all))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn picks_and_exclusions(&self) -> Result<(), Violation> {
+        for len in SIZES {
+            let view = view(len, 1);
+            for balancer in self.both(&view) {
+                for round in 0..4 * len as u64 {
+                    let key = round.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    self.judge.pick(&*balancer, &view, &PickContext::new())?;
+                    self.judge
+                        .pick(&*balancer, &view, &PickContext::new().with_key(key))?;
+
+                    // The attempts of one call: each excludes those before, until nothing is left.
+                    let mut tried = Vec::new();
+                    let mut calls: Vec<InFlight> = Vec::new();
+                    for _ in 0..=len.min(5) {
+                        let cx = PickContext::new().with_excluded(&tried).with_key(key);
+                        let Some(index) = self.judge.pick(&*balancer, &view, &cx)? else {
+                            break;
+                        };
+                        tried.push(view[index].id());
+                        calls.push(view[index].begin());
+                    }
+                    // One that is not in the view (any more) excludes nobody.
+                    self.judge.pick(
+                        &*balancer,
+                        &view,
+                        &PickContext::new().with_excluded(&[u64::MAX]),
+                    )?;
+                }
+            }
+            self.judge.idle(&view)?;
+        }
+        Ok(())
+    }
+
+    /// Loaded to the brim, someone still has to be picked; and views grow and shrink under the balancer's feet.
+    fn changing_views(&self) -> Result<(), Violation> {
+        let mut balancer = (self.balancer)();
+        let pool: Vec<_> = (0..64).map(|id| Arc::new(Endpoint::new(id))).collect();
+        let _calls: Vec<_> = pool
+            .iter()
+            .flat_map(|one| (0..50).map(|_| one.begin()))
+            .collect();
+        let mut before = View::new([], 0);
+        for (generation, len) in [1, 64, 3, 0, 17, 2, 33, 1].into_iter().enumerate() {
+            let skipped = generation * 7 % (pool.len() - len + 1);
+            let members = pool.iter().skip(skipped).take(len).cloned();
+            let view = View::new(members, generation as u64 + 1);
+            for round in 0..100 {
+                let cx = PickContext::new().with_key(round);
+                self.judge.pick(&*balancer, &view, &cx)?;
+                self.judge.pick(&*balancer, &before, &cx)?;
+            }
+            balancer = balancer.rebuild(&view).unwrap_or(balancer);
+            for round in 0..100 {
+                let cx = PickContext::new().with_key(round);
+                self.judge.pick(&*balancer, &view, &cx)?;
+                self.judge.pick(&*balancer, &before, &cx)?;
+            }
+            before = view;
+        }
+        Ok(())
+    }
+
+    fn outcomes(&self) -> Result<(), Violation> {
+        let view = view(5, 1);
+        for balancer in self.both(&view) {
+            for round in 0..200 {
+                let Some(index) = self.judge.pick(&*balancer, &view, &PickContext::new())? else {
+                    break;
+                };
+                let kind = [
+                    OutcomeKind::Success,
+                    OutcomeKind::Failure,
+                    OutcomeKind::Overloaded,
+                ];
+                let latency =
+                    [Duration::ZERO, Duration::from_millis(3), Duration::MAX][round / 3 % 3];
+                let call = view[index].begin();
+                balancer.on_outcome(&view, index, &Outcome::new(kind[round % 3], latency));
+                drop(call);
+            }
+        }
+        self.judge.idle(&view)
+    }
+
+    fn many_threads(&self) -> Result<(), Violation> {
+        let balancer = (self.balancer)();
+        let views = [view(4, 1), view(9, 2), view(1, 3)];
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|thread| {
+                    let (judge, balancer, views, stop) = (self.judge, &balancer, &views, &stop);
+                    scope.spawn(move || {
+                        for round in 0..1000 {
+                            if stop.load(Ordering::Relaxed) {
+                                break;
+                            }
+                            let view = &views[(round + thread) % views.len()];
+                            let result = judge.pick(&**balancer, view, &PickContext::new());
+                            stop.fetch_or(result.is_err(), Ordering::Relaxed);
+                            let Some(index) = result? else { continue };
+                            let _call = view[index].begin();
+                            let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO);
+                            balancer.on_outcome(view, index, &outcome);
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| match thread.join() {
+                    Ok(result) => result,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                })
+        })?;
+        views.iter().try_for_each(|view| self.judge.idle(view))
+    }
+
+    fn starvation(&self) -> Result<(), Violation> {
+        for len in SIZES {
+            let view = view(len, 1);
+            for balancer in self.both(&view) {
+                let mut picked = vec![0_u32; len];
+                // Uniform choice misses a given one of n in 30 n picks with probability e^-30.
+                for _ in 0..30 * len {
+                    if let Some(index) = self.judge.pick(&*balancer, &view, &PickContext::new())? {
+                        let _call = view[index].begin();
+                        picked[index] += 1;
+                    }
+                }
+                if let Some(index) = picked.iter().position(|&count| count == 0) {
+                    return self.judge.broken(
+                        Rule::NoStarvation,
+                        format!(
+                            "{index} of {len} idle endpoints got none of {} calls",
+                            30 * len
+                        ),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The balancer as it was built, and as it is rebuilt for the view.
+    fn both(&self, view: &View) -> Vec<Arc<dyn Balancer>> {
+        let plain = (self.balancer)();
+        let rebuilt = plain.rebuild(view);
+        [plain].into_iter().chain(rebuilt).collect()
+    }
+}
+
+/// Checks single picks.
+#[derive(Clone, Copy)]
+struct Judge {
+    seed: u64,
+}
+
+impl Judge {
+    /// A pick, checked against everything that holds for a single one.
+    fn pick(
+        self,
+        balancer: &dyn Balancer,
+        view: &View,
+        cx: &PickContext<'_>,
+    ) -> Result<Option<usize>, Violation> {
+        let possible = view.endpoints().iter().any(|endpoint| cx.allows(endpoint));
+        let picked = balancer.pick(view, cx);
+        let of = view.len();
+        match picked {
+            Some(index) if index >= of => {
+                self.broken(Rule::InRange, format!("picked {index} of {of}"))
+            }
+            Some(index) if !possible => self.broken(
+                Rule::NothingToPick,
+                format!("picked {index} of {of} though all were excluded"),
+            ),
+            Some(index) if !cx.allows(&view[index]) => self.broken(
+                Rule::Exclusion,
+                format!("picked {index} of {of}, which is excluded, though others are not"),
+            ),
+            None if possible => self.broken(
+                Rule::AlwaysPicks,
+                format!("picked none of {of} with {:?} excluded", cx.excluded()),
+            ),
+            _ => Ok(picked),
+        }
+    }
+
+    fn idle(self, view: &View) -> Result<(), Violation> {
+        match view
+            .endpoints()
+            .iter()
+            .find(|endpoint| endpoint.in_flight() != 0)
+        {
+            None => Ok(()),
+            Some(endpoint) => self.broken(
+                Rule::InFlight,
+                format!(
+                    "{} calls in flight after all have ended",
+                    endpoint.in_flight()
+                ),
+            ),
+        }
+    }
+
+    fn broken<T>(self, rule: Rule, detail: String) -> Result<T, Violation> {
+        Err(Violation {
+            rule,
+            seed: self.seed,
+            detail,
+        })
+    }
+}
+
+/// Ids unlike indices, so that one cannot be taken for the other.
+fn view(len: usize, generation: u64) -> View {
+    View::new(
+        (0..len as u64).map(|index| Arc::new(Endpoint::new(1000 + 3 * index))),
+        generation,
+    )
+}
+
+const SEEDS: u64 = 3;
+const SIZES: [usize; 5] = [1, 2, 3, 16, 100];

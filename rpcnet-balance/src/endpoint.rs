@@ -1,0 +1,141 @@
+//! Somebody who can take calls, and how many it has.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+/// Somebody who can take calls: an id, a weight, and the number of calls in flight.
+///
+/// Kept behind an [`Arc`] that outlives the views it appears in, so that the count stays right when the view changes.
+#[derive(Debug)]
+pub struct Endpoint {
+    id: u64,
+    weight: f32,
+    in_flight: Line<AtomicU32>,
+}
+
+impl Endpoint {
+    /// An endpoint of weight 1 without calls. The id is the caller's and unique within a view.
+    #[must_use]
+    pub const fn new(id: u64) -> Self {
+        Self {
+            id,
+            weight: 1.0,
+            in_flight: Line(AtomicU32::new(0)),
+        }
+    }
+
+    /// How much it can take in relation to others. Default 1.
+    ///
+    /// Brought into 0.001 to 1000; what is not a number counts as 1: weights may come from a stranger's tags.
+    #[must_use]
+    pub fn with_weight(mut self, weight: f32) -> Self {
+        self.weight = if weight.is_nan() {
+            1.0
+        } else {
+            weight.clamp(0.001, 1000.0)
+        };
+        self
+    }
+
+    /// The caller's id.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// How much it can take in relation to others.
+    #[must_use]
+    pub const fn weight(&self) -> f32 {
+        self.weight
+    }
+
+    /// How many calls are in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.0.load(Ordering::Relaxed)
+    }
+
+    /// What one more call would make of the load: (calls in flight + 1) / weight.
+    #[must_use]
+    pub fn load(&self) -> f32 {
+        (self.in_flight() as f32 + 1.0) / self.weight
+    }
+
+    /// Counts one call as in flight for as long as the guard lives.
+    #[must_use = "the call is counted only for as long as the guard lives"]
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.0.fetch_add(1, Ordering::Relaxed);
+        InFlight {
+            endpoint: Arc::clone(self),
+        }
+    }
+}
+
+/// One call in flight. Dropping it ends the count, however the call ended.
+#[derive(Debug)]
+pub struct InFlight {
+    endpoint: Arc<Endpoint>,
+}
+
+impl InFlight {
+    /// Where the call is.
+    #[must_use]
+    pub const fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A cache line of its own, in pairs as the prefetcher takes them: counting at one endpoint does not slow down the
+/// reading of another.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Line<T>(T);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_counted_for_as_long_as_its_guard_lives() {
+        let endpoint = Arc::new(Endpoint::new(7));
+        let (first, second) = (endpoint.begin(), endpoint.begin());
+        assert_eq!(endpoint.in_flight(), 2);
+        assert_eq!(first.endpoint().id(), 7);
+        drop(first);
+        assert_eq!(endpoint.in_flight(), 1);
+        // Also when the call ends by a panic, on another thread.
+        let ended = std::thread::spawn(move || {
+            let _second = second;
+            std::panic::resume_unwind(Box::new(()));
+        });
+        assert!(ended.join().is_err());
+        assert_eq!(endpoint.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_weight_is_always_usable() {
+        for (given, taken) in [
+            (f32::NAN, 1.0),
+            (-1.0, 0.001),
+            (0.0, 0.001),
+            (f32::INFINITY, 1000.0),
+            (2.5, 2.5),
+        ] {
+            assert_eq!(Endpoint::new(0).with_weight(given).weight(), taken);
+        }
+        assert_eq!(Endpoint::new(0).with_weight(2.0).load(), 0.5);
+    }
+
+    #[test]
+    fn counters_do_not_share_a_cache_line() {
+        assert!(align_of::<Endpoint>() >= 128);
+    }
+}

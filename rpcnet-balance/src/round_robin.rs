@@ -1,0 +1,94 @@
+//! One after the other.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::{
+    Balancer, PickContext, View,
+    rng::{SharedRng, below},
+};
+
+/// One endpoint after the other, from a random start; an excluded one passes its turn to the next.
+///
+/// Even in numbers, blind to load: fine when all calls cost the same and all servers are alike. The random start keeps
+/// many clients that come up together from marching in step. Every group of endpoints gets a turn counter of its own, so
+/// calls to one group do not skip turns of another. Ignores weights.
+#[derive(Debug)]
+pub struct RoundRobin {
+    turn: AtomicUsize,
+    starts: SharedRng,
+}
+
+impl RoundRobin {
+    /// Takes turns from a start drawn from `seed`.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        let starts = SharedRng::seeded(seed);
+        // Halved, so that it is half the numbers away from wrapping around, which would break the order once.
+        Self {
+            turn: AtomicUsize::new(below(starts.next(), usize::MAX / 2)),
+            starts,
+        }
+    }
+}
+
+impl Balancer for RoundRobin {
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+        let len = view.len();
+        if len == 0 {
+            return None;
+        }
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) % len;
+        (first..len)
+            .chain(0..first)
+            .find(|&index| cx.allows(&view[index]))
+    }
+
+    fn rebuild(&self, _view: &View) -> Option<Arc<dyn Balancer>> {
+        Some(Arc::new(Self::seeded(self.starts.next())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Endpoint;
+
+    fn view(len: u64) -> View {
+        View::new((0..len).map(|id| Arc::new(Endpoint::new(id))), 1)
+    }
+
+    #[test]
+    fn turns_go_round() {
+        let (balancer, view) = (RoundRobin::seeded(3), view(5));
+        let first = balancer.pick(&view, &PickContext::new()).unwrap();
+        for step in 1..20 {
+            assert_eq!(
+                balancer.pick(&view, &PickContext::new()),
+                Some((first + step) % 5)
+            );
+        }
+    }
+
+    #[test]
+    fn the_start_depends_on_the_seed() {
+        let view = view(1000);
+        let start = |seed| RoundRobin::seeded(seed).pick(&view, &PickContext::new());
+        assert_eq!(start(1), start(1));
+        assert!((2..10).any(|seed| start(seed) != start(1)));
+    }
+
+    #[test]
+    fn groups_do_not_take_turns_from_each_other() {
+        let (root, view) = (RoundRobin::seeded(3), view(4));
+        let (a, b) = (root.rebuild(&view).unwrap(), root.rebuild(&view).unwrap());
+        let mut picked = [0; 4];
+        for _ in 0..8 {
+            picked[a.pick(&view, &PickContext::new()).unwrap()] += 1;
+            b.pick(&view, &PickContext::new()).unwrap();
+        }
+        assert_eq!(picked, [2; 4]);
+    }
+}

@@ -1,0 +1,156 @@
+//! Our balancers keep the contract, and the contract catches those that do not.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use rpcnet_balance::{
+    Balancer, InFlight, LeastConnections, Outcome, PickContext, Random, RoundRobin, View,
+    contract::{self, Contract, Rule},
+    from_fn,
+};
+
+#[test]
+fn round_robin_keeps_the_contract() {
+    contract::check(|seed| Arc::new(RoundRobin::seeded(seed)));
+}
+
+#[test]
+fn random_keeps_the_contract() {
+    contract::check(|seed| Arc::new(Random::seeded(seed)));
+}
+
+#[test]
+fn least_connections_keeps_the_contract() {
+    contract::check(|seed| Arc::new(LeastConnections::seeded(seed)));
+}
+
+#[test]
+fn a_balancer_behind_another_arc_keeps_the_contract() {
+    contract::check(|seed| Arc::new(Arc::new(RoundRobin::seeded(seed))));
+}
+
+/// The rule that `build` breaks.
+fn caught(build: impl Fn() -> Arc<dyn Balancer>) -> Rule {
+    Contract::new(|_| build())
+        .verify()
+        .expect_err("a planted bug")
+        .rule
+}
+
+fn first_allowed(view: &View, cx: &PickContext<'_>) -> Option<usize> {
+    view.endpoints()
+        .iter()
+        .position(|endpoint| cx.allows(endpoint))
+}
+
+#[test]
+fn an_index_past_the_end_is_caught() {
+    let rule = caught(|| {
+        Arc::new(from_fn(|view, cx| {
+            first_allowed(view, cx).map(|_| view.len())
+        }))
+    });
+    assert_eq!(rule, Rule::InRange);
+}
+
+#[test]
+fn remembering_the_size_of_an_older_view_is_caught() {
+    let rule = caught(|| {
+        let (turn, len) = (AtomicUsize::new(0), OnceLock::new());
+        Arc::new(from_fn(move |view: &View, cx: &PickContext<'_>| {
+            first_allowed(view, cx)?;
+            let len = *len.get_or_init(|| view.len());
+            let first = turn.fetch_add(1, Ordering::Relaxed) % len;
+            (0..len).map(|step| (first + step) % len).find(|&index| {
+                view.endpoints()
+                    .get(index)
+                    .is_none_or(|endpoint| cx.allows(endpoint))
+            })
+        }))
+    });
+    assert_eq!(rule, Rule::InRange);
+}
+
+#[test]
+fn ignoring_exclusions_is_caught() {
+    let rule = caught(|| Arc::new(from_fn(|view, cx| first_allowed(view, cx).map(|_| 0))));
+    assert_eq!(rule, Rule::Exclusion);
+}
+
+#[test]
+fn falling_back_to_an_excluded_endpoint_is_caught() {
+    let rule = caught(|| {
+        Arc::new(from_fn(|view, cx| {
+            first_allowed(view, cx).or_else(|| (!view.is_empty()).then_some(0))
+        }))
+    });
+    assert_eq!(rule, Rule::NothingToPick);
+}
+
+#[test]
+fn giving_up_under_load_is_caught() {
+    let rule = caught(|| {
+        Arc::new(from_fn(|view, cx| {
+            view.endpoints()
+                .iter()
+                .position(|endpoint| cx.allows(endpoint) && endpoint.in_flight() < 10)
+        }))
+    });
+    assert_eq!(rule, Rule::AlwaysPicks);
+}
+
+#[test]
+fn picking_from_an_empty_view_is_caught() {
+    let rule = caught(|| Arc::new(from_fn(|_, cx| cx.excluded().is_empty().then_some(0))));
+    assert_eq!(rule, Rule::InRange);
+}
+
+#[test]
+fn always_the_same_is_caught_unless_allowed() {
+    let build = || Arc::new(from_fn(first_allowed));
+    assert_eq!(caught(|| build()), Rule::NoStarvation);
+    Contract::new(|_| build() as Arc<dyn Balancer>)
+        .allow_starvation()
+        .verify()
+        .unwrap();
+}
+
+/// Counts a call of its own with every first outcome, and keeps it.
+#[derive(Debug, Default)]
+struct Hoarder {
+    hoarding: AtomicBool,
+    hoard: OnceLock<InFlight>,
+}
+
+impl Balancer for Hoarder {
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+        first_allowed(view, cx)
+    }
+
+    fn on_outcome(&self, view: &View, index: usize, _outcome: &Outcome) {
+        if !self.hoarding.swap(true, Ordering::Relaxed) {
+            self.hoard.set(view[index].begin()).expect("only once");
+        }
+    }
+}
+
+#[test]
+fn meddling_with_the_count_is_caught() {
+    let kept = OnceLock::new();
+    let rule = caught(|| kept.get_or_init(|| Arc::new(Hoarder::default())).clone());
+    assert_eq!(rule, Rule::InFlight);
+}
+
+#[test]
+fn a_violation_says_what_happened() {
+    let violation = Contract::new(|_| Arc::new(from_fn(|_, _| None)) as Arc<dyn Balancer>)
+        .verify()
+        .unwrap_err();
+    let text = violation.to_string();
+    assert!(
+        text.contains("AlwaysPicks") && text.contains("picked none of 1"),
+        "{text}"
+    );
+}
