@@ -1,0 +1,124 @@
+//! What happens in a cluster, and how it is told.
+
+use std::sync::Arc;
+
+use async_broadcast::{InactiveReceiver, Receiver, RecvError, Sender, TryRecvError};
+
+use crate::Node;
+
+/// Something has changed.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ClusterEvent {
+    /// A node is there that was not, or one has started anew.
+    NodeJoined(Arc<Node>),
+    /// A node has left by its own announcement.
+    NodeLeft(Arc<Node>),
+    /// A node is held for dead.
+    NodeFailed(Arc<Node>),
+    /// A node has not answered lately.
+    NodeSuspect {
+        /// The node.
+        node: Arc<Node>,
+        /// How sure the detector is: -log10 of the probability that it is wrong.
+        phi: f64,
+    },
+    /// A node that was suspect or failed is alive after all.
+    NodeRecovered(Arc<Node>),
+    /// A node says something else about itself: other tags, another address, that it is about to leave.
+    NodeUpdated(Arc<Node>),
+    /// Part of the cluster cannot be reached any more, all at once.
+    PartitionDetected {
+        /// How many nodes can be reached, this one included.
+        reachable: usize,
+        /// How many there should be.
+        expected: usize,
+        /// Whether this node is in the smaller part.
+        minority: bool,
+    },
+    /// The parts have found each other again.
+    PartitionHealed,
+    /// The subscriber was too slow and missed this many events. Read the snapshot for where things stand.
+    Lagged(u64),
+}
+
+impl ClusterEvent {
+    /// The node it is about, if it is about one.
+    #[must_use]
+    pub const fn node(&self) -> Option<&Arc<Node>> {
+        match self {
+            Self::NodeJoined(node)
+            | Self::NodeLeft(node)
+            | Self::NodeFailed(node)
+            | Self::NodeSuspect { node, .. }
+            | Self::NodeRecovered(node)
+            | Self::NodeUpdated(node) => Some(node),
+            Self::PartitionDetected { .. } | Self::PartitionHealed | Self::Lagged(_) => None,
+        }
+    }
+}
+
+/// A subscription to what happens from now on. Bounded: who falls behind gets [`ClusterEvent::Lagged`].
+#[derive(Debug, Clone)]
+pub struct Events {
+    receiver: Receiver<ClusterEvent>,
+}
+
+impl Events {
+    /// The next event; `None` once the registry is gone and everything before was delivered.
+    ///
+    /// Dropping the future loses no event.
+    pub async fn recv(&mut self) -> Option<ClusterEvent> {
+        match self.receiver.recv_direct().await {
+            Ok(event) => Some(event),
+            Err(RecvError::Overflowed(missed)) => Some(ClusterEvent::Lagged(missed)),
+            Err(RecvError::Closed) => None,
+        }
+    }
+
+    /// The next event if there is one already.
+    pub fn try_recv(&mut self) -> Option<ClusterEvent> {
+        match self.receiver.try_recv() {
+            Ok(event) => Some(event),
+            Err(TryRecvError::Overflowed(missed)) => Some(ClusterEvent::Lagged(missed)),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        }
+    }
+}
+
+/// The sending side: keeps the latest events for whoever subscribed.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    sender: Sender<ClusterEvent>,
+    // Keeps the channel open while nobody listens.
+    idle: InactiveReceiver<ClusterEvent>,
+}
+
+impl Feed {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let (mut sender, receiver) = async_broadcast::broadcast(capacity);
+        sender.set_overflow(true);
+        Self {
+            sender,
+            idle: receiver.deactivate(),
+        }
+    }
+
+    pub(crate) fn set_capacity(&mut self, capacity: usize) {
+        self.sender.set_capacity(capacity);
+    }
+
+    pub(crate) fn send(&self, event: ClusterEvent) {
+        // Fails only when nobody listens; with overflow on, a full channel drops the oldest instead.
+        let _ = self.sender.try_broadcast(event);
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        Events {
+            receiver: self.idle.activate_cloned(),
+        }
+    }
+}
+
+/// Events kept for a slow subscriber.
+pub(crate) const EVENT_CAPACITY: usize = 256;

@@ -1,0 +1,164 @@
+//! Which nodes: an expression over their tags.
+
+mod parse;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+pub use parse::ParseError;
+use parse::is_bare;
+
+use crate::Tags;
+
+/// An expression over the tags of a node: `role=worker,zone=eu-1`.
+///
+/// Clauses, separated by commas, that must all hold; without any it matches every node:
+///
+/// | clause | holds when |
+/// |---|---|
+/// | `key=value` | the tag is there and has this value |
+/// | `key!=value` | the tag is not there, or has another value |
+/// | `key` | the tag is there |
+/// | `!key` | the tag is not there |
+/// | `key in (a\|b)` | the tag is there and has one of these values |
+///
+/// White space around the parts does not matter. A key or value with white space or one of `,=!()|"` in it is put in double
+/// quotes, in which `\"` and `\\` stand for the quote and the backslash: `name="a, b"`. Upper and lower case differ.
+///
+/// Read once with [`str::parse`], then cheap to clone and to apply. Displays in one canonical form that reads back as the
+/// same filter.
+///
+/// ```
+/// use rpcnet_registry::{Filter, Tags};
+///
+/// let filter: Filter = "role=worker, zone in (eu-1|eu-2), !draining".parse()?;
+/// assert!(filter.matches(&Tags::from([("role", "worker"), ("zone", "eu-2")])));
+///
+/// let error = "role=worker,zone==eu-1".parse::<Filter>().unwrap_err();
+/// assert_eq!(error.position(), 17);
+/// assert_eq!(error.to_string(), "\
+/// expected a value, found '=' at byte 17
+///   role=worker,zone==eu-1
+///                    ^");
+/// # Ok::<(), rpcnet_registry::ParseError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Filter {
+    clauses: Arc<[Clause]>,
+}
+
+impl Filter {
+    /// The longest expression that is read, in bytes.
+    pub const BYTES_MAX: usize = 4096;
+
+    /// The filter that matches every node.
+    #[must_use]
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Whether a node with these tags is meant.
+    #[must_use]
+    pub fn matches(&self, tags: &Tags) -> bool {
+        self.clauses.iter().all(|clause| clause.holds(tags))
+    }
+
+    /// Whether it matches every node.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.clauses.is_empty()
+    }
+}
+
+impl FromStr for Filter {
+    type Err = ParseError;
+
+    /// # Errors
+    ///
+    /// Where the expression stops making sense, and what was expected there.
+    fn from_str(expression: &str) -> Result<Self, ParseError> {
+        parse::filter(expression).map(|clauses| Self {
+            clauses: clauses.into(),
+        })
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, clause) in self.clauses.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{clause}")?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Clause {
+    key: String,
+    test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Test {
+    Present,
+    Absent,
+    Equal(String),
+    NotEqual(String),
+    OneOf(Vec<String>),
+}
+
+impl Clause {
+    fn holds(&self, tags: &Tags) -> bool {
+        let value = tags.value(&self.key);
+        match &self.test {
+            Test::Present => value.is_some(),
+            Test::Absent => value.is_none(),
+            Test::Equal(wanted) => value == Some(wanted),
+            Test::NotEqual(unwanted) => value != Some(unwanted),
+            Test::OneOf(wanted) => value.is_some_and(|value| wanted.iter().any(|one| one == value)),
+        }
+    }
+}
+
+impl fmt::Display for Clause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = Word(&self.key);
+        match &self.test {
+            Test::Present => write!(f, "{key}"),
+            Test::Absent => write!(f, "!{key}"),
+            Test::Equal(value) => write!(f, "{key}={}", Word(value)),
+            Test::NotEqual(value) => write!(f, "{key}!={}", Word(value)),
+            Test::OneOf(values) => {
+                write!(f, "{key} in (")?;
+                for (index, value) in values.iter().enumerate() {
+                    let bar = if index == 0 { "" } else { "|" };
+                    write!(f, "{bar}{}", Word(value))?;
+                }
+                f.write_str(")")
+            }
+        }
+    }
+}
+
+/// A key or value as it is written: bare where possible.
+struct Word<'a>(&'a str);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.is_empty() && self.0.chars().all(is_bare) {
+            return f.write_str(self.0);
+        }
+        f.write_str("\"")?;
+        for character in self.0.chars() {
+            if matches!(character, '"' | '\\') {
+                f.write_str("\\")?;
+            }
+            write!(f, "{character}")?;
+        }
+        f.write_str("\"")
+    }
+}

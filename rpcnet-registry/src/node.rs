@@ -1,0 +1,152 @@
+//! A node and who it is.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use crate::Tags;
+
+/// Which process a node is: a name that stays, and an epoch that is higher every time it starts anew.
+///
+/// Displays as the name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId {
+    /// Unique among the nodes of a cluster.
+    pub name: Arc<str>,
+    /// Higher for a later start under the same name; as a rule the time of the start, in ms.
+    pub epoch: u64,
+}
+
+impl NodeId {
+    /// The node of this name that started at `epoch`.
+    pub fn new(name: impl Into<Arc<str>>, epoch: u64) -> Self {
+        Self {
+            name: name.into(),
+            epoch,
+        }
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name)
+    }
+}
+
+/// What is known of a node's well-being.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NodeState {
+    /// It answers.
+    Alive,
+    /// It has not answered lately. Takes calls only if nobody else can.
+    Suspect,
+    /// It has announced that it is about to leave: it finishes what it has and takes nothing new.
+    Leaving,
+    /// It has left, by its own announcement.
+    Left,
+    /// It is held for dead, or cannot be reached.
+    Failed,
+}
+
+impl NodeState {
+    /// Whether the node takes part no longer: [`Left`](Self::Left) or [`Failed`](Self::Failed).
+    #[must_use]
+    pub const fn is_gone(self) -> bool {
+        matches!(self, Self::Left | Self::Failed)
+    }
+}
+
+impl fmt::Display for NodeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Leaving => "leaving",
+            Self::Left => "left",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// A node as it was known at one moment.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Node {
+    /// Which process it is.
+    pub id: NodeId,
+    /// Where it is reached.
+    pub addr: SocketAddr,
+    /// What it says about itself.
+    pub tags: Tags,
+    /// What is known of its well-being.
+    pub state: NodeState,
+    /// How often it had to refute a suspicion, as a version of what it says about itself.
+    pub incarnation: u32,
+    /// The phi with which it became [`Suspect`](NodeState::Suspect), if it is and the source gives one.
+    pub phi: Option<f64>,
+    /// Whether it is the node that this process is.
+    pub is_local: bool,
+}
+
+impl Node {
+    /// An alive node without tags, not the local one.
+    #[must_use]
+    pub fn new(id: NodeId, addr: SocketAddr) -> Self {
+        Self {
+            id,
+            addr,
+            tags: Tags::new(),
+            state: NodeState::Alive,
+            incarnation: 0,
+            phi: None,
+            is_local: false,
+        }
+    }
+
+    /// With these tags in place of those it has.
+    #[must_use]
+    pub fn with_tags(mut self, tags: Tags) -> Self {
+        self.tags = tags;
+        self
+    }
+
+    /// With one more tag.
+    #[must_use]
+    pub fn with_tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.tags.insert(key, value);
+        self
+    }
+
+    /// In another state.
+    #[must_use]
+    pub const fn with_state(mut self, state: NodeState) -> Self {
+        self.state = state;
+        self
+    }
+
+    /// At another incarnation.
+    #[must_use]
+    pub const fn with_incarnation(mut self, incarnation: u32) -> Self {
+        self.incarnation = incarnation;
+        self
+    }
+
+    /// With the phi of its suspicion.
+    #[must_use]
+    pub const fn with_phi(mut self, phi: Option<f64>) -> Self {
+        self.phi = phi;
+        self
+    }
+
+    /// As the node that this process is, or not.
+    #[must_use]
+    pub const fn with_local(mut self, is_local: bool) -> Self {
+        self.is_local = is_local;
+        self
+    }
+
+    /// What to call it before people: its tag `label`, or else its name.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.tags.value("label").unwrap_or(&self.id.name)
+    }
+}

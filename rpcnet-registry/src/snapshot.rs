@@ -1,0 +1,241 @@
+//! All nodes at one moment, and the table that moves on from one moment to the next.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Deref,
+    sync::Arc,
+};
+
+use crate::{ClusterEvent, Filter, Node, NodeState};
+
+/// All nodes at one moment, in the order of their names. Never changes.
+///
+/// It is a slice of [`Node`]s and some questions to ask of it. Nodes that left or failed are in it, in that state, until
+/// the source forgets them; the registry keeps the latest 256 of them at most.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    nodes: Box<[Arc<Node>]>,
+    generation: u64,
+}
+
+impl Snapshot {
+    /// The node of this name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        let found = self
+            .nodes
+            .binary_search_by(|node| node.id.name.as_ref().cmp(name));
+        found.ok().map(|index| &self.nodes[index])
+    }
+
+    /// The nodes whose tags match, in whatever state.
+    pub fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Arc<Node>> {
+        self.nodes.iter().filter(|node| filter.matches(&node.tags))
+    }
+
+    /// The nodes that are alive.
+    pub fn alive(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes
+            .iter()
+            .filter(|node| node.state == NodeState::Alive)
+    }
+
+    /// Rises with every change.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+impl Deref for Snapshot {
+    type Target = [Arc<Node>];
+
+    fn deref(&self) -> &[Arc<Node>] {
+        &self.nodes
+    }
+}
+
+impl<'a> IntoIterator for &'a Snapshot {
+    type Item = &'a Arc<Node>;
+    type IntoIter = std::slice::Iter<'a, Arc<Node>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.nodes.iter()
+    }
+}
+
+/// What a source has told so far.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    nodes: BTreeMap<Arc<str>, Arc<Node>>,
+    /// Names of those that left or failed, the longest gone first.
+    gone: VecDeque<Arc<str>>,
+    generation: u64,
+}
+
+/// A node before and after; one of them at least is there.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) before: Option<Arc<Node>>,
+    pub(crate) after: Option<Arc<Node>>,
+}
+
+impl Table {
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            nodes: self.nodes.values().cloned().collect(),
+            generation: self.generation,
+        }
+    }
+
+    /// Takes in an event. The changes are empty when it is not about a node, or about a former self of one.
+    pub(crate) fn apply(&mut self, event: ClusterEvent) -> (ClusterEvent, Vec<Change>) {
+        let (event, node) = consistent(event);
+        let Some(node) = node else {
+            return (event, Vec::new());
+        };
+        // Late news of a former self. But one that joins is there now, even if its clock, and so its epoch, went back.
+        let known = self.nodes.get(&node.id.name);
+        let late = known.is_some_and(|known| known.id.epoch > node.id.epoch)
+            && !matches!(event, ClusterEvent::NodeJoined(_));
+        let changes = if late { Vec::new() } else { self.put(node) };
+        (event, changes)
+    }
+
+    /// Starts over from a full list: the changes, and the events that tell them.
+    pub(crate) fn replace(&mut self, nodes: Vec<Node>) -> (Vec<ClusterEvent>, Vec<Change>) {
+        let mut listed = BTreeMap::new();
+        for node in nodes {
+            // Should a name be there twice, the later epoch is the one that counts.
+            let entry = listed
+                .entry(Arc::clone(&node.id.name))
+                .or_insert_with(|| node.clone());
+            if entry.id.epoch < node.id.epoch {
+                *entry = node;
+            }
+        }
+        let (mut events, mut changes) = (Vec::new(), Vec::new());
+        let vanished: Vec<Arc<str>> = self
+            .nodes
+            .keys()
+            .filter(|name| !listed.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in vanished {
+            let Some(before) = self.forget(&name) else {
+                continue;
+            };
+            if !before.state.is_gone() {
+                let left = Node::clone(&before).with_state(NodeState::Left);
+                events.push(ClusterEvent::NodeLeft(Arc::new(left)));
+            }
+            changes.push(Change {
+                before: Some(before),
+                after: None,
+            });
+        }
+        for node in listed.into_values().map(Arc::new) {
+            let before = self.nodes.get(&node.id.name).cloned();
+            events.extend(difference(before.as_deref(), &node));
+            changes.extend(self.put(node));
+        }
+        (events, changes)
+    }
+
+    fn put(&mut self, node: Arc<Node>) -> Vec<Change> {
+        let name = Arc::clone(&node.id.name);
+        self.generation += 1;
+        let gone = node.state.is_gone();
+        let before = self.nodes.insert(Arc::clone(&name), Arc::clone(&node));
+        let mut changes = vec![Change {
+            before,
+            after: Some(node),
+        }];
+
+        self.gone.retain(|other| *other != name);
+        if gone {
+            self.gone.push_back(name);
+        }
+        if self.gone.len() > GONE_MAX {
+            let longest = self.gone.pop_front();
+            let before = longest.and_then(|name| self.nodes.remove(&name));
+            changes.push(Change {
+                before,
+                after: None,
+            });
+        }
+        changes
+    }
+
+    fn forget(&mut self, name: &str) -> Option<Arc<Node>> {
+        self.generation += 1;
+        self.gone.retain(|other| **other != *name);
+        self.nodes.remove(name)
+    }
+}
+
+/// The event with its node in the state that the event speaks of.
+fn consistent(event: ClusterEvent) -> (ClusterEvent, Option<Arc<Node>>) {
+    let state = match &event {
+        ClusterEvent::NodeLeft(_) => NodeState::Left,
+        ClusterEvent::NodeFailed(_) => NodeState::Failed,
+        ClusterEvent::NodeSuspect { .. } => NodeState::Suspect,
+        _ => {
+            let node = event.node().cloned();
+            return (event, node);
+        }
+    };
+    let Some(mut node) = event.node().cloned() else {
+        return (event, None);
+    };
+    let known = (
+        state,
+        if let ClusterEvent::NodeSuspect { phi, .. } = event {
+            Some(phi)
+        } else {
+            None
+        },
+    );
+    // One that is leaving anyway takes no calls, suspect or not.
+    let leaving = state == NodeState::Suspect && node.state == NodeState::Leaving;
+    if !leaving && (node.state, node.phi) != known {
+        let node = Arc::make_mut(&mut node);
+        (node.state, node.phi) = known;
+    }
+    let event = match event {
+        ClusterEvent::NodeLeft(_) => ClusterEvent::NodeLeft(Arc::clone(&node)),
+        ClusterEvent::NodeFailed(_) => ClusterEvent::NodeFailed(Arc::clone(&node)),
+        ClusterEvent::NodeSuspect { phi, .. } => ClusterEvent::NodeSuspect {
+            node: Arc::clone(&node),
+            phi,
+        },
+        other => other,
+    };
+    (event, Some(node))
+}
+
+/// What to tell about a node that is listed like this and was like that before.
+fn difference(before: Option<&Node>, node: &Arc<Node>) -> Option<ClusterEvent> {
+    let after = Arc::clone(node);
+    let same_process = before.filter(|before| before.id == node.id);
+    let Some(before) = same_process else {
+        return (!node.state.is_gone()).then_some(ClusterEvent::NodeJoined(after));
+    };
+    if before.state != node.state {
+        return Some(match node.state {
+            NodeState::Alive => ClusterEvent::NodeRecovered(after),
+            NodeState::Suspect => {
+                let phi = node.phi.unwrap_or(0.0);
+                ClusterEvent::NodeSuspect { node: after, phi }
+            }
+            NodeState::Leaving => ClusterEvent::NodeUpdated(after),
+            NodeState::Left => ClusterEvent::NodeLeft(after),
+            NodeState::Failed => ClusterEvent::NodeFailed(after),
+        });
+    }
+    let changed = before.tags != node.tags || before.addr != node.addr;
+    changed.then_some(ClusterEvent::NodeUpdated(after))
+}
+
+/// How many that left or failed are remembered: names may be made up anew at every start.
+pub(crate) const GONE_MAX: usize = 256;

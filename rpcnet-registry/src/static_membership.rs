@@ -1,0 +1,182 @@
+//! A list of nodes, changed by hand.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+
+use crate::{ClusterEvent, Membership, Node, NodeState, Observer, Tags, Watch};
+
+/// A list of nodes that is changed by hand: for programs that know their nodes by other means, and for tests.
+///
+/// Clones share the list. Observers are told within the call that makes the change.
+///
+/// ```
+/// use rpcnet_registry::{Node, NodeId, StaticMembership};
+///
+/// let cluster: StaticMembership = [("a", 7001), ("b", 7002)]
+///     .map(|(name, port)| Node::new(NodeId::new(name, 1), ([10, 0, 0, 1], port).into()))
+///     .into_iter()
+///     .collect();
+/// assert!(cluster.fail("a"));
+/// assert!(!cluster.fail("c")); // nobody of that name
+/// ```
+#[derive(Clone, Default)]
+pub struct StaticMembership {
+    list: Arc<Mutex<List>>,
+}
+
+impl StaticMembership {
+    /// An empty list.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts a node on the list: it has joined, or, if a node of the same name and epoch is there, says something new.
+    ///
+    /// One with a higher epoch takes the place of the one before. One with a lower epoch is out of date and not taken,
+    /// which is said by `false`.
+    pub fn insert(&self, node: Node) -> bool {
+        let mut list = self.list.lock();
+        let before = list.nodes.get(&node.id.name);
+        let event = match before {
+            Some(before) if before.id.epoch > node.id.epoch => return false,
+            Some(before) if before.id == node.id && !before.state.is_gone() => {
+                ClusterEvent::NodeUpdated
+            }
+            _ => ClusterEvent::NodeJoined,
+        };
+        let node = Arc::new(node);
+        list.nodes
+            .insert(Arc::clone(&node.id.name), Arc::clone(&node));
+        list.tell(event(node));
+        true
+    }
+
+    /// Takes a node off the list: it has left.
+    pub fn remove(&self, name: &str) -> bool {
+        let mut list = self.list.lock();
+        let Some(mut node) = list.nodes.remove(name) else {
+            return false;
+        };
+        Arc::make_mut(&mut node).state = NodeState::Left;
+        list.tell(ClusterEvent::NodeLeft(node));
+        true
+    }
+
+    /// A node is dead. It stays on the list.
+    pub fn fail(&self, name: &str) -> bool {
+        let failed = |node: &mut Node| (node.state, node.phi) = (NodeState::Failed, None);
+        self.change(name, failed, ClusterEvent::NodeFailed)
+    }
+
+    /// A node has not answered lately.
+    pub fn suspect(&self, name: &str, phi: f64) -> bool {
+        let suspect = |node: &mut Node| (node.state, node.phi) = (NodeState::Suspect, Some(phi));
+        self.change(name, suspect, |node| ClusterEvent::NodeSuspect {
+            node,
+            phi,
+        })
+    }
+
+    /// A node is alive after all.
+    pub fn recover(&self, name: &str) -> bool {
+        let alive = |node: &mut Node| (node.state, node.phi) = (NodeState::Alive, None);
+        self.change(name, alive, ClusterEvent::NodeRecovered)
+    }
+
+    /// A node is about to leave: it takes no more calls.
+    pub fn leaving(&self, name: &str) -> bool {
+        let leaving = |node: &mut Node| (node.state, node.phi) = (NodeState::Leaving, None);
+        self.change(name, leaving, ClusterEvent::NodeUpdated)
+    }
+
+    /// A node says something else about itself.
+    pub fn set_tags(&self, name: &str, tags: Tags) -> bool {
+        self.change(name, |node| node.tags = tags, ClusterEvent::NodeUpdated)
+    }
+
+    /// Tells observers of something that is not about one node.
+    pub fn announce(&self, event: ClusterEvent) {
+        if event.node().is_none() {
+            self.list.lock().tell(event);
+        }
+    }
+
+    fn change(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Node),
+        event: impl FnOnce(Arc<Node>) -> ClusterEvent,
+    ) -> bool {
+        let mut list = self.list.lock();
+        let Some(node) = list.nodes.get_mut(name) else {
+            return false;
+        };
+        change(Arc::make_mut(node));
+        let node = Arc::clone(node);
+        list.tell(event(node));
+        true
+    }
+}
+
+impl Membership for StaticMembership {
+    fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
+        let mut list = self.list.lock();
+        observer.on_snapshot(list.nodes.values().map(|node| Node::clone(node)).collect());
+        let ticket = list.tickets;
+        list.tickets += 1;
+        list.observers.push((ticket, observer));
+
+        let list = Arc::downgrade(&self.list);
+        Watch::new(move || {
+            let observer = Weak::upgrade(&list).and_then(|list| list.lock().dismiss(ticket));
+            // Dropped only now, without the lock: it may own another watch of this list.
+            drop(observer);
+        })
+    }
+}
+
+impl FromIterator<Node> for StaticMembership {
+    fn from_iter<I: IntoIterator<Item = Node>>(nodes: I) -> Self {
+        let list = Self::new();
+        for node in nodes {
+            list.insert(node);
+        }
+        list
+    }
+}
+
+impl fmt::Debug for StaticMembership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = self.list.lock();
+        f.debug_struct("StaticMembership")
+            .field("nodes", &list.nodes.values())
+            .field("observers", &list.observers.len())
+            .finish()
+    }
+}
+
+#[derive(Default)]
+struct List {
+    nodes: BTreeMap<Arc<str>, Arc<Node>>,
+    observers: Vec<(u64, Arc<dyn Observer>)>,
+    tickets: u64,
+}
+
+impl List {
+    fn tell(&self, event: ClusterEvent) {
+        for (_, observer) in &self.observers {
+            observer.on_event(event.clone());
+        }
+    }
+
+    fn dismiss(&mut self, ticket: u64) -> Option<Arc<dyn Observer>> {
+        let index = self.observers.iter().position(|(one, _)| *one == ticket)?;
+        Some(self.observers.remove(index).1)
+    }
+}

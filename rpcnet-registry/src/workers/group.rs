@@ -1,0 +1,92 @@
+//! Those who match one filter.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use rpcnet_balance::{Balancer, View};
+
+use super::worker::Member;
+use crate::{Filter, NodeState};
+
+/// Those who match one filter, ready to be picked from. Never changes.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) filter: Filter,
+    /// The alive ones and, in case of need, the suspect ones.
+    pub(super) tiers: [Arc<Tier>; 2],
+    /// How many match and cannot be picked, because they have failed or are leaving.
+    pub(super) unreachable: usize,
+    /// Whether it was used since room was last made.
+    pub(super) used: AtomicBool,
+}
+
+/// Equally good choices.
+#[derive(Debug)]
+pub(super) struct Tier {
+    pub(super) view: View,
+    /// The member behind each endpoint of the view.
+    pub(super) members: Box<[Arc<Member>]>,
+    pub(super) balancer: Arc<dyn Balancer>,
+}
+
+impl Group {
+    /// Sorts those who match; the balancers of the group `before` go on with their state.
+    pub(super) fn new<'a>(
+        filter: Filter,
+        members: impl Iterator<Item = &'a Arc<Member>>,
+        generation: u64,
+        before: Option<&Arc<Self>>,
+        balancer: &Arc<dyn Balancer>,
+    ) -> Self {
+        let (mut alive, mut suspect, mut unreachable) = (Vec::new(), Vec::new(), 0);
+        for member in members.filter(|member| filter.matches(&member.node.tags)) {
+            match member.node.state {
+                NodeState::Alive => alive.push(Arc::clone(member)),
+                NodeState::Suspect => suspect.push(Arc::clone(member)),
+                NodeState::Leaving | NodeState::Failed => unreachable += 1,
+                // Of its own will, and not to be waited for.
+                NodeState::Left => {}
+            }
+        }
+        let tier = |index: usize, members: Vec<Arc<Member>>| {
+            let balancer = before.map_or(balancer, |group| &group.tiers[index].balancer);
+            Arc::new(Tier::new(members, generation, balancer))
+        };
+        Self {
+            tiers: [tier(0, alive), tier(1, suspect)],
+            unreachable,
+            used: AtomicBool::new(before.is_none_or(|group| group.used.load(Ordering::Relaxed))),
+            filter,
+        }
+    }
+
+    pub(super) fn reachable(&self) -> usize {
+        self.tiers.iter().map(|tier| tier.members.len()).sum()
+    }
+
+    /// Notes that it is in use; writes only when that is news, to leave the cache line alone.
+    pub(super) fn touch(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Tier {
+    fn new(members: Vec<Arc<Member>>, generation: u64, balancer: &Arc<dyn Balancer>) -> Self {
+        let view = View::new(
+            members.iter().map(|one| Arc::clone(&one.endpoint)),
+            generation,
+        );
+        let balancer = balancer
+            .rebuild(&view)
+            .unwrap_or_else(|| Arc::clone(balancer));
+        Self {
+            view,
+            members: members.into(),
+            balancer,
+        }
+    }
+}

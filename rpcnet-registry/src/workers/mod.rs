@@ -1,0 +1,345 @@
+//! Who takes the next call.
+
+mod group;
+mod strategy;
+mod worker;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use arc_swap::ArcSwap;
+use group::Group;
+use parking_lot::Mutex;
+use rpcnet_balance::{Balancer, PickContext};
+pub use strategy::LoadBalancingStrategy;
+use worker::Member;
+pub use worker::{Worker, WorkerStatus};
+
+use crate::{
+    ClusterEvent, Events, Filter, Membership, Node, Observer, ParseError, SelectError, Watch,
+    event::{EVENT_CAPACITY, Feed},
+    snapshot::{Change, Table},
+};
+
+/// The nodes of a cluster as workers: one is selected by tags and load for every call.
+///
+/// Who is selected:
+/// - Only nodes whose tags match the [filter](Filter). Without a filter, any node.
+/// - Nodes that are alive. A suspect one only if no alive one matches or is left after exclusions: it may well be alive,
+///   and then a call to it is better than none.
+/// - Never one that is leaving, left or failed, from the moment the source says so.
+/// - Not the node that this process is, unless [`with_local`](Self::with_local) says otherwise.
+///
+/// Among those the balancer picks. Every filter has its own order of turns, while the calls in flight are counted per
+/// node, whatever filter it was selected by and however the cluster changes meanwhile; a restarted node starts from zero.
+///
+/// Filters are parsed once: up to 256 texts are kept together with everything a selection needs, so that selecting with
+/// one of them takes no lock. Beyond that, those not used lately make room.
+pub struct WorkerRegistry {
+    source: Box<dyn Membership>,
+    watch: Mutex<Option<Watch>>,
+    shared: Arc<Shared>,
+}
+
+impl WorkerRegistry {
+    /// A registry of the workers in `cluster`, with one of the strategies at hand. Empty until it is
+    /// [started](Self::start).
+    pub fn new(cluster: impl Membership, strategy: LoadBalancingStrategy) -> Self {
+        Self::with_balancer(cluster, strategy.balancer())
+    }
+
+    /// A registry with a balancer of your own. Endpoints are given to it with a hash of the node's name as their id,
+    /// the same in every process.
+    pub fn with_balancer(cluster: impl Membership, balancer: Arc<dyn Balancer>) -> Self {
+        let shared = Shared {
+            writer: Mutex::new(Writer {
+                table: Table::default(),
+                members: BTreeMap::new(),
+                balancer,
+                local: false,
+                generation: 0,
+            }),
+            selection: ArcSwap::default(),
+            feed: Feed::new(EVENT_CAPACITY),
+        };
+        Self {
+            source: Box::new(cluster),
+            watch: Mutex::default(),
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Whether the node that this process is may be selected. Default `false`.
+    #[must_use]
+    pub fn with_local(self, local: bool) -> Self {
+        let mut writer = self.shared.writer.lock();
+        if writer.local != local {
+            writer.local = local;
+            self.shared.renew(&mut writer, |_| true);
+        }
+        drop(writer);
+        self
+    }
+
+    /// Begins to follow the source. When it returns, the workers known by then can be selected. A second call does
+    /// nothing.
+    pub async fn start(&self) {
+        let mut watch = self.watch.lock();
+        if watch.is_none() {
+            *watch = Some(
+                self.source
+                    .watch(Arc::clone(&self.shared) as Arc<dyn Observer>),
+            );
+        }
+    }
+
+    /// The worker for the next call, among those that match `filter`; among all without one.
+    ///
+    /// # Errors
+    ///
+    /// When the filter cannot be read, nobody matches, or nobody who matches can be reached.
+    pub async fn select_worker(&self, filter: Option<&str>) -> Result<Worker, SelectError> {
+        self.select(filter, &PickContext::new())
+    }
+
+    /// The worker for the next attempt of a call, with what the balancer should know about it: whom to leave out
+    /// ([`Worker::endpoint_id`] of those tried before), the key. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`select_worker`](Self::select_worker), and when everybody who can be reached is excluded.
+    pub fn select(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+    ) -> Result<Worker, SelectError> {
+        let text = filter.unwrap_or("");
+        let selection = self.shared.selection.load();
+        if let Some(group) = selection.groups.get(text) {
+            return self.pick(group, text, cx);
+        }
+        drop(selection);
+        let group = self.shared.group(text)?;
+        self.pick(&group, text, cx)
+    }
+
+    /// Every worker that can be reached and matches, alive ones first: for a call to all. Counts one call in flight for
+    /// each.
+    ///
+    /// # Errors
+    ///
+    /// As [`select_worker`](Self::select_worker).
+    pub fn select_all(&self, filter: Option<&str>) -> Result<Vec<Worker>, SelectError> {
+        let text = filter.unwrap_or("");
+        let group = self.shared.group(text)?;
+        group.touch();
+        let all: Vec<Worker> = group.tiers.iter().flat_map(Worker::all).collect();
+        if all.is_empty() {
+            Err(self.nobody(&group, text))
+        } else {
+            Ok(all)
+        }
+    }
+
+    /// The nodes that match, whatever their state, with their calls in flight: for people to look at. The local node
+    /// is among them only if it can be selected.
+    ///
+    /// # Errors
+    ///
+    /// When the filter cannot be read.
+    pub fn workers(&self, filter: Option<&str>) -> Result<Vec<WorkerStatus>, ParseError> {
+        let filter: Filter = filter.unwrap_or("").parse()?;
+        let selection = self.shared.selection.load();
+        let matching = selection
+            .members
+            .iter()
+            .filter(|one| filter.matches(&one.node.tags));
+        Ok(matching.map(|member| member.status()).collect())
+    }
+
+    /// What happens in the cluster from now on. When an event arrives, selection already goes by it.
+    #[must_use]
+    pub fn subscribe(&self) -> Events {
+        self.shared.feed.subscribe()
+    }
+
+    fn pick(&self, group: &Group, text: &str, cx: &PickContext<'_>) -> Result<Worker, SelectError> {
+        group.touch();
+        let picked = group.tiers.iter().find_map(|tier| Worker::pick(tier, cx));
+        picked.ok_or_else(|| self.nobody(group, text))
+    }
+
+    fn nobody(&self, group: &Group, text: &str) -> SelectError {
+        let filter = text.to_owned();
+        let reachable = group.reachable();
+        if reachable > 0 {
+            SelectError::AllExcluded { filter, reachable }
+        } else if group.unreachable > 0 {
+            SelectError::NoneReachable {
+                filter,
+                matching: group.unreachable,
+            }
+        } else if self.watch.lock().is_none() {
+            SelectError::NotStarted
+        } else {
+            SelectError::NoMatch { filter }
+        }
+    }
+}
+
+impl fmt::Debug for WorkerRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerRegistry")
+            .field("workers", &self.shared.selection.load().members)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    writer: Mutex<Writer>,
+    selection: ArcSwap<Selection>,
+    feed: Feed,
+}
+
+/// All that a selection reads. Never changes.
+#[derive(Debug, Default, Clone)]
+struct Selection {
+    members: Arc<[Arc<Member>]>,
+    groups: HashMap<Box<str>, Arc<Group>>,
+}
+
+struct Writer {
+    table: Table,
+    members: BTreeMap<Arc<str>, Arc<Member>>,
+    balancer: Arc<dyn Balancer>,
+    local: bool,
+    generation: u64,
+}
+
+impl Shared {
+    /// The group of a filter, made and kept if need be.
+    fn group(&self, text: &str) -> Result<Arc<Group>, ParseError> {
+        if let Some(group) = self.selection.load().groups.get(text) {
+            return Ok(Arc::clone(group));
+        }
+        let filter: Filter = text.parse()?;
+        let writer = self.writer.lock();
+        let current = self.selection.load_full();
+        // Somebody else may have made it while we waited for the lock.
+        if let Some(group) = current.groups.get(text) {
+            return Ok(Arc::clone(group));
+        }
+        let group = Arc::new(writer.group(filter, None));
+        let mut next = Selection::clone(&current);
+        make_room(&mut next.groups);
+        next.groups.insert(text.into(), Arc::clone(&group));
+        self.selection.store(Arc::new(next));
+        Ok(group)
+    }
+
+    /// Takes the changes over into the selection. Only groups that one of them concerns are made anew.
+    fn take_over(&self, writer: &mut Writer, changes: &[Change]) {
+        for change in changes {
+            writer.update(change);
+        }
+        let concerned = |filter: &Filter| {
+            changes.iter().any(|change| {
+                let nodes = [&change.before, &change.after];
+                nodes
+                    .into_iter()
+                    .flatten()
+                    .any(|node| filter.matches(&node.tags))
+            })
+        };
+        self.renew(writer, concerned);
+    }
+
+    fn renew(&self, writer: &mut Writer, concerned: impl Fn(&Filter) -> bool) {
+        writer.generation += 1;
+        let current = self.selection.load_full();
+        let groups = current.groups.iter().map(|(text, group)| {
+            let group = if concerned(&group.filter) {
+                Arc::new(writer.group(group.filter.clone(), Some(group)))
+            } else {
+                Arc::clone(group)
+            };
+            (text.clone(), group)
+        });
+        let selection = Selection {
+            members: writer.selectable().cloned().collect(),
+            groups: groups.collect(),
+        };
+        self.selection.store(Arc::new(selection));
+    }
+}
+
+impl Observer for Shared {
+    fn on_snapshot(&self, nodes: Vec<Node>) {
+        let mut writer = self.writer.lock();
+        let (events, changes) = writer.table.replace(nodes);
+        self.take_over(&mut writer, &changes);
+        events.into_iter().for_each(|event| self.feed.send(event));
+    }
+
+    fn on_event(&self, event: ClusterEvent) {
+        let mut writer = self.writer.lock();
+        let (event, changes) = writer.table.apply(event);
+        if !changes.is_empty() {
+            self.take_over(&mut writer, &changes);
+        }
+        self.feed.send(event);
+    }
+}
+
+impl Writer {
+    fn update(&mut self, change: &Change) {
+        match (&change.before, &change.after) {
+            (_, Some(after)) => {
+                let name = &after.id.name;
+                let member = Member::successor(self.members.get(name), after);
+                self.members.insert(Arc::clone(name), Arc::new(member));
+            }
+            (Some(before), None) => {
+                self.members.remove(&before.id.name);
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn group(&self, filter: Filter, before: Option<&Arc<Group>>) -> Group {
+        Group::new(
+            filter,
+            self.selectable(),
+            self.generation,
+            before,
+            &self.balancer,
+        )
+    }
+
+    fn selectable(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members
+            .values()
+            .filter(|member| self.local || !member.node.is_local)
+    }
+}
+
+/// Second chance: who was not used since the last time goes; if all were, one goes.
+fn make_room(groups: &mut HashMap<Box<str>, Arc<Group>>) {
+    if groups.len() < FILTERS_MAX {
+        return;
+    }
+    groups.retain(|_, group| group.used.swap(false, Ordering::Relaxed));
+    if groups.len() >= FILTERS_MAX {
+        let any = groups.keys().next().cloned();
+        any.and_then(|text| groups.remove(&text));
+    }
+}
+
+/// How many filters are kept parsed and matched.
+const FILTERS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,345 @@
+use std::time::Duration;
+
+use futures::executor::block_on;
+use rpcnet_balance::{Outcome, OutcomeKind, View, from_fn};
+
+use super::*;
+use crate::{NodeId, NodeState, StaticMembership, Tags};
+
+fn node(name: &str, epoch: u64, tags: &[(&str, &str)]) -> Node {
+    let tags: Tags = tags.iter().copied().collect();
+    Node::new(NodeId::new(name, epoch), ([127, 0, 0, 1], 7000).into()).with_tags(tags)
+}
+
+fn worker(name: &str) -> Node {
+    node(name, 1, &[("role", "worker")])
+}
+
+fn started(cluster: &StaticMembership, strategy: LoadBalancingStrategy) -> WorkerRegistry {
+    let registry = WorkerRegistry::new(cluster.clone(), strategy);
+    block_on(registry.start());
+    registry
+}
+
+/// Three workers and a director.
+fn cluster() -> StaticMembership {
+    let director = node("director", 1, &[("role", "director")]);
+    [worker("a"), worker("b"), worker("c"), director]
+        .into_iter()
+        .collect()
+}
+
+/// The names of those whom 60 selections come upon.
+fn selected(registry: &WorkerRegistry, filter: &str) -> Vec<String> {
+    let mut names: Vec<String> = (0..60)
+        .filter_map(|_| block_on(registry.select_worker(Some(filter))).ok())
+        .map(|worker| worker.id().to_string())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn refused(registry: &WorkerRegistry, filter: &str) -> SelectError {
+    block_on(registry.select_worker(Some(filter))).expect_err("nobody to select")
+}
+
+const ALL: [LoadBalancingStrategy; 3] = [
+    LoadBalancingStrategy::RoundRobin,
+    LoadBalancingStrategy::Random,
+    LoadBalancingStrategy::LeastConnections,
+];
+
+#[test]
+fn everybody_who_matches_is_selected_and_nobody_else() {
+    for strategy in ALL {
+        let registry = started(&cluster(), strategy);
+        assert_eq!(
+            selected(&registry, "role=worker"),
+            ["a", "b", "c"],
+            "{strategy:?}"
+        );
+        assert_eq!(selected(&registry, "role!=worker"), ["director"]);
+        assert_eq!(selected(&registry, ""), ["a", "b", "c", "director"]);
+        assert!(block_on(registry.select_worker(None)).is_ok());
+    }
+}
+
+#[test]
+fn whoever_fails_or_leaves_is_gone_from_selection_at_once() {
+    let cluster = cluster();
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    assert_eq!(selected(&registry, "role=worker"), ["a", "b", "c"]);
+    cluster.fail("a");
+    assert_eq!(selected(&registry, "role=worker"), ["b", "c"]);
+    cluster.leaving("b");
+    assert_eq!(selected(&registry, "role=worker"), ["c"]);
+    cluster.remove("c");
+    assert_eq!(
+        refused(&registry, "role=worker"),
+        SelectError::NoneReachable {
+            filter: "role=worker".into(),
+            matching: 2
+        }
+    );
+    cluster.recover("a");
+    assert_eq!(selected(&registry, "role=worker"), ["a"]);
+}
+
+#[test]
+fn a_suspect_takes_calls_only_when_no_alive_one_is_left() {
+    let cluster = cluster();
+    let registry = started(&cluster, LoadBalancingStrategy::LeastConnections);
+    cluster.suspect("a", 9.0);
+    assert_eq!(selected(&registry, "role=worker"), ["b", "c"]);
+
+    let tried: Vec<u64> = ["b", "c"].map(|name| id_of(&registry, name)).into();
+    let cx = PickContext::new().with_excluded(&tried);
+    let worker = registry.select(Some("role=worker"), &cx).unwrap();
+    assert_eq!(worker.id().to_string(), "a");
+    assert_eq!(worker.node().phi, Some(9.0));
+
+    cluster.fail("b");
+    cluster.fail("c");
+    assert_eq!(selected(&registry, "role=worker"), ["a"]);
+}
+
+fn id_of(registry: &WorkerRegistry, name: &str) -> u64 {
+    let all = registry.select_all(None).unwrap();
+    all.iter()
+        .find(|worker| worker.id().name.as_ref() == name)
+        .unwrap()
+        .endpoint_id()
+}
+
+#[test]
+fn the_errors_tell_why() {
+    let cluster = cluster();
+    let registry = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::default());
+    assert_eq!(refused(&registry, "role=worker"), SelectError::NotStarted);
+    block_on(registry.start());
+
+    let error = refused(&registry, "role=cook");
+    assert_eq!(
+        error,
+        SelectError::NoMatch {
+            filter: "role=cook".into()
+        }
+    );
+    assert_eq!(error.to_string(), "there is no worker matching `role=cook`");
+
+    let error = refused(&registry, "role=");
+    assert!(matches!(&error, SelectError::InvalidFilter(error) if error.position() == 5));
+    assert!(!error.is_retryable());
+
+    let all: Vec<u64> = registry
+        .select_all(None)
+        .unwrap()
+        .iter()
+        .map(Worker::endpoint_id)
+        .collect();
+    let cx = PickContext::new().with_excluded(&all);
+    let error = registry.select(Some("role=worker"), &cx).unwrap_err();
+    assert_eq!(
+        error,
+        SelectError::AllExcluded {
+            filter: "role=worker".into(),
+            reachable: 3
+        }
+    );
+
+    for name in ["a", "b", "c"] {
+        cluster.fail(name);
+    }
+    let error = refused(&registry, "role=worker");
+    assert_eq!(
+        error.to_string(),
+        "of 3 workers matching `role=worker` none is reachable"
+    );
+    assert!(registry.select_all(Some("role=worker")).is_err());
+    assert!(error.is_retryable());
+
+    cluster.remove("director");
+    assert_eq!(
+        refused(&registry, "role=director"),
+        SelectError::NoMatch {
+            filter: "role=director".into()
+        }
+    );
+}
+
+#[test]
+fn calls_in_flight_survive_every_change_but_a_restart() {
+    let cluster = cluster();
+    let registry = started(&cluster, LoadBalancingStrategy::LeastConnections);
+    let in_flight = |name: &str| {
+        let workers = registry.workers(Some("role=worker")).unwrap();
+        workers
+            .iter()
+            .find(|one| one.node.id.name.as_ref() == name)
+            .map(|one| one.in_flight)
+    };
+    let calls: Vec<Worker> = (0..6)
+        .map(|_| block_on(registry.select_worker(Some("role=worker"))).unwrap())
+        .collect();
+    assert_eq!(["a", "b", "c"].map(in_flight), [Some(2); 3]);
+
+    cluster.set_tags("a", Tags::from([("role", "worker"), ("zone", "eu-1")]));
+    cluster.suspect("b", 8.0);
+    cluster.recover("b");
+    cluster.fail("c");
+    cluster.recover("c");
+    assert_eq!(["a", "b", "c"].map(in_flight), [Some(2); 3]);
+    // Another filter sees the same load.
+    let worker = block_on(registry.select_worker(Some("zone=eu-1"))).unwrap();
+    assert_eq!(worker.in_flight(), 3);
+    drop(worker);
+
+    cluster.insert(node("a", 2, &[("role", "worker")]));
+    assert_eq!(["a", "b", "c"].map(in_flight), [Some(0), Some(2), Some(2)]);
+    drop(calls);
+    assert_eq!(["a", "b", "c"].map(in_flight), [Some(0); 3]);
+}
+
+#[test]
+fn a_restarted_node_is_not_undone_by_news_of_its_former_self() {
+    let cluster = cluster();
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    let mut restarted = node("a", 2, &[("role", "worker")]);
+    restarted.addr = ([127, 0, 0, 1], 9000).into();
+    cluster.insert(restarted);
+    registry
+        .shared
+        .on_event(ClusterEvent::NodeFailed(Arc::new(worker("a"))));
+    assert_eq!(selected(&registry, "role=worker"), ["a", "b", "c"]);
+    let workers = registry.select_all(Some("role=worker")).unwrap();
+    assert_eq!(workers[0].addr.port(), 9000);
+}
+
+#[test]
+fn changed_tags_move_a_worker_from_one_filter_to_another() {
+    let cluster = cluster();
+    let registry = started(&cluster, LoadBalancingStrategy::Random);
+    assert_eq!(selected(&registry, "zone=eu-1"), [""; 0]);
+    cluster.set_tags("b", Tags::from([("zone", "eu-1"), ("label", "Berlin")]));
+    assert_eq!(selected(&registry, "zone=eu-1"), ["b"]);
+    assert_eq!(selected(&registry, "role=worker"), ["a", "c"]);
+    let worker = block_on(registry.select_worker(Some("zone=eu-1"))).unwrap();
+    assert_eq!(
+        (&*worker.label, worker.tags().value("zone")),
+        ("Berlin", Some("eu-1"))
+    );
+}
+
+#[test]
+fn the_local_node_is_selected_only_if_asked_for() {
+    let cluster = cluster();
+    cluster.insert(worker("me").with_local(true));
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    assert_eq!(selected(&registry, "role=worker"), ["a", "b", "c"]);
+    assert_eq!(registry.workers(None).unwrap().len(), 4);
+    let registry = registry.with_local(true);
+    assert_eq!(selected(&registry, "role=worker"), ["a", "b", "c", "me"]);
+}
+
+#[test]
+fn a_snapshot_starts_over() {
+    let cluster = cluster();
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    let mut events = registry.subscribe();
+    let call = block_on(registry.select_worker(Some("role=worker"))).unwrap();
+    let name = call.id().to_string();
+    let survivor = Node::clone(call.node()).with_state(NodeState::Suspect);
+    registry.shared.on_snapshot(vec![survivor, worker("new")]);
+
+    assert_eq!(selected(&registry, "role=worker"), ["new"]);
+    let workers = registry.workers(None).unwrap();
+    let survivor = workers
+        .iter()
+        .find(|one| one.node.id.name.as_ref() == name)
+        .unwrap();
+    assert_eq!(survivor.in_flight, 1);
+    let mut told: Vec<String> = std::iter::from_fn(|| events.try_recv())
+        .map(|event| match event {
+            ClusterEvent::NodeLeft(_) => "left".into(),
+            ClusterEvent::NodeSuspect { .. } => "suspect".into(),
+            ClusterEvent::NodeJoined(node) => format!("{node} joined", node = node.id),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    told.sort();
+    assert_eq!(told, ["left", "left", "left", "new joined", "suspect"]);
+}
+
+#[test]
+fn selection_goes_by_an_event_before_it_is_told() {
+    let cluster = cluster();
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    let mut events = registry.subscribe();
+    cluster.fail("a");
+    assert!(matches!(
+        block_on(events.recv()),
+        Some(ClusterEvent::NodeFailed(_))
+    ));
+    assert_eq!(selected(&registry, "role=worker"), ["b", "c"]);
+    drop(registry);
+    assert!(block_on(events.recv()).is_none());
+}
+
+#[test]
+fn filters_that_are_in_use_stay_when_room_is_made() {
+    let registry = started(&cluster(), LoadBalancingStrategy::RoundRobin);
+    let hot = "role=worker";
+    for index in 0..4 * FILTERS_MAX {
+        assert!(block_on(registry.select_worker(Some(hot))).is_ok());
+        assert!(block_on(registry.select_worker(Some(&format!("!tag-{index}")))).is_ok());
+        let selection = registry.shared.selection.load();
+        assert!(selection.groups.len() <= FILTERS_MAX);
+    }
+}
+
+#[test]
+fn outcomes_reach_the_balancer_and_a_wild_one_does_no_harm() {
+    #[derive(Debug, Default)]
+    struct Listening(Mutex<Vec<(u64, OutcomeKind)>>);
+
+    impl Balancer for Listening {
+        fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+            view.endpoints()
+                .iter()
+                .position(|endpoint| cx.allows(endpoint))
+        }
+
+        fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
+            self.0.lock().push((view[index].id(), outcome.kind));
+        }
+    }
+
+    let balancer = Arc::new(Listening::default());
+    let registry = WorkerRegistry::with_balancer(cluster(), Arc::clone(&balancer) as Arc<_>);
+    block_on(registry.start());
+    let worker = block_on(registry.select_worker(Some("role=worker"))).unwrap();
+    worker.report(&Outcome::new(
+        OutcomeKind::Overloaded,
+        Duration::from_millis(1),
+    ));
+    assert_eq!(
+        *balancer.0.lock(),
+        [(worker.endpoint_id(), OutcomeKind::Overloaded)]
+    );
+
+    let wild = Arc::new(from_fn(|view, _| Some(view.len() + 7)));
+    let registry = WorkerRegistry::with_balancer(cluster(), wild);
+    block_on(registry.start());
+    assert!(matches!(
+        refused(&registry, ""),
+        SelectError::AllExcluded { reachable: 4, .. }
+    ));
+}
+
+#[test]
+fn a_worker_moves_between_threads() {
+    fn sendable<T: Send + Sync + 'static>() {}
+    sendable::<Worker>();
+    sendable::<WorkerRegistry>();
+}

@@ -1,0 +1,69 @@
+//! A selection whose filter was seen before allocates nothing.
+
+// A global allocator cannot be written without it; this one passes every request on to the system's.
+#![allow(unsafe_code)]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use futures::executor::block_on;
+use rpcnet_balance::PickContext;
+use rpcnet_registry::{LoadBalancingStrategy, Node, NodeId, StaticMembership, WorkerRegistry};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: memory is managed by `System`; beside it only a thread-local number without destructor is touched.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are passed on as they are.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on as they are.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn a_selection_allocates_nothing() {
+    let cluster: StaticMembership = (0..16)
+        .map(|index| {
+            let id = NodeId::new(format!("worker-{index}"), 1);
+            Node::new(id, ([127, 0, 0, 1], 7000 + index).into()).with_tag("role", "worker")
+        })
+        .collect();
+    for strategy in [
+        LoadBalancingStrategy::RoundRobin,
+        LoadBalancingStrategy::Random,
+        LoadBalancingStrategy::LeastConnections,
+    ] {
+        let registry = WorkerRegistry::new(cluster.clone(), strategy);
+        block_on(registry.start());
+        let select = || {
+            let worker = registry
+                .select(Some("role=worker"), &PickContext::new())
+                .unwrap();
+            let tried = [worker.endpoint_id()];
+            let cx = PickContext::new().with_excluded(&tried);
+            drop(registry.select(Some("role=worker"), &cx).unwrap());
+        };
+        let before = ALLOCATIONS.get();
+        select();
+        let first = ALLOCATIONS.get() - before;
+        assert!(first > 0, "the counter does not count");
+        let before = ALLOCATIONS.get();
+        (0..100).for_each(|_| select());
+        assert_eq!(ALLOCATIONS.get() - before, 0, "{strategy:?}");
+    }
+}
