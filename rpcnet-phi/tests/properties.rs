@@ -90,6 +90,20 @@ proptest! {
     }
 
     #[test]
+    fn counting_overdue_heartbeats_gives_what_summing_them_gives(
+        spread in 0.01..30.0_f64, loss in 1e-6..0.999_f64, elapsed in 0.0..300.0_f64,
+    ) {
+        // -log10(loss + (1 - loss) Q), heartbeat by heartbeat, until they are too far ahead to matter.
+        let mut sum = 0.0;
+        for k in 1..=(elapsed + 12.0 * spread) as u32 + 12 {
+            let q = 10_f64.powf(-Normal::new(f64::from(k), spread).unwrap().phi(elapsed));
+            sum -= (loss + (1.0 - loss) * q).log10();
+        }
+        let phi = LossAware::new(1.0, spread, loss).unwrap().phi(elapsed);
+        prop_assert!((phi - sum).abs() <= 1e-10 * sum + 1e-11, "{phi}, summed {sum}");
+    }
+
+    #[test]
     fn the_estimator_stays_among_what_it_saw(
         samples in prop::collection::vec(0.0..1000.0_f64, 0..300), window in 0..200_u32,
     ) {
