@@ -338,6 +338,42 @@ fn outcomes_reach_the_balancer_and_a_wild_one_does_no_harm() {
 }
 
 #[test]
+fn selections_on_many_threads_go_by_every_change() {
+    let cluster = cluster();
+    let registry = started(&cluster, LoadBalancingStrategy::LeastConnections);
+    std::thread::scope(|scope| {
+        let selecting: Vec<_> = (0..3)
+            .map(|thread| {
+                let registry = &registry;
+                scope.spawn(move || {
+                    for round in 0..2000 {
+                        // Filters that others know, and some that nobody does yet.
+                        let filter = format!("role=worker,!tag-{}", (round * thread) % 300);
+                        let worker = block_on(registry.select_worker(Some(&filter)));
+                        assert_ne!(worker.expect("two are there").label.as_ref(), "director");
+                    }
+                })
+            })
+            .collect();
+        while !selecting.iter().all(|thread| thread.is_finished()) {
+            for name in ["a", "b", "c"] {
+                cluster.fail(name);
+                let left = registry.select_all(Some("role=worker")).unwrap();
+                assert!(left.len() == 2 && left.iter().all(|one| one.id().name.as_ref() != name));
+                cluster.recover(name);
+            }
+        }
+    });
+    assert!(
+        registry
+            .workers(None)
+            .unwrap()
+            .iter()
+            .all(|worker| worker.in_flight == 0)
+    );
+}
+
+#[test]
 fn a_worker_moves_between_threads() {
     fn sendable<T: Send + Sync + 'static>() {}
     sendable::<Worker>();
