@@ -1,0 +1,94 @@
+//! The framing of calls: bytes in, frames out, no input or output of its own.
+//!
+//! Every QUIC stream begins with a [`Preface`] of four bytes: two of magic, the version, and what the stream
+//! carries. Nothing is guessed: a stream whose preface is wrong is closed with an application error code.
+//! After it come frames, each with a fixed little-endian header that begins with its kind:
+//!
+//! ```text
+//! Request  16  kind=1 | flags | attempt | method_len u8 | body_len u32 | deadline_us u64 | method | body
+//! Item      8  kind=2 | 0 | 0 | 0                       | body_len u32                   | body
+//! Reply    16  kind=3 | code  | processed | 0           | body_len u32
+//!              | retry_after_ms u32 | message_len u16 | 0 u16          | message | body
+//! Hello    16  kind=4 | flags | 0 | 0                   | message_bytes_max u32 | streams_max u32 | 0 u32
+//! ```
+//!
+//! A caller writes one `Request`, then for a call that streams its requests any number of `Item`s, and
+//! finishes its half. The other side writes any number of `Item`s (if the method streams its replies) and
+//! exactly one `Reply`, always the last frame: a stream that ends without it was cut.
+//! `deadline_us` is relative (what was left when the frame was written), so clocks need not agree; zero says
+//! that there is none. `Hello` is what a server says once per connection, on a stream of its own.
+//!
+//! Lengths are checked against the limit when the header is read, before anything is allocated for the body.
+//!
+//! This module is public for tools and fuzzers. Its types follow the wire version, not the crate's version.
+
+mod decoder;
+mod frame;
+
+pub use self::{
+    decoder::Decoder,
+    frame::{
+        BadPreface, Flags, Frame, Hello, Preface, ReplyHeader, RequestHeader, StreamKind,
+        encode_hello, encode_item_header, encode_reply, encode_request,
+    },
+};
+
+use thiserror::Error;
+
+/// Version of the framing that this crate speaks. Incompatible changes also change the ALPN name.
+pub const VERSION: u8 = 1;
+
+/// First two bytes of every stream.
+pub const MAGIC: [u8; 2] = *b"rn";
+
+/// Bytes of a stream's preface.
+pub const PREFACE_BYTES: usize = 4;
+
+/// Longest method name, in bytes. The header has one byte for its length.
+pub const METHOD_BYTES_MAX: usize = 255;
+
+/// Longest message of a status, in bytes. Longer ones are cut when written and refused when read.
+pub const STATUS_MESSAGE_BYTES_MAX: usize = 1024;
+
+/// How much room is made for a body before its bytes arrive, in bytes. A header that promises a large body
+/// costs its receiver no more than this until the bytes are there.
+pub const BODY_RESERVE_BYTES: usize = 64 * 1024;
+
+/// Why bytes are not a frame. All are the sender's fault; the stream cannot be read any further.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// The stream does not begin with a preface of this protocol and version.
+    #[error("not a stream of this protocol: {0}")]
+    Preface(#[from] BadPreface),
+    /// A frame begins with a byte that names no kind.
+    #[error("unknown frame kind {0:#04x}")]
+    UnknownKind(u8),
+    /// A header promises more than the limit. Nothing was allocated for it.
+    #[error("{what} of {bytes} bytes is past the limit of {limit} bytes")]
+    TooLarge {
+        /// Which part is too large.
+        what: &'static str,
+        /// Length that the header promises.
+        bytes: u64,
+        /// Length that would have been accepted.
+        limit: u64,
+    },
+    /// A method name or a status message is empty where it must not be, or is not UTF-8.
+    #[error("{0} is not valid text")]
+    BadText(&'static str),
+    /// A field has a value that this version does not know.
+    #[error("field {field} has the unknown value {value}")]
+    UnknownValue {
+        /// Name of the field.
+        field: &'static str,
+        /// What was read.
+        value: u8,
+    },
+    /// The stream ended inside a frame.
+    #[error("the stream ended inside a frame")]
+    Truncated,
+}
+
+#[cfg(test)]
+mod tests;

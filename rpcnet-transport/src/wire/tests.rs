@@ -1,0 +1,307 @@
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Code, Processed};
+
+fn request(method: &str, deadline: Option<Duration>) -> RequestHeader {
+    RequestHeader {
+        method: method.to_owned(),
+        attempt: 3,
+        flags: Flags {
+            idempotent: true,
+            ..Flags::default()
+        },
+        deadline,
+    }
+}
+
+fn written(frame: &Frame) -> Bytes {
+    let mut out = BytesMut::new();
+    match frame {
+        Frame::Request(header, body) => {
+            encode_request(&mut out, header, body.len());
+            out.extend_from_slice(body);
+        }
+        Frame::Item(body) => {
+            encode_item_header(&mut out, body.len());
+            out.extend_from_slice(body);
+        }
+        Frame::Reply(header, body) => {
+            encode_reply(&mut out, header, body.len());
+            out.extend_from_slice(body);
+        }
+        Frame::Hello(hello) => encode_hello(&mut out, hello),
+    }
+    out.freeze()
+}
+
+/// Decodes bytes that arrive in pieces of these sizes, over and over.
+fn decoded(mut decoder: Decoder, bytes: &Bytes, pieces: &[usize]) -> Result<Vec<Frame>, WireError> {
+    let mut frames = Vec::new();
+    let mut rest = bytes.clone();
+    let mut pieces = pieces.iter().copied().cycle();
+    loop {
+        while let Some(frame) = decoder.next_frame()? {
+            frames.push(frame);
+        }
+        if rest.is_empty() {
+            decoder.finish()?;
+            return Ok(frames);
+        }
+        let piece = pieces.next().unwrap_or(usize::MAX).clamp(1, rest.len());
+        decoder.push(rest.split_to(piece));
+    }
+}
+
+#[test]
+fn headers_have_the_documented_bytes() {
+    let header = request("sum", Some(Duration::from_micros(0x0102)));
+    let bytes = written(&Frame::Request(header, Bytes::from_static(b"xy")));
+    assert_eq!(
+        bytes[..],
+        [
+            1, 0b100, 3, 3, 2, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, b's', b'u', b'm', b'x', b'y'
+        ]
+    );
+    assert_eq!(
+        written(&Frame::Item(Bytes::from_static(b"z")))[..],
+        [2, 0, 0, 0, 1, 0, 0, 0, b'z']
+    );
+    let reply = ReplyHeader {
+        code: Code::Overloaded,
+        processed: Processed::No,
+        retry_after: Some(Duration::from_millis(5)),
+        message: "no".to_owned(),
+    };
+    assert_eq!(
+        written(&Frame::Reply(reply, Bytes::new()))[..],
+        [3, 7, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0, 0, b'n', b'o']
+    );
+    assert_eq!(
+        Preface {
+            kind: StreamKind::Call
+        }
+        .encode(),
+        *b"rn\x01\x01"
+    );
+}
+
+#[test]
+fn a_wrong_preface_is_named_and_stays_wrong() {
+    let table: [(&[u8; 4], BadPreface); 5] = [
+        (b"GET ", BadPreface::Magic),
+        (b"rn\x02\x01", BadPreface::Version(2)),
+        (b"rn\x01\x09", BadPreface::Kind(9)),
+        (b"rn\x01\x02", BadPreface::Kind(2)),
+        (b"r\0\x01\x01", BadPreface::Magic),
+    ];
+    for (bytes, expected) in table {
+        let mut decoder = Decoder::new(StreamKind::Call, 100);
+        decoder.push(Bytes::copy_from_slice(bytes));
+        let expected = WireError::Preface(expected);
+        assert_eq!(decoder.next_frame(), Err(expected.clone()));
+        decoder.push(Bytes::from_static(b"rn\x01\x01"));
+        assert_eq!(decoder.next_frame(), Err(expected));
+    }
+}
+
+#[test]
+fn a_length_past_the_limit_is_refused_by_its_header_alone() {
+    for (len, fits) in [(100, true), (101, false), (u32::MAX, false)] {
+        let mut header = BytesMut::new();
+        encode_item_header(&mut header, len as usize);
+        let mut decoder = Decoder::answers(100);
+        decoder.push(header.freeze());
+        let outcome = decoder.next_frame();
+        if fits {
+            assert_eq!(outcome, Ok(None));
+            assert!(decoder.awaits_body());
+        } else {
+            let (what, bytes, limit) = ("a message", u64::from(len), 100);
+            assert_eq!(outcome, Err(WireError::TooLarge { what, bytes, limit }));
+        }
+    }
+}
+
+#[test]
+fn a_promised_body_reserves_little_until_it_comes() {
+    let mut header = BytesMut::new();
+    encode_item_header(&mut header, 1 << 30);
+    header.extend_from_slice(b"first bytes");
+    let mut decoder = Decoder::answers(1 << 30);
+    decoder.push(header.freeze());
+    assert_eq!(decoder.next_frame(), Ok(None));
+    assert!(decoder.reserved_bytes() <= BODY_RESERVE_BYTES);
+}
+
+#[test]
+fn a_frame_that_came_at_once_is_not_copied() {
+    let bytes = written(&Frame::Item(Bytes::from(vec![7; 1000])));
+    let mut decoder = Decoder::answers(1000);
+    decoder.push(bytes.clone());
+    let Ok(Some(Frame::Item(body))) = decoder.next_frame() else {
+        panic!("an item")
+    };
+    assert_eq!(body.as_ptr(), bytes[8..].as_ptr());
+}
+
+#[test]
+fn an_end_inside_a_frame_is_noticed() {
+    let bytes = written(&Frame::Item(Bytes::from_static(b"whole")));
+    for cut in 1..bytes.len() {
+        let outcome = decoded(Decoder::answers(100), &bytes.slice(..cut), &[]);
+        assert_eq!(outcome, Err(WireError::Truncated), "cut at {cut}");
+    }
+    assert!(decoded(Decoder::answers(100), &bytes, &[]).is_ok());
+    assert_eq!(
+        Decoder::new(StreamKind::Call, 1).finish(),
+        Err(WireError::Truncated)
+    );
+}
+
+#[test]
+fn unknown_values_are_refused() {
+    let frame = Frame::Request(request("m", None), Bytes::new());
+    let table: [(usize, u8, WireError); 4] = [
+        (0, 0x77, WireError::UnknownKind(0x77)),
+        (
+            1,
+            0x80,
+            WireError::UnknownValue {
+                field: "flags",
+                value: 0x80,
+            },
+        ),
+        (3, 0, WireError::BadText("the method name")),
+        (16, 0xff, WireError::BadText("the method name")),
+    ];
+    for (at, value, expected) in table {
+        let mut bytes = written(&frame).to_vec();
+        bytes[at] = value;
+        let outcome = decoded(Decoder::answers(100), &bytes.into(), &[]);
+        assert_eq!(outcome, Err(expected), "byte {at}");
+    }
+}
+
+#[test]
+fn a_message_that_is_too_long_is_cut_at_a_character() {
+    let header = ReplyHeader {
+        code: Code::Internal,
+        processed: Processed::Yes,
+        retry_after: None,
+        message: "ä".repeat(STATUS_MESSAGE_BYTES_MAX),
+    };
+    let bytes = written(&Frame::Reply(header, Bytes::new()));
+    let frames = decoded(Decoder::answers(0), &bytes, &[]).unwrap();
+    let [Frame::Reply(header, _)] = &frames[..] else {
+        panic!("one reply")
+    };
+    assert_eq!(header.message, "ä".repeat(STATUS_MESSAGE_BYTES_MAX / 2));
+}
+
+#[test]
+fn zero_durations_stay_distinct_from_none() {
+    let bytes = written(&Frame::Request(
+        request("m", Some(Duration::ZERO)),
+        Bytes::new(),
+    ));
+    let frames = decoded(Decoder::answers(0), &bytes, &[]).unwrap();
+    let [Frame::Request(header, _)] = &frames[..] else {
+        panic!("one request")
+    };
+    assert_eq!(header.deadline, Some(Duration::from_micros(1)));
+}
+
+fn body() -> impl Strategy<Value = Bytes> {
+    prop::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from)
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
+    let request = (
+        ".{1,40}",
+        any::<u8>(),
+        any::<[bool; 3]>(),
+        any::<Option<u32>>(),
+        body(),
+    )
+        .prop_map(|(method, attempt, [a, b, c], us, body)| {
+            let flags = Flags {
+                streams_requests: a,
+                streams_replies: b,
+                idempotent: c,
+            };
+            let deadline = us.map(|us| Duration::from_micros(u64::from(us) + 1));
+            Frame::Request(
+                RequestHeader {
+                    method,
+                    attempt,
+                    flags,
+                    deadline,
+                },
+                body,
+            )
+        });
+    let reply = (
+        0..Code::ALL.len(),
+        0u8..3,
+        any::<Option<u16>>(),
+        ".{0,40}",
+        body(),
+    )
+        .prop_map(|(code, processed, ms, message, body)| {
+            let header = ReplyHeader {
+                code: Code::ALL[code],
+                processed: Processed::from_wire(processed).expect("below three"),
+                retry_after: ms.map(|ms| Duration::from_millis(u64::from(ms) + 1)),
+                message,
+            };
+            Frame::Reply(header, body)
+        });
+    let hello = any::<(bool, u32, u32)>().prop_map(|(draining, message_bytes_max, streams_max)| {
+        Frame::Hello(Hello {
+            draining,
+            message_bytes_max,
+            streams_max,
+        })
+    });
+    prop_oneof![request, body().prop_map(Frame::Item), reply, hello]
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_however_it_arrives(
+        frames in prop::collection::vec(frame(), 0..8),
+        pieces in prop::collection::vec(1usize..200, 0..10),
+    ) {
+        let mut bytes = Preface { kind: StreamKind::Call }.encode().to_vec();
+        for frame in &frames {
+            bytes.extend_from_slice(&written(frame));
+        }
+        let decoder = Decoder::new(StreamKind::Call, 300);
+        prop_assert_eq!(decoded(decoder, &bytes.into(), &pieces), Ok(frames));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic_and_never_pass_the_limit(
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+        pieces in prop::collection::vec(1usize..100, 0..10),
+        kind in 0u8..6,
+    ) {
+        let mut bytes = bytes;
+        if let Some(first) = bytes.first_mut() {
+            // Most random bytes are no kind at all, which would test little.
+            *first = kind;
+        }
+        if let Ok(frames) = decoded(Decoder::answers(50), &bytes.into(), &pieces) {
+            for frame in frames {
+                let (Frame::Request(_, body) | Frame::Item(body) | Frame::Reply(_, body)) = frame else {
+                    continue;
+                };
+                prop_assert!(body.len() <= 50);
+            }
+        }
+    }
+}
