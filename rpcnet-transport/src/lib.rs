@@ -4,3 +4,10 @@
 mod code;
 pub mod wire;
 pub use crate::code::{Code, Processed};
+mod codec;
+mod config;
+mod error;
+mod peer;
+mod stats;
+mod status;
+pub use crate::{codec::{CodecError, Decode, Encode, Raw}, config::{ConfigError, TransportConfig}, error::{BindError, ConnectError, RpcError}, peer::Peer, stats::TransportStats, status::Status};

@@ -1,0 +1,107 @@
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A message as it is: the way to send and take bytes where a typed message is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Raw(pub Bytes);
+
+/// What can be sent as a message: everything that serde serialises, encoded with postcard, and [`Raw`].
+pub trait Encode {
+    /// The bytes of the message.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if the value cannot be represented.
+    fn encode(&self) -> Result<Bytes, CodecError>;
+}
+
+/// What can be taken out of a message: everything that serde deserialises, encoded with postcard, and [`Raw`].
+pub trait Decode: Sized {
+    /// The value of the message, all of whose bytes have to be used.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if the bytes are no such value.
+    fn decode(bytes: Bytes) -> Result<Self, CodecError>;
+}
+
+/// A value did not encode or decode. The same value will not, another time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// The encoder or decoder said no.
+    #[error(transparent)]
+    Postcard(#[from] postcard::Error),
+    /// The value ended before the bytes did: they were another type's.
+    #[error("{0} bytes follow the value")]
+    TrailingBytes(usize),
+}
+
+impl<T: Serialize> Encode for T {
+    fn encode(&self) -> Result<Bytes, CodecError> {
+        to_postcard(self)
+    }
+}
+
+impl<T: DeserializeOwned> Decode for T {
+    fn decode(bytes: Bytes) -> Result<Self, CodecError> {
+        from_postcard(&bytes)
+    }
+}
+
+impl Encode for Raw {
+    fn encode(&self) -> Result<Bytes, CodecError> {
+        Ok(self.0.clone())
+    }
+}
+
+impl Decode for Raw {
+    fn decode(bytes: Bytes) -> Result<Self, CodecError> {
+        Ok(Self(bytes))
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Raw {
+    fn from(bytes: T) -> Self {
+        Self(bytes.into())
+    }
+}
+
+pub(crate) fn to_postcard<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, CodecError> {
+    Ok(postcard::to_stdvec(value)?.into())
+}
+
+pub(crate) fn from_postcard<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, rest) = postcard::take_from_bytes(bytes)?;
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(CodecError::TrailingBytes(rest.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_past_the_value_are_refused() {
+        let mut bytes = to_postcard(&(7u32, "seven")).unwrap().to_vec();
+        assert_eq!(
+            from_postcard::<(u32, String)>(&bytes),
+            Ok((7, "seven".to_owned()))
+        );
+        bytes.push(0);
+        assert_eq!(
+            from_postcard::<(u32, String)>(&bytes),
+            Err(CodecError::TrailingBytes(1))
+        );
+    }
+
+    #[test]
+    fn raw_bytes_are_sent_as_they_are() {
+        let bytes = Bytes::from_static(b"as they are");
+        assert_eq!(Raw(bytes.clone()).encode().unwrap(), bytes);
+        assert_eq!(Raw::decode(bytes.clone()).unwrap().0, bytes);
+    }
+}

@@ -1,0 +1,272 @@
+use std::{error::Error as StdError, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::{Code, ConfigError, Peer, Processed, Status, codec};
+
+/// Why a call did not end with a reply, and what the caller may do about it.
+///
+/// [`code`](Self::code) says what happened, [`processed`](Self::processed) whether the request may have had an
+/// effect. Cheap to clone.
+#[derive(Clone)]
+pub struct RpcError(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    code: Code,
+    processed: Processed,
+    retry_after: Option<Duration>,
+    message: String,
+    details: Bytes,
+    peer: Option<Peer>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl RpcError {
+    /// An error of this code. The message is for people: lower case, no full stop.
+    pub fn new(code: Code, processed: Processed, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            code,
+            processed,
+            retry_after: None,
+            message: message.into(),
+            details: Bytes::new(),
+            peer: None,
+            source: None,
+        }))
+    }
+
+    /// Says whom the call was made to.
+    pub fn with_peer(mut self, peer: Peer) -> Self {
+        Arc::make_mut(&mut self.0).peer = Some(peer);
+        self
+    }
+
+    /// Says when another attempt makes sense.
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        Arc::make_mut(&mut self.0).retry_after = Some(wait);
+        self
+    }
+
+    /// Says what caused it.
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.0).source = Some(Arc::new(source));
+        self
+    }
+
+    pub(crate) fn with_details(mut self, details: Bytes) -> Self {
+        Arc::make_mut(&mut self.0).details = details;
+        self
+    }
+
+    /// What happened.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// Whether the handler has seen the request.
+    pub fn processed(&self) -> Processed {
+        self.0.processed
+    }
+
+    /// When the server suggests another attempt; `None` if it said nothing.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// For people.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What the handler sent along with its [`Status`]; empty if nothing.
+    pub fn details(&self) -> &Bytes {
+        &self.0.details
+    }
+
+    /// The handler's own error, for [`Code::App`]; `None` for other codes or if the details are no `E`.
+    pub fn app<E: DeserializeOwned>(&self) -> Option<E> {
+        if self.0.code != Code::App {
+            return None;
+        }
+        codec::from_postcard(&self.0.details).ok()
+    }
+
+    /// Whom the call was made to, as far as it is known.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.0.peer.as_ref()
+    }
+
+    /// Whether the same call may be made again, on another node at once or on this one later, whatever it does:
+    /// it was certainly not processed, and the reason lies with the node or the way to it.
+    pub fn is_retryable(&self) -> bool {
+        self.0.processed == Processed::No && self.lies_with_the_node()
+    }
+
+    /// Whether the same call may be made again if running it twice does no harm.
+    pub fn is_retryable_if_idempotent(&self) -> bool {
+        self.0.processed != Processed::Yes && self.lies_with_the_node()
+    }
+
+    fn lies_with_the_node(&self) -> bool {
+        matches!(
+            self.0.code,
+            Code::Unavailable | Code::Overloaded | Code::Draining | Code::Unimplemented
+        )
+    }
+}
+
+impl fmt::Debug for RpcError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcError")
+            .field("code", &self.0.code)
+            .field("processed", &self.0.processed)
+            .field("message", &self.0.message)
+            .field("retry_after", &self.0.retry_after)
+            .field("peer", &self.0.peer)
+            .field("details_bytes", &self.0.details.len())
+            .finish()
+    }
+}
+
+impl fmt::Display for RpcError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.code.fmt(f)?;
+        if !self.0.message.is_empty() {
+            write!(f, ": {}", self.0.message)?;
+        }
+        if let Some(peer) = &self.0.peer {
+            write!(f, " (peer {peer})")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for RpcError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// A handler that calls on passes the failure on: the caller learns its code and message, but not to retry,
+/// since the handler itself did run.
+impl From<RpcError> for Status {
+    fn from(error: RpcError) -> Self {
+        Self::new(error.code(), error.message()).with_details(error.details().clone())
+    }
+}
+
+/// Why an endpoint could not be opened. Nothing is open afterwards.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Somebody else has the port. Another port, or waiting for the other to end, helps.
+    #[error("address {0} is in use")]
+    AddressInUse(SocketAddr),
+    /// The operating system refused the socket otherwise.
+    #[error("cannot open a socket on {addr}")]
+    Io {
+        /// The address that was asked for.
+        addr: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The config contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no tokio runtime here to run the endpoint on.
+    #[error("an endpoint needs a tokio runtime")]
+    NoRuntime,
+}
+
+/// Why a connection could not be made. No request was sent.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The name cannot be the name of a node: it is no DNS name.
+    #[error("{0:?} cannot be the name of a node")]
+    InvalidName(String),
+    /// The address cannot be reached from this endpoint, for example IPv6 from an IPv4 socket.
+    #[error("address {addr} cannot be dialled: {reason}")]
+    InvalidAddress {
+        /// The address that was asked for.
+        addr: SocketAddr,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nobody answered in time. Worth another attempt later.
+    #[error("{addr} did not answer within {after:?}")]
+    Timeout {
+        /// The address that was dialled.
+        addr: SocketAddr,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// Somebody else answers at this address: its certificate is for other names. Look the address up again.
+    #[error("{addr} is not {expected:?}: its certificate is for {presented:?}")]
+    WrongNode {
+        /// The address that was dialled.
+        addr: SocketAddr,
+        /// Who should have answered.
+        expected: String,
+        /// Names in the certificate that was shown.
+        presented: Vec<String>,
+    },
+    /// The other side's certificate is not to be trusted: of another CA, expired, or unfit.
+    #[error("the certificate of {addr} is not trusted: {reason}")]
+    Untrusted {
+        /// The address that was dialled.
+        addr: SocketAddr,
+        /// What the verifier said.
+        reason: String,
+    },
+    /// The other side does not trust our certificate, or wants one and got none.
+    #[error("{addr} refused our certificate: {reason}")]
+    RefusedByPeer {
+        /// The address that was dialled.
+        addr: SocketAddr,
+        /// The TLS alert that it sent.
+        reason: String,
+    },
+    /// The other side takes no more connections now, or does not serve. Worth another attempt later.
+    #[error("{addr} takes no connections: {reason}")]
+    Refused {
+        /// The address that was dialled.
+        addr: SocketAddr,
+        /// What it said.
+        reason: String,
+    },
+    /// The other side does not speak this protocol or version.
+    #[error("{addr} does not speak this protocol: {reason}")]
+    Protocol {
+        /// The address that was dialled.
+        addr: SocketAddr,
+        /// What was wrong.
+        reason: String,
+    },
+    /// This endpoint is closed.
+    #[error("this endpoint is closed")]
+    EndpointClosed,
+    /// No endpoint could be opened to connect from.
+    #[error("no endpoint to connect from: {0}")]
+    Bind(#[source] Arc<BindError>),
+}
+
+impl ConnectError {
+    /// Whether the same attempt may succeed later without anybody's help.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::Refused { .. })
+    }
+}
+
+/// A call over a connection that could not be made was certainly not processed.
+impl From<ConnectError> for RpcError {
+    fn from(error: ConnectError) -> Self {
+        Self::new(Code::Unavailable, Processed::No, error.to_string()).with_source(error)
+    }
+}

@@ -1,0 +1,34 @@
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+/// Who is at the other end of a connection. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Peer {
+    name: Arc<str>,
+    addr: SocketAddr,
+}
+
+impl Peer {
+    /// A peer of this name at this address.
+    pub fn new(name: impl Into<Arc<str>>, addr: SocketAddr) -> Self {
+        Self {
+            name: name.into(),
+            addr,
+        }
+    }
+
+    /// Name of the node, vouched for by its certificate.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Address that it had when the connection was made.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.name, self.addr)
+    }
+}

@@ -1,0 +1,85 @@
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What an endpoint has counted since it was opened. Numbers only grow.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct TransportStats {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        /// The living counters behind [`TransportStats`].
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)+
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> TransportStats {
+                TransportStats { $($name: self.$name.value(),)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections that clients made to this endpoint, with both certificates verified.
+    connections_accepted,
+    /// Connections that this endpoint made.
+    connections_opened,
+    /// Handshakes turned away before they cost anything: too many at a time, too many connections, or stopping.
+    handshakes_refused,
+    /// Handshakes sent back to prove their address.
+    handshakes_retried,
+    /// Handshakes that failed: a certificate of another CA or none, another protocol, or silence.
+    handshakes_failed,
+    /// Calls handed to a handler.
+    calls_started,
+    /// Calls whose handler's answer was sent.
+    calls_completed,
+    /// Calls given up by their caller or by a shutdown at its deadline.
+    calls_cancelled,
+    /// Calls cut by their deadline on the server.
+    calls_timed_out,
+    /// Calls refused because the server was draining.
+    calls_refused_draining,
+    /// Calls refused because there were too many at a time.
+    calls_refused_overloaded,
+    /// Calls of a method that there is not.
+    unknown_methods,
+    /// Handlers that panicked.
+    handler_panics,
+    /// Streams that began with something else than this protocol.
+    bad_prefaces,
+    /// Streams whose bytes were no frames, or frames that did not belong there.
+    malformed_frames,
+    /// Messages past the limit.
+    oversized_messages,
+    /// Requests whose body did not decode, or whose kind did not fit the method.
+    invalid_requests,
+    /// Streams reset because their request's header did not come in time.
+    header_timeouts,
+    /// Calls cut because their caller stopped sending its request or taking its answer.
+    stalled_calls,
+    /// Datagrams handed to the side channel.
+    side_received,
+    /// Datagrams of the side channel dropped because nobody reads it, or not fast enough.
+    side_dropped,
+    /// Datagrams of the side channel past their size limit, and empty ones.
+    side_unfit,
+}
+
+/// One number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add_one(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
