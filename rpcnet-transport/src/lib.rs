@@ -11,3 +11,7 @@ mod peer;
 mod stats;
 mod status;
 pub use crate::{codec::{CodecError, Decode, Encode, Raw}, config::{ConfigError, TransportConfig}, error::{BindError, ConnectError, RpcError}, peer::Peer, stats::TransportStats, status::Status};
+mod tls;
+pub use crate::tls::{Part, Tls, TlsError};
+#[cfg(feature = "dev-certs")]
+pub use crate::tls::{DevCa, NodePem, PemPaths};

@@ -1,0 +1,208 @@
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+
+use super::{Tls, TlsError};
+
+/// A certificate authority made on the spot, for development, tests and demos.
+///
+/// Its key lives in memory only and everything that it issues ends after 30 days, so it cannot silently become
+/// the authority of something real. To give separate processes their identities, write them to files with
+/// [`write_pem`](Self::write_pem).
+#[derive(Debug)]
+pub struct DevCa {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// The PEM texts of one node.
+#[derive(Clone)]
+pub struct NodePem {
+    /// The node's certificate.
+    pub cert: String,
+    /// The node's private key. Keep it out of logs.
+    pub key: String,
+    /// The CA's certificate.
+    pub ca: String,
+}
+
+/// The files of one node, as [`Tls::from_pem_files`] takes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PemPaths {
+    /// The node's certificate.
+    pub cert: PathBuf,
+    /// The node's private key.
+    pub key: PathBuf,
+    /// The CA's certificate.
+    pub ca: PathBuf,
+}
+
+impl DevCa {
+    /// A new authority. The name stands in its certificate, for people.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system has no randomness to give.
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("{name} development CA"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        limit(&mut params, SystemTime::now() - BACKDATED, LIFETIME);
+        let key = KeyPair::generate().expect("randomness for a key");
+        let certificate = params
+            .self_signed(&key)
+            .expect("a certificate of fixed shape is signed");
+        Self {
+            pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// The identity of a node of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::InvalidName`] if the name is no DNS name.
+    pub fn issue(&self, node_name: &str) -> Result<Tls, TlsError> {
+        self.issue_pem(node_name)?.tls()
+    }
+
+    /// Like [`issue`](Self::issue), as PEM texts.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::InvalidName`] if the name is no DNS name.
+    pub fn issue_pem(&self, node_name: &str) -> Result<NodePem, TlsError> {
+        self.issue_for(node_name, SystemTime::now() - BACKDATED, LIFETIME)
+    }
+
+    /// Writes certificate, key and CA of a node into a directory (made if missing) as `NAME.pem`, `NAME.key` and
+    /// `ca.pem`. On Unix only the owner may read the key.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::InvalidName`] if the name is no DNS name, [`TlsError::Read`] if a file cannot be written.
+    pub fn write_pem(&self, dir: impl AsRef<Path>, node_name: &str) -> Result<PemPaths, TlsError> {
+        let dir = dir.as_ref();
+        let pem = self.issue_pem(node_name)?;
+        let paths = PemPaths {
+            cert: dir.join(format!("{node_name}.pem")),
+            key: dir.join(format!("{node_name}.key")),
+            ca: dir.join("ca.pem"),
+        };
+        let failed = |path: &Path, source| TlsError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        fs::create_dir_all(dir).map_err(|e| failed(dir, e))?;
+        fs::write(&paths.cert, &pem.cert).map_err(|e| failed(&paths.cert, e))?;
+        fs::write(&paths.ca, &pem.ca).map_err(|e| failed(&paths.ca, e))?;
+        write_private(&paths.key, &pem.key).map_err(|e| failed(&paths.key, e))?;
+        Ok(paths)
+    }
+
+    /// The authority's certificate.
+    pub fn ca_pem(&self) -> &str {
+        &self.pem
+    }
+
+    pub(super) fn issue_for(
+        &self,
+        node_name: &str,
+        from: SystemTime,
+        lifetime: Duration,
+    ) -> Result<NodePem, TlsError> {
+        let invalid = || TlsError::InvalidName(node_name.to_owned());
+        rustls_pki_types::DnsName::try_from(node_name).map_err(|_| invalid())?;
+        let mut params = CertificateParams::new([node_name.to_owned()]).map_err(|_| invalid())?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, node_name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        params.use_authority_key_identifier_extension = true;
+        limit(&mut params, from, lifetime);
+        let key = KeyPair::generate().map_err(TlsError::from_setup)?;
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(TlsError::from_setup)?;
+        Ok(NodePem {
+            cert: certificate.pem(),
+            key: key.serialize_pem(),
+            ca: self.pem.clone(),
+        })
+    }
+}
+
+impl NodePem {
+    /// The identity that the texts make.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] as of [`Tls::from_pem`].
+    pub fn tls(&self) -> Result<Tls, TlsError> {
+        Tls::from_pem(
+            self.cert.as_bytes(),
+            self.key.as_bytes(),
+            self.ca.as_bytes(),
+        )
+    }
+}
+
+impl std::fmt::Debug for NodePem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodePem").finish_non_exhaustive()
+    }
+}
+
+impl PemPaths {
+    /// The identity that the files make.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] as of [`Tls::from_pem_files`].
+    pub fn tls(&self) -> Result<Tls, TlsError> {
+        Tls::from_pem_files(&self.cert, &self.key, &self.ca)
+    }
+}
+
+fn limit(params: &mut CertificateParams, from: SystemTime, lifetime: Duration) {
+    let since_epoch = from
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_epoch;
+    params.not_after = params.not_before + lifetime;
+}
+
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    // Permissions are given when a file is made, not when it is opened: an old one must go first.
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text.as_bytes())
+}
+
+/// Long enough for a demo left running, short enough that nobody relies on it.
+const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Clocks of machines in one cluster differ by less.
+const BACKDATED: Duration = Duration::from_secs(3600);

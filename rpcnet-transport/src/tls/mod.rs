@@ -1,0 +1,318 @@
+//! Who a node is, and whom it trusts: certificates, keys and their checks.
+
+#[cfg(feature = "dev-certs")]
+mod dev;
+mod verify;
+
+#[cfg(feature = "dev-certs")]
+pub use self::dev::{DevCa, NodePem, PemPaths};
+pub(crate) use self::verify::{Refusal, RefusalSlot};
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    RootCertStore,
+    client::WebPkiServerVerifier,
+    crypto::CryptoProvider,
+    server::WebPkiClientVerifier,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem, pem::PemObject};
+use thiserror::Error;
+use webpki::{EndEntityCert, KeyUsage};
+
+use self::verify::NodeVerifier;
+
+/// The identity of a node and the authority that it trusts: a certificate, its key, and the CA of the cluster.
+///
+/// Both sides of every connection show a certificate of that CA. A server takes any node of the cluster and
+/// learns its name; a client says whom it wants and gets that node or an error. TLS 1.3 only. Sessions are
+/// not resumed, so every connection proves both identities anew. Cheap to clone.
+#[derive(Clone)]
+pub struct Tls(Arc<Inner>);
+
+struct Inner {
+    node_name: String,
+    verifier: Arc<WebPkiServerVerifier>,
+    identity: Arc<CertifiedKey>,
+    provider: Arc<CryptoProvider>,
+    server: Arc<rustls::ServerConfig>,
+}
+
+impl Tls {
+    /// Reads three PEM files: the node's certificate (and intermediates after it), its private key, and the
+    /// certificates of the authorities to trust.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`], which names the file that is missing, empty or does not fit the others.
+    pub fn from_pem_files(
+        cert: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+        ca: impl AsRef<Path>,
+    ) -> Result<Self, TlsError> {
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|source| TlsError::Read {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        Self::from_pem(
+            &read(cert.as_ref())?,
+            &read(key.as_ref())?,
+            &read(ca.as_ref())?,
+        )
+    }
+
+    /// Like [`from_pem_files`](Self::from_pem_files), from memory.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`], which says which part does not fit the others.
+    pub fn from_pem(cert: &[u8], key: &[u8], ca: &[u8]) -> Result<Self, TlsError> {
+        let chain = certificates(Part::Certificate, cert)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| bad_pem(Part::Key, e))?;
+        let mut roots = RootCertStore::empty();
+        for authority in certificates(Part::Authority, ca)? {
+            roots.add(authority).map_err(|e| TlsError::Invalid {
+                part: Part::Authority,
+                reason: e.to_string(),
+            })?;
+        }
+        Self::from_parts(chain, key, roots)
+    }
+
+    /// Name of this node: the first DNS name of its certificate.
+    pub fn node_name(&self) -> &str {
+        &self.0.node_name
+    }
+
+    fn from_parts(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        roots: RootCertStore,
+    ) -> Result<Self, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        check_own_chain(&chain, &roots, &provider)?;
+        let node_name = node_name(&chain[0]).ok_or(TlsError::NoName)?;
+        let identity = CertifiedKey::from_der(chain, key, &provider).map_err(|e| match e {
+            rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch,
+            other => TlsError::Invalid {
+                part: Part::Key,
+                reason: other.to_string(),
+            },
+        })?;
+        let identity = Arc::new(identity);
+        let roots = Arc::new(roots);
+        let server = server_config(&roots, &identity, &provider)?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+            .build()
+            .map_err(TlsError::from_setup)?;
+        Ok(Self(Arc::new(Inner {
+            node_name,
+            verifier,
+            identity,
+            provider,
+            server: Arc::new(server),
+        })))
+    }
+
+    pub(crate) fn server_config(&self) -> Arc<rustls::ServerConfig> {
+        Arc::clone(&self.0.server)
+    }
+
+    /// A config for one connection, and the place where its verifier says why it refused the server.
+    pub(crate) fn client_config(&self) -> (rustls::ClientConfig, RefusalSlot) {
+        let inner = &*self.0;
+        let (verifier, refusal) = NodeVerifier::new(Arc::clone(&inner.verifier));
+        let resolver = SingleCertAndKey::from(Arc::clone(&inner.identity));
+        let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&inner.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("the ring provider speaks TLS 1.3: the server's config has shown it")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.resumption = rustls::client::Resumption::disabled();
+        (config, refusal)
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("node_name", &self.0.node_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which of the three parts of a [`Tls`] an error is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part {
+    /// The node's certificate and its intermediates.
+    Certificate,
+    /// The node's private key.
+    Key,
+    /// The certificates of the authorities to trust.
+    Authority,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "node certificate",
+            Self::Key => "private key",
+            Self::Authority => "CA certificate",
+        })
+    }
+}
+
+/// Why certificate, key and CA make no identity. The files are at fault; trying again does not help.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read or written.
+    #[error("cannot access {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The PEM has no section of the kind that is needed; an empty file ends here.
+    #[error("there is no {0} in the PEM")]
+    Empty(Part),
+    /// The PEM, or what is in it, is damaged or of a kind that is not supported.
+    #[error("the {part} is not usable: {reason}")]
+    Invalid {
+        /// Which part.
+        part: Part,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The private key is not the key of the certificate.
+    #[error("the private key does not belong to the node certificate")]
+    KeyMismatch,
+    /// The certificate has no DNS name, so the node has none.
+    #[error("the node certificate has no DNS name")]
+    NoName,
+    /// The certificate was not issued by the CA, so no other node would take it.
+    #[error("the node certificate is not issued by the CA")]
+    OtherAuthority,
+    /// The certificate is past its last day.
+    #[error("the node certificate has expired")]
+    Expired,
+    /// The certificate is before its first day; the clock may be wrong.
+    #[error("the node certificate is not valid yet")]
+    NotValidYet,
+    /// The certificate is not for both sides: it needs the extended key usages of server and client.
+    #[error("the node certificate does not allow use as {0}")]
+    Usage(&'static str),
+    /// The name cannot be put into a certificate.
+    #[error("{0:?} cannot be the name of a node")]
+    InvalidName(String),
+    /// The TLS library refused the settings; not the files' fault.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(String),
+}
+
+impl TlsError {
+    fn from_setup(error: impl fmt::Display) -> Self {
+        Self::Setup(error.to_string())
+    }
+}
+
+/// The first DNS name of a certificate.
+pub(crate) fn node_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let certificate = EndEntityCert::try_from(certificate).ok()?;
+    certificate.valid_dns_names().next().map(str::to_owned)
+}
+
+fn certificates(part: Part, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(text)
+        .collect::<Result<_, _>>()
+        .map_err(|e| bad_pem(part, e))?;
+    if found.is_empty() {
+        Err(TlsError::Empty(part))
+    } else {
+        Ok(found)
+    }
+}
+
+fn bad_pem(part: Part, error: pem::Error) -> TlsError {
+    match error {
+        pem::Error::NoItemsFound => TlsError::Empty(part),
+        other => TlsError::Invalid {
+            part,
+            reason: other.to_string(),
+        },
+    }
+}
+
+/// What every other node will check about us, found out before the first of them does.
+fn check_own_chain(
+    chain: &[CertificateDer<'static>],
+    roots: &RootCertStore,
+    provider: &CryptoProvider,
+) -> Result<(), TlsError> {
+    let invalid = |e: webpki::Error| TlsError::Invalid {
+        part: Part::Certificate,
+        reason: e.to_string(),
+    };
+    let certificate = EndEntityCert::try_from(&chain[0]).map_err(invalid)?;
+    for (usage, name) in [
+        (KeyUsage::server_auth(), "server"),
+        (KeyUsage::client_auth(), "client"),
+    ] {
+        certificate
+            .verify_for_usage(
+                provider.signature_verification_algorithms.all,
+                &roots.roots,
+                &chain[1..],
+                UnixTime::now(),
+                usage,
+                None,
+                None,
+            )
+            .map_err(|e| match e {
+                webpki::Error::CertExpired { .. } => TlsError::Expired,
+                webpki::Error::CertNotValidYet { .. } => TlsError::NotValidYet,
+                webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+                    TlsError::OtherAuthority
+                }
+                webpki::Error::RequiredEkuNotFoundContext(_) => TlsError::Usage(name),
+                other => invalid(other),
+            })?;
+    }
+    Ok(())
+}
+
+fn server_config(
+    roots: &Arc<RootCertStore>,
+    identity: &Arc<CertifiedKey>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<rustls::ServerConfig, TlsError> {
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
+            .build()
+            .map_err(TlsError::from_setup)?;
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TlsError::from_setup)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(identity))));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// What both sides say that they speak; changes with incompatible versions of the wire.
+const ALPN: &[u8] = b"rpcnet/1";
+
+#[cfg(all(test, feature = "dev-certs"))]
+mod tests;

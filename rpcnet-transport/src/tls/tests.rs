@@ -1,0 +1,92 @@
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn make(cert: &str, key: &str, ca: &str) -> Result<Tls, TlsError> {
+    Tls::from_pem(cert.as_bytes(), key.as_bytes(), ca.as_bytes())
+}
+
+#[test]
+fn the_node_is_named_by_its_certificate() {
+    let tls = DevCa::new("test").issue("node-1").unwrap();
+    assert_eq!(tls.node_name(), "node-1");
+}
+
+#[test]
+fn every_part_that_does_not_fit_is_named() {
+    let (ca, other) = (DevCa::new("test"), DevCa::new("other"));
+    let node = ca.issue_pem("node-1").unwrap();
+    let stranger = other.issue_pem("node-1").unwrap();
+
+    assert!(matches!(
+        make("", &node.key, &node.ca),
+        Err(TlsError::Empty(Part::Certificate))
+    ));
+    assert!(matches!(
+        make(&node.cert, "", &node.ca),
+        Err(TlsError::Empty(Part::Key))
+    ));
+    assert!(matches!(
+        make(&node.cert, &node.key, ""),
+        Err(TlsError::Empty(Part::Authority))
+    ));
+    assert!(matches!(
+        make(&node.cert, &stranger.key, &node.ca),
+        Err(TlsError::KeyMismatch)
+    ));
+    assert!(matches!(
+        make(&node.cert, &node.key, other.ca_pem()),
+        Err(TlsError::OtherAuthority)
+    ));
+    let damaged = node.cert.replacen("MII", "!!!", 1);
+    assert!(matches!(
+        make(&damaged, &node.key, &node.ca),
+        Err(TlsError::Invalid {
+            part: Part::Certificate,
+            ..
+        })
+    ));
+    assert!(make(&node.cert, &node.key, &node.ca).is_ok());
+}
+
+#[test]
+fn certificates_outside_their_time_are_refused() {
+    let ca = DevCa::new("test");
+    let now = SystemTime::now();
+    let expired = ca.issue_for("node-1", now - HOUR, HOUR / 2).unwrap();
+    assert!(matches!(expired.tls(), Err(TlsError::Expired)));
+    let early = ca.issue_for("node-1", now + HOUR, HOUR).unwrap();
+    assert!(matches!(early.tls(), Err(TlsError::NotValidYet)));
+}
+
+#[test]
+fn names_that_are_no_dns_names_are_refused() {
+    let ca = DevCa::new("test");
+    for name in ["", "a b", "127.0.0.1:80", "ä"] {
+        assert!(
+            matches!(ca.issue(name), Err(TlsError::InvalidName(_))),
+            "{name:?}"
+        );
+    }
+}
+
+#[test]
+fn files_are_written_for_other_processes_and_the_key_for_its_owner() {
+    let dir = std::env::temp_dir().join(format!("rpcnet-transport-tls-{}", std::process::id()));
+    let ca = DevCa::new("test");
+    let paths = ca.write_pem(&dir, "node-1").unwrap();
+    // Again, over the old files.
+    ca.write_pem(&dir, "node-1").unwrap();
+    assert_eq!(paths.tls().unwrap().node_name(), "node-1");
+    #[cfg(unix)]
+    {
+        let meta = std::fs::metadata(&paths.key).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&meta.permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    std::fs::remove_file(&paths.key).unwrap();
+    assert!(matches!(paths.tls(), Err(TlsError::Read { path, .. }) if path == paths.key));
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -1,0 +1,107 @@
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustls::{
+    CertificateError, DigitallySignedStruct, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+/// Verifies a server as rustls does, and keeps the reason of a refusal, which QUIC would reduce to an alert.
+#[derive(Debug)]
+pub(super) struct NodeVerifier {
+    inner: Arc<WebPkiServerVerifier>,
+    refusal: RefusalSlot,
+}
+
+/// Where the verifier of one connection leaves its reason.
+pub(crate) type RefusalSlot = Arc<Mutex<Option<Refusal>>>;
+
+/// Why a server's certificate was refused.
+#[derive(Debug, Clone)]
+pub(crate) enum Refusal {
+    WrongName { presented: Vec<String> },
+    Untrusted { reason: String },
+}
+
+impl NodeVerifier {
+    pub(super) fn new(inner: Arc<WebPkiServerVerifier>) -> (Self, RefusalSlot) {
+        let refusal = RefusalSlot::default();
+        (
+            Self {
+                inner,
+                refusal: Arc::clone(&refusal),
+            },
+            refusal,
+        )
+    }
+}
+
+impl ServerCertVerifier for NodeVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.inner
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .inspect_err(|error| *self.refusal.lock() = Some(Refusal::from_error(error)))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+impl Refusal {
+    fn from_error(error: &rustls::Error) -> Self {
+        match error {
+            rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+                presented,
+                ..
+            }) => Self::WrongName {
+                presented: presented.iter().map(|name| plain(name)).collect(),
+            },
+            rustls::Error::InvalidCertificate(CertificateError::NotValidForName) => {
+                Self::WrongName {
+                    presented: Vec::new(),
+                }
+            }
+            other => Self::Untrusted {
+                reason: other.to_string(),
+            },
+        }
+    }
+}
+
+/// `node-1` out of `DnsName("node-1")`, which is how rustls spells it.
+fn plain(name: &str) -> String {
+    name.strip_prefix("DnsName(\"")
+        .and_then(|rest| rest.strip_suffix("\")"))
+        .unwrap_or(name)
+        .to_owned()
+}
