@@ -15,3 +15,5 @@ mod tls;
 pub use crate::tls::{Part, Tls, TlsError};
 #[cfg(feature = "dev-certs")]
 pub use crate::tls::{DevCa, NodePem, PemPaths};
+mod socket;
+pub use crate::socket::SideChannel;

@@ -1,0 +1,204 @@
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use parking_lot::Mutex;
+use quinn::{AsyncUdpSocket, udp::Transmit};
+
+use super::is_quic;
+use crate::stats::Counters;
+
+/// Datagrams of another protocol on the endpoint's port: those whose first byte has the bit 0x40 clear.
+///
+/// Unreliable in both directions, like UDP: what does not fit the queue is dropped and counted
+/// ([`TransportStats::side_dropped`](crate::TransportStats)). The endpoint goes on when this is dropped;
+/// datagrams that come then are dropped and counted.
+pub struct SideChannel {
+    queue: Arc<SideQueue>,
+    socket: Arc<dyn AsyncUdpSocket>,
+    local_addr: SocketAddr,
+}
+
+impl SideChannel {
+    pub(crate) fn new(
+        queue: Arc<SideQueue>,
+        socket: Arc<dyn AsyncUdpSocket>,
+        local_addr: SocketAddr,
+    ) -> Self {
+        Self {
+            queue,
+            socket,
+            local_addr,
+        }
+    }
+
+    /// From now on there is somebody to read.
+    pub(crate) fn open(&self) {
+        self.queue.waiting.lock().open = true;
+    }
+
+    /// Copies the next datagram into `buf`, cut if it is longer, and returns its whole length and its sender, or
+    /// registers to be woken. One task at a time may wait.
+    pub fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let mut waiting = self.queue.waiting.lock();
+        match waiting.datagrams.pop_front() {
+            Some((from, datagram)) => {
+                drop(waiting);
+                let copied = buf.len().min(datagram.len());
+                buf[..copied].copy_from_slice(&datagram[..copied]);
+                Poll::Ready(Ok((datagram.len(), from)))
+            }
+            None => {
+                match &mut waiting.reader {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    empty => *empty = Some(cx.waker().clone()),
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Waits for the next datagram. See [`poll_recv`](Self::poll_recv). Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// None today; the signature is that of a socket.
+    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        poll_fn(|cx| self.poll_recv(cx, buf)).await
+    }
+
+    /// Sends a datagram if that is possible at once.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if the socket is busy: drop the datagram, or wait with [`send`](Self::send).
+    /// `InvalidInput` if it is empty or would be taken for QUIC at the other end. Otherwise what the operating
+    /// system says, for example about a datagram larger than the path's MTU.
+    pub fn try_send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        match datagram.first() {
+            Some(first) if !is_quic(*first) => {}
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, NOT_SIDE)),
+        }
+        self.socket.try_send(&Transmit {
+            destination: self.reachable(to),
+            ecn: None,
+            contents: datagram,
+            segment_size: None,
+            src_ip: None,
+        })
+    }
+
+    /// Sends a datagram, waiting while the socket is busy. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_send`](Self::try_send) but `WouldBlock`.
+    pub async fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        let mut poller = None;
+        loop {
+            match self.try_send(to, datagram) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            let poller = poller.get_or_insert_with(|| Arc::clone(&self.socket).create_io_poller());
+            poll_fn(|cx| poller.as_mut().poll_writable(cx)).await?;
+        }
+    }
+
+    /// Address of the endpoint's port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// An IPv6 socket reaches IPv4 addresses by their mapped form.
+    fn reachable(&self, to: SocketAddr) -> SocketAddr {
+        match to {
+            SocketAddr::V4(v4) if self.local_addr.is_ipv6() => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
+            other => other,
+        }
+    }
+}
+
+impl Drop for SideChannel {
+    fn drop(&mut self) {
+        *self.queue.waiting.lock() = Waiting::default();
+    }
+}
+
+impl fmt::Debug for SideChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SideChannel")
+            .field("local_addr", &self.local_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What waits between the socket and the side channel, bounded in number and size.
+pub(crate) struct SideQueue {
+    waiting: Mutex<Waiting>,
+    len_max: usize,
+    datagram_bytes_max: usize,
+    counters: Arc<Counters>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    datagrams: VecDeque<(SocketAddr, Box<[u8]>)>,
+    reader: Option<Waker>,
+    /// Somebody has the other end.
+    open: bool,
+}
+
+impl SideQueue {
+    pub(crate) fn new(len_max: usize, datagram_bytes_max: usize, counters: Arc<Counters>) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            len_max,
+            datagram_bytes_max,
+            counters,
+        }
+    }
+
+    pub(super) fn push(&self, from: SocketAddr, datagram: &[u8]) {
+        if datagram.is_empty() || datagram.len() > self.datagram_bytes_max {
+            self.counters.side_unfit.add_one();
+            return;
+        }
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let mut waiting = self.waiting.lock();
+        if !waiting.open || waiting.datagrams.len() >= self.len_max {
+            drop(waiting);
+            self.counters.side_dropped.add_one();
+            return;
+        }
+        waiting.datagrams.push_back((from, datagram.into()));
+        let reader = waiting.reader.take();
+        drop(waiting);
+        self.counters.side_received.add_one();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+impl fmt::Debug for SideQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SideQueue")
+            .field("len_max", &self.len_max)
+            .finish_non_exhaustive()
+    }
+}
+
+const NOT_SIDE: &str = "a datagram of the side channel has a first byte with the bit 0x40 clear";
