@@ -1,19 +1,36 @@
-//! RPC over QUIC: unary and streaming calls, deadlines, cancellation, mutual TLS.
-#![allow(dead_code, unused_imports)]
+#![doc = include_str!("../README.md")]
 
+mod client;
 mod code;
-pub mod wire;
-pub use crate::code::{Code, Processed};
 mod codec;
 mod config;
+mod endpoint;
 mod error;
+mod gauge;
 mod peer;
+mod quic;
+mod server;
+mod socket;
 mod stats;
 mod status;
-pub use crate::{codec::{CodecError, Decode, Encode, Raw}, config::{ConfigError, TransportConfig}, error::{BindError, ConnectError, RpcError}, peer::Peer, stats::TransportStats, status::Status};
+mod stream;
 mod tls;
-pub use crate::tls::{Part, Tls, TlsError};
+pub mod wire;
+
 #[cfg(feature = "dev-certs")]
 pub use crate::tls::{DevCa, NodePem, PemPaths};
-mod socket;
-pub use crate::socket::SideChannel;
+pub use crate::{
+    client::{CallOptions, CloseReason, RpcClient, Upload},
+    code::{Code, Processed},
+    codec::{CodecError, Decode, Encode, Raw},
+    config::{ConfigError, TransportConfig},
+    endpoint::{Endpoint, ShutdownReport},
+    error::{BindError, ConnectError, RpcError},
+    peer::Peer,
+    server::{CallContext, Fallible, IntoReply, Plain, Router, RpcServer},
+    socket::SideChannel,
+    stats::TransportStats,
+    status::Status,
+    stream::{Receiver, Sender},
+    tls::{Part, Tls, TlsError},
+};

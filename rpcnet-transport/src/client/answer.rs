@@ -1,0 +1,141 @@
+//! What a caller makes of what came back, or did not.
+
+use bytes::Bytes;
+use quinn::{ConnectionError, VarInt};
+
+use crate::{
+    Code, Processed, RpcError,
+    stream::{ReadFailure, cut_to_error},
+    wire::{Frame, ReplyHeader, WireError},
+};
+
+/// The body of a good reply, or the error that it carries.
+pub(crate) fn of_reply(header: ReplyHeader, body: Bytes) -> Result<Bytes, RpcError> {
+    if header.code == Code::Ok {
+        return Ok(body);
+    }
+    let error = RpcError::new(header.code, header.processed, header.message).with_details(body);
+    Err(match header.retry_after {
+        Some(wait) => error.with_retry_after(wait),
+        None => error,
+    })
+}
+
+/// The error of a call whose request was sent and whose answer was not a reply.
+pub(crate) fn unreadable(
+    failure: Result<Option<Frame>, ReadFailure>,
+    stream_index: u64,
+) -> RpcError {
+    match failure {
+        Err(ReadFailure::Cut(code)) => {
+            let (code, processed, message) = cut_to_error(code);
+            RpcError::new(code, processed, message)
+        }
+        Err(ReadFailure::Lost(e)) => lost_after_sending(e, stream_index),
+        Err(ReadFailure::Wire(e @ WireError::TooLarge { .. })) => RpcError::new(
+            Code::PayloadTooLarge,
+            Processed::Yes,
+            format!("the answer: {e}"),
+        ),
+        Err(ReadFailure::Wire(e)) => RpcError::new(
+            Code::Internal,
+            Processed::Maybe,
+            "the answer makes no sense",
+        )
+        .with_source(e),
+        Ok(Some(_)) => RpcError::new(
+            Code::Internal,
+            Processed::Maybe,
+            "a frame that is no answer",
+        ),
+        Ok(None) => RpcError::new(
+            Code::Unavailable,
+            Processed::Maybe,
+            "the answer ended without a reply",
+        ),
+    }
+}
+
+/// The error of a call whose connection was gone before all of its request was handed over.
+pub(crate) fn lost_before_sending(error: ConnectionError) -> RpcError {
+    RpcError::new(Code::Unavailable, Processed::No, message_of(&error)).with_source(error)
+}
+
+/// The error of a call whose connection was lost later. A server that stops says how many streams it took: the
+/// others were certainly not processed.
+fn lost_after_sending(error: ConnectionError, stream_index: u64) -> RpcError {
+    let (code, processed) = match &error {
+        ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_SHUTDOWN => {
+            match streams_taken(&close.reason) {
+                Some(taken) if stream_index >= taken => (Code::Draining, Processed::No),
+                _ => (Code::Unavailable, Processed::Maybe),
+            }
+        }
+        _ => (Code::Unavailable, Processed::Maybe),
+    };
+    RpcError::new(code, processed, message_of(&error)).with_source(error)
+}
+
+fn message_of(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_SHUTDOWN => {
+            "the server shut down".to_owned()
+        }
+        ConnectionError::LocallyClosed => "the connection was closed here".to_owned(),
+        ConnectionError::TimedOut => "the connection was lost: no sign of life".to_owned(),
+        other => format!("the connection was lost: {other}"),
+    }
+}
+
+fn streams_taken(reason: &[u8]) -> Option<u64> {
+    reason.try_into().ok().map(u64::from_le_bytes)
+}
+
+/// Code with which a connection is closed when nobody needs it any more.
+pub(crate) const CLOSE_DONE: VarInt = VarInt::from_u32(0);
+
+/// Code with which a server that stops closes its connections; the reason is how many streams it took.
+pub(crate) const CLOSE_SHUTDOWN: VarInt = VarInt::from_u32(1);
+
+/// Code with which a connection is closed whose peer has no name.
+pub(crate) const CLOSE_NO_NAME: VarInt = VarInt::from_u32(2);
+
+/// Code with which a connection is closed whose beginning is not of this protocol.
+pub(crate) const CLOSE_PROTOCOL: VarInt = VarInt::from_u32(3);
+
+#[cfg(test)]
+mod tests {
+    use quinn::ApplicationClose;
+
+    use super::*;
+
+    #[test]
+    fn streams_that_a_stopping_server_did_not_take_are_unprocessed() {
+        let closed = || {
+            ConnectionError::ApplicationClosed(ApplicationClose {
+                error_code: CLOSE_SHUTDOWN,
+                reason: Bytes::copy_from_slice(&3u64.to_le_bytes()),
+            })
+        };
+        let error = lost_after_sending(closed(), 2);
+        assert_eq!(
+            (error.code(), error.processed()),
+            (Code::Unavailable, Processed::Maybe)
+        );
+        let error = lost_after_sending(closed(), 3);
+        assert_eq!(
+            (error.code(), error.processed()),
+            (Code::Draining, Processed::No)
+        );
+        assert!(error.is_retryable());
+    }
+
+    #[test]
+    fn a_reason_that_is_no_number_vouches_for_nothing() {
+        let closed = ConnectionError::ApplicationClosed(ApplicationClose {
+            error_code: CLOSE_SHUTDOWN,
+            reason: Bytes::from_static(b"bye"),
+        });
+        assert_eq!(lost_after_sending(closed, 99).processed(), Processed::Maybe);
+    }
+}

@@ -1,0 +1,74 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How one call is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    limit: Limit,
+    pub(crate) attempt: u8,
+    pub(crate) idempotent: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Limit {
+    #[default]
+    OfClient,
+    Within(Duration),
+    By(Instant),
+    None,
+}
+
+impl CallOptions {
+    /// A call with the client's default timeout, first attempt, not idempotent.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The call ends after this time at the latest, counted from when it is made. It replaces the client's default,
+    /// [`TransportConfig::with_call_timeout`](crate::TransportConfig::with_call_timeout).
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.limit = Limit::Within(timeout);
+        self
+    }
+
+    /// The call ends at this time at the latest.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: std::time::Instant) -> Self {
+        self.limit = Limit::By(deadline.into());
+        self
+    }
+
+    /// The call may take for ever: for streams that are meant to stay open. It still ends with its connection.
+    #[must_use]
+    pub fn without_deadline(mut self) -> Self {
+        self.limit = Limit::None;
+        self
+    }
+
+    /// Says which attempt this is, from 0, default 0. The handler sees it.
+    #[must_use]
+    pub fn with_attempt(mut self, attempt: u8) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// Says that running the call twice does no harm, default `false`. The handler sees it; repeating a call is up to
+    /// the caller.
+    #[must_use]
+    pub fn with_idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = idempotent;
+        self
+    }
+
+    pub(crate) fn deadline(&self, default: Duration) -> Option<Instant> {
+        let after = |wait| Instant::now().checked_add(wait);
+        match self.limit {
+            Limit::OfClient => after(default),
+            Limit::Within(timeout) => after(timeout),
+            Limit::By(deadline) => Some(deadline),
+            Limit::None => None,
+        }
+    }
+}

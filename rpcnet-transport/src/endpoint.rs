@@ -1,0 +1,360 @@
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use parking_lot::{Mutex, RwLock};
+use quinn::{AsyncUdpSocket, ConnectionError, Runtime, TokioRuntime};
+use rustls_pki_types::ServerName;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    BindError, ConnectError, Peer, Router, RpcClient, RpcServer, SideChannel, Tls, TransportConfig,
+    TransportStats,
+    client::{Opened, answer},
+    gauge::Gauge,
+    quic,
+    server::{AcceptLoop, serve_connections},
+    socket::{self, SharedSocket, SideQueue},
+    stats::{Counter, Counters},
+    stream::RecvHalf,
+    tls::Refusal,
+    wire::{Decoder, Frame, StreamKind},
+};
+
+/// One UDP port: it serves calls, makes connections, and carries datagrams of another protocol. Cheap to clone.
+///
+/// When the last handle (this, its clones, its [`RpcServer`]) is dropped it stops serving at once; connections that it
+/// made live on with their [`RpcClient`]s. [`shutdown`](Self::shutdown) is the gentle way.
+#[derive(Clone)]
+pub struct Endpoint(Arc<Handle>);
+
+/// What the handles share; its drop ends the serving.
+struct Handle {
+    shared: Arc<Shared>,
+    local_addr: SocketAddr,
+    side_channel: Mutex<Option<SideChannel>>,
+}
+
+/// What the tasks of an endpoint share.
+pub(crate) struct Shared {
+    pub(crate) quinn: quinn::Endpoint,
+    pub(crate) config: TransportConfig,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) cancelled_by_shutdown: Counter,
+    /// Calls being served.
+    pub(crate) in_flight: Gauge,
+    /// Calls being made.
+    outgoing: Gauge,
+    /// One task for each stream that somebody opened here.
+    pub(crate) calls: TaskTracker,
+    /// The task that accepts connections, and one for each connection.
+    pub(crate) connections: TaskTracker,
+    /// New connections are refused.
+    pub(crate) closing: CancellationToken,
+    /// Handlers are dropped.
+    pub(crate) cancel_calls: CancellationToken,
+    /// Connections are closed, nothing is accepted any more.
+    pub(crate) stopped: CancellationToken,
+    draining: AtomicBool,
+    serving: AtomicBool,
+    router: RwLock<Arc<Router>>,
+    tls: Tls,
+}
+
+/// What became of the calls while a shutdown went on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Calls whose handler's answer reached its caller.
+    pub completed: u64,
+    /// Calls cut because the deadline came.
+    pub cancelled: u64,
+    /// New calls that were refused.
+    pub rejected: u64,
+}
+
+impl Endpoint {
+    /// Opens a port. Port 0 lets the system choose: see [`local_addr`](Self::local_addr).
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`] if the address is in use or not ours, if the config contradicts itself, or outside of a
+    /// tokio runtime.
+    pub fn bind(addr: SocketAddr, config: TransportConfig, tls: Tls) -> Result<Self, BindError> {
+        config.check()?;
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(BindError::NoRuntime);
+        }
+        let failed = |source| BindError::Io { addr, source };
+        let udp = socket::open(addr, config.socket_buffer_bytes)?;
+        let runtime = Arc::new(TokioRuntime);
+        let udp = runtime.wrap_udp_socket(udp).map_err(failed)?;
+        let local_addr = udp.local_addr().map_err(failed)?;
+        let counters = Arc::new(Counters::default());
+        let side = Arc::new(SideQueue::new(
+            config.side_channel_len.get(),
+            config.side_datagram_bytes_max,
+            Arc::clone(&counters),
+        ));
+        let port: Arc<dyn AsyncUdpSocket> =
+            Arc::new(SharedSocket::new(Arc::clone(&udp), Arc::clone(&side)));
+        let quinn =
+            quinn::Endpoint::new_with_abstract_socket(quic::endpoint_config(), None, port, runtime)
+                .map_err(failed)?;
+        let shared = Shared {
+            quinn,
+            config,
+            counters,
+            cancelled_by_shutdown: Counter::default(),
+            in_flight: Gauge::default(),
+            outgoing: Gauge::default(),
+            calls: TaskTracker::new(),
+            connections: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            cancel_calls: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+            draining: AtomicBool::new(false),
+            serving: AtomicBool::new(false),
+            router: RwLock::default(),
+            tls,
+        };
+        Ok(Self(Arc::new(Handle {
+            shared: Arc::new(shared),
+            local_addr,
+            side_channel: Mutex::new(Some(SideChannel::new(side, udp, local_addr))),
+        })))
+    }
+
+    /// Serves these methods. Called again, it adds to them.
+    ///
+    /// # Panics
+    ///
+    /// If it serves a method of the same name already.
+    pub fn serve(&self, router: Router) -> RpcServer {
+        self.add_methods(router);
+        let shared = &self.0.shared;
+        if !shared.serving.swap(true, SeqCst) {
+            let gate = AcceptLoop::new(shared);
+            shared
+                .quinn
+                .set_server_config(Some(quic::server_config(&shared.config, &shared.tls)));
+            shared
+                .connections
+                .spawn(serve_connections(Arc::clone(shared), gate));
+        }
+        RpcServer::new(self.clone())
+    }
+
+    /// Connects to the node `name` at `addr`. Each call makes a connection of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if nobody answers, if somebody else answers, or if one side does not trust the other.
+    pub async fn connect(&self, addr: SocketAddr, name: &str) -> Result<RpcClient, ConnectError> {
+        let opened = self.open(addr, name).await?;
+        Ok(RpcClient::new(opened, self.config(), None))
+    }
+
+    /// The datagrams of another protocol on this port. `None` if it was taken before; until then they are dropped.
+    pub fn side_channel(&self) -> Option<SideChannel> {
+        let taken = self.0.side_channel.lock().take();
+        taken.inspect(SideChannel::open)
+    }
+
+    /// Address of the port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.local_addr
+    }
+
+    /// Name of this node, as its certificate has it.
+    pub fn node_name(&self) -> &str {
+        self.0.shared.tls.node_name()
+    }
+
+    /// The settings it was opened with.
+    pub fn config(&self) -> &TransportConfig {
+        &self.0.shared.config
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> TransportStats {
+        self.0.shared.counters.snapshot()
+    }
+
+    /// Calls being served.
+    pub fn in_flight(&self) -> usize {
+        self.0.shared.in_flight.count()
+    }
+
+    /// Refuses new calls, or takes them again. Calls being served go on, and connections stay: callers learn that
+    /// nothing was done and go elsewhere. A node that is about to leave its cluster begins with this.
+    pub fn set_draining(&self, draining: bool) {
+        self.0.shared.draining.store(draining, SeqCst);
+    }
+
+    /// Whether new calls are refused.
+    pub fn is_draining(&self) -> bool {
+        self.0.shared.is_draining()
+    }
+
+    /// Stops, and is back by the deadline whatever happens.
+    ///
+    /// New connections and calls are refused. Calls being served may end and their replies arrive; so may calls
+    /// being made, which handlers may need. Shortly before the deadline (a tenth, at most 250 ms) the
+    /// handlers that still run are dropped, and their callers told so. Then all connections are closed.
+    pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
+        let shared = &self.0.shared;
+        let deadline = Instant::now() + within;
+        let cancel_at = deadline - (within / 10).min(CANCEL_AHEAD_MAX);
+        let before = shared.report();
+        self.set_draining(true);
+        shared.closing.cancel();
+        let idle = async {
+            shared.outgoing.none().await;
+            shared.in_flight.none().await;
+        };
+        let _ = timeout_at(cancel_at, idle).await;
+        shared.cancel_calls.cancel();
+        let _ = timeout_at(deadline, shared.in_flight.none()).await;
+        // Refusals that are still on their way are worth a moment, not the whole time.
+        shared.calls.close();
+        let moment = deadline.min(Instant::now() + CANCEL_AHEAD_MAX);
+        let _ = timeout_at(moment, shared.calls.wait()).await;
+        shared.stopped.cancel();
+        shared.connections.close();
+        // The task of each connection closes it with a reason of its own.
+        let _ = timeout_at(deadline, shared.connections.wait()).await;
+        shared.quinn.close(answer::CLOSE_SHUTDOWN, b"");
+        let _ = timeout_at(deadline, shared.quinn.wait_idle()).await;
+        let after = shared.report();
+        ShutdownReport {
+            completed: after.completed - before.completed,
+            cancelled: after.cancelled - before.cancelled,
+            rejected: after.rejected - before.rejected,
+        }
+    }
+
+    pub(crate) fn add_methods(&self, router: Router) {
+        let mut current = self.0.shared.router.write();
+        *current = Arc::new(Router::clone(&current).merge(router));
+    }
+
+    pub(crate) async fn open(&self, addr: SocketAddr, name: &str) -> Result<Opened, ConnectError> {
+        let shared = &self.0.shared;
+        let after = shared.config.connect_timeout;
+        timeout(after, shared.open(addr, name))
+            .await
+            .unwrap_or(Err(ConnectError::Timeout { addr, after }))
+            .inspect(|opened| tracing::debug!(peer = %opened.peer, "connection opened"))
+    }
+}
+
+impl Shared {
+    pub(crate) fn router(&self) -> Arc<Router> {
+        Arc::clone(&self.router.read())
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(SeqCst)
+    }
+
+    async fn open(&self, addr: SocketAddr, name: &str) -> Result<Opened, ConnectError> {
+        let bad_name = || ConnectError::InvalidName(name.to_owned());
+        if !matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))) {
+            return Err(bad_name());
+        }
+        let (config, refusal) = quic::client_config(&self.config, &self.tls);
+        let connecting = self
+            .quinn
+            .connect_with(config, addr, name)
+            .map_err(|e| match e {
+                quinn::ConnectError::EndpointStopping => ConnectError::EndpointClosed,
+                quinn::ConnectError::InvalidServerName(_) => bad_name(),
+                other => ConnectError::InvalidAddress {
+                    addr,
+                    reason: other.to_string(),
+                },
+            })?;
+        let failed = |e: ConnectionError| match refusal.lock().take() {
+            Some(Refusal::WrongName { presented }) => ConnectError::WrongNode {
+                addr,
+                expected: name.to_owned(),
+                presented,
+            },
+            Some(Refusal::Untrusted { reason }) => ConnectError::Untrusted { addr, reason },
+            None => quic::connect_error(addr, self.config.connect_timeout, e),
+        };
+        let connection = connecting.await.map_err(&failed)?;
+        // The handshake ends here before the server has judged our certificate; its hello says that it did.
+        let hello = async {
+            let stream = connection.accept_uni().await.map_err(&failed)?;
+            let decoder = Decoder::new(StreamKind::Control, HELLO_BYTES_MAX);
+            let mut stream = RecvHalf::new(stream, decoder);
+            let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;
+            stream.note_end();
+            match frame {
+                Ok(Some(Frame::Hello(hello))) => Ok(hello),
+                Err(crate::stream::ReadFailure::Lost(e)) => Err(failed(e)),
+                other => Err(ConnectError::Protocol {
+                    addr,
+                    reason: format!("no hello: {other:?}"),
+                }),
+            }
+        };
+        let hello = hello.await.inspect_err(|_| {
+            connection.close(answer::CLOSE_PROTOCOL, b"no hello");
+        })?;
+        self.counters.connections_opened.add_one();
+        Ok(Opened {
+            connection,
+            peer: Peer::new(name, addr),
+            hello,
+            outgoing: self.outgoing.clone(),
+        })
+    }
+
+    fn report(&self) -> ShutdownReport {
+        let stats = self.counters.snapshot();
+        ShutdownReport {
+            completed: stats.calls_completed,
+            cancelled: self.cancelled_by_shutdown.value(),
+            rejected: stats.calls_refused_draining,
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.closing.cancel();
+        self.shared.cancel_calls.cancel();
+        self.shared.stopped.cancel();
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("node_name", &self.node_name())
+            .field("local_addr", &self.0.local_addr)
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An IPv4 address that an IPv6 socket shows in its mapped form, as IPv4.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// How long before the deadline of a shutdown handlers are dropped at the most, so that callers can be told.
+const CANCEL_AHEAD_MAX: Duration = Duration::from_millis(250);
+
+/// A hello has no body.
+const HELLO_BYTES_MAX: usize = 0;

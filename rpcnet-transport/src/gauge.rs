@@ -1,0 +1,51 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use tokio::sync::Notify;
+
+/// How many of something are going on, counted by guards, with a way to wait for none.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Gauge(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+/// One of what the gauge counts, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct GaugeGuard(Arc<Inner>);
+
+impl Gauge {
+    /// Counts one more, and says how many there are with it.
+    pub(crate) fn enter(&self) -> (GaugeGuard, usize) {
+        let count = self.0.count.fetch_add(1, SeqCst) + 1;
+        (GaugeGuard(Arc::clone(&self.0)), count)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.count.load(SeqCst)
+    }
+
+    /// Ends when there are none.
+    pub(crate) async fn none(&self) {
+        loop {
+            let notified = self.0.none.notified();
+            if self.count() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, SeqCst) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
+}

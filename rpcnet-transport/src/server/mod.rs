@@ -1,0 +1,131 @@
+//! The answering side: handlers, and what stands between them and the network.
+
+mod accept;
+mod call;
+mod context;
+mod reply;
+mod router;
+
+pub(crate) use self::accept::{AcceptLoop, serve_connections};
+pub use self::{
+    context::CallContext,
+    reply::{Fallible, IntoReply, Plain},
+    router::Router,
+};
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    BindError, Decode, Encode, Endpoint, Receiver, Sender, ShutdownReport, Status, Tls,
+    TransportConfig, TransportStats,
+};
+
+/// A server that answers calls on the port of an [`Endpoint`].
+///
+/// Made by [`Endpoint::serve`], or by [`bind`](Self::bind) for a program that only serves. It serves until the last handle of its
+/// endpoint is dropped or [`shutdown`](Self::shutdown) ends it.
+#[derive(Debug, Clone)]
+pub struct RpcServer {
+    endpoint: Endpoint,
+}
+
+impl RpcServer {
+    /// Opens a port with default settings and serves on it, at first no methods: see [`register`](Self::register).
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`] as of [`Endpoint::bind`].
+    pub fn bind(addr: SocketAddr, tls: Tls) -> Result<Self, BindError> {
+        Ok(Endpoint::bind(addr, TransportConfig::default(), tls)?.serve(Router::new()))
+    }
+
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+
+    /// Adds a method that takes and returns bytes, also while calls come in. See [`Router::raw`].
+    ///
+    /// # Panics
+    ///
+    /// If there is a method of this name already; so do all that add one.
+    pub fn register<F, Fut>(&self, name: &str, handler: F)
+    where
+        F: Fn(CallContext, Bytes) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, Status>> + Send + 'static,
+    {
+        self.endpoint.add_methods(Router::new().raw(name, handler));
+    }
+
+    /// Adds a method that takes and returns values. See [`Router::typed`].
+    ///
+    /// # Panics
+    ///
+    /// As of [`register`](Self::register).
+    pub fn register_typed<Req, Fut, By, F>(&self, name: &str, handler: F)
+    where
+        F: Fn(Req) -> Fut + Send + Sync + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoReply<By>,
+        Req: Decode + 'static,
+    {
+        self.endpoint
+            .add_methods(Router::new().typed(name, handler));
+    }
+
+    /// Adds a method that answers a stream with a stream. See [`Router::streaming`].
+    ///
+    /// # Panics
+    ///
+    /// As of [`register`](Self::register).
+    pub fn register_streaming<Req, Resp, Fut, F>(&self, name: &str, handler: F)
+    where
+        F: Fn(CallContext, Receiver<Req>, Sender<Resp>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Status>> + Send + 'static,
+        Req: Decode + 'static,
+        Resp: Encode + 'static,
+    {
+        self.endpoint
+            .add_methods(Router::new().streaming(name, handler));
+    }
+
+    /// Adds all methods of a router.
+    ///
+    /// # Panics
+    ///
+    /// As of [`register`](Self::register).
+    pub fn register_all(&self, router: Router) {
+        self.endpoint.add_methods(router);
+    }
+
+    /// The endpoint that it serves on.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Address of the port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.endpoint.local_addr()
+    }
+
+    /// See [`Endpoint::set_draining`].
+    pub fn set_draining(&self, draining: bool) {
+        self.endpoint.set_draining(draining);
+    }
+
+    /// Calls being served.
+    pub fn in_flight(&self) -> usize {
+        self.endpoint.in_flight()
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> TransportStats {
+        self.endpoint.stats()
+    }
+
+    /// See [`Endpoint::shutdown`].
+    pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
+        self.endpoint.shutdown(within).await
+    }
+}

@@ -1,0 +1,271 @@
+use std::{
+    pin::pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use quinn::{ReadError, VarInt, WriteError};
+use tokio::time::timeout;
+
+use crate::{
+    code::{Code, Processed},
+    wire::{self, Decoder, Frame, ReplyHeader, WireError},
+};
+
+/// Why a stream was cut, as the other side learns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Nobody wants it any more.
+    Cancelled = 0,
+    /// Its bytes are not of this protocol, or make no sense here.
+    Malformed = 1,
+    /// Its header did not come in time.
+    HeaderTimeout = 2,
+    /// The other side stopped reading or writing.
+    Stalled = 3,
+    /// What it carried could not be completed.
+    Failed = 4,
+}
+
+/// The writing half of a stream: whole frames, and a reset instead of a silent end when it is dropped early.
+#[derive(Debug)]
+pub(crate) struct SendHalf {
+    stream: quinn::SendStream,
+    open: bool,
+    inside_frame: bool,
+}
+
+/// Why a frame was not written.
+#[derive(Debug)]
+pub(crate) enum WriteFailure {
+    /// The other side does not want more.
+    Stopped,
+    /// The other side took nothing for too long.
+    Stalled,
+    /// The connection is gone.
+    Lost(quinn::ConnectionError),
+    /// The half was finished or reset before.
+    Closed,
+}
+
+impl SendHalf {
+    pub(crate) fn new(stream: quinn::SendStream) -> Self {
+        Self {
+            stream,
+            open: true,
+            inside_frame: false,
+        }
+    }
+
+    /// Writes one frame. Waits while flow control says so, with a limit on each wait for progress.
+    pub(crate) async fn write(
+        &mut self,
+        head: BytesMut,
+        body: Bytes,
+        stall: Option<Duration>,
+    ) -> Result<(), WriteFailure> {
+        if self.inside_frame {
+            return Err(WriteFailure::Closed);
+        }
+        self.inside_frame = true;
+        let mut parts = [head.freeze(), body];
+        let mut rest = &mut parts[..];
+        while let Some(first) = rest.first() {
+            if first.is_empty() {
+                rest = &mut rest[1..];
+                continue;
+            }
+            let write = self.stream.write_chunks(rest);
+            let written = match stall {
+                Some(stall) => timeout(stall, write)
+                    .await
+                    .map_err(|_| WriteFailure::Stalled)?,
+                None => write.await,
+            };
+            let written = written.map_err(|e| match e {
+                WriteError::Stopped(_) => WriteFailure::Stopped,
+                WriteError::ConnectionLost(e) => WriteFailure::Lost(e),
+                WriteError::ClosedStream | WriteError::ZeroRttRejected => WriteFailure::Closed,
+            })?;
+            rest = &mut rest[written.chunks..];
+        }
+        self.inside_frame = false;
+        Ok(())
+    }
+
+    /// Writes the frame that ends a call, and finishes.
+    pub(crate) async fn reply(
+        &mut self,
+        header: &ReplyHeader,
+        body: Bytes,
+        stall: Duration,
+    ) -> Result<(), WriteFailure> {
+        let mut head = BytesMut::new();
+        wire::encode_reply(&mut head, header, body.len());
+        self.write(head, body, Some(stall)).await?;
+        self.finish();
+        Ok(())
+    }
+
+    /// Says that nothing follows. A half that stands inside a frame is reset instead.
+    pub(crate) fn finish(&mut self) {
+        if self.inside_frame {
+            return self.cut(Cut::Failed);
+        }
+        if std::mem::replace(&mut self.open, false) {
+            // Fails only if the other side stopped it before: then nobody waits for the end.
+            let _ = self.stream.finish();
+        }
+    }
+
+    pub(crate) fn cut(&mut self, why: Cut) {
+        self.open = false;
+        // Fails only if it was reset before.
+        let _ = self.stream.reset(VarInt::from_u32(why as u32));
+    }
+
+    /// Ends when the other side has all that was written, or wants no more (`true`), or is gone.
+    pub(crate) fn stopped(&self) -> impl Future<Output = bool> + Send + 'static {
+        self.stream
+            .stopped()
+            .map(|ended| !matches!(ended, Ok(None)))
+    }
+
+    pub(crate) fn index(&self) -> u64 {
+        self.stream.id().index()
+    }
+}
+
+impl Drop for SendHalf {
+    fn drop(&mut self) {
+        if self.open {
+            self.cut(Cut::Cancelled);
+        }
+    }
+}
+
+/// The reading half of a stream: frames, as they come.
+#[derive(Debug)]
+pub(crate) struct RecvHalf {
+    stream: quinn::RecvStream,
+    decoder: Decoder,
+    ended: bool,
+}
+
+/// Why no frame was read.
+#[derive(Debug)]
+pub(crate) enum ReadFailure {
+    /// What came is no frame.
+    Wire(WireError),
+    /// The other side cut the stream.
+    Cut(u64),
+    /// The connection is gone.
+    Lost(quinn::ConnectionError),
+}
+
+impl RecvHalf {
+    pub(crate) fn new(stream: quinn::RecvStream, decoder: Decoder) -> Self {
+        Self {
+            stream,
+            decoder,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn decoder(&mut self) -> &mut Decoder {
+        &mut self.decoder
+    }
+
+    /// Reads once. `false` says that the stream has ended, between two frames.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ReadFailure>> {
+        if self.ended {
+            return Poll::Ready(Ok(false));
+        }
+        let read = pin!(self.stream.read_chunk(READ_BYTES_MAX, true));
+        match ready!(read.poll(cx)) {
+            Ok(Some(chunk)) => {
+                self.decoder.push(chunk.bytes);
+                Poll::Ready(Ok(true))
+            }
+            Ok(None) => {
+                self.ended = true;
+                Poll::Ready(
+                    self.decoder
+                        .finish()
+                        .map(|()| false)
+                        .map_err(ReadFailure::Wire),
+                )
+            }
+            Err(e) => {
+                self.ended = true;
+                Poll::Ready(Err(match e {
+                    ReadError::Reset(code) => ReadFailure::Cut(code.into_inner()),
+                    ReadError::ConnectionLost(e) => ReadFailure::Lost(e),
+                    ReadError::ClosedStream
+                    | ReadError::IllegalOrderedRead
+                    | ReadError::ZeroRttRejected => ReadFailure::Cut(Cut::Cancelled as u64),
+                }))
+            }
+        }
+    }
+
+    /// Next frame, or `None` at the end of the stream.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame>, ReadFailure>> {
+        loop {
+            match self.decoder.next_frame() {
+                Ok(Some(frame)) => return Poll::Ready(Ok(Some(frame))),
+                Ok(None) => {}
+                Err(e) => return Poll::Ready(Err(ReadFailure::Wire(e))),
+            }
+            if !ready!(self.poll_fill(cx))? {
+                return Poll::Ready(Ok(None));
+            }
+        }
+    }
+
+    /// Takes note of the end of the stream if it is already known, so that QUIC need not be told to stop it.
+    pub(crate) fn note_end(&mut self) {
+        let _ = std::future::poll_fn(|cx| self.poll_fill(cx)).now_or_never();
+    }
+
+    pub(crate) fn cut(&mut self, why: Cut) {
+        self.ended = true;
+        // Fails only if it has ended before.
+        let _ = self.stream.stop(VarInt::from_u32(why as u32));
+    }
+}
+
+/// Whether a call that was cut for this reason had been processed, and how it is told to the caller.
+pub(crate) fn cut_to_error(cut: u64) -> (Code, Processed, &'static str) {
+    match cut {
+        c if c == Cut::Malformed as u64 => (
+            Code::Internal,
+            Processed::Maybe,
+            "the server did not understand the stream",
+        ),
+        c if c == Cut::HeaderTimeout as u64 => (
+            Code::Unavailable,
+            Processed::No,
+            "the server waited too long for the request",
+        ),
+        c if c == Cut::Stalled as u64 => (
+            Code::Unavailable,
+            Processed::Maybe,
+            "the server cut a call that made no progress",
+        ),
+        c if c == Cut::Failed as u64 => (
+            Code::Internal,
+            Processed::Maybe,
+            "the server could not complete its answer",
+        ),
+        _ => (Code::Cancelled, Processed::Maybe, "the server cut the call"),
+    }
+}
+
+/// Most bytes taken out of QUIC at a time; it gives what it has, so this bounds only fairness.
+const READ_BYTES_MAX: usize = 256 * 1024;

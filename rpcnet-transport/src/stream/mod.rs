@@ -1,0 +1,12 @@
+//! Messages one after the other, in both directions of a call.
+
+mod half;
+mod receiver;
+mod sender;
+
+pub(crate) use self::{
+    half::{Cut, ReadFailure, RecvHalf, SendHalf, WriteFailure, cut_to_error},
+    receiver::RecvCore,
+    sender::{SendCore, begin_call, too_large},
+};
+pub use self::{receiver::Receiver, sender::Sender};

@@ -1,0 +1,242 @@
+use std::{
+    fmt,
+    future::poll_fn,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures::Stream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{Cut, ReadFailure, RecvHalf};
+use crate::{
+    Code, Decode, Peer, Processed, RpcError,
+    client::answer,
+    gauge::GaugeGuard,
+    stats::Counters,
+    wire::{Frame, WireError},
+};
+
+/// Receives the messages of one direction of a call.
+///
+/// It is a [`Stream`]; [`message`](Self::message) is the same as a method. Nothing is read ahead of what is asked for but
+/// what QUIC's window holds. Dropping it before its end tells the other side to stop.
+pub struct Receiver<T> {
+    core: RecvCore,
+    _messages: PhantomData<fn() -> T>,
+}
+
+impl<T: Decode> Receiver<T> {
+    pub(crate) fn new(core: RecvCore) -> Self {
+        Self {
+            core,
+            _messages: PhantomData,
+        }
+    }
+
+    /// The next message, or `None` after the last. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// For a caller: what the handler or the server ended the call with, a lost connection, or the deadline.
+    /// For a handler: [`Code::Cancelled`] if the caller gave up or was lost. [`Code::InvalidRequest`] if a message does
+    /// not decode, or [`Code::PayloadTooLarge`] if it is past the limit. An error is the last thing received.
+    pub async fn message(&mut self) -> Result<Option<T>, RpcError> {
+        poll_fn(|cx| self.poll_message(cx)).await.transpose()
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, RpcError>>> {
+        let Some(message) = ready!(self.core.poll_message(cx)) else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(Some(message.and_then(|bytes| {
+            T::decode(bytes).map_err(|e| {
+                self.core.fail();
+                RpcError::new(
+                    Code::InvalidRequest,
+                    Processed::Maybe,
+                    "a message did not decode",
+                )
+                .with_peer(self.core.peer.clone())
+                .with_source(e)
+            })
+        })))
+    }
+}
+
+impl<T: Decode> Stream for Receiver<T> {
+    type Item = Result<T, RpcError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_message(cx)
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver")
+            .field("peer", &self.core.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a receiver is apart from the type of its messages.
+pub(crate) struct RecvCore {
+    half: RecvHalf,
+    pub(crate) peer: Peer,
+    deadline: Option<Pin<Box<Sleep>>>,
+    side: Side,
+    done: bool,
+}
+
+enum Side {
+    Handler {
+        counters: Arc<Counters>,
+    },
+    Caller {
+        stream_index: u64,
+        _in_flight: Arc<[GaugeGuard; 2]>,
+    },
+}
+
+impl RecvCore {
+    pub(crate) fn of_handler(half: RecvHalf, peer: Peer, counters: Arc<Counters>) -> Self {
+        Self {
+            half,
+            peer,
+            deadline: None,
+            side: Side::Handler { counters },
+            done: false,
+        }
+    }
+
+    pub(crate) fn of_caller(
+        half: RecvHalf,
+        peer: Peer,
+        deadline: Option<Instant>,
+        stream_index: u64,
+        in_flight: Arc<[GaugeGuard; 2]>,
+    ) -> Self {
+        Self {
+            half,
+            peer,
+            deadline: deadline.map(|at| Box::pin(sleep_until(at))),
+            side: Side::Caller {
+                stream_index,
+                _in_flight: in_flight,
+            },
+            done: false,
+        }
+    }
+
+    /// The next message as bytes; `None` at the end, and after an error.
+    pub(crate) fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, RpcError>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let frame = match self.half.poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                if let Some(deadline) = &mut self.deadline {
+                    ready!(deadline.as_mut().poll(cx));
+                    let over = RpcError::new(
+                        Code::DeadlineExceeded,
+                        Processed::Maybe,
+                        "the time for the call is over",
+                    );
+                    return Poll::Ready(Some(Err(self.failed(over))));
+                }
+                return Poll::Pending;
+            }
+        };
+        Poll::Ready(match (&self.side, frame) {
+            (_, Ok(Some(Frame::Item(bytes)))) => Some(Ok(bytes)),
+            (Side::Handler { .. }, Ok(None)) => {
+                self.done = true;
+                None
+            }
+            (Side::Handler { counters }, failure) => {
+                let error = handler_error(failure, counters);
+                Some(Err(self.failed(error)))
+            }
+            (Side::Caller { .. }, Ok(Some(Frame::Reply(header, body)))) => {
+                self.half.note_end();
+                self.done = true;
+                match answer::of_reply(header, body) {
+                    Ok(_) => None,
+                    Err(error) => Some(Err(error.with_peer(self.peer.clone()))),
+                }
+            }
+            (Side::Caller { stream_index, .. }, failure) => {
+                let error = answer::unreadable(failure, *stream_index);
+                Some(Err(self.failed(error)))
+            }
+        })
+    }
+
+    /// Waits for the reply that ends a call whose answers are not streamed.
+    pub(crate) async fn reply(&mut self) -> Result<Bytes, RpcError> {
+        let Side::Caller { stream_index, .. } = self.side else {
+            unreachable!("only callers await replies");
+        };
+        let read = poll_fn(|cx| match self.half.poll_frame(cx) {
+            Poll::Pending => match &mut self.deadline {
+                Some(deadline) => deadline.as_mut().poll(cx).map(|()| None),
+                None => Poll::Pending,
+            },
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        });
+        let outcome = match read.await {
+            Some(Ok(Some(Frame::Reply(header, body)))) => answer::of_reply(header, body),
+            Some(other) => Err(answer::unreadable(other, stream_index)),
+            None => Err(RpcError::new(
+                Code::DeadlineExceeded,
+                Processed::Maybe,
+                "the time for the call is over",
+            )),
+        };
+        self.half.note_end();
+        outcome.map_err(|e| e.with_peer(self.peer.clone()))
+    }
+
+    fn failed(&mut self, error: RpcError) -> RpcError {
+        self.fail();
+        error.with_peer(self.peer.clone())
+    }
+
+    fn fail(&mut self) {
+        self.done = true;
+        self.half.cut(Cut::Cancelled);
+    }
+}
+
+/// What a handler learns when its caller's messages end badly.
+fn handler_error(failure: Result<Option<Frame>, ReadFailure>, counters: &Counters) -> RpcError {
+    match failure {
+        Err(ReadFailure::Cut(_) | ReadFailure::Lost(_)) => {
+            RpcError::new(Code::Cancelled, Processed::Maybe, "the caller gave up")
+        }
+        Err(ReadFailure::Wire(e @ WireError::TooLarge { .. })) => {
+            counters.oversized_messages.add_one();
+            RpcError::new(Code::PayloadTooLarge, Processed::Maybe, e.to_string())
+        }
+        Err(ReadFailure::Wire(e)) => {
+            counters.malformed_frames.add_one();
+            RpcError::new(Code::InvalidRequest, Processed::Maybe, e.to_string())
+        }
+        Ok(_) => {
+            counters.malformed_frames.add_one();
+            RpcError::new(
+                Code::InvalidRequest,
+                Processed::Maybe,
+                "a frame that is no message",
+            )
+        }
+    }
+}

@@ -1,0 +1,222 @@
+use std::{fmt, marker::PhantomData, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{SendHalf, WriteFailure};
+use crate::{
+    Code, Encode, Peer, Processed, RpcError,
+    gauge::GaugeGuard,
+    wire::{self, StreamKind},
+};
+
+/// Sends the messages of one direction of a call.
+///
+/// [`send`](Self::send) waits while the receiver does not keep up: what is under way is bounded by QUIC's windows, and
+/// nothing is queued here. A sender that is dropped without [`finish`](Self::finish) cuts the call on the
+/// caller's side; in a handler, dropping it is the normal end.
+pub struct Sender<T> {
+    core: SendCore,
+    _messages: PhantomData<fn(T)>,
+}
+
+impl<T: Encode> Sender<T> {
+    pub(crate) fn new(core: SendCore) -> Self {
+        Self {
+            core,
+            _messages: PhantomData,
+        }
+    }
+
+    /// Sends one message, when there is room for it. Not cancel-safe: if the future is dropped before it ends,
+    /// the call is broken and further messages are refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::PayloadTooLarge`] if the message is past the limit and [`Code::Internal`] if it does not encode; the
+    /// call goes on. [`Code::Cancelled`] if the other side wants no more: the caller then finds the
+    /// reason at its [`Receiver`]. [`Code::DeadlineExceeded`] and [`Code::Unavailable`] end the call.
+    pub async fn send(&mut self, message: T) -> Result<(), RpcError> {
+        let body = message.encode().map_err(|e| {
+            RpcError::new(Code::Internal, Processed::No, "a message did not encode").with_source(e)
+        })?;
+        self.core.send(body).await
+    }
+
+    /// Says that no message follows.
+    pub fn finish(mut self) {
+        self.core.finish();
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("peer", &self.core.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a sender is apart from the type of its messages.
+pub(crate) struct SendCore {
+    half: Option<SendHalf>,
+    pub(crate) message_bytes_max: usize,
+    pub(crate) stall: Option<Duration>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) peer: Peer,
+    end: End,
+}
+
+/// What becomes of the half when the sender is dropped.
+enum End {
+    /// A call's reply still has to be written to it.
+    GiveBack {
+        to: Option<oneshot::Sender<SendHalf>>,
+        cancelled: CancellationToken,
+    },
+    /// It is reset unless it was finished.
+    Cut {
+        _in_flight: Option<std::sync::Arc<[GaugeGuard; 2]>>,
+    },
+}
+
+impl SendCore {
+    pub(crate) fn of_handler(
+        half: SendHalf,
+        peer: Peer,
+        message_bytes_max: usize,
+        stall: Duration,
+        deadline: Option<Instant>,
+        cancelled: CancellationToken,
+    ) -> (Self, oneshot::Receiver<SendHalf>) {
+        let (to, back) = oneshot::channel();
+        let core = Self {
+            half: Some(half),
+            message_bytes_max,
+            stall: Some(stall),
+            deadline,
+            peer,
+            end: End::GiveBack {
+                to: Some(to),
+                cancelled,
+            },
+        };
+        (core, back)
+    }
+
+    pub(crate) fn of_caller(
+        half: SendHalf,
+        peer: Peer,
+        message_bytes_max: usize,
+        deadline: Option<Instant>,
+        in_flight: std::sync::Arc<[GaugeGuard; 2]>,
+    ) -> Self {
+        Self {
+            half: Some(half),
+            message_bytes_max,
+            stall: None,
+            deadline,
+            peer,
+            end: End::Cut {
+                _in_flight: Some(in_flight),
+            },
+        }
+    }
+
+    pub(crate) async fn send(&mut self, body: Bytes) -> Result<(), RpcError> {
+        let peer = &self.peer;
+        let error = |code, processed, message: &str| {
+            RpcError::new(code, processed, message).with_peer(peer.clone())
+        };
+        if body.len() > self.message_bytes_max {
+            return Err(too_large(body.len(), self.message_bytes_max).with_peer(peer.clone()));
+        }
+        let over = || error(Code::Cancelled, Processed::Maybe, "the call is over");
+        let half = self.half.as_mut().ok_or_else(over)?;
+        let mut head = BytesMut::new();
+        wire::encode_item_header(&mut head, body.len());
+        let write = half.write(head, body, self.stall);
+        let write = async {
+            match self.deadline {
+                Some(deadline) => timeout_at(deadline, write).await.map_err(|_| {
+                    error(
+                        Code::DeadlineExceeded,
+                        Processed::Maybe,
+                        "the time for the call is over",
+                    )
+                }),
+                None => Ok(write.await),
+            }
+        };
+        let written = match &self.end {
+            End::GiveBack { cancelled, .. } => tokio::select! {
+                biased;
+                () = cancelled.cancelled() => return Err(over()),
+                written = write => written,
+            },
+            End::Cut { .. } => write.await,
+        }?;
+        written.map_err(|failure| match failure {
+            WriteFailure::Stopped => error(
+                Code::Cancelled,
+                Processed::Maybe,
+                "the other side wants no more messages",
+            ),
+            WriteFailure::Stalled => error(
+                Code::Cancelled,
+                Processed::Maybe,
+                "the other side stopped reading",
+            ),
+            WriteFailure::Lost(e) => error(
+                Code::Unavailable,
+                Processed::Maybe,
+                "the connection was lost",
+            )
+            .with_source(e),
+            WriteFailure::Closed => over(),
+        })
+    }
+
+    pub(crate) fn finish(&mut self) {
+        if let (Some(half), End::Cut { .. }) = (&mut self.half, &self.end) {
+            half.finish();
+        }
+    }
+}
+
+impl Drop for SendCore {
+    fn drop(&mut self) {
+        if let End::GiveBack { to, .. } = &mut self.end {
+            if let (Some(to), Some(half)) = (to.take(), self.half.take()) {
+                // If nobody takes it back, dropping it resets the stream.
+                let _ = to.send(half);
+            }
+        }
+    }
+}
+
+/// The error of a message that is not sent because it is past the limit.
+pub(crate) fn too_large(bytes: usize, limit: usize) -> RpcError {
+    RpcError::new(
+        Code::PayloadTooLarge,
+        Processed::No,
+        format!("a message of {bytes} bytes is past the limit of {limit} bytes"),
+    )
+}
+
+/// The bytes that begin a call's stream.
+pub(crate) fn begin_call(header: &wire::RequestHeader, body_bytes: usize) -> BytesMut {
+    let mut head = BytesMut::new();
+    head.extend_from_slice(
+        &wire::Preface {
+            kind: StreamKind::Call,
+        }
+        .encode(),
+    );
+    wire::encode_request(&mut head, header, body_bytes);
+    head
+}

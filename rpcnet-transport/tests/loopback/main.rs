@@ -1,0 +1,109 @@
+//! Real QUIC on the loopback interface: every kind of call, every kind of trouble.
+
+mod calls;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::LazyLock,
+    time::Duration,
+};
+
+use rpcnet_transport::{
+    CallContext, DevCa, Endpoint, Receiver, Router, RpcClient, RpcServer, Sender, Status, Tls,
+    TransportConfig, TransportStats,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+/// One authority for all tests: making keys takes time.
+static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("loopback"));
+
+const SERVER: &str = "server-1";
+const CLIENT: &str = "client-1";
+
+/// How long anything may take that is expected to happen. Only a failing test waits this long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn loopback() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+fn identity(name: &str) -> Tls {
+    CA.issue(name).expect("a node name")
+}
+
+fn endpoint(name: &str, config: TransportConfig) -> Endpoint {
+    Endpoint::bind(loopback(), config, identity(name)).expect("a free port")
+}
+
+/// A server with these methods, and one more that shows whether it lives.
+fn serve(router: Router, config: TransportConfig) -> RpcServer {
+    let router = router.typed("alive", |n: u32| async move { n + 1 });
+    endpoint(SERVER, config).serve(router)
+}
+
+async fn connect(server: &RpcServer) -> RpcClient {
+    connect_with(server, TransportConfig::default()).await
+}
+
+async fn connect_with(server: &RpcServer, config: TransportConfig) -> RpcClient {
+    endpoint(CLIENT, config)
+        .connect(server.local_addr(), SERVER)
+        .await
+        .expect("a connection")
+}
+
+/// A pair of a server and a client of it, with default settings.
+async fn pair(router: Router) -> (RpcServer, RpcClient) {
+    let server = serve(router, TransportConfig::default());
+    let client = connect(&server).await;
+    (server, client)
+}
+
+/// That the server goes on serving, over a new connection.
+async fn assert_serves(server: &RpcServer) {
+    assert_answers(&connect(server).await).await;
+}
+
+/// That the server goes on serving, over this connection.
+async fn assert_answers(client: &RpcClient) {
+    let reply: u32 = within(client.call_typed("alive", &41u32))
+        .await
+        .expect("a reply");
+    assert_eq!(reply, 42);
+}
+
+async fn within<F: Future>(future: F) -> F::Output {
+    timeout(PATIENCE, future).await.expect("it happens in time")
+}
+
+/// Waits until a condition holds.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not come true");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Waits until a counter has this value.
+async fn counts(server: &RpcServer, what: &str, expected: u64, of: impl Fn(TransportStats) -> u64) {
+    until(what, || of(server.stats()) >= expected).await;
+    assert_eq!(of(server.stats()), expected, "{what}");
+}
+
+/// Says when the future that it lives in is dropped.
+struct OnDrop(tokio::sync::mpsc::UnboundedSender<()>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+fn drop_signal() -> (
+    impl Fn() -> OnDrop + Clone,
+    tokio::sync::mpsc::UnboundedReceiver<()>,
+) {
+    let (tx, rx) = tokio::sync::mpsc::unbounded_channel();
+    (move || OnDrop(tx.clone()), rx)
+}
