@@ -375,12 +375,11 @@ impl RpcClient {
         &self,
         method: &str,
         body: Bytes,
-        mut flags: Flags,
+        flags: Flags,
         options: CallOptions,
     ) -> Result<(SendCore, RecvCore), RpcError> {
         let deadline = options.deadline(self.0.call_timeout);
         let in_flight = Arc::new(self.enter());
-        flags.idempotent = options.idempotent;
         let beginning = async {
             let header = self.header(method, &body, &options, flags)?;
             let (mut send, recv) = self.open_stream().await?;

@@ -105,9 +105,7 @@ async fn shake_hands(shared: &Shared, incoming: quinn::Incoming) -> Option<Serve
         name,
         crate::endpoint::canonical(connection.remote_address()),
     );
-    if say_hello(shared, &connection).await.is_none() {
-        return None;
-    }
+    say_hello(shared, &connection).await?;
     shared.counters.connections_accepted.add_one();
     tracing::debug!(%peer, "connection accepted");
     Some(ServedConnection { connection, peer })

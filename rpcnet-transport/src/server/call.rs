@@ -152,6 +152,7 @@ struct Call<'a> {
 /// How the wait for a handler ended.
 enum Ended {
     Returned(Result<Bytes, Status>),
+    Panicked,
     CallerGone,
     OutOfTime,
     Stopping,
@@ -231,6 +232,10 @@ impl Call<'_> {
         };
         let outcome = match ended {
             Ended::Returned(outcome) => outcome.and_then(|reply| within_limit(reply, limit)),
+            Ended::Panicked => {
+                shared.counters.handler_panics.add_one();
+                Err(unsure(Code::Internal, "the handler panicked"))
+            }
             Ended::CallerGone => {
                 shared.counters.calls_cancelled.add_one();
                 return send.cut(Cut::Cancelled);
@@ -276,7 +281,6 @@ impl Call<'_> {
         };
         let wanted = (header.flags.streams_requests, header.flags.streams_replies);
         if wanted != (handler.streams_requests, handler.streams_replies) {
-            counters.invalid_requests.add_one();
             return refuse(
                 Code::InvalidRequest,
                 "the method takes calls of another kind",
@@ -296,6 +300,7 @@ impl Call<'_> {
         let counters = &self.shared.counters;
         match ended {
             Ended::Returned(_) | Ended::CallerGone => counters.calls_cancelled.add_one(),
+            Ended::Panicked => counters.handler_panics.add_one(),
             Ended::OutOfTime => counters.calls_timed_out.add_one(),
             Ended::Stopping => {
                 counters.calls_cancelled.add_one();
@@ -342,8 +347,7 @@ async fn wait(
     });
     let ended = tokio::select! {
         biased;
-        returned = &mut handled => Ended::Returned(returned.unwrap_or_else(|_| Err(panicked()))),
-        ended = &mut over => ended,
+        returned = &mut handled => returned.map_or(Ended::Panicked, Ended::Returned),ended = &mut over => ended,
     };
     // Dropping the handler drops its sender, unless it gave that to somebody else.
     drop(handled);
@@ -369,9 +373,6 @@ async fn answer(
     let served = match &outcome {
         Ok(_) => true,
         Err(status) => {
-            if is_panic(status) {
-                counters.handler_panics.add_one();
-            }
             if status.code == Code::InvalidRequest && status.processed == Processed::No {
                 counters.invalid_requests.add_one();
             }
@@ -444,13 +445,3 @@ fn within_limit(reply: Bytes, limit: usize) -> Result<Bytes, Status> {
 fn unsure(code: Code, message: &str) -> Status {
     Status::new(code, message).with_processed(Processed::Maybe)
 }
-
-fn panicked() -> Status {
-    unsure(Code::Internal, PANIC_MESSAGE)
-}
-
-fn is_panic(status: &Status) -> bool {
-    status.message == PANIC_MESSAGE
-}
-
-const PANIC_MESSAGE: &str = "the handler panicked";

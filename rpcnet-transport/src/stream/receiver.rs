@@ -140,21 +140,13 @@ impl RecvCore {
         if self.done {
             return Poll::Ready(None);
         }
-        let frame = match self.half.poll_frame(cx) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                if let Some(deadline) = &mut self.deadline {
-                    ready!(deadline.as_mut().poll(cx));
-                    let over = RpcError::new(
-                        Code::DeadlineExceeded,
-                        Processed::Maybe,
-                        "the time for the call is over",
-                    );
-                    return Poll::Ready(Some(Err(self.failed(over))));
-                }
-                return Poll::Pending;
-            }
-        };
+        // First, so that a stream that always has more cannot outlive its time.
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(self.failed(out_of_time()))));
+        }
+        let frame = ready!(self.half.poll_frame(cx));
         Poll::Ready(match (&self.side, frame) {
             (_, Ok(Some(Frame::Item(bytes)))) => Some(Ok(bytes)),
             (Side::Handler { .. }, Ok(None)) => {
@@ -195,11 +187,7 @@ impl RecvCore {
         let outcome = match read.await {
             Some(Ok(Some(Frame::Reply(header, body)))) => answer::of_reply(header, body),
             Some(other) => Err(answer::unreadable(other, stream_index)),
-            None => Err(RpcError::new(
-                Code::DeadlineExceeded,
-                Processed::Maybe,
-                "the time for the call is over",
-            )),
+            None => Err(out_of_time()),
         };
         self.half.note_end();
         outcome.map_err(|e| e.with_peer(self.peer.clone()))
@@ -214,6 +202,14 @@ impl RecvCore {
         self.done = true;
         self.half.cut(Cut::Cancelled);
     }
+}
+
+fn out_of_time() -> RpcError {
+    RpcError::new(
+        Code::DeadlineExceeded,
+        Processed::Maybe,
+        "the time for the call is over",
+    )
 }
 
 /// What a handler learns when its caller's messages end badly.

@@ -190,11 +190,11 @@ impl SendCore {
 
 impl Drop for SendCore {
     fn drop(&mut self) {
-        if let End::GiveBack { to, .. } = &mut self.end {
-            if let (Some(to), Some(half)) = (to.take(), self.half.take()) {
-                // If nobody takes it back, dropping it resets the stream.
-                let _ = to.send(half);
-            }
+        if let End::GiveBack { to, .. } = &mut self.end
+            && let (Some(to), Some(half)) = (to.take(), self.half.take())
+        {
+            // If nobody takes it back, dropping it resets the stream.
+            let _ = to.send(half);
         }
     }
 }

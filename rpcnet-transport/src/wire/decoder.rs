@@ -142,7 +142,7 @@ impl Decoder {
                     }
                 }
                 State::Header { .. } => {
-                    self.state = State::Rest(Header::decode(&bytes, self.limit)?)
+                    self.state = State::Rest(Header::decode(&bytes, self.limit)?);
                 }
                 State::Rest(header) => return header.with_rest(bytes).map(Some),
                 State::Kind | State::Failed(_) => unreachable!("neither takes bytes"),

@@ -1,6 +1,12 @@
 //! Real QUIC on the loopback interface: every kind of call, every kind of trouble.
 
 mod calls;
+mod deadlines;
+mod hostile;
+mod limits;
+mod port;
+mod shutdown;
+mod trust;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

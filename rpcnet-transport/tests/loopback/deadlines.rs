@@ -1,0 +1,212 @@
+//! Calls that take too long, and calls that nobody waits for.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use futures::future::pending;
+use rpcnet_transport::{CallOptions, Code, Processed};
+
+use super::*;
+
+const SHORT: Duration = Duration::from_millis(150);
+
+fn short() -> CallOptions {
+    CallOptions::new().with_timeout(SHORT)
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_call_on_both_sides() {
+    let (signal, mut dropped) = drop_signal();
+    let router = Router::new().raw("hang", move |_cx, _body| {
+        let signal = signal();
+        async move {
+            let _signal = signal;
+            pending().await
+        }
+    });
+    let (server, client) = pair(router).await;
+    let begun = Instant::now();
+    let error = within(client.call_with("hang", "", short()))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::DeadlineExceeded, Processed::Maybe)
+    );
+    assert!(begun.elapsed() >= SHORT / 2);
+    assert!(!error.is_retryable() && !error.is_retryable_if_idempotent());
+    within(dropped.recv())
+        .await
+        .expect("the handler was dropped");
+    until("the server is idle", || server.in_flight() == 0).await;
+    let stats = server.stats();
+    assert_eq!(stats.calls_timed_out + stats.calls_cancelled, 1);
+    assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn the_server_keeps_the_deadline_of_a_caller_that_does_not() {
+    let router = Router::new().raw("hang", |_cx, _body| pending());
+    let server = serve(router, TransportConfig::default());
+    let mut caller = hostile::Caller::connect(&server).await;
+    let reply = within(caller.call("hang", Some(SHORT))).await;
+    assert_eq!(
+        (reply.code, reply.processed),
+        (Code::DeadlineExceeded, Processed::Maybe)
+    );
+    counts(&server, "timed out calls", 1, |s| s.calls_timed_out).await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn the_default_timeout_is_a_setting() {
+    let router = Router::new().raw("hang", |_cx, _body| pending());
+    let server = serve(router, TransportConfig::default());
+    let client = connect_with(&server, TransportConfig::default().with_call_timeout(SHORT)).await;
+    let error = within(client.call("hang", "")).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn streams_end_at_their_deadline_even_if_there_is_always_more() {
+    let router = Router::new()
+        .server_streaming("silence", |_cx, (): (), _out: Sender<u8>| pending())
+        .server_streaming(
+            "flood",
+            |_cx, (): (), mut out: Sender<Vec<u8>>| async move {
+                loop {
+                    out.send(vec![0; 1000]).await?;
+                }
+            },
+        );
+    let (server, client) = pair(router).await;
+    let mut silence = client
+        .call_server_streaming_with::<_, u8>("silence", &(), short())
+        .await
+        .unwrap();
+    let error = within(silence.message()).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert_eq!(
+        silence.message().await.unwrap(),
+        None,
+        "an error is the end"
+    );
+
+    let mut flood = client
+        .call_server_streaming_with::<_, Vec<u8>>("flood", &(), short())
+        .await
+        .unwrap();
+    let error = within(async {
+        loop {
+            if let Err(error) = flood.message().await {
+                return error;
+            }
+        }
+    });
+    assert_eq!(error.await.code(), Code::DeadlineExceeded);
+    drop((silence, flood));
+    until("the server is idle", || server.in_flight() == 0).await;
+    assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn a_call_without_deadline_tells_the_handler_so() {
+    let router = Router::new().typed_with("left", |cx: CallContext, (): ()| async move {
+        cx.remaining().is_none()
+    });
+    let (_server, client) = pair(router).await;
+    let options = CallOptions::new().without_deadline();
+    assert!(
+        within(client.call_typed_with::<_, bool>("left", &(), options))
+            .await
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn dropping_a_call_cancels_its_handler_and_what_it_spawned() {
+    let (signal, mut dropped) = drop_signal();
+    let (began, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let noticed = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&noticed);
+    let router = Router::new().raw("hang", move |cx: CallContext, _body| {
+        let (signal, began, seen) = (signal(), began.clone(), Arc::clone(&seen));
+        async move {
+            let _signal = signal;
+            tokio::spawn(async move {
+                cx.cancelled().await;
+                seen.store(true, SeqCst);
+            });
+            let _ = began.send(());
+            pending().await
+        }
+    });
+    let (server, client) = pair(router).await;
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move {
+            client
+                .call_with("hang", "", CallOptions::new().without_deadline())
+                .await
+        }
+    });
+    within(begins.recv()).await.expect("the handler began");
+    assert_eq!((client.in_flight(), server.in_flight()), (1, 1));
+    call.abort();
+    within(dropped.recv())
+        .await
+        .expect("the handler was dropped");
+    until("the spawned task noticed", || noticed.load(SeqCst)).await;
+    until("nothing is in flight", || {
+        client.in_flight() + server.in_flight() == 0
+    })
+    .await;
+    counts(&server, "cancelled calls", 1, |s| s.calls_cancelled).await;
+    assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn dropping_either_end_of_a_stream_reaches_the_handler() {
+    let (signal, mut dropped) = drop_signal();
+    let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+    let router = Router::new().streaming(
+        "listen",
+        move |_cx, mut requests: Receiver<u32>, mut out: Sender<u32>| {
+            let (signal, told) = (signal(), told.clone());
+            async move {
+                let _signal = signal;
+                out.send(1).await?;
+                let end = requests.message().await.map_err(|e| e.code());
+                let _ = told.send(end);
+                pending().await
+            }
+        },
+    );
+    let (server, client) = pair(router).await;
+
+    let (send, mut recv) = client.call_streaming::<u32, u32>("listen").await.unwrap();
+    // The handler has begun: a call that is dropped sooner may never reach it.
+    assert_eq!(within(recv.message()).await.unwrap(), Some(1));
+    drop(send);
+    assert_eq!(within(tells.recv()).await, Some(Err(Code::Cancelled)));
+    drop(recv);
+    within(dropped.recv())
+        .await
+        .expect("the handler was dropped");
+
+    // A sender that says that it is done is no reason to stop.
+    let (send, recv) = client.call_streaming::<u32, u32>("listen").await.unwrap();
+    send.finish();
+    assert_eq!(within(tells.recv()).await, Some(Ok(None)));
+    assert_eq!(server.in_flight(), 1);
+    drop(recv);
+    within(dropped.recv())
+        .await
+        .expect("the handler was dropped");
+    until("nothing is in flight", || {
+        client.in_flight() + server.in_flight() == 0
+    })
+    .await;
+}

@@ -1,0 +1,297 @@
+//! A caller that speaks QUIC and TLS rightly and the protocol wrongly, or not at all.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use quinn::{Connection, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
+use rpcnet_transport::{
+    Code, NodePem, Processed,
+    wire::{self, Decoder, Flags, Frame, Preface, ReplyHeader, RequestHeader, StreamKind},
+};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use super::*;
+
+/// A connection that does whatever it is told to.
+pub(crate) struct Caller {
+    _endpoint: quinn::Endpoint,
+    pub(crate) connection: Connection,
+}
+
+/// Settings of TLS for a node, or for nobody.
+pub(crate) fn client_config(node: Option<&NodePem>, alpn: &[u8]) -> quinn::ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(CA.ca_pem().as_bytes()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match node {
+        Some(pem) => builder
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(pem.cert.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).unwrap(),
+            )
+            .unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
+    quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()))
+}
+
+pub(crate) fn quic_endpoint() -> quinn::Endpoint {
+    let mut config = quinn::EndpointConfig::default();
+    config.grease_quic_bit(false);
+    let socket = std::net::UdpSocket::bind(loopback()).unwrap();
+    quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime)).unwrap()
+}
+
+impl Caller {
+    pub(crate) async fn connect(server: &RpcServer) -> Self {
+        let endpoint = quic_endpoint();
+        let config = client_config(Some(&CA.issue_pem("stranger").unwrap()), b"rpcnet/1");
+        let connecting = endpoint
+            .connect_with(config, server.local_addr(), SERVER)
+            .unwrap();
+        let connection = within(connecting).await.unwrap();
+        Self {
+            _endpoint: endpoint,
+            connection,
+        }
+    }
+
+    /// Opens a stream and writes these bytes.
+    pub(crate) async fn say(&self, bytes: &[u8]) -> (SendStream, RecvStream) {
+        let (mut send, recv) = within(self.connection.open_bi()).await.unwrap();
+        within(send.write_all(bytes)).await.unwrap();
+        (send, recv)
+    }
+
+    /// Makes a call without body, and waits for the reply for ever.
+    pub(crate) async fn call(&mut self, method: &str, deadline: Option<Duration>) -> ReplyHeader {
+        let (mut send, mut recv) = self
+            .say(&request(method, Flags::default(), deadline, 0))
+            .await;
+        send.finish().unwrap();
+        reply(&mut recv).await
+    }
+}
+
+fn request(method: &str, flags: Flags, deadline: Option<Duration>, body_bytes: usize) -> BytesMut {
+    let mut bytes = BytesMut::from(
+        &Preface {
+            kind: StreamKind::Call,
+        }
+        .encode()[..],
+    );
+    let header = RequestHeader {
+        method: method.to_owned(),
+        attempt: 0,
+        flags,
+        deadline,
+    };
+    wire::encode_request(&mut bytes, &header, body_bytes);
+    bytes
+}
+
+async fn reply(recv: &mut RecvStream) -> ReplyHeader {
+    let mut decoder = Decoder::answers(1 << 20);
+    loop {
+        match decoder.next_frame().unwrap() {
+            Some(Frame::Reply(header, _)) => return header,
+            Some(_) => {}
+            None => {
+                let chunk = within(recv.read_chunk(1 << 20, true)).await.unwrap();
+                decoder.push(chunk.expect("a reply before the end").bytes);
+            }
+        }
+    }
+}
+
+/// That the server cut the stream, and with which code.
+async fn cut_code(recv: &mut RecvStream) -> u64 {
+    match within(recv.read_to_end(1 << 20)).await {
+        Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => code.into_inner(),
+        other => panic!("not cut: {other:?}"),
+    }
+}
+
+const CUT_MALFORMED: u64 = 1;
+const CUT_HEADER_TIMEOUT: u64 = 2;
+const CUT_STALLED: u64 = 3;
+
+fn impatient() -> TransportConfig {
+    TransportConfig::default()
+        .with_header_timeout(Duration::from_millis(200))
+        .with_stall_timeout(Duration::from_millis(300))
+}
+
+#[tokio::test]
+async fn a_wrong_preface_is_cut_and_counted() {
+    let server = serve(Router::new(), TransportConfig::default());
+    let caller = Caller::connect(&server).await;
+    let wrong: [&[u8]; 4] = [
+        b"GET / HTTP/1.1\r\n",
+        b"rn\x02\x01",
+        b"rn\x01\x02",
+        &[0xff; 64],
+    ];
+    for bytes in wrong {
+        let (_send, mut recv) = caller.say(bytes).await;
+        assert_eq!(cut_code(&mut recv).await, CUT_MALFORMED);
+    }
+    counts(&server, "bad prefaces", 4, |s| s.bad_prefaces).await;
+    // The connection is not at fault for one stream.
+    assert!(caller.connection.close_reason().is_none());
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn frames_that_make_no_sense_are_cut_and_counted() {
+    let server = serve(Router::new(), TransportConfig::default());
+    let caller = Caller::connect(&server).await;
+    let preface = Preface {
+        kind: StreamKind::Call,
+    }
+    .encode();
+    let mut item = BytesMut::from(&preface[..]);
+    wire::encode_item_header(&mut item, 0);
+    let unknown = [&preface[..], &[0x7f; 32]].concat();
+    for bytes in [&item[..], &unknown] {
+        let (_send, mut recv) = caller.say(bytes).await;
+        assert_eq!(cut_code(&mut recv).await, CUT_MALFORMED);
+    }
+    // An end in the middle of a header.
+    let (mut send, mut recv) = caller
+        .say(&request("alive", Flags::default(), None, 0)[..9])
+        .await;
+    send.finish().unwrap();
+    assert_eq!(cut_code(&mut recv).await, CUT_MALFORMED);
+    counts(&server, "malformed frames", 3, |s| s.malformed_frames).await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_length_past_the_limit_is_answered_before_the_body_comes() {
+    let config = TransportConfig::default().with_message_bytes_max(1000);
+    let server = serve(Router::new(), config);
+    let caller = Caller::connect(&server).await;
+    let (_send, mut recv) = caller
+        .say(&request("alive", Flags::default(), None, 1001))
+        .await;
+    let header = reply(&mut recv).await;
+    assert_eq!(
+        (header.code, header.processed),
+        (Code::PayloadTooLarge, Processed::No)
+    );
+    counts(&server, "oversized messages", 1, |s| s.oversized_messages).await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn streams_that_say_nothing_are_cut_after_their_time() {
+    let server = serve(Router::new(), impatient());
+    let caller = Caller::connect(&server).await;
+    // As many as the server allows, each with too little; then there is room again.
+    let whole = request("alive", Flags::default(), None, 0);
+    let mut silent = Vec::new();
+    for n in 0..128 {
+        silent.push(caller.say(&whole[..1 + n % 10]).await);
+    }
+    for (_send, recv) in &mut silent {
+        assert_eq!(cut_code(recv).await, CUT_HEADER_TIMEOUT);
+    }
+    counts(&server, "header timeouts", 128, |s| s.header_timeouts).await;
+    drop(silent);
+    let (_send, mut recv) = caller
+        .say(&request("nothing", Flags::default(), None, 0))
+        .await;
+    assert_eq!(reply(&mut recv).await.code, Code::Unimplemented);
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let server = serve(Router::new(), impatient());
+    let caller = Caller::connect(&server).await;
+    let mut bytes = request("alive", Flags::default(), None, 1000);
+    bytes.extend_from_slice(&[1; 10]);
+    let (_send, mut recv) = caller.say(&bytes).await;
+    assert_eq!(cut_code(&mut recv).await, CUT_STALLED);
+    counts(&server, "stalled calls", 1, |s| s.stalled_calls).await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_reading_is_cut_while_others_are_served() {
+    let large = Bytes::from(vec![5; 8 << 20]);
+    let router = Router::new().raw("large", move |_cx, _body| {
+        let large = large.clone();
+        async move { Ok(large) }
+    });
+    let server = serve(router, impatient());
+    let caller = Caller::connect(&server).await;
+    let other = connect(&server).await;
+    let (mut send, _unread) = caller
+        .say(&request("large", Flags::default(), None, 0))
+        .await;
+    send.finish().unwrap();
+    until("the call is served", || server.in_flight() == 1).await;
+    while server.in_flight() == 1 {
+        assert_answers(&other).await;
+    }
+    counts(&server, "stalled calls", 1, |s| s.stalled_calls).await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_is_cut_too() {
+    let router = Router::new().server_streaming(
+        "flood",
+        |_cx, (): (), mut out: Sender<Vec<u8>>| async move {
+            loop {
+                out.send(vec![0; 10_000]).await?;
+            }
+        },
+    );
+    let server = serve(router, impatient());
+    let caller = Caller::connect(&server).await;
+    let flags = Flags {
+        streams_replies: true,
+        ..Flags::default()
+    };
+    let (mut send, _unread) = caller.say(&request("flood", flags, None, 0)).await;
+    send.finish().unwrap();
+    until("the call is served", || server.in_flight() == 1).await;
+    until("the call is cut", || server.in_flight() == 0).await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_vanishes_cancels_its_calls() {
+    let (signal, mut dropped) = drop_signal();
+    let router = Router::new().raw("hang", move |_cx, _body| {
+        let signal = signal();
+        async move {
+            let _signal = signal;
+            futures::future::pending().await
+        }
+    });
+    let server = serve(router, TransportConfig::default());
+    let caller = Caller::connect(&server).await;
+    let (mut send, _recv) = caller
+        .say(&request("hang", Flags::default(), None, 0))
+        .await;
+    send.finish().unwrap();
+    until("the call is served", || server.in_flight() == 1).await;
+    caller.connection.close(7u32.into(), b"gone");
+    within(dropped.recv())
+        .await
+        .expect("the handler was dropped");
+    until("the server is idle", || server.in_flight() == 0).await;
+    assert_serves(&server).await;
+}

@@ -1,0 +1,372 @@
+//! Bounds, and what happens at them.
+
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use bytes::Bytes;
+use rpcnet_transport::{CallOptions, Code, Processed, Raw};
+use tokio::sync::Semaphore;
+
+use super::*;
+
+/// A method that ends when it is told to.
+fn gated() -> (Router, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let router = Router::new().raw("wait", move |_cx, body| {
+        let gate = Arc::clone(&opened);
+        async move {
+            gate.acquire().await.expect("it stays").forget();
+            Ok(body)
+        }
+    });
+    (router, gate)
+}
+
+#[tokio::test]
+async fn messages_up_to_the_limit_pass_and_larger_ones_do_not_leave() {
+    let config = TransportConfig::default().with_message_bytes_max(1000);
+    let router = Router::new()
+        .raw("echo", |_cx, body| async move { Ok(body) })
+        .raw("grow", |_cx, _body| async move {
+            Ok(Bytes::from(vec![0; 1001]))
+        });
+    let server = serve(router, config);
+    // The client's own limit is larger: the server's counts, which it was told.
+    let client = connect(&server).await;
+    assert_eq!(
+        within(client.call("echo", vec![1; 1000]))
+            .await
+            .unwrap()
+            .len(),
+        1000
+    );
+    let error = within(client.call("echo", vec![1; 1001]))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::PayloadTooLarge, Processed::No)
+    );
+    let error = within(client.call("grow", "")).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::PayloadTooLarge, Processed::Yes)
+    );
+    assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn an_answer_past_the_caller_s_limit_is_not_read() {
+    let router = Router::new()
+        .raw("grow", |_cx, _body| async move {
+            Ok(Bytes::from(vec![0; 1001]))
+        })
+        .server_streaming("items", |_cx, (): (), mut out: Sender<Raw>| async move {
+            Ok(out.send(Raw(vec![0; 1001].into())).await?)
+        });
+    let server = serve(router, TransportConfig::default());
+    let client = connect_with(
+        &server,
+        TransportConfig::default().with_message_bytes_max(1000),
+    )
+    .await;
+    let error = within(client.call("grow", "")).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::PayloadTooLarge, Processed::Yes)
+    );
+    let mut items = client
+        .call_server_streaming::<_, Raw>("items", &())
+        .await
+        .unwrap();
+    assert_eq!(
+        within(items.message()).await.unwrap_err().code(),
+        Code::PayloadTooLarge
+    );
+    assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn a_call_past_the_stream_limit_waits_no_longer_than_its_deadline() {
+    let (router, gate) = gated();
+    let config = TransportConfig::default().with_streams_max(NonZeroU32::new(2).unwrap());
+    let server = serve(router, config);
+    let client = connect(&server).await;
+    let calls: Vec<_> = (0..2)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call("wait", "x").await })
+        })
+        .collect();
+    until("both are served", || server.in_flight() == 2).await;
+    let options = CallOptions::new().with_timeout(Duration::from_millis(100));
+    let error = within(client.call_with("wait", "", options))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::DeadlineExceeded, Processed::No)
+    );
+    gate.add_permits(2);
+    for call in calls {
+        assert_eq!(within(call).await.unwrap().unwrap(), "x");
+    }
+    assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn calls_past_the_server_s_limit_are_refused_unprocessed() {
+    let (router, gate) = gated();
+    let config = TransportConfig::default().with_calls_max(NonZeroUsize::new(1).unwrap());
+    let server = serve(router, config);
+    let client = connect(&server).await;
+    let first = tokio::spawn({
+        let client = client.clone();
+        async move { client.call("wait", "x").await }
+    });
+    until("one is served", || server.in_flight() == 1).await;
+    let error = within(client.call("wait", "")).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Overloaded, Processed::No)
+    );
+    assert!(error.is_retryable());
+    assert_eq!(server.stats().calls_refused_overloaded, 1);
+    gate.add_permits(1);
+    assert_eq!(within(first).await.unwrap().unwrap(), "x");
+    until("the first is over", || server.in_flight() == 0).await;
+    assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_bounds_what_a_handler_can_send() {
+    const ITEM_BYTES: usize = 10_000;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let router =
+        Router::new().server_streaming("flood", move |_cx, items: usize, mut out: Sender<Raw>| {
+            let count = Arc::clone(&count);
+            async move {
+                for _ in 0..items {
+                    out.send(Raw(vec![0; ITEM_BYTES].into())).await?;
+                    count.fetch_add(1, SeqCst);
+                }
+                Ok(())
+            }
+        });
+    let (_server, client) = pair(router).await;
+    let mut flood = client
+        .call_server_streaming::<_, Raw>("flood", &2_000usize)
+        .await
+        .unwrap();
+    let sent_at_rest = at_rest(&sent).await;
+    // What the client's stream window holds, what the server may hold to send, and one item on each side.
+    let bound = (1 << 20) / ITEM_BYTES + (8 << 20) / ITEM_BYTES + 2;
+    assert!(
+        sent_at_rest > 0 && sent_at_rest <= bound,
+        "{sent_at_rest} sent, {bound} allowed"
+    );
+    let mut received = 0;
+    while within(flood.message()).await.unwrap().is_some() {
+        received += 1;
+    }
+    assert_eq!(received, 2_000, "a slow reader loses nothing");
+}
+
+#[tokio::test]
+async fn a_slow_handler_bounds_what_a_caller_can_send() {
+    const ITEM_BYTES: usize = 10_000;
+    let (opened, gate) = (Arc::new(Semaphore::new(0)), 2_000);
+    let wait = Arc::clone(&opened);
+    let router = Router::new().client_streaming("sink", move |_cx, mut items: Receiver<Raw>| {
+        let wait = Arc::clone(&wait);
+        async move {
+            wait.acquire().await.expect("it stays").forget();
+            let mut count = 0;
+            while items.message().await?.is_some() {
+                count += 1;
+            }
+            Ok::<usize, rpcnet_transport::RpcError>(count)
+        }
+    });
+    let (_server, client) = pair(router).await;
+    let mut upload = client
+        .call_client_streaming::<Raw, usize>("sink")
+        .await
+        .unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let sending = tokio::spawn(async move {
+        for _ in 0..gate {
+            upload.send(Raw(vec![0; ITEM_BYTES].into())).await?;
+            count.fetch_add(1, SeqCst);
+        }
+        upload.finish().await
+    });
+    let sent_at_rest = at_rest(&sent).await;
+    let bound = (1 << 20) / ITEM_BYTES + (8 << 20) / ITEM_BYTES + 2;
+    assert!(
+        sent_at_rest > 0 && sent_at_rest <= bound,
+        "{sent_at_rest} sent, {bound} allowed"
+    );
+    opened.add_permits(1);
+    assert_eq!(within(sending).await.unwrap().unwrap(), 2_000);
+}
+
+/// The value of a counter once it has not moved for a while.
+async fn at_rest(counter: &AtomicUsize) -> usize {
+    let (mut last, mut since) = (0, Instant::now());
+    let begun = Instant::now();
+    while last == 0 || since.elapsed() < Duration::from_millis(300) {
+        assert!(begun.elapsed() < PATIENCE, "it never rests");
+        let now = counter.load(SeqCst);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    last
+}
+
+#[tokio::test]
+async fn connections_past_the_limit_are_refused() {
+    let config = TransportConfig::default().with_connections_max(NonZeroUsize::new(1).unwrap());
+    let server = serve(Router::new(), config);
+    let first = connect(&server).await;
+    let second = endpoint("client-2", TransportConfig::default());
+    let error = within(second.connect(server.local_addr(), SERVER))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, rpcnet_transport::ConnectError::Refused { .. }),
+        "{error:?}"
+    );
+    assert!(error.is_retryable());
+    counts(&server, "refused handshakes", 1, |s| s.handshakes_refused).await;
+    assert_answers(&first).await;
+    drop(first);
+    until("there is room again", || true).await;
+    let deadline = Instant::now() + PATIENCE;
+    while second.connect(server.local_addr(), SERVER).await.is_err() {
+        assert!(Instant::now() < deadline, "there is no room again");
+    }
+}
+
+#[tokio::test]
+async fn a_panicking_handler_answers_and_harms_nobody() {
+    let router = Router::new()
+        .raw("panic", |_cx, _body| async move { panic!("on purpose") })
+        .raw(
+            "panic at once",
+            |_cx, _body| -> std::future::Ready<Result<Bytes, Status>> { panic!("on purpose") },
+        )
+        .server_streaming(
+            "panic late",
+            |_cx, (): (), mut out: Sender<u8>| async move {
+                out.send(1).await?;
+                panic!("on purpose")
+            },
+        );
+    let (server, client) = pair(router).await;
+    for method in ["panic", "panic at once"] {
+        let error = within(client.call(method, "")).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.processed()),
+            (Code::Internal, Processed::Maybe)
+        );
+    }
+    let mut stream = client
+        .call_server_streaming::<_, u8>("panic late", &())
+        .await
+        .unwrap();
+    assert_eq!(within(stream.message()).await.unwrap(), Some(1));
+    assert_eq!(
+        within(stream.message()).await.unwrap_err().code(),
+        Code::Internal
+    );
+    assert_eq!(server.stats().handler_panics, 3);
+    assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn requests_that_fit_no_method_are_refused_unprocessed() {
+    let router = Router::new()
+        .typed("typed", |n: u32| async move { n })
+        .server_streaming("stream", |_cx, n: u32, mut out: Sender<u32>| async move {
+            Ok(out.send(n).await?)
+        });
+    let (server, client) = pair(router).await;
+
+    let error = within(client.call("nothing", "")).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Unimplemented, Processed::No)
+    );
+    assert!(error.is_retryable(), "another node may have the method");
+    assert_eq!(server.stats().unknown_methods, 1);
+
+    // Not a number; a number and more; a call of another kind, in both directions.
+    for (method, body) in [("typed", &b""[..]), ("typed", &[1, 2]), ("stream", &[1])] {
+        let error = within(client.call(method, body)).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.processed()),
+            (Code::InvalidRequest, Processed::No)
+        );
+        assert!(!error.is_retryable());
+    }
+    let mut stream = client
+        .call_server_streaming::<_, u32>("stream", &Raw::default())
+        .await
+        .unwrap();
+    let error = within(stream.message()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::InvalidRequest, Processed::No)
+    );
+    let mut stream = client
+        .call_server_streaming::<_, u32>("typed", &1u32)
+        .await
+        .unwrap();
+    assert_eq!(
+        within(stream.message()).await.unwrap_err().code(),
+        Code::InvalidRequest
+    );
+    assert_eq!(server.stats().invalid_requests, 5);
+
+    for method in ["", &"m".repeat(256)] {
+        let error = within(client.call(method, "")).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.processed()),
+            (Code::InvalidRequest, Processed::No)
+        );
+    }
+    assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn a_streamed_message_that_does_not_decode_is_an_error_of_its_caller() {
+    let router =
+        Router::new().client_streaming("sum", |_cx, mut numbers: Receiver<u32>| async move {
+            let mut sum = 0;
+            while let Some(n) = numbers.message().await? {
+                sum += n;
+            }
+            Ok::<u32, rpcnet_transport::RpcError>(sum)
+        });
+    let (_server, client) = pair(router).await;
+    let mut upload = client
+        .call_client_streaming::<Raw, u32>("sum")
+        .await
+        .unwrap();
+    upload.send(Raw(Bytes::from_static(&[1]))).await.unwrap();
+    upload.send(Raw(Bytes::new())).await.unwrap();
+    let error = within(upload.finish()).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidRequest);
+    assert_answers(&client).await;
+}

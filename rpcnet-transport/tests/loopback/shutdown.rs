@@ -1,0 +1,234 @@
+//! Ends: of servers, of connections, and new beginnings.
+
+use std::sync::Arc;
+
+use futures::future::pending;
+use rpcnet_transport::{CloseReason, Code, ConnectError, Processed};
+use tokio::sync::Semaphore;
+
+use super::*;
+
+/// A method that ends when it is told to.
+fn gated() -> (Router, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let router = Router::new().raw("wait", move |_cx, body| {
+        let gate = Arc::clone(&opened);
+        async move {
+            gate.acquire().await.expect("it stays").forget();
+            Ok(body)
+        }
+    });
+    (router, gate)
+}
+
+#[tokio::test]
+async fn calls_in_flight_end_while_new_ones_are_refused() {
+    let (router, gate) = gated();
+    let (server, client) = pair(router).await;
+    let calls: Vec<_> = (0..5)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call("wait", vec![1; 200_000]).await })
+        })
+        .collect();
+    until("all are served", || server.in_flight() == 5).await;
+    let shutdown = tokio::spawn({
+        let server = server.clone();
+        async move { server.shutdown(PATIENCE).await }
+    });
+    until("it drains", || server.endpoint().is_draining()).await;
+
+    let error = within(client.call("wait", "")).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Draining, Processed::No)
+    );
+    assert!(error.is_retryable());
+    let late = endpoint("late", TransportConfig::default());
+    let error = within(late.connect(server.local_addr(), SERVER))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
+
+    gate.add_permits(5);
+    for call in calls {
+        assert_eq!(within(call).await.unwrap().unwrap().len(), 200_000);
+    }
+    let report = within(shutdown).await.unwrap();
+    assert_eq!(
+        (report.completed, report.cancelled, report.rejected),
+        (5, 0, 1)
+    );
+    assert_eq!(within(client.closed()).await, CloseReason::ShutDown);
+    let error = within(client.call("wait", "")).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Unavailable, Processed::No)
+    );
+}
+
+#[tokio::test]
+async fn a_handler_that_does_not_end_is_cut_at_the_deadline() {
+    let (signal, mut dropped) = drop_signal();
+    let router = Router::new().raw("hang", move |_cx, _body| {
+        let signal = signal();
+        async move {
+            let _signal = signal;
+            pending().await
+        }
+    });
+    let (server, client) = pair(router).await;
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { client.call("hang", "").await }
+    });
+    until("it is served", || server.in_flight() == 1).await;
+    let begun = Instant::now();
+    let report = within(server.shutdown(Duration::from_millis(500))).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(
+        (report.completed, report.cancelled, report.rejected),
+        (0, 1, 0)
+    );
+    within(dropped.recv())
+        .await
+        .expect("the handler was dropped");
+    let error = within(call).await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Cancelled, Processed::Maybe)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutdown_under_load_loses_no_call_silently() {
+    let router = Router::new().raw("work", |_cx, body| async move {
+        sleep(Duration::from_millis(5)).await;
+        Ok(body)
+    });
+    let (server, client) = pair(router).await;
+    let callers: Vec<_> = (0..32)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let mut answered = 0u64;
+                loop {
+                    match client.call("work", vec![7; 2_000]).await {
+                        Ok(reply) => {
+                            assert_eq!(reply.len(), 2_000);
+                            answered += 1;
+                        }
+                        Err(error) => return (answered, error),
+                    }
+                }
+            })
+        })
+        .collect();
+    until("it is busy", || server.stats().calls_completed > 200).await;
+    let report = within(server.shutdown(PATIENCE)).await;
+    assert_eq!(report.cancelled, 0);
+    let mut answered = 0;
+    for caller in callers {
+        let (of_caller, error) = within(caller).await.unwrap();
+        answered += of_caller;
+        // Every call that was not answered was certainly not processed.
+        assert_eq!(error.processed(), Processed::No, "{error:?}");
+        assert!(error.is_retryable(), "{error:?}");
+    }
+    assert_eq!(answered, server.stats().calls_started);
+    assert_eq!(answered, server.stats().calls_completed);
+}
+
+#[tokio::test]
+async fn an_idle_server_shuts_down_at_once_and_twice() {
+    let (server, client) = pair(Router::new()).await;
+    assert_answers(&client).await;
+    let begun = Instant::now();
+    within(server.shutdown(PATIENCE)).await;
+    within(server.shutdown(PATIENCE)).await;
+    assert!(begun.elapsed() < PATIENCE / 2);
+    assert!(client.is_closed() || within(client.closed()).await == CloseReason::ShutDown);
+    let error = server
+        .endpoint()
+        .connect(loopback(), SERVER)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ConnectError::EndpointClosed), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_draining_server_can_take_calls_again() {
+    let (server, client) = pair(Router::new()).await;
+    server.set_draining(true);
+    let error = within(client.call("alive", "")).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Draining, Processed::No)
+    );
+    assert!(connect(&server).await.was_draining());
+    server.set_draining(false);
+    assert_answers(&client).await;
+    assert_eq!(server.stats().calls_refused_draining, 1);
+}
+
+#[tokio::test]
+async fn a_port_can_be_bound_again_and_clients_come_back() {
+    let (server, client) = pair(Router::new()).await;
+    assert_answers(&client).await;
+    let addr = server.local_addr();
+    within(server.shutdown(PATIENCE)).await;
+    drop(server);
+    within(client.closed()).await;
+    let deadline = Instant::now() + PATIENCE;
+    let again = loop {
+        match Endpoint::bind(addr, TransportConfig::default(), identity(SERVER)) {
+            Ok(endpoint) => break endpoint,
+            Err(e) => assert!(Instant::now() < deadline, "{e}"),
+        }
+        sleep(Duration::from_millis(5)).await;
+    };
+    let again = again.serve(Router::new().typed("alive", |n: u32| async move { n + 1 }));
+    assert!(client.is_closed());
+    assert_serves(&again).await;
+}
+
+#[tokio::test]
+async fn a_call_under_way_when_the_connection_is_lost_may_have_been_processed() {
+    let router = Router::new().raw("hang", |_cx, _body| pending());
+    let (server, client) = pair(router).await;
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { client.call("hang", "").await }
+    });
+    until("it is served", || server.in_flight() == 1).await;
+    client.close("enough");
+    let error = within(call).await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Unavailable, Processed::Maybe)
+    );
+    assert!(!error.is_retryable() && error.is_retryable_if_idempotent());
+    assert_eq!(client.close_reason(), Some(CloseReason::ClosedHere));
+    until("the server is idle", || server.in_flight() == 0).await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_ends_the_serving_and_no_client() {
+    let other = serve(Router::new(), TransportConfig::default());
+    let node = endpoint("node", TransportConfig::default());
+    let server = node.serve(Router::new());
+    let inbound = endpoint(CLIENT, TransportConfig::default())
+        .connect(node.local_addr(), "node")
+        .await
+        .unwrap();
+    let outbound = node.connect(other.local_addr(), SERVER).await.unwrap();
+    drop((node, server));
+    assert_eq!(within(inbound.closed()).await, CloseReason::ShutDown);
+    assert_answers(&outbound).await;
+}
