@@ -92,3 +92,6 @@ impl fmt::Debug for SharedSocket {
 
 /// Receives in a row that may bring nothing for QUIC before it gets another turn.
 const SIDE_BATCHES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -251,7 +251,6 @@ async fn connections_past_the_limit_are_refused() {
     counts(&server, "refused handshakes", 1, |s| s.handshakes_refused).await;
     assert_answers(&first).await;
     drop(first);
-    until("there is room again", || true).await;
     let deadline = Instant::now() + PATIENCE;
     while second.connect(server.local_addr(), SERVER).await.is_err() {
         assert!(Instant::now() < deadline, "there is no room again");
@@ -369,4 +368,44 @@ async fn a_streamed_message_that_does_not_decode_is_an_error_of_its_caller() {
     let error = within(upload.finish()).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidRequest);
     assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn half_open_handshakes_hold_no_more_than_their_places() {
+    let config = TransportConfig::default()
+        .with_handshakes_max(NonZeroUsize::new(1).unwrap())
+        .with_connect_timeout(Duration::from_millis(400));
+    let server = serve(Router::new(), config);
+    // The beginning of a real handshake, sent on by somebody who never goes on with it.
+    let trap = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
+    let stranger = hostile::quic_endpoint();
+    let tls = hostile::client_config(None, b"rpcnet/1");
+    let _connecting = stranger
+        .connect_with(tls, trap.local_addr().unwrap(), SERVER)
+        .unwrap();
+    let mut first = [0; 2000];
+    let (len, _) = within(trap.recv_from(&mut first)).await.unwrap();
+    trap.send_to(&first[..len], server.local_addr())
+        .await
+        .unwrap();
+    let mut answer = [0; 2000];
+    within(trap.recv_from(&mut answer)).await.unwrap();
+
+    let client = endpoint(CLIENT, TransportConfig::default());
+    let error = within(client.connect(server.local_addr(), SERVER))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, rpcnet_transport::ConnectError::Refused { .. }),
+        "{error:?}"
+    );
+    assert_eq!(
+        (
+            server.stats().handshakes_retried,
+            server.stats().handshakes_refused
+        ),
+        (1, 1)
+    );
+    counts(&server, "failed handshakes", 1, |s| s.handshakes_failed).await;
+    assert_serves(&server).await;
 }
