@@ -1,2 +1,52 @@
 //! `cargo xtask`: how people run things in this workspace.
-fn main() {}
+//!
+//! This file parses and dispatches; each command has its own file.
+
+mod project;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// How people run things in this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The rules no compiler checks: who depends on whom, purity, papers that agree.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Tidy => tidy::run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_command_is_refused() {
+        assert!(Arguments::try_parse_from(["xtask", "tidy"]).is_ok());
+        assert!(Arguments::try_parse_from(["xtask", "untidy"]).is_err());
+    }
+}

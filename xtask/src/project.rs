@@ -1,0 +1,63 @@
+//! Where the workspace is, and the programs commands start in it.
+
+use std::{
+    env,
+    error::Error,
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
+
+/// What a command ends with: its verdict, or the reason why it could not come to one.
+pub(crate) type Outcome = Result<ExitCode, Box<dyn Error>>;
+
+/// The folder of the workspace's `Cargo.toml`.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in a folder of the workspace")
+}
+
+/// The cargo that started us, or the one in `PATH`, in the workspace's root.
+pub(crate) fn cargo() -> Command {
+    program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// `program`, to be run in the workspace's root, without standard input.
+pub(crate) fn program(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+/// What `command` prints.
+///
+/// # Errors
+///
+/// When it cannot be started, fails (the message has its standard error), or prints no UTF-8.
+pub(crate) fn output_of(command: &mut Command) -> Result<String, Box<dyn Error>> {
+    let output = command
+        .output()
+        .map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
+    if !output.status.success() {
+        let told = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{command:?} failed ({}):\n{}", output.status, told.trim()).into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_holds_the_workspace_manifest() {
+        let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+        assert!(manifest.starts_with("[workspace]"));
+    }
+
+    #[test]
+    fn a_failing_program_is_an_error_with_its_message() {
+        let error = output_of(cargo().arg("no-such-subcommand")).unwrap_err();
+        assert!(error.to_string().contains("no-such-subcommand"), "{error}");
+    }
+}

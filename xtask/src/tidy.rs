@@ -1,0 +1,156 @@
+//! `cargo xtask tidy`: the rules that no compiler checks.
+//!
+//! Each rule is a function from parsed texts to problems, so that its tests can plant one. This file
+//! reads the texts and prints what the rules find, a line each.
+
+mod dependencies;
+mod manifests;
+mod papers;
+mod signatures;
+mod texts;
+
+use std::{error::Error, fmt, fs, path::PathBuf, process::ExitCode};
+
+use manifests::Metadata;
+use papers::Papers;
+
+use crate::project::{self, Outcome};
+
+/// A broken rule: where, and what is wrong there.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Problem {
+    place: PathBuf,
+    what: String,
+}
+
+impl Problem {
+    /// `place` is a file, with a line number where one helps.
+    fn new(place: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        let place = place.into();
+        let place = place
+            .strip_prefix(project::root())
+            .map(PathBuf::from)
+            .unwrap_or(place);
+        Self {
+            place,
+            what: what.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.place.display(), self.what)
+    }
+}
+
+/// Checks the workspace and prints every problem.
+///
+/// # Errors
+///
+/// When cargo or git cannot be asked or a file cannot be read.
+pub(crate) fn run() -> Outcome {
+    let problems = check_workspace()?;
+    for problem in &problems {
+        println!("{problem}");
+    }
+    if problems.is_empty() {
+        println!("tidy: every rule holds");
+        Ok(ExitCode::SUCCESS)
+    } else {
+        println!("tidy: {} problems", problems.len());
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+/// Every broken rule in the workspace.
+fn check_workspace() -> Result<Vec<Problem>, Box<dyn Error>> {
+    let mut metadata = project::cargo();
+    metadata.args(["metadata", "--no-deps", "--locked", "--format-version", "1"]);
+    let metadata = Metadata::parse(&project::output_of(&mut metadata)?)?;
+
+    let mut problems = dependencies::who_knows_whom(&metadata);
+    problems.extend(dependencies::internal_versions(&metadata));
+    problems.extend(dependencies::lock_file(&fs::read_to_string(
+        project::root().join("Cargo.lock"),
+    )?));
+    for name in dependencies::PURE {
+        if let Some(package) = metadata.package(name) {
+            problems.extend(dependencies::purity(package, &normal_tree(name)?));
+        }
+    }
+
+    let root = Papers::read(project::root())?;
+    problems.extend(papers::of_workspace(&root, &metadata));
+    for package in metadata.published() {
+        let papers = Papers::read(&package.folder())?;
+        problems.extend(papers::of_crate(package, &papers, &root, &metadata));
+    }
+
+    let files = tracked_files()?;
+    for (path, text) in &files {
+        problems.extend(texts::check(path, text));
+    }
+    for package in metadata.published() {
+        let sources = format!("{}/src/", package.name);
+        let is_source = |path: &str| path.starts_with(&sources) && path.ends_with(".rs");
+        let sources: Vec<_> = files
+            .iter()
+            .filter(|(path, _)| is_source(path))
+            .cloned()
+            .collect();
+        problems.extend(signatures::check(&sources));
+    }
+    problems.sort();
+    problems.dedup();
+    Ok(problems)
+}
+
+/// The crates that `name` needs without its default features.
+fn normal_tree(name: &str) -> Result<String, Box<dyn Error>> {
+    let mut tree = project::cargo();
+    tree.args([
+        "tree",
+        "--locked",
+        "--package",
+        name,
+        "--no-default-features",
+    ]);
+    tree.args(["--edges", "normal", "--prefix", "none"]);
+    project::output_of(&mut tree)
+}
+
+/// The texts that git tracks, with their paths. What is no UTF-8 is no text.
+fn tracked_files() -> Result<Vec<(String, String)>, Box<dyn Error>> {
+    let listing = project::output_of(project::program("git").args(["ls-files", "-z"]))?;
+    let mut files = Vec::new();
+    for path in listing.split('\0').filter(|path| !path.is_empty()) {
+        let place = project::root().join(path);
+        // Tracked, yet deleted or replaced by a folder in the working tree: not there to judge.
+        if !place.is_file() {
+            continue;
+        }
+        if let Ok(text) = String::from_utf8(fs::read(place)?) {
+            files.push((path.to_owned(), text));
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workspace_is_tidy() {
+        let problems = check_workspace().unwrap();
+        let lines: Vec<_> = problems.iter().map(Problem::to_string).collect();
+        assert!(lines.is_empty(), "{}", lines.join("\n"));
+    }
+
+    #[test]
+    fn places_are_told_from_the_root() {
+        let problem = Problem::new(project::root().join("xtask/Cargo.toml"), "is odd");
+        assert_eq!(problem.to_string(), "xtask/Cargo.toml: is odd");
+    }
+}

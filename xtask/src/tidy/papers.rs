@@ -1,0 +1,431 @@
+//! What stands around a crate's code: README, changelog, licences, examples, lints.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Problem,
+    manifests::{Metadata, Package},
+};
+
+/// The licence files, which every published crate carries.
+const LICENCES: [&str; 2] = ["LICENSE-MIT", "LICENSE-APACHE"];
+
+/// Crates that read no clock, sleep never and open no socket, in any configuration.
+const CLOCKLESS: &[&str] = &["rpcnet-phi", "rpcnet-balance"];
+
+/// What the `clippy.toml` of a clockless crate disallows at least.
+const DISALLOWED: [&str; 4] = [
+    "std::time::Instant::now",
+    "std::time::SystemTime::now",
+    "std::thread::sleep",
+    "std::net::UdpSocket",
+];
+
+/// The texts that lie in a crate's folder.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Papers {
+    folder: PathBuf,
+    manifest: String,
+    readme: Option<String>,
+    changelog: Option<String>,
+    clippy: Option<String>,
+    licences: [Option<String>; 2],
+    examples: Vec<PathBuf>,
+}
+
+impl Papers {
+    /// Reads what there is in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// When a file is there and cannot be read.
+    pub(crate) fn read(folder: &Path) -> io::Result<Self> {
+        let text = |name: &str| optional(fs::read_to_string(folder.join(name)));
+        let examples = optional(fs::read_dir(folder.join("examples")))?;
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            manifest: text("Cargo.toml")?.unwrap_or_default(),
+            readme: text("README.md")?,
+            changelog: text("CHANGELOG.md")?,
+            clippy: text("clippy.toml")?,
+            licences: [text(LICENCES[0])?, text(LICENCES[1])?],
+            examples: match examples {
+                Some(entries) => entries
+                    .map(|entry| entry.map(|it| it.path()))
+                    .collect::<io::Result<_>>()?,
+                None => Vec::new(),
+            },
+        })
+    }
+
+    fn problem(&self, file: &str, what: impl Into<String>) -> Problem {
+        Problem::new(self.folder.join(file), what)
+    }
+}
+
+/// The workspace's own papers: both licences, and a README that quotes the right versions.
+pub(crate) fn of_workspace(root: &Papers, metadata: &Metadata) -> Vec<Problem> {
+    let mut problems = licences(root, None);
+    problems.extend(readme(root, metadata));
+    problems
+}
+
+/// The papers of one published crate.
+pub(crate) fn of_crate(
+    package: &Package,
+    papers: &Papers,
+    root: &Papers,
+    metadata: &Metadata,
+) -> Vec<Problem> {
+    let mut problems = licences(papers, Some(root));
+    if package
+        .description
+        .as_deref()
+        .unwrap_or_default()
+        .trim()
+        .is_empty()
+    {
+        problems.push(papers.problem("Cargo.toml", "has no description"));
+    }
+    if package.license.is_none() {
+        problems.push(papers.problem("Cargo.toml", "has no license"));
+    }
+    if package.rust_version.is_none() {
+        problems.push(papers.problem("Cargo.toml", "has no rust-version"));
+    }
+    if !inherits_lints(&papers.manifest) {
+        let what = "does not inherit the workspace's lints (`[lints] workspace = true`)";
+        problems.push(papers.problem("Cargo.toml", what));
+    }
+    problems.extend(readme(papers, metadata));
+    match &papers.changelog {
+        None => problems.push(papers.problem("CHANGELOG.md", "is missing")),
+        Some(changelog) if !has_entry(changelog, &package.version) => {
+            let what = format!("has no `## {}` with something under it", package.version);
+            problems.push(papers.problem("CHANGELOG.md", what));
+        }
+        Some(_) => {}
+    }
+    if !papers
+        .examples
+        .iter()
+        .any(|path| path.is_dir() || path.extension() == Some("rs".as_ref()))
+    {
+        problems.push(papers.problem("examples", "has no example"));
+    }
+    if CLOCKLESS.contains(&package.name.as_str()) {
+        let clippy = papers.clippy.as_deref().unwrap_or_default();
+        for path in DISALLOWED.iter().filter(|path| !clippy.contains(*path)) {
+            problems.push(papers.problem("clippy.toml", format!("does not disallow {path}")));
+        }
+    }
+    problems
+}
+
+fn licences(papers: &Papers, like: Option<&Papers>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, name) in LICENCES.iter().enumerate() {
+        match (&papers.licences[index], like.map(|it| &it.licences[index])) {
+            (None, _) => problems.push(papers.problem(name, "is missing")),
+            (Some(ours), Some(Some(root))) if ours != root => {
+                problems.push(papers.problem(name, "is not the workspace's"));
+            }
+            _ => {}
+        }
+    }
+    problems
+}
+
+fn readme(papers: &Papers, metadata: &Metadata) -> Vec<Problem> {
+    match &papers.readme {
+        None => vec![papers.problem("README.md", "is missing")],
+        Some(readme) if !is_written(readme) => vec![papers.problem("README.md", "says nothing")],
+        Some(readme) => quotes(papers, readme, metadata),
+    }
+}
+
+/// Versions that a README quotes: of our crates (`rpcnet-phi = "0.2"`) and of Rust.
+fn quotes(papers: &Papers, readme: &str, metadata: &Metadata) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (number, line) in (1..).zip(readme.lines()) {
+        let at = format!("README.md:{number}");
+        if let Some((name, quoted)) = quoted_crate(line) {
+            match metadata.package(name) {
+                Some(package) if !begins_version(&package.version, quoted) => {
+                    let what = format!("quotes {name} {quoted}, which is {}", package.version);
+                    problems.push(papers.problem(&at, what));
+                }
+                None if name.starts_with("rpcnet") => {
+                    problems.push(papers.problem(&at, format!("quotes {name}, which is unknown")));
+                }
+                _ => {}
+            }
+        }
+        for quoted in quoted_rust(line) {
+            let wrong = metadata
+                .published()
+                .filter_map(|package| package.rust_version.as_deref())
+                .find(|version| !begins_version(version, quoted));
+            if let Some(version) = wrong {
+                let what = format!("quotes Rust {quoted}, the minimum is {version}");
+                problems.push(papers.problem(&at, what));
+            }
+        }
+    }
+    problems
+}
+
+/// `rpcnet-phi = "0.2"` and `rpcnet-phi = { version = "0.2", .. }`.
+fn quoted_crate(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.trim().split_once('=')?;
+    let value = value.trim();
+    let value = if value.starts_with('{') {
+        value.split_once("version")?.1
+    } else {
+        value
+    };
+    let version = value
+        .trim_start_matches([' ', '='])
+        .strip_prefix('"')?
+        .split('"')
+        .next()?;
+    let is_name = |it: &str| {
+        it.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let name = name.trim();
+    (is_name(name) && name.starts_with("rpcnet")).then_some((name, version))
+}
+
+/// The versions after `Rust`, `MSRV` or `rust-version`, as in `MSRV: 1.88` and `Rust 1.88.0`.
+fn quoted_rust(line: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for word in ["MSRV", "Rust", "rust-version", "rustc"] {
+        for (at, _) in line.match_indices(word) {
+            let rest = &line[at + word.len()..];
+            let rest = rest.trim_start_matches([' ', ':', '=', '"', '`', '*', '(']);
+            let rest = rest.strip_prefix("is ").unwrap_or(rest);
+            let end = rest.find(|it: char| !it.is_ascii_digit() && it != '.');
+            let version = rest[..end.unwrap_or(rest.len())].trim_end_matches('.');
+            if version.starts_with("1.") && !found.contains(&version) {
+                found.push(version);
+            }
+        }
+    }
+    found
+}
+
+/// Whether `quoted` is `version`, or its first parts.
+fn begins_version(version: &str, quoted: &str) -> bool {
+    version
+        .strip_prefix(quoted)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Whether there is more than headings.
+fn is_written(markdown: &str) -> bool {
+    markdown
+        .lines()
+        .any(|line| !line.trim().is_empty() && !line.starts_with('#'))
+}
+
+/// Whether a heading of the second level names `version`, and text follows it.
+fn has_entry(changelog: &str, version: &str) -> bool {
+    let is_version = |line: &str| {
+        let first = line
+            .strip_prefix("## ")
+            .and_then(|it| it.split_whitespace().next());
+        first.is_some_and(|it| it.trim_matches(['[', ']', 'v', ':', ',']) == version)
+    };
+    let mut lines = changelog.lines().skip_while(|line| !is_version(line));
+    lines.next().is_some()
+        && lines
+            .take_while(|line| !line.starts_with("## "))
+            .any(|line| !line.trim().is_empty() && !line.starts_with('#'))
+}
+
+fn inherits_lints(manifest: &str) -> bool {
+    let mut lines = manifest.lines().map(str::trim);
+    lines.any(|line| line == "lints.workspace = true")
+        || manifest
+            .lines()
+            .map(str::trim)
+            .skip_while(|line| *line != "[lints]")
+            .skip(1)
+            .take_while(|line| !line.starts_with('['))
+            .any(|line| line == "workspace = true")
+}
+
+fn optional<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata() -> Metadata {
+        let json = r#"{"packages": [{
+            "name": "rpcnet-phi", "version": "0.2.0", "manifest_path": "rpcnet-phi/Cargo.toml",
+            "description": "phi", "rust_version": "1.88", "license": "MIT OR Apache-2.0"
+        }]}"#;
+        Metadata::parse(json).unwrap()
+    }
+
+    fn papers(folder: &str) -> Papers {
+        Papers {
+            folder: folder.into(),
+            manifest: "[package]\n[lints]\nworkspace = true\n[features]\n".into(),
+            readme: Some("# phi\nHow sure?\n\n    rpcnet-phi = \"0.2\"\n\nMSRV: 1.88.\n".into()),
+            changelog: Some("# Changelog\n\n## 0.2.0 (2026-01-01)\n\n- phi\n".into()),
+            clippy: Some(DISALLOWED.join("\n")),
+            licences: [Some("MIT".into()), Some("Apache".into())],
+            examples: vec!["examples/phi.rs".into()],
+        }
+    }
+
+    /// The problems of a crate after `plant` has changed its papers.
+    fn check(plant: impl FnOnce(&mut Papers)) -> Vec<String> {
+        let mut planted = papers("rpcnet-phi");
+        plant(&mut planted);
+        let metadata = metadata();
+        of_crate(&metadata.packages[0], &planted, &papers(""), &metadata)
+            .iter()
+            .map(Problem::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn complete_papers_pass() {
+        assert_eq!(check(|_| ()), [""; 0]);
+        assert!(of_workspace(&papers(""), &metadata()).is_empty());
+    }
+
+    #[test]
+    fn each_missing_paper_is_caught() {
+        assert_eq!(
+            check(|it| it.readme = None),
+            ["rpcnet-phi/README.md: is missing"]
+        );
+        assert_eq!(
+            check(|it| it.changelog = None),
+            ["rpcnet-phi/CHANGELOG.md: is missing"]
+        );
+        assert_eq!(
+            check(|it| it.licences[1] = None),
+            ["rpcnet-phi/LICENSE-APACHE: is missing"]
+        );
+        assert_eq!(
+            check(|it| it.examples.clear()),
+            ["rpcnet-phi/examples: has no example"]
+        );
+        assert_eq!(check(|it| it.clippy = None).len(), DISALLOWED.len());
+        let bare = Papers::default();
+        assert_eq!(of_workspace(&bare, &metadata()).len(), 3);
+    }
+
+    #[test]
+    fn empty_papers_are_caught() {
+        assert_eq!(
+            check(|it| it.readme = Some("# phi\n\n".into())),
+            ["rpcnet-phi/README.md: says nothing"]
+        );
+        for changelog in [
+            "# Changelog\n",
+            "## 0.2.0\n\n## 0.1.0\n- old\n",
+            "## 0.2.00\n- x\n",
+        ] {
+            assert_eq!(
+                check(|it| it.changelog = Some(changelog.into())),
+                ["rpcnet-phi/CHANGELOG.md: has no `## 0.2.0` with something under it"],
+                "{changelog}"
+            );
+        }
+        assert_eq!(
+            check(|it| it.changelog = Some("## [0.2.0]\n- phi\n".into())),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn another_licence_text_is_caught() {
+        assert_eq!(
+            check(|it| it.licences[0] = Some("my own".into())),
+            ["rpcnet-phi/LICENSE-MIT: is not the workspace's"]
+        );
+    }
+
+    #[test]
+    fn lints_are_inherited() {
+        for manifest in ["[package]\n", "[lints]\n[features]\nworkspace = true\n"] {
+            let found = check(|it| it.manifest = manifest.into());
+            assert!(
+                found[0].contains("does not inherit"),
+                "{manifest}: {found:?}"
+            );
+        }
+        assert_eq!(
+            check(|it| it.manifest = "lints.workspace = true\n".into()),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn a_stale_quote_is_caught() {
+        for (readme, problem) in [
+            (
+                "rpcnet-phi = \"0.1\"",
+                "quotes rpcnet-phi 0.1, which is 0.2.0",
+            ),
+            (
+                "rpcnet-phi = \"0.20\"",
+                "quotes rpcnet-phi 0.20, which is 0.2.0",
+            ),
+            (
+                "rpcnet-phi = { version = \"0.3\", default-features = false }",
+                "quotes rpcnet-phi 0.3, which is 0.2.0",
+            ),
+            (
+                "rpcnet-psi = \"0.2\"",
+                "quotes rpcnet-psi, which is unknown",
+            ),
+            ("The MSRV is 1.85.", "quotes Rust 1.85, the minimum is 1.88"),
+            (
+                "needs **Rust 1.8** or newer",
+                "quotes Rust 1.8, the minimum is 1.88",
+            ),
+            (
+                "rust-version = \"1.90\"",
+                "quotes Rust 1.90, the minimum is 1.88",
+            ),
+        ] {
+            let found = check(|it| it.readme = Some(readme.into()));
+            assert_eq!(found, [format!("rpcnet-phi/README.md:1: {problem}")]);
+        }
+    }
+
+    #[test]
+    fn right_quotes_and_other_lines_pass() {
+        for readme in [
+            "rpcnet-phi = \"0.2.0\"",
+            "rpcnet-phi = { version = \"0.2\", features = [\"x\"] }",
+            "rpcnet-phi = { path = \"../rpcnet-phi\" }",
+            "serde = \"1\"",
+            "Rust 1.88 and later",
+            "Rust is fine, Rust 2024 too",
+        ] {
+            assert_eq!(
+                check(|it| it.readme = Some(readme.into())),
+                [""; 0],
+                "{readme}"
+            );
+        }
+    }
+}
