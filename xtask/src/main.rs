@@ -2,6 +2,7 @@
 //!
 //! This file parses and dispatches; each command has its own file.
 
+mod ci;
 mod project;
 mod tidy;
 
@@ -19,12 +20,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Everything a change must pass: formatting, lints, tests, docs, each crate alone, benches.
+    Ci(ci::Options),
     /// The rules no compiler checks: who depends on whom, purity, papers that agree.
     Tidy,
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Ci(options) => ci::run(&options),
         Command::Tidy => tidy::run(),
     };
     outcome.unwrap_or_else(|error| {

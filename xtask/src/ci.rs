@@ -1,0 +1,229 @@
+//! `cargo xtask ci`: everything a change must pass, a step after the other.
+
+use std::{
+    env,
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+
+use crate::project::{self, Outcome};
+
+/// The crates that each have to stand alone.
+const CRATES: [&str; 6] = [
+    "rpcnet-phi",
+    "rpcnet-balance",
+    "rpcnet-swim",
+    "rpcnet-registry",
+    "rpcnet-transport",
+    "rpcnet-client",
+];
+
+/// How to run the steps.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Options {
+    /// Run every step, also after one has failed.
+    #[arg(long)]
+    keep_going: bool,
+    /// Only the steps whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Print the steps without running them.
+    #[arg(long)]
+    list: bool,
+}
+
+/// Runs the steps, with the time that each took.
+///
+/// # Errors
+///
+/// When a step's program cannot be started, or no step has the name that was asked for.
+pub(crate) fn run(options: &Options) -> Outcome {
+    let mut steps = steps();
+    if let Some(only) = &options.only {
+        steps.retain(|step| step.name().contains(only));
+        if steps.is_empty() {
+            return Err(format!("no step is called {only:?}, see `cargo xtask ci --list`").into());
+        }
+    }
+    if options.list {
+        for step in &steps {
+            println!("{}", step.name());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let begin = Instant::now();
+    let mut results: Vec<(String, bool, Duration)> = Vec::new();
+    for (number, step) in steps.iter().enumerate() {
+        println!("\n==> [{}/{}] {}", number + 1, steps.len(), step.name());
+        let start = Instant::now();
+        let passed = step.command()?.status()?.success();
+        results.push((step.name(), passed, start.elapsed()));
+        if !passed && !options.keep_going {
+            break;
+        }
+    }
+
+    println!("\n==> ci in {:.0} s", begin.elapsed().as_secs_f64());
+    for (name, passed, time) in &results {
+        println!(
+            "{} {:>6.1} s  {name}",
+            if *passed { "ok    " } else { "FAILED" },
+            time.as_secs_f64()
+        );
+    }
+    for step in &steps[results.len()..] {
+        println!("not run           {}", step.name());
+    }
+    let passed = results.iter().all(|(_, passed, _)| *passed);
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// One program with its arguments.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Step {
+    program: Program,
+    arguments: String,
+    environment: Option<(&'static str, &'static str)>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Program {
+    Cargo,
+    /// This executable, so that nothing is built again.
+    Xtask,
+}
+
+impl Step {
+    fn cargo(arguments: impl Into<String>) -> Self {
+        Self {
+            program: Program::Cargo,
+            arguments: arguments.into(),
+            environment: None,
+        }
+    }
+
+    fn xtask(arguments: &str) -> Self {
+        Self {
+            program: Program::Xtask,
+            arguments: arguments.to_owned(),
+            environment: None,
+        }
+    }
+
+    /// What one would type.
+    fn name(&self) -> String {
+        let variable = self
+            .environment
+            .map(|(name, value)| format!("{name}=\"{value}\" "));
+        let program = match self.program {
+            Program::Cargo => "cargo",
+            Program::Xtask => "cargo xtask",
+        };
+        format!(
+            "{}{program} {}",
+            variable.unwrap_or_default(),
+            self.arguments
+        )
+    }
+
+    fn command(&self) -> std::io::Result<Command> {
+        let mut command = match self.program {
+            Program::Cargo => project::cargo(),
+            Program::Xtask => project::program(env::current_exe()?),
+        };
+        command
+            .args(self.arguments.split(' '))
+            .envs(self.environment);
+        Ok(command)
+    }
+}
+
+/// All steps in order: the quick and frequent complaints first.
+fn steps() -> Vec<Step> {
+    let mut steps = vec![
+        Step::cargo("fmt --all --check"),
+        Step::cargo("clippy --workspace --all-targets --all-features -- -D warnings"),
+        Step::cargo("test --workspace"),
+        Step {
+            environment: Some(("RUSTDOCFLAGS", "-D warnings")),
+            ..Step::cargo("doc --workspace --no-deps --all-features")
+        },
+    ];
+    for name in CRATES {
+        // Alone, features that only a sibling asks for are missing. The library without default
+        // features goes apart from its tests, whose dependencies may switch features on again.
+        steps.push(Step::cargo(format!("check --package {name} --all-targets")));
+        steps.push(Step::cargo(format!(
+            "clippy --package {name} --no-default-features -- -D warnings"
+        )));
+        steps.push(Step::cargo(format!(
+            "test --package {name} --no-default-features"
+        )));
+    }
+    steps.extend([
+        // As tests, not by `cargo bench`: one iteration each, and no second build of everything.
+        Step::cargo("test --workspace --bench *"),
+        Step::xtask("tidy"),
+        Step::cargo("build --workspace --examples"),
+    ]);
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_tests_run_as_a_reader_would_run_them() {
+        assert!(
+            steps()
+                .iter()
+                .any(|step| step.name() == "cargo test --workspace")
+        );
+    }
+
+    #[test]
+    fn every_published_crate_is_checked_alone() {
+        let manifest = std::fs::read_to_string(project::root().join("Cargo.toml")).unwrap();
+        let members = manifest
+            .split_once("members = [")
+            .unwrap()
+            .1
+            .split_once(']')
+            .unwrap()
+            .0;
+        let members: BTreeSet<_> = members
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .filter(|name| *name != "xtask")
+            .collect();
+        assert_eq!(members, BTreeSet::from(CRATES));
+    }
+
+    #[test]
+    fn steps_differ_so_that_their_names_select_them() {
+        let steps = steps();
+        let names: BTreeSet<_> = steps.iter().map(Step::name).collect();
+        assert_eq!(names.len(), steps.len());
+    }
+
+    #[test]
+    fn an_unknown_step_is_an_error() {
+        let options = Options {
+            only: Some("no such step".into()),
+            ..Options::default()
+        };
+        let error = run(&options).unwrap_err();
+        assert!(error.to_string().contains("no such step"), "{error}");
+    }
+}
