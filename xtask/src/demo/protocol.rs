@@ -1,0 +1,220 @@
+//! What the demo's processes tell each other over the pipes of a child: JSON, one message a line.
+//!
+//! The parent writes [`Order`]s to the child's standard input and reads [`Notice`]s from its standard
+//! output. The pipe is also the lifeline: when the parent is gone it closes, and the child ends.
+
+use std::{fmt, io, net::SocketAddr, path::PathBuf};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::report::Snapshot;
+
+/// What a child process is in the cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Role {
+    /// Reads files and has the workers digest them.
+    Director,
+    /// Digests what it is sent.
+    Worker,
+}
+
+/// From the parent to a child.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub(crate) enum Order {
+    /// The first order: become a node. Answered by [`Notice::Ready`] or [`Notice::Failed`].
+    Start(NodeSetup),
+    /// To the director: have every file under `path` digested, round after round.
+    Digest {
+        /// A folder or a file.
+        path: PathBuf,
+    },
+    /// To the director: await the calls in flight, then answer [`Notice::Finished`] and end.
+    Finish,
+    /// To a worker: leave the cluster gracefully, then end with exit code 0.
+    Drain,
+}
+
+/// Who a node is and where it finds the others.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct NodeSetup {
+    /// The node's name, which its certificate bears.
+    pub(crate) name: String,
+    /// The folder with the run's certificates and keys, which never pass through a command line.
+    pub(crate) keys: PathBuf,
+    /// Whom to join; the first node has none.
+    pub(crate) seeds: Vec<SocketAddr>,
+}
+
+/// From a child to the parent.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub(crate) enum Notice {
+    /// The node runs.
+    Ready {
+        /// Where others reach it.
+        addr: SocketAddr,
+    },
+    /// How things are, several times a second.
+    Stats(Snapshot),
+    /// Something happened in the cluster.
+    Event {
+        /// The node that it happened to.
+        node: String,
+        /// What it was.
+        kind: EventKind,
+    },
+    /// A line for the user.
+    Note {
+        /// The line.
+        text: String,
+    },
+    /// The director's last word: the final figures.
+    Finished(Snapshot),
+    /// The child cannot go on, and why.
+    Failed {
+        /// For the user.
+        message: String,
+    },
+}
+
+/// What can happen to a node, as another one sees it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EventKind {
+    /// It is new.
+    Joined,
+    /// It left on its own.
+    Left,
+    /// It is held to be dead.
+    Failed,
+    /// It may be dead.
+    Suspect,
+    /// It was suspect or failed, and is alive.
+    Recovered,
+    /// It is no longer selected for calls.
+    Unselectable,
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Joined => "joined",
+            Self::Left => "left",
+            Self::Failed => "failed",
+            Self::Suspect => "is suspect",
+            Self::Recovered => "recovered",
+            Self::Unselectable => "is out of selection",
+        })
+    }
+}
+
+/// A message as a line with its end.
+///
+/// # Errors
+///
+/// When it cannot be written as JSON (a path that is no UTF-8) or is longer than [`LINE_BYTES_MAX`].
+pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    if line.len() > LINE_BYTES_MAX {
+        let what = format!(
+            "a message of {} bytes is longer than a line may be",
+            line.len()
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    Ok(line)
+}
+
+/// The message of a line, its end apart.
+///
+/// # Errors
+///
+/// When it is none.
+pub(crate) fn decode<T: DeserializeOwned>(line: &[u8]) -> io::Result<T> {
+    Ok(serde_json::from_slice(line)?)
+}
+
+/// The longest line either side reads.
+pub(crate) const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_line() {
+        let setup = NodeSetup {
+            name: "worker\n1".into(),
+            keys: "k".into(),
+            seeds: vec![([127, 0, 0, 1], 9).into()],
+        };
+        let digest = Order::Digest {
+            path: "some where".into(),
+        };
+        for order in [Order::Start(setup), digest, Order::Finish, Order::Drain] {
+            let line = encode(&order).unwrap();
+            assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+            assert_eq!(decode::<Order>(line.trim_ascii_end()).unwrap(), order);
+        }
+        let kinds = [
+            EventKind::Joined,
+            EventKind::Left,
+            EventKind::Failed,
+            EventKind::Suspect,
+            EventKind::Recovered,
+            EventKind::Unselectable,
+        ];
+        for kind in kinds {
+            let notice = Notice::Event {
+                node: kind.to_string(),
+                kind,
+            };
+            assert_eq!(decode::<Notice>(&encode(&notice).unwrap()).unwrap(), notice);
+        }
+        let snapshot = Snapshot::default();
+        for notice in [
+            Notice::Ready {
+                addr: ([127, 0, 0, 1], 9).into(),
+            },
+            Notice::Stats(snapshot.clone()),
+            Notice::Note {
+                text: "skipped".into(),
+            },
+            Notice::Finished(snapshot),
+            Notice::Failed {
+                message: "port in use".into(),
+            },
+        ] {
+            assert_eq!(decode::<Notice>(&encode(&notice).unwrap()).unwrap(), notice);
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_an_error() {
+        for line in [
+            "",
+            "{",
+            "{}",
+            r#"{"order":"dance"}"#,
+            r#"{"order":"drain"} x"#,
+        ] {
+            assert!(decode::<Order>(line.as_bytes()).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_longest_line_is_bounded() {
+        let note = |bytes: usize| Notice::Note {
+            text: "x".repeat(bytes),
+        };
+        let around = encode(&note(0)).unwrap().len();
+        assert_eq!(
+            encode(&note(LINE_BYTES_MAX - around)).unwrap().len(),
+            LINE_BYTES_MAX
+        );
+        assert!(encode(&note(LINE_BYTES_MAX - around + 1)).is_err());
+    }
+}

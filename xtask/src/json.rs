@@ -1,0 +1,118 @@
+//! What `--json FILE` writes: one object, with a flat object for each row.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
+
+use serde::Serialize;
+
+use crate::project;
+
+/// The results of a command, and what they were measured on.
+#[derive(Debug, Serialize)]
+pub(crate) struct Document<'a, R> {
+    command: &'a str,
+    /// The short hash, or `unknown` where there is no git.
+    commit: String,
+    /// The processor's name, or `unknown`.
+    cpu: String,
+    rows: &'a [R],
+}
+
+impl<'a, R: Serialize> Document<'a, R> {
+    /// The rows of `command`, measured here and now.
+    pub(crate) fn new(command: &'a str, rows: &'a [R]) -> Self {
+        Self {
+            command,
+            commit: commit(),
+            cpu: cpu(),
+            rows,
+        }
+    }
+
+    /// Writes it to `path`, over what was there.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        fs::File::create(path)?.write_all(&text)
+    }
+}
+
+fn commit() -> String {
+    let mut git = project::program("git");
+    let hash = project::output_of(git.args(["rev-parse", "--short", "HEAD"])).unwrap_or_default();
+    known(hash.trim())
+}
+
+fn cpu() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    known(model_name(&info).unwrap_or_default())
+}
+
+fn model_name(cpu_info: &str) -> Option<&str> {
+    let line = cpu_info
+        .lines()
+        .find(|line| line.starts_with("model name"))?;
+    line.split_once(':').map(|(_, name)| name.trim())
+}
+
+fn known(text: &str) -> String {
+    (if text.is_empty() { "unknown" } else { text }).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_document_has_the_agreed_fields() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("demo.json");
+        Document::new("demo", &[json!({ "calls_ok": 7 })])
+            .write(&path)
+            .unwrap();
+        let read: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let fields: Vec<_> = read
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(fields, ["command", "commit", "cpu", "rows"]);
+        assert_eq!(read["command"], "demo");
+        assert_eq!(read["rows"], json!([{ "calls_ok": 7 }]));
+        assert!(
+            ["commit", "cpu"]
+                .iter()
+                .all(|it| !read[it].as_str().unwrap().is_empty())
+        );
+    }
+
+    #[test]
+    fn the_cpu_is_named_or_unknown() {
+        let info = "processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\nmodel name\t: Other\n";
+        assert_eq!(model_name(info), Some("Some CPU @ 3 GHz"));
+        assert_eq!(
+            known(model_name("processor: 0\n").unwrap_or_default()),
+            "unknown"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none/demo.json");
+        let error = Document::<Value>::new("demo", &[])
+            .write(&path)
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
