@@ -3,6 +3,7 @@
 use std::{
     env,
     error::Error,
+    ffi::OsStr,
     path::Path,
     process::{Command, ExitCode, Stdio},
 };
@@ -18,12 +19,19 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// The cargo that started us, or the one in `PATH`, in the workspace's root.
+///
+/// Without what cargo tells a program about its own crate: build scripts that look at such variables,
+/// as ring's does, would run again here, and once more when somebody types the same command.
 pub(crate) fn cargo() -> Command {
-    program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os().filter(|(name, _)| is_about_our_crate(name)) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// `program`, to be run in the workspace's root, without standard input.
-pub(crate) fn program(program: impl AsRef<std::ffi::OsStr>) -> Command {
+pub(crate) fn program(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root()).stdin(Stdio::null());
     command
@@ -45,6 +53,11 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String, Box<dyn Error>>
     Ok(String::from_utf8(output.stdout)?)
 }
 
+fn is_about_our_crate(variable: &OsStr) -> bool {
+    let name = variable.to_string_lossy();
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +72,27 @@ mod tests {
     fn a_failing_program_is_an_error_with_its_message() {
         let error = output_of(cargo().arg("no-such-subcommand")).unwrap_err();
         assert!(error.to_string().contains("no-such-subcommand"), "{error}");
+    }
+
+    /// `cargo test` tells this process about its crate.
+    #[test]
+    fn cargo_is_not_told_about_our_crate() {
+        assert!(env::var_os("CARGO_PKG_NAME").is_some() && env::var_os("CARGO").is_some());
+        let cargo = cargo();
+        let removed: Vec<_> = cargo
+            .get_envs()
+            .filter(|(_, value)| value.is_none())
+            .collect();
+        assert!(removed.iter().any(|(name, _)| *name == "CARGO_PKG_NAME"));
+        assert!(
+            removed
+                .iter()
+                .any(|(name, _)| *name == "CARGO_MANIFEST_DIR")
+        );
+        assert!(
+            removed
+                .iter()
+                .all(|(name, _)| *name != "CARGO_HOME" && *name != "CARGO")
+        );
     }
 }

@@ -6,6 +6,7 @@
 mod dependencies;
 mod manifests;
 mod papers;
+mod quotes;
 mod signatures;
 mod texts;
 

@@ -1,6 +1,6 @@
 //! The workspace's crates as `cargo metadata --no-deps` describes them.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -23,6 +23,9 @@ pub(crate) struct Package {
     pub(crate) publish: Option<Vec<String>>,
     #[serde(default)]
     pub(crate) dependencies: Vec<Dependency>,
+    /// The features, each with what it switches on.
+    #[serde(default)]
+    pub(crate) features: BTreeMap<String, Vec<String>>,
 }
 
 /// One line of a manifest's dependency tables.

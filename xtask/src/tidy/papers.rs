@@ -8,10 +8,14 @@ use std::{
 use super::{
     Problem,
     manifests::{Metadata, Package},
+    quotes,
 };
 
 /// The licence files, which every published crate carries.
 const LICENCES: [&str; 2] = ["LICENSE-MIT", "LICENSE-APACHE"];
+
+/// What a newcomer types first; CI runs exactly these, too.
+const FIRST_COMMANDS: [&str; 2] = ["cargo xtask demo", "cargo test --workspace"];
 
 /// Crates that read no clock, sleep never and open no socket, in any configuration.
 const CLOCKLESS: &[&str] = &["rpcnet-phi", "rpcnet-balance"];
@@ -69,7 +73,13 @@ impl Papers {
 /// The workspace's own papers: both licences, and a README that quotes the right versions.
 pub(crate) fn of_workspace(root: &Papers, metadata: &Metadata) -> Vec<Problem> {
     let mut problems = licences(root, None);
-    problems.extend(readme(root, metadata));
+    let names = metadata.published().map(|package| package.name.as_str());
+    let mentions: Vec<_> = FIRST_COMMANDS
+        .into_iter()
+        .chain(names)
+        .map(str::to_owned)
+        .collect();
+    problems.extend(readme(root, &mentions, metadata));
     problems
 }
 
@@ -100,7 +110,9 @@ pub(crate) fn of_crate(
         let what = "does not inherit the workspace's lints (`[lints] workspace = true`)";
         problems.push(papers.problem("Cargo.toml", what));
     }
-    problems.extend(readme(papers, metadata));
+    let features = package.features.keys().filter(|it| *it != "default");
+    let features: Vec<_> = features.map(|it| format!("`{it}`")).collect();
+    problems.extend(readme(papers, &features, metadata));
     match &papers.changelog {
         None => problems.push(papers.problem("CHANGELOG.md", "is missing")),
         Some(changelog) if !has_entry(changelog, &package.version) => {
@@ -139,90 +151,20 @@ fn licences(papers: &Papers, like: Option<&Papers>) -> Vec<Problem> {
     problems
 }
 
-fn readme(papers: &Papers, metadata: &Metadata) -> Vec<Problem> {
-    match &papers.readme {
-        None => vec![papers.problem("README.md", "is missing")],
-        Some(readme) if !is_written(readme) => vec![papers.problem("README.md", "says nothing")],
-        Some(readme) => quotes(papers, readme, metadata),
-    }
-}
-
-/// Versions that a README quotes: of our crates (`rpcnet-phi = "0.2"`) and of Rust.
-fn quotes(papers: &Papers, readme: &str, metadata: &Metadata) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for (number, line) in (1..).zip(readme.lines()) {
-        let at = format!("README.md:{number}");
-        if let Some((name, quoted)) = quoted_crate(line) {
-            match metadata.package(name) {
-                Some(package) if !begins_version(&package.version, quoted) => {
-                    let what = format!("quotes {name} {quoted}, which is {}", package.version);
-                    problems.push(papers.problem(&at, what));
-                }
-                None if name.starts_with("rpcnet") => {
-                    problems.push(papers.problem(&at, format!("quotes {name}, which is unknown")));
-                }
-                _ => {}
-            }
-        }
-        for quoted in quoted_rust(line) {
-            let wrong = metadata
-                .published()
-                .filter_map(|package| package.rust_version.as_deref())
-                .find(|version| !begins_version(version, quoted));
-            if let Some(version) = wrong {
-                let what = format!("quotes Rust {quoted}, the minimum is {version}");
-                problems.push(papers.problem(&at, what));
-            }
-        }
-    }
-    problems
-}
-
-/// `rpcnet-phi = "0.2"` and `rpcnet-phi = { version = "0.2", .. }`.
-fn quoted_crate(line: &str) -> Option<(&str, &str)> {
-    let (name, value) = line.trim().split_once('=')?;
-    let value = value.trim();
-    let value = if value.starts_with('{') {
-        value.split_once("version")?.1
-    } else {
-        value
+/// The README says something, mentions all of `mentions`, and quotes versions as they are.
+fn readme(papers: &Papers, mentions: &[String], metadata: &Metadata) -> Vec<Problem> {
+    let problem = |what: String| papers.problem("README.md", what);
+    let Some(text) = &papers.readme else {
+        return vec![problem("is missing".into())];
     };
-    let version = value
-        .trim_start_matches([' ', '='])
-        .strip_prefix('"')?
-        .split('"')
-        .next()?;
-    let is_name = |it: &str| {
-        it.bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    let name = name.trim();
-    (is_name(name) && name.starts_with("rpcnet")).then_some((name, version))
-}
-
-/// The versions after `Rust`, `MSRV` or `rust-version`, as in `MSRV: 1.88` and `Rust 1.88.0`.
-fn quoted_rust(line: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    for word in ["MSRV", "Rust", "rust-version", "rustc"] {
-        for (at, _) in line.match_indices(word) {
-            let rest = &line[at + word.len()..];
-            let rest = rest.trim_start_matches([' ', ':', '=', '"', '`', '*', '(']);
-            let rest = rest.strip_prefix("is ").unwrap_or(rest);
-            let end = rest.find(|it: char| !it.is_ascii_digit() && it != '.');
-            let version = rest[..end.unwrap_or(rest.len())].trim_end_matches('.');
-            if version.starts_with("1.") && !found.contains(&version) {
-                found.push(version);
-            }
-        }
+    if !is_written(text) {
+        return vec![problem("says nothing".into())];
     }
-    found
-}
-
-/// Whether `quoted` is `version`, or its first parts.
-fn begins_version(version: &str, quoted: &str) -> bool {
-    version
-        .strip_prefix(quoted)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    let missing = mentions.iter().filter(|it| !text.contains(it.as_str()));
+    let missing = missing.map(|it| problem(format!("does not mention {it}")));
+    let stale = quotes::check(text, metadata).into_iter();
+    let stale = stale.map(|(line, what)| papers.problem(&format!("README.md:{line}"), what));
+    missing.chain(stale).collect()
 }
 
 /// Whether there is more than headings.
@@ -271,10 +213,14 @@ fn optional<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 mod tests {
     use super::*;
 
+    const README: &str = "# phi\nHow sure? With `std` or without.\n
+        rpcnet-phi = \"0.2\"\n\nMSRV: 1.88. Try `cargo xtask demo` and `cargo test --workspace`.\n";
+
     fn metadata() -> Metadata {
         let json = r#"{"packages": [{
             "name": "rpcnet-phi", "version": "0.2.0", "manifest_path": "rpcnet-phi/Cargo.toml",
-            "description": "phi", "rust_version": "1.88", "license": "MIT OR Apache-2.0"
+            "description": "phi", "rust_version": "1.88", "license": "MIT OR Apache-2.0",
+            "features": {"default": ["std"], "std": []}
         }]}"#;
         Metadata::parse(json).unwrap()
     }
@@ -283,7 +229,7 @@ mod tests {
         Papers {
             folder: folder.into(),
             manifest: "[package]\n[lints]\nworkspace = true\n[features]\n".into(),
-            readme: Some("# phi\nHow sure?\n\n    rpcnet-phi = \"0.2\"\n\nMSRV: 1.88.\n".into()),
+            readme: Some(README.into()),
             changelog: Some("# Changelog\n\n## 0.2.0 (2026-01-01)\n\n- phi\n".into()),
             clippy: Some(DISALLOWED.join("\n")),
             licences: [Some("MIT".into()), Some("Apache".into())],
@@ -334,7 +280,7 @@ mod tests {
     #[test]
     fn empty_papers_are_caught() {
         assert_eq!(
-            check(|it| it.readme = Some("# phi\n\n".into())),
+            check(|it| it.readme = Some("# `std`\n\n".into())),
             ["rpcnet-phi/README.md: says nothing"]
         );
         for changelog in [
@@ -351,6 +297,37 @@ mod tests {
         assert_eq!(
             check(|it| it.changelog = Some("## [0.2.0]\n- phi\n".into())),
             [""; 0]
+        );
+    }
+
+    #[test]
+    fn a_readme_mentions_features_crates_and_commands() {
+        assert_eq!(
+            check(|it| it.readme = Some("How sure?".into())),
+            ["rpcnet-phi/README.md: does not mention `std`"]
+        );
+        let root = Papers {
+            readme: Some("cargo test --workspace".into()),
+            ..papers("")
+        };
+        let found: Vec<_> = of_workspace(&root, &metadata())
+            .iter()
+            .map(Problem::to_string)
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "README.md: does not mention cargo xtask demo",
+                "README.md: does not mention rpcnet-phi",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stale_quote_is_told_with_its_line() {
+        assert_eq!(
+            check(|it| it.readme = Some("`std`\nrpcnet-phi = \"0.1\"\n".into())),
+            ["rpcnet-phi/README.md:2: quotes rpcnet-phi 0.1, which is 0.2.0"]
         );
     }
 
@@ -375,57 +352,5 @@ mod tests {
             check(|it| it.manifest = "lints.workspace = true\n".into()),
             [""; 0]
         );
-    }
-
-    #[test]
-    fn a_stale_quote_is_caught() {
-        for (readme, problem) in [
-            (
-                "rpcnet-phi = \"0.1\"",
-                "quotes rpcnet-phi 0.1, which is 0.2.0",
-            ),
-            (
-                "rpcnet-phi = \"0.20\"",
-                "quotes rpcnet-phi 0.20, which is 0.2.0",
-            ),
-            (
-                "rpcnet-phi = { version = \"0.3\", default-features = false }",
-                "quotes rpcnet-phi 0.3, which is 0.2.0",
-            ),
-            (
-                "rpcnet-psi = \"0.2\"",
-                "quotes rpcnet-psi, which is unknown",
-            ),
-            ("The MSRV is 1.85.", "quotes Rust 1.85, the minimum is 1.88"),
-            (
-                "needs **Rust 1.8** or newer",
-                "quotes Rust 1.8, the minimum is 1.88",
-            ),
-            (
-                "rust-version = \"1.90\"",
-                "quotes Rust 1.90, the minimum is 1.88",
-            ),
-        ] {
-            let found = check(|it| it.readme = Some(readme.into()));
-            assert_eq!(found, [format!("rpcnet-phi/README.md:1: {problem}")]);
-        }
-    }
-
-    #[test]
-    fn right_quotes_and_other_lines_pass() {
-        for readme in [
-            "rpcnet-phi = \"0.2.0\"",
-            "rpcnet-phi = { version = \"0.2\", features = [\"x\"] }",
-            "rpcnet-phi = { path = \"../rpcnet-phi\" }",
-            "serde = \"1\"",
-            "Rust 1.88 and later",
-            "Rust is fine, Rust 2024 too",
-        ] {
-            assert_eq!(
-                check(|it| it.readme = Some(readme.into())),
-                [""; 0],
-                "{readme}"
-            );
-        }
     }
 }
