@@ -61,6 +61,8 @@ mod node;
 mod nodes;
 mod snapshot;
 mod static_membership;
+#[cfg(feature = "swim")]
+mod swim;
 mod tags;
 mod workers;
 

@@ -1,0 +1,91 @@
+//! Nodes discovered by gossip.
+
+use std::sync::Arc;
+
+use rpcnet_swim::{ClusterMembership, Event, EventStream, Member, MemberState};
+
+use crate::{ClusterEvent, Membership, Node, NodeId, NodeState, Observer, Watch};
+
+/// Follows the events of the node in a task of the tokio runtime.
+///
+/// The watch holds a handle of the node, so the node goes on for as long as a registry follows it.
+///
+/// # Panics
+///
+/// [`watch`](Membership::watch) panics outside of a tokio runtime.
+impl Membership for ClusterMembership {
+    fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
+        // Subscribed before reading: what happens in between is told twice rather than never.
+        let events = self.subscribe();
+        observer.on_snapshot(snapshot(self));
+        let task = tokio::spawn(follow(self.clone(), events, observer));
+        Watch::new(move || task.abort())
+    }
+}
+
+async fn follow(cluster: ClusterMembership, mut events: EventStream, observer: Arc<dyn Observer>) {
+    while let Some(event) = events.recv().await {
+        let node = |member| Arc::new(node(&cluster, &member));
+        let event = match event {
+            Event::NodeJoined(member) => ClusterEvent::NodeJoined(node(member)),
+            Event::NodeLeft(member) => ClusterEvent::NodeLeft(node(member)),
+            Event::NodeFailed(member) => ClusterEvent::NodeFailed(node(member)),
+            Event::NodeSuspect { member, phi } => ClusterEvent::NodeSuspect {
+                node: node(member),
+                phi,
+            },
+            Event::NodeRecovered(member) => ClusterEvent::NodeRecovered(node(member)),
+            Event::NodeUpdated(member) => ClusterEvent::NodeUpdated(node(member)),
+            Event::PartitionDetected {
+                reachable,
+                expected,
+                minority,
+            } => ClusterEvent::PartitionDetected {
+                reachable,
+                expected,
+                minority,
+            },
+            Event::PartitionHealed => ClusterEvent::PartitionHealed,
+            Event::Left { .. } => ClusterEvent::NodeLeft(node(cluster.me())),
+            Event::Lagged(missed) => {
+                observer.on_event(ClusterEvent::Lagged(missed));
+                observer.on_snapshot(snapshot(&cluster));
+                continue;
+            }
+            // About names, and the like: nothing that a registry keeps.
+            _ => continue,
+        };
+        observer.on_event(event);
+    }
+}
+
+fn snapshot(cluster: &ClusterMembership) -> Vec<Node> {
+    cluster
+        .members()
+        .iter()
+        .map(|member| node(cluster, member))
+        .collect()
+}
+
+fn node(cluster: &ClusterMembership, member: &Member) -> Node {
+    let state = match member.state {
+        MemberState::Failed => NodeState::Failed,
+        MemberState::Left => NodeState::Left,
+        // It takes nothing new, whether it is under suspicion or not.
+        _ if member.draining => NodeState::Leaving,
+        MemberState::Suspect => NodeState::Suspect,
+        MemberState::Alive => NodeState::Alive,
+    };
+    let phi = if state == NodeState::Suspect {
+        cluster.phi(&member.id)
+    } else {
+        None
+    };
+    let id = NodeId::new(Arc::clone(&member.id.name), member.id.epoch);
+    Node::new(id, member.addr)
+        .with_tags(member.tags.iter().collect())
+        .with_state(state)
+        .with_incarnation(member.incarnation)
+        .with_phi(phi)
+        .with_local(member.id == cluster.local_id())
+}
