@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) cancelled_by_shutdown: Counter,
     /// Calls being served.
     pub(crate) in_flight: Gauge,
+    /// Calls whose reply its caller may not have yet; a call enters here first and leaves last.
+    pub(crate) unacknowledged: Gauge,
     /// Calls being made.
     outgoing: Gauge,
     /// One task for each stream that somebody opened here.
@@ -114,6 +116,7 @@ impl Endpoint {
             counters,
             cancelled_by_shutdown: Counter::default(),
             in_flight: Gauge::default(),
+            unacknowledged: Gauge::default(),
             outgoing: Gauge::default(),
             calls: TaskTracker::new(),
             connections: TaskTracker::new(),
@@ -218,11 +221,11 @@ impl Endpoint {
         shared.closing.cancel();
         let idle = async {
             shared.outgoing.none().await;
-            shared.in_flight.none().await;
+            shared.unacknowledged.none().await;
         };
         let _ = timeout_at(cancel_at, idle).await;
         shared.cancel_calls.cancel();
-        let _ = timeout_at(deadline, shared.in_flight.none()).await;
+        let _ = timeout_at(deadline, shared.unacknowledged.none()).await;
         // Refusals that are still on their way are worth a moment, not the whole time.
         shared.calls.close();
         let moment = deadline.min(Instant::now() + CANCEL_AHEAD_MAX);

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     Code, Peer, Processed, Status,
     endpoint::Shared,
+    gauge::GaugeGuard,
     stream::{Cut, ReadFailure, RecvCore, RecvHalf, SendCore, SendHalf, WriteFailure},
     wire::{Decoder, Frame, ReplyHeader, RequestHeader, StreamKind, WireError},
 };
@@ -51,7 +52,7 @@ pub(super) async fn serve(
         }
         Err(Unread::Refused(status)) => {
             let mut stopped = pin!(send.stopped());
-            answer(&shared, &mut send, stopped.as_mut(), Err(status)).await;
+            answer(&shared, &mut send, stopped.as_mut(), Err(status), None).await;
             // Only now: a caller that is told to stop sending looks for its answer at once.
             recv.cut(Cut::Cancelled);
             return;
@@ -60,12 +61,14 @@ pub(super) async fn serve(
     if !header.flags.streams_requests {
         recv.note_end();
     }
-    let (_in_flight, in_flight) = shared.in_flight.enter();
+    let (_unacknowledged, _) = shared.unacknowledged.enter();
+    let (guard, in_flight) = shared.in_flight.enter();
     let call = Call {
         shared: &shared,
         peer,
         arrived,
         in_flight,
+        guard,
     };
     call.run(header, body, send, recv).await;
 }
@@ -147,6 +150,7 @@ struct Call<'a> {
     arrived: Instant,
     /// Calls being served, with this one.
     in_flight: usize,
+    guard: GaugeGuard,
 }
 
 /// How the wait for a handler ended.
@@ -168,7 +172,9 @@ impl Call<'_> {
             .and_then(|left| self.arrived.checked_add(left));
         let handler = match self.admit(&header, deadline) {
             Ok(handler) => handler,
-            Err(status) => return answer(shared, &mut send, stopped, Err(status)).await,
+            Err(status) => {
+                return answer(shared, &mut send, stopped, Err(status), Some(self.guard)).await;
+            }
         };
         shared.counters.calls_started.add_one();
 
@@ -256,7 +262,7 @@ impl Call<'_> {
                 ))
             }
         };
-        answer(shared, &mut send, stopped, outcome).await;
+        answer(shared, &mut send, stopped, outcome, Some(self.guard)).await;
         if let Some(mut recv) = unused_recv {
             recv.note_end();
         }
@@ -368,6 +374,7 @@ async fn answer(
     send: &mut SendHalf,
     stopped: Pin<&mut (impl Future<Output = bool> + ?Sized)>,
     outcome: Result<Bytes, Status>,
+    in_flight: Option<GaugeGuard>,
 ) {
     let counters = &shared.counters;
     let served = match &outcome {
@@ -381,7 +388,10 @@ async fn answer(
     };
     let (header, body) = reply_parts(outcome, shared.config.message_bytes_max);
     let stall: Duration = shared.config.stall_timeout;
-    match send.reply(&header, body, stall).await {
+    let written = send.reply(&header, body, stall).await;
+    // The work is done; an acknowledgement may take its time.
+    drop(in_flight);
+    match written {
         Ok(()) => {
             if timeout(stall, stopped).await.is_err() {
                 counters.stalled_calls.add_one();
