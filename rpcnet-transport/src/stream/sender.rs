@@ -39,7 +39,7 @@ impl<T: Encode> Sender<T> {
     ///
     /// [`Code::PayloadTooLarge`] if the message is past the limit and [`Code::Internal`] if it does not encode; the
     /// call goes on. [`Code::Cancelled`] if the other side wants no more: the caller then finds the
-    /// reason at its [`Receiver`]. [`Code::DeadlineExceeded`] and [`Code::Unavailable`] end the call.
+    /// reason at its [`Receiver`](crate::Receiver). [`Code::DeadlineExceeded`] and [`Code::Unavailable`] end the call.
     pub async fn send(&mut self, message: T) -> Result<(), RpcError> {
         let body = message.encode().map_err(|e| {
             RpcError::new(Code::Internal, Processed::No, "a message did not encode").with_source(e)
