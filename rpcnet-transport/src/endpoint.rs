@@ -107,9 +107,13 @@ impl Endpoint {
         ));
         let port: Arc<dyn AsyncUdpSocket> =
             Arc::new(SharedSocket::new(Arc::clone(&udp), Arc::clone(&side)));
-        let quinn =
-            quinn::Endpoint::new_with_abstract_socket(quic::endpoint_config(), None, port, runtime)
-                .map_err(failed)?;
+        let quinn = quinn::Endpoint::new_with_abstract_socket(
+            quic::endpoint_config(tls.derived_key(local_addr)),
+            None,
+            port,
+            runtime,
+        )
+        .map_err(failed)?;
         let shared = Shared {
             quinn,
             config,

@@ -7,10 +7,15 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 
-use crate::{ConnectError, Tls, TransportConfig, client::answer, tls::RefusalSlot};
+use crate::{
+    ConnectError, Tls, TransportConfig,
+    client::answer,
+    tls::{DerivedKey, RefusalSlot},
+};
 
-pub(crate) fn endpoint_config() -> quinn::EndpointConfig {
-    let mut config = quinn::EndpointConfig::default();
+pub(crate) fn endpoint_config(key: DerivedKey) -> quinn::EndpointConfig {
+    let mut config = quinn::EndpointConfig::new(Arc::new(key.clone()));
+    config.cid_generator(move || Box::new(key.clone()));
     // The port tells QUIC from other datagrams by this bit.
     config.grease_quic_bit(false);
     config

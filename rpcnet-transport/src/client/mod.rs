@@ -61,7 +61,9 @@ pub enum CloseReason {
     ClosedByPeer(String),
     /// There was no sign of life for the idle timeout.
     TimedOut,
-    /// The other side lost its state, usually by a restart, or broke the protocol.
+    /// The other side does not know the connection any more: it was restarted.
+    Restarted,
+    /// The other side, or somebody between, broke the rules of QUIC.
     Failed(String),
 }
 
@@ -498,6 +500,7 @@ impl CloseReason {
         match error {
             E::LocallyClosed => Self::ClosedHere,
             E::TimedOut => Self::TimedOut,
+            E::Reset => Self::Restarted,
             E::ApplicationClosed(close) if close.error_code == answer::CLOSE_SHUTDOWN => {
                 Self::ShutDown
             }
@@ -516,6 +519,7 @@ impl fmt::Display for CloseReason {
             Self::ShutDown => f.write_str("the other side shut down"),
             Self::ClosedByPeer(reason) => write!(f, "closed by the other side: {reason}"),
             Self::TimedOut => f.write_str("no sign of life"),
+            Self::Restarted => f.write_str("the other side was restarted"),
             Self::Failed(reason) => write!(f, "failed: {reason}"),
         }
     }

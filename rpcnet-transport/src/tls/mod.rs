@@ -1,15 +1,20 @@
 //! Who a node is, and whom it trusts: certificates, keys and their checks.
 
+mod derived;
 #[cfg(feature = "dev-certs")]
 mod dev;
 mod verify;
 
 #[cfg(feature = "dev-certs")]
 pub use self::dev::{DevCa, NodePem, PemPaths};
-pub(crate) use self::verify::{Refusal, RefusalSlot};
+pub(crate) use self::{
+    derived::DerivedKey,
+    verify::{Refusal, RefusalSlot},
+};
 
 use std::{
     fmt, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -41,6 +46,8 @@ struct Inner {
     identity: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
     server: Arc<rustls::ServerConfig>,
+    /// The private key, for what is derived from it.
+    secret: PrivateKeyDer<'static>,
 }
 
 impl Tls {
@@ -99,6 +106,7 @@ impl Tls {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         check_own_chain(&chain, &roots, &provider)?;
         let node_name = node_name(&chain[0]).ok_or(TlsError::NoName)?;
+        let secret = key.clone_key();
         let identity = CertifiedKey::from_der(chain, key, &provider).map_err(|e| match e {
             rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch,
             other => TlsError::Invalid {
@@ -118,11 +126,30 @@ impl Tls {
             identity,
             provider,
             server: Arc::new(server),
+            secret,
         })))
     }
 
     pub(crate) fn server_config(&self) -> Arc<rustls::ServerConfig> {
         Arc::clone(&self.0.server)
+    }
+
+    /// A secret that a node on this port has again after a restart.
+    pub(crate) fn derived_key(&self, port: SocketAddr) -> DerivedKey {
+        let provider = &self.0.provider;
+        let suite = provider
+            .cipher_suites
+            .iter()
+            .find_map(|suite| suite.tls13());
+        let hkdf = suite
+            .expect("the ring provider speaks TLS 1.3")
+            .hkdf_provider;
+        DerivedKey::new(
+            hkdf,
+            provider.secure_random,
+            self.0.secret.secret_der(),
+            port,
+        )
     }
 
     /// A config for one connection, and the place where its verifier says why it refused the server.

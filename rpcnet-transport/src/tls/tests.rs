@@ -90,3 +90,24 @@ fn files_are_written_for_other_processes_and_the_key_for_its_owner() {
     assert!(matches!(paths.tls(), Err(TlsError::Read { path, .. }) if path == paths.key));
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn derived_keys_outlive_the_process_and_belong_to_one_node_and_port() {
+    use quinn::crypto::HmacKey;
+    let ca = DevCa::new("test");
+    let node = ca.issue_pem("node-1").unwrap();
+    let port: SocketAddr = ([127, 0, 0, 1], 7946).into();
+    let other_port: SocketAddr = ([127, 0, 0, 1], 7947).into();
+    let signature = |tls: Tls, port| {
+        let key = tls.derived_key(port);
+        let mut signature = vec![0; key.signature_len()];
+        key.sign(b"id", &mut signature);
+        assert!(key.verify(b"id", &signature).is_ok());
+        assert!(key.verify(b"other id", &signature).is_err());
+        signature
+    };
+    let first = signature(node.tls().unwrap(), port);
+    assert_eq!(first, signature(node.tls().unwrap(), port));
+    assert_ne!(first, signature(node.tls().unwrap(), other_port));
+    assert_ne!(first, signature(ca.issue("node-1").unwrap(), port));
+}

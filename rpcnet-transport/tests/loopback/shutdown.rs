@@ -232,3 +232,44 @@ async fn dropping_the_last_handle_ends_the_serving_and_no_client() {
     assert_eq!(within(inbound.closed()).await, CloseReason::ShutDown);
     assert_answers(&outbound).await;
 }
+
+#[test]
+fn callers_of_a_node_that_was_killed_learn_it_when_it_is_back() {
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    let (killed, ours) = (runtime(), runtime());
+    let tls = identity(SERVER);
+    let bind = |addr| Endpoint::bind(addr, TransportConfig::default(), tls.clone());
+    let router = || Router::new().typed("alive", |n: u32| async move { n + 1 });
+    let server = killed.block_on(async { bind(loopback()).unwrap().serve(router()) });
+    let addr = server.local_addr();
+    let client = ours.block_on(async {
+        let client = endpoint(CLIENT, TransportConfig::default());
+        let client = client.connect(addr, SERVER).await.unwrap();
+        assert_answers(&client).await;
+        client
+    });
+    // Its tasks are gone before its handles are: nothing says goodbye.
+    killed.shutdown_timeout(PATIENCE);
+    drop(server);
+    ours.block_on(async {
+        assert!(!client.is_closed());
+        let deadline = Instant::now() + PATIENCE;
+        let again = loop {
+            match bind(addr) {
+                Ok(endpoint) => break endpoint.serve(router()),
+                Err(e) => assert!(Instant::now() < deadline, "{e}"),
+            }
+            sleep(Duration::from_millis(5)).await;
+        };
+        let back = Instant::now();
+        let error = within(client.call("alive", "")).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.processed()),
+            (Code::Unavailable, Processed::Maybe)
+        );
+        let idle_timeout = Duration::from_secs(15);
+        assert!(back.elapsed() < idle_timeout / 3, "{:?}", back.elapsed());
+        assert_eq!(client.closed().await, CloseReason::Restarted);
+        assert_serves(&again).await;
+    });
+}
