@@ -82,6 +82,12 @@ impl AsyncUdpSocket for SharedSocket {
     }
 }
 
+impl Drop for SharedSocket {
+    fn drop(&mut self) {
+        self.side.close();
+    }
+}
+
 impl fmt::Debug for SharedSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedSocket")

@@ -18,7 +18,8 @@ use crate::stats::Counters;
 ///
 /// Unreliable in both directions, like UDP: what does not fit the queue is dropped and counted
 /// ([`TransportStats::side_dropped`](crate::TransportStats)). The endpoint goes on when this is dropped;
-/// datagrams that come then are dropped and counted.
+/// datagrams that come then are dropped and counted. This goes on after [`Endpoint::shutdown`](crate::Endpoint::shutdown),
+/// until the last handle of the endpoint and the last of its connections are gone.
 pub struct SideChannel {
     queue: Arc<SideQueue>,
     socket: Arc<dyn AsyncUdpSocket>,
@@ -45,6 +46,10 @@ impl SideChannel {
 
     /// Copies the next datagram into `buf`, cut if it is longer, and returns its whole length and its sender, or
     /// registers to be woken. One task at a time may wait.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` when the endpoint is gone: nothing will come any more.
     pub fn poll_recv(
         &self,
         cx: &mut Context<'_>,
@@ -57,6 +62,9 @@ impl SideChannel {
                 let copied = buf.len().min(datagram.len());
                 buf[..copied].copy_from_slice(&datagram[..copied]);
                 Poll::Ready(Ok((datagram.len(), from)))
+            }
+            None if waiting.closed => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::NotConnected, CLOSED)))
             }
             None => {
                 match &mut waiting.reader {
@@ -72,7 +80,7 @@ impl SideChannel {
     ///
     /// # Errors
     ///
-    /// None today; the signature is that of a socket.
+    /// `NotConnected` when the endpoint is gone: nothing will come any more.
     pub async fn recv(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         poll_fn(|cx| self.poll_recv(cx, buf)).await
     }
@@ -159,6 +167,8 @@ struct Waiting {
     reader: Option<Waker>,
     /// Somebody has the other end.
     open: bool,
+    /// Nothing will come any more.
+    closed: bool,
 }
 
 impl SideQueue {
@@ -168,6 +178,17 @@ impl SideQueue {
             len_max,
             datagram_bytes_max,
             counters,
+        }
+    }
+
+    /// Nothing will come any more.
+    pub(super) fn close(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.closed = true;
+        let reader = waiting.reader.take();
+        drop(waiting);
+        if let Some(reader) = reader {
+            reader.wake();
         }
     }
 
@@ -202,3 +223,5 @@ impl fmt::Debug for SideQueue {
 }
 
 const NOT_SIDE: &str = "a datagram of the side channel has a first byte with the bit 0x40 clear";
+
+const CLOSED: &str = "the endpoint is closed";

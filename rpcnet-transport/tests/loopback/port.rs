@@ -193,3 +193,22 @@ async fn an_ipv6_port_speaks_to_both_families() {
     let (len, from) = within(other.recv(&mut buf)).await.unwrap();
     assert_eq!((&buf[..len], from), (&b"2 pong"[..], v4));
 }
+
+#[tokio::test]
+async fn the_side_channel_outlives_a_shutdown_and_ends_with_the_endpoint() {
+    let server = serve(Router::new(), TransportConfig::default());
+    let side = server.endpoint().side_channel().unwrap();
+    let other = endpoint(CLIENT, TransportConfig::default());
+    let from_other = other.side_channel().unwrap();
+    within(server.shutdown(PATIENCE)).await;
+    from_other
+        .send(server.local_addr(), b"1 last words")
+        .await
+        .unwrap();
+    let mut buf = [0; 100];
+    let (len, _) = within(side.recv(&mut buf)).await.unwrap();
+    assert_eq!(&buf[..len], b"1 last words");
+    drop(server);
+    let ended = within(side.recv(&mut buf)).await.unwrap_err();
+    assert_eq!(ended.kind(), std::io::ErrorKind::NotConnected);
+}
