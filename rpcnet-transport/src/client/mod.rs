@@ -1,10 +1,11 @@
 //! The calling side: one connection to one node, and calls on it.
 
 pub(crate) mod answer;
+mod close;
 mod options;
 mod upload;
 
-pub use self::{options::CallOptions, upload::Upload};
+pub use self::{close::CloseReason, options::CallOptions, upload::Upload};
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -47,24 +48,6 @@ pub(crate) struct Opened {
     pub(crate) peer: Peer,
     pub(crate) hello: wire::Hello,
     pub(crate) outgoing: Gauge,
-}
-
-/// Why a connection is no more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// It was closed on this side.
-    ClosedHere,
-    /// The other side shut down.
-    ShutDown,
-    /// The other side closed it, and said why.
-    ClosedByPeer(String),
-    /// There was no sign of life for the idle timeout.
-    TimedOut,
-    /// The other side does not know the connection any more: it was restarted.
-    Restarted,
-    /// The other side, or somebody between, broke the rules of QUIC.
-    Failed(String),
 }
 
 impl RpcClient {
@@ -491,37 +474,6 @@ impl fmt::Debug for RpcClient {
             .field("in_flight", &self.in_flight())
             .field("closed", &self.close_reason())
             .finish()
-    }
-}
-
-impl CloseReason {
-    fn of(error: &quinn::ConnectionError) -> Self {
-        use quinn::ConnectionError as E;
-        match error {
-            E::LocallyClosed => Self::ClosedHere,
-            E::TimedOut => Self::TimedOut,
-            E::Reset => Self::Restarted,
-            E::ApplicationClosed(close) if close.error_code == answer::CLOSE_SHUTDOWN => {
-                Self::ShutDown
-            }
-            E::ApplicationClosed(close) => {
-                Self::ClosedByPeer(String::from_utf8_lossy(&close.reason).into_owned())
-            }
-            other => Self::Failed(other.to_string()),
-        }
-    }
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClosedHere => f.write_str("closed here"),
-            Self::ShutDown => f.write_str("the other side shut down"),
-            Self::ClosedByPeer(reason) => write!(f, "closed by the other side: {reason}"),
-            Self::TimedOut => f.write_str("no sign of life"),
-            Self::Restarted => f.write_str("the other side was restarted"),
-            Self::Failed(reason) => write!(f, "failed: {reason}"),
-        }
     }
 }
 

@@ -1,0 +1,53 @@
+use std::fmt;
+
+use quinn::ConnectionError;
+
+use super::answer::CLOSE_SHUTDOWN;
+
+/// Why a connection is no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// It was closed on this side.
+    ClosedHere,
+    /// The other side shut down.
+    ShutDown,
+    /// The other side closed it, and said why.
+    ClosedByPeer(String),
+    /// There was no sign of life for the idle timeout.
+    TimedOut,
+    /// The other side does not know the connection any more: it was restarted.
+    Restarted,
+    /// The other side, or somebody between, broke the rules of QUIC.
+    Failed(String),
+}
+
+impl CloseReason {
+    pub(super) fn of(error: &ConnectionError) -> Self {
+        match error {
+            ConnectionError::LocallyClosed => Self::ClosedHere,
+            ConnectionError::TimedOut => Self::TimedOut,
+            ConnectionError::Reset => Self::Restarted,
+            ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_SHUTDOWN => {
+                Self::ShutDown
+            }
+            ConnectionError::ApplicationClosed(close) => {
+                Self::ClosedByPeer(String::from_utf8_lossy(&close.reason).into_owned())
+            }
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClosedHere => f.write_str("closed here"),
+            Self::ShutDown => f.write_str("the other side shut down"),
+            Self::ClosedByPeer(reason) => write!(f, "closed by the other side: {reason}"),
+            Self::TimedOut => f.write_str("no sign of life"),
+            Self::Restarted => f.write_str("the other side was restarted"),
+            Self::Failed(reason) => write!(f, "failed: {reason}"),
+        }
+    }
+}
