@@ -1,0 +1,569 @@
+//! A cluster on real sockets: every test waits for a condition under a deadline.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rpcnet_swim::{
+    ClusterConfig, ClusterKey, ClusterMembership, DatagramSocket, Event, EventStream, JoinError,
+    MemberState, PartitionStatus, SeedFailure, StartError,
+};
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, timeout};
+
+fn config(name: &str) -> ClusterConfig {
+    ClusterConfig::local()
+        .with_name(name)
+        .with_key(ClusterKey::from_bytes([7; 32]))
+}
+
+async fn start(name: &str, seeds: &[&ClusterMembership]) -> ClusterMembership {
+    let node = ClusterMembership::new(config(name)).await.unwrap();
+    node.join(addrs(seeds)).await.unwrap();
+    node
+}
+
+fn addrs(nodes: &[&ClusterMembership]) -> Vec<String> {
+    nodes
+        .iter()
+        .map(|node| node.local_addr().to_string())
+        .collect()
+}
+
+/// Five nodes that know each other.
+async fn five() -> Vec<ClusterMembership> {
+    let mut nodes = vec![start("n0", &[]).await];
+    for name in ["n1", "n2", "n3", "n4"] {
+        nodes.push(start(name, &[&nodes[0]]).await);
+    }
+    let all = names(&["n0", "n1", "n2", "n3", "n4"]);
+    until("all know all", 5, || {
+        nodes.iter().all(|node| live(node) == all)
+    })
+    .await;
+    nodes
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+/// Names of the members that a node holds live, its own among them.
+fn live(node: &ClusterMembership) -> BTreeSet<String> {
+    let live = node
+        .members()
+        .into_iter()
+        .filter(|member| member.state.is_live());
+    live.map(|member| member.id.to_string()).collect()
+}
+
+fn state(node: &ClusterMembership, name: &str) -> Option<MemberState> {
+    node.members()
+        .into_iter()
+        .find(|member| &*member.id.name == name)
+        .map(|m| m.state)
+}
+
+/// Waits for a condition; checks it often, as there are several nodes to look at.
+async fn until(what: &str, seconds: u64, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {seconds} s");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits for an event that is `wanted`.
+async fn event(events: &mut EventStream, wanted: impl Fn(&Event) -> bool) -> Event {
+    let found = async {
+        loop {
+            let event = events.recv().await.expect("the node lives");
+            if wanted(&event) {
+                return event;
+            }
+        }
+    };
+    timeout(Duration::from_secs(15), found)
+        .await
+        .expect("the event comes")
+}
+
+#[tokio::test]
+async fn ten_nodes_know_all_within_2_s_and_a_crash_within_5_s_at_lan_settings() {
+    let lan = |n: usize| ClusterConfig::lan().with_name(format!("n{n}"));
+    let first = ClusterMembership::new(lan(0)).await.unwrap();
+    let mut nodes = vec![first];
+    for n in 1..10 {
+        let seeds = addrs(&[&nodes[0]]);
+        nodes.push(
+            ClusterMembership::new(lan(n).with_seeds(seeds))
+                .await
+                .unwrap(),
+        );
+    }
+    until("all know all", 2, || {
+        nodes.iter().all(|node| live(node).len() == 10)
+    })
+    .await;
+    let killed = nodes.pop().unwrap();
+    let name = killed.local_id().to_string();
+    drop(killed);
+    let knows = |node: &ClusterMembership| state(node, &name) == Some(MemberState::Failed);
+    until("all know of the crash", 5, || nodes.iter().all(knows)).await;
+}
+
+#[tokio::test]
+async fn a_killed_node_is_found_failed_and_its_restart_takes_over_at_once() {
+    let mut nodes = five().await;
+    let mut events = nodes[0].subscribe();
+    let killed = nodes.remove(2);
+    let (old_id, old_addr) = (killed.local_id(), killed.local_addr());
+    drop(killed);
+    let suspect = event(&mut events, |e| matches!(e, Event::NodeSuspect { .. })).await;
+    assert!(
+        matches!(suspect, Event::NodeSuspect { member, phi } if member.id == old_id && phi >= 1.5)
+    );
+    event(
+        &mut events,
+        |e| matches!(e, Event::NodeFailed(member) if member.id == old_id),
+    )
+    .await;
+    assert!(nodes[0].phi(&old_id).unwrap() >= 8.0);
+
+    let restarted = start("n2", &[&nodes[3]]).await;
+    assert_ne!(restarted.local_addr(), old_addr);
+    let joined = event(&mut events, |e| matches!(e, Event::NodeJoined(_))).await;
+    assert!(matches!(joined, Event::NodeJoined(m) if m.id == restarted.local_id()));
+    assert!(restarted.local_id().epoch > old_id.epoch);
+    let all = live(&restarted);
+    until("all know the restarted node", 5, || {
+        nodes.iter().all(|node| live(node) == all)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restart_does_not_wait_for_its_old_self_to_be_found_failed() {
+    let mut nodes = five().await;
+    let mut events = nodes[0].subscribe();
+    drop(nodes.remove(4));
+    let restarted = start("n4", &[&nodes[1]]).await;
+    let id = restarted.local_id();
+    event(
+        &mut events,
+        |e| matches!(e, Event::NodeFailed(m) if m.id.epoch < id.epoch),
+    )
+    .await;
+    event(
+        &mut events,
+        |e| matches!(e, Event::NodeJoined(m) if m.id == id),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_is_left_and_not_failed() {
+    let mut nodes = five().await;
+    let mut events = nodes[1].subscribe();
+    let leaver = nodes.remove(3);
+    let mut own = leaver.subscribe();
+    assert!(leaver.leave().await.unwrap() >= 3);
+    assert!(matches!(
+        own.recv().await,
+        Some(Event::Left { acknowledged: 3.. })
+    ));
+    assert_eq!(own.recv().await, None, "nothing comes after it");
+    assert_eq!(leaver.join([""; 0]).await, Err(JoinError::Gone));
+    event(
+        &mut events,
+        |e| matches!(e, Event::NodeLeft(m) if &*m.id.name == "n3"),
+    )
+    .await;
+    until("all know", 5, || {
+        nodes
+            .iter()
+            .all(|n| state(n, "n3") == Some(MemberState::Left))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tags_change_and_spread_and_have_a_limit() {
+    let nodes = five().await;
+    let mut events = nodes[4].subscribe();
+    nodes[0]
+        .update_tags([("role", "worker"), ("zone", "eu-1")])
+        .unwrap();
+    let updated = event(&mut events, |e| matches!(e, Event::NodeUpdated(_))).await;
+    assert!(matches!(updated, Event::NodeUpdated(m) if m.tags.get("zone") == Some("eu-1")));
+    until("all know", 5, || {
+        nodes
+            .iter()
+            .all(|n| n.nodes_with_tag("role", "worker").len() == 1)
+    })
+    .await;
+
+    let value = "x".repeat(250);
+    let too_many = (0..5).map(|n| (n.to_string(), value.clone()));
+    let error = nodes[0].update_tags(too_many).unwrap_err();
+    assert!(error.to_string().contains("at most 1024"), "{error}");
+    assert_eq!(nodes[0].me().tags.get("zone"), Some("eu-1"), "as it was");
+    nodes[0].remove_tag("zone");
+    until("all know", 5, || {
+        nodes
+            .iter()
+            .all(|n| n.nodes_with_tag("zone", "eu-1").is_empty())
+    })
+    .await;
+
+    nodes[2].set_draining(true);
+    let drains = |n: &ClusterMembership| n.members().iter().any(|m| m.draining);
+    until("all know who drains", 5, || nodes.iter().all(drains)).await;
+}
+
+/// A socket whose network can be cut: towards the addresses of one side, nothing passes.
+struct Cut {
+    socket: UdpSocket,
+    side: bool,
+    cut: Arc<AtomicBool>,
+    /// Ports of the one side.
+    ports: Arc<std::sync::Mutex<BTreeSet<u16>>>,
+}
+
+impl Cut {
+    fn passes(&self, other: SocketAddr) -> bool {
+        let there = self.ports.lock().unwrap().contains(&other.port());
+        !self.cut.load(Ordering::Relaxed) || there == self.side
+    }
+}
+
+impl DatagramSocket for Cut {
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        loop {
+            let (len, from) = ready!(DatagramSocket::poll_recv(&self.socket, cx, buf))?;
+            if self.passes(from) {
+                return Poll::Ready(Ok((len, from)));
+            }
+        }
+    }
+
+    fn try_send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        if self.passes(to) {
+            DatagramSocket::try_send(&self.socket, datagram, to)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+#[tokio::test]
+async fn a_partition_is_told_on_both_sides_and_heals_without_seeds() {
+    let cut = Arc::new(AtomicBool::new(false));
+    let ports = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
+    let mut nodes: Vec<ClusterMembership> = Vec::new();
+    for n in 0..5 {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let side = n < 2;
+        if side {
+            ports
+                .lock()
+                .unwrap()
+                .insert(socket.local_addr().unwrap().port());
+        }
+        let socket = Cut {
+            socket,
+            side,
+            cut: Arc::clone(&cut),
+            ports: Arc::clone(&ports),
+        };
+        let seeds: Vec<String> = nodes
+            .first()
+            .map(|n| n.local_addr().to_string())
+            .into_iter()
+            .collect();
+        let node = ClusterMembership::with_socket(config(&format!("n{n}")), Arc::new(socket));
+        nodes.push(node.await.unwrap());
+        nodes[n].join(seeds).await.unwrap();
+    }
+    until("all know all", 5, || {
+        nodes.iter().all(|node| live(node).len() == 5)
+    })
+    .await;
+    let mut events = [nodes[0].subscribe(), nodes[4].subscribe()];
+
+    cut.store(true, Ordering::Relaxed);
+    for (events, (side, lost)) in events.iter_mut().zip([(2, true), (3, false)]) {
+        let told = event(events, |e| matches!(e, Event::PartitionDetected { .. })).await;
+        // Two of five have no majority; three of five have.
+        assert_eq!(
+            told,
+            Event::PartitionDetected {
+                reachable: side,
+                expected: 5,
+                minority: lost
+            }
+        );
+    }
+    let partitioned = PartitionStatus::Partitioned {
+        reachable: 3,
+        expected: 5,
+        minority: false,
+    };
+    assert_eq!(nodes[4].partition_status(), partitioned);
+
+    cut.store(false, Ordering::Relaxed);
+    for events in &mut events {
+        event(events, |e| matches!(e, Event::PartitionHealed)).await;
+    }
+    until("all know all again", 15, || {
+        nodes.iter().all(|node| live(node).len() == 5)
+    })
+    .await;
+    until("views agree", 15, || {
+        nodes.iter().all(|n| n.view_hash() == nodes[0].view_hash())
+    })
+    .await;
+}
+
+/// A process that is stopped hears nothing and its clock goes on: here by blocking its runtime.
+#[test]
+fn a_blocked_runtime_declares_nobody_failed() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let (told, addr) = std::sync::mpsc::channel();
+    let (saw_it_back, it_is_back) = std::sync::mpsc::channel();
+    let others = std::thread::spawn(move || {
+        runtime().block_on(async {
+            let nodes = five().await;
+            told.send(nodes[0].local_addr()).unwrap();
+            until("the blocked one joins", 10, || live(&nodes[0]).len() == 6).await;
+            let blocked = |n: &ClusterMembership| state(n, "blocked") == Some(MemberState::Failed);
+            until("it is found failed", 20, || nodes.iter().all(blocked)).await;
+            until("it is back", 20, || {
+                nodes.iter().all(|node| live(node).len() == 6)
+            })
+            .await;
+            saw_it_back.send(()).unwrap();
+            until("it left", 20, || {
+                nodes
+                    .iter()
+                    .all(|n| state(n, "blocked") == Some(MemberState::Left))
+            })
+            .await;
+        });
+    });
+    runtime().block_on(async {
+        let node = ClusterMembership::new(config("blocked")).await.unwrap();
+        node.join([addr.recv().unwrap().to_string()]).await.unwrap();
+        until("it knows all", 10, || live(&node).len() == 6).await;
+        let mut events = node.subscribe();
+        // The blocking itself, not a wait for something.
+        std::thread::sleep(Duration::from_secs(6));
+        until("it hears them again", 10, || {
+            node.stats().stalls > 0 && live(&node).len() == 6
+        })
+        .await;
+        until("they hear it again", 20, || node.stats().refutations > 0).await;
+        until("it rests", 20, || {
+            node.members().iter().all(|m| m.state == MemberState::Alive)
+        })
+        .await;
+        until("they see it back", 20, || it_is_back.try_recv().is_ok()).await;
+        node.leave().await.unwrap();
+        while let Some(event) = events.recv().await {
+            assert!(!matches!(event, Event::NodeFailed(_)), "{event:?}");
+        }
+    });
+    others.join().unwrap();
+}
+
+#[tokio::test]
+async fn any_of_several_seeds_is_enough() {
+    let first = start("n0", &[]).await;
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let second = ClusterMembership::new(config("n1")).await.unwrap();
+    let port = first.local_addr().port();
+    let seeds = [
+        "no-such-host.invalid:7946".to_owned(),
+        silent.local_addr().unwrap().to_string(),
+        format!("localhost:{port}"),
+    ];
+    second.join(seeds).await.unwrap();
+    assert_eq!(live(&second).len(), 2);
+}
+
+#[tokio::test]
+async fn seeds_that_do_not_answer_are_named_and_tried_again() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let addr = silent.local_addr().unwrap();
+    let config = |name| config(name).with_join_timeout(Duration::from_secs(1));
+    let node = ClusterMembership::new(config("n1")).await.unwrap();
+    let seeds = ["no-such-host.invalid:1".to_owned(), addr.to_string()];
+    let error = node.join(seeds).await.unwrap_err();
+    let JoinError::NoSeedAnswered { seeds } = &error else {
+        panic!("{error}")
+    };
+    assert!(matches!(&seeds[0].1, SeedFailure::Unresolved(_)), "{error}");
+    assert_eq!(seeds[1], (addr.to_string(), SeedFailure::NoAnswer));
+
+    // The seed comes up later; nobody has to join again.
+    drop(silent);
+    let seed = ClusterMembership::new(config("n0").with_bind_addr(addr))
+        .await
+        .unwrap();
+    until("the node is in", 15, || {
+        live(&seed).len() == 2 && live(&node).len() == 2
+    })
+    .await;
+    assert_eq!(node.join([""; 0]).await, Ok(()));
+}
+
+#[tokio::test]
+async fn two_clusters_that_learn_of_each_other_merge() {
+    let (a, b) = (start("a", &[]).await, start("b", &[]).await);
+    let (c, d) = (start("c", &[&a]).await, start("d", &[&b]).await);
+    a.join(addrs(&[&b])).await.unwrap();
+    until("all know all", 30, || {
+        [&a, &b, &c, &d].iter().all(|node| live(node).len() == 4)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hostile_datagrams_are_counted_and_change_nothing() {
+    let nodes = five().await;
+    let (target, before) = (&nodes[0], nodes[0].view_hash());
+    let dropped = || target.stats().dropped;
+    let attacker = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let send = |datagram: Vec<u8>| {
+        let attacker = &attacker;
+        async move {
+            attacker
+                .send_to(&datagram, target.local_addr())
+                .await
+                .unwrap()
+        }
+    };
+    send(vec![0xff; 40]).await;
+    send(Vec::new()).await;
+    send(vec![0x21; 60_000]).await;
+    until("rubbish is counted", 5, || dropped().malformed >= 3).await;
+
+    let foreign = |config: ClusterConfig| async {
+        let config = config
+            .with_name("foreign")
+            .with_join_timeout(Duration::from_secs(1));
+        let node = ClusterMembership::new(config).await.unwrap();
+        assert!(node.join(addrs(&[target])).await.is_err());
+    };
+    foreign(config("x").with_cluster_name("other")).await;
+    assert!(dropped().foreign_cluster > 0);
+    foreign(config("x").with_key(ClusterKey::from_bytes([8; 32]))).await;
+    assert!(dropped().unknown_key > 0);
+    foreign(ClusterConfig::local()).await;
+    assert!(dropped().unsealed > 0);
+    assert_eq!(target.view_hash(), before);
+    let all = live(target);
+    until("the cluster goes on", 5, || {
+        nodes.iter().all(|node| live(node) == all)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_live_nodes_of_one_name_are_told_and_the_newer_keeps_it() {
+    let nodes = five().await;
+    let mut events = nodes[4].subscribe();
+    let newer = start("n4", &[&nodes[0]]).await;
+    let told = event(&mut events, |e| matches!(e, Event::NameConflict { .. })).await;
+    let Event::NameConflict {
+        name,
+        older,
+        newer: at,
+    } = told
+    else {
+        unreachable!()
+    };
+    assert_eq!(
+        (name.as_str(), older, at),
+        ("n4", nodes[4].local_addr(), newer.local_addr())
+    );
+    let (id, others) = (newer.local_id(), &nodes[..4]);
+    let knows = |n: &ClusterMembership| n.members().iter().any(|m| m.id == id && m.state.is_live());
+    until("all know the newer one", 5, || others.iter().all(knows)).await;
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_is_told_how_much_it_missed() {
+    let first = ClusterMembership::new(config("n0").with_event_capacity(2))
+        .await
+        .unwrap();
+    let mut events = first.subscribe();
+    let second = start("n1", &[&first]).await;
+    for n in 0..5 {
+        second.set_tag("n", &n.to_string()).unwrap();
+        let seen = || first.nodes_with_tag("n", &n.to_string()).len() == 1;
+        until("the tag is seen", 5, seen).await;
+    }
+    // Joined and five updates, of which two are kept.
+    assert_eq!(events.recv().await, Some(Event::Lagged(4)));
+    assert!(
+        matches!(events.recv().await, Some(Event::NodeUpdated(m)) if m.tags.get("n") == Some("3"))
+    );
+}
+
+#[tokio::test]
+async fn a_port_in_use_and_a_key_forgotten_are_clear_errors() {
+    let first = start("n0", &[]).await;
+    let taken = config("n1").with_bind_addr(first.local_addr());
+    let error = ClusterMembership::new(taken).await.unwrap_err();
+    assert!(matches!(&error, StartError::Bind { addr, .. } if *addr == first.local_addr()));
+    assert!(error.to_string().contains("in use"), "{error}");
+
+    let open = ClusterConfig::lan().with_bind_addr("0.0.0.0:0".parse().unwrap());
+    let error = ClusterMembership::new(open).await.unwrap_err();
+    assert!(
+        error.to_string().contains("there is no cluster key"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn keys_rotate_without_a_moment_apart() {
+    let ring = |keys: &[u8]| {
+        let keys = keys.iter().map(|key| ClusterKey::from_bytes([*key; 32]));
+        rpcnet_swim::KeyRing::new(keys).unwrap()
+    };
+    let old = ClusterMembership::new(config("old").with_key(ring(&[1, 2])))
+        .await
+        .unwrap();
+    let new = ClusterMembership::new(config("new").with_key(ring(&[2, 1])))
+        .await
+        .unwrap();
+    new.join(addrs(&[&old])).await.unwrap();
+    let sealed_with = |node: &ClusterMembership| node.keys_in_use().first().map(|(_, key)| *key);
+    assert_eq!(
+        sealed_with(&new),
+        Some(ClusterKey::from_bytes([1; 32]).id())
+    );
+    assert_eq!(
+        sealed_with(&old),
+        Some(ClusterKey::from_bytes([2; 32]).id())
+    );
+}
