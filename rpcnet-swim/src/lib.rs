@@ -8,6 +8,8 @@ mod error;
 mod event;
 mod id;
 mod key;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod stats;
 mod tags;
 mod time;

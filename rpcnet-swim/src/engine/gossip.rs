@@ -57,6 +57,11 @@ impl GossipQueue {
         self.order.is_empty()
     }
 
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn len(&self) -> usize {
+        self.places.len().max(self.order.len())
+    }
+
     fn place(&mut self, key: u64, sent: u32, stamp: u64) {
         self.order.insert((sent, stamp, key));
         self.places.insert(key, (sent, stamp));

@@ -69,6 +69,11 @@ impl Join {
         !std::mem::replace(&mut self.conflict_reported, true)
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn hellos(&self) -> usize {
+        self.hellos.len()
+    }
+
     fn note_hello(&mut self, counter: u64, addr: SocketAddr) {
         if self.hellos.len() >= HELLOS_MAX {
             self.hellos.pop_front();
@@ -363,7 +368,7 @@ const COOKIE_PERIOD: Duration = Duration::from_secs(30);
 /// How many datagrams ago a challenge's cause may have been sent.
 const ECHO_AGE_MAX: u64 = 4_096;
 /// Most hellos that wait for an answer.
-const HELLOS_MAX: usize = 64;
+pub(crate) const HELLOS_MAX: usize = 64;
 /// Most seeds, and most known addresses, dialled at a time.
 const DOORS_MAX: usize = 8;
 /// Most addresses of forgotten members.

@@ -4,6 +4,8 @@
 //! others say), `join` (getting in and out), `sync` (repairing what gossip missed).
 
 mod gossip;
+#[cfg(feature = "sim")]
+pub(crate) mod inspect;
 mod join;
 mod judge;
 mod leave;

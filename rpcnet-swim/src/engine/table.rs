@@ -333,6 +333,14 @@ impl Table {
         self.buckets.iter().fold(0, |all, bucket| all ^ bucket)
     }
 
+    /// The same from the members alone: to check that it was kept true.
+    #[cfg(feature = "sim")]
+    pub(crate) fn recomputed_view(&self) -> u64 {
+        let live = self.members.iter().filter(|(_, e)| e.state.is_live());
+        live.map(|(key, e)| version(*key, e.epoch, e.incarnation))
+            .fold(self.own_version, |all, version| all ^ version)
+    }
+
     pub(crate) fn buckets(&self) -> &[u64; BUCKETS] {
         &self.buckets
     }

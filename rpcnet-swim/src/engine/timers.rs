@@ -65,6 +65,11 @@ impl Timers {
         self.singles.iter().copied().flatten().chain(many).min()
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn len(&self) -> usize {
+        self.many.len()
+    }
+
     /// Takes out one that is due, the earliest first.
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<Timer> {
         let at = self.next().filter(|at| *at <= now)?;

@@ -1,0 +1,36 @@
+//! Whole clusters in virtual time: the real engine with its real datagrams, a network that
+//! misbehaves, and checkers that watch every step.
+//!
+//! Everything is drawn from one seed, so a run that fails can be run again.
+//!
+//! - [`Cluster`]: nodes to start, stop, stall and cut off by hand.
+//! - [`run`]: a seed's worth of trouble, then calm in which all views must become equal.
+//!
+//! ```
+//! use std::time::Duration;
+//! use rpcnet_swim::ClusterConfig;
+//! use rpcnet_swim::sim::Cluster;
+//!
+//! let mut cluster = Cluster::of(7, 5, ClusterConfig::lan());
+//! cluster.run_until(Duration::from_secs(5), Cluster::is_converged).expect("all know all");
+//! cluster.crash(3);
+//! let took = cluster.run_until(Duration::from_secs(10), Cluster::is_converged);
+//! assert!(took.expect("all know of the crash") < Duration::from_secs(5));
+//! cluster.expect_safe();
+//! ```
+//!
+//! Not covered by semantic versioning: what is here serves tests and experiments.
+
+mod check;
+mod cluster;
+mod network;
+mod plan;
+mod report;
+mod trouble;
+
+pub use check::{Failure, Violation};
+pub use cluster::Cluster;
+pub use network::{Link, Network};
+pub use plan::{Kind, Plan};
+pub use report::Report;
+pub use trouble::run;

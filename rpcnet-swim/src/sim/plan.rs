@@ -1,0 +1,176 @@
+//! What kinds of trouble a run has.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::config::ClusterConfig;
+use crate::key::ClusterKey;
+use crate::sim::Link;
+
+/// How a run goes. What is left open is drawn from the seed: each kind of trouble is there or
+/// not, so that runs differ more than if each had a little of everything.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    pub(super) nodes: Option<usize>,
+    pub(super) trouble: Option<Duration>,
+    pub(super) config: Option<ClusterConfig>,
+    pub(super) link: Option<Link>,
+    pub(super) kinds: Option<Vec<Kind>>,
+    pub(super) check_every: Option<u64>,
+}
+
+/// One kind of trouble that comes and goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A node stops without a word; it starts again after a while, or when the calm comes.
+    Crash,
+    /// A node stops and starts again at once: a newer life of the same name.
+    Restart,
+    /// The same with a clock that was set back.
+    RestartInThePast,
+    /// A node of another name starts at the address of one that stops.
+    Rename,
+    /// A process is stopped for a while.
+    Stall,
+    /// A node's messages are withheld for a while.
+    Block,
+    /// One direction between two nodes is cut for a while.
+    OneWayCut,
+    /// The network falls into two parts for a while.
+    Partition,
+    /// A node leaves; another one starts in its place later.
+    Leave,
+    /// A node changes its tags.
+    Tags,
+    /// A node starts or stops to drain.
+    Drain,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 11] = [
+        Self::Crash,
+        Self::Restart,
+        Self::RestartInThePast,
+        Self::Rename,
+        Self::Stall,
+        Self::Block,
+        Self::OneWayCut,
+        Self::Partition,
+        Self::Leave,
+        Self::Tags,
+        Self::Drain,
+    ];
+
+    /// Whether nodes that are well can tell so while others have this trouble.
+    fn is_harmless_to_others(self) -> bool {
+        !matches!(self, Self::OneWayCut | Self::Partition)
+    }
+}
+
+impl Plan {
+    /// Everything open.
+    pub fn swarm() -> Self {
+        Self::default()
+    }
+
+    /// With this many nodes at the start. Default 2 to 32.
+    pub fn with_nodes(mut self, nodes: usize) -> Self {
+        self.nodes = Some(nodes);
+        self
+    }
+
+    /// With trouble for this long. Default 20 to 60 s.
+    pub fn with_trouble(mut self, time: Duration) -> Self {
+        self.trouble = Some(time);
+        self
+    }
+
+    /// With nodes of this configuration. Default: a preset, sealed or not.
+    pub fn with_config(mut self, config: ClusterConfig) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// With links like this during the trouble. Default: some delay, loss, duplication and
+    /// reordering, or none.
+    pub fn with_link(mut self, link: Link) -> Self {
+        self.link = Some(link);
+        self
+    }
+
+    /// With these kinds of trouble. Default: about half of them.
+    pub fn with_kinds(mut self, kinds: impl IntoIterator<Item = Kind>) -> Self {
+        self.kinds = Some(kinds.into_iter().collect());
+        self
+    }
+
+    /// Looks at every `steps`-th view only. Default: all.
+    pub fn with_check_every(mut self, steps: u64) -> Self {
+        self.check_every = Some(steps);
+        self
+    }
+
+    /// Fixes what is open.
+    pub(super) fn draw(self, rng: &mut Rng) -> Drawn {
+        let preset = match rng.u8(..4) {
+            0 => ClusterConfig::local(),
+            1 => ClusterConfig::wan(),
+            _ => ClusterConfig::lan(),
+        };
+        let preset = match rng.bool() {
+            true => preset.with_key(ClusterKey::from_bytes([7; 32])),
+            false => preset,
+        };
+        let some = |rng: &mut Rng, most: f64| match rng.bool() {
+            true => most * rng.f64() * rng.f64(),
+            false => 0.0,
+        };
+        let link = Link {
+            delay: Duration::from_micros(rng.u64(100..10_000)),
+            jitter: Duration::from_micros(rng.u64(100..10_000)),
+            loss: some(rng, 0.3),
+            duplicate: some(rng, 0.3),
+            reorder: some(rng, 0.3),
+            held_back_max: Duration::from_millis(rng.u64(10..400)),
+        };
+        let kinds = Kind::ALL.into_iter().filter(|_| rng.bool()).collect();
+        let nodes = match rng.u8(..4) {
+            0 => rng.usize(2..=5),
+            3 => rng.usize(17..=32),
+            _ => rng.usize(6..=16),
+        };
+        let trouble = Duration::from_millis(rng.u64(20_000..60_000));
+        let link = self.link.unwrap_or(link);
+        let kinds: Vec<Kind> = self.kinds.unwrap_or(kinds);
+        Drawn {
+            nodes: self.nodes.unwrap_or(nodes),
+            trouble: self.trouble.unwrap_or(trouble),
+            config: self.config.unwrap_or(preset),
+            no_false_failures: link.loss <= LOW_LOSS
+                && kinds.iter().all(|kind| kind.is_harmless_to_others()),
+            link,
+            kinds,
+            check_every: self.check_every.unwrap_or(1),
+        }
+    }
+}
+
+/// A plan with nothing open.
+#[derive(Clone, Debug)]
+pub(super) struct Drawn {
+    pub(super) nodes: usize,
+    pub(super) trouble: Duration,
+    pub(super) config: ClusterConfig,
+    pub(super) link: Link,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) check_every: u64,
+    /// The protocol promises that nobody who is well is held failed.
+    pub(super) no_false_failures: bool,
+}
+
+/// Up to this loss, two suspectors with two witnessed misses each do not happen to a member that
+/// answers: each miss is three lost pings and as many lost detours.
+const LOW_LOSS: f64 = 0.05;
