@@ -195,14 +195,14 @@ impl Engine {
         let is_due = |key: &u64| self.table.get(*key).is_some_and(|e| now >= e.redial_at);
         let mut due: Vec<u64> = self
             .table
-            .failed()
+            .missing()
             .filter(is_due)
             .take(REDIALS_MAX)
             .collect();
         if due.is_empty() && now.since(self.redialled_at) >= interval {
             // However long each one waits: after a partition any contact is enough to heal it.
-            let place = self.rng.usize(..self.table.failed().count().max(1));
-            due.extend(self.table.failed().nth(place));
+            let place = self.rng.usize(..self.table.missing().count().max(1));
+            due.extend(self.table.missing().nth(place));
         }
         for key in due {
             self.redialled_at = now;

@@ -750,7 +750,7 @@ impl Engine {
         let live = self.live_count();
         let missing = self
             .table
-            .failed_since(self.partition.window_start(now, window));
+            .missing_since(self.partition.window_start(now, window));
         let reachable = if self.is_isolated(now) { 1 } else { live };
         let grace = self.config.partition_grace;
         match self

@@ -265,20 +265,20 @@ impl Table {
         &self.live
     }
 
-    /// How many members failed at `from` or later.
-    pub(crate) fn failed_since(&self, from: Time) -> usize {
+    /// How many members went missing at `from` or later.
+    pub(crate) fn missing_since(&self, from: Time) -> usize {
         self.gone
             .range((from, 0)..)
-            .filter(|(_, key)| self.has_failed(*key))
+            .filter(|(_, key)| self.is_missing(*key))
             .count()
     }
 
-    /// The failed members, the longest gone first.
-    pub(crate) fn failed(&self) -> impl Iterator<Item = u64> {
+    /// The failed members that may come back, the longest gone first.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = u64> {
         self.gone
             .iter()
             .map(|(_, key)| *key)
-            .filter(|key| self.has_failed(*key))
+            .filter(|key| self.is_missing(*key))
     }
 
     /// Members that failed or left at `until` or before.
@@ -350,10 +350,12 @@ impl Table {
         now.since(self.changed_at)
     }
 
-    fn has_failed(&self, key: u64) -> bool {
-        self.members
-            .get(&key)
-            .is_some_and(|entry| entry.state == MemberState::Failed)
+    /// Failed, and nobody else lives at its address: one that was succeeded there is not cut off
+    /// but gone.
+    fn is_missing(&self, key: u64) -> bool {
+        self.members.get(&key).is_some_and(|entry| {
+            entry.state == MemberState::Failed && !self.by_addr.contains_key(&entry.addr)
+        })
     }
 
     fn bucket(&mut self, key: u64) -> &mut u64 {
