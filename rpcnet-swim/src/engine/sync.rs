@@ -4,6 +4,7 @@
 //! have come to rest, one side sends a digest of 64 hashes, the other answers with the versions
 //! of the live members in the parts that differ, and records flow both ways for exactly those.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::merge::Source;
@@ -34,6 +35,8 @@ pub(crate) struct Pull {
     cursor: u64,
     /// Pages since the last request.
     pages: usize,
+    /// Pages that overtook the one awaited, by their first key, with the one that follows each.
+    ahead: BTreeMap<u64, Option<u64>>,
     retries: u8,
 }
 
@@ -182,6 +185,7 @@ impl Engine {
                 from,
                 cursor: 0,
                 pages: 0,
+                ahead: BTreeMap::new(),
                 retries: 0,
             });
             self.request_pages(now);
@@ -237,21 +241,32 @@ impl Engine {
         next: Option<u64>,
         records: Vec<Record>,
     ) {
-        let expected = |pull: &&mut Pull| pull.from == from && pull.cursor == cursor;
+        let expected = |pull: &&mut Pull| {
+            pull.from == from
+                && cursor >= pull.cursor
+                && pull.ahead.len() < BURST_PAGES
+                && !pull.ahead.contains_key(&cursor)
+        };
         let Some(pull) = self.pull.as_mut().filter(expected) else {
             self.stats.dropped.unexpected += 1;
             return;
         };
-        pull.retries = 0;
-        pull.pages += 1;
-        match next {
+        pull.ahead.insert(cursor, next);
+        let mut at = Some(pull.cursor);
+        // Pages overtake each other; what matters is that none is missing.
+        while let Some(next) = at.and_then(|cursor| pull.ahead.remove(&cursor)) {
+            pull.retries = 0;
+            pull.pages += 1;
+            at = next;
+        }
+        match at {
             None => {
                 self.pull = None;
                 self.timers.clear(Single::Pull);
             }
             Some(next) => {
                 pull.cursor = next;
-                if pull.pages == BURST_PAGES {
+                if pull.pages >= BURST_PAGES {
                     self.request_pages(now);
                 }
             }
@@ -262,6 +277,7 @@ impl Engine {
     fn request_pages(&mut self, now: Time) {
         let Some(pull) = &mut self.pull else { return };
         pull.pages = 0;
+        pull.ahead.clear();
         let (from, cursor) = (pull.from, pull.cursor);
         self.send_to(from, Payload::FullPull { cursor });
         self.timers.set(Single::Pull, now + self.pull_patience());
