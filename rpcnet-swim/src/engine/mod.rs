@@ -480,6 +480,7 @@ impl Engine {
             return;
         }
         entry.sealed_with = sender.sealed_with;
+        entry.evidence.silent = false;
         self.heard_at = now;
         self.handle_payload(now, sender, payload);
     }
@@ -506,7 +507,7 @@ impl Engine {
                 self.on_ping_req(now, sender, seq, target);
             }
             Payload::RelayedAck { seq, target } => self.on_answer(now, target, seq, false),
-            Payload::Nack { seq, target } => self.on_nack(seq, target),
+            Payload::Nack { seq, target } => self.on_nack(sender.key, seq, target),
             Payload::Gossip { updates } => self.merge_all(now, updates, Source::Gossip),
             Payload::Leave { seq, me } => self.on_leave(now, sender, seq, me),
             Payload::LeaveAck { seq } => self.on_leave_ack(now, sender.key, seq),

@@ -18,9 +18,10 @@ pub(crate) struct Round {
     epoch: u64,
     pub(crate) started: Time,
     stage: Stage,
-    /// Helpers asked, and those that answered that the target did not answer them.
-    helpers: usize,
-    nacks: usize,
+    /// Helpers asked, and whether each said that the target did not answer it.
+    helpers: Vec<(u64, bool)>,
+    /// Has waited for late nacks.
+    extended: bool,
     /// This process was stopped meanwhile: no answer means nothing.
     pub(crate) tainted: bool,
 }
@@ -41,6 +42,16 @@ pub(crate) struct Relay {
     requester: SocketAddr,
     requester_life: u64,
     requester_seq: u32,
+}
+
+impl Round {
+    fn lacks_witness(&self) -> bool {
+        !self.helpers.is_empty() && !self.is_witnessed() && !self.extended
+    }
+
+    fn is_witnessed(&self) -> bool {
+        self.helpers.iter().any(|(_, nacked)| *nacked)
+    }
 }
 
 impl Engine {
@@ -83,8 +94,8 @@ impl Engine {
             epoch,
             started: now,
             stage,
-            helpers: 0,
-            nacks: 0,
+            helpers: Vec::new(),
+            extended: false,
             tainted: false,
         });
         self.stats.rounds += 1;
@@ -108,6 +119,12 @@ impl Engine {
                 self.ping(key, seq);
                 self.timers.push(end.max(now), Timer::Round(seq));
             }
+            Stage::Indirect if self.rounds[at].lacks_witness() => {
+                // Far away, a nack takes longer than the share of the round it is given.
+                self.rounds[at].extended = true;
+                self.timers
+                    .push(now + self.config.probe_timeout / 2, Timer::Round(seq));
+            }
             Stage::Indirect => {
                 let round = self.rounds.swap_remove(at);
                 self.conclude(now, &round);
@@ -125,9 +142,20 @@ impl Engine {
             return;
         }
         // The witness: without one, the silence may be our own. With nobody to ask, it counts.
-        let witnessed = round.nacks > 0 || (round.helpers == 0 && self.table.live().len() == 1);
-        if !witnessed || round.tainted {
+        let alone = round.helpers.is_empty() && self.table.live().len() == 1;
+        if round.tainted || !(round.is_witnessed() || alone) {
             self.stats.void_rounds += 1;
+        }
+        if round.tainted {
+            return;
+        }
+        let silent = round.helpers.iter().filter(|(_, nacked)| !nacked);
+        for key in silent.map(|(key, _)| *key).chain([round.key]) {
+            if let Some(entry) = self.table.get_mut(key) {
+                entry.evidence.silent = true;
+            }
+        }
+        if !(round.is_witnessed() || alone) {
             return;
         }
         self.stats.misses += 1;
@@ -159,13 +187,14 @@ impl Engine {
         self.on_alive(target);
     }
 
-    pub(super) fn on_nack(&mut self, seq: u32, target: u64) {
-        let round = self
+    pub(super) fn on_nack(&mut self, from: u64, seq: u32, target: u64) {
+        let helper = self
             .rounds
             .iter_mut()
-            .find(|round| round.seq == seq && round.key == target);
-        match round {
-            Some(round) if round.nacks < round.helpers => round.nacks += 1,
+            .filter(|round| round.seq == seq && round.key == target)
+            .find_map(|round| round.helpers.iter_mut().find(|(key, _)| *key == from));
+        match helper {
+            Some((_, nacked)) if !*nacked => *nacked = true,
             _ => self.stats.dropped.unexpected += 1,
         }
     }
@@ -181,7 +210,7 @@ impl Engine {
     }
 
     pub(super) fn on_ping_req(&mut self, now: Time, sender: Sender, seq: u32, target: Address) {
-        if target.key == self.me.key {
+        if target.key == self.me.key && target.epoch == self.me.epoch {
             return self.reply(
                 sender,
                 Payload::RelayedAck {
@@ -258,9 +287,9 @@ impl Engine {
         );
     }
 
-    fn ask_helpers(&mut self, key: u64, seq: u32) -> usize {
+    fn ask_helpers(&mut self, key: u64, seq: u32) -> Vec<(u64, bool)> {
         let Some(entry) = self.table.get(key) else {
-            return 0;
+            return Vec::new();
         };
         let target = Address {
             key,
@@ -268,12 +297,18 @@ impl Engine {
             addr: entry.addr,
         };
         let accusation = entry.accusation();
-        let mut helpers = self.sample_live(self.config.indirect_probes, |helper, entry| {
-            helper != key && entry.state == MemberState::Alive
+        let wanted = self.config.indirect_probes;
+        // When many are gone and not yet found so, one of those would be no witness.
+        let mut helpers = self.sample_live(wanted, |helper, entry| {
+            helper != key && entry.state == MemberState::Alive && !entry.evidence.silent
         });
-        if helpers.is_empty() {
-            // Better a suspect one than none.
-            helpers = self.sample_live(self.config.indirect_probes, |helper, _| helper != key);
+        if helpers.len() < wanted {
+            // Better doubtful ones than none.
+            let doubtful = self.sample_live(wanted, |helper, _| helper != key);
+            let missing = wanted - helpers.len();
+            let others = doubtful.into_iter().filter(|key| !helpers.contains(key));
+            let others: Vec<_> = others.take(missing).collect();
+            helpers.extend(others);
         }
         for helper in &helpers {
             let updates = self.news(PING_REQ_BYTES, accusation.clone());
@@ -286,7 +321,7 @@ impl Engine {
                 },
             );
         }
-        helpers.len()
+        helpers.into_iter().map(|helper| (helper, false)).collect()
     }
 }
 

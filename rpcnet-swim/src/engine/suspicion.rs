@@ -13,6 +13,8 @@ pub(crate) struct Evidence {
     pub(crate) misses: u16,
     /// What they add up to.
     pub(crate) phi: f32,
+    /// It did not answer a round, or as a helper, and was not heard since.
+    pub(crate) silent: bool,
 }
 
 impl Evidence {
@@ -106,6 +108,7 @@ mod tests {
         let own = Evidence {
             misses,
             phi: own_phi,
+            silent: misses > 0,
         };
         let court = Court {
             live,
