@@ -53,6 +53,10 @@ impl GossipQueue {
         }
     }
 
+    pub(crate) fn contains(&self, key: u64) -> bool {
+        self.places.contains_key(&key)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }

@@ -27,7 +27,7 @@ pub(crate) struct Sight<'a> {
 impl Engine {
     /// Everything that could grow.
     pub(crate) fn fills(&self) -> [Fill; 7] {
-        let members = self.table.iter().count();
+        let members = self.table.len();
         let fill = |what, count, bound| Fill { what, count, bound };
         [
             fill("rounds", self.rounds.len(), ROUNDS_MAX),

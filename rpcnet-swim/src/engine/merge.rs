@@ -2,7 +2,7 @@
 
 use super::table::Entry;
 use super::{Engine, Phase, Single};
-use crate::event::{Event, MemberState};
+use crate::event::{Event, Member, MemberState};
 use crate::time::Time;
 use crate::wire::{Claim, Record};
 
@@ -33,17 +33,26 @@ impl Engine {
         let Some(entry) = self.table.get(key) else {
             // Only what is alive can be new.
             if let Claim::Alive(_) = record.claim {
-                self.admit(now, key, record);
+                self.admit(now, key, record, None);
             }
             return;
         };
-        if entry.name != record.name || record.epoch < entry.epoch {
+        if entry.name != record.name {
             return;
         }
         if record.epoch > entry.epoch {
             return self.succeed(now, key, record);
         }
-        if entry.state == MemberState::Left {
+        if record.epoch < entry.epoch || entry.state == MemberState::Left {
+            let known = match record.claim {
+                Claim::Alive(_) | Claim::Suspect(_) => false,
+                Claim::Failed => record.epoch < entry.epoch,
+                Claim::Left => true,
+            };
+            // Somebody has not heard that this life is over, and may be about to judge it.
+            if source == Source::Gossip && !known && !self.queue.contains(key) {
+                self.spread(now, key);
+            }
             return;
         }
         match record.claim {
@@ -68,17 +77,29 @@ impl Engine {
                     Source::Sync => self.doubt(now, key),
                 }
             }
+            Claim::Failed if record.incarnation > entry.incarnation => {
+                // It refuted what we know, and then failed again.
+                self.table.update(now, key, |entry| {
+                    entry.incarnation = record.incarnation;
+                });
+                self.spread(now, key);
+            }
             _ => {}
         }
     }
 
-    /// A member that was not known.
-    fn admit(&mut self, now: Time, key: u64, record: Record) {
+    /// A member that was not known, or the newer life of one that was: of `former`, if live.
+    fn admit(&mut self, now: Time, key: u64, record: Record, former: Option<Member>) {
         let Claim::Alive(tags) = &record.claim else {
             return;
         };
-        if !self.take_address(now, key, &record) {
+        let full = self.table.len() >= MEMBERS_MAX && self.table.get(key).is_none();
+        if full || !self.take_address(now, key, &record) {
             return;
+        }
+        if let Some(mut former) = former {
+            former.state = MemberState::Failed;
+            self.emit(Event::NodeFailed(former));
         }
         let entry = Entry::new(&record, tags.clone(), now);
         let member = entry.member();
@@ -95,12 +116,8 @@ impl Engine {
         let was_live = entry.state.is_live();
         match record.claim {
             Claim::Alive(_) => {
-                if was_live {
-                    let mut old = entry.member();
-                    old.state = MemberState::Failed;
-                    self.emit(Event::NodeFailed(old));
-                }
-                self.admit(now, key, record);
+                let former = was_live.then(|| entry.member());
+                self.admit(now, key, record, former);
             }
             Claim::Failed if was_live => {
                 self.table
@@ -218,7 +235,12 @@ impl Engine {
             // Ours is final within an epoch, so coming back takes a new one.
             Claim::Left => self.raise_epoch(now, record.epoch),
             Claim::Alive(_) if record.incarnation <= self.me.incarnation => {}
-            Claim::Suspect(_) | Claim::Failed if record.incarnation < self.me.incarnation => {}
+            Claim::Suspect(_) | Claim::Failed if record.incarnation < self.me.incarnation => {
+                // Refuted before; whoever says it has not heard, or would not listen for a while.
+                if !self.queue.contains(self.me.key) {
+                    self.spread(now, self.me.key);
+                }
+            }
             _ => {
                 self.me.incarnation = record.incarnation;
                 self.stats.refutations += 1;
@@ -251,3 +273,6 @@ impl Engine {
         self.phase = Phase::Gone;
     }
 }
+
+/// Most members that are tracked; a newcomer beyond is not taken in.
+pub(crate) const MEMBERS_MAX: usize = 65_536;

@@ -18,6 +18,9 @@ mod sync;
 mod table;
 mod timers;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
@@ -657,7 +660,11 @@ impl Engine {
 
     /// Something about this node changed: only it may do this (SWIM section 4.2).
     fn raise_incarnation(&mut self, now: Time) {
-        self.me.incarnation = self.me.incarnation.saturating_add(1);
+        match self.me.incarnation.checked_add(1) {
+            Some(next) => self.me.incarnation = next,
+            // Only a forged claim is that high; one has to be above it all the same.
+            None => return self.raise_epoch(now, self.me.epoch),
+        }
         self.announce(now);
     }
 

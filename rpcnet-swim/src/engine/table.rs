@@ -261,6 +261,11 @@ impl Table {
         self.members.iter().map(|(key, entry)| (*key, entry))
     }
 
+    /// How many members there are, failed and left ones too.
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
     pub(crate) fn live(&self) -> &[u64] {
         &self.live
     }
