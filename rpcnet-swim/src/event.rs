@@ -61,7 +61,7 @@ pub enum Event {
     },
     /// A suspected or failed member proved to be alive.
     NodeRecovered(Member),
-    /// A member changed its tags, its address or whether it drains.
+    /// A member changed its tags, its address or whether it drains; this node itself too.
     NodeUpdated(Member),
     /// Too much of the cluster became unreachable at once, for longer than the grace period.
     PartitionDetected {

@@ -301,12 +301,13 @@ impl Engine {
         self.set_seeds(now, seeds);
     }
 
-    /// Replaces this node's tags and spreads the change.
+    /// Replaces this node's tags and spreads the change; tells it as an event too.
     pub fn set_tags(&mut self, now: Time, tags: Tags) {
         let now = self.inner_time(now);
         if self.me.tags != tags {
             self.me.tags = tags;
             self.raise_incarnation(now);
+            self.emit(Event::NodeUpdated(self.me()));
         }
     }
 
@@ -326,6 +327,7 @@ impl Engine {
         if self.me.draining != draining {
             self.me.draining = draining;
             self.raise_incarnation(now);
+            self.emit(Event::NodeUpdated(self.me()));
         }
     }
 
