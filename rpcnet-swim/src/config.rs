@@ -288,6 +288,21 @@ impl ClusterConfig {
         self.bind_addr
     }
 
+    /// What the node says of itself from the start.
+    pub fn tags(&self) -> &Tags {
+        &self.tags
+    }
+
+    /// Time between two rounds of gossip.
+    pub fn gossip_interval(&self) -> Duration {
+        self.gossip_interval
+    }
+
+    /// Largest datagram that is sent, in bytes.
+    pub fn datagram_bytes_max(&self) -> usize {
+        self.datagram_bytes_max
+    }
+
     /// Checks what can be checked before a socket is there.
     ///
     /// # Errors
