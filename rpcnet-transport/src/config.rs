@@ -202,6 +202,11 @@ impl TransportConfig {
         self
     }
 
+    /// Largest datagram that the side channel takes, in bytes.
+    pub fn side_datagram_bytes_max(&self) -> usize {
+        self.side_datagram_bytes_max
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.message_bytes_max == 0 || self.message_bytes_max > MESSAGE_BYTES_CEILING {
             return Err(ConfigError::MessageLimit(self.message_bytes_max));

@@ -200,6 +200,11 @@ impl Endpoint {
         self.0.shared.in_flight.count()
     }
 
+    /// Waits until no call is being served. Unless it [drains](Self::set_draining), the next one may begin at once.
+    pub async fn idle(&self) {
+        self.0.shared.in_flight.none().await;
+    }
+
     /// Refuses new calls, or takes them again. Calls being served go on, and connections stay: callers learn that
     /// nothing was done and go elsewhere. A node that is about to leave its cluster begins with this.
     pub fn set_draining(&self, draining: bool) {
