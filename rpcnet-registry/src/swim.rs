@@ -81,11 +81,22 @@ fn node(cluster: &ClusterMembership, member: &Member) -> Node {
     } else {
         None
     };
-    let id = NodeId::new(Arc::clone(&member.id.name), member.id.epoch);
-    Node::new(id, member.addr)
+    Node::new(NodeId::from(&member.id), member.addr)
         .with_tags(member.tags.iter().collect())
         .with_state(state)
         .with_incarnation(member.incarnation)
         .with_phi(phi)
         .with_local(member.id == cluster.local_id())
+}
+
+impl From<&rpcnet_swim::NodeId> for NodeId {
+    fn from(id: &rpcnet_swim::NodeId) -> Self {
+        Self::new(Arc::clone(&id.name), id.epoch)
+    }
+}
+
+impl From<&NodeId> for rpcnet_swim::NodeId {
+    fn from(id: &NodeId) -> Self {
+        Self::new(Arc::clone(&id.name), id.epoch)
+    }
 }
