@@ -1,0 +1,99 @@
+//! How calls to workers are made.
+
+use std::{collections::HashSet, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use rpcnet_transport::Endpoint;
+
+/// Settings of a [`ClusterClient`](super::ClusterClient).
+#[derive(Debug, Clone)]
+pub struct ClusterClientConfig {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) timeout: Duration,
+    pub(crate) attempts_max: usize,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) idempotent: Arc<HashSet<Box<str>>>,
+    pub(crate) backoff: (Duration, Duration),
+    pub(crate) down_time: (Duration, Duration),
+    pub(crate) concurrency_max: NonZeroUsize,
+}
+
+impl ClusterClientConfig {
+    /// Default settings for calls that leave from this endpoint.
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            timeout: Duration::from_secs(10),
+            attempts_max: 5,
+            connect_timeout: Duration::from_secs(1),
+            idempotent: Arc::default(),
+            backoff: (Duration::from_millis(10), Duration::from_secs(1)),
+            down_time: (Duration::from_millis(250), Duration::from_secs(10)),
+            concurrency_max: const { NonZeroUsize::new(64).unwrap() },
+        }
+    }
+
+    /// Time for a call with all its attempts and the pauses between them; default 10 s. For streams, from the beginning
+    /// to the end of the stream.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How often a call is tried at the most, the first time included; default 5, at least 1. More attempts survive more
+    /// failures at a time and put more load on a cluster that is in trouble.
+    #[must_use]
+    pub fn with_attempts_max(mut self, attempts: usize) -> Self {
+        self.attempts_max = attempts.max(1);
+        self
+    }
+
+    /// Time for a handshake with a worker; default 1 s. The endpoint's own
+    /// [`with_connect_timeout`](rpcnet_transport::TransportConfig::with_connect_timeout) bounds it too. A shorter one goes
+    /// sooner to another worker, a longer one suits far and busy ones.
+    #[must_use]
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Methods that do no harm when they run twice, in addition to those named before; default none. A call of one is
+    /// tried again also when nobody knows whether it ran.
+    #[must_use]
+    pub fn with_idempotent<S: AsRef<str>>(mut self, methods: impl IntoIterator<Item = S>) -> Self {
+        let names = methods.into_iter().map(|name| name.as_ref().into());
+        Arc::make_mut(&mut self.idempotent).extend(names);
+        self
+    }
+
+    /// Longest pauses before a call goes to a worker that it was tried on before: before the first such attempt, default
+    /// 10 ms, doubled each time up to a maximum, default 1 s. The pause is a random part of that, half of it at least, so
+    /// that many callers do not come back all at once. Attempts on other workers follow at once.
+    #[must_use]
+    pub fn with_backoff(mut self, initial: Duration, max: Duration) -> Self {
+        self.backoff = (initial, max.max(initial));
+        self
+    }
+
+    /// For how long calls avoid a worker that could not be connected to: after the first failure, default 250 ms, doubled
+    /// with each one in a row up to a maximum, default 10 s. It is used all the same if nobody else is left, and news of it
+    /// from the cluster ends the time.
+    #[must_use]
+    pub fn with_down_time(mut self, initial: Duration, max: Duration) -> Self {
+        self.down_time = (initial, max.max(initial));
+        self
+    }
+
+    /// How many workers [`call_all_workers`](super::ClusterClient::call_all_workers) calls at a time; default 64.
+    #[must_use]
+    pub fn with_concurrency_max(mut self, calls: NonZeroUsize) -> Self {
+        self.concurrency_max = calls;
+        self
+    }
+
+    /// The endpoint that calls leave from.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}

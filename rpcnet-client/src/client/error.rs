@@ -1,0 +1,146 @@
+//! Why a call to a worker did not end with a reply.
+
+use std::{error::Error as StdError, fmt, net::SocketAddr};
+
+use rpcnet_registry::{NodeId, SelectError};
+use rpcnet_transport::{CodecError, ConnectError, Processed, RpcError};
+use thiserror::Error;
+
+/// Why a call to a worker did not end with a reply, after all attempts that were safe to make.
+///
+/// [`attempts`](Self::attempts) says who was tried and what came of it, [`processed`](Self::processed) whether the request
+/// may have had an effect.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// There is nobody to call. Nothing was sent. Worth another try when the cluster has changed, unless the filter is
+    /// wrong.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The request does not encode. The caller's fault; nothing was sent, and it will not encode another time.
+    #[error("the request does not encode")]
+    Encode(#[source] CodecError),
+    /// No connection could be made to the worker tried last. The fault of that node or of the way to it; nothing was
+    /// processed, so the call may be made again, later.
+    #[error("cannot connect to a worker{}", history(attempts))]
+    Connect {
+        /// Why not, at the last attempt.
+        #[source]
+        error: ConnectError,
+        /// Every attempt, in order.
+        attempts: Vec<Attempt>,
+    },
+    /// The worker tried last answered with an error, or the connection to it broke. Whose fault it is and whether the
+    /// request was processed is in the error.
+    #[error("the call to a worker failed{}", history(attempts))]
+    Rpc {
+        /// What the last attempt ended with.
+        #[source]
+        error: RpcError,
+        /// Every attempt, in order.
+        attempts: Vec<Attempt>,
+    },
+    /// The time for all attempts was over. [`processed`](Self::processed) says whether the request may have run.
+    #[error("the time for the call was over{}", history(attempts))]
+    DeadlineExceeded {
+        /// Every attempt, in order; none if the time was over before the first.
+        attempts: Vec<Attempt>,
+    },
+    /// The worker's reply is no value of the type asked for. Caller and worker disagree on the method; it did run.
+    #[error("the reply of {node} does not decode")]
+    Decode {
+        /// Who replied.
+        node: NodeId,
+        /// What is wrong.
+        #[source]
+        error: CodecError,
+    },
+}
+
+/// One attempt of a call.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// Who was tried.
+    pub node: NodeId,
+    /// Where.
+    pub addr: SocketAddr,
+    /// What it ended with. When no connection could be made, its source is a [`ConnectError`].
+    pub error: RpcError,
+}
+
+impl ClusterError {
+    /// Every attempt, in order. Empty if there was nobody to call.
+    pub fn attempts(&self) -> &[Attempt] {
+        match self {
+            Self::Connect { attempts, .. }
+            | Self::Rpc { attempts, .. }
+            | Self::DeadlineExceeded { attempts } => attempts,
+            Self::Select(_) | Self::Encode(_) | Self::Decode { .. } => &[],
+        }
+    }
+
+    /// Who was tried last.
+    pub fn node(&self) -> Option<&NodeId> {
+        match self {
+            Self::Decode { node, .. } => Some(node),
+            other => other.attempts().last().map(|attempt| &attempt.node),
+        }
+    }
+
+    /// Whether a handler has seen the request, all attempts taken together.
+    pub fn processed(&self) -> Processed {
+        match self {
+            Self::Decode { .. } => Processed::Yes,
+            other => {
+                let attempts = other.attempts().iter();
+                attempts.fold(Processed::No, |worst, attempt| {
+                    match (worst, attempt.error.processed()) {
+                        (Processed::Yes, _) | (_, Processed::Yes) => Processed::Yes,
+                        (Processed::Maybe, _) | (_, Processed::Maybe) => Processed::Maybe,
+                        _ => Processed::No,
+                    }
+                })
+            }
+        }
+    }
+
+    /// Whether the same call may be made again later, whatever it does, and may succeed then: nothing was processed, and
+    /// the reason lies with the cluster.
+    pub fn is_retryable(&self) -> bool {
+        self.processed() == Processed::No
+            && match self {
+                Self::Select(error) => error.is_retryable(),
+                Self::Rpc { error, .. } => error.is_retryable(),
+                Self::Connect { error, .. } => !matches!(error, ConnectError::EndpointClosed),
+                Self::DeadlineExceeded { .. } => true,
+                Self::Encode(_) | Self::Decode { .. } => false,
+            }
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: ", self.node, self.addr)?;
+        match self.error.message() {
+            "" => write!(f, "{}", self.error.code()),
+            message => write!(f, "{}: {message}", self.error.code()),
+        }
+    }
+}
+
+impl Attempt {
+    /// Why there was no connection, if that was it.
+    pub fn connect_error(&self) -> Option<&ConnectError> {
+        self.error.source()?.downcast_ref()
+    }
+}
+
+fn history(attempts: &[Attempt]) -> String {
+    let told: Vec<_> = attempts.iter().map(Attempt::to_string).collect();
+    match told.len() {
+        0 => String::new(),
+        1 => format!(": {}", told[0]),
+        many => format!(", tried {many} times: {}", told.join("; ")),
+    }
+}

@@ -1,0 +1,426 @@
+//! Calls to whichever worker is best.
+
+mod all;
+mod config;
+mod down;
+mod error;
+mod options;
+mod pool;
+mod retry;
+mod streams;
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+pub use config::ClusterClientConfig;
+pub use error::{Attempt, ClusterError};
+use options::Plan;
+pub use options::WorkerCallOptions;
+use pool::{Connection, Pool};
+use retry::{Jitter, Verdict, verdict};
+use rpcnet_balance::{Outcome, OutcomeKind, PickContext};
+use rpcnet_registry::{SelectError, Worker, WorkerRegistry};
+use rpcnet_transport::{
+    CallOptions, Code, ConnectError, Decode, Encode, Processed, RpcClient, RpcError,
+};
+pub use streams::OnWorker;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Calls workers of a cluster: picks one by tags and load, connects, calls, and goes to another one when that is safe.
+///
+/// What happens to a call:
+/// - A worker is [selected](WorkerRegistry::select), but for those that could not be connected to a moment ago if there are
+///   others. It counts as in flight there until it ends or is dropped.
+/// - The connection to it is shared by all calls, opened when it is first needed, once however many calls wait, replaced
+///   when it has died, and closed when the cluster holds the worker for dead, which ends the calls that wait for it. Its
+///   certificate must name the worker.
+/// - A failed attempt is followed by another one, on another worker, if the request was certainly not processed: it was
+///   never sent, or it was refused (the worker drains, has too much to do, or does not know the method). If it may have been
+///   processed, only if the call or its method is marked as idempotent. An answer of the handler is final.
+/// - When every worker was tried, it starts over after a pause.
+/// - There is one deadline over all attempts, and a limit to their number.
+///
+/// Dropping the future of a call cancels it, at the worker too.
+pub struct ClusterClient {
+    registry: Arc<WorkerRegistry>,
+    config: ClusterClientConfig,
+    pool: Pool,
+    jitter: Jitter,
+}
+
+impl ClusterClient {
+    /// A client of the workers in `registry`, which should have been [started](WorkerRegistry::start).
+    pub fn new(registry: Arc<WorkerRegistry>, config: ClusterClientConfig) -> Self {
+        Self {
+            pool: Pool::new(&config),
+            jitter: Jitter::new(),
+            registry,
+            config,
+        }
+    }
+
+    /// Calls a method of a worker that matches `filter`, of any one without, with bytes, which get bytes back.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`] says who was tried and whether the request may have been processed.
+    pub async fn call_worker(
+        &self,
+        method: &str,
+        body: impl Into<Bytes>,
+        filter: Option<&str>,
+    ) -> Result<Bytes, ClusterError> {
+        self.call_worker_with(method, body, filter, WorkerCallOptions::new())
+            .await
+    }
+
+    /// Like [`call_worker`](Self::call_worker), with a timeout of its own and more.
+    ///
+    /// # Errors
+    ///
+    /// As of [`call_worker`](Self::call_worker).
+    pub async fn call_worker_with(
+        &self,
+        method: &str,
+        body: impl Into<Bytes>,
+        filter: Option<&str>,
+        options: WorkerCallOptions,
+    ) -> Result<Bytes, ClusterError> {
+        let (reply, _) = self
+            .call_bytes(method, body.into(), filter, options)
+            .await?;
+        Ok(reply)
+    }
+
+    /// Calls a method of a worker with a value, which gets a value back, both encoded with postcard.
+    ///
+    /// # Errors
+    ///
+    /// As of [`call_worker`](Self::call_worker); and if the values do not encode or decode.
+    pub async fn call_worker_typed<Req, Resp>(
+        &self,
+        method: &str,
+        request: &Req,
+        filter: Option<&str>,
+    ) -> Result<Resp, ClusterError>
+    where
+        Req: Encode + ?Sized,
+        Resp: Decode,
+    {
+        self.call_worker_typed_with(method, request, filter, WorkerCallOptions::new())
+            .await
+    }
+
+    /// Like [`call_worker_typed`](Self::call_worker_typed), with a timeout of its own and more.
+    ///
+    /// # Errors
+    ///
+    /// As of [`call_worker_typed`](Self::call_worker_typed).
+    pub async fn call_worker_typed_with<Req, Resp>(
+        &self,
+        method: &str,
+        request: &Req,
+        filter: Option<&str>,
+        options: WorkerCallOptions,
+    ) -> Result<Resp, ClusterError>
+    where
+        Req: Encode + ?Sized,
+        Resp: Decode,
+    {
+        let body = request.encode().map_err(ClusterError::Encode)?;
+        let (reply, worker) = self.call_bytes(method, body, filter, options).await?;
+        Resp::decode(reply).map_err(|error| ClusterError::Decode {
+            node: worker.id().clone(),
+            error,
+        })
+    }
+
+    /// The workers that calls go to.
+    pub fn registry(&self) -> &Arc<WorkerRegistry> {
+        &self.registry
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ClusterClientConfig {
+        &self.config
+    }
+
+    /// How many connections to workers there are, those being made included.
+    pub fn connections(&self) -> usize {
+        self.pool.len()
+    }
+
+    async fn call_bytes(
+        &self,
+        method: &str,
+        body: Bytes,
+        filter: Option<&str>,
+        options: WorkerCallOptions,
+    ) -> Result<(Bytes, Worker), ClusterError> {
+        let plan = options.plan(&self.config, method);
+        self.run(plan, filter, |client, options| {
+            let body = body.clone();
+            async move { client.call_with(method, body, options).await }
+        })
+        .await
+    }
+
+    /// Attempts until one succeeds or no other makes sense.
+    async fn run<T, F>(
+        &self,
+        plan: Plan,
+        filter: Option<&str>,
+        attempt: impl Fn(RpcClient, CallOptions) -> F,
+    ) -> Result<(T, Worker), ClusterError>
+    where
+        F: Future<Output = Result<T, RpcError>>,
+    {
+        let mut trail = Trail::default();
+        let mut tried = Vec::new();
+        loop {
+            let worker = match self.pick(filter, &tried, plan.key) {
+                Ok(worker) => worker,
+                Err(error) => {
+                    let Some(failure) = &trail.last else {
+                        return Err(error.into());
+                    };
+                    // Everybody was tried, or nobody is left for the moment.
+                    let patience = trail.pauses < plan.attempts_max && !failure.is_final();
+                    if !patience || !self.pause(&plan, &mut trail).await {
+                        return Err(trail.end());
+                    }
+                    tried.clear();
+                    continue;
+                }
+            };
+            let failure = match self.attempt(&worker, &plan, trail.len(), &attempt).await {
+                Ok(value) => return Ok((value, worker)),
+                Err(failure) => failure,
+            };
+            // On a connection that had died unnoticed, nothing is known about the worker itself.
+            if !failure.stale_connection {
+                tried.push(worker.endpoint_id());
+            }
+            let over = failure.verdict == Verdict::GiveUp;
+            trail.push(&worker, failure);
+            if over || trail.len() >= plan.attempts_max {
+                return Err(trail.end());
+            }
+        }
+    }
+
+    /// A worker that is not among `tried`, and not one of those that are down if there is another.
+    fn pick(
+        &self,
+        filter: Option<&str>,
+        tried: &[u64],
+        key: Option<u64>,
+    ) -> Result<Worker, SelectError> {
+        let select = |excluded: &[u64]| {
+            let mut cx = PickContext::new().with_excluded(excluded);
+            if let Some(key) = key {
+                cx = cx.with_key(key);
+            }
+            self.registry.select(filter, &cx)
+        };
+        if !self.pool.down().is_empty() {
+            let mut excluded = tried.to_vec();
+            self.pool.down().extend(&mut excluded);
+            match select(&excluded) {
+                Err(SelectError::AllExcluded { .. }) => {}
+                settled => return settled,
+            }
+        }
+        select(tried)
+    }
+
+    /// One attempt on one worker, of which the balancer is told.
+    async fn attempt<T, F>(
+        &self,
+        worker: &Worker,
+        plan: &Plan,
+        number: usize,
+        attempt: impl Fn(RpcClient, CallOptions) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, RpcError>>,
+    {
+        self.pool.follow(&self.registry);
+        let started = Instant::now();
+        let outcome = async {
+            let (client, reused) = self.connect(worker, plan).await?;
+            let mut options = CallOptions::new()
+                .with_attempt(u8::try_from(number).unwrap_or(u8::MAX))
+                .with_idempotent(plan.idempotent);
+            options = match plan.deadline {
+                Some(deadline) => options.with_deadline(deadline.into_std()),
+                None => options.without_deadline(),
+            };
+            attempt(client.clone(), options)
+                .await
+                .map_err(|error| Failure::of_call(error, plan, reused && client.is_closed()))
+        };
+        let outcome = outcome.await;
+        let kind = match &outcome {
+            Ok(_) => OutcomeKind::Success,
+            Err(failure) => failure.kind(),
+        };
+        worker.report(&Outcome::new(kind, started.elapsed()));
+        if let Err(Failure { error, .. }) = &outcome
+            && error.code() == Code::Draining
+        {
+            // It refuses quickly, so by load alone it would look like the best choice until the cluster has heard.
+            self.pool.avoid(worker);
+        }
+        outcome
+    }
+
+    /// The connection to a worker, and whether it was there before.
+    async fn connect(&self, worker: &Worker, plan: &Plan) -> Result<(RpcClient, bool), Failure> {
+        let pending = match self.pool.connection(worker) {
+            Connection::Ready(client) => return Ok((client, true)),
+            Connection::Pending(pending) => pending,
+        };
+        let connected = match plan.deadline {
+            Some(deadline) => timeout_at(deadline, pending)
+                .await
+                .map_err(|_| Failure::out_of_time())?,
+            None => pending.await,
+        };
+        match connected {
+            Ok(client) => Ok((client, false)),
+            Err(error) => Err(Failure::of_connect(error)),
+        }
+    }
+
+    /// Waits before another attempt on a worker that was tried before. `false` if that would take too long.
+    async fn pause(&self, plan: &Plan, trail: &mut Trail) -> bool {
+        let times = u32::try_from(trail.pauses).unwrap_or(u32::MAX);
+        let suggested = trail
+            .last
+            .as_ref()
+            .and_then(|failure| failure.error.retry_after());
+        let pause = self.jitter.pause(self.config.backoff, times);
+        let pause = pause.max(suggested.unwrap_or_default());
+        trail.pauses += 1;
+        let end = Instant::now() + pause;
+        if plan.deadline.is_some_and(|deadline| deadline <= end) {
+            return false;
+        }
+        sleep(pause).await;
+        true
+    }
+}
+
+impl fmt::Debug for ClusterClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterClient")
+            .field("registry", &self.registry)
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of the attempts of a call so far.
+#[derive(Default)]
+struct Trail {
+    attempts: Vec<Attempt>,
+    last: Option<Failure>,
+    /// How often it was waited before starting over.
+    pauses: usize,
+}
+
+impl Trail {
+    fn len(&self) -> usize {
+        self.attempts.len()
+    }
+
+    fn push(&mut self, worker: &Worker, failure: Failure) {
+        self.attempts.push(Attempt {
+            node: worker.id().clone(),
+            addr: worker.addr,
+            error: failure.error.clone(),
+        });
+        self.last = Some(failure);
+    }
+
+    /// The outcome of a call that ends with its last failure.
+    fn end(self) -> ClusterError {
+        let attempts = self.attempts;
+        let failure = self.last.expect("a call ends after an attempt");
+        let Failure { error, connect, .. } = failure;
+        if let Some(error) = connect {
+            ClusterError::Connect { error, attempts }
+        } else if error.code() == Code::DeadlineExceeded && error.processed() != Processed::Yes {
+            ClusterError::DeadlineExceeded { attempts }
+        } else {
+            ClusterError::Rpc { error, attempts }
+        }
+    }
+}
+
+/// Why an attempt failed, and what follows.
+struct Failure {
+    error: RpcError,
+    connect: Option<ConnectError>,
+    verdict: Verdict,
+    /// The request was never sent, because the connection it was to use had died before.
+    stale_connection: bool,
+}
+
+impl Failure {
+    fn of_connect(error: ConnectError) -> Self {
+        let verdict = match error {
+            // Ours is closed: no worker can be reached.
+            ConnectError::EndpointClosed => Verdict::GiveUp,
+            _ => Verdict::AnyWorker,
+        };
+        Self {
+            error: error.clone().into(),
+            connect: Some(error),
+            verdict,
+            stale_connection: false,
+        }
+    }
+
+    fn of_call(error: RpcError, plan: &Plan, connection_died: bool) -> Self {
+        Self {
+            verdict: verdict(&error, plan.idempotent),
+            stale_connection: connection_died
+                && error.code() == Code::Unavailable
+                && error.processed() == Processed::No,
+            error,
+            connect: None,
+        }
+    }
+
+    fn out_of_time() -> Self {
+        Self {
+            error: RpcError::new(
+                Code::DeadlineExceeded,
+                Processed::No,
+                "no connection in time",
+            ),
+            connect: None,
+            verdict: Verdict::GiveUp,
+            stale_connection: false,
+        }
+    }
+
+    /// Whether starting over with the same workers is pointless.
+    fn is_final(&self) -> bool {
+        self.verdict != Verdict::AnyWorker
+    }
+
+    fn kind(&self) -> OutcomeKind {
+        match self.error.code() {
+            Code::Overloaded => OutcomeKind::Overloaded,
+            Code::Draining
+            | Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Internal => OutcomeKind::Failure,
+            _ => OutcomeKind::Success,
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! How a node is put together.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use rpcnet_balance::Balancer;
+use rpcnet_registry::{LoadBalancingStrategy, NodeRegistry, WorkerRegistry};
+use rpcnet_swim::{ClusterConfig, ClusterMembership, DatagramSocket, JoinError, KeyRing};
+use rpcnet_transport::{Endpoint, Router, Tls, TransportConfig};
+
+use super::{Node, NodeError, Parts, gossip_port::GossipPort};
+use crate::{ClusterClient, ClusterClientConfig};
+
+/// Puts a [`Node`] together. Made by [`Node::builder`].
+///
+/// Only [`tls`](Self::tls) is needed. What is given here wins over the same setting in a config.
+#[must_use = "a node is there when it was started"]
+#[derive(Default)]
+pub struct NodeBuilder {
+    bind: Option<String>,
+    advertise: Option<SocketAddr>,
+    tls: Option<Tls>,
+    cluster_name: Option<String>,
+    keys: Option<KeyRing>,
+    insecure: bool,
+    seeds: Option<Vec<String>>,
+    tags: Vec<(String, String)>,
+    router: Router,
+    cluster: ClusterConfig,
+    transport: TransportConfig,
+    strategy: Option<LoadBalancingStrategy>,
+    balancer: Option<Arc<dyn Balancer>>,
+    client: Option<Change<ClusterClientConfig>>,
+    wrap: Option<Change<Arc<dyn DatagramSocket>>>,
+    select_local: bool,
+    require_join: bool,
+}
+
+impl NodeBuilder {
+    /// The address and port to bind, for gossip and calls alike. Port 0 lets the system choose. Default: what the
+    /// [cluster config](Self::cluster_config) says, `127.0.0.1:0`.
+    pub fn bind(mut self, addr: impl ToString) -> Self {
+        self.bind = Some(addr.to_string());
+        self
+    }
+
+    /// The address that others are told: behind NAT, or when bound to all interfaces. Port 0 stands for the port bound.
+    /// Default: the address bound, or, bound to all interfaces, the one that faces the first seed.
+    pub fn advertise(mut self, addr: SocketAddr) -> Self {
+        self.advertise = Some(addr);
+        self
+    }
+
+    /// The identity of the node. Its name in the cluster is the one in its certificate.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// The name of the cluster. Default `rpcnet`.
+    pub fn cluster_name(mut self, name: &str) -> Self {
+        self.cluster_name = Some(name.to_owned());
+        self
+    }
+
+    /// The key, or ring of keys, that seals the cluster's gossip. Without one the node refuses to bind anything but
+    /// loopback, unless [`insecure_gossip`](Self::insecure_gossip) is asked for.
+    pub fn cluster_key(mut self, keys: impl Into<KeyRing>) -> Self {
+        self.keys = Some(keys.into());
+        self
+    }
+
+    /// Gossip in clear and believe anybody, on any interface. Calls are under TLS all the same.
+    pub fn insecure_gossip(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
+    /// Where to find the cluster, as `address:port` or `name:port`. Names are resolved anew at each attempt, any one that
+    /// answers is enough, and the node's own address among them does no harm. Default: none, the node begins a cluster.
+    pub fn seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
+        self.seeds = Some(seeds.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Says something about the node, for others to select it by.
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.tags.push((key.into(), value.into()));
+        self
+    }
+
+    /// Serves these methods, in addition to those given before. Default: none; callers are told so. See also
+    /// [`Node::serve`], for handlers that need the node.
+    ///
+    /// # Panics
+    ///
+    /// If a method of the same name was given before.
+    pub fn serve(mut self, router: Router) -> Self {
+        self.router = self.router.merge(router);
+        self
+    }
+
+    /// Settings of gossip to start from. Default [`ClusterConfig::lan`].
+    pub fn cluster_config(mut self, config: ClusterConfig) -> Self {
+        self.cluster = config;
+        self
+    }
+
+    /// Settings of connections and calls. Default [`TransportConfig::lan`].
+    pub fn transport_config(mut self, config: TransportConfig) -> Self {
+        self.transport = config;
+        self
+    }
+
+    /// How a worker is picked among those that match. Default [`LoadBalancingStrategy::LeastConnections`].
+    pub fn strategy(mut self, strategy: LoadBalancingStrategy) -> Self {
+        self.strategy = Some(strategy);
+        self
+    }
+
+    /// A balancer of your own, in place of a strategy.
+    pub fn balancer(mut self, balancer: Arc<dyn Balancer>) -> Self {
+        self.balancer = Some(balancer);
+        self
+    }
+
+    /// Changes the settings of the node's [client](Node::client).
+    ///
+    /// ```
+    /// # use rpcnet_client::Node;
+    /// let builder = Node::builder().client_config(|config| config.with_idempotent(["compute"]));
+    /// ```
+    pub fn client_config(
+        mut self,
+        change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig + Send + 'static,
+    ) -> Self {
+        self.client = Some(Box::new(change));
+        self
+    }
+
+    /// Whether the node's own client may select the node itself. Default `false`.
+    pub fn select_local(mut self, select: bool) -> Self {
+        self.select_local = select;
+        self
+    }
+
+    /// Whether a node that no seed lets in within the join timeout fails to start. Default `false`: it comes up alone and
+    /// goes on trying, so that the nodes of a cluster can start in any order.
+    pub fn require_join(mut self, require: bool) -> Self {
+        self.require_join = require;
+        self
+    }
+
+    /// Puts something between gossip and the port, which drops, delays or counts datagrams: for tests of how a cluster
+    /// takes that. Calls do not pass it.
+    pub fn wrap_gossip(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn DatagramSocket>) -> Arc<dyn DatagramSocket> + Send + 'static,
+    ) -> Self {
+        self.wrap = Some(Box::new(wrap));
+        self
+    }
+
+    /// Opens the port, serves, starts gossip, and dials the seeds.
+    ///
+    /// It is back as soon as a seed has let the node in. If none does within the
+    /// [join timeout](ClusterConfig::with_join_timeout), it is back then, with a node that goes on trying (but see
+    /// [`require_join`](Self::require_join)): [`Node::membership`] tells who is there. Without seeds it is back at once.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`]; nothing runs then, and the port is free again.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn start(mut self) -> Result<Node, NodeError> {
+        let tls = self.tls.take().ok_or(NodeError::NoIdentity)?;
+        let cluster = self.gossip_settings(&tls)?;
+        let bytes = cluster.datagram_bytes_max();
+        let mut transport = self.transport;
+        if transport.side_datagram_bytes_max() < bytes {
+            transport = transport.with_side_datagram_bytes_max(bytes);
+        }
+        if self.strategy.is_some() && self.balancer.is_some() {
+            return Err(NodeError::StrategyAndBalancer);
+        }
+        let balancer = self
+            .balancer
+            .unwrap_or_else(|| self.strategy.unwrap_or_default().balancer());
+
+        let endpoint = Endpoint::bind(cluster.bind_addr(), transport, tls)?;
+        // Before anybody can hear of the node.
+        endpoint.serve(self.router);
+        let side_channel = endpoint
+            .side_channel()
+            .expect("nobody else has the endpoint yet");
+        let mut socket: Arc<dyn DatagramSocket> = Arc::new(GossipPort(side_channel));
+        if let Some(wrap) = self.wrap {
+            socket = wrap(socket);
+        }
+        let gossip_interval = cluster.gossip_interval();
+        let membership = ClusterMembership::with_socket(cluster, socket).await?;
+        let nodes = Arc::new(NodeRegistry::new(membership.clone()));
+        nodes.start().await;
+        let workers = WorkerRegistry::with_balancer(membership.clone(), balancer)
+            .with_local(self.select_local);
+        workers.start().await;
+        let workers = Arc::new(workers);
+        let mut config = ClusterClientConfig::new(endpoint.clone());
+        if let Some(change) = self.client {
+            config = change(config);
+        }
+        let client = Arc::new(ClusterClient::new(Arc::clone(&workers), config));
+
+        match membership.join(Vec::<String>::new()).await {
+            Ok(()) => {}
+            Err(JoinError::NoSeedAnswered { seeds }) if !self.require_join => {
+                tracing::warn!(?seeds, "no seed answered yet; the node goes on trying");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Node::new(Parts {
+            endpoint,
+            membership,
+            nodes,
+            workers,
+            client,
+            gossip_interval,
+        }))
+    }
+
+    /// The gossip settings with everything given here, checked.
+    fn gossip_settings(&mut self, tls: &Tls) -> Result<ClusterConfig, NodeError> {
+        let mut config = std::mem::take(&mut self.cluster);
+        let name = tls.node_name();
+        if let Some(configured) = config.name().filter(|configured| *configured != name) {
+            return Err(NodeError::NameMismatch {
+                configured: configured.to_owned(),
+                certified: name.to_owned(),
+            });
+        }
+        config = config.with_name(name);
+        if let Some(text) = self.bind.take() {
+            let addr = text
+                .parse()
+                .map_err(|source| NodeError::BindAddress { text, source })?;
+            config = config.with_bind_addr(addr);
+        }
+        if let Some(addr) = self.advertise {
+            config = config.with_advertise_addr(addr);
+        }
+        if let Some(name) = self.cluster_name.take() {
+            config = config.with_cluster_name(name);
+        }
+        if let Some(keys) = self.keys.take() {
+            config = config.with_key(keys);
+        }
+        if self.insecure {
+            config = config.insecure_gossip();
+        }
+        if let Some(seeds) = self.seeds.take() {
+            config = config.with_seeds(seeds);
+        }
+        if !self.tags.is_empty() {
+            let old = config.tags().iter().map(|(k, v)| (k.into(), v.into()));
+            let tags = old.chain(self.tags.drain(..));
+            let tags = rpcnet_swim::Tags::from_pairs::<String, String>(tags)?;
+            config = config.with_tags(tags);
+        }
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for NodeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeBuilder")
+            .field("bind", &self.bind)
+            .field("tls", &self.tls)
+            .field("seeds", &self.seeds)
+            .field("tags", &self.tags)
+            .field("router", &self.router)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something that is changed once.
+type Change<T> = Box<dyn FnOnce(T) -> T + Send>;

@@ -1,0 +1,74 @@
+//! Why a node did not start.
+
+use std::net::AddrParseError;
+
+use rpcnet_swim::{JoinError, StartError, TagError};
+use rpcnet_transport::BindError;
+use thiserror::Error;
+
+/// Why a node did not start. Nothing runs afterwards, and its port is free again.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The address to bind is no address with a port. The caller's to fix.
+    #[error("cannot bind {text:?}: an address and a port are needed, as 0.0.0.0:7946")]
+    BindAddress {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        source: AddrParseError,
+    },
+    /// The node was given no [`Tls`](rpcnet_transport::Tls), so it is nobody. The caller's to fix.
+    #[error("a node needs an identity: give it one with `tls`")]
+    NoIdentity,
+    /// The gossip config gives the node another name than its certificate, so others would find it and not trust it. The
+    /// caller's to fix: leave the name out of the config.
+    #[error("the cluster config names the node {configured:?}, its certificate {certified:?}")]
+    NameMismatch {
+        /// As the config has it.
+        configured: String,
+        /// As the certificate has it.
+        certified: String,
+    },
+    /// Both a strategy and a balancer were given. The caller's to fix.
+    #[error("a strategy and a balancer contradict each other")]
+    StrategyAndBalancer,
+    /// The tags cannot be carried. The caller's to fix.
+    #[error(transparent)]
+    Tags(#[from] TagError),
+    /// The gossip settings contradict themselves, or the certificate's name cannot be the name of a member. The
+    /// caller's to fix.
+    #[error(transparent)]
+    Cluster(#[from] rpcnet_swim::ConfigError),
+    /// The port cannot be opened: it is in use, the address is not ours, or the transport settings contradict
+    /// themselves. Another port, or another try once it is free, may do.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Gossip did not start on the port.
+    #[error(transparent)]
+    Gossip(StartError),
+    /// No seed let the node in, and it was [required](super::NodeBuilder::require_join). Worth another try once a seed
+    /// is up.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+}
+
+impl NodeError {
+    /// Whether the same start may succeed later without the caller changing anything.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Bind(error) => matches!(error, BindError::AddressInUse(_)),
+            Self::Join(error) => matches!(error, JoinError::NoSeedAnswered { .. }),
+            _ => false,
+        }
+    }
+}
+
+impl From<StartError> for NodeError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Config(error) => Self::Cluster(error),
+            other => Self::Gossip(other),
+        }
+    }
+}

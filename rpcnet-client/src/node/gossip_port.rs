@@ -1,0 +1,34 @@
+//! Gossip on the port of the calls.
+
+use std::{
+    io,
+    net::SocketAddr,
+    task::{Context, Poll, ready},
+};
+
+use rpcnet_swim::DatagramSocket;
+use rpcnet_transport::SideChannel;
+
+/// The side channel of an endpoint, as gossip wants its socket.
+#[derive(Debug)]
+pub(super) struct GossipPort(pub(super) SideChannel);
+
+impl DatagramSocket for GossipPort {
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let (len, from) = ready!(self.0.poll_recv(cx, buf))?;
+        // The side channel gives the whole length of what it had to cut.
+        Poll::Ready(Ok((len.min(buf.len()), from)))
+    }
+
+    fn try_send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.0.try_send(to, datagram)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.0.local_addr())
+    }
+}

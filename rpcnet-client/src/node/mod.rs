@@ -1,0 +1,238 @@
+//! A member of a cluster, complete.
+
+mod builder;
+mod error;
+mod gossip_port;
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+pub use builder::NodeBuilder;
+pub use error::NodeError;
+use rpcnet_registry::{NodeId, NodeRegistry, WorkerRegistry};
+use rpcnet_swim::ClusterMembership;
+use rpcnet_transport::{Endpoint, Router};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::ClusterClient;
+
+/// A member of a cluster: one UDP port that gossips, serves and calls. Cheap to clone; all clones are the same node.
+///
+/// [`shutdown`](Self::shutdown) ends it gently. Dropping the last clone, and what was cloned out of it, ends it at once: to
+/// the others it looks like a crash. A handler that holds the node, or a part of it, keeps it alive until a shutdown.
+///
+/// ```
+/// use std::time::Duration;
+/// use rpcnet_client::{DevCa, Node, Router};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ca = DevCa::new("example");
+/// let worker = Node::builder()
+///     .tls(ca.issue("worker-1")?)
+///     .tag("role", "worker")
+///     .serve(Router::new().typed("double", |n: u32| async move { n * 2 }))
+///     .start()
+///     .await?;
+/// let director = Node::builder()
+///     .tls(ca.issue("director")?)
+///     .seeds([worker.addr().to_string()])
+///     .start()
+///     .await?;
+///
+/// # let mut changes = director.workers().subscribe();
+/// # while director.workers().select_worker(Some("role=worker")).await.is_err() { changes.recv().await; }
+/// let doubled: u32 =
+///     director.client().call_worker_typed("double", &21u32, Some("role=worker")).await?;
+/// assert_eq!(doubled, 42);
+/// worker.shutdown(Duration::from_secs(5)).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    id: NodeId,
+    parts: Parts,
+}
+
+/// What a node consists of.
+struct Parts {
+    endpoint: Endpoint,
+    membership: ClusterMembership,
+    nodes: Arc<NodeRegistry>,
+    workers: Arc<WorkerRegistry>,
+    client: Arc<ClusterClient>,
+    gossip_interval: Duration,
+}
+
+/// What became of the calls being served while the node drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Calls that were answered meanwhile.
+    pub completed: u64,
+    /// New calls that were refused. Their callers went to other workers, or know that they may.
+    pub rejected: u64,
+    /// Calls still being served when the time was over; 0 when the node has drained.
+    pub remaining: usize,
+}
+
+/// How a node ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeShutdownReport {
+    /// Calls that were answered meanwhile.
+    pub completed: u64,
+    /// New calls that were refused.
+    pub rejected: u64,
+    /// Calls that were cut because the deadline came.
+    pub cancelled: u64,
+    /// How many members acknowledged that the node left.
+    pub acknowledged: usize,
+    /// Whether the others know that it left: enough of them acknowledged it, or there were none. If not, they will find
+    /// it failed.
+    pub left: bool,
+}
+
+impl Node {
+    /// Puts a node together.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    fn new(parts: Parts) -> Self {
+        let id = NodeId::from(&parts.membership.local_id());
+        Self(Arc::new(Inner { id, parts }))
+    }
+
+    /// Its name, as its certificate has it.
+    pub fn name(&self) -> &str {
+        &self.0.id.name
+    }
+
+    /// Its name, and when it started.
+    pub fn id(&self) -> &NodeId {
+        &self.0.id
+    }
+
+    /// The address that others reach it at.
+    pub fn addr(&self) -> SocketAddr {
+        self.0.parts.membership.local_addr()
+    }
+
+    /// Its part in gossip: members, tags, phi, partitions, counters.
+    pub fn membership(&self) -> &ClusterMembership {
+        &self.0.parts.membership
+    }
+
+    /// All nodes of the cluster, this one included.
+    pub fn nodes(&self) -> &Arc<NodeRegistry> {
+        &self.0.parts.nodes
+    }
+
+    /// The nodes that calls can go to.
+    pub fn workers(&self) -> &Arc<WorkerRegistry> {
+        &self.0.parts.workers
+    }
+
+    /// Calls workers.
+    pub fn client(&self) -> &Arc<ClusterClient> {
+        &self.0.parts.client
+    }
+
+    /// Its port.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0.parts.endpoint
+    }
+
+    /// Serves these methods too: for handlers that need the node.
+    ///
+    /// # Panics
+    ///
+    /// If it serves a method of the same name already.
+    pub fn serve(&self, router: Router) {
+        self.endpoint().serve(router);
+    }
+
+    /// Takes no new calls and waits for those being served, up to `within`.
+    ///
+    /// First it tells the cluster, and for a moment (three rounds of gossip, at most a quarter of the time) goes on taking
+    /// calls from those who have not heard. Then it refuses them; a [`ClusterClient`] goes to another worker. Calls that
+    /// still run when the time is over run on. [`resume`](Self::resume) takes it back.
+    pub async fn drain(&self, within: Duration) -> DrainReport {
+        let deadline = Instant::now() + within;
+        let Parts {
+            endpoint,
+            membership,
+            gossip_interval,
+            ..
+        } = &self.0.parts;
+        let before = endpoint.stats();
+        membership.set_draining(true);
+        // Nobody to tell, nothing to wait for.
+        if membership.members().len() > 1 && !endpoint.is_draining() {
+            sleep((*gossip_interval * LAME_DUCK_ROUNDS).min(within / 4)).await;
+        }
+        endpoint.set_draining(true);
+        let idle = timeout_at(deadline, endpoint.idle()).await;
+        let after = endpoint.stats();
+        DrainReport {
+            completed: after.calls_completed - before.calls_completed,
+            rejected: after.calls_refused_draining - before.calls_refused_draining,
+            remaining: if idle.is_ok() {
+                0
+            } else {
+                endpoint.in_flight()
+            },
+        }
+    }
+
+    /// Takes calls again after a [`drain`](Self::drain).
+    pub fn resume(&self) {
+        self.endpoint().set_draining(false);
+        self.membership().set_draining(false);
+    }
+
+    /// Drains, leaves the cluster, and closes the port; is back by about `within`, whatever happens.
+    ///
+    /// Half of the time is for draining, a quarter for leaving; what is not needed goes to closing, which cuts the calls
+    /// that still run shortly before the end and tells their callers.
+    pub async fn shutdown(&self, within: Duration) -> NodeShutdownReport {
+        let deadline = Instant::now() + within;
+        let before = self.endpoint().stats();
+        self.drain(within / 2).await;
+        let others = self.membership().members().len() > 1;
+        let leave = timeout_at(
+            deadline.min(Instant::now() + within / 4),
+            self.membership().leave(),
+        );
+        let (acknowledged, left) = match leave.await {
+            Ok(Ok(acknowledged)) => (acknowledged, true),
+            Ok(Err(_)) => (0, false),
+            Err(_) => (0, !others),
+        };
+        let left_over = deadline.saturating_duration_since(Instant::now());
+        let closed = self.endpoint().shutdown(left_over).await;
+        let after = self.endpoint().stats();
+        NodeShutdownReport {
+            completed: after.calls_completed - before.calls_completed,
+            rejected: after.calls_refused_draining - before.calls_refused_draining,
+            cancelled: closed.cancelled,
+            acknowledged,
+            left,
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.0.id)
+            .field("addr", &self.addr())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Rounds of gossip for which a node that drains still takes calls: some members hear in the second or third.
+const LAME_DUCK_ROUNDS: u32 = 3;
