@@ -172,6 +172,7 @@ fn steps() -> Vec<Step> {
         Step::cargo("test --workspace --bench *"),
         Step::xtask("tidy"),
         Step::cargo("build --workspace --examples"),
+        Step::xtask("demo --quick"),
     ]);
     steps
 }

@@ -2,9 +2,12 @@
 
 mod corpus;
 mod digest;
+mod director;
 mod latency;
 mod link;
+pub(crate) mod node;
 mod outcome;
 mod process;
 mod protocol;
 mod report;
+pub(crate) mod run;

@@ -3,9 +3,7 @@
 //! This file parses and dispatches; each command has its own file.
 
 mod ci;
-#[expect(dead_code, reason = "the command that joins these parts comes next")]
 mod demo;
-#[cfg_attr(not(test), expect(dead_code, reason = "written by the demo"))]
 mod json;
 mod project;
 mod tidy;
@@ -26,6 +24,12 @@ struct Arguments {
 enum Command {
     /// Everything a change must pass: formatting, lints, tests, docs, each crate alone, benches.
     Ci(ci::Options),
+    /// A director and three workers, processes of their own, digest files while one worker is
+    /// killed, one added and one drained.
+    Demo(demo::run::Options),
+    /// One process of the demo.
+    #[command(hide = true)]
+    DemoNode(demo::node::Options),
     /// The rules no compiler checks: who depends on whom, purity, papers that agree.
     Tidy,
 }
@@ -33,6 +37,8 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Ci(options) => ci::run(&options),
+        Command::Demo(options) => demo::run::run(&options),
+        Command::DemoNode(options) => demo::node::run(&options),
         Command::Tidy => tidy::run(),
     };
     outcome.unwrap_or_else(|error| {

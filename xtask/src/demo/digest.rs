@@ -1,9 +1,6 @@
 //! What the workers compute of a file, and what each answer is compared with.
 
-use std::{
-    fmt,
-    io::{self, Read},
-};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -22,26 +19,18 @@ pub(crate) struct FileDigest {
 impl FileDigest {
     /// The digest of `bytes`.
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        let mut digester = Digester::default();
-        digester.update(bytes);
-        digester.finish()
-    }
-
-    /// The digest of all that `reader` gives, in constant memory.
-    ///
-    /// # Errors
-    ///
-    /// The reader's, apart from interruptions, which are retried.
-    pub(crate) fn of_reader(mut reader: impl Read) -> io::Result<Self> {
-        let mut digester = Digester::default();
-        let mut buffer = [0; READ_BYTES];
-        loop {
-            match reader.read(&mut buffer) {
-                Ok(0) => return Ok(digester.finish()),
-                Ok(read) => digester.update(&buffer[..read]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        let (mut lines, mut words, mut in_word) = (0, 0, false);
+        for &byte in bytes {
+            lines += u64::from(byte == b'\n');
+            let in_word_now = !is_space(byte);
+            words += u64::from(in_word_now && !in_word);
+            in_word = in_word_now;
+        }
+        Self {
+            sha256: Sha256::digest(bytes).into(),
+            lines,
+            words,
+            bytes: bytes.len() as u64,
         }
     }
 }
@@ -55,48 +44,10 @@ impl fmt::Display for FileDigest {
     }
 }
 
-/// A [`FileDigest`] in the making: [`update`](Self::update) with the parts in order, then
-/// [`finish`](Self::finish).
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Digester {
-    sha256: Sha256,
-    lines: u64,
-    words: u64,
-    bytes: u64,
-    /// The last part ended within a word, which the next one may continue.
-    in_word: bool,
-}
-
-impl Digester {
-    /// Takes the next part; parts may be cut anywhere.
-    pub(crate) fn update(&mut self, part: &[u8]) {
-        self.sha256.update(part);
-        self.bytes += part.len() as u64;
-        for &byte in part {
-            self.lines += u64::from(byte == b'\n');
-            let in_word = !is_space(byte);
-            self.words += u64::from(in_word && !self.in_word);
-            self.in_word = in_word;
-        }
-    }
-
-    pub(crate) fn finish(self) -> FileDigest {
-        FileDigest {
-            sha256: self.sha256.finalize().into(),
-            lines: self.lines,
-            words: self.words,
-            bytes: self.bytes,
-        }
-    }
-}
-
 /// C's `isspace`: unlike `u8::is_ascii_whitespace` it has the vertical tab.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
-
-/// How much a reader is asked for at a time.
-const READ_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -121,46 +72,6 @@ mod tests {
             let digest = FileDigest::of(text.as_bytes()).to_string();
             assert_eq!(digest, expected, "{text:?}");
         }
-    }
-
-    #[test]
-    fn parts_may_be_cut_anywhere() {
-        let text = b" two words\nand\x00more\r\n\n";
-        let whole = FileDigest::of(text);
-        for at in 0..=text.len() {
-            let mut digester = Digester::default();
-            digester.update(&text[..at]);
-            digester.update(&text[at..]);
-            assert_eq!(digester.finish(), whole, "cut at {at}");
-        }
-    }
-
-    #[test]
-    fn a_reader_gives_the_same_digest() {
-        let long: Vec<u8> = (0..3 * READ_BYTES + 7)
-            .map(|it| (it * 31 % 251) as u8)
-            .collect();
-        assert_eq!(
-            FileDigest::of_reader(&long[..]).unwrap(),
-            FileDigest::of(&long)
-        );
-    }
-
-    #[test]
-    fn an_error_of_the_reader_is_told() {
-        struct Interrupted(u8);
-        impl Read for Interrupted {
-            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-                self.0 += 1;
-                Err(if self.0 == 1 {
-                    io::ErrorKind::Interrupted
-                } else {
-                    io::ErrorKind::TimedOut
-                })?
-            }
-        }
-        let error = FileDigest::of_reader(Interrupted(0)).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

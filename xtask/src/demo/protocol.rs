@@ -65,6 +65,13 @@ pub(crate) enum Notice {
         /// What it was.
         kind: EventKind,
     },
+    /// What there is to digest.
+    Corpus {
+        /// Files that are digested, round after round.
+        files: u64,
+        /// Files that are left out.
+        skipped: u64,
+    },
     /// A line for the user.
     Note {
         /// The line.
@@ -180,6 +187,10 @@ mod tests {
                 addr: ([127, 0, 0, 1], 9).into(),
             },
             Notice::Stats(snapshot.clone()),
+            Notice::Corpus {
+                files: 7,
+                skipped: 1,
+            },
             Notice::Note {
                 text: "skipped".into(),
             },

@@ -1,0 +1,345 @@
+//! The parent: starts the processes, makes the trouble, and judges how it went.
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args;
+use rpcnet_client::{DevCa, swim::ClusterKey};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    node::Keys,
+    outcome::Outcome,
+    process::ChildProcess,
+    protocol::{EventKind, NodeSetup, Notice, Order, Role},
+    report::{Live, Snapshot},
+};
+use crate::{json::Document, project};
+
+/// What to digest, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The folder or file to digest; the workspace itself if there is none.
+    path: Option<PathBuf>,
+    /// How long calls flow, in seconds: 6 at least.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(6..=86_400))]
+    seconds: u64,
+    /// 8 seconds.
+    #[arg(long, conflicts_with = "seconds")]
+    quick: bool,
+    /// Write the figures there, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Runs the demo.
+///
+/// # Errors
+///
+/// When it could not be carried through: no corpus, no process, a child that fails.
+pub(crate) fn run(options: &Options) -> project::Outcome {
+    let path = options
+        .path
+        .clone()
+        .unwrap_or_else(|| project::root().to_owned());
+    let length = Duration::from_secs(if options.quick {
+        QUICK_SECONDS
+    } else {
+        options.seconds
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = demo(&path, length) => outcome.map(Some),
+            signal = interrupted() => signal.map(|()| None).map_err(Into::into),
+        }
+    })?;
+    // By now every child is gone: those that were still there were killed with their handle.
+    let Some(outcome) = outcome else {
+        eprintln!("interrupted");
+        return Ok(ExitCode::from(130));
+    };
+    if let Some(file) = &options.json {
+        Document::new("demo", &[&outcome]).write(file)?;
+    }
+    Ok(match outcome.complaints().is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Ends when the user or the system asks for it.
+async fn interrupted() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => result,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+async fn demo(path: &Path, length: Duration) -> Result<Outcome, Box<dyn Error>> {
+    let path = path
+        .canonicalize()
+        .map_err(|error| format!("cannot look into {}: {error}", path.display()))?;
+    let folder = tempfile::tempdir()?;
+    let mut stage = Stage::new(folder.path())?;
+    stage.start_director().await?;
+    for _ in 0..WORKERS_AT_FIRST {
+        stage.start_worker().await?;
+    }
+    stage.wait_for_workers().await?;
+    stage.play(&path, length).await?;
+    stage.finish().await
+}
+
+/// The processes and what is known of them.
+struct Stage {
+    ca: DevCa,
+    keys: Keys,
+    director: Option<ChildProcess>,
+    seeds: Vec<std::net::SocketAddr>,
+    workers: Vec<ChildProcess>,
+    workers_started: u64,
+    /// The worker that was killed, and when.
+    killed: Option<(String, Instant)>,
+    /// The workers that were started while calls flowed.
+    added: Vec<String>,
+    live: Live<std::io::Stdout>,
+    begin: Instant,
+    latest: Snapshot,
+    outcome: Outcome,
+}
+
+impl Stage {
+    fn new(folder: &Path) -> Result<Self, Box<dyn Error>> {
+        let keys = Keys {
+            folder: folder.to_owned(),
+        };
+        keys.write_cluster_key(&ClusterKey::generate())?;
+        Ok(Self {
+            ca: DevCa::new("demo"),
+            keys,
+            director: None,
+            seeds: Vec::new(),
+            workers: Vec::new(),
+            workers_started: 0,
+            killed: None,
+            added: Vec::new(),
+            live: Live::stdout(),
+            begin: Instant::now(),
+            latest: Snapshot::default(),
+            outcome: Outcome::default(),
+        })
+    }
+
+    async fn start_director(&mut self) -> Result<(), Box<dyn Error>> {
+        self.director = Some(self.start("director", Role::Director).await?);
+        Ok(())
+    }
+
+    async fn start_worker(&mut self) -> Result<String, Box<dyn Error>> {
+        self.workers_started += 1;
+        let name = format!("worker-{}", self.workers_started);
+        let worker = self.start(&name, Role::Worker).await?;
+        self.workers.push(worker);
+        Ok(name)
+    }
+
+    /// Starts a process and waits until its node runs.
+    async fn start(&mut self, name: &str, role: Role) -> Result<ChildProcess, Box<dyn Error>> {
+        self.ca.write_pem(&self.keys.folder, name)?;
+        let mut child = ChildProcess::start(name, role)?;
+        let setup = NodeSetup {
+            name: name.to_owned(),
+            keys: self.keys.folder.clone(),
+            seeds: self.seeds.clone(),
+        };
+        child.send(&Order::Start(setup)).await?;
+        match child
+            .recv_by(Instant::now() + START_WITHIN, "start")
+            .await?
+        {
+            Notice::Ready { addr } => self.seeds.push(addr),
+            Notice::Failed { message } => return Err(format!("{name}: {message}").into()),
+            other => return Err(format!("{name} answered its start with {other:?}").into()),
+        }
+        self.say(&format!(
+            "{name} started, process {}",
+            child.id().unwrap_or_default()
+        ))?;
+        Ok(child)
+    }
+
+    async fn wait_for_workers(&mut self) -> Result<(), Box<dyn Error>> {
+        let deadline = Instant::now() + START_WITHIN;
+        loop {
+            let alive = self
+                .latest
+                .members
+                .iter()
+                .filter(|row| row.state == "alive")
+                .count();
+            if alive > WORKERS_AT_FIRST {
+                return Ok(());
+            }
+            let notice = self
+                .director()?
+                .recv_by(deadline, "see all workers")
+                .await?;
+            self.take(notice)?;
+        }
+    }
+
+    /// Has files digested, and meanwhile kills, adds and drains a worker.
+    async fn play(&mut self, path: &Path, length: Duration) -> Result<(), Box<dyn Error>> {
+        let begin = Instant::now();
+        self.director()?
+            .send(&Order::Digest {
+                path: path.to_owned(),
+            })
+            .await?;
+        self.until(begin + length.mul_f64(0.2)).await?;
+        self.kill_one().await?;
+        self.until(begin + length.mul_f64(0.45)).await?;
+        let added = self.start_worker().await?;
+        self.added.push(added);
+        self.outcome.workers_added += 1;
+        self.until(begin + length.mul_f64(0.7)).await?;
+        self.drain_one().await?;
+        self.until(begin + length).await?;
+        self.outcome.took = begin.elapsed();
+        Ok(())
+    }
+
+    /// Watches until a time; the director's trouble is ours.
+    async fn until(&mut self, time: Instant) -> Result<(), Box<dyn Error>> {
+        loop {
+            let director = self.director.as_mut().ok_or("there is no director")?;
+            let notice = tokio::select! {
+                notice = director.recv() => notice?,
+                () = sleep_until(time) => return Ok(()),
+            };
+            self.take(notice)?;
+        }
+    }
+
+    async fn kill_one(&mut self) -> Result<(), Box<dyn Error>> {
+        let mut victim = self.workers.remove(0);
+        self.say(&format!("killing {} (SIGKILL)", victim.name()))?;
+        self.killed = Some((victim.name().to_owned(), Instant::now()));
+        victim.kill().await?;
+        self.outcome.workers_killed += 1;
+        Ok(())
+    }
+
+    async fn drain_one(&mut self) -> Result<(), Box<dyn Error>> {
+        let mut leaver = self.workers.remove(0);
+        self.say(&format!("draining {}", leaver.name()))?;
+        leaver.send(&Order::Drain).await?;
+        let deadline = Instant::now() + DRAIN_WITHIN;
+        let status = loop {
+            let director = self.director.as_mut().ok_or("there is no director")?;
+            tokio::select! {
+                status = leaver.wait_by(deadline) => break status?,
+                notice = director.recv() => {
+                    let notice = notice?;
+                    self.take(notice)?;
+                }
+            }
+        };
+        if status.success() {
+            self.outcome.workers_drained += 1;
+        }
+        self.say(&format!("{} has ended: {status}", leaver.name()))
+    }
+
+    /// Ends in order and sums up.
+    async fn finish(mut self) -> Result<Outcome, Box<dyn Error>> {
+        self.director()?.send(&Order::Finish).await?;
+        let deadline = Instant::now() + FINISH_WITHIN;
+        let last = loop {
+            match self.director()?.recv_by(deadline, "finish").await? {
+                Notice::Finished(snapshot) => break snapshot,
+                notice => self.take(notice)?,
+            }
+        };
+        let calls_of_added = last
+            .members
+            .iter()
+            .filter(|row| self.added.contains(&row.name))
+            .map(|row| row.calls)
+            .sum();
+        let outcome = Outcome {
+            calls_ok: last.calls_ok,
+            calls_failed: last.calls_failed,
+            wrong_results: last.wrong_results,
+            p50_us: last.p50_us,
+            p99_us: last.p99_us,
+            rounds: last.rounds,
+            calls_of_added,
+            ..self.outcome
+        };
+        if let Some(mut director) = self.director {
+            director.wait_by(deadline).await?;
+        }
+        self.live.finish(&outcome.lines())?;
+        Ok(outcome)
+    }
+
+    fn take(&mut self, notice: Notice) -> Result<(), Box<dyn Error>> {
+        let elapsed = self.begin.elapsed();
+        match notice {
+            Notice::Stats(snapshot) => {
+                self.live.snapshot(elapsed, &snapshot)?;
+                self.latest = snapshot;
+            }
+            Notice::Event { node, kind } => {
+                let mut what = format!("{node} {kind}");
+                if let Some((_, at)) = self.killed.as_ref().filter(|(name, _)| *name == node) {
+                    let millis = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    what += &format!(", {millis} ms after its death");
+                    if kind == EventKind::Unselectable {
+                        self.outcome.detect_ms.get_or_insert(millis);
+                    }
+                }
+                self.say(&what)?;
+            }
+            Notice::Corpus { files, skipped } => {
+                self.outcome.files = files;
+                self.outcome.files_skipped = skipped;
+            }
+            Notice::Note { text } => self.say(&text)?,
+            Notice::Failed { message } => return Err(format!("director: {message}").into()),
+            Notice::Ready { .. } | Notice::Finished(_) => {}
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, what: &str) -> Result<(), Box<dyn Error>> {
+        Ok(self.live.event(self.begin.elapsed(), what)?)
+    }
+
+    fn director(&mut self) -> Result<&mut ChildProcess, Box<dyn Error>> {
+        self.director
+            .as_mut()
+            .ok_or_else(|| "there is no director".into())
+    }
+}
+
+const QUICK_SECONDS: u64 = 8;
+const WORKERS_AT_FIRST: usize = 3;
+const START_WITHIN: Duration = Duration::from_secs(15);
+const DRAIN_WITHIN: Duration = Duration::from_secs(15);
+const FINISH_WITHIN: Duration = Duration::from_secs(15);
