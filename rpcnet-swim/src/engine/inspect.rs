@@ -79,6 +79,21 @@ impl Engine {
         change(entry.expect("there is such a member"));
     }
 
+    /// Changes a member and what is derived from it.
+    pub(crate) fn plant_update(
+        &mut self,
+        now: Time,
+        name: &str,
+        change: impl FnOnce(&mut super::Entry),
+    ) {
+        self.table.update(now, crate::id::name_key(name), change);
+    }
+
+    /// Sends somebody this many bytes.
+    pub(crate) fn plant_datagram(&mut self, bytes: usize) {
+        self.transmits.push_back((self.me.addr, vec![0; bytes]));
+    }
+
     /// Says of a member that it failed, as if that had been judged.
     pub(crate) fn plant_failure(&mut self, now: Time, name: &str) {
         let now = self.inner_time(now);

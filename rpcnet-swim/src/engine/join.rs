@@ -235,7 +235,7 @@ impl Engine {
                 return;
             }
         }
-        self.heard_at = now;
+        self.hear(now);
         self.merge(now, me, Source::Gossip);
         self.start_window(sender);
         let welcome = Payload::Welcome {
@@ -272,7 +272,7 @@ impl Engine {
             self.stats.dropped.unexpected += 1;
             return;
         }
-        self.heard_at = now;
+        self.hear(now);
         self.merge(now, me, Source::Gossip);
         self.start_window(sender);
         if self

@@ -148,7 +148,8 @@ impl Engine {
         let court = Court {
             live: self.live_count(),
             own: entry.evidence,
-            age: now.since(suspicion.since),
+            // What came while this node was cut off, refutations too, has yet to be taken in.
+            age: now.since(suspicion.since.max(self.back_at)),
         };
         // An isolated observer declares nobody failed: it is the one that is gone.
         if suspicion.suspectors.contains(self.me.key)

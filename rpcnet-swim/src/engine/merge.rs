@@ -120,13 +120,17 @@ impl Engine {
                 self.admit(now, key, record, former);
             }
             Claim::Failed if was_live => {
-                self.table
-                    .update(now, key, |entry| entry.epoch = record.epoch);
-                self.believe_failed(now, key, record.incarnation);
+                self.table.update(now, key, |entry| {
+                    entry.state = MemberState::Failed;
+                    entry.begin_life(&record);
+                });
+                self.fail(now, key);
             }
             Claim::Left if was_live => {
-                self.table
-                    .update(now, key, |entry| entry.epoch = record.epoch);
+                self.table.update(now, key, |entry| {
+                    entry.state = MemberState::Left;
+                    entry.begin_life(&record);
+                });
                 self.note_left(now, key, record.incarnation);
             }
             // Of a suspect life we would not know the tags; a sync brings all of it.

@@ -116,6 +116,8 @@ pub struct Engine {
     rtt: Estimator,
     /// Of the last datagram from any member.
     heard_at: Time,
+    /// Of the first one after a time of isolation.
+    back_at: Time,
     /// Of the last dial of a failed member.
     redialled_at: Time,
     join: Join,
@@ -229,6 +231,7 @@ impl Engine {
             loss: LOSS_PRIOR,
             rtt: Estimator::new(RTT_PRIOR, RTT_PRIOR, RTT_DEVIATION_MIN).expect("positive"),
             heard_at: now,
+            back_at: now,
             redialled_at: now,
             join: Join::new(rng.u64(..)),
             rng,
@@ -486,7 +489,7 @@ impl Engine {
         }
         entry.sealed_with = sender.sealed_with;
         entry.evidence.silent = false;
-        self.heard_at = now;
+        self.hear(now);
         self.handle_payload(now, sender, payload);
     }
 
@@ -753,6 +756,14 @@ impl Engine {
     /// single other member there is no telling.
     fn is_isolated(&self, now: Time) -> bool {
         self.table.live().len() >= 2 && now.since(self.heard_at) > 3 * self.config.probe_interval
+    }
+
+    /// A member was heard.
+    fn hear(&mut self, now: Time) {
+        if self.is_isolated(now) {
+            self.back_at = now;
+        }
+        self.heard_at = now;
     }
 
     fn watch_partition(&mut self, now: Time) {

@@ -76,6 +76,17 @@ impl Entry {
         }
     }
 
+    /// Goes on with what is known of a newer life. Its tags are not.
+    pub(crate) fn begin_life(&mut self, record: &Record) {
+        self.epoch = record.epoch;
+        self.incarnation = record.incarnation;
+        self.addr = record.addr;
+        self.draining = record.draining;
+        self.window = ReplayWindow::default();
+        self.evidence = Evidence::default();
+        self.conflict_reported = false;
+    }
+
     pub(crate) fn life(&self, key: u64) -> u64 {
         life_key(key, self.epoch)
     }
@@ -270,12 +281,15 @@ impl Table {
         &self.live
     }
 
-    /// How many members went missing at `from` or later.
+    /// How many members went missing at `from` or later; several that lived at one address one
+    /// after the other count once.
     pub(crate) fn missing_since(&self, from: Time) -> usize {
-        self.gone
-            .range((from, 0)..)
-            .filter(|(_, key)| self.is_missing(*key))
-            .count()
+        let gone = self.gone.range((from, 0)..).map(|(_, key)| *key);
+        let missing = gone.filter(|key| self.is_missing(*key));
+        let mut addrs: Vec<_> = missing.map(|key| self.members[&key].addr).collect();
+        addrs.sort_unstable();
+        addrs.dedup();
+        addrs.len()
     }
 
     /// The failed members that may come back, the longest gone first.

@@ -61,6 +61,7 @@ fn claims_are_ordered() {
         (alive(), 5, 0, Claim::Left, (Left, 5, 3)),
         (alive(), 6, 0, alive(), (Alive, 6, 0)),
         (alive(), 6, 1, Claim::Failed, (Failed, 6, 1)),
+        (alive(), 6, 1, Claim::Left, (Left, 6, 1)),
         (suspect(), 5, 3, alive(), (Suspect, 5, 3)),
         (suspect(), 5, 4, alive(), (Alive, 5, 4)),
         (suspect(), 5, 3, Claim::Failed, (Failed, 5, 3)),
@@ -171,4 +172,27 @@ fn members_are_bounded() {
             .poll_event()
             .is_some_and(|e| matches!(e, Event::Lagged(n) if n > 0))
     );
+}
+
+#[test]
+fn a_newer_life_is_heard_though_it_was_first_heard_of_as_failed() {
+    let mut engine = engine("me", 1, 1);
+    engine.merge(Time::ZERO, record("x", 5, 3, 2, alive()), Source::Gossip);
+    let window = |engine: &mut Engine, counter| {
+        let entry = engine.table.get_mut(crate::id::name_key("x")).unwrap();
+        entry.window.accept(counter)
+    };
+    assert!(window(&mut engine, 1_000));
+    engine.merge(
+        Time::ZERO,
+        record("x", 6, 0, 3, Claim::Failed),
+        Source::Gossip,
+    );
+    assert_eq!(
+        engine.member("x").unwrap().addr,
+        addr(3),
+        "where it is dialled"
+    );
+    // Its counters start anew.
+    assert!(window(&mut engine, 1));
 }
