@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::engine::inspect::{Fill, Sight};
 use crate::event::{Member, MemberState, PartitionStatus};
-use crate::id::name_key;
 use crate::tags::Tags;
 use crate::time::Time;
 
@@ -116,8 +115,11 @@ pub(crate) struct Lives {
 }
 
 impl Lives {
-    pub(crate) fn note(&mut self, name: &str, epoch: u64, incarnation: u32) {
-        let own = self.own.entry((name_key(name), epoch)).or_default();
+    pub(crate) fn note(&mut self, engine: &Engine) {
+        let Member {
+            id, incarnation, ..
+        } = engine.me();
+        let own = self.own.entry((id.key(), id.epoch)).or_default();
         *own = (*own).max(incarnation);
     }
 }

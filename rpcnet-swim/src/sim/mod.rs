@@ -28,6 +28,9 @@ mod plan;
 mod report;
 mod trouble;
 
+#[cfg(test)]
+mod tests;
+
 pub use check::{Failure, Violation};
 pub use cluster::Cluster;
 pub use network::{Link, Network};

@@ -18,6 +18,11 @@ use crate::time::Time;
 /// become equal to what is, within a time that follows from the configuration, and stay so.
 /// The run ends with the first rule that is broken; [`Report::expect_ok`] turns it into a panic.
 pub fn run(seed: u64, plan: Plan) -> Report {
+    run_tampered(seed, plan, |_| {})
+}
+
+/// The same, with something done to the cluster when the calm comes.
+pub(super) fn run_tampered(seed: u64, plan: Plan, tamper: impl FnOnce(&mut Cluster)) -> Report {
     let mut cluster = Cluster::new(seed);
     let drawn = plan.draw(&mut cluster.rng);
     let mut run = Run {
@@ -27,6 +32,7 @@ pub fn run(seed: u64, plan: Plan) -> Report {
         renamed: 0,
     };
     run.make_trouble();
+    tamper(&mut run.cluster);
     run.calm_down();
     run.cluster.report()
 }
