@@ -228,6 +228,7 @@ impl Engine {
             let left = entry.epoch == sender.epoch && entry.state == MemberState::Left;
             if entry.epoch > sender.epoch || left {
                 let known = entry.record();
+                self.report_older_life(sender);
                 return self.refuse(sender, known);
             }
             if entry.epoch == sender.epoch && !entry.window.accept(sender.counter) {
@@ -298,33 +299,31 @@ impl Engine {
         }
     }
 
-    /// A life that was succeeded still speaks: a late datagram, or two nodes of one name.
+    /// A life that was succeeded still speaks: a late datagram, an old one sent again, or two
+    /// nodes of one name. If it is there, its hello will show it.
     pub(super) fn on_older_life(&mut self, now: Time, sender: Sender, pings: bool) {
         self.stats.dropped.unknown_sender += 1;
         let patience = 3 * self.config.probe_interval;
+        let entry = self.table.get(sender.key);
+        if pings && entry.is_some_and(|entry| now.since(entry.since) >= patience) {
+            self.send_challenge(sender);
+        }
+    }
+
+    /// An older life of a live member is there, elsewhere: reported once.
+    fn report_older_life(&mut self, sender: Sender) {
         let Some(entry) = self.table.get_mut(sender.key) else {
             return;
         };
-        if !pings || now.since(entry.since) < patience {
-            return;
-        }
-        let report =
-            entry.state.is_live() && !std::mem::replace(&mut entry.conflict_reported, true);
-        let (name, newer, record) = (entry.name.to_string(), entry.addr, entry.alive_record());
-        if report {
+        let is_other = entry.state.is_live() && entry.addr != sender.addr;
+        if is_other && !std::mem::replace(&mut entry.conflict_reported, true) {
+            let (name, newer) = (entry.name.to_string(), entry.addr);
             self.emit(Event::NameConflict {
                 name,
                 older: sender.addr,
                 newer,
             });
         }
-        // So that it learns of it, if it has not yet.
-        self.reply(
-            sender,
-            Payload::Gossip {
-                updates: vec![record],
-            },
-        );
     }
 
     fn refuse(&mut self, sender: Sender, known: Record) {
