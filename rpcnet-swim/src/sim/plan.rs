@@ -64,9 +64,13 @@ impl Kind {
         Self::Drain,
     ];
 
-    /// Whether nodes that are well can tell so while others have this trouble.
+    /// Whether nodes that are well can tell so while others have this trouble. After a clock was
+    /// set back, old news of who lived at an address before look newer than who lives there now.
     fn is_harmless_to_others(self) -> bool {
-        !matches!(self, Self::OneWayCut | Self::Partition)
+        !matches!(
+            self,
+            Self::OneWayCut | Self::Partition | Self::RestartInThePast
+        )
     }
 }
 

@@ -1,0 +1,570 @@
+//! What the protocol promises, one scenario each, in virtual time.
+
+use std::time::Duration;
+
+use rpcnet_swim::sim::{Cluster, Link};
+use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MemberState, PartitionStatus, Tags};
+
+fn lan() -> ClusterConfig {
+    ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A cluster in which all know all.
+fn settled(seed: u64, nodes: usize) -> Cluster {
+    let mut cluster = Cluster::of(seed, nodes, lan());
+    converge(&mut cluster, secs(10));
+    cluster.run_for(secs(5));
+    assert!(cluster.is_converged());
+    cluster
+}
+
+fn converge(cluster: &mut Cluster, limit: Duration) -> Duration {
+    let took = cluster.run_until(limit, Cluster::is_converged);
+    cluster.expect_safe();
+    took.unwrap_or_else(|| panic!("not within {limit:?}: {:?}", cluster.difference()))
+}
+
+fn state(cluster: &Cluster, observer: usize, node: usize) -> Option<MemberState> {
+    cluster.sight(observer, node).map(|member| member.state)
+}
+
+/// How often any of `nodes` told of something like this.
+fn count(cluster: &Cluster, nodes: &[usize], like: impl Fn(&Event) -> bool) -> usize {
+    nodes
+        .iter()
+        .flat_map(|node| cluster.events(*node))
+        .filter(|(_, event)| like(event))
+        .count()
+}
+
+fn failed(name: &str) -> impl Fn(&Event) -> bool {
+    move |event| matches!(event, Event::NodeFailed(member) if &*member.id.name == name)
+}
+
+fn is_failure(event: &Event) -> bool {
+    matches!(event, Event::NodeFailed(_))
+}
+
+fn is_partition(event: &Event) -> bool {
+    matches!(event, Event::PartitionDetected { .. })
+}
+
+fn all(cluster: &Cluster) -> Vec<usize> {
+    (0..cluster.len()).collect()
+}
+
+#[test]
+fn ten_nodes_know_each_other_within_2_s_of_the_last_start() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::of(seed, 10, lan());
+        let took = converge(&mut cluster, secs(5));
+        assert!(took <= secs(2), "seed {seed}: {took:?}");
+    }
+}
+
+#[test]
+fn crash_is_known_everywhere_within_bound() {
+    // Median and worst of the seeds, so that the table in the documentation can be made anew.
+    for (nodes, bound) in [
+        (2, secs(6)),
+        (3, secs(5)),
+        (5, secs(5)),
+        (10, secs(5)),
+        (16, secs(5)),
+        (32, millis(5_500)),
+    ] {
+        let mut took: Vec<_> = (0..8)
+            .map(|seed| {
+                let mut cluster = settled(seed, nodes);
+                cluster.run_for(millis(137 * seed));
+                cluster.crash(nodes - 1);
+                let known = |cluster: &Cluster| {
+                    let gone = |n| state(cluster, n, nodes - 1) == Some(MemberState::Failed);
+                    (0..nodes - 1).all(gone)
+                };
+                let took = cluster.run_until(secs(30), known);
+                cluster.expect_safe();
+                assert_eq!(cluster.report().false_failures, 0);
+                took.expect("all know within 30 s")
+            })
+            .collect();
+        took.sort_unstable();
+        println!("N={nodes}: median {:?}, worst {:?}", took[4], took[7]);
+        assert!(took[7] <= bound, "N={nodes}: {took:?}");
+    }
+}
+
+#[test]
+fn refutation_beats_older_suspicion() {
+    let mut cluster = settled(1, 8);
+    // Long enough to be suspected by all, not to be held failed.
+    cluster.block(3);
+    let suspected = |cluster: &Cluster| state(cluster, 0, 3) == Some(MemberState::Suspect);
+    cluster.run_until(secs(5), suspected).expect("suspected");
+    cluster.resume(3);
+    converge(&mut cluster, secs(5));
+    assert!(cluster.engine(3).unwrap().me().incarnation > 0);
+    assert!(cluster.engine(3).unwrap().stats().refutations > 0);
+    assert_eq!(count(&cluster, &all(&cluster), is_failure), 0);
+    let recovered = |event: &Event| matches!(event, Event::NodeRecovered(m) if &*m.id.name == "n3");
+    assert!(count(&cluster, &[0], recovered) > 0);
+    // What is said of the older incarnation afterwards moves nobody.
+    cluster.run_for(secs(30));
+    assert!(cluster.is_converged());
+}
+
+#[test]
+fn restart_under_the_same_name_takes_over_at_once() {
+    let mut cluster = settled(2, 10);
+    let before = cluster.sight(0, 4).unwrap().id.epoch;
+    cluster.restart(4);
+    let took = converge(&mut cluster, secs(3));
+    assert!(took <= secs(2), "{took:?}");
+    let others: Vec<_> = (0..10).filter(|n| *n != 4).collect();
+    assert!(cluster.sight(0, 4).unwrap().id.epoch > before);
+    assert_eq!(
+        count(&cluster, &others, failed("n4")),
+        9,
+        "each saw the old life end"
+    );
+    // The same with a clock that was set back: its former life must be found gone first.
+    cluster.restart_with_epoch(4, before - 1_000_000);
+    converge(&mut cluster, secs(40));
+    assert!(cluster.sight(0, 4).unwrap().id.epoch > before);
+}
+
+#[test]
+fn restart_at_the_same_address_under_another_name() {
+    let mut cluster = settled(3, 10);
+    cluster.restart_as(4, "newcomer");
+    let took = converge(&mut cluster, secs(3));
+    assert!(took <= secs(2), "{took:?}");
+    for node in [0, 5, 9] {
+        let former = cluster.engine(node).unwrap().member("n4").unwrap();
+        assert_eq!(former.state, MemberState::Failed);
+    }
+    // Those whose place is taken are no missing part of the cluster, however many.
+    for node in [5, 6, 7, 8] {
+        cluster.restart_as(node, format!("newcomer-{node}"));
+    }
+    converge(&mut cluster, secs(3));
+    cluster.run_for(secs(60));
+    assert!(cluster.is_converged(), "{:?}", cluster.difference());
+    assert_eq!(count(&cluster, &all(&cluster), is_partition), 0);
+}
+
+#[test]
+fn two_live_nodes_of_one_name_are_reported_and_do_not_flap() {
+    let mut cluster = settled(4, 6);
+    let seeds = vec![cluster.addr(0), cluster.addr(1)];
+    cluster.run_for(secs(1));
+    let twin = cluster.add("n3", lan(), seeds);
+    cluster.run_for(secs(20));
+    cluster.expect_safe();
+    let conflict =
+        |event: &Event| matches!(event, Event::NameConflict { name, .. } if name == "n3");
+    assert!(count(&cluster, &all(&cluster), conflict) > 0);
+    // The newer one has the name, the older one went silent, and so it stays.
+    assert!(cluster.is_up(twin) && !cluster.is_up(3));
+    let before = cluster.report();
+    cluster.run_for(secs(120));
+    assert!(cluster.is_converged(), "{:?}", cluster.difference());
+    let after = cluster.report();
+    assert_eq!(after.failures, before.failures);
+    assert_eq!(after.conflicts, before.conflicts);
+}
+
+#[test]
+fn partition_is_detected_and_heals_without_seeds() {
+    for (lone, seed) in [(false, 1), (false, 2), (true, 3), (true, 4)] {
+        let mut cluster = Cluster::new(seed);
+        // A seed that is gone when it comes to heal.
+        let first = cluster.add("first", lan(), Vec::new());
+        let seeds = vec![cluster.addr(first)];
+        for n in 0..10 {
+            cluster.add(format!("n{n}"), lan(), seeds.clone());
+        }
+        converge(&mut cluster, secs(5));
+        cluster.leave(first);
+        cluster.run_for(secs(90));
+        let side: Vec<usize> = if lone { vec![10] } else { (6..=10).collect() };
+        let rest: Vec<usize> = (1..=10).filter(|n| !side.contains(n)).collect();
+        cluster.network().isolate(side.iter().copied(), 1);
+        cluster.run_for(secs(30));
+        cluster.expect_safe();
+        for node in &side {
+            let status = cluster.engine(*node).unwrap().partition_status();
+            let reachable = side.len();
+            assert!(
+                matches!(status, PartitionStatus::Partitioned { reachable: r, expected: 10, minority: true }
+                    if r == reachable),
+                "{status:?}"
+            );
+            assert_eq!(count(&cluster, &[*node], is_partition), 1);
+        }
+        // One of ten is a crash; half is a partition.
+        assert_eq!(
+            count(&cluster, &rest, is_partition),
+            if lone { 0 } else { 5 }
+        );
+        if lone {
+            assert_eq!(
+                count(&cluster, &side, is_failure),
+                0,
+                "it is the one that is gone"
+            );
+        }
+        cluster.run_for(secs(60));
+        cluster.network().heal();
+        let took = converge(&mut cluster, secs(20));
+        println!("lone {lone}: healed after {took:?}");
+        let healed = |event: &Event| *event == Event::PartitionHealed;
+        assert_eq!(count(&cluster, &side, healed), side.len());
+    }
+}
+
+#[test]
+fn two_clusters_of_one_name_merge() {
+    let mut cluster = Cluster::new(5);
+    let lone = cluster.add("a0", lan(), Vec::new());
+    let other = cluster.add("b0", lan(), Vec::new());
+    for n in 1..5 {
+        let (a, b) = (cluster.addr(lone), cluster.addr(other));
+        cluster.add(format!("a{n}"), lan(), vec![a]);
+        // They know of one node of the other cluster, which does not answer at first.
+        let seeds = if n == 1 { vec![b, a] } else { vec![b] };
+        let node = cluster.add(format!("b{n}"), lan(), seeds);
+        for a in (0..cluster.len()).filter(|n| *n != node) {
+            if cluster.name(a).starts_with('a') {
+                cluster.network().isolate([a], 1);
+            }
+        }
+    }
+    cluster.run_for(secs(20));
+    assert_eq!(cluster.engine(lone).unwrap().live_count(), 5);
+    assert_eq!(cluster.engine(other).unwrap().live_count(), 5);
+    cluster.network().heal();
+    converge(&mut cluster, secs(60));
+    assert_eq!(cluster.engine(lone).unwrap().live_count(), 10);
+}
+
+#[test]
+fn left_is_not_failed() {
+    for seed in 0..10 {
+        let mut cluster = settled(seed, 12);
+        cluster.leave(7);
+        let others: Vec<_> = (0..12).filter(|n| *n != 7).collect();
+        let know = |cluster: &Cluster| {
+            let left = |n: &usize| state(cluster, *n, 7) == Some(MemberState::Left);
+            (0..12).filter(|n| *n != 7).all(|n| left(&n))
+        };
+        let took = cluster.run_until(secs(5), know).expect("all know");
+        assert!(took <= secs(2), "{took:?}");
+        cluster.run_for(secs(60));
+        assert!(cluster.is_converged());
+        assert_eq!(count(&cluster, &others, is_failure), 0);
+        let left = |event: &Event| matches!(event, Event::NodeLeft(_));
+        assert_eq!(count(&cluster, &others, left), 11);
+        // It may come back, as a new life.
+        cluster.restart(7);
+        converge(&mut cluster, secs(5));
+    }
+}
+
+#[test]
+fn left_is_not_failed_under_loss() {
+    for seed in 0..10 {
+        let mut cluster = settled(seed, 12);
+        cluster.network().default = Link::lan().with_loss(0.2);
+        cluster.leave(7);
+        cluster.run_for(secs(30));
+        cluster.network().default = Link::lan();
+        cluster.run_for(secs(30));
+        for node in (0..12).filter(|n| *n != 7) {
+            assert_eq!(
+                state(&cluster, node, 7),
+                Some(MemberState::Left),
+                "seed {seed}"
+            );
+        }
+        let others: Vec<_> = (0..12).filter(|n| *n != 7).collect();
+        assert_eq!(count(&cluster, &others, failed("n7")), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_leave_ends_with_several_acknowledgements_or_the_deadline() {
+    let mut cluster = settled(6, 8);
+    cluster.leave(2);
+    cluster
+        .run_until(millis(100), |c| !c.is_up(2))
+        .expect("acknowledged at once");
+    let acknowledged = |cluster: &Cluster, node: usize| {
+        cluster
+            .events(node)
+            .iter()
+            .find_map(|(_, event)| match event {
+                Event::Left { acknowledged } => Some(*acknowledged),
+                _ => None,
+            })
+    };
+    assert_eq!(acknowledged(&cluster, 2), Some(3));
+    // Cut off, it waits for the deadline and no longer.
+    cluster.network().isolate([3], 1);
+    cluster.leave(3);
+    let took = cluster.run_until(secs(10), |c| !c.is_up(3)).unwrap();
+    assert!((secs(3)..millis(3_300)).contains(&took), "{took:?}");
+    assert_eq!(acknowledged(&cluster, 3), Some(0));
+}
+
+#[test]
+fn tags_spread_and_limits_hold() {
+    let mut cluster = settled(7, 16);
+    cluster.set_tag(5, "role", "worker").unwrap();
+    let took = converge(&mut cluster, secs(3));
+    assert!(took <= secs(2), "{took:?}");
+    assert_eq!(
+        cluster.sight(9, 5).unwrap().tags.get("role"),
+        Some("worker")
+    );
+    let updated = |event: &Event| matches!(event, Event::NodeUpdated(m) if &*m.id.name == "n5");
+    assert_eq!(count(&cluster, &all(&cluster), updated), 15);
+    cluster.set_draining(5, true);
+    converge(&mut cluster, secs(3));
+    assert!(cluster.sight(9, 5).unwrap().draining);
+
+    // What is too large is refused and changes nothing.
+    for (key, len) in [("a", 250), ("b", 250), ("c", 250)] {
+        cluster.set_tag(5, key, &"x".repeat(len)).unwrap();
+    }
+    let incarnation = cluster.engine(5).unwrap().me().incarnation;
+    assert!(cluster.set_tag(5, "d", &"x".repeat(255)).is_err());
+    assert!(cluster.set_tag(5, "e", &"x".repeat(256)).is_err());
+    assert!(cluster.set_tag(5, "", "x").is_err());
+    assert_eq!(cluster.engine(5).unwrap().me().incarnation, incarnation);
+    converge(&mut cluster, secs(3));
+    assert_eq!(cluster.sight(1, 5).unwrap().tags.get("d"), None);
+    assert_eq!(
+        cluster.sight(1, 5).unwrap().tags.get("c").unwrap().len(),
+        250
+    );
+}
+
+/// Tags of exactly the largest size.
+fn largest_tags(fill: char) -> Tags {
+    let value = |len: usize| fill.to_string().repeat(len);
+    let pairs = [("a", 252), ("b", 252), ("c", 252), ("d", 253)];
+    let pairs = pairs.map(|(key, len)| (key.to_owned(), value(len)));
+    Tags::from_pairs(pairs.into_iter().chain([("e".to_owned(), String::new())])).unwrap()
+}
+
+#[test]
+fn much_gossip_never_exceeds_a_datagram() {
+    let long = "x".repeat(60);
+    let config = lan().with_tags(largest_tags('t'));
+    let mut cluster = Cluster::new(8);
+    let seeds = vec![std::net::SocketAddr::from(([10, 0, 0, 1], 7_946))];
+    // Sixteen nodes with a KiB each and the longest names: no two records fit into one datagram.
+    for n in 0..16 {
+        cluster.add(format!("{long}-{n:02}"), config.clone(), seeds.clone());
+    }
+    converge(&mut cluster, secs(20));
+    for node in 0..16 {
+        cluster.set_tag(node, "a", &"y".repeat(252)).unwrap();
+    }
+    // With a suspicion in front, which rides on pings beside the news.
+    cluster.crash(9);
+    // The checker of sizes is on all the while.
+    converge(&mut cluster, secs(20));
+    assert!(cluster.report().sent_bytes > 16 * 16 * 1_024);
+}
+
+#[test]
+fn stalled_node_declares_nobody_failed() {
+    for (seed, stalled) in [(1, vec![4]), (2, vec![1, 4, 7]), (3, (0..9).collect())] {
+        let mut cluster = settled(seed, 10);
+        stalled.iter().for_each(|node| cluster.stall(*node));
+        cluster.run_for(secs(30));
+        // Not all at the same moment.
+        for node in &stalled {
+            cluster.resume(*node);
+            cluster.run_for(millis(5));
+        }
+        cluster.run_for(secs(1));
+        for node in &stalled {
+            let stats = cluster.engine(*node).unwrap().stats();
+            assert_eq!(stats.failures_declared, 0, "n{node} of {stalled:?}");
+            assert!(stats.stalls > 0);
+            // Those that were well all the time are never seen failed by it.
+            for well in (0..10).filter(|n| !stalled.contains(n)) {
+                assert_eq!(count(&cluster, &[*node], failed(&format!("n{well}"))), 0);
+            }
+        }
+        converge(&mut cluster, secs(60));
+        assert_eq!(cluster.report().false_failures, 0);
+    }
+}
+
+#[test]
+fn a_blocked_observer_declares_nobody() {
+    for seed in 0..5 {
+        let mut cluster = settled(seed, 10);
+        cluster.block(4);
+        cluster.run_for(secs(30));
+        assert_eq!(cluster.engine(4).unwrap().stats().failures_declared, 0);
+        assert_eq!(count(&cluster, &[4], is_failure), 0);
+        cluster.resume(4);
+        converge(&mut cluster, secs(60));
+        assert_eq!(cluster.engine(4).unwrap().stats().failures_declared, 0);
+        assert_eq!(cluster.report().false_failures, 0);
+    }
+}
+
+#[test]
+fn an_observer_slow_by_a_quarter_second_declares_nobody() {
+    for seed in 0..5 {
+        let mut cluster = settled(seed, 10);
+        // Each message from and to it takes a quarter of a second.
+        for other in (0..10).filter(|n| *n != 4) {
+            let slow = Link::lan().with_delay(millis(250));
+            cluster.network().set_link(4, other, slow);
+            cluster.network().set_link(other, 4, slow);
+        }
+        cluster.run_for(secs(120));
+        assert_eq!(
+            count(&cluster, &all(&cluster), is_failure),
+            0,
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn failed_member_is_forgotten_after_its_time() {
+    let config = lan().with_forget_after(secs(120));
+    let mut cluster = Cluster::of(9, 6, config);
+    converge(&mut cluster, secs(5));
+    cluster.crash(5);
+    cluster.run_for(secs(118));
+    assert_eq!(state(&cluster, 0, 5), Some(MemberState::Failed));
+    cluster.run_for(secs(15));
+    for node in 0..5 {
+        assert_eq!(state(&cluster, node, 5), None);
+    }
+    // For good: nobody brings it back.
+    cluster.run_for(secs(600));
+    assert!((0..5).all(|node| state(&cluster, node, 5).is_none()));
+    assert!(cluster.is_converged());
+}
+
+#[test]
+fn join_through_any_of_several_seeds() {
+    let mut cluster = settled(10, 4);
+    let dead: std::net::SocketAddr = "10.9.9.9:1".parse().unwrap();
+    cluster.crash(1);
+    let seeds = vec![
+        dead,
+        cluster.addr(1),
+        "10.9.9.8:1".parse().unwrap(),
+        cluster.addr(3),
+    ];
+    let late = cluster.add("late", lan(), seeds);
+    let took = cluster.run_until(secs(2), |c| c.engine(late).unwrap().is_joined());
+    assert!(took.expect("joined") < millis(100));
+    converge(&mut cluster, secs(10));
+}
+
+#[test]
+fn alone_node_keeps_trying() {
+    let mut cluster = Cluster::new(11);
+    let seed = "10.0.0.2:7946".parse().unwrap();
+    let early = cluster.add("early", lan(), vec![seed]);
+    cluster.run_for(secs(600));
+    assert!(!cluster.engine(early).unwrap().is_joined());
+    // The seed comes up at last.
+    cluster.add("seed", lan(), Vec::new());
+    converge(&mut cluster, secs(15));
+    // One that lost everybody tries whom it knew, though its seed is gone for good.
+    let third = cluster.add("third", lan(), vec![seed]);
+    converge(&mut cluster, secs(5));
+    cluster.leave(1);
+    cluster.run_for(secs(5));
+    cluster.network().isolate([third], 1);
+    cluster.run_for(secs(400));
+    cluster.network().heal();
+    converge(&mut cluster, secs(75));
+}
+
+#[test]
+fn a_large_cluster_joins_page_by_page() {
+    let config = lan().with_tags(Tags::from_pairs([("role", "worker"), ("zone", "eu-1")]).unwrap());
+    let mut cluster = Cluster::of(12, 300, config.clone());
+    cluster.check_every(50);
+    let took = converge(&mut cluster, secs(30));
+    println!("300 at once: {took:?}");
+    let seeds = vec![cluster.addr(0)];
+    let late = cluster.add("late", config, seeds);
+    let took = cluster.run_until(secs(5), |c| c.engine(late).unwrap().live_count() == 301);
+    assert!(took.expect("knows all") < secs(1), "{took:?}");
+    converge(&mut cluster, secs(10));
+}
+
+#[test]
+fn a_flapping_member_is_damped() {
+    let mut cluster = settled(13, 10);
+    let observer: Vec<usize> = vec![0];
+    // For ten minutes it is cut off for twenty seconds and back for twenty.
+    for _ in 0..15 {
+        cluster.network().isolate([6], 1);
+        cluster.run_for(secs(20));
+        cluster.network().unite();
+        cluster.run_for(secs(20));
+    }
+    let times = count(&cluster, &observer, failed("n6"));
+    println!("failed {times} times of 15");
+    assert!((2..=6).contains(&times), "{times} of 15");
+    // Once it is well it comes back for good.
+    converge(&mut cluster, secs(1_000));
+    let before = cluster.report().failures;
+    cluster.run_for(secs(300));
+    assert_eq!(cluster.report().failures, before);
+}
+
+#[test]
+fn a_far_cluster_finds_a_crash() {
+    for delay in [15, 50, 150] {
+        let config = ClusterConfig::wan();
+        let mut cluster = Cluster::of(14, 9, config);
+        cluster.network().default = Link::lan().with_delay(millis(delay));
+        converge(&mut cluster, secs(30));
+        cluster.run_for(secs(20));
+        cluster.crash(8);
+        let took = converge(&mut cluster, secs(20));
+        println!("one way {delay} ms: {took:?}");
+        assert_eq!(cluster.report().false_failures, 0);
+    }
+}
+
+#[test]
+fn most_crash_at_once() {
+    for (nodes, left) in [(4, 2), (10, 2), (10, 5), (32, 4)] {
+        let mut cluster = settled(15, nodes);
+        (left..nodes).for_each(|node| cluster.crash(node));
+        let known = |cluster: &Cluster| {
+            (0..left).all(|n| cluster.engine(n).is_some_and(|e| e.live_count() == left))
+        };
+        let took = cluster.run_until(secs(120), known);
+        println!("{left} of {nodes} left: known after {took:?}");
+        cluster.expect_safe();
+        assert_eq!(cluster.report().false_failures, 0);
+        assert!(took.is_some());
+    }
+}
