@@ -50,7 +50,12 @@ impl Driver {
             },
             addrs = resolved(&mut self.resolving) => {
                 self.resolving = None;
-                self.shared.engine.lock().handle_seeds(self.shared.now(), &addrs);
+                let (now, mut engine) = (self.shared.now(), self.shared.engine.lock());
+                if addrs.is_empty() {
+                    engine.handle_unresolved_seeds(now);
+                } else {
+                    engine.handle_seeds(now, &addrs);
+                }
             }
             () = self.shared.wake.notified() => {}
             () = sleep_until(due.unwrap_or_else(far_off)) => {

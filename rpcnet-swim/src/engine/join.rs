@@ -126,6 +126,12 @@ impl Engine {
         );
     }
 
+    /// The next attempt asks for them again.
+    pub(super) fn seeds_unresolved(&mut self, now: Time) {
+        self.timers
+            .arm(Single::Join, now + self.config.probe_interval / 2);
+    }
+
     /// Out, or alone: dials every way in. In: looks now and then whether a seed belongs to
     /// another cluster of this name, to merge with it.
     pub(super) fn on_join_timer(&mut self, now: Time) {

@@ -304,6 +304,13 @@ impl Engine {
         self.set_seeds(now, seeds);
     }
 
+    /// None of the seeds resolved. They are asked for again, with backoff; unlike with no seeds at
+    /// all, this node is not in yet.
+    pub fn handle_unresolved_seeds(&mut self, now: Time) {
+        let now = self.inner_time(now);
+        self.seeds_unresolved(now);
+    }
+
     /// Replaces this node's tags and spreads the change; tells it as an event too.
     pub fn set_tags(&mut self, now: Time, tags: Tags) {
         let now = self.inner_time(now);
