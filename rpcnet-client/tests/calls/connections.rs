@@ -1,0 +1,197 @@
+//! One connection to each worker, for as long as it is worth having.
+
+use rpcnet_client::{ConnectError, registry::Tags};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_opened_once_however_many_wait() {
+    let bench = Arc::new(Bench::new().await);
+    let server = bench.worker("red", who("red"));
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let bench = Arc::clone(&bench);
+            tokio::spawn(async move { bench.call("who").await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.expect("no panic").expect("a reply"), "red 0");
+    }
+    assert_eq!(bench.handshakes(), 1);
+    assert_eq!(server.stats().connections_accepted, 1);
+    assert_eq!(bench.client.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_made_also_if_those_who_wanted_it_gave_up() {
+    let bench = Bench::new().await;
+    let _server = bench.worker("red", who("red"));
+    let impatient = WorkerCallOptions::new().with_timeout(Duration::from_micros(1));
+    let error = bench.call_with("who", impatient).await;
+    let error = error.expect_err("no time for a handshake");
+    assert!(
+        matches!(error, ClusterError::DeadlineExceeded { .. }),
+        "{error}"
+    );
+    assert_eq!(error.processed(), Processed::No);
+    assert!(error.is_retryable());
+    until("the connection", || bench.handshakes() == 1).await;
+    assert_eq!(bench.call("who").await.expect("a reply"), "red 0");
+    assert_eq!(bench.handshakes(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_connection_is_replaced() {
+    let bench = Bench::new().await;
+    let server = bench.worker("red", who("red"));
+    assert_eq!(bench.call("who").await.expect("a reply"), "red 0");
+    let addr = server.local_addr();
+    server.shutdown(Duration::from_secs(1)).await;
+    drop(server);
+    let mut again = None;
+    until("the port is free", || {
+        again = endpoint("red", addr).ok();
+        again.is_some()
+    })
+    .await;
+    let _server = again.expect("an endpoint").serve(who("red"));
+    let reply = bench.call("who").await.expect("a reply");
+    assert!(reply.starts_with("red"), "{reply}");
+    assert_eq!(bench.handshakes(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_at_the_address_is_not_called() {
+    let bench = Bench::new().await;
+    let impostor = endpoint("blue", loopback())
+        .expect("a free port")
+        .serve(who("blue"));
+    bench.list("red", 1, impostor.local_addr());
+    let options = WorkerCallOptions::new().with_attempts_max(2);
+    let error = bench.call_with("who", options).await.expect_err("not red");
+    let ClusterError::Connect { error: cause, .. } = &error else {
+        panic!("{error}");
+    };
+    assert!(
+        matches!(cause, ConnectError::WrongNode { expected, presented, .. } if expected == "red" && presented == &["blue"]),
+        "{cause}"
+    );
+    assert_eq!(error.attempts().len(), 2);
+    assert!(matches!(
+        error.attempts()[0].connect_error(),
+        Some(ConnectError::WrongNode { .. })
+    ));
+    assert_eq!(&*error.node().expect("red").name, "red");
+    assert_eq!(impostor.stats().calls_started, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_cannot_be_reached_is_avoided_for_a_while() {
+    let down_time = Duration::from_secs(60);
+    let bench = Bench::with(|config| {
+        config
+            .with_connect_timeout(Duration::from_millis(200))
+            .with_down_time(down_time, down_time)
+    })
+    .await;
+    let _dead = bench.silent("dead");
+    let _server = bench.worker("red", who("red"));
+    let mut second_attempts = 0;
+    for _ in 0..20 {
+        let reply = bench.call("who").await.expect("a reply");
+        second_attempts += usize::from(reply == "red 1");
+    }
+    assert_eq!(second_attempts, 1, "one call has found out for all");
+
+    // News of it ends the time: it is tried again.
+    bench
+        .list
+        .set_tags("dead", Tags::from([("role", "worker"), ("news", "yes")]));
+    let tried_again = async {
+        // The client hears of the news on its own time.
+        while bench.call("who").await.expect("a reply") != "red 1" {}
+    };
+    within("another attempt", tried_again).await;
+
+    // If nobody else is left, it is tried too.
+    bench.list.fail("red");
+    let once = WorkerCallOptions::new().with_attempts_max(1);
+    let error = bench.call_with("who", once).await.expect_err("nobody");
+    assert_eq!(&*error.node().expect("one").name, "dead");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_worker_ends_the_calls_that_wait_for_it() {
+    let bench = Arc::new(Bench::new().await);
+    let (router, runs) = hanging();
+    let _server = bench.worker("red", router);
+    let call = |idempotent| {
+        let bench = Arc::clone(&bench);
+        let options = WorkerCallOptions::new().with_idempotent(idempotent);
+        tokio::spawn(async move { bench.call_with("who", options).await })
+    };
+    let (ordinary, idempotent) = (call(false), call(true));
+    until("both run", || runs.load(SeqCst) == 2).await;
+    let _other = bench.worker("blue", who("blue"));
+    bench.list.fail("red");
+
+    let error = ordinary.await.expect("no panic").expect_err("it was cut");
+    let ClusterError::Rpc { error: cause, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(cause.code(), Code::Unavailable);
+    assert_eq!(error.processed(), Processed::Maybe);
+    assert!(!error.is_retryable());
+    let reply = idempotent.await.expect("no panic").expect("a reply");
+    assert_eq!(reply, "blue 1");
+    assert_eq!(bench.in_flight("red"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_worker_gets_a_new_connection() {
+    let bench = Arc::new(Bench::new().await);
+    let (router, runs) = hanging();
+    let _first = bench.worker("red", router);
+    let waiting = {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move { bench.call("who").await })
+    };
+    until("it runs", || runs.load(SeqCst) == 1).await;
+    let second = endpoint("red", loopback())
+        .expect("a free port")
+        .serve(who("red, again"));
+    bench.list("red", 2, second.local_addr());
+    let error = waiting.await.expect("no panic");
+    let error = error.expect_err("its worker is no more");
+    assert_eq!(error.processed(), Processed::Maybe, "{error}");
+    assert_eq!(bench.call("who").await.expect("a reply"), "red, again 0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_has_left_may_finish() {
+    let bench = Arc::new(Bench::new().await);
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = Arc::clone(&gate);
+    let server = bench.worker(
+        "red",
+        Router::new().raw("who", move |_, _| {
+            let opened = Arc::clone(&opened);
+            async move {
+                opened.notified().await;
+                Ok(Bytes::from_static(b"done"))
+            }
+        }),
+    );
+    let call = {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move { bench.call("who").await })
+    };
+    until("it runs", || server.in_flight() == 1).await;
+    bench.list.remove("red");
+    until("its connection is given up", || {
+        bench.client.connections() == 0
+    })
+    .await;
+    gate.notify_one();
+    assert_eq!(call.await.expect("no panic").expect("a reply"), "done");
+}

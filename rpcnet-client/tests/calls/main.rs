@@ -1,0 +1,159 @@
+//! Calls to workers from a list, over real QUIC: who is called, how often, and what the caller is told.
+
+mod connections;
+mod retries;
+mod streams;
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rpcnet_client::{
+    CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code, DevCa, Endpoint,
+    LoadBalancingStrategy, Processed, Router, RpcServer, SelectError, Status, TransportConfig,
+    WorkerCallOptions, WorkerRegistry,
+    registry::{Node, NodeId, StaticMembership},
+};
+use tokio::time::{Instant, sleep, timeout};
+
+/// One authority for all tests: making keys takes time.
+static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("calls"));
+
+/// How long anything may take that is expected to happen. Only a failing test waits this long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn endpoint(name: &str, addr: SocketAddr) -> Result<Endpoint, rpcnet_client::transport::BindError> {
+    let tls = CA.issue(name).expect("a node name");
+    Endpoint::bind(addr, TransportConfig::default(), tls)
+}
+
+fn loopback() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+/// Workers on a list that the test changes, and a client of them.
+struct Bench {
+    list: StaticMembership,
+    client: Arc<ClusterClient>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        Self::with(|config| config).await
+    }
+
+    async fn with(change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig) -> Self {
+        let list = StaticMembership::new();
+        // The order of turns tells who was tried.
+        let registry = WorkerRegistry::new(list.clone(), LoadBalancingStrategy::RoundRobin);
+        registry.start().await;
+        let endpoint = endpoint("caller", loopback()).expect("a free port");
+        let config = ClusterClientConfig::new(endpoint).with_timeout(PATIENCE);
+        let client = ClusterClient::new(Arc::new(registry), change(config));
+        Self {
+            list,
+            client: Arc::new(client),
+        }
+    }
+
+    /// Puts a node on the list.
+    fn list(&self, name: &str, epoch: u64, addr: SocketAddr) {
+        let node = Node::new(NodeId::new(name, epoch), addr).with_tag("role", "worker");
+        assert!(self.list.insert(node));
+    }
+
+    /// A worker that serves, and is on the list.
+    fn worker(&self, name: &str, router: Router) -> RpcServer {
+        let server = endpoint(name, loopback())
+            .expect("a free port")
+            .serve(router);
+        self.list(name, 1, server.local_addr());
+        server
+    }
+
+    /// A worker on the list that nobody answers for.
+    fn silent(&self, name: &str) -> UdpSocket {
+        let socket = UdpSocket::bind(loopback()).expect("a free port");
+        self.list(name, 1, socket.local_addr().expect("an address"));
+        socket
+    }
+
+    async fn call(&self, method: &str) -> Result<String, ClusterError> {
+        self.call_with(method, WorkerCallOptions::new()).await
+    }
+
+    async fn call_with(
+        &self,
+        method: &str,
+        options: WorkerCallOptions,
+    ) -> Result<String, ClusterError> {
+        let call = self
+            .client
+            .call_worker_with(method, Bytes::new(), Some("role=worker"), options);
+        let reply = within("a call", call).await?;
+        Ok(String::from_utf8(reply.to_vec()).expect("text"))
+    }
+
+    /// Calls of this client in flight at a worker.
+    fn in_flight(&self, name: &str) -> u32 {
+        let workers = self.client.registry().workers(None).expect("no filter");
+        let worker = workers.iter().find(|one| &*one.label == name);
+        worker.expect("it is on the list").in_flight
+    }
+
+    fn handshakes(&self) -> u64 {
+        self.client.config().endpoint().stats().connections_opened
+    }
+}
+
+/// Replies with the worker's name and the number of the attempt.
+fn who(name: &str) -> Router {
+    let name = name.to_owned();
+    Router::new().raw("who", move |cx: CallContext, _| {
+        let reply = format!("{name} {}", cx.attempt());
+        async move { Ok(Bytes::from(reply)) }
+    })
+}
+
+/// Fails always with this status, and counts how often.
+fn failing(status: Status) -> (Router, Arc<AtomicUsize>) {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let router = Router::new().raw("who", move |_, _| {
+        counted.fetch_add(1, SeqCst);
+        let status = status.clone();
+        async move { Err(status) }
+    });
+    (router, runs)
+}
+
+/// Never replies, and counts how often it was called.
+fn hanging() -> (Router, Arc<AtomicUsize>) {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let router = Router::new().raw("who", move |_, _| {
+        counted.fetch_add(1, SeqCst);
+        std::future::pending()
+    });
+    (router, runs)
+}
+
+async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} took too long"))
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not come true");
+        sleep(Duration::from_millis(2)).await;
+    }
+}

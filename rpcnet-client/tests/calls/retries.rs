@@ -1,0 +1,265 @@
+//! Calls go to another worker exactly when that does no harm.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_matches_and_nobody_is_reachable_are_told_apart() {
+    let bench = Bench::new().await;
+    let error = bench.call("who").await.expect_err("an empty list");
+    assert!(
+        matches!(&error, ClusterError::Select(SelectError::NoMatch { filter }) if filter == "role=worker"),
+        "{error}"
+    );
+    assert!(error.is_retryable() && error.attempts().is_empty());
+    let _server = bench.worker("red", who("red"));
+    bench.list.fail("red");
+    let error = bench.call("who").await.expect_err("it is dead");
+    assert!(
+        matches!(
+            &error,
+            ClusterError::Select(SelectError::NoneReachable { matching: 1, .. })
+        ),
+        "{error}"
+    );
+    let error = bench.client.call_worker("who", "", Some("role=")).await;
+    let error = error.expect_err("no filter");
+    assert!(
+        matches!(&error, ClusterError::Select(SelectError::InvalidFilter(_))),
+        "{error}"
+    );
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_deadline_holds_for_all_attempts() {
+    let bench = Bench::with(|config| config.with_connect_timeout(Duration::from_millis(100))).await;
+    let _silent = [bench.silent("a"), bench.silent("b"), bench.silent("c")];
+    let begun = Instant::now();
+    let options = WorkerCallOptions::new().with_timeout(Duration::from_millis(250));
+    let error = bench.call_with("who", options).await;
+    let error = error.expect_err("nobody answers");
+    assert!(begun.elapsed() >= Duration::from_millis(250));
+    assert!(begun.elapsed() < Duration::from_secs(5), "one, not three");
+    assert!(
+        matches!(&error, ClusterError::DeadlineExceeded { attempts } if attempts.len() == 3),
+        "{error:?}"
+    );
+    assert_eq!(error.processed(), Processed::No);
+    assert!(error.to_string().contains("tried 3 times: "), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_over_while_the_handler_runs_may_have_processed() {
+    let bench = Bench::new().await;
+    let (router, runs) = hanging();
+    let _servers = [
+        bench.worker("red", router),
+        bench.worker("blue", hanging().0),
+    ];
+    bench.list.remove("blue");
+    let options = WorkerCallOptions::new().with_timeout(Duration::from_secs(1));
+    let error = bench
+        .call_with("who", options.with_idempotent(true))
+        .await
+        .expect_err("it hangs");
+    assert!(
+        matches!(error, ClusterError::DeadlineExceeded { .. }),
+        "{error}"
+    );
+    assert_eq!(error.processed(), Processed::Maybe);
+    assert!(!error.is_retryable());
+    assert_eq!(runs.load(SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_go_to_another_worker() {
+    for status in [
+        Status::overloaded("too much to do"),
+        Status::new(Code::Unavailable, "not now").not_processed(),
+    ] {
+        let bench = Bench::new().await;
+        let (router, refusals) = failing(status);
+        let _servers = [
+            bench.worker("red", router),
+            bench.worker("blue", who("blue")),
+        ];
+        for _ in 0..4 {
+            let reply = bench.call("who").await.expect("blue does it");
+            assert!(reply.starts_with("blue"), "{reply}");
+        }
+        assert!(refusals.load(SeqCst) > 0, "red was asked");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_worker_is_asked_once_and_then_avoided() {
+    let minute = Duration::from_secs(60);
+    let bench = Bench::with(|config| config.with_down_time(minute, minute)).await;
+    let red = bench.worker("red", who("red"));
+    let _blue = bench.worker("blue", who("blue"));
+    red.set_draining(true);
+    let mut second_attempts = 0;
+    for _ in 0..10 {
+        let reply = bench.call("who").await.expect("blue does it");
+        second_attempts += usize::from(reply == "blue 1");
+    }
+    assert_eq!(second_attempts, 1);
+    assert_eq!(red.stats().calls_refused_draining, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_only_the_newer_workers_have_is_found() {
+    let bench = Bench::new().await;
+    let old = [
+        bench.worker("old-1", Router::new()),
+        bench.worker("old-2", Router::new()),
+    ];
+    let new = bench.worker("new", who("new"));
+    let reply = bench.call("who").await.expect("the new one does it");
+    assert!(reply.starts_with("new"), "{reply}");
+    // Nobody has it: each is asked once, at once.
+    let error = bench.call("what").await.expect_err("nobody has it");
+    assert!(
+        matches!(&error, ClusterError::Rpc { error, .. } if error.code() == Code::Unimplemented),
+        "{error}"
+    );
+    assert_eq!(error.attempts().len(), 3);
+    assert_eq!(error.processed(), Processed::No);
+    drop((old, new));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_the_handler_is_final() {
+    for (status, processed) in [
+        (Status::app(&7u32, "no luck"), Processed::Yes),
+        (Status::internal("broken"), Processed::Yes),
+        (Status::permission_denied("not you"), Processed::Yes),
+        (Status::invalid_request("no sense"), Processed::Yes),
+    ] {
+        let bench = Bench::new().await;
+        let (router, runs) = failing(status.clone());
+        let _servers = [
+            bench.worker("red", router.clone()),
+            bench.worker("blue", router),
+        ];
+        let options = WorkerCallOptions::new().with_idempotent(true);
+        let error = bench.call_with("who", options).await.expect_err("it fails");
+        let ClusterError::Rpc { error: cause, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(
+            (cause.code(), cause.processed()),
+            (status.code(), processed)
+        );
+        assert_eq!(runs.load(SeqCst), 1, "{status}");
+        assert_eq!(error.attempts().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_are_limited_and_paused_when_one_worker_is_all_there_is() {
+    let pause = Duration::from_millis(50);
+    let bench = Bench::with(|config| config.with_attempts_max(3).with_backoff(pause, pause)).await;
+    let (router, runs) = failing(Status::overloaded("too much to do"));
+    let _server = bench.worker("red", router);
+    let begun = Instant::now();
+    let error = bench.call("who").await.expect_err("always refused");
+    assert_eq!(error.attempts().len(), 3);
+    assert_eq!(runs.load(SeqCst), 3);
+    // Half of each pause is certain.
+    assert!(begun.elapsed() >= pause, "{:?}", begun.elapsed());
+    assert!(error.is_retryable());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_says_when_is_not_asked_before() {
+    let bench = Bench::new().await;
+    let wait = Duration::from_millis(300);
+    let (router, runs) = failing(Status::overloaded("later").with_retry_after(wait));
+    let _server = bench.worker("red", router);
+    let begun = Instant::now();
+    let options = WorkerCallOptions::new().with_attempts_max(2);
+    let error = bench.call_with("who", options).await;
+    error.expect_err("always refused");
+    assert!(begun.elapsed() >= wait);
+    assert_eq!(runs.load(SeqCst), 2);
+    // If that is past the deadline, there is no use in waiting.
+    let begun = Instant::now();
+    let options = WorkerCallOptions::new().with_timeout(wait / 2);
+    let error = bench.call_with("who", options).await;
+    let error = error.expect_err("always refused");
+    assert!(begun.elapsed() < wait / 2);
+    assert!(matches!(error, ClusterError::Rpc { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_to_all_says_what_each_replied() {
+    let bench = Bench::new().await;
+    let (router, _) = failing(Status::app(&7u32, "no luck"));
+    let _servers = [
+        bench.worker("blue", who("blue")),
+        bench.worker("green", router),
+        bench.worker("red", who("red")),
+    ];
+    let call = bench
+        .client
+        .call_all_workers("who", "", Some("role=worker"));
+    let replies = within("a call to all", call).await.expect("workers");
+    let told: Vec<_> = replies
+        .iter()
+        .map(|(id, reply)| match reply {
+            Ok(reply) => (&*id.name, Ok(&reply[..])),
+            Err(ClusterError::Rpc { error, .. }) => (&*id.name, Err(error.app::<u32>())),
+            Err(other) => panic!("{other}"),
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("blue", Ok(&b"blue 0"[..])),
+            ("green", Err(Some(7))),
+            ("red", Ok(&b"red 0"[..])),
+        ]
+    );
+    let error = bench.client.call_all_workers("who", "", Some("role=none"));
+    let error = within("a call to nobody", error).await;
+    assert!(matches!(
+        error,
+        Err(ClusterError::Select(SelectError::NoMatch { .. }))
+    ));
+    for name in ["blue", "green", "red"] {
+        assert_eq!(bench.in_flight(name), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_do_not_fit_are_named() {
+    let bench = Bench::new().await;
+    let _server = bench.worker("red", who("red"));
+    let call = bench.client.call_worker_typed::<_, u8>("who", &(), None);
+    let error = within("a call", call).await.expect_err("another type");
+    assert!(
+        matches!(&error, ClusterError::Decode { node, .. } if &*node.name == "red"),
+        "{error}"
+    );
+    assert_eq!(error.processed(), Processed::Yes);
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_call_is_cancelled_and_counted_down() {
+    let bench = Bench::new().await;
+    let (router, runs) = hanging();
+    let server = bench.worker("red", router);
+    {
+        let call = bench.client.call_worker("who", "", None);
+        tokio::pin!(call);
+        tokio::select! {
+            reply = &mut call => panic!("{reply:?}"),
+            () = until("it runs", || runs.load(SeqCst) == 1) => {}
+        }
+        assert_eq!(bench.in_flight("red"), 1);
+    }
+    assert_eq!(bench.in_flight("red"), 0);
+    until("its handler is dropped", || server.in_flight() == 0).await;
+}

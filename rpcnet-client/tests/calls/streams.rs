@@ -1,0 +1,96 @@
+//! Streams to a picked worker.
+
+use futures::StreamExt;
+use rpcnet_client::{Receiver, Sender};
+
+use super::*;
+
+fn streaming() -> Router {
+    Router::new()
+        .server_streaming(
+            "count",
+            |_, upto: u32, mut replies: Sender<u32>| async move {
+                for n in 0..upto {
+                    replies.send(n).await?;
+                }
+                Ok(())
+            },
+        )
+        .client_streaming("sum", |_, mut numbers: Receiver<u32>| async move {
+            let mut sum = 0;
+            while let Some(n) = numbers.message().await? {
+                sum += n;
+            }
+            Ok::<u32, Status>(sum)
+        })
+        .streaming(
+            "double",
+            |_, mut numbers: Receiver<u32>, mut replies: Sender<u32>| async move {
+                while let Some(n) = numbers.message().await? {
+                    replies.send(n * 2).await?;
+                }
+                Ok(())
+            },
+        )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_counts_as_in_flight_until_its_ends_are_dropped() {
+    let bench = Bench::new().await;
+    let _server = bench.worker("red", streaming());
+    let (client, options) = (&bench.client, WorkerCallOptions::new());
+    let filter = Some("role=worker");
+
+    let numbers = client.call_worker_server_streaming("count", &3u32, filter, options);
+    let mut numbers = within("a stream", numbers).await.expect("a stream");
+    assert_eq!(&*numbers.worker().name, "red");
+    assert_eq!(bench.in_flight("red"), 1);
+    for expected in 0..3u32 {
+        let n: Option<u32> = numbers.message().await.expect("a message");
+        assert_eq!(n, Some(expected));
+    }
+    assert!(numbers.next().await.is_none());
+    assert_eq!(bench.in_flight("red"), 1);
+    drop(numbers);
+    assert_eq!(bench.in_flight("red"), 0);
+
+    let upload = client.call_worker_client_streaming::<u32, u32>("sum", filter, options);
+    let mut upload = within("a stream", upload).await.expect("a stream");
+    for n in 1..=4 {
+        upload.send(n).await.expect("room");
+    }
+    assert_eq!(bench.in_flight("red"), 1);
+    assert_eq!(upload.finish().await.expect("a reply"), 10);
+    assert_eq!(bench.in_flight("red"), 0);
+
+    let both = client.call_worker_streaming::<u32, u32>("double", filter, options);
+    let (mut send, mut receive) = within("a stream", both).await.expect("a stream");
+    for n in [1, 2, 3] {
+        send.send(n).await.expect("room");
+        assert_eq!(receive.message().await.expect("a message"), Some(n * 2));
+    }
+    send.finish();
+    assert_eq!(bench.in_flight("red"), 1, "one end is left");
+    assert_eq!(receive.message().await.expect("the end"), None);
+    drop(receive);
+    assert_eq!(bench.in_flight("red"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_begun_on_a_worker_that_can_be_reached() {
+    let bench = Bench::with(|config| config.with_connect_timeout(Duration::from_millis(100))).await;
+    let _dead = bench.silent("dead");
+    let _server = bench.worker("red", streaming());
+    for _ in 0..4 {
+        let numbers = bench.client.call_worker_server_streaming::<_, u32>(
+            "count",
+            &1u32,
+            None,
+            WorkerCallOptions::new(),
+        );
+        let numbers = within("a stream", numbers).await.expect("a stream");
+        assert_eq!(&*numbers.worker().name, "red");
+        assert_eq!(numbers.count().await, 1);
+    }
+    assert_eq!(bench.in_flight("dead"), 0);
+}

@@ -1,0 +1,122 @@
+//! Nodes that stop while they are called.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_loses_no_call() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let serve = |name: &'static str| {
+        let runs = Arc::clone(&runs);
+        Router::new().typed("slow", move |n: u32| {
+            let runs = Arc::clone(&runs);
+            async move {
+                runs.fetch_add(1, SeqCst);
+                sleep(Duration::from_millis(20)).await;
+                (name.to_owned(), n)
+            }
+        })
+    };
+    let caller = start(builder("caller"), &[]).await;
+    let tagged = |name| builder(name).tag("role", "worker").serve(serve(name));
+    let red = start(tagged("red"), std::slice::from_ref(&caller)).await;
+    let blue = start(tagged("blue"), std::slice::from_ref(&caller)).await;
+    until("both are known", || {
+        let all = caller.workers().select_all(Some("role=worker"));
+        all.is_ok_and(|all| all.len() == 2)
+    })
+    .await;
+
+    let over = Arc::new(AtomicBool::new(false));
+    let mut callers = Vec::new();
+    for _ in 0..8 {
+        let (client, over) = (Arc::clone(caller.client()), Arc::clone(&over));
+        callers.push(tokio::spawn(async move {
+            let mut by_red = 0_usize;
+            let mut calls = 0_usize;
+            while !over.load(SeqCst) {
+                let sent = calls as u32;
+                let (name, got): (String, u32) = client
+                    .call_worker_typed("slow", &sent, Some("role=worker"))
+                    .await
+                    .expect("no call fails");
+                assert_eq!(got, sent);
+                by_red += usize::from(name == "red");
+                calls += 1;
+            }
+            (calls, by_red)
+        }));
+    }
+    until("calls flow", || runs.load(SeqCst) > 50).await;
+    let report = within("a drain", red.drain(PATIENCE)).await;
+    assert_eq!(report.remaining, 0, "{report:?}");
+    assert!(report.completed > 0, "{report:?}");
+    let none = caller.workers().select_all(Some("role=worker"));
+    assert_eq!(none.expect("blue").len(), 1);
+    let report = within("a shutdown", red.shutdown(PATIENCE)).await;
+    assert_eq!(report.cancelled, 0, "{report:?}");
+    let so_far = runs.load(SeqCst);
+    until("calls flow on", || runs.load(SeqCst) > so_far + 50).await;
+    over.store(true, SeqCst);
+
+    let (mut calls, mut by_red) = (0, 0);
+    for caller in callers {
+        let (one, red) = within("the last calls", caller).await.expect("no panic");
+        calls += one;
+        by_red += red;
+    }
+    assert!(by_red > 0, "the one that drained took part before");
+    assert_eq!(runs.load(SeqCst), calls, "each ran once");
+    drop(blue);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_can_take_calls_again() {
+    let nodes = cluster(2).await;
+    let report = within("a drain", nodes[1].drain(Duration::from_secs(5))).await;
+    assert_eq!(report.remaining, 0);
+    until("nobody is left", || {
+        nodes[0].workers().select_all(None).is_err()
+    })
+    .await;
+    let error = who(&nodes[0]).await.expect_err("nobody takes calls");
+    assert!(
+        matches!(
+            error,
+            rpcnet_client::ClusterError::Select(rpcnet_client::SelectError::NoneReachable { .. })
+        ),
+        "{error}"
+    );
+    nodes[1].resume();
+    until("it is back", || nodes[0].workers().select_all(None).is_ok()).await;
+    let reply = within("a call", who(&nodes[0])).await.expect("a reply");
+    assert!(reply.starts_with("w1"), "{reply}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_returns_by_its_deadline_whatever_runs() {
+    let caller = start(builder("caller"), &[]).await;
+    let stuck = builder("stuck")
+        .tag("role", "worker")
+        .serve(Router::new().typed("hang", |(): ()| std::future::pending::<()>()));
+    let stuck = start(stuck, std::slice::from_ref(&caller)).await;
+    until("it is known", || caller.workers().select_all(None).is_ok()).await;
+    let client = Arc::clone(caller.client());
+    let call = tokio::spawn(async move {
+        client
+            .call_worker_typed::<_, ()>("hang", &(), Some("role=worker"))
+            .await
+    });
+    until("the call runs", || stuck.endpoint().in_flight() == 1).await;
+    let begun = Instant::now();
+    let time = Duration::from_secs(2);
+    let report = within("a shutdown", stuck.shutdown(time)).await;
+    assert!(begun.elapsed() < time + Duration::from_secs(2));
+    assert_eq!(report.cancelled, 1, "{report:?}");
+    assert!(report.left, "{report:?}");
+    let error = within("the call", call).await.expect("no panic");
+    let error = error.expect_err("it was cut");
+    assert_eq!(error.attempts().len(), 1, "not repeated: it may have run");
+    assert!(!error.is_retryable(), "{error}");
+}

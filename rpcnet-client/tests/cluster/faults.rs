@@ -1,0 +1,108 @@
+//! Bad datagrams on the port that gossip and calls share.
+
+use std::net::UdpSocket;
+
+use rpcnet_client::{ClusterError, JoinError, NodeError, swim::Stats};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_datagrams_are_counted_and_change_nothing() {
+    let nodes = cluster(2).await;
+    let target = &nodes[0];
+    let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let gossip = || target.membership().stats();
+    let before: Stats = gossip();
+    let side_unfit = target.endpoint().stats().side_unfit;
+
+    let send = |datagram: &[u8]| {
+        let sent = stranger.send_to(datagram, target.addr());
+        assert_eq!(sent.expect("loopback takes it"), datagram.len());
+    };
+    // Rubbish that is neither QUIC nor gossip, rubbish that looks like QUIC, and too much of it.
+    for first in [0x00, 0x3f, 0x80, 0xbf] {
+        send(&[first, 1, 2, 3, 4, 5, 6, 7]);
+    }
+    for first in [0x40, 0xc0, 0xff] {
+        send(&[first; 1200]);
+    }
+    send(&[0; 9_000]);
+    until("rubbish is counted", || {
+        let dropped = gossip().dropped;
+        let sum = dropped.malformed + dropped.version + dropped.unsealed;
+        let old = before.dropped;
+        sum - (old.malformed + old.version + old.unsealed) == 4
+    })
+    .await;
+    until("the oversized one is counted", || {
+        target.endpoint().stats().side_unfit == side_unfit + 1
+    })
+    .await;
+
+    // Nodes that speak the protocol, but without the key, with another, or of another cluster.
+    let impatient = ClusterConfig::local().with_join_timeout(Duration::from_millis(300));
+    let tls = |name| CA.issue(name).expect("a node name");
+    let strangers = [
+        Node::builder().tls(tls("no-key")),
+        Node::builder()
+            .tls(tls("other-key"))
+            .cluster_key(ClusterKey::from_bytes([1; 32])),
+        Node::builder()
+            .tls(tls("other-cluster"))
+            .cluster_key(key())
+            .cluster_name("another"),
+    ];
+    for stranger in strangers {
+        let joining = stranger
+            .cluster_config(impatient.clone())
+            .seeds([target.addr().to_string()])
+            .require_join(true)
+            .start();
+        let error = within("a refusal", joining).await.expect_err("not let in");
+        assert!(
+            matches!(error, NodeError::Join(JoinError::NoSeedAnswered { .. })),
+            "{error}"
+        );
+    }
+    until("each is counted by kind", || {
+        let (now, old) = (gossip().dropped, before.dropped);
+        now.unsealed > old.unsealed
+            && now.unknown_key > old.unknown_key
+            && now.foreign_cluster > old.foreign_cluster
+    })
+    .await;
+
+    // It goes on: calls in both directions, gossip, and newcomers.
+    for node in &nodes {
+        within("a call", who(node)).await.expect("a reply");
+        assert_eq!(alive(node), 2);
+    }
+    let newcomer = start(builder("newcomer"), &nodes[..1]).await;
+    until("all know the newcomer", || {
+        alive(&newcomer) == 3 && nodes.iter().all(|node| alive(node) == 3)
+    })
+    .await;
+}
+
+/// Gossip may be right and the name forged all the same: calls go by the certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_another_authority_is_found_and_not_called() {
+    let node = start(builder("a"), &[]).await;
+    let other_ca = DevCa::new("another");
+    let forged = worker("w").tls(other_ca.issue("w").expect("a node name"));
+    let forged = start(forged, std::slice::from_ref(&node)).await;
+    until("it is known", || node.workers().select_all(None).is_ok()).await;
+    let error = within("a call", who(&node)).await.expect_err("not trusted");
+    assert!(
+        matches!(
+            &error,
+            ClusterError::Connect {
+                error: rpcnet_client::ConnectError::Untrusted { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(error.processed(), rpcnet_client::Processed::No);
+    drop(forged);
+}

@@ -1,0 +1,153 @@
+//! How nodes start, and how they do not.
+
+use std::net::UdpSocket;
+
+use rpcnet_client::{
+    LoadBalancingStrategy, NodeError,
+    balance::RoundRobin,
+    swim::{ConfigError, JoinError, SeedFailure},
+    transport::BindError,
+};
+
+use super::*;
+
+async fn refused(builder: NodeBuilder) -> NodeError {
+    within("a start", builder.start())
+        .await
+        .expect_err("it cannot start")
+}
+
+#[tokio::test]
+async fn settings_that_contradict_each_other_are_named() {
+    let error = refused(Node::builder()).await;
+    assert!(matches!(error, NodeError::NoIdentity), "{error}");
+    for text in ["everywhere", "127.0.0.1", "127.0.0.1:99999"] {
+        let error = refused(builder("a").bind(text)).await;
+        assert!(
+            matches!(&error, NodeError::BindAddress { text: given, .. } if given == text),
+            "{error}"
+        );
+    }
+    let named = ClusterConfig::local().with_name("b");
+    let error = refused(builder("a").cluster_config(named)).await;
+    assert!(
+        matches!(&error, NodeError::NameMismatch { configured, certified } if configured == "b" && certified == "a"),
+        "{error}"
+    );
+    let error = refused(builder("a").insecure_gossip()).await;
+    assert!(
+        matches!(error, NodeError::Cluster(ConfigError::KeyAndInsecure)),
+        "{error}"
+    );
+    let open = Node::builder()
+        .tls(CA.issue("a").unwrap())
+        .bind("0.0.0.0:0");
+    let error = refused(open).await;
+    assert!(
+        matches!(
+            error,
+            NodeError::Cluster(ConfigError::InsecureGossip { .. })
+        ),
+        "{error}"
+    );
+    let error = refused(builder("a").cluster_name("no spaces please")).await;
+    assert!(
+        matches!(error, NodeError::Cluster(ConfigError::InvalidName { .. })),
+        "{error}"
+    );
+    let error = refused(builder("a").tag("story", "x".repeat(300))).await;
+    assert!(matches!(error, NodeError::Tags(_)), "{error}");
+    let both = builder("a")
+        .strategy(LoadBalancingStrategy::Random)
+        .balancer(Arc::new(RoundRobin::seeded(1)));
+    let error = refused(both).await;
+    assert!(matches!(error, NodeError::StrategyAndBalancer), "{error}");
+    let transport = rpcnet_client::TransportConfig::lan().with_message_bytes_max(0);
+    let error = refused(builder("a").transport_config(transport)).await;
+    assert!(
+        matches!(error, NodeError::Bind(BindError::Config(_))),
+        "{error}"
+    );
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn tags_of_the_config_stay_unless_the_builder_says_otherwise() {
+    let tags = rpcnet_client::swim::Tags::from_pairs([("zone", "eu-1"), ("role", "none")]);
+    let config = ClusterConfig::local().with_tags(tags.expect("few tags"));
+    let node = within("a start", worker("a").cluster_config(config).start())
+        .await
+        .expect("a node");
+    let me = node.membership().me();
+    assert_eq!(
+        me.tags.iter().collect::<Vec<_>>(),
+        [("role", "worker"), ("zone", "eu-1")]
+    );
+    assert_eq!(node.name(), "a");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_said_to_be() {
+    let node = start(builder("a"), &[]).await;
+    let error = refused(builder("b").bind(node.addr())).await;
+    assert!(
+        matches!(&error, NodeError::Bind(BindError::AddressInUse(addr)) if *addr == node.addr()),
+        "{error}"
+    );
+    assert!(error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_seed_that_does_not_resolve_is_named_if_joining_is_required() {
+    let impatient = ClusterConfig::local().with_join_timeout(Duration::from_millis(300));
+    let alone = || {
+        builder("a")
+            .cluster_config(impatient.clone())
+            .seeds(["seed.invalid:7946"])
+    };
+    let error = refused(alone().require_join(true)).await;
+    let NodeError::Join(JoinError::NoSeedAnswered { seeds }) = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(seeds[0].0, "seed.invalid:7946");
+    assert!(
+        matches!(
+            seeds[0].1,
+            SeedFailure::Unresolved(_) | SeedFailure::NoAnswer
+        ),
+        "{error}"
+    );
+    // Not required, it comes up alone.
+    let node = within("a start", alone().start()).await.expect("a node");
+    assert_eq!(alive(&node), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_starts_before_its_seed_joins_when_that_is_up() {
+    let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let addr = free.local_addr().expect("an address");
+    drop(free);
+    let impatient = ClusterConfig::local().with_join_timeout(Duration::from_millis(100));
+    let early = builder("early")
+        .cluster_config(impatient)
+        .seeds([addr.to_string()]);
+    let early = within("a start", early.start()).await.expect("a node");
+    assert_eq!(alive(&early), 1);
+    let seed = start(builder("seed").bind(addr), &[]).await;
+    until("they have met", || alive(&early) == 2 && alive(&seed) == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_node_leaves_nothing_behind() {
+    let other = start(builder("other"), &[]).await;
+    let node = start(worker("a"), std::slice::from_ref(&other)).await;
+    until("it is known", || other.workers().select_all(None).is_ok()).await;
+    // With a connection in each direction, and calls made.
+    within("a call", who(&other)).await.expect("a reply");
+    let addr = node.addr();
+    drop(node);
+    until("its port is free", || UdpSocket::bind(addr).is_ok()).await;
+    let runtime = tokio::runtime::Handle::current().metrics();
+    drop(other);
+    until("no task is left", || runtime.num_alive_tasks() == 0).await;
+}
