@@ -249,6 +249,10 @@ impl ClusterClient {
         let started = Instant::now();
         let outcome = async {
             let (client, reused) = self.connect(worker, plan).await?;
+            // A timer may be late; a request that is not sent was certainly not processed.
+            if plan.deadline.is_some_and(|end| end <= Instant::now()) {
+                return Err(Failure::out_of_time());
+            }
             let mut options = CallOptions::new()
                 .with_attempt(u8::try_from(number).unwrap_or(u8::MAX))
                 .with_idempotent(plan.idempotent);
@@ -399,7 +403,7 @@ impl Failure {
             error: RpcError::new(
                 Code::DeadlineExceeded,
                 Processed::No,
-                "no connection in time",
+                "the request was not sent in time",
             ),
             connect: None,
             verdict: Verdict::GiveUp,
