@@ -1,4 +1,128 @@
 //! Clusters of services that find each other, notice failures and call each other over QUIC.
+//!
+//! Services on several machines want to call one another. Which of them are there, and which are dead? Who takes the next
+//! call, and what if it fails? This crate is the whole answer, put together of parts that can be had one by one: a
+//! [`Node`] gossips, serves and calls on one UDP port, and its [`ClusterClient`] calls whichever worker is best.
+//!
+//! # In short
+//!
+//! ```no_run
+//! # use rpcnet_client::{ClusterKey, Node, Router, Tls};
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Serialize, Deserialize)]
+//! # struct Job;
+//! # async fn run(job: Job) -> Job { job }
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = Node::builder()
+//!     .bind("0.0.0.0:7946")
+//!     .tls(Tls::from_pem_files("node.pem", "node.key", "ca.pem")?)
+//!     .cluster_key(ClusterKey::from_env("RPCNET_CLUSTER_KEY")?)
+//!     .seeds(["seed.internal:7946"])
+//!     .tag("role", "worker")
+//!     .serve(Router::new().typed("compute", |job: Job| async move { run(job).await }))
+//!     .start().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Node`] has the same as an example that runs, without files and fixed ports.
+//!
+//! # Who is there
+//!
+//! ```
+//! use std::sync::Arc;
+//! use rpcnet_client::cluster::{ClusterEvent, ClusterMembership, NodeRegistry};
+//!
+//! # use rpcnet_client::ClusterConfig;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let cluster = ClusterMembership::new(ClusterConfig::local().with_name("a")).await?;
+//! # let address = cluster.local_addr().to_string();
+//! # let observed = NodeRegistry::new(cluster.clone());
+//! # observed.start().await;
+//! # let mut seen = observed.subscribe();
+//! # let example = async {
+//! let registry = Arc::new(NodeRegistry::new(cluster));
+//! registry.start().await;
+//! let nodes = registry.nodes().await;
+//! let mut events = registry.subscribe();
+//! # assert_eq!(nodes.len(), 1);
+//! while let Some(event) = events.recv().await {
+//!     match event {
+//!         ClusterEvent::NodeJoined(node) => println!("Node joined: {}", node.id),
+//!         ClusterEvent::NodeLeft(node) => println!("Node left: {}", node.id),
+//!         ClusterEvent::NodeFailed(node) => println!("Node failed: {}", node.id),
+//!         _ => {}
+//!     }
+//! }
+//! # };
+//! # let others = async {
+//! #     let other = ClusterMembership::new(ClusterConfig::local().with_name("b")).await?;
+//! #     other.join([address]).await?;
+//! #     other.leave().await?;
+//! #     while !matches!(seen.recv().await, Some(ClusterEvent::NodeLeft(_))) {}
+//! #     Ok::<(), Box<dyn std::error::Error>>(())
+//! # };
+//! # tokio::select! { () = example => unreachable!(), done = others => done }
+//! # }
+//! ```
+//!
+//! # Who takes the next call
+//!
+//! ```
+//! use std::sync::Arc;
+//! use rpcnet_client::cluster::{
+//!     ClusterClient, ClusterClientConfig, ClusterMembership, LoadBalancingStrategy, WorkerRegistry,
+//! };
+//!
+//! # use rpcnet_client::{DevCa, Node, Router};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let ca = DevCa::new("example");
+//! # let echo = Router::new().raw("compute", |_, body| async move { Ok(body) });
+//! # let served = Node::builder().tls(ca.issue("worker-1")?).tag("role", "worker").serve(echo).start().await?;
+//! # let caller = Node::builder().tls(ca.issue("caller")?).seeds([served.addr().to_string()]).start().await?;
+//! # let mut changes = caller.workers().subscribe();
+//! # while caller.workers().select_worker(Some("role=worker")).await.is_err() { changes.recv().await; }
+//! # let cluster: ClusterMembership = caller.membership().clone();
+//! # let config = ClusterClientConfig::new(caller.endpoint().clone());
+//! # let request = "six times seven";
+//! let registry = Arc::new(WorkerRegistry::new(cluster, LoadBalancingStrategy::LeastConnections));
+//! registry.start().await;
+//! let worker = registry.select_worker(Some("role=worker")).await?;
+//! println!("Selected worker: {} at {}", worker.label, worker.addr);
+//! # assert_eq!(worker.addr, served.addr());
+//!
+//! let client = Arc::new(ClusterClient::new(registry, config));
+//! let result = client.call_worker("compute", request, Some("role=worker")).await?;
+//! # assert_eq!(&result[..], request.as_bytes());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Node`] has all of these made already: [`nodes`](Node::nodes), [`workers`](Node::workers), [`client`](Node::client).
+//!
+//! # The parts
+//!
+//! Each is a crate of its own, re-exported here; the names used most are at the top.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`phi`] | accrual failure detection: how sure are we that it is gone |
+//! | [`swim`] | membership by gossip: who is there, since when, with which tags |
+//! | [`registry`] | nodes and workers: snapshots, tag filters, selection |
+//! | [`balance`] | choosing one of many: the trait and the strategies |
+//! | [`transport`] | calls over QUIC: server, client, streams, TLS |
+//!
+//! # What it does not do
+//!
+//! No consensus and no leader: gossip is about who is there, and two halves of a split cluster both go on (they know that
+//! they are split: [`ClusterMembership::partition_status`]). No hedging, no retry budget. No queue: a call that nobody takes fails, with an
+//! error that says so.
+//!
+//! # Features
+//!
+//! - `dev-certs` (default): `DevCa`, an authority for development and tests.
 
 mod client;
 mod node;
@@ -33,3 +157,7 @@ pub mod cluster {
         NodeRegistry, WorkerRegistry,
     };
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
