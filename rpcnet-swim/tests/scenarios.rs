@@ -336,7 +336,7 @@ fn tags_spread_and_limits_hold() {
         Some("worker")
     );
     let updated = |event: &Event| matches!(event, Event::NodeUpdated(m) if &*m.id.name == "n5");
-    assert_eq!(count(&cluster, &all(&cluster), updated), 15);
+    assert_eq!(count(&cluster, &all(&cluster), updated), 16, "itself too");
     cluster.set_draining(5, true);
     converge(&mut cluster, secs(3));
     assert!(cluster.sight(9, 5).unwrap().draining);

@@ -157,7 +157,12 @@ impl Engine {
             && is_guilty(suspicion, court, &self.config)
         {
             self.stats.failures_declared += 1;
+            let alone = self.table.live().len() == 1;
             self.fail(now, key);
+            if alone {
+                // Nobody witnessed it, so it is nothing to tell those who may come back.
+                self.queue.remove(key);
+            }
         }
     }
 

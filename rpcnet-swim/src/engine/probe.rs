@@ -296,7 +296,8 @@ impl Engine {
             epoch: entry.epoch,
             addr: entry.addr,
         };
-        let accusation = entry.accusation();
+        // A claim that we doubt is for the accused alone: helpers would believe it.
+        let accusation = (entry.state == MemberState::Suspect).then(|| entry.record());
         let wanted = self.config.indirect_probes;
         // When many are gone and not yet found so, one of those would be no witness.
         let mut helpers = self.sample_live(wanted, |helper, entry| {
