@@ -37,7 +37,7 @@ pub enum CodecError {
     TrailingBytes(usize),
 }
 
-impl<T: Serialize> Encode for T {
+impl<T: Serialize + ?Sized> Encode for T {
     fn encode(&self) -> Result<Bytes, CodecError> {
         to_postcard(self)
     }
@@ -90,6 +90,11 @@ mod tests {
         assert_eq!(
             from_postcard::<(u32, String)>(&bytes),
             Ok((7, "seven".to_owned()))
+        );
+        let text = str::encode("without a size of its own").unwrap();
+        assert_eq!(
+            from_postcard(&text),
+            Ok("without a size of its own".to_owned())
         );
         bytes.push(0);
         assert_eq!(
