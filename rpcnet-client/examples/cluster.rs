@@ -54,7 +54,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 ClusterEvent::NodeSuspect { node, phi } => {
                     println!("{} is suspect, phi {phi:.1}", node.id);
                 }
-                ClusterEvent::NodeFailed(node) => break println!("{} is held for dead", node.id),
+                ClusterEvent::NodeFailed(node) => {
+                    println!("{} is held for dead", node.id);
+                    break;
+                }
                 _ => {}
             }
         }
