@@ -11,7 +11,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use parking_lot::Mutex;
-use rpcnet_registry::{ClusterEvent, Events, Node, NodeId, Worker, WorkerRegistry};
+use rpcnet_registry::{ClusterEvent, Events, Node, NodeId, NodeState, Worker, WorkerRegistry};
 use rpcnet_transport::{ConnectError, Endpoint, RpcClient};
 use tokio::{task::AbortHandle, time::timeout};
 
@@ -259,11 +259,21 @@ impl Inner {
         let Ok(workers) = registry.workers(None) else {
             return;
         };
+        let is_known = |name: &Arc<str>| workers.iter().any(|one| one.node.id.name == *name);
+        // As of one that left: its connection ends with the last call on it.
+        let forgotten: Vec<_> = {
+            let mut slots = self.slots.lock();
+            slots
+                .by_name
+                .extract_if(|name, _| !is_known(name))
+                .collect()
+        };
+        drop(forgotten);
         for worker in workers {
-            if worker.node.state.is_gone() {
-                self.dismiss(&worker.node.id, Ending::Dead);
-            } else {
-                self.replace(&worker.node);
+            match worker.node.state {
+                NodeState::Failed => self.dismiss(&worker.node.id, Ending::Dead),
+                NodeState::Left => self.dismiss(&worker.node.id, Ending::Left),
+                _ => self.replace(&worker.node),
             }
         }
     }

@@ -195,3 +195,42 @@ async fn a_worker_that_has_left_may_finish() {
     gate.notify_one();
     assert_eq!(call.await.expect("no panic").expect("a reply"), "done");
 }
+
+/// On one thread, so that the client hears nothing until the flood is over.
+#[tokio::test]
+async fn a_client_that_missed_events_goes_by_where_things_stand() {
+    let bench = Arc::new(Bench::new().await);
+    let (router, runs) = hanging();
+    let _servers = [
+        bench.worker("red", router.clone()),
+        bench.worker("green", router),
+        bench.worker("blue", who("blue")),
+    ];
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let bench = Arc::clone(&bench);
+            tokio::spawn(async move { bench.call("who").await })
+        })
+        .collect();
+    until("red and green run", || runs.load(SeqCst) == 2).await;
+    until("all are connected", || bench.handshakes() == 3).await;
+    bench.list.fail("red");
+    bench.list.remove("green");
+    for n in 0..1_000 {
+        let flood = Tags::from([("role", "worker".to_owned()), ("n", n.to_string())]);
+        bench.list.set_tags("blue", flood);
+    }
+    until("their connections are given up", || {
+        bench.client.connections() == 1
+    })
+    .await;
+    until("the calls on red and blue have ended", || {
+        waiting.iter().filter(|call| call.is_finished()).count() == 2
+    })
+    .await;
+    let mut failed = 0;
+    for call in waiting.into_iter().filter(|call| call.is_finished()) {
+        failed += usize::from(call.await.expect("no panic").is_err());
+    }
+    assert_eq!(failed, 1, "red has failed, green may finish");
+}
