@@ -31,6 +31,10 @@ impl GossipQueue {
     pub(crate) fn remove(&mut self, key: u64) {
         if let Some((sent, stamp)) = self.places.remove(&key) {
             self.order.remove(&(sent, stamp, key));
+            if self.places.is_empty() && self.places.capacity() > KEPT_CAPACITY {
+                // What a large join took would stay for ever.
+                self.places.shrink_to_fit();
+            }
         }
     }
 
@@ -77,6 +81,8 @@ pub(crate) fn retransmit_limit(mult: u32, live: usize) -> u32 {
     mult * ((live + 1) as f64).log10().ceil().max(1.0) as u32
 }
 
+/// A larger table of places is given back once it is empty.
+const KEPT_CAPACITY: usize = 512;
 /// Most members of whom there can be news at once.
 pub(crate) const MAX_QUEUED: usize = 16_384;
 

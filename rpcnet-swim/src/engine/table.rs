@@ -145,7 +145,8 @@ impl Entry {
 /// Every member but this node, by key.
 #[derive(Debug)]
 pub(crate) struct Table {
-    members: BTreeMap<u64, Entry>,
+    /// Boxed, as a tree's leaves are half empty.
+    members: BTreeMap<u64, Box<Entry>>,
     /// Keys of the live, in the order of probing: before the cursor they had their turn.
     live: Vec<u64>,
     cursor: usize,
@@ -190,7 +191,7 @@ impl Table {
         self.remove(key);
         self.enlist(key, &mut entry);
         *self.bucket(key) ^= version(key, entry.epoch, entry.incarnation);
-        self.members.insert(key, entry);
+        self.members.insert(key, Box::new(entry));
         self.changed_at = now;
         let last = self.live.len() - 1;
         let place = rng.usize(self.cursor.min(last)..=last);
@@ -238,7 +239,7 @@ impl Table {
         if entry.state.is_live() {
             self.delist(entry.live_at);
         }
-        Some(entry)
+        Some(*entry)
     }
 
     /// The next member of the shuffled round robin (SWIM section 4.3).
@@ -256,12 +257,12 @@ impl Table {
     }
 
     pub(crate) fn get(&self, key: u64) -> Option<&Entry> {
-        self.members.get(&key)
+        self.members.get(&key).map(Box::as_ref)
     }
 
     /// For what is not derived from: evidence, suspicion, replay window.
     pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut Entry> {
-        self.members.get_mut(&key)
+        self.members.get_mut(&key).map(Box::as_mut)
     }
 
     pub(crate) fn at_addr(&self, addr: SocketAddr) -> Option<u64> {
@@ -269,7 +270,9 @@ impl Table {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
-        self.members.iter().map(|(key, entry)| (*key, entry))
+        self.members
+            .iter()
+            .map(|(key, entry)| (*key, entry.as_ref()))
     }
 
     /// How many members there are, failed and left ones too.
@@ -344,7 +347,7 @@ impl Table {
         self.members
             .range(first..)
             .filter(|(_, e)| e.state.is_live())
-            .map(|(k, e)| (*k, e))
+            .map(|(k, e)| (*k, e.as_ref()))
     }
 
     /// Hash of who is live, with which epoch and incarnation; equal views have equal hashes.

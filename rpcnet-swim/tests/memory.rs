@@ -1,0 +1,80 @@
+//! How many bytes an engine keeps for each member that it tracks.
+
+// Counting what is allocated takes an allocator, and that trait is unsafe to implement.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rpcnet_swim::{ClusterConfig, Engine, NodeId, Tags, Time};
+
+struct Counting;
+
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: hands everything to the system's allocator and counts beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn addr(n: u32) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::from(0x0a00_0001 + n), 7_946))
+}
+
+fn engine(n: u32) -> Engine {
+    let tags = [("role", "worker"), ("zone", "eu-1"), ("version", "1.4.2")];
+    let config = ClusterConfig::lan().with_tags(Tags::from_pairs(tags).unwrap());
+    let id = NodeId::new(format!("worker-{n:05}"), 1_700_000_000_000);
+    Engine::new(config, id, addr(n), Time::ZERO, n.into()).unwrap()
+}
+
+/// Says hello for `n` to `node`.
+fn greet(node: &mut Engine, now: Time, n: u32) {
+    let mut other = engine(n);
+    other.handle_seeds(now, &[addr(0)]);
+    // Hello, challenge, hello, welcome.
+    for _ in 0..2 {
+        let (_, mut hello) = other.poll_transmit().expect("a hello");
+        node.handle_datagram(now, addr(n), &mut hello);
+        let (_, mut answer) = node.poll_transmit().expect("an answer");
+        other.handle_datagram(now, addr(0), &mut answer);
+    }
+}
+
+#[test]
+fn state_per_member_is_small() {
+    for members in [1_000, 3_000, 10_000] {
+        let mut node = engine(0);
+        let before = ALLOCATED.load(Ordering::Relaxed);
+        (1..=members).for_each(|n| greet(&mut node, Time::ZERO, n));
+        while node.poll_event().is_some() {}
+        let fresh = ALLOCATED.load(Ordering::Relaxed) - before;
+        // Until there are no news: the steady state.
+        let end = Time::ZERO + Duration::from_secs(1_200);
+        while let Some(now) = node.poll_timeout().filter(|at| *at < end) {
+            node.handle_timeout(now);
+            while node.poll_transmit().is_some() || node.poll_event().is_some() {}
+        }
+        assert_eq!(node.live_count() as u32, members + 1);
+        let steady = ALLOCATED.load(Ordering::Relaxed) - before;
+        let per_member = |bytes: usize| bytes / members as usize;
+        let (fresh, steady) = (per_member(fresh), per_member(steady));
+        println!("{members} members: {steady} bytes each, {fresh} while all are news");
+        assert!(steady <= 512, "{steady} bytes a member of {members}");
+    }
+}
