@@ -568,3 +568,27 @@ fn most_crash_at_once() {
         assert!(took.is_some());
     }
 }
+
+#[test]
+fn a_quiet_cluster_costs_little() {
+    for (nodes, bound) in [(10, 600), (32, 600), (128, 800)] {
+        let mut cluster = Cluster::of(16, nodes, lan());
+        cluster.check_every(20);
+        converge(&mut cluster, secs(20));
+        // Until the news of the joins are through.
+        cluster.run_for(secs(60));
+        let before = cluster.report();
+        cluster.run_for(secs(30));
+        let after = cluster.report();
+        let each = |total: u64| total / (30 * nodes as u64);
+        let bytes = each(after.sent_bytes - before.sent_bytes);
+        let tenths = each(10 * (after.sent - before.sent));
+        println!(
+            "N={nodes}: {bytes} B/s, {}.{} datagrams/s a node",
+            tenths / 10,
+            tenths % 10
+        );
+        assert!(bytes <= bound, "N={nodes}: {bytes} B/s a node");
+        assert_eq!(after.suspicions, before.suspicions);
+    }
+}
