@@ -113,7 +113,8 @@ async fn read_request(
             let stalled = Instant::now() + shared.config.stall_timeout;
             let deadline = recv
                 .decoder()
-                .awaited_deadline()
+                .awaited_request()
+                .and_then(|header| header.deadline)
                 .and_then(|d| arrived.checked_add(d));
             deadline.map_or(stalled, |deadline| deadline.min(stalled))
         } else {

@@ -1,10 +1,9 @@
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 
 use super::{
     BODY_RESERVE_BYTES, PREFACE_BYTES, WireError,
-    frame::{BadPreface, Frame, Header, Preface, StreamKind},
+    frame::{BadPreface, Frame, Preface, RequestHeader, StreamKind},
+    header::{FixedHeader, Head},
 };
 
 /// Cuts the bytes of one stream into frames.
@@ -29,7 +28,8 @@ enum State {
     Preface,
     Kind,
     Header { header_bytes: usize },
-    Rest(Header),
+    Text(FixedHeader),
+    Body { head: Head, body_bytes: usize },
     Failed(WireError),
 }
 
@@ -86,22 +86,25 @@ impl Decoder {
         }
     }
 
-    /// Whether the preface and a whole header have been read, so that only a body is awaited.
+    /// Whether the preface and a whole header with its text have been read, so that only a body is awaited.
     pub fn awaits_body(&self) -> bool {
-        matches!(self.state, State::Rest(_))
+        matches!(self.state, State::Body { .. })
+    }
+
+    /// The request whose body is awaited, so that one that will be refused need not be read in whole.
+    pub fn awaited_request(&self) -> Option<&RequestHeader> {
+        match &self.state {
+            State::Body {
+                head: Head::Request(header),
+                ..
+            } => Some(header),
+            _ => None,
+        }
     }
 
     /// Room that was made for a frame that has not arrived in whole.
     pub fn reserved_bytes(&self) -> usize {
         self.partial.capacity()
-    }
-
-    /// What was left for the request whose body is awaited; `None` if none is, or if it has no deadline.
-    pub fn awaited_deadline(&self) -> Option<Duration> {
-        match &self.state {
-            State::Rest(Header::Request { deadline, .. }) => *deadline,
-            _ => None,
-        }
     }
 
     fn without_preface(expected: StreamKind, limit: usize) -> Self {
@@ -120,14 +123,15 @@ impl Decoder {
                 State::Preface => PREFACE_BYTES,
                 State::Kind => match self.unread.first() {
                     Some(kind) => {
-                        let header_bytes = Header::bytes_of_kind(*kind)?;
+                        let header_bytes = FixedHeader::bytes_of_kind(*kind)?;
                         self.state = State::Header { header_bytes };
                         header_bytes
                     }
                     None => return Ok(None),
                 },
                 State::Header { header_bytes } => *header_bytes,
-                State::Rest(header) => header.rest_bytes(),
+                State::Text(header) => header.text_bytes,
+                State::Body { body_bytes, .. } => *body_bytes,
                 State::Failed(error) => return Err(error.clone()),
             };
             let Some(bytes) = self.take(wanted) else {
@@ -142,9 +146,14 @@ impl Decoder {
                     }
                 }
                 State::Header { .. } => {
-                    self.state = State::Rest(Header::decode(&bytes, self.limit)?);
+                    self.state = State::Text(FixedHeader::decode(&bytes, self.limit)?);
                 }
-                State::Rest(header) => return header.with_rest(bytes).map(Some),
+                State::Text(header) => {
+                    let body_bytes = header.body_bytes;
+                    let head = header.with_text(&bytes)?;
+                    self.state = State::Body { head, body_bytes };
+                }
+                State::Body { head, .. } => return Ok(Some(head.with_body(bytes))),
                 State::Kind | State::Failed(_) => unreachable!("neither takes bytes"),
             }
         }

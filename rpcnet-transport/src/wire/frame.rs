@@ -144,7 +144,7 @@ impl Flags {
             | u8::from(self.idempotent) << 2
     }
 
-    fn from_byte(byte: u8) -> Result<Self, WireError> {
+    pub(super) fn from_byte(byte: u8) -> Result<Self, WireError> {
         if byte & !0b111 != 0 {
             return Err(WireError::UnknownValue {
                 field: "flags",
@@ -230,171 +230,6 @@ pub fn encode_hello(out: &mut BytesMut, hello: &Hello) {
     out.put_u32_le(0);
 }
 
-/// A header that was read, and what has to follow it: text, then the body.
-#[derive(Debug)]
-pub(super) enum Header {
-    Request {
-        attempt: u8,
-        flags: Flags,
-        deadline: Option<Duration>,
-        method_bytes: usize,
-        body_bytes: usize,
-    },
-    Item {
-        body_bytes: usize,
-    },
-    Reply {
-        code: Code,
-        processed: Processed,
-        retry_after: Option<Duration>,
-        message_bytes: usize,
-        body_bytes: usize,
-    },
-    Hello(Hello),
-}
-
-impl Header {
-    /// Length of the header of frames of this kind.
-    pub(super) fn bytes_of_kind(kind: u8) -> Result<usize, WireError> {
-        match kind {
-            KIND_REQUEST => Ok(REQUEST_HEADER_BYTES),
-            KIND_ITEM => Ok(ITEM_HEADER_BYTES),
-            KIND_REPLY => Ok(REPLY_HEADER_BYTES),
-            KIND_HELLO => Ok(HELLO_BYTES),
-            other => Err(WireError::UnknownKind(other)),
-        }
-    }
-
-    /// Reads a header that is complete. Checks lengths against `limit` and against the format's own bounds.
-    pub(super) fn decode(bytes: &[u8], limit: usize) -> Result<Self, WireError> {
-        let word = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        let body = |at: usize| within("a message", word(at), limit);
-        match bytes[0] {
-            KIND_REQUEST => {
-                let deadline_us = u64::from(word(8)) | u64::from(word(12)) << 32;
-                if bytes[3] == 0 {
-                    return Err(WireError::BadText("the method name"));
-                }
-                Ok(Self::Request {
-                    flags: Flags::from_byte(bytes[1])?,
-                    attempt: bytes[2],
-                    method_bytes: usize::from(bytes[3]),
-                    body_bytes: body(4)?,
-                    deadline: (deadline_us != 0).then(|| Duration::from_micros(deadline_us)),
-                })
-            }
-            KIND_ITEM => Ok(Self::Item {
-                body_bytes: body(4)?,
-            }),
-            KIND_REPLY => {
-                let unknown = |field, value| WireError::UnknownValue { field, value };
-                let retry_after_ms = word(8);
-                let message_bytes = u32::from(u16::from_le_bytes([bytes[12], bytes[13]]));
-                Ok(Self::Reply {
-                    code: Code::from_wire(bytes[1]).ok_or_else(|| unknown("code", bytes[1]))?,
-                    processed: Processed::from_wire(bytes[2])
-                        .ok_or_else(|| unknown("processed", bytes[2]))?,
-                    body_bytes: body(4)?,
-                    retry_after: (retry_after_ms != 0)
-                        .then(|| Duration::from_millis(u64::from(retry_after_ms))),
-                    message_bytes: within(
-                        "a status message",
-                        message_bytes,
-                        STATUS_MESSAGE_BYTES_MAX,
-                    )?,
-                })
-            }
-            KIND_HELLO => Ok(Self::Hello(Hello {
-                draining: bytes[1] & 1 != 0,
-                message_bytes_max: word(4),
-                streams_max: word(8),
-            })),
-            other => Err(WireError::UnknownKind(other)),
-        }
-    }
-
-    /// Bytes that follow the header: text and body.
-    pub(super) fn rest_bytes(&self) -> usize {
-        match self {
-            Self::Request {
-                method_bytes,
-                body_bytes,
-                ..
-            } => method_bytes + body_bytes,
-            Self::Item { body_bytes } => *body_bytes,
-            Self::Reply {
-                message_bytes,
-                body_bytes,
-                ..
-            } => message_bytes + body_bytes,
-            Self::Hello(_) => 0,
-        }
-    }
-
-    /// Joins the header with what followed it.
-    pub(super) fn with_rest(self, mut rest: Bytes) -> Result<Frame, WireError> {
-        match self {
-            Self::Request {
-                attempt,
-                flags,
-                deadline,
-                method_bytes,
-                ..
-            } => {
-                let method = text("the method name", &rest.split_to(method_bytes))?;
-                Ok(Frame::Request(
-                    RequestHeader {
-                        method,
-                        attempt,
-                        flags,
-                        deadline,
-                    },
-                    rest,
-                ))
-            }
-            Self::Item { .. } => Ok(Frame::Item(rest)),
-            Self::Reply {
-                code,
-                processed,
-                retry_after,
-                message_bytes,
-                ..
-            } => {
-                let message = text("the status message", &rest.split_to(message_bytes))?;
-                Ok(Frame::Reply(
-                    ReplyHeader {
-                        code,
-                        processed,
-                        retry_after,
-                        message,
-                    },
-                    rest,
-                ))
-            }
-            Self::Hello(hello) => Ok(Frame::Hello(hello)),
-        }
-    }
-}
-
-fn within(what: &'static str, bytes: u32, limit: usize) -> Result<usize, WireError> {
-    match usize::try_from(bytes) {
-        Ok(len) if len <= limit => Ok(len),
-        _ => Err(WireError::TooLarge {
-            what,
-            bytes: u64::from(bytes),
-            limit: limit as u64,
-        }),
-    }
-}
-
-fn text(what: &'static str, bytes: &[u8]) -> Result<String, WireError> {
-    std::str::from_utf8(bytes)
-        .map(str::to_owned)
-        .map_err(|_| WireError::BadText(what))
-}
-
 fn body_len(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("the length of a body fits 32 bits")
 }
@@ -407,12 +242,12 @@ fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..end]
 }
 
-const KIND_REQUEST: u8 = 1;
-const KIND_ITEM: u8 = 2;
-const KIND_REPLY: u8 = 3;
-const KIND_HELLO: u8 = 4;
+pub(super) const KIND_REQUEST: u8 = 1;
+pub(super) const KIND_ITEM: u8 = 2;
+pub(super) const KIND_REPLY: u8 = 3;
+pub(super) const KIND_HELLO: u8 = 4;
 
-const REQUEST_HEADER_BYTES: usize = 16;
-const ITEM_HEADER_BYTES: usize = 8;
-const REPLY_HEADER_BYTES: usize = 16;
-const HELLO_BYTES: usize = 16;
+pub(super) const REQUEST_HEADER_BYTES: usize = 16;
+pub(super) const ITEM_HEADER_BYTES: usize = 8;
+pub(super) const REPLY_HEADER_BYTES: usize = 16;
+pub(super) const HELLO_BYTES: usize = 16;

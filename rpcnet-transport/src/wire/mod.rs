@@ -24,6 +24,7 @@
 
 mod decoder;
 mod frame;
+mod header;
 
 pub use self::{
     decoder::Decoder,

@@ -138,6 +138,30 @@ fn a_promised_body_reserves_little_until_it_comes() {
 }
 
 #[test]
+fn a_request_is_known_before_its_body() {
+    let header = request("sum", Some(Duration::from_secs(1)));
+    let bytes = written(&Frame::Request(header.clone(), Bytes::from_static(b"body")));
+    let mut decoder = Decoder::answers(100);
+    let mut fed = 0;
+    let mut feed = |decoder: &mut Decoder, upto: usize| {
+        decoder.push(bytes.slice(fed..upto));
+        fed = upto;
+        decoder.next_frame().unwrap()
+    };
+    let body_begins = bytes.len() - 4;
+    assert_eq!(feed(&mut decoder, body_begins - 1), None);
+    assert_eq!(decoder.awaited_request(), None);
+    assert!(!decoder.awaits_body(), "a part of the name is missing");
+    for upto in [body_begins, body_begins + 1] {
+        assert_eq!(feed(&mut decoder, upto), None);
+        assert_eq!(decoder.awaited_request(), Some(&header));
+    }
+    let whole = Frame::Request(header, Bytes::from_static(b"body"));
+    assert_eq!(feed(&mut decoder, bytes.len()), Some(whole));
+    assert_eq!(decoder.awaited_request(), None);
+}
+
+#[test]
 fn a_frame_that_came_at_once_is_not_copied() {
     let bytes = written(&Frame::Item(Bytes::from(vec![7; 1000])));
     let mut decoder = Decoder::answers(1000);

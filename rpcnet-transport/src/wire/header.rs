@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    STATUS_MESSAGE_BYTES_MAX, WireError,
+    frame::{
+        Flags, Frame, HELLO_BYTES, Hello, ITEM_HEADER_BYTES, KIND_HELLO, KIND_ITEM, KIND_REPLY,
+        KIND_REQUEST, REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, ReplyHeader, RequestHeader,
+    },
+};
+use crate::{Code, Processed};
+
+/// The part of a frame that has a fixed length. It says how much has to follow: text, then the body.
+#[derive(Debug)]
+pub(super) struct FixedHeader {
+    head: Head,
+    pub(super) text_bytes: usize,
+    pub(super) body_bytes: usize,
+}
+
+/// A frame but for its body.
+#[derive(Debug)]
+pub(super) enum Head {
+    Request(RequestHeader),
+    Item,
+    Reply(ReplyHeader),
+    Hello(Hello),
+}
+
+impl FixedHeader {
+    /// Length of the header of frames of this kind.
+    pub(super) fn bytes_of_kind(kind: u8) -> Result<usize, WireError> {
+        match kind {
+            KIND_REQUEST => Ok(REQUEST_HEADER_BYTES),
+            KIND_ITEM => Ok(ITEM_HEADER_BYTES),
+            KIND_REPLY => Ok(REPLY_HEADER_BYTES),
+            KIND_HELLO => Ok(HELLO_BYTES),
+            other => Err(WireError::UnknownKind(other)),
+        }
+    }
+
+    /// Reads a header that is complete. Checks lengths against `limit` and against the format's own bounds.
+    pub(super) fn decode(bytes: &[u8], limit: usize) -> Result<Self, WireError> {
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let body = |at: usize| within("a message", word(at), limit);
+        match bytes[0] {
+            KIND_REQUEST => {
+                let deadline_us = u64::from(word(8)) | u64::from(word(12)) << 32;
+                if bytes[3] == 0 {
+                    return Err(WireError::BadText(METHOD));
+                }
+                let header = RequestHeader {
+                    method: String::new(),
+                    flags: Flags::from_byte(bytes[1])?,
+                    attempt: bytes[2],
+                    deadline: (deadline_us != 0).then(|| Duration::from_micros(deadline_us)),
+                };
+                Ok(Self {
+                    head: Head::Request(header),
+                    text_bytes: usize::from(bytes[3]),
+                    body_bytes: body(4)?,
+                })
+            }
+            KIND_ITEM => Ok(Self {
+                head: Head::Item,
+                text_bytes: 0,
+                body_bytes: body(4)?,
+            }),
+            KIND_REPLY => {
+                let unknown = |field, value| WireError::UnknownValue { field, value };
+                let retry_after_ms = word(8);
+                let text_bytes = u32::from(u16::from_le_bytes([bytes[12], bytes[13]]));
+                let header = ReplyHeader {
+                    code: Code::from_wire(bytes[1]).ok_or_else(|| unknown("code", bytes[1]))?,
+                    processed: Processed::from_wire(bytes[2])
+                        .ok_or_else(|| unknown("processed", bytes[2]))?,
+                    retry_after: (retry_after_ms != 0)
+                        .then(|| Duration::from_millis(u64::from(retry_after_ms))),
+                    message: String::new(),
+                };
+                Ok(Self {
+                    head: Head::Reply(header),
+                    text_bytes: within("a status message", text_bytes, STATUS_MESSAGE_BYTES_MAX)?,
+                    body_bytes: body(4)?,
+                })
+            }
+            KIND_HELLO => Ok(Self {
+                head: Head::Hello(Hello {
+                    draining: bytes[1] & 1 != 0,
+                    message_bytes_max: word(4),
+                    streams_max: word(8),
+                }),
+                text_bytes: 0,
+                body_bytes: 0,
+            }),
+            other => Err(WireError::UnknownKind(other)),
+        }
+    }
+
+    /// Joins the header with its text.
+    pub(super) fn with_text(self, text: &[u8]) -> Result<Head, WireError> {
+        let utf8 = |what| {
+            std::str::from_utf8(text)
+                .map(str::to_owned)
+                .map_err(|_| WireError::BadText(what))
+        };
+        let mut head = self.head;
+        match &mut head {
+            Head::Request(header) => header.method = utf8(METHOD)?,
+            Head::Reply(header) => header.message = utf8(STATUS_MESSAGE)?,
+            Head::Item | Head::Hello(_) => {}
+        }
+        Ok(head)
+    }
+}
+
+impl Head {
+    pub(super) fn with_body(self, body: Bytes) -> Frame {
+        match self {
+            Self::Request(header) => Frame::Request(header, body),
+            Self::Item => Frame::Item(body),
+            Self::Reply(header) => Frame::Reply(header, body),
+            Self::Hello(hello) => Frame::Hello(hello),
+        }
+    }
+}
+
+fn within(what: &'static str, bytes: u32, limit: usize) -> Result<usize, WireError> {
+    match usize::try_from(bytes) {
+        Ok(len) if len <= limit => Ok(len),
+        _ => Err(WireError::TooLarge {
+            what,
+            bytes: u64::from(bytes),
+            limit: limit as u64,
+        }),
+    }
+}
+
+const METHOD: &str = "the method name";
+const STATUS_MESSAGE: &str = "the status message";
