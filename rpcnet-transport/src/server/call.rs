@@ -1,29 +1,30 @@
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::{FutureExt, future};
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     CallContext,
+    answer::answer,
+    request::{Unread, read_request},
     router::{Arguments, Handler},
 };
 use crate::{
     Code, Peer, Processed, Status,
     endpoint::Shared,
     gauge::GaugeGuard,
-    stream::{Cut, ReadFailure, RecvCore, RecvHalf, SendCore, SendHalf, WriteFailure},
-    wire::{Decoder, Frame, ReplyHeader, RequestHeader, StreamKind, WireError},
+    stream::{Cut, RecvCore, RecvHalf, SendCore, SendHalf},
+    wire::{Decoder, RequestHeader, StreamKind},
 };
 
 /// A connection that was let in.
@@ -71,77 +72,6 @@ pub(super) async fn serve(
         guard,
     };
     call.run(header, body, send, recv).await;
-}
-
-/// Why there is no request.
-enum Unread {
-    Cut(Cut),
-    Refused(Status),
-}
-
-async fn read_request(
-    shared: &Shared,
-    recv: &mut RecvHalf,
-    arrived: Instant,
-) -> Result<(RequestHeader, Bytes), Unread> {
-    let counters = &shared.counters;
-    let malformed = |e: WireError| match e {
-        WireError::Preface(_) => {
-            counters.bad_prefaces.add_one();
-            Unread::Cut(Cut::Malformed)
-        }
-        WireError::TooLarge { .. } => {
-            counters.oversized_messages.add_one();
-            Unread::Refused(Status::new(Code::PayloadTooLarge, e.to_string()).not_processed())
-        }
-        _ => {
-            counters.malformed_frames.add_one();
-            Unread::Cut(Cut::Malformed)
-        }
-    };
-    loop {
-        match recv.decoder().next_frame().map_err(malformed)? {
-            Some(Frame::Request(header, body)) => return Ok((header, body)),
-            Some(_) => {
-                counters.malformed_frames.add_one();
-                return Err(Unread::Cut(Cut::Malformed));
-            }
-            None => {}
-        }
-        let awaits_body = recv.decoder().awaits_body();
-        let patience = if awaits_body {
-            let stalled = Instant::now() + shared.config.stall_timeout;
-            let deadline = recv
-                .decoder()
-                .awaited_request()
-                .and_then(|header| header.deadline)
-                .and_then(|d| arrived.checked_add(d));
-            deadline.map_or(stalled, |deadline| deadline.min(stalled))
-        } else {
-            arrived + shared.config.header_timeout
-        };
-        match timeout_at(patience, poll_fn(|cx| recv.poll_fill(cx))).await {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => {
-                // It ended without a frame: nobody asks for anything.
-                counters.malformed_frames.add_one();
-                return Err(Unread::Cut(Cut::Malformed));
-            }
-            Ok(Err(ReadFailure::Wire(e))) => return Err(malformed(e)),
-            Ok(Err(ReadFailure::Cut(_) | ReadFailure::Lost(_))) => {
-                counters.calls_cancelled.add_one();
-                return Err(Unread::Cut(Cut::Cancelled));
-            }
-            Err(_) if awaits_body => {
-                counters.stalled_calls.add_one();
-                return Err(Unread::Cut(Cut::Stalled));
-            }
-            Err(_) => {
-                counters.header_timeouts.add_one();
-                return Err(Unread::Cut(Cut::HeaderTimeout));
-            }
-        }
-    }
 }
 
 /// One call whose request was read.
@@ -366,79 +296,6 @@ async fn wait(
             ended = &mut over => (ended, None),
         },
         (Where::Lent(mut back), ended) => (ended, back.try_recv().ok()),
-    }
-}
-
-/// Writes the reply and waits until the caller has it, with an end to patience.
-async fn answer(
-    shared: &Shared,
-    send: &mut SendHalf,
-    stopped: Pin<&mut (impl Future<Output = bool> + ?Sized)>,
-    outcome: Result<Bytes, Status>,
-    in_flight: Option<GaugeGuard>,
-) {
-    let counters = &shared.counters;
-    let served = match &outcome {
-        Ok(_) => true,
-        Err(status) => {
-            if status.code == Code::InvalidRequest && status.processed == Processed::No {
-                counters.invalid_requests.add_one();
-            }
-            status.processed == Processed::Yes
-        }
-    };
-    let (header, body) = reply_parts(outcome, shared.config.message_bytes_max);
-    let stall: Duration = shared.config.stall_timeout;
-    let written = send.reply(&header, body, stall).await;
-    // The work is done; an acknowledgement may take its time.
-    drop(in_flight);
-    match written {
-        Ok(()) => {
-            if timeout(stall, stopped).await.is_err() {
-                counters.stalled_calls.add_one();
-                send.cut(Cut::Stalled);
-            } else if served {
-                counters.calls_completed.add_one();
-            }
-        }
-        Err(WriteFailure::Stalled) => {
-            counters.stalled_calls.add_one();
-            send.cut(Cut::Stalled);
-        }
-        Err(WriteFailure::Stopped | WriteFailure::Lost(_)) => {
-            counters.calls_cancelled.add_one();
-            send.cut(Cut::Cancelled);
-        }
-        Err(WriteFailure::Closed) => send.cut(Cut::Failed),
-    }
-}
-
-fn reply_parts(outcome: Result<Bytes, Status>, body_bytes_max: usize) -> (ReplyHeader, Bytes) {
-    match outcome {
-        Ok(body) => {
-            let header = ReplyHeader {
-                code: Code::Ok,
-                processed: Processed::Yes,
-                retry_after: None,
-                message: String::new(),
-            };
-            (header, body)
-        }
-        Err(status) => {
-            // Details are optional: without them the caller still learns what happened.
-            let body = if status.details.len() > body_bytes_max {
-                Bytes::new()
-            } else {
-                status.details
-            };
-            let header = ReplyHeader {
-                code: status.code,
-                processed: status.processed,
-                retry_after: status.retry_after,
-                message: status.message,
-            };
-            (header, body)
-        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The answering side: handlers, and what stands between them and the network.
 
 mod accept;
+mod answer;
 mod call;
 mod context;
 mod reply;
+mod request;
 mod router;
 
 pub(crate) use self::accept::{AcceptLoop, serve_connections};

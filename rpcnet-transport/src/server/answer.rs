@@ -1,0 +1,85 @@
+use std::{pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use crate::{
+    Code, Processed, Status,
+    endpoint::Shared,
+    gauge::GaugeGuard,
+    stream::{Cut, SendHalf, WriteFailure},
+    wire::ReplyHeader,
+};
+
+/// Writes the reply and waits until the caller has it, with an end to patience.
+pub(super) async fn answer(
+    shared: &Shared,
+    send: &mut SendHalf,
+    stopped: Pin<&mut (impl Future<Output = bool> + ?Sized)>,
+    outcome: Result<Bytes, Status>,
+    in_flight: Option<GaugeGuard>,
+) {
+    let counters = &shared.counters;
+    let served = match &outcome {
+        Ok(_) => true,
+        Err(status) => {
+            if status.code == Code::InvalidRequest && status.processed == Processed::No {
+                counters.invalid_requests.add_one();
+            }
+            status.processed == Processed::Yes
+        }
+    };
+    let (header, body) = reply_parts(outcome, shared.config.message_bytes_max);
+    let stall: Duration = shared.config.stall_timeout;
+    let written = send.reply(&header, body, stall).await;
+    // The work is done; an acknowledgement may take its time.
+    drop(in_flight);
+    match written {
+        Ok(()) => {
+            if timeout(stall, stopped).await.is_err() {
+                counters.stalled_calls.add_one();
+                send.cut(Cut::Stalled);
+            } else if served {
+                counters.calls_completed.add_one();
+            }
+        }
+        Err(WriteFailure::Stalled) => {
+            counters.stalled_calls.add_one();
+            send.cut(Cut::Stalled);
+        }
+        Err(WriteFailure::Stopped | WriteFailure::Lost(_)) => {
+            counters.calls_cancelled.add_one();
+            send.cut(Cut::Cancelled);
+        }
+        Err(WriteFailure::Closed) => send.cut(Cut::Failed),
+    }
+}
+
+fn reply_parts(outcome: Result<Bytes, Status>, body_bytes_max: usize) -> (ReplyHeader, Bytes) {
+    match outcome {
+        Ok(body) => {
+            let header = ReplyHeader {
+                code: Code::Ok,
+                processed: Processed::Yes,
+                retry_after: None,
+                message: String::new(),
+            };
+            (header, body)
+        }
+        Err(status) => {
+            // Details are optional: without them the caller still learns what happened.
+            let body = if status.details.len() > body_bytes_max {
+                Bytes::new()
+            } else {
+                status.details
+            };
+            let header = ReplyHeader {
+                code: status.code,
+                processed: status.processed,
+                retry_after: status.retry_after,
+                message: status.message,
+            };
+            (header, body)
+        }
+    }
+}
