@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     CallContext,
     answer::answer,
-    request::{Unread, read_request},
+    request::{Unserved, read_body, read_header},
     router::{Arguments, Handler},
 };
 use crate::{
@@ -41,47 +41,44 @@ pub(super) async fn serve(
     recv: quinn::RecvStream,
 ) {
     let arrived = Instant::now();
-    let mut send = SendHalf::new(send);
+    let send = SendHalf::new(send);
     let decoder = Decoder::new(StreamKind::Call, shared.config.message_bytes_max);
     let mut recv = RecvHalf::new(recv, decoder);
-    let (header, body) = match read_request(&shared, &mut recv, arrived).await {
+    let (header, body) = match read_header(&shared, &mut recv, arrived).await {
         Ok(request) => request,
-        Err(Unread::Cut(why)) => {
-            recv.cut(why);
-            send.cut(why);
-            return;
-        }
-        Err(Unread::Refused(status)) => {
-            let mut stopped = pin!(send.stopped());
-            answer(&shared, &mut send, stopped.as_mut(), Err(status), None).await;
-            // Only now: a caller that is told to stop sending looks for its answer at once.
-            recv.cut(Cut::Cancelled);
-            return;
-        }
+        Err(why) => return turn_away(&shared, send, recv, why).await,
     };
-    if !header.flags.streams_requests {
-        recv.note_end();
-    }
+    // Before it is asked whether the server drains: a shutdown either sees this call or is seen by it.
     let (_unacknowledged, _) = shared.unacknowledged.enter();
-    let (guard, in_flight) = shared.in_flight.enter();
-    let call = Call {
-        shared: &shared,
-        peer,
-        arrived,
-        in_flight,
-        guard,
-    };
-    call.run(header, body, send, recv).await;
+    match Call::admit(&shared, &mut recv, header, body, arrived).await {
+        Ok(call) => call.run(&shared, peer, send, recv).await,
+        Err(why) => turn_away(&shared, send, recv, why).await,
+    }
 }
 
-/// One call whose request was read.
-struct Call<'a> {
-    shared: &'a Arc<Shared>,
-    peer: Peer,
-    arrived: Instant,
-    /// Calls being served, with this one.
-    in_flight: usize,
-    guard: GaugeGuard,
+/// Ends a call that reaches no handler.
+async fn turn_away(shared: &Shared, mut send: SendHalf, mut recv: RecvHalf, why: Unserved) {
+    match why {
+        Unserved::Cut(why) => {
+            recv.cut(why);
+            send.cut(why);
+        }
+        Unserved::Refused(status) => {
+            let stopped = pin!(send.stopped());
+            answer(shared, &mut send, stopped, Err(status), None).await;
+            // Only now: a caller that is told to stop sending looks for its answer at once.
+            recv.cut(Cut::Cancelled);
+        }
+    }
+}
+
+/// One call that has a handler and all of its request.
+struct Call {
+    handler: Handler,
+    header: RequestHeader,
+    body: Bytes,
+    deadline: Option<Instant>,
+    in_flight: GaugeGuard,
 }
 
 /// How the wait for a handler ended.
@@ -93,20 +90,43 @@ enum Ended {
     Stopping,
 }
 
-impl Call<'_> {
-    async fn run(self, header: RequestHeader, body: Bytes, mut send: SendHalf, recv: RecvHalf) {
-        let shared = self.shared;
-        let stopped = send.stopped();
-        let mut stopped = pin!(stopped);
-        let deadline = header
-            .deadline
-            .and_then(|left| self.arrived.checked_add(left));
-        let handler = match self.admit(&header, deadline) {
-            Ok(handler) => handler,
-            Err(status) => {
-                return answer(shared, &mut send, stopped, Err(status), Some(self.guard)).await;
-            }
+impl Call {
+    /// Decides by the header alone, so that the body of a call that is refused is not read, and reads the body then.
+    async fn admit(
+        shared: &Shared,
+        recv: &mut RecvHalf,
+        header: RequestHeader,
+        body: Option<Bytes>,
+        arrived: Instant,
+    ) -> Result<Self, Unserved> {
+        let (guard, in_flight) = shared.in_flight.enter();
+        let deadline = header.deadline.and_then(|left| arrived.checked_add(left));
+        let handler = find_handler(shared, &header, deadline, in_flight)?;
+        let body = match body {
+            Some(body) => body,
+            None => read_body(shared, recv, deadline).await?,
         };
+        if !header.flags.streams_requests {
+            recv.note_end();
+        }
+        Ok(Self {
+            handler,
+            header,
+            body,
+            deadline,
+            in_flight: guard,
+        })
+    }
+
+    async fn run(self, shared: &Shared, peer: Peer, send: SendHalf, recv: RecvHalf) {
+        let Self {
+            handler,
+            header,
+            body,
+            deadline,
+            in_flight,
+        } = self;
+        let mut stopped = pin!(send.stopped());
         shared.counters.calls_started.add_one();
 
         let token = shared.cancel_calls.child_token();
@@ -114,7 +134,7 @@ impl Call<'_> {
         let requests = header.flags.streams_requests;
         let replies = header.flags.streams_replies;
         let cx = CallContext::new(
-            self.peer.clone(),
+            peer.clone(),
             header.method,
             header.attempt,
             header.flags.idempotent,
@@ -124,21 +144,15 @@ impl Call<'_> {
         let mut unused_recv = None;
         let requests = if requests {
             let counters = Arc::clone(&shared.counters);
-            Some(RecvCore::of_handler(recv, self.peer.clone(), counters))
+            Some(RecvCore::of_handler(recv, peer.clone(), counters))
         } else {
             unused_recv = Some(recv);
             None
         };
         let (replies, send_back) = if replies {
             let stall = shared.config.stall_timeout;
-            let (core, back) = SendCore::of_handler(
-                send,
-                self.peer.clone(),
-                limit,
-                stall,
-                deadline,
-                token.clone(),
-            );
+            let (core, back) =
+                SendCore::of_handler(send, peer.clone(), limit, stall, deadline, token.clone());
             (Some(core), Where::Lent(back))
         } else {
             (None, Where::Here(send))
@@ -164,7 +178,7 @@ impl Call<'_> {
         }
         let Some(mut send) = send else {
             // The handler gave its sender away and the call is over: whoever has it finds it cancelled.
-            self.count_unanswered(&ended);
+            count_unanswered(shared, &ended);
             return;
         };
         let outcome = match ended {
@@ -193,56 +207,57 @@ impl Call<'_> {
                 ))
             }
         };
-        answer(shared, &mut send, stopped, outcome, Some(self.guard)).await;
+        answer(shared, &mut send, stopped, outcome, Some(in_flight)).await;
         if let Some(mut recv) = unused_recv {
             recv.note_end();
         }
     }
+}
 
-    /// Finds the handler, unless the call is not to be served.
-    fn admit(&self, header: &RequestHeader, deadline: Option<Instant>) -> Result<Handler, Status> {
-        let counters = &self.shared.counters;
-        let refuse = |code, message: &str| Err(Status::new(code, message).not_processed());
-        if self.shared.is_draining() {
-            counters.calls_refused_draining.add_one();
-            return refuse(Code::Draining, "the server takes no new calls");
-        }
-        if self.in_flight > self.shared.config.calls_max.get() {
-            counters.calls_refused_overloaded.add_one();
-            return refuse(Code::Overloaded, "too many calls at a time");
-        }
-        let router = self.shared.router();
-        let Some(handler) = router.find(&header.method) else {
-            counters.unknown_methods.add_one();
-            return refuse(Code::Unimplemented, "no such method");
-        };
-        let wanted = (header.flags.streams_requests, header.flags.streams_replies);
-        if wanted != (handler.streams_requests, handler.streams_replies) {
-            return refuse(
-                Code::InvalidRequest,
-                "the method takes calls of another kind",
-            );
-        }
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            counters.calls_timed_out.add_one();
-            return refuse(
-                Code::DeadlineExceeded,
-                "the time was over before the handler began",
-            );
-        }
-        Ok(handler.clone())
+/// Finds the handler, unless the call is not to be served.
+fn find_handler(
+    shared: &Shared,
+    header: &RequestHeader,
+    deadline: Option<Instant>,
+    in_flight: usize,
+) -> Result<Handler, Unserved> {
+    let counters = &shared.counters;
+    let refuse = |code, message: &str| Err(Unserved::refused(code, message));
+    if shared.is_draining() {
+        counters.calls_refused_draining.add_one();
+        return refuse(Code::Draining, "the server takes no new calls");
     }
+    if in_flight > shared.config.calls_max.get() {
+        counters.calls_refused_overloaded.add_one();
+        return refuse(Code::Overloaded, "too many calls at a time");
+    }
+    let router = shared.router();
+    let Some(handler) = router.find(&header.method) else {
+        counters.unknown_methods.add_one();
+        return refuse(Code::Unimplemented, "no such method");
+    };
+    let wanted = (header.flags.streams_requests, header.flags.streams_replies);
+    if wanted != (handler.streams_requests, handler.streams_replies) {
+        let message = "the method takes calls of another kind";
+        return refuse(Code::InvalidRequest, message);
+    }
+    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        counters.calls_timed_out.add_one();
+        let message = "the time was over before the handler began";
+        return refuse(Code::DeadlineExceeded, message);
+    }
+    Ok(handler.clone())
+}
 
-    fn count_unanswered(&self, ended: &Ended) {
-        let counters = &self.shared.counters;
-        match ended {
-            Ended::Returned(_) | Ended::CallerGone => counters.calls_cancelled.add_one(),
-            Ended::Panicked => counters.handler_panics.add_one(),
-            Ended::OutOfTime => counters.calls_timed_out.add_one(),
-            Ended::Stopping => {
-                counters.calls_cancelled.add_one();
-                self.shared.cancelled_by_shutdown.add_one();
-            }
+fn count_unanswered(shared: &Shared, ended: &Ended) {
+    let counters = &shared.counters;
+    match ended {
+        Ended::Returned(_) | Ended::CallerGone => counters.calls_cancelled.add_one(),
+        Ended::Panicked => counters.handler_panics.add_one(),
+        Ended::OutOfTime => counters.calls_timed_out.add_one(),
+        Ended::Stopping => {
+            counters.calls_cancelled.add_one();
+            shared.cancelled_by_shutdown.add_one();
         }
     }
 }

@@ -227,6 +227,60 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_refused_is_refused_by_its_header() {
+    let router = Router::new().raw("hang", |_cx, _body| futures::future::pending());
+    let config = TransportConfig::default().with_calls_max(std::num::NonZeroUsize::new(1).unwrap());
+    let server = serve(router, config);
+    let caller = Caller::connect(&server).await;
+    // Each promises a body that never comes.
+    let refusal = async |method: &str| {
+        let bytes = request(method, Flags::default(), None, 1000);
+        let (_send, mut recv) = caller.say(&bytes).await;
+        let header = reply(&mut recv).await;
+        assert_eq!(header.processed, Processed::No);
+        header.code
+    };
+    assert_eq!(refusal("nothing").await, Code::Unimplemented);
+    // A call whose body is on its way counts as one that is served.
+    let (_send, _recv) = caller
+        .say(&request("hang", Flags::default(), None, 1000))
+        .await;
+    until("it is served", || server.in_flight() == 1).await;
+    assert_eq!(refusal("hang").await, Code::Overloaded);
+    server.set_draining(true);
+    assert_eq!(refusal("hang").await, Code::Draining);
+    until("refusals are not served", || server.in_flight() == 1).await;
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_late_is_answered_unprocessed() {
+    let server = serve(Router::new(), TransportConfig::default());
+    let caller = Caller::connect(&server).await;
+    let deadline = Some(Duration::from_millis(100));
+    let (_send, mut recv) = caller
+        .say(&request("alive", Flags::default(), deadline, 1000))
+        .await;
+    let header = reply(&mut recv).await;
+    assert_eq!(
+        (header.code, header.processed),
+        (Code::DeadlineExceeded, Processed::No)
+    );
+    counts(&server, "timed out calls", 1, |s| s.calls_timed_out).await;
+
+    let (_send, mut recv) = caller
+        .say(&request("alive", Flags::default(), None, 1000))
+        .await;
+    until("it is served", || server.in_flight() == 1).await;
+    let report = within(server.shutdown(Duration::from_millis(400))).await;
+    assert_eq!((report.cancelled, report.rejected), (0, 1));
+    let header = reply(&mut recv).await;
+    assert_eq!(
+        (header.code, header.processed),
+        (Code::Draining, Processed::No)
+    );
+}
+
+#[tokio::test]
 async fn a_caller_that_stops_reading_is_cut_while_others_are_served() {
     let large = Bytes::from(vec![5; 8 << 20]);
     let router = Router::new().raw("large", move |_cx, _body| {
