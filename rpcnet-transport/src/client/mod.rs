@@ -1,7 +1,9 @@
 //! The calling side: one connection to one node, and calls on it.
 
 pub(crate) mod answer;
+mod calls;
 mod close;
+mod exchange;
 mod options;
 mod upload;
 
@@ -9,15 +11,10 @@ pub use self::{close::CloseReason, options::CallOptions, upload::Upload};
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
-
 use crate::{
-    Code, ConnectError, Decode, Encode, Endpoint, Peer, Processed, Receiver, RpcError, Sender, Tls,
-    TransportConfig,
+    ConnectError, Endpoint, Peer, RpcError, Tls, TransportConfig,
     gauge::{Gauge, GaugeGuard},
-    stream::{RecvCore, RecvHalf, SendCore, SendHalf, WriteFailure},
-    wire::{self, Decoder, Flags, Frame, RequestHeader},
+    wire,
 };
 
 /// One connection to one node, for any number of calls at a time. Cheap to clone.
@@ -99,193 +96,6 @@ impl RpcClient {
         }))
     }
 
-    /// Calls a method with bytes, which get bytes back.
-    ///
-    /// # Errors
-    ///
-    /// [`RpcError`] says what happened and whether the handler has seen the request.
-    pub async fn call(&self, method: &str, body: impl Into<Bytes>) -> Result<Bytes, RpcError> {
-        self.call_with(method, body, CallOptions::new()).await
-    }
-
-    /// Like [`call`](Self::call), with a timeout of its own and more.
-    ///
-    /// # Errors
-    ///
-    /// As of [`call`](Self::call).
-    pub async fn call_with(
-        &self,
-        method: &str,
-        body: impl Into<Bytes>,
-        options: CallOptions,
-    ) -> Result<Bytes, RpcError> {
-        let deadline = options.deadline(self.0.call_timeout);
-        let mut sent = false;
-        let call = self.exchange(method, body.into(), &options, deadline, &mut sent);
-        let outcome = match deadline {
-            Some(at) => timeout_at(at, call)
-                .await
-                .unwrap_or_else(|_| Err(out_of_time(sent))),
-            None => call.await,
-        };
-        outcome.map_err(|e| self.of_peer(e))
-    }
-
-    /// Calls a method with a value, which gets a value back, both encoded with postcard.
-    ///
-    /// # Errors
-    ///
-    /// As of [`call`](Self::call), and [`Code::Internal`] if a value does not encode or decode.
-    pub async fn call_typed<Req, Resp>(&self, method: &str, request: &Req) -> Result<Resp, RpcError>
-    where
-        Req: Encode + ?Sized,
-        Resp: Decode,
-    {
-        self.call_typed_with(method, request, CallOptions::new())
-            .await
-    }
-
-    /// Like [`call_typed`](Self::call_typed), with a timeout of its own and more.
-    ///
-    /// # Errors
-    ///
-    /// As of [`call_typed`](Self::call_typed).
-    pub async fn call_typed_with<Req, Resp>(
-        &self,
-        method: &str,
-        request: &Req,
-        options: CallOptions,
-    ) -> Result<Resp, RpcError>
-    where
-        Req: Encode + ?Sized,
-        Resp: Decode,
-    {
-        let body = encode(request).map_err(|e| self.of_peer(e))?;
-        let reply = self.call_with(method, body, options).await?;
-        decode(reply).map_err(|e| self.of_peer(e))
-    }
-
-    /// Calls a method that answers one request with a stream.
-    ///
-    /// # Errors
-    ///
-    /// [`RpcError`] if the request could not be sent; what the handler says comes with the stream.
-    pub async fn call_server_streaming<Req, Resp>(
-        &self,
-        method: &str,
-        request: &Req,
-    ) -> Result<Receiver<Resp>, RpcError>
-    where
-        Req: Encode + ?Sized,
-        Resp: Decode,
-    {
-        self.call_server_streaming_with(method, request, CallOptions::new())
-            .await
-    }
-
-    /// Like [`call_server_streaming`](Self::call_server_streaming), with a timeout of its own and more.
-    ///
-    /// # Errors
-    ///
-    /// As of [`call_server_streaming`](Self::call_server_streaming).
-    pub async fn call_server_streaming_with<Req, Resp>(
-        &self,
-        method: &str,
-        request: &Req,
-        options: CallOptions,
-    ) -> Result<Receiver<Resp>, RpcError>
-    where
-        Req: Encode + ?Sized,
-        Resp: Decode,
-    {
-        let body = encode(request).map_err(|e| self.of_peer(e))?;
-        let flags = Flags {
-            streams_replies: true,
-            ..Flags::default()
-        };
-        let (mut send, recv) = self.begin(method, body, flags, options).await?;
-        send.finish();
-        Ok(Receiver::new(recv))
-    }
-
-    /// Calls a method that answers a stream with one reply.
-    ///
-    /// # Errors
-    ///
-    /// [`RpcError`] if the call could not be begun.
-    pub async fn call_client_streaming<Req, Resp>(
-        &self,
-        method: &str,
-    ) -> Result<Upload<Req, Resp>, RpcError>
-    where
-        Req: Encode,
-        Resp: Decode,
-    {
-        self.call_client_streaming_with(method, CallOptions::new())
-            .await
-    }
-
-    /// Like [`call_client_streaming`](Self::call_client_streaming), with a timeout of its own and more.
-    ///
-    /// # Errors
-    ///
-    /// As of [`call_client_streaming`](Self::call_client_streaming).
-    pub async fn call_client_streaming_with<Req, Resp>(
-        &self,
-        method: &str,
-        options: CallOptions,
-    ) -> Result<Upload<Req, Resp>, RpcError>
-    where
-        Req: Encode,
-        Resp: Decode,
-    {
-        let flags = Flags {
-            streams_requests: true,
-            ..Flags::default()
-        };
-        let (send, recv) = self.begin(method, Bytes::new(), flags, options).await?;
-        Ok(Upload::new(Sender::new(send), recv))
-    }
-
-    /// Calls a method that answers a stream with a stream.
-    ///
-    /// # Errors
-    ///
-    /// [`RpcError`] if the call could not be begun; what the handler says comes with the stream.
-    pub async fn call_streaming<Req, Resp>(
-        &self,
-        method: &str,
-    ) -> Result<(Sender<Req>, Receiver<Resp>), RpcError>
-    where
-        Req: Encode,
-        Resp: Decode,
-    {
-        self.call_streaming_with(method, CallOptions::new()).await
-    }
-
-    /// Like [`call_streaming`](Self::call_streaming), with a timeout of its own and more.
-    ///
-    /// # Errors
-    ///
-    /// As of [`call_streaming`](Self::call_streaming).
-    pub async fn call_streaming_with<Req, Resp>(
-        &self,
-        method: &str,
-        options: CallOptions,
-    ) -> Result<(Sender<Req>, Receiver<Resp>), RpcError>
-    where
-        Req: Encode,
-        Resp: Decode,
-    {
-        let flags = Flags {
-            streams_requests: true,
-            streams_replies: true,
-            ..Flags::default()
-        };
-        let (send, recv) = self.begin(method, Bytes::new(), flags, options).await?;
-        Ok((Sender::new(send), Receiver::new(recv)))
-    }
-
     /// Who is at the other end.
     pub fn peer(&self) -> &Peer {
         &self.0.peer
@@ -331,133 +141,6 @@ impl RpcClient {
             .close(answer::CLOSE_DONE, reason.as_bytes());
     }
 
-    /// One call without streams. Tells by `sent` whether all of the request was handed over.
-    async fn exchange(
-        &self,
-        method: &str,
-        body: Bytes,
-        options: &CallOptions,
-        deadline: Option<Instant>,
-        sent: &mut bool,
-    ) -> Result<Bytes, RpcError> {
-        let _in_flight = self.enter();
-        let header = self.header(method, &body, options, Flags::default())?;
-        let (mut send, mut recv) = self.open_stream().await?;
-        self.send_request(&mut send, header, body, deadline).await?;
-        send.finish();
-        *sent = true;
-        match std::future::poll_fn(|cx| recv.poll_frame(cx)).await {
-            Ok(Some(Frame::Reply(header, body))) => {
-                recv.note_end();
-                answer::of_reply(header, body)
-            }
-            other => Err(answer::unreadable(other, send.index())),
-        }
-    }
-
-    /// Begins a call with streams. What it returns carries the deadline on.
-    async fn begin(
-        &self,
-        method: &str,
-        body: Bytes,
-        flags: Flags,
-        options: CallOptions,
-    ) -> Result<(SendCore, RecvCore), RpcError> {
-        let deadline = options.deadline(self.0.call_timeout);
-        let in_flight = Arc::new(self.enter());
-        let beginning = async {
-            let header = self.header(method, &body, &options, flags)?;
-            let (mut send, recv) = self.open_stream().await?;
-            self.send_request(&mut send, header, body, deadline).await?;
-            Ok((send, recv))
-        };
-        let begun = match deadline {
-            Some(at) => timeout_at(at, beginning)
-                .await
-                .unwrap_or_else(|_| Err(out_of_time(false))),
-            None => beginning.await,
-        };
-        let (send, recv) = begun.map_err(|e| self.of_peer(e))?;
-        let index = send.index();
-        let recv = RecvCore::of_caller(
-            recv,
-            self.0.peer.clone(),
-            deadline,
-            index,
-            Arc::clone(&in_flight),
-        );
-        let send = SendCore::of_caller(
-            send,
-            self.0.peer.clone(),
-            self.0.request_bytes_max,
-            deadline,
-            in_flight,
-        );
-        Ok((send, recv))
-    }
-
-    fn header(
-        &self,
-        method: &str,
-        body: &Bytes,
-        options: &CallOptions,
-        flags: Flags,
-    ) -> Result<RequestHeader, RpcError> {
-        if method.is_empty() || method.len() > wire::METHOD_BYTES_MAX {
-            return Err(RpcError::new(
-                Code::InvalidRequest,
-                Processed::No,
-                "a method name has 1 to 255 bytes",
-            ));
-        }
-        if body.len() > self.0.request_bytes_max {
-            return Err(crate::stream::too_large(
-                body.len(),
-                self.0.request_bytes_max,
-            ));
-        }
-        Ok(RequestHeader {
-            method: method.to_owned(),
-            attempt: options.attempt,
-            flags: Flags {
-                idempotent: options.idempotent,
-                ..flags
-            },
-            deadline: None,
-        })
-    }
-
-    async fn open_stream(&self) -> Result<(SendHalf, RecvHalf), RpcError> {
-        let (send, recv) = self
-            .0
-            .connection
-            .open_bi()
-            .await
-            .map_err(answer::lost_before_sending)?;
-        let decoder = Decoder::answers(self.0.answer_bytes_max);
-        Ok((SendHalf::new(send), RecvHalf::new(recv, decoder)))
-    }
-
-    async fn send_request(
-        &self,
-        send: &mut SendHalf,
-        mut header: RequestHeader,
-        body: Bytes,
-        deadline: Option<Instant>,
-    ) -> Result<(), RpcError> {
-        // What is left when the bytes leave, so that waiting for a stream is not counted twice.
-        header.deadline = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let head = crate::stream::begin_call(&header, body.len());
-        match send.write(head, body, None).await {
-            // A server that stops a request has answered it: the reason is there to be read.
-            Ok(()) | Err(WriteFailure::Stopped) => Ok(()),
-            Err(WriteFailure::Lost(e)) => Err(answer::lost_before_sending(e)),
-            Err(WriteFailure::Stalled | WriteFailure::Closed) => {
-                unreachable!("a new stream without a limit on waiting")
-            }
-        }
-    }
-
     fn enter(&self) -> [GaugeGuard; 2] {
         [self.0.in_flight.enter().0, self.0.outgoing.enter().0]
     }
@@ -474,29 +157,5 @@ impl fmt::Debug for RpcClient {
             .field("in_flight", &self.in_flight())
             .field("closed", &self.close_reason())
             .finish()
-    }
-}
-
-fn encode<Req: Encode + ?Sized>(request: &Req) -> Result<Bytes, RpcError> {
-    request.encode().map_err(|e| {
-        RpcError::new(Code::Internal, Processed::No, "the request did not encode").with_source(e)
-    })
-}
-
-fn decode<Resp: Decode>(reply: Bytes) -> Result<Resp, RpcError> {
-    Resp::decode(reply).map_err(|e| {
-        RpcError::new(Code::Internal, Processed::Yes, "the reply did not decode").with_source(e)
-    })
-}
-
-fn out_of_time(sent: bool) -> RpcError {
-    if sent {
-        RpcError::new(Code::DeadlineExceeded, Processed::Maybe, "no reply in time")
-    } else {
-        RpcError::new(
-            Code::DeadlineExceeded,
-            Processed::No,
-            "the request could not be sent in time",
-        )
     }
 }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::decode;
+use super::calls::decode;
 use crate::{Decode, Encode, Peer, RpcError, Sender, stream::RecvCore};
 
 /// A call that sends a stream and gets one reply.

@@ -1,0 +1,207 @@
+use bytes::Bytes;
+use tokio::time::timeout_at;
+
+use super::{CallOptions, RpcClient, Upload, exchange::out_of_time};
+use crate::{Code, Decode, Encode, Processed, Receiver, RpcError, Sender, wire::Flags};
+
+/// The kinds of calls.
+impl RpcClient {
+    /// Calls a method with bytes, which get bytes back.
+    ///
+    /// # Errors
+    ///
+    /// [`RpcError`] says what happened and whether the handler has seen the request.
+    pub async fn call(&self, method: &str, body: impl Into<Bytes>) -> Result<Bytes, RpcError> {
+        self.call_with(method, body, CallOptions::new()).await
+    }
+
+    /// Like [`call`](Self::call), with a timeout of its own and more.
+    ///
+    /// # Errors
+    ///
+    /// As of [`call`](Self::call).
+    pub async fn call_with(
+        &self,
+        method: &str,
+        body: impl Into<Bytes>,
+        options: CallOptions,
+    ) -> Result<Bytes, RpcError> {
+        let deadline = options.deadline(self.0.call_timeout);
+        let mut sent = false;
+        let call = self.exchange(method, body.into(), &options, deadline, &mut sent);
+        let outcome = match deadline {
+            Some(at) => timeout_at(at, call)
+                .await
+                .unwrap_or_else(|_| Err(out_of_time(sent))),
+            None => call.await,
+        };
+        outcome.map_err(|e| self.of_peer(e))
+    }
+
+    /// Calls a method with a value, which gets a value back, both encoded with postcard.
+    ///
+    /// # Errors
+    ///
+    /// As of [`call`](Self::call), and [`Code::Internal`] if a value does not encode or decode.
+    pub async fn call_typed<Req, Resp>(&self, method: &str, request: &Req) -> Result<Resp, RpcError>
+    where
+        Req: Encode + ?Sized,
+        Resp: Decode,
+    {
+        self.call_typed_with(method, request, CallOptions::new())
+            .await
+    }
+
+    /// Like [`call_typed`](Self::call_typed), with a timeout of its own and more.
+    ///
+    /// # Errors
+    ///
+    /// As of [`call_typed`](Self::call_typed).
+    pub async fn call_typed_with<Req, Resp>(
+        &self,
+        method: &str,
+        request: &Req,
+        options: CallOptions,
+    ) -> Result<Resp, RpcError>
+    where
+        Req: Encode + ?Sized,
+        Resp: Decode,
+    {
+        let body = encode(request).map_err(|e| self.of_peer(e))?;
+        let reply = self.call_with(method, body, options).await?;
+        decode(reply).map_err(|e| self.of_peer(e))
+    }
+
+    /// Calls a method that answers one request with a stream.
+    ///
+    /// # Errors
+    ///
+    /// [`RpcError`] if the request could not be sent; what the handler says comes with the stream.
+    pub async fn call_server_streaming<Req, Resp>(
+        &self,
+        method: &str,
+        request: &Req,
+    ) -> Result<Receiver<Resp>, RpcError>
+    where
+        Req: Encode + ?Sized,
+        Resp: Decode,
+    {
+        self.call_server_streaming_with(method, request, CallOptions::new())
+            .await
+    }
+
+    /// Like [`call_server_streaming`](Self::call_server_streaming), with a timeout of its own and more.
+    ///
+    /// # Errors
+    ///
+    /// As of [`call_server_streaming`](Self::call_server_streaming).
+    pub async fn call_server_streaming_with<Req, Resp>(
+        &self,
+        method: &str,
+        request: &Req,
+        options: CallOptions,
+    ) -> Result<Receiver<Resp>, RpcError>
+    where
+        Req: Encode + ?Sized,
+        Resp: Decode,
+    {
+        let body = encode(request).map_err(|e| self.of_peer(e))?;
+        let flags = Flags {
+            streams_replies: true,
+            ..Flags::default()
+        };
+        let (mut send, recv) = self.begin(method, body, flags, options).await?;
+        send.finish();
+        Ok(Receiver::new(recv))
+    }
+
+    /// Calls a method that answers a stream with one reply.
+    ///
+    /// # Errors
+    ///
+    /// [`RpcError`] if the call could not be begun.
+    pub async fn call_client_streaming<Req, Resp>(
+        &self,
+        method: &str,
+    ) -> Result<Upload<Req, Resp>, RpcError>
+    where
+        Req: Encode,
+        Resp: Decode,
+    {
+        self.call_client_streaming_with(method, CallOptions::new())
+            .await
+    }
+
+    /// Like [`call_client_streaming`](Self::call_client_streaming), with a timeout of its own and more.
+    ///
+    /// # Errors
+    ///
+    /// As of [`call_client_streaming`](Self::call_client_streaming).
+    pub async fn call_client_streaming_with<Req, Resp>(
+        &self,
+        method: &str,
+        options: CallOptions,
+    ) -> Result<Upload<Req, Resp>, RpcError>
+    where
+        Req: Encode,
+        Resp: Decode,
+    {
+        let flags = Flags {
+            streams_requests: true,
+            ..Flags::default()
+        };
+        let (send, recv) = self.begin(method, Bytes::new(), flags, options).await?;
+        Ok(Upload::new(Sender::new(send), recv))
+    }
+
+    /// Calls a method that answers a stream with a stream.
+    ///
+    /// # Errors
+    ///
+    /// [`RpcError`] if the call could not be begun; what the handler says comes with the stream.
+    pub async fn call_streaming<Req, Resp>(
+        &self,
+        method: &str,
+    ) -> Result<(Sender<Req>, Receiver<Resp>), RpcError>
+    where
+        Req: Encode,
+        Resp: Decode,
+    {
+        self.call_streaming_with(method, CallOptions::new()).await
+    }
+
+    /// Like [`call_streaming`](Self::call_streaming), with a timeout of its own and more.
+    ///
+    /// # Errors
+    ///
+    /// As of [`call_streaming`](Self::call_streaming).
+    pub async fn call_streaming_with<Req, Resp>(
+        &self,
+        method: &str,
+        options: CallOptions,
+    ) -> Result<(Sender<Req>, Receiver<Resp>), RpcError>
+    where
+        Req: Encode,
+        Resp: Decode,
+    {
+        let flags = Flags {
+            streams_requests: true,
+            streams_replies: true,
+            ..Flags::default()
+        };
+        let (send, recv) = self.begin(method, Bytes::new(), flags, options).await?;
+        Ok((Sender::new(send), Receiver::new(recv)))
+    }
+}
+
+pub(super) fn encode<Req: Encode + ?Sized>(request: &Req) -> Result<Bytes, RpcError> {
+    request.encode().map_err(|e| {
+        RpcError::new(Code::Internal, Processed::No, "the request did not encode").with_source(e)
+    })
+}
+
+pub(super) fn decode<Resp: Decode>(reply: Bytes) -> Result<Resp, RpcError> {
+    Resp::decode(reply).map_err(|e| {
+        RpcError::new(Code::Internal, Processed::Yes, "the reply did not decode").with_source(e)
+    })
+}

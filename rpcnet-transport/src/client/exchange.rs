@@ -1,0 +1,153 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use super::{CallOptions, RpcClient, answer};
+use crate::{
+    Code, Processed, RpcError,
+    stream::{RecvCore, RecvHalf, SendCore, SendHalf, WriteFailure},
+    wire::{self, Decoder, Flags, Frame, RequestHeader},
+};
+
+/// What goes over the connection.
+impl RpcClient {
+    /// One call without streams. Tells by `sent` whether all of the request was handed over.
+    pub(super) async fn exchange(
+        &self,
+        method: &str,
+        body: Bytes,
+        options: &CallOptions,
+        deadline: Option<Instant>,
+        sent: &mut bool,
+    ) -> Result<Bytes, RpcError> {
+        let _in_flight = self.enter();
+        let header = self.header(method, &body, options, Flags::default())?;
+        let (mut send, mut recv) = self.open_stream().await?;
+        self.send_request(&mut send, header, body, deadline).await?;
+        send.finish();
+        *sent = true;
+        match std::future::poll_fn(|cx| recv.poll_frame(cx)).await {
+            Ok(Some(Frame::Reply(header, body))) => {
+                recv.note_end();
+                answer::of_reply(header, body)
+            }
+            other => Err(answer::unreadable(other, send.index())),
+        }
+    }
+
+    /// Begins a call with streams. What it returns carries the deadline on.
+    pub(super) async fn begin(
+        &self,
+        method: &str,
+        body: Bytes,
+        flags: Flags,
+        options: CallOptions,
+    ) -> Result<(SendCore, RecvCore), RpcError> {
+        let deadline = options.deadline(self.0.call_timeout);
+        let in_flight = Arc::new(self.enter());
+        let beginning = async {
+            let header = self.header(method, &body, &options, flags)?;
+            let (mut send, recv) = self.open_stream().await?;
+            self.send_request(&mut send, header, body, deadline).await?;
+            Ok((send, recv))
+        };
+        let begun = match deadline {
+            Some(at) => timeout_at(at, beginning)
+                .await
+                .unwrap_or_else(|_| Err(out_of_time(false))),
+            None => beginning.await,
+        };
+        let (send, recv) = begun.map_err(|e| self.of_peer(e))?;
+        let index = send.index();
+        let recv = RecvCore::of_caller(
+            recv,
+            self.0.peer.clone(),
+            deadline,
+            index,
+            Arc::clone(&in_flight),
+        );
+        let send = SendCore::of_caller(
+            send,
+            self.0.peer.clone(),
+            self.0.request_bytes_max,
+            deadline,
+            in_flight,
+        );
+        Ok((send, recv))
+    }
+
+    fn header(
+        &self,
+        method: &str,
+        body: &Bytes,
+        options: &CallOptions,
+        flags: Flags,
+    ) -> Result<RequestHeader, RpcError> {
+        if method.is_empty() || method.len() > wire::METHOD_BYTES_MAX {
+            return Err(RpcError::new(
+                Code::InvalidRequest,
+                Processed::No,
+                "a method name has 1 to 255 bytes",
+            ));
+        }
+        if body.len() > self.0.request_bytes_max {
+            return Err(crate::stream::too_large(
+                body.len(),
+                self.0.request_bytes_max,
+            ));
+        }
+        Ok(RequestHeader {
+            method: method.to_owned(),
+            attempt: options.attempt,
+            flags: Flags {
+                idempotent: options.idempotent,
+                ..flags
+            },
+            deadline: None,
+        })
+    }
+
+    async fn open_stream(&self) -> Result<(SendHalf, RecvHalf), RpcError> {
+        let (send, recv) = self
+            .0
+            .connection
+            .open_bi()
+            .await
+            .map_err(answer::lost_before_sending)?;
+        let decoder = Decoder::answers(self.0.answer_bytes_max);
+        Ok((SendHalf::new(send), RecvHalf::new(recv, decoder)))
+    }
+
+    async fn send_request(
+        &self,
+        send: &mut SendHalf,
+        mut header: RequestHeader,
+        body: Bytes,
+        deadline: Option<Instant>,
+    ) -> Result<(), RpcError> {
+        // What is left when the bytes leave, so that waiting for a stream is not counted twice.
+        header.deadline = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let head = crate::stream::begin_call(&header, body.len());
+        match send.write(head, body, None).await {
+            // A server that stops a request has answered it: the reason is there to be read.
+            Ok(()) | Err(WriteFailure::Stopped) => Ok(()),
+            Err(WriteFailure::Lost(e)) => Err(answer::lost_before_sending(e)),
+            Err(WriteFailure::Stalled | WriteFailure::Closed) => {
+                unreachable!("a new stream without a limit on waiting")
+            }
+        }
+    }
+}
+
+pub(super) fn out_of_time(sent: bool) -> RpcError {
+    if sent {
+        RpcError::new(Code::DeadlineExceeded, Processed::Maybe, "no reply in time")
+    } else {
+        RpcError::new(
+            Code::DeadlineExceeded,
+            Processed::No,
+            "the request could not be sent in time",
+        )
+    }
+}
