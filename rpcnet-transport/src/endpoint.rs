@@ -109,7 +109,7 @@ impl Endpoint {
             Arc::new(SharedSocket::new(Arc::clone(&udp), Arc::clone(&side)));
         let quinn = quinn::Endpoint::new_with_abstract_socket(
             quic::endpoint_config(tls.derived_key(local_addr)),
-            None,
+            Some(quic::server_config(&config, &tls)),
             port,
             runtime,
         )
@@ -132,8 +132,14 @@ impl Endpoint {
             router: RwLock::default(),
             tls,
         };
+        let shared = Arc::new(shared);
+        // From the beginning, so that those who call before it serves are told so.
+        let gate = AcceptLoop::new(&shared.config);
+        shared
+            .connections
+            .spawn(serve_connections(Arc::clone(&shared), gate));
         Ok(Self(Arc::new(Handle {
-            shared: Arc::new(shared),
+            shared,
             local_addr,
             side_channel: Mutex::new(Some(SideChannel::new(side, udp, local_addr))),
         })))
@@ -146,16 +152,7 @@ impl Endpoint {
     /// If it serves a method of the same name already.
     pub fn serve(&self, router: Router) -> RpcServer {
         self.add_methods(router);
-        let shared = &self.0.shared;
-        if !shared.serving.swap(true, SeqCst) {
-            let gate = AcceptLoop::new(shared);
-            shared
-                .quinn
-                .set_server_config(Some(quic::server_config(&shared.config, &shared.tls)));
-            shared
-                .connections
-                .spawn(serve_connections(Arc::clone(shared), gate));
-        }
+        self.0.shared.serving.store(true, SeqCst);
         RpcServer::new(self.clone())
     }
 
@@ -275,6 +272,11 @@ impl Shared {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(SeqCst)
+    }
+
+    /// Whether new connections are taken.
+    pub(crate) fn is_open(&self) -> bool {
+        self.serving.load(SeqCst) && !self.closing.is_cancelled()
     }
 
     async fn open(&self, addr: SocketAddr, name: &str) -> Result<Opened, ConnectError> {

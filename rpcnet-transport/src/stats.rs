@@ -28,7 +28,8 @@ counters! {
     connections_accepted,
     /// Connections that this endpoint made.
     connections_opened,
-    /// Handshakes turned away before they cost anything: too many at a time, too many connections, or stopping.
+    /// Handshakes turned away before they cost anything: too many at a time, too many connections, not
+    /// serving yet, or stopping.
     handshakes_refused,
     /// Handshakes sent back to prove their address.
     handshakes_retried,

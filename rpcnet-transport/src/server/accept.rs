@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use bytes::BytesMut;
 use rustls_pki_types::CertificateDer;
@@ -6,7 +6,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::call::{self, ServedConnection};
 use crate::{
-    Peer,
+    Peer, TransportConfig,
     client::answer,
     endpoint::Shared,
     tls,
@@ -22,17 +22,18 @@ pub(crate) struct AcceptLoop {
 }
 
 impl AcceptLoop {
-    pub(crate) fn new(shared: &Shared) -> Self {
-        let handshakes = shared.config.handshakes_max.get();
+    pub(crate) fn new(config: &TransportConfig) -> Self {
+        let places = |max: NonZeroUsize| max.get().min(Semaphore::MAX_PERMITS);
+        let handshakes = places(config.handshakes_max);
         Self {
             handshakes: Arc::new(Semaphore::new(handshakes)),
-            connections: Arc::new(Semaphore::new(shared.config.connections_max.get())),
+            connections: Arc::new(Semaphore::new(places(config.connections_max))),
             wary_below: handshakes.div_ceil(2),
         }
     }
 }
 
-/// Takes connections until the endpoint stops.
+/// Takes connections until the endpoint stops, or refuses them while it does not serve.
 pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
     loop {
         let incoming = tokio::select! {
@@ -41,7 +42,7 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
             incoming = shared.quinn.accept() => incoming,
         };
         let Some(incoming) = incoming else { break };
-        if shared.closing.is_cancelled() {
+        if !shared.is_open() {
             shared.counters.handshakes_refused.add_one();
             incoming.refuse();
             continue;
@@ -77,6 +78,8 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
             drop(connection);
         });
     }
+    // Connections that were made from here may live on; nobody takes new ones any more.
+    shared.quinn.set_server_config(None);
 }
 
 /// Completes a handshake; `None` if it failed, which is nobody's business but the other side's.

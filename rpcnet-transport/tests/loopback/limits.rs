@@ -258,6 +258,15 @@ async fn connections_past_the_limit_are_refused() {
 }
 
 #[tokio::test]
+async fn limits_may_be_as_large_as_they_can_be() {
+    let config = TransportConfig::default()
+        .with_calls_max(NonZeroUsize::MAX)
+        .with_connections_max(NonZeroUsize::MAX)
+        .with_handshakes_max(NonZeroUsize::MAX);
+    assert_serves(&serve(Router::new(), config)).await;
+}
+
+#[tokio::test]
 async fn a_panicking_handler_answers_and_harms_nobody() {
     let router = Router::new()
         .raw("panic", |_cx, _body| async move { panic!("on purpose") })

@@ -142,6 +142,20 @@ async fn nobody_there_is_a_timeout() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_does_not_serve_says_so() {
+    let node = endpoint(SERVER, TransportConfig::default());
+    let client = endpoint(CLIENT, TransportConfig::default());
+    let error = within(client.connect(node.local_addr(), SERVER))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
+    assert!(error.is_retryable());
+    assert!(node.stats().handshakes_refused > 0);
+    let server = node.serve(Router::new().typed("alive", |n: u32| async move { n + 1 }));
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_named() {
     let first = endpoint(SERVER, TransportConfig::default());
     let addr = first.local_addr();
