@@ -150,6 +150,7 @@ impl Endpoint {
     /// # Panics
     ///
     /// If it serves a method of the same name already.
+    #[track_caller]
     pub fn serve(&self, router: Router) -> RpcServer {
         self.add_methods(router);
         self.0.shared.serving.store(true, SeqCst);
@@ -250,6 +251,7 @@ impl Endpoint {
         }
     }
 
+    #[track_caller]
     pub(crate) fn add_methods(&self, router: Router) {
         let mut current = self.0.shared.router.write();
         *current = Arc::new(Router::clone(&current).merge(router));

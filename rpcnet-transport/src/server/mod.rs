@@ -52,6 +52,7 @@ impl RpcServer {
     /// # Panics
     ///
     /// If there is a method of this name already; so do all that add one.
+    #[track_caller]
     pub fn register<F, Fut>(&self, name: &str, handler: F)
     where
         F: Fn(CallContext, Bytes) -> Fut + Send + Sync + 'static,
@@ -65,6 +66,7 @@ impl RpcServer {
     /// # Panics
     ///
     /// As of [`register`](Self::register).
+    #[track_caller]
     pub fn register_typed<Req, Fut, By, F>(&self, name: &str, handler: F)
     where
         F: Fn(Req) -> Fut + Send + Sync + 'static,
@@ -81,6 +83,7 @@ impl RpcServer {
     /// # Panics
     ///
     /// As of [`register`](Self::register).
+    #[track_caller]
     pub fn register_streaming<Req, Resp, Fut, F>(&self, name: &str, handler: F)
     where
         F: Fn(CallContext, Receiver<Req>, Sender<Resp>) -> Fut + Send + Sync + 'static,
@@ -97,6 +100,7 @@ impl RpcServer {
     /// # Panics
     ///
     /// As of [`register`](Self::register).
+    #[track_caller]
     pub fn register_all(&self, router: Router) {
         self.endpoint.add_methods(router);
     }

@@ -15,6 +15,9 @@ use crate::{
 /// A handler is a function that returns a future. It runs in a task of its own; it may panic without harm to others, and
 /// is dropped at its next await when nobody waits for its reply any more.
 ///
+/// Two methods of one name are a mistake of the program, not of its input: adding the second panics, at the line that
+/// adds it. Where names come from outside, ask [`has`](Self::has) first.
+///
 /// ```
 /// use rpcnet_transport::{CallContext, Router, Status};
 ///
@@ -63,6 +66,7 @@ impl Router {
     ///
     /// If there is a method of this name already, or the name does not have 1 to 255 bytes; so do all that add one.
     #[must_use]
+    #[track_caller]
     pub fn raw<F, Fut>(self, name: &str, handler: F) -> Self
     where
         F: Fn(CallContext, Bytes) -> Fut + Send + Sync + 'static,
@@ -80,6 +84,7 @@ impl Router {
     ///
     /// As of [`raw`](Self::raw).
     #[must_use]
+    #[track_caller]
     pub fn typed<Req, Fut, By, F>(self, name: &str, handler: F) -> Self
     where
         F: Fn(Req) -> Fut + Send + Sync + 'static,
@@ -96,6 +101,7 @@ impl Router {
     ///
     /// As of [`raw`](Self::raw).
     #[must_use]
+    #[track_caller]
     pub fn typed_with<Req, Fut, By, F>(self, name: &str, handler: F) -> Self
     where
         F: Fn(CallContext, Req) -> Fut + Send + Sync + 'static,
@@ -121,6 +127,7 @@ impl Router {
     ///
     /// As of [`raw`](Self::raw).
     #[must_use]
+    #[track_caller]
     pub fn server_streaming<Req, Resp, Fut, F>(self, name: &str, handler: F) -> Self
     where
         F: Fn(CallContext, Req, Sender<Resp>) -> Fut + Send + Sync + 'static,
@@ -146,6 +153,7 @@ impl Router {
     ///
     /// As of [`raw`](Self::raw).
     #[must_use]
+    #[track_caller]
     pub fn client_streaming<Req, Fut, By, F>(self, name: &str, handler: F) -> Self
     where
         F: Fn(CallContext, Receiver<Req>) -> Fut + Send + Sync + 'static,
@@ -167,6 +175,7 @@ impl Router {
     ///
     /// As of [`raw`](Self::raw).
     #[must_use]
+    #[track_caller]
     pub fn streaming<Req, Resp, Fut, F>(self, name: &str, handler: F) -> Self
     where
         F: Fn(CallContext, Receiver<Req>, Sender<Resp>) -> Fut + Send + Sync + 'static,
@@ -187,6 +196,7 @@ impl Router {
     ///
     /// If both have a method of the same name.
     #[must_use]
+    #[track_caller]
     pub fn merge(mut self, other: Self) -> Self {
         for (name, handler) in other.handlers {
             self.insert(name, handler);
@@ -208,6 +218,7 @@ impl Router {
         self.handlers.get(name)
     }
 
+    #[track_caller]
     fn with(
         mut self,
         name: &str,
@@ -229,6 +240,7 @@ impl Router {
         self
     }
 
+    #[track_caller]
     fn insert(&mut self, name: Arc<str>, handler: Handler) {
         let replaced = self.handlers.insert(Arc::clone(&name), handler);
         assert!(replaced.is_none(), "there is a method {name:?} already");
@@ -251,4 +263,34 @@ fn empty_reply(
     handler: impl Future<Output = Result<(), Status>> + Send + 'static,
 ) -> BoxFuture<'static, Outcome> {
     Box::pin(async move { handler.await.map(|()| Bytes::new()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{panic, sync::mpsc, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_second_method_of_one_name_panics_where_it_is_added() {
+        let (tell, told) = mpsc::channel();
+        let (ours, others) = (thread::current().id(), panic::take_hook());
+        panic::set_hook(Box::new(move |info| {
+            if thread::current().id() != ours {
+                return others(info);
+            }
+            let place = info.location().map(|at| (at.file().to_owned(), at.line()));
+            let _ = tell.send((place, info.to_string()));
+        }));
+        let router = Router::new().typed("twice", |n: u32| async move { n });
+        let line = line!() + 2;
+        let added = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+            drop(router.typed("twice", |n: u32| async move { n }));
+        }));
+        drop(panic::take_hook());
+        assert!(added.is_err());
+        let (place, message) = told.recv().unwrap();
+        assert_eq!(place, Some((file!().to_owned(), line)));
+        assert!(message.contains("there is a method \"twice\" already"));
+    }
 }
