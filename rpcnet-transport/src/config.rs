@@ -223,13 +223,23 @@ impl TransportConfig {
                 return Err(ConfigError::Zero(name));
             }
         }
+        for (name, value) in [
+            ("connect_timeout", self.connect_timeout),
+            ("header_timeout", self.header_timeout),
+            ("stall_timeout", self.stall_timeout),
+            ("initial_rtt", self.initial_rtt),
+        ] {
+            if value > TIME_CEILING {
+                return Err(ConfigError::TooLong { name, value });
+            }
+        }
         if self.keep_alive > self.idle_timeout / 2 {
             return Err(ConfigError::KeepAlive {
                 keep_alive: self.keep_alive,
                 idle_timeout: self.idle_timeout,
             });
         }
-        if self.idle_timeout > IDLE_TIMEOUT_CEILING {
+        if self.idle_timeout > TIME_CEILING {
             return Err(ConfigError::IdleTimeout(self.idle_timeout));
         }
         if self.stream_window_bytes > self.connection_window_bytes {
@@ -271,6 +281,14 @@ pub enum ConfigError {
     /// Dead peers would be kept for longer than a day.
     #[error("idle_timeout of {0:?} is longer than a day")]
     IdleTimeout(Duration),
+    /// A time that bounds what a stranger may hold is longer than a day.
+    #[error("{name} of {value:?} is longer than a day")]
+    TooLong {
+        /// Name of the setting.
+        name: &'static str,
+        /// The time given.
+        value: Duration,
+    },
     /// One stream could use more than its connection has.
     #[error(
         "stream_window_bytes of {stream} must be at most connection_window_bytes of {connection}"
@@ -285,7 +303,7 @@ pub enum ConfigError {
 
 const MIB: usize = 1024 * 1024;
 const MESSAGE_BYTES_CEILING: usize = 1024 * MIB;
-const IDLE_TIMEOUT_CEILING: Duration = Duration::from_secs(24 * 3600);
+const TIME_CEILING: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -311,6 +329,13 @@ mod tests {
                 ConfigError::Zero("header_timeout"),
             ),
             (
+                base().with_stall_timeout(Duration::MAX),
+                ConfigError::TooLong {
+                    name: "stall_timeout",
+                    value: Duration::MAX,
+                },
+            ),
+            (
                 base().with_keep_alive(second).with_idle_timeout(second),
                 ConfigError::KeepAlive {
                     keep_alive: second,
@@ -328,7 +353,9 @@ mod tests {
         for (config, expected) in table {
             assert_eq!(config.check(), Err(expected));
         }
-        // Boundary: exactly half is fine.
+        // Boundaries: exactly a day, and exactly half, are fine.
+        let day = base().with_stall_timeout(TIME_CEILING);
+        assert_eq!(day.check(), Ok(()));
         let half = base().with_keep_alive(second).with_idle_timeout(2 * second);
         assert_eq!(half.check(), Ok(()));
     }
