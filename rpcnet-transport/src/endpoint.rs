@@ -74,7 +74,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Calls whose handler's answer reached its caller.
+    /// Calls whose handler's answer was sent in whole, and acknowledged if the caller lived to do so.
     pub completed: u64,
     /// Calls cut because the deadline came.
     pub cancelled: u64,
@@ -204,7 +204,8 @@ impl Endpoint {
     }
 
     /// Refuses new calls, or takes them again. Calls being served go on, and connections stay: callers learn that
-    /// nothing was done and go elsewhere. A node that is about to leave its cluster begins with this.
+    /// nothing was done and go elsewhere. A node that is about to leave its cluster begins with this. A shutdown cannot be
+    /// taken back.
     pub fn set_draining(&self, draining: bool) {
         self.0.shared.draining.store(draining, SeqCst);
     }
@@ -221,10 +222,9 @@ impl Endpoint {
     /// handlers that still run are dropped, and their callers told so. Then all connections are closed.
     pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
         let shared = &self.0.shared;
-        let deadline = Instant::now() + within;
+        let deadline = Instant::now() + within.min(SHUTDOWN_MAX);
         let cancel_at = deadline - (within / 10).min(CANCEL_AHEAD_MAX);
         let before = shared.report();
-        self.set_draining(true);
         shared.closing.cancel();
         let idle = async {
             shared.outgoing.none().await;
@@ -273,7 +273,7 @@ impl Shared {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(SeqCst)
+        self.draining.load(SeqCst) || self.closing.is_cancelled()
     }
 
     /// Whether new connections are taken.
@@ -368,6 +368,9 @@ impl fmt::Debug for Endpoint {
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
+
+/// Nobody waits longer for a shutdown, and a deadline has to be a point in time.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long before the deadline of a shutdown handlers are dropped at the most, so that callers can be told.
 const CANCEL_AHEAD_MAX: Duration = Duration::from_millis(250);

@@ -37,7 +37,7 @@ counters! {
     handshakes_failed,
     /// Calls handed to a handler.
     calls_started,
-    /// Calls whose handler's answer was sent.
+    /// Calls whose handler's answer was sent in whole, and acknowledged if the caller lived to do so.
     calls_completed,
     /// Calls given up by their caller or by a shutdown at its deadline.
     calls_cancelled,

@@ -162,6 +162,38 @@ async fn an_idle_server_shuts_down_at_once_and_twice() {
 }
 
 #[tokio::test]
+async fn a_shutdown_may_be_given_all_the_time_there_is() {
+    let (server, client) = pair(Router::new()).await;
+    assert_answers(&client).await;
+    within(server.shutdown(Duration::MAX)).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_cannot_be_taken_back() {
+    let (router, gate) = gated();
+    let (server, client) = pair(router).await;
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { client.call("wait", "").await }
+    });
+    until("it is served", || server.in_flight() == 1).await;
+    let shutdown = tokio::spawn({
+        let server = server.clone();
+        async move { server.shutdown(PATIENCE).await }
+    });
+    until("it drains", || server.endpoint().is_draining()).await;
+    server.set_draining(false);
+    let error = within(client.call("wait", "")).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Draining, Processed::No)
+    );
+    gate.add_permits(1);
+    within(call).await.unwrap().unwrap();
+    assert_eq!(within(shutdown).await.unwrap().rejected, 1);
+}
+
+#[tokio::test]
 async fn a_draining_server_can_take_calls_again() {
     let (server, client) = pair(Router::new()).await;
     server.set_draining(true);
