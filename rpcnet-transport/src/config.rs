@@ -195,7 +195,8 @@ impl TransportConfig {
         self
     }
 
-    /// Largest datagram of the side channel, in bytes; default 2,048. Larger ones are dropped and counted.
+    /// Largest datagram of the side channel, in bytes; default 2,048. Larger ones are dropped and counted. The endpoint
+    /// has room to receive some 2,000 of this size at once, so tens of kilobytes cost tens of megabytes.
     #[must_use]
     pub fn with_side_datagram_bytes_max(mut self, bytes: usize) -> Self {
         self.side_datagram_bytes_max = bytes;

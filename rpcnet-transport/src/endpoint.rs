@@ -108,7 +108,7 @@ impl Endpoint {
         let port: Arc<dyn AsyncUdpSocket> =
             Arc::new(SharedSocket::new(Arc::clone(&udp), Arc::clone(&side)));
         let quinn = quinn::Endpoint::new_with_abstract_socket(
-            quic::endpoint_config(tls.derived_key(local_addr)),
+            quic::endpoint_config(&config, tls.derived_key(local_addr)),
             Some(quic::server_config(&config, &tls)),
             port,
             runtime,

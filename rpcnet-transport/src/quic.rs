@@ -13,12 +13,25 @@ use crate::{
     tls::{DerivedKey, RefusalSlot},
 };
 
-pub(crate) fn endpoint_config(key: DerivedKey) -> quinn::EndpointConfig {
+pub(crate) fn endpoint_config(config: &TransportConfig, key: DerivedKey) -> quinn::EndpointConfig {
+    let udp_payload_bytes_max = receive_bytes_max(config);
     let mut config = quinn::EndpointConfig::new(Arc::new(key.clone()));
     config.cid_generator(move || Box::new(key.clone()));
     // The port tells QUIC from other datagrams by this bit.
     config.grease_quic_bit(false);
     config
+        .max_udp_payload_size(udp_payload_bytes_max)
+        .expect("between what Ethernet carries and what UDP can");
+    config
+}
+
+/// Room for one datagram. A byte more than the largest of the side channel, or one that is larger would be cut to
+/// that size and taken for whole.
+fn receive_bytes_max(config: &TransportConfig) -> u16 {
+    let side = config.side_datagram_bytes_max.saturating_add(1);
+    u16::try_from(side)
+        .unwrap_or(u16::MAX)
+        .clamp(ETHERNET_PAYLOAD_BYTES, UDP_PAYLOAD_BYTES_MAX)
 }
 
 pub(crate) fn server_config(config: &TransportConfig, tls: &Tls) -> quinn::ServerConfig {
@@ -107,3 +120,29 @@ const CONTROL_STREAMS_MAX: u32 = 8;
 
 /// RFC 7301 section 3.2.
 const NO_APPLICATION_PROTOCOL: u8 = 120;
+
+/// QUIC needs no more room: it looks for no larger MTU.
+const ETHERNET_PAYLOAD_BYTES: u16 = 1_472;
+
+/// RFC 9000 section 18.2.
+const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_past_the_limit_is_seen_to_be() {
+        for (side, room) in [
+            (0, 1_472),
+            (1_471, 1_472),
+            (1_472, 1_473),
+            (2_048, 2_049),
+            (65_526, 65_527),
+            (usize::MAX, 65_527),
+        ] {
+            let config = TransportConfig::default().with_side_datagram_bytes_max(side);
+            assert_eq!(receive_bytes_max(&config), room, "{side}");
+        }
+    }
+}
