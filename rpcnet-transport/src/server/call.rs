@@ -173,9 +173,8 @@ impl Call {
             &token,
         )
         .await;
-        if !matches!(ended, Ended::Returned(_)) {
-            token.cancel();
-        }
+        // What the handler has spawned need not wait for the caller's acknowledgement.
+        token.cancel();
         let Some(mut send) = send else {
             // The handler gave its sender away and the call is over: whoever has it finds it cancelled.
             count_unanswered(shared, &ended);

@@ -73,13 +73,13 @@ impl CallContext {
             .map(|deadline| deadline.saturating_duration_since(now))
     }
 
-    /// Whether nobody waits for the reply any more.
+    /// Whether the call is over, or nobody waits for the reply any more.
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.is_cancelled()
     }
 
-    /// Ends when nobody waits for the reply any more: the caller gave up or was lost, the deadline passed, or the server
-    /// stops. The handler itself is dropped at its next await then; this is for work that it spawned.
+    /// Ends when the call does: the handler has returned, the caller gave up or was lost, the deadline passed, or the
+    /// server stops. The handler itself is dropped at its next await then; this is for work that it spawned.
     pub async fn cancelled(&self) {
         self.0.cancelled.cancelled().await;
     }

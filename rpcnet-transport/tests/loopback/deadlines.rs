@@ -168,6 +168,24 @@ async fn dropping_a_call_cancels_its_handler_and_what_it_spawned() {
 }
 
 #[tokio::test]
+async fn what_a_handler_spawned_learns_that_it_has_returned() {
+    let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+    let router = Router::new().raw("spawn", move |cx: CallContext, body| {
+        let told = told.clone();
+        async move {
+            tokio::spawn(async move {
+                cx.cancelled().await;
+                let _ = told.send(());
+            });
+            Ok(body)
+        }
+    });
+    let (_server, client) = pair(router).await;
+    within(client.call("spawn", "")).await.unwrap();
+    within(tells.recv()).await.expect("it is told");
+}
+
+#[tokio::test]
 async fn dropping_either_end_of_a_stream_reaches_the_handler() {
     let (signal, mut dropped) = drop_signal();
     let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
