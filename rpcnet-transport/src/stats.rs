@@ -57,7 +57,7 @@ counters! {
     malformed_frames,
     /// Messages past the limit.
     oversized_messages,
-    /// Requests whose body did not decode, or whose kind did not fit the method.
+    /// Requests whose body, or a message of whose stream, did not decode, or whose kind did not fit the method.
     invalid_requests,
     /// Streams reset because their request's header did not come in time.
     header_timeouts,

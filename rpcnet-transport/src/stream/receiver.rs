@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Cut, ReadFailure, RecvHalf};
 use crate::{
-    Code, Decode, Peer, Processed, RpcError,
+    Code, CodecError, Decode, Peer, Processed, RpcError,
     client::answer,
     gauge::GaugeGuard,
     stats::Counters,
@@ -41,9 +41,10 @@ impl<T: Decode> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// For a caller: what the handler or the server ended the call with, a lost connection, or the deadline.
-    /// For a handler: [`Code::Cancelled`] if the caller gave up or was lost. [`Code::InvalidRequest`] if a message does
-    /// not decode, or [`Code::PayloadTooLarge`] if it is past the limit. An error is the last thing received.
+    /// For a caller: what the handler or the server ended the call with, a lost connection, the deadline, or
+    /// [`Code::Internal`] if a message does not decode. For a handler: [`Code::Cancelled`] if the caller gave up or was lost,
+    /// [`Code::InvalidRequest`] if a message does not decode. For both [`Code::PayloadTooLarge`] if one is past the
+    /// limit. An error is the last thing received.
     pub async fn message(&mut self) -> Result<Option<T>, RpcError> {
         poll_fn(|cx| self.poll_message(cx)).await.transpose()
     }
@@ -53,16 +54,7 @@ impl<T: Decode> Receiver<T> {
             return Poll::Ready(None);
         };
         Poll::Ready(Some(message.and_then(|bytes| {
-            T::decode(bytes).map_err(|e| {
-                self.core.fail();
-                RpcError::new(
-                    Code::InvalidRequest,
-                    Processed::Maybe,
-                    "a message did not decode",
-                )
-                .with_peer(self.core.peer.clone())
-                .with_source(e)
-            })
+            T::decode(bytes).map_err(|e| self.core.undecodable(e))
         })))
     }
 }
@@ -191,6 +183,19 @@ impl RecvCore {
         };
         self.half.note_end();
         outcome.map_err(|e| e.with_peer(self.peer.clone()))
+    }
+
+    /// The error of a message that did not decode. Whoever sent it is at fault.
+    fn undecodable(&mut self, cause: CodecError) -> RpcError {
+        let (code, processed) = match &self.side {
+            Side::Handler { counters } => {
+                counters.invalid_requests.add_one();
+                (Code::InvalidRequest, Processed::Maybe)
+            }
+            Side::Caller { .. } => (Code::Internal, Processed::Yes),
+        };
+        let error = RpcError::new(code, processed, "a message did not decode").with_source(cause);
+        self.failed(error)
     }
 
     fn failed(&mut self, error: RpcError) -> RpcError {

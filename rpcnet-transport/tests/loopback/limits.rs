@@ -367,7 +367,7 @@ async fn a_streamed_message_that_does_not_decode_is_an_error_of_its_caller() {
             }
             Ok::<u32, rpcnet_transport::RpcError>(sum)
         });
-    let (_server, client) = pair(router).await;
+    let (server, client) = pair(router).await;
     let mut upload = client
         .call_client_streaming::<Raw, u32>("sum")
         .await
@@ -376,6 +376,27 @@ async fn a_streamed_message_that_does_not_decode_is_an_error_of_its_caller() {
     upload.send(Raw(Bytes::new())).await.unwrap();
     let error = within(upload.finish()).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidRequest);
+    assert_eq!(server.stats().invalid_requests, 1);
+    assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn a_streamed_answer_that_does_not_decode_is_an_error_of_its_server() {
+    let router = Router::new()
+        .server_streaming("empty", |_cx, (): (), mut out: Sender<Raw>| async move {
+            Ok(out.send(Raw::default()).await?)
+        });
+    let (_server, client) = pair(router).await;
+    let mut stream = client
+        .call_server_streaming::<_, u32>("empty", &())
+        .await
+        .unwrap();
+    let error = within(stream.message()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Internal, Processed::Yes)
+    );
+    assert_eq!(within(stream.message()).await.unwrap(), None);
     assert_answers(&client).await;
 }
 
