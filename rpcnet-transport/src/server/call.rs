@@ -151,8 +151,15 @@ impl Call {
         };
         let (replies, send_back) = if replies {
             let stall = shared.config.stall_timeout;
-            let (core, back) =
-                SendCore::of_handler(send, peer.clone(), limit, stall, deadline, token.clone());
+            let (core, back) = SendCore::of_handler(
+                send,
+                peer.clone(),
+                limit,
+                stall,
+                deadline,
+                token.clone(),
+                Arc::clone(&shared.counters),
+            );
             (Some(core), Where::Lent(back))
         } else {
             (None, Where::Here(send))

@@ -1,4 +1,4 @@
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -7,10 +7,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{SendHalf, WriteFailure};
+use super::{Cut, SendHalf, WriteFailure};
 use crate::{
     Code, Encode, Peer, Processed, RpcError,
     gauge::GaugeGuard,
+    stats::Counters,
     wire::{self, StreamKind},
 };
 
@@ -77,10 +78,11 @@ enum End {
     GiveBack {
         to: Option<oneshot::Sender<SendHalf>>,
         cancelled: CancellationToken,
+        counters: Arc<Counters>,
     },
     /// It is reset unless it was finished.
     Cut {
-        _in_flight: Option<std::sync::Arc<[GaugeGuard; 2]>>,
+        _in_flight: Option<Arc<[GaugeGuard; 2]>>,
     },
 }
 
@@ -92,6 +94,7 @@ impl SendCore {
         stall: Duration,
         deadline: Option<Instant>,
         cancelled: CancellationToken,
+        counters: Arc<Counters>,
     ) -> (Self, oneshot::Receiver<SendHalf>) {
         let (to, back) = oneshot::channel();
         let core = Self {
@@ -103,6 +106,7 @@ impl SendCore {
             end: End::GiveBack {
                 to: Some(to),
                 cancelled,
+                counters,
             },
         };
         (core, back)
@@ -113,7 +117,7 @@ impl SendCore {
         peer: Peer,
         message_bytes_max: usize,
         deadline: Option<Instant>,
-        in_flight: std::sync::Arc<[GaugeGuard; 2]>,
+        in_flight: Arc<[GaugeGuard; 2]>,
     ) -> Self {
         Self {
             half: Some(half),
@@ -166,11 +170,17 @@ impl SendCore {
                 Processed::Maybe,
                 "the other side wants no more messages",
             ),
-            WriteFailure::Stalled => error(
-                Code::Cancelled,
-                Processed::Maybe,
-                "the other side stopped reading",
-            ),
+            WriteFailure::Stalled => {
+                half.cut(Cut::Stalled);
+                if let End::GiveBack { counters, .. } = &self.end {
+                    counters.stalled_calls.add_one();
+                }
+                error(
+                    Code::Cancelled,
+                    Processed::Maybe,
+                    "the other side stopped reading",
+                )
+            }
             WriteFailure::Lost(e) => error(
                 Code::Unavailable,
                 Processed::Maybe,

@@ -114,7 +114,7 @@ async fn reply(recv: &mut RecvStream) -> ReplyHeader {
 
 /// That the server cut the stream, and with which code.
 async fn cut_code(recv: &mut RecvStream) -> u64 {
-    match within(recv.read_to_end(1 << 20)).await {
+    match within(recv.read_to_end(16 << 20)).await {
         Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => code.into_inner(),
         other => panic!("not cut: {other:?}"),
     }
@@ -318,10 +318,12 @@ async fn a_stream_that_nobody_reads_is_cut_too() {
         streams_replies: true,
         ..Flags::default()
     };
-    let (mut send, _unread) = caller.say(&request("flood", flags, None, 0)).await;
+    let (mut send, mut unread) = caller.say(&request("flood", flags, None, 0)).await;
     send.finish().unwrap();
     until("the call is served", || server.in_flight() == 1).await;
     until("the call is cut", || server.in_flight() == 0).await;
+    counts(&server, "stalled calls", 1, |s| s.stalled_calls).await;
+    assert_eq!(cut_code(&mut unread).await, CUT_STALLED);
     assert_serves(&server).await;
 }
 
