@@ -9,7 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::Stream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::coop,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use super::{Cut, ReadFailure, RecvHalf};
 use crate::{
@@ -132,6 +135,19 @@ impl RecvCore {
         if self.done {
             return Poll::Ready(None);
         }
+        // Who always has more to read lets others run, and notices that its call is over.
+        let turn = ready!(coop::poll_proceed(cx));
+        let message = self.poll_message_at_once(cx);
+        if message.is_ready() {
+            turn.made_progress();
+        }
+        message
+    }
+
+    fn poll_message_at_once(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, RpcError>>> {
         // First, so that a stream that always has more cannot outlive its time.
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()

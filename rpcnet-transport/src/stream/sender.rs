@@ -3,6 +3,7 @@ use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use tokio::{
     sync::oneshot,
+    task::coop,
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -139,6 +140,8 @@ impl SendCore {
         if body.len() > self.message_bytes_max {
             return Err(too_large(body.len(), self.message_bytes_max).with_peer(peer.clone()));
         }
+        // Who always has room to send lets others run, and notices that its call is over.
+        coop::consume_budget().await;
         let over = || error(Code::Cancelled, Processed::Maybe, "the call is over");
         let half = self.half.as_mut().ok_or_else(over)?;
         let mut head = BytesMut::new();

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::FutureExt;
 use rpcnet_transport::{CallOptions, Code, Processed, Raw};
 use tokio::sync::Semaphore;
 
@@ -217,6 +218,56 @@ async fn a_slow_handler_bounds_what_a_caller_can_send() {
     );
     opened.add_permits(1);
     assert_eq!(within(sending).await.unwrap().unwrap(), 2_000);
+}
+
+#[tokio::test]
+async fn streams_that_never_wait_let_others_run() {
+    const MESSAGES: usize = 2_000;
+    let (all_sent, mut sent) = tokio::sync::mpsc::unbounded_channel();
+    let router = Router::new().streaming(
+        "both",
+        move |_cx, mut input: Receiver<u8>, mut out: Sender<u8>| {
+            let all_sent = all_sent.clone();
+            async move {
+                for _ in 0..MESSAGES {
+                    out.send(0).await?;
+                }
+                let _ = all_sent.send(());
+                while input.message().await?.is_some() {}
+                Ok(())
+            }
+        },
+    );
+    let (_server, client) = pair(router).await;
+    let (mut send, mut recv) = client.call_streaming::<u8, u8>("both").await.unwrap();
+    within(sent.recv()).await.unwrap();
+    // Sent later, so what was sent before is here too.
+    assert_answers(&client).await;
+
+    let mut received = 0;
+    while received < MESSAGES {
+        let at_once = at_once(async || recv.message().await.unwrap().map(drop).unwrap()).await;
+        assert!(at_once < MESSAGES / 2, "{at_once} received in one go");
+        received += at_once;
+    }
+    let at_once = at_once(async || send.send(0).await.unwrap()).await;
+    assert!(at_once < MESSAGES / 2, "{at_once} sent in one go");
+}
+
+/// How often this can be done, up to 2,000 times, until it has to wait.
+async fn at_once(mut step: impl AsyncFnMut()) -> usize {
+    let mut count = 0;
+    let mut steps = Box::pin(async {
+        while count < 2_000 {
+            step().await;
+            count += 1;
+        }
+    });
+    // Whether it ends or not: one go is what counts.
+    let _ = steps.as_mut().now_or_never();
+    drop(steps);
+    tokio::task::yield_now().await;
+    count
 }
 
 /// The value of a counter once it has not moved for a while.
