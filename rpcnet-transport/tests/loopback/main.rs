@@ -1,5 +1,6 @@
 //! Real QUIC on the loopback interface: every kind of call, every kind of trouble.
 
+mod backpressure;
 mod calls;
 mod deadlines;
 mod hostile;

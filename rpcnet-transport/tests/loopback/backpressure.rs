@@ -1,0 +1,152 @@
+//! Streams whose two ends are not equally fast.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use futures::FutureExt;
+use rpcnet_transport::Raw;
+use tokio::sync::Semaphore;
+
+use super::*;
+
+#[tokio::test]
+async fn a_slow_reader_bounds_what_a_handler_can_send() {
+    const ITEM_BYTES: usize = 10_000;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let router =
+        Router::new().server_streaming("flood", move |_cx, items: usize, mut out: Sender<Raw>| {
+            let count = Arc::clone(&count);
+            async move {
+                for _ in 0..items {
+                    out.send(Raw(vec![0; ITEM_BYTES].into())).await?;
+                    count.fetch_add(1, SeqCst);
+                }
+                Ok(())
+            }
+        });
+    let (_server, client) = pair(router).await;
+    let mut flood = client
+        .call_server_streaming::<_, Raw>("flood", &2_000usize)
+        .await
+        .unwrap();
+    let sent_at_rest = at_rest(&sent).await;
+    // What the client's stream window holds, what the server may hold to send, and one item on each side.
+    let bound = (1 << 20) / ITEM_BYTES + (8 << 20) / ITEM_BYTES + 2;
+    assert!(
+        sent_at_rest > 0 && sent_at_rest <= bound,
+        "{sent_at_rest} sent, {bound} allowed"
+    );
+    let mut received = 0;
+    while within(flood.message()).await.unwrap().is_some() {
+        received += 1;
+    }
+    assert_eq!(received, 2_000, "a slow reader loses nothing");
+}
+
+#[tokio::test]
+async fn a_slow_handler_bounds_what_a_caller_can_send() {
+    const ITEM_BYTES: usize = 10_000;
+    let (opened, gate) = (Arc::new(Semaphore::new(0)), 2_000);
+    let wait = Arc::clone(&opened);
+    let router = Router::new().client_streaming("sink", move |_cx, mut items: Receiver<Raw>| {
+        let wait = Arc::clone(&wait);
+        async move {
+            wait.acquire().await.expect("it stays").forget();
+            let mut count = 0;
+            while items.message().await?.is_some() {
+                count += 1;
+            }
+            Ok::<usize, rpcnet_transport::RpcError>(count)
+        }
+    });
+    let (_server, client) = pair(router).await;
+    let mut upload = client
+        .call_client_streaming::<Raw, usize>("sink")
+        .await
+        .unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let sending = tokio::spawn(async move {
+        for _ in 0..gate {
+            upload.send(Raw(vec![0; ITEM_BYTES].into())).await?;
+            count.fetch_add(1, SeqCst);
+        }
+        upload.finish().await
+    });
+    let sent_at_rest = at_rest(&sent).await;
+    let bound = (1 << 20) / ITEM_BYTES + (8 << 20) / ITEM_BYTES + 2;
+    assert!(
+        sent_at_rest > 0 && sent_at_rest <= bound,
+        "{sent_at_rest} sent, {bound} allowed"
+    );
+    opened.add_permits(1);
+    assert_eq!(within(sending).await.unwrap().unwrap(), 2_000);
+}
+
+#[tokio::test]
+async fn streams_that_never_wait_let_others_run() {
+    const MESSAGES: usize = 2_000;
+    let (all_sent, mut sent) = tokio::sync::mpsc::unbounded_channel();
+    let router = Router::new().streaming(
+        "both",
+        move |_cx, mut input: Receiver<u8>, mut out: Sender<u8>| {
+            let all_sent = all_sent.clone();
+            async move {
+                for _ in 0..MESSAGES {
+                    out.send(0).await?;
+                }
+                let _ = all_sent.send(());
+                while input.message().await?.is_some() {}
+                Ok(())
+            }
+        },
+    );
+    let (_server, client) = pair(router).await;
+    let (mut send, mut recv) = client.call_streaming::<u8, u8>("both").await.unwrap();
+    within(sent.recv()).await.unwrap();
+    // Sent later, so what was sent before is here too.
+    assert_answers(&client).await;
+
+    let mut received = 0;
+    while received < MESSAGES {
+        let at_once = at_once(async || recv.message().await.unwrap().map(drop).unwrap()).await;
+        assert!(at_once < MESSAGES / 2, "{at_once} received in one go");
+        received += at_once;
+    }
+    let at_once = at_once(async || send.send(0).await.unwrap()).await;
+    assert!(at_once < MESSAGES / 2, "{at_once} sent in one go");
+}
+
+/// How often this can be done, up to 2,000 times, until it has to wait.
+async fn at_once(mut step: impl AsyncFnMut()) -> usize {
+    let mut count = 0;
+    let mut steps = Box::pin(async {
+        while count < 2_000 {
+            step().await;
+            count += 1;
+        }
+    });
+    // Whether it ends or not: one go is what counts.
+    let _ = steps.as_mut().now_or_never();
+    drop(steps);
+    tokio::task::yield_now().await;
+    count
+}
+
+/// The value of a counter once it has not moved for a while.
+async fn at_rest(counter: &AtomicUsize) -> usize {
+    let (mut last, mut since) = (0, Instant::now());
+    let begun = Instant::now();
+    while last == 0 || since.elapsed() < Duration::from_millis(300) {
+        assert!(begun.elapsed() < PATIENCE, "it never rests");
+        let now = counter.load(SeqCst);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    last
+}
