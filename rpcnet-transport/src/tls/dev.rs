@@ -92,8 +92,12 @@ impl DevCa {
     ///
     /// # Errors
     ///
-    /// [`TlsError::InvalidName`] if the name is no DNS name, [`TlsError::Read`] if a file cannot be written.
+    /// [`TlsError::InvalidName`] if the name is no DNS name or `ca`, [`TlsError::Read`] if a file cannot be written.
     pub fn write_pem(&self, dir: impl AsRef<Path>, node_name: &str) -> Result<PemPaths, TlsError> {
+        // Its certificate and the CA's would be one file.
+        if node_name.eq_ignore_ascii_case("ca") {
+            return Err(TlsError::InvalidName(node_name.to_owned()));
+        }
         let dir = dir.as_ref();
         let pem = self.issue_pem(node_name)?;
         let paths = PemPaths {

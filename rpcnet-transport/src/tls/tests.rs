@@ -80,6 +80,10 @@ fn files_are_written_for_other_processes_and_the_key_for_its_owner() {
     // Again, over the old files.
     ca.write_pem(&dir, "node-1").unwrap();
     assert_eq!(paths.tls().unwrap().node_name(), "node-1");
+    assert!(matches!(
+        ca.write_pem(&dir, "CA"),
+        Err(TlsError::InvalidName(_))
+    ));
     #[cfg(unix)]
     {
         let meta = std::fs::metadata(&paths.key).unwrap();
