@@ -220,6 +220,9 @@ impl Endpoint {
     /// New connections and calls are refused. Calls being served may end and their replies arrive; so may calls
     /// being made, which handlers may need. Shortly before the deadline (a tenth, at most 250 ms) the
     /// handlers that still run are dropped, and their callers told so. Then all connections are closed.
+    ///
+    /// A shutdown whose future is dropped goes no further; another one takes it up. So a handler that stops its own server
+    /// spawns this: the shutdown would wait for the handler, and be dropped with it.
     pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
         let shared = &self.0.shared;
         let deadline = Instant::now() + within.min(SHUTDOWN_MAX);

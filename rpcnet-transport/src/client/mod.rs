@@ -19,8 +19,9 @@ use crate::{
 
 /// One connection to one node, for any number of calls at a time. Cheap to clone.
 ///
-/// The connection ends with its last clone, with [`close`](Self::close), or when the other side or the network ends it; it
-/// does not come back by itself. Dropping the future of a call cancels its handler on the server.
+/// The connection ends with its last clone and the last of its streams, with [`close`](Self::close), or when the other side
+/// or the network ends it; it does not come back by itself. Dropping the future of a call cancels its handler on the
+/// server.
 #[derive(Clone)]
 pub struct RpcClient(Arc<Inner>);
 
