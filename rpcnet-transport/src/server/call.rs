@@ -131,25 +131,23 @@ impl Call {
 
         let token = shared.cancel_calls.child_token();
         let limit = shared.config.message_bytes_max;
-        let requests = header.flags.streams_requests;
-        let replies = header.flags.streams_replies;
+        let flags = header.flags;
         let cx = CallContext::new(
             peer.clone(),
             header.method,
             header.attempt,
-            header.flags.idempotent,
+            flags.idempotent,
             deadline,
             token.clone(),
         );
-        let mut unused_recv = None;
-        let requests = if requests {
+        let (requests, unused_recv) = if flags.streams_requests {
             let counters = Arc::clone(&shared.counters);
-            Some(RecvCore::of_handler(recv, peer.clone(), counters))
+            let core = RecvCore::of_handler(recv, peer.clone(), counters);
+            (Some(core), None)
         } else {
-            unused_recv = Some(recv);
-            None
+            (None, Some(recv))
         };
-        let (replies, send_back) = if replies {
+        let (replies, send_back) = if flags.streams_replies {
             let stall = shared.config.stall_timeout;
             let (core, back) = SendCore::of_handler(
                 send,
@@ -305,7 +303,8 @@ async fn wait(
     });
     let ended = tokio::select! {
         biased;
-        returned = &mut handled => returned.map_or(Ended::Panicked, Ended::Returned),ended = &mut over => ended,
+        returned = &mut handled => returned.map_or(Ended::Panicked, Ended::Returned),
+        ended = &mut over => ended,
     };
     // Dropping the handler drops its sender, unless it gave that to somebody else.
     drop(handled);
