@@ -48,7 +48,10 @@ pub(super) async fn answer(
             send.cut(Cut::Stalled);
         }
         Err(WriteFailure::Stopped | WriteFailure::Lost(_)) => {
-            counters.calls_cancelled.add_one();
+            // Others were counted by what they are told.
+            if served {
+                counters.calls_cancelled.add_one();
+            }
             send.cut(Cut::Cancelled);
         }
         Err(WriteFailure::Closed) => send.cut(Cut::Failed),
