@@ -159,6 +159,15 @@ fn restart_at_the_same_address_under_another_name() {
     cluster.run_for(secs(60));
     assert!(cluster.is_converged(), "{:?}", cluster.difference());
     assert_eq!(count(&cluster, &all(&cluster), is_partition), 0);
+    // Three names at one address, and then it is down: one is missing, not three.
+    cluster.restart_as(5, "second");
+    cluster.run_for(secs(2));
+    cluster.restart_as(5, "third");
+    cluster.run_for(secs(2));
+    cluster.crash(5);
+    cluster.run_for(secs(60));
+    assert_eq!(cluster.engine(0).unwrap().live_count(), 9);
+    assert_eq!(count(&cluster, &all(&cluster), is_partition), 0);
 }
 
 #[test]

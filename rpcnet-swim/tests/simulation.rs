@@ -55,7 +55,6 @@ fn band() {
         ("failures", total(|r| r.failures)),
         ("recoveries", total(|r| r.recoveries)),
         ("detected partitions", total(|r| r.partitions_detected)),
-        ("name conflicts", total(|r| r.conflicts)),
         ("checks", total(|r| r.checks)),
     ] {
         println!("{what}: {happened}");

@@ -145,6 +145,44 @@ fn what_was_refuted_is_refuted_again_for_who_says_it_again() {
 }
 
 #[test]
+fn one_that_was_cut_off_takes_in_what_waited_before_it_judges() {
+    let mut engine = engine("me", 1, 1);
+    for (name, port) in [("x", 2), ("y", 3), ("z", 4)] {
+        engine.merge(
+            Time::ZERO,
+            record(name, 5, 0, port, alive()),
+            Source::Gossip,
+        );
+    }
+    // Missed twice and suspected, then nothing was heard for longer than a suspicion lasts.
+    let key = crate::id::name_key("x");
+    let mut accusers = Suspectors::default();
+    accusers.merge(Vote::new(engine.me.key, 4.0));
+    accusers.merge(Vote::new(9, 4.0));
+    engine.suspect(Time::ZERO, key, accusers);
+    let entry = engine.table.get_mut(key).unwrap();
+    entry.evidence.miss(2.0);
+    entry.evidence.miss(2.0);
+    let back = Time::from_millis(30_000);
+    engine.decide(back, key);
+    assert_eq!(
+        engine.member("x").unwrap().state,
+        MemberState::Suspect,
+        "isolated"
+    );
+    engine.hear(back);
+    engine.decide(back, key);
+    assert_eq!(
+        engine.member("x").unwrap().state,
+        MemberState::Suspect,
+        "just back"
+    );
+    engine.hear(Time::from_millis(31_000));
+    engine.decide(Time::from_millis(31_000), key);
+    assert_eq!(engine.member("x").unwrap().state, MemberState::Failed);
+}
+
+#[test]
 fn past_the_last_incarnation_comes_a_new_epoch() {
     let mut engine = engine("me", 1, 1);
     engine.hear_of_self(Time::ZERO, &record("me", 1, u32::MAX, 1, Claim::Failed));
