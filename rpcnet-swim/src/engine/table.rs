@@ -284,15 +284,23 @@ impl Table {
         &self.live
     }
 
-    /// How many members went missing at `from` or later; several that lived at one address one
-    /// after the other count once.
+    /// How many members went missing at `from` or later. Of several that lived at one address one
+    /// after the other, the last one counts: if it left, nobody is missing there.
     pub(crate) fn missing_since(&self, from: Time) -> usize {
-        let gone = self.gone.range((from, 0)..).map(|(_, key)| *key);
-        let missing = gone.filter(|key| self.is_missing(*key));
-        let mut addrs: Vec<_> = missing.map(|key| self.members[&key].addr).collect();
-        addrs.sort_unstable();
-        addrs.dedup();
-        addrs.len()
+        let gone = self
+            .gone
+            .range((from, 0)..)
+            .map(|(_, key)| &self.members[key]);
+        let mut last: HashMap<SocketAddr, &Entry> = HashMap::new();
+        for entry in gone.filter(|entry| !self.by_addr.contains_key(&entry.addr)) {
+            let known = last.entry(entry.addr).or_insert(entry);
+            if entry.epoch > known.epoch {
+                *known = entry;
+            }
+        }
+        last.values()
+            .filter(|entry| entry.state == MemberState::Failed)
+            .count()
     }
 
     /// The failed members that may come back, the longest gone first.
