@@ -1,3 +1,5 @@
+//! How calls end, and whether they had an effect.
+
 use std::fmt;
 
 /// How a call ended. The number of each is its number on the wire.

@@ -1,3 +1,5 @@
+//! Values to bytes and back.
+
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 

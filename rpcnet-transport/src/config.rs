@@ -1,3 +1,5 @@
+//! Every knob of an endpoint, with its unit, its default and its price.
+
 use std::{
     num::{NonZeroU32, NonZeroUsize},
     time::Duration,

@@ -1,3 +1,5 @@
+//! The UDP port that serves and calls.
+
 use std::{
     fmt,
     net::SocketAddr,

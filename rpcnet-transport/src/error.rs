@@ -1,3 +1,5 @@
+//! What can go wrong, whose fault it is, and whether to try again.
+
 use std::{error::Error as StdError, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;

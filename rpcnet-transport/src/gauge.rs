@@ -1,3 +1,5 @@
+//! Counting what is under way.
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::SeqCst},

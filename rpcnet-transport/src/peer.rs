@@ -1,3 +1,5 @@
+//! The other end of a connection.
+
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 /// Who is at the other end of a connection. Cheap to clone.

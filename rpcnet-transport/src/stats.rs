@@ -1,3 +1,5 @@
+//! What an endpoint counts.
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {

@@ -1,3 +1,5 @@
+//! How handlers fail.
+
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;

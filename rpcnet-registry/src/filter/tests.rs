@@ -1,3 +1,5 @@
+//! Expressions that parse, those that do not, and what they match.
+
 use super::*;
 
 fn parse(expression: &str) -> Filter {

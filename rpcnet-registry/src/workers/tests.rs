@@ -1,3 +1,5 @@
+//! Selection by tags, state and load.
+
 use std::time::Duration;
 
 use futures::executor::block_on;

@@ -1,3 +1,5 @@
+//! The kinds of calls, as a caller makes them.
+
 use bytes::Bytes;
 use tokio::time::timeout_at;
 

@@ -1,3 +1,5 @@
+//! Why a connection ended.
+
 use std::fmt;
 
 use quinn::ConnectionError;

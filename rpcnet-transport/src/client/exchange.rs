@@ -1,3 +1,5 @@
+//! One call over one stream: out with the request, in with the reply.
+
 use std::sync::Arc;
 
 use bytes::Bytes;

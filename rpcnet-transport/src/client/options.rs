@@ -1,3 +1,5 @@
+//! What a caller may set for one call.
+
 use std::time::Duration;
 
 use tokio::time::Instant;

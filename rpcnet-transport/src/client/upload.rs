@@ -1,3 +1,5 @@
+//! A stream of messages to the server, and its one reply.
+
 use std::fmt;
 
 use super::calls::decode;

@@ -1,3 +1,5 @@
+//! Letting connections in, not too many strangers at a time.
+
 use std::{num::NonZeroUsize, sync::Arc};
 
 use bytes::BytesMut;

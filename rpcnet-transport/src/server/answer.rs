@@ -1,3 +1,5 @@
+//! Bringing a reply to its caller.
+
 use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! A connection's streams, each served as a call.
+
 use std::{
     future::Future,
     panic::AssertUnwindSafe,

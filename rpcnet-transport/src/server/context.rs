@@ -1,3 +1,5 @@
+//! What a handler learns of its call.
+
 use std::{
     fmt,
     sync::Arc,

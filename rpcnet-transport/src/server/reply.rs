@@ -1,3 +1,5 @@
+//! What handlers may return.
+
 use bytes::Bytes;
 
 use crate::{Encode, Status};

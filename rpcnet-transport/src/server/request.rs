@@ -1,3 +1,5 @@
+//! Reading a request: refused, if it is, from its header.
+
 use std::future::poll_fn;
 
 use bytes::Bytes;

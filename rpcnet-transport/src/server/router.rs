@@ -1,3 +1,5 @@
+//! Methods and their handlers.
+
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use bytes::Bytes;

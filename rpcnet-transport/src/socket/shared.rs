@@ -1,3 +1,5 @@
+//! The one port, as QUIC sees it.
+
 use std::{
     fmt,
     io::{self, IoSliceMut},

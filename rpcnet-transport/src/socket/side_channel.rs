@@ -1,3 +1,5 @@
+//! The one port, as the other protocol sees it.
+
 use std::{
     collections::VecDeque,
     fmt,

@@ -1,3 +1,5 @@
+//! Telling the two protocols apart within one receive.
+
 use super::is_quic;
 
 /// Sorts the datagrams of one receive buffer: those of QUIC stay, moved together, the others go to `side`.

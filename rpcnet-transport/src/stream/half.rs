@@ -1,3 +1,5 @@
+//! The two directions of a QUIC stream, as frames.
+
 use std::{
     pin::pin,
     task::{Context, Poll, ready},

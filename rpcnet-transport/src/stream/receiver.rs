@@ -1,3 +1,5 @@
+//! Messages that come in.
+
 use std::{
     fmt,
     future::poll_fn,

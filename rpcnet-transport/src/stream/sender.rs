@@ -1,3 +1,5 @@
+//! Messages that go out.
+
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};

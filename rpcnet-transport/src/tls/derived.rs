@@ -1,3 +1,5 @@
+//! Secrets that a restarted node has again.
+
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use quinn::{

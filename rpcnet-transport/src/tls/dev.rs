@@ -1,3 +1,5 @@
+//! Certificates without ceremony, for development.
+
 use std::{
     fs, io,
     io::Write,

@@ -1,3 +1,5 @@
+//! Identities that work, and each way in which they do not.
+
 use std::time::{Duration, SystemTime};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Making sure that a server is the node that was meant.
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;

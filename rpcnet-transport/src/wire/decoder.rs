@@ -1,3 +1,5 @@
+//! From bytes as they come to whole frames.
+
 use bytes::{Bytes, BytesMut};
 
 use super::{

@@ -1,3 +1,5 @@
+//! The frames of a call.
+
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};

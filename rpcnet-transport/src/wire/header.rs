@@ -1,3 +1,5 @@
+//! The fixed part of a frame.
+
 use std::time::Duration;
 
 use bytes::Bytes;

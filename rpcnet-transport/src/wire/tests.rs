@@ -1,3 +1,5 @@
+//! Round trips, limits, and what is no frame.
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};

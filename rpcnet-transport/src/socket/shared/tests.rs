@@ -1,3 +1,5 @@
+//! Batches of mixed datagrams, from a socket that delivers what it is told to.
+
 use std::{collections::VecDeque, sync::Mutex, task::Waker};
 
 use quinn::udp::EcnCodepoint;
