@@ -39,7 +39,11 @@ impl Engine {
             ),
             // Each round has one and leaves one behind, each suspicion likewise.
             fill("timers", self.timers.len(), 8 * ROUNDS_MAX + 4 * members),
-            fill("transmits", self.transmits.len(), super::TRANSMITS_MAX),
+            fill(
+                "transmits",
+                self.transmits.len(),
+                super::send::TRANSMITS_MAX,
+            ),
             fill("events", self.events.len(), super::EVENTS_MAX),
             fill("hellos", self.join.hellos(), super::join::HELLOS_MAX),
         ]

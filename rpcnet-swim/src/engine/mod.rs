@@ -1,7 +1,7 @@
 //! The membership engine: SWIM with phi-accrual evidence, without a clock or a socket.
 //!
-//! Read on with `probe` (is it there?), `suspicion` and `judge` (is it gone?), `merge` (what
-//! others say), `join` (getting in and out), `sync` (repairing what gossip missed).
+//! Read on with `receive` (what comes in), `probe` (is it there?), `suspicion` and `judge` (is it
+//! gone?), `merge` (what others say), `join` (getting in), `sync` (repairing what gossip missed).
 
 mod gossip;
 #[cfg(feature = "sim")]
@@ -9,10 +9,13 @@ pub(crate) mod inspect;
 mod join;
 mod judge;
 mod leave;
+mod me;
 mod merge;
 mod partition;
 mod probe;
+mod receive;
 mod replay;
+mod send;
 mod suspicion;
 mod sync;
 mod table;
@@ -24,18 +27,19 @@ mod tests;
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use rpcnet_phi::Estimator;
 
-use self::gossip::{GossipQueue, retransmit_limit};
+use self::gossip::GossipQueue;
 use self::join::Join;
 use self::leave::Leave;
-use self::merge::Source;
+use self::me::Me;
 use self::partition::{PartitionChange, PartitionWatch};
 use self::probe::{Relay, Round};
+use self::receive::Sender;
+use self::send::encoded_len;
 use self::sync::{Pull, Sync};
 use self::table::{Entry, Table};
 use self::timers::{Single, Timer, Timers};
@@ -47,7 +51,7 @@ use crate::key::KeyId;
 use crate::stats::Stats;
 use crate::tags::Tags;
 use crate::time::Time;
-use crate::wire::{Claim, Envelope, Header, Message, Payload, Record, Refusal};
+use crate::wire::{Envelope, Header, Message};
 
 /// One node's view of its cluster.
 ///
@@ -129,34 +133,6 @@ pub struct Engine {
     events: VecDeque<Event>,
     lagged: u64,
     stats: Stats,
-}
-
-/// This node itself.
-#[derive(Debug)]
-struct Me {
-    name: Arc<str>,
-    key: u64,
-    epoch: u64,
-    incarnation: u32,
-    addr: SocketAddr,
-    draining: bool,
-    tags: Tags,
-}
-
-/// Whom a message is from.
-#[derive(Clone, Copy, Debug)]
-struct Sender {
-    addr: SocketAddr,
-    key: u64,
-    epoch: u64,
-    counter: u64,
-    sealed_with: Option<KeyId>,
-}
-
-impl Sender {
-    fn life(&self) -> u64 {
-        life_key(self.key, self.epoch)
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -450,101 +426,6 @@ impl Engine {
             .collect()
     }
 
-    fn handle_message(&mut self, now: Time, sender: Sender, to: u64, payload: Payload) {
-        let own_life = life_key(self.me.key, self.me.epoch);
-        if self.phase == Phase::Gone {
-            self.stats.dropped.after_leave += 1;
-            return;
-        }
-        if to != 0 && to != own_life {
-            self.stats.dropped.misaddressed += 1;
-            if matches!(payload, Payload::Ping { .. }) {
-                // It looks for a former life of ours.
-                self.send_hello(sender.addr, 0, 0);
-            }
-            return;
-        }
-        if sender.life() == own_life {
-            // A seed list may hold our own address.
-            self.stats.dropped.misaddressed += 1;
-            return;
-        }
-        match payload {
-            Payload::Hello { cookie, me } => return self.on_hello(now, sender, cookie, me),
-            Payload::Challenge { cookie, echo } => return self.on_challenge(sender, cookie, echo),
-            Payload::Welcome { echo, view, me } => {
-                return self.on_welcome(now, sender, echo, view, me);
-            }
-            Payload::Refused { echo, known } => return self.on_refused(now, sender, echo, known),
-            // The target of a relay need not be known to the helper.
-            Payload::Ack { seq, .. } => self.answer_relay(sender, seq),
-            _ => {}
-        }
-        let Some(entry) = self.table.get_mut(sender.key) else {
-            return self.challenge(sender);
-        };
-        if entry.epoch < sender.epoch {
-            return self.challenge(sender);
-        }
-        if entry.epoch > sender.epoch {
-            let pings = matches!(payload, Payload::Ping { .. });
-            return self.on_older_life(now, sender, pings);
-        }
-        if !entry.window.accept(sender.counter) {
-            self.stats.dropped.replayed += 1;
-            return;
-        }
-        entry.sealed_with = sender.sealed_with;
-        entry.evidence.silent = false;
-        self.hear(now);
-        self.handle_payload(now, sender, payload);
-    }
-
-    /// What a known member says, fresh and for us.
-    fn handle_payload(&mut self, now: Time, sender: Sender, payload: Payload) {
-        match payload {
-            Payload::Ping { seq, view, updates } => {
-                self.merge_all(now, updates, Source::Gossip);
-                self.send_ack(sender, seq);
-                self.compare_views(now, sender.key, view);
-            }
-            Payload::Ack { seq, view, updates } => {
-                self.merge_all(now, updates, Source::Gossip);
-                self.on_answer(now, sender.key, seq, true);
-                self.compare_views(now, sender.key, view);
-            }
-            Payload::PingReq {
-                seq,
-                target,
-                updates,
-            } => {
-                self.merge_all(now, updates, Source::Gossip);
-                self.on_ping_req(now, sender, seq, target);
-            }
-            Payload::RelayedAck { seq, target } => self.on_answer(now, target, seq, false),
-            Payload::Nack { seq, target } => self.on_nack(sender.key, seq, target),
-            Payload::Gossip { updates } => self.merge_all(now, updates, Source::Gossip),
-            Payload::Leave { seq, me } => self.on_leave(now, sender, seq, me),
-            Payload::LeaveAck { seq } => self.on_leave_ack(now, sender.key, seq),
-            Payload::SyncDigest { buckets } => self.on_digest(sender, &buckets),
-            Payload::SyncSummary(page) => self.on_summary(now, sender, &page),
-            Payload::SyncPull { keys } => self.on_sync_pull(sender, &keys),
-            Payload::SyncRecords { records } => self.on_sync_records(now, sender, records),
-            Payload::FullPull { cursor } => self.on_full_pull(sender, cursor),
-            Payload::FullPage {
-                cursor,
-                next,
-                records,
-            } => {
-                self.on_full_page(now, sender.key, cursor, next, records);
-            }
-            Payload::Hello { .. }
-            | Payload::Challenge { .. }
-            | Payload::Welcome { .. }
-            | Payload::Refused { .. } => unreachable!("handled before the sender is looked up"),
-        }
-    }
-
     /// Time without the gaps in which the process was stopped. A deadline missed by more than a
     /// scheduler's whim is such a gap: all deadlines shift by it, so that nobody is judged for
     /// what this node could not have heard.
@@ -570,193 +451,12 @@ impl Engine {
         (self.config.probe_interval / 4).max(STALL_MIN)
     }
 
-    fn on_gossip_timer(&mut self, now: Time) {
-        if self.queue.is_empty() || self.phase == Phase::Gone {
-            return;
-        }
-        for key in self.sample_live(self.config.gossip_fanout, |_, _| true) {
-            let updates = self.news(0, None);
-            if !updates.is_empty() {
-                self.send_to(key, Payload::Gossip { updates });
-            }
-        }
-        // Alone, there is nobody to tell: whoever comes gets the full state.
-        if !self.queue.is_empty() && !self.table.live().is_empty() {
-            self.timers
-                .set(Single::Gossip, now + self.config.gossip_interval);
-        }
-    }
-
-    /// There is news of `key` to pass on.
-    fn spread(&mut self, now: Time, key: u64) {
-        self.queue.push(key);
-        // Spread over the interval, or members that heard it together would speak together.
-        let delay = self.config.gossip_interval.mul_f64(self.rng.f64());
-        self.timers.arm(Single::Gossip, now + delay);
-    }
-
-    /// News for a datagram that has `fixed` bytes of payload beside them: `first` if there is
-    /// such a record, then from the queue what fits.
-    fn news(&mut self, fixed: usize, first: Option<Record>) -> Vec<Record> {
-        let mut room = self.room(fixed);
-        let mut records = Vec::new();
-        if let Some(record) = first {
-            room = room.saturating_sub(encoded_len(&record));
-            records.push(record);
-        }
-        if self.queue.is_empty() {
-            return records;
-        }
-        let limit = retransmit_limit(self.config.retransmit_mult, self.live_count());
-        for key in self.queue.first(PIGGYBACK_MAX) {
-            let Some(record) = self.record_of(key) else {
-                self.queue.remove(key);
-                continue;
-            };
-            let len = encoded_len(&record);
-            if len <= room && !records.contains(&record) {
-                room -= len;
-                records.push(record);
-                self.queue.mark_sent(key, limit);
-            }
-        }
-        records
-    }
-
-    /// Bytes left for records in a datagram with `fixed` bytes of other payload.
-    fn room(&self, fixed: usize) -> usize {
-        let taken = self.envelope.overhead() + HEADER_BYTES_MAX + fixed;
-        self.config.datagram_bytes_max.saturating_sub(taken)
-    }
-
-    /// Records in as few payloads as they fit in, at most `max`, each with `fixed` bytes beside.
-    fn pack(&self, records: Vec<Record>, fixed: usize, max: usize) -> Vec<Vec<Record>> {
-        let room = self.room(fixed);
-        let (mut packed, mut free) = (Vec::<Vec<Record>>::new(), 0);
-        for record in records {
-            let len = encoded_len(&record);
-            if len > free {
-                if packed.len() == max {
-                    break;
-                }
-                packed.push(Vec::new());
-                free = room;
-            }
-            free = free.saturating_sub(len);
-            packed.last_mut().expect("one was pushed").push(record);
-        }
-        packed
-    }
-
-    fn own_record(&self) -> Record {
-        let claim = match self.phase {
-            Phase::Active => Claim::Alive(self.me.tags.clone()),
-            Phase::Leaving | Phase::Gone => Claim::Left,
-        };
-        Record {
-            name: self.me.name.clone(),
-            epoch: self.me.epoch,
-            incarnation: self.me.incarnation,
-            addr: self.me.addr,
-            draining: self.me.draining,
-            claim,
-        }
-    }
-
-    fn record_of(&self, key: u64) -> Option<Record> {
-        match key == self.me.key {
-            true => Some(self.own_record()),
-            false => self.table.get(key).map(Entry::record),
-        }
-    }
-
-    /// Something about this node changed: only it may do this (SWIM section 4.2).
-    fn raise_incarnation(&mut self, now: Time) {
-        match self.me.incarnation.checked_add(1) {
-            Some(next) => self.me.incarnation = next,
-            // Only a forged claim is that high; one has to be above it all the same.
-            None => return self.raise_epoch(now, self.me.epoch),
-        }
-        self.announce(now);
-    }
-
-    /// Starts a new life, as far as others are concerned.
-    fn raise_epoch(&mut self, now: Time, above: u64) {
-        self.me.epoch = above.saturating_add(1);
-        self.me.incarnation = 0;
-        self.announce(now);
-    }
-
-    fn announce(&mut self, now: Time) {
-        self.table
-            .set_own_version(now, self.me.epoch, self.me.incarnation);
-        self.spread(now, self.me.key);
-    }
-
-    /// Sends to a member of the table.
-    fn send_to(&mut self, key: u64, payload: Payload) {
-        if let Some(entry) = self.table.get(key) {
-            let (addr, life) = (entry.addr, entry.life(key));
-            self.send(addr, life, payload);
-        }
-    }
-
-    /// Sends back to where a message came from.
-    fn reply(&mut self, sender: Sender, payload: Payload) {
-        self.send(sender.addr, sender.life(), payload);
-    }
-
-    fn send(&mut self, addr: SocketAddr, to: u64, payload: Payload) {
-        self.counter += 1;
-        let header = Header {
-            from: self.me.key,
-            epoch: self.me.epoch,
-            counter: self.counter,
-            to,
-        };
-        let mut datagram = Vec::with_capacity(DATAGRAM_BYTES_TYPICAL);
-        self.envelope.open(self.counter, &mut datagram);
-        Message { header, payload }.encode(&mut datagram);
-        self.envelope.close(&mut datagram);
-        debug_assert!(
-            datagram.len() <= self.config.datagram_bytes_max,
-            "{}",
-            datagram.len()
-        );
-        if self.transmits.len() >= TRANSMITS_MAX {
-            self.transmits.pop_front();
-        }
-        self.stats.sent += 1;
-        self.stats.sent_bytes += datagram.len() as u64;
-        self.transmits.push_back((addr, datagram));
-    }
-
     fn emit(&mut self, event: Event) {
         if self.events.len() >= EVENTS_MAX {
             self.events.pop_front();
             self.lagged += 1;
         }
         self.events.push_back(event);
-    }
-
-    /// Up to `count` different live members of those that are `wanted`, at random.
-    fn sample_live(&mut self, count: usize, wanted: impl Fn(u64, &Entry) -> bool) -> Vec<u64> {
-        let live = self.table.live();
-        let wanted = |key: &u64| self.table.get(*key).is_some_and(|e| wanted(*key, e));
-        let mut sample = Vec::with_capacity(count);
-        if live.len() <= 4 * count {
-            sample.extend(live.iter().copied().filter(wanted));
-            self.rng.shuffle(&mut sample);
-            sample.truncate(count);
-            return sample;
-        }
-        for _ in 0..4 * count {
-            let key = live[self.rng.usize(..live.len())];
-            if sample.len() < count && !sample.contains(&key) && wanted(&key) {
-                sample.push(key);
-            }
-        }
-        sample
     }
 
     /// Whether nobody has been heard for so long that it must be this node's own network. With a
@@ -800,18 +500,6 @@ impl Engine {
             None => {}
         }
     }
-
-    fn count_refusal(&mut self, refusal: Refusal) {
-        let dropped = &mut self.stats.dropped;
-        *match refusal {
-            Refusal::Malformed => &mut dropped.malformed,
-            Refusal::Version => &mut dropped.version,
-            Refusal::Cluster => &mut dropped.foreign_cluster,
-            Refusal::Unsealed => &mut dropped.unsealed,
-            Refusal::UnknownKey => &mut dropped.unknown_key,
-            Refusal::Seal => &mut dropped.bad_seal,
-        } += 1;
-    }
 }
 
 impl fmt::Debug for Engine {
@@ -826,18 +514,6 @@ impl fmt::Debug for Engine {
     }
 }
 
-fn encoded_len(record: &Record) -> usize {
-    struct Len(usize);
-    impl crate::wire::Write for Len {
-        fn put(&mut self, bytes: &[u8]) {
-            self.0 += bytes.len();
-        }
-    }
-    let mut len = Len(0);
-    record.encode(&mut len);
-    len.0
-}
-
 /// Assumed chance that a round to a live member goes unanswered, before any was observed.
 const LOSS_PRIOR: f64 = 0.01;
 /// Assumed round trip, in seconds, before any was observed.
@@ -848,12 +524,5 @@ const RTT_DEVIATION_MIN: f64 = 0.001;
 const STALL_MIN: Duration = Duration::from_millis(100);
 /// Failures within so many probe intervals of each other may be one cut.
 const PARTITION_WINDOW_ROUNDS: u32 = 60;
-/// Kind, sender, epoch, counter, receiver.
-const HEADER_BYTES_MAX: usize = 1 + 8 + 10 + 10 + 8;
-const DATAGRAM_BYTES_TYPICAL: usize = 256;
-/// Most records that ride on one datagram.
-const PIGGYBACK_MAX: usize = 64;
-/// Most datagrams that wait to be polled; a driver drains them after each input.
-const TRANSMITS_MAX: usize = 4_096;
 /// Most events that wait to be polled.
 const EVENTS_MAX: usize = 16_384;

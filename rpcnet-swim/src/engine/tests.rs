@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::merge::{MEMBERS_MAX, Source};
 use super::*;
-use crate::wire::{Suspectors, Vote};
+use crate::wire::{Claim, Payload, Record, Suspectors, Vote};
 
 fn addr(n: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], n))

@@ -1,0 +1,69 @@
+//! This node itself: what it says of itself, and the numbers that only it may raise.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::table::Entry;
+use super::{Engine, Phase};
+use crate::tags::Tags;
+use crate::time::Time;
+use crate::wire::{Claim, Record};
+
+/// This node itself.
+#[derive(Debug)]
+pub(crate) struct Me {
+    pub(super) name: Arc<str>,
+    pub(super) key: u64,
+    pub(super) epoch: u64,
+    pub(super) incarnation: u32,
+    pub(super) addr: SocketAddr,
+    pub(super) draining: bool,
+    pub(super) tags: Tags,
+}
+
+impl Engine {
+    pub(super) fn own_record(&self) -> Record {
+        let claim = match self.phase {
+            Phase::Active => Claim::Alive(self.me.tags.clone()),
+            Phase::Leaving | Phase::Gone => Claim::Left,
+        };
+        Record {
+            name: self.me.name.clone(),
+            epoch: self.me.epoch,
+            incarnation: self.me.incarnation,
+            addr: self.me.addr,
+            draining: self.me.draining,
+            claim,
+        }
+    }
+
+    pub(super) fn record_of(&self, key: u64) -> Option<Record> {
+        match key == self.me.key {
+            true => Some(self.own_record()),
+            false => self.table.get(key).map(Entry::record),
+        }
+    }
+
+    /// Something about this node changed: only it may do this (SWIM section 4.2).
+    pub(super) fn raise_incarnation(&mut self, now: Time) {
+        match self.me.incarnation.checked_add(1) {
+            Some(next) => self.me.incarnation = next,
+            // Only a forged claim is that high; one has to be above it all the same.
+            None => return self.raise_epoch(now, self.me.epoch),
+        }
+        self.announce(now);
+    }
+
+    /// Starts a new life, as far as others are concerned.
+    pub(super) fn raise_epoch(&mut self, now: Time, above: u64) {
+        self.me.epoch = above.saturating_add(1);
+        self.me.incarnation = 0;
+        self.announce(now);
+    }
+
+    pub(super) fn announce(&mut self, now: Time) {
+        self.table
+            .set_own_version(now, self.me.epoch, self.me.incarnation);
+        self.spread(now, self.me.key);
+    }
+}

@@ -1,0 +1,135 @@
+//! What comes in: from whom, whether it is fresh, and who takes care of it.
+
+use std::net::SocketAddr;
+
+use super::merge::Source;
+use super::{Engine, Phase};
+use crate::id::life_key;
+use crate::key::KeyId;
+use crate::time::Time;
+use crate::wire::{Payload, Refusal};
+
+/// Whom a message is from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender {
+    pub(super) addr: SocketAddr,
+    pub(super) key: u64,
+    pub(super) epoch: u64,
+    pub(super) counter: u64,
+    pub(super) sealed_with: Option<KeyId>,
+}
+
+impl Sender {
+    pub(super) fn life(&self) -> u64 {
+        life_key(self.key, self.epoch)
+    }
+}
+
+impl Engine {
+    pub(super) fn handle_message(&mut self, now: Time, sender: Sender, to: u64, payload: Payload) {
+        let own_life = life_key(self.me.key, self.me.epoch);
+        if self.phase == Phase::Gone {
+            self.stats.dropped.after_leave += 1;
+            return;
+        }
+        if to != 0 && to != own_life {
+            self.stats.dropped.misaddressed += 1;
+            if matches!(payload, Payload::Ping { .. }) {
+                // It looks for a former life of ours.
+                self.send_hello(sender.addr, 0, 0);
+            }
+            return;
+        }
+        if sender.life() == own_life {
+            // A seed list may hold our own address.
+            self.stats.dropped.misaddressed += 1;
+            return;
+        }
+        match payload {
+            Payload::Hello { cookie, me } => return self.on_hello(now, sender, cookie, me),
+            Payload::Challenge { cookie, echo } => return self.on_challenge(sender, cookie, echo),
+            Payload::Welcome { echo, view, me } => {
+                return self.on_welcome(now, sender, echo, view, me);
+            }
+            Payload::Refused { echo, known } => return self.on_refused(now, sender, echo, known),
+            // The target of a relay need not be known to the helper.
+            Payload::Ack { seq, .. } => self.answer_relay(sender, seq),
+            _ => {}
+        }
+        let Some(entry) = self.table.get_mut(sender.key) else {
+            return self.challenge(sender);
+        };
+        if entry.epoch < sender.epoch {
+            return self.challenge(sender);
+        }
+        if entry.epoch > sender.epoch {
+            let pings = matches!(payload, Payload::Ping { .. });
+            return self.on_older_life(now, sender, pings);
+        }
+        if !entry.window.accept(sender.counter) {
+            self.stats.dropped.replayed += 1;
+            return;
+        }
+        entry.sealed_with = sender.sealed_with;
+        entry.evidence.silent = false;
+        self.hear(now);
+        self.handle_payload(now, sender, payload);
+    }
+
+    /// What a known member says, fresh and for us.
+    pub(super) fn handle_payload(&mut self, now: Time, sender: Sender, payload: Payload) {
+        match payload {
+            Payload::Ping { seq, view, updates } => {
+                self.merge_all(now, updates, Source::Gossip);
+                self.send_ack(sender, seq);
+                self.compare_views(now, sender.key, view);
+            }
+            Payload::Ack { seq, view, updates } => {
+                self.merge_all(now, updates, Source::Gossip);
+                self.on_answer(now, sender.key, seq, true);
+                self.compare_views(now, sender.key, view);
+            }
+            Payload::PingReq {
+                seq,
+                target,
+                updates,
+            } => {
+                self.merge_all(now, updates, Source::Gossip);
+                self.on_ping_req(now, sender, seq, target);
+            }
+            Payload::RelayedAck { seq, target } => self.on_answer(now, target, seq, false),
+            Payload::Nack { seq, target } => self.on_nack(sender.key, seq, target),
+            Payload::Gossip { updates } => self.merge_all(now, updates, Source::Gossip),
+            Payload::Leave { seq, me } => self.on_leave(now, sender, seq, me),
+            Payload::LeaveAck { seq } => self.on_leave_ack(now, sender.key, seq),
+            Payload::SyncDigest { buckets } => self.on_digest(sender, &buckets),
+            Payload::SyncSummary(page) => self.on_summary(now, sender, &page),
+            Payload::SyncPull { keys } => self.on_sync_pull(sender, &keys),
+            Payload::SyncRecords { records } => self.on_sync_records(now, sender, records),
+            Payload::FullPull { cursor } => self.on_full_pull(sender, cursor),
+            Payload::FullPage {
+                cursor,
+                next,
+                records,
+            } => {
+                self.on_full_page(now, sender.key, cursor, next, records);
+            }
+            Payload::Hello { .. }
+            | Payload::Challenge { .. }
+            | Payload::Welcome { .. }
+            | Payload::Refused { .. } => unreachable!("handled before the sender is looked up"),
+        }
+    }
+
+    pub(super) fn count_refusal(&mut self, refusal: Refusal) {
+        let dropped = &mut self.stats.dropped;
+        *match refusal {
+            Refusal::Malformed => &mut dropped.malformed,
+            Refusal::Version => &mut dropped.version,
+            Refusal::Cluster => &mut dropped.foreign_cluster,
+            Refusal::Unsealed => &mut dropped.unsealed,
+            Refusal::UnknownKey => &mut dropped.unknown_key,
+            Refusal::Seal => &mut dropped.bad_seal,
+        } += 1;
+    }
+}

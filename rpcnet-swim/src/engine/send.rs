@@ -1,0 +1,172 @@
+//! What goes out: news in every datagram that has room, and datagrams of bounded size.
+
+use std::net::SocketAddr;
+
+use super::gossip::retransmit_limit;
+use super::table::Entry;
+use super::timers::Single;
+use super::{Engine, Phase, Sender};
+use crate::time::Time;
+use crate::wire::{Header, Message, Payload, Record, Write};
+
+impl Engine {
+    pub(super) fn on_gossip_timer(&mut self, now: Time) {
+        if self.queue.is_empty() || self.phase == Phase::Gone {
+            return;
+        }
+        for key in self.sample_live(self.config.gossip_fanout, |_, _| true) {
+            let updates = self.news(0, None);
+            if !updates.is_empty() {
+                self.send_to(key, Payload::Gossip { updates });
+            }
+        }
+        // Alone, there is nobody to tell: whoever comes gets the full state.
+        if !self.queue.is_empty() && !self.table.live().is_empty() {
+            self.timers
+                .set(Single::Gossip, now + self.config.gossip_interval);
+        }
+    }
+
+    /// There is news of `key` to pass on.
+    pub(super) fn spread(&mut self, now: Time, key: u64) {
+        self.queue.push(key);
+        // Spread over the interval, or members that heard it together would speak together.
+        let delay = self.config.gossip_interval.mul_f64(self.rng.f64());
+        self.timers.arm(Single::Gossip, now + delay);
+    }
+
+    /// News for a datagram that has `fixed` bytes of payload beside them: `first` if there is
+    /// such a record, then from the queue what fits.
+    pub(super) fn news(&mut self, fixed: usize, first: Option<Record>) -> Vec<Record> {
+        let mut room = self.room(fixed);
+        let mut records = Vec::new();
+        if let Some(record) = first {
+            room = room.saturating_sub(encoded_len(&record));
+            records.push(record);
+        }
+        if self.queue.is_empty() {
+            return records;
+        }
+        let limit = retransmit_limit(self.config.retransmit_mult, self.live_count());
+        for key in self.queue.first(PIGGYBACK_MAX) {
+            let Some(record) = self.record_of(key) else {
+                self.queue.remove(key);
+                continue;
+            };
+            let len = encoded_len(&record);
+            if len <= room && !records.contains(&record) {
+                room -= len;
+                records.push(record);
+                self.queue.mark_sent(key, limit);
+            }
+        }
+        records
+    }
+
+    /// Bytes left for records in a datagram with `fixed` bytes of other payload.
+    pub(super) fn room(&self, fixed: usize) -> usize {
+        let taken = self.envelope.overhead() + HEADER_BYTES_MAX + fixed;
+        self.config.datagram_bytes_max.saturating_sub(taken)
+    }
+
+    /// Records in as few payloads as they fit in, at most `max`, each with `fixed` bytes beside.
+    pub(super) fn pack(&self, records: Vec<Record>, fixed: usize, max: usize) -> Vec<Vec<Record>> {
+        let room = self.room(fixed);
+        let (mut packed, mut free) = (Vec::<Vec<Record>>::new(), 0);
+        for record in records {
+            let len = encoded_len(&record);
+            if len > free {
+                if packed.len() == max {
+                    break;
+                }
+                packed.push(Vec::new());
+                free = room;
+            }
+            free = free.saturating_sub(len);
+            packed.last_mut().expect("one was pushed").push(record);
+        }
+        packed
+    }
+
+    /// Sends to a member of the table.
+    pub(super) fn send_to(&mut self, key: u64, payload: Payload) {
+        if let Some(entry) = self.table.get(key) {
+            let (addr, life) = (entry.addr, entry.life(key));
+            self.send(addr, life, payload);
+        }
+    }
+
+    /// Sends back to where a message came from.
+    pub(super) fn reply(&mut self, sender: Sender, payload: Payload) {
+        self.send(sender.addr, sender.life(), payload);
+    }
+
+    pub(super) fn send(&mut self, addr: SocketAddr, to: u64, payload: Payload) {
+        self.counter += 1;
+        let header = Header {
+            from: self.me.key,
+            epoch: self.me.epoch,
+            counter: self.counter,
+            to,
+        };
+        let mut datagram = Vec::with_capacity(DATAGRAM_BYTES_TYPICAL);
+        self.envelope.open(self.counter, &mut datagram);
+        Message { header, payload }.encode(&mut datagram);
+        self.envelope.close(&mut datagram);
+        debug_assert!(
+            datagram.len() <= self.config.datagram_bytes_max,
+            "{}",
+            datagram.len()
+        );
+        if self.transmits.len() >= TRANSMITS_MAX {
+            self.transmits.pop_front();
+        }
+        self.stats.sent += 1;
+        self.stats.sent_bytes += datagram.len() as u64;
+        self.transmits.push_back((addr, datagram));
+    }
+
+    /// Up to `count` different live members of those that are `wanted`, at random.
+    pub(super) fn sample_live(
+        &mut self,
+        count: usize,
+        wanted: impl Fn(u64, &Entry) -> bool,
+    ) -> Vec<u64> {
+        let live = self.table.live();
+        let wanted = |key: &u64| self.table.get(*key).is_some_and(|e| wanted(*key, e));
+        let mut sample = Vec::with_capacity(count);
+        if live.len() <= 4 * count {
+            sample.extend(live.iter().copied().filter(wanted));
+            self.rng.shuffle(&mut sample);
+            sample.truncate(count);
+            return sample;
+        }
+        for _ in 0..4 * count {
+            let key = live[self.rng.usize(..live.len())];
+            if sample.len() < count && !sample.contains(&key) && wanted(&key) {
+                sample.push(key);
+            }
+        }
+        sample
+    }
+}
+
+pub(super) fn encoded_len(record: &Record) -> usize {
+    struct Len(usize);
+    impl Write for Len {
+        fn put(&mut self, bytes: &[u8]) {
+            self.0 += bytes.len();
+        }
+    }
+    let mut len = Len(0);
+    record.encode(&mut len);
+    len.0
+}
+
+/// Kind, sender, epoch, counter, receiver.
+const HEADER_BYTES_MAX: usize = 1 + 8 + 10 + 10 + 8;
+const DATAGRAM_BYTES_TYPICAL: usize = 256;
+/// Most records that ride on one datagram.
+const PIGGYBACK_MAX: usize = 64;
+/// Most datagrams that wait to be polled; a driver drains them after each input.
+pub(super) const TRANSMITS_MAX: usize = 4_096;
