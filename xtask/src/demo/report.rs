@@ -197,11 +197,19 @@ fn table(elapsed: Duration, snapshot: &Snapshot) -> Vec<String> {
             phi(member),
             member.in_flight,
             member.calls,
-            readable_micros(member.p50_us),
-            readable_micros(member.p99_us),
+            latency(member, member.p50_us),
+            latency(member, member.p99_us),
         )
     }));
     lines
+}
+
+/// A member's latency, if it had any calls.
+fn latency(member: &MemberRow, micros: u64) -> String {
+    match member.calls {
+        0 => "-".to_owned(),
+        _ => readable_micros(micros),
+    }
 }
 
 fn plain_line(elapsed: Duration, snapshot: &Snapshot) -> String {
@@ -214,8 +222,8 @@ fn plain_line(elapsed: Duration, snapshot: &Snapshot) -> String {
             phi(member),
             member.in_flight,
             member.calls,
-            readable_micros(member.p50_us),
-            readable_micros(member.p99_us),
+            latency(member, member.p50_us),
+            latency(member, member.p99_us),
         );
     }
     line
