@@ -176,7 +176,8 @@ impl ClusterClient {
         F: Future<Output = Result<T, RpcError>>,
     {
         let mut trail = Trail::default();
-        let mut tried = Vec::new();
+        // Those who will not do it soon come first and stay; the others have another turn after a pause.
+        let (mut tried, mut unfit) = (Vec::new(), 0);
         loop {
             let worker = match self.pick(filter, &tried, plan.key) {
                 Ok(worker) => worker,
@@ -185,11 +186,12 @@ impl ClusterClient {
                         return Err(error.into());
                     };
                     // Everybody was tried, or nobody is left for the moment.
-                    let patience = trail.pauses < plan.attempts_max && !failure.is_final();
+                    let hope = tried.len() > unfit || failure.verdict == Verdict::AnyWorker;
+                    let patience = hope && trail.pauses < plan.attempts_max;
                     if !patience || !self.pause(&plan, &mut trail).await {
                         return Err(trail.end());
                     }
-                    tried.clear();
+                    tried.truncate(unfit);
                     continue;
                 }
             };
@@ -198,7 +200,10 @@ impl ClusterClient {
                 Err(failure) => failure,
             };
             // On a connection that had died unnoticed, nothing is known about the worker itself.
-            if !failure.stale_connection {
+            if failure.verdict == Verdict::OtherWorkerOnly {
+                tried.insert(unfit, worker.endpoint_id());
+                unfit += 1;
+            } else if !failure.stale_connection {
                 tried.push(worker.endpoint_id());
             }
             let over = failure.verdict == Verdict::GiveUp;
@@ -409,11 +414,6 @@ impl Failure {
             verdict: Verdict::GiveUp,
             stale_connection: false,
         }
-    }
-
-    /// Whether starting over with the same workers is pointless.
-    fn is_final(&self) -> bool {
-        self.verdict != Verdict::AnyWorker
     }
 
     fn kind(&self) -> OutcomeKind {

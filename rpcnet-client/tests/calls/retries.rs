@@ -263,3 +263,29 @@ async fn a_dropped_call_is_cancelled_and_counted_down() {
     assert_eq!(bench.in_flight("red"), 0);
     until("its handler is dropped", || server.in_flight() == 0).await;
 }
+
+/// The one that could do it was busy when it was asked; that another one cannot do it at all is not the last word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_lacks_the_method_does_not_end_the_wait_for_a_busy_one() {
+    let bench = Bench::new().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let busy = Router::new().raw("who", move |_, _| {
+        let refuses = counted.fetch_add(1, SeqCst) < 2;
+        async move {
+            if refuses {
+                return Err(Status::overloaded("too much to do"));
+            }
+            Ok(Bytes::from_static(b"new"))
+        }
+    });
+    let old = bench.worker("old", Router::new());
+    let _new = bench.worker("new", busy);
+    // In turns, so one of the two calls asks the old one after the new one.
+    for _ in 0..2 {
+        asked.store(0, SeqCst);
+        assert_eq!(bench.call("who").await.expect("a reply"), "new");
+        assert_eq!(asked.load(SeqCst), 3);
+    }
+    assert_eq!(old.stats().unknown_methods, 2, "once in each call");
+}
