@@ -39,6 +39,7 @@ impl ClusterClient {
         options: WorkerCallOptions,
     ) -> Result<Vec<(NodeId, Result<Bytes, ClusterError>)>, ClusterError> {
         let body = body.into();
+        self.pool.follow(&self.registry);
         let workers = self.registry.select_all(filter)?;
         let calls = workers.into_iter().map(|worker| {
             let body = body.clone();

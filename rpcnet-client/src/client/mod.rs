@@ -175,6 +175,8 @@ impl ClusterClient {
     where
         F: Future<Output = Result<T, RpcError>>,
     {
+        // Before anybody is picked, so that no failure falls unheard between the two.
+        self.pool.follow(&self.registry);
         let mut trail = Trail::default();
         // Those who will not do it soon come first and stay; the others have another turn after a pause.
         let (mut tried, mut unfit) = (Vec::new(), 0);
@@ -250,7 +252,6 @@ impl ClusterClient {
     where
         F: Future<Output = Result<T, RpcError>>,
     {
-        self.pool.follow(&self.registry);
         let started = Instant::now();
         let outcome = async {
             let (client, reused) = self.connect(worker, plan).await?;

@@ -1,6 +1,6 @@
 //! One connection to each worker, for as long as it is worth having.
 
-use rpcnet_client::{ConnectError, registry::Tags};
+use rpcnet_client::{ConnectError, balance::from_fn, registry::Tags};
 
 use super::*;
 
@@ -233,4 +233,30 @@ async fn a_client_that_missed_events_goes_by_where_things_stand() {
         failed += usize::from(call.await.expect("no panic").is_err());
     }
     assert_eq!(failed, 1, "red has failed, green may finish");
+}
+
+/// On one thread, so that the client hears of it when it has begun to connect.
+#[tokio::test]
+async fn a_worker_that_fails_as_it_is_picked_keeps_no_connection() {
+    let list = StaticMembership::new();
+    let server = endpoint("red", loopback())
+        .expect("a free port")
+        .serve(who("red"));
+    list.insert(Node::new(NodeId::new("red", 1), server.local_addr()));
+    let at_once = list.clone();
+    let balancer = from_fn(move |_, _| {
+        at_once.fail("red");
+        Some(0)
+    });
+    let registry = WorkerRegistry::with_balancer(list, Arc::new(balancer));
+    registry.start().await;
+    let caller = endpoint("caller", loopback()).expect("a free port");
+    // Its very first call.
+    let client = ClusterClient::new(Arc::new(registry), ClusterClientConfig::new(caller));
+    let once = WorkerCallOptions::new().with_attempts_max(1);
+    let call = client.call_worker_with("who", "", None, once);
+    let error = within("a call", call).await.expect_err("it has failed");
+    assert!(matches!(error, ClusterError::Connect { .. }), "{error}");
+    assert_eq!(error.processed(), Processed::No);
+    assert_eq!(client.connections(), 0);
 }
