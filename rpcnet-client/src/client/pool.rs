@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -105,6 +106,8 @@ impl Pool {
             },
             _ => {}
         }
+        // Of nodes that nobody calls any more nobody else finds out.
+        slots.by_name.retain(|_, slot| !slot.is_dead());
         slots.ticket += 1;
         let ticket = slots.ticket;
         // A task of its own: the connection is made also if all who wait for it give up.
@@ -118,14 +121,7 @@ impl Pool {
         let abort = task.abort_handle();
         let addr = node.addr;
         let pending = task
-            .map(move |ended| {
-                ended.unwrap_or_else(|_| {
-                    Err(ConnectError::Refused {
-                        addr,
-                        reason: "the node is gone from the cluster".to_owned(),
-                    })
-                })
-            })
+            .map(move |ended| ended.unwrap_or_else(|_| Err(gone(addr))))
             .boxed()
             .shared();
         let state = State::Connecting {
@@ -178,20 +174,20 @@ impl Inner {
         });
     }
 
-    /// An attempt to connect has ended.
+    /// An attempt to connect has ended. `false` if it was given up meanwhile.
     fn settle(
         &self,
         id: &NodeId,
         endpoint_id: u64,
         ticket: u64,
         result: &Result<RpcClient, ConnectError>,
-    ) {
+    ) -> bool {
         let mut slots = self.slots.lock();
         let current = slots.by_name.get_mut(&id.name).filter(
             |slot| matches!(slot.state, State::Connecting { ticket: of, .. } if of == ticket),
         );
         let Some(slot) = current else {
-            return;
+            return false;
         };
         match result {
             Ok(client) => {
@@ -206,6 +202,7 @@ impl Inner {
                 }
             }
         }
+        true
     }
 
     /// Gives up the connection to a process that has ended.
@@ -288,6 +285,10 @@ enum Ending {
 }
 
 impl Slot {
+    fn is_dead(&self) -> bool {
+        matches!(&self.state, State::Ready(client) if client.is_closed())
+    }
+
     fn close(self, reason: &str) {
         match self.state {
             State::Connecting { task, .. } => task.abort(),
@@ -312,10 +313,18 @@ async fn connect(
     let result = timeout(after, endpoint.connect(addr, &node.id.name))
         .await
         .unwrap_or(Err(ConnectError::Timeout { addr, after }));
-    if let Some(pool) = pool.upgrade() {
-        pool.settle(&node.id, endpoint_id, ticket, &result);
+    match pool.upgrade() {
+        // Nobody would close it when the node fails, so nobody may use it.
+        Some(pool) if !pool.settle(&node.id, endpoint_id, ticket, &result) => Err(gone(addr)),
+        _ => result,
     }
-    result
+}
+
+fn gone(addr: SocketAddr) -> ConnectError {
+    ConnectError::Refused {
+        addr,
+        reason: "the node is gone from the cluster".to_owned(),
+    }
 }
 
 async fn follow(pool: Weak<Inner>, registry: Weak<WorkerRegistry>, mut events: Events) {

@@ -260,3 +260,27 @@ async fn a_worker_that_fails_as_it_is_picked_keeps_no_connection() {
     assert_eq!(error.processed(), Processed::No);
     assert_eq!(client.connections(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_connection_is_not_kept_for_a_worker_that_nobody_calls() {
+    let bench = Bench::new().await;
+    let red = bench.worker("red", who("red"));
+    assert_eq!(bench.call("who").await.expect("a reply"), "red 0");
+    // It stays on the list, so no event says that its connection is of no use.
+    bench.list.leaving("red");
+    red.shutdown(Duration::from_secs(1)).await;
+    let blue = endpoint("blue", loopback())
+        .expect("a free port")
+        .serve(who("blue"));
+    let given_up = async {
+        // The end of a connection is heard of some time; each new one looks for it.
+        for epoch in 1.. {
+            bench.list("blue", epoch, blue.local_addr());
+            bench.call("who").await.expect("a reply");
+            if bench.client.connections() == 1 {
+                break;
+            }
+        }
+    };
+    within("giving it up", given_up).await;
+}
