@@ -78,10 +78,10 @@ impl ClusterClientConfig {
 
     /// For how long calls avoid a worker that could not be connected to: after the first failure, default 250 ms, doubled
     /// with each one in a row up to a maximum, default 10 s. It is used all the same if nobody else is left, and news of it
-    /// from the cluster ends the time.
+    /// from the cluster ends the time. At most a day.
     #[must_use]
     pub fn with_down_time(mut self, initial: Duration, max: Duration) -> Self {
-        self.down_time = (initial, max.max(initial));
+        self.down_time = (initial.min(DAY), max.max(initial).min(DAY));
         self
     }
 
@@ -97,3 +97,6 @@ impl ClusterClientConfig {
         &self.endpoint
     }
 }
+
+/// Longer than anybody avoids anything, and short enough to be added to a time.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);

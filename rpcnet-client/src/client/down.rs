@@ -12,8 +12,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The workers that calls avoid for a while, as this process alone sees it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct DownList {
+    /// For how long a worker whose time is over is remembered: failures further apart are not in a row.
+    memory: Duration,
     entries: Mutex<Vec<Down>>,
     /// How many there are, to find out without the lock that there are none.
     len: AtomicUsize,
@@ -28,6 +30,14 @@ struct Down {
 }
 
 impl DownList {
+    pub(super) fn new(memory: Duration) -> Self {
+        Self {
+            memory,
+            entries: Mutex::default(),
+            len: AtomicUsize::new(0),
+        }
+    }
+
     /// One more failure in a row; `time` says for how long the worker is avoided after how many before.
     pub(super) fn add(
         &self,
@@ -62,10 +72,12 @@ impl DownList {
         self.len.store(entries.len(), Ordering::Release);
     }
 
-    /// Adds the ids of those to be avoided now.
+    /// Adds the ids of those to be avoided now. Forgets those that it was long ago.
     pub(super) fn extend(&self, ids: &mut Vec<u64>) {
         let now = Instant::now();
-        let entries = self.entries.lock();
+        let mut entries = self.entries.lock();
+        entries.retain(|entry| now < entry.until + self.memory);
+        self.len.store(entries.len(), Ordering::Release);
         let down = entries.iter().filter(|entry| now < entry.until);
         ids.extend(down.map(|entry| entry.endpoint_id));
     }
@@ -81,7 +93,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_is_avoided_for_its_time_and_longer_each_time() {
-        let list = DownList::default();
+        let list = DownList::new(Duration::from_secs(5));
         let name: Arc<str> = "red".into();
         let ids = || {
             let mut ids = Vec::new();
@@ -106,5 +118,8 @@ mod tests {
             assert_eq!(before, 0);
             second
         });
+        // Nobody says that it is well; the time alone does.
+        tokio::time::advance(6 * second).await;
+        assert!(ids().is_empty() && list.is_empty());
     }
 }

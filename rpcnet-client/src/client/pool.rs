@@ -74,7 +74,7 @@ impl Pool {
             down_time: config.down_time,
             jitter: Jitter::new(),
             slots: Mutex::default(),
-            down: DownList::default(),
+            down: DownList::new(config.down_time.1),
         };
         Self {
             shared: Arc::new(inner),
