@@ -313,8 +313,9 @@ impl ClusterClient {
         let pause = self.jitter.pause(self.config.backoff, times);
         let pause = pause.max(suggested.unwrap_or_default());
         trail.pauses += 1;
-        let end = Instant::now() + pause;
-        if plan.deadline.is_some_and(|deadline| deadline <= end) {
+        let end = Instant::now().checked_add(pause);
+        let too_long = |deadline| end.is_none_or(|end| deadline <= end);
+        if plan.deadline.is_some_and(too_long) {
             return false;
         }
         sleep(pause).await;

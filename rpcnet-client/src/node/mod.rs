@@ -161,6 +161,7 @@ impl Node {
     /// calls from those who have not heard. Then it refuses them; a [`ClusterClient`] goes to another worker. Calls that
     /// still run when the time is over run on. [`resume`](Self::resume) takes it back.
     pub async fn drain(&self, within: Duration) -> DrainReport {
+        let within = within.min(WITHIN_MAX);
         let deadline = Instant::now() + within;
         let Parts {
             endpoint,
@@ -199,6 +200,7 @@ impl Node {
     /// Half of the time is for draining, a quarter for leaving; what is not needed goes to closing, which cuts the calls
     /// that still run shortly before the end and tells their callers.
     pub async fn shutdown(&self, within: Duration) -> NodeShutdownReport {
+        let within = within.min(WITHIN_MAX);
         let deadline = Instant::now() + within;
         let before = self.endpoint().stats();
         self.drain(within / 2).await;
@@ -236,3 +238,6 @@ impl fmt::Debug for Node {
 
 /// Rounds of gossip for which a node that drains still takes calls: some members hear in the second or third.
 const LAME_DUCK_ROUNDS: u32 = 3;
+
+/// The longest drain: as good as none, and short enough to be added to a time.
+const WITHIN_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);

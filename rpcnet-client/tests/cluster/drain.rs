@@ -120,3 +120,12 @@ async fn a_shutdown_returns_by_its_deadline_whatever_runs() {
     assert_eq!(error.attempts().len(), 1, "not repeated: it may have run");
     assert!(!error.is_retryable(), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_nothing_to_do_stops_at_once_however_long_it_may_take() {
+    let nodes = cluster(2).await;
+    let report = within("a drain", nodes[1].drain(Duration::MAX)).await;
+    assert_eq!(report.remaining, 0);
+    let report = within("a shutdown", nodes[1].shutdown(Duration::MAX)).await;
+    assert!(report.left, "{report:?}");
+}
