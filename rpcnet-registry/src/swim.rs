@@ -48,8 +48,9 @@ async fn follow(cluster: ClusterMembership, mut events: EventStream, observer: A
             Event::PartitionHealed => ClusterEvent::PartitionHealed,
             Event::Left { .. } => ClusterEvent::NodeLeft(node(cluster.me())),
             Event::Lagged(missed) => {
-                observer.on_event(ClusterEvent::Lagged(missed));
+                // In this order: who is told to read the snapshot finds in it what was missed.
                 observer.on_snapshot(snapshot(&cluster));
+                observer.on_event(ClusterEvent::Lagged(missed));
                 continue;
             }
             // About names, and the like: nothing that a registry keeps.

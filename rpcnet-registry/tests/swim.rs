@@ -125,3 +125,30 @@ async fn a_dead_worker_is_gone_from_selection_when_its_failure_is_told() {
     let dead = known.iter().find(|one| &*one.label == "worker").unwrap();
     assert_eq!(dead.node.state, NodeState::Failed);
 }
+
+#[tokio::test]
+async fn who_is_told_of_missed_events_finds_in_the_snapshot_what_they_said() {
+    let config = ClusterConfig::local()
+        .with_name("me")
+        .with_event_capacity(1);
+    let me = ClusterMembership::new(config).await.unwrap();
+    let registry = NodeRegistry::new(me.clone());
+    registry.start().await;
+    let mut events = registry.subscribe();
+    // Nothing else runs meanwhile, so most of it is missed.
+    for n in 0..10 {
+        me.set_tag("n", &n.to_string()).unwrap();
+    }
+    let last = within("lagging", async {
+        let mut last = None;
+        loop {
+            match events.recv().await.expect("the registry is there") {
+                ClusterEvent::Lagged(_) => break last,
+                ClusterEvent::NodeUpdated(node) => last = node.tags.value("n").map(str::to_owned),
+                _ => {}
+            }
+        }
+    })
+    .await;
+    assert_eq!(last.as_deref(), Some("9"));
+}
