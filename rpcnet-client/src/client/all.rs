@@ -41,19 +41,22 @@ impl ClusterClient {
         let body = body.into();
         self.pool.follow(&self.registry);
         let workers = self.registry.select_all(filter)?;
-        let calls = workers.into_iter().map(|worker| {
+        let calls = workers.into_iter().enumerate().map(|(index, worker)| {
             let body = body.clone();
             async move {
                 let plan = options.plan(&self.config, method);
                 let reply = self.call_this(&worker, method, body, plan).await;
-                (worker.id().clone(), reply)
+                (index, (worker.id().clone(), reply))
             }
         });
         let calls: Vec<_> = calls.collect();
-        Ok(stream::iter(calls)
-            .buffered(self.config.concurrency_max.get())
+        // Not in order, in which one that hangs would hold up those behind it.
+        let mut replies: Vec<_> = stream::iter(calls)
+            .buffer_unordered(self.config.concurrency_max.get())
             .collect()
-            .await)
+            .await;
+        replies.sort_unstable_by_key(|(index, _)| *index);
+        Ok(replies.into_iter().map(|(_, reply)| reply).collect())
     }
 
     /// Attempts on one worker until one succeeds or no other makes sense.

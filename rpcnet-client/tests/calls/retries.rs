@@ -288,3 +288,33 @@ async fn a_worker_that_lacks_the_method_does_not_end_the_wait_for_a_busy_one() {
     }
     assert_eq!(old.stats().unknown_methods, 2, "once in each call");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_call_to_all_one_that_hangs_does_not_hold_up_the_others() {
+    let two = const { std::num::NonZeroUsize::new(2).unwrap() };
+    let bench = Bench::with(|config| config.with_concurrency_max(two)).await;
+    let (router, _) = hanging();
+    let names = ["a", "b", "c", "d", "e"];
+    let servers = names.map(|name| match name {
+        "a" => bench.worker(name, router.clone()),
+        _ => bench.worker(name, who(name)),
+    });
+    let call = bench.client.call_all_workers("who", "", None);
+    tokio::pin!(call);
+    let others = until("the others are asked", || {
+        servers
+            .iter()
+            .map(|one| one.stats().calls_completed)
+            .sum::<u64>()
+            == 4
+    });
+    tokio::select! {
+        replies = &mut call => panic!("{replies:?}"),
+        () = others => {}
+    }
+    bench.list.fail("a");
+    let replies = within("a call to all", call).await.expect("workers");
+    let told = replies.iter().map(|(id, reply)| (&*id.name, reply.is_ok()));
+    let expected = names.map(|name| (name, name != "a"));
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+}
