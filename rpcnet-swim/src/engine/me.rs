@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::table::Entry;
+use super::entry::Entry;
 use super::{Engine, Phase};
 use crate::tags::Tags;
 use crate::time::Time;

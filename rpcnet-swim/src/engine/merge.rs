@@ -1,6 +1,6 @@
 //! What others claim of members, and what of it is believed.
 
-use super::table::Entry;
+use super::entry::Entry;
 use super::{Engine, Phase, Single};
 use crate::event::{Event, Member, MemberState};
 use crate::time::Time;

@@ -3,6 +3,7 @@
 //! Read on with `receive` (what comes in), `probe` (is it there?), `suspicion` and `judge` (is it
 //! gone?), `merge` (what others say), `join` (getting in), `sync` (repairing what gossip missed).
 
+mod entry;
 mod gossip;
 #[cfg(feature = "sim")]
 pub(crate) mod inspect;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use rpcnet_phi::Estimator;
 
+use self::entry::Entry;
 use self::gossip::GossipQueue;
 use self::join::Join;
 use self::leave::Leave;
@@ -41,7 +43,7 @@ use self::probe::{Relay, Round};
 use self::receive::Sender;
 use self::send::encoded_len;
 use self::sync::{Pull, Sync};
-use self::table::{Entry, Table};
+use self::table::Table;
 use self::timers::{Single, Timer, Timers};
 use crate::config::ClusterConfig;
 use crate::error::{ConfigError, TagError};

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::entry::Entry;
 use super::gossip::retransmit_limit;
-use super::table::Entry;
 use super::timers::Single;
 use super::{Engine, Phase, Sender};
 use crate::time::Time;

@@ -24,8 +24,10 @@
 mod check;
 mod cluster;
 mod network;
+mod node;
 mod plan;
 mod report;
+mod steps;
 mod trouble;
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::check::Violation;
-use super::cluster::{Cluster, Plight};
+use super::cluster::Cluster;
 use super::network::Link;
+use super::node::Plight;
 use super::plan::{Drawn, Kind, Plan};
 use super::report::Report;
 use crate::config::ClusterConfig;

@@ -1,0 +1,296 @@
+//! What happens at a point in virtual time, and the checks after it.
+
+use std::cmp::Reverse;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::Cluster;
+use super::check::{Failure, Violation, Watch};
+use super::network::Fate;
+use super::node::Plight;
+use crate::engine::Engine;
+use crate::event::{Event, Member};
+use crate::id::NodeId;
+use crate::time::Time;
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due {
+    at: Time,
+    made: u64,
+    what: What,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    Wake(usize),
+    Seeds(usize),
+    Arrive {
+        from: usize,
+        to: usize,
+        number: u64,
+        datagram: Vec<u8>,
+    },
+}
+
+impl Cluster {
+    /// Does the next thing that is due. False if there is none, or a rule was broken.
+    pub fn step(&mut self) -> bool {
+        if self.report.failure.is_some() {
+            return false;
+        }
+        let Some(Reverse(Due { at, what, .. })) = self.queue.pop() else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        match what {
+            What::Wake(node) => self.wake(node, at),
+            What::Seeds(node) => {
+                let seeds = self.nodes[node].seeds.clone();
+                self.input(node, |engine, now| engine.handle_seeds(now, &seeds));
+            }
+            What::Arrive {
+                from,
+                to,
+                number,
+                datagram,
+            } => self.arrive(from, to, number, datagram),
+        }
+        true
+    }
+
+    /// Lets this much time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.queue.peek().is_some_and(|Reverse(due)| due.at <= end) && self.step() {}
+        self.now = self.now.max(end);
+    }
+
+    /// Lets time pass until the condition holds, looked at every 10 ms, and says how much did;
+    /// none if it does not hold within `limit` or a rule was broken.
+    pub fn run_until(
+        &mut self,
+        limit: Duration,
+        condition: impl Fn(&Self) -> bool,
+    ) -> Option<Duration> {
+        let start = self.now;
+        loop {
+            if self.report.failure.is_some() {
+                return None;
+            }
+            if condition(self) {
+                return Some(self.now.since(start));
+            }
+            if self.now.since(start) >= limit {
+                return None;
+            }
+            self.run_for(LOOK_EVERY);
+        }
+    }
+
+    pub(super) fn start(&mut self, node: usize, epoch: u64) {
+        let seed = self.rng.u64(..);
+        let (now, place) = (self.now, &mut self.nodes[node]);
+        let id = NodeId::new(place.name.as_str(), epoch);
+        let engine = Engine::new(place.config.clone(), id, place.addr, now, seed);
+        place.engine = Some(engine.expect("a valid configuration"));
+        place.epoch = epoch;
+        place.watch = Watch::default();
+        place.unwell_at = None;
+        place.plight = Plight::None;
+        place.wake = None;
+        self.after_input(node);
+    }
+
+    pub(super) fn input(&mut self, node: usize, input: impl FnOnce(&mut Engine, Time)) {
+        let now = self.now;
+        if let Some(engine) = &mut self.nodes[node].engine {
+            input(engine, now);
+            self.after_input(node);
+        }
+    }
+
+    fn wake(&mut self, node: usize, at: Time) {
+        let place = &mut self.nodes[node];
+        if place.wake != Some(at) {
+            return;
+        }
+        place.wake = None;
+        if place.plight != Plight::Stalled {
+            self.input(node, |engine, now| engine.handle_timeout(now));
+        }
+    }
+
+    fn arrive(&mut self, from: usize, to: usize, number: u64, mut datagram: Vec<u8>) {
+        let (now, addr) = (self.now, self.nodes[from].addr);
+        let place = &mut self.nodes[to];
+        let Some(engine) = &mut place.engine else {
+            return;
+        };
+        if place.plight != Plight::None {
+            // A socket's buffer: what does not fit is lost.
+            match place.inbox.len() < INBOX_MAX {
+                true => place.inbox.push_back((addr, datagram)),
+                false => self.report.lost += 1,
+            }
+            return;
+        }
+        let last = place.arrived.entry(from).or_default();
+        self.report.overtaken += u64::from(number < *last);
+        *last = number.max(*last);
+        self.report.delivered += 1;
+        engine.handle_datagram(now, addr, &mut datagram);
+        self.after_input(to);
+    }
+
+    /// What a driver does after each input, and the checks.
+    pub(super) fn after_input(&mut self, node: usize) {
+        let Some(mut engine) = self.nodes[node].engine.take() else {
+            return;
+        };
+        self.report.steps += 1;
+        self.nodes[node].epoch = engine.id().epoch;
+        self.lives.note(&engine);
+        while let Some((to, datagram)) = engine.poll_transmit() {
+            let max = self.nodes[node].config.datagram_bytes_max;
+            if datagram.len() > max {
+                let bytes = datagram.len();
+                self.violate(node, Violation::Oversized { bytes, max });
+            }
+            match self.nodes[node].plight {
+                Plight::None => self.post(node, to, datagram),
+                _ => self.nodes[node].outbox.push_back((to, datagram)),
+            }
+        }
+        while let Some(event) = engine.poll_event() {
+            self.note_event(node, engine.live_count(), event);
+        }
+        if engine.wants_seeds() && !self.nodes[node].seeds.is_empty() {
+            self.push(self.now + RESOLVE_TIME, What::Seeds(node));
+        } else if self.nodes[node].steps == 0 {
+            // A cluster of its own.
+            engine.handle_seeds(self.now, &[]);
+        }
+        let place = &mut self.nodes[node];
+        place.steps += 1;
+        if self.check_every > 0 && place.steps.is_multiple_of(self.check_every) {
+            self.report.checks += 1;
+            if let Err(violation) = place.watch.look(&engine, &self.lives) {
+                self.violate(node, violation);
+            }
+        }
+        let (next, place) = (engine.poll_timeout(), &mut self.nodes[node]);
+        if let Some(next) = next
+            && place.wake.is_none_or(|wake| next < wake)
+        {
+            place.wake = Some(next);
+            self.push(next, What::Wake(node));
+        }
+        self.nodes[node].engine = Some(engine);
+    }
+
+    pub(super) fn post(&mut self, from: usize, to: SocketAddr, datagram: Vec<u8>) {
+        self.report.sent += 1;
+        self.report.sent_bytes += datagram.len() as u64;
+        self.trace(xxh3_64_with_seed(&datagram, from as u64));
+        let Some(to) = self.by_addr.get(&to).copied() else {
+            return;
+        };
+        let number = self.report.sent;
+        let arrive = |datagram| What::Arrive {
+            from,
+            to,
+            number,
+            datagram,
+        };
+        match self.network.fate(&mut self.rng, from, to) {
+            Fate::Arrives(after) => self.push(self.now + after, arrive(datagram)),
+            Fate::Twice(first, second) => {
+                self.report.duplicated += 1;
+                self.push(self.now + first, arrive(datagram.clone()));
+                self.push(self.now + second, arrive(datagram));
+            }
+            Fate::Lost => self.report.lost += 1,
+            Fate::Cut => {
+                self.report.cut += 1;
+                self.nodes[from].unwell_at = Some(self.now);
+                self.nodes[to].unwell_at = Some(self.now);
+            }
+        }
+    }
+
+    fn note_event(&mut self, node: usize, live: usize, event: Event) {
+        let text = format!("{event:?}");
+        self.trace(xxh3_64_with_seed(text.as_bytes(), node as u64));
+        match &event {
+            Event::NodeSuspect { .. } => self.report.suspicions += 1,
+            Event::NodeRecovered(_) => self.report.recoveries += 1,
+            Event::PartitionDetected { .. } => self.report.partitions_detected += 1,
+            Event::NameConflict { .. } => self.report.conflicts += 1,
+            Event::NodeFailed(member) => {
+                self.report.failures += 1;
+                // Who knows of one other alone cannot tell whose network it is that is broken.
+                let can_tell = live > 1 || self.nodes[node].plight == Plight::None;
+                if can_tell && self.is_well(member) {
+                    self.report.false_failures += 1;
+                    if self.is_false_failure_a_violation {
+                        let member = format!("{:?}", member.id);
+                        self.violate(node, Violation::FalseFailure { member });
+                    }
+                }
+            }
+            _ => {}
+        }
+        if self.log_events {
+            self.nodes[node].events.push((self.now, event));
+        }
+    }
+
+    /// Whether a member is up and has been free of any plight for long enough that nothing said
+    /// of it is of that time.
+    fn is_well(&self, member: &Member) -> bool {
+        let Some(place) = self.by_addr.get(&member.addr) else {
+            return false;
+        };
+        let place = &self.nodes[*place];
+        place.name == *member.id.name
+            && place.epoch == member.id.epoch
+            // The observer's own engine is out while its events are noted; it is not the member.
+            && place.engine.as_ref().is_some_and(|engine| {
+                !engine.is_gone() && engine.me().state.is_live()
+            })
+            && place.plight == Plight::None
+            && place
+                .unwell_at
+                .is_none_or(|at| self.now.since(at) >= WELL_AFTER)
+    }
+
+    pub(super) fn violate(&mut self, node: usize, violation: Violation) {
+        self.report.failure.get_or_insert_with(|| Failure {
+            at: self.now,
+            observer: self.nodes[node].name.clone(),
+            violation,
+        });
+    }
+
+    fn trace(&mut self, what: u64) {
+        let at = self.now.as_micros().to_le_bytes();
+        self.report.trace = xxh3_64_with_seed(&at, self.report.trace ^ what);
+    }
+
+    fn push(&mut self, at: Time, what: What) {
+        self.made += 1;
+        let made = self.made;
+        self.queue.push(Reverse(Due { at, made, what }));
+    }
+}
+
+/// How long it takes to resolve the seeds.
+const RESOLVE_TIME: Duration = Duration::from_millis(1);
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Most datagrams that wait for a process that does not read them.
+const INBOX_MAX: usize = 1_024;
+/// What was said of a node before is settled after this.
+const WELL_AFTER: Duration = Duration::from_secs(20);
