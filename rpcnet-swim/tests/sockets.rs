@@ -567,3 +567,37 @@ async fn keys_rotate_without_a_moment_apart() {
         Some(ClusterKey::from_bytes([2; 32]).id())
     );
 }
+
+#[tokio::test]
+async fn all_that_has_arrived_is_taken_in_before_deadlines_are_judged() {
+    let node = start("n0", &[]).await;
+    let before = node.stats().received;
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // More than what the runtime lets a task receive at once, and nothing awaits meanwhile.
+    for _ in 0..WAITING {
+        sender.send_to(b"rubbish", node.local_addr()).unwrap();
+    }
+    while node.stats().received == before {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.stats().received - before, WAITING);
+}
+
+#[test]
+fn a_runtime_that_ends_takes_nobody_along_who_waits() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let (gone, here) = (runtime(), runtime());
+    let node = gone.block_on(start("n0", &[]));
+    let mut events = node.subscribe();
+    gone.shutdown_background();
+    let all_end = async {
+        assert_eq!(events.recv().await, None);
+        assert_eq!(node.leave().await, Ok(0), "there was nobody to tell");
+        assert_eq!(node.join(["127.0.0.1:9"]).await, Err(JoinError::Gone));
+    };
+    here.block_on(async { timeout(Duration::from_secs(5), all_end).await })
+        .expect("nothing waits for ever");
+}
+
+/// Datagrams that wait for a node: 300, which fit the smallest buffer.
+const WAITING: u64 = 300;

@@ -390,7 +390,10 @@ impl Shared {
     /// Nothing will happen any more.
     pub(super) fn close(&self) {
         *self.events.lock() = None;
-        self.state.send_modify(|state| state.over = true);
+        self.state.send_modify(|state| {
+            state.joined = false;
+            state.over = true;
+        });
     }
 
     fn add_seeds(&self, seeds: impl Iterator<Item = String>) {

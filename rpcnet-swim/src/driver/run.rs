@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::lookup_host;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::membership::{SeedFailure, Shared};
@@ -24,7 +25,6 @@ pub(super) async fn run(shared: Arc<Shared>, socket: Arc<dyn DatagramSocket>) {
         resolving: None,
     };
     while driver.turn().await {}
-    driver.shared.close();
 }
 
 struct Driver {
@@ -69,11 +69,12 @@ impl Driver {
             self.shared.note_socket_error(&error);
             sleep(ERROR_PAUSE).await;
         }
-        self.drain_inbound();
+        self.drain_inbound().await;
         let gone = {
             let mut engine = self.shared.engine.lock();
             engine.handle_timeout(self.shared.now());
-            if engine.wants_seeds() && self.resolving.is_none() {
+            // Asked for once: a wish that comes while others are resolved has to wait for them.
+            if self.resolving.is_none() && engine.wants_seeds() {
                 self.resolving =
                     self.shared
                         .seeds()
@@ -87,15 +88,24 @@ impl Driver {
         !gone
     }
 
-    /// Everything that has arrived goes in before any deadline is judged.
-    fn drain_inbound(&mut self) {
-        let mut cx = Context::from_waker(Waker::noop());
-        for _ in 0..DRAIN_MAX {
-            match self.socket.poll_recv(&mut cx, &mut self.buf) {
-                Poll::Ready(Ok((len, from))) => self.feed(len, from),
-                Poll::Ready(Err(_)) | Poll::Pending => return,
+    /// Everything that has arrived goes in before any deadline is judged; the runtime's budget
+    /// would end it after some hundred datagrams.
+    async fn drain_inbound(&mut self) {
+        let drain = poll_fn(|_| {
+            let mut cx = Context::from_waker(Waker::noop());
+            for _ in 0..DRAIN_MAX {
+                match self.socket.poll_recv(&mut cx, &mut self.buf) {
+                    Poll::Ready(Ok((len, from))) => self.feed(len, from),
+                    Poll::Ready(Err(error)) => {
+                        self.shared.note_socket_error(&error);
+                        break;
+                    }
+                    Poll::Pending => break,
+                }
             }
-        }
+            Poll::Ready(())
+        });
+        unconstrained(drain).await;
     }
 
     fn feed(&mut self, len: usize, from: SocketAddr) {
@@ -117,6 +127,13 @@ impl Driver {
             }
         }
         self.shared.publish();
+    }
+}
+
+/// However it ends, also by a panic of the socket or with its runtime, nobody waits for it in vain.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.close();
     }
 }
 
