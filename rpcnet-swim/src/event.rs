@@ -74,7 +74,8 @@ pub enum Event {
     },
     /// The partition is over.
     PartitionHealed,
-    /// Two live nodes have this name; the one that started later keeps it.
+    /// Two live nodes have this name; the one that started later keeps it. In the older one, if
+    /// it is in, this is the last event: it is gone, and others do not hear of it as left.
     NameConflict {
         /// The name.
         name: String,

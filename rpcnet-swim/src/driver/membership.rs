@@ -9,13 +9,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::net::lookup_host;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, timeout};
 
 use super::advertise::advertised;
 use super::events::EventStream;
-use super::run::run;
+use super::run::{lookup, run};
 use super::socket::{DatagramSocket, bind};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
@@ -127,12 +126,13 @@ impl ClusterMembership {
             .map_err(|source| StartError::Bind { addr, source })?;
         config.bind_addr = local_addr;
         config.validate()?;
-        let seed = match config.seeds.first() {
+        let told = config.advertise_addr.unwrap_or(local_addr);
+        let seed = match config.seeds.first().filter(|_| told.ip().is_unspecified()) {
             // Only to find out which of our addresses faces it.
-            Some(seed) => lookup_host(seed)
+            Some(seed) => lookup(seed)
                 .await
                 .ok()
-                .and_then(|mut addrs| addrs.next()),
+                .and_then(|addrs| addrs.into_iter().find(|a| a.is_ipv4() == told.is_ipv4())),
             None => None,
         };
         let addr = advertised(&config, local_addr, seed)?;
@@ -166,7 +166,8 @@ impl ClusterMembership {
 
     /// Joins through any of `seeds` (`address:port` or `name:port`) and those of the
     /// configuration, and waits until one has let this node in. With no seeds at all this node is
-    /// a cluster of its own.
+    /// a cluster of its own. One that is in already, be it a cluster of its own, does not wait:
+    /// it dials the seeds and merges with those who answer.
     ///
     /// # Errors
     /// [`JoinError::NoSeedAnswered`] after the join timeout; the node goes on trying, so this may
@@ -452,7 +453,7 @@ pub enum JoinError {
         /// Each seed and what came of it.
         seeds: Vec<(String, SeedFailure)>,
     },
-    /// The node has left, or a newer node has its name. Start a new one.
+    /// The node has left, a newer node has its name, or its runtime is gone. Start a new one.
     #[error("the node has left the cluster")]
     Gone,
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::lookup_host;
-use tokio::task::unconstrained;
+use tokio::task::{JoinSet, unconstrained};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::membership::{SeedFailure, Shared};
@@ -137,20 +137,39 @@ impl Drop for Driver {
     }
 }
 
-/// Resolves every seed; what cannot be resolved is noted and left out.
+/// Resolves every seed, all at once: one that takes long holds up no other for longer than the
+/// limit. What cannot be resolved is noted and left out.
 async fn resolve(shared: Arc<Shared>, seeds: Vec<String>) -> Vec<SocketAddr> {
-    let (mut addrs, mut failures) = (Vec::new(), Vec::new());
+    let mut lookups = JoinSet::new();
     for seed in seeds {
-        let found = timeout(RESOLVE_TIMEOUT, lookup_host(&seed)).await;
-        match found.map(|found| found.map(Vec::from_iter)) {
-            Ok(Ok(found)) => addrs.extend(found),
-            Ok(Err(error)) => failures.push((seed, SeedFailure::Unresolved(error.to_string()))),
-            Err(_) => failures.push((seed, SeedFailure::Unresolved("timed out".to_owned()))),
+        lookups.spawn(async move {
+            let found = lookup(&seed).await;
+            (seed, found)
+        });
+    }
+    let (mut addrs, mut failures) = (Vec::new(), Vec::new());
+    while let Some(done) = lookups.join_next().await {
+        match done {
+            Ok((_, Ok(found))) => addrs.extend(found),
+            Ok((seed, Err(error))) => {
+                failures.push((seed, SeedFailure::Unresolved(error.to_string())));
+            }
+            // The runtime ends, and this node with it.
+            Err(_) => {}
         }
     }
     shared.note_unresolved(failures);
+    addrs.sort_unstable();
     addrs.dedup();
     addrs
+}
+
+/// What a seed resolves to now.
+pub(super) async fn lookup(seed: &str) -> io::Result<Vec<SocketAddr>> {
+    match timeout(RESOLVE_TIMEOUT, lookup_host(seed)).await {
+        Ok(found) => found.map(Vec::from_iter),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
+    }
 }
 
 /// Waits for a future that there may not be.
