@@ -56,7 +56,8 @@ pub struct ClusterConfig {
 
 impl ClusterConfig {
     /// For processes of one machine, and tests: a lost datagram is rare, an answer takes
-    /// microseconds. Everything twice as fast as [`ClusterConfig::lan`].
+    /// microseconds. Probes and gossips twice as often as [`ClusterConfig::lan`], and reports a
+    /// partition after 2 s.
     pub fn local() -> Self {
         Self::lan()
             .with_probe_interval(Duration::from_millis(500))
@@ -95,7 +96,8 @@ impl ClusterConfig {
         }
     }
 
-    /// For machines of several regions: a round trip of 30 to 300 ms, some loss.
+    /// For machines of several regions: a round trip of 30 to 300 ms, some loss. Probes every 2 s,
+    /// gossips every 500 ms, and reports a partition after 15 s.
     pub fn wan() -> Self {
         Self::lan()
             .with_probe_interval(Duration::from_secs(2))
@@ -164,7 +166,7 @@ impl ClusterConfig {
     pub fn with_probe_interval(mut self, interval: Duration) -> Self {
         self.probe_interval = interval;
         self.probe_timeout = interval / 2;
-        self.refute_time = interval * 3 / 4;
+        self.refute_time = interval - interval / 4;
         self
     }
 
@@ -319,8 +321,17 @@ impl ClusterConfig {
             ("redial interval", self.redial_interval),
             ("join timeout", self.join_timeout),
         ] {
-            if time < Duration::from_millis(1) {
+            if time.is_zero() {
                 return Err(ConfigError::Zero { setting });
+            }
+            let (value, min, max) = (time.as_secs_f64(), 0.001, 24.0 * 3600.0);
+            if !(min..=max).contains(&value) {
+                return Err(ConfigError::OutOfRange {
+                    setting,
+                    value,
+                    min,
+                    max,
+                });
             }
         }
         if self.probe_timeout.as_secs_f64() > 0.7 * self.probe_interval.as_secs_f64() {
@@ -424,6 +435,15 @@ mod tests {
             ),
             (lan().with_phi_threshold(f64::NAN), "phi threshold is NaN"),
             (lan().with_indirect_probes(17), "indirect probes is 17"),
+            (
+                lan().with_probe_interval(Duration::MAX),
+                "probe interval is 184",
+            ),
+            (lan().with_refute_time(Duration::MAX), "refute time is 184"),
+            (
+                lan().with_gossip_interval(Duration::from_micros(500)),
+                "gossip interval is 0.0005",
+            ),
             (
                 lan().with_datagram_bytes_max(1_399),
                 "datagram bytes is 1399",
