@@ -42,9 +42,9 @@ pub struct Dropped {
     pub version: u64,
     /// Of another cluster.
     pub foreign_cluster: u64,
-    /// In clear, while this node has a key; or sealed, while it has none.
+    /// In clear, while this node has a key.
     pub unsealed: u64,
-    /// Sealed with a key that this node does not have.
+    /// Sealed with a key that this node does not have, or while it has none at all.
     pub unknown_key: u64,
     /// Sealed with a key of this name and yet not: changed on the way, or forged.
     pub bad_seal: u64,

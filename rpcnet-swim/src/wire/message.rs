@@ -116,7 +116,7 @@ impl Message {
         }
     }
 
-    /// Writes everything; pieces that came with [`Payload::updates_mut`] must fit already.
+    /// Writes everything; the caller has seen to it that it fits a datagram.
     pub(crate) fn encode(&self, out: &mut impl Write) {
         out.put_u8(self.payload.kind());
         out.put_u64(self.header.from);
