@@ -4,7 +4,7 @@
 //! that brings the challenge's cookie back proves that its sender receives at its address now. So
 //! a replayed hello changes nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(crate) struct Join {
     book: VecDeque<SocketAddr>,
     /// Unanswered hellos: counter and address.
     hellos: VecDeque<(u64, SocketAddr)>,
+    /// Counters of late whose challenge was answered, so that one sent again is not.
+    challenged: BTreeSet<u64>,
     attempts: u32,
     wants_seeds: bool,
     conflict_reported: bool,
@@ -40,6 +42,7 @@ impl Join {
             seeds: Vec::new(),
             book: VecDeque::new(),
             hellos: VecDeque::new(),
+            challenged: BTreeSet::new(),
             attempts: 0,
             wants_seeds: true,
             conflict_reported: false,
@@ -79,6 +82,13 @@ impl Join {
             self.hellos.pop_front();
         }
         self.hellos.push_back((counter, addr));
+    }
+
+    /// Whether `echo`, the counter of something sent lately, is challenged for the first time.
+    fn take_challenge(&mut self, echo: u64, counter: u64) -> bool {
+        let oldest = counter.saturating_sub(ECHO_AGE_MAX);
+        self.challenged = self.challenged.split_off(&oldest);
+        (oldest..=counter).contains(&echo) && self.challenged.insert(echo)
     }
 
     /// Whether `echo` answers a hello that was sent to `addr`; it does so once.
@@ -194,7 +204,7 @@ impl Engine {
         self.send_challenge(sender);
     }
 
-    fn send_challenge(&mut self, sender: Sender) {
+    pub(super) fn send_challenge(&mut self, sender: Sender) {
         let cookie = self.join.cookie(sender, cookie_period(self.last_now));
         self.reply(
             sender,
@@ -206,8 +216,7 @@ impl Engine {
     }
 
     pub(super) fn on_challenge(&mut self, sender: Sender, cookie: u64, echo: u64) {
-        let recent = echo <= self.counter && self.counter - echo < ECHO_AGE_MAX;
-        match recent && self.phase == Phase::Active {
+        match self.phase == Phase::Active && self.join.take_challenge(echo, self.counter) {
             true => self.send_hello(sender.addr, sender.life(), cookie),
             false => self.stats.dropped.unexpected += 1,
         }

@@ -35,8 +35,9 @@ impl Engine {
         if to != 0 && to != own_life {
             self.stats.dropped.misaddressed += 1;
             if matches!(payload, Payload::Ping { .. }) {
-                // It looks for a former life of ours.
-                self.send_hello(sender.addr, 0, 0);
+                // It looks for a former life of ours. No hello, which is larger than a ping and
+                // would go wherever somebody who sent an old one again pretends to be.
+                self.send_challenge(sender);
             }
             return;
         }

@@ -190,6 +190,30 @@ fn past_the_last_incarnation_comes_a_new_epoch() {
 }
 
 #[test]
+fn a_challenge_or_an_old_ping_sent_again_draws_nothing_large() {
+    let (mut a, mut b) = (engine("a", 1, 1), engine("b", 1, 2));
+    b.handle_seeds(Time::ZERO, &[addr(1)]);
+    let (_, mut hello) = b.poll_transmit().unwrap();
+    a.handle_datagram(Time::ZERO, addr(2), &mut hello);
+    let (_, challenge) = a.poll_transmit().unwrap();
+    b.handle_datagram(Time::ZERO, addr(1), &mut challenge.clone());
+    assert!(b.poll_transmit().is_some());
+    b.handle_datagram(Time::ZERO, addr(99), &mut challenge.clone());
+    assert!(b.poll_transmit().is_none());
+    assert_eq!(b.stats().dropped.unexpected, 1);
+
+    let former = life_key(b.me.key, 0);
+    let (seq, view) = (1, 0);
+    let updates = Vec::new();
+    a.send(addr(2), former, Payload::Ping { seq, view, updates });
+    let (_, mut ping) = a.poll_transmit().unwrap();
+    b.handle_datagram(Time::ZERO, addr(99), &mut ping);
+    let (to, answer) = b.poll_transmit().unwrap();
+    assert_eq!(to, addr(99));
+    assert!(answer.len() <= ping.len(), "{} bytes", answer.len());
+}
+
+#[test]
 fn members_are_bounded() {
     let mut engine = engine("me", 1, 1);
     for n in 0..MEMBERS_MAX + 10 {
