@@ -601,3 +601,16 @@ fn a_quiet_cluster_costs_little() {
         assert_eq!(after.suspicions, before.suspicions);
     }
 }
+
+#[test]
+fn a_round_without_a_witness_accuses_nobody() {
+    let mut cluster = settled(11, 3);
+    // Node 0 hears the others, but nothing that it says arrives.
+    cluster.network().cut(0, 1);
+    cluster.network().cut(0, 2);
+    cluster.run_for(secs(3));
+    let voids = cluster.engine(0).unwrap().stats().void_rounds;
+    assert!(voids > 0, "it did probe in vain");
+    let suspects = |event: &Event| matches!(event, Event::NodeSuspect { .. });
+    assert_eq!(count(&cluster, &[0], suspects), 0);
+}
