@@ -131,6 +131,8 @@ async fn say_hello(shared: &Shared, connection: &quinn::Connection) -> Option<()
             draining: shared.is_draining(),
             message_bytes_max: u32::try_from(shared.config.message_bytes_max).unwrap_or(u32::MAX),
             streams_max: shared.config.streams_max.get(),
+            lanes_max: 0,
+            lane_calls_max: 0,
         },
     );
     let said = timeout(shared.config.connect_timeout, async {

@@ -10,7 +10,7 @@ use crate::{
     endpoint::Shared,
     gauge::GaugeGuard,
     stream::{Cut, SendHalf, WriteFailure},
-    wire::ReplyHeader,
+    wire::{LoadReport, ReplyHeader},
 };
 
 /// Writes the reply and waits until the caller has it, with an end to patience.
@@ -67,6 +67,7 @@ fn reply_parts(outcome: Result<Bytes, Status>, body_bytes_max: usize) -> (ReplyH
                 code: Code::Ok,
                 processed: Processed::Yes,
                 retry_after: None,
+                load: LoadReport::default(),
                 message: String::new(),
             };
             (header, body)
@@ -82,6 +83,7 @@ fn reply_parts(outcome: Result<Bytes, Status>, body_bytes_max: usize) -> (ReplyH
                 code: status.code,
                 processed: status.processed,
                 retry_after: status.retry_after,
+                load: LoadReport::default(),
                 message: status.message,
             };
             (header, body)

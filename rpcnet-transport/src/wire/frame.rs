@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-use super::{MAGIC, METHOD_BYTES_MAX, PREFACE_BYTES, STATUS_MESSAGE_BYTES_MAX, VERSION, WireError};
+use super::{
+    LoadReport, MAGIC, METHOD_BYTES_MAX, PREFACE_BYTES, STATUS_MESSAGE_BYTES_MAX, VERSION,
+    WireError,
+};
 use crate::{Code, Processed};
 
 /// What a stream carries, the last byte of its preface.
@@ -16,6 +19,10 @@ pub enum StreamKind {
     Call,
     /// What one side tells the other about the connection, on a unidirectional stream.
     Control,
+    /// Many small calls, on a bidirectional stream: a lane.
+    Lane,
+    /// The answer of one call of a lane that is too large for it, on a unidirectional stream.
+    Answer,
 }
 
 /// First bytes of a stream.
@@ -73,6 +80,8 @@ pub struct ReplyHeader {
     pub processed: Processed,
     /// When another attempt makes sense, in whole milliseconds.
     pub retry_after: Option<Duration>,
+    /// How busy the server is.
+    pub load: LoadReport,
     /// For people; empty on success.
     pub message: String,
 }
@@ -84,8 +93,12 @@ pub struct Hello {
     pub draining: bool,
     /// Largest message that it accepts, in bytes.
     pub message_bytes_max: u32,
-    /// Most calls at a time on one connection.
+    /// Most streams at a time on one connection.
     pub streams_max: u32,
+    /// Most lanes at a time on one connection.
+    pub lanes_max: u8,
+    /// Most calls at a time on one lane.
+    pub lane_calls_max: u32,
 }
 
 /// One frame with its body.
@@ -100,6 +113,15 @@ pub enum Frame {
     Reply(ReplyHeader, Bytes),
     /// Begins a connection.
     Hello(Hello),
+    /// Says which call of which lane is answered on this stream; its reply follows.
+    AnswerTo {
+        /// QUIC's index of the lane's stream.
+        lane: u64,
+        /// Number of the call.
+        id: u32,
+    },
+    /// The server takes new calls from now on, or does not.
+    Draining(bool),
 }
 
 impl StreamKind {
@@ -107,6 +129,8 @@ impl StreamKind {
         match self {
             Self::Call => 1,
             Self::Control => 2,
+            Self::Lane => 3,
+            Self::Answer => 4,
         }
     }
 }
@@ -133,6 +157,8 @@ impl Preface {
         let kind = match kind {
             1 => StreamKind::Call,
             2 => StreamKind::Control,
+            3 => StreamKind::Lane,
+            4 => StreamKind::Answer,
             other => return Err(BadPreface::Kind(other)),
         };
         Ok(Self { kind })
@@ -212,13 +238,10 @@ pub fn encode_reply(out: &mut BytesMut, header: &ReplyHeader, body_bytes: usize)
     out.put_u8(header.processed.to_wire());
     out.put_u8(0);
     out.put_u32_le(body_len(body_bytes));
-    // Zero means "not said", so a wait that rounds to zero becomes one millisecond.
-    let retry_after_ms = header.retry_after.map_or(0, |wait| {
-        u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1)
-    });
-    out.put_u32_le(retry_after_ms);
+    out.put_u32_le(retry_after_ms(header.retry_after));
     out.put_u16_le(message.len() as u16);
     out.put_u16_le(0);
+    out.put_slice(&header.load.encode());
     out.put_slice(message.as_bytes());
 }
 
@@ -226,17 +249,39 @@ pub fn encode_reply(out: &mut BytesMut, header: &ReplyHeader, body_bytes: usize)
 pub fn encode_hello(out: &mut BytesMut, hello: &Hello) {
     out.put_u8(KIND_HELLO);
     out.put_u8(u8::from(hello.draining));
-    out.put_u16_le(0);
+    out.put_u8(hello.lanes_max);
+    out.put_u8(0);
     out.put_u32_le(hello.message_bytes_max);
     out.put_u32_le(hello.streams_max);
-    out.put_u32_le(0);
+    out.put_u32_le(hello.lane_calls_max);
+}
+
+/// Appends a whole frame that says which call of a lane is answered here.
+pub fn encode_answer_to(out: &mut BytesMut, lane: u64, id: u32) {
+    out.put_u32_le(u32::from(KIND_ANSWER_TO));
+    out.put_u32_le(id);
+    out.put_u64_le(lane);
+}
+
+/// Appends a whole frame that says whether the server takes new calls.
+pub fn encode_draining(out: &mut BytesMut, draining: bool) {
+    out.put_u8(KIND_DRAINING);
+    out.put_u8(u8::from(draining));
+    out.put_u16_le(0);
+}
+
+/// Zero means "not said", so a wait that rounds to zero becomes one millisecond.
+pub(super) fn retry_after_ms(wait: Option<Duration>) -> u32 {
+    wait.map_or(0, |wait| {
+        u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1)
+    })
 }
 
 fn body_len(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("the length of a body fits 32 bits")
 }
 
-fn cut(text: &str, bytes_max: usize) -> &str {
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -248,8 +293,12 @@ pub(super) const KIND_REQUEST: u8 = 1;
 pub(super) const KIND_ITEM: u8 = 2;
 pub(super) const KIND_REPLY: u8 = 3;
 pub(super) const KIND_HELLO: u8 = 4;
+pub(super) const KIND_ANSWER_TO: u8 = 5;
+pub(super) const KIND_DRAINING: u8 = 6;
 
 pub(super) const REQUEST_HEADER_BYTES: usize = 16;
 pub(super) const ITEM_HEADER_BYTES: usize = 8;
-pub(super) const REPLY_HEADER_BYTES: usize = 16;
+pub(super) const REPLY_HEADER_BYTES: usize = 24;
 pub(super) const HELLO_BYTES: usize = 16;
+pub(super) const ANSWER_TO_BYTES: usize = 16;
+pub(super) const DRAINING_BYTES: usize = 4;

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use super::{
     STATUS_MESSAGE_BYTES_MAX, WireError,
     frame::{
-        Flags, Frame, HELLO_BYTES, Hello, ITEM_HEADER_BYTES, KIND_HELLO, KIND_ITEM, KIND_REPLY,
-        KIND_REQUEST, REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, ReplyHeader, RequestHeader,
+        ANSWER_TO_BYTES, DRAINING_BYTES, Flags, Frame, HELLO_BYTES, Hello, ITEM_HEADER_BYTES,
+        KIND_ANSWER_TO, KIND_DRAINING, KIND_HELLO, KIND_ITEM, KIND_REPLY, KIND_REQUEST,
+        REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, ReplyHeader, RequestHeader,
     },
+    load::LoadReport,
 };
 use crate::{Code, Processed};
 
@@ -27,7 +29,8 @@ pub(super) enum Head {
     Request(RequestHeader),
     Item,
     Reply(ReplyHeader),
-    Hello(Hello),
+    /// A frame that has no body.
+    Whole(Frame),
 }
 
 impl FixedHeader {
@@ -38,6 +41,8 @@ impl FixedHeader {
             KIND_ITEM => Ok(ITEM_HEADER_BYTES),
             KIND_REPLY => Ok(REPLY_HEADER_BYTES),
             KIND_HELLO => Ok(HELLO_BYTES),
+            KIND_ANSWER_TO => Ok(ANSWER_TO_BYTES),
+            KIND_DRAINING => Ok(DRAINING_BYTES),
             other => Err(WireError::UnknownKind(other)),
         }
     }
@@ -81,6 +86,7 @@ impl FixedHeader {
                         .ok_or_else(|| unknown("processed", bytes[2]))?,
                     retry_after: (retry_after_ms != 0)
                         .then(|| Duration::from_millis(u64::from(retry_after_ms))),
+                    load: LoadReport::decode(bytes[16..24].try_into().expect("a range of eight")),
                     message: String::new(),
                 };
                 Ok(Self {
@@ -89,16 +95,27 @@ impl FixedHeader {
                     body_bytes: body(4)?,
                 })
             }
-            KIND_HELLO => Ok(Self {
-                head: Head::Hello(Hello {
-                    draining: bytes[1] & 1 != 0,
-                    message_bytes_max: word(4),
-                    streams_max: word(8),
-                }),
-                text_bytes: 0,
-                body_bytes: 0,
-            }),
+            KIND_HELLO => Ok(Self::whole(Frame::Hello(Hello {
+                draining: bytes[1] & 1 != 0,
+                lanes_max: bytes[2],
+                message_bytes_max: word(4),
+                streams_max: word(8),
+                lane_calls_max: word(12),
+            }))),
+            KIND_ANSWER_TO => Ok(Self::whole(Frame::AnswerTo {
+                id: word(4),
+                lane: u64::from(word(8)) | u64::from(word(12)) << 32,
+            })),
+            KIND_DRAINING => Ok(Self::whole(Frame::Draining(bytes[1] & 1 != 0))),
             other => Err(WireError::UnknownKind(other)),
+        }
+    }
+
+    fn whole(frame: Frame) -> Self {
+        Self {
+            head: Head::Whole(frame),
+            text_bytes: 0,
+            body_bytes: 0,
         }
     }
 
@@ -113,7 +130,7 @@ impl FixedHeader {
         match &mut head {
             Head::Request(header) => header.method = utf8(METHOD)?,
             Head::Reply(header) => header.message = utf8(STATUS_MESSAGE)?,
-            Head::Item | Head::Hello(_) => {}
+            Head::Item | Head::Whole(_) => {}
         }
         Ok(head)
     }
@@ -125,7 +142,7 @@ impl Head {
             Self::Request(header) => Frame::Request(header, body),
             Self::Item => Frame::Item(body),
             Self::Reply(header) => Frame::Reply(header, body),
-            Self::Hello(hello) => Frame::Hello(hello),
+            Self::Whole(frame) => frame,
         }
     }
 }

@@ -7,16 +7,38 @@
 //! ```text
 //! Request  16  kind=1 | flags | attempt | method_len u8 | body_len u32 | deadline_us u64 | method | body
 //! Item      8  kind=2 | 0 | 0 | 0                       | body_len u32                   | body
-//! Reply    16  kind=3 | code  | processed | 0           | body_len u32
-//!              | retry_after_ms u32 | message_len u16 | 0 u16          | message | body
-//! Hello    16  kind=4 | flags | 0 | 0                   | message_bytes_max u32 | streams_max u32 | 0 u32
+//! Reply    24  kind=3 | code  | processed | 0           | body_len u32
+//!              | retry_after_ms u32 | message_len u16 | 0 u16 | load | message | body
+//! Hello    16  kind=4 | flags | lanes_max | 0           | message_bytes_max u32 | streams_max u32
+//!              | lane_calls_max u32
+//! AnswerTo 16  kind=5 | 0 | 0 | 0                       | id u32 | lane u64
+//! Draining  4  kind=6 | draining | 0 | 0
 //! ```
 //!
 //! A caller writes one `Request`, then for a call that streams its requests any number of `Item`s, and
 //! finishes its half. The other side writes any number of `Item`s (if the method streams its replies) and
 //! exactly one `Reply`, always the last frame: a stream that ends without it was cut.
 //! `deadline_us` is relative (what was left when the frame was written), so clocks need not agree; zero says
-//! that there is none. `Hello` is what a server says once per connection, on a stream of its own.
+//! that there is none. `Hello` is what a server says once per connection, on a control stream of its own; it may
+//! be followed by any number of `Draining`.
+//!
+//! Small calls share a stream, a *lane*, of which a connection has a few:
+//!
+//! ```text
+//! Request  16  kind=16 | flags | attempt | 0       | id u32 | method u16 | body_len u16 | deadline_us u32 | body
+//! Reply    16  kind=17 | 0 | body_len u16          | id u32 | load | body
+//! Failure  24  kind=18 | 0 | body_len u16          | id u32 | load | code | processed | message_len u16
+//!              | retry_after_ms u32 | message | body
+//! Cancel    8  kind=19 | 0 | 0 | 0                 | id u32
+//! Method    4  kind=20 | name_len u8 | method u16  | name
+//! ```
+//!
+//! A caller names a method once per lane, with the next number, and calls it by that number. Every `Request` gets one `Reply` or
+//! `Failure`, in any order, unless it was cancelled; one that is too large for the lane comes on a unidirectional stream of its
+//! own, as an `AnswerTo` and a `Reply`. A server that ends its half of a lane says with it that the requests that it has not
+//! answered were not processed.
+//!
+//! `load` is a [`LoadReport`]: `in_flight u16 | flags u8 | 0 | queue_delay_us u32`.
 //!
 //! Lengths are checked against the limit when the header is read, before anything is allocated for the body.
 //!
@@ -25,13 +47,22 @@
 mod decoder;
 mod frame;
 mod header;
+mod lane;
+mod load;
 
 pub use self::{
     decoder::Decoder,
     frame::{
         BadPreface, Flags, Frame, Hello, Preface, ReplyHeader, RequestHeader, StreamKind,
-        encode_hello, encode_item_header, encode_reply, encode_request,
+        encode_answer_to, encode_draining, encode_hello, encode_item_header, encode_reply,
+        encode_request,
     },
+    lane::{
+        LANE_BODY_BYTES_MAX, LANE_DEADLINE_MAX, LaneDecoder, LaneFrame, LaneRequest,
+        encode_lane_cancel, encode_lane_failure, encode_lane_method, encode_lane_reply,
+        encode_lane_request,
+    },
+    load::LoadReport,
 };
 
 use thiserror::Error;

@@ -36,6 +36,8 @@ fn written(frame: &Frame) -> Bytes {
             out.extend_from_slice(body);
         }
         Frame::Hello(hello) => encode_hello(&mut out, hello),
+        Frame::AnswerTo { lane, id } => encode_answer_to(&mut out, *lane, *id),
+        Frame::Draining(draining) => encode_draining(&mut out, *draining),
     }
     out.freeze()
 }
@@ -76,12 +78,25 @@ fn headers_have_the_documented_bytes() {
         code: Code::Overloaded,
         processed: Processed::No,
         retry_after: Some(Duration::from_millis(5)),
+        load: LoadReport {
+            in_flight: 0x0203,
+            draining: true,
+            busy: true,
+            queue_delay: Duration::from_micros(9),
+        },
         message: "no".to_owned(),
     };
     assert_eq!(
         written(&Frame::Reply(reply, Bytes::new()))[..],
-        [3, 7, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0, 0, b'n', b'o']
+        [
+            3, 7, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0, 0, 3, 2, 3, 0, 9, 0, 0, 0, b'n', b'o'
+        ]
     );
+    assert_eq!(
+        written(&Frame::AnswerTo { lane: 8, id: 7 })[..],
+        [5, 0, 0, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0]
+    );
+    assert_eq!(written(&Frame::Draining(true))[..], [6, 1, 0, 0]);
     assert_eq!(
         Preface {
             kind: StreamKind::Call
@@ -218,6 +233,7 @@ fn a_message_that_is_too_long_is_cut_at_a_character() {
         code: Code::Internal,
         processed: Processed::Yes,
         retry_after: None,
+        load: LoadReport::default(),
         message: "ä".repeat(STATUS_MESSAGE_BYTES_MAX),
     };
     let bytes = written(&Frame::Reply(header, Bytes::new()));
@@ -274,26 +290,43 @@ fn frame() -> impl Strategy<Value = Frame> {
         0..Code::ALL.len(),
         0u8..3,
         any::<Option<u16>>(),
+        load(),
         ".{0,40}",
         body(),
     )
-        .prop_map(|(code, processed, ms, message, body)| {
+        .prop_map(|(code, processed, ms, load, message, body)| {
             let header = ReplyHeader {
                 code: Code::ALL[code],
                 processed: Processed::from_wire(processed).expect("below three"),
                 retry_after: ms.map(|ms| Duration::from_millis(u64::from(ms) + 1)),
+                load,
                 message,
             };
             Frame::Reply(header, body)
         });
-    let hello = any::<(bool, u32, u32)>().prop_map(|(draining, message_bytes_max, streams_max)| {
+    let hello = any::<(bool, u32, u32, u8, u32)>().prop_map(|fields| {
+        let (draining, message_bytes_max, streams_max, lanes_max, lane_calls_max) = fields;
         Frame::Hello(Hello {
             draining,
             message_bytes_max,
             streams_max,
+            lanes_max,
+            lane_calls_max,
         })
     });
-    prop_oneof![request, body().prop_map(Frame::Item), reply, hello]
+    let answer_to = any::<(u64, u32)>().prop_map(|(lane, id)| Frame::AnswerTo { lane, id });
+    let draining = any::<bool>().prop_map(Frame::Draining);
+    let item = body().prop_map(Frame::Item);
+    prop_oneof![request, item, reply, hello, answer_to, draining]
+}
+
+pub(super) fn load() -> impl Strategy<Value = LoadReport> {
+    any::<(u16, bool, bool, u32)>().prop_map(|(in_flight, draining, busy, us)| LoadReport {
+        in_flight,
+        draining,
+        busy,
+        queue_delay: Duration::from_micros(u64::from(us)),
+    })
 }
 
 proptest! {
@@ -314,7 +347,7 @@ proptest! {
     fn arbitrary_bytes_never_panic_and_never_pass_the_limit(
         bytes in prop::collection::vec(any::<u8>(), 0..400),
         pieces in prop::collection::vec(1usize..100, 0..10),
-        kind in 0u8..6,
+        kind in 0u8..8,
     ) {
         let mut bytes = bytes;
         if let Some(first) = bytes.first_mut() {

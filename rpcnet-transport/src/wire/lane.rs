@@ -1,0 +1,402 @@
+//! The frames of a lane: a stream that many small calls share.
+
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::{
+    METHOD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX, WireError,
+    frame::{ReplyHeader, cut, retry_after_ms},
+    load::{LOAD_BYTES, LoadReport},
+};
+use crate::{Code, Processed};
+
+/// Largest body of a call on a lane, in bytes: the header has two bytes for its length.
+pub const LANE_BODY_BYTES_MAX: usize = u16::MAX as usize;
+
+/// Longest deadline of a call on a lane: the header has four bytes for it.
+pub const LANE_DEADLINE_MAX: Duration = Duration::from_micros(u32::MAX as u64);
+
+/// A request on a lane but for its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneRequest {
+    /// Number of the call, chosen by the caller, free again after its answer or its cancellation.
+    pub id: u32,
+    /// Number of the method, as a [`LaneFrame::Method`] before it said.
+    pub method: u16,
+    /// Which attempt this is, from 0.
+    pub attempt: u8,
+    /// The caller says that the call may run more than once.
+    pub idempotent: bool,
+    /// Time left when the request was written; `None` if the call has no deadline.
+    pub deadline: Option<Duration>,
+}
+
+/// One frame of a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LaneFrame {
+    /// Gives a method a number, for the rest of the lane. The first is 0, each is one more.
+    Method {
+        /// The number.
+        method: u16,
+        /// The name, 1 to 255 bytes of UTF-8.
+        name: Bytes,
+    },
+    /// Begins a call.
+    Request(LaneRequest, Bytes),
+    /// The caller does not want the answer of this call any more.
+    Cancel {
+        /// Number of the call.
+        id: u32,
+    },
+    /// Ends a call well.
+    Reply {
+        /// Number of the call.
+        id: u32,
+        /// How busy the server is.
+        load: LoadReport,
+        /// What the handler replied.
+        body: Bytes,
+    },
+    /// Ends a call otherwise. The header's code is not [`Code::Ok`].
+    Failure {
+        /// Number of the call.
+        id: u32,
+        /// What went wrong.
+        header: Box<ReplyHeader>,
+        /// Details of the failure.
+        body: Bytes,
+    },
+}
+
+/// Cuts the bytes of a lane into frames. A frame that arrived in one read is handed out without a copy.
+///
+/// Feed what was read with [`push`](Self::push), then take frames with [`next_frame`](Self::next_frame) until it has none, then
+/// read again. After an error the lane is beyond repair.
+#[derive(Debug, Default)]
+pub struct LaneDecoder {
+    unread: Bytes,
+    /// Start of a frame that came in more than one read.
+    partial: BytesMut,
+}
+
+impl LaneDecoder {
+    /// A decoder that has read nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes of the lane. Call when [`next_frame`](Self::next_frame) returned `None`.
+    pub fn push(&mut self, bytes: Bytes) {
+        debug_assert!(
+            self.unread.is_empty(),
+            "frames are taken before more is read"
+        );
+        self.unread = bytes;
+    }
+
+    /// The next frame, or `None` if more bytes are needed.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] if the bytes are no frame.
+    pub fn next_frame(&mut self) -> Result<Option<LaneFrame>, WireError> {
+        if !self.partial.is_empty() {
+            return self.complete_partial();
+        }
+        match frame_bytes(&self.unread)? {
+            Some(len) if len <= self.unread.len() => parse(&mut self.unread).map(Some),
+            _ => {
+                self.put_aside();
+                Ok(None)
+            }
+        }
+    }
+
+    /// To be asked when the lane has ended: whether it ended between two frames.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Truncated`] if it ended inside a frame.
+    pub fn finish(&self) -> Result<(), WireError> {
+        if self.partial.is_empty() && self.unread.is_empty() {
+            Ok(())
+        } else {
+            Err(WireError::Truncated)
+        }
+    }
+
+    /// Takes from the new bytes what the frame put aside lacks, no more.
+    fn complete_partial(&mut self) -> Result<Option<LaneFrame>, WireError> {
+        loop {
+            let wanted =
+                frame_bytes(&self.partial)?.unwrap_or_else(|| header_bytes_of(&self.partial));
+            if wanted == self.partial.len() {
+                let mut frame = self.partial.split().freeze();
+                return parse(&mut frame).map(Some);
+            }
+            if self.unread.is_empty() {
+                return Ok(None);
+            }
+            let missing = (wanted - self.partial.len()).min(self.unread.len());
+            self.partial.extend_from_slice(&self.unread[..missing]);
+            self.unread.advance(missing);
+        }
+    }
+
+    fn put_aside(&mut self) {
+        self.partial.extend_from_slice(&self.unread);
+        self.unread = Bytes::new();
+    }
+}
+
+/// Appends a frame that gives a method a number.
+///
+/// # Panics
+///
+/// If the name does not have 1 to 255 bytes. Callers check first.
+pub fn encode_lane_method(out: &mut BytesMut, method: u16, name: &str) {
+    assert!(
+        (1..=METHOD_BYTES_MAX).contains(&name.len()),
+        "a method name has 1 to 255 bytes"
+    );
+    out.reserve(METHOD_HEADER_BYTES + name.len());
+    out.put_u8(KIND_METHOD);
+    out.put_u8(name.len() as u8);
+    out.put_u16_le(method);
+    out.put_slice(name.as_bytes());
+}
+
+/// Appends a whole request.
+///
+/// # Panics
+///
+/// If the body has more than [`LANE_BODY_BYTES_MAX`] bytes. Callers check first.
+pub fn encode_lane_request(out: &mut BytesMut, request: &LaneRequest, body: &[u8]) {
+    let body_bytes = u16::try_from(body.len()).expect("a lane takes small bodies");
+    // A deadline that has just passed is written as one microsecond: zero means none.
+    let deadline_us = request.deadline.map_or(0, |left| {
+        u32::try_from(left.as_micros()).unwrap_or(u32::MAX).max(1)
+    });
+    let mut header = [0; REQUEST_HEADER_BYTES];
+    header[0] = KIND_REQUEST;
+    header[1] = u8::from(request.idempotent) << 2;
+    header[2] = request.attempt;
+    header[4..8].copy_from_slice(&request.id.to_le_bytes());
+    header[8..10].copy_from_slice(&request.method.to_le_bytes());
+    header[10..12].copy_from_slice(&body_bytes.to_le_bytes());
+    header[12..16].copy_from_slice(&deadline_us.to_le_bytes());
+    out.reserve(REQUEST_HEADER_BYTES + body.len());
+    out.put_slice(&header);
+    out.put_slice(body);
+}
+
+/// Appends a cancellation.
+pub fn encode_lane_cancel(out: &mut BytesMut, id: u32) {
+    out.reserve(CANCEL_BYTES);
+    out.put_u32_le(u32::from(KIND_CANCEL));
+    out.put_u32_le(id);
+}
+
+/// Appends a whole good reply.
+///
+/// # Panics
+///
+/// If the body has more than [`LANE_BODY_BYTES_MAX`] bytes. Callers check first.
+pub fn encode_lane_reply(out: &mut BytesMut, id: u32, load: LoadReport, body: &[u8]) {
+    out.reserve(REPLY_HEADER_BYTES + body.len());
+    out.put_slice(&answer_header(KIND_REPLY, id, load, body.len()));
+    out.put_slice(body);
+}
+
+/// Appends a whole failure. Its message is cut as in [`encode_reply`](super::encode_reply).
+///
+/// # Panics
+///
+/// If the body has more than [`LANE_BODY_BYTES_MAX`] bytes. Callers check first.
+pub fn encode_lane_failure(out: &mut BytesMut, id: u32, header: &ReplyHeader, body: &[u8]) {
+    let message = cut(&header.message, STATUS_MESSAGE_BYTES_MAX);
+    out.reserve(FAILURE_HEADER_BYTES + message.len() + body.len());
+    out.put_slice(&answer_header(KIND_FAILURE, id, header.load, body.len()));
+    out.put_u8(header.code.to_wire());
+    out.put_u8(header.processed.to_wire());
+    out.put_u16_le(message.len() as u16);
+    out.put_u32_le(retry_after_ms(header.retry_after));
+    out.put_slice(message.as_bytes());
+    out.put_slice(body);
+}
+
+fn answer_header(
+    kind: u8,
+    id: u32,
+    load: LoadReport,
+    body_bytes: usize,
+) -> [u8; REPLY_HEADER_BYTES] {
+    let body_bytes = u16::try_from(body_bytes).expect("a lane takes small bodies");
+    let mut header = [0; REPLY_HEADER_BYTES];
+    header[0] = kind;
+    header[2..4].copy_from_slice(&body_bytes.to_le_bytes());
+    header[4..8].copy_from_slice(&id.to_le_bytes());
+    header[8..16].copy_from_slice(&load.encode());
+    header
+}
+
+/// Bytes of the frame that begins here; `None` if its header is not there in whole.
+fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, WireError> {
+    let Some(&kind) = bytes.first() else {
+        return Ok(None);
+    };
+    let header_bytes = header_bytes(kind)?;
+    if bytes.len() < header_bytes {
+        return Ok(None);
+    }
+    let half = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    Ok(Some(
+        header_bytes
+            + match kind {
+                KIND_METHOD => usize::from(bytes[1]),
+                KIND_REQUEST => half(10),
+                KIND_REPLY => half(2),
+                KIND_FAILURE => {
+                    let message_bytes = half(18);
+                    if message_bytes > STATUS_MESSAGE_BYTES_MAX {
+                        return Err(WireError::TooLarge {
+                            what: "a status message",
+                            bytes: message_bytes as u64,
+                            limit: STATUS_MESSAGE_BYTES_MAX as u64,
+                        });
+                    }
+                    half(2) + message_bytes
+                }
+                _ => 0,
+            },
+    ))
+}
+
+fn header_bytes(kind: u8) -> Result<usize, WireError> {
+    match kind {
+        KIND_REQUEST => Ok(REQUEST_HEADER_BYTES),
+        KIND_REPLY => Ok(REPLY_HEADER_BYTES),
+        KIND_FAILURE => Ok(FAILURE_HEADER_BYTES),
+        KIND_CANCEL => Ok(CANCEL_BYTES),
+        KIND_METHOD => Ok(METHOD_HEADER_BYTES),
+        other => Err(WireError::UnknownKind(other)),
+    }
+}
+
+/// Of a frame whose kind was found to be known.
+fn header_bytes_of(begun: &[u8]) -> usize {
+    header_bytes(begun[0]).expect("its kind is known")
+}
+
+/// Takes a frame off bytes that have it in whole.
+fn parse(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
+    let word =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let load = || {
+        let field: [u8; LOAD_BYTES] = bytes[8..16].try_into().expect("a range of eight");
+        LoadReport::decode(field)
+    };
+    match bytes[0] {
+        KIND_REQUEST => {
+            let flags = bytes[1];
+            if flags & !IDEMPOTENT != 0 {
+                return Err(unknown("flags", flags));
+            }
+            let deadline_us = word(12);
+            let request = LaneRequest {
+                id: word(4),
+                method: half(8),
+                attempt: bytes[2],
+                idempotent: flags != 0,
+                deadline: (deadline_us != 0).then(|| Duration::from_micros(u64::from(deadline_us))),
+            };
+            let body_bytes = usize::from(half(10));
+            bytes.advance(REQUEST_HEADER_BYTES);
+            Ok(LaneFrame::Request(request, take(bytes, body_bytes)))
+        }
+        KIND_REPLY => {
+            let (id, load, body_bytes) = (word(4), load(), usize::from(half(2)));
+            bytes.advance(REPLY_HEADER_BYTES);
+            Ok(LaneFrame::Reply {
+                id,
+                load,
+                body: take(bytes, body_bytes),
+            })
+        }
+        KIND_FAILURE => {
+            let (id, load, body_bytes) = (word(4), load(), usize::from(half(2)));
+            let code = Code::from_wire(bytes[16])
+                .filter(|code| *code != Code::Ok)
+                .ok_or_else(|| unknown("code", bytes[16]))?;
+            let processed =
+                Processed::from_wire(bytes[17]).ok_or_else(|| unknown("processed", bytes[17]))?;
+            let message_bytes = usize::from(half(18));
+            let retry_after_ms = word(20);
+            bytes.advance(FAILURE_HEADER_BYTES);
+            let message = String::from_utf8(take(bytes, message_bytes).to_vec())
+                .map_err(|_| WireError::BadText("the status message"))?;
+            let header = Box::new(ReplyHeader {
+                code,
+                processed,
+                retry_after: (retry_after_ms != 0)
+                    .then(|| Duration::from_millis(u64::from(retry_after_ms))),
+                load,
+                message,
+            });
+            Ok(LaneFrame::Failure {
+                id,
+                header,
+                body: take(bytes, body_bytes),
+            })
+        }
+        KIND_CANCEL => {
+            let id = word(4);
+            bytes.advance(CANCEL_BYTES);
+            Ok(LaneFrame::Cancel { id })
+        }
+        KIND_METHOD => {
+            let (method, name_bytes) = (half(2), usize::from(bytes[1]));
+            bytes.advance(METHOD_HEADER_BYTES);
+            let name = take(bytes, name_bytes);
+            if name.is_empty() || std::str::from_utf8(&name).is_err() {
+                return Err(WireError::BadText("the method name"));
+            }
+            Ok(LaneFrame::Method { method, name })
+        }
+        other => Err(WireError::UnknownKind(other)),
+    }
+}
+
+/// Nothing is shared for nothing.
+fn take(bytes: &mut Bytes, len: usize) -> Bytes {
+    if len == 0 {
+        Bytes::new()
+    } else {
+        bytes.split_to(len)
+    }
+}
+
+fn unknown(field: &'static str, value: u8) -> WireError {
+    WireError::UnknownValue { field, value }
+}
+
+const KIND_REQUEST: u8 = 16;
+const KIND_REPLY: u8 = 17;
+const KIND_FAILURE: u8 = 18;
+const KIND_CANCEL: u8 = 19;
+const KIND_METHOD: u8 = 20;
+
+const REQUEST_HEADER_BYTES: usize = 16;
+const REPLY_HEADER_BYTES: usize = 16;
+const FAILURE_HEADER_BYTES: usize = 24;
+const CANCEL_BYTES: usize = 8;
+const METHOD_HEADER_BYTES: usize = 4;
+
+/// The bit that it has in the flags of a call with a stream of its own.
+const IDEMPOTENT: u8 = 1 << 2;
+
+#[cfg(test)]
+mod tests;

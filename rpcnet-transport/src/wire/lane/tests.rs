@@ -1,0 +1,228 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::tests::load;
+
+fn written(frame: &LaneFrame) -> Bytes {
+    let mut out = BytesMut::new();
+    match frame {
+        LaneFrame::Method { method, name } => {
+            encode_lane_method(&mut out, *method, std::str::from_utf8(name).unwrap());
+        }
+        LaneFrame::Request(request, body) => encode_lane_request(&mut out, request, body),
+        LaneFrame::Cancel { id } => encode_lane_cancel(&mut out, *id),
+        LaneFrame::Reply { id, load, body } => encode_lane_reply(&mut out, *id, *load, body),
+        LaneFrame::Failure { id, header, body } => {
+            encode_lane_failure(&mut out, *id, header, body);
+        }
+    }
+    out.freeze()
+}
+
+/// Decodes bytes that arrive in pieces of these sizes, over and over.
+fn decoded(bytes: &Bytes, pieces: &[usize]) -> Result<Vec<LaneFrame>, WireError> {
+    let mut decoder = LaneDecoder::new();
+    let mut frames = Vec::new();
+    let mut rest = bytes.clone();
+    let mut pieces = pieces.iter().copied().cycle();
+    loop {
+        while let Some(frame) = decoder.next_frame()? {
+            frames.push(frame);
+        }
+        if rest.is_empty() {
+            decoder.finish()?;
+            return Ok(frames);
+        }
+        let piece = pieces.next().unwrap_or(usize::MAX).clamp(1, rest.len());
+        decoder.push(rest.split_to(piece));
+    }
+}
+
+#[test]
+fn headers_have_the_documented_bytes() {
+    let request = LaneRequest {
+        id: 0x0102,
+        method: 3,
+        attempt: 4,
+        idempotent: true,
+        deadline: Some(Duration::from_micros(5)),
+    };
+    assert_eq!(
+        written(&LaneFrame::Request(request, Bytes::from_static(b"ab")))[..],
+        [16, 4, 4, 0, 2, 1, 0, 0, 3, 0, 2, 0, 5, 0, 0, 0, b'a', b'b']
+    );
+    let load = LoadReport {
+        in_flight: 6,
+        ..LoadReport::default()
+    };
+    let body = Bytes::from_static(b"c");
+    assert_eq!(
+        written(&LaneFrame::Reply { id: 7, load, body })[..],
+        [17, 0, 1, 0, 7, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, b'c']
+    );
+    let header = Box::new(ReplyHeader {
+        code: Code::Overloaded,
+        processed: Processed::No,
+        retry_after: Some(Duration::from_millis(8)),
+        load,
+        message: "no".to_owned(),
+    });
+    let body = Bytes::from_static(b"d");
+    assert_eq!(
+        written(&LaneFrame::Failure {
+            id: 9,
+            header,
+            body
+        })[..],
+        [
+            18, 0, 1, 0, 9, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 7, 0, 2, 0, 8, 0, 0, 0, b'n', b'o',
+            b'd'
+        ]
+    );
+    assert_eq!(
+        written(&LaneFrame::Cancel { id: 10 })[..],
+        [19, 0, 0, 0, 10, 0, 0, 0]
+    );
+    let name = Bytes::from_static(b"sum");
+    assert_eq!(
+        written(&LaneFrame::Method { method: 11, name })[..],
+        [20, 3, 11, 0, b's', b'u', b'm']
+    );
+}
+
+#[test]
+fn what_is_no_frame_is_named() {
+    let failure = |at: usize, value: u8| {
+        let header = Box::new(ReplyHeader {
+            code: Code::Internal,
+            processed: Processed::Yes,
+            retry_after: None,
+            load: LoadReport::default(),
+            message: "x".to_owned(),
+        });
+        let frame = LaneFrame::Failure {
+            id: 0,
+            header,
+            body: Bytes::new(),
+        };
+        let mut bytes = written(&frame).to_vec();
+        bytes[at] = value;
+        decoded(&bytes.into(), &[])
+    };
+    let unknown = |field, value| Err(WireError::UnknownValue { field, value });
+    assert_eq!(failure(0, 99), Err(WireError::UnknownKind(99)));
+    assert_eq!(failure(0, 1), Err(WireError::UnknownKind(1)));
+    assert_eq!(failure(16, 200), unknown("code", 200));
+    assert_eq!(failure(16, 0), unknown("code", 0), "ok is no failure");
+    assert_eq!(failure(17, 9), unknown("processed", 9));
+    assert_eq!(
+        failure(24, 0xff),
+        Err(WireError::BadText("the status message"))
+    );
+    assert_eq!(
+        failure(19, 0xff),
+        Err(WireError::TooLarge {
+            what: "a status message",
+            bytes: 0xff01,
+            limit: 1024,
+        })
+    );
+    let nameless = Bytes::from_static(&[20, 0, 0, 0]);
+    assert_eq!(
+        decoded(&nameless, &[]),
+        Err(WireError::BadText("the method name"))
+    );
+    let cut = Bytes::from_static(&[19, 0, 0]);
+    assert_eq!(decoded(&cut, &[]), Err(WireError::Truncated));
+}
+
+#[test]
+fn a_frame_that_came_in_one_read_is_not_copied() {
+    let body = Bytes::from(vec![7; 100]);
+    let frame = LaneFrame::Reply {
+        id: 1,
+        load: LoadReport::default(),
+        body,
+    };
+    let bytes = written(&frame);
+    let mut decoder = LaneDecoder::new();
+    decoder.push(bytes.clone());
+    let Ok(Some(LaneFrame::Reply { body, .. })) = decoder.next_frame() else {
+        panic!("one reply")
+    };
+    assert_eq!(body.as_ptr(), bytes[REPLY_HEADER_BYTES..].as_ptr());
+}
+
+fn body() -> impl Strategy<Value = Bytes> {
+    prop::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from)
+}
+
+fn frame() -> impl Strategy<Value = LaneFrame> {
+    let method = (any::<u16>(), "[a-zä]{1,40}").prop_map(|(method, name)| LaneFrame::Method {
+        method,
+        name: name.into(),
+    });
+    let request = (any::<(u32, u16, u8, bool)>(), any::<Option<u32>>(), body()).prop_map(
+        |((id, method, attempt, idempotent), us, body)| {
+            let request = LaneRequest {
+                id,
+                method,
+                attempt,
+                idempotent,
+                deadline: us.map(|us| Duration::from_micros(u64::from(us.max(1)))),
+            };
+            LaneFrame::Request(request, body)
+        },
+    );
+    let cancel = any::<u32>().prop_map(|id| LaneFrame::Cancel { id });
+    let reply = (any::<u32>(), load(), body()).prop_map(|(id, load, body)| LaneFrame::Reply {
+        id,
+        load,
+        body,
+    });
+    let failure = (
+        any::<u32>(),
+        1..Code::ALL.len(),
+        any::<Option<u16>>(),
+        load(),
+        ".{0,40}",
+        body(),
+    )
+        .prop_map(|(id, code, ms, load, message, body)| LaneFrame::Failure {
+            id,
+            header: Box::new(ReplyHeader {
+                code: Code::ALL[code],
+                processed: Processed::Maybe,
+                retry_after: ms.map(|ms| Duration::from_millis(u64::from(ms) + 1)),
+                load,
+                message,
+            }),
+            body,
+        });
+    prop_oneof![method, request, cancel, reply, failure]
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_however_it_arrives(
+        frames in prop::collection::vec(frame(), 0..8),
+        pieces in prop::collection::vec(1usize..200, 0..10),
+    ) {
+        let bytes: Vec<u8> = frames.iter().flat_map(|frame| written(frame).to_vec()).collect();
+        prop_assert_eq!(decoded(&bytes.into(), &pieces), Ok(frames));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic_and_read_the_same_in_any_pieces(
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+        pieces in prop::collection::vec(1usize..100, 0..10),
+        kind in 14u8..22,
+    ) {
+        let mut bytes = bytes;
+        if let Some(first) = bytes.first_mut() {
+            *first = kind;
+        }
+        let bytes = Bytes::from(bytes);
+        prop_assert_eq!(decoded(&bytes, &pieces), decoded(&bytes, &[]));
+    }
+}
