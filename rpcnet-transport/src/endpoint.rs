@@ -17,8 +17,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BindError, ConnectError, Peer, Router, RpcClient, RpcServer, SideChannel, Tls, TransportConfig,
-    TransportStats,
+    BindError, ConnectError, Peer, Router, RpcClient, RpcServer, SideChannel, SocketBuffers, Tls,
+    TransportConfig, TransportStats,
     client::{Opened, answer},
     gauge::Gauge,
     quic,
@@ -41,6 +41,7 @@ pub struct Endpoint(Arc<Handle>);
 struct Handle {
     shared: Arc<Shared>,
     local_addr: SocketAddr,
+    buffers: SocketBuffers,
     side_channel: Mutex<Option<SideChannel>>,
 }
 
@@ -96,10 +97,22 @@ impl Endpoint {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(BindError::NoRuntime);
         }
+        let (udp, buffers) = socket::open(addr, config.socket_buffer_bytes)?;
+        let udp = TokioRuntime
+            .wrap_udp_socket(udp)
+            .map_err(|source| BindError::Io { addr, source })?;
+        Self::bind_on(udp, buffers, addr, config, tls)
+    }
+
+    /// Makes an endpoint of a socket that was opened on `addr`. The config was checked, and there is a runtime.
+    pub(crate) fn bind_on(
+        udp: Arc<dyn AsyncUdpSocket>,
+        buffers: SocketBuffers,
+        addr: SocketAddr,
+        config: TransportConfig,
+        tls: Tls,
+    ) -> Result<Self, BindError> {
         let failed = |source| BindError::Io { addr, source };
-        let udp = socket::open(addr, config.socket_buffer_bytes)?;
-        let runtime = Arc::new(TokioRuntime);
-        let udp = runtime.wrap_udp_socket(udp).map_err(failed)?;
         let local_addr = udp.local_addr().map_err(failed)?;
         let counters = Arc::new(Counters::default());
         let side = Arc::new(SideQueue::new(
@@ -107,13 +120,17 @@ impl Endpoint {
             config.side_datagram_bytes_max,
             Arc::clone(&counters),
         ));
-        let port: Arc<dyn AsyncUdpSocket> =
-            Arc::new(SharedSocket::new(Arc::clone(&udp), Arc::clone(&side)));
+        let port: Arc<dyn AsyncUdpSocket> = Arc::new(SharedSocket::new(
+            Arc::clone(&udp),
+            Arc::clone(&side),
+            config.mtu_max,
+            quic::receive_bytes_max(&config),
+        ));
         let quinn = quinn::Endpoint::new_with_abstract_socket(
             quic::endpoint_config(&config, tls.derived_key(local_addr)),
             Some(quic::server_config(&config, &tls)),
             port,
-            runtime,
+            Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
         let shared = Shared {
@@ -143,6 +160,7 @@ impl Endpoint {
         Ok(Self(Arc::new(Handle {
             shared,
             local_addr,
+            buffers,
             side_channel: Mutex::new(Some(SideChannel::new(side, udp, local_addr))),
         })))
     }
@@ -188,6 +206,11 @@ impl Endpoint {
     /// The settings it was opened with.
     pub fn config(&self) -> &TransportConfig {
         &self.0.shared.config
+    }
+
+    /// What the system holds for the socket, which may be less than the config asked for.
+    pub fn socket_buffers(&self) -> SocketBuffers {
+        self.0.buffers
     }
 
     /// What was counted.

@@ -3,13 +3,16 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{
-    ConnectionError, IdleTimeout, TransportErrorCode, VarInt,
+    AckFrequencyConfig, ConnectionError, IdleTimeout, MtuDiscoveryConfig, TransportErrorCode,
+    VarInt,
+    congestion::CubicConfig,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 
 use crate::{
-    ConnectError, Tls, TransportConfig,
+    AckFrequency, ConnectError, Tls, TransportConfig,
     client::answer,
+    config::UDP_PAYLOAD_BYTES_MAX,
     tls::{DerivedKey, RefusalSlot},
 };
 
@@ -25,12 +28,13 @@ pub(crate) fn endpoint_config(config: &TransportConfig, key: DerivedKey) -> quin
     config
 }
 
-/// Room for one datagram. A byte more than the largest of the side channel, or one that is larger would be cut to
-/// that size and taken for whole.
-fn receive_bytes_max(config: &TransportConfig) -> u16 {
+/// Room for one datagram, the largest packet that is looked for. Also a byte more than the largest of the side channel, or one
+/// that is larger would be cut to that size and taken for whole.
+pub(crate) fn receive_bytes_max(config: &TransportConfig) -> u16 {
     let side = config.side_datagram_bytes_max.saturating_add(1);
     u16::try_from(side)
         .unwrap_or(u16::MAX)
+        .max(config.mtu_max)
         .clamp(ETHERNET_PAYLOAD_BYTES, UDP_PAYLOAD_BYTES_MAX)
 }
 
@@ -38,7 +42,7 @@ pub(crate) fn server_config(config: &TransportConfig, tls: &Tls) -> quinn::Serve
     let crypto = QuicServerConfig::try_from(tls.server_config())
         .expect("the ring provider has the cipher suite that QUIC begins with");
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    server.transport_config(Arc::new(transport(config, config.streams_max.get())));
+    server.transport_config(Arc::new(transport(config, config.streams_max.get(), 0)));
     server.max_incoming(config.handshakes_max.get());
     // Nodes do not wander; a new address is a new connection.
     server.migration(false);
@@ -55,27 +59,52 @@ pub(crate) fn client_config(
         .expect("the ring provider has the cipher suite that QUIC begins with");
     let mut client = quinn::ClientConfig::new(Arc::new(crypto));
     // Servers do not call back on a connection that was made to them.
-    client.transport_config(Arc::new(transport(config, 0)));
+    client.transport_config(Arc::new(transport(config, 0, config.uni_streams_max.get())));
     (client, refusal)
 }
 
-fn transport(config: &TransportConfig, streams_max: u32) -> quinn::TransportConfig {
+fn transport(
+    config: &TransportConfig,
+    streams_max: u32,
+    uni_streams_max: u32,
+) -> quinn::TransportConfig {
     let mut transport = quinn::TransportConfig::default();
     let idle = IdleTimeout::try_from(config.idle_timeout).expect("checked to be at most a day");
+    let uni_streams_max = uni_streams_max.saturating_add(CONTROL_STREAMS_MAX);
+    let mut cubic = CubicConfig::default();
+    cubic.initial_window(config.initial_window_bytes.into());
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery
+        .upper_bound(config.mtu_max)
+        .black_hole_cooldown(BLACK_HOLE_COOLDOWN);
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(streams_max))
-        .max_concurrent_uni_streams(VarInt::from_u32(CONTROL_STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(uni_streams_max))
         .stream_receive_window(VarInt::from_u32(config.stream_window_bytes.get()))
         .receive_window(VarInt::from_u32(config.connection_window_bytes.get()))
-        .send_window(u64::from(config.connection_window_bytes.get()))
+        .send_window(u64::from(config.send_window_bytes.get()))
         // A stream is served whole before the next: calls end sooner, and frames are not torn over packets.
         .send_fairness(false)
         .initial_rtt(config.initial_rtt)
+        .congestion_controller_factory(Arc::new(cubic))
+        .ack_frequency_config(config.ack_frequency.map(ack_frequency))
+        .initial_mtu(config.initial_mtu)
+        .mtu_discovery_config(Some(discovery))
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(config.keep_alive))
         // QUIC's own datagrams are not used.
         .datagram_receive_buffer_size(None);
     transport
+}
+
+fn ack_frequency(asked: AckFrequency) -> AckFrequencyConfig {
+    let mut frequency = AckFrequencyConfig::default();
+    frequency
+        .ack_eliciting_threshold(VarInt::from_u32(asked.packets))
+        .max_ack_delay(Some(asked.delay))
+        // As without the extension: a gap is told at once, so that a loss is known after a packet, not three.
+        .reordering_threshold(VarInt::from_u32(1));
+    frequency
 }
 
 /// Why a connection was not made, from what QUIC says.
@@ -121,28 +150,12 @@ const CONTROL_STREAMS_MAX: u32 = 8;
 /// RFC 7301 section 3.2.
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
-/// QUIC needs no more room: it looks for no larger MTU.
+/// A peer on the same Ethernet may look for larger packets than we do.
 const ETHERNET_PAYLOAD_BYTES: u16 = 1_472;
 
-/// RFC 9000 section 18.2.
-const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
+/// How long small packets are sent after large ones got lost. Full buffers look the same as a way that became narrower, and
+/// a minute of small packets, QUIC's default, is a high price for that where nodes are near.
+const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_datagram_past_the_limit_is_seen_to_be() {
-        for (side, room) in [
-            (0, 1_472),
-            (1_471, 1_472),
-            (1_472, 1_473),
-            (2_048, 2_049),
-            (65_526, 65_527),
-            (usize::MAX, 65_527),
-        ] {
-            let config = TransportConfig::default().with_side_datagram_bytes_max(side);
-            assert_eq!(receive_bytes_max(&config), room, "{side}");
-        }
-    }
-}
+mod tests;

@@ -3,13 +3,14 @@
 //! They are told apart by QUIC's fixed bit (RFC 9000 section 17.2; RFC 9443 on sharing a port): set in the first
 //! byte of every QUIC packet, as its greasing (RFC 9287) is off here, and clear in that of every other datagram.
 
+mod buffers;
 mod shared;
 mod side_channel;
 mod split;
 
 pub(crate) use self::shared::SharedSocket;
-pub use self::side_channel::SideChannel;
 pub(crate) use self::side_channel::SideQueue;
+pub use self::{buffers::SocketBuffers, side_channel::SideChannel};
 
 use std::{
     io,
@@ -26,30 +27,38 @@ pub(crate) const fn is_quic(first: u8) -> bool {
 }
 
 /// Opens the port, with buffers as large as the system grants up to `buffer_bytes`.
-pub(crate) fn open(addr: SocketAddr, buffer_bytes: usize) -> Result<UdpSocket, BindError> {
-    let opened = || -> io::Result<Socket> {
+pub(crate) fn open(
+    addr: SocketAddr,
+    buffer_bytes: usize,
+) -> Result<(UdpSocket, SocketBuffers), BindError> {
+    let opened = || -> io::Result<(Socket, SocketBuffers)> {
         let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
         if addr.is_ipv6() {
             socket.set_only_v6(false)?;
         }
-        // The system may grant less or refuse; a smaller buffer is slower, not wrong.
-        let _ = socket.set_recv_buffer_size(buffer_bytes);
-        let _ = socket.set_send_buffer_size(buffer_bytes);
+        let buffers = SocketBuffers::request(&socket, buffer_bytes);
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;
-        Ok(socket)
+        Ok((socket, buffers))
     };
-    let socket = opened().map_err(|source| match source.kind() {
+    let (socket, buffers) = opened().map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => BindError::AddressInUse(addr),
         _ => BindError::Io { addr, source },
     })?;
-    tracing::debug!(
-        %addr,
-        recv_buffer_bytes = socket.recv_buffer_size().ok(),
-        send_buffer_bytes = socket.send_buffer_size().ok(),
-        "socket opened"
-    );
-    Ok(socket.into())
+    let SocketBuffers {
+        asked,
+        receive,
+        send,
+    } = buffers;
+    if buffers.is_short() {
+        tracing::warn!(
+            %addr, asked, receive, send,
+            "the system grants smaller socket buffers than asked for: bursts may be lost"
+        );
+    } else {
+        tracing::debug!(%addr, receive, send, "socket opened");
+    }
+    Ok((socket.into(), buffers))
 }
 
 const QUIC_FIXED_BIT: u8 = 0x40;

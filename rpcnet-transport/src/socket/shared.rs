@@ -20,11 +20,24 @@ use super::{side_channel::SideQueue, split::split};
 pub(crate) struct SharedSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     side: Arc<SideQueue>,
+    transmit_segments_max: usize,
+    receive_segments_max: usize,
 }
 
 impl SharedSocket {
-    pub(crate) fn new(inner: Arc<dyn AsyncUdpSocket>, side: Arc<SideQueue>) -> Self {
-        Self { inner, side }
+    /// `packet_bytes_max` is the largest packet that QUIC will send, `receive_bytes_max` its room for one.
+    pub(crate) fn new(
+        inner: Arc<dyn AsyncUdpSocket>,
+        side: Arc<SideQueue>,
+        packet_bytes_max: u16,
+        receive_bytes_max: u16,
+    ) -> Self {
+        Self {
+            inner,
+            side,
+            transmit_segments_max: transmit_segments_max(packet_bytes_max),
+            receive_segments_max: receive_segments_max(receive_bytes_max),
+        }
     }
 }
 
@@ -72,11 +85,15 @@ impl AsyncUdpSocket for SharedSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.inner.max_transmit_segments()
+        self.inner
+            .max_transmit_segments()
+            .min(self.transmit_segments_max)
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.inner.max_receive_segments()
+        self.inner
+            .max_receive_segments()
+            .min(self.receive_segments_max)
     }
 
     fn may_fragment(&self) -> bool {
@@ -97,6 +114,25 @@ impl fmt::Debug for SharedSocket {
             .finish_non_exhaustive()
     }
 }
+
+/// Packets that may go into one call. The system refuses calls past 64 KiB, and QUIC's socket takes that refusal for a packet
+/// larger than the way carries: all of them would be lost without a word. QUIC builds batches of whole packets of the
+/// size that it found, so the largest size it may find decides.
+const fn transmit_segments_max(packet_bytes_max: u16) -> usize {
+    let segments = CALL_BYTES_MAX / packet_bytes_max as usize;
+    if segments == 0 { 1 } else { segments }
+}
+
+/// Packets that the system may hand over as one: never more than 64 KiB of them. QUIC makes room for this many of the largest
+/// size, 32 times, which without a bound is 128 MiB where packets may be large.
+const fn receive_segments_max(receive_bytes_max: u16) -> usize {
+    RECEIVE_BYTES_MAX.div_ceil(receive_bytes_max as usize)
+}
+
+/// What one IPv4 datagram carries over UDP, which the parts of a call together must not pass.
+const CALL_BYTES_MAX: usize = 65_507;
+
+const RECEIVE_BYTES_MAX: usize = 65_536;
 
 /// Receives in a row that may bring nothing for QUIC before it gets another turn.
 const SIDE_BATCHES_MAX: usize = 16;

@@ -67,7 +67,7 @@ fn port(receives: Vec<Vec<Message>>) -> Port {
     let side = SideChannel::new(Arc::clone(&queue), script.clone(), sender(1));
     side.open();
     Port {
-        socket: SharedSocket::new(script, queue),
+        socket: SharedSocket::new(script, queue, 1_452, 2_049),
         side,
         counters,
     }
@@ -182,4 +182,29 @@ fn a_side_channel_that_is_gone_takes_nothing_more() {
         ),
         (2, 0)
     );
+}
+
+#[test]
+fn no_batch_is_larger_than_a_call_to_the_system() {
+    for (packet_bytes, segments) in [
+        (1_200, 54),
+        (1_452, 45),
+        (8_952, 7),
+        (16_376, 4),
+        (32_753, 2),
+        (32_754, 1),
+        (65_507, 1),
+        (65_527, 1),
+    ] {
+        assert_eq!(transmit_segments_max(packet_bytes), segments);
+        assert!(segments == 1 || segments * usize::from(packet_bytes) <= 65_507);
+    }
+}
+
+#[test]
+fn there_is_room_for_whatever_the_system_hands_over_as_one() {
+    for (receive_bytes, segments) in [(1_472, 45), (2_049, 32), (8_952, 8), (65_527, 2)] {
+        assert_eq!(receive_segments_max(receive_bytes), segments);
+        assert!(segments * usize::from(receive_bytes) >= 65_536);
+    }
 }

@@ -1,0 +1,261 @@
+//! The knobs, one by one: what each means, its unit, its default, its price.
+
+use std::{
+    num::{NonZeroU8, NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+use super::{AckFrequency, TransportConfig};
+
+impl TransportConfig {
+    /// Largest message that is taken or sent, in bytes; default 16 MiB. It is checked before anything is
+    /// allocated. A smaller one protects memory (calls at a time times this), a larger one allows larger bodies.
+    #[must_use]
+    pub fn with_message_bytes_max(mut self, bytes: usize) -> Self {
+        self.message_bytes_max = bytes;
+        self
+    }
+
+    /// Time for a call of a client that says nothing else; default 10 s. Streams count too, from their opening to
+    /// their end. See [`CallOptions`](crate::CallOptions).
+    #[must_use]
+    pub fn with_call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
+        self
+    }
+
+    /// Time for a handshake, on both sides; default 5 s (10 s in [`wan`](Self::wan)).
+    #[must_use]
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Time from the opening of a stream until its request's header must be there; default 5 s (10 s in
+    /// [`wan`](Self::wan)). Streams that say nothing are reset after it. A larger one lets silent callers hold
+    /// streams longer, a smaller one refuses callers on bad networks.
+    #[must_use]
+    pub fn with_header_timeout(mut self, timeout: Duration) -> Self {
+        self.header_timeout = timeout;
+        self
+    }
+
+    /// How long a server waits for the next bytes of a request's body, or for a caller to take the next bytes of
+    /// an answer, before it cuts the call; default 30 s. It bounds how long a caller who stopped reading or
+    /// writing holds a stream and what is buffered for it.
+    #[must_use]
+    pub fn with_stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
+    }
+
+    /// How often a quiet connection is kept alive; default 5 s (10 s in [`wan`](Self::wan)). At most half of the
+    /// idle timeout.
+    #[must_use]
+    pub fn with_keep_alive(mut self, interval: Duration) -> Self {
+        self.keep_alive = interval;
+        self
+    }
+
+    /// After how long without a sign of life a connection is lost; default 15 s (30 s in [`wan`](Self::wan)). The
+    /// smaller of both sides' settings counts. A smaller one finds a dead peer sooner and loses more
+    /// connections to short outages.
+    #[must_use]
+    pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// First guess of the round trip before one was measured; default 10 ms (100 ms in [`wan`](Self::wan)). It
+    /// decides how soon a lost first packet is sent again: three times this. Too small a one repeats for nothing.
+    #[must_use]
+    pub fn with_initial_rtt(mut self, rtt: Duration) -> Self {
+        self.initial_rtt = rtt;
+        self
+    }
+
+    /// Bytes that a new connection may have under way before it has learnt what its way carries; default 38,400, that is 32
+    /// packets (14,720 in [`wan`](Self::wan) as RFC 9002 section 7.2 has it, 76,800 in [`bulk`](Self::bulk)). At least twice
+    /// the initial MTU. A larger one spares the first large body some round trips, and floods a narrow way at every
+    /// new connection. The congestion controller is Cubic (RFC 9438).
+    #[must_use]
+    pub fn with_initial_window_bytes(mut self, bytes: u32) -> Self {
+        self.initial_window_bytes = bytes;
+        self
+    }
+
+    /// How often the other side is asked to acknowledge what is sent to it; default every 10 packets and within 5 ms (`None`
+    /// in [`wan`](Self::wan): every second packet and within 25 ms). Both sides ask for their own sending; a peer
+    /// that does not know the extension (draft-ietf-quic-ack-frequency) goes on as it did. Out of order arrivals are
+    /// acknowledged at once either way.
+    ///
+    /// More packets spare both sides work. Past what the congestion window holds they only make the sender wait for the
+    /// delay. The delay is part of the time after which a packet that was the last for now is taken for lost (RFC 9002 section
+    /// 6.2.1: round trip, four times its variation, and this): 5 instead of 25 ms bring a call whose only packet
+    /// was lost 20 ms sooner to its end, which at 1 % of loss is its 99th percentile. A shorter one than the
+    /// other side's scheduler keeps makes for repeats that nobody needed; those cost a packet each and do not slow the sender down.
+    #[must_use]
+    pub fn with_ack_frequency(mut self, frequency: Option<AckFrequency>) -> Self {
+        self.ack_frequency = frequency;
+        self
+    }
+
+    /// Bytes of the largest UDP payload that is looked for on the way to a peer, and taken from it; default 1,452, for
+    /// Ethernet (8,952 in [`bulk`](Self::bulk), for jumbo frames over IPv4 or IPv6). At most 65,527. Both sides have to
+    /// allow it; what the way carries is found out by sending packets of that size, some tens of which are lost if it carries
+    /// less, without slowing the connection down. Looked for at its start and every ten minutes.
+    ///
+    /// Larger packets cost less work a byte: on the loopback interface 65,507 (IPv4) and 65,488 (IPv6) get through. The price:
+    /// the system takes at most 64 KiB in one call, so a connection hands it `65,507 / mtu_max` packets at once
+    /// (at most 10) whatever the size found: at 65,507 each packet is a call of its own, on Ethernet too. A lost packet
+    /// is a larger loss; and the socket's buffers have to hold some of them, or bursts are lost: see
+    /// [`Endpoint::socket_buffers`](crate::Endpoint::socket_buffers). Each connection keeps memory for one such call.
+    #[must_use]
+    pub fn with_mtu_max(mut self, bytes: u16) -> Self {
+        self.mtu_max = bytes;
+        self
+    }
+
+    /// Bytes of the UDP payload that a connection begins with, before it has looked for larger ones; default 1,200, which
+    /// every way carries. At most the largest MTU. A larger one spares the search where the network is known. On
+    /// a way that does not carry it the start of every connection is lost and comes again with 1,200
+    /// after some timeouts, and kernels that refuse such packets as invalid end segmentation offload for the whole port.
+    #[must_use]
+    pub fn with_initial_mtu(mut self, bytes: u16) -> Self {
+        self.initial_mtu = bytes;
+        self
+    }
+
+    /// Calls at a time that a server takes on streams of their own on one connection; default 128. Further ones wait at the caller.
+    /// QUIC makes an entry for each stream that may come when the connection is made, not when the stream comes: thousands
+    /// cost each connection hundreds of kilobytes before it does anything, and gain nothing.
+    #[must_use]
+    pub fn with_streams_max(mut self, streams: NonZeroU32) -> Self {
+        self.streams_max = streams;
+        self
+    }
+
+    /// Streams of one direction that a server may have open at a time on a connection made from here: replies too large to
+    /// share a stream with others; default 64. Further ones wait at the server. Memory is as of
+    /// [`with_streams_max`](Self::with_streams_max).
+    #[must_use]
+    pub fn with_uni_streams_max(mut self, streams: NonZeroU32) -> Self {
+        self.uni_streams_max = streams;
+        self
+    }
+
+    /// Lanes of a connection made from here: streams that live as long as it and that small unary calls share; default
+    /// 4. A lost packet holds up the calls of the lanes whose bytes were in it until it is sent again: more lanes keep
+    /// that to fewer calls, fewer lanes put more calls into one write.
+    #[must_use]
+    pub fn with_lanes(mut self, lanes: NonZeroU8) -> Self {
+        self.lanes = lanes;
+        self
+    }
+
+    /// Largest body that rides a lane, in bytes, requests and replies alike; default 8 KiB, at most 65,535, 0 for none. Larger
+    /// ones get a stream of their own, so that small calls do not wait behind them. A smaller threshold keeps lanes
+    /// quick, a larger one spares the cost of a stream.
+    #[must_use]
+    pub fn with_lane_body_bytes_max(mut self, bytes: usize) -> Self {
+        self.lane_body_bytes_max = bytes;
+        self
+    }
+
+    /// Calls in flight that a server takes on one lane; default 2,048. Further ones wait at the caller. It bounds what
+    /// one connection makes a server remember: this, times its lanes.
+    #[must_use]
+    pub fn with_lane_calls_max(mut self, calls: NonZeroU32) -> Self {
+        self.lane_calls_max = calls;
+        self
+    }
+
+    /// Callers that wait for a place on a connection; default 4,096, 0 for none. Further ones fail at once with
+    /// [`Overloaded`](crate::Code::Overloaded). A longer queue rides out longer bursts, and lets callers wait longer
+    /// for nothing when the server cannot keep up.
+    #[must_use]
+    pub fn with_queue_len(mut self, callers: usize) -> Self {
+        self.queue_len = callers;
+        self
+    }
+
+    /// Calls at a time that a server takes over all connections; default 16,384. Further ones are answered
+    /// [`Overloaded`](crate::Code::Overloaded).
+    #[must_use]
+    pub fn with_calls_max(mut self, calls: NonZeroUsize) -> Self {
+        self.calls_max = calls;
+        self
+    }
+
+    /// Connections at a time that a server takes; default 4,096. Further ones are refused.
+    #[must_use]
+    pub fn with_connections_max(mut self, connections: NonZeroUsize) -> Self {
+        self.connections_max = connections;
+        self
+    }
+
+    /// Handshakes at a time that a server takes part in; default 256. Past half of it callers have to prove their
+    /// address first, past it they are refused.
+    #[must_use]
+    pub fn with_handshakes_max(mut self, handshakes: NonZeroUsize) -> Self {
+        self.handshakes_max = handshakes;
+        self
+    }
+
+    /// Bytes that may be under way on one stream and not yet read; default 1 MiB (4 MiB in [`wan`](Self::wan), 16 MiB in
+    /// [`bulk`](Self::bulk)). This is how far a sender gets ahead of a receiver that does not read, and at
+    /// most what a stream carries in a round trip. At most the connection's window.
+    #[must_use]
+    pub fn with_stream_window_bytes(mut self, bytes: NonZeroU32) -> Self {
+        self.stream_window_bytes = bytes;
+        self
+    }
+
+    /// Bytes that may be under way on one connection and not yet read; default 8 MiB (32 MiB in
+    /// [`wan`](Self::wan), 64 MiB in [`bulk`](Self::bulk)). It bounds memory per connection, and how many streams that are not read it takes
+    /// until the others of the same connection stand still: window over stream window.
+    #[must_use]
+    pub fn with_connection_window_bytes(mut self, bytes: NonZeroU32) -> Self {
+        self.connection_window_bytes = bytes;
+        self
+    }
+
+    /// Bytes taken from senders on one connection and not yet acknowledged by the other side; default 8 MiB (32 MiB in
+    /// [`wan`](Self::wan), 64 MiB in [`bulk`](Self::bulk)). Further writes wait. It bounds memory per connection on the
+    /// sending side, whatever the other side allows; less than a round trip's worth of the network's rate slows it down.
+    #[must_use]
+    pub fn with_send_window_bytes(mut self, bytes: NonZeroU32) -> Self {
+        self.send_window_bytes = bytes;
+        self
+    }
+
+    /// Buffer asked of the operating system for the socket, each way; default 4 MiB (8 MiB in [`bulk`](Self::bulk)). It may
+    /// grant less (on Linux `net.core.rmem_max` and `net.core.wmem_max` decide, often 208 KiB), which is logged and shown by
+    /// [`Endpoint::socket_buffers`](crate::Endpoint::socket_buffers). A small one loses packets when many come
+    /// between two turns of the endpoint; a large one costs memory only while it is full.
+    #[must_use]
+    pub fn with_socket_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.socket_buffer_bytes = bytes;
+        self
+    }
+
+    /// Datagrams of the side channel that wait to be read; default 1,024. Further ones are dropped and counted.
+    #[must_use]
+    pub fn with_side_channel_len(mut self, datagrams: NonZeroUsize) -> Self {
+        self.side_channel_len = datagrams;
+        self
+    }
+
+    /// Largest datagram of the side channel, in bytes; default 2,048. Larger ones are dropped and counted. At most
+    /// 65,526 are of use.
+    #[must_use]
+    pub fn with_side_datagram_bytes_max(mut self, bytes: usize) -> Self {
+        self.side_datagram_bytes_max = bytes;
+        self
+    }
+
+    /// Largest datagram that the side channel takes, in bytes.
+    pub fn side_datagram_bytes_max(&self) -> usize {
+        self.side_datagram_bytes_max
+    }
+}

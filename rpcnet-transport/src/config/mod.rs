@@ -1,0 +1,368 @@
+//! Every knob of an endpoint, with its unit, its default and its price.
+
+mod error;
+mod knobs;
+
+pub use self::error::ConfigError;
+
+use std::{
+    num::{NonZeroU8, NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+/// Settings of an endpoint. Both sides of a connection may differ; each bounds what it takes in itself.
+///
+/// Begin with the preset that fits the network and the load, and change single knobs:
+///
+/// | preset | for | differs from `lan` by |
+/// |---|---|---|
+/// | [`lan`](Self::lan), the default | nodes in one data centre or on one machine | |
+/// | [`wan`](Self::wan) | nodes far apart | longer first guesses and timeouts, larger windows, a careful start |
+/// | [`bulk`](Self::bulk) | large bodies in one data centre | windows of 16 and 64 MiB, jumbo frames |
+///
+/// Relations between settings are checked once, by [`Endpoint::bind`](crate::Endpoint::bind).
+#[derive(Debug, Clone, PartialEq)]
+pub struct TransportConfig {
+    pub(crate) message_bytes_max: usize,
+    pub(crate) call_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) header_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) keep_alive: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) initial_rtt: Duration,
+    pub(crate) initial_window_bytes: u32,
+    pub(crate) ack_frequency: Option<AckFrequency>,
+    pub(crate) initial_mtu: u16,
+    pub(crate) mtu_max: u16,
+    pub(crate) streams_max: NonZeroU32,
+    pub(crate) uni_streams_max: NonZeroU32,
+    pub(crate) lanes: NonZeroU8,
+    pub(crate) lane_body_bytes_max: usize,
+    pub(crate) lane_calls_max: NonZeroU32,
+    pub(crate) queue_len: usize,
+    pub(crate) calls_max: NonZeroUsize,
+    pub(crate) connections_max: NonZeroUsize,
+    pub(crate) handshakes_max: NonZeroUsize,
+    pub(crate) stream_window_bytes: NonZeroU32,
+    pub(crate) connection_window_bytes: NonZeroU32,
+    pub(crate) send_window_bytes: NonZeroU32,
+    pub(crate) socket_buffer_bytes: usize,
+    pub(crate) side_channel_len: NonZeroUsize,
+    pub(crate) side_datagram_bytes_max: usize,
+}
+
+impl TransportConfig {
+    /// For nodes in one data centre or on one machine. This is the default.
+    pub fn lan() -> Self {
+        Self {
+            message_bytes_max: 16 * MIB,
+            call_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(5),
+            stall_timeout: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(15),
+            initial_rtt: Duration::from_millis(10),
+            initial_window_bytes: 32 * PACKET_BYTES_MIN as u32,
+            ack_frequency: Some(AckFrequency {
+                packets: 10,
+                delay: Duration::from_millis(5),
+            }),
+            initial_mtu: PACKET_BYTES_MIN,
+            mtu_max: 1_452,
+            streams_max: const { NonZeroU32::new(128).unwrap() },
+            uni_streams_max: const { NonZeroU32::new(64).unwrap() },
+            lanes: const { NonZeroU8::new(4).unwrap() },
+            lane_body_bytes_max: 8 * 1_024,
+            lane_calls_max: const { NonZeroU32::new(2_048).unwrap() },
+            queue_len: 4_096,
+            calls_max: const { NonZeroUsize::new(16_384).unwrap() },
+            connections_max: const { NonZeroUsize::new(4_096).unwrap() },
+            handshakes_max: const { NonZeroUsize::new(256).unwrap() },
+            stream_window_bytes: const { NonZeroU32::new(MIB as u32).unwrap() },
+            connection_window_bytes: const { NonZeroU32::new(8 * MIB as u32).unwrap() },
+            send_window_bytes: const { NonZeroU32::new(8 * MIB as u32).unwrap() },
+            socket_buffer_bytes: 4 * MIB,
+            side_channel_len: const { NonZeroUsize::new(1_024).unwrap() },
+            side_datagram_bytes_max: 2_048,
+        }
+    }
+
+    /// For nodes far apart: a cautious first guess of the round trip and of how much the way there carries, more patience,
+    /// larger windows.
+    pub fn wan() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(10),
+            initial_rtt: Duration::from_millis(100),
+            initial_window_bytes: 14_720,
+            ack_frequency: None,
+            stream_window_bytes: const { NonZeroU32::new(4 * MIB as u32).unwrap() },
+            connection_window_bytes: const { NonZeroU32::new(32 * MIB as u32).unwrap() },
+            send_window_bytes: const { NonZeroU32::new(32 * MIB as u32).unwrap() },
+            ..Self::lan()
+        }
+    }
+
+    /// For large bodies and streams between nodes in one data centre: 16 MiB windows for a stream and 64 MiB for a
+    /// connection and for sending, a start of 64 packets, larger socket buffers, and packets as large as jumbo frames
+    /// where the way there takes them. It costs memory: connections times these windows, at worst.
+    pub fn bulk() -> Self {
+        Self {
+            initial_window_bytes: 64 * PACKET_BYTES_MIN as u32,
+            mtu_max: 8_952,
+            stream_window_bytes: const { NonZeroU32::new(16 * MIB as u32).unwrap() },
+            connection_window_bytes: const { NonZeroU32::new(64 * MIB as u32).unwrap() },
+            send_window_bytes: const { NonZeroU32::new(64 * MIB as u32).unwrap() },
+            socket_buffer_bytes: 8 * MIB,
+            ..Self::lan()
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.message_bytes_max == 0 || self.message_bytes_max > MESSAGE_BYTES_CEILING {
+            return Err(ConfigError::MessageLimit(self.message_bytes_max));
+        }
+        for (name, value) in [
+            ("call_timeout", self.call_timeout),
+            ("connect_timeout", self.connect_timeout),
+            ("header_timeout", self.header_timeout),
+            ("stall_timeout", self.stall_timeout),
+            ("keep_alive", self.keep_alive),
+            ("initial_rtt", self.initial_rtt),
+        ] {
+            if value.is_zero() {
+                return Err(ConfigError::Zero(name));
+            }
+        }
+        for (name, value) in [
+            ("connect_timeout", self.connect_timeout),
+            ("header_timeout", self.header_timeout),
+            ("stall_timeout", self.stall_timeout),
+            ("initial_rtt", self.initial_rtt),
+        ] {
+            if value > TIME_CEILING {
+                return Err(ConfigError::TooLong { name, value });
+            }
+        }
+        if self.keep_alive > self.idle_timeout / 2 {
+            return Err(ConfigError::KeepAlive {
+                keep_alive: self.keep_alive,
+                idle_timeout: self.idle_timeout,
+            });
+        }
+        if self.idle_timeout > TIME_CEILING {
+            return Err(ConfigError::IdleTimeout(self.idle_timeout));
+        }
+        if self.stream_window_bytes > self.connection_window_bytes {
+            return Err(ConfigError::Windows {
+                stream: self.stream_window_bytes.get(),
+                connection: self.connection_window_bytes.get(),
+            });
+        }
+        if self.initial_mtu < PACKET_BYTES_MIN
+            || self.initial_mtu > self.mtu_max
+            || self.mtu_max > UDP_PAYLOAD_BYTES_MAX
+        {
+            return Err(ConfigError::Mtu {
+                initial: self.initial_mtu,
+                max: self.mtu_max,
+            });
+        }
+        // A connection sends nothing while a packet does not fit the window.
+        if u64::from(self.initial_window_bytes) < 2 * u64::from(self.initial_mtu) {
+            return Err(ConfigError::InitialWindow {
+                bytes: self.initial_window_bytes,
+                initial_mtu: self.initial_mtu,
+            });
+        }
+        if let Some(AckFrequency { packets, delay }) = self.ack_frequency
+            && (packets > ACK_PACKETS_CEILING
+                || !(ACK_DELAY_FLOOR..=ACK_DELAY_CEILING).contains(&delay))
+        {
+            return Err(ConfigError::AckFrequency { packets, delay });
+        }
+        if self.lane_body_bytes_max > LANE_BODY_BYTES_CEILING {
+            return Err(ConfigError::LaneBody(self.lane_body_bytes_max));
+        }
+        Ok(())
+    }
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self::lan()
+    }
+}
+
+/// How often the other side is asked to acknowledge. See
+/// [`with_ack_frequency`](TransportConfig::with_ack_frequency).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AckFrequency {
+    /// Packets that may arrive without an acknowledgement at once; at most 1,000. 1 is what QUIC does when it is not
+    /// asked: an acknowledgement for every second packet.
+    pub packets: u32,
+    /// How long an acknowledgement waits for more packets at the most; from 1 to 25 ms. 25 ms is what QUIC does when it
+    /// is not asked.
+    pub delay: Duration,
+}
+
+const MIB: usize = 1024 * 1024;
+
+/// RFC 9000 section 14: every way that carries QUIC carries this.
+const PACKET_BYTES_MIN: u16 = 1_200;
+
+/// RFC 9000 section 18.2.
+pub(crate) const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
+
+const ACK_PACKETS_CEILING: u32 = 1_000;
+
+/// Shorter ones are below what timers measure.
+const ACK_DELAY_FLOOR: Duration = Duration::from_millis(1);
+
+/// Longer ones are cut to the larger of this and the round trip.
+const ACK_DELAY_CEILING: Duration = Duration::from_millis(25);
+
+/// What the length of a frame on a lane can say.
+const LANE_BODY_BYTES_CEILING: usize = 65_535;
+const MESSAGE_BYTES_CEILING: usize = 1024 * MIB;
+const TIME_CEILING: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_consistent() {
+        assert_eq!(TransportConfig::lan().check(), Ok(()));
+        assert_eq!(TransportConfig::wan().check(), Ok(()));
+        assert_eq!(TransportConfig::bulk().check(), Ok(()));
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let base = TransportConfig::lan;
+        let second = Duration::from_secs(1);
+        let table = [
+            (
+                base().with_message_bytes_max(0),
+                ConfigError::MessageLimit(0),
+            ),
+            (
+                base().with_header_timeout(Duration::ZERO),
+                ConfigError::Zero("header_timeout"),
+            ),
+            (
+                base().with_stall_timeout(Duration::MAX),
+                ConfigError::TooLong {
+                    name: "stall_timeout",
+                    value: Duration::MAX,
+                },
+            ),
+            (
+                base().with_keep_alive(second).with_idle_timeout(second),
+                ConfigError::KeepAlive {
+                    keep_alive: second,
+                    idle_timeout: second,
+                },
+            ),
+            (
+                base().with_stream_window_bytes(NonZeroU32::MAX),
+                ConfigError::Windows {
+                    stream: u32::MAX,
+                    connection: 8 * MIB as u32,
+                },
+            ),
+            (
+                base().with_mtu_max(1_199),
+                ConfigError::Mtu {
+                    initial: 1_200,
+                    max: 1_199,
+                },
+            ),
+            (
+                base().with_mtu_max(65_528),
+                ConfigError::Mtu {
+                    initial: 1_200,
+                    max: 65_528,
+                },
+            ),
+            (
+                base().with_initial_mtu(1_199),
+                ConfigError::Mtu {
+                    initial: 1_199,
+                    max: 1_452,
+                },
+            ),
+            (
+                base().with_initial_mtu(1_453),
+                ConfigError::Mtu {
+                    initial: 1_453,
+                    max: 1_452,
+                },
+            ),
+            (
+                base().with_initial_window_bytes(2_399),
+                ConfigError::InitialWindow {
+                    bytes: 2_399,
+                    initial_mtu: 1_200,
+                },
+            ),
+            (
+                base().with_ack_frequency(Some(acks(1_001, 5))),
+                ConfigError::AckFrequency {
+                    packets: 1_001,
+                    delay: Duration::from_millis(5),
+                },
+            ),
+            (
+                base().with_ack_frequency(Some(acks(10, 0))),
+                ConfigError::AckFrequency {
+                    packets: 10,
+                    delay: Duration::ZERO,
+                },
+            ),
+            (
+                base().with_ack_frequency(Some(acks(10, 26))),
+                ConfigError::AckFrequency {
+                    packets: 10,
+                    delay: Duration::from_millis(26),
+                },
+            ),
+            (
+                base().with_lane_body_bytes_max(65_536),
+                ConfigError::LaneBody(65_536),
+            ),
+        ];
+        for (config, expected) in table {
+            assert_eq!(config.check(), Err(expected));
+        }
+        // Boundaries: exactly a day, and exactly half, are fine.
+        let day = base().with_stall_timeout(TIME_CEILING);
+        assert_eq!(day.check(), Ok(()));
+        let half = base().with_keep_alive(second).with_idle_timeout(2 * second);
+        assert_eq!(half.check(), Ok(()));
+        // So are the largest packets and a window for two of them, the extremes of acknowledging, and lanes for all or none.
+        let large = base()
+            .with_mtu_max(65_527)
+            .with_initial_mtu(65_527)
+            .with_initial_window_bytes(2 * 65_527);
+        assert_eq!(large.check(), Ok(()));
+        for frequency in [None, Some(acks(0, 1)), Some(acks(1_000, 25))] {
+            assert_eq!(base().with_ack_frequency(frequency).check(), Ok(()));
+        }
+        for bytes in [0, 65_535] {
+            assert_eq!(base().with_lane_body_bytes_max(bytes).check(), Ok(()));
+        }
+    }
+
+    fn acks(packets: u32, delay_ms: u64) -> AckFrequency {
+        AckFrequency {
+            packets,
+            delay: Duration::from_millis(delay_ms),
+        }
+    }
+}

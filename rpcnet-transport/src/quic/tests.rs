@@ -1,0 +1,103 @@
+//! What the settings do on the loopback interface.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::{DevCa, Endpoint, Router, RpcClient};
+
+#[test]
+fn a_datagram_past_the_limit_is_seen_to_be() {
+    for (side, room) in [
+        (0, 1_472),
+        (1_471, 1_472),
+        (1_472, 1_473),
+        (2_048, 2_049),
+        (65_526, 65_527),
+        (usize::MAX, 65_527),
+    ] {
+        let config = TransportConfig::default().with_side_datagram_bytes_max(side);
+        assert_eq!(receive_bytes_max(&config), room, "{side}");
+    }
+    for (mtu, room) in [(1_200, 2_049), (8_952, 8_952), (65_527, 65_527)] {
+        let config = TransportConfig::default().with_mtu_max(mtu);
+        assert_eq!(receive_bytes_max(&config), room, "{mtu}");
+    }
+}
+
+/// Sends and takes back 4 MiB with packets as large as `mtu_max` and the way allow, of `expected` bytes at least.
+async fn check_packets(ip: IpAddr, mtu_max: u16, expected: u16) {
+    let ca = DevCa::new("packets");
+    let config = TransportConfig::bulk()
+        .with_mtu_max(mtu_max)
+        .with_side_datagram_bytes_max(60_000);
+    let open = |name| {
+        let tls = ca.issue(name).expect("a node name");
+        Endpoint::bind((ip, 0).into(), config.clone(), tls)
+    };
+    // Machines without IPv6 have nothing to show here.
+    let (Ok(server), Ok(node)) = (open("server"), open("client")) else {
+        assert!(ip.is_ipv6(), "a free port");
+        return;
+    };
+    let echo = Router::new().raw("echo", |_cx, body| async move { Ok(body) });
+    let server = server.serve(echo);
+    let opened = node.open(server.local_addr(), "server").await.unwrap();
+    let connection = opened.connection.clone();
+    let client = RpcClient::new(opened, &config, None);
+
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while connection.stats().path.current_mtu < expected {
+        assert!(
+            Instant::now() < deadline,
+            "packets of {expected} bytes were not found to pass: {:?}",
+            connection.stats().path
+        );
+        assert_eq!(client.call("echo", "anybody?").await.unwrap(), "anybody?");
+        sleep(Duration::from_millis(1)).await;
+    }
+    let before = connection.stats();
+    let body = Bytes::from(vec![7; 4 * 1_024 * 1_024]);
+    assert_eq!(client.call("echo", body.clone()).await.unwrap(), body);
+    let after = connection.stats();
+    assert_eq!(after.path.black_holes_detected, 0);
+    assert!(after.path.current_mtu >= expected);
+    // A batch that the system refuses is lost whole, and so is every batch like it.
+    let sent = after.udp_tx.datagrams - before.udp_tx.datagrams;
+    let lost = after.path.lost_packets - before.path.lost_packets;
+    assert!(lost <= sent / 2, "{lost} of {sent} packets were lost");
+
+    // The other protocol shares the port as ever.
+    let (from, to) = (
+        node.side_channel().unwrap(),
+        server.endpoint().side_channel().unwrap(),
+    );
+    let datagram = vec![1; 60_000];
+    from.send(server.local_addr(), &datagram).await.unwrap();
+    let mut buf = vec![0; 60_001];
+    let (len, sender) = to.recv(&mut buf).await.unwrap();
+    assert_eq!((&buf[..len], sender), (&datagram[..], node.local_addr()));
+}
+
+#[tokio::test]
+async fn large_bodies_cross_in_the_largest_packets_of_ipv4() {
+    check_packets(Ipv4Addr::LOCALHOST.into(), 65_527, 65_000).await;
+}
+
+#[tokio::test]
+async fn large_bodies_cross_in_the_largest_packets_of_ipv6() {
+    check_packets(Ipv6Addr::LOCALHOST.into(), 65_527, 65_000).await;
+}
+
+#[tokio::test]
+async fn large_bodies_cross_in_jumbo_frames() {
+    // Ten of them, which is how many QUIC would hand to the system, are more than it takes at once.
+    check_packets(Ipv4Addr::LOCALHOST.into(), 8_952, 8_900).await;
+}
+
+#[tokio::test]
+async fn large_bodies_cross_in_packets_of_ethernet() {
+    check_packets(Ipv4Addr::LOCALHOST.into(), 1_452, 1_400).await;
+}
