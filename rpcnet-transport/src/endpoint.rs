@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -13,7 +13,10 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use quinn::{AsyncUdpSocket, ConnectionError, Runtime, TokioRuntime};
 use rustls_pki_types::ServerName;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -22,12 +25,12 @@ use crate::{
     client::{Opened, answer},
     gauge::Gauge,
     quic,
-    server::{AcceptLoop, serve_connections},
+    server::{AcceptLoop, QueueDelay, serve_connections},
     socket::{self, SharedSocket, SideQueue},
     stats::{Counter, Counters},
     stream::RecvHalf,
     tls::Refusal,
-    wire::{Decoder, Frame, StreamKind},
+    wire::{Decoder, Frame, LoadReport, StreamKind},
 };
 
 /// One UDP port: it serves calls, makes connections, and carries datagrams of another protocol. Cheap to clone.
@@ -67,7 +70,11 @@ pub(crate) struct Shared {
     pub(crate) cancel_calls: CancellationToken,
     /// Connections are closed, nothing is accepted any more.
     pub(crate) stopped: CancellationToken,
-    draining: AtomicBool,
+    /// Whether new calls are refused: as asked, or because of a shutdown.
+    draining: AtomicU8,
+    /// Tells the connections when that changes.
+    pub(crate) draining_changed: watch::Sender<()>,
+    pub(crate) queue_delay: QueueDelay,
     serving: AtomicBool,
     router: RwLock<Arc<Router>>,
     tls: Tls,
@@ -146,7 +153,9 @@ impl Endpoint {
             closing: CancellationToken::new(),
             cancel_calls: CancellationToken::new(),
             stopped: CancellationToken::new(),
-            draining: AtomicBool::new(false),
+            draining: AtomicU8::new(0),
+            draining_changed: watch::Sender::new(()),
+            queue_delay: QueueDelay::default(),
             serving: AtomicBool::new(false),
             router: RwLock::default(),
             tls,
@@ -232,7 +241,7 @@ impl Endpoint {
     /// nothing was done and go elsewhere. A node that is about to leave its cluster begins with this. A shutdown cannot be
     /// taken back.
     pub fn set_draining(&self, draining: bool) {
-        self.0.shared.draining.store(draining, SeqCst);
+        self.0.shared.set_draining(draining);
     }
 
     /// Whether new calls are refused.
@@ -253,7 +262,7 @@ impl Endpoint {
         let deadline = Instant::now() + within.min(SHUTDOWN_MAX);
         let cancel_at = deadline - (within / 10).min(CANCEL_AHEAD_MAX);
         let before = shared.report();
-        shared.closing.cancel();
+        shared.close();
         let idle = async {
             shared.outgoing.none().await;
             shared.unacknowledged.none().await;
@@ -301,7 +310,34 @@ impl Shared {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(SeqCst) || self.closing.is_cancelled()
+        self.draining.load(SeqCst) != 0
+    }
+
+    /// What replies say of the server now.
+    pub(crate) fn load(&self) -> LoadReport {
+        let in_flight = self.in_flight.count();
+        LoadReport {
+            in_flight: u16::try_from(in_flight).unwrap_or(u16::MAX),
+            draining: self.is_draining(),
+            busy: in_flight >= self.config.calls_max.get().saturating_mul(4) / 5,
+            queue_delay: self.queue_delay.smoothed(),
+        }
+    }
+
+    fn set_draining(&self, draining: bool) {
+        if draining {
+            self.draining.fetch_or(DRAINING_ASKED, SeqCst);
+        } else {
+            self.draining.fetch_and(!DRAINING_ASKED, SeqCst);
+        }
+        self.draining_changed.send_replace(());
+    }
+
+    /// Begins a shutdown.
+    fn close(&self) {
+        self.draining.fetch_or(DRAINING_TO_STOP, SeqCst);
+        self.draining_changed.send_replace(());
+        self.closing.cancel();
     }
 
     /// Whether new connections are taken.
@@ -342,9 +378,8 @@ impl Shared {
             let decoder = Decoder::new(StreamKind::Control, HELLO_BYTES_MAX);
             let mut stream = RecvHalf::new(stream, decoder);
             let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;
-            stream.note_end();
             match frame {
-                Ok(Some(Frame::Hello(hello))) => Ok(hello),
+                Ok(Some(Frame::Hello(hello))) => Ok((hello, stream)),
                 Err(crate::stream::ReadFailure::Lost(e)) => Err(failed(e)),
                 other => Err(ConnectError::Protocol {
                     addr,
@@ -352,7 +387,7 @@ impl Shared {
                 }),
             }
         };
-        let hello = hello.await.inspect_err(|_| {
+        let (hello, control) = hello.await.inspect_err(|_| {
             connection.close(answer::CLOSE_PROTOCOL, b"no hello");
         })?;
         self.counters.connections_opened.add_one();
@@ -360,6 +395,7 @@ impl Shared {
             connection,
             peer: Peer::new(name, addr),
             hello,
+            control,
             outgoing: self.outgoing.clone(),
         })
     }
@@ -376,7 +412,7 @@ impl Shared {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.closing.cancel();
+        self.shared.close();
         self.shared.cancel_calls.cancel();
         self.shared.stopped.cancel();
     }
@@ -396,6 +432,9 @@ impl fmt::Debug for Endpoint {
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
+
+const DRAINING_ASKED: u8 = 1;
+const DRAINING_TO_STOP: u8 = 2;
 
 /// Nobody waits longer for a shutdown, and a deadline has to be a point in time.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -28,6 +28,15 @@ impl Gauge {
         (GaugeGuard(Arc::clone(&self.0)), count)
     }
 
+    /// Counts one more without a guard; [`lower`](Self::lower) has to follow. Says how many there are with it.
+    pub(crate) fn raise(&self) -> usize {
+        self.0.count.fetch_add(1, SeqCst) + 1
+    }
+
+    pub(crate) fn lower(&self) {
+        self.0.lower();
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.0.count.load(SeqCst)
     }
@@ -44,10 +53,16 @@ impl Gauge {
     }
 }
 
+impl Inner {
+    fn lower(&self) {
+        if self.count.fetch_sub(1, SeqCst) == 1 {
+            self.none.notify_waiters();
+        }
+    }
+}
+
 impl Drop for GaugeGuard {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, SeqCst) == 1 {
-            self.0.none.notify_waiters();
-        }
+        self.0.lower();
     }
 }

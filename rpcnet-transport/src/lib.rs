@@ -7,6 +7,7 @@ mod config;
 mod endpoint;
 mod error;
 mod gauge;
+mod outbox;
 mod peer;
 mod quic;
 mod server;
@@ -27,10 +28,11 @@ pub use crate::{
     endpoint::{Endpoint, ShutdownReport},
     error::{BindError, ConnectError, RpcError},
     peer::Peer,
-    server::{CallContext, Fallible, IntoReply, Plain, Router, RpcServer},
+    server::{CallContext, Dispatch, Fallible, IntoReply, Plain, Router, RpcServer},
     socket::{SideChannel, SocketBuffers},
     stats::TransportStats,
     status::Status,
     stream::{Receiver, Sender},
     tls::{Part, Tls, TlsError},
+    wire::LoadReport,
 };

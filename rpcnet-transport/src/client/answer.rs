@@ -32,11 +32,7 @@ pub(crate) fn unreadable(
             RpcError::new(code, processed, message)
         }
         Err(ReadFailure::Lost(e)) => lost_after_sending(e, stream_index),
-        Err(ReadFailure::Wire(e @ WireError::TooLarge { .. })) => RpcError::new(
-            Code::PayloadTooLarge,
-            Processed::Yes,
-            format!("the answer: {e}"),
-        ),
+        Err(ReadFailure::Wire(e @ WireError::TooLarge { .. })) => refused_for_size(&e),
         Err(ReadFailure::Wire(e)) => RpcError::new(
             Code::Internal,
             Processed::Maybe,
@@ -54,6 +50,23 @@ pub(crate) fn unreadable(
             "the answer ended without a reply",
         ),
     }
+}
+
+/// The error of a call whose answer is past the limit.
+pub(crate) fn too_large(bytes: usize, limit: usize) -> RpcError {
+    refused_for_size(&WireError::TooLarge {
+        what: "a message",
+        bytes: bytes as u64,
+        limit: limit as u64,
+    })
+}
+
+fn refused_for_size(error: &WireError) -> RpcError {
+    RpcError::new(
+        Code::PayloadTooLarge,
+        Processed::Yes,
+        format!("the answer: {error}"),
+    )
 }
 
 /// The error of a call whose connection was gone before all of its request was handed over.
@@ -74,6 +87,11 @@ fn lost_after_sending(error: ConnectionError, stream_index: u64) -> RpcError {
         _ => (Code::Unavailable, Processed::Maybe),
     };
     RpcError::new(code, processed, message_of(&error)).with_source(error)
+}
+
+/// The error of a call on a lane whose connection was lost. How far the server came is not known.
+pub(crate) fn lost_after_sending_on_lane(error: ConnectionError) -> RpcError {
+    RpcError::new(Code::Unavailable, Processed::Maybe, message_of(&error)).with_source(error)
 }
 
 fn message_of(error: &ConnectionError) -> String {

@@ -1,9 +1,9 @@
 //! The kinds of calls, as a caller makes them.
 
 use bytes::Bytes;
-use tokio::time::timeout_at;
+use tokio::time::Instant;
 
-use super::{CallOptions, RpcClient, Upload, exchange::out_of_time};
+use super::{CallOptions, RpcClient, Upload};
 use crate::{Code, Decode, Encode, Processed, Receiver, RpcError, Sender, wire::Flags};
 
 /// The kinds of calls.
@@ -28,14 +28,16 @@ impl RpcClient {
         body: impl Into<Bytes>,
         options: CallOptions,
     ) -> Result<Bytes, RpcError> {
-        let deadline = options.deadline(self.0.call_timeout);
-        let mut sent = false;
-        let call = self.exchange(method, body.into(), &options, deadline, &mut sent);
-        let outcome = match deadline {
-            Some(at) => timeout_at(at, call)
-                .await
-                .unwrap_or_else(|_| Err(out_of_time(sent))),
-            None => call.await,
+        let now = Instant::now();
+        let deadline = options.deadline(now, self.0.call_timeout);
+        let body = body.into();
+        let outcome = if let Some(refusal) = self.refusal() {
+            Err(refusal)
+        } else if self.fits_lane(&body, &options, now, deadline) {
+            self.share(method, body, &options, now, deadline).await
+        } else {
+            // On the heap, so that the many calls that need none of it are small.
+            Box::pin(self.exchange_until(method, body, &options, deadline)).await
         };
         outcome.map_err(|e| self.of_peer(e))
     }

@@ -14,8 +14,26 @@ use crate::{
 
 /// What goes over the connection.
 impl RpcClient {
-    /// One call without streams. Tells by `sent` whether all of the request was handed over.
-    pub(super) async fn exchange(
+    /// One call on a stream of its own, until its deadline.
+    pub(super) async fn exchange_until(
+        &self,
+        method: &str,
+        body: Bytes,
+        options: &CallOptions,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, RpcError> {
+        let mut sent = false;
+        let call = self.exchange(method, body, options, deadline, &mut sent);
+        match deadline {
+            Some(at) => timeout_at(at, call)
+                .await
+                .unwrap_or_else(|_| Err(out_of_time(sent))),
+            None => call.await,
+        }
+    }
+
+    /// Tells by `sent` whether all of the request was handed over.
+    async fn exchange(
         &self,
         method: &str,
         body: Bytes,
@@ -32,6 +50,7 @@ impl RpcClient {
         match std::future::poll_fn(|cx| recv.poll_frame(cx)).await {
             Ok(Some(Frame::Reply(header, body))) => {
                 recv.note_end();
+                self.0.link.note_load(header.load);
                 answer::of_reply(header, body)
             }
             other => Err(answer::unreadable(other, send.index())),
@@ -46,7 +65,10 @@ impl RpcClient {
         flags: Flags,
         options: CallOptions,
     ) -> Result<(SendCore, RecvCore), RpcError> {
-        let deadline = options.deadline(self.0.call_timeout);
+        let deadline = options.deadline(Instant::now(), self.0.call_timeout);
+        if let Some(refusal) = self.refusal() {
+            return Err(self.of_peer(refusal));
+        }
         let in_flight = Arc::new(self.enter());
         let beginning = async {
             let header = self.header(method, &body, &options, flags)?;
@@ -79,13 +101,8 @@ impl RpcClient {
         Ok((send, recv))
     }
 
-    fn header(
-        &self,
-        method: &str,
-        body: &Bytes,
-        options: &CallOptions,
-        flags: Flags,
-    ) -> Result<RequestHeader, RpcError> {
+    /// Refuses what no carrier can take.
+    pub(super) fn check(&self, method: &str, body: &Bytes) -> Result<(), RpcError> {
         if method.is_empty() || method.len() > wire::METHOD_BYTES_MAX {
             return Err(RpcError::new(
                 Code::InvalidRequest,
@@ -99,6 +116,17 @@ impl RpcClient {
                 self.0.request_bytes_max,
             ));
         }
+        Ok(())
+    }
+
+    fn header(
+        &self,
+        method: &str,
+        body: &Bytes,
+        options: &CallOptions,
+        flags: Flags,
+    ) -> Result<RequestHeader, RpcError> {
+        self.check(method, body)?;
         Ok(RequestHeader {
             method: method.to_owned(),
             attempt: options.attempt,
@@ -140,6 +168,14 @@ impl RpcClient {
             }
         }
     }
+}
+
+pub(super) fn draining() -> RpcError {
+    RpcError::new(
+        Code::Draining,
+        Processed::No,
+        "the server takes no new calls",
+    )
 }
 
 pub(super) fn out_of_time(sent: bool) -> RpcError {

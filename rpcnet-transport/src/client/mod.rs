@@ -3,17 +3,25 @@
 pub(crate) mod answer;
 mod calls;
 mod close;
+mod control;
 mod exchange;
+mod lane;
 mod options;
+mod share;
 mod upload;
 
+pub(crate) use self::lane::METHODS_MAX;
 pub use self::{close::CloseReason, options::CallOptions, upload::Upload};
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
+use tokio::task::AbortHandle;
+
+use self::lane::{Lanes, Link};
 use crate::{
-    ConnectError, Endpoint, Peer, RpcError, Tls, TransportConfig,
+    ConnectError, Endpoint, LoadReport, Peer, RpcError, Tls, TransportConfig,
     gauge::{Gauge, GaugeGuard},
+    stream::RecvHalf,
     wire,
 };
 
@@ -32,7 +40,12 @@ struct Inner {
     request_bytes_max: usize,
     answer_bytes_max: usize,
     call_timeout: Duration,
-    server_draining: bool,
+    lane_body_bytes_max: usize,
+    lanes: Arc<Lanes>,
+    link: Arc<Link>,
+    /// The task that listens to what the server says about the connection.
+    listener: AbortHandle,
+    /// Calls with streams of their own.
     in_flight: Gauge,
     /// Calls of all connections of the endpoint.
     outgoing: Gauge,
@@ -45,6 +58,8 @@ pub(crate) struct Opened {
     pub(crate) connection: quinn::Connection,
     pub(crate) peer: Peer,
     pub(crate) hello: wire::Hello,
+    /// Where the hello came from, for what follows it.
+    pub(crate) control: RecvHalf,
     pub(crate) outgoing: Gauge,
 }
 
@@ -80,8 +95,29 @@ impl RpcClient {
             connection,
             peer,
             hello,
+            control,
             outgoing,
         } = opened;
+        let link = Arc::new(Link::new(
+            outgoing.clone(),
+            config.message_bytes_max,
+            hello.draining,
+        ));
+        let lanes = Arc::new(Lanes::new(
+            connection.clone(),
+            config.lanes.get().min(hello.lanes_max).into(),
+            usize::try_from(hello.lane_calls_max).unwrap_or(usize::MAX),
+            config.queue_len,
+            Arc::clone(&link),
+        ));
+        let listener = control::listen(
+            connection.clone(),
+            control,
+            Arc::clone(&lanes),
+            Arc::clone(&link),
+            config.message_bytes_max,
+        );
+        let listener = tokio::spawn(listener).abort_handle();
         Self(Arc::new(Inner {
             connection,
             peer,
@@ -90,7 +126,10 @@ impl RpcClient {
                 .min(hello.message_bytes_max as usize),
             answer_bytes_max: config.message_bytes_max,
             call_timeout: config.call_timeout,
-            server_draining: hello.draining,
+            lane_body_bytes_max: config.lane_body_bytes_max,
+            lanes,
+            link,
+            listener,
             in_flight: Gauge::default(),
             outgoing,
             _endpoint: endpoint,
@@ -104,7 +143,12 @@ impl RpcClient {
 
     /// Calls under way on this connection, streams until both of their ends are dropped.
     pub fn in_flight(&self) -> usize {
-        self.0.in_flight.count()
+        self.0.in_flight.count() + self.0.lanes.waiting()
+    }
+
+    /// How busy the server was at its last reply on this connection; `None` before the first.
+    pub fn load(&self) -> Option<LoadReport> {
+        self.0.link.load()
     }
 
     /// Round-trip time as QUIC estimates it.
@@ -112,9 +156,10 @@ impl RpcClient {
         self.0.connection.rtt()
     }
 
-    /// Whether the server said, when the connection was made, that it takes no calls at the moment.
-    pub fn was_draining(&self) -> bool {
-        self.0.server_draining
+    /// Whether the server takes no new calls, as it said when the connection was made and whenever that changed. New calls
+    /// fail at once with [`Code::Draining`](crate::Code::Draining), those under way go on.
+    pub fn is_draining(&self) -> bool {
+        self.0.link.is_draining()
     }
 
     /// Whether the connection is gone, so that every call fails.
@@ -146,8 +191,25 @@ impl RpcClient {
         [self.0.in_flight.enter().0, self.0.outgoing.enter().0]
     }
 
+    /// Why a call does not even begin, if it does not.
+    fn refusal(&self) -> Option<RpcError> {
+        if !self.is_draining() {
+            return None;
+        }
+        let lost = self.0.connection.close_reason();
+        Some(lost.map_or_else(exchange::draining, answer::lost_before_sending))
+    }
+
     fn of_peer(&self, error: RpcError) -> RpcError {
         error.with_peer(self.0.peer.clone())
+    }
+}
+
+impl Drop for Inner {
+    /// The tasks of the connection would keep it.
+    fn drop(&mut self) {
+        self.listener.abort();
+        self.lanes.abort();
     }
 }
 

@@ -73,8 +73,8 @@ impl CallOptions {
         self
     }
 
-    pub(crate) fn deadline(&self, default: Duration) -> Option<Instant> {
-        let after = |wait| Instant::now().checked_add(wait);
+    pub(crate) fn deadline(&self, now: Instant, default: Duration) -> Option<Instant> {
+        let after = |wait| now.checked_add(wait);
         match self.limit {
             Limit::OfClient => after(default),
             Limit::Within(timeout) => after(timeout),

@@ -3,10 +3,11 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use bytes::BytesMut;
+use futures::FutureExt;
 use rustls_pki_types::CertificateDer;
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::call::{self, ServedConnection};
+use super::first::{Caller, serve_stream};
 use crate::{
     Peer, TransportConfig,
     client::answer,
@@ -33,6 +34,13 @@ impl AcceptLoop {
             wary_below: handshakes.div_ceil(2),
         }
     }
+}
+
+/// The stream on which a connection is told about the server.
+struct Control {
+    stream: quinn::SendStream,
+    /// Whether the server drains, as the other side knows it.
+    told: bool,
 }
 
 /// Takes connections until the endpoint stops, or refuses them while it does not serve.
@@ -74,7 +82,7 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
             };
             drop(handshake);
             match shaken {
-                Some(served) => serve_streams(shared, served).await,
+                Some((caller, control)) => serve_streams(shared, Arc::new(caller), control).await,
                 None => shared.counters.handshakes_failed.add_one(),
             }
             drop(connection);
@@ -85,7 +93,7 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
 }
 
 /// Completes a handshake; `None` if it failed, which is nobody's business but the other side's.
-async fn shake_hands(shared: &Shared, incoming: quinn::Incoming) -> Option<ServedConnection> {
+async fn shake_hands(shared: &Shared, incoming: quinn::Incoming) -> Option<(Caller, Control)> {
     let from = incoming.remote_address();
     let connecting = incoming
         .accept()
@@ -110,14 +118,15 @@ async fn shake_hands(shared: &Shared, incoming: quinn::Incoming) -> Option<Serve
         name,
         crate::endpoint::canonical(connection.remote_address()),
     );
-    say_hello(shared, &connection).await?;
+    let control = say_hello(shared, &connection).await?;
     shared.counters.connections_accepted.add_one();
     tracing::debug!(%peer, "connection accepted");
-    Some(ServedConnection { connection, peer })
+    Some((Caller::new(connection, peer), control))
 }
 
 /// Tells the caller that it was let in, and with which limits.
-async fn say_hello(shared: &Shared, connection: &quinn::Connection) -> Option<()> {
+async fn say_hello(shared: &Shared, connection: &quinn::Connection) -> Option<Control> {
+    let draining = shared.is_draining();
     let mut hello = BytesMut::new();
     hello.extend_from_slice(
         &Preface {
@@ -128,43 +137,66 @@ async fn say_hello(shared: &Shared, connection: &quinn::Connection) -> Option<()
     wire::encode_hello(
         &mut hello,
         &Hello {
-            draining: shared.is_draining(),
+            draining,
             message_bytes_max: u32::try_from(shared.config.message_bytes_max).unwrap_or(u32::MAX),
             streams_max: shared.config.streams_max.get(),
-            lanes_max: 0,
-            lane_calls_max: 0,
+            lanes_max: shared.config.lanes.get(),
+            lane_calls_max: shared.config.lane_calls_max.get(),
         },
     );
     let said = timeout(shared.config.connect_timeout, async {
         let mut stream = connection.open_uni().await.ok()?;
         stream.write_all(&hello).await.ok()?;
-        stream.finish().ok()
+        Some(Control {
+            stream,
+            told: draining,
+        })
     });
     said.await.ok().flatten()
 }
 
-/// Takes the streams of one connection, each of which is a call, until the connection or the endpoint ends.
-async fn serve_streams(shared: Arc<Shared>, served: ServedConnection) {
+/// Takes the streams of one connection, until the connection or the endpoint ends, and tells it when the server drains.
+async fn serve_streams(shared: Arc<Shared>, caller: Arc<Caller>, control: Control) {
+    let mut draining_changed = shared.draining_changed.subscribe();
+    // It may have changed between the hello and here.
+    draining_changed.mark_changed();
+    let Control {
+        mut stream,
+        mut told,
+    } = control;
     let mut streams_taken: u64 = 0;
     loop {
         tokio::select! {
             biased;
             () = shared.stopped.cancelled() => break,
-            stream = served.connection.accept_bi() => match stream {
+            stream = caller.connection.accept_bi() => match stream {
                 Ok((send, recv)) => {
                     streams_taken += 1;
-                    let call = call::serve(Arc::clone(&shared), served.peer.clone(), send, recv);
-                    shared.calls.spawn(call);
+                    let stream = serve_stream(Arc::clone(&shared), Arc::clone(&caller), send, recv);
+                    shared.calls.spawn(stream);
                 }
                 Err(e) => {
-                    tracing::debug!(peer = %served.peer, error = %e, "connection ended");
+                    tracing::debug!(peer = %caller.peer, error = %e, "connection ended");
                     return;
                 }
             },
+            Ok(()) = draining_changed.changed() => {
+                let draining = shared.is_draining();
+                if std::mem::replace(&mut told, draining) == draining {
+                    continue;
+                }
+                let mut frame = BytesMut::new();
+                wire::encode_draining(&mut frame, draining);
+                // A few bytes: who has no room for them is not there, and else finds out by being refused.
+                let said = stream.write_all(&frame).now_or_never();
+                if !matches!(said, Some(Ok(()))) {
+                    tracing::debug!(peer = %caller.peer, "does not hear whether the server drains");
+                }
+            }
         }
     }
     // Callers whose streams were not taken learn that nothing was done for them.
-    served
+    caller
         .connection
         .close(answer::CLOSE_SHUTDOWN, &streams_taken.to_le_bytes());
 }

@@ -31,7 +31,7 @@ pub(super) async fn answer(
             status.processed == Processed::Yes
         }
     };
-    let (header, body) = reply_parts(outcome, shared.config.message_bytes_max);
+    let (header, body) = reply_parts(outcome, shared.load(), shared.config.message_bytes_max);
     let stall: Duration = shared.config.stall_timeout;
     let written = send.reply(&header, body, stall).await;
     // The work is done; an acknowledgement may take its time.
@@ -60,14 +60,18 @@ pub(super) async fn answer(
     }
 }
 
-fn reply_parts(outcome: Result<Bytes, Status>, body_bytes_max: usize) -> (ReplyHeader, Bytes) {
+pub(super) fn reply_parts(
+    outcome: Result<Bytes, Status>,
+    load: LoadReport,
+    body_bytes_max: usize,
+) -> (ReplyHeader, Bytes) {
     match outcome {
         Ok(body) => {
             let header = ReplyHeader {
                 code: Code::Ok,
                 processed: Processed::Yes,
                 retry_after: None,
-                load: LoadReport::default(),
+                load,
                 message: String::new(),
             };
             (header, body)
@@ -83,7 +87,7 @@ fn reply_parts(outcome: Result<Bytes, Status>, body_bytes_max: usize) -> (ReplyH
                 code: status.code,
                 processed: status.processed,
                 retry_after: status.retry_after,
-                load: LoadReport::default(),
+                load,
                 message: status.message,
             };
             (header, body)

@@ -18,34 +18,26 @@ use tokio_util::sync::CancellationToken;
 use super::{
     CallContext,
     answer::answer,
+    context::CallInfo,
     request::{Unserved, read_body, read_header},
-    router::{Arguments, Handler},
+    router::{Arguments, Handler, Started},
 };
 use crate::{
     Code, Peer, Processed, Status,
     endpoint::Shared,
     gauge::GaugeGuard,
     stream::{Cut, RecvCore, RecvHalf, SendCore, SendHalf},
-    wire::{Decoder, RequestHeader, StreamKind},
+    wire::RequestHeader,
 };
 
-/// A connection that was let in.
-pub(super) struct ServedConnection {
-    pub(super) connection: quinn::Connection,
-    pub(super) peer: Peer,
-}
-
-/// Serves the call of one stream, from its first byte to the acknowledgement of its last.
+/// Serves the call of one stream, from the first bytes after its preface to the acknowledgement of its last.
 pub(super) async fn serve(
     shared: Arc<Shared>,
     peer: Peer,
-    send: quinn::SendStream,
-    recv: quinn::RecvStream,
+    send: SendHalf,
+    mut recv: RecvHalf,
+    arrived: Instant,
 ) {
-    let arrived = Instant::now();
-    let send = SendHalf::new(send);
-    let decoder = Decoder::new(StreamKind::Call, shared.config.message_bytes_max);
-    let mut recv = RecvHalf::new(recv, decoder);
     let (header, body) = match read_header(&shared, &mut recv, arrived).await {
         Ok(request) => request,
         Err(why) => return turn_away(&shared, send, recv, why).await,
@@ -76,6 +68,7 @@ async fn turn_away(shared: &Shared, mut send: SendHalf, mut recv: RecvHalf, why:
 
 /// One call that has a handler and all of its request.
 struct Call {
+    name: Arc<str>,
     handler: Handler,
     header: RequestHeader,
     body: Bytes,
@@ -103,7 +96,7 @@ impl Call {
     ) -> Result<Self, Unserved> {
         let (guard, in_flight) = shared.in_flight.enter();
         let deadline = header.deadline.and_then(|left| arrived.checked_add(left));
-        let handler = find_handler(shared, &header, deadline, in_flight)?;
+        let (name, handler) = find_handler(shared, &header, deadline, in_flight)?;
         let body = match body {
             Some(body) => body,
             None => read_body(shared, recv, deadline).await?,
@@ -112,6 +105,7 @@ impl Call {
             recv.note_end();
         }
         Ok(Self {
+            name,
             handler,
             header,
             body,
@@ -122,6 +116,7 @@ impl Call {
 
     async fn run(self, shared: &Shared, peer: Peer, send: SendHalf, recv: RecvHalf) {
         let Self {
+            name,
             handler,
             header,
             body,
@@ -134,14 +129,13 @@ impl Call {
         let token = shared.cancel_calls.child_token();
         let limit = shared.config.message_bytes_max;
         let flags = header.flags;
-        let cx = CallContext::new(
-            peer.clone(),
-            header.method,
-            header.attempt,
-            flags.idempotent,
+        let info = CallInfo {
+            method: name,
+            attempt: header.attempt,
+            idempotent: flags.idempotent,
             deadline,
-            token.clone(),
-        );
+        };
+        let cx = CallContext::with_token(peer.clone(), info, token.clone());
         let (requests, unused_recv) = if flags.streams_requests {
             let counters = Arc::clone(&shared.counters);
             let core = RecvCore::of_handler(recv, peer.clone(), counters);
@@ -226,33 +220,47 @@ fn find_handler(
     header: &RequestHeader,
     deadline: Option<Instant>,
     in_flight: usize,
-) -> Result<Handler, Unserved> {
+) -> Result<(Arc<str>, Handler), Unserved> {
     let counters = &shared.counters;
-    let refuse = |code, message: &str| Err(Unserved::refused(code, message));
-    if shared.is_draining() {
-        counters.calls_refused_draining.add_one();
-        return refuse(Code::Draining, "the server takes no new calls");
-    }
-    if in_flight > shared.config.calls_max.get() {
-        counters.calls_refused_overloaded.add_one();
-        return refuse(Code::Overloaded, "too many calls at a time");
-    }
+    admit(shared, in_flight).map_err(Unserved::Refused)?;
     let router = shared.router();
-    let Some(handler) = router.find(&header.method) else {
-        counters.unknown_methods.add_one();
-        return refuse(Code::Unimplemented, "no such method");
+    let Some((name, handler)) = router.find(&header.method) else {
+        return Err(Unserved::Refused(unknown_method(shared)));
     };
     let wanted = (header.flags.streams_requests, header.flags.streams_replies);
-    if wanted != (handler.streams_requests, handler.streams_replies) {
-        let message = "the method takes calls of another kind";
-        return refuse(Code::InvalidRequest, message);
+    if wanted != handler.streams_by_direction() {
+        return Err(Unserved::Refused(wrong_kind()));
     }
     if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         counters.calls_timed_out.add_one();
         let message = "the time was over before the handler began";
-        return refuse(Code::DeadlineExceeded, message);
+        return Err(Unserved::refused(Code::DeadlineExceeded, message));
     }
-    Ok(handler.clone())
+    Ok((Arc::clone(name), handler.clone()))
+}
+
+/// Refuses calls that the server does not take at all at the moment. The refused ones are counted.
+pub(super) fn admit(shared: &Shared, in_flight: usize) -> Result<(), Status> {
+    if shared.is_draining() {
+        shared.counters.calls_refused_draining.add_one();
+        let message = "the server takes no new calls";
+        return Err(Status::new(Code::Draining, message).not_processed());
+    }
+    if in_flight > shared.config.calls_max.get() {
+        shared.counters.calls_refused_overloaded.add_one();
+        return Err(Status::overloaded("too many calls at a time"));
+    }
+    Ok(())
+}
+
+pub(super) fn unknown_method(shared: &Shared) -> Status {
+    shared.counters.unknown_methods.add_one();
+    Status::new(Code::Unimplemented, "no such method").not_processed()
+}
+
+pub(super) fn wrong_kind() -> Status {
+    let message = "the method takes calls of another kind";
+    Status::new(Code::InvalidRequest, message).not_processed()
 }
 
 fn count_unanswered(shared: &Shared, ended: &Ended) {
@@ -285,9 +293,19 @@ async fn wait(
     deadline: Option<Instant>,
     token: &CancellationToken,
 ) -> (Ended, Option<SendHalf>) {
-    let serve = Arc::clone(&handler.serve);
+    let handler = handler.clone();
     // The handler's function itself may panic too, so it is called inside.
-    let handled = AssertUnwindSafe(async move { serve(cx, arguments).await }).catch_unwind();
+    let handled = AssertUnwindSafe(async move {
+        match handler {
+            Handler::Unary(method) => {
+                let mut started = Started::default();
+                method.start(cx, arguments.body, &mut started);
+                started.finish().await
+            }
+            Handler::Streaming(method) => (method.serve)(cx, arguments).await,
+        }
+    })
+    .catch_unwind();
     let until = async {
         match deadline {
             Some(at) => sleep_until(at).await,
@@ -321,7 +339,7 @@ async fn wait(
     }
 }
 
-fn within_limit(reply: Bytes, limit: usize) -> Result<Bytes, Status> {
+pub(super) fn within_limit(reply: Bytes, limit: usize) -> Result<Bytes, Status> {
     if reply.len() <= limit {
         return Ok(reply);
     }
@@ -332,6 +350,6 @@ fn within_limit(reply: Bytes, limit: usize) -> Result<Bytes, Status> {
     Err(Status::new(Code::PayloadTooLarge, message))
 }
 
-fn unsure(code: Code, message: &str) -> Status {
+pub(super) fn unsure(code: Code, message: &str) -> Status {
     Status::new(code, message).with_processed(Processed::Maybe)
 }

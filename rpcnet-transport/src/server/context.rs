@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,30 +19,56 @@ pub struct CallContext(Arc<Inner>);
 
 struct Inner {
     peer: Peer,
-    method: String,
-    attempt: u8,
-    idempotent: bool,
-    deadline: Option<tokio::time::Instant>,
-    cancelled: CancellationToken,
+    call: CallInfo,
+    has_ended: AtomicBool,
+    /// Made when somebody waits for the end; most handlers do not.
+    ended: OnceLock<CancellationToken>,
+}
+
+/// What a request says of its call.
+#[derive(Debug, Clone)]
+pub(crate) struct CallInfo {
+    pub(crate) method: Arc<str>,
+    pub(crate) attempt: u8,
+    pub(crate) idempotent: bool,
+    pub(crate) deadline: Option<tokio::time::Instant>,
 }
 
 impl CallContext {
-    pub(crate) fn new(
-        peer: Peer,
-        method: String,
-        attempt: u8,
-        idempotent: bool,
-        deadline: Option<tokio::time::Instant>,
-        cancelled: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(peer: Peer, call: CallInfo) -> Self {
         Self(Arc::new(Inner {
             peer,
-            method,
-            attempt,
-            idempotent,
-            deadline,
-            cancelled,
+            call,
+            has_ended: AtomicBool::new(false),
+            ended: OnceLock::new(),
         }))
+    }
+
+    /// A context that ends with this token, and not before.
+    pub(crate) fn with_token(peer: Peer, call: CallInfo, token: CancellationToken) -> Self {
+        Self(Arc::new(Inner {
+            peer,
+            call,
+            has_ended: AtomicBool::new(false),
+            ended: OnceLock::from(token),
+        }))
+    }
+
+    /// Makes it the context of another call, if nobody else has it.
+    pub(crate) fn reuse(mut self, call: &CallInfo) -> Option<Self> {
+        let inner = Arc::get_mut(&mut self.0)?;
+        inner.call.clone_from(call);
+        *inner.has_ended.get_mut() = false;
+        inner.ended.take();
+        Some(self)
+    }
+
+    /// The call is over.
+    pub(crate) fn end(&self) {
+        self.0.has_ended.store(true, SeqCst);
+        if let Some(token) = self.0.ended.get() {
+            token.cancel();
+        }
     }
 
     /// The caller: the name that its certificate vouches for, and its address.
@@ -49,41 +78,51 @@ impl CallContext {
 
     /// Name of the method.
     pub fn method(&self) -> &str {
-        &self.0.method
+        &self.0.call.method
     }
 
     /// Which attempt of the caller this is, from 0.
     pub fn attempt(&self) -> u8 {
-        self.0.attempt
+        self.0.call.attempt
     }
 
     /// Whether the caller says that the call may run twice.
     pub fn is_idempotent(&self) -> bool {
-        self.0.idempotent
+        self.0.call.idempotent
     }
 
     /// When the call ends at the latest; `None` if the caller set no deadline.
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.deadline.map(tokio::time::Instant::into_std)
+        self.0.call.deadline.map(tokio::time::Instant::into_std)
     }
 
     /// Time left; zero when it is over, `None` if the caller set no deadline.
     pub fn remaining(&self) -> Option<Duration> {
         let now = tokio::time::Instant::now();
         self.0
+            .call
             .deadline
             .map(|deadline| deadline.saturating_duration_since(now))
     }
 
     /// Whether the call is over, or nobody waits for the reply any more.
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancelled.is_cancelled()
+        self.0.has_ended.load(SeqCst)
+            || self
+                .0
+                .ended
+                .get()
+                .is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Ends when the call does: the handler has returned, the caller gave up or was lost, the deadline passed, or the
     /// server stops. The handler itself is dropped at its next await then; this is for work that it spawned.
     pub async fn cancelled(&self) {
-        self.0.cancelled.cancelled().await;
+        let ended = self.0.ended.get_or_init(CancellationToken::new);
+        // Looked at after the token is there to be seen: either it is cancelled, or this was set before.
+        if !self.0.has_ended.load(SeqCst) {
+            ended.cancelled().await;
+        }
     }
 }
 
@@ -91,8 +130,8 @@ impl fmt::Debug for CallContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallContext")
             .field("peer", &self.0.peer)
-            .field("method", &self.0.method)
-            .field("attempt", &self.0.attempt)
+            .field("method", &self.0.call.method)
+            .field("attempt", &self.0.call.attempt)
             .field("remaining", &self.remaining())
             .finish_non_exhaustive()
     }

@@ -4,13 +4,21 @@ mod accept;
 mod answer;
 mod call;
 mod context;
+mod first;
+mod lane;
+mod pace;
+mod queue_delay;
 mod reply;
 mod request;
 mod router;
 
-pub(crate) use self::accept::{AcceptLoop, serve_connections};
+pub(crate) use self::{
+    accept::{AcceptLoop, serve_connections},
+    queue_delay::QueueDelay,
+};
 pub use self::{
     context::CallContext,
+    pace::Dispatch,
     reply::{Fallible, IntoReply, Plain},
     router::Router,
 };

@@ -1,11 +1,17 @@
 //! Methods and their handlers.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use tokio_util::sync::ReusableBoxFuture;
 
-use super::{CallContext, IntoReply};
+use super::{CallContext, Dispatch, IntoReply, pace::Pace};
 use crate::{
     Decode, Encode, Receiver, Sender, Status,
     stream::{RecvCore, SendCore},
@@ -14,8 +20,7 @@ use crate::{
 
 /// The methods of a server and their handlers. Cheap to clone: clones share the handlers.
 ///
-/// A handler is a function that returns a future. It runs in a task of its own; it may panic without harm to others, and
-/// is dropped at its next await when nobody waits for its reply any more.
+/// A handler is a function that returns a future. It may panic without harm to others, and is dropped at its next await when nobody waits for its reply any more.
 ///
 /// Two methods of one name are a mistake of the program, not of its input: adding the second panics, at the line that
 /// adds it. Where names come from outside, ask [`has`](Self::has) first.
@@ -40,21 +45,43 @@ pub struct Router {
 }
 
 #[derive(Clone)]
-pub(crate) struct Handler {
-    pub(crate) streams_requests: bool,
-    pub(crate) streams_replies: bool,
-    pub(crate) serve:
+pub(crate) enum Handler {
+    Unary(Unary),
+    Streaming(Streaming),
+}
+
+/// A method that takes one message and replies with one.
+#[derive(Clone)]
+pub(crate) struct Unary {
+    start: Arc<Start>,
+    pub(super) dispatch: Dispatch,
+    pub(super) pace: Arc<Pace>,
+}
+
+/// A method that streams in one direction at least.
+#[derive(Clone)]
+pub(crate) struct Streaming {
+    pub(super) requests: bool,
+    pub(super) replies: bool,
+    pub(super) serve:
         Arc<dyn Fn(CallContext, Arguments) -> BoxFuture<'static, Outcome> + Send + Sync>,
 }
 
-/// What a handler works on. The two options are there exactly if the method streams in that direction.
+/// What a streaming handler works on. The two options are there exactly if the method streams in that direction.
 pub(crate) struct Arguments {
     pub(crate) body: Bytes,
     pub(crate) requests: Option<RecvCore>,
     pub(crate) replies: Option<SendCore>,
 }
 
-type Outcome = Result<Bytes, Status>;
+/// The future of a unary handler. Its memory is used again for the next call of the method.
+#[derive(Default)]
+pub(super) struct Started(Option<ReusableBoxFuture<'static, Outcome>>);
+
+pub(crate) type Outcome = Result<Bytes, Status>;
+
+/// Begins a call: puts its future where it is told.
+type Start = dyn Fn(CallContext, Bytes, &mut Started) + Send + Sync;
 
 impl Router {
     /// No methods.
@@ -74,8 +101,8 @@ impl Router {
         F: Fn(CallContext, Bytes) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Bytes, Status>> + Send + 'static,
     {
-        self.with(name, (false, false), move |cx, arguments| {
-            Box::pin(handler(cx, arguments.body))
+        self.unary(name, move |cx, body, started| {
+            started.set(handler(cx, body));
         })
     }
 
@@ -111,14 +138,12 @@ impl Router {
         Fut::Output: IntoReply<By>,
         Req: Decode + 'static,
     {
-        self.with(name, (false, false), move |cx, arguments| {
-            match decode(arguments.body) {
-                Ok(request) => {
-                    let reply = handler(cx, request);
-                    Box::pin(async move { reply.await.into_reply() })
-                }
-                Err(status) => Box::pin(async move { Err(status) }),
+        self.unary(name, move |cx, body, started| match decode(body) {
+            Ok(request) => {
+                let reply = handler(cx, request);
+                started.set(async move { reply.await.into_reply() });
             }
+            Err(status) => started.set(std::future::ready(Err(status))),
         })
     }
 
@@ -137,7 +162,7 @@ impl Router {
         Req: Decode + 'static,
         Resp: Encode + 'static,
     {
-        self.with(name, (false, true), move |cx, arguments| {
+        self.streams(name, (false, true), move |cx, arguments| {
             let replies = Sender::new(arguments.replies.expect("the method streams its replies"));
             match decode(arguments.body) {
                 Ok(request) => empty_reply(handler(cx, request, replies)),
@@ -163,7 +188,7 @@ impl Router {
         Fut::Output: IntoReply<By>,
         Req: Decode + 'static,
     {
-        self.with(name, (true, false), move |cx, arguments| {
+        self.streams(name, (true, false), move |cx, arguments| {
             let requests = Receiver::new(arguments.requests.expect("the method takes a stream"));
             let reply = handler(cx, requests);
             Box::pin(async move { reply.await.into_reply() })
@@ -185,7 +210,7 @@ impl Router {
         Req: Decode + 'static,
         Resp: Encode + 'static,
     {
-        self.with(name, (true, true), move |cx, arguments| {
+        self.streams(name, (true, true), move |cx, arguments| {
             let requests = Receiver::new(arguments.requests.expect("the method takes a stream"));
             let replies = Sender::new(arguments.replies.expect("the method streams its replies"));
             empty_reply(handler(cx, requests, replies))
@@ -216,36 +241,104 @@ impl Router {
         self.handlers.keys().map(|name| &**name)
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<&Handler> {
-        self.handlers.get(name)
+    pub(crate) fn find(&self, name: &str) -> Option<(&Arc<str>, &Handler)> {
+        self.handlers.get_key_value(name)
+    }
+
+    /// Says where the handler of a unary method runs, default [`Dispatch::Adaptive`].
+    ///
+    /// # Panics
+    ///
+    /// If there is no unary method of this name.
+    #[must_use]
+    #[track_caller]
+    pub fn with_dispatch(mut self, name: &str, dispatch: Dispatch) -> Self {
+        let Some(Handler::Unary(unary)) = self.handlers.get_mut(name) else {
+            panic!("there is no unary method {name:?}");
+        };
+        unary.dispatch = dispatch;
+        self
     }
 
     #[track_caller]
-    fn with(
+    fn unary(
         mut self,
         name: &str,
-        (streams_requests, streams_replies): (bool, bool),
+        start: impl Fn(CallContext, Bytes, &mut Started) + Send + Sync + 'static,
+    ) -> Self {
+        let unary = Unary {
+            start: Arc::new(start),
+            dispatch: Dispatch::default(),
+            pace: Arc::default(),
+        };
+        self.insert(name.into(), Handler::Unary(unary));
+        self
+    }
+
+    #[track_caller]
+    fn streams(
+        mut self,
+        name: &str,
+        (requests, replies): (bool, bool),
         serve: impl Fn(CallContext, Arguments) -> BoxFuture<'static, Outcome> + Send + Sync + 'static,
     ) -> Self {
-        assert!(
-            (1..=wire::METHOD_BYTES_MAX).contains(&name.len()),
-            "a method name has 1 to 255 bytes"
-        );
-        self.insert(
-            name.into(),
-            Handler {
-                streams_requests,
-                streams_replies,
-                serve: Arc::new(serve),
-            },
-        );
+        let streaming = Streaming {
+            requests,
+            replies,
+            serve: Arc::new(serve),
+        };
+        self.insert(name.into(), Handler::Streaming(streaming));
         self
     }
 
     #[track_caller]
     fn insert(&mut self, name: Arc<str>, handler: Handler) {
+        assert!(
+            (1..=wire::METHOD_BYTES_MAX).contains(&name.len()),
+            "a method name has 1 to 255 bytes"
+        );
         let replaced = self.handlers.insert(Arc::clone(&name), handler);
         assert!(replaced.is_none(), "there is a method {name:?} already");
+    }
+}
+
+impl Handler {
+    /// Whether requests and replies are streams.
+    pub(super) fn streams_by_direction(&self) -> (bool, bool) {
+        match self {
+            Self::Unary(_) => (false, false),
+            Self::Streaming(method) => (method.requests, method.replies),
+        }
+    }
+}
+
+impl Unary {
+    /// Begins a call, in memory that may be there from another.
+    pub(super) fn start(&self, cx: CallContext, body: Bytes, started: &mut Started) {
+        (self.start)(cx, body, started);
+    }
+}
+
+impl Started {
+    fn set(&mut self, future: impl Future<Output = Outcome> + Send + 'static) {
+        match &mut self.0 {
+            Some(memory) => memory.set(future),
+            None => self.0 = Some(ReusableBoxFuture::new(future)),
+        }
+    }
+
+    /// Polls what was started; ready with `None` if nothing was.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        match &mut self.0 {
+            Some(future) => future.poll(cx).map(Some),
+            None => Poll::Ready(None),
+        }
+    }
+
+    /// Until it is ready.
+    pub(super) async fn finish(mut self) -> Outcome {
+        let outcome = std::future::poll_fn(|cx| self.poll(cx)).await;
+        outcome.unwrap_or_else(|| Err(Status::internal("the handler was not started")))
     }
 }
 

@@ -117,6 +117,9 @@ pub enum WireError {
         /// What was read.
         value: u8,
     },
+    /// A frame that is whole but does not belong where it is.
+    #[error("a frame that does not belong there")]
+    OutOfPlace,
     /// The stream ended inside a frame.
     #[error("the stream ended inside a frame")]
     Truncated,

@@ -98,11 +98,14 @@ async fn a_call_past_the_stream_limit_waits_no_longer_than_its_deadline() {
     let calls: Vec<_> = (0..2)
         .map(|_| {
             let client = client.clone();
-            tokio::spawn(async move { client.call("wait", "x").await })
+            let options = CallOptions::new().with_isolated(true);
+            tokio::spawn(async move { client.call_with("wait", "x", options).await })
         })
         .collect();
     until("both are served", || server.in_flight() == 2).await;
-    let options = CallOptions::new().with_timeout(Duration::from_millis(100));
+    let options = CallOptions::new()
+        .with_isolated(true)
+        .with_timeout(Duration::from_millis(100));
     let error = within(client.call_with("wait", "", options))
         .await
         .unwrap_err();

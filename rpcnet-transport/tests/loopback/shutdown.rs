@@ -56,10 +56,9 @@ async fn calls_in_flight_end_while_new_ones_are_refused() {
         assert_eq!(within(call).await.unwrap().unwrap().len(), 200_000);
     }
     let report = within(shutdown).await.unwrap();
-    assert_eq!(
-        (report.completed, report.cancelled, report.rejected),
-        (5, 0, 1)
-    );
+    assert_eq!((report.completed, report.cancelled), (5, 0));
+    // None if the client knew in time that it need not ask.
+    assert!(report.rejected <= 1);
     assert_eq!(within(client.closed()).await, CloseReason::ShutDown);
     let error = within(client.call("wait", "")).await.unwrap_err();
     assert_eq!(
@@ -190,7 +189,7 @@ async fn a_shutdown_cannot_be_taken_back() {
     );
     gate.add_permits(1);
     within(call).await.unwrap().unwrap();
-    assert_eq!(within(shutdown).await.unwrap().rejected, 1);
+    assert!(within(shutdown).await.unwrap().rejected <= 1);
 }
 
 #[tokio::test]
@@ -202,10 +201,12 @@ async fn a_draining_server_can_take_calls_again() {
         (error.code(), error.processed()),
         (Code::Draining, Processed::No)
     );
-    assert!(connect(&server).await.was_draining());
+    assert!(connect(&server).await.is_draining());
+    assert!(server.stats().calls_refused_draining <= 1);
+    until("the client hears of it", || client.is_draining()).await;
     server.set_draining(false);
+    until("the client hears of it", || !client.is_draining()).await;
     assert_answers(&client).await;
-    assert_eq!(server.stats().calls_refused_draining, 1);
 }
 
 #[tokio::test]

@@ -1,0 +1,68 @@
+//! What a server says to a caller without being asked.
+
+use std::{future::poll_fn, sync::Arc};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+
+use super::{
+    answer,
+    lane::{Lanes, Link},
+};
+use crate::{
+    stream::{Cut, RecvHalf},
+    wire::{Decoder, Frame, StreamKind},
+};
+
+/// Listens until the connection ends: to whether the server takes new calls, and for answers that are too large for a
+/// lane.
+pub(super) async fn listen(
+    connection: quinn::Connection,
+    mut control: RecvHalf,
+    lanes: Arc<Lanes>,
+    link: Arc<Link>,
+    message_bytes_max: usize,
+) {
+    let mut answers = FuturesUnordered::new();
+    let mut says_more = true;
+    loop {
+        tokio::select! {
+            frame = poll_fn(|cx| control.poll_frame(cx)), if says_more => match frame {
+                Ok(Some(Frame::Draining(draining))) => link.set_draining(draining),
+                // An end, or something of a later version: the rest of the connection is as good as before.
+                _ => says_more = false,
+            },
+            stream = connection.accept_uni() => match stream {
+                // QUIC bounds how many there are.
+                Ok(stream) => answers.push(read_answer(stream, &lanes, &link, message_bytes_max)),
+                Err(_) => return,
+            },
+            Some(()) = answers.next() => {}
+        }
+    }
+}
+
+/// Reads an answer that has a stream of its own.
+async fn read_answer(
+    stream: quinn::RecvStream,
+    lanes: &Lanes,
+    link: &Link,
+    message_bytes_max: usize,
+) {
+    let index = stream.id().index();
+    let decoder = Decoder::new(StreamKind::Answer, message_bytes_max);
+    let mut stream = RecvHalf::new(stream, decoder);
+    let to = poll_fn(|cx| stream.poll_frame(cx)).await;
+    let Ok(Some(Frame::AnswerTo { lane, id })) = to else {
+        // Whose answer it was is not known; its call ends by its deadline.
+        return stream.cut(Cut::Malformed);
+    };
+    let outcome = match poll_fn(|cx| stream.poll_frame(cx)).await {
+        Ok(Some(Frame::Reply(header, body))) => {
+            stream.note_end();
+            link.note_load(header.load);
+            answer::of_reply(header, body)
+        }
+        other => Err(answer::unreadable(other, index)),
+    };
+    lanes.answer(lane, id, outcome);
+}

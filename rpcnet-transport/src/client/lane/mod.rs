@@ -1,0 +1,344 @@
+//! A stream that many small calls share.
+
+mod call;
+mod lanes;
+mod methods;
+mod reader;
+mod table;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use parking_lot::Mutex;
+use quinn::ConnectionError;
+use tokio::{task::AbortHandle, time::Instant};
+
+pub(crate) use self::methods::METHODS_MAX;
+pub(super) use self::{
+    call::{Begun, LaneCall},
+    lanes::{Lanes, Link},
+};
+use self::{
+    methods::{Methods, Number},
+    reader::Reader,
+    table::Table,
+};
+use super::answer;
+use crate::{
+    Code, Processed, RpcError,
+    gauge::GaugeGuard,
+    outbox::Outbox,
+    stream::cut_to_error,
+    wire::{self, LaneRequest, Preface, StreamKind, WireError},
+};
+
+/// How a call ends.
+pub(super) type Answer = Result<Bytes, RpcError>;
+
+/// One lane of a connection. It is opened by its first call.
+#[derive(Debug)]
+pub(super) struct Lane {
+    state: Mutex<State>,
+    /// Calls that wait for their answers, to be read without the lock.
+    waiting: AtomicUsize,
+    link: Arc<Link>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    table: Table<Answer>,
+    methods: Methods,
+    /// The reader of the lane, when it sleeps.
+    reader: Option<Waker>,
+    /// The reader was woken to write what is queued, and has not come to it.
+    is_reader_woken: bool,
+    /// While any call waits.
+    outgoing: Option<GaugeGuard>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Unopened,
+    Open {
+        outbox: Outbox,
+        reader: AbortHandle,
+    },
+    /// No more calls begin. Those that were sent may still be answered.
+    Closing {
+        reader: AbortHandle,
+    },
+    Ended(End),
+}
+
+/// Why a lane has ended.
+#[derive(Debug, Clone)]
+pub(super) enum End {
+    /// The server stops; what it has not answered it has not processed.
+    Finished,
+    /// The server cut it.
+    Cut(u64),
+    /// The connection is gone.
+    Lost(ConnectionError),
+    /// The server writes what is no answer.
+    Broken(WireError),
+}
+
+/// What a call carries.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    pub(super) method: &'a str,
+    pub(super) body: &'a [u8],
+    pub(super) attempt: u8,
+    pub(super) idempotent: bool,
+    pub(super) now: Instant,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// Why a call did not begin on a lane. Nothing was sent.
+#[derive(Debug)]
+pub(super) enum NotBegun {
+    /// As many calls wait as the server takes.
+    Full,
+    /// The lane cannot take it, but a stream of its own may.
+    Unfit,
+    /// The lane is gone, and what that means for the call.
+    Ended(RpcError),
+}
+
+impl Lane {
+    pub(super) fn new(calls_max: usize, link: Arc<Link>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                phase: Phase::Unopened,
+                table: Table::new(calls_max),
+                methods: Methods::default(),
+                reader: None,
+                is_reader_woken: false,
+                outgoing: None,
+            }),
+            waiting: AtomicUsize::new(0),
+            link,
+        }
+    }
+
+    /// Calls that wait for their answers.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Sends a request. Its answer is asked for by its number, and has to be, or abandoned.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        connection: &quinn::Connection,
+        request: &Request<'_>,
+        waker: &Waker,
+    ) -> Result<u32, NotBegun> {
+        let state = &mut *self.state.lock();
+        if matches!(state.phase, Phase::Unopened) {
+            self.open(state, connection)?;
+        }
+        let outbox = match &mut state.phase {
+            Phase::Open { outbox, .. } => outbox,
+            Phase::Closing { .. } => return Err(NotBegun::Ended(End::Finished.not_begun())),
+            Phase::Ended(End::Cut(_) | End::Broken(_)) => return Err(NotBegun::Unfit),
+            Phase::Ended(end) => return Err(NotBegun::Ended(end.not_begun())),
+            Phase::Unopened => unreachable!("it was opened"),
+        };
+        if state.table.is_full() {
+            return Err(NotBegun::Full);
+        }
+        let was_idle = state.table.waiting() == 0 && outbox.is_empty();
+        let number = state
+            .methods
+            .number(request.method)
+            .ok_or(NotBegun::Unfit)?;
+        let before = state.table.earliest_deadline();
+        let id = state
+            .table
+            .insert(waker.clone(), request.deadline)
+            .ok_or(NotBegun::Full)?;
+
+        let out = outbox.room(FRAME_BYTES_MAX + request.method.len() + request.body.len());
+        let method = match number {
+            Number::Known(method) => method,
+            Number::New(method) => {
+                wire::encode_lane_method(out, method, request.method);
+                method
+            }
+        };
+        let header = LaneRequest {
+            id,
+            method,
+            attempt: request.attempt,
+            idempotent: request.idempotent,
+            deadline: request
+                .deadline
+                .map(|at| at.saturating_duration_since(request.now)),
+        };
+        wire::encode_lane_request(out, &header, request.body);
+
+        if was_idle {
+            state.outgoing = Some(self.link.outgoing.enter().0);
+            // Nobody else has anything to write: the way over the reader would only take time.
+            let flushed = outbox.poll_flush(&mut Context::from_waker(Waker::noop()));
+            if !matches!(flushed, Poll::Ready(Ok(()))) {
+                state.wake_reader();
+            }
+        } else {
+            state.wake_reader();
+        }
+        if state.table.earliest_deadline() != before {
+            state.wake_reader();
+        }
+        self.note_waiting(state);
+        Ok(id)
+    }
+
+    /// Asks for the answer of a call that was begun.
+    pub(super) fn poll_answer(&self, id: u32, cx: &Context<'_>) -> Poll<Answer> {
+        let state = &mut *self.state.lock();
+        let was_full = state.table.is_full();
+        let polled = state.table.poll(id, cx);
+        if was_full && polled.is_ready() {
+            self.link.places.notify_one();
+        }
+        polled
+    }
+
+    /// Gives up a call that was begun and whose answer was not taken.
+    pub(super) fn abandon(&self, id: u32) {
+        let state = &mut *self.state.lock();
+        if state.table.is_full() {
+            self.link.places.notify_one();
+        }
+        if !state.table.abandon(id) {
+            return;
+        }
+        if let Phase::Open { outbox, .. } = &mut state.phase {
+            wire::encode_lane_cancel(outbox.room(FRAME_BYTES_MAX), id);
+            state.wake_reader();
+        }
+        self.note_waiting(state);
+    }
+
+    /// Answers a call by other means than the lane's own stream. `false` if nobody waits for it.
+    pub(super) fn answer(&self, id: u32, answer: Answer) -> bool {
+        let state = &mut *self.state.lock();
+        let waker = state.table.answer(id, answer);
+        self.note_waiting(state);
+        waker.map(Waker::wake).is_some()
+    }
+
+    /// QUIC's index of the stream, once it is open.
+    pub(super) fn index(&self) -> Option<u64> {
+        match &self.state.lock().phase {
+            Phase::Open { outbox, .. } => Some(outbox.index()),
+            _ => None,
+        }
+    }
+
+    /// Ends the lane at once. Calls that wait are not told: there are none when nobody has the client any more.
+    pub(super) fn abort(&self) {
+        let state = &mut *self.state.lock();
+        match std::mem::replace(&mut state.phase, Phase::Ended(End::Finished)) {
+            Phase::Open { mut outbox, reader } => {
+                if let Poll::Ready(Ok(())) =
+                    outbox.poll_flush(&mut Context::from_waker(Waker::noop()))
+                {
+                    outbox.finish();
+                }
+                reader.abort();
+            }
+            Phase::Closing { reader } => reader.abort(),
+            Phase::Unopened | Phase::Ended(_) => {}
+        }
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        state: &mut State,
+        connection: &quinn::Connection,
+    ) -> Result<(), NotBegun> {
+        // Waits only when the server takes no more streams: then the call waits with those that have their own.
+        let opened = connection.open_bi().now_or_never().ok_or(NotBegun::Unfit)?;
+        let (send, recv) = opened.map_err(|e| NotBegun::Ended(answer::lost_before_sending(e)))?;
+        let mut outbox = Outbox::new(send);
+        let preface = Preface {
+            kind: StreamKind::Lane,
+        };
+        outbox
+            .room(FRAME_BYTES_MAX)
+            .extend_from_slice(&preface.encode());
+        let reader = tokio::spawn(Reader::new(Arc::clone(self), recv)).abort_handle();
+        state.phase = Phase::Open { outbox, reader };
+        Ok(())
+    }
+
+    /// To be called whenever calls were added or answered.
+    fn note_waiting(&self, state: &mut State) {
+        let waiting = state.table.waiting();
+        self.waiting.store(waiting, Relaxed);
+        if waiting == 0 {
+            state.outgoing = None;
+        }
+    }
+}
+
+impl State {
+    /// Nothing can be sent any more; what was sent may still be answered.
+    fn stop_writing(&mut self) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Unopened);
+        self.phase = match phase {
+            Phase::Open { reader, .. } => Phase::Closing { reader },
+            other => other,
+        };
+    }
+
+    fn wake_reader(&mut self) {
+        if std::mem::replace(&mut self.is_reader_woken, true) {
+            return;
+        }
+        if let Some(reader) = &self.reader {
+            reader.wake_by_ref();
+        }
+    }
+}
+
+impl End {
+    /// For a call that was sent.
+    fn unanswered(&self) -> RpcError {
+        match self {
+            Self::Finished => self.not_begun(),
+            Self::Cut(code) => {
+                let (code, processed, message) = cut_to_error(*code);
+                RpcError::new(code, processed, message)
+            }
+            Self::Lost(e) => answer::lost_after_sending_on_lane(e.clone()),
+            Self::Broken(e) => {
+                let message = "the answers make no sense";
+                RpcError::new(Code::Internal, Processed::Maybe, message).with_source(e.clone())
+            }
+        }
+    }
+
+    /// For a call that comes too late.
+    fn not_begun(&self) -> RpcError {
+        match self {
+            Self::Lost(e) => answer::lost_before_sending(e.clone()),
+            Self::Finished | Self::Cut(_) | Self::Broken(_) => {
+                RpcError::new(Code::Draining, Processed::No, "the server shuts down")
+            }
+        }
+    }
+}
+
+/// More than the header of any frame that a caller writes.
+const FRAME_BYTES_MAX: usize = 32;

@@ -1,0 +1,112 @@
+//! What leaves by a lane: frames are put together until QUIC takes them.
+
+use std::{
+    fmt,
+    pin::pin,
+    slice,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use quinn::{VarInt, WriteError};
+
+use crate::stream::Cut;
+
+/// The writing half of a lane. Dropped without [`finish`](Self::finish), it is reset: an end without a word would say that all
+/// is well.
+pub(crate) struct Outbox {
+    stream: quinn::SendStream,
+    /// Whole frames, not yet handed over.
+    queued: BytesMut,
+    /// Being handed over.
+    leaving: Bytes,
+    open: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(stream: quinn::SendStream) -> Self {
+        Self {
+            stream,
+            queued: BytesMut::new(),
+            leaving: Bytes::new(),
+            open: true,
+        }
+    }
+
+    /// Where a frame of at most so many bytes is to be appended. Memory is made for many at a time.
+    pub(crate) fn room(&mut self, bytes: usize) -> &mut BytesMut {
+        if self.queued.capacity() - self.queued.len() < bytes {
+            self.queued.reserve(bytes.max(BUFFER_BYTES));
+        }
+        &mut self.queued
+    }
+
+    /// Bytes that QUIC has not taken.
+    pub(crate) fn len(&self) -> usize {
+        self.queued.len() + self.leaving.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Hands everything over in as few writes as flow control allows.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        loop {
+            if self.leaving.is_empty() {
+                if self.queued.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                self.leaving = self.queued.split().freeze();
+            }
+            let write = self.stream.write_chunks(slice::from_mut(&mut self.leaving));
+            ready!(pin!(write).poll(cx))?;
+        }
+    }
+
+    /// Says that nothing follows. Everything has to be flushed.
+    pub(crate) fn finish(&mut self) {
+        debug_assert!(self.is_empty(), "flushed first");
+        if std::mem::replace(&mut self.open, false) {
+            // Fails only if the other side stopped it before: then nobody waits for the end.
+            let _ = self.stream.finish();
+        }
+    }
+
+    /// Ends when the other side has all that was written, or wants no more, or is gone.
+    pub(crate) fn acknowledged(&self) -> impl Future<Output = ()> + Send + 'static {
+        let stopped = self.stream.stopped();
+        async move {
+            let _ = stopped.await;
+        }
+    }
+
+    pub(crate) fn cut(&mut self, why: Cut) {
+        if std::mem::replace(&mut self.open, false) {
+            // Fails only if it was reset before.
+            let _ = self.stream.reset(VarInt::from_u32(why as u32));
+        }
+    }
+
+    pub(crate) fn index(&self) -> u64 {
+        self.stream.id().index()
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.cut(Cut::Cancelled);
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("stream", &self.stream.id())
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Frames of some hundred small calls.
+const BUFFER_BYTES: usize = 16 * 1024;

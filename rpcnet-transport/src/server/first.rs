@@ -1,0 +1,113 @@
+//! The first bytes of a stream, which say what it carries.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering::Relaxed},
+};
+
+use bytes::{Bytes, BytesMut};
+use quinn::VarInt;
+use tokio::time::{Instant, timeout_at};
+
+use super::{call, lane};
+use crate::{
+    Peer,
+    endpoint::Shared,
+    outbox::Outbox,
+    stream::{Cut, RecvHalf, SendHalf},
+    wire::{Decoder, PREFACE_BYTES, Preface, StreamKind},
+};
+
+/// Who makes the calls of a connection.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) connection: quinn::Connection,
+    pub(super) peer: Peer,
+    lanes: AtomicU8,
+}
+
+/// Why a stream carries nothing.
+enum Useless {
+    Preface,
+    /// It ended, or its connection did.
+    Ended,
+    Late,
+}
+
+impl Caller {
+    pub(super) fn new(connection: quinn::Connection, peer: Peer) -> Self {
+        Self {
+            connection,
+            peer,
+            lanes: AtomicU8::new(0),
+        }
+    }
+
+    /// Counts one more lane, unless there are as many as were announced.
+    fn take_lane(&self, lanes_max: u8) -> bool {
+        let more = |lanes| (lanes < lanes_max).then(|| lanes + 1);
+        self.lanes.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+}
+
+/// Serves a stream that somebody opened.
+pub(super) async fn serve_stream(
+    shared: Arc<Shared>,
+    caller: Arc<Caller>,
+    send: quinn::SendStream,
+    mut recv: quinn::RecvStream,
+) {
+    let arrived = Instant::now();
+    let patience = arrived + shared.config.header_timeout;
+    let first = timeout_at(patience, read_preface(&mut recv)).await;
+    let counters = &shared.counters;
+    let why = match first.unwrap_or(Err(Useless::Late)) {
+        Ok((StreamKind::Call, rest)) => {
+            let mut decoder = Decoder::answers(shared.config.message_bytes_max);
+            decoder.push(rest);
+            let (send, recv) = (SendHalf::new(send), RecvHalf::new(recv, decoder));
+            let peer = caller.peer.clone();
+            return call::serve(shared, peer, send, recv, arrived).await;
+        }
+        Ok((StreamKind::Lane, rest)) if caller.take_lane(shared.config.lanes.get()) => {
+            return lane::serve(shared, caller, Outbox::new(send), recv, rest).await;
+        }
+        Ok((StreamKind::Lane, _)) => {
+            counters.malformed_frames.add_one();
+            Cut::Malformed
+        }
+        Ok(_) | Err(Useless::Preface) => {
+            counters.bad_prefaces.add_one();
+            Cut::Malformed
+        }
+        Err(Useless::Ended) => {
+            counters.malformed_frames.add_one();
+            Cut::Malformed
+        }
+        Err(Useless::Late) => {
+            counters.header_timeouts.add_one();
+            Cut::HeaderTimeout
+        }
+    };
+    SendHalf::new(send).cut(why);
+    // Fails only if it has ended before.
+    let _ = recv.stop(VarInt::from_u32(why as u32));
+}
+
+/// Reads a preface, and what came along with it.
+async fn read_preface(recv: &mut quinn::RecvStream) -> Result<(StreamKind, Bytes), Useless> {
+    let mut begun = BytesMut::new();
+    loop {
+        let chunk = recv.read_chunk(usize::MAX, true).await;
+        let Ok(Some(chunk)) = chunk else {
+            return Err(Useless::Ended);
+        };
+        let mut rest = chunk.bytes;
+        let missing = (PREFACE_BYTES - begun.len()).min(rest.len());
+        begun.extend_from_slice(&rest.split_to(missing));
+        if let Ok(preface) = <[u8; PREFACE_BYTES]>::try_from(&begun[..]) {
+            let preface = Preface::decode(preface).map_err(|_| Useless::Preface)?;
+            return Ok((preface.kind, rest));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The methods of a lane, by the numbers that its caller gave them.
+
+use std::{str, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    client::METHODS_MAX,
+    endpoint::Shared,
+    server::router::{Handler, Started},
+};
+
+/// What the numbers of a lane stand for.
+#[derive(Default)]
+pub(super) struct Methods {
+    methods: Vec<Method>,
+}
+
+/// One method as a lane knows it.
+pub(super) struct Method {
+    pub(super) name: Arc<str>,
+    /// `None` as long as there is no method of this name; there may be one later.
+    pub(super) handler: Option<Handler>,
+    /// Memory for the next call's future.
+    pub(super) started: Started,
+}
+
+/// The number or the name makes no sense.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct BadMethod;
+
+impl Methods {
+    /// Gives a name the next number.
+    pub(super) fn define(
+        &mut self,
+        number: u16,
+        name: &Bytes,
+        shared: &Shared,
+    ) -> Result<(), BadMethod> {
+        let name = str::from_utf8(name).map_err(|_| BadMethod)?;
+        if usize::from(number) != self.methods.len() || self.methods.len() >= METHODS_MAX {
+            return Err(BadMethod);
+        }
+        let mut method = Method {
+            name: name.into(),
+            handler: None,
+            started: Started::default(),
+        };
+        method.resolve(shared);
+        self.methods.push(method);
+        Ok(())
+    }
+
+    /// The method of a number.
+    pub(super) fn find(&mut self, number: u16, shared: &Shared) -> Result<&mut Method, BadMethod> {
+        let method = self.methods.get_mut(usize::from(number)).ok_or(BadMethod)?;
+        if method.handler.is_none() {
+            method.resolve(shared);
+        }
+        Ok(method)
+    }
+}
+
+impl Method {
+    /// Methods are only ever added, so what was found stays right.
+    fn resolve(&mut self, shared: &Shared) {
+        if let Some((name, handler)) = shared.router().find(&self.name) {
+            self.name = Arc::clone(name);
+            self.handler = Some(handler.clone());
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! A stream that many small calls share, as the server sees it.
+
+mod done;
+mod methods;
+mod pending;
+mod work;
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quinn::{ReadError, VarInt};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use self::{
+    done::{Done, Work},
+    methods::Methods,
+    pending::Pending,
+};
+use super::{CallContext, answer::reply_parts, first::Caller, router::Outcome};
+use crate::{
+    Code, Processed, Status,
+    endpoint::Shared,
+    outbox::Outbox,
+    stream::Cut,
+    wire::{self, LaneDecoder, LaneFrame, LoadReport},
+};
+
+/// Serves a lane until its caller ends it, the server stops, or one of them is lost.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    caller: Arc<Caller>,
+    outbox: Outbox,
+    recv: quinn::RecvStream,
+    begun: Bytes,
+) {
+    // A shutdown waits until the caller has the last answer.
+    let (_unacknowledged, _) = shared.unacknowledged.enter();
+    let mut lane = Lane::new(Arc::clone(&shared), caller, outbox, recv, begun);
+    let end = tokio::select! {
+        biased;
+        () = shared.closing.cancelled() => End::Stopping,
+        end = poll_fn(|cx| lane.poll_serve(cx)) => end,
+    };
+    match end {
+        End::Left => lane.give_up(Cut::Cancelled),
+        End::Malformed => {
+            shared.counters.malformed_frames.add_one();
+            lane.give_up(Cut::Malformed);
+        }
+        End::Stalled => {
+            shared.counters.stalled_calls.add_one();
+            lane.give_up(Cut::Stalled);
+        }
+        End::Stopping => lane.stop().await,
+    }
+}
+
+/// Why a lane is served no longer.
+#[derive(Debug)]
+enum End {
+    /// The caller has ended it, or is gone.
+    Left,
+    /// What the caller writes makes no sense.
+    Malformed,
+    /// The caller does not take its answers.
+    Stalled,
+    Stopping,
+}
+
+/// What the task of one lane owns.
+struct Lane {
+    shared: Arc<Shared>,
+    caller: Arc<Caller>,
+    recv: quinn::RecvStream,
+    decoder: LaneDecoder,
+    /// Read, and not yet given to the decoder.
+    chunks: [Bytes; CHUNKS_MAX],
+    unread: std::ops::Range<usize>,
+    methods: Methods,
+    pending: Pending,
+    done: Arc<Done>,
+    /// Of one round; here so that rounds share their memory.
+    results: Vec<(u32, Work)>,
+    spare_context: Option<CallContext>,
+    outbox: Outbox,
+    /// How much was queued when the caller was last seen to take something, and until when it has to take more.
+    stall: Option<(usize, Instant)>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When the last round began that had something to do.
+    last_active: Instant,
+    /// The clock, as it was last read.
+    now: Instant,
+    load: LoadReport,
+}
+
+impl Lane {
+    fn new(
+        shared: Arc<Shared>,
+        caller: Arc<Caller>,
+        outbox: Outbox,
+        recv: quinn::RecvStream,
+        begun: Bytes,
+    ) -> Self {
+        let now = Instant::now();
+        let calls_max = usize::try_from(shared.config.lane_calls_max.get()).unwrap_or(usize::MAX);
+        let mut chunks = [const { Bytes::new() }; CHUNKS_MAX];
+        chunks[0] = begun;
+        Self {
+            load: shared.load(),
+            shared,
+            caller,
+            recv,
+            decoder: LaneDecoder::new(),
+            chunks,
+            unread: 0..1,
+            methods: Methods::default(),
+            pending: Pending::new(calls_max),
+            done: Arc::default(),
+            results: Vec::new(),
+            spare_context: None,
+            outbox,
+            stall: None,
+            timer: None,
+            last_active: now,
+            now,
+        }
+    }
+
+    /// Reads requests and writes answers until there is a reason to end.
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.now = Instant::now();
+        let round_began = self.now;
+        self.load = self.shared.load();
+        self.take_results(cx);
+        self.expire();
+        // Answers that the caller does not take hold up further requests.
+        let mut has_more = false;
+        while self.outbox.len() < OUTBOX_BYTES_MAX {
+            match self.poll_frame(cx) {
+                Poll::Ready(Ok(frame)) => {
+                    self.last_active = round_began;
+                    if self.take_frame(frame, round_began).is_err() {
+                        return Poll::Ready(End::Malformed);
+                    }
+                }
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                Poll::Pending => break,
+            }
+            if self.now.duration_since(round_began) > ROUND_MAX {
+                // What is answered so far leaves, and the others of this thread get their turn.
+                has_more = true;
+                break;
+            }
+        }
+        let was_full = self.outbox.len() >= OUTBOX_BYTES_MAX;
+        match self.poll_flush(cx) {
+            Poll::Ready(Err(Unwanted)) => return Poll::Ready(End::Left),
+            Poll::Ready(Ok(())) if was_full || has_more => cx.waker().wake_by_ref(),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        self.poll_timer(cx)
+    }
+
+    /// The next frame; reads when none is left.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<LaneFrame, End>> {
+        loop {
+            match self.decoder.next_frame() {
+                Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
+                Ok(None) => {}
+                Err(_) => return Poll::Ready(Err(End::Malformed)),
+            }
+            if let Some(chunk) = self.unread.next() {
+                self.decoder.push(std::mem::take(&mut self.chunks[chunk]));
+                continue;
+            }
+            let read = pin!(self.recv.read_chunks(&mut self.chunks)).poll(cx);
+            match ready!(read) {
+                Ok(Some(chunks)) => self.unread = 0..chunks,
+                Ok(None) if self.decoder.finish().is_err() => {
+                    return Poll::Ready(Err(End::Malformed));
+                }
+                Ok(None)
+                | Err(
+                    ReadError::Reset(_)
+                    | ReadError::ConnectionLost(_)
+                    | ReadError::ClosedStream
+                    | ReadError::IllegalOrderedRead
+                    | ReadError::ZeroRttRejected,
+                ) => return Poll::Ready(Err(End::Left)),
+            }
+        }
+    }
+
+    fn take_frame(&mut self, frame: LaneFrame, arrived: Instant) -> Result<(), Nonsense> {
+        match frame {
+            LaneFrame::Request(request, body) => self.take_request(request, body, arrived),
+            LaneFrame::Method { method, name } => self
+                .methods
+                .define(method, &name, &self.shared)
+                .map_err(|_| Nonsense),
+            LaneFrame::Cancel { id } => {
+                if let Some(call) = self.pending.remove(id) {
+                    self.shared.counters.calls_cancelled.add_one();
+                    call.cancel();
+                }
+                Ok(())
+            }
+            LaneFrame::Reply { .. } | LaneFrame::Failure { .. } => Err(Nonsense),
+        }
+    }
+
+    /// Answers the calls whose handlers have returned in tasks of their own.
+    fn take_results(&mut self, cx: &Context<'_>) {
+        let mut results = std::mem::take(&mut self.results);
+        self.done.take(&mut results, cx);
+        for (id, work) in results.drain(..) {
+            // Of a call that was given up there is nothing left to answer.
+            let Some(call) = self.pending.remove(id) else {
+                continue;
+            };
+            if let Some(context) = &call.context {
+                context.end();
+            }
+            match work {
+                Work::Returned(outcome) => self.finish(id, outcome),
+                Work::Panicked => self.finish_panicked(id),
+                Work::Replied => {}
+            }
+            self.last_active = self.now;
+        }
+        self.results = results;
+    }
+
+    fn expire(&mut self) {
+        let mut expired = Vec::new();
+        self.pending.expire(self.now, |call| expired.push(call));
+        for call in expired {
+            self.shared.counters.calls_timed_out.add_one();
+            let message = "the handler did not return in time";
+            self.fail(call.id, unsure(Code::DeadlineExceeded, message));
+            call.cancel();
+        }
+    }
+
+    /// Writes the answer of a call that was refused, or whose handler will not return.
+    fn fail(&mut self, id: u32, status: Status) {
+        let details_max = self.shared.config.lane_body_bytes_max;
+        let (header, body) = reply_parts(Err(status), self.load, details_max);
+        let bytes = FRAME_BYTES_MAX + header.message.len() + body.len();
+        wire::encode_lane_failure(self.outbox.room(bytes), id, &header, &body);
+    }
+
+    /// Hands over what is queued, and notes whether the caller takes it.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unwanted>> {
+        match self.outbox.poll_flush(cx) {
+            Poll::Ready(flushed) => {
+                self.stall = None;
+                Poll::Ready(flushed.map_err(|_| Unwanted))
+            }
+            Poll::Pending => {
+                let len = self.outbox.len();
+                if self.stall.is_none_or(|(before, _)| len < before) {
+                    self.stall = Some((len, self.now + self.shared.config.stall_timeout));
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Waits for the next deadline, and for the end of patience with a caller that takes nothing.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let stalled_at = self.stall.map(|(_, at)| at);
+        if stalled_at.is_some_and(|at| at <= self.now) {
+            return Poll::Ready(End::Stalled);
+        }
+        let deadline = self.pending.earliest_deadline();
+        let Some(at) = deadline.into_iter().chain(stalled_at).min() else {
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Ends the lane without a word: nobody listens, or deserves it.
+    fn give_up(&mut self, why: Cut) {
+        self.outbox.cut(why);
+        // Fails only if it has ended before.
+        let _ = self.recv.stop(VarInt::from_u32(why as u32));
+        for call in self.pending.drain() {
+            self.shared.counters.calls_cancelled.add_one();
+            call.cancel();
+        }
+    }
+
+    /// Answers the calls that were taken, refuses further ones, and says in the end that this was all.
+    async fn stop(mut self) {
+        let cancel = self.shared.cancel_calls.clone();
+        let drained = tokio::select! {
+            biased;
+            drained = poll_fn(|cx| self.poll_drain(cx)) => drained,
+            () = cancel.cancelled() => {
+                self.cancel_all();
+                let stall = self.shared.config.stall_timeout;
+                let flushed = timeout(stall, poll_fn(|cx| self.outbox.poll_flush(cx))).await;
+                if matches!(flushed, Ok(Ok(()))) { Ok(()) } else { Err(Unwanted) }
+            }
+        };
+        if drained.is_err() {
+            return self.give_up(Cut::Stalled);
+        }
+        // What comes from now on is not read, and the end of the answers says so.
+        let _ = self.recv.stop(VarInt::from_u32(Cut::Cancelled as u32));
+        self.outbox.finish();
+        // What was written longer ago was acknowledged, or the connection is as good as lost.
+        if self.last_active.elapsed() < self.shared.config.idle_timeout {
+            let _ = timeout(self.shared.config.stall_timeout, self.outbox.acknowledged()).await;
+        }
+    }
+
+    /// Serves until all that was taken is answered. New calls are refused: the server drains.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unwanted>> {
+        match self.poll_serve(cx) {
+            Poll::Ready(_) => Poll::Ready(Err(Unwanted)),
+            Poll::Pending if self.pending.is_empty() && self.outbox.is_empty() => {
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The deadline of a shutdown has come.
+    fn cancel_all(&mut self) {
+        let calls: Vec<_> = self.pending.drain().collect();
+        for call in calls {
+            self.shared.counters.calls_cancelled.add_one();
+            self.shared.cancelled_by_shutdown.add_one();
+            let message = "the server shut down before the handler returned";
+            self.fail(call.id, unsure(Code::Cancelled, message));
+            call.cancel();
+        }
+    }
+}
+
+impl Drop for Lane {
+    /// A task that is dropped, because its runtime ends, leaves nothing running.
+    fn drop(&mut self) {
+        self.give_up(Cut::Cancelled);
+    }
+}
+
+impl pending::Call {
+    fn cancel(self) {
+        self.work.abort();
+        if let Some(context) = self.context {
+            context.end();
+        }
+    }
+}
+
+/// A frame that no caller writes.
+#[derive(Debug)]
+struct Nonsense;
+
+/// The caller takes no answers.
+#[derive(Debug)]
+struct Unwanted;
+
+fn unsure(code: Code, message: &str) -> Status {
+    Status::new(code, message).with_processed(Processed::Maybe)
+}
+
+/// Chunks taken out of QUIC at a time; each is at most a packet.
+const CHUNKS_MAX: usize = 32;
+
+/// Answers that may wait for the caller before no more requests are read.
+const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long requests are served before the first of the answers leave.
+const ROUND_MAX: Duration = Duration::from_micros(500);
+
+/// More than the header of any frame that a server writes.
+const FRAME_BYTES_MAX: usize = 32;

@@ -1,0 +1,115 @@
+//! The calls of a lane whose handlers have not returned.
+
+use tokio::{task::AbortHandle, time::Instant};
+
+use crate::server::CallContext;
+
+/// Calls under way, found by their number without a search.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// By the low half of the number, which its caller chose as low as possible.
+    calls: Vec<Option<Call>>,
+    calls_max: usize,
+    len: usize,
+    /// No call's deadline is before it.
+    earliest: Option<Instant>,
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) id: u32,
+    pub(super) deadline: Option<Instant>,
+    pub(super) work: AbortHandle,
+    /// `None` while it is not the handler that works, but the reply that is on its way.
+    pub(super) context: Option<CallContext>,
+}
+
+/// A number that may not be used: it is past the limit that was announced, or of a call that is under way.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct BadNumber;
+
+impl Pending {
+    pub(super) fn new(calls_max: usize) -> Self {
+        Self {
+            calls: Vec::new(),
+            calls_max,
+            len: 0,
+            earliest: None,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn earliest_deadline(&self) -> Option<Instant> {
+        self.earliest
+    }
+
+    /// Whether a call of this number may begin.
+    pub(super) fn check(&self, id: u32) -> Result<(), BadNumber> {
+        let place = place(id);
+        // The caller may have a reply already that we do not know to have arrived.
+        let is_free = match self.calls.get(place) {
+            Some(Some(call)) => call.context.is_none() && call.id != id,
+            Some(None) | None => true,
+        };
+        (place < self.calls_max && is_free)
+            .then_some(())
+            .ok_or(BadNumber)
+    }
+
+    /// Adds a call whose number was checked.
+    pub(super) fn insert(&mut self, call: Call) {
+        let place = place(call.id);
+        if self.calls.len() <= place {
+            self.calls.resize_with(place + 1, || None);
+        }
+        if let Some(deadline) = call.deadline {
+            self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
+        }
+        let replaced = self.calls[place].replace(call);
+        debug_assert!(replaced.as_ref().is_none_or(|old| old.context.is_none()));
+        self.len += usize::from(replaced.is_none());
+    }
+
+    pub(super) fn remove(&mut self, id: u32) -> Option<Call> {
+        let call = self
+            .calls
+            .get_mut(place(id))?
+            .take_if(|call| call.id == id)?;
+        self.len -= 1;
+        Some(call)
+    }
+
+    /// Removes the calls whose deadline has come.
+    pub(super) fn expire(&mut self, now: Instant, mut expired: impl FnMut(Call)) {
+        if self.earliest.is_none_or(|earliest| now < earliest) {
+            return;
+        }
+        self.earliest = None;
+        for call in &mut self.calls {
+            let Some(deadline) = call.as_ref().and_then(|call| call.deadline) else {
+                continue;
+            };
+            if deadline > now {
+                self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
+            } else if let Some(call) = call.take() {
+                self.len -= 1;
+                expired(call);
+            }
+        }
+    }
+
+    /// Removes all calls.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Call> + '_ {
+        self.len = 0;
+        self.earliest = None;
+        self.calls.drain(..).flatten()
+    }
+}
+
+fn place(id: u32) -> usize {
+    usize::from(id as u16)
+}

@@ -1,0 +1,261 @@
+//! What is done for one request of a lane.
+
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use tokio::time::Instant;
+
+use super::{FRAME_BYTES_MAX, Lane, Nonsense, Outcome, Work, pending, unsure};
+use crate::{
+    Code, Status,
+    server::{
+        CallContext, Dispatch,
+        answer::answer,
+        call::{admit, unknown_method, within_limit, wrong_kind},
+        context::CallInfo,
+        router::{Handler, Started, Unary},
+    },
+    stream::SendHalf,
+    wire::{self, LaneRequest, Preface, StreamKind},
+};
+
+impl Lane {
+    /// Serves a request, or gives it a task that does.
+    pub(super) fn take_request(
+        &mut self,
+        request: LaneRequest,
+        body: Bytes,
+        arrived: Instant,
+    ) -> Result<(), Nonsense> {
+        let id = request.id;
+        self.pending.check(id).map_err(|_| Nonsense)?;
+        let shared = Arc::clone(&self.shared);
+        let method = self
+            .methods
+            .find(request.method, &shared)
+            .map_err(|_| Nonsense)?;
+        let in_flight = InFlight::enter(&shared.in_flight);
+        let unary = match admit(&shared, in_flight.count) {
+            Err(status) => Err(status),
+            Ok(()) => match &method.handler {
+                Some(Handler::Unary(unary)) => Ok(unary),
+                Some(Handler::Streaming(_)) => Err(wrong_kind()),
+                None => Err(unknown_method(&shared)),
+            },
+        };
+        let unary = match unary {
+            Ok(unary) => unary,
+            Err(status) => {
+                if status.code == Code::InvalidRequest {
+                    shared.counters.invalid_requests.add_one();
+                }
+                self.fail(id, status);
+                return Ok(());
+            }
+        };
+        shared.counters.calls_started.add_one();
+        let info = CallInfo {
+            method: Arc::clone(&method.name),
+            attempt: request.attempt,
+            idempotent: request.idempotent,
+            deadline: request.deadline.and_then(|left| arrived.checked_add(left)),
+        };
+        let reused = self.spare_context.take().and_then(|cx| cx.reuse(&info));
+        let deadline = info.deadline;
+        let context = reused.unwrap_or_else(|| CallContext::new(self.caller.peer.clone(), info));
+        let has_task = match unary.dispatch {
+            Dispatch::Adaptive => unary.pace.is_slow(),
+            Dispatch::Inline => false,
+            Dispatch::Spawned => true,
+        };
+        if has_task {
+            let unary = unary.clone();
+            let work = Spawned {
+                unary,
+                body,
+                started: None,
+                arrived,
+            };
+            self.spawn(id, work, context, deadline);
+            return Ok(());
+        }
+
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            unary.start(context.clone(), body, &mut method.started);
+            method.started.poll(&mut Context::from_waker(Waker::noop()))
+        }));
+        let began = std::mem::replace(&mut self.now, Instant::now());
+        if unary.dispatch == Dispatch::Adaptive {
+            unary.pace.note(self.now.duration_since(began));
+        }
+        shared.queue_delay.note(began.duration_since(arrived));
+        match polled {
+            Ok(Poll::Ready(outcome)) => {
+                context.end();
+                drop(in_flight);
+                let outcome = outcome.unwrap_or_else(|| Err(Status::internal("no handler")));
+                self.finish(id, outcome);
+                self.spare_context = Some(context);
+            }
+            Ok(Poll::Pending) => {
+                let work = Spawned {
+                    unary: unary.clone(),
+                    body: Bytes::new(),
+                    started: Some(std::mem::take(&mut method.started)),
+                    arrived,
+                };
+                self.spawn(id, work, context, deadline);
+            }
+            Err(_) => {
+                context.end();
+                // What panicked is not to be polled again.
+                method.started = Started::default();
+                drop(in_flight);
+                self.finish_panicked(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a call a task of its own.
+    fn spawn(&mut self, id: u32, work: Spawned, context: CallContext, deadline: Option<Instant>) {
+        let (guard, _) = self.shared.in_flight.enter();
+        let (done, shared) = (Arc::clone(&self.done), Arc::clone(&self.shared));
+        let handed = context.clone();
+        let task = tokio::spawn(async move {
+            let outcome = AssertUnwindSafe(work.run(handed, &shared))
+                .catch_unwind()
+                .await;
+            drop(guard);
+            done.push(id, outcome.map_or(Work::Panicked, Work::Returned));
+        });
+        self.pending.insert(pending::Call {
+            id,
+            deadline,
+            work: task.abort_handle(),
+            context: Some(context),
+        });
+    }
+
+    /// Writes the answer of a handler that has returned.
+    pub(super) fn finish(&mut self, id: u32, outcome: Outcome) {
+        let config = &self.shared.config;
+        let outcome = outcome.and_then(|reply| within_limit(reply, config.message_bytes_max));
+        let lane_body_bytes_max = config.lane_body_bytes_max;
+        match outcome {
+            Ok(body) if body.len() <= lane_body_bytes_max => {
+                self.shared.counters.calls_completed.add_one();
+                let out = self.outbox.room(FRAME_BYTES_MAX + body.len());
+                wire::encode_lane_reply(out, id, self.load, &body);
+            }
+            Err(status) if status.details.len() <= lane_body_bytes_max => {
+                self.count_failure(&status);
+                self.fail(id, status);
+            }
+            large => self.reply_apart(id, large),
+        }
+    }
+
+    pub(super) fn finish_panicked(&mut self, id: u32) {
+        self.shared.counters.handler_panics.add_one();
+        self.fail(id, unsure(Code::Internal, "the handler panicked"));
+    }
+
+    fn count_failure(&self, status: &Status) {
+        use crate::Processed::{Maybe, No, Yes};
+        match (status.code, status.processed) {
+            (_, Yes) => self.shared.counters.calls_completed.add_one(),
+            (Code::InvalidRequest, No) => self.shared.counters.invalid_requests.add_one(),
+            (_, No | Maybe) => {}
+        }
+    }
+
+    /// Sends a large answer on a stream of its own, so that no small one waits behind it.
+    fn reply_apart(&mut self, id: u32, outcome: Outcome) {
+        let (unacknowledged, _) = self.shared.unacknowledged.enter();
+        let (in_flight, _) = self.shared.in_flight.enter();
+        let (shared, caller) = (Arc::clone(&self.shared), Arc::clone(&self.caller));
+        let (done, lane) = (Arc::clone(&self.done), self.outbox.index());
+        let task = self.shared.calls.spawn(async move {
+            let _unacknowledged = unacknowledged;
+            if let Ok(stream) = caller.connection.open_uni().await {
+                let mut head = BytesMut::new();
+                let kind = StreamKind::Answer;
+                head.extend_from_slice(&Preface { kind }.encode());
+                wire::encode_answer_to(&mut head, lane, id);
+                let mut send = SendHalf::new(stream);
+                let stall = shared.config.stall_timeout;
+                if send.write(head, Bytes::new(), Some(stall)).await.is_ok() {
+                    let mut stopped = Box::pin(send.stopped());
+                    let in_flight = Some(in_flight);
+                    answer(&shared, &mut send, stopped.as_mut(), outcome, in_flight).await;
+                }
+            }
+            done.push(id, Work::Replied);
+        });
+        self.pending.insert(pending::Call {
+            id,
+            deadline: None,
+            work: task.abort_handle(),
+            context: None,
+        });
+    }
+}
+
+/// A call with a task of its own.
+struct Spawned {
+    unary: Unary,
+    body: Bytes,
+    /// If it was polled before.
+    started: Option<Started>,
+    arrived: Instant,
+}
+
+impl Spawned {
+    async fn run(self, context: CallContext, shared: &crate::endpoint::Shared) -> Outcome {
+        let Self {
+            unary,
+            body,
+            started,
+            arrived,
+        } = self;
+        if let Some(started) = started {
+            return started.finish().await;
+        }
+        shared.queue_delay.note(arrived.elapsed());
+        let mut started = Started::default();
+        let began = Instant::now();
+        unary.start(context, body, &mut started);
+        let first = poll_fn(|cx| Poll::Ready(started.poll(cx))).await;
+        unary.pace.note(began.elapsed());
+        match first {
+            Poll::Ready(Some(outcome)) => outcome,
+            Poll::Ready(None) | Poll::Pending => started.finish().await,
+        }
+    }
+}
+
+/// Counts a call as being served, for as long as it is polled here.
+struct InFlight<'a> {
+    gauge: &'a crate::gauge::Gauge,
+    count: usize,
+}
+
+impl<'a> InFlight<'a> {
+    fn enter(gauge: &'a crate::gauge::Gauge) -> Self {
+        let count = gauge.raise();
+        Self { gauge, count }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.gauge.lower();
+    }
+}
