@@ -76,7 +76,7 @@ enum Edge {
 pub(crate) fn who_knows_whom(metadata: &Metadata) -> Vec<Problem> {
     let mut problems = Vec::new();
     for package in &metadata.packages {
-        if package.name == "xtask" {
+        if is_tool(&package.name) {
             if package.is_published() {
                 problems.push(manifest(package, "must say `publish = false`"));
             }
@@ -144,9 +144,14 @@ pub(crate) fn internal_versions(metadata: &Metadata) -> Vec<Problem> {
                 continue;
             };
             let name = &dependency.name;
-            if dependency.is_dev() {
+            if dependency.is_dev() || is_tool(name) {
                 if dependency.req != "*" {
-                    let what = format!("development dependency {name} must carry no version");
+                    let kind = if dependency.is_dev() {
+                        "development "
+                    } else {
+                        ""
+                    };
+                    let what = format!("{kind}dependency {name} must carry no version");
                     problems.push(manifest(package, what));
                 }
             } else if dependency.req != format!("^{}", target.version) {
@@ -210,6 +215,11 @@ pub(crate) fn lock_file(lock: &str) -> Vec<Problem> {
     banned.chain(twice).collect()
 }
 
+/// Crates that are never published: this one and its parts.
+fn is_tool(name: &str) -> bool {
+    name == "xtask" || name.starts_with("xtask-")
+}
+
 fn manifest(package: &Package, what: impl Into<String>) -> Problem {
     Problem::new(package.folder().join("Cargo.toml"), what)
 }
@@ -242,9 +252,15 @@ mod tests {
                 })
             })
             .collect();
+        let mut tool = dependency("xtask-load");
+        tool["req"] = "*".into();
         packages.push(json!({
             "name": "xtask", "version": "0.0.0", "manifest_path": "xtask/Cargo.toml",
-            "publish": [], "dependencies": [dependency("rpcnet-client")],
+            "publish": [], "dependencies": [dependency("rpcnet-client"), tool],
+        }));
+        packages.push(json!({
+            "name": "xtask-load", "version": "0.0.0", "manifest_path": "xtask/load/Cargo.toml",
+            "publish": [], "dependencies": [],
         }));
         packages
     }
@@ -325,6 +341,10 @@ mod tests {
     fn a_publishable_xtask_and_a_stranger_are_caught() {
         let found = check(who_knows_whom, "xtask", |it| it["publish"] = Value::Null);
         assert_eq!(found, ["xtask/Cargo.toml: must say `publish = false`"]);
+        let found = check(who_knows_whom, "xtask-load", |it| {
+            it["publish"] = Value::Null;
+        });
+        assert_eq!(found, ["xtask/load/Cargo.toml: must say `publish = false`"]);
         let found = check(who_knows_whom, "rpcnet-phi", |it| {
             it["name"] = "rpcnet-psi".into();
         });

@@ -1,0 +1,170 @@
+//! What is sent, and whether it came back.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+/// The bodies of one caller: each differs from all others in its first eight bytes.
+#[derive(Debug)]
+pub struct Body {
+    bytes: Bytes,
+    counter: u64,
+}
+
+/// A reply that is not what was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mismatch {
+    /// It has another length.
+    Length {
+        /// Bytes sent.
+        sent: usize,
+        /// Bytes that came back.
+        got: usize,
+    },
+    /// It answers another call.
+    Counter {
+        /// Of the call.
+        sent: u64,
+        /// Of the reply.
+        got: u64,
+    },
+    /// Its content differs.
+    Content {
+        /// Of the first byte that differs.
+        offset: usize,
+    },
+}
+
+impl Body {
+    /// Bodies of `bytes` bytes, for the caller of this number.
+    ///
+    /// # Panics
+    ///
+    /// If they are shorter than [`BODY_BYTES_MIN`].
+    pub fn new(caller: u32, bytes: usize) -> Self {
+        assert!(bytes >= BODY_BYTES_MIN, "the counter has to fit");
+        let pattern: Vec<u8> = (0..bytes).map(|at| (at * 31 + 7) as u8).collect();
+        Self {
+            bytes: pattern.into(),
+            counter: u64::from(caller) << 40,
+        }
+    }
+
+    /// The next body. Its memory is that of the one before, if that has been let go: copying a large body would cost more
+    /// than some of the calls that are measured.
+    pub fn advance(&mut self) -> Bytes {
+        self.counter += 1;
+        let mut bytes = std::mem::take(&mut self.bytes)
+            .try_into_mut()
+            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        bytes[..BODY_BYTES_MIN].copy_from_slice(&self.counter.to_le_bytes());
+        self.bytes = bytes.freeze();
+        self.bytes.clone()
+    }
+
+    /// Compares a reply with the body that was sent last: length and counter always, the whole content if it is short and
+    /// now and then.
+    ///
+    /// # Errors
+    ///
+    /// [`Mismatch`].
+    pub fn check(&self, reply: &[u8]) -> Result<(), Mismatch> {
+        if reply.len() != self.bytes.len() {
+            return Err(Mismatch::Length {
+                sent: self.bytes.len(),
+                got: reply.len(),
+            });
+        }
+        let counter = reply[..BODY_BYTES_MIN].try_into().expect("eight bytes");
+        let got = u64::from_le_bytes(counter);
+        if got != self.counter {
+            return Err(Mismatch::Counter {
+                sent: self.counter,
+                got,
+            });
+        }
+        let whole = reply.len() <= SHORT_BYTES_MAX || self.counter.is_multiple_of(WHOLE_EVERY);
+        if whole && reply != &self.bytes[..] {
+            let differs = reply.iter().zip(&self.bytes).position(|(a, b)| a != b);
+            return Err(Mismatch::Content {
+                offset: differs.unwrap_or_default(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { sent, got } => write!(f, "wrong reply: {got} bytes instead of {sent}"),
+            Self::Counter { sent, got } => {
+                write!(f, "wrong reply: of call {got:#x} instead of {sent:#x}")
+            }
+            Self::Content { offset } => write!(f, "wrong reply: byte {offset} differs"),
+        }
+    }
+}
+
+impl std::error::Error for Mismatch {}
+
+/// The counter's length.
+pub const BODY_BYTES_MIN: usize = 8;
+
+/// Up to here comparing costs next to nothing.
+const SHORT_BYTES_MAX: usize = 1024;
+
+/// Of longer replies, one in so many is compared byte by byte.
+const WHOLE_EVERY: u64 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_differ_and_are_recognised() {
+        let (mut one, mut other) = (Body::new(1, 32), Body::new(2, 32));
+        let (first, foreign) = (one.advance(), other.advance());
+        assert_eq!(one.check(&first), Ok(()));
+        assert!(matches!(one.check(&foreign), Err(Mismatch::Counter { .. })));
+        let second = one.advance();
+        assert_ne!(first, second);
+        assert!(matches!(one.check(&first), Err(Mismatch::Counter { .. })));
+        assert_eq!(one.check(&second), Ok(()));
+    }
+
+    #[test]
+    fn a_short_reply_and_a_changed_byte_are_caught() {
+        let mut body = Body::new(0, 64);
+        let sent = body.advance();
+        assert_eq!(
+            body.check(&sent[..63]),
+            Err(Mismatch::Length { sent: 64, got: 63 })
+        );
+        let mut changed = sent.to_vec();
+        changed[40] ^= 1;
+        assert_eq!(body.check(&changed), Err(Mismatch::Content { offset: 40 }));
+    }
+
+    #[test]
+    fn long_replies_are_compared_in_whole_now_and_then() {
+        let mut body = Body::new(0, SHORT_BYTES_MAX + 1);
+        let mut caught = 0;
+        for _ in 0..2 * WHOLE_EVERY {
+            let mut changed = body.advance().to_vec();
+            *changed.last_mut().unwrap() ^= 1;
+            caught += u64::from(body.check(&changed).is_err());
+        }
+        assert_eq!(caught, 2);
+    }
+
+    #[test]
+    fn memory_is_used_again_once_it_is_free() {
+        let mut body = Body::new(0, 4096);
+        let place = body.advance().as_ptr();
+        let kept = body.advance();
+        assert_eq!(kept.as_ptr(), place);
+        assert_ne!(body.advance().as_ptr(), place);
+        assert_eq!(kept.len(), 4096);
+    }
+}

@@ -1,0 +1,158 @@
+//! The closed loop: a fixed number of callers, each with one call at a time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    Body, Caller, ClosedLoop, Failure, Latencies, Report, Usage, control::Server, latencies::Batch,
+    system::usage,
+};
+
+/// What the callers of a run share.
+#[derive(Debug, Default)]
+struct Shared {
+    phase: AtomicU8,
+    latencies: Latencies,
+}
+
+/// Runs the load over one connection.
+pub(crate) async fn run<C: Caller>(
+    caller: C,
+    load: ClosedLoop,
+    server: &mut Server,
+) -> Result<Report, Failure> {
+    let shared = Arc::new(Shared::default());
+    let mut callers = JoinSet::new();
+    for number in 0..load.in_flight {
+        let number = u32::try_from(number)?;
+        callers.spawn(call(caller.clone(), number, load, Arc::clone(&shared)));
+    }
+    wait(load.warm_up, &mut callers).await?;
+    let window = Window::begin(server)?;
+    shared.phase.store(MEASURING, Relaxed);
+    wait(load.window, &mut callers).await?;
+    shared.phase.store(OVER, Relaxed);
+    let mut report = window.end(server)?;
+    let ended = async {
+        let mut calls = 0;
+        while let Some(ended) = callers.join_next().await {
+            calls += ended??;
+        }
+        Ok::<_, Failure>(calls)
+    };
+    report.calls = timeout(LAST_CALLS_WITHIN, ended)
+        .await
+        .map_err(|_| format!("calls that take longer than {LAST_CALLS_WITHIN:?}"))??;
+    report.latency = shared.latencies.quantiles();
+    if report.calls == 0 {
+        return Err("no call ended in the window".into());
+    }
+    Ok(report)
+}
+
+/// Calls until it is over; the number of calls that ended in the window.
+async fn call<C: Caller>(
+    caller: C,
+    number: u32,
+    load: ClosedLoop,
+    shared: Arc<Shared>,
+) -> Result<u64, Failure> {
+    let mut body = Body::new(number, load.body_bytes);
+    let mut batch = Batch::new();
+    let mut calls = 0;
+    let mut phase = shared.phase.load(Relaxed);
+    loop {
+        let message = body.advance();
+        let begin = Instant::now();
+        let reply = caller.call(message).await;
+        let latency = begin.elapsed();
+        let reply = reply.map_err(|error| error.to_string())?;
+        body.check(&reply)?;
+        let begun_in = std::mem::replace(&mut phase, shared.phase.load(Relaxed));
+        match phase {
+            MEASURING => {
+                calls += 1;
+                // Those that were under way when the window began have waited while the server's clock was read.
+                if begun_in == MEASURING {
+                    batch.record(latency, &shared.latencies);
+                }
+            }
+            OVER => break,
+            _ => {}
+        }
+    }
+    batch.flush(&shared.latencies);
+    Ok(calls)
+}
+
+/// Waits, unless a caller fails.
+async fn wait(time: Duration, callers: &mut JoinSet<Result<u64, Failure>>) -> Result<(), Failure> {
+    let sleep = sleep(time);
+    let failure = async {
+        while let Some(ended) = callers.join_next().await {
+            match ended {
+                Ok(Ok(_)) => {}
+                Ok(Err(failure)) => return failure,
+                Err(failure) => return failure.into(),
+            }
+        }
+        "all callers have ended early".into()
+    };
+    tokio::pin!(sleep, failure);
+    std::future::poll_fn(|cx| {
+        if let std::task::Poll::Ready(failure) = failure.as_mut().poll(cx) {
+            return std::task::Poll::Ready(Err(failure));
+        }
+        sleep.as_mut().poll(cx).map(Ok)
+    })
+    .await
+}
+
+/// The clocks at the beginning of what is measured.
+#[derive(Debug)]
+pub(crate) struct Window {
+    server: Usage,
+    client: Usage,
+    begin: Instant,
+}
+
+impl Window {
+    pub(crate) fn begin(server: &mut Server) -> Result<Self, Failure> {
+        Ok(Self {
+            server: server.usage()?,
+            client: usage(),
+            begin: Instant::now(),
+        })
+    }
+
+    /// A report in which calls and latencies are missing.
+    pub(crate) fn end(self, server: &mut Server) -> Result<Report, Failure> {
+        let seconds = self.begin.elapsed().as_secs_f64();
+        let client = usage();
+        let server = server.usage()?;
+        Ok(Report {
+            seconds,
+            client_cpu_us: client.cpu_us - self.client.cpu_us,
+            server_cpu_us: server.cpu_us - self.server.cpu_us,
+            client_rss_bytes: client.rss_bytes,
+            server_rss_bytes: server.rss_bytes,
+            ..Report::default()
+        })
+    }
+}
+
+const MEASURING: u8 = 1;
+const OVER: u8 = 2;
+
+/// For the calls that are under way when it is over.
+const LAST_CALLS_WITHIN: Duration = Duration::from_secs(10);

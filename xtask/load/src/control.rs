@@ -1,0 +1,172 @@
+//! The lines between client and server, and between both and who started them.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    net::SocketAddr,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{Failure, Setup, Usage, system::usage};
+
+/// What a server says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// It serves.
+    Serving {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// What it has used, because it was asked.
+    Usage(Usage),
+    /// It will not serve.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+/// The server, seen from the client that started it.
+///
+/// It ends with its standard input: when this is dropped, or when this process ends in whatever way.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts it, and waits until it serves.
+    pub(crate) fn start(command: &[String], setup: &Setup) -> Result<Self, Failure> {
+        let (program, arguments) = command.split_first().ok_or("the server has no command")?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("cannot start {program}: {error}"))?;
+        let mut stdin = child.stdin.take().expect("standard input is piped");
+        let mut stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        write_line(&mut stdin, setup)?;
+        let address = match read_line(&mut stdout)? {
+            Some(Answer::Serving { address }) => address,
+            Some(Answer::Failed { message }) => return Err(format!("server: {message}").into()),
+            other => return Err(format!("the server begins with {other:?}").into()),
+        };
+        Ok(Self {
+            child,
+            stdin: Some(stdin),
+            stdout,
+            address,
+        })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has used so far. Blocks until it has answered: some 100 µs.
+    pub(crate) fn usage(&mut self) -> Result<Usage, Failure> {
+        let stdin = self.stdin.as_mut().ok_or("the server was told to end")?;
+        stdin.write_all(b"\n")?;
+        match read_line(&mut self.stdout)? {
+            Some(Answer::Usage(usage)) => Ok(usage),
+            other => Err(format!("the server tells {other:?} instead of its usage").into()),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stdin = None;
+        let _ = self.child.wait();
+    }
+}
+
+/// Answers, in a thread of its own, each line of standard input with what this process has used; ends the process
+/// with its input.
+pub(crate) fn answer_usage() {
+    thread::spawn(|| {
+        for line in io::stdin().lock().lines() {
+            if line.is_err() || say(&Answer::Usage(usage())).is_err() {
+                break;
+            }
+        }
+        std::process::exit(0);
+    });
+}
+
+/// Ends the process, from a thread of its own, when standard input ends: whoever wanted the measurement is gone.
+pub(crate) fn end_with_input() {
+    thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        std::process::exit(1);
+    });
+}
+
+/// The first line of standard input.
+pub(crate) fn hear<T: DeserializeOwned>() -> Result<T, Failure> {
+    // Not through a reader of our own, which would keep what it has read ahead.
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+/// Writes a line to standard output.
+pub(crate) fn say<T: Serialize>(message: &T) -> io::Result<()> {
+    write_line(&mut io::stdout().lock(), message)
+}
+
+fn write_line<T: Serialize>(out: &mut impl Write, message: &T) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    out.write_all(&line)?;
+    out.flush()
+}
+
+/// The next line that is a JSON object; others, such as prints of a library, go to standard error.
+fn read_line<T: DeserializeOwned>(input: &mut impl BufRead) -> Result<Option<T>, Failure> {
+    loop {
+        let mut line = String::new();
+        if input.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        if line.starts_with('{') {
+            return Ok(Some(serde_json::from_str(&line)?));
+        }
+        eprint!("{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_of_a_library_are_no_messages() {
+        let mut text = &b"listening\n{\"failed\":{\"message\":\"no\"}}\n"[..];
+        let read: Option<Answer> = read_line(&mut text).unwrap();
+        assert!(matches!(read, Some(Answer::Failed { message }) if message == "no"));
+        assert!(read_line::<Answer>(&mut text).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_server_that_ends_at_once_is_an_error() {
+        let setup = Setup {
+            subject: "none".into(),
+            keys: "none".into(),
+            ip: [127, 0, 0, 1].into(),
+            core: None,
+            runtime: crate::Runtime::Current,
+            in_flight: 1,
+            body_bytes: 32,
+        };
+        assert!(Server::start(&["true".to_owned()], &setup).is_err());
+        assert!(Server::start(&[], &setup).is_err());
+    }
+}

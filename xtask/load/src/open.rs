@@ -1,0 +1,185 @@
+//! The open loop: calls begin at fixed times, whatever became of those before.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::{task::yield_now, time::sleep};
+
+use crate::{Body, Caller, Failure, Latencies, OpenLoop, Report, closed::Window, control::Server};
+
+/// What the calls of a run share.
+#[derive(Debug, Default)]
+struct Shared {
+    latencies: Latencies,
+    under_way: AtomicU64,
+    /// Bodies of calls that have ended, for those to come.
+    bodies: Mutex<Vec<Body>>,
+    failed: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+}
+
+/// Runs the load over one connection.
+///
+/// Arrivals are evenly spaced. A timer of a millisecond would bunch them and so invent latency; hence the client never
+/// sleeps when an arrival is near, but gives way to other tasks and looks at the clock again, which keeps its core busy: its CPU
+/// time says nothing here. A call's latency counts from when it was to begin. So it has in it what the client itself
+/// was late by, as a user's would.
+pub(crate) async fn run<C: Caller>(
+    caller: C,
+    load: OpenLoop,
+    server: &mut Server,
+) -> Result<Report, Failure> {
+    let shared = Arc::new(Shared::default());
+    let mut schedule = Schedule::new(&caller, load, &shared);
+    schedule.play(load.warm_up, false).await?;
+    let window = Window::begin(server)?;
+    // The clock of arrivals has gone on while the server's was read.
+    schedule.restart();
+    let begun = schedule.play(load.window, true).await?;
+    let mut report = window.end(server)?;
+    let deadline = Instant::now() + LAST_CALLS_WITHIN;
+    while shared.under_way.load(Relaxed) > 0 && !shared.failed.load(Relaxed) {
+        if Instant::now() > deadline {
+            return Err(format!("calls that take longer than {LAST_CALLS_WITHIN:?}").into());
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    if let Some(failure) = shared.failure.lock().take() {
+        return Err(failure);
+    }
+    report.calls = begun;
+    report.latency = shared.latencies.quantiles();
+    Ok(report)
+}
+
+/// When calls begin.
+struct Schedule<'a, C> {
+    caller: &'a C,
+    load: OpenLoop,
+    shared: &'a Arc<Shared>,
+    begin: Instant,
+    begun: u64,
+    bodies: u32,
+}
+
+impl<'a, C: Caller> Schedule<'a, C> {
+    fn new(caller: &'a C, load: OpenLoop, shared: &'a Arc<Shared>) -> Self {
+        Self {
+            caller,
+            load,
+            shared,
+            begin: Instant::now(),
+            begun: 0,
+            bodies: 0,
+        }
+    }
+
+    fn restart(&mut self) {
+        self.begin = Instant::now();
+        self.begun = 0;
+    }
+
+    /// Begins calls for so long; how many.
+    async fn play(&mut self, time: Duration, measured: bool) -> Result<u64, Failure> {
+        loop {
+            if self.shared.failed.load(Relaxed) {
+                let failure = self.shared.failure.lock().take();
+                return Err(failure.unwrap_or_else(|| "a call failed".into()));
+            }
+            let now = self.begin.elapsed();
+            let due = due(now.min(time), self.load.calls_per_s);
+            while self.begun < due && self.shared.under_way.load(Relaxed) < UNDER_WAY_MAX {
+                self.begin_one(measured)?;
+            }
+            if now >= time && self.begun >= due {
+                return Ok(self.begun);
+            }
+            if now > time + BEHIND_MAX {
+                let late = due - self.begun;
+                return Err(format!("fell behind: {late} calls could not even begin").into());
+            }
+            let next = intended(self.begun, self.load.calls_per_s);
+            match next.checked_sub(self.begin.elapsed()) {
+                // A timer is late by up to 2 ms.
+                Some(wait) if wait > Duration::from_millis(5) => {
+                    sleep(wait - Duration::from_millis(3)).await;
+                }
+                _ => yield_now().await,
+            }
+        }
+    }
+
+    fn begin_one(&mut self, measured: bool) -> Result<(), Failure> {
+        let intended = self.begin + intended(self.begun, self.load.calls_per_s);
+        self.begun += 1;
+        let mut body = match self.shared.bodies.lock().pop() {
+            Some(body) => body,
+            None => {
+                self.bodies += 1;
+                Body::new(self.bodies, self.load.body_bytes)
+            }
+        };
+        let (caller, shared) = (self.caller.clone(), Arc::clone(self.shared));
+        shared.under_way.fetch_add(1, Relaxed);
+        tokio::spawn(async move {
+            let reply = caller.call(body.advance()).await;
+            let latency = intended.elapsed();
+            let outcome = reply
+                .map_err(|error| Failure::from(error.to_string()))
+                .and_then(|reply| Ok(body.check(&reply)?));
+            match outcome {
+                Ok(()) if measured => shared.latencies.record(latency),
+                Ok(()) => {}
+                Err(failure) => {
+                    shared.failure.lock().get_or_insert(failure);
+                    shared.failed.store(true, Relaxed);
+                }
+            }
+            shared.bodies.lock().push(body);
+            shared.under_way.fetch_sub(1, Relaxed);
+        });
+        Ok(())
+    }
+}
+
+/// How many calls have to have begun.
+fn due(elapsed: Duration, calls_per_s: f64) -> u64 {
+    (elapsed.as_secs_f64() * calls_per_s) as u64
+}
+
+/// When the call of this number begins, counted from 0.
+fn intended(number: u64, calls_per_s: f64) -> Duration {
+    Duration::from_secs_f64((number + 1) as f64 / calls_per_s)
+}
+
+/// Calls at a time. More arrivals wait, and their waiting counts.
+const UNDER_WAY_MAX: u64 = 16_384;
+
+/// What may be missing at the end of a window.
+const BEHIND_MAX: Duration = Duration::from_secs(5);
+
+/// For the calls that are under way when it is over.
+const LAST_CALLS_WITHIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrivals_are_evenly_spaced() {
+        let second = Duration::from_secs(1);
+        assert_eq!(due(second, 1000.0), 1000);
+        assert_eq!(due(second / 2, 1000.0), 500);
+        for number in 0..1000 {
+            let at = intended(number, 1000.0);
+            assert_eq!(due(at + Duration::from_nanos(1), 1000.0), number + 1);
+            assert_eq!(due(at - Duration::from_micros(1), 1000.0), number);
+        }
+    }
+}

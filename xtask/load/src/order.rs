@@ -1,0 +1,222 @@
+//! What the processes of a measurement tell each other, a line of JSON each.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Quantiles;
+
+/// How one process runs. The first line that a server reads, and a part of what a client does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Setup {
+    /// What is measured: a library may be so in several ways.
+    pub subject: String,
+    /// The folder with `ca.pem` and, for each side, `NAME.pem` and `NAME.key`.
+    pub keys: PathBuf,
+    /// The address to open ports at.
+    pub ip: IpAddr,
+    /// The core that the process is pinned to.
+    pub core: Option<usize>,
+    /// Of both sides.
+    pub runtime: Runtime,
+    /// Calls at a time that limits have to allow.
+    pub in_flight: usize,
+    /// Length of the largest body that limits have to allow.
+    pub body_bytes: usize,
+}
+
+/// What a client reads: its only order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Of the client.
+    pub client: Setup,
+    /// Of the server that it starts.
+    pub server: Setup,
+    /// Program and arguments of the server.
+    pub server_command: Vec<String>,
+    /// Calls go through a relay that loses this many datagrams in a thousand, each way.
+    pub relay_loss_per_mille: Option<u32>,
+    /// What to measure.
+    pub job: Job,
+}
+
+/// Which tokio runtime a process runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// Everything in one thread.
+    #[default]
+    Current,
+    /// A thread for each core that it may use.
+    Multi,
+}
+
+/// What a client measures.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Job {
+    /// Calls, the next one of a caller when the one before has ended.
+    Closed(ClosedLoop),
+    /// Calls at a fixed rate.
+    Open(OpenLoop),
+    /// Items of one stream.
+    Stream(StreamLoad),
+    /// Memory of this many idle connections.
+    Connections {
+        /// Connections.
+        count: usize,
+    },
+}
+
+/// A fixed number of callers.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct ClosedLoop {
+    /// Bytes of a body.
+    pub body_bytes: usize,
+    /// Callers, each with one call at a time.
+    pub in_flight: usize,
+    /// Time before the window.
+    pub warm_up: Duration,
+    /// Time that is measured.
+    pub window: Duration,
+}
+
+/// A fixed rate.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct OpenLoop {
+    /// Bytes of a body.
+    pub body_bytes: usize,
+    /// Calls begun per second, evenly spaced.
+    pub calls_per_s: f64,
+    /// Time before the window.
+    pub warm_up: Duration,
+    /// Time that is measured.
+    pub window: Duration,
+}
+
+/// A stream that is full all the time.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct StreamLoad {
+    /// Bytes of an item.
+    pub item_bytes: usize,
+    /// Who sends.
+    pub direction: Direction,
+    /// Time before the window.
+    pub warm_up: Duration,
+    /// Time that is measured.
+    pub window: Duration,
+}
+
+/// Who sends the items of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// The server.
+    Down,
+    /// The client.
+    Up,
+}
+
+/// What a client says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Its server is there; the load begins.
+    Serving {
+        /// Where.
+        address: std::net::SocketAddr,
+    },
+    /// Calls were measured.
+    Calls(Report),
+    /// A stream was measured.
+    Stream(StreamReport),
+    /// Connections were measured.
+    Connections(ConnectionReport),
+    /// Nothing was measured.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+/// Calls of one window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// That ended in the window.
+    pub calls: u64,
+    /// Length of the window.
+    pub seconds: f64,
+    /// CPU time of the client in the window, user and system, all threads.
+    pub client_cpu_us: f64,
+    /// CPU time of the server in the window.
+    pub server_cpu_us: f64,
+    /// Of the calls that lie in the window as a whole.
+    pub latency: Quantiles,
+    /// Resident memory of the client at the end.
+    pub client_rss_bytes: u64,
+    /// Resident memory of the server at the end.
+    pub server_rss_bytes: u64,
+}
+
+/// Items of one window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct StreamReport {
+    /// That arrived in the window.
+    pub items: u64,
+    /// Length of the window.
+    pub seconds: f64,
+}
+
+/// Memory of idle connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionReport {
+    /// How many were opened, beside one that was there before.
+    pub connections: usize,
+    /// What the client grew by.
+    pub client_bytes: u64,
+    /// What the server grew by.
+    pub server_bytes: u64,
+    /// Time for the opening of all.
+    pub seconds: f64,
+}
+
+/// What a process has used so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU time in µs, user and system, all threads.
+    pub cpu_us: f64,
+    /// Resident memory.
+    pub rss_bytes: u64,
+}
+
+impl Report {
+    /// Rate.
+    pub fn calls_per_s(&self) -> f64 {
+        self.calls as f64 / self.seconds
+    }
+
+    /// CPU time of both processes for one call.
+    pub fn cpu_us_per_call(&self) -> f64 {
+        (self.client_cpu_us + self.server_cpu_us) / self.calls.max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_that_of_both_processes() {
+        let report = Report {
+            calls: 100,
+            seconds: 0.5,
+            client_cpu_us: 300.0,
+            server_cpu_us: 100.0,
+            ..Report::default()
+        };
+        assert_eq!(
+            (report.calls_per_s(), report.cpu_us_per_call()),
+            (200.0, 4.0)
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! A relay that loses datagrams, for where the network cannot be made to.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    thread,
+};
+
+/// Starts a relay for one client, in threads of this process; where it listens.
+///
+/// Each datagram is lost with the same probability, from a fixed seed for each way.
+pub(crate) fn start(server: SocketAddr, loss_per_mille: u32) -> io::Result<SocketAddr> {
+    let near = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let far = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    far.connect(server)?;
+    let address = near.local_addr()?;
+    let (near, far) = (Arc::new(near), Arc::new(far));
+    let back = (Arc::clone(&near), Arc::clone(&far));
+    thread::spawn(move || {
+        let mut dice = Dice::new(1, loss_per_mille);
+        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        while let Ok((bytes, from)) = near.recv_from(&mut buffer) {
+            // The way back goes to where datagrams come from: there is one client.
+            if near.peer_addr().is_err() && near.connect(from).is_err() {
+                break;
+            }
+            if !dice.lose() {
+                let _ = far.send(&buffer[..bytes]);
+            }
+        }
+    });
+    thread::spawn(move || {
+        let (near, far) = back;
+        let mut dice = Dice::new(2, loss_per_mille);
+        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        loop {
+            match far.recv(&mut buffer) {
+                Ok(bytes) if !dice.lose() => {
+                    let _ = near.send(&buffer[..bytes]);
+                }
+                Ok(_) => {}
+                // The server's port is not open any more.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(_) => break,
+            }
+        }
+    });
+    Ok(address)
+}
+
+/// xorshift64*: which datagrams are lost is the same each time.
+#[derive(Debug)]
+struct Dice {
+    state: u64,
+    loss_per_mille: u32,
+}
+
+impl Dice {
+    fn new(seed: u64, loss_per_mille: u32) -> Self {
+        Self {
+            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            loss_per_mille,
+        }
+    }
+
+    fn lose(&mut self) -> bool {
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        let drawn = self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+        drawn % 1000 < u64::from(self.loss_per_mille)
+    }
+}
+
+const DATAGRAM_BYTES_MAX: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn as_many_are_lost_as_was_asked_for() {
+        let mut dice = Dice::new(1, 10);
+        let lost = (0..100_000).filter(|_| dice.lose()).count();
+        assert!((800..1200).contains(&lost), "{lost}");
+        let mut never = Dice::new(1, 0);
+        assert!((0..1000).all(|_| !never.lose()));
+    }
+
+    #[test]
+    fn datagrams_go_both_ways() {
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let relay = start(server.local_addr().unwrap(), 0).unwrap();
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for socket in [&server, &client] {
+            socket
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
+        }
+        let mut buffer = [0; 16];
+        client.send_to(b"there", relay).unwrap();
+        let (bytes, from) = server.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..bytes], b"there");
+        server.send_to(b"back", from).unwrap();
+        assert_eq!(client.recv(&mut buffer).unwrap(), 4);
+    }
+}

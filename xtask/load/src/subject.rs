@@ -1,0 +1,72 @@
+//! What is measured.
+
+use std::{error::Error, fmt, net::SocketAddr};
+
+use bytes::Bytes;
+
+use crate::{Setup, StreamLoad, StreamReport};
+
+/// Why a measurement could not be made.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// An RPC library: how it serves an echo, connects and calls.
+///
+/// The value itself is the client: what connections are made from.
+pub trait Subject: Sized + 'static {
+    /// One connection.
+    type Caller: Caller;
+    /// What has to be kept while it serves.
+    type Server: 'static;
+
+    /// Serves an echo of bytes, on a port that the system chooses, in the runtime that it is called in.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot.
+    fn serve(setup: &Setup) -> impl Future<Output = Result<(SocketAddr, Self::Server), Failure>>;
+
+    /// A client, made in the runtime that it is to run in.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    fn client(setup: &Setup) -> Result<Self, Failure>;
+
+    /// A connection to the server.
+    ///
+    /// # Errors
+    ///
+    /// When none could be made.
+    fn connect(&self, addr: SocketAddr) -> impl Future<Output = Result<Self::Caller, Failure>>;
+
+    /// Items through one stream, for as long as the load says.
+    ///
+    /// # Errors
+    ///
+    /// When the subject has no streams, or they fail.
+    fn stream(
+        _caller: Self::Caller,
+        _load: StreamLoad,
+    ) -> impl Future<Output = Result<StreamReport, Failure>> {
+        async { Err("this subject's streams are not measured".into()) }
+    }
+}
+
+/// One connection, for any number of calls at a time.
+pub trait Caller: Clone + Send + Sync + 'static {
+    /// Why a call failed.
+    type Error: fmt::Display + Send;
+
+    /// Sends bytes, which are to come back.
+    ///
+    /// # Errors
+    ///
+    /// The subject's own.
+    fn call(&self, body: Bytes) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
+}
+
+/// Name of the server in its certificate, and of its files.
+pub const SERVER: &str = "server";
+
+/// Name of the client in its certificate, and of its files.
+pub const CLIENT: &str = "client";

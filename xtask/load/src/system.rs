@@ -1,0 +1,73 @@
+//! Clocks, memory and cores of this process.
+
+use std::io;
+
+use rustix::{
+    param::page_size,
+    time::{ClockId, clock_gettime},
+};
+
+use crate::Usage;
+
+/// What this process has used so far.
+///
+/// The CPU time is the process's CPU clock: what `getrusage` adds up as user and system time, in nanoseconds.
+pub(crate) fn usage() -> Usage {
+    let clock = clock_gettime(ClockId::ProcessCPUTime);
+    Usage {
+        cpu_us: clock.tv_sec as f64 * 1e6 + clock.tv_nsec as f64 / 1e3,
+        rss_bytes: resident_pages().unwrap_or_default() * page_size() as u64,
+    }
+}
+
+/// The cores that this process may use, in order.
+pub fn cores() -> Vec<usize> {
+    #[cfg(target_os = "linux")]
+    if let Ok(set) = rustix::thread::sched_getaffinity(None) {
+        let all = 0..rustix::thread::CpuSet::MAX_CPU;
+        return all.filter(|core| set.is_set(*core)).collect();
+    }
+    let count = std::thread::available_parallelism().map_or(1, Into::into);
+    (0..count).collect()
+}
+
+/// Pins this thread, and those that it will start, to a core.
+///
+/// # Errors
+///
+/// When the system refuses, or knows no pinning.
+pub fn pin(core: usize) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(core);
+        Ok(rustix::thread::sched_setaffinity(None, &set)?)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = core;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Second figure of Linux's `statm`.
+fn resident_pages() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    statm.split(' ').nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_uses_time_and_memory() {
+        let before = usage();
+        let mut sum = 0u64;
+        while usage().cpu_us <= before.cpu_us {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(before.rss_bytes > 0 || cfg!(not(target_os = "linux")));
+        assert!(!cores().is_empty());
+    }
+}
