@@ -2,10 +2,12 @@
 //!
 //! This file parses and dispatches; each command has its own file.
 
+mod bench;
 mod ci;
 mod demo;
 mod json;
 mod project;
+mod signal;
 mod tidy;
 
 use std::process::ExitCode;
@@ -22,6 +24,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// How fast it is, next to what people would use instead.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// One process of a benchmark.
+    #[command(hide = true)]
+    BenchNode(bench::node::Options),
     /// Everything a change must pass: formatting, lints, tests, docs, each crate alone, benches.
     Ci(ci::Options),
     /// A director and three workers, processes of their own, digest files while one worker is
@@ -36,6 +44,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Bench(what) => bench::run(&what),
+        Command::BenchNode(options) => bench::node::run(&options),
         Command::Ci(options) => ci::run(&options),
         Command::Demo(options) => demo::run::run(&options),
         Command::DemoNode(options) => demo::node::run(&options),

@@ -18,7 +18,7 @@ use super::{
     protocol::{EventKind, NodeSetup, Notice, Order, Role},
     report::{Live, Snapshot},
 };
-use crate::{json::Document, project};
+use crate::{json::Document, project, signal::interrupted};
 
 /// What to digest, and for how long.
 #[derive(Debug, Args)]
@@ -72,21 +72,6 @@ pub(crate) fn run(options: &Options) -> project::Outcome {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
-}
-
-/// Ends when the user or the system asks for it.
-async fn interrupted() -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            result = tokio::signal::ctrl_c() => result,
-            _ = terminate.recv() => Ok(()),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
 }
 
 async fn demo(path: &Path, length: Duration) -> Result<Outcome, Box<dyn Error>> {

@@ -1,0 +1,177 @@
+//! What to measure, as the command line says it.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use xtask_load::{BODY_BYTES_MIN, Runtime};
+
+/// What to measure, and how long.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// Measure peers too: rpcnet 0.1.0, tarpc over TCP, tonic with TLS, a quinn stream per call. They are built first,
+    /// which takes minutes and cmake.
+    #[arg(long)]
+    pub(crate) peers: bool,
+    /// One round of half a second, and a small grid.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Times that everything is measured; figures are medians over them [default: 5].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// Length of one measurement [default: 3].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    seconds: Option<Duration>,
+    /// Time before each measurement that does not count [default: 0.5].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    warm_up: Option<Duration>,
+    /// Only these payloads, such as 32,1KiB,1MiB.
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = bytes)]
+    pub(crate) payload: Vec<usize>,
+    /// Only these numbers of calls in flight.
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = in_flight)]
+    pub(crate) in_flight: Vec<usize>,
+    /// Only these subjects. Some are measured only when they are named: rpcnet-isolated (a stream of its own for each
+    /// call).
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) subject: Vec<String>,
+    /// The tokio runtime of both processes, ours and peers' alike.
+    #[arg(long, value_enum, default_value_t)]
+    runtime: RuntimeKind,
+    /// Let the system choose cores. Else the server has the first one, the client the second.
+    #[arg(long)]
+    pub(crate) unpinned: bool,
+    /// Write the figures there, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Draw the figures there, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+/// A runtime's name on the command line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum RuntimeKind {
+    /// Everything in one thread.
+    #[default]
+    Current,
+    /// A thread for each core that the process may use: more than one with `--unpinned` only.
+    Multi,
+}
+
+impl Options {
+    pub(crate) fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 5 })
+    }
+
+    /// What is measured at a time.
+    pub(crate) fn window(&self) -> Duration {
+        let default = Duration::from_millis(if self.quick { 500 } else { 3_000 });
+        self.seconds.unwrap_or(default)
+    }
+
+    pub(crate) fn warm_up(&self) -> Duration {
+        let default = Duration::from_millis(if self.quick { 200 } else { 500 });
+        self.warm_up.unwrap_or(default)
+    }
+
+    pub(crate) fn runtime(&self) -> Runtime {
+        match self.runtime {
+            RuntimeKind::Current => Runtime::Current,
+            RuntimeKind::Multi => Runtime::Multi,
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "no number")?;
+    if (0.01..=3600.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("not from 0.01 to 3600".into())
+    }
+}
+
+/// A number of bytes: `32`, `1KiB`, `10MiB`.
+fn bytes(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|it: char| !it.is_ascii_digit());
+    let unit = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        other => return Err(format!("{other:?} is no unit: B, KiB, MiB are")),
+    };
+    let bytes: usize = digits.parse().map_err(|_| "no number")?;
+    match bytes.checked_mul(unit) {
+        Some(bytes) if (BODY_BYTES_MIN..=BYTES_MAX).contains(&bytes) => Ok(bytes),
+        _ => Err(format!(
+            "not from {BODY_BYTES_MIN} B to {} MiB",
+            BYTES_MAX >> 20
+        )),
+    }
+}
+
+fn in_flight(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(calls) if (1..=IN_FLIGHT_MAX).contains(&calls) => Ok(calls),
+        _ => Err(format!("not from 1 to {IN_FLIGHT_MAX}")),
+    }
+}
+
+/// The default limit of messages.
+const BYTES_MAX: usize = 16 << 20;
+
+/// More calls than a server takes are no measurement.
+const IN_FLIGHT_MAX: usize = 10_000;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    /// What these arguments mean.
+    pub(crate) fn parse(arguments: &[&str]) -> Result<Options, String> {
+        let arguments = ["bench"].iter().chain(arguments);
+        match Line::try_parse_from(arguments) {
+            Ok(line) => Ok(line.options),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn defaults_are_five_rounds_of_three_seconds() {
+        let options = parse(&[]).unwrap();
+        assert_eq!((options.rounds(), options.window().as_secs()), (5, 3));
+        assert_eq!(options.runtime(), Runtime::Current);
+        let quick = parse(&["--quick"]).unwrap();
+        assert_eq!((quick.rounds(), quick.window().as_millis()), (1, 500));
+        let quick = parse(&["--quick", "--seconds", "2", "--runtime", "multi"]).unwrap();
+        assert_eq!(
+            (quick.window().as_secs(), quick.runtime()),
+            (2, Runtime::Multi)
+        );
+    }
+
+    #[test]
+    fn payloads_have_units() {
+        let options = parse(&["--payload", "32,1KiB,10MiB", "--in-flight", "1,64"]).unwrap();
+        assert_eq!(options.payload, [32, 1024, 10 << 20]);
+        assert_eq!(options.in_flight, [1, 64]);
+        for (flag, wrong) in [
+            ("--payload", "7"),
+            ("--payload", "17MiB"),
+            ("--payload", "1GB"),
+            ("--in-flight", "0"),
+            ("--rounds", "0"),
+            ("--seconds", "0"),
+        ] {
+            assert!(parse(&[flag, wrong]).is_err(), "{flag} {wrong}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! One measurement: a client's process, which starts its server's.
+
+use std::{
+    env,
+    error::Error,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
+
+use rpcnet_transport::DevCa;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    time::timeout,
+};
+use xtask_load::{Assignment, CLIENT, Event, Job, Report, Runtime, SERVER, Setup};
+
+use super::{node, options::Options, subjects::Subject};
+use crate::project;
+
+/// What all measurements of a run have in common.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    keys: tempfile::TempDir,
+    peers: Option<PathBuf>,
+    runtime: Runtime,
+    /// Of server and client.
+    cores: [Option<usize>; 2],
+}
+
+/// What to measure, of whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Measurement {
+    pub(crate) subject: Subject,
+    pub(crate) job: Job,
+    /// What limits have to allow.
+    pub(crate) in_flight: usize,
+    pub(crate) body_bytes: usize,
+}
+
+/// A client that runs. Dropped, it is killed, and its server ends with it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    _stdin: ChildStdin,
+    stdout: Lines<BufReader<ChildStdout>>,
+    within: Duration,
+}
+
+impl Stage {
+    /// Makes keys, finds cores, and builds the peers if there are any among the subjects.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be done.
+    pub(crate) fn new(options: &Options, subjects: &[Subject]) -> Result<Self, Box<dyn Error>> {
+        let keys = tempfile::tempdir()?;
+        let ca = DevCa::new("bench");
+        for name in [SERVER, CLIENT] {
+            ca.write_pem(keys.path(), name)?;
+        }
+        let peers = subjects.iter().any(|it| it.is_peer());
+        Ok(Self {
+            keys,
+            peers: if peers { Some(build_peers()?) } else { None },
+            runtime: options.runtime(),
+            cores: cores(options),
+        })
+    }
+
+    /// Which core is whose, for people.
+    pub(crate) fn describe(&self) -> String {
+        let runtime = match self.runtime {
+            Runtime::Current => "current-thread",
+            Runtime::Multi => "multi-thread",
+        };
+        let cores = match self.cores {
+            [Some(server), Some(client)] => {
+                format!("server on core {server}, client on core {client}")
+            }
+            _ => "not pinned to cores".to_owned(),
+        };
+        format!("{cores}, {runtime} runtimes, the system's allocator")
+    }
+
+    /// Measures calls.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, a wrong reply for one.
+    pub(crate) async fn calls(&self, measurement: &Measurement) -> Result<Report, Box<dyn Error>> {
+        match self.start(measurement).await?.result().await? {
+            Event::Calls(report) => Ok(report),
+            other => Err(format!("the client tells {other:?}").into()),
+        }
+    }
+
+    /// Starts a measurement.
+    ///
+    /// # Errors
+    ///
+    /// When the client cannot be started.
+    pub(crate) async fn start(&self, measurement: &Measurement) -> Result<Running, Box<dyn Error>> {
+        let [server_core, client_core] = self.cores;
+        let setup = |core| Setup {
+            subject: measurement.subject.name.to_owned(),
+            keys: self.keys.path().to_owned(),
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            core,
+            runtime: self.runtime,
+            in_flight: measurement.in_flight,
+            body_bytes: measurement.body_bytes,
+        };
+        let assignment = Assignment {
+            client: setup(client_core),
+            server: setup(server_core),
+            server_command: self.command(measurement.subject, "server")?,
+            relay_loss_per_mille: None,
+            job: measurement.job.clone(),
+        };
+        let command = self.command(measurement.subject, "client")?;
+        let mut child = Command::new(&command[0]);
+        child
+            .args(&command[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        // Ctrl-C reaches us alone, who end the others in order.
+        #[cfg(unix)]
+        child.process_group(0);
+        let mut child = child
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", command[0]))?;
+        let mut stdin = child.stdin.take().expect("standard input is piped");
+        let stdout = child.stdout.take().expect("standard output is piped");
+        let mut line = serde_json::to_vec(&assignment)?;
+        line.push(b'\n');
+        stdin.write_all(&line).await?;
+        Ok(Running {
+            child,
+            _stdin: stdin,
+            stdout: BufReader::new(stdout).lines(),
+            within: time_of(&measurement.job) + BESIDES_MAX,
+        })
+    }
+
+    /// Program and arguments of one side.
+    fn command(&self, subject: Subject, role: &str) -> Result<Vec<String>, Box<dyn Error>> {
+        let (program, first) = match &self.peers {
+            Some(peers) if subject.is_peer() => (peers.clone(), None),
+            _ => (env::current_exe()?, Some(node::COMMAND)),
+        };
+        let program = program.into_os_string().into_string();
+        let program = program.map_err(|name| format!("{name:?} is no UTF-8"))?;
+        let rest = [first, Some(role), Some(subject.name)];
+        let rest = rest.into_iter().flatten().map(str::to_owned);
+        Ok(std::iter::once(program).chain(rest).collect())
+    }
+}
+
+impl Running {
+    /// What the client tells next. Lines that are no JSON object, such as prints of a library, go to standard error.
+    ///
+    /// # Errors
+    ///
+    /// When it fails, ends, or takes too long.
+    pub(crate) async fn event(&mut self) -> Result<Event, Box<dyn Error>> {
+        loop {
+            let line = timeout(self.within, self.stdout.next_line())
+                .await
+                .map_err(|_| format!("nothing came of it within {:?}", self.within))??;
+            match line {
+                None => return Err("the client has ended without a result".into()),
+                Some(line) if line.starts_with('{') => match serde_json::from_str(&line)? {
+                    Event::Failed { message } => return Err(message.into()),
+                    event => return Ok(event),
+                },
+                Some(line) => eprintln!("{line}"),
+            }
+        }
+    }
+
+    /// What came out.
+    ///
+    /// # Errors
+    ///
+    /// As of [`event`](Self::event).
+    pub(crate) async fn result(mut self) -> Result<Event, Box<dyn Error>> {
+        loop {
+            match self.event().await? {
+                Event::Serving { .. } => {}
+                event => {
+                    // It has said all; its server is gone already.
+                    let ended = timeout(self.within, self.child.wait()).await;
+                    ended.map_err(|_| "the client does not end")??;
+                    return Ok(event);
+                }
+            }
+        }
+    }
+}
+
+/// Cores for server and client: the first two that there are. On one alone they would take turns, and the system chooses.
+fn cores(options: &Options) -> [Option<usize>; 2] {
+    match xtask_load::cores()[..] {
+        [server, client, ..] if !options.unpinned => [Some(server), Some(client)],
+        _ => [None, None],
+    }
+}
+
+/// Builds the detached workspace; the program.
+fn build_peers() -> Result<PathBuf, Box<dyn Error>> {
+    let cmake = project::program("cmake").arg("--version").output();
+    if !cmake.is_ok_and(|output| output.status.success()) {
+        return Err("a peer needs cmake to be built: install it (`apt-get install cmake`)".into());
+    }
+    eprintln!("building the peers");
+    let target = project::root().join("target/peers");
+    let status = project::cargo()
+        .args(["build", "--release", "--quiet", "--locked"])
+        .args(["--manifest-path", "xtask/peers/Cargo.toml", "--target-dir"])
+        .arg(&target)
+        .status()?;
+    if !status.success() {
+        return Err("the peers were not built".into());
+    }
+    Ok(target
+        .join("release")
+        .join(format!("peers{}", env::consts::EXE_SUFFIX)))
+}
+
+fn time_of(job: &Job) -> Duration {
+    match job {
+        Job::Closed(load) => load.warm_up + load.window,
+        Job::Open(load) => load.warm_up + load.window,
+        Job::Stream(load) => load.warm_up + load.window,
+        Job::Connections { .. } => Duration::from_secs(60),
+    }
+}
+
+/// What a measurement may take beside what it measures: the start, and the end of the last calls.
+const BESIDES_MAX: Duration = Duration::from_secs(30);

@@ -1,0 +1,166 @@
+//! The figures: medians over the rounds.
+
+use serde::Serialize;
+use xtask_load::Report;
+
+use super::cells::Cell;
+
+/// A row of the results.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Row {
+    pub(crate) subject: &'static str,
+    pub(crate) payload_bytes: usize,
+    pub(crate) in_flight: usize,
+    /// Without them it failed.
+    #[serde(flatten)]
+    pub(crate) figures: Option<Figures>,
+    /// Why there are no figures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) failed: Option<String>,
+    pub(crate) rounds: usize,
+}
+
+/// Medians over the rounds, each figure by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) calls_per_s: f64,
+    pub(crate) cpu_us_per_call: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
+    /// Of the slowest round.
+    pub(crate) calls_per_s_min: f64,
+    /// Of the fastest round.
+    pub(crate) calls_per_s_max: f64,
+}
+
+impl Row {
+    /// What the rounds of a cell say; `failed` is why there will be no more of them.
+    pub(crate) fn new(
+        subject: &'static str,
+        cell: Cell,
+        reports: &[Report],
+        failed: Option<String>,
+    ) -> Self {
+        let figures = match failed {
+            None => Figures::of(reports),
+            Some(_) => None,
+        };
+        Self {
+            subject,
+            payload_bytes: cell.payload_bytes,
+            in_flight: cell.in_flight,
+            figures,
+            failed,
+            rounds: reports.len(),
+        }
+    }
+
+    pub(crate) fn is_of(&self, cell: Cell) -> bool {
+        (self.payload_bytes, self.in_flight) == (cell.payload_bytes, cell.in_flight)
+    }
+}
+
+impl Figures {
+    /// `None` without reports.
+    pub(crate) fn of(reports: &[Report]) -> Option<Self> {
+        let rates = || reports.iter().map(Report::calls_per_s);
+        let of = |figure: fn(&Report) -> f64| median(reports.iter().map(figure).collect());
+        Some(Self {
+            calls_per_s: of(Report::calls_per_s)?,
+            cpu_us_per_call: of(Report::cpu_us_per_call)?,
+            p50_us: of(|it| it.latency.p50_us)?,
+            p99_us: of(|it| it.latency.p99_us)?,
+            p999_us: of(|it| it.latency.p999_us)?,
+            calls_per_s_min: rates().fold(f64::INFINITY, f64::min),
+            calls_per_s_max: rates().fold(0.0, f64::max),
+        })
+    }
+}
+
+/// The middle one, or the mean of the two in the middle. `None` of nothing.
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = *values.get(middle)?;
+    Some(if values.len().is_multiple_of(2) {
+        (values[middle - 1] + upper) / 2.0
+    } else {
+        upper
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+    use xtask_load::Quantiles;
+
+    use super::*;
+
+    /// A report of one second.
+    pub(crate) fn report(calls: u64, p50_us: f64) -> Report {
+        Report {
+            calls,
+            seconds: 1.0,
+            client_cpu_us: 6.0 * calls as f64,
+            server_cpu_us: 4.0 * calls as f64,
+            latency: Quantiles {
+                p50_us,
+                p99_us: 2.0 * p50_us,
+                p999_us: 3.0 * p50_us,
+                ..Quantiles::default()
+            },
+            ..Report::default()
+        }
+    }
+
+    pub(crate) fn row(subject: &'static str, cell: (usize, usize), calls: u64, p50_us: f64) -> Row {
+        let cell = Cell {
+            payload_bytes: cell.0,
+            in_flight: cell.1,
+        };
+        Row::new(subject, cell, &[report(calls, p50_us)], None)
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn a_row_has_the_agreed_fields() {
+        let cell = Cell {
+            payload_bytes: 32,
+            in_flight: 64,
+        };
+        let reports = [report(100, 5.0), report(300, 4.0), report(200, 6.0)];
+        let row = serde_json::to_value(Row::new("rpcnet", cell, &reports, None)).unwrap();
+        assert_eq!(
+            row,
+            json!({
+                "subject": "rpcnet", "payload_bytes": 32, "in_flight": 64, "calls_per_s": 200.0,
+                "cpu_us_per_call": 10.0, "p50_us": 5.0, "p99_us": 10.0, "p999_us": 15.0,
+                "calls_per_s_min": 100.0, "calls_per_s_max": 300.0, "rounds": 3,
+            })
+        );
+    }
+
+    #[test]
+    fn a_failed_cell_says_why_and_has_no_figures() {
+        let cell = Cell {
+            payload_bytes: 32,
+            in_flight: 4096,
+        };
+        let row = Row::new(
+            "rpcnet-0.1.0",
+            cell,
+            &[report(1, 1.0)],
+            Some("timeout".into()),
+        );
+        let row = serde_json::to_value(row).unwrap();
+        assert_eq!(row["failed"], "timeout");
+        assert!(row.get("calls_per_s").is_none());
+    }
+}

@@ -1,0 +1,132 @@
+//! Who is measured.
+
+use std::error::Error;
+
+use super::options::Options;
+
+/// Who is measured, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+}
+
+/// Where it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// This workspace.
+    Ours,
+    /// This workspace, used in another way than by default.
+    Variant,
+    /// The detached workspace.
+    Peer,
+}
+
+impl Subject {
+    pub(crate) fn is_peer(self) -> bool {
+        self.kind == Kind::Peer
+    }
+
+    /// Whether its failures are noted instead of ending the run. There is one that was published with limits.
+    pub(crate) fn may_fail(self) -> bool {
+        self.name == "rpcnet-0.1.0"
+    }
+}
+
+/// Those that the options ask for, ours first.
+///
+/// # Errors
+///
+/// When they name one that does not exist.
+pub(crate) fn chosen(options: &Options) -> Result<Vec<Subject>, Box<dyn Error>> {
+    choose(ALL, options)
+}
+
+fn choose(all: &[Subject], options: &Options) -> Result<Vec<Subject>, Box<dyn Error>> {
+    let names = &options.subject;
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| all.iter().all(|it| it.name != **name))
+    {
+        let all: Vec<_> = all.iter().map(|it| it.name).collect();
+        return Err(format!("there is no subject {unknown:?}, only {}", all.join(", ")).into());
+    }
+    let wanted = |subject: &&Subject| match names.is_empty() {
+        true => subject.kind == Kind::Ours || options.peers && subject.is_peer(),
+        false => names.iter().any(|name| name == subject.name),
+    };
+    Ok(all.iter().filter(wanted).copied().collect())
+}
+
+/// Everybody.
+pub(crate) const ALL: &[Subject] = &[
+    Subject {
+        name: OURS,
+        kind: Kind::Ours,
+    },
+    Subject {
+        name: ISOLATED,
+        kind: Kind::Variant,
+    },
+    Subject {
+        name: "rpcnet-0.1.0",
+        kind: Kind::Peer,
+    },
+    Subject {
+        name: "tonic-tls",
+        kind: Kind::Peer,
+    },
+    Subject {
+        name: "tarpc-tcp",
+        kind: Kind::Peer,
+    },
+    Subject {
+        name: QUINN,
+        kind: Kind::Peer,
+    },
+];
+
+/// Us, as by default.
+pub(crate) const OURS: &str = "rpcnet";
+
+/// Us, a stream of its own for each call.
+pub(crate) const ISOLATED: &str = "rpcnet-isolated";
+
+/// What ours stands on, used without us.
+pub(crate) const QUINN: &str = "quinn-stream";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::options::tests::parse;
+
+    fn names(arguments: &[&str]) -> Vec<&'static str> {
+        let chosen = chosen(&parse(arguments).unwrap()).unwrap();
+        chosen.iter().map(|it| it.name).collect()
+    }
+
+    #[test]
+    fn peers_and_variants_are_asked_for() {
+        assert_eq!(names(&[]), ["rpcnet"]);
+        assert_eq!(
+            names(&["--peers"]),
+            [
+                "rpcnet",
+                "rpcnet-0.1.0",
+                "tonic-tls",
+                "tarpc-tcp",
+                "quinn-stream"
+            ]
+        );
+        assert_eq!(
+            names(&["--subject", "tarpc-tcp,rpcnet-isolated"]),
+            ["rpcnet-isolated", "tarpc-tcp"]
+        );
+    }
+
+    #[test]
+    fn an_unknown_subject_is_an_error_with_the_known_ones() {
+        let error = chosen(&parse(&["--subject", "grpc"]).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("tonic-tls"), "{error}");
+    }
+}
