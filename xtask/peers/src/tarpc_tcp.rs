@@ -1,0 +1,108 @@
+//! tarpc over TCP without TLS, bincode, `TCP_NODELAY` on both ends.
+//!
+//! Its limits allow all calls in flight. Requests run in the task that reads them: handlers that never wait are
+//! fastest so, and a task for each would be slower.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use tarpc::{
+    client::{self, RpcError},
+    context, serde_transport,
+    server::{self, BaseChannel, Channel},
+    tokio_serde::formats::Bincode,
+    tokio_util::codec::LengthDelimitedCodec,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use xtask_load::{Caller, Failure, Setup, Subject};
+
+#[tarpc::service]
+trait Echo {
+    async fn echo(body: Bytes) -> Bytes;
+}
+
+#[derive(Clone)]
+struct Handler;
+
+impl Echo for Handler {
+    async fn echo(self, _: context::Context, body: Bytes) -> Bytes {
+        body
+    }
+}
+
+/// What connections are made with.
+pub(crate) struct TarpcTcp {
+    setup: Setup,
+}
+
+/// A connection.
+#[derive(Clone)]
+pub(crate) struct Client(EchoClient);
+
+impl Subject for TarpcTcp {
+    type Caller = Client;
+    type Server = JoinHandle<()>;
+
+    async fn serve(setup: &Setup) -> Result<(SocketAddr, JoinHandle<()>), Failure> {
+        let listener = TcpListener::bind((setup.ip, 0)).await?;
+        let address = listener.local_addr()?;
+        let setup = setup.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if stream.set_nodelay(true).is_err() {
+                    continue;
+                }
+                let transport =
+                    serde_transport::new(codec(&setup).new_framed(stream), Bincode::default());
+                let config = server::Config {
+                    pending_response_buffer: buffer_len(&setup),
+                };
+                let requests = BaseChannel::new(config, transport).execute(Handler.serve());
+                tokio::spawn(requests.for_each_concurrent(None, |handled| handled));
+            }
+        });
+        Ok((address, task))
+    }
+
+    fn client(setup: &Setup) -> Result<Self, Failure> {
+        Ok(Self {
+            setup: setup.clone(),
+        })
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> Result<Client, Failure> {
+        let stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        let transport =
+            serde_transport::new(codec(&self.setup).new_framed(stream), Bincode::default());
+        let mut config = client::Config::default();
+        config.max_in_flight_requests = buffer_len(&self.setup);
+        config.pending_request_buffer = buffer_len(&self.setup);
+        Ok(Client(EchoClient::new(config, transport).spawn()))
+    }
+}
+
+impl Caller for Client {
+    type Error = RpcError;
+
+    async fn call(&self, body: Bytes) -> Result<Bytes, RpcError> {
+        self.0.echo(context::current(), body).await
+    }
+}
+
+fn codec(setup: &Setup) -> tarpc::tokio_util::codec::length_delimited::Builder {
+    let mut builder = LengthDelimitedCodec::builder();
+    builder.max_frame_length(setup.body_bytes + FRAMING_BYTES_MAX);
+    builder
+}
+
+/// More than can be under way.
+fn buffer_len(setup: &Setup) -> usize {
+    setup.in_flight.max(100) * 2
+}
+
+const FRAMING_BYTES_MAX: usize = 64 * 1024;
