@@ -173,6 +173,7 @@ fn steps() -> Vec<Step> {
         Step::xtask("tidy"),
         Step::cargo("build --workspace --examples"),
         Step::xtask("demo --quick"),
+        Step::xtask("bench rpc --quick"),
     ]);
     steps
 }
