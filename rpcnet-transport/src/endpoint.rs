@@ -100,10 +100,7 @@ impl Endpoint {
     /// [`BindError`] if the address is in use or not ours, if the config contradicts itself, or outside of a
     /// tokio runtime.
     pub fn bind(addr: SocketAddr, config: TransportConfig, tls: Tls) -> Result<Self, BindError> {
-        config.check()?;
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(BindError::NoRuntime);
-        }
+        Self::check_bind(&config)?;
         let (udp, buffers) = socket::open(addr, config.socket_buffer_bytes)?;
         let udp = TokioRuntime
             .wrap_udp_socket(udp)
@@ -111,7 +108,16 @@ impl Endpoint {
         Self::bind_on(udp, buffers, addr, config, tls)
     }
 
-    /// Makes an endpoint of a socket that was opened on `addr`. The config was checked, and there is a runtime.
+    /// Whether an endpoint with this config can be opened here.
+    pub(crate) fn check_bind(config: &TransportConfig) -> Result<(), BindError> {
+        config.check()?;
+        match tokio::runtime::Handle::try_current() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(BindError::NoRuntime),
+        }
+    }
+
+    /// Makes an endpoint of a socket that was opened on `addr`, after [`check_bind`](Self::check_bind).
     pub(crate) fn bind_on(
         udp: Arc<dyn AsyncUdpSocket>,
         buffers: SocketBuffers,

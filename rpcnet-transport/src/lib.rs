@@ -7,6 +7,7 @@ mod config;
 mod endpoint;
 mod error;
 mod gauge;
+mod memory;
 mod outbox;
 mod peer;
 mod quic;
@@ -27,6 +28,7 @@ pub use crate::{
     config::{AckFrequency, ConfigError, TransportConfig},
     endpoint::{Endpoint, ShutdownReport},
     error::{BindError, ConnectError, RpcError},
+    memory::{MemoryNetwork, MemoryStats},
     peer::Peer,
     server::{CallContext, Dispatch, Fallible, IntoReply, Plain, Router, RpcServer},
     socket::{SideChannel, SocketBuffers},

@@ -24,6 +24,15 @@ impl SocketBuffers {
         self.receive.min(self.send) < self.asked
     }
 
+    /// Of a socket that has what was asked for.
+    pub(crate) fn all_granted(asked: usize) -> Self {
+        Self {
+            asked,
+            receive: asked,
+            send: asked,
+        }
+    }
+
     /// Asks for buffers of this size, and sees what there is then.
     pub(super) fn request(socket: &Socket, asked: usize) -> Self {
         // The system may grant less or refuse; a smaller buffer is slower, not wrong.

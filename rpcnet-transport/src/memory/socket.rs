@@ -1,0 +1,114 @@
+//! A member of the network, as QUIC sees it.
+
+use std::{
+    fmt,
+    io::{self, IoSliceMut},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use quinn::{
+    AsyncUdpSocket, UdpPoller,
+    udp::{RecvMeta, Transmit},
+};
+
+use super::{Hub, inbox::Inbox};
+
+/// An address of the network and what comes to it; its drop sets the address free.
+pub(super) struct MemorySocket {
+    hub: Arc<Hub>,
+    inbox: Arc<Inbox>,
+    pub(super) local_addr: SocketAddr,
+}
+
+impl MemorySocket {
+    pub(super) fn new(hub: Arc<Hub>, inbox: Arc<Inbox>, local_addr: SocketAddr) -> Self {
+        Self {
+            hub,
+            inbox,
+            local_addr,
+        }
+    }
+}
+
+impl AsyncUdpSocket for MemorySocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(AlwaysWritable)
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let carry = |bytes: &[u8]| {
+            self.hub
+                .carry(self.local_addr, transmit.destination, transmit.ecn, bytes);
+        };
+        match transmit.segment_size {
+            Some(bytes) if bytes > 0 => transmit.contents.chunks(bytes).for_each(carry),
+            _ => carry(transmit.contents),
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let len_max = bufs.len().min(metas.len());
+        let arrived = self.inbox.poll_arrived(cx, len_max, |at, datagram| {
+            // What does not fit is cut, as by a socket.
+            let len = datagram.bytes.len().min(bufs[at].len());
+            bufs[at][..len].copy_from_slice(&datagram.bytes[..len]);
+            metas[at] = RecvMeta {
+                addr: datagram.from,
+                len,
+                stride: len,
+                ecn: datagram.ecn,
+                dst_ip: None,
+            };
+        });
+        arrived.map(Ok)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local_addr)
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        SEGMENTS_MAX
+    }
+
+    /// QUIC looks for the largest packets only where none is torn.
+    fn may_fragment(&self) -> bool {
+        false
+    }
+}
+
+impl Drop for MemorySocket {
+    fn drop(&mut self) {
+        self.hub.remove(self.local_addr);
+    }
+}
+
+impl fmt::Debug for MemorySocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemorySocket")
+            .field("local_addr", &self.local_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A full queue loses datagrams, it holds up nobody.
+#[derive(Debug)]
+struct AlwaysWritable;
+
+impl UdpPoller for AlwaysWritable {
+    fn poll_writable(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// As many as Linux takes at once.
+const SEGMENTS_MAX: usize = 64;

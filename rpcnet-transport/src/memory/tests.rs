@@ -1,0 +1,208 @@
+//! The network itself, without QUIC.
+
+use std::task::Waker;
+
+use quinn::{
+    AsyncUdpSocket,
+    udp::{RecvMeta, Transmit},
+};
+
+use super::*;
+
+fn member(network: &MemoryNetwork, addr: SocketAddr, bytes_max: usize) -> MemorySocket {
+    let inbox = Arc::new(Inbox::new(bytes_max));
+    let addr = network.0.add(addr, &inbox).expect("a free address");
+    MemorySocket::new(Arc::clone(&network.0), inbox, addr)
+}
+
+fn any() -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, 0).into()
+}
+
+fn send(from: &MemorySocket, to: &MemorySocket, contents: &[u8], segment_size: Option<usize>) {
+    let transmit = Transmit {
+        destination: to.local_addr().unwrap(),
+        ecn: Some(EcnCodepoint::Ce),
+        contents,
+        segment_size,
+        src_ip: None,
+    };
+    from.try_send(&transmit).unwrap();
+}
+
+/// Everything that has arrived by now, in receives of at most three with room for ten bytes each.
+fn arrived(socket: &MemorySocket) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut cx = std::task::Context::from_waker(Waker::noop());
+    loop {
+        let mut memory = [[0; 10]; 3];
+        let mut bufs = memory.each_mut().map(|buf| io::IoSliceMut::new(buf));
+        let mut metas = [RecvMeta::default(); 3];
+        let std::task::Poll::Ready(received) = socket.poll_recv(&mut cx, &mut bufs, &mut metas)
+        else {
+            return all;
+        };
+        for (meta, buf) in metas.iter().zip(&bufs).take(received.unwrap()) {
+            assert_eq!(meta.ecn, Some(EcnCodepoint::Ce));
+            all.push(buf[..meta.len].to_vec());
+        }
+    }
+}
+
+#[tokio::test]
+async fn addresses_are_chosen_or_given_and_free_again_after_their_socket() {
+    let network = MemoryNetwork::new();
+    let chosen = member(&network, any(), 1_000).local_addr;
+    assert_eq!(chosen.ip().to_string(), "10.0.0.1");
+    assert!(chosen.port() >= PORT_FIRST);
+    let v6 = member(&network, (Ipv6Addr::UNSPECIFIED, 80).into(), 1_000).local_addr;
+    assert_eq!(v6.to_string(), "[fd00::2]:80");
+    let given: SocketAddr = ([127, 0, 0, 1], 7).into();
+    let first = member(&network, given, 1_000);
+    let inbox = Arc::new(Inbox::new(1_000));
+    assert!(matches!(
+        network.0.add(given, &inbox),
+        Err(BindError::AddressInUse(addr)) if addr == given
+    ));
+    drop(first);
+    assert_eq!(member(&network, given, 1_000).local_addr, given);
+}
+
+#[tokio::test]
+async fn one_address_has_as_many_ports_as_there_are_to_choose() {
+    let network = MemoryNetwork::new();
+    let wanted: SocketAddr = ([127, 0, 0, 1], 0).into();
+    let ports = u32::from(u16::MAX - PORT_FIRST) + 1;
+    let members: Vec<_> = (0..ports).map(|_| member(&network, wanted, 1)).collect();
+    let inbox = Arc::new(Inbox::new(1));
+    assert!(matches!(
+        network.0.add(wanted, &inbox),
+        Err(BindError::Io { .. })
+    ));
+    drop(members);
+    assert!(network.0.add(wanted, &inbox).is_ok());
+}
+
+#[tokio::test]
+async fn batches_arrive_one_by_one_in_order_and_cut_to_the_room() {
+    let network = MemoryNetwork::new();
+    let (a, b) = (
+        member(&network, any(), 9_000),
+        member(&network, any(), 9_000),
+    );
+    send(&a, &b, b"aabbccd", Some(2));
+    send(&a, &b, b"", None);
+    send(&a, &b, b"longer than ten", None);
+    let expected: [&[u8]; 6] = [b"aa", b"bb", b"cc", b"d", b"", b"longer tha"];
+    assert_eq!(arrived(&b), expected);
+    assert_eq!(network.stats().delivered, 6);
+}
+
+#[tokio::test]
+async fn a_full_queue_loses_what_comes_and_holds_up_nobody() {
+    let network = MemoryNetwork::new();
+    let (a, b) = (
+        member(&network, any(), 9_000),
+        member(&network, any(), 1_000),
+    );
+    for _ in 0..1_000 {
+        send(&a, &b, b"1", None);
+    }
+    let MemoryStats {
+        delivered, dropped, ..
+    } = network.stats();
+    assert_eq!(delivered + dropped, 1_000);
+    assert!((1..=1_000 / 40).contains(&delivered), "{delivered}");
+    assert_eq!(arrived(&b).len() as u64, delivered);
+    // There is room again, for one of any size that UDP carries.
+    send(&a, &b, &[1; DATAGRAM_BYTES_MAX], None);
+    assert_eq!(arrived(&b).len(), 1);
+    send(&a, &b, &[1; DATAGRAM_BYTES_MAX + 1], None);
+    assert_eq!(network.stats().dropped, dropped + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn datagrams_are_under_way_for_the_delay_and_do_not_overtake() {
+    let network = MemoryNetwork::new();
+    let (a, b) = (
+        member(&network, any(), 9_000),
+        member(&network, any(), 9_000),
+    );
+    network.set_delay(Duration::from_millis(30));
+    send(&a, &b, b"first", None);
+    network.set_delay(Duration::ZERO);
+    send(&a, &b, b"second", None);
+    assert!(arrived(&b).is_empty());
+    tokio::time::advance(Duration::from_millis(29)).await;
+    assert!(arrived(&b).is_empty());
+    // What waits is woken by its arrival.
+    let before = Instant::now();
+    let mut buf = [0; 10];
+    let received = std::future::poll_fn(|cx| {
+        let mut meta = [RecvMeta::default()];
+        b.poll_recv(cx, &mut [io::IoSliceMut::new(&mut buf)], &mut meta)
+    });
+    assert_eq!(received.await.unwrap(), 1);
+    let waited = before.elapsed();
+    assert!(waited <= Duration::from_millis(2), "{waited:?}");
+    assert_eq!(&buf[..5], b"first");
+    assert_eq!(arrived(&b), [b"second"]);
+}
+
+#[tokio::test]
+async fn loss_is_drawn_from_the_seed() {
+    let run = |per_mille, seed| {
+        let network = MemoryNetwork::new();
+        let (a, b) = (
+            member(&network, any(), 1 << 20),
+            member(&network, any(), 1 << 20),
+        );
+        network.set_loss(per_mille, seed);
+        for n in 0..1_000u16 {
+            send(&a, &b, &n.to_le_bytes(), None);
+        }
+        assert_eq!(arrived(&b).len() as u64, 1_000 - network.stats().lost);
+        (network.stats().lost, network)
+    };
+    assert_eq!(run(0, 1).0, 0);
+    assert_eq!(run(1_000, 1).0, 1_000);
+    let (lost, _) = run(100, 1);
+    assert!((70..=130).contains(&lost), "{lost}");
+    assert_eq!(run(100, 1).0, lost);
+}
+
+#[tokio::test]
+async fn a_cut_is_between_two_until_it_heals() {
+    let network = MemoryNetwork::new();
+    let [a, b, c] = std::array::from_fn(|_| member(&network, any(), 9_000));
+    network.cut(a.local_addr, b.local_addr);
+    for (from, to, passes) in [
+        (&a, &b, false),
+        (&b, &a, false),
+        (&a, &c, true),
+        (&c, &b, true),
+    ] {
+        send(from, to, b"1", None);
+        assert_eq!(arrived(to).len(), usize::from(passes));
+    }
+    assert_eq!(network.stats().cut, 2);
+    network.heal(b.local_addr, a.local_addr);
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        send(from, to, b"1", None);
+        assert_eq!(arrived(to).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn networks_do_not_know_each_other() {
+    let (one, two) = (MemoryNetwork::new(), MemoryNetwork::new());
+    let (a, b) = (member(&one, any(), 9_000), member(&two, any(), 9_000));
+    // Both were given the first address of their network; what is sent to it stays there.
+    assert_eq!(a.local_addr, b.local_addr);
+    send(&a, &b, b"to myself", None);
+    assert_eq!((arrived(&a).len(), arrived(&b).len()), (1, 0));
+    drop(a);
+    let c = member(&one, ([10, 9, 9, 9], 9).into(), 9_000);
+    send(&c, &b, b"to nobody", None);
+    assert_eq!(one.stats().unreachable, 1);
+}

@@ -1,0 +1,99 @@
+//! What every carrier of datagrams has to bear: one suite, run over sockets and in memory.
+
+mod suite;
+mod trouble;
+
+use std::{net::Ipv4Addr, sync::LazyLock, time::Duration};
+
+use rpcnet_transport::{DevCa, Endpoint, MemoryNetwork, TransportConfig};
+use tokio::time::timeout;
+
+/// Something that carries datagrams between endpoints.
+trait Carrier {
+    /// An endpoint with this name and a free address.
+    fn bind(&self, name: &str, config: TransportConfig) -> Endpoint;
+}
+
+/// The loopback interface.
+struct Udp;
+
+impl Carrier for Udp {
+    fn bind(&self, name: &str, config: TransportConfig) -> Endpoint {
+        let tls = CA.issue(name).expect("a node name");
+        Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), config, tls).expect("a free port")
+    }
+}
+
+impl Carrier for MemoryNetwork {
+    fn bind(&self, name: &str, config: TransportConfig) -> Endpoint {
+        let tls = CA.issue(name).expect("a node name");
+        let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+        self.bind(any, config, tls).expect("a free address")
+    }
+}
+
+/// A network on which datagrams take their time and some are lost.
+fn rough() -> MemoryNetwork {
+    let network = MemoryNetwork::new();
+    network.set_delay(Duration::from_millis(1));
+    network.set_loss(30, 7);
+    network
+}
+
+macro_rules! contract {
+    ($($behaviour:ident,)+) => {
+        mod over_udp {
+            $(#[tokio::test] async fn $behaviour() {
+                super::within(super::suite::$behaviour(&super::Udp)).await;
+            })+
+        }
+
+        mod in_memory {
+            $(#[tokio::test] async fn $behaviour() {
+                let network = super::MemoryNetwork::new();
+                super::within(super::suite::$behaviour(&network)).await;
+            })+
+        }
+
+        /// No timer is waited for: time passes when nothing else is to be done.
+        mod in_memory_without_a_clock {
+            $(#[tokio::test(start_paused = true)] async fn $behaviour() {
+                let network = super::MemoryNetwork::new();
+                super::within(super::suite::$behaviour(&network)).await;
+            })+
+        }
+
+        mod in_memory_with_loss_and_delay {
+            $(#[tokio::test(start_paused = true)] async fn $behaviour() {
+                super::within(super::suite::$behaviour(&super::rough())).await;
+            })+
+        }
+    };
+}
+
+contract! {
+    unary_calls_carry_bodies_of_any_size,
+    many_calls_share_a_connection,
+    streams_carry_their_items_in_order_both_ways,
+    a_sender_waits_for_a_receiver_that_does_not_read,
+    a_dropped_call_drops_its_handler,
+    a_deadline_ends_the_call_on_both_sides,
+    a_node_of_another_name_is_not_taken_for_the_one_that_was_meant,
+    nobody_there_is_a_timeout,
+    a_failure_reaches_its_caller,
+    a_shutdown_lets_calls_end_and_refuses_new_ones,
+    a_shutdown_ends_at_its_deadline,
+    closing_tells_the_other_side_why,
+    a_node_serves_and_calls_on_one_address,
+    other_datagrams_share_the_address,
+}
+
+async fn within<F: Future>(future: F) -> F::Output {
+    timeout(PATIENCE, future).await.expect("it happens in time")
+}
+
+/// One authority for all tests: making keys takes time.
+static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("contract"));
+
+/// How long anything may take that is expected to happen. Only a failing test waits this long.
+const PATIENCE: Duration = Duration::from_secs(20);

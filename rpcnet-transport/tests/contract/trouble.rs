@@ -1,0 +1,76 @@
+//! What only a network in memory can do at will: partitions, loss, and time that passes at once.
+
+use rpcnet_transport::{BindError, CallOptions, Code, Router, RpcClient, RpcServer};
+use tokio::time::Instant;
+
+use super::*;
+
+async fn pair(network: &MemoryNetwork) -> (RpcServer, Endpoint, RpcClient) {
+    let router = Router::new().raw("echo", |_cx, body| async move { Ok(body) });
+    let server = Carrier::bind(network, "server", TransportConfig::lan()).serve(router);
+    let node = Carrier::bind(network, "client", TransportConfig::lan());
+    let client = node.connect(server.local_addr(), "server").await.unwrap();
+    (server, node, client)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_outlives_a_partition_shorter_than_its_idle_timeout() {
+    let network = MemoryNetwork::new();
+    let (server, node, client) = pair(&network).await;
+    network.cut(node.local_addr(), server.local_addr());
+    let options = CallOptions::new().with_timeout(Duration::from_secs(2));
+    let error = client.call_with("echo", "?", options).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert!(network.stats().cut > 0);
+    network.heal(node.local_addr(), server.local_addr());
+    assert_eq!(client.call("echo", "again").await.unwrap(), "again");
+    assert_eq!(server.stats().connections_accepted, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_longer_than_the_idle_timeout_ends_the_connection_on_both_sides() {
+    let network = MemoryNetwork::new();
+    let (server, node, client) = pair(&network).await;
+    network.cut(node.local_addr(), server.local_addr());
+    let before = Instant::now();
+    client.closed().await;
+    let lasted = before.elapsed();
+    // The idle timeout of 15 s counts from the last sign of life.
+    assert!((10..=31).contains(&lasted.as_secs()), "{lasted:?}");
+    network.heal(node.local_addr(), server.local_addr());
+    let again = node.connect(server.local_addr(), "server").await.unwrap();
+    assert_eq!(again.call("echo", "again").await.unwrap(), "again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_end_well_on_a_network_that_loses_every_tenth_datagram() {
+    let network = MemoryNetwork::new();
+    network.set_delay(Duration::from_millis(5));
+    network.set_loss(100, 42);
+    let (server, _node, client) = pair(&network).await;
+    for n in 0..200u32 {
+        let body = n.to_le_bytes().repeat(100);
+        assert_eq!(client.call("echo", body.clone()).await.unwrap(), body);
+    }
+    assert!(network.stats().lost > 20, "{:?}", network.stats());
+    // Nothing was done twice, whatever had to be sent twice.
+    assert_eq!(server.stats().calls_started, 200);
+}
+
+#[tokio::test]
+async fn an_address_is_in_use_until_its_endpoint_is_gone() {
+    let network = MemoryNetwork::new();
+    let addr = "10.1.2.3:7946".parse().unwrap();
+    let bind = || network.bind(addr, TransportConfig::lan(), CA.issue("node").unwrap());
+    let node = bind().unwrap();
+    assert_eq!(node.local_addr(), addr);
+    assert!(!node.socket_buffers().is_short());
+    assert!(matches!(bind(), Err(BindError::AddressInUse(in_use)) if in_use == addr));
+    drop(node);
+    within(async {
+        while bind().is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
