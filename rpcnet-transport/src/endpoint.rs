@@ -25,6 +25,7 @@ use crate::{
     client::{Opened, answer},
     gauge::Gauge,
     quic,
+    reload::CurrentTls,
     server::{AcceptLoop, QueueDelay, serve_connections},
     socket::{self, SharedSocket, SideQueue},
     stats::{Counter, Counters},
@@ -38,14 +39,15 @@ use crate::{
 /// When the last handle (this, its clones, its [`RpcServer`]) is dropped it stops serving at once; connections that it
 /// made live on with their [`RpcClient`]s. [`shutdown`](Self::shutdown) is the gentle way.
 #[derive(Clone)]
-pub struct Endpoint(Arc<Handle>);
+pub struct Endpoint(pub(crate) Arc<Handle>);
 
 /// What the handles share; its drop ends the serving.
-struct Handle {
-    shared: Arc<Shared>,
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
     local_addr: SocketAddr,
     buffers: SocketBuffers,
     side_channel: Mutex<Option<SideChannel>>,
+    pub(crate) tls_watch: Mutex<Option<CancellationToken>>,
 }
 
 /// What the tasks of an endpoint share.
@@ -77,7 +79,8 @@ pub(crate) struct Shared {
     pub(crate) queue_delay: QueueDelay,
     serving: AtomicBool,
     router: RwLock<Arc<Router>>,
-    tls: Tls,
+    node_name: Box<str>,
+    pub(crate) tls: CurrentTls,
 }
 
 /// What became of the calls while a shutdown went on.
@@ -139,9 +142,11 @@ impl Endpoint {
             config.mtu_max,
             quic::receive_bytes_max(&config),
         ));
+        let server = quic::server_config(&config, &tls);
         let quinn = quinn::Endpoint::new_with_abstract_socket(
+            // Of the first key for as long as the endpoint lives: peers hold tokens made with it.
             quic::endpoint_config(&config, tls.derived_key(local_addr)),
-            Some(quic::server_config(&config, &tls)),
+            Some(server.clone()),
             port,
             Arc::new(TokioRuntime),
         )
@@ -164,7 +169,8 @@ impl Endpoint {
             queue_delay: QueueDelay::default(),
             serving: AtomicBool::new(false),
             router: RwLock::default(),
-            tls,
+            node_name: tls.node_name().into(),
+            tls: CurrentTls::new(tls, server),
         };
         let shared = Arc::new(shared);
         // From the beginning, so that those who call before it serves are told so.
@@ -177,6 +183,7 @@ impl Endpoint {
             local_addr,
             buffers,
             side_channel: Mutex::new(Some(SideChannel::new(side, udp, local_addr))),
+            tls_watch: Mutex::default(),
         })))
     }
 
@@ -213,9 +220,9 @@ impl Endpoint {
         self.0.local_addr
     }
 
-    /// Name of this node, as its certificate has it.
+    /// Name of this node, as its certificates have it.
     pub fn node_name(&self) -> &str {
-        self.0.shared.tls.node_name()
+        &self.0.shared.node_name
     }
 
     /// The settings it was opened with.
@@ -356,7 +363,7 @@ impl Shared {
         if !matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))) {
             return Err(bad_name());
         }
-        let (config, refusal) = quic::client_config(&self.config, &self.tls);
+        let (config, refusal) = quic::client_config(&self.config, &self.tls.current());
         let connecting = self
             .quinn
             .connect_with(config, addr, name)

@@ -11,6 +11,7 @@ mod memory;
 mod outbox;
 mod peer;
 mod quic;
+mod reload;
 mod server;
 mod socket;
 mod stats;
@@ -20,7 +21,7 @@ mod tls;
 pub mod wire;
 
 #[cfg(feature = "dev-certs")]
-pub use crate::tls::{DevCa, NodePem, PemPaths};
+pub use crate::tls::{DevCa, NodePem};
 pub use crate::{
     client::{CallOptions, CloseReason, RpcClient, Upload},
     code::{Code, Processed},
@@ -30,11 +31,12 @@ pub use crate::{
     error::{BindError, ConnectError, RpcError},
     memory::{MemoryNetwork, MemoryStats},
     peer::Peer,
+    reload::TlsReloadError,
     server::{CallContext, Dispatch, Fallible, IntoReply, Plain, Router, RpcServer},
     socket::{SideChannel, SocketBuffers},
     stats::TransportStats,
     status::Status,
     stream::{Receiver, Sender},
-    tls::{Part, Tls, TlsError},
+    tls::{Part, PemPaths, Tls, TlsError},
     wire::LoadReport,
 };

@@ -30,6 +30,10 @@ counters! {
     connections_accepted,
     /// Connections that this endpoint made.
     connections_opened,
+    /// Times that the endpoint took a new identity.
+    tls_reloads,
+    /// New identities that were not fit to be taken; the old one stayed.
+    tls_reloads_refused,
     /// Handshakes turned away before they cost anything: too many at a time, too many connections, not
     /// serving yet, or stopping.
     handshakes_refused,

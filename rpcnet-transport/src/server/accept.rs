@@ -89,7 +89,7 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
         });
     }
     // Connections that were made from here may live on; nobody takes new ones any more.
-    shared.quinn.set_server_config(None);
+    shared.tls.close(&shared.quinn);
 }
 
 /// Completes a handshake; `None` if it failed, which is nobody's business but the other side's.

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -12,7 +12,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-use super::{Tls, TlsError};
+use super::{PemPaths, Tls, TlsError};
 
 /// A certificate authority made on the spot, for development, tests and demos.
 ///
@@ -34,17 +34,6 @@ pub struct NodePem {
     pub key: String,
     /// The CA's certificate.
     pub ca: String,
-}
-
-/// The files of one node, as [`Tls::from_pem_files`] takes them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PemPaths {
-    /// The node's certificate.
-    pub cert: PathBuf,
-    /// The node's private key.
-    pub key: PathBuf,
-    /// The CA's certificate.
-    pub ca: PathBuf,
 }
 
 impl DevCa {
@@ -172,17 +161,6 @@ impl NodePem {
 impl std::fmt::Debug for NodePem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NodePem").finish_non_exhaustive()
-    }
-}
-
-impl PemPaths {
-    /// The identity that the files make.
-    ///
-    /// # Errors
-    ///
-    /// [`TlsError`] as of [`Tls::from_pem_files`].
-    pub fn tls(&self) -> Result<Tls, TlsError> {
-        Tls::from_pem_files(&self.cert, &self.key, &self.ca)
     }
 }
 

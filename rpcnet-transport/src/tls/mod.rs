@@ -3,12 +3,15 @@
 mod derived;
 #[cfg(feature = "dev-certs")]
 mod dev;
+mod files;
 mod verify;
 
 #[cfg(feature = "dev-certs")]
-pub use self::dev::{DevCa, NodePem, PemPaths};
+pub use self::dev::{DevCa, NodePem};
+pub use self::files::PemPaths;
 pub(crate) use self::{
     derived::DerivedKey,
+    files::FileState,
     verify::{Refusal, RefusalSlot},
 };
 
@@ -42,6 +45,7 @@ pub struct Tls(Arc<Inner>);
 
 struct Inner {
     node_name: String,
+    roots: Arc<RootCertStore>,
     verifier: Arc<WebPkiServerVerifier>,
     identity: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
@@ -104,7 +108,7 @@ impl Tls {
         roots: RootCertStore,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        check_own_chain(&chain, &roots, &provider)?;
+        check_own_chain(&chain, &roots, &provider, UnixTime::now())?;
         let node_name = node_name(&chain[0]).ok_or(TlsError::NoName)?;
         let secret = key.clone_key();
         let identity = CertifiedKey::from_der(chain, key, &provider).map_err(|e| match e {
@@ -117,17 +121,32 @@ impl Tls {
         let identity = Arc::new(identity);
         let roots = Arc::new(roots);
         let server = server_config(&roots, &identity, &provider)?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
-            .build()
-            .map_err(TlsError::from_setup)?;
+        let builder =
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+        let verifier = builder.build().map_err(TlsError::from_setup)?;
         Ok(Self(Arc::new(Inner {
             node_name,
+            roots,
             verifier,
             identity,
             provider,
             server: Arc::new(server),
             secret,
         })))
+    }
+
+    /// Whether other nodes would take it at this time; it was good when it was made.
+    pub(crate) fn check(&self, now: UnixTime) -> Result<(), TlsError> {
+        let inner = &*self.0;
+        check_own_chain(&inner.identity.cert, &inner.roots, &inner.provider, now)
+    }
+
+    /// Whether both are of the same certificates and key.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&*self.0, &*other.0);
+        ours.identity.cert == theirs.identity.cert
+            && ours.secret == theirs.secret
+            && ours.roots.roots == theirs.roots.roots
     }
 
     pub(crate) fn server_config(&self) -> Arc<rustls::ServerConfig> {
@@ -286,6 +305,7 @@ fn check_own_chain(
     chain: &[CertificateDer<'static>],
     roots: &RootCertStore,
     provider: &CryptoProvider,
+    now: UnixTime,
 ) -> Result<(), TlsError> {
     let invalid = |e: webpki::Error| TlsError::Invalid {
         part: Part::Certificate,
@@ -301,7 +321,7 @@ fn check_own_chain(
                 provider.signature_verification_algorithms.all,
                 &roots.roots,
                 &chain[1..],
-                UnixTime::now(),
+                now,
                 usage,
                 None,
                 None,

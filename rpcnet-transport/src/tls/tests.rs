@@ -64,6 +64,55 @@ fn certificates_outside_their_time_are_refused() {
 }
 
 #[test]
+fn an_identity_that_was_good_when_it_was_made_is_not_so_for_ever() {
+    let tls = DevCa::new("test").issue("node-1").unwrap();
+    let at = |time: SystemTime| {
+        UnixTime::since_unix_epoch(time.duration_since(SystemTime::UNIX_EPOCH).unwrap())
+    };
+    let now = SystemTime::now();
+    assert!(tls.check(at(now)).is_ok());
+    let after_its_time = at(now + 31 * 24 * HOUR);
+    assert!(matches!(tls.check(after_its_time), Err(TlsError::Expired)));
+    let before_its_time = at(now - 2 * HOUR);
+    assert!(matches!(
+        tls.check(before_its_time),
+        Err(TlsError::NotValidYet)
+    ));
+}
+
+#[test]
+fn identities_are_the_same_if_every_part_is() {
+    let ca = DevCa::new("test");
+    let node = ca.issue_pem("node-1").unwrap();
+    let tls = node.tls().unwrap();
+    assert!(tls.is_same(&node.tls().unwrap()));
+    assert!(!tls.is_same(&ca.issue("node-1").unwrap()));
+    let more_trust = node.ca.clone() + DevCa::new("other").ca_pem();
+    assert!(!tls.is_same(&make(&node.cert, &node.key, &more_trust).unwrap()));
+}
+
+#[test]
+fn files_are_told_apart_by_what_they_say() {
+    let dir = std::env::temp_dir().join(format!("rpcnet-transport-look-{}", std::process::id()));
+    let ca = DevCa::new("test");
+    let paths = ca.write_pem(&dir, "node-1").unwrap();
+    let (first, made) = paths.look(None).expect("never seen before");
+    assert!(made.is_ok());
+    assert!(paths.look(Some(first)).is_none());
+    // The same length, the same moment: only one byte differs.
+    let mut key = std::fs::read(&paths.key).unwrap();
+    key[40] ^= 1;
+    std::fs::write(&paths.key, &key).unwrap();
+    let (second, made) = paths.look(Some(first)).expect("something else");
+    assert!(made.is_err());
+    std::fs::remove_file(&paths.key).unwrap();
+    let (third, made) = paths.look(Some(second)).expect("something else again");
+    assert!(matches!(made, Err(TlsError::Read { path, .. }) if path == paths.key));
+    assert!(paths.look(Some(third)).is_none());
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
 fn names_that_are_no_dns_names_are_refused() {
     let ca = DevCa::new("test");
     for name in ["", "a b", "127.0.0.1:80", "ä"] {

@@ -6,6 +6,7 @@ mod deadlines;
 mod hostile;
 mod limits;
 mod port;
+mod reload;
 mod shutdown;
 mod trust;
 

@@ -1,0 +1,180 @@
+//! A new certificate for an endpoint that goes on.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use rustls_pki_types::UnixTime;
+use thiserror::Error;
+use tokio::time::sleep;
+
+use crate::{Endpoint, PemPaths, Tls, TlsError, endpoint::Shared, quic, tls::FileState};
+
+/// What an endpoint shows to others and trusts at the moment.
+pub(crate) struct CurrentTls(Mutex<Current>);
+
+struct Current {
+    tls: Tls,
+    /// Settings for connections that come in; `None` when none do any more.
+    server: Option<quinn::ServerConfig>,
+}
+
+/// Why an endpoint did not take a new identity. The old one stays in use.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TlsReloadError {
+    /// Other nodes would not take the new certificate. Whoever issued it is at fault; see the error inside.
+    #[error("the new identity is not usable: {0}")]
+    Unusable(#[from] TlsError),
+    /// The new certificate is for another node. A node keeps its name for as long as it runs.
+    #[error("the new certificate is for {new:?}, but this node is {current:?}")]
+    OtherName {
+        /// Name of this node.
+        current: String,
+        /// First name of the new certificate.
+        new: String,
+    },
+    /// The endpoint is closed or about to close.
+    #[error("this endpoint is closed")]
+    EndpointClosed,
+}
+
+/// A new certificate without a new endpoint.
+impl Endpoint {
+    /// Takes a new identity, and trusts the authorities that come with it and no others from then on.
+    ///
+    /// Connections that are begun from now on, in both directions, are made with it. Connections that stand, and their
+    /// calls, go on with what they began with; so a peer that is to be locked out at once needs its connections closed.
+    ///
+    /// [`Tls`] can only be made of parts that fit each other. What may have changed since, or is a matter of this
+    /// endpoint, is checked here: the certificate must be within its time, and be for this node's name.
+    ///
+    /// The key with which a restarted node ends the connections of its earlier life comes from the private key that the
+    /// endpoint was bound with. A reload does not change it; so callers of a node that restarts with another private key
+    /// than it was last bound with find out by their idle timeout.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsReloadError`]; the old identity stays.
+    pub fn reload_tls(&self, tls: Tls) -> Result<(), TlsReloadError> {
+        self.0.shared.reload_tls(tls)
+    }
+
+    /// Looks at the files of this node's identity now and then every so often (at least 10 ms apart), and
+    /// [takes](Self::reload_tls) what it finds whenever they say something else than before.
+    ///
+    /// Files that make no identity, as they may while they are being replaced one after the other, are logged and counted in
+    /// [`tls_reloads_refused`](crate::TransportStats::tls_reloads_refused), and the last good identity stays until they
+    /// change again. A certificate whose time has not come is tried again without a change. Files that say what the
+    /// endpoint uses already change nothing.
+    ///
+    /// It ends with the endpoint, or when this is called again.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn watch_pem_files(&self, paths: PemPaths, every: Duration) {
+        let shared = &self.0.shared;
+        let ended = shared.stopped.child_token();
+        if let Some(before) = self.0.tls_watch.lock().replace(ended.clone()) {
+            before.cancel();
+        }
+        let watch = watch(Arc::clone(shared), paths, every.max(POLL_MIN));
+        shared.connections.spawn(async move {
+            ended.run_until_cancelled(watch).await;
+        });
+    }
+}
+
+impl Shared {
+    fn reload_tls(&self, tls: Tls) -> Result<(), TlsReloadError> {
+        let taken = self.check_tls(&tls).and_then(|()| {
+            let is_open = !self.closing.is_cancelled();
+            if is_open && self.tls.replace(tls, &self.config, &self.quinn) {
+                Ok(())
+            } else {
+                Err(TlsReloadError::EndpointClosed)
+            }
+        });
+        match &taken {
+            Ok(()) => {
+                self.counters.tls_reloads.add_one();
+                tracing::info!("took a new identity");
+            }
+            Err(error) => {
+                self.counters.tls_reloads_refused.add_one();
+                tracing::warn!(%error, "refused a new identity");
+            }
+        }
+        taken
+    }
+
+    fn check_tls(&self, tls: &Tls) -> Result<(), TlsReloadError> {
+        let current = self.tls.current();
+        if tls.node_name() != current.node_name() {
+            return Err(TlsReloadError::OtherName {
+                current: current.node_name().to_owned(),
+                new: tls.node_name().to_owned(),
+            });
+        }
+        Ok(tls.check(UnixTime::now())?)
+    }
+}
+
+impl CurrentTls {
+    pub(crate) fn new(tls: Tls, server: quinn::ServerConfig) -> Self {
+        let server = Some(server);
+        Self(Mutex::new(Current { tls, server }))
+    }
+
+    pub(crate) fn current(&self) -> Tls {
+        self.0.lock().tls.clone()
+    }
+
+    /// Takes no more connections, whatever is reloaded later.
+    pub(crate) fn close(&self, quinn: &quinn::Endpoint) {
+        let mut current = self.0.lock();
+        current.server = None;
+        quinn.set_server_config(None);
+    }
+
+    /// `false` if it is closed.
+    fn replace(&self, tls: Tls, config: &crate::TransportConfig, quinn: &quinn::Endpoint) -> bool {
+        let mut current = self.0.lock();
+        let Some(server) = &mut current.server else {
+            return false;
+        };
+        // All but the identity stays, above all the key of the tokens with which callers prove their address.
+        server.crypto = quic::server_config(config, &tls).crypto;
+        quinn.set_server_config(Some(server.clone()));
+        current.tls = tls;
+        true
+    }
+}
+
+async fn watch(shared: Arc<Shared>, paths: PemPaths, every: Duration) {
+    let mut seen: Option<FileState> = None;
+    let mut waits_for_its_time = false;
+    loop {
+        let before = if waits_for_its_time { None } else { seen };
+        let files = paths.clone();
+        let look = tokio::task::spawn_blocking(move || files.look(before));
+        if let Ok(Some((state, made))) = look.await {
+            let is_news = seen.replace(state) != Some(state);
+            waits_for_its_time = matches!(made, Err(TlsError::NotValidYet));
+            match made {
+                Ok(tls) if tls.is_same(&shared.tls.current()) => {}
+                // Refusals are counted and logged there.
+                Ok(tls) => drop(shared.reload_tls(tls)),
+                Err(error) if is_news => {
+                    shared.counters.tls_reloads_refused.add_one();
+                    tracing::warn!(%error, cert = %paths.cert.display(), "the files make no identity");
+                }
+                Err(_) => {}
+            }
+        }
+        sleep(every).await;
+    }
+}
+
+/// Files are not looked at more often than this.
+const POLL_MIN: Duration = Duration::from_millis(10);
