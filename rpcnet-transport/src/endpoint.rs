@@ -142,11 +142,13 @@ impl Endpoint {
             config.mtu_max,
             quic::receive_bytes_max(&config),
         ));
-        let server = quic::server_config(&config, &tls);
+        let node_name = tls.node_name().into();
+        let key = tls.derived_key(local_addr);
+        let (tls, server) = CurrentTls::new(tls, &config, &counters);
         let quinn = quinn::Endpoint::new_with_abstract_socket(
             // Of the first key for as long as the endpoint lives: peers hold tokens made with it.
-            quic::endpoint_config(&config, tls.derived_key(local_addr)),
-            Some(server.clone()),
+            quic::endpoint_config(&config, key),
+            Some(server),
             port,
             Arc::new(TokioRuntime),
         )
@@ -169,8 +171,8 @@ impl Endpoint {
             queue_delay: QueueDelay::default(),
             serving: AtomicBool::new(false),
             router: RwLock::default(),
-            node_name: tls.node_name().into(),
-            tls: CurrentTls::new(tls, server),
+            node_name,
+            tls,
         };
         let shared = Arc::new(shared);
         // From the beginning, so that those who call before it serves are told so.
@@ -363,7 +365,8 @@ impl Shared {
         if !matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))) {
             return Err(bad_name());
         }
-        let (config, refusal) = quic::client_config(&self.config, &self.tls.current());
+        let known = self.tls.sessions().peer(addr, name);
+        let config = quic::client_config(&self.config, Arc::clone(&known.crypto));
         let connecting = self
             .quinn
             .connect_with(config, addr, name)
@@ -375,7 +378,8 @@ impl Shared {
                     reason: other.to_string(),
                 },
             })?;
-        let failed = |e: ConnectionError| match refusal.lock().take() {
+        let refusal = |e: &_| quic::is_own_refusal(e).then(|| known.refusal()).flatten();
+        let failed = |e: ConnectionError| match refusal(&e) {
             Some(Refusal::WrongName { presented }) => ConnectError::WrongNode {
                 addr,
                 expected: name.to_owned(),

@@ -10,10 +10,8 @@ use quinn::{
 };
 
 use crate::{
-    AckFrequency, ConnectError, Tls, TransportConfig,
-    client::answer,
-    config::UDP_PAYLOAD_BYTES_MAX,
-    tls::{DerivedKey, RefusalSlot},
+    AckFrequency, ConnectError, TransportConfig, client::answer, config::UDP_PAYLOAD_BYTES_MAX,
+    tls::DerivedKey,
 };
 
 pub(crate) fn endpoint_config(config: &TransportConfig, key: DerivedKey) -> quinn::EndpointConfig {
@@ -38,8 +36,11 @@ pub(crate) fn receive_bytes_max(config: &TransportConfig) -> u16 {
         .clamp(ETHERNET_PAYLOAD_BYTES, UDP_PAYLOAD_BYTES_MAX)
 }
 
-pub(crate) fn server_config(config: &TransportConfig, tls: &Tls) -> quinn::ServerConfig {
-    let crypto = QuicServerConfig::try_from(tls.server_config())
+pub(crate) fn server_config(
+    config: &TransportConfig,
+    crypto: rustls::ServerConfig,
+) -> quinn::ServerConfig {
+    let crypto = QuicServerConfig::try_from(crypto)
         .expect("the ring provider has the cipher suite that QUIC begins with");
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     server.transport_config(Arc::new(transport(config, config.streams_max.get(), 0)));
@@ -49,18 +50,15 @@ pub(crate) fn server_config(config: &TransportConfig, tls: &Tls) -> quinn::Serve
     server
 }
 
-/// Settings for one connection, and where its verifier leaves its reason.
+/// Settings for one connection.
 pub(crate) fn client_config(
     config: &TransportConfig,
-    tls: &Tls,
-) -> (quinn::ClientConfig, RefusalSlot) {
-    let (crypto, refusal) = tls.client_config();
-    let crypto = QuicClientConfig::try_from(crypto)
-        .expect("the ring provider has the cipher suite that QUIC begins with");
-    let mut client = quinn::ClientConfig::new(Arc::new(crypto));
+    crypto: Arc<QuicClientConfig>,
+) -> quinn::ClientConfig {
+    let mut client = quinn::ClientConfig::new(crypto);
     // Servers do not call back on a connection that was made to them.
     client.transport_config(Arc::new(transport(config, 0, config.uni_streams_max.get())));
-    (client, refusal)
+    client
 }
 
 fn transport(
@@ -125,7 +123,9 @@ pub(crate) fn connect_error(
             Some(_) => ConnectError::RefusedByPeer { addr, reason },
             None => ConnectError::Refused { addr, reason },
         },
-        ConnectionError::ApplicationClosed(close) if close.error_code == answer::CLOSE_NO_NAME => {
+        ConnectionError::ApplicationClosed(close)
+            if [answer::CLOSE_NO_NAME, answer::CLOSE_UNTRUSTED].contains(&close.error_code) =>
+        {
             ConnectError::RefusedByPeer { addr, reason }
         }
         ConnectionError::ApplicationClosed(_) | ConnectionError::Reset => {
@@ -136,6 +136,11 @@ pub(crate) fn connect_error(
             Some(_) => ConnectError::Untrusted { addr, reason },
         },
     }
+}
+
+/// Whether the handshake failed on this side, as it does when the other side's certificate is refused.
+pub(crate) fn is_own_refusal(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::TransportError(error) if tls_alert(error.code).is_some())
 }
 
 /// RFC 9001 section 4.8: alerts of TLS are errors 0x100 to 0x1ff of QUIC.

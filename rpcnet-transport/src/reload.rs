@@ -7,13 +7,21 @@ use rustls_pki_types::UnixTime;
 use thiserror::Error;
 use tokio::time::sleep;
 
-use crate::{Endpoint, PemPaths, Tls, TlsError, endpoint::Shared, quic, tls::FileState};
+use crate::{
+    Endpoint, PemPaths, Tls, TlsError, TransportConfig,
+    endpoint::Shared,
+    quic,
+    stats::Counters,
+    tls::{ClientSessions, FileState, ServerSessions},
+};
 
 /// What an endpoint shows to others and trusts at the moment.
 pub(crate) struct CurrentTls(Mutex<Current>);
 
 struct Current {
     tls: Tls,
+    /// Sessions of connections that were made under it.
+    sessions: Arc<ClientSessions>,
     /// Settings for connections that come in; `None` when none do any more.
     server: Option<quinn::ServerConfig>,
 }
@@ -89,7 +97,7 @@ impl Shared {
     fn reload_tls(&self, tls: Tls) -> Result<(), TlsReloadError> {
         let taken = self.check_tls(&tls).and_then(|()| {
             let is_open = !self.closing.is_cancelled();
-            if is_open && self.tls.replace(tls, &self.config, &self.quinn) {
+            if is_open && self.tls.replace(tls, self) {
                 Ok(())
             } else {
                 Err(TlsReloadError::EndpointClosed)
@@ -121,13 +129,27 @@ impl Shared {
 }
 
 impl CurrentTls {
-    pub(crate) fn new(tls: Tls, server: quinn::ServerConfig) -> Self {
-        let server = Some(server);
-        Self(Mutex::new(Current { tls, server }))
+    /// The identity that an endpoint begins with, and its settings for connections that come in.
+    pub(crate) fn new(
+        tls: Tls,
+        config: &TransportConfig,
+        counters: &Arc<Counters>,
+    ) -> (Self, quinn::ServerConfig) {
+        let server = quic::server_config(config, server_crypto(&tls, config, counters));
+        let current = Current {
+            sessions: client_sessions(&tls, config),
+            server: Some(server.clone()),
+            tls,
+        };
+        (Self(Mutex::new(current)), server)
     }
 
     pub(crate) fn current(&self) -> Tls {
         self.0.lock().tls.clone()
+    }
+
+    pub(crate) fn sessions(&self) -> Arc<ClientSessions> {
+        Arc::clone(&self.0.lock().sessions)
     }
 
     /// Takes no more connections, whatever is reloaded later.
@@ -138,17 +160,35 @@ impl CurrentTls {
     }
 
     /// `false` if it is closed.
-    fn replace(&self, tls: Tls, config: &crate::TransportConfig, quinn: &quinn::Endpoint) -> bool {
+    fn replace(&self, tls: Tls, shared: &Shared) -> bool {
+        let config = &shared.config;
         let mut current = self.0.lock();
         let Some(server) = &mut current.server else {
             return false;
         };
         // All but the identity stays, above all the key of the tokens with which callers prove their address.
-        server.crypto = quic::server_config(config, &tls).crypto;
-        quinn.set_server_config(Some(server.clone()));
+        let crypto = server_crypto(&tls, config, &shared.counters);
+        server.crypto = quic::server_config(config, crypto).crypto;
+        shared.quinn.set_server_config(Some(server.clone()));
+        current.sessions = client_sessions(&tls, config);
         current.tls = tls;
         true
     }
+}
+
+/// With sessions of its own: what was begun under another identity is not resumed.
+fn server_crypto(
+    tls: &Tls,
+    config: &TransportConfig,
+    counters: &Arc<Counters>,
+) -> rustls::ServerConfig {
+    let lifetime = config.session_lifetime;
+    let sessions = ServerSessions::new(lifetime, Arc::clone(counters));
+    tls.server_config((!lifetime.is_zero()).then_some(sessions))
+}
+
+fn client_sessions(tls: &Tls, config: &TransportConfig) -> Arc<ClientSessions> {
+    Arc::new(ClientSessions::new(tls.clone(), config.session_lifetime))
 }
 
 async fn watch(shared: Arc<Shared>, paths: PemPaths, every: Duration) {

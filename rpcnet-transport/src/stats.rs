@@ -28,6 +28,8 @@ macro_rules! counters {
 counters! {
     /// Connections that clients made to this endpoint, with both certificates verified.
     connections_accepted,
+    /// Handshakes that began from a session of an earlier connection to this endpoint.
+    sessions_resumed,
     /// Connections that this endpoint made.
     connections_opened,
     /// Times that the endpoint took a new identity.

@@ -121,6 +121,9 @@ pub(crate) const CLOSE_NO_NAME: VarInt = VarInt::from_u32(2);
 /// Code with which a connection is closed whose beginning is not of this protocol.
 pub(crate) const CLOSE_PROTOCOL: VarInt = VarInt::from_u32(3);
 
+/// Code with which a resumed connection is closed whose caller would not be taken any more.
+pub(crate) const CLOSE_UNTRUSTED: VarInt = VarInt::from_u32(4);
+
 #[cfg(test)]
 mod tests {
     use quinn::ApplicationClose;

@@ -27,7 +27,7 @@ pub enum ConfigError {
     /// Dead peers would be kept for longer than a day.
     #[error("idle_timeout of {0:?} is longer than a day")]
     IdleTimeout(Duration),
-    /// A time that bounds what a stranger may hold is longer than a day.
+    /// A time that bounds what others may hold is longer than a day.
     #[error("{name} of {value:?} is longer than a day")]
     TooLong {
         /// Name of the setting.

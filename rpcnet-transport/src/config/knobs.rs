@@ -74,6 +74,17 @@ impl TransportConfig {
         self
     }
 
+    /// How long a session can be resumed: by a caller, from the last full handshake with the node; at a server, from
+    /// the last handshake of the session; default an hour, at most a day, zero for never. A resumed handshake costs no
+    /// signatures, and is what `connect_early` needs. The certificates of both sides
+    /// are judged again each time; the keys are not proved again, so a larger one is more time for who steals a
+    /// session out of a caller's memory.
+    #[must_use]
+    pub fn with_session_lifetime(mut self, lifetime: Duration) -> Self {
+        self.session_lifetime = lifetime;
+        self
+    }
+
     /// Bytes that a new connection may have under way before it has learnt what its way carries; default 38,400, that is 32
     /// packets (14,720 in [`wan`](Self::wan) as RFC 9002 section 7.2 has it, 76,800 in [`bulk`](Self::bulk)). At least twice
     /// the initial MTU. A larger one spares the first large body some round trips, and floods a narrow way at every

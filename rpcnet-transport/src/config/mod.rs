@@ -31,6 +31,7 @@ pub struct TransportConfig {
     pub(crate) keep_alive: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) initial_rtt: Duration,
+    pub(crate) session_lifetime: Duration,
     pub(crate) initial_window_bytes: u32,
     pub(crate) ack_frequency: Option<AckFrequency>,
     pub(crate) initial_mtu: u16,
@@ -64,6 +65,7 @@ impl TransportConfig {
             keep_alive: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(15),
             initial_rtt: Duration::from_millis(10),
+            session_lifetime: Duration::from_secs(3600),
             initial_window_bytes: 32 * PACKET_BYTES_MIN as u32,
             ack_frequency: Some(AckFrequency {
                 packets: 10,
@@ -143,6 +145,7 @@ impl TransportConfig {
             ("header_timeout", self.header_timeout),
             ("stall_timeout", self.stall_timeout),
             ("initial_rtt", self.initial_rtt),
+            ("session_lifetime", self.session_lifetime),
         ] {
             if value > TIME_CEILING {
                 return Err(ConfigError::TooLong { name, value });

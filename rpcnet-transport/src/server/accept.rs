@@ -4,7 +4,8 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use bytes::BytesMut;
 use futures::FutureExt;
-use rustls_pki_types::CertificateDer;
+use quinn::ConnectionError;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::first::{Caller, serve_stream};
@@ -99,18 +100,19 @@ async fn shake_hands(shared: &Shared, incoming: quinn::Incoming) -> Option<(Call
         .accept()
         .inspect_err(|e| tracing::debug!(%from, %e, "no handshake"))
         .ok()?;
-    let connection = match timeout(shared.config.connect_timeout, connecting).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(e)) => {
-            tracing::debug!(%from, error = %e, "handshake failed");
-            return None;
-        }
-        Err(_) => {
-            tracing::debug!(%from, "handshake took too long");
-            return None;
-        }
-    };
-    let Some(name) = name_of(&connection) else {
+    let connection =
+        match timeout(shared.config.connect_timeout, complete(shared, connecting)).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(e)) => {
+                tracing::debug!(%from, error = %e, "handshake failed");
+                return None;
+            }
+            Err(_) => {
+                tracing::debug!(%from, "handshake took too long");
+                return None;
+            }
+        };
+    let Some(name) = chain_of(&connection).and_then(|chain| tls::node_name(chain.first()?)) else {
         connection.close(answer::CLOSE_NO_NAME, b"the certificate has no DNS name");
         return None;
     };
@@ -201,11 +203,32 @@ async fn serve_streams(shared: Arc<Shared>, caller: Arc<Caller>, control: Contro
         .close(answer::CLOSE_SHUTDOWN, &streams_taken.to_le_bytes());
 }
 
-/// The first DNS name of the certificate that the other side showed.
-fn name_of(connection: &quinn::Connection) -> Option<String> {
-    let chain = connection
-        .peer_identity()?
-        .downcast::<Vec<CertificateDer<'static>>>()
-        .ok()?;
-    tls::node_name(chain.first()?)
+/// Waits for the end of a handshake.
+async fn complete(
+    shared: &Shared,
+    mut connecting: quinn::Connecting,
+) -> Result<quinn::Connection, ConnectionError> {
+    // Whether a session is resumed is decided by the caller's first flight.
+    connecting.handshake_data().await?;
+    let (connection, completed) = match connecting.into_0rtt() {
+        Ok(begun) => begun,
+        Err(connecting) => return connecting.await,
+    };
+    // Certificates that are known by now are those of a session, at which TLS itself does not look again.
+    let trusted = chain_of(&connection)
+        .is_none_or(|chain| shared.tls.current().trusts_caller(&chain, UnixTime::now()));
+    completed.await;
+    if !trusted {
+        connection.close(answer::CLOSE_UNTRUSTED, b"the certificate is not trusted");
+    }
+    match connection.close_reason() {
+        Some(reason) => Err(reason),
+        None => Ok(connection),
+    }
+}
+
+/// The certificates that the other side showed, in this handshake or in that of the session.
+fn chain_of(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
+    let chain = connection.peer_identity()?.downcast().ok()?;
+    Some(*chain)
 }

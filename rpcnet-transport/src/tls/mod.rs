@@ -1,18 +1,19 @@
 //! Who a node is, and whom it trusts: certificates, keys and their checks.
 
+mod client_sessions;
 mod derived;
 #[cfg(feature = "dev-certs")]
 mod dev;
 mod files;
+mod server_sessions;
 mod verify;
 
 #[cfg(feature = "dev-certs")]
 pub use self::dev::{DevCa, NodePem};
 pub use self::files::PemPaths;
 pub(crate) use self::{
-    derived::DerivedKey,
-    files::FileState,
-    verify::{Refusal, RefusalSlot},
+    client_sessions::ClientSessions, derived::DerivedKey, files::FileState,
+    server_sessions::ServerSessions, verify::Refusal,
 };
 
 use std::{
@@ -24,22 +25,22 @@ use std::{
 
 use rustls::{
     RootCertStore,
-    client::WebPkiServerVerifier,
+    client::{Resumption, Tls12Resumption, WebPkiServerVerifier},
     crypto::CryptoProvider,
-    server::WebPkiClientVerifier,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem, pem::PemObject};
 use thiserror::Error;
 use webpki::{EndEntityCert, KeyUsage};
 
-use self::verify::NodeVerifier;
+use self::{client_sessions::PeerMemory, verify::NodeVerifier};
 
 /// The identity of a node and the authority that it trusts: a certificate, its key, and the CA of the cluster.
 ///
 /// Both sides of every connection show a certificate of that CA. A server takes any node of the cluster and
-/// learns its name; a client says whom it wants and gets that node or an error. TLS 1.3 only. Sessions are
-/// not resumed, so every connection proves both identities anew. Cheap to clone.
+/// learns its name; a client says whom it wants and gets that node or an error. TLS 1.3 only. A session that is
+/// resumed stands for the certificates that it began with, and those are judged anew each time. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls(Arc<Inner>);
 
@@ -49,7 +50,8 @@ struct Inner {
     verifier: Arc<WebPkiServerVerifier>,
     identity: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
-    server: Arc<rustls::ServerConfig>,
+    client_verifier: Arc<dyn ClientCertVerifier>,
+    server: rustls::ServerConfig,
     /// The private key, for what is derived from it.
     secret: PrivateKeyDer<'static>,
 }
@@ -120,7 +122,10 @@ impl Tls {
         })?;
         let identity = Arc::new(identity);
         let roots = Arc::new(roots);
-        let server = server_config(&roots, &identity, &provider)?;
+        let client_verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+        let client_verifier = client_verifier.build().map_err(TlsError::from_setup)?;
+        let server = server_config(Arc::clone(&client_verifier), &identity, &provider)?;
         let builder =
             WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
         let verifier = builder.build().map_err(TlsError::from_setup)?;
@@ -130,7 +135,8 @@ impl Tls {
             verifier,
             identity,
             provider,
-            server: Arc::new(server),
+            client_verifier,
+            server,
             secret,
         })))
     }
@@ -149,8 +155,27 @@ impl Tls {
             && ours.roots.roots == theirs.roots.roots
     }
 
-    pub(crate) fn server_config(&self) -> Arc<rustls::ServerConfig> {
-        Arc::clone(&self.0.server)
+    /// A config for connections that come in, whose sessions are kept there; `None` if they cannot be resumed.
+    pub(crate) fn server_config(&self, sessions: Option<ServerSessions>) -> rustls::ServerConfig {
+        let mut config = self.0.server.clone();
+        if let Some(sessions) = sessions {
+            config.session_storage = Arc::new(sessions);
+            config.send_tls13_tickets = TICKETS;
+        }
+        config
+    }
+
+    /// Whether a caller with these certificates would be taken at this time. In a full handshake TLS asks it; in a resumed one
+    /// nobody does.
+    pub(crate) fn trusts_caller(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
+        chain
+            .split_first()
+            .is_some_and(|(end_entity, intermediates)| {
+                self.0
+                    .client_verifier
+                    .verify_client_cert(end_entity, intermediates, now)
+                    .is_ok()
+            })
     }
 
     /// A secret that a node on this port has again after a restart.
@@ -171,10 +196,10 @@ impl Tls {
         )
     }
 
-    /// A config for one connection, and the place where its verifier says why it refused the server.
-    pub(crate) fn client_config(&self) -> (rustls::ClientConfig, RefusalSlot) {
+    /// A config for connections to one node, which keep there what they learn of it.
+    fn client_config(&self, memory: Arc<PeerMemory>) -> rustls::ClientConfig {
         let inner = &*self.0;
-        let (verifier, refusal) = NodeVerifier::new(Arc::clone(&inner.verifier));
+        let verifier = NodeVerifier::new(Arc::clone(&memory));
         let resolver = SingleCertAndKey::from(Arc::clone(&inner.identity));
         let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&inner.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -183,8 +208,8 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = vec![ALPN.to_vec()];
-        config.resumption = rustls::client::Resumption::disabled();
-        (config, refusal)
+        config.resumption = Resumption::store(memory).tls12_resumption(Tls12Resumption::Disabled);
+        config
     }
 }
 
@@ -340,14 +365,10 @@ fn check_own_chain(
 }
 
 fn server_config(
-    roots: &Arc<RootCertStore>,
+    verifier: Arc<dyn ClientCertVerifier>,
     identity: &Arc<CertifiedKey>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<rustls::ServerConfig, TlsError> {
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
-            .build()
-            .map_err(TlsError::from_setup)?;
     let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::from_setup)?
@@ -357,6 +378,9 @@ fn server_config(
     config.send_tls13_tickets = 0;
     Ok(config)
 }
+
+/// Tickets for one connection: one more than it needs to be resumed once, for an attempt that fails.
+const TICKETS: usize = 2;
 
 /// What both sides say that they speak; changes with incompatible versions of the wire.
 const ALPN: &[u8] = b"rpcnet/1";

@@ -2,25 +2,18 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use rustls::{
     CertificateError, DigitallySignedStruct, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// Verifies a server as rustls does, and keeps the reason of a refusal, which QUIC would reduce to an alert.
-#[derive(Debug)]
-pub(super) struct NodeVerifier {
-    inner: Arc<WebPkiServerVerifier>,
-    refusal: RefusalSlot,
-}
+use super::client_sessions::PeerMemory;
 
-/// Where the verifier of one connection leaves its reason.
-pub(crate) type RefusalSlot = Arc<Mutex<Option<Refusal>>>;
+/// Verifies a server as rustls does, and keeps what came of it: the reason of a refusal, which QUIC would reduce to an
+/// alert, or the certificates, which a resumed session does not show again.
+#[derive(Debug)]
+pub(super) struct NodeVerifier(Arc<PeerMemory>);
 
 /// Why a server's certificate was refused.
 #[derive(Debug, Clone)]
@@ -30,15 +23,8 @@ pub(crate) enum Refusal {
 }
 
 impl NodeVerifier {
-    pub(super) fn new(inner: Arc<WebPkiServerVerifier>) -> (Self, RefusalSlot) {
-        let refusal = RefusalSlot::default();
-        (
-            Self {
-                inner,
-                refusal: Arc::clone(&refusal),
-            },
-            refusal,
-        )
+    pub(super) fn new(memory: Arc<PeerMemory>) -> Self {
+        Self(memory)
     }
 }
 
@@ -51,9 +37,21 @@ impl ServerCertVerifier for NodeVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.inner
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .inspect_err(|error| *self.refusal.lock() = Some(Refusal::from_error(error)))
+        let verified = self.0.verifier().verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        self.0.note(match &verified {
+            Ok(_) => Ok(std::iter::once(end_entity)
+                .chain(intermediates)
+                .map(|certificate| certificate.clone().into_owned())
+                .collect()),
+            Err(error) => Err(Refusal::from_error(error)),
+        });
+        verified
     }
 
     fn verify_tls12_signature(
@@ -62,7 +60,7 @@ impl ServerCertVerifier for NodeVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        self.0.verifier().verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -71,11 +69,11 @@ impl ServerCertVerifier for NodeVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        self.0.verifier().verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.0.verifier().supported_verify_schemes()
     }
 }
 

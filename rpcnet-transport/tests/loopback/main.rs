@@ -7,6 +7,7 @@ mod hostile;
 mod limits;
 mod port;
 mod reload;
+mod sessions;
 mod shutdown;
 mod trust;
 

@@ -7,13 +7,13 @@ use rpcnet_transport::{ConnectError, PemPaths, TlsReloadError};
 use super::*;
 
 /// An identity of an authority that trusts that authority and one more.
-fn trusting_both(ca: &DevCa, other: &DevCa, name: &str) -> Tls {
+pub(crate) fn trusting_both(ca: &DevCa, other: &DevCa, name: &str) -> Tls {
     let pem = ca.issue_pem(name).unwrap();
     let both = pem.ca.clone() + other.ca_pem();
     Tls::from_pem(pem.cert.as_bytes(), pem.key.as_bytes(), both.as_bytes()).unwrap()
 }
 
-fn on_loopback(tls: &Tls) -> Endpoint {
+pub(crate) fn on_loopback(tls: &Tls) -> Endpoint {
     Endpoint::bind(loopback(), TransportConfig::default(), tls.clone()).unwrap()
 }
 

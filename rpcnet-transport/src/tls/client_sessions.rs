@@ -1,0 +1,376 @@
+//! What a caller remembers of the nodes that it was connected to.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use quinn::crypto::rustls::QuicClientConfig;
+use rustls::{
+    NamedGroup,
+    client::{
+        ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue, WebPkiServerVerifier,
+        danger::ServerCertVerifier,
+    },
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::{Refusal, Tls};
+
+/// What is known of every node that was called under one identity. A reload begins a new one, so that sessions of the old
+/// trust are gone.
+pub(crate) struct ClientSessions {
+    tls: Tls,
+    lifetime: Duration,
+    peers: Mutex<Peers>,
+}
+
+#[derive(Default)]
+struct Peers {
+    known: HashMap<PeerKey, Arc<KnownPeer>>,
+    /// Oldest first, each once.
+    order: VecDeque<PeerKey>,
+}
+
+/// Address and name: a session is for one node, and only where it was begun is there a node that knows it.
+type PeerKey = (SocketAddr, Box<str>);
+
+/// How to connect to one node at one address, and what is remembered of it.
+pub(crate) struct KnownPeer {
+    pub(crate) crypto: Arc<QuicClientConfig>,
+    memory: Arc<PeerMemory>,
+}
+
+/// What the verifier and the session store of one node share.
+pub(super) struct PeerMemory {
+    verifier: Arc<WebPkiServerVerifier>,
+    lifetime: Duration,
+    remembered: Mutex<Remembered>,
+}
+
+#[derive(Default)]
+struct Remembered {
+    refusal: Option<Refusal>,
+    /// What the node showed in its last full handshake.
+    proof: Option<Proof>,
+    /// Oldest first.
+    tickets: VecDeque<Tls13ClientSessionValue>,
+    group: Option<NamedGroup>,
+}
+
+struct Proof {
+    chain: Vec<CertificateDer<'static>>,
+    since: Instant,
+}
+
+impl ClientSessions {
+    /// Connections under this identity, whose sessions can be resumed for this long.
+    pub(crate) fn new(tls: Tls, lifetime: Duration) -> Self {
+        Self {
+            tls,
+            lifetime,
+            peers: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn peer(&self, addr: SocketAddr, name: &str) -> Arc<KnownPeer> {
+        let key = (addr, name.into());
+        let mut peers = self.peers.lock();
+        if let Some(known) = peers.known.get(&key) {
+            return Arc::clone(known);
+        }
+        if peers.order.len() == PEERS_MAX {
+            let oldest = peers.order.pop_front();
+            oldest.and_then(|oldest| peers.known.remove(&oldest));
+        }
+        let known = Arc::new(KnownPeer::new(&self.tls, self.lifetime));
+        peers.order.push_back(key.clone());
+        peers.known.insert(key, Arc::clone(&known));
+        known
+    }
+}
+
+impl KnownPeer {
+    fn new(tls: &Tls, lifetime: Duration) -> Self {
+        let memory = Arc::new(PeerMemory {
+            verifier: Arc::clone(&tls.0.verifier),
+            lifetime,
+            remembered: Mutex::default(),
+        });
+        let config = tls.client_config(Arc::clone(&memory));
+        Self {
+            crypto: quic(config),
+            memory,
+        }
+    }
+
+    /// Why the node's certificate was refused the last time that it showed one; `None` if it was not.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.memory.remembered.lock().refusal.clone()
+    }
+}
+
+impl PeerMemory {
+    pub(super) fn verifier(&self) -> &WebPkiServerVerifier {
+        &self.verifier
+    }
+
+    /// Takes note of what became of a certificate.
+    pub(super) fn note(&self, judged: Result<Vec<CertificateDer<'static>>, Refusal>) {
+        let mut remembered = self.remembered.lock();
+        match judged {
+            Ok(chain) => {
+                let since = Instant::now();
+                remembered.refusal = None;
+                remembered.proof = Some(Proof { chain, since });
+            }
+            Err(refusal) => {
+                remembered.refusal = Some(refusal);
+                remembered.forget();
+            }
+        }
+    }
+
+    /// The newest ticket, if the certificate behind it would still be taken. TLS itself does not look at it again.
+    fn take_ticket(
+        &self,
+        name: &ServerName<'_>,
+        now: UnixTime,
+        instant: Instant,
+    ) -> Option<Tls13ClientSessionValue> {
+        let mut remembered = self.remembered.lock();
+        let ticket = remembered.tickets.pop_back()?;
+        let proof = remembered.proof.as_ref()?;
+        let is_young = instant.saturating_duration_since(proof.since) <= self.lifetime;
+        if is_young && self.is_trusted(&proof.chain, name, now) {
+            return Some(ticket);
+        }
+        remembered.forget();
+        None
+    }
+
+    fn is_trusted(
+        &self,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> bool {
+        let Some((end_entity, intermediates)) = chain.split_first() else {
+            return false;
+        };
+        self.verifier
+            .verify_server_cert(end_entity, intermediates, name, &[], now)
+            .is_ok()
+    }
+}
+
+impl Remembered {
+    fn forget(&mut self) {
+        self.proof = None;
+        self.tickets.clear();
+    }
+}
+
+impl ClientSessionStore for PeerMemory {
+    fn set_kx_hint(&self, _name: ServerName<'static>, group: NamedGroup) {
+        self.remembered.lock().group = Some(group);
+    }
+
+    fn kx_hint(&self, _name: &ServerName<'_>) -> Option<NamedGroup> {
+        self.remembered.lock().group
+    }
+
+    fn set_tls12_session(&self, _name: ServerName<'static>, _value: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _name: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _name: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        let mut remembered = self.remembered.lock();
+        if self.lifetime.is_zero() || remembered.proof.is_none() {
+            return;
+        }
+        if remembered.tickets.len() == TICKETS_MAX {
+            remembered.tickets.pop_front();
+        }
+        remembered.tickets.push_back(ticket);
+    }
+
+    fn take_tls13_ticket(&self, name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.take_ticket(name, UnixTime::now(), Instant::now())
+    }
+}
+
+impl fmt::Debug for PeerMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerMemory").finish_non_exhaustive()
+    }
+}
+
+fn quic(config: rustls::ClientConfig) -> Arc<QuicClientConfig> {
+    let config = QuicClientConfig::try_from(config)
+        .expect("the ring provider has the cipher suite that QUIC begins with");
+    Arc::new(config)
+}
+
+/// Nodes that are remembered; what is remembered of one takes some kilobytes.
+const PEERS_MAX: usize = 1_024;
+
+/// Tickets of one node: connections that can be made to it at a time by resuming.
+const TICKETS_MAX: usize = 4;
+
+#[cfg(all(test, feature = "dev-certs"))]
+mod tests {
+    use rustls::{ClientConnection, ServerConnection};
+
+    use super::*;
+    use crate::{DevCa, tls::ServerSessions};
+
+    const LIFETIME: Duration = Duration::from_secs(600);
+
+    fn name() -> ServerName<'static> {
+        ServerName::try_from("node-1").unwrap()
+    }
+
+    /// A caller and a server of one authority, and what the caller remembers.
+    struct Pair {
+        client: Arc<rustls::ClientConfig>,
+        memory: Arc<PeerMemory>,
+        server: Arc<rustls::ServerConfig>,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let ca = DevCa::new("test");
+            let (client, server) = (ca.issue("node-2").unwrap(), ca.issue("node-1").unwrap());
+            let memory = KnownPeer::new(&client, LIFETIME).memory;
+            let sessions = ServerSessions::new(LIFETIME, Arc::default());
+            Self {
+                client: Arc::new(client.client_config(Arc::clone(&memory))),
+                memory,
+                server: Arc::new(server.server_config(Some(sessions))),
+            }
+        }
+
+        /// Shakes hands without a network, until all tickets have arrived. Says whether a session was resumed.
+        fn connect(&self) -> bool {
+            let mut client = ClientConnection::new(Arc::clone(&self.client), name()).unwrap();
+            let mut server = ServerConnection::new(Arc::clone(&self.server)).unwrap();
+            let mut bytes = Vec::new();
+            while client.wants_write() || server.wants_write() {
+                while client.wants_write() {
+                    client.write_tls(&mut bytes).unwrap();
+                }
+                server.read_tls(&mut &bytes[..]).unwrap();
+                server.process_new_packets().unwrap();
+                bytes.clear();
+                while server.wants_write() {
+                    server.write_tls(&mut bytes).unwrap();
+                }
+                client.read_tls(&mut &bytes[..]).unwrap();
+                client.process_new_packets().unwrap();
+                bytes.clear();
+            }
+            assert!(!client.is_handshaking() && !server.is_handshaking());
+            client.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+        }
+
+        fn take(&self, now: UnixTime, instant: Instant) -> bool {
+            self.memory.take_ticket(&name(), now, instant).is_some()
+        }
+
+        fn tickets(&self) -> usize {
+            self.memory.remembered.lock().tickets.len()
+        }
+    }
+
+    fn in_a_month() -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + 31 * 86_400))
+    }
+
+    #[test]
+    fn tickets_are_used_once_and_there_are_few() {
+        let pair = Pair::new();
+        assert!(!pair.connect());
+        for _ in 0..5 {
+            assert!(pair.connect());
+            assert!(pair.tickets() <= TICKETS_MAX);
+        }
+        assert_eq!(pair.tickets(), TICKETS_MAX);
+        for _ in 0..TICKETS_MAX {
+            assert!(pair.memory.take_tls13_ticket(&name()).is_some());
+        }
+        assert!(!pair.connect());
+    }
+
+    #[test]
+    fn a_session_does_not_outlive_the_certificate_that_it_began_with() {
+        let pair = Pair::new();
+        pair.connect();
+        let (now, instant) = (UnixTime::now(), Instant::now());
+        assert!(pair.take(now, instant));
+        assert_eq!(pair.tickets(), 1);
+        assert!(!pair.take(in_a_month(), instant));
+        pair.connect();
+        assert_eq!(pair.tickets(), 2);
+        // Nor does another one that is kept for a clock that is set back.
+        assert!(!pair.take(in_a_month(), instant));
+        assert_eq!(pair.tickets(), 0);
+        assert!(!pair.connect());
+    }
+
+    #[test]
+    fn a_session_ends_with_its_time_however_often_it_is_resumed() {
+        let pair = Pair::new();
+        pair.connect();
+        assert!(pair.connect());
+        let now = UnixTime::now();
+        let since = pair.memory.remembered.lock().proof.as_ref().unwrap().since;
+        let last = since + LIFETIME;
+        assert!(pair.take(now, last));
+        assert!(!pair.take(now, last + Duration::from_nanos(1)));
+        assert!(!pair.connect());
+    }
+
+    #[test]
+    fn a_caller_is_judged_by_the_authorities_and_the_time_of_now() {
+        let ca = DevCa::new("test");
+        let (client, server) = (ca.issue("node-2").unwrap(), ca.issue("node-1").unwrap());
+        let chain = &client.0.identity.cert;
+        let now = UnixTime::now();
+        assert!(server.trusts_caller(chain, now));
+        assert!(!server.trusts_caller(chain, in_a_month()));
+        assert!(!server.trusts_caller(&[], now));
+        let other = DevCa::new("other").issue("node-1").unwrap();
+        assert!(!other.trusts_caller(chain, now));
+    }
+
+    #[test]
+    fn nodes_are_told_apart_by_name_and_address_and_the_oldest_make_room() {
+        let client = DevCa::new("test").issue("node-2").unwrap();
+        let sessions = ClientSessions::new(client, LIFETIME);
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let first = sessions.peer(at(1), "node-1");
+        let is_first = |known: &Arc<KnownPeer>| Arc::ptr_eq(known, &first);
+        assert!(is_first(&sessions.peer(at(1), "node-1")));
+        assert!(!is_first(&sessions.peer(at(1), "node-2")));
+        for port in 2..PEERS_MAX as u16 {
+            sessions.peer(at(port), "node-1");
+        }
+        assert!(is_first(&sessions.peer(at(1), "node-1")));
+        sessions.peer(at(0), "node-1");
+        assert!(!is_first(&sessions.peer(at(1), "node-1")));
+        let peers = sessions.peers.lock();
+        assert_eq!(
+            (peers.known.len(), peers.order.len()),
+            (PEERS_MAX, PEERS_MAX)
+        );
+    }
+}

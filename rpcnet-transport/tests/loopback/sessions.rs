@@ -1,0 +1,155 @@
+//! Handshakes that begin from an earlier one.
+
+use rpcnet_transport::ConnectError;
+
+use super::{
+    reload::{on_loopback, trusting_both},
+    *,
+};
+
+/// Says who calls.
+fn who() -> Router {
+    Router::new().typed_with("who", |cx: CallContext, (): ()| async move {
+        cx.peer().name().to_owned()
+    })
+}
+
+async fn assert_is_seen_as(client: &RpcClient, name: &str) {
+    let seen: String = within(client.call_typed("who", &()))
+        .await
+        .expect("a reply");
+    assert_eq!(seen, name);
+}
+
+async fn connect_from(node: &Endpoint, server: &RpcServer) -> RpcClient {
+    within(node.connect(server.local_addr(), SERVER))
+        .await
+        .expect("a connection")
+}
+
+#[tokio::test]
+async fn who_resumes_is_still_known_by_name() {
+    let server = serve(who(), TransportConfig::default());
+    let node = endpoint(CLIENT, TransportConfig::default());
+    let other = endpoint("client-2", TransportConfig::default());
+    for resumed in 0..4 {
+        let client = connect_from(&node, &server).await;
+        assert_is_seen_as(&client, CLIENT).await;
+        assert_eq!(client.peer().name(), SERVER);
+        assert_is_seen_as(&connect_from(&other, &server).await, "client-2").await;
+        assert_eq!(server.stats().sessions_resumed, 2 * resumed);
+    }
+    assert_eq!(server.stats().connections_accepted, 8);
+}
+
+#[tokio::test]
+async fn a_session_is_for_one_name_at_one_address() {
+    let server = serve(who(), TransportConfig::default());
+    let twin = on_loopback(&identity(SERVER)).serve(who());
+    let node = endpoint(CLIENT, TransportConfig::default());
+    assert_is_seen_as(&connect_from(&node, &server).await, CLIENT).await;
+    let error = within(node.connect(server.local_addr(), "server-2"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ConnectError::WrongNode { .. }), "{error:?}");
+    assert_is_seen_as(&connect_from(&node, &twin).await, CLIENT).await;
+    let resumed = |server: &RpcServer| server.stats().sessions_resumed;
+    assert_eq!((resumed(&server), resumed(&twin)), (0, 0));
+    connect_from(&node, &server).await;
+    assert_eq!((resumed(&server), resumed(&twin)), (1, 0));
+}
+
+#[tokio::test]
+async fn a_caller_whose_authority_was_removed_does_not_come_back_by_resuming() {
+    let other = DevCa::new("other");
+    let server = on_loopback(&trusting_both(&CA, &other, SERVER)).serve(who());
+    let node = on_loopback(&trusting_both(&other, &CA, CLIENT));
+    for _ in 0..2 {
+        assert_is_seen_as(&connect_from(&node, &server).await, CLIENT).await;
+    }
+    assert_eq!(server.stats().sessions_resumed, 1);
+    server.endpoint().reload_tls(identity(SERVER)).unwrap();
+    let error = within(node.connect(server.local_addr(), SERVER))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ConnectError::RefusedByPeer { .. }),
+        "{error:?}"
+    );
+    assert_eq!(server.stats().sessions_resumed, 1);
+}
+
+#[tokio::test]
+async fn a_server_whose_authority_was_removed_is_not_taken_by_resuming() {
+    let other = DevCa::new("other");
+    let server = on_loopback(&trusting_both(&other, &CA, SERVER)).serve(who());
+    let node = on_loopback(&trusting_both(&CA, &other, CLIENT));
+    for _ in 0..2 {
+        assert_is_seen_as(&connect_from(&node, &server).await, CLIENT).await;
+    }
+    assert_eq!(server.stats().sessions_resumed, 1);
+    node.reload_tls(identity(CLIENT)).unwrap();
+    let error = within(node.connect(server.local_addr(), SERVER))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ConnectError::Untrusted { .. }), "{error:?}");
+    assert_eq!(server.stats().sessions_resumed, 1);
+}
+
+#[tokio::test]
+async fn a_caller_without_certificate_gets_no_session_either() {
+    let server = serve(who(), TransportConfig::default());
+    let stranger = hostile::quic_endpoint();
+    // One config remembers sessions from one connection to the next.
+    let config = hostile::client_config(None, b"rpcnet/1");
+    for failed in 1..=3 {
+        let connecting = stranger
+            .connect_with(config.clone(), server.local_addr(), SERVER)
+            .unwrap();
+        if let Ok(connection) = within(connecting).await {
+            within(connection.closed()).await;
+        }
+        counts(&server, "refusals", failed, |s| s.handshakes_failed).await;
+    }
+    let stats = server.stats();
+    assert_eq!((stats.connections_accepted, stats.sessions_resumed), (0, 0));
+}
+
+#[tokio::test]
+async fn sessions_without_time_are_not_resumed() {
+    let never = || TransportConfig::default().with_session_lifetime(Duration::ZERO);
+    for (ours, theirs) in [
+        (never(), TransportConfig::default()),
+        (TransportConfig::default(), never()),
+    ] {
+        let server = serve(who(), theirs);
+        let node = endpoint(CLIENT, ours);
+        for _ in 0..2 {
+            assert_is_seen_as(&connect_from(&node, &server).await, CLIENT).await;
+        }
+        assert_eq!(server.stats().sessions_resumed, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_server_knows_no_sessions_and_is_connected_to_all_the_same() {
+    let config = TransportConfig::default;
+    let server = serve(who(), config());
+    let node = endpoint(CLIENT, config());
+    let addr = server.local_addr();
+    assert_is_seen_as(&connect_from(&node, &server).await, CLIENT).await;
+    within(server.shutdown(PATIENCE)).await;
+    drop(server);
+    let deadline = Instant::now() + PATIENCE;
+    let again = loop {
+        match Endpoint::bind(addr, config(), identity(SERVER)) {
+            Ok(endpoint) => break endpoint.serve(who()),
+            Err(e) => assert!(Instant::now() < deadline, "{e}"),
+        }
+        sleep(Duration::from_millis(5)).await;
+    };
+    assert_is_seen_as(&connect_from(&node, &again).await, CLIENT).await;
+    assert_eq!(again.stats().sessions_resumed, 0);
+    assert_is_seen_as(&connect_from(&node, &again).await, CLIENT).await;
+    assert_eq!(again.stats().sessions_resumed, 1);
+}
