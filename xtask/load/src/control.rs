@@ -117,6 +117,11 @@ pub(crate) fn hear<T: DeserializeOwned>() -> Result<T, Failure> {
     Ok(serde_json::from_str(&line)?)
 }
 
+/// A further line of standard input, whatever it says.
+pub(crate) fn hear_any() -> io::Result<()> {
+    io::stdin().read_line(&mut String::new()).map(|_| ())
+}
+
 /// Writes a line to standard output.
 pub(crate) fn say<T: Serialize>(message: &T) -> io::Result<()> {
     write_line(&mut io::stdout().lock(), message)

@@ -45,11 +45,14 @@ pub fn run_client<S: Subject>() -> ExitCode {
 }
 
 fn measure<S: Subject>(assignment: &Assignment) -> Result<Event, Failure> {
-    control::end_with_input();
     let mut server = Server::start(&assignment.server_command, &assignment.server)?;
     control::say(&Event::Serving {
         address: server.address(),
     })?;
+    if assignment.hold {
+        control::hear_any()?;
+    }
+    control::end_with_input();
     let runtime = begin(&assignment.client)?;
     let address = match assignment.relay_loss_per_mille {
         Some(loss_per_mille) => crate::relay::start(server.address(), loss_per_mille)?,

@@ -34,6 +34,8 @@ pub struct Assignment {
     pub server: Setup,
     /// Program and arguments of the server.
     pub server_command: Vec<String>,
+    /// It connects only after it has read a further line: something else is to begin before.
+    pub hold: bool,
     /// Calls go through a relay that loses this many datagrams in a thousand, each way.
     pub relay_loss_per_mille: Option<u32>,
     /// What to measure.
