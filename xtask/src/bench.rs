@@ -1,14 +1,23 @@
 //! `cargo xtask bench`: how fast it is, next to what people would use instead.
 
 mod cells;
+mod connections;
 mod figure;
+pub(crate) mod flood;
+mod floods;
+mod loss;
+mod network;
 pub(crate) mod node;
+mod open_loop;
 mod options;
 mod ours;
 mod pair;
 mod progress;
 mod rows;
 mod rpc;
+mod sizes;
+mod streaming;
+mod streams;
 mod subjects;
 mod table;
 mod targets;

@@ -27,6 +27,9 @@ enum Command {
     /// How fast it is, next to what people would use instead.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// A process of a benchmark that does harm.
+    #[command(hide = true)]
+    BenchFlood(bench::flood::Options),
     /// One process of a benchmark.
     #[command(hide = true)]
     BenchNode(bench::node::Options),
@@ -45,6 +48,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Bench(what) => bench::run(&what),
+        Command::BenchFlood(options) => bench::flood::run(&options),
         Command::BenchNode(options) => bench::node::run(&options),
         Command::Ci(options) => ci::run(&options),
         Command::Demo(options) => demo::run::run(&options),

@@ -40,12 +40,53 @@ pub(crate) struct Options {
     /// Let the system choose cores. Else the server has the first one, the client the second.
     #[arg(long)]
     pub(crate) unpinned: bool,
+    #[command(flatten)]
+    mode: ModeFlags,
     /// Write the figures there, as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Draw the figures there, as SVG.
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
+}
+
+/// What is measured instead of calls in a closed loop over the grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing else.
+    Grid,
+    OpenLoop,
+    Streaming,
+    Connections(usize),
+    Loss,
+    Sizes,
+    Floods,
+}
+
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+struct ModeFlags {
+    /// Calls of 32 B that begin at a fixed rate, 50 % and 80 % of the peak, which is measured first. Latency counts from
+    /// when a call was to begin.
+    #[arg(long)]
+    open_loop: bool,
+    /// Items of a stream, each way.
+    #[arg(long)]
+    streaming: bool,
+    /// Memory of so many idle connections, on both sides.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4000))]
+    connections: Option<u16>,
+    /// Calls of 32 B while 1 % of datagrams is lost, each way: shared streams next to a stream for each call. Between
+    /// network namespaces, which takes root, ip and nft, else through a relay.
+    #[arg(long)]
+    loss: bool,
+    /// Bodies up to 10 MiB, one at a time: does time grow with size and no faster?
+    #[arg(long)]
+    sizes: bool,
+    /// Calls while others do harm: handshakes that are never finished, idle connections, streams that send a byte a
+    /// second.
+    #[arg(long)]
+    floods: bool,
 }
 
 /// A runtime's name on the command line.
@@ -59,6 +100,20 @@ enum RuntimeKind {
 }
 
 impl Options {
+    /// What is measured.
+    pub(crate) fn mode(&self) -> Mode {
+        let flags = &self.mode;
+        match flags.connections {
+            Some(connections) => Mode::Connections(connections.into()),
+            None if flags.open_loop => Mode::OpenLoop,
+            None if flags.streaming => Mode::Streaming,
+            None if flags.loss => Mode::Loss,
+            None if flags.sizes => Mode::Sizes,
+            None if flags.floods => Mode::Floods,
+            None => Mode::Grid,
+        }
+    }
+
     pub(crate) fn rounds(&self) -> u32 {
         self.rounds.unwrap_or(if self.quick { 1 } else { 5 })
     }
@@ -156,6 +211,23 @@ pub(crate) mod tests {
             (quick.window().as_secs(), quick.runtime()),
             (2, Runtime::Multi)
         );
+    }
+
+    #[test]
+    fn there_is_one_mode_at_a_time() {
+        assert_eq!(parse(&[]).unwrap().mode(), Mode::Grid);
+        for (flags, mode) in [
+            (&["--open-loop"][..], Mode::OpenLoop),
+            (&["--streaming"], Mode::Streaming),
+            (&["--connections", "1000"], Mode::Connections(1000)),
+            (&["--loss"], Mode::Loss),
+            (&["--sizes"], Mode::Sizes),
+            (&["--floods"], Mode::Floods),
+        ] {
+            assert_eq!(parse(flags).unwrap().mode(), mode);
+        }
+        assert!(parse(&["--loss", "--sizes"]).is_err());
+        assert!(parse(&["--connections", "0"]).is_err());
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! What we measure of ourselves.
 
-use std::{net::SocketAddr, num::NonZeroU32};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::Path,
+};
 
 use bytes::Bytes;
 use rpcnet_transport::{
-    CallOptions, Endpoint, Router, RpcClient, RpcError, RpcServer, Tls, TransportConfig,
+    CallOptions, Endpoint, RpcClient, RpcError, RpcServer, Tls, TransportConfig,
 };
-use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject};
+use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, StreamLoad, StreamReport, Subject};
 
-use super::subjects::ISOLATED;
+use super::{streams, subjects::ISOLATED};
 
 /// The client's endpoint.
 #[derive(Debug)]
@@ -29,14 +33,14 @@ impl Subject for Rpcnet {
     type Server = RpcServer;
 
     async fn serve(setup: &Setup) -> Result<(SocketAddr, RpcServer), Failure> {
-        let router = Router::new().raw("echo", |_cx, body| async move { Ok(body) });
-        let server = open(setup, SERVER)?.serve(router);
+        let router = streams::router().raw("echo", |_cx, body| async move { Ok(body) });
+        let server = open(&setup.keys, setup.ip, SERVER, config(setup))?.serve(router);
         Ok((server.local_addr(), server))
     }
 
     fn client(setup: &Setup) -> Result<Self, Failure> {
         Ok(Self {
-            endpoint: open(setup, CLIENT)?,
+            endpoint: open(&setup.keys, setup.ip, CLIENT, config(setup))?,
             options: CallOptions::new().with_isolated(setup.subject == ISOLATED),
         })
     }
@@ -46,6 +50,10 @@ impl Subject for Rpcnet {
             client: self.endpoint.connect(addr, SERVER).await?,
             options: self.options,
         })
+    }
+
+    async fn stream(caller: Connection, load: StreamLoad) -> Result<StreamReport, Failure> {
+        streams::run(&caller.client, load).await
     }
 }
 
@@ -57,10 +65,16 @@ impl Caller for Connection {
     }
 }
 
-fn open(setup: &Setup, name: &str) -> Result<Endpoint, Failure> {
-    let file = |end| setup.keys.join(format!("{name}.{end}"));
-    let tls = Tls::from_pem_files(file("pem"), file("key"), setup.keys.join("ca.pem"))?;
-    Ok(Endpoint::bind((setup.ip, 0).into(), config(setup), tls)?)
+/// An endpoint of the side called `name`.
+pub(crate) fn open(
+    keys: &Path,
+    ip: IpAddr,
+    name: &str,
+    config: TransportConfig,
+) -> Result<Endpoint, Failure> {
+    let file = |end| keys.join(format!("{name}.{end}"));
+    let tls = Tls::from_pem_files(file("pem"), file("key"), keys.join("ca.pem"))?;
+    Ok(Endpoint::bind((ip, 0).into(), config, tls)?)
 }
 
 /// The settings that users have who say nothing else. But where a stream for each call is measured there are as many streams

@@ -3,8 +3,7 @@
 use std::{
     env,
     error::Error,
-    net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
@@ -17,13 +16,14 @@ use tokio::{
 };
 use xtask_load::{Assignment, CLIENT, Event, Job, Report, Runtime, SERVER, Setup};
 
-use super::{node, options::Options, subjects::Subject};
+use super::{network::Network, node, options::Options, subjects::Subject};
 use crate::project;
 
 /// What all measurements of a run have in common.
 #[derive(Debug)]
 pub(crate) struct Stage {
     keys: tempfile::TempDir,
+    network: Network,
     peers: Option<PathBuf>,
     runtime: Runtime,
     /// Of server and client.
@@ -38,13 +38,15 @@ pub(crate) struct Measurement {
     /// What limits have to allow.
     pub(crate) in_flight: usize,
     pub(crate) body_bytes: usize,
+    /// The client connects only when it is [told to](Running::proceed).
+    pub(crate) hold: bool,
 }
 
 /// A client that runs. Dropped, it is killed, and its server ends with it.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
-    _stdin: ChildStdin,
+    stdin: ChildStdin,
     stdout: Lines<BufReader<ChildStdout>>,
     within: Duration,
 }
@@ -64,10 +66,27 @@ impl Stage {
         let peers = subjects.iter().any(|it| it.is_peer());
         Ok(Self {
             keys,
+            network: Network::Loopback,
             peers: if peers { Some(build_peers()?) } else { None },
             runtime: options.runtime(),
             cores: cores(options),
         })
+    }
+
+    /// Measures over this network from now on.
+    pub(crate) fn with_network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Where keys and certificates are.
+    pub(crate) fn keys(&self) -> &Path {
+        self.keys.path()
+    }
+
+    /// The core that clients have.
+    pub(crate) fn client_core(&self) -> Option<usize> {
+        self.cores[1]
     }
 
     /// Which core is whose, for people.
@@ -104,20 +123,21 @@ impl Stage {
     /// When the client cannot be started.
     pub(crate) async fn start(&self, measurement: &Measurement) -> Result<Running, Box<dyn Error>> {
         let [server_core, client_core] = self.cores;
-        let setup = |core| Setup {
+        let setup = |core, ip| Setup {
             subject: measurement.subject.name.to_owned(),
             keys: self.keys.path().to_owned(),
-            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ip,
             core,
             runtime: self.runtime,
             in_flight: measurement.in_flight,
             body_bytes: measurement.body_bytes,
         };
         let assignment = Assignment {
-            client: setup(client_core),
-            server: setup(server_core),
+            client: setup(client_core, self.network.client_ip()),
+            server: setup(server_core, self.network.server_ip()),
             server_command: self.command(measurement.subject, "server")?,
-            relay_loss_per_mille: None,
+            hold: measurement.hold,
+            relay_loss_per_mille: self.network.relay_loss_per_mille(),
             job: measurement.job.clone(),
         };
         let command = self.command(measurement.subject, "client")?;
@@ -140,7 +160,7 @@ impl Stage {
         stdin.write_all(&line).await?;
         Ok(Running {
             child,
-            _stdin: stdin,
+            stdin,
             stdout: BufReader::new(stdout).lines(),
             within: time_of(&measurement.job) + BESIDES_MAX,
         })
@@ -154,9 +174,11 @@ impl Stage {
         };
         let program = program.into_os_string().into_string();
         let program = program.map_err(|name| format!("{name:?} is no UTF-8"))?;
+        let mut command = self.network.prefix(role == "server");
+        command.push(program);
         let rest = [first, Some(role), Some(subject.name)];
-        let rest = rest.into_iter().flatten().map(str::to_owned);
-        Ok(std::iter::once(program).chain(rest).collect())
+        command.extend(rest.into_iter().flatten().map(str::to_owned));
+        Ok(command)
     }
 }
 
@@ -180,6 +202,15 @@ impl Running {
                 Some(line) => eprintln!("{line}"),
             }
         }
+    }
+
+    /// Lets a client connect that was started to hold.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub(crate) async fn proceed(&mut self) -> std::io::Result<()> {
+        self.stdin.write_all(b"\n").await
     }
 
     /// What came out.

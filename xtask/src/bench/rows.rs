@@ -11,6 +11,9 @@ pub(crate) struct Row {
     pub(crate) subject: &'static str,
     pub(crate) payload_bytes: usize,
     pub(crate) in_flight: usize,
+    /// What else was so.
+    #[serde(flatten)]
+    pub(crate) conditions: Conditions,
     /// Without them it failed.
     #[serde(flatten)]
     pub(crate) figures: Option<Figures>,
@@ -18,6 +21,23 @@ pub(crate) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) failed: Option<String>,
     pub(crate) rounds: usize,
+}
+
+/// What makes a measurement another one than calls in a closed loop over a sound network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(crate) struct Conditions {
+    /// Open loop: the rate of arrivals, of the highest rate in a closed loop. Calls in flight are not limited then, and the row says 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rate_percent_of_peak: Option<u32>,
+    /// Open loop: the rate of arrivals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) offered_per_s: Option<f64>,
+    /// Datagrams lost, each way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) loss_percent: Option<f64>,
+    /// What else the server has to bear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) flood: Option<&'static str>,
 }
 
 /// Medians over the rounds, each figure by itself.
@@ -28,6 +48,10 @@ pub(crate) struct Figures {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
+    /// Resident memory at the end.
+    pub(crate) server_rss_bytes: f64,
+    /// Resident memory at the end.
+    pub(crate) client_rss_bytes: f64,
     /// Of the slowest round.
     pub(crate) calls_per_s_min: f64,
     /// Of the fastest round.
@@ -50,10 +74,16 @@ impl Row {
             subject,
             payload_bytes: cell.payload_bytes,
             in_flight: cell.in_flight,
+            conditions: Conditions::default(),
             figures,
             failed,
             rounds: reports.len(),
         }
+    }
+
+    pub(crate) fn with(mut self, conditions: Conditions) -> Self {
+        self.conditions = conditions;
+        self
     }
 
     pub(crate) fn is_of(&self, cell: Cell) -> bool {
@@ -72,6 +102,8 @@ impl Figures {
             p50_us: of(|it| it.latency.p50_us)?,
             p99_us: of(|it| it.latency.p99_us)?,
             p999_us: of(|it| it.latency.p999_us)?,
+            server_rss_bytes: of(|it| it.server_rss_bytes as f64)?,
+            client_rss_bytes: of(|it| it.client_rss_bytes as f64)?,
             calls_per_s_min: rates().fold(f64::INFINITY, f64::min),
             calls_per_s_max: rates().fold(0.0, f64::max),
         })
@@ -142,6 +174,7 @@ pub(crate) mod tests {
             json!({
                 "subject": "rpcnet", "payload_bytes": 32, "in_flight": 64, "calls_per_s": 200.0,
                 "cpu_us_per_call": 10.0, "p50_us": 5.0, "p99_us": 10.0, "p999_us": 15.0,
+                "server_rss_bytes": 0.0, "client_rss_bytes": 0.0,
                 "calls_per_s_min": 100.0, "calls_per_s_max": 300.0, "rounds": 3,
             })
         );

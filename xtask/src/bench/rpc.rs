@@ -2,15 +2,17 @@
 
 use std::{error::Error, process::ExitCode};
 
+use serde::Serialize;
 use xtask_load::{ClosedLoop, Job, Report};
 
 use super::{
     cells::{self, Cell, payload},
-    figure,
-    options::Options,
+    connections, figure, floods, loss, open_loop,
+    options::{Mode, Options},
     pair::{Measurement, Stage},
     progress::Progress,
     rows::Row,
+    sizes, streaming,
     subjects::{self, Subject},
     table, targets,
 };
@@ -27,7 +29,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         .build()?;
     runtime.block_on(async {
         tokio::select! {
-            done = closed_loop(options) => done.map(|()| ExitCode::SUCCESS),
+            done = mode(options) => done.map(|()| ExitCode::SUCCESS),
             signal = interrupted() => {
                 signal?;
                 eprintln!("interrupted");
@@ -37,34 +39,74 @@ pub(crate) fn run(options: &Options) -> Outcome {
     })
 }
 
-async fn closed_loop(options: &Options) -> Result<(), Box<dyn Error>> {
+async fn mode(options: &Options) -> Result<(), Box<dyn Error>> {
+    match options.mode() {
+        Mode::Grid => grid(options).await,
+        Mode::OpenLoop => open_loop::run(options).await,
+        Mode::Streaming => streaming::run(options).await,
+        Mode::Connections(count) => connections::run(options, count).await,
+        Mode::Loss => loss::run(options).await,
+        Mode::Sizes => sizes::run(options).await,
+        Mode::Floods => floods::run(options).await,
+    }
+}
+
+async fn grid(options: &Options) -> Result<(), Box<dyn Error>> {
     let subjects = subjects::chosen(options)?;
     let cells = cells::chosen(options);
     if cells.is_empty() {
         return Err("nothing of the grid is left to measure".into());
     }
     let stage = Stage::new(options, &subjects)?;
+    introduce(options, &stage);
+    let rows = measure(options, &stage, &subjects, &cells).await?;
+    print!("{}", table::calls(&rows, &cells));
+    print!("{}", targets::report(&rows));
+    write(options, &rows, || figure::calls(&rows, &cells))
+}
+
+/// Says how it is measured, and whether the machine has other things to do.
+pub(crate) fn introduce(options: &Options, stage: &Stage) {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    if let Some(load) = busy(&load) {
+        eprintln!("warning: the machine is busy (load {load}), figures will be noise");
+    }
     println!(
-        "{}; {} rounds of {:?}\n",
+        "{}; rounds: {} of {:?}\n",
         stage.describe(),
         options.rounds(),
         options.window()
     );
-    let rows = measure(options, &stage, &subjects, &cells).await?;
-    print!("{}", table::calls(&rows, &cells));
-    print!("{}", targets::report(&rows));
+}
+
+/// The load of the last minute, if it is more than a quiet machine has.
+fn busy(load_average: &str) -> Option<f64> {
+    let load = load_average.split(' ').next()?.parse().ok()?;
+    (load > LOAD_QUIET_MAX).then_some(load)
+}
+
+/// Writes the files that were asked for.
+///
+/// # Errors
+///
+/// When one cannot be written.
+pub(crate) fn write<R: Serialize>(
+    options: &Options,
+    rows: &[R],
+    figure: impl FnOnce() -> String,
+) -> Result<(), Box<dyn Error>> {
     if let Some(file) = &options.json {
-        Document::new("bench rpc", &rows).write(file)?;
+        Document::new("bench rpc", rows).write(file)?;
     }
     if let Some(file) = &options.svg {
-        std::fs::write(file, figure::calls(&rows, &cells))?;
+        std::fs::write(file, figure())?;
     }
     Ok(())
 }
 
-/// All cells, round after round; in each of them one subject after the other, so that what the machine does beside
+/// Measures the cells in a closed loop: all rounds of one, then of the next; in each of them one subject after the other, so that what the machine does beside
 /// hits all alike.
-async fn measure(
+pub(crate) async fn measure(
     options: &Options,
     stage: &Stage,
     subjects: &[Subject],
@@ -102,7 +144,8 @@ async fn measure(
     Ok(rows)
 }
 
-fn measurement(options: &Options, subject: Subject, cell: Cell) -> Measurement {
+/// One subject in one cell.
+pub(crate) fn measurement(options: &Options, subject: Subject, cell: Cell) -> Measurement {
     Measurement {
         subject,
         job: Job::Closed(ClosedLoop {
@@ -113,5 +156,21 @@ fn measurement(options: &Options, subject: Subject, cell: Cell) -> Measurement {
         }),
         in_flight: cell.in_flight,
         body_bytes: cell.payload_bytes,
+        hold: false,
+    }
+}
+
+/// A measurement alone, just over, leaves less.
+const LOAD_QUIET_MAX: f64 = 1.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_machine_is_told_from_a_quiet_one() {
+        assert_eq!(busy("0.52 0.58 0.59 1/467 12345\n"), None);
+        assert_eq!(busy("3.09 1.50 1.12 2/467 12345\n"), Some(3.09));
+        assert_eq!(busy(""), None);
     }
 }

@@ -42,6 +42,23 @@ pub(crate) fn chosen(options: &Options) -> Result<Vec<Subject>, Box<dyn Error>> 
     choose(ALL, options)
 }
 
+/// Those that the options name, else those of `names` that they ask for.
+///
+/// # Errors
+///
+/// As of [`chosen`].
+pub(crate) fn chosen_among(
+    options: &Options,
+    names: &[&str],
+) -> Result<Vec<Subject>, Box<dyn Error>> {
+    if !options.subject.is_empty() {
+        return chosen(options);
+    }
+    let asked =
+        |subject: &&Subject| names.contains(&subject.name) && (options.peers || !subject.is_peer());
+    Ok(ALL.iter().filter(asked).copied().collect())
+}
+
 fn choose(all: &[Subject], options: &Options) -> Result<Vec<Subject>, Box<dyn Error>> {
     let names = &options.subject;
     if let Some(unknown) = names

@@ -1,0 +1,197 @@
+//! `bench rpc --floods`: a good client while others do harm.
+
+use std::{env, error::Error, net::SocketAddr, process::Stdio, time::Duration};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+use xtask_load::{Event, Report};
+
+use super::{
+    cells::Cell,
+    figure::{Bar, Panel, draw},
+    flood::{self, Kind},
+    options::Options,
+    pair::Stage,
+    progress::Progress,
+    rows::{Conditions, Row},
+    rpc,
+    subjects::{ALL, OURS},
+    table::{align, number, ratio},
+};
+
+/// Measures without harm and with each kind of it, round after round.
+pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let ours = &ALL[..1];
+    let stage = Stage::new(options, ours)?;
+    rpc::introduce(options, &stage);
+    let cell = Cell {
+        payload_bytes: 32,
+        in_flight: options.in_flight.first().copied().unwrap_or(64),
+    };
+    let rounds = options.rounds();
+    let mut progress = Progress::new(KINDS.len() * rounds as usize);
+    let mut reports: Vec<Vec<Report>> = vec![Vec::new(); KINDS.len()];
+    for round in 1..=rounds {
+        for (at, kind) in KINDS.iter().enumerate() {
+            let what = format!("{} (round {round} of {rounds})", name(*kind));
+            progress.step(&what);
+            let mut measurement = rpc::measurement(options, ours[0], cell);
+            measurement.hold = true;
+            let report = under(&stage, &measurement, *kind).await;
+            reports[at].push(report.map_err(|error| format!("{what}: {error}"))?);
+        }
+    }
+    drop(progress);
+    let rows: Vec<Row> = KINDS
+        .iter()
+        .zip(&reports)
+        .map(|(kind, reports)| {
+            let conditions = Conditions {
+                flood: Some(name(*kind)),
+                ..Conditions::default()
+            };
+            Row::new(OURS, cell, reports, None).with(conditions)
+        })
+        .collect();
+    print!("{}", report(&rows));
+    rpc::write(options, &rows, || figure(&rows))
+}
+
+/// One measurement. The harm begins before the good client connects.
+async fn under(
+    stage: &Stage,
+    measurement: &super::pair::Measurement,
+    kind: Option<Kind>,
+) -> Result<Report, Box<dyn Error>> {
+    let mut client = stage.start(measurement).await?;
+    let Event::Serving { address } = client.event().await? else {
+        return Err("the client does not begin with its server's address".into());
+    };
+    let _flood = match kind {
+        Some(kind) => Some(begin(stage, kind, address).await?),
+        None => None,
+    };
+    client.proceed().await?;
+    match client.result().await? {
+        Event::Calls(report) => Ok(report),
+        other => Err(format!("the client tells {other:?}").into()),
+    }
+}
+
+/// Starts the flood, and waits until it is at it. It ends with its handle.
+async fn begin(stage: &Stage, kind: Kind, server: SocketAddr) -> Result<Child, Box<dyn Error>> {
+    let mut command = Command::new(env::current_exe()?);
+    command
+        .args([flood::COMMAND, kind.name(), &server.to_string()])
+        .arg(stage.keys());
+    // It may not take from the server what is the server's.
+    if let Some(core) = stage.client_core() {
+        command.args(["--core", &core.to_string()]);
+    }
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    #[cfg(unix)]
+    command.process_group(0);
+    let mut child = command.spawn()?;
+    let stdout = child.stdout.take().expect("standard output is piped");
+    let mut lines = BufReader::new(stdout).lines();
+    match timeout(READY_WITHIN, lines.next_line()).await {
+        Ok(Ok(Some(line))) if line == flood::READY => Ok(child),
+        Ok(other) => Err(format!("the flood {} does not begin: {other:?}", kind.name()).into()),
+        Err(_) => Err(format!("the flood {} takes too long to begin", kind.name()).into()),
+    }
+}
+
+fn report(rows: &[Row]) -> String {
+    let heading = [
+        "32 B",
+        "in flight",
+        "calls/s",
+        "p50 µs",
+        "p99 µs",
+        "of its normal rate",
+    ];
+    let mut lines = vec![heading.map(str::to_owned).to_vec()];
+    let mut notes = String::new();
+    let normal = rows.first().and_then(|row| row.figures);
+    for row in rows {
+        let flood = row.conditions.flood.unwrap_or_default();
+        let mut line = vec![flood.to_owned(), row.in_flight.to_string()];
+        if let (Some(figures), Some(normal)) = (row.figures, normal) {
+            let part = figures.calls_per_s / normal.calls_per_s;
+            line.extend([figures.calls_per_s, figures.p50_us, figures.p99_us].map(number));
+            line.push(ratio(part));
+            if flood != name(None) {
+                let met = if part >= PART_MIN { "met" } else { "MISSED" };
+                notes += &format!(
+                    "{flood}: at least {} of its normal rate: {met}\n",
+                    ratio(PART_MIN)
+                );
+            }
+        }
+        lines.push(line);
+    }
+    format!("{}{notes}", align(&lines))
+}
+
+fn figure(rows: &[Row]) -> String {
+    let panel = Panel {
+        title: "calls per second of a good client".to_owned(),
+        bars: rows
+            .iter()
+            .map(|row| Bar {
+                label: row.conditions.flood.unwrap_or_default().to_owned(),
+                value: row.figures.map(|figures| figures.calls_per_s),
+                ours: true,
+            })
+            .collect(),
+    };
+    draw("while others do harm to the server", &[panel])
+}
+
+fn name(kind: Option<Kind>) -> &'static str {
+    kind.map_or("none", Kind::name)
+}
+
+/// Nothing first: what the others are held against.
+const KINDS: [Option<Kind>; 4] = [
+    None,
+    Some(Kind::Handshakes),
+    Some(Kind::Idle),
+    Some(Kind::Trickle),
+];
+
+const PART_MIN: f64 = 0.5;
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::rows::tests::row;
+
+    #[test]
+    fn each_flood_is_held_against_the_normal_rate() {
+        let of = |flood, calls| {
+            let conditions = Conditions {
+                flood: Some(flood),
+                ..Conditions::default()
+            };
+            row(OURS, (32, 64), calls, 1.0).with(conditions)
+        };
+        let text = report(&[of("none", 100), of("idle", 50), of("trickle", 49)]);
+        assert!(
+            text.contains("idle: at least 0.50x of its normal rate: met"),
+            "{text}"
+        );
+        assert!(
+            text.contains("trickle: at least 0.50x of its normal rate: MISSED"),
+            "{text}"
+        );
+        assert!(!text.contains("none: at least"), "{text}");
+    }
+}
