@@ -22,7 +22,10 @@ use crate::{
 #[derive(Debug, Default)]
 struct Shared {
     phase: AtomicU8,
+    /// Of calls that lie in the window as a whole.
     latencies: Latencies,
+    /// Of calls that were under way when it began.
+    earlier: Latencies,
 }
 
 /// Runs the load over one connection.
@@ -53,7 +56,10 @@ pub(crate) async fn run<C: Caller>(
     report.calls = timeout(LAST_CALLS_WITHIN, ended)
         .await
         .map_err(|_| format!("calls that take longer than {LAST_CALLS_WITHIN:?}"))??;
-    report.latency = shared.latencies.quantiles();
+    report.latency = match shared.latencies.count() {
+        0 => shared.earlier.quantiles(),
+        _ => shared.latencies.quantiles(),
+    };
     if report.calls == 0 {
         return Err("no call ended in the window".into());
     }
@@ -82,9 +88,12 @@ async fn call<C: Caller>(
         match phase {
             MEASURING => {
                 calls += 1;
-                // Those that were under way when the window began have waited while the server's clock was read.
+                // Those that were under way when the window began have waited while the server's clock was read: they
+                // count only where calls take so long that there are no others.
                 if begun_in == MEASURING {
                     batch.record(latency, &shared.latencies);
+                } else {
+                    shared.earlier.record(latency);
                 }
             }
             OVER => break,

@@ -152,7 +152,7 @@ pub struct Report {
     pub client_cpu_us: f64,
     /// CPU time of the server in the window.
     pub server_cpu_us: f64,
-    /// Of the calls that lie in the window as a whole.
+    /// Of the calls that lie in the window as a whole; if none does, of those that ended in it.
     pub latency: Quantiles,
     /// Resident memory of the client at the end.
     pub client_rss_bytes: u64,

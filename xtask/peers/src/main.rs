@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match subject.as_str() {
         "quinn-stream" => run::<quinn_stream::QuinnStream>(role),
         "rpcnet-0.1.0" => run::<rpcnet_0_1_0::Rpcnet010>(role),
-        "tarpc-tcp" => run::<tarpc_tcp::TarpcTcp>(role),
+        "tarpc-tcp" | tarpc_tcp::INLINE => run::<tarpc_tcp::TarpcTcp>(role),
         "tonic-tls" => run::<tonic_tls::TonicTls>(role),
         _ => usage(),
     }
@@ -38,6 +38,6 @@ fn run<S: Subject>(role: &str) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: peers server|client quinn-stream|rpcnet-0.1.0|tarpc-tcp|tonic-tls");
+    eprintln!("usage: peers server|client SUBJECT, as `cargo xtask bench rpc --peers` does");
     ExitCode::from(2)
 }

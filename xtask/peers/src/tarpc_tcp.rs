@@ -1,7 +1,8 @@
 //! tarpc over TCP without TLS, bincode, `TCP_NODELAY` on both ends.
 //!
-//! Its limits allow all calls in flight. Requests run in the task that reads them: handlers that never wait are
-//! fastest so, and a task for each would be slower.
+//! Its limits allow all calls in flight. Each request gets a task, as in its documentation: the fastest way at many calls in
+//! flight that still lets a handler wait without holding up the others. As `tarpc-tcp-inline` each handler is run to its end
+//! before the next request is looked at, which is faster yet for an echo, and of no use to a handler that waits.
 
 use std::net::SocketAddr;
 
@@ -62,7 +63,13 @@ impl Subject for TarpcTcp {
                     pending_response_buffer: buffer_len(&setup),
                 };
                 let requests = BaseChannel::new(config, transport).execute(Handler.serve());
-                tokio::spawn(requests.for_each_concurrent(None, |handled| handled));
+                if setup.subject == INLINE {
+                    tokio::spawn(requests.for_each(|handled| handled));
+                } else {
+                    tokio::spawn(requests.for_each(|handled| async {
+                        tokio::spawn(handled);
+                    }));
+                }
             }
         });
         Ok((address, task))
@@ -104,5 +111,8 @@ fn codec(setup: &Setup) -> tarpc::tokio_util::codec::length_delimited::Builder {
 fn buffer_len(setup: &Setup) -> usize {
     setup.in_flight.max(100) * 2
 }
+
+/// The subject that spawns nothing.
+pub(crate) const INLINE: &str = "tarpc-tcp-inline";
 
 const FRAMING_BYTES_MAX: usize = 64 * 1024;

@@ -31,7 +31,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = in_flight)]
     pub(crate) in_flight: Vec<usize>,
     /// Only these subjects. Some are measured only when they are named: rpcnet-isolated (a stream of its own for each
-    /// call).
+    /// call) and tarpc-tcp-inline (handlers that must not wait).
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) subject: Vec<String>,
     /// The tokio runtime of both processes, ours and peers' alike.

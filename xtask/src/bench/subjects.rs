@@ -20,11 +20,13 @@ pub(crate) enum Kind {
     Variant,
     /// The detached workspace.
     Peer,
+    /// The detached workspace, used in another way than most do.
+    PeerVariant,
 }
 
 impl Subject {
     pub(crate) fn is_peer(self) -> bool {
-        self.kind == Kind::Peer
+        matches!(self.kind, Kind::Peer | Kind::PeerVariant)
     }
 
     /// Whether its failures are noted instead of ending the run. There is one that was published with limits.
@@ -69,7 +71,7 @@ fn choose(all: &[Subject], options: &Options) -> Result<Vec<Subject>, Box<dyn Er
         return Err(format!("there is no subject {unknown:?}, only {}", all.join(", ")).into());
     }
     let wanted = |subject: &&Subject| match names.is_empty() {
-        true => subject.kind == Kind::Ours || options.peers && subject.is_peer(),
+        true => subject.kind == Kind::Ours || options.peers && subject.kind == Kind::Peer,
         false => names.iter().any(|name| name == subject.name),
     };
     Ok(all.iter().filter(wanted).copied().collect())
@@ -96,6 +98,10 @@ pub(crate) const ALL: &[Subject] = &[
     Subject {
         name: "tarpc-tcp",
         kind: Kind::Peer,
+    },
+    Subject {
+        name: "tarpc-tcp-inline",
+        kind: Kind::PeerVariant,
     },
     Subject {
         name: QUINN,
