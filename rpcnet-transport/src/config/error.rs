@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// How a [`TransportConfig`] contradicts itself. The config is at fault.
+/// How a [`TransportConfig`](crate::TransportConfig) contradicts itself. The config is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
