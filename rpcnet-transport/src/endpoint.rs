@@ -105,10 +105,22 @@ impl Endpoint {
     pub fn bind(addr: SocketAddr, config: TransportConfig, tls: Tls) -> Result<Self, BindError> {
         Self::check_bind(&config)?;
         let (udp, buffers) = socket::open(addr, config.socket_buffer_bytes)?;
+        Self::bind_shard(udp, buffers, 0, addr, config, tls)
+    }
+
+    /// Makes an endpoint of one of the sockets that were opened on `addr`.
+    pub(crate) fn bind_shard(
+        udp: std::net::UdpSocket,
+        buffers: SocketBuffers,
+        shard: usize,
+        addr: SocketAddr,
+        config: TransportConfig,
+        tls: Tls,
+    ) -> Result<Self, BindError> {
         let udp = TokioRuntime
             .wrap_udp_socket(udp)
             .map_err(|source| BindError::Io { addr, source })?;
-        Self::bind_on(udp, buffers, addr, config, tls)
+        Self::bind_on(udp, buffers, shard, addr, config, tls)
     }
 
     /// Whether an endpoint with this config can be opened here.
@@ -124,6 +136,7 @@ impl Endpoint {
     pub(crate) fn bind_on(
         udp: Arc<dyn AsyncUdpSocket>,
         buffers: SocketBuffers,
+        shard: usize,
         addr: SocketAddr,
         config: TransportConfig,
         tls: Tls,
@@ -143,7 +156,7 @@ impl Endpoint {
             quic::receive_bytes_max(&config),
         ));
         let node_name = tls.node_name().into();
-        let key = tls.derived_key(local_addr);
+        let key = tls.derived_key(local_addr, shard);
         let (tls, server) = CurrentTls::new(tls, &config, &counters);
         let quinn = quinn::Endpoint::new_with_abstract_socket(
             // Of the first key for as long as the endpoint lives: peers hold tokens made with it.
@@ -303,6 +316,11 @@ impl Endpoint {
         }
     }
 
+    /// What its tasks share, which does not keep it open.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.0.shared)
+    }
+
     #[track_caller]
     pub(crate) fn add_methods(&self, router: Router) {
         let mut current = self.0.shared.router.write();
@@ -417,6 +435,17 @@ impl Shared {
         })
     }
 
+    /// Waits until those at the other ends were told that the endpoint is gone, after its last handle is. Not for long.
+    pub(crate) async fn farewell(&self) {
+        self.connections.close();
+        let farewell = async {
+            self.connections.wait().await;
+            self.quinn.close(answer::CLOSE_SHUTDOWN, b"");
+            self.quinn.wait_idle().await;
+        };
+        let _ = timeout(FAREWELL_MAX, farewell).await;
+    }
+
     fn report(&self) -> ShutdownReport {
         let stats = self.counters.snapshot();
         ShutdownReport {
@@ -458,6 +487,9 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long before the deadline of a shutdown handlers are dropped at the most, so that callers can be told.
 const CANCEL_AHEAD_MAX: Duration = Duration::from_millis(250);
+
+/// What is sent to close a connection leaves at once; waiting for what comes back is not worth more.
+const FAREWELL_MAX: Duration = Duration::from_millis(20);
 
 /// A hello has no body.
 const HELLO_BYTES_MAX: usize = 0;

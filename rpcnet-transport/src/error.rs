@@ -181,6 +181,10 @@ pub enum BindError {
     /// The config contradicts itself.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// This system does not share out the datagrams of one port over several sockets. A single shard, or an
+    /// [`Endpoint`](crate::Endpoint), helps.
+    #[error("this system does not share a port over several shards")]
+    ShardsUnsupported,
     /// There is no tokio runtime here to run the endpoint on.
     #[error("an endpoint needs a tokio runtime")]
     NoRuntime,

@@ -13,6 +13,7 @@ mod peer;
 mod quic;
 mod reload;
 mod server;
+mod shards;
 mod socket;
 mod stats;
 mod status;
@@ -33,6 +34,7 @@ pub use crate::{
     peer::Peer,
     reload::TlsReloadError,
     server::{CallContext, Dispatch, Fallible, IntoReply, Plain, Router, RpcServer},
+    shards::Shards,
     socket::{SideChannel, SocketBuffers},
     stats::TransportStats,
     status::Status,

@@ -11,6 +11,15 @@ macro_rules! counters {
             $($(#[doc = $doc])+ pub $name: u64,)+
         }
 
+        /// What several endpoints have counted together.
+        impl std::iter::Sum for TransportStats {
+            fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+                all.fold(Self::default(), |sum, one| Self {
+                    $($name: sum.$name + one.$name,)+
+                })
+            }
+        }
+
         /// The living counters behind [`TransportStats`].
         #[derive(Debug, Default)]
         pub(crate) struct Counters {

@@ -102,7 +102,7 @@ impl MemoryNetwork {
         let local_addr = self.0.add(addr, &inbox)?;
         let socket = Arc::new(MemorySocket::new(Arc::clone(&self.0), inbox, local_addr));
         let buffers = SocketBuffers::all_granted(config.socket_buffer_bytes);
-        Endpoint::bind_on(socket, buffers, addr, config, tls)
+        Endpoint::bind_on(socket, buffers, 0, addr, config, tls)
     }
 
     /// How long datagrams that are sent from now on are under way; at first no time. They do not overtake each other.

@@ -31,20 +31,69 @@ pub(crate) fn open(
     addr: SocketAddr,
     buffer_bytes: usize,
 ) -> Result<(UdpSocket, SocketBuffers), BindError> {
-    let opened = || -> io::Result<(Socket, SocketBuffers)> {
-        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-        if addr.is_ipv6() {
-            socket.set_only_v6(false)?;
+    let (socket, buffers) =
+        opened(addr, buffer_bytes, false).map_err(|source| bind_error(addr, source))?;
+    Ok((socket.into(), buffers))
+}
+
+/// Opens the port several times; the system shares what comes out by the sender's address.
+///
+/// The first takes the port for itself and lets the others in after that. So a port that somebody else has is refused,
+/// even if that other would share it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn open_shared(
+    addr: SocketAddr,
+    buffer_bytes: usize,
+    count: usize,
+) -> Result<Vec<(UdpSocket, SocketBuffers)>, BindError> {
+    let opened_all = || -> io::Result<Vec<(UdpSocket, SocketBuffers)>> {
+        let (first, buffers) = opened(addr, buffer_bytes, false)?;
+        let local_addr = first
+            .local_addr()?
+            .as_socket()
+            .ok_or(io::ErrorKind::AddrNotAvailable)?;
+        if count > 1 {
+            first.set_reuse_port(true)?;
         }
-        let buffers = SocketBuffers::request(&socket, buffer_bytes);
-        socket.set_nonblocking(true)?;
-        socket.bind(&addr.into())?;
-        Ok((socket, buffers))
+        let mut sockets = vec![(UdpSocket::from(first), buffers)];
+        for _ in 1..count {
+            let (socket, buffers) = opened(local_addr, buffer_bytes, true)?;
+            sockets.push((socket.into(), buffers));
+        }
+        Ok(sockets)
     };
-    let (socket, buffers) = opened().map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => BindError::AddressInUse(addr),
-        _ => BindError::Io { addr, source },
-    })?;
+    opened_all().map_err(|source| bind_error(addr, source))
+}
+
+/// Other systems let several sockets have one port, but do not share out what comes.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn open_shared(
+    addr: SocketAddr,
+    buffer_bytes: usize,
+    count: usize,
+) -> Result<Vec<(UdpSocket, SocketBuffers)>, BindError> {
+    match count {
+        1 => Ok(vec![open(addr, buffer_bytes)?]),
+        _ => Err(BindError::ShardsUnsupported),
+    }
+}
+
+fn opened(
+    addr: SocketAddr,
+    buffer_bytes: usize,
+    is_shared: bool,
+) -> io::Result<(Socket, SocketBuffers)> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_reuse_port(is_shared)?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    debug_assert!(!is_shared, "no port is shared on this system");
+    let buffers = SocketBuffers::request(&socket, buffer_bytes);
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
     let SocketBuffers {
         asked,
         receive,
@@ -58,7 +107,14 @@ pub(crate) fn open(
     } else {
         tracing::debug!(%addr, receive, send, "socket opened");
     }
-    Ok((socket.into(), buffers))
+    Ok((socket, buffers))
+}
+
+fn bind_error(addr: SocketAddr, source: io::Error) -> BindError {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::AddressInUse(addr),
+        _ => BindError::Io { addr, source },
+    }
 }
 
 const QUIC_FIXED_BIT: u8 = 0x40;

@@ -15,7 +15,8 @@ use rustls::crypto::{
 ///
 /// With it a restarted node recognises packets of connections that it has forgotten, and ends them with a
 /// stateless reset (RFC 9000 section 10.3), so that callers need not wait for the idle timeout. The port is part of it
-/// because endpoints that share a secret could be made to reset each other's connections (section 21.11).
+/// because endpoints that share a secret could be made to reset each other's connections (section 21.11), and so is the
+/// shard, whose connections the other shards of the port do not know.
 #[derive(Clone)]
 pub(crate) struct DerivedKey {
     hkdf: &'static dyn Hkdf,
@@ -29,9 +30,15 @@ impl DerivedKey {
         random: &'static dyn SecureRandom,
         secret: &[u8],
         port: SocketAddr,
+        shard: usize,
     ) -> Self {
         let expander = hkdf.extract_from_secret(Some(LABEL), secret);
-        let key = Arc::new(expander.expand_block(&[port.to_string().as_bytes()]));
+        // The first shard has the key of a port without shards.
+        let place = match shard {
+            0 => port.to_string(),
+            shard => format!("{port}/{shard}"),
+        };
+        let key = Arc::new(expander.expand_block(&[place.as_bytes()]));
         Self { hkdf, random, key }
     }
 }

@@ -178,8 +178,8 @@ impl Tls {
             })
     }
 
-    /// A secret that a node on this port has again after a restart.
-    pub(crate) fn derived_key(&self, port: SocketAddr) -> DerivedKey {
+    /// A secret that a node on this port has again after a restart, and each of its shards another.
+    pub(crate) fn derived_key(&self, port: SocketAddr, shard: usize) -> DerivedKey {
         let provider = &self.0.provider;
         let suite = provider
             .cipher_suites
@@ -193,6 +193,7 @@ impl Tls {
             provider.secure_random,
             self.0.secret.secret_der(),
             port,
+            shard,
         )
     }
 

@@ -147,22 +147,25 @@ fn files_are_written_for_other_processes_and_the_key_for_its_owner() {
 }
 
 #[test]
-fn derived_keys_outlive_the_process_and_belong_to_one_node_and_port() {
+fn derived_keys_outlive_the_process_and_belong_to_one_node_port_and_shard() {
     use quinn::crypto::HmacKey;
     let ca = DevCa::new("test");
     let node = ca.issue_pem("node-1").unwrap();
     let port: SocketAddr = ([127, 0, 0, 1], 7946).into();
     let other_port: SocketAddr = ([127, 0, 0, 1], 7947).into();
-    let signature = |tls: Tls, port| {
-        let key = tls.derived_key(port);
+    let signature = |tls: Tls, port, shard| {
+        let key = tls.derived_key(port, shard);
         let mut signature = vec![0; key.signature_len()];
         key.sign(b"id", &mut signature);
         assert!(key.verify(b"id", &signature).is_ok());
         assert!(key.verify(b"other id", &signature).is_err());
         signature
     };
-    let first = signature(node.tls().unwrap(), port);
-    assert_eq!(first, signature(node.tls().unwrap(), port));
-    assert_ne!(first, signature(node.tls().unwrap(), other_port));
-    assert_ne!(first, signature(ca.issue("node-1").unwrap(), port));
+    let first = signature(node.tls().unwrap(), port, 0);
+    assert_eq!(first, signature(node.tls().unwrap(), port, 0));
+    assert_ne!(first, signature(node.tls().unwrap(), other_port, 0));
+    assert_ne!(first, signature(ca.issue("node-1").unwrap(), port, 0));
+    let second = signature(node.tls().unwrap(), port, 1);
+    assert_eq!(second, signature(node.tls().unwrap(), port, 1));
+    assert_ne!(first, second);
 }

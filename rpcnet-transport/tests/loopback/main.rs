@@ -8,6 +8,8 @@ mod limits;
 mod port;
 mod reload;
 mod sessions;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod shards;
 mod shutdown;
 mod trust;
 

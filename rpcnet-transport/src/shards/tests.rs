@@ -1,0 +1,109 @@
+//! What a port is worth after its shards were killed, and who else gets onto it.
+
+use std::net::Ipv4Addr;
+
+use socket2::{Domain, Socket, Type};
+use tokio::time::timeout;
+
+use super::*;
+use crate::{CallOptions, DevCa, RpcClient};
+
+/// Shards that can be killed: they say goodbye to nobody, as a process that is gone.
+struct Mortal {
+    kill: CancellationToken,
+    threads: Vec<JoinHandle<()>>,
+    local_addr: SocketAddr,
+}
+
+impl Mortal {
+    fn bind(addr: SocketAddr, tls: &Tls, shards: usize) -> Self {
+        let kill = CancellationToken::new();
+        let config = TransportConfig::lan();
+        let sockets = socket::open_shared(addr, config.socket_buffer_bytes, shards).unwrap();
+        let local_addr = sockets[0].0.local_addr().unwrap();
+        let threads = sockets.into_iter().enumerate();
+        let threads = threads.map(|(shard, (udp, buffers))| {
+            let seed = Seed {
+                shard,
+                udp,
+                buffers,
+                addr: local_addr,
+                config: config.clone(),
+                tls: tls.clone(),
+            };
+            let killed = kill.clone();
+            let (runtime, endpoint) = open(seed).unwrap();
+            endpoint.serve(Router::new().raw("echo", |_cx, body| async move { Ok(body) }));
+            thread::spawn(move || {
+                runtime.block_on(killed.cancelled());
+                drop(runtime);
+                drop(endpoint);
+            })
+        });
+        Self {
+            threads: threads.collect(),
+            kill,
+            local_addr,
+        }
+    }
+
+    fn kill(self) {
+        self.kill.cancel();
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn callers_of_killed_shards_learn_it_when_as_many_are_back() {
+    let ca = DevCa::new("shards");
+    let tls = ca.issue("server").unwrap();
+    let server = Mortal::bind((Ipv4Addr::LOCALHOST, 0).into(), &tls, 4);
+    let addr = server.local_addr;
+    let client_tls = ca.issue("client").unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let client = RpcClient::connect(addr, "server", &client_tls)
+            .await
+            .unwrap();
+        assert_eq!(client.call("echo", "hello").await.unwrap(), "hello");
+        clients.push(client);
+    }
+    server.kill();
+    let again = Mortal::bind(addr, &tls, 4);
+    // A call makes a connection look; far below the idle timeout of 15 s it is gone.
+    let learn = clients.iter().map(|client| async {
+        let options = CallOptions::new().without_deadline();
+        client.call_with("echo", "?", options).await.unwrap_err();
+        client.closed().await;
+    });
+    timeout(Duration::from_secs(8), join_all(learn))
+        .await
+        .expect("they were reset");
+    again.kill();
+}
+
+#[test]
+fn nobody_gets_onto_the_port_but_who_asks_to_share_it() {
+    let ca = DevCa::new("shards");
+    let bind = |addr| {
+        let tls = ca.issue("server").unwrap();
+        let shards = NonZeroUsize::new(2).unwrap();
+        Shards::bind(addr, TransportConfig::lan(), tls, shards)
+    };
+    let shards = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let addr = shards.local_addr();
+    let in_use = |e| matches!(e, BindError::AddressInUse(in_use) if in_use == addr);
+    assert!(in_use(bind(addr).unwrap_err()));
+    assert!(in_use(socket::open(addr, 65_536).unwrap_err()));
+    // The documented exception: another program of the same user that shares its ports with anybody.
+    let stranger = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    stranger.set_reuse_port(true).unwrap();
+    stranger.bind(&addr.into()).unwrap();
+    // Not so the other way round: shards do not join a stranger.
+    drop(shards);
+    assert!(in_use(bind(addr).unwrap_err()));
+    drop(stranger);
+    bind(addr).unwrap();
+}
