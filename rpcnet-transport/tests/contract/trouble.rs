@@ -1,6 +1,6 @@
 //! What only a network in memory can do at will: partitions, loss, and time that passes at once.
 
-use rpcnet_transport::{BindError, CallOptions, Code, Router, RpcClient, RpcServer};
+use rpcnet_transport::{AckFrequency, BindError, CallOptions, Code, Router, RpcClient, RpcServer};
 use tokio::time::Instant;
 
 use super::*;
@@ -73,4 +73,31 @@ async fn an_address_is_in_use_until_its_endpoint_is_gone() {
         }
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_asked_for_sooner_make_up_for_losses_sooner() {
+    let asked = AckFrequency {
+        packets: 10,
+        delay: Duration::from_millis(5),
+    };
+    let mut took = Vec::new();
+    for frequency in [Some(asked), None] {
+        let network = MemoryNetwork::new();
+        network.set_delay(Duration::from_micros(100));
+        let config = TransportConfig::lan().with_ack_frequency(frequency);
+        let router = Router::new().raw("echo", |_cx, body| async move { Ok(body) });
+        let server = Carrier::bind(&network, "server", config.clone()).serve(router);
+        let node = Carrier::bind(&network, "client", config);
+        let client = node.connect(server.local_addr(), "server").await.unwrap();
+        network.set_loss(50, 3);
+        let before = Instant::now();
+        for _ in 0..1_000 {
+            client.call("echo", "small").await.unwrap();
+        }
+        took.push(before.elapsed());
+        assert!(network.stats().lost > 50, "{:?}", network.stats());
+    }
+    // Calls one after the other: what is lost is the last packet for now, and noticed by its timeout alone.
+    assert!(took[0] * 5 < took[1] * 4, "{took:?}");
 }
