@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     BindError, ConnectError, Peer, Router, RpcClient, RpcServer, SideChannel, SocketBuffers, Tls,
     TransportConfig, TransportStats,
+    busy_poll::BusyPoll,
     client::{Opened, answer},
     gauge::Gauge,
     quic,
@@ -77,6 +78,7 @@ pub(crate) struct Shared {
     /// Tells the connections when that changes.
     pub(crate) draining_changed: watch::Sender<()>,
     pub(crate) queue_delay: QueueDelay,
+    pub(crate) busy_poll: Arc<BusyPoll>,
     serving: AtomicBool,
     router: RwLock<Arc<Router>>,
     node_name: Box<str>,
@@ -166,6 +168,8 @@ impl Endpoint {
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
+        let stopped = CancellationToken::new();
+        let busy_poll = BusyPoll::start(config.busy_poll, stopped.clone());
         let shared = Shared {
             quinn,
             config,
@@ -178,10 +182,11 @@ impl Endpoint {
             connections: TaskTracker::new(),
             closing: CancellationToken::new(),
             cancel_calls: CancellationToken::new(),
-            stopped: CancellationToken::new(),
+            stopped,
             draining: AtomicU8::new(0),
             draining_changed: watch::Sender::new(()),
             queue_delay: QueueDelay::default(),
+            busy_poll,
             serving: AtomicBool::new(false),
             router: RwLock::default(),
             node_name,
@@ -432,6 +437,7 @@ impl Shared {
             hello,
             control,
             outgoing: self.outgoing.clone(),
+            busy_poll: Arc::clone(&self.busy_poll),
         })
     }
 

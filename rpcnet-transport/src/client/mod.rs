@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 use self::lane::{Lanes, Link};
 use crate::{
     ConnectError, Endpoint, LoadReport, Peer, RpcError, Tls, TransportConfig,
+    busy_poll::BusyPoll,
     gauge::{Gauge, GaugeGuard},
     stream::RecvHalf,
     wire,
@@ -61,6 +62,7 @@ pub(crate) struct Opened {
     /// Where the hello came from, for what follows it.
     pub(crate) control: RecvHalf,
     pub(crate) outgoing: Gauge,
+    pub(crate) busy_poll: Arc<BusyPoll>,
 }
 
 impl RpcClient {
@@ -97,9 +99,11 @@ impl RpcClient {
             hello,
             control,
             outgoing,
+            busy_poll,
         } = opened;
         let link = Arc::new(Link::new(
             outgoing.clone(),
+            busy_poll,
             config.message_bytes_max,
             hello.draining,
         ));

@@ -85,6 +85,17 @@ impl TransportConfig {
         self
     }
 
+    /// How long a thread looks for further packets before it sleeps, after a request was sent or served on it; default 50 us,
+    /// zero in [`wan`](Self::wan) for never. A thread that sleeps takes about that long to wake, several times as long
+    /// as a call within a data centre takes otherwise; one that looks is busy meanwhile. Where that does not pay, because
+    /// nothing comes in time, it is soon tried at one occasion of a thousand only. It has an effect on
+    /// current-thread runtimes, such as those of [`Shards`](crate::Shards), and none on others.
+    #[must_use]
+    pub fn with_busy_poll(mut self, limit: Duration) -> Self {
+        self.busy_poll = limit;
+        self
+    }
+
     /// Bytes that a new connection may have under way before it has learnt what its way carries; default 38,400, that is 32
     /// packets (14,720 in [`wan`](Self::wan) as RFC 9002 section 7.2 has it, 76,800 in [`bulk`](Self::bulk)). At least twice
     /// the initial MTU. A larger one spares the first large body some round trips, and floods a narrow way at every

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{Answer, Lane};
-use crate::{Code, Processed, RpcError, gauge::Gauge, wire::LoadReport};
+use crate::{Code, Processed, RpcError, busy_poll::BusyPoll, gauge::Gauge, wire::LoadReport};
 
 /// All lanes of a connection.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(crate) struct Lanes {
 pub(crate) struct Link {
     /// Calls of all connections of the endpoint.
     pub(super) outgoing: Gauge,
+    pub(super) busy_poll: Arc<BusyPoll>,
     pub(super) answer_bytes_max: usize,
     /// Told when a lane that was full has room again.
     pub(super) places: Notify,
@@ -38,9 +39,15 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(outgoing: Gauge, answer_bytes_max: usize, draining: bool) -> Self {
+    pub(crate) fn new(
+        outgoing: Gauge,
+        busy_poll: Arc<BusyPoll>,
+        answer_bytes_max: usize,
+        draining: bool,
+    ) -> Self {
         Self {
             outgoing,
+            busy_poll,
             answer_bytes_max,
             places: Notify::new(),
             queued: AtomicUsize::new(0),

@@ -126,6 +126,9 @@ impl Reader {
             state.phase = Phase::Ended(end);
         }
         self.lane.note_waiting(state);
+        if !self.wakers.is_empty() {
+            self.lane.link.busy_poll.note(state.table.waiting() > 0);
+        }
         state.table.earliest_deadline()
     }
 

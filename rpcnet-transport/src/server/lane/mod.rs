@@ -159,6 +159,9 @@ impl Lane {
             }
         }
         let was_full = self.outbox.len() >= OUTBOX_BYTES_MAX;
+        if self.last_active == round_began {
+            self.shared.busy_poll.note(true);
+        }
         match self.poll_flush(cx) {
             Poll::Ready(Err(Unwanted)) => return Poll::Ready(End::Left),
             Poll::Ready(Ok(())) if was_full || has_more => cx.waker().wake_by_ref(),
