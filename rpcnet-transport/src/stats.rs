@@ -52,6 +52,8 @@ counters! {
     handshakes_retried,
     /// Handshakes that failed: a certificate of another CA or none, another protocol, or silence.
     handshakes_failed,
+    /// Connections whose early calls the server did not take, so that they were made again.
+    early_data_rejected,
     /// Calls handed to a handler.
     calls_started,
     /// Calls whose handler's answer was sent in whole, and acknowledged if the caller lived to do so.
@@ -60,6 +62,10 @@ counters! {
     calls_cancelled,
     /// Calls cut by their deadline on the server.
     calls_timed_out,
+    /// Calls taken before the handshake was over, of methods that are replay-safe.
+    calls_early,
+    /// Calls refused before the handshake was over, of methods that are not.
+    calls_refused_early,
     /// Calls refused because the server was draining.
     calls_refused_draining,
     /// Calls refused because there were too many at a time.

@@ -66,6 +66,11 @@ impl RpcClient {
         options: CallOptions,
     ) -> Result<(SendCore, RecvCore), RpcError> {
         let deadline = options.deadline(Instant::now(), self.0.call_timeout);
+        if let Some(early) = &self.0.early {
+            let client = self.wait_for(early, deadline).await;
+            let client = client.map_err(|e| self.of_peer(e))?;
+            return Box::pin(client.begin(method, body, flags, options.until(deadline))).await;
+        }
         if let Some(refusal) = self.refusal() {
             return Err(self.of_peer(refusal));
         }
@@ -119,7 +124,7 @@ impl RpcClient {
         Ok(())
     }
 
-    fn header(
+    pub(super) fn header(
         &self,
         method: &str,
         body: &Bytes,

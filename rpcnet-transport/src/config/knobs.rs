@@ -76,7 +76,7 @@ impl TransportConfig {
 
     /// How long a session can be resumed: by a caller, from the last full handshake with the node; at a server, from
     /// the last handshake of the session; default an hour, at most a day, zero for never. A resumed handshake costs no
-    /// signatures, and is what `connect_early` needs. The certificates of both sides
+    /// signatures, and is what [`connect_early`](crate::Endpoint::connect_early) needs. The certificates of both sides
     /// are judged again each time; the keys are not proved again, so a larger one is more time for who steals a
     /// session out of a caller's memory.
     #[must_use]
@@ -93,6 +93,16 @@ impl TransportConfig {
     #[must_use]
     pub fn with_busy_poll(mut self, limit: Duration) -> Self {
         self.busy_poll = limit;
+        self
+    }
+
+    /// Whether a server takes calls of known callers before the handshake is over (0-RTT), of methods that are declared
+    /// [replay-safe](crate::Router::with_replay_safe); default `false`. It saves such a call two round trips, at
+    /// the price that somebody on the way may be able to have it run twice. Without it, callers that try are answered when the
+    /// handshake is over, as if they had not tried.
+    #[must_use]
+    pub fn with_early_data(mut self, accepted: bool) -> Self {
+        self.early_data = accepted;
         self
     }
 

@@ -33,6 +33,7 @@ pub struct TransportConfig {
     pub(crate) initial_rtt: Duration,
     pub(crate) session_lifetime: Duration,
     pub(crate) busy_poll: Duration,
+    pub(crate) early_data: bool,
     pub(crate) initial_window_bytes: u32,
     pub(crate) ack_frequency: Option<AckFrequency>,
     pub(crate) initial_mtu: u16,
@@ -68,6 +69,7 @@ impl TransportConfig {
             initial_rtt: Duration::from_millis(10),
             session_lifetime: Duration::from_secs(3600),
             busy_poll: Duration::from_micros(50),
+            early_data: false,
             initial_window_bytes: 32 * PACKET_BYTES_MIN as u32,
             ack_frequency: Some(AckFrequency {
                 packets: 10,
