@@ -3,6 +3,7 @@
 mod done;
 mod methods;
 mod pending;
+mod round;
 mod work;
 
 use std::{
@@ -21,8 +22,9 @@ use self::{
     done::{Done, Work},
     methods::Methods,
     pending::Pending,
+    round::{Round, Stopwatch},
 };
-use super::{CallContext, answer::reply_parts, first::Caller, router::Outcome};
+use super::{answer::reply_parts, first::Caller, router::Outcome};
 use crate::{
     Code, Processed, Status,
     endpoint::Shared,
@@ -87,7 +89,8 @@ struct Lane {
     done: Arc<Done>,
     /// Of one round; here so that rounds share their memory.
     results: Vec<(u32, Work)>,
-    spare_context: Option<CallContext>,
+    round: Round,
+    stopwatch: Stopwatch,
     outbox: Outbox,
     /// How much was queued when the caller was last seen to take something, and until when it has to take more.
     stall: Option<(usize, Instant)>,
@@ -123,7 +126,8 @@ impl Lane {
             pending: Pending::new(calls_max),
             done: Arc::default(),
             results: Vec::new(),
-            spare_context: None,
+            round: Round::default(),
+            stopwatch: Stopwatch::default(),
             outbox,
             stall: None,
             timer: None,
@@ -134,6 +138,12 @@ impl Lane {
 
     /// Reads requests and writes answers until there is a reason to end.
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let served = self.poll_round(cx);
+        self.round.count(&self.shared);
+        served
+    }
+
+    fn poll_round(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.now = Instant::now();
         let round_began = self.now;
         self.load = self.shared.load();
@@ -162,6 +172,8 @@ impl Lane {
         if self.last_active == round_began {
             self.shared.busy_poll.note(true);
         }
+        // Before the answers leave: who has one finds it counted.
+        self.round.count(&self.shared);
         match self.poll_flush(cx) {
             Poll::Ready(Err(Unwanted)) => return Poll::Ready(End::Left),
             Poll::Ready(Ok(())) if was_full || has_more => cx.waker().wake_by_ref(),
