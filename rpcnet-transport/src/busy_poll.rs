@@ -38,18 +38,21 @@ pub(crate) struct BusyPoll {
 }
 
 impl BusyPoll {
-    /// Begins to keep the current thread awake, until `stopped`; does nothing where it would be of no use.
-    pub(crate) fn start(limit: Duration, stopped: CancellationToken) -> Arc<Self> {
-        let busy = Arc::new(Self {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self {
             limit,
             work: AtomicU64::new(0),
             expects_more: AtomicBool::new(false),
-            sleeps_for: AtomicU32::new(0),
+            sleeps_for: AtomicU32::new(NEVER),
             task: AtomicWaker::new(),
-        });
+        }
+    }
+
+    /// Begins to keep the current thread awake, until `stopped`; does nothing where it would be of no use.
+    pub(crate) fn start(self: &Arc<Self>, stopped: CancellationToken) {
         let runtime = Handle::current();
-        if !limit.is_zero() && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            let looking = Arc::clone(&busy);
+        if !self.limit.is_zero() && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            let looking = Arc::clone(self);
             runtime.spawn(async move {
                 tokio::select! {
                     biased;
@@ -58,7 +61,6 @@ impl BusyPoll {
                 }
             });
         }
-        busy
     }
 
     /// There was something to do; `expects_more` says whether something is to follow without anything else being done here.
@@ -72,8 +74,16 @@ impl BusyPoll {
                 self.sleeps_for.store(0, Relaxed);
                 self.task.wake();
             }
-            1 => {}
+            1 | NEVER => {}
             left => self.sleeps_for.store(left - 1, Relaxed),
+        }
+    }
+
+    /// Packets came, whatever is in them: if there are more to come, they come now.
+    pub(crate) fn note_packets(&self) {
+        if self.sleeps_for.load(Relaxed) == 0 {
+            self.work
+                .store(self.work.load(Relaxed).wrapping_add(1), Relaxed);
         }
     }
 
@@ -136,6 +146,9 @@ impl Policy {
     }
 }
 
+/// Of a thread that is not kept awake at all.
+const NEVER: u32 = u32::MAX;
+
 /// It is tried at every 1,024th occasion at the least.
 const FAILURES_MAX: u32 = 10;
 
@@ -166,8 +179,9 @@ mod tests {
     #[tokio::test]
     async fn a_thread_with_nothing_to_expect_sleeps() {
         let stopped = CancellationToken::new();
-        let busy = BusyPoll::start(Duration::from_secs(3600), stopped.clone());
-        let is_asleep = || busy.sleeps_for.load(Relaxed) > 0;
+        let busy = Arc::new(BusyPoll::new(Duration::from_secs(3600)));
+        busy.start(stopped.clone());
+        let is_asleep = || busy.sleeps_for.load(Relaxed) == 1;
         while !is_asleep() {
             yield_now().await;
         }
@@ -187,12 +201,12 @@ mod tests {
     #[tokio::test]
     async fn a_thread_gives_up_and_is_woken_less_often() {
         let stopped = CancellationToken::new();
-        let busy = BusyPoll::start(Duration::from_micros(1), stopped.clone());
+        let busy = Arc::new(BusyPoll::new(Duration::from_micros(1)));
+        busy.start(stopped.clone());
         for expected in [1, 2, 4, 8] {
-            while busy.sleeps_for.load(Relaxed) == 0 {
+            while busy.sleeps_for.load(Relaxed) != expected {
                 yield_now().await;
             }
-            assert_eq!(busy.sleeps_for.load(Relaxed), expected);
             for _ in 0..expected {
                 busy.note(true);
             }
@@ -202,7 +216,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn it_does_not_run_where_it_is_of_no_use() {
-        let busy = BusyPoll::start(Duration::from_secs(3600), CancellationToken::new());
+        let busy = Arc::new(BusyPoll::new(Duration::from_secs(3600)));
+        busy.start(CancellationToken::new());
         busy.note(true);
         assert_eq!(Arc::strong_count(&busy), 1);
     }

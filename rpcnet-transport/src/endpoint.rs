@@ -157,9 +157,11 @@ impl Endpoint {
             config.side_datagram_bytes_max,
             Arc::clone(&counters),
         ));
+        let busy_poll = Arc::new(BusyPoll::new(config.busy_poll));
         let port: Arc<dyn AsyncUdpSocket> = Arc::new(SharedSocket::new(
             Arc::clone(&udp),
             Arc::clone(&side),
+            Arc::clone(&busy_poll),
             config.mtu_max,
             quic::receive_bytes_max(&config),
         ));
@@ -175,7 +177,7 @@ impl Endpoint {
         )
         .map_err(failed)?;
         let stopped = CancellationToken::new();
-        let busy_poll = BusyPoll::start(config.busy_poll, stopped.clone());
+        busy_poll.start(stopped.clone());
         let shared = Shared {
             quinn,
             config,

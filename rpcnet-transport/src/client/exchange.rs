@@ -46,11 +46,13 @@ impl RpcClient {
         let (mut send, mut recv) = self.open_stream().await?;
         self.send_request(&mut send, header, body, deadline).await?;
         send.finish();
+        self.0.link.note_work(true);
         *sent = true;
         match std::future::poll_fn(|cx| recv.poll_frame(cx)).await {
             Ok(Some(Frame::Reply(header, body))) => {
                 recv.note_end();
                 self.0.link.note_load(header.load);
+                self.0.link.note_work(self.in_flight() > 1);
                 answer::of_reply(header, body)
             }
             other => Err(answer::unreadable(other, send.index())),

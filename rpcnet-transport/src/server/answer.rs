@@ -34,6 +34,7 @@ pub(super) async fn answer(
     let (header, body) = reply_parts(outcome, shared.load(), shared.config.message_bytes_max);
     let stall: Duration = shared.config.stall_timeout;
     let written = send.reply(&header, body, stall).await;
+    shared.busy_poll.note(true);
     // The work is done; an acknowledgement may take its time.
     drop(in_flight);
     match written {

@@ -15,11 +15,13 @@ use quinn::{
 };
 
 use super::{side_channel::SideQueue, split::split};
+use crate::busy_poll::BusyPoll;
 
 /// The port as QUIC sees it: receives what is QUIC's, and puts the rest aside.
 pub(crate) struct SharedSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     side: Arc<SideQueue>,
+    busy_poll: Arc<BusyPoll>,
     transmit_segments_max: usize,
     receive_segments_max: usize,
 }
@@ -29,12 +31,14 @@ impl SharedSocket {
     pub(crate) fn new(
         inner: Arc<dyn AsyncUdpSocket>,
         side: Arc<SideQueue>,
+        busy_poll: Arc<BusyPoll>,
         packet_bytes_max: u16,
         receive_bytes_max: u16,
     ) -> Self {
         Self {
             inner,
             side,
+            busy_poll,
             transmit_segments_max: transmit_segments_max(packet_bytes_max),
             receive_segments_max: receive_segments_max(receive_bytes_max),
         }
@@ -64,6 +68,7 @@ impl AsyncUdpSocket for SharedSocket {
                 }
             }
             if kept > 0 {
+                self.busy_poll.note_packets();
                 return Poll::Ready(Ok(kept));
             }
         }

@@ -27,7 +27,7 @@ pub(crate) struct Lanes {
 pub(crate) struct Link {
     /// Calls of all connections of the endpoint.
     pub(super) outgoing: Gauge,
-    pub(super) busy_poll: Arc<BusyPoll>,
+    busy_poll: Arc<BusyPoll>,
     pub(super) answer_bytes_max: usize,
     /// Told when a lane that was full has room again.
     pub(super) places: Notify,
@@ -63,6 +63,11 @@ impl Link {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    /// See [`BusyPoll::note`].
+    pub(crate) fn note_work(&self, expects_more: bool) {
+        self.busy_poll.note(expects_more);
     }
 
     pub(crate) fn note_load(&self, load: LoadReport) {

@@ -186,7 +186,7 @@ impl Lane {
         wire::encode_lane_request(out, &header, request.body);
 
         if was_idle {
-            self.link.busy_poll.note(true);
+            self.link.note_work(true);
             state.outgoing = Some(self.link.outgoing.enter().0);
             // Nobody else has anything to write: the way over the reader would only take time.
             let flushed = outbox.poll_flush(&mut Context::from_waker(Waker::noop()));

@@ -127,7 +127,7 @@ impl Reader {
         }
         self.lane.note_waiting(state);
         if !self.wakers.is_empty() {
-            self.lane.link.busy_poll.note(state.table.waiting() > 0);
+            self.lane.link.note_work(state.table.waiting() > 0);
         }
         state.table.earliest_deadline()
     }

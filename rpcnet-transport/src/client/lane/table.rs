@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(table.earliest_deadline(), Some(after(10)));
         let mut expired = Vec::new();
         table.expire(after(9), || 0, |id, _| expired.push(id));
-        assert_eq!(expired, []);
+        assert!(expired.is_empty());
         table.expire(after(10), || 0, |id, _| expired.push(id));
         assert_eq!(expired, [soon]);
         assert_eq!(poll(&mut table, soon), Poll::Ready(0));

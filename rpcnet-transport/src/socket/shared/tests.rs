@@ -1,6 +1,6 @@
 //! Batches of mixed datagrams, from a socket that delivers what it is told to.
 
-use std::{collections::VecDeque, sync::Mutex, task::Waker};
+use std::{collections::VecDeque, sync::Mutex, task::Waker, time::Duration};
 
 use quinn::udp::EcnCodepoint;
 
@@ -66,8 +66,9 @@ fn port(receives: Vec<Vec<Message>>) -> Port {
     let queue = Arc::new(SideQueue::new(100, 100, Arc::clone(&counters)));
     let side = SideChannel::new(Arc::clone(&queue), script.clone(), sender(1));
     side.open();
+    let busy_poll = Arc::new(BusyPoll::new(Duration::ZERO));
     Port {
-        socket: SharedSocket::new(script, queue, 1_452, 2_049),
+        socket: SharedSocket::new(script, queue, busy_poll, 1_452, 2_049),
         side,
         counters,
     }
