@@ -20,6 +20,8 @@ pub(crate) struct Outbox {
     queued: BytesMut,
     /// Being handed over.
     leaving: Bytes,
+    /// Bytes that QUIC has taken.
+    taken: u64,
     open: bool,
 }
 
@@ -29,6 +31,7 @@ impl Outbox {
             stream,
             queued: BytesMut::new(),
             leaving: Bytes::new(),
+            taken: 0,
             open: true,
         }
     }
@@ -46,6 +49,11 @@ impl Outbox {
         self.queued.len() + self.leaving.len()
     }
 
+    /// Bytes that QUIC has taken so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -60,7 +68,8 @@ impl Outbox {
                 self.leaving = self.queued.split().freeze();
             }
             let write = self.stream.write_chunks(slice::from_mut(&mut self.leaving));
-            ready!(pin!(write).poll(cx))?;
+            let written = ready!(pin!(write).poll(cx))?;
+            self.taken += written.bytes as u64;
         }
     }
 

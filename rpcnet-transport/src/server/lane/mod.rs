@@ -89,8 +89,8 @@ struct Lane {
     results: Vec<(u32, Work)>,
     spare_context: Option<CallContext>,
     outbox: Outbox,
-    /// How much was queued when the caller was last seen to take something, and until when it has to take more.
-    stall: Option<(usize, Instant)>,
+    /// How much had left when the caller was last seen to take something, and until when it has to take more.
+    stall: Option<(u64, Instant)>,
     timer: Option<Pin<Box<Sleep>>>,
     /// When the last round began that had something to do.
     last_active: Instant,
@@ -267,9 +267,9 @@ impl Lane {
                 Poll::Ready(flushed.map_err(|_| Unwanted))
             }
             Poll::Pending => {
-                let len = self.outbox.len();
-                if self.stall.is_none_or(|(before, _)| len < before) {
-                    self.stall = Some((len, self.now + self.shared.config.stall_timeout));
+                let taken = self.outbox.taken();
+                if self.stall.is_none_or(|(before, _)| taken > before) {
+                    self.stall = Some((taken, self.now + self.shared.config.stall_timeout));
                 }
                 Poll::Pending
             }
