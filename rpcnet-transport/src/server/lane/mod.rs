@@ -141,6 +141,7 @@ impl Lane {
         self.expire();
         // Answers that the caller does not take hold up further requests.
         let mut has_more = false;
+        let mut frames = 0u32;
         while self.outbox.len() < OUTBOX_BYTES_MAX {
             match self.poll_frame(cx) {
                 Poll::Ready(Ok(frame)) => {
@@ -151,6 +152,11 @@ impl Lane {
                 }
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
                 Poll::Pending => break,
+            }
+            // Frames for which nothing is polled here take time too.
+            frames += 1;
+            if frames.is_multiple_of(CLOCK_EVERY) {
+                self.now = Instant::now();
             }
             if self.now.duration_since(round_began) > ROUND_MAX {
                 // What is answered so far leaves, and the others of this thread get their turn.
@@ -164,8 +170,12 @@ impl Lane {
         }
         match self.poll_flush(cx) {
             Poll::Ready(Err(Unwanted)) => return Poll::Ready(End::Left),
-            Poll::Ready(Ok(())) if was_full || has_more => cx.waker().wake_by_ref(),
-            Poll::Ready(Ok(())) | Poll::Pending => {}
+            Poll::Ready(Ok(())) => has_more |= was_full,
+            // QUIC wakes the task when it takes more, which is when more is read if that was too much.
+            Poll::Pending => {}
+        }
+        if has_more {
+            cx.waker().wake_by_ref();
         }
         self.poll_timer(cx)
     }
@@ -389,6 +399,9 @@ const CHUNKS_MAX: usize = 32;
 
 /// Answers that may wait for the caller before no more requests are read.
 const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Frames between two looks at the clock, where no handler is polled.
+const CLOCK_EVERY: u32 = 64;
 
 /// How long requests are served before the first of the answers leave.
 const ROUND_MAX: Duration = Duration::from_micros(500);

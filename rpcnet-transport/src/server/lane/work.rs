@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{FRAME_BYTES_MAX, Lane, Nonsense, Outcome, Work, pending, unsure};
 use crate::{
     Code, Status,
+    endpoint::Shared,
     server::{
         CallContext, Dispatch,
         answer::answer,
@@ -41,7 +42,11 @@ impl Lane {
             .find(request.method, &shared)
             .map_err(|_| Nonsense)?;
         let in_flight = InFlight::enter(&shared.in_flight);
-        let unary = match admit(&shared, in_flight.count) {
+        let admitted = admit(&shared, in_flight.count).and_then(|()| {
+            let limit = shared.config.message_bytes_max;
+            request_within_limit(&shared, body.len(), limit)
+        });
+        let unary = match admitted {
             Err(status) => Err(status),
             Ok(()) => match &method.handler {
                 Some(Handler::Unary(unary)) => Ok(unary),
@@ -208,6 +213,15 @@ impl Lane {
     }
 }
 
+fn request_within_limit(shared: &Shared, bytes: usize, limit: usize) -> Result<(), Status> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    shared.counters.oversized_messages.add_one();
+    let message = format!("a request of {bytes} bytes is past the limit of {limit} bytes");
+    Err(Status::new(Code::PayloadTooLarge, message).not_processed())
+}
+
 /// A call with a task of its own.
 struct Spawned {
     unary: Unary,
@@ -218,7 +232,7 @@ struct Spawned {
 }
 
 impl Spawned {
-    async fn run(self, context: CallContext, shared: &crate::endpoint::Shared) -> Outcome {
+    async fn run(self, context: CallContext, shared: &Shared) -> Outcome {
         let Self {
             unary,
             body,
