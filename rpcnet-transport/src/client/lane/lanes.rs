@@ -237,9 +237,10 @@ impl Lanes {
     }
 
     /// Answers a call of a lane that the server knows by its stream.
-    pub(crate) fn answer(&self, lane: u64, id: u32, answer: Answer) -> bool {
-        let found = self.lanes.iter().find(|l| l.index() == Some(lane));
-        found.is_some_and(|lane| lane.answer(id, answer))
+    pub(crate) fn answer(&self, lane: u64, id: u32, answer: Answer) {
+        if let Some(lane) = self.lanes.iter().find(|l| l.index() == Some(lane)) {
+            lane.answer(id, answer);
+        }
     }
 
     pub(crate) fn abort(&self) {

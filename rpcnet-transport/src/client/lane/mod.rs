@@ -76,6 +76,7 @@ enum Phase {
     },
     /// No more calls begin. Those that were sent may still be answered.
     Closing {
+        index: u64,
         reader: Option<AbortHandle>,
     },
     Ended(End),
@@ -269,22 +270,32 @@ impl Lane {
         self.link.pass_on();
     }
 
-    /// Answers a call by other means than the lane's own stream. `false` if nobody waits for it.
-    pub(super) fn answer(&self, id: u32, answer: Answer) -> bool {
+    /// Answers a call by other means than the lane's own stream.
+    pub(super) fn answer(&self, id: u32, answer: Answer) {
         let waker = {
             let state = &mut *self.state.lock();
             let waker = state.table.answer(id, answer);
+            // Of a call that was given up the server knows already.
+            if waker.is_some()
+                && let Phase::Open { outbox, .. } = &mut state.phase
+            {
+                wire::encode_lane_received(outbox.room(FRAME_BYTES_MAX), id);
+                state.wake_reader();
+            }
             self.note(state);
             waker
         };
-        waker.map(Waker::wake).is_some()
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
-    /// QUIC's index of the stream, once it is open.
+    /// QUIC's index of the stream, while it is open.
     pub(super) fn index(&self) -> Option<u64> {
         match &self.state.lock().phase {
             Phase::Open { outbox, .. } => Some(outbox.index()),
-            _ => None,
+            Phase::Closing { index, .. } => Some(*index),
+            Phase::Unopened | Phase::Ended(_) => None,
         }
     }
 
@@ -300,7 +311,7 @@ impl Lane {
                 }
                 reader.inspect(AbortHandle::abort);
             }
-            Phase::Closing { reader } => {
+            Phase::Closing { reader, .. } => {
                 reader.inspect(AbortHandle::abort);
             }
             Phase::Unopened | Phase::Ended(_) => {}
@@ -312,7 +323,7 @@ impl Lane {
         let reader = Reader::new(Arc::clone(self), recv);
         let task = self.link.runtime.spawn(reader).abort_handle();
         match &mut self.state.lock().phase {
-            Phase::Open { reader, .. } | Phase::Closing { reader } => *reader = Some(task),
+            Phase::Open { reader, .. } | Phase::Closing { reader, .. } => *reader = Some(task),
             Phase::Unopened | Phase::Ended(_) => {}
         }
     }
@@ -347,7 +358,10 @@ impl State {
     fn stop_writing(&mut self) {
         let phase = std::mem::replace(&mut self.phase, Phase::Unopened);
         self.phase = match phase {
-            Phase::Open { reader, .. } => Phase::Closing { reader },
+            Phase::Open { outbox, reader } => Phase::Closing {
+                index: outbox.index(),
+                reader,
+            },
             other => other,
         };
     }

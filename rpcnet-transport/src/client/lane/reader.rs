@@ -213,9 +213,10 @@ fn read_answer(frame: LaneFrame, bytes_max: usize) -> Result<(u32, LoadReport, A
             let load = header.load;
             Ok((id, load, answer::of_reply(*header, body)))
         }
-        LaneFrame::Method { .. } | LaneFrame::Request(..) | LaneFrame::Cancel { .. } => {
-            Err(WireError::OutOfPlace)
-        }
+        LaneFrame::Method { .. }
+        | LaneFrame::Request(..)
+        | LaneFrame::Cancel { .. }
+        | LaneFrame::Received { .. } => Err(WireError::OutOfPlace),
     }
 }
 

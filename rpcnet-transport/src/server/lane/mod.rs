@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use self::{
     done::{Done, Work},
     methods::Methods,
-    pending::Pending,
+    pending::{Pending, Stage},
 };
 use super::{CallContext, answer::reply_parts, first::Caller, router::Outcome};
 use crate::{
@@ -219,11 +219,23 @@ impl Lane {
                 .map_err(|_| Nonsense),
             LaneFrame::Cancel { id } => {
                 if let Some(call) = self.pending.remove(id) {
-                    self.shared.counters.calls_cancelled.add_one();
-                    call.cancel();
+                    if !call.is_delivered() {
+                        self.shared.counters.calls_cancelled.add_one();
+                    }
+                    call.end();
                 }
                 Ok(())
             }
+            LaneFrame::Received { id } => match self.pending.find(id).map(|call| &call.stage) {
+                Some(Stage::Handled(_)) => Err(Nonsense),
+                Some(Stage::Leaving | Stage::Delivered) => {
+                    // Its task may still have to count the acknowledgement.
+                    self.pending.remove(id);
+                    Ok(())
+                }
+                // We thought that it had not arrived.
+                None => Ok(()),
+            },
             LaneFrame::Reply { .. } | LaneFrame::Failure { .. } => Err(Nonsense),
         }
     }
@@ -234,16 +246,22 @@ impl Lane {
         self.done.take(&mut results, cx);
         for (id, work) in results.drain(..) {
             // Of a call that was given up there is nothing left to answer.
-            let Some(call) = self.pending.remove(id) else {
+            let Some(call) = self.pending.find(id) else {
                 continue;
             };
-            if let Some(context) = &call.context {
-                context.end();
-            }
-            match work {
-                Work::Returned(outcome) => self.finish(id, outcome),
-                Work::Panicked => self.finish_panicked(id),
-                Work::Replied => {}
+            if matches!(work, Work::Replied { delivered: true }) {
+                call.stage = Stage::Delivered;
+            } else if let Some(call) = self.pending.remove(id) {
+                call.end();
+                match work {
+                    Work::Returned(outcome) => self.finish(id, outcome),
+                    Work::Panicked => self.finish_panicked(id),
+                    // Without a word the end of the lane would say that it was not processed.
+                    Work::Replied { .. } => {
+                        let message = "the reply could not be delivered";
+                        self.fail(id, unsure(Code::Unavailable, message));
+                    }
+                }
             }
             self.last_active = self.now;
         }
@@ -257,7 +275,7 @@ impl Lane {
             self.shared.counters.calls_timed_out.add_one();
             let message = "the handler did not return in time";
             self.fail(call.id, unsure(Code::DeadlineExceeded, message));
-            call.cancel();
+            call.end();
         }
     }
 
@@ -312,8 +330,10 @@ impl Lane {
         // Fails only if it has ended before.
         let _ = self.recv.stop(VarInt::from_u32(why as u32));
         for call in self.pending.drain() {
-            self.shared.counters.calls_cancelled.add_one();
-            call.cancel();
+            if !call.is_delivered() {
+                self.shared.counters.calls_cancelled.add_one();
+            }
+            call.end();
         }
     }
 
@@ -357,11 +377,13 @@ impl Lane {
     fn cancel_all(&mut self) {
         let calls: Vec<_> = self.pending.drain().collect();
         for call in calls {
-            self.shared.counters.calls_cancelled.add_one();
-            self.shared.cancelled_by_shutdown.add_one();
+            if !call.is_delivered() {
+                self.shared.counters.calls_cancelled.add_one();
+                self.shared.cancelled_by_shutdown.add_one();
+            }
             let message = "the server shut down before the handler returned";
             self.fail(call.id, unsure(Code::Cancelled, message));
-            call.cancel();
+            call.end();
         }
     }
 }
@@ -374,9 +396,15 @@ impl Drop for Lane {
 }
 
 impl pending::Call {
-    fn cancel(self) {
+    /// The caller has the answer but for saying so.
+    fn is_delivered(&self) -> bool {
+        matches!(self.stage, Stage::Delivered)
+    }
+
+    /// Nothing more is done for it. A task that goes on is stopped.
+    fn end(self) {
         self.work.abort();
-        if let Some(context) = self.context {
+        if let Stage::Handled(context) = self.stage {
             context.end();
         }
     }

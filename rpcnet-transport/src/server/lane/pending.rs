@@ -21,8 +21,17 @@ pub(super) struct Call {
     pub(super) id: u32,
     pub(super) deadline: Option<Instant>,
     pub(super) work: AbortHandle,
-    /// `None` while it is not the handler that works, but the reply that is on its way.
-    pub(super) context: Option<CallContext>,
+    pub(super) stage: Stage,
+}
+
+/// How far a call is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    Handled(CallContext),
+    /// Its reply goes on a stream of its own.
+    Leaving,
+    /// QUIC on the other side has the reply; that the caller has it too is to be said.
+    Delivered,
 }
 
 /// A number that may not be used: it is past the limit that was announced, or of a call that is under way.
@@ -50,11 +59,7 @@ impl Pending {
     /// Whether a call of this number may begin.
     pub(super) fn check(&self, id: u32) -> Result<(), BadNumber> {
         let place = place(id);
-        // The caller may have a reply already that we do not know to have arrived.
-        let is_free = match self.calls.get(place) {
-            Some(Some(call)) => call.context.is_none() && call.id != id,
-            Some(None) | None => true,
-        };
+        let is_free = self.calls.get(place).is_none_or(Option::is_none);
         (place < self.calls_max && is_free)
             .then_some(())
             .ok_or(BadNumber)
@@ -70,8 +75,14 @@ impl Pending {
             self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
         }
         let replaced = self.calls[place].replace(call);
-        debug_assert!(replaced.as_ref().is_none_or(|old| old.context.is_none()));
+        debug_assert!(replaced.is_none(), "the number was checked");
         self.len += usize::from(replaced.is_none());
+    }
+
+    /// The call of this number.
+    pub(super) fn find(&mut self, id: u32) -> Option<&mut Call> {
+        let call = self.calls.get_mut(place(id))?.as_mut();
+        call.filter(|call| call.id == id)
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<Call> {
