@@ -56,7 +56,8 @@ counters! {
     early_data_rejected,
     /// Calls handed to a handler.
     calls_started,
-    /// Calls whose handler's answer was sent in whole, and acknowledged if the caller lived to do so.
+    /// Calls whose handler's answer was sent in whole; if it had a stream of its own, also acknowledged if the caller lived to do
+    /// so.
     calls_completed,
     /// Calls given up by their caller or by a shutdown at its deadline.
     calls_cancelled,
@@ -101,6 +102,10 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn add_one(&self) {
         self.0.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
     }
 
     pub(crate) fn value(&self) -> u64 {

@@ -3,6 +3,7 @@
 mod done;
 mod methods;
 mod pending;
+mod round;
 mod work;
 
 use std::{
@@ -21,8 +22,9 @@ use self::{
     done::{Done, Work},
     methods::Methods,
     pending::{Pending, Stage},
+    round::{Round, Stopwatch},
 };
-use super::{CallContext, answer::reply_parts, first::Caller, router::Outcome};
+use super::{answer::reply_parts, first::Caller, router::Outcome};
 use crate::{
     Code, Processed, Status,
     endpoint::Shared,
@@ -87,7 +89,8 @@ struct Lane {
     done: Arc<Done>,
     /// Of one round; here so that rounds share their memory.
     results: Vec<(u32, Work)>,
-    spare_context: Option<CallContext>,
+    round: Round,
+    stopwatch: Stopwatch,
     outbox: Outbox,
     /// How much had left when the caller was last seen to take something, and until when it has to take more.
     stall: Option<(u64, Instant)>,
@@ -123,7 +126,8 @@ impl Lane {
             pending: Pending::new(calls_max),
             done: Arc::default(),
             results: Vec::new(),
-            spare_context: None,
+            round: Round::default(),
+            stopwatch: Stopwatch::default(),
             outbox,
             stall: None,
             timer: None,
@@ -134,6 +138,12 @@ impl Lane {
 
     /// Reads requests and writes answers until there is a reason to end.
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let served = self.poll_round(cx);
+        self.round.count(&self.shared);
+        served
+    }
+
+    fn poll_round(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.now = Instant::now();
         let round_began = self.now;
         self.load = self.shared.load();
@@ -153,12 +163,14 @@ impl Lane {
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
                 Poll::Pending => break,
             }
-            // Frames for which nothing is polled here take time too.
             frames += 1;
-            if frames.is_multiple_of(CLOCK_EVERY) {
-                self.now = Instant::now();
-            }
-            if self.now.duration_since(round_began) > ROUND_MAX {
+            // Frames for which nothing is polled here take time too.
+            let now = if frames.is_multiple_of(CLOCK_EVERY) {
+                Instant::now()
+            } else {
+                self.now
+            };
+            if now.duration_since(round_began) > ROUND_MAX {
                 // What is answered so far leaves, and the others of this thread get their turn.
                 has_more = true;
                 break;
@@ -168,6 +180,8 @@ impl Lane {
         if self.last_active == round_began {
             self.shared.busy_poll.note(true);
         }
+        // Before the answers leave: who has one finds it counted.
+        self.round.count(&self.shared);
         match self.poll_flush(cx) {
             Poll::Ready(Err(Unwanted)) => return Poll::Ready(End::Left),
             Poll::Ready(Ok(())) => has_more |= was_full,
@@ -389,8 +403,9 @@ impl Lane {
 }
 
 impl Drop for Lane {
-    /// A task that is dropped, because its runtime ends, leaves nothing running.
+    /// A task that is dropped, because its runtime ends or a handler panics when it is dropped, leaves nothing running.
     fn drop(&mut self) {
+        self.round.count(&self.shared);
         self.give_up(Cut::Cancelled);
     }
 }

@@ -47,8 +47,8 @@ impl Lane {
             .methods
             .find(request.method, &shared)
             .map_err(|_| Nonsense)?;
-        let in_flight = InFlight::enter(&shared.in_flight);
-        let admitted = admit(&shared, in_flight.count).and_then(|()| {
+        let in_flight = self.round.enter(&shared);
+        let admitted = admit(&shared, in_flight).and_then(|()| {
             let limit = shared.config.message_bytes_max;
             request_within_limit(&shared, body.len(), limit)
         });
@@ -70,16 +70,26 @@ impl Lane {
                 return Ok(());
             }
         };
-        shared.counters.calls_started.add_one();
-        let info = CallInfo {
-            method: Arc::clone(&method.name),
-            attempt: request.attempt,
-            idempotent: request.idempotent,
-            deadline: request.deadline.and_then(|left| arrived.checked_add(left)),
-        };
-        let reused = self.spare_context.take().and_then(|cx| cx.reuse(&info));
-        let deadline = info.deadline;
-        let context = reused.unwrap_or_else(|| CallContext::new(self.caller.peer.clone(), info));
+        self.round.start(self.now.duration_since(arrived));
+        let LaneRequest {
+            attempt,
+            idempotent,
+            ..
+        } = request;
+        let deadline = request.deadline.and_then(|left| arrived.checked_add(left));
+        let spare = method.spare_context.take().and_then(|mut context| {
+            let reused = context.reuse(attempt, idempotent, deadline);
+            reused.then_some(context)
+        });
+        let mut context = spare.unwrap_or_else(|| {
+            let info = CallInfo {
+                method: Arc::clone(&method.name),
+                attempt,
+                idempotent,
+                deadline,
+            };
+            CallContext::new(self.caller.peer.clone(), info)
+        });
         let has_task = match unary.dispatch {
             Dispatch::Adaptive => unary.pace.is_slow(),
             Dispatch::Inline => false,
@@ -101,18 +111,18 @@ impl Lane {
             unary.start(context.clone(), body, &mut method.started);
             method.started.poll(&mut Context::from_waker(Waker::noop()))
         }));
-        let began = std::mem::replace(&mut self.now, Instant::now());
-        if unary.dispatch == Dispatch::Adaptive {
-            unary.pace.note(self.now.duration_since(began));
+        if let Some(took) = self.stopwatch.lap(&mut self.round, &mut self.now)
+            && unary.dispatch == Dispatch::Adaptive
+        {
+            unary.pace.note(took);
         }
-        shared.queue_delay.note(began.duration_since(arrived));
         match polled {
             Ok(Poll::Ready(outcome)) => {
-                context.end();
-                drop(in_flight);
+                if context.end_or_keep() {
+                    method.spare_context = Some(context);
+                }
                 let outcome = outcome.unwrap_or_else(|| Err(Status::internal("no handler")));
                 self.finish(id, outcome);
-                self.spare_context = Some(context);
             }
             Ok(Poll::Pending) => {
                 let work = Spawned {
@@ -127,7 +137,6 @@ impl Lane {
                 context.end();
                 // What panicked is not to be polled again.
                 method.started = Started::default();
-                drop(in_flight);
                 self.finish_panicked(id);
             }
         }
@@ -161,7 +170,7 @@ impl Lane {
         let lane_body_bytes_max = config.lane_body_bytes_max;
         match outcome {
             Ok(body) if body.len() <= lane_body_bytes_max => {
-                self.shared.counters.calls_completed.add_one();
+                self.round.complete();
                 let out = self.outbox.room(FRAME_BYTES_MAX + body.len());
                 wire::encode_lane_reply(out, id, self.load, &body);
             }
@@ -178,10 +187,10 @@ impl Lane {
         self.fail(id, unsure(Code::Internal, "the handler panicked"));
     }
 
-    fn count_failure(&self, status: &Status) {
+    fn count_failure(&mut self, status: &Status) {
         use crate::Processed::{Maybe, No, Yes};
         match (status.code, status.processed) {
-            (_, Yes) => self.shared.counters.calls_completed.add_one(),
+            (_, Yes) => self.round.complete(),
             (Code::InvalidRequest, No) => self.shared.counters.invalid_requests.add_one(),
             (_, No | Maybe) => {}
         }
@@ -279,24 +288,5 @@ impl Spawned {
             Poll::Ready(Some(outcome)) => outcome,
             Poll::Ready(None) | Poll::Pending => started.finish().await,
         }
-    }
-}
-
-/// Counts a call as being served, for as long as it is polled here.
-struct InFlight<'a> {
-    gauge: &'a crate::gauge::Gauge,
-    count: usize,
-}
-
-impl<'a> InFlight<'a> {
-    fn enter(gauge: &'a crate::gauge::Gauge) -> Self {
-        let count = gauge.raise();
-        Self { gauge, count }
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.gauge.lower();
     }
 }
