@@ -5,6 +5,8 @@ mod calls;
 mod deadlines;
 mod early;
 mod hostile;
+mod hostile_lanes;
+mod lanes;
 mod limits;
 mod port;
 mod relay;

@@ -258,7 +258,7 @@ impl<'a> Queued<'a> {
     fn enter(queued: &'a AtomicUsize, queue_len: usize) -> Option<Self> {
         let more = |waiting| (waiting < queue_len).then(|| waiting + 1);
         let entered = queued.fetch_update(Relaxed, Relaxed, more);
-        entered.is_ok().then_some(Self(queued))
+        entered.is_ok().then(|| Self(queued))
     }
 }
 
