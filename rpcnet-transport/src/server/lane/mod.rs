@@ -84,6 +84,8 @@ struct Lane {
     /// Read, and not yet given to the decoder.
     chunks: [Bytes; CHUNKS_MAX],
     unread: std::ops::Range<usize>,
+    /// When that was read.
+    read_at: Instant,
     methods: Methods,
     pending: Pending,
     done: Arc<Done>,
@@ -122,6 +124,7 @@ impl Lane {
             decoder: LaneDecoder::new(),
             chunks,
             unread: 0..1,
+            read_at: now,
             methods: Methods::default(),
             pending: Pending::new(calls_max),
             done: Arc::default(),
@@ -156,7 +159,7 @@ impl Lane {
             match self.poll_frame(cx) {
                 Poll::Ready(Ok(frame)) => {
                     self.last_active = round_began;
-                    if self.take_frame(frame, round_began).is_err() {
+                    if self.take_frame(frame, self.read_at).is_err() {
                         return Poll::Ready(End::Malformed);
                     }
                 }
@@ -208,7 +211,10 @@ impl Lane {
             }
             let read = pin!(self.recv.read_chunks(&mut self.chunks)).poll(cx);
             match ready!(read) {
-                Ok(Some(chunks)) => self.unread = 0..chunks,
+                Ok(Some(chunks)) => {
+                    self.unread = 0..chunks;
+                    self.read_at = self.now;
+                }
                 Ok(None) if self.decoder.finish().is_err() => {
                     return Poll::Ready(Err(End::Malformed));
                 }
