@@ -124,3 +124,67 @@ impl Pending {
 fn place(id: u32) -> usize {
     usize::from(id as u16)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use super::*;
+
+    fn call(id: u32, deadline: Option<Instant>) -> Call {
+        Call {
+            id,
+            deadline,
+            work: tokio::spawn(pending::<()>()).abort_handle(),
+            stage: Stage::Leaving,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_number_is_free_when_its_call_is_over_and_below_the_limit() {
+        let mut pending = Pending::new(4);
+        assert_eq!(pending.check(3), Ok(()));
+        assert_eq!(pending.check(4), Err(BadNumber));
+        // The high half says how often the low one was used.
+        assert_eq!(pending.check(7 << 16 | 3), Ok(()));
+        pending.insert(call(7 << 16 | 3, None));
+        assert_eq!(pending.check(7 << 16 | 3), Err(BadNumber));
+        assert_eq!(pending.check(8 << 16 | 3), Err(BadNumber));
+        assert!(pending.find(8 << 16 | 3).is_none() && pending.remove(3).is_none());
+        assert!(!pending.is_empty());
+        assert_eq!(
+            pending.remove(7 << 16 | 3).map(|call| call.id),
+            Some(7 << 16 | 3)
+        );
+        assert!(pending.is_empty());
+        assert!(pending.remove(7 << 16 | 3).is_none());
+        assert_eq!(pending.check(8 << 16 | 3), Ok(()));
+        assert!(pending.find(u32::MAX).is_none() && pending.remove(u32::MAX).is_none());
+    }
+
+    #[tokio::test]
+    async fn calls_expire_when_their_time_has_come_and_not_twice() {
+        let mut pending = Pending::new(8);
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        for (id, deadline) in [(0, None), (1, Some(after(30))), (2, Some(after(10)))] {
+            pending.insert(call(id, deadline));
+        }
+        assert_eq!(pending.earliest_deadline(), Some(after(10)));
+        let expire = |pending: &mut Pending, at| {
+            let mut expired = Vec::new();
+            pending.expire(at, |call| expired.push(call.id));
+            expired
+        };
+        assert_eq!(expire(&mut pending, after(9)), []);
+        assert_eq!(expire(&mut pending, after(10)), [2]);
+        assert_eq!(pending.earliest_deadline(), Some(after(30)));
+        assert_eq!(expire(&mut pending, after(29)), []);
+        // A call that ended leaves a time behind at which there is nothing to do.
+        pending.remove(1);
+        assert_eq!(expire(&mut pending, after(30)), []);
+        assert_eq!(pending.earliest_deadline(), None);
+        assert_eq!(pending.drain().count(), 1);
+        assert!(pending.is_empty());
+    }
+}
