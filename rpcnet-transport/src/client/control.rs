@@ -40,7 +40,7 @@ pub(super) async fn listen(
             Some(()) = answers.next() => {}
         }
     }
-    answers.collect().await
+    answers.collect::<()>().await;
 }
 
 /// Reads an answer that has a stream of its own.
