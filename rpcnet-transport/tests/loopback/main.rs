@@ -5,6 +5,7 @@ mod calls;
 mod deadlines;
 mod early;
 mod hostile;
+mod hostile_lane_server;
 mod hostile_lanes;
 mod lanes;
 mod limits;
