@@ -312,10 +312,10 @@ async fn what_a_stopping_server_did_not_answer_it_did_not_process() {
     let router = Router::new().raw("count", move |_cx, body: Bytes| {
         let number = count.fetch_add(1, SeqCst);
         async move {
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 yield_now().await;
             }
-            Ok(if number % 3 == 0 {
+            Ok(if number.is_multiple_of(3) {
                 vec![0; 60_000].into()
             } else {
                 body
@@ -450,9 +450,8 @@ async fn order_behind(dispatch: Dispatch, habit: usize) -> Vec<&'static str> {
     }
     let (long, note) =
         within(async { tokio::join!(client.call("compute", "x"), client.call("note", "")) }).await;
-    (long.unwrap(), note.unwrap());
-    let order = order.lock().unwrap().clone();
-    order
+    long.and(note).unwrap();
+    order.lock().unwrap().clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
