@@ -18,7 +18,8 @@ use super::{
 
 /// Measures the peak of each subject, then calls at parts of it.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let subjects = subjects::chosen(options)?;
+    let mut subjects = subjects::chosen(options)?;
+    subjects.retain(|subject| subject.takes(PAYLOAD_BYTES));
     let stage = Stage::new(options, &subjects)?;
     rpc::introduce(options, &stage);
     let peak_cells = [64, 512].map(|in_flight| Cell {

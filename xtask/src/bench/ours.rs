@@ -16,7 +16,10 @@ use xtask_load::{
     StreamLoad, StreamReport, Subject,
 };
 
-use super::{streams, subjects::ISOLATED};
+use super::{
+    streams,
+    subjects::{BULK, ISOLATED},
+};
 
 /// The client's endpoint.
 #[derive(Debug)]
@@ -131,7 +134,10 @@ pub(crate) fn open(
 /// The settings that users have who say nothing else. But where a stream for each call is measured there are as many streams
 /// as for the peer that it is compared with: twice the calls in flight.
 fn config(setup: &Setup) -> TransportConfig {
-    let config = TransportConfig::lan();
+    let config = match setup.subject.as_str() {
+        BULK => TransportConfig::bulk(),
+        _ => TransportConfig::lan(),
+    };
     let streams = u32::try_from(2 * setup.in_flight).unwrap_or(u32::MAX);
     let config = config.with_early_data(setup.early_data);
     match NonZeroU32::new(streams.max(STREAMS_DEFAULT)) {

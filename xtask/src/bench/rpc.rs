@@ -115,9 +115,15 @@ pub(crate) async fn measure(
     cells: &[Cell],
 ) -> Result<Vec<Row>, Box<dyn Error>> {
     let rounds = options.rounds();
-    let mut progress = Progress::new(rounds as usize * cells.len() * subjects.len());
+    let steps = cells.iter().flat_map(|cell| {
+        let payload_bytes = cell.payload_bytes;
+        subjects.iter().filter(move |it| it.takes(payload_bytes))
+    });
+    let mut progress = Progress::new(rounds as usize * steps.count());
     let mut rows = Vec::new();
     for cell in cells {
+        let takes = |subject: &&Subject| subject.takes(cell.payload_bytes);
+        let subjects: Vec<Subject> = subjects.iter().filter(takes).copied().collect();
         let mut reports: Vec<Vec<Report>> = vec![Vec::new(); subjects.len()];
         let mut failures: Vec<Option<String>> = vec![None; subjects.len()];
         for round in 1..=rounds {

@@ -16,6 +16,8 @@ pub(crate) struct Subject {
 pub(crate) enum Kind {
     /// This workspace.
     Ours,
+    /// This workspace, with its settings for large bodies, which are all that it is measured with.
+    Large,
     /// This workspace, used in another way than by default.
     Variant,
     /// The detached workspace.
@@ -27,6 +29,11 @@ pub(crate) enum Kind {
 impl Subject {
     pub(crate) fn is_peer(self) -> bool {
         matches!(self.kind, Kind::Peer | Kind::PeerVariant)
+    }
+
+    /// Whether it is measured with bodies of this size.
+    pub(crate) fn takes(self, payload_bytes: usize) -> bool {
+        self.kind != Kind::Large || payload_bytes >= LARGE_FROM
     }
 
     /// Whether its failures are noted instead of ending the run. There is one that was published with limits.
@@ -71,7 +78,11 @@ fn choose(all: &[Subject], options: &Options) -> Result<Vec<Subject>, Box<dyn Er
         return Err(format!("there is no subject {unknown:?}, only {}", all.join(", ")).into());
     }
     let wanted = |subject: &&Subject| match names.is_empty() {
-        true => subject.kind == Kind::Ours || options.peers && subject.kind == Kind::Peer,
+        true => match subject.kind {
+            Kind::Ours | Kind::Large => true,
+            Kind::Peer => options.peers,
+            Kind::Variant | Kind::PeerVariant => false,
+        },
         false => names.iter().any(|name| name == subject.name),
     };
     Ok(all.iter().filter(wanted).copied().collect())
@@ -82,6 +93,10 @@ pub(crate) const ALL: &[Subject] = &[
     Subject {
         name: OURS,
         kind: Kind::Ours,
+    },
+    Subject {
+        name: BULK,
+        kind: Kind::Large,
     },
     Subject {
         name: ISOLATED,
@@ -112,6 +127,12 @@ pub(crate) const ALL: &[Subject] = &[
 /// Us, as by default.
 pub(crate) const OURS: &str = "rpcnet";
 
+/// Us, with the preset for large bodies: larger packets and windows.
+pub(crate) const BULK: &str = "rpcnet-bulk";
+
+/// Bodies that are large, in bytes.
+const LARGE_FROM: usize = 64 * 1024;
+
 /// Us, a stream of its own for each call.
 pub(crate) const ISOLATED: &str = "rpcnet-isolated";
 
@@ -130,11 +151,12 @@ mod tests {
 
     #[test]
     fn peers_and_variants_are_asked_for() {
-        assert_eq!(names(&[]), ["rpcnet"]);
+        assert_eq!(names(&[]), ["rpcnet", "rpcnet-bulk"]);
         assert_eq!(
             names(&["--peers"]),
             [
                 "rpcnet",
+                "rpcnet-bulk",
                 "rpcnet-0.1.0",
                 "tonic-tls",
                 "tarpc-tcp",

@@ -3,13 +3,14 @@
 use super::{
     cells::{Cell, payload},
     rows::{Figures, Row},
-    subjects::OURS,
+    subjects::{BULK, OURS},
     table::{align, ratio},
 };
 
 /// A bound for how ours compares with a peer in one cell.
 #[derive(Debug, Clone, Copy)]
 struct Target {
+    ours: &'static str,
     peer: &'static str,
     cell: Cell,
     figure: Figure,
@@ -36,6 +37,7 @@ impl Target {
         bound: f64,
     ) -> Self {
         Self {
+            ours: OURS,
             peer,
             cell: Cell {
                 payload_bytes,
@@ -46,6 +48,12 @@ impl Target {
         }
     }
 
+    /// The same for another of ours.
+    const fn of(mut self, ours: &'static str) -> Self {
+        self.ours = ours;
+        self
+    }
+
     /// How ours compares, if both were measured.
     fn measured(&self, rows: &[Row]) -> Option<f64> {
         let of = |subject| -> Option<Figures> {
@@ -53,7 +61,7 @@ impl Target {
             rows.find(|row| row.subject == subject && row.is_of(self.cell))?
                 .figures
         };
-        let (ours, peer) = (of(OURS)?, of(self.peer)?);
+        let (ours, peer) = (of(self.ours)?, of(self.peer)?);
         Some(match self.figure {
             Figure::P50 => ours.p50_us / peer.p50_us,
             Figure::Cpu => ours.cpu_us_per_call / peer.cpu_us_per_call,
@@ -128,6 +136,8 @@ const TARGETS: &[Target] = &[
     Target::new("tarpc-tcp", 1 << 10, 64, Figure::Rate, 1.0),
     Target::new("quinn-stream", 64 << 10, 64, Figure::Rate, 0.9),
     Target::new("quinn-stream", 1 << 20, 64, Figure::Rate, 0.9),
+    Target::new("tonic-tls", 64 << 10, 64, Figure::Rate, 0.8).of(BULK),
+    Target::new("tonic-tls", 1 << 20, 64, Figure::Rate, 0.8).of(BULK),
 ];
 
 #[cfg(test)]
