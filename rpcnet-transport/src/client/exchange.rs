@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{CallOptions, RpcClient, answer};
 use crate::{
@@ -25,7 +25,10 @@ impl RpcClient {
         let mut sent = false;
         let call = self.exchange(method, body, options, deadline, &mut sent);
         match deadline {
-            Some(at) => timeout_at(at, call)
+            Some(at) => self
+                .0
+                .link
+                .timeout_at(at, call)
                 .await
                 .unwrap_or_else(|_| Err(out_of_time(sent))),
             None => call.await,
@@ -84,7 +87,10 @@ impl RpcClient {
             Ok((send, recv))
         };
         let begun = match deadline {
-            Some(at) => timeout_at(at, beginning)
+            Some(at) => self
+                .0
+                .link
+                .timeout_at(at, beginning)
                 .await
                 .unwrap_or_else(|_| Err(out_of_time(false))),
             None => beginning.await,

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst, fence},
     },
     time::{Duration, Instant},
 };
@@ -84,6 +84,8 @@ impl CallContext {
     /// The call is over.
     pub(crate) fn end(&self) {
         self.0.has_ended.store(true, SeqCst);
+        // Between this and `cancelled` one at least sees what the other wrote.
+        fence(SeqCst);
         if let Some(token) = self.0.ended.get() {
             token.cancel();
         }
@@ -137,6 +139,7 @@ impl CallContext {
     /// server stops. The handler itself is dropped at its next await then; this is for work that it spawned.
     pub async fn cancelled(&self) {
         let ended = self.0.ended.get_or_init(CancellationToken::new);
+        fence(SeqCst);
         // Looked at after the token is there to be seen: either it is cancelled, or this was set before.
         if !self.0.has_ended.load(SeqCst) {
             ended.cancelled().await;

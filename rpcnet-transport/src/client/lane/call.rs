@@ -39,11 +39,9 @@ impl Future for LaneCall<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Begun> {
         let this = self.get_mut();
         let Some((lane, id)) = this.begun else {
-            let lane = this.lanes.choose();
-            return match lane.begin(&this.lanes.connection, &this.request, cx.waker()) {
-                Ok(id) => {
-                    this.begun = Some((lane, id));
-                    this.lanes.pass_on();
+            return match this.lanes.begin(&this.request, cx.waker()) {
+                Ok(begun) => {
+                    this.begun = Some(begun);
                     Poll::Pending
                 }
                 Err(not) => Poll::Ready(Begun::Not(not)),

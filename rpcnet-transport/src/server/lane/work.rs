@@ -9,16 +9,23 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{FRAME_BYTES_MAX, Lane, Nonsense, Outcome, Work, pending, unsure};
+use super::{
+    FRAME_BYTES_MAX, Lane, Nonsense, Outcome, Work,
+    pending::{self, Stage},
+    unsure,
+};
 use crate::{
     Code, Status,
+    endpoint::Shared,
+    gauge::GaugeGuard,
     server::{
         CallContext, Dispatch,
         answer::answer,
         call::{admit, unknown_method, within_limit, wrong_kind},
         context::CallInfo,
+        first::Caller,
         router::{Handler, Started, Unary},
     },
     stream::SendHalf,
@@ -41,7 +48,11 @@ impl Lane {
             .find(request.method, &shared)
             .map_err(|_| Nonsense)?;
         let in_flight = self.round.enter(&shared);
-        let unary = match admit(&shared, in_flight) {
+        let admitted = admit(&shared, in_flight).and_then(|()| {
+            let limit = shared.config.message_bytes_max;
+            request_within_limit(&shared, body.len(), limit)
+        });
+        let unary = match admitted {
             Err(status) => Err(status),
             Ok(()) => match &method.handler {
                 Some(Handler::Unary(unary)) => Ok(unary),
@@ -148,7 +159,7 @@ impl Lane {
             id,
             deadline,
             work: task.abort_handle(),
-            context: Some(context),
+            stage: Stage::Handled(context),
         });
     }
 
@@ -193,28 +204,58 @@ impl Lane {
         let (done, lane) = (Arc::clone(&self.done), self.outbox.index());
         let task = self.shared.calls.spawn(async move {
             let _unacknowledged = unacknowledged;
-            if let Ok(stream) = caller.connection.open_uni().await {
-                let mut head = BytesMut::new();
-                let kind = StreamKind::Answer;
-                head.extend_from_slice(&Preface { kind }.encode());
-                wire::encode_answer_to(&mut head, lane, id);
-                let mut send = SendHalf::new(stream);
-                let stall = shared.config.stall_timeout;
-                if send.write(head, Bytes::new(), Some(stall)).await.is_ok() {
-                    let mut stopped = Box::pin(send.stopped());
-                    let in_flight = Some(in_flight);
-                    answer(&shared, &mut send, stopped.as_mut(), outcome, in_flight).await;
-                }
-            }
-            done.push(id, Work::Replied);
+            let sent = send_apart(&shared, &caller, (lane, id), outcome, in_flight);
+            let delivered = sent.await;
+            done.push(id, Work::Replied { delivered });
         });
         self.pending.insert(pending::Call {
             id,
             deadline: None,
             work: task.abort_handle(),
-            context: None,
+            stage: Stage::Leaving,
         });
     }
+}
+
+/// Brings an answer to its caller on a stream of its own. Says whether it arrived.
+async fn send_apart(
+    shared: &Shared,
+    caller: &Caller,
+    (lane, id): (u64, u32),
+    outcome: Outcome,
+    in_flight: GaugeGuard,
+) -> bool {
+    let stall = shared.config.stall_timeout;
+    // Waits while the caller has not read earlier ones.
+    let Ok(Ok(stream)) = timeout(stall, caller.connection.open_uni()).await else {
+        return false;
+    };
+    let mut head = BytesMut::new();
+    let kind = StreamKind::Answer;
+    head.extend_from_slice(&Preface { kind }.encode());
+    wire::encode_answer_to(&mut head, lane, id);
+    let mut send = SendHalf::new(stream);
+    if send.write(head, Bytes::new(), Some(stall)).await.is_err() {
+        return false;
+    }
+    let mut stopped = Box::pin(send.stopped());
+    answer(
+        shared,
+        &mut send,
+        stopped.as_mut(),
+        outcome,
+        Some(in_flight),
+    )
+    .await
+}
+
+fn request_within_limit(shared: &Shared, bytes: usize, limit: usize) -> Result<(), Status> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    shared.counters.oversized_messages.add_one();
+    let message = format!("a request of {bytes} bytes is past the limit of {limit} bytes");
+    Err(Status::new(Code::PayloadTooLarge, message).not_processed())
 }
 
 /// A call with a task of its own.
@@ -227,7 +268,7 @@ struct Spawned {
 }
 
 impl Spawned {
-    async fn run(self, context: CallContext, shared: &crate::endpoint::Shared) -> Outcome {
+    async fn run(self, context: CallContext, shared: &Shared) -> Outcome {
         let Self {
             unary,
             body,

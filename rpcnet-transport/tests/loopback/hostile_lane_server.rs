@@ -1,0 +1,269 @@
+//! A server that speaks QUIC and TLS rightly and breaks the rules of lanes.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use quinn::{Connection, RecvStream, SendStream, crypto::rustls::QuicServerConfig};
+use rpcnet_transport::{
+    CallOptions, Code, LoadReport, Processed, RpcError,
+    wire::{self, Hello, LaneDecoder, LaneFrame, PREFACE_BYTES, Preface, StreamKind},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use super::*;
+
+/// One connection of a server that does whatever it is told to, and the client at its other end.
+struct Trap {
+    _endpoint: quinn::Endpoint,
+    connection: Connection,
+    client: RpcClient,
+}
+
+/// A lane as the server sees it.
+struct Lane {
+    send: SendStream,
+    recv: RecvStream,
+    decoder: LaneDecoder,
+}
+
+impl Trap {
+    /// With so many lanes of so many calls, as the hello says.
+    async fn new(lanes_max: u8, lane_calls_max: u32) -> Self {
+        let pem = CA.issue_pem(SERVER).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(pem.cert.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        tls.alpn_protocols = vec![b"rpcnet/1".to_vec()];
+        let crypto = Arc::new(QuicServerConfig::try_from(tls).unwrap());
+        let config = quinn::ServerConfig::with_crypto(crypto);
+        let endpoint = hostile::quic_endpoint();
+        endpoint.set_server_config(Some(config));
+        let addr = endpoint.local_addr().unwrap();
+        let accept = async {
+            let connection = endpoint.accept().await.unwrap().await.unwrap();
+            let mut control = connection.open_uni().await.unwrap();
+            let kind = StreamKind::Control;
+            let mut hello = BytesMut::from(&Preface { kind }.encode()[..]);
+            wire::encode_hello(
+                &mut hello,
+                &Hello {
+                    draining: false,
+                    message_bytes_max: 1 << 20,
+                    streams_max: 100,
+                    lanes_max,
+                    lane_calls_max,
+                },
+            );
+            control.write_all(&hello).await.unwrap();
+            // It stays open for as long as the connection does.
+            tokio::spawn({
+                let connection = connection.clone();
+                async move {
+                    connection.closed().await;
+                    drop(control);
+                }
+            });
+            connection
+        };
+        let caller = self::endpoint(CLIENT, TransportConfig::default());
+        let (connection, client) =
+            within(async { tokio::join!(accept, caller.connect(addr, SERVER)) }).await;
+        let client = client.expect("a connection");
+        Self {
+            _endpoint: endpoint,
+            connection,
+            client,
+        }
+    }
+
+    fn call(&self) -> tokio::task::JoinHandle<Result<Bytes, RpcError>> {
+        let client = self.client.clone();
+        tokio::spawn(async move { client.call("any", "x").await })
+    }
+
+    /// The next stream, which is of this kind.
+    async fn stream(&self, kind: StreamKind) -> Lane {
+        let (send, mut recv) = within(self.connection.accept_bi()).await.unwrap();
+        let mut preface = [0; PREFACE_BYTES];
+        within(recv.read_exact(&mut preface)).await.unwrap();
+        assert_eq!(Preface::decode(preface).unwrap().kind, kind);
+        let decoder = LaneDecoder::new();
+        Lane {
+            send,
+            recv,
+            decoder,
+        }
+    }
+
+    /// That the next call of the client has a stream of its own.
+    async fn assert_no_lane(&self) {
+        let call = self.call();
+        let _stream = self.stream(StreamKind::Call).await;
+        call.abort();
+        let _ = call.await;
+    }
+}
+
+impl Lane {
+    /// The number of the next request.
+    async fn request(&mut self) -> u32 {
+        loop {
+            match self.frame().await {
+                LaneFrame::Request(request, _) => return request.id,
+                LaneFrame::Method { .. } => {}
+                other => panic!("no request: {other:?}"),
+            }
+        }
+    }
+
+    async fn frame(&mut self) -> LaneFrame {
+        loop {
+            if let Some(frame) = self.decoder.next_frame().unwrap() {
+                return frame;
+            }
+            let chunk = within(self.recv.read_chunk(1 << 20, true)).await.unwrap();
+            self.decoder.push(chunk.expect("no end").bytes);
+        }
+    }
+
+    async fn reply(&mut self, id: u32, body: &[u8]) {
+        let mut out = BytesMut::new();
+        wire::encode_lane_reply(&mut out, id, LoadReport::default(), body);
+        within(self.send.write_all(&out)).await.unwrap();
+    }
+}
+
+async fn verdict(call: tokio::task::JoinHandle<Result<Bytes, RpcError>>) -> (Code, Processed) {
+    let error = within(call).await.unwrap().expect_err("no reply");
+    (error.code(), error.processed())
+}
+
+#[tokio::test]
+async fn a_lane_that_is_cut_or_makes_no_sense_is_used_no_more() {
+    let trap = Trap::new(2, 100).await;
+    let calls = [(); 3].map(|()| trap.call());
+    let mut lane = trap.stream(StreamKind::Lane).await;
+    lane.request().await;
+    lane.send.reset(1u32.into()).unwrap();
+    for call in calls {
+        assert_eq!(verdict(call).await, (Code::Internal, Processed::Maybe));
+    }
+    let call = trap.call();
+    let mut lane = trap.stream(StreamKind::Lane).await;
+    lane.request().await;
+    within(lane.send.write_all(&[0xff; 40])).await.unwrap();
+    assert_eq!(verdict(call).await, (Code::Internal, Processed::Maybe));
+    for _ in 0..3 {
+        trap.assert_no_lane().await;
+    }
+    assert_eq!(trap.client.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn answers_that_nobody_waits_for_are_no_answers() {
+    let trap = Trap::new(1, 100).await;
+    let call = trap.call();
+    let mut lane = trap.stream(StreamKind::Lane).await;
+    let id = lane.request().await;
+    for wrong in [id + 1, id | 1 << 16, u32::MAX] {
+        lane.reply(wrong, b"wrong").await;
+    }
+    lane.reply(id, b"right").await;
+    lane.reply(id, b"twice").await;
+    assert_eq!(within(call).await.unwrap().unwrap(), "right");
+    let call = trap.call();
+    let next = lane.request().await;
+    assert_ne!(next, id);
+    lane.reply(next, b"next").await;
+    assert_eq!(within(call).await.unwrap().unwrap(), "next");
+}
+
+#[tokio::test]
+async fn an_end_of_the_lane_says_that_nothing_was_done() {
+    let trap = Trap::new(1, 100).await;
+    let calls = [(); 2].map(|()| trap.call());
+    let mut lane = trap.stream(StreamKind::Lane).await;
+    lane.request().await;
+    lane.send.finish().unwrap();
+    for call in calls {
+        assert_eq!(verdict(call).await, (Code::Draining, Processed::No));
+    }
+    assert_eq!(verdict(trap.call()).await, (Code::Draining, Processed::No));
+}
+
+#[tokio::test]
+async fn an_end_in_the_middle_of_a_frame_says_nothing() {
+    let trap = Trap::new(1, 100).await;
+    let call = trap.call();
+    let mut lane = trap.stream(StreamKind::Lane).await;
+    lane.request().await;
+    within(lane.send.write_all(&[17, 0, 9])).await.unwrap();
+    lane.send.finish().unwrap();
+    assert_eq!(verdict(call).await, (Code::Internal, Processed::Maybe));
+}
+
+#[tokio::test]
+async fn a_server_without_places_on_its_lanes_has_no_lanes() {
+    let trap = Trap::new(4, 0).await;
+    trap.assert_no_lane().await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_out_of_time_is_cancelled_once_and_its_late_answer_is_nobody_s() {
+    let trap = Trap::new(1, 1).await;
+    let options = CallOptions::new().with_timeout(Duration::from_millis(50));
+    let late = within(trap.client.call_with("any", "x", options)).await;
+    assert_eq!(late.unwrap_err().code(), Code::DeadlineExceeded);
+    let mut lane = trap.stream(StreamKind::Lane).await;
+    let id = lane.request().await;
+    assert_eq!(lane.frame().await, LaneFrame::Cancel { id });
+    let call = trap.call();
+    let next = lane.request().await;
+    lane.reply(id, b"late").await;
+    lane.reply(next, b"in time").await;
+    assert_eq!(within(call).await.unwrap().unwrap(), "in time");
+}
+
+#[tokio::test]
+async fn a_server_that_reads_nothing_bounds_what_its_client_holds() {
+    // Requests that are given up stay behind: 16 MiB of them would, without a limit.
+    let trap = Trap::new(1, 16).await;
+    let options = CallOptions::new().with_timeout(Duration::from_millis(20));
+    let mut overloaded = 0;
+    for _ in 0..200 {
+        let calls = (0..16).map(|_| trap.client.call_with("any", vec![0; 8_000], options));
+        for outcome in within(futures::future::join_all(calls)).await {
+            let error = outcome.unwrap_err();
+            match error.code() {
+                Code::DeadlineExceeded => {}
+                Code::Overloaded => {
+                    assert_eq!(error.processed(), Processed::No);
+                    overloaded += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    // 25 MB in all, of which QUIC takes a window of 1.25 MB by default, and the lane 4 MiB.
+    assert!(overloaded > 200 * 16 / 2, "{overloaded}");
+    // As soon as it reads, there is room again.
+    let mut lane = trap.stream(StreamKind::Lane).await;
+    let reading = tokio::spawn(async move {
+        loop {
+            if let LaneFrame::Request(request, body) = lane.frame().await
+                && body == "x"
+            {
+                return lane.reply(request.id, b"read").await;
+            }
+        }
+    });
+    assert_eq!(within(trap.call()).await.unwrap().unwrap(), "read");
+    within(reading).await.unwrap();
+}
