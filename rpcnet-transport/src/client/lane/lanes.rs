@@ -18,6 +18,8 @@ use crate::{Code, Processed, RpcError, gauge::Gauge, wire::LoadReport};
 pub(crate) struct Lanes {
     pub(super) connection: quinn::Connection,
     lanes: Box<[Arc<Lane>]>,
+    /// What the server takes on one lane.
+    calls_max: usize,
     link: Arc<Link>,
     queue_len: usize,
 }
@@ -32,6 +34,8 @@ pub(crate) struct Link {
     pub(super) places: Notify,
     /// Calls that wait for room.
     queued: AtomicUsize,
+    /// Calls that wait for a stream of their own.
+    queued_for_streams: AtomicUsize,
     draining: AtomicBool,
     /// The last report, with a mark that there is one.
     load: AtomicU64,
@@ -44,6 +48,7 @@ impl Link {
             answer_bytes_max,
             places: Notify::new(),
             queued: AtomicUsize::new(0),
+            queued_for_streams: AtomicUsize::new(0),
             draining: AtomicBool::new(draining),
             load: AtomicU64::new(0),
         }
@@ -56,6 +61,11 @@ impl Link {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    /// Counts a call that waits for a stream, for as long as the guard lives.
+    pub(crate) fn wait_for_stream(&self) -> Queued<'_> {
+        Queued::enter(&self.queued_for_streams)
     }
 
     pub(crate) fn note_load(&self, load: LoadReport) {
@@ -82,6 +92,7 @@ impl Lanes {
         Self {
             connection,
             lanes: std::iter::repeat_with(lane).take(lanes).collect(),
+            calls_max,
             link,
             queue_len,
         }
@@ -117,6 +128,14 @@ impl Lanes {
     /// Whether calls wait for room, so that others have to wait behind them.
     pub(crate) fn is_crowded(&self) -> bool {
         self.link.queued.load(Relaxed) > 0
+    }
+
+    /// Whether a call would have to wait, or others do already for a stream.
+    pub(crate) fn is_saturated(&self) -> bool {
+        let is_full = |lane: &Arc<Lane>| lane.waiting() >= self.calls_max;
+        self.is_crowded()
+            || self.link.queued_for_streams.load(Relaxed) > 0
+            || (!self.lanes.is_empty() && self.lanes.iter().all(is_full))
     }
 
     /// To be called after a call has taken a place: the next in the queue may find another.
@@ -159,7 +178,8 @@ impl Lanes {
 }
 
 /// One call that waits for room.
-struct Queued<'a> {
+#[derive(Debug)]
+pub(crate) struct Queued<'a> {
     queued: &'a AtomicUsize,
     before: usize,
 }
