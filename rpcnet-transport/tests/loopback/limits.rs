@@ -386,3 +386,28 @@ async fn a_connection_says_when_calls_have_to_wait() {
     }
     assert!(!client.is_saturated());
 }
+
+#[tokio::test]
+async fn calls_that_wait_for_a_place_end_with_the_connection() {
+    let config = TransportConfig::default().with_lane_calls_max(NonZeroU32::MIN);
+    let (router, _gate) = gated();
+    let server = serve(router, config);
+    let config = TransportConfig::default().with_lanes(NonZeroU8::MIN);
+    let client = connect_with(&server, config).await;
+    let options = CallOptions::new().without_deadline();
+    let calls: Vec<_> = (0..10)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call_with("wait", "", options).await })
+        })
+        .collect();
+    until("one is served", || server.in_flight() == 1).await;
+    client.close("enough");
+    let mut unprocessed = 0;
+    for call in calls {
+        let error = within(call).await.unwrap().unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable, "{error}");
+        unprocessed += usize::from(error.processed() == Processed::No);
+    }
+    assert_eq!(unprocessed, 9, "all but the one that was served");
+}

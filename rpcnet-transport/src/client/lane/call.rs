@@ -46,7 +46,13 @@ impl Future for LaneCall<'_> {
                     this.lanes.pass_on();
                     Poll::Pending
                 }
-                Err(not) => Poll::Ready(Begun::Not(not)),
+                Err(not) => {
+                    // It does not take the place it was told of, if it was: that is for the next, who may fare the same.
+                    if !matches!(not, NotBegun::Full) {
+                        this.lanes.pass_on();
+                    }
+                    Poll::Ready(Begun::Not(not))
+                }
             };
         };
         let answer = lane.poll_answer(id, cx);
