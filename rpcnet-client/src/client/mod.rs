@@ -9,7 +9,7 @@ mod pool;
 mod retry;
 mod streams;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 pub use config::ClusterClientConfig;
@@ -295,7 +295,17 @@ impl ClusterClient {
                 Some(deadline) => options.with_deadline(deadline.into_std()),
                 None => options.without_deadline(),
             };
-            attempt(client.clone(), options)
+            let mut call = pin!(attempt(client.clone(), options));
+            let mut has_begun = false;
+            let reply = poll_fn(|cx| {
+                let reply = call.as_mut().poll(cx);
+                if reply.is_pending() && !has_begun && client.is_saturated() {
+                    self.pool.watch(worker);
+                }
+                has_begun = true;
+                reply
+            });
+            reply
                 .await
                 .map_err(|error| Failure::of_call(error, plan, reused && client.is_closed()))
         };

@@ -97,22 +97,7 @@ impl Pool {
             // The worker may have been selected just before its successor was heard of.
             if slot.epoch == epoch || pool.is_current(name, slot.epoch) {
                 match slot.route() {
-                    Route::Over {
-                        client,
-                        is_saturated,
-                    } => {
-                        let limit = pool.connections_max.get();
-                        if is_saturated && !slot.is_watched && !slot.is_at_limit(limit) {
-                            slot.is_watched = true;
-                            let relief = tasks::relieve(
-                                Arc::downgrade(pool),
-                                Arc::clone(node),
-                                worker.endpoint_id(),
-                            );
-                            tokio::spawn(relief);
-                        }
-                        return Connection::Ready(client);
-                    }
+                    Route::Over(client) => return Connection::Ready(client),
                     Route::Wait(pending) => return Connection::Pending(pending),
                     Route::Nowhere => {}
                 }
@@ -130,6 +115,21 @@ impl Pool {
             replaced.close(REPLACED);
         }
         Connection::Pending(pending)
+    }
+
+    /// A call waits for a place on its connection: looks whether another one is needed.
+    pub(super) fn watch(&self, worker: &Worker) {
+        let pool = &self.shared;
+        let mut slots = pool.slots.lock();
+        let limit = pool.connections_max.get();
+        let Some(slot) = slots.of(worker.id()) else {
+            return;
+        };
+        if !slot.is_watched && !slot.is_at_limit(limit) && slot.is_saturated() {
+            slot.is_watched = true;
+            let (node, id) = (Arc::clone(worker.node()), worker.endpoint_id());
+            tokio::spawn(tasks::relieve(Arc::downgrade(pool), node, id));
+        }
     }
 
     /// Calls avoid the worker for a while, as after a failure to connect.

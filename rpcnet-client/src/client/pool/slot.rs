@@ -45,11 +45,7 @@ pub(in crate::client) type Pending = Shared<BoxFuture<'static, Result<RpcClient,
 
 /// Where a call goes.
 pub(super) enum Route {
-    Over {
-        client: RpcClient,
-        /// It will have to wait there, as on all others.
-        is_saturated: bool,
-    },
+    Over(RpcClient),
     Wait(Pending),
     /// All connections are dead.
     Nowhere,
@@ -106,10 +102,7 @@ impl Slot {
     /// The least busy connection.
     pub(super) fn route(&mut self) -> Route {
         match (self.survey(), &self.connecting) {
-            (Some((index, is_saturated)), _) => Route::Over {
-                client: self.ready[index].clone(),
-                is_saturated,
-            },
+            (Some((index, _)), _) => Route::Over(self.ready[index].clone()),
             (None, Some(connecting)) => Route::Wait(connecting.pending.clone()),
             (None, None) => Route::Nowhere,
         }
