@@ -32,6 +32,9 @@ pub enum Code {
     Internal = 11,
     /// The handler failed in a way of its own; its value is in the details.
     App = 12,
+    /// The call came before the handshake was over, and its method is not declared replay-safe. Callers repeat it by
+    /// themselves when it is over; see [`Router::with_replay_safe`](crate::Router::with_replay_safe).
+    TooEarly = 13,
 }
 
 /// Whether the server's handler has seen the request: what a retry may rely on.
@@ -55,7 +58,7 @@ impl Code {
     }
 
     /// Every code, at the place of its number.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Ok,
         Self::Cancelled,
         Self::DeadlineExceeded,
@@ -69,6 +72,7 @@ impl Code {
         Self::PayloadTooLarge,
         Self::Internal,
         Self::App,
+        Self::TooEarly,
     ];
 }
 
@@ -107,6 +111,7 @@ impl fmt::Display for Code {
             Self::PayloadTooLarge => "payload too large",
             Self::Internal => "internal error",
             Self::App => "application error",
+            Self::TooEarly => "too early",
         })
     }
 }

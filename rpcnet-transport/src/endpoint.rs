@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     BindError, ConnectError, Peer, Router, RpcClient, RpcServer, SideChannel, SocketBuffers, Tls,
     TransportConfig, TransportStats,
+    busy_poll::BusyPoll,
     client::{Opened, answer},
     gauge::Gauge,
     quic,
@@ -30,7 +31,7 @@ use crate::{
     socket::{self, SharedSocket, SideQueue},
     stats::{Counter, Counters},
     stream::RecvHalf,
-    tls::Refusal,
+    tls::{KnownPeer, Refusal},
     wire::{Decoder, Frame, LoadReport, StreamKind},
 };
 
@@ -61,7 +62,7 @@ pub(crate) struct Shared {
     /// Calls whose reply its caller may not have yet; a call enters here first and leaves last.
     pub(crate) unacknowledged: Gauge,
     /// Calls being made.
-    outgoing: Gauge,
+    pub(crate) outgoing: Gauge,
     /// One task for each stream that somebody opened here.
     pub(crate) calls: TaskTracker,
     /// The task that accepts connections, and one for each connection.
@@ -77,10 +78,17 @@ pub(crate) struct Shared {
     /// Tells the connections when that changes.
     pub(crate) draining_changed: watch::Sender<()>,
     pub(crate) queue_delay: QueueDelay,
+    pub(crate) busy_poll: Arc<BusyPoll>,
     serving: AtomicBool,
     router: RwLock<Arc<Router>>,
     node_name: Box<str>,
     pub(crate) tls: CurrentTls,
+}
+
+/// The node that a connection is made to.
+pub(crate) struct Target {
+    pub(crate) peer: Peer,
+    pub(crate) known: Arc<KnownPeer>,
 }
 
 /// What became of the calls while a shutdown went on.
@@ -166,6 +174,8 @@ impl Endpoint {
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
+        let stopped = CancellationToken::new();
+        let busy_poll = BusyPoll::start(config.busy_poll, stopped.clone());
         let shared = Shared {
             quinn,
             config,
@@ -178,10 +188,11 @@ impl Endpoint {
             connections: TaskTracker::new(),
             closing: CancellationToken::new(),
             cancel_calls: CancellationToken::new(),
-            stopped: CancellationToken::new(),
+            stopped,
             draining: AtomicU8::new(0),
             draining_changed: watch::Sender::new(()),
             queue_delay: QueueDelay::default(),
+            busy_poll,
             serving: AtomicBool::new(false),
             router: RwLock::default(),
             node_name,
@@ -379,12 +390,28 @@ impl Shared {
     }
 
     async fn open(&self, addr: SocketAddr, name: &str) -> Result<Opened, ConnectError> {
+        let (target, connecting) = self.dial(addr, name, false)?;
+        self.complete(&target, connecting).await
+    }
+
+    /// Begins a handshake, which may begin with calls.
+    pub(crate) fn dial(
+        &self,
+        addr: SocketAddr,
+        name: &str,
+        early: bool,
+    ) -> Result<(Target, quinn::Connecting), ConnectError> {
         let bad_name = || ConnectError::InvalidName(name.to_owned());
         if !matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))) {
             return Err(bad_name());
         }
         let known = self.tls.sessions().peer(addr, name);
-        let config = quic::client_config(&self.config, Arc::clone(&known.crypto));
+        let crypto = if early {
+            &known.early_crypto
+        } else {
+            &known.crypto
+        };
+        let config = quic::client_config(&self.config, Arc::clone(crypto));
         let connecting = self
             .quinn
             .connect_with(config, addr, name)
@@ -396,20 +423,31 @@ impl Shared {
                     reason: other.to_string(),
                 },
             })?;
-        let refusal = |e: &_| quic::is_own_refusal(e).then(|| known.refusal()).flatten();
-        let failed = |e: ConnectionError| match refusal(&e) {
-            Some(Refusal::WrongName { presented }) => ConnectError::WrongNode {
-                addr,
-                expected: name.to_owned(),
-                presented,
-            },
-            Some(Refusal::Untrusted { reason }) => ConnectError::Untrusted { addr, reason },
-            None => quic::connect_error(addr, self.config.connect_timeout, e),
-        };
-        let connection = connecting.await.map_err(&failed)?;
-        // The handshake ends here before the server has judged our certificate; its hello says that it did.
+        let peer = Peer::new(name, addr);
+        Ok((Target { peer, known }, connecting))
+    }
+
+    /// Waits for the end of a handshake, and what the server says then.
+    pub(crate) async fn complete(
+        &self,
+        target: &Target,
+        connecting: quinn::Connecting,
+    ) -> Result<Opened, ConnectError> {
+        let connection = connecting.await;
+        let connection = connection.map_err(|e| self.connect_error(target, e))?;
+        self.greet(target, connection).await
+    }
+
+    /// Waits for the server's hello. The handshake ends here before the server has judged our certificate; its hello says
+    /// that it did.
+    pub(crate) async fn greet(
+        &self,
+        target: &Target,
+        connection: quinn::Connection,
+    ) -> Result<Opened, ConnectError> {
+        let failed = |e| self.connect_error(target, e);
         let hello = async {
-            let stream = connection.accept_uni().await.map_err(&failed)?;
+            let stream = connection.accept_uni().await.map_err(failed)?;
             let decoder = Decoder::new(StreamKind::Control, HELLO_BYTES_MAX);
             let mut stream = RecvHalf::new(stream, decoder);
             let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;
@@ -417,7 +455,7 @@ impl Shared {
                 Ok(Some(Frame::Hello(hello))) => Ok((hello, stream)),
                 Err(crate::stream::ReadFailure::Lost(e)) => Err(failed(e)),
                 other => Err(ConnectError::Protocol {
-                    addr,
+                    addr: target.peer.addr(),
                     reason: format!("no hello: {other:?}"),
                 }),
             }
@@ -425,13 +463,15 @@ impl Shared {
         let (hello, control) = hello.await.inspect_err(|_| {
             connection.close(answer::CLOSE_PROTOCOL, b"no hello");
         })?;
+        target.known.note_limit(hello.message_bytes_max);
         self.counters.connections_opened.add_one();
         Ok(Opened {
             connection,
-            peer: Peer::new(name, addr),
+            peer: target.peer.clone(),
             hello,
             control,
             outgoing: self.outgoing.clone(),
+            busy_poll: Arc::clone(&self.busy_poll),
         })
     }
 
@@ -446,6 +486,21 @@ impl Shared {
         let _ = timeout(FAREWELL_MAX, farewell).await;
     }
 
+    /// Why a connection was not made.
+    pub(crate) fn connect_error(&self, target: &Target, error: ConnectionError) -> ConnectError {
+        let addr = target.peer.addr();
+        let refusal = quic::is_own_refusal(&error).then(|| target.known.refusal());
+        match refusal.flatten() {
+            Some(Refusal::WrongName { presented }) => ConnectError::WrongNode {
+                addr,
+                expected: target.peer.name().to_owned(),
+                presented,
+            },
+            Some(Refusal::Untrusted { reason }) => ConnectError::Untrusted { addr, reason },
+            None => quic::connect_error(addr, self.config.connect_timeout, error),
+        }
+    }
+
     fn report(&self) -> ShutdownReport {
         let stats = self.counters.snapshot();
         ShutdownReport {
@@ -453,6 +508,13 @@ impl Shared {
             cancelled: self.cancelled_by_shutdown.value(),
             rejected: stats.calls_refused_draining,
         }
+    }
+}
+
+impl Target {
+    pub(crate) fn timed_out(&self, after: Duration) -> ConnectError {
+        let addr = self.peer.addr();
+        ConnectError::Timeout { addr, after }
     }
 }
 

@@ -115,7 +115,11 @@ impl RpcError {
     fn lies_with_the_node(&self) -> bool {
         matches!(
             self.0.code,
-            Code::Unavailable | Code::Overloaded | Code::Draining | Code::Unimplemented
+            Code::Unavailable
+                | Code::Overloaded
+                | Code::Draining
+                | Code::Unimplemented
+                | Code::TooEarly
         )
     }
 }

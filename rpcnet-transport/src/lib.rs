@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod busy_poll;
 mod client;
 mod code;
 mod codec;

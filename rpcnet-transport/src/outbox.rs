@@ -18,8 +18,12 @@ pub(crate) struct Outbox {
     stream: quinn::SendStream,
     /// Whole frames, not yet handed over.
     queued: BytesMut,
+    /// How much memory is made for them the next time.
+    buffer_bytes: usize,
     /// Being handed over.
     leaving: Bytes,
+    /// Bytes that QUIC has taken.
+    taken: u64,
     open: bool,
 }
 
@@ -28,15 +32,19 @@ impl Outbox {
         Self {
             stream,
             queued: BytesMut::new(),
+            buffer_bytes: BUFFER_BYTES_MIN,
             leaving: Bytes::new(),
+            taken: 0,
             open: true,
         }
     }
 
-    /// Where a frame of at most so many bytes is to be appended. Memory is made for many at a time.
+    /// Where a frame of at most so many bytes is to be appended. Memory is made for many at a time, and for more each
+    /// time, so that a lane with little to do holds little.
     pub(crate) fn room(&mut self, bytes: usize) -> &mut BytesMut {
         if self.queued.capacity() - self.queued.len() < bytes {
-            self.queued.reserve(bytes.max(BUFFER_BYTES));
+            self.queued.reserve(bytes.max(self.buffer_bytes));
+            self.buffer_bytes = (2 * self.buffer_bytes).min(BUFFER_BYTES_MAX);
         }
         &mut self.queued
     }
@@ -44,6 +52,11 @@ impl Outbox {
     /// Bytes that QUIC has not taken.
     pub(crate) fn len(&self) -> usize {
         self.queued.len() + self.leaving.len()
+    }
+
+    /// Bytes that QUIC has taken so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -60,7 +73,8 @@ impl Outbox {
                 self.leaving = self.queued.split().freeze();
             }
             let write = self.stream.write_chunks(slice::from_mut(&mut self.leaving));
-            ready!(pin!(write).poll(cx))?;
+            let written = ready!(pin!(write).poll(cx))?;
+            self.taken += written.bytes as u64;
         }
     }
 
@@ -108,5 +122,7 @@ impl fmt::Debug for Outbox {
     }
 }
 
+const BUFFER_BYTES_MIN: usize = 512;
+
 /// Frames of some hundred small calls.
-const BUFFER_BYTES: usize = 16 * 1024;
+const BUFFER_BYTES_MAX: usize = 16 * 1024;

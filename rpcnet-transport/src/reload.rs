@@ -184,7 +184,7 @@ fn server_crypto(
 ) -> rustls::ServerConfig {
     let lifetime = config.session_lifetime;
     let sessions = ServerSessions::new(lifetime, Arc::clone(counters));
-    tls.server_config((!lifetime.is_zero()).then_some(sessions))
+    tls.server_config((!lifetime.is_zero()).then_some(sessions), config.early_data)
 }
 
 fn client_sessions(tls: &Tls, config: &TransportConfig) -> Arc<ClientSessions> {

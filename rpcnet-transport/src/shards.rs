@@ -65,7 +65,7 @@ use crate::{
 ///
 /// let client = RpcClient::connect(server.local_addr(), "server", &ca.issue("client")?).await?;
 /// assert_eq!(client.call_typed::<_, u32>("double", &21u32).await?, 42);
-/// assert_eq!(server.shutdown(Duration::from_secs(5)).await.completed, 1);
+/// assert_eq!(server.shutdown(Duration::from_secs(5)).await.cancelled, 0);
 /// # Ok(())
 /// # }
 /// # #[cfg(not(target_os = "linux"))]

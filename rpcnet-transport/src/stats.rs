@@ -52,14 +52,21 @@ counters! {
     handshakes_retried,
     /// Handshakes that failed: a certificate of another CA or none, another protocol, or silence.
     handshakes_failed,
+    /// Connections whose early calls the server did not take, so that they were made again.
+    early_data_rejected,
     /// Calls handed to a handler.
     calls_started,
-    /// Calls whose handler's answer was sent in whole, and acknowledged if the caller lived to do so.
+    /// Calls whose handler's answer was sent in whole; if it had a stream of its own, also acknowledged if the caller lived to do
+    /// so.
     calls_completed,
     /// Calls given up by their caller or by a shutdown at its deadline.
     calls_cancelled,
     /// Calls cut by their deadline on the server.
     calls_timed_out,
+    /// Calls taken before the handshake was over, of methods that are replay-safe.
+    calls_early,
+    /// Calls refused before the handshake was over, of methods that are not.
+    calls_refused_early,
     /// Calls refused because the server was draining.
     calls_refused_draining,
     /// Calls refused because there were too many at a time.
@@ -95,6 +102,10 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn add_one(&self) {
         self.0.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
     }
 
     pub(crate) fn value(&self) -> u64 {

@@ -13,6 +13,7 @@ mod options;
 mod ours;
 mod pair;
 mod progress;
+mod reconnect;
 mod rows;
 mod rpc;
 mod sizes;

@@ -28,9 +28,13 @@ impl RpcClient {
         body: impl Into<Bytes>,
         options: CallOptions,
     ) -> Result<Bytes, RpcError> {
+        let body = body.into();
+        if let Some(early) = &self.0.early {
+            let call = Box::pin(self.call_early(early, method, body, options));
+            return call.await.map_err(|e| self.of_peer(e));
+        }
         let now = Instant::now();
         let deadline = options.deadline(now, self.0.call_timeout);
-        let body = body.into();
         let outcome = if let Some(refusal) = self.refusal() {
             Err(refusal)
         } else if self.fits_lane(&body, &options, now, deadline) {

@@ -34,11 +34,13 @@ pub(super) async fn listen(
             stream = connection.accept_uni() => match stream {
                 // QUIC bounds how many there are.
                 Ok(stream) => answers.push(read_answer(stream, &lanes, &link, message_bytes_max)),
-                Err(_) => return,
+                // Answers that are here in whole are answers.
+                Err(_) => break,
             },
             Some(()) = answers.next() => {}
         }
     }
+    answers.collect().await
 }
 
 /// Reads an answer that has a stream of its own.
@@ -53,7 +55,7 @@ async fn read_answer(
     let mut stream = RecvHalf::new(stream, decoder);
     let to = poll_fn(|cx| stream.poll_frame(cx)).await;
     let Ok(Some(Frame::AnswerTo { lane, id })) = to else {
-        // Whose answer it was is not known; its call ends by its deadline.
+        // Whose answer it was is not known here. The server says on the lane that it did not arrive.
         return stream.cut(Cut::Malformed);
     };
     let outcome = match poll_fn(|cx| stream.poll_frame(cx)).await {

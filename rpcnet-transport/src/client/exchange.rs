@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{CallOptions, RpcClient, answer};
 use crate::{
@@ -26,7 +26,10 @@ impl RpcClient {
         let mut sent = false;
         let call = self.exchange(method, body, options, deadline, &mut sent);
         match deadline {
-            Some(at) => timeout_at(at, call)
+            Some(at) => self
+                .0
+                .link
+                .timeout_at(at, call)
                 .await
                 .unwrap_or_else(|_| Err(out_of_time(sent))),
             None => call.await,
@@ -67,6 +70,11 @@ impl RpcClient {
         options: CallOptions,
     ) -> Result<(SendCore, RecvCore), RpcError> {
         let deadline = options.deadline(Instant::now(), self.0.call_timeout);
+        if let Some(early) = &self.0.early {
+            let client = self.wait_for(early, deadline).await;
+            let client = client.map_err(|e| self.of_peer(e))?;
+            return Box::pin(client.begin(method, body, flags, options.until(deadline))).await;
+        }
         if let Some(refusal) = self.refusal() {
             return Err(self.of_peer(refusal));
         }
@@ -78,7 +86,10 @@ impl RpcClient {
             Ok((send, recv))
         };
         let begun = match deadline {
-            Some(at) => timeout_at(at, beginning)
+            Some(at) => self
+                .0
+                .link
+                .timeout_at(at, beginning)
                 .await
                 .unwrap_or_else(|_| Err(out_of_time(false))),
             None => beginning.await,
@@ -120,7 +131,7 @@ impl RpcClient {
         Ok(())
     }
 
-    fn header(
+    pub(super) fn header(
         &self,
         method: &str,
         body: &Bytes,

@@ -4,6 +4,7 @@ pub(crate) mod answer;
 mod calls;
 mod close;
 mod control;
+mod early;
 mod exchange;
 mod lane;
 mod options;
@@ -17,9 +18,13 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::task::AbortHandle;
 
-use self::lane::{Lanes, Link};
+use self::{
+    early::Early,
+    lane::{Lanes, Link},
+};
 use crate::{
     ConnectError, Endpoint, LoadReport, Peer, RpcError, Tls, TransportConfig,
+    busy_poll::BusyPoll,
     gauge::{Gauge, GaugeGuard},
     stream::RecvHalf,
     wire,
@@ -49,6 +54,8 @@ struct Inner {
     in_flight: Gauge,
     /// Calls of all connections of the endpoint.
     outgoing: Gauge,
+    /// Of a client whose handshake was not over when it was made. It passes calls on to another one when it is.
+    early: Option<Early>,
     /// Of a client that opened an endpoint for itself.
     _endpoint: Option<Endpoint>,
 }
@@ -61,6 +68,7 @@ pub(crate) struct Opened {
     /// Where the hello came from, for what follows it.
     pub(crate) control: RecvHalf,
     pub(crate) outgoing: Gauge,
+    pub(crate) busy_poll: Arc<BusyPoll>,
 }
 
 impl RpcClient {
@@ -97,9 +105,11 @@ impl RpcClient {
             hello,
             control,
             outgoing,
+            busy_poll,
         } = opened;
         let link = Arc::new(Link::new(
             outgoing.clone(),
+            busy_poll,
             config.message_bytes_max,
             hello.draining,
         ));
@@ -132,6 +142,7 @@ impl RpcClient {
             listener,
             in_flight: Gauge::default(),
             outgoing,
+            early: None,
             _endpoint: endpoint,
         }))
     }
@@ -143,12 +154,15 @@ impl RpcClient {
 
     /// Calls under way on this connection, streams until both of their ends are dropped.
     pub fn in_flight(&self) -> usize {
-        self.0.in_flight.count() + self.0.lanes.waiting()
+        let later = self.after_handshake();
+        let later = later.map_or(0, |client| client.in_flight());
+        self.0.in_flight.count() + self.0.lanes.waiting() + later
     }
 
     /// How busy the server was at its last reply on this connection; `None` before the first.
     pub fn load(&self) -> Option<LoadReport> {
-        self.0.link.load()
+        let later = self.after_handshake();
+        later.as_ref().unwrap_or(self).0.link.load()
     }
 
     /// Whether the connection carries as many calls as the server takes on it: a call that begins now would wait for
@@ -166,7 +180,8 @@ impl RpcClient {
     /// Whether the server takes no new calls, as it said when the connection was made and whenever that changed. New calls
     /// fail at once with [`Code::Draining`](crate::Code::Draining), those under way go on.
     pub fn is_draining(&self) -> bool {
-        self.0.link.is_draining()
+        let later = self.after_handshake();
+        later.as_ref().unwrap_or(self).0.link.is_draining()
     }
 
     /// Whether the connection is gone, so that every call fails.
@@ -192,6 +207,10 @@ impl RpcClient {
         self.0
             .connection
             .close(answer::CLOSE_DONE, reason.as_bytes());
+    }
+
+    fn after_handshake(&self) -> Option<Self> {
+        self.0.early.as_ref().and_then(Early::client)
     }
 
     fn enter(&self) -> [GaugeGuard; 2] {

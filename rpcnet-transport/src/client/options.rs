@@ -11,6 +11,7 @@ pub struct CallOptions {
     pub(crate) attempt: u8,
     pub(crate) idempotent: bool,
     pub(crate) isolated: bool,
+    pub(crate) replay_safe: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,6 +71,22 @@ impl CallOptions {
     #[must_use]
     pub fn with_isolated(mut self, isolated: bool) -> Self {
         self.isolated = isolated;
+        self
+    }
+
+    /// Says that running the call twice does no harm even if a stranger has it done, now or some time later; default `false`.
+    /// On a connection that [`connect_early`](crate::Endpoint::connect_early) made, it goes out with the very first packet,
+    /// before the handshake is over. Elsewhere it changes nothing. The method must be
+    /// [declared so](crate::Router::with_replay_safe) by the server too, or the call waits for the handshake after all.
+    #[must_use]
+    pub fn with_replay_safe(mut self, replay_safe: bool) -> Self {
+        self.replay_safe = replay_safe;
+        self
+    }
+
+    /// The same call, with what is left of its time.
+    pub(crate) fn until(mut self, deadline: Option<Instant>) -> Self {
+        self.limit = deadline.map_or(Limit::None, Limit::By);
         self
     }
 

@@ -57,7 +57,7 @@ impl RpcClient {
                     Box::pin(lanes.room(deadline)).await?;
                     now = Instant::now();
                 }
-                Begun::Not(NotBegun::Unfit) => break,
+                Begun::Not(NotBegun::NoStream | NotBegun::Unfit) => break,
             }
         }
         Box::pin(self.exchange_until(method, body, options, deadline)).await

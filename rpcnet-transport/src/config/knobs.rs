@@ -76,12 +76,33 @@ impl TransportConfig {
 
     /// How long a session can be resumed: by a caller, from the last full handshake with the node; at a server, from
     /// the last handshake of the session; default an hour, at most a day, zero for never. A resumed handshake costs no
-    /// signatures, and is what `connect_early` needs. The certificates of both sides
+    /// signatures, and is what [`connect_early`](crate::Endpoint::connect_early) needs. The certificates of both sides
     /// are judged again each time; the keys are not proved again, so a larger one is more time for who steals a
     /// session out of a caller's memory.
     #[must_use]
     pub fn with_session_lifetime(mut self, lifetime: Duration) -> Self {
         self.session_lifetime = lifetime;
+        self
+    }
+
+    /// How long a thread looks for further packets before it sleeps, after a request was sent or served on it; default 50 us,
+    /// zero in [`wan`](Self::wan) for never. A thread that sleeps takes about that long to wake, several times as long
+    /// as a call within a data centre takes otherwise; one that looks is busy meanwhile. Where that does not pay, because
+    /// nothing comes in time, it is soon tried at one occasion of a thousand only. It has an effect on
+    /// current-thread runtimes, such as those of [`Shards`](crate::Shards), and none on others.
+    #[must_use]
+    pub fn with_busy_poll(mut self, limit: Duration) -> Self {
+        self.busy_poll = limit;
+        self
+    }
+
+    /// Whether a server takes calls of known callers before the handshake is over (0-RTT), of methods that are declared
+    /// [replay-safe](crate::Router::with_replay_safe); default `false`. It saves such a call two round trips, at
+    /// the price that somebody on the way may be able to have it run twice. Without it, callers that try are answered when the
+    /// handshake is over, as if they had not tried.
+    #[must_use]
+    pub fn with_early_data(mut self, accepted: bool) -> Self {
+        self.early_data = accepted;
         self
     }
 

@@ -32,6 +32,8 @@ pub struct TransportConfig {
     pub(crate) idle_timeout: Duration,
     pub(crate) initial_rtt: Duration,
     pub(crate) session_lifetime: Duration,
+    pub(crate) busy_poll: Duration,
+    pub(crate) early_data: bool,
     pub(crate) initial_window_bytes: u32,
     pub(crate) ack_frequency: Option<AckFrequency>,
     pub(crate) initial_mtu: u16,
@@ -66,6 +68,8 @@ impl TransportConfig {
             idle_timeout: Duration::from_secs(15),
             initial_rtt: Duration::from_millis(10),
             session_lifetime: Duration::from_secs(3600),
+            busy_poll: Duration::from_micros(50),
+            early_data: false,
             initial_window_bytes: 32 * PACKET_BYTES_MIN as u32,
             ack_frequency: Some(AckFrequency {
                 packets: 10,
@@ -100,6 +104,7 @@ impl TransportConfig {
             idle_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(10),
             initial_rtt: Duration::from_millis(100),
+            busy_poll: Duration::ZERO,
             initial_window_bytes: 14_720,
             ack_frequency: None,
             stream_window_bytes: const { NonZeroU32::new(4 * MIB as u32).unwrap() },
@@ -146,6 +151,7 @@ impl TransportConfig {
             ("stall_timeout", self.stall_timeout),
             ("initial_rtt", self.initial_rtt),
             ("session_lifetime", self.session_lifetime),
+            ("busy_poll", self.busy_poll),
         ] {
             if value > TIME_CEILING {
                 return Err(ConfigError::TooLong { name, value });

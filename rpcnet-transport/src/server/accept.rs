@@ -6,9 +6,15 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use quinn::ConnectionError;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
 
-use super::first::{Caller, serve_stream};
+use super::{
+    early,
+    first::{Caller, serve_stream},
+};
 use crate::{
     Peer, TransportConfig,
     client::answer,
@@ -42,6 +48,14 @@ struct Control {
     stream: quinn::SendStream,
     /// Whether the server drains, as the other side knows it.
     told: bool,
+}
+
+/// A connection that was let in.
+struct Admitted {
+    caller: Arc<Caller>,
+    control: Control,
+    /// Streams of it that were taken already.
+    streams_taken: u64,
 }
 
 /// Takes connections until the endpoint stops, or refuses them while it does not serve.
@@ -83,7 +97,7 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
             };
             drop(handshake);
             match shaken {
-                Some((caller, control)) => serve_streams(shared, Arc::new(caller), control).await,
+                Some(admitted) => serve_streams(shared, admitted).await,
                 None => shared.counters.handshakes_failed.add_one(),
             }
             drop(connection);
@@ -94,36 +108,23 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
 }
 
 /// Completes a handshake; `None` if it failed, which is nobody's business but the other side's.
-async fn shake_hands(shared: &Shared, incoming: quinn::Incoming) -> Option<(Caller, Control)> {
+async fn shake_hands(shared: &Arc<Shared>, incoming: quinn::Incoming) -> Option<Admitted> {
     let from = incoming.remote_address();
     let connecting = incoming
         .accept()
         .inspect_err(|e| tracing::debug!(%from, %e, "no handshake"))
         .ok()?;
-    let connection =
-        match timeout(shared.config.connect_timeout, complete(shared, connecting)).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(e)) => {
-                tracing::debug!(%from, error = %e, "handshake failed");
-                return None;
-            }
-            Err(_) => {
-                tracing::debug!(%from, "handshake took too long");
-                return None;
-            }
-        };
-    let Some(name) = chain_of(&connection).and_then(|chain| tls::node_name(chain.first()?)) else {
-        connection.close(answer::CLOSE_NO_NAME, b"the certificate has no DNS name");
-        return None;
-    };
-    let peer = Peer::new(
-        name,
-        crate::endpoint::canonical(connection.remote_address()),
-    );
-    let control = say_hello(shared, &connection).await?;
-    shared.counters.connections_accepted.add_one();
-    tracing::debug!(%peer, "connection accepted");
-    Some((Caller::new(connection, peer), control))
+    match complete(shared, connecting).await {
+        Ok(admitted) => {
+            shared.counters.connections_accepted.add_one();
+            tracing::debug!(peer = %admitted.caller.peer, "connection accepted");
+            Some(admitted)
+        }
+        Err(error) => {
+            tracing::debug!(%from, %error, "handshake failed");
+            None
+        }
+    }
 }
 
 /// Tells the caller that it was let in, and with which limits.
@@ -158,15 +159,18 @@ async fn say_hello(shared: &Shared, connection: &quinn::Connection) -> Option<Co
 }
 
 /// Takes the streams of one connection, until the connection or the endpoint ends, and tells it when the server drains.
-async fn serve_streams(shared: Arc<Shared>, caller: Arc<Caller>, control: Control) {
+async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
     let mut draining_changed = shared.draining_changed.subscribe();
     // It may have changed between the hello and here.
     draining_changed.mark_changed();
-    let Control {
-        mut stream,
-        mut told,
-    } = control;
-    let mut streams_taken: u64 = 0;
+    let Admitted {
+        caller,
+        control: Control {
+            mut stream,
+            mut told,
+        },
+        mut streams_taken,
+    } = admitted;
     loop {
         tokio::select! {
             biased;
@@ -174,7 +178,8 @@ async fn serve_streams(shared: Arc<Shared>, caller: Arc<Caller>, control: Contro
             stream = caller.connection.accept_bi() => match stream {
                 Ok((send, recv)) => {
                     streams_taken += 1;
-                    let stream = serve_stream(Arc::clone(&shared), Arc::clone(&caller), send, recv);
+                    let caller = Arc::clone(&caller);
+                    let stream = serve_stream(Arc::clone(&shared), caller, send, recv, None);
                     shared.calls.spawn(stream);
                 }
                 Err(e) => {
@@ -203,28 +208,66 @@ async fn serve_streams(shared: Arc<Shared>, caller: Arc<Caller>, control: Contro
         .close(answer::CLOSE_SHUTDOWN, &streams_taken.to_le_bytes());
 }
 
-/// Waits for the end of a handshake.
+/// Waits for the end of a handshake, and serves early calls meanwhile if they may come.
 async fn complete(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     mut connecting: quinn::Connecting,
-) -> Result<quinn::Connection, ConnectionError> {
+) -> Result<Admitted, ConnectionError> {
+    let deadline = Instant::now() + shared.config.connect_timeout;
+    let late = |_| ConnectionError::TimedOut;
     // Whether a session is resumed is decided by the caller's first flight.
-    connecting.handshake_data().await?;
-    let (connection, completed) = match connecting.into_0rtt() {
-        Ok(begun) => begun,
-        Err(connecting) => return connecting.await,
+    timeout_at(deadline, connecting.handshake_data())
+        .await
+        .map_err(late)??;
+    let Ok((connection, completed)) = connecting.into_0rtt() else {
+        unreachable!("a server may always write before the handshake is over");
     };
     // Certificates that are known by now are those of a session, at which TLS itself does not look again.
-    let trusted = chain_of(&connection)
-        .is_none_or(|chain| shared.tls.current().trusts_caller(&chain, UnixTime::now()));
-    completed.await;
-    if !trusted {
+    let known = chain_of(&connection);
+    let trusts = |chain: &Vec<_>| shared.tls.current().trusts_caller(chain, UnixTime::now());
+    let is_trusted = known.as_ref().is_none_or(trusts);
+    let known = known.filter(|_| is_trusted && shared.config.early_data);
+    let known = known.and_then(|chain| peer_of(&connection, &chain));
+    let mut early = None;
+    if let Some(peer) = known {
+        let control = say_hello(shared, &connection).await;
+        let control = control.ok_or(ConnectionError::TimedOut)?;
+        let caller = Arc::new(Caller::new(connection.clone(), peer));
+        let streams_taken = early::serve_until_over(shared, &caller, completed, deadline).await;
+        early = Some(Admitted {
+            caller,
+            control,
+            streams_taken,
+        });
+    } else {
+        timeout_at(deadline, completed).await.map_err(late)?;
+    }
+    if !is_trusted {
         connection.close(answer::CLOSE_UNTRUSTED, b"the certificate is not trusted");
     }
-    match connection.close_reason() {
-        Some(reason) => Err(reason),
-        None => Ok(connection),
+    if let Some(reason) = connection.close_reason() {
+        return Err(reason);
     }
+    if let Some(admitted) = early {
+        return Ok(admitted);
+    }
+    let Some(peer) = chain_of(&connection).and_then(|chain| peer_of(&connection, &chain)) else {
+        connection.close(answer::CLOSE_NO_NAME, b"the certificate has no DNS name");
+        return Err(ConnectionError::LocallyClosed);
+    };
+    let control = say_hello(shared, &connection).await;
+    Ok(Admitted {
+        control: control.ok_or(ConnectionError::TimedOut)?,
+        caller: Arc::new(Caller::new(connection, peer)),
+        streams_taken: 0,
+    })
+}
+
+/// Who shows these certificates.
+fn peer_of(connection: &quinn::Connection, chain: &[CertificateDer<'_>]) -> Option<Peer> {
+    let name = tls::node_name(chain.first()?)?;
+    let addr = crate::endpoint::canonical(connection.remote_address());
+    Some(Peer::new(name, addr))
 }
 
 /// The certificates that the other side showed, in this handshake or in that of the session.

@@ -13,14 +13,14 @@ use crate::{
     wire::{LoadReport, ReplyHeader},
 };
 
-/// Writes the reply and waits until the caller has it, with an end to patience.
+/// Writes the reply and waits until the caller has it, with an end to patience. Says whether the caller has it.
 pub(super) async fn answer(
     shared: &Shared,
     send: &mut SendHalf,
     stopped: Pin<&mut (impl Future<Output = bool> + ?Sized)>,
     outcome: Result<Bytes, Status>,
     in_flight: Option<GaugeGuard>,
-) {
+) -> bool {
     let counters = &shared.counters;
     let served = match &outcome {
         Ok(_) => true,
@@ -38,12 +38,14 @@ pub(super) async fn answer(
     drop(in_flight);
     match written {
         Ok(()) => {
-            if timeout(stall, stopped).await.is_err() {
-                counters.stalled_calls.add_one();
-                send.cut(Cut::Stalled);
-            } else if served {
-                counters.calls_completed.add_one();
+            if timeout(stall, stopped).await.is_ok() {
+                if served {
+                    counters.calls_completed.add_one();
+                }
+                return true;
             }
+            counters.stalled_calls.add_one();
+            send.cut(Cut::Stalled);
         }
         Err(WriteFailure::Stalled) => {
             counters.stalled_calls.add_one();
@@ -58,6 +60,7 @@ pub(super) async fn answer(
         }
         Err(WriteFailure::Closed) => send.cut(Cut::Failed),
     }
+    false
 }
 
 pub(super) fn reply_parts(

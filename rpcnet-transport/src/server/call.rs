@@ -19,6 +19,7 @@ use super::{
     CallContext,
     answer::answer,
     context::CallInfo,
+    early::Handshake,
     request::{Unserved, read_body, read_header},
     router::{Arguments, Handler, Started},
 };
@@ -37,8 +38,14 @@ pub(super) async fn serve(
     send: SendHalf,
     mut recv: RecvHalf,
     arrived: Instant,
+    early: Option<Handshake>,
 ) {
-    let (header, body) = match read_header(&shared, &mut recv, arrived).await {
+    let request = read_header(&shared, &mut recv, arrived).await;
+    let request = match &early {
+        Some(handshake) => request.and_then(|request| handshake.admit(&shared, request)),
+        None => request,
+    };
+    let (header, body) = match request {
         Ok(request) => request,
         Err(why) => return turn_away(&shared, send, recv, why).await,
     };

@@ -54,13 +54,31 @@ impl CallContext {
         }))
     }
 
-    /// Makes it the context of another call, if nobody else has it.
-    pub(crate) fn reuse(mut self, call: &CallInfo) -> Option<Self> {
-        let inner = Arc::get_mut(&mut self.0)?;
-        inner.call.clone_from(call);
+    /// Makes it the context of another call of the same method; says whether it could, for nobody else may have it.
+    pub(crate) fn reuse(
+        &mut self,
+        attempt: u8,
+        idempotent: bool,
+        deadline: Option<tokio::time::Instant>,
+    ) -> bool {
+        let Some(inner) = Arc::get_mut(&mut self.0) else {
+            return false;
+        };
+        inner.call.attempt = attempt;
+        inner.call.idempotent = idempotent;
+        inner.call.deadline = deadline;
         *inner.has_ended.get_mut() = false;
         inner.ended.take();
-        Some(self)
+        true
+    }
+
+    /// The call is over. Says whether nobody else has the context any more.
+    pub(crate) fn end_or_keep(&mut self) -> bool {
+        if Arc::get_mut(&mut self.0).is_some() {
+            return true;
+        }
+        self.end();
+        false
     }
 
     /// The call is over.

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use quinn::VarInt;
 use tokio::time::{Instant, timeout_at};
 
-use super::{call, lane};
+use super::{call, early::Handshake, lane};
 use crate::{
     Peer,
     endpoint::Shared,
@@ -56,6 +56,7 @@ pub(super) async fn serve_stream(
     caller: Arc<Caller>,
     send: quinn::SendStream,
     mut recv: quinn::RecvStream,
+    early: Option<Handshake>,
 ) {
     let arrived = Instant::now();
     let patience = arrived + shared.config.header_timeout;
@@ -67,7 +68,12 @@ pub(super) async fn serve_stream(
             decoder.push(rest);
             let (send, recv) = (SendHalf::new(send), RecvHalf::new(recv, decoder));
             let peer = caller.peer.clone();
-            return call::serve(shared, peer, send, recv, arrived).await;
+            return call::serve(shared, peer, send, recv, arrived, early).await;
+        }
+        // Whether a method is replay-safe is asked for each call, which lanes do not.
+        Ok((StreamKind::Lane, _)) if early.is_some() => {
+            counters.malformed_frames.add_one();
+            Cut::Malformed
         }
         Ok((StreamKind::Lane, rest)) if caller.take_lane(shared.config.lanes.get()) => {
             return lane::serve(shared, caller, Outbox::new(send), recv, rest).await;

@@ -4,6 +4,7 @@ mod accept;
 mod answer;
 mod call;
 mod context;
+mod early;
 mod first;
 mod lane;
 mod pace;

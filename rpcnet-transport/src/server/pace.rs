@@ -56,7 +56,7 @@ impl Pace {
 }
 
 /// Longest first poll of a handler that is quick.
-const QUICK_MAX: Duration = Duration::from_micros(100);
+pub(super) const QUICK_MAX: Duration = Duration::from_micros(100);
 
 const POINTS_SLOW: u32 = 16;
 const SLOW_FROM: u32 = 2 * POINTS_SLOW - 8;

@@ -1,7 +1,7 @@
 //! Methods and their handlers.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::Arc,
     task::{Context, Poll},
@@ -42,6 +42,7 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct Router {
     handlers: HashMap<Arc<str>, Handler>,
+    replay_safe: HashSet<Arc<str>>,
 }
 
 #[derive(Clone)]
@@ -217,6 +218,24 @@ impl Router {
         })
     }
 
+    /// Declares that a method may run again although its caller made one call, even at somebody else's will and some
+    /// time later: it reads, or what it does twice is as if done once. Its calls may come before the handshake is over, if
+    /// the server [takes such](crate::TransportConfig::with_early_data). Those of other methods are then refused with
+    /// [`Code::TooEarly`](crate::Code::TooEarly), and made again by their callers a round trip later.
+    ///
+    /// # Panics
+    ///
+    /// If there is no method of this name.
+    #[must_use]
+    #[track_caller]
+    pub fn with_replay_safe(mut self, name: &str) -> Self {
+        let Some((name, _)) = self.handlers.get_key_value(name) else {
+            panic!("there is no method {name:?}");
+        };
+        self.replay_safe.insert(Arc::clone(name));
+        self
+    }
+
     /// All methods of both.
     ///
     /// # Panics
@@ -228,6 +247,7 @@ impl Router {
         for (name, handler) in other.handlers {
             self.insert(name, handler);
         }
+        self.replay_safe.extend(other.replay_safe);
         self
     }
 
@@ -239,6 +259,10 @@ impl Router {
     /// Names of the methods, in no order.
     pub fn methods(&self) -> impl Iterator<Item = &str> {
         self.handlers.keys().map(|name| &**name)
+    }
+
+    pub(crate) fn is_replay_safe(&self, name: &str) -> bool {
+        self.replay_safe.contains(name)
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<(&Arc<str>, &Handler)> {
@@ -365,6 +389,22 @@ mod tests {
     use std::{panic, sync::mpsc, thread};
 
     use super::*;
+
+    #[test]
+    fn replay_safe_is_what_was_declared_so_by_one_of_both() {
+        let double = || Router::new().typed("double", |n: u32| async move { n * 2 });
+        let count = Router::new().typed("count", |n: u32| async move { n + 1 });
+        let both = count.merge(double().with_replay_safe("double"));
+        assert!(both.is_replay_safe("double"));
+        assert!(!both.is_replay_safe("count"));
+        assert!(!double().is_replay_safe("double"));
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no method \"other\"")]
+    fn a_method_that_there_is_not_cannot_be_replay_safe() {
+        drop(Router::new().with_replay_safe("other"));
+    }
 
     #[test]
     fn a_second_method_of_one_name_panics_where_it_is_added() {

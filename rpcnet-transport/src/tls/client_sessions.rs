@@ -42,6 +42,8 @@ type PeerKey = (SocketAddr, Box<str>);
 /// How to connect to one node at one address, and what is remembered of it.
 pub(crate) struct KnownPeer {
     pub(crate) crypto: Arc<QuicClientConfig>,
+    /// The same, for connections that begin with calls.
+    pub(crate) early_crypto: Arc<QuicClientConfig>,
     memory: Arc<PeerMemory>,
 }
 
@@ -60,6 +62,7 @@ struct Remembered {
     /// Oldest first.
     tickets: VecDeque<Tls13ClientSessionValue>,
     group: Option<NamedGroup>,
+    message_bytes_max: Option<u32>,
 }
 
 struct Proof {
@@ -102,10 +105,23 @@ impl KnownPeer {
             remembered: Mutex::default(),
         });
         let config = tls.client_config(Arc::clone(&memory));
+        let mut early = config.clone();
+        early.enable_early_data = true;
         Self {
             crypto: quic(config),
+            early_crypto: quic(early),
             memory,
         }
+    }
+
+    /// Takes note of the largest message that the node takes, in bytes.
+    pub(crate) fn note_limit(&self, message_bytes_max: u32) {
+        self.memory.remembered.lock().message_bytes_max = Some(message_bytes_max);
+    }
+
+    /// The largest message that the node took last time, in bytes; `None` if it never said.
+    pub(crate) fn last_limit(&self) -> Option<u32> {
+        self.memory.remembered.lock().message_bytes_max
     }
 
     /// Why the node's certificate was refused the last time that it showed one; `None` if it was not.
@@ -255,7 +271,7 @@ mod tests {
             Self {
                 client: Arc::new(client.client_config(Arc::clone(&memory))),
                 memory,
-                server: Arc::new(server.server_config(Some(sessions))),
+                server: Arc::new(server.server_config(Some(sessions), false)),
             }
         }
 

@@ -12,8 +12,11 @@ mod verify;
 pub use self::dev::{DevCa, NodePem};
 pub use self::files::PemPaths;
 pub(crate) use self::{
-    client_sessions::ClientSessions, derived::DerivedKey, files::FileState,
-    server_sessions::ServerSessions, verify::Refusal,
+    client_sessions::{ClientSessions, KnownPeer},
+    derived::DerivedKey,
+    files::FileState,
+    server_sessions::ServerSessions,
+    verify::Refusal,
 };
 
 use std::{
@@ -155,12 +158,19 @@ impl Tls {
             && ours.roots.roots == theirs.roots.roots
     }
 
-    /// A config for connections that come in, whose sessions are kept there; `None` if they cannot be resumed.
-    pub(crate) fn server_config(&self, sessions: Option<ServerSessions>) -> rustls::ServerConfig {
+    /// A config for connections that come in, whose sessions are kept there; `None` if they cannot be resumed. Early data
+    /// needs sessions.
+    pub(crate) fn server_config(
+        &self,
+        sessions: Option<ServerSessions>,
+        early_data: bool,
+    ) -> rustls::ServerConfig {
         let mut config = self.0.server.clone();
         if let Some(sessions) = sessions {
             config.session_storage = Arc::new(sessions);
             config.send_tls13_tickets = TICKETS;
+            // RFC 9001 section 4.6.1: all or nothing; QUIC has limits of its own.
+            config.max_early_data_size = if early_data { u32::MAX } else { 0 };
         }
         config
     }

@@ -112,6 +112,58 @@ fn files_are_told_apart_by_what_they_say() {
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
+/// An identity that ends soon, and when.
+fn short_lived(ca: &DevCa, name: &str) -> (Tls, SystemTime) {
+    let end = SystemTime::now() + Duration::from_secs(3);
+    let pem = ca.issue_for(name, end - HOUR, HOUR).unwrap();
+    (pem.tls().unwrap(), end + Duration::from_secs(1))
+}
+
+/// Connects, and again by the session when a certificate has ended meanwhile.
+async fn reconnect(
+    client: Tls,
+    server: Tls,
+    end: SystemTime,
+) -> (Result<(), crate::ConnectError>, crate::TransportStats) {
+    let config = crate::TransportConfig::default;
+    let bind = |tls| crate::Endpoint::bind(([127, 0, 0, 1], 0).into(), config(), tls).unwrap();
+    let server = bind(server).serve(crate::Router::new());
+    let node = bind(client);
+    for _ in 0..2 {
+        node.connect(server.local_addr(), "node-1").await.unwrap();
+    }
+    assert_eq!(server.stats().sessions_resumed, 1);
+    while let Ok(left) = end.duration_since(SystemTime::now()) {
+        tokio::time::sleep(left).await;
+    }
+    let again = node.connect(server.local_addr(), "node-1").await;
+    (again.map(|_| ()), server.stats())
+}
+
+#[tokio::test]
+async fn a_caller_does_not_come_back_by_a_session_when_its_certificate_has_ended() {
+    let ca = DevCa::new("test");
+    let (client, end) = short_lived(&ca, "node-2");
+    let (again, stats) = reconnect(client, ca.issue("node-1").unwrap(), end).await;
+    assert!(
+        matches!(again, Err(crate::ConnectError::RefusedByPeer { .. })),
+        "{again:?}"
+    );
+    assert_eq!((stats.sessions_resumed, stats.connections_accepted), (2, 2));
+}
+
+#[tokio::test]
+async fn a_server_is_not_taken_by_a_session_when_its_certificate_has_ended() {
+    let ca = DevCa::new("test");
+    let (server, end) = short_lived(&ca, "node-1");
+    let (again, stats) = reconnect(ca.issue("node-2").unwrap(), server, end).await;
+    assert!(
+        matches!(again, Err(crate::ConnectError::Untrusted { .. })),
+        "{again:?}"
+    );
+    assert_eq!((stats.sessions_resumed, stats.connections_accepted), (1, 2));
+}
+
 #[test]
 fn names_that_are_no_dns_names_are_refused() {
     let ca = DevCa::new("test");

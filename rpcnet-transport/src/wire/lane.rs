@@ -50,6 +50,11 @@ pub enum LaneFrame {
         /// Number of the call.
         id: u32,
     },
+    /// The caller has read the answer of this call, which came on a stream of its own.
+    Received {
+        /// Number of the call.
+        id: u32,
+    },
     /// Ends a call well.
     Reply {
         /// Number of the call.
@@ -194,9 +199,12 @@ pub fn encode_lane_request(out: &mut BytesMut, request: &LaneRequest, body: &[u8
 
 /// Appends a cancellation.
 pub fn encode_lane_cancel(out: &mut BytesMut, id: u32) {
-    out.reserve(CANCEL_BYTES);
-    out.put_u32_le(u32::from(KIND_CANCEL));
-    out.put_u32_le(id);
+    encode_note(out, KIND_CANCEL, id);
+}
+
+/// Appends a note that an answer which came on a stream of its own was read.
+pub fn encode_lane_received(out: &mut BytesMut, id: u32) {
+    encode_note(out, KIND_RECEIVED, id);
 }
 
 /// Appends a whole good reply.
@@ -225,6 +233,12 @@ pub fn encode_lane_failure(out: &mut BytesMut, id: u32, header: &ReplyHeader, bo
     out.put_u32_le(retry_after_ms(header.retry_after));
     out.put_slice(message.as_bytes());
     out.put_slice(body);
+}
+
+fn encode_note(out: &mut BytesMut, kind: u8, id: u32) {
+    out.reserve(NOTE_BYTES);
+    out.put_u32_le(u32::from(kind));
+    out.put_u32_le(id);
 }
 
 fn answer_header(
@@ -279,7 +293,7 @@ fn header_bytes(kind: u8) -> Result<usize, WireError> {
         KIND_REQUEST => Ok(REQUEST_HEADER_BYTES),
         KIND_REPLY => Ok(REPLY_HEADER_BYTES),
         KIND_FAILURE => Ok(FAILURE_HEADER_BYTES),
-        KIND_CANCEL => Ok(CANCEL_BYTES),
+        KIND_CANCEL | KIND_RECEIVED => Ok(NOTE_BYTES),
         KIND_METHOD => Ok(METHOD_HEADER_BYTES),
         other => Err(WireError::UnknownKind(other)),
     }
@@ -352,10 +366,14 @@ fn parse(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
                 body: take(bytes, body_bytes),
             })
         }
-        KIND_CANCEL => {
+        kind @ (KIND_CANCEL | KIND_RECEIVED) => {
             let id = word(4);
-            bytes.advance(CANCEL_BYTES);
-            Ok(LaneFrame::Cancel { id })
+            bytes.advance(NOTE_BYTES);
+            Ok(if kind == KIND_CANCEL {
+                LaneFrame::Cancel { id }
+            } else {
+                LaneFrame::Received { id }
+            })
         }
         KIND_METHOD => {
             let (method, name_bytes) = (half(2), usize::from(bytes[1]));
@@ -388,11 +406,12 @@ const KIND_REPLY: u8 = 17;
 const KIND_FAILURE: u8 = 18;
 const KIND_CANCEL: u8 = 19;
 const KIND_METHOD: u8 = 20;
+const KIND_RECEIVED: u8 = 21;
 
 const REQUEST_HEADER_BYTES: usize = 16;
 const REPLY_HEADER_BYTES: usize = 16;
 const FAILURE_HEADER_BYTES: usize = 24;
-const CANCEL_BYTES: usize = 8;
+const NOTE_BYTES: usize = 8;
 const METHOD_HEADER_BYTES: usize = 4;
 
 /// The bit that it has in the flags of a call with a stream of its own.

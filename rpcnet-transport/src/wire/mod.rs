@@ -31,11 +31,13 @@
 //!              | retry_after_ms u32 | message | body
 //! Cancel    8  kind=19 | 0 | 0 | 0                 | id u32
 //! Method    4  kind=20 | name_len u8 | method u16  | name
+//! Received  8  kind=21 | 0 | 0 | 0                 | id u32
 //! ```
 //!
 //! A caller names a method once per lane, with the next number, and calls it by that number. Every `Request` gets one `Reply` or
 //! `Failure`, in any order, unless it was cancelled; one that is too large for the lane comes on a unidirectional stream of its
-//! own, as an `AnswerTo` and a `Reply`. A server that ends its half of a lane says with it that the requests that it has not
+//! own, as an `AnswerTo` and a `Reply`, and its caller says on the lane that it has it: only then is the number free again. A
+//! server that could not deliver it says so by a `Failure`. A server that ends its half of a lane says with it that the requests that it has not
 //! answered were not processed.
 //!
 //! `load` is a [`LoadReport`]: `in_flight u16 | flags u8 | 0 | queue_delay_us u32`.
@@ -59,8 +61,8 @@ pub use self::{
     },
     lane::{
         LANE_BODY_BYTES_MAX, LANE_DEADLINE_MAX, LaneDecoder, LaneFrame, LaneRequest,
-        encode_lane_cancel, encode_lane_failure, encode_lane_method, encode_lane_reply,
-        encode_lane_request,
+        encode_lane_cancel, encode_lane_failure, encode_lane_method, encode_lane_received,
+        encode_lane_reply, encode_lane_request,
     },
     load::LoadReport,
 };

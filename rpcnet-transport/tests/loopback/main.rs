@@ -3,9 +3,13 @@
 mod backpressure;
 mod calls;
 mod deadlines;
+mod early;
 mod hostile;
+mod hostile_lanes;
+mod lanes;
 mod limits;
 mod port;
+mod relay;
 mod reload;
 mod sessions;
 #[cfg(any(target_os = "linux", target_os = "android"))]

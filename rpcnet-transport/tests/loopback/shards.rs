@@ -126,7 +126,9 @@ async fn a_shutdown_lets_the_calls_of_all_shards_end() {
         assert_eq!(within(call).await.unwrap().unwrap(), "a reply");
     }
     let report = within(shutdown).await.unwrap();
-    assert_eq!((report.completed, report.cancelled), (12, 0));
+    // Some may have been completed before the shutdown began.
+    assert_eq!((report.completed <= 12, report.cancelled), (true, 0));
+    assert!(shards.stats().calls_completed >= 12);
     within(shards.idle()).await;
     // Again, there is nothing left to do.
     assert_eq!(within(shards.shutdown(PATIENCE)).await.cancelled, 0);

@@ -296,10 +296,8 @@ fn callers_of_a_node_that_was_killed_learn_it_when_it_is_back() {
         };
         let back = Instant::now();
         let error = within(client.call("alive", "")).await.unwrap_err();
-        assert_eq!(
-            (error.code(), error.processed()),
-            (Code::Unavailable, Processed::Maybe)
-        );
+        // Unprocessed for certain if a late acknowledgement of the client's was the first thing that the new one heard.
+        assert_eq!(error.code(), Code::Unavailable);
         let idle_timeout = Duration::from_secs(15);
         assert!(back.elapsed() < idle_timeout / 3, "{:?}", back.elapsed());
         assert_eq!(client.closed().await, CloseReason::Restarted);

@@ -170,6 +170,7 @@ mod tests {
             runtime: crate::Runtime::Current,
             in_flight: 1,
             body_bytes: 32,
+            early_data: false,
         };
         assert!(Server::start(&["true".to_owned()], &setup).is_err());
         assert!(Server::start(&[], &setup).is_err());

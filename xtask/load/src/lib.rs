@@ -23,8 +23,8 @@ pub use crate::{
     latencies::{Latencies, Quantiles},
     node::{run_client, run_server},
     order::{
-        Assignment, ClosedLoop, ConnectionReport, Direction, Event, Job, OpenLoop, Report, Runtime,
-        Setup, StreamLoad, StreamReport, Usage,
+        Assignment, ClosedLoop, ConnectionReport, Direction, Event, Handshake, Job, OpenLoop,
+        ReconnectLoad, Report, Runtime, Setup, StreamLoad, StreamReport, Usage,
     },
     subject::{CLIENT, Caller, Failure, SERVER, Subject},
     system::{cores, pin},

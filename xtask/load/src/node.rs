@@ -73,6 +73,9 @@ fn measure<S: Subject>(assignment: &Assignment) -> Result<Event, Failure> {
                 let caller = client.connect(address).await?;
                 Ok(Event::Stream(S::stream(caller, load).await?))
             }
+            Job::Reconnect(load) => S::reconnects(&assignment.client, address, load)
+                .await
+                .map(Event::Reconnects),
             Job::Connections { count } => connections(&client, address, count, &mut server)
                 .await
                 .map(Event::Connections),

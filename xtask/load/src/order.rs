@@ -23,6 +23,8 @@ pub struct Setup {
     pub in_flight: usize,
     /// Length of the largest body that limits have to allow.
     pub body_bytes: usize,
+    /// A server takes calls before the handshake is over.
+    pub early_data: bool,
 }
 
 /// What a client reads: its only order.
@@ -68,6 +70,29 @@ pub enum Job {
         /// Connections.
         count: usize,
     },
+    /// Times from the beginning of a connection to the first reply.
+    Reconnect(ReconnectLoad),
+}
+
+/// Connections to a server of before, one after the other.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct ReconnectLoad {
+    /// How they begin.
+    pub handshake: Handshake,
+    /// How many.
+    pub count: usize,
+}
+
+/// How a connection begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Handshake {
+    /// As if it were the first one.
+    Full,
+    /// With the session of the one before.
+    Resumed,
+    /// So too, and the call goes out with the first packet (0-RTT).
+    Early,
 }
 
 /// A fixed number of callers.
@@ -134,6 +159,8 @@ pub enum Event {
     Stream(StreamReport),
     /// Connections were measured.
     Connections(ConnectionReport),
+    /// First replies were measured.
+    Reconnects(Quantiles),
     /// Nothing was measured.
     Failed {
         /// Why.

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, net::SocketAddr};
 
 use bytes::Bytes;
 
-use crate::{Setup, StreamLoad, StreamReport};
+use crate::{Quantiles, ReconnectLoad, Setup, StreamLoad, StreamReport};
 
 /// Why a measurement could not be made.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -49,6 +49,19 @@ pub trait Subject: Sized + 'static {
         _load: StreamLoad,
     ) -> impl Future<Output = Result<StreamReport, Failure>> {
         async { Err("this subject's streams are not measured".into()) }
+    }
+
+    /// Times from the beginning of a connection to its first reply.
+    ///
+    /// # Errors
+    ///
+    /// When it is not measured for this subject, or a connection fails.
+    fn reconnects(
+        _setup: &Setup,
+        _addr: SocketAddr,
+        _load: ReconnectLoad,
+    ) -> impl Future<Output = Result<Quantiles, Failure>> {
+        async { Err("this subject's reconnects are not measured".into()) }
     }
 }
 

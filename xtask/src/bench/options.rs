@@ -61,6 +61,7 @@ pub(crate) enum Mode {
     Loss,
     Sizes,
     Floods,
+    Reconnect,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -87,6 +88,9 @@ struct ModeFlags {
     /// second.
     #[arg(long)]
     floods: bool,
+    /// Time from the beginning of a connection to its first reply: full handshake, resumed session, 0-RTT.
+    #[arg(long)]
+    reconnect: bool,
 }
 
 /// A runtime's name on the command line.
@@ -110,6 +114,7 @@ impl Options {
             None if flags.loss => Mode::Loss,
             None if flags.sizes => Mode::Sizes,
             None if flags.floods => Mode::Floods,
+            None if flags.reconnect => Mode::Reconnect,
             None => Mode::Grid,
         }
     }
@@ -223,6 +228,7 @@ pub(crate) mod tests {
             (&["--loss"], Mode::Loss),
             (&["--sizes"], Mode::Sizes),
             (&["--floods"], Mode::Floods),
+            (&["--reconnect"], Mode::Reconnect),
         ] {
             assert_eq!(parse(flags).unwrap().mode(), mode);
         }

@@ -4,13 +4,17 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     path::Path,
+    time::Instant,
 };
 
 use bytes::Bytes;
 use rpcnet_transport::{
     CallOptions, Endpoint, RpcClient, RpcError, RpcServer, Tls, TransportConfig,
 };
-use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, StreamLoad, StreamReport, Subject};
+use xtask_load::{
+    Body, CLIENT, Caller, Failure, Handshake, Latencies, Quantiles, ReconnectLoad, SERVER, Setup,
+    StreamLoad, StreamReport, Subject,
+};
 
 use super::{streams, subjects::ISOLATED};
 
@@ -33,7 +37,9 @@ impl Subject for Rpcnet {
     type Server = RpcServer;
 
     async fn serve(setup: &Setup) -> Result<(SocketAddr, RpcServer), Failure> {
-        let router = streams::router().raw("echo", |_cx, body| async move { Ok(body) });
+        let router = streams::router()
+            .raw("echo", |_cx, body| async move { Ok(body) })
+            .with_replay_safe("echo");
         let server = open(&setup.keys, setup.ip, SERVER, config(setup))?.serve(router);
         Ok((server.local_addr(), server))
     }
@@ -54,6 +60,51 @@ impl Subject for Rpcnet {
 
     async fn stream(caller: Connection, load: StreamLoad) -> Result<StreamReport, Failure> {
         streams::run(&caller.client, load).await
+    }
+
+    async fn reconnects(
+        setup: &Setup,
+        addr: SocketAddr,
+        load: ReconnectLoad,
+    ) -> Result<Quantiles, Failure> {
+        let fresh = || open(&setup.keys, setup.ip, CLIENT, config(setup));
+        let early = load.handshake == Handshake::Early;
+        let options = CallOptions::new().with_replay_safe(early);
+        let mut body = Body::new(0, setup.body_bytes);
+        let latencies = Latencies::new();
+        let mut endpoint = fresh()?;
+        for number in 0..=load.count {
+            if load.handshake == Handshake::Full {
+                // It knows nobody yet.
+                endpoint = fresh()?;
+            }
+            let message = body.advance();
+            let begin = Instant::now();
+            let client = if early {
+                endpoint.connect_early(addr, SERVER).await?
+            } else {
+                endpoint.connect(addr, SERVER).await?
+            };
+            let was_early = early && !client.is_confirmed();
+            let reply = client.call_with("echo", message, options).await?;
+            let latency = begin.elapsed();
+            body.check(&reply)?;
+            // The first one makes the session.
+            if number > 0 {
+                latencies.record(latency);
+                if was_early != early {
+                    return Err("there was no session for an early call".into());
+                }
+            }
+            // By then the session for the next one is there.
+            client.confirmed().await?;
+            client.call("echo", body.advance()).await?;
+            client.close("done");
+        }
+        match endpoint.stats().early_data_rejected {
+            0 => Ok(latencies.quantiles()),
+            rejected => Err(format!("{rejected} early calls were not taken").into()),
+        }
     }
 }
 
@@ -82,6 +133,7 @@ pub(crate) fn open(
 fn config(setup: &Setup) -> TransportConfig {
     let config = TransportConfig::lan();
     let streams = u32::try_from(2 * setup.in_flight).unwrap_or(u32::MAX);
+    let config = config.with_early_data(setup.early_data);
     match NonZeroU32::new(streams.max(STREAMS_DEFAULT)) {
         Some(streams) if setup.subject == ISOLATED => config.with_streams_max(streams),
         _ => config,

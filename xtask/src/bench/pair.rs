@@ -131,6 +131,7 @@ impl Stage {
             runtime: self.runtime,
             in_flight: measurement.in_flight,
             body_bytes: measurement.body_bytes,
+            early_data: matches!(measurement.job, Job::Reconnect(_)),
         };
         let assignment = Assignment {
             client: setup(client_core, self.network.client_ip()),
@@ -267,7 +268,7 @@ fn time_of(job: &Job) -> Duration {
         Job::Closed(load) => load.warm_up + load.window,
         Job::Open(load) => load.warm_up + load.window,
         Job::Stream(load) => load.warm_up + load.window,
-        Job::Connections { .. } => Duration::from_secs(60),
+        Job::Connections { .. } | Job::Reconnect(_) => Duration::from_secs(60),
     }
 }
 

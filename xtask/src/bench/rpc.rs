@@ -11,6 +11,7 @@ use super::{
     options::{Mode, Options},
     pair::{Measurement, Stage},
     progress::Progress,
+    reconnect,
     rows::Row,
     sizes, streaming,
     subjects::{self, Subject},
@@ -47,6 +48,7 @@ async fn mode(options: &Options) -> Result<(), Box<dyn Error>> {
         Mode::Connections(count) => connections::run(options, count).await,
         Mode::Loss => loss::run(options).await,
         Mode::Sizes => sizes::run(options).await,
+        Mode::Reconnect => reconnect::run(options).await,
         Mode::Floods => floods::run(options).await,
     }
 }

@@ -39,20 +39,12 @@ impl Future for LaneCall<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Begun> {
         let this = self.get_mut();
         let Some((lane, id)) = this.begun else {
-            let lane = this.lanes.choose();
-            return match lane.begin(&this.lanes.connection, &this.request, cx.waker()) {
-                Ok(id) => {
-                    this.begun = Some((lane, id));
-                    this.lanes.pass_on();
+            return match this.lanes.begin(&this.request, cx.waker()) {
+                Ok(begun) => {
+                    this.begun = Some(begun);
                     Poll::Pending
                 }
-                Err(not) => {
-                    // It does not take the place it was told of, if it was: that is for the next, who may fare the same.
-                    if !matches!(not, NotBegun::Full) {
-                        this.lanes.pass_on();
-                    }
-                    Poll::Ready(Begun::Not(not))
-                }
+                Err(not) => Poll::Ready(Begun::Not(not)),
             };
         };
         let answer = lane.poll_answer(id, cx);

@@ -1,25 +1,34 @@
 //! The lanes of a connection, and the choice among them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    task::Waker,
 };
 
 use tokio::{
+    runtime,
     sync::Notify,
-    time::{Instant, timeout_at},
+    time::{Instant, Timeout, timeout_at},
 };
 
-use super::{Answer, Lane};
-use crate::{Code, Processed, RpcError, gauge::Gauge, wire::LoadReport};
+use super::{Answer, Lane, NO_ROOM, NotBegun, Request};
+use crate::{
+    Code, Processed, RpcError, busy_poll::BusyPoll, client::exchange::draining, gauge::Gauge,
+    wire::LoadReport,
+};
 
 /// All lanes of a connection.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     pub(super) connection: quinn::Connection,
     lanes: Box<[Arc<Lane>]>,
-    /// What the server takes on one lane.
-    calls_max: usize,
     link: Arc<Link>,
     queue_len: usize,
 }
@@ -27,10 +36,13 @@ pub(crate) struct Lanes {
 /// What the parts of a connection know of it.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// Where the connection was made. Calls may be made elsewhere.
+    pub(super) runtime: runtime::Handle,
     /// Calls of all connections of the endpoint.
     pub(super) outgoing: Gauge,
+    pub(super) busy_poll: Arc<BusyPoll>,
     pub(super) answer_bytes_max: usize,
-    /// Told when a lane that was full has room again.
+    /// Told when there may be room again, or none any more, for calls that wait for it.
     pub(super) places: Notify,
     /// Calls that wait for room.
     queued: AtomicUsize,
@@ -42,9 +54,19 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(outgoing: Gauge, answer_bytes_max: usize, draining: bool) -> Self {
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub(crate) fn new(
+        outgoing: Gauge,
+        busy_poll: Arc<BusyPoll>,
+        answer_bytes_max: usize,
+        draining: bool,
+    ) -> Self {
         Self {
+            runtime: runtime::Handle::current(),
             outgoing,
+            busy_poll,
             answer_bytes_max,
             places: Notify::new(),
             queued: AtomicUsize::new(0),
@@ -56,16 +78,36 @@ impl Link {
 
     /// The server says that it takes new calls, or does not.
     pub(crate) fn set_draining(&self, draining: bool) {
-        self.draining.store(draining, Relaxed);
+        self.draining.store(draining, SeqCst);
+        if draining {
+            self.places.notify_waiters();
+        }
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+        self.draining.load(SeqCst)
+    }
+
+    /// A future with a time limit. Unlike [`timeout_at`], it may be made outside of a runtime.
+    pub(crate) fn timeout_at<F: Future>(&self, at: Instant, future: F) -> Timeout<F> {
+        let _entered = self.runtime.enter();
+        timeout_at(at, future)
+    }
+
+    /// To be called under the lock of a lane, or after it, when there may be more room than before.
+    pub(super) fn pass_on(&self) {
+        if self.is_crowded() {
+            self.places.notify_one();
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.queued.load(Relaxed) > 0
     }
 
     /// Counts a call that waits for a stream, for as long as the guard lives.
-    pub(crate) fn wait_for_stream(&self) -> Queued<'_> {
-        Queued::enter(&self.queued_for_streams)
+    pub(crate) fn wait_for_stream(&self) -> Option<Queued<'_>> {
+        Queued::enter(&self.queued_for_streams, usize::MAX)
     }
 
     pub(crate) fn note_load(&self, load: LoadReport) {
@@ -88,11 +130,12 @@ impl Lanes {
         queue_len: usize,
         link: Arc<Link>,
     ) -> Self {
+        // A server that takes no calls on lanes has none.
+        let lanes = if calls_max == 0 { 0 } else { lanes };
         let lane = || Arc::new(Lane::new(calls_max, Arc::clone(&link)));
         Self {
             connection,
             lanes: std::iter::repeat_with(lane).take(lanes).collect(),
-            calls_max,
             link,
             queue_len,
         }
@@ -108,66 +151,111 @@ impl Lanes {
         self.lanes.iter().map(|lane| lane.waiting()).sum()
     }
 
+    /// Sends a request on one of the lanes.
+    pub(super) fn begin(
+        &self,
+        request: &Request<'_>,
+        waker: &Waker,
+    ) -> Result<(&Arc<Lane>, u32), NotBegun> {
+        let begin = |lane: &Arc<Lane>| lane.begin(&self.connection, request, waker);
+        let begun = loop {
+            let lane = self.choose();
+            let (lane, begun) = match begin(lane) {
+                Err(NotBegun::NoStream) => match self.choose_used() {
+                    Some(used) => (used, begin(used)),
+                    None => break Err(NotBegun::Unfit),
+                },
+                begun => (lane, begun),
+            };
+            match begun {
+                // It was filled since it was chosen.
+                Err(NotBegun::Full) if self.has_room() => {}
+                Err(NotBegun::NoStream) => break Err(NotBegun::Unfit),
+                begun => break begun.map(|id| (lane, id)),
+            }
+        };
+        // This call may have been told of more room than it took.
+        if self.is_crowded() && !matches!(begun, Err(NotBegun::Full)) && self.has_room() {
+            self.link.places.notify_one();
+        }
+        begun
+    }
+
     /// The call that came first to a lane goes over it alone; while there is little to do, they share one, so that they
     /// share packets and wake-ups. A lane that stands still because a packet was lost fills up, and is avoided.
-    pub(super) fn choose(&self) -> &Arc<Lane> {
+    fn choose(&self) -> &Arc<Lane> {
         let mut least = &self.lanes[0];
-        let mut least_waiting = least.waiting();
+        let mut least_crowd = least.crowd();
         for lane in &self.lanes {
-            let waiting = lane.waiting();
-            if waiting < SHARED_BY {
+            let crowd = lane.crowd();
+            if crowd < SHARED_BY {
                 return lane;
             }
-            if waiting < least_waiting {
-                (least, least_waiting) = (lane, waiting);
+            if crowd < least_crowd {
+                (least, least_crowd) = (lane, crowd);
             }
         }
         least
     }
 
-    /// Whether calls wait for room, so that others have to wait behind them.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.link.queued.load(Relaxed) > 0
+    /// The lane with the fewest calls among those that have some.
+    fn choose_used(&self) -> Option<&Arc<Lane>> {
+        let used = self.lanes.iter().map(|lane| (lane.crowd(), lane));
+        let used = used.filter(|(crowd, _)| (1..NO_ROOM).contains(crowd));
+        used.min_by_key(|(crowd, _)| *crowd).map(|(_, lane)| lane)
     }
 
     /// Whether a call would have to wait, or others do already for a stream.
     pub(crate) fn is_saturated(&self) -> bool {
-        let is_full = |lane: &Arc<Lane>| lane.waiting() >= self.calls_max;
         self.is_crowded()
             || self.link.queued_for_streams.load(Relaxed) > 0
-            || (!self.lanes.is_empty() && self.lanes.iter().all(is_full))
+            || (!self.lanes.is_empty() && !self.has_room())
     }
 
-    /// To be called after a call has taken a place: the next in the queue may find another.
-    pub(super) fn pass_on(&self) {
-        if self.is_crowded() {
-            self.link.places.notify_one();
-        }
+    /// Whether any lane takes a call.
+    fn has_room(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.crowd() != NO_ROOM)
+    }
+
+    /// Whether calls wait for room, so that others have to wait behind them.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.link.is_crowded()
     }
 
     /// Waits for room on a full connection.
     pub(crate) async fn room(&self, deadline: Option<Instant>) -> Result<(), RpcError> {
         let overloaded =
             |message: &str| Err(RpcError::new(Code::Overloaded, Processed::No, message));
-        let queued = Queued::enter(&self.link.queued);
-        if queued.before >= self.queue_len {
+        let Some(_queued) = Queued::enter(&self.link.queued, self.queue_len) else {
             return overloaded("too many calls wait for this connection");
-        }
-        let place = self.link.places.notified();
-        let Some(at) = deadline else {
-            place.await;
-            return Ok(());
         };
-        match timeout_at(at, place).await {
-            Ok(()) => Ok(()),
-            Err(_) => overloaded("the connection had no room in time"),
+        let mut place = pin!(self.link.places.notified());
+        // From here on nothing is missed. Room that was made before is for the call that waits longest.
+        place.as_mut().enable();
+        if self.lanes.iter().any(|lane| lane.has_room()) {
+            self.link.places.notify_one();
         }
+        if !self.link.is_draining() {
+            match deadline {
+                None => place.await,
+                Some(at) => {
+                    if self.link.timeout_at(at, place).await.is_err() {
+                        return overloaded("the connection had no room in time");
+                    }
+                }
+            }
+        }
+        if self.link.is_draining() {
+            return Err(draining());
+        }
+        Ok(())
     }
 
     /// Answers a call of a lane that the server knows by its stream.
-    pub(crate) fn answer(&self, lane: u64, id: u32, answer: Answer) -> bool {
-        let found = self.lanes.iter().find(|l| l.index() == Some(lane));
-        found.is_some_and(|lane| lane.answer(id, answer))
+    pub(crate) fn answer(&self, lane: u64, id: u32, answer: Answer) {
+        if let Some(lane) = self.lanes.iter().find(|l| l.index() == Some(lane)) {
+            lane.answer(id, answer);
+        }
     }
 
     pub(crate) fn abort(&self) {
@@ -179,21 +267,20 @@ impl Lanes {
 
 /// One call that waits for room.
 #[derive(Debug)]
-pub(crate) struct Queued<'a> {
-    queued: &'a AtomicUsize,
-    before: usize,
-}
+pub(crate) struct Queued<'a>(&'a AtomicUsize);
 
 impl<'a> Queued<'a> {
-    fn enter(queued: &'a AtomicUsize) -> Self {
-        let before = queued.fetch_add(1, Relaxed);
-        Self { queued, before }
+    /// `None` if as many wait as may.
+    fn enter(queued: &'a AtomicUsize, queue_len: usize) -> Option<Self> {
+        let more = |waiting| (waiting < queue_len).then(|| waiting + 1);
+        let entered = queued.fetch_update(Relaxed, Relaxed, more);
+        entered.is_ok().then(|| Self(queued))
     }
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        self.queued.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) struct Lane {
     state: Mutex<State>,
     /// Calls that wait for their answers, to be read without the lock.
     waiting: AtomicUsize,
+    /// Calls whose answers nobody has taken, or [`NO_ROOM`]; to be read without the lock.
+    crowd: AtomicUsize,
     link: Arc<Link>,
 }
 
@@ -67,13 +69,15 @@ struct State {
 #[derive(Debug)]
 enum Phase {
     Unopened,
+    /// The reader is not known to the call that opens the lane for a moment.
     Open {
         outbox: Outbox,
-        reader: AbortHandle,
+        reader: Option<AbortHandle>,
     },
     /// No more calls begin. Those that were sent may still be answered.
     Closing {
-        reader: AbortHandle,
+        index: u64,
+        reader: Option<AbortHandle>,
     },
     Ended(End),
 }
@@ -105,8 +109,10 @@ pub(super) struct Request<'a> {
 /// Why a call did not begin on a lane. Nothing was sent.
 #[derive(Debug)]
 pub(super) enum NotBegun {
-    /// As many calls wait as the server takes.
+    /// As many calls wait as the server takes, or too much that QUIC does not take.
     Full,
+    /// The lane is not open, and the server takes no more streams at the moment.
+    NoStream,
     /// The lane cannot take it, but a stream of its own may.
     Unfit,
     /// The lane is gone, and what that means for the call.
@@ -125,6 +131,7 @@ impl Lane {
                 outgoing: None,
             }),
             waiting: AtomicUsize::new(0),
+            crowd: AtomicUsize::new(0),
             link,
         }
     }
@@ -134,6 +141,18 @@ impl Lane {
         self.waiting.load(Relaxed)
     }
 
+    /// Calls whose answers nobody has taken, [`NO_ROOM`] if it takes no more.
+    pub(super) fn crowd(&self) -> usize {
+        self.crowd.load(Relaxed)
+    }
+
+    /// Whether it takes a call. Who asks this after a look at what is not behind the lock knows which was first: that look,
+    /// or what makes room.
+    pub(super) fn has_room(&self) -> bool {
+        let _state = self.state.lock();
+        self.crowd() != NO_ROOM
+    }
+
     /// Sends a request. Its answer is asked for by its number, and has to be, or abandoned.
     pub(super) fn begin(
         self: &Arc<Self>,
@@ -141,9 +160,33 @@ impl Lane {
         request: &Request<'_>,
         waker: &Waker,
     ) -> Result<u32, NotBegun> {
-        let state = &mut *self.state.lock();
+        let mut opened = None;
+        let begun = self.send(
+            &mut self.state.lock(),
+            connection,
+            request,
+            waker,
+            &mut opened,
+        );
+        if let Some(recv) = opened {
+            self.start_reader(recv);
+        }
+        begun
+    }
+
+    fn send(
+        &self,
+        state: &mut State,
+        connection: &quinn::Connection,
+        request: &Request<'_>,
+        waker: &Waker,
+        opened: &mut Option<quinn::RecvStream>,
+    ) -> Result<u32, NotBegun> {
         if matches!(state.phase, Phase::Unopened) {
-            self.open(state, connection)?;
+            *opened = Some(open(state, connection)?);
+        }
+        if state.crowd() == NO_ROOM && matches!(state.phase, Phase::Open { .. }) {
+            return Err(NotBegun::Full);
         }
         let outbox = match &mut state.phase {
             Phase::Open { outbox, .. } => outbox,
@@ -152,10 +195,8 @@ impl Lane {
             Phase::Ended(end) => return Err(NotBegun::Ended(end.not_begun())),
             Phase::Unopened => unreachable!("it was opened"),
         };
-        if state.table.is_full() {
-            return Err(NotBegun::Full);
-        }
-        let was_idle = state.table.waiting() == 0 && outbox.is_empty();
+        let is_first = state.table.waiting() == 0;
+        let was_idle = is_first && outbox.is_empty();
         let number = state
             .methods
             .number(request.method)
@@ -185,8 +226,11 @@ impl Lane {
         };
         wire::encode_lane_request(out, &header, request.body);
 
-        if was_idle {
+        if is_first {
+            self.link.busy_poll.note(true);
             state.outgoing = Some(self.link.outgoing.enter().0);
+        }
+        if was_idle {
             // Nobody else has anything to write: the way over the reader would only take time.
             let flushed = outbox.poll_flush(&mut Context::from_waker(Waker::noop()));
             if !matches!(flushed, Poll::Ready(Ok(()))) {
@@ -198,17 +242,17 @@ impl Lane {
         if state.table.earliest_deadline() != before {
             state.wake_reader();
         }
-        self.note_waiting(state);
+        self.note(state);
         Ok(id)
     }
 
     /// Asks for the answer of a call that was begun.
     pub(super) fn poll_answer(&self, id: u32, cx: &Context<'_>) -> Poll<Answer> {
         let state = &mut *self.state.lock();
-        let was_full = state.table.is_full();
         let polled = state.table.poll(id, cx);
-        if was_full && polled.is_ready() {
-            self.link.places.notify_one();
+        if polled.is_ready() {
+            self.note(state);
+            self.link.pass_on();
         }
         polled
     }
@@ -216,32 +260,42 @@ impl Lane {
     /// Gives up a call that was begun and whose answer was not taken.
     pub(super) fn abandon(&self, id: u32) {
         let state = &mut *self.state.lock();
-        if state.table.is_full() {
-            self.link.places.notify_one();
-        }
-        if !state.table.abandon(id) {
-            return;
-        }
-        if let Phase::Open { outbox, .. } = &mut state.phase {
+        if state.table.abandon(id)
+            && let Phase::Open { outbox, .. } = &mut state.phase
+        {
             wire::encode_lane_cancel(outbox.room(FRAME_BYTES_MAX), id);
             state.wake_reader();
         }
-        self.note_waiting(state);
+        self.note(state);
+        self.link.pass_on();
     }
 
-    /// Answers a call by other means than the lane's own stream. `false` if nobody waits for it.
-    pub(super) fn answer(&self, id: u32, answer: Answer) -> bool {
-        let state = &mut *self.state.lock();
-        let waker = state.table.answer(id, answer);
-        self.note_waiting(state);
-        waker.map(Waker::wake).is_some()
+    /// Answers a call by other means than the lane's own stream.
+    pub(super) fn answer(&self, id: u32, answer: Answer) {
+        let waker = {
+            let state = &mut *self.state.lock();
+            let waker = state.table.answer(id, answer);
+            // Of a call that was given up the server knows already.
+            if waker.is_some()
+                && let Phase::Open { outbox, .. } = &mut state.phase
+            {
+                wire::encode_lane_received(outbox.room(FRAME_BYTES_MAX), id);
+                state.wake_reader();
+            }
+            self.note(state);
+            waker
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
-    /// QUIC's index of the stream, once it is open.
+    /// QUIC's index of the stream, while it is open.
     pub(super) fn index(&self) -> Option<u64> {
         match &self.state.lock().phase {
             Phase::Open { outbox, .. } => Some(outbox.index()),
-            _ => None,
+            Phase::Closing { index, .. } => Some(*index),
+            Phase::Unopened | Phase::Ended(_) => None,
         }
     }
 
@@ -255,37 +309,30 @@ impl Lane {
                 {
                     outbox.finish();
                 }
-                reader.abort();
+                reader.inspect(AbortHandle::abort);
             }
-            Phase::Closing { reader } => reader.abort(),
+            Phase::Closing { reader, .. } => {
+                reader.inspect(AbortHandle::abort);
+            }
             Phase::Unopened | Phase::Ended(_) => {}
         }
     }
 
-    fn open(
-        self: &Arc<Self>,
-        state: &mut State,
-        connection: &quinn::Connection,
-    ) -> Result<(), NotBegun> {
-        // Waits only when the server takes no more streams: then the call waits with those that have their own.
-        let opened = connection.open_bi().now_or_never().ok_or(NotBegun::Unfit)?;
-        let (send, recv) = opened.map_err(|e| NotBegun::Ended(answer::lost_before_sending(e)))?;
-        let mut outbox = Outbox::new(send);
-        let preface = Preface {
-            kind: StreamKind::Lane,
-        };
-        outbox
-            .room(FRAME_BYTES_MAX)
-            .extend_from_slice(&preface.encode());
-        let reader = tokio::spawn(Reader::new(Arc::clone(self), recv)).abort_handle();
-        state.phase = Phase::Open { outbox, reader };
-        Ok(())
+    /// Not under the lock: a runtime that has ended drops the task at once, which takes the lock.
+    fn start_reader(self: &Arc<Self>, recv: quinn::RecvStream) {
+        let reader = Reader::new(Arc::clone(self), recv);
+        let task = self.link.runtime.spawn(reader).abort_handle();
+        match &mut self.state.lock().phase {
+            Phase::Open { reader, .. } | Phase::Closing { reader, .. } => *reader = Some(task),
+            Phase::Unopened | Phase::Ended(_) => {}
+        }
     }
 
-    /// To be called whenever calls were added or answered.
-    fn note_waiting(&self, state: &mut State) {
+    /// To be called whenever something has changed that others see without the lock.
+    fn note(&self, state: &mut State) {
         let waiting = state.table.waiting();
         self.waiting.store(waiting, Relaxed);
+        self.crowd.store(state.crowd(), Relaxed);
         if waiting == 0 {
             state.outgoing = None;
         }
@@ -293,11 +340,28 @@ impl Lane {
 }
 
 impl State {
+    /// See [`Lane::crowd`]. Calls whose answers are here count too: their places are taken.
+    fn crowd(&self) -> usize {
+        match &self.phase {
+            Phase::Open { outbox, .. }
+                if self.table.is_full() || outbox.len() >= OUTBOX_BYTES_MAX =>
+            {
+                NO_ROOM
+            }
+            // Calls have streams of their own when all lanes are like that.
+            Phase::Ended(End::Cut(_) | End::Broken(_)) => NO_ROOM,
+            _ => self.table.used(),
+        }
+    }
+
     /// Nothing can be sent any more; what was sent may still be answered.
     fn stop_writing(&mut self) {
         let phase = std::mem::replace(&mut self.phase, Phase::Unopened);
         self.phase = match phase {
-            Phase::Open { reader, .. } => Phase::Closing { reader },
+            Phase::Open { outbox, reader } => Phase::Closing {
+                index: outbox.index(),
+                reader,
+            },
             other => other,
         };
     }
@@ -339,6 +403,30 @@ impl End {
         }
     }
 }
+
+fn open(state: &mut State, connection: &quinn::Connection) -> Result<quinn::RecvStream, NotBegun> {
+    // Waits only when the server takes no more streams.
+    let opened = connection.open_bi().now_or_never();
+    let opened = opened.ok_or(NotBegun::NoStream)?;
+    let (send, recv) = opened.map_err(|e| NotBegun::Ended(answer::lost_before_sending(e)))?;
+    let mut outbox = Outbox::new(send);
+    let kind = StreamKind::Lane;
+    outbox
+        .room(FRAME_BYTES_MAX)
+        .extend_from_slice(&Preface { kind }.encode());
+    state.phase = Phase::Open {
+        outbox,
+        reader: None,
+    };
+    Ok(recv)
+}
+
+/// Requests and cancellations that may wait for QUIC before no more calls begin. Calls that give up leave their requests
+/// behind, so that the number of calls is no bound.
+const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// In the place of a number of calls: there cannot be more.
+const NO_ROOM: usize = usize::MAX;
 
 /// More than the header of any frame that a caller writes.
 const FRAME_BYTES_MAX: usize = 32;

@@ -124,8 +124,14 @@ impl Reader {
                 .table
                 .answer_all(unanswered, |waker| wakers.push(waker));
             state.phase = Phase::Ended(end);
+            self.lane.link.places.notify_waiters();
         }
-        self.lane.note_waiting(state);
+        self.lane.note(state);
+        // What left may have been too much to take more.
+        self.lane.link.pass_on();
+        if !self.wakers.is_empty() {
+            self.lane.link.busy_poll.note(state.table.waiting() > 0);
+        }
         state.table.earliest_deadline()
     }
 
@@ -178,16 +184,19 @@ impl Drop for Reader {
     /// A task that is dropped, because its runtime ends, leaves nobody waiting.
     fn drop(&mut self) {
         let mut wakers = Vec::new();
-        let state = &mut *self.lane.state.lock();
-        if !matches!(state.phase, Phase::Ended(_)) {
-            let end = End::Cut(Cut::Cancelled as u64);
-            let unanswered = || Err(end.unanswered());
-            state
-                .table
-                .answer_all(unanswered, |waker| wakers.push(waker));
-            state.phase = Phase::Ended(end);
+        {
+            let state = &mut *self.lane.state.lock();
+            if !matches!(state.phase, Phase::Ended(_)) {
+                let end = End::Cut(Cut::Cancelled as u64);
+                let unanswered = || Err(end.unanswered());
+                state
+                    .table
+                    .answer_all(unanswered, |waker| wakers.push(waker));
+                state.phase = Phase::Ended(end);
+                self.lane.link.places.notify_waiters();
+            }
+            self.lane.note(state);
         }
-        self.lane.note_waiting(state);
         for waker in wakers {
             waker.wake();
         }
@@ -204,9 +213,10 @@ fn read_answer(frame: LaneFrame, bytes_max: usize) -> Result<(u32, LoadReport, A
             let load = header.load;
             Ok((id, load, answer::of_reply(*header, body)))
         }
-        LaneFrame::Method { .. } | LaneFrame::Request(..) | LaneFrame::Cancel { .. } => {
-            Err(WireError::OutOfPlace)
-        }
+        LaneFrame::Method { .. }
+        | LaneFrame::Request(..)
+        | LaneFrame::Cancel { .. }
+        | LaneFrame::Received { .. } => Err(WireError::OutOfPlace),
     }
 }
 

@@ -51,6 +51,11 @@ impl<T> Table<T> {
         self.waiting
     }
 
+    /// Calls whose answers nobody has taken.
+    pub(super) fn used(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.free.is_empty() && self.places.len() >= self.places_max
     }
@@ -307,6 +312,7 @@ mod tests {
                 }
                 let waiting = model.iter().filter(|(_, answer)| answer.is_none()).count();
                 prop_assert_eq!(table.waiting(), waiting);
+                prop_assert_eq!(table.used(), model.len());
                 prop_assert_eq!(table.is_full(), model.len() == 5);
             }
         }

@@ -19,8 +19,10 @@ pub(super) struct Done {
 pub(super) enum Work {
     Returned(Outcome),
     Panicked,
-    /// The reply has gone its own way.
-    Replied,
+    /// The reply has gone its own way, or has not.
+    Replied {
+        delivered: bool,
+    },
 }
 
 impl Done {

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use crate::{
     client::METHODS_MAX,
     endpoint::Shared,
-    server::router::{Handler, Started},
+    server::{
+        CallContext,
+        router::{Handler, Started},
+    },
 };
 
 /// What the numbers of a lane stand for.
@@ -23,6 +26,8 @@ pub(super) struct Method {
     pub(super) handler: Option<Handler>,
     /// Memory for the next call's future.
     pub(super) started: Started,
+    /// Of a call that is over, for the next.
+    pub(super) spare_context: Option<CallContext>,
 }
 
 /// The number or the name makes no sense.
@@ -45,6 +50,7 @@ impl Methods {
             name: name.into(),
             handler: None,
             started: Started::default(),
+            spare_context: None,
         };
         method.resolve(shared);
         self.methods.push(method);

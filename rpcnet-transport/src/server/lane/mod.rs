@@ -3,6 +3,7 @@
 mod done;
 mod methods;
 mod pending;
+mod round;
 mod work;
 
 use std::{
@@ -20,9 +21,10 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use self::{
     done::{Done, Work},
     methods::Methods,
-    pending::Pending,
+    pending::{Pending, Stage},
+    round::{Round, Stopwatch},
 };
-use super::{CallContext, answer::reply_parts, first::Caller, router::Outcome};
+use super::{answer::reply_parts, first::Caller, router::Outcome};
 use crate::{
     Code, Processed, Status,
     endpoint::Shared,
@@ -82,15 +84,18 @@ struct Lane {
     /// Read, and not yet given to the decoder.
     chunks: [Bytes; CHUNKS_MAX],
     unread: std::ops::Range<usize>,
+    /// When that was read.
+    read_at: Instant,
     methods: Methods,
     pending: Pending,
     done: Arc<Done>,
     /// Of one round; here so that rounds share their memory.
     results: Vec<(u32, Work)>,
-    spare_context: Option<CallContext>,
+    round: Round,
+    stopwatch: Stopwatch,
     outbox: Outbox,
-    /// How much was queued when the caller was last seen to take something, and until when it has to take more.
-    stall: Option<(usize, Instant)>,
+    /// How much had left when the caller was last seen to take something, and until when it has to take more.
+    stall: Option<(u64, Instant)>,
     timer: Option<Pin<Box<Sleep>>>,
     /// When the last round began that had something to do.
     last_active: Instant,
@@ -119,11 +124,13 @@ impl Lane {
             decoder: LaneDecoder::new(),
             chunks,
             unread: 0..1,
+            read_at: now,
             methods: Methods::default(),
             pending: Pending::new(calls_max),
             done: Arc::default(),
             results: Vec::new(),
-            spare_context: None,
+            round: Round::default(),
+            stopwatch: Stopwatch::default(),
             outbox,
             stall: None,
             timer: None,
@@ -134,6 +141,12 @@ impl Lane {
 
     /// Reads requests and writes answers until there is a reason to end.
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let served = self.poll_round(cx);
+        self.round.count(&self.shared);
+        served
+    }
+
+    fn poll_round(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.now = Instant::now();
         let round_began = self.now;
         self.load = self.shared.load();
@@ -141,28 +154,45 @@ impl Lane {
         self.expire();
         // Answers that the caller does not take hold up further requests.
         let mut has_more = false;
+        let mut frames = 0u32;
         while self.outbox.len() < OUTBOX_BYTES_MAX {
             match self.poll_frame(cx) {
                 Poll::Ready(Ok(frame)) => {
                     self.last_active = round_began;
-                    if self.take_frame(frame, round_began).is_err() {
+                    if self.take_frame(frame, self.read_at).is_err() {
                         return Poll::Ready(End::Malformed);
                     }
                 }
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
                 Poll::Pending => break,
             }
-            if self.now.duration_since(round_began) > ROUND_MAX {
+            frames += 1;
+            // Frames for which nothing is polled here take time too.
+            let now = if frames.is_multiple_of(CLOCK_EVERY) {
+                Instant::now()
+            } else {
+                self.now
+            };
+            if now.duration_since(round_began) > ROUND_MAX {
                 // What is answered so far leaves, and the others of this thread get their turn.
                 has_more = true;
                 break;
             }
         }
         let was_full = self.outbox.len() >= OUTBOX_BYTES_MAX;
+        if self.last_active == round_began {
+            self.shared.busy_poll.note(true);
+        }
+        // Before the answers leave: who has one finds it counted.
+        self.round.count(&self.shared);
         match self.poll_flush(cx) {
             Poll::Ready(Err(Unwanted)) => return Poll::Ready(End::Left),
-            Poll::Ready(Ok(())) if was_full || has_more => cx.waker().wake_by_ref(),
-            Poll::Ready(Ok(())) | Poll::Pending => {}
+            Poll::Ready(Ok(())) => has_more |= was_full,
+            // QUIC wakes the task when it takes more, which is when more is read if that was too much.
+            Poll::Pending => {}
+        }
+        if has_more {
+            cx.waker().wake_by_ref();
         }
         self.poll_timer(cx)
     }
@@ -181,7 +211,10 @@ impl Lane {
             }
             let read = pin!(self.recv.read_chunks(&mut self.chunks)).poll(cx);
             match ready!(read) {
-                Ok(Some(chunks)) => self.unread = 0..chunks,
+                Ok(Some(chunks)) => {
+                    self.unread = 0..chunks;
+                    self.read_at = self.now;
+                }
                 Ok(None) if self.decoder.finish().is_err() => {
                     return Poll::Ready(Err(End::Malformed));
                 }
@@ -206,11 +239,23 @@ impl Lane {
                 .map_err(|_| Nonsense),
             LaneFrame::Cancel { id } => {
                 if let Some(call) = self.pending.remove(id) {
-                    self.shared.counters.calls_cancelled.add_one();
-                    call.cancel();
+                    if !call.is_delivered() {
+                        self.shared.counters.calls_cancelled.add_one();
+                    }
+                    call.end();
                 }
                 Ok(())
             }
+            LaneFrame::Received { id } => match self.pending.find(id).map(|call| &call.stage) {
+                Some(Stage::Handled(_)) => Err(Nonsense),
+                Some(Stage::Leaving | Stage::Delivered) => {
+                    // Its task may still have to count the acknowledgement.
+                    self.pending.remove(id);
+                    Ok(())
+                }
+                // We thought that it had not arrived.
+                None => Ok(()),
+            },
             LaneFrame::Reply { .. } | LaneFrame::Failure { .. } => Err(Nonsense),
         }
     }
@@ -221,16 +266,22 @@ impl Lane {
         self.done.take(&mut results, cx);
         for (id, work) in results.drain(..) {
             // Of a call that was given up there is nothing left to answer.
-            let Some(call) = self.pending.remove(id) else {
+            let Some(call) = self.pending.find(id) else {
                 continue;
             };
-            if let Some(context) = &call.context {
-                context.end();
-            }
-            match work {
-                Work::Returned(outcome) => self.finish(id, outcome),
-                Work::Panicked => self.finish_panicked(id),
-                Work::Replied => {}
+            if matches!(work, Work::Replied { delivered: true }) {
+                call.stage = Stage::Delivered;
+            } else if let Some(call) = self.pending.remove(id) {
+                call.end();
+                match work {
+                    Work::Returned(outcome) => self.finish(id, outcome),
+                    Work::Panicked => self.finish_panicked(id),
+                    // Without a word the end of the lane would say that it was not processed.
+                    Work::Replied { .. } => {
+                        let message = "the reply could not be delivered";
+                        self.fail(id, unsure(Code::Unavailable, message));
+                    }
+                }
             }
             self.last_active = self.now;
         }
@@ -244,7 +295,7 @@ impl Lane {
             self.shared.counters.calls_timed_out.add_one();
             let message = "the handler did not return in time";
             self.fail(call.id, unsure(Code::DeadlineExceeded, message));
-            call.cancel();
+            call.end();
         }
     }
 
@@ -264,9 +315,9 @@ impl Lane {
                 Poll::Ready(flushed.map_err(|_| Unwanted))
             }
             Poll::Pending => {
-                let len = self.outbox.len();
-                if self.stall.is_none_or(|(before, _)| len < before) {
-                    self.stall = Some((len, self.now + self.shared.config.stall_timeout));
+                let taken = self.outbox.taken();
+                if self.stall.is_none_or(|(before, _)| taken > before) {
+                    self.stall = Some((taken, self.now + self.shared.config.stall_timeout));
                 }
                 Poll::Pending
             }
@@ -299,8 +350,10 @@ impl Lane {
         // Fails only if it has ended before.
         let _ = self.recv.stop(VarInt::from_u32(why as u32));
         for call in self.pending.drain() {
-            self.shared.counters.calls_cancelled.add_one();
-            call.cancel();
+            if !call.is_delivered() {
+                self.shared.counters.calls_cancelled.add_one();
+            }
+            call.end();
         }
     }
 
@@ -344,26 +397,35 @@ impl Lane {
     fn cancel_all(&mut self) {
         let calls: Vec<_> = self.pending.drain().collect();
         for call in calls {
-            self.shared.counters.calls_cancelled.add_one();
-            self.shared.cancelled_by_shutdown.add_one();
+            if !call.is_delivered() {
+                self.shared.counters.calls_cancelled.add_one();
+                self.shared.cancelled_by_shutdown.add_one();
+            }
             let message = "the server shut down before the handler returned";
             self.fail(call.id, unsure(Code::Cancelled, message));
-            call.cancel();
+            call.end();
         }
     }
 }
 
 impl Drop for Lane {
-    /// A task that is dropped, because its runtime ends, leaves nothing running.
+    /// A task that is dropped, because its runtime ends or a handler panics when it is dropped, leaves nothing running.
     fn drop(&mut self) {
+        self.round.count(&self.shared);
         self.give_up(Cut::Cancelled);
     }
 }
 
 impl pending::Call {
-    fn cancel(self) {
+    /// The caller has the answer but for saying so.
+    fn is_delivered(&self) -> bool {
+        matches!(self.stage, Stage::Delivered)
+    }
+
+    /// Nothing more is done for it. A task that goes on is stopped.
+    fn end(self) {
         self.work.abort();
-        if let Some(context) = self.context {
+        if let Stage::Handled(context) = self.stage {
             context.end();
         }
     }
@@ -386,6 +448,9 @@ const CHUNKS_MAX: usize = 32;
 
 /// Answers that may wait for the caller before no more requests are read.
 const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Frames between two looks at the clock, where no handler is polled.
+const CLOCK_EVERY: u32 = 64;
 
 /// How long requests are served before the first of the answers leave.
 const ROUND_MAX: Duration = Duration::from_micros(500);

@@ -21,8 +21,17 @@ pub(super) struct Call {
     pub(super) id: u32,
     pub(super) deadline: Option<Instant>,
     pub(super) work: AbortHandle,
-    /// `None` while it is not the handler that works, but the reply that is on its way.
-    pub(super) context: Option<CallContext>,
+    pub(super) stage: Stage,
+}
+
+/// How far a call is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    Handled(CallContext),
+    /// Its reply goes on a stream of its own.
+    Leaving,
+    /// QUIC on the other side has the reply; that the caller has it too is to be said.
+    Delivered,
 }
 
 /// A number that may not be used: it is past the limit that was announced, or of a call that is under way.
@@ -50,11 +59,7 @@ impl Pending {
     /// Whether a call of this number may begin.
     pub(super) fn check(&self, id: u32) -> Result<(), BadNumber> {
         let place = place(id);
-        // The caller may have a reply already that we do not know to have arrived.
-        let is_free = match self.calls.get(place) {
-            Some(Some(call)) => call.context.is_none() && call.id != id,
-            Some(None) | None => true,
-        };
+        let is_free = self.calls.get(place).is_none_or(Option::is_none);
         (place < self.calls_max && is_free)
             .then_some(())
             .ok_or(BadNumber)
@@ -70,8 +75,14 @@ impl Pending {
             self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
         }
         let replaced = self.calls[place].replace(call);
-        debug_assert!(replaced.as_ref().is_none_or(|old| old.context.is_none()));
+        debug_assert!(replaced.is_none(), "the number was checked");
         self.len += usize::from(replaced.is_none());
+    }
+
+    /// The call of this number.
+    pub(super) fn find(&mut self, id: u32) -> Option<&mut Call> {
+        let call = self.calls.get_mut(place(id))?.as_mut();
+        call.filter(|call| call.id == id)
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<Call> {
@@ -112,4 +123,68 @@ impl Pending {
 
 fn place(id: u32) -> usize {
     usize::from(id as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use super::*;
+
+    fn call(id: u32, deadline: Option<Instant>) -> Call {
+        Call {
+            id,
+            deadline,
+            work: tokio::spawn(pending::<()>()).abort_handle(),
+            stage: Stage::Leaving,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_number_is_free_when_its_call_is_over_and_below_the_limit() {
+        let mut pending = Pending::new(4);
+        assert_eq!(pending.check(3), Ok(()));
+        assert_eq!(pending.check(4), Err(BadNumber));
+        // The high half says how often the low one was used.
+        assert_eq!(pending.check(7 << 16 | 3), Ok(()));
+        pending.insert(call(7 << 16 | 3, None));
+        assert_eq!(pending.check(7 << 16 | 3), Err(BadNumber));
+        assert_eq!(pending.check(8 << 16 | 3), Err(BadNumber));
+        assert!(pending.find(8 << 16 | 3).is_none() && pending.remove(3).is_none());
+        assert!(!pending.is_empty());
+        assert_eq!(
+            pending.remove(7 << 16 | 3).map(|call| call.id),
+            Some(7 << 16 | 3)
+        );
+        assert!(pending.is_empty());
+        assert!(pending.remove(7 << 16 | 3).is_none());
+        assert_eq!(pending.check(8 << 16 | 3), Ok(()));
+        assert!(pending.find(u32::MAX).is_none() && pending.remove(u32::MAX).is_none());
+    }
+
+    #[tokio::test]
+    async fn calls_expire_when_their_time_has_come_and_not_twice() {
+        let mut pending = Pending::new(8);
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        for (id, deadline) in [(0, None), (1, Some(after(30))), (2, Some(after(10)))] {
+            pending.insert(call(id, deadline));
+        }
+        assert_eq!(pending.earliest_deadline(), Some(after(10)));
+        let expire = |pending: &mut Pending, at| {
+            let mut expired = Vec::new();
+            pending.expire(at, |call| expired.push(call.id));
+            expired
+        };
+        assert_eq!(expire(&mut pending, after(9)), []);
+        assert_eq!(expire(&mut pending, after(10)), [2]);
+        assert_eq!(pending.earliest_deadline(), Some(after(30)));
+        assert_eq!(expire(&mut pending, after(29)), []);
+        // A call that ended leaves a time behind at which there is nothing to do.
+        pending.remove(1);
+        assert_eq!(expire(&mut pending, after(30)), []);
+        assert_eq!(pending.earliest_deadline(), None);
+        assert_eq!(pending.drain().count(), 1);
+        assert!(pending.is_empty());
+    }
 }

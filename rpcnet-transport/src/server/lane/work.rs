@@ -9,16 +9,23 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{FRAME_BYTES_MAX, Lane, Nonsense, Outcome, Work, pending, unsure};
+use super::{
+    FRAME_BYTES_MAX, Lane, Nonsense, Outcome, Work,
+    pending::{self, Stage},
+    unsure,
+};
 use crate::{
     Code, Status,
+    endpoint::Shared,
+    gauge::GaugeGuard,
     server::{
         CallContext, Dispatch,
         answer::answer,
         call::{admit, unknown_method, within_limit, wrong_kind},
         context::CallInfo,
+        first::Caller,
         router::{Handler, Started, Unary},
     },
     stream::SendHalf,
@@ -40,8 +47,12 @@ impl Lane {
             .methods
             .find(request.method, &shared)
             .map_err(|_| Nonsense)?;
-        let in_flight = InFlight::enter(&shared.in_flight);
-        let unary = match admit(&shared, in_flight.count) {
+        let in_flight = self.round.enter(&shared);
+        let admitted = admit(&shared, in_flight).and_then(|()| {
+            let limit = shared.config.message_bytes_max;
+            request_within_limit(&shared, body.len(), limit)
+        });
+        let unary = match admitted {
             Err(status) => Err(status),
             Ok(()) => match &method.handler {
                 Some(Handler::Unary(unary)) => Ok(unary),
@@ -59,16 +70,26 @@ impl Lane {
                 return Ok(());
             }
         };
-        shared.counters.calls_started.add_one();
-        let info = CallInfo {
-            method: Arc::clone(&method.name),
-            attempt: request.attempt,
-            idempotent: request.idempotent,
-            deadline: request.deadline.and_then(|left| arrived.checked_add(left)),
-        };
-        let reused = self.spare_context.take().and_then(|cx| cx.reuse(&info));
-        let deadline = info.deadline;
-        let context = reused.unwrap_or_else(|| CallContext::new(self.caller.peer.clone(), info));
+        self.round.start(self.now.duration_since(arrived));
+        let LaneRequest {
+            attempt,
+            idempotent,
+            ..
+        } = request;
+        let deadline = request.deadline.and_then(|left| arrived.checked_add(left));
+        let spare = method.spare_context.take().and_then(|mut context| {
+            let reused = context.reuse(attempt, idempotent, deadline);
+            reused.then_some(context)
+        });
+        let mut context = spare.unwrap_or_else(|| {
+            let info = CallInfo {
+                method: Arc::clone(&method.name),
+                attempt,
+                idempotent,
+                deadline,
+            };
+            CallContext::new(self.caller.peer.clone(), info)
+        });
         let has_task = match unary.dispatch {
             Dispatch::Adaptive => unary.pace.is_slow(),
             Dispatch::Inline => false,
@@ -90,18 +111,18 @@ impl Lane {
             unary.start(context.clone(), body, &mut method.started);
             method.started.poll(&mut Context::from_waker(Waker::noop()))
         }));
-        let began = std::mem::replace(&mut self.now, Instant::now());
-        if unary.dispatch == Dispatch::Adaptive {
-            unary.pace.note(self.now.duration_since(began));
+        if let Some(took) = self.stopwatch.lap(&mut self.round, &mut self.now)
+            && unary.dispatch == Dispatch::Adaptive
+        {
+            unary.pace.note(took);
         }
-        shared.queue_delay.note(began.duration_since(arrived));
         match polled {
             Ok(Poll::Ready(outcome)) => {
-                context.end();
-                drop(in_flight);
+                if context.end_or_keep() {
+                    method.spare_context = Some(context);
+                }
                 let outcome = outcome.unwrap_or_else(|| Err(Status::internal("no handler")));
                 self.finish(id, outcome);
-                self.spare_context = Some(context);
             }
             Ok(Poll::Pending) => {
                 let work = Spawned {
@@ -116,7 +137,6 @@ impl Lane {
                 context.end();
                 // What panicked is not to be polled again.
                 method.started = Started::default();
-                drop(in_flight);
                 self.finish_panicked(id);
             }
         }
@@ -139,7 +159,7 @@ impl Lane {
             id,
             deadline,
             work: task.abort_handle(),
-            context: Some(context),
+            stage: Stage::Handled(context),
         });
     }
 
@@ -150,7 +170,7 @@ impl Lane {
         let lane_body_bytes_max = config.lane_body_bytes_max;
         match outcome {
             Ok(body) if body.len() <= lane_body_bytes_max => {
-                self.shared.counters.calls_completed.add_one();
+                self.round.complete();
                 let out = self.outbox.room(FRAME_BYTES_MAX + body.len());
                 wire::encode_lane_reply(out, id, self.load, &body);
             }
@@ -167,10 +187,10 @@ impl Lane {
         self.fail(id, unsure(Code::Internal, "the handler panicked"));
     }
 
-    fn count_failure(&self, status: &Status) {
+    fn count_failure(&mut self, status: &Status) {
         use crate::Processed::{Maybe, No, Yes};
         match (status.code, status.processed) {
-            (_, Yes) => self.shared.counters.calls_completed.add_one(),
+            (_, Yes) => self.round.complete(),
             (Code::InvalidRequest, No) => self.shared.counters.invalid_requests.add_one(),
             (_, No | Maybe) => {}
         }
@@ -184,28 +204,58 @@ impl Lane {
         let (done, lane) = (Arc::clone(&self.done), self.outbox.index());
         let task = self.shared.calls.spawn(async move {
             let _unacknowledged = unacknowledged;
-            if let Ok(stream) = caller.connection.open_uni().await {
-                let mut head = BytesMut::new();
-                let kind = StreamKind::Answer;
-                head.extend_from_slice(&Preface { kind }.encode());
-                wire::encode_answer_to(&mut head, lane, id);
-                let mut send = SendHalf::new(stream);
-                let stall = shared.config.stall_timeout;
-                if send.write(head, Bytes::new(), Some(stall)).await.is_ok() {
-                    let mut stopped = Box::pin(send.stopped());
-                    let in_flight = Some(in_flight);
-                    answer(&shared, &mut send, stopped.as_mut(), outcome, in_flight).await;
-                }
-            }
-            done.push(id, Work::Replied);
+            let sent = send_apart(&shared, &caller, (lane, id), outcome, in_flight);
+            let delivered = sent.await;
+            done.push(id, Work::Replied { delivered });
         });
         self.pending.insert(pending::Call {
             id,
             deadline: None,
             work: task.abort_handle(),
-            context: None,
+            stage: Stage::Leaving,
         });
     }
+}
+
+/// Brings an answer to its caller on a stream of its own. Says whether it arrived.
+async fn send_apart(
+    shared: &Shared,
+    caller: &Caller,
+    (lane, id): (u64, u32),
+    outcome: Outcome,
+    in_flight: GaugeGuard,
+) -> bool {
+    let stall = shared.config.stall_timeout;
+    // Waits while the caller has not read earlier ones.
+    let Ok(Ok(stream)) = timeout(stall, caller.connection.open_uni()).await else {
+        return false;
+    };
+    let mut head = BytesMut::new();
+    let kind = StreamKind::Answer;
+    head.extend_from_slice(&Preface { kind }.encode());
+    wire::encode_answer_to(&mut head, lane, id);
+    let mut send = SendHalf::new(stream);
+    if send.write(head, Bytes::new(), Some(stall)).await.is_err() {
+        return false;
+    }
+    let mut stopped = Box::pin(send.stopped());
+    answer(
+        shared,
+        &mut send,
+        stopped.as_mut(),
+        outcome,
+        Some(in_flight),
+    )
+    .await
+}
+
+fn request_within_limit(shared: &Shared, bytes: usize, limit: usize) -> Result<(), Status> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    shared.counters.oversized_messages.add_one();
+    let message = format!("a request of {bytes} bytes is past the limit of {limit} bytes");
+    Err(Status::new(Code::PayloadTooLarge, message).not_processed())
 }
 
 /// A call with a task of its own.
@@ -218,7 +268,7 @@ struct Spawned {
 }
 
 impl Spawned {
-    async fn run(self, context: CallContext, shared: &crate::endpoint::Shared) -> Outcome {
+    async fn run(self, context: CallContext, shared: &Shared) -> Outcome {
         let Self {
             unary,
             body,
@@ -238,24 +288,5 @@ impl Spawned {
             Poll::Ready(Some(outcome)) => outcome,
             Poll::Ready(None) | Poll::Pending => started.finish().await,
         }
-    }
-}
-
-/// Counts a call as being served, for as long as it is polled here.
-struct InFlight<'a> {
-    gauge: &'a crate::gauge::Gauge,
-    count: usize,
-}
-
-impl<'a> InFlight<'a> {
-    fn enter(gauge: &'a crate::gauge::Gauge) -> Self {
-        let count = gauge.raise();
-        Self { gauge, count }
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.gauge.lower();
     }
 }

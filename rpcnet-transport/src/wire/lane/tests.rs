@@ -11,6 +11,7 @@ fn written(frame: &LaneFrame) -> Bytes {
         }
         LaneFrame::Request(request, body) => encode_lane_request(&mut out, request, body),
         LaneFrame::Cancel { id } => encode_lane_cancel(&mut out, *id),
+        LaneFrame::Received { id } => encode_lane_received(&mut out, *id),
         LaneFrame::Reply { id, load, body } => encode_lane_reply(&mut out, *id, *load, body),
         LaneFrame::Failure { id, header, body } => {
             encode_lane_failure(&mut out, *id, header, body);
@@ -82,6 +83,10 @@ fn headers_have_the_documented_bytes() {
     assert_eq!(
         written(&LaneFrame::Cancel { id: 10 })[..],
         [19, 0, 0, 0, 10, 0, 0, 0]
+    );
+    assert_eq!(
+        written(&LaneFrame::Received { id: 10 })[..],
+        [21, 0, 0, 0, 10, 0, 0, 0]
     );
     let name = Bytes::from_static(b"sum");
     assert_eq!(
@@ -175,6 +180,7 @@ fn frame() -> impl Strategy<Value = LaneFrame> {
         },
     );
     let cancel = any::<u32>().prop_map(|id| LaneFrame::Cancel { id });
+    let received = any::<u32>().prop_map(|id| LaneFrame::Received { id });
     let reply = (any::<u32>(), load(), body()).prop_map(|(id, load, body)| LaneFrame::Reply {
         id,
         load,
@@ -199,7 +205,7 @@ fn frame() -> impl Strategy<Value = LaneFrame> {
             }),
             body,
         });
-    prop_oneof![method, request, cancel, reply, failure]
+    prop_oneof![method, request, cancel, received, reply, failure]
 }
 
 proptest! {

@@ -1,0 +1,84 @@
+//! Calls that come before the end of the handshake.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use bytes::Bytes;
+use quinn::ZeroRttAccepted;
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    first::{Caller, serve_stream},
+    request::Unserved,
+};
+use crate::{Code, client::answer, endpoint::Shared, wire::RequestHeader};
+
+/// A handshake that its caller has not completed yet. Until then what came may be a copy of what a caller sent once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Handshake(Arc<AtomicBool>);
+
+impl Handshake {
+    fn set_over(&self) {
+        self.0.store(true, SeqCst);
+    }
+
+    /// Lets a call pass whose method is replay-safe, or which is not early any more.
+    pub(super) fn admit(
+        &self,
+        shared: &Shared,
+        request: (RequestHeader, Option<Bytes>),
+    ) -> Result<(RequestHeader, Option<Bytes>), Unserved> {
+        if self.0.load(SeqCst) {
+            return Ok(request);
+        }
+        if shared.router().is_replay_safe(&request.0.method) {
+            shared.counters.calls_early.add_one();
+            return Ok(request);
+        }
+        shared.counters.calls_refused_early.add_one();
+        let message = "the method is not replay-safe and the handshake not over";
+        Err(Unserved::refused(Code::TooEarly, message))
+    }
+}
+
+/// Serves what comes before the end of the handshake, or closes the connection if that does not come in time. Says how many
+/// streams were taken.
+///
+/// QUIC marks a stream as early if it is taken before that end, whenever it came: one that was still in the queue then
+/// is not early, since no copy of a handshake ever ends.
+pub(super) async fn serve_until_over(
+    shared: &Arc<Shared>,
+    caller: &Arc<Caller>,
+    completed: ZeroRttAccepted,
+    deadline: Instant,
+) -> u64 {
+    let handshake = Handshake::default();
+    let mut completed = pin!(completed);
+    let mut late = pin!(sleep_until(deadline));
+    let mut streams_taken = 0;
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut completed => break,
+            () = &mut late => {
+                caller.connection.close(answer::CLOSE_DONE, b"the handshake took too long");
+                break;
+            }
+            stream = caller.connection.accept_bi() => {
+                let Ok((send, recv)) = stream else { break };
+                streams_taken += 1;
+                let early = recv.is_0rtt().then(|| handshake.clone());
+                let caller = Arc::clone(caller);
+                let stream = serve_stream(Arc::clone(shared), caller, send, recv, early);
+                shared.calls.spawn(stream);
+            }
+        }
+    }
+    handshake.set_over();
+    streams_taken
+}

@@ -1,0 +1,507 @@
+//! A caller that breaks the rules of lanes.
+
+use std::{
+    num::{NonZeroU8, NonZeroU32},
+    sync::Arc,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::future::pending;
+use quinn::{RecvStream, SendStream};
+use rpcnet_transport::{
+    Code, LoadReport, Processed,
+    wire::{self, Decoder, Frame, LaneDecoder, LaneFrame, LaneRequest, Preface, StreamKind},
+};
+use tokio::sync::Semaphore;
+
+use super::{hostile::Caller, *};
+
+const CALLS_MAX: u32 = 8;
+const CUT_MALFORMED: u64 = 1;
+const CUT_STALLED: u64 = 3;
+
+fn config() -> TransportConfig {
+    TransportConfig::default()
+        .with_lanes(NonZeroU8::new(2).unwrap())
+        .with_lane_calls_max(NonZeroU32::new(CALLS_MAX).unwrap())
+        .with_message_bytes_max(100_000)
+}
+
+fn router() -> Router {
+    Router::new()
+        .raw("hang", |_cx, _body| pending())
+        .raw(
+            "grow",
+            |_cx, _body| async move { Ok(vec![0; 50_000].into()) },
+        )
+        .raw("echo", |_cx, body| async move { Ok(body) })
+}
+
+fn preface() -> BytesMut {
+    let kind = StreamKind::Lane;
+    BytesMut::from(&Preface { kind }.encode()[..])
+}
+
+/// The beginning of a lane with these methods, numbered from 0.
+fn lane(methods: &[&str]) -> BytesMut {
+    let mut out = preface();
+    for (number, name) in (0..).zip(methods) {
+        wire::encode_lane_method(&mut out, number, name);
+    }
+    out
+}
+
+fn request(out: &mut BytesMut, id: u32, method: u16, body: &[u8]) {
+    let request = LaneRequest {
+        id,
+        method,
+        attempt: 0,
+        idempotent: false,
+        deadline: None,
+    };
+    wire::encode_lane_request(out, &request, body);
+}
+
+/// A caller that has taken the stream on which the server says hello.
+async fn connect_and_listen(server: &RpcServer) -> Caller {
+    let caller = Caller::connect(server).await;
+    within(caller.connection.accept_uni()).await.unwrap();
+    caller
+}
+
+/// What comes back on a lane.
+struct Answers {
+    recv: RecvStream,
+    decoder: LaneDecoder,
+}
+
+impl Answers {
+    fn new(recv: RecvStream) -> Self {
+        let decoder = LaneDecoder::new();
+        Self { recv, decoder }
+    }
+
+    async fn next(&mut self) -> LaneFrame {
+        loop {
+            if let Some(frame) = self.decoder.next_frame().unwrap() {
+                return frame;
+            }
+            let chunk = within(self.recv.read_chunk(1 << 20, true)).await;
+            self.decoder.push(chunk.unwrap().expect("no end").bytes);
+        }
+    }
+
+    async fn reply(&mut self) -> (u32, Bytes) {
+        match self.next().await {
+            LaneFrame::Reply { id, body, .. } => (id, body),
+            other => panic!("no reply: {other:?}"),
+        }
+    }
+
+    async fn failure(&mut self) -> (u32, Code, Processed) {
+        match self.next().await {
+            LaneFrame::Failure { id, header, .. } => (id, header.code, header.processed),
+            other => panic!("no failure: {other:?}"),
+        }
+    }
+}
+
+/// That the server cut the lane, with which code, and that it wants no more.
+async fn cut(send: &mut SendStream, recv: &mut RecvStream) -> u64 {
+    let code = match within(recv.read_to_end(16 << 20)).await {
+        Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => code.into_inner(),
+        other => panic!("not cut: {other:?}"),
+    };
+    assert!(within(send.stopped()).await.unwrap().is_some());
+    code
+}
+
+#[tokio::test]
+async fn lanes_that_make_no_sense_are_cut_and_counted() {
+    let load = LoadReport::default();
+    let add = |bytes: &BytesMut, more: &dyn Fn(&mut BytesMut)| {
+        let mut bytes = bytes.clone();
+        more(&mut bytes);
+        bytes
+    };
+    let hang = lane(&["hang"]);
+    let table: [(&str, BytesMut); 11] = [
+        (
+            "no frame",
+            add(&preface(), &|out| out.extend_from_slice(&[0; 16])),
+        ),
+        (
+            "a number past the limit",
+            add(&hang, &|out| request(out, CALLS_MAX, 0, b"")),
+        ),
+        (
+            "a number in use",
+            add(&hang, &|out| {
+                request(out, 3, 0, b"");
+                request(out, 1 << 16 | 3, 0, b"");
+            }),
+        ),
+        (
+            "an unknown method",
+            add(&hang, &|out| request(out, 0, 1, b"")),
+        ),
+        (
+            "a method out of order",
+            add(&hang, &|out| wire::encode_lane_method(out, 2, "x")),
+        ),
+        (
+            "a method twice",
+            add(&hang, &|out| wire::encode_lane_method(out, 0, "hang")),
+        ),
+        (
+            "a method without name",
+            add(&hang, &|out| out.extend_from_slice(&[20, 0, 1, 0])),
+        ),
+        (
+            "too many methods",
+            add(&preface(), &|out| {
+                (0..=1_024).for_each(|n| wire::encode_lane_method(out, n, "echo"));
+            }),
+        ),
+        (
+            "a reply",
+            add(&hang, &|out| wire::encode_lane_reply(out, 0, load, b"")),
+        ),
+        (
+            "a receipt for what is not sent",
+            add(&hang, &|out| {
+                request(out, 0, 0, b"");
+                wire::encode_lane_received(out, 0);
+            }),
+        ),
+        (
+            "a flag from the future",
+            add(&hang, &|out| {
+                let at = out.len();
+                request(out, 0, 0, b"");
+                out[at + 1] = 0x80;
+            }),
+        ),
+    ];
+    let server = serve(router(), config());
+    let mut malformed = 0;
+    for (what, bytes) in table {
+        let caller = Caller::connect(&server).await;
+        let (mut send, mut recv) = caller.say(&bytes).await;
+        assert_eq!(cut(&mut send, &mut recv).await, CUT_MALFORMED, "{what}");
+        malformed += 1;
+        counts(&server, what, malformed, |s| s.malformed_frames).await;
+        until("no call is left", || server.in_flight() == 0).await;
+        assert!(caller.connection.close_reason().is_none());
+    }
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn lanes_past_the_limit_are_cut_and_the_others_stay() {
+    let server = serve(router(), config());
+    let caller = Caller::connect(&server).await;
+    let mut begun = lane(&["echo"]);
+    request(&mut begun, 0, 0, b"x");
+    let mut good = Vec::new();
+    for _ in 0..2 {
+        let (send, recv) = caller.say(&begun).await;
+        let mut answers = Answers::new(recv);
+        assert_eq!(answers.reply().await, (0, Bytes::from_static(b"x")));
+        good.push((send, answers));
+    }
+    let (mut send, mut recv) = caller.say(&begun).await;
+    assert_eq!(cut(&mut send, &mut recv).await, CUT_MALFORMED);
+    for (send, answers) in &mut good {
+        let mut more = BytesMut::new();
+        request(&mut more, 1, 0, b"y");
+        within(send.write_all(&more)).await.unwrap();
+        assert_eq!(answers.reply().await, (1, Bytes::from_static(b"y")));
+    }
+}
+
+#[tokio::test]
+async fn half_a_frame_and_silence_hold_up_nobody() {
+    let server = serve(router(), config());
+    let caller = connect_and_listen(&server).await;
+    let mut bytes = lane(&["echo"]);
+    request(&mut bytes, 0, 0, &[1; 60_000]);
+    let (mut send, recv) = caller.say(&bytes[..50_000]).await;
+    assert_serves(&server).await;
+    assert_eq!(server.in_flight(), 0, "half a call is none");
+    // The rest is as good as it would have been; its end in the middle of a frame is not.
+    within(send.write_all(&bytes[50_000..])).await.unwrap();
+    let mut answers = Answers::new(recv);
+    let apart = async {
+        let mut stream = within(caller.connection.accept_uni()).await.unwrap();
+        answer_apart(&mut stream).await
+    };
+    assert_eq!(apart.await.2.len(), 60_000);
+    let mut more = BytesMut::new();
+    wire::encode_lane_received(&mut more, 0);
+    request(&mut more, 0, 0, b"z");
+    within(send.write_all(&more)).await.unwrap();
+    assert_eq!(answers.reply().await.1, "z");
+    within(send.write_all(&bytes[..20])).await.unwrap();
+    send.finish().unwrap();
+    counts(&server, "malformed frames", 1, |s| s.malformed_frames).await;
+}
+
+/// A reply that has a stream of its own: whose it is, and the body.
+async fn answer_apart(stream: &mut RecvStream) -> (u64, u32, Bytes) {
+    let mut decoder = Decoder::new(StreamKind::Answer, 1 << 20);
+    let mut to = None;
+    loop {
+        match decoder.next_frame().unwrap() {
+            Some(Frame::AnswerTo { lane, id }) => to = Some((lane, id)),
+            Some(Frame::Reply(_, body)) => {
+                let (lane, id) = to.expect("it says whose it is");
+                return (lane, id, body);
+            }
+            Some(other) => panic!("no answer: {other:?}"),
+            None => {
+                let chunk = within(stream.read_chunk(1 << 20, true)).await.unwrap();
+                decoder.push(chunk.expect("no end").bytes);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_past_the_message_limit_is_refused() {
+    let server = serve(router(), config().with_message_bytes_max(1_000));
+    let caller = Caller::connect(&server).await;
+    let mut bytes = lane(&["echo"]);
+    request(&mut bytes, 0, 0, &[1; 1_001]);
+    request(&mut bytes, 0, 0, &[1; 1_000]);
+    let (_send, recv) = caller.say(&bytes).await;
+    let mut answers = Answers::new(recv);
+    assert_eq!(
+        answers.failure().await,
+        (0, Code::PayloadTooLarge, Processed::No)
+    );
+    assert_eq!(answers.reply().await.1.len(), 1_000);
+    assert_eq!(server.stats().oversized_messages, 1);
+}
+
+#[tokio::test]
+async fn a_flood_of_cancellations_holds_up_nobody() {
+    let server = serve(router(), config());
+    let (caller, other) = (Caller::connect(&server).await, connect(&server).await);
+    let mut flood = BytesMut::new();
+    (0..10_000).for_each(|id| wire::encode_lane_cancel(&mut flood, id));
+    let (mut send, _recv) = caller.say(&lane(&["hang"])).await;
+    let flooding = tokio::spawn(async move {
+        for _ in 0..50 {
+            send.write_all(&flood).await?;
+        }
+        Ok::<_, quinn::WriteError>(send)
+    });
+    while !flooding.is_finished() {
+        assert_answers(&other).await;
+    }
+    within(flooding).await.unwrap().expect("no rule is broken");
+    assert_eq!(server.stats().calls_cancelled, 0);
+}
+
+#[tokio::test]
+async fn calls_begun_and_cancelled_in_one_breath_leave_nothing() {
+    let (signal, mut dropped) = drop_signal();
+    let router = Router::new().raw("hang", move |_cx, _body| {
+        let signal = signal();
+        async move {
+            let _signal = signal;
+            pending().await
+        }
+    });
+    let server = serve(router, config());
+    let caller = Caller::connect(&server).await;
+    let mut bytes = lane(&["hang"]);
+    for _ in 0..1_000 {
+        // The very same number, which a caller that keeps the rules does not take so soon.
+        request(&mut bytes, 5, 0, b"");
+        wire::encode_lane_cancel(&mut bytes, 5);
+    }
+    let (_send, _recv) = caller.say(&bytes).await;
+    for _ in 0..1_000 {
+        within(dropped.recv())
+            .await
+            .expect("the handler is dropped");
+    }
+    until("nothing is served", || server.in_flight() == 0).await;
+    counts(&server, "cancelled calls", 1_000, |s| s.calls_cancelled).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_takes_no_answers_is_cut() {
+    let server = serve(
+        router(),
+        config().with_stall_timeout(Duration::from_millis(300)),
+    );
+    let caller = Caller::connect(&server).await;
+    let (mut send, mut recv) = caller.say(&lane(&["echo"])).await;
+    let mut round = BytesMut::new();
+    (0..CALLS_MAX).for_each(|id| request(&mut round, id, 0, &[0; 8_000]));
+    // More than all windows and buffers on the way back hold.
+    let wrote = within(async {
+        loop {
+            if let Err(e) = send.write_all(&round).await {
+                return e;
+            }
+        }
+    });
+    assert!(matches!(wrote.await, quinn::WriteError::Stopped(_)));
+    assert_eq!(cut(&mut send, &mut recv).await, CUT_STALLED);
+    counts(&server, "stalled calls", 1, |s| s.stalled_calls).await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_takes_its_answers_slowly_is_not_cut() {
+    let stall = Duration::from_millis(300);
+    let server = serve(router(), config().with_stall_timeout(stall));
+    let caller = Caller::connect(&server).await;
+    let (mut send, mut recv) = caller.say(&lane(&["echo"])).await;
+    let mut round = BytesMut::new();
+    (0..CALLS_MAX).for_each(|id| request(&mut round, id, 0, &[0; 8_000]));
+    let flooding = tokio::spawn(async move {
+        loop {
+            if let Err(e) = send.write_all(&round).await {
+                return e;
+            }
+        }
+    });
+    // It never has taken all, for several times as long as it may take nothing.
+    let end = Instant::now() + 5 * stall;
+    while Instant::now() < end {
+        for _ in 0..100 {
+            let chunk = within(recv.read_chunk(8_000, true)).await.unwrap();
+            chunk.expect("no end");
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!flooding.is_finished());
+    assert_eq!(server.stats().stalled_calls, 0);
+    flooding.abort();
+}
+
+#[tokio::test]
+async fn large_replies_that_nobody_reads_are_bounded_by_the_places() {
+    let server = serve(router(), config());
+    let caller = connect_and_listen(&server).await;
+    let mut bytes = lane(&["grow"]);
+    (0..CALLS_MAX).for_each(|id| request(&mut bytes, id, 0, b""));
+    let (mut send, mut recv) = caller.say(&bytes).await;
+    let mut streams = Vec::new();
+    for _ in 0..CALLS_MAX {
+        let mut stream = within(caller.connection.accept_uni()).await.unwrap();
+        let (lane, id, body) = answer_apart(&mut stream).await;
+        assert_eq!((lane, body.len()), (send.id().index(), 50_000));
+        streams.push(id);
+    }
+    streams.sort_unstable();
+    assert!(streams.into_iter().eq(0..CALLS_MAX));
+    // It has them, says so of one, and takes the place of another.
+    let mut more = BytesMut::new();
+    wire::encode_lane_received(&mut more, 3);
+    request(&mut more, 1 << 16 | 3, 0, b"");
+    within(send.write_all(&more)).await.unwrap();
+    let mut stream = within(caller.connection.accept_uni()).await.unwrap();
+    assert_eq!(answer_apart(&mut stream).await.1, 1 << 16 | 3);
+    more.clear();
+    request(&mut more, 1 << 16 | 4, 0, b"");
+    within(send.write_all(&more)).await.unwrap();
+    assert_eq!(cut(&mut send, &mut recv).await, CUT_MALFORMED);
+}
+
+#[tokio::test]
+async fn a_large_reply_that_is_not_wanted_is_a_failure_on_the_lane() {
+    let server = serve(router(), config());
+    let caller = connect_and_listen(&server).await;
+    let mut bytes = lane(&["grow"]);
+    request(&mut bytes, 2, 0, b"");
+    let (_send, recv) = caller.say(&bytes).await;
+    let mut stream = within(caller.connection.accept_uni()).await.unwrap();
+    stream.stop(0u32.into()).unwrap();
+    let mut answers = Answers::new(recv);
+    // Or it had all arrived before: then there is nothing to say.
+    let failure = timeout(Duration::from_millis(500), answers.failure()).await;
+    if let Ok(failure) = failure {
+        assert_eq!(failure, (2, Code::Unavailable, Processed::Maybe));
+    } else {
+        assert_eq!(server.stats().calls_completed, 1);
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_lane_comes_after_all_answers_and_their_receipts() {
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let router = Router::new().raw("wait", move |_cx, body: Bytes| {
+        let gate = Arc::clone(&opened);
+        async move {
+            gate.acquire().await.expect("it stays").forget();
+            Ok(if body.is_empty() {
+                body
+            } else {
+                vec![0; 50_000].into()
+            })
+        }
+    });
+    let server = serve(router, config());
+    let caller = connect_and_listen(&server).await;
+    let mut bytes = lane(&["wait"]);
+    request(&mut bytes, 0, 0, b"");
+    request(&mut bytes, 1, 0, b"large");
+    let (mut send, recv) = caller.say(&bytes).await;
+    until("both are served", || server.in_flight() == 2).await;
+    let shutdown = tokio::spawn({
+        let server = server.clone();
+        async move { server.shutdown(PATIENCE).await }
+    });
+    until("it drains", || server.endpoint().is_draining()).await;
+    let mut answers = Answers::new(recv);
+    let mut late = BytesMut::new();
+    request(&mut late, 2, 0, b"");
+    within(send.write_all(&late)).await.unwrap();
+    assert_eq!(answers.failure().await, (2, Code::Draining, Processed::No));
+    gate.add_permits(2);
+    assert_eq!(answers.reply().await.0, 0);
+    let mut stream = within(caller.connection.accept_uni()).await.unwrap();
+    assert_eq!(answer_apart(&mut stream).await.1, 1);
+    // Everything is answered, but the server cannot know.
+    let early = timeout(Duration::from_millis(200), answers.recv.read_chunk(1, true)).await;
+    assert!(early.is_err(), "{early:?}");
+    assert!(!shutdown.is_finished());
+    let mut receipt = BytesMut::new();
+    wire::encode_lane_received(&mut receipt, 1);
+    within(send.write_all(&receipt)).await.unwrap();
+    let end = within(answers.recv.read_chunk(1, true)).await;
+    assert!(end.expect("no cut").is_none(), "the end");
+    let report = within(shutdown).await.unwrap();
+    assert_eq!(
+        (report.completed, report.cancelled, report.rejected),
+        (2, 0, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_in_time_whatever_its_callers_do() {
+    let server = serve(router(), config());
+    let caller = Caller::connect(&server).await;
+    // One lane is idle, the other has calls that do not end and answers that nobody takes.
+    let _idle = caller.say(&lane(&["echo"])).await;
+    let mut bytes = lane(&["hang", "echo"]);
+    request(&mut bytes, 0, 0, b"");
+    let (mut send, _recv) = caller.say(&bytes).await;
+    let mut round = BytesMut::new();
+    (1..CALLS_MAX).for_each(|id| request(&mut round, id, 1, &[0; 8_000]));
+    let flooding = tokio::spawn(async move { while send.write_all(&round).await.is_ok() {} });
+    until("it is served", || server.stats().calls_started > 100).await;
+    let begun = Instant::now();
+    let report = within(server.shutdown(Duration::from_millis(700))).await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(report.cancelled, 1);
+    within(flooding).await.unwrap();
+}

@@ -1,0 +1,734 @@
+//! Small calls, which share streams.
+
+use std::{
+    num::{NonZeroU8, NonZeroU32, NonZeroUsize},
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use futures::{
+    FutureExt, StreamExt,
+    future::{join_all, pending, poll_fn},
+    stream::FuturesUnordered,
+};
+use rpcnet_transport::{CallOptions, Code, Dispatch, Processed, RpcError};
+use tokio::{sync::Semaphore, task::yield_now};
+
+use super::*;
+
+const LARGE: usize = 4 << 20;
+
+fn echo(router: Router) -> Router {
+    router.raw("echo", |_cx, body| async move { Ok(body) })
+}
+
+/// A method that ends when it is told to.
+fn gated(router: Router) -> (Router, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let router = router.raw("wait", move |_cx, body| {
+        let gate = Arc::clone(&opened);
+        async move {
+            gate.acquire().await.expect("it stays").forget();
+            Ok(body)
+        }
+    });
+    (router, gate)
+}
+
+fn hang(router: Router) -> Router {
+    router.raw("hang", |_cx, _body| pending())
+}
+
+fn few(lanes: u8, calls: u32) -> TransportConfig {
+    TransportConfig::default()
+        .with_lanes(NonZeroU8::new(lanes).unwrap())
+        .with_lane_calls_max(NonZeroU32::new(calls).unwrap())
+}
+
+type Call = tokio::task::JoinHandle<Result<Bytes, RpcError>>;
+
+fn call(client: &RpcClient, method: &'static str, options: CallOptions) -> Call {
+    let client = client.clone();
+    tokio::spawn(async move { client.call_with(method, "x", options).await })
+}
+
+fn unlimited() -> CallOptions {
+    CallOptions::new().without_deadline()
+}
+
+fn verdict(outcome: Result<Bytes, RpcError>) -> (Code, Processed) {
+    let error = outcome.expect_err("no reply");
+    (error.code(), error.processed())
+}
+
+/// Polls a future once.
+async fn begin<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.poll_unpin(cx))).await
+}
+
+#[tokio::test]
+async fn small_calls_pass_large_bodies_and_large_replies() {
+    let router = echo(Router::new()).raw("grow", |_cx, _body| async move {
+        Ok(Bytes::from(vec![7; LARGE]))
+    });
+    let (_server, client) = pair(router).await;
+    assert_answers(&client).await;
+    let body = Bytes::from(vec![1; LARGE]);
+    let mut large = pin!(join_all([
+        client.call("echo", body.clone()).boxed(),
+        client.call("grow", "").boxed(),
+        client.call("grow", "").boxed(),
+    ]));
+    let mut passed = 0;
+    loop {
+        tokio::select! {
+            biased;
+            small = client.call("echo", "small") => {
+                assert_eq!(small.unwrap(), "small");
+                passed += 1;
+            }
+            replies = &mut large => {
+                assert!(replies.into_iter().all(|reply| reply.unwrap().len() == LARGE));
+                break;
+            }
+        }
+        // Else the large ones would not be polled.
+        if begin(&mut large).await.is_ready() {
+            break;
+        }
+    }
+    assert!(passed >= 3, "only {passed} passed 12 MiB");
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_drops_its_handler_and_leaves_its_place() {
+    let (signal, mut dropped) = drop_signal();
+    let router = Router::new().raw("hang", move |_cx, _body| {
+        let signal = signal();
+        async move {
+            let _signal = signal;
+            pending().await
+        }
+    });
+    let server = serve(router, few(1, 1));
+    let client = connect(&server).await;
+    // Each needs the only place.
+    for round in 1..=20 {
+        let mut call = client.call("hang", "").boxed();
+        assert!(begin(&mut call).await.is_pending());
+        until("it is served", || server.in_flight() == 1).await;
+        drop(call);
+        within(dropped.recv())
+            .await
+            .expect("the handler is dropped");
+        counts(&server, "cancelled calls", round, |s| s.calls_cancelled).await;
+        assert_answers(&client).await;
+    }
+    assert_eq!((server.in_flight(), client.in_flight()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_handler_s_context_ends_with_its_call_and_is_nobody_else_s() {
+    let kept: Arc<Mutex<Vec<CallContext>>> = Arc::default();
+    let keep = Arc::clone(&kept);
+    let router = Router::new().raw("keep", move |cx: CallContext, body: Bytes| {
+        let kept = Arc::clone(&keep);
+        async move {
+            assert!(!cx.is_cancelled());
+            if body.is_empty() {
+                kept.lock().unwrap().push(cx);
+            }
+            Ok(body)
+        }
+    });
+    let (_server, client) = pair(router).await;
+    for attempt in 0..10 {
+        let options = CallOptions::new().with_attempt(attempt);
+        within(client.call_with("keep", "", options)).await.unwrap();
+        // Lets the next one have the context of one that was not kept.
+        within(client.call_with("keep", "x", options.with_attempt(99)))
+            .await
+            .unwrap();
+    }
+    let kept = std::mem::take(&mut *kept.lock().unwrap());
+    let attempts: Vec<u8> = kept.iter().map(CallContext::attempt).collect();
+    assert_eq!(attempts, (0..10).collect::<Vec<_>>());
+    for cx in kept {
+        within(cx.cancelled()).await;
+        assert!(cx.is_cancelled());
+    }
+}
+
+#[tokio::test]
+async fn a_lane_takes_as_many_calls_as_the_server_said_and_all_lanes_are_used() {
+    const CALLS: usize = 3 * 2;
+    let (router, gate) = gated(Router::new());
+    let server = serve(router, few(3, 2));
+    let client = connect(&server).await;
+    let calls: Vec<_> = (0..CALLS)
+        .map(|_| call(&client, "wait", unlimited()))
+        .collect();
+    until("all lanes are full", || server.in_flight() == CALLS).await;
+    let mut late = client.call_with("wait", "late", unlimited()).boxed();
+    assert!(begin(&mut late).await.is_pending());
+    // Would be served by now, had it been sent.
+    let other = connect(&server).await;
+    assert_answers(&other).await;
+    assert_eq!((server.in_flight(), client.in_flight()), (CALLS, CALLS));
+    gate.add_permits(CALLS + 1);
+    assert_eq!(within(late).await.unwrap(), "late");
+    for call in calls {
+        assert_eq!(within(call).await.unwrap().unwrap(), "x");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_or_too_slow_is_overload() {
+    let (router, gate) = gated(Router::new());
+    let server = serve(router, few(1, 1));
+    let client = connect_with(&server, TransportConfig::default().with_queue_len(1)).await;
+    let first = call(&client, "wait", unlimited());
+    until("the lane is full", || server.in_flight() == 1).await;
+    let overloaded = (Code::Overloaded, Processed::No);
+
+    let mut queued = client.call_with("wait", "", unlimited()).boxed();
+    assert!(begin(&mut queued).await.is_pending());
+    let refused = client.call_with("wait", "", unlimited());
+    let refused = refused.now_or_never().expect("it is refused at once");
+    assert_eq!(verdict(refused), overloaded);
+    drop(queued);
+
+    let short = CallOptions::new().with_timeout(Duration::from_millis(50));
+    let late = within(client.call_with("wait", "", short)).await;
+    assert_eq!(verdict(late), overloaded);
+    assert_eq!(server.stats().calls_started, 1, "the others were not sent");
+
+    gate.add_permits(1);
+    assert_eq!(within(first).await.unwrap().unwrap(), "x");
+    assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_room_take_turns_whoever_gives_up() {
+    let (router, gate) = gated(Router::new());
+    let server = serve(router, few(1, 2));
+    let client = connect(&server).await;
+    let first = [(); 2].map(|()| call(&client, "wait", unlimited()));
+    until("the lane is full", || server.in_flight() == 2).await;
+    let waiting: Vec<_> = (0..40)
+        .map(|_| call(&client, "wait", unlimited()))
+        .collect();
+    yield_now().await;
+    // Some of those that wait leave, also just when they are told of room.
+    gate.add_permits(1);
+    for (n, call) in waiting.iter().enumerate() {
+        if n % 3 == 0 {
+            call.abort();
+            yield_now().await;
+        }
+    }
+    gate.add_permits(100);
+    for call in first {
+        assert_eq!(within(call).await.unwrap().unwrap(), "x");
+    }
+    for (n, call) in waiting.into_iter().enumerate() {
+        match within(call).await {
+            Ok(reply) => assert_eq!(reply.unwrap(), "x"),
+            Err(e) => assert!(e.is_cancelled() && n % 3 == 0),
+        }
+    }
+    assert_answers(&client).await;
+    assert_eq!(client.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_room_hear_of_a_drain_and_of_the_end() {
+    let (router, gate) = gated(Router::new());
+    let server = serve(router, few(1, 1));
+    let client = connect(&server).await;
+    let served = call(&client, "wait", unlimited());
+    until("the lane is full", || server.in_flight() == 1).await;
+    let waiting = [(); 5].map(|()| call(&client, "wait", unlimited()));
+    yield_now().await;
+    server.set_draining(true);
+    for call in waiting {
+        let outcome = within(call).await.unwrap();
+        assert_eq!(verdict(outcome), (Code::Draining, Processed::No));
+    }
+    server.set_draining(false);
+    until("it takes calls again", || !client.is_draining()).await;
+
+    let waiting = [(); 5].map(|()| call(&client, "wait", unlimited()));
+    yield_now().await;
+    client.close("enough");
+    let (code, processed) = verdict(within(served).await.unwrap());
+    assert_eq!((code, processed), (Code::Unavailable, Processed::Maybe));
+    for call in waiting {
+        let outcome = within(call).await.unwrap();
+        assert_eq!(verdict(outcome), (Code::Unavailable, Processed::No));
+    }
+    drop(gate);
+}
+
+#[tokio::test]
+async fn a_drain_sends_new_calls_away_while_others_end_and_its_deadline_ends_all() {
+    let (router, gate) = gated(hang(Router::new()));
+    let (server, client) = pair(router).await;
+    let old = [(); 3].map(|()| call(&client, "wait", unlimited()));
+    let stuck = [(); 2].map(|()| call(&client, "hang", unlimited()));
+    until("all are served", || server.in_flight() == 5).await;
+    let shutdown = tokio::spawn({
+        let server = server.clone();
+        async move { server.shutdown(Duration::from_millis(800)).await }
+    });
+    until("the client knows", || client.is_draining()).await;
+    let new = client.call("wait", "").now_or_never();
+    let new = new.expect("it is refused at once");
+    assert_eq!(verdict(new), (Code::Draining, Processed::No));
+    gate.add_permits(3);
+    for call in old {
+        assert_eq!(within(call).await.unwrap().unwrap(), "x");
+    }
+    for call in stuck {
+        let outcome = within(call).await.unwrap();
+        assert_eq!(verdict(outcome), (Code::Cancelled, Processed::Maybe));
+    }
+    let report = within(shutdown).await.unwrap();
+    assert_eq!((report.completed, report.cancelled), (3, 2));
+    assert_eq!(server.in_flight(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stopping_server_did_not_answer_it_did_not_process() {
+    // Every third reply has a stream of its own.
+    let processed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&processed);
+    let router = Router::new().raw("count", move |_cx, body: Bytes| {
+        let number = count.fetch_add(1, SeqCst);
+        async move {
+            if number % 2 == 0 {
+                yield_now().await;
+            }
+            Ok(if number % 3 == 0 {
+                vec![0; 60_000].into()
+            } else {
+                body
+            })
+        }
+    });
+    for _ in 0..5 {
+        let before = processed.load(SeqCst);
+        let (server, client) = pair(router.clone()).await;
+        let callers: Vec<_> = (0..40)
+            .map(|_| {
+                let client = client.clone();
+                tokio::spawn(async move {
+                    let mut answered = 0;
+                    loop {
+                        match client.call("count", "x").await {
+                            Ok(_) => answered += 1,
+                            Err(error) => return (answered, error),
+                        }
+                    }
+                })
+            })
+            .collect();
+        until("it is busy", || processed.load(SeqCst) > before + 500).await;
+        let report = within(server.shutdown(PATIENCE)).await;
+        assert_eq!(report.cancelled, 0);
+        let mut answered = 0;
+        for caller in callers {
+            let (of_caller, error) = within(caller).await.unwrap();
+            answered += of_caller;
+            assert_eq!(error.processed(), Processed::No, "{error:?}");
+        }
+        assert_eq!(answered, processed.load(SeqCst) - before);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_dies_leaves_it_open_what_it_did() {
+    let (server, client) = pair(hang(Router::new())).await;
+    let calls = [(); 3].map(|()| call(&client, "hang", unlimited()));
+    until("all are served", || server.in_flight() == 3).await;
+    drop(server);
+    for call in calls {
+        let outcome = within(call).await.unwrap();
+        assert_eq!(verdict(outcome), (Code::Unavailable, Processed::Maybe));
+    }
+    assert_eq!(client.in_flight(), 0);
+    let after = within(client.call("hang", "")).await;
+    assert_eq!(verdict(after), (Code::Unavailable, Processed::No));
+}
+
+#[tokio::test]
+async fn replies_say_how_busy_the_server_is() {
+    let (router, gate) = gated(echo(Router::new()));
+    let config = TransportConfig::default().with_calls_max(NonZeroUsize::new(5).unwrap());
+    let server = serve(router, config);
+    let client = connect(&server).await;
+    assert_eq!(client.load(), None);
+    within(client.call("echo", "")).await.unwrap();
+    let load = client.load().expect("there was a reply");
+    assert_eq!((load.draining, load.busy), (false, false));
+
+    let calls = [(); 4].map(|()| call(&client, "wait", unlimited()));
+    until("all are served", || server.in_flight() == 4).await;
+    within(client.call("echo", "")).await.unwrap();
+    let load = client.load().unwrap();
+    assert!(load.busy && load.in_flight >= 4, "{load:?}");
+
+    // Of a refusal too. The other client does not hear of it before, since it asks at once.
+    server.set_draining(true);
+    assert_eq!(
+        verdict(within(client.call("echo", "")).await),
+        (Code::Draining, Processed::No)
+    );
+    gate.add_permits(4);
+    for call in calls {
+        within(call).await.unwrap().unwrap();
+    }
+    assert!(client.load().unwrap().draining);
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_another_shows_in_the_queue_delay() {
+    let router = echo(Router::new())
+        .raw("compute", |_cx, body| {
+            std::thread::sleep(Duration::from_millis(20));
+            std::future::ready(Ok(body))
+        })
+        .with_dispatch("compute", Dispatch::Inline);
+    let (_server, client) = pair(router).await;
+    // The first goes alone, the others together.
+    let calls = (0..8).map(|n| client.call(["compute", "echo"][n % 2], ""));
+    for reply in within(join_all(calls)).await {
+        reply.unwrap();
+    }
+    within(client.call("echo", "")).await.unwrap();
+    let load = client.load().unwrap();
+    assert!(load.queue_delay >= Duration::from_millis(1), "{load:?}");
+}
+
+/// Two methods of a server with threads to spare: one says in which order they ran, the other computes.
+async fn order_behind(dispatch: Dispatch, habit: usize) -> Vec<&'static str> {
+    let (order, gate) = (
+        Arc::new(Mutex::new(Vec::new())),
+        Arc::new(Semaphore::new(0)),
+    );
+    let (computed, noted) = (Arc::clone(&order), Arc::clone(&order));
+    let wait = Arc::clone(&gate);
+    let router = Router::new()
+        .raw("compute", move |_cx, body: Bytes| {
+            // The others of the lane are let go on for at most so long.
+            let begun = std::time::Instant::now();
+            let longest = if body.is_empty() { 2 } else { 2_000 };
+            while begun.elapsed() < Duration::from_millis(longest) && wait.available_permits() == 0
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if !body.is_empty() {
+                computed.lock().unwrap().push("computed");
+            }
+            std::future::ready(Ok(body))
+        })
+        .raw("note", move |_cx, body| {
+            noted.lock().unwrap().push("noted");
+            gate.add_permits(1);
+            std::future::ready(Ok(body))
+        })
+        .with_dispatch("compute", dispatch);
+    let (_server, client) = pair(router).await;
+    for _ in 0..habit {
+        within(client.call("compute", "")).await.unwrap();
+    }
+    let (long, note) =
+        within(async { tokio::join!(client.call("compute", "x"), client.call("note", "")) }).await;
+    (long.unwrap(), note.unwrap());
+    let order = order.lock().unwrap().clone();
+    order
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_handler_that_computes_holds_up_others_as_its_dispatch_says() {
+    let held_up = ["computed", "noted"];
+    let passed = ["noted", "computed"];
+    assert_eq!(order_behind(Dispatch::Inline, 5).await, held_up);
+    assert_eq!(order_behind(Dispatch::Spawned, 0).await, passed);
+    // Two slow polls are a habit.
+    assert_eq!(order_behind(Dispatch::Adaptive, 2).await, passed);
+}
+
+#[tokio::test]
+async fn a_method_that_comes_later_is_found() {
+    let (server, client) = pair(Router::new()).await;
+    for _ in 0..3 {
+        let outcome = within(client.call("later", "")).await;
+        assert_eq!(verdict(outcome), (Code::Unimplemented, Processed::No));
+    }
+    server.register("later", |_cx, body| async move { Ok(body) });
+    assert_eq!(within(client.call("later", "x")).await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn deadlines_of_many_calls_are_kept_in_any_order() {
+    let (server, client) = pair(hang(Router::new())).await;
+    let begun = Instant::now();
+    let mut calls: FuturesUnordered<_> = (0..200u64)
+        .map(|n| {
+            // Neither growing nor shrinking.
+            let timeout = Duration::from_millis(100 + n * 37 % 200);
+            let options = CallOptions::new().with_timeout(timeout);
+            let call = client.call_with("hang", "", options);
+            call.map(move |outcome| (timeout, outcome, Instant::now()))
+        })
+        .collect();
+    while let Some((timeout, outcome, ended)) = within(calls.next()).await {
+        assert_eq!(verdict(outcome), (Code::DeadlineExceeded, Processed::Maybe));
+        assert!(ended - begun >= timeout, "{timeout:?} too soon");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    until("the server is idle", || server.in_flight() == 0).await;
+    assert_eq!(client.in_flight(), 0);
+    let stats = server.stats();
+    assert_eq!(stats.calls_timed_out + stats.calls_cancelled, 200);
+    assert_answers(&client).await;
+}
+
+/// Without any runtime.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let (mut future, mut cx) = (pin!(future), Context::from_waker(&waker));
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_client_may_be_used_from_other_runtimes_and_from_none() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (server, client) = runtime.block_on(pair(hang(echo(Router::new()))));
+    // Its first call comes from a runtime that ends at once; the lane does not end with it.
+    for _ in 0..2 {
+        let other = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let reply = other.block_on(within(client.call("echo", "there")));
+        assert_eq!(reply.unwrap(), "there");
+    }
+    let reply = block_on(client.call("echo", "nowhere"));
+    assert_eq!(reply.unwrap(), "nowhere");
+    // Not on a lane.
+    let large = block_on(client.call("echo", vec![0; 100_000]));
+    assert_eq!(large.unwrap().len(), 100_000);
+    let options = CallOptions::new().with_timeout(Duration::from_millis(50));
+    let late = block_on(client.call_with("hang", "", options));
+    assert_eq!(verdict(late), (Code::DeadlineExceeded, Processed::Maybe));
+    drop(server);
+    drop(runtime);
+    // The runtime of the connection is gone: nothing hangs, whatever comes of it.
+    let after = block_on(client.call("echo", ""));
+    assert!(after.is_err());
+}
+
+#[test]
+fn a_first_call_after_the_end_of_the_runtime_does_not_hang() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (server, client) = runtime.block_on(pair(echo(Router::new())));
+    drop(server);
+    drop(runtime);
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let outcome = block_on(client.call("echo", ""));
+        let _ = tell.send(outcome.is_err());
+    });
+    assert!(told.recv_timeout(PATIENCE).expect("it ends"));
+}
+
+#[tokio::test]
+async fn the_last_client_ends_the_connection_and_its_handlers() {
+    let (signal, mut dropped) = drop_signal();
+    let router = Router::new().raw("hang", move |_cx, _body| {
+        let signal = signal();
+        async move {
+            let _signal = signal;
+            pending().await
+        }
+    });
+    let (server, client) = pair(router).await;
+    let mut call = Box::pin({
+        let client = client.clone();
+        async move { client.call("hang", "").await }
+    });
+    assert!(begin(&mut call).await.is_pending());
+    until("it is served", || server.in_flight() == 1).await;
+    drop(client);
+    assert_eq!(server.in_flight(), 1, "the call has the client");
+    drop(call);
+    within(dropped.recv())
+        .await
+        .expect("the handler is dropped");
+    until("nothing is served", || server.in_flight() == 0).await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_the_first_call_that_its_endpoint_makes() {
+    let (router, gate) = gated(Router::new());
+    let server = serve(router, TransportConfig::default());
+    let caller = endpoint(CLIENT, TransportConfig::default());
+    let client = within(caller.connect(server.local_addr(), SERVER))
+        .await
+        .unwrap();
+    let made = call(&client, "wait", unlimited());
+    until("it is served", || server.in_flight() == 1).await;
+    let mut shutdown = caller.shutdown(PATIENCE).boxed();
+    let early = timeout(Duration::from_millis(200), &mut shutdown).await;
+    assert!(early.is_err(), "it waits for the call");
+    gate.add_permits(1);
+    within(shutdown).await;
+    assert_eq!(within(made).await.unwrap().unwrap(), "x");
+}
+
+/// Numbers that look random, and are the same each time (Marsaglia, "Xorshift RNGs", 2003, section 3).
+struct Xorshift(u64);
+
+impl Xorshift {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+async fn stress(server_config: TransportConfig, client_config: TransportConfig, seed: u64) {
+    let router = echo(hang(Router::new()))
+        .raw("yield", |_cx, body: Bytes| async move {
+            for _ in 0..body.first().copied().unwrap_or_default() {
+                yield_now().await;
+            }
+            Ok(body)
+        })
+        .raw("sleep", |_cx, body: Bytes| async move {
+            sleep(Duration::from_millis(u64::from(body[0] % 8))).await;
+            Ok(body)
+        })
+        .raw("grow", |_cx, body: Bytes| async move {
+            let mut large = vec![0; 20_000];
+            large[0] = body[0];
+            Ok(large.into())
+        })
+        .raw("fail", |_cx, _body| async move {
+            Err(Status::internal("on purpose"))
+        });
+    let server = serve(router, server_config);
+    let client = connect_with(&server, client_config).await;
+    let mut rng = Xorshift(seed);
+    let mut calls: Vec<_> = (0..3_000)
+        .map(|n| {
+            let method = ["echo", "yield", "sleep", "grow", "fail", "hang"][rng.below(6) as usize];
+            let timeout = match (method, rng.below(4)) {
+                ("hang", _) => Duration::from_millis(20 + rng.below(200)),
+                (_, 0) => Duration::from_millis(1 + rng.below(30)),
+                _ => PATIENCE,
+            };
+            let gives_up = (rng.below(4) == 0).then(|| Duration::from_micros(rng.below(20_000)));
+            let (client, first) = (client.clone(), n as u8);
+            tokio::spawn(async move {
+                let options = CallOptions::new().with_timeout(timeout);
+                let call = client.call_with(method, vec![first; 32], options);
+                let outcome = match gives_up {
+                    Some(after) => match tokio::time::timeout(after, call).await {
+                        Ok(outcome) => outcome,
+                        Err(_) => return,
+                    },
+                    None => call.await,
+                };
+                match outcome {
+                    Ok(reply) => assert_eq!(reply[0], first, "of {method}: another's reply"),
+                    Err(e) => {
+                        let expected = match e.code() {
+                            Code::Internal => method == "fail",
+                            Code::DeadlineExceeded | Code::Overloaded => timeout < PATIENCE,
+                            _ => false,
+                        };
+                        assert!(expected, "{method} within {timeout:?}: {e:?}");
+                    }
+                }
+            })
+        })
+        .collect();
+    // Some vanish from outside.
+    for _ in 0..200 {
+        let call = rng.below(calls.len() as u64) as usize;
+        calls.swap_remove(call).abort();
+        yield_now().await;
+    }
+    for call in calls {
+        within(call).await.unwrap();
+    }
+    until("the client is idle", || client.in_flight() == 0).await;
+    until("the server is idle", || server.in_flight() == 0).await;
+    for _ in 0..200 {
+        assert_answers(&client).await;
+    }
+    let report = within(server.shutdown(PATIENCE)).await;
+    assert_eq!((report.cancelled, report.rejected), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn thousands_of_calls_with_any_end_leave_nothing_behind() {
+    let config = TransportConfig::default();
+    stress(config.clone(), config, 0x9e37_79b9_7f4a_7c15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn thousands_of_calls_through_few_places_leave_nothing_behind() {
+    stress(few(2, 5), TransportConfig::default(), 0xbf58_476d_1ce4_e5b9).await;
+}
+
+#[tokio::test]
+async fn calls_through_few_places_on_one_thread_leave_nothing_behind() {
+    stress(few(2, 5), TransportConfig::default(), 0x94d0_49bb_1331_11eb).await;
+}
+
+#[tokio::test]
+async fn futures_that_nobody_polls_hold_up_nobody_else() {
+    let (router, gate) = gated(echo(Router::new()));
+    let server = serve(router, few(2, 1));
+    let client = connect(&server).await;
+    let mut held = client.call("echo", "held").boxed();
+    assert!(begin(&mut held).await.is_pending());
+    counts(&server, "served calls", 1, |s| s.calls_completed).await;
+    // Its answer is here and not taken: the place is in use, and the other lane serves the others.
+    for _ in 0..3 {
+        assert_answers(&client).await;
+    }
+    let mut cx = Context::from_waker(Waker::noop());
+    until("the reply is here", || held.poll_unpin(&mut cx).is_ready()).await;
+    drop(gate);
+}
