@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use crate::{Endpoint, View};
+use crate::{Endpoint, ReportedLoad, View};
 
 /// Chooses one endpoint of a view.
 ///
@@ -111,13 +111,27 @@ pub struct Outcome {
     pub kind: OutcomeKind,
     /// From the start of the attempt to its end.
     pub latency: Duration,
+    /// What the endpoint said about its load at the end of the attempt; `None`, the default, if it said nothing. By now
+    /// [`Endpoint::reported_load`] says the same or something newer.
+    pub reported_load: Option<ReportedLoad>,
 }
 
 impl Outcome {
     /// An attempt that ended like this after `latency`.
     #[must_use]
     pub const fn new(kind: OutcomeKind, latency: Duration) -> Self {
-        Self { kind, latency }
+        Self {
+            kind,
+            latency,
+            reported_load: None,
+        }
+    }
+
+    /// What the endpoint said about its load with its answer, a refusal included. Default nothing.
+    #[must_use]
+    pub const fn with_reported_load(mut self, load: Option<ReportedLoad>) -> Self {
+        self.reported_load = load;
+        self
     }
 }
 

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Balancer, Endpoint, InFlight, Outcome, OutcomeKind, PickContext, View};
+use crate::{Balancer, Endpoint, InFlight, Outcome, OutcomeKind, PickContext, ReportedLoad, View};
 
 /// Runs the whole suite.
 ///
@@ -73,6 +73,7 @@ impl<F: Fn(u64) -> Arc<dyn Balancer>> Contract<F> {
             run.picks_and_exclusions()?;
             run.changing_views()?;
             run.outcomes()?;
+            run.reported_loads()?;
             run.many_threads()?;
             if !self.starvation_allowed {
                 run.starvation()?;
@@ -98,7 +99,7 @@ pub enum Rule {
     InRange,
     /// `None` when the view is empty or everything in it is excluded.
     NothingToPick,
-    /// `Some` as long as one endpoint is not excluded, however loaded it is.
+    /// `Some` as long as one endpoint is not excluded, however loaded it is or says that it is.
     AlwaysPicks,
     /// An excluded endpoint is not picked.
     Exclusion,
@@ -241,11 +242,37 @@ impl Run<'_> {
                 let latency =
                     [Duration::ZERO, Duration::from_millis(3), Duration::MAX][round / 3 % 3];
                 let call = view[index].begin();
-                balancer.on_outcome(&view, index, &Outcome::new(kind[round % 3], latency));
+                let outcome = Outcome::new(kind[round % 3], latency)
+                    .with_reported_load(REPORTS[round % REPORTS.len()]);
+                balancer.on_outcome(&view, index, &outcome);
                 drop(call);
             }
         }
         self.judge.idle(&view)
+    }
+
+    /// Whatever the endpoints say, and though some say nothing, someone has to be picked: it may be out of date.
+    fn reported_loads(&self) -> Result<(), Violation> {
+        for len in SIZES {
+            let view = view(len, 1);
+            for balancer in self.both(&view) {
+                for report in REPORTS.into_iter().flatten() {
+                    // From nobody having said it to all having said it.
+                    for endpoint in view.endpoints() {
+                        self.judge.pick(&*balancer, &view, &PickContext::new())?;
+                        endpoint.note_reported_load(report);
+                        let cx = PickContext::new().with_key(endpoint.id());
+                        let Some(index) = self.judge.pick(&*balancer, &view, &cx)? else {
+                            continue;
+                        };
+                        let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO)
+                            .with_reported_load(Some(report));
+                        balancer.on_outcome(&view, index, &outcome);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn many_threads(&self) -> Result<(), Violation> {
@@ -389,4 +416,19 @@ fn view(len: usize, generation: u64) -> View {
 }
 
 const SEEDS: u64 = 3;
+
+/// From idle to the worst.
+const REPORTS: [Option<ReportedLoad>; 5] = [
+    None,
+    Some(ReportedLoad::new()),
+    Some(ReportedLoad::new().with_in_flight(7).with_busy(true)),
+    Some(ReportedLoad::new().with_draining(true)),
+    Some(
+        ReportedLoad::new()
+            .with_in_flight(u32::MAX)
+            .with_queue_delay(Duration::MAX)
+            .with_busy(true)
+            .with_draining(true),
+    ),
+];
 const SIZES: [usize; 5] = [1, 2, 3, 16, 100];

@@ -5,14 +5,23 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-/// Somebody who can take calls: an id, a weight, and the number of calls in flight.
+use crate::{ReportedLoad, reported_load::LastReport};
+
+/// Somebody who can take calls: an id, a weight, the number of calls in flight, and what it last said about its load.
 ///
 /// Kept behind an [`Arc`] that outlives the views it appears in, so that the count stays right when the view changes.
 #[derive(Debug)]
 pub struct Endpoint {
     id: u64,
     weight: f32,
-    in_flight: Line<AtomicU32>,
+    now: Line<Now>,
+}
+
+/// What changes with every call.
+#[derive(Debug)]
+struct Now {
+    in_flight: AtomicU32,
+    report: LastReport,
 }
 
 impl Endpoint {
@@ -22,7 +31,10 @@ impl Endpoint {
         Self {
             id,
             weight: 1.0,
-            in_flight: Line(AtomicU32::new(0)),
+            now: Line(Now {
+                in_flight: AtomicU32::new(0),
+                report: LastReport::none(),
+            }),
         }
     }
 
@@ -54,10 +66,23 @@ impl Endpoint {
     /// How many calls are in flight.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.0.load(Ordering::Relaxed)
+        self.now.0.in_flight.load(Ordering::Relaxed)
     }
 
-    /// What one more call would make of the load: (calls in flight + 1) / weight.
+    /// What it last said about its load; `None` if it never did. A single atomic read, so fit for a pick.
+    ///
+    /// The number of calls is kept up to 2^29 - 1, the delay in whole microseconds up to 2^32 - 1.
+    #[must_use]
+    pub fn reported_load(&self) -> Option<ReportedLoad> {
+        self.now.0.report.get()
+    }
+
+    /// It says that this is its load. For whoever makes the calls; balancers only read.
+    pub fn note_reported_load(&self, load: ReportedLoad) {
+        self.now.0.report.note(load);
+    }
+
+    /// What one more call would make of the load as this process knows it: (calls in flight + 1) / weight.
     #[must_use]
     pub fn load(&self) -> f32 {
         (self.in_flight() as f32 + 1.0) / self.weight
@@ -66,7 +91,7 @@ impl Endpoint {
     /// Counts one call as in flight for as long as the guard lives.
     #[must_use = "the call is counted only for as long as the guard lives"]
     pub fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.0.fetch_add(1, Ordering::Relaxed);
+        self.now.0.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight {
             endpoint: Arc::clone(self),
         }
@@ -89,7 +114,11 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.endpoint.in_flight.0.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint
+            .now
+            .0
+            .in_flight
+            .fetch_sub(1, Ordering::Relaxed);
     }
 }
 

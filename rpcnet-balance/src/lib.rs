@@ -2,7 +2,7 @@
 //!
 //! A client has several servers that could all take the next call. Which one? The crate has the trait [`Balancer`] for
 //! answers to that question, some answers, and a contract suite for yours. It knows nothing of networks: an
-//! [`Endpoint`] is a number with a count of calls in flight.
+//! [`Endpoint`] is a number with a count of calls in flight and what it last said about its load.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -42,6 +42,31 @@
 //! or, without a type, as a closure: [`from_fn`]. Then run it through the contract, in a test of yours:
 //! `contract::check(|seed| Arc::new(Sticky))`.
 //!
+//! # What the endpoints say themselves
+//!
+//! A client sees its own calls alone. Servers that say with their replies how busy they are tell it the rest:
+//! [`Outcome::reported_load`] when an attempt has ended, and at any later pick [`Endpoint::reported_load`].
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use rpcnet_balance::{Balancer, Endpoint, PickContext, ReportedLoad, View, from_fn};
+//!
+//! // Where requests wait least, by what the servers last said; those that never said anything come first.
+//! let shortest_queue = from_fn(|view, cx| {
+//!     let queue_delay = |index: usize| view[index].reported_load().map(|load| load.queue_delay);
+//!     (0..view.len()).filter(|&index| cx.allows(&view[index])).min_by_key(|&index| queue_delay(index))
+//! });
+//!
+//! let view = View::new((0..2).map(|id| Arc::new(Endpoint::new(id))), 1);
+//! // Whoever makes the calls notes what comes with the replies.
+//! let waits = |ms| ReportedLoad::new().with_queue_delay(Duration::from_millis(ms));
+//! view[0].note_reported_load(waits(7));
+//! view[1].note_reported_load(waits(2));
+//! assert_eq!(shortest_queue.pick(&view, &PickContext::new()), Some(1));
+//! # #[cfg(feature = "contract")]
+//! # rpcnet_balance::contract::Contract::new(move |_seed| Arc::new(shortest_queue.clone())).allow_starvation().verify().unwrap();
+//! ```
+//!
 //! # Rules
 //!
 //! - A [`View`] is immutable. When the endpoints change, a new one with a higher generation takes its place, and
@@ -66,6 +91,7 @@ mod endpoint;
 mod from_fn;
 mod least_connections;
 mod random;
+mod reported_load;
 mod rng;
 mod round_robin;
 mod view;
@@ -75,6 +101,7 @@ pub use endpoint::{Endpoint, InFlight};
 pub use from_fn::{FromFn, from_fn};
 pub use least_connections::LeastConnections;
 pub use random::Random;
+pub use reported_load::ReportedLoad;
 pub use round_robin::RoundRobin;
 pub use view::View;
 

@@ -12,8 +12,8 @@ use std::{
 };
 
 use rpcnet_balance::{
-    Balancer, Endpoint, LeastConnections, Outcome, OutcomeKind, PickContext, Random, RoundRobin,
-    View,
+    Balancer, Endpoint, LeastConnections, Outcome, OutcomeKind, PickContext, Random, ReportedLoad,
+    RoundRobin, View, from_fn,
 };
 
 struct Counting;
@@ -54,10 +54,15 @@ fn the_counter_counts() {
 fn a_pick_allocates_nothing() {
     for len in [2, 16, 256] {
         let view = View::new((0..len).map(|id| Arc::new(Endpoint::new(id))), 1);
-        let balancers: [Arc<dyn Balancer>; 3] = [
+        let balancers: [Arc<dyn Balancer>; 4] = [
             Arc::new(RoundRobin::seeded(1)),
             Arc::new(Random::seeded(1)),
             Arc::new(LeastConnections::seeded(1)),
+            Arc::new(from_fn(|view, cx| {
+                (0..view.len())
+                    .filter(|&index| cx.allows(&view[index]))
+                    .min_by_key(|&index| view[index].reported_load().map(|load| load.in_flight))
+            })),
         ];
         for balancer in balancers {
             let count = allocations(|| {
@@ -67,7 +72,10 @@ fn a_pick_allocates_nothing() {
                     for cx in [PickContext::new(), cx] {
                         let index = black_box(balancer.pick(&view, &cx)).expect("some are left");
                         let _call = view[index].begin();
-                        let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO);
+                        let load = ReportedLoad::new().with_in_flight(round as u32);
+                        view[index].note_reported_load(load);
+                        let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO)
+                            .with_reported_load(Some(load));
                         balancer.on_outcome(&view, index, &outcome);
                     }
                 }

@@ -102,6 +102,19 @@ fn giving_up_under_load_is_caught() {
 }
 
 #[test]
+fn giving_up_because_of_what_endpoints_say_is_caught() {
+    let rule = caught(|| {
+        Arc::new(from_fn(|view, cx| {
+            view.endpoints().iter().position(|endpoint| {
+                let load = endpoint.reported_load();
+                cx.allows(endpoint) && !load.is_some_and(|load| load.busy)
+            })
+        }))
+    });
+    assert_eq!(rule, Rule::AlwaysPicks);
+}
+
+#[test]
 fn picking_from_an_empty_view_is_caught() {
     let rule = caught(|| Arc::new(from_fn(|_, cx| cx.excluded().is_empty().then_some(0))));
     assert_eq!(rule, Rule::InRange);

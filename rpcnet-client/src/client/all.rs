@@ -69,8 +69,9 @@ impl ClusterClient {
     ) -> Result<Bytes, ClusterError> {
         let mut trail = Trail::default();
         loop {
+            let connection = self.pool.connection(worker);
             let outcome = self
-                .attempt(worker, &plan, trail.len(), |client, options| {
+                .attempt(worker, connection, &plan, trail.len(), |client, options| {
                     let body = body.clone();
                     async move { client.call_with(method, body, options).await }
                 })

@@ -15,6 +15,8 @@ pub struct ClusterClientConfig {
     pub(crate) backoff: (Duration, Duration),
     pub(crate) down_time: (Duration, Duration),
     pub(crate) concurrency_max: NonZeroUsize,
+    pub(crate) connections_max: NonZeroUsize,
+    pub(crate) quiet_time: Duration,
 }
 
 impl ClusterClientConfig {
@@ -30,6 +32,8 @@ impl ClusterClientConfig {
             backoff: (Duration::from_millis(10), Duration::from_secs(1)),
             down_time: (Duration::from_millis(250), Duration::from_secs(10)),
             concurrency_max: const { NonZeroUsize::new(64).unwrap() },
+            connections_max: const { NonZeroUsize::new(4).unwrap() },
+            quiet_time: Duration::from_secs(30),
         }
     }
 
@@ -89,6 +93,25 @@ impl ClusterClientConfig {
     #[must_use]
     pub fn with_concurrency_max(mut self, calls: NonZeroUsize) -> Self {
         self.concurrency_max = calls;
+        self
+    }
+
+    /// How many connections to one worker there are at the most; default 4. Calls share one. Another one is made when for
+    /// 100 ms all there are carry as many calls as the worker takes on a connection, so that calls have to wait; then each
+    /// call takes the one with the fewest. More let a single client ask more of a worker, and let it take a larger part
+    /// of what the worker can do for all.
+    #[must_use]
+    pub fn with_connections_per_worker_max(mut self, connections: NonZeroUsize) -> Self {
+        self.connections_max = connections;
+        self
+    }
+
+    /// For how long the other connections to a worker must have been enough, with a quarter to spare, until the latest one
+    /// is given up; default 30 s. It ends with the last call on it. A shorter one saves the memory of connections that
+    /// stand by, a longer one the handshakes of load that comes and goes.
+    #[must_use]
+    pub fn with_quiet_time(mut self, quiet: Duration) -> Self {
+        self.quiet_time = quiet;
         self
     }
 

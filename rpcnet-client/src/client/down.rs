@@ -72,6 +72,13 @@ impl DownList {
         self.len.store(entries.len(), Ordering::Release);
     }
 
+    /// There may be news of any of them.
+    pub(super) fn clear(&self) {
+        let mut entries = self.entries.lock();
+        entries.clear();
+        self.len.store(0, Ordering::Release);
+    }
+
     /// Adds the ids of those to be avoided now. Forgets those that it was long ago.
     pub(super) fn extend(&self, ids: &mut Vec<u64>) {
         let now = Instant::now();

@@ -9,7 +9,7 @@ mod pool;
 mod retry;
 mod streams;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 pub use config::ClusterClientConfig;
@@ -18,10 +18,10 @@ use options::Plan;
 pub use options::WorkerCallOptions;
 use pool::{Connection, Pool};
 use retry::{Jitter, Verdict, verdict};
-use rpcnet_balance::{Outcome, OutcomeKind, PickContext};
+use rpcnet_balance::{Outcome, OutcomeKind, PickContext, ReportedLoad};
 use rpcnet_registry::{SelectError, Worker, WorkerRegistry};
 use rpcnet_transport::{
-    CallOptions, Code, ConnectError, Decode, Encode, Processed, RpcClient, RpcError,
+    CallOptions, Code, ConnectError, Decode, Encode, LoadReport, Processed, RpcClient, RpcError,
 };
 pub use streams::OnWorker;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -29,11 +29,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// Calls workers of a cluster: picks one by tags and load, connects, calls, and goes to another one when that is safe.
 ///
 /// What happens to a call:
-/// - A worker is [selected](WorkerRegistry::select), but for those that could not be connected to a moment ago if there are
-///   others. It counts as in flight there until it ends or is dropped.
+/// - A worker is [selected](WorkerRegistry::select), but for those that could not be connected to a moment ago, and those
+///   that drain, as they say on their connections, if there are others. It counts as in flight there until it ends or is
+///   dropped. What the worker says about its load with the reply is there for the balancer's next pick.
 /// - The connection to it is shared by all calls, opened when it is first needed, once however many calls wait, replaced
 ///   when it has died, and closed when the cluster holds the worker for dead, which ends the calls that wait for it. Its
-///   certificate must name the worker.
+///   certificate must name the worker. While it is saturated, a few more share the calls; see
+///   [`with_connections_per_worker_max`](ClusterClientConfig::with_connections_per_worker_max).
 /// - A failed attempt is followed by another one, on another worker, if the request was certainly not processed: it was
 ///   never sent, or it was refused (the worker drains, has too much to do, or does not know the method). If it may have been
 ///   processed, only if the call or its method is marked as idempotent. An answer of the handler is final.
@@ -52,7 +54,7 @@ impl ClusterClient {
     /// A client of the workers in `registry`, which should have been [started](WorkerRegistry::start).
     pub fn new(registry: Arc<WorkerRegistry>, config: ClusterClientConfig) -> Self {
         Self {
-            pool: Pool::new(&config),
+            pool: Pool::new(&config, &registry),
             jitter: Jitter::new(),
             registry,
             config,
@@ -181,8 +183,8 @@ impl ClusterClient {
         // Those who will not do it soon come first and stay; the others have another turn after a pause.
         let (mut tried, mut unfit) = (Vec::new(), 0);
         loop {
-            let worker = match self.pick(filter, &tried, plan.key) {
-                Ok(worker) => worker,
+            let (worker, connection) = match self.pick(filter, &tried, plan.key) {
+                Ok(picked) => picked,
                 Err(error) => {
                     let Some(failure) = &trail.last else {
                         return Err(error.into());
@@ -197,7 +199,10 @@ impl ClusterClient {
                     continue;
                 }
             };
-            let failure = match self.attempt(&worker, &plan, trail.len(), &attempt).await {
+            let outcome = self
+                .attempt(&worker, connection, &plan, trail.len(), &attempt)
+                .await;
+            let failure = match outcome {
                 Ok(value) => return Ok((value, worker)),
                 Err(failure) => failure,
             };
@@ -216,35 +221,57 @@ impl ClusterClient {
         }
     }
 
-    /// A worker that is not among `tried`, and not one of those that are down if there is another.
+    /// A worker that is not among `tried`, and the way to it. If there is another, not one that could not be reached a
+    /// moment ago, nor one that takes no calls, as it has said on its connection.
     fn pick(
         &self,
         filter: Option<&str>,
         tried: &[u64],
         key: Option<u64>,
-    ) -> Result<Worker, SelectError> {
+    ) -> Result<(Worker, Connection), SelectError> {
         let select = |excluded: &[u64]| {
             let mut cx = PickContext::new().with_excluded(excluded);
             if let Some(key) = key {
                 cx = cx.with_key(key);
             }
-            self.registry.select(filter, &cx)
+            let worker = self.registry.select(filter, &cx)?;
+            let connection = self.pool.connection(&worker);
+            Ok((worker, connection))
         };
+        let (mut down, mut draining) = (Vec::new(), Vec::new());
         if !self.pool.down().is_empty() {
-            let mut excluded = tried.to_vec();
-            self.pool.down().extend(&mut excluded);
-            match select(&excluded) {
-                Err(SelectError::AllExcluded { .. }) => {}
-                settled => return settled,
+            self.pool.down().extend(&mut down);
+        }
+        loop {
+            let picked = if down.is_empty() && draining.is_empty() {
+                select(tried)
+            } else {
+                select(&[tried, &down, &draining].concat())
+            };
+            match picked {
+                Ok((worker, connection)) => {
+                    let id = worker.endpoint_id();
+                    // Somebody's balancer may pick it all the same.
+                    if !connection.is_draining() || draining.contains(&id) {
+                        return Ok((worker, connection));
+                    }
+                    draining.push(id);
+                }
+                // One that may not be reached is better than one that will refuse, and that is better than none.
+                Err(SelectError::AllExcluded { .. }) if !down.is_empty() => down.clear(),
+                Err(SelectError::AllExcluded { .. }) if !draining.is_empty() => {
+                    return select(tried);
+                }
+                Err(error) => return Err(error),
             }
         }
-        select(tried)
     }
 
     /// One attempt on one worker, of which the balancer is told.
     async fn attempt<T, F>(
         &self,
         worker: &Worker,
+        connection: Connection,
         plan: &Plan,
         number: usize,
         attempt: impl Fn(RpcClient, CallOptions) -> F,
@@ -253,8 +280,10 @@ impl ClusterClient {
         F: Future<Output = Result<T, RpcError>>,
     {
         let started = Instant::now();
+        let mut used = None;
         let outcome = async {
-            let (client, reused) = self.connect(worker, plan).await?;
+            let (client, reused) = connect(connection, plan).await?;
+            let client = used.insert(client);
             // A timer may be late; a request that is not sent was certainly not processed.
             if plan.deadline.is_some_and(|end| end <= Instant::now()) {
                 return Err(Failure::out_of_time());
@@ -266,40 +295,48 @@ impl ClusterClient {
                 Some(deadline) => options.with_deadline(deadline.into_std()),
                 None => options.without_deadline(),
             };
-            attempt(client.clone(), options)
+            let mut call = pin!(attempt(client.clone(), options));
+            let mut has_begun = false;
+            let reply = poll_fn(|cx| {
+                let reply = call.as_mut().poll(cx);
+                if reply.is_pending() && !has_begun && client.is_saturated() {
+                    self.pool.watch(worker);
+                }
+                has_begun = true;
+                reply
+            });
+            reply
                 .await
                 .map_err(|error| Failure::of_call(error, plan, reused && client.is_closed()))
         };
         let outcome = outcome.await;
-        let kind = match &outcome {
-            Ok(_) => OutcomeKind::Success,
-            Err(failure) => failure.kind(),
-        };
-        worker.report(&Outcome::new(kind, started.elapsed()));
-        if let Err(Failure { error, .. }) = &outcome
-            && error.code() == Code::Draining
-        {
-            // It refuses quickly, so by load alone it would look like the best choice until the cluster has heard.
-            self.pool.avoid(worker);
-        }
+        self.report(worker, used.as_ref(), &outcome, started.elapsed());
         outcome
     }
 
-    /// The connection to a worker, and whether it was there before.
-    async fn connect(&self, worker: &Worker, plan: &Plan) -> Result<(RpcClient, bool), Failure> {
-        let pending = match self.pool.connection(worker) {
-            Connection::Ready(client) => return Ok((client, true)),
-            Connection::Pending(pending) => pending,
+    /// Tells the balancer, and the next picks, what an attempt says about the worker.
+    fn report<T>(
+        &self,
+        worker: &Worker,
+        client: Option<&RpcClient>,
+        outcome: &Result<T, Failure>,
+        latency: Duration,
+    ) {
+        let (kind, code) = match outcome {
+            Ok(_) => (OutcomeKind::Success, Code::Ok),
+            Err(failure) => (failure.kind(), failure.error.code()),
         };
-        let connected = match plan.deadline {
-            Some(deadline) => timeout_at(deadline, pending)
-                .await
-                .map_err(|_| Failure::out_of_time())?,
-            None => pending.await,
-        };
-        match connected {
-            Ok(client) => Ok((client, false)),
-            Err(error) => Err(Failure::of_connect(error)),
+        // Without an answer, what the connection knows is from before the attempt.
+        let answered = !matches!(code, Code::Unavailable | Code::DeadlineExceeded);
+        let load = client.filter(|_| answered).and_then(RpcClient::load);
+        worker.report(&Outcome::new(kind, latency).with_reported_load(load.map(reported)));
+        if code == Code::Draining {
+            let says_so = client.is_some_and(|client| client.is_draining() && !client.is_closed());
+            // While it says so itself, it is passed over until it says otherwise. Else it refuses quickly, so by load alone
+            // it would look like the best choice until the cluster has heard.
+            if !says_so {
+                self.pool.avoid(worker);
+            }
         }
     }
 
@@ -321,6 +358,33 @@ impl ClusterClient {
         sleep(pause).await;
         true
     }
+}
+
+/// The client to make a call with, and whether its connection was there before.
+async fn connect(connection: Connection, plan: &Plan) -> Result<(RpcClient, bool), Failure> {
+    let pending = match connection {
+        Connection::Ready(client) => return Ok((client, true)),
+        Connection::Pending(pending) => pending,
+    };
+    let connected = match plan.deadline {
+        Some(deadline) => timeout_at(deadline, pending)
+            .await
+            .map_err(|_| Failure::out_of_time())?,
+        None => pending.await,
+    };
+    match connected {
+        Ok(client) => Ok((client, false)),
+        Err(error) => Err(Failure::of_connect(error)),
+    }
+}
+
+/// In the terms of the balancer, which knows no transport.
+fn reported(load: LoadReport) -> ReportedLoad {
+    ReportedLoad::new()
+        .with_in_flight(load.in_flight.into())
+        .with_queue_delay(load.queue_delay)
+        .with_busy(load.busy)
+        .with_draining(load.draining)
 }
 
 impl fmt::Debug for ClusterClient {

@@ -1,6 +1,13 @@
 //! One connection to each worker, for as long as it is worth having.
 
-use rpcnet_client::{ConnectError, balance::from_fn, registry::Tags};
+use std::sync::{OnceLock, Weak, atomic::AtomicBool};
+
+use parking_lot::Mutex;
+use rpcnet_client::{
+    ClusterEvent, ConnectError,
+    balance::from_fn,
+    registry::{Membership, Observer, Tags, Watch},
+};
 
 use super::*;
 
@@ -259,6 +266,101 @@ async fn a_worker_that_fails_as_it_is_picked_keeps_no_connection() {
     assert!(matches!(error, ClusterError::Connect { .. }), "{error}");
     assert_eq!(error.processed(), Processed::No);
     assert_eq!(client.connections(), 0);
+}
+
+/// The client has heard of it, and has nothing to close, before it looks for a connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_found_failed_after_it_was_picked_is_not_connected_to() {
+    let list = StaticMembership::new();
+    let server = endpoint("red", loopback())
+        .expect("a free port")
+        .serve(who("red"));
+    list.insert(Node::new(NodeId::new("red", 1), server.local_addr()));
+    let (at_once, fails) = (list.clone(), Arc::new(AtomicBool::new(false)));
+    let client: Arc<OnceLock<Weak<ClusterClient>>> = Arc::default();
+    let (failing, heard_by) = (Arc::clone(&fails), Arc::clone(&client));
+    let balancer = from_fn(move |_, _| {
+        if failing.load(SeqCst) {
+            // On a thread of its own: what this one wakes waits for it to end.
+            let list = at_once.clone();
+            let told = std::thread::spawn(move || list.fail("red"));
+            assert!(told.join().expect("no panic"));
+            let client = heard_by.get().and_then(Weak::upgrade).expect("it calls");
+            let deadline = std::time::Instant::now() + PATIENCE;
+            while client.connections() > 0 {
+                assert!(std::time::Instant::now() < deadline, "it hears of it");
+                std::thread::yield_now();
+            }
+        }
+        Some(0)
+    });
+    let registry = WorkerRegistry::with_balancer(list, Arc::new(balancer));
+    registry.start().await;
+    let caller = endpoint("caller", loopback()).expect("a free port");
+    let config = ClusterClientConfig::new(caller.clone());
+    let shared = Arc::new(ClusterClient::new(Arc::new(registry), config));
+    client.set(Arc::downgrade(&shared)).expect("only once");
+
+    within("a call", shared.call_worker("who", "", None))
+        .await
+        .expect("a reply");
+    fails.store(true, SeqCst);
+    let once = WorkerCallOptions::new().with_attempts_max(1);
+    // On another thread than the one that hears of it.
+    let calling = Arc::clone(&shared);
+    let call = tokio::spawn(async move { calling.call_worker_with("who", "", None, once).await });
+    let error = within("a call", call).await.expect("no panic");
+    let error = error.expect_err("it has failed");
+    assert!(matches!(error, ClusterError::Connect { .. }), "{error}");
+    assert_eq!(error.processed(), Processed::No);
+    assert_eq!(shared.connections(), 0);
+    assert_eq!(caller.stats().connections_opened, 1);
+}
+
+/// A source of events that a test makes up.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Option<Arc<dyn Observer>>>>);
+
+impl Told {
+    fn joined(&self, epoch: u64, addr: SocketAddr) {
+        let node = Arc::new(Node::new(NodeId::new("red", epoch), addr));
+        let observer = self.0.lock().clone().expect("it was started");
+        observer.on_event(ClusterEvent::NodeJoined(node));
+    }
+}
+
+impl Membership for Told {
+    fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
+        observer.on_snapshot(Vec::new());
+        *self.0.lock() = Some(observer);
+        let kept = Arc::clone(&self.0);
+        Watch::new(move || *kept.lock() = None)
+    }
+}
+
+/// The epoch comes from a clock, which may be set back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_worker_gets_a_new_connection_whatever_its_clock_says() {
+    let told = Told::default();
+    let registry = WorkerRegistry::new(told.clone(), LoadBalancingStrategy::RoundRobin);
+    registry.start().await;
+    let caller = endpoint("caller", loopback()).expect("a free port");
+    let config = ClusterClientConfig::new(caller.clone());
+    let client = ClusterClient::new(Arc::new(registry), config);
+    let mut lives = Vec::new();
+    for (epoch, name) in [(5, "first"), (9, "second"), (3, "third"), (4, "fourth")] {
+        let life = endpoint("red", loopback())
+            .expect("a free port")
+            .serve(who(name));
+        told.joined(epoch, life.local_addr());
+        lives.push(life);
+        // All of them are there to answer, so only the first call may go to a former one: never.
+        for _ in 0..3 {
+            let reply = within("a call", client.call_worker("who", "", None)).await;
+            assert_eq!(reply.expect("a reply"), format!("{name} 0"));
+        }
+    }
+    assert_eq!(caller.stats().connections_opened, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,9 @@
 //! Calls to workers from a list, over real QUIC: who is called, how often, and what the caller is told.
 
 mod connections;
+mod load;
 mod retries;
+mod several;
 mod streams;
 
 use std::{
@@ -15,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use rpcnet_client::{
-    CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code, DevCa, Endpoint,
+    Balancer, CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code, DevCa, Endpoint,
     LoadBalancingStrategy, Processed, Router, RpcServer, SelectError, Status, TransportConfig,
     WorkerCallOptions, WorkerRegistry,
     registry::{Node, NodeId, StaticMembership},
@@ -29,8 +31,16 @@ static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("calls"));
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn endpoint(name: &str, addr: SocketAddr) -> Result<Endpoint, rpcnet_client::transport::BindError> {
+    endpoint_with(name, addr, TransportConfig::default())
+}
+
+fn endpoint_with(
+    name: &str,
+    addr: SocketAddr,
+    config: TransportConfig,
+) -> Result<Endpoint, rpcnet_client::transport::BindError> {
     let tls = CA.issue(name).expect("a node name");
-    Endpoint::bind(addr, TransportConfig::default(), tls)
+    Endpoint::bind(addr, config, tls)
 }
 
 fn loopback() -> SocketAddr {
@@ -49,11 +59,20 @@ impl Bench {
     }
 
     async fn with(change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig) -> Self {
-        let list = StaticMembership::new();
         // The order of turns tells who was tried.
-        let registry = WorkerRegistry::new(list.clone(), LoadBalancingStrategy::RoundRobin);
+        let turns = LoadBalancingStrategy::RoundRobin.balancer();
+        Self::balanced(turns, TransportConfig::default(), change).await
+    }
+
+    async fn balanced(
+        balancer: Arc<dyn Balancer>,
+        transport: TransportConfig,
+        change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
+    ) -> Self {
+        let list = StaticMembership::new();
+        let registry = WorkerRegistry::with_balancer(list.clone(), balancer);
         registry.start().await;
-        let endpoint = endpoint("caller", loopback()).expect("a free port");
+        let endpoint = endpoint_with("caller", loopback(), transport).expect("a free port");
         let config = ClusterClientConfig::new(endpoint).with_timeout(PATIENCE);
         let client = ClusterClient::new(Arc::new(registry), change(config));
         Self {
@@ -70,7 +89,11 @@ impl Bench {
 
     /// A worker that serves, and is on the list.
     fn worker(&self, name: &str, router: Router) -> RpcServer {
-        let server = endpoint(name, loopback())
+        self.worker_with(name, router, TransportConfig::default())
+    }
+
+    fn worker_with(&self, name: &str, router: Router, config: TransportConfig) -> RpcServer {
+        let server = endpoint_with(name, loopback(), config)
             .expect("a free port")
             .serve(router);
         self.list(name, 1, server.local_addr());

@@ -92,7 +92,56 @@ async fn refusals_go_to_another_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_draining_worker_is_tried_once_and_then_avoided() {
+async fn a_worker_that_drains_is_passed_over_and_back_at_once() {
+    let minute = Duration::from_secs(60);
+    let bench = Bench::with(|config| config.with_down_time(minute, minute)).await;
+    let red = bench.worker("red", who("red"));
+    let blue = bench.worker("blue", who("blue"));
+    let mut by_red = 0;
+    for _ in 0..10 {
+        by_red += usize::from(bench.call("who").await.expect("a reply") == "red 0");
+    }
+    assert_eq!(by_red, 5, "in turns");
+
+    // Nobody but red itself says it: no membership, no refused call.
+    red.set_draining(true);
+    let heard = async {
+        while bench.call("who").await.expect("a reply").starts_with("red")
+            || bench.call("who").await.expect("a reply").starts_with("red")
+        {}
+    };
+    within("hearing of it", heard).await;
+    let refused = red.stats().calls_refused_draining;
+    for _ in 0..10 {
+        assert_eq!(bench.call("who").await.expect("a reply"), "blue 0");
+    }
+    assert_eq!(red.stats().calls_refused_draining, refused);
+
+    // If all do, that is what the caller is told.
+    blue.set_draining(true);
+    let refused_by_all = async {
+        let once = WorkerCallOptions::new().with_attempts_max(1);
+        loop {
+            match bench.call_with("who", once).await {
+                Ok(reply) => assert!(reply.starts_with("blue"), "{reply}"),
+                Err(error) => break error,
+            }
+        }
+    };
+    let error = within("a refusal", refused_by_all).await;
+    assert_eq!(error.attempts()[0].error.code(), Code::Draining);
+    assert!(error.is_retryable());
+
+    red.set_draining(false);
+    let back = async {
+        let once = WorkerCallOptions::new().with_attempts_max(1);
+        while bench.call_with("who", once).await.ok().as_deref() != Some("red 0") {}
+    };
+    within("its return", back).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_drains_from_the_beginning_costs_one_attempt() {
     let minute = Duration::from_secs(60);
     let bench = Bench::with(|config| config.with_down_time(minute, minute)).await;
     let red = bench.worker("red", who("red"));

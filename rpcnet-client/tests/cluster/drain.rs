@@ -129,3 +129,81 @@ async fn a_node_that_has_nothing_to_do_stops_at_once_however_long_it_may_take() 
     let report = within("a shutdown", nodes[1].shutdown(Duration::MAX)).await;
     assert!(report.left, "{report:?}");
 }
+
+/// As a deployment goes: three workers under load, one after the other stops gently and comes back on its port.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_loses_no_call() {
+    let names = ["w0", "w1", "w2"];
+    let serve = |name: &'static str, life: u32| {
+        let router = Router::new().typed("slow", move |n: u32| async move {
+            sleep(Duration::from_millis(5)).await;
+            (name.to_owned(), life, n)
+        });
+        builder(name).tag("role", "worker").serve(router)
+    };
+    let caller = start(builder("caller"), &[]).await;
+    let seed = std::slice::from_ref(&caller);
+    let mut workers = Vec::new();
+    for name in names {
+        workers.push(start(serve(name, 1), seed).await);
+    }
+    let count = || {
+        let all = caller.workers().select_all(Some("role=worker"));
+        all.map_or(0, |all| all.len())
+    };
+    until("all are known", || count() == 3).await;
+
+    let over = Arc::new(AtomicBool::new(false));
+    // Calls answered by the second life of each.
+    let renewed: Arc<[AtomicUsize; 3]> = Arc::default();
+    let mut callers = Vec::new();
+    for _ in 0..8 {
+        let (client, over) = (Arc::clone(caller.client()), Arc::clone(&over));
+        let renewed = Arc::clone(&renewed);
+        callers.push(tokio::spawn(async move {
+            let mut calls = 0_u32;
+            while !over.load(SeqCst) {
+                let (name, life, got): (String, u32, u32) = client
+                    .call_worker_typed("slow", &calls, Some("role=worker"))
+                    .await
+                    .expect("no call fails");
+                assert_eq!(got, calls);
+                let index = names.iter().position(|one| *one == name);
+                if life == 2 {
+                    renewed[index.expect("one of three")].fetch_add(1, SeqCst);
+                }
+                calls += 1;
+            }
+            calls
+        }));
+    }
+    for (index, name) in names.into_iter().enumerate() {
+        let worker = workers.remove(0);
+        let addr = worker.addr();
+        let report = within("a drain", worker.drain(PATIENCE)).await;
+        assert_eq!(report.remaining, 0, "{name}: {report:?}");
+        let report = within("a shutdown", worker.shutdown(PATIENCE)).await;
+        assert_eq!(report.cancelled, 0, "{name}: {report:?}");
+        drop(worker);
+        let restart = async {
+            loop {
+                let again = serve(name, 2).bind(addr.to_string());
+                match again.seeds([caller.addr().to_string()]).start().await {
+                    Ok(node) => break node,
+                    Err(error) => assert!(error.is_retryable(), "{error}"),
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        workers.push(within("a restart", restart).await);
+        until("it takes its part again", || {
+            renewed[index].load(SeqCst) > 50
+        })
+        .await;
+    }
+    over.store(true, SeqCst);
+    for caller in callers {
+        let calls = within("the last calls", caller).await.expect("no panic");
+        assert!(calls > 0);
+    }
+}

@@ -160,6 +160,19 @@ impl WorkerRegistry {
         Ok(matching.map(|member| member.status()).collect())
     }
 
+    /// The node of this name as selection knows it, whatever its state. The local node only if it can be selected.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<Arc<Node>> {
+        let selection = self.shared.selection.load();
+        // They come out of a map in the order of their names.
+        let found = selection
+            .members
+            .binary_search_by(|one| one.node.id.name.as_ref().cmp(name));
+        found
+            .ok()
+            .map(|index| Arc::clone(&selection.members[index].node))
+    }
+
     /// What happens in the cluster from now on. When an event arrives, selection already goes by it.
     #[must_use]
     pub fn subscribe(&self) -> Events {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::executor::block_on;
-use rpcnet_balance::{Outcome, OutcomeKind, View, from_fn};
+use rpcnet_balance::{Outcome, OutcomeKind, ReportedLoad, View, from_fn};
 
 use super::*;
 use crate::{NodeId, NodeState, StaticMembership, Tags};
@@ -298,6 +298,49 @@ fn filters_that_are_in_use_stay_when_room_is_made() {
         let selection = registry.shared.selection.load();
         assert!(selection.groups.len() <= FILTERS_MAX);
     }
+}
+
+#[test]
+fn a_node_is_found_by_name_as_selection_knows_it() {
+    let cluster = cluster();
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    for name in ["a", "b", "c", "director"] {
+        let node = registry.node(name).expect("it is there");
+        assert_eq!((&*node.id.name, node.state), (name, NodeState::Alive));
+    }
+    assert!(registry.node("nobody").is_none());
+    cluster.fail("b");
+    assert_eq!(registry.node("b").unwrap().state, NodeState::Failed);
+    cluster.insert(node("b", 7, &[]));
+    assert_eq!(registry.node("b").unwrap().id, NodeId::new("b", 7));
+}
+
+#[test]
+fn what_a_worker_says_about_its_load_is_there_at_the_next_pick() {
+    let by_report = from_fn(|view, cx| {
+        (0..view.len())
+            .filter(|&index| cx.allows(&view[index]))
+            .min_by_key(|&index| view[index].reported_load().map(|load| load.in_flight))
+    });
+    let registry = WorkerRegistry::with_balancer(cluster(), Arc::new(by_report));
+    block_on(registry.start());
+    let report = |worker: &Worker, calls| {
+        let load = ReportedLoad::new().with_in_flight(calls);
+        let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO);
+        worker.report(&outcome.with_reported_load(Some(load)));
+    };
+    let select = |filter| block_on(registry.select_worker(Some(filter))).unwrap();
+    for calls in [30, 10, 20] {
+        report(&select("role=worker"), calls);
+    }
+    let least = select("role=worker");
+    assert_eq!(&*least.label, "b");
+    // The same under another filter, and until it says something else.
+    assert_eq!(&*select("role").label, "director");
+    report(&select("role"), 40);
+    assert_eq!(&*select("role").label, "b");
+    report(&least, 25);
+    assert_eq!(&*select("role=worker").label, "c");
 }
 
 #[test]

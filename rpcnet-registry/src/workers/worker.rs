@@ -77,8 +77,12 @@ impl Worker {
         self.call.endpoint().in_flight()
     }
 
-    /// Tells the balancer how the call went. Leave it out for a call that was given up without an outcome.
+    /// Tells the balancer how the call went, and notes for later picks what the worker said about its load. Leave it out
+    /// for a call that was given up without an outcome.
     pub fn report(&self, outcome: &Outcome) {
+        if let Some(load) = outcome.reported_load {
+            self.call.endpoint().note_reported_load(load);
+        }
         self.tier
             .balancer
             .on_outcome(&self.tier.view, self.index, outcome);

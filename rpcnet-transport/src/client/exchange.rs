@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::{CallOptions, RpcClient, answer};
@@ -152,12 +153,15 @@ impl RpcClient {
     }
 
     async fn open_stream(&self) -> Result<(SendHalf, RecvHalf), RpcError> {
-        let (send, recv) = self
-            .0
-            .connection
-            .open_bi()
-            .await
-            .map_err(answer::lost_before_sending)?;
+        let connection = &self.0.connection;
+        let opened = match connection.open_bi().now_or_never() {
+            Some(opened) => opened,
+            None => {
+                let _waits = self.0.link.wait_for_stream();
+                connection.open_bi().await
+            }
+        };
+        let (send, recv) = opened.map_err(answer::lost_before_sending)?;
         let decoder = Decoder::answers(self.0.answer_bytes_max);
         Ok((SendHalf::new(send), RecvHalf::new(recv, decoder)))
     }

@@ -165,6 +165,13 @@ impl RpcClient {
         later.as_ref().unwrap_or(self).0.link.load()
     }
 
+    /// Whether the connection carries as many calls as the server takes on it: a call that begins now would wait for
+    /// another one to end, or calls that need a stream of their own do so already. When it stays so, a second connection
+    /// to the same server may take more.
+    pub fn is_saturated(&self) -> bool {
+        self.0.lanes.is_saturated()
+    }
+
     /// Round-trip time as QUIC estimates it.
     pub fn rtt(&self) -> Duration {
         self.0.connection.rtt()

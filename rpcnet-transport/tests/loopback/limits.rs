@@ -1,7 +1,7 @@
 //! Bounds, and what happens at them.
 
 use std::{
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU8, NonZeroU32, NonZeroUsize},
     sync::Arc,
 };
 
@@ -348,4 +348,66 @@ async fn half_open_handshakes_hold_no_more_than_their_places() {
     );
     counts(&server, "failed handshakes", 1, |s| s.handshakes_failed).await;
     assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_connection_says_when_calls_have_to_wait() {
+    let one = NonZeroU32::MIN;
+    let config = TransportConfig::default()
+        .with_lane_calls_max(one)
+        .with_streams_max(NonZeroU32::new(2).unwrap());
+    let (router, gate) = gated();
+    let server = serve(router, config);
+    let config = TransportConfig::default().with_lanes(NonZeroU8::MIN);
+    let client = connect_with(&server, config).await;
+    let call = |options: CallOptions| {
+        let client = client.clone();
+        tokio::spawn(async move { client.call_with("wait", "", options).await })
+    };
+    assert!(!client.is_saturated());
+    let shares = [call(CallOptions::new()), call(CallOptions::new())];
+    until("the lane is full", || client.is_saturated()).await;
+    gate.add_permits(2);
+    for call in shares {
+        within(call).await.unwrap().unwrap();
+    }
+    assert!(!client.is_saturated());
+
+    // The server takes two streams at a time, and one of them is the lane.
+    let alone = CallOptions::new().with_isolated(true);
+    let first = call(alone);
+    until("one call runs", || server.in_flight() == 1).await;
+    assert!(!client.is_saturated(), "there is room for a small one");
+    let second = call(alone);
+    until("a call waits for a stream", || client.is_saturated()).await;
+    gate.add_permits(2);
+    for call in [first, second] {
+        within(call).await.unwrap().unwrap();
+    }
+    assert!(!client.is_saturated());
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_a_place_end_with_the_connection() {
+    let config = TransportConfig::default().with_lane_calls_max(NonZeroU32::MIN);
+    let (router, _gate) = gated();
+    let server = serve(router, config);
+    let config = TransportConfig::default().with_lanes(NonZeroU8::MIN);
+    let client = connect_with(&server, config).await;
+    let options = CallOptions::new().without_deadline();
+    let calls: Vec<_> = (0..10)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call_with("wait", "", options).await })
+        })
+        .collect();
+    until("one is served", || server.in_flight() == 1).await;
+    client.close("enough");
+    let mut unprocessed = 0;
+    for call in calls {
+        let error = within(call).await.unwrap().unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable, "{error}");
+        unprocessed += usize::from(error.processed() == Processed::No);
+    }
+    assert_eq!(unprocessed, 9, "all but the one that was served");
 }

@@ -46,6 +46,8 @@ pub(crate) struct Link {
     pub(super) places: Notify,
     /// Calls that wait for room.
     queued: AtomicUsize,
+    /// Calls that wait for a stream of their own.
+    queued_for_streams: AtomicUsize,
     draining: AtomicBool,
     /// The last report, with a mark that there is one.
     load: AtomicU64,
@@ -68,6 +70,7 @@ impl Link {
             answer_bytes_max,
             places: Notify::new(),
             queued: AtomicUsize::new(0),
+            queued_for_streams: AtomicUsize::new(0),
             draining: AtomicBool::new(draining),
             load: AtomicU64::new(0),
         }
@@ -105,6 +108,11 @@ impl Link {
     /// See [`BusyPoll::note`].
     pub(crate) fn note_work(&self, expects_more: bool) {
         self.busy_poll.note(expects_more);
+    }
+
+    /// Counts a call that waits for a stream, for as long as the guard lives.
+    pub(crate) fn wait_for_stream(&self) -> Option<Queued<'_>> {
+        Queued::enter(&self.queued_for_streams, usize::MAX)
     }
 
     pub(crate) fn note_load(&self, load: LoadReport) {
@@ -202,6 +210,13 @@ impl Lanes {
         used.min_by_key(|(crowd, _)| *crowd).map(|(_, lane)| lane)
     }
 
+    /// Whether a call would have to wait, or others do already for a stream.
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.is_crowded()
+            || self.link.queued_for_streams.load(Relaxed) > 0
+            || (!self.lanes.is_empty() && !self.has_room())
+    }
+
     /// Whether any lane takes a call.
     fn has_room(&self) -> bool {
         self.lanes.iter().any(|lane| lane.crowd() != NO_ROOM)
@@ -256,7 +271,8 @@ impl Lanes {
 }
 
 /// One call that waits for room.
-struct Queued<'a>(&'a AtomicUsize);
+#[derive(Debug)]
+pub(crate) struct Queued<'a>(&'a AtomicUsize);
 
 impl<'a> Queued<'a> {
     /// `None` if as many wait as may.

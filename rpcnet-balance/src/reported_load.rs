@@ -1,0 +1,151 @@
+//! What an endpoint says about its load.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// How busy an endpoint says that it is, for example with every reply.
+///
+/// What a client cannot see by itself: the calls of all the others. It is advice, and as old as the last reply: an
+/// endpoint that gets no calls says nothing new, so a balancer that stays away from one because of what it said has to
+/// come back now and then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReportedLoad {
+    /// Calls that it serves, those of all its clients taken together. Default 0.
+    pub in_flight: u32,
+    /// How long requests wait there before they are served, smoothed. Default 0.
+    pub queue_delay: Duration,
+    /// It is close to the number of calls that it takes at a time. Default `false`.
+    pub busy: bool,
+    /// It takes no new calls. Default `false`.
+    pub draining: bool,
+}
+
+impl ReportedLoad {
+    /// Nothing to do.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            in_flight: 0,
+            queue_delay: Duration::ZERO,
+            busy: false,
+            draining: false,
+        }
+    }
+
+    /// Calls that it serves.
+    #[must_use]
+    pub const fn with_in_flight(mut self, calls: u32) -> Self {
+        self.in_flight = calls;
+        self
+    }
+
+    /// How long requests wait there before they are served.
+    #[must_use]
+    pub const fn with_queue_delay(mut self, delay: Duration) -> Self {
+        self.queue_delay = delay;
+        self
+    }
+
+    /// Whether it is close to the number of calls that it takes at a time.
+    #[must_use]
+    pub const fn with_busy(mut self, busy: bool) -> Self {
+        self.busy = busy;
+        self
+    }
+
+    /// Whether it takes no new calls.
+    #[must_use]
+    pub const fn with_draining(mut self, draining: bool) -> Self {
+        self.draining = draining;
+        self
+    }
+
+    /// One word, so that a report is read and written whole without a lock. Never zero.
+    fn pack(self) -> u64 {
+        let delay_us = u32::try_from(self.queue_delay.as_micros()).unwrap_or(u32::MAX);
+        let in_flight = self.in_flight.min(IN_FLIGHT_MAX);
+        PRESENT
+            | if self.busy { BUSY } else { 0 }
+            | if self.draining { DRAINING } else { 0 }
+            | u64::from(in_flight) << 32
+            | u64::from(delay_us)
+    }
+
+    fn unpack(word: u64) -> Option<Self> {
+        (word & PRESENT != 0).then(|| Self {
+            in_flight: (word >> 32) as u32 & IN_FLIGHT_MAX,
+            queue_delay: Duration::from_micros(word & u64::from(u32::MAX)),
+            busy: word & BUSY != 0,
+            draining: word & DRAINING != 0,
+        })
+    }
+}
+
+/// The latest report, if there was one.
+#[derive(Debug)]
+pub(crate) struct LastReport(AtomicU64);
+
+impl LastReport {
+    pub(crate) const fn none() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(crate) fn note(&self, load: ReportedLoad) {
+        self.0.store(load.pack(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Option<ReportedLoad> {
+        ReportedLoad::unpack(self.0.load(Ordering::Relaxed))
+    }
+}
+
+const PRESENT: u64 = 1 << 63;
+const BUSY: u64 = 1 << 62;
+const DRAINING: u64 = 1 << 61;
+
+/// What is left for the count beside the flags; nobody has more.
+const IN_FLIGHT_MAX: u32 = (1 << 29) - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_kept_as_it_is() {
+        let last = LastReport::none();
+        assert_eq!(last.get(), None);
+        let delay = Duration::from_micros(u64::from(u32::MAX));
+        for load in [
+            ReportedLoad::new(),
+            ReportedLoad::new().with_in_flight(IN_FLIGHT_MAX),
+            ReportedLoad::new().with_queue_delay(delay),
+            ReportedLoad::new().with_busy(true),
+            ReportedLoad::new().with_draining(true),
+            ReportedLoad::new()
+                .with_in_flight(12)
+                .with_queue_delay(Duration::from_micros(345))
+                .with_busy(true)
+                .with_draining(true),
+        ] {
+            last.note(load);
+            assert_eq!(last.get(), Some(load));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_becomes_the_largest_that_does() {
+        let last = LastReport::none();
+        last.note(
+            ReportedLoad::new()
+                .with_in_flight(u32::MAX)
+                .with_queue_delay(Duration::MAX),
+        );
+        let kept = last.get().expect("a report");
+        assert_eq!(kept.in_flight, IN_FLIGHT_MAX);
+        assert_eq!(kept.queue_delay, Duration::from_micros(u64::from(u32::MAX)));
+        assert!(!kept.busy && !kept.draining);
+    }
+}

@@ -1,0 +1,378 @@
+//! Connections to workers, shared by all calls.
+
+mod slot;
+mod tasks;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rpcnet_registry::{ClusterEvent, Node, NodeId, NodeState, Worker, WorkerRegistry};
+use rpcnet_transport::{ConnectError, Endpoint, RpcClient};
+use tokio::{task::AbortHandle, time::Instant};
+
+pub(super) use self::slot::Pending;
+use self::slot::{Route, Slot};
+use super::{ClusterClientConfig, down::DownList, retry::Jitter};
+
+/// Connections to each worker: one that is opened when it is first needed, once however many calls wait for it, and
+/// replaced when it has died; more while that one is saturated; all given up when the cluster holds the worker for gone.
+pub(super) struct Pool {
+    shared: Arc<Inner>,
+    /// The task that follows the cluster. Begun by the first call, since a client may be made outside of a runtime.
+    watcher: OnceLock<AbortHandle>,
+}
+
+struct Inner {
+    endpoint: Endpoint,
+    registry: Weak<WorkerRegistry>,
+    connect_timeout: Duration,
+    connections_max: NonZeroUsize,
+    quiet_time: Duration,
+    down_time: (Duration, Duration),
+    jitter: Jitter,
+    slots: Mutex<Slots>,
+    down: DownList,
+}
+
+#[derive(Default)]
+struct Slots {
+    by_name: HashMap<Arc<str>, Slot>,
+    /// Tells one attempt to connect from the next.
+    ticket: u64,
+}
+
+/// The connection to a worker, or the wait for it.
+pub(super) enum Connection {
+    Ready(RpcClient),
+    Pending(Pending),
+}
+
+impl Connection {
+    /// Whether the worker has said that it takes no calls.
+    pub(super) fn is_draining(&self) -> bool {
+        matches!(self, Self::Ready(client) if client.is_draining())
+    }
+}
+
+impl Pool {
+    pub(super) fn new(config: &ClusterClientConfig, registry: &Arc<WorkerRegistry>) -> Self {
+        let inner = Inner {
+            endpoint: config.endpoint.clone(),
+            registry: Arc::downgrade(registry),
+            connect_timeout: config.connect_timeout,
+            connections_max: config.connections_max,
+            quiet_time: config.quiet_time,
+            down_time: config.down_time,
+            jitter: Jitter::new(),
+            slots: Mutex::default(),
+            down: DownList::new(config.down_time.1),
+        };
+        Self {
+            shared: Arc::new(inner),
+            watcher: OnceLock::new(),
+        }
+    }
+
+    /// Begins to follow the cluster, if that has not begun. In a runtime.
+    pub(super) fn follow(&self, registry: &WorkerRegistry) {
+        self.watcher.get_or_init(|| {
+            let task = tasks::follow(Arc::downgrade(&self.shared), registry.subscribe());
+            tokio::spawn(task).abort_handle()
+        });
+    }
+
+    /// The least busy connection to a worker, if there is one.
+    pub(super) fn connection(&self, worker: &Worker) -> Connection {
+        let (node, pool) = (worker.node(), &self.shared);
+        let (name, epoch) = (&node.id.name, node.id.epoch);
+        let mut slots = pool.slots.lock();
+        let mut replaced = None;
+        if let Some(slot) = slots.by_name.get_mut(name) {
+            // The worker may have been selected just before its successor was heard of.
+            if slot.epoch == epoch || pool.is_current(name, slot.epoch) {
+                match slot.route() {
+                    Route::Over(client) => return Connection::Ready(client),
+                    Route::Wait(pending) => return Connection::Pending(pending),
+                    Route::Nowhere => {}
+                }
+            } else {
+                replaced = slots.by_name.remove(name);
+            }
+        }
+        // Of nodes that nobody calls any more nobody else finds out.
+        slots
+            .by_name
+            .retain(|other, slot| other == name || !slot.is_dead());
+        let pending = pool.connect(&mut slots, node, worker.endpoint_id());
+        drop(slots);
+        if let Some(replaced) = replaced {
+            replaced.close(REPLACED);
+        }
+        Connection::Pending(pending)
+    }
+
+    /// A call waits for a place on its connection: looks whether another one is needed.
+    pub(super) fn watch(&self, worker: &Worker) {
+        let pool = &self.shared;
+        let mut slots = pool.slots.lock();
+        let limit = pool.connections_max.get();
+        let Some(slot) = slots.of(worker.id()) else {
+            return;
+        };
+        if !slot.is_watched && !slot.is_at_limit(limit) && slot.is_saturated() {
+            slot.is_watched = true;
+            let (node, id) = (Arc::clone(worker.node()), worker.endpoint_id());
+            tokio::spawn(tasks::relieve(Arc::downgrade(pool), node, id));
+        }
+    }
+
+    /// Calls avoid the worker for a while, as after a failure to connect.
+    pub(super) fn avoid(&self, worker: &Worker) {
+        self.shared.avoid(&worker.id().name, worker.endpoint_id());
+    }
+
+    pub(super) fn down(&self) -> &DownList {
+        &self.shared.down
+    }
+
+    /// How many connections there are, those being made included.
+    pub(super) fn len(&self) -> usize {
+        let slots = self.shared.slots.lock();
+        slots.by_name.values().map(Slot::len).sum()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher.abort();
+        }
+        for slot in self.shared.slots.lock().by_name.values_mut() {
+            slot.stop_connecting();
+        }
+    }
+}
+
+impl Inner {
+    fn avoid(&self, name: &Arc<str>, endpoint_id: u64) {
+        self.down.add(name, endpoint_id, |failures| {
+            self.jitter.pause(self.down_time, failures)
+        });
+    }
+
+    /// Whether the process of that epoch is the one that has the name now, as far as selection knows, and lives.
+    fn is_current(&self, name: &str, epoch: u64) -> bool {
+        matches!(self.standing(name, epoch), Standing::Current)
+    }
+
+    fn standing(&self, name: &str, epoch: u64) -> Standing {
+        let registry = self.registry.upgrade();
+        let Some(node) = registry.and_then(|registry| registry.node(name)) else {
+            return Standing::Left;
+        };
+        match node.state {
+            _ if node.id.epoch != epoch => Standing::Dead,
+            NodeState::Failed => Standing::Dead,
+            NodeState::Left => Standing::Left,
+            _ => Standing::Current,
+        }
+    }
+
+    /// Begins a connection to a node, in a task of its own: it is made also if all who wait for it give up.
+    fn connect(self: &Arc<Self>, slots: &mut Slots, node: &Arc<Node>, endpoint_id: u64) -> Pending {
+        slots.ticket += 1;
+        let ticket = slots.ticket;
+        let making = tasks::connect(Arc::downgrade(self), Arc::clone(node), endpoint_id, ticket);
+        let epoch = node.id.epoch;
+        let slot = slots
+            .by_name
+            .entry(Arc::clone(&node.id.name))
+            .or_insert_with(|| Slot::new(epoch));
+        slot.connect(ticket, tokio::spawn(making), node.addr)
+    }
+
+    /// An attempt to connect has ended. `false` if it was given up meanwhile.
+    fn settle(
+        self: &Arc<Self>,
+        id: &NodeId,
+        endpoint_id: u64,
+        ticket: u64,
+        result: &Result<RpcClient, ConnectError>,
+    ) -> bool {
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.by_name.get_mut(&id.name) else {
+            return false;
+        };
+        if !slot.settle(ticket, result) {
+            return false;
+        }
+        match result {
+            Ok(_) => {
+                self.down.remove(&id.name);
+                if slot.has_several() && !slot.is_tended {
+                    slot.is_tended = true;
+                    let tending =
+                        tasks::tend(Arc::downgrade(self), id.clone(), self.quiet_time / 4);
+                    tokio::spawn(tending);
+                }
+            }
+            Err(_) if !slot.is_dead() => {
+                slot.no_more_until = Instant::now().checked_add(self.down_time.1);
+            }
+            Err(error) => {
+                slots.by_name.remove(&id.name);
+                // Of an endpoint that is closed here, no worker is to blame.
+                if !matches!(error, ConnectError::EndpointClosed) {
+                    self.avoid(&id.name, endpoint_id);
+                }
+            }
+        }
+        true
+    }
+
+    /// Gives up an attempt to connect to a process that has ended: it was picked just before that was heard.
+    fn abandon(&self, node: &Node, ticket: u64) {
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.by_name.get_mut(&node.id.name) else {
+            return;
+        };
+        if slot.settle(ticket, &Err(gone(node.addr))) && slot.is_dead() {
+            slots.by_name.remove(&node.id.name);
+        }
+    }
+
+    /// Whether all connections to that process are saturated. If not, nobody looks at it any more.
+    fn is_still_saturated(&self, id: &NodeId) -> bool {
+        let mut slots = self.slots.lock();
+        slots.of(id).is_some_and(|slot| {
+            slot.is_watched = slot.is_saturated();
+            slot.is_watched
+        })
+    }
+
+    /// One more connection to that process, unless there are enough.
+    fn relieve(self: &Arc<Self>, node: &Arc<Node>, endpoint_id: u64) {
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.of(&node.id) else {
+            return;
+        };
+        slot.is_watched = false;
+        if !slot.is_at_limit(self.connections_max.get()) {
+            // Nobody waits for it; the task goes on all the same.
+            drop(self.connect(&mut slots, node, endpoint_id));
+        }
+    }
+
+    /// Gives up a connection to that process if there is one too many. `false` if there cannot be any more.
+    fn retire(&self, id: &NodeId) -> bool {
+        let mut slots = self.slots.lock();
+        slots.of(id).is_some_and(|slot| {
+            slot.is_tended = slot.retire(self.quiet_time);
+            slot.is_tended
+        })
+    }
+
+    /// Gives up the connections to a process that has ended.
+    fn dismiss(&self, id: &NodeId, how: Standing) {
+        self.down.remove(&id.name);
+        let mut slots = self.slots.lock();
+        let ended = |slot: &Slot| slot.epoch == id.epoch || !self.is_current(&id.name, slot.epoch);
+        if !slots.by_name.get(&id.name).is_some_and(ended) {
+            return;
+        }
+        let slot = slots.by_name.remove(&id.name);
+        drop(slots);
+        if let (Some(slot), Standing::Dead) = (slot, how) {
+            slot.close(DEAD);
+        }
+    }
+
+    fn on_event(&self, event: &ClusterEvent) {
+        match event {
+            ClusterEvent::NodeFailed(node) => self.dismiss(&node.id, Standing::Dead),
+            // What it still has to say may arrive: the connection ends with the last call on it.
+            ClusterEvent::NodeLeft(node) => self.dismiss(&node.id, Standing::Left),
+            ClusterEvent::NodeJoined(node) => {
+                self.down.remove(&node.id.name);
+                self.replace(node);
+            }
+            ClusterEvent::NodeRecovered(node) | ClusterEvent::NodeUpdated(node) => {
+                self.down.remove(&node.id.name);
+            }
+            ClusterEvent::Lagged(_) => self.reconcile(),
+            _ => {}
+        }
+    }
+
+    /// A new process of that name has begun, so the one before has ended.
+    fn replace(&self, node: &Node) {
+        let mut slots = self.slots.lock();
+        let name = &node.id.name;
+        let is_former =
+            |slot: &Slot| slot.epoch != node.id.epoch && !self.is_current(name, slot.epoch);
+        if !slots.by_name.get(name).is_some_and(is_former) {
+            return;
+        }
+        let slot = slots.by_name.remove(name);
+        drop(slots);
+        if let Some(slot) = slot {
+            slot.close(REPLACED);
+        }
+    }
+
+    /// Events were missed: goes by where things stand.
+    fn reconcile(&self) {
+        self.down.clear();
+        let mut dead = Vec::new();
+        let mut slots = self.slots.lock();
+        let ended = slots
+            .by_name
+            .extract_if(|name, slot| !self.is_current(name, slot.epoch));
+        for (name, slot) in ended {
+            // One that left may finish: its connections end with the last call on them.
+            if matches!(self.standing(&name, slot.epoch), Standing::Dead) {
+                dead.push(slot);
+            }
+        }
+        drop(slots);
+        for slot in dead {
+            slot.close(DEAD);
+        }
+    }
+}
+
+impl Slots {
+    /// The connections to that process, none to another one of the name.
+    fn of(&mut self, id: &NodeId) -> Option<&mut Slot> {
+        self.by_name
+            .get_mut(&id.name)
+            .filter(|slot| slot.epoch == id.epoch)
+    }
+}
+
+/// How it stands with a process.
+#[derive(Debug, Clone, Copy)]
+enum Standing {
+    Current,
+    /// It has ended; calls under way get no answer any more.
+    Dead,
+    /// It has ended by its own will, or is forgotten; calls under way may get an answer.
+    Left,
+}
+
+fn gone(addr: SocketAddr) -> ConnectError {
+    ConnectError::Refused {
+        addr,
+        reason: "the node is gone from the cluster".to_owned(),
+    }
+}
+
+/// Why connections are closed, for the other side.
+const DEAD: &str = "the cluster holds the node for dead";
+const REPLACED: &str = "another process has taken its place";

@@ -1,0 +1,82 @@
+//! What goes on beside the calls.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use rpcnet_registry::{Events, Node, NodeId};
+use rpcnet_transport::{ConnectError, RpcClient};
+use tokio::time::{sleep, timeout};
+
+use super::{Inner, gone};
+
+/// Goes by what happens in the cluster.
+pub(super) async fn follow(pool: Weak<Inner>, mut events: Events) {
+    while let Some(event) = events.recv().await {
+        let Some(pool) = pool.upgrade() else { return };
+        pool.on_event(&event);
+    }
+}
+
+/// Makes a connection.
+pub(super) async fn connect(
+    pool: Weak<Inner>,
+    node: Arc<Node>,
+    endpoint_id: u64,
+    ticket: u64,
+) -> Result<RpcClient, ConnectError> {
+    let Some(inner) = pool.upgrade() else {
+        return Err(ConnectError::EndpointClosed);
+    };
+    let addr = node.addr;
+    // If that is heard of later, the connection is there to be closed. If it was heard of before, nobody would close it.
+    if !inner.is_current(&node.id.name, node.id.epoch) {
+        inner.abandon(&node, ticket);
+        return Err(gone(addr));
+    }
+    let (endpoint, after) = (inner.endpoint.clone(), inner.connect_timeout);
+    drop(inner);
+    let result = timeout(after, endpoint.connect(addr, &node.id.name))
+        .await
+        .unwrap_or(Err(ConnectError::Timeout { addr, after }));
+    match pool.upgrade() {
+        // Nobody would close it when the node fails, so nobody may use it.
+        Some(pool) if !pool.settle(&node.id, endpoint_id, ticket, &result) => Err(gone(addr)),
+        _ => result,
+    }
+}
+
+/// Makes one more connection to a worker whose connections stay saturated.
+pub(super) async fn relieve(pool: Weak<Inner>, node: Arc<Node>, endpoint_id: u64) {
+    for _ in 0..LOOKS {
+        sleep(SATURATED_FOR / LOOKS).await;
+        let Some(pool) = pool.upgrade() else { return };
+        if !pool.is_still_saturated(&node.id) {
+            return;
+        }
+    }
+    if let Some(pool) = pool.upgrade() {
+        pool.relieve(&node, endpoint_id);
+    }
+}
+
+/// Gives up connections to a worker, one after the other, when they are not needed.
+pub(super) async fn tend(pool: Weak<Inner>, id: NodeId, interval: Duration) {
+    loop {
+        sleep(interval.max(TEND_INTERVAL_MIN)).await;
+        let Some(pool) = pool.upgrade() else { return };
+        if !pool.retire(&id) {
+            return;
+        }
+    }
+}
+
+/// How long calls have to wait for places until another connection is made.
+const SATURATED_FOR: Duration = Duration::from_millis(100);
+
+/// How often it is looked in that time. A connection that was not saturated once is not saturated.
+const LOOKS: u32 = 4;
+
+/// However short the time until a connection is given up.
+const TEND_INTERVAL_MIN: Duration = Duration::from_millis(10);

@@ -1,0 +1,140 @@
+//! What workers say about their load, and a balancer that goes by it.
+
+use std::num::NonZeroUsize;
+
+use parking_lot::Mutex;
+use rpcnet_client::{
+    PickContext, View,
+    balance::{Outcome, OutcomeKind, ReportedLoad},
+};
+
+use super::*;
+
+/// To whoever is not busy, and among those has the fewest calls; remembers what it was told.
+#[derive(Debug, Default)]
+struct ByReport {
+    told: Mutex<Vec<(OutcomeKind, Option<ReportedLoad>)>>,
+}
+
+impl Balancer for ByReport {
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+        (0..view.len())
+            .filter(|&index| cx.allows(&view[index]))
+            .min_by_key(|&index| {
+                let load = view[index].reported_load();
+                load.map(|load| (load.busy, load.in_flight))
+            })
+    }
+
+    fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
+        if outcome.reported_load.is_some() {
+            let kept = view[index].reported_load();
+            assert_eq!(kept, outcome.reported_load, "one call at a time");
+        }
+        self.told.lock().push((outcome.kind, outcome.reported_load));
+    }
+}
+
+/// Calls that end when they are told to, and those that end at once.
+fn gated(name: &str) -> (Router, Arc<tokio::sync::Semaphore>) {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let router = who(name).raw("wait", move |_, body| {
+        let opened = Arc::clone(&opened);
+        async move {
+            opened.acquire().await.expect("it stays").forget();
+            Ok(body)
+        }
+    });
+    (router, gate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_steers_by_the_load_that_others_make() {
+    let balancer = Arc::new(ByReport::default());
+    let bench = Bench::balanced(
+        Arc::clone(&balancer) as Arc<_>,
+        TransportConfig::default(),
+        |config| config,
+    )
+    .await;
+    let ten = TransportConfig::default().with_calls_max(NonZeroUsize::new(10).unwrap());
+    let (router, gate) = gated("red");
+    let red = bench.worker_with("red", router, ten);
+    let _blue = bench.worker("blue", who("blue"));
+
+    // Somebody else keeps red busy, which this client can only know from red.
+    let other = endpoint("other", loopback()).expect("a free port");
+    let other = other
+        .connect(red.local_addr(), "red")
+        .await
+        .expect("a connection");
+    let load: Vec<_> = (0..8)
+        .map(|_| {
+            let other = other.clone();
+            tokio::spawn(async move { other.call("wait", "").await })
+        })
+        .collect();
+    until("red is busy", || red.in_flight() == 8).await;
+
+    // Each says something once; from then on it is blue.
+    let mut by_red = 0;
+    for _ in 0..20 {
+        by_red += usize::from(bench.call("who").await.expect("a reply").starts_with("red"));
+    }
+    assert_eq!(by_red, 1);
+    let busy = |(_, load): &&(OutcomeKind, Option<ReportedLoad>)| load.is_some_and(|l| l.busy);
+    {
+        let told = balancer.told.lock();
+        assert_eq!(told.len(), 20);
+        assert!(told.iter().all(|(_, load)| load.is_some()), "{told:?}");
+        let (_, said) = told.iter().find(busy).expect("red said it");
+        assert!(said.expect("it is there").in_flight >= 8, "{told:?}");
+    }
+
+    // It says so with refusals too.
+    bench.list.remove("blue");
+    let more: Vec<_> = (0..2)
+        .map(|_| {
+            let other = other.clone();
+            tokio::spawn(async move { other.call("wait", "").await })
+        })
+        .collect();
+    until("red is full", || red.in_flight() == 10).await;
+    let once = WorkerCallOptions::new().with_attempts_max(1);
+    let error = bench.call_with("who", once).await.expect_err("it is full");
+    assert_eq!(error.attempts()[0].error.code(), Code::Overloaded);
+    {
+        let told = balancer.told.lock();
+        let (kind, load) = told.last().expect("an outcome");
+        assert_eq!(*kind, OutcomeKind::Overloaded);
+        assert!(load.is_some_and(|load| load.busy), "{load:?}");
+    }
+
+    gate.add_permits(10);
+    for call in load.into_iter().chain(more) {
+        call.await.expect("no panic").expect("a reply");
+    }
+    bench.call("who").await.expect("there is room again");
+    let last = balancer.told.lock().last().copied().expect("an outcome");
+    assert!(!last.1.expect("a report").busy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_without_an_answer_says_nothing_about_the_load() {
+    let balancer = Arc::new(ByReport::default());
+    let bench = Bench::balanced(
+        Arc::clone(&balancer) as Arc<_>,
+        TransportConfig::default(),
+        |config| config,
+    )
+    .await;
+    let (router, _gate) = gated("red");
+    let _red = bench.worker("red", router);
+    bench.call("who").await.expect("a reply");
+    let short = WorkerCallOptions::new().with_timeout(Duration::from_millis(50));
+    bench.call_with("wait", short).await.expect_err("it hangs");
+    let told = balancer.told.lock();
+    assert!(told[0].1.is_some());
+    assert_eq!(told[1], (OutcomeKind::Failure, None));
+}

@@ -1,0 +1,225 @@
+//! More than one connection to a worker, while one is not enough.
+
+use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
+
+use rpcnet_client::Sender;
+use tokio::{sync::Semaphore, task::JoinHandle};
+
+use super::*;
+
+const ONE: NonZeroU32 = NonZeroU32::MIN;
+
+async fn bench(change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig) -> Arc<Bench> {
+    let turns = LoadBalancingStrategy::RoundRobin.balancer();
+    let one_lane = TransportConfig::default().with_lanes(NonZeroU8::MIN);
+    Arc::new(Bench::balanced(turns, one_lane, change).await)
+}
+
+/// A method that ends when it is told to.
+fn gated() -> (Router, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let router = Router::new().raw("who", move |_, body| {
+        let opened = Arc::clone(&opened);
+        async move {
+            opened.acquire().await.expect("it stays").forget();
+            Ok(body)
+        }
+    });
+    (router, gate)
+}
+
+fn call(bench: &Arc<Bench>) -> JoinHandle<Result<String, ClusterError>> {
+    let bench = Arc::clone(bench);
+    tokio::spawn(async move { bench.call("who").await })
+}
+
+/// Calls until as many are served at a time: those that wait stay where they are, so each step takes another call.
+async fn fill(
+    bench: &Arc<Bench>,
+    server: &RpcServer,
+    upto: usize,
+) -> Vec<JoinHandle<Result<String, ClusterError>>> {
+    let mut calls = Vec::new();
+    for wanted in 1..=upto {
+        let deadline = Instant::now() + PATIENCE;
+        while server.in_flight() < wanted {
+            assert!(Instant::now() < deadline, "{wanted} at a time");
+            let before = server.in_flight();
+            calls.push(call(bench));
+            let patience = Instant::now() + Duration::from_millis(50);
+            while server.in_flight() == before && Instant::now() < patience {
+                sleep(Duration::from_millis(2)).await;
+            }
+        }
+    }
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saturated_connection_gets_company_up_to_the_limit_that_goes_when_it_is_quiet() {
+    let quiet = Duration::from_millis(400);
+    let bench = bench(|config| {
+        config
+            .with_connections_per_worker_max(NonZeroUsize::new(3).unwrap())
+            .with_quiet_time(quiet)
+    })
+    .await;
+    let (router, gate) = gated();
+    let four = NonZeroU32::new(4).unwrap();
+    let config = TransportConfig::default().with_lane_calls_max(four);
+    let server = bench.worker_with("red", router, config);
+
+    // Four calls on each connection, and further ones wait; that is all there may be.
+    let calls = fill(&bench, &server, 12).await;
+    assert_eq!(bench.client.connections(), 3);
+    let more: Vec<_> = (0..20).map(|_| call(&bench)).collect();
+    let patience = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < patience {
+        assert!(bench.client.connections() <= 3 && server.in_flight() <= 12);
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(bench.handshakes(), 3);
+
+    gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    for call in calls.into_iter().chain(more) {
+        within("a call", call)
+            .await
+            .expect("no panic")
+            .expect("a reply");
+    }
+    // Calls go on, one at a time, for which one connection is enough.
+    let begun = Instant::now();
+    while bench.client.connections() > 1 {
+        assert!(begun.elapsed() < PATIENCE, "surplus connections go");
+        bench.call("who").await.expect("a reply");
+    }
+    assert!(begun.elapsed() >= quiet, "not at once");
+    bench.call("who").await.expect("a reply");
+    assert_eq!(bench.handshakes(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_not_saturated_stays_alone() {
+    let bench = bench(|config| config).await;
+    let (router, gate) = gated();
+    let server = bench.worker("red", router);
+    let calls: Vec<_> = (0..500).map(|_| call(&bench)).collect();
+    until("all are served", || server.in_flight() == 500).await;
+    // Longer than it takes to notice that one is saturated.
+    let patience = Instant::now() + Duration::from_millis(300);
+    let mut more = Vec::new();
+    while Instant::now() < patience {
+        more.push(call(&bench));
+        sleep(Duration::from_millis(10)).await;
+    }
+    gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    for call in calls.into_iter().chain(more) {
+        within("a call", call)
+            .await
+            .expect("no panic")
+            .expect("a reply");
+    }
+    assert_eq!((bench.client.connections(), bench.handshakes()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_fill_a_connection_get_another() {
+    let bench = bench(|config| config).await;
+    let router =
+        Router::new().server_streaming("feed", |_, (): (), mut out: Sender<u8>| async move {
+            out.send(1).await?;
+            std::future::pending().await
+        });
+    let two = NonZeroU32::new(2).unwrap();
+    let server = bench.worker_with(
+        "red",
+        router,
+        TransportConfig::default().with_streams_max(two),
+    );
+    let open = || {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move {
+            let options = WorkerCallOptions::new().without_deadline();
+            let feed =
+                bench
+                    .client
+                    .call_worker_server_streaming::<(), u8>("feed", &(), None, options);
+            let mut feed = feed.await.expect("a stream");
+            assert_eq!(feed.message().await.expect("a message"), Some(1));
+            feed
+        })
+    };
+    let mut feeds = Vec::new();
+    // The third waits for one of the two, and makes it known.
+    feeds.extend([open(), open(), open()]);
+    until("two are served", || server.in_flight() == 2).await;
+    until("there is a second connection", || {
+        bench.client.connections() == 2
+    })
+    .await;
+    // Those that come before it stands wait too, and stay where they are.
+    let deadline = Instant::now() + PATIENCE;
+    while server.in_flight() < 4 {
+        assert!(Instant::now() < deadline, "four are served");
+        feeds.push(open());
+        sleep(Duration::from_millis(50)).await;
+    }
+    for feed in feeds {
+        feed.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_connections_to_a_failed_worker_are_closed() {
+    let bench = bench(|config| config).await;
+    let (router, _gate) = gated();
+    let config = TransportConfig::default().with_lane_calls_max(ONE);
+    let server = bench.worker_with("red", router, config);
+    let calls = fill(&bench, &server, 2).await;
+    assert_eq!(bench.client.connections(), 2);
+    let _blue = bench.worker("blue", who("blue"));
+    bench.list.fail("red");
+    until("it has heard", || server.in_flight() == 0).await;
+    // Those that ran there may have run; those that waited for a place have not, so another worker does them.
+    let (mut cut, mut moved) = (0, 0);
+    for call in calls {
+        match within("a call", call).await.expect("no panic") {
+            Ok(reply) => {
+                assert!(reply.starts_with("blue"), "{reply}");
+                moved += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.processed(), Processed::Maybe, "{error}");
+                cut += 1;
+            }
+        }
+    }
+    assert!(cut == 2 && moved > 0, "{cut} cut, {moved} moved");
+}
+
+/// What the worker has no room for is not its fault: it is not avoided.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_takes_no_further_connection_is_called_over_the_one_there_is() {
+    let bench = bench(|config| config).await;
+    let (router, gate) = gated();
+    let config = TransportConfig::default()
+        .with_lane_calls_max(ONE)
+        .with_connections_max(NonZeroUsize::MIN);
+    let server = bench.worker_with("red", router, config);
+    let first = call(&bench);
+    until("it runs", || server.in_flight() == 1).await;
+    let second = call(&bench);
+    until("another connection is refused", || {
+        server.stats().handshakes_refused > 0
+    })
+    .await;
+    gate.add_permits(3);
+    for call in [first, second, call(&bench)] {
+        within("a call", call)
+            .await
+            .expect("no panic")
+            .expect("a reply");
+    }
+    assert_eq!((bench.client.connections(), bench.handshakes()), (1, 1));
+}
