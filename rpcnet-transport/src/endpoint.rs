@@ -359,6 +359,11 @@ impl Shared {
         self.draining.load(SeqCst) != 0
     }
 
+    /// Whether a shutdown has begun.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.draining.load(SeqCst) & DRAINING_TO_STOP != 0
+    }
+
     /// What replies say of the server now.
     pub(crate) fn load(&self) -> LoadReport {
         let in_flight = self.in_flight.count();

@@ -44,11 +44,17 @@ pub(super) async fn serve(
     // A shutdown waits until the caller has the last answer.
     let (_unacknowledged, _) = shared.unacknowledged.enter();
     let mut lane = Lane::new(Arc::clone(&shared), caller, outbox, recv, begun);
-    let end = tokio::select! {
-        biased;
-        () = shared.closing.cancelled() => End::Stopping,
-        end = poll_fn(|cx| lane.poll_serve(cx)) => end,
-    };
+    let mut closing = pin!(shared.closing.cancelled());
+    let mut is_registered = false;
+    let end = poll_fn(|cx| {
+        // Looking at the token takes a lock that all lanes share: once to be woken by it, and then when it has something to say.
+        let look = !std::mem::replace(&mut is_registered, true) || shared.is_closing();
+        if look && closing.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Stopping);
+        }
+        lane.poll_serve(cx)
+    })
+    .await;
     match end {
         End::Left => lane.give_up(Cut::Cancelled),
         End::Malformed => {
