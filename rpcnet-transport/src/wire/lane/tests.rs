@@ -1,3 +1,5 @@
+//! Round trips, documented bytes, and what is no frame of a lane.
+
 use proptest::prelude::*;
 
 use super::*;
