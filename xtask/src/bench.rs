@@ -2,6 +2,7 @@
 
 mod cells;
 mod connections;
+mod cores;
 mod figure;
 pub(crate) mod flood;
 mod floods;

@@ -1,6 +1,7 @@
 //! The closed loop: a fixed number of callers, each with one call at a time.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering::Relaxed},
@@ -20,7 +21,7 @@ use crate::{
 
 /// What the callers of a run share.
 #[derive(Debug, Default)]
-struct Shared {
+pub(crate) struct Shared {
     phase: AtomicU8,
     /// Of calls that lie in the window as a whole.
     latencies: Latencies,
@@ -36,24 +37,39 @@ pub(crate) async fn run<C: Caller>(
 ) -> Result<Report, Failure> {
     let shared = Arc::new(Shared::default());
     let mut callers = JoinSet::new();
-    for number in 0..load.in_flight {
+    start(&mut callers, &caller, 0..load.in_flight, load, &shared)?;
+    conduct(callers, load, &shared, server).await
+}
+
+/// Starts the callers of these numbers.
+pub(crate) fn start<C: Caller>(
+    callers: &mut JoinSet<Result<u64, Failure>>,
+    caller: &C,
+    numbers: Range<usize>,
+    load: ClosedLoop,
+    shared: &Arc<Shared>,
+) -> Result<(), Failure> {
+    for number in numbers {
         let number = u32::try_from(number)?;
-        callers.spawn(call(caller.clone(), number, load, Arc::clone(&shared)));
+        callers.spawn(call(caller.clone(), number, load, Arc::clone(shared)));
     }
+    Ok(())
+}
+
+/// Measures what callers, or groups of them, do that have been started.
+pub(crate) async fn conduct(
+    mut callers: JoinSet<Result<u64, Failure>>,
+    load: ClosedLoop,
+    shared: &Shared,
+    server: &mut Server,
+) -> Result<Report, Failure> {
     wait(load.warm_up, &mut callers).await?;
     let window = Window::begin(server)?;
     shared.phase.store(MEASURING, Relaxed);
     wait(load.window, &mut callers).await?;
     shared.phase.store(OVER, Relaxed);
     let mut report = window.end(server)?;
-    let ended = async {
-        let mut calls = 0;
-        while let Some(ended) = callers.join_next().await {
-            calls += ended??;
-        }
-        Ok::<_, Failure>(calls)
-    };
-    report.calls = timeout(LAST_CALLS_WITHIN, ended)
+    report.calls = timeout(LAST_CALLS_WITHIN, join(callers))
         .await
         .map_err(|_| format!("calls that take longer than {LAST_CALLS_WITHIN:?}"))??;
     report.latency = match shared.latencies.count() {
@@ -64,6 +80,15 @@ pub(crate) async fn run<C: Caller>(
         return Err("no call ended in the window".into());
     }
     Ok(report)
+}
+
+/// Waits for the end of all; the number of calls that ended in the window.
+pub(crate) async fn join(mut callers: JoinSet<Result<u64, Failure>>) -> Result<u64, Failure> {
+    let mut calls = 0;
+    while let Some(ended) = callers.join_next().await {
+        calls += ended??;
+    }
+    Ok(calls)
 }
 
 /// Calls until it is over; the number of calls that ended in the window.
@@ -107,7 +132,10 @@ async fn call<C: Caller>(
 }
 
 /// Waits, unless a caller fails.
-async fn wait(time: Duration, callers: &mut JoinSet<Result<u64, Failure>>) -> Result<(), Failure> {
+pub(crate) async fn wait(
+    time: Duration,
+    callers: &mut JoinSet<Result<u64, Failure>>,
+) -> Result<(), Failure> {
     let sleep = sleep(time);
     let failure = async {
         while let Some(ended) = callers.join_next().await {

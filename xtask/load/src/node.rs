@@ -5,7 +5,7 @@ use std::{net::SocketAddr, process::ExitCode, time::Instant};
 use crate::{
     Assignment, ConnectionReport, Event, Failure, Job, Runtime, Setup, Subject, closed,
     control::{self, Answer, Server},
-    open,
+    open, spread,
     system::{pin, usage},
 };
 
@@ -65,6 +65,10 @@ fn measure<S: Subject>(assignment: &Assignment) -> Result<Event, Failure> {
                 let caller = client.connect(address).await?;
                 Ok(Event::Calls(closed::run(caller, load, &mut server).await?))
             }
+            Job::Spread(spread) => {
+                let report = spread::run::<S>(&assignment.client, address, spread, &mut server);
+                Ok(Event::Calls(report.await?))
+            }
             Job::Open(load) => {
                 let caller = client.connect(address).await?;
                 Ok(Event::Calls(open::run(caller, load, &mut server).await?))
@@ -116,7 +120,7 @@ async fn connections<S: Subject>(
 }
 
 /// Pins this process, and makes its runtime.
-fn begin(setup: &Setup) -> Result<tokio::runtime::Runtime, Failure> {
+pub(crate) fn begin(setup: &Setup) -> Result<tokio::runtime::Runtime, Failure> {
     if let Some(core) = setup.core {
         pin(core).map_err(|error| format!("cannot use core {core}: {error}"))?;
     }

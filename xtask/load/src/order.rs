@@ -61,6 +61,8 @@ pub enum Runtime {
 pub enum Job {
     /// Calls, the next one of a caller when the one before has ended.
     Closed(ClosedLoop),
+    /// The same from several threads.
+    Spread(Spread),
     /// Calls at a fixed rate.
     Open(OpenLoop),
     /// Items of one stream.
@@ -106,6 +108,18 @@ pub struct ClosedLoop {
     pub warm_up: Duration,
     /// Time that is measured.
     pub window: Duration,
+}
+
+/// A fixed number of callers, spread evenly over threads, each with a runtime and connections of its own.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Spread {
+    /// Of all threads together.
+    pub load: ClosedLoop,
+    /// Threads.
+    pub threads: usize,
+    /// Connections of a thread, each from a port of its own: those of one port would all reach the same shard of a
+    /// server.
+    pub connections_per_thread: usize,
 }
 
 /// A fixed rate.
@@ -230,9 +244,56 @@ impl Report {
     }
 }
 
+impl Spread {
+    /// How many connections there are: as many as were asked for, but none without a caller.
+    pub fn connections(&self) -> usize {
+        (self.threads * self.connections_per_thread).min(self.load.in_flight)
+    }
+
+    /// For each thread, the callers of each of its connections.
+    pub(crate) fn callers(&self) -> Vec<Vec<usize>> {
+        let connections = self.connections();
+        let mut threads = vec![Vec::new(); self.threads.min(connections)];
+        let count = threads.len();
+        for connection in 0..connections {
+            let one_more = usize::from(connection < self.load.in_flight % connections);
+            threads[connection % count].push(self.load.in_flight / connections + one_more);
+        }
+        threads
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn callers_are_spread_evenly_and_none_is_lost() {
+        let callers = |in_flight, threads, connections_per_thread| {
+            let load = ClosedLoop {
+                body_bytes: 32,
+                in_flight,
+                warm_up: Duration::ZERO,
+                window: Duration::ZERO,
+            };
+            let spread = Spread {
+                load,
+                threads,
+                connections_per_thread,
+            };
+            let callers = spread.callers();
+            let connections = callers.iter().flatten();
+            assert_eq!(connections.clone().count(), spread.connections());
+            assert_eq!(connections.sum::<usize>(), in_flight);
+            callers
+        };
+        assert_eq!(callers(64, 2, 1), [[32], [32]]);
+        assert_eq!(callers(64, 2, 4), [[8; 4]; 2]);
+        assert_eq!(callers(64, 3, 1), [[22], [21], [21]]);
+        // More connections than callers, and more threads.
+        assert_eq!(callers(5, 2, 4), [vec![1; 3], vec![1; 2]]);
+        assert_eq!(callers(1, 4, 4), [[1]]);
+    }
 
     #[test]
     fn cpu_time_is_that_of_both_processes() {

@@ -1,6 +1,6 @@
 //! Clocks, memory and cores of this process.
 
-use std::io;
+use std::{io, num::NonZeroUsize, thread::available_parallelism};
 
 use rustix::{
     param::page_size,
@@ -27,8 +27,13 @@ pub fn cores() -> Vec<usize> {
         let all = 0..rustix::thread::CpuSet::MAX_CPU;
         return all.filter(|core| set.is_set(*core)).collect();
     }
-    let count = std::thread::available_parallelism().map_or(1, Into::into);
-    (0..count).collect()
+    (0..parallelism().get()).collect()
+}
+
+/// How many threads of this process can run at a time: its [`cores`], or fewer where the time of all its threads is
+/// limited. As many as a tokio runtime of several threads has.
+pub fn parallelism() -> NonZeroUsize {
+    available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Pins this thread, and those that it will start, to a core.
@@ -68,6 +73,6 @@ mod tests {
             sum = std::hint::black_box(sum + 1);
         }
         assert!(before.rss_bytes > 0 || cfg!(not(target_os = "linux")));
-        assert!(!cores().is_empty());
+        assert!(parallelism().get() <= cores().len());
     }
 }

@@ -31,7 +31,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = in_flight)]
     pub(crate) in_flight: Vec<usize>,
     /// Only these subjects. Some are measured only when they are named: rpcnet-isolated (a stream of its own for each
-    /// call) and tarpc-tcp-inline (handlers that must not wait).
+    /// call), rpcnet-shards (a server with a thread and a socket for each core) and tarpc-tcp-inline (handlers that must
+    /// not wait).
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) subject: Vec<String>,
     /// The tokio runtime of both processes, ours and peers' alike.
@@ -58,6 +59,7 @@ pub(crate) enum Mode {
     OpenLoop,
     Streaming,
     Connections(usize),
+    Cores,
     Loss,
     Sizes,
     Floods,
@@ -77,6 +79,11 @@ struct ModeFlags {
     /// Memory of so many idle connections, on both sides.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4000))]
     connections: Option<u16>,
+    /// Calls of 32 B to a server that may use all cores: one endpoint on a runtime of many threads next to a shard for
+    /// each core. The client, a thread for each core, shares the cores with it, so this shows which of both does more
+    /// with the same cores, not how much a server serves that has them to itself. For fewer cores start it under taskset.
+    #[arg(long)]
+    cores: bool,
     /// Calls of 32 B while 1 % of datagrams is lost, each way: shared streams next to a stream for each call. Between
     /// network namespaces, which takes root, ip and nft, else through a relay.
     #[arg(long)]
@@ -111,6 +118,7 @@ impl Options {
             Some(connections) => Mode::Connections(connections.into()),
             None if flags.open_loop => Mode::OpenLoop,
             None if flags.streaming => Mode::Streaming,
+            None if flags.cores => Mode::Cores,
             None if flags.loss => Mode::Loss,
             None if flags.sizes => Mode::Sizes,
             None if flags.floods => Mode::Floods,
@@ -225,6 +233,7 @@ pub(crate) mod tests {
             (&["--open-loop"][..], Mode::OpenLoop),
             (&["--streaming"], Mode::Streaming),
             (&["--connections", "1000"], Mode::Connections(1000)),
+            (&["--cores"], Mode::Cores),
             (&["--loss"], Mode::Loss),
             (&["--sizes"], Mode::Sizes),
             (&["--floods"], Mode::Floods),

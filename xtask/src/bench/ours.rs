@@ -1,6 +1,7 @@
 //! What we measure of ourselves.
 
 use std::{
+    any::Any,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     path::Path,
@@ -8,17 +9,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use rpcnet_transport::{
-    CallOptions, Endpoint, RpcClient, RpcError, RpcServer, Tls, TransportConfig,
-};
+use rpcnet_transport::{CallOptions, Endpoint, RpcClient, RpcError, Shards, Tls, TransportConfig};
 use xtask_load::{
     Body, CLIENT, Caller, Failure, Handshake, Latencies, Quantiles, ReconnectLoad, SERVER, Setup,
-    StreamLoad, StreamReport, Subject,
+    StreamLoad, StreamReport, Subject, parallelism,
 };
 
 use super::{
     streams,
-    subjects::{BULK, ISOLATED},
+    subjects::{BULK, ISOLATED, SHARDS},
 };
 
 /// The client's endpoint.
@@ -37,14 +36,21 @@ pub(crate) struct Connection {
 
 impl Subject for Rpcnet {
     type Caller = Connection;
-    type Server = RpcServer;
+    type Server = Box<dyn Any>;
 
-    async fn serve(setup: &Setup) -> Result<(SocketAddr, RpcServer), Failure> {
+    async fn serve(setup: &Setup) -> Result<(SocketAddr, Box<dyn Any>), Failure> {
         let router = streams::router()
             .raw("echo", |_cx, body| async move { Ok(body) })
             .with_replay_safe("echo");
+        if setup.subject == SHARDS {
+            let tls = tls(&setup.keys, SERVER)?;
+            let any = (setup.ip, 0).into();
+            let server = Shards::bind(any, config(setup), tls, parallelism())?;
+            server.serve(router);
+            return Ok((server.local_addr(), Box::new(server)));
+        }
         let server = open(&setup.keys, setup.ip, SERVER, config(setup))?.serve(router);
-        Ok((server.local_addr(), server))
+        Ok((server.local_addr(), Box::new(server)))
     }
 
     fn client(setup: &Setup) -> Result<Self, Failure> {
@@ -126,9 +132,16 @@ pub(crate) fn open(
     name: &str,
     config: TransportConfig,
 ) -> Result<Endpoint, Failure> {
+    Ok(Endpoint::bind((ip, 0).into(), config, tls(keys, name)?)?)
+}
+
+fn tls(keys: &Path, name: &str) -> Result<Tls, Failure> {
     let file = |end| keys.join(format!("{name}.{end}"));
-    let tls = Tls::from_pem_files(file("pem"), file("key"), keys.join("ca.pem"))?;
-    Ok(Endpoint::bind((ip, 0).into(), config, tls)?)
+    Ok(Tls::from_pem_files(
+        file("pem"),
+        file("key"),
+        keys.join("ca.pem"),
+    )?)
 }
 
 /// The settings that users have who say nothing else. But where a stream for each call is measured there are as many streams

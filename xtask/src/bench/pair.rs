@@ -25,7 +25,8 @@ pub(crate) struct Stage {
     keys: tempfile::TempDir,
     network: Network,
     peers: Option<PathBuf>,
-    runtime: Runtime,
+    /// Of server and client.
+    runtimes: [Runtime; 2],
     /// Of server and client.
     cores: [Option<usize>; 2],
 }
@@ -68,7 +69,7 @@ impl Stage {
             keys,
             network: Network::Loopback,
             peers: if peers { Some(build_peers()?) } else { None },
-            runtime: options.runtime(),
+            runtimes: [options.runtime(); 2],
             cores: cores(options),
         })
     }
@@ -76,6 +77,14 @@ impl Stage {
     /// Measures over this network from now on.
     pub(crate) fn with_network(mut self, network: Network) -> Self {
         self.network = network;
+        self
+    }
+
+    /// Server and client share all cores from now on: the server's runtime has a thread for each of them. A client has
+    /// them by [spreading](Job::Spread) its load.
+    pub(crate) fn with_shared_cores(mut self) -> Self {
+        self.runtimes = [Runtime::Multi, Runtime::Current];
+        self.cores = [None, None];
         self
     }
 
@@ -91,9 +100,10 @@ impl Stage {
 
     /// Which core is whose, for people.
     pub(crate) fn describe(&self) -> String {
-        let runtime = match self.runtime {
-            Runtime::Current => "current-thread",
-            Runtime::Multi => "multi-thread",
+        let runtimes = match self.runtimes {
+            [Runtime::Current, Runtime::Current] => "current-thread runtimes",
+            [Runtime::Multi, Runtime::Multi] => "multi-thread runtimes",
+            _ => "each with a thread for each core",
         };
         let cores = match self.cores {
             [Some(server), Some(client)] => {
@@ -101,7 +111,7 @@ impl Stage {
             }
             _ => "not pinned to cores".to_owned(),
         };
-        format!("{cores}, {runtime} runtimes, the system's allocator")
+        format!("{cores}, {runtimes}, the system's allocator")
     }
 
     /// Measures calls.
@@ -123,19 +133,20 @@ impl Stage {
     /// When the client cannot be started.
     pub(crate) async fn start(&self, measurement: &Measurement) -> Result<Running, Box<dyn Error>> {
         let [server_core, client_core] = self.cores;
-        let setup = |core, ip| Setup {
+        let [server_runtime, client_runtime] = self.runtimes;
+        let setup = |core, runtime, ip| Setup {
             subject: measurement.subject.name.to_owned(),
             keys: self.keys.path().to_owned(),
             ip,
             core,
-            runtime: self.runtime,
+            runtime,
             in_flight: measurement.in_flight,
             body_bytes: measurement.body_bytes,
             early_data: matches!(measurement.job, Job::Reconnect(_)),
         };
         let assignment = Assignment {
-            client: setup(client_core, self.network.client_ip()),
-            server: setup(server_core, self.network.server_ip()),
+            client: setup(client_core, client_runtime, self.network.client_ip()),
+            server: setup(server_core, server_runtime, self.network.server_ip()),
             server_command: self.command(measurement.subject, "server")?,
             hold: measurement.hold,
             relay_loss_per_mille: self.network.relay_loss_per_mille(),
@@ -266,6 +277,7 @@ fn build_peers() -> Result<PathBuf, Box<dyn Error>> {
 fn time_of(job: &Job) -> Duration {
     match job {
         Job::Closed(load) => load.warm_up + load.window,
+        Job::Spread(spread) => spread.load.warm_up + spread.load.window,
         Job::Open(load) => load.warm_up + load.window,
         Job::Stream(load) => load.warm_up + load.window,
         Job::Connections { .. } | Job::Reconnect(_) => Duration::from_secs(60),

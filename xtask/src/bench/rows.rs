@@ -23,7 +23,8 @@ pub(crate) struct Row {
     pub(crate) rounds: usize,
 }
 
-/// What makes a measurement another one than calls in a closed loop over a sound network.
+/// What makes a measurement another one than calls in a closed loop over a sound network, between
+/// a core and another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct Conditions {
     /// Open loop: the rate of arrivals, of the highest rate in a closed loop. Calls in flight are not limited then, and the row says 0.
@@ -32,6 +33,12 @@ pub(crate) struct Conditions {
     /// Open loop: the rate of arrivals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) offered_per_s: Option<f64>,
+    /// Cores that server and client share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cores: Option<usize>,
+    /// Connections that the calls are spread over, where there is more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connections: Option<usize>,
     /// Datagrams lost, each way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) loss_percent: Option<f64>,

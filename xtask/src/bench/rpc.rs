@@ -7,7 +7,7 @@ use xtask_load::{ClosedLoop, Job, Report};
 
 use super::{
     cells::{self, Cell, payload},
-    connections, figure, floods, loss, open_loop,
+    connections, cores, figure, floods, loss, open_loop,
     options::{Mode, Options},
     pair::{Measurement, Stage},
     progress::Progress,
@@ -46,6 +46,7 @@ async fn mode(options: &Options) -> Result<(), Box<dyn Error>> {
         Mode::OpenLoop => open_loop::run(options).await,
         Mode::Streaming => streaming::run(options).await,
         Mode::Connections(count) => connections::run(options, count).await,
+        Mode::Cores => cores::run(options).await,
         Mode::Loss => loss::run(options).await,
         Mode::Sizes => sizes::run(options).await,
         Mode::Reconnect => reconnect::run(options).await,
@@ -114,6 +115,18 @@ pub(crate) async fn measure(
     subjects: &[Subject],
     cells: &[Cell],
 ) -> Result<Vec<Row>, Box<dyn Error>> {
+    let closed = |subject, cell| measurement(options, subject, cell);
+    measure_with(options, stage, subjects, cells, closed).await
+}
+
+/// Measures the cells in the same way with another load.
+pub(crate) async fn measure_with(
+    options: &Options,
+    stage: &Stage,
+    subjects: &[Subject],
+    cells: &[Cell],
+    measurement: impl Fn(Subject, Cell) -> Measurement,
+) -> Result<Vec<Row>, Box<dyn Error>> {
     let rounds = options.rounds();
     let steps = cells.iter().flat_map(|cell| {
         let payload_bytes = cell.payload_bytes;
@@ -138,7 +151,7 @@ pub(crate) async fn measure(
                 if failures[at].is_some() {
                     continue;
                 }
-                match stage.calls(&measurement(options, *subject, *cell)).await {
+                match stage.calls(&measurement(*subject, *cell)).await {
                     Ok(report) => reports[at].push(report),
                     Err(error) if subject.may_fail() => failures[at] = Some(error.to_string()),
                     Err(error) => return Err(format!("{what}: {error}").into()),
@@ -156,15 +169,20 @@ pub(crate) async fn measure(
 pub(crate) fn measurement(options: &Options, subject: Subject, cell: Cell) -> Measurement {
     Measurement {
         subject,
-        job: Job::Closed(ClosedLoop {
-            body_bytes: cell.payload_bytes,
-            in_flight: cell.in_flight,
-            warm_up: options.warm_up(),
-            window: options.window(),
-        }),
+        job: Job::Closed(closed_loop(options, cell)),
         in_flight: cell.in_flight,
         body_bytes: cell.payload_bytes,
         hold: false,
+    }
+}
+
+/// The load of a cell.
+pub(crate) fn closed_loop(options: &Options, cell: Cell) -> ClosedLoop {
+    ClosedLoop {
+        body_bytes: cell.payload_bytes,
+        in_flight: cell.in_flight,
+        warm_up: options.warm_up(),
+        window: options.window(),
     }
 }
 

@@ -103,6 +103,10 @@ pub(crate) const ALL: &[Subject] = &[
         kind: Kind::Variant,
     },
     Subject {
+        name: SHARDS,
+        kind: Kind::Variant,
+    },
+    Subject {
         name: "rpcnet-0.1.0",
         kind: Kind::Peer,
     },
@@ -135,6 +139,9 @@ const LARGE_FROM: usize = 64 * 1024;
 
 /// Us, a stream of its own for each call.
 pub(crate) const ISOLATED: &str = "rpcnet-isolated";
+
+/// Us, a server with a thread and a socket for each core.
+pub(crate) const SHARDS: &str = "rpcnet-shards";
 
 /// What ours stands on, used without us.
 pub(crate) const QUINN: &str = "quinn-stream";

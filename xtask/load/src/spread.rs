@@ -1,0 +1,89 @@
+//! The closed loop from several threads that share nothing but the clock.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::task::JoinSet;
+
+use crate::{
+    ClosedLoop, Failure, Report, Setup, Spread, Subject,
+    closed::{self, Shared},
+    control::Server,
+    node::begin,
+};
+
+/// One thread.
+struct Part {
+    setup: Setup,
+    address: SocketAddr,
+    load: ClosedLoop,
+    /// Number of its first caller.
+    first: usize,
+    /// Callers of each of its connections.
+    callers: Vec<usize>,
+    shared: Arc<Shared>,
+    /// Threads that have all their connections.
+    ready: Arc<AtomicUsize>,
+}
+
+/// Runs the load; the thread that this runs on makes no calls.
+pub(crate) async fn run<S: Subject>(
+    setup: &Setup,
+    address: SocketAddr,
+    spread: Spread,
+    server: &mut Server,
+) -> Result<Report, Failure> {
+    let (shared, ready) = (Arc::new(Shared::default()), Arc::default());
+    let mut threads = JoinSet::new();
+    let mut first = 0;
+    for callers in spread.callers() {
+        let count: usize = callers.iter().sum();
+        let part = Part {
+            setup: setup.clone(),
+            address,
+            load: spread.load,
+            first,
+            callers,
+            shared: Arc::clone(&shared),
+            ready: Arc::clone(&ready),
+        };
+        first += count;
+        threads.spawn_blocking(|| part.run::<S>());
+    }
+    while ready.load(Relaxed) < threads.len() {
+        closed::wait(READY_EVERY, &mut threads).await?;
+    }
+    closed::conduct(threads, spread.load, &shared, server).await
+}
+
+impl Part {
+    /// Calls until it is over; the number of calls that ended in the window.
+    fn run<S: Subject>(self) -> Result<u64, Failure> {
+        begin(&self.setup)?.block_on(async {
+            let mut connections = Vec::with_capacity(self.callers.len());
+            for callers in &self.callers {
+                let client = S::client(&self.setup)?;
+                let caller = client.connect(self.address).await?;
+                connections.push((client, caller, callers));
+            }
+            self.ready.fetch_add(1, Relaxed);
+            let mut tasks = JoinSet::new();
+            let mut first = self.first;
+            for (_, caller, callers) in &connections {
+                let numbers = first..first + *callers;
+                first = numbers.end;
+                closed::start(&mut tasks, caller, numbers, self.load, &self.shared)?;
+            }
+            closed::join(tasks).await
+        })
+    }
+}
+
+/// How often it looks whether all threads are ready.
+const READY_EVERY: Duration = Duration::from_millis(1);
