@@ -448,9 +448,9 @@ const CHUNKS_MAX: usize = 32;
 /// Answers that may wait for the caller before no more requests are read.
 const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 
-/// Requests that are served before the first of the answers leave: as many small ones as fill a packet. The caller works on
+/// Requests that are served before the first of the answers leave: of all lanes together some packets full. The caller works on
 /// them while the next are served; with 64 calls in flight that is worth 40 percent.
-const ROUND_FRAMES_MAX: usize = 24;
+const ROUND_FRAMES_MAX: usize = 12;
 
 /// How long requests are served before the first of the answers leave.
 const ROUND_MAX: Duration = Duration::from_micros(500);
