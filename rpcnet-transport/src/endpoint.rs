@@ -268,7 +268,7 @@ impl Endpoint {
         self.0.shared.counters.snapshot()
     }
 
-    /// Calls being served.
+    /// Calls being served. A lane that is being read at this moment may count as one more.
     pub fn in_flight(&self) -> usize {
         self.0.shared.in_flight.count()
     }

@@ -129,7 +129,7 @@ impl RpcServer {
         self.endpoint.set_draining(draining);
     }
 
-    /// Calls being served.
+    /// Calls being served. A lane that is being read at this moment may count as one more.
     pub fn in_flight(&self) -> usize {
         self.endpoint.in_flight()
     }
