@@ -48,12 +48,12 @@ use self::timers::{Single, Timer, Timers};
 use crate::config::ClusterConfig;
 use crate::error::{ConfigError, TagError};
 use crate::event::{Event, Member, MemberState, PartitionStatus};
-use crate::id::{NodeId, check_name, life_key};
+use crate::id::{NodeId, check_name};
 use crate::key::KeyId;
 use crate::stats::Stats;
 use crate::tags::Tags;
 use crate::time::Time;
-use crate::wire::{Envelope, Header, Message};
+use crate::wire::{Envelope, Message};
 
 /// One node's view of its cluster.
 ///
@@ -168,12 +168,7 @@ impl Engine {
         }
         let mut rng = Rng::with_seed(seed);
         let key = id.key();
-        let envelope = Envelope::new(
-            &config.cluster_name,
-            config.keys.as_ref(),
-            life_key(key, id.epoch),
-            rng.u64(..),
-        );
+        let envelope = Envelope::new(&config.cluster_name, config.keys.as_ref(), rng.u64(..));
         let me = Me {
             name: id.name,
             key,
@@ -231,23 +226,17 @@ impl Engine {
         let now = self.inner_time(now);
         self.stats.received += 1;
         self.stats.received_bytes += datagram.len() as u64;
-        let (body, sealed_with) = match self.envelope.unwrap(datagram) {
+        let (origin, body, sealed_with) = match self.envelope.unwrap(datagram) {
             Ok(opened) => opened,
             Err(refusal) => return self.count_refusal(refusal),
         };
         match Message::decode(body) {
-            Ok(Message { header, payload }) => {
-                let Header {
-                    from: key,
-                    epoch,
-                    counter,
-                    to,
-                } = header;
+            Ok(Message { to, payload }) => {
                 let sender = Sender {
                     addr: from,
-                    key,
-                    epoch,
-                    counter,
+                    key: origin.from,
+                    epoch: origin.epoch,
+                    counter: origin.counter,
                     sealed_with,
                 };
                 self.handle_message(now, sender, to, payload);
