@@ -5,7 +5,6 @@
 mod bench;
 mod ci;
 mod demo;
-mod json;
 mod project;
 mod signal;
 mod tidy;
