@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::{svg::escape, table::number};
+use crate::{
+    svg::{document, escape},
+    table::number,
+};
 
 /// Bars with a scale of their own, from zero.
 #[derive(Debug, Clone)]
@@ -60,22 +63,13 @@ pub fn draw(title: &str, panels: &[Panel]) -> String {
         }
         y += 14;
     }
-    format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}" font-family="sans-serif" font-size="12">
-<style>text {{ fill: #1f2328 }} .title {{ font-size: 16px; font-weight: bold }} .panel {{ font-weight: bold }} .label {{ text-anchor: end }} .ours {{ fill: #c2410c }} .peer {{ fill: #94a3b8 }}</style>
-<rect width="{WIDTH}" height="{y}" fill="#ffffff"/>
-<text x="{MARGIN}" y="26" class="title">{}</text>
-{body}</svg>
-"##,
-        escape(title)
-    )
+    document(title, f64::from(y), &body)
 }
 
-const WIDTH: u32 = 720;
 const MARGIN: u32 = 16;
 const TOP: u32 = 44;
-const BARS_X: u32 = 150;
-const BAR_WIDTH_MAX: f64 = 460.0;
+const BARS_X: u32 = 190;
+const BAR_WIDTH_MAX: f64 = 420.0;
 
 #[cfg(test)]
 mod tests {

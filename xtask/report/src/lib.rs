@@ -1,6 +1,7 @@
 //! How the measuring commands of `cargo xtask` show their results: tables for people, JSON for
 //! programs, figures, and on a terminal how far they are.
 
+mod chart;
 mod figure;
 mod json;
 mod progress;
@@ -8,6 +9,7 @@ mod statistics;
 mod svg;
 mod table;
 
+pub use chart::{Axis, Chart, Series};
 pub use figure::{Bar, Panel, draw};
 pub use json::Document;
 pub use progress::{Gauge, Progress};

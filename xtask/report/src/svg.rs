@@ -8,6 +8,21 @@ pub(crate) fn escape(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
+/// A figure of this height, with its title above `body`.
+pub(crate) fn document(title: &str, height: f64, body: &str) -> String {
+    format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">
+<style>text {{ fill: #1f2328 }} .title {{ font-size: 16px; font-weight: bold }} .panel {{ font-weight: bold }} .label {{ text-anchor: end }} .middle {{ text-anchor: middle }} .ours {{ fill: #c2410c }} .peer {{ fill: #94a3b8 }} .grid {{ stroke: #e2e8f0 }} .axis {{ stroke: #64748b }}</style>
+<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>
+<text x="16" y="26" class="title">{}</text>
+{body}</svg>
+"##,
+        escape(title)
+    )
+}
+
+const WIDTH: u32 = 720;
+
 #[cfg(test)]
 pub(crate) use tests::assert_well_formed;
 

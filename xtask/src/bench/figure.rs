@@ -57,7 +57,7 @@ mod tests {
         let svg = calls(&rows, &cells);
         assert_eq!(svg.matches("class=\"peer\"").count(), 2);
         assert_eq!(svg.matches("class=\"ours\"").count(), 1);
-        assert!(svg.contains("width=\"460.0\"") && svg.contains("width=\"115.0\""));
+        assert!(svg.contains("width=\"420.0\"") && svg.contains("width=\"105.0\""));
         assert!(svg.contains("failed"));
     }
 }
