@@ -81,7 +81,7 @@ impl Chart {
                 y + 8.0,
                 escape(&chart.title)
             );
-            y = chart.draw_into(&mut body, y + 18.0);
+            y = chart.draw_into(&mut body, y + 24.0);
         }
         document(title, y, &body)
     }
