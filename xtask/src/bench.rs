@@ -13,7 +13,6 @@ mod open_loop;
 mod options;
 mod ours;
 mod pair;
-mod progress;
 mod reconnect;
 mod rows;
 mod rpc;

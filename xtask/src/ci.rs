@@ -109,10 +109,10 @@ impl Step {
         }
     }
 
-    fn xtask(arguments: &str) -> Self {
+    fn xtask(arguments: impl Into<String>) -> Self {
         Self {
             program: Program::Xtask,
-            arguments: arguments.to_owned(),
+            arguments: arguments.into(),
             environment: None,
         }
     }
@@ -175,6 +175,8 @@ fn steps() -> Vec<Step> {
         Step::xtask("demo --quick"),
         Step::xtask("bench rpc --quick"),
     ]);
+    let scenarios = xtask_sim::names().into_iter();
+    steps.extend(scenarios.map(|name| Step::xtask(format!("sim {name} --quick"))));
     steps
 }
 

@@ -5,7 +5,6 @@
 mod bench;
 mod ci;
 mod demo;
-mod json;
 mod project;
 mod signal;
 mod tidy;
@@ -41,6 +40,8 @@ enum Command {
     /// One process of the demo.
     #[command(hide = true)]
     DemoNode(demo::node::Options),
+    /// Experiments with whole clusters in virtual time: ours beside its rivals.
+    Sim(xtask_sim::Options),
     /// The rules no compiler checks: who depends on whom, purity, papers that agree.
     Tidy,
 }
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Ci(options) => ci::run(&options),
         Command::Demo(options) => demo::run::run(&options),
         Command::DemoNode(options) => demo::node::run(&options),
+        Command::Sim(options) => xtask_sim::run(&options),
         Command::Tidy => tidy::run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -77,6 +77,11 @@ impl Engine {
 
 #[cfg(test)]
 impl Engine {
+    /// Mean round trip of answered pings, in seconds.
+    pub(crate) fn rtt(&self) -> f64 {
+        self.rtt.normal().mean()
+    }
+
     /// Changes a member behind the engine's back, to see a checker notice.
     pub(crate) fn plant(&mut self, name: &str, change: impl FnOnce(&mut super::Entry)) {
         let entry = self.table.get_mut(crate::id::name_key(name));

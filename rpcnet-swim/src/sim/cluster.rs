@@ -1,16 +1,18 @@
 //! The nodes: to start, stop, stall and look at.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use fastrand::Rng;
 
-use super::check::{self, Lives, Truth, Watch};
+use super::check::{self, Lives, Truth};
 use super::network::Network;
-use super::node::{Node, Plight};
+use super::node::{Node, Traffic};
+use super::plight::{Plight, Waiting};
 use super::report::Report;
 use super::steps::Due;
+use super::transition::{Log, Transition};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::error::TagError;
@@ -24,7 +26,6 @@ pub struct Cluster {
     pub(super) rng: Rng,
     pub(super) network: Network,
     pub(super) nodes: Vec<Node>,
-    pub(super) by_addr: HashMap<SocketAddr, usize>,
     pub(super) queue: BinaryHeap<Reverse<Due>>,
     /// Ties of time are broken by the order of making.
     pub(super) made: u64,
@@ -32,6 +33,10 @@ pub struct Cluster {
     pub(super) check_every: u64,
     pub(super) is_false_failure_a_violation: bool,
     pub(super) log_events: bool,
+    pub(super) log: Log,
+    pub(super) transitions: Vec<Transition>,
+    /// Which observer holds which subject failed or left, as far as it is logged.
+    pub(super) gone_in: HashSet<(u32, u32)>,
     pub(super) report: Report,
 }
 
@@ -43,13 +48,15 @@ impl Cluster {
             rng: Rng::with_seed(seed),
             network: Network::new(),
             nodes: Vec::new(),
-            by_addr: HashMap::new(),
             queue: BinaryHeap::new(),
             made: 0,
             lives: Lives::default(),
             check_every: 1,
             is_false_failure_a_violation: false,
             log_events: true,
+            log: Log::default(),
+            transitions: Vec::new(),
+            gone_in: HashSet::new(),
             report: Report {
                 seed,
                 ..Report::default()
@@ -79,24 +86,7 @@ impl Cluster {
     ) -> usize {
         let node = self.nodes.len();
         let addr = addr_of(node);
-        self.by_addr.insert(addr, node);
-        self.nodes.push(Node {
-            name: name.into(),
-            addr,
-            config,
-            seeds,
-            engine: None,
-            epoch: 0,
-            wake: None,
-            plight: Plight::None,
-            inbox: VecDeque::new(),
-            outbox: VecDeque::new(),
-            unwell_at: None,
-            watch: Watch::default(),
-            steps: 0,
-            events: Vec::new(),
-            arrived: HashMap::new(),
-        });
+        self.nodes.push(Node::new(name.into(), addr, config, seeds));
         let epoch = self.epoch();
         self.start(node, epoch);
         node
@@ -130,8 +120,8 @@ impl Cluster {
         }
         let node = &mut self.nodes[node];
         node.plight = Plight::None;
-        node.inbox.clear();
-        node.outbox.clear();
+        node.waiting = Waiting::default();
+        node.busy = None;
         node.wake = None;
     }
 
@@ -157,40 +147,6 @@ impl Cluster {
         self.nodes[node].name = name.into();
         let epoch = self.epoch();
         self.start(node, epoch);
-    }
-
-    /// Stops a process: messages wait, and nothing happens in it.
-    pub fn stall(&mut self, node: usize) {
-        self.report.stalls += 1;
-        self.nodes[node].plight = Plight::Stalled;
-    }
-
-    /// Withholds what a node sends and what is sent to it, while its timers run.
-    pub fn block(&mut self, node: usize) {
-        self.report.blocks += 1;
-        self.nodes[node].plight = Plight::Blocked;
-    }
-
-    /// Lets a stalled or blocked process go on: first what waits, then what is due.
-    pub fn resume(&mut self, node: usize) {
-        if std::mem::take(&mut self.nodes[node].plight) == Plight::None {
-            return;
-        }
-        self.nodes[node].unwell_at = Some(self.now);
-        for (to, datagram) in std::mem::take(&mut self.nodes[node].outbox) {
-            self.post(node, to, datagram);
-        }
-        let Some(mut engine) = self.nodes[node].engine.take() else {
-            return;
-        };
-        for (from, mut datagram) in std::mem::take(&mut self.nodes[node].inbox) {
-            self.report.delivered += 1;
-            engine.handle_datagram(self.now, from, &mut datagram);
-            self.lives.note(&engine);
-        }
-        engine.handle_timeout(self.now);
-        self.nodes[node].engine = Some(engine);
-        self.after_input(node);
     }
 
     /// Tells a node to leave.
@@ -240,13 +196,18 @@ impl Cluster {
 
     /// The engine of a node, unless it is down.
     pub fn engine(&self, node: usize) -> Option<&Engine> {
-        self.nodes[node].engine.as_ref()
+        self.nodes[node].engine.as_deref()
     }
 
     /// The engine of a node, to tamper with. Nothing is polled until its next input.
     #[cfg(test)]
     pub(super) fn engine_mut(&mut self, node: usize) -> Option<&mut Engine> {
-        self.nodes[node].engine.as_mut()
+        self.nodes[node].engine.as_deref_mut()
+    }
+
+    /// What a node sent and received since the start.
+    pub fn traffic(&self, node: usize) -> Traffic {
+        self.nodes[node].traffic
     }
 
     /// Where a node is.
@@ -286,7 +247,7 @@ impl Cluster {
     /// In what a view differs from what is, if one does: the observer and what it sees.
     pub fn difference(&self) -> Option<(usize, String)> {
         let up = |node: &usize| {
-            let engine = self.nodes[*node].engine.as_ref()?;
+            let engine = self.nodes[*node].engine.as_deref()?;
             (!engine.is_gone()).then_some((*node, engine))
         };
         let engines: Vec<_> = (0..self.nodes.len()).filter_map(|n| up(&n)).collect();
@@ -321,6 +282,16 @@ impl Cluster {
         if let Some(failure) = &self.report.failure {
             panic!("seed {}: {failure}", self.report.seed);
         }
+    }
+
+    /// The node whose place has this address.
+    pub(super) fn node_at(&self, addr: SocketAddr) -> Option<usize> {
+        let SocketAddr::V4(v4) = addr else {
+            return None;
+        };
+        let [_, a, b, c] = v4.ip().octets();
+        let node = (u32::from_be_bytes([0, a, b, c]) as usize).checked_sub(1)?;
+        (self.nodes.get(node)?.addr == addr).then_some(node)
     }
 
     /// The next epoch: the time, and never the same twice.

@@ -23,11 +23,14 @@
 
 mod check;
 mod cluster;
+mod link;
 mod network;
 mod node;
 mod plan;
+mod plight;
 mod report;
 mod steps;
+mod transition;
 mod trouble;
 
 #[cfg(test)]
@@ -35,7 +38,11 @@ mod tests;
 
 pub use check::{Failure, Violation};
 pub use cluster::Cluster;
-pub use network::{Link, Network};
+pub use link::Link;
+pub use network::{Division, Network};
+pub use node::Traffic;
 pub use plan::{Kind, Plan};
+pub use plight::Half;
 pub use report::Report;
+pub use transition::{Log, Transition};
 pub use trouble::run;

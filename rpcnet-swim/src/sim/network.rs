@@ -1,77 +1,53 @@
 //! What lies between the nodes.
+//!
+//! What becomes of a datagram takes constant time, however the network is divided.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// One direction between two nodes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Link {
-    /// Least time on the way.
-    pub delay: Duration,
-    /// Mean of what comes on top, exponentially distributed: datagrams overtake each other.
-    pub jitter: Duration,
-    /// Chance that a datagram is lost.
-    pub loss: f64,
-    /// Chance that a datagram arrives twice.
-    pub duplicate: f64,
-    /// Chance that a datagram is held back for up to [`Link::held_back_max`].
-    pub reorder: f64,
-    /// Longest that a reordered datagram is held back.
-    pub held_back_max: Duration,
-}
-
-impl Link {
-    /// A quiet data centre: half a millisecond, nothing lost.
-    pub const fn lan() -> Self {
-        Self {
-            delay: Duration::from_micros(200),
-            jitter: Duration::from_micros(300),
-            loss: 0.0,
-            duplicate: 0.0,
-            reorder: 0.0,
-            held_back_max: Duration::from_millis(50),
-        }
-    }
-
-    /// The same with this chance of loss.
-    pub const fn with_loss(mut self, loss: f64) -> Self {
-        self.loss = loss;
-        self
-    }
-
-    /// The same with this least delay, and a tenth of it as jitter.
-    pub const fn with_delay(mut self, delay: Duration) -> Self {
-        self.delay = delay;
-        self.jitter = Duration::from_micros(delay.as_micros() as u64 / 10);
-        self
-    }
-
-    fn time(&self, rng: &mut Rng) -> Duration {
-        let jitter = self.jitter.mul_f64(-(1.0 - rng.f64()).ln());
-        let held = match rng.f64() < self.reorder {
-            true => self.held_back_max.mul_f64(rng.f64()),
-            false => Duration::ZERO,
-        };
-        self.delay + jitter + held
-    }
-}
+use super::link::Link;
 
 /// All links, by the number of the node at each end.
+///
+/// The link of a datagram is the one set for its two ends, else the one set for their zones, else
+/// [`Network::default`]. The loss of its sender and of its receiver comes on top.
 #[derive(Clone, Debug)]
 pub struct Network {
     /// Every link that has not got one of its own.
     pub default: Link,
     links: HashMap<(usize, usize), Link>,
+    zone_links: HashMap<(u8, u8), Link>,
     cuts: HashSet<(usize, usize)>,
-    /// Nodes of different groups do not reach each other.
-    groups: HashMap<usize, u32>,
+    /// By number; those beyond are as [`Place::default`].
+    places: Vec<Place>,
+    /// Bit by bit, the one-way partitions that there are.
+    divisions: u64,
 }
+
+/// What is particular about the network at one node.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    zone: u8,
+    /// Nodes of different groups do not reach each other.
+    group: Option<u32>,
+    /// The one-way partitions on whose deaf and mute side it is.
+    mute: u64,
+    deaf: u64,
+    /// Single directions that are cut, of those that start or end here.
+    cuts: u32,
+    ingress_loss: f64,
+    egress_loss: f64,
+}
+
+/// A one-way partition, for [`Network::mend_between`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Division(u32);
 
 /// What becomes of one datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(super) enum Fate {
     Arrives(Duration),
     Twice(Duration, Duration),
     Lost,
@@ -79,12 +55,14 @@ pub(crate) enum Fate {
 }
 
 impl Network {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             default: Link::lan(),
             links: HashMap::new(),
+            zone_links: HashMap::new(),
             cuts: HashSet::new(),
-            groups: HashMap::new(),
+            places: Vec::new(),
+            divisions: 0,
         }
     }
 
@@ -93,48 +71,152 @@ impl Network {
         self.links.insert((from, to), link);
     }
 
+    /// Puts a node into a zone. All nodes start in zone 0.
+    pub fn set_zone(&mut self, node: usize, zone: u8) {
+        self.place_mut(node).zone = zone;
+    }
+
+    /// Gives one direction between two zones a link of its own, or all links within one zone.
+    pub fn set_zone_link(&mut self, from: u8, to: u8, link: Link) {
+        self.zone_links.insert((from, to), link);
+    }
+
+    /// Deals the first `nodes` nodes out to three zones in turn, so that node `n` is in zone
+    /// `n % 3`. Within a zone it is [`Link::lan`]; zones 0 and 1 are 10 ms apart, 1 and 2 as
+    /// [`Link::wan`], 0 and 2 40 ms, one way each, with a tenth of it as jitter.
+    pub fn set_three_zones(&mut self, nodes: usize) {
+        for node in 0..nodes {
+            self.set_zone(node, (node % 3) as u8);
+        }
+        let apart = |millis| Link::lan().with_delay(Duration::from_millis(millis));
+        for zone in 0..3 {
+            self.set_zone_link(zone, zone, Link::lan());
+        }
+        for (a, b, link) in [(0, 1, apart(10)), (1, 2, Link::wan()), (0, 2, apart(40))] {
+            self.set_zone_link(a, b, link);
+            self.set_zone_link(b, a, link);
+        }
+    }
+
+    /// The zone that a node is in.
+    pub fn zone(&self, node: usize) -> u8 {
+        self.place(node).zone
+    }
+
+    /// The chance that a datagram to this node is lost, whoever sent it, on top of the link's
+    /// own. 0.0 ends it.
+    pub fn set_ingress_loss(&mut self, node: usize, loss: f64) {
+        self.place_mut(node).ingress_loss = loss;
+    }
+
+    /// The chance that a datagram from this node is lost, whoever it is for, on top of the
+    /// link's own. 0.0 ends it.
+    pub fn set_egress_loss(&mut self, node: usize, loss: f64) {
+        self.place_mut(node).egress_loss = loss;
+    }
+
     /// Cuts one direction.
     pub fn cut(&mut self, from: usize, to: usize) {
-        self.cuts.insert((from, to));
+        if self.cuts.insert((from, to)) {
+            self.place_mut(from).cuts += 1;
+            self.place_mut(to).cuts += 1;
+        }
     }
 
     /// Mends one direction.
     pub fn mend(&mut self, from: usize, to: usize) {
-        self.cuts.remove(&(from, to));
+        if self.cuts.remove(&(from, to)) {
+            self.place_mut(from).cuts -= 1;
+            self.place_mut(to).cuts -= 1;
+        }
+    }
+
+    /// Cuts one direction between two groups of nodes: nothing that any of `from` sends reaches
+    /// any of `to`. [`Network::mend_between`] ends it, and so do [`Network::unite`] and
+    /// [`Network::heal`].
+    ///
+    /// # Panics
+    /// If there are 64 of these already.
+    pub fn cut_between(&mut self, from: &[usize], to: &[usize]) -> Division {
+        let free = self.divisions.trailing_ones();
+        assert!(free < u64::BITS, "at most 64 one-way partitions at a time");
+        let bit = 1 << free;
+        self.divisions |= bit;
+        from.iter().for_each(|n| self.place_mut(*n).mute |= bit);
+        to.iter().for_each(|n| self.place_mut(*n).deaf |= bit);
+        Division(free)
+    }
+
+    /// Mends what [`Network::cut_between`] cut.
+    pub fn mend_between(&mut self, Division(bit): Division) {
+        let others = !(1 << bit);
+        self.divisions &= others;
+        for place in &mut self.places {
+            place.mute &= others;
+            place.deaf &= others;
+        }
     }
 
     /// Divides the network: `nodes` reach each other and nobody else.
     pub fn isolate(&mut self, nodes: impl IntoIterator<Item = usize>, group: u32) {
-        self.groups
-            .extend(nodes.into_iter().map(|node| (node, group)));
+        for node in nodes {
+            self.place_mut(node).group = Some(group);
+        }
     }
 
-    /// Ends every cut and every partition, and takes back all links of their own.
+    /// Ends every cut, every partition and every node's own loss, and takes back all links of
+    /// their own between two nodes. Zones stay.
     pub fn heal(&mut self) {
-        self.groups.clear();
+        self.unite();
         self.cuts.clear();
         self.links.clear();
+        for place in &mut self.places {
+            *place = Place {
+                zone: place.zone,
+                ..Place::default()
+            };
+        }
     }
 
-    /// Ends every partition.
+    /// Ends every partition, one-way ones too.
     pub fn unite(&mut self) {
-        self.groups.clear();
+        self.divisions = 0;
+        for place in &mut self.places {
+            place.group = None;
+            (place.mute, place.deaf) = (0, 0);
+        }
     }
 
     /// Whether what `from` sends can reach `to`.
     pub fn is_open(&self, from: usize, to: usize) -> bool {
-        self.groups.get(&from) == self.groups.get(&to) && !self.cuts.contains(&(from, to))
+        let (sender, receiver) = (self.place(from), self.place(to));
+        sender.group == receiver.group
+            && sender.mute & receiver.deaf == 0
+            && (sender.cuts == 0 || !self.cuts.contains(&(from, to)))
     }
 
-    pub(crate) fn fate(&self, rng: &mut Rng, from: usize, to: usize) -> Fate {
+    /// Whether something keeps a node's datagrams, in particular, from coming or going: it is at
+    /// an end of a cut, on a side of a one-way partition, in a group of [`Network::isolate`], or
+    /// has loss of its own. Those that were left in no group are the ones still connected.
+    pub fn is_impaired(&self, node: usize) -> bool {
+        let place = self.place(node);
+        place.group.is_some()
+            || place.cuts > 0
+            || place.mute | place.deaf != 0
+            || place.ingress_loss > 0.0
+            || place.egress_loss > 0.0
+    }
+
+    pub(super) fn fate(&self, rng: &mut Rng, from: usize, to: usize) -> Fate {
         if !self.is_open(from, to) {
             return Fate::Cut;
         }
-        let link = match self.links.is_empty() {
-            true => &self.default,
-            false => self.links.get(&(from, to)).unwrap_or(&self.default),
-        };
+        let link = self.link(from, to);
         if rng.f64() < link.loss {
+            return Fate::Lost;
+        }
+        let own = [self.place(from).egress_loss, self.place(to).ingress_loss];
+        if own.iter().any(|loss| *loss > 0.0 && rng.f64() < *loss) {
             return Fate::Lost;
         }
         match rng.f64() < link.duplicate {
@@ -142,4 +224,30 @@ impl Network {
             false => Fate::Arrives(link.time(rng)),
         }
     }
+
+    fn link(&self, from: usize, to: usize) -> &Link {
+        let own = match self.links.is_empty() {
+            true => None,
+            false => self.links.get(&(from, to)),
+        };
+        let zones = || match self.zone_links.is_empty() {
+            true => None,
+            false => self.zone_links.get(&(self.zone(from), self.zone(to))),
+        };
+        own.or_else(zones).unwrap_or(&self.default)
+    }
+
+    fn place(&self, node: usize) -> Place {
+        self.places.get(node).copied().unwrap_or_default()
+    }
+
+    fn place_mut(&mut self, node: usize) -> &mut Place {
+        if node >= self.places.len() {
+            self.places.resize(node + 1, Place::default());
+        }
+        &mut self.places[node]
+    }
 }
+
+#[cfg(test)]
+mod tests;

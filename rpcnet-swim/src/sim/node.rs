@@ -1,9 +1,11 @@
-//! A node's place in the cluster, and what may keep it from its work.
+//! A node's place in the cluster, and what it counts.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::{Add, Sub};
 
 use super::check::Watch;
+use super::plight::{Plight, Waiting};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::event::Event;
@@ -16,16 +18,19 @@ pub(super) struct Node {
     pub(super) addr: SocketAddr,
     pub(super) config: ClusterConfig,
     pub(super) seeds: Vec<SocketAddr>,
-    pub(super) engine: Option<Engine>,
+    /// Boxed, as it is taken out for each input.
+    pub(super) engine: Option<Box<Engine>>,
     pub(super) epoch: u64,
     /// When its next wake-up is due, so that there is one at a time.
     pub(super) wake: Option<Time>,
     pub(super) plight: Plight,
-    /// What waits at its door, or on its way out, until its plight is over.
-    pub(super) inbox: VecDeque<(SocketAddr, Vec<u8>)>,
-    pub(super) outbox: VecDeque<(SocketAddr, Vec<u8>)>,
-    /// The last time that it was not well: stalled, blocked or cut off.
+    /// What its plight keeps at its door, or on its way out.
+    pub(super) waiting: Waiting,
+    /// When a slow process is done with the message it has in hand.
+    pub(super) busy: Option<Time>,
+    /// The last time that it was not well: in a plight or cut off.
     pub(super) unwell_at: Option<Time>,
+    pub(super) traffic: Traffic,
     pub(super) watch: Watch,
     pub(super) steps: u64,
     pub(super) events: Vec<(Time, Event)>,
@@ -33,13 +38,92 @@ pub(super) struct Node {
     pub(super) arrived: HashMap<usize, u64>,
 }
 
-/// What keeps a running process from doing its work.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Plight {
-    #[default]
-    None,
-    /// Neither messages nor timers: the process is stopped.
-    Stalled,
-    /// Timers but no messages: they wait, in and out.
-    Blocked,
+impl Node {
+    pub(super) fn new(
+        name: String,
+        addr: SocketAddr,
+        config: ClusterConfig,
+        seeds: Vec<SocketAddr>,
+    ) -> Self {
+        Self {
+            name,
+            addr,
+            config,
+            seeds,
+            engine: None,
+            epoch: 0,
+            wake: None,
+            plight: Plight::None,
+            waiting: Waiting::default(),
+            busy: None,
+            unwell_at: None,
+            traffic: Traffic::default(),
+            watch: Watch::default(),
+            steps: 0,
+            events: Vec::new(),
+            arrived: HashMap::new(),
+        }
+    }
 }
+
+/// What a node sent and received, lives of it that are over included.
+///
+/// Bytes are those of the datagrams and of their IPv4 and UDP headers, 28 to each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams that left the node, whether they arrived or not.
+    pub sent: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Datagrams that the process took in.
+    pub received: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+}
+
+impl Traffic {
+    pub(super) fn count_sent(&mut self, datagram: &[u8]) {
+        self.sent += 1;
+        self.sent_bytes += wire_bytes(datagram);
+    }
+
+    pub(super) fn count_received(&mut self, datagram: &[u8]) {
+        self.received += 1;
+        self.received_bytes += wire_bytes(datagram);
+    }
+}
+
+impl Add for Traffic {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            sent_bytes: self.sent_bytes + other.sent_bytes,
+            received: self.received + other.received,
+            received_bytes: self.received_bytes + other.received_bytes,
+        }
+    }
+}
+
+impl Sub for Traffic {
+    type Output = Self;
+
+    /// What came after `earlier`.
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            sent: self.sent - earlier.sent,
+            sent_bytes: self.sent_bytes - earlier.sent_bytes,
+            received: self.received - earlier.received,
+            received_bytes: self.received_bytes - earlier.received_bytes,
+        }
+    }
+}
+
+/// The bytes that a datagram takes on the wire.
+pub(super) fn wire_bytes(datagram: &[u8]) -> u64 {
+    datagram.len() as u64 + HEADER_BYTES
+}
+
+/// An IPv4 header and a UDP header.
+const HEADER_BYTES: u64 = 20 + 8;

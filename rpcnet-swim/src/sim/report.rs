@@ -24,12 +24,14 @@ pub struct Report {
     pub checks: u64,
     /// Datagrams sent.
     pub sent: u64,
-    /// Their bytes.
+    /// Their bytes, with 28 of IPv4 and UDP headers each.
     pub sent_bytes: u64,
     /// Datagrams handed to an engine.
     pub delivered: u64,
     /// Lost by chance.
     pub lost: u64,
+    /// Lost because too many waited for a process in a plight.
+    pub overflowed: u64,
     /// Not delivered because of a cut or a partition.
     pub cut: u64,
     /// Delivered twice.
@@ -46,6 +48,10 @@ pub struct Report {
     pub stalls: u64,
     /// Nodes whose messages were withheld while their timers ran.
     pub blocks: u64,
+    /// Nodes of which one direction was withheld while their timers ran.
+    pub half_blocks: u64,
+    /// Processes that took their time for each message.
+    pub slows: u64,
     /// Nodes that left.
     pub leaves: u64,
     /// Partitions of the network.

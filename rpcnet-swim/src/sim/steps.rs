@@ -9,7 +9,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::Cluster;
 use super::check::{Failure, Violation, Watch};
 use super::network::Fate;
-use super::node::Plight;
+use super::node::wire_bytes;
+use super::plight::{Message, Plight, Waiting};
 use crate::engine::Engine;
 use crate::event::{Event, Member};
 use crate::id::NodeId;
@@ -26,6 +27,8 @@ pub(super) struct Due {
 pub(super) enum What {
     Wake(usize),
     Seeds(usize),
+    /// A slow process is done with the message in hand.
+    Work(usize),
     Arrive {
         from: usize,
         to: usize,
@@ -50,6 +53,7 @@ impl Cluster {
                 let seeds = self.nodes[node].seeds.clone();
                 self.input(node, |engine, now| engine.handle_seeds(now, &seeds));
             }
+            What::Work(node) => self.finish_message(node, at),
             What::Arrive {
                 from,
                 to,
@@ -94,11 +98,13 @@ impl Cluster {
         let (now, place) = (self.now, &mut self.nodes[node]);
         let id = NodeId::new(place.name.as_str(), epoch);
         let engine = Engine::new(place.config.clone(), id, place.addr, now, seed);
-        place.engine = Some(engine.expect("a valid configuration"));
+        place.engine = Some(Box::new(engine.expect("a valid configuration")));
         place.epoch = epoch;
         place.watch = Watch::default();
         place.unwell_at = None;
         place.plight = Plight::None;
+        place.waiting = Waiting::default();
+        place.busy = None;
         place.wake = None;
         self.after_input(node);
     }
@@ -122,26 +128,25 @@ impl Cluster {
         }
     }
 
-    fn arrive(&mut self, from: usize, to: usize, number: u64, mut datagram: Vec<u8>) {
-        let (now, addr) = (self.now, self.nodes[from].addr);
+    fn arrive(&mut self, from: usize, to: usize, number: u64, datagram: Vec<u8>) {
         let place = &mut self.nodes[to];
-        let Some(engine) = &mut place.engine else {
-            return;
-        };
-        if place.plight != Plight::None {
-            // A socket's buffer: what does not fit is lost.
-            match place.inbox.len() < INBOX_MAX {
-                true => place.inbox.push_back((addr, datagram)),
-                false => self.report.lost += 1,
-            }
+        if place.engine.is_none() {
             return;
         }
         let last = place.arrived.entry(from).or_default();
         self.report.overtaken += u64::from(number < *last);
         *last = number.max(*last);
+        self.pass(to, Message::In { from, datagram });
+    }
+
+    /// A node takes in a datagram.
+    pub(super) fn deliver(&mut self, from: usize, to: usize, mut datagram: Vec<u8>) {
+        let from = self.nodes[from].addr;
         self.report.delivered += 1;
-        engine.handle_datagram(now, addr, &mut datagram);
-        self.after_input(to);
+        self.nodes[to].traffic.count_received(&datagram);
+        self.input(to, |engine, now| {
+            engine.handle_datagram(now, from, &mut datagram);
+        });
     }
 
     /// What a driver does after each input, and the checks.
@@ -158,10 +163,7 @@ impl Cluster {
                 let bytes = datagram.len();
                 self.violate(node, Violation::Oversized { bytes, max });
             }
-            match self.nodes[node].plight {
-                Plight::None => self.post(node, to, datagram),
-                _ => self.nodes[node].outbox.push_back((to, datagram)),
-            }
+            self.pass(node, Message::Out { to, datagram });
         }
         while let Some(event) = engine.poll_event() {
             self.note_event(node, engine.live_count(), event);
@@ -192,9 +194,10 @@ impl Cluster {
 
     pub(super) fn post(&mut self, from: usize, to: SocketAddr, datagram: Vec<u8>) {
         self.report.sent += 1;
-        self.report.sent_bytes += datagram.len() as u64;
+        self.report.sent_bytes += wire_bytes(&datagram);
+        self.nodes[from].traffic.count_sent(&datagram);
         self.trace(xxh3_64_with_seed(&datagram, from as u64));
-        let Some(to) = self.by_addr.get(&to).copied() else {
+        let Some(to) = self.node_at(to) else {
             return;
         };
         let number = self.report.sent;
@@ -221,6 +224,7 @@ impl Cluster {
     }
 
     fn note_event(&mut self, node: usize, live: usize, event: Event) {
+        self.note_transition(node, &event);
         let text = format!("{event:?}");
         self.trace(xxh3_64_with_seed(text.as_bytes(), node as u64));
         match &event {
@@ -232,7 +236,7 @@ impl Cluster {
                 self.report.failures += 1;
                 // Who knows of one other alone cannot tell whose network it is that is broken.
                 let can_tell = live > 1 || self.nodes[node].plight == Plight::None;
-                if can_tell && self.is_well(member) {
+                if can_tell && self.has_been_well(member) {
                     self.report.false_failures += 1;
                     if self.is_false_failure_a_violation {
                         let member = format!("{:?}", member.id);
@@ -249,13 +253,12 @@ impl Cluster {
 
     /// Whether a member is up and has been free of any plight for long enough that nothing said
     /// of it is of that time.
-    fn is_well(&self, member: &Member) -> bool {
-        let Some(place) = self.by_addr.get(&member.addr) else {
+    fn has_been_well(&self, member: &Member) -> bool {
+        let Some(at) = self.node_at(member.addr) else {
             return false;
         };
-        let place = &self.nodes[*place];
-        place.name == *member.id.name
-            && place.epoch == member.id.epoch
+        let place = &self.nodes[at];
+        self.is_current(at, member)
             // The observer's own engine is out while its events are noted; it is not the member.
             && place.engine.as_ref().is_some_and(|engine| {
                 !engine.is_gone() && engine.me().state.is_live()
@@ -279,7 +282,7 @@ impl Cluster {
         self.report.trace = xxh3_64_with_seed(&at, self.report.trace ^ what);
     }
 
-    fn push(&mut self, at: Time, what: What) {
+    pub(super) fn push(&mut self, at: Time, what: What) {
         self.made += 1;
         let made = self.made;
         self.queue.push(Reverse(Due { at, made, what }));
@@ -290,7 +293,5 @@ impl Cluster {
 const RESOLVE_TIME: Duration = Duration::from_millis(1);
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Most datagrams that wait for a process that does not read them.
-const INBOX_MAX: usize = 1_024;
 /// What was said of a node before is settled after this.
 const WELL_AFTER: Duration = Duration::from_secs(20);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::check::Violation;
 use super::cluster::Cluster;
-use super::network::Link;
-use super::node::Plight;
+use super::link::Link;
 use super::plan::{Drawn, Kind, Plan};
+use super::plight::Plight;
 use super::report::Report;
 use crate::config::ClusterConfig;
 use crate::engine::Engine;

@@ -5,15 +5,13 @@ use std::error::Error;
 use serde::Serialize;
 use xtask_load::{ConnectionReport, Event, Job};
 
+use xtask_report::{Bar, Panel, Progress, align, draw, median, number};
+
 use super::{
-    figure::{Bar, Panel, draw},
     options::Options,
     pair::{Measurement, Stage},
-    progress::Progress,
-    rows::median,
     rpc,
     subjects::{self, OURS, QUINN},
-    table::{align, number},
 };
 
 /// A row of the results: medians over the rounds.

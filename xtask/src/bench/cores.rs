@@ -22,15 +22,15 @@ use std::error::Error;
 
 use xtask_load::{ClosedLoop, Job, Spread, parallelism};
 
+use xtask_report::{Bar, Panel, align, draw, number, ratio};
+
 use super::{
     cells::Cell,
-    figure::{Bar, Panel, draw},
     options::Options,
     pair::{Measurement, Stage},
     rows::{Conditions, Row},
     rpc,
     subjects::{self, OURS, SHARDS, Subject},
-    table::{align, number, ratio},
 };
 
 /// Measures.

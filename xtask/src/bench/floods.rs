@@ -9,17 +9,16 @@ use tokio::{
 };
 use xtask_load::{Event, Report};
 
+use xtask_report::{Bar, Panel, Progress, align, draw, number, ratio};
+
 use super::{
     cells::Cell,
-    figure::{Bar, Panel, draw},
     flood::{self, Kind},
     options::Options,
     pair::Stage,
-    progress::Progress,
     rows::{Conditions, Row},
     rpc,
     subjects::{ALL, OURS},
-    table::{align, number, ratio},
 };
 
 /// Measures without harm and with each kind of it, round after round.

@@ -2,16 +2,16 @@
 
 use std::error::Error;
 
+use xtask_report::{Bar, Panel, align, draw, number, ratio};
+
 use super::{
     cells::Cell,
-    figure::{Bar, Panel, draw},
     network::{Namespaces, Network},
     options::Options,
     pair::Stage,
     rows::{Conditions, Row},
     rpc,
     subjects::{self, ISOLATED, OURS, QUINN},
-    table::{align, number, ratio},
 };
 
 /// Measures; a call that fails fails the run.

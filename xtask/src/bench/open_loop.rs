@@ -4,16 +4,15 @@ use std::error::Error;
 
 use xtask_load::{Job, OpenLoop, Report};
 
+use xtask_report::{Bar, Panel, Progress, align, draw, number};
+
 use super::{
     cells::Cell,
-    figure::{Bar, Panel, draw},
     options::Options,
     pair::{Measurement, Stage},
-    progress::Progress,
     rows::{Conditions, Row},
     rpc,
     subjects::{self, OURS, Subject},
-    table::{align, number},
 };
 
 /// Measures the peak of each subject, then calls at parts of it.

@@ -5,15 +5,13 @@ use std::error::Error;
 use serde::Serialize;
 use xtask_load::{Event, Handshake, Job, Quantiles, ReconnectLoad};
 
+use xtask_report::{Bar, Panel, Progress, align, draw, median, number, ratio};
+
 use super::{
-    figure::{Bar, Panel, draw},
     options::Options,
     pair::{Measurement, Stage},
-    progress::Progress,
-    rows::median,
     rpc,
     subjects::{ALL, OURS},
-    table::{align, number, ratio},
 };
 
 /// A row of the results: medians over the rounds.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use xtask_load::Report;
+use xtask_report::median;
 
 use super::cells::Cell;
 
@@ -117,18 +118,6 @@ impl Figures {
     }
 }
 
-/// The middle one, or the mean of the two in the middle. `None` of nothing.
-pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let upper = *values.get(middle)?;
-    Some(if values.len().is_multiple_of(2) {
-        (values[middle - 1] + upper) / 2.0
-    } else {
-        upper
-    })
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use serde_json::json;
@@ -159,13 +148,6 @@ pub(crate) mod tests {
             in_flight: cell.1,
         };
         Row::new(subject, cell, &[report(calls, p50_us)], None)
-    }
-
-    #[test]
-    fn medians() {
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
     }
 
     #[test]

@@ -5,19 +5,22 @@ use std::{error::Error, process::ExitCode};
 use serde::Serialize;
 use xtask_load::{ClosedLoop, Job, Report};
 
+use xtask_report::Progress;
+
 use super::{
     cells::{self, Cell, payload},
     connections, cores, figure, floods, loss, open_loop,
     options::{Mode, Options},
     pair::{Measurement, Stage},
-    progress::Progress,
     reconnect,
     rows::Row,
     sizes, streaming,
     subjects::{self, Subject},
     table, targets,
 };
-use crate::{json::Document, project::Outcome, signal::interrupted};
+use xtask_report::Document;
+
+use crate::{project::Outcome, signal::interrupted};
 
 /// Measures what the options say.
 ///

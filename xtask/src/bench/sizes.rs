@@ -2,15 +2,15 @@
 
 use std::error::Error;
 
+use xtask_report::{Bar, Panel, align, draw, number, ratio};
+
 use super::{
     cells::{Cell, payload},
-    figure::{Bar, Panel, draw},
     options::Options,
     pair::Stage,
     rows::Row,
     rpc,
     subjects::{self, OURS},
-    table::{align, number, ratio},
 };
 
 /// Measures one call at a time.

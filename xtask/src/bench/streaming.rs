@@ -5,16 +5,14 @@ use std::error::Error;
 use serde::Serialize;
 use xtask_load::{Direction, Event, Job, StreamLoad, StreamReport};
 
+use xtask_report::{Bar, Panel, Progress, align, draw, median, number};
+
 use super::{
     cells::payload,
-    figure::{Bar, Panel, draw},
     options::Options,
     pair::{Measurement, Stage},
-    progress::Progress,
-    rows::median,
     rpc,
     subjects::{self, OURS},
-    table::{align, number},
 };
 
 /// A row of the results: medians over the rounds.

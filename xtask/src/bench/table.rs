@@ -1,39 +1,14 @@
-//! Tables for people.
+//! The table of calls.
 
 use std::fmt::Write;
+
+use xtask_report::{align, number, ratio};
 
 use super::{
     cells::{Cell, payload},
     rows::Row,
     subjects::OURS,
 };
-
-/// Left-aligned first column, the others right-aligned; the first row is the heading.
-pub(crate) fn align(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            if line.is_empty() {
-                let _ = write!(line, "{cell:<width$}");
-            } else {
-                let _ = write!(line, "  {cell:>width$}");
-            }
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
 
 /// The rows, a table for each cell's payload; the last columns say how ours compares with a peer.
 pub(crate) fn calls(rows: &[Row], cells: &[Cell]) -> String {
@@ -95,47 +70,10 @@ pub(crate) fn calls(rows: &[Row], cells: &[Cell]) -> String {
     text
 }
 
-/// Three digits at least, thousands apart.
-pub(crate) fn number(value: f64) -> String {
-    let decimals = match value.abs() {
-        small if small < 10.0 => 2,
-        medium if medium < 100.0 => 1,
-        _ => 0,
-    };
-    let text = format!("{value:.decimals$}");
-    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
-    let mut grouped = String::new();
-    for (at, digit) in whole.chars().enumerate() {
-        if at > 0 && (whole.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped + rest
-}
-
-pub(crate) fn ratio(value: f64) -> String {
-    format!("{value:.2}x")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bench::rows::tests::row;
-
-    #[test]
-    fn numbers_read_easily() {
-        for (value, text) in [
-            (0.0, "0.00"),
-            (1.234, "1.23"),
-            (12.34, "12.3"),
-            (123.4, "123"),
-            (1234.4, "1,234"),
-            (1_234_567.0, "1,234,567"),
-        ] {
-            assert_eq!(number(value), text);
-        }
-    }
 
     #[test]
     fn ours_is_compared_with_each_peer() {

@@ -1,10 +1,11 @@
 //! What we set out to reach, and whether we did.
 
+use xtask_report::{align, ratio};
+
 use super::{
     cells::{Cell, payload},
     rows::{Figures, Row},
     subjects::{BULK, OURS},
-    table::{align, ratio},
 };
 
 /// A bound for how ours compares with a peer in one cell.

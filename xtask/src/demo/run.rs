@@ -18,7 +18,9 @@ use super::{
     protocol::{EventKind, NodeSetup, Notice, Order, Role},
     report::{Live, Snapshot},
 };
-use crate::{json::Document, project, signal::interrupted};
+use xtask_report::Document;
+
+use crate::{project, signal::interrupted};
 
 /// What to digest, and for how long.
 #[derive(Debug, Args)]

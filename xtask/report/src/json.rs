@@ -4,15 +4,14 @@ use std::{
     fs,
     io::{self, Write},
     path::Path,
+    process::{Command, Stdio},
 };
 
 use serde::Serialize;
 
-use crate::project;
-
 /// The results of a command, and what they were measured on.
 #[derive(Debug, Serialize)]
-pub(crate) struct Document<'a, R> {
+pub struct Document<'a, R> {
     command: &'a str,
     /// The short hash, or `unknown` where there is no git.
     commit: String,
@@ -23,7 +22,7 @@ pub(crate) struct Document<'a, R> {
 
 impl<'a, R: Serialize> Document<'a, R> {
     /// The rows of `command`, measured here and now.
-    pub(crate) fn new(command: &'a str, rows: &'a [R]) -> Self {
+    pub fn new(command: &'a str, rows: &'a [R]) -> Self {
         Self {
             command,
             commit: commit(),
@@ -37,7 +36,7 @@ impl<'a, R: Serialize> Document<'a, R> {
     /// # Errors
     ///
     /// When the file cannot be written.
-    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+    pub fn write(&self, path: &Path) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
         fs::File::create(path)?.write_all(&text)
@@ -45,9 +44,13 @@ impl<'a, R: Serialize> Document<'a, R> {
 }
 
 fn commit() -> String {
-    let mut git = project::program("git");
-    let hash = project::output_of(git.args(["rev-parse", "--short", "HEAD"])).unwrap_or_default();
-    known(hash.trim())
+    let mut git = Command::new("git");
+    git.args(["rev-parse", "--short", "HEAD"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null());
+    let output = git.output().ok().filter(|output| output.status.success());
+    let hash = output.map_or_else(Vec::new, |output| output.stdout);
+    known(String::from_utf8_lossy(&hash).trim())
 }
 
 fn cpu() -> String {

@@ -1,0 +1,64 @@
+//! One direction between two nodes: how long it takes and what it loses.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// One direction between two nodes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Link {
+    /// Least time on the way.
+    pub delay: Duration,
+    /// Mean of what comes on top, exponentially distributed: datagrams overtake each other.
+    pub jitter: Duration,
+    /// Chance that a datagram is lost.
+    pub loss: f64,
+    /// Chance that a datagram arrives twice.
+    pub duplicate: f64,
+    /// Chance that a datagram is held back for up to [`Link::held_back_max`].
+    pub reorder: f64,
+    /// Longest that a reordered datagram is held back.
+    pub held_back_max: Duration,
+}
+
+impl Link {
+    /// A quiet data centre: half a millisecond, nothing lost.
+    pub const fn lan() -> Self {
+        Self {
+            delay: Duration::from_micros(200),
+            jitter: Duration::from_micros(300),
+            loss: 0.0,
+            duplicate: 0.0,
+            reorder: 0.0,
+            held_back_max: Duration::from_millis(50),
+        }
+    }
+
+    /// Between regions: 30 ms one way, a tenth of it as jitter, nothing lost.
+    pub const fn wan() -> Self {
+        Self::lan().with_delay(Duration::from_millis(30))
+    }
+
+    /// The same with this chance of loss.
+    pub const fn with_loss(mut self, loss: f64) -> Self {
+        self.loss = loss;
+        self
+    }
+
+    /// The same with this least delay, and a tenth of it as jitter.
+    pub const fn with_delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self.jitter = Duration::from_micros(delay.as_micros() as u64 / 10);
+        self
+    }
+
+    /// How long one datagram takes.
+    pub(super) fn time(&self, rng: &mut Rng) -> Duration {
+        let jitter = self.jitter.mul_f64(-(1.0 - rng.f64()).ln());
+        let held = match rng.f64() < self.reorder {
+            true => self.held_back_max.mul_f64(rng.f64()),
+            false => Duration::ZERO,
+        };
+        self.delay + jitter + held
+    }
+}

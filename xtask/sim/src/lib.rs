@@ -1,0 +1,43 @@
+//! `cargo xtask sim`: experiments with whole clusters in virtual time.
+//!
+//! A [`Scenario`](scenario::Scenario) is a list of cases, what happens to a cluster in one of them, and
+//! which figures are taken. All else is the same for all: each case is run with each detector
+//! and each seed, as many at a time as there are cores; the samples of a cell become a row of
+//! medians; the rows become a table, JSON and a figure; and what we set out to reach is held
+//! against them. Equal options give equal results, whatever the machine does beside.
+//!
+//! To add one: a file in `scenarios/`, and a line in [`options::Name`] and in [`run`].
+
+mod check;
+mod detector;
+mod drive;
+mod options;
+mod pool;
+mod scenario;
+mod scenarios;
+mod show;
+mod stage;
+
+use std::{error::Error, process::ExitCode};
+
+use clap::ValueEnum;
+pub use options::{Name, Options};
+
+/// The scenarios, by what one would type.
+pub fn names() -> Vec<String> {
+    let values = Name::value_variants()
+        .iter()
+        .filter_map(Name::to_possible_value);
+    values.map(|value| value.get_name().to_owned()).collect()
+}
+
+/// Runs a scenario.
+///
+/// # Errors
+///
+/// When the options leave nothing to run, or a file cannot be written.
+pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    match options.scenario {
+        Name::Crash => drive::drive(&scenarios::Crash, options),
+    }
+}

@@ -1,0 +1,46 @@
+//! What one may ask for.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// How to run which scenario.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// What happens to the clusters.
+    pub scenario: Name,
+    /// A part of it that takes seconds, with fewer seeds: for CI.
+    #[arg(long)]
+    pub quick: bool,
+    /// Write the rows to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Draw the rows into this file.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Runs of each cell [default: depends on the scenario].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: Option<u64>,
+    /// The first seed.
+    #[arg(long, value_name = "FIRST", default_value_t = 1)]
+    pub seed: u64,
+    /// Only these detectors [default: depends on the scenario].
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub detector: Vec<String>,
+    /// Ours without each of its rules in addition.
+    #[arg(long)]
+    pub ablation: bool,
+    /// Only the cases whose description contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub case: Option<String>,
+    /// Clusters that run at the same time [default: one for each core].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// The scenarios.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Name {
+    /// Members crash, one or many at once: who knows when.
+    Crash,
+}

@@ -1,0 +1,157 @@
+//! What a scenario consists of.
+
+use std::fmt::Debug;
+
+use rpcnet_swim::ClusterConfig;
+use serde::Serialize;
+
+use crate::{
+    check::Check,
+    detector::{Detector, OURS},
+    pool::Cost,
+    stage::Unsafe,
+};
+
+/// An experiment: the cases, what happens in one, what is taken of it, and how it is shown.
+pub(crate) trait Scenario: Sync + Sized {
+    /// What distinguishes a row from the others of the same detector.
+    type Case: Case;
+    /// What is taken of one run.
+    type Sample: Send;
+    /// What the runs of a cell say together.
+    type Figures: Serialize;
+
+    const NAME: &'static str;
+    /// What it shows, as the title of its figure.
+    const TITLE: &'static str;
+
+    /// Those that it is run with unless others are asked for.
+    fn detectors(&self) -> Vec<Detector> {
+        vec![Detector::rpcnet()]
+    }
+
+    fn cases(&self, extent: Extent) -> Vec<Self::Case>;
+
+    /// Runs of each cell.
+    fn seeds(&self, extent: Extent) -> u64;
+
+    /// # Errors
+    ///
+    /// When a rule of safety was broken.
+    fn run(&self, trial: &Trial<'_, Self::Case>) -> Result<Self::Sample, Unsafe>;
+
+    fn figures(&self, case: &Self::Case, samples: &[Self::Sample]) -> Self::Figures;
+
+    /// Of the table, beside detector and nodes.
+    fn columns(&self) -> Columns<Self>;
+
+    /// What is held against our targets.
+    fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check>;
+
+    /// The figure, as SVG.
+    fn figure(&self, cells: &[Cell<Self>]) -> String;
+}
+
+/// How much of a scenario is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Quick,
+    Full,
+}
+
+impl Extent {
+    /// The one or the other.
+    pub(crate) fn pick<T>(self, quick: T, full: T) -> T {
+        match self {
+            Self::Quick => quick,
+            Self::Full => full,
+        }
+    }
+}
+
+/// The parameters of a row. Their fields are those of the JSON.
+pub(crate) trait Case: Debug + Clone + Serialize + Send + Sync {
+    fn nodes(&self) -> usize;
+
+    /// Virtual time that a run of it takes, about.
+    fn seconds(&self) -> f64;
+
+    /// What tells it apart, for people.
+    fn label(&self) -> String;
+
+    fn cost(&self) -> Cost {
+        let nodes = self.nodes() as f64;
+        Cost {
+            // Joining takes some seconds too, and views are looked at as a whole now and then.
+            time: nodes * (self.seconds() + 10.0) * (1.0 + nodes / 2_000.0),
+            memory_bytes: (nodes * nodes * MEMBER_BYTES) as u64,
+        }
+    }
+}
+
+/// One run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trial<'a, C> {
+    pub(crate) case: &'a C,
+    pub(crate) detector: &'a Detector,
+    pub(crate) seed: u64,
+}
+
+impl<C> Trial<'_, C> {
+    /// What all nodes are configured with.
+    pub(crate) fn config(&self) -> ClusterConfig {
+        self.detector.configure(ClusterConfig::lan())
+    }
+
+    /// For what happens to the cluster: the same for all detectors.
+    pub(crate) fn rng(&self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.seed ^ 0x5eed_0000_0000)
+    }
+}
+
+/// The runs of one case with one detector.
+#[derive(Debug)]
+pub(crate) struct Cell<S: Scenario> {
+    pub(crate) row: Row<S::Case, S::Figures>,
+    /// In the order of the seeds.
+    pub(crate) samples: Vec<S::Sample>,
+}
+
+impl<S: Scenario> Cell<S> {
+    pub(crate) fn is_ours(&self) -> bool {
+        self.row.detector == OURS
+    }
+}
+
+/// A row of the results.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row<C, F> {
+    pub(crate) scenario: &'static str,
+    pub(crate) detector: String,
+    pub(crate) nodes: usize,
+    pub(crate) seeds: usize,
+    #[serde(flatten)]
+    pub(crate) case: C,
+    #[serde(flatten)]
+    pub(crate) figures: F,
+}
+
+/// Of a table, from the left: a heading, and what stands below it.
+pub(crate) struct Columns<S: Scenario>(pub(crate) Vec<(&'static str, Text<S>)>);
+
+/// What a row has in a column.
+pub(crate) type Text<S> = fn(&Row<<S as Scenario>::Case, <S as Scenario>::Figures>) -> String;
+
+impl<S: Scenario> Columns<S> {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn with(mut self, heading: &'static str, text: Text<S>) -> Self {
+        self.0.push((heading, text));
+        self
+    }
+}
+
+/// Bytes that one member costs in one view, about.
+const MEMBER_BYTES: f64 = 500.0;

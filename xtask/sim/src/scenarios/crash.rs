@@ -1,0 +1,284 @@
+//! Members crash: who knows when.
+
+use std::time::Duration;
+
+use rpcnet_swim::sim::{Cluster, Link};
+use rpcnet_swim::{Event, Time};
+use serde::Serialize;
+use xtask_report::{Axis, Chart, median, quantile};
+
+use crate::{
+    check::Check,
+    detector::Detector,
+    scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
+    show::{lines, or_never},
+    stage::{Unsafe, expect_safe, secs, settled},
+};
+
+/// Some members stop without a word; when they are known everywhere they start again, and after
+/// a while the next ones stop.
+#[derive(Debug)]
+pub(crate) struct Crash;
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Case {
+    #[serde(skip)]
+    nodes: usize,
+    loss_percent: f64,
+    link: &'static str,
+    /// At the same time.
+    crashed: usize,
+    /// One after another in one run.
+    #[serde(skip)]
+    times: usize,
+}
+
+/// What became of each crash.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    /// Seconds until somebody held it failed.
+    first: Vec<f64>,
+    /// Seconds until all did; infinite if not within [`LIMIT`].
+    all: Vec<f64>,
+    false_failures: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Figures {
+    crashes: usize,
+    first_p50_s: Option<f64>,
+    all_know_p50_s: Option<f64>,
+    all_know_p99_s: Option<f64>,
+    /// Failures held of members that were up, in all views of all runs.
+    false_failed: u64,
+}
+
+impl Scenario for Crash {
+    type Case = Case;
+    type Sample = Sample;
+    type Figures = Figures;
+
+    const NAME: &'static str = "crash";
+    const TITLE: &'static str = "from a crash until all know";
+
+    fn detectors(&self) -> Vec<Detector> {
+        Detector::named(&["rpcnet", "swim", "lifeguard-a5", "lifeguard-a2"])
+    }
+
+    fn cases(&self, extent: Extent) -> Vec<Case> {
+        let sizes: &[usize] = extent.pick(&[2, 3, 5, 16, 128], &[2, 3, 5, 16, 128, 512, 1_000]);
+        let mut cases = Vec::new();
+        for nodes in sizes.iter().copied() {
+            // Few at a time, or the rest would be no cluster.
+            let mut at_once = vec![1];
+            if nodes >= 16 {
+                at_once.extend([(nodes / 10).max(2), nodes / 2]);
+            }
+            for crashed in at_once {
+                let alone = crashed == 1;
+                let losses: &[f64] = match extent {
+                    Extent::Quick if alone => &[0.0, 5.0],
+                    Extent::Quick => &[0.0],
+                    Extent::Full if nodes >= 512 && !alone => &[0.0, 5.0],
+                    Extent::Full => &[0.0, 1.0, 5.0, 30.0],
+                };
+                let links = match extent {
+                    Extent::Full if alone => &["lan", "wan"][..],
+                    _ => &["lan"],
+                };
+                for link in links.iter().copied() {
+                    cases.extend(losses.iter().map(|loss_percent| Case {
+                        nodes,
+                        loss_percent: *loss_percent,
+                        link,
+                        crashed,
+                        times: if alone { extent.pick(3, 10) } else { 1 },
+                    }));
+                }
+            }
+        }
+        cases
+    }
+
+    fn seeds(&self, extent: Extent) -> u64 {
+        extent.pick(2, 5)
+    }
+
+    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, Unsafe> {
+        let case = trial.case;
+        let mut rng = trial.rng();
+        let mut cluster = settled(trial)?;
+        cluster.network().default = match case.link {
+            "wan" => Link::lan().with_delay(Duration::from_millis(30)),
+            _ => Link::lan(),
+        }
+        .with_loss(case.loss_percent / 100.0);
+        cluster.run_for(secs(10));
+        let mut sample = Sample {
+            first: Vec::new(),
+            all: Vec::new(),
+            false_failures: 0,
+        };
+        for _ in 0..case.times {
+            cluster.run_for(Duration::from_millis(rng.u64(5_000..7_000)));
+            let victims = rng.choose_multiple(0..case.nodes, case.crashed);
+            self.crash(&mut cluster, &victims, &mut sample);
+            expect_safe(&cluster)?;
+            if case.times > 1 {
+                victims.iter().for_each(|node| cluster.restart(*node));
+                cluster.run_until(secs(60), Cluster::is_converged);
+            }
+        }
+        sample.false_failures = cluster.report().false_failures;
+        expect_safe(&cluster).map(|()| sample)
+    }
+
+    fn figures(&self, _: &Case, samples: &[Sample]) -> Figures {
+        let first = || samples.iter().flat_map(|it| &it.first).copied().collect();
+        let all = || -> Vec<f64> { samples.iter().flat_map(|it| &it.all).copied().collect() };
+        let known = |seconds: &f64| seconds.is_finite();
+        Figures {
+            crashes: all().len(),
+            first_p50_s: median(first()).filter(known),
+            all_know_p50_s: median(all()).filter(known),
+            all_know_p99_s: quantile(all(), 0.99).filter(known),
+            false_failed: samples.iter().map(|it| it.false_failures).sum(),
+        }
+    }
+
+    fn columns(&self) -> Columns<Self> {
+        Columns::<Self>::new()
+            .with("loss %", |row| row.case.loss_percent.to_string())
+            .with("link", |row| row.case.link.to_owned())
+            .with("crashed", |row| row.case.crashed.to_string())
+            .with("first p50 s", |row| or_never(row.figures.first_p50_s))
+            .with("all p50 s", |row| or_never(row.figures.all_know_p50_s))
+            .with("all p99 s", |row| or_never(row.figures.all_know_p99_s))
+            .with("crashes", |row| row.figures.crashes.to_string())
+            .with("false failed", |row| row.figures.false_failed.to_string())
+    }
+
+    fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for cell in cells.iter().filter(|cell| cell.is_ours()) {
+            let (case, figures) = (&cell.row.case, &cell.row.figures);
+            let (median_s, p99_s) = match case.nodes {
+                _ if case.crashed > 1 || case.link != "lan" || case.loss_percent > 5.0 => continue,
+                2 | 3 | 5 if case.loss_percent == 0.0 => (6.0, None),
+                128 => (3.5, Some(6.0)),
+                1_000 => (5.0, Some(6.5)),
+                _ => continue,
+            };
+            let what = case.label();
+            checks.push(Check::new(
+                format!("{what}: all know, median"),
+                figures.all_know_p50_s,
+                median_s,
+                "s",
+            ));
+            checks.extend(p99_s.map(|bound| {
+                Check::new(format!("{what}: p99"), figures.all_know_p99_s, bound, "s")
+            }));
+        }
+        let false_failed = cells.iter().filter(|cell| cell.is_ours());
+        let false_failed: u64 = false_failed.map(|cell| cell.row.figures.false_failed).sum();
+        checks.push(Check::new(
+            "members up and held failed",
+            false_failed as f64,
+            0.0,
+            "",
+        ));
+        checks
+    }
+
+    fn figure(&self, cells: &[Cell<Self>]) -> String {
+        let alone = |cell: &&Cell<Self>| cell.row.case.crashed == 1 && cell.row.case.link == "lan";
+        let over_nodes = |percent: f64| {
+            let cells = cells.iter().filter(alone);
+            cells.filter(move |cell| cell.row.case.loss_percent == percent)
+        };
+        let chart = |title: &str, percent| Chart {
+            title: title.to_owned(),
+            x: Axis::logarithmic("nodes"),
+            y: Axis::linear("s until all know, median"),
+            series: lines(
+                over_nodes(percent),
+                |row| row.nodes as f64,
+                |row| row.figures.all_know_p50_s,
+            ),
+        };
+        Chart::draw_all(
+            "From a crash until all know",
+            &[chart("nothing lost", 0.0), chart("5 % lost", 5.0)],
+        )
+    }
+}
+
+impl Crash {
+    /// Stops these at once and watches until all others know of all of them.
+    fn crash(&self, cluster: &mut Cluster, victims: &[usize], sample: &mut Sample) {
+        let begin = cluster.now();
+        victims.iter().for_each(|node| cluster.crash(*node));
+        let observers = (0..cluster.len())
+            .filter(|node| cluster.is_up(*node))
+            .count();
+        let mut known: Vec<Vec<f64>> = vec![Vec::new(); victims.len()];
+        while known.iter().any(|by| by.len() < observers) && cluster.now().since(begin) < LIMIT {
+            cluster.run_for(secs(1));
+            known = victims
+                .iter()
+                .map(|victim| failures_of(cluster, *victim, begin))
+                .collect();
+        }
+        for by in known {
+            let first = by.iter().copied().fold(f64::INFINITY, f64::min);
+            let all = match by.len() >= observers {
+                true => by.iter().copied().fold(0.0, f64::max),
+                false => f64::INFINITY,
+            };
+            sample.first.push(first);
+            sample.all.push(all);
+        }
+    }
+}
+
+impl scenario::Case for Case {
+    fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    fn seconds(&self) -> f64 {
+        25.0 + 20.0 * self.times as f64
+    }
+
+    fn label(&self) -> String {
+        let Self {
+            nodes,
+            loss_percent,
+            link,
+            crashed,
+            ..
+        } = self;
+        format!("{crashed} of {nodes}, {link}, {loss_percent} % lost")
+    }
+}
+
+/// When the others came to hold `victim` failed, in seconds since `begin`.
+fn failures_of(cluster: &Cluster, victim: usize, begin: Time) -> Vec<f64> {
+    let name = cluster.name(victim);
+    let is_failure =
+        |event: &Event| matches!(event, Event::NodeFailed(member) if &*member.id.name == name);
+    (0..cluster.len())
+        .filter_map(|node| {
+            let mut events = cluster.events(node).iter().rev();
+            let (at, _) = events
+                .by_ref()
+                .take_while(|(at, _)| *at >= begin)
+                .find(|(_, event)| is_failure(event))?;
+            Some(at.since(begin).as_secs_f64())
+        })
+        .collect()
+}
+
+/// Longest that is waited until all know.
+const LIMIT: Duration = secs(180);
