@@ -39,3 +39,5 @@ pub use network::{Link, Network};
 pub use plan::{Kind, Plan};
 pub use report::Report;
 pub use trouble::run;
+
+pub use crate::engine::detector::{Detector, Rule};
