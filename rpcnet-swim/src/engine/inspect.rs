@@ -26,7 +26,7 @@ pub(crate) struct Sight<'a> {
 
 impl Engine {
     /// Everything that could grow.
-    pub(crate) fn fills(&self) -> [Fill; 7] {
+    pub(crate) fn fills(&self) -> [Fill; 8] {
         let members = self.table.len();
         let fill = |what, count, bound| Fill { what, count, bound };
         [
@@ -45,6 +45,7 @@ impl Engine {
                 super::send::TRANSMITS_MAX,
             ),
             fill("events", self.events.len(), super::EVENTS_MAX),
+            fill("trials", self.rival.trials.len(), members),
             fill("hellos", self.join.hellos(), super::join::HELLOS_MAX),
         ]
     }

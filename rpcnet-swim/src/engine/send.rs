@@ -15,7 +15,7 @@ impl Engine {
         if self.queue.is_empty() || self.phase == Phase::Gone {
             return;
         }
-        for key in self.sample_live(self.config.gossip_fanout, |_, _| true) {
+        for key in self.gossip_targets(now) {
             let updates = self.news(0, None);
             if !updates.is_empty() {
                 self.send_to(key, Payload::Gossip { updates });
@@ -26,6 +26,15 @@ impl Engine {
             self.timers
                 .set(Single::Gossip, now + self.config.gossip_interval);
         }
+    }
+
+    #[cfg_attr(not(feature = "sim"), expect(unused_variables))]
+    fn gossip_targets(&mut self, now: Time) -> Vec<u64> {
+        #[cfg(feature = "sim")]
+        if self.rules().is_rival() {
+            return self.rival_gossip_targets(now, self.config.gossip_fanout);
+        }
+        self.sample_live(self.config.gossip_fanout, |_, _| true)
     }
 
     /// There is news of `key` to pass on.

@@ -46,3 +46,5 @@ pub use plight::Half;
 pub use report::Report;
 pub use transition::{Log, Transition};
 pub use trouble::run;
+
+pub use crate::engine::detector::{Detector, Rule};
