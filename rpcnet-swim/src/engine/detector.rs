@@ -161,6 +161,14 @@ impl Detector {
         self
     }
 
+    /// The same with a round robin that has its turn once in so many probe intervals:
+    /// `rpcnet-every2`.
+    pub fn with_round_robin_every(mut self, intervals: usize) -> Self {
+        self.rules.round_robin_every = intervals.max(1);
+        self.name = format!("{}-every{intervals}", self.name).into();
+        self
+    }
+
     /// What it is called in tables.
     pub fn name(&self) -> &str {
         &self.name
@@ -221,6 +229,10 @@ impl Detector {
             let knows = !(base.is_rival() && rule == Rule::ObservedLoss);
             return knows.then(|| base.with(rule));
         }
+        if let Some((base, intervals)) = name.rsplit_once("-every") {
+            let intervals = intervals.parse().ok().filter(|n| (1..=16).contains(n))?;
+            return Some(Self::named(base)?.with_round_robin_every(intervals));
+        }
         let (base, successors) = name.rsplit_once("-r")?;
         let successors = successors.parse().ok().filter(|n| *n <= 8)?;
         Some(Self::named(base)?.with_ring_successors(successors))
@@ -248,6 +260,7 @@ impl Detector {
                 isolation: false,
                 redial: false,
                 ring_successors: Some(0),
+                round_robin_every: 1,
                 rival: Some(rival),
             },
         }

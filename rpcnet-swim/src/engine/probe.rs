@@ -74,10 +74,11 @@ impl Engine {
             return;
         }
         let target = match self.turn % turns {
-            0 => self.table.next_probe(&mut self.rng),
+            0 if self.turn == 0 => self.table.next_probe(&mut self.rng),
+            0 => None,
             nth => self.table.successor(nth - 1),
         };
-        self.turn = (self.turn + 1) % turns;
+        self.turn = (self.turn + 1) % (turns * self.config.rules().round_robin_every);
         if let Some(key) = target {
             self.start_round(now, key);
         }

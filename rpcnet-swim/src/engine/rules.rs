@@ -33,6 +33,8 @@ pub(crate) struct Rules {
     pub(crate) redial: bool,
     /// Ring successors probed, whatever the configuration says.
     pub(crate) ring_successors: Option<usize>,
+    /// The round robin has its turn once in so many probe intervals.
+    pub(crate) round_robin_every: usize,
     /// Another detector decides.
     #[cfg(feature = "sim")]
     pub(crate) rival: Option<Rival>,
@@ -54,6 +56,7 @@ impl Rules {
         isolation: true,
         redial: true,
         ring_successors: None,
+        round_robin_every: 1,
         #[cfg(feature = "sim")]
         rival: None,
     };
