@@ -174,6 +174,8 @@ impl Engine {
         // An isolated observer declares nobody failed: it is the one that is gone.
         if decides && !isolated && is_guilty(suspicion, court, &self.config) {
             self.stats.failures_declared += 1;
+            #[cfg(feature = "sim")]
+            self.note_verdict(now, key);
             let alone = self.table.live().len() == 1;
             self.fail(now, key);
             if alone {

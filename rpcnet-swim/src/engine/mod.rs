@@ -145,6 +145,9 @@ pub struct Engine {
     events: VecDeque<Event>,
     lagged: u64,
     stats: Stats,
+    /// What each failure that was declared rested on, for the simulation's checkers.
+    #[cfg(feature = "sim")]
+    verdicts: Option<Vec<inspect::Verdict>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,6 +235,8 @@ impl Engine {
             events: VecDeque::new(),
             lagged: 0,
             stats: Stats::default(),
+            #[cfg(feature = "sim")]
+            verdicts: None,
             config,
         })
     }
