@@ -152,7 +152,7 @@ impl Engine {
         let silent = round.helpers.iter().filter(|(_, nacked)| !nacked);
         for key in silent.map(|(key, _)| *key).chain([round.key]) {
             if let Some(entry) = self.table.get_mut(key) {
-                entry.evidence.silent = true;
+                entry.silent = true;
             }
         }
         if !(round.is_witnessed() || alone) {
@@ -301,7 +301,7 @@ impl Engine {
         let wanted = self.config.indirect_probes;
         // When many are gone and not yet found so, one of those would be no witness.
         let mut helpers = self.sample_live(wanted, |helper, entry| {
-            helper != key && entry.state == MemberState::Alive && !entry.evidence.silent
+            helper != key && entry.state == MemberState::Alive && !entry.silent
         });
         if helpers.len() < wanted {
             // Better doubtful ones than none.
