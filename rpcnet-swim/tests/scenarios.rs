@@ -57,6 +57,10 @@ fn is_partition(event: &Event) -> bool {
     matches!(event, Event::PartitionDetected { .. })
 }
 
+fn is_isolation(event: &Event) -> bool {
+    matches!(event, Event::Isolated { .. })
+}
+
 fn all(cluster: &Cluster) -> Vec<usize> {
     (0..cluster.len()).collect()
 }
@@ -211,13 +215,18 @@ fn partition_is_detected_and_heals_without_seeds() {
         cluster.expect_safe();
         for node in &side {
             let status = cluster.engine(*node).unwrap().partition_status();
-            let reachable = side.len();
-            assert!(
-                matches!(status, PartitionStatus::Partitioned { reachable: r, expected: 10, minority: true }
-                    if r == reachable),
-                "{status:?}"
-            );
-            assert_eq!(count(&cluster, &[*node], is_partition), 1);
+            let expected = match lone {
+                true => PartitionStatus::Isolated { expected: 10 },
+                false => PartitionStatus::Partitioned {
+                    reachable: 5,
+                    expected: 10,
+                    minority: true,
+                },
+            };
+            assert_eq!(status, expected);
+            // One of the two, and once.
+            assert_eq!(count(&cluster, &[*node], is_partition), (!lone).into());
+            assert_eq!(count(&cluster, &[*node], is_isolation), lone.into());
         }
         // One of ten is a crash; half is a partition.
         assert_eq!(
@@ -235,8 +244,71 @@ fn partition_is_detected_and_heals_without_seeds() {
         cluster.network().heal();
         let took = converge(&mut cluster, secs(20));
         println!("lone {lone}: healed after {took:?}");
-        let healed = |event: &Event| *event == Event::PartitionHealed;
-        assert_eq!(count(&cluster, &side, healed), side.len());
+        let over = match lone {
+            true => Event::IsolationEnded,
+            false => Event::PartitionHealed,
+        };
+        assert_eq!(count(&cluster, &side, |e| *e == over), side.len());
+    }
+}
+
+#[test]
+fn one_that_is_cut_off_knows_within_four_seconds_and_when_it_is_over() {
+    for seed in 0..5 {
+        let mut cluster = settled(seed, 10);
+        cluster.network().isolate([4], 1);
+        let isolated = PartitionStatus::Isolated { expected: 10 };
+        let status = move |cluster: &Cluster| cluster.engine(4).unwrap().partition_status();
+        let took = cluster.run_until(secs(5), |c| status(c) == isolated);
+        let took = took.expect("it notices");
+        assert!((secs(3)..secs(4)).contains(&took), "seed {seed}: {took:?}");
+        cluster.run_for(secs(120));
+        assert_eq!(status(&cluster), isolated);
+        assert_eq!(cluster.engine(4).unwrap().live_count(), 10, "nobody failed");
+        cluster.network().heal();
+        let took = cluster.run_until(secs(2), |c| status(c) == PartitionStatus::Healthy);
+        println!("seed {seed}: back after {:?}", took.expect("it hears them"));
+        assert_eq!(count(&cluster, &[4], is_isolation), 1);
+        assert_eq!(count(&cluster, &[4], |e| *e == Event::IsolationEnded), 1);
+        assert_eq!(count(&cluster, &[4], is_partition), 0);
+        converge(&mut cluster, secs(20));
+    }
+}
+
+#[test]
+fn the_last_survivor_of_three_cannot_tell_and_says_isolated() {
+    let mut cluster = settled(4, 3);
+    cluster.crash(1);
+    cluster.crash(2);
+    cluster.run_for(secs(300));
+    let survivor = cluster.engine(0).unwrap();
+    let isolated = PartitionStatus::Isolated { expected: 3 };
+    assert_eq!(survivor.partition_status(), isolated);
+    assert_eq!(count(&cluster, &[0], is_failure), 0);
+    // One that comes back ends it, and then the third is found.
+    cluster.restart(1);
+    let ended = |event: &Event| *event == Event::IsolationEnded;
+    cluster
+        .run_until(secs(10), |c| count(c, &[0], ended) == 1)
+        .expect("heard");
+    let failed = |c: &Cluster| state(c, 0, 2) == Some(MemberState::Failed);
+    cluster.run_until(secs(10), failed).expect("found");
+}
+
+#[test]
+fn of_two_each_finds_the_other_failed_and_itself_in_no_majority() {
+    let mut cluster = settled(4, 2);
+    cluster.network().isolate([1], 1);
+    cluster.run_for(secs(20));
+    for node in 0..2 {
+        let status = cluster.engine(node).unwrap().partition_status();
+        let half = PartitionStatus::Partitioned {
+            reachable: 1,
+            expected: 2,
+            minority: true,
+        };
+        assert_eq!(status, half);
+        assert_eq!(count(&cluster, &[node], is_isolation), 0);
     }
 }
 

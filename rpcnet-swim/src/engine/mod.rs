@@ -473,6 +473,9 @@ impl Engine {
             self.back_at = now;
         }
         self.heard_at = now;
+        if self.partition.end_isolation(now) {
+            self.emit(Event::IsolationEnded);
+        }
     }
 
     fn watch_partition(&mut self, now: Time) {
@@ -481,12 +484,15 @@ impl Engine {
         let missing = self
             .table
             .missing_since(self.partition.window_start(now, window));
-        let reachable = if self.is_isolated(now) { 1 } else { live };
+        let expected = live + missing;
+        if self.is_isolated(now) {
+            if self.partition.isolate(expected) {
+                self.emit(Event::Isolated { expected });
+            }
+            return;
+        }
         let grace = self.config.partition_grace;
-        match self
-            .partition
-            .observe(now, reachable, live + missing, grace)
-        {
+        match self.partition.observe(now, live, expected, grace) {
             Some(PartitionChange::Detected {
                 reachable,
                 expected,
