@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod id;
 mod key;
+mod policy;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod stats;
@@ -25,6 +26,7 @@ pub use error::{ConfigError, KeyError, TagError};
 pub use event::{Event, Member, MemberState, PartitionStatus};
 pub use id::{MAX_NAME_BYTES, NodeId};
 pub use key::{ClusterKey, KeyId, KeyRing, MAX_KEYS};
+pub use policy::{ClusterView, Policy, Refusal, Verdict, Voter};
 pub use stats::{Dropped, Stats};
 pub use tags::{MAX_TAGS_BYTES, Tags};
 pub use time::Time;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rpcnet_swim::sim::{Cluster, Link};
-use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MemberState, PartitionStatus, Tags};
+use rpcnet_swim::{
+    ClusterConfig, ClusterKey, Event, MemberState, PartitionStatus, Policy, Refusal, Tags,
+};
 
 fn lan() -> ClusterConfig {
     ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
@@ -273,6 +275,77 @@ fn one_that_is_cut_off_knows_within_four_seconds_and_when_it_is_over() {
         assert_eq!(count(&cluster, &[4], is_partition), 0);
         converge(&mut cluster, secs(20));
     }
+}
+
+/// Which nodes may serve, of those that run.
+fn serving(cluster: &Cluster, policy: &Policy) -> Vec<usize> {
+    let serves = |node: &usize| {
+        let engine = cluster.engine(*node);
+        engine.is_some_and(|engine| engine.may_serve(policy, cluster.now()).is_serve())
+    };
+    (0..cluster.len()).filter(serves).collect()
+}
+
+#[test]
+fn one_side_of_a_split_serves_and_all_after_it() {
+    let policies = [Policy::keep_majority(), Policy::keep_oldest()];
+    for (side, serves) in [
+        (vec![0, 1, 2, 3, 4], vec![0, 1, 2, 3, 4]),
+        (vec![0, 1, 2, 3], vec![4, 5, 6, 7, 8, 9]),
+        (vec![0], (1..10).collect()),
+    ] {
+        let mut cluster = settled(3, 10);
+        for policy in &policies {
+            assert_eq!(serving(&cluster, policy), all(&cluster));
+        }
+        cluster.network().isolate(side.iter().copied(), 1);
+        cluster.run_for(secs(20));
+        // Longer than failures count that are no partition.
+        for _ in 0..2 {
+            assert_eq!(serving(&cluster, &policies[0]), serves, "{side:?}");
+            // The oldest is n0, and not to be left alone.
+            let with_oldest = if side.len() == 1 { &serves } else { &side };
+            assert_eq!(serving(&cluster, &policies[1]), *with_oldest);
+            cluster.run_for(secs(200));
+        }
+        cluster.network().heal();
+        converge(&mut cluster, secs(20));
+        for policy in &policies {
+            assert_eq!(serving(&cluster, policy), all(&cluster));
+            let settling = policy.clone().with_stable_after(secs(3_600));
+            assert_eq!(serving(&cluster, &settling), all(&cluster));
+        }
+    }
+}
+
+#[test]
+fn who_is_expected_is_bounded_in_time() {
+    let mut cluster = settled(3, 6);
+    let expected = |cluster: &Cluster| {
+        let view = cluster.engine(0).unwrap().view(cluster.now());
+        let reached = view.voters.iter().filter(|voter| voter.is_reachable);
+        (reached.count(), view.voters.len())
+    };
+    assert_eq!(expected(&cluster), (6, 6));
+    cluster.leave(5);
+    cluster.run_for(secs(10));
+    assert_eq!(expected(&cluster), (5, 5), "who left does not count");
+    cluster.crash(4);
+    cluster.run_for(secs(30));
+    assert_eq!(expected(&cluster), (4, 5), "it may be a split");
+    let waits = Policy::keep_majority().with_stable_after(secs(40));
+    assert_eq!(serving(&cluster, &waits), []);
+    cluster.run_for(secs(20));
+    assert_eq!(serving(&cluster, &waits), [0, 1, 2, 3]);
+    cluster.run_for(secs(20));
+    assert_eq!(expected(&cluster), (4, 4), "it was a crash");
+    // One that has not found its cluster is no majority of one.
+    let nowhere = vec!["10.9.9.9:1".parse().unwrap()];
+    let lone = cluster.add("lone", lan(), nowhere);
+    cluster.run_for(secs(10));
+    let verdict = cluster.engine(lone).unwrap();
+    let verdict = verdict.may_serve(&Policy::keep_majority(), cluster.now());
+    assert_eq!(verdict.reason(), Some(&Refusal::NotJoined));
 }
 
 #[test]

@@ -190,6 +190,9 @@ impl Engine {
             (entry.member(), changed)
         });
         self.spread(now, key);
+        if was == MemberState::Failed {
+            self.settled_at = now;
+        }
         if was != MemberState::Alive {
             self.emit(Event::NodeRecovered(member.clone()));
         }

@@ -17,6 +17,7 @@ mod probe;
 mod receive;
 mod replay;
 mod send;
+mod serve;
 mod suspicion;
 mod sync;
 mod table;
@@ -131,6 +132,8 @@ pub struct Engine {
     pull: Option<Pull>,
     sync: Sync,
     partition: PartitionWatch,
+    /// When a member last joined, left, failed or came back.
+    settled_at: Time,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
     lagged: u64,
@@ -217,6 +220,7 @@ impl Engine {
             pull: None,
             sync: Sync::default(),
             partition: PartitionWatch::new(),
+            settled_at: now,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             lagged: 0,
@@ -454,6 +458,7 @@ impl Engine {
     }
 
     fn emit(&mut self, event: Event) {
+        self.note_settling(&event);
         if self.events.len() >= EVENTS_MAX {
             self.events.pop_front();
             self.lagged += 1;
@@ -479,11 +484,8 @@ impl Engine {
     }
 
     fn watch_partition(&mut self, now: Time) {
-        let window = PARTITION_WINDOW_ROUNDS * self.config.probe_interval;
         let live = self.live_count();
-        let missing = self
-            .table
-            .missing_since(self.partition.window_start(now, window));
+        let missing = self.table.missing_since(self.missing_from(now)).len();
         let expected = live + missing;
         if self.is_isolated(now) {
             if self.partition.isolate(expected) {
@@ -530,7 +532,5 @@ const RTT_PRIOR: f64 = 0.01;
 const RTT_DEVIATION_MIN: f64 = 0.001;
 /// A deadline missed by less than this is no stall, whatever the probe interval.
 const STALL_MIN: Duration = Duration::from_millis(100);
-/// Failures within so many probe intervals of each other may be one cut.
-const PARTITION_WINDOW_ROUNDS: u32 = 60;
 /// Most events that wait to be polled.
 const EVENTS_MAX: usize = 16_384;
