@@ -18,6 +18,9 @@ pub struct Member {
     pub state: MemberState,
     /// It has announced that it takes no new work, or it is leaving.
     pub draining: bool,
+    /// It answers, and takes long: this node finds so, or the member says so itself. See
+    /// [`HealthState::Slow`](crate::HealthState::Slow).
+    pub slow: bool,
     /// What it says of itself.
     pub tags: Tags,
 }
@@ -63,6 +66,11 @@ pub enum Event {
     NodeRecovered(Member),
     /// A member changed its tags, its address or whether it drains; this node itself too.
     NodeUpdated(Member),
+    /// A member takes long to answer; this node itself too. It may be worth sparing. What a node
+    /// finds of another is told there alone; what a member finds of itself, everywhere.
+    NodeSlow(Member),
+    /// A member that took long answers in time again.
+    NodeResponsive(Member),
     /// Too much of the cluster became unreachable at once, for longer than the grace period. Told
     /// again when this side gains or loses the majority meanwhile, for as long.
     PartitionDetected {

@@ -6,6 +6,7 @@ mod driver;
 mod engine;
 mod error;
 mod event;
+mod health;
 mod id;
 mod key;
 mod policy;
@@ -24,6 +25,7 @@ pub use driver::{
 pub use engine::Engine;
 pub use error::{ConfigError, KeyError, TagError};
 pub use event::{Event, Member, MemberState, PartitionStatus};
+pub use health::{Health, HealthState};
 pub use id::{MAX_NAME_BYTES, NodeId};
 pub use key::{ClusterKey, KeyId, KeyRing, MAX_KEYS};
 pub use policy::{ClusterView, Policy, Refusal, Verdict, Voter};

@@ -20,6 +20,7 @@ use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::error::{ConfigError, TagError};
 use crate::event::{Event, Member, PartitionStatus};
+use crate::health::Health;
 use crate::id::NodeId;
 use crate::key::KeyId;
 use crate::policy::{ClusterView, Policy, Verdict};
@@ -311,6 +312,12 @@ impl ClusterMembership {
     /// is alive is one in a hundred million. None for a node that is not tracked.
     pub fn phi(&self, id: &NodeId) -> Option<f64> {
         self.shared.engine.lock().phi(id, self.shared.now())
+    }
+
+    /// How a member does: whether it answers, how fast, and since when that is known. None for a
+    /// node that is not tracked.
+    pub fn health(&self, id: &NodeId) -> Option<Health> {
+        self.shared.engine.lock().health(id, self.shared.now())
     }
 
     /// What was counted so far.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::health::Pulse;
 use super::replay::ReplayWindow;
 use super::suspicion::{Evidence, Suspicion};
 use crate::event::{Member, MemberState};
@@ -20,6 +21,8 @@ pub(crate) struct Entry {
     pub(crate) incarnation: u32,
     pub(crate) addr: SocketAddr,
     pub(crate) draining: bool,
+    /// By its own word.
+    pub(crate) says_slow: bool,
     pub(crate) state: MemberState,
     pub(crate) tags: Tags,
     /// Start of this state, or of this life if it is live.
@@ -27,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) window: ReplayWindow,
     /// What our own probes say.
     pub(crate) evidence: Evidence,
+    /// How long it took to answer them.
+    pub(crate) pulse: Pulse,
     /// What everybody's probes say, while it is suspect.
     pub(crate) suspicion: Option<Box<Suspicion>>,
     /// Somebody's view holds it failed; one witnessed miss of our own confirms that.
@@ -54,11 +59,13 @@ impl Entry {
             incarnation: record.incarnation,
             addr: record.addr,
             draining: record.draining,
+            says_slow: record.slow,
             state: MemberState::Alive,
             tags,
             since: now,
             window: ReplayWindow::default(),
             evidence: Evidence::default(),
+            pulse: Pulse::default(),
             suspicion: None,
             claimed_failed: false,
             sealed_with: None,
@@ -77,6 +84,8 @@ impl Entry {
         self.incarnation = record.incarnation;
         self.addr = record.addr;
         self.draining = record.draining;
+        self.says_slow = record.slow;
+        self.pulse = Pulse::default();
         self.window = ReplayWindow::default();
         self.evidence = Evidence::default();
         self.conflict_reported = false;
@@ -118,6 +127,7 @@ impl Entry {
             incarnation: self.incarnation,
             addr: self.addr,
             draining: self.draining,
+            slow: self.says_slow,
             claim,
         }
     }
@@ -132,6 +142,7 @@ impl Entry {
             incarnation: self.incarnation,
             state: self.state,
             draining: self.draining,
+            slow: self.is_slow(),
             tags: self.tags.clone(),
         }
     }

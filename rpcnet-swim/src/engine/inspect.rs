@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::gossip::MAX_QUEUED;
+use super::health::{OVERDUE_MAX, WATCHED_MAX};
 use super::probe::{RELAYS_MAX, ROUNDS_MAX};
 use crate::event::MemberState;
 use crate::time::Time;
@@ -26,7 +27,7 @@ pub(crate) struct Sight<'a> {
 
 impl Engine {
     /// Everything that could grow.
-    pub(crate) fn fills(&self) -> [Fill; 7] {
+    pub(crate) fn fills(&self) -> [Fill; 9] {
         let members = self.table.len();
         let fill = |what, count, bound| Fill { what, count, bound };
         [
@@ -45,6 +46,8 @@ impl Engine {
                 super::send::TRANSMITS_MAX,
             ),
             fill("events", self.events.len(), super::EVENTS_MAX),
+            fill("watched", self.trips.watched(), WATCHED_MAX),
+            fill("overdue", self.trips.overdue(), OVERDUE_MAX),
             fill("hellos", self.join.hellos(), super::join::HELLOS_MAX),
         ]
     }

@@ -173,6 +173,7 @@ impl Engine {
             entry.state = MemberState::Failed;
             entry.suspicion = None;
             entry.claimed_failed = false;
+            entry.pulse.settle();
             entry.redials = 0;
             entry.redial_at = now + redial;
             if now.since(entry.hold_until) > FLAP_MEMORY_ROUNDS * unit {

@@ -5,6 +5,7 @@
 
 mod entry;
 mod gossip;
+mod health;
 #[cfg(feature = "sim")]
 pub(crate) mod inspect;
 mod join;
@@ -36,6 +37,7 @@ use rpcnet_phi::Estimator;
 
 use self::entry::Entry;
 use self::gossip::GossipQueue;
+use self::health::Trips;
 use self::join::Join;
 use self::leave::Leave;
 use self::me::Me;
@@ -121,6 +123,7 @@ pub struct Engine {
     loss: f64,
     /// Round trips of answered pings, in seconds.
     rtt: Estimator,
+    trips: Trips,
     /// Of the last datagram from any member.
     heard_at: Time,
     /// Of the first one after a time of isolation.
@@ -184,6 +187,7 @@ impl Engine {
             incarnation: 0,
             addr,
             draining: false,
+            slow: false,
             tags: config.tags.clone(),
         };
         let mut table = Table::new(key);
@@ -211,6 +215,7 @@ impl Engine {
             turn: 0,
             loss: LOSS_PRIOR,
             rtt: Estimator::new(RTT_PRIOR, RTT_PRIOR, RTT_DEVIATION_MIN).expect("positive"),
+            trips: Trips::default(),
             heard_at: now,
             back_at: now,
             redialled_at: now,
@@ -379,6 +384,7 @@ impl Engine {
             incarnation: self.me.incarnation,
             state,
             draining: self.me.draining,
+            slow: self.me.slow,
             tags: self.me.tags.clone(),
         }
     }

@@ -12,11 +12,13 @@ use crate::wire::{Address, Payload};
 /// One attempt to reach one member, by several ways.
 #[derive(Debug)]
 pub(crate) struct Round {
-    seq: u32,
+    pub(super) seq: u32,
     pub(crate) key: u64,
     /// Which life is probed: what another one answers is no answer.
-    epoch: u64,
+    pub(super) epoch: u64,
     pub(crate) started: Time,
+    /// With the next sequence number, so that one knows which of the two was answered.
+    pub(super) pinged_again: Time,
     stage: Stage,
     /// Helpers asked, and whether each said that the target did not answer it.
     helpers: Vec<(u64, bool)>,
@@ -64,6 +66,9 @@ impl Engine {
             0 => self.table.next_probe(&mut self.rng),
             nth => self.table.successor(nth - 1),
         };
+        if self.turn == 0 {
+            self.watch_pace(now);
+        }
         self.turn = (self.turn + 1) % turns;
         if let Some(key) = target {
             self.start_round(now, key);
@@ -85,14 +90,15 @@ impl Engine {
             return;
         }
         let (epoch, failed) = (entry.epoch, entry.state == MemberState::Failed);
-        self.seq = self.seq.wrapping_add(1);
-        let seq = self.seq;
+        let seq = self.seq.wrapping_add(1);
+        self.seq = seq.wrapping_add(1);
         let stage = if failed { Stage::Redial } else { Stage::Direct };
         self.rounds.push(Round {
             seq,
             key,
             epoch,
             started: now,
+            pinged_again: now,
             stage,
             helpers: Vec::new(),
             extended: false,
@@ -110,20 +116,22 @@ impl Engine {
         };
         match self.rounds[at].stage {
             Stage::Direct => {
-                let (key, end) = (
-                    self.rounds[at].key,
-                    self.rounds[at].started + self.config.probe_interval,
-                );
+                let key = self.rounds[at].key;
+                let end = self.rounds[at].started + self.config.probe_interval;
+                let end = end + self.patience(now, key);
+                self.rounds[at].pinged_again = now;
                 self.rounds[at].stage = Stage::Indirect;
                 self.rounds[at].helpers = self.ask_helpers(key, seq);
-                self.ping(key, seq);
+                self.ping(key, seq.wrapping_add(1));
                 self.timers.push(end.max(now), Timer::Round(seq));
             }
             Stage::Indirect if self.rounds[at].lacks_witness() => {
                 // Far away, a nack takes longer than the share of the round it is given.
                 self.rounds[at].extended = true;
-                self.timers
-                    .push(now + self.config.probe_timeout / 2, Timer::Round(seq));
+                let helpers = self.rounds[at].helpers.iter();
+                let slowest = helpers.map(|(key, _)| self.patience(now, *key)).max();
+                let more = self.config.probe_timeout / 2 + slowest.unwrap_or_default();
+                self.timers.push(now + more, Timer::Round(seq));
             }
             Stage::Indirect => {
                 let round = self.rounds.swap_remove(at);
@@ -149,6 +157,7 @@ impl Engine {
         if round.tainted {
             return;
         }
+        self.await_overdue(round, false);
         let silent = round.helpers.iter().filter(|(_, nacked)| !nacked);
         for key in silent.map(|(key, _)| *key).chain([round.key]) {
             if let Some(entry) = self.table.get_mut(key) {
@@ -167,10 +176,9 @@ impl Engine {
         let found = self
             .rounds
             .iter()
-            .position(|r| r.seq == seq && r.key == target);
+            .position(|r| r.key == target && seq.wrapping_sub(r.seq) < 2);
         let Some(at) = found else {
-            // A late answer, a second one, or one for a relay.
-            return;
+            return self.on_overdue_answer(now, target, seq, direct);
         };
         let round = self.rounds.swap_remove(at);
         if self
@@ -185,6 +193,21 @@ impl Engine {
             self.rtt.observe(now.since(round.started).as_secs_f64());
         }
         self.on_alive(target);
+        if !direct && !round.tainted {
+            self.await_overdue(&round, true);
+        }
+        if direct && !round.tainted && round.stage != Stage::Redial {
+            let first = seq == round.seq;
+            self.on_round_trip(
+                now,
+                target,
+                if first {
+                    round.started
+                } else {
+                    round.pinged_again
+                },
+            );
+        }
     }
 
     pub(super) fn on_nack(&mut self, from: u64, seq: u32, target: u64) {

@@ -83,7 +83,7 @@ impl Engine {
     }
 
     /// The time of a question, which changes nothing.
-    fn inner_time_at(&self, now: Time) -> Time {
+    pub(super) fn inner_time_at(&self, now: Time) -> Time {
         (now - self.stalled).max(self.last_now)
     }
 }
