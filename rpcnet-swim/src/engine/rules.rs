@@ -70,3 +70,6 @@ impl Rules {
         false
     }
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;
