@@ -64,6 +64,11 @@ impl Round {
         let nacks = self.helpers.iter().filter(|(_, nacked)| *nacked).count();
         (self.helpers.len(), nacks)
     }
+
+    #[cfg(all(test, feature = "sim"))]
+    pub(super) fn helpers(&self) -> Vec<u64> {
+        self.helpers.iter().map(|(key, _)| *key).collect()
+    }
 }
 
 impl Engine {

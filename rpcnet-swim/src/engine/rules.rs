@@ -76,3 +76,6 @@ impl Rules {
         false
     }
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;
