@@ -23,6 +23,11 @@ impl Progress {
     /// The next step begins.
     pub(crate) fn step(&mut self, what: &str) {
         self.done += 1;
+        self.update(what);
+    }
+
+    /// The step is this far.
+    pub(crate) fn update(&mut self, what: &str) {
         if self.shown {
             // What cannot be shown is not missed.
             let _ = write!(
