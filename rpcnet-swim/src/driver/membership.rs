@@ -301,6 +301,11 @@ impl ClusterMembership {
             .collect()
     }
 
+    /// How many members are live, this node included; takes the same time however many there are.
+    pub fn live_count(&self) -> usize {
+        self.shared.engine.lock().live_count()
+    }
+
     /// The live members whose tag `key` is `value`, this node among them if it has it.
     pub fn nodes_with_tag(&self, key: &str, value: &str) -> Vec<Member> {
         let mut members = self.members();
