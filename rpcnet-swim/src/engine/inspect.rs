@@ -1,10 +1,15 @@
 //! What the simulation's checkers look at: how full everything is, and the hash made anew.
 
+use std::collections::VecDeque;
+
 use super::Engine;
-use super::gossip::MAX_QUEUED;
+use super::gossip::{GossipQueue, MAX_QUEUED};
+use super::merge::Source;
 use super::probe::{RELAYS_MAX, ROUNDS_MAX};
+use super::timers::Single;
 use crate::event::MemberState;
 use crate::time::Time;
+use crate::wire::Record;
 
 /// One thing that has a bound, and how full it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +30,28 @@ pub(crate) struct Sight<'a> {
 }
 
 impl Engine {
+    /// What stands for this node in every table.
+    pub(crate) fn key(&self) -> u64 {
+        self.me.key
+    }
+
+    /// What this node says of itself.
+    pub(crate) fn record(&self) -> Record {
+        self.own_record()
+    }
+
+    /// Takes members in as from a sync, with nothing to pass on and nothing to tell: as if it
+    /// had known them for long. A record of this node itself is no news to it.
+    pub(crate) fn know<'a>(&mut self, now: Time, records: impl Iterator<Item = &'a Record>) {
+        for record in records {
+            self.merge(now, record.clone(), Source::Sync);
+        }
+        self.queue = GossipQueue::default();
+        self.timers.clear(Single::Gossip);
+        self.events = VecDeque::new();
+        self.join.joined = true;
+    }
+
     /// Everything that could grow.
     pub(crate) fn fills(&self) -> [Fill; 7] {
         let members = self.table.len();

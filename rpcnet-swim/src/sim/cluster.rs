@@ -67,9 +67,8 @@ impl Cluster {
     /// `count` nodes `n0`, `n1` ... that start together, with the first three as seeds.
     pub fn of(seed: u64, count: usize, config: ClusterConfig) -> Self {
         let mut cluster = Self::new(seed);
-        let seeds: Vec<_> = (0..count.min(3)).map(addr_of).collect();
         for n in 0..count {
-            cluster.add(format!("n{n}"), config.clone(), seeds.clone());
+            cluster.add(format!("n{n}"), config.clone(), default_seeds(count));
         }
         cluster
     }
@@ -84,11 +83,22 @@ impl Cluster {
         config: ClusterConfig,
         seeds: Vec<SocketAddr>,
     ) -> usize {
-        let node = self.nodes.len();
-        let addr = addr_of(node);
-        self.nodes.push(Node::new(name.into(), addr, config, seeds));
+        let node = self.place(name.into(), config, seeds);
         let epoch = self.epoch();
         self.start(node, epoch);
+        node
+    }
+
+    /// A place for one more node.
+    pub(super) fn place(
+        &mut self,
+        name: String,
+        config: ClusterConfig,
+        seeds: Vec<SocketAddr>,
+    ) -> usize {
+        let node = self.nodes.len();
+        self.nodes
+            .push(Node::new(name, addr_of(node), config, seeds));
         node
     }
 
@@ -305,6 +315,11 @@ impl Cluster {
 pub(super) fn addr_of(node: usize) -> SocketAddr {
     let [_, a, b, c] = (node as u32 + 1).to_be_bytes();
     SocketAddr::from((Ipv4Addr::new(10, a, b, c), 7_946))
+}
+
+/// The first three of `count` nodes.
+pub(super) fn default_seeds(count: usize) -> Vec<SocketAddr> {
+    (0..count.min(3)).map(addr_of).collect()
 }
 
 /// The epoch of a node that starts at time zero.

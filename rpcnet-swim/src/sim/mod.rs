@@ -3,7 +3,9 @@
 //!
 //! Everything is drawn from one seed, so a run that fails can be run again.
 //!
-//! - [`Cluster`]: nodes to start, stop, stall and cut off by hand.
+//! - [`Cluster`]: nodes to start, stop, slow down and cut off by hand. [`Cluster::of`] starts
+//!   them, [`Cluster::formed`] has them know each other already, which is what makes thousands
+//!   cheap.
 //! - [`run`]: a seed's worth of trouble, then calm in which all views must become equal.
 //!
 //! ```
@@ -23,6 +25,7 @@
 
 mod check;
 mod cluster;
+mod form;
 mod link;
 mod network;
 mod node;

@@ -86,12 +86,13 @@ impl Waiting {
 
 impl Plight {
     fn withholds(self, message: &Message) -> bool {
-        match (self, message) {
-            (Self::None, _) => false,
-            (Self::Half(Half::SendOnly), Message::Out { .. })
-            | (Self::Half(Half::ReceiveOnly), Message::In { .. }) => false,
-            _ => true,
-        }
+        let passes = match self {
+            Self::None => true,
+            Self::Half(Half::SendOnly) => matches!(message, Message::Out { .. }),
+            Self::Half(Half::ReceiveOnly) => matches!(message, Message::In { .. }),
+            Self::Stalled | Self::Blocked | Self::Slow(_) => false,
+        };
+        !passes
     }
 }
 

@@ -94,11 +94,16 @@ impl Cluster {
     }
 
     pub(super) fn start(&mut self, node: usize, epoch: u64) {
+        let engine = self.life(node, epoch);
+        self.begin(node, engine);
+    }
+
+    /// A new engine for a place, which is made ready for it.
+    pub(super) fn life(&mut self, node: usize, epoch: u64) -> Box<Engine> {
         let seed = self.rng.u64(..);
         let (now, place) = (self.now, &mut self.nodes[node]);
         let id = NodeId::new(place.name.as_str(), epoch);
         let engine = Engine::new(place.config.clone(), id, place.addr, now, seed);
-        place.engine = Some(Box::new(engine.expect("a valid configuration")));
         place.epoch = epoch;
         place.watch = Watch::default();
         place.unwell_at = None;
@@ -106,6 +111,13 @@ impl Cluster {
         place.waiting = Waiting::default();
         place.busy = None;
         place.wake = None;
+        let engine = Box::new(engine.expect("a valid configuration"));
+        self.lives.note(&engine);
+        engine
+    }
+
+    pub(super) fn begin(&mut self, node: usize, engine: Box<Engine>) {
+        self.nodes[node].engine = Some(engine);
         self.after_input(node);
     }
 
