@@ -9,6 +9,7 @@ use crate::{
     check::Check,
     detector::{Detector, OURS},
     pool::Cost,
+    show::table,
     stage::Unsafe,
 };
 
@@ -45,6 +46,11 @@ pub(crate) trait Scenario: Sync + Sized {
     /// Of the table, beside detector and nodes.
     fn columns(&self) -> Columns<Self>;
 
+    /// All rows, unless that would be too many.
+    fn table(&self, cells: &[Cell<Self>]) -> String {
+        table(self, cells)
+    }
+
     /// What is held against our targets.
     fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check>;
 
@@ -78,6 +84,11 @@ pub(crate) trait Case: Debug + Clone + Serialize + Send + Sync {
 
     /// What tells it apart, for people.
     fn label(&self) -> String;
+
+    /// Runs of it at most, where one takes long, unless more are asked for.
+    fn seeds_max(&self) -> u64 {
+        u64::MAX
+    }
 
     fn cost(&self) -> Cost {
         let nodes = self.nodes() as f64;
