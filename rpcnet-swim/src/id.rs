@@ -57,6 +57,15 @@ pub(crate) fn life_key(key: u64, epoch: u64) -> u64 {
     xxh3_64_with_seed(&key.to_le_bytes(), epoch).max(1)
 }
 
+/// Half of a life key, for the way: a datagram that goes astray is not for who gets it but by one
+/// chance in four billion.
+pub(crate) fn short_life(life: u64) -> u32 {
+    match life {
+        0 => 0,
+        _ => (life as u32).max(1),
+    }
+}
+
 /// Whether `name` can be a node's or a cluster's name.
 pub(crate) fn is_valid_name(name: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&name.len())

@@ -1,15 +1,21 @@
 //! What the simulation's checkers look at: how full everything is, and the hash made anew.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::Engine;
 use super::gossip::{GossipQueue, MAX_QUEUED};
+pub(crate) use super::merge::MEMBERS_MAX;
 use super::merge::Source;
 use super::probe::{RELAYS_MAX, ROUNDS_MAX};
+pub(crate) use super::suspicion::Evidence;
 use super::timers::Single;
+use super::{Engine, Entry};
+use crate::config::ClusterConfig;
 use crate::event::MemberState;
+use crate::tags::Tags;
 use crate::time::Time;
-use crate::wire::Record;
+use crate::wire::{Record, Suspectors};
 
 /// One thing that has a bound, and how full it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +30,50 @@ pub(crate) struct Fill {
 pub(crate) struct Sight<'a> {
     pub(crate) key: u64,
     pub(crate) name: &'a str,
+    pub(crate) standing: Standing,
+    pub(crate) addr: SocketAddr,
+    pub(crate) draining: bool,
+    pub(crate) tags: &'a Tags,
+}
+
+/// What the order of claims is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
     pub(crate) epoch: u64,
     pub(crate) incarnation: u32,
     pub(crate) state: MemberState,
+}
+
+/// A member's standing changed in a view.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) key: u64,
+    /// None if it was not known.
+    pub(crate) before: Option<Standing>,
+    pub(crate) after: Standing,
+}
+
+/// What there was against a member when this node declared it failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Verdict {
+    pub(crate) key: u64,
+    /// Live members, the judge and the accused included.
+    pub(crate) live: usize,
+    /// The judge's own evidence.
+    pub(crate) own: Evidence,
+    pub(crate) suspectors: Suspectors,
+    /// For how long it was under suspicion.
+    pub(crate) age: Duration,
+}
+
+impl Standing {
+    pub(crate) fn of(entry: &Entry) -> Self {
+        Self {
+            epoch: entry.epoch,
+            incarnation: entry.incarnation,
+            state: entry.state,
+        }
+    }
 }
 
 impl Engine {
@@ -53,10 +100,11 @@ impl Engine {
     }
 
     /// Everything that could grow.
-    pub(crate) fn fills(&self) -> [Fill; 7] {
+    pub(crate) fn fills(&self) -> [Fill; 8] {
         let members = self.table.len();
         let fill = |what, count, bound| Fill { what, count, bound };
         [
+            fill("members", members, MEMBERS_MAX),
             fill("rounds", self.rounds.len(), ROUNDS_MAX),
             fill("relays", self.relays.len(), RELAYS_MAX),
             fill(
@@ -72,18 +120,70 @@ impl Engine {
                 super::send::TRANSMITS_MAX,
             ),
             fill("events", self.events.len(), super::EVENTS_MAX),
+            fill("trials", self.rival.trials.len(), members),
             fill("hellos", self.join.hellos(), super::join::HELLOS_MAX),
         ]
     }
 
     pub(crate) fn sights(&self) -> impl Iterator<Item = Sight<'_>> {
-        self.table.iter().map(|(key, entry)| Sight {
+        self.table.iter().map(|(key, entry)| sight(key, entry))
+    }
+
+    pub(crate) fn sight(&self, key: u64) -> Option<Sight<'_>> {
+        self.table.get(key).map(|entry| sight(key, entry))
+    }
+
+    /// This node as it should be seen.
+    pub(crate) fn own_sight(&self) -> Sight<'_> {
+        Sight {
+            key: self.me.key,
+            name: &self.me.name,
+            standing: Standing {
+                epoch: self.me.epoch,
+                incarnation: self.me.incarnation,
+                state: MemberState::Alive,
+            },
+            addr: self.me.addr,
+            draining: self.me.draining,
+            tags: &self.me.tags,
+        }
+    }
+
+    /// Keeps changes and verdicts from now on, for whoever takes them out after each input.
+    pub(crate) fn keep_trail(&mut self) {
+        self.table.trail = Some(Vec::new());
+        self.verdicts = Some(Vec::new());
+    }
+
+    /// The changes since the last call, in their order.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        let trail = self.table.trail.as_mut();
+        trail.map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The verdicts since the last call.
+    pub(crate) fn take_verdicts(&mut self) -> Vec<Verdict> {
+        let verdicts = self.verdicts.as_mut();
+        verdicts.map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(crate) fn config(&self) -> &ClusterConfig {
+        &self.config
+    }
+
+    pub(super) fn note_verdict(&mut self, now: Time, key: u64) {
+        let live = self.live_count();
+        let (Some(verdicts), Some(entry)) = (&mut self.verdicts, self.table.get(key)) else {
+            return;
+        };
+        let suspicion = entry.suspicion.as_deref();
+        verdicts.push(Verdict {
             key,
-            name: &entry.name,
-            epoch: entry.epoch,
-            incarnation: entry.incarnation,
-            state: entry.state,
-        })
+            live,
+            own: entry.evidence,
+            suspectors: suspicion.map(|s| s.suspectors).unwrap_or_default(),
+            age: suspicion.map(|s| now.since(s.since)).unwrap_or_default(),
+        });
     }
 
     /// The hash of the view from the members alone.
@@ -102,6 +202,17 @@ impl Engine {
     }
 }
 
+fn sight(key: u64, entry: &Entry) -> Sight<'_> {
+    Sight {
+        key,
+        name: &entry.name,
+        standing: Standing::of(entry),
+        addr: entry.addr,
+        draining: entry.draining,
+        tags: &entry.tags,
+    }
+}
+
 #[cfg(test)]
 impl Engine {
     /// Mean round trip of answered pings, in seconds.
@@ -110,18 +221,13 @@ impl Engine {
     }
 
     /// Changes a member behind the engine's back, to see a checker notice.
-    pub(crate) fn plant(&mut self, name: &str, change: impl FnOnce(&mut super::Entry)) {
+    pub(crate) fn plant(&mut self, name: &str, change: impl FnOnce(&mut Entry)) {
         let entry = self.table.get_mut(crate::id::name_key(name));
         change(entry.expect("there is such a member"));
     }
 
     /// Changes a member and what is derived from it.
-    pub(crate) fn plant_update(
-        &mut self,
-        now: Time,
-        name: &str,
-        change: impl FnOnce(&mut super::Entry),
-    ) {
+    pub(crate) fn plant_update(&mut self, now: Time, name: &str, change: impl FnOnce(&mut Entry)) {
         self.table.update(now, crate::id::name_key(name), change);
     }
 
@@ -134,6 +240,44 @@ impl Engine {
     pub(crate) fn plant_failure(&mut self, now: Time, name: &str) {
         let now = self.inner_time(now);
         self.fail(now, crate::id::name_key(name));
+    }
+
+    /// Declares a member failed whatever there is against it.
+    pub(crate) fn plant_verdict(&mut self, now: Time, name: &str) {
+        let now = self.inner_time(now);
+        let key = crate::id::name_key(name);
+        self.stats.failures_declared += 1;
+        self.note_verdict(now, key);
+        self.fail(now, key);
+    }
+
+    /// Takes in more members than there are.
+    pub(crate) fn plant_members(&mut self, now: Time, count: u64) {
+        for key in 1..=count {
+            let name = format!("planted-{key}").into();
+            let record = Record {
+                name,
+                ..self.own_record()
+            };
+            let entry = Entry::new(&record, Tags::new(), now);
+            self.table.insert(now, key, entry, &mut self.rng);
+        }
+    }
+
+    /// Lowers what this node says of itself.
+    pub(crate) fn plant_own_incarnation(&mut self, incarnation: u32) {
+        self.me.incarnation = incarnation;
+    }
+
+    /// Stops all probing and gossip.
+    pub(crate) fn plant_deafness(&mut self) {
+        self.timers = Default::default();
+    }
+
+    /// The same without a word about it.
+    pub(crate) fn plant_secret_verdict(&mut self, now: Time, name: &str) {
+        self.stats.failures_declared += 1;
+        self.plant_failure(now, name);
     }
 
     /// Fills the gossip queue with news of nobody.

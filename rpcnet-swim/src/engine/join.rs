@@ -148,6 +148,10 @@ impl Engine {
         if self.phase != Phase::Active {
             return;
         }
+        #[cfg(feature = "sim")]
+        if self.rules().is_rival() && !self.rival_seeks() {
+            return;
+        }
         self.join.wants_seeds = true;
         let alone = self.table.live().is_empty() || self.is_isolated(now);
         if self.join.joined && !alone {
@@ -364,7 +368,7 @@ impl Engine {
     }
 
     /// Seeds that are no live members.
-    fn strangers(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(super) fn strangers(&self) -> impl Iterator<Item = SocketAddr> {
         self.join
             .seeds
             .iter()

@@ -1,5 +1,8 @@
 //! From missed rounds to a verdict: evidence, suspicion, failure.
 
+#[cfg(not(feature = "sim"))]
+use std::time::Duration;
+
 use super::Engine;
 use super::suspicion::{Court, Evidence, Suspicion, is_guilty, refute_time};
 use super::timers::{Single, Timer};
@@ -57,8 +60,10 @@ impl Engine {
         if self.suspect(now, key, accusers) {
             self.stats.accusations += 1;
         }
-        // Back to back: the sooner the second miss, the sooner it is over.
-        self.start_round(now, key);
+        if self.rules().back_to_back {
+            // The sooner the second miss, the sooner it is over.
+            self.start_round(now, key);
+        }
         self.decide(now, key);
     }
 
@@ -73,6 +78,9 @@ impl Engine {
         if let Some(suspicion) = &mut entry.suspicion {
             suspicion.suspectors.retract(me);
         }
+        if !self.rules().observed_loss {
+            return;
+        }
         for _ in 0..misses.min(LOSS_SAMPLES_MAX) {
             self.loss += (1.0 - self.loss) * LOSS_GAIN;
         }
@@ -81,6 +89,10 @@ impl Engine {
 
     /// Takes in who suspects a live member. Says whether there was anything new in it.
     pub(super) fn suspect(&mut self, now: Time, key: u64, accusers: Suspectors) -> bool {
+        #[cfg(feature = "sim")]
+        if self.rules().is_rival() {
+            return self.rival_suspect(now, key, accusers);
+        }
         let Some(entry) = self.table.get_mut(key) else {
             return false;
         };
@@ -92,29 +104,35 @@ impl Engine {
             }
             return news;
         }
+        let decide_at = now + refute_time(self.live_count(), &self.config);
+        let generation = self.begin_suspicion(now, key, accusers);
+        self.timers
+            .push(decide_at, Timer::Suspicion(key, generation));
+        true
+    }
+
+    /// A live member becomes suspect. Gives the generation of the suspicion.
+    pub(super) fn begin_suspicion(&mut self, now: Time, key: u64, suspectors: Suspectors) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         let suspicion = Suspicion {
             since: now,
-            suspectors: accusers,
+            suspectors,
             generation: self.generation,
         };
-        let (generation, phi) = (self.generation, suspicion.phi());
+        let phi = suspicion.phi();
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Suspect;
             entry.suspicion = Some(Box::new(suspicion));
             entry.member()
         });
-        let decide_at = now + refute_time(self.live_count(), &self.config);
-        self.timers
-            .push(decide_at, Timer::Suspicion(key, generation));
         self.spread(now, key);
         self.emit(Event::NodeSuspect { member, phi });
-        true
+        self.generation
     }
 
     /// Members that first hear of a suspicion look for themselves: eight of them, on average.
     pub(super) fn verify(&mut self, now: Time, key: u64) {
-        if self.rng.f64() < VERIFIERS / self.live_count() as f64 {
+        if self.rules().verify && self.rng.f64() < VERIFIERS / self.live_count() as f64 {
             self.start_round(now, key);
         }
     }
@@ -151,12 +169,13 @@ impl Engine {
             // What came while this node was cut off, refutations too, has yet to be taken in.
             age: now.since(suspicion.since.max(self.back_at)),
         };
+        let decides =
+            suspicion.suspectors.contains(self.me.key) || !self.rules().only_suspectors_decide;
         // An isolated observer declares nobody failed: it is the one that is gone.
-        if suspicion.suspectors.contains(self.me.key)
-            && !isolated
-            && is_guilty(suspicion, court, &self.config)
-        {
+        if decides && !isolated && is_guilty(suspicion, court, &self.config) {
             self.stats.failures_declared += 1;
+            #[cfg(feature = "sim")]
+            self.note_verdict(now, key);
             let alone = self.table.live().len() == 1;
             self.fail(now, key);
             if alone {
@@ -169,6 +188,7 @@ impl Engine {
     /// Holds a member failed: by own judgement or on another's word.
     pub(super) fn fail(&mut self, now: Time, key: u64) {
         let (unit, redial) = (self.config.probe_interval, self.config.redial_interval);
+        let damps = self.rules().flap_damping;
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Failed;
             entry.suspicion = None;
@@ -181,7 +201,7 @@ impl Engine {
             // The first return is free; a member that flaps is held longer each time.
             entry.flaps = entry.flaps.saturating_add(1);
             let doublings = u32::from(entry.flaps.saturating_sub(2)).min(FLAP_DOUBLINGS_MAX);
-            let rounds = if entry.flaps > 1 {
+            let rounds = if entry.flaps > 1 && damps {
                 FLAP_HOLD_ROUNDS << doublings
             } else {
                 0
@@ -197,6 +217,30 @@ impl Engine {
 
     /// Dials failed members that are due, and forgets those that are long gone.
     pub(super) fn on_redial_timer(&mut self, now: Time) {
+        if self.rules().redial {
+            self.redial_missing(now);
+        }
+        for key in self.table.gone_before(now - self.forget_after()) {
+            self.queue.remove(key);
+            #[cfg(feature = "sim")]
+            self.rival.trials.end(key);
+            if let Some(entry) = self.table.remove(key) {
+                self.join.remember(entry.addr);
+            }
+        }
+        if self.table.has_gone() {
+            self.timers
+                .set(Single::Redial, now + self.config.probe_interval / 2);
+        }
+    }
+
+    /// How long members that are gone are remembered.
+    #[cfg(not(feature = "sim"))]
+    fn forget_after(&self) -> Duration {
+        self.config.forget_after
+    }
+
+    fn redial_missing(&mut self, now: Time) {
         let interval = self.config.redial_interval;
         let is_due = |key: &u64| self.table.get(*key).is_some_and(|e| now >= e.redial_at);
         let mut due: Vec<u64> = self
@@ -218,16 +262,6 @@ impl Engine {
                 entry.redial_at = now + interval * times;
             }
             self.start_round(now, key);
-        }
-        for key in self.table.gone_before(now - self.config.forget_after) {
-            self.queue.remove(key);
-            if let Some(entry) = self.table.remove(key) {
-                self.join.remember(entry.addr);
-            }
-        }
-        if self.table.has_gone() {
-            self.timers
-                .set(Single::Redial, now + self.config.probe_interval / 2);
         }
     }
 }

@@ -30,6 +30,10 @@ impl Engine {
         if key == self.me.key {
             return self.hear_of_self(now, &record);
         }
+        #[cfg(feature = "sim")]
+        if self.rules().is_rival() && self.rival_takes(now, &record, source) {
+            return;
+        }
         let Some(entry) = self.table.get(key) else {
             // Only what is alive can be new.
             if let Claim::Alive(_) = record.claim {
@@ -241,13 +245,15 @@ impl Engine {
             Claim::Alive(_) if record.incarnation <= self.me.incarnation => {}
             Claim::Suspect(_) | Claim::Failed if record.incarnation < self.me.incarnation => {
                 // Refuted before; whoever says it has not heard, or would not listen for a while.
-                if !self.queue.contains(self.me.key) {
+                if !self.queue.contains(self.me.key) && !self.rules().is_rival() {
                     self.spread(now, self.me.key);
                 }
             }
             _ => {
                 self.me.incarnation = record.incarnation;
                 self.stats.refutations += 1;
+                #[cfg(feature = "sim")]
+                self.note_health(1);
                 self.raise_incarnation(now);
             }
         }

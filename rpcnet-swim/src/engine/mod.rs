@@ -3,6 +3,8 @@
 //! Read on with `receive` (what comes in), `probe` (is it there?), `suspicion` and `judge` (is it
 //! gone?), `merge` (what others say), `join` (getting in), `sync` (repairing what gossip missed).
 
+#[cfg(feature = "sim")]
+pub(crate) mod detector;
 mod entry;
 mod gossip;
 #[cfg(feature = "sim")]
@@ -16,6 +18,9 @@ mod partition;
 mod probe;
 mod receive;
 mod replay;
+#[cfg(feature = "sim")]
+mod rival;
+pub(crate) mod rules;
 mod send;
 mod suspicion;
 mod sync;
@@ -41,6 +46,9 @@ use self::me::Me;
 use self::partition::{PartitionChange, PartitionWatch};
 use self::probe::{Relay, Round};
 use self::receive::Sender;
+#[cfg(feature = "sim")]
+use self::rival::RivalState;
+use self::rules::Rules;
 use self::send::encoded_len;
 use self::sync::{Pull, Sync};
 use self::table::Table;
@@ -48,12 +56,12 @@ use self::timers::{Single, Timer, Timers};
 use crate::config::ClusterConfig;
 use crate::error::{ConfigError, TagError};
 use crate::event::{Event, Member, MemberState, PartitionStatus};
-use crate::id::{NodeId, check_name, life_key};
+use crate::id::{NodeId, check_name};
 use crate::key::KeyId;
 use crate::stats::Stats;
 use crate::tags::Tags;
 use crate::time::Time;
-use crate::wire::{Envelope, Header, Message};
+use crate::wire::{Envelope, Message};
 
 /// One node's view of its cluster.
 ///
@@ -131,10 +139,15 @@ pub struct Engine {
     pull: Option<Pull>,
     sync: Sync,
     partition: PartitionWatch,
+    #[cfg(feature = "sim")]
+    rival: RivalState,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
     lagged: u64,
     stats: Stats,
+    /// What each failure that was declared rested on, for the simulation's checkers.
+    #[cfg(feature = "sim")]
+    verdicts: Option<Vec<inspect::Verdict>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,12 +181,7 @@ impl Engine {
         }
         let mut rng = Rng::with_seed(seed);
         let key = id.key();
-        let envelope = Envelope::new(
-            &config.cluster_name,
-            config.keys.as_ref(),
-            life_key(key, id.epoch),
-            rng.u64(..),
-        );
+        let envelope = Envelope::new(&config.cluster_name, config.keys.as_ref(), rng.u64(..));
         let me = Me {
             name: id.name,
             key,
@@ -191,6 +199,10 @@ impl Engine {
             Single::Probe,
             now + config.probe_interval.mul_f64(rng.f64()),
         );
+        #[cfg(feature = "sim")]
+        if config.rules().is_rival() {
+            timers.set(Single::Rival, now);
+        }
         Ok(Self {
             me,
             phase: Phase::Active,
@@ -217,10 +229,14 @@ impl Engine {
             pull: None,
             sync: Sync::default(),
             partition: PartitionWatch::new(),
+            #[cfg(feature = "sim")]
+            rival: RivalState::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             lagged: 0,
             stats: Stats::default(),
+            #[cfg(feature = "sim")]
+            verdicts: None,
             config,
         })
     }
@@ -231,23 +247,17 @@ impl Engine {
         let now = self.inner_time(now);
         self.stats.received += 1;
         self.stats.received_bytes += datagram.len() as u64;
-        let (body, sealed_with) = match self.envelope.unwrap(datagram) {
+        let (origin, body, sealed_with) = match self.envelope.unwrap(datagram) {
             Ok(opened) => opened,
             Err(refusal) => return self.count_refusal(refusal),
         };
         match Message::decode(body) {
-            Ok(Message { header, payload }) => {
-                let Header {
-                    from: key,
-                    epoch,
-                    counter,
-                    to,
-                } = header;
+            Ok(Message { to, payload }) => {
                 let sender = Sender {
                     addr: from,
-                    key,
-                    epoch,
-                    counter,
+                    key: origin.from,
+                    epoch: origin.epoch,
+                    counter: origin.counter,
                     sealed_with,
                 };
                 self.handle_message(now, sender, to, payload);
@@ -268,6 +278,8 @@ impl Engine {
                 Timer::Single(Single::Pull) => self.on_pull_timer(now),
                 Timer::Single(Single::Leave) => self.on_leave_timer(now),
                 Timer::Single(Single::Redial) => self.on_redial_timer(now),
+                #[cfg(feature = "sim")]
+                Timer::Single(Single::Rival) => self.on_rival_timer(now),
                 Timer::Round(seq) => self.on_round_timer(now, seq),
                 Timer::Relay(seq) => self.on_relay_timer(seq),
                 Timer::Suspicion(key, generation) => self.on_suspicion_timer(now, key, generation),
@@ -436,7 +448,7 @@ impl Engine {
         let mut shifted = inner;
         if let Some(due) = self.timers.next().filter(|_| self.phase != Phase::Gone) {
             let late = inner.since(due);
-            if late > self.stall_limit() {
+            if late > self.stall_limit() && self.rules().stall_shift {
                 self.stalled += late;
                 shifted = inner - late;
                 self.stats.stalls += 1;
@@ -447,6 +459,10 @@ impl Engine {
         }
         self.last_now = shifted.max(self.last_now);
         self.last_now
+    }
+
+    fn rules(&self) -> &Rules {
+        self.config.rules()
     }
 
     fn stall_limit(&self) -> Duration {
@@ -464,7 +480,9 @@ impl Engine {
     /// Whether nobody has been heard for so long that it must be this node's own network. With a
     /// single other member there is no telling.
     fn is_isolated(&self, now: Time) -> bool {
-        self.table.live().len() >= 2 && now.since(self.heard_at) > 3 * self.config.probe_interval
+        self.rules().isolation
+            && self.table.live().len() >= 2
+            && now.since(self.heard_at) > 3 * self.config.probe_interval
     }
 
     /// A member was heard.

@@ -1,22 +1,24 @@
 //! Probing: is it there? SWIM section 3.1 with a repeated ping and Lifeguard's nacks.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::timers::{Single, Timer};
 use super::{Engine, Phase, Sender};
 use crate::event::MemberState;
 use crate::id::life_key;
 use crate::time::Time;
-use crate::wire::{Address, Payload};
+use crate::wire::{Address, Payload, Record};
 
 /// One attempt to reach one member, by several ways.
 #[derive(Debug)]
 pub(crate) struct Round {
-    seq: u32,
+    pub(super) seq: u32,
     pub(crate) key: u64,
     /// Which life is probed: what another one answers is no answer.
     epoch: u64,
     pub(crate) started: Time,
+    pub(super) end: Time,
     stage: Stage,
     /// Helpers asked, and whether each said that the target did not answer it.
     helpers: Vec<(u64, bool)>,
@@ -52,6 +54,13 @@ impl Round {
     fn is_witnessed(&self) -> bool {
         self.helpers.iter().any(|(_, nacked)| *nacked)
     }
+
+    /// How many helpers were asked, and how many of them witnessed it.
+    #[cfg(feature = "sim")]
+    pub(super) fn witnesses(&self) -> (usize, usize) {
+        let nacks = self.helpers.iter().filter(|(_, nacked)| *nacked).count();
+        (self.helpers.len(), nacks)
+    }
 }
 
 impl Engine {
@@ -59,20 +68,23 @@ impl Engine {
         if self.phase != Phase::Active {
             return;
         }
-        let turns = 1 + self.config.ring_successors;
+        let turns = 1 + self.config.ring_successors();
+        #[cfg(feature = "sim")]
+        if self.is_probe_put_off(now, turns as u32) {
+            return;
+        }
         let target = match self.turn % turns {
-            0 => self.table.next_probe(&mut self.rng),
+            0 if self.turn == 0 => self.table.next_probe(&mut self.rng),
+            0 => None,
             nth => self.table.successor(nth - 1),
         };
-        self.turn = (self.turn + 1) % turns;
+        self.turn = (self.turn + 1) % (turns * self.config.rules().round_robin_every);
         if let Some(key) = target {
             self.start_round(now, key);
         }
         self.watch_partition(now);
-        self.timers.set(
-            Single::Probe,
-            now + self.config.probe_interval / turns as u32,
-        );
+        self.timers
+            .set(Single::Probe, now + self.probe_wait() / turns as u32);
     }
 
     /// Pings a member, unless that is being done.
@@ -88,11 +100,13 @@ impl Engine {
         self.seq = self.seq.wrapping_add(1);
         let seq = self.seq;
         let stage = if failed { Stage::Redial } else { Stage::Direct };
+        let (timeout, length) = self.patience();
         self.rounds.push(Round {
             seq,
             key,
             epoch,
             started: now,
+            end: now + length,
             stage,
             helpers: Vec::new(),
             extended: false,
@@ -100,8 +114,19 @@ impl Engine {
         });
         self.stats.rounds += 1;
         self.ping(key, seq);
-        self.timers
-            .push(now + self.config.probe_timeout, Timer::Round(seq));
+        self.timers.push(now + timeout, Timer::Round(seq));
+    }
+
+    /// How long a ping may go unanswered, and how long a round takes.
+    #[cfg(not(feature = "sim"))]
+    fn patience(&self) -> (Duration, Duration) {
+        (self.config.probe_timeout, self.config.probe_interval)
+    }
+
+    /// Time between two turns of the round robin.
+    #[cfg(not(feature = "sim"))]
+    fn probe_wait(&self) -> Duration {
+        self.config.probe_interval
     }
 
     pub(super) fn on_round_timer(&mut self, now: Time, seq: u32) {
@@ -110,16 +135,15 @@ impl Engine {
         };
         match self.rounds[at].stage {
             Stage::Direct => {
-                let (key, end) = (
-                    self.rounds[at].key,
-                    self.rounds[at].started + self.config.probe_interval,
-                );
+                let (key, end) = (self.rounds[at].key, self.rounds[at].end);
                 self.rounds[at].stage = Stage::Indirect;
                 self.rounds[at].helpers = self.ask_helpers(key, seq);
-                self.ping(key, seq);
+                if self.rules().second_ping {
+                    self.ping(key, seq);
+                }
                 self.timers.push(end.max(now), Timer::Round(seq));
             }
-            Stage::Indirect if self.rounds[at].lacks_witness() => {
+            Stage::Indirect if self.rules().witness && self.rounds[at].lacks_witness() => {
                 // Far away, a nack takes longer than the share of the round it is given.
                 self.rounds[at].extended = true;
                 self.timers
@@ -141,9 +165,14 @@ impl Engine {
         if entry.epoch != round.epoch || !entry.state.is_live() {
             return;
         }
+        #[cfg(feature = "sim")]
+        if self.rules().is_rival() {
+            return self.rival_miss(now, round);
+        }
         // The witness: without one, the silence may be our own. With nobody to ask, it counts.
         let alone = round.helpers.is_empty() && self.table.live().len() == 1;
-        if round.tainted || !(round.is_witnessed() || alone) {
+        let witnessed = round.is_witnessed() || alone || !self.rules().witness;
+        if round.tainted || !witnessed {
             self.stats.void_rounds += 1;
         }
         if round.tainted {
@@ -155,7 +184,7 @@ impl Engine {
                 entry.evidence.silent = true;
             }
         }
-        if !(round.is_witnessed() || alone) {
+        if !witnessed {
             return;
         }
         self.stats.misses += 1;
@@ -181,6 +210,10 @@ impl Engine {
             self.stats.dropped.unexpected += 1;
             return;
         }
+        #[cfg(feature = "sim")]
+        if self.rules().is_rival() {
+            return self.note_health(-1);
+        }
         if direct && round.stage == Stage::Direct {
             self.rtt.observe(now.since(round.started).as_secs_f64());
         }
@@ -200,10 +233,10 @@ impl Engine {
     }
 
     pub(super) fn send_ack(&mut self, sender: Sender, seq: u32) {
-        let first = self
-            .table
-            .get(sender.key)
-            .and_then(|entry| entry.accusation());
+        let first = match self.rules().is_rival() {
+            true => None,
+            false => self.accusation(sender.key),
+        };
         let updates = self.news(ACK_BYTES, first);
         let view = self.table.view();
         self.reply(sender, Payload::Ack { seq, view, updates });
@@ -230,10 +263,7 @@ impl Engine {
             requester_life: sender.life(),
             requester_seq: seq,
         });
-        let first = self
-            .table
-            .get(target.key)
-            .and_then(|entry| entry.accusation());
+        let first = self.accusation(target.key);
         let updates = self.news(PING_BYTES, first);
         let ping = Payload::Ping {
             seq: self.seq,
@@ -241,9 +271,8 @@ impl Engine {
             updates,
         };
         self.send(target.addr, life_key(target.key, target.epoch), ping);
-        // The nack has to be back before the requester's round ends (Lifeguard section IV-A).
-        let patience = (self.config.probe_interval - self.config.probe_timeout).mul_f64(0.8);
-        self.timers.push(now + patience, Timer::Relay(self.seq));
+        self.timers
+            .push(now + self.nack_patience(), Timer::Relay(self.seq));
     }
 
     /// If the sender is the target of a relay, passes its answer on.
@@ -264,6 +293,9 @@ impl Engine {
     pub(super) fn on_relay_timer(&mut self, seq: u32) {
         if let Some(at) = self.relays.iter().position(|relay| relay.seq == seq) {
             let relay = self.relays.swap_remove(at);
+            if !self.rules().nacks {
+                return;
+            }
             let nack = Payload::Nack {
                 seq: relay.requester_seq,
                 target: relay.target.key,
@@ -275,7 +307,7 @@ impl Engine {
     /// The suspicion rides on every ping of the accused, so that it hears of it at once and can
     /// refute (Lifeguard section IV-C).
     fn ping(&mut self, key: u64, seq: u32) {
-        let first = self.table.get(key).and_then(|entry| entry.accusation());
+        let first = self.accusation(key);
         let updates = self.news(PING_BYTES, first);
         self.send_to(
             key,
@@ -285,6 +317,28 @@ impl Engine {
                 updates,
             },
         );
+    }
+
+    /// How long a helper waits. The nack has to be back before the round of who asked for it
+    /// ends (Lifeguard section IV-A).
+    #[cfg(not(feature = "sim"))]
+    fn nack_patience(&self) -> Duration {
+        self.nack_patience_of_ours()
+    }
+
+    pub(super) fn nack_patience_of_ours(&self) -> Duration {
+        (self.config.probe_interval - self.config.probe_timeout).mul_f64(0.8)
+    }
+
+    /// What rides on a ping of a member that is not simply held alive.
+    fn accusation(&self, key: u64) -> Option<Record> {
+        let entry = self.table.get(key)?;
+        let is_suspect = entry.state == MemberState::Suspect && !entry.claimed_failed;
+        let rides = match is_suspect {
+            true => self.rules().buddy,
+            false => self.rules().redial || !self.rules().is_rival(),
+        };
+        entry.accusation().filter(|_| rides)
     }
 
     fn ask_helpers(&mut self, key: u64, seq: u32) -> Vec<(u64, bool)> {
@@ -297,13 +351,14 @@ impl Engine {
             addr: entry.addr,
         };
         // A claim that we doubt is for the accused alone: helpers would believe it.
-        let accusation = (entry.state == MemberState::Suspect).then(|| entry.record());
+        let is_told = self.rules().buddy && !self.rules().is_rival();
+        let accusation = (is_told && entry.state == MemberState::Suspect).then(|| entry.record());
         let wanted = self.config.indirect_probes;
         // When many are gone and not yet found so, one of those would be no witness.
         let mut helpers = self.sample_live(wanted, |helper, entry| {
             helper != key && entry.state == MemberState::Alive && !entry.evidence.silent
         });
-        if helpers.len() < wanted {
+        if helpers.len() < wanted && !self.rules().is_rival() {
             // Better doubtful ones than none.
             let doubtful = self.sample_live(wanted, |helper, _| helper != key);
             let missing = wanted - helpers.len();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::merge::Source;
 use super::{Engine, Phase};
-use crate::id::life_key;
+use crate::id::{life_key, short_life};
 use crate::key::KeyId;
 use crate::time::Time;
 use crate::wire::{Payload, Refusal};
@@ -26,13 +26,13 @@ impl Sender {
 }
 
 impl Engine {
-    pub(super) fn handle_message(&mut self, now: Time, sender: Sender, to: u64, payload: Payload) {
+    pub(super) fn handle_message(&mut self, now: Time, sender: Sender, to: u32, payload: Payload) {
         let own_life = life_key(self.me.key, self.me.epoch);
         if self.phase == Phase::Gone {
             self.stats.dropped.after_leave += 1;
             return;
         }
-        if to != 0 && to != own_life {
+        if to != 0 && to != short_life(own_life) {
             self.stats.dropped.misaddressed += 1;
             if matches!(payload, Payload::Ping { .. }) {
                 // It looks for a former life of ours. No hello, which is larger than a ping and

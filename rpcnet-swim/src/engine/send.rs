@@ -6,15 +6,16 @@ use super::entry::Entry;
 use super::gossip::retransmit_limit;
 use super::timers::Single;
 use super::{Engine, Phase, Sender};
+use crate::id::short_life;
 use crate::time::Time;
-use crate::wire::{Header, Message, Payload, Record, Write};
+use crate::wire::{Message, Origin, Payload, Record, Write};
 
 impl Engine {
     pub(super) fn on_gossip_timer(&mut self, now: Time) {
         if self.queue.is_empty() || self.phase == Phase::Gone {
             return;
         }
-        for key in self.sample_live(self.config.gossip_fanout, |_, _| true) {
+        for key in self.gossip_targets(now) {
             let updates = self.news(0, None);
             if !updates.is_empty() {
                 self.send_to(key, Payload::Gossip { updates });
@@ -25,6 +26,15 @@ impl Engine {
             self.timers
                 .set(Single::Gossip, now + self.config.gossip_interval);
         }
+    }
+
+    #[cfg_attr(not(feature = "sim"), expect(unused_variables))]
+    fn gossip_targets(&mut self, now: Time) -> Vec<u64> {
+        #[cfg(feature = "sim")]
+        if self.rules().is_rival() {
+            return self.rival_gossip_targets(now, self.config.gossip_fanout);
+        }
+        self.sample_live(self.config.gossip_fanout, |_, _| true)
     }
 
     /// There is news of `key` to pass on.
@@ -65,7 +75,7 @@ impl Engine {
 
     /// Bytes left for records in a datagram with `fixed` bytes of other payload.
     pub(super) fn room(&self, fixed: usize) -> usize {
-        let taken = self.envelope.overhead() + HEADER_BYTES_MAX + fixed;
+        let taken = self.envelope.overhead() + HEADER_BYTES + fixed;
         self.config.datagram_bytes_max.saturating_sub(taken)
     }
 
@@ -103,16 +113,16 @@ impl Engine {
 
     pub(super) fn send(&mut self, addr: SocketAddr, to: u64, payload: Payload) {
         self.counter += 1;
-        let header = Header {
+        let origin = Origin {
             from: self.me.key,
             epoch: self.me.epoch,
             counter: self.counter,
-            to,
         };
+        let to = short_life(to);
         let mut datagram = Vec::with_capacity(DATAGRAM_BYTES_TYPICAL);
-        self.envelope.open(self.counter, &mut datagram);
-        Message { header, payload }.encode(&mut datagram);
-        self.envelope.close(&mut datagram);
+        self.envelope.wrap(origin, &mut datagram, |out| {
+            Message { to, payload }.encode(out);
+        });
         debug_assert!(
             datagram.len() <= self.config.datagram_bytes_max,
             "{}",
@@ -163,8 +173,8 @@ pub(super) fn encoded_len(record: &Record) -> usize {
     len.0
 }
 
-/// Kind, sender, epoch, counter, receiver.
-const HEADER_BYTES_MAX: usize = 1 + 8 + 10 + 10 + 8;
+/// Kind and receiver.
+const HEADER_BYTES: usize = 1 + 4;
 const DATAGRAM_BYTES_TYPICAL: usize = 256;
 /// Most records that ride on one datagram.
 const PIGGYBACK_MAX: usize = 64;

@@ -63,7 +63,8 @@ pub(crate) struct Court {
 /// time a member out.
 pub(crate) fn is_guilty(suspicion: &Suspicion, court: Court, config: &ClusterConfig) -> bool {
     let Court { live, own, age } = court;
-    if own.misses < 2 || age < refute_time(live, config) {
+    let knows = own.misses >= 2 || !config.rules().only_suspectors_decide;
+    if !knows || age < refute_time(live, config) {
         return false;
     }
     if age >= config.suspicion_max {

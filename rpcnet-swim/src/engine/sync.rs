@@ -43,6 +43,9 @@ pub(crate) struct Pull {
 impl Engine {
     /// Looks whether a peer's view differs from ours long enough to do something about it.
     pub(super) fn compare_views(&mut self, now: Time, peer: u64, view: u64) {
+        if self.rules().is_rival() {
+            return;
+        }
         let unit = self.config.probe_interval;
         if view == self.table.view() {
             self.sync.fruitless = 0;
@@ -150,6 +153,10 @@ impl Engine {
     }
 
     pub(super) fn on_sync_pull(&mut self, sender: Sender, keys: &[u64]) {
+        #[cfg(feature = "sim")]
+        if self.rules().is_rival() && keys.is_empty() {
+            return self.answer_push_pull(sender);
+        }
         let records: Vec<_> = keys.iter().flat_map(|key| self.records_of(*key)).collect();
         for records in self.pack(records, 0, PAGES_MAX) {
             self.reply(sender, Payload::SyncRecords { records });
@@ -158,6 +165,9 @@ impl Engine {
 
     pub(super) fn on_sync_records(&mut self, now: Time, sender: Sender, records: Vec<Record>) {
         let before = self.table.view();
+        if self.rules().is_rival() {
+            return self.merge_all(now, records, Source::Sync);
+        }
         let mut objections = Vec::new();
         for record in records {
             let key = record.key();

@@ -8,6 +8,8 @@ use fastrand::Rng;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::entry::Entry;
+#[cfg(feature = "sim")]
+use super::inspect::{Change, Standing};
 use crate::event::MemberState;
 use crate::time::Time;
 use crate::wire::BUCKETS;
@@ -29,6 +31,9 @@ pub(crate) struct Table {
     buckets: Box<[u64; BUCKETS]>,
     /// Of the last change of the view.
     changed_at: Time,
+    /// Each change of a member, for the simulation's checkers.
+    #[cfg(feature = "sim")]
+    pub(super) trail: Option<Vec<Change>>,
 }
 
 impl Table {
@@ -43,6 +48,8 @@ impl Table {
             own_version: 0,
             buckets: Box::new([0; BUCKETS]),
             changed_at: Time::ZERO,
+            #[cfg(feature = "sim")]
+            trail: None,
         }
     }
 
@@ -58,6 +65,8 @@ impl Table {
     /// its first probe does not wait for a whole pass (SWIM section 4.3).
     pub(crate) fn insert(&mut self, now: Time, key: u64, mut entry: Entry, rng: &mut Rng) {
         debug_assert!(key != self.own_key && entry.state == MemberState::Alive);
+        #[cfg(feature = "sim")]
+        self.note(key, self.get(key).map(Standing::of), &entry);
         self.remove(key);
         self.enlist(key, &mut entry);
         *self.bucket(key) ^= version(key, entry.epoch, entry.incarnation);
@@ -80,8 +89,12 @@ impl Table {
     ) -> R {
         let mut entry = self.members.remove(&key).expect("the caller found it");
         let before = entry.state;
+        #[cfg(feature = "sim")]
+        let standing = Standing::of(&entry);
         self.strike(key, &entry);
         let result = change(&mut entry);
+        #[cfg(feature = "sim")]
+        self.note(key, Some(standing), &entry);
         if entry.state != before {
             entry.since = now;
         }
@@ -272,6 +285,14 @@ impl Table {
         }
         if !entry.state.is_live() {
             self.gone.remove(&(entry.since, key));
+        }
+    }
+
+    #[cfg(feature = "sim")]
+    fn note(&mut self, key: u64, before: Option<Standing>, after: &Entry) {
+        if let Some(trail) = &mut self.trail {
+            let after = Standing::of(after);
+            trail.push(Change { key, before, after });
         }
     }
 

@@ -202,7 +202,7 @@ fn a_challenge_or_an_old_ping_sent_again_draws_nothing_large() {
     assert!(b.poll_transmit().is_none());
     assert_eq!(b.stats().dropped.unexpected, 1);
 
-    let former = life_key(b.me.key, 0);
+    let former = crate::id::life_key(b.me.key, 0);
     let (seq, view) = (1, 0);
     let updates = Vec::new();
     a.send(addr(2), former, Payload::Ping { seq, view, updates });
@@ -269,7 +269,7 @@ mod garbage {
     use super::*;
     use crate::engine::gossip::MAX_QUEUED;
     use crate::engine::probe::{RELAYS_MAX, ROUNDS_MAX};
-    use crate::wire::{Address, BUCKETS, SyncPage};
+    use crate::wire::{Address, BUCKETS, Origin, SyncPage};
 
     /// Few names, epochs and addresses, so that they meet; and the far ends.
     fn any_record() -> impl Strategy<Value = Record> {
@@ -391,7 +391,7 @@ mod garbage {
             leaves_at in 0usize..400,
         ) {
             let mut engine = engine("me", 2, 1);
-            let forger = Envelope::new("rpcnet", None, 1, 1);
+            let forger = Envelope::new("rpcnet", None, 1);
             let mut now = Time::ZERO;
             engine.handle_seeds(now, &[addr(2), addr(3)]);
             for (counter, (payload, from, epoch, known, port, wait)) in inputs.into_iter().enumerate() {
@@ -399,10 +399,9 @@ mod garbage {
                 // Mostly in the name of somebody whom the engine knows.
                 let member = engine.table.iter().next().map(|(key, e)| (key, e.epoch));
                 let (from, epoch) = member.filter(|_| known).unwrap_or((from, epoch));
-                let header = Header { from, epoch, counter: 1 + counter as u64, to: 0 };
+                let origin = Origin { from, epoch, counter: 1 + counter as u64 };
                 let mut datagram = Vec::new();
-                forger.open(0, &mut datagram);
-                Message { header, payload }.encode(&mut datagram);
+                forger.wrap(origin, &mut datagram, |out| Message { to: 0, payload }.encode(out));
                 engine.handle_datagram(now, addr(port), &mut datagram);
                 if leaves_at == counter {
                     engine.leave(now);

@@ -32,6 +32,9 @@ pub(crate) enum Single {
     Leave,
     /// Dial failed members, forget old ones.
     Redial,
+    /// Whatever a rival waits for.
+    #[cfg(feature = "sim")]
+    Rival,
 }
 
 /// Singles in a table, the many in a heap. What was cancelled stays in the heap and finds nothing
@@ -74,7 +77,8 @@ impl Timers {
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<Timer> {
         let at = self.next().filter(|at| *at <= now)?;
         if let Some(single) = SINGLES
-            .into_iter()
+            .iter()
+            .copied()
             .find(|s| self.singles[*s as usize] == Some(at))
         {
             self.clear(single);
@@ -84,13 +88,15 @@ impl Timers {
     }
 }
 
-const SINGLES: [Single; 6] = [
+const SINGLES: &[Single] = &[
     Single::Probe,
     Single::Gossip,
     Single::Join,
     Single::Pull,
     Single::Leave,
     Single::Redial,
+    #[cfg(feature = "sim")]
+    Single::Rival,
 ];
 
 #[cfg(test)]

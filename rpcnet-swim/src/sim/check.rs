@@ -1,14 +1,27 @@
 //! The rules that no run may break.
 
+//!
+//! | rule | looked at | broken: [`Violation`] |
+//! |---|---|---|
+//! | epoch and incarnation never fall | each change | `WentBack` |
+//! | nobody but the node raises its own | each change, whole views | `Invented` |
+//! | failed or left never returns by itself | each change | `RoseAgain` |
+//! | nobody is declared failed on less than the evidence asked for | each verdict | `Hasty` |
+//! | nobody who is well is held failed, where that is promised | each event | `FalseFailure` |
+//! | queues and tables are bounded | each step | `Unbounded` |
+//! | datagrams are bounded | each datagram | `Oversized` |
+//! | the hash of a view is that of its members | whole views | `WrongHash` |
+//! | every failure is known everywhere soon after calm | at that time | `Unnoticed` |
+//! | all views are equal after calm | at that time | `NotConverged` |
+
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::config::ClusterConfig;
 use crate::engine::Engine;
-use crate::engine::inspect::{Fill, Sight};
-use crate::event::{Member, MemberState, PartitionStatus};
-use crate::tags::Tags;
+use crate::engine::inspect::{Change, Fill, Sight, Standing, Verdict};
+use crate::event::{MemberState, PartitionStatus};
 use crate::time::Time;
 
 /// A rule that was broken, when and in whose view.
@@ -54,6 +67,13 @@ pub enum Violation {
         /// After.
         to: MemberState,
     },
+    /// A node declared a member failed on less evidence than the rules ask for.
+    Hasty {
+        /// The member.
+        member: String,
+        /// What there was of it.
+        evidence: String,
+    },
     /// A member was held failed that was up, heard and heard others.
     FalseFailure {
         /// The member.
@@ -77,6 +97,13 @@ pub enum Violation {
     },
     /// The hash of the view is not that of its members.
     WrongHash,
+    /// A member that is down is held live for too long after the trouble.
+    Unnoticed {
+        /// The member.
+        member: String,
+        /// Since the end of the trouble.
+        after: Duration,
+    },
     /// After the trouble the view did not become what is.
     NotConverged {
         /// Since the end of the trouble.
@@ -109,162 +136,197 @@ impl fmt::Display for Failure {
 
 /// What each life of each name has said of itself.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lives {
+pub(super) struct Lives {
     /// (key of the name, epoch) to the highest incarnation.
     own: HashMap<(u64, u64), u32>,
 }
 
 impl Lives {
-    pub(crate) fn note(&mut self, engine: &Engine) {
-        let Member {
-            id, incarnation, ..
-        } = engine.me();
-        let own = self.own.entry((id.key(), id.epoch)).or_default();
-        *own = (*own).max(incarnation);
+    pub(super) fn note(&mut self, key: u64, own: Standing) {
+        let incarnation = self.own.entry((key, own.epoch)).or_default();
+        *incarnation = (*incarnation).max(own.incarnation);
+    }
+
+    /// Nobody but the node itself raises its epoch or incarnation.
+    fn check(&self, member: impl FnOnce() -> String, key: u64, seen: Standing) -> Result {
+        let own = self.own.get(&(key, seen.epoch)).copied();
+        match own.is_some_and(|own| seen.incarnation <= own) {
+            true => Ok(()),
+            false => Err(Violation::Invented {
+                member: member(),
+                seen: (seen.epoch, seen.incarnation),
+                own: own.map(|own| (seen.epoch, own)),
+            }),
+        }
     }
 }
 
-/// One node's view as it was at the last look.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Watch {
-    seen: HashMap<u64, Seen>,
-    looks: u64,
+pub(super) type Result = std::result::Result<(), Violation>;
+
+/// How much of a view is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// What the last input changed: takes time for each change, none for each member.
+    Changes,
+    /// That, each member, and the hash of all.
+    Whole,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    epoch: u64,
-    incarnation: u32,
-    state: MemberState,
-    look: u64,
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Looked {
+    pub(super) changes: u64,
+    pub(super) verdicts: u64,
 }
 
-impl Watch {
-    /// Compares a view with what it was and with what its members say of themselves.
-    pub(crate) fn look(&mut self, engine: &Engine, lives: &Lives) -> Result<(), Violation> {
-        for Fill { what, count, bound } in engine.fills() {
-            if count > bound {
-                return Err(Violation::Unbounded { what, count, bound });
-            }
+/// Looks at a view after an input. `declared` is how many failures it has declared before.
+pub(super) fn look(
+    engine: &mut Engine,
+    lives: &Lives,
+    declared: u64,
+    depth: Depth,
+    looked: &mut Looked,
+) -> Result {
+    for Fill { what, count, bound } in engine.fills() {
+        if count > bound {
+            return Err(Violation::Unbounded { what, count, bound });
         }
+    }
+    let (changes, verdicts) = (engine.take_changes(), engine.take_verdicts());
+    looked.changes += changes.len() as u64;
+    looked.verdicts += verdicts.len() as u64;
+    let name = |key| {
+        let sight = engine.sight(key);
+        sight.map_or_else(|| format!("{key:016x}"), |sight| sight.name.to_owned())
+    };
+    for Change { key, before, after } in changes {
+        lives.check(|| name(key), key, after)?;
+        if let Some(before) = before {
+            check_order(|| name(key), before, after)?;
+        }
+    }
+    let all = engine.stats().failures_declared - declared;
+    if verdicts.len() as u64 != all {
+        return Err(Violation::Hasty {
+            member: "somebody".to_owned(),
+            evidence: format!("{all} declared failed, {} with evidence", verdicts.len()),
+        });
+    }
+    for verdict in verdicts {
+        check_evidence(|| name(verdict.key), &verdict, engine.config())?;
+    }
+    if depth == Depth::Whole {
         if engine.view_hash() != engine.recomputed_view() {
             return Err(Violation::WrongHash);
         }
-        self.looks += 1;
-        let mut members = 0;
         for sight in engine.sights() {
-            self.look_at(sight, lives)?;
-            members += 1;
+            lives.check(|| sight.name.to_owned(), sight.key, sight.standing)?;
         }
-        if self.seen.len() > members {
-            // Forgotten ones: what is seen of them later is seen for the first time.
-            let look = self.looks;
-            self.seen.retain(|_, seen| seen.look == look);
-        }
-        Ok(())
     }
-
-    fn look_at(&mut self, sight: Sight<'_>, lives: &Lives) -> Result<(), Violation> {
-        let Sight {
-            key,
-            name,
-            epoch,
-            incarnation,
-            state,
-        } = sight;
-        let member = || name.to_owned();
-        let own = lives.own.get(&(key, epoch)).copied();
-        if own.is_none_or(|own| own < incarnation) {
-            return Err(Violation::Invented {
-                member: member(),
-                seen: (epoch, incarnation),
-                own: own.map(|own| (epoch, own)),
-            });
-        }
-        let now = Seen {
-            epoch,
-            incarnation,
-            state,
-            look: self.looks,
-        };
-        let Some(before) = self.seen.insert(key, now) else {
-            return Ok(());
-        };
-        let (from, to) = ((before.epoch, before.incarnation), (epoch, incarnation));
-        if to < from {
-            return Err(Violation::WentBack {
-                member: member(),
-                from,
-                to,
-            });
-        }
-        let rose = !before.state.is_live() && state.is_live() && to == from;
-        let left = before.state == MemberState::Left && before.epoch == epoch;
-        if rose || (left && state != MemberState::Left) {
-            return Err(Violation::RoseAgain {
-                member: member(),
-                from: before.state,
-                to: state,
-            });
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
-/// What is: a node as every view should have it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Truth {
-    pub(crate) epoch: u64,
-    pub(crate) incarnation: u32,
-    pub(crate) addr: SocketAddr,
-    pub(crate) draining: bool,
-    pub(crate) tags: Tags,
+/// Epoch and incarnation never fall; failed or left never returns without a newer one.
+pub(super) fn check_order(
+    member: impl FnOnce() -> String,
+    before: Standing,
+    after: Standing,
+) -> Result {
+    let (from, to) = (
+        (before.epoch, before.incarnation),
+        (after.epoch, after.incarnation),
+    );
+    if to < from {
+        return Err(Violation::WentBack {
+            member: member(),
+            from,
+            to,
+        });
+    }
+    let rose = !before.state.is_live() && after.state.is_live() && to == from;
+    let left = before.state == MemberState::Left && before.epoch == after.epoch;
+    if rose || (left && after.state != MemberState::Left) {
+        return Err(Violation::RoseAgain {
+            member: member(),
+            from: before.state,
+            to: after.state,
+        });
+    }
+    Ok(())
 }
 
-impl Truth {
-    pub(crate) fn of(member: Member) -> (String, Self) {
-        let Member {
-            id,
-            addr,
-            incarnation,
-            draining,
-            tags,
-            ..
-        } = member;
-        let truth = Self {
-            epoch: id.epoch,
-            incarnation,
-            addr,
-            draining,
-            tags,
-        };
-        (id.name.to_string(), truth)
+/// The rule by which suspectors decide, told once more: at least two misses of one's own that
+/// somebody witnessed, and the time that a refutation needs; then either two suspectors (or one,
+/// where there is nobody else to ask) whose evidence, four at most from each, adds up to the
+/// threshold, or all the patience there is.
+pub(super) fn check_evidence(
+    member: impl FnOnce() -> String,
+    verdict: &Verdict,
+    config: &ClusterConfig,
+) -> Result {
+    let Verdict {
+        live,
+        own,
+        suspectors,
+        age,
+        ..
+    } = verdict;
+    let votes = suspectors.votes();
+    let alone = *live <= 2;
+    let phi: f64 = match alone {
+        true => own.phi.into(),
+        false => votes.iter().map(|vote| vote.phi().min(4.0)).sum(),
+    };
+    let to_refute = config.refute_time.as_secs_f64() * (*live as f64).log10().max(1.0);
+    // To the microsecond, which is what virtual time is made of.
+    let in_time = age.as_secs_f64() + 1e-6 >= to_refute;
+    let enough = phi >= config.phi_threshold && (alone || votes.len() >= 2);
+    match own.misses >= 2 && in_time && (enough || *age >= config.suspicion_max) {
+        true => Ok(()),
+        false => Err(Violation::Hasty {
+            member: member(),
+            evidence: format!(
+                "{} misses, {} suspectors, phi {phi:.2}, {age:?} of {to_refute:.3} s, {live} live",
+                own.misses,
+                votes.len(),
+            ),
+        }),
     }
 }
+
+/// What is: each node as every view should have it, by key.
+pub(super) type Truth<'a> = HashMap<u64, Sight<'a>>;
 
 /// In what a view differs from what is, if it does.
-pub(crate) fn difference(engine: &Engine, truth: &HashMap<String, Truth>) -> Option<String> {
+pub(super) fn difference(engine: &Engine, truth: &Truth<'_>) -> Option<String> {
     let mut live = 1;
-    for member in engine.members() {
-        if member.state != MemberState::Alive {
-            if truth.contains_key(&*member.id.name) {
+    for seen in engine.sights() {
+        let Standing {
+            incarnation, state, ..
+        } = seen.standing;
+        let is = truth.get(&seen.key);
+        if state != MemberState::Alive {
+            if is.is_some() {
                 return Some(format!(
-                    "{:?} is {:?}@{} and yet up",
-                    member.id, member.state, member.incarnation
+                    "{} is {state:?}@{incarnation} and yet up",
+                    seen.name
                 ));
             }
-            if member.state == MemberState::Suspect {
-                return Some(format!("{:?} is suspect still", member.id));
+            if state == MemberState::Suspect {
+                return Some(format!("{} is suspect still", seen.name));
             }
             continue;
         }
         live += 1;
-        let id = member.id.clone();
-        let (name, seen) = Truth::of(member);
-        match truth.get(&name) {
-            None => return Some(format!("{id:?} is down and yet alive")),
-            Some(is) if *is != seen => return Some(format!("{id:?} is {is:?}, seen as {seen:?}")),
-            Some(_) => {}
+        let Some(is) = is else {
+            return Some(format!("{} is down and yet alive", seen.name));
+        };
+        let same = is.standing == seen.standing
+            && is.addr == seen.addr
+            && is.draining == seen.draining
+            && is.tags == seen.tags;
+        if !same {
+            return Some(format!("{is:?} is seen as {seen:?}"));
         }
     }
     if live != truth.len() {

@@ -1,12 +1,12 @@
 //! The nodes: to start, stop, stall and look at.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use fastrand::Rng;
 
-use super::check::{self, Lives, Truth};
+use super::check::Lives;
 use super::network::Network;
 use super::node::{Node, Traffic};
 use super::plight::{Plight, Waiting};
@@ -102,9 +102,16 @@ impl Cluster {
         node
     }
 
-    /// Looks at every `steps`-th view only; never if it is 0. Default 1.
+    /// Looks at the whole of a node's view after every `steps`-th of its steps, which takes time
+    /// for each of its members; beside that, after each step, at what it changed, which is cheap.
+    /// Never at anything if it is 0. Default 1, and the number of nodes in a cluster that was
+    /// [formed](Cluster::formed).
     pub fn check_every(&mut self, steps: u64) {
         self.check_every = steps;
+        if steps > 0 {
+            let engines = self.nodes.iter_mut().filter_map(|n| n.engine.as_mut());
+            engines.for_each(|engine| engine.keep_trail());
+        }
     }
 
     /// Whether it breaks a rule to hold a member failed that is well. The protocol promises it
@@ -248,49 +255,12 @@ impl Cluster {
         self.engine(observer)?.member(&self.nodes[node].name)
     }
 
-    /// Whether every view is what is: who is live, which life, where, with which tags; and no
-    /// partition is reported.
-    pub fn is_converged(&self) -> bool {
-        self.difference().is_none()
-    }
-
-    /// In what a view differs from what is, if one does: the observer and what it sees.
-    pub fn difference(&self) -> Option<(usize, String)> {
-        let up = |node: &usize| {
-            let engine = self.nodes[*node].engine.as_deref()?;
-            (!engine.is_gone()).then_some((*node, engine))
-        };
-        let engines: Vec<_> = (0..self.nodes.len()).filter_map(|n| up(&n)).collect();
-        let hash = engines.first().map(|(_, engine)| engine.view_hash());
-        let odd = engines
-            .iter()
-            .find(|(_, e)| Some(e.view_hash()) != hash || e.live_count() != engines.len());
-        // Cheap first: most looks find a view that differs.
-        if let Some((node, engine)) = odd {
-            let truth = engines.iter().map(|(_, e)| Truth::of(e.me())).collect();
-            let difference = check::difference(engine, &truth);
-            return Some((*node, difference.unwrap_or_else(|| "the hash".to_owned())));
-        }
-        let truth: HashMap<_, _> = engines.iter().map(|(_, e)| Truth::of(e.me())).collect();
-        engines
-            .iter()
-            .find_map(|(node, engine)| Some((*node, check::difference(engine, &truth)?)))
-    }
-
     /// What happened so far.
     pub fn report(&self) -> Report {
         Report {
             nodes: self.report.nodes.max(self.nodes.len()),
             took: self.now.since(Time::ZERO),
             ..self.report.clone()
-        }
-    }
-
-    /// # Panics
-    /// If a rule was broken so far.
-    pub fn expect_safe(&self) {
-        if let Some(failure) = &self.report.failure {
-            panic!("seed {}: {failure}", self.report.seed);
         }
     }
 

@@ -18,6 +18,7 @@ impl Cluster {
     /// If the configuration is invalid.
     pub fn formed(seed: u64, count: usize, config: ClusterConfig) -> Self {
         let mut cluster = Self::new(seed);
+        cluster.check_every = count as u64;
         let engines: Vec<_> = (0..count)
             .map(|n| {
                 let node = cluster.place(format!("n{n}"), config.clone(), default_seeds(count));

@@ -23,6 +23,7 @@
 //!
 //! Not covered by semantic versioning: what is here serves tests and experiments.
 
+mod calm;
 mod check;
 mod cluster;
 mod form;
@@ -49,3 +50,5 @@ pub use plight::Half;
 pub use report::Report;
 pub use transition::{Log, Transition};
 pub use trouble::run;
+
+pub use crate::engine::detector::{Detector, Rule};

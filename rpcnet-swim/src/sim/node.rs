@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::{Add, Sub};
 
-use super::check::Watch;
 use super::plight::{Plight, Waiting};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
+use crate::engine::inspect::Standing;
 use crate::event::Event;
 use crate::time::Time;
 
@@ -21,6 +21,8 @@ pub(super) struct Node {
     /// Boxed, as it is taken out for each input.
     pub(super) engine: Option<Box<Engine>>,
     pub(super) epoch: u64,
+    /// What it said of itself after its last step.
+    pub(super) own: Option<Standing>,
     /// When its next wake-up is due, so that there is one at a time.
     pub(super) wake: Option<Time>,
     pub(super) plight: Plight,
@@ -31,7 +33,8 @@ pub(super) struct Node {
     /// The last time that it was not well: in a plight or cut off.
     pub(super) unwell_at: Option<Time>,
     pub(super) traffic: Traffic,
-    pub(super) watch: Watch,
+    /// Failures that it has declared so far.
+    pub(super) declared: u64,
     pub(super) steps: u64,
     pub(super) events: Vec<(Time, Event)>,
     /// Number of the last datagram that arrived from each node.
@@ -52,13 +55,14 @@ impl Node {
             seeds,
             engine: None,
             epoch: 0,
+            own: None,
             wake: None,
             plight: Plight::None,
             waiting: Waiting::default(),
             busy: None,
             unwell_at: None,
             traffic: Traffic::default(),
-            watch: Watch::default(),
+            declared: 0,
             steps: 0,
             events: Vec::new(),
             arrived: HashMap::new(),

@@ -149,7 +149,7 @@ impl Cluster {
             self.report.delivered += 1;
             self.nodes[node].traffic.count_received(&datagram);
             engine.handle_datagram(now, from, &mut datagram);
-            self.lives.note(&engine);
+            self.note_self(node, &engine);
         }
         engine.handle_timeout(now);
         self.nodes[node].engine = Some(engine);

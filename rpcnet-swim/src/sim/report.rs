@@ -20,8 +20,12 @@ pub struct Report {
     pub convergence_bound: Duration,
     /// Inputs to engines: datagrams and timeouts.
     pub steps: u64,
-    /// Times that a checker looked at a view.
+    /// Times that the checkers looked at a whole view.
     pub checks: u64,
+    /// Changes of members in views that they looked at.
+    pub changes_checked: u64,
+    /// Failures declared of which they looked at the evidence.
+    pub verdicts_checked: u64,
     /// Datagrams sent.
     pub sent: u64,
     /// Their bytes, with 28 of IPv4 and UDP headers each.

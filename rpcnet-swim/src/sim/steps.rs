@@ -7,7 +7,7 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Cluster;
-use super::check::{Failure, Violation, Watch};
+use super::check::{self, Depth, Failure, Looked, Violation};
 use super::network::Fate;
 use super::node::wire_bytes;
 use super::plight::{Message, Plight, Waiting};
@@ -105,14 +105,19 @@ impl Cluster {
         let id = NodeId::new(place.name.as_str(), epoch);
         let engine = Engine::new(place.config.clone(), id, place.addr, now, seed);
         place.epoch = epoch;
-        place.watch = Watch::default();
+        place.declared = 0;
         place.unwell_at = None;
         place.plight = Plight::None;
         place.waiting = Waiting::default();
         place.busy = None;
         place.wake = None;
-        let engine = Box::new(engine.expect("a valid configuration"));
-        self.lives.note(&engine);
+        let mut engine = Box::new(engine.expect("a valid configuration"));
+        if self.check_every > 0 {
+            engine.keep_trail();
+        }
+        let own = engine.own_sight();
+        self.lives.note(own.key, own.standing);
+        place.own = Some(own.standing);
         engine
     }
 
@@ -167,8 +172,7 @@ impl Cluster {
             return;
         };
         self.report.steps += 1;
-        self.nodes[node].epoch = engine.id().epoch;
-        self.lives.note(&engine);
+        self.note_self(node, &engine);
         while let Some((to, datagram)) = engine.poll_transmit() {
             let max = self.nodes[node].config.datagram_bytes_max;
             if datagram.len() > max {
@@ -186,13 +190,9 @@ impl Cluster {
             // A cluster of its own.
             engine.handle_seeds(self.now, &[]);
         }
-        let place = &mut self.nodes[node];
-        place.steps += 1;
-        if self.check_every > 0 && place.steps.is_multiple_of(self.check_every) {
-            self.report.checks += 1;
-            if let Err(violation) = place.watch.look(&engine, &self.lives) {
-                self.violate(node, violation);
-            }
+        self.nodes[node].steps += 1;
+        if self.check_every > 0 {
+            self.look(node, &mut engine);
         }
         let (next, place) = (engine.poll_timeout(), &mut self.nodes[node]);
         if let Some(next) = next
@@ -202,6 +202,39 @@ impl Cluster {
             self.push(next, What::Wake(node));
         }
         self.nodes[node].engine = Some(engine);
+    }
+
+    /// Takes note of what a node says of itself now.
+    pub(super) fn note_self(&mut self, node: usize, engine: &Engine) {
+        let (own, place) = (engine.own_sight(), &mut self.nodes[node]);
+        let before = place.own.replace(own.standing);
+        if before == place.own {
+            return;
+        }
+        place.epoch = own.standing.epoch;
+        self.lives.note(own.key, own.standing);
+        if let Some(before) = before
+            && let Err(fell) = check::check_order(|| own.name.to_owned(), before, own.standing)
+        {
+            self.violate(node, fell);
+        }
+    }
+
+    fn look(&mut self, node: usize, engine: &mut Engine) {
+        let place = &mut self.nodes[node];
+        let depth = match place.steps.is_multiple_of(self.check_every) {
+            true => Depth::Whole,
+            false => Depth::Changes,
+        };
+        let mut looked = Looked::default();
+        let result = check::look(engine, &self.lives, place.declared, depth, &mut looked);
+        place.declared = engine.stats().failures_declared;
+        self.report.checks += u64::from(depth == Depth::Whole);
+        self.report.changes_checked += looked.changes;
+        self.report.verdicts_checked += looked.verdicts;
+        if let Err(violation) = result {
+            self.violate(node, violation);
+        }
     }
 
     pub(super) fn post(&mut self, from: usize, to: SocketAddr, datagram: Vec<u8>) {

@@ -1,4 +1,18 @@
 //! Each checker sees the bug that is planted for it.
+//!
+//! | rule | planted | seen as |
+//! |---|---|---|
+//! | epoch and incarnation never fall | a view lowers one; a node lowers its own | `WentBack` |
+//! | nobody but the node raises its own | a view raises an incarnation; an epoch | `Invented` |
+//! | failed or left never returns by itself | a failed one is alive; a left one failed | `RoseAgain` |
+//! | evidence before a verdict | a verdict without any; a secret one; each part lacking | `Hasty` |
+//! | nobody who is well is held failed | a failure out of nothing | `FalseFailure` |
+//! | queues are bounded | 5,000 news of nobody | `Unbounded` |
+//! | tables are bounded | 65,600 members | `Unbounded` |
+//! | datagrams are bounded | one of 1,401 bytes | `Oversized` |
+//! | the hash of a view is that of its members | an incarnation changed beside it | `WrongHash` |
+//! | every failure is known everywhere | a stopped observer; engines that stop probing | `Unnoticed` |
+//! | views are equal after calm | forged tags in all views; in one | `NotConverged` |
 
 use std::time::Duration;
 
@@ -10,8 +24,10 @@ use crate::time::Time;
 
 /// What the checkers say of five nodes after `tamper` was at the engine of the first.
 fn violation(tamper: impl FnOnce(&mut Engine, Time)) -> Option<Violation> {
-    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
-    cluster.forbid_false_failures(true);
+    violation_in(Cluster::of(3, 5, ClusterConfig::lan()), tamper)
+}
+
+fn violation_in(mut cluster: Cluster, tamper: impl FnOnce(&mut Engine, Time)) -> Option<Violation> {
     let converged = cluster.run_until(Duration::from_secs(5), Cluster::is_converged);
     converged.expect("all know all");
     cluster.set_tag(3, "a", "b").unwrap();
@@ -56,6 +72,116 @@ fn an_incarnation_raised_by_another_is_seen() {
 }
 
 #[test]
+fn a_node_whose_own_incarnation_falls_is_seen() {
+    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+    cluster.set_tag(0, "a", "b").unwrap();
+    cluster.run_for(Duration::from_secs(5));
+    cluster.engine_mut(0).unwrap().plant_own_incarnation(0);
+    cluster.run_for(Duration::from_secs(1));
+    let seen = cluster.report().failure.map(|failure| failure.violation);
+    assert!(matches!(seen, Some(Violation::WentBack { .. })), "{seen:?}");
+}
+
+#[test]
+fn a_failure_declared_without_evidence_is_seen() {
+    let hasty = |tamper: fn(&mut Engine, Time)| match violation(tamper) {
+        Some(Violation::Hasty { evidence, .. }) => evidence,
+        seen => panic!("{seen:?}"),
+    };
+    let evidence = hasty(|engine, now| engine.plant_verdict(now, "n3"));
+    assert!(evidence.starts_with("0 misses, 0 suspectors"), "{evidence}");
+    let evidence = hasty(|engine, now| engine.plant_secret_verdict(now, "n3"));
+    assert!(evidence.contains("1 declared failed, 0 with"), "{evidence}");
+}
+
+#[test]
+fn each_part_of_the_evidence_is_asked_for() {
+    use crate::engine::inspect::Verdict;
+    use crate::wire::{Suspectors, Vote};
+    let check = |misses, votes: &[f64], live, age_ms| {
+        let mut suspectors = Suspectors::default();
+        for (by, phi) in votes.iter().enumerate() {
+            suspectors.merge(Vote::new(by as u64, *phi));
+        }
+        let mut own = crate::engine::inspect::Evidence::default();
+        (0..misses).for_each(|_| own.miss(8.0 / f64::from(misses)));
+        let verdict = Verdict {
+            key: 0,
+            live,
+            own,
+            suspectors,
+            age: Duration::from_millis(age_ms),
+        };
+        let member = || "n3".to_owned();
+        super::check::check_evidence(member, &verdict, &ClusterConfig::lan()).is_ok()
+    };
+    assert!(check(2, &[4.0, 4.0], 10, 750));
+    assert!(!check(1, &[4.0, 4.0], 10, 750), "misses");
+    assert!(!check(2, &[9.0], 10, 750), "suspectors");
+    assert!(!check(2, &[9.0, 3.5], 10, 750), "phi, capped");
+    assert!(!check(2, &[4.0, 4.0], 10, 749), "time");
+    assert!(!check(2, &[4.0, 4.0], 1_000, 2_249), "time of many");
+    assert!(check(2, &[4.0, 4.0], 1_000, 2_250));
+    assert!(check(2, &[4.0], 2, 750), "alone");
+    assert!(check(2, &[1.0], 10, 20_000), "all the patience there is");
+    assert!(!check(1, &[1.0], 10, 20_000), "and yet two misses");
+}
+
+#[test]
+fn a_crash_that_somebody_never_hears_of_is_seen() {
+    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+    cluster.run_for(Duration::from_secs(5));
+    cluster.crash(3);
+    let took = cluster.expect_calm(Duration::from_secs(10));
+    assert!(took > Duration::from_millis(750), "{took:?}");
+    assert_eq!(cluster.unnoticed(), None);
+    // One that is down but held live, and nobody looks: the process that holds it is stopped.
+    cluster.crash(4);
+    cluster.stall(0);
+    let failure = cluster.calm(Duration::from_secs(10)).unwrap_err();
+    assert_eq!(failure.observer, "n0");
+    assert_eq!(
+        failure.violation,
+        Violation::Unnoticed {
+            member: "n4".to_owned(),
+            after: Duration::from_secs(10),
+        }
+    );
+    assert_eq!(cluster.report().failure, Some(failure));
+}
+
+#[test]
+fn a_run_in_which_a_crash_stays_unknown_fails() {
+    let plan = Plan::swarm().with_nodes(4).with_kinds([]);
+    let report = super::trouble::run_tampered(5, plan, |cluster| {
+        // Nobody can find it: it answers, and yet is none of the nodes that there are.
+        cluster.crash(3);
+        for node in 0..3 {
+            let engine = cluster.engine_mut(node).unwrap();
+            engine.plant_deafness();
+        }
+    });
+    let failure = report.failure.expect("nobody looks");
+    let seen = &failure.violation;
+    assert!(matches!(seen, Violation::Unnoticed { .. }), "{failure}");
+}
+
+#[test]
+fn a_table_past_its_bound_is_seen() {
+    let seen = violation(|engine, now| engine.plant_members(now, 65_600));
+    assert!(
+        matches!(
+            seen,
+            Some(Violation::Unbounded {
+                what: "members",
+                ..
+            })
+        ),
+        "{seen:?}"
+    );
+}
+
+#[test]
 fn a_failed_member_that_rises_by_itself_is_seen() {
     let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
     cluster.run_for(Duration::from_secs(5));
@@ -92,7 +218,9 @@ fn a_left_member_that_fails_is_seen() {
 
 #[test]
 fn a_failure_of_one_that_is_well_is_seen() {
-    let seen = violation(|engine, now| engine.plant_failure(now, "n3"));
+    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+    cluster.forbid_false_failures(true);
+    let seen = violation_in(cluster, |engine, now| engine.plant_failure(now, "n3"));
     assert!(
         matches!(seen, Some(Violation::FalseFailure { .. })),
         "{seen:?}"

@@ -201,6 +201,8 @@ impl Run {
         cluster.network().heal();
         cluster.network().default = Link::lan();
         let (start, base) = (cluster.now, convergence_bound(&self.drawn.config));
+        let noticed = notice_bound(&self.drawn.config, cluster.len());
+        let mut to_notice = true;
         loop {
             // A member that came and went is held down for a while, by the rules.
             let engines = (0..cluster.len()).filter_map(|n| cluster.engine(n));
@@ -208,6 +210,9 @@ impl Run {
             let bound = held.since(start) + base;
             cluster.report.convergence_bound = bound;
             let passed = cluster.now.since(start);
+            if passed >= noticed && std::mem::take(&mut to_notice) {
+                cluster.require_noticed(passed);
+            }
             if cluster.report.failure.is_some() {
                 return;
             }
@@ -244,6 +249,14 @@ fn convergence_bound(config: &ClusterConfig) -> Duration {
     // A sync that waits for the views to come to rest, backed off, and a second one.
     let repair = 10 * unit + 2 * 64 * unit;
     detection + contact + repair + config.partition_grace
+}
+
+/// How long after the last trouble every failure is known to all of `nodes` at the latest: one
+/// that nobody told a node of, it finds in its own round, which is when all others had their turn,
+/// and is as sure as it can be when the longest suspicion is over.
+fn notice_bound(config: &ClusterConfig, nodes: usize) -> Duration {
+    let pass = config.probe_interval * nodes as u32;
+    2 * pass + config.suspicion_max
 }
 
 /// How often the views are looked at.

@@ -1,19 +1,31 @@
-//! What stands around a message: version, cluster and seal.
+//! What stands around a message: version, cluster, sender and seal.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{Malformed, Reader, Write};
+use crate::id::life_key;
 use crate::key::{KeyId, KeyRing, NONCE_BYTES, Nonce, SEAL_BYTES, Sealer};
 
-/// Wraps and unwraps the datagrams of one cluster for one life of one node.
+/// Wraps and unwraps the datagrams of one cluster.
 #[derive(Debug)]
 pub(crate) struct Envelope {
-    /// Hash of the cluster's name.
-    cluster: u64,
+    /// Half of the hash of the cluster's name: tells a mistake; keys keep strangers out.
+    cluster: u32,
     /// The keys, the one to seal with first; none for insecure gossip.
     sealers: Vec<Sealer>,
-    /// What no other life of any node has: the constant part of every nonce.
-    nonce_prefix: [u8; NONCE_BYTES - 8],
+    /// Part of every nonce, for lives that a clock set back gave the same epoch.
+    salt: u64,
+}
+
+/// Who speaks: in clear in front of what is sealed, and sealed with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Key of the sender.
+    pub(crate) from: u64,
+    /// Which life of it.
+    pub(crate) epoch: u64,
+    /// Rises with each datagram of that life: tells a replay.
+    pub(crate) counter: u64,
 }
 
 /// Why a datagram was refused. It had no effect.
@@ -28,99 +40,105 @@ pub(crate) enum Refusal {
 }
 
 impl Envelope {
-    /// `life` and `seed` together must be unlike those of any other node that has the key.
-    pub(crate) fn new(cluster: &str, keys: Option<&KeyRing>, life: u64, seed: u64) -> Self {
-        let mut nonce_prefix = [0; NONCE_BYTES - 8];
-        nonce_prefix[..8].copy_from_slice(&life.to_le_bytes());
-        nonce_prefix[8..].copy_from_slice(&xxh3_64_with_seed(b"nonce", seed).to_le_bytes());
+    /// Life and `seed` together must be unlike those of any other node that has the key.
+    pub(crate) fn new(cluster: &str, keys: Option<&KeyRing>, seed: u64) -> Self {
         Self {
-            cluster: xxh3_64(cluster.as_bytes()),
+            cluster: xxh3_64(cluster.as_bytes()) as u32,
             sealers: keys
                 .into_iter()
                 .flat_map(KeyRing::keys)
                 .map(Sealer::new)
                 .collect(),
-            nonce_prefix,
+            salt: xxh3_64_with_seed(b"nonce", seed),
         }
     }
 
-    /// Bytes that an envelope adds to a body.
+    /// Most bytes that an envelope adds to a body.
     pub(crate) fn overhead(&self) -> usize {
         match self.sealers.is_empty() {
-            true => CLEAR_BYTES,
-            false => SEALED_BYTES + SEAL_BYTES,
+            true => CLEAR_BYTES_MAX,
+            false => CLEAR_BYTES_MAX + KEY_BYTES + SEAL_BYTES,
         }
     }
 
-    /// Starts a datagram: the caller appends the body, then calls [`Envelope::close`].
-    pub(crate) fn open(&self, counter: u64, out: &mut Vec<u8>) {
+    /// Makes a datagram of what `body` appends.
+    pub(crate) fn wrap(&self, origin: Origin, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+        let sealer = self.sealers.first();
         out.clear();
-        out.put_u8(VERSION);
-        out.put_u8(u8::from(!self.sealers.is_empty()));
-        out.put_u64(self.cluster);
-        if let Some(sealer) = self.sealers.first() {
+        out.put_u8(if sealer.is_some() { SEALED } else { CLEAR });
+        out.put_u32(self.cluster);
+        out.put_u64(origin.from);
+        out.put_varint(origin.epoch);
+        out.put_varint(origin.counter);
+        if let Some(sealer) = sealer {
             out.put_u32(sealer.id.0);
-            out.put(&self.nonce_prefix);
-            out.put_u64(counter);
+            out.put_u64(self.salt);
+        }
+        let head_len = out.len();
+        body(out);
+        if let Some(sealer) = sealer {
+            let (head, body) = out.split_at_mut(head_len);
+            let tag = sealer.seal(&origin.nonce(self.salt), head, body);
+            out.put(&tag);
         }
     }
 
-    /// Seals what was appended since [`Envelope::open`].
-    pub(crate) fn close(&self, out: &mut Vec<u8>) {
-        let Some(sealer) = self.sealers.first() else {
-            return;
-        };
-        let (head, body) = out.split_at_mut(SEALED_BYTES);
-        let nonce = head
-            .last_chunk::<NONCE_BYTES>()
-            .expect("the nonce ends the head");
-        let tag = sealer.seal(nonce, head, body);
-        out.put(&tag);
-    }
-
-    /// Opens a datagram in place and gives its body, and the key it was sealed with.
+    /// Opens a datagram in place and gives its sender, its body and the key it was sealed with.
     pub(crate) fn unwrap<'a>(
         &self,
         datagram: &'a mut [u8],
-    ) -> Result<(&'a [u8], Option<KeyId>), Refusal> {
+    ) -> Result<(Origin, &'a [u8], Option<KeyId>), Refusal> {
+        let len = datagram.len();
         let mut reader = Reader::new(datagram);
-        let version = reader.u8()?;
-        if version != VERSION {
-            let ours = version & VERSION_MASK == VERSION & VERSION_MASK;
-            return Err(if ours {
-                Refusal::Version
-            } else {
-                Refusal::Malformed
-            });
-        }
-        let sealed = match reader.u8()? {
-            0 => false,
-            1 => true,
+        let is_sealed = match reader.u8()? {
+            CLEAR => false,
+            SEALED => true,
+            version if version & VERSION_MASK == CLEAR & VERSION_MASK => {
+                return Err(Refusal::Version);
+            }
             _ => return Err(Refusal::Malformed),
         };
-        if reader.u64()? != self.cluster {
+        if reader.u32()? != self.cluster {
             return Err(Refusal::Cluster);
         }
-        if !sealed {
+        let origin = Origin {
+            from: reader.u64()?,
+            epoch: reader.varint()?,
+            counter: reader.varint()?,
+        };
+        if !is_sealed {
+            let head_len = len - reader.len();
             return match self.sealers.is_empty() {
-                true => Ok((&datagram[CLEAR_BYTES..], None)),
+                true => Ok((origin, &datagram[head_len..], None)),
                 false => Err(Refusal::Unsealed),
             };
         }
-        let id = KeyId(reader.u32()?);
-        let nonce: Nonce = reader.array()?;
-        let sealer = self.sealers.iter().find(|sealer| sealer.id == id);
-        let sealer = sealer.ok_or(Refusal::UnknownKey)?;
-        let (head, rest) = datagram.split_at_mut(SEALED_BYTES);
-        let body_len = rest
+        let (id, salt) = (KeyId(reader.u32()?), reader.u64()?);
+        let body_len = reader
             .len()
             .checked_sub(SEAL_BYTES)
             .ok_or(Refusal::Malformed)?;
+        let head_len = len - reader.len();
+        let sealer = self.sealers.iter().find(|sealer| sealer.id == id);
+        let sealer = sealer.ok_or(Refusal::UnknownKey)?;
+        let (head, rest) = datagram.split_at_mut(head_len);
         let (body, tag) = rest.split_at_mut(body_len);
-        match sealer.open(&nonce, head, body, tag) {
-            true => Ok((body, Some(id))),
+        match sealer.open(&origin.nonce(salt), head, body, tag) {
+            true => Ok((origin, body, Some(id))),
             false => Err(Refusal::Seal),
         }
+    }
+}
+
+impl Origin {
+    /// Never the same twice under one key: the counter rises within a life, and no two lives
+    /// share both epoch and salt.
+    fn nonce(self, salt: u64) -> Nonce {
+        let mut nonce = [0; NONCE_BYTES];
+        nonce[..8].copy_from_slice(&life_key(self.from, self.epoch).to_le_bytes());
+        nonce[8..16].copy_from_slice(&salt.to_le_bytes());
+        nonce[16..].copy_from_slice(&self.counter.to_le_bytes());
+        nonce
     }
 }
 
@@ -130,11 +148,13 @@ impl From<Malformed> for Refusal {
     }
 }
 
-/// First byte: gossip (bit 0x40 clear, which QUIC always sets) of wire version 1.
-const VERSION: u8 = 0x20 | 1;
+/// First byte: gossip (bit 0x40 clear, which QUIC always sets) of wire version 1, in clear.
+const CLEAR: u8 = 0x20 | 1;
+/// The same, sealed.
+const SEALED: u8 = CLEAR | 0x08;
 /// The bits that say «gossip», whatever the version.
 const VERSION_MASK: u8 = 0xf0;
-/// Version, sealed, cluster.
-const CLEAR_BYTES: usize = 1 + 1 + 8;
-/// The same with key id and nonce.
-const SEALED_BYTES: usize = CLEAR_BYTES + 4 + NONCE_BYTES;
+/// Version, cluster, sender, epoch and counter.
+const CLEAR_BYTES_MAX: usize = 1 + 4 + 8 + 10 + 10;
+/// Key id and salt.
+const KEY_BYTES: usize = 4 + 8;

@@ -4,24 +4,13 @@ use std::net::SocketAddr;
 
 use super::{Malformed, Reader, Record, Write};
 
-/// A whole message: who says what to whom.
+/// A whole message: what is said to whom.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Message {
-    pub(crate) header: Header,
+    /// [Short life key](crate::id::short_life) of the receiver, or zero when the sender does not
+    /// know whom it will reach.
+    pub(crate) to: u32,
     pub(crate) payload: Payload,
-}
-
-/// Who speaks, and for whom it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    /// Key of the sender.
-    pub(crate) from: u64,
-    /// Which life of it.
-    pub(crate) epoch: u64,
-    /// Rises with each datagram of that life: tells a replay.
-    pub(crate) counter: u64,
-    /// Life key of the receiver, or zero when the sender does not know whom it will reach.
-    pub(crate) to: u64,
 }
 
 /// A member as a helper needs it: without having it in its own table.
@@ -103,15 +92,10 @@ impl Message {
     pub(crate) fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(body);
         let kind = reader.u8()?;
-        let header = Header {
-            from: reader.u64()?,
-            epoch: reader.varint()?,
-            counter: reader.varint()?,
-            to: reader.u64()?,
-        };
+        let to = reader.u32()?;
         let payload = Payload::decode(kind, &mut reader)?;
         match reader.is_empty() {
-            true => Ok(Self { header, payload }),
+            true => Ok(Self { to, payload }),
             false => Err(Malformed),
         }
     }
@@ -119,10 +103,7 @@ impl Message {
     /// Writes everything; the caller has seen to it that it fits a datagram.
     pub(crate) fn encode(&self, out: &mut impl Write) {
         out.put_u8(self.payload.kind());
-        out.put_u64(self.header.from);
-        out.put_varint(self.header.epoch);
-        out.put_varint(self.header.counter);
-        out.put_u64(self.header.to);
+        out.put_u32(self.to);
         self.payload.encode(out);
     }
 }

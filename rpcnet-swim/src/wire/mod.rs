@@ -1,9 +1,12 @@
 //! The bytes of a datagram: codec, messages, envelope. No state, no clock.
 //!
 //! ```text
-//! envelope  version u8 | sealed u8 | cluster u64 | key id u32 | nonce 24 | body ... | tag 16
-//! body      kind u8 | from u64 | epoch varint | counter varint | to u64 | payload
+//! envelope  version u8 | cluster u32 | from u64 | epoch varint | counter varint
+//!           | key id u32 | salt u64 | body ... | tag 16
+//! body      kind u8 | to u32 | payload
 //! ```
+//!
+//! In clear, key id, salt and tag are missing. The nonce is made of life, salt and counter.
 //!
 //! The first byte has 0x40 clear, which tells gossip from QUIC on a shared port (RFC 9443).
 //! Integers are little-endian; a varint is LEB128.
@@ -14,8 +17,8 @@ mod message;
 mod record;
 
 pub(crate) use codec::{Malformed, Reader, Write};
-pub(crate) use envelope::{Envelope, Refusal};
-pub(crate) use message::{Address, BUCKETS, Header, Message, Payload, SyncPage};
+pub(crate) use envelope::{Envelope, Origin, Refusal};
+pub(crate) use message::{Address, BUCKETS, Message, Payload, SyncPage};
 pub(crate) use record::{Claim, Record, Suspectors, Vote};
 
 #[cfg(test)]

@@ -108,12 +108,7 @@ fn messages() -> Vec<Message> {
         },
     ]
     .map(|payload| Message {
-        header: Header {
-            from: 1,
-            epoch: 1 << 40,
-            counter: 128,
-            to: u64::MAX,
-        },
+        to: u32::MAX,
         payload,
     })
     .into()
@@ -162,12 +157,6 @@ fn no_truncated_message_is_taken_for_a_whole_one() {
 
 #[test]
 fn contradictions_are_malformed() {
-    let header = Header {
-        from: 1,
-        epoch: 1,
-        counter: 1,
-        to: 1,
-    };
     let unsorted = SyncPage {
         first: 0,
         last: 9,
@@ -200,7 +189,7 @@ fn contradictions_are_malformed() {
             updates: vec![bad_name],
         },
     ] {
-        let message = Message { header, payload };
+        let message = Message { to: 1, payload };
         assert_eq!(
             Message::decode(&encoded(&message)),
             Err(Malformed),
@@ -250,15 +239,13 @@ fn votes_merge_to_the_surest() {
 fn envelope(cluster: &str, keys: &[u8]) -> Envelope {
     let keys = keys.iter().map(|byte| ClusterKey::from_bytes([*byte; 32]));
     let ring = KeyRing::new(keys).ok();
-    Envelope::new(cluster, ring.as_ref(), 1, 2)
+    Envelope::new(cluster, ring.as_ref(), 2)
 }
 
 fn sealed(envelope: &Envelope, body: &[u8]) -> Vec<u8> {
     let mut datagram = Vec::new();
-    envelope.open(9, &mut datagram);
-    datagram.extend_from_slice(body);
-    envelope.close(&mut datagram);
-    assert_eq!(datagram.len(), body.len() + envelope.overhead());
+    envelope.wrap(ORIGIN, &mut datagram, |out| out.extend_from_slice(body));
+    assert!(datagram.len() <= body.len() + envelope.overhead());
     assert_eq!(datagram[0] & 0x40, 0, "not QUIC");
     datagram
 }
@@ -270,7 +257,7 @@ fn an_envelope_opens_for_its_cluster_and_keys_alone() {
         let mut datagram = sealed(&sender, b"body");
         let opened = ours
             .unwrap(&mut datagram)
-            .map(|(body, _)| assert_eq!(body, b"body"));
+            .map(|(origin, body, _)| assert_eq!((origin, body), (ORIGIN, b"body".as_slice())));
         assert_eq!(opened, expected);
     };
     check(envelope("c", &[1]), Ok(()));
@@ -300,6 +287,29 @@ fn a_changed_bit_anywhere_is_refused() {
         );
     }
     let mut other_version = datagram.clone();
-    other_version[0] = 0x22;
+    other_version[0] ^= 0x02;
     assert_eq!(ours.unwrap(&mut other_version), Err(Refusal::Version));
 }
+
+#[test]
+fn a_ping_is_short() {
+    let bytes = |keys: &[u8]| {
+        let ping = Payload::Ping {
+            seq: 1,
+            view: 2,
+            updates: Vec::new(),
+        };
+        let message = Message {
+            to: 1,
+            payload: ping,
+        };
+        sealed(&envelope("c", keys), &encoded(&message)).len()
+    };
+    assert_eq!((bytes(&[]), bytes(&[1])), (38, 66));
+}
+
+const ORIGIN: Origin = Origin {
+    from: 1,
+    epoch: 1 << 40,
+    counter: 300,
+};

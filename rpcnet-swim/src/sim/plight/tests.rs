@@ -88,7 +88,7 @@ fn a_half_blocked_node_has_one_direction_left() {
 }
 
 #[test]
-fn a_node_that_cannot_send_is_found_failed_and_one_that_can_refutes() {
+fn a_node_is_found_failed_whichever_half_is_blocked() {
     let failed = |half| {
         let mut cluster = settled();
         cluster.half_block(3, half);

@@ -1,0 +1,75 @@
+//! Which rules the engine follows. Ours are a constant; with feature `sim` an experiment may
+//! switch each of them off, or run another detector in their place.
+
+#[cfg(feature = "sim")]
+use super::rival::Rival;
+
+/// The rules, by what holds while one is on.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rules {
+    /// A round without an answer counts only if a helper witnessed it.
+    pub(crate) witness: bool,
+    /// Who did not miss the member itself never declares it failed.
+    pub(crate) only_suspectors_decide: bool,
+    /// Some of those that first hear of a suspicion look for themselves.
+    pub(crate) verify: bool,
+    /// The ping is repeated when the helpers are asked.
+    pub(crate) second_ping: bool,
+    /// Who accuses probes again at once.
+    pub(crate) back_to_back: bool,
+    /// What a miss is worth follows from the loss observed.
+    pub(crate) observed_loss: bool,
+    /// A suspicion rides on every ping of the accused (Lifeguard section IV-C).
+    pub(crate) buddy: bool,
+    /// Helpers say so when the target does not answer (Lifeguard section IV-A).
+    pub(crate) nacks: bool,
+    /// Who comes and goes is held down longer each time.
+    pub(crate) flap_damping: bool,
+    /// Deadlines shift by the time that the process was stopped.
+    pub(crate) stall_shift: bool,
+    /// Who hears nobody declares nobody failed.
+    pub(crate) isolation: bool,
+    /// Failed members are dialled.
+    pub(crate) redial: bool,
+    /// Ring successors probed, whatever the configuration says.
+    pub(crate) ring_successors: Option<usize>,
+    /// The round robin has its turn once in so many probe intervals.
+    pub(crate) round_robin_every: usize,
+    /// Another detector decides.
+    #[cfg(feature = "sim")]
+    pub(crate) rival: Option<Rival>,
+}
+
+impl Rules {
+    /// What a cluster runs.
+    pub(crate) const OURS: Self = Self {
+        witness: true,
+        only_suspectors_decide: true,
+        verify: true,
+        second_ping: true,
+        back_to_back: true,
+        observed_loss: true,
+        buddy: true,
+        nacks: true,
+        flap_damping: true,
+        stall_shift: true,
+        isolation: true,
+        redial: true,
+        ring_successors: None,
+        round_robin_every: 1,
+        #[cfg(feature = "sim")]
+        rival: None,
+    };
+
+    /// Whether the detector is another than ours.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn is_rival(&self) -> bool {
+        self.rival.is_some()
+    }
+
+    /// Never, without feature `sim`.
+    #[cfg(not(feature = "sim"))]
+    pub(crate) const fn is_rival(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,116 @@
+//! What has to become true once nothing more happens to a cluster.
+
+use std::time::Duration;
+
+use super::Cluster;
+use super::check::{self, Failure, Truth, Violation};
+use crate::engine::Engine;
+
+impl Cluster {
+    /// Whether every view is what is: who is live, which life, where, with which tags; and no
+    /// partition is reported.
+    pub fn is_converged(&self) -> bool {
+        self.difference().is_none()
+    }
+
+    /// In what a view differs from what is, if one does: the observer and what it sees.
+    ///
+    /// Views that differ are mostly told apart by their hashes; where all hashes agree, each
+    /// member of each view is looked at.
+    pub fn difference(&self) -> Option<(usize, String)> {
+        let mut engines = self.up();
+        let hash = engines.next().map(|(_, engine)| engine.view_hash());
+        let live = 1 + engines.count();
+        let odd = self
+            .up()
+            .find(|(_, e)| e.live_count() != live || Some(e.view_hash()) != hash);
+        if let Some((node, engine)) = odd {
+            let difference = check::difference(engine, &self.truth());
+            return Some((node, difference.unwrap_or_else(|| "the hash".to_owned())));
+        }
+        let truth = self.truth();
+        self.up()
+            .find_map(|(node, engine)| Some((node, check::difference(engine, &truth)?)))
+    }
+
+    /// A member that is down and yet live in somebody's view, if there is one: the observer and
+    /// the member's name. Looks at each member of each view.
+    pub fn unnoticed(&self) -> Option<(usize, String)> {
+        let truth = self.truth();
+        self.up().find_map(|(node, engine)| {
+            let mut sights = engine.sights();
+            let down = sights
+                .find(|sight| sight.standing.state.is_live() && !truth.contains_key(&sight.key))?;
+            Some((node, down.name.to_owned()))
+        })
+    }
+
+    /// Lets time pass until all views are what is, and says how long that took. Make no more
+    /// trouble before and end what there is: nobody in a plight, nothing cut, little loss.
+    ///
+    /// # Errors
+    /// The first rule that was broken: one of safety, so far or meanwhile; or, `within` that time,
+    /// that a failure is not known everywhere or that a view is not what is. It is in the report,
+    /// too.
+    pub fn calm(&mut self, within: Duration) -> Result<Duration, Failure> {
+        let start = self.now;
+        loop {
+            let passed = self.now.since(start);
+            if let Some(failure) = &self.report.failure {
+                return Err(failure.clone());
+            }
+            match self.difference() {
+                None => return Ok(passed),
+                Some((node, difference)) if passed >= within => {
+                    self.require_noticed(passed);
+                    let violation = Violation::NotConverged {
+                        after: passed,
+                        difference,
+                    };
+                    self.violate(node, violation);
+                }
+                Some(_) => self.run_for(LOOK_EVERY.min(within - passed)),
+            }
+        }
+    }
+
+    /// The same as [`Cluster::calm`], for scenarios that end with it.
+    ///
+    /// # Panics
+    /// If a rule was broken.
+    pub fn expect_calm(&mut self, within: Duration) -> Duration {
+        let result = self.calm(within);
+        result.unwrap_or_else(|failure| panic!("seed {}: {failure}", self.report.seed))
+    }
+
+    /// # Panics
+    /// If a rule was broken so far.
+    pub fn expect_safe(&self) {
+        if let Some(failure) = &self.report.failure {
+            panic!("seed {}: {failure}", self.report.seed);
+        }
+    }
+
+    /// It is `after` the trouble so long that every failure is to be known everywhere.
+    pub(super) fn require_noticed(&mut self, after: Duration) {
+        if let Some((node, member)) = self.unnoticed() {
+            self.violate(node, Violation::Unnoticed { member, after });
+        }
+    }
+
+    fn up(&self) -> impl Iterator<Item = (usize, &Engine)> {
+        let engines = self.nodes.iter().enumerate();
+        engines.filter_map(|(node, place)| {
+            let engine = place.engine.as_deref()?;
+            (!engine.is_gone()).then_some((node, engine))
+        })
+    }
+
+    fn truth(&self) -> Truth<'_> {
+        let sights = self.up().map(|(_, engine)| engine.own_sight());
+        sights.map(|sight| (sight.key, sight)).collect()
+    }
+}
+
+/// How often the views are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
