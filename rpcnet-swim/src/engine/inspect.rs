@@ -100,7 +100,7 @@ impl Engine {
     }
 
     /// Everything that could grow.
-    pub(crate) fn fills(&self) -> [Fill; 8] {
+    pub(crate) fn fills(&self) -> [Fill; 9] {
         let members = self.table.len();
         let fill = |what, count, bound| Fill { what, count, bound };
         [
