@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use rpcnet_swim::{
     MemberState,
-    sim::{Cluster, Link},
+    sim::{Cluster, Detector, Link},
 };
 use serde::Serialize;
 use xtask_report::{draw, median, number};
 
 use crate::{
     check::Check,
-    detector::Detector,
+    detector::these,
     scenario::{Case, Cell, Columns, Extent, Scenario, Trial},
     show::{bars, or_never},
-    stage::{Unsafe, expect_safe, secs, settled},
+    stage::{Unsafe, expect_safe, recovered, secs, settled},
     toll::{Meter, Toll, TollFigures},
 };
 
@@ -26,7 +26,7 @@ pub(crate) trait Affliction: Sync + Sized {
     const TITLE: &'static str;
 
     fn detectors(&self) -> Vec<Detector> {
-        Detector::named(&["rpcnet", "swim", "lifeguard-a5", "lifeguard-a2"])
+        these(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Self::Case>;
@@ -126,8 +126,7 @@ impl<A: Affliction> Scenario for Afflicted<A> {
         cluster.network().heal();
         cluster.network().default = Link::lan();
         chosen.iter().for_each(|node| cluster.resume(*node));
-        let recovered = cluster.run_until(RECOVERY_MAX, Cluster::is_converged);
-        expect_safe(&cluster)?;
+        let recovered = recovered(&mut cluster, trial, RECOVERY_MAX)?;
         Ok(Sample {
             toll,
             removed,

@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rpcnet_swim::sim::Detector;
 use xtask_report::{Document, Gauge};
 
 use crate::{
     check::{self, Check},
-    detector::Detector,
     options::Options,
     pool::work_off,
     scenario::{Case, Cell, Extent, Row, Scenario, Trial},
@@ -201,14 +201,10 @@ fn detectors(default: Vec<Detector>, options: &Options) -> Result<Vec<Detector>,
             .chain(ablation.into_iter().flatten())
             .collect());
     }
-    let known: Vec<Detector> = Detector::all()
-        .into_iter()
-        .chain(Detector::ablation())
-        .collect();
     let names = || {
+        let known = Detector::all().into_iter().chain(Detector::ablation());
         known
-            .iter()
-            .map(Detector::name)
+            .map(|it| it.name().to_owned())
             .collect::<Vec<_>>()
             .join(", ")
     };
@@ -216,9 +212,8 @@ fn detectors(default: Vec<Detector>, options: &Options) -> Result<Vec<Detector>,
         .detector
         .iter()
         .map(|name| {
-            let found = known.iter().find(|detector| detector.name() == name);
             let unknown = || format!("no detector is called {name:?}; there are: {}", names());
-            Ok(found.ok_or_else(unknown)?.clone())
+            Ok(Detector::named(name).ok_or_else(unknown)?)
         })
         .collect()
 }

@@ -2,16 +2,10 @@
 
 use std::fmt::Debug;
 
-use rpcnet_swim::ClusterConfig;
+use rpcnet_swim::{ClusterConfig, sim::Detector};
 use serde::Serialize;
 
-use crate::{
-    check::Check,
-    detector::{Detector, OURS},
-    pool::Cost,
-    show::table,
-    stage::Unsafe,
-};
+use crate::{check::Check, detector::OURS, pool::Cost, show::table, stage::Unsafe};
 
 /// An experiment: the cases, what happens in one, what is taken of it, and how it is shown.
 pub(crate) trait Scenario: Sync + Sized {
@@ -111,7 +105,7 @@ pub(crate) struct Trial<'a, C> {
 impl<C> Trial<'_, C> {
     /// What all nodes are configured with.
     pub(crate) fn config(&self) -> ClusterConfig {
-        self.detector.configure(ClusterConfig::lan())
+        ClusterConfig::lan().with_detector(self.detector.clone())
     }
 
     /// For what happens to the cluster: the same for all detectors.

@@ -7,7 +7,10 @@ use rpcnet_swim::{
     sim::{Cluster, Transition},
 };
 
-use crate::scenario::{Case, Trial};
+use crate::{
+    detector::OURS,
+    scenario::{Case, Trial},
+};
 
 /// A rule that was broken.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +63,25 @@ pub(crate) fn is_full(cluster: &Cluster) -> bool {
         .all(|engine| engine.live_count() == count)
 }
 
+/// Lets time pass until all views are right, and says how long it took; `None` if it was more than
+/// `limit`. To ours it must come sooner or later.
+///
+/// # Errors
+///
+/// When a rule was broken.
+pub(crate) fn recovered<C>(
+    cluster: &mut Cluster,
+    trial: &Trial<'_, C>,
+    limit: Duration,
+) -> Result<Option<Duration>, Unsafe> {
+    let took = cluster.run_until(limit, Cluster::is_converged);
+    if took.is_none() && trial.detector.name() == OURS {
+        let calm = cluster.calm(CALM_MAX);
+        calm.map_err(|failure| Unsafe(failure.to_string()))?;
+    }
+    expect_safe(cluster).map(|()| took)
+}
+
 /// When each came to believe this of a member, from `begin` on, in seconds since then.
 pub(crate) fn learnt(
     transitions: &[Transition],
@@ -94,5 +116,8 @@ pub(crate) const fn secs(seconds: u64) -> Duration {
 
 /// Until it begins: rounds run everywhere.
 const QUIET: Duration = secs(15);
+/// In calm all views of ours are right after this at the latest: some members may be held down for
+/// flapping, for 16 minutes at most.
+const CALM_MAX: Duration = secs(20 * 60);
 /// As [`Cluster::formed`] has them.
 pub(crate) const SEEDS: usize = 3;

@@ -4,17 +4,17 @@ use std::{collections::BTreeSet, time::Duration};
 
 use rpcnet_swim::{
     Time,
-    sim::{Cluster, Link},
+    sim::{Cluster, Detector, Link},
 };
 use serde::Serialize;
 use xtask_report::{Axis, Chart, draw, median, number};
 
 use crate::{
     check::Check,
-    detector::Detector,
+    detector::these,
     scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
     show::{bars, lines, or_never},
-    stage::{Unsafe, expect_safe, is_full, secs, watch},
+    stage::{Unsafe, expect_safe, is_full, recovered, secs, watch},
 };
 
 /// A seed, and 10 s later all others at once (Suresh et al. 2018, Rapid, section 7); or 17 one
@@ -64,7 +64,7 @@ impl Scenario for Bootstrap {
     const TITLE: &'static str = "from the last start until all know all";
 
     fn detectors(&self) -> Vec<Detector> {
-        Detector::named(&["rpcnet", "lifeguard-a5"])
+        these(&["lifeguard-a5", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -107,14 +107,16 @@ impl Scenario for Bootstrap {
         let end = begin + secs(case.seconds);
         let rest = end.since(cluster.now()).max(secs(10));
         cluster.run_for(rest);
-        expect_safe(&cluster)?;
         let views = (0..case.nodes).filter_map(|node| cluster.engine(node));
-        Ok(Sample {
+        let sample = Sample {
             full,
             held: views.map(|it| it.live_count()).min().unwrap_or_default(),
             sizes,
             bytes: cluster.report().sent_bytes as f64 / case.nodes as f64,
-        })
+        };
+        cluster.network().default = Link::lan();
+        recovered(&mut cluster, trial, Duration::ZERO)?;
+        Ok(sample)
     }
 
     fn figures(&self, _: &Case, samples: &[Sample]) -> Figures {

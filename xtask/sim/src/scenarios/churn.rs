@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use rpcnet_swim::{
     MemberState, Time,
-    sim::{Cluster, Log},
+    sim::{Cluster, Detector, Log},
 };
 use serde::Serialize;
 use xtask_report::{draw, median, number, quantile};
 
 use crate::{
     check::Check,
-    detector::Detector,
+    detector::these,
     scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
     show::{bars, or_never},
-    stage::{Unsafe, expect_safe, learnt, secs, settled},
+    stage::{Unsafe, expect_safe, learnt, recovered, secs, settled},
 };
 
 /// Each that crashes is replaced by one of another name at another address.
@@ -68,7 +68,7 @@ impl Scenario for Churn {
     const TITLE: &'static str = "members crash and new ones come, all the time";
 
     fn detectors(&self) -> Vec<Detector> {
-        Detector::named(&["rpcnet", "swim", "lifeguard-a5", "lifeguard-a2"])
+        these(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -122,7 +122,7 @@ impl Scenario for Churn {
         let bytes = (cluster.report().sent_bytes - before) as f64;
         // The last ones become known.
         cluster.run_for(SETTLING);
-        expect_safe(&cluster)?;
+        recovered(&mut cluster, trial, Duration::ZERO)?;
         Ok(Sample {
             crashes: times(&cluster, &changes, false),
             joins: times(&cluster, &changes, true),

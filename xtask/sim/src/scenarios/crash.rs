@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use rpcnet_swim::{
     MemberState,
-    sim::{Cluster, Link},
+    sim::{Cluster, Detector, Link},
 };
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median, quantile};
 
 use crate::{
     check::Check,
-    detector::Detector,
+    detector::these,
     scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
     show::{lines, or_never},
-    stage::{Unsafe, expect_safe, learnt, secs, settled},
+    stage::{Unsafe, expect_safe, learnt, recovered, secs, settled},
 };
 
 /// Some members stop without a word; when they are known everywhere they start again, and after
@@ -64,7 +64,7 @@ impl Scenario for Crash {
     const TITLE: &'static str = "from a crash until all know";
 
     fn detectors(&self) -> Vec<Detector> {
-        Detector::named(&["rpcnet", "swim", "lifeguard-a5", "lifeguard-a2"])
+        these(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -132,7 +132,9 @@ impl Scenario for Crash {
             }
         }
         sample.false_failures = cluster.report().false_failures;
-        expect_safe(&cluster).map(|()| sample)
+        cluster.network().default = Link::lan();
+        recovered(&mut cluster, trial, Duration::ZERO)?;
+        Ok(sample)
     }
 
     fn figures(&self, _: &Case, samples: &[Sample]) -> Figures {

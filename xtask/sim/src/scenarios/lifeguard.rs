@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use rpcnet_swim::sim::Detector;
 use serde::Serialize;
 use xtask_report::{Axis, Chart, Series, align, median, number};
 
 use crate::{
     check::Check,
-    detector::{Detector, OURS},
+    detector::OURS,
     scenario::{self, Cell, Columns, Extent, Scenario, Trial},
     stage::{Unsafe, expect_safe, settled},
     toll::{Meter, Toll},

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{PartitionStatus, sim::Cluster};
+use rpcnet_swim::{
+    PartitionStatus,
+    sim::{Cluster, Detector},
+};
 use serde::Serialize;
 use xtask_report::{draw, median, number};
 
 use crate::{
     check::Check,
-    detector::Detector,
+    detector::these,
     scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
     show::{bars, or_never},
-    stage::{SEEDS, Unsafe, expect_safe, secs, settled_without_seeds},
+    stage::{SEEDS, Unsafe, expect_safe, recovered, secs, settled_without_seeds},
 };
 
 /// When it heals all should find each other again, without anybody's help: their seeds are gone.
@@ -50,7 +53,7 @@ impl Scenario for Partition {
     const TITLE: &'static str = "the network is divided, and heals";
 
     fn detectors(&self) -> Vec<Detector> {
-        Detector::named(&["rpcnet", "swim", "lifeguard-a5", "memberlist"])
+        these(&["swim", "lifeguard-a5", "memberlist", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -87,8 +90,7 @@ impl Scenario for Partition {
         let detected = cut_off.iter().filter(reports).count();
         let detected = detected as f64 / cut_off.len() as f64;
         cluster.network().heal();
-        let healed = cluster.run_until(LIMIT, Cluster::is_converged);
-        expect_safe(&cluster)?;
+        let healed = recovered(&mut cluster, trial, LIMIT)?;
         Ok(Sample {
             detected,
             healed: healed.map_or(f64::INFINITY, |it| it.as_secs_f64()),

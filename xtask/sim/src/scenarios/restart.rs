@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::Cluster;
+use rpcnet_swim::sim::Detector;
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median, number};
 
 use crate::{
     check::Check,
-    detector::Detector,
+    detector::these,
     scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
     show::{lines, or_never},
-    stage::{Unsafe, expect_safe, secs, settled},
+    stage::{Unsafe, recovered, secs, settled},
 };
 
 /// As when a new version is rolled out at once. What is still said of the former lives must not
@@ -52,7 +52,7 @@ impl Scenario for Restart {
     const TITLE: &'static str = "all members start again within a minute, under their names";
 
     fn detectors(&self) -> Vec<Detector> {
-        Detector::named(&["rpcnet", "lifeguard-a5"])
+        these(&["lifeguard-a5", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -83,8 +83,7 @@ impl Scenario for Restart {
             cluster.run_for(Duration::from_millis(at).saturating_sub(passed));
             cluster.restart(node);
         }
-        let right = cluster.run_until(LIMIT, Cluster::is_converged);
-        expect_safe(&cluster)?;
+        let right = recovered(&mut cluster, trial, LIMIT)?;
         let views = (0..case.nodes).filter_map(|node| cluster.engine(node));
         let seconds = cluster.now().since(begin).as_secs_f64();
         let bytes = (cluster.report().sent_bytes - before) as f64;

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use rpcnet_swim::{
     MemberState,
-    sim::{Cluster, Log},
+    sim::{Cluster, Detector, Log},
 };
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median};
 
 use crate::{
     check::Check,
-    detector::Detector,
+    detector::these,
     scenario::{self, Cell, Columns, Extent, Scenario, Trial},
     show::{lines, or_never},
     stage::{Unsafe, expect_safe, learnt, secs, settled},
@@ -55,7 +55,7 @@ impl Scenario for Scale {
     const TITLE: &'static str = "how each cost grows with the number of members";
 
     fn detectors(&self) -> Vec<Detector> {
-        Detector::named(&["rpcnet", "lifeguard-a5"])
+        these(&["lifeguard-a5", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {

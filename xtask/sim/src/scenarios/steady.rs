@@ -1,12 +1,12 @@
 //! What it costs when nothing happens.
 
-use rpcnet_swim::sim::Traffic;
+use rpcnet_swim::sim::{Detector, Traffic};
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median, number};
 
 use crate::{
     check::Check,
-    detector::Detector,
+    detector::these,
     scenario::{self, Cell, Columns, Extent, Scenario, Trial},
     show::lines,
     stage::{Unsafe, expect_safe, secs, settled},
@@ -51,7 +51,7 @@ impl Scenario for Steady {
     const TITLE: &'static str = "what it costs when nothing happens";
 
     fn detectors(&self) -> Vec<Detector> {
-        Detector::named(&["rpcnet", "swim", "lifeguard-a5", "memberlist"])
+        these(&["swim", "lifeguard-a5", "memberlist", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
