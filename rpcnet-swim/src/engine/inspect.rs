@@ -176,11 +176,11 @@ impl Engine {
         let (Some(verdicts), Some(entry)) = (&mut self.verdicts, self.table.get(key)) else {
             return;
         };
-        let suspicion = entry.suspicion.as_deref();
+        let suspicion = entry.case().suspicion.as_deref();
         verdicts.push(Verdict {
             key,
             live,
-            own: entry.evidence,
+            own: entry.case().evidence,
             suspectors: suspicion.map(|s| s.suspectors).unwrap_or_default(),
             age: suspicion.map(|s| now.since(s.since)).unwrap_or_default(),
         });
@@ -197,7 +197,7 @@ impl Engine {
             .table
             .iter()
             .filter(|(_, e)| e.state == MemberState::Failed);
-        let held = failed.map(|(_, e)| e.hold_until).max();
+        let held = failed.map(|(_, e)| e.case().hold_until).max();
         held.unwrap_or_default() + self.stalled
     }
 }

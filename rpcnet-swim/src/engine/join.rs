@@ -335,7 +335,7 @@ impl Engine {
             return;
         };
         let is_other = entry.state.is_live() && entry.addr != sender.addr;
-        if is_other && !std::mem::replace(&mut entry.conflict_reported, true) {
+        if is_other && !std::mem::replace(&mut entry.case_mut().conflict_reported, true) {
             let (name, newer) = (entry.name.to_string(), entry.addr);
             self.emit(Event::NameConflict {
                 name,

@@ -1,6 +1,7 @@
 //! What others claim of members, and what of it is believed.
 
 use super::entry::Entry;
+use super::suspicion::Evidence;
 use super::{Engine, Phase, Single};
 use crate::event::{Event, Member, MemberState};
 use crate::time::Time;
@@ -172,7 +173,7 @@ impl Engine {
         };
         let was = entry.state;
         // A member that comes and goes stays out for a while.
-        if was == MemberState::Failed && now < entry.hold_until {
+        if was == MemberState::Failed && now < entry.case().hold_until {
             return;
         }
         let moves = entry.addr != record.addr || !was.is_live();
@@ -188,9 +189,13 @@ impl Engine {
             entry.draining = record.draining;
             entry.tags = tags.clone();
             entry.state = MemberState::Alive;
-            entry.suspicion = None;
-            entry.claimed_failed = false;
-            entry.evidence = Default::default();
+            entry.silent = false;
+            if let Some(case) = entry.open_case() {
+                case.suspicion = None;
+                case.claimed_failed = false;
+                case.evidence = Evidence::NONE;
+            }
+            entry.close_case();
             (entry.member(), changed)
         });
         self.spread(now, key);
@@ -206,8 +211,10 @@ impl Engine {
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Left;
             entry.incarnation = entry.incarnation.max(incarnation);
-            entry.suspicion = None;
-            entry.claimed_failed = false;
+            if let Some(case) = entry.open_case() {
+                case.suspicion = None;
+                case.claimed_failed = false;
+            }
             entry.member()
         });
         self.spread(now, key);
@@ -226,7 +233,7 @@ impl Engine {
     /// does not answer us either, we believe it.
     fn doubt(&mut self, now: Time, key: u64) {
         if let Some(entry) = self.table.get_mut(key) {
-            entry.claimed_failed = true;
+            entry.case_mut().claimed_failed = true;
         }
         self.start_round(now, key);
     }

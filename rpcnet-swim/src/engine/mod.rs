@@ -3,6 +3,7 @@
 //! Read on with `receive` (what comes in), `probe` (is it there?), `suspicion` and `judge` (is it
 //! gone?), `merge` (what others say), `join` (getting in), `sync` (repairing what gossip missed).
 
+mod case;
 #[cfg(feature = "sim")]
 pub(crate) mod detector;
 mod entry;
@@ -433,7 +434,10 @@ impl Engine {
 
     /// With which key each member seals, of those heard from: whether a rotation is through.
     pub fn keys_in_use(&self) -> Vec<(NodeId, KeyId)> {
-        let in_use = |e: &Entry| Some((NodeId::new(e.name.clone(), e.epoch), e.sealed_with?));
+        let in_use = |e: &Entry| {
+            let id = NodeId::new(e.name.clone(), e.epoch);
+            Some((id, self.envelope.key_id(e.sealed_with?)))
+        };
         self.table
             .iter()
             .filter_map(|(_, entry)| in_use(entry))

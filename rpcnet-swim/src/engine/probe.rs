@@ -181,7 +181,7 @@ impl Engine {
         let silent = round.helpers.iter().filter(|(_, nacked)| !nacked);
         for key in silent.map(|(key, _)| *key).chain([round.key]) {
             if let Some(entry) = self.table.get_mut(key) {
-                entry.evidence.silent = true;
+                entry.silent = true;
             }
         }
         if !witnessed {
@@ -333,7 +333,7 @@ impl Engine {
     /// What rides on a ping of a member that is not simply held alive.
     fn accusation(&self, key: u64) -> Option<Record> {
         let entry = self.table.get(key)?;
-        let is_suspect = entry.state == MemberState::Suspect && !entry.claimed_failed;
+        let is_suspect = entry.state == MemberState::Suspect && !entry.case().claimed_failed;
         let rides = match is_suspect {
             true => self.rules().buddy,
             false => self.rules().redial || !self.rules().is_rival(),
@@ -356,7 +356,7 @@ impl Engine {
         let wanted = self.config.indirect_probes;
         // When many are gone and not yet found so, one of those would be no witness.
         let mut helpers = self.sample_live(wanted, |helper, entry| {
-            helper != key && entry.state == MemberState::Alive && !entry.evidence.silent
+            helper != key && entry.state == MemberState::Alive && !entry.silent
         });
         if helpers.len() < wanted && !self.rules().is_rival() {
             // Better doubtful ones than none.

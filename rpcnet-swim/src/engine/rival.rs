@@ -287,7 +287,9 @@ impl Engine {
     /// (Lifeguard section IV-B).
     fn confirm(&mut self, now: Time, key: u64, accusers: Suspectors) -> bool {
         let entry = self.table.get_mut(key);
-        let suspicion = entry.and_then(|entry| entry.suspicion.as_deref_mut());
+        let suspicion = entry
+            .and_then(|entry| entry.open_case())
+            .and_then(|case| case.suspicion.as_deref_mut());
         let (Some(suspicion), Some(trial)) = (suspicion, self.rival.trials.get(key)) else {
             return false;
         };
@@ -311,7 +313,10 @@ impl Engine {
     /// A suspicion's time is over: without a refutation the member is dead.
     fn sentence(&mut self, now: Time, key: u64) {
         let trial = self.rival.trials.get(key).map(|trial| trial.generation);
-        let suspicion = self.table.get(key).and_then(|e| e.suspicion.as_ref());
+        let suspicion = self
+            .table
+            .get(key)
+            .and_then(|e| e.case().suspicion.as_ref());
         let Some(suspicion) = suspicion.filter(|s| Some(s.generation) == trial) else {
             return self.rival.trials.end(key);
         };

@@ -1,5 +1,7 @@
 //! What stands around a message: version, cluster, sender and seal.
 
+use std::num::NonZeroU8;
+
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{Malformed, Reader, Write};
@@ -28,6 +30,10 @@ pub(crate) struct Origin {
     pub(crate) counter: u64,
 }
 
+/// One of the keys that an envelope opens with, in a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeySlot(NonZeroU8);
+
 /// Why a datagram was refused. It had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -51,6 +57,11 @@ impl Envelope {
                 .collect(),
             salt: xxh3_64_with_seed(b"nonce", seed),
         }
+    }
+
+    /// The public name of a key.
+    pub(crate) fn key_id(&self, slot: KeySlot) -> KeyId {
+        self.sealers[usize::from(slot.0.get()) - 1].id
     }
 
     /// Most bytes that an envelope adds to a body.
@@ -87,7 +98,7 @@ impl Envelope {
     pub(crate) fn unwrap<'a>(
         &self,
         datagram: &'a mut [u8],
-    ) -> Result<(Origin, &'a [u8], Option<KeyId>), Refusal> {
+    ) -> Result<(Origin, &'a [u8], Option<KeySlot>), Refusal> {
         let len = datagram.len();
         let mut reader = Reader::new(datagram);
         let is_sealed = match reader.u8()? {
@@ -119,12 +130,15 @@ impl Envelope {
             .checked_sub(SEAL_BYTES)
             .ok_or(Refusal::Malformed)?;
         let head_len = len - reader.len();
-        let sealer = self.sealers.iter().find(|sealer| sealer.id == id);
-        let sealer = sealer.ok_or(Refusal::UnknownKey)?;
+        let (slot, sealer) = (1..)
+            .filter_map(NonZeroU8::new)
+            .zip(&self.sealers)
+            .find(|(_, sealer)| sealer.id == id)
+            .ok_or(Refusal::UnknownKey)?;
         let (head, rest) = datagram.split_at_mut(head_len);
         let (body, tag) = rest.split_at_mut(body_len);
         match sealer.open(&origin.nonce(salt), head, body, tag) {
-            true => Ok((origin, body, Some(id))),
+            true => Ok((origin, body, Some(KeySlot(slot)))),
             false => Err(Refusal::Seal),
         }
     }

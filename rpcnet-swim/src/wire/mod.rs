@@ -17,7 +17,7 @@ mod message;
 mod record;
 
 pub(crate) use codec::{Malformed, Reader, Write};
-pub(crate) use envelope::{Envelope, Origin, Refusal};
+pub(crate) use envelope::{Envelope, KeySlot, Origin, Refusal};
 pub(crate) use message::{Address, BUCKETS, Message, Payload, SyncPage};
 pub(crate) use record::{Claim, Record, Suspectors, Vote};
 
