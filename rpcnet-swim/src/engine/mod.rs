@@ -17,6 +17,8 @@ mod probe;
 mod receive;
 mod replay;
 mod send;
+#[cfg(feature = "sim")]
+mod shared;
 mod suspicion;
 mod sync;
 mod table;
@@ -138,6 +140,8 @@ pub struct Engine {
     /// What each failure that was declared rested on, for the simulation's checkers.
     #[cfg(feature = "sim")]
     verdicts: Option<Vec<inspect::Verdict>>,
+    #[cfg(feature = "sim")]
+    shared: Option<shared::Shared>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,6 +230,8 @@ impl Engine {
             stats: Stats::default(),
             #[cfg(feature = "sim")]
             verdicts: None,
+            #[cfg(feature = "sim")]
+            shared: None,
             config,
         })
     }
