@@ -23,6 +23,8 @@ mod replay;
 mod rival;
 pub(crate) mod rules;
 mod send;
+#[cfg(feature = "sim")]
+mod shared;
 mod suspicion;
 mod sync;
 mod table;
@@ -149,6 +151,8 @@ pub struct Engine {
     /// What each failure that was declared rested on, for the simulation's checkers.
     #[cfg(feature = "sim")]
     verdicts: Option<Vec<inspect::Verdict>>,
+    #[cfg(feature = "sim")]
+    shared: Option<shared::Shared>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,6 +242,8 @@ impl Engine {
             stats: Stats::default(),
             #[cfg(feature = "sim")]
             verdicts: None,
+            #[cfg(feature = "sim")]
+            shared: None,
             config,
         })
     }
