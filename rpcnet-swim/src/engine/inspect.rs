@@ -9,6 +9,7 @@ use super::health::{OVERDUE_MAX, WATCHED_MAX};
 pub(crate) use super::merge::MEMBERS_MAX;
 use super::merge::Source;
 use super::probe::{RELAYS_MAX, ROUNDS_MAX};
+pub(crate) use super::shared::Shared;
 pub(crate) use super::suspicion::Evidence;
 use super::timers::Single;
 use super::{Engine, Entry};
@@ -88,12 +89,32 @@ impl Engine {
         self.own_record()
     }
 
+    /// Keeps names and tags where other engines of this process keep them too.
+    pub(crate) fn share_with(&mut self, shared: Shared) {
+        self.shared = Some(shared);
+    }
+
+    pub(super) fn share(&self, record: Record) -> Record {
+        match &self.shared {
+            Some(shared) => shared.record(record),
+            None => record,
+        }
+    }
+
     /// Takes members in as from a sync, with nothing to pass on and nothing to tell: as if it
     /// had known them for long. A record of this node itself is no news to it.
     pub(crate) fn know<'a>(&mut self, now: Time, records: impl Iterator<Item = &'a Record>) {
-        for record in records {
+        // They are what is shared already.
+        let shared = self.shared.take();
+        for (nth, record) in records.enumerate() {
             self.merge(now, record.clone(), Source::Sync);
+            if nth % 256 == 255 {
+                // A short queue is a cheap one.
+                self.queue = GossipQueue::default();
+                self.events.clear();
+            }
         }
+        self.shared = shared;
         self.queue = GossipQueue::default();
         self.timers.clear(Single::Gossip);
         self.events = VecDeque::new();

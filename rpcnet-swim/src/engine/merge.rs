@@ -95,6 +95,8 @@ impl Engine {
 
     /// A member that was not known, or the newer life of one that was: of `former`, if live.
     fn admit(&mut self, now: Time, key: u64, record: Record, former: Option<Member>) {
+        #[cfg(feature = "sim")]
+        let record = self.share(record);
         let Claim::Alive(tags) = &record.claim else {
             return;
         };
@@ -168,6 +170,8 @@ impl Engine {
 
     /// The member itself says that it is alive, after whatever we believed.
     fn refuted(&mut self, now: Time, key: u64, record: Record) {
+        #[cfg(feature = "sim")]
+        let record = self.share(record);
         let Claim::Alive(tags) = &record.claim else {
             return;
         };

@@ -24,7 +24,12 @@ mod replay;
 mod rival;
 pub(crate) mod rules;
 mod send;
+<<<<<<< HEAD
 mod serve;
+=======
+#[cfg(feature = "sim")]
+mod shared;
+>>>>>>> commands
 mod suspicion;
 mod sync;
 mod table;
@@ -155,6 +160,8 @@ pub struct Engine {
     /// What each failure that was declared rested on, for the simulation's checkers.
     #[cfg(feature = "sim")]
     verdicts: Option<Vec<inspect::Verdict>>,
+    #[cfg(feature = "sim")]
+    shared: Option<shared::Shared>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +254,8 @@ impl Engine {
             stats: Stats::default(),
             #[cfg(feature = "sim")]
             verdicts: None,
+            #[cfg(feature = "sim")]
+            shared: None,
             config,
         })
     }

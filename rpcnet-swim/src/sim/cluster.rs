@@ -15,6 +15,7 @@ use super::steps::Due;
 use super::transition::{Log, Transition};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
+use crate::engine::inspect::Shared;
 use crate::error::TagError;
 use crate::event::{Event, Member};
 use crate::time::Time;
@@ -30,6 +31,8 @@ pub struct Cluster {
     /// Ties of time are broken by the order of making.
     pub(super) made: u64,
     pub(super) lives: Lives,
+    /// Names and tags, once for all engines.
+    pub(super) shared: Shared,
     pub(super) check_every: u64,
     pub(super) is_false_failure_a_violation: bool,
     pub(super) log_events: bool,
@@ -51,6 +54,7 @@ impl Cluster {
             queue: BinaryHeap::new(),
             made: 0,
             lives: Lives::default(),
+            shared: Shared::default(),
             check_every: 1,
             is_false_failure_a_violation: false,
             log_events: true,

@@ -29,7 +29,7 @@ impl Cluster {
         // In the order of keys, which is the cheapest to build tables from.
         let mut records: Vec<(u64, Record)> = engines
             .iter()
-            .map(|engine| (engine.key(), engine.record()))
+            .map(|engine| (engine.key(), cluster.shared.record(engine.record())))
             .collect();
         records.sort_unstable_by_key(|(key, _)| *key);
         for (node, mut engine) in engines.into_iter().enumerate() {
@@ -44,12 +44,14 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::event::MemberState;
     use crate::sim::cluster::addr_of;
     use crate::stats::Dropped;
+    use crate::tags::Tags;
 
     #[test]
     fn all_know_all_at_once_and_nothing_is_left_to_tell() {
@@ -100,9 +102,20 @@ mod tests {
     }
 
     #[test]
-    fn a_formed_cluster_shares_names_and_tags() {
-        let cluster = Cluster::formed(3, 5, ClusterConfig::lan());
-        let name = |node: usize| cluster.sight(node, 4).unwrap().id.name;
-        assert!(std::sync::Arc::ptr_eq(&name(0), &name(1)));
+    fn all_views_share_names_and_tags() {
+        let tags = Tags::from_pairs([("role", "worker")]).unwrap();
+        let config = ClusterConfig::lan().with_tags(tags);
+        let mut found = Cluster::of(3, 5, config.clone());
+        found.run_for(Duration::from_secs(5));
+        // News of tags come from elsewhere than the first news.
+        found.set_tag(4, "role", "leader").unwrap();
+        found.run_for(Duration::from_secs(5));
+        for cluster in [found, Cluster::formed(3, 5, config)] {
+            let sight = |node: usize| cluster.sight(node, 4).unwrap();
+            let (one, other) = (sight(0), sight(1));
+            assert!(Arc::ptr_eq(&one.id.name, &other.id.name));
+            assert!(!one.tags.is_empty());
+            assert_eq!(one.tags.encoded().as_ptr(), other.tags.encoded().as_ptr());
+        }
     }
 }

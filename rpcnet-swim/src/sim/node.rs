@@ -1,6 +1,5 @@
 //! A node's place in the cluster, and what it counts.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::{Add, Sub};
 
@@ -37,8 +36,7 @@ pub(super) struct Node {
     pub(super) declared: u64,
     pub(super) steps: u64,
     pub(super) events: Vec<(Time, Event)>,
-    /// Number of the last datagram that arrived from each node.
-    pub(super) arrived: HashMap<usize, u64>,
+    pub(super) arrived: Arrived,
 }
 
 impl Node {
@@ -65,8 +63,32 @@ impl Node {
             declared: 0,
             steps: 0,
             events: Vec::new(),
-            arrived: HashMap::new(),
+            arrived: Arrived::default(),
         }
+    }
+}
+
+/// Number of the last datagram that arrived from each node; of those that share a place here, from
+/// the last one. Up to [`SENDERS_MAX`] nodes there is a place for each; among more, an overtaking
+/// may go unseen, which costs less than a map of all pairs that ever spoke.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    last: Vec<(u32, u64)>,
+}
+
+impl Arrived {
+    /// Whether one that was sent later arrived earlier.
+    pub(super) fn is_overtaken(&mut self, from: usize, number: u64) -> bool {
+        if self.last.is_empty() {
+            self.last = vec![(0, 0); SENDERS_MAX];
+        }
+        let last = &mut self.last[from % SENDERS_MAX];
+        if last.0 != from as u32 {
+            *last = (from as u32, 0);
+        }
+        let is_overtaken = number < last.1;
+        last.1 = number.max(last.1);
+        is_overtaken
     }
 }
 
@@ -129,5 +151,7 @@ pub(super) fn wire_bytes(datagram: &[u8]) -> u64 {
     datagram.len() as u64 + HEADER_BYTES
 }
 
+/// Senders whose last datagram a node remembers.
+const SENDERS_MAX: usize = 64;
 /// An IPv4 header and a UDP header.
 const HEADER_BYTES: u64 = 20 + 8;

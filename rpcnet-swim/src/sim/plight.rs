@@ -209,7 +209,7 @@ impl Cluster {
         {
             let done = self.now + per_message;
             place.busy = Some(done);
-            self.push(done, What::Work(node));
+            self.push(done, What::Work(node as u32));
         }
     }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Cluster;
 use super::check::{self, Depth, Failure, Looked, Violation};
@@ -25,13 +25,13 @@ pub(super) struct Due {
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum What {
-    Wake(usize),
-    Seeds(usize),
+    Wake(u32),
+    Seeds(u32),
     /// A slow process is done with the message in hand.
-    Work(usize),
+    Work(u32),
     Arrive {
-        from: usize,
-        to: usize,
+        from: u32,
+        to: u32,
         number: u64,
         datagram: Vec<u8>,
     },
@@ -48,18 +48,19 @@ impl Cluster {
         };
         self.now = self.now.max(at);
         match what {
-            What::Wake(node) => self.wake(node, at),
+            What::Wake(node) => self.wake(node as usize, at),
             What::Seeds(node) => {
+                let node = node as usize;
                 let seeds = self.nodes[node].seeds.clone();
                 self.input(node, |engine, now| engine.handle_seeds(now, &seeds));
             }
-            What::Work(node) => self.finish_message(node, at),
+            What::Work(node) => self.finish_message(node as usize, at),
             What::Arrive {
                 from,
                 to,
                 number,
                 datagram,
-            } => self.arrive(from, to, number, datagram),
+            } => self.arrive(from as usize, to as usize, number, datagram),
         }
         true
     }
@@ -112,6 +113,7 @@ impl Cluster {
         place.busy = None;
         place.wake = None;
         let mut engine = Box::new(engine.expect("a valid configuration"));
+        engine.share_with(self.shared.clone());
         if self.check_every > 0 {
             engine.keep_trail();
         }
@@ -150,9 +152,7 @@ impl Cluster {
         if place.engine.is_none() {
             return;
         }
-        let last = place.arrived.entry(from).or_default();
-        self.report.overtaken += u64::from(number < *last);
-        *last = number.max(*last);
+        self.report.overtaken += u64::from(place.arrived.is_overtaken(from, number));
         self.pass(to, Message::In { from, datagram });
     }
 
@@ -185,7 +185,7 @@ impl Cluster {
             self.note_event(node, engine.live_count(), event);
         }
         if engine.wants_seeds() && !self.nodes[node].seeds.is_empty() {
-            self.push(self.now + RESOLVE_TIME, What::Seeds(node));
+            self.push(self.now + RESOLVE_TIME, What::Seeds(node as u32));
         } else if self.nodes[node].steps == 0 {
             // A cluster of its own.
             engine.handle_seeds(self.now, &[]);
@@ -199,7 +199,7 @@ impl Cluster {
             && place.wake.is_none_or(|wake| next < wake)
         {
             place.wake = Some(next);
-            self.push(next, What::Wake(node));
+            self.push(next, What::Wake(node as u32));
         }
         self.nodes[node].engine = Some(engine);
     }
@@ -247,8 +247,8 @@ impl Cluster {
         };
         let number = self.report.sent;
         let arrive = |datagram| What::Arrive {
-            from,
-            to,
+            from: from as u32,
+            to: to as u32,
             number,
             datagram,
         };
@@ -270,8 +270,7 @@ impl Cluster {
 
     fn note_event(&mut self, node: usize, live: usize, event: Event) {
         self.note_transition(node, &event);
-        let text = format!("{event:?}");
-        self.trace(xxh3_64_with_seed(text.as_bytes(), node as u64));
+        self.trace_event(node, &event);
         match &event {
             Event::NodeSuspect { .. } => self.report.suspicions += 1,
             Event::NodeRecovered(_) => self.report.recoveries += 1,
@@ -320,6 +319,34 @@ impl Cluster {
             observer: self.nodes[node].name.clone(),
             violation,
         });
+    }
+
+    /// What kind of event it is, and the member's standing in it.
+    fn trace_event(&mut self, node: usize, event: &Event) {
+        let (kind, member) = match event {
+            Event::NodeJoined(member) => (1, Some(member)),
+            Event::NodeLeft(member) => (2, Some(member)),
+            Event::NodeFailed(member) => (3, Some(member)),
+            Event::NodeSuspect { member, .. } => (4, Some(member)),
+            Event::NodeRecovered(member) => (5, Some(member)),
+            Event::NodeUpdated(member) => (6, Some(member)),
+            // Rare, so it may take long.
+            other => (xxh3_64(format!("{other:?}").as_bytes()), None),
+        };
+        let (key, epoch, incarnation) = member.map_or((0, 0, 0), |member| {
+            (member.id.key(), member.id.epoch, member.incarnation)
+        });
+        let phi = match event {
+            Event::NodeSuspect { phi, .. } => phi.to_bits(),
+            _ => 0,
+        };
+        let mut bytes = [0; 36];
+        bytes[..8].copy_from_slice(&kind.to_le_bytes());
+        bytes[8..16].copy_from_slice(&key.to_le_bytes());
+        bytes[16..24].copy_from_slice(&epoch.to_le_bytes());
+        bytes[24..32].copy_from_slice(&phi.to_le_bytes());
+        bytes[32..].copy_from_slice(&incarnation.to_le_bytes());
+        self.trace(xxh3_64_with_seed(&bytes, node as u64));
     }
 
     fn trace(&mut self, what: u64) {

@@ -27,6 +27,8 @@ pub struct Axis {
     pub label: String,
     /// Each step is so many times the one before. What is not above zero is not drawn then.
     pub logarithmic: bool,
+    /// With a logarithm: zero is drawn all the same, a step below the least.
+    pub zero: bool,
 }
 
 /// A line of a chart.
@@ -46,6 +48,7 @@ impl Axis {
         Self {
             label: label.into(),
             logarithmic: false,
+            zero: false,
         }
     }
 
@@ -54,11 +57,18 @@ impl Axis {
         Self {
             label: label.into(),
             logarithmic: true,
+            zero: false,
         }
     }
 
+    /// The same with a place for zero, a step below the least.
+    pub fn with_zero(mut self) -> Self {
+        self.zero = true;
+        self
+    }
+
     fn takes(&self, value: f64) -> bool {
-        value.is_finite() && (!self.logarithmic || value > 0.0)
+        value.is_finite() && (!self.logarithmic || value > 0.0 || (self.zero && value == 0.0))
     }
 }
 
@@ -221,14 +231,20 @@ impl Scale {
         from_zero: bool,
         pixels: (f64, f64),
     ) -> Self {
-        let (mut low, mut high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
+        let on_scale = values.filter(|value| !axis.logarithmic || *value > 0.0);
+        let (mut low, mut high) = on_scale.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
             (l.min(v), h.max(v))
         });
         if low > high {
             (low, high) = (1.0, 10.0);
         }
         let ticks = if axis.logarithmic {
-            powers(&mut low, &mut high)
+            let mut ticks = powers(&mut low, &mut high);
+            if axis.zero {
+                low /= 10.0;
+                ticks.insert(0, 0.0);
+            }
+            ticks
         } else {
             if from_zero {
                 low = low.min(0.0);
@@ -246,7 +262,7 @@ impl Scale {
 
     fn at(&self, value: f64) -> f64 {
         let share = match self.logarithmic {
-            true => (value / self.low).ln() / (self.high / self.low).ln(),
+            true => (value.max(self.low) / self.low).ln() / (self.high / self.low).ln(),
             false => (value - self.low) / (self.high - self.low),
         };
         self.pixels.0 + share * (self.pixels.1 - self.pixels.0)
@@ -360,6 +376,9 @@ mod tests {
         };
         let svg = chart.draw();
         assert_eq!(svg.matches("<circle").count(), 1);
+        let mut with_zero = chart.clone();
+        with_zero.y = with_zero.y.with_zero();
+        assert_eq!(with_zero.draw().matches("<circle").count(), 2);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         let empty = Chart::default().draw();
         assert!(!empty.contains("NaN") && !empty.contains("inf"), "{empty}");

@@ -1,38 +1,17 @@
 //! Who detects.
 
-use rpcnet_swim::ClusterConfig;
+use rpcnet_swim::sim::Detector;
 
-/// A failure detector.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Detector;
-
-impl Detector {
-    pub(crate) fn rpcnet() -> Self {
-        Self
-    }
-
-    pub(crate) fn all() -> Vec<Self> {
-        vec![Self]
-    }
-
-    pub(crate) fn ablation() -> Vec<Self> {
-        vec![]
-    }
-
-    pub(crate) fn named(names: &[&str]) -> Vec<Self> {
-        let all = Self::all();
-        all.into_iter()
-            .filter(|it| names.contains(&it.name()))
-            .collect()
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        OURS
-    }
-
-    pub(crate) fn configure(&self, config: ClusterConfig) -> ClusterConfig {
-        config
-    }
+/// The detectors of these names.
+///
+/// # Panics
+///
+/// If there is none of a name.
+pub(crate) fn these(names: &[&str]) -> Vec<Detector> {
+    let named = |name: &&str| {
+        Detector::named(name).unwrap_or_else(|| panic!("no detector is called {name}"))
+    };
+    names.iter().map(named).collect()
 }
 
 /// The name of ours.

@@ -7,14 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use xtask_report::{Document, Gauge, align};
+use rpcnet_swim::sim::Detector;
+use xtask_report::{Document, Gauge};
 
 use crate::{
     check::{self, Check},
-    detector::Detector,
     options::Options,
     pool::work_off,
-    scenario::{Case, Cell, Columns, Extent, Row, Scenario, Trial},
+    scenario::{Case, Cell, Extent, Row, Scenario, Trial},
 };
 
 /// Runs all that the options ask for and shows it.
@@ -35,7 +35,7 @@ pub(crate) fn drive<S: Scenario>(
     println!("{}: {}", S::NAME, S::TITLE);
     let begin = Instant::now();
     let (cells, broken) = grid.run(scenario, options);
-    print!("{}", table(scenario, &cells));
+    print!("{}", scenario.table(&cells));
     let checks = scenario.checks(&cells);
     print!("\n{}", check::report(&checks));
     for broken in &broken {
@@ -58,7 +58,8 @@ struct Grid<C> {
     cases: Vec<C>,
     detectors: Vec<Detector>,
     first_seed: u64,
-    seeds: u64,
+    /// Of each case.
+    seeds: Vec<u64>,
 }
 
 /// One run of it, by the places in the grid.
@@ -83,16 +84,20 @@ impl<C: Case> Grid<C> {
             let all: Vec<_> = scenario.cases(extent).iter().map(Case::label).collect();
             return Err(format!("no such case; there are: {}", all.join(" | ")).into());
         }
+        let seeds = |case: &C| {
+            let enough = || scenario.seeds(extent).min(case.seeds_max());
+            options.seeds.unwrap_or_else(enough)
+        };
         Ok(Self {
+            seeds: cases.iter().map(seeds).collect(),
             cases,
             detectors: detectors(scenario.detectors(), options)?,
             first_seed: options.seed,
-            seeds: options.seeds.unwrap_or_else(|| scenario.seeds(extent)),
         })
     }
 
     fn runs(&self) -> usize {
-        self.cases.len() * self.detectors.len() * self.seeds as usize
+        self.detectors.len() * self.seeds.iter().sum::<u64>() as usize
     }
 
     /// All seeds of a detector after each other, all detectors of a case after each other.
@@ -100,7 +105,7 @@ impl<C: Case> Grid<C> {
         let mut places = Vec::with_capacity(self.runs());
         for case in 0..self.cases.len() {
             for detector in 0..self.detectors.len() {
-                let seeds = self.first_seed..self.first_seed + self.seeds;
+                let seeds = self.first_seed..self.first_seed + self.seeds[case];
                 places.extend(seeds.map(|seed| Place {
                     case,
                     detector,
@@ -139,10 +144,10 @@ impl<C: Case> Grid<C> {
         let mut broken = Vec::new();
         let mut cells = Vec::new();
         let mut results = places.iter().zip(results);
-        for case in &self.cases {
+        for (case, seeds) in self.cases.iter().zip(&self.seeds) {
             for detector in &self.detectors {
                 let mut samples = Vec::new();
-                for (place, result) in results.by_ref().take(self.seeds as usize) {
+                for (place, result) in results.by_ref().take(*seeds as usize) {
                     let result = result.and_then(|result| result.map_err(|it| it.to_string()));
                     match result {
                         Ok(sample) => samples.push(sample),
@@ -196,14 +201,10 @@ fn detectors(default: Vec<Detector>, options: &Options) -> Result<Vec<Detector>,
             .chain(ablation.into_iter().flatten())
             .collect());
     }
-    let known: Vec<Detector> = Detector::all()
-        .into_iter()
-        .chain(Detector::ablation())
-        .collect();
     let names = || {
+        let known = Detector::all().into_iter().chain(Detector::ablation());
         known
-            .iter()
-            .map(Detector::name)
+            .map(|it| it.name().to_owned())
             .collect::<Vec<_>>()
             .join(", ")
     };
@@ -211,24 +212,10 @@ fn detectors(default: Vec<Detector>, options: &Options) -> Result<Vec<Detector>,
         .detector
         .iter()
         .map(|name| {
-            let found = known.iter().find(|detector| detector.name() == name);
             let unknown = || format!("no detector is called {name:?}; there are: {}", names());
-            Ok(found.ok_or_else(unknown)?.clone())
+            Ok(Detector::named(name).ok_or_else(unknown)?)
         })
         .collect()
-}
-
-fn table<S: Scenario>(scenario: &S, cells: &[Cell<S>]) -> String {
-    let Columns(columns) = scenario.columns();
-    let first = ["detector", "nodes"].map(str::to_owned);
-    let headings = columns.iter().map(|(heading, _)| (*heading).to_owned());
-    let mut lines = vec![first.into_iter().chain(headings).collect::<Vec<_>>()];
-    for Cell { row, .. } in cells {
-        let first = [row.detector.clone(), row.nodes.to_string()];
-        let texts = columns.iter().map(|(_, text)| text(row));
-        lines.push(first.into_iter().chain(texts).collect());
-    }
-    align(&lines)
 }
 
 fn verdict(extent: Extent, checks: &[Check], broken: &[String]) -> ExitCode {

@@ -8,6 +8,7 @@
 //!
 //! To add one: a file in `scenarios/`, and a line in [`options::Name`] and in [`run`].
 
+mod affliction;
 mod check;
 mod detector;
 mod drive;
@@ -17,11 +18,19 @@ mod scenario;
 mod scenarios;
 mod show;
 mod stage;
+mod toll;
 
 use std::{error::Error, process::ExitCode};
 
 use clap::ValueEnum;
 pub use options::{Name, Options};
+
+use affliction::Afflicted;
+use drive::drive;
+use scenarios::{
+    Bootstrap, Churn, Crash, Flipflop, HalfBlocked, Lifeguard, Loss, OneWay, Partition, Restart,
+    Scale, Slow, Stall, Steady,
+};
 
 /// The scenarios, by what one would type.
 pub fn names() -> Vec<String> {
@@ -38,6 +47,19 @@ pub fn names() -> Vec<String> {
 /// When the options leave nothing to run, or a file cannot be written.
 pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     match options.scenario {
-        Name::Crash => drive::drive(&scenarios::Crash, options),
+        Name::Bootstrap => drive(&Bootstrap, options),
+        Name::Churn => drive(&Churn, options),
+        Name::Crash => drive(&Crash, options),
+        Name::Flipflop => drive(&Afflicted(Flipflop), options),
+        Name::HalfBlocked => drive(&Afflicted(HalfBlocked), options),
+        Name::Lifeguard => drive(&Lifeguard, options),
+        Name::Loss => drive(&Afflicted(Loss), options),
+        Name::OneWay => drive(&Afflicted(OneWay), options),
+        Name::Partition => drive(&Partition, options),
+        Name::Restart => drive(&Restart, options),
+        Name::Scale => drive(&Scale, options),
+        Name::Slow => drive(&Afflicted(Slow), options),
+        Name::Stall => drive(&Afflicted(Stall), options),
+        Name::Steady => drive(&Steady, options),
     }
 }

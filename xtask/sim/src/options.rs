@@ -41,6 +41,32 @@ pub struct Options {
 /// The scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Name {
+    /// Many start at once, or one by one while messages are lost: when all know all.
+    Bootstrap,
+    /// Members crash and new ones come, all the time.
+    Churn,
     /// Members crash, one or many at once: who knows when.
     Crash,
+    /// Some hear nothing for 20 s, then all for 20 s, and so on.
+    Flipflop,
+    /// Sockets of which one direction hangs.
+    HalfBlocked,
+    /// The grid of Lifeguard's experiments: members whose messages are withheld again and again.
+    Lifeguard,
+    /// Every link loses some of what is sent.
+    Loss,
+    /// Some lose most of what comes in.
+    OneWay,
+    /// The network is divided, and heals.
+    Partition,
+    /// All members start again within a minute, under their names.
+    Restart,
+    /// How each cost grows with the number of members.
+    Scale,
+    /// Processes take their time for each message.
+    Slow,
+    /// Processes stop for a while.
+    Stall,
+    /// What it costs when nothing happens.
+    Steady,
 }

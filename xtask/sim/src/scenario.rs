@@ -2,15 +2,10 @@
 
 use std::fmt::Debug;
 
-use rpcnet_swim::ClusterConfig;
+use rpcnet_swim::{ClusterConfig, sim::Detector};
 use serde::Serialize;
 
-use crate::{
-    check::Check,
-    detector::{Detector, OURS},
-    pool::Cost,
-    stage::Unsafe,
-};
+use crate::{check::Check, detector::OURS, pool::Cost, show::table, stage::Unsafe};
 
 /// An experiment: the cases, what happens in one, what is taken of it, and how it is shown.
 pub(crate) trait Scenario: Sync + Sized {
@@ -44,6 +39,11 @@ pub(crate) trait Scenario: Sync + Sized {
 
     /// Of the table, beside detector and nodes.
     fn columns(&self) -> Columns<Self>;
+
+    /// All rows, unless that would be too many.
+    fn table(&self, cells: &[Cell<Self>]) -> String {
+        table(self, cells)
+    }
 
     /// What is held against our targets.
     fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check>;
@@ -79,6 +79,11 @@ pub(crate) trait Case: Debug + Clone + Serialize + Send + Sync {
     /// What tells it apart, for people.
     fn label(&self) -> String;
 
+    /// Runs of it at most, where one takes long, unless more are asked for.
+    fn seeds_max(&self) -> u64 {
+        u64::MAX
+    }
+
     fn cost(&self) -> Cost {
         let nodes = self.nodes() as f64;
         Cost {
@@ -100,7 +105,7 @@ pub(crate) struct Trial<'a, C> {
 impl<C> Trial<'_, C> {
     /// What all nodes are configured with.
     pub(crate) fn config(&self) -> ClusterConfig {
-        self.detector.configure(ClusterConfig::lan())
+        ClusterConfig::lan().with_detector(self.detector.clone())
     }
 
     /// For what happens to the cluster: the same for all detectors.

@@ -1,15 +1,29 @@
 //! What the tables and figures of scenarios share.
 
-use xtask_report::{Bar, Panel, Series, number};
+use xtask_report::{Bar, Panel, Series, align, number};
 
 use crate::{
     detector::OURS,
-    scenario::{Cell, Row, Scenario},
+    scenario::{Cell, Columns, Row, Scenario},
 };
 
 /// A number, or that it never came to it.
 pub(crate) fn or_never(figure: Option<f64>) -> String {
     figure.map_or_else(|| "never".to_owned(), number)
+}
+
+/// All rows, in all columns.
+pub(crate) fn table<S: Scenario>(scenario: &S, cells: &[Cell<S>]) -> String {
+    let Columns(columns) = scenario.columns();
+    let first = ["detector", "nodes"].map(str::to_owned);
+    let headings = columns.iter().map(|(heading, _)| (*heading).to_owned());
+    let mut lines = vec![first.into_iter().chain(headings).collect::<Vec<_>>()];
+    for Cell { row, .. } in cells {
+        let first = [row.detector.clone(), row.nodes.to_string()];
+        let texts = columns.iter().map(|(_, text)| text(row));
+        lines.push(first.into_iter().chain(texts).collect());
+    }
+    align(&lines)
 }
 
 /// A line for each detector.

@@ -2,19 +2,19 @@
 
 use std::{fmt, time::Duration};
 
-use rpcnet_swim::sim::Cluster;
+use rpcnet_swim::{
+    MemberState, Time,
+    sim::{Cluster, Transition},
+};
 
-use crate::scenario::{Case, Trial};
+use crate::{
+    detector::OURS,
+    scenario::{Case, Trial},
+};
 
 /// A rule that was broken.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Unsafe(String);
-
-impl Unsafe {
-    pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
-    }
-}
 
 impl fmt::Display for Unsafe {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,26 +26,78 @@ impl fmt::Display for Unsafe {
 ///
 /// # Errors
 ///
-/// When it does not come to it.
+/// When a rule was broken.
 pub(crate) fn settled<C: Case>(trial: &Trial<'_, C>) -> Result<Cluster, Unsafe> {
-    let nodes = trial.case.nodes();
-    let mut cluster = Cluster::of(trial.seed, nodes, trial.config());
+    let mut cluster = Cluster::formed(trial.seed, trial.case.nodes(), trial.config());
     watch(&mut cluster);
-    let joined = cluster.run_until(JOIN_MAX, Cluster::is_converged);
-    expect_safe(&cluster)?;
-    if joined.is_none() {
-        return Err(Unsafe::new(format!(
-            "after {JOIN_MAX:?} not all know all: {:?}",
-            cluster.difference()
-        )));
-    }
     cluster.run_for(QUIET);
-    Ok(cluster)
+    expect_safe(&cluster).map(|()| cluster)
+}
+
+/// The same, with members beside that were the seeds of all and have left: nobody can ask them.
+///
+/// # Errors
+///
+/// When a rule was broken.
+pub(crate) fn settled_without_seeds<C: Case>(trial: &Trial<'_, C>) -> Result<Cluster, Unsafe> {
+    let nodes = trial.case.nodes();
+    let mut cluster = Cluster::formed(trial.seed, nodes + SEEDS, trial.config());
+    watch(&mut cluster);
+    cluster.run_for(QUIET);
+    (0..SEEDS).for_each(|seed| cluster.leave(seed));
+    cluster.run_for(QUIET);
+    expect_safe(&cluster).map(|()| cluster)
 }
 
 /// Looks at views so often that it costs about as much as what happens between two looks.
 pub(crate) fn watch(cluster: &mut Cluster) {
-    cluster.check_every(cluster.len() as u64);
+    cluster.check_every(cluster.len().max(1) as u64);
+    cluster.log_events(false);
+}
+
+/// Whether every member that is up counts as many as are up.
+pub(crate) fn is_full(cluster: &Cluster) -> bool {
+    let up = (0..cluster.len()).filter(|node| cluster.is_up(*node));
+    let count = up.clone().count();
+    up.filter_map(|node| cluster.engine(node))
+        .all(|engine| engine.live_count() == count)
+}
+
+/// Lets time pass until all views are right, and says how long it took; `None` if it was more than
+/// `limit`. To ours it must come sooner or later.
+///
+/// # Errors
+///
+/// When a rule was broken.
+pub(crate) fn recovered<C>(
+    cluster: &mut Cluster,
+    trial: &Trial<'_, C>,
+    limit: Duration,
+) -> Result<Option<Duration>, Unsafe> {
+    let took = cluster.run_until(limit, Cluster::is_converged);
+    if took.is_none() && trial.detector.name() == OURS {
+        let calm = cluster.calm(CALM_MAX);
+        calm.map_err(|failure| Unsafe(failure.to_string()))?;
+    }
+    expect_safe(cluster).map(|()| took)
+}
+
+/// When each came to believe this of a member, from `begin` on, in seconds since then.
+pub(crate) fn learnt(
+    transitions: &[Transition],
+    subject: usize,
+    to: MemberState,
+    begin: Time,
+) -> Vec<(usize, f64)> {
+    let mut learnt: Vec<(usize, f64)> = transitions
+        .iter()
+        .filter(|it| it.subject as usize == subject && it.to == to && it.at >= begin)
+        .map(|it| (it.observer as usize, it.at.since(begin).as_secs_f64()))
+        .collect();
+    // Each counts once, the first time.
+    learnt.sort_by_key(|(observer, _)| *observer);
+    learnt.dedup_by_key(|(observer, _)| *observer);
+    learnt
 }
 
 /// # Errors
@@ -62,7 +114,10 @@ pub(crate) const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// So long a cluster may take to come together on a quiet network.
-const JOIN_MAX: Duration = secs(120);
-/// From when all know all until it begins: the news of the joins have run out.
+/// Until it begins: rounds run everywhere.
 const QUIET: Duration = secs(15);
+/// In calm all views of ours are right after this at the latest: some members may be held down for
+/// flapping, for 16 minutes at most.
+const CALM_MAX: Duration = secs(20 * 60);
+/// As [`Cluster::formed`] has them.
+pub(crate) const SEEDS: usize = 3;

@@ -169,7 +169,7 @@ fn a_queue_that_overflows_is_counted() {
         cluster.push(
             cluster.now,
             What::Arrive {
-                from: cluster.node_at(from).unwrap(),
+                from: cluster.node_at(from).unwrap() as u32,
                 to: 3,
                 number: 0,
                 datagram: vec![0; 30],

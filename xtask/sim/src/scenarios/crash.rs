@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::{Cluster, Link};
-use rpcnet_swim::{Event, Time};
+use rpcnet_swim::{
+    MemberState,
+    sim::{Cluster, Detector, Link},
+};
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median, quantile};
 
 use crate::{
     check::Check,
-    detector::Detector,
+    detector::these,
     scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
     show::{lines, or_never},
-    stage::{Unsafe, expect_safe, secs, settled},
+    stage::{Unsafe, expect_safe, learnt, recovered, secs, settled},
 };
 
 /// Some members stop without a word; when they are known everywhere they start again, and after
@@ -62,7 +64,7 @@ impl Scenario for Crash {
     const TITLE: &'static str = "from a crash until all know";
 
     fn detectors(&self) -> Vec<Detector> {
-        Detector::named(&["rpcnet", "swim", "lifeguard-a5", "lifeguard-a2"])
+        these(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -109,7 +111,7 @@ impl Scenario for Crash {
         let mut rng = trial.rng();
         let mut cluster = settled(trial)?;
         cluster.network().default = match case.link {
-            "wan" => Link::lan().with_delay(Duration::from_millis(30)),
+            "wan" => Link::wan(),
             _ => Link::lan(),
         }
         .with_loss(case.loss_percent / 100.0);
@@ -130,7 +132,9 @@ impl Scenario for Crash {
             }
         }
         sample.false_failures = cluster.report().false_failures;
-        expect_safe(&cluster).map(|()| sample)
+        cluster.network().default = Link::lan();
+        recovered(&mut cluster, trial, Duration::ZERO)?;
+        Ok(sample)
     }
 
     fn figures(&self, _: &Case, samples: &[Sample]) -> Figures {
@@ -219,16 +223,19 @@ impl Crash {
     fn crash(&self, cluster: &mut Cluster, victims: &[usize], sample: &mut Sample) {
         let begin = cluster.now();
         victims.iter().for_each(|node| cluster.crash(*node));
+        let mark = cluster.transitions().len();
         let observers = (0..cluster.len())
             .filter(|node| cluster.is_up(*node))
             .count();
         let mut known: Vec<Vec<f64>> = vec![Vec::new(); victims.len()];
         while known.iter().any(|by| by.len() < observers) && cluster.now().since(begin) < LIMIT {
             cluster.run_for(secs(1));
-            known = victims
-                .iter()
-                .map(|victim| failures_of(cluster, *victim, begin))
-                .collect();
+            let transitions = &cluster.transitions()[mark..];
+            let when = |victim: &usize| {
+                let learnt = learnt(transitions, *victim, MemberState::Failed, begin);
+                learnt.into_iter().map(|(_, seconds)| seconds).collect()
+            };
+            known = victims.iter().map(when).collect();
         }
         for by in known {
             let first = by.iter().copied().fold(f64::INFINITY, f64::min);
@@ -261,23 +268,6 @@ impl scenario::Case for Case {
         } = self;
         format!("{crashed} of {nodes}, {link}, {loss_percent} % lost")
     }
-}
-
-/// When the others came to hold `victim` failed, in seconds since `begin`.
-fn failures_of(cluster: &Cluster, victim: usize, begin: Time) -> Vec<f64> {
-    let name = cluster.name(victim);
-    let is_failure =
-        |event: &Event| matches!(event, Event::NodeFailed(member) if &*member.id.name == name);
-    (0..cluster.len())
-        .filter_map(|node| {
-            let mut events = cluster.events(node).iter().rev();
-            let (at, _) = events
-                .by_ref()
-                .take_while(|(at, _)| *at >= begin)
-                .find(|(_, event)| is_failure(event))?;
-            Some(at.since(begin).as_secs_f64())
-        })
-        .collect()
 }
 
 /// Longest that is waited until all know.

@@ -1,0 +1,241 @@
+//! Members crash and new ones come, all the time.
+
+use std::time::Duration;
+
+use rpcnet_swim::{
+    MemberState, Time,
+    sim::{Cluster, Detector, Log},
+};
+use serde::Serialize;
+use xtask_report::{draw, median, number, quantile};
+
+use crate::{
+    check::Check,
+    detector::these,
+    scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
+    show::{bars, or_never},
+    stage::{Unsafe, expect_safe, learnt, recovered, secs, settled},
+};
+
+/// Each that crashes is replaced by one of another name at another address.
+#[derive(Debug)]
+pub(crate) struct Churn;
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Case {
+    #[serde(skip)]
+    nodes: usize,
+    replaced_percent_per_minute: f64,
+    seconds: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Sample {
+    /// Seconds until all knew, of each crash; infinite if not all did by the end.
+    crashes: Vec<f64>,
+    /// The same of each newcomer.
+    joins: Vec<f64>,
+    false_failed: u64,
+    bytes: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Figures {
+    crashes: usize,
+    crash_all_know_p50_s: Option<f64>,
+    crash_all_know_p99_s: Option<f64>,
+    join_all_know_p50_s: Option<f64>,
+    join_all_know_p99_s: Option<f64>,
+    /// Failures held of members that were up, in all views of all runs.
+    false_failed: u64,
+    sent_bytes_per_node_s: f64,
+}
+
+/// One came or went.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    at: Time,
+    node: usize,
+    came: bool,
+}
+
+impl Scenario for Churn {
+    type Case = Case;
+    type Sample = Sample;
+    type Figures = Figures;
+
+    const NAME: &'static str = "churn";
+    const TITLE: &'static str = "members crash and new ones come, all the time";
+
+    fn detectors(&self) -> Vec<Detector> {
+        these(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])
+    }
+
+    fn cases(&self, extent: Extent) -> Vec<Case> {
+        let sizes: &[usize] = extent.pick(&[64], &[128, 512]);
+        let case = |nodes: &usize| Case {
+            nodes: *nodes,
+            replaced_percent_per_minute: 10.0,
+            seconds: extent.pick(120, 300),
+        };
+        sizes.iter().map(case).collect()
+    }
+
+    fn seeds(&self, extent: Extent) -> u64 {
+        extent.pick(1, 5)
+    }
+
+    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, Unsafe> {
+        let case = trial.case;
+        let mut rng = trial.rng();
+        let mut cluster = settled(trial)?;
+        cluster.log_transitions(Log::All);
+        let replaced_per_s = case.nodes as f64 * case.replaced_percent_per_minute / 100.0 / 60.0;
+        let gap = Duration::from_secs_f64(1.0 / replaced_per_s);
+        let (begin, before) = (cluster.now(), cluster.report().sent_bytes);
+        let mut changes = Vec::new();
+        let mut up: Vec<usize> = (0..case.nodes).collect();
+        while cluster.now().since(begin) < secs(case.seconds) {
+            let gone = up.swap_remove(rng.usize(..up.len()));
+            cluster.crash(gone);
+            let at = cluster.now();
+            changes.push(Change {
+                at,
+                node: gone,
+                came: false,
+            });
+            cluster.run_for(gap / 2);
+            let seeds = rng.choose_multiple(up.iter().copied(), 3);
+            let seeds = seeds.into_iter().map(|node| cluster.addr(node)).collect();
+            let at = cluster.now();
+            let node = cluster.add(format!("n{}", cluster.len()), trial.config(), seeds);
+            changes.push(Change {
+                at,
+                node,
+                came: true,
+            });
+            up.push(node);
+            cluster.run_for(gap / 2);
+            expect_safe(&cluster)?;
+        }
+        let seconds = cluster.now().since(begin).as_secs_f64();
+        let bytes = (cluster.report().sent_bytes - before) as f64;
+        // The last ones become known.
+        cluster.run_for(SETTLING);
+        recovered(&mut cluster, trial, Duration::ZERO)?;
+        Ok(Sample {
+            crashes: times(&cluster, &changes, false),
+            joins: times(&cluster, &changes, true),
+            false_failed: cluster.report().false_failures,
+            bytes: bytes / case.nodes as f64 / seconds,
+        })
+    }
+
+    fn figures(&self, _: &Case, samples: &[Sample]) -> Figures {
+        let crashes = || -> Vec<f64> { samples.iter().flat_map(|it| it.crashes.clone()).collect() };
+        let joins = || -> Vec<f64> { samples.iter().flat_map(|it| it.joins.clone()).collect() };
+        let finite = |seconds: &f64| seconds.is_finite();
+        let bytes = samples.iter().map(|it| it.bytes).collect();
+        Figures {
+            crashes: crashes().len(),
+            crash_all_know_p50_s: median(crashes()).filter(finite),
+            crash_all_know_p99_s: quantile(crashes(), 0.99).filter(finite),
+            join_all_know_p50_s: median(joins()).filter(finite),
+            join_all_know_p99_s: quantile(joins(), 0.99).filter(finite),
+            false_failed: samples.iter().map(|it| it.false_failed).sum(),
+            sent_bytes_per_node_s: median(bytes).unwrap_or_default(),
+        }
+    }
+
+    fn columns(&self) -> Columns<Self> {
+        Columns::<Self>::new()
+            .with("crashes", |row| row.figures.crashes.to_string())
+            .with("known p50 s", |row| {
+                or_never(row.figures.crash_all_know_p50_s)
+            })
+            .with("p99 s", |row| or_never(row.figures.crash_all_know_p99_s))
+            .with("joined p50 s", |row| {
+                or_never(row.figures.join_all_know_p50_s)
+            })
+            .with("p99 s", |row| or_never(row.figures.join_all_know_p99_s))
+            .with("false failed", |row| row.figures.false_failed.to_string())
+            .with("B/s a node", |row| {
+                number(row.figures.sent_bytes_per_node_s)
+            })
+    }
+
+    fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check> {
+        let ours = cells.iter().filter(|cell| cell.is_ours());
+        let safe = ours.map(|cell| {
+            let what = format!("{}: members up and held failed", cell.row.case.label());
+            Check::new(what, cell.row.figures.false_failed as f64, 0.0, "")
+        });
+        safe.collect()
+    }
+
+    fn figure(&self, cells: &[Cell<Self>]) -> String {
+        let mut labels: Vec<String> = cells.iter().map(|cell| cell.row.case.label()).collect();
+        labels.dedup();
+        let mut panels = Vec::new();
+        for label in &labels {
+            let of_case = || cells.iter().filter(|cell| cell.row.case.label() == *label);
+            panels.push(bars(
+                format!("{label}: s until all know of a crash, median"),
+                of_case(),
+                |row| row.figures.crash_all_know_p50_s,
+            ));
+            panels.push(bars(
+                format!("{label}: s until all know of a newcomer, median"),
+                of_case(),
+                |row| row.figures.join_all_know_p50_s,
+            ));
+        }
+        draw("10 % of all members replaced a minute", &panels)
+    }
+}
+
+impl scenario::Case for Case {
+    fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    fn seconds(&self) -> f64 {
+        3.0 * self.seconds as f64
+    }
+
+    fn label(&self) -> String {
+        format!("{} nodes", self.nodes)
+    }
+}
+
+/// Of each that came, or went: the seconds until all knew that were up from then to the end.
+fn times(cluster: &Cluster, changes: &[Change], came: bool) -> Vec<f64> {
+    let state = match came {
+        true => MemberState::Alive,
+        false => MemberState::Failed,
+    };
+    let of_kind = changes.iter().filter(|change| change.came == came);
+    let judged = of_kind.filter(|change| {
+        // One that went at once again need not be known.
+        !came || cluster.is_up(change.node)
+    });
+    judged
+        .map(|change| {
+            let since = |other: &&Change| other.at > change.at && other.came;
+            let newer: Vec<usize> = changes.iter().filter(since).map(|it| it.node).collect();
+            let observers = (0..cluster.len()).filter(|node| {
+                cluster.is_up(*node) && *node != change.node && !newer.contains(node)
+            });
+            let learnt = learnt(cluster.transitions(), change.node, state, change.at);
+            observers
+                .map(|observer| {
+                    let found = learnt.iter().find(|(by, _)| *by == observer);
+                    found.map_or(f64::INFINITY, |(_, seconds)| *seconds)
+                })
+                .fold(0.0, f64::max)
+        })
+        .collect()
+}
+
+/// After the last change.
+const SETTLING: Duration = secs(60);

@@ -1,0 +1,78 @@
+//! Every link loses some of what is sent.
+
+use rpcnet_swim::sim::{Cluster, Link};
+use serde::Serialize;
+
+use crate::{
+    affliction::{Afflicted, Affliction, BYTES, HEALTHY_KILLED, Shown},
+    check::Check,
+    scenario::{self, Case as _, Cell, Extent},
+    stage::secs,
+};
+
+/// Nobody is faulty: whoever is held failed is so wrongly.
+#[derive(Debug)]
+pub(crate) struct Loss;
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Case {
+    #[serde(skip)]
+    nodes: usize,
+    loss_percent: f64,
+    seconds: u64,
+}
+
+impl Affliction for Loss {
+    type Case = Case;
+
+    const NAME: &'static str = "loss";
+    const TITLE: &'static str = "every link loses some of what is sent";
+
+    fn cases(&self, extent: Extent) -> Vec<Case> {
+        let losses: &[f64] = extent.pick(&[10.0, 30.0], &[10.0, 30.0, 50.0]);
+        let seconds = extent.pick(60, 300);
+        let case = |loss_percent: &f64| Case {
+            nodes: 128,
+            loss_percent: *loss_percent,
+            seconds,
+        };
+        losses.iter().map(case).collect()
+    }
+
+    fn faulty(&self, _: &Case) -> usize {
+        0
+    }
+
+    fn act(&self, case: &Case, cluster: &mut Cluster, _: &[usize]) {
+        cluster.network().default = Link::lan().with_loss(case.loss_percent / 100.0);
+        cluster.run_for(secs(case.seconds));
+    }
+
+    fn checks(&self, cell: &Cell<Afflicted<Self>>) -> Vec<Check> {
+        let mut checks = vec![cell.nobody_healthy_failed()];
+        if cell.row.case.loss_percent == 30.0 {
+            let bytes = cell.row.figures.toll.sent_bytes_per_node_s;
+            let what = format!("{}: bytes sent a node", cell.row.case.label());
+            checks.push(Check::new(what, bytes / 1e3, 10.0, "KB/s"));
+        }
+        checks
+    }
+
+    fn shown(&self) -> Vec<Shown> {
+        vec![HEALTHY_KILLED, BYTES]
+    }
+}
+
+impl scenario::Case for Case {
+    fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    fn seconds(&self) -> f64 {
+        (self.seconds as f64) * (1.0 + self.loss_percent / 5.0)
+    }
+
+    fn label(&self) -> String {
+        format!("{} % lost", self.loss_percent)
+    }
+}
