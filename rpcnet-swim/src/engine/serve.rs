@@ -22,10 +22,11 @@ impl Engine {
     ///
     /// These are the live ones, this node included, and those failed ones that may be on another
     /// side: who failed within the last 60 probe intervals, or, while a partition is suspected or
-    /// reported, since 60 probe intervals before its first sign; until they come back, are succeeded at their
-    /// address, or are forgotten ([`with_forget_after`](crate::ClusterConfig::with_forget_after)).
-    /// So one crash at a time shrinks the cluster after a minute, while a partition keeps its
-    /// members. Who has left does not count.
+    /// reported, since 60 probe intervals before its first sign. They count until they come back,
+    /// somebody newer has their address, or they are forgotten
+    /// ([`with_forget_after`](crate::ClusterConfig::with_forget_after)). So one crash at a time
+    /// shrinks the cluster after a minute, while a partition keeps its members. Who has left does
+    /// not count.
     ///
     /// Alive and suspect members are reached; failed ones are not. If this node is isolated it
     /// reaches itself alone.
