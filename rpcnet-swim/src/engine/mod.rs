@@ -24,12 +24,9 @@ mod replay;
 mod rival;
 pub(crate) mod rules;
 mod send;
-<<<<<<< HEAD
 mod serve;
-=======
 #[cfg(feature = "sim")]
 mod shared;
->>>>>>> commands
 mod suspicion;
 mod sync;
 mod table;

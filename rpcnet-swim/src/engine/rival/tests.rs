@@ -107,6 +107,7 @@ fn record(name: &str, port: u16, incarnation: u32, claim: Claim) -> Record {
         incarnation,
         addr: addr(port),
         draining: false,
+        slow: false,
         claim,
     }
 }
@@ -132,7 +133,7 @@ fn round(engine: &mut Engine, now: Time, nacks: Option<usize>) {
     let key = name_key("x");
     engine.start_round(now, key);
     let (seq, end) = (engine.rounds[0].seq, engine.rounds[0].end);
-    let (timeout, length) = engine.patience();
+    let (timeout, length) = engine.round_times();
     assert_eq!(end, now + length);
     engine.on_round_timer(now + timeout, seq);
     match nacks {
@@ -223,7 +224,7 @@ fn health_stretches_the_round_and_by_the_paper_the_timeout() {
     ] {
         let mut engine = engine(detector, 3);
         engine.rival.health = health;
-        assert_eq!(engine.patience(), patience);
+        assert_eq!(engine.round_times(), patience);
         assert_eq!(engine.probe_wait(), wait);
     }
 }

@@ -31,6 +31,7 @@ fn member(name: &str, port: u16, incarnation: u32, claim: Claim) -> Record {
         incarnation,
         addr: addr(port),
         draining: false,
+        slow: false,
         claim,
     }
 }
@@ -138,6 +139,13 @@ fn shows(rule: Rule, detector: Detector) -> bool {
             run(&mut engine, at(5_100));
             probed(&engine, "x")
         }
+        Rule::Pace => {
+            engine.start_round(at(0), key);
+            let seq = engine.rounds[0].seq;
+            run(&mut engine, at(1_900));
+            engine.on_answer(at(1_900), key, seq, true);
+            engine.stats.late_answers > 0
+        }
     }
 }
 
@@ -155,11 +163,12 @@ fn a_switch_takes_one_rule_away_and_leaves_the_others() {
 #[test]
 fn a_rival_has_of_ours_what_it_is_given() {
     for rule in Rule::ALL {
-        // It accuses and decides in other ways, and knows no phi.
+        // It accuses and decides in other ways, knows no phi and takes no late answer.
         let other = [
             Rule::BackToBack,
             Rule::OnlySuspectorsDecide,
             Rule::ObservedLoss,
+            Rule::Pace,
         ];
         if other.contains(&rule) {
             continue;
