@@ -38,8 +38,11 @@ pub(crate) fn drive<S: Scenario>(
     print!("{}", scenario.table(&cells));
     let checks = scenario.checks(&cells);
     print!("\n{}", check::report(&checks));
-    for broken in &broken {
+    for broken in broken.iter().take(BROKEN_SHOWN) {
         println!("UNSAFE {broken}");
+    }
+    if broken.len() > BROKEN_SHOWN {
+        println!("UNSAFE and {} more runs", broken.len() - BROKEN_SHOWN);
     }
     println!("{} runs in {}", grid.runs(), seconds(begin.elapsed()));
     let rows: Vec<_> = cells.iter().map(|cell| &cell.row).collect();
@@ -245,5 +248,7 @@ fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
+/// Of runs that broke a rule; more of them say the same.
+const BROKEN_SHOWN: usize = 10;
 /// Where the system does not tell.
 const MEMORY_UNKNOWN_BYTES: u64 = 4 << 30;
