@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, error::Error, process::ExitCode, sync::Arc, tim
 use parking_lot::Mutex;
 use rpcnet_client::{
     ClusterConfig, ClusterKey, ClusterMembership,
-    swim::{Event, EventStream, MemberState, Tags},
+    swim::{Dropped, Event, EventStream, MemberState, Tags},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -151,10 +151,29 @@ impl Process {
                 syncs: stats.syncs,
                 stalls: stats.stalls,
                 socket_errors: member.socket_errors(),
+                dropped: dropped(&stats.dropped),
             };
         }
         sum
     }
+}
+
+fn dropped(dropped: &Dropped) -> u64 {
+    [
+        dropped.malformed,
+        dropped.version,
+        dropped.foreign_cluster,
+        dropped.unsealed,
+        dropped.unknown_key,
+        dropped.bad_seal,
+        dropped.replayed,
+        dropped.misaddressed,
+        dropped.unknown_sender,
+        dropped.unexpected,
+        dropped.after_leave,
+    ]
+    .iter()
+    .sum()
 }
 
 /// Notes when each member first sees all others alive; ends with the last.
