@@ -130,7 +130,7 @@ fn who_is_alive_is_no_news_once_many_in_a_row_agree() {
     );
     let mut agree = |seconds: u64, times: usize, view: Option<u64>| {
         for _ in 0..times {
-            let view = view.unwrap_or(engine.view_hash());
+            let view = view.unwrap_or_else(|| engine.view_hash());
             engine.compare_views(Time::from_millis(1_000 * seconds), key("x"), view);
         }
         ["x", "y", "z"].map(|name| engine.queue.contains(key(name)))
