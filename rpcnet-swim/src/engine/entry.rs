@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::addr::Addr;
 use super::case::Case;
 use super::replay::ReplayWindow;
 use super::suspicion::Evidence;
@@ -18,7 +19,7 @@ pub(crate) struct Entry {
     pub(crate) name: Arc<str>,
     pub(crate) epoch: u64,
     pub(crate) incarnation: u32,
-    pub(crate) addr: SocketAddr,
+    addr: Addr,
     pub(crate) draining: bool,
     pub(crate) state: MemberState,
     pub(crate) tags: Tags,
@@ -31,6 +32,7 @@ pub(crate) struct Entry {
     pub(crate) sealed_with: Option<KeySlot>,
     /// Rare, so apart.
     case: Option<Box<Case>>,
+    pub(super) key: u64,
     /// Place in the list of the live.
     pub(super) live_at: u32,
 }
@@ -41,7 +43,7 @@ impl Entry {
             name: record.name.clone(),
             epoch: record.epoch,
             incarnation: record.incarnation,
-            addr: record.addr,
+            addr: record.addr.into(),
             draining: record.draining,
             state: MemberState::Alive,
             tags,
@@ -50,6 +52,7 @@ impl Entry {
             silent: false,
             sealed_with: None,
             case: None,
+            key: 0,
             live_at: 0,
         }
     }
@@ -58,7 +61,7 @@ impl Entry {
     pub(crate) fn begin_life(&mut self, record: &Record) {
         self.epoch = record.epoch;
         self.incarnation = record.incarnation;
-        self.addr = record.addr;
+        self.addr = record.addr.into();
         self.draining = record.draining;
         self.window = ReplayWindow::default();
         self.silent = false;
@@ -101,6 +104,20 @@ impl Entry {
         }
     }
 
+    /// Where it is reached.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr.into()
+    }
+
+    /// The same for the table.
+    pub(super) fn compact_addr(&self) -> Addr {
+        self.addr
+    }
+
+    pub(crate) fn set_addr(&mut self, addr: SocketAddr) {
+        self.addr = addr.into();
+    }
+
     pub(crate) fn life(&self, key: u64) -> u64 {
         life_key(key, self.epoch)
     }
@@ -135,7 +152,7 @@ impl Entry {
             name: self.name.clone(),
             epoch: self.epoch,
             incarnation: self.incarnation,
-            addr: self.addr,
+            addr: self.addr(),
             draining: self.draining,
             claim,
         }
@@ -147,11 +164,21 @@ impl Entry {
                 name: self.name.clone(),
                 epoch: self.epoch,
             },
-            addr: self.addr,
+            addr: self.addr(),
             incarnation: self.incarnation,
             state: self.state,
             draining: self.draining,
             tags: self.tags.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<Option<Entry>>(), 112);
     }
 }

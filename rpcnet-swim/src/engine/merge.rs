@@ -172,16 +172,16 @@ impl Engine {
         if was == MemberState::Failed && now < entry.case().hold_until {
             return;
         }
-        let moves = entry.addr != record.addr || !was.is_live();
+        let moves = entry.addr() != record.addr || !was.is_live();
         if moves && !self.take_address(now, key, &record) {
             return;
         }
         let (member, changed) = self.table.update(now, key, |entry| {
             let changed = entry.tags != *tags
-                || entry.addr != record.addr
+                || entry.addr() != record.addr
                 || entry.draining != record.draining;
             entry.incarnation = record.incarnation;
-            entry.addr = record.addr;
+            entry.set_addr(record.addr);
             entry.draining = record.draining;
             entry.tags = tags.clone();
             entry.state = MemberState::Alive;

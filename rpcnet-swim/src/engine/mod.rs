@@ -3,6 +3,7 @@
 //! Read on with `receive` (what comes in), `probe` (is it there?), `suspicion` and `judge` (is it
 //! gone?), `merge` (what others say), `join` (getting in), `sync` (repairing what gossip missed).
 
+mod addr;
 mod case;
 mod entry;
 mod gossip;
@@ -18,6 +19,7 @@ mod probe;
 mod receive;
 mod replay;
 mod send;
+mod slab;
 mod suspicion;
 mod sync;
 mod table;
@@ -329,13 +331,13 @@ impl Engine {
 
     /// The next datagram to send, and where to.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
-        self.transmits.pop_front()
+        pop(&mut self.transmits)
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         match std::mem::take(&mut self.lagged) {
-            0 => self.events.pop_front(),
+            0 => pop(&mut self.events),
             missed => Some(Event::Lagged(missed)),
         }
     }
@@ -482,9 +484,8 @@ impl Engine {
     fn watch_partition(&mut self, now: Time) {
         let window = PARTITION_WINDOW_ROUNDS * self.config.probe_interval;
         let live = self.live_count();
-        let missing = self
-            .table
-            .missing_since(self.partition.window_start(now, window));
+        let window_start = self.partition.window_start(now, window);
+        let missing = self.table.missing_since(window_start);
         let reachable = if self.is_isolated(now) { 1 } else { live };
         let grace = self.config.partition_grace;
         match self
@@ -520,6 +521,15 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// The next of a queue. What a burst took is given back once it is over.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let next = queue.pop_front();
+    if next.is_none() && queue.capacity() > QUEUE_KEPT {
+        queue.shrink_to(QUEUE_KEPT);
+    }
+    next
+}
+
 /// Assumed chance that a round to a live member goes unanswered, before any was observed.
 const LOSS_PRIOR: f64 = 0.01;
 /// Assumed round trip, in seconds, before any was observed.
@@ -530,5 +540,7 @@ const RTT_DEVIATION_MIN: f64 = 0.001;
 const STALL_MIN: Duration = Duration::from_millis(100);
 /// Failures within so many probe intervals of each other may be one cut.
 const PARTITION_WINDOW_ROUNDS: u32 = 60;
+/// Capacity of an empty queue that is kept.
+const QUEUE_KEPT: usize = 64;
 /// Most events that wait to be polled.
 const EVENTS_MAX: usize = 16_384;

@@ -294,7 +294,7 @@ impl Engine {
         let target = Address {
             key,
             epoch: entry.epoch,
-            addr: entry.addr,
+            addr: entry.addr(),
         };
         // A claim that we doubt is for the accused alone: helpers would believe it.
         let accusation = (entry.state == MemberState::Suspect).then(|| entry.record());

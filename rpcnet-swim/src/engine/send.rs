@@ -91,7 +91,7 @@ impl Engine {
     /// Sends to a member of the table.
     pub(super) fn send_to(&mut self, key: u64, payload: Payload) {
         if let Some(entry) = self.table.get(key) {
-            let (addr, life) = (entry.addr, entry.life(key));
+            let (addr, life) = (entry.addr(), entry.life(key));
             self.send(addr, life, payload);
         }
     }
@@ -133,16 +133,17 @@ impl Engine {
         wanted: impl Fn(u64, &Entry) -> bool,
     ) -> Vec<u64> {
         let live = self.table.live();
+        let key_of = |at: usize| self.table.at(live[at]).key;
         let wanted = |key: &u64| self.table.get(*key).is_some_and(|e| wanted(*key, e));
         let mut sample = Vec::with_capacity(count);
         if live.len() <= 4 * count {
-            sample.extend(live.iter().copied().filter(wanted));
+            sample.extend((0..live.len()).map(key_of).filter(wanted));
             self.rng.shuffle(&mut sample);
             sample.truncate(count);
             return sample;
         }
         for _ in 0..4 * count {
-            let key = live[self.rng.usize(..live.len())];
+            let key = key_of(self.rng.usize(..live.len()));
             if sample.len() < count && !sample.contains(&key) && wanted(&key) {
                 sample.push(key);
             }
