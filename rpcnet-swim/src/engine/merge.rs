@@ -17,10 +17,11 @@ pub(super) enum Source {
 }
 
 impl Engine {
-    pub(super) fn merge_all(&mut self, now: Time, records: Vec<Record>, source: Source) {
-        for record in records {
+    pub(super) fn merge_all(&mut self, now: Time, mut records: Vec<Record>, source: Source) {
+        for record in records.drain(..) {
             self.merge(now, record, source);
         }
+        self.spare.keep_records(records);
     }
 
     /// Takes in one record. The order of claims (SWIM section 4.2): a newer epoch beats an older

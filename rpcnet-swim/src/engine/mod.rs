@@ -20,6 +20,7 @@ mod receive;
 mod replay;
 mod send;
 mod slab;
+mod spare;
 mod suspicion;
 mod sync;
 mod table;
@@ -45,6 +46,7 @@ use self::partition::{PartitionChange, PartitionWatch};
 use self::probe::{Relay, Round};
 use self::receive::Sender;
 use self::send::encoded_len;
+use self::spare::Spare;
 use self::sync::{Pull, Sync};
 use self::table::Table;
 use self::timers::{Single, Timer, Timers};
@@ -135,6 +137,7 @@ pub struct Engine {
     sync: Sync,
     partition: PartitionWatch,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
+    spare: Spare,
     events: VecDeque<Event>,
     lagged: u64,
     stats: Stats,
@@ -221,6 +224,7 @@ impl Engine {
             sync: Sync::default(),
             partition: PartitionWatch::new(),
             transmits: VecDeque::new(),
+            spare: Spare::default(),
             events: VecDeque::new(),
             lagged: 0,
             stats: Stats::default(),
@@ -238,7 +242,8 @@ impl Engine {
             Ok(opened) => opened,
             Err(refusal) => return self.count_refusal(refusal),
         };
-        match Message::decode(body) {
+        let known = (&self.me, &self.table);
+        match Message::decode(body, &known, &mut self.spare.records) {
             Ok(Message { header, payload }) => {
                 let Header {
                     from: key,
@@ -332,6 +337,12 @@ impl Engine {
     /// The next datagram to send, and where to.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
         pop(&mut self.transmits)
+    }
+
+    /// Takes the buffer of a datagram that was sent back, to be used for another. Not needed, but
+    /// with it answering a ping allocates nothing.
+    pub fn recycle(&mut self, datagram: Vec<u8>) {
+        self.spare.keep_datagram(datagram);
     }
 
     /// The next event.

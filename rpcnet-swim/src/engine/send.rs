@@ -39,7 +39,7 @@ impl Engine {
     /// such a record, then from the queue what fits.
     pub(super) fn news(&mut self, fixed: usize, first: Option<Record>) -> Vec<Record> {
         let mut room = self.room(fixed);
-        let mut records = Vec::new();
+        let mut records = std::mem::take(&mut self.spare.records);
         if let Some(record) = first {
             room = room.saturating_sub(encoded_len(&record));
             records.push(record);
@@ -48,18 +48,21 @@ impl Engine {
             return records;
         }
         let limit = retransmit_limit(self.config.retransmit_mult, self.live_count());
-        for key in self.queue.first(PIGGYBACK_MAX) {
+        let mut keys = std::mem::take(&mut self.spare.keys);
+        keys.extend(self.queue.first().take(PIGGYBACK_MAX));
+        for key in keys.drain(..) {
             let Some(record) = self.record_of(key) else {
                 self.queue.remove(key);
                 continue;
             };
             let len = encoded_len(&record);
-            if len <= room && !records.contains(&record) {
+            if len <= room && records.first() != Some(&record) {
                 room -= len;
                 records.push(record);
                 self.queue.mark_sent(key, limit);
             }
         }
+        self.spare.keys = keys;
         records
     }
 
@@ -109,10 +112,14 @@ impl Engine {
             counter: self.counter,
             to,
         };
-        let mut datagram = Vec::with_capacity(DATAGRAM_BYTES_TYPICAL);
+        let mut datagram = self.spare.datagram();
         self.envelope.open(self.counter, &mut datagram);
-        Message { header, payload }.encode(&mut datagram);
+        let message = Message { header, payload };
+        message.encode(&mut datagram);
         self.envelope.close(&mut datagram);
+        if let Some(updates) = message.payload.into_updates() {
+            self.spare.keep_records(updates);
+        }
         debug_assert!(
             datagram.len() <= self.config.datagram_bytes_max,
             "{}",
@@ -166,7 +173,6 @@ pub(super) fn encoded_len(record: &Record) -> usize {
 
 /// Kind, sender, epoch, counter, receiver.
 const HEADER_BYTES_MAX: usize = 1 + 8 + 10 + 10 + 8;
-const DATAGRAM_BYTES_TYPICAL: usize = 256;
 /// Most records that ride on one datagram.
 const PIGGYBACK_MAX: usize = 64;
 /// Most datagrams that wait to be polled; a driver drains them after each input.

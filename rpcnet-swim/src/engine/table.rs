@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -10,10 +11,13 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::addr::Addr;
 use super::entry::Entry;
+use super::me::Me;
 use super::slab::Slab;
 use crate::event::MemberState;
+use crate::id::name_key;
+use crate::tags::Tags;
 use crate::time::Time;
-use crate::wire::BUCKETS;
+use crate::wire::{BUCKETS, Known};
 
 /// Every member but this node, by key.
 #[derive(Debug)]
@@ -434,6 +438,18 @@ impl Table {
 
     fn note_place(&mut self, at: usize) {
         self.entries[self.live[at]].live_at = at as u32;
+    }
+}
+
+impl Known for (&Me, &Table) {
+    fn of_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)> {
+        let (me, table) = self;
+        let key = name_key(name);
+        let (known, tags) = match key == me.key {
+            true => (&me.name, &me.tags),
+            false => table.get(key).map(|entry| (&entry.name, &entry.tags))?,
+        };
+        (**known == *name).then_some((known, tags))
     }
 }
 
