@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::addr::Addr;
+use super::case::Case;
 use super::health::Pulse;
 use super::replay::ReplayWindow;
-use super::suspicion::{Evidence, Suspicion};
+use super::suspicion::Evidence;
 use crate::event::{Member, MemberState};
 use crate::id::{NodeId, life_key};
-use crate::key::KeyId;
 use crate::tags::Tags;
 use crate::time::Time;
-use crate::wire::{Claim, Record};
+use crate::wire::{Claim, KeySlot, Record};
 
 /// All that is known of one member.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(crate) struct Entry {
     pub(crate) name: Arc<str>,
     pub(crate) epoch: u64,
     pub(crate) incarnation: u32,
-    pub(crate) addr: SocketAddr,
+    addr: Addr,
     pub(crate) draining: bool,
     /// By its own word.
     pub(crate) says_slow: bool,
@@ -28,25 +29,15 @@ pub(crate) struct Entry {
     /// Start of this state, or of this life if it is live.
     pub(crate) since: Time,
     pub(crate) window: ReplayWindow,
-    /// What our own probes say.
-    pub(crate) evidence: Evidence,
-    /// How long it took to answer them.
+    /// It did not answer a round, or as a helper, and was not heard since.
+    pub(crate) silent: bool,
+    /// How long it took to answer our probes.
     pub(crate) pulse: Pulse,
-    /// What everybody's probes say, while it is suspect.
-    pub(crate) suspicion: Option<Box<Suspicion>>,
-    /// Somebody's view holds it failed; one witnessed miss of our own confirms that.
-    pub(crate) claimed_failed: bool,
     /// Which key its datagrams are sealed with.
-    pub(crate) sealed_with: Option<KeyId>,
-    /// How often it came back from the dead lately.
-    pub(crate) flaps: u8,
-    /// Until then a refutation does not bring it back.
-    pub(crate) hold_until: Time,
-    /// How often it was dialled since it failed, and when it is due again.
-    pub(crate) redials: u8,
-    pub(crate) redial_at: Time,
-    /// An older life that still speaks was reported.
-    pub(crate) conflict_reported: bool,
+    pub(crate) sealed_with: Option<KeySlot>,
+    /// Rare, so apart.
+    case: Option<Box<Case>>,
+    pub(super) key: u64,
     /// Place in the list of the live.
     pub(super) live_at: u32,
 }
@@ -57,23 +48,18 @@ impl Entry {
             name: record.name.clone(),
             epoch: record.epoch,
             incarnation: record.incarnation,
-            addr: record.addr,
+            addr: record.addr.into(),
             draining: record.draining,
             says_slow: record.slow,
             state: MemberState::Alive,
             tags,
             since: now,
             window: ReplayWindow::default(),
-            evidence: Evidence::default(),
+            silent: false,
             pulse: Pulse::default(),
-            suspicion: None,
-            claimed_failed: false,
             sealed_with: None,
-            flaps: 0,
-            hold_until: Time::ZERO,
-            redials: 0,
-            redial_at: Time::ZERO,
-            conflict_reported: false,
+            case: None,
+            key: 0,
             live_at: 0,
         }
     }
@@ -82,13 +68,63 @@ impl Entry {
     pub(crate) fn begin_life(&mut self, record: &Record) {
         self.epoch = record.epoch;
         self.incarnation = record.incarnation;
-        self.addr = record.addr;
+        self.addr = record.addr.into();
         self.draining = record.draining;
         self.says_slow = record.slow;
         self.pulse = Pulse::default();
         self.window = ReplayWindow::default();
-        self.evidence = Evidence::default();
-        self.conflict_reported = false;
+        self.silent = false;
+        if let Some(case) = self.open_case() {
+            case.evidence = Evidence::NONE;
+            case.conflict_reported = false;
+        }
+    }
+
+    /// What is held against it.
+    pub(crate) fn case(&self) -> &Case {
+        static NONE: Case = Case::NONE;
+        self.case.as_deref().unwrap_or(&NONE)
+    }
+
+    /// The same to add something; [`Entry::open_case`] does to take something away.
+    pub(crate) fn case_mut(&mut self) -> &mut Case {
+        self.case.get_or_insert_default()
+    }
+
+    /// What is held against it, if anything is.
+    pub(crate) fn open_case(&mut self) -> Option<&mut Case> {
+        self.case.as_deref_mut()
+    }
+
+    /// Forgets the case of a live member if there is nothing left of it.
+    pub(crate) fn close_case(&mut self) {
+        if self.state.is_live() && self.case().is_settled() {
+            self.case = None;
+        }
+    }
+
+    /// A fresh datagram of it came. Flaps before `flaps_from` no longer count.
+    pub(crate) fn heard(&mut self, sealed_with: Option<KeySlot>, flaps_from: Time) {
+        self.sealed_with = sealed_with;
+        self.silent = false;
+        if let Some(case) = self.open_case() {
+            case.forgive_flaps(flaps_from);
+            self.close_case();
+        }
+    }
+
+    /// Where it is reached.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr.into()
+    }
+
+    /// The same for the table.
+    pub(super) fn compact_addr(&self) -> Addr {
+        self.addr
+    }
+
+    pub(crate) fn set_addr(&mut self, addr: SocketAddr) {
+        self.addr = addr.into();
     }
 
     pub(crate) fn life(&self, key: u64) -> u64 {
@@ -97,7 +133,7 @@ impl Entry {
 
     /// What we would tell others of it.
     pub(crate) fn record(&self) -> Record {
-        let claim = match (self.state, &self.suspicion) {
+        let claim = match (self.state, &self.case().suspicion) {
             (MemberState::Suspect, Some(suspicion)) => Claim::Suspect(suspicion.suspectors),
             (MemberState::Failed, _) => Claim::Failed,
             (MemberState::Left, _) => Claim::Left,
@@ -109,7 +145,7 @@ impl Entry {
     /// What the member itself has to hear so that it can refute it.
     pub(crate) fn accusation(&self) -> Option<Record> {
         match self.state {
-            _ if self.claimed_failed => Some(self.claiming(Claim::Failed)),
+            _ if self.case().claimed_failed => Some(self.claiming(Claim::Failed)),
             MemberState::Suspect | MemberState::Failed => Some(self.record()),
             MemberState::Alive | MemberState::Left => None,
         }
@@ -125,7 +161,7 @@ impl Entry {
             name: self.name.clone(),
             epoch: self.epoch,
             incarnation: self.incarnation,
-            addr: self.addr,
+            addr: self.addr(),
             draining: self.draining,
             slow: self.says_slow,
             claim,
@@ -138,12 +174,22 @@ impl Entry {
                 name: self.name.clone(),
                 epoch: self.epoch,
             },
-            addr: self.addr,
+            addr: self.addr(),
             incarnation: self.incarnation,
             state: self.state,
             draining: self.draining,
             slow: self.is_slow(),
             tags: self.tags.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<Option<Entry>>(), 112);
     }
 }

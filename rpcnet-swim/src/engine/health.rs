@@ -224,15 +224,15 @@ impl Engine {
                 && entry.state.is_live()
                 && now.since(first) <= OVERDUE_ROUNDS * self.config.probe_interval
         });
-        let Some(claimed_failed) = known.map(|entry| entry.claimed_failed) else {
+        let Some(claimed_failed) = known.map(|entry| entry.case().claimed_failed) else {
             return;
         };
         if !round.answered {
             self.stats.late_answers += 1;
             self.on_alive(target);
         }
-        if let Some(entry) = self.table.get_mut(target) {
-            entry.claimed_failed = claimed_failed;
+        if let Some(entry) = self.table.get_mut(target).filter(|_| claimed_failed) {
+            entry.case_mut().claimed_failed = true;
         }
         if direct {
             self.on_round_trip(now, target, if seq == round.seq { first } else { again });

@@ -73,7 +73,7 @@ impl Engine {
             .table
             .iter()
             .filter(|(_, e)| e.state == MemberState::Failed);
-        let held = failed.map(|(_, e)| e.hold_until).max();
+        let held = failed.map(|(_, e)| e.case().hold_until).max();
         held.unwrap_or_default() + self.stalled
     }
 }

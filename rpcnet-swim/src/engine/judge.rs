@@ -1,7 +1,7 @@
 //! From missed rounds to a verdict: evidence, suspicion, failure.
 
 use super::Engine;
-use super::suspicion::{Court, Evidence, Suspicion, is_guilty, refute_time};
+use super::suspicion::{Court, Suspicion, is_guilty, refute_time};
 use super::timers::{Single, Timer};
 use crate::event::{Event, MemberState};
 use crate::id::NodeId;
@@ -19,7 +19,7 @@ impl Engine {
             .table
             .get(key)
             .filter(|entry| entry.epoch == id.epoch)?;
-        let own = f64::from(entry.evidence.phi);
+        let own = f64::from(entry.case().evidence.phi);
         if entry.state == MemberState::Failed {
             return Some(own.max(self.config.phi_threshold));
         }
@@ -44,14 +44,15 @@ impl Engine {
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
-        entry.evidence.miss(worth);
-        if entry.claimed_failed {
+        let case = entry.case_mut();
+        case.evidence.miss(worth);
+        if case.claimed_failed {
             return self.fail(now, key);
         }
-        if !entry.evidence.accuses() {
+        if !case.evidence.accuses() {
             return;
         }
-        let vote = Vote::new(self.me.key, f64::from(entry.evidence.phi));
+        let vote = Vote::new(self.me.key, f64::from(case.evidence.phi));
         let mut accusers = Suspectors::default();
         accusers.merge(vote);
         if self.suspect(now, key, accusers) {
@@ -68,10 +69,15 @@ impl Engine {
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
-        let Evidence { misses, .. } = std::mem::take(&mut entry.evidence);
-        entry.claimed_failed = false;
-        if let Some(suspicion) = &mut entry.suspicion {
-            suspicion.suspectors.retract(me);
+        entry.silent = false;
+        let mut misses = 0;
+        if let Some(case) = entry.open_case() {
+            misses = std::mem::take(&mut case.evidence).misses;
+            case.claimed_failed = false;
+            if let Some(suspicion) = &mut case.suspicion {
+                suspicion.suspectors.retract(me);
+            }
+            entry.close_case();
         }
         for _ in 0..misses.min(LOSS_SAMPLES_MAX) {
             self.loss += (1.0 - self.loss) * LOSS_GAIN;
@@ -84,7 +90,7 @@ impl Engine {
         let Some(entry) = self.table.get_mut(key) else {
             return false;
         };
-        if let Some(suspicion) = &mut entry.suspicion {
+        if let Some(suspicion) = entry.open_case().and_then(|c| c.suspicion.as_mut()) {
             let votes = accusers.votes().iter();
             let news = votes.fold(false, |news, vote| suspicion.suspectors.merge(*vote) | news);
             if news {
@@ -101,7 +107,7 @@ impl Engine {
         let (generation, phi) = (self.generation, suspicion.phi());
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Suspect;
-            entry.suspicion = Some(Box::new(suspicion));
+            entry.case_mut().suspicion = Some(Box::new(suspicion));
             entry.member()
         });
         let decide_at = now + refute_time(self.live_count(), &self.config);
@@ -125,7 +131,7 @@ impl Engine {
         let suspicion = self
             .table
             .get(key)
-            .and_then(|entry| entry.suspicion.as_ref());
+            .and_then(|entry| entry.case().suspicion.as_ref());
         let Some(suspicion) = suspicion.filter(|s| s.generation == generation) else {
             return;
         };
@@ -142,12 +148,12 @@ impl Engine {
         let Some(entry) = self.table.get(key) else {
             return;
         };
-        let Some(suspicion) = &entry.suspicion else {
+        let Some(suspicion) = &entry.case().suspicion else {
             return;
         };
         let court = Court {
             live: self.live_count(),
-            own: entry.evidence,
+            own: entry.case().evidence,
             // What came while this node was cut off, refutations too, has yet to be taken in.
             age: now.since(suspicion.since.max(self.back_at)),
         };
@@ -169,25 +175,25 @@ impl Engine {
     /// Holds a member failed: by own judgement or on another's word.
     pub(super) fn fail(&mut self, now: Time, key: u64) {
         let (unit, redial) = (self.config.probe_interval, self.config.redial_interval);
+        let flaps_from = self.flaps_from(now);
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Failed;
-            entry.suspicion = None;
-            entry.claimed_failed = false;
             entry.pulse.settle();
-            entry.redials = 0;
-            entry.redial_at = now + redial;
-            if now.since(entry.hold_until) > FLAP_MEMORY_ROUNDS * unit {
-                entry.flaps = 0;
-            }
+            let case = entry.case_mut();
+            case.suspicion = None;
+            case.claimed_failed = false;
+            case.redials = 0;
+            case.redial_at = now + redial;
+            case.forgive_flaps(flaps_from);
             // The first return is free; a member that flaps is held longer each time.
-            entry.flaps = entry.flaps.saturating_add(1);
-            let doublings = u32::from(entry.flaps.saturating_sub(2)).min(FLAP_DOUBLINGS_MAX);
-            let rounds = if entry.flaps > 1 {
+            case.flaps = case.flaps.saturating_add(1);
+            let doublings = u32::from(case.flaps.saturating_sub(2)).min(FLAP_DOUBLINGS_MAX);
+            let rounds = if case.flaps > 1 {
                 FLAP_HOLD_ROUNDS << doublings
             } else {
                 0
             };
-            entry.hold_until = now + rounds * unit;
+            case.hold_until = now + rounds * unit;
             entry.member()
         });
         self.spread(now, key);
@@ -196,34 +202,35 @@ impl Engine {
         self.emit(Event::NodeFailed(member));
     }
 
+    /// Flaps whose hold ended before this count no more.
+    pub(super) fn flaps_from(&self, now: Time) -> Time {
+        now - FLAP_MEMORY_ROUNDS * self.config.probe_interval
+    }
+
     /// Dials failed members that are due, and forgets those that are long gone.
     pub(super) fn on_redial_timer(&mut self, now: Time) {
         let interval = self.config.redial_interval;
-        let is_due = |key: &u64| self.table.get(*key).is_some_and(|e| now >= e.redial_at);
-        let mut due: Vec<u64> = self
-            .table
-            .missing()
-            .filter(is_due)
-            .take(REDIALS_MAX)
-            .collect();
+        let mut due = self.table.due(now, REDIALS_MAX);
         if due.is_empty() && now.since(self.redialled_at) >= interval {
             // However long each one waits: after a partition any contact is enough to heal it.
+            // They are few, or one would be due.
             let place = self.rng.usize(..self.table.missing().count().max(1));
             due.extend(self.table.missing().nth(place));
         }
         for key in due {
             self.redialled_at = now;
             if let Some(entry) = self.table.get_mut(key) {
-                entry.redials = entry.redials.saturating_add(1);
-                let times = (1 << entry.redials.min(5)).min(REDIAL_BACKOFF_MAX);
-                entry.redial_at = now + interval * times;
+                let case = entry.case_mut();
+                case.redials = case.redials.saturating_add(1);
+                let times = (1 << case.redials.min(5)).min(REDIAL_BACKOFF_MAX);
+                self.table.set_redial(key, now + interval * times);
             }
             self.start_round(now, key);
         }
         for key in self.table.gone_before(now - self.config.forget_after) {
             self.queue.remove(key);
             if let Some(entry) = self.table.remove(key) {
-                self.join.remember(entry.addr);
+                self.join.remember(entry.addr());
             }
         }
         if self.table.has_gone() {

@@ -1,6 +1,7 @@
 //! What others claim of members, and what of it is believed.
 
 use super::entry::Entry;
+use super::suspicion::Evidence;
 use super::{Engine, Phase, Single};
 use crate::event::{Event, Member, MemberState};
 use crate::time::Time;
@@ -16,10 +17,11 @@ pub(super) enum Source {
 }
 
 impl Engine {
-    pub(super) fn merge_all(&mut self, now: Time, records: Vec<Record>, source: Source) {
-        for record in records {
+    pub(super) fn merge_all(&mut self, now: Time, mut records: Vec<Record>, source: Source) {
+        for record in records.drain(..) {
             self.merge(now, record, source);
         }
+        self.spare.keep_records(records);
     }
 
     /// Takes in one record. The order of claims (SWIM section 4.2): a newer epoch beats an older
@@ -171,26 +173,30 @@ impl Engine {
         };
         let (was, was_slow) = (entry.state, entry.is_slow());
         // A member that comes and goes stays out for a while.
-        if was == MemberState::Failed && now < entry.hold_until {
+        if was == MemberState::Failed && now < entry.case().hold_until {
             return;
         }
-        let moves = entry.addr != record.addr || !was.is_live();
+        let moves = entry.addr() != record.addr || !was.is_live();
         if moves && !self.take_address(now, key, &record) {
             return;
         }
         let (member, changed) = self.table.update(now, key, |entry| {
             let changed = entry.tags != *tags
-                || entry.addr != record.addr
+                || entry.addr() != record.addr
                 || entry.draining != record.draining;
             entry.incarnation = record.incarnation;
-            entry.addr = record.addr;
+            entry.set_addr(record.addr);
             entry.draining = record.draining;
             entry.says_slow = record.slow;
             entry.tags = tags.clone();
             entry.state = MemberState::Alive;
-            entry.suspicion = None;
-            entry.claimed_failed = false;
-            entry.evidence = Default::default();
+            entry.silent = false;
+            if let Some(case) = entry.open_case() {
+                case.suspicion = None;
+                case.claimed_failed = false;
+                case.evidence = Evidence::NONE;
+            }
+            entry.close_case();
             (entry.member(), changed)
         });
         self.spread(now, key);
@@ -212,8 +218,10 @@ impl Engine {
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Left;
             entry.incarnation = entry.incarnation.max(incarnation);
-            entry.suspicion = None;
-            entry.claimed_failed = false;
+            if let Some(case) = entry.open_case() {
+                case.suspicion = None;
+                case.claimed_failed = false;
+            }
             entry.member()
         });
         self.spread(now, key);
@@ -232,7 +240,7 @@ impl Engine {
     /// does not answer us either, we believe it.
     fn doubt(&mut self, now: Time, key: u64) {
         if let Some(entry) = self.table.get_mut(key) {
-            entry.claimed_failed = true;
+            entry.case_mut().claimed_failed = true;
         }
         self.start_round(now, key);
     }

@@ -3,6 +3,8 @@
 //! Read on with `receive` (what comes in), `probe` (is it there?), `suspicion` and `judge` (is it
 //! gone?), `merge` (what others say), `join` (getting in), `sync` (repairing what gossip missed).
 
+mod addr;
+mod case;
 mod entry;
 mod gossip;
 mod health;
@@ -19,6 +21,8 @@ mod receive;
 mod replay;
 mod send;
 mod serve;
+mod slab;
+mod spare;
 mod suspicion;
 mod sync;
 mod table;
@@ -45,6 +49,7 @@ use self::partition::{PartitionChange, PartitionWatch};
 use self::probe::{Relay, Round};
 use self::receive::Sender;
 use self::send::encoded_len;
+use self::spare::Spare;
 use self::sync::{Pull, Sync};
 use self::table::Table;
 use self::timers::{Single, Timer, Timers};
@@ -138,6 +143,7 @@ pub struct Engine {
     /// When a member last joined, left, failed or came back.
     settled_at: Time,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
+    spare: Spare,
     events: VecDeque<Event>,
     lagged: u64,
     stats: Stats,
@@ -227,6 +233,7 @@ impl Engine {
             partition: PartitionWatch::new(),
             settled_at: now,
             transmits: VecDeque::new(),
+            spare: Spare::default(),
             events: VecDeque::new(),
             lagged: 0,
             stats: Stats::default(),
@@ -244,7 +251,8 @@ impl Engine {
             Ok(opened) => opened,
             Err(refusal) => return self.count_refusal(refusal),
         };
-        match Message::decode(body) {
+        let known = (&self.me, &self.table);
+        match Message::decode(body, &known, &mut self.spare.records) {
             Ok(Message { header, payload }) => {
                 let Header {
                     from: key,
@@ -337,13 +345,19 @@ impl Engine {
 
     /// The next datagram to send, and where to.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
-        self.transmits.pop_front()
+        pop(&mut self.transmits)
+    }
+
+    /// Takes the buffer of a datagram that was sent back, to be used for another. Not needed, but
+    /// with it answering a ping allocates nothing.
+    pub fn recycle(&mut self, datagram: Vec<u8>) {
+        self.spare.keep_datagram(datagram);
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         match std::mem::take(&mut self.lagged) {
-            0 => self.events.pop_front(),
+            0 => pop(&mut self.events),
             missed => Some(Event::Lagged(missed)),
         }
     }
@@ -431,7 +445,10 @@ impl Engine {
 
     /// With which key each member seals, of those heard from: whether a rotation is through.
     pub fn keys_in_use(&self) -> Vec<(NodeId, KeyId)> {
-        let in_use = |e: &Entry| Some((NodeId::new(e.name.clone(), e.epoch), e.sealed_with?));
+        let in_use = |e: &Entry| {
+            let id = NodeId::new(e.name.clone(), e.epoch);
+            Some((id, self.envelope.key_id(e.sealed_with?)))
+        };
         self.table
             .iter()
             .filter_map(|(_, entry)| in_use(entry))
@@ -491,7 +508,7 @@ impl Engine {
 
     fn watch_partition(&mut self, now: Time) {
         let live = self.live_count();
-        let missing = self.table.missing_since(self.missing_from(now)).len();
+        let missing = self.table.missing_since(self.missing_from(now));
         let expected = live + missing;
         if self.is_isolated(now) {
             if self.partition.isolate(expected) {
@@ -530,6 +547,15 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// The next of a queue. What a burst took is given back once it is over.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let next = queue.pop_front();
+    if next.is_none() && queue.capacity() > QUEUE_KEPT {
+        queue.shrink_to(QUEUE_KEPT);
+    }
+    next
+}
+
 /// Assumed chance that a round to a live member goes unanswered, before any was observed.
 const LOSS_PRIOR: f64 = 0.01;
 /// Assumed round trip, in seconds, before any was observed.
@@ -538,5 +564,7 @@ const RTT_PRIOR: f64 = 0.01;
 const RTT_DEVIATION_MIN: f64 = 0.001;
 /// A deadline missed by less than this is no stall, whatever the probe interval.
 const STALL_MIN: Duration = Duration::from_millis(100);
+/// Capacity of an empty queue that is kept.
+const QUEUE_KEPT: usize = 64;
 /// Most events that wait to be polled.
 const EVENTS_MAX: usize = 16_384;

@@ -161,7 +161,7 @@ impl Engine {
         let silent = round.helpers.iter().filter(|(_, nacked)| !nacked);
         for key in silent.map(|(key, _)| *key).chain([round.key]) {
             if let Some(entry) = self.table.get_mut(key) {
-                entry.evidence.silent = true;
+                entry.silent = true;
             }
         }
         if !(round.is_witnessed() || alone) {
@@ -317,14 +317,14 @@ impl Engine {
         let target = Address {
             key,
             epoch: entry.epoch,
-            addr: entry.addr,
+            addr: entry.addr(),
         };
         // A claim that we doubt is for the accused alone: helpers would believe it.
         let accusation = (entry.state == MemberState::Suspect).then(|| entry.record());
         let wanted = self.config.indirect_probes;
         // When many are gone and not yet found so, one of those would be no witness.
         let mut helpers = self.sample_live(wanted, |helper, entry| {
-            helper != key && entry.state == MemberState::Alive && !entry.evidence.silent
+            helper != key && entry.state == MemberState::Alive && !entry.silent
         });
         if helpers.len() < wanted {
             // Better doubtful ones than none.

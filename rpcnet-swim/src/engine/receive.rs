@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use super::merge::Source;
 use super::{Engine, Phase};
 use crate::id::life_key;
-use crate::key::KeyId;
 use crate::time::Time;
-use crate::wire::{Payload, Refusal};
+use crate::wire::{KeySlot, Payload, Refusal};
 
 /// Whom a message is from.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +15,7 @@ pub(crate) struct Sender {
     pub(super) key: u64,
     pub(super) epoch: u64,
     pub(super) counter: u64,
-    pub(super) sealed_with: Option<KeyId>,
+    pub(super) sealed_with: Option<KeySlot>,
 }
 
 impl Sender {
@@ -57,6 +56,7 @@ impl Engine {
             Payload::Ack { seq, .. } => self.answer_relay(sender, seq),
             _ => {}
         }
+        let flaps_from = self.flaps_from(now);
         let Some(entry) = self.table.get_mut(sender.key) else {
             return self.challenge(sender);
         };
@@ -71,8 +71,7 @@ impl Engine {
             self.stats.dropped.replayed += 1;
             return;
         }
-        entry.sealed_with = sender.sealed_with;
-        entry.evidence.silent = false;
+        entry.heard(sender.sealed_with, flaps_from);
         self.hear(now);
         self.handle_payload(now, sender, payload);
     }

@@ -13,11 +13,14 @@ pub(crate) struct Evidence {
     pub(crate) misses: u16,
     /// What they add up to.
     pub(crate) phi: f32,
-    /// It did not answer a round, or as a helper, and was not heard since.
-    pub(crate) silent: bool,
 }
 
 impl Evidence {
+    pub(crate) const NONE: Self = Self {
+        misses: 0,
+        phi: 0.0,
+    };
+
     /// One more round without an answer, worth `phi`.
     pub(crate) fn miss(&mut self, phi: f64) {
         self.misses = self.misses.saturating_add(1);
@@ -108,7 +111,6 @@ mod tests {
         let own = Evidence {
             misses,
             phi: own_phi,
-            silent: misses > 0,
         };
         let court = Court {
             live,

@@ -162,8 +162,8 @@ fn one_that_was_cut_off_takes_in_what_waited_before_it_judges() {
     accusers.merge(Vote::new(9, 4.0));
     engine.suspect(Time::ZERO, key, accusers);
     let entry = engine.table.get_mut(key).unwrap();
-    entry.evidence.miss(2.0);
-    entry.evidence.miss(2.0);
+    entry.case_mut().evidence.miss(2.0);
+    entry.case_mut().evidence.miss(2.0);
     let back = Time::from_millis(30_000);
     engine.decide(back, key);
     assert_eq!(

@@ -1,5 +1,7 @@
 //! What stands around a message: version, cluster and seal.
 
+use std::num::NonZeroU8;
+
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{Malformed, Reader, Write};
@@ -15,6 +17,10 @@ pub(crate) struct Envelope {
     /// What no other life of any node has: the constant part of every nonce.
     nonce_prefix: [u8; NONCE_BYTES - 8],
 }
+
+/// One of the keys that an envelope opens with, in a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeySlot(NonZeroU8);
 
 /// Why a datagram was refused. It had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +48,11 @@ impl Envelope {
                 .collect(),
             nonce_prefix,
         }
+    }
+
+    /// The public name of a key.
+    pub(crate) fn key_id(&self, slot: KeySlot) -> KeyId {
+        self.sealers[usize::from(slot.0.get()) - 1].id
     }
 
     /// Bytes that an envelope adds to a body.
@@ -82,7 +93,7 @@ impl Envelope {
     pub(crate) fn unwrap<'a>(
         &self,
         datagram: &'a mut [u8],
-    ) -> Result<(&'a [u8], Option<KeyId>), Refusal> {
+    ) -> Result<(&'a [u8], Option<KeySlot>), Refusal> {
         let mut reader = Reader::new(datagram);
         let version = reader.u8()?;
         if version != VERSION {
@@ -109,8 +120,11 @@ impl Envelope {
         }
         let id = KeyId(reader.u32()?);
         let nonce: Nonce = reader.array()?;
-        let sealer = self.sealers.iter().find(|sealer| sealer.id == id);
-        let sealer = sealer.ok_or(Refusal::UnknownKey)?;
+        let (slot, sealer) = (1..)
+            .filter_map(NonZeroU8::new)
+            .zip(&self.sealers)
+            .find(|(_, sealer)| sealer.id == id)
+            .ok_or(Refusal::UnknownKey)?;
         let (head, rest) = datagram.split_at_mut(SEALED_BYTES);
         let body_len = rest
             .len()
@@ -118,7 +132,7 @@ impl Envelope {
             .ok_or(Refusal::Malformed)?;
         let (body, tag) = rest.split_at_mut(body_len);
         match sealer.open(&nonce, head, body, tag) {
-            true => Ok((body, Some(id))),
+            true => Ok((body, Some(KeySlot(slot)))),
             false => Err(Refusal::Seal),
         }
     }

@@ -14,9 +14,9 @@ mod message;
 mod record;
 
 pub(crate) use codec::{Malformed, Reader, Write};
-pub(crate) use envelope::{Envelope, Refusal};
+pub(crate) use envelope::{Envelope, KeySlot, Refusal};
 pub(crate) use message::{Address, BUCKETS, Header, Message, Payload, SyncPage};
-pub(crate) use record::{Claim, Record, Suspectors, Vote};
+pub(crate) use record::{Claim, Known, Record, Suspectors, Vote};
 
 #[cfg(test)]
 mod tests;
