@@ -21,8 +21,6 @@ pub(crate) struct Entry {
     pub(crate) incarnation: u32,
     pub(crate) addr: SocketAddr,
     pub(crate) draining: bool,
-    /// By its own word.
-    pub(crate) says_slow: bool,
     pub(crate) state: MemberState,
     pub(crate) tags: Tags,
     /// Start of this state, or of this life if it is live.
@@ -30,7 +28,7 @@ pub(crate) struct Entry {
     pub(crate) window: ReplayWindow,
     /// What our own probes say.
     pub(crate) evidence: Evidence,
-    /// How long it took to answer them.
+    /// How long it took to answer them, and whether it calls itself slow.
     pub(crate) pulse: Pulse,
     /// What everybody's probes say, while it is suspect.
     pub(crate) suspicion: Option<Box<Suspicion>>,
@@ -59,13 +57,12 @@ impl Entry {
             incarnation: record.incarnation,
             addr: record.addr,
             draining: record.draining,
-            says_slow: record.slow,
             state: MemberState::Alive,
             tags,
             since: now,
             window: ReplayWindow::default(),
             evidence: Evidence::default(),
-            pulse: Pulse::default(),
+            pulse: Pulse::new(record.slow),
             suspicion: None,
             claimed_failed: false,
             sealed_with: None,
@@ -84,8 +81,7 @@ impl Entry {
         self.incarnation = record.incarnation;
         self.addr = record.addr;
         self.draining = record.draining;
-        self.says_slow = record.slow;
-        self.pulse = Pulse::default();
+        self.pulse = Pulse::new(record.slow);
         self.window = ReplayWindow::default();
         self.evidence = Evidence::default();
         self.conflict_reported = false;
@@ -127,7 +123,7 @@ impl Entry {
             incarnation: self.incarnation,
             addr: self.addr,
             draining: self.draining,
-            slow: self.says_slow,
+            slow: self.pulse.says_slow(),
             claim,
         }
     }

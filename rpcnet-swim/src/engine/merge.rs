@@ -185,7 +185,7 @@ impl Engine {
             entry.incarnation = record.incarnation;
             entry.addr = record.addr;
             entry.draining = record.draining;
-            entry.says_slow = record.slow;
+            entry.pulse.set_says_slow(record.slow);
             entry.tags = tags.clone();
             entry.state = MemberState::Alive;
             entry.suspicion = None;
