@@ -76,6 +76,6 @@ fn state_per_member_is_small() {
         let (fresh, steady) = (per_member(fresh), per_member(steady));
         println!("{members} members: {steady} bytes each, {fresh} while all are news");
         // Some 80 of them are its name and tags.
-        assert!(steady <= 260, "{steady} bytes a member of {members}");
+        assert!(steady <= 272, "{steady} bytes a member of {members}");
     }
 }

@@ -22,8 +22,6 @@ pub(crate) struct Entry {
     pub(crate) incarnation: u32,
     addr: Addr,
     pub(crate) draining: bool,
-    /// By its own word.
-    pub(crate) says_slow: bool,
     pub(crate) state: MemberState,
     pub(crate) tags: Tags,
     /// Start of this state, or of this life if it is live.
@@ -31,7 +29,7 @@ pub(crate) struct Entry {
     pub(crate) window: ReplayWindow,
     /// It did not answer a round, or as a helper, and was not heard since.
     pub(crate) silent: bool,
-    /// How long it took to answer our probes.
+    /// How long it took to answer our probes, and whether it calls itself slow.
     pub(crate) pulse: Pulse,
     /// Which key its datagrams are sealed with.
     pub(crate) sealed_with: Option<KeySlot>,
@@ -50,13 +48,12 @@ impl Entry {
             incarnation: record.incarnation,
             addr: record.addr.into(),
             draining: record.draining,
-            says_slow: record.slow,
             state: MemberState::Alive,
             tags,
             since: now,
             window: ReplayWindow::default(),
             silent: false,
-            pulse: Pulse::default(),
+            pulse: Pulse::new(record.slow),
             sealed_with: None,
             case: None,
             key: 0,
@@ -70,8 +67,7 @@ impl Entry {
         self.incarnation = record.incarnation;
         self.addr = record.addr.into();
         self.draining = record.draining;
-        self.says_slow = record.slow;
-        self.pulse = Pulse::default();
+        self.pulse = Pulse::new(record.slow);
         self.window = ReplayWindow::default();
         self.silent = false;
         if let Some(case) = self.open_case() {
@@ -163,7 +159,7 @@ impl Entry {
             incarnation: self.incarnation,
             addr: self.addr(),
             draining: self.draining,
-            slow: self.says_slow,
+            slow: self.pulse.says_slow(),
             claim,
         }
     }
@@ -190,6 +186,6 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert_eq!(size_of::<Option<Entry>>(), 112);
+        assert_eq!(size_of::<Option<Entry>>(), 120);
     }
 }

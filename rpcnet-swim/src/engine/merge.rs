@@ -187,7 +187,7 @@ impl Engine {
             entry.incarnation = record.incarnation;
             entry.set_addr(record.addr);
             entry.draining = record.draining;
-            entry.says_slow = record.slow;
+            entry.pulse.set_says_slow(record.slow);
             entry.tags = tags.clone();
             entry.state = MemberState::Alive;
             entry.silent = false;
