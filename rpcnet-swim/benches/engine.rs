@@ -19,8 +19,12 @@ fn addr(n: u32) -> SocketAddr {
 }
 
 fn engine(n: u32, now: Time) -> Engine {
+    engine_of(n, now, config())
+}
+
+fn engine_of(n: u32, now: Time, config: ClusterConfig) -> Engine {
     let id = NodeId::new(format!("n{n}"), 1);
-    Engine::new(config(), id, addr(n), now, n.into()).expect("valid")
+    Engine::new(config, id, addr(n), now, n.into()).expect("valid")
 }
 
 /// Two engines that know each other.
@@ -74,38 +78,59 @@ fn ping_handled(c: &mut Criterion) {
     });
 }
 
-fn updates_merged(c: &mut Criterion) {
-    // What a node with 20 news sends to one that has none of them.
-    let prepare = || {
-        let mut node = engine(0, Time::ZERO);
-        let mut others = greet(&mut node, 21);
-        loop {
-            let now = node.poll_timeout().expect("it is active");
-            node.handle_timeout(now);
-            while let Some((to, datagram)) = node.poll_transmit() {
-                let at = others.iter().position(|(at, _)| *at == to);
-                if datagram.len() > 1_000 {
-                    let (_, other) = others.swap_remove(at.expect("one of them"));
-                    return (other, now, datagram);
-                }
+/// A member that knows the sender alone, and two datagrams to it that bring the same 20 updates.
+fn updates() -> (Engine, Time, Vec<u8>, Vec<u8>) {
+    // It passes its news on for long enough to tell somebody twice.
+    let mut node = engine_of(0, Time::ZERO, config().with_retransmit_mult(16));
+    let mut others = greet(&mut node, 24);
+    let mut sent: Vec<(SocketAddr, Vec<u8>)> = Vec::new();
+    loop {
+        let now = node.poll_timeout().expect("it is active");
+        node.handle_timeout(now);
+        while let Some((to, datagram)) = node.poll_transmit() {
+            if datagram.len() < 1_000 {
+                continue;
             }
+            if let Some(at) = sent.iter().position(|(before, _)| *before == to) {
+                let (_, first) = sent.swap_remove(at);
+                let at = others.iter().position(|(at, _)| *at == to);
+                let (_, other) = others.swap_remove(at.expect("one of them"));
+                return (other, now, first, datagram);
+            }
+            sent.push((to, datagram));
         }
-    };
-    let (mut other, now, mut datagram) = prepare();
-    other.handle_datagram(now, addr(0), &mut datagram);
-    // Sealed, some 14 of them fill a datagram.
-    assert!(other.live_count() >= 12, "{}", other.live_count());
-    c.bench_function("a datagram full of updates merged", |bench| {
+    }
+}
+
+fn updates_merged(c: &mut Criterion) {
+    let (mut other, now, mut first, mut again) = updates();
+    other.handle_datagram(now, addr(0), &mut first);
+    let news = other.live_count() - 2;
+    assert!(news >= 20, "{news}");
+    other.handle_datagram(now, addr(0), &mut again);
+    c.bench_function("20 updates merged, all new", |bench| {
+        bench.iter_batched_ref(
+            updates,
+            |(other, now, first, _)| other.handle_datagram(*now, addr(0), first),
+            BatchSize::SmallInput,
+        );
+    });
+    c.bench_function("20 updates merged, all known", |bench| {
+        let prepare = || {
+            let (mut other, now, mut first, again) = updates();
+            other.handle_datagram(now, addr(0), &mut first);
+            (other, now, again)
+        };
         bench.iter_batched_ref(
             prepare,
-            |(other, now, datagram)| other.handle_datagram(*now, addr(0), datagram),
+            |(other, now, again)| other.handle_datagram(*now, addr(0), again),
             BatchSize::SmallInput,
         );
     });
 }
 
 fn tick(c: &mut Criterion) {
-    for members in [10, 1_000] {
+    for members in [10, 1_000, 10_000] {
         // One that knows them all; the others need not go on.
         let mut node = crowd(members);
         c.bench_function(&format!("tick at {members} members"), |bench| {

@@ -10,15 +10,14 @@ use crate::wire::{Malformed, Reader};
 /// The tags of a node, kept in their wire form: sorted, without repeats, cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Tags {
-    encoded: Arc<[u8]>,
+    /// None if there are none.
+    encoded: Option<Arc<[u8]>>,
 }
 
 impl Tags {
     /// No tags.
     pub fn new() -> Self {
-        Self {
-            encoded: Arc::from([].as_slice()),
-        }
+        Self { encoded: None }
     }
 
     /// Tags of these pairs; a later pair replaces an earlier one of the same key.
@@ -55,9 +54,7 @@ impl Tags {
                 limit: MAX_TAGS_BYTES,
             });
         }
-        Ok(Self {
-            encoded: encoded.into(),
-        })
+        Ok(Self::of(&encoded))
     }
 
     /// These tags with `key` set to `value`.
@@ -81,7 +78,7 @@ impl Tags {
 
     /// The pairs, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut reader = Reader::new(&self.encoded);
+        let mut reader = Reader::new(self.encoded());
         std::iter::from_fn(move || {
             (!reader.is_empty())
                 .then(|| pair(&mut reader).ok())
@@ -91,12 +88,18 @@ impl Tags {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.encoded.is_empty()
+        self.encoded.is_none()
     }
 
     /// The wire form; its length is what [`MAX_TAGS_BYTES`] bounds.
     pub(crate) fn encoded(&self) -> &[u8] {
-        &self.encoded
+        self.encoded.as_deref().unwrap_or_default()
+    }
+
+    fn of(encoded: &[u8]) -> Self {
+        Self {
+            encoded: (!encoded.is_empty()).then(|| encoded.into()),
+        }
     }
 
     /// Checks what another node sent: every length, UTF-8, the order, no repeats.
@@ -114,9 +117,7 @@ impl Tags {
             }
             last = key;
         }
-        Ok(Self {
-            encoded: encoded.into(),
-        })
+        Ok(Self::of(encoded))
     }
 }
 

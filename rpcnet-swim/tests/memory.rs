@@ -75,6 +75,7 @@ fn state_per_member_is_small() {
         let per_member = |bytes: usize| bytes / members as usize;
         let (fresh, steady) = (per_member(fresh), per_member(steady));
         println!("{members} members: {steady} bytes each, {fresh} while all are news");
-        assert!(steady <= 512, "{steady} bytes a member of {members}");
+        // Some 80 of them are its name and tags.
+        assert!(steady <= 272, "{steady} bytes a member of {members}");
     }
 }

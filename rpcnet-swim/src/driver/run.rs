@@ -113,14 +113,21 @@ impl Driver {
     }
 
     fn flush(&mut self) {
+        let mut sent = None;
         loop {
             // Not over the system call: readers of the engine do not wait for the network.
-            let Some((to, datagram)) = self.shared.engine.lock().poll_transmit() else {
-                break;
+            let next = {
+                let mut engine = self.shared.engine.lock();
+                if let Some(datagram) = sent.take() {
+                    engine.recycle(datagram);
+                }
+                engine.poll_transmit()
             };
+            let Some((to, datagram)) = next else { break };
             if let Err(error) = self.socket.try_send(&datagram, to) {
                 self.shared.note_socket_error(&error);
             }
+            sent = Some(datagram);
         }
         self.shared.publish();
     }

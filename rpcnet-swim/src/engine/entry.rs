@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::addr::Addr;
 use super::case::Case;
 use super::health::Pulse;
 use super::replay::ReplayWindow;
@@ -19,10 +20,8 @@ pub(crate) struct Entry {
     pub(crate) name: Arc<str>,
     pub(crate) epoch: u64,
     pub(crate) incarnation: u32,
-    pub(crate) addr: SocketAddr,
+    addr: Addr,
     pub(crate) draining: bool,
-    /// By its own word.
-    pub(crate) says_slow: bool,
     pub(crate) state: MemberState,
     pub(crate) tags: Tags,
     /// Start of this state, or of this life if it is live.
@@ -30,12 +29,13 @@ pub(crate) struct Entry {
     pub(crate) window: ReplayWindow,
     /// It did not answer a round, or as a helper, and was not heard since.
     pub(crate) silent: bool,
-    /// How long it took to answer our pings.
+    /// How long it took to answer our probes, and whether it calls itself slow.
     pub(crate) pulse: Pulse,
     /// Which key its datagrams are sealed with.
     pub(crate) sealed_with: Option<KeySlot>,
     /// Rare, so apart.
     case: Option<Box<Case>>,
+    pub(super) key: u64,
     /// Place in the list of the live.
     pub(super) live_at: u32,
 }
@@ -46,17 +46,17 @@ impl Entry {
             name: record.name.clone(),
             epoch: record.epoch,
             incarnation: record.incarnation,
-            addr: record.addr,
+            addr: record.addr.into(),
             draining: record.draining,
-            says_slow: record.slow,
             state: MemberState::Alive,
             tags,
             since: now,
             window: ReplayWindow::default(),
             silent: false,
-            pulse: Pulse::default(),
+            pulse: Pulse::new(record.slow),
             sealed_with: None,
             case: None,
+            key: 0,
             live_at: 0,
         }
     }
@@ -65,10 +65,9 @@ impl Entry {
     pub(crate) fn begin_life(&mut self, record: &Record) {
         self.epoch = record.epoch;
         self.incarnation = record.incarnation;
-        self.addr = record.addr;
+        self.addr = record.addr.into();
         self.draining = record.draining;
-        self.says_slow = record.slow;
-        self.pulse = Pulse::default();
+        self.pulse = Pulse::new(record.slow);
         self.window = ReplayWindow::default();
         self.silent = false;
         if let Some(case) = self.open_case() {
@@ -110,6 +109,20 @@ impl Entry {
         }
     }
 
+    /// Where it is reached.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr.into()
+    }
+
+    /// The same for the table.
+    pub(super) fn compact_addr(&self) -> Addr {
+        self.addr
+    }
+
+    pub(crate) fn set_addr(&mut self, addr: SocketAddr) {
+        self.addr = addr.into();
+    }
+
     pub(crate) fn life(&self, key: u64) -> u64 {
         life_key(key, self.epoch)
     }
@@ -144,9 +157,9 @@ impl Entry {
             name: self.name.clone(),
             epoch: self.epoch,
             incarnation: self.incarnation,
-            addr: self.addr,
+            addr: self.addr(),
             draining: self.draining,
-            slow: self.says_slow,
+            slow: self.pulse.says_slow(),
             claim,
         }
     }
@@ -157,12 +170,22 @@ impl Entry {
                 name: self.name.clone(),
                 epoch: self.epoch,
             },
-            addr: self.addr,
+            addr: self.addr(),
             incarnation: self.incarnation,
             state: self.state,
             draining: self.draining,
             slow: self.is_slow(),
             tags: self.tags.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<Option<Entry>>(), 120);
     }
 }

@@ -1,17 +1,17 @@
 //! The queue of news: fewest-transmitted first, bounded by the members there are.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whose news are to be passed on. What the news are is read from the table when they are sent,
 /// so a later claim replaces an earlier one by itself and nothing stale is ever sent.
 #[derive(Debug, Default)]
 pub(crate) struct GossipQueue {
     /// (times sent, newest first, key).
-    order: BTreeSet<(u32, u64, u64)>,
+    order: BTreeSet<(u32, u32, u64)>,
     /// The first two of those, by key.
-    places: HashMap<u64, (u32, u64)>,
+    places: BTreeMap<u64, (u32, u32)>,
     /// Falls with each push.
-    stamp: u64,
+    stamp: u32,
 }
 
 impl GossipQueue {
@@ -31,20 +31,12 @@ impl GossipQueue {
     pub(crate) fn remove(&mut self, key: u64) {
         if let Some((sent, stamp)) = self.places.remove(&key) {
             self.order.remove(&(sent, stamp, key));
-            if self.places.is_empty() && self.places.capacity() > KEPT_CAPACITY {
-                // What a large join took would stay for ever.
-                self.places.shrink_to_fit();
-            }
         }
     }
 
-    /// Whose news to send next, at most `max`.
-    pub(crate) fn first(&self, max: usize) -> Vec<u64> {
-        self.order
-            .iter()
-            .take(max)
-            .map(|(_, _, key)| *key)
-            .collect()
+    /// Whose news to send next.
+    pub(crate) fn first(&self) -> impl Iterator<Item = u64> {
+        self.order.iter().map(|(_, _, key)| *key)
     }
 
     /// The news of `key` were sent once more; past the limit they are no news.
@@ -78,7 +70,7 @@ impl GossipQueue {
         self.places.len().max(self.order.len())
     }
 
-    fn place(&mut self, key: u64, sent: u32, stamp: u64) {
+    fn place(&mut self, key: u64, sent: u32, stamp: u32) {
         self.order.insert((sent, stamp, key));
         self.places.insert(key, (sent, stamp));
     }
@@ -89,8 +81,6 @@ pub(crate) fn retransmit_limit(mult: u32, live: usize) -> u32 {
     mult * ((live + 1) as f64).log10().ceil().max(1.0) as u32
 }
 
-/// A larger table of places is given back once it is empty.
-const KEPT_CAPACITY: usize = 512;
 /// Most members of whom there can be news at once.
 pub(crate) const MAX_QUEUED: usize = 16_384;
 
@@ -100,17 +90,18 @@ mod tests {
 
     #[test]
     fn fewest_sent_first_then_newest() {
+        let first = |queue: &GossipQueue| queue.first().collect::<Vec<_>>();
         let mut queue = GossipQueue::default();
         for key in 1..=3 {
             queue.push(key);
         }
-        assert_eq!(queue.first(9), [3, 2, 1]);
+        assert_eq!(first(&queue), [3, 2, 1]);
         queue.mark_sent(3, 2);
-        assert_eq!(queue.first(2), [2, 1]);
+        assert_eq!(first(&queue), [2, 1, 3]);
         queue.mark_sent(3, 2);
-        assert_eq!(queue.first(9), [2, 1], "sent as often as the limit says");
+        assert_eq!(first(&queue), [2, 1], "sent as often as the limit says");
         queue.push(1);
-        assert_eq!(queue.first(9), [1, 2], "new news start anew");
+        assert_eq!(first(&queue), [1, 2], "new news start anew");
     }
 
     #[test]
@@ -119,7 +110,7 @@ mod tests {
         (1..=9).for_each(|key| queue.push(key));
         queue.mark_sent(6, 3);
         queue.retain(|key| key % 3 == 0);
-        assert_eq!(queue.first(9), [9, 3, 6]);
+        assert_eq!(queue.first().collect::<Vec<_>>(), [9, 3, 6]);
         assert_eq!(queue.len(), 3);
     }
 

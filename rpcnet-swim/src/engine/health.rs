@@ -11,7 +11,7 @@ use crate::health::{Health, HealthState};
 use crate::id::NodeId;
 use crate::time::Time;
 
-/// What is kept of a member's round trips: 8 bytes.
+/// What is kept of a member's round trips, and its own word: 8 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pulse {
     /// The last one in microseconds; above them the flags.
@@ -21,6 +21,21 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
+    pub(crate) fn new(says_slow: bool) -> Self {
+        let mut pulse = Self::default();
+        pulse.set_says_slow(says_slow);
+        pulse
+    }
+
+    /// By the member's own word.
+    pub(crate) fn says_slow(self) -> bool {
+        self.trip & OWN_WORD != 0
+    }
+
+    pub(crate) fn set_says_slow(&mut self, slow: bool) {
+        self.trip = self.trip & !OWN_WORD | (u32::from(slow) * OWN_WORD);
+    }
+
     /// Two answers in a row decide: one that says otherwise raises a doubt, the next settles it. To
     /// find a member slow takes a witness that this node is not the slow one.
     fn observe(&mut self, now: Time, trip: Duration, pace: Pace, witnessed: bool) {
@@ -33,7 +48,8 @@ impl Pulse {
         let slow = slow != settled;
         let doubted = says_otherwise && !settled;
         let micros = u32::try_from(trip.as_micros()).unwrap_or(u32::MAX);
-        self.trip = micros.min(TRIP_MASK) | (u32::from(slow) * SLOW) | (u32::from(doubted) * DOUBT);
+        let flags = (u32::from(slow) * SLOW) | (u32::from(doubted) * DOUBT);
+        self.trip = micros.min(TRIP_MASK) | flags | (self.trip & OWN_WORD);
         let tenths = now.as_micros() / TENTH_MICROS;
         self.at = u32::try_from(tenths + 1).unwrap_or(u32::MAX);
     }
@@ -48,7 +64,7 @@ impl Pulse {
 
     /// What was found is of the past.
     pub(crate) fn settle(&mut self) {
-        self.trip &= TRIP_MASK;
+        self.trip &= TRIP_MASK | OWN_WORD;
     }
 
     /// To a tenth of a second, not later than it was.
@@ -310,13 +326,14 @@ impl Engine {
 impl Entry {
     /// By what this node finds, or by the member's own word.
     pub(crate) fn is_slow(&self) -> bool {
-        self.pulse.is_slow() || self.says_slow
+        self.pulse.is_slow() || self.pulse.says_slow()
     }
 }
 
 const SLOW: u32 = 1 << 31;
 const DOUBT: u32 = 1 << 30;
-const TRIP_MASK: u32 = DOUBT - 1;
+const OWN_WORD: u32 = 1 << 29;
+const TRIP_MASK: u32 = OWN_WORD - 1;
 const TENTH_MICROS: u64 = 100_000;
 /// If the fastest of so many takes long, this node is slow.
 const RECENT: usize = 8;
@@ -365,7 +382,7 @@ mod tests {
     fn eight_bytes_remember_the_last_round_trip_for_years() {
         assert_eq!(size_of::<Pulse>(), 8);
         let year = Duration::from_secs(365 * 24 * 3_600);
-        for (trip, at) in [(1, 0), (250_000, 99_999), (1_000_000_000, 5)] {
+        for (trip, at) in [(1, 0), (250_000, 99_999), (500_000_000, 5)] {
             let (trip, at) = (
                 Duration::from_micros(trip),
                 Time::from_micros(at) + 5 * year,
@@ -380,6 +397,13 @@ mod tests {
         let mut pulse = Pulse::default();
         pulse.observe(Time::ZERO, year, Pace::Prompt, true);
         assert!(!pulse.is_slow() && !pulse.is_doubted());
-        assert!(pulse.last(Time::ZERO).unwrap().0 > Duration::from_secs(1_000));
+        assert!(pulse.last(Time::ZERO).unwrap().0 > Duration::from_secs(500));
+        // What it says of itself is apart from what is found.
+        pulse.set_says_slow(true);
+        pulse.observe(Time::ZERO, year, Pace::Late, true);
+        pulse.settle();
+        assert!(pulse.says_slow() && !pulse.is_slow());
+        pulse.set_says_slow(false);
+        assert!(!pulse.says_slow());
     }
 }

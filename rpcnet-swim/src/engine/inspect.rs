@@ -55,6 +55,13 @@ pub(crate) struct Change {
     pub(crate) after: Standing,
 }
 
+impl Change {
+    pub(super) fn new(key: u64, before: Option<Standing>, after: &Entry) -> Self {
+        let after = Standing::of(after);
+        Self { key, before, after }
+    }
+}
+
 /// What there was against a member when this node declared it failed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verdict {
@@ -231,7 +238,7 @@ fn sight(key: u64, entry: &Entry) -> Sight<'_> {
         key,
         name: &entry.name,
         standing: Standing::of(entry),
-        addr: entry.addr,
+        addr: entry.addr(),
         draining: entry.draining,
         tags: &entry.tags,
     }
@@ -279,8 +286,10 @@ impl Engine {
     pub(crate) fn plant_members(&mut self, now: Time, count: u64) {
         for key in 1..=count {
             let name = format!("planted-{key}").into();
+            let [_, .., a, b, c] = key.to_be_bytes();
             let record = Record {
                 name,
+                addr: SocketAddr::from(([11, a, b, c], 1)),
                 ..self.own_record()
             };
             let entry = Entry::new(&record, Tags::new(), now);

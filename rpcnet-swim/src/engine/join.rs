@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::entry::Entry;
 use super::merge::Source;
 use super::replay::ReplayWindow;
 use super::timers::Single;
@@ -170,7 +171,7 @@ impl Engine {
         let mut doors: Vec<_> = self.join.seeds.clone();
         self.rng.shuffle(&mut doors);
         doors.truncate(DOORS_MAX);
-        let mut known: Vec<_> = self.table.iter().map(|(_, entry)| entry.addr).collect();
+        let mut known = self.known_addrs();
         known.extend(&self.join.book);
         self.rng.shuffle(&mut known);
         doors.extend(known.into_iter().take(DOORS_MAX));
@@ -188,6 +189,16 @@ impl Engine {
             Single::Join,
             now + wait.mul_f64(0.75 + 0.5 * self.rng.f64()),
         );
+    }
+
+    /// Addresses of members: of all, or of some if there are many.
+    fn known_addrs(&mut self) -> Vec<SocketAddr> {
+        if self.table.len() <= KNOWN_MAX {
+            return self.table.iter().map(|(_, entry)| entry.addr()).collect();
+        }
+        (0..KNOWN_MAX)
+            .filter_map(|_| self.table.near(self.rng.u64(..)).map(Entry::addr))
+            .collect()
     }
 
     pub(super) fn send_hello(&mut self, addr: SocketAddr, to: u64, cookie: u64) {
@@ -334,9 +345,9 @@ impl Engine {
         let Some(entry) = self.table.get_mut(sender.key) else {
             return;
         };
-        let is_other = entry.state.is_live() && entry.addr != sender.addr;
+        let is_other = entry.state.is_live() && entry.addr() != sender.addr;
         if is_other && !std::mem::replace(&mut entry.case_mut().conflict_reported, true) {
-            let (name, newer) = (entry.name.to_string(), entry.addr);
+            let (name, newer) = (entry.name.to_string(), entry.addr());
             self.emit(Event::NameConflict {
                 name,
                 older: sender.addr,
@@ -389,6 +400,8 @@ const ECHO_AGE_MAX: u64 = 4_096;
 pub(crate) const HELLOS_MAX: usize = 64;
 /// Most seeds, and most known addresses, dialled at a time.
 const DOORS_MAX: usize = 8;
+/// Most addresses of members among which some are chosen to be dialled.
+const KNOWN_MAX: usize = 64;
 /// Most addresses of forgotten members.
 const BOOK_MAX: usize = 64;
 /// Attempts after which the wait no longer grows.

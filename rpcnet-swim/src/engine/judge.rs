@@ -237,7 +237,7 @@ impl Engine {
             #[cfg(feature = "sim")]
             self.rival.trials.end(key);
             if let Some(entry) = self.table.remove(key) {
-                self.join.remember(entry.addr);
+                self.join.remember(entry.addr());
             }
         }
         if self.table.has_gone() {
@@ -254,19 +254,10 @@ impl Engine {
 
     fn redial_missing(&mut self, now: Time) {
         let interval = self.config.redial_interval;
-        let is_due = |key: &u64| {
-            self.table
-                .get(*key)
-                .is_some_and(|e| now >= e.case().redial_at)
-        };
-        let mut due: Vec<u64> = self
-            .table
-            .missing()
-            .filter(is_due)
-            .take(REDIALS_MAX)
-            .collect();
+        let mut due = self.table.due(now, REDIALS_MAX);
         if due.is_empty() && now.since(self.redialled_at) >= interval {
             // However long each one waits: after a partition any contact is enough to heal it.
+            // They are few, or one would be due.
             let place = self.rng.usize(..self.table.missing().count().max(1));
             due.extend(self.table.missing().nth(place));
         }
@@ -276,7 +267,7 @@ impl Engine {
                 let case = entry.case_mut();
                 case.redials = case.redials.saturating_add(1);
                 let times = (1 << case.redials.min(5)).min(REDIAL_BACKOFF_MAX);
-                case.redial_at = now + interval * times;
+                self.table.set_redial(key, now + interval * times);
             }
             self.start_round(now, key);
         }

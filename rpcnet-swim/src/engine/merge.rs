@@ -17,10 +17,11 @@ pub(super) enum Source {
 }
 
 impl Engine {
-    pub(super) fn merge_all(&mut self, now: Time, records: Vec<Record>, source: Source) {
-        for record in records {
+    pub(super) fn merge_all(&mut self, now: Time, mut records: Vec<Record>, source: Source) {
+        for record in records.drain(..) {
             self.merge(now, record, source);
         }
+        self.spare.keep_records(records);
     }
 
     /// Takes in one record. The order of claims (SWIM section 4.2): a newer epoch beats an older
@@ -183,18 +184,18 @@ impl Engine {
         if was == MemberState::Failed && now < entry.case().hold_until {
             return;
         }
-        let moves = entry.addr != record.addr || !was.is_live();
+        let moves = entry.addr() != record.addr || !was.is_live();
         if moves && !self.take_address(now, key, &record) {
             return;
         }
         let (member, changed) = self.table.update(now, key, |entry| {
             let changed = entry.tags != *tags
-                || entry.addr != record.addr
+                || entry.addr() != record.addr
                 || entry.draining != record.draining;
             entry.incarnation = record.incarnation;
-            entry.addr = record.addr;
+            entry.set_addr(record.addr);
             entry.draining = record.draining;
-            entry.says_slow = record.slow;
+            entry.pulse.set_says_slow(record.slow);
             entry.tags = tags.clone();
             entry.state = MemberState::Alive;
             entry.silent = false;

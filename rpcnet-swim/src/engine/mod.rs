@@ -3,6 +3,7 @@
 //! Read on with `receive` (what comes in), `probe` (is it there?), `suspicion` and `judge` (is it
 //! gone?), `merge` (what others say), `join` (getting in), `sync` (repairing what gossip missed).
 
+mod addr;
 mod case;
 #[cfg(feature = "sim")]
 pub(crate) mod detector;
@@ -27,6 +28,8 @@ mod send;
 mod serve;
 #[cfg(feature = "sim")]
 mod shared;
+mod slab;
+mod spare;
 mod suspicion;
 mod sync;
 mod table;
@@ -56,6 +59,7 @@ use self::receive::Sender;
 use self::rival::RivalState;
 use self::rules::Rules;
 use self::send::encoded_len;
+use self::spare::Spare;
 use self::sync::{Pull, Sync};
 use self::table::Table;
 use self::timers::{Single, Timer, Timers};
@@ -151,6 +155,7 @@ pub struct Engine {
     #[cfg(feature = "sim")]
     rival: RivalState,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
+    spare: Spare,
     events: VecDeque<Event>,
     lagged: u64,
     stats: Stats,
@@ -246,6 +251,7 @@ impl Engine {
             #[cfg(feature = "sim")]
             rival: RivalState::default(),
             transmits: VecDeque::new(),
+            spare: Spare::default(),
             events: VecDeque::new(),
             lagged: 0,
             stats: Stats::default(),
@@ -267,7 +273,8 @@ impl Engine {
             Ok(opened) => opened,
             Err(refusal) => return self.count_refusal(refusal),
         };
-        match Message::decode(body) {
+        let known = (&self.me, &self.table);
+        match Message::decode(body, &known, &mut self.spare.records) {
             Ok(Message { to, payload }) => {
                 let sender = Sender {
                     addr: from,
@@ -356,13 +363,19 @@ impl Engine {
 
     /// The next datagram to send, and where to.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
-        self.transmits.pop_front()
+        pop(&mut self.transmits)
+    }
+
+    /// Takes the buffer of a datagram that was sent back, to be used for another. Not needed, but
+    /// with it answering a ping allocates nothing.
+    pub fn recycle(&mut self, datagram: Vec<u8>) {
+        self.spare.keep_datagram(datagram);
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         match std::mem::take(&mut self.lagged) {
-            0 => self.events.pop_front(),
+            0 => pop(&mut self.events),
             missed => Some(Event::Lagged(missed)),
         }
     }
@@ -519,7 +532,7 @@ impl Engine {
 
     fn watch_partition(&mut self, now: Time) {
         let live = self.live_count();
-        let missing = self.table.missing_since(self.missing_from(now)).len();
+        let missing = self.table.missing_since(self.missing_from(now));
         let expected = live + missing;
         if self.is_isolated(now) {
             if self.partition.isolate(expected) {
@@ -558,6 +571,15 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// The next of a queue. What a burst took is given back once it is over.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let next = queue.pop_front();
+    if next.is_none() && queue.capacity() > QUEUE_KEPT {
+        queue.shrink_to(QUEUE_KEPT);
+    }
+    next
+}
+
 /// Assumed chance that a round to a live member goes unanswered, before any was observed.
 const LOSS_PRIOR: f64 = 0.01;
 /// Assumed round trip, in seconds, before any was observed.
@@ -566,5 +588,7 @@ const RTT_PRIOR: f64 = 0.01;
 const RTT_DEVIATION_MIN: f64 = 0.001;
 /// A deadline missed by less than this is no stall, whatever the probe interval.
 const STALL_MIN: Duration = Duration::from_millis(100);
+/// Capacity of an empty queue that is kept.
+const QUEUE_KEPT: usize = 64;
 /// Most events that wait to be polled.
 const EVENTS_MAX: usize = 16_384;

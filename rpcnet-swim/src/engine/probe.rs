@@ -379,7 +379,7 @@ impl Engine {
         let target = Address {
             key,
             epoch: entry.epoch,
-            addr: entry.addr,
+            addr: entry.addr(),
         };
         // A claim that we doubt is for the accused alone: helpers would believe it.
         let is_told = self.rules().buddy && !self.rules().is_rival();

@@ -344,7 +344,7 @@ impl Engine {
         while targets.len() < count.min(everybody) {
             let place = self.rng.usize(..everybody);
             let key = match live.get(place) {
-                Some(key) => *key,
+                Some(slot) => self.table.at(*slot).key,
                 None => dead[place - live.len()],
             };
             if !targets.contains(&key) {

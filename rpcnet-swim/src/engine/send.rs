@@ -49,7 +49,7 @@ impl Engine {
     /// such a record, then from the queue what fits.
     pub(super) fn news(&mut self, fixed: usize, first: Option<Record>) -> Vec<Record> {
         let mut room = self.room(fixed);
-        let mut records = Vec::new();
+        let mut records = std::mem::take(&mut self.spare.records);
         if let Some(record) = first {
             room = room.saturating_sub(encoded_len(&record));
             records.push(record);
@@ -59,7 +59,9 @@ impl Engine {
         }
         let limit = retransmit_limit(self.config.retransmit_mult, self.live_count());
         let mut misfits = 0;
-        for key in self.queue.first(PIGGYBACK_MAX) {
+        let mut keys = std::mem::take(&mut self.spare.keys);
+        keys.extend(self.queue.first().take(PIGGYBACK_MAX));
+        for key in keys.drain(..) {
             let Some(record) = self.record_of(key) else {
                 self.queue.remove(key);
                 continue;
@@ -77,6 +79,7 @@ impl Engine {
                 self.queue.mark_sent(key, limit);
             }
         }
+        self.spare.keys = keys;
         records
     }
 
@@ -108,7 +111,7 @@ impl Engine {
     /// Sends to a member of the table.
     pub(super) fn send_to(&mut self, key: u64, payload: Payload) {
         if let Some(entry) = self.table.get(key) {
-            let (addr, life) = (entry.addr, entry.life(key));
+            let (addr, life) = (entry.addr(), entry.life(key));
             self.send(addr, life, payload);
         }
     }
@@ -126,10 +129,13 @@ impl Engine {
             counter: self.counter,
         };
         let to = short_life(to);
-        let mut datagram = Vec::with_capacity(DATAGRAM_BYTES_TYPICAL);
-        self.envelope.wrap(origin, &mut datagram, |out| {
-            Message { to, payload }.encode(out);
-        });
+        let mut datagram = self.spare.datagram();
+        let message = Message { to, payload };
+        self.envelope
+            .wrap(origin, &mut datagram, |out| message.encode(out));
+        if let Some(updates) = message.payload.into_updates() {
+            self.spare.keep_records(updates);
+        }
         debug_assert!(
             datagram.len() <= self.config.datagram_bytes_max,
             "{}",
@@ -150,16 +156,17 @@ impl Engine {
         wanted: impl Fn(u64, &Entry) -> bool,
     ) -> Vec<u64> {
         let live = self.table.live();
+        let key_of = |at: usize| self.table.at(live[at]).key;
         let wanted = |key: &u64| self.table.get(*key).is_some_and(|e| wanted(*key, e));
         let mut sample = Vec::with_capacity(count);
         if live.len() <= 4 * count {
-            sample.extend(live.iter().copied().filter(wanted));
+            sample.extend((0..live.len()).map(key_of).filter(wanted));
             self.rng.shuffle(&mut sample);
             sample.truncate(count);
             return sample;
         }
         for _ in 0..4 * count {
-            let key = live[self.rng.usize(..live.len())];
+            let key = key_of(self.rng.usize(..live.len()));
             if sample.len() < count && !sample.contains(&key) && wanted(&key) {
                 sample.push(key);
             }
@@ -182,7 +189,6 @@ pub(super) fn encoded_len(record: &Record) -> usize {
 
 /// Kind and receiver.
 const HEADER_BYTES: usize = 1 + 4;
-const DATAGRAM_BYTES_TYPICAL: usize = 256;
 /// Most records that ride on one datagram.
 const PIGGYBACK_MAX: usize = 64;
 /// A datagram that lacks room for so many is full.

@@ -72,7 +72,7 @@ impl Engine {
             is_reachable: true,
         };
         let isolated = self.is_isolated(now);
-        let missing = self.table.missing_since(self.missing_from(now));
+        let missing = self.table.missing_entries(self.missing_from(now));
         let live = self.table.iter().map(|(_, entry)| entry);
         let others = live.filter(|entry| entry.state.is_live()).chain(missing);
         std::iter::once(me).chain(others.map(move |entry| Ballot {

@@ -1,34 +1,50 @@
 //! The members: who is live, in which order to probe them, and the hash of the view.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::addr::Addr;
 use super::entry::Entry;
 #[cfg(feature = "sim")]
 use super::inspect::{Change, Standing};
+use super::me::Me;
+use super::slab::Slab;
 use crate::event::MemberState;
+use crate::id::name_key;
+use crate::tags::Tags;
 use crate::time::Time;
-use crate::wire::BUCKETS;
+use crate::wire::{BUCKETS, Known};
 
 /// Every member but this node, by key.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// Boxed, as a tree's leaves are half empty.
-    members: BTreeMap<u64, Box<Entry>>,
-    /// Keys of the live, in the order of probing: before the cursor they had their turn.
-    live: Vec<u64>,
+    entries: Slab<Entry>,
+    /// Slots of the live and of the failed and left, by key.
+    ring: BTreeMap<u64, u32>,
+    gone: BTreeMap<u64, u32>,
+    /// Slots of the live, in the order of probing: before the cursor they had their turn.
+    live: Vec<u32>,
     cursor: usize,
-    /// The live, by address: a newer life there takes the place of an older one.
-    by_addr: HashMap<SocketAddr, u64>,
+    /// Hash of the address and slot of every member. A newer life at the address of a live member
+    /// takes its place.
+    by_addr: BTreeSet<(u32, u32)>,
     /// The failed and the left, by the time they went.
-    gone: BTreeSet<(Time, u64)>,
+    went: BTreeSet<(Time, u64)>,
+    /// The missing, by the time they are to be dialled.
+    due: BTreeSet<(Time, u64)>,
+    /// How many went missing at this time or later.
+    counted: (Time, usize),
     own_key: u64,
     own_version: u64,
     buckets: Box<[u64; BUCKETS]>,
+    /// All buckets together.
+    view: u64,
     /// Of the last change of the view.
     changed_at: Time,
     /// Each change of a member, for the simulation's checkers.
@@ -39,14 +55,19 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(own_key: u64) -> Self {
         Self {
-            members: BTreeMap::new(),
+            entries: Slab::new(),
+            ring: BTreeMap::new(),
+            gone: BTreeMap::new(),
             live: Vec::new(),
             cursor: 0,
-            by_addr: HashMap::new(),
-            gone: BTreeSet::new(),
+            by_addr: BTreeSet::new(),
+            went: BTreeSet::new(),
+            due: BTreeSet::new(),
+            counted: (Time::ZERO, 0),
             own_key,
             own_version: 0,
             buckets: Box::new([0; BUCKETS]),
+            view: 0,
             changed_at: Time::ZERO,
             #[cfg(feature = "sim")]
             trail: None,
@@ -56,7 +77,7 @@ impl Table {
     /// Counts this node itself into the view.
     pub(crate) fn set_own_version(&mut self, now: Time, epoch: u64, incarnation: u32) {
         let version = version(self.own_key, epoch, incarnation);
-        *self.bucket(self.own_key) ^= self.own_version ^ version;
+        self.toggle(self.own_key, self.own_version ^ version);
         self.own_version = version;
         self.changed_at = now;
     }
@@ -66,11 +87,16 @@ impl Table {
     pub(crate) fn insert(&mut self, now: Time, key: u64, mut entry: Entry, rng: &mut Rng) {
         debug_assert!(key != self.own_key && entry.state == MemberState::Alive);
         #[cfg(feature = "sim")]
-        self.note(key, self.get(key).map(Standing::of), &entry);
+        if self.trail.is_some() {
+            let change = Change::new(key, self.get(key).map(Standing::of), &entry);
+            self.trail.get_or_insert_default().push(change);
+        }
         self.remove(key);
-        self.enlist(key, &mut entry);
-        *self.bucket(key) ^= version(key, entry.epoch, entry.incarnation);
-        self.members.insert(key, Box::new(entry));
+        self.make_room_at(entry.compact_addr());
+        entry.key = key;
+        let slot = self.entries.insert(entry);
+        self.enlist(slot);
+        self.note(slot);
         self.changed_at = now;
         let last = self.live.len() - 1;
         let place = rng.usize(self.cursor.min(last)..=last);
@@ -87,42 +113,58 @@ impl Table {
         key: u64,
         change: impl FnOnce(&mut Entry) -> R,
     ) -> R {
-        let mut entry = self.members.remove(&key).expect("the caller found it");
+        let slot = self.slot(key).expect("the caller found it");
+        self.strike(slot);
+        let entry = &mut self.entries[slot];
         let before = entry.state;
         #[cfg(feature = "sim")]
-        let standing = Standing::of(&entry);
-        self.strike(key, &entry);
-        let result = change(&mut entry);
+        let standing = Standing::of(entry);
+        let result = change(entry);
+        let after = entry.state;
         #[cfg(feature = "sim")]
-        self.note(key, Some(standing), &entry);
-        if entry.state != before {
+        if let Some(trail) = &mut self.trail {
+            trail.push(Change::new(key, Some(standing), entry));
+        }
+        if after != before {
             entry.since = now;
         }
-        match (before.is_live(), entry.state.is_live()) {
-            (true, false) => self.delist(entry.live_at),
-            (false, true) => self.enlist(key, &mut entry),
+        match (before.is_live(), after.is_live()) {
+            (true, false) => {
+                self.delist(slot);
+                self.gone.insert(key, slot);
+            }
+            (false, true) => {
+                self.gone.remove(&key);
+                self.enlist(slot);
+            }
             _ => {}
         }
-        if entry.state.is_live() {
-            *self.bucket(key) ^= version(key, entry.epoch, entry.incarnation);
-            self.by_addr.insert(entry.addr, key);
-        }
-        if !entry.state.is_live() {
-            self.gone.insert((entry.since, key));
-        }
-        self.members.insert(key, entry);
+        self.note(slot);
         self.changed_at = now;
         result
     }
 
+    /// Sets when a missing member is to be dialled.
+    pub(crate) fn set_redial(&mut self, key: u64, at: Time) {
+        if let Some(slot) = self.slot(key) {
+            let case = self.entries[slot].case_mut();
+            let before = std::mem::replace(&mut case.redial_at, at);
+            if self.due.remove(&(before, key)) {
+                self.due.insert((at, key));
+            }
+        }
+    }
+
     /// Forgets a member.
     pub(crate) fn remove(&mut self, key: u64) -> Option<Entry> {
-        let entry = self.members.remove(&key)?;
-        self.strike(key, &entry);
-        if entry.state.is_live() {
-            self.delist(entry.live_at);
+        let slot = self.slot(key)?;
+        self.strike(slot);
+        if self.entries[slot].state.is_live() {
+            self.delist(slot);
+        } else {
+            self.gone.remove(&key);
         }
-        Some(*entry)
+        Some(self.entries.remove(slot))
     }
 
     /// The next member of the shuffled round robin (SWIM section 4.3).
@@ -134,69 +176,110 @@ impl Table {
             }
             self.cursor = 0;
         }
-        let key = self.live.get(self.cursor).copied()?;
+        let slot = self.live.get(self.cursor).copied()?;
         self.cursor += 1;
-        Some(key)
+        Some(self.entries[slot].key)
     }
 
     pub(crate) fn get(&self, key: u64) -> Option<&Entry> {
-        self.members.get(&key).map(Box::as_ref)
+        self.slot(key).map(|slot| &self.entries[slot])
     }
 
-    /// For what is not derived from: evidence, suspicion, replay window.
+    /// For what is not derived from: the case, the replay window.
     pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut Entry> {
-        self.members.get_mut(&key).map(Box::as_mut)
+        self.slot(key).map(|slot| &mut self.entries[slot])
     }
 
+    /// The live member at an address.
     pub(crate) fn at_addr(&self, addr: SocketAddr) -> Option<u64> {
-        self.by_addr.get(&addr).copied()
+        self.residents(addr.into())
+            .find(|entry| entry.state.is_live())
+            .map(|entry| entry.key)
     }
 
+    /// All of them, by key.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
-        self.members
-            .iter()
-            .map(|(key, entry)| (*key, entry.as_ref()))
+        let (mut ring, mut gone) = (self.ring.iter().peekable(), self.gone.iter().peekable());
+        std::iter::from_fn(move || {
+            let (key, slot) = match (ring.peek(), gone.peek()) {
+                (Some(live), Some(lost)) if lost.0 < live.0 => gone.next(),
+                (None, _) => gone.next(),
+                _ => ring.next(),
+            }?;
+            Some((*key, &self.entries[*slot]))
+        })
     }
 
     /// How many members there are, failed and left ones too.
     pub(crate) fn len(&self) -> usize {
-        self.members.len()
+        self.ring.len() + self.gone.len()
     }
 
-    pub(crate) fn live(&self) -> &[u64] {
+    /// Slots of the live, in no order that means anything.
+    pub(crate) fn live(&self) -> &[u32] {
         &self.live
     }
 
-    /// The members that went missing at `from` or later, in no order. Of several that lived at one
-    /// address one after the other, the last one counts: if it left, nobody is missing there.
-    pub(crate) fn missing_since(&self, from: Time) -> Vec<&Entry> {
-        let gone = self
-            .gone
-            .range((from, 0)..)
-            .map(|(_, key)| &self.members[key]);
-        let mut last: HashMap<SocketAddr, &Entry> = HashMap::new();
-        for entry in gone.filter(|entry| !self.by_addr.contains_key(&entry.addr)) {
-            let known = last.entry(entry.addr).or_insert(entry);
-            if entry.epoch > known.epoch {
-                *known = entry;
-            }
-        }
-        last.into_values()
-            .filter(|entry| entry.state == MemberState::Failed)
-            .collect()
+    pub(crate) fn at(&self, slot: u32) -> &Entry {
+        &self.entries[slot]
+    }
+
+    /// A member whose key is near this one: a live one if there is any.
+    pub(crate) fn near(&self, key: u64) -> Option<&Entry> {
+        let near = |keys: &BTreeMap<u64, u32>| {
+            let after = keys.range(key..).next();
+            after
+                .or_else(|| keys.first_key_value())
+                .map(|(_, slot)| *slot)
+        };
+        let slot = near(&self.ring).or_else(|| near(&self.gone))?;
+        Some(&self.entries[slot])
+    }
+
+    /// The members that went missing at `from` or later, as [`Table::missing_since`] counts them.
+    pub(crate) fn missing_entries(&self, from: Time) -> impl Iterator<Item = &Entry> {
+        let went = self.went.range((from, 0)..);
+        went.filter_map(|(_, key)| self.get(*key).filter(|entry| self.counts(entry)))
+    }
+
+    /// How many members went missing at `from` or later. Of several that lived at one address one
+    /// after the other, the last one counts: if it left, nobody is missing there. Cheap as long as
+    /// `from` does not go back.
+    pub(crate) fn missing_since(&mut self, from: Time) -> usize {
+        let (before, count) = self.counted;
+        let between = |range: Range<Time>| {
+            let went = self.went.range((range.start, 0)..(range.end, 0));
+            went.filter(|(_, key)| self.get(*key).is_some_and(|entry| self.counts(entry)))
+                .count()
+        };
+        let count = match from >= before {
+            true => count - between(before..from),
+            false => count + between(from..before),
+        };
+        self.counted = (from, count);
+        count
     }
 
     /// The failed members that may come back, the longest gone first.
     pub(crate) fn missing(&self) -> impl Iterator<Item = u64> {
-        self.gone
+        self.went
             .iter()
             .map(|(_, key)| *key)
-            .filter(|key| self.is_missing(*key))
+            .filter(|key| self.get(*key).is_some_and(|entry| self.is_missing(entry)))
+    }
+
+    /// Of those the ones that are to be dialled by now, at most `max`: the first to be due, and
+    /// among them the longest gone first.
+    pub(crate) fn due(&self, now: Time, max: usize) -> Vec<u64> {
+        let due = self.due.iter().take_while(|(at, _)| *at <= now).take(max);
+        let mut keys: Vec<u64> = due.map(|(_, key)| *key).collect();
+        keys.sort_by_key(|key| self.get(*key).map(|entry| (entry.since, *key)));
+        keys
     }
 
     /// Members that failed or left at `until` or before.
     pub(crate) fn gone_before(&self, until: Time) -> Vec<u64> {
-        self.gone
+        self.went
             .iter()
             .take_while(|(since, _)| *since <= until)
             .map(|(_, key)| *key)
@@ -205,18 +288,14 @@ impl Table {
 
     /// Whether any member failed or left and is remembered.
     pub(crate) fn has_gone(&self) -> bool {
-        !self.gone.is_empty()
+        !self.went.is_empty()
     }
 
     /// The nth live member after `own_key` on the ring of keys.
     pub(crate) fn successor(&self, nth: usize) -> Option<u64> {
-        let after = self.members.range(self.own_key..);
-        let before = self.members.range(..self.own_key);
-        after
-            .chain(before)
-            .filter(|(_, e)| e.state.is_live())
-            .map(|(key, _)| *key)
-            .nth(nth)
+        let after = self.ring.range(self.own_key..);
+        let before = self.ring.range(..self.own_key);
+        after.chain(before).map(|(key, _)| *key).nth(nth)
     }
 
     /// The live members of a range of keys, with their versions.
@@ -235,22 +314,21 @@ impl Table {
 
     /// The live members from a key on.
     pub(crate) fn live_from(&self, first: u64) -> impl Iterator<Item = (u64, &Entry)> {
-        self.members
+        self.ring
             .range(first..)
-            .filter(|(_, e)| e.state.is_live())
-            .map(|(k, e)| (*k, e.as_ref()))
+            .map(|(key, slot)| (*key, &self.entries[*slot]))
     }
 
     /// Hash of who is live, with which epoch and incarnation; equal views have equal hashes.
     pub(crate) fn view(&self) -> u64 {
-        self.buckets.iter().fold(0, |all, bucket| all ^ bucket)
+        self.view
     }
 
     /// The same from the members alone: to check that it was kept true.
     #[cfg(feature = "sim")]
     pub(crate) fn recomputed_view(&self) -> u64 {
-        let live = self.members.iter().filter(|(_, e)| e.state.is_live());
-        live.map(|(key, e)| version(*key, e.epoch, e.incarnation))
+        let live = self.iter().filter(|(_, e)| e.state.is_live());
+        live.map(|(key, e)| version(key, e.epoch, e.incarnation))
             .fold(self.own_version, |all, version| all ^ version)
     }
 
@@ -263,48 +341,121 @@ impl Table {
         now.since(self.changed_at)
     }
 
-    /// Failed, and nobody else lives at its address: one that was succeeded there is not cut off
-    /// but gone.
-    fn is_missing(&self, key: u64) -> bool {
-        self.members.get(&key).is_some_and(|entry| {
-            entry.state == MemberState::Failed && !self.by_addr.contains_key(&entry.addr)
-        })
+    fn slot(&self, key: u64) -> Option<u32> {
+        let slot = self.ring.get(&key).or_else(|| self.gone.get(&key));
+        slot.copied()
     }
 
-    fn bucket(&mut self, key: u64) -> &mut u64 {
-        &mut self.buckets[(key >> (64 - BUCKETS.ilog2())) as usize]
+    /// Who lives at an address or did: more than one only after a change of names.
+    fn residents(&self, addr: Addr) -> impl Iterator<Item = &Entry> {
+        let hash = addr.hash();
+        self.by_addr
+            .range((hash, 0)..=(hash, u32::MAX))
+            .map(|(_, slot)| &self.entries[*slot])
+            .filter(move |entry| entry.compact_addr() == addr)
     }
 
-    /// Takes out of the derived what [`Table::update`] puts in again.
-    fn strike(&mut self, key: u64, entry: &Entry) {
-        if entry.state.is_live() {
-            *self.bucket(key) ^= version(key, entry.epoch, entry.incarnation);
-            if self.by_addr.get(&entry.addr) == Some(&key) {
-                self.by_addr.remove(&entry.addr);
+    /// Forgets who went first at an address where many lived one after the other: a process that
+    /// starts again and again under new names.
+    fn make_room_at(&mut self, addr: Addr) {
+        if self.residents(addr).nth(RESIDENTS_MAX - 1).is_some() {
+            let gone = self.residents(addr).filter(|entry| !entry.state.is_live());
+            let first = gone.min_by_key(|entry| (entry.since, entry.key));
+            if let Some(key) = first.map(|entry| entry.key) {
+                self.remove(key);
             }
         }
-        if !entry.state.is_live() {
-            self.gone.remove(&(entry.since, key));
+    }
+
+    /// Failed, and nobody else lives at its address: one that was succeeded there is not cut off
+    /// but gone.
+    fn is_missing(&self, entry: &Entry) -> bool {
+        entry.state == MemberState::Failed
+            && !self
+                .residents(entry.compact_addr())
+                .any(|other| other.state.is_live())
+    }
+
+    /// Missing, and the last that lived there.
+    fn counts(&self, entry: &Entry) -> bool {
+        let life = |entry: &Entry| (entry.epoch, entry.key);
+        self.is_missing(entry)
+            && self
+                .residents(entry.compact_addr())
+                .all(|other| life(other) <= life(entry))
+    }
+
+    /// Takes a member out of what is derived from it; [`Table::note`] puts it in again.
+    fn strike(&mut self, slot: u32) {
+        let entry = &self.entries[slot];
+        let (key, since, addr) = (entry.key, entry.since, entry.compact_addr());
+        if entry.state.is_live() {
+            self.toggle(key, version(key, entry.epoch, entry.incarnation));
+        } else {
+            self.went.remove(&(since, key));
+        }
+        self.count_residents(addr, false);
+        self.by_addr.remove(&(addr.hash(), slot));
+        self.count_residents(addr, true);
+    }
+
+    fn note(&mut self, slot: u32) {
+        let entry = &self.entries[slot];
+        let (key, since, addr) = (entry.key, entry.since, entry.compact_addr());
+        if entry.state.is_live() {
+            self.toggle(key, version(key, entry.epoch, entry.incarnation));
+        } else {
+            self.went.insert((since, key));
+        }
+        self.count_residents(addr, false);
+        self.by_addr.insert((addr.hash(), slot));
+        self.count_residents(addr, true);
+    }
+
+    /// Counts those at an address that are missing, or no longer: who comes or goes there may
+    /// change that for all of them.
+    fn count_residents(&mut self, addr: Addr, count: bool) {
+        let mut next = (addr.hash(), 0);
+        while let Some(&(hash, slot)) = self.by_addr.range(next..).next() {
+            if hash != addr.hash() {
+                break;
+            }
+            next = (hash, slot + 1);
+            let entry = &self.entries[slot];
+            let due = (entry.case().redial_at, entry.key);
+            let is_missing = self.is_missing(entry);
+            let counts = entry.since >= self.counted.0 && self.counts(entry);
+            if count {
+                self.counted.1 += usize::from(counts);
+            } else {
+                self.counted.1 -= usize::from(counts);
+            }
+            match (is_missing, count) {
+                (true, true) => drop(self.due.insert(due)),
+                (true, false) => drop(self.due.remove(&due)),
+                (false, _) => {}
+            }
         }
     }
 
-    #[cfg(feature = "sim")]
-    fn note(&mut self, key: u64, before: Option<Standing>, after: &Entry) {
-        if let Some(trail) = &mut self.trail {
-            let after = Standing::of(after);
-            trail.push(Change { key, before, after });
-        }
+    /// Puts a version into the hash of the view, or takes it out.
+    fn toggle(&mut self, key: u64, version: u64) {
+        self.buckets[(key >> (64 - BUCKETS.ilog2())) as usize] ^= version;
+        self.view ^= version;
     }
 
-    fn enlist(&mut self, key: u64, entry: &mut Entry) {
+    fn enlist(&mut self, slot: u32) {
+        let entry = &mut self.entries[slot];
         entry.live_at = self.live.len() as u32;
-        self.live.push(key);
-        self.by_addr.insert(entry.addr, key);
+        self.ring.insert(entry.key, slot);
+        self.live.push(slot);
     }
 
     /// Fills the gap so that nobody loses a turn or gets a second one.
-    fn delist(&mut self, at: u32) {
-        let mut gap = at as usize;
+    fn delist(&mut self, slot: u32) {
+        let entry = &self.entries[slot];
+        self.ring.remove(&entry.key);
+        let mut gap = entry.live_at as usize;
         if gap < self.cursor {
             self.cursor -= 1;
             self.swap_live(gap, self.cursor);
@@ -323,10 +474,19 @@ impl Table {
     }
 
     fn note_place(&mut self, at: usize) {
-        // The entry that is being changed is out of the map; its place is noted by the caller.
-        if let Some(entry) = self.members.get_mut(&self.live[at]) {
-            entry.live_at = at as u32;
-        }
+        self.entries[self.live[at]].live_at = at as u32;
+    }
+}
+
+impl Known for (&Me, &Table) {
+    fn of_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)> {
+        let (me, table) = self;
+        let key = name_key(name);
+        let (known, tags) = match key == me.key {
+            true => (&me.name, &me.tags),
+            false => table.get(key).map(|entry| (&entry.name, &entry.tags))?,
+        };
+        (**known == *name).then_some((known, tags))
     }
 }
 
@@ -338,6 +498,9 @@ fn version(key: u64, epoch: u64, incarnation: u32) -> u64 {
     bytes[16..].copy_from_slice(&incarnation.to_le_bytes());
     xxh3_64_with_seed(&bytes, 0)
 }
+
+/// Most members that are remembered at one address.
+const RESIDENTS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests;

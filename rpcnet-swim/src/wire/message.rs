@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Malformed, Reader, Record, Write};
+use super::{Known, Malformed, Reader, Record, Write};
 
 /// A whole message: what is said to whom.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,11 +89,17 @@ pub(crate) struct SyncPage {
 }
 
 impl Message {
-    pub(crate) fn decode(body: &[u8]) -> Result<Self, Malformed> {
+    /// Reads a message. What is in `known` is not made anew, and news go into `spare` if it has
+    /// room.
+    pub(crate) fn decode(
+        body: &[u8],
+        known: &impl Known,
+        spare: &mut Vec<Record>,
+    ) -> Result<Self, Malformed> {
         let mut reader = Reader::new(body);
         let kind = reader.u8()?;
         let to = reader.u32()?;
-        let payload = Payload::decode(kind, &mut reader)?;
+        let payload = Payload::decode(kind, &mut reader, known, spare)?;
         match reader.is_empty() {
             true => Ok(Self { to, payload }),
             false => Err(Malformed),
@@ -202,17 +208,33 @@ impl Payload {
         }
     }
 
-    fn decode(kind: u8, reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    /// The news that ride on it.
+    pub(crate) fn into_updates(self) -> Option<Vec<Record>> {
+        match self {
+            Self::Ping { updates, .. }
+            | Self::Ack { updates, .. }
+            | Self::PingReq { updates, .. }
+            | Self::Gossip { updates } => Some(updates),
+            _ => None,
+        }
+    }
+
+    fn decode(
+        kind: u8,
+        reader: &mut Reader<'_>,
+        known: &impl Known,
+        spare: &mut Vec<Record>,
+    ) -> Result<Self, Malformed> {
         Ok(match kind {
             1 => Self::Ping {
                 seq: reader.u32()?,
                 view: reader.u64()?,
-                updates: records(reader)?,
+                updates: records(reader, known, spare)?,
             },
             2 => Self::Ack {
                 seq: reader.u32()?,
                 view: reader.u64()?,
-                updates: records(reader)?,
+                updates: records(reader, known, spare)?,
             },
             3 => Self::PingReq {
                 seq: reader.u32()?,
@@ -221,7 +243,7 @@ impl Payload {
                     epoch: reader.varint()?,
                     addr: reader.addr()?,
                 },
-                updates: records(reader)?,
+                updates: records(reader, known, spare)?,
             },
             4 => Self::RelayedAck {
                 seq: reader.u32()?,
@@ -232,11 +254,11 @@ impl Payload {
                 target: reader.u64()?,
             },
             6 => Self::Gossip {
-                updates: records(reader)?,
+                updates: records(reader, known, spare)?,
             },
             7 => Self::Hello {
                 cookie: reader.u64()?,
-                me: Record::decode(reader)?,
+                me: Record::decode(reader, known)?,
             },
             8 => Self::Challenge {
                 cookie: reader.u64()?,
@@ -245,15 +267,15 @@ impl Payload {
             9 => Self::Welcome {
                 echo: reader.varint()?,
                 view: reader.u64()?,
-                me: Record::decode(reader)?,
+                me: Record::decode(reader, known)?,
             },
             10 => Self::Refused {
                 echo: reader.varint()?,
-                known: Record::decode(reader)?,
+                known: Record::decode(reader, known)?,
             },
             11 => Self::Leave {
                 seq: reader.u32()?,
-                me: Record::decode(reader)?,
+                me: Record::decode(reader, known)?,
             },
             12 => Self::LeaveAck { seq: reader.u32()? },
             13 => {
@@ -272,7 +294,7 @@ impl Payload {
                 Self::SyncPull { keys }
             }
             16 => Self::SyncRecords {
-                records: records(reader)?,
+                records: records(reader, known, spare)?,
             },
             17 => Self::FullPull {
                 cursor: reader.u64()?,
@@ -286,7 +308,7 @@ impl Payload {
                 Self::FullPage {
                     cursor,
                     next,
-                    records: records(reader)?,
+                    records: records(reader, known, spare)?,
                 }
             }
             _ => return Err(Malformed),
@@ -318,10 +340,14 @@ impl SyncPage {
 }
 
 /// Records up to the end of the datagram: its size is their bound.
-fn records(reader: &mut Reader<'_>) -> Result<Vec<Record>, Malformed> {
-    let mut records = Vec::new();
+fn records(
+    reader: &mut Reader<'_>,
+    known: &impl Known,
+    spare: &mut Vec<Record>,
+) -> Result<Vec<Record>, Malformed> {
+    let mut records = std::mem::take(spare);
     while !reader.is_empty() {
-        records.push(Record::decode(reader)?);
+        records.push(Record::decode(reader, known)?);
     }
     Ok(records)
 }

@@ -19,7 +19,7 @@ mod record;
 pub(crate) use codec::{Malformed, Reader, Write};
 pub(crate) use envelope::{Envelope, KeySlot, Origin, Refusal};
 pub(crate) use message::{Address, BUCKETS, Message, Payload, SyncPage};
-pub(crate) use record::{Claim, Record, Suspectors, Vote};
+pub(crate) use record::{Claim, Known, Record, Suspectors, Vote};
 
 #[cfg(test)]
 mod tests;

@@ -58,10 +58,12 @@ impl Record {
         }
     }
 
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    /// Reads a record. Most tell what is known: then its name and tags are those in `known`.
+    pub(crate) fn decode(reader: &mut Reader<'_>, known: &impl Known) -> Result<Self, Malformed> {
         let head = reader.u8()?;
         let name = reader.short_str()?;
-        if !is_valid_name(name) {
+        let known = known.of_name(name);
+        if known.is_none() && !is_valid_name(name) {
             return Err(Malformed);
         }
         let epoch = reader.varint()?;
@@ -70,7 +72,11 @@ impl Record {
         let claim = match head & !(DRAINING | SLOW) {
             ALIVE => {
                 let len = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
-                Claim::Alive(Tags::decode(reader.bytes(len)?)?)
+                let encoded = reader.bytes(len)?;
+                Claim::Alive(match known {
+                    Some((_, tags)) if tags.encoded() == encoded => tags.clone(),
+                    _ => Tags::decode(encoded)?,
+                })
             }
             SUSPECT => Claim::Suspect(Suspectors::decode(reader)?),
             FAILED => Claim::Failed,
@@ -79,7 +85,7 @@ impl Record {
         };
         let draining = head & DRAINING != 0;
         Ok(Self {
-            name: name.into(),
+            name: known.map_or_else(|| name.into(), |(name, _)| name.clone()),
             epoch,
             incarnation,
             addr,
@@ -88,6 +94,12 @@ impl Record {
             claim,
         })
     }
+}
+
+/// What a reader of records has already, to share it.
+pub(crate) trait Known {
+    /// The member of this name, and the tags that are known of it.
+    fn of_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)>;
 }
 
 /// Who suspects a member and how sure each is: a set that only grows, by merging.

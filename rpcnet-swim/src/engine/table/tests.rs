@@ -17,31 +17,42 @@ fn entry(n: u64) -> Entry {
     Entry::new(&record, Tags::new(), Time::ZERO)
 }
 
-fn check(table: &Table) {
-    let live: Vec<u64> = table
-        .members
-        .iter()
-        .filter(|(_, e)| e.state.is_live())
-        .map(|(k, _)| *k)
-        .collect();
-    let mut listed = table.live.clone();
+fn check(table: &mut Table, from: Time) {
+    let (live, gone): (Vec<_>, Vec<_>) = table.iter().partition(|(_, e)| e.state.is_live());
+    let keys = |entries: &[(u64, &Entry)]| entries.iter().map(|(k, _)| *k).collect::<Vec<_>>();
+    assert!(table.iter().is_sorted_by_key(|(key, _)| key));
+    let mut listed: Vec<_> = table.live.iter().map(|slot| table.at(*slot).key).collect();
     listed.sort_unstable();
-    assert_eq!(listed, live);
-    for (at, key) in table.live.iter().enumerate() {
-        assert_eq!(table.members[key].live_at as usize, at);
+    assert_eq!(listed, keys(&live));
+    for (at, slot) in table.live.iter().enumerate() {
+        assert_eq!(table.at(*slot).live_at as usize, at);
     }
     assert!(table.cursor <= table.live.len());
-    assert_eq!(table.by_addr.len(), live.len());
-    let hash = live
+    assert_eq!(table.by_addr.len(), table.len());
+    assert_eq!(table.went.len(), gone.len());
+    let versions = live
         .iter()
-        .map(|k| version(*k, table.members[k].epoch, table.members[k].incarnation));
-    assert_eq!(table.view(), hash.fold(table.own_version, |all, v| all ^ v));
-    let gone = table
-        .members
-        .values()
-        .filter(|e| !e.state.is_live())
-        .count();
-    assert_eq!(table.gone.len(), gone);
+        .map(|(k, e)| version(*k, e.epoch, e.incarnation));
+    assert_eq!(
+        table.view(),
+        versions.fold(table.own_version, |all, v| all ^ v)
+    );
+    let buckets = table.buckets.iter().fold(0, |all, bucket| all ^ bucket);
+    assert_eq!(table.view(), buckets);
+    // Who is missing, by looking at everybody.
+    let lives_at = |addr| live.iter().any(|(_, e)| e.addr() == addr);
+    let missing: Vec<_> = gone
+        .iter()
+        .filter(|(_, e)| e.state == MemberState::Failed && !lives_at(e.addr()))
+        .collect();
+    let due = missing.iter().map(|(key, e)| (e.case().redial_at, *key));
+    assert_eq!(table.due, due.collect());
+    let last = |(key, e): &&&(u64, &Entry)| {
+        let same = gone.iter().filter(|(_, other)| other.addr() == e.addr());
+        e.since >= from && same.map(|(k, o)| (o.epoch, *k)).max() == Some((e.epoch, *key))
+    };
+    let count = missing.iter().filter(last).count();
+    assert_eq!(table.missing_since(from), count);
 }
 
 #[test]
@@ -51,15 +62,24 @@ fn all_that_is_derived_stays_true() {
     table.set_own_version(Time::ZERO, 1, 0);
     for step in 0..4_000u64 {
         let (now, key) = (Time::from_millis(step), rng.u64(..40) << 58 | rng.u64(..3));
-        match (rng.u8(..6), table.get(key).is_some()) {
+        match (rng.u8(..7), table.get(key).is_some()) {
             (0, _) | (_, false) => table.insert(now, key, entry(key), &mut rng),
             (1, true) => drop(table.remove(key)),
             (2, true) => table.update(now, key, |e| e.state = MemberState::Failed),
             (3, true) => table.update(now, key, |e| e.incarnation += 1),
+            (4, true) if step % 2 == 0 => table.set_redial(key, now + Duration::from_secs(1)),
+            (5, true) if step % 4 == 0 => {
+                let addr = table
+                    .at(table.slot(key ^ 1).or_else(|| table.slot(key)).unwrap())
+                    .addr();
+                table.update(now, key, |e| e.set_addr(addr));
+            }
             (4, true) => table.update(now, key, |e| e.state = MemberState::Alive),
             (_, true) => drop(table.next_probe(&mut rng)),
         }
-        check(&table);
+        // The window moves on, and back once in a while.
+        let window = Duration::from_millis(if step % 512 < 500 { 300 } else { 900 });
+        check(&mut table, now - window);
     }
 }
 
@@ -97,4 +117,20 @@ fn successors_follow_the_ring_and_skip_the_dead() {
     table.update(Time::ZERO, 60, |e| e.state = MemberState::Failed);
     let ring: Vec<_> = (0..4).filter_map(|nth| table.successor(nth)).collect();
     assert_eq!(ring, [90, 10, 40]);
+}
+
+#[test]
+fn an_address_remembers_the_latest_of_those_who_lived_there() {
+    let mut rng = Rng::with_seed(1);
+    let mut table = Table::new(u64::MAX);
+    let addr = entry(1).addr();
+    for key in 1..=40u64 {
+        let now = Time::from_millis(key);
+        let mut entry = entry(key);
+        entry.set_addr(addr);
+        table.insert(now, key, entry, &mut rng);
+        table.update(now, key, |e| e.state = MemberState::Failed);
+    }
+    let known: Vec<u64> = table.iter().map(|(key, _)| key).collect();
+    assert_eq!(known, Vec::from_iter(41 - RESIDENTS_MAX as u64..=40));
 }

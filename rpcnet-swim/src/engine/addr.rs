@@ -1,0 +1,60 @@
+//! Where a member is reached, in little room.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// An address as it travels: IP and port. A `SocketAddr` takes 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Addr {
+    /// An IPv4 address is in the first four.
+    ip: [u8; 16],
+    port: u16,
+    is_v4: bool,
+}
+
+impl Addr {
+    /// For looking it up: different addresses may have the same.
+    pub(crate) fn hash(&self) -> u32 {
+        xxh3_64_with_seed(&self.ip, self.port.into()) as u32
+    }
+}
+
+impl From<SocketAddr> for Addr {
+    fn from(addr: SocketAddr) -> Self {
+        let mut ip = [0; 16];
+        match addr.ip() {
+            IpAddr::V4(v4) => ip[..4].copy_from_slice(&v4.octets()),
+            IpAddr::V6(v6) => ip = v6.octets(),
+        }
+        Self {
+            ip,
+            port: addr.port(),
+            is_v4: addr.is_ipv4(),
+        }
+    }
+}
+
+impl From<Addr> for SocketAddr {
+    fn from(Addr { ip, port, is_v4 }: Addr) -> Self {
+        let [a, b, c, d, ..] = ip;
+        let ip: IpAddr = match is_v4 {
+            true => Ipv4Addr::new(a, b, c, d).into(),
+            false => Ipv6Addr::from(ip).into(),
+        };
+        Self::new(ip, port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_comes_back_as_it_was() {
+        for text in ["10.0.0.1:7946", "[::ffff:10.0.0.1]:7946", "[a00:1::]:1"] {
+            let addr: SocketAddr = text.parse().unwrap();
+            assert_eq!(SocketAddr::from(Addr::from(addr)), addr);
+        }
+    }
+}

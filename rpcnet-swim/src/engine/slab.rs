@@ -1,0 +1,83 @@
+//! A place for each member, which stays where it is.
+
+use std::ops::{Index, IndexMut};
+
+/// Values by slot. It grows by a chunk at a time, so nothing is moved and little is unused.
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    chunks: Vec<Vec<Option<T>>>,
+    vacant: Vec<u32>,
+}
+
+impl<T> Slab<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            chunks: Vec::new(),
+            vacant: Vec::new(),
+        }
+    }
+
+    /// Takes a value in and says in which slot it is.
+    pub(crate) fn insert(&mut self, value: T) -> u32 {
+        if let Some(slot) = self.vacant.pop() {
+            *self.place(slot) = Some(value);
+            return slot;
+        }
+        if self.chunks.last().is_none_or(|last| last.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let full = (self.chunks.len() - 1) * CHUNK;
+        let last = self.chunks.last_mut().expect("one was pushed");
+        last.push(Some(value));
+        (full + last.len() - 1) as u32
+    }
+
+    /// Takes a value out; its slot is used again.
+    ///
+    /// # Panics
+    /// If the slot is vacant, like all that index by slot.
+    pub(crate) fn remove(&mut self, slot: u32) -> T {
+        let value = self.place(slot).take().expect(VACANT);
+        self.vacant.push(slot);
+        value
+    }
+
+    fn place(&mut self, slot: u32) -> &mut Option<T> {
+        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+}
+
+impl<T> Index<u32> for Slab<T> {
+    type Output = T;
+
+    fn index(&self, slot: u32) -> &T {
+        let place = &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK];
+        place.as_ref().expect(VACANT)
+    }
+}
+
+impl<T> IndexMut<u32> for Slab<T> {
+    fn index_mut(&mut self, slot: u32) -> &mut T {
+        self.place(slot).as_mut().expect(VACANT)
+    }
+}
+
+const CHUNK: usize = 32;
+const VACANT: &str = "a slot in use";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_used_again_and_values_stay() {
+        let mut slab = Slab::new();
+        let slots: Vec<u32> = (0..100).map(|value| slab.insert(value)).collect();
+        assert_eq!(slots, (0..100).collect::<Vec<u32>>());
+        assert_eq!((slab.remove(40), slab.remove(7)), (40, 7));
+        assert_eq!((slab.insert(1_007), slab.insert(1_040)), (7, 40));
+        assert_eq!((slab.insert(100), slab[99], slab[7]), (100, 99, 1_007));
+        slab[7] += 1;
+        assert_eq!(slab.remove(7), 1_008);
+    }
+}
