@@ -97,8 +97,8 @@ impl Scenario for Bootstrap {
         let seeds = vec![cluster.addr(seed)];
         let begin = cluster.now();
         for node in 1..case.nodes {
-            cluster.add(format!("n{node}"), trial.config(), seeds.clone());
             cluster.run_for(Duration::from_millis(case.gap_ms));
+            cluster.add(format!("n{node}"), trial.config(), seeds.clone());
         }
         watch(&mut cluster);
         let (full, sizes) = until_full(&mut cluster);

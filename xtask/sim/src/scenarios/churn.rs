@@ -72,7 +72,7 @@ impl Scenario for Churn {
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
-        let sizes: &[usize] = extent.pick(&[64], &[128, 512]);
+        let sizes: &[usize] = extent.pick(&[128], &[128, 512]);
         let case = |nodes: &usize| Case {
             nodes: *nodes,
             replaced_percent_per_minute: 10.0,

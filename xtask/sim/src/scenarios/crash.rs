@@ -126,10 +126,8 @@ impl Scenario for Crash {
             let victims = rng.choose_multiple(0..case.nodes, case.crashed);
             self.crash(&mut cluster, &victims, &mut sample);
             expect_safe(&cluster)?;
-            if case.times > 1 {
-                victims.iter().for_each(|node| cluster.restart(*node));
-                cluster.run_until(secs(60), Cluster::is_converged);
-            }
+            victims.iter().for_each(|node| cluster.restart(*node));
+            cluster.run_until(secs(60), Cluster::is_converged);
         }
         sample.false_failures = cluster.report().false_failures;
         cluster.network().default = Link::lan();

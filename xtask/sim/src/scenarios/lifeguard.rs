@@ -59,7 +59,7 @@ impl Scenario for Lifeguard {
     fn cases(&self, extent: Extent) -> Vec<Case> {
         let counts: &[usize] = extent.pick(&[4, 16], &[1, 4, 8, 16, 32]);
         let blocked: &[u64] = extent.pick(&[2_000, 8_000], &[500, 2_000, 8_000, 32_000]);
-        let normal: &[u64] = extent.pick(&[64], &[64, 4_000, 16_000]);
+        let normal: &[u64] = extent.pick(&[4_000], &[64, 4_000, 16_000]);
         let mut cases = Vec::new();
         for members_blocked in counts.iter().copied() {
             for blocked_ms in blocked.iter().copied() {
