@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use crate::{ReportedLoad, reported_load::LastReport};
@@ -14,6 +14,8 @@ use crate::{ReportedLoad, reported_load::LastReport};
 pub struct Endpoint {
     id: u64,
     weight: f32,
+    /// Changes seldom, so beside what is read alone.
+    slow: AtomicBool,
     now: Line<Now>,
 }
 
@@ -31,6 +33,7 @@ impl Endpoint {
         Self {
             id,
             weight: 1.0,
+            slow: AtomicBool::new(false),
             now: Line(Now {
                 in_flight: AtomicU32::new(0),
                 report: LastReport::none(),
@@ -80,6 +83,18 @@ impl Endpoint {
     /// It says that this is its load. For whoever makes the calls; balancers only read.
     pub fn note_reported_load(&self, load: ReportedLoad) {
         self.now.0.report.note(load);
+    }
+
+    /// Whether it is known to take long to answer, whatever its load: its machine or its network is slow. It is alive. A
+    /// single atomic read, so fit for a pick.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    /// It takes long to answer, or does no longer. For whoever watches it; balancers only read.
+    pub fn note_slow(&self, slow: bool) {
+        self.slow.store(slow, Ordering::Relaxed);
     }
 
     /// What one more call would make of the load as this process knows it: (calls in flight + 1) / weight.
@@ -147,6 +162,16 @@ mod tests {
         });
         assert!(ended.join().is_err());
         assert_eq!(endpoint.in_flight(), 0);
+    }
+
+    #[test]
+    fn slow_is_what_was_noted_last() {
+        let endpoint = Endpoint::new(7);
+        assert!(!endpoint.is_slow());
+        endpoint.note_slow(true);
+        assert!(endpoint.is_slow());
+        endpoint.note_slow(false);
+        assert!(!endpoint.is_slow());
     }
 
     #[test]

@@ -116,8 +116,8 @@
 //!
 //! # What it does not do
 //!
-//! No consensus and no leader: gossip is about who is there, and two halves of a split cluster both go on (they know that
-//! they are split: [`ClusterMembership::partition_status`]). No hedging, no retry budget. No queue: a call that nobody takes fails, with an
+//! No consensus and no leader: gossip is about who is there, and two halves of a split cluster both go on, unless they
+//! ask before they serve which of them may: [`Node::may_serve`]. No hedging, no retry budget. No queue: a call that nobody takes fails, with an
 //! error that says so.
 //!
 //! # Features
@@ -137,7 +137,8 @@ pub use rpcnet_registry::{
     Worker, WorkerRegistry,
 };
 pub use rpcnet_swim::{
-    ClusterConfig, ClusterKey, ClusterMembership, JoinError, KeyRing, PartitionStatus,
+    ClusterConfig, ClusterKey, ClusterMembership, JoinError, KeyRing, PartitionStatus, Policy,
+    Refusal, Verdict,
 };
 #[cfg(feature = "dev-certs")]
 pub use rpcnet_transport::DevCa;

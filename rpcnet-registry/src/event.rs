@@ -27,6 +27,10 @@ pub enum ClusterEvent {
     NodeRecovered(Arc<Node>),
     /// A node says something else about itself: other tags, another address, that it is about to leave.
     NodeUpdated(Arc<Node>),
+    /// A node takes long to answer. It is alive, and may be worth sparing.
+    NodeSlow(Arc<Node>),
+    /// A node that took long answers in time again.
+    NodeResponsive(Arc<Node>),
     /// Part of the cluster cannot be reached any more, all at once.
     PartitionDetected {
         /// How many nodes can be reached, this one included.
@@ -38,6 +42,13 @@ pub enum ClusterEvent {
     },
     /// The parts have found each other again.
     PartitionHealed,
+    /// This node hears nobody any more: it is the one that is cut off, or the last one left.
+    Isolated {
+        /// How many nodes there should be, this one included.
+        expected: usize,
+    },
+    /// This node hears somebody again.
+    IsolationEnded,
     /// The subscriber was too slow and missed this many events. Read the snapshot for where things stand.
     Lagged(u64),
 }
@@ -52,8 +63,14 @@ impl ClusterEvent {
             | Self::NodeFailed(node)
             | Self::NodeSuspect { node, .. }
             | Self::NodeRecovered(node)
+            | Self::NodeSlow(node)
+            | Self::NodeResponsive(node)
             | Self::NodeUpdated(node) => Some(node),
-            Self::PartitionDetected { .. } | Self::PartitionHealed | Self::Lagged(_) => None,
+            Self::PartitionDetected { .. }
+            | Self::PartitionHealed
+            | Self::Isolated { .. }
+            | Self::IsolationEnded
+            | Self::Lagged(_) => None,
         }
     }
 }

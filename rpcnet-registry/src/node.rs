@@ -1,6 +1,6 @@
 //! A node and who it is.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::Tags;
 
@@ -83,6 +83,10 @@ pub struct Node {
     pub incarnation: u32,
     /// The phi with which it became [`Suspect`](NodeState::Suspect), if it is and the source gives one.
     pub phi: Option<f64>,
+    /// Whether it takes long to answer, by what the source knows. It is alive and takes calls.
+    pub is_slow: bool,
+    /// The round trip that the source measured when this was told last, if it measures them.
+    pub round_trip: Option<Duration>,
     /// Whether it is the node that this process is.
     pub is_local: bool,
 }
@@ -98,6 +102,8 @@ impl Node {
             state: NodeState::Alive,
             incarnation: 0,
             phi: None,
+            is_slow: false,
+            round_trip: None,
             is_local: false,
         }
     }
@@ -134,6 +140,20 @@ impl Node {
     #[must_use]
     pub const fn with_phi(mut self, phi: Option<f64>) -> Self {
         self.phi = phi;
+        self
+    }
+
+    /// As one that takes long to answer, or not.
+    #[must_use]
+    pub const fn with_slow(mut self, is_slow: bool) -> Self {
+        self.is_slow = is_slow;
+        self
+    }
+
+    /// With this round trip.
+    #[must_use]
+    pub const fn with_round_trip(mut self, round_trip: Option<Duration>) -> Self {
+        self.round_trip = round_trip;
         self
     }
 

@@ -233,6 +233,13 @@ fn difference(before: Option<&Node>, node: &Arc<Node>) -> Option<ClusterEvent> {
             NodeState::Failed => ClusterEvent::NodeFailed(after),
         });
     }
+    if before.is_slow != node.is_slow {
+        return Some(if node.is_slow {
+            ClusterEvent::NodeSlow(after)
+        } else {
+            ClusterEvent::NodeResponsive(after)
+        });
+    }
     let changed = before.tags != node.tags || before.addr != node.addr;
     changed.then_some(ClusterEvent::NodeUpdated(after))
 }

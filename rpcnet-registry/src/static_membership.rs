@@ -89,6 +89,17 @@ impl StaticMembership {
         self.change(name, alive, ClusterEvent::NodeRecovered)
     }
 
+    /// A node takes long to answer.
+    pub fn slow(&self, name: &str) -> bool {
+        self.change(name, |node| node.is_slow = true, ClusterEvent::NodeSlow)
+    }
+
+    /// A node answers in time again.
+    pub fn responsive(&self, name: &str) -> bool {
+        let prompt = |node: &mut Node| node.is_slow = false;
+        self.change(name, prompt, ClusterEvent::NodeResponsive)
+    }
+
     /// A node is about to leave: it takes no more calls.
     pub fn leaving(&self, name: &str) -> bool {
         let leaving = |node: &mut Node| (node.state, node.phi) = (NodeState::Leaving, None);

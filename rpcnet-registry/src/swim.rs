@@ -36,6 +36,10 @@ async fn follow(cluster: ClusterMembership, mut events: EventStream, observer: A
             },
             Event::NodeRecovered(member) => ClusterEvent::NodeRecovered(node(member)),
             Event::NodeUpdated(member) => ClusterEvent::NodeUpdated(node(member)),
+            Event::NodeSlow(member) => ClusterEvent::NodeSlow(node(member)),
+            Event::NodeResponsive(member) => ClusterEvent::NodeResponsive(node(member)),
+            Event::Isolated { expected } => ClusterEvent::Isolated { expected },
+            Event::IsolationEnded => ClusterEvent::IsolationEnded,
             Event::PartitionDetected {
                 reachable,
                 expected,
@@ -77,16 +81,20 @@ fn node(cluster: &ClusterMembership, member: &Member) -> Node {
         MemberState::Suspect => NodeState::Suspect,
         MemberState::Alive => NodeState::Alive,
     };
-    let phi = if state == NodeState::Suspect {
-        cluster.phi(&member.id)
+    // Of members that are well it says nothing that routing would go by.
+    let health = if state == NodeState::Suspect || member.slow {
+        cluster.health(&member.id)
     } else {
         None
     };
+    let phi = health.filter(|_| state == NodeState::Suspect);
     Node::new(NodeId::from(&member.id), member.addr)
         .with_tags(member.tags.iter().collect())
         .with_state(state)
         .with_incarnation(member.incarnation)
-        .with_phi(phi)
+        .with_phi(phi.map(|health| health.phi))
+        .with_slow(member.slow)
+        .with_round_trip(health.and_then(|health| health.round_trip))
         .with_local(member.id == cluster.local_id())
 }
 

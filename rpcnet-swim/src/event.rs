@@ -18,6 +18,9 @@ pub struct Member {
     pub state: MemberState,
     /// It has announced that it takes no new work, or it is leaving.
     pub draining: bool,
+    /// It answers, and takes long: this node finds so, or the member says so itself. See
+    /// [`HealthState::Slow`](crate::HealthState::Slow).
+    pub slow: bool,
     /// What it says of itself.
     pub tags: Tags,
 }
@@ -63,7 +66,13 @@ pub enum Event {
     NodeRecovered(Member),
     /// A member changed its tags, its address or whether it drains; this node itself too.
     NodeUpdated(Member),
-    /// Too much of the cluster became unreachable at once, for longer than the grace period.
+    /// A member takes long to answer; this node itself too. It may be worth sparing. What a node
+    /// finds of another is told there alone; what a member finds of itself, everywhere.
+    NodeSlow(Member),
+    /// A member that took long answers in time again.
+    NodeResponsive(Member),
+    /// Too much of the cluster became unreachable at once, for longer than the grace period. Told
+    /// again when this side gains or loses the majority meanwhile, for as long.
     PartitionDetected {
         /// Members on this side, this node included.
         reachable: usize,
@@ -74,6 +83,16 @@ pub enum Event {
     },
     /// The partition is over.
     PartitionHealed,
+    /// Nobody has been heard for three probe intervals: it must be this node that is cut off, so
+    /// it holds nobody failed for it. The last one of three or more that crash at once cannot tell
+    /// the difference and stays isolated. With a single other member there is no telling either:
+    /// that one is found failed, and [`Event::PartitionDetected`] speaks of one of two.
+    Isolated {
+        /// Members there were, this node included.
+        expected: usize,
+    },
+    /// This node hears a member again.
+    IsolationEnded,
     /// Two live nodes have this name; the one that started later keeps it. In the older one, if
     /// it is in, this is the last event: it is gone, and others do not hear of it as left.
     NameConflict {
@@ -108,5 +127,10 @@ pub enum PartitionStatus {
         expected: usize,
         /// Whether this side has no majority: not more than half.
         minority: bool,
+    },
+    /// It hears nobody: it is this node that is cut off. It reaches one, itself.
+    Isolated {
+        /// Members there were, this node included.
+        expected: usize,
     },
 }

@@ -6,8 +6,10 @@ mod driver;
 mod engine;
 mod error;
 mod event;
+mod health;
 mod id;
 mod key;
+mod policy;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod stats;
@@ -23,8 +25,10 @@ pub use driver::{
 pub use engine::Engine;
 pub use error::{ConfigError, KeyError, TagError};
 pub use event::{Event, Member, MemberState, PartitionStatus};
+pub use health::{Health, HealthState};
 pub use id::{MAX_NAME_BYTES, NodeId};
 pub use key::{ClusterKey, KeyId, KeyRing, MAX_KEYS};
+pub use policy::{ClusterView, Policy, Refusal, Verdict, Voter};
 pub use stats::{Dropped, Stats};
 pub use tags::{MAX_TAGS_BYTES, Tags};
 pub use time::Time;

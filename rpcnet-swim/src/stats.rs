@@ -20,6 +20,8 @@ pub struct Stats {
     pub misses: u64,
     /// Rounds without an answer nor a witness: evidence about this node's own network.
     pub void_rounds: u64,
+    /// Answers after the end of their round, which clear its evidence.
+    pub late_answers: u64,
     /// Suspicions that this node raised or joined.
     pub accusations: u64,
     /// Suspicions about this node that it refuted.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use rpcnet_swim::sim::{Cluster, Link};
-use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MemberState, PartitionStatus, Tags};
+use rpcnet_swim::{
+    ClusterConfig, ClusterKey, Event, HealthState, MemberState, PartitionStatus, Policy, Refusal,
+    Tags,
+};
 
 fn lan() -> ClusterConfig {
     ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
@@ -55,6 +58,10 @@ fn is_failure(event: &Event) -> bool {
 
 fn is_partition(event: &Event) -> bool {
     matches!(event, Event::PartitionDetected { .. })
+}
+
+fn is_isolation(event: &Event) -> bool {
+    matches!(event, Event::Isolated { .. })
 }
 
 fn all(cluster: &Cluster) -> Vec<usize> {
@@ -211,13 +218,18 @@ fn partition_is_detected_and_heals_without_seeds() {
         cluster.expect_safe();
         for node in &side {
             let status = cluster.engine(*node).unwrap().partition_status();
-            let reachable = side.len();
-            assert!(
-                matches!(status, PartitionStatus::Partitioned { reachable: r, expected: 10, minority: true }
-                    if r == reachable),
-                "{status:?}"
-            );
-            assert_eq!(count(&cluster, &[*node], is_partition), 1);
+            let expected = match lone {
+                true => PartitionStatus::Isolated { expected: 10 },
+                false => PartitionStatus::Partitioned {
+                    reachable: 5,
+                    expected: 10,
+                    minority: true,
+                },
+            };
+            assert_eq!(status, expected);
+            // One of the two, and once.
+            assert_eq!(count(&cluster, &[*node], is_partition), (!lone).into());
+            assert_eq!(count(&cluster, &[*node], is_isolation), lone.into());
         }
         // One of ten is a crash; half is a partition.
         assert_eq!(
@@ -235,8 +247,142 @@ fn partition_is_detected_and_heals_without_seeds() {
         cluster.network().heal();
         let took = converge(&mut cluster, secs(20));
         println!("lone {lone}: healed after {took:?}");
-        let healed = |event: &Event| *event == Event::PartitionHealed;
-        assert_eq!(count(&cluster, &side, healed), side.len());
+        let over = match lone {
+            true => Event::IsolationEnded,
+            false => Event::PartitionHealed,
+        };
+        assert_eq!(count(&cluster, &side, |e| *e == over), side.len());
+    }
+}
+
+#[test]
+fn one_that_is_cut_off_knows_within_four_seconds_and_when_it_is_over() {
+    for seed in 0..5 {
+        let mut cluster = settled(seed, 10);
+        cluster.network().isolate([4], 1);
+        let isolated = PartitionStatus::Isolated { expected: 10 };
+        let status = move |cluster: &Cluster| cluster.engine(4).unwrap().partition_status();
+        let took = cluster.run_until(secs(5), |c| status(c) == isolated);
+        let took = took.expect("it notices");
+        assert!((secs(3)..secs(4)).contains(&took), "seed {seed}: {took:?}");
+        cluster.run_for(secs(120));
+        assert_eq!(status(&cluster), isolated);
+        assert_eq!(cluster.engine(4).unwrap().live_count(), 10, "nobody failed");
+        cluster.network().heal();
+        let took = cluster.run_until(secs(2), |c| status(c) == PartitionStatus::Healthy);
+        println!("seed {seed}: back after {:?}", took.expect("it hears them"));
+        assert_eq!(count(&cluster, &[4], is_isolation), 1);
+        assert_eq!(count(&cluster, &[4], |e| *e == Event::IsolationEnded), 1);
+        assert_eq!(count(&cluster, &[4], is_partition), 0);
+        converge(&mut cluster, secs(20));
+    }
+}
+
+/// Which nodes may serve, of those that run.
+fn serving(cluster: &Cluster, policy: &Policy) -> Vec<usize> {
+    let serves = |node: &usize| {
+        let engine = cluster.engine(*node);
+        engine.is_some_and(|engine| engine.may_serve(policy, cluster.now()).is_serve())
+    };
+    (0..cluster.len()).filter(serves).collect()
+}
+
+#[test]
+fn one_side_of_a_split_serves_and_all_after_it() {
+    let policies = [Policy::keep_majority(), Policy::keep_oldest()];
+    for (side, serves) in [
+        (vec![0, 1, 2, 3, 4], vec![0, 1, 2, 3, 4]),
+        (vec![0, 1, 2, 3], vec![4, 5, 6, 7, 8, 9]),
+        (vec![0], (1..10).collect()),
+    ] {
+        let mut cluster = settled(3, 10);
+        for policy in &policies {
+            assert_eq!(serving(&cluster, policy), all(&cluster));
+        }
+        cluster.network().isolate(side.iter().copied(), 1);
+        cluster.run_for(secs(20));
+        // Longer than failures count that are no partition.
+        for _ in 0..2 {
+            assert_eq!(serving(&cluster, &policies[0]), serves, "{side:?}");
+            // The oldest is n0, and not to be left alone.
+            let with_oldest = if side.len() == 1 { &serves } else { &side };
+            assert_eq!(serving(&cluster, &policies[1]), *with_oldest);
+            cluster.run_for(secs(200));
+        }
+        cluster.network().heal();
+        converge(&mut cluster, secs(20));
+        for policy in &policies {
+            assert_eq!(serving(&cluster, policy), all(&cluster));
+            let settling = policy.clone().with_stable_after(secs(3_600));
+            assert_eq!(serving(&cluster, &settling), all(&cluster));
+        }
+    }
+}
+
+#[test]
+fn who_is_expected_is_bounded_in_time() {
+    let mut cluster = settled(3, 6);
+    let expected = |cluster: &Cluster| {
+        let view = cluster.engine(0).unwrap().view(cluster.now());
+        let reached = view.voters.iter().filter(|voter| voter.is_reachable);
+        (reached.count(), view.voters.len())
+    };
+    assert_eq!(expected(&cluster), (6, 6));
+    cluster.leave(5);
+    cluster.run_for(secs(10));
+    assert_eq!(expected(&cluster), (5, 5), "who left does not count");
+    cluster.crash(4);
+    cluster.run_for(secs(30));
+    assert_eq!(expected(&cluster), (4, 5), "it may be a split");
+    let waits = Policy::keep_majority().with_stable_after(secs(40));
+    assert_eq!(serving(&cluster, &waits), []);
+    cluster.run_for(secs(20));
+    assert_eq!(serving(&cluster, &waits), [0, 1, 2, 3]);
+    cluster.run_for(secs(20));
+    assert_eq!(expected(&cluster), (4, 4), "it was a crash");
+    // One that has not found its cluster is no majority of one.
+    let nowhere = vec!["10.9.9.9:1".parse().unwrap()];
+    let lone = cluster.add("lone", lan(), nowhere);
+    cluster.run_for(secs(10));
+    let verdict = cluster.engine(lone).unwrap();
+    let verdict = verdict.may_serve(&Policy::keep_majority(), cluster.now());
+    assert_eq!(verdict.reason(), Some(&Refusal::NotJoined));
+}
+
+#[test]
+fn the_last_survivor_of_three_cannot_tell_and_says_isolated() {
+    let mut cluster = settled(4, 3);
+    cluster.crash(1);
+    cluster.crash(2);
+    cluster.run_for(secs(300));
+    let survivor = cluster.engine(0).unwrap();
+    let isolated = PartitionStatus::Isolated { expected: 3 };
+    assert_eq!(survivor.partition_status(), isolated);
+    assert_eq!(count(&cluster, &[0], is_failure), 0);
+    // One that comes back ends it, and then the third is found.
+    cluster.restart(1);
+    let ended = |event: &Event| *event == Event::IsolationEnded;
+    cluster
+        .run_until(secs(10), |c| count(c, &[0], ended) == 1)
+        .expect("heard");
+    let failed = |c: &Cluster| state(c, 0, 2) == Some(MemberState::Failed);
+    cluster.run_until(secs(10), failed).expect("found");
+}
+
+#[test]
+fn of_two_each_finds_the_other_failed_and_itself_in_no_majority() {
+    let mut cluster = settled(4, 2);
+    cluster.network().isolate([1], 1);
+    cluster.run_for(secs(20));
+    for node in 0..2 {
+        let status = cluster.engine(node).unwrap().partition_status();
+        let half = PartitionStatus::Partitioned {
+            reachable: 1,
+            expected: 2,
+            minority: true,
+        };
+        assert_eq!(status, half);
+        assert_eq!(count(&cluster, &[node], is_isolation), 0);
     }
 }
 
@@ -454,6 +600,179 @@ fn an_observer_slow_by_a_quarter_second_declares_nobody() {
             "seed {seed}"
         );
     }
+}
+
+/// What `observer` says of the health of the node at `node`.
+fn health(cluster: &Cluster, observer: usize, node: usize) -> Option<HealthState> {
+    let id = cluster.sight(observer, node)?.id;
+    let health = cluster.engine(observer)?.health(&id, cluster.now())?;
+    Some(health.state)
+}
+
+/// Each round trip between `node` and the others takes from 400 to 700 ms; or none of that.
+fn set_slow(cluster: &mut Cluster, node: usize, slow: bool) {
+    for other in (0..cluster.len()).filter(|n| *n != node) {
+        let link = match slow {
+            true => Link {
+                reorder: 1.0,
+                held_back_max: millis(150),
+                ..Link::lan().with_delay(millis(200))
+            },
+            false => Link::lan(),
+        };
+        cluster.network().set_link(node, other, link);
+        cluster.network().set_link(other, node, link);
+    }
+}
+
+#[test]
+fn a_slow_member_is_told_from_a_failed_one() {
+    for (seed, nodes) in [(0, 3), (1, 5), (2, 10), (3, 10), (4, 32)] {
+        let mut cluster = settled(seed, nodes);
+        let (slow, dead) = (1, nodes - 1);
+        let others: Vec<_> = (0..nodes).filter(|n| *n != slow).collect();
+        set_slow(&mut cluster, slow, true);
+        let all_say = |cluster: &Cluster, state| {
+            let mut states = others.iter().map(|n| health(cluster, *n, slow));
+            states.all(|said| said == Some(state))
+        };
+        let took = cluster.run_until(secs(30), |c| all_say(c, HealthState::Slow));
+        println!(
+            "{nodes} nodes: slow everywhere after {:?}",
+            took.expect("all find it slow")
+        );
+        cluster.run_for(secs(60));
+        // By its own word too, so those who have not asked it for long know.
+        assert!(cluster.engine(slow).unwrap().me().slow);
+        let id = cluster.sight(0, slow).unwrap().id;
+        let said = others.iter().filter_map(|n| {
+            let health = cluster.engine(*n).unwrap().health(&id, cluster.now())?;
+            Some((health.round_trip?, health.age?))
+        });
+        let trips: Vec<_> = said.filter(|(_, age)| *age < secs(30)).collect();
+        assert!(!trips.is_empty());
+        assert!(
+            trips
+                .iter()
+                .all(|(trip, _)| (millis(400)..millis(750)).contains(trip)),
+            "{trips:?}"
+        );
+        // Nobody else is blamed, not even by the slow one.
+        for (observer, member) in all(&cluster)
+            .into_iter()
+            .flat_map(|o| others.iter().map(move |m| (o, *m)))
+        {
+            if observer != member {
+                let said = health(&cluster, observer, member);
+                assert_eq!(
+                    said,
+                    Some(HealthState::Responsive),
+                    "{observer} of {member}"
+                );
+            }
+        }
+        cluster.crash(dead);
+        let failed = |c: &Cluster| health(c, 0, dead) == Some(HealthState::Failed);
+        let took = cluster.run_until(secs(8), failed).expect("it is found");
+        println!("{nodes} nodes: a crash beside it is known after {took:?}");
+        set_slow(&mut cluster, slow, false);
+        let others: Vec<_> = others.iter().copied().filter(|n| *n != dead).collect();
+        let all_well = |c: &Cluster| {
+            let mut states = others.iter().map(|n| health(c, *n, slow));
+            states.all(|said| said == Some(HealthState::Responsive))
+        };
+        let took = cluster.run_until(secs(60), all_well);
+        println!(
+            "{nodes} nodes: responsive everywhere after {:?}",
+            took.expect("it is over")
+        );
+        cluster.run_for(secs(60));
+        cluster.expect_safe();
+        // Each told it once, and that it was over once: no flapping, and no failure but the real one.
+        for node in &others {
+            let of_slow = |m: &rpcnet_swim::Member| &*m.id.name == "n1";
+            let told = |e: &Event| matches!(e, Event::NodeSlow(m) if of_slow(m));
+            assert_eq!(count(&cluster, &[*node], told), 1, "{node}");
+            let told = |e: &Event| matches!(e, Event::NodeResponsive(m) if of_slow(m));
+            assert_eq!(count(&cluster, &[*node], told), 1, "{node}");
+            assert_eq!(count(&cluster, &[*node], failed_but(dead)), 0);
+        }
+        let slow_dead =
+            |e: &Event| matches!(e, Event::NodeSlow(m) if *m.id.name == *format!("n{dead}"));
+        assert_eq!(count(&cluster, &all(&cluster), slow_dead), 0);
+    }
+}
+
+/// A failure of anybody but this one.
+fn failed_but(dead: usize) -> impl Fn(&Event) -> bool {
+    move |event| matches!(event, Event::NodeFailed(m) if *m.id.name != *format!("n{dead}"))
+}
+
+#[test]
+fn answers_that_come_after_their_round_are_answers() {
+    for seed in 0..4 {
+        let mut cluster = settled(seed, 10);
+        for other in (0..10).filter(|n| *n != 4) {
+            // A round trip of 1.4 s and more, when a round takes one.
+            let far = Link::lan().with_delay(millis(700));
+            cluster.network().set_link(4, other, far);
+            cluster.network().set_link(other, 4, far);
+        }
+        cluster.run_for(secs(60));
+        let suspicions = cluster.report().suspicions;
+        cluster.run_for(secs(240));
+        assert_eq!(
+            count(&cluster, &all(&cluster), is_failure),
+            0,
+            "seed {seed}"
+        );
+        println!(
+            "seed {seed}: {suspicions} suspicions, {} later",
+            cluster.report().suspicions - suspicions
+        );
+        let late: u64 = (0..10)
+            .map(|n| cluster.engine(n).unwrap().stats().late_answers)
+            .sum();
+        assert!(late > 0);
+        let blamed =
+            (0..10).filter(|n| *n != 4 && health(&cluster, *n, 4) == Some(HealthState::Slow));
+        assert_eq!(blamed.count(), 9);
+    }
+}
+
+#[test]
+fn one_slow_link_is_known_at_its_ends_alone() {
+    let mut cluster = settled(3, 5);
+    for (from, to) in [(1, 2), (2, 1)] {
+        cluster
+            .network()
+            .set_link(from, to, Link::lan().with_delay(millis(250)));
+    }
+    cluster.run_for(secs(60));
+    for observer in 0..5 {
+        for member in (0..5).filter(|m| *m != observer) {
+            let ends = [(1, 2), (2, 1)].contains(&(observer, member));
+            let state = if ends {
+                HealthState::Slow
+            } else {
+                HealthState::Responsive
+            };
+            assert_eq!(
+                health(&cluster, observer, member),
+                Some(state),
+                "{observer} of {member}"
+            );
+        }
+    }
+}
+
+#[test]
+fn loss_is_not_slowness() {
+    let mut cluster = settled(3, 10);
+    cluster.network().default = Link::lan().with_loss(0.3);
+    cluster.run_for(secs(300));
+    let slow = |e: &Event| matches!(e, Event::NodeSlow(_));
+    assert_eq!(count(&cluster, &all(&cluster), slow), 0);
 }
 
 #[test]

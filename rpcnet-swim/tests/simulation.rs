@@ -46,6 +46,10 @@ fn band() {
         ("renames", total(|r| r.renames)),
         ("stalls", total(|r| r.stalls)),
         ("blocks", total(|r| r.blocks)),
+        ("half blocks", total(|r| r.half_blocks)),
+        ("slow processes", total(|r| r.slows)),
+        ("lossy nodes", total(|r| r.lossy)),
+        ("one-way partitions", total(|r| r.one_way_partitions)),
         ("leaves", total(|r| r.leaves)),
         ("partitions", total(|r| r.partitions)),
         ("one-way cuts", total(|r| r.one_way_cuts)),
@@ -56,6 +60,8 @@ fn band() {
         ("recoveries", total(|r| r.recoveries)),
         ("detected partitions", total(|r| r.partitions_detected)),
         ("checks", total(|r| r.checks)),
+        ("changes checked", total(|r| r.changes_checked)),
+        ("verdicts checked", total(|r| r.verdicts_checked)),
     ] {
         println!("{what}: {happened}");
         assert!(happened > 0, "no {what}");

@@ -6,6 +6,7 @@ mod cores;
 mod figure;
 pub(crate) mod flood;
 mod floods;
+pub(crate) mod gossip;
 mod loss;
 mod network;
 pub(crate) mod node;
@@ -30,6 +31,9 @@ use crate::project::Outcome;
 /// What is measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    /// Membership: a cluster on loopback sockets in a few processes, sealed, with the defaults of a LAN. How long until
+    /// all see all, what it costs a node to stay, how long until all know of members that were killed.
+    Gossip(gossip::Options),
     /// Calls: an echo of bytes between two processes, each pinned to one core, with TLS both ways. Those of peers
     /// beside ours with `--peers`.
     Rpc(options::Options),
@@ -42,6 +46,7 @@ pub(crate) enum Bench {
 /// When it could not be carried through, or a reply was wrong.
 pub(crate) fn run(bench: &Bench) -> Outcome {
     match bench {
+        Bench::Gossip(options) => gossip::run(options),
         Bench::Rpc(options) => rpc::run(options),
     }
 }

@@ -174,6 +174,7 @@ fn steps() -> Vec<Step> {
         Step::cargo("build --workspace --examples"),
         Step::xtask("demo --quick"),
         Step::xtask("bench rpc --quick"),
+        Step::xtask("bench gossip --quick"),
     ]);
     let scenarios = xtask_sim::names().into_iter();
     steps.extend(scenarios.map(|name| Step::xtask(format!("sim {name} --quick"))));

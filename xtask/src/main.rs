@@ -29,6 +29,9 @@ enum Command {
     /// A process of a benchmark that does harm.
     #[command(hide = true)]
     BenchFlood(bench::flood::Options),
+    /// Members of a cluster that is measured.
+    #[command(hide = true)]
+    BenchMembers,
     /// One process of a benchmark.
     #[command(hide = true)]
     BenchNode(bench::node::Options),
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Bench(what) => bench::run(&what),
         Command::BenchFlood(options) => bench::flood::run(&options),
+        Command::BenchMembers => bench::gossip::members::run(),
         Command::BenchNode(options) => bench::node::run(&options),
         Command::Ci(options) => ci::run(&options),
         Command::Demo(options) => demo::run::run(&options),

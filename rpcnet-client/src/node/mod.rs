@@ -9,7 +9,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 pub use builder::NodeBuilder;
 pub use error::NodeError;
 use rpcnet_registry::{NodeId, NodeRegistry, WorkerRegistry};
-use rpcnet_swim::ClusterMembership;
+use rpcnet_swim::{ClusterMembership, Policy, Verdict};
 use rpcnet_transport::{Endpoint, Router};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -124,6 +124,12 @@ impl Node {
     /// Its part in gossip: members, tags, phi, partitions, counters.
     pub fn membership(&self) -> &ClusterMembership {
         &self.0.parts.membership
+    }
+
+    /// Whether this node may serve while the cluster may be split, by what it sees now: see [`Policy`]. Looks at every
+    /// member, so ask when an event says that something changed, or a few times a second, rather than for every call.
+    pub fn may_serve(&self, policy: &Policy) -> Verdict {
+        self.membership().may_serve(policy)
     }
 
     /// All nodes of the cluster, this one included.

@@ -1,6 +1,6 @@
 //! Nodes come, go, fail, return and change.
 
-use rpcnet_client::{ClusterEvent, NodeState, PartitionStatus};
+use rpcnet_client::{ClusterEvent, NodeState, PartitionStatus, Policy};
 
 use super::*;
 
@@ -145,6 +145,10 @@ async fn a_partition_is_seen_on_both_sides_and_heals() {
         })
     })
     .await;
+    // Whoever asks is told which side goes on.
+    let majority = Policy::keep_majority();
+    assert!(few.iter().all(|node| !node.may_serve(&majority).is_serve()));
+    assert!(many.iter().all(|node| node.may_serve(&majority).is_serve()));
     // Selection keeps to its side.
     let others = few[0].workers().select_all(None).expect("one");
     assert_eq!(

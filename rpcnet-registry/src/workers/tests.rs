@@ -106,6 +106,34 @@ fn a_suspect_takes_calls_only_when_no_alive_one_is_left() {
     assert_eq!(selected(&registry, "role=worker"), ["a"]);
 }
 
+#[test]
+fn a_balancer_sees_who_is_slow_and_takes_it_into_account_if_it_likes() {
+    let cluster = cluster();
+    let prompt_ones_first = from_fn(|view, cx| {
+        let allowed = (0..view.len()).filter(|&index| cx.allows(&view[index]));
+        allowed.min_by_key(|&index| view[index].is_slow())
+    });
+    let registry = WorkerRegistry::with_balancer(cluster.clone(), Arc::new(prompt_ones_first));
+    block_on(registry.start());
+    let pick = || {
+        let worker = block_on(registry.select_worker(Some("role=worker"))).unwrap();
+        (
+            worker.label.to_string(),
+            worker.is_slow(),
+            worker.node().is_slow,
+        )
+    };
+    assert_eq!(pick(), ("a".to_owned(), false, false));
+    cluster.slow("a");
+    assert_eq!(pick(), ("b".to_owned(), false, false));
+    // It is no worse than nobody.
+    cluster.slow("b");
+    cluster.slow("c");
+    assert_eq!(pick(), ("a".to_owned(), true, true));
+    cluster.responsive("a");
+    assert_eq!(pick(), ("a".to_owned(), false, false));
+}
+
 fn id_of(registry: &WorkerRegistry, name: &str) -> u64 {
     let all = registry.select_all(None).unwrap();
     all.iter()

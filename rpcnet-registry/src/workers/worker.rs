@@ -71,6 +71,12 @@ impl Worker {
         self.call.endpoint().id()
     }
 
+    /// Whether it takes long to answer, as it is known now. A balancer sees it in [`Endpoint::is_slow`].
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.call.endpoint().is_slow()
+    }
+
     /// How many calls of this process are in flight at the worker, this one included.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
@@ -133,6 +139,7 @@ impl Member {
             Some(before) if before.node.id == node.id => Arc::clone(&before.endpoint),
             _ => Arc::new(Endpoint::new(xxh3_64(name.as_bytes()))),
         };
+        endpoint.note_slow(node.is_slow);
         Self {
             node: Arc::clone(node),
             label,

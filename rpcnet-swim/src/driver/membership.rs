@@ -20,8 +20,10 @@ use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::error::{ConfigError, TagError};
 use crate::event::{Event, Member, PartitionStatus};
+use crate::health::Health;
 use crate::id::NodeId;
 use crate::key::KeyId;
+use crate::policy::{ClusterView, Policy, Verdict};
 use crate::stats::Stats;
 use crate::tags::Tags;
 
@@ -299,6 +301,11 @@ impl ClusterMembership {
             .collect()
     }
 
+    /// How many members are live, this node included; takes the same time however many there are.
+    pub fn live_count(&self) -> usize {
+        self.shared.engine.lock().live_count()
+    }
+
     /// The live members whose tag `key` is `value`, this node among them if it has it.
     pub fn nodes_with_tag(&self, key: &str, value: &str) -> Vec<Member> {
         let mut members = self.members();
@@ -310,6 +317,12 @@ impl ClusterMembership {
     /// is alive is one in a hundred million. None for a node that is not tracked.
     pub fn phi(&self, id: &NodeId) -> Option<f64> {
         self.shared.engine.lock().phi(id, self.shared.now())
+    }
+
+    /// How a member does: whether it answers, how fast, and since when that is known. None for a
+    /// node that is not tracked.
+    pub fn health(&self, id: &NodeId) -> Option<Health> {
+        self.shared.engine.lock().health(id, self.shared.now())
     }
 
     /// What was counted so far.
@@ -325,6 +338,23 @@ impl ClusterMembership {
     /// Whether this node sees the whole cluster.
     pub fn partition_status(&self) -> PartitionStatus {
         self.shared.engine.lock().partition_status()
+    }
+
+    /// Whether this node may serve while the cluster may be split, by what it sees now.
+    ///
+    /// Looks at every member, so ask when an event says that something changed, or a few times a
+    /// second, rather than for every request.
+    pub fn may_serve(&self, policy: &Policy) -> Verdict {
+        self.shared
+            .engine
+            .lock()
+            .may_serve(policy, self.shared.now())
+    }
+
+    /// The expected members, as [`may_serve`](Self::may_serve) goes by; see
+    /// [`Engine::view`](crate::Engine::view) for who is expected.
+    pub fn view(&self) -> ClusterView {
+        self.shared.engine.lock().view(self.shared.now())
     }
 
     /// Hash of the view: equal in all nodes that know of the same live members.

@@ -50,6 +50,8 @@ pub enum Rule {
     Isolation,
     /// Failed members are dialled until they are forgotten.
     Redial,
+    /// A late answer is an answer, and who gives it is slow and given more time.
+    Pace,
 }
 
 impl Detector {
@@ -259,6 +261,7 @@ impl Detector {
                 stall_shift: false,
                 isolation: false,
                 redial: false,
+                pace: false,
                 ring_successors: Some(0),
                 round_robin_every: 1,
                 rival: Some(rival),
@@ -291,6 +294,7 @@ impl Detector {
             Rule::StallShift => rules.stall_shift = on,
             Rule::Isolation => rules.isolation = on,
             Rule::Redial => rules.redial = on,
+            Rule::Pace => rules.pace = on,
         }
     }
 }
@@ -304,7 +308,7 @@ impl Default for Detector {
 
 impl Rule {
     /// Each rule once.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Witness,
         Self::OnlySuspectorsDecide,
         Self::Verify,
@@ -317,6 +321,7 @@ impl Rule {
         Self::StallShift,
         Self::Isolation,
         Self::Redial,
+        Self::Pace,
     ];
 
     /// What it is called in the names of detectors: `only-suspectors-decide`.
@@ -334,6 +339,7 @@ impl Rule {
             Self::StallShift => "stall-shift",
             Self::Isolation => "isolation",
             Self::Redial => "redial",
+            Self::Pace => "pace",
         }
     }
 }

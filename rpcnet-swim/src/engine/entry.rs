@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::case::Case;
+use super::health::Pulse;
 use super::replay::ReplayWindow;
 use super::suspicion::Evidence;
 use crate::event::{Member, MemberState};
@@ -20,6 +21,8 @@ pub(crate) struct Entry {
     pub(crate) incarnation: u32,
     pub(crate) addr: SocketAddr,
     pub(crate) draining: bool,
+    /// By its own word.
+    pub(crate) says_slow: bool,
     pub(crate) state: MemberState,
     pub(crate) tags: Tags,
     /// Start of this state, or of this life if it is live.
@@ -27,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) window: ReplayWindow,
     /// It did not answer a round, or as a helper, and was not heard since.
     pub(crate) silent: bool,
+    /// How long it took to answer our pings.
+    pub(crate) pulse: Pulse,
     /// Which key its datagrams are sealed with.
     pub(crate) sealed_with: Option<KeySlot>,
     /// Rare, so apart.
@@ -43,11 +48,13 @@ impl Entry {
             incarnation: record.incarnation,
             addr: record.addr,
             draining: record.draining,
+            says_slow: record.slow,
             state: MemberState::Alive,
             tags,
             since: now,
             window: ReplayWindow::default(),
             silent: false,
+            pulse: Pulse::default(),
             sealed_with: None,
             case: None,
             live_at: 0,
@@ -60,6 +67,8 @@ impl Entry {
         self.incarnation = record.incarnation;
         self.addr = record.addr;
         self.draining = record.draining;
+        self.says_slow = record.slow;
+        self.pulse = Pulse::default();
         self.window = ReplayWindow::default();
         self.silent = false;
         if let Some(case) = self.open_case() {
@@ -137,6 +146,7 @@ impl Entry {
             incarnation: self.incarnation,
             addr: self.addr,
             draining: self.draining,
+            slow: self.says_slow,
             claim,
         }
     }
@@ -151,6 +161,7 @@ impl Entry {
             incarnation: self.incarnation,
             state: self.state,
             draining: self.draining,
+            slow: self.is_slow(),
             tags: self.tags.clone(),
         }
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::gossip::{GossipQueue, MAX_QUEUED};
+use super::health::{OVERDUE_MAX, WATCHED_MAX};
 pub(crate) use super::merge::MEMBERS_MAX;
 use super::merge::Source;
 use super::probe::{RELAYS_MAX, ROUNDS_MAX};
@@ -121,7 +122,7 @@ impl Engine {
     }
 
     /// Everything that could grow.
-    pub(crate) fn fills(&self) -> [Fill; 9] {
+    pub(crate) fn fills(&self) -> [Fill; 11] {
         let members = self.table.len();
         let fill = |what, count, bound| Fill { what, count, bound };
         [
@@ -142,6 +143,8 @@ impl Engine {
             ),
             fill("events", self.events.len(), super::EVENTS_MAX),
             fill("trials", self.rival.trials.len(), members),
+            fill("watched", self.trips.watched(), WATCHED_MAX),
+            fill("overdue", self.trips.overdue(), OVERDUE_MAX),
             fill("hellos", self.join.hellos(), super::join::HELLOS_MAX),
         ]
     }

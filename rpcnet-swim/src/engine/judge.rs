@@ -198,6 +198,7 @@ impl Engine {
         let flaps_from = self.flaps_from(now);
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Failed;
+            entry.pulse.settle();
             let case = entry.case_mut();
             case.suspicion = None;
             case.claimed_failed = false;

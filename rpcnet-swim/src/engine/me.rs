@@ -18,6 +18,8 @@ pub(crate) struct Me {
     pub(super) incarnation: u32,
     pub(super) addr: SocketAddr,
     pub(super) draining: bool,
+    /// Everybody's answers take long.
+    pub(super) slow: bool,
     pub(super) tags: Tags,
 }
 
@@ -33,6 +35,7 @@ impl Engine {
             incarnation: self.me.incarnation,
             addr: self.me.addr,
             draining: self.me.draining,
+            slow: self.me.slow,
             claim,
         }
     }

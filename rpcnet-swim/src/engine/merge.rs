@@ -112,7 +112,10 @@ impl Engine {
         let member = entry.member();
         self.table.insert(now, key, entry, &mut self.rng);
         self.spread(now, key);
-        self.emit(Event::NodeJoined(member));
+        self.emit(Event::NodeJoined(member.clone()));
+        if member.slow {
+            self.tell_slow(member);
+        }
     }
 
     /// A newer life of a known name: it takes the place of the older one at once.
@@ -175,7 +178,7 @@ impl Engine {
         let Some(entry) = self.table.get(key) else {
             return;
         };
-        let was = entry.state;
+        let (was, was_slow) = (entry.state, entry.is_slow());
         // A member that comes and goes stays out for a while.
         if was == MemberState::Failed && now < entry.case().hold_until {
             return;
@@ -191,6 +194,7 @@ impl Engine {
             entry.incarnation = record.incarnation;
             entry.addr = record.addr;
             entry.draining = record.draining;
+            entry.says_slow = record.slow;
             entry.tags = tags.clone();
             entry.state = MemberState::Alive;
             entry.silent = false;
@@ -203,11 +207,17 @@ impl Engine {
             (entry.member(), changed)
         });
         self.spread(now, key);
+        if was == MemberState::Failed {
+            self.settled_at = now;
+        }
         if was != MemberState::Alive {
             self.emit(Event::NodeRecovered(member.clone()));
         }
         if changed {
-            self.emit(Event::NodeUpdated(member));
+            self.emit(Event::NodeUpdated(member.clone()));
+        }
+        if was_slow != member.slow {
+            self.tell_slow(member);
         }
     }
 

@@ -8,6 +8,7 @@ mod case;
 pub(crate) mod detector;
 mod entry;
 mod gossip;
+mod health;
 #[cfg(feature = "sim")]
 pub(crate) mod inspect;
 mod join;
@@ -23,6 +24,7 @@ mod replay;
 mod rival;
 pub(crate) mod rules;
 mod send;
+mod serve;
 #[cfg(feature = "sim")]
 mod shared;
 mod suspicion;
@@ -43,6 +45,7 @@ use rpcnet_phi::Estimator;
 
 use self::entry::Entry;
 use self::gossip::GossipQueue;
+use self::health::Trips;
 use self::join::Join;
 use self::leave::Leave;
 use self::me::Me;
@@ -131,6 +134,7 @@ pub struct Engine {
     loss: f64,
     /// Round trips of answered pings, in seconds.
     rtt: Estimator,
+    trips: Trips,
     /// Of the last datagram from any member.
     heard_at: Time,
     /// Of the first one after a time of isolation.
@@ -142,6 +146,8 @@ pub struct Engine {
     pull: Option<Pull>,
     sync: Sync,
     partition: PartitionWatch,
+    /// When a member last joined, left, failed or came back.
+    settled_at: Time,
     #[cfg(feature = "sim")]
     rival: RivalState,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -194,6 +200,7 @@ impl Engine {
             incarnation: 0,
             addr,
             draining: false,
+            slow: false,
             tags: config.tags.clone(),
         };
         let mut table = Table::new(key);
@@ -225,6 +232,7 @@ impl Engine {
             turn: 0,
             loss: LOSS_PRIOR,
             rtt: Estimator::new(RTT_PRIOR, RTT_PRIOR, RTT_DEVIATION_MIN).expect("positive"),
+            trips: Trips::default(),
             heard_at: now,
             back_at: now,
             redialled_at: now,
@@ -234,6 +242,7 @@ impl Engine {
             pull: None,
             sync: Sync::default(),
             partition: PartitionWatch::new(),
+            settled_at: now,
             #[cfg(feature = "sim")]
             rival: RivalState::default(),
             transmits: VecDeque::new(),
@@ -394,6 +403,7 @@ impl Engine {
             incarnation: self.me.incarnation,
             state,
             draining: self.me.draining,
+            slow: self.me.slow,
             tags: self.me.tags.clone(),
         }
     }
@@ -480,6 +490,7 @@ impl Engine {
     }
 
     fn emit(&mut self, event: Event) {
+        self.note_settling(&event);
         if self.events.len() >= EVENTS_MAX {
             self.events.pop_front();
             self.lagged += 1;
@@ -501,20 +512,23 @@ impl Engine {
             self.back_at = now;
         }
         self.heard_at = now;
+        if self.partition.end_isolation(now) {
+            self.emit(Event::IsolationEnded);
+        }
     }
 
     fn watch_partition(&mut self, now: Time) {
-        let window = PARTITION_WINDOW_ROUNDS * self.config.probe_interval;
         let live = self.live_count();
-        let missing = self
-            .table
-            .missing_since(self.partition.window_start(now, window));
-        let reachable = if self.is_isolated(now) { 1 } else { live };
+        let missing = self.table.missing_since(self.missing_from(now)).len();
+        let expected = live + missing;
+        if self.is_isolated(now) {
+            if self.partition.isolate(expected) {
+                self.emit(Event::Isolated { expected });
+            }
+            return;
+        }
         let grace = self.config.partition_grace;
-        match self
-            .partition
-            .observe(now, reachable, live + missing, grace)
-        {
+        match self.partition.observe(now, live, expected, grace) {
             Some(PartitionChange::Detected {
                 reachable,
                 expected,
@@ -552,7 +566,5 @@ const RTT_PRIOR: f64 = 0.01;
 const RTT_DEVIATION_MIN: f64 = 0.001;
 /// A deadline missed by less than this is no stall, whatever the probe interval.
 const STALL_MIN: Duration = Duration::from_millis(100);
-/// Failures within so many probe intervals of each other may be one cut.
-const PARTITION_WINDOW_ROUNDS: u32 = 60;
 /// Most events that wait to be polled.
 const EVENTS_MAX: usize = 16_384;

@@ -1,4 +1,4 @@
-//! Whether a large part of the cluster became unreachable at once.
+//! Whether a large part of the cluster became unreachable at once, or this node did.
 
 use std::time::Duration;
 
@@ -8,9 +8,18 @@ use crate::time::Time;
 /// Watches how many members are on this side.
 #[derive(Debug)]
 pub(crate) struct PartitionWatch {
-    status: PartitionStatus,
+    /// Leaving isolation aside: nothing is learnt of the others meanwhile.
+    cut: PartitionStatus,
     /// Of the first sight of what is suspected.
     since: Time,
+    /// Members there were when this node was cut off, while it is.
+    isolated: Option<usize>,
+    /// End of the last isolation: what came meanwhile has yet to be taken in.
+    back_at: Time,
+    /// Whether this side has no majority, as it was told last.
+    told_minority: bool,
+    /// Since when that is no longer so.
+    untrue_since: Option<Time>,
 }
 
 /// A change worth an event.
@@ -27,22 +36,43 @@ pub(crate) enum PartitionChange {
 impl PartitionWatch {
     pub(crate) fn new() -> Self {
         Self {
-            status: PartitionStatus::Healthy,
+            cut: PartitionStatus::Healthy,
             since: Time::ZERO,
+            isolated: None,
+            back_at: Time::ZERO,
+            told_minority: false,
+            untrue_since: None,
         }
     }
 
     pub(crate) fn status(&self) -> PartitionStatus {
-        self.status
+        match self.isolated {
+            Some(expected) => PartitionStatus::Isolated { expected },
+            None => self.cut,
+        }
     }
 
     /// Members that failed from this time on count as missing: failures far apart are crashes,
     /// and a partition keeps its members however long it lasts.
     pub(crate) fn window_start(&self, now: Time, window: Duration) -> Time {
-        match self.status {
+        match self.cut {
             PartitionStatus::Healthy => now - window,
             _ => self.since - window,
         }
+    }
+
+    /// This node hears nobody of so many. Says whether that is news.
+    pub(crate) fn isolate(&mut self, expected: usize) -> bool {
+        self.isolated.replace(expected).is_none()
+    }
+
+    /// This node hears somebody. Says whether that is news.
+    pub(crate) fn end_isolation(&mut self, now: Time) -> bool {
+        let ended = self.isolated.take().is_some();
+        if ended {
+            self.back_at = now;
+        }
+        ended
     }
 
     /// Takes in how many members are reachable of how many there were, this node included.
@@ -54,25 +84,35 @@ impl PartitionWatch {
         grace: Duration,
     ) -> Option<PartitionChange> {
         if !is_cut(reachable, expected) {
-            let was = std::mem::replace(&mut self.status, PartitionStatus::Healthy);
+            let was = std::mem::replace(&mut self.cut, PartitionStatus::Healthy);
             let healed = matches!(was, PartitionStatus::Partitioned { .. });
             return healed.then_some(PartitionChange::Healed);
         }
-        if self.status == PartitionStatus::Healthy {
-            self.status = PartitionStatus::Suspected;
+        if self.cut == PartitionStatus::Healthy {
+            self.cut = PartitionStatus::Suspected;
             self.since = now;
         }
-        if self.status == PartitionStatus::Suspected && now.since(self.since) < grace {
+        let first = self.cut == PartitionStatus::Suspected;
+        if first && now.since(self.since.max(self.back_at)) < grace {
             return None;
         }
         let minority = reachable * 2 <= expected;
-        let first = self.status == PartitionStatus::Suspected;
-        self.status = PartitionStatus::Partitioned {
+        self.cut = PartitionStatus::Partitioned {
             reachable,
             expected,
             minority,
         };
-        first.then_some(PartitionChange::Detected {
+        if !first && minority == self.told_minority {
+            self.untrue_since = None;
+            return None;
+        }
+        let untrue_since = *self.untrue_since.get_or_insert(now);
+        if !first && now.since(untrue_since.max(self.back_at)) < grace {
+            return None;
+        }
+        self.told_minority = minority;
+        self.untrue_since = None;
+        Some(PartitionChange::Detected {
             reachable,
             expected,
             minority,
@@ -145,5 +185,50 @@ mod tests {
         assert_eq!(watch.observe(at(4_000), 2, 2, grace), None);
         assert_eq!(watch.observe(at(6_000), 1, 2, grace), None);
         assert_eq!(watch.status(), PartitionStatus::Suspected);
+    }
+
+    #[test]
+    fn told_again_when_the_majority_is_lost_for_long() {
+        let (at, grace) = (Time::from_millis, Duration::from_secs(5));
+        let mut watch = PartitionWatch::new();
+        let detected = |reachable, minority| {
+            Some(PartitionChange::Detected {
+                reachable,
+                expected: 10,
+                minority,
+            })
+        };
+        watch.observe(at(0), 6, 10, grace);
+        assert_eq!(watch.observe(at(5_000), 6, 10, grace), detected(6, false));
+        // A moment of it is not told, though the status has it.
+        assert_eq!(watch.observe(at(6_000), 4, 10, grace), None);
+        assert!(matches!(
+            watch.status(),
+            PartitionStatus::Partitioned { minority: true, .. }
+        ));
+        assert_eq!(watch.observe(at(10_000), 6, 10, grace), None);
+        assert_eq!(watch.observe(at(12_000), 4, 10, grace), None);
+        assert_eq!(watch.observe(at(16_999), 4, 10, grace), None);
+        assert_eq!(watch.observe(at(17_000), 4, 10, grace), detected(4, true));
+        assert_eq!(watch.observe(at(30_000), 4, 10, grace), None, "told once");
+        assert_eq!(watch.observe(at(31_000), 6, 10, grace), None);
+        assert_eq!(watch.observe(at(36_000), 6, 10, grace), detected(6, false));
+    }
+
+    #[test]
+    fn isolation_is_told_at_once_and_hides_what_else_is_known() {
+        let (at, grace) = (Time::from_millis, Duration::from_secs(5));
+        let mut watch = PartitionWatch::new();
+        watch.observe(at(0), 2, 5, grace);
+        assert!(!watch.end_isolation(at(0)));
+        assert!(watch.isolate(5));
+        assert!(!watch.isolate(5), "told once");
+        assert_eq!(watch.status(), PartitionStatus::Isolated { expected: 5 });
+        assert!(watch.end_isolation(at(60_000)));
+        assert!(!watch.end_isolation(at(60_000)));
+        assert_eq!(watch.status(), PartitionStatus::Suspected);
+        // The others get the grace period to be heard.
+        assert_eq!(watch.observe(at(64_999), 2, 5, grace), None);
+        assert!(watch.observe(at(65_000), 2, 5, grace).is_some());
     }
 }

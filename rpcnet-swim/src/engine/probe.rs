@@ -16,9 +16,12 @@ pub(crate) struct Round {
     pub(super) seq: u32,
     pub(crate) key: u64,
     /// Which life is probed: what another one answers is no answer.
-    epoch: u64,
+    pub(super) epoch: u64,
     pub(crate) started: Time,
+    /// When it ends, if nobody is given more time.
     pub(super) end: Time,
+    /// With the next sequence number, so that one knows which of the two was answered.
+    pub(super) pinged_again: Time,
     stage: Stage,
     /// Helpers asked, and whether each said that the target did not answer it.
     helpers: Vec<(u64, bool)>,
@@ -61,6 +64,11 @@ impl Round {
         let nacks = self.helpers.iter().filter(|(_, nacked)| *nacked).count();
         (self.helpers.len(), nacks)
     }
+
+    #[cfg(all(test, feature = "sim"))]
+    pub(super) fn helpers(&self) -> Vec<u64> {
+        self.helpers.iter().map(|(key, _)| *key).collect()
+    }
 }
 
 impl Engine {
@@ -78,6 +86,9 @@ impl Engine {
             0 => None,
             nth => self.table.successor(nth - 1),
         };
+        if self.turn == 0 {
+            self.watch_pace(now);
+        }
         self.turn = (self.turn + 1) % (turns * self.config.rules().round_robin_every);
         if let Some(key) = target {
             self.start_round(now, key);
@@ -97,16 +108,17 @@ impl Engine {
             return;
         }
         let (epoch, failed) = (entry.epoch, entry.state == MemberState::Failed);
-        self.seq = self.seq.wrapping_add(1);
-        let seq = self.seq;
+        let seq = self.seq.wrapping_add(1);
+        self.seq = seq.wrapping_add(1);
         let stage = if failed { Stage::Redial } else { Stage::Direct };
-        let (timeout, length) = self.patience();
+        let (timeout, length) = self.round_times();
         self.rounds.push(Round {
             seq,
             key,
             epoch,
             started: now,
             end: now + length,
+            pinged_again: now,
             stage,
             helpers: Vec::new(),
             extended: false,
@@ -119,7 +131,7 @@ impl Engine {
 
     /// How long a ping may go unanswered, and how long a round takes.
     #[cfg(not(feature = "sim"))]
-    fn patience(&self) -> (Duration, Duration) {
+    fn round_times(&self) -> (Duration, Duration) {
         (self.config.probe_timeout, self.config.probe_interval)
     }
 
@@ -135,19 +147,23 @@ impl Engine {
         };
         match self.rounds[at].stage {
             Stage::Direct => {
-                let (key, end) = (self.rounds[at].key, self.rounds[at].end);
+                let key = self.rounds[at].key;
+                let end = self.rounds[at].end + self.patience(now, key);
+                self.rounds[at].pinged_again = now;
                 self.rounds[at].stage = Stage::Indirect;
                 self.rounds[at].helpers = self.ask_helpers(key, seq);
                 if self.rules().second_ping {
-                    self.ping(key, seq);
+                    self.ping(key, seq.wrapping_add(1));
                 }
                 self.timers.push(end.max(now), Timer::Round(seq));
             }
             Stage::Indirect if self.rules().witness && self.rounds[at].lacks_witness() => {
                 // Far away, a nack takes longer than the share of the round it is given.
                 self.rounds[at].extended = true;
-                self.timers
-                    .push(now + self.config.probe_timeout / 2, Timer::Round(seq));
+                let helpers = self.rounds[at].helpers.iter();
+                let slowest = helpers.map(|(key, _)| self.patience(now, *key)).max();
+                let more = self.config.probe_timeout / 2 + slowest.unwrap_or_default();
+                self.timers.push(now + more, Timer::Round(seq));
             }
             Stage::Indirect => {
                 let round = self.rounds.swap_remove(at);
@@ -178,6 +194,7 @@ impl Engine {
         if round.tainted {
             return;
         }
+        self.await_overdue(round, false);
         let silent = round.helpers.iter().filter(|(_, nacked)| !nacked);
         for key in silent.map(|(key, _)| *key).chain([round.key]) {
             if let Some(entry) = self.table.get_mut(key) {
@@ -196,10 +213,9 @@ impl Engine {
         let found = self
             .rounds
             .iter()
-            .position(|r| r.seq == seq && r.key == target);
+            .position(|r| r.key == target && seq.wrapping_sub(r.seq) < 2);
         let Some(at) = found else {
-            // A late answer, a second one, or one for a relay.
-            return;
+            return self.on_overdue_answer(now, target, seq, direct);
         };
         let round = self.rounds.swap_remove(at);
         if self
@@ -218,6 +234,21 @@ impl Engine {
             self.rtt.observe(now.since(round.started).as_secs_f64());
         }
         self.on_alive(target);
+        if !direct && !round.tainted {
+            self.await_overdue(&round, true);
+        }
+        if direct && !round.tainted && round.stage != Stage::Redial {
+            let first = seq == round.seq;
+            self.on_round_trip(
+                now,
+                target,
+                if first {
+                    round.started
+                } else {
+                    round.pinged_again
+                },
+            );
+        }
     }
 
     pub(super) fn on_nack(&mut self, from: u64, seq: u32, target: u64) {

@@ -129,7 +129,7 @@ impl LocalHealth {
 /// feature `sim`.
 impl Engine {
     /// How long a ping may go unanswered, and how long a round takes.
-    pub(super) fn patience(&self) -> (Duration, Duration) {
+    pub(super) fn round_times(&self) -> (Duration, Duration) {
         let (timeout, length) = (self.config.probe_timeout, self.config.probe_interval);
         let times = self.rival.health + 1;
         match self.health_rules() {
@@ -142,7 +142,7 @@ impl Engine {
     /// Time between two turns of the round robin.
     pub(super) fn probe_wait(&self) -> Duration {
         match self.health_rules() {
-            Some(LocalHealth::Paper) => self.patience().1,
+            Some(LocalHealth::Paper) => self.round_times().1,
             Some(LocalHealth::Memberlist) | None => self.config.probe_interval,
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Rules {
     pub(crate) isolation: bool,
     /// Failed members are dialled.
     pub(crate) redial: bool,
+    /// Late answers are answers, and who gives them is slow.
+    pub(crate) pace: bool,
     /// Ring successors probed, whatever the configuration says.
     pub(crate) ring_successors: Option<usize>,
     /// The round robin has its turn once in so many probe intervals.
@@ -55,6 +57,7 @@ impl Rules {
         stall_shift: true,
         isolation: true,
         redial: true,
+        pace: true,
         ring_successors: None,
         round_robin_every: 1,
         #[cfg(feature = "sim")]
@@ -73,3 +76,6 @@ impl Rules {
         false
     }
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;

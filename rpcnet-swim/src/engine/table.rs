@@ -167,9 +167,9 @@ impl Table {
         &self.live
     }
 
-    /// How many members went missing at `from` or later. Of several that lived at one address one
-    /// after the other, the last one counts: if it left, nobody is missing there.
-    pub(crate) fn missing_since(&self, from: Time) -> usize {
+    /// The members that went missing at `from` or later, in no order. Of several that lived at one
+    /// address one after the other, the last one counts: if it left, nobody is missing there.
+    pub(crate) fn missing_since(&self, from: Time) -> Vec<&Entry> {
         let gone = self
             .gone
             .range((from, 0)..)
@@ -181,9 +181,9 @@ impl Table {
                 *known = entry;
             }
         }
-        last.values()
+        last.into_values()
             .filter(|entry| entry.state == MemberState::Failed)
-            .count()
+            .collect()
     }
 
     /// The failed members that may come back, the longest gone first.

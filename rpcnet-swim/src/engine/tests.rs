@@ -22,6 +22,7 @@ fn record(name: &str, epoch: u64, incarnation: u32, port: u16, claim: Claim) -> 
         incarnation,
         addr: addr(port),
         draining: false,
+        slow: false,
         claim,
     }
 }

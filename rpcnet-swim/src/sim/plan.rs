@@ -36,8 +36,16 @@ pub enum Kind {
     Stall,
     /// A node's messages are withheld for a while.
     Block,
+    /// One direction of a node's messages is withheld for a while.
+    HalfBlock,
+    /// A process takes its time for each message for a while.
+    Slow,
+    /// Much of what a node sends, or of what is sent to it, is lost for a while.
+    Lossy,
     /// One direction between two nodes is cut for a while.
     OneWayCut,
+    /// Nothing of one part of the network reaches the other part for a while.
+    OneWayPartition,
     /// The network falls into two parts for a while.
     Partition,
     /// A node leaves; another one starts in its place later.
@@ -50,14 +58,18 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Crash,
         Self::Restart,
         Self::RestartInThePast,
         Self::Rename,
         Self::Stall,
         Self::Block,
+        Self::HalfBlock,
+        Self::Slow,
+        Self::Lossy,
         Self::OneWayCut,
+        Self::OneWayPartition,
         Self::Partition,
         Self::Leave,
         Self::Tags,
@@ -69,7 +81,11 @@ impl Kind {
     fn is_harmless_to_others(self) -> bool {
         !matches!(
             self,
-            Self::OneWayCut | Self::Partition | Self::RestartInThePast
+            Self::Lossy
+                | Self::OneWayCut
+                | Self::OneWayPartition
+                | Self::Partition
+                | Self::RestartInThePast
         )
     }
 }

@@ -62,6 +62,10 @@ pub struct Report {
     pub partitions: u64,
     /// Single directions that were cut.
     pub one_way_cuts: u64,
+    /// Partitions of which one direction stayed open.
+    pub one_way_partitions: u64,
+    /// Nodes that had a loss of their own for a while.
+    pub lossy: u64,
     /// Changes of tags.
     pub tag_changes: u64,
     /// Changes of draining.

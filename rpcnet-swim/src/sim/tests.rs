@@ -332,6 +332,10 @@ fn every_kind_of_trouble_happens_when_it_is_asked_for() {
     check(Kind::Rename, |r| r.renames);
     check(Kind::Stall, |r| r.stalls.min(r.suspicions));
     check(Kind::Block, |r| r.blocks.min(r.suspicions));
+    check(Kind::HalfBlock, |r| r.half_blocks.min(r.suspicions));
+    check(Kind::Slow, |r| r.slows.min(r.suspicions));
+    check(Kind::Lossy, |r| r.lossy.min(r.suspicions));
+    check(Kind::OneWayPartition, |r| r.one_way_partitions.min(r.cut));
     check(Kind::OneWayCut, |r| r.one_way_cuts.min(r.cut));
     check(Kind::Partition, |r| r.partitions.min(r.cut));
     check(Kind::Leave, |r| r.leaves);

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::check::Violation;
 use super::cluster::Cluster;
 use super::link::Link;
+use super::network::Division;
 use super::plan::{Drawn, Kind, Plan};
-use super::plight::Plight;
+use super::plight::{Half, Plight};
 use super::report::Report;
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
@@ -50,7 +51,9 @@ struct Run {
 enum Undo {
     Start(usize),
     Resume(usize),
+    Clean(usize),
     Mend(usize, usize),
+    MendBetween(Division),
     Unite,
 }
 
@@ -134,6 +137,35 @@ impl Run {
                 cluster.block(node);
                 self.undo.push((later, Undo::Resume(node)));
             }
+            Kind::HalfBlock => {
+                let half = match cluster.rng.bool() {
+                    true => Half::SendOnly,
+                    false => Half::ReceiveOnly,
+                };
+                cluster.half_block(node, half);
+                self.undo.push((later, Undo::Resume(node)));
+            }
+            Kind::Slow => {
+                let per_message = Duration::from_millis(cluster.rng.u64(1..400));
+                cluster.slow(node, per_message);
+                self.undo.push((later, Undo::Resume(node)));
+            }
+            Kind::Lossy => {
+                let (loss, ingress) = (cluster.rng.f64(), cluster.rng.bool());
+                cluster.report.lossy += 1;
+                match ingress {
+                    true => cluster.network().set_ingress_loss(node, loss),
+                    false => cluster.network().set_egress_loss(node, loss),
+                }
+                self.undo.push((later, Undo::Clean(node)));
+            }
+            Kind::OneWayPartition => {
+                let all = 0..cluster.len();
+                let (from, to): (Vec<_>, Vec<_>) = all.partition(|_| cluster.rng.bool());
+                cluster.report.one_way_partitions += 1;
+                let division = cluster.network().cut_between(&from, &to);
+                self.undo.push((later, Undo::MendBetween(division)));
+            }
             Kind::OneWayCut => {
                 let other = cluster.rng.usize(..cluster.len());
                 cluster.report.one_way_cuts += 1;
@@ -170,6 +202,11 @@ impl Run {
             Undo::Start(node) if self.cluster.is_up(node) => {}
             Undo::Start(node) => self.cluster.restart(node),
             Undo::Resume(node) => self.cluster.resume(node),
+            Undo::Clean(node) => {
+                self.cluster.network().set_ingress_loss(node, 0.0);
+                self.cluster.network().set_egress_loss(node, 0.0);
+            }
+            Undo::MendBetween(division) => self.cluster.network().mend_between(division),
             Undo::Mend(from, to) => self.cluster.network().mend(from, to),
             Undo::Unite => self.cluster.network().unite(),
         }

@@ -16,6 +16,8 @@ pub(crate) struct Record {
     pub(crate) addr: SocketAddr,
     /// The member takes no new work and is about to leave.
     pub(crate) draining: bool,
+    /// The member finds that everybody's answers take it long.
+    pub(crate) slow: bool,
     pub(crate) claim: Claim,
 }
 
@@ -39,7 +41,9 @@ impl Record {
             Claim::Failed => FAILED,
             Claim::Left => LEFT,
         };
-        out.put_u8(kind | if self.draining { DRAINING } else { 0 });
+        let draining = if self.draining { DRAINING } else { 0 };
+        let slow = if self.slow { SLOW } else { 0 };
+        out.put_u8(kind | draining | slow);
         out.put_short_str(&self.name);
         out.put_varint(self.epoch);
         out.put_varint(self.incarnation.into());
@@ -63,7 +67,7 @@ impl Record {
         let epoch = reader.varint()?;
         let incarnation = u32::try_from(reader.varint()?).map_err(|_| Malformed)?;
         let addr = reader.addr()?;
-        let claim = match head & !DRAINING {
+        let claim = match head & !(DRAINING | SLOW) {
             ALIVE => {
                 let len = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
                 Claim::Alive(Tags::decode(reader.bytes(len)?)?)
@@ -80,6 +84,7 @@ impl Record {
             incarnation,
             addr,
             draining,
+            slow: head & SLOW != 0,
             claim,
         })
     }
@@ -197,3 +202,4 @@ const SUSPECT: u8 = 1;
 const FAILED: u8 = 2;
 const LEFT: u8 = 3;
 const DRAINING: u8 = 0x80;
+const SLOW: u8 = 0x40;

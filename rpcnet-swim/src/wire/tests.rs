@@ -13,6 +13,7 @@ fn record(claim: Claim) -> Record {
         incarnation: 300,
         addr: "[::1]:7946".parse().unwrap(),
         draining: true,
+        slow: true,
         claim,
     }
 }

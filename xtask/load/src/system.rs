@@ -12,12 +12,19 @@ use crate::Usage;
 /// What this process has used so far.
 ///
 /// The CPU time is the process's CPU clock: what `getrusage` adds up as user and system time, in nanoseconds.
-pub(crate) fn usage() -> Usage {
+pub fn usage() -> Usage {
     let clock = clock_gettime(ClockId::ProcessCPUTime);
     Usage {
         cpu_us: clock.tv_sec as f64 * 1e6 + clock.tv_nsec as f64 / 1e3,
         rss_bytes: resident_pages().unwrap_or_default() * page_size() as u64,
     }
+}
+
+/// Microseconds of the monotonic clock, which all processes of the machine share.
+pub fn monotonic_us() -> u64 {
+    let clock = clock_gettime(ClockId::Monotonic);
+    let (seconds, nanos) = (clock.tv_sec.unsigned_abs(), clock.tv_nsec.unsigned_abs());
+    seconds * 1_000_000 + nanos / 1_000
 }
 
 /// The cores that this process may use, in order.

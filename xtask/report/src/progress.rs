@@ -26,6 +26,11 @@ impl Progress {
     /// The next step begins.
     pub fn step(&mut self, what: &str) {
         self.done += 1;
+        self.update(what);
+    }
+
+    /// The step is this far.
+    pub fn update(&mut self, what: &str) {
         if self.shown {
             // What cannot be shown is not missed.
             let _ = write!(

@@ -1,0 +1,385 @@
+//! Slow is not failed: what round trips say of members, and of this node.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Engine;
+use super::entry::Entry;
+use super::probe::Round;
+use crate::event::{Event, Member, MemberState};
+use crate::health::{Health, HealthState};
+use crate::id::NodeId;
+use crate::time::Time;
+
+/// What is kept of a member's round trips: 8 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pulse {
+    /// The last one in microseconds; above them the flags.
+    trip: u32,
+    /// When it was, in tenths of a second since the origin and one more; 0 is never.
+    at: u32,
+}
+
+impl Pulse {
+    /// Two answers in a row decide: one that says otherwise raises a doubt, the next settles it. To
+    /// find a member slow takes a witness that this node is not the slow one.
+    fn observe(&mut self, now: Time, trip: Duration, pace: Pace, witnessed: bool) {
+        let (slow, doubted) = (self.is_slow(), self.is_doubted());
+        let says_otherwise = match slow {
+            true => pace == Pace::Prompt,
+            false => pace == Pace::Late,
+        };
+        let settled = says_otherwise && doubted && (slow || witnessed);
+        let slow = slow != settled;
+        let doubted = says_otherwise && !settled;
+        let micros = u32::try_from(trip.as_micros()).unwrap_or(u32::MAX);
+        self.trip = micros.min(TRIP_MASK) | (u32::from(slow) * SLOW) | (u32::from(doubted) * DOUBT);
+        let tenths = now.as_micros() / TENTH_MICROS;
+        self.at = u32::try_from(tenths + 1).unwrap_or(u32::MAX);
+    }
+
+    pub(crate) fn is_slow(self) -> bool {
+        self.trip & SLOW != 0
+    }
+
+    fn is_doubted(self) -> bool {
+        self.trip & DOUBT != 0
+    }
+
+    /// What was found is of the past.
+    pub(crate) fn settle(&mut self) {
+        self.trip &= TRIP_MASK;
+    }
+
+    /// To a tenth of a second, not later than it was.
+    fn taken_at(self) -> Time {
+        Time::from_micros(u64::from(self.at.saturating_sub(1)) * TENTH_MICROS)
+    }
+
+    fn last(self, now: Time) -> Option<(Duration, Duration)> {
+        let tenths = u64::from(self.at.checked_sub(1)?);
+        let age = now.since(Time::from_micros(tenths * TENTH_MICROS));
+        let trip = Duration::from_micros(u64::from(self.trip & TRIP_MASK));
+        Some((trip, age))
+    }
+}
+
+/// A round trip, beside the probe timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Prompt,
+    Between,
+    Late,
+}
+
+/// What this node's round trips say, of whomever they are.
+#[derive(Debug, Default)]
+pub(crate) struct Trips {
+    /// The latest few.
+    recent: VecDeque<Duration>,
+    /// The last prompt answer, and the last one of another member.
+    prompt: [(u64, Time); 2],
+    /// Members that are slow or doubted, to be asked again soon; the one asked longest ago first.
+    watched: VecDeque<u64>,
+    /// Rounds that ended before the member itself answered: it may yet.
+    overdue: VecDeque<Overdue>,
+    /// When this node last changed its mind about itself.
+    declared_at: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Overdue {
+    seq: u32,
+    key: u64,
+    epoch: u64,
+    pinged_at: [Time; 2],
+    /// Somebody else had an answer in time.
+    answered: bool,
+}
+
+#[cfg(feature = "sim")]
+impl Trips {
+    pub(crate) fn watched(&self) -> usize {
+        self.watched.len()
+    }
+
+    pub(crate) fn overdue(&self) -> usize {
+        self.overdue.len()
+    }
+}
+
+impl Engine {
+    /// How a member does; none for an unknown one. Of this node itself it says whether it finds
+    /// itself slow.
+    pub fn health(&self, id: &NodeId, now: Time) -> Option<Health> {
+        if *id == self.id() {
+            let state = match self.me.slow {
+                true => HealthState::Slow,
+                false => HealthState::Responsive,
+            };
+            return Some(Health {
+                state,
+                phi: 0.0,
+                round_trip: None,
+                age: None,
+            });
+        }
+        let entry = self.table.get(id.key()).filter(|e| e.epoch == id.epoch)?;
+        let state = match entry.state {
+            MemberState::Alive if entry.is_slow() => HealthState::Slow,
+            MemberState::Alive => HealthState::Responsive,
+            MemberState::Suspect => HealthState::Suspect,
+            MemberState::Failed => HealthState::Failed,
+            MemberState::Left => HealthState::Left,
+        };
+        let last = entry.pulse.last(self.inner_time_at(now));
+        Some(Health {
+            state,
+            phi: self.phi(id, now)?,
+            round_trip: last.map(|(trip, _)| trip),
+            age: last.map(|(_, age)| age),
+        })
+    }
+
+    /// A member answered a ping that was sent at `pinged_at` itself.
+    pub(super) fn on_round_trip(&mut self, now: Time, key: u64, pinged_at: Time) {
+        if !self.rules().pace {
+            return;
+        }
+        let trip = now.since(pinged_at);
+        if self.trips.recent.len() == RECENT {
+            self.trips.recent.pop_front();
+        }
+        self.trips.recent.push_back(trip);
+        let pace = self.pace(trip);
+        if pace == Pace::Prompt {
+            let [latest, other] = &mut self.trips.prompt;
+            if latest.0 != key {
+                *other = *latest;
+            }
+            *latest = (key, now);
+        }
+        let watched = self.trips.watched.contains(&key);
+        let room = watched || self.trips.watched.len() < WATCHED_MAX;
+        let alone = self.table.live().len() == 1;
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
+        };
+        let (was, before) = (entry.is_slow(), entry.pulse);
+        let since = before.taken_at();
+        let prompt = self.trips.prompt.iter();
+        let witnessed = alone || prompt.clone().any(|(by, at)| *by != key && *at >= since);
+        entry.pulse.observe(now, trip, pace, witnessed);
+        if !room {
+            // Nobody would look after it. If the member is to blame, it says so itself.
+            entry.pulse.settle();
+        }
+        let (is, pulse) = (entry.is_slow(), entry.pulse);
+        let member = (was != is).then(|| entry.member());
+        let wanted = pulse.is_slow() || pulse.is_doubted();
+        if watched && !wanted {
+            self.trips.watched.retain(|watched| *watched != key);
+        } else if wanted && !watched {
+            self.trips.watched.push_back(key);
+        }
+        if let Some(member) = member {
+            self.tell_slow(member);
+        }
+        if pulse.is_doubted() && !before.is_doubted() {
+            self.start_round(now, key);
+        }
+    }
+
+    /// A round ends without an answer from the member itself, but maybe through a helper.
+    pub(super) fn await_overdue(&mut self, round: &Round, answered: bool) {
+        if !self.rules().pace {
+            return;
+        }
+        if self.trips.overdue.len() == OVERDUE_MAX {
+            self.trips.overdue.pop_front();
+        }
+        self.trips.overdue.push_back(Overdue {
+            seq: round.seq,
+            key: round.key,
+            epoch: round.epoch,
+            pinged_at: [round.started, round.pinged_again],
+            answered,
+        });
+    }
+
+    /// An answer after the end of its round. The member was alive after it was pinged, so what
+    /// we hold against it was slowness. What others hold against it is not ours to clear.
+    pub(super) fn on_overdue_answer(&mut self, now: Time, target: u64, seq: u32, direct: bool) {
+        let rounds = &mut self.trips.overdue;
+        let found = rounds
+            .iter()
+            .position(|r| r.key == target && seq.wrapping_sub(r.seq) < 2);
+        let Some(at) = found else {
+            // A second answer, or one for a relay.
+            return;
+        };
+        let round = rounds[at];
+        rounds[at].answered = true;
+        if direct {
+            rounds.remove(at);
+        }
+        let [first, again] = round.pinged_at;
+        let known = self.table.get(target).filter(|entry| {
+            // An answer that was on its way for very long says little about now.
+            entry.epoch == round.epoch
+                && entry.state.is_live()
+                && now.since(first) <= OVERDUE_ROUNDS * self.config.probe_interval
+        });
+        let Some(claimed_failed) = known.map(|entry| entry.case().claimed_failed) else {
+            return;
+        };
+        if !round.answered {
+            self.stats.late_answers += 1;
+            self.on_alive(target);
+        }
+        if let Some(entry) = self.table.get_mut(target).filter(|_| claimed_failed) {
+            entry.case_mut().claimed_failed = true;
+        }
+        if direct {
+            self.on_round_trip(now, target, if seq == round.seq { first } else { again });
+        }
+    }
+
+    /// How much longer than others a member is given to answer. A slow node gives it to all.
+    pub(super) fn patience(&self, now: Time, key: u64) -> Duration {
+        if self.me.slow {
+            let fastest = self.trips.recent.iter().min().copied();
+            return fastest.unwrap_or_default().min(self.config.probe_interval);
+        }
+        let pulse = self.table.get(key).map(|entry| entry.pulse);
+        let pulse = pulse.filter(|pulse| pulse.is_slow() || pulse.is_doubted());
+        let trip = pulse.and_then(|pulse| pulse.last(now));
+        trip.map_or(Duration::ZERO, |(trip, _)| {
+            trip.min(self.config.probe_interval)
+        })
+    }
+
+    /// Asks one of the slow members again, and itself. Once in a probe interval.
+    pub(super) fn watch_pace(&mut self, now: Time) {
+        if let Some(key) = self.trips.watched.pop_front() {
+            let entry = self.table.get(key);
+            if entry.is_some_and(|e| {
+                let pulse = e.pulse;
+                e.state.is_live() && (pulse.is_slow() || pulse.is_doubted())
+            }) {
+                self.trips.watched.push_back(key);
+                self.start_round(now, key);
+            }
+        }
+        // Of two, nobody can tell who is slow.
+        let fastest = self.trips.recent.iter().min().copied();
+        let Some(fastest) = fastest.filter(|_| self.trips.recent.len() == RECENT) else {
+            return;
+        };
+        let slow_after = self.config.probe_timeout / 2;
+        let slow = match self.me.slow {
+            true => fastest > slow_after / 2,
+            false => fastest > slow_after && self.table.live().len() > 1,
+        };
+        let rest = DECLARE_ROUNDS * self.config.probe_interval;
+        let rested = |at| now.since(at) >= rest;
+        if slow != self.me.slow && self.trips.declared_at.is_none_or(rested) {
+            self.trips.declared_at = Some(now);
+            self.me.slow = slow;
+            self.raise_incarnation(now);
+            self.tell_slow(self.me());
+        }
+    }
+
+    pub(super) fn tell_slow(&mut self, member: Member) {
+        self.emit(match member.slow {
+            true => Event::NodeSlow(member),
+            false => Event::NodeResponsive(member),
+        });
+    }
+
+    fn pace(&self, trip: Duration) -> Pace {
+        match self.config.probe_timeout / 2 {
+            late if trip > late => Pace::Late,
+            late if trip > late / 2 => Pace::Between,
+            _ => Pace::Prompt,
+        }
+    }
+}
+
+impl Entry {
+    /// By what this node finds, or by the member's own word.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.pulse.is_slow() || self.says_slow
+    }
+}
+
+const SLOW: u32 = 1 << 31;
+const DOUBT: u32 = 1 << 30;
+const TRIP_MASK: u32 = DOUBT - 1;
+const TENTH_MICROS: u64 = 100_000;
+/// If the fastest of so many takes long, this node is slow.
+const RECENT: usize = 8;
+/// Most members that are asked again before their turn.
+pub(crate) const WATCHED_MAX: usize = 16;
+/// Most ended rounds whose answer may yet come.
+pub(crate) const OVERDUE_MAX: usize = 64;
+/// An answer counts for so many probe intervals from the start of its round.
+const OVERDUE_ROUNDS: u32 = 5;
+/// A node changes its mind about itself once in so many probe intervals.
+const DECLARE_ROUNDS: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_in_a_row_decide() {
+        let mut pulse = Pulse::default();
+        assert_eq!(pulse.last(Time::ZERO), None);
+        pulse.observe(Time::ZERO, Duration::ZERO, Pace::Late, true);
+        pulse.observe(Time::ZERO, Duration::ZERO, Pace::Late, false);
+        assert!(!pulse.is_slow() && pulse.is_doubted(), "without a witness");
+        for (pace, slow, doubted) in [
+            (Pace::Prompt, false, false),
+            (Pace::Late, false, true),
+            (Pace::Prompt, false, false),
+            (Pace::Late, false, true),
+            (Pace::Between, false, false),
+            (Pace::Late, false, true),
+            (Pace::Late, true, false),
+            (Pace::Late, true, false),
+            (Pace::Between, true, false),
+            (Pace::Prompt, true, true),
+            (Pace::Late, true, false),
+            (Pace::Prompt, true, true),
+            (Pace::Prompt, false, false),
+            (Pace::Prompt, false, false),
+        ] {
+            pulse.observe(Time::ZERO, Duration::from_millis(3), pace, true);
+            assert_eq!((pulse.is_slow(), pulse.is_doubted()), (slow, doubted));
+        }
+    }
+
+    #[test]
+    fn eight_bytes_remember_the_last_round_trip_for_years() {
+        assert_eq!(size_of::<Pulse>(), 8);
+        let year = Duration::from_secs(365 * 24 * 3_600);
+        for (trip, at) in [(1, 0), (250_000, 99_999), (1_000_000_000, 5)] {
+            let (trip, at) = (
+                Duration::from_micros(trip),
+                Time::from_micros(at) + 5 * year,
+            );
+            let mut pulse = Pulse::default();
+            pulse.observe(at, trip, Pace::Late, true);
+            let (kept, age) = pulse.last(at + year).unwrap();
+            assert_eq!(kept, trip);
+            assert!(age >= year && age < year + Duration::from_millis(100));
+        }
+        // What does not fit is as much as fits.
+        let mut pulse = Pulse::default();
+        pulse.observe(Time::ZERO, year, Pace::Prompt, true);
+        assert!(!pulse.is_slow() && !pulse.is_doubted());
+        assert!(pulse.last(Time::ZERO).unwrap().0 > Duration::from_secs(1_000));
+    }
+}

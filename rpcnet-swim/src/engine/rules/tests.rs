@@ -1,0 +1,205 @@
+//! Each rule does something, and nothing but itself goes when it is switched off.
+
+use std::net::SocketAddr;
+
+use crate::config::ClusterConfig;
+use crate::engine::detector::{Detector, Rule};
+use crate::engine::merge::Source;
+use crate::engine::{Engine, LOSS_PRIOR};
+use crate::event::MemberState;
+use crate::id::{NodeId, name_key};
+use crate::tags::Tags;
+use crate::time::Time;
+use crate::wire::{Claim, Record, Suspectors, Vote};
+
+fn at(millis: u64) -> Time {
+    Time::from_millis(millis)
+}
+
+fn addr(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn x(incarnation: u32, claim: Claim) -> Record {
+    member("x", 2, incarnation, claim)
+}
+
+fn member(name: &str, port: u16, incarnation: u32, claim: Claim) -> Record {
+    Record {
+        name: name.into(),
+        epoch: 1,
+        incarnation,
+        addr: addr(port),
+        draining: false,
+        slow: false,
+        claim,
+    }
+}
+
+fn votes(count: u64) -> Suspectors {
+    let mut votes = Suspectors::default();
+    for by in 1..=count {
+        votes.merge(Vote::new(by, 4.0));
+    }
+    votes
+}
+
+/// A node that knows x, y, z and w, all of them alive and silent.
+fn engine(detector: Detector) -> Engine {
+    let config = ClusterConfig::lan().with_detector(detector);
+    let mut engine = Engine::new(config, NodeId::new("me", 1), addr(1), at(0), 7).unwrap();
+    for (name, port) in [("x", 2), ("y", 3), ("z", 4), ("w", 5)] {
+        let alive = member(name, port, 0, Claim::Alive(Tags::new()));
+        engine.merge(at(0), alive, Source::Gossip);
+    }
+    engine
+}
+
+/// Drives the engine up to a time, in silence.
+fn run(engine: &mut Engine, until: Time) {
+    while let Some(due) = engine.poll_timeout().filter(|due| *due <= until) {
+        engine.handle_timeout(due);
+        while engine.poll_transmit().is_some() {}
+    }
+}
+
+fn probed(engine: &Engine, name: &str) -> bool {
+    let key = name_key(name);
+    engine.rounds.iter().any(|round| round.key == key)
+}
+
+fn state(engine: &Engine, name: &str) -> MemberState {
+    engine.member(name).unwrap().state
+}
+
+/// What is there to see of a rule in one engine.
+fn shows(rule: Rule, detector: Detector) -> bool {
+    let mut engine = engine(detector);
+    let key = name_key("x");
+    engine.queue = Default::default();
+    match rule {
+        // A round that nobody answers and nobody witnesses is no evidence.
+        Rule::Witness => {
+            engine.start_round(at(0), key);
+            run(&mut engine, at(1_900));
+            engine.stats.void_rounds > 0 && engine.stats.misses == 0
+        }
+        Rule::OnlySuspectorsDecide => {
+            engine.merge(at(0), x(0, Claim::Suspect(votes(2))), Source::Gossip);
+            engine.hear(at(1_000));
+            engine.decide(at(1_000), key);
+            state(&engine, "x") == MemberState::Suspect
+        }
+        Rule::Verify => {
+            engine.merge(at(0), x(0, Claim::Suspect(votes(1))), Source::Gossip);
+            probed(&engine, "x")
+        }
+        Rule::SecondPing => {
+            engine.start_round(at(0), key);
+            while engine.poll_transmit().is_some() {}
+            engine.on_round_timer(at(500), engine.rounds[0].seq);
+            std::iter::from_fn(|| engine.poll_transmit()).any(|(to, _)| to == addr(2))
+        }
+        Rule::BackToBack => {
+            engine.on_miss(at(1_000), key);
+            probed(&engine, "x")
+        }
+        Rule::Ring => {
+            let before = engine.stats.rounds;
+            run(&mut engine, at(4_100));
+            engine.stats.rounds - before > 5
+        }
+        Rule::ObservedLoss => {
+            engine.on_alive(key);
+            engine.loss != LOSS_PRIOR
+        }
+        Rule::Buddy => {
+            engine.begin_suspicion(at(0), key, votes(1));
+            engine.queue = Default::default();
+            engine.start_round(at(0), name_key("y"));
+            engine.start_round(at(0), key);
+            let mut ping = || engine.poll_transmit().unwrap().1.len();
+            ping() < ping()
+        }
+        Rule::FlapDamping => {
+            for incarnation in 1..3 {
+                engine.merge(at(0), x(incarnation, Claim::Failed), Source::Gossip);
+                let back = Claim::Alive(Tags::new());
+                engine.merge(at(1), x(incarnation + 1, back), Source::Gossip);
+            }
+            state(&engine, "x") == MemberState::Failed
+        }
+        Rule::StallShift => {
+            engine.handle_timeout(at(9_000));
+            engine.stats.stalls > 0
+        }
+        Rule::Isolation => engine.is_isolated(at(9_000)),
+        Rule::Redial => {
+            engine.merge(at(0), x(0, Claim::Failed), Source::Gossip);
+            run(&mut engine, at(5_100));
+            probed(&engine, "x")
+        }
+        Rule::Pace => {
+            engine.start_round(at(0), key);
+            let seq = engine.rounds[0].seq;
+            run(&mut engine, at(1_900));
+            engine.on_answer(at(1_900), key, seq, true);
+            engine.stats.late_answers > 0
+        }
+    }
+}
+
+#[test]
+fn a_switch_takes_one_rule_away_and_leaves_the_others() {
+    for rule in Rule::ALL {
+        assert!(shows(rule, Detector::rpcnet()), "{rule:?} is ours");
+        for without in Rule::ALL {
+            let shown = shows(rule, Detector::rpcnet().without(without));
+            assert_eq!(shown, rule != without, "{rule:?} without {without:?}");
+        }
+    }
+}
+
+#[test]
+fn a_rival_has_of_ours_what_it_is_given() {
+    for rule in Rule::ALL {
+        // It accuses and decides in other ways, knows no phi and takes no late answer.
+        let other = [
+            Rule::BackToBack,
+            Rule::OnlySuspectorsDecide,
+            Rule::ObservedLoss,
+            Rule::Pace,
+        ];
+        if other.contains(&rule) {
+            continue;
+        }
+        assert!(!shows(rule, Detector::swim()), "{rule:?}");
+        assert!(shows(rule, Detector::swim().with(rule)), "{rule:?}");
+    }
+}
+
+#[test]
+fn a_ping_of_a_suspect_is_larger_by_the_suspicion() {
+    let ping = |detector| {
+        let mut engine = engine(detector);
+        engine.begin_suspicion(at(0), name_key("x"), votes(1));
+        engine.queue = Default::default();
+        engine.start_round(at(0), name_key("x"));
+        engine.poll_transmit().unwrap().1.len()
+    };
+    assert!(ping(Detector::buddy()) >= ping(Detector::swim()) + 20);
+    assert_eq!(ping(Detector::lifeguard(5)), ping(Detector::memberlist()));
+}
+
+#[test]
+fn without_dialling_ours_still_remembers_for_a_day() {
+    let remembers = |detector| {
+        let mut engine = engine(detector);
+        engine.merge(at(1_000), x(0, Claim::Failed), Source::Gossip);
+        run(&mut engine, at(40_000));
+        engine.member("x").is_some()
+    };
+    assert!(remembers(Detector::rpcnet().without(Rule::Redial)));
+    assert!(!remembers(Detector::swim()), "memberlist does for 30 s");
+    assert!(remembers(Detector::swim().with(Rule::Redial)));
+}

@@ -1,0 +1,93 @@
+//! What the policies go by: who is expected, and who of them is reached.
+
+use super::Engine;
+use crate::event::{Event, MemberState};
+use crate::id::NodeId;
+use crate::policy::{Ballot, ClusterView, Policy, Refusal, Verdict, Voter};
+use crate::time::Time;
+
+impl Engine {
+    /// Whether this node may serve, by what it sees now. One that has not joined or has left may
+    /// not. Takes time in proportion to the members.
+    pub fn may_serve(&self, policy: &Policy, now: Time) -> Verdict {
+        if !self.is_joined() {
+            let reason = Refusal::NotJoined;
+            return Verdict::Refuse { reason };
+        }
+        let now = self.inner_time_at(now);
+        policy.judge(self.ballots(now), now.since(self.settled_at))
+    }
+
+    /// The expected members, in the order of their names.
+    ///
+    /// These are the live ones, this node included, and those failed ones that may be on another
+    /// side: who failed within the last 60 probe intervals, or, while a partition is suspected or
+    /// reported, since 60 probe intervals before its first sign. They count until they come back,
+    /// somebody newer has their address, or they are forgotten
+    /// ([`with_forget_after`](crate::ClusterConfig::with_forget_after)). So one crash at a time
+    /// shrinks the cluster after a minute, while a partition keeps its members. Who has left does
+    /// not count.
+    ///
+    /// Alive and suspect members are reached; failed ones are not. If this node is isolated it
+    /// reaches itself alone.
+    pub fn view(&self, now: Time) -> ClusterView {
+        let now = self.inner_time_at(now);
+        let voter = |ballot: Ballot<'_>| Voter {
+            id: NodeId::new(ballot.name.clone(), ballot.epoch),
+            tags: ballot.tags.clone(),
+            is_reachable: ballot.is_reachable,
+        };
+        let mut voters: Vec<Voter> = self.ballots(now).map(voter).collect();
+        voters.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        ClusterView {
+            voters,
+            quiet_for: now.since(self.settled_at),
+        }
+    }
+
+    /// Members that failed from this time on are missing rather than gone.
+    pub(super) fn missing_from(&self, now: Time) -> Time {
+        let window = PARTITION_WINDOW_ROUNDS * self.config.probe_interval;
+        self.partition.window_start(now, window)
+    }
+
+    pub(super) fn note_settling(&mut self, event: &Event) {
+        if matches!(
+            event,
+            Event::NodeJoined(_)
+                | Event::NodeLeft(_)
+                | Event::NodeFailed(_)
+                | Event::Isolated { .. }
+                | Event::IsolationEnded
+        ) {
+            self.settled_at = self.last_now;
+        }
+    }
+
+    fn ballots(&self, now: Time) -> impl Iterator<Item = Ballot<'_>> {
+        let me = Ballot {
+            name: &self.me.name,
+            epoch: self.me.epoch,
+            tags: &self.me.tags,
+            is_reachable: true,
+        };
+        let isolated = self.is_isolated(now);
+        let missing = self.table.missing_since(self.missing_from(now));
+        let live = self.table.iter().map(|(_, entry)| entry);
+        let others = live.filter(|entry| entry.state.is_live()).chain(missing);
+        std::iter::once(me).chain(others.map(move |entry| Ballot {
+            name: &entry.name,
+            epoch: entry.epoch,
+            tags: &entry.tags,
+            is_reachable: !isolated && entry.state != MemberState::Failed,
+        }))
+    }
+
+    /// The time of a question, which changes nothing.
+    pub(super) fn inner_time_at(&self, now: Time) -> Time {
+        (now - self.stalled).max(self.last_now)
+    }
+}
+
+/// Failures within so many probe intervals of each other may be one cut.
+const PARTITION_WINDOW_ROUNDS: u32 = 60;

@@ -1,0 +1,105 @@
+//! `cargo xtask bench gossip`: a cluster on real sockets.
+
+mod descriptors;
+mod figures;
+pub(crate) mod members;
+mod notices;
+mod order;
+mod phases;
+mod placement;
+mod processes;
+mod report;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use xtask_report::Document;
+
+use self::{placement::Placement, processes::Processes};
+use crate::{project::Outcome, signal::interrupted};
+
+/// How large a cluster, for how long.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// Members of the cluster [default: 1000, with --quick 100].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(10..=10_000))]
+    nodes: Option<u16>,
+    /// Processes that they share, beside one more that has a single member, if any are killed.
+    #[arg(long, value_name = "P", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    processes: u8,
+    /// Length of the measurement once all is quiet [default: 60, with --quick 4].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    seconds: Option<u16>,
+    /// Members that stop without a word at the end, one of them with its process [default: 10, with --quick 3].
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(0..=1000))]
+    kill: Option<u16>,
+    /// A small cluster for a short time.
+    #[arg(long)]
+    quick: bool,
+    /// Write the figures there, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Options {
+    fn nodes(&self) -> usize {
+        self.nodes
+            .unwrap_or(if self.quick { 100 } else { 1_000 })
+            .into()
+    }
+
+    fn kill(&self) -> usize {
+        self.kill.unwrap_or(if self.quick { 3 } else { 10 }).into()
+    }
+
+    fn window(&self) -> Duration {
+        Duration::from_secs(
+            self.seconds
+                .unwrap_or(if self.quick { 4 } else { 60 })
+                .into(),
+        )
+    }
+
+    /// What gossip about the joins may take before the measurement.
+    fn settle(&self) -> Duration {
+        Duration::from_secs(if self.quick { 2 } else { 10 })
+    }
+}
+
+/// Measures. Fails, without being an error, when members were found failed that were not, or some never knew of those
+/// that were.
+///
+/// # Errors
+///
+/// When it could not be carried through, views that never become full among the reasons.
+pub(crate) fn run(options: &Options) -> Outcome {
+    let placement = Placement::new(options.nodes(), options.processes.into(), options.kill())?;
+    descriptors::provide(placement.members_max() + DESCRIPTORS_BESIDES)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut processes = Processes::default();
+        let outcome = tokio::select! {
+            measured = phases::measure(options, &placement, &mut processes) => measured.map(Some),
+            signal = interrupted() => signal.map(|()| None).map_err(Into::into),
+        };
+        // However it went: nobody stays behind.
+        processes.end().await;
+        let Some(measured) = outcome? else {
+            eprintln!("interrupted");
+            return Ok(ExitCode::from(130));
+        };
+        print!("{}", report::text(&measured));
+        if let Some(file) = &options.json {
+            Document::new("bench gossip", std::slice::from_ref(&measured.figures)).write(file)?;
+        }
+        Ok(match report::faults(&measured.figures)[..] {
+            [] => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        })
+    })
+}
+
+/// What a process has open beside its members' sockets.
+const DESCRIPTORS_BESIDES: usize = 64;

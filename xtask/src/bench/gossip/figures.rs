@@ -1,0 +1,84 @@
+//! What came out.
+
+use serde::Serialize;
+
+use super::{notices::Noticed, order::Count};
+
+/// All of it.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) figures: Figures,
+    /// What it took to join, of all.
+    pub(crate) joined: Count,
+    /// What it took to stay.
+    pub(crate) steady: Count,
+    pub(crate) noticed: Noticed,
+}
+
+/// The row of the JSON. Bytes are those of datagrams with their UDP and IP headers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) nodes: usize,
+    pub(crate) processes: usize,
+    /// Of the measurement in steady state.
+    pub(crate) seconds: f64,
+    /// From the start of all until every member saw all alive, the last of them and the median.
+    pub(crate) converged_ms: f64,
+    pub(crate) converged_p50_ms: f64,
+    pub(crate) join_sent_bytes_per_node: f64,
+    /// Datagrams lost in full receive buffers meanwhile, of the whole machine; none where that is not told.
+    pub(crate) join_lost_datagrams: Option<u64>,
+    /// Of a core.
+    pub(crate) cpu_percent_per_node: f64,
+    pub(crate) sent_bytes_per_node_s: f64,
+    pub(crate) sent_datagrams_per_node_s: f64,
+    /// Memory beyond that of a process without members.
+    pub(crate) rss_bytes_per_node: f64,
+    /// The same for each member of a node's view.
+    pub(crate) rss_bytes_per_member: f64,
+    /// Raised or joined before anybody was killed.
+    pub(crate) suspicions: u64,
+    /// Times that one was found failed, or told to have, that was not.
+    pub(crate) false_failures: usize,
+    pub(crate) killed: usize,
+    /// From the kill until the first of the others knew.
+    pub(crate) first_p50_ms: Option<f64>,
+    /// From the kill until one of the others knew, over all pairs of them.
+    pub(crate) all_know_p50_ms: Option<f64>,
+    pub(crate) all_know_p99_ms: Option<f64>,
+    pub(crate) all_know_max_ms: Option<f64>,
+    /// Pairs where that did not happen.
+    pub(crate) never_knew: usize,
+}
+
+impl Count {
+    /// Bytes sent as they are on the wire: with UDP and IPv4 headers.
+    pub(crate) fn sent_bytes_with_headers(&self) -> f64 {
+        (self.sent_bytes + self.sent * HEADERS_BYTES) as f64
+    }
+}
+
+/// The least value that at least this share of `values` do not exceed; none of none.
+pub(crate) fn quantile(values: &[u64], q: f64) -> Option<u64> {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    let rank = (values.len() as f64 * q).ceil() as usize;
+    values.get(rank.max(1) - 1).copied()
+}
+
+/// UDP and IPv4, without options.
+const HEADERS_BYTES: u64 = 28;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_occurred() {
+        assert_eq!(quantile(&[], 0.5), None);
+        assert_eq!(quantile(&[3, 1, 2], 0.5), Some(2));
+        let hundred: Vec<u64> = (1..=100).rev().collect();
+        let at = [0.0, 0.5, 0.99, 1.0].map(|q| quantile(&hundred, q).unwrap());
+        assert_eq!(at, [1, 50, 99, 100]);
+    }
+}

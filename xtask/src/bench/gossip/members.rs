@@ -1,0 +1,243 @@
+//! One process of members: it does what its standard input says and ends with it.
+
+use std::{collections::BTreeMap, error::Error, process::ExitCode, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use rpcnet_client::{
+    ClusterConfig, ClusterKey, ClusterMembership,
+    swim::{Event, EventStream, MemberState, Tags},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    time::interval,
+};
+use xtask_load::{monotonic_us, usage};
+
+use super::order::{Answer, Count, Notice, Order, Views, What};
+use crate::project::Outcome;
+
+/// Runs it, in a thread.
+///
+/// # Errors
+///
+/// When its input or output breaks.
+pub(crate) fn run() -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(serve());
+    // A read of standard input may still block a thread.
+    runtime.shutdown_background();
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+#[derive(Default)]
+struct Process {
+    members: BTreeMap<usize, ClusterMembership>,
+    full: Arc<Mutex<Vec<u64>>>,
+    notices: Arc<Mutex<Vec<Notice>>>,
+}
+
+async fn serve() -> Result<(), Box<dyn Error>> {
+    let mut orders = BufReader::new(tokio::io::stdin()).lines();
+    let mut stdout = tokio::io::stdout();
+    let mut process = Process::default();
+    while let Some(line) = orders.next_line().await? {
+        let outcome = match serde_json::from_str(&line) {
+            Ok(order) => process.carry_out(order).await,
+            Err(error) => Err(error.into()),
+        };
+        let failed = outcome.is_err();
+        let answer = outcome.unwrap_or_else(|error| Answer::Failed {
+            message: error.to_string(),
+        });
+        let mut line = serde_json::to_vec(&answer)?;
+        line.push(b'\n');
+        stdout.write_all(&line).await?;
+        stdout.flush().await?;
+        if failed {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Process {
+    async fn carry_out(&mut self, order: Order) -> Result<Answer, Box<dyn Error>> {
+        match order {
+            Order::Seed { count, key } => {
+                for number in 0..count {
+                    let member = ClusterMembership::new(config(number, key)?).await?;
+                    self.members.insert(number, member);
+                }
+                let addrs = self
+                    .members
+                    .values()
+                    .map(|member| member.local_addr().to_string());
+                return Ok(Answer::Seeds {
+                    addrs: addrs.collect(),
+                });
+            }
+            Order::Start {
+                numbers,
+                seeds,
+                key,
+                nodes,
+            } => {
+                for (_, seed) in &self.members {
+                    let (seed, seeds) = (seed.clone(), seeds.clone());
+                    // Whether it came to anything, the views tell.
+                    tokio::spawn(async move { seed.join(seeds).await });
+                }
+                for number in numbers {
+                    if !self.members.contains_key(&number) {
+                        let config = config(number, key)?.with_seeds(seeds.clone());
+                        self.members
+                            .insert(number, ClusterMembership::new(config).await?);
+                    }
+                }
+                let pending = self.members.values().cloned().collect();
+                tokio::spawn(watch_views(pending, nodes, Arc::clone(&self.full)));
+            }
+            Order::Views => {
+                let counts = self.members.values().map(ClusterMembership::live_count);
+                return Ok(Answer::Views(Views {
+                    least: counts.min().unwrap_or_default(),
+                    full_at_us: self.full.lock().clone(),
+                }));
+            }
+            Order::Count => return Ok(Answer::Count(self.count())),
+            Order::Watch => {
+                for (number, member) in &self.members {
+                    let events = member.subscribe();
+                    tokio::spawn(watch(*number, events, Arc::clone(&self.notices)));
+                }
+            }
+            Order::Drop { numbers } => {
+                let at_us = monotonic_us();
+                for number in numbers {
+                    self.members.remove(&number);
+                }
+                return Ok(Answer::Done { at_us });
+            }
+            Order::Notices => {
+                let notices = std::mem::take(&mut *self.notices.lock());
+                return Ok(Answer::Notices { notices });
+            }
+        }
+        Ok(Answer::Done {
+            at_us: monotonic_us(),
+        })
+    }
+
+    fn count(&self) -> Count {
+        let usage = usage();
+        let mut sum = Count {
+            cpu_us: usage.cpu_us,
+            rss_bytes: usage.rss_bytes,
+            ..Count::default()
+        };
+        for member in self.members.values() {
+            let stats = member.stats();
+            sum += Count {
+                cpu_us: 0.0,
+                rss_bytes: 0,
+                sent: stats.sent,
+                sent_bytes: stats.sent_bytes,
+                suspicions: stats.accusations,
+                failures: stats.failures_declared,
+                void_rounds: stats.void_rounds,
+                misses: stats.misses,
+                syncs: stats.syncs,
+                stalls: stats.stalls,
+                socket_errors: member.socket_errors(),
+            };
+        }
+        sum
+    }
+}
+
+/// Notes when each member first sees all others alive; ends with the last.
+async fn watch_views(
+    mut pending: Vec<ClusterMembership>,
+    nodes: usize,
+    full: Arc<Mutex<Vec<u64>>>,
+) {
+    let mut ticks = interval(VIEWS_EVERY);
+    while !pending.is_empty() {
+        ticks.tick().await;
+        pending.retain(|member| {
+            let is_full = member.live_count() == nodes
+                && member
+                    .members()
+                    .iter()
+                    .all(|it| it.state == MemberState::Alive);
+            if is_full {
+                full.lock().push(monotonic_us());
+            }
+            !is_full
+        });
+    }
+}
+
+/// Notes what a member notices of others, until it is gone.
+async fn watch(observer: usize, mut events: EventStream, notices: Arc<Mutex<Vec<Notice>>>) {
+    while let Some(event) = events.recv().await {
+        let (name, what) = match &event {
+            Event::NodeSuspect { member, .. } => (&member.id.name, What::Suspected),
+            Event::NodeFailed(member) => (&member.id.name, What::Failed),
+            Event::NodeRecovered(member) => (&member.id.name, What::Recovered),
+            Event::Lagged(_) => (&name(observer).into(), What::Lagged),
+            _ => continue,
+        };
+        let Some(subject) = number(name) else {
+            continue;
+        };
+        let mut notices = notices.lock();
+        if notices.len() < NOTICES_MAX {
+            notices.push(Notice {
+                at_us: monotonic_us(),
+                observer,
+                subject,
+                what,
+            });
+        }
+    }
+}
+
+fn config(number: usize, key: [u8; 32]) -> Result<ClusterConfig, Box<dyn Error>> {
+    let zone = ["eu-1a", "eu-1b", "eu-1c"][number % 3];
+    let tags = [("role", "worker"), ("version", "2.14.3"), ("zone", zone)];
+    Ok(ClusterConfig::lan()
+        .with_name(name(number))
+        .with_cluster_name("bench")
+        .with_key(ClusterKey::from_bytes(key))
+        .with_tags(Tags::from_pairs(tags)?))
+}
+
+fn name(number: usize) -> String {
+    format!("member-{number}")
+}
+
+fn number(name: &str) -> Option<usize> {
+    name.strip_prefix("member-")?.parse().ok()
+}
+
+/// The hidden subcommand.
+pub(crate) const COMMAND: &str = "bench-members";
+/// How often views are looked at.
+const VIEWS_EVERY: Duration = Duration::from_millis(20);
+/// Most notices that wait to be asked for.
+const NOTICES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_the_number() {
+        assert_eq!(number(&name(407)), Some(407));
+        assert_eq!(number("other"), None);
+        assert_eq!(config(7, [1; 32]).unwrap().name(), Some("member-7"));
+    }
+}
