@@ -270,3 +270,50 @@ impl scenario::Case for Case {
 
 /// Longest that is waited until all know.
 const LIMIT: Duration = secs(180);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_crash_that_is_not_known_everywhere_never_is() {
+        let sample = |all: &[f64]| Sample {
+            first: vec![1.0; all.len()],
+            all: all.to_vec(),
+            false_failures: 1,
+        };
+        let case = Case {
+            nodes: 16,
+            loss_percent: 5.0,
+            link: "lan",
+            crashed: 1,
+            times: 2,
+        };
+        let figures = Crash.figures(&case, &[sample(&[2.0, 3.0]), sample(&[f64::INFINITY])]);
+        let figures = serde_json::to_value(figures).unwrap();
+        assert_eq!(
+            figures,
+            json!({
+                "crashes": 3, "first_p50_s": 1.0, "all_know_p50_s": 3.0, "all_know_p99_s": Value::Null,
+                "false_failed": 2,
+            })
+        );
+        let case = serde_json::to_value(case).unwrap();
+        assert_eq!(
+            case,
+            json!({ "loss_percent": 5.0, "link": "lan", "crashed": 1 })
+        );
+    }
+
+    #[test]
+    fn labels_tell_cases_apart() {
+        for extent in [Extent::Quick, Extent::Full] {
+            let cases = Crash.cases(extent);
+            let labels: std::collections::BTreeSet<_> =
+                cases.iter().map(|case| case.label()).collect();
+            assert_eq!(labels.len(), cases.len());
+        }
+    }
+}
