@@ -67,12 +67,20 @@ pub(super) struct Shared {
     /// The last handle is gone.
     pub(super) stop: Notify,
     pub(super) socket_errors: AtomicU64,
-    /// None once nothing will happen any more.
-    events: Mutex<Option<broadcast::Sender<Event>>>,
+    events: Mutex<Subscribers>,
     state: watch::Sender<State>,
     seeds: Mutex<Seeds>,
     config: ClusterConfig,
     local_addr: SocketAddr,
+}
+
+/// Who listens to the events. The channel takes memory for all the events that it can hold, so it
+/// is there only while somebody does.
+enum Subscribers {
+    None,
+    Some(broadcast::Sender<Event>),
+    /// Nothing will happen any more.
+    Over,
 }
 
 /// What `join` and `leave` wait for.
@@ -148,7 +156,7 @@ impl ClusterMembership {
             wake: Notify::new(),
             stop: Notify::new(),
             socket_errors: AtomicU64::new(0),
-            events: Mutex::new(Some(broadcast::Sender::new(config.event_capacity))),
+            events: Mutex::new(Subscribers::None),
             state: watch::Sender::new(State::default()),
             seeds: Mutex::new(Seeds {
                 texts: config.seeds.clone(),
@@ -270,10 +278,16 @@ impl ClusterMembership {
 
     /// What happens from now on.
     pub fn subscribe(&self) -> EventStream {
-        let receiver = match &*self.shared.events.lock() {
-            Some(events) => events.subscribe(),
-            // Of a node that is gone: closed from the start.
-            None => broadcast::Sender::new(1).subscribe(),
+        let mut subscribers = self.shared.events.lock();
+        let receiver = match &*subscribers {
+            Subscribers::Some(events) => events.subscribe(),
+            Subscribers::None => {
+                let (events, receiver) = broadcast::channel(self.shared.config.event_capacity);
+                *subscribers = Subscribers::Some(events);
+                receiver
+            }
+            // Closed from the start.
+            Subscribers::Over => broadcast::Sender::new(1).subscribe(),
         };
         EventStream { receiver }
     }
@@ -411,16 +425,19 @@ impl Shared {
                 self.state
                     .send_modify(|state| state.left = Some(acknowledged));
             }
-            if let Some(events) = &*self.events.lock() {
-                // Nobody may be listening.
-                let _ = events.send(event);
+            let mut subscribers = self.events.lock();
+            if let Subscribers::Some(events) = &*subscribers
+                && events.send(event).is_err()
+            {
+                // The last of them is gone.
+                *subscribers = Subscribers::None;
             }
         }
     }
 
     /// Nothing will happen any more.
     pub(super) fn close(&self) {
-        *self.events.lock() = None;
+        *self.events.lock() = Subscribers::Over;
         self.state.send_modify(|state| {
             state.joined = false;
             state.over = true;

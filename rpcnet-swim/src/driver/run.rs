@@ -1,5 +1,6 @@
 //! The loop: receive or sleep, feed the engine, drain it.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use tokio::net::lookup_host;
 use tokio::task::{JoinSet, unconstrained};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::membership::{SeedFailure, Shared};
 use super::socket::DatagramSocket;
@@ -21,7 +22,7 @@ pub(super) async fn run(shared: Arc<Shared>, socket: Arc<dyn DatagramSocket>) {
     let mut driver = Driver {
         shared,
         socket,
-        buf: vec![0; DATAGRAM_BYTES_MAX],
+        alarm: Box::pin(sleep_until(far_off())),
         resolving: None,
     };
     while driver.turn().await {}
@@ -30,7 +31,8 @@ pub(super) async fn run(shared: Arc<Shared>, socket: Arc<dyn DatagramSocket>) {
 struct Driver {
     shared: Arc<Shared>,
     socket: Arc<dyn DatagramSocket>,
-    buf: Vec<u8>,
+    /// Kept over turns: most of them leave the deadline where it is.
+    alarm: Pin<Box<Sleep>>,
     /// The seeds being resolved.
     resolving: Option<Pin<Box<dyn Future<Output = Vec<SocketAddr>> + Send>>>,
 }
@@ -39,15 +41,17 @@ impl Driver {
     /// Waits for something to do and does it; false when it is over.
     async fn turn(&mut self) -> bool {
         let due = self.shared.engine.lock().poll_timeout();
-        let due = due.map(|at| self.shared.instant(at));
+        let due = due.map_or_else(far_off, |at| self.shared.instant(at));
+        if due != self.alarm.deadline() {
+            self.alarm.as_mut().reset(due);
+        }
         let mut failed = None;
         tokio::select! {
             biased;
             () = self.shared.stop.notified() => return false,
-            received = poll_fn(|cx| self.socket.poll_recv(cx, &mut self.buf)) => match received {
-                Ok((len, from)) => self.feed(len, from),
-                Err(error) => failed = Some(error),
-            },
+            received = poll_fn(|cx| poll_feed(&self.shared, &*self.socket, cx)) => {
+                failed = received.err();
+            }
             addrs = resolved(&mut self.resolving) => {
                 self.resolving = None;
                 let (now, mut engine) = (self.shared.now(), self.shared.engine.lock());
@@ -58,8 +62,8 @@ impl Driver {
                 }
             }
             () = self.shared.wake.notified() => {}
-            () = sleep_until(due.unwrap_or_else(far_off)) => {
-                if due.is_some_and(|due| due.elapsed() > LATE) {
+            () = &mut self.alarm => {
+                if due.elapsed() > LATE {
                     // Stopped for a while: lets the runtime see what arrived meanwhile.
                     tokio::task::yield_now().await;
                 }
@@ -94,8 +98,8 @@ impl Driver {
         let drain = poll_fn(|_| {
             let mut cx = Context::from_waker(Waker::noop());
             for _ in 0..DRAIN_MAX {
-                match self.socket.poll_recv(&mut cx, &mut self.buf) {
-                    Poll::Ready(Ok((len, from))) => self.feed(len, from),
+                match poll_feed(&self.shared, &*self.socket, &mut cx) {
+                    Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => {
                         self.shared.note_socket_error(&error);
                         break;
@@ -106,14 +110,6 @@ impl Driver {
             Poll::Ready(())
         });
         unconstrained(drain).await;
-    }
-
-    fn feed(&mut self, len: usize, from: SocketAddr) {
-        let now = self.shared.now();
-        self.shared
-            .engine
-            .lock()
-            .handle_datagram(now, from, &mut self.buf[..len]);
     }
 
     fn flush(&mut self) {
@@ -135,6 +131,26 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.close();
     }
+}
+
+/// Feeds the engine one datagram, if there is one.
+///
+/// The buffer is the thread's: at rest a node has none, and a process may have a thousand.
+fn poll_feed(
+    shared: &Shared,
+    socket: &dyn DatagramSocket,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    // Taken out, so that a socket that itself drives a node finds none rather than this one.
+    let mut buf = BUFFER.take();
+    buf.resize(DATAGRAM_BYTES_MAX, 0);
+    let received = socket.poll_recv(cx, &mut buf);
+    if let Poll::Ready(Ok((len, from))) = received {
+        let mut engine = shared.engine.lock();
+        engine.handle_datagram(shared.now(), from, &mut buf[..len]);
+    }
+    BUFFER.set(buf);
+    received.map_ok(drop)
 }
 
 /// Resolves every seed, all at once: one that takes long holds up no other for longer than the
@@ -200,6 +216,11 @@ impl Shared {
         self.socket_errors
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
+}
+
+thread_local! {
+    /// What [`poll_feed`] receives into.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Largest datagram that UDP can bring.

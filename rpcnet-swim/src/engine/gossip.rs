@@ -57,6 +57,14 @@ impl GossipQueue {
         }
     }
 
+    /// Keeps only the news of these.
+    pub(crate) fn retain(&mut self, keep: impl Fn(u64) -> bool) {
+        let gone = self.places.keys().copied().filter(|key| !keep(*key));
+        for key in gone.collect::<Vec<_>>() {
+            self.remove(key);
+        }
+    }
+
     pub(crate) fn contains(&self, key: u64) -> bool {
         self.places.contains_key(&key)
     }
@@ -103,6 +111,16 @@ mod tests {
         assert_eq!(queue.first(9), [2, 1], "sent as often as the limit says");
         queue.push(1);
         assert_eq!(queue.first(9), [1, 2], "new news start anew");
+    }
+
+    #[test]
+    fn what_is_not_kept_is_gone_from_both_places() {
+        let mut queue = GossipQueue::default();
+        (1..=9).for_each(|key| queue.push(key));
+        queue.mark_sent(6, 3);
+        queue.retain(|key| key % 3 == 0);
+        assert_eq!(queue.first(9), [9, 3, 6]);
+        assert_eq!(queue.len(), 3);
     }
 
     #[test]

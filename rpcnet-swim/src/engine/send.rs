@@ -58,13 +58,20 @@ impl Engine {
             return records;
         }
         let limit = retransmit_limit(self.config.retransmit_mult, self.live_count());
+        let mut misfits = 0;
         for key in self.queue.first(PIGGYBACK_MAX) {
             let Some(record) = self.record_of(key) else {
                 self.queue.remove(key);
                 continue;
             };
             let len = encoded_len(&record);
-            if len <= room && !records.contains(&record) {
+            if len > room {
+                misfits += 1;
+                if misfits == MISFITS_MAX {
+                    break;
+                }
+            } else if records.first() != Some(&record) {
+                // Of the queue there is one of each; only what was there before may be one of them.
                 room -= len;
                 records.push(record);
                 self.queue.mark_sent(key, limit);
@@ -178,5 +185,7 @@ const HEADER_BYTES: usize = 1 + 4;
 const DATAGRAM_BYTES_TYPICAL: usize = 256;
 /// Most records that ride on one datagram.
 const PIGGYBACK_MAX: usize = 64;
+/// A datagram that lacks room for so many is full.
+const MISFITS_MAX: usize = 4;
 /// Most datagrams that wait to be polled; a driver drains them after each input.
 pub(super) const TRANSMITS_MAX: usize = 4_096;

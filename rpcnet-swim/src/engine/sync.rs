@@ -23,6 +23,8 @@ pub(crate) struct Sync {
     awaited: Option<(u64, Time)>,
     /// Syncs in a row after which the views still differed.
     fruitless: u32,
+    /// Peers in a row whose view was ours, since ours came to rest.
+    agreeing: u32,
     /// First and last time that a peer's view differed.
     differing: Option<(Time, Time)>,
 }
@@ -49,6 +51,7 @@ impl Engine {
         let unit = self.config.probe_interval;
         if view == self.table.view() {
             self.sync.fruitless = 0;
+            self.count_agreement(now);
             // One that agrees says nothing of the others.
             self.sync.differing = self
                 .sync
@@ -56,6 +59,7 @@ impl Engine {
                 .filter(|(_, last)| now.since(*last) < SYNC_DIFFER_ROUNDS * unit);
             return;
         }
+        self.sync.agreeing = 0;
         let (since, last) = self.sync.differing.get_or_insert((now, now));
         let differing = now.since(*since);
         *last = now;
@@ -75,6 +79,24 @@ impl Engine {
         self.stats.syncs += 1;
         let buckets = Box::new(*self.table.buckets());
         self.send_to(peer, Payload::SyncDigest { buckets });
+    }
+
+    /// Where many peers in a row have our view, who is alive is no news: after a thousand joins at
+    /// once it would fill every datagram for a minute. What a view does not show stays news.
+    fn count_agreement(&mut self, now: Time) {
+        if self.queue.is_empty() || self.table.quiet_for(now) < self.config.probe_interval {
+            self.sync.agreeing = 0;
+            return;
+        }
+        self.sync.agreeing += 1;
+        if self.sync.agreeing >= AGREEING_PEERS {
+            self.sync.agreeing = 0;
+            let (me, table) = (self.me.key, &self.table);
+            self.queue.retain(|key| {
+                let alive = |e: &super::Entry| e.state == MemberState::Alive;
+                key != me && !table.get(key).is_some_and(alive)
+            });
+        }
     }
 
     pub(super) fn on_digest(&mut self, sender: Sender, theirs: &[u64; BUCKETS]) {
@@ -368,6 +390,8 @@ const PULL_RETRIES_MAX: u8 = 5;
 const SYNC_DIFFER_ROUNDS: u32 = 2;
 /// A sync does not wait longer for the views to come to rest, in probe intervals.
 const SYNC_OVERDUE_ROUNDS: u32 = 10;
+/// So many peers in a row of the same view, and all have it but for few, whom a sync brings it.
+const AGREEING_PEERS: u32 = 16;
 /// Fruitless syncs double the wait so often at most.
 const SYNC_DOUBLINGS_MAX: u32 = 5;
 

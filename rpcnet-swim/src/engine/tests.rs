@@ -113,6 +113,40 @@ fn a_newer_life_that_is_not_admitted_ends_no_older_one() {
 }
 
 #[test]
+fn who_is_alive_is_no_news_once_many_in_a_row_agree() {
+    let key = crate::id::name_key;
+    let mut engine = engine("me", 1, 1);
+    for (name, port) in [("x", 2), ("y", 3), ("z", 4)] {
+        engine.merge(
+            Time::ZERO,
+            record(name, 5, 0, port, alive()),
+            Source::Gossip,
+        );
+    }
+    engine.merge(Time::ZERO, record("y", 5, 0, 3, suspect()), Source::Gossip);
+    engine.merge(
+        Time::ZERO,
+        record("z", 5, 0, 4, Claim::Failed),
+        Source::Gossip,
+    );
+    let mut agree = |seconds: u64, times: usize, view: Option<u64>| {
+        for _ in 0..times {
+            let view = view.unwrap_or_else(|| engine.view_hash());
+            engine.compare_views(Time::from_millis(1_000 * seconds), key("x"), view);
+        }
+        ["x", "y", "z"].map(|name| engine.queue.contains(key(name)))
+    };
+    // The view has not come to rest.
+    assert_eq!(agree(0, 99, None), [true; 3]);
+    // One less than enough in a row, twice.
+    assert_eq!(agree(2, 15, None), [true; 3]);
+    assert_eq!(agree(2, 1, Some(7)), [true; 3]);
+    assert_eq!(agree(2, 15, None), [true; 3]);
+    // What a view does not show stays.
+    assert_eq!(agree(2, 1, None), [false, true, true]);
+}
+
+#[test]
 fn who_has_not_heard_of_an_end_is_told_again() {
     let check = |end: Record, stale: Record, told: bool| {
         let mut engine = engine("me", 1, 1);

@@ -59,11 +59,6 @@ impl Options {
                 .into(),
         )
     }
-
-    /// What gossip about the joins may take before the measurement.
-    fn settle(&self) -> Duration {
-        Duration::from_secs(if self.quick { 2 } else { 10 })
-    }
 }
 
 /// Measures. Fails, without being an error, when members were found failed that were not, or some never knew of those

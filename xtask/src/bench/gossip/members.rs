@@ -1,11 +1,17 @@
 //! One process of members: it does what its standard input says and ends with it.
 
-use std::{collections::BTreeMap, error::Error, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    error::Error,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use rpcnet_client::{
     ClusterConfig, ClusterKey, ClusterMembership,
-    swim::{Event, EventStream, MemberState, Tags},
+    swim::{Dropped, Event, EventStream, MemberState, Tags},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -84,16 +90,15 @@ impl Process {
                 key,
                 nodes,
             } => {
-                for (_, seed) in &self.members {
+                for seed in self.members.values() {
                     let (seed, seeds) = (seed.clone(), seeds.clone());
                     // Whether it came to anything, the views tell.
                     tokio::spawn(async move { seed.join(seeds).await });
                 }
                 for number in numbers {
-                    if !self.members.contains_key(&number) {
+                    if let Entry::Vacant(place) = self.members.entry(number) {
                         let config = config(number, key)?.with_seeds(seeds.clone());
-                        self.members
-                            .insert(number, ClusterMembership::new(config).await?);
+                        place.insert(ClusterMembership::new(config).await?);
                     }
                 }
                 let pending = self.members.values().cloned().collect();
@@ -151,10 +156,29 @@ impl Process {
                 syncs: stats.syncs,
                 stalls: stats.stalls,
                 socket_errors: member.socket_errors(),
+                dropped: dropped(&stats.dropped),
             };
         }
         sum
     }
+}
+
+fn dropped(dropped: &Dropped) -> u64 {
+    [
+        dropped.malformed,
+        dropped.version,
+        dropped.foreign_cluster,
+        dropped.unsealed,
+        dropped.unknown_key,
+        dropped.bad_seal,
+        dropped.replayed,
+        dropped.misaddressed,
+        dropped.unknown_sender,
+        dropped.unexpected,
+        dropped.after_leave,
+    ]
+    .iter()
+    .sum()
 }
 
 /// Notes when each member first sees all others alive; ends with the last.

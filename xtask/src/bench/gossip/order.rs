@@ -76,6 +76,8 @@ pub(crate) struct Count {
     pub(crate) syncs: u64,
     pub(crate) stalls: u64,
     pub(crate) socket_errors: u64,
+    /// Datagrams without effect, whatever the reason.
+    pub(crate) dropped: u64,
 }
 
 /// What a member noticed of another.
@@ -110,6 +112,7 @@ impl AddAssign for Count {
         self.syncs += other.syncs;
         self.stalls += other.stalls;
         self.socket_errors += other.socket_errors;
+        self.dropped += other.dropped;
     }
 }
 
@@ -130,6 +133,7 @@ impl Sub for Count {
             syncs: self.syncs - earlier.syncs,
             stalls: self.stalls - earlier.stalls,
             socket_errors: self.socket_errors - earlier.socket_errors,
+            dropped: self.dropped - earlier.dropped,
         }
     }
 }

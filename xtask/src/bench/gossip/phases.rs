@@ -38,12 +38,9 @@ pub(crate) async fn measure(
     start(placement, processes).await?;
     let full_at_us = wait_for_full_views(placement, processes, began_us, &mut progress).await?;
     let joined = count(processes).await? - bare;
-    let join_lost = lost_datagrams()
-        .zip(lost_before)
-        .map(|(now, before)| now - before);
 
-    progress.step("waiting for quiet");
-    sleep(options.settle()).await;
+    progress.step("waiting until the joins are no news");
+    let quiet_us = wait_for_quiet(processes).await?.map(|at| at - began_us);
     progress.step(&format!("measuring for {:?}", options.window()));
     let (before, begin) = (count(processes).await?, Instant::now());
     sleep_until((begin + options.window()).into()).await;
@@ -55,6 +52,9 @@ pub(crate) async fn measure(
         0 => Noticed::default(),
         _ => kill(placement, processes).await?,
     };
+    let lost = lost_datagrams()
+        .zip(lost_before)
+        .map(|(now, before)| now - before);
     let all_us: Vec<u64> = full_at_us
         .iter()
         .map(|at| at.saturating_sub(began_us))
@@ -73,8 +73,9 @@ pub(crate) async fn measure(
             seconds,
             converged_ms: quantile(&all_us, 1.0).map(ms).unwrap_or_default(),
             converged_p50_ms: quantile(&all_us, 0.5).map(ms).unwrap_or_default(),
+            quiet_ms: quiet_us.map(ms),
             join_sent_bytes_per_node: joined.sent_bytes_with_headers() / nodes,
-            join_lost_datagrams: join_lost,
+            lost_datagrams: lost,
             cpu_percent_per_node: steady.cpu_us / 1e4 / seconds / nodes,
             sent_bytes_per_node_s: steady.sent_bytes_with_headers() / seconds / nodes,
             sent_datagrams_per_node_s: steady.sent as f64 / seconds / nodes,
@@ -153,6 +154,22 @@ async fn wait_for_full_views(
         }
         sleep(POLL_EVERY).await;
     }
+}
+
+/// Waits until the joins are no news any more, which shows in the size of datagrams; when that was, unless it takes too long.
+async fn wait_for_quiet(processes: &mut Processes) -> Result<Option<u64>, Box<dyn Error>> {
+    let begin = Instant::now();
+    let mut before = count(processes).await?;
+    while begin.elapsed() < QUIET_MAX {
+        sleep(QUIET_WINDOW).await;
+        let now = count(processes).await?;
+        let meanwhile = now - before;
+        if meanwhile.sent_bytes < meanwhile.sent * QUIET_DATAGRAM_BYTES {
+            return Ok(Some(monotonic_us()));
+        }
+        before = now;
+    }
+    Ok(None)
 }
 
 /// Has some go without a word and waits until all others know, or long enough.
@@ -234,6 +251,12 @@ fn micros(duration: Duration) -> u64 {
 
 /// What it may take until all see all.
 const FULL_VIEWS_MAX: Duration = Duration::from_secs(120);
+/// What it may take until the joins are no news; it is measured all the same then.
+const QUIET_MAX: Duration = Duration::from_secs(120);
+/// Over which datagrams are averaged.
+const QUIET_WINDOW: Duration = Duration::from_secs(1);
+/// A ping or an ack without news is smaller, one with two pieces of news is larger.
+const QUIET_DATAGRAM_BYTES: u64 = 160;
 /// What it may take until all know of those killed.
 const KNOWN_MAX: Duration = Duration::from_secs(60);
 /// How often the processes are asked how far they are; what they answer says when.

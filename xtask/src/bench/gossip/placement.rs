@@ -27,7 +27,9 @@ impl Placement {
             );
         }
         let shared = nodes - alone;
-        if shared < processes * SEEDS {
+        // The first process has the seeds, and of its others some go.
+        let of_each = kill.saturating_sub(1).div_ceil(processes);
+        if shared / processes < SEEDS + of_each {
             return Err(format!("{nodes} members are too few for {processes} processes").into());
         }
         let bounds: Vec<usize> = (0..=processes).map(|at| shared * at / processes).collect();
@@ -77,7 +79,7 @@ mod tests {
         for (nodes, processes, kill) in [
             (1_000, 4, 10),
             (100, 4, 3),
-            (10, 3, 3),
+            (13, 3, 3),
             (50, 1, 16),
             (12, 4, 0),
         ] {
@@ -98,6 +100,7 @@ mod tests {
     #[test]
     fn too_few_members_are_refused() {
         assert!(Placement::new(10, 4, 1).is_err());
+        assert!(Placement::new(12, 3, 3).is_err());
         assert!(Placement::new(30, 4, 11).is_err());
         assert!(Placement::new(30, 4, 10).is_ok());
     }

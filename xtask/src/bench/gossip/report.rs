@@ -5,6 +5,7 @@ use xtask_report::{align, number};
 use super::{
     figures::{Figures, Measured, quantile},
     notices::Killed,
+    order::Count,
 };
 
 /// Figures beside targets, and who noticed when.
@@ -26,13 +27,20 @@ pub(crate) fn text(measured: &Measured) -> String {
     }));
     let kib = |bytes: f64| format!("{} KiB", number(bytes / 1024.0));
     let lost = figures
-        .join_lost_datagrams
+        .lost_datagrams
         .map_or_else(|| "-".into(), |lost| lost.to_string());
     let per_node_s = figures.nodes as f64 * figures.seconds;
     let more = [
         (
             "half of the views full",
             format!("{} s", number(figures.converged_p50_ms / 1e3)),
+        ),
+        (
+            "joins no news any more",
+            figures.quiet_ms.map_or_else(
+                || "not before it was measured".into(),
+                |quiet| format!("{} s", number(quiet / 1e3)),
+            ),
         ),
         (
             "CPU to join",
@@ -45,7 +53,7 @@ pub(crate) fn text(measured: &Measured) -> String {
             "sent to join",
             format!("{} a node", kib(figures.join_sent_bytes_per_node)),
         ),
-        ("lost in full buffers meanwhile", lost),
+        ("datagrams lost in full buffers", lost),
         (
             "datagrams sent",
             format!("{} /s a node", number(figures.sent_datagrams_per_node_s)),
@@ -71,15 +79,8 @@ pub(crate) fn text(measured: &Measured) -> String {
             noticed.false_suspicions.to_string(),
         ),
         ("false failures", figures.false_failures.to_string()),
-        (
-            "syncs, stalls, socket errors",
-            format!(
-                "{}, {}, {}",
-                joined.syncs + steady.syncs,
-                joined.stalls + steady.stalls,
-                joined.socket_errors + steady.socket_errors
-            ),
-        ),
+        ("joining: syncs, stalls, no effect", sundries(joined)),
+        ("staying: syncs, stalls, no effect", sundries(steady)),
     ];
     lines.extend(more.map(|(what, value)| row([what, &value, "", ""])));
     let mut text = format!(
@@ -148,6 +149,10 @@ fn killed_row(member: usize, killed: &Killed) -> Vec<String> {
     ])
 }
 
+fn sundries(count: &Count) -> String {
+    format!("{}, {}, {}", count.syncs, count.stalls, count.dropped)
+}
+
 fn seconds(us: u64) -> String {
     format!("{:.2}", us as f64 / 1e6)
 }
@@ -212,7 +217,7 @@ const TARGETS: &[Target] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::gossip::{notices::Noticed, order::Count};
+    use crate::bench::gossip::notices::Noticed;
 
     fn figures() -> Figures {
         Figures {
@@ -221,8 +226,9 @@ mod tests {
             seconds: 60.0,
             converged_ms: 15_000.0,
             converged_p50_ms: 3_000.0,
+            quiet_ms: None,
             join_sent_bytes_per_node: 1.0,
-            join_lost_datagrams: None,
+            lost_datagrams: None,
             cpu_percent_per_node: 0.11,
             sent_bytes_per_node_s: 420.0,
             sent_datagrams_per_node_s: 4.0,
