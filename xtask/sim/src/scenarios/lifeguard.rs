@@ -58,7 +58,7 @@ impl Scenario for Lifeguard {
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
         let counts: &[usize] = extent.pick(&[4, 16], &[1, 4, 8, 16, 32]);
-        let blocked: &[u64] = extent.pick(&[2_000, 8_000], &[500, 2_000, 8_000, 32_000]);
+        let blocked: &[u64] = extent.pick(&[2_000, 32_000], &[500, 2_000, 8_000, 32_000]);
         let normal: &[u64] = extent.pick(&[4_000], &[64, 4_000, 16_000]);
         let mut cases = Vec::new();
         for members_blocked in counts.iter().copied() {
@@ -68,7 +68,7 @@ impl Scenario for Lifeguard {
                     members_blocked,
                     blocked_ms,
                     normal_ms: *normal_ms,
-                    seconds: extent.pick(60, 150),
+                    seconds: extent.pick(80, 150),
                 }));
             }
         }
@@ -245,11 +245,15 @@ fn totals(cells: &[Cell<Lifeguard>], detector: &str, count: Count) -> Vec<f64> {
     totals
 }
 
-/// The median over the seeds; none if SWIM has nothing of it, or was not run.
+/// The median over the seeds; none if SWIM has nothing of it, or was not run. Nothing is 0 % of
+/// anything.
 fn percent_of_swim(cells: &[Cell<Lifeguard>], detector: &str, count: Count) -> Option<f64> {
     let own = totals(cells, detector, count);
     let swim = totals(cells, SWIM, count);
-    let shares = own.iter().zip(&swim).map(|(own, swim)| 100.0 * own / swim);
+    let shares = own.iter().zip(&swim).map(|(own, swim)| match own {
+        0.0 => 0.0,
+        own => 100.0 * own / swim,
+    });
     median(shares.collect()).filter(|share| share.is_finite())
 }
 
@@ -338,11 +342,9 @@ mod tests {
         // 4, 2 and 0 of 400.
         assert_eq!(percent_of_swim(&cells, "rpcnet", FPH), Some(0.5));
         assert_eq!(percent_of_swim(&cells, "rpcnet", BYTES), Some(100.0));
-        assert_eq!(
-            percent_of_swim(&cells, "rpcnet", MESSAGES),
-            None,
-            "swim has none"
-        );
+        assert_eq!(percent_of_swim(&cells, "rpcnet", MESSAGES), Some(0.0));
+        let only_ours = [cell("swim", 1, [0; 3]), cell("rpcnet", 1, [1; 3])];
+        assert_eq!(percent_of_swim(&only_ours, "rpcnet", FPH), None);
         let checks = Lifeguard.checks(&cells);
         assert!(checks[0].is_missed_badly() && !checks[1].is_met());
         assert!(
