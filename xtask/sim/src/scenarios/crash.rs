@@ -14,7 +14,7 @@ use crate::{
     detector::these,
     scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
     show::{lines, or_never},
-    stage::{Unsafe, expect_safe, learnt, recovered, secs, settled},
+    stage::{Unsafe, expect_safe, is_full, learnt, recovered, secs, settled},
 };
 
 /// Some members stop without a word; when they are known everywhere they start again, and after
@@ -94,7 +94,12 @@ impl Scenario for Crash {
                         loss_percent: *loss_percent,
                         link,
                         crashed,
-                        times: if alone { extent.pick(3, 10) } else { 1 },
+                        times: match alone {
+                            // Much is sent where much is lost.
+                            true if nodes >= 512 && *loss_percent > 5.0 => 2,
+                            true => extent.pick(3, 10),
+                            false => 1,
+                        },
                     }));
                 }
             }
@@ -127,7 +132,8 @@ impl Scenario for Crash {
             self.crash(&mut cluster, &victims, &mut sample);
             expect_safe(&cluster)?;
             victims.iter().for_each(|node| cluster.restart(*node));
-            cluster.run_until(secs(60), Cluster::is_converged);
+            // Under loss there is always a suspicion somewhere.
+            cluster.run_until(secs(30), is_full);
         }
         sample.false_failures = cluster.report().false_failures;
         cluster.network().default = Link::lan();
@@ -253,7 +259,15 @@ impl scenario::Case for Case {
     }
 
     fn seconds(&self) -> f64 {
-        25.0 + 20.0 * self.times as f64
+        (25.0 + 20.0 * self.times as f64) * (1.0 + self.loss_percent / 5.0)
+    }
+
+    fn seeds_max(&self) -> u64 {
+        match self.nodes {
+            ..512 => u64::MAX,
+            _ if self.loss_percent > 5.0 => 1,
+            _ => 2,
+        }
     }
 
     fn label(&self) -> String {
