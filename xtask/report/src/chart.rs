@@ -323,7 +323,7 @@ fn short(value: f64) -> String {
 
 const OURS: &str = "#c2410c";
 const PEERS: [&str; 6] = [
-    "#475569", "#2563eb", "#0d9488", "#9333ea", "#ca8a04", "#64748b",
+    "#475569", "#2563eb", "#0d9488", "#9333ea", "#ca8a04", "#db2777",
 ];
 const MARGIN: f64 = 16.0;
 const TOP: f64 = 52.0;

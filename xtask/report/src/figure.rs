@@ -27,8 +27,13 @@ pub struct Bar {
     pub ours: bool,
 }
 
-/// Draws panels below each other.
+/// Draws panels below each other. Where there is no value it says `failed`.
 pub fn draw(title: &str, panels: &[Panel]) -> String {
+    draw_or(title, panels, "failed")
+}
+
+/// The same with another word for where there is no value.
+pub fn draw_or(title: &str, panels: &[Panel], none: &str) -> String {
     let mut body = String::new();
     let mut y = TOP;
     for panel in panels {
@@ -48,7 +53,7 @@ pub fn draw(title: &str, panels: &[Panel]) -> String {
             let value = bar.value.unwrap_or_default();
             let width = BAR_WIDTH_MAX * value / longest;
             let class = if bar.ours { "ours" } else { "peer" };
-            let told = bar.value.map_or_else(|| "failed".to_owned(), number);
+            let told = bar.value.map_or_else(|| none.to_owned(), number);
             let _ = writeln!(
                 body,
                 r#"<text x="{}" y="{}" class="label">{}</text><rect x="{BARS_X}" y="{y}" width="{width:.1}" height="16" class="{class}"/><text x="{:.1}" y="{}">{}</text>"#,

@@ -10,7 +10,7 @@ mod svg;
 mod table;
 
 pub use chart::{Axis, Chart, Series};
-pub use figure::{Bar, Panel, draw};
+pub use figure::{Bar, Panel, draw, draw_or};
 pub use json::Document;
 pub use progress::{Gauge, Progress};
 pub use statistics::{median, quantile};

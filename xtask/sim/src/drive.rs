@@ -252,3 +252,199 @@ fn seconds(time: Duration) -> String {
 const BROKEN_SHOWN: usize = 10;
 /// Where the system does not tell.
 const MEMORY_UNKNOWN_BYTES: u64 = 4 << 30;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde::Serialize;
+    use serde_json::{Value, json};
+    use xtask_report::median;
+
+    use super::*;
+    use crate::{scenario::Columns, stage::Unsafe};
+
+    /// Cases are numbers; a run multiplies its case by its seed. Those of 13 break a rule.
+    struct Product;
+
+    #[derive(Debug, Clone, Serialize)]
+    struct Factor {
+        factor: u64,
+    }
+
+    #[derive(Debug, Serialize)]
+    struct Figures {
+        product_p50: f64,
+    }
+
+    impl Case for Factor {
+        fn nodes(&self) -> usize {
+            3
+        }
+
+        fn seconds(&self) -> f64 {
+            1.0 + (self.factor % 7) as f64
+        }
+
+        fn label(&self) -> String {
+            format!("times {}", self.factor)
+        }
+
+        fn seeds_max(&self) -> u64 {
+            if self.factor == 40 { 1 } else { u64::MAX }
+        }
+    }
+
+    impl Scenario for Product {
+        type Case = Factor;
+        type Sample = u64;
+        type Figures = Figures;
+
+        const NAME: &'static str = "product";
+        const TITLE: &'static str = "a product";
+
+        fn detectors(&self) -> Vec<Detector> {
+            vec![Detector::swim(), Detector::rpcnet()]
+        }
+
+        fn cases(&self, extent: Extent) -> Vec<Factor> {
+            let factors: &[u64] = extent.pick(&[10, 20, 30, 40], &[10, 13]);
+            factors
+                .iter()
+                .map(|factor| Factor { factor: *factor })
+                .collect()
+        }
+
+        fn seeds(&self, _: Extent) -> u64 {
+            3
+        }
+
+        fn run(&self, trial: &Trial<'_, Factor>) -> Result<u64, Unsafe> {
+            match (trial.case.factor, trial.seed) {
+                (13, 2) => Err(Unsafe::new("it fell")),
+                (13, 3) => panic!("it broke"),
+                (factor, seed) => Ok(factor * seed),
+            }
+        }
+
+        fn figures(&self, _: &Factor, samples: &[u64]) -> Figures {
+            Figures {
+                product_p50: median(samples.iter().map(|it| *it as f64).collect()).unwrap(),
+            }
+        }
+
+        fn columns(&self) -> Columns<Self> {
+            Columns::<Self>::new().with("product", |row| row.figures.product_p50.to_string())
+        }
+
+        fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check> {
+            let ours = cells.iter().filter(|cell| cell.is_ours());
+            ours.map(|cell| Check::new("product", cell.row.figures.product_p50, 100.0, ""))
+                .collect()
+        }
+
+        fn figure(&self, _: &[Cell<Self>]) -> String {
+            String::new()
+        }
+    }
+
+    #[derive(Debug, Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    /// Any scenario will do: which one is run is the caller's choice.
+    fn options(arguments: &str) -> Options {
+        let words = ["sim", "steady"]
+            .into_iter()
+            .chain(arguments.split_whitespace());
+        Arguments::try_parse_from(words).unwrap().options
+    }
+
+    fn cells(arguments: &str) -> (Vec<Cell<Product>>, Vec<String>) {
+        let options = options(arguments);
+        let extent = if options.quick {
+            Extent::Quick
+        } else {
+            Extent::Full
+        };
+        let grid = Grid::new(&Product, &options, extent).unwrap();
+        grid.run(&Product, &options)
+    }
+
+    #[test]
+    fn cells_come_in_the_order_of_the_grid_whatever_the_threads() {
+        let of = |threads: usize| {
+            let (cells, broken) = cells(&format!("--quick --threads {threads}"));
+            assert!(broken.is_empty());
+            let rows = cells
+                .iter()
+                .map(|cell| serde_json::to_value(&cell.row).unwrap());
+            rows.collect::<Vec<Value>>()
+        };
+        let rows = of(1);
+        assert_eq!(rows, of(5));
+        // Four cases with two detectors each.
+        assert_eq!(rows.len(), 8);
+        assert_eq!(
+            rows[2],
+            json!({
+                "scenario": "product", "detector": "swim", "nodes": 3, "seeds": 3, "factor": 20,
+                "product_p50": 40.0,
+            })
+        );
+        assert_eq!(rows[3]["detector"], "rpcnet");
+        // One that takes long has fewer seeds.
+        assert_eq!(rows[7]["seeds"], 1);
+    }
+
+    #[test]
+    fn options_choose_seeds_cases_and_detectors() {
+        let (cells, _) =
+            cells("--quick --seeds 2 --seed 7 --case 40 --detector rpcnet lifeguard-a3");
+        let names: Vec<_> = cells.iter().map(|cell| &*cell.row.detector).collect();
+        assert_eq!(names, ["rpcnet", "lifeguard-a3"]);
+        assert_eq!(cells[0].samples, [280, 320]);
+        let error = |arguments: &str| {
+            let grid = Grid::new(&Product, &options(arguments), Extent::Quick);
+            grid.unwrap_err().to_string()
+        };
+        assert!(error("--case none").contains("times 10 | times 20"));
+        assert!(error("--detector swam").contains("swim, lha-probe"));
+        let with = |arguments| Grid::new(&Product, &options(arguments), Extent::Quick).unwrap();
+        let more = with("--ablation").detectors.len() - with("").detectors.len();
+        assert_eq!(more, Detector::ablation().len());
+    }
+
+    #[test]
+    fn what_is_broken_is_told_with_the_command_that_shows_it_again() {
+        let (cells, broken) = cells("--detector rpcnet");
+        assert_eq!(broken.len(), 2);
+        assert!(
+            broken[0].starts_with("times 13, rpcnet, seed 2: it fell\n"),
+            "{}",
+            broken[0]
+        );
+        let command =
+            "cargo xtask sim product --detector rpcnet --case \"times 13\" --seeds 1 --seed 2";
+        assert!(broken[0].ends_with(command), "{}", broken[0]);
+        assert!(broken[1].contains("seed 3: it broke"), "{}", broken[1]);
+        // The runs that were sound count.
+        assert_eq!(cells[1].samples, [13]);
+    }
+
+    #[test]
+    fn the_verdict_bears_noise_in_quick_runs_only() {
+        let check = |figure| vec![Check::new("it", figure, 100.0, "")];
+        let is_success = |extent, figure, broken: &[String]| {
+            // Exit codes cannot be compared, but shown.
+            let success = format!("{:?}", ExitCode::SUCCESS);
+            format!("{:?}", verdict(extent, &check(figure), broken)) == success
+        };
+        assert!(is_success(Extent::Full, 100.0, &[]));
+        assert!(!is_success(Extent::Full, 120.0, &[]));
+        assert!(is_success(Extent::Quick, 120.0, &[]));
+        assert!(!is_success(Extent::Quick, 200.0, &[]));
+        assert!(!is_success(Extent::Quick, 1.0, &["it fell".to_owned()]));
+    }
+}

@@ -1,12 +1,12 @@
 //! `cargo xtask sim`: experiments with whole clusters in virtual time.
 //!
-//! A [`Scenario`](scenario::Scenario) is a list of cases, what happens to a cluster in one of them, and
+//! A scenario is a list of cases, what happens to a cluster in one of them, and
 //! which figures are taken. All else is the same for all: each case is run with each detector
 //! and each seed, as many at a time as there are cores; the samples of a cell become a row of
 //! medians; the rows become a table, JSON and a figure; and what we set out to reach is held
 //! against them. Equal options give equal results, whatever the machine does beside.
 //!
-//! To add one: a file in `scenarios/`, and a line in [`options::Name`] and in [`run`].
+//! To add one: a file in `scenarios/`, and a line in [`Name`] and in [`run`].
 
 mod affliction;
 mod check;

@@ -16,6 +16,13 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Unsafe(String);
 
+#[cfg(test)]
+impl Unsafe {
+    pub(crate) fn new(what: &str) -> Self {
+        Self(what.to_owned())
+    }
+}
+
 impl fmt::Display for Unsafe {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
@@ -121,3 +128,30 @@ const QUIET: Duration = secs(15);
 const CALM_MAX: Duration = secs(20 * 60);
 /// As [`Cluster::formed`] has them.
 pub(crate) const SEEDS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use rpcnet_swim::ClusterConfig;
+
+    use super::*;
+
+    #[test]
+    fn each_learns_of_a_crash_once() {
+        let mut cluster = Cluster::formed(1, 8, ClusterConfig::lan());
+        watch(&mut cluster);
+        cluster.run_for(secs(5));
+        let begin = cluster.now();
+        cluster.crash(3);
+        assert!(!is_full(&cluster));
+        cluster.run_for(secs(20));
+        assert!(is_full(&cluster));
+        let learnt = learnt(cluster.transitions(), 3, MemberState::Failed, begin);
+        let observers: Vec<_> = learnt.iter().map(|(observer, _)| *observer).collect();
+        assert_eq!(observers, [0, 1, 2, 4, 5, 6, 7]);
+        assert!(
+            learnt
+                .iter()
+                .all(|(_, seconds)| (0.5..20.0).contains(seconds))
+        );
+    }
+}

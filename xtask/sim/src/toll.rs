@@ -27,7 +27,7 @@ pub(crate) struct Toll {
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
     /// Members times seconds.
-    node_seconds: f64,
+    pub(crate) node_seconds: f64,
 }
 
 /// Medians over the runs. Members are healthy or faulty by what the scenario does to them.
@@ -103,5 +103,52 @@ impl TollFigures {
             sent_per_node_s: of(|it| it.messages as f64 / it.node_seconds),
             sent_bytes_per_node_s: of(|it| it.bytes as f64 / it.node_seconds),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rpcnet_swim::{ClusterConfig, sim::Detector};
+
+    use super::*;
+
+    #[test]
+    fn a_blocked_member_holds_others_failed_and_is_held_failed() {
+        // Without the witness, so that there is something to count.
+        let config = ClusterConfig::lan().with_detector(Detector::swim());
+        let mut cluster = Cluster::formed(1, 8, config);
+        cluster.run_for(Duration::from_secs(5));
+        let meter = Meter::new(&cluster);
+        cluster.block(2);
+        cluster.run_for(Duration::from_secs(30));
+        let mut faulty = vec![false; 8];
+        faulty[2] = true;
+        let toll = meter.read(&cluster, &faulty);
+        assert_eq!(toll.failed_faulty, 7, "each of the others holds it failed");
+        assert_eq!(toll.false_failed_healthy, 7, "and it all of them");
+        assert_eq!(toll.false_failed_healthy_at_healthy, 0);
+        assert_eq!(toll.transitions_per_faulty, 1.0);
+        assert!(toll.messages > 8 * 30 && toll.bytes > 28 * toll.messages);
+        assert_eq!(toll.node_seconds, 240.0);
+        // A second meter counts from its own beginning.
+        let none = Meter::new(&cluster).read(&cluster, &faulty);
+        assert_eq!(none, Toll::default());
+    }
+
+    #[test]
+    fn figures_are_medians_but_for_the_sum() {
+        let toll = |failed| Toll {
+            false_failed_healthy: failed,
+            messages: 100 * failed,
+            node_seconds: 50.0,
+            ..Toll::default()
+        };
+        let tolls = [toll(1), toll(9), toll(2)];
+        let figures = TollFigures::of(tolls.iter());
+        assert_eq!(figures.false_failed_healthy, 2.0);
+        assert_eq!(figures.false_failed_healthy_of_all_seeds, 12);
+        assert_eq!(figures.sent_per_node_s, 4.0);
     }
 }

@@ -7,7 +7,7 @@ use rpcnet_swim::{
     sim::{Cluster, Detector, Link},
 };
 use serde::Serialize;
-use xtask_report::{Axis, Chart, draw, median, number};
+use xtask_report::{Axis, Chart, draw_or, median, number};
 
 use crate::{
     check::Check,
@@ -97,8 +97,8 @@ impl Scenario for Bootstrap {
         let seeds = vec![cluster.addr(seed)];
         let begin = cluster.now();
         for node in 1..case.nodes {
-            cluster.add(format!("n{node}"), trial.config(), seeds.clone());
             cluster.run_for(Duration::from_millis(case.gap_ms));
+            cluster.add(format!("n{node}"), trial.config(), seeds.clone());
         }
         watch(&mut cluster);
         let (full, sizes) = until_full(&mut cluster);
@@ -170,7 +170,7 @@ impl Scenario for Bootstrap {
             let panel = bars("one by one", cells.iter(), |row| {
                 row.figures.full_views_p50_s
             });
-            return draw(Self::TITLE, &[panel]);
+            return draw_or(Self::TITLE, &[panel], "never");
         }
         Chart {
             title: "All but a seed start at once".to_owned(),

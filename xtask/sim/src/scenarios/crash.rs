@@ -14,7 +14,7 @@ use crate::{
     detector::these,
     scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
     show::{lines, or_never},
-    stage::{Unsafe, expect_safe, learnt, recovered, secs, settled},
+    stage::{Unsafe, expect_safe, is_full, learnt, recovered, secs, settled},
 };
 
 /// Some members stop without a word; when they are known everywhere they start again, and after
@@ -94,7 +94,12 @@ impl Scenario for Crash {
                         loss_percent: *loss_percent,
                         link,
                         crashed,
-                        times: if alone { extent.pick(3, 10) } else { 1 },
+                        times: match alone {
+                            // Much is sent where much is lost.
+                            true if nodes >= 512 && *loss_percent > 5.0 => 2,
+                            true => extent.pick(3, 10),
+                            false => 1,
+                        },
                     }));
                 }
             }
@@ -126,10 +131,9 @@ impl Scenario for Crash {
             let victims = rng.choose_multiple(0..case.nodes, case.crashed);
             self.crash(&mut cluster, &victims, &mut sample);
             expect_safe(&cluster)?;
-            if case.times > 1 {
-                victims.iter().for_each(|node| cluster.restart(*node));
-                cluster.run_until(secs(60), Cluster::is_converged);
-            }
+            victims.iter().for_each(|node| cluster.restart(*node));
+            // Under loss there is always a suspicion somewhere.
+            cluster.run_until(secs(30), is_full);
         }
         sample.false_failures = cluster.report().false_failures;
         cluster.network().default = Link::lan();
@@ -255,7 +259,15 @@ impl scenario::Case for Case {
     }
 
     fn seconds(&self) -> f64 {
-        25.0 + 20.0 * self.times as f64
+        (25.0 + 20.0 * self.times as f64) * (1.0 + self.loss_percent / 5.0)
+    }
+
+    fn seeds_max(&self) -> u64 {
+        match self.nodes {
+            ..512 => u64::MAX,
+            _ if self.loss_percent > 5.0 => 1,
+            _ => 2,
+        }
     }
 
     fn label(&self) -> String {
@@ -272,3 +284,50 @@ impl scenario::Case for Case {
 
 /// Longest that is waited until all know.
 const LIMIT: Duration = secs(180);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_crash_that_is_not_known_everywhere_never_is() {
+        let sample = |all: &[f64]| Sample {
+            first: vec![1.0; all.len()],
+            all: all.to_vec(),
+            false_failures: 1,
+        };
+        let case = Case {
+            nodes: 16,
+            loss_percent: 5.0,
+            link: "lan",
+            crashed: 1,
+            times: 2,
+        };
+        let figures = Crash.figures(&case, &[sample(&[2.0, 3.0]), sample(&[f64::INFINITY])]);
+        let figures = serde_json::to_value(figures).unwrap();
+        assert_eq!(
+            figures,
+            json!({
+                "crashes": 3, "first_p50_s": 1.0, "all_know_p50_s": 3.0, "all_know_p99_s": Value::Null,
+                "false_failed": 2,
+            })
+        );
+        let case = serde_json::to_value(case).unwrap();
+        assert_eq!(
+            case,
+            json!({ "loss_percent": 5.0, "link": "lan", "crashed": 1 })
+        );
+    }
+
+    #[test]
+    fn labels_tell_cases_apart() {
+        for extent in [Extent::Quick, Extent::Full] {
+            let cases = Crash.cases(extent);
+            let labels: std::collections::BTreeSet<_> =
+                cases.iter().map(|case| case.label()).collect();
+            assert_eq!(labels.len(), cases.len());
+        }
+    }
+}

@@ -58,8 +58,8 @@ impl Scenario for Lifeguard {
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
         let counts: &[usize] = extent.pick(&[4, 16], &[1, 4, 8, 16, 32]);
-        let blocked: &[u64] = extent.pick(&[2_000, 8_000], &[500, 2_000, 8_000, 32_000]);
-        let normal: &[u64] = extent.pick(&[64], &[64, 4_000, 16_000]);
+        let blocked: &[u64] = extent.pick(&[2_000, 32_000], &[500, 2_000, 8_000, 32_000]);
+        let normal: &[u64] = extent.pick(&[4_000], &[64, 4_000, 16_000]);
         let mut cases = Vec::new();
         for members_blocked in counts.iter().copied() {
             for blocked_ms in blocked.iter().copied() {
@@ -68,7 +68,7 @@ impl Scenario for Lifeguard {
                     members_blocked,
                     blocked_ms,
                     normal_ms: *normal_ms,
-                    seconds: extent.pick(60, 150),
+                    seconds: extent.pick(80, 150),
                 }));
             }
         }
@@ -245,11 +245,15 @@ fn totals(cells: &[Cell<Lifeguard>], detector: &str, count: Count) -> Vec<f64> {
     totals
 }
 
-/// The median over the seeds; none if SWIM has nothing of it, or was not run.
+/// The median over the seeds; none if SWIM has nothing of it, or was not run. Nothing is 0 % of
+/// anything.
 fn percent_of_swim(cells: &[Cell<Lifeguard>], detector: &str, count: Count) -> Option<f64> {
     let own = totals(cells, detector, count);
     let swim = totals(cells, SWIM, count);
-    let shares = own.iter().zip(&swim).map(|(own, swim)| 100.0 * own / swim);
+    let shares = own.iter().zip(&swim).map(|(own, swim)| match own {
+        0.0 => 0.0,
+        own => 100.0 * own / swim,
+    });
     median(shares.collect()).filter(|share| share.is_finite())
 }
 
@@ -280,3 +284,88 @@ fn over_blocked(
 
 /// What all are held against.
 const SWIM: &str = "swim";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::scenario::Row;
+
+    fn cell(detector: &str, members_blocked: usize, failed: [u64; 3]) -> Cell<Lifeguard> {
+        let case = Case {
+            nodes: 128,
+            members_blocked,
+            blocked_ms: 500,
+            normal_ms: 64,
+            seconds: 150,
+        };
+        let toll = |failed| Toll {
+            false_failed_healthy: failed,
+            bytes: 10,
+            ..Toll::default()
+        };
+        let samples = failed.map(toll).to_vec();
+        Cell {
+            row: Row {
+                scenario: Lifeguard::NAME,
+                detector: detector.to_owned(),
+                nodes: 128,
+                seeds: 3,
+                figures: Lifeguard.figures(&case, &samples),
+                case,
+            },
+            samples,
+        }
+    }
+
+    fn grid() -> Vec<Cell<Lifeguard>> {
+        vec![
+            cell("swim", 1, [100, 200, 300]),
+            cell("rpcnet", 1, [0, 1, 0]),
+            cell("swim", 4, [300, 200, 100]),
+            cell("rpcnet", 4, [4, 1, 0]),
+        ]
+    }
+
+    #[test]
+    fn the_full_grid_is_that_of_the_experiments() {
+        let cases = Lifeguard.cases(Extent::Full);
+        assert_eq!(cases.len(), 5 * 4 * 3);
+        assert_eq!(Lifeguard.detectors().len(), 9);
+    }
+
+    #[test]
+    fn shares_are_medians_of_the_seeds_sums() {
+        let cells = grid();
+        assert_eq!(totals(&cells, "swim", FPH), [400.0, 400.0, 400.0]);
+        // 4, 2 and 0 of 400.
+        assert_eq!(percent_of_swim(&cells, "rpcnet", FPH), Some(0.5));
+        assert_eq!(percent_of_swim(&cells, "rpcnet", BYTES), Some(100.0));
+        assert_eq!(percent_of_swim(&cells, "rpcnet", MESSAGES), Some(0.0));
+        let only_ours = [cell("swim", 1, [0; 3]), cell("rpcnet", 1, [1; 3])];
+        assert_eq!(percent_of_swim(&only_ours, "rpcnet", FPH), None);
+        let checks = Lifeguard.checks(&cells);
+        assert!(checks[0].is_missed_badly() && !checks[1].is_met());
+        assert!(
+            Lifeguard.checks(&cells[1..2]).is_empty(),
+            "nothing to compare with"
+        );
+        let table = Lifeguard.table(&cells);
+        assert!(table.contains("rpcnet    2.00   0.50"), "{table}");
+    }
+
+    #[test]
+    fn a_row_has_the_agreed_fields() {
+        let row = serde_json::to_value(&cell("rpcnet", 4, [4, 1, 0]).row).unwrap();
+        assert_eq!(
+            row,
+            json!({
+                "scenario": "lifeguard", "detector": "rpcnet", "nodes": 128, "seeds": 3,
+                "members_blocked": 4, "blocked_ms": 500, "normal_ms": 64,
+                "false_failed_healthy": 1.0, "false_failed_healthy_at_healthy": 0.0,
+                "false_failed_blocked": 0.0, "messages": 0.0, "bytes": 10.0,
+            })
+        );
+    }
+}

@@ -7,7 +7,7 @@ use rpcnet_swim::{
     sim::{Cluster, Detector},
 };
 use serde::Serialize;
-use xtask_report::{draw, median, number};
+use xtask_report::{draw_or, median, number};
 
 use crate::{
     check::Check,
@@ -132,9 +132,10 @@ impl Scenario for Partition {
             let of_case = cells.iter().filter(|cell| cell.row.case.label() == *label);
             bars(label, of_case, |row| row.figures.healed_p50_s)
         });
-        draw(
-            "s from the end of a partition until all know all (failed: never)",
+        draw_or(
+            "s from the end of a partition until all know all",
             &panels.collect::<Vec<_>>(),
+            "never",
         )
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Scale;
 pub(crate) struct Case {
     #[serde(skip)]
     nodes: usize,
+    /// In which nothing happens: as long as it takes until each has synchronized.
+    seconds: u64,
 }
 
 #[derive(Debug)]
@@ -63,7 +65,11 @@ impl Scenario for Scale {
             &[10, 32, 100, 320],
             &[10, 32, 100, 320, 1_000, 3_200, 10_000],
         );
-        sizes.iter().map(|nodes| Case { nodes: *nodes }).collect()
+        let case = |nodes: &usize| Case {
+            nodes: *nodes,
+            seconds: extent.pick(90, 300),
+        };
+        sizes.iter().map(case).collect()
     }
 
     fn seeds(&self, extent: Extent) -> u64 {
@@ -74,9 +80,9 @@ impl Scenario for Scale {
         let mut cluster = settled(trial)?;
         let nodes = cluster.len();
         let meter = Meter::new(&cluster);
-        cluster.run_for(WINDOW);
+        cluster.run_for(secs(trial.case.seconds));
         let toll = meter.read(&cluster, &vec![false; nodes]);
-        let per_node = |count: u64| count as f64 / nodes as f64 / WINDOW.as_secs_f64();
+        let per_node = |count: u64| count as f64 / nodes as f64 / trial.case.seconds as f64;
         cluster.log_transitions(Log::All);
         let victim = trial.rng().usize(..nodes);
         cluster.crash(victim);
@@ -175,7 +181,7 @@ impl scenario::Case for Case {
     }
 
     fn seconds(&self) -> f64 {
-        110.0
+        50.0 + self.seconds as f64
     }
 
     fn label(&self) -> String {
@@ -209,7 +215,5 @@ fn until_known(cluster: &mut Cluster, subject: usize, to: MemberState) -> f64 {
     f64::INFINITY
 }
 
-/// In which nothing happens.
-const WINDOW: Duration = secs(60);
 /// So long is waited for all to know.
 const LIMIT: Duration = secs(120);

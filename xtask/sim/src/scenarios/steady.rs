@@ -57,7 +57,7 @@ impl Scenario for Steady {
     fn cases(&self, extent: Extent) -> Vec<Case> {
         let sizes: &[usize] = extent.pick(&[16, 128], &[16, 128, 512, 1_000]);
         // As long as it takes until each has synchronized some times.
-        let seconds = extent.pick(60, 360);
+        let seconds = extent.pick(180, 360);
         let case = |nodes: &usize| Case {
             nodes: *nodes,
             seconds,
