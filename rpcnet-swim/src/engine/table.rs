@@ -66,7 +66,7 @@ impl Table {
     pub(crate) fn insert(&mut self, now: Time, key: u64, mut entry: Entry, rng: &mut Rng) {
         debug_assert!(key != self.own_key && entry.state == MemberState::Alive);
         #[cfg(feature = "sim")]
-        self.leave_trail(key, self.get(key).map(Standing::of), &entry);
+        self.leave_trail(key, self.get(key).map(Standing::of), Standing::of(&entry));
         self.remove(key);
         self.enlist(key, &mut entry);
         *self.bucket(key) ^= version(key, entry.epoch, entry.incarnation);
@@ -94,7 +94,7 @@ impl Table {
         self.strike(key, &entry);
         let result = change(&mut entry);
         #[cfg(feature = "sim")]
-        self.leave_trail(key, Some(standing), &entry);
+        self.leave_trail(key, Some(standing), Standing::of(&entry));
         if entry.state != before {
             entry.since = now;
         }
@@ -289,9 +289,8 @@ impl Table {
     }
 
     #[cfg(feature = "sim")]
-    fn leave_trail(&mut self, key: u64, before: Option<Standing>, after: &Entry) {
+    fn leave_trail(&mut self, key: u64, before: Option<Standing>, after: Standing) {
         if let Some(trail) = &mut self.trail {
-            let after = Standing::of(after);
             trail.push(Change { key, before, after });
         }
     }
