@@ -55,13 +55,6 @@ pub(crate) struct Change {
     pub(crate) after: Standing,
 }
 
-impl Change {
-    pub(super) fn new(key: u64, before: Option<Standing>, after: &Entry) -> Self {
-        let after = Standing::of(after);
-        Self { key, before, after }
-    }
-}
-
 /// What there was against a member when this node declared it failed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verdict {

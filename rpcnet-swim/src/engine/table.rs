@@ -87,10 +87,7 @@ impl Table {
     pub(crate) fn insert(&mut self, now: Time, key: u64, mut entry: Entry, rng: &mut Rng) {
         debug_assert!(key != self.own_key && entry.state == MemberState::Alive);
         #[cfg(feature = "sim")]
-        if self.trail.is_some() {
-            let change = Change::new(key, self.get(key).map(Standing::of), &entry);
-            self.trail.get_or_insert_default().push(change);
-        }
+        self.leave_trail(key, self.get(key).map(Standing::of), Standing::of(&entry));
         self.remove(key);
         self.make_room_at(entry.compact_addr());
         entry.key = key;
@@ -122,11 +119,9 @@ impl Table {
         let result = change(entry);
         let after = entry.state;
         #[cfg(feature = "sim")]
-        if let Some(trail) = &mut self.trail {
-            trail.push(Change::new(key, Some(standing), entry));
-        }
+        self.leave_trail(key, Some(standing), Standing::of(&self.entries[slot]));
         if after != before {
-            entry.since = now;
+            self.entries[slot].since = now;
         }
         match (before.is_live(), after.is_live()) {
             (true, false) => {
@@ -442,6 +437,13 @@ impl Table {
     fn toggle(&mut self, key: u64, version: u64) {
         self.buckets[(key >> (64 - BUCKETS.ilog2())) as usize] ^= version;
         self.view ^= version;
+    }
+
+    #[cfg(feature = "sim")]
+    fn leave_trail(&mut self, key: u64, before: Option<Standing>, after: Standing) {
+        if let Some(trail) = &mut self.trail {
+            trail.push(Change { key, before, after });
+        }
     }
 
     fn enlist(&mut self, slot: u32) {

@@ -49,6 +49,7 @@ mod tests {
 
     use super::*;
     use crate::event::MemberState;
+    use crate::sim::Half;
     use crate::sim::cluster::addr_of;
     use crate::stats::Dropped;
     use crate::tags::Tags;
@@ -87,6 +88,25 @@ mod tests {
         let took = cluster.run_until(Duration::from_secs(20), Cluster::is_converged);
         took.expect("both are in");
         cluster.expect_safe();
+    }
+
+    #[test]
+    fn a_formed_cluster_runs_the_same_for_the_same_seed() {
+        let trace = |seed| {
+            let mut cluster = Cluster::formed(seed, 100, ClusterConfig::lan());
+            cluster.network().set_three_zones(100);
+            cluster.network().set_ingress_loss(7, 0.5);
+            cluster.slow(3, Duration::from_millis(100));
+            cluster.half_block(4, Half::SendOnly);
+            cluster.crash(5);
+            cluster.run_for(Duration::from_secs(15));
+            cluster.expect_safe();
+            (cluster.report(), cluster.take_transitions())
+        };
+        let first = trace(1);
+        assert!(!first.1.is_empty());
+        assert_eq!(trace(1), first);
+        assert_ne!(trace(2).0.trace, first.0.trace);
     }
 
     #[test]
