@@ -83,9 +83,13 @@ impl Scenario for Partition {
         expect_safe(&cluster)?;
         let reports = |node: &&usize| {
             let engine = cluster.engine(**node);
-            engine.is_some_and(|it| {
-                matches!(it.partition_status(), PartitionStatus::Partitioned { .. })
-            })
+            let is_quiet = |status| {
+                matches!(
+                    status,
+                    PartitionStatus::Healthy | PartitionStatus::Suspected
+                )
+            };
+            engine.is_some_and(|it| !is_quiet(it.partition_status()))
         };
         let detected = cut_off.iter().filter(reports).count();
         let detected = detected as f64 / cut_off.len() as f64;
@@ -147,6 +151,10 @@ impl scenario::Case for Case {
 
     fn seconds(&self) -> f64 {
         60.0 + self.partitioned_s as f64
+    }
+
+    fn seeds_max(&self) -> u64 {
+        if self.nodes >= 1_000 { 1 } else { u64::MAX }
     }
 
     fn label(&self) -> String {
