@@ -76,7 +76,14 @@ impl Engine {
         if self.phase != Phase::Active {
             return;
         }
-        let turns = 1 + self.config.ring_successors();
+        let ring = self.config.ring_successors();
+        let turns = 1 + ring;
+        // Beside a ring, which asks after everybody in each interval, the round robin may be rarer.
+        let intervals = if ring > 0 {
+            self.rules().round_robin_every
+        } else {
+            1
+        };
         #[cfg(feature = "sim")]
         if self.is_probe_put_off(now, turns as u32) {
             return;
@@ -86,10 +93,10 @@ impl Engine {
             0 => None,
             nth => self.table.successor(nth - 1),
         };
-        if self.turn == 0 {
+        if self.turn.is_multiple_of(turns) {
             self.watch_pace(now);
         }
-        self.turn = (self.turn + 1) % (turns * self.config.rules().round_robin_every);
+        self.turn = (self.turn + 1) % (turns * intervals);
         if let Some(key) = target {
             self.start_round(now, key);
         }

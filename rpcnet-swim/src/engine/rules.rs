@@ -35,7 +35,8 @@ pub(crate) struct Rules {
     pub(crate) pace: bool,
     /// Ring successors probed, whatever the configuration says.
     pub(crate) ring_successors: Option<usize>,
-    /// The round robin has its turn once in so many probe intervals.
+    /// The round robin has its turn once in so many probe intervals, if there is a ring beside it:
+    /// of twice as many it saves a quarter of the datagrams and finds a crash 0.1 s later.
     pub(crate) round_robin_every: usize,
     /// Another detector decides.
     #[cfg(feature = "sim")]
@@ -59,7 +60,7 @@ impl Rules {
         redial: true,
         pace: true,
         ring_successors: None,
-        round_robin_every: 1,
+        round_robin_every: 2,
         #[cfg(feature = "sim")]
         rival: None,
     };

@@ -123,16 +123,16 @@ mod tests {
 
     #[test]
     fn guilt_needs_votes_phi_own_misses_and_time() {
-        assert!(check(&[4.0, 4.0], 2, 4.0, 10, 750));
+        assert!(check(&[4.0, 4.0], 2, 4.0, 10, 650));
         // Each condition alone missing:
-        assert!(!check(&[4.0, 4.0], 1, 4.0, 10, 750), "own misses");
-        assert!(!check(&[4.0, 4.0], 2, 4.0, 10, 749), "time to refute");
-        assert!(!check(&[4.0, 3.9], 2, 4.0, 10, 750), "phi");
-        assert!(!check(&[15.0], 5, 15.0, 10, 750), "a second suspector");
-        assert!(!check(&[15.0, 3.0], 5, 15.0, 10, 750), "one vote is capped");
-        // The time to refute grows with the cluster: 0.75 s * log10(1000).
-        assert!(!check(&[4.0, 4.0], 2, 4.0, 1_000, 2_249));
-        assert!(check(&[4.0, 4.0], 2, 4.0, 1_000, 2_250));
+        assert!(!check(&[4.0, 4.0], 1, 4.0, 10, 650), "own misses");
+        assert!(!check(&[4.0, 4.0], 2, 4.0, 10, 649), "time to refute");
+        assert!(!check(&[4.0, 3.9], 2, 4.0, 10, 650), "phi");
+        assert!(!check(&[15.0], 5, 15.0, 10, 650), "a second suspector");
+        assert!(!check(&[15.0, 3.0], 5, 15.0, 10, 650), "one vote is capped");
+        // The time to refute grows with the cluster: 0.65 s * log10(1000).
+        assert!(!check(&[4.0, 4.0], 2, 4.0, 1_000, 1_949));
+        assert!(check(&[4.0, 4.0], 2, 4.0, 1_000, 1_950));
     }
 
     #[test]

@@ -115,14 +115,14 @@ fn each_part_of_the_evidence_is_asked_for() {
         let member = || "n3".to_owned();
         super::check::check_evidence(member, &verdict, &ClusterConfig::lan()).is_ok()
     };
-    assert!(check(2, &[4.0, 4.0], 10, 750));
-    assert!(!check(1, &[4.0, 4.0], 10, 750), "misses");
-    assert!(!check(2, &[9.0], 10, 750), "suspectors");
-    assert!(!check(2, &[9.0, 3.5], 10, 750), "phi, capped");
-    assert!(!check(2, &[4.0, 4.0], 10, 749), "time");
-    assert!(!check(2, &[4.0, 4.0], 1_000, 2_249), "time of many");
-    assert!(check(2, &[4.0, 4.0], 1_000, 2_250));
-    assert!(check(2, &[4.0], 2, 750), "alone");
+    assert!(check(2, &[4.0, 4.0], 10, 650));
+    assert!(!check(1, &[4.0, 4.0], 10, 650), "misses");
+    assert!(!check(2, &[9.0], 10, 650), "suspectors");
+    assert!(!check(2, &[9.0, 3.5], 10, 650), "phi, capped");
+    assert!(!check(2, &[4.0, 4.0], 10, 649), "time");
+    assert!(!check(2, &[4.0, 4.0], 1_000, 1_949), "time of many");
+    assert!(check(2, &[4.0, 4.0], 1_000, 1_950));
+    assert!(check(2, &[4.0], 2, 650), "alone");
     assert!(check(2, &[1.0], 10, 20_000), "all the patience there is");
     assert!(!check(1, &[1.0], 10, 20_000), "and yet two misses");
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use rpcnet_swim::{ClusterConfig, sim::Detector};
+use rpcnet_swim::{ClusterConfig, ClusterKey, sim::Detector};
 use serde::Serialize;
 
 use crate::{check::Check, detector::OURS, pool::Cost, show::table, stage::Unsafe};
@@ -105,7 +105,11 @@ pub(crate) struct Trial<'a, C> {
 impl<C> Trial<'_, C> {
     /// What all nodes are configured with.
     pub(crate) fn config(&self) -> ClusterConfig {
-        ClusterConfig::lan().with_detector(self.detector.clone())
+        // Sealed, as any cluster is that spans machines: the seal is part of what is sent.
+        let key = ClusterKey::from_bytes([7; 32]);
+        ClusterConfig::lan()
+            .with_key(key)
+            .with_detector(self.detector.clone())
     }
 
     /// For what happens to the cluster: the same for all detectors.
