@@ -84,13 +84,21 @@ impl Engine {
             }
             entry.close_case();
         }
-        if !self.rules().observed_loss {
-            return;
+        self.note_lost(misses);
+        if self.rules().observed_loss {
+            self.loss -= self.loss * LOSS_GAIN;
         }
-        for _ in 0..misses.min(LOSS_SAMPLES_MAX) {
-            self.loss += (1.0 - self.loss) * LOSS_GAIN;
+    }
+
+    /// So many rounds to a member that was there all the while went unanswered: it answered a
+    /// later one, or refuted what they made others believe. Without the latter, a loss that is
+    /// refuted each time would never be seen as one.
+    pub(super) fn note_lost(&mut self, misses: u16) {
+        if self.rules().observed_loss {
+            for _ in 0..misses.min(LOSS_SAMPLES_MAX) {
+                self.loss += (1.0 - self.loss) * LOSS_GAIN;
+            }
         }
-        self.loss -= self.loss * LOSS_GAIN;
     }
 
     /// Takes in who suspects a live member. Says whether there was anything new in it.

@@ -180,6 +180,7 @@ impl Engine {
             return;
         };
         let (was, was_slow) = (entry.state, entry.is_slow());
+        let misses = entry.case().evidence.misses;
         // A member that comes and goes stays out for a while.
         if was == MemberState::Failed && now < entry.case().hold_until {
             return;
@@ -210,6 +211,8 @@ impl Engine {
         self.spread(now, key);
         if was == MemberState::Failed {
             self.settled_at = now;
+        } else {
+            self.note_lost(misses);
         }
         if was != MemberState::Alive {
             self.emit(Event::NodeRecovered(member.clone()));
