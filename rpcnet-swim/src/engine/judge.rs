@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Engine;
-use super::suspicion::{Court, Suspicion, is_guilty, refute_time};
+use super::suspicion::{Court, Evidence, Suspicion, is_guilty, refute_time};
 use super::timers::{Single, Timer};
 use crate::event::{Event, MemberState};
 use crate::id::NodeId;
@@ -49,6 +49,7 @@ impl Engine {
         };
         let case = entry.case_mut();
         case.evidence.miss(worth);
+        case.unanswered = case.unanswered.saturating_add(1);
         if case.claimed_failed {
             return self.fail(now, key);
         }
@@ -75,16 +76,17 @@ impl Engine {
             return;
         };
         entry.silent = false;
-        let mut misses = 0;
+        let mut unanswered = 0;
         if let Some(case) = entry.open_case() {
-            misses = std::mem::take(&mut case.evidence).misses;
+            case.evidence = Evidence::NONE;
+            unanswered = std::mem::take(&mut case.unanswered);
             case.claimed_failed = false;
             if let Some(suspicion) = &mut case.suspicion {
                 suspicion.suspectors.retract(me);
             }
             entry.close_case();
         }
-        self.note_lost(misses);
+        self.note_lost(unanswered);
         if self.rules().observed_loss {
             self.loss -= self.loss * LOSS_GAIN;
         }
@@ -93,9 +95,9 @@ impl Engine {
     /// So many rounds to a member that was there all the while went unanswered: it answered a
     /// later one, or refuted what they made others believe. Without the latter, a loss that is
     /// refuted each time would never be seen as one.
-    pub(super) fn note_lost(&mut self, misses: u16) {
+    pub(super) fn note_lost(&mut self, rounds: u16) {
         if self.rules().observed_loss {
-            for _ in 0..misses.min(LOSS_SAMPLES_MAX) {
+            for _ in 0..rounds.min(LOSS_SAMPLES_MAX) {
                 self.loss += (1.0 - self.loss) * LOSS_GAIN;
             }
         }

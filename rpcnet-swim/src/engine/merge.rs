@@ -180,7 +180,7 @@ impl Engine {
             return;
         };
         let (was, was_slow) = (entry.state, entry.is_slow());
-        let misses = entry.case().evidence.misses;
+        let unanswered = entry.case().unanswered;
         // A member that comes and goes stays out for a while.
         if was == MemberState::Failed && now < entry.case().hold_until {
             return;
@@ -204,6 +204,7 @@ impl Engine {
                 case.suspicion = None;
                 case.claimed_failed = false;
                 case.evidence = Evidence::NONE;
+                case.unanswered = 0;
             }
             entry.close_case();
             (entry.member(), changed)
@@ -212,7 +213,7 @@ impl Engine {
         if was == MemberState::Failed {
             self.settled_at = now;
         } else {
-            self.note_lost(misses);
+            self.note_lost(unanswered);
         }
         if was != MemberState::Alive {
             self.emit(Event::NodeRecovered(member.clone()));
