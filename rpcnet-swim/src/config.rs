@@ -233,7 +233,7 @@ impl ClusterConfig {
         self
     }
 
-    /// A suspector with witnessed misses decides alone after this time. Default 20 s.
+    /// After this time a suspector whose own misses add up to phi 4 decides alone. Default 20 s.
     pub fn with_suspicion_max(mut self, time: Duration) -> Self {
         self.suspicion_max = time;
         self

@@ -9,6 +9,8 @@ use crate::time::Time;
 pub(crate) struct Case {
     /// What our own probes say.
     pub(crate) evidence: Evidence,
+    /// Rounds without an answer since the last one, witnessed or not.
+    pub(crate) unanswered: u16,
     /// What everybody's probes say, while it is suspect.
     pub(crate) suspicion: Option<Box<Suspicion>>,
     /// Somebody's view holds it failed; one witnessed miss of our own confirms that.
@@ -30,6 +32,7 @@ impl Case {
     /// Of a member that nothing is held against.
     pub(super) const NONE: Self = Self {
         evidence: Evidence::NONE,
+        unanswered: 0,
         suspicion: None,
         claimed_failed: false,
         flaps: 0,
@@ -60,6 +63,7 @@ impl Case {
     /// Whether a live member's case may be forgotten.
     pub(super) fn is_settled(&self) -> bool {
         self.evidence.misses == 0
+            && self.unanswered == 0
             && self.suspicion.is_none()
             && !self.claimed_failed
             && self.flaps == 0

@@ -72,6 +72,7 @@ impl Entry {
         self.silent = false;
         if let Some(case) = self.open_case() {
             case.evidence = Evidence::NONE;
+            case.unanswered = 0;
             case.conflict_reported = false;
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Engine;
-use super::suspicion::{Court, Suspicion, is_guilty, refute_time};
+use super::suspicion::{Court, Evidence, Suspicion, is_guilty, refute_time};
 use super::timers::{Single, Timer};
 use crate::event::{Event, MemberState};
 use crate::id::NodeId;
@@ -48,6 +48,7 @@ impl Engine {
         };
         let case = entry.case_mut();
         case.evidence.miss(worth);
+        case.unanswered = case.unanswered.saturating_add(1);
         if case.claimed_failed {
             return self.fail(now, key);
         }
@@ -74,22 +75,31 @@ impl Engine {
             return;
         };
         entry.silent = false;
-        let mut misses = 0;
+        let mut unanswered = 0;
         if let Some(case) = entry.open_case() {
-            misses = std::mem::take(&mut case.evidence).misses;
+            case.evidence = Evidence::NONE;
+            unanswered = std::mem::take(&mut case.unanswered);
             case.claimed_failed = false;
             if let Some(suspicion) = &mut case.suspicion {
                 suspicion.suspectors.retract(me);
             }
             entry.close_case();
         }
-        if !self.rules().observed_loss {
-            return;
+        self.note_lost(unanswered);
+        if self.rules().observed_loss {
+            self.loss -= self.loss * LOSS_GAIN;
         }
-        for _ in 0..misses.min(LOSS_SAMPLES_MAX) {
-            self.loss += (1.0 - self.loss) * LOSS_GAIN;
+    }
+
+    /// So many rounds to a member that was there all the while went unanswered: it answered a
+    /// later one, or refuted what they made others believe. Without the latter, a loss that is
+    /// refuted each time would never be seen as one.
+    pub(super) fn note_lost(&mut self, rounds: u16) {
+        if self.rules().observed_loss {
+            for _ in 0..rounds.min(LOSS_SAMPLES_MAX) {
+                self.loss += (1.0 - self.loss) * LOSS_GAIN;
+            }
         }
-        self.loss -= self.loss * LOSS_GAIN;
     }
 
     /// Takes in who suspects a live member. Says whether there was anything new in it.

@@ -180,6 +180,7 @@ impl Engine {
             return;
         };
         let (was, was_slow) = (entry.state, entry.is_slow());
+        let unanswered = entry.case().unanswered;
         // A member that comes and goes stays out for a while.
         if was == MemberState::Failed && entry.case().is_held(now) {
             return;
@@ -203,6 +204,7 @@ impl Engine {
                 case.suspicion = None;
                 case.claimed_failed = false;
                 case.evidence = Evidence::NONE;
+                case.unanswered = 0;
             }
             entry.close_case();
             (entry.member(), changed)
@@ -210,6 +212,8 @@ impl Engine {
         self.spread(now, key);
         if was == MemberState::Failed {
             self.settled_at = now;
+        } else {
+            self.note_lost(unanswered);
         }
         if was != MemberState::Alive {
             self.emit(Event::NodeRecovered(member.clone()));

@@ -214,6 +214,13 @@ impl Engine {
             }
         }
         if !witnessed {
+            // To the loss it counts all the same, if this node hears others and then that member.
+            if !self.is_isolated(now)
+                && let Some(entry) = self.table.get_mut(round.key)
+            {
+                let case = entry.case_mut();
+                case.unanswered = case.unanswered.saturating_add(1);
+            }
             return;
         }
         self.stats.misses += 1;

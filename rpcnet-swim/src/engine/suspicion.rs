@@ -70,7 +70,9 @@ pub(crate) fn is_guilty(suspicion: &Suspicion, court: Court, config: &ClusterCon
     if !knows || age < refute_time(live, config) {
         return false;
     }
-    if age >= config.suspicion_max {
+    // Time is no evidence: who was not told that a suspicion is over holds it as long as one that
+    // is right, with next to none of its own.
+    if age >= config.suspicion_max && f64::from(own.phi) >= VOTE_PHI_MAX {
         return true;
     }
     let needed = live.saturating_sub(1).clamp(1, 2);
@@ -142,8 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn time_decides_at_last_but_never_without_witnessed_misses() {
-        assert!(check(&[2.0], 2, 2.0, 10, 20_000));
-        assert!(!check(&[2.0], 1, 2.0, 10, 20_000));
+    fn time_decides_at_last_but_never_without_evidence_of_its_own() {
+        assert!(check(&[4.0], 2, 4.0, 10, 20_000));
+        assert!(!check(&[4.0], 2, 4.0, 10, 19_999), "time");
+        assert!(!check(&[4.0], 1, 4.0, 10, 20_000), "own misses");
+        assert!(!check(&[3.9], 9, 3.9, 10, 20_000), "own phi");
+        assert!(
+            !check(&[3.9, 4.0], 9, 3.9, 10, 20_000),
+            "own phi, not another's"
+        );
     }
 }

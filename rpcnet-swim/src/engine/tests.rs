@@ -179,6 +179,42 @@ fn what_was_refuted_is_refuted_again_for_who_says_it_again() {
     assert_eq!(engine.me.incarnation, 1, "what it said is enough");
 }
 
+/// Half of the rounds are lost, and each miss is refuted before the next round. A node that forgot
+/// those misses would take a network that loses half for one that loses nothing.
+#[test]
+fn a_miss_that_is_refuted_is_loss_all_the_same() {
+    let mut engine = engine("me", 1, 1);
+    for (name, port) in [("x", 2), ("y", 3)] {
+        let known = record(name, 5, 0, port, alive());
+        engine.merge(Time::ZERO, known, Source::Gossip);
+    }
+    let x = crate::id::name_key("x");
+    let miss_and_refute = |engine: &mut Engine, incarnation| {
+        engine.on_miss(Time::ZERO, x);
+        let state = engine.member("x").unwrap().state;
+        let refutation = record("x", 5, incarnation, 2, alive());
+        engine.merge(Time::ZERO, refutation, Source::Gossip);
+        state
+    };
+    assert_eq!(miss_and_refute(&mut engine, 1), MemberState::Suspect);
+    for incarnation in 2..200 {
+        miss_and_refute(&mut engine, incarnation);
+        engine.on_alive(x);
+    }
+    assert!((0.4..0.6).contains(&engine.loss), "{}", engine.loss);
+    assert_eq!(miss_and_refute(&mut engine, 200), MemberState::Alive);
+
+    // Who was held failed was gone, whatever it says when it is back.
+    let before = engine.loss;
+    engine.on_miss(Time::ZERO, x);
+    let failed = record("x", 5, 200, 2, Claim::Failed);
+    engine.merge(Time::ZERO, failed, Source::Gossip);
+    let back = record("x", 5, 201, 2, alive());
+    engine.merge(Time::ZERO, back, Source::Gossip);
+    assert_eq!(engine.member("x").unwrap().state, MemberState::Alive);
+    assert!(engine.loss <= before, "{} > {before}", engine.loss);
+}
+
 #[test]
 fn one_that_was_cut_off_takes_in_what_waited_before_it_judges() {
     let mut engine = engine("me", 1, 1);

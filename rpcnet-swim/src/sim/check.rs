@@ -261,7 +261,7 @@ pub(super) fn check_order(
 /// The rule by which suspectors decide, told once more: at least two misses of one's own that
 /// somebody witnessed, and the time that a refutation needs; then either two suspectors (or one,
 /// where there is nobody else to ask) whose evidence, four at most from each, adds up to the
-/// threshold, or all the patience there is.
+/// threshold, or all the patience there is and four of its own.
 pub(super) fn check_evidence(
     member: impl FnOnce() -> String,
     verdict: &Verdict,
@@ -284,7 +284,8 @@ pub(super) fn check_evidence(
     // To the microsecond, which is what virtual time is made of.
     let in_time = age.as_secs_f64() + 1e-6 >= to_refute;
     let enough = phi >= config.phi_threshold && (alone || votes.len() >= 2);
-    match own.misses >= 2 && in_time && (enough || *age >= config.suspicion_max) {
+    let at_last = *age >= config.suspicion_max && own.phi >= 4.0;
+    match own.misses >= 2 && in_time && (enough || at_last) {
         true => Ok(()),
         false => Err(Violation::Hasty {
             member: member(),

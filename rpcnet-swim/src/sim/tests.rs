@@ -98,13 +98,13 @@ fn a_failure_declared_without_evidence_is_seen() {
 fn each_part_of_the_evidence_is_asked_for() {
     use crate::engine::inspect::Verdict;
     use crate::wire::{Suspectors, Vote};
-    let check = |misses, votes: &[f64], live, age_ms| {
+    let check_own = |misses, own_phi: f64, votes: &[f64], live, age_ms| {
         let mut suspectors = Suspectors::default();
         for (by, phi) in votes.iter().enumerate() {
             suspectors.merge(Vote::new(by as u64, *phi));
         }
         let mut own = crate::engine::inspect::Evidence::default();
-        (0..misses).for_each(|_| own.miss(8.0 / f64::from(misses)));
+        (0..misses).for_each(|_| own.miss(own_phi / f64::from(misses)));
         let verdict = Verdict {
             key: 0,
             live,
@@ -115,6 +115,7 @@ fn each_part_of_the_evidence_is_asked_for() {
         let member = || "n3".to_owned();
         super::check::check_evidence(member, &verdict, &ClusterConfig::lan()).is_ok()
     };
+    let check = |misses, votes: &[f64], live, age_ms| check_own(misses, 8.0, votes, live, age_ms);
     assert!(check(2, &[4.0, 4.0], 10, 650));
     assert!(!check(1, &[4.0, 4.0], 10, 650), "misses");
     assert!(!check(2, &[9.0], 10, 650), "suspectors");
@@ -124,6 +125,10 @@ fn each_part_of_the_evidence_is_asked_for() {
     assert!(check(2, &[4.0, 4.0], 1_000, 1_950));
     assert!(check(2, &[4.0], 2, 650), "alone");
     assert!(check(2, &[1.0], 10, 20_000), "all the patience there is");
+    assert!(
+        !check_own(2, 3.9, &[1.0], 10, 20_000),
+        "and yet four of its own"
+    );
     assert!(!check(1, &[1.0], 10, 20_000), "and yet two misses");
 }
 
