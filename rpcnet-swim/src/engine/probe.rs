@@ -317,8 +317,7 @@ impl Engine {
             requester_life: sender.life(),
             requester_seq: seq,
         });
-        let first = self.accusation(target.key);
-        let updates = self.news(PING_BYTES, first);
+        let updates = self.ping_updates(target.key);
         let ping = Payload::Ping {
             seq: self.seq,
             view: self.table.view(),
@@ -361,8 +360,7 @@ impl Engine {
     /// The suspicion rides on every ping of the accused, so that it hears of it at once and can
     /// refute (Lifeguard section IV-C).
     fn ping(&mut self, key: u64, seq: u32) {
-        let first = self.accusation(key);
-        let updates = self.news(PING_BYTES, first);
+        let updates = self.ping_updates(key);
         self.send_to(
             key,
             Payload::Ping {
@@ -371,6 +369,15 @@ impl Engine {
                 updates,
             },
         );
+    }
+
+    /// What rides on a ping. To the accused it is the accusation alone: it may be dead, and news
+    /// sent to the dead would count as passed on.
+    fn ping_updates(&mut self, key: u64) -> Vec<Record> {
+        match self.accusation(key) {
+            Some(accusation) if !self.rules().is_rival() => self.only(accusation),
+            first => self.news(PING_BYTES, first),
+        }
     }
 
     /// How long a helper waits. The nack has to be back before the round of who asked for it

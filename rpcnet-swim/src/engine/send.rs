@@ -83,6 +83,13 @@ impl Engine {
         records
     }
 
+    /// One record for a datagram that carries no news.
+    pub(super) fn only(&mut self, record: Record) -> Vec<Record> {
+        let mut records = std::mem::take(&mut self.spare.records);
+        records.push(record);
+        records
+    }
+
     /// Bytes left for records in a datagram with `fixed` bytes of other payload.
     pub(super) fn room(&self, fixed: usize) -> usize {
         let taken = self.envelope.overhead() + HEADER_BYTES + fixed;

@@ -147,6 +147,27 @@ fn who_is_alive_is_no_news_once_many_in_a_row_agree() {
 }
 
 #[test]
+fn no_news_are_spent_on_the_accused() {
+    let key = crate::id::name_key;
+    for (claim, spent) in [(alive(), true), (suspect(), false), (Claim::Failed, false)] {
+        let mut engine = engine("me", 1, 1);
+        for (name, port, claim) in [
+            ("x", 2, alive()),
+            ("y", 3, alive()),
+            ("y", 3, claim.clone()),
+        ] {
+            engine.merge(Time::ZERO, record(name, 5, 0, port, claim), Source::Gossip);
+        }
+        for _ in 0..99 {
+            engine.start_round(Time::ZERO, key("y"));
+            engine.rounds.clear();
+        }
+        let is_news = engine.queue.contains(key("x"));
+        assert_eq!(is_news, !spent, "pings of one that is {claim:?}");
+    }
+}
+
+#[test]
 fn who_has_not_heard_of_an_end_is_told_again() {
     let check = |end: Record, stale: Record, told: bool| {
         let mut engine = engine("me", 1, 1);
