@@ -899,7 +899,7 @@ fn most_crash_at_once() {
 
 #[test]
 fn a_quiet_cluster_costs_little() {
-    for (nodes, bound) in [(10, 600), (32, 600), (128, 800)] {
+    for (nodes, bound) in [(10, 400), (32, 400), (128, 400)] {
         let mut cluster = Cluster::of(16, nodes, lan());
         cluster.check_every(20);
         converge(&mut cluster, secs(20));

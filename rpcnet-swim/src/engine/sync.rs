@@ -186,10 +186,10 @@ impl Engine {
     }
 
     pub(super) fn on_sync_records(&mut self, now: Time, sender: Sender, records: Vec<Record>) {
-        let before = self.table.view();
         if self.rules().is_rival() {
             return self.merge_all(now, records, Source::Sync);
         }
+        let before = self.table.view();
         let mut objections = Vec::new();
         for record in records {
             let key = record.key();
