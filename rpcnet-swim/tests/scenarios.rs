@@ -870,7 +870,8 @@ fn a_flapping_member_is_damped() {
     }
     let times = count(&cluster, &observer, failed("n6"));
     println!("failed {times} times of 15");
-    assert!((2..=6).contains(&times), "{times} of 15");
+    // The first return is free; the second time it has to prove that it stays.
+    assert_eq!(times, 2);
     // Once it is well it comes back for good.
     converge(&mut cluster, secs(1_000));
     let before = cluster.report().failures;

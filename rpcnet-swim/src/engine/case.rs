@@ -17,6 +17,8 @@ pub(crate) struct Case {
     pub(crate) flaps: u8,
     /// Until then a refutation does not bring it back.
     pub(crate) hold_until: Time,
+    /// How many dials in a row it answered while it was held.
+    pub(crate) answered: u8,
     /// How often it was dialled since it failed, and when it is due again.
     pub(crate) redials: u8,
     pub(crate) redial_at: Time,
@@ -32,6 +34,7 @@ impl Case {
         claimed_failed: false,
         flaps: 0,
         hold_until: Time::ZERO,
+        answered: 0,
         redials: 0,
         redial_at: Time::ZERO,
         conflict_reported: false,
@@ -42,6 +45,16 @@ impl Case {
         if self.hold_until < from {
             self.flaps = 0;
         }
+    }
+
+    /// It came and went before: words alone do not bring it back.
+    pub(super) fn is_on_probation(&self) -> bool {
+        self.flaps > 1
+    }
+
+    /// Whether a failed member that comes and goes has still to prove that it is there to stay.
+    pub(super) fn is_held(&self, now: Time) -> bool {
+        self.is_on_probation() && (now < self.hold_until || self.answered < PROOFS)
     }
 
     /// Whether a live member's case may be forgotten.
@@ -57,5 +70,29 @@ impl Case {
 impl Default for Case {
     fn default() -> Self {
         Self::NONE
+    }
+}
+
+/// Dials in a row that a held member has to answer, which takes it as long as the first hold. One
+/// that loses four fifths of what it is sent does so once in some ten thousand times.
+pub(super) const PROOFS: u8 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_return_is_free_and_later_ones_take_time_and_proofs() {
+        let at = Time::from_millis;
+        let case = |flaps, answered| Case {
+            flaps,
+            answered,
+            hold_until: at(30_000),
+            ..Case::NONE
+        };
+        assert!(!case(1, 0).is_held(at(0)));
+        assert!(case(2, PROOFS).is_held(at(29_999)), "time");
+        assert!(case(2, PROOFS - 1).is_held(at(90_000)), "proofs");
+        assert!(!case(2, PROOFS).is_held(at(30_000)));
     }
 }

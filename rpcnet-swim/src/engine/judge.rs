@@ -1,6 +1,5 @@
 //! From missed rounds to a verdict: evidence, suspicion, failure.
 
-#[cfg(not(feature = "sim"))]
 use std::time::Duration;
 
 use super::Engine;
@@ -206,20 +205,48 @@ impl Engine {
             case.redial_at = now + redial;
             case.forgive_flaps(flaps_from);
             // The first return is free; a member that flaps is held longer each time.
-            case.flaps = case.flaps.saturating_add(1);
-            let doublings = u32::from(case.flaps.saturating_sub(2)).min(FLAP_DOUBLINGS_MAX);
-            let rounds = if case.flaps > 1 && damps {
-                FLAP_HOLD_ROUNDS << doublings
+            case.flaps = if damps {
+                case.flaps.saturating_add(1)
             } else {
-                0
+                1
             };
-            case.hold_until = now + rounds * unit;
+            case.answered = 0;
+            case.hold_until = now + hold_time(case.flaps) * unit;
             entry.member()
         });
         self.spread(now, key);
         self.timers
             .arm(Single::Redial, now + self.config.redial_interval);
         self.emit(Event::NodeFailed(member));
+    }
+
+    /// A failed member answered a dial, or did not: one that is held has to answer several in a
+    /// row, and each that it misses begins its hold anew.
+    pub(super) fn on_dialled(&mut self, now: Time, key: u64, answered: bool) {
+        let unit = self.config.probe_interval;
+        let again = now + self.proof_interval();
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
+        };
+        if entry.state != MemberState::Failed || !entry.case().is_on_probation() {
+            return;
+        }
+        let case = entry.case_mut();
+        if answered {
+            case.answered = case.answered.saturating_add(1);
+            case.redials = 0;
+            self.table.set_redial(key, again);
+        } else {
+            case.answered = 0;
+            case.hold_until = case.hold_until.max(now + hold_time(case.flaps) * unit);
+        }
+    }
+
+    /// How often a held member that answers is dialled, by each of the others. However many they
+    /// are, it is not swamped.
+    fn proof_interval(&self) -> Duration {
+        let crowd = self.live_count() as f64 / PROVERS;
+        self.config.redial_interval.mul_f64(crowd.max(1.0))
     }
 
     /// Flaps whose hold ended before this count no more.
@@ -274,6 +301,16 @@ impl Engine {
     }
 }
 
+/// How long a member is held down that failed so often, in probe intervals.
+fn hold_time(flaps: u8) -> u32 {
+    let doublings = u32::from(flaps.saturating_sub(2)).min(FLAP_DOUBLINGS_MAX);
+    if flaps > 1 {
+        FLAP_HOLD_ROUNDS << doublings
+    } else {
+        0
+    }
+}
+
 /// Bounds of the observed loss as evidence: a miss is worth 3 at most and never nothing.
 const LOSS_MIN: f64 = 1e-3;
 const LOSS_MAX: f64 = 0.9;
@@ -289,6 +326,8 @@ const FLAP_MEMORY_ROUNDS: u32 = 600;
 const FLAP_HOLD_ROUNDS: u32 = 30;
 /// The hold doubles so often: 32 times 30 intervals at most.
 const FLAP_DOUBLINGS_MAX: u32 = 5;
+/// Members that dial one that is held in each redial interval, at most.
+const PROVERS: f64 = 128.0;
 /// Most failed members dialled at a time, twice in each probe interval.
 const REDIALS_MAX: usize = 4;
 /// Longest wait between two dials of a failed member, in redial intervals.

@@ -181,7 +181,7 @@ impl Engine {
         };
         let (was, was_slow) = (entry.state, entry.is_slow());
         // A member that comes and goes stays out for a while.
-        if was == MemberState::Failed && now < entry.case().hold_until {
+        if was == MemberState::Failed && entry.case().is_held(now) {
             return;
         }
         let moves = entry.addr() != record.addr || !was.is_live();

@@ -52,6 +52,11 @@ impl PartitionWatch {
         }
     }
 
+    /// Whether too many are gone, for however short a time.
+    pub(crate) fn sees_cut(&self) -> bool {
+        self.cut != PartitionStatus::Healthy
+    }
+
     /// Members that failed from this time on count as missing: failures far apart are crashes,
     /// and a partition keeps its members however long it lasts.
     pub(crate) fn window_start(&self, now: Time, window: Duration) -> Time {

@@ -169,7 +169,12 @@ impl Engine {
                 let round = self.rounds.swap_remove(at);
                 self.conclude(now, &round);
             }
-            Stage::Redial => drop(self.rounds.swap_remove(at)),
+            Stage::Redial => {
+                let round = self.rounds.swap_remove(at);
+                if !round.tainted && !self.is_isolated(now) {
+                    self.on_dialled(now, round.key, false);
+                }
+            }
         }
     }
 
@@ -234,6 +239,10 @@ impl Engine {
             self.rtt.observe(now.since(round.started).as_secs_f64());
         }
         self.on_alive(target);
+        if round.stage == Stage::Redial {
+            self.on_dialled(now, target, true);
+            self.sync_across(now, target);
+        }
         if !direct && !round.tainted {
             self.await_overdue(&round, true);
         }

@@ -71,11 +71,25 @@ impl Engine {
         if !settled && differing < SYNC_OVERDUE_ROUNDS * unit {
             return;
         }
-        self.sync.differing = None;
         let wait = unit * (1 << self.sync.fruitless.min(SYNC_DOUBLINGS_MAX));
         self.sync.next = now + wait.mul_f64(1.0 + self.rng.f64());
         self.sync.fruitless += 1;
-        self.sync.awaited = Some((peer, now + unit));
+        self.start_sync(now, peer);
+    }
+
+    /// Somebody of the other side of a partition answered: what each side has of its own is told
+    /// at once, not when the views have come to rest.
+    pub(super) fn sync_across(&mut self, now: Time, peer: u64) {
+        let under_way = |(_, until): (u64, Time)| now <= until;
+        let busy = self.sync.awaited.is_some_and(under_way) || self.pull.is_some();
+        if self.partition.sees_cut() && !busy && self.phase == Phase::Active {
+            self.start_sync(now, peer);
+        }
+    }
+
+    fn start_sync(&mut self, now: Time, peer: u64) {
+        self.sync.differing = None;
+        self.sync.awaited = Some((peer, now + self.config.probe_interval));
         self.stats.syncs += 1;
         let buckets = Box::new(*self.table.buckets());
         self.send_to(peer, Payload::SyncDigest { buckets });

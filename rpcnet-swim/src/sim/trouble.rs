@@ -285,7 +285,9 @@ fn convergence_bound(config: &ClusterConfig) -> Duration {
     let contact = (13 * unit).max(12 * config.redial_interval).max(38 * unit);
     // A sync that waits for the views to come to rest, backed off, and a second one.
     let repair = 10 * unit + 2 * 64 * unit;
-    detection + contact + repair + config.partition_grace
+    // A member that is held answers some dials more.
+    let proofs = 8 * config.redial_interval;
+    detection + contact + proofs + repair + config.partition_grace
 }
 
 /// How long after the last trouble every failure is known to all of `nodes` at the latest: one
