@@ -85,7 +85,8 @@ pub struct Node {
     pub phi: Option<f64>,
     /// Whether it takes long to answer, by what the source knows. It is alive and takes calls.
     pub is_slow: bool,
-    /// The round trip that the source measured when this was told last, if it measures them.
+    /// The round trip that the source had measured when this was told, if it measures them and has reason to tell: a cluster
+    /// tells it of nodes that are slow or suspect.
     pub round_trip: Option<Duration>,
     /// Whether it is the node that this process is.
     pub is_local: bool,

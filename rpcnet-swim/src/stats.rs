@@ -56,7 +56,7 @@ pub struct Dropped {
     pub misaddressed: u64,
     /// From a node that this one does not know; it is asked to say hello.
     pub unknown_sender: u64,
-    /// An answer to what was not asked, or came too late.
+    /// An answer to what was not asked, other than to a ping: those come twice, and late.
     pub unexpected: u64,
     /// Arrived after this node left.
     pub after_leave: u64,

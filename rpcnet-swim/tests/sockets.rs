@@ -532,6 +532,21 @@ async fn a_slow_subscriber_is_told_how_much_it_missed() {
 }
 
 #[tokio::test]
+async fn who_subscribes_after_the_last_subscriber_went_hears_what_comes_then() {
+    let first = start("n0", &[]).await;
+    drop(first.subscribe());
+    let second = start("n1", &[&first]).await;
+    until("it is in", 5, || first.live_count() == 2).await;
+    let mut events = [first.subscribe(), first.subscribe()];
+    second.set_tag("n", "1").unwrap();
+    for events in &mut events {
+        let event = timeout(Duration::from_secs(5), events.recv()).await;
+        let event = event.expect("the tag is news");
+        assert!(matches!(event, Some(Event::NodeUpdated(m)) if m.tags.get("n") == Some("1")));
+    }
+}
+
+#[tokio::test]
 async fn a_port_in_use_and_a_key_forgotten_are_clear_errors() {
     let first = start("n0", &[]).await;
     let taken = config("n1").with_bind_addr(first.local_addr());

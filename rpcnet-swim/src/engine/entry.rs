@@ -187,6 +187,6 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert_eq!(size_of::<Option<Entry>>(), 120);
+        assert!(size_of::<Option<Entry>>() <= 120);
     }
 }

@@ -91,8 +91,8 @@ enum Pace {
 /// What this node's round trips say, of whomever they are.
 #[derive(Debug, Default)]
 pub(crate) struct Trips {
-    /// The latest few.
-    recent: VecDeque<Duration>,
+    /// The latest few, and whose they are.
+    recent: VecDeque<(u64, Duration)>,
     /// The last prompt answer, and the last one of another member.
     prompt: [(u64, Time); 2],
     /// Members that are slow or doubted, to be asked again soon; the one asked longest ago first.
@@ -111,6 +111,18 @@ struct Overdue {
     pinged_at: [Time; 2],
     /// Somebody else had an answer in time.
     answered: bool,
+}
+
+impl Trips {
+    fn fastest(&self) -> Option<Duration> {
+        self.recent.iter().map(|(_, trip)| *trip).min()
+    }
+
+    fn are_of_several(&self) -> bool {
+        let mut keys = self.recent.iter().map(|(key, _)| *key);
+        let first = keys.next();
+        keys.any(|key| Some(key) != first)
+    }
 }
 
 #[cfg(feature = "sim")]
@@ -166,7 +178,7 @@ impl Engine {
         if self.trips.recent.len() == RECENT {
             self.trips.recent.pop_front();
         }
-        self.trips.recent.push_back(trip);
+        self.trips.recent.push_back((key, trip));
         let pace = self.pace(trip);
         if pace == Pace::Prompt {
             let [latest, other] = &mut self.trips.prompt;
@@ -264,8 +276,8 @@ impl Engine {
     /// How much longer than others a member is given to answer. A slow node gives it to all.
     pub(super) fn patience(&self, now: Time, key: u64) -> Duration {
         if self.me.slow {
-            let fastest = self.trips.recent.iter().min().copied();
-            return fastest.unwrap_or_default().min(self.config.probe_interval);
+            let fastest = self.trips.fastest().unwrap_or_default();
+            return fastest.min(self.config.probe_interval);
         }
         let pulse = self.table.get(key).map(|entry| entry.pulse);
         let pulse = pulse.filter(|pulse| pulse.is_slow() || pulse.is_doubted());
@@ -287,15 +299,15 @@ impl Engine {
                 self.start_round(now, key);
             }
         }
-        // Of two, nobody can tell who is slow.
-        let fastest = self.trips.recent.iter().min().copied();
+        let fastest = self.trips.fastest();
         let Some(fastest) = fastest.filter(|_| self.trips.recent.len() == RECENT) else {
             return;
         };
         let slow_after = self.config.probe_timeout / 2;
         let slow = match self.me.slow {
             true => fastest > slow_after / 2,
-            false => fastest > slow_after && self.table.live().len() > 1,
+            // Of two, nobody can tell who is slow.
+            false => fastest > slow_after && self.trips.are_of_several(),
         };
         let rest = DECLARE_ROUNDS * self.config.probe_interval;
         let rested = |at| now.since(at) >= rest;

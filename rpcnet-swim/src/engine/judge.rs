@@ -25,7 +25,7 @@ impl Engine {
         if entry.state == MemberState::Failed {
             return Some(own.max(self.config.phi_threshold));
         }
-        let now = (now - self.stalled).max(self.last_now);
+        let now = self.inner_time_at(now);
         let running = self
             .rounds
             .iter()

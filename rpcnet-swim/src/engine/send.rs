@@ -97,7 +97,13 @@ impl Engine {
     }
 
     /// Records in as few payloads as they fit in, at most `max`, each with `fixed` bytes beside.
-    pub(super) fn pack(&self, records: Vec<Record>, fixed: usize, max: usize) -> Vec<Vec<Record>> {
+    /// Takes no more of them than that.
+    pub(super) fn pack(
+        &self,
+        records: impl IntoIterator<Item = Record>,
+        fixed: usize,
+        max: usize,
+    ) -> Vec<Vec<Record>> {
         let room = self.room(fixed);
         let (mut packed, mut free) = (Vec::<Vec<Record>>::new(), 0);
         for record in records {

@@ -125,19 +125,21 @@ impl Engine {
         if differs.contains(&true) && self.live_count() <= per_page {
             pages.push(self.page(0, u64::MAX));
         } else {
+            // All parts of a large view may differ; what the answer has no room for is left alone.
+            let run_max = (PAGES_MAX * per_page * BUCKETS / self.live_count()).max(1);
             let mut bucket = 0;
-            while let Some(skip) = differs[bucket..].iter().position(|differs| *differs) {
+            while pages.len() < PAGES_MAX
+                && let Some(skip) = differs[bucket..].iter().position(|differs| *differs)
+            {
                 let first = bucket + skip;
                 let run = differs[first..]
                     .iter()
+                    .take(run_max)
                     .take_while(|differs| **differs)
                     .count();
                 bucket = first + run;
                 let whole = self.page(bucket_first(first), bucket_last(bucket - 1));
                 split_page(whole, per_page, &mut pages);
-                if bucket == BUCKETS {
-                    break;
-                }
             }
         }
         for page in pages.into_iter().take(PAGES_MAX) {
@@ -171,10 +173,7 @@ impl Engine {
                 .get(*key)
                 .is_some_and(|entry| !entry.state.is_live())
         });
-        let records: Vec<_> = push
-            .chain(gone)
-            .flat_map(|key| self.records_of(key))
-            .collect();
+        let records = push.chain(gone).flat_map(|key| self.records_of(key));
         for records in self.pack(records, 0, PAGES_MAX) {
             self.reply(sender, Payload::SyncRecords { records });
         }
@@ -193,17 +192,17 @@ impl Engine {
         if self.rules().is_rival() && keys.is_empty() {
             return self.answer_push_pull(sender);
         }
-        let records: Vec<_> = keys.iter().flat_map(|key| self.records_of(*key)).collect();
+        let records = keys.iter().flat_map(|key| self.records_of(*key));
         for records in self.pack(records, 0, PAGES_MAX) {
             self.reply(sender, Payload::SyncRecords { records });
         }
     }
 
     pub(super) fn on_sync_records(&mut self, now: Time, sender: Sender, records: Vec<Record>) {
-        let before = self.table.view();
         if self.rules().is_rival() {
             return self.merge_all(now, records, Source::Sync);
         }
+        let before = self.table.view();
         let mut objections = Vec::new();
         for record in records {
             let key = record.key();
@@ -411,7 +410,12 @@ const SYNC_DOUBLINGS_MAX: u32 = 5;
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::config::ClusterConfig;
+    use crate::id::NodeId;
+    use crate::wire::Message;
 
     #[test]
     fn pages_cover_the_range_without_gap_or_overlap() {
@@ -439,6 +443,57 @@ mod tests {
                 entries
             );
         }
+    }
+
+    #[test]
+    fn a_large_view_that_differs_in_all_parts_is_answered_with_as_many_pages_as_may_be() {
+        let config = ClusterConfig::lan();
+        let addr = |n: u16| SocketAddr::from(([127, 0, 0, 1], n));
+        let id = NodeId::new("me", 1);
+        let mut engine = Engine::new(config, id, addr(1), Time::ZERO, 7).unwrap();
+        for n in 2..3_000 {
+            let record = Record {
+                name: format!("n{n}").into(),
+                addr: addr(n),
+                ..engine.own_record()
+            };
+            engine.merge(Time::ZERO, record, Source::Sync);
+        }
+        let sender = Sender {
+            addr: addr(2),
+            key: 2,
+            epoch: 1,
+            counter: 1,
+            sealed_with: None,
+        };
+        let mut theirs = *engine.table.buckets();
+        let mut answers = |theirs: &[u64; BUCKETS]| {
+            engine.on_digest(sender, theirs);
+            let mut pages = Vec::new();
+            while let Some((_, mut datagram)) = engine.poll_transmit() {
+                let (_, body, _) = engine.envelope.unwrap(&mut datagram).unwrap();
+                let known = (&engine.me, &engine.table);
+                let message = Message::decode(body, &known, &mut Vec::new());
+                match message.unwrap().payload {
+                    Payload::SyncSummary(page) => pages.push(page),
+                    other => panic!("{other:?}"),
+                }
+            }
+            for page in &pages {
+                let all = engine.table.versions(page.first, page.last);
+                assert_eq!(page.entries, all);
+            }
+            pages
+        };
+        assert!(answers(&theirs).is_empty());
+        // Two parts far apart, the last one among them.
+        (theirs[3], theirs[BUCKETS - 1]) = (1, 1);
+        let two = answers(&theirs);
+        assert_eq!((two.len(), two[1].last), (2, u64::MAX));
+        let first = answers(&[1; BUCKETS]);
+        assert_eq!((first.len(), first[0].first), (PAGES_MAX, 0));
+        assert!(first.windows(2).all(|two| two[0].last + 1 == two[1].first));
+        assert!(first[PAGES_MAX - 1].last < u64::MAX, "there is more");
     }
 
     #[test]

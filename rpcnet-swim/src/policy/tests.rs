@@ -1,3 +1,5 @@
+//! Who serves, by each policy, and that no two sides do.
+
 use proptest::prelude::*;
 
 use super::*;

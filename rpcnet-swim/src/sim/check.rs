@@ -1,5 +1,4 @@
 //! The rules that no run may break.
-
 //!
 //! | rule | looked at | broken: [`Violation`] |
 //! |---|---|---|

@@ -60,7 +60,7 @@ impl Engine {
     /// Everything known of everybody, in pages.
     fn full_state(&self) -> Vec<Vec<Record>> {
         let members = self.table.iter().map(|(_, entry)| Entry::record(entry));
-        let records = std::iter::once(self.own_record()).chain(members).collect();
+        let records = std::iter::once(self.own_record()).chain(members);
         self.pack(records, 0, usize::MAX)
     }
 }

@@ -133,4 +133,5 @@ fn an_address_remembers_the_latest_of_those_who_lived_there() {
     }
     let known: Vec<u64> = table.iter().map(|(key, _)| key).collect();
     assert_eq!(known, Vec::from_iter(41 - RESIDENTS_MAX as u64..=40));
+    check(&mut table, Time::ZERO);
 }

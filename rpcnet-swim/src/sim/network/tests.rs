@@ -1,3 +1,5 @@
+//! What becomes of datagrams between which nodes.
+
 use super::*;
 
 /// How many of 10,000 datagrams do not arrive.

@@ -1,3 +1,5 @@
+//! What waits, what passes and what is lost in each plight.
+
 use super::*;
 use crate::config::ClusterConfig;
 use crate::event::MemberState;
