@@ -37,6 +37,11 @@ pub(crate) struct Rules {
     pub(crate) ring_successors: Option<usize>,
     /// The round robin has its turn once in so many probe intervals.
     pub(crate) round_robin_every: usize,
+    /// Helpers that have to witness a round, or all that were asked, if these are fewer.
+    pub(crate) nacks_needed: usize,
+    /// Helpers come from as many zones as there are.
+    #[cfg(feature = "sim")]
+    pub(crate) zoned_helpers: bool,
     /// Another detector decides.
     #[cfg(feature = "sim")]
     pub(crate) rival: Option<Rival>,
@@ -60,6 +65,9 @@ impl Rules {
         pace: true,
         ring_successors: None,
         round_robin_every: 1,
+        nacks_needed: 1,
+        #[cfg(feature = "sim")]
+        zoned_helpers: false,
         #[cfg(feature = "sim")]
         rival: None,
     };
