@@ -396,40 +396,4 @@ const AGREEING_PEERS: u32 = 16;
 const SYNC_DOUBLINGS_MAX: u32 = 5;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_cover_the_range_without_gap_or_overlap() {
-        for count in [0u64, 1, 2, 3, 4, 7] {
-            let entries: Vec<_> = (0..count).map(|n| (100 + 10 * n, n)).collect();
-            let whole = SyncPage {
-                first: 50,
-                last: 900,
-                entries: entries.clone(),
-            };
-            let mut pages = Vec::new();
-            split_page(whole, 3, &mut pages);
-            assert_eq!((pages[0].first, pages.last().unwrap().last), (50, 900));
-            assert!(
-                pages
-                    .windows(2)
-                    .all(|pair| pair[0].last + 1 == pair[1].first)
-            );
-            assert!(pages.iter().all(|page| page.entries.len() <= 3));
-            assert_eq!(
-                pages
-                    .iter()
-                    .flat_map(|page| page.entries.clone())
-                    .collect::<Vec<_>>(),
-                entries
-            );
-        }
-    }
-
-    #[test]
-    fn buckets_tile_the_keys() {
-        assert_eq!((bucket_first(0), bucket_last(BUCKETS - 1)), (0, u64::MAX));
-        assert!((1..BUCKETS).all(|b| bucket_last(b - 1) + 1 == bucket_first(b)));
-    }
-}
+mod tests;
