@@ -171,6 +171,22 @@ impl Detector {
         self
     }
 
+    /// The same with so many helpers that have to witness a round, or all that were asked, if
+    /// these are fewer: `rpcnet-nacks2`.
+    pub fn with_nacks_needed(mut self, nacks: usize) -> Self {
+        self.rules.nacks_needed = nacks.max(1);
+        self.name = format!("{}-nacks{nacks}", self.name).into();
+        self
+    }
+
+    /// The same with helpers from as many zones as there are, by the tag `zone`: so two nacks
+    /// come from two zones. `rpcnet-nacks2-zoned`.
+    pub fn with_zoned_helpers(mut self) -> Self {
+        self.rules.zoned_helpers = true;
+        self.name = format!("{}-zoned", self.name).into();
+        self
+    }
+
     /// What it is called in tables.
     pub fn name(&self) -> &str {
         &self.name
@@ -231,13 +247,22 @@ impl Detector {
             let knows = !(base.is_rival() && rule == Rule::ObservedLoss);
             return knows.then(|| base.with(rule));
         }
-        if let Some((base, intervals)) = name.rsplit_once("-every") {
-            let intervals = intervals.parse().ok().filter(|n| (1..=16).contains(n))?;
-            return Some(Self::named(base)?.with_round_robin_every(intervals));
+        if let Some(base) = name.strip_suffix("-zoned") {
+            return Some(Self::named(base)?.with_zoned_helpers());
         }
-        let (base, successors) = name.rsplit_once("-r")?;
-        let successors = successors.parse().ok().filter(|n| *n <= 8)?;
-        Some(Self::named(base)?.with_ring_successors(successors))
+        // The last of the suffixes that end with a number.
+        let (base, count) =
+            name.split_at(name.trim_end_matches(|c: char| c.is_ascii_digit()).len());
+        let count: usize = count.parse().ok()?;
+        let named = |suffix| base.strip_suffix(suffix).and_then(Self::named);
+        match count {
+            1..=8 if base.ends_with("-nacks") => Some(named("-nacks")?.with_nacks_needed(count)),
+            1..=16 if base.ends_with("-every") => {
+                Some(named("-every")?.with_round_robin_every(count))
+            }
+            0..=8 => Some(named("-r")?.with_ring_successors(count)),
+            _ => None,
+        }
     }
 
     pub(crate) fn rules(&self) -> &Rules {
@@ -264,6 +289,8 @@ impl Detector {
                 pace: false,
                 ring_successors: Some(0),
                 round_robin_every: 1,
+                nacks_needed: 1,
+                zoned_helpers: false,
                 rival: Some(rival),
             },
         }
@@ -373,6 +400,13 @@ mod tests {
                 .with(Rule::Witness)
                 .with_ring_successors(1),
             Detector::lifeguard(3).without(Rule::Buddy),
+            Detector::rpcnet().with_nacks_needed(2).with_zoned_helpers(),
+            Detector::rpcnet()
+                .with_nacks_needed(2)
+                .with_ring_successors(2),
+            Detector::rpcnet()
+                .with_ring_successors(2)
+                .with_round_robin_every(2),
         ];
         let all = Detector::all().into_iter().chain(Detector::ablation());
         for detector in all.chain(more) {

@@ -154,6 +154,9 @@ pub struct Engine {
     settled_at: Time,
     #[cfg(feature = "sim")]
     rival: RivalState,
+    /// As a helper it nacks whatever it is asked about.
+    #[cfg(feature = "sim")]
+    lies: bool,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
     spare: Spare,
     events: VecDeque<Event>,
@@ -250,6 +253,8 @@ impl Engine {
             settled_at: now,
             #[cfg(feature = "sim")]
             rival: RivalState::default(),
+            #[cfg(feature = "sim")]
+            lies: false,
             transmits: VecDeque::new(),
             spare: Spare::default(),
             events: VecDeque::new(),

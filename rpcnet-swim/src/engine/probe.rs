@@ -50,16 +50,16 @@ pub(crate) struct Relay {
 }
 
 impl Round {
-    fn lacks_witness(&self) -> bool {
-        !self.helpers.is_empty() && !self.is_witnessed() && !self.extended
+    fn lacks_witness(&self, needed: usize) -> bool {
+        !self.helpers.is_empty() && !self.is_witnessed(needed) && !self.extended
     }
 
-    fn is_witnessed(&self) -> bool {
-        self.helpers.iter().any(|(_, nacked)| *nacked)
+    fn is_witnessed(&self, needed: usize) -> bool {
+        let (asked, nacks) = self.witnesses();
+        nacks > 0 && nacks >= needed.min(asked)
     }
 
     /// How many helpers were asked, and how many of them witnessed it.
-    #[cfg(feature = "sim")]
     pub(super) fn witnesses(&self) -> (usize, usize) {
         let nacks = self.helpers.iter().filter(|(_, nacked)| *nacked).count();
         (self.helpers.len(), nacks)
@@ -164,7 +164,10 @@ impl Engine {
                 }
                 self.timers.push(end.max(now), Timer::Round(seq));
             }
-            Stage::Indirect if self.rules().witness && self.rounds[at].lacks_witness() => {
+            Stage::Indirect
+                if self.rules().witness
+                    && self.rounds[at].lacks_witness(self.rules().nacks_needed) =>
+            {
                 // Far away, a nack takes longer than the share of the round it is given.
                 self.rounds[at].extended = true;
                 let helpers = self.rounds[at].helpers.iter();
@@ -199,7 +202,8 @@ impl Engine {
         }
         // The witness: without one, the silence may be our own. With nobody to ask, it counts.
         let alone = round.helpers.is_empty() && self.table.live().len() == 1;
-        let witnessed = round.is_witnessed() || alone || !self.rules().witness;
+        let is_witnessed = round.is_witnessed(self.rules().nacks_needed);
+        let witnessed = is_witnessed || alone || !self.rules().witness;
         if round.tainted || !witnessed {
             self.stats.void_rounds += 1;
         }
@@ -305,6 +309,11 @@ impl Engine {
                     target: target.key,
                 },
             );
+        }
+        #[cfg(feature = "sim")]
+        if self.lies {
+            let key = target.key;
+            return self.reply(sender, Payload::Nack { seq, target: key });
         }
         if self.relays.len() >= RELAYS_MAX {
             return;
@@ -427,6 +436,10 @@ impl Engine {
             let others: Vec<_> = others.take(missing).collect();
             helpers.extend(others);
         }
+        #[cfg(feature = "sim")]
+        if self.rules().zoned_helpers {
+            helpers = self.zoned(helpers, key);
+        }
         for helper in &helpers {
             let updates = self.news(PING_REQ_BYTES, accusation.clone());
             self.send_to(
@@ -439,6 +452,36 @@ impl Engine {
             );
         }
         helpers.into_iter().map(|helper| (helper, false)).collect()
+    }
+}
+
+#[cfg(feature = "sim")]
+impl Engine {
+    /// From now on says of everybody that he does not answer, to whoever asks.
+    pub(crate) fn lie(&mut self) {
+        self.lies = true;
+    }
+
+    /// As many helpers, of different zones as far as a few more at random have some.
+    fn zoned(&mut self, helpers: Vec<u64>, target: u64) -> Vec<u64> {
+        let count = helpers.len();
+        let more = self.sample_live(4 * count, |key, entry| {
+            key != target && entry.state == MemberState::Alive && !entry.silent
+        });
+        let mut chosen: Vec<u64> = Vec::with_capacity(count);
+        let zone = |key: u64| self.table.get(key).and_then(|e| e.tags.get("zone"));
+        for key in helpers.iter().chain(&more) {
+            if chosen.iter().all(|other| zone(*other) != zone(*key)) {
+                chosen.push(*key);
+            }
+        }
+        for key in helpers {
+            if !chosen.contains(&key) {
+                chosen.push(key);
+            }
+        }
+        chosen.truncate(count);
+        chosen
     }
 }
 

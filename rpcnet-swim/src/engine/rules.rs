@@ -38,6 +38,11 @@ pub(crate) struct Rules {
     /// The round robin has its turn once in so many probe intervals, if there is a ring beside it:
     /// of twice as many it saves a quarter of the datagrams and finds a crash 0.1 s later.
     pub(crate) round_robin_every: usize,
+    /// Helpers that have to witness a round, or all that were asked, if these are fewer.
+    pub(crate) nacks_needed: usize,
+    /// Helpers come from as many zones as there are.
+    #[cfg(feature = "sim")]
+    pub(crate) zoned_helpers: bool,
     /// Another detector decides.
     #[cfg(feature = "sim")]
     pub(crate) rival: Option<Rival>,
@@ -61,6 +66,9 @@ impl Rules {
         pace: true,
         ring_successors: None,
         round_robin_every: 2,
+        nacks_needed: 1,
+        #[cfg(feature = "sim")]
+        zoned_helpers: false,
         #[cfg(feature = "sim")]
         rival: None,
     };

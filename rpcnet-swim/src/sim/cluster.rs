@@ -193,6 +193,12 @@ impl Cluster {
         self.input(node, |engine, now| engine.set_draining(now, draining));
     }
 
+    /// Lets a node say of everybody that he does not answer, whenever it is asked to help with a
+    /// probe, until it starts again.
+    pub fn lie(&mut self, node: usize) {
+        self.input(node, |engine, _| engine.lie());
+    }
+
     /// Hands a datagram to a node, as if it came from this address.
     pub fn inject(&mut self, node: usize, from: SocketAddr, mut datagram: Vec<u8>) {
         self.input(node, |engine, now| {

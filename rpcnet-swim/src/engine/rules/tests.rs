@@ -211,3 +211,84 @@ fn without_dialling_ours_still_remembers_for_a_day() {
     assert!(!remembers(Detector::swim()), "memberlist does for 30 s");
     assert!(remembers(Detector::swim().with(Rule::Redial)));
 }
+
+#[test]
+fn a_round_counts_if_as_many_helpers_witness_it_as_are_needed() {
+    let misses = |detector, nacks: usize| {
+        let mut engine = engine(detector);
+        let key = name_key("x");
+        engine.start_round(at(0), key);
+        let seq = engine.rounds[0].seq;
+        engine.on_round_timer(at(500), seq);
+        let helpers = engine.rounds[0].helpers();
+        assert_eq!(helpers.len(), 3);
+        for helper in &helpers[..nacks] {
+            engine.on_nack(*helper, seq, key);
+        }
+        // The end of the round, and of the wait for more nacks.
+        engine.on_round_timer(at(1_000), seq);
+        engine.on_round_timer(at(1_250), seq);
+        assert_eq!(engine.stats.misses + engine.stats.void_rounds, 1);
+        engine.stats.misses == 1
+    };
+    for needed in 1..=3 {
+        for nacks in 0..=3 {
+            let detector = Detector::rpcnet().with_nacks_needed(needed);
+            assert_eq!(misses(detector, nacks), nacks >= needed);
+        }
+    }
+    // Not more than there are.
+    assert!(misses(Detector::rpcnet().with_nacks_needed(5), 3));
+    assert!(!misses(Detector::rpcnet().with_nacks_needed(5), 2));
+}
+
+#[test]
+fn zoned_helpers_come_from_as_many_zones_as_there_are() {
+    let zones_of = |detector, seed| {
+        let config = ClusterConfig::lan().with_detector(detector);
+        let mut engine = Engine::new(config, NodeId::new("me", 1), addr(1), at(0), seed).unwrap();
+        for port in 2..40 {
+            let tags = Tags::from_pairs([("zone", format!("z{}", port % 3))]).unwrap();
+            let alive = member(&format!("n{port}"), port, 0, Claim::Alive(tags));
+            engine.merge(at(0), alive, Source::Gossip);
+        }
+        engine.start_round(at(0), name_key("n5"));
+        engine.on_round_timer(at(500), engine.rounds[0].seq);
+        let helpers = engine.rounds[0].helpers();
+        assert!(helpers.len() == 3 && !helpers.contains(&name_key("n5")));
+        let zone = |key: &u64| engine.table.get(*key).unwrap().tags.get("zone");
+        let mut zones: Vec<_> = helpers.iter().map(zone).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        zones.len()
+    };
+    let all = |detector: Detector| {
+        (0..30)
+            .filter(|n| zones_of(detector.clone(), *n) == 3)
+            .count()
+    };
+    assert!(all(Detector::rpcnet().with_zoned_helpers()) >= 29);
+    assert!(all(Detector::rpcnet()) < 20);
+}
+
+#[test]
+fn a_liar_nacks_at_once() {
+    let mut helper = engine(Detector::rpcnet());
+    helper.lie();
+    while helper.poll_transmit().is_some() {}
+    let sender = crate::engine::receive::Sender {
+        addr: addr(3),
+        key: name_key("y"),
+        epoch: 1,
+        counter: 1,
+        sealed_with: None,
+    };
+    let target = crate::wire::Address {
+        key: name_key("x"),
+        epoch: 1,
+        addr: addr(2),
+    };
+    helper.on_ping_req(at(0), sender, 7, target);
+    assert_eq!(helper.poll_transmit().map(|(to, _)| to), Some(addr(3)));
+    assert!(helper.poll_transmit().is_none() && helper.relays.is_empty());
+}
