@@ -946,3 +946,18 @@ fn a_round_without_a_witness_accuses_nobody() {
     let suspects = |event: &Event| matches!(event, Event::NodeSuspect { .. });
     assert_eq!(count(&cluster, &[0], suspects), 0);
 }
+
+#[test]
+fn a_second_partition_heals_as_fast_as_the_first() {
+    let mut cluster = Cluster::formed(3, 32, lan());
+    for _ in 0..3 {
+        cluster.run_for(secs(60));
+        cluster.network().isolate(0..16, 1);
+        cluster.run_for(secs(60));
+        cluster.network().unite();
+        let took = cluster.run_until(secs(60), Cluster::is_converged);
+        println!("whole again after {took:?}");
+        assert!(took.expect("whole again") < secs(10));
+    }
+    cluster.expect_safe();
+}

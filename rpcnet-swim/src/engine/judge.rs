@@ -203,7 +203,8 @@ impl Engine {
     /// Holds a member failed: by own judgement or on another's word.
     pub(super) fn fail(&mut self, now: Time, key: u64) {
         let (unit, redial) = (self.config.probe_interval, self.config.redial_interval);
-        let damps = self.rules().flap_damping;
+        // Who goes with a large part of the cluster is cut off, which is no flapping.
+        let counts = self.rules().flap_damping && !self.partition.sees_cut();
         let flaps_from = self.flaps_from(now);
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Failed;
@@ -215,11 +216,7 @@ impl Engine {
             case.redial_at = now + redial;
             case.forgive_flaps(flaps_from);
             // The first return is free; a member that flaps is held longer each time.
-            case.flaps = if damps {
-                case.flaps.saturating_add(1)
-            } else {
-                1
-            };
+            case.flaps = case.flaps.saturating_add(u8::from(counts));
             case.answered = 0;
             case.hold_until = now + hold_time(case.flaps) * unit;
             entry.member()
@@ -228,6 +225,19 @@ impl Engine {
         self.timers
             .arm(Single::Redial, now + self.config.redial_interval);
         self.emit(Event::NodeFailed(member));
+    }
+
+    /// A large part of the cluster is gone: those who went with it did not flap.
+    pub(super) fn forgive_cut_off(&mut self, now: Time) {
+        let from = self.missing_from(now);
+        let missing = self.table.missing_entries(from).map(|entry| entry.key);
+        for key in missing.collect::<Vec<_>>() {
+            if let Some(entry) = self.table.get_mut(key) {
+                let case = entry.case_mut();
+                case.flaps = case.flaps.saturating_sub(1);
+                case.hold_until = now + hold_time(case.flaps) * self.config.probe_interval;
+            }
+        }
     }
 
     /// A failed member answered a dial, or did not: one that is held has to answer several in a
@@ -256,7 +266,9 @@ impl Engine {
     /// are, it is not swamped.
     fn proof_interval(&self) -> Duration {
         let crowd = self.live_count() as f64 / PROVERS;
-        self.config.redial_interval.mul_f64(crowd.max(1.0))
+        self.config
+            .redial_interval
+            .mul_f64(crowd.clamp(1.0, PROOF_INTERVAL_MAX))
     }
 
     /// Flaps whose hold ended before this count no more.
@@ -338,6 +350,8 @@ const FLAP_HOLD_ROUNDS: u32 = 30;
 const FLAP_DOUBLINGS_MAX: u32 = 5;
 /// Members that dial one that is held in each redial interval, at most.
 const PROVERS: f64 = 128.0;
+/// Longest time between two dials of one that is held and answers, in redial intervals.
+const PROOF_INTERVAL_MAX: f64 = 8.0;
 /// Most failed members dialled at a time, twice in each probe interval.
 const REDIALS_MAX: usize = 4;
 /// Longest wait between two dials of a failed member, in redial intervals.

@@ -545,8 +545,12 @@ impl Engine {
             }
             return;
         }
-        let grace = self.config.partition_grace;
-        match self.partition.observe(now, live, expected, grace) {
+        let (grace, before) = (self.config.partition_grace, self.partition.sees_cut());
+        let change = self.partition.observe(now, live, expected, grace);
+        if self.partition.sees_cut() && !before {
+            self.forgive_cut_off(now);
+        }
+        match change {
             Some(PartitionChange::Detected {
                 reachable,
                 expected,
