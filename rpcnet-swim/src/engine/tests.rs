@@ -236,6 +236,41 @@ fn a_miss_that_is_refuted_is_loss_all_the_same() {
     assert!(engine.loss <= before, "{} > {before}", engine.loss);
 }
 
+/// Of a round that nobody witnessed one learns about the network, but not once nobody is heard.
+#[test]
+fn a_round_without_a_witness_is_loss_unless_this_node_is_cut_off() {
+    let mut engine = engine("me", 1, 1);
+    let names = ["x", "y", "z"];
+    for (name, port) in names.into_iter().zip(2..) {
+        let known = record(name, 5, 0, port, alive());
+        engine.merge(Time::ZERO, known, Source::Gossip);
+    }
+    let mut unanswered_until = |end: Time| {
+        while let Some(due) = engine.poll_timeout().filter(|due| *due <= end) {
+            engine.handle_timeout(due);
+            while engine.poll_transmit().is_some() {}
+        }
+        let of = |name: &str| {
+            let entry = engine.table.get(crate::id::name_key(name)).unwrap();
+            assert_eq!(entry.case().evidence.misses, 0, "no evidence");
+            u64::from(entry.case().unanswered)
+        };
+        let unanswered: u64 = names.into_iter().map(of).sum();
+        (unanswered, engine.stats().void_rounds)
+    };
+    let (unanswered, void) = unanswered_until(Time::from_millis(3_000));
+    assert!(void > 0);
+    assert_eq!(unanswered, void);
+    let (later, more) = unanswered_until(Time::from_millis(30_000));
+    assert!(more > void, "{more} > {void}");
+    assert_eq!(later, unanswered, "isolated");
+    let before = engine.loss;
+    for name in names {
+        engine.on_alive(crate::id::name_key(name));
+    }
+    assert!(engine.loss > before, "{} > {before}", engine.loss);
+}
+
 #[test]
 fn one_that_was_cut_off_takes_in_what_waited_before_it_judges() {
     let mut engine = engine("me", 1, 1);
