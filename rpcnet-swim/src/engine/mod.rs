@@ -313,6 +313,7 @@ impl Engine {
                 Timer::Suspicion(key, generation) => self.on_suspicion_timer(now, key, generation),
             }
         }
+        self.prune_timers();
     }
 
     /// Takes in what the seeds resolve to now, and dials them if the node is not in yet. This is
@@ -497,6 +498,16 @@ impl Engine {
         }
         self.last_now = shifted.max(self.last_now);
         self.last_now
+    }
+
+    /// Nobody is to be woken for a round or a relay that was answered.
+    fn prune_timers(&mut self) {
+        let (rounds, relays) = (&self.rounds, &self.relays);
+        self.timers.prune(|timer| match timer {
+            Timer::Round(seq) => rounds.iter().any(|round| round.seq == seq),
+            Timer::Relay(seq) => relays.iter().any(|relay| relay.seq == seq),
+            Timer::Single(_) | Timer::Suspicion(..) => true,
+        });
     }
 
     fn rules(&self) -> &Rules {

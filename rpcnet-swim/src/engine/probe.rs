@@ -42,7 +42,7 @@ enum Stage {
 /// A ping on behalf of another member.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    seq: u32,
+    pub(super) seq: u32,
     target: Address,
     requester: SocketAddr,
     requester_life: u64,
@@ -241,6 +241,7 @@ impl Engine {
             return self.on_overdue_answer(now, target, seq, direct);
         };
         let round = self.rounds.swap_remove(at);
+        self.prune_timers();
         if self
             .table
             .get(target)
@@ -344,6 +345,7 @@ impl Engine {
         });
         if let Some(at) = found {
             let relay = self.relays.swap_remove(at);
+            self.prune_timers();
             let ack = Payload::RelayedAck {
                 seq: relay.requester_seq,
                 target: relay.target.key,

@@ -37,8 +37,8 @@ pub(crate) enum Single {
     Rival,
 }
 
-/// Singles in a table, the many in a heap. What was cancelled stays in the heap and finds nothing
-/// to do when its time comes, which is within a round for all but suspicions.
+/// Singles in a table, the many in a heap. What was cancelled stays in the heap until it comes to
+/// its top, which is within a round for all but suspicions.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     singles: [Option<Time>; SINGLES.len()],
@@ -61,6 +61,16 @@ impl Timers {
 
     pub(crate) fn push(&mut self, at: Time, timer: Timer) {
         self.many.push(Reverse((at, timer)));
+    }
+
+    /// Takes out what would come next of the many, as long as it is not `wanted`.
+    pub(crate) fn prune(&mut self, wanted: impl Fn(Timer) -> bool) {
+        while let Some(Reverse((_, timer))) = self.many.peek() {
+            if wanted(*timer) {
+                break;
+            }
+            self.many.pop();
+        }
     }
 
     pub(crate) fn next(&self) -> Option<Time> {
@@ -124,5 +134,20 @@ mod tests {
             ]
         );
         assert_eq!(timers.next(), Some(at(30)));
+    }
+
+    #[test]
+    fn nobody_is_woken_for_what_is_not_wanted() {
+        let at = Time::from_millis;
+        let mut timers = Timers::default();
+        for seq in 1..=4 {
+            timers.push(at(10 * u64::from(seq)), Timer::Round(seq));
+        }
+        timers.prune(|timer| timer == Timer::Round(3));
+        assert_eq!(timers.next(), Some(at(30)));
+        timers.prune(|timer| timer == Timer::Round(4));
+        assert_eq!(timers.next(), Some(at(40)));
+        timers.prune(|_| false);
+        assert_eq!(timers.next(), None);
     }
 }
