@@ -192,7 +192,7 @@ impl ClusterConfig {
     }
 
     /// How many ring successors are probed in each interval. Default 1, at most 8: brings the slow
-    /// end of detection from 7 s to 4 s. With 0 there is the round robin alone, in each interval, as
+    /// end of detection from 8 s to 4 s. With 0 there is the round robin alone, in each interval, as
     /// in plain SWIM, at two thirds of the datagrams.
     pub fn with_ring_successors(mut self, successors: usize) -> Self {
         self.ring_successors = successors;
