@@ -488,8 +488,10 @@ impl Engine {
         if let Some(due) = self.timers.next().filter(|_| self.phase != Phase::Gone) {
             let late = inner.since(due);
             if late > self.stall_limit() && self.rules().stall_shift {
-                self.stalled += late;
-                shifted = inner - late;
+                // No further back than it has been: what lies before is due already.
+                let shift = inner.since(due.max(self.last_now));
+                self.stalled += shift;
+                shifted = inner - shift;
                 self.stats.stalls += 1;
                 self.rounds
                     .iter_mut()
