@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use crate::{Endpoint, ReportedLoad, View};
+use crate::{Endpoint, Marks, ReportedLoad, Time, View};
 
 /// Chooses one endpoint of a view.
 ///
@@ -11,9 +11,9 @@ use crate::{Endpoint, ReportedLoad, View};
 pub trait Balancer: Debug + Send + Sync {
     /// The index in `view` of the endpoint that shall take the next attempt.
     ///
-    /// `None` exactly when there is nothing to choose from: the view is empty or every endpoint of it is excluded. An
-    /// excluded endpoint is never picked, not even as the last one: whether to try again where it failed before is the
-    /// caller's decision, who can ask again without the exclusion.
+    /// `None` exactly when there is nothing to choose from: the view is empty or [`PickContext::allows`] none of it. An
+    /// endpoint that is excluded or marked is never picked, not even as the last one: whether to try again where it failed
+    /// before is the caller's decision, who can ask again without the exclusion, or heeding fewer marks.
     ///
     /// The view may be another than at the last pick, also without a `rebuild` in between: callers that still hold an
     /// older view finish with it.
@@ -52,20 +52,46 @@ impl<B: Balancer + ?Sized> Balancer for Arc<B> {
 }
 
 /// What a balancer may know about the call it picks for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct PickContext<'a> {
     excluded: &'a [u64],
     key: Option<u64>,
+    now: Time,
+    heeded: Marks,
+}
+
+impl Default for PickContext<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl<'a> PickContext<'a> {
-    /// Nothing excluded, no key.
+    /// Nothing excluded, no key, all marks heeded, at [`Time::ZERO`].
     #[must_use]
     pub const fn new() -> Self {
         Self {
             excluded: &[],
             key: None,
+            now: Time::ZERO,
+            heeded: Marks::ALL,
         }
+    }
+
+    /// When the pick takes place. Balancers that go by the age of what they know need it; default [`Time::ZERO`], at which
+    /// all of it is fresh.
+    #[must_use]
+    pub const fn with_now(mut self, now: Time) -> Self {
+        self.now = now;
+        self
+    }
+
+    /// The marks for which an endpoint must not be picked. Default all: who would rather have a doubtful endpoint than none
+    /// asks again with fewer.
+    #[must_use]
+    pub const fn with_heeded(mut self, marks: Marks) -> Self {
+        self.heeded = marks;
+        self
     }
 
     /// The ids of the endpoints that must not be picked, because this call was tried there already. Default none.
@@ -96,10 +122,22 @@ impl<'a> PickContext<'a> {
         self.key
     }
 
+    /// When the pick takes place.
+    #[must_use]
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// The marks for which an endpoint must not be picked.
+    #[must_use]
+    pub const fn heeded(&self) -> Marks {
+        self.heeded
+    }
+
     /// Whether `endpoint` may be picked.
     #[must_use]
     pub fn allows(&self, endpoint: &Endpoint) -> bool {
-        !self.excluded.contains(&endpoint.id())
+        endpoint.marks().and(self.heeded).is_empty() && !self.excluded.contains(&endpoint.id())
     }
 }
 
@@ -114,6 +152,10 @@ pub struct Outcome {
     /// What the endpoint said about its load at the end of the attempt; `None`, the default, if it said nothing. By now
     /// [`Endpoint::reported_load`] says the same or something newer.
     pub reported_load: Option<ReportedLoad>,
+    /// When it ended. Default [`Time::ZERO`].
+    pub now: Time,
+    /// For how long the endpoint asks to be left alone. Default `None`.
+    pub retry_after: Option<Duration>,
 }
 
 impl Outcome {
@@ -124,7 +166,23 @@ impl Outcome {
             kind,
             latency,
             reported_load: None,
+            now: Time::ZERO,
+            retry_after: None,
         }
+    }
+
+    /// When it ended, for balancers that go by the age of what they know.
+    #[must_use]
+    pub const fn with_now(mut self, now: Time) -> Self {
+        self.now = now;
+        self
+    }
+
+    /// For how long the endpoint asks to be left alone, as some do with a refusal.
+    #[must_use]
+    pub const fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.retry_after = retry_after;
+        self
     }
 
     /// What the endpoint said about its load with its answer, a refusal included. Default nothing.
@@ -141,8 +199,10 @@ impl Outcome {
 pub enum OutcomeKind {
     /// It answered. An error of the application counts: the endpoint did its work.
     Success,
-    /// No answer: the connection failed, the deadline passed, the endpoint broke down over it.
+    /// No answer in time, or the endpoint broke down over it.
     Failure,
+    /// No connection could be made, or it broke before the answer.
+    Unreachable,
     /// It refused for want of capacity.
     Overloaded,
 }

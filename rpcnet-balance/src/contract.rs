@@ -21,7 +21,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{Balancer, Endpoint, InFlight, Outcome, OutcomeKind, PickContext, ReportedLoad, View};
+use crate::{
+    Balancer, Endpoint, InFlight, Marks, Outcome, OutcomeKind, PickContext, ReportedLoad, Time,
+    View,
+};
 
 /// Runs the whole suite.
 ///
@@ -71,6 +74,7 @@ impl<F: Fn(u64) -> Arc<dyn Balancer>> Contract<F> {
             };
             run.nothing_to_pick()?;
             run.picks_and_exclusions()?;
+            run.marks()?;
             run.changing_views()?;
             run.outcomes()?;
             run.reported_loads()?;
@@ -97,11 +101,11 @@ impl<F> fmt::Debug for Contract<F> {
 pub enum Rule {
     /// A picked index lies within the view of that pick, whatever views came before.
     InRange,
-    /// `None` when the view is empty or everything in it is excluded.
+    /// `None` when the view is empty or everything in it is excluded or marked.
     NothingToPick,
-    /// `Some` as long as one endpoint is not excluded, however loaded it is or says that it is.
+    /// `Some` as long as one endpoint is allowed, however loaded it is or says that it is.
     AlwaysPicks,
-    /// An excluded endpoint is not picked.
+    /// An excluded or marked endpoint is not picked.
     Exclusion,
     /// Picks and outcomes leave the count of calls in flight to the caller.
     InFlight,
@@ -198,6 +202,30 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// One marked after the other, until nothing is left but for who heeds no marks; and back.
+    fn marks(&self) -> Result<(), Violation> {
+        for len in SIZES {
+            let view = view(len, 1);
+            for balancer in self.both(&view) {
+                let heedless = PickContext::new().with_heeded(Marks::DRAINING);
+                for (round, endpoint) in view.endpoints().iter().enumerate() {
+                    endpoint.mark(Marks::EJECTED);
+                    let now = Time::from(Duration::from_secs(round as u64));
+                    for cx in [PickContext::new(), heedless] {
+                        self.judge.pick(&*balancer, &view, &cx.with_now(now))?;
+                        self.judge
+                            .pick(&*balancer, &view, &cx.with_now(now).with_key(1))?;
+                    }
+                }
+                for endpoint in view.endpoints() {
+                    endpoint.unmark(Marks::EJECTED);
+                    self.judge.pick(&*balancer, &view, &PickContext::new())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Loaded to the brim, someone still has to be picked; and views grow and shrink under the balancer's feet.
     fn changing_views(&self) -> Result<(), Violation> {
         let mut balancer = (self.balancer)();
@@ -237,12 +265,14 @@ impl Run<'_> {
                 let kind = [
                     OutcomeKind::Success,
                     OutcomeKind::Failure,
+                    OutcomeKind::Unreachable,
                     OutcomeKind::Overloaded,
                 ];
                 let latency =
                     [Duration::ZERO, Duration::from_millis(3), Duration::MAX][round / 3 % 3];
                 let call = view[index].begin();
-                let outcome = Outcome::new(kind[round % 3], latency)
+                let outcome = Outcome::new(kind[round % 4], latency)
+                    .with_now(Time::from_nanos(round as u64 * 1_000_000))
                     .with_reported_load(REPORTS[round % REPORTS.len()]);
                 balancer.on_outcome(&view, index, &outcome);
                 drop(call);
@@ -367,11 +397,13 @@ impl Judge {
             }
             Some(index) if !possible => self.broken(
                 Rule::NothingToPick,
-                format!("picked {index} of {of} though all were excluded"),
+                format!("picked {index} of {of} though none was allowed"),
             ),
             Some(index) if !cx.allows(&view[index]) => self.broken(
                 Rule::Exclusion,
-                format!("picked {index} of {of}, which is excluded, though others are not"),
+                format!(
+                    "picked {index} of {of}, which is excluded or marked, though others are not"
+                ),
             ),
             None if possible => self.broken(
                 Rule::AlwaysPicks,

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use crate::{ReportedLoad, reported_load::LastReport};
+use crate::{Marks, ReportedLoad, marks::SharedMarks, reported_load::LastReport};
 
 /// Somebody who can take calls: an id, a weight, the number of calls in flight, and what it last said about its load.
 ///
@@ -13,9 +13,11 @@ use crate::{ReportedLoad, reported_load::LastReport};
 #[derive(Debug)]
 pub struct Endpoint {
     id: u64,
-    weight: f32,
-    /// Changes seldom, so beside what is read alone.
+    // What changes seldom stands beside what is read alone.
+    /// The bits of a number.
+    weight: AtomicU32,
     slow: AtomicBool,
+    marks: SharedMarks,
     now: Line<Now>,
 }
 
@@ -32,8 +34,9 @@ impl Endpoint {
     pub const fn new(id: u64) -> Self {
         Self {
             id,
-            weight: 1.0,
+            weight: AtomicU32::new(1_f32.to_bits()),
             slow: AtomicBool::new(false),
+            marks: SharedMarks::none(),
             now: Line(Now {
                 in_flight: AtomicU32::new(0),
                 report: LastReport::none(),
@@ -45,12 +48,8 @@ impl Endpoint {
     ///
     /// Brought into 0.001 to 1000; what is not a number counts as 1: weights may come from a stranger's tags.
     #[must_use]
-    pub fn with_weight(mut self, weight: f32) -> Self {
-        self.weight = if weight.is_nan() {
-            1.0
-        } else {
-            weight.clamp(0.001, 1000.0)
-        };
+    pub fn with_weight(self, weight: f32) -> Self {
+        self.note_weight(weight);
         self
     }
 
@@ -60,10 +59,39 @@ impl Endpoint {
         self.id
     }
 
-    /// How much it can take in relation to others.
+    /// How much it can take in relation to others. A single atomic read, so fit for a pick.
     #[must_use]
-    pub const fn weight(&self) -> f32 {
-        self.weight
+    pub fn weight(&self) -> f32 {
+        f32::from_bits(self.weight.load(Ordering::Relaxed))
+    }
+
+    /// It can take so much in relation to others, within the bounds of [`with_weight`](Self::with_weight). For whoever
+    /// watches it; balancers only read.
+    pub fn note_weight(&self, weight: f32) {
+        let weight = if weight.is_nan() {
+            1.0
+        } else {
+            weight.clamp(0.001, 1000.0)
+        };
+        self.weight.store(weight.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Why it is better not picked; empty, the default, if there is no reason. Picks heed it through
+    /// [`PickContext::allows`](crate::PickContext::allows). A single atomic read.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        self.marks.get()
+    }
+
+    /// It is better not picked, for these reasons too. Says which there were before. For whoever watches it; balancers only
+    /// read.
+    pub fn mark(&self, marks: Marks) -> Marks {
+        self.marks.set(marks)
+    }
+
+    /// These reasons are gone. Says which there were before. For whoever watches it; balancers only read.
+    pub fn unmark(&self, marks: Marks) -> Marks {
+        self.marks.clear(marks)
     }
 
     /// How many calls are in flight.
@@ -100,7 +128,7 @@ impl Endpoint {
     /// What one more call would make of the load as this process knows it: (calls in flight + 1) / weight.
     #[must_use]
     pub fn load(&self) -> f32 {
-        (self.in_flight() as f32 + 1.0) / self.weight
+        (self.in_flight() as f32 + 1.0) / self.weight()
     }
 
     /// Counts one call as in flight for as long as the guard lives.

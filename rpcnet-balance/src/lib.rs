@@ -90,20 +90,24 @@ pub mod contract;
 mod endpoint;
 mod from_fn;
 mod least_connections;
+mod marks;
 mod random;
 mod reported_load;
 mod rng;
 mod round_robin;
+mod time;
 mod view;
 
 pub use balancer::{Balancer, Outcome, OutcomeKind, PickContext};
 pub use endpoint::{Endpoint, InFlight};
 pub use from_fn::{FromFn, from_fn};
 pub use least_connections::LeastConnections;
+pub use marks::Marks;
 pub use random::Random;
 pub use reported_load::ReportedLoad;
 pub use round_robin::RoundRobin;
-pub use view::View;
+pub use time::Time;
+pub use view::{Tags, View};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -26,8 +26,13 @@ impl Random {
 
 impl Balancer for Random {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        if cx.excluded().is_empty() {
-            return (!view.is_empty()).then(|| below(self.rng.next(), view.len()));
+        if view.is_empty() {
+            return None;
+        }
+        // Mostly everybody is allowed, and then one draw is enough.
+        let any = below(self.rng.next(), view.len());
+        if cx.allows(&view[any]) {
+            return Some(any);
         }
         let allowed = || (0..view.len()).filter(|&index| cx.allows(&view[index]));
         let count = allowed().count();

@@ -1,6 +1,6 @@
 //! The endpoints at one moment.
 
-use std::{ops::Index, sync::Arc};
+use std::{collections::HashMap, fmt, ops::Index, sync::Arc};
 
 use crate::Endpoint;
 
@@ -8,7 +8,22 @@ use crate::Endpoint;
 #[derive(Debug, Clone)]
 pub struct View {
     endpoints: Box<[Arc<Endpoint>]>,
+    /// Of each endpoint, or none at all.
+    tags: Box<[Arc<dyn Tags>]>,
     generation: u64,
+}
+
+/// What endpoints say about themselves, for balancers that prefer some over others. Read by
+/// [`Balancer::rebuild`](crate::Balancer::rebuild), not by picks.
+pub trait Tags: fmt::Debug + Send + Sync {
+    /// The value of a tag.
+    fn tag(&self, key: &str) -> Option<&str>;
+}
+
+impl Tags for HashMap<String, String> {
+    fn tag(&self, key: &str) -> Option<&str> {
+        self.get(key).map(String::as_str)
+    }
 }
 
 impl View {
@@ -18,7 +33,51 @@ impl View {
     pub fn new(endpoints: impl IntoIterator<Item = Arc<Endpoint>>, generation: u64) -> Self {
         Self {
             endpoints: endpoints.into_iter().collect(),
+            tags: Box::default(),
             generation,
+        }
+    }
+
+    /// What the endpoints say about themselves, in their order. Default nothing.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many as endpoints.
+    #[must_use]
+    pub fn with_tags(mut self, tags: impl IntoIterator<Item = Arc<dyn Tags>>) -> Self {
+        self.tags = tags.into_iter().collect();
+        assert_eq!(self.tags.len(), self.len(), "each endpoint has its tags");
+        self
+    }
+
+    /// What an endpoint says about itself under this key.
+    #[must_use]
+    pub fn tag(&self, index: usize, key: &str) -> Option<&str> {
+        self.tags.get(index)?.tag(key)
+    }
+
+    /// A view of some of the endpoints, with their tags, in the order of `indices`. For balancers that choose among parts.
+    ///
+    /// # Panics
+    ///
+    /// If an index lies outside.
+    #[must_use]
+    pub fn part(&self, indices: &[usize]) -> Self {
+        let tags = if self.tags.is_empty() {
+            Box::default()
+        } else {
+            indices
+                .iter()
+                .map(|&index| Arc::clone(&self.tags[index]))
+                .collect()
+        };
+        Self {
+            endpoints: indices
+                .iter()
+                .map(|&index| Arc::clone(&self.endpoints[index]))
+                .collect(),
+            tags,
+            generation: self.generation,
         }
     }
 
@@ -52,5 +111,29 @@ impl Index<usize> for View {
 
     fn index(&self, index: usize) -> &Arc<Endpoint> {
         &self.endpoints[index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_keeps_the_tags() {
+        let zones = ["a", "b", "a"].map(|zone| {
+            let tags = HashMap::from([("zone".to_owned(), zone.to_owned())]);
+            Arc::new(tags) as Arc<dyn Tags>
+        });
+        let view = View::new((0..3).map(|id| Arc::new(Endpoint::new(id))), 7).with_tags(zones);
+        let part = view.part(&[2, 1]);
+        assert_eq!((part[0].id(), part[1].id(), part.generation()), (2, 1, 7));
+        assert_eq!(
+            (part.tag(0, "zone"), part.tag(1, "zone")),
+            (Some("a"), Some("b"))
+        );
+        assert_eq!(
+            (part.tag(1, "rack"), View::new([], 1).tag(0, "zone")),
+            (None, None)
+        );
     }
 }

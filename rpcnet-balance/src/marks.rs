@@ -1,0 +1,113 @@
+//! Why an endpoint is better not picked.
+
+use std::{
+    fmt,
+    ops::BitOr,
+    sync::atomic::{AtomicU8, Ordering},
+};
+
+/// Reasons why an endpoint is better not picked, as whoever watches it found out. A set: there may be several at once.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Marks(u8);
+
+impl Marks {
+    /// No reason.
+    pub const NONE: Self = Self(0);
+    /// It could not be connected to a moment ago, or the connection to it broke.
+    pub const UNREACHABLE: Self = Self(1);
+    /// It failed more often than the others.
+    pub const EJECTED: Self = Self(1 << 1);
+    /// It said that it takes no new calls.
+    pub const DRAINING: Self = Self(1 << 2);
+    /// Any reason.
+    pub const ALL: Self = Self(u8::MAX);
+
+    /// Whether there is no reason.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all of `other` are among these.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// These but for those of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+impl BitOr for Marks {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for Marks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (Self::UNREACHABLE, "unreachable"),
+            (Self::EJECTED, "ejected"),
+            (Self::DRAINING, "draining"),
+        ];
+        let present = names.iter().filter(|(mark, _)| self.contains(*mark));
+        f.debug_set()
+            .entries(present.map(|(_, name)| name))
+            .finish()
+    }
+}
+
+/// The marks of an endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct SharedMarks(AtomicU8);
+
+impl SharedMarks {
+    pub(crate) const fn none() -> Self {
+        Self(AtomicU8::new(0))
+    }
+
+    pub(crate) fn get(&self) -> Marks {
+        Marks(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Adds marks; says which there were.
+    pub(crate) fn set(&self, marks: Marks) -> Marks {
+        Marks(self.0.fetch_or(marks.0, Ordering::Relaxed))
+    }
+
+    /// Takes marks away; says which there were.
+    pub(crate) fn clear(&self, marks: Marks) -> Marks {
+        Marks(self.0.fetch_and(!marks.0, Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_come_and_go_each_for_itself() {
+        let marks = SharedMarks::none();
+        assert_eq!(marks.set(Marks::EJECTED), Marks::NONE);
+        assert_eq!(marks.set(Marks::DRAINING), Marks::EJECTED);
+        assert_eq!(marks.get(), Marks::EJECTED | Marks::DRAINING);
+        assert_eq!(
+            marks.clear(Marks::EJECTED),
+            Marks::EJECTED | Marks::DRAINING
+        );
+        assert_eq!(format!("{:?}", marks.get()), r#"{"draining"}"#);
+        assert!(Marks::ALL.contains(marks.get()) && !marks.get().contains(Marks::UNREACHABLE));
+    }
+}
