@@ -78,19 +78,22 @@
 //! # What it does not do
 //!
 //! It reads no clock, spawns nothing, checks nobody's health and does not retry: which endpoints are in the view, and what
-//! to do after a failed call, is the caller's part.
+//! to do after a failed call, is the caller's part. For callers that do try again there is [`RetryBudget`], which bounds the
+//! extra load, and for those that hedge [`LatencyQuantiles`], which says when.
 //!
 //! # Features
 //!
 //! - `contract`: the module `contract`. Meant for `dev-dependencies`.
 
 mod balancer;
+mod budget;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod endpoint;
 mod from_fn;
 mod least_connections;
 mod marks;
+mod quantile;
 mod random;
 mod reported_load;
 mod rng;
@@ -99,10 +102,12 @@ mod time;
 mod view;
 
 pub use balancer::{Balancer, Outcome, OutcomeKind, PickContext};
+pub use budget::RetryBudget;
 pub use endpoint::{Endpoint, InFlight};
 pub use from_fn::{FromFn, from_fn};
 pub use least_connections::LeastConnections;
 pub use marks::Marks;
+pub use quantile::LatencyQuantiles;
 pub use random::Random;
 pub use reported_load::ReportedLoad;
 pub use round_robin::RoundRobin;
