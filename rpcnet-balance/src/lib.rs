@@ -84,6 +84,7 @@
 //! # Features
 //!
 //! - `contract`: the module `contract`. Meant for `dev-dependencies`.
+//! - `sim`: the module `sim`, fleets in virtual time to judge a balancer by. Unstable.
 
 mod balancer;
 mod budget;
@@ -98,6 +99,8 @@ mod random;
 mod reported_load;
 mod rng;
 mod round_robin;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod time;
 mod view;
 
