@@ -84,17 +84,24 @@
 //!
 //! - `contract`: the module `contract`. Meant for `dev-dependencies`.
 
+mod appraisal;
 mod balancer;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod endpoint;
 mod from_fn;
+mod latency;
 mod least_connections;
 mod marks;
+mod peak_ewma;
+mod power_of_two;
 mod random;
 mod reported_load;
 mod rng;
 mod round_robin;
+mod sample;
+mod standing;
+mod stripes;
 mod time;
 mod view;
 
@@ -103,6 +110,8 @@ pub use endpoint::{Endpoint, InFlight};
 pub use from_fn::{FromFn, from_fn};
 pub use least_connections::LeastConnections;
 pub use marks::Marks;
+pub use peak_ewma::PeakEwma;
+pub use power_of_two::PowerOfTwo;
 pub use random::Random;
 pub use reported_load::ReportedLoad;
 pub use round_robin::RoundRobin;
