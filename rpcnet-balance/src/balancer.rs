@@ -21,7 +21,7 @@ pub trait Balancer: Debug + Send + Sync {
 
     /// An attempt that went to endpoint `index` of `view` has ended. The default does nothing.
     ///
-    /// Not called for attempts whose caller lost interest. Runs beside picks; as cheap as they are.
+    /// Need not be called for attempts whose caller lost interest. Runs beside picks; as cheap as they are.
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         let _ = (view, index, outcome);
     }
@@ -205,4 +205,7 @@ pub enum OutcomeKind {
     Unreachable,
     /// It refused for want of capacity.
     Overloaded,
+    /// The caller gave it up without an answer, as the slower one of two attempts: the endpoint takes at least so long, and
+    /// nothing else is known.
+    Abandoned,
 }

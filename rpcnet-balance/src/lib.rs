@@ -86,21 +86,28 @@
 //! - `contract`: the module `contract`. Meant for `dev-dependencies`.
 //! - `sim`: the module `sim`, fleets in virtual time to judge a balancer by. Unstable.
 
+mod appraisal;
 mod balancer;
 mod budget;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod endpoint;
 mod from_fn;
+mod latency;
 mod least_connections;
 mod marks;
+mod peak_ewma;
+mod power_of_two;
 mod quantile;
 mod random;
 mod reported_load;
 mod rng;
 mod round_robin;
+mod sample;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod standing;
+mod stripes;
 mod time;
 mod view;
 
@@ -110,6 +117,8 @@ pub use endpoint::{Endpoint, InFlight};
 pub use from_fn::{FromFn, from_fn};
 pub use least_connections::LeastConnections;
 pub use marks::Marks;
+pub use peak_ewma::PeakEwma;
+pub use power_of_two::PowerOfTwo;
 pub use quantile::LatencyQuantiles;
 pub use random::Random;
 pub use reported_load::ReportedLoad;

@@ -40,12 +40,15 @@ impl Client {
     }
 
     /// The membership says that a worker is there, or is not.
-    pub(super) fn on_membership(&mut self, id: usize, worker: &Worker, present: bool) {
+    pub(super) fn on_membership(&mut self, now: Time, id: usize, worker: &Worker, present: bool) {
         if present == self.endpoints[id].is_some() {
             return;
         }
         // One that comes back is another: nothing is known of it.
         self.endpoints[id] = present.then(|| endpoint(id, worker));
+        if let Some(endpoint) = &self.endpoints[id] {
+            endpoint.note_ready(now);
+        }
         self.unreachable[id] = 0;
         self.rebuild();
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::rng::{Rng, SharedRng, below};
+use crate::rng::{GOLDEN, Rng, mix};
 
 /// A random sequence.
 #[derive(Debug)]
@@ -11,8 +11,7 @@ pub(super) struct Dice(Rng);
 impl Dice {
     /// One of many sequences that a seed stands for.
     pub(super) fn new(seed: u64, stream: u64) -> Self {
-        let stream = SharedRng::seeded(stream).next();
-        Self(SharedRng::seeded(seed ^ stream).fork())
+        Self(Rng::seeded(mix(seed ^ mix(stream ^ GOLDEN))))
     }
 
     pub(super) const fn number(&mut self) -> u64 {
@@ -21,7 +20,7 @@ impl Dice {
 
     /// In `0..bound`.
     pub(super) const fn below(&mut self, bound: usize) -> usize {
-        below(self.0.next(), bound)
+        self.0.below(bound)
     }
 
     /// Above 0, at most 1.

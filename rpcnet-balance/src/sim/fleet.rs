@@ -169,9 +169,9 @@ impl<'a> Fleet<'a> {
                 self.change(worker, change);
             }
             Event::Membership { worker } => {
-                let up = self.servers[worker].is_up();
+                let (now, up) = (self.events.now(), self.servers[worker].is_up());
                 for client in &mut self.clients {
-                    client.on_membership(worker, &self.plan.workers[worker], up);
+                    client.on_membership(now, worker, &self.plan.workers[worker], up);
                 }
             }
             Event::Draining { worker } => {
@@ -297,7 +297,7 @@ impl<'a> Fleet<'a> {
             waiting: Some(Waiting {
                 view: Arc::clone(&client.view),
                 index,
-                _counted: endpoint.begin(),
+                _counted: endpoint.begin_at(now),
             }),
         });
         ongoing.tried.push(endpoint.id());
@@ -384,7 +384,7 @@ impl<'a> Fleet<'a> {
         let (view, index) = (&waiting.view, waiting.index);
         let load = answer.and_then(|answer| answer.load);
         if let Some(load) = load {
-            view[index].note_reported_load(load);
+            view[index].note_reported_load_at(load, now);
             if load.draining {
                 view[index].mark(Marks::DRAINING);
             }
@@ -409,8 +409,8 @@ impl<'a> Fleet<'a> {
         let client = ongoing.call.client;
         ongoing.tried = Vec::new();
         for trip in std::mem::take(&mut ongoing.trips) {
-            // The one that lost, of which nobody is told.
-            if self.trips[trip].waiting.take().is_some() {
+            // The one that lost.
+            if self.settle(trip, OutcomeKind::Abandoned, None) {
                 self.events.after(self.plan.network, Event::Cancelled(trip));
             }
         }
