@@ -10,6 +10,8 @@ use crate::{Balancer, Endpoint, LatencyQuantiles, Marks, PickContext, RetryBudge
 pub(super) struct Client {
     /// Of each worker that it knows of.
     endpoints: Vec<Option<Arc<Endpoint>>>,
+    /// As who.
+    known: Vec<Option<u32>>,
     pub(super) view: Arc<View>,
     pub(super) balancer: Arc<dyn Balancer>,
     pub(super) budget: RetryBudget,
@@ -24,6 +26,7 @@ impl Client {
     pub(super) fn new(workers: &[Worker], policy: &Policy, balancer: Arc<dyn Balancer>) -> Self {
         let mut client = Self {
             endpoints: vec![None; workers.len()],
+            known: vec![None; workers.len()],
             view: Arc::new(View::new([], 0)),
             balancer,
             budget: policy.budget(),
@@ -33,19 +36,29 @@ impl Client {
             unreachable: vec![0; workers.len()],
         };
         for (id, worker) in workers.iter().enumerate() {
-            client.endpoints[id] = (!worker.absent).then(|| endpoint(id, worker));
+            if !worker.absent {
+                client.known[id] = Some(0);
+                client.endpoints[id] = Some(endpoint(id, worker));
+            }
         }
         client.rebuild();
         client
     }
 
-    /// The membership says that a worker is there, or is not.
-    pub(super) fn on_membership(&mut self, now: Time, id: usize, worker: &Worker, present: bool) {
-        if present == self.endpoints[id].is_some() {
+    /// The membership says as who a worker is there, or that it is not.
+    pub(super) fn on_membership(
+        &mut self,
+        now: Time,
+        id: usize,
+        worker: &Worker,
+        present: Option<u32>,
+    ) {
+        if present == self.known[id] {
             return;
         }
         // One that comes back is another: nothing is known of it.
-        self.endpoints[id] = present.then(|| endpoint(id, worker));
+        self.known[id] = present;
+        self.endpoints[id] = present.map(|_| endpoint(id, worker));
         if let Some(endpoint) = &self.endpoints[id] {
             endpoint.note_ready(now);
         }

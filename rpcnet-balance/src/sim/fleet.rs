@@ -169,9 +169,9 @@ impl<'a> Fleet<'a> {
                 self.change(worker, change);
             }
             Event::Membership { worker } => {
-                let (now, up) = (self.events.now(), self.servers[worker].is_up());
+                let (now, present) = (self.events.now(), self.servers[worker].incarnation());
                 for client in &mut self.clients {
-                    client.on_membership(now, worker, &self.plan.workers[worker], up);
+                    client.on_membership(now, worker, &self.plan.workers[worker], present);
                 }
             }
             Event::Draining { worker } => {

@@ -14,6 +14,8 @@ use crate::{OutcomeKind, ReportedLoad, Time};
 #[derive(Debug)]
 pub(super) struct Server {
     worker: Worker,
+    /// How often it started.
+    incarnation: u32,
     up: bool,
     hung: bool,
     failing: bool,
@@ -46,6 +48,7 @@ impl Server {
         Self {
             up: !worker.absent,
             worker,
+            incarnation: 0,
             hung: false,
             failing: false,
             pace: 1.0,
@@ -59,8 +62,9 @@ impl Server {
         }
     }
 
-    pub(super) const fn is_up(&self) -> bool {
-        self.up
+    /// As who it is there, if it is.
+    pub(super) fn incarnation(&self) -> Option<u32> {
+        self.up.then_some(self.incarnation)
     }
 
     #[cfg(test)]
@@ -184,6 +188,7 @@ impl Server {
         }
         *self = Self {
             up: false,
+            incarnation: self.incarnation,
             ..Self::new(self.worker)
         };
     }
@@ -193,6 +198,7 @@ impl Server {
         if !self.up {
             *self = Self {
                 up: true,
+                incarnation: self.incarnation + 1,
                 started: Some(now),
                 ..Self::new(self.worker)
             };

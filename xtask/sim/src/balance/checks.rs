@@ -1,0 +1,38 @@
+//! What we set out to reach with the default.
+
+use super::{figures::Row, strategies::DEFAULT};
+use crate::check::Check;
+
+/// Of the scenarios that were run.
+pub(super) fn checks(rows: &[Row]) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut at_most = |scenario: &str, what: &str, bound, unit, figure: fn(&Row) -> Option<f64>| {
+        let ours = |row: &&Row| row.scenario == scenario && row.strategy == DEFAULT;
+        if let Some(row) = rows.iter().find(ours) {
+            checks.push(Check::new(
+                format!("{scenario}: {what}"),
+                figure(row),
+                bound,
+                unit,
+            ));
+        }
+    };
+    at_most("tower", "p99.9", 105.0, "ms", |it| Some(it.p999_ms));
+    at_most("straggler", "p99 to the healthy", 1.5, "times", |it| {
+        it.p99_to_healthy
+    });
+    at_most("fast-fail", "calls to the one that fails", 2.0, "%", |it| {
+        it.bad_share.map(|share| 100.0 * share)
+    });
+    at_most("overload", "capacity not used", 5.0, "%", |it| {
+        Some(100.0 * (1.0 - it.goodput_ratio))
+    });
+    at_most("overload", "extra attempts", 10.0, "%", |it| {
+        Some(100.0 * it.extra_ratio)
+    });
+    at_most("overload", "recovery", 2.0, "s", |it| it.recovery_s);
+    at_most("rolling-restart", "calls failed", 0.0, "", |it| {
+        Some(it.failed)
+    });
+    checks
+}
