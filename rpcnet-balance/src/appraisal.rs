@@ -18,7 +18,7 @@ pub(crate) struct Rules {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Appraisal {
     /// It failed lately, or asked to be left alone.
-    held: bool,
+    pub(crate) held: bool,
     /// Nanoseconds; zero if unknown.
     latency: f32,
     /// Nanoseconds for which nothing was heard of what is in flight.

@@ -51,6 +51,11 @@ impl<B: Balancer + ?Sized> Balancer for Arc<B> {
     }
 }
 
+/// The balancer for `view` in place of `before`.
+pub(crate) fn rebuilt(before: &Arc<dyn Balancer>, view: &View) -> Arc<dyn Balancer> {
+    before.rebuild(view).unwrap_or_else(|| Arc::clone(before))
+}
+
 /// What a balancer may know about the call it picks for.
 #[derive(Debug, Clone, Copy)]
 pub struct PickContext<'a> {
@@ -101,6 +106,16 @@ impl<'a> PickContext<'a> {
     pub const fn with_excluded(mut self, ids: &'a [u64]) -> Self {
         self.excluded = ids;
         self
+    }
+
+    /// The same call with other exclusions, that live for a shorter time.
+    pub(crate) const fn excluding<'b>(&self, ids: &'b [u64]) -> PickContext<'b> {
+        PickContext {
+            excluded: ids,
+            key: self.key,
+            now: self.now,
+            heeded: self.heeded,
+        }
     }
 
     /// A hash of what the call is about, for balancers that send equal keys to the same endpoint. Default none.

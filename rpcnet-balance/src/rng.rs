@@ -58,6 +58,12 @@ impl SharedRng {
 pub(crate) struct Rng(u64);
 
 impl Rng {
+    #[cfg(feature = "sim")]
+    pub(crate) const fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    #[cfg(test)]
     pub(crate) const fn seeded(seed: u64) -> Self {
         Self(seed)
     }

@@ -1,6 +1,6 @@
 //! What is compared.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rpcnet_balance::{Balancer, LeastConnections, PeakEwma, PowerOfTwo, Random, RoundRobin};
 
@@ -36,6 +36,25 @@ const ALL: &[Strategy] = &[
     Strategy {
         name: "peak-ewma",
         make: |seed| Arc::new(PeakEwma::seeded(seed)),
+    },
+    Strategy {
+        name: "slow-start",
+        make: |seed| {
+            let inner = Arc::new(PeakEwma::seeded(seed));
+            Arc::new(SlowStart::new(inner, Duration::from_secs(10)))
+        },
+    },
+    Strategy {
+        name: "prequal",
+        make: |seed| Arc::new(Prequal::seeded(seed)),
+    },
+    Strategy {
+        name: "weighted",
+        make: |seed| Arc::new(Weighted::seeded(seed)),
+    },
+    Strategy {
+        name: "weighted-by-load",
+        make: |seed| Arc::new(WeightedByLoad::seeded(seed)),
     },
 ];
 
