@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rpcnet_balance::{Balancer, LeastConnections, PeakEwma, PowerOfTwo, Random, RoundRobin};
+use rpcnet_balance::{
+    Balancer, LeastConnections, PeakEwma, PowerOfTwo, Prequal, Random, RoundRobin, SlowStart,
+    Weighted, WeightedByLoad,
+};
 
 use crate::scenario::Extent;
 
