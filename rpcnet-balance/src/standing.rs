@@ -25,13 +25,13 @@ impl Standing {
         word != 0 && now > Time::ZERO && now < unpack(word).0
     }
 
-    /// An attempt from `began` to `now` has failed. The first of a row holds for `first`.
-    pub(crate) fn note_failure(&self, began: Time, now: Time, first: Duration) {
+    /// An attempt from `began` to `now` has failed. The first of a row holds for `first`, none for longer than `most`.
+    pub(crate) fn note_failure(&self, began: Time, now: Time, first: Duration, most: Duration) {
         self.change(|until, row| {
             // Others that were under way when the first one failed are no further proof.
             let row = if began >= until { row + 1 } else { row.max(1) };
             let factor = 4_u32.saturating_pow(u32::from(row) - 1);
-            let hold = first.saturating_mul(factor).min(HOLD_MAX);
+            let hold = first.saturating_mul(factor).min(most);
             (until.max(now + hold), row.min(ROW_MAX))
         });
     }

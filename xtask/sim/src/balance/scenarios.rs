@@ -109,6 +109,7 @@ fn all(extent: Extent) -> Vec<Scenario> {
         straggler(),
         antagonists(),
         fast_fail(),
+        refuser(),
         hang(),
         newcomers(),
         overload(),
@@ -235,6 +236,16 @@ fn fast_fail() -> Scenario {
         .focus(5.0, 20.0)
         .healthy_until(5.0)
         .bad(3, 6.0)
+}
+
+fn refuser() -> Scenario {
+    let small = worker().with_concurrency(1).with_queue(0, Duration::ZERO);
+    let workers = [vec![worker(); 9], vec![small]].concat();
+    let (plan, calls) = plan(workers, 4, 0.6, 15.0);
+    let what = "9 workers and one that takes a single call at a time and refuses what is more, at 0.6";
+    Scenario::new("refuser", what, plan, calls)
+        .focus(1.0, 15.0)
+        .bad(9, 1.0)
 }
 
 fn hang() -> Scenario {
