@@ -59,21 +59,14 @@ impl Balancer for Prequal {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         let mut rng = self.rng.fork();
         let (first, second) = sample::pair(view, cx, &mut rng)?;
+        let third = sample::another(view, cx, &mut rng).unwrap_or(first);
         let now = cx.now();
-        let measure = |rng: &mut Rng| boundary(view, now, self.quantile, rng);
         let boundary = self
             .boundary
-            .read(gauge::period(view), || measure(&mut rng));
-        let judge = |index: usize| (index, Judged::new(&view[index], &self.rules, now, boundary));
-        let (mut picked, mut best) = judge(first);
-        let more = (second != first).then_some(second).into_iter();
-        let more = more.chain((2..CHOICES).filter_map(|_| sample::another(view, cx, &mut rng)));
-        for (index, judged) in more.map(judge) {
-            if judged.beats(&best) {
-                (picked, best) = (index, judged);
-            }
-        }
-        Some(picked)
+            .read(RENEWAL, || boundary(view, now, self.quantile, &mut rng));
+        let judge = |index: usize| Judged::new(index, &view[index], &self.rules, now, boundary);
+        let best = judge(second).or(judge(first)).or(judge(third));
+        Some(best.index)
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
@@ -89,56 +82,66 @@ impl Balancer for Prequal {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Judged {
+    index: usize,
     appraisal: Appraisal,
-    /// The calls of one that is hot, for its weight.
-    hot: Option<f32>,
+    hot: bool,
+    /// The calls that it has altogether.
+    calls: f32,
 }
 
 impl Judged {
     #[inline]
-    fn new(endpoint: &Endpoint, rules: &Rules, now: Time, boundary: f32) -> Self {
-        let hot = calls(endpoint, now).filter(|&calls| calls > boundary);
+    fn new(index: usize, endpoint: &Endpoint, rules: &Rules, now: Time, boundary: f32) -> Self {
+        let appraisal = rules.appraise(endpoint, now);
+        let reported = calls(endpoint, now);
+        let calls = reported.unwrap_or(0.0);
         Self {
-            appraisal: rules.appraise(endpoint, now),
-            hot,
+            index,
+            hot: calls > boundary * appraisal.weight,
+            appraisal,
+            calls,
         }
     }
 
+    /// The better one.
     #[inline]
-    fn beats(&self, other: &Self) -> bool {
-        if self.appraisal.held != other.appraisal.held {
-            return other.appraisal.held;
-        }
-        match (self.hot, other.hot) {
-            (None, None) => self.appraisal.beats(&other.appraisal),
-            (None, Some(_)) => true,
-            (Some(_), None) => false,
-            (Some(mine), Some(its)) => mine < its,
-        }
+    fn or(self, other: Self) -> Self {
+        let (a, b) = (&self.appraisal, &other.appraisal);
+        let (mine, its) = (
+            u8::from(a.held) << 1 | u8::from(self.hot),
+            u8::from(b.held) << 1 | u8::from(other.hot),
+        );
+        let fewer = other.calls * a.weight < self.calls * b.weight;
+        let other_wins = (its < mine) | ((its == mine) & if self.hot { fewer } else { b.beats(a) });
+        if other_wins { other } else { self }
     }
 }
 
-/// The calls that it says it serves, or those of this process if they are more by now, for its weight. `None` if it has
-/// not said so lately.
+/// The calls that it says it serves, or those of this process if they are more by now. `None` if it has not said so lately.
 #[inline]
 fn calls(endpoint: &Endpoint, now: Time) -> Option<f32> {
     let load = endpoint.recent_load(now)?;
-    Some(load.in_flight.max(endpoint.in_flight()) as f32 / endpoint.weight())
+    Some(load.in_flight.max(endpoint.in_flight()) as f32)
 }
 
 /// The quantile of the calls over a sample of the endpoints; without reports nobody is hot.
 fn boundary(view: &View, now: Time, quantile: f32, rng: &mut Rng) -> f32 {
     let (mut sorted, mut len) = ([0.0; SAMPLE], 0);
-    for calls in gauge::sample(view, rng).filter_map(|one| calls(one, now)) {
-        sorted[len] = calls;
-        len += 1;
+    for endpoint in gauge::sample(view, rng) {
+        if let Some(calls) = calls(endpoint, now) {
+            sorted[len] = calls / endpoint.weight();
+            len += 1;
+        }
     }
-    let sorted = &mut sorted[..len];
-    sorted.sort_unstable_by(f32::total_cmp);
     let rank = (quantile * len as f32) as usize;
-    sorted.get(rank).copied().unwrap_or(f32::INFINITY)
+    if rank >= len {
+        return f32::INFINITY;
+    }
+    *sorted[..len].select_nth_unstable_by(rank, f32::total_cmp).1
 }
 
 const QUANTILE: f32 = 0.84;
-const CHOICES: usize = 3;
+/// The boundary moves slowly: a look at some endpoints for every so many picks.
+const RENEWAL: usize = 128;
