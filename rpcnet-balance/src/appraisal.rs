@@ -12,6 +12,8 @@ pub(crate) struct Rules {
     pub(crate) hold: Duration,
     /// Whether the latency counts, or the calls in flight alone.
     pub(crate) by_latency: bool,
+    /// How many are drawn and compared, at least 2.
+    pub(crate) choices: u32,
 }
 
 /// An endpoint at the time of a pick.
@@ -34,6 +36,7 @@ impl Rules {
     pub(crate) fn by_load() -> Self {
         Self {
             by_latency: false,
+            choices: 2,
             ..Self::by_latency()
         }
     }
@@ -43,6 +46,7 @@ impl Rules {
             decay: Decay::over(DECAY),
             hold: HOLD,
             by_latency: true,
+            choices: CHOICES,
         }
     }
 
@@ -79,19 +83,25 @@ impl Rules {
         }
     }
 
-    /// The better one of two that are drawn at random.
+    /// The best one of a few that are drawn at random.
     #[inline]
-    pub(crate) fn better_of_two(
+    pub(crate) fn best_of_few(
         &self,
         view: &View,
         cx: &PickContext<'_>,
         rng: &mut Rng,
     ) -> Option<usize> {
-        let (first, second) = sample::pair(view, cx, rng)?;
-        let (a, b) = (
+        let (mut first, second) = sample::pair(view, cx, rng)?;
+        let (mut a, b) = (
             self.appraise(&view[first], cx.now()),
             self.appraise(&view[second], cx.now()),
         );
+        for _ in 2..self.choices {
+            if let Some(more) = sample::another(view, cx, rng) {
+                let c = self.appraise(&view[more], cx.now());
+                (first, a) = if c.beats(&a) { (more, c) } else { (first, a) };
+            }
+        }
         let second_wins = b.beats(&a);
         // Both sides computed: which one wins is nothing that a processor could guess.
         let doubtful = (second_wins & b.is_doubtful()) | (!second_wins & a.is_doubtful());
@@ -102,7 +112,7 @@ impl Rules {
         Some(if second_wins { second } else { first })
     }
 
-    /// Two doubtful ones were drawn: somebody better is likely to be there.
+    /// Only doubtful ones were drawn: somebody better is likely to be there.
     #[cold]
     fn beyond_doubt(
         &self,
@@ -164,6 +174,9 @@ impl Appraisal {
 
 /// To 1/e, as Finagle has it.
 pub(crate) const DECAY: Duration = Duration::from_secs(10);
+
+/// One more than two: so much more seldom are all that are drawn slow, cold or busy.
+const CHOICES: u32 = 3;
 
 /// The first hold: short, as one failure among many answers proves little.
 pub(crate) const HOLD: Duration = Duration::from_millis(100);

@@ -258,7 +258,8 @@ impl Endpoint {
             // leave it idle: only refusals in a row make the hold longer.
             OutcomeKind::Overloaded => {
                 let most = outcome.retry_after.unwrap_or(hold).min(HOLD_MAX);
-                self.standing.note_failure(began, now, REFUSAL_HOLD.min(hold), most);
+                self.standing
+                    .note_failure(began, now, REFUSAL_HOLD.min(hold), most);
             }
             // Nothing was heard.
             OutcomeKind::Abandoned => {
