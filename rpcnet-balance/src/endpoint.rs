@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use crate::{Marks, ReportedLoad, marks::SharedMarks, reported_load::LastReport};
+use crate::{Marks, ReportedLoad, health::Record, marks::SharedMarks, reported_load::LastReport};
 
 /// Somebody who can take calls: an id, a weight, the number of calls in flight, and what it last said about its load.
 ///
@@ -26,6 +26,7 @@ pub struct Endpoint {
 struct Now {
     in_flight: AtomicU32,
     report: LastReport,
+    health: Record,
 }
 
 impl Endpoint {
@@ -40,6 +41,7 @@ impl Endpoint {
             now: Line(Now {
                 in_flight: AtomicU32::new(0),
                 report: LastReport::none(),
+                health: Record::new(),
             }),
         }
     }
@@ -92,6 +94,11 @@ impl Endpoint {
     /// These reasons are gone. Says which there were before. For whoever watches it; balancers only read.
     pub fn unmark(&self, marks: Marks) -> Marks {
         self.marks.clear(marks)
+    }
+
+    /// What whoever watches it remembers of it.
+    pub(crate) const fn health(&self) -> &Record {
+        &self.now.0.health
     }
 
     /// How many calls are in flight.

@@ -89,6 +89,7 @@ mod balancer;
 pub mod contract;
 mod endpoint;
 mod from_fn;
+pub mod health;
 mod least_connections;
 mod marks;
 mod random;
