@@ -31,6 +31,29 @@ impl WorkerRegistry {
         filter: Option<&str>,
         cx: &PickContext<'_>,
     ) -> Result<Worker, SelectError> {
+        self.select_from(filter, cx, true)
+    }
+
+    /// Like [`select`](Self::select), never a worker that is passed over otherwise just to see how it does: for a call that
+    /// shall not be the one to find out.
+    ///
+    /// # Errors
+    ///
+    /// As [`select`](Self::select).
+    pub fn select_without_probe(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+    ) -> Result<Worker, SelectError> {
+        self.select_from(filter, cx, false)
+    }
+
+    fn select_from(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+        may_probe: bool,
+    ) -> Result<Worker, SelectError> {
         let text = filter.unwrap_or("");
         let selection = self.shared.selection.load();
         let cx = if cx.now() == Time::ZERO {
@@ -39,21 +62,30 @@ impl WorkerRegistry {
             *cx
         };
         if let Some(group) = selection.groups.get(text) {
-            return self.pick(group, text, &cx);
+            return self.pick(group, text, &cx, may_probe);
         }
         drop(selection);
         let group = self.shared.group(text)?;
-        self.pick(&group, text, &cx)
+        self.pick(&group, text, &cx, may_probe)
     }
 
-    fn pick(&self, group: &Group, text: &str, cx: &PickContext<'_>) -> Result<Worker, SelectError> {
+    fn pick(
+        &self,
+        group: &Group,
+        text: &str,
+        cx: &PickContext<'_>,
+        may_probe: bool,
+    ) -> Result<Worker, SelectError> {
         group.touch();
         for tier in &group.tiers {
             if tier.view.is_empty() {
                 continue;
             }
             let (cx, is_probe_due) = tier.heed(cx);
-            if is_probe_due && let Some(worker) = Worker::probe(tier, &cx) {
+            if may_probe
+                && is_probe_due
+                && let Some(worker) = Worker::probe(tier, &cx)
+            {
                 return Ok(worker);
             }
             if let Some(worker) = Worker::pick(tier, &cx) {
