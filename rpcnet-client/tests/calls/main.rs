@@ -1,6 +1,7 @@
 //! Calls to workers from a list, over real QUIC: who is called, how often, and what the caller is told.
 
 mod connections;
+mod health;
 mod load;
 mod retries;
 mod several;
