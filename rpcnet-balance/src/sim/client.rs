@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Policy, Worker};
-use crate::{Balancer, Endpoint, LatencyQuantiles, Marks, PickContext, RetryBudget, Time, View};
+use crate::{
+    Balancer, Endpoint, LatencyQuantiles, Marks, Outcome, OutcomeKind, PickContext, RetryBudget,
+    Time, View,
+    health::{Gate, Outliers, Probe},
+};
 
 /// A client: who it thinks is there, and how it chooses.
 #[derive(Debug)]
@@ -13,17 +17,23 @@ pub(super) struct Client {
     /// As who.
     known: Vec<Option<u32>>,
     pub(super) view: Arc<View>,
-    pub(super) balancer: Arc<dyn Balancer>,
+    balancer: Arc<dyn Balancer>,
     pub(super) budget: RetryBudget,
     latencies: LatencyQuantiles,
     hedge_after: Option<Duration>,
     hedge_known_until: Time,
-    /// Of each worker, how often in a row it could not be reached.
-    unreachable: Vec<u32>,
+    health: Outliers,
+    /// Of the view.
+    gate: Gate,
 }
 
 impl Client {
-    pub(super) fn new(workers: &[Worker], policy: &Policy, balancer: Arc<dyn Balancer>) -> Self {
+    pub(super) fn new(
+        workers: &[Worker],
+        policy: &Policy,
+        seed: u64,
+        balancer: Arc<dyn Balancer>,
+    ) -> Self {
         let mut client = Self {
             endpoints: vec![None; workers.len()],
             known: vec![None; workers.len()],
@@ -33,7 +43,8 @@ impl Client {
             latencies: LatencyQuantiles::new(),
             hedge_after: None,
             hedge_known_until: Time::ZERO,
-            unreachable: vec![0; workers.len()],
+            health: Outliers::seeded(policy.health, seed),
+            gate: Gate::new(),
         };
         for (id, worker) in workers.iter().enumerate() {
             if !worker.absent {
@@ -62,18 +73,20 @@ impl Client {
         if let Some(endpoint) = &self.endpoints[id] {
             endpoint.note_ready(now);
         }
-        self.unreachable[id] = 0;
         self.rebuild();
     }
 
-    pub(super) fn endpoint(&self, id: usize) -> Option<&Arc<Endpoint>> {
-        self.endpoints[id].as_ref()
-    }
-
-    /// Where the next attempt goes: to one that was not tried and that nothing speaks against, else to what is left.
-    pub(super) fn pick(&self, now: Time, tried: &[u64]) -> Option<usize> {
-        let cx = PickContext::new().with_now(now);
+    /// Where the next attempt goes: to one whose turn for a probe has come, to one that was not tried and that nothing
+    /// speaks against, or to what is left.
+    pub(super) fn pick(&self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
+        let verdict = self.gate.check(&self.health, &self.view, now);
+        let cx = PickContext::new().with_now(now).with_heeded(verdict.heeded);
         let untried = cx.with_excluded(tried);
+        if verdict.is_probe_due
+            && let Some((index, probe)) = self.health.probe(&self.view, &untried)
+        {
+            return Some((index, Some(probe)));
+        }
         let choices = [
             untried,
             untried.with_heeded(Marks::DRAINING),
@@ -81,31 +94,54 @@ impl Client {
             cx.with_heeded(Marks::NONE),
         ];
         let mut choices = choices.iter();
-        choices.find_map(|cx| self.balancer.pick(&self.view, cx))
+        let picked = choices.find_map(|cx| self.balancer.pick(&self.view, cx));
+        picked.map(|index| (index, None))
     }
 
     /// The same for a second attempt that is not worth much: nowhere but to a good one.
-    pub(super) fn pick_hedge(&self, now: Time, tried: &[u64]) -> Option<usize> {
+    pub(super) fn pick_hedge(&self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
         let cx = PickContext::new().with_now(now).with_excluded(tried);
-        self.balancer.pick(&self.view, &cx)
+        let picked = self.balancer.pick(&self.view, &cx);
+        picked.map(|index| (index, None))
     }
 
-    pub(super) fn on_success(&mut self, now: Time, latency: Duration, id: usize) {
-        self.budget.deposit();
-        self.latencies.record(now, latency);
-        self.unreachable[id] = 0;
-    }
-
-    /// One could not be reached. It is marked, and the mark stays for so long.
-    pub(super) fn on_unreachable(&mut self, id: usize) -> Option<Duration> {
-        let endpoint = self.endpoints[id].as_ref()?;
-        let before = endpoint.mark(Marks::UNREACHABLE);
-        if before.contains(Marks::UNREACHABLE) {
-            return None;
+    /// An attempt has ended that was made to `index` of `view`.
+    pub(super) fn on_outcome(
+        &mut self,
+        view: &View,
+        index: usize,
+        probe: Option<&Probe>,
+        outcome: &Outcome,
+    ) {
+        let (endpoint, now) = (&view[index], outcome.now);
+        if let Some(load) = outcome.reported_load {
+            endpoint.note_reported_load_at(load, now);
+            if load.draining {
+                self.health.note_draining(endpoint, true);
+            }
         }
-        self.unreachable[id] += 1;
-        let doublings = self.unreachable[id].min(8) - 1;
-        Some((BACKOFF * (1 << doublings)).min(BACKOFF_MAX))
+        match probe {
+            Some(probe) => {
+                self.health.on_probed(endpoint, probe, outcome);
+            }
+            None => {
+                self.health.on_outcome(endpoint, outcome);
+            }
+        }
+        if self.health.claim_sweep(now) {
+            self.health.sweep(now, &self.view);
+        }
+        self.balancer.on_outcome(view, index, outcome);
+        if outcome.kind == OutcomeKind::Success {
+            self.budget.deposit();
+            self.latencies.record(now, outcome.latency);
+        }
+    }
+
+    pub(super) fn on_draining(&self, id: usize) {
+        if let Some(endpoint) = &self.endpoints[id] {
+            self.health.note_draining(endpoint, true);
+        }
     }
 
     /// When a second attempt is worth it; looked up now and then only.
@@ -122,6 +158,8 @@ impl Client {
     fn rebuild(&mut self) {
         let endpoints = self.endpoints.iter().flatten().cloned();
         self.view = Arc::new(View::new(endpoints, self.view.generation() + 1));
+        self.health.note_view(&self.view);
+        self.gate = Gate::new();
         if let Some(balancer) = self.balancer.rebuild(&self.view) {
             self.balancer = balancer;
         }
@@ -131,10 +169,6 @@ impl Client {
 fn endpoint(id: usize, worker: &Worker) -> Arc<Endpoint> {
     Arc::new(Endpoint::new(id as u64).with_weight(worker.weight))
 }
-
-/// For how long one that could not be reached is left alone first; twice as long each time.
-const BACKOFF: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 const HEDGE_KNOWN_FOR: Duration = Duration::from_millis(100);
 const HEDGE_SAMPLES: u64 = 100;

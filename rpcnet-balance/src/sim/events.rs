@@ -36,11 +36,6 @@ pub(super) enum Event {
     Draining {
         worker: usize,
     },
-    /// A client takes away a mark from one that could not be reached.
-    Probe {
-        client: usize,
-        worker: usize,
-    },
 }
 
 /// What is to come, the next first; what is at the same moment, in the order in which it was scheduled.

@@ -11,7 +11,7 @@ use super::{
     retries::{self, Next},
     server::{Server, Site},
 };
-use crate::{Balancer, InFlight, Marks, Outcome, OutcomeKind, ReportedLoad, Time, View};
+use crate::{Balancer, InFlight, Outcome, OutcomeKind, ReportedLoad, Time, View, health::Probe};
 
 /// Runs a plan, and says how it went. Each client has the balancer that `balancer` makes of a seed for it.
 ///
@@ -72,6 +72,7 @@ struct Waiting {
     /// What was picked from, and which.
     view: Arc<View>,
     index: usize,
+    probe: Option<Probe>,
     _counted: InFlight,
 }
 
@@ -118,7 +119,10 @@ impl<'a> Fleet<'a> {
         balancer: impl Fn(u64) -> Arc<dyn Balancer>,
     ) -> Self {
         let mut seeds = Dice::new(seed, BALANCERS);
-        let mut client = |_| Client::new(&plan.workers, &plan.policy, balancer(seeds.number()));
+        let mut client = |_| {
+            let seed = seeds.number();
+            Client::new(&plan.workers, &plan.policy, seed, balancer(seed))
+        };
         Self {
             plan,
             seed,
@@ -176,14 +180,7 @@ impl<'a> Fleet<'a> {
             }
             Event::Draining { worker } => {
                 for client in &self.clients {
-                    if let Some(endpoint) = client.endpoint(worker) {
-                        endpoint.mark(Marks::DRAINING);
-                    }
-                }
-            }
-            Event::Probe { client, worker } => {
-                if let Some(endpoint) = self.clients[client].endpoint(worker) {
-                    endpoint.unmark(Marks::UNREACHABLE);
+                    client.on_draining(worker);
                 }
             }
         }
@@ -275,7 +272,7 @@ impl<'a> Fleet<'a> {
             Reason::Hedge => client.pick_hedge(now, &ongoing.tried),
             _ => client.pick(now, &ongoing.tried),
         };
-        let Some(index) = picked else {
+        let Some((index, probe)) = picked else {
             if ongoing.open == 0 {
                 self.end(call, End::NoWorker);
             }
@@ -297,6 +294,7 @@ impl<'a> Fleet<'a> {
             waiting: Some(Waiting {
                 view: Arc::clone(&client.view),
                 index,
+                probe,
                 _counted: endpoint.begin_at(now),
             }),
         });
@@ -326,28 +324,17 @@ impl<'a> Fleet<'a> {
         if !self.settle(trip, answer.kind, Some(answer)) {
             return;
         }
-        let (now, attempt) = (self.events.now(), self.trips[trip].attempt);
-        let call = attempt.call;
-        let client = self.calls[call].call.client;
+        let (now, call) = (self.events.now(), self.trips[trip].attempt.call);
         if answer.kind == OutcomeKind::Success {
-            let latency = now.since(attempt.began);
-            self.clients[client].on_success(now, latency, attempt.worker);
             self.end(call, End::Answered);
             return;
-        }
-        if answer.kind == OutcomeKind::Unreachable && self.plan.policy.health {
-            let worker = attempt.worker;
-            if let Some(time) = self.clients[client].on_unreachable(worker) {
-                let time = time + self.jitter.part(time / 5);
-                self.events.after(time, Event::Probe { client, worker });
-            }
         }
         let ongoing = &self.calls[call];
         if ongoing.open > 0 {
             // The other one may still succeed.
             return;
         }
-        let client = &self.clients[client];
+        let client = &self.clients[ongoing.call.client];
         let left = ongoing.tried.len() < client.view.len();
         match retries::next(&self.plan.policy, ongoing.attempts, &answer, left) {
             Next::Free if left => self.attempt(call, Reason::Retry),
@@ -381,19 +368,12 @@ impl<'a> Fleet<'a> {
         let ongoing = &mut self.calls[trip.attempt.call];
         ongoing.open -= 1;
         let client = &mut self.clients[ongoing.call.client];
-        let (view, index) = (&waiting.view, waiting.index);
-        let load = answer.and_then(|answer| answer.load);
-        if let Some(load) = load {
-            view[index].note_reported_load_at(load, now);
-            if load.draining {
-                view[index].mark(Marks::DRAINING);
-            }
-        }
         let outcome = Outcome::new(kind, now.since(trip.attempt.began))
             .with_now(now)
-            .with_reported_load(load)
+            .with_reported_load(answer.and_then(|answer| answer.load))
             .with_retry_after(answer.and_then(|answer| answer.retry_after));
-        client.balancer.on_outcome(view, index, &outcome);
+        let probe = waiting.probe.as_ref();
+        client.on_outcome(&waiting.view, waiting.index, probe, &outcome);
         true
     }
 

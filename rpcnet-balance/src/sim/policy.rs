@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::RetryBudget;
+use crate::{RetryBudget, health::HealthConfig};
 
 /// What clients do about calls that do not succeed at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,12 +12,12 @@ pub struct Policy {
     pub(super) retry_ratio: f64,
     pub(super) retry_cap: f64,
     pub(super) hedge_at: Option<f64>,
-    pub(super) health: bool,
+    pub(super) health: HealthConfig,
 }
 
 impl Policy {
     /// Calls that may be repeated, up to five attempts within a deadline of 1 s and the default [`RetryBudget`]; no hedging;
-    /// passive health.
+    /// all of passive health.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -26,7 +26,7 @@ impl Policy {
             retry_ratio: 0.1,
             retry_cap: 100.0,
             hedge_at: None,
-            health: true,
+            health: HealthConfig::new(),
         }
     }
 
@@ -61,12 +61,11 @@ impl Policy {
         self
     }
 
-    /// Whether clients mark those that cannot be reached or fail more than others. Default yes.
-    ///
-    /// What a balancer does by itself shows without.
+    /// Whom clients pass over because it cannot be reached, or fails more than others. Default everything that there is;
+    /// what a balancer does by itself shows with [`HealthConfig::none`].
     #[must_use]
-    pub const fn with_health(mut self, on: bool) -> Self {
-        self.health = on;
+    pub const fn with_health(mut self, config: HealthConfig) -> Self {
+        self.health = config;
         self
     }
 

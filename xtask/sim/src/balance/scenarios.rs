@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rpcnet_balance::sim::{Change, Latency, Load, Plan, Policy, Worker};
+use rpcnet_balance::{
+    health::HealthConfig,
+    sim::{Change, Latency, Load, Plan, Policy, Worker},
+};
 
 use crate::scenario::Extent;
 
@@ -229,7 +232,7 @@ fn antagonists() -> Scenario {
 fn fast_fail() -> Scenario {
     let (plan, calls) = plan(vec![worker(); 10], 4, 0.6, 20.0);
     let plan = plan
-        .with_policy(Policy::new().with_health(false))
+        .with_policy(Policy::new().with_health(HealthConfig::none()))
         .with_change(seconds(5.0), 3, Change::Fail);
     let what = "10 workers at 0.6; from 5 s on one fails each call within 0.1 ms; no ejection";
     Scenario::new("fast-fail", what, plan, calls)
@@ -242,7 +245,8 @@ fn refuser() -> Scenario {
     let small = worker().with_concurrency(1).with_queue(0, Duration::ZERO);
     let workers = [vec![worker(); 9], vec![small]].concat();
     let (plan, calls) = plan(workers, 4, 0.6, 15.0);
-    let what = "9 workers and one that takes a single call at a time and refuses what is more, at 0.6";
+    let what =
+        "9 workers and one that takes a single call at a time and refuses what is more, at 0.6";
     Scenario::new("refuser", what, plan, calls)
         .focus(1.0, 15.0)
         .bad(9, 1.0)
