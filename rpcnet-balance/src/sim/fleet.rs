@@ -10,8 +10,9 @@ use super::{
     plan::Kind,
     retries::{self, Next},
     server::{Server, Site},
+    trip::{Answer, Place, Trip, Waiting},
 };
-use crate::{Balancer, InFlight, Outcome, OutcomeKind, ReportedLoad, Time, View, health::Probe};
+use crate::{Balancer, Outcome, OutcomeKind, Time};
 
 /// Runs a plan, and says how it went. Each client has the balancer that `balancer` makes of a seed for it.
 ///
@@ -53,63 +54,6 @@ struct Ongoing {
     attempts: u8,
     tried: Vec<u64>,
     trips: Vec<usize>,
-}
-
-/// An attempt, and where it is.
-#[derive(Debug)]
-pub(super) struct Trip {
-    attempt: Attempt,
-    pub(super) place: Place,
-    /// Where the worker draws from what it costs.
-    pub(super) chance: u64,
-    pub(super) answer: Option<Answer>,
-    /// As long as the client waits for the answer.
-    waiting: Option<Waiting>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    /// What was picked from, and which.
-    view: Arc<View>,
-    index: usize,
-    probe: Option<Probe>,
-    _counted: InFlight,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    Underway,
-    /// Since when.
-    Queued(Time),
-    Serving,
-    Done,
-}
-
-/// What a worker, or the network in its stead, makes of an attempt.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Answer {
-    pub(super) kind: OutcomeKind,
-    pub(super) load: Option<ReportedLoad>,
-    pub(super) retry_after: Option<Duration>,
-    /// Whether it may have been served.
-    pub(super) processed: bool,
-}
-
-impl Answer {
-    pub(super) const fn gone(processed: bool) -> Self {
-        Self {
-            kind: OutcomeKind::Unreachable,
-            load: None,
-            retry_after: None,
-            processed,
-        }
-    }
-}
-
-impl Trip {
-    pub(super) const fn is_open(&self) -> bool {
-        self.waiting.is_some()
-    }
 }
 
 impl<'a> Fleet<'a> {

@@ -46,6 +46,7 @@ mod policy;
 mod report;
 mod retries;
 mod server;
+mod trip;
 mod worker;
 
 #[cfg(test)]

@@ -168,13 +168,14 @@ impl<'a> Span<'a> {
             End::Answered => call.took,
             _ => self.report.deadline.max(call.took),
         };
-        let mut latencies: Vec<Duration> = self.calls.iter().map(counted).collect();
-        if latencies.is_empty() {
-            return Duration::ZERO;
-        }
-        let rank = (q * latencies.len() as f64).ceil() as usize;
-        let place = rank.clamp(1, latencies.len()) - 1;
-        *latencies.select_nth_unstable(place).1
+        quantile(self.calls.iter().map(counted).collect(), q)
+    }
+
+    /// The same of the calls that were answered, the others left out.
+    #[must_use]
+    pub fn answered_latency(&self, q: f64) -> Duration {
+        let answered = self.calls.iter().filter(|call| call.end == End::Answered);
+        quantile(answered.map(|call| call.took).collect(), q)
     }
 
     /// The part of the attempts that went to a worker, 0 to 1; 0 without attempts.
@@ -201,6 +202,16 @@ impl<'a> Span<'a> {
         let answered = self.report.calls.iter().filter(in_span).count();
         answered as f64 / self.until.since(self.from).as_secs_f64().max(1e-9)
     }
+}
+
+/// By nearest rank; zero of nothing.
+fn quantile(mut latencies: Vec<Duration>, q: f64) -> Duration {
+    if latencies.is_empty() {
+        return Duration::ZERO;
+    }
+    let rank = (q * latencies.len() as f64).ceil() as usize;
+    let place = rank.clamp(1, latencies.len()) - 1;
+    *latencies.select_nth_unstable(place).1
 }
 
 /// Long enough for some calls, short enough to tell when.
@@ -261,6 +272,7 @@ mod tests {
         assert_eq!(report.all().failed(), 1);
         assert_eq!(report.all().latency(1.0), ms(1_000));
         assert_eq!(report.all().latency(0.99), ms(5));
+        assert_eq!(report.all().answered_latency(1.0), ms(5));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Policy, dice::Dice, fleet::Answer};
+use super::{Policy, dice::Dice, trip::Answer};
 use crate::OutcomeKind;
 
 /// What follows an attempt that did not succeed.

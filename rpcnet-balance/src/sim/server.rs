@@ -6,7 +6,7 @@ use super::{
     Worker,
     dice::Dice,
     events::{Event, Events},
-    fleet::{Answer, Place, Trip},
+    trip::{Answer, Place, Trip},
 };
 use crate::{OutcomeKind, ReportedLoad, Time};
 

@@ -36,3 +36,25 @@ pub(super) fn checks(rows: &[Row]) -> Vec<Check> {
     });
     checks
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::figures::tests::row;
+
+    #[test]
+    fn the_default_alone_is_held_against_the_targets() {
+        let missed = |rows: &[Row]| checks(rows).iter().filter(|it| !it.is_met()).count();
+        assert_eq!(missed(&[row("tower", DEFAULT, 50.0, None)]), 0);
+        assert_eq!(missed(&[row("tower", DEFAULT, 60.0, None)]), 1);
+        assert_eq!(missed(&[row("tower", "random", 60.0, None)]), 0);
+        // A figure that is not there is missed.
+        assert_eq!(missed(&[row("overload", DEFAULT, 60.0, None)]), 1);
+        let mut overload = row("overload", DEFAULT, 60.0, None);
+        overload.recovery_s = Some(1.0);
+        assert_eq!(missed(std::slice::from_ref(&overload)), 0);
+        overload.goodput_ratio = 0.94;
+        overload.extra_ratio = 0.11;
+        assert_eq!(missed(&[overload]), 2);
+    }
+}

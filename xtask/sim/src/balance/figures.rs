@@ -16,6 +16,8 @@ pub(super) struct Sample {
     p50_ms: f64,
     p99_ms: f64,
     p999_ms: f64,
+    /// Of the calls that were answered.
+    answered_p99_ms: f64,
     /// Answered calls in relation to what all workers can serve, or to the calls made if those are fewer.
     goodput_ratio: f64,
     extra_ratio: f64,
@@ -39,6 +41,8 @@ pub(super) struct Row {
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
     pub(super) p999_ms: f64,
+    /// Of the calls that were answered; in the others a failed one counts as the deadline.
+    pub(super) answered_p99_ms: f64,
     pub(super) goodput_ratio: f64,
     /// Attempts for each call beside the first.
     pub(super) extra_ratio: f64,
@@ -80,6 +84,7 @@ impl Sample {
             p50_ms: ms(span.latency(0.5)),
             p99_ms: ms(p99),
             p999_ms: ms(span.latency(0.999)),
+            answered_p99_ms: ms(span.answered_latency(0.99)),
             goodput_ratio: answered,
             extra_ratio: span.extra_attempts(),
             bad_share: scenario.bad.map(|(worker, from)| {
@@ -110,6 +115,7 @@ impl Row {
             p50_ms: all(|it| it.p50_ms)?,
             p99_ms: all(|it| it.p99_ms)?,
             p999_ms: all(|it| it.p999_ms)?,
+            answered_p99_ms: all(|it| it.answered_p99_ms)?,
             goodput_ratio: all(|it| it.goodput_ratio)?,
             extra_ratio: all(|it| it.extra_ratio)?,
             bad_share: some(|it| it.bad_share),
@@ -129,3 +135,63 @@ fn ms(time: Duration) -> f64 {
 
 /// After so long it is not looked at any more.
 const RECOVERY_SEEN_S: f64 = 10.0;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// One with this p99, and all well.
+    pub(in crate::balance) fn row(
+        scenario: &str,
+        strategy: &str,
+        p99_ms: f64,
+        load: Option<f64>,
+    ) -> Row {
+        Row {
+            strategy: strategy.to_owned(),
+            scenario: scenario.to_owned(),
+            load,
+            seeds: 1,
+            calls: 1_000.0,
+            failed: 0.0,
+            p50_ms: p99_ms / 4.0,
+            p99_ms,
+            p999_ms: 2.0 * p99_ms,
+            answered_p99_ms: p99_ms,
+            goodput_ratio: 1.0,
+            extra_ratio: 0.0,
+            bad_share: None,
+            p99_to_healthy: None,
+            recovery_s: None,
+        }
+    }
+
+    #[test]
+    fn what_never_recovers_has_no_recovery() {
+        let scenarios = crate::balance::scenarios::chosen(
+            crate::scenario::Extent::Quick,
+            None,
+            &["overload".to_owned()],
+        );
+        let sample = |recovery_s| Sample {
+            calls: 1.0,
+            failed: 2.0,
+            p50_ms: 1.0,
+            p99_ms: 1.0,
+            p999_ms: 1.0,
+            answered_p99_ms: 1.0,
+            goodput_ratio: 1.0,
+            extra_ratio: 0.0,
+            bad_share: None,
+            slowdown: Some(2.0),
+            recovery_s: Some(recovery_s),
+        };
+        let scenario = &scenarios.unwrap()[0];
+        let of = |samples: &[Sample]| Row::of(scenario, "it", samples).unwrap();
+        let row = of(&[sample(1.0), sample(f64::INFINITY), sample(3.0)]);
+        assert_eq!((row.recovery_s, row.failed), (Some(3.0), 6.0));
+        let row = of(&[sample(1.0), sample(f64::INFINITY), sample(f64::INFINITY)]);
+        assert_eq!(row.recovery_s, None);
+        assert!(Row::of(scenario, "it", &[]).is_none());
+    }
+}

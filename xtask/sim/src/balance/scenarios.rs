@@ -115,6 +115,7 @@ fn all(extent: Extent) -> Vec<Scenario> {
         refuser(),
         hang(),
         newcomers(),
+        relief(),
         overload(),
         crash(),
         mass_restart(),
@@ -277,6 +278,16 @@ fn newcomers() -> Scenario {
     Scenario::new("newcomers", what, plan, calls)
         .focus(5.0, 20.0)
         .healthy_until(5.0)
+}
+
+fn relief() -> Scenario {
+    let workers = [vec![worker(); 8], vec![worker().absent(); 4]].concat();
+    let (mut plan, calls) = plan(workers, 4, 1.1, 20.0);
+    for worker in 8..12 {
+        plan = plan.with_change(seconds(8.0), worker, Change::Start);
+    }
+    let what = "8 workers at 1.1; at 8 s 4 more come, as good as the others from the start";
+    Scenario::new("relief", what, plan, calls).focus(8.5, 20.0)
 }
 
 fn overload() -> Scenario {

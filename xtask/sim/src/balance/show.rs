@@ -15,7 +15,8 @@ pub(super) fn tables(scenarios: &[Scenario], rows: &[Row]) -> String {
         text.push_str(&align(&table(&rows)));
         text.push('\n');
     }
-    text.push_str(&summary(scenarios, rows));
+    let names: Vec<&str> = scenarios.iter().map(|it| &*it.name).collect();
+    text.push_str(&summary(&names, rows));
     text
 }
 
@@ -25,12 +26,15 @@ fn of<'a>(rows: &'a [Row], scenario: &str) -> impl Iterator<Item = &'a Row> {
 
 fn table(rows: &[&Row]) -> Vec<Vec<String>> {
     type Text = fn(&Row) -> Option<String>;
-    let all: [(&str, Text); 10] = [
+    let all: [(&str, Text); 11] = [
         ("calls", |row| Some(format!("{:.0}", row.calls))),
         ("failed", |row| Some(format!("{:.0}", row.failed))),
         ("p50 ms", |row| Some(number(row.p50_ms))),
         ("p99 ms", |row| Some(number(row.p99_ms))),
         ("p99.9 ms", |row| Some(number(row.p999_ms))),
+        ("p99 of answered", |row| {
+            row.load.map(|_| number(row.answered_p99_ms))
+        }),
         ("goodput", |row| Some(format!("{:.3}", row.goodput_ratio))),
         ("extra %", |row| Some(number(100.0 * row.extra_ratio))),
         ("to bad %", |row| {
@@ -60,7 +64,7 @@ fn table(rows: &[&Row]) -> Vec<Vec<String>> {
 }
 
 /// How many times the best p99 each strategy has in each scenario, and the geometric mean of that.
-fn summary(scenarios: &[Scenario], rows: &[Row]) -> String {
+fn summary(scenarios: &[&str], rows: &[Row]) -> String {
     let mut strategies: Vec<&str> = Vec::new();
     for row in rows {
         if !strategies.contains(&&*row.strategy) {
@@ -77,14 +81,14 @@ fn summary(scenarios: &[Scenario], rows: &[Row]) -> String {
     let mut worst = vec![0.0_f64; strategies.len()];
     for scenario in scenarios {
         let p99 = |strategy: &str| {
-            let mut row = of(rows, &scenario.name).filter(|row| row.strategy == strategy);
+            let mut row = of(rows, scenario).filter(|row| row.strategy == strategy);
             row.next().map_or(f64::NAN, |row| row.p99_ms)
         };
         let best = strategies
             .iter()
             .map(|it| p99(it))
             .fold(f64::INFINITY, f64::min);
-        let mut line = vec![scenario.name.clone()];
+        let mut line = vec![(*scenario).to_owned()];
         for (at, strategy) in strategies.iter().enumerate() {
             let ratio = p99(strategy) / best;
             logs[at] += ratio.ln();
@@ -108,6 +112,9 @@ pub(super) fn figure(rows: &[Row]) -> String {
         let mut series: Vec<Series> = Vec::new();
         for row in rows {
             let Some(load) = row.load else { continue };
+            if row.strategy == SAME_HERE {
+                continue;
+            }
             let line = match series.iter_mut().position(|it| it.name == row.strategy) {
                 Some(at) => &mut series[at],
                 None => {
@@ -131,19 +138,60 @@ pub(super) fn figure(rows: &[Row]) -> String {
     Chart::draw_all(
         "Ten workers, three of them 4 times slower, each second another",
         &[
-            panel("tail latency", Axis::logarithmic("p99, ms"), |row| {
-                row.p99_ms
+            panel(
+                "tail latency of the calls that were answered",
+                Axis::linear("p99, ms"),
+                |row| row.answered_p99_ms,
+            ),
+            panel("calls that failed", Axis::linear("%"), |row| {
+                100.0 * row.failed / row.seeds as f64 / row.calls
             }),
             panel(
-                "half of the calls are faster",
+                "latency of half of the calls",
                 Axis::linear("p50, ms"),
                 |row| row.p50_ms,
             ),
-            panel(
-                "goodput",
-                Axis::linear("answered, of what is possible"),
-                |row| row.goodput_ratio,
-            ),
         ],
     )
+}
+
+/// Nobody is new under load, so its lines are those of what it wraps.
+const SAME_HERE: &str = "slow-start";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::figures::tests::row;
+
+    #[test]
+    fn the_summary_relates_each_to_the_best() {
+        let rows = [
+            row("tower", "a", 10.0, None),
+            row("tower", "b", 40.0, None),
+            row("hang", "a", 30.0, None),
+            row("hang", "b", 30.0, None),
+        ];
+        let text = summary(&["tower", "hang"], &rows);
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|it| it.split_whitespace().collect())
+            .collect();
+        assert_eq!(lines[1], ["tower", "1.00", "4.00"]);
+        assert_eq!(lines[2], ["hang", "1.00", "1.00"]);
+        // The geometric mean, and the largest.
+        assert_eq!(lines[3], ["mean", "1.00", "2.00"]);
+        assert_eq!(lines[4], ["worst", "1.00", "4.00"]);
+    }
+
+    #[test]
+    fn the_figure_has_the_rows_with_a_load() {
+        let rows = [
+            row("load-0.50", DEFAULT, 10.0, Some(0.5)),
+            row("load-0.75", DEFAULT, 20.0, Some(0.75)),
+            row("tower", DEFAULT, 20.0, None),
+        ];
+        let svg = figure(&rows);
+        assert_eq!(svg.matches("<polyline").count(), 3);
+        assert_eq!(svg.matches("<circle").count(), 6);
+    }
 }

@@ -85,7 +85,23 @@ pub(super) fn chosen(extent: Extent, names: &[String]) -> Result<Vec<Strategy>, 
 
 #[cfg(test)]
 mod tests {
+    use rpcnet_registry::LoadBalancingStrategy;
+
     use super::*;
+
+    #[test]
+    fn it_is_the_default_of_the_registry() {
+        assert_eq!(LoadBalancingStrategy::default().name(), DEFAULT);
+    }
+
+    #[test]
+    fn all_are_compared_that_need_no_key() {
+        for strategy in LoadBalancingStrategy::ALL {
+            let keyed = ["rendezvous", "maglev"].contains(&strategy.name());
+            let compared = ALL.iter().any(|it| it.name == strategy.name());
+            assert!(keyed != compared, "{strategy}");
+        }
+    }
 
     #[test]
     fn the_default_is_among_them_always() {
