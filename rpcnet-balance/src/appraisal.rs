@@ -102,9 +102,9 @@ impl Rules {
         Some(if second_wins { second } else { first })
     }
 
-    /// Two doubtful ones were drawn: somebody better is likely to be there.
+    /// Only doubtful ones were drawn: somebody better is likely to be there.
     #[cold]
-    fn beyond_doubt(
+    pub(crate) fn beyond_doubt(
         &self,
         view: &View,
         cx: &PickContext<'_>,
@@ -157,7 +157,7 @@ impl Appraisal {
     }
 
     #[inline]
-    fn is_doubtful(&self) -> bool {
+    pub(crate) fn is_doubtful(&self) -> bool {
         self.held | (self.silence > SILENCE_DOUBTFUL * self.latency.max(LATENCY_DOUBTFUL))
     }
 }

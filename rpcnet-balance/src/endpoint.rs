@@ -130,6 +130,13 @@ impl Endpoint {
         self.report.recent(now)
     }
 
+    /// The calls that it serves as it said within the last second, or those of this process if they are more by now.
+    #[inline]
+    pub(crate) fn recent_calls(&self, now: Time) -> Option<f32> {
+        let calls = self.report.recent_calls(now)?;
+        Some(calls.max(self.in_flight()) as f32)
+    }
+
     /// It says that this is its load. For whoever makes the calls; balancers only read.
     pub fn note_reported_load(&self, load: ReportedLoad) {
         self.note_reported_load_at(load, Time::ZERO);

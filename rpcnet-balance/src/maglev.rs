@@ -9,7 +9,18 @@ use crate::{
     rng::{GOLDEN, SharedRng, mix},
 };
 
-/// The endpoint that a table has for the key (Maglev: Eisenbud et al., NSDI 2016).
+/// The endpoint that a table has for the key (Maglev hashing: Eisenbud et al., NSDI 2016).
+///
+/// For keys that are all about equally wanted, and many endpoints: it is the quickest, and shares keys more evenly than any
+/// other that goes by the key, to one in 65,537 for equal weights. When endpoints come or go, their keys move, and a few of
+/// the others with them. All clients with the same endpoints in the same order agree. It does not look at load.
+///
+/// From an endpoint that may not be picked, or failed a moment ago, the key goes on to the next in the table. Calls without a
+/// key go by [`PowerOfTwo`](crate::PowerOfTwo).
+///
+/// A pick takes constant time: one look into a table of 65,537 entries and 256 KiB, which `rebuild` fills. That size serves
+/// up to some hundreds of endpoints well; it is the same for few, because another size would move all keys. Needs
+/// [`PickContext::with_key`] and `rebuild`; without `rebuild` a pick looks at all endpoints, as rendezvous hashing.
 #[derive(Debug)]
 pub struct Maglev {
     /// Empty until it is rebuilt for a view.
@@ -138,7 +149,7 @@ impl Taker {
     }
 }
 
-/// A prime, so that every step goes through all slots: the paper's smaller one, a hundred times as many as endpoints or more.
+/// A prime, so that every step goes through all slots: the paper's smaller one, more than a hundred times as many as there are mostly endpoints.
 const SLOTS: usize = 65_537;
 const FREE: u32 = u32::MAX;
 const WALK: usize = 64;
