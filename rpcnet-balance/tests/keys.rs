@@ -48,7 +48,8 @@ fn only_the_keys_of_who_comes_or_goes_move() {
     let (all, fewer) = (view(0..20, 1), view((0..20).filter(|id| *id != 7), 2));
     let rendezvous = || Rendezvous::seeded(1);
     let sticky = || Sticky::new(Arc::new(Random::seeded(1)));
-    let pairs: [(Arc<dyn Balancer>, Arc<dyn Balancer>, f64); 4] = [
+    type Built = Arc<dyn Balancer>;
+    let pairs: [(Built, Built, f64); 4] = [
         (built(rendezvous(), &all), built(rendezvous(), &fewer), 0.0),
         (built(sticky(), &all), built(sticky(), &fewer), 0.0),
         // Without tables the homes are the same.
