@@ -190,6 +190,23 @@ fn a_new_server_neither_starves_nor_is_flooded() {
 }
 
 #[test]
+fn a_server_that_nobody_knows_is_judged_by_its_calls_in_flight() {
+    let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
+    let answered = Outcome::new(OutcomeKind::Success, us(5000)).with_now(at(1000));
+    balancer.on_outcome(&view, 1, &answered);
+    let share = || {
+        let cx = PickContext::new().with_now(at(1000));
+        let picks = (0..1000).filter(|_| balancer.pick(&view, &cx) == Some(0));
+        picks.count()
+    };
+    assert!((350..650).contains(&share()), "{}", share());
+    let _known = view[1].begin();
+    assert_eq!(share(), 1000);
+    let _unknown = [view[0].begin(), view[0].begin()];
+    assert_eq!(share(), 0);
+}
+
+#[test]
 fn one_that_was_slow_is_tried_again_and_not_flooded() {
     let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
     let note = |index: usize, ms: u64, latency: Duration| {
