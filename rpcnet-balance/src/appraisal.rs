@@ -114,7 +114,7 @@ impl Rules {
 
     /// Only doubtful ones were drawn: somebody better is likely to be there.
     #[cold]
-    fn beyond_doubt(
+    pub(crate) fn beyond_doubt(
         &self,
         view: &View,
         cx: &PickContext<'_>,
@@ -167,7 +167,7 @@ impl Appraisal {
     }
 
     #[inline]
-    fn is_doubtful(&self) -> bool {
+    pub(crate) fn is_doubtful(&self) -> bool {
         self.held | (self.silence > SILENCE_DOUBTFUL * self.latency.max(LATENCY_DOUBTFUL))
     }
 }

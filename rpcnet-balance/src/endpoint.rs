@@ -138,6 +138,13 @@ impl Endpoint {
         self.report.recent(now)
     }
 
+    /// The calls that it serves as it said within the last second, or those of this process if they are more by now.
+    #[inline]
+    pub(crate) fn recent_calls(&self, now: Time) -> Option<f32> {
+        let calls = self.report.recent_calls(now)?;
+        Some(calls.max(self.in_flight()) as f32)
+    }
+
     /// It says that this is its load. For whoever makes the calls; balancers only read.
     pub fn note_reported_load(&self, load: ReportedLoad) {
         self.note_reported_load_at(load, Time::ZERO);
@@ -260,14 +267,14 @@ impl Endpoint {
             // However quickly it failed, nobody wants that latency.
             OutcomeKind::Failure | OutcomeKind::Unreachable => {
                 self.latency.note_at_least(now, latency, decay);
-                self.standing.note_failure(began, now, hold, HOLD_MAX);
+                self.standing.note_failure(began, now, hold);
             }
             // It is well, and has enough for the moment. Where all have, to leave each alone until its queue is empty would
             // leave it idle: only refusals in a row make the hold longer.
             OutcomeKind::Overloaded => {
                 let most = outcome.retry_after.unwrap_or(hold).min(HOLD_MAX);
-                self.standing
-                    .note_failure(began, now, REFUSAL_HOLD.min(hold), most);
+                let first = REFUSAL_HOLD.min(hold);
+                self.standing.note_bounded(began, now, first, most);
             }
             // Nothing was heard.
             OutcomeKind::Abandoned => {

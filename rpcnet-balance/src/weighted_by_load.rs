@@ -9,7 +9,17 @@ use crate::{
     rng::{Rng, SharedRng, unit},
 };
 
-/// Calls in proportion to [`Endpoint::weight`] over the calls that the endpoint says it serves.
+/// Two drawn in proportion to [`Endpoint::weight`], and one of them by chance, in inverse proportion to the calls that they
+/// say they serve for their weight.
+///
+/// For when it is enough that the busier gets fewer: shares move smoothly with the reports, so clients do not all run to the
+/// one that has just said that it is idle, and no endpoint gets more than twice the share of its weight, whatever it says.
+///
+/// A report counts for a second; who has not said anything is taken to be as loaded as the other. One that
+/// [is busy](Endpoint::is_busy) counts as four times as loaded, one that failed a moment ago hardly gets anything.
+///
+/// A pick takes constant time, with a table that `rebuild` makes of the weights; without `rebuild` it looks at all endpoints.
+/// Needs reports with their time: [`Endpoint::note_reported_load_at`].
 #[derive(Debug)]
 pub struct WeightedByLoad {
     /// `None` until it is rebuilt for a view.
@@ -39,7 +49,7 @@ impl Balancer for WeightedByLoad {
         {
             let (a, b) = (load(&view[first], now), load(&view[second], now));
             // Who has not said anything is taken to be as loaded as the other.
-            let (mine, its) = (a.unwrap_or(b.unwrap_or(1.0)), b.unwrap_or(a.unwrap_or(1.0)));
+            let (mine, its) = (a.or(b).unwrap_or(1.0), b.or(a).unwrap_or(1.0));
             let (mine, its) = (
                 mine * shun(&view[first], now),
                 its * shun(&view[second], now),
@@ -95,11 +105,7 @@ fn drawn(
 /// Calls for its weight, with the one to come; `None` if it has not said lately how many it serves.
 #[inline]
 fn load(endpoint: &Endpoint, now: Time) -> Option<f32> {
-    let calls = endpoint
-        .recent_load(now)?
-        .in_flight
-        .max(endpoint.in_flight());
-    Some((calls as f32 + 1.0) / endpoint.weight())
+    Some((endpoint.recent_calls(now)? + 1.0) / endpoint.weight())
 }
 
 /// How many times the load it is taken to have because of what speaks against it.
