@@ -144,8 +144,8 @@ pub use rpcnet_swim::{
 #[cfg(feature = "dev-certs")]
 pub use rpcnet_transport::DevCa;
 pub use rpcnet_transport::{
-    CallContext, CallOptions, Code, ConnectError, Endpoint, Processed, Raw, Receiver, Router,
-    RpcClient, RpcError, RpcServer, Sender, Status, Tls, TransportConfig, Upload,
+    CallContext, CallOptions, Code, ConnectError, Endpoint, Priority, Processed, Raw, Receiver,
+    Router, RpcClient, RpcError, RpcServer, Sender, Status, Tls, TransportConfig, Upload,
 };
 pub use {
     rpcnet_balance as balance, rpcnet_phi as phi, rpcnet_registry as registry, rpcnet_swim as swim,

@@ -269,8 +269,8 @@ impl ClusterClient {
     }
 
     /// Tells the balancer that another worker was faster.
-    fn report_outrun(&self, worker: &Worker, latency: Duration) {
-        worker.report(&Outcome::new(OutcomeKind::Outrun, latency));
+    fn report_abandoned(&self, worker: &Worker, latency: Duration) {
+        worker.report(&Outcome::new(OutcomeKind::Abandoned, latency));
     }
 
     fn now(&self) -> Time {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rpcnet_transport::{Priority, inherited};
 use tokio::time::Instant;
 
 use super::{ClusterClient, Hedging, hedge::Observed, policy::Method};
@@ -16,6 +17,8 @@ pub struct WorkerCallOptions {
     idempotency_key: Option<u128>,
     attempt_timeout: Option<Duration>,
     hedging: Option<Option<Hedging>>,
+    priority: Option<Priority>,
+    detached: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,14 +45,15 @@ impl WorkerCallOptions {
         self
     }
 
-    /// The call with all its attempts ends at this time at the latest: for a handler that calls on, its own deadline.
+    /// The call with all its attempts ends at this time at the latest.
     #[must_use]
     pub fn with_deadline(mut self, deadline: std::time::Instant) -> Self {
         self.limit = Limit::By(deadline.into());
         self
     }
 
-    /// The call may take for ever: for streams that are meant to stay open. It still ends with its connection.
+    /// The call may take for ever: for streams that are meant to stay open. It still ends with its connection, and with the
+    /// call that is being served here, unless it is [without inheritance](Self::without_inheritance).
     #[must_use]
     pub fn without_deadline(mut self) -> Self {
         self.limit = Limit::None;
@@ -96,6 +100,22 @@ impl WorkerCallOptions {
         self
     }
 
+    /// How much the call matters when a worker has too much to do; default that of the call that is being served here
+    /// ([`inherited`]), or [`Priority::Critical`].
+    #[must_use]
+    pub fn with_priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// The call takes over nothing from the one that is being served here: for work that outlives it. Otherwise it ends when that
+    /// one does at the latest, with all its attempts, and has its priority.
+    #[must_use]
+    pub fn without_inheritance(mut self) -> Self {
+        self.detached = true;
+        self
+    }
+
     /// When the call goes to another worker as well, whatever the config says of the method. The call is taken for idempotent,
     /// unless [`with_idempotent`](Self::with_idempotent) says otherwise.
     ///
@@ -119,7 +139,7 @@ impl WorkerCallOptions {
         let method = client.methods.get(method);
         let policy = method.map(|method| &method.policy);
         let after = |wait| Instant::now().checked_add(wait);
-        let deadline = match self.limit {
+        let own_deadline = match self.limit {
             Limit::OfClient => after(
                 policy
                     .and_then(|policy| policy.timeout)
@@ -129,6 +149,14 @@ impl WorkerCallOptions {
             Limit::By(deadline) => Some(deadline),
             Limit::None => None,
         };
+        let (mut deadline, mut priority) = (own_deadline, self.priority);
+        if !self.detached {
+            let from = inherited();
+            let end = from.deadline().map(Instant::from_std);
+            // Of the two the earlier one, if there are two.
+            deadline = end.min(deadline).or(end).or(deadline);
+            priority = priority.or_else(|| from.priority());
+        }
         let hedging = self
             .hedging
             .unwrap_or_else(|| policy.and_then(|policy| policy.hedging));
@@ -149,6 +177,7 @@ impl WorkerCallOptions {
             idempotent,
             repeatable,
             key: self.key,
+            priority,
             idempotency_key,
             attempt_timeout: attempt_timeout.filter(|_| repeatable),
             hedging: hedging.filter(|_| repeatable),
@@ -166,6 +195,7 @@ pub(super) struct Plan<'a> {
     /// Whether an attempt that may have been processed may be followed by another one.
     pub(super) repeatable: bool,
     pub(super) key: Option<u64>,
+    pub(super) priority: Option<Priority>,
     pub(super) idempotency_key: Option<u128>,
     pub(super) attempt_timeout: Option<Duration>,
     pub(super) hedging: Option<Hedging>,

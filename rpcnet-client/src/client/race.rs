@@ -120,7 +120,7 @@ impl ClusterClient {
         let winner = racers.swap_remove(winner);
         for racer in racers.iter().filter(|racer| racer.is_running) {
             let took = racer.began.elapsed();
-            self.report_outrun(&racer.worker, took);
+            self.report_abandoned(&racer.worker, took);
             if let (0, Some(observed)) = (racer.number, plan.observed) {
                 observed.record(self.now(), took);
             }

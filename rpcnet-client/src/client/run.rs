@@ -87,7 +87,15 @@ impl ClusterClient {
             }
             let mut options = CallOptions::new()
                 .with_attempt(u8::try_from(number).unwrap_or(u8::MAX))
-                .with_idempotent(plan.idempotent);
+                .with_idempotent(plan.idempotent)
+                // The plan has it, of the place where the call was made.
+                .without_inheritance();
+            if let Some(priority) = plan.priority {
+                options = options.with_priority(priority);
+            }
+            if let Some(key) = plan.idempotency_key {
+                options = options.with_idempotency_key(key);
+            }
             options = match end.at {
                 Some(end) => options.with_deadline(end.into_std()),
                 None => options.without_deadline(),

@@ -57,7 +57,7 @@ async fn the_first_reply_wins_and_the_loser_is_cancelled_and_counted_down() {
     // The balancer hears of both: the one was good, the other would have taken longer.
     let told = told.0.lock();
     let kinds: Vec<_> = told.iter().map(|(_, kind, _)| *kind).collect();
-    assert_eq!(kinds, [OutcomeKind::Success, OutcomeKind::Outrun]);
+    assert_eq!(kinds, [OutcomeKind::Success, OutcomeKind::Abandoned]);
     assert!(told[0].0 != told[1].0 && told[1].2 >= Duration::from_millis(20));
 }
 
