@@ -4,6 +4,7 @@ mod budget;
 mod connections;
 mod hedges;
 mod load;
+mod nested;
 mod quorum;
 mod retries;
 mod several;
