@@ -51,6 +51,7 @@ pub use streams::OnWorker;
 ///   never sent, or it was refused (the worker drains, has too much to do, or does not know the method). If it may have been
 ///   processed, only if the call or its method is marked as idempotent or the call has an idempotency key. An answer of the
 ///   handler is final.
+///   One that is not idempotent but has a key goes back once to the worker that may have processed it, which remembers.
 /// - When every worker was tried, it starts over after a pause.
 /// - There is one deadline over all attempts, a limit to their number, and one to the extra load that the attempts of all
 ///   calls make, the [budget](ClusterClientConfig::with_retry_budget).

@@ -3,6 +3,7 @@
 mod budget;
 mod connections;
 mod hedges;
+mod keys;
 mod load;
 mod nested;
 mod quorum;
