@@ -38,7 +38,10 @@ pub use crate::{
     peer::Peer,
     priority::Priority,
     reload::TlsReloadError,
-    server::{CallContext, Dispatch, Fallible, IntoReply, Plain, Router, RpcServer},
+    server::{
+        Admission, AdmissionState, CallContext, Dispatch, Fallible, IntoReply, KeyMemory, Plain,
+        Router, RpcServer,
+    },
     shards::Shards,
     socket::{SideChannel, SocketBuffers},
     stats::TransportStats,
