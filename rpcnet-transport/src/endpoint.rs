@@ -73,7 +73,7 @@ pub(crate) struct Shared {
     pub(crate) cancel_calls: CancellationToken,
     /// Connections are closed, nothing is accepted any more.
     pub(crate) stopped: CancellationToken,
-    /// Whether new calls are refused: as asked, or because of a shutdown.
+    /// Whether new calls are refused, as asked or because of a shutdown, or it is said that they soon will be.
     draining: AtomicU8,
     /// Tells the connections when that changes.
     pub(crate) draining_changed: watch::Sender<()>,
@@ -287,14 +287,26 @@ impl Endpoint {
         self.0.shared.in_flight.none().await;
     }
 
+    /// Says that it takes no new calls, and goes on taking them: on every connection, in the hello of new ones, and with
+    /// every reply. Callers that have heard go elsewhere, and what those sent who have not is served. A server that is about
+    /// to [refuse calls](Self::set_draining) begins with this. `false` takes it back, but no refusal.
+    pub fn announce_draining(&self, draining: bool) {
+        self.0.shared.note_draining(DRAINING_ANNOUNCED, draining);
+    }
+
     /// Refuses new calls, or takes them again. Calls being served go on, and connections stay: callers learn that
     /// nothing was done and go elsewhere. A node that is about to leave its cluster begins with this. A shutdown cannot be
     /// taken back.
     pub fn set_draining(&self, draining: bool) {
-        self.0.shared.set_draining(draining);
+        let shared = &self.0.shared;
+        if draining {
+            shared.note_draining(DRAINING_ASKED, true);
+        } else {
+            shared.note_draining(DRAINING_ASKED | DRAINING_ANNOUNCED, false);
+        }
     }
 
-    /// Whether new calls are refused.
+    /// Whether it says that it takes no new calls.
     pub fn is_draining(&self) -> bool {
         self.0.shared.is_draining()
     }
@@ -364,8 +376,14 @@ impl Shared {
         Arc::clone(&self.router.read())
     }
 
+    /// Whether it says that it takes no new calls.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(SeqCst) != 0
+    }
+
+    /// Whether new calls are refused.
+    pub(crate) fn refuses_calls(&self) -> bool {
+        self.draining.load(SeqCst) & (DRAINING_ASKED | DRAINING_TO_STOP) != 0
     }
 
     /// Whether a shutdown has begun.
@@ -385,11 +403,11 @@ impl Shared {
         }
     }
 
-    fn set_draining(&self, draining: bool) {
+    fn note_draining(&self, bits: u8, draining: bool) {
         if draining {
-            self.draining.fetch_or(DRAINING_ASKED, SeqCst);
+            self.draining.fetch_or(bits, SeqCst);
         } else {
-            self.draining.fetch_and(!DRAINING_ASKED, SeqCst);
+            self.draining.fetch_and(!bits, SeqCst);
         }
         self.draining_changed.send_replace(());
     }
@@ -560,6 +578,7 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
 
 const DRAINING_ASKED: u8 = 1;
 const DRAINING_TO_STOP: u8 = 2;
+const DRAINING_ANNOUNCED: u8 = 4;
 
 /// Nobody waits longer for a shutdown, and a deadline has to be a point in time.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

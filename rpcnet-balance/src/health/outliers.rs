@@ -201,7 +201,8 @@ impl Outliers {
 
     /// Compares the endpoints by what they did since the last sweep, and ejects those that stand out. `view` is all of them.
     pub fn sweep(&self, now: Time, view: &View) -> Vec<Action> {
-        self.note_view(view);
+        // The ejected are not counted anew: others may eject meanwhile.
+        self.population.store(view.len(), Relaxed);
         let Some(config) = &self.config.outliers else {
             return Vec::new();
         };

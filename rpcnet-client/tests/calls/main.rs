@@ -2,6 +2,7 @@
 
 mod budget;
 mod connections;
+mod health;
 mod hedges;
 mod keys;
 mod load;

@@ -452,3 +452,5 @@ fn a_worker_moves_between_threads() {
     sendable::<Worker>();
     sendable::<WorkerRegistry>();
 }
+
+mod health;

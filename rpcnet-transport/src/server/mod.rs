@@ -130,6 +130,11 @@ impl RpcServer {
         self.endpoint.local_addr()
     }
 
+    /// See [`Endpoint::announce_draining`].
+    pub fn announce_draining(&self, draining: bool) {
+        self.endpoint.announce_draining(draining);
+    }
+
     /// See [`Endpoint::set_draining`].
     pub fn set_draining(&self, draining: bool) {
         self.endpoint.set_draining(draining);

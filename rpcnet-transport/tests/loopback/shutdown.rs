@@ -339,3 +339,36 @@ async fn a_caller_hears_at_once_that_the_server_drains_and_that_the_connection_i
         [ConnectionNews::Closed(CloseReason::ShutDown)]
     );
 }
+
+/// On one thread: the caller has not heard yet when it sends.
+#[tokio::test]
+async fn a_server_that_announces_its_drain_serves_those_who_have_not_heard() {
+    let (server, client) = pair(Router::new()).await;
+    assert_answers(&client).await;
+    server.announce_draining(true);
+    assert_answers(&client).await;
+    assert!(client.load().expect("it answered").draining);
+    until("the caller hears", || client.is_draining()).await;
+    let later = connect(&server).await;
+    assert!(later.is_draining(), "the hello says so");
+    for client in [&client, &later] {
+        let error = within(client.call("alive", ""))
+            .await
+            .expect_err("it knows");
+        assert_eq!(error.code(), Code::Draining);
+    }
+    assert_eq!(server.stats().calls_refused_draining, 0, "none was sent");
+
+    server.announce_draining(false);
+    until("the caller hears", || !client.is_draining()).await;
+    // Refusals are another matter.
+    server.announce_draining(true);
+    server.set_draining(true);
+    let refused = within(client.call("alive", "")).await;
+    assert_eq!(refused.expect_err("it drains").code(), Code::Draining);
+    server.announce_draining(false);
+    assert!(server.endpoint().is_draining());
+    server.set_draining(false);
+    until("the caller hears", || !client.is_draining()).await;
+    assert_answers(&client).await;
+}
