@@ -20,14 +20,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BindError, ConnectError, Peer, Router, RpcClient, RpcServer, SideChannel, SocketBuffers, Tls,
-    TransportConfig, TransportStats,
+    AdmissionState, BindError, ConnectError, Peer, Router, RpcClient, RpcServer, SideChannel,
+    SocketBuffers, Tls, TransportConfig, TransportStats,
     busy_poll::BusyPoll,
     client::{Opened, answer},
     gauge::Gauge,
     quic,
     reload::CurrentTls,
-    server::{AcceptLoop, QueueDelay, serve_connections},
+    server::{AcceptLoop, Gate, QueueDelay, serve_connections},
     socket::{self, SharedSocket, SideQueue},
     stats::{Counter, Counters},
     stream::RecvHalf,
@@ -78,6 +78,8 @@ pub(crate) struct Shared {
     /// Tells the connections when that changes.
     pub(crate) draining_changed: watch::Sender<()>,
     pub(crate) queue_delay: QueueDelay,
+    /// What calls have to pass, if their number is limited.
+    pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) busy_poll: Arc<BusyPoll>,
     serving: AtomicBool,
     router: RwLock<Arc<Router>>,
@@ -176,6 +178,7 @@ impl Endpoint {
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
+        let gate = config.admission.as_ref().map(|a| Arc::new(Gate::new(a)));
         let stopped = CancellationToken::new();
         busy_poll.start(stopped.clone());
         let shared = Shared {
@@ -194,6 +197,7 @@ impl Endpoint {
             draining: AtomicU8::new(0),
             draining_changed: watch::Sender::new(()),
             queue_delay: QueueDelay::default(),
+            gate,
             busy_poll,
             serving: AtomicBool::new(false),
             router: RwLock::default(),
@@ -271,6 +275,11 @@ impl Endpoint {
     /// Calls being served. A lane that is being read at this moment may count as one more.
     pub fn in_flight(&self) -> usize {
         self.0.shared.in_flight.count()
+    }
+
+    /// How many calls run and wait; `None` if their number is not [limited](TransportConfig::with_admission).
+    pub fn admission(&self) -> Option<AdmissionState> {
+        self.0.shared.gate.as_ref().map(|gate| gate.state())
     }
 
     /// Waits until no call is being served. Unless it [drains](Self::set_draining), the next one may begin at once.
@@ -388,7 +397,8 @@ impl Shared {
         LoadReport {
             in_flight: u16::try_from(in_flight).unwrap_or(u16::MAX),
             draining: self.is_draining(),
-            busy: in_flight >= self.config.calls_max.get().saturating_mul(4) / 5,
+            busy: in_flight >= self.config.calls_max.get().saturating_mul(4) / 5
+                || self.gate.as_ref().is_some_and(|gate| gate.is_busy()),
             queue_delay: self.queue_delay.smoothed(),
         }
     }

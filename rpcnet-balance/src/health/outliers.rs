@@ -110,6 +110,8 @@ impl Outliers {
             OutcomeKind::Unreachable => self.note_unreachable(outcome.now, endpoint),
             // Its load is the balancer's to heed. Taken for failure, it would go to others and overload them.
             OutcomeKind::Overloaded => None,
+            // It was not waited for.
+            OutcomeKind::Abandoned => None,
         }
     }
 
@@ -258,6 +260,10 @@ impl Outliers {
                 let wait = outcome.retry_after.unwrap_or(OVERLOADED_WAIT);
                 self.release(endpoint, probe, outcome.now + wait);
                 Actions::new(reachable, None)
+            }
+            OutcomeKind::Abandoned => {
+                self.release(endpoint, probe, outcome.now);
+                Actions::default()
             }
         }
     }
