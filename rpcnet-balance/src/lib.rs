@@ -94,6 +94,7 @@ mod draws;
 mod endpoint;
 mod from_fn;
 mod gauge;
+pub mod health;
 mod homes;
 mod latency;
 mod least_connections;

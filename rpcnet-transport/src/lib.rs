@@ -27,7 +27,7 @@ pub mod wire;
 #[cfg(feature = "dev-certs")]
 pub use crate::tls::{DevCa, NodePem};
 pub use crate::{
-    client::{CallOptions, CloseReason, RpcClient, Upload},
+    client::{CallOptions, CloseReason, ConnectionNews, RpcClient, Upload},
     code::{Code, Processed},
     codec::{CodecError, Decode, Encode, Raw},
     config::{AckFrequency, ConfigError, TransportConfig},

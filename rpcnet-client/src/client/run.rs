@@ -121,7 +121,7 @@ impl ClusterClient {
         }
         self.report(worker, used.as_ref(), &outcome, took);
         if let (0, Ok(_), Some(observed)) = (number, &outcome, plan.observed) {
-            observed.record(self.now(), took);
+            observed.record(self.registry.now(), took);
         }
         outcome
     }
@@ -186,7 +186,7 @@ impl ClusterClient {
         let times = u32::try_from(course.pauses).unwrap_or(u32::MAX);
         course.pauses += 1;
         let now = Instant::now();
-        let pause = self.jitter.full_pause(self.config.backoff, times);
+        let pause = self.jitter.pause(self.config.backoff, times);
         let first_free = course.free_at.iter().flatten().min().copied();
         let end = now.checked_add(pause).max(first_free);
         let too_long = |deadline| end.is_none_or(|end| deadline <= end);
@@ -308,8 +308,7 @@ impl Course {
     fn start_over(&mut self, now: Instant) {
         let mut free = self.free_at.iter();
         let is_free = |at: &Option<Instant>| at.is_some_and(|at| at <= now);
-        self.tried
-            .retain(|_| !free.next().is_some_and(|at| is_free(at)));
+        self.tried.retain(|_| !free.next().is_some_and(is_free));
         self.free_at.retain(|at| !is_free(at));
     }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use futures::future::pending;
-use rpcnet_transport::{CloseReason, Code, ConnectError, Processed};
+use parking_lot::Mutex;
+use rpcnet_transport::{CloseReason, Code, ConnectError, ConnectionNews, Processed};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -303,4 +304,38 @@ fn callers_of_a_node_that_was_killed_learn_it_when_it_is_back() {
         assert_eq!(client.closed().await, CloseReason::Restarted);
         assert_serves(&again).await;
     });
+}
+
+#[tokio::test]
+async fn a_caller_hears_at_once_that_the_server_drains_and_that_the_connection_is_gone() {
+    let (server, client) = pair(Router::new()).await;
+    let heard: Arc<Mutex<Vec<ConnectionNews>>> = Arc::default();
+    let listen = |client: &RpcClient| {
+        let heard = Arc::clone(&heard);
+        client.on_news(move |news| heard.lock().push(news));
+    };
+    listen(&client);
+    assert_eq!(*heard.lock(), []);
+    server.set_draining(true);
+    until("it hears", || heard.lock().len() == 1).await;
+    // Whoever asks later is told where things stand.
+    listen(&client);
+    server.set_draining(false);
+    until("it hears", || heard.lock().len() == 3).await;
+    assert_eq!(
+        *heard.lock(),
+        [true, true, false].map(ConnectionNews::Draining)
+    );
+    heard.lock().clear();
+    server.shutdown(Duration::from_secs(1)).await;
+    until("it hears", || {
+        heard.lock().last() == Some(&ConnectionNews::Closed(CloseReason::ShutDown))
+    })
+    .await;
+    heard.lock().clear();
+    listen(&client);
+    assert_eq!(
+        *heard.lock(),
+        [ConnectionNews::Closed(CloseReason::ShutDown)]
+    );
 }
