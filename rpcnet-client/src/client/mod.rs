@@ -7,6 +7,7 @@ mod error;
 mod options;
 mod pool;
 mod retry;
+mod status;
 mod streams;
 
 use std::{fmt, future::poll_fn, pin::pin, sync::Arc, time::Duration};
