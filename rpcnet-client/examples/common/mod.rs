@@ -5,6 +5,7 @@
 use std::{
     error::Error,
     ops::Deref,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,15 +15,16 @@ use tokio::runtime::{Builder, Runtime};
 pub(crate) type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// Who may take part: made for one run. Real processes read theirs from files and the environment.
+#[derive(Clone)]
 pub(crate) struct Trust {
-    ca: DevCa,
+    ca: Arc<DevCa>,
     key: ClusterKey,
 }
 
 impl Trust {
     pub(crate) fn new() -> Self {
         Self {
-            ca: DevCa::new("example"),
+            ca: Arc::new(DevCa::new("example")),
             key: ClusterKey::generate(),
         }
     }
