@@ -179,7 +179,12 @@ impl fmt::Display for Tally {
 
 /// How many primes there are in a range.
 fn primes(range: Range<u64>) -> usize {
-    let is_prime = |n: &u64| *n > 1 && (2..).take_while(|d| d * d <= *n).all(|d| n % d > 0);
+    let is_prime = |&n: &u64| {
+        n > 1
+            && !(2..)
+                .take_while(|d| d * d <= n)
+                .any(|d| n.is_multiple_of(d))
+    };
     range.filter(is_prime).count()
 }
 

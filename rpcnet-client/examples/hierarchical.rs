@@ -19,7 +19,7 @@ use std::{
 };
 
 use common::{PATIENCE, Process, Result, Trust, count, ensure, until};
-use rpcnet_client::{Node, NodeState, Router, Status};
+use rpcnet_client::{LoadBalancingStrategy, Node, NodeState, Router, Status};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -48,6 +48,7 @@ impl Member {
         let node = builder
             .seeds(self.seeds.clone())
             .tag("role", "worker")
+            .strategy(LoadBalancingStrategy::RoundRobin)
             .client_config(|config| config.with_idempotent(["work"]))
             .serve(Router::new().typed("work", move |(): ()| async move { name }))
             .start()

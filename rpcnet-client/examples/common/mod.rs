@@ -41,7 +41,7 @@ impl Trust {
 
 /// Something on a runtime of its own, to be killed as a process is: in the middle of everything, without a word.
 pub(crate) struct Process<T> {
-    it: T,
+    it: Option<T>,
     runtime: Option<Runtime>,
 }
 
@@ -54,15 +54,14 @@ impl<T: Send + 'static> Process<T> {
             .worker_threads(1)
             .enable_all()
             .build()?;
-        let started = runtime.spawn(start).await;
-        let mut runtime = Some(runtime);
-        match started {
-            Ok(Ok(it)) => Ok(Self { it, runtime }),
-            failed => {
-                runtime.take().map(Runtime::shutdown_background);
-                Err(failed?.err().unwrap_or_else(|| "it did not start".into()))
-            }
-        }
+        let started = runtime.spawn(start);
+        // From here on it ends with its process, also if it fails to start.
+        let mut process = Self {
+            it: None,
+            runtime: Some(runtime),
+        };
+        process.it = Some(started.await??);
+        Ok(process)
     }
 
     /// Back when nothing of it runs any more.
@@ -87,7 +86,7 @@ impl<T> Deref for Process<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.it
+        self.it.as_ref().expect("it has started")
     }
 }
 
