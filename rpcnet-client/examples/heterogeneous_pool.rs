@@ -48,7 +48,11 @@ impl Machine {
                 Ok::<_, Status>((name, n * n))
             }
         };
-        let builder = builder.tag("kind", self.kind).tag("model", self.model);
+        let builder = builder
+            .tag("kind", self.kind)
+            .tag("model", self.model)
+            // How much it takes in relation to the others.
+            .tag("weight", self.slots.to_string());
         let methods = Router::new().typed("infer", infer);
         Ok(builder.serve(methods).start().await?)
     }
