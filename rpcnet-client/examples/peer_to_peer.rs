@@ -199,6 +199,7 @@ async fn main() -> Result {
             loop {
                 let last = over.load(SeqCst);
                 for n in KEYS {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                     missed += usize::from(peer.get(&key(n)).await != Some(value(n)));
                 }
                 if last {
