@@ -19,7 +19,9 @@ use std::{
 
 use common::{PATIENCE, Result, Trust, count, ensure, until};
 use futures::{StreamExt, TryStreamExt, stream};
-use rpcnet_client::{ClusterError, Node, NodeBuilder, Router, Status, WorkerCallOptions};
+use rpcnet_client::{
+    ClusterError, LoadBalancingStrategy, Node, NodeBuilder, Router, Status, WorkerCallOptions,
+};
 use tokio::sync::Semaphore;
 
 /// A machine of the pool: how it is called, and what it has.
@@ -92,6 +94,7 @@ async fn main() -> Result {
     let trust = Trust::new();
     let front = trust
         .node("front")?
+        .strategy(LoadBalancingStrategy::Weighted)
         .client_config(|config| config.with_timeout(PATIENCE))
         .start()
         .await?;

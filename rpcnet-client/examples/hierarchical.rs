@@ -126,16 +126,17 @@ async fn ask(master: &Node, region: &str) -> Result<Way> {
     }
 }
 
-/// Calls into a region many times: through whom they went, and who did the work.
-async fn survey(master: &Node, region: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
-    let (mut leaders, mut workers) = (BTreeSet::new(), BTreeSet::new());
+/// Calls into a region many times. All have to go through this leader, to others of its region.
+async fn survey(master: &Node, region: &str, leader: &str) -> Result {
+    let mut workers = BTreeSet::new();
     for _ in 0..CALLS {
         let way = ask(master, region).await?;
-        leaders.insert(way.leader);
+        ensure(way.leader == leader, "the oldest node leads")?;
         workers.insert(way.worker);
     }
-    println!("  {region}: {CALLS} calls through {leaders:?} to {workers:?}");
-    Ok((leaders, workers))
+    println!("  {region}: {CALLS} calls through {leader} to {workers:?}");
+    let is_below = |name: &String| name.starts_with(region) && name != leader;
+    ensure(workers.iter().all(is_below), "the leader passes calls on")
 }
 
 #[tokio::main]
@@ -185,35 +186,16 @@ async fn main() -> Result {
         count(&master, None) == 2,
         "the master knows the leaders alone",
     )?;
-    let set = |names: &[&str]| {
-        names
-            .iter()
-            .map(ToString::to_string)
-            .collect::<BTreeSet<_>>()
-    };
-    let before = survey(&master, "eu").await?;
-    ensure(
-        before == (set(&["eu-1"]), set(&["eu-2", "eu-3"])),
-        "eu-1 leads",
-    )?;
-    let before = survey(&master, "us").await?;
-    ensure(
-        before == (set(&["us-1"]), set(&["us-2", "us-3"])),
-        "us-1 leads",
-    )?;
+    survey(&master, "eu", "eu-1").await?;
+    survey(&master, "us", "us-1").await?;
 
     println!("eu-1 is killed");
     if let Some(eu_1) = members.remove("eu-1") {
         eu_1.kill().await?;
     }
-    // The first of these calls still goes to the dead leader, the next ones find none.
-    let meanwhile = survey(&master, "eu").await?;
-    ensure(meanwhile.0 == set(&["eu-2"]), "eu-2 leads")?;
-    let meanwhile = survey(&master, "us").await?;
-    ensure(
-        meanwhile.0 == set(&["us-1"]),
-        "the other region is not concerned",
-    )?;
+    // The first of these calls still goes to the dead leader, and the next ones may find none.
+    survey(&master, "eu", "eu-2").await?;
+    survey(&master, "us", "us-1").await?;
 
     println!("eu-1 comes back: the youngest now, so it does not lead");
     let seeds = vec![members["eu-2"].addr().to_string()];
@@ -222,12 +204,8 @@ async fn main() -> Result {
         count(&members["eu-2"], None) == 2 && leads("eu-2")
     })
     .await?;
-    members.insert("eu-1", eu_1);
-    let after = survey(&master, "eu").await?;
-    ensure(
-        after == (set(&["eu-2"]), set(&["eu-1", "eu-3"])),
-        "eu-2 still leads",
-    )?;
+    survey(&master, "eu", "eu-2").await?;
+    drop(eu_1);
     println!("no call failed");
     Ok(())
 }

@@ -6,7 +6,7 @@
 //!   another.
 //! - A read asks both holders at once and takes the first answer: one that has just died costs nothing.
 //! - When a node comes or goes, every peer gives what it has to those who should hold it now. Two copies survive the loss
-//!   of one node; what two lose at a time would have to be computed again.
+//!   of one node; what is lost with two at a time would have to be computed again.
 //!
 //! Run with `cargo run -p rpcnet-client --example peer_to_peer`.
 
@@ -27,9 +27,10 @@ use std::{
 use common::{Process, Result, Trust, count, ensure, until};
 use futures::{StreamExt, future::try_join_all, stream::FuturesUnordered};
 use rpcnet_client::{
-    ClusterError, ClusterEvent, Node, NodeBuilder, Router, Worker,
+    ClusterError, Node, NodeBuilder, Router, Worker,
     transport::{Decode, Encode},
 };
+use tokio::time::timeout;
 
 type Store = Arc<Mutex<BTreeMap<String, String>>>;
 
@@ -121,16 +122,14 @@ impl Peer {
             .await
     }
 
-    /// Whenever somebody comes or goes, gives everything to those who should hold it now.
+    /// Whenever somebody comes or goes, and now and then, since not everybody hears of it at once: gives everything to
+    /// those who should hold it.
     async fn give_on(self) {
-        use ClusterEvent::{Lagged, NodeFailed, NodeJoined, NodeLeft};
         let mut changes = self.node.workers().subscribe();
-        while let Some(change) = changes.recv().await {
-            if let NodeJoined(_) | NodeLeft(_) | NodeFailed(_) | Lagged(_) = change {
-                let all = self.store.lock().unwrap().clone();
-                for (key, value) in all {
-                    self.put(&key, &value).await;
-                }
+        while let Ok(Some(_)) | Err(_) = timeout(Duration::from_secs(1), changes.recv()).await {
+            let all = self.store.lock().unwrap().clone();
+            for (key, value) in all {
+                self.put(&key, &value).await;
             }
         }
     }
