@@ -3,6 +3,7 @@
 //! This file parses and dispatches; each command has its own file.
 
 mod bench;
+mod children;
 mod ci;
 mod demo;
 mod project;
