@@ -3,7 +3,7 @@
 mod corpus;
 mod digest;
 mod director;
-mod latency;
+pub(crate) mod latency;
 pub(crate) mod node;
 mod outcome;
 pub(crate) mod protocol;
