@@ -69,7 +69,7 @@ impl Stage {
             keys,
             network: Network::Loopback,
             peers: if peers { Some(build_peers()?) } else { None },
-            runtimes: [options.runtime(); 2],
+            runtimes: [options.measuring.runtime(); 2],
             cores: cores(options),
         })
     }
@@ -248,7 +248,7 @@ impl Running {
 /// Cores for server and client: the first two that there are. On one alone they would take turns, and the system chooses.
 fn cores(options: &Options) -> [Option<usize>; 2] {
     match xtask_load::cores()[..] {
-        [server, client, ..] if !options.unpinned => [Some(server), Some(client)],
+        [server, client, ..] if !options.measuring.unpinned => [Some(server), Some(client)],
         _ => [None, None],
     }
 }
