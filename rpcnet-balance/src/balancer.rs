@@ -21,7 +21,7 @@ pub trait Balancer: Debug + Send + Sync {
 
     /// An attempt that went to endpoint `index` of `view` has ended. The default does nothing.
     ///
-    /// Not called for attempts whose caller lost interest. Runs beside picks; as cheap as they are.
+    /// Need not be called for attempts whose caller lost interest. Runs beside picks; as cheap as they are.
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         let _ = (view, index, outcome);
     }
@@ -49,6 +49,11 @@ impl<B: Balancer + ?Sized> Balancer for Arc<B> {
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
         (**self).rebuild(view)
     }
+}
+
+/// The balancer for `view` in place of `before`.
+pub(crate) fn rebuilt(before: &Arc<dyn Balancer>, view: &View) -> Arc<dyn Balancer> {
+    before.rebuild(view).unwrap_or_else(|| Arc::clone(before))
 }
 
 /// What a balancer may know about the call it picks for.
@@ -101,6 +106,16 @@ impl<'a> PickContext<'a> {
     pub const fn with_excluded(mut self, ids: &'a [u64]) -> Self {
         self.excluded = ids;
         self
+    }
+
+    /// The same call with other exclusions, that live for a shorter time.
+    pub(crate) const fn excluding<'b>(&self, ids: &'b [u64]) -> PickContext<'b> {
+        PickContext {
+            excluded: ids,
+            key: self.key,
+            now: self.now,
+            heeded: self.heeded,
+        }
     }
 
     /// A hash of what the call is about, for balancers that send equal keys to the same endpoint. Default none.
@@ -205,4 +220,7 @@ pub enum OutcomeKind {
     Unreachable,
     /// It refused for want of capacity.
     Overloaded,
+    /// The caller gave it up without an answer, as the slower one of two attempts: the endpoint takes at least so long, and
+    /// nothing else is known.
+    Abandoned,
 }

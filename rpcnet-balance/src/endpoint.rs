@@ -1,31 +1,43 @@
-//! Somebody who can take calls, and how many it has.
+//! Somebody who can take calls, and what is known about it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use crate::{Marks, ReportedLoad, marks::SharedMarks, reported_load::LastReport};
+use crate::{
+    Marks, Outcome, OutcomeKind, ReportedLoad, Time,
+    latency::{Decay, LatencyCell},
+    marks::SharedMarks,
+    reported_load::LastReport,
+    standing::{HOLD_MAX, Standing},
+};
 
-/// Somebody who can take calls: an id, a weight, the number of calls in flight, and what it last said about its load.
+/// Somebody who can take calls: an id, a weight, the number of calls in flight, how long it takes to answer, whether it
+/// failed lately, and what it last said about its load.
 ///
-/// Kept behind an [`Arc`] that outlives the views it appears in, so that the count stays right when the view changes.
+/// Kept behind an [`Arc`] that outlives the views it appears in, so that all this stays right when the view changes.
+/// Endpoints do not share cache lines, and what a pick reads of one is a single line.
 #[derive(Debug)]
+#[repr(C, align(128))]
 pub struct Endpoint {
-    id: u64,
-    // What changes seldom stands beside what is read alone.
     /// The bits of a number.
     weight: AtomicU32,
-    slow: AtomicBool,
-    marks: SharedMarks,
-    now: Line<Now>,
-}
-
-/// What changes with every call.
-#[derive(Debug)]
-struct Now {
     in_flight: AtomicU32,
+    marks: SharedMarks,
+    slow: AtomicBool,
+    latency: LatencyCell,
+    standing: Standing,
+    /// Since when calls are in flight of which nothing was heard, in nanoseconds; [`NEVER`] if that is not known.
+    silent_since: AtomicU64,
     report: LastReport,
+    /// Since when it takes calls, in nanoseconds: [`LONG_AGO`] or [`NEVER`] until somebody says.
+    ready_since: AtomicU64,
+    // Up to here it is one cache line. Picks read the id only for those calls that exclude somebody.
+    id: u64,
 }
 
 impl Endpoint {
@@ -33,14 +45,16 @@ impl Endpoint {
     #[must_use]
     pub const fn new(id: u64) -> Self {
         Self {
-            id,
             weight: AtomicU32::new(1_f32.to_bits()),
-            slow: AtomicBool::new(false),
+            in_flight: AtomicU32::new(0),
             marks: SharedMarks::none(),
-            now: Line(Now {
-                in_flight: AtomicU32::new(0),
-                report: LastReport::none(),
-            }),
+            slow: AtomicBool::new(false),
+            latency: LatencyCell::empty(),
+            standing: Standing::good(),
+            silent_since: AtomicU64::new(NEVER),
+            report: LastReport::none(),
+            ready_since: AtomicU64::new(UNKNOWN),
+            id,
         }
     }
 
@@ -66,7 +80,8 @@ impl Endpoint {
     }
 
     /// It can take so much in relation to others, within the bounds of [`with_weight`](Self::with_weight). For whoever
-    /// watches it; balancers only read.
+    /// watches it; balancers only read. Balancers with tables, as [`Weighted`](crate::Weighted), go by it from the next
+    /// [`rebuild`](crate::Balancer::rebuild) on.
     pub fn note_weight(&self, weight: f32) {
         let weight = if weight.is_nan() {
             1.0
@@ -97,7 +112,7 @@ impl Endpoint {
     /// How many calls are in flight.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.now.0.in_flight.load(Ordering::Relaxed)
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// What it last said about its load; `None` if it never did. A single atomic read, so fit for a pick.
@@ -105,12 +120,24 @@ impl Endpoint {
     /// The number of calls is kept up to 2^29 - 1, the delay in whole microseconds up to 2^32 - 1.
     #[must_use]
     pub fn reported_load(&self) -> Option<ReportedLoad> {
-        self.now.0.report.get()
+        self.report.get()
+    }
+
+    /// What it said about its load within the last second; `None` if it said nothing since. A report without a time, and
+    /// any at [`Time::ZERO`], is taken as new.
+    #[must_use]
+    pub fn recent_load(&self, now: Time) -> Option<ReportedLoad> {
+        self.report.recent(now)
     }
 
     /// It says that this is its load. For whoever makes the calls; balancers only read.
     pub fn note_reported_load(&self, load: ReportedLoad) {
-        self.now.0.report.note(load);
+        self.note_reported_load_at(load, Time::ZERO);
+    }
+
+    /// It says that this is its load, at this time; [`Time::ZERO`] stands for no time. For whoever makes the calls.
+    pub fn note_reported_load_at(&self, load: ReportedLoad, now: Time) {
+        self.report.note(load, now);
     }
 
     /// Whether it is known to take long to answer, whatever its load: its machine or its network is slow. It is alive. A
@@ -125,6 +152,24 @@ impl Endpoint {
         self.slow.store(slow, Ordering::Relaxed);
     }
 
+    /// Since when it takes calls, for balancers that let a new one start slowly; `None` if it has done so for long, or
+    /// nobody knows.
+    #[must_use]
+    pub fn ready_since(&self) -> Option<Time> {
+        match self.ready_since.load(Ordering::Relaxed) {
+            UNKNOWN | LONG_AGO | NEVER => None,
+            nanos => Some(Time::from_nanos(nanos)),
+        }
+    }
+
+    /// From now on it takes calls, for the first time or again. For whoever watches it.
+    pub fn note_ready(&self, now: Time) {
+        self.ready_since.store(
+            now.as_nanos().clamp(LONG_AGO + 1, NEVER - 1),
+            Ordering::Relaxed,
+        );
+    }
+
     /// What one more call would make of the load as this process knows it: (calls in flight + 1) / weight.
     #[must_use]
     pub fn load(&self) -> f32 {
@@ -134,10 +179,127 @@ impl Endpoint {
     /// Counts one call as in flight for as long as the guard lives.
     #[must_use = "the call is counted only for as long as the guard lives"]
     pub fn begin(self: &Arc<Self>) -> InFlight {
-        self.now.0.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.begin_at(Time::ZERO)
+    }
+
+    /// Counts one call that starts now as in flight for as long as the guard lives. Lets balancers notice that an endpoint
+    /// has gone silent before a call to it has failed; [`Time::ZERO`] stands for no time, as in [`begin`](Self::begin).
+    #[must_use = "the call is counted only for as long as the guard lives"]
+    pub fn begin_at(self: &Arc<Self>, now: Time) -> InFlight {
+        let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if now == Time::ZERO {
+            if others == 0 {
+                self.silent_since.store(NEVER, Ordering::Relaxed);
+            }
+        } else if others == 0 || self.silence_nanos(now) > SILENCE_NANOS_MAX {
+            self.silent_since.store(now.as_nanos(), Ordering::Relaxed);
+        }
         InFlight {
             endpoint: Arc::clone(self),
         }
+    }
+
+    /// For how long nothing was heard of the calls that are in flight; zero if there are none, if the calls were begun
+    /// without a time, and once it lasts longer than ten seconds: then the next call is a new try.
+    #[must_use]
+    pub fn silence(&self, now: Time) -> Duration {
+        let nanos = self.silence_nanos(now);
+        if self.in_flight() == 0 || nanos > SILENCE_NANOS_MAX {
+            Duration::ZERO
+        } else {
+            Duration::from_nanos(nanos)
+        }
+    }
+
+    /// How long it takes to answer, as balancers that go by it have noted: the peak-sensitive average of
+    /// [`PeakEwma`](crate::PeakEwma), which fades to 1/e in `decay`. `None` before the first answer.
+    #[must_use]
+    pub fn latency(&self, now: Time, decay: Duration) -> Option<Duration> {
+        let nanos = self.latency_nanos(now, Decay::over(decay));
+        (nanos > 0.0).then(|| Duration::from_nanos(nanos as u64))
+    }
+
+    /// Whether it failed lately, or asked to be left alone, so that calls are better made elsewhere. Noted by balancers that
+    /// heed it. Never at [`Time::ZERO`].
+    #[must_use]
+    pub fn is_held(&self, now: Time) -> bool {
+        self.standing.is_held(now)
+    }
+
+    /// Whether it said within the last second that it is busy, or that it drains.
+    #[must_use]
+    pub fn is_busy(&self, now: Time) -> bool {
+        self.report.is_busy(now)
+    }
+
+    #[inline]
+    pub(crate) fn latency_nanos(&self, now: Time, decay: Decay) -> f32 {
+        self.latency.nanos(now, decay)
+    }
+
+    /// Takes an outcome into account: the latency, the silence, and whether to hold calls back, for `hold` at first.
+    pub(crate) fn note_outcome(&self, outcome: &Outcome, decay: Decay, hold: Duration) {
+        let (now, latency) = (outcome.now, outcome.latency);
+        let began = Time::from_nanos(
+            now.as_nanos()
+                .saturating_sub(Time::from(latency).as_nanos()),
+        );
+        match outcome.kind {
+            OutcomeKind::Success => {
+                self.latency.note(now, latency, decay);
+                self.standing.note_success(began);
+            }
+            // However quickly it failed, nobody wants that latency.
+            OutcomeKind::Failure | OutcomeKind::Unreachable => {
+                self.latency.note_at_least(now, latency, decay);
+                self.standing.note_failure(began, now, hold);
+            }
+            // It is well, and says for how long it has enough.
+            OutcomeKind::Overloaded => {
+                let hold = outcome.retry_after.unwrap_or(hold).min(HOLD_MAX);
+                self.standing.hold(now + hold);
+            }
+            // Nothing was heard.
+            OutcomeKind::Abandoned => {
+                self.latency.note_at_least(now, latency, decay);
+                return;
+            }
+        }
+        if let Some(asked) = outcome.retry_after {
+            self.standing.hold(now + asked.min(HOLD_MAX));
+        }
+        // Written only when time has passed: several answers of one moment leave the line alone.
+        if self.silent_since.load(Ordering::Relaxed) != now.as_nanos() {
+            let since = if now == Time::ZERO {
+                NEVER
+            } else {
+                now.as_nanos()
+            };
+            self.silent_since.store(since, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn silence_nanos(&self, now: Time) -> u64 {
+        let since = self.silent_since.load(Ordering::Relaxed);
+        now.as_nanos().saturating_sub(since)
+    }
+
+    /// Sorts one that was not heard of before: it is new, or it was there before anybody looked.
+    pub(crate) fn note_seen(&self, new: bool) {
+        let since = if new { NEVER } else { LONG_AGO };
+        let _ =
+            self.ready_since
+                .compare_exchange(UNKNOWN, since, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Since when it takes calls; for a new one, since now. `None` if that is long ago.
+    #[inline]
+    pub(crate) fn ready_since_first_pick(&self, now: Time) -> Option<Time> {
+        if self.ready_since.load(Ordering::Relaxed) == NEVER {
+            self.note_ready(now);
+        }
+        self.ready_since()
     }
 }
 
@@ -157,67 +319,16 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.endpoint
-            .now
-            .0
-            .in_flight
-            .fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A cache line of its own, in pairs as the prefetcher takes them: counting at one endpoint does not slow down the
-/// reading of another.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Line<T>(T);
+const NEVER: u64 = u64::MAX;
+const UNKNOWN: u64 = 0;
+const LONG_AGO: u64 = 1;
+
+/// Calls that are still in flight after so long may be meant to last: they say nothing about the endpoint any more.
+const SILENCE_NANOS_MAX: u64 = 10_000_000_000;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_call_is_counted_for_as_long_as_its_guard_lives() {
-        let endpoint = Arc::new(Endpoint::new(7));
-        let (first, second) = (endpoint.begin(), endpoint.begin());
-        assert_eq!(endpoint.in_flight(), 2);
-        assert_eq!(first.endpoint().id(), 7);
-        drop(first);
-        assert_eq!(endpoint.in_flight(), 1);
-        // Also when the call ends by a panic, on another thread.
-        let ended = std::thread::spawn(move || {
-            let _second = second;
-            std::panic::resume_unwind(Box::new(()));
-        });
-        assert!(ended.join().is_err());
-        assert_eq!(endpoint.in_flight(), 0);
-    }
-
-    #[test]
-    fn slow_is_what_was_noted_last() {
-        let endpoint = Endpoint::new(7);
-        assert!(!endpoint.is_slow());
-        endpoint.note_slow(true);
-        assert!(endpoint.is_slow());
-        endpoint.note_slow(false);
-        assert!(!endpoint.is_slow());
-    }
-
-    #[test]
-    fn a_weight_is_always_usable() {
-        for (given, taken) in [
-            (f32::NAN, 1.0),
-            (-1.0, 0.001),
-            (0.0, 0.001),
-            (f32::INFINITY, 1000.0),
-            (2.5, 2.5),
-        ] {
-            assert_eq!(Endpoint::new(0).with_weight(given).weight(), taken);
-        }
-        assert_eq!(Endpoint::new(0).with_weight(2.0).load(), 0.5);
-    }
-
-    #[test]
-    fn counters_do_not_share_a_cache_line() {
-        assert!(align_of::<Endpoint>() >= 128);
-    }
-}
+mod tests;

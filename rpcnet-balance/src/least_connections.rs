@@ -18,7 +18,7 @@ pub struct LeastConnections {
 impl LeastConnections {
     /// Breaks ties by a random sequence that depends on `seed`.
     #[must_use]
-    pub const fn seeded(seed: u64) -> Self {
+    pub fn seeded(seed: u64) -> Self {
         Self {
             ties: SharedRng::seeded(seed),
         }

@@ -84,30 +84,60 @@
 //!
 //! - `contract`: the module `contract`. Meant for `dev-dependencies`.
 
+mod appraisal;
 mod balancer;
 #[cfg(feature = "contract")]
 pub mod contract;
+mod draws;
 mod endpoint;
 mod from_fn;
+mod gauge;
+mod homes;
+mod latency;
 mod least_connections;
+mod maglev;
 mod marks;
+mod peak_ewma;
+mod power_of_two;
+mod prequal;
 mod random;
+mod rendezvous;
 mod reported_load;
 mod rng;
 mod round_robin;
+mod sample;
+mod slow_start;
+mod standing;
+mod sticky;
+mod stripes;
+mod subset;
+mod tiered;
 mod time;
 mod view;
+mod weighted;
+mod weighted_by_load;
 
 pub use balancer::{Balancer, Outcome, OutcomeKind, PickContext};
 pub use endpoint::{Endpoint, InFlight};
 pub use from_fn::{FromFn, from_fn};
 pub use least_connections::LeastConnections;
+pub use maglev::Maglev;
 pub use marks::Marks;
+pub use peak_ewma::PeakEwma;
+pub use power_of_two::PowerOfTwo;
+pub use prequal::Prequal;
 pub use random::Random;
+pub use rendezvous::Rendezvous;
 pub use reported_load::ReportedLoad;
 pub use round_robin::RoundRobin;
+pub use slow_start::SlowStart;
+pub use sticky::Sticky;
+pub use subset::Subset;
+pub use tiered::Tiered;
 pub use time::Time;
 pub use view::{Tags, View};
+pub use weighted::Weighted;
+pub use weighted_by_load::WeightedByLoad;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

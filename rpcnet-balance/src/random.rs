@@ -1,9 +1,6 @@
 //! Any one.
 
-use crate::{
-    Balancer, PickContext, View,
-    rng::{SharedRng, below},
-};
+use crate::{Balancer, PickContext, View, rng::SharedRng, sample};
 
 /// Any endpoint, all equally likely. Ignores weights.
 ///
@@ -17,7 +14,7 @@ pub struct Random {
 impl Random {
     /// A sequence of picks that depends on `seed` alone, as long as one thread picks.
     #[must_use]
-    pub const fn seeded(seed: u64) -> Self {
+    pub fn seeded(seed: u64) -> Self {
         Self {
             rng: SharedRng::seeded(seed),
         }
@@ -26,19 +23,6 @@ impl Random {
 
 impl Balancer for Random {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        if view.is_empty() {
-            return None;
-        }
-        // Mostly everybody is allowed, and then one draw is enough.
-        let any = below(self.rng.next(), view.len());
-        if cx.allows(&view[any]) {
-            return Some(any);
-        }
-        let allowed = || (0..view.len()).filter(|&index| cx.allows(&view[index]));
-        let count = allowed().count();
-        if count == 0 {
-            return None;
-        }
-        allowed().nth(below(self.rng.next(), count))
+        sample::one(view, cx, &mut self.rng.fork())
     }
 }

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use crate::Time;
+
 /// How busy an endpoint says that it is, for example with every reply.
 ///
 /// What a client cannot see by itself: the calls of all the others. It is advice, and as old as the last reply: an
@@ -84,27 +86,68 @@ impl ReportedLoad {
     }
 }
 
-/// The latest report, if there was one.
+/// The latest report, if there was one, and its time.
 #[derive(Debug)]
-pub(crate) struct LastReport(AtomicU64);
+pub(crate) struct LastReport {
+    word: AtomicU64,
+    /// In nanoseconds; [`NO_TIME`] without one.
+    at: AtomicU64,
+}
 
 impl LastReport {
     pub(crate) const fn none() -> Self {
-        Self(AtomicU64::new(0))
+        Self {
+            word: AtomicU64::new(0),
+            at: AtomicU64::new(NO_TIME),
+        }
     }
 
-    pub(crate) fn note(&self, load: ReportedLoad) {
-        self.0.store(load.pack(), Ordering::Relaxed);
+    pub(crate) fn note(&self, load: ReportedLoad, now: Time) {
+        // Not one word with the report: for a moment a report may look newer than it is.
+        let at = if now == Time::ZERO {
+            NO_TIME
+        } else {
+            now.as_nanos()
+        };
+        self.at.store(at, Ordering::Relaxed);
+        self.word.store(load.pack(), Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn get(&self) -> Option<ReportedLoad> {
-        ReportedLoad::unpack(self.0.load(Ordering::Relaxed))
+        ReportedLoad::unpack(self.word.load(Ordering::Relaxed))
+    }
+
+    /// The report, unless it is out of date.
+    #[inline]
+    pub(crate) fn recent(&self, now: Time) -> Option<ReportedLoad> {
+        let age = now
+            .as_nanos()
+            .saturating_sub(self.at.load(Ordering::Relaxed));
+        (age <= AGE_MAX_NANOS).then(|| self.get()).flatten()
+    }
+
+    /// Whether it says that the endpoint is busy or drains, and is not out of date.
+    #[inline]
+    pub(crate) fn is_busy(&self, now: Time) -> bool {
+        let flags = self.word.load(Ordering::Relaxed) & (BUSY | DRAINING);
+        flags != 0
+            && now
+                .as_nanos()
+                .saturating_sub(self.at.load(Ordering::Relaxed))
+                <= AGE_MAX_NANOS
     }
 }
 
 const PRESENT: u64 = 1 << 63;
 const BUSY: u64 = 1 << 62;
 const DRAINING: u64 = 1 << 61;
+
+/// Later than any time there is, so such a report never grows old.
+const NO_TIME: u64 = u64::MAX;
+
+/// For how long a report is heeded (the age at which Prequal forgets a probe).
+const AGE_MAX_NANOS: u64 = 1_000_000_000;
 
 /// What is left for the count beside the flags; nobody has more.
 const IN_FLIGHT_MAX: u32 = (1 << 29) - 1;
@@ -130,7 +173,7 @@ mod tests {
                 .with_busy(true)
                 .with_draining(true),
         ] {
-            last.note(load);
+            last.note(load, Time::ZERO);
             assert_eq!(last.get(), Some(load));
         }
     }
@@ -142,10 +185,28 @@ mod tests {
             ReportedLoad::new()
                 .with_in_flight(u32::MAX)
                 .with_queue_delay(Duration::MAX),
+            Time::ZERO,
         );
         let kept = last.get().expect("a report");
         assert_eq!(kept.in_flight, IN_FLIGHT_MAX);
         assert_eq!(kept.queue_delay, Duration::from_micros(u64::from(u32::MAX)));
         assert!(!kept.busy && !kept.draining);
+    }
+
+    #[test]
+    fn a_report_grows_old() {
+        let (last, busy) = (LastReport::none(), ReportedLoad::new().with_busy(true));
+        let at = |ms| Time::from(Duration::from_millis(ms));
+        last.note(busy, at(500));
+        for (ms, recent) in [(0, true), (500, true), (1500, true), (1501, false)] {
+            assert_eq!(last.recent(at(ms)), recent.then_some(busy), "at {ms} ms");
+            assert_eq!(last.is_busy(at(ms)), recent, "at {ms} ms");
+        }
+        assert_eq!(last.get(), Some(busy));
+        last.note(ReportedLoad::new(), at(500));
+        assert!(!last.is_busy(at(500)));
+        // Without a time it is never out of date.
+        last.note(busy, Time::ZERO);
+        assert!(last.is_busy(at(99_999)) && last.recent(at(99_999)).is_some());
     }
 }

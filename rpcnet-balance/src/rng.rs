@@ -2,27 +2,54 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A random sequence that many threads draw from (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+use crate::stripes::Stripes;
+
+/// Random sequences that many threads draw from at once (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
 ///
-/// Its state is a plain counter, so a draw is one atomic addition.
+/// Each thread has one of its own; the first that draws has that of the seed, so a run in which one thread picks can be
+/// repeated. Threads that have to share one may draw the same number twice, which does no harm here.
 #[derive(Debug)]
-pub(crate) struct SharedRng(AtomicU64);
+pub(crate) struct SharedRng {
+    states: Stripes<AtomicU64>,
+    seed: u64,
+    /// How many sequences there are already.
+    sequences: AtomicU64,
+}
 
 impl SharedRng {
-    pub(crate) const fn seeded(seed: u64) -> Self {
-        Self(AtomicU64::new(seed))
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self {
+            states: Stripes::new(|| AtomicU64::new(0)),
+            seed,
+            sequences: AtomicU64::new(0),
+        }
     }
 
+    #[inline]
     pub(crate) fn next(&self) -> u64 {
-        mix(self
-            .0
-            .fetch_add(GOLDEN, Ordering::Relaxed)
-            .wrapping_add(GOLDEN))
+        let mine = self.states.mine();
+        let mut state = mine.load(Ordering::Relaxed);
+        if state == 0 {
+            state = self.begin();
+        }
+        state = state.wrapping_add(GOLDEN);
+        mine.store(state, Ordering::Relaxed);
+        mix(state)
     }
 
     /// A sequence for one pick that needs several numbers.
+    #[inline]
     pub(crate) fn fork(&self) -> Rng {
         Rng(self.next())
+    }
+
+    /// The start of the next thread's sequence.
+    #[cold]
+    fn begin(&self) -> u64 {
+        match self.sequences.fetch_add(1, Ordering::Relaxed) {
+            0 => self.seed,
+            more => mix(self.seed ^ mix(more)),
+        }
     }
 }
 
@@ -31,27 +58,50 @@ impl SharedRng {
 pub(crate) struct Rng(u64);
 
 impl Rng {
+    #[cfg(test)]
+    pub(crate) const fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    #[inline]
     pub(crate) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         mix(self.0)
     }
+
+    /// A number in `0..bound`.
+    #[inline]
+    pub(crate) const fn below(&mut self, bound: usize) -> usize {
+        below(self.next(), bound)
+    }
 }
 
 /// A number in `0..bound` from a random one. The bias, of bound / 2^64, is of no concern here.
+#[inline]
 pub(crate) const fn below(random: u64, bound: usize) -> usize {
     ((random as u128 * bound as u128) >> 64) as usize
 }
 
-const fn mix(mut z: u64) -> u64 {
+/// A number in `[0, 1)` from a random one.
+#[inline]
+pub(crate) const fn unit(random: u64) -> f32 {
+    (random >> 40) as f32 / (1_u64 << 24) as f32
+}
+
+/// Spreads what differs in few bits over all of them.
+#[inline]
+pub(crate) const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -59,8 +109,27 @@ mod tests {
         let rng = SharedRng::seeded(1_234_567);
         let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973];
         assert_eq!([rng.next(), rng.next()], expected);
-        let mut rng = Rng(1_234_567);
+        let mut rng = Rng::seeded(1_234_567);
         assert_eq!([rng.next(), rng.next()], expected);
+    }
+
+    #[test]
+    fn whichever_thread_draws_first_has_the_sequence_of_the_seed() {
+        let draw = || {
+            let rng = SharedRng::seeded(42);
+            [rng.next(), rng.next(), rng.next()]
+        };
+        for _ in 0..3 {
+            assert_eq!(thread::spawn(draw).join().unwrap(), draw());
+        }
+    }
+
+    #[test]
+    fn threads_do_not_draw_the_same_numbers() {
+        let rng = SharedRng::seeded(42);
+        let first = rng.next();
+        let second = thread::scope(|scope| scope.spawn(|| rng.next()).join().unwrap());
+        assert_ne!(first, second);
     }
 
     #[test]
@@ -68,5 +137,6 @@ mod tests {
         assert_eq!(below(u64::MAX, 7), 6);
         assert_eq!(below(0, 7), 0);
         assert_eq!(below(u64::MAX, 1), 0);
+        assert!(unit(u64::MAX) < 1.0);
     }
 }

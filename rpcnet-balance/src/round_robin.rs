@@ -8,6 +8,7 @@ use std::sync::{
 use crate::{
     Balancer, PickContext, View,
     rng::{SharedRng, below},
+    stripes::Stripes,
 };
 
 /// One endpoint after the other, from a random start; an excluded one passes its turn to the next.
@@ -17,7 +18,8 @@ use crate::{
 /// calls to one group do not skip turns of another. Ignores weights.
 #[derive(Debug)]
 pub struct RoundRobin {
-    turn: AtomicUsize,
+    /// Of each thread; [`UNSET`] until it takes its first turn.
+    turns: Stripes<AtomicUsize>,
     starts: SharedRng,
 }
 
@@ -25,12 +27,16 @@ impl RoundRobin {
     /// Takes turns from a start drawn from `seed`.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        let starts = SharedRng::seeded(seed);
-        // Halved, so that it is half the numbers away from wrapping around, which would break the order once.
         Self {
-            turn: AtomicUsize::new(below(starts.next(), usize::MAX / 2)),
-            starts,
+            turns: Stripes::new(|| AtomicUsize::new(UNSET)),
+            starts: SharedRng::seeded(seed),
         }
+    }
+
+    /// Halved, so that it is half the numbers away from wrapping around, which would break the order once.
+    #[cold]
+    fn start(&self) -> usize {
+        below(self.starts.next(), usize::MAX / 2)
     }
 }
 
@@ -40,7 +46,11 @@ impl Balancer for RoundRobin {
         if len == 0 {
             return None;
         }
-        let first = self.turn.fetch_add(1, Ordering::Relaxed) % len;
+        let mine = self.turns.mine();
+        if mine.load(Ordering::Relaxed) == UNSET {
+            mine.store(self.start(), Ordering::Relaxed);
+        }
+        let first = mine.fetch_add(1, Ordering::Relaxed) % len;
         (first..len)
             .chain(0..first)
             .find(|&index| cx.allows(&view[index]))
@@ -50,6 +60,8 @@ impl Balancer for RoundRobin {
         Some(Arc::new(Self::seeded(self.starts.next())))
     }
 }
+
+const UNSET: usize = usize::MAX;
 
 #[cfg(test)]
 mod tests {

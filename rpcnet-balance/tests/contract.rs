@@ -1,12 +1,17 @@
 //! Our balancers keep the contract, and the contract catches those that do not.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use rpcnet_balance::{
-    Balancer, InFlight, LeastConnections, Outcome, PickContext, Random, RoundRobin, View,
+    Balancer, InFlight, LeastConnections, Maglev, Outcome, PeakEwma, PickContext, PowerOfTwo,
+    Prequal, Random, Rendezvous, RoundRobin, SlowStart, Sticky, Subset, Tiered, View, Weighted,
+    WeightedByLoad,
     contract::{self, Contract, Rule},
     from_fn,
 };
@@ -24,6 +29,32 @@ fn random_keeps_the_contract() {
 #[test]
 fn least_connections_keeps_the_contract() {
     contract::check(|seed| Arc::new(LeastConnections::seeded(seed)));
+}
+
+#[test]
+fn the_strategies_keep_the_contract() {
+    contract::check(|seed| Arc::new(Weighted::seeded(seed)));
+    contract::check(|seed| Arc::new(WeightedByLoad::seeded(seed)));
+    contract::check(|seed| Arc::new(PowerOfTwo::seeded(seed)));
+    contract::check(|seed| Arc::new(PeakEwma::seeded(seed)));
+    contract::check(|seed| Arc::new(Prequal::seeded(seed)));
+    contract::check(|seed| Arc::new(Rendezvous::seeded(seed)));
+    contract::check(|seed| Arc::new(Maglev::seeded(seed)));
+}
+
+#[test]
+fn the_wrappers_keep_the_contract() {
+    let window = Duration::from_secs(10);
+    contract::check(|seed| Arc::new(Sticky::new(Arc::new(PeakEwma::seeded(seed)))));
+    contract::check(|seed| Arc::new(SlowStart::new(Arc::new(RoundRobin::seeded(seed)), window)));
+    contract::check(|seed| Arc::new(Subset::new(Arc::new(Prequal::seeded(seed)), 100, seed)));
+    contract::check(|seed| {
+        Arc::new(Tiered::new(Arc::new(Weighted::seeded(seed))).prefer("a", "b"))
+    });
+    Contract::new(|seed| Arc::new(Subset::new(Arc::new(Prequal::seeded(seed)), 5, seed)) as _)
+        .allow_starvation()
+        .verify()
+        .unwrap();
 }
 
 #[test]

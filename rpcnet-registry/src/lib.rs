@@ -75,7 +75,7 @@ pub use nodes::NodeRegistry;
 pub use snapshot::Snapshot;
 pub use static_membership::StaticMembership;
 pub use tags::Tags;
-pub use workers::{LoadBalancingStrategy, Worker, WorkerRegistry, WorkerStatus};
+pub use workers::{LoadBalancingStrategy, UnknownStrategy, Worker, WorkerRegistry, WorkerStatus};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use group::Group;
 use parking_lot::Mutex;
 use rpcnet_balance::{Balancer, PickContext};
-pub use strategy::LoadBalancingStrategy;
+pub use strategy::{LoadBalancingStrategy, UnknownStrategy};
 use worker::Member;
 pub use worker::{Worker, WorkerStatus};
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use rpcnet_balance::{Endpoint, InFlight, Outcome, PickContext};
+use rpcnet_balance::{Endpoint, InFlight, Outcome, PickContext, Time};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::group::Tier;
@@ -28,20 +28,20 @@ impl Worker {
         }
         tier.balancer
             .pick(&tier.view, cx)
-            .and_then(|index| Self::at(tier, index))
+            .and_then(|index| Self::at(tier, index, cx.now()))
     }
 
     pub(super) fn all(tier: &Arc<Tier>) -> impl Iterator<Item = Self> {
-        (0..tier.members.len()).filter_map(|index| Self::at(tier, index))
+        (0..tier.members.len()).filter_map(|index| Self::at(tier, index, Time::ZERO))
     }
 
     /// `None` past the end: the balancer may be anybody's.
-    fn at(tier: &Arc<Tier>, index: usize) -> Option<Self> {
+    fn at(tier: &Arc<Tier>, index: usize, now: Time) -> Option<Self> {
         let member = tier.members.get(index)?;
         Some(Self {
             label: Arc::clone(&member.label),
             addr: member.node.addr,
-            call: member.endpoint.begin(),
+            call: member.endpoint.begin_at(now),
             tier: Arc::clone(tier),
             index,
         })
@@ -87,7 +87,9 @@ impl Worker {
     /// for a call that was given up without an outcome.
     pub fn report(&self, outcome: &Outcome) {
         if let Some(load) = outcome.reported_load {
-            self.call.endpoint().note_reported_load(load);
+            self.call
+                .endpoint()
+                .note_reported_load_at(load, outcome.now);
         }
         self.tier
             .balancer

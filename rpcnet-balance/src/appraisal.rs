@@ -1,0 +1,159 @@
+//! What speaks for one endpoint and against another.
+
+use std::time::Duration;
+
+use crate::{Endpoint, Outcome, PickContext, Time, View, latency::Decay, rng::Rng, sample};
+
+/// How endpoints are compared, and how outcomes are noted for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) decay: Decay,
+    /// For how long a failure keeps calls away at first.
+    pub(crate) hold: Duration,
+    /// Whether the latency counts, or the calls in flight alone.
+    pub(crate) by_latency: bool,
+}
+
+/// An endpoint at the time of a pick.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appraisal {
+    /// It failed lately, or asked to be left alone.
+    pub(crate) held: bool,
+    /// Nanoseconds; zero if unknown.
+    latency: f32,
+    /// Nanoseconds for which nothing was heard of what is in flight.
+    silence: f32,
+    /// Calls in flight with the one to come, and what else speaks against it.
+    load: f32,
+    weight: f32,
+}
+
+impl Rules {
+    pub(crate) fn by_load() -> Self {
+        Self {
+            by_latency: false,
+            ..Self::by_latency()
+        }
+    }
+
+    pub(crate) fn by_latency() -> Self {
+        Self {
+            decay: Decay::over(DECAY),
+            hold: HOLD,
+            by_latency: true,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn appraise(&self, endpoint: &Endpoint, now: Time) -> Appraisal {
+        let in_flight = endpoint.in_flight();
+        let mut load = in_flight as f32 + 1.0;
+        if endpoint.is_slow() {
+            load *= SLOW;
+        }
+        if endpoint.is_busy(now) {
+            load *= BUSY;
+        }
+        let (latency, silence) = if self.by_latency {
+            let silence = endpoint.silence(now).as_nanos() as f32;
+            (endpoint.latency_nanos(now, self.decay), silence)
+        } else {
+            (0.0, 0.0)
+        };
+        Appraisal {
+            held: endpoint.is_held(now),
+            latency,
+            silence,
+            load,
+            weight: endpoint.weight(),
+        }
+    }
+
+    /// The better one of two that are drawn at random.
+    #[inline]
+    pub(crate) fn better_of_two(
+        &self,
+        view: &View,
+        cx: &PickContext<'_>,
+        rng: &mut Rng,
+    ) -> Option<usize> {
+        let (first, second) = sample::pair(view, cx, rng)?;
+        let (a, b) = (
+            self.appraise(&view[first], cx.now()),
+            self.appraise(&view[second], cx.now()),
+        );
+        let (picked, appraisal) = if b.beats(&a) { (second, b) } else { (first, a) };
+        if appraisal.is_doubtful() {
+            return Some(self.beyond_doubt(view, cx, rng, (picked, appraisal)));
+        }
+        Some(picked)
+    }
+
+    /// Two doubtful ones were drawn: somebody better is likely to be there.
+    #[cold]
+    fn beyond_doubt(
+        &self,
+        view: &View,
+        cx: &PickContext<'_>,
+        rng: &mut Rng,
+        (mut picked, mut best): (usize, Appraisal),
+    ) -> usize {
+        for _ in 0..MORE_TRIES {
+            let Some(other) = sample::another(view, cx, rng) else {
+                continue;
+            };
+            let appraisal = self.appraise(&view[other], cx.now());
+            if appraisal.beats(&best) {
+                (picked, best) = (other, appraisal);
+            }
+            if !best.is_doubtful() {
+                break;
+            }
+        }
+        picked
+    }
+
+    pub(crate) fn note(&self, endpoint: &Endpoint, outcome: &Outcome) {
+        endpoint.note_outcome(outcome, self.decay, self.hold);
+    }
+}
+
+impl Appraisal {
+    /// Whether this is the better one. A latency that is not known is taken to be the other's, so that a new endpoint is
+    /// judged by its calls in flight alone: it neither starves nor is flooded.
+    #[inline]
+    pub(crate) fn beats(&self, other: &Self) -> bool {
+        if self.held != other.held {
+            return other.held;
+        }
+        let (mine, its) = match (self.latency > 0.0, other.latency > 0.0) {
+            (true, true) => (self.latency, other.latency),
+            (true, false) => (self.latency, self.latency),
+            (false, true) => (other.latency, other.latency),
+            (false, false) => (1.0, 1.0),
+        };
+        mine.max(self.silence) * self.load * other.weight
+            < its.max(other.silence) * other.load * self.weight
+    }
+
+    #[inline]
+    fn is_doubtful(&self) -> bool {
+        self.held || self.silence > SILENCE_DOUBTFUL * self.latency.max(LATENCY_DOUBTFUL)
+    }
+}
+
+/// To 1/e, as Finagle has it.
+pub(crate) const DECAY: Duration = Duration::from_secs(10);
+
+/// The first hold: short, as one failure among many answers proves little.
+pub(crate) const HOLD: Duration = Duration::from_millis(100);
+
+/// As if it had so many times the calls: away from it, while it is still better than one that is loaded more than that.
+const SLOW: f32 = 2.0;
+const BUSY: f32 = 4.0;
+
+/// Silence of so many times the latency, and of some milliseconds, is no accident.
+const SILENCE_DOUBTFUL: f32 = 8.0;
+const LATENCY_DOUBTFUL: f32 = 1e6;
+
+const MORE_TRIES: usize = 6;

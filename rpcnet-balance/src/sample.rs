@@ -1,0 +1,91 @@
+//! A few endpoints out of many.
+
+use crate::{PickContext, View, rng::Rng};
+
+/// Two different endpoints that may be picked, twice the same if there is only one; `None` if there is none.
+#[inline]
+pub(crate) fn pair(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(usize, usize)> {
+    let len = view.len();
+    if len > 1 {
+        // Both from one random number: views are far smaller than 2^32.
+        let random = rng.next();
+        let first = part(random >> 32, len);
+        let second = part(random & u64::from(u32::MAX), len - 1);
+        let second = second + usize::from(second >= first);
+        // Mostly everybody is allowed.
+        if cx.allows(&view[first]) & cx.allows(&view[second]) {
+            return Some((first, second));
+        }
+    }
+    search(view, cx, rng)
+}
+
+/// One endpoint that may be picked, any of them equally likely; `None` if there is none.
+#[inline]
+pub(crate) fn one(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<usize> {
+    let len = view.len();
+    for _ in 0..TRIES {
+        if len == 0 {
+            return None;
+        }
+        let any = rng.below(len);
+        if cx.allows(&view[any]) {
+            return Some(any);
+        }
+    }
+    reservoir(view, cx, rng).map(|(any, _)| any)
+}
+
+/// Any one but for `but`, if one try finds it.
+#[inline]
+pub(crate) fn another(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<usize> {
+    let any = rng.below(view.len());
+    cx.allows(&view[any]).then_some(any)
+}
+
+#[cold]
+fn search(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(usize, usize)> {
+    let mut found = None;
+    for _ in 0..TRIES {
+        if view.is_empty() {
+            return None;
+        }
+        let any = rng.below(view.len());
+        if !cx.allows(&view[any]) {
+            continue;
+        }
+        match found {
+            None => found = Some(any),
+            Some(first) if first != any => return Some((first, any)),
+            Some(_) => {}
+        }
+    }
+    reservoir(view, cx, rng)
+}
+
+/// Looks at all: few are allowed.
+#[cold]
+fn reservoir(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(usize, usize)> {
+    let (mut kept, mut seen) = ([0; 2], 0);
+    for index in (0..view.len()).filter(|&index| cx.allows(&view[index])) {
+        let place = if seen < 2 { seen } else { rng.below(seen + 1) };
+        if let Some(place) = kept.get_mut(place) {
+            *place = index;
+        }
+        seen += 1;
+    }
+    match seen {
+        0 => None,
+        1 => Some((kept[0], kept[0])),
+        // The first two stand in order, which must not decide a tie.
+        _ if rng.below(2) == 0 => Some((kept[0], kept[1])),
+        _ => Some((kept[1], kept[0])),
+    }
+}
+
+const fn part(random: u64, len: usize) -> usize {
+    ((random * len as u64) >> 32) as usize
+}
+
+/// Where fewer than one in four is allowed, a look at all is cheaper than luck.
+const TRIES: usize = 8;

@@ -1,0 +1,100 @@
+//! Few calls at first.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    Balancer, Endpoint, Outcome, PickContext, Time, View,
+    balancer::rebuilt,
+    rng::{SharedRng, unit},
+};
+
+/// Gives an endpoint that is new, or takes calls again, few of them at first and its share at the end of a window.
+#[derive(Debug)]
+pub struct SlowStart {
+    inner: Arc<dyn Balancer>,
+    window: Duration,
+    /// Whether there was a view before, so that what was not in it is new.
+    seen: bool,
+    rng: SharedRng,
+}
+
+impl SlowStart {
+    /// Lets endpoints grow to their share over `window`, as `inner` picks them.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Balancer>, window: Duration) -> Self {
+        Self {
+            inner,
+            window,
+            seen: false,
+            rng: SharedRng::seeded(0),
+        }
+    }
+
+    /// The part of its share that it gets by now.
+    #[inline]
+    fn part(&self, endpoint: &Endpoint, now: Time) -> f32 {
+        match endpoint.ready_since_first_pick(now) {
+            Some(since) if now > Time::ZERO => {
+                (now.since(since).as_secs_f32() / self.window.as_secs_f32()).max(PART_MIN)
+            }
+            _ => 1.0,
+        }
+    }
+}
+
+impl Balancer for SlowStart {
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+        let first = self.inner.pick(view, cx)?;
+        let part = self.part(&view[first], cx.now());
+        if part >= 1.0 || unit(self.rng.next()) < part {
+            return Some(first);
+        }
+        self.pick_besides(view, cx, first)
+    }
+
+    fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
+        self.inner.on_outcome(view, index, outcome);
+    }
+
+    fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
+        for endpoint in view.endpoints() {
+            endpoint.note_seen(self.seen);
+        }
+        Some(Arc::new(Self {
+            inner: rebuilt(&self.inner, view),
+            window: self.window,
+            seen: self.seen || !view.is_empty(),
+            rng: SharedRng::seeded(self.rng.next()),
+        }))
+    }
+}
+
+impl SlowStart {
+    /// Passes over the one that starts slowly, and over more of its kind; takes it if there is nobody else.
+    #[cold]
+    fn pick_besides(&self, view: &View, cx: &PickContext<'_>, first: usize) -> Option<usize> {
+        let mut excluded = [0; EXCLUDED_MAX];
+        let mut len = cx.excluded().len();
+        let Some(room) = excluded.get_mut(..len) else {
+            return Some(first);
+        };
+        room.copy_from_slice(cx.excluded());
+        let mut passed = first;
+        while len < EXCLUDED_MAX {
+            excluded[len] = view[passed].id();
+            len += 1;
+            let Some(next) = self.inner.pick(view, &cx.excluding(&excluded[..len])) else {
+                break;
+            };
+            let part = self.part(&view[next], cx.now());
+            if part >= 1.0 || unit(self.rng.next()) < part {
+                return Some(next);
+            }
+            passed = next;
+        }
+        Some(first)
+    }
+}
+
+const PART_MIN: f32 = 0.1;
+const EXCLUDED_MAX: usize = 16;

@@ -1,0 +1,89 @@
+//! Whether an endpoint has failed lately, as one atomic word.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::Time;
+
+/// A failure holds calls back for a while, four times as long if the first call afterwards fails too, and so on.
+///
+/// The word holds the end of the hold in units of 1.024 us, and in its lowest bits how many holds there were in a row.
+#[derive(Debug)]
+pub(crate) struct Standing(AtomicU64);
+
+impl Standing {
+    pub(crate) const fn good() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Whether calls are better made elsewhere. Never at [`Time::ZERO`], so for who has no time nobody is held for ever.
+    #[inline]
+    pub(crate) fn is_held(&self, now: Time) -> bool {
+        let word = self.0.load(Ordering::Relaxed);
+        word != 0 && now > Time::ZERO && now < unpack(word).0
+    }
+
+    /// An attempt from `began` to `now` has failed. The first of a row holds for `first`.
+    pub(crate) fn note_failure(&self, began: Time, now: Time, first: Duration) {
+        self.change(|until, row| {
+            // Others that were under way when the first one failed are no further proof.
+            let row = if began >= until { row + 1 } else { row.max(1) };
+            let factor = 4_u32.saturating_pow(u32::from(row) - 1);
+            let hold = first.saturating_mul(factor).min(HOLD_MAX);
+            (until.max(now + hold), row.min(ROW_MAX))
+        });
+    }
+
+    /// It asked to be left alone until then.
+    pub(crate) fn hold(&self, until: Time) {
+        self.change(|before, row| (before.max(until), row));
+    }
+
+    /// An attempt that began then was answered.
+    pub(crate) fn note_success(&self, began: Time) {
+        if self.0.load(Ordering::Relaxed) != 0 {
+            self.change(|until, row| {
+                // Halved, not forgotten: every other call may fail.
+                let row = if began >= until { row / 2 } else { row };
+                (
+                    if row == 0 && began >= until {
+                        Time::ZERO
+                    } else {
+                        until
+                    },
+                    row,
+                )
+            });
+        }
+    }
+
+    fn change(&self, next: impl Fn(Time, u16) -> (Time, u16)) {
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+                let (until, row) = unpack(word);
+                let (until, row) = next(until, row);
+                let next = pack(until, row);
+                (next != word).then_some(next)
+            });
+    }
+}
+
+/// Rounded up, so that a hold is never shorter than it was meant.
+const fn pack(until: Time, row: u16) -> u64 {
+    until.as_nanos().div_ceil(1 << UNIT_BITS) << UNIT_BITS | row as u64
+}
+
+const fn unpack(word: u64) -> (Time, u16) {
+    let row = word & ((1 << UNIT_BITS) - 1);
+    (Time::from_nanos(word - row), row as u16)
+}
+
+/// Of the nanoseconds, so many bits make room for the row.
+const UNIT_BITS: u32 = 10;
+const ROW_MAX: u16 = 15;
+
+/// The longest hold for failures. Whoever watches the endpoints has put it out of use by then.
+pub(crate) const HOLD_MAX: Duration = Duration::from_secs(30);

@@ -1,0 +1,47 @@
+//! Calls with a key stay where they are.
+
+use std::sync::Arc;
+
+use crate::{
+    Balancer, Outcome, PickContext, View,
+    balancer::rebuilt,
+    homes::{self, Homes},
+};
+
+/// Sends calls with a key to the endpoint that the key prefers as long as it may be picked, all others by another balancer.
+#[derive(Debug)]
+pub struct Sticky {
+    inner: Arc<dyn Balancer>,
+    /// `None` until it is rebuilt for a view.
+    homes: Option<Homes>,
+}
+
+impl Sticky {
+    /// Leaves calls without a key, and those whose home may not be picked, to `inner`.
+    #[must_use]
+    pub const fn new(inner: Arc<dyn Balancer>) -> Self {
+        Self { inner, homes: None }
+    }
+}
+
+impl Balancer for Sticky {
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+        let home = cx.key().and_then(|key| match &self.homes {
+            Some(homes) if homes.fits(view) => homes.of(key).next(),
+            _ => homes::scan(view, key, |_| true),
+        });
+        let usable = |&index: &usize| cx.allows(&view[index]) && !view[index].is_held(cx.now());
+        home.filter(usable).or_else(|| self.inner.pick(view, cx))
+    }
+
+    fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
+        self.inner.on_outcome(view, index, outcome);
+    }
+
+    fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
+        Some(Arc::new(Self {
+            inner: rebuilt(&self.inner, view),
+            homes: Some(Homes::new(view)),
+        }))
+    }
+}

@@ -1,0 +1,75 @@
+//! State that picks change, one copy for each of a few threads.
+
+use std::{
+    cell::Cell,
+    fmt,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+/// Several copies of a value, each on cache lines of its own; a thread always works on the same one.
+///
+/// Threads that pick at the same time do not wait for each other's writes, as they would with a single atomic.
+/// Copies are shared when there are more threads than copies, so they are made of atomics.
+pub(crate) struct Stripes<T>(Box<[Line<T>; COPIES]>);
+
+impl<T> Stripes<T> {
+    pub(crate) fn new(copy: impl Fn() -> T) -> Self {
+        Self(Box::new(std::array::from_fn(|_| Line(copy()))))
+    }
+
+    /// The copy of the thread that asks.
+    #[inline]
+    pub(crate) fn mine(&self) -> &T {
+        let thread = THREAD.get();
+        let thread = if thread == UNKNOWN { enlist() } else { thread };
+        &self.0[thread % COPIES].0
+    }
+}
+
+impl<T> fmt::Debug for Stripes<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stripes").finish_non_exhaustive()
+    }
+}
+
+/// A pair of cache lines, as the prefetcher takes them.
+#[repr(align(128))]
+struct Line<T>(T);
+
+/// Gives the thread its number, in order of arrival, so that the first ones do not share.
+#[cold]
+fn enlist() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    let thread = THREADS.fetch_add(1, Ordering::Relaxed) % COPIES;
+    THREAD.set(thread);
+    thread
+}
+
+thread_local! {
+    static THREAD: Cell<usize> = const { Cell::new(UNKNOWN) };
+}
+
+const UNKNOWN: usize = usize::MAX;
+
+/// 2 KiB for each balancer, and little contention up to several times as many threads.
+const COPIES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_thread_keeps_its_copy_and_others_have_their_own() {
+        let stripes = Stripes::new(|| AtomicUsize::new(0));
+        let of = |stripes: &Stripes<AtomicUsize>| stripes.mine().as_ptr() as usize;
+        assert_eq!(of(&stripes), of(&stripes));
+        let threads: HashSet<usize> = (0..COPIES)
+            .map(|_| thread::scope(|scope| scope.spawn(|| of(&stripes)).join().unwrap()))
+            .collect();
+        // Other tests may be taking numbers meanwhile.
+        assert!(threads.len() > COPIES / 4, "{} copies", threads.len());
+        assert!(align_of::<Line<AtomicUsize>>() >= 128);
+    }
+}

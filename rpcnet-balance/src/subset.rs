@@ -1,0 +1,100 @@
+//! A part of many endpoints.
+
+use std::sync::Arc;
+
+use crate::{Balancer, Outcome, PickContext, View, balancer::rebuilt, rng::mix};
+
+/// Uses a part of the endpoints only, another one in every client, and another balancer within it.
+#[derive(Debug)]
+pub struct Subset {
+    inner: Arc<dyn Balancer>,
+    size: usize,
+    client: u64,
+    /// `None` until it is rebuilt for a view, and for one that is small enough.
+    part: Option<Part>,
+}
+
+/// The part in use of the view that it was made for.
+#[derive(Debug)]
+struct Part {
+    view: View,
+    /// Of its endpoints in the whole view, in order.
+    indices: Box<[usize]>,
+    balancer: Arc<dyn Balancer>,
+    of: usize,
+}
+
+impl Subset {
+    /// At most `size` endpoints, at least one; which ones depends on their ids and `client_seed`, which should differ from
+    /// client to client.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Balancer>, size: usize, client_seed: u64) -> Self {
+        Self {
+            inner,
+            size: size.max(1),
+            client: mix(client_seed),
+            part: None,
+        }
+    }
+
+    fn part(&self, view: &View) -> Option<&Part> {
+        let fits =
+            |part: &&Part| part.of == view.len() && part.view.generation() == view.generation();
+        self.part.as_ref().filter(fits)
+    }
+
+    fn chosen(&self, view: &View) -> Box<[usize]> {
+        let rank = |&index: &usize| {
+            let id = view[index].id();
+            (mix(mix(id) ^ self.client), id)
+        };
+        let mut indices: Vec<usize> = (0..view.len()).collect();
+        indices.sort_unstable_by_key(rank);
+        indices.truncate(self.size);
+        indices.sort_unstable();
+        indices.into()
+    }
+}
+
+impl Balancer for Subset {
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+        let within = self.part(view).and_then(|part| {
+            let picked = part.balancer.pick(&part.view, cx)?;
+            part.indices.get(picked).copied()
+        });
+        within.or_else(|| self.inner.pick(view, cx))
+    }
+
+    fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
+        if let Some(part) = self.part(view)
+            && let Ok(index) = part.indices.binary_search(&index)
+        {
+            part.balancer.on_outcome(&part.view, index, outcome);
+        } else {
+            self.inner.on_outcome(view, index, outcome);
+        }
+    }
+
+    fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
+        let inner = rebuilt(&self.inner, view);
+        let part = (view.len() > self.size).then(|| {
+            let indices = self.chosen(view);
+            let part = view.part(&indices);
+            let before = self
+                .part
+                .as_ref()
+                .map_or(&self.inner, |part| &part.balancer);
+            Part {
+                balancer: rebuilt(before, &part),
+                view: part,
+                indices,
+                of: view.len(),
+            }
+        });
+        Some(Arc::new(Self {
+            inner,
+            part,
+            ..*self
+        }))
+    }
+}

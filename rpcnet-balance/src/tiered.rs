@@ -1,0 +1,230 @@
+//! The near ones first.
+
+use std::sync::Arc;
+
+use crate::{
+    Balancer, Endpoint, Outcome, PickContext, Time, View,
+    balancer::rebuilt,
+    gauge::{self, Gauge},
+    rng::{SharedRng, unit},
+};
+
+/// Prefers endpoints with a tag over others, in tiers, and spills to the next tier what a tier cannot take.
+#[derive(Debug)]
+pub struct Tiered {
+    inner: Arc<dyn Balancer>,
+    preferred: Vec<Tag>,
+    threshold: f32,
+    /// Infinite unless it was asked for.
+    load_ratio: f32,
+    rng: SharedRng,
+    /// `None` until it is rebuilt for a view.
+    tiers: Option<Tiers>,
+}
+
+#[derive(Debug, Clone)]
+struct Tag {
+    key: String,
+    value: String,
+}
+
+#[derive(Debug)]
+struct Tiers {
+    /// Best first, without the empty ones.
+    tiers: Box<[Tier]>,
+    /// Of each endpoint of the whole view, its tier and its index there.
+    places: Box<[(usize, usize)]>,
+    generation: u64,
+}
+
+/// Equally good endpoints.
+#[derive(Debug)]
+struct Tier {
+    /// How many preferences come before it.
+    rank: usize,
+    view: View,
+    /// Of its endpoints in the whole view, in order.
+    indices: Box<[usize]>,
+    balancer: Arc<dyn Balancer>,
+    health: Gauge,
+    load: Gauge,
+}
+
+impl Tiered {
+    /// One tier, within which `inner` picks.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Balancer>) -> Self {
+        Self {
+            inner,
+            preferred: Vec::new(),
+            threshold: THRESHOLD,
+            load_ratio: f32::INFINITY,
+            rng: SharedRng::seeded(0),
+            tiers: None,
+        }
+    }
+
+    /// Prefers endpoints with this tag to those in none of the tiers so far.
+    #[must_use]
+    pub fn prefer(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.preferred.push(Tag {
+            key: key.into(),
+            value: value.into(),
+        });
+        self
+    }
+
+    /// The healthy part of a tier below which it spills, from 0 to 1. Default 0.5.
+    #[must_use]
+    pub const fn with_threshold(mut self, part: f32) -> Self {
+        self.threshold = part.clamp(0.0, 1.0);
+        self
+    }
+
+    /// Spills too when an endpoint of the tier has on average so many times the calls of one of the next; at least 1. Default
+    /// not at all.
+    #[must_use]
+    pub const fn with_load_ratio(mut self, ratio: f32) -> Self {
+        self.load_ratio = ratio.max(1.0);
+        self
+    }
+
+    /// Whether a call passes over `tier`, though it could take it.
+    fn spills(&self, tier: &Tier, rest: &[Tier], now: Time) -> bool {
+        let mut kept = 1.0_f32;
+        let health = tier.health(now, &self.rng);
+        if health < self.threshold {
+            let elsewhere = rest.iter().map(|other| other.health(now, &self.rng));
+            if elsewhere.fold(0.0, f32::max) > health {
+                kept = health / self.threshold;
+            }
+        }
+        if self.load_ratio.is_finite()
+            && let Some(next) = rest.first()
+        {
+            kept = kept.min(self.load_ratio * next.load(&self.rng) / tier.load(&self.rng));
+        }
+        kept < 1.0 && unit(self.rng.next()) >= kept
+    }
+
+    fn tiers(&self, view: &View) -> Option<&Tiers> {
+        let fits = |tiers: &&Tiers| {
+            tiers.places.len() == view.len() && tiers.generation == view.generation()
+        };
+        self.tiers.as_ref().filter(fits)
+    }
+
+    fn sorted(&self, view: &View) -> Tiers {
+        let mut members = vec![Vec::new(); self.preferred.len() + 1];
+        for index in 0..view.len() {
+            let has = |tag: &Tag| view.tag(index, &tag.key) == Some(tag.value.as_str());
+            let rank = self.preferred.iter().position(has);
+            members[rank.unwrap_or(self.preferred.len())].push(index);
+        }
+        let before = |rank: usize| {
+            let tiers = self.tiers.iter().flat_map(|tiers| &tiers.tiers);
+            let mut same = tiers.filter(|tier| tier.rank == rank);
+            same.next().map_or(&self.inner, |tier| &tier.balancer)
+        };
+        let filled = members
+            .into_iter()
+            .enumerate()
+            .filter(|(_, indices)| !indices.is_empty());
+        let tiers: Box<[Tier]> = filled
+            .map(|(rank, indices)| {
+                let part = view.part(&indices);
+                Tier {
+                    rank,
+                    balancer: rebuilt(before(rank), &part),
+                    view: part,
+                    indices: indices.into(),
+                    health: Gauge::new(),
+                    load: Gauge::new(),
+                }
+            })
+            .collect();
+        let mut places = vec![(0, 0); view.len()];
+        for (number, tier) in tiers.iter().enumerate() {
+            for (place, &index) in tier.indices.iter().enumerate() {
+                places[index] = (number, place);
+            }
+        }
+        Tiers {
+            tiers,
+            places: places.into(),
+            generation: view.generation(),
+        }
+    }
+}
+
+impl Tier {
+    fn pick(&self, cx: &PickContext<'_>) -> Option<usize> {
+        let picked = self.balancer.pick(&self.view, cx)?;
+        self.indices.get(picked).copied()
+    }
+
+    /// The part that takes calls and is not busy.
+    fn health(&self, now: Time, rng: &SharedRng) -> f32 {
+        self.health.read(gauge::period(&self.view), || {
+            let sample = gauge::sample(&self.view, &mut rng.fork());
+            let all = sample.clone().count() as f32;
+            let is_well =
+                |one: &&Endpoint| one.marks().is_empty() && !one.is_busy(now) && !one.is_held(now);
+            sample.filter(is_well).count() as f32 / all
+        })
+    }
+
+    /// The calls that one more would make of an endpoint of weight 1.
+    fn load(&self, rng: &SharedRng) -> f32 {
+        self.load.read(gauge::period(&self.view), || {
+            let sample = gauge::sample(&self.view, &mut rng.fork());
+            let (calls, weight) = sample.fold((0.0, 0.0), |(calls, weight), one| {
+                (calls + one.in_flight() as f32 + 1.0, weight + one.weight())
+            });
+            calls / weight
+        })
+    }
+}
+
+impl Balancer for Tiered {
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+        let Some(Tiers { tiers, .. }) = self.tiers(view) else {
+            return self.inner.pick(view, cx);
+        };
+        for (number, tier) in tiers.iter().enumerate() {
+            let rest = &tiers[number + 1..];
+            if !rest.is_empty() && self.spills(tier, rest, cx.now()) {
+                continue;
+            }
+            if let Some(index) = tier.pick(cx) {
+                return Some(index);
+            }
+        }
+        // Those that were passed over are better than nobody.
+        tiers.iter().find_map(|tier| tier.pick(cx))
+    }
+
+    fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
+        match self.tiers(view) {
+            Some(Tiers { tiers, places, .. }) => {
+                let (number, place) = places[index];
+                let tier = &tiers[number];
+                tier.balancer.on_outcome(&tier.view, place, outcome);
+            }
+            None => self.inner.on_outcome(view, index, outcome),
+        }
+    }
+
+    fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
+        Some(Arc::new(Self {
+            inner: rebuilt(&self.inner, view),
+            preferred: self.preferred.clone(),
+            threshold: self.threshold,
+            load_ratio: self.load_ratio,
+            rng: SharedRng::seeded(self.rng.next()),
+            tiers: Some(self.sorted(view)),
+        }))
+    }
+}
+
+const THRESHOLD: f32 = 0.5;
