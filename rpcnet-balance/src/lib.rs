@@ -78,7 +78,8 @@
 //! # What it does not do
 //!
 //! It reads no clock, spawns nothing, checks nobody's health and does not retry: which endpoints are in the view, and what
-//! to do after a failed call, is the caller's part.
+//! to do after a failed call, is the caller's part. For callers that do try again there is [`RetryBudget`], which bounds the
+//! extra load, and for those that hedge [`LatencyQuantiles`], which says when.
 //!
 //! # Features
 //!
@@ -86,6 +87,7 @@
 
 mod appraisal;
 mod balancer;
+mod budget;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod draws;
@@ -100,6 +102,7 @@ mod marks;
 mod peak_ewma;
 mod power_of_two;
 mod prequal;
+mod quantile;
 mod random;
 mod rendezvous;
 mod reported_load;
@@ -118,6 +121,7 @@ mod weighted;
 mod weighted_by_load;
 
 pub use balancer::{Balancer, Outcome, OutcomeKind, PickContext};
+pub use budget::RetryBudget;
 pub use endpoint::{Endpoint, InFlight};
 pub use from_fn::{FromFn, from_fn};
 pub use least_connections::LeastConnections;
@@ -126,6 +130,7 @@ pub use marks::Marks;
 pub use peak_ewma::PeakEwma;
 pub use power_of_two::PowerOfTwo;
 pub use prequal::Prequal;
+pub use quantile::LatencyQuantiles;
 pub use random::Random;
 pub use rendezvous::Rendezvous;
 pub use reported_load::ReportedLoad;

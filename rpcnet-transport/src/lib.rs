@@ -8,9 +8,11 @@ mod config;
 mod endpoint;
 mod error;
 mod gauge;
+mod inherited;
 mod memory;
 mod outbox;
 mod peer;
+mod priority;
 mod quic;
 mod reload;
 mod server;
@@ -31,8 +33,10 @@ pub use crate::{
     config::{AckFrequency, ConfigError, TransportConfig},
     endpoint::{Endpoint, ShutdownReport},
     error::{BindError, ConnectError, RpcError},
+    inherited::{Inherited, inherited},
     memory::{MemoryNetwork, MemoryStats},
     peer::Peer,
+    priority::Priority,
     reload::TlsReloadError,
     server::{CallContext, Dispatch, Fallible, IntoReply, Plain, Router, RpcServer},
     shards::Shards,

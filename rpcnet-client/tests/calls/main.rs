@@ -1,7 +1,11 @@
 //! Calls to workers from a list, over real QUIC: who is called, how often, and what the caller is told.
 
+mod budget;
 mod connections;
+mod hedges;
 mod load;
+mod nested;
+mod quorum;
 mod retries;
 mod several;
 mod streams;
@@ -17,9 +21,9 @@ use std::{
 
 use bytes::Bytes;
 use rpcnet_client::{
-    Balancer, CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code, DevCa, Endpoint,
-    LoadBalancingStrategy, Processed, Router, RpcServer, SelectError, Status, TransportConfig,
-    WorkerCallOptions, WorkerRegistry,
+    AttemptReason, Balancer, CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code,
+    DevCa, Endpoint, GaveUp, LoadBalancingStrategy, Processed, Router, RpcServer, SelectError,
+    Status, TransportConfig, WorkerCallOptions, WorkerRegistry,
     registry::{Node, NodeId, StaticMembership},
 };
 use tokio::time::{Instant, sleep, timeout};

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use rpcnet_balance::{Endpoint, InFlight, Outcome, PickContext, Time};
+use rpcnet_balance::{Endpoint, InFlight, Outcome, PickContext, ReportedLoad, Time};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::group::Tier;
@@ -81,6 +81,12 @@ impl Worker {
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.call.endpoint().in_flight()
+    }
+
+    /// What it last said about its load; `None` if it never did.
+    #[must_use]
+    pub fn reported_load(&self) -> Option<ReportedLoad> {
+        self.call.endpoint().reported_load()
     }
 
     /// Tells the balancer how the call went, and notes for later picks what the worker said about its load. Leave it out

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     CallContext,
     answer::answer,
-    context::CallInfo,
+    context::{Asked, CallInfo},
     early::Handshake,
     request::{Unserved, read_body, read_header},
     router::{Arguments, Handler, Started},
@@ -136,11 +136,16 @@ impl Call {
         let token = shared.cancel_calls.child_token();
         let limit = shared.config.message_bytes_max;
         let flags = header.flags;
-        let info = CallInfo {
-            method: name,
+        let asked = Asked {
             attempt: header.attempt,
             idempotent: flags.idempotent,
+            priority: header.priority,
+            idempotency_key: header.idempotency_key,
             deadline,
+        };
+        let info = CallInfo {
+            method: name,
+            asked,
         };
         let cx = CallContext::with_token(peer.clone(), info, token.clone());
         let (requests, unused_recv) = if flags.streams_requests {
@@ -301,8 +306,9 @@ async fn wait(
     token: &CancellationToken,
 ) -> (Ended, Option<SendHalf>) {
     let handler = handler.clone();
+    let bequest = cx.bequest();
     // The handler's function itself may panic too, so it is called inside.
-    let handled = AssertUnwindSafe(async move {
+    let handled = bequest.scope(async move {
         match handler {
             Handler::Unary(method) => {
                 let mut started = Started::default();
@@ -311,8 +317,8 @@ async fn wait(
             }
             Handler::Streaming(method) => (method.serve)(cx, arguments).await,
         }
-    })
-    .catch_unwind();
+    });
+    let handled = AssertUnwindSafe(handled).catch_unwind();
     let until = async {
         match deadline {
             Some(at) => sleep_until(at).await,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
 use rpcnet_transport::{
-    Code, NodePem, Processed,
+    Code, NodePem, Priority, Processed,
     wire::{self, Decoder, Flags, Frame, Preface, ReplyHeader, RequestHeader, StreamKind},
 };
 use rustls::{ClientConfig, RootCertStore};
@@ -92,6 +92,8 @@ fn request(method: &str, flags: Flags, deadline: Option<Duration>, body_bytes: u
         method: method.to_owned(),
         attempt: 0,
         flags,
+        priority: Priority::default(),
+        idempotency_key: None,
         deadline,
     };
     wire::encode_request(&mut bytes, &header, body_bytes);

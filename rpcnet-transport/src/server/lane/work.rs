@@ -24,7 +24,7 @@ use crate::{
         CallContext, Dispatch,
         answer::answer,
         call::{admit, unknown_method, within_limit, wrong_kind},
-        context::CallInfo,
+        context::{Asked, CallInfo},
         first::Caller,
         router::{Handler, Started, Unary},
     },
@@ -71,22 +71,22 @@ impl Lane {
             }
         };
         self.round.start(self.now.duration_since(arrived));
-        let LaneRequest {
-            attempt,
-            idempotent,
-            ..
-        } = request;
         let deadline = request.deadline.and_then(|left| arrived.checked_add(left));
-        let spare = method.spare_context.take().and_then(|mut context| {
-            let reused = context.reuse(attempt, idempotent, deadline);
-            reused.then_some(context)
-        });
+        let asked = Asked {
+            attempt: request.attempt,
+            idempotent: request.idempotent,
+            priority: request.priority,
+            idempotency_key: request.idempotency_key,
+            deadline,
+        };
+        let spare = method
+            .spare_context
+            .take()
+            .and_then(|mut context| context.reuse(asked).then_some(context));
         let mut context = spare.unwrap_or_else(|| {
             let info = CallInfo {
                 method: Arc::clone(&method.name),
-                attempt,
-                idempotent,
-                deadline,
+                asked,
             };
             CallContext::new(self.caller.peer.clone(), info)
         });
@@ -108,6 +108,7 @@ impl Lane {
         }
 
         let polled = catch_unwind(AssertUnwindSafe(|| {
+            let _scope = asked.bequest().enter();
             unary.start(context.clone(), body, &mut method.started);
             method.started.poll(&mut Context::from_waker(Waker::noop()))
         }));
@@ -149,9 +150,8 @@ impl Lane {
         let (done, shared) = (Arc::clone(&self.done), Arc::clone(&self.shared));
         let handed = context.clone();
         let task = tokio::spawn(async move {
-            let outcome = AssertUnwindSafe(work.run(handed, &shared))
-                .catch_unwind()
-                .await;
+            let scoped = handed.scope(work.run(handed.clone(), &shared));
+            let outcome = AssertUnwindSafe(scoped).catch_unwind().await;
             drop(guard);
             done.push(id, outcome.map_or(Work::Panicked, Work::Returned));
         });
