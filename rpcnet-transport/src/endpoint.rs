@@ -15,7 +15,7 @@ use quinn::{AsyncUdpSocket, ConnectionError, Runtime, TokioRuntime};
 use rustls_pki_types::ServerName;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -73,8 +73,10 @@ pub(crate) struct Shared {
     pub(crate) cancel_calls: CancellationToken,
     /// Connections are closed, nothing is accepted any more.
     pub(crate) stopped: CancellationToken,
-    /// Whether new calls are refused: as asked, or because of a shutdown.
+    /// Whether no more calls are wanted: as asked, or because of a shutdown.
     draining: AtomicU8,
+    /// Until when calls are taken after that was said.
+    lame_duck_until: Mutex<Option<Instant>>,
     /// Tells the connections when that changes.
     pub(crate) draining_changed: watch::Sender<()>,
     pub(crate) queue_delay: QueueDelay,
@@ -195,6 +197,7 @@ impl Endpoint {
             cancel_calls: CancellationToken::new(),
             stopped,
             draining: AtomicU8::new(0),
+            lame_duck_until: Mutex::default(),
             draining_changed: watch::Sender::new(()),
             queue_delay: QueueDelay::default(),
             gate,
@@ -287,21 +290,22 @@ impl Endpoint {
         self.0.shared.in_flight.none().await;
     }
 
-    /// Refuses new calls, or takes them again. Calls being served go on, and connections stay: callers learn that
-    /// nothing was done and go elsewhere. A node that is about to leave its cluster begins with this. A shutdown cannot be
+    /// Says to all callers that no more calls are wanted, and refuses them [shortly after](TransportConfig::with_lame_duck), or takes them
+    /// again. Calls being served go on, and connections stay: callers go elsewhere, and those that have not heard it learn that
+    /// nothing was done. A node that is about to leave its cluster begins with this. A shutdown cannot be
     /// taken back.
     pub fn set_draining(&self, draining: bool) {
         self.0.shared.set_draining(draining);
     }
 
-    /// Whether new calls are refused.
+    /// Whether no more calls are wanted.
     pub fn is_draining(&self) -> bool {
         self.0.shared.is_draining()
     }
 
     /// Stops, and is back by the deadline whatever happens.
     ///
-    /// New connections and calls are refused. Calls being served may end and their replies arrive; so may calls
+    /// Callers are told, and [a moment later](TransportConfig::with_lame_duck) new connections and calls are refused. Calls being served may end and their replies arrive; so may calls
     /// being made, which handlers may need. Shortly before the deadline (a tenth, at most 250 ms) the
     /// handlers that still run are dropped, and their callers told so. Then all connections are closed.
     ///
@@ -312,6 +316,11 @@ impl Endpoint {
         let deadline = Instant::now() + within.min(SHUTDOWN_MAX);
         let cancel_at = deadline - (within / 10).min(CANCEL_AHEAD_MAX);
         let before = shared.report();
+        let accepted_until = shared.announce(within / 4);
+        // The task that accepts connections is always there.
+        if shared.connections.len() > 1 {
+            sleep_until(accepted_until).await;
+        }
         shared.close();
         let idle = async {
             shared.outgoing.none().await;
@@ -385,8 +394,38 @@ impl Shared {
         }
     }
 
+    /// Whether new calls are refused: the server drains, and who could hear it has.
+    pub(crate) fn refuses_calls(&self) -> bool {
+        let draining = self.draining.load(SeqCst);
+        draining & DRAINING_TO_STOP != 0 || draining != 0 && self.is_lame_duck_over()
+    }
+
+    fn is_lame_duck_over(&self) -> bool {
+        let until = *self.lame_duck_until.lock();
+        until.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// Tells the callers that a shutdown has begun. Says until when they may take to hear it, at most so long from now.
+    fn announce(&self, at_most: Duration) -> Instant {
+        let now = Instant::now();
+        self.begin_lame_duck(now);
+        self.draining.fetch_or(DRAINING_LEAVING, SeqCst);
+        self.draining_changed.send_replace(());
+        let until = self.lame_duck_until.lock().unwrap_or(now);
+        until.min(now + at_most)
+    }
+
+    /// Begins to wait until the callers have heard it, unless they were told before.
+    fn begin_lame_duck(&self, now: Instant) {
+        let mut until = self.lame_duck_until.lock();
+        if self.draining.load(SeqCst) == 0 {
+            *until = Some(now + self.config.lame_duck);
+        }
+    }
+
     fn set_draining(&self, draining: bool) {
         if draining {
+            self.begin_lame_duck(Instant::now());
             self.draining.fetch_or(DRAINING_ASKED, SeqCst);
         } else {
             self.draining.fetch_and(!DRAINING_ASKED, SeqCst);
@@ -560,6 +599,9 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
 
 const DRAINING_ASKED: u8 = 1;
 const DRAINING_TO_STOP: u8 = 2;
+
+/// A shutdown has begun and still takes calls.
+const DRAINING_LEAVING: u8 = 4;
 
 /// Nobody waits longer for a shutdown, and a deadline has to be a point in time.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

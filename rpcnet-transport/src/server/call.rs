@@ -336,7 +336,7 @@ fn find_handler(
 
 /// Refuses calls that the server does not take at all at the moment. The refused ones are counted.
 pub(super) fn admit(shared: &Shared, in_flight: usize) -> Result<(), Status> {
-    if shared.is_draining() {
+    if shared.refuses_calls() {
         shared.counters.calls_refused_draining.add_one();
         let message = "the server takes no new calls";
         return Err(Status::new(Code::Draining, message).not_processed());
