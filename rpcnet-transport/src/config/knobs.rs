@@ -229,6 +229,16 @@ impl TransportConfig {
         self
     }
 
+    /// How long a server that begins to drain or to shut down goes on taking calls after it has told its callers; default 100 ms (500 ms
+    /// in [`wan`](Self::wan)), zero for none. Callers that have heard it make no more calls here, so that with a time longer than
+    /// the way to them nothing is refused. A shutdown spends at most a quarter of its own time so, and none if nobody is
+    /// connected. Larger values delay every stop; too small a one costs callers a refusal and another attempt elsewhere.
+    #[must_use]
+    pub fn with_lame_duck(mut self, time: Duration) -> Self {
+        self.lame_duck = time;
+        self
+    }
+
     /// Connections at a time that a server takes; default 4,096. Further ones are refused.
     #[must_use]
     pub fn with_connections_max(mut self, connections: NonZeroUsize) -> Self {

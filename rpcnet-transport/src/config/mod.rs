@@ -48,6 +48,7 @@ pub struct TransportConfig {
     pub(crate) queue_len: usize,
     pub(crate) calls_max: NonZeroUsize,
     pub(crate) admission: Option<Admission>,
+    pub(crate) lame_duck: Duration,
     pub(crate) connections_max: NonZeroUsize,
     pub(crate) handshakes_max: NonZeroUsize,
     pub(crate) stream_window_bytes: NonZeroU32,
@@ -88,6 +89,7 @@ impl TransportConfig {
             queue_len: 4_096,
             calls_max: const { NonZeroUsize::new(16_384).unwrap() },
             admission: None,
+            lame_duck: Duration::from_millis(100),
             connections_max: const { NonZeroUsize::new(4_096).unwrap() },
             handshakes_max: const { NonZeroUsize::new(256).unwrap() },
             stream_window_bytes: const { NonZeroU32::new(MIB as u32).unwrap() },
@@ -109,6 +111,7 @@ impl TransportConfig {
             keep_alive: Duration::from_secs(10),
             initial_rtt: Duration::from_millis(100),
             busy_poll: Duration::ZERO,
+            lame_duck: Duration::from_millis(500),
             initial_window_bytes: 14_720,
             ack_frequency: None,
             stream_window_bytes: const { NonZeroU32::new(4 * MIB as u32).unwrap() },
@@ -156,6 +159,7 @@ impl TransportConfig {
             ("initial_rtt", self.initial_rtt),
             ("session_lifetime", self.session_lifetime),
             ("busy_poll", self.busy_poll),
+            ("lame_duck", self.lame_duck),
         ] {
             if value > TIME_CEILING {
                 return Err(ConfigError::TooLong { name, value });

@@ -244,7 +244,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 #[tokio::test]
 async fn a_call_that_is_refused_is_refused_by_its_header() {
     let router = Router::new().raw("hang", |_cx, _body| futures::future::pending());
-    let config = TransportConfig::default().with_calls_max(std::num::NonZeroUsize::new(1).unwrap());
+    let config = no_lame_duck().with_calls_max(std::num::NonZeroUsize::new(1).unwrap());
     let server = serve(router, config);
     let caller = Caller::connect(&server).await;
     // Each promises a body that never comes.

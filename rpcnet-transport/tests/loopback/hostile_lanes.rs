@@ -21,7 +21,7 @@ const CUT_MALFORMED: u64 = 1;
 const CUT_STALLED: u64 = 3;
 
 fn config() -> TransportConfig {
-    TransportConfig::default()
+    no_lame_duck()
         .with_lanes(NonZeroU8::new(2).unwrap())
         .with_lane_calls_max(NonZeroU32::new(CALLS_MAX).unwrap())
         .with_message_bytes_max(100_000)
