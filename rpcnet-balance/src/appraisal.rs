@@ -19,13 +19,15 @@ pub(crate) struct Rules {
 pub(crate) struct Appraisal {
     /// It failed lately, or asked to be left alone.
     pub(crate) held: bool,
-    /// Nanoseconds; zero if unknown.
+    /// Nanoseconds as they were noted; zero if unknown.
+    noted: f32,
+    /// What is left of them by now.
     latency: f32,
     /// Nanoseconds for which nothing was heard of what is in flight.
     silence: f32,
     /// Calls in flight with the one to come, and what else speaks against it.
     load: f32,
-    weight: f32,
+    pub(crate) weight: f32,
 }
 
 impl Rules {
@@ -54,14 +56,22 @@ impl Rules {
         if endpoint.is_busy(now) {
             load *= BUSY;
         }
-        let (latency, silence) = if self.by_latency {
-            let silence = endpoint.silence(now).as_nanos() as f32;
-            (endpoint.latency_nanos(now, self.decay), silence)
+        let ((noted, latency), silence) = if self.by_latency {
+            let silence = if in_flight > 0 {
+                endpoint.silence_nanos(now)
+            } else {
+                0
+            };
+            (
+                endpoint.latency_nanos(now, self.decay),
+                silence as i64 as f32,
+            )
         } else {
-            (0.0, 0.0)
+            ((0.0, 0.0), 0.0)
         };
         Appraisal {
             held: endpoint.is_held(now),
+            noted,
             latency,
             silence,
             load,
@@ -82,16 +92,19 @@ impl Rules {
             self.appraise(&view[first], cx.now()),
             self.appraise(&view[second], cx.now()),
         );
-        let (picked, appraisal) = if b.beats(&a) { (second, b) } else { (first, a) };
-        if appraisal.is_doubtful() {
-            return Some(self.beyond_doubt(view, cx, rng, (picked, appraisal)));
+        let second_wins = b.beats(&a);
+        // Both sides computed: which one wins is nothing that a processor could guess.
+        let doubtful = (second_wins & b.is_doubtful()) | (!second_wins & a.is_doubtful());
+        if doubtful {
+            let best = if second_wins { (second, b) } else { (first, a) };
+            return Some(self.beyond_doubt(view, cx, rng, best));
         }
-        Some(picked)
+        Some(if second_wins { second } else { first })
     }
 
-    /// Two doubtful ones were drawn: somebody better is likely to be there.
+    /// Only doubtful ones were drawn: somebody better is likely to be there.
     #[cold]
-    fn beyond_doubt(
+    pub(crate) fn beyond_doubt(
         &self,
         view: &View,
         cx: &PickContext<'_>,
@@ -119,26 +132,33 @@ impl Rules {
 }
 
 impl Appraisal {
-    /// Whether this is the better one. A latency that is not known is taken to be the other's, so that a new endpoint is
-    /// judged by its calls in flight alone: it neither starves nor is flooded.
+    /// Whether this is the better one.
+    ///
+    /// A latency that is not known is taken to be the other's, so that a new endpoint is judged by its calls in flight alone:
+    /// it neither starves nor is flooded. For the same reason one that fades, because nothing new is known, fades no further
+    /// than to the other's.
     #[inline]
     pub(crate) fn beats(&self, other: &Self) -> bool {
-        if self.held != other.held {
-            return other.held;
-        }
-        let (mine, its) = match (self.latency > 0.0, other.latency > 0.0) {
-            (true, true) => (self.latency, other.latency),
-            (true, false) => (self.latency, self.latency),
-            (false, true) => (other.latency, other.latency),
-            (false, false) => (1.0, 1.0),
+        let cheaper =
+            self.cost_beside(other) * other.weight < other.cost_beside(self) * self.weight;
+        (!self.held & other.held) | ((self.held == other.held) & cheaper)
+    }
+
+    /// For a weight of 1.
+    #[inline]
+    fn cost_beside(&self, other: &Self) -> f32 {
+        let faded = self.latency.max(self.noted.min(other.latency));
+        let latency = if self.noted > 0.0 {
+            faded
+        } else {
+            other.latency
         };
-        mine.max(self.silence) * self.load * other.weight
-            < its.max(other.silence) * other.load * self.weight
+        latency.max(self.silence).max(LATENCY_MIN) * self.load
     }
 
     #[inline]
-    fn is_doubtful(&self) -> bool {
-        self.held || self.silence > SILENCE_DOUBTFUL * self.latency.max(LATENCY_DOUBTFUL)
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.held | (self.silence > SILENCE_DOUBTFUL * self.latency.max(LATENCY_DOUBTFUL))
     }
 }
 
@@ -155,5 +175,8 @@ const BUSY: f32 = 4.0;
 /// Silence of so many times the latency, and of some milliseconds, is no accident.
 const SILENCE_DOUBTFUL: f32 = 8.0;
 const LATENCY_DOUBTFUL: f32 = 1e6;
+
+/// So that the calls in flight decide where no latency is known.
+const LATENCY_MIN: f32 = 1.0;
 
 const MORE_TRIES: usize = 6;

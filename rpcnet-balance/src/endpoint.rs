@@ -138,6 +138,13 @@ impl Endpoint {
         self.report.recent(now)
     }
 
+    /// The calls that it serves as it said within the last second, or those of this process if they are more by now.
+    #[inline]
+    pub(crate) fn recent_calls(&self, now: Time) -> Option<f32> {
+        let calls = self.report.recent_calls(now)?;
+        Some(calls.max(self.in_flight()) as f32)
+    }
+
     /// It says that this is its load. For whoever makes the calls; balancers only read.
     pub fn note_reported_load(&self, load: ReportedLoad) {
         self.note_reported_load_at(load, Time::ZERO);
@@ -199,7 +206,7 @@ impl Endpoint {
             if others == 0 {
                 self.silent_since.store(NEVER, Ordering::Relaxed);
             }
-        } else if others == 0 || self.silence_nanos(now) > SILENCE_NANOS_MAX {
+        } else if others == 0 || self.silent_nanos(now) > SILENCE_NANOS_MAX {
             self.silent_since.store(now.as_nanos(), Ordering::Relaxed);
         }
         InFlight {
@@ -211,19 +218,19 @@ impl Endpoint {
     /// without a time, and once it lasts longer than ten seconds: then the next call is a new try.
     #[must_use]
     pub fn silence(&self, now: Time) -> Duration {
-        let nanos = self.silence_nanos(now);
-        if self.in_flight() == 0 || nanos > SILENCE_NANOS_MAX {
-            Duration::ZERO
+        let nanos = if self.in_flight() > 0 {
+            self.silence_nanos(now)
         } else {
-            Duration::from_nanos(nanos)
-        }
+            0
+        };
+        Duration::from_nanos(nanos)
     }
 
     /// How long it takes to answer, as balancers that go by it have noted: the peak-sensitive average of
     /// [`PeakEwma`](crate::PeakEwma), which fades to 1/e in `decay`. `None` before the first answer.
     #[must_use]
     pub fn latency(&self, now: Time, decay: Duration) -> Option<Duration> {
-        let nanos = self.latency_nanos(now, Decay::over(decay));
+        let (_, nanos) = self.latency_nanos(now, Decay::over(decay));
         (nanos > 0.0).then(|| Duration::from_nanos(nanos as u64))
     }
 
@@ -241,7 +248,7 @@ impl Endpoint {
     }
 
     #[inline]
-    pub(crate) fn latency_nanos(&self, now: Time, decay: Decay) -> f32 {
+    pub(crate) fn latency_nanos(&self, now: Time, decay: Decay) -> (f32, f32) {
         self.latency.nanos(now, decay)
     }
 
@@ -287,8 +294,15 @@ impl Endpoint {
         }
     }
 
+    /// As [`silence`](Self::silence), if there are calls in flight.
     #[inline]
-    fn silence_nanos(&self, now: Time) -> u64 {
+    pub(crate) fn silence_nanos(&self, now: Time) -> u64 {
+        let nanos = self.silent_nanos(now);
+        if nanos <= SILENCE_NANOS_MAX { nanos } else { 0 }
+    }
+
+    #[inline]
+    fn silent_nanos(&self, now: Time) -> u64 {
         let since = self.silent_since.load(Ordering::Relaxed);
         now.as_nanos().saturating_sub(since)
     }

@@ -55,4 +55,5 @@ pub(crate) fn sample<'a>(
     (0..len.min(SAMPLE)).map(move |index| &*view[(first + index * step) % len])
 }
 
+/// The most that are looked at.
 pub(crate) const SAMPLE: usize = 32;

@@ -46,11 +46,11 @@ impl LatencyCell {
         });
     }
 
-    /// Nanoseconds at `now`; zero before the first answer.
+    /// Nanoseconds as they were noted, and what is left of them at `now`; zero before the first answer.
     #[inline]
-    pub(crate) fn nanos(&self, now: Time, decay: Decay) -> f32 {
-        let (latency, at) = unpack(self.0.load(Ordering::Relaxed));
-        latency * decay.kept(ticks(now), at)
+    pub(crate) fn nanos(&self, now: Time, decay: Decay) -> (f32, f32) {
+        let (noted, at) = unpack(self.0.load(Ordering::Relaxed));
+        (noted, noted * decay.kept(ticks(now), at))
     }
 
     /// Replaces the value by what `next` makes of it, its time and the time now.
@@ -102,19 +102,16 @@ impl Decay {
     /// The part that is left at `now` of what was measured at `at`.
     #[inline]
     fn kept(self, now: u32, at: u32) -> f32 {
-        if now == at || is_after(at, now) {
-            return 1.0;
-        }
-        half_to_the(now.wrapping_sub(at) as f32 * self.halvings_per_tick)
+        let age = (now.wrapping_sub(at) as i32).max(0);
+        half_to_the(age as f32 * self.halvings_per_tick)
     }
 }
 
 /// 2^-x for x >= 0, within 2 parts in 10,000.
 #[inline]
 fn half_to_the(x: f32) -> f32 {
-    if x >= 120.0 {
-        return 0.0;
-    }
+    // What is left then is nothing, and still a number.
+    let x = x.min(EXPONENT_MAX);
     let whole = x as u32;
     let part = x - whole as f32;
     // Exact at both ends, so that there is no step between one power and the next.
@@ -147,6 +144,7 @@ const fn unpack(word: u64) -> (f32, u32) {
 
 /// Least squares of 2^-x on [0, 1].
 const FIT: [f32; 2] = [0.191_363_1, 0.039_114_1];
+const EXPONENT_MAX: f32 = 100.0;
 const TICK_NANOS: u64 = 1 << 16;
 const LATENCY_NANOS_MIN: f32 = 1000.0;
 
@@ -172,8 +170,8 @@ mod tests {
                 NoAnswer(ms) => cell.note_at_least(at, Duration::from_millis(*ms), decay),
             }
         }
-        let read = cell.nanos(Time::from(Duration::from_secs(read_s)), decay) / 1e6;
-        let tolerance = 0.001 * expected_ms;
+        let read = cell.nanos(Time::from(Duration::from_secs(read_s)), decay).1 / 1e6;
+        let tolerance = 0.001 * expected_ms + 1e-9;
         assert!(
             (read - expected_ms).abs() <= tolerance,
             "{read} instead of {expected_ms}"
@@ -217,7 +215,7 @@ mod tests {
             let x = step as f32 * 0.001;
             let y = half_to_the(x);
             assert!(y <= before, "at {x}");
-            let exact = if x < 120.0 { (-x).exp2() } else { 0.0 };
+            let exact = (-x.min(EXPONENT_MAX)).exp2();
             assert!((y - exact).abs() <= 2e-4 * exact, "at {x}");
             before = y;
         }
@@ -227,9 +225,9 @@ mod tests {
     fn the_shortest_answer_is_told_from_none() {
         let (cell, decay) = (LatencyCell::empty(), Decay::over(Duration::ZERO));
         cell.note(Time::ZERO, Duration::ZERO, decay);
-        assert_eq!(cell.nanos(Time::ZERO, decay), LATENCY_NANOS_MIN);
+        assert_eq!(cell.nanos(Time::ZERO, decay).1, LATENCY_NANOS_MIN);
         cell.note(Time::from_nanos(u64::MAX), Duration::MAX, decay);
-        assert!(cell.nanos(Time::from_nanos(u64::MAX), decay).is_finite());
+        assert!(cell.nanos(Time::from_nanos(u64::MAX), decay).1.is_finite());
     }
 
     #[test]
@@ -242,7 +240,7 @@ mod tests {
             Duration::from_millis(50),
             decay,
         );
-        let read = cell.nanos(Time::from_nanos(wrap + 5 * second), decay) / 1e6;
+        let read = cell.nanos(Time::from_nanos(wrap + 5 * second), decay).1 / 1e6;
         assert!((read - 50.0 * (-1.0_f32).exp()).abs() < 0.05, "{read}");
     }
 }

@@ -9,7 +9,8 @@ use crate::{
 ///
 /// Adapts to slow servers and costly calls by itself, because both keep calls in flight. Looks at every endpoint, so a
 /// pick costs time in proportion to their number; and it sees only the calls of this process, so many clients with few
-/// calls each are better served by random choice.
+/// calls each are better served by [`PowerOfTwo`](crate::PowerOfTwo), which costs the same for any number of endpoints.
+/// An endpoint that fails at once has few calls in flight: use it where somebody watches for that.
 #[derive(Debug)]
 pub struct LeastConnections {
     ties: SharedRng,

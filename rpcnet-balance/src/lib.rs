@@ -18,6 +18,61 @@
 //! drop(call);
 //! ```
 //!
+//! With any client it goes like this: pick, begin, call, report.
+//!
+//! ```
+//! use std::{sync::Arc, time::{Duration, Instant}};
+//! use rpcnet_balance::{Balancer, Endpoint, Outcome, OutcomeKind, PeakEwma, PickContext, Time, View};
+//!
+//! # fn send(id: u64) -> Result<(), ()> { if id == 1 { Err(()) } else { Ok(()) } }
+//! let view = View::new((0..3).map(|id| Arc::new(Endpoint::new(id))), 1);
+//! let balancer = PeakEwma::seeded(42);
+//! let began = Instant::now();
+//!
+//! for _ in 0..100 {
+//!     let now = Time::from(began.elapsed());
+//!     let index = balancer.pick(&view, &PickContext::new().with_now(now)).expect("somebody");
+//!     let call = view[index].begin_at(now);
+//!     let kind = match send(view[index].id()) {
+//!         Ok(()) => OutcomeKind::Success,
+//!         Err(()) => OutcomeKind::Failure,
+//!     };
+//!     let ended = Time::from(began.elapsed());
+//!     balancer.on_outcome(&view, index, &Outcome::new(kind, ended.since(now)).with_now(ended));
+//!     drop(call);
+//! }
+//! ```
+//!
+//! # Which one
+//!
+//! | calls are | and servers are | take |
+//! |---|---|---|
+//! | short, of one answer | of any kind | [`PeakEwma`] |
+//! | short, of one answer | used by many clients, and say how busy they are | [`Prequal`] |
+//! | long, or streams, or of very different cost | of any kind | [`PowerOfTwo`] |
+//! | few and heavy | few | [`LeastConnections`] |
+//! | all alike | all alike | [`RoundRobin`] |
+//! | all alike | of different size | [`Weighted`] |
+//! | all alike | of different size, and say how busy they are | [`WeightedByLoad`] |
+//! | about a key, some of which are very much wanted | keep something for a key | [`Rendezvous`] |
+//! | about a key, all about equally wanted | keep something for a key | [`Maglev`] |
+//! | of any kind | there to compare with | [`Random`] |
+//!
+//! Around these, or one of yours: [`Tiered`] prefers near servers, [`Subset`] uses a part of very many, [`Sticky`] keeps calls
+//! with a key at one of them, [`SlowStart`] spares new ones. They compose:
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use rpcnet_balance::{Balancer, Endpoint, PeakEwma, PickContext, SlowStart, Tiered, View};
+//!
+//! let quick = SlowStart::new(Arc::new(PeakEwma::seeded(42)), Duration::from_secs(10));
+//! let near = Tiered::new(Arc::new(quick)).prefer("zone", "eu-1").prefer("region", "eu");
+//! // Wrappers and balancers with tables are made for a view, whenever there is a new one.
+//! let view = View::new((0..3).map(|id| Arc::new(Endpoint::new(id))), 1);
+//! let balancer = near.rebuild(&view).expect("it has tables");
+//! assert!(balancer.pick(&view, &PickContext::new()).is_some());
+//! ```
+//!
 //! # Your own balancer, in ten lines
 //!
 //! ```
@@ -71,13 +126,14 @@
 //!
 //! - A [`View`] is immutable. When the endpoints change, a new one with a higher generation takes its place, and
 //!   [`Balancer::rebuild`] is the moment, off the path of the calls, to compute tables for it.
-//! - A pick takes no lock and allocates nothing (`tests/allocation.rs` counts).
+//! - A pick takes no lock and allocates nothing (`tests/allocation.rs` counts). What picks write, each thread has for itself,
+//!   so threads that pick at the same time do not slow each other down.
 //! - The load of an endpoint lives in the endpoint, behind an `Arc`: it survives the change of a view, and several
 //!   balancers see the same.
 //!
 //! # What it does not do
 //!
-//! It reads no clock, spawns nothing, probes nobody by itself and does not retry: which endpoints are in the view, and what
+//! It reads no clock (times are [arguments](Time)), spawns nothing, probes nobody by itself and does not retry: which endpoints are in the view, and what
 //! to do after a failed call, is the caller's part. For callers that do try again there is [`RetryBudget`], which bounds the
 //! extra load, and for those that hedge [`LatencyQuantiles`], which says when.
 //!

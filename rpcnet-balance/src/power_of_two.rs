@@ -6,7 +6,16 @@ use crate::{Balancer, Outcome, PickContext, View, appraisal::Rules, rng::SharedR
 
 /// The one with fewer calls in flight for its weight, of two different ones drawn at random (Mitzenmacher, 2001).
 ///
-/// Nearly as even as looking at all of them, at a constant price, and many clients do not run after the same endpoint.
+/// Nearly as even as looking at all of them, at a constant price, and many clients do not run after the same endpoint. For
+/// calls that last, such as streams, and calls of very different cost, where the time that one took says little about
+/// the next.
+///
+/// What else counts: an endpoint that [is busy](crate::Endpoint::is_busy) is taken to have four times the calls, one that
+/// [is slow](crate::Endpoint::is_slow) twice. One that failed is passed over for a while, as by
+/// [`PeakEwma`](crate::PeakEwma): what fails at once has few calls in flight, and would look like the best choice.
+///
+/// A pick takes constant time and reads one cache line of each of the two. Needs outcomes and times only to pass over
+/// what fails or is busy; no `rebuild`.
 #[derive(Debug)]
 pub struct PowerOfTwo {
     rng: SharedRng,

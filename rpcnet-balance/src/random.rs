@@ -5,7 +5,7 @@ use crate::{Balancer, PickContext, View, rng::SharedRng, sample};
 /// Any endpoint, all equally likely. Ignores weights.
 ///
 /// Needs no knowledge and no coordination, and is the baseline to compare others with: some endpoint will now and then
-/// have several times the calls of another.
+/// have several times the calls of another. A pick takes constant time.
 #[derive(Debug)]
 pub struct Random {
     rng: SharedRng,

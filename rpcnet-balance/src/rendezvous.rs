@@ -10,7 +10,23 @@ use crate::{
     rng::{GOLDEN, Rng, SharedRng, mix},
 };
 
-/// The endpoint that a key prefers, unless it has more than its share of calls in flight.
+/// The endpoint that a key prefers, unless it has more than its share of calls in flight (rendezvous hashing, with bounds as
+/// in Mirrokni, Thorup, Zadimoghaddam, SODA 2018).
+///
+/// For servers that keep something about a key, such as a cache, and keys of which some are far more wanted than others. An
+/// endpoint that comes takes over its share of the keys and no others move; those of one that goes, fails or is marked
+/// spread over the rest. All clients with the same endpoints agree, whatever their seed. Keys are shared by weight.
+///
+/// An endpoint is full when it has 1.25 times the mean of calls in flight for its weight, rounded up, and two more: then the
+/// key goes to the next of its preferences. Full and failed ones are passed over for up to 16 preferences; then, and for calls
+/// without a key, it is [`PowerOfTwo`](crate::PowerOfTwo).
+///
+/// What is approximate: keys are sorted into 65,536 parts that move as one, and the mean is at most 32 picks of a thread
+/// old, taken from 32 endpoints if there are more.
+///
+/// A pick takes constant time once the first key of its part has come, which looks at all endpoints; the table takes 512 KiB.
+/// Needs [`PickContext::with_key`] and `rebuild`; without `rebuild`, and with more than 65,534 endpoints, every pick looks at
+/// all.
 #[derive(Debug)]
 pub struct Rendezvous {
     /// `None` until it is rebuilt for a view.

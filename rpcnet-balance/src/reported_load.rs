@@ -119,12 +119,20 @@ impl LastReport {
     }
 
     /// The report, unless it is out of date.
-    #[inline]
     pub(crate) fn recent(&self, now: Time) -> Option<ReportedLoad> {
+        self.recent_calls(now)?;
+        self.get()
+    }
+
+    /// The calls of the report, unless it is out of date.
+    #[inline]
+    pub(crate) fn recent_calls(&self, now: Time) -> Option<u32> {
+        let word = self.word.load(Ordering::Relaxed);
         let age = now
             .as_nanos()
             .saturating_sub(self.at.load(Ordering::Relaxed));
-        (age <= AGE_MAX_NANOS).then(|| self.get()).flatten()
+        let is_recent = (word & PRESENT != 0) & (age <= AGE_MAX_NANOS);
+        is_recent.then_some((word >> 32) as u32 & IN_FLIGHT_MAX)
     }
 
     /// Whether it says that the endpoint is busy or drains, and is not out of date.

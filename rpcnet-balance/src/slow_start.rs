@@ -8,7 +8,18 @@ use crate::{
     rng::{SharedRng, unit},
 };
 
-/// Gives an endpoint that is new, or takes calls again, few of them at first and its share at the end of a window.
+/// Gives an endpoint that is new, or takes calls again, a tenth of its share at first, more as time passes, and all of it at
+/// the end of a window.
+///
+/// For servers that are slow until they are warm. Put it around a balancer that measures them too: the first answers of a
+/// cold server would give it a bad name for long. Ten seconds are a usual window.
+///
+/// What is new: endpoints that were not in the first view that a `SlowStart` was rebuilt for, from the first time that they
+/// are picked; and those that [`Endpoint::note_ready`] was called for, from then on. Calls that would go to a new one but are
+/// not its part yet go to others, as if it were excluded; if there are no others, it takes them.
+///
+/// Adds little to a pick; one that passes over somebody picks again. Needs `rebuild` and [`PickContext::with_now`]; at
+/// [`Time::ZERO`] everybody has its share.
 #[derive(Debug)]
 pub struct SlowStart {
     inner: Arc<dyn Balancer>,

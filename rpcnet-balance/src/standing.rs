@@ -73,7 +73,9 @@ impl Standing {
 
 /// Rounded up, so that a hold is never shorter than it was meant.
 const fn pack(until: Time, row: u16) -> u64 {
-    until.as_nanos().div_ceil(1 << UNIT_BITS) << UNIT_BITS | row as u64
+    let units = until.as_nanos().div_ceil(1 << UNIT_BITS);
+    let units = if units > UNITS_MAX { UNITS_MAX } else { units };
+    units << UNIT_BITS | row as u64
 }
 
 const fn unpack(word: u64) -> (Time, u16) {
@@ -83,7 +85,80 @@ const fn unpack(word: u64) -> (Time, u16) {
 
 /// Of the nanoseconds, so many bits make room for the row.
 const UNIT_BITS: u32 = 10;
+const UNITS_MAX: u64 = u64::MAX >> UNIT_BITS;
 const ROW_MAX: u16 = 15;
 
 /// The longest hold for failures. Whoever watches the endpoints has put it out of use by then.
 pub(crate) const HOLD_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Duration = Duration::from_millis(100);
+
+    fn at(ms: u64) -> Time {
+        Time::from(Duration::from_millis(ms))
+    }
+
+    /// Whether it is held just before and just after a time.
+    fn ends(standing: &Standing, ms: u64) -> bool {
+        standing.is_held(at(ms - 1)) && !standing.is_held(at(ms + 1))
+    }
+
+    #[test]
+    fn failures_in_a_row_hold_for_longer_and_longer() {
+        let standing = Standing::good();
+        let mut now = 1000;
+        for hold in [100, 400, 1600, 6400, 25_600, 30_000, 30_000] {
+            standing.note_failure(at(now), at(now), FIRST);
+            assert!(ends(&standing, now + hold), "{hold} ms");
+            now += hold + 1;
+        }
+    }
+
+    #[test]
+    fn attempts_that_were_under_way_are_no_further_proof() {
+        let standing = Standing::good();
+        for ended in [1000, 1010, 1050] {
+            standing.note_failure(at(990), at(ended), FIRST);
+        }
+        assert!(ends(&standing, 1150));
+        // Nor do answers to such attempts end a hold.
+        standing.note_success(at(990));
+        assert!(ends(&standing, 1150));
+    }
+
+    #[test]
+    fn answers_halve_the_row() {
+        let standing = Standing::good();
+        let fail = |ms| standing.note_failure(at(ms), at(ms), FIRST);
+        [1000, 2000, 4000].into_iter().for_each(fail);
+        assert!(ends(&standing, 5600));
+        standing.note_success(at(6000));
+        fail(6000);
+        // The second of a row again, not the fourth.
+        assert!(ends(&standing, 6400));
+        (0..2).for_each(|_| standing.note_success(at(7000)));
+        fail(8000);
+        assert!(ends(&standing, 8100));
+    }
+
+    #[test]
+    fn a_wish_to_be_left_alone_is_granted() {
+        let standing = Standing::good();
+        standing.hold(at(700));
+        standing.hold(at(300));
+        assert!(ends(&standing, 700));
+    }
+
+    #[test]
+    fn without_time_nobody_is_held() {
+        let standing = Standing::good();
+        standing.note_failure(Time::ZERO, Time::ZERO, FIRST);
+        assert!(!standing.is_held(Time::ZERO));
+        // Nor does it overflow at the end of time.
+        let end = Time::from_nanos(u64::MAX);
+        (0..40).for_each(|_| standing.note_failure(end, end, Duration::MAX));
+    }
+}

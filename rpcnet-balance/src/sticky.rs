@@ -8,7 +8,14 @@ use crate::{
     homes::{self, Homes},
 };
 
-/// Sends calls with a key to the endpoint that the key prefers as long as it may be picked, all others by another balancer.
+/// Sends calls with a key to the endpoint that the key prefers, as long as it may be picked and has not failed a moment ago;
+/// all others go by another balancer.
+///
+/// For sessions, and caches where a miss costs little. Homes are those of [`Rendezvous`](crate::Rendezvous), but without a
+/// bound: a key that everybody wants stays where it is.
+///
+/// Adds a look into a table to a pick. Needs [`PickContext::with_key`] and `rebuild`; without `rebuild` a pick with a key looks
+/// at all endpoints.
 #[derive(Debug)]
 pub struct Sticky {
     inner: Arc<dyn Balancer>,

@@ -4,7 +4,14 @@ use std::sync::Arc;
 
 use crate::{Balancer, Outcome, PickContext, View, balancer::rebuilt, rng::mix};
 
-/// Uses a part of the endpoints only, another one in every client, and another balancer within it.
+/// Uses a part of the endpoints only, another one in every client, and picks within it by another balancer.
+///
+/// For many clients of many servers: each client keeps connections to `size` of them, not to all (the rule of gRPC's A68).
+/// Every server is in the part of about as many clients, and when one comes or goes, at most one changes in each part.
+///
+/// If none of the part may be picked, all others are there.
+///
+/// Adds next to nothing to a pick. Needs `rebuild`; without it all endpoints are used.
 #[derive(Debug)]
 pub struct Subset {
     inner: Arc<dyn Balancer>,

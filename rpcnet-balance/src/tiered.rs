@@ -9,7 +9,30 @@ use crate::{
     rng::{SharedRng, unit},
 };
 
-/// Prefers endpoints with a tag over others, in tiers, and spills to the next tier what a tier cannot take.
+/// Prefers endpoints with a tag over others, in tiers, and spills to the next tier what a tier cannot take. Within a tier
+/// another balancer picks.
+///
+/// For servers in several zones or regions: near ones answer sooner and cost less.
+///
+/// ```
+/// use std::sync::Arc;
+/// use rpcnet_balance::{PeakEwma, Tiered};
+///
+/// // Same zone, then same region, then any.
+/// let near = Tiered::new(Arc::new(PeakEwma::seeded(42))).prefer("zone", "eu-1").prefer("region", "eu");
+/// # #[cfg(feature = "contract")]
+/// # rpcnet_balance::contract::check(move |seed| {
+/// #     Arc::new(Tiered::new(Arc::new(PeakEwma::seeded(seed))).prefer("zone", "eu-1"))
+/// # });
+/// ```
+///
+/// Healthy are endpoints that are not [marked](crate::Endpoint::marks), [busy](crate::Endpoint::is_busy) or
+/// [held](crate::Endpoint::is_held). A tier of which less than half is healthy keeps a part of its calls, all at a half and
+/// none at zero, and spills the rest; but only as long as a later tier is healthier. If nobody in a tier may be
+/// picked, the next takes over.
+///
+/// Adds a few reads to a pick; the health of a tier is counted anew for every so many picks of a thread as it has endpoints,
+/// up to 32, and over 32 of them at most. Needs [`View::with_tags`] and `rebuild`; without `rebuild` there is one tier.
 #[derive(Debug)]
 pub struct Tiered {
     inner: Arc<dyn Balancer>,

@@ -6,17 +6,24 @@ use crate::{
     Balancer, Endpoint, Outcome, PickContext, Time, View,
     appraisal::Rules,
     draws::{self, Draws},
-    gauge::{self, Gauge},
     rng::{Rng, SharedRng, unit},
 };
 
-/// Calls in proportion to [`Endpoint::weight`] over the calls that the endpoint says it serves.
+/// Two drawn in proportion to [`Endpoint::weight`], and one of them by chance, in inverse proportion to the calls that they
+/// say they serve for their weight.
+///
+/// For when it is enough that the busier gets fewer: shares move smoothly with the reports, so clients do not all run to the
+/// one that has just said that it is idle, and no endpoint gets more than twice the share of its weight, whatever it says.
+///
+/// A report counts for a second; who has not said anything is taken to be as loaded as the other. One that
+/// [is busy](Endpoint::is_busy) counts as four times as loaded, one that failed a moment ago hardly gets anything.
+///
+/// A pick takes constant time, with a table that `rebuild` makes of the weights; without `rebuild` it looks at all endpoints.
+/// Needs reports with their time: [`Endpoint::note_reported_load_at`].
 #[derive(Debug)]
 pub struct WeightedByLoad {
     /// `None` until it is rebuilt for a view.
     draws: Option<Draws>,
-    /// What the least loaded have.
-    least: Gauge,
     rng: SharedRng,
     rules: Rules,
 }
@@ -27,60 +34,34 @@ impl WeightedByLoad {
     pub fn seeded(seed: u64) -> Self {
         Self {
             draws: None,
-            least: Gauge::new(),
             rng: SharedRng::seeded(seed),
             rules: Rules::by_load(),
         }
-    }
-
-    fn draw(
-        &self,
-        view: &View,
-        cx: &PickContext<'_>,
-        draws: &Draws,
-        rng: &mut Rng,
-    ) -> Option<usize> {
-        let now = cx.now();
-        let least = self
-            .least
-            .read(gauge::period(view), || least(view, now, rng));
-        let mut last = None;
-        for _ in 0..TRIES {
-            let index = draws.at(rng.next());
-            let endpoint = &view[index];
-            if !cx.allows(endpoint) {
-                continue;
-            }
-            last = Some(index);
-            let load = reported(endpoint, now).unwrap_or(least);
-            let mut accepted = least / load;
-            if endpoint.is_busy(now) {
-                accepted *= BUSY;
-            }
-            if endpoint.is_held(now) {
-                accepted *= HELD;
-            }
-            if unit(rng.next()) < accepted {
-                break;
-            }
-        }
-        last
     }
 }
 
 impl Balancer for WeightedByLoad {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         let mut rng = self.rng.fork();
-        if !view.is_empty()
-            && let Some(draws) = self.draws.as_ref().filter(|draws| draws.fits(view))
-            && let Some(index) = self.draw(view, cx, draws, &mut rng)
+        let now = cx.now();
+        if let Some(draws) = self.draws.as_ref().filter(|draws| draws.fits(view))
+            && let Some((first, second)) = drawn(view, cx, draws, &mut rng)
         {
-            return Some(index);
+            let (a, b) = (load(&view[first], now), load(&view[second], now));
+            // Who has not said anything is taken to be as loaded as the other.
+            let (mine, its) = (a.or(b).unwrap_or(1.0), b.or(a).unwrap_or(1.0));
+            let (mine, its) = (
+                mine * shun(&view[first], now),
+                its * shun(&view[second], now),
+            );
+            let is_second = unit(rng.next()) * (mine + its) < mine;
+            return Some(if is_second { second } else { first });
         }
         draws::scan(view.len(), &mut rng, |index| {
             let endpoint = &view[index];
-            let weight = || endpoint.weight() / reported(endpoint, cx.now()).unwrap_or(1.0);
-            cx.allows(endpoint).then(weight)
+            let weight =
+                endpoint.weight() / (load(endpoint, now).unwrap_or(1.0) * shun(endpoint, now));
+            cx.allows(endpoint).then_some(weight)
         })
     }
 
@@ -97,20 +78,44 @@ impl Balancer for WeightedByLoad {
     }
 }
 
-/// Calls that it serves for its weight, with one to come; `None` if it has not said so lately.
+/// Two drawn by weight, maybe twice the same; `None` if luck does not find them.
 #[inline]
-fn reported(endpoint: &Endpoint, now: Time) -> Option<f32> {
-    let load = endpoint.recent_load(now)?;
-    Some((load.in_flight as f32 + 1.0) / endpoint.weight())
+fn drawn(
+    view: &View,
+    cx: &PickContext<'_>,
+    draws: &Draws,
+    rng: &mut Rng,
+) -> Option<(usize, usize)> {
+    if view.is_empty() {
+        return None;
+    }
+    let (first, second) = (draws.at(rng.next()), draws.at(rng.next()));
+    match (cx.allows(&view[first]), cx.allows(&view[second])) {
+        (true, true) => Some((first, second)),
+        (true, false) => Some((first, first)),
+        (false, true) => Some((second, second)),
+        (false, false) => {
+            let mut more = (0..TRIES).map(|_| draws.at(rng.next()));
+            more.find(|&index| cx.allows(&view[index]))
+                .map(|index| (index, index))
+        }
+    }
 }
 
-/// The least that is reported, 1 if nothing is.
-fn least(view: &View, now: Time, rng: &mut Rng) -> f32 {
-    let reported = gauge::sample(view, rng).filter_map(|one| reported(one, now));
-    let least = reported.fold(f32::INFINITY, f32::min);
-    if least.is_finite() { least } else { 1.0 }
+/// Calls for its weight, with the one to come; `None` if it has not said lately how many it serves.
+#[inline]
+fn load(endpoint: &Endpoint, now: Time) -> Option<f32> {
+    Some((endpoint.recent_calls(now)? + 1.0) / endpoint.weight())
 }
 
-const BUSY: f32 = 0.25;
-const HELD: f32 = 0.02;
+/// How many times the load it is taken to have because of what speaks against it.
+#[inline]
+fn shun(endpoint: &Endpoint, now: Time) -> f32 {
+    let busy = if endpoint.is_busy(now) { BUSY } else { 1.0 };
+    let held = if endpoint.is_held(now) { HELD } else { 1.0 };
+    busy * held
+}
+
+const BUSY: f32 = 4.0;
+const HELD: f32 = 1000.0;
 const TRIES: usize = 8;

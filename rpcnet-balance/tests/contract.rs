@@ -32,29 +32,61 @@ fn least_connections_keeps_the_contract() {
 }
 
 #[test]
-fn the_strategies_keep_the_contract() {
+fn weighted_choice_keeps_the_contract() {
     contract::check(|seed| Arc::new(Weighted::seeded(seed)));
     contract::check(|seed| Arc::new(WeightedByLoad::seeded(seed)));
+}
+
+#[test]
+fn the_better_of_two_keeps_the_contract() {
     contract::check(|seed| Arc::new(PowerOfTwo::seeded(seed)));
     contract::check(|seed| Arc::new(PeakEwma::seeded(seed)));
     contract::check(|seed| Arc::new(Prequal::seeded(seed)));
+}
+
+#[test]
+fn choice_by_key_keeps_the_contract() {
+    // Without a key they are fair.
     contract::check(|seed| Arc::new(Rendezvous::seeded(seed)));
     contract::check(|seed| Arc::new(Maglev::seeded(seed)));
 }
 
+const WINDOW: Duration = Duration::from_secs(10);
+
 #[test]
-fn the_wrappers_keep_the_contract() {
-    let window = Duration::from_secs(10);
+fn wrappers_keep_the_contract() {
     contract::check(|seed| Arc::new(Sticky::new(Arc::new(PeakEwma::seeded(seed)))));
-    contract::check(|seed| Arc::new(SlowStart::new(Arc::new(RoundRobin::seeded(seed)), window)));
+    contract::check(|seed| Arc::new(SlowStart::new(Arc::new(RoundRobin::seeded(seed)), WINDOW)));
     contract::check(|seed| Arc::new(Subset::new(Arc::new(Prequal::seeded(seed)), 100, seed)));
     contract::check(|seed| {
         Arc::new(Tiered::new(Arc::new(Weighted::seeded(seed))).prefer("a", "b"))
     });
-    Contract::new(|seed| Arc::new(Subset::new(Arc::new(Prequal::seeded(seed)), 5, seed)) as _)
-        .allow_starvation()
-        .verify()
-        .unwrap();
+    starving(|seed| Arc::new(Subset::new(Arc::new(Prequal::seeded(seed)), 5, seed)));
+}
+
+#[test]
+fn wrappers_in_wrappers_keep_the_contract() {
+    contract::check(|seed| {
+        let slow = SlowStart::new(Arc::new(LeastConnections::seeded(seed)), WINDOW);
+        let near = Tiered::new(Arc::new(slow))
+            .prefer("zone", "a")
+            .with_load_ratio(2.0);
+        Arc::new(Sticky::new(Arc::new(near)))
+    });
+    starving(|seed| {
+        let near = Tiered::new(Arc::new(WeightedByLoad::seeded(seed))).prefer("zone", "a");
+        let part = Subset::new(Arc::new(Sticky::new(Arc::new(near))), 7, seed);
+        Arc::new(SlowStart::new(Arc::new(part), WINDOW))
+    });
+    starving(|seed| {
+        let part = Subset::new(Arc::new(Maglev::seeded(seed)), 3, seed);
+        Arc::new(Tiered::new(Arc::new(part)).prefer("zone", "a"))
+    });
+}
+
+/// For balancers that use a part of the endpoints only.
+fn starving(build: impl Fn(u64) -> Arc<dyn Balancer>) {
+    Contract::new(build).allow_starvation().verify().unwrap();
 }
 
 #[test]

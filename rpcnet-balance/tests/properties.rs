@@ -1,11 +1,65 @@
 //! What holds for all views, loads and exclusions.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use rpcnet_balance::{
-    Balancer, Endpoint, InFlight, LeastConnections, PickContext, Random, RoundRobin, View,
+    Balancer, Endpoint, InFlight, LeastConnections, Maglev, Marks, Outcome, OutcomeKind, PeakEwma,
+    PickContext, PowerOfTwo, Prequal, Random, Rendezvous, ReportedLoad, RoundRobin, SlowStart,
+    Sticky, Subset, Tiered, Time, View, Weighted, WeightedByLoad,
 };
+
+/// All there are, as they are built and as they are rebuilt for the view.
+fn balancers(seed: u64, view: &View) -> Vec<Arc<dyn Balancer>> {
+    let inner = || Arc::new(PeakEwma::seeded(seed));
+    let plain: [Arc<dyn Balancer>; 14] = [
+        Arc::new(RoundRobin::seeded(seed)),
+        Arc::new(Random::seeded(seed)),
+        Arc::new(LeastConnections::seeded(seed)),
+        Arc::new(Weighted::seeded(seed)),
+        Arc::new(WeightedByLoad::seeded(seed)),
+        Arc::new(PowerOfTwo::seeded(seed)),
+        Arc::new(PeakEwma::seeded(seed)),
+        Arc::new(Prequal::seeded(seed)),
+        Arc::new(Rendezvous::seeded(seed)),
+        Arc::new(Maglev::seeded(seed)),
+        Arc::new(Sticky::new(inner())),
+        Arc::new(Subset::new(inner(), 1 + seed as usize % 50, seed)),
+        Arc::new(SlowStart::new(inner(), Duration::from_secs(1))),
+        Arc::new(Tiered::new(inner()).prefer("zone", "a")),
+    ];
+    let rebuilt: Vec<_> = plain.iter().filter_map(|one| one.rebuild(view)).collect();
+    plain.into_iter().chain(rebuilt).collect()
+}
+
+/// What happens to an endpoint between picks.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Begin,
+    Report(bool, u32),
+    Mark,
+    Unmark,
+    Ready,
+    Outcome(OutcomeKind, u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let kind = prop::sample::select(vec![
+        OutcomeKind::Success,
+        OutcomeKind::Failure,
+        OutcomeKind::Unreachable,
+        OutcomeKind::Overloaded,
+        OutcomeKind::Abandoned,
+    ]);
+    prop_oneof![
+        Just(Event::Begin),
+        (any::<bool>(), any::<u32>()).prop_map(|(busy, calls)| Event::Report(busy, calls)),
+        Just(Event::Mark),
+        Just(Event::Unmark),
+        Just(Event::Ready),
+        (kind, any::<u64>()).prop_map(|(kind, nanos)| Event::Outcome(kind, nanos)),
+    ]
+}
 
 fn view(len: usize) -> View {
     View::new((0..len as u64).map(|id| Arc::new(Endpoint::new(id))), 1)
@@ -42,8 +96,21 @@ fn looks_uniform(counts: &[usize], excluded: &[u64], picks: usize) -> bool {
     statistic <= freedom + 8.0 * (2.0 * freedom).sqrt() + 16.0
 }
 
+/// Whether the counts could come from a choice with these shares (chi-square, as above).
+fn looks_like(counts: &[usize], shares: &[f64], picks: usize) -> bool {
+    let expected = shares.iter().map(|share| share * picks as f64);
+    let statistic: f64 = counts
+        .iter()
+        .zip(expected)
+        .map(|(&count, expected)| (count as f64 - expected).powi(2) / expected)
+        .sum();
+    let freedom = counts.len() as f64 - 1.0;
+    statistic <= freedom + 8.0 * (2.0 * freedom).sqrt() + 16.0
+}
+
+// Every case makes all balancers, with tables.
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn exclusions_are_kept_and_the_rest_is_picked(
@@ -54,12 +121,7 @@ proptest! {
         let view = view(len);
         let cx = PickContext::new().with_excluded(&excluded);
         let possible = (0..len as u64).any(|id| !excluded.contains(&id));
-        let balancers: [Arc<dyn Balancer>; 3] = [
-            Arc::new(RoundRobin::seeded(seed)),
-            Arc::new(Random::seeded(seed)),
-            Arc::new(LeastConnections::seeded(seed)),
-        ];
-        for balancer in balancers {
+        for balancer in balancers(seed, &view) {
             for _ in 0..10 {
                 let picked = balancer.pick(&view, &cx);
                 prop_assert_eq!(picked.is_some(), possible);
@@ -67,6 +129,128 @@ proptest! {
                     prop_assert!(index < len && !excluded.contains(&(index as u64)));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn whatever_happens_only_the_allowed_are_picked_and_all_calls_end(
+        len in 1..30_usize,
+        events in prop::collection::vec((event(), any::<prop::sample::Index>(), 0..3_000_000_000_u64), 1..60),
+        excluded in prop::collection::vec(0..30_u64, 0..3),
+        seed in any::<u64>(),
+    ) {
+        let view = view(len);
+        for balancer in balancers(seed, &view) {
+            let (mut calls, mut now) = (Vec::new(), Time::ZERO);
+            for (event, index, later) in &events {
+                now = now + Duration::from_nanos(*later);
+                let index = index.index(len);
+                let endpoint = &view[index];
+                match *event {
+                    Event::Begin => calls.push(endpoint.begin_at(now)),
+                    Event::Report(busy, in_flight) => endpoint.note_reported_load_at(
+                        ReportedLoad::new().with_busy(busy).with_in_flight(in_flight), now,
+                    ),
+                    Event::Mark => drop(endpoint.mark(Marks::EJECTED)),
+                    Event::Unmark => drop(endpoint.unmark(Marks::ALL)),
+                    Event::Ready => endpoint.note_ready(now),
+                    Event::Outcome(kind, nanos) => {
+                        let latency = Duration::from_nanos(nanos);
+                        let outcome = Outcome::new(kind, latency)
+                            .with_now(now)
+                            .with_retry_after((nanos % 3 == 0).then_some(latency));
+                        balancer.on_outcome(&view, index, &outcome);
+                        calls.pop();
+                    }
+                }
+                let cx = PickContext::new().with_now(now).with_excluded(&excluded);
+                for cx in [cx, cx.with_key(seed)] {
+                    let picked = balancer.pick(&view, &cx);
+                    let possible = view.endpoints().iter().any(|one| cx.allows(one));
+                    prop_assert_eq!(picked.is_some(), possible, "{:?}", balancer);
+                    prop_assert!(picked.is_none_or(|index| cx.allows(&view[index])), "{balancer:?}");
+                }
+            }
+            drop(calls);
+            prop_assert!(view.endpoints().iter().all(|one| one.in_flight() == 0));
+        }
+    }
+
+    #[test]
+    fn a_run_of_one_thread_can_be_repeated(seed in any::<u64>(), len in 1..40_usize) {
+        let view = view(len);
+        for (one, same) in balancers(seed, &view).into_iter().zip(balancers(seed, &view)) {
+            for key in 0..50 {
+                let cx = PickContext::new();
+                let cx = if key % 2 == 0 { cx } else { cx.with_key(key) };
+                prop_assert_eq!(one.pick(&view, &cx), same.pick(&view, &cx), "{:?}", one);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn weights_are_shares(
+        weights in prop::collection::vec(0.1..10.0_f32, 1..20), seed in any::<u64>(),
+    ) {
+        let view = View::new(
+            (0..).zip(&weights).map(|(id, weight)| Arc::new(Endpoint::new(id).with_weight(*weight))),
+            1,
+        );
+        let sum: f32 = weights.iter().sum();
+        let shares: Vec<f64> = weights.iter().map(|weight| f64::from(weight / sum)).collect();
+        let plain: [Arc<dyn Balancer>; 2] =
+            [Arc::new(Weighted::seeded(seed)), Arc::new(WeightedByLoad::seeded(seed))];
+        for balancer in plain {
+            let built = balancer.rebuild(&view).unwrap();
+            for balancer in [balancer, built] {
+                let counts = histogram(&*balancer, &view, &PickContext::new(), 8000);
+                prop_assert!(looks_like(&counts, &shares, 8000), "{counts:?} for {shares:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn weighted_turns_are_even_in_the_short_run(
+        weights in prop::collection::vec(1..6_u8, 2..12), start in 0..300_usize, seed in any::<u64>(),
+    ) {
+        let view = View::new(
+            (0..).zip(&weights).map(|(id, weight)| {
+                Arc::new(Endpoint::new(id).with_weight(f32::from(*weight)))
+            }),
+            1,
+        );
+        let balancer = Weighted::seeded(seed).rebuild(&view).unwrap();
+        histogram(&*balancer, &view, &PickContext::new(), start);
+        let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+        let counts = histogram(&*balancer, &view, &PickContext::new(), 100);
+        for (count, weight) in counts.iter().zip(&weights) {
+            let expected = 100.0 * f64::from(*weight) / sum;
+            // Chance would be off by 4 standard deviations, some 17, now and then.
+            prop_assert!((*count as f64 - expected).abs() < 8.0, "{counts:?} for {weights:?}");
+        }
+    }
+
+    #[test]
+    fn the_better_of_two_never_takes_the_worst(
+        loads in prop::collection::vec(0..20_u32, 3..20), seed in any::<u64>(),
+    ) {
+        let view = view(loads.len());
+        let _calls: Vec<InFlight> = (0..loads.len())
+            .flat_map(|index| (0..loads[index]).map(move |_| index))
+            .map(|index| view[index].begin())
+            .collect();
+        let most = *loads.iter().max().unwrap();
+        prop_assume!(loads.iter().filter(|load| **load == most).count() == 1);
+        let plain: [Arc<dyn Balancer>; 2] =
+            [Arc::new(PowerOfTwo::seeded(seed)), Arc::new(PeakEwma::seeded(seed))];
+        for balancer in plain {
+            let counts = histogram(&*balancer, &view, &PickContext::new(), 500);
+            let worst = loads.iter().position(|load| *load == most).unwrap();
+            prop_assert_eq!(counts[worst], 0);
         }
     }
 
@@ -137,4 +321,6 @@ fn the_test_for_uniformity_can_fail() {
     assert!(looks_uniform(&[1000, 990, 1010], &[], 3000));
     assert!(!looks_uniform(&[1200, 800, 1000], &[], 3000));
     assert!(looks_uniform(&[0, 1500, 1500], &[0], 3000));
+    assert!(looks_like(&[990, 2010], &[1.0 / 3.0, 2.0 / 3.0], 3000));
+    assert!(!looks_like(&[1200, 1800], &[1.0 / 3.0, 2.0 / 3.0], 3000));
 }

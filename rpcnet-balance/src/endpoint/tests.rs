@@ -48,3 +48,88 @@ fn endpoints_do_not_share_cache_lines_and_a_pick_reads_one() {
     assert_eq!((align_of::<Endpoint>(), size_of::<Endpoint>()), (128, 128));
     assert_eq!(std::mem::offset_of!(Endpoint, id), 64);
 }
+
+fn at(ms: u64) -> Time {
+    Time::from(Duration::from_millis(ms))
+}
+
+fn outcome(kind: OutcomeKind, ms: u64) -> Outcome {
+    Outcome::new(kind, Duration::from_millis(3)).with_now(at(ms))
+}
+
+#[test]
+fn silence_lasts_from_the_first_call_to_the_next_answer() {
+    let endpoint = Arc::new(Endpoint::new(7));
+    let silence = |ms| endpoint.silence(at(ms)).as_millis();
+    let note = |kind, ms| {
+        let decay = Decay::over(Duration::from_secs(10));
+        endpoint.note_outcome(&outcome(kind, ms), decay, Duration::ZERO);
+    };
+    assert_eq!(silence(1000), 0);
+    let first = endpoint.begin_at(at(1000));
+    let _second = endpoint.begin_at(at(1050));
+    assert_eq!(silence(1100), 100);
+    // Who gave up has heard nothing.
+    note(OutcomeKind::Abandoned, 1150);
+    assert_eq!(silence(1200), 200);
+    note(OutcomeKind::Success, 1300);
+    drop(first);
+    assert_eq!(silence(1400), 100);
+    // After ten seconds the next call is a new try.
+    assert_eq!((silence(11_300), silence(11_301)), (10_000, 0));
+    let _third = endpoint.begin_at(at(12_000));
+    assert_eq!(silence(12_010), 10);
+}
+
+#[test]
+fn calls_without_a_time_are_not_missed() {
+    let endpoint = Arc::new(Endpoint::new(7));
+    drop(endpoint.begin_at(at(10)));
+    let _call = endpoint.begin();
+    assert_eq!(endpoint.silence(at(5000)), Duration::ZERO);
+}
+
+#[test]
+fn outcomes_are_kept_for_what_they_tell() {
+    // What an attempt of 3 ms that ended at 1 s leaves behind: the latency, and until when it is held.
+    let check = |given: Outcome, latency: bool, held: u64| {
+        let endpoint = Endpoint::new(7);
+        let decay = Duration::from_secs(10);
+        endpoint.note_outcome(&given, Decay::over(decay), Duration::from_millis(100));
+        let kept = endpoint.latency(at(1000), decay);
+        assert_eq!(
+            kept.map(|time| time.as_millis()),
+            latency.then_some(3),
+            "{given:?}"
+        );
+        assert_eq!(endpoint.is_held(at(1000)), held > 0, "{given:?}");
+        assert!(held == 0 || endpoint.is_held(at(held - 1)), "{given:?}");
+        assert!(!endpoint.is_held(at(held + 1)), "{given:?}");
+    };
+    let wish = Some(Duration::from_millis(700));
+    check(outcome(OutcomeKind::Success, 1000), true, 0);
+    check(outcome(OutcomeKind::Failure, 1000), true, 1100);
+    check(outcome(OutcomeKind::Unreachable, 1000), true, 1100);
+    check(outcome(OutcomeKind::Overloaded, 1000), false, 1100);
+    check(outcome(OutcomeKind::Abandoned, 1000), true, 0);
+    for kind in [OutcomeKind::Failure, OutcomeKind::Overloaded] {
+        let latency = kind == OutcomeKind::Failure;
+        check(outcome(kind, 1000).with_retry_after(wish), latency, 1700);
+    }
+}
+
+#[test]
+fn who_is_new_is_known_once() {
+    let (old, new) = (Endpoint::new(1), Endpoint::new(2));
+    old.note_seen(false);
+    new.note_seen(true);
+    for endpoint in [&old, &new] {
+        endpoint.note_seen(true);
+        assert_eq!(endpoint.ready_since(), None);
+    }
+    assert_eq!(old.ready_since_first_pick(at(5)), None);
+    assert_eq!(new.ready_since_first_pick(at(5)), Some(at(5)));
+    assert_eq!(new.ready_since_first_pick(at(9)), Some(at(5)));
+    old.note_ready(at(7));
+    assert_eq!(old.ready_since(), Some(at(7)));
+}

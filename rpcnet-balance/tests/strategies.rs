@@ -1,0 +1,373 @@
+//! What strategies make of servers that are not alike, in virtual time.
+
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
+
+use rpcnet_balance::{
+    Balancer, Endpoint, Outcome, OutcomeKind, PeakEwma, PickContext, PowerOfTwo, Prequal,
+    ReportedLoad, SlowStart, Time, View, WeightedByLoad,
+};
+
+const SEED: u64 = 0x5eed;
+
+fn view(len: u64) -> View {
+    View::new((0..len).map(|id| Arc::new(Endpoint::new(id))), 1)
+}
+
+fn at(ms: u64) -> Time {
+    Time::from(Duration::from_millis(ms))
+}
+
+fn us(us: u64) -> Duration {
+    Duration::from_micros(us)
+}
+
+/// What a server makes of a call: the outcome and its time, `None` for never.
+type Answer<'a> = &'a dyn Fn(usize, Time) -> Option<(OutcomeKind, Duration)>;
+
+/// Calls at an even rate, from second 1 on; which server took each, and when it was answered.
+fn drive(
+    balancer: &dyn Balancer,
+    view: &View,
+    per_second: u64,
+    seconds: u64,
+    answer: Answer<'_>,
+) -> Vec<(Time, usize, Option<Duration>)> {
+    let (mut calls, mut running, mut hung) = (Vec::new(), BinaryHeap::new(), Vec::new());
+    let mut guards = std::collections::HashMap::new();
+    for number in 0..per_second * seconds {
+        let now = at(1000) + Duration::from_nanos(number * 1_000_000_000 / per_second);
+        while let Some(Reverse((ends, index, kind, latency, call))) = running.pop() {
+            if ends > now {
+                running.push(Reverse((ends, index, kind, latency, call)));
+                break;
+            }
+            let kind = [OutcomeKind::Success, OutcomeKind::Failure][kind];
+            let outcome = Outcome::new(kind, latency).with_now(ends);
+            balancer.on_outcome(view, index, &outcome);
+            guards.remove(&call);
+        }
+        let cx = PickContext::new().with_now(now).with_key(number);
+        let index = balancer.pick(view, &cx).expect("all are allowed");
+        let guard = view[index].begin_at(now);
+        let answered = answer(index, now);
+        match answered {
+            Some((kind, latency)) => {
+                let kind = usize::from(kind != OutcomeKind::Success);
+                running.push(Reverse((now + latency, index, kind, latency, number)));
+                guards.insert(number, guard);
+            }
+            None => hung.push(guard),
+        }
+        calls.push((now, index, answered.map(|(_, latency)| latency)));
+    }
+    calls
+}
+
+/// The share of the calls after `from` that one server got.
+fn share(calls: &[(Time, usize, Option<Duration>)], from: Time, index: usize) -> f64 {
+    let later: Vec<_> = calls.iter().filter(|call| call.0 >= from).collect();
+    later.iter().filter(|call| call.1 == index).count() as f64 / later.len() as f64
+}
+
+/// Milliseconds: some 5, never the same.
+fn healthy(index: usize, now: Time) -> Duration {
+    us(4000 + (now.as_nanos() / 1000 + index as u64 * 317) * 7919 % 2000)
+}
+
+fn measuring() -> [Arc<dyn Balancer>; 3] {
+    [
+        Arc::new(PeakEwma::seeded(SEED)),
+        Arc::new(Prequal::seeded(SEED)),
+        Arc::new(PowerOfTwo::seeded(SEED)),
+    ]
+}
+
+#[test]
+fn a_server_that_fails_at_once_gets_almost_nothing() {
+    for balancer in measuring() {
+        for (per_second, most) in [(100, 0.02), (1000, 0.004), (10_000, 0.002)] {
+            let calls = drive(&*balancer, &view(10), per_second, 20, &|index, now| {
+                Some(match index {
+                    3 => (OutcomeKind::Failure, us(100)),
+                    _ => (OutcomeKind::Success, healthy(index, now)),
+                })
+            });
+            let share = share(&calls, at(2000), 3);
+            assert!(share <= most, "{share} of {per_second}/s for {balancer:?}");
+        }
+    }
+}
+
+#[test]
+fn half_of_the_servers_failing_does_not_take_half_of_the_calls() {
+    for balancer in measuring() {
+        let calls = drive(&*balancer, &view(10), 2000, 10, &|index, now| {
+            Some(match index {
+                0..5 => (OutcomeKind::Failure, us(100)),
+                _ => (OutcomeKind::Success, healthy(index, now)),
+            })
+        });
+        let failed: f64 = (0..5).map(|index| share(&calls, at(2000), index)).sum();
+        assert!(failed < 0.04, "{failed} for {balancer:?}");
+    }
+}
+
+#[test]
+fn a_server_that_turns_slow_does_not_reach_the_tail() {
+    for balancer in [&measuring()[0], &measuring()[1]] {
+        let calls = drive(&**balancer, &view(10), 2000, 20, &|index, now| {
+            let slow = index == 3 && now >= at(6000);
+            let latency = healthy(index, now) * if slow { 100 } else { 1 };
+            Some((OutcomeKind::Success, latency))
+        });
+        let mut latencies: Vec<Duration> = calls
+            .iter()
+            .filter(|call| call.0 >= at(6000))
+            .filter_map(|call| call.2)
+            .collect();
+        latencies.sort_unstable();
+        let p99 = latencies[latencies.len() * 99 / 100];
+        assert!(p99 <= us(9000), "{p99:?} for {balancer:?}");
+    }
+}
+
+#[test]
+fn a_hung_server_is_noticed_before_it_answers() {
+    let (balancer, view) = (PeakEwma::seeded(SEED), view(10));
+    let calls = drive(&balancer, &view, 1000, 8, &|index, now| {
+        let hangs = index == 3 && now >= at(2000);
+        (!hangs).then(|| (OutcomeKind::Success, healthy(index, now)))
+    });
+    let stuck = calls.iter().filter(|call| call.2.is_none()).count();
+    assert!(
+        (1..20).contains(&stuck),
+        "{stuck} calls to a server that hangs"
+    );
+}
+
+#[test]
+fn silence_weighs_more_than_many_calls_elsewhere() {
+    // One server has gone silent with a call in flight, the other is loaded and answers.
+    let share = |timed: bool| {
+        let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
+        for index in 0..2 {
+            let answered = Outcome::new(OutcomeKind::Success, us(5000)).with_now(at(1000));
+            balancer.on_outcome(&view, index, &answered);
+        }
+        let begin = |index: usize| match timed {
+            true => view[index].begin_at(at(1000)),
+            false => view[index].begin(),
+        };
+        let _hung = begin(0);
+        let _calls = [1; 9].map(begin);
+        let answered = Outcome::new(OutcomeKind::Success, us(5000)).with_now(at(1100));
+        balancer.on_outcome(&view, 1, &answered);
+        let cx = PickContext::new().with_now(at(1100));
+        (0..1000)
+            .filter(|_| balancer.pick(&view, &cx) == Some(0))
+            .count()
+    };
+    assert_eq!(share(true), 0);
+    // Without the times of calls it is not missed.
+    assert_eq!(share(false), 1000);
+}
+
+#[test]
+fn a_new_server_neither_starves_nor_is_flooded() {
+    for latency in [us(500), us(5000), us(50_000)] {
+        let (balancer, all) = (PeakEwma::seeded(SEED), view(10));
+        let answer = |index: usize, now: Time| match index {
+            9 => Some((OutcomeKind::Success, latency)),
+            _ => Some((OutcomeKind::Success, healthy(index, now))),
+        };
+        let part = all.part(&(0..9).collect::<Vec<_>>());
+        drive(&balancer, &part, 2000, 2, &answer);
+        // As it comes: the first tenth of a second.
+        let calls = drive(&balancer, &all, 2000, 1, &answer);
+        let first = calls[..200].iter().filter(|call| call.1 == 9).count();
+        assert!((1..45).contains(&first), "{first} of 200 at {latency:?}");
+    }
+}
+
+#[test]
+fn a_server_that_nobody_knows_is_judged_by_its_calls_in_flight() {
+    let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
+    let answered = Outcome::new(OutcomeKind::Success, us(5000)).with_now(at(1000));
+    balancer.on_outcome(&view, 1, &answered);
+    let share = || {
+        let cx = PickContext::new().with_now(at(1000));
+        let picks = (0..1000).filter(|_| balancer.pick(&view, &cx) == Some(0));
+        picks.count()
+    };
+    assert!((350..650).contains(&share()), "{}", share());
+    let _known = view[1].begin();
+    assert_eq!(share(), 1000);
+    let _unknown = [view[0].begin(), view[0].begin()];
+    assert_eq!(share(), 0);
+}
+
+#[test]
+fn one_that_was_slow_is_tried_again_and_not_flooded() {
+    let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
+    let note = |index: usize, ms: u64, latency: Duration| {
+        let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(at(ms));
+        balancer.on_outcome(&view, index, &outcome);
+    };
+    note(0, 1000, us(100_000));
+    let share = |ms: u64| {
+        note(1, ms, us(5000));
+        let cx = PickContext::new().with_now(at(ms));
+        (0..1000)
+            .filter(|_| balancer.pick(&view, &cx) == Some(0))
+            .count()
+    };
+    assert_eq!(share(1001), 0);
+    assert_eq!(share(20_000), 0);
+    // Faded below the other's, it is as good as it, and no better.
+    for s in [40, 100, 4000] {
+        let share = share(s * 1000);
+        assert!((350..650).contains(&share), "{share} after {s} s");
+    }
+}
+
+#[test]
+fn who_says_that_it_is_busy_is_avoided_for_a_second() {
+    for balancer in measuring() {
+        let view = view(2);
+        view[0].note_reported_load_at(ReportedLoad::new().with_busy(true), at(1000));
+        let share = |ms| {
+            let cx = PickContext::new().with_now(at(ms));
+            (0..1000)
+                .filter(|_| balancer.pick(&view, &cx) == Some(0))
+                .count()
+        };
+        assert_eq!(share(1500), 0, "{balancer:?}");
+        // A bias in ties would starve it: nobody else would hear that it is well.
+        assert!(share(2500) > 0, "{balancer:?}");
+        // Still better than one that is loaded a lot more.
+        let _calls = [0; 8].map(|_| view[1].begin_at(at(1500)));
+        assert_eq!(share(1500), 1000, "{balancer:?}");
+    }
+}
+
+#[test]
+fn who_asks_to_be_left_alone_is_left_alone() {
+    for balancer in measuring() {
+        let view = view(2);
+        let refused = Outcome::new(OutcomeKind::Overloaded, us(100))
+            .with_now(at(1000))
+            .with_retry_after(Some(us(500_000)));
+        balancer.on_outcome(&view, 0, &refused);
+        let picked = |ms| {
+            let cx = PickContext::new().with_now(at(ms));
+            (0..100).any(|_| balancer.pick(&view, &cx) == Some(0))
+        };
+        assert!(!picked(1400) && picked(1600), "{balancer:?}");
+    }
+}
+
+/// Reports of calls in flight, at second 1.
+fn reports(view: &View, calls: &[u32]) {
+    for (index, &calls) in calls.iter().enumerate() {
+        let load = ReportedLoad::new().with_in_flight(calls);
+        view[index].note_reported_load_at(load, at(1000));
+    }
+}
+
+/// The share of picks of each endpoint at a time.
+fn shares(balancer: &dyn Balancer, view: &View, now: Time) -> Vec<f64> {
+    let (mut counts, picks) = (vec![0.0; view.len()], 50_000);
+    for _ in 0..picks {
+        let index = balancer
+            .pick(view, &PickContext::new().with_now(now))
+            .unwrap();
+        counts[index] += 1.0 / f64::from(picks);
+    }
+    counts
+}
+
+#[test]
+fn prequal_takes_the_quickest_of_the_cold_and_the_least_loaded_of_the_hot() {
+    let view = view(10);
+    // The quickest is hot.
+    reports(&view, &[1, 2, 3, 4, 5, 4, 3, 2, 5, 90]);
+    for index in 0..10 {
+        let latency = us(10_000 - 900 * index as u64);
+        let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(at(1000));
+        Prequal::seeded(SEED).on_outcome(&view, index, &outcome);
+    }
+    let quick = shares(&Prequal::seeded(SEED), &view, at(1100));
+    assert!(
+        quick[8] > 0.24 && quick[8] > quick[7] && quick[7] > quick[0],
+        "{quick:?}"
+    );
+    assert!(quick[9] < 0.001, "{quick:?}");
+    // With reports out of date, the quickest: what peak EWMA would do.
+    let stale = shares(&Prequal::seeded(SEED), &view, at(3000));
+    assert!(stale[9] > 0.24, "{stale:?}");
+    // All hot: the fewest calls.
+    let hot = Prequal::seeded(SEED).with_cold_part(0.0);
+    let hot = shares(&hot, &view, at(1100));
+    assert!(hot[0] > 0.24 && hot[9] < 0.01, "{hot:?}");
+}
+
+#[test]
+fn weights_by_load_follow_reports_and_weights() {
+    let view = View::new(
+        [1.0, 1.0, 1.0, 3.0]
+            .map(|weight| Arc::new(Endpoint::new(weight as u64).with_weight(weight))),
+        1,
+    );
+    let shares = |ms| {
+        let balancer = WeightedByLoad::seeded(SEED).rebuild(&view).unwrap();
+        shares(&*balancer, &view, at(ms))
+    };
+    // By weight as long as nothing is said, and when it is out of date.
+    let close = |shares: &[f64], expected: [f64; 4]| {
+        shares
+            .iter()
+            .zip(expected)
+            .all(|(share, expected)| (share - expected).abs() < 0.01)
+    };
+    let by_weight = [1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0, 0.5];
+    assert!(close(&shares(1000), by_weight), "{:?}", shares(1000));
+    reports(&view, &[0, 9, 9, 29]);
+    let loaded = shares(1000);
+    // Two drawn by weight; of unlike ones the idle one 10 times of 11.
+    let idle = 1.0 / 36.0 + 2.0 * 5.0 / 36.0 * 10.0 / 11.0;
+    assert!((loaded[0] - idle).abs() < 0.01, "{loaded:?}");
+    assert!(loaded[3] > 2.5 * loaded[1], "{loaded:?}");
+    assert!(close(&shares(2001), by_weight));
+}
+
+#[test]
+fn a_new_server_starts_slowly() {
+    let window = Duration::from_secs(10);
+    let first = view(9);
+    let inner = Arc::new(rpcnet_balance::Random::seeded(SEED));
+    let slow = SlowStart::new(inner, window).rebuild(&first).unwrap();
+    let even = shares(&*slow, &first, at(1000));
+    assert!(
+        even.iter().all(|share| (share - 1.0 / 9.0).abs() < 0.01),
+        "{even:?}"
+    );
+
+    let new = Arc::new(Endpoint::new(99));
+    let grown = View::new(
+        first.endpoints().iter().cloned().chain([Arc::clone(&new)]),
+        2,
+    );
+    let slow = slow.rebuild(&grown).unwrap();
+    let share = |ms| shares(&*slow, &grown, at(ms))[9];
+    for (ms, part) in [(20_000, 0.1), (25_000, 0.5), (29_000, 0.9), (30_000, 1.0)] {
+        let share = share(ms);
+        assert!((share - 0.1 * part).abs() < 0.006, "{share} at {ms} ms");
+    }
+    // The same once more, when it takes calls again.
+    new.note_ready(at(60_000));
+    assert!(share(60_500) < 0.015 && share(70_000) > 0.09);
+    // Alone it takes all there is.
+    let alone = View::new([new], 3);
+    let cx = PickContext::new().with_now(at(60_000));
+    assert_eq!(slow.rebuild(&alone).unwrap().pick(&alone, &cx), Some(0));
+}
