@@ -23,6 +23,9 @@ pub trait Subject: Send + Sync {
 }
 
 /// Measures: threads on cores of their own, as far as there are enough, in batches until the time is over.
+///
+/// A thread alone goes by its CPU clock, so that other programs on its core do not count. Of several, what one waits for
+/// another counts too: they go by the clock on the wall.
 pub(crate) fn measure(
     subject: &dyn Subject,
     work: Work,
@@ -47,7 +50,7 @@ pub(crate) fn measure(
                 together.wait();
                 warm?;
                 let allocations = Counting::of_this_thread();
-                let begin = Instant::now();
+                let (begin, cpu) = (Instant::now(), xtask_load::thread_cpu_ns());
                 let mut done = 0;
                 // At least once, also where the time was over before this thread had any.
                 loop {
@@ -58,9 +61,13 @@ pub(crate) fn measure(
                         break;
                     }
                 }
+                let ns = match alone {
+                    true => xtask_load::thread_cpu_ns() - cpu,
+                    false => begin.elapsed().as_nanos() as f64,
+                };
                 let done = done as f64;
                 Ok(Reading {
-                    ns: begin.elapsed().as_nanos() as f64 / done,
+                    ns: ns / done,
                     allocations: (Counting::of_this_thread() - allocations) as f64 / done,
                 })
             }

@@ -3,7 +3,8 @@
 //! Two figures for each strategy. A *pick* is the choice alone, with the time and the key of a call known. A *call* is all that
 //! a call pays for being balanced: the choice, the count of calls in flight, two looks at the clock, the note of what the
 //! worker says about its load, and what is learnt from the end. Both among workers whose state lies scattered in
-//! memory, by one thread and by two on cores of their own, which share all state.
+//! memory, by one thread and by two on cores of their own, which share all state. One thread's time is that of its CPU clock,
+//! two threads' that on the wall, so a busy machine makes the second look worse and never better.
 //!
 //! In each round one strategy follows the other, peers among them; figures are medians over the rounds, ratios those within
 //! a round. Allocations are counted by the processes' allocator.
