@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     Marks, Outcome, OutcomeKind, ReportedLoad, Time,
+    health::Record,
     latency::{Decay, LatencyCell},
     marks::SharedMarks,
     reported_load::LastReport,
@@ -38,6 +39,7 @@ pub struct Endpoint {
     ready_since: AtomicU64,
     // Up to here it is one cache line. Picks read the id only for those calls that exclude somebody.
     id: u64,
+    health: Record,
 }
 
 impl Endpoint {
@@ -55,6 +57,7 @@ impl Endpoint {
             report: LastReport::none(),
             ready_since: AtomicU64::new(UNKNOWN),
             id,
+            health: Record::new(),
         }
     }
 
@@ -107,6 +110,11 @@ impl Endpoint {
     /// These reasons are gone. Says which there were before. For whoever watches it; balancers only read.
     pub fn unmark(&self, marks: Marks) -> Marks {
         self.marks.clear(marks)
+    }
+
+    /// What whoever watches it remembers of it.
+    pub(crate) const fn health(&self) -> &Record {
+        &self.health
     }
 
     /// How many calls are in flight.

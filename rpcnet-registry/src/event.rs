@@ -105,13 +105,13 @@ impl Events {
 
 /// The sending side: keeps the latest events for whoever subscribed.
 #[derive(Debug)]
-pub(crate) struct Feed {
-    sender: Sender<ClusterEvent>,
+pub(crate) struct Feed<T = ClusterEvent> {
+    sender: Sender<T>,
     // Keeps the channel open while nobody listens.
-    idle: InactiveReceiver<ClusterEvent>,
+    idle: InactiveReceiver<T>,
 }
 
-impl Feed {
+impl<T: Clone> Feed<T> {
     pub(crate) fn new(capacity: usize) -> Self {
         let (mut sender, receiver) = async_broadcast::broadcast(capacity);
         sender.set_overflow(true);
@@ -125,14 +125,20 @@ impl Feed {
         self.sender.set_capacity(capacity);
     }
 
-    pub(crate) fn send(&self, event: ClusterEvent) {
+    pub(crate) fn send(&self, event: T) {
         // Fails only when nobody listens; with overflow on, a full channel drops the oldest instead.
         let _ = self.sender.try_broadcast(event);
     }
 
+    pub(crate) fn receiver(&self) -> Receiver<T> {
+        self.idle.activate_cloned()
+    }
+}
+
+impl Feed {
     pub(crate) fn subscribe(&self) -> Events {
         Events {
-            receiver: self.idle.activate_cloned(),
+            receiver: self.receiver(),
         }
     }
 }

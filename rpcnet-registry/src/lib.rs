@@ -75,7 +75,10 @@ pub use nodes::NodeRegistry;
 pub use snapshot::Snapshot;
 pub use static_membership::StaticMembership;
 pub use tags::Tags;
-pub use workers::{LoadBalancingStrategy, UnknownStrategy, Worker, WorkerRegistry, WorkerStatus};
+pub use workers::{
+    HealthEvent, HealthEvents, LoadBalancingStrategy, UnknownStrategy, Worker, WorkerRegistry,
+    WorkerStatus,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -171,3 +171,10 @@ impl Node {
         self.tags.value("label").unwrap_or(&self.id.name)
     }
 }
+
+/// For balancers that prefer some nodes over others.
+impl rpcnet_balance::Tags for Node {
+    fn tag(&self, key: &str) -> Option<&str> {
+        self.tags.value(key)
+    }
+}

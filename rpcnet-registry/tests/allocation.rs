@@ -6,10 +6,11 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    time::Duration,
 };
 
 use futures::executor::block_on;
-use rpcnet_balance::PickContext;
+use rpcnet_balance::{Outcome, OutcomeKind, PickContext};
 use rpcnet_registry::{LoadBalancingStrategy, Node, NodeId, StaticMembership, WorkerRegistry};
 
 struct Counting;
@@ -50,6 +51,9 @@ fn a_selection_allocates_nothing() {
             let worker = registry
                 .select(Some("role=worker"), &PickContext::new())
                 .unwrap();
+            let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO);
+            worker.report(&outcome);
+            assert_eq!(worker.attachment(|| 7_u32), Some(&7));
             let tried = [worker.endpoint_id()];
             let cx = PickContext::new().with_excluded(&tried);
             drop(registry.select(Some("role=worker"), &cx).unwrap());
@@ -58,6 +62,10 @@ fn a_selection_allocates_nothing() {
         select();
         let first = ALLOCATIONS.get() - before;
         assert!(first > 0, "the counter does not count");
+        // Some are passed over; that all have their attachments takes a round.
+        let down = registry.select(None, &PickContext::new()).unwrap();
+        registry.note_unreachable(down.endpoint());
+        (0..100).for_each(|_| select());
         let before = ALLOCATIONS.get();
         (0..100).for_each(|_| select());
         assert_eq!(ALLOCATIONS.get() - before, 0, "{strategy:?}");

@@ -20,14 +20,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BindError, ConnectError, Peer, Router, RpcClient, RpcServer, SideChannel, SocketBuffers, Tls,
-    TransportConfig, TransportStats,
+    AdmissionState, BindError, ConnectError, Peer, Router, RpcClient, RpcServer, SideChannel,
+    SocketBuffers, Tls, TransportConfig, TransportStats,
     busy_poll::BusyPoll,
     client::{Opened, answer},
     gauge::Gauge,
     quic,
     reload::CurrentTls,
-    server::{AcceptLoop, QueueDelay, serve_connections},
+    server::{AcceptLoop, Gate, QueueDelay, serve_connections},
     socket::{self, SharedSocket, SideQueue},
     stats::{Counter, Counters},
     stream::RecvHalf,
@@ -73,11 +73,13 @@ pub(crate) struct Shared {
     pub(crate) cancel_calls: CancellationToken,
     /// Connections are closed, nothing is accepted any more.
     pub(crate) stopped: CancellationToken,
-    /// Whether new calls are refused: as asked, or because of a shutdown.
+    /// Whether new calls are refused, as asked or because of a shutdown, or it is said that they soon will be.
     draining: AtomicU8,
     /// Tells the connections when that changes.
     pub(crate) draining_changed: watch::Sender<()>,
     pub(crate) queue_delay: QueueDelay,
+    /// What calls have to pass, if their number is limited.
+    pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) busy_poll: Arc<BusyPoll>,
     serving: AtomicBool,
     router: RwLock<Arc<Router>>,
@@ -176,6 +178,7 @@ impl Endpoint {
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
+        let gate = config.admission.as_ref().map(|a| Arc::new(Gate::new(a)));
         let stopped = CancellationToken::new();
         busy_poll.start(stopped.clone());
         let shared = Shared {
@@ -194,6 +197,7 @@ impl Endpoint {
             draining: AtomicU8::new(0),
             draining_changed: watch::Sender::new(()),
             queue_delay: QueueDelay::default(),
+            gate,
             busy_poll,
             serving: AtomicBool::new(false),
             router: RwLock::default(),
@@ -273,19 +277,36 @@ impl Endpoint {
         self.0.shared.in_flight.count()
     }
 
+    /// How many calls run and wait; `None` if their number is not [limited](TransportConfig::with_admission).
+    pub fn admission(&self) -> Option<AdmissionState> {
+        self.0.shared.gate.as_ref().map(|gate| gate.state())
+    }
+
     /// Waits until no call is being served. Unless it [drains](Self::set_draining), the next one may begin at once.
     pub async fn idle(&self) {
         self.0.shared.in_flight.none().await;
+    }
+
+    /// Says that it takes no new calls, and goes on taking them: on every connection, in the hello of new ones, and with
+    /// every reply. Callers that have heard go elsewhere, and what those sent who have not is served. A server that is about
+    /// to [refuse calls](Self::set_draining) begins with this. `false` takes it back, but no refusal.
+    pub fn announce_draining(&self, draining: bool) {
+        self.0.shared.note_draining(DRAINING_ANNOUNCED, draining);
     }
 
     /// Refuses new calls, or takes them again. Calls being served go on, and connections stay: callers learn that
     /// nothing was done and go elsewhere. A node that is about to leave its cluster begins with this. A shutdown cannot be
     /// taken back.
     pub fn set_draining(&self, draining: bool) {
-        self.0.shared.set_draining(draining);
+        let shared = &self.0.shared;
+        if draining {
+            shared.note_draining(DRAINING_ASKED, true);
+        } else {
+            shared.note_draining(DRAINING_ASKED | DRAINING_ANNOUNCED, false);
+        }
     }
 
-    /// Whether new calls are refused.
+    /// Whether it says that it takes no new calls.
     pub fn is_draining(&self) -> bool {
         self.0.shared.is_draining()
     }
@@ -355,8 +376,14 @@ impl Shared {
         Arc::clone(&self.router.read())
     }
 
+    /// Whether it says that it takes no new calls.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(SeqCst) != 0
+    }
+
+    /// Whether new calls are refused.
+    pub(crate) fn refuses_calls(&self) -> bool {
+        self.draining.load(SeqCst) & (DRAINING_ASKED | DRAINING_TO_STOP) != 0
     }
 
     /// Whether a shutdown has begun.
@@ -370,16 +397,17 @@ impl Shared {
         LoadReport {
             in_flight: u16::try_from(in_flight).unwrap_or(u16::MAX),
             draining: self.is_draining(),
-            busy: in_flight >= self.config.calls_max.get().saturating_mul(4) / 5,
+            busy: in_flight >= self.config.calls_max.get().saturating_mul(4) / 5
+                || self.gate.as_ref().is_some_and(|gate| gate.is_busy()),
             queue_delay: self.queue_delay.smoothed(),
         }
     }
 
-    fn set_draining(&self, draining: bool) {
+    fn note_draining(&self, bits: u8, draining: bool) {
         if draining {
-            self.draining.fetch_or(DRAINING_ASKED, SeqCst);
+            self.draining.fetch_or(bits, SeqCst);
         } else {
-            self.draining.fetch_and(!DRAINING_ASKED, SeqCst);
+            self.draining.fetch_and(!bits, SeqCst);
         }
         self.draining_changed.send_replace(());
     }
@@ -550,6 +578,7 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
 
 const DRAINING_ASKED: u8 = 1;
 const DRAINING_TO_STOP: u8 = 2;
+const DRAINING_ANNOUNCED: u8 = 4;
 
 /// Nobody waits longer for a shutdown, and a deadline has to be a point in time.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

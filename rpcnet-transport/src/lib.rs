@@ -27,7 +27,7 @@ pub mod wire;
 #[cfg(feature = "dev-certs")]
 pub use crate::tls::{DevCa, NodePem};
 pub use crate::{
-    client::{CallOptions, CloseReason, RpcClient, Upload},
+    client::{CallOptions, CloseReason, ConnectionNews, RpcClient, Upload},
     code::{Code, Processed},
     codec::{CodecError, Decode, Encode, Raw},
     config::{AckFrequency, ConfigError, TransportConfig},
@@ -38,7 +38,10 @@ pub use crate::{
     peer::Peer,
     priority::Priority,
     reload::TlsReloadError,
-    server::{CallContext, Dispatch, Fallible, IntoReply, Plain, Router, RpcServer},
+    server::{
+        Admission, AdmissionState, CallContext, Dispatch, Fallible, IntoReply, KeyMemory, Plain,
+        Router, RpcServer,
+    },
     shards::Shards,
     socket::{SideChannel, SocketBuffers},
     stats::TransportStats,

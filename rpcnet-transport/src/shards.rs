@@ -203,6 +203,13 @@ impl Shards {
         join_all(self.0.endpoints.iter().map(Endpoint::idle)).await;
     }
 
+    /// Says on all shards that they take no new calls, and goes on taking them. See [`Endpoint::announce_draining`].
+    pub fn announce_draining(&self, draining: bool) {
+        for endpoint in &self.0.endpoints {
+            endpoint.announce_draining(draining);
+        }
+    }
+
     /// Refuses new calls on all shards, or takes them again. See [`Endpoint::set_draining`].
     pub fn set_draining(&self, draining: bool) {
         for endpoint in &self.0.endpoints {
@@ -210,7 +217,7 @@ impl Shards {
         }
     }
 
-    /// Whether new calls are refused.
+    /// Whether they say that they take no new calls.
     pub fn is_draining(&self) -> bool {
         self.0.endpoints.iter().any(Endpoint::is_draining)
     }

@@ -19,7 +19,6 @@ pub struct ClusterClientConfig {
     pub(super) budget: Option<Arc<Budget>>,
     pub(super) seed: Option<u64>,
     pub(crate) backoff: (Duration, Duration),
-    pub(crate) down_time: (Duration, Duration),
     pub(crate) concurrency_max: NonZeroUsize,
     pub(crate) connections_max: NonZeroUsize,
     pub(crate) quiet_time: Duration,
@@ -39,7 +38,6 @@ impl ClusterClientConfig {
             budget: Some(Arc::new(Budget::new(RetryBudget::new()))),
             seed: None,
             backoff: (Duration::from_millis(10), Duration::from_secs(1)),
-            down_time: (Duration::from_millis(250), Duration::from_secs(10)),
             concurrency_max: const { NonZeroUsize::new(64).unwrap() },
             connections_max: const { NonZeroUsize::new(4).unwrap() },
             quiet_time: Duration::from_secs(30),
@@ -140,15 +138,6 @@ impl ClusterClientConfig {
         self
     }
 
-    /// For how long calls avoid a worker that could not be connected to: after the first failure, default 250 ms, doubled
-    /// with each one in a row up to a maximum, default 10 s. It is used all the same if nobody else is left, and news of it
-    /// from the cluster ends the time. At most a day.
-    #[must_use]
-    pub fn with_down_time(mut self, initial: Duration, max: Duration) -> Self {
-        self.down_time = (initial.min(DAY), max.max(initial).min(DAY));
-        self
-    }
-
     /// How many workers [`call_all_workers`](super::ClusterClient::call_all_workers) calls at a time; default 64.
     #[must_use]
     pub fn with_concurrency_max(mut self, calls: NonZeroUsize) -> Self {
@@ -186,6 +175,3 @@ impl ClusterClientConfig {
             .or_default()
     }
 }
-
-/// Longer than anybody avoids anything, and short enough to be added to a time.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);

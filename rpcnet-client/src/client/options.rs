@@ -81,11 +81,13 @@ impl WorkerCallOptions {
         self
     }
 
-    /// A key that no other call has and all attempts of this one share: 16 random bytes will do. Workers that remember keys run
-    /// the call once and answer repeats from memory, so it is tried again as if it were idempotent. Who makes the same call
-    /// anew after a failure gives it the same key.
+    /// A key that no other call has and all attempts of this one share: 16 random bytes will do. Workers that
+    /// [remember keys](rpcnet_transport::Router::with_idempotency) run the call once and answer repeats from memory, so it is tried again
+    /// although it may have been processed. Who makes the same call anew after a failure gives it the same key.
     ///
-    /// Workers that do not remember keys take no notice of it.
+    /// Unless it is idempotent as well, such an attempt goes back to the worker that may have processed the one before, as
+    /// long as it is the same process, and to another one only if that fails too: another one runs it again, if they share
+    /// no memory. Workers that do not remember keys take no notice of it.
     #[must_use]
     pub fn with_idempotency_key(mut self, key: u128) -> Self {
         self.idempotency_key = Some(key);
@@ -204,6 +206,11 @@ pub(super) struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Whether it may be repeated only because a worker remembers what it has done.
+    pub(super) fn is_remembered(&self) -> bool {
+        self.idempotency_key.is_some() && !self.idempotent
+    }
+
     /// For a stream: what it begins with is not what it takes, and it cannot be had twice.
     pub(super) fn of_stream(mut self) -> Self {
         self.attempt_timeout = None;

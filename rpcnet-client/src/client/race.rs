@@ -3,6 +3,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use rpcnet_balance::{Outcome, OutcomeKind};
 use rpcnet_registry::Worker;
 use rpcnet_transport::{CallOptions, Code, RpcClient, RpcError};
 use tokio::time::{Instant, sleep};
@@ -24,7 +25,7 @@ impl ClusterClient {
     /// How long the first attempt of a call is left alone; `None` if for as long as it takes.
     pub(super) fn hedge_delay(&self, plan: &Plan<'_>) -> Option<Duration> {
         let hedging = plan.hedging.as_ref()?;
-        hedging.delay(plan.observed, self.now())
+        hedging.delay(plan.observed, self.registry.now())
     }
 
     /// An attempt, with others beside it if it takes long. The first good reply wins, and the others are given up. `None`: all have
@@ -106,7 +107,11 @@ impl ClusterClient {
         let asked = racers.iter().map(|racer| racer.worker.endpoint_id());
         let excluded: Vec<u64> = course.tried.iter().copied().chain(asked).collect();
         let picked = self.pick(filter, &excluded, plan.key).ok()?;
-        let is_busy = picked.0.reported_load().is_some_and(|load| load.busy);
+        let is_busy = picked
+            .0
+            .endpoint()
+            .reported_load()
+            .is_some_and(|load| load.busy);
         if is_busy || !self.withdraw() {
             return None;
         }
@@ -120,9 +125,11 @@ impl ClusterClient {
         let winner = racers.swap_remove(winner);
         for racer in racers.iter().filter(|racer| racer.is_running) {
             let took = racer.began.elapsed();
-            self.report_abandoned(&racer.worker, took);
+            racer
+                .worker
+                .report(&Outcome::new(OutcomeKind::Abandoned, took));
             if let (0, Some(observed)) = (racer.number, plan.observed) {
-                observed.record(self.now(), took);
+                observed.record(self.registry.now(), took);
             }
         }
         if winner.reason == AttemptReason::Hedge {

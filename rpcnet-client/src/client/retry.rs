@@ -108,14 +108,12 @@ impl Jitter {
         Self(AtomicU64::new(seed))
     }
 
-    /// `initial` doubled `times` times, at most `max`; of that a random part, half of it at least.
-    pub(super) fn pause(&self, range: (Duration, Duration), times: u32) -> Duration {
-        doubled(range, times).mul_f64(0.5 + self.fraction() / 2.0)
-    }
-
-    /// The same, but any part of it: those who failed at the same moment come back spread out the most.
-    pub(super) fn full_pause(&self, range: (Duration, Duration), times: u32) -> Duration {
-        doubled(range, times).mul_f64(self.fraction())
+    /// A random part, any part, of `initial` doubled `times` times, at most `max`: those who failed at the same moment come back
+    /// as spread out as can be.
+    pub(super) fn pause(&self, (initial, max): (Duration, Duration), times: u32) -> Duration {
+        let factor = 1_u32.checked_shl(times).unwrap_or(u32::MAX);
+        let full = initial.saturating_mul(factor).min(max);
+        full.mul_f64(self.fraction())
     }
 
     /// Uniform in 0..1.
@@ -160,11 +158,6 @@ impl Keys {
 /// From the system's random numbers, of which the standard library makes its keys for hashing.
 fn random() -> u64 {
     RandomState::new().hash_one(0_u64)
-}
-
-fn doubled((initial, max): (Duration, Duration), times: u32) -> Duration {
-    let factor = 1_u32.checked_shl(times).unwrap_or(u32::MAX);
-    initial.saturating_mul(factor).min(max)
 }
 
 #[cfg(test)]
@@ -237,8 +230,6 @@ mod tests {
             let mut sum = Duration::ZERO;
             for _ in 0..100 {
                 let pause = jitter.pause(range, times);
-                assert!(pause >= full / 2 && pause <= full, "{pause:?} of {full:?}");
-                let pause = jitter.full_pause(range, times);
                 assert!(pause <= full, "{pause:?} of {full:?}");
                 sum += pause;
             }
@@ -252,7 +243,7 @@ mod tests {
         assert_ne!(jitter.pause(range, 9), jitter.pause(range, 9));
         // And of one seed they are the same.
         let [one, other] = [Jitter::seeded(1), Jitter::seeded(1)];
-        assert_eq!(one.full_pause(range, 9), other.full_pause(range, 9));
+        assert_eq!(one.pause(range, 9), other.pause(range, 9));
     }
 
     #[test]

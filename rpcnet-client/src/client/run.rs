@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, pin::pin, time::Duration};
 
-use rpcnet_registry::Worker;
+use rpcnet_registry::{NodeId, Worker};
 use rpcnet_transport::{CallOptions, Code, ConnectError, Processed, RpcClient, RpcError};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -28,7 +28,10 @@ impl ClusterClient {
         self.pool.follow(&self.registry);
         let mut course = Course::default();
         loop {
-            let (worker, connection) = match self.pick(filter, &course.tried, plan.key) {
+            let again = course.back_to.take();
+            let again = again.and_then(|id| self.pick_again(filter, &id));
+            let picked = again.map_or_else(|| self.pick(filter, &course.tried, plan.key), Ok);
+            let (worker, connection) = match picked {
                 Ok(picked) => picked,
                 Err(error) if course.last.is_none() => return Err(error.into()),
                 // Everybody was tried, or nobody is left for the moment.
@@ -121,7 +124,7 @@ impl ClusterClient {
         }
         self.report(worker, used.as_ref(), &outcome, took);
         if let (0, Ok(_), Some(observed)) = (number, &outcome, plan.observed) {
-            observed.record(self.now(), took);
+            observed.record(self.registry.now(), took);
         }
         outcome
     }
@@ -156,7 +159,20 @@ impl ClusterClient {
             return Err(GaveUp::Budget);
         }
         course.retry = Some(kind);
+        // It answers from memory, or waits for the end of the attempt that was lost; anybody else would begin anew.
+        if plan.is_remembered() && failure.is_unanswered() && !course.went_back {
+            course.went_back = true;
+            course.back_to = course.failed.last().map(|attempt| attempt.node.clone());
+        }
         Ok(())
+    }
+
+    /// That same process again, if it can be reached.
+    fn pick_again(&self, filter: Option<&str>, id: &NodeId) -> Option<(Worker, Connection)> {
+        let all = self.registry.select_all(filter).ok()?;
+        let worker = all.into_iter().find(|worker| worker.id() == id)?;
+        let connection = self.pool.connection(&worker);
+        Some((worker, connection))
     }
 
     pub(super) fn succeeded(&self) {
@@ -186,7 +202,7 @@ impl ClusterClient {
         let times = u32::try_from(course.pauses).unwrap_or(u32::MAX);
         course.pauses += 1;
         let now = Instant::now();
-        let pause = self.jitter.full_pause(self.config.backoff, times);
+        let pause = self.jitter.pause(self.config.backoff, times);
         let first_free = course.free_at.iter().flatten().min().copied();
         let end = now.checked_add(pause).max(first_free);
         let too_long = |deadline| end.is_none_or(|end| deadline <= end);
@@ -257,6 +273,9 @@ pub(super) struct Course {
     free_at: Vec<Option<Instant>>,
     /// Why the next attempt is made, once one has failed.
     retry: Option<RetryKind>,
+    /// Whom it goes to all the same, once: the one that may have done it and would remember.
+    back_to: Option<NodeId>,
+    went_back: bool,
     /// How often it was waited, and for how long before the next attempt.
     pauses: usize,
     paused: Duration,
@@ -308,8 +327,7 @@ impl Course {
     fn start_over(&mut self, now: Instant) {
         let mut free = self.free_at.iter();
         let is_free = |at: &Option<Instant>| at.is_some_and(|at| at <= now);
-        self.tried
-            .retain(|_| !free.next().is_some_and(|at| is_free(at)));
+        self.tried.retain(|_| !free.next().is_some_and(is_free));
         self.free_at.retain(|at| !is_free(at));
     }
 
@@ -401,6 +419,15 @@ impl Failure {
 
     fn is_for_any(&self) -> bool {
         self.verdict == Verdict::AnyWorker
+    }
+
+    /// Whether it may have been processed, and the answer was lost or did not come in time.
+    fn is_unanswered(&self) -> bool {
+        self.error.processed() == Processed::Maybe
+            && matches!(
+                self.error.code(),
+                Code::Unavailable | Code::DeadlineExceeded
+            )
     }
 
     /// Why a call ends that this one ends.

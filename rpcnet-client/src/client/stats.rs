@@ -38,8 +38,9 @@ impl ClusterClientStats {
     }
 }
 
-/// Of these a call without trouble touches the first alone.
+/// Of these a call without trouble touches the first alone. Apart from what calls only read.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(super) struct Counters {
     pub(super) calls: Counter,
     pub(super) retries: [Counter; 3],

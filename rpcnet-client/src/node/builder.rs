@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use rpcnet_balance::Balancer;
+use rpcnet_balance::{Balancer, health::HealthConfig};
 use rpcnet_registry::{LoadBalancingStrategy, NodeRegistry, WorkerRegistry};
 use rpcnet_swim::{ClusterConfig, ClusterMembership, DatagramSocket, JoinError, KeyRing};
 use rpcnet_transport::{Endpoint, Router, Tls, TransportConfig};
@@ -31,8 +31,10 @@ pub struct NodeBuilder {
     balancer: Option<Arc<dyn Balancer>>,
     client: Option<Change<ClusterClientConfig>>,
     wrap: Option<Change<Arc<dyn DatagramSocket>>>,
+    health: Option<HealthConfig>,
     select_local: bool,
     require_join: bool,
+    unready: bool,
 }
 
 impl NodeBuilder {
@@ -123,6 +125,21 @@ impl NodeBuilder {
         self
     }
 
+    /// How workers are watched by the outcome of calls, and whom calls pass over. Default [`HealthConfig::new`]; see
+    /// [`rpcnet_balance::health`] and [`WorkerRegistry::with_health`].
+    pub fn health(mut self, config: HealthConfig) -> Self {
+        self.health = Some(config);
+        self
+    }
+
+    /// The node becomes known to the cluster and takes no calls until [`Node::set_ready`] says so: for one that has to load
+    /// something first, or whose handlers are [added](Node::serve) when it is there. Without this it is ready as soon as it
+    /// is known: it serves before it gossips.
+    pub fn start_unready(mut self) -> Self {
+        self.unready = true;
+        self
+    }
+
     /// Changes the settings of the node's [client](Node::client).
     ///
     /// ```
@@ -200,10 +217,16 @@ impl NodeBuilder {
         }
         let gossip_interval = cluster.gossip_interval();
         let membership = ClusterMembership::with_socket(cluster, socket).await?;
+        if self.unready {
+            // Before it joins, so that nobody ever knows it otherwise.
+            endpoint.announce_draining(true);
+            membership.set_draining(true);
+        }
         let nodes = Arc::new(NodeRegistry::new(membership.clone()));
         nodes.start().await;
         let workers = WorkerRegistry::with_balancer(membership.clone(), balancer)
-            .with_local(self.select_local);
+            .with_local(self.select_local)
+            .with_health(self.health.unwrap_or_default());
         workers.start().await;
         let workers = Arc::new(workers);
         let mut config = ClusterClientConfig::new(endpoint.clone());

@@ -163,9 +163,10 @@ impl Node {
 
     /// Takes no new calls and waits for those being served, up to `within`.
     ///
-    /// First it tells the cluster, and for a moment (three rounds of gossip, at most a quarter of the time) goes on taking
-    /// calls from those who have not heard. Then it refuses them; a [`ClusterClient`] goes to another worker. Calls that
-    /// still run when the time is over run on. [`resume`](Self::resume) takes it back.
+    /// First it tells the cluster, and those connected on their connections, and for a moment (three rounds of gossip, at
+    /// most a quarter of the time) goes on taking calls from those who have not heard. Then it refuses them; a
+    /// [`ClusterClient`] goes to another worker. Calls that still run when the time is over run on. [`resume`](Self::resume)
+    /// takes it back.
     pub async fn drain(&self, within: Duration) -> DrainReport {
         let within = within.min(WITHIN_MAX);
         let deadline = Instant::now() + within;
@@ -176,9 +177,10 @@ impl Node {
             ..
         } = &self.0.parts;
         let before = endpoint.stats();
-        membership.set_draining(true);
+        let is_known = endpoint.is_draining();
+        self.set_ready(false);
         // Nobody to tell, nothing to wait for.
-        if membership.members().len() > 1 && !endpoint.is_draining() {
+        if membership.members().len() > 1 && !is_known {
             sleep((*gossip_interval * LAME_DUCK_ROUNDS).min(within / 4)).await;
         }
         endpoint.set_draining(true);
@@ -197,8 +199,24 @@ impl Node {
 
     /// Takes calls again after a [`drain`](Self::drain).
     pub fn resume(&self) {
-        self.endpoint().set_draining(false);
-        self.membership().set_draining(false);
+        self.set_ready(true);
+    }
+
+    /// Says whether calls shall come here, to the cluster and to those connected. A node is ready from the beginning, unless
+    /// it was [started unready](NodeBuilder::start_unready). One that is not refuses nothing, unless it
+    /// [drains](Self::drain), and is passed over.
+    pub fn set_ready(&self, ready: bool) {
+        if ready {
+            self.endpoint().set_draining(false);
+        } else {
+            self.endpoint().announce_draining(true);
+        }
+        self.membership().set_draining(!ready);
+    }
+
+    /// Whether calls shall come here.
+    pub fn is_ready(&self) -> bool {
+        !self.endpoint().is_draining()
     }
 
     /// Drains, leaves the cluster, and closes the port; is back by about `within`, whatever happens.

@@ -95,10 +95,8 @@ async fn another_node_at_the_address_is_not_called() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_cannot_be_reached_is_avoided_for_a_while() {
     let down_time = Duration::from_secs(60);
-    let bench = Bench::with(|config| {
-        config
-            .with_connect_timeout(Duration::from_millis(200))
-            .with_down_time(down_time, down_time)
+    let bench = Bench::with_down_time(down_time, |config| {
+        config.with_connect_timeout(Duration::from_millis(200))
     })
     .await;
     let _dead = bench.silent("dead");

@@ -9,7 +9,7 @@ use rpcnet_client::{
 use super::*;
 
 /// Long enough for a reply on a busy machine, so that hedges are made only to workers that hang.
-const LONG: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(1);
 
 fn soon() -> Hedging {
     Hedging::after(Duration::from_millis(20))
@@ -48,7 +48,8 @@ async fn the_first_reply_wins_and_the_loser_is_cancelled_and_counted_down() {
     let _b = bench.worker("b", who("b"));
     let reply = bench.call("who").await.expect("b does it");
     assert_eq!(reply, "b 1");
-    assert_eq!(runs.load(SeqCst), 1);
+    // Not even once, if it has not come that far.
+    assert!(runs.load(SeqCst) <= 1);
     assert_eq!((bench.in_flight("a"), bench.in_flight("b")), (0, 0));
     until("its handler is dropped", || a.in_flight() == 0).await;
     let stats = bench.client.stats();
@@ -84,12 +85,11 @@ async fn a_hedge_goes_to_another_worker_or_nowhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_as_many_hedges_as_there_may_be() {
-    let (router, runs) = hanging();
+    let (router, _) = hanging();
     for hedges in [1, 2] {
         let hedging = soon().with_hedges_max(hedges);
         let (bench, _) = bench(|config| config.with_hedging("who", hedging)).await;
         let _servers = ["a", "b", "c", "d"].map(|name| bench.worker(name, router.clone()));
-        runs.store(0, SeqCst);
         let options = WorkerCallOptions::new().with_timeout(LONG);
         let error = bench.call_with("who", options).await.expect_err("all hang");
         assert_eq!(bench.client.stats().hedges, hedges as u64);
@@ -129,11 +129,10 @@ async fn an_empty_budget_makes_no_hedges() {
 async fn a_worker_that_is_busy_gets_no_hedge() {
     let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
     let one = std::num::NonZeroUsize::MIN;
-    let b = bench.worker_with(
-        "b",
-        hanging().0.raw("quick", |_, body| async move { Ok(body) }),
-        TransportConfig::default().with_calls_max(one),
-    );
+    let (router, runs) = hanging();
+    let router = router.raw("quick", |_, body| async move { Ok(body) });
+    let config = TransportConfig::default().with_calls_max(one);
+    let b = bench.worker_with("b", router, config);
     // It says so with a refusal.
     let other = endpoint("other", loopback()).expect("a free port");
     let other = other
@@ -141,7 +140,7 @@ async fn a_worker_that_is_busy_gets_no_hedge() {
         .await
         .expect("a connection");
     let load = tokio::spawn(async move { other.call("who", "").await });
-    until("it is full", || b.in_flight() == 1).await;
+    until("it is full", || runs.load(SeqCst) == 1).await;
     let once = WorkerCallOptions::new().with_attempts_max(1);
     let error = bench
         .call_with("quick", once)
@@ -266,7 +265,7 @@ async fn the_delay_is_what_calls_have_taken() {
     hangs.store(true, SeqCst);
     let hedged = async {
         loop {
-            let options = WorkerCallOptions::new().with_timeout(LONG);
+            let options = WorkerCallOptions::new().with_timeout(2 * LONG);
             if bench.call_with("who", options).await.is_ok() {
                 return;
             }

@@ -2,7 +2,9 @@
 
 mod budget;
 mod connections;
+mod health;
 mod hedges;
+mod keys;
 mod load;
 mod nested;
 mod quorum;
@@ -24,6 +26,7 @@ use rpcnet_client::{
     AttemptReason, Balancer, CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code,
     DevCa, Endpoint, GaveUp, LoadBalancingStrategy, Processed, Router, RpcServer, SelectError,
     Status, TransportConfig, WorkerCallOptions, WorkerRegistry,
+    balance::health::HealthConfig,
     registry::{Node, NodeId, StaticMembership},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -68,13 +71,32 @@ impl Bench {
         Self::balanced(turns, TransportConfig::default(), change).await
     }
 
+    /// Workers that could not be reached are passed over for so long.
+    async fn with_down_time(
+        down_time: Duration,
+        change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
+    ) -> Self {
+        let turns = LoadBalancingStrategy::RoundRobin.balancer();
+        let health = HealthConfig::new().with_down_time(down_time, down_time);
+        Self::cared_for(turns, health, TransportConfig::default(), change).await
+    }
+
     async fn balanced(
         balancer: Arc<dyn Balancer>,
         transport: TransportConfig,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
+        Self::cared_for(balancer, HealthConfig::new(), transport, change).await
+    }
+
+    async fn cared_for(
+        balancer: Arc<dyn Balancer>,
+        health: HealthConfig,
+        transport: TransportConfig,
+        change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
+    ) -> Self {
         let list = StaticMembership::new();
-        let registry = WorkerRegistry::with_balancer(list.clone(), balancer);
+        let registry = WorkerRegistry::with_balancer(list.clone(), balancer).with_health(health);
         registry.start().await;
         let endpoint = endpoint_with("caller", loopback(), transport).expect("a free port");
         let config = ClusterClientConfig::new(endpoint).with_timeout(PATIENCE);

@@ -94,7 +94,7 @@ async fn refusals_go_to_another_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_drains_is_passed_over_and_back_at_once() {
     let minute = Duration::from_secs(60);
-    let bench = Bench::with(|config| config.with_down_time(minute, minute)).await;
+    let bench = Bench::with_down_time(minute, |config| config).await;
     let red = bench.worker("red", who("red"));
     let blue = bench.worker("blue", who("blue"));
     let mut by_red = 0;
@@ -143,7 +143,7 @@ async fn a_worker_that_drains_is_passed_over_and_back_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_drains_from_the_beginning_costs_one_attempt() {
     let minute = Duration::from_secs(60);
-    let bench = Bench::with(|config| config.with_down_time(minute, minute)).await;
+    let bench = Bench::with_down_time(minute, |config| config).await;
     let red = bench.worker("red", who("red"));
     let _blue = bench.worker("blue", who("blue"));
     red.set_draining(true);

@@ -2,7 +2,10 @@
 
 use std::net::UdpSocket;
 
-use rpcnet_client::{ClusterError, JoinError, NodeError, swim::Stats};
+use rpcnet_client::{
+    ClusterError, JoinError, NodeError,
+    swim::{Dropped, Stats},
+};
 
 use super::*;
 
@@ -42,35 +45,39 @@ async fn foreign_datagrams_are_counted_and_change_nothing() {
     // Nodes that speak the protocol, but without the key, with another, or of another cluster.
     let impatient = ClusterConfig::local().with_join_timeout(Duration::from_millis(300));
     let tls = |name| CA.issue(name).expect("a node name");
-    let strangers = [
-        Node::builder().tls(tls("no-key")),
-        Node::builder()
-            .tls(tls("other-key"))
-            .cluster_key(ClusterKey::from_bytes([1; 32])),
-        Node::builder()
-            .tls(tls("other-cluster"))
-            .cluster_key(key())
-            .cluster_name("another"),
+    let without_key = || Node::builder().tls(tls("no-key"));
+    let other_key = || {
+        let builder = Node::builder().tls(tls("other-key"));
+        builder.cluster_key(ClusterKey::from_bytes([1; 32]))
+    };
+    let other_cluster = || {
+        let builder = Node::builder().tls(tls("other-cluster"));
+        builder.cluster_key(key()).cluster_name("another")
+    };
+    let strangers: [Stranger<'_>; 3] = [
+        (&without_key, |dropped| dropped.unsealed),
+        (&other_key, |dropped| dropped.unknown_key),
+        (&other_cluster, |dropped| dropped.foreign_cluster),
     ];
-    for stranger in strangers {
-        let joining = stranger
-            .cluster_config(impatient.clone())
-            .seeds([target.addr().to_string()])
-            .require_join(true)
-            .start();
-        let error = within("a refusal", joining).await.expect_err("not let in");
-        assert!(
-            matches!(error, NodeError::Join(JoinError::NoSeedAnswered { .. })),
-            "{error}"
-        );
+    for (stranger, kind) in strangers {
+        let before = kind(gossip().dropped);
+        let counted = async {
+            // On a machine that is busy with other things, its time may be over before a datagram of it is read.
+            while kind(gossip().dropped) == before {
+                let joining = stranger()
+                    .cluster_config(impatient.clone())
+                    .seeds([target.addr().to_string()])
+                    .require_join(true)
+                    .start();
+                let error = joining.await.expect_err("not let in");
+                assert!(
+                    matches!(error, NodeError::Join(JoinError::NoSeedAnswered { .. })),
+                    "{error}"
+                );
+            }
+        };
+        within("a refusal that is counted", counted).await;
     }
-    until("each is counted by kind", || {
-        let (now, old) = (gossip().dropped, before.dropped);
-        now.unsealed > old.unsealed
-            && now.unknown_key > old.unknown_key
-            && now.foreign_cluster > old.foreign_cluster
-    })
-    .await;
 
     // It goes on: calls in both directions, gossip, and newcomers.
     for node in &nodes {
@@ -106,3 +113,6 @@ async fn a_node_of_another_authority_is_found_and_not_called() {
     assert_eq!(error.processed(), rpcnet_client::Processed::No);
     drop(forged);
 }
+
+/// How it is made, and what it is counted as.
+type Stranger<'a> = (&'a dyn Fn() -> NodeBuilder, fn(Dropped) -> u64);

@@ -151,3 +151,50 @@ async fn a_dropped_node_leaves_nothing_behind() {
     drop(other);
     until("no task is left", || runtime.num_alive_tasks() == 0).await;
 }
+
+/// Known to all from the beginning, called by nobody before it says so, and not after it takes that back: without a single
+/// refusal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_takes_calls_when_it_is_ready() {
+    let caller = start(builder("caller"), &[]).await;
+    let seed = std::slice::from_ref(&caller);
+    let first = start(worker("w0"), seed).await;
+    let unready = builder("w1").tag("role", "worker").start_unready();
+    let second = start(unready, seed).await;
+    assert!(first.is_ready() && !second.is_ready());
+    until("all are known", || {
+        state("w0", &caller) == Some(NodeState::Alive)
+            && state("w1", &caller) == Some(NodeState::Leaving)
+    })
+    .await;
+    for _ in 0..10 {
+        let reply = within("a call", who(&caller)).await.expect("a reply");
+        assert_eq!(reply, "w0 0");
+    }
+    // Its handlers come late, which nobody notices.
+    second.serve(methods("w1"));
+    second.set_ready(true);
+    let joined = async { while who(&caller).await.expect("a reply") != "w1 0" {} };
+    within("its first call", joined).await;
+
+    second.set_ready(false);
+    until("it is passed over", || {
+        let all = caller.workers().select_all(Some("role=worker"));
+        all.is_ok_and(|all| all.len() == 1)
+    })
+    .await;
+    for _ in 0..10 {
+        let reply = within("a call", who(&caller)).await.expect("a reply");
+        assert_eq!(reply, "w0 0");
+    }
+    second.set_ready(true);
+    let back = async { while who(&caller).await.expect("a reply") != "w1 0" {} };
+    within("its return", back).await;
+    for node in [&first, &second] {
+        let stats = node.endpoint().stats();
+        assert_eq!(
+            (stats.calls_refused_draining, stats.unknown_methods),
+            (0, 0)
+        );
+    }
+}

@@ -5,9 +5,9 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use rpcnet_balance::{Balancer, View};
+use rpcnet_balance::{Balancer, PickContext, View, health::Gate};
 
-use super::worker::Member;
+use super::{health::Care, worker::Member};
 use crate::{Filter, NodeState};
 
 /// Those who match one filter, ready to be picked from. Never changes.
@@ -29,16 +29,22 @@ pub(super) struct Tier {
     /// The member behind each endpoint of the view.
     pub(super) members: Box<[Arc<Member>]>,
     pub(super) balancer: Arc<dyn Balancer>,
+    /// Who watches how the calls go.
+    pub(super) care: Arc<Care>,
+    pub(super) gate: Gate,
+    filter: Box<str>,
 }
 
 impl Group {
     /// Sorts those who match; the balancers of the group `before` go on with their state.
     pub(super) fn new<'a>(
         filter: Filter,
+        text: &str,
         members: impl Iterator<Item = &'a Arc<Member>>,
         generation: u64,
         before: Option<&Arc<Self>>,
         balancer: &Arc<dyn Balancer>,
+        care: &Arc<Care>,
     ) -> Self {
         let (mut alive, mut suspect, mut unreachable) = (Vec::new(), Vec::new(), 0);
         for member in members.filter(|member| filter.matches(&member.node.tags)) {
@@ -52,7 +58,7 @@ impl Group {
         }
         let tier = |index: usize, members: Vec<Arc<Member>>| {
             let balancer = before.map_or(balancer, |group| &group.tiers[index].balancer);
-            Arc::new(Tier::new(members, generation, balancer))
+            Arc::new(Tier::new(members, generation, balancer, care, text))
         };
         Self {
             tiers: [tier(0, alive), tier(1, suspect)],
@@ -75,11 +81,16 @@ impl Group {
 }
 
 impl Tier {
-    fn new(members: Vec<Arc<Member>>, generation: u64, balancer: &Arc<dyn Balancer>) -> Self {
-        let view = View::new(
-            members.iter().map(|one| Arc::clone(&one.endpoint)),
-            generation,
-        );
+    fn new(
+        members: Vec<Arc<Member>>,
+        generation: u64,
+        balancer: &Arc<dyn Balancer>,
+        care: &Arc<Care>,
+        filter: &str,
+    ) -> Self {
+        let endpoints = members.iter().map(|one| Arc::clone(&one.endpoint));
+        let tags = members.iter().map(|one| Arc::clone(&one.node) as Arc<_>);
+        let view = View::new(endpoints, generation).with_tags(tags);
         let balancer = balancer
             .rebuild(&view)
             .unwrap_or_else(|| Arc::clone(balancer));
@@ -87,6 +98,19 @@ impl Tier {
             view,
             members: members.into(),
             balancer,
+            care: Arc::clone(care),
+            gate: Gate::new(),
+            filter: filter.into(),
         }
+    }
+
+    /// Heeds what is known of the well-being of the endpoints. `true` when one of them may be probed.
+    pub(super) fn heed<'a>(&self, cx: &PickContext<'a>) -> (PickContext<'a>, bool) {
+        let verdict = self.gate.check(&self.care.outliers, &self.view, cx.now());
+        if let Some(action) = verdict.action {
+            self.care.tell_of_group(action, &self.filter);
+        }
+        let heeded = cx.heeded().and(verdict.heeded);
+        (cx.with_heeded(heeded), verdict.is_probe_due)
     }
 }

@@ -1,6 +1,8 @@
 //! Who takes the next call.
 
 mod group;
+mod health;
+mod select;
 mod strategy;
 mod worker;
 
@@ -12,14 +14,17 @@ use std::{
 
 use arc_swap::ArcSwap;
 use group::Group;
+use health::Care;
+pub use health::{HealthEvent, HealthEvents};
 use parking_lot::Mutex;
-use rpcnet_balance::{Balancer, PickContext};
+use rpcnet_balance::Balancer;
 pub use strategy::{LoadBalancingStrategy, UnknownStrategy};
 use worker::Member;
 pub use worker::{Worker, WorkerStatus};
 
 use crate::{
-    ClusterEvent, Events, Filter, Membership, Node, Observer, ParseError, SelectError, Watch,
+    ClusterEvent, Events, Filter, Membership, Node, NodeState, Observer, ParseError, SelectError,
+    Watch,
     event::{EVENT_CAPACITY, Feed},
     snapshot::{Change, Table},
 };
@@ -31,10 +36,13 @@ use crate::{
 /// - Nodes that are alive. A suspect one only if no alive one matches or is left after exclusions: it may well be alive,
 ///   and then a call to it is better than none.
 /// - Never one that is leaving, left or failed, from the moment the source says so.
+/// - One that is marked, because it cannot be reached, fails more often than others or drains, only if nobody else is left;
+///   see [`with_health`](Self::with_health). A marked one that may be well again gets a call now and then to find out.
 /// - Not the node that this process is, unless [`with_local`](Self::with_local) says otherwise.
 ///
 /// Among those the balancer picks. Every filter has its own order of turns, while the calls in flight are counted per
 /// node, whatever filter it was selected by and however the cluster changes meanwhile; a restarted node starts from zero.
+/// A node's tag `weight`, a number above 0, says how much it can take in relation to others; default 1.
 ///
 /// Filters are parsed once: up to 256 texts are kept together with everything a selection needs, so that selecting with
 /// one of them takes no lock. Beyond that, those not used lately make room.
@@ -54,6 +62,12 @@ impl WorkerRegistry {
     /// A registry with a balancer of your own. Endpoints are given to it with a hash of the node's name as their id,
     /// the same in every process.
     pub fn with_balancer(cluster: impl Membership, balancer: Arc<dyn Balancer>) -> Self {
+        let care = Arc::new(Care::new());
+        let selection = Selection {
+            members: Arc::default(),
+            groups: HashMap::new(),
+            care: Arc::clone(&care),
+        };
         let shared = Shared {
             writer: Mutex::new(Writer {
                 table: Table::default(),
@@ -61,8 +75,9 @@ impl WorkerRegistry {
                 balancer,
                 local: false,
                 generation: 0,
+                care,
             }),
-            selection: ArcSwap::default(),
+            selection: ArcSwap::from_pointee(selection),
             feed: Feed::new(EVENT_CAPACITY),
         };
         Self {
@@ -94,36 +109,6 @@ impl WorkerRegistry {
                     .watch(Arc::clone(&self.shared) as Arc<dyn Observer>),
             );
         }
-    }
-
-    /// The worker for the next call, among those that match `filter`; among all without one.
-    ///
-    /// # Errors
-    ///
-    /// When the filter cannot be read, nobody matches, or nobody who matches can be reached.
-    pub async fn select_worker(&self, filter: Option<&str>) -> Result<Worker, SelectError> {
-        self.select(filter, &PickContext::new())
-    }
-
-    /// The worker for the next attempt of a call, with what the balancer should know about it: whom to leave out
-    /// ([`Worker::endpoint_id`] of those tried before), the key. Never waits.
-    ///
-    /// # Errors
-    ///
-    /// As [`select_worker`](Self::select_worker), and when everybody who can be reached is excluded.
-    pub fn select(
-        &self,
-        filter: Option<&str>,
-        cx: &PickContext<'_>,
-    ) -> Result<Worker, SelectError> {
-        let text = filter.unwrap_or("");
-        let selection = self.shared.selection.load();
-        if let Some(group) = selection.groups.get(text) {
-            return self.pick(group, text, cx);
-        }
-        drop(selection);
-        let group = self.shared.group(text)?;
-        self.pick(&group, text, cx)
     }
 
     /// Every worker that can be reached and matches, alive ones first: for a call to all. Counts one call in flight for
@@ -178,29 +163,6 @@ impl WorkerRegistry {
     pub fn subscribe(&self) -> Events {
         self.shared.feed.subscribe()
     }
-
-    fn pick(&self, group: &Group, text: &str, cx: &PickContext<'_>) -> Result<Worker, SelectError> {
-        group.touch();
-        let picked = group.tiers.iter().find_map(|tier| Worker::pick(tier, cx));
-        picked.ok_or_else(|| self.nobody(group, text))
-    }
-
-    fn nobody(&self, group: &Group, text: &str) -> SelectError {
-        let filter = text.to_owned();
-        let reachable = group.reachable();
-        if reachable > 0 {
-            SelectError::AllExcluded { filter, reachable }
-        } else if group.unreachable > 0 {
-            SelectError::NoneReachable {
-                filter,
-                matching: group.unreachable,
-            }
-        } else if self.watch.lock().is_none() {
-            SelectError::NotStarted
-        } else {
-            SelectError::NoMatch { filter }
-        }
-    }
 }
 
 impl fmt::Debug for WorkerRegistry {
@@ -218,10 +180,11 @@ struct Shared {
 }
 
 /// All that a selection reads. Never changes.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 struct Selection {
     members: Arc<[Arc<Member>]>,
     groups: HashMap<Box<str>, Arc<Group>>,
+    care: Arc<Care>,
 }
 
 struct Writer {
@@ -230,6 +193,7 @@ struct Writer {
     balancer: Arc<dyn Balancer>,
     local: bool,
     generation: u64,
+    care: Arc<Care>,
 }
 
 impl Shared {
@@ -245,7 +209,7 @@ impl Shared {
         if let Some(group) = current.groups.get(text) {
             return Ok(Arc::clone(group));
         }
-        let group = Arc::new(writer.group(filter, None));
+        let group = Arc::new(writer.group(filter, text, None));
         let mut next = Selection::clone(&current);
         make_room(&mut next.groups);
         next.groups.insert(text.into(), Arc::clone(&group));
@@ -275,15 +239,18 @@ impl Shared {
         let current = self.selection.load_full();
         let groups = current.groups.iter().map(|(text, group)| {
             let group = if concerned(&group.filter) {
-                Arc::new(writer.group(group.filter.clone(), Some(group)))
+                Arc::new(writer.group(group.filter.clone(), text, Some(group)))
             } else {
                 Arc::clone(group)
             };
             (text.clone(), group)
         });
+        let members: Arc<[_]> = writer.selectable().cloned().collect();
+        writer.care.watch(&members, writer.generation);
         let selection = Selection {
-            members: writer.selectable().cloned().collect(),
+            members,
             groups: groups.collect(),
+            care: Arc::clone(&writer.care),
         };
         self.selection.store(Arc::new(selection));
     }
@@ -302,6 +269,7 @@ impl Observer for Shared {
         let (event, changes) = writer.table.apply(event);
         if !changes.is_empty() {
             self.take_over(&mut writer, &changes);
+            writer.on_news(&event);
         }
         self.feed.send(event);
     }
@@ -322,14 +290,28 @@ impl Writer {
         }
     }
 
-    fn group(&self, filter: Filter, before: Option<&Arc<Group>>) -> Group {
+    fn group(&self, filter: Filter, text: &str, before: Option<&Arc<Group>>) -> Group {
         Group::new(
             filter,
+            text,
             self.selectable(),
             self.generation,
             before,
             &self.balancer,
+            &self.care,
         )
+    }
+
+    /// The cluster has reason to think that a node is well: it is tried again at once.
+    fn on_news(&self, event: &ClusterEvent) {
+        use ClusterEvent::{NodeJoined, NodeRecovered, NodeUpdated};
+        if let NodeJoined(node) | NodeRecovered(node) | NodeUpdated(node) = event
+            && let Some(member) = self.members.get(&node.id.name)
+            && member.node.state == NodeState::Alive
+        {
+            self.care.note_reachable(&member.endpoint);
+            self.care.note_draining(&member.endpoint, false);
+        }
     }
 
     fn selectable(&self) -> impl Iterator<Item = &Arc<Member>> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::executor::block_on;
-use rpcnet_balance::{Outcome, OutcomeKind, ReportedLoad, View, from_fn};
+use rpcnet_balance::{Outcome, OutcomeKind, PickContext, ReportedLoad, View, from_fn};
 
 use super::*;
 use crate::{NodeId, NodeState, StaticMembership, Tags};
@@ -448,3 +448,5 @@ fn a_worker_moves_between_threads() {
     sendable::<Worker>();
     sendable::<WorkerRegistry>();
 }
+
+mod health;

@@ -1,8 +1,15 @@
 //! A worker that was selected.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{
+    any::Any,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
-use rpcnet_balance::{Endpoint, InFlight, Outcome, PickContext, ReportedLoad, Time};
+use rpcnet_balance::{
+    Endpoint, InFlight, Marks, Outcome, PickContext, ReportedLoad, Time, health::Probe,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::group::Tier;
@@ -19,6 +26,7 @@ pub struct Worker {
     tier: Arc<Tier>,
     index: usize,
     call: InFlight,
+    probe: Option<ProbeGuard>,
 }
 
 impl Worker {
@@ -29,6 +37,19 @@ impl Worker {
         tier.balancer
             .pick(&tier.view, cx)
             .and_then(|index| Self::at(tier, index, cx.now()))
+    }
+
+    /// One that is passed over otherwise, if the time has come to see how it does.
+    pub(super) fn probe(tier: &Arc<Tier>, cx: &PickContext<'_>) -> Option<Self> {
+        let (index, probe) = tier.care.outliers.probe(&tier.view, cx)?;
+        let guard = ProbeGuard {
+            probe,
+            tier: Arc::clone(tier),
+            index,
+        };
+        let mut worker = Self::at(tier, index, cx.now())?;
+        worker.probe = Some(guard);
+        Some(worker)
     }
 
     pub(super) fn all(tier: &Arc<Tier>) -> impl Iterator<Item = Self> {
@@ -44,6 +65,7 @@ impl Worker {
             call: member.endpoint.begin_at(now),
             tier: Arc::clone(tier),
             index,
+            probe: None,
         })
     }
 
@@ -83,23 +105,62 @@ impl Worker {
         self.call.endpoint().in_flight()
     }
 
-    /// What it last said about its load; `None` if it never did.
+    /// What a balancer knows of it. The same for as long as the process that it is is known, whatever changes about it.
     #[must_use]
-    pub fn reported_load(&self) -> Option<ReportedLoad> {
-        self.call.endpoint().reported_load()
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        self.call.endpoint()
     }
 
-    /// Tells the balancer how the call went, and notes for later picks what the worker said about its load. Leave it out
-    /// for a call that was given up without an outcome.
+    /// Whether it is passed over otherwise, and this call shall tell how it does. Its [outcome](Self::report) is waited
+    /// for; dropped without one, the next call is the probe.
+    #[must_use]
+    pub const fn is_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// Something that whoever makes the calls keeps with the worker, a connection to it say, for as long as the process
+    /// that it is is known: made when it is first asked for. `None` if somebody else keeps something of another type.
+    pub fn attachment<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        let member = &self.tier.members[self.index];
+        let kept = member.attachment.get_or_init(|| Box::new(make()));
+        // Of what is in the box, not of the box.
+        (**kept).downcast_ref()
+    }
+
+    /// Tells the balancer and [passive health](super::WorkerRegistry::with_health) how the call went, and notes for later
+    /// picks what the worker said about its load. Leave it out for a call that was given up without an outcome.
+    ///
+    /// An outcome that does not say when it was is one of now.
     pub fn report(&self, outcome: &Outcome) {
+        let (endpoint, care) = (self.call.endpoint(), &self.tier.care);
         if let Some(load) = outcome.reported_load {
-            self.call
-                .endpoint()
-                .note_reported_load_at(load, outcome.now);
+            endpoint.note_reported_load_at(load, outcome.now);
         }
+        let outcome = if outcome.now == Time::ZERO {
+            outcome.with_now(care.now())
+        } else {
+            *outcome
+        };
+        let probe = self.probe.as_ref().map(|guard| &guard.probe);
+        care.on_outcome(endpoint, &outcome, probe);
         self.tier
             .balancer
-            .on_outcome(&self.tier.view, self.index, outcome);
+            .on_outcome(&self.tier.view, self.index, &outcome);
+    }
+}
+
+/// A probe under way. Dropping it lets another one go, unless its outcome was told.
+struct ProbeGuard {
+    probe: Probe,
+    tier: Arc<Tier>,
+    index: usize,
+}
+
+impl Drop for ProbeGuard {
+    fn drop(&mut self) {
+        let (tier, care) = (&self.tier, &self.tier.care);
+        care.outliers
+            .release(&tier.view[self.index], &self.probe, care.now());
     }
 }
 
@@ -122,6 +183,12 @@ pub struct WorkerStatus {
     pub node: Arc<Node>,
     /// How many calls of this process are in flight there.
     pub in_flight: u32,
+    /// Why it is passed over, by what calls of this process found out; as a rule empty.
+    pub marks: Marks,
+    /// How much it can take in relation to others, as its tag `weight` says.
+    pub weight: f32,
+    /// What it last said about its load.
+    pub reported_load: Option<ReportedLoad>,
 }
 
 /// A node as the registry keeps it. The endpoint outlives changes of the node.
@@ -130,6 +197,7 @@ pub(super) struct Member {
     pub(super) node: Arc<Node>,
     pub(super) label: Arc<str>,
     pub(super) endpoint: Arc<Endpoint>,
+    attachment: Arc<OnceLock<Box<dyn Any + Send + Sync>>>,
 }
 
 impl Member {
@@ -143,15 +211,19 @@ impl Member {
         } else {
             label.into()
         };
-        let endpoint = match before {
-            Some(before) if before.node.id == node.id => Arc::clone(&before.endpoint),
-            _ => Arc::new(Endpoint::new(xxh3_64(name.as_bytes()))),
-        };
+        let same = before.filter(|before| before.node.id == node.id);
+        let endpoint = same.map_or_else(
+            || Arc::new(Endpoint::new(xxh3_64(name.as_bytes()))),
+            |before| Arc::clone(&before.endpoint),
+        );
+        let attachment = same.map(|before| Arc::clone(&before.attachment));
         endpoint.note_slow(node.is_slow);
+        endpoint.note_weight(weight(node));
         Self {
             node: Arc::clone(node),
             label,
             endpoint,
+            attachment: attachment.unwrap_or_default(),
         }
     }
 
@@ -160,6 +232,16 @@ impl Member {
             label: Arc::clone(&self.label),
             node: Arc::clone(&self.node),
             in_flight: self.endpoint.in_flight(),
+            marks: self.endpoint.marks(),
+            weight: self.endpoint.weight(),
+            reported_load: self.endpoint.reported_load(),
         }
     }
+}
+
+/// What its tag `weight` says; 1 without one, and where it says nothing that makes sense.
+fn weight(node: &Node) -> f32 {
+    let said = node.tags.value("weight").and_then(|text| text.parse().ok());
+    said.filter(|weight: &f32| weight.is_finite() && *weight > 0.0)
+        .unwrap_or(1.0)
 }

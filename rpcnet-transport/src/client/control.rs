@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc};
 use futures::{StreamExt, stream::FuturesUnordered};
 
 use super::{
-    answer,
+    CloseReason, ConnectionNews, answer,
     lane::{Lanes, Link},
 };
 use crate::{
@@ -24,7 +24,7 @@ pub(super) async fn listen(
 ) {
     let mut answers = FuturesUnordered::new();
     let mut says_more = true;
-    loop {
+    let end = loop {
         tokio::select! {
             frame = poll_fn(|cx| control.poll_frame(cx)), if says_more => match frame {
                 Ok(Some(Frame::Draining(draining))) => link.set_draining(draining),
@@ -35,11 +35,13 @@ pub(super) async fn listen(
                 // QUIC bounds how many there are.
                 Ok(stream) => answers.push(read_answer(stream, &lanes, &link, message_bytes_max)),
                 // Answers that are here in whole are answers.
-                Err(_) => break,
+                Err(error) => break error,
             },
             Some(()) = answers.next() => {}
         }
-    }
+    };
+    link.news()
+        .tell(ConnectionNews::Closed(CloseReason::of(&end)));
     answers.collect::<()>().await;
 }
 

@@ -7,12 +7,13 @@ mod control;
 mod early;
 mod exchange;
 mod lane;
+mod news;
 mod options;
 mod share;
 mod upload;
 
 pub(crate) use self::lane::METHODS_MAX;
-pub use self::{close::CloseReason, options::CallOptions, upload::Upload};
+pub use self::{close::CloseReason, news::ConnectionNews, options::CallOptions, upload::Upload};
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -200,6 +201,22 @@ impl RpcClient {
     /// Waits until the connection is gone.
     pub async fn closed(&self) -> CloseReason {
         CloseReason::of(&self.0.connection.closed().await)
+    }
+
+    /// Calls `told` when the server says that it takes no new calls, or that it does again, and when the connection is gone;
+    /// at once if either is so already. In place of the one that was given before. It is to be quick, not to wait, and not to
+    /// call this again; it is kept for as long as the connection is, so it must not hold the client.
+    pub fn on_news(&self, told: impl Fn(ConnectionNews) + Send + Sync + 'static) {
+        if let Some(later) = self.after_handshake() {
+            return later.on_news(told);
+        }
+        self.0
+            .link
+            .news()
+            .set(Box::new(told), || match self.close_reason() {
+                Some(reason) => Some(ConnectionNews::Closed(reason)),
+                None => self.is_draining().then_some(ConnectionNews::Draining(true)),
+            });
     }
 
     /// Closes the connection. Calls under way fail; the other side learns the reason.

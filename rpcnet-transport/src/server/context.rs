@@ -9,8 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::keys::Lent;
 use crate::{Inherited, Peer, Priority};
 
 /// What a handler may know about the call that it serves. Cheap to clone.
@@ -23,6 +25,8 @@ struct Inner {
     has_ended: AtomicBool,
     /// Made when somebody waits for the end; most handlers do not.
     ended: OnceLock<CancellationToken>,
+    /// On their way to where the handler runs, if that is not where its call is served.
+    lent: Mutex<Option<Box<Lent>>>,
 }
 
 /// What a request says of its call.
@@ -56,6 +60,7 @@ impl CallContext {
             call,
             has_ended: AtomicBool::new(false),
             ended: OnceLock::new(),
+            lent: Mutex::default(),
         }))
     }
 
@@ -66,12 +71,18 @@ impl CallContext {
             call,
             has_ended: AtomicBool::new(false),
             ended: OnceLock::from(token),
+            lent: Mutex::default(),
         }))
     }
 
     /// What calls take over that are made to serve this one.
     pub(crate) fn bequest(&self) -> Inherited {
         self.0.call.asked.bequest()
+    }
+
+    /// What its request says.
+    pub(super) fn asked(&self) -> Asked {
+        self.0.call.asked
     }
 
     /// Makes it the context of another call of the same method; says whether it could, for nobody else may have it.
@@ -82,7 +93,27 @@ impl CallContext {
         inner.call.asked = asked;
         *inner.has_ended.get_mut() = false;
         inner.ended.take();
+        inner.lent.get_mut().take();
         true
+    }
+
+    /// Leaves something to whoever runs the handler, which is not its caller's task.
+    pub(super) fn lend(&self, lent: Lent) {
+        *self.0.lent.lock() = Some(Box::new(lent));
+    }
+
+    /// Takes what was left.
+    pub(super) fn take_lent(&self) -> Option<Box<Lent>> {
+        self.0.lent.lock().take()
+    }
+
+    /// A context of the same call that does not end with it.
+    pub(super) fn of_its_own(&self) -> Self {
+        Self::new(self.0.peer.clone(), self.0.call.clone())
+    }
+
+    pub(super) fn shared_method(&self) -> Arc<str> {
+        Arc::clone(&self.0.call.method)
     }
 
     /// The call is over. Says whether nobody else has the context any more.

@@ -81,6 +81,19 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// Makes a call whose body is announced and never sent.
+    pub(crate) async fn call_without_body(
+        &mut self,
+        method: &str,
+        body_bytes: usize,
+    ) -> ReplyHeader {
+        let request = request(method, Flags::default(), None, body_bytes);
+        let (_send, mut recv) = self.say(&request).await;
+        reply(&mut recv).await
+    }
+}
+
 fn request(method: &str, flags: Flags, deadline: Option<Duration>, body_bytes: usize) -> BytesMut {
     let mut bytes = BytesMut::from(
         &Preface {

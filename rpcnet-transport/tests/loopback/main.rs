@@ -1,5 +1,6 @@
 //! Real QUIC on the loopback interface: every kind of call, every kind of trouble.
 
+mod admission;
 mod backpressure;
 mod calls;
 mod deadlines;
@@ -7,6 +8,7 @@ mod early;
 mod hostile;
 mod hostile_lane_server;
 mod hostile_lanes;
+mod keys;
 mod lanes;
 mod limits;
 mod port;

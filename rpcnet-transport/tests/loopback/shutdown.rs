@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use futures::future::pending;
-use rpcnet_transport::{CloseReason, Code, ConnectError, Processed};
+use parking_lot::Mutex;
+use rpcnet_transport::{CloseReason, Code, ConnectError, ConnectionNews, Processed};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -303,4 +304,71 @@ fn callers_of_a_node_that_was_killed_learn_it_when_it_is_back() {
         assert_eq!(client.closed().await, CloseReason::Restarted);
         assert_serves(&again).await;
     });
+}
+
+#[tokio::test]
+async fn a_caller_hears_at_once_that_the_server_drains_and_that_the_connection_is_gone() {
+    let (server, client) = pair(Router::new()).await;
+    let heard: Arc<Mutex<Vec<ConnectionNews>>> = Arc::default();
+    let listen = |client: &RpcClient| {
+        let heard = Arc::clone(&heard);
+        client.on_news(move |news| heard.lock().push(news));
+    };
+    listen(&client);
+    assert_eq!(*heard.lock(), []);
+    server.set_draining(true);
+    until("it hears", || heard.lock().len() == 1).await;
+    // Whoever asks later is told where things stand.
+    listen(&client);
+    server.set_draining(false);
+    until("it hears", || heard.lock().len() == 3).await;
+    assert_eq!(
+        *heard.lock(),
+        [true, true, false].map(ConnectionNews::Draining)
+    );
+    heard.lock().clear();
+    server.shutdown(Duration::from_secs(1)).await;
+    until("it hears", || {
+        heard.lock().last() == Some(&ConnectionNews::Closed(CloseReason::ShutDown))
+    })
+    .await;
+    heard.lock().clear();
+    listen(&client);
+    assert_eq!(
+        *heard.lock(),
+        [ConnectionNews::Closed(CloseReason::ShutDown)]
+    );
+}
+
+/// On one thread: the caller has not heard yet when it sends.
+#[tokio::test]
+async fn a_server_that_announces_its_drain_serves_those_who_have_not_heard() {
+    let (server, client) = pair(Router::new()).await;
+    assert_answers(&client).await;
+    server.announce_draining(true);
+    assert_answers(&client).await;
+    assert!(client.load().expect("it answered").draining);
+    until("the caller hears", || client.is_draining()).await;
+    let later = connect(&server).await;
+    assert!(later.is_draining(), "the hello says so");
+    for client in [&client, &later] {
+        let error = within(client.call("alive", ""))
+            .await
+            .expect_err("it knows");
+        assert_eq!(error.code(), Code::Draining);
+    }
+    assert_eq!(server.stats().calls_refused_draining, 0, "none was sent");
+
+    server.announce_draining(false);
+    until("the caller hears", || !client.is_draining()).await;
+    // Refusals are another matter.
+    server.announce_draining(true);
+    server.set_draining(true);
+    let refused = within(client.call("alive", "")).await;
+    assert_eq!(refused.expect_err("it drains").code(), Code::Draining);
+    server.announce_draining(false);
+    assert!(server.endpoint().is_draining());
+    server.set_draining(false);
+    until("the caller hears", || !client.is_draining()).await;
+    assert_answers(&client).await;
 }

@@ -2,6 +2,7 @@
 
 mod slot;
 mod tasks;
+mod way;
 
 use std::{
     collections::HashMap,
@@ -12,13 +13,17 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rpcnet_balance::Endpoint as Balanced;
 use rpcnet_registry::{ClusterEvent, Node, NodeId, NodeState, Worker, WorkerRegistry};
-use rpcnet_transport::{ConnectError, Endpoint, RpcClient};
+use rpcnet_transport::{CloseReason, ConnectError, ConnectionNews, Endpoint, RpcClient};
 use tokio::{task::AbortHandle, time::Instant};
 
 pub(super) use self::slot::Pending;
-use self::slot::{Route, Slot};
-use super::{ClusterClientConfig, down::DownList, retry::Jitter};
+use self::{
+    slot::{Route, Slot},
+    way::{Goal, Way},
+};
+use super::ClusterClientConfig;
 
 /// Connections to each worker: one that is opened when it is first needed, once however many calls wait for it, and
 /// replaced when it has died; more while that one is saturated; all given up when the cluster holds the worker for gone.
@@ -34,10 +39,7 @@ struct Inner {
     connect_timeout: Duration,
     connections_max: NonZeroUsize,
     quiet_time: Duration,
-    down_time: (Duration, Duration),
-    jitter: Jitter,
     slots: Mutex<Slots>,
-    down: DownList,
 }
 
 #[derive(Default)]
@@ -68,10 +70,7 @@ impl Pool {
             connect_timeout: config.connect_timeout,
             connections_max: config.connections_max,
             quiet_time: config.quiet_time,
-            down_time: config.down_time,
-            jitter: Jitter::new(),
             slots: Mutex::default(),
-            down: DownList::new(config.down_time.1),
         };
         Self {
             shared: Arc::new(inner),
@@ -87,8 +86,16 @@ impl Pool {
         });
     }
 
-    /// The least busy connection to a worker, if there is one.
+    /// The least busy connection to a worker, if there is one. Without a lock if there is one alone.
     pub(super) fn connection(&self, worker: &Worker) -> Connection {
+        let way = Way::of(&self.shared, worker);
+        match way.and_then(|way| way.client()) {
+            Some(client) => Connection::Ready(client),
+            None => self.choose(worker),
+        }
+    }
+
+    fn choose(&self, worker: &Worker) -> Connection {
         let (node, pool) = (worker.node(), &self.shared);
         let (name, epoch) = (&node.id.name, node.id.epoch);
         let mut slots = pool.slots.lock();
@@ -109,7 +116,7 @@ impl Pool {
         slots
             .by_name
             .retain(|other, slot| other == name || !slot.is_dead());
-        let pending = pool.connect(&mut slots, node, worker.endpoint_id());
+        let pending = pool.connect(&mut slots, &Goal::of(pool, worker));
         drop(slots);
         if let Some(replaced) = replaced {
             replaced.close(REPLACED);
@@ -127,18 +134,19 @@ impl Pool {
         };
         if !slot.is_watched && !slot.is_at_limit(limit) && slot.is_saturated() {
             slot.is_watched = true;
-            let (node, id) = (Arc::clone(worker.node()), worker.endpoint_id());
-            tokio::spawn(tasks::relieve(Arc::downgrade(pool), node, id));
+            let goal = Goal::of(pool, worker);
+            tokio::spawn(tasks::relieve(Arc::downgrade(pool), goal));
         }
     }
 
-    /// Calls avoid the worker for a while, as after a failure to connect.
-    pub(super) fn avoid(&self, worker: &Worker) {
-        self.shared.avoid(&worker.id().name, worker.endpoint_id());
+    /// The connection to a marked worker is being made to see whether there is a way to it; nobody waits for it.
+    pub(super) fn probe(&self, worker: Worker, pending: Pending) {
+        tokio::spawn(tasks::probe(worker, pending));
     }
 
-    pub(super) fn down(&self) -> &DownList {
-        &self.shared.down
+    /// A connection to the worker was lost: those that stand are looked for.
+    pub(super) fn look_at(&self, worker: &Worker) {
+        self.shared.look_at(worker.id());
     }
 
     /// How many connections there are, those being made included.
@@ -160,10 +168,31 @@ impl Drop for Pool {
 }
 
 impl Inner {
-    fn avoid(&self, name: &Arc<str>, endpoint_id: u64) {
-        self.down.add(name, endpoint_id, |failures| {
-            self.jitter.pause(self.down_time, failures)
-        });
+    /// Forgets connections to that process that are gone. `false` if there is none left, and none is being made.
+    fn look_at(&self, id: &NodeId) -> bool {
+        let mut slots = self.slots.lock();
+        let stands = slots.of(id).is_some_and(Slot::look);
+        if !stands && slots.of(id).is_some() {
+            slots.by_name.remove(&id.name);
+        }
+        stands
+    }
+
+    /// Something has become of a connection.
+    fn on_connection_news(&self, id: &NodeId, endpoint: &Balanced, news: &ConnectionNews) {
+        let Some(registry) = self.registry.upgrade() else {
+            return;
+        };
+        match news {
+            ConnectionNews::Draining(draining) => registry.note_draining(endpoint, *draining),
+            ConnectionNews::Closed(CloseReason::ClosedHere) => {}
+            ConnectionNews::Closed(_) if !self.look_at(id) => {
+                registry.note_unreachable(endpoint);
+                // Nobody would say that it takes calls again; the next connection says if not.
+                registry.note_draining(endpoint, false);
+            }
+            _ => {}
+        }
     }
 
     /// Whether the process of that epoch is the one that has the name now, as far as selection knows, and lives.
@@ -185,26 +214,25 @@ impl Inner {
     }
 
     /// Begins a connection to a node, in a task of its own: it is made also if all who wait for it give up.
-    fn connect(self: &Arc<Self>, slots: &mut Slots, node: &Arc<Node>, endpoint_id: u64) -> Pending {
+    fn connect(self: &Arc<Self>, slots: &mut Slots, goal: &Goal) -> Pending {
         slots.ticket += 1;
-        let ticket = slots.ticket;
-        let making = tasks::connect(Arc::downgrade(self), Arc::clone(node), endpoint_id, ticket);
-        let epoch = node.id.epoch;
+        let (node, ticket) = (&goal.node, slots.ticket);
+        let making = tasks::connect(Arc::downgrade(self), goal.clone(), ticket);
         let slot = slots
             .by_name
             .entry(Arc::clone(&node.id.name))
-            .or_insert_with(|| Slot::new(epoch));
+            .or_insert_with(|| Slot::new(node.id.epoch, goal.way.clone()));
         slot.connect(ticket, tokio::spawn(making), node.addr)
     }
 
     /// An attempt to connect has ended. `false` if it was given up meanwhile.
     fn settle(
         self: &Arc<Self>,
-        id: &NodeId,
-        endpoint_id: u64,
+        goal: &Goal,
         ticket: u64,
         result: &Result<RpcClient, ConnectError>,
     ) -> bool {
+        let id = &goal.node.id;
         let mut slots = self.slots.lock();
         let Some(slot) = slots.by_name.get_mut(&id.name) else {
             return false;
@@ -212,26 +240,42 @@ impl Inner {
         if !slot.settle(ticket, result) {
             return false;
         }
-        match result {
+        let is_lost = match result {
             Ok(_) => {
-                self.down.remove(&id.name);
                 if slot.has_several() && !slot.is_tended {
                     slot.is_tended = true;
                     let tending =
                         tasks::tend(Arc::downgrade(self), id.clone(), self.quiet_time / 4);
                     tokio::spawn(tending);
                 }
+                false
             }
             Err(_) if !slot.is_dead() => {
-                slot.no_more_until = Instant::now().checked_add(self.down_time.1);
+                slot.no_more_until = Instant::now().checked_add(NO_MORE_FOR);
+                false
             }
             Err(error) => {
                 slots.by_name.remove(&id.name);
                 // Of an endpoint that is closed here, no worker is to blame.
-                if !matches!(error, ConnectError::EndpointClosed) {
-                    self.avoid(&id.name, endpoint_id);
-                }
+                !matches!(error, ConnectError::EndpointClosed)
             }
+        };
+        drop(slots);
+        if let Some(registry) = self.registry.upgrade() {
+            match result {
+                Ok(_) => registry.note_reachable(&goal.endpoint),
+                Err(_) if is_lost => registry.note_unreachable(&goal.endpoint),
+                Err(_) => {}
+            }
+        }
+        if let Ok(client) = result {
+            let (pool, endpoint) = (Arc::downgrade(self), Arc::clone(&goal.endpoint));
+            let id = id.clone();
+            client.on_news(move |news| {
+                if let Some(pool) = pool.upgrade() {
+                    pool.on_connection_news(&id, &endpoint, &news);
+                }
+            });
         }
         true
     }
@@ -257,15 +301,15 @@ impl Inner {
     }
 
     /// One more connection to that process, unless there are enough.
-    fn relieve(self: &Arc<Self>, node: &Arc<Node>, endpoint_id: u64) {
+    fn relieve(self: &Arc<Self>, goal: &Goal) {
         let mut slots = self.slots.lock();
-        let Some(slot) = slots.of(&node.id) else {
+        let Some(slot) = slots.of(&goal.node.id) else {
             return;
         };
         slot.is_watched = false;
         if !slot.is_at_limit(self.connections_max.get()) {
             // Nobody waits for it; the task goes on all the same.
-            drop(self.connect(&mut slots, node, endpoint_id));
+            drop(self.connect(&mut slots, goal));
         }
     }
 
@@ -280,7 +324,6 @@ impl Inner {
 
     /// Gives up the connections to a process that has ended.
     fn dismiss(&self, id: &NodeId, how: Standing) {
-        self.down.remove(&id.name);
         let mut slots = self.slots.lock();
         let ended = |slot: &Slot| slot.epoch == id.epoch || !self.is_current(&id.name, slot.epoch);
         if !slots.by_name.get(&id.name).is_some_and(ended) {
@@ -298,13 +341,7 @@ impl Inner {
             ClusterEvent::NodeFailed(node) => self.dismiss(&node.id, Standing::Dead),
             // What it still has to say may arrive: the connection ends with the last call on it.
             ClusterEvent::NodeLeft(node) => self.dismiss(&node.id, Standing::Left),
-            ClusterEvent::NodeJoined(node) => {
-                self.down.remove(&node.id.name);
-                self.replace(node);
-            }
-            ClusterEvent::NodeRecovered(node) | ClusterEvent::NodeUpdated(node) => {
-                self.down.remove(&node.id.name);
-            }
+            ClusterEvent::NodeJoined(node) => self.replace(node),
             ClusterEvent::Lagged(_) => self.reconcile(),
             _ => {}
         }
@@ -328,7 +365,6 @@ impl Inner {
 
     /// Events were missed: goes by where things stand.
     fn reconcile(&self) {
-        self.down.clear();
         let mut dead = Vec::new();
         let mut slots = self.slots.lock();
         let ended = slots
@@ -376,3 +412,6 @@ fn gone(addr: SocketAddr) -> ConnectError {
 /// Why connections are closed, for the other side.
 const DEAD: &str = "the cluster holds the node for dead";
 const REPLACED: &str = "another process has taken its place";
+
+/// For how long no further connection is asked for after one could not be made.
+const NO_MORE_FOR: Duration = Duration::from_secs(10);

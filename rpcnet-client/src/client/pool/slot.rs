@@ -1,6 +1,6 @@
 //! The connections to one worker.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt,
@@ -12,11 +12,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::gone;
+use super::{gone, way::Way};
 
 /// What there is of connections to the process of that epoch: at least one, made or being made.
 pub(super) struct Slot {
     pub(super) epoch: u64,
+    /// Where calls find the connection without looking here.
+    way: Option<Arc<Way>>,
     /// Those that stand, the oldest first.
     ready: Vec<RpcClient>,
     connecting: Option<Connecting>,
@@ -40,6 +42,14 @@ struct Connecting {
     task: AbortHandle,
 }
 
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(way) = &self.way {
+            way.set(None);
+        }
+    }
+}
+
 /// A connection that is being made, for all who wait for it.
 pub(in crate::client) type Pending = Shared<BoxFuture<'static, Result<RpcClient, ConnectError>>>;
 
@@ -52,9 +62,10 @@ pub(super) enum Route {
 }
 
 impl Slot {
-    pub(super) fn new(epoch: u64) -> Self {
+    pub(super) fn new(epoch: u64, way: Option<Arc<Way>>) -> Self {
         Self {
             epoch,
+            way,
             ready: Vec::new(),
             connecting: None,
             retired: Vec::new(),
@@ -95,8 +106,26 @@ impl Slot {
         if let Ok(client) = result {
             self.ready.push(client.clone());
             self.needed = Instant::now();
+            self.publish();
         }
         true
+    }
+
+    /// Looks whether all connections stand. `false` if none does and none is being made.
+    pub(super) fn look(&mut self) -> bool {
+        self.survey();
+        self.publish();
+        !self.is_dead()
+    }
+
+    /// Shows calls the connection, if there is no choice.
+    fn publish(&self) {
+        if let Some(way) = &self.way {
+            way.set(match &self.ready[..] {
+                [client] => Some(client),
+                _ => None,
+            });
+        }
     }
 
     /// The least busy connection.
@@ -129,6 +158,7 @@ impl Slot {
             // One at a time: for the next, it has to stay quiet.
             self.needed = Instant::now();
             self.retired.extend(self.ready.pop());
+            self.publish();
         }
         self.retired.retain(|client| client.in_flight() > 0);
         self.ready.len() > 1 || !self.retired.is_empty()
@@ -164,7 +194,11 @@ impl Slot {
 
     /// Looks at all connections that stand: which one is best, and whether it is saturated. Notes whether all are needed.
     fn survey(&mut self) -> Option<(usize, bool)> {
+        let stood = self.ready.len();
         self.ready.retain(|client| !client.is_closed());
+        if self.ready.len() != stood {
+            self.publish();
+        }
         let (mut best, mut calls) = (None, 0);
         for (index, client) in self.ready.iter().enumerate() {
             let (in_flight, is_saturated) = (client.in_flight(), client.is_saturated());

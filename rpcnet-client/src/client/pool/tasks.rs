@@ -1,15 +1,13 @@
 //! What goes on beside the calls.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Weak, time::Duration};
 
-use rpcnet_registry::{Events, Node, NodeId};
+use rpcnet_balance::{Outcome, OutcomeKind};
+use rpcnet_registry::{Events, NodeId, Worker};
 use rpcnet_transport::{ConnectError, RpcClient};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{Inner, gone};
+use super::{Goal, Inner, Pending, gone};
 
 /// Goes by what happens in the cluster.
 pub(super) async fn follow(pool: Weak<Inner>, mut events: Events) {
@@ -22,17 +20,17 @@ pub(super) async fn follow(pool: Weak<Inner>, mut events: Events) {
 /// Makes a connection.
 pub(super) async fn connect(
     pool: Weak<Inner>,
-    node: Arc<Node>,
-    endpoint_id: u64,
+    goal: Goal,
     ticket: u64,
 ) -> Result<RpcClient, ConnectError> {
     let Some(inner) = pool.upgrade() else {
         return Err(ConnectError::EndpointClosed);
     };
+    let node = &goal.node;
     let addr = node.addr;
     // If that is heard of later, the connection is there to be closed. If it was heard of before, nobody would close it.
     if !inner.is_current(&node.id.name, node.id.epoch) {
-        inner.abandon(&node, ticket);
+        inner.abandon(node, ticket);
         return Err(gone(addr));
     }
     let (endpoint, after) = (inner.endpoint.clone(), inner.connect_timeout);
@@ -42,22 +40,31 @@ pub(super) async fn connect(
         .unwrap_or(Err(ConnectError::Timeout { addr, after }));
     match pool.upgrade() {
         // Nobody would close it when the node fails, so nobody may use it.
-        Some(pool) if !pool.settle(&node.id, endpoint_id, ticket, &result) => Err(gone(addr)),
+        Some(pool) if !pool.settle(&goal, ticket, &result) => Err(gone(addr)),
         _ => result,
     }
 }
 
 /// Makes one more connection to a worker whose connections stay saturated.
-pub(super) async fn relieve(pool: Weak<Inner>, node: Arc<Node>, endpoint_id: u64) {
+pub(super) async fn relieve(pool: Weak<Inner>, goal: Goal) {
     for _ in 0..LOOKS {
         sleep(SATURATED_FOR / LOOKS).await;
         let Some(pool) = pool.upgrade() else { return };
-        if !pool.is_still_saturated(&node.id) {
+        if !pool.is_still_saturated(&goal.node.id) {
             return;
         }
     }
     if let Some(pool) = pool.upgrade() {
-        pool.relieve(&node, endpoint_id);
+        pool.relieve(&goal);
+    }
+}
+
+/// Finds out whether there is a way to a worker again. If there is, whoever makes the connection says so.
+pub(super) async fn probe(worker: Worker, pending: Pending) {
+    let began = Instant::now();
+    match pending.await {
+        Ok(_) | Err(ConnectError::EndpointClosed) => {}
+        Err(_) => worker.report(&Outcome::new(OutcomeKind::Unreachable, began.elapsed())),
     }
 }
 

@@ -20,7 +20,10 @@ use tokio::{
 
 use super::{Answer, Lane, NO_ROOM, NotBegun, Request};
 use crate::{
-    Code, Processed, RpcError, busy_poll::BusyPoll, client::exchange::draining, gauge::Gauge,
+    Code, Processed, RpcError,
+    busy_poll::BusyPoll,
+    client::{ConnectionNews, exchange::draining, news::Listener},
+    gauge::Gauge,
     wire::LoadReport,
 };
 
@@ -49,6 +52,7 @@ pub(crate) struct Link {
     /// Calls that wait for a stream of their own.
     queued_for_streams: AtomicUsize,
     draining: AtomicBool,
+    news: Listener,
     /// The last report, with a mark that there is one.
     load: AtomicU64,
 }
@@ -72,6 +76,7 @@ impl Link {
             queued: AtomicUsize::new(0),
             queued_for_streams: AtomicUsize::new(0),
             draining: AtomicBool::new(draining),
+            news: Listener::default(),
             load: AtomicU64::new(0),
         }
     }
@@ -82,6 +87,12 @@ impl Link {
         if draining {
             self.places.notify_waiters();
         }
+        self.news.tell(ConnectionNews::Draining(draining));
+    }
+
+    /// Who wants to know what becomes of the connection.
+    pub(in crate::client) fn news(&self) -> &Listener {
+        &self.news
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -1,0 +1,116 @@
+//! What picks from a group have to know.
+
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use super::{Action, Outliers};
+use crate::{Marks, Time, View};
+
+/// What picks from one group of endpoints have to know: whether ejections are heeded in it, and whether a probe is due.
+///
+/// [`check`](Self::check) costs a few atomic reads. It counts the group anew only when a mark has changed since.
+#[derive(Debug)]
+pub struct Gate {
+    /// What the rest was computed from.
+    version: AtomicU64,
+    /// Somebody computes it.
+    busy: AtomicBool,
+    panicking: AtomicBool,
+    /// In ns.
+    probe_at: AtomicU64,
+}
+
+/// What the next pick does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Verdict {
+    /// The marks to heed, for [`PickContext::with_heeded`](crate::PickContext::with_heeded).
+    pub heeded: Marks,
+    /// A marked endpoint may be probed: ask [`Outliers::probe`].
+    pub is_probe_due: bool,
+    /// The panic has begun or ended, as this check alone says.
+    pub action: Option<Action>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Gate {
+    /// Of a group that was not looked at yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            version: AtomicU64::new(u64::MAX),
+            busy: AtomicBool::new(false),
+            panicking: AtomicBool::new(false),
+            probe_at: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// What the next pick from `view` does. Always of the same endpoints for one gate; a new view has a new gate.
+    #[must_use]
+    pub fn check(&self, outliers: &Outliers, view: &View, now: Time) -> Verdict {
+        let version = outliers.version();
+        let is_old = self.version.load(Acquire) != version;
+        // Who finds somebody else at it goes by what was.
+        let action = if is_old && !self.busy.swap(true, Acquire) {
+            let action = self.count(outliers, view);
+            self.version.store(version, Release);
+            self.busy.store(false, Release);
+            action
+        } else {
+            None
+        };
+        let heeded = if self.panicking.load(Relaxed) {
+            Marks::ALL.without(Marks::EJECTED)
+        } else {
+            Marks::ALL
+        };
+        Verdict {
+            heeded,
+            is_probe_due: self.probe_at.load(Relaxed) <= now.as_nanos(),
+            action,
+        }
+    }
+
+    /// Whether ejections are not heeded, as of the last check.
+    #[must_use]
+    pub fn is_panicking(&self) -> bool {
+        self.panicking.load(Relaxed)
+    }
+
+    fn count(&self, outliers: &Outliers, view: &View) -> Option<Action> {
+        let unwell = Marks::UNREACHABLE | Marks::EJECTED;
+        let (mut of, mut healthy, mut probe_at) = (0, 0, u64::MAX);
+        for endpoint in view.endpoints() {
+            let marks = endpoint.marks();
+            if marks.contains(Marks::DRAINING) {
+                continue;
+            }
+            of += 1;
+            if marks.and(unwell).is_empty() {
+                healthy += 1;
+            } else {
+                probe_at = probe_at.min(endpoint.health().probe_at().as_nanos());
+            }
+        }
+        self.probe_at.store(probe_at, Relaxed);
+        let percent = outliers.config.panic_percent as usize;
+        let panics = healthy * 100 < percent * of;
+        let before = self.panicking.swap(panics, Relaxed);
+        if panics == before {
+            return None;
+        }
+        Some(if panics {
+            outliers.counters.panics.add_one();
+            Action::PanicBegan { healthy, of }
+        } else {
+            Action::PanicEnded { healthy, of }
+        })
+    }
+}

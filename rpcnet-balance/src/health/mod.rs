@@ -1,0 +1,67 @@
+//! Who is better not picked, found out from the calls themselves.
+//!
+//! [`Outliers`] is told how every attempt ended and [marks](crate::Marks) endpoints, which picks then pass over by
+//! themselves ([`PickContext::allows`](crate::PickContext::allows)); it sends nothing of its own. What it knows is kept in
+//! the endpoints, in atomics.
+//!
+//! - **Unreachable**: no connection, or one that broke. Marked at once, for a time that doubles with every failure in a
+//!   row (100 ms to 10 s, a random fifth more or less).
+//! - **Ejected**: it fails more often than the others, by the rules of gRPC's proposal A50 (outlier detection), or several
+//!   times in a row. Never more than a tenth of all, one in any case. For 30 s, as many times as it was ejected of late, up
+//!   to 300 s.
+//! - **Half-open**: when the time is over, one call is let through, the probe. Success takes the marks away; failure lets
+//!   the time begin anew, longer.
+//! - **Panic**: when fewer than half of a group are well, ejections are no longer heeded in it: what fails is then hardly
+//!   the endpoints' fault alone, and those left would have to carry all.
+//!
+//! Each can be switched off ([`HealthConfig`]). Whatever is done is an [`Action`] that says why, and is counted
+//! ([`HealthStats`]).
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use rpcnet_balance::{
+//!     Balancer, Endpoint, LeastConnections, Marks, Outcome, OutcomeKind, PickContext, Time, View,
+//!     health::{Action, Gate, HealthConfig, Outliers},
+//! };
+//!
+//! let view = View::new((0..3).map(|id| Arc::new(Endpoint::new(id))), 1);
+//! let outliers = Outliers::seeded(HealthConfig::new(), 42);
+//! outliers.note_view(&view);
+//! let (balancer, gate) = (LeastConnections::seeded(42), Gate::new());
+//!
+//! // Nobody answers at 0. Picks go elsewhere.
+//! let now = Time::ZERO + Duration::from_secs(1);
+//! let outcome = Outcome::new(OutcomeKind::Unreachable, Duration::ZERO).with_now(now);
+//! let action = outliers.on_outcome(&view[0], &outcome).expect("it is marked");
+//! assert!(matches!(action, Action::Unreachable { endpoint: 0, failures: 1, .. }));
+//! let heeded = gate.check(&outliers, &view, now).heeded;
+//! let cx = PickContext::new().with_now(now).with_heeded(heeded);
+//! assert_ne!(balancer.pick(&view, &cx), Some(0));
+//!
+//! // A moment later one call goes there, and succeeds.
+//! let now = now + Duration::from_millis(150);
+//! assert!(gate.check(&outliers, &view, now).is_probe_due);
+//! let (index, probe) = outliers.probe(&view, &PickContext::new().with_now(now)).expect("one is due");
+//! assert_eq!(index, 0);
+//! assert!(outliers.probe(&view, &PickContext::new().with_now(now)).is_none(), "one alone");
+//! let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO).with_now(now);
+//! let actions = outliers.on_probed(&view[0], &probe, &outcome);
+//! assert_eq!(actions.count(), 1);
+//! assert_eq!(view[0].marks(), Marks::NONE);
+//! ```
+
+mod action;
+mod config;
+mod gate;
+mod outliers;
+mod record;
+mod sweep;
+
+pub use action::{Action, Actions, HealthStats, Reason};
+pub use config::{FailureShare, HealthConfig, OutlierConfig, SuccessRate};
+pub use gate::{Gate, Verdict};
+pub use outliers::{Outliers, Probe};
+pub(crate) use record::Record;
+
+#[cfg(test)]
+mod tests;

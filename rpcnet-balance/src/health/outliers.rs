@@ -1,0 +1,415 @@
+//! Marks endpoints by how the calls to them end.
+
+use std::{
+    sync::atomic::{
+        AtomicU64, AtomicUsize,
+        Ordering::{AcqRel, Acquire, Relaxed},
+    },
+    time::Duration,
+};
+
+use super::{
+    Action, Actions, HealthConfig, HealthStats, OutlierConfig, Reason, action::Counters, sweep,
+};
+use crate::{Endpoint, Marks, Outcome, OutcomeKind, PickContext, Time, View, rng::SharedRng};
+
+/// Marks endpoints by how the calls to them end, and lets a call through now and then to see whether it was right.
+///
+/// One value watches all endpoints that are to be compared with each other, for as long as they live. Its methods:
+///
+/// - [`note_view`](Self::note_view): these are all endpoints, whenever they change.
+/// - [`on_outcome`](Self::on_outcome), for every attempt: one or two atomic additions. [`on_probed`](Self::on_probed)
+///   instead for those that were probes.
+/// - [`note_reachable`](Self::note_reachable), [`note_unreachable`](Self::note_unreachable),
+///   [`note_draining`](Self::note_draining): what was learned in other ways.
+/// - [`claim_sweep`](Self::claim_sweep) and [`sweep`](Self::sweep): the comparison of all, some seconds apart. Whoever gets
+///   `true` from the first does the second; asking is one atomic read.
+/// - A [`Gate`](super::Gate) for each group that is picked from, and [`probe`](Self::probe) when it says that one is due.
+///
+/// All may be called from many threads at once, with times that are not quite in order. None locks, and only `sweep`
+/// allocates.
+#[derive(Debug)]
+pub struct Outliers {
+    pub(super) config: HealthConfig,
+    random: SharedRng,
+    /// Endpoints that there are, and those of them that are ejected.
+    population: AtomicUsize,
+    ejected: AtomicUsize,
+    /// In ns; 0 before the first attempt.
+    sweep_at: AtomicU64,
+    /// Rises when a mark changes, or the time of a probe.
+    version: AtomicU64,
+    pub(super) counters: Counters,
+}
+
+/// A call that is let through to a marked endpoint. Tells it from others; see [`Outliers::probe`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Probe {
+    claim: u64,
+}
+
+impl Outliers {
+    /// Watches as the config says. The seed is for the times until a probe, which differ a little so that many clients do
+    /// not come back all at once.
+    #[must_use]
+    pub fn seeded(config: impl Into<HealthConfig>, seed: u64) -> Self {
+        Self {
+            config: config.into(),
+            random: SharedRng::seeded(seed),
+            population: AtomicUsize::new(0),
+            ejected: AtomicUsize::new(0),
+            sweep_at: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+            counters: Counters::default(),
+        }
+    }
+
+    /// What it watches.
+    #[must_use]
+    pub const fn config(&self) -> &HealthConfig {
+        &self.config
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn stats(&self) -> HealthStats {
+        self.counters.stats()
+    }
+
+    /// These are all endpoints that it watches. Without this, nobody is ejected before the first sweep.
+    pub fn note_view(&self, view: &View) {
+        let ejected = view.endpoints().iter();
+        let ejected = ejected.filter(|endpoint| endpoint.marks().contains(Marks::EJECTED));
+        self.population.store(view.len(), Relaxed);
+        self.ejected.store(ejected.count(), Relaxed);
+        self.changed();
+    }
+
+    /// An attempt has ended that was no probe. An attempt that was given up without an outcome is not told.
+    pub fn on_outcome(&self, endpoint: &Endpoint, outcome: &Outcome) -> Option<Action> {
+        match outcome.kind {
+            OutcomeKind::Success => {
+                if self.config.outliers.is_some() {
+                    endpoint.health().succeeded();
+                }
+                // Rarely there is any; an ejected one has to pass its probe.
+                if endpoint.marks().contains(Marks::UNREACHABLE) {
+                    return self.note_reachable(endpoint);
+                }
+                None
+            }
+            OutcomeKind::Failure => {
+                let config = self.config.outliers.as_ref()?;
+                let in_a_row = endpoint.health().failed();
+                if config.consecutive == 0 || in_a_row < config.consecutive {
+                    return None;
+                }
+                let reason = Reason::ConsecutiveFailures(in_a_row);
+                self.eject(config, outcome.now, endpoint, reason)
+            }
+            OutcomeKind::Unreachable => self.note_unreachable(outcome.now, endpoint),
+            // Its load is the balancer's to heed. Taken for failure, it would go to others and overload them.
+            OutcomeKind::Overloaded => None,
+            // It was not waited for.
+            OutcomeKind::Abandoned => None,
+        }
+    }
+
+    /// No connection to it could be made, or the connection broke. While it is marked already, that is no news.
+    pub fn note_unreachable(&self, now: Time, endpoint: &Endpoint) -> Option<Action> {
+        let range = self.config.down_time?;
+        if endpoint.marks().contains(Marks::UNREACHABLE) {
+            return None;
+        }
+        // The time first: whoever sees the mark finds it.
+        let record = endpoint.health();
+        let before = record.missed();
+        let probe_in = self.down_time(range, before);
+        record.defer_probe(now + probe_in);
+        if endpoint
+            .mark(Marks::UNREACHABLE)
+            .contains(Marks::UNREACHABLE)
+        {
+            return None;
+        }
+        self.changed();
+        self.counters.marked_unreachable.add_one();
+        Some(Action::Unreachable {
+            endpoint: endpoint.id(),
+            failures: before.saturating_add(1),
+            probe_in,
+        })
+    }
+
+    /// There is a connection to it, or news that it is well.
+    pub fn note_reachable(&self, endpoint: &Endpoint) -> Option<Action> {
+        if !endpoint.marks().contains(Marks::UNREACHABLE) {
+            return None;
+        }
+        endpoint.health().reached();
+        let before = endpoint.unmark(Marks::UNREACHABLE);
+        if !before.contains(Marks::UNREACHABLE) {
+            return None;
+        }
+        if !before.contains(Marks::EJECTED) {
+            endpoint.health().set_probe_at(Time::ZERO);
+        }
+        self.changed();
+        self.counters.marked_reachable.add_one();
+        Some(Action::Reachable {
+            endpoint: endpoint.id(),
+        })
+    }
+
+    /// It says that it takes no new calls, or does again. Heeded whatever the config says: it is a fact.
+    pub fn note_draining(&self, endpoint: &Endpoint, draining: bool) -> Option<Action> {
+        let before = if draining {
+            endpoint.mark(Marks::DRAINING)
+        } else {
+            endpoint.unmark(Marks::DRAINING)
+        };
+        if before.contains(Marks::DRAINING) == draining {
+            return None;
+        }
+        self.changed();
+        let endpoint = endpoint.id();
+        Some(if draining {
+            Action::Draining { endpoint }
+        } else {
+            Action::Resumed { endpoint }
+        })
+    }
+
+    /// Whether it is time for a [`sweep`](Self::sweep), and the caller is the one to do it.
+    #[must_use]
+    pub fn claim_sweep(&self, now: Time) -> bool {
+        let due = self.sweep_at.load(Relaxed);
+        if now.as_nanos() < due {
+            return false;
+        }
+        let Some(config) = &self.config.outliers else {
+            return false;
+        };
+        let next = (now + config.interval).as_nanos().max(1);
+        let claimed = self
+            .sweep_at
+            .compare_exchange(due, next, Relaxed, Relaxed)
+            .is_ok();
+        // The first interval has only begun.
+        claimed && due != 0
+    }
+
+    /// Compares the endpoints by what they did since the last sweep, and ejects those that stand out. `view` is all of them.
+    pub fn sweep(&self, now: Time, view: &View) -> Vec<Action> {
+        // The ejected are not counted anew: others may eject meanwhile.
+        self.population.store(view.len(), Relaxed);
+        let Some(config) = &self.config.outliers else {
+            return Vec::new();
+        };
+        let tallies: Vec<_> = view
+            .endpoints()
+            .iter()
+            .map(|endpoint| endpoint.health().take_tally())
+            .collect();
+        let mut actions = Vec::new();
+        for (index, reason) in sweep::outliers(config, &tallies) {
+            actions.extend(self.eject(config, now, &view[index], reason));
+        }
+        for endpoint in view.endpoints() {
+            if !endpoint.marks().contains(Marks::EJECTED) {
+                endpoint.health().behaved();
+            }
+        }
+        actions
+    }
+
+    /// A marked endpoint that the next call shall go to as a probe, if there is one whose time is over; the others wait
+    /// until its outcome is told, or for about the time that it was passed over. Not one that drains or is excluded.
+    pub fn probe(&self, view: &View, cx: &PickContext<'_>) -> Option<(usize, Probe)> {
+        let probed = Marks::UNREACHABLE | Marks::EJECTED;
+        let relaxed = cx.with_heeded(cx.heeded().without(probed));
+        view.endpoints()
+            .iter()
+            .enumerate()
+            .filter(|(_, endpoint)| !endpoint.marks().and(probed).is_empty())
+            .filter(|(_, endpoint)| !endpoint.marks().contains(Marks::DRAINING))
+            .filter(|(_, endpoint)| relaxed.allows(endpoint))
+            .find_map(|(index, endpoint)| {
+                let lease = self.lease(endpoint);
+                let claim = endpoint.health().claim_probe(cx.now(), lease)?;
+                self.changed();
+                self.counters.probes.add_one();
+                Some((index, Probe { claim }))
+            })
+    }
+
+    /// The probe has ended. Success takes the marks away.
+    pub fn on_probed(&self, endpoint: &Endpoint, probe: &Probe, outcome: &Outcome) -> Actions {
+        match outcome.kind {
+            OutcomeKind::Success => {
+                let reachable = self.on_outcome(endpoint, outcome);
+                Actions::new(reachable, self.reinstate(endpoint))
+            }
+            OutcomeKind::Failure | OutcomeKind::Unreachable => {
+                self.counters.probes_failed.add_one();
+                Actions::new(self.deny(endpoint, outcome), None)
+            }
+            OutcomeKind::Overloaded => {
+                // There is a way to it; whether it works is not known yet.
+                let reachable = self.note_reachable(endpoint);
+                let wait = outcome.retry_after.unwrap_or(OVERLOADED_WAIT);
+                self.release(endpoint, probe, outcome.now + wait);
+                Actions::new(reachable, None)
+            }
+            OutcomeKind::Abandoned => {
+                self.release(endpoint, probe, outcome.now);
+                Actions::default()
+            }
+        }
+    }
+
+    /// The probe was given up without an outcome: another may go from `at` on.
+    pub fn release(&self, endpoint: &Endpoint, probe: &Probe, at: Time) {
+        if endpoint.health().release_probe(probe.claim, at) {
+            self.changed();
+        }
+    }
+
+    /// Rises when a mark changes, or the time of a probe.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Acquire)
+    }
+
+    fn changed(&self) {
+        self.version.fetch_add(1, AcqRel);
+    }
+
+    /// Ejects it, unless it is or there are enough.
+    fn eject(
+        &self,
+        config: &OutlierConfig,
+        now: Time,
+        endpoint: &Endpoint,
+        reason: Reason,
+    ) -> Option<Action> {
+        if endpoint.marks().contains(Marks::EJECTED) {
+            return None;
+        }
+        let limit = sweep::ejected_max(config, self.population.load(Relaxed));
+        let room = |ejected: usize| (ejected < limit).then_some(ejected + 1);
+        if self.ejected.fetch_update(Relaxed, Relaxed, room).is_err() {
+            self.counters.spared.add_one();
+            // Its next one begins a new row, so that it is not counted with every call.
+            endpoint.health().forget_row();
+            return None;
+        }
+        let record = endpoint.health();
+        let before = record.ejected();
+        let probe_in = sweep::ejection_time(config, before);
+        record.defer_probe(now + probe_in);
+        if endpoint.mark(Marks::EJECTED).contains(Marks::EJECTED) {
+            self.leave_ejected();
+            return None;
+        }
+        record.forget_row();
+        self.changed();
+        self.counters.count_ejection(reason);
+        Some(Action::Ejected {
+            endpoint: endpoint.id(),
+            reason,
+            times: before.saturating_add(1),
+            probe_in,
+        })
+    }
+
+    fn reinstate(&self, endpoint: &Endpoint) -> Option<Action> {
+        if !endpoint.unmark(Marks::EJECTED).contains(Marks::EJECTED) {
+            return None;
+        }
+        endpoint.health().forget_row();
+        endpoint.health().set_probe_at(Time::ZERO);
+        self.leave_ejected();
+        self.changed();
+        self.counters.reinstated.add_one();
+        Some(Action::Reinstated {
+            endpoint: endpoint.id(),
+        })
+    }
+
+    /// The probe failed: the time begins anew, longer.
+    fn deny(&self, endpoint: &Endpoint, outcome: &Outcome) -> Option<Action> {
+        let (marks, record) = (endpoint.marks(), endpoint.health());
+        let missed = outcome.kind == OutcomeKind::Unreachable || marks.contains(Marks::UNREACHABLE);
+        if let (true, Some(range)) = (missed, self.config.down_time) {
+            let before = record.missed();
+            let probe_in = self.down_time(range, before);
+            record.set_probe_at(outcome.now + probe_in);
+            let marked = endpoint.mark(Marks::UNREACHABLE);
+            self.changed();
+            if !marked.contains(Marks::UNREACHABLE) {
+                self.counters.marked_unreachable.add_one();
+            }
+            return Some(Action::Unreachable {
+                endpoint: endpoint.id(),
+                failures: before.saturating_add(1),
+                probe_in,
+            });
+        }
+        let config = self.config.outliers.as_ref()?;
+        if !marks.contains(Marks::EJECTED) {
+            // News took the mark away meanwhile: a failure like any other.
+            return self.on_outcome(endpoint, outcome);
+        }
+        let before = record.ejected();
+        let probe_in = sweep::ejection_time(config, before);
+        record.set_probe_at(outcome.now + probe_in);
+        self.changed();
+        Some(Action::Ejected {
+            endpoint: endpoint.id(),
+            reason: Reason::ProbeFailed,
+            times: before.saturating_add(1),
+            probe_in,
+        })
+    }
+
+    fn leave_ejected(&self) {
+        let less = |ejected: usize| ejected.checked_sub(1);
+        let _ = self.ejected.fetch_update(Relaxed, Relaxed, less);
+    }
+
+    /// For how long a probe may keep others waiting.
+    fn lease(&self, endpoint: &Endpoint) -> Duration {
+        let base = self.config.outliers.map(|config| config.ejection_time.0);
+        match base {
+            Some(base) if endpoint.marks().contains(Marks::EJECTED) => base,
+            _ => self
+                .config
+                .down_time
+                .map_or(LEASE_MIN, |(_, max)| max)
+                .max(LEASE_MIN),
+        }
+    }
+
+    /// The initial time doubled `before` times, a random fifth more or less.
+    fn down_time(&self, (initial, max): (Duration, Duration), before: u32) -> Duration {
+        let doubled = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
+        let full = initial.saturating_mul(doubled).min(max);
+        let fraction = (self.random.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        full.mul_f64(1.0 - JITTER + 2.0 * JITTER * fraction)
+    }
+}
+
+impl Default for Outliers {
+    /// With everything on, and a seed that is always the same.
+    fn default() -> Self {
+        Self::seeded(HealthConfig::new(), 0)
+    }
+}
+
+const JITTER: f64 = 0.2;
+
+/// Until an endpoint that refused its probe for want of capacity, and did not say when to come back, gets another.
+const OVERLOADED_WAIT: Duration = Duration::from_secs(1);
+
+/// However short the times are for which endpoints are passed over.
+const LEASE_MIN: Duration = Duration::from_secs(1);

@@ -1,0 +1,92 @@
+//! The arithmetic of A50.
+
+use std::time::Duration;
+
+use super::{FailureShare, OutlierConfig, Reason, SuccessRate, record::Tally};
+
+/// Who stands out, by what each did in an interval: the index and why. One may be named twice.
+pub(super) fn outliers(config: &OutlierConfig, tallies: &[Tally]) -> Vec<(usize, Reason)> {
+    let by_rate = config
+        .success_rate
+        .iter()
+        .flat_map(|rule| by_success_rate(rule, tallies));
+    let by_share = config
+        .failure_share
+        .iter()
+        .flat_map(|rule| by_failure_share(rule, tallies));
+    by_rate.chain(by_share).collect()
+}
+
+/// A50, "success rate algorithm".
+fn by_success_rate(rule: &SuccessRate, tallies: &[Tally]) -> Vec<(usize, Reason)> {
+    let rates: Vec<(usize, f64)> = enough(tallies, rule.requests_min)
+        .map(|(index, tally)| {
+            (
+                index,
+                f64::from(tally.successes) / f64::from(tally.requests()),
+            )
+        })
+        .collect();
+    if rates.len() < rule.hosts_min.max(1) {
+        return Vec::new();
+    }
+    let count = rates.len() as f64;
+    let mean = rates.iter().map(|(_, rate)| rate).sum::<f64>() / count;
+    let variance = rates
+        .iter()
+        .map(|(_, rate)| (rate - mean).powi(2))
+        .sum::<f64>()
+        / count;
+    let threshold = mean - rule.deviations * variance.sqrt();
+    rates
+        .into_iter()
+        .filter(|(_, rate)| *rate < threshold)
+        .map(|(index, rate)| {
+            let reason = Reason::SuccessRate {
+                rate,
+                mean,
+                threshold,
+            };
+            (index, reason)
+        })
+        .collect()
+}
+
+/// A50, "failure percentage algorithm".
+fn by_failure_share(rule: &FailureShare, tallies: &[Tally]) -> Vec<(usize, Reason)> {
+    if enough(tallies, rule.requests_min).count() < rule.hosts_min.max(1) {
+        return Vec::new();
+    }
+    enough(tallies, rule.requests_min)
+        .filter_map(|(index, tally)| {
+            let (failures, requests) = (u64::from(tally.failures), u64::from(tally.requests()));
+            let is_outlier = failures * 100 > u64::from(rule.percent) * requests;
+            let percent = u32::try_from(failures * 100 / requests).unwrap_or(100);
+            is_outlier.then_some((index, Reason::FailureShare { percent }))
+        })
+        .collect()
+}
+
+/// Those with enough requests to say something; never those without any.
+fn enough(tallies: &[Tally], requests_min: u32) -> impl Iterator<Item = (usize, Tally)> {
+    let tallies = tallies.iter().copied().enumerate();
+    tallies.filter(move |(_, tally)| tally.requests() >= requests_min.max(1))
+}
+
+/// How many of so many may be ejected at a time.
+pub(super) fn ejected_max(config: &OutlierConfig, population: usize) -> usize {
+    if population < 2 {
+        return 0;
+    }
+    let percent = usize::try_from(config.ejected_percent_max.min(100)).unwrap_or(100);
+    match percent {
+        0 => 0,
+        percent => (population * percent / 100).max(1),
+    }
+}
+
+/// For how long one is ejected that was so many times of late.
+pub(super) fn ejection_time(config: &OutlierConfig, before: u32) -> Duration {
+    let (base, max) = config.ejection_time;
+    base.saturating_mul(before.saturating_add(1)).min(max)
+}

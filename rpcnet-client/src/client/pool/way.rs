@@ -1,0 +1,59 @@
+//! The connection to a worker, found without a lock.
+
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwapOption;
+use rpcnet_balance::Endpoint;
+use rpcnet_registry::{Node, Worker};
+use rpcnet_transport::RpcClient;
+
+use super::Inner;
+
+/// The connection to a worker while there is one alone, which is nearly always. Kept with the worker in the registry, for
+/// the first client of it; others look into their pool.
+pub(super) struct Way {
+    pool: Weak<Inner>,
+    client: ArcSwapOption<RpcClient>,
+}
+
+/// Somebody to connect to.
+#[derive(Clone)]
+pub(super) struct Goal {
+    pub(super) node: Arc<Node>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) way: Option<Arc<Way>>,
+}
+
+impl Way {
+    pub(super) fn client(&self) -> Option<RpcClient> {
+        self.client.load().as_deref().cloned()
+    }
+
+    pub(super) fn set(&self, client: Option<&RpcClient>) {
+        if client.is_none() && self.client.load().is_none() {
+            return;
+        }
+        self.client.store(client.cloned().map(Arc::new));
+    }
+
+    /// That of a worker, if it is this pool's.
+    pub(super) fn of<'a>(pool: &Arc<Inner>, worker: &'a Worker) -> Option<&'a Arc<Self>> {
+        let way: &Arc<Self> = worker.attachment(|| {
+            Arc::new(Self {
+                pool: Arc::downgrade(pool),
+                client: ArcSwapOption::empty(),
+            })
+        })?;
+        std::ptr::eq(way.pool.as_ptr(), Arc::as_ptr(pool)).then_some(way)
+    }
+}
+
+impl Goal {
+    pub(super) fn of(pool: &Arc<Inner>, worker: &Worker) -> Self {
+        Self {
+            node: Arc::clone(worker.node()),
+            endpoint: Arc::clone(worker.endpoint()),
+            way: Way::of(pool, worker).cloned(),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What the client finds out about workers, and whom its calls pass over.
+
+use rpcnet_client::{
+    balance::{
+        Marks,
+        health::{HealthConfig, OutlierConfig, Reason},
+    },
+    registry::HealthEvent,
+};
+
+use super::*;
+
+impl Bench {
+    fn marks(&self, name: &str) -> Marks {
+        let workers = self.client.registry().workers(None).expect("no filter");
+        let worker = workers.iter().find(|one| &*one.label == name);
+        worker.expect("it is on the list").marks
+    }
+}
+
+/// Nobody but the worker itself says it: no membership, and no call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_drains_disappears_before_it_refuses_anything() {
+    let bench = Bench::new().await;
+    let red = bench.worker("red", who("red"));
+    let _blue = bench.worker("blue", who("blue"));
+    for _ in 0..4 {
+        bench.call("who").await.expect("a reply");
+    }
+    let mut events = bench.client.registry().subscribe_health();
+    red.announce_draining(true);
+    until("it is passed over", || {
+        bench.marks("red") == Marks::DRAINING
+    })
+    .await;
+    assert!(
+        matches!(events.try_recv(), Some(HealthEvent::NodeDraining(node)) if &*node.id.name == "red")
+    );
+    let begun = red.stats().calls_started;
+    for _ in 0..10 {
+        assert_eq!(bench.call("who").await.expect("a reply"), "blue 0");
+    }
+    assert_eq!(red.stats().calls_started, begun);
+    red.announce_draining(false);
+    until("it is back", || bench.marks("red") == Marks::NONE).await;
+    let mut by_red = 0;
+    for _ in 0..10 {
+        by_red += usize::from(bench.call("who").await.expect("a reply") == "red 0");
+    }
+    assert_eq!(by_red, 5, "in turns");
+    assert_eq!(red.stats().calls_refused_draining, 0);
+}
+
+/// Neither its end nor the knocking at its door nor its return costs a call anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_gone_is_knocked_at_beside_the_calls() {
+    let bench = Bench::new().await;
+    let red = bench.worker("red", who("red"));
+    let _blue = bench.worker("blue", who("blue"));
+    for _ in 0..4 {
+        bench.call("who").await.expect("a reply");
+    }
+    let addr = red.local_addr();
+    red.shutdown(Duration::from_secs(1)).await;
+    drop(red);
+    until("it is noticed", || bench.marks("red") == Marks::UNREACHABLE).await;
+    let failed = || bench.client.registry().health_stats().probes_failed;
+    let knocked = async {
+        while failed() < 2 {
+            assert_eq!(bench.call("who").await.expect("a reply"), "blue 0");
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within("knocking twice", knocked).await;
+
+    let mut again = None;
+    until("the port is free", || {
+        again = endpoint("red", addr).ok();
+        again.is_some()
+    })
+    .await;
+    let _red = again.expect("it is free").serve(who("red"));
+    let back = async {
+        loop {
+            let reply = bench.call("who").await.expect("a reply");
+            if reply == "red 0" {
+                break;
+            }
+            assert_eq!(reply, "blue 0");
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within("its return", back).await;
+    assert_eq!(bench.marks("red"), Marks::NONE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_handler_always_fails_gets_five_calls() {
+    let bench = Bench::new().await;
+    let mut events = bench.client.registry().subscribe_health();
+    let (router, runs) = failing(Status::internal("broken"));
+    let mut servers = vec![bench.worker("red", router)];
+    for name in ["blue", "green", "gray"] {
+        servers.push(bench.worker(name, who(name)));
+    }
+    let mut failed = 0;
+    for _ in 0..100 {
+        failed += usize::from(bench.call("who").await.is_err());
+    }
+    assert_eq!((failed, runs.load(SeqCst)), (5, 5));
+    let event = events.try_recv().expect("it is told");
+    let HealthEvent::NodeEjected { node, reason, .. } = event else {
+        panic!("{event:?}");
+    };
+    assert_eq!(&*node.id.name, "red");
+    assert_eq!(reason, Reason::ConsecutiveFailures(5));
+}
+
+/// A call is the probe of one that failed; when it does well, others follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ejected_worker_is_back_after_one_good_call() {
+    let moment = Duration::from_millis(200);
+    let outliers = OutlierConfig::new().with_ejection_time(moment, moment);
+    let turns = LoadBalancingStrategy::RoundRobin.balancer();
+    let bench = Bench::cared_for(
+        turns,
+        HealthConfig::from(outliers),
+        TransportConfig::default(),
+        |config| config,
+    )
+    .await;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let router = Router::new().raw("who", move |_, _| {
+        // The first probe fails too.
+        let fails = counted.fetch_add(1, SeqCst) < 6;
+        async move {
+            if fails {
+                return Err(Status::internal("broken"));
+            }
+            Ok(Bytes::from_static(b"red"))
+        }
+    });
+    let _red = bench.worker("red", router);
+    let _blue = bench.worker("blue", who("blue"));
+    let mut failed = 0;
+    let back = async {
+        loop {
+            match bench.call("who").await {
+                Ok(reply) if reply == "red" => break,
+                Ok(reply) => assert_eq!(reply, "blue 0"),
+                Err(_) => failed += 1,
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within("its return", back).await;
+    assert_eq!((failed, runs.load(SeqCst)), (6, 7));
+    let stats = bench.client.registry().health_stats();
+    assert_eq!((stats.probes, stats.probes_failed), (2, 1));
+    assert_eq!(bench.marks("red"), Marks::NONE);
+}
+
+/// The port of a client is free again when its endpoint and all of its connections are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_ends_lets_go_of_the_connections_that_are_kept_with_the_workers() {
+    let bench = Bench::new().await;
+    let red = bench.worker("red", who("red"));
+    bench.call("who").await.expect("a reply");
+    let registry = Arc::clone(bench.client.registry());
+    // A second client of the same registry has connections of its own.
+    let caller = endpoint("second", loopback()).expect("a free port");
+    let second = ClusterClient::new(Arc::clone(&registry), ClusterClientConfig::new(caller));
+    let call = || async {
+        let call = second.call_worker("who", Bytes::new(), None);
+        within("a call", call).await.expect("a reply")
+    };
+    for _ in 0..3 {
+        call().await;
+    }
+    assert_eq!(
+        (second.connections(), red.stats().connections_accepted),
+        (1, 2)
+    );
+    let addr = bench.client.config().endpoint().local_addr();
+    assert!(UdpSocket::bind(addr).is_err());
+    drop(bench);
+    until("its port is free", || UdpSocket::bind(addr).is_ok()).await;
+    call().await;
+    let addr = second.config().endpoint().local_addr();
+    drop(second);
+    until("the other's is too", || UdpSocket::bind(addr).is_ok()).await;
+    drop(registry);
+}

@@ -1,0 +1,126 @@
+//! Selecting.
+
+use rpcnet_balance::{Marks, PickContext, Time};
+
+use super::{Worker, WorkerRegistry, group::Group};
+use crate::SelectError;
+
+impl WorkerRegistry {
+    /// The worker for the next call, among those that match `filter`; among all without one.
+    ///
+    /// # Errors
+    ///
+    /// When the filter cannot be read, nobody matches, or nobody who matches can be reached.
+    pub async fn select_worker(&self, filter: Option<&str>) -> Result<Worker, SelectError> {
+        self.select(filter, &PickContext::new())
+    }
+
+    /// The worker for the next attempt of a call, with what the balancer should know about it: whom to leave out
+    /// ([`Worker::endpoint_id`] of those tried before), the key, the time ([`now`](Self::now); read from the clock if it is
+    /// not given). Never waits.
+    ///
+    /// As long as somebody matches who is not excluded and has not failed or announced to leave, one is selected, a marked
+    /// one if need be: rather one that was ejected than one that could not be reached, and rather that one than one that
+    /// drains.
+    ///
+    /// # Errors
+    ///
+    /// As [`select_worker`](Self::select_worker), and when everybody who can be reached is excluded.
+    pub fn select(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+    ) -> Result<Worker, SelectError> {
+        self.select_from(filter, cx, true)
+    }
+
+    /// Like [`select`](Self::select), never a worker that is passed over otherwise just to see how it does: for a call that
+    /// shall not be the one to find out.
+    ///
+    /// # Errors
+    ///
+    /// As [`select`](Self::select).
+    pub fn select_without_probe(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+    ) -> Result<Worker, SelectError> {
+        self.select_from(filter, cx, false)
+    }
+
+    fn select_from(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+        may_probe: bool,
+    ) -> Result<Worker, SelectError> {
+        let text = filter.unwrap_or("");
+        let selection = self.shared.selection.load();
+        let cx = if cx.now() == Time::ZERO {
+            cx.with_now(selection.care.now())
+        } else {
+            *cx
+        };
+        if let Some(group) = selection.groups.get(text) {
+            return self.pick(group, text, &cx, may_probe);
+        }
+        drop(selection);
+        let group = self.shared.group(text)?;
+        self.pick(&group, text, &cx, may_probe)
+    }
+
+    fn pick(
+        &self,
+        group: &Group,
+        text: &str,
+        cx: &PickContext<'_>,
+        may_probe: bool,
+    ) -> Result<Worker, SelectError> {
+        group.touch();
+        for tier in &group.tiers {
+            if tier.view.is_empty() {
+                continue;
+            }
+            let (cx, is_probe_due) = tier.heed(cx);
+            if may_probe
+                && is_probe_due
+                && let Some(worker) = Worker::probe(tier, &cx)
+            {
+                return Ok(worker);
+            }
+            if let Some(worker) = Worker::pick(tier, &cx) {
+                return Ok(worker);
+            }
+        }
+        let picked = LAST_RESORTS.iter().find_map(|marks| {
+            let cx = cx.with_heeded(cx.heeded().and(*marks));
+            let mut tiers = group.tiers.iter();
+            tiers.find_map(|tier| Worker::pick(tier, &cx))
+        });
+        picked.ok_or_else(|| self.nobody(group, text))
+    }
+
+    pub(super) fn nobody(&self, group: &Group, text: &str) -> SelectError {
+        let filter = text.to_owned();
+        let reachable = group.reachable();
+        if reachable > 0 {
+            SelectError::AllExcluded { filter, reachable }
+        } else if group.unreachable > 0 {
+            SelectError::NoneReachable {
+                filter,
+                matching: group.unreachable,
+            }
+        } else if self.watch.lock().is_none() {
+            SelectError::NotStarted
+        } else {
+            SelectError::NoMatch { filter }
+        }
+    }
+}
+
+/// The marks that are still heeded when nobody is left.
+const LAST_RESORTS: [Marks; 3] = [
+    Marks::ALL.without(Marks::EJECTED),
+    Marks::DRAINING,
+    Marks::NONE,
+];

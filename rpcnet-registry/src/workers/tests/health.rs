@@ -1,0 +1,333 @@
+//! Marked workers, and how they come back.
+
+use rpcnet_balance::{
+    Marks, Time,
+    health::{HealthConfig, OutlierConfig, Reason},
+};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Down for at most a minute and a fifth, at least four fifths of one.
+fn slow_return() -> HealthConfig {
+    HealthConfig::new().with_down_time(60 * SECOND, 60 * SECOND)
+}
+
+fn watched(config: HealthConfig) -> (StaticMembership, WorkerRegistry) {
+    let cluster = cluster();
+    let registry = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin);
+    let registry = registry.with_health(config);
+    block_on(registry.start());
+    (cluster, registry)
+}
+
+fn named(registry: &WorkerRegistry, name: &str) -> Worker {
+    let all = registry.select_all(Some("role=worker")).unwrap();
+    let found = all.into_iter().find(|one| &*one.id().name == name);
+    found.expect("it is there")
+}
+
+/// Who is picked in six turns at a time.
+fn picked(registry: &WorkerRegistry, now: Time) -> Vec<String> {
+    let cx = PickContext::new().with_now(now);
+    let mut names: Vec<String> = (0..6)
+        .map(|_| registry.select(Some("role=worker"), &cx).unwrap())
+        .map(|worker| worker.id().to_string())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn fail(worker: &Worker, kind: OutcomeKind, times: usize) {
+    let outcome = Outcome::new(kind, Duration::ZERO);
+    (0..times).for_each(|_| worker.report(&outcome));
+}
+
+fn told(events: &mut HealthEvents) -> Vec<String> {
+    std::iter::from_fn(|| events.try_recv())
+        .map(|event| match event {
+            HealthEvent::NodeUnreachable { node, failures, .. } => {
+                format!("{} unreachable {failures}", node.id)
+            }
+            HealthEvent::NodeReachable(node) => format!("{} reachable", node.id),
+            HealthEvent::NodeEjected { node, reason, .. } => {
+                format!("{} ejected: {reason}", node.id)
+            }
+            HealthEvent::NodeReinstated(node) => format!("{} reinstated", node.id),
+            HealthEvent::NodeDraining(node) => format!("{} drains", node.id),
+            HealthEvent::NodeResumed(node) => format!("{} resumed", node.id),
+            HealthEvent::PanicBegan {
+                filter,
+                healthy,
+                of,
+            } => format!("panic in {filter}: {healthy} of {of}"),
+            HealthEvent::PanicEnded { filter, .. } => format!("no panic in {filter}"),
+            HealthEvent::Lagged(missed) => format!("missed {missed}"),
+        })
+        .collect()
+}
+
+#[test]
+fn one_that_cannot_be_reached_is_passed_over_until_a_probe_succeeds() {
+    let (_cluster, registry) = watched(slow_return());
+    let mut events = registry.subscribe_health();
+    fail(&named(&registry, "b"), OutcomeKind::Unreachable, 3);
+    assert_eq!(picked(&registry, registry.now()), ["a", "c"]);
+    assert_eq!(told(&mut events), ["b unreachable 1"]);
+    let status = registry.workers(Some("role=worker")).unwrap();
+    assert_eq!(status[1].marks, Marks::UNREACHABLE);
+
+    // Its time is over: one call goes there, whatever the balancer says; the others wait for what comes of it.
+    let later = registry.now() + 72 * SECOND;
+    let cx = PickContext::new().with_now(later);
+    let b = registry.endpoint_id_of("b");
+    let excluded = [b];
+    let without = registry.select(Some("role=worker"), &cx.with_excluded(&excluded));
+    assert!(!without.unwrap().is_probe(), "it was tried already");
+    let none = registry.select_without_probe(Some("role=worker"), &cx);
+    assert!(!none.unwrap().is_probe());
+    let probe = registry.select(Some("role=worker"), &cx).unwrap();
+    assert!(probe.is_probe() && probe.endpoint_id() == b);
+    assert_eq!(picked(&registry, later), ["a", "c"]);
+    // Given up without an outcome: the next one is the probe.
+    drop(probe);
+    let probe = registry.select(Some("role=worker"), &cx).unwrap();
+    assert!(probe.is_probe() && probe.endpoint_id() == b);
+    fail(&probe, OutcomeKind::Success, 1);
+    drop(probe);
+    assert_eq!(picked(&registry, later), ["a", "b", "c"]);
+    assert_eq!(told(&mut events), ["b reachable"]);
+    let stats = registry.health_stats();
+    assert_eq!((stats.marked_unreachable, stats.probes), (1, 2));
+}
+
+#[test]
+fn news_of_the_cluster_ends_the_time() {
+    let (cluster, registry) = watched(slow_return());
+    let tags = Tags::from([("role", "worker"), ("news", "yes")]);
+    let news: [(&str, &dyn Fn()); 2] = [
+        ("tags", &|| assert!(cluster.set_tags("a", tags.clone()))),
+        ("recovery", &|| {
+            cluster.suspect("a", 8.0);
+            cluster.recover("a");
+        }),
+    ];
+    for (what, tell) in news {
+        fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
+        registry.note_draining(named(&registry, "a").endpoint(), true);
+        assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
+        tell();
+        assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"], "{what}");
+    }
+    // Another process of the name is another endpoint.
+    fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
+    cluster.insert(node("a", 2, &[("role", "worker")]));
+    assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
+    // That it is slow is no news.
+    fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
+    cluster.slow("a");
+    assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
+}
+
+#[test]
+fn a_marked_one_is_better_than_none_and_a_draining_one_the_last() {
+    let (_cluster, registry) = watched(slow_return());
+    let select = |excluded: &[u64]| {
+        let cx = PickContext::new().with_excluded(excluded);
+        let worker = registry.select(Some("role=worker"), &cx).unwrap();
+        worker.id().to_string()
+    };
+    fail(&named(&registry, "a"), OutcomeKind::Failure, 5);
+    fail(&named(&registry, "b"), OutcomeKind::Unreachable, 1);
+    registry.note_draining(named(&registry, "c").endpoint(), true);
+    let [a, b, c] = ["a", "b", "c"].map(|name| registry.endpoint_id_of(name));
+    for _ in 0..5 {
+        assert_eq!(select(&[]), "a", "it fails at times");
+        assert_eq!(select(&[a]), "b", "it may be back");
+        assert_eq!(select(&[a, b]), "c", "it refuses");
+    }
+    let cx = PickContext::new();
+    let all = [a, b, c];
+    let error = registry.select(Some("role=worker"), &cx.with_excluded(&all));
+    assert!(matches!(
+        error,
+        Err(SelectError::AllExcluded { reachable: 3, .. })
+    ));
+}
+
+#[test]
+fn a_suspect_without_marks_comes_before_an_alive_one_with_marks() {
+    let (cluster, registry) = watched(slow_return());
+    cluster.suspect("c", 8.0);
+    for name in ["a", "b"] {
+        fail(&named(&registry, name), OutcomeKind::Unreachable, 1);
+    }
+    assert_eq!(picked(&registry, registry.now()), ["c"]);
+}
+
+#[test]
+fn failures_eject_and_panic_ends_that() {
+    let config = OutlierConfig::new().with_ejected_percent_max(100);
+    let (_cluster, registry) = watched(config.into());
+    let mut events = registry.subscribe_health();
+    fail(&named(&registry, "a"), OutcomeKind::Failure, 5);
+    assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
+    fail(&named(&registry, "b"), OutcomeKind::Failure, 5);
+    assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
+    assert_eq!(
+        told(&mut events),
+        [
+            "a ejected: 5 failures in a row",
+            "b ejected: 5 failures in a row",
+            "panic in role=worker: 1 of 3"
+        ]
+    );
+    // Under another filter they are not the greater part.
+    let all = registry.select(None, &PickContext::new()).unwrap();
+    assert!(["c", "director"].contains(&&*all.id().name));
+    let cx = PickContext::new().with_now(registry.now() + 31 * SECOND);
+    let probe = registry.select(Some("role=worker"), &cx).unwrap();
+    assert!(probe.is_probe());
+    fail(&probe, OutcomeKind::Success, 1);
+    assert_eq!(picked(&registry, registry.now()).len(), 2);
+    let told = told(&mut events);
+    assert!(told[0].ends_with("reinstated"), "{told:?}");
+    assert_eq!(told[1], "no panic in role=worker");
+}
+
+#[test]
+fn rates_are_compared_when_it_is_time() {
+    let (cluster, registry) = watched(HealthConfig::new());
+    for name in ["d", "e"] {
+        cluster.insert(worker(name));
+    }
+    let mut events = registry.subscribe_health();
+    let names = ["a", "b", "c", "d", "e"];
+    let began = registry.now();
+    let report = |name: &str, kind, now| {
+        let outcome = Outcome::new(kind, Duration::ZERO).with_now(now);
+        named(&registry, name).report(&outcome);
+    };
+    for index in 0..200 {
+        for name in names {
+            let fails = name == "c" && index % 2 == 0;
+            let kind = if fails {
+                OutcomeKind::Failure
+            } else {
+                OutcomeKind::Success
+            };
+            report(name, kind, began);
+        }
+    }
+    assert!(events.try_recv().is_none());
+    report("a", OutcomeKind::Success, began + 11 * SECOND);
+    let event = events.try_recv().expect("it was looked at");
+    let HealthEvent::NodeEjected { node, reason, .. } = event else {
+        panic!("{event:?}");
+    };
+    assert_eq!(&*node.id.name, "c");
+    assert!(matches!(reason, Reason::SuccessRate { rate, .. } if rate == 0.5));
+    assert_eq!(registry.health_stats().ejected_success_rate, 1);
+}
+
+#[test]
+fn health_can_be_switched_off_but_a_draining_worker_is_passed_over() {
+    let cluster = cluster();
+    let registry = WorkerRegistry::new(cluster, LoadBalancingStrategy::RoundRobin).without_health();
+    block_on(registry.start());
+    fail(&named(&registry, "a"), OutcomeKind::Unreachable, 10);
+    fail(&named(&registry, "a"), OutcomeKind::Failure, 10);
+    assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
+    registry.note_draining(named(&registry, "a").endpoint(), true);
+    assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
+}
+
+#[test]
+fn a_subscriber_that_falls_behind_is_told_what_it_missed() {
+    let (_cluster, registry) = watched(HealthConfig::new());
+    let mut events = registry.subscribe_health();
+    let worker = named(&registry, "a");
+    for _ in 0..200 {
+        registry.note_draining(worker.endpoint(), true);
+        registry.note_draining(worker.endpoint(), false);
+    }
+    assert!(matches!(
+        block_on(events.recv()),
+        Some(HealthEvent::Lagged(144))
+    ));
+    assert_eq!(told(&mut events).len(), 256);
+    drop((worker, registry));
+    assert!(block_on(events.recv()).is_none());
+}
+
+#[test]
+fn a_tag_says_how_much_a_worker_can_take() {
+    let cluster = StaticMembership::new();
+    for (name, weight) in [
+        ("a", "2.5"),
+        ("b", "-3"),
+        ("c", "much"),
+        ("d", "inf"),
+        ("e", "NaN"),
+        ("f", "0"),
+        ("g", "1e9"),
+    ] {
+        cluster.insert(node(name, 1, &[("role", "worker"), ("weight", weight)]));
+    }
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    let weights = || -> Vec<f32> {
+        let workers = registry.workers(None).unwrap();
+        workers.iter().map(|one| one.weight).collect()
+    };
+    assert_eq!(weights(), [2.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1000.0]);
+    cluster.set_tags("a", Tags::from([("role", "worker")]));
+    assert_eq!(weights()[0], 1.0);
+}
+
+#[test]
+fn balancers_see_the_tags() {
+    #[derive(Debug)]
+    struct Reading(Mutex<Vec<Option<String>>>);
+
+    impl Balancer for Reading {
+        fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+            (0..view.len()).find(|&index| cx.allows(&view[index]))
+        }
+
+        fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
+            let zones = (0..view.len()).map(|index| view.tag(index, "zone"));
+            self.0
+                .lock()
+                .extend(zones.map(|zone| zone.map(String::from)));
+            None
+        }
+    }
+
+    let cluster = cluster();
+    cluster.set_tags("b", Tags::from([("role", "worker"), ("zone", "eu-1")]));
+    let balancer = Arc::new(Reading(Mutex::default()));
+    let registry = WorkerRegistry::with_balancer(cluster, Arc::clone(&balancer) as Arc<_>);
+    block_on(registry.start());
+    block_on(registry.select_worker(Some("role=worker"))).unwrap();
+    assert_eq!(*balancer.0.lock(), [None, Some("eu-1".to_owned()), None]);
+}
+
+#[test]
+fn what_is_kept_with_a_worker_is_kept_for_as_long_as_its_process() {
+    let (cluster, registry) = watched(HealthConfig::new());
+    let kept = |made: u32| named(&registry, "a").attachment(|| made).copied();
+    assert_eq!((kept(1), kept(2)), (Some(1), Some(1)));
+    assert_eq!(named(&registry, "a").attachment(String::new), None);
+    cluster.set_tags("a", Tags::from([("role", "worker"), ("n", "1")]));
+    assert_eq!(kept(3), Some(1));
+    cluster.insert(node("a", 2, &[("role", "worker")]));
+    assert_eq!(kept(4), Some(4));
+}
+
+impl WorkerRegistry {
+    fn endpoint_id_of(&self, name: &str) -> u64 {
+        id_of(self, name)
+    }
+}

@@ -1,0 +1,49 @@
+//! What becomes of a connection, for whoever wants to know at once.
+
+use std::fmt;
+
+use parking_lot::Mutex;
+
+use super::CloseReason;
+
+/// What becomes of a connection; see [`RpcClient::on_news`](super::RpcClient::on_news).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionNews {
+    /// The server takes no new calls, or does again.
+    Draining(bool),
+    /// The connection is gone.
+    Closed(CloseReason),
+}
+
+/// Who wants to know.
+#[derive(Default)]
+pub(super) struct Listener(Mutex<Option<Told>>);
+
+pub(super) type Told = Box<dyn Fn(ConnectionNews) + Send + Sync>;
+
+impl Listener {
+    /// In place of the one before, who hears at once what there is to say.
+    pub(super) fn set(&self, told: Told, so_far: impl FnOnce() -> Option<ConnectionNews>) {
+        // Under the lock, so that older news does not come after newer.
+        let mut listener = self.0.lock();
+        if let Some(news) = so_far() {
+            told(news);
+        }
+        *listener = Some(told);
+    }
+
+    pub(super) fn tell(&self, news: ConnectionNews) {
+        if let Some(told) = &*self.0.lock() {
+            told(news);
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Listener")
+            .field(&self.0.lock().is_some())
+            .finish()
+    }
+}
