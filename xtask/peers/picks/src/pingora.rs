@@ -3,14 +3,18 @@
 //! A pick is `LoadBalancer::select`: the selection of the current set of backends, the look whether the backend is ready,
 //! and the copy of it that the caller gets. It keeps no account of calls, so there is no more that a call pays.
 
-use std::{collections::BTreeSet, hint::black_box, ops::Range, task};
+use std::{
+    collections::BTreeSet,
+    hint::black_box,
+    ops::Range,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
 
 use pingora_load_balancing::{
     Backend, Backends, LoadBalancer,
     discovery::Static,
-    selection::{
-        BackendIter, BackendSelection, Consistent, FNVHash, Random, RoundRobin,
-    },
+    selection::{BackendIter, BackendSelection, Consistent, FNVHash, Random, RoundRobin},
 };
 use xtask_pick::{Subject, Work, key};
 
@@ -42,17 +46,20 @@ where
         backends.insert(backend.map_err(|error| error.to_string())?);
     }
     let balancer = LoadBalancer::<S>::from_backends(Backends::new(Static::new(backends)));
-    let mut update = std::pin::pin!(balancer.update());
-    match update.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())) {
-        task::Poll::Ready(Ok(())) => {}
-        task::Poll::Ready(Err(error)) => return Err(error.to_string()),
-        task::Poll::Pending => return Err("a fixed list is there at once".to_owned()),
-    }
-    drop(update);
+    at_once(balancer.update())?.map_err(|error| error.to_string())?;
     if balancer.select(b"any", ITERATIONS_MAX).is_none() {
         return Err("nobody is selected".to_owned());
     }
     Ok(Box::new(Pingora(balancer)))
+}
+
+/// What comes of something that does not wait.
+fn at_once<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let mut cx = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut cx) {
+        Poll::Ready(value) => Ok(value),
+        Poll::Pending => Err("a fixed list is there at once".to_owned()),
+    }
 }
 
 impl<S> Subject for Pingora<S>
