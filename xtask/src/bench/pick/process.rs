@@ -4,7 +4,7 @@ use std::{
     env,
     error::Error,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
@@ -33,7 +33,7 @@ impl Chooser {
             .ancestors()
             .nth(2)
             .ok_or("there is no folder to build in")?;
-        Self::start(&build("xtask-pick", "Cargo.toml", target)?)
+        Self::start(&project::build("xtask-pick", "Cargo.toml", target)?)
     }
 
     /// Builds and starts the peers.
@@ -42,9 +42,7 @@ impl Chooser {
     ///
     /// When they cannot be built or started.
     pub(crate) fn peers() -> Result<Self, Box<dyn Error>> {
-        eprintln!("building the peers");
-        let target = project::root().join("target/peers");
-        Self::start(&build("peer-picks", "xtask/peers/Cargo.toml", &target)?)
+        Self::start(&project::build_peers("peer-picks")?)
     }
 
     fn start(program: &Path) -> Result<Self, Box<dyn Error>> {
@@ -86,25 +84,4 @@ impl Drop for Chooser {
         self.stdin = None;
         let _ = self.child.wait();
     }
-}
-
-/// Builds the program of a package, to be fast; where it is.
-fn build(package: &str, manifest: &str, target: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    let status = project::cargo()
-        .args([
-            "build",
-            "--release",
-            "--quiet",
-            "--locked",
-            "--package",
-            package,
-        ])
-        .args(["--manifest-path", manifest, "--target-dir"])
-        .arg(target)
-        .status()?;
-    if !status.success() {
-        return Err(format!("{package} was not built").into());
-    }
-    let name = format!("{package}{}", env::consts::EXE_SUFFIX);
-    Ok(target.join("release").join(name))
 }
