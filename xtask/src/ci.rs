@@ -188,7 +188,10 @@ fn steps() -> Vec<Step> {
     }));
     steps.extend([
         Step::xtask("demo --quick"),
+        Step::xtask("chaos --quick"),
         Step::xtask("bench rpc --quick"),
+        Step::xtask("bench cluster --quick"),
+        Step::xtask("bench pick --quick"),
         Step::xtask("bench gossip --quick"),
     ]);
     let scenarios = xtask_sim::names().into_iter();

@@ -70,7 +70,11 @@ impl Stage {
             ca,
             keys,
             network: Network::Loopback,
-            peers: if peers { Some(build_peers()?) } else { None },
+            peers: if peers {
+                Some(project::build_peers("peers")?)
+            } else {
+                None
+            },
             runtimes: [options.measuring.runtime(); 2],
             cores: cores(options),
         })
@@ -265,27 +269,6 @@ fn cores(options: &Options) -> [Option<usize>; 2] {
         [server, client, ..] if !options.measuring.unpinned => [Some(server), Some(client)],
         _ => [None, None],
     }
-}
-
-/// Builds the detached workspace; the program.
-fn build_peers() -> Result<PathBuf, Box<dyn Error>> {
-    let cmake = project::program("cmake").arg("--version").output();
-    if !cmake.is_ok_and(|output| output.status.success()) {
-        return Err("a peer needs cmake to be built: install it (`apt-get install cmake`)".into());
-    }
-    eprintln!("building the peers");
-    let target = project::root().join("target/peers");
-    let status = project::cargo()
-        .args(["build", "--release", "--quiet", "--locked"])
-        .args(["--manifest-path", "xtask/peers/Cargo.toml", "--target-dir"])
-        .arg(&target)
-        .status()?;
-    if !status.success() {
-        return Err("the peers were not built".into());
-    }
-    Ok(target
-        .join("release")
-        .join(format!("peers{}", env::consts::EXE_SUFFIX)))
 }
 
 fn time_of(job: &Job) -> Duration {

@@ -78,7 +78,6 @@ struct Account {
     idempotent: Counts,
     others: Counts,
     wrong: u64,
-    extra_attempts: u64,
     latencies: Latencies,
     failures: BTreeMap<Failure, (u64, String)>,
     refused: Vec<u64>,
@@ -115,7 +114,11 @@ impl Load {
             sleep(Duration::from_millis(1)).await;
         }
         let account = std::mem::take(&mut *self.shared.account.lock());
-        account.report(self.shared.not_begun.load(Relaxed))
+        Report {
+            not_begun: self.shared.not_begun.load(Relaxed),
+            extra_attempts: self.shared.client.stats().extra_attempts(),
+            ..account.report()
+        }
     }
 }
 
@@ -181,7 +184,6 @@ impl Account {
 
     fn failed(&mut self, call: u64, error: &ClusterError, second: u64) {
         self.counts(call).failed += 1;
-        self.extra_attempts += (error.attempts().len() as u64).saturating_sub(1);
         let failure = Failure::of(error, is_idempotent(call), second);
         if failure.processed == Seen::No && self.refused.len() < REFUSED_MAX {
             self.refused.push(call);
@@ -190,14 +192,12 @@ impl Account {
         counted.or_insert_with(|| (0, error.to_string())).0 += 1;
     }
 
-    fn report(self, not_begun: u64) -> Report {
+    fn report(self) -> Report {
         let failures = self.failures.into_iter();
         Report {
             idempotent: self.idempotent,
             others: self.others,
-            not_begun,
             wrong: self.wrong,
-            extra_attempts: self.extra_attempts,
             p50_us: self.latencies.p50_us(),
             p99_us: self.latencies.p99_us(),
             max_us: self.latencies.max_us(),
@@ -210,6 +210,7 @@ impl Account {
                 .collect(),
             refused: self.refused,
             answered_by: self.answered_by,
+            ..Report::default()
         }
     }
 }

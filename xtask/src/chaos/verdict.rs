@@ -24,7 +24,7 @@ pub(crate) struct Row {
     pub(crate) idempotent_failed: u64,
     /// Calls that may not run twice, and did.
     pub(crate) ran_twice: u64,
-    /// Attempts beside the first of each call, as far as they are known.
+    /// Attempts beside the first of each call.
     pub(crate) extra_attempts: u64,
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
@@ -43,10 +43,6 @@ impl Row {
         length: Duration,
     ) -> Self {
         let ran_twice = runs.repeated().filter(|call| !is_idempotent(*call)).count() as u64;
-        let repeated: u64 = runs
-            .repeated()
-            .map(|call| u64::from(runs.of(call)) - 1)
-            .sum();
         let maybe = report
             .failures
             .iter()
@@ -58,7 +54,7 @@ impl Row {
             calls_maybe: maybe.map(|it| it.count).sum(),
             idempotent_failed: report.idempotent.failed,
             ran_twice,
-            extra_attempts: report.extra_attempts.max(repeated),
+            extra_attempts: report.extra_attempts,
             p50_us: report.p50_us,
             p99_us: report.p99_us,
             max_us: report.max_us,

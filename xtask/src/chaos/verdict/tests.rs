@@ -99,6 +99,7 @@ fn what_ran_is_held_against_what_was_told() {
         idempotent: Counts { ok: 1, failed: 0 },
         others: Counts { ok: 1, failed: 1 },
         refused: vec![5, 7],
+        extra_attempts: 2,
         ..Report::default()
     };
     let row = Row::new(Scenario::Kill, VICTIM, report, &runs, Duration::ZERO);
