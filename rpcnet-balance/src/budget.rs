@@ -1,11 +1,11 @@
 //! How many extra attempts a client may make, whatever happens.
 
 use std::sync::atomic::{
-    AtomicU64, AtomicUsize,
+    AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 
-use crate::Time;
+use crate::{Time, stripes::Stripes};
 
 /// A bound on attempts that would not be there if all went well: retries and hedges. Without one, servers that are slow or
 /// refuse get the more calls the worse they are.
@@ -42,13 +42,8 @@ pub struct RetryBudget {
     settled: AtomicU64,
     /// Until when the time is in the level.
     settled_at: AtomicU64,
-    successes: [Stripe; STRIPES],
+    successes: Stripes<AtomicU64>,
 }
-
-/// A counter with a cache line of its own, in pairs as the prefetcher takes them.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Stripe(AtomicU64);
 
 impl RetryBudget {
     /// A full one with the defaults.
@@ -62,7 +57,7 @@ impl RetryBudget {
             level: AtomicU64::new(cap),
             settled: AtomicU64::new(0),
             settled_at: AtomicU64::new(0),
-            successes: Default::default(),
+            successes: Stripes::new(|| AtomicU64::new(0)),
         }
     }
 
@@ -93,8 +88,7 @@ impl RetryBudget {
 
     /// A call has succeeded.
     pub fn deposit(&self) {
-        let stripe = STRIPE.with(|stripe| *stripe);
-        self.successes[stripe].0.fetch_add(1, Relaxed);
+        self.successes.mine().fetch_add(1, Relaxed);
     }
 
     /// Takes one extra attempt, if there is one. `false`: there must be none now.
@@ -117,8 +111,7 @@ impl RetryBudget {
     /// Adds to the level what has come in. Each success and each moment is added by the one thread that has moved a mark
     /// past it. Nothing is taken out in between, so it does not matter that the capacity is looked at only now.
     fn settle(&self, now: Time) {
-        let successes = self.successes.iter().map(|stripe| stripe.0.load(Relaxed));
-        let successes = successes.fold(0, u64::wrapping_add);
+        let successes = self.successes.iter().map(|count| count.load(Relaxed)).sum();
         let before = self.settled.fetch_max(successes, AcqRel);
         let earned = successes
             .saturating_sub(before)
@@ -145,14 +138,6 @@ fn nanotokens(tokens: f64) -> u64 {
     // The cast takes what is no number to 0.
     (tokens.clamp(0.0, 1e6) * TOKEN as f64) as u64
 }
-
-thread_local! {
-    static STRIPE: usize = NEXT_STRIPE.fetch_add(1, Relaxed) % STRIPES;
-}
-
-static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);
-
-const STRIPES: usize = 16;
 
 /// One extra attempt. So fine that nothing is lost to rounding from nanosecond to nanosecond, with whole tokens a second.
 const TOKEN: u64 = 1_000_000_000;

@@ -24,6 +24,11 @@ impl<T> Stripes<T> {
         let thread = if thread == UNKNOWN { enlist() } else { thread };
         &self.0[thread % COPIES].0
     }
+
+    /// The copies of all threads.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|line| &line.0)
+    }
 }
 
 impl<T> fmt::Debug for Stripes<T> {

@@ -117,7 +117,7 @@
 //! # What it does not do
 //!
 //! No consensus and no leader: gossip is about who is there, and two halves of a split cluster both go on, unless they
-//! ask before they serve which of them may: [`Node::may_serve`]. No hedging, no retry budget. No queue: a call that nobody takes fails, with an
+//! ask before they serve which of them may: [`Node::may_serve`]. No queue: a call that nobody takes fails, with an
 //! error that says so.
 //!
 //! # Features
@@ -128,10 +128,11 @@ mod client;
 mod node;
 
 pub use client::{
-    Attempt, ClusterClient, ClusterClientConfig, ClusterError, OnWorker, WorkerCallOptions,
+    Attempt, AttemptReason, ClusterClient, ClusterClientConfig, ClusterClientStats, ClusterError,
+    GaveUp, Hedging, MethodPolicy, NoVote, OnWorker, QuorumError, Replies, WorkerCallOptions,
 };
 pub use node::{DrainReport, Node, NodeBuilder, NodeError, NodeShutdownReport};
-pub use rpcnet_balance::{Balancer, PickContext, View};
+pub use rpcnet_balance::{Balancer, PickContext, RetryBudget, View};
 pub use rpcnet_registry::{
     ClusterEvent, Filter, LoadBalancingStrategy, NodeId, NodeRegistry, NodeState, SelectError,
     Worker, WorkerRegistry,
@@ -143,8 +144,8 @@ pub use rpcnet_swim::{
 #[cfg(feature = "dev-certs")]
 pub use rpcnet_transport::DevCa;
 pub use rpcnet_transport::{
-    CallContext, CallOptions, Code, ConnectError, Endpoint, Processed, Raw, Receiver, Router,
-    RpcClient, RpcError, RpcServer, Sender, Status, Tls, TransportConfig, Upload,
+    CallContext, CallOptions, Code, ConnectError, Endpoint, Priority, Processed, Raw, Receiver,
+    Router, RpcClient, RpcError, RpcServer, Sender, Status, Tls, TransportConfig, Upload,
 };
 pub use {
     rpcnet_balance as balance, rpcnet_phi as phi, rpcnet_registry as registry, rpcnet_swim as swim,

@@ -5,7 +5,8 @@ use std::{hint::black_box, time::Duration};
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rpcnet_transport::{
-    CallContext, DevCa, Endpoint, Raw, Router, RpcClient, RpcServer, Sender, TransportConfig,
+    CallContext, DevCa, Endpoint, Priority, Raw, Router, RpcClient, RpcServer, Sender,
+    TransportConfig,
     wire::{self, Decoder, Flags, Frame, Preface, RequestHeader, StreamKind},
 };
 use tokio::runtime::{Builder, Runtime};
@@ -15,6 +16,8 @@ fn codec(c: &mut Criterion) {
         method: "compute".to_owned(),
         attempt: 0,
         flags: Flags::default(),
+        priority: Priority::default(),
+        idempotency_key: None,
         deadline: Some(Duration::from_secs(10)),
     };
     let body = Bytes::from(vec![7; 64]);

@@ -15,19 +15,19 @@ use quinn::{AsyncUdpSocket, ConnectionError, Runtime, TokioRuntime};
 use rustls_pki_types::ServerName;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BindError, ConnectError, Peer, Router, RpcClient, RpcServer, SideChannel, SocketBuffers, Tls,
-    TransportConfig, TransportStats,
+    AdmissionState, BindError, ConnectError, Peer, Router, RpcClient, RpcServer, SideChannel,
+    SocketBuffers, Tls, TransportConfig, TransportStats,
     busy_poll::BusyPoll,
     client::{Opened, answer},
     gauge::Gauge,
     quic,
     reload::CurrentTls,
-    server::{AcceptLoop, QueueDelay, serve_connections},
+    server::{AcceptLoop, Gate, QueueDelay, serve_connections},
     socket::{self, SharedSocket, SideQueue},
     stats::{Counter, Counters},
     stream::RecvHalf,
@@ -75,9 +75,13 @@ pub(crate) struct Shared {
     pub(crate) stopped: CancellationToken,
     /// Whether new calls are refused, as asked or because of a shutdown, or it is said that they soon will be.
     draining: AtomicU8,
+    /// Until when calls are taken after that was said.
+    lame_duck_until: Mutex<Option<Instant>>,
     /// Tells the connections when that changes.
     pub(crate) draining_changed: watch::Sender<()>,
     pub(crate) queue_delay: QueueDelay,
+    /// What calls have to pass, if their number is limited.
+    pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) busy_poll: Arc<BusyPoll>,
     serving: AtomicBool,
     router: RwLock<Arc<Router>>,
@@ -176,6 +180,7 @@ impl Endpoint {
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
+        let gate = config.admission.as_ref().map(|a| Arc::new(Gate::new(a)));
         let stopped = CancellationToken::new();
         busy_poll.start(stopped.clone());
         let shared = Shared {
@@ -192,8 +197,10 @@ impl Endpoint {
             cancel_calls: CancellationToken::new(),
             stopped,
             draining: AtomicU8::new(0),
+            lame_duck_until: Mutex::default(),
             draining_changed: watch::Sender::new(()),
             queue_delay: QueueDelay::default(),
+            gate,
             busy_poll,
             serving: AtomicBool::new(false),
             router: RwLock::default(),
@@ -273,6 +280,11 @@ impl Endpoint {
         self.0.shared.in_flight.count()
     }
 
+    /// How many calls run and wait; `None` if their number is not [limited](TransportConfig::with_admission).
+    pub fn admission(&self) -> Option<AdmissionState> {
+        self.0.shared.gate.as_ref().map(|gate| gate.state())
+    }
+
     /// Waits until no call is being served. Unless it [drains](Self::set_draining), the next one may begin at once.
     pub async fn idle(&self) {
         self.0.shared.in_flight.none().await;
@@ -285,16 +297,17 @@ impl Endpoint {
         self.0.shared.note_draining(DRAINING_ANNOUNCED, draining);
     }
 
-    /// Refuses new calls, or takes them again. Calls being served go on, and connections stay: callers learn that
-    /// nothing was done and go elsewhere. A node that is about to leave its cluster begins with this. A shutdown cannot be
+    /// Says to all callers that no more calls are wanted, and refuses them [shortly after](TransportConfig::with_lame_duck), or takes them
+    /// again. Calls being served go on, and connections stay: callers go elsewhere, and those that have not heard it learn that
+    /// nothing was done. A node that is about to leave its cluster begins with this. A shutdown cannot be
     /// taken back.
     pub fn set_draining(&self, draining: bool) {
-        let shared = &self.0.shared;
-        if draining {
-            shared.note_draining(DRAINING_ASKED, true);
+        let bits = if draining {
+            DRAINING_ASKED
         } else {
-            shared.note_draining(DRAINING_ASKED | DRAINING_ANNOUNCED, false);
-        }
+            DRAINING_ASKED | DRAINING_ANNOUNCED
+        };
+        self.0.shared.note_draining(bits, draining);
     }
 
     /// Whether it says that it takes no new calls.
@@ -304,7 +317,7 @@ impl Endpoint {
 
     /// Stops, and is back by the deadline whatever happens.
     ///
-    /// New connections and calls are refused. Calls being served may end and their replies arrive; so may calls
+    /// Callers are told, and [a moment later](TransportConfig::with_lame_duck) new connections and calls are refused. Calls being served may end and their replies arrive; so may calls
     /// being made, which handlers may need. Shortly before the deadline (a tenth, at most 250 ms) the
     /// handlers that still run are dropped, and their callers told so. Then all connections are closed.
     ///
@@ -315,6 +328,11 @@ impl Endpoint {
         let deadline = Instant::now() + within.min(SHUTDOWN_MAX);
         let cancel_at = deadline - (within / 10).min(CANCEL_AHEAD_MAX);
         let before = shared.report();
+        let accepted_until = shared.announce(within / 4);
+        // The task that accepts connections is always there.
+        if shared.connections.len() > 1 {
+            sleep_until(accepted_until).await;
+        }
         shared.close();
         let idle = async {
             shared.outgoing.none().await;
@@ -372,9 +390,16 @@ impl Shared {
         self.draining.load(SeqCst) != 0
     }
 
-    /// Whether new calls are refused.
+    /// Whether new calls are refused: the server drains, and who could hear it has.
     pub(crate) fn refuses_calls(&self) -> bool {
-        self.draining.load(SeqCst) & (DRAINING_ASKED | DRAINING_TO_STOP) != 0
+        let draining = self.draining.load(SeqCst);
+        draining & DRAINING_TO_STOP != 0
+            || draining & (DRAINING_ASKED | DRAINING_LEAVING) != 0 && self.is_lame_duck_over()
+    }
+
+    fn is_lame_duck_over(&self) -> bool {
+        let until = *self.lame_duck_until.lock();
+        until.is_none_or(|until| until <= Instant::now())
     }
 
     /// Whether a shutdown has begun.
@@ -388,14 +413,27 @@ impl Shared {
         LoadReport {
             in_flight: u16::try_from(in_flight).unwrap_or(u16::MAX),
             draining: self.is_draining(),
-            busy: in_flight >= self.config.calls_max.get().saturating_mul(4) / 5,
+            busy: in_flight >= self.config.calls_max.get().saturating_mul(4) / 5
+                || self.gate.as_ref().is_some_and(|gate| gate.is_busy()),
             queue_delay: self.queue_delay.smoothed(),
         }
     }
 
+    /// Tells the callers that a shutdown has begun. Says until when they may take to hear it, at most so long from now.
+    fn announce(&self, at_most: Duration) -> Instant {
+        let now = Instant::now();
+        self.note_draining(DRAINING_LEAVING, true);
+        let until = self.lame_duck_until.lock().unwrap_or(now);
+        until.min(now + at_most)
+    }
+
     fn note_draining(&self, bits: u8, draining: bool) {
         if draining {
-            self.draining.fetch_or(bits, SeqCst);
+            let mut until = self.lame_duck_until.lock();
+            // Unless the callers were told before.
+            if self.draining.fetch_or(bits, SeqCst) == 0 {
+                *until = Some(Instant::now() + self.config.lame_duck);
+            }
         } else {
             self.draining.fetch_and(!bits, SeqCst);
         }
@@ -569,6 +607,9 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
 const DRAINING_ASKED: u8 = 1;
 const DRAINING_TO_STOP: u8 = 2;
 const DRAINING_ANNOUNCED: u8 = 4;
+
+/// A shutdown has begun and still takes calls.
+const DRAINING_LEAVING: u8 = 8;
 
 /// Nobody waits longer for a shutdown, and a deadline has to be a point in time.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -73,9 +73,15 @@ impl RpcError {
         self.0.processed
     }
 
-    /// When the server suggests another attempt; `None` if it said nothing.
+    /// When the server suggests another attempt; `None` if it said nothing, [`Duration::MAX`] if it asks
+    /// [not to try again](Status::do_not_retry).
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Whether the server asks not to try again, here or elsewhere.
+    pub fn forbids_retry(&self) -> bool {
+        self.0.retry_after == Some(Duration::MAX)
     }
 
     /// For people.
@@ -102,7 +108,8 @@ impl RpcError {
     }
 
     /// Whether the same call may be made again, on another node at once or on this one later, whatever it does:
-    /// it was certainly not processed, and the reason lies with the node or the way to it.
+    /// it was certainly not processed, the reason lies with the node or the way to it, and the server does not
+    /// [forbid](Self::forbids_retry) it.
     pub fn is_retryable(&self) -> bool {
         self.0.processed == Processed::No && self.lies_with_the_node()
     }
@@ -113,14 +120,15 @@ impl RpcError {
     }
 
     fn lies_with_the_node(&self) -> bool {
-        matches!(
-            self.0.code,
-            Code::Unavailable
-                | Code::Overloaded
-                | Code::Draining
-                | Code::Unimplemented
-                | Code::TooEarly
-        )
+        !self.forbids_retry()
+            && matches!(
+                self.0.code,
+                Code::Unavailable
+                    | Code::Overloaded
+                    | Code::Draining
+                    | Code::Unimplemented
+                    | Code::TooEarly
+            )
     }
 }
 

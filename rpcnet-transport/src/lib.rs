@@ -8,9 +8,11 @@ mod config;
 mod endpoint;
 mod error;
 mod gauge;
+mod inherited;
 mod memory;
 mod outbox;
 mod peer;
+mod priority;
 mod quic;
 mod reload;
 mod server;
@@ -31,10 +33,15 @@ pub use crate::{
     config::{AckFrequency, ConfigError, TransportConfig},
     endpoint::{Endpoint, ShutdownReport},
     error::{BindError, ConnectError, RpcError},
+    inherited::{Inherited, inherited},
     memory::{MemoryNetwork, MemoryStats},
     peer::Peer,
+    priority::Priority,
     reload::TlsReloadError,
-    server::{CallContext, Dispatch, Fallible, IntoReply, Plain, Router, RpcServer},
+    server::{
+        Admission, AdmissionState, CallContext, Dispatch, Fallible, IntoReply, KeyMemory, Plain,
+        Router, RpcServer,
+    },
     shards::Shards,
     socket::{SideChannel, SocketBuffers},
     stats::TransportStats,

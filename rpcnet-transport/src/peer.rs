@@ -23,6 +23,10 @@ impl Peer {
         &self.name
     }
 
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
     /// Address that it had when the connection was made.
     pub fn addr(&self) -> SocketAddr {
         self.addr

@@ -69,8 +69,18 @@ counters! {
     calls_refused_early,
     /// Calls refused because the server was draining.
     calls_refused_draining,
-    /// Calls refused because there were too many at a time.
+    /// Calls refused because there were too many at a time, at once or after they had waited.
     calls_refused_overloaded,
+    /// Calls that had to wait for a place, at their method's limit or the server's.
+    calls_queued,
+    /// Calls refused after they had waited: too long, or for calls that matter more. They count as refused too.
+    calls_shed,
+    /// Calls whose deadline passed while they waited for a place; their handlers never began.
+    calls_expired,
+    /// Calls answered with the remembered reply of an earlier call with the same idempotency key.
+    keys_answered,
+    /// Calls that waited for the end of an earlier one with the same idempotency key.
+    keys_joined,
     /// Calls of a method that there is not.
     unknown_methods,
     /// Handlers that panicked.

@@ -78,6 +78,12 @@ impl Status {
         self
     }
 
+    /// Tells the caller not to try again, here or elsewhere: it would only make things worse. It becomes the longest
+    /// [`retry_after`](crate::RpcError::retry_after), and [`RpcError::is_retryable`](crate::RpcError::is_retryable) is false.
+    pub fn do_not_retry(self) -> Self {
+        self.with_retry_after(Duration::MAX)
+    }
+
     /// Vouches that the handler did nothing that a second attempt would do twice.
     pub fn not_processed(mut self) -> Self {
         self.processed = Processed::No;

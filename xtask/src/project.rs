@@ -4,7 +4,7 @@ use std::{
     env,
     error::Error,
     ffi::OsStr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
 
@@ -51,6 +51,44 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String, Box<dyn Error>>
         return Err(format!("{command:?} failed ({}):\n{}", output.status, told.trim()).into());
     }
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Builds a program, to be fast; where it is. `manifest` is that of its workspace.
+///
+/// # Errors
+///
+/// When it is not built.
+pub(crate) fn build(
+    package: &str,
+    manifest: &str,
+    target: &Path,
+) -> Result<PathBuf, Box<dyn Error>> {
+    let status = cargo()
+        .args(["build", "--release", "--quiet", "--locked"])
+        .args(["--package", package, "--manifest-path", manifest])
+        .arg("--target-dir")
+        .arg(target)
+        .status()?;
+    if !status.success() {
+        return Err(format!("{package} was not built").into());
+    }
+    let name = format!("{package}{}", env::consts::EXE_SUFFIX);
+    Ok(target.join("release").join(name))
+}
+
+/// The same of the detached workspace.
+///
+/// # Errors
+///
+/// When it is not built, or there is no cmake.
+pub(crate) fn build_peers(package: &str) -> Result<PathBuf, Box<dyn Error>> {
+    let cmake = program("cmake").arg("--version").output();
+    if !cmake.is_ok_and(|output| output.status.success()) {
+        return Err("a peer needs cmake to be built: install it (`apt-get install cmake`)".into());
+    }
+    eprintln!("building the peers");
+    let target = root().join("target/peers");
+    build(package, "xtask/peers/Cargo.toml", &target)
 }
 
 fn is_about_our_crate(variable: &OsStr) -> bool {

@@ -110,7 +110,7 @@ impl Outliers {
             OutcomeKind::Unreachable => self.note_unreachable(outcome.now, endpoint),
             // Its load is the balancer's to heed. Taken for failure, it would go to others and overload them.
             OutcomeKind::Overloaded => None,
-            // Nothing was heard.
+            // It was not waited for.
             OutcomeKind::Abandoned => None,
         }
     }
@@ -263,7 +263,7 @@ impl Outliers {
             }
             OutcomeKind::Abandoned => {
                 self.release(endpoint, probe, outcome.now);
-                Actions::new(None, None)
+                Actions::default()
             }
         }
     }

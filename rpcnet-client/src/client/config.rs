@@ -1,8 +1,11 @@
 //! How calls to workers are made.
 
-use std::{collections::HashSet, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
+use rpcnet_balance::RetryBudget;
 use rpcnet_transport::Endpoint;
+
+use super::{Hedging, MethodPolicy, retry::Budget};
 
 /// Settings of a [`ClusterClient`](super::ClusterClient).
 #[derive(Debug, Clone)]
@@ -11,7 +14,10 @@ pub struct ClusterClientConfig {
     pub(crate) timeout: Duration,
     pub(crate) attempts_max: usize,
     pub(crate) connect_timeout: Duration,
-    pub(crate) idempotent: Arc<HashSet<Box<str>>>,
+    pub(super) methods: Arc<HashMap<Box<str>, MethodPolicy>>,
+    pub(super) attempt_timeout: Option<Duration>,
+    pub(super) budget: Option<Arc<Budget>>,
+    pub(super) seed: Option<u64>,
     pub(crate) backoff: (Duration, Duration),
     pub(crate) concurrency_max: NonZeroUsize,
     pub(crate) connections_max: NonZeroUsize,
@@ -27,7 +33,10 @@ impl ClusterClientConfig {
             timeout: Duration::from_secs(10),
             attempts_max: 5,
             connect_timeout: Duration::from_secs(1),
-            idempotent: Arc::default(),
+            methods: Arc::default(),
+            attempt_timeout: None,
+            budget: Some(Arc::new(Budget::new(RetryBudget::new()))),
+            seed: None,
             backoff: (Duration::from_millis(10), Duration::from_secs(1)),
             concurrency_max: const { NonZeroUsize::new(64).unwrap() },
             connections_max: const { NonZeroUsize::new(4).unwrap() },
@@ -64,14 +73,65 @@ impl ClusterClientConfig {
     /// tried again also when nobody knows whether it ran.
     #[must_use]
     pub fn with_idempotent<S: AsRef<str>>(mut self, methods: impl IntoIterator<Item = S>) -> Self {
-        let names = methods.into_iter().map(|name| name.as_ref().into());
-        Arc::make_mut(&mut self.idempotent).extend(names);
+        for name in methods {
+            self.method(name.as_ref()).idempotent = true;
+        }
+        self
+    }
+
+    /// Sends calls of a method that take long to another worker as well; default none. The method is taken for idempotent.
+    /// Short for a [`MethodPolicy`] that says so.
+    #[must_use]
+    pub fn with_hedging(mut self, method: &str, hedging: Hedging) -> Self {
+        self.method(method).hedging = Some(hedging);
+        self
+    }
+
+    /// All that is special about a method, in place of what was said about it before; default nothing.
+    #[must_use]
+    pub fn with_method(mut self, method: &str, policy: MethodPolicy) -> Self {
+        *self.method(method) = policy;
+        self
+    }
+
+    /// Time for each attempt of a call that may be repeated: one that is idempotent or has an idempotency key. Default: as long
+    /// as the call has. A shorter one leaves time for another worker when one hangs; one below what calls take when
+    /// there is much to do makes more of it. Other calls and streams do not heed it.
+    #[must_use]
+    pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = Some(timeout);
+        self
+    }
+
+    /// How many attempts there may be that would not be there if all went well: after a worker had too much to do, after
+    /// one that may have been processed, and hedges. One budget for all calls, shared with clients made of clones of this
+    /// config; default [`RetryBudget::new`]: one for ten calls that succeed, 10 more a second, and 100 saved up. An attempt after one
+    /// that was never sent, or that a worker refused because it drains, takes nothing out of it.
+    #[must_use]
+    pub fn with_retry_budget(mut self, budget: RetryBudget) -> Self {
+        self.budget = Some(Arc::new(Budget::new(budget)));
+        self
+    }
+
+    /// As many attempts as each call may have, whatever happens to the others. In an outage that is up to
+    /// [`with_attempts_max`](Self::with_attempts_max) times the load.
+    #[must_use]
+    pub fn without_retry_budget(mut self) -> Self {
+        self.budget = None;
+        self
+    }
+
+    /// Where random pauses come from, for a run that can be repeated; default a seed of the system's.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
         self
     }
 
     /// Longest pauses before a call goes to a worker that it was tried on before: before the first such attempt, default
-    /// 10 ms, doubled each time up to a maximum, default 1 s. The pause is a random part of that, half of it at least, so
-    /// that many callers do not come back all at once. Attempts on other workers follow at once.
+    /// 10 ms, doubled each time up to a maximum, default 1 s. The pause is a random part of that, so that many callers do not
+    /// come back all at once. A worker that has said when to come back is not asked before. Attempts on other workers
+    /// follow at once.
     #[must_use]
     pub fn with_backoff(mut self, initial: Duration, max: Duration) -> Self {
         self.backoff = (initial, max.max(initial));
@@ -107,5 +167,11 @@ impl ClusterClientConfig {
     /// The endpoint that calls leave from.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    fn method(&mut self, name: &str) -> &mut MethodPolicy {
+        Arc::make_mut(&mut self.methods)
+            .entry(name.into())
+            .or_default()
     }
 }

@@ -1,6 +1,6 @@
 //! Why a call to a worker did not end with a reply.
 
-use std::{error::Error as StdError, fmt, net::SocketAddr};
+use std::{error::Error as StdError, fmt, net::SocketAddr, time::Duration};
 
 use rpcnet_registry::{NodeId, SelectError};
 use rpcnet_transport::{CodecError, ConnectError, Processed, RpcError};
@@ -22,26 +22,30 @@ pub enum ClusterError {
     Encode(#[source] CodecError),
     /// No connection could be made to the worker tried last. The fault of that node or of the way to it; nothing was
     /// processed, so the call may be made again, later.
-    #[error("cannot connect to a worker{}", history(attempts))]
+    #[error("cannot connect to a worker{}", history(attempts, *gave_up))]
     Connect {
         /// Why not, at the last attempt.
         #[source]
         error: ConnectError,
         /// Every attempt, in order.
         attempts: Vec<Attempt>,
+        /// Why no other one followed.
+        gave_up: GaveUp,
     },
     /// The worker tried last answered with an error, or the connection to it broke. Whose fault it is and whether the
     /// request was processed is in the error.
-    #[error("the call to a worker failed{}", history(attempts))]
+    #[error("the call to a worker failed{}", history(attempts, *gave_up))]
     Rpc {
         /// What the last attempt ended with.
         #[source]
         error: RpcError,
         /// Every attempt, in order.
         attempts: Vec<Attempt>,
+        /// Why no other one followed.
+        gave_up: GaveUp,
     },
     /// The time for all attempts was over. [`processed`](Self::processed) says whether the request may have run.
-    #[error("the time for the call was over{}", history(attempts))]
+    #[error("the time for the call was over{}", history(attempts, GaveUp::Final))]
     DeadlineExceeded {
         /// Every attempt, in order; none if the time was over before the first.
         attempts: Vec<Attempt>,
@@ -57,7 +61,41 @@ pub enum ClusterError {
     },
 }
 
-/// One attempt of a call.
+/// Why a call was not tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GaveUp {
+    /// It would not have been safe, or no use: the handler has answered, or the request may have been processed and must not be
+    /// repeated.
+    Final,
+    /// There were as many attempts [as there may be](super::ClusterClientConfig::with_attempts_max).
+    AttemptsMax,
+    /// The [budget](super::ClusterClientConfig::with_retry_budget) was empty.
+    Budget,
+    /// The time for the call was over, or would have been before the next attempt.
+    Deadline,
+    /// The worker asked [not to](rpcnet_transport::Status::do_not_retry).
+    Forbidden,
+    /// Nobody was left who might do it soon.
+    NobodyLeft,
+}
+
+/// Why an attempt was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AttemptReason {
+    /// It was the first.
+    First,
+    /// The one before had failed.
+    Retry {
+        /// For how long it was waited, so as not to come back too soon; zero for another worker.
+        after: Duration,
+    },
+    /// The one before took long; see [`Hedging`](super::Hedging).
+    Hedge,
+}
+
+/// One attempt of a call, which has failed.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Attempt {
@@ -65,6 +103,10 @@ pub struct Attempt {
     pub node: NodeId,
     /// Where.
     pub addr: SocketAddr,
+    /// Why.
+    pub reason: AttemptReason,
+    /// How long it took.
+    pub took: Duration,
     /// What it ended with. When no connection could be made, its source is a [`ConnectError`].
     pub error: RpcError,
 }
@@ -77,6 +119,16 @@ impl ClusterError {
             | Self::Rpc { attempts, .. }
             | Self::DeadlineExceeded { attempts } => attempts,
             Self::Select(_) | Self::Encode(_) | Self::Decode { .. } => &[],
+        }
+    }
+
+    /// Why the call was not tried again.
+    pub fn gave_up(&self) -> GaveUp {
+        match self {
+            Self::Connect { gave_up, .. } | Self::Rpc { gave_up, .. } => *gave_up,
+            Self::DeadlineExceeded { .. } => GaveUp::Deadline,
+            Self::Select(_) => GaveUp::NobodyLeft,
+            Self::Encode(_) | Self::Decode { .. } => GaveUp::Final,
         }
     }
 
@@ -121,7 +173,10 @@ impl ClusterError {
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}: ", self.node, self.addr)?;
+        write!(f, "{} at {} ({}, ", self.node, self.addr, self.reason)?;
+        // More would not be read.
+        let micros = self.took.as_micros();
+        write!(f, "{:?}): ", Duration::from_micros(micros as u64))?;
         match self.error.message() {
             "" => write!(f, "{}", self.error.code()),
             message => write!(f, "{}: {message}", self.error.code()),
@@ -136,11 +191,39 @@ impl Attempt {
     }
 }
 
-fn history(attempts: &[Attempt]) -> String {
+impl fmt::Display for AttemptReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First => f.write_str("first"),
+            Self::Retry { after } if after.is_zero() => f.write_str("retry"),
+            Self::Retry { after } => write!(f, "retry after {after:?}"),
+            Self::Hedge => f.write_str("hedge"),
+        }
+    }
+}
+
+impl fmt::Display for GaveUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Final => "another attempt would be no use or no good",
+            Self::AttemptsMax => "there may be no more attempts",
+            Self::Budget => "the budget for more attempts is empty",
+            Self::Deadline => "there is no time for another attempt",
+            Self::Forbidden => "the worker forbids another attempt",
+            Self::NobodyLeft => "nobody is left to try",
+        })
+    }
+}
+
+fn history(attempts: &[Attempt], gave_up: GaveUp) -> String {
     let told: Vec<_> = attempts.iter().map(Attempt::to_string).collect();
-    match told.len() {
+    let mut history = match told.len() {
         0 => String::new(),
         1 => format!(": {}", told[0]),
         many => format!(", tried {many} times: {}", told.join("; ")),
+    };
+    if gave_up != GaveUp::Final {
+        history.push_str(&format!("; {gave_up}"));
     }
+    history
 }

@@ -3,27 +3,38 @@
 mod all;
 mod config;
 mod error;
+mod hedge;
 mod options;
 mod pick;
+mod policy;
 mod pool;
+mod quorum;
+mod race;
 mod retry;
+mod run;
+mod stats;
+mod status;
 mod streams;
 
-use std::{fmt, future::poll_fn, pin::pin, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
+pub use all::Replies;
 use bytes::Bytes;
 pub use config::ClusterClientConfig;
-pub use error::{Attempt, ClusterError};
-use options::Plan;
+pub use error::{Attempt, AttemptReason, ClusterError, GaveUp};
+pub use hedge::Hedging;
 pub use options::WorkerCallOptions;
-use pool::{Connection, Pool};
-use retry::{Jitter, Verdict, verdict};
+use policy::Method;
+pub use policy::MethodPolicy;
+use pool::Pool;
+pub use quorum::{NoVote, QuorumError};
+use retry::{Jitter, Keys};
 use rpcnet_registry::{Worker, WorkerRegistry};
-use rpcnet_transport::{
-    CallOptions, Code, ConnectError, Decode, Encode, Processed, RpcClient, RpcError,
-};
+use rpcnet_transport::{Decode, Encode};
+use run::Failure;
+pub use stats::ClusterClientStats;
+use stats::Counters;
 pub use streams::OnWorker;
-use tokio::time::{Instant, sleep, timeout_at};
 
 /// Calls workers of a cluster: picks one by tags and load, connects, calls, and goes to another one when that is safe.
 ///
@@ -39,9 +50,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 ///   [`with_connections_per_worker_max`](ClusterClientConfig::with_connections_per_worker_max).
 /// - A failed attempt is followed by another one, on another worker, if the request was certainly not processed: it was
 ///   never sent, or it was refused (the worker drains, has too much to do, or does not know the method). If it may have been
-///   processed, only if the call or its method is marked as idempotent. An answer of the handler is final.
+///   processed, only if the call or its method is marked as idempotent or the call has an idempotency key. An answer of the
+///   handler is final.
+///   One that is not idempotent but has a key goes back once to the worker that may have processed it, which remembers.
 /// - When every worker was tried, it starts over after a pause.
-/// - There is one deadline over all attempts, and a limit to their number.
+/// - There is one deadline over all attempts, a limit to their number, and one to the extra load that the attempts of all
+///   calls make, the [budget](ClusterClientConfig::with_retry_budget).
+/// - If its method [hedges](ClusterClientConfig::with_hedging), it goes to another worker as well when it takes long.
 ///
 /// Dropping the future of a call cancels it, at the worker too.
 pub struct ClusterClient {
@@ -49,6 +64,10 @@ pub struct ClusterClient {
     config: ClusterClientConfig,
     pool: Pool,
     jitter: Jitter,
+    keys: Keys,
+    /// Those that something is special about.
+    methods: HashMap<Box<str>, Method>,
+    counters: Counters,
 }
 
 impl ClusterClient {
@@ -56,7 +75,14 @@ impl ClusterClient {
     pub fn new(registry: Arc<WorkerRegistry>, config: ClusterClientConfig) -> Self {
         Self {
             pool: Pool::new(&config, &registry),
-            jitter: Jitter::new(),
+            jitter: config.seed.map_or_else(Jitter::new, Jitter::seeded),
+            keys: Keys::new(),
+            methods: config
+                .methods
+                .iter()
+                .map(|(name, policy)| (name.clone(), Method::new(*policy)))
+                .collect(),
+            counters: Counters::default(),
             registry,
             config,
         }
@@ -132,10 +158,7 @@ impl ClusterClient {
     {
         let body = request.encode().map_err(ClusterError::Encode)?;
         let (reply, worker) = self.call_bytes(method, body, filter, options).await?;
-        Resp::decode(reply).map_err(|error| ClusterError::Decode {
-            node: worker.id().clone(),
-            error,
-        })
+        all::decode(worker.id(), reply)
     }
 
     /// The workers that calls go to.
@@ -153,6 +176,11 @@ impl ClusterClient {
         self.pool.len()
     }
 
+    /// What the calls came to so far.
+    pub fn stats(&self) -> ClusterClientStats {
+        self.counters.stats()
+    }
+
     async fn call_bytes(
         &self,
         method: &str,
@@ -160,150 +188,12 @@ impl ClusterClient {
         filter: Option<&str>,
         options: WorkerCallOptions,
     ) -> Result<(Bytes, Worker), ClusterError> {
-        let plan = options.plan(&self.config, method);
+        let plan = options.plan(self, method);
         self.run(plan, filter, |client, options| {
             let body = body.clone();
             async move { client.call_with(method, body, options).await }
         })
         .await
-    }
-
-    /// Attempts until one succeeds or no other makes sense.
-    async fn run<T, F>(
-        &self,
-        plan: Plan,
-        filter: Option<&str>,
-        attempt: impl Fn(RpcClient, CallOptions) -> F,
-    ) -> Result<(T, Worker), ClusterError>
-    where
-        F: Future<Output = Result<T, RpcError>>,
-    {
-        // Before anybody is picked, so that no failure falls unheard between the two.
-        self.pool.follow(&self.registry);
-        let mut trail = Trail::default();
-        // Those who will not do it soon come first and stay; the others have another turn after a pause.
-        let (mut tried, mut unfit) = (Vec::new(), 0);
-        loop {
-            let (worker, connection) = match self.pick(filter, &tried, plan.key) {
-                Ok(picked) => picked,
-                Err(error) => {
-                    let Some(failure) = &trail.last else {
-                        return Err(error.into());
-                    };
-                    // Everybody was tried, or nobody is left for the moment.
-                    let hope = tried.len() > unfit || failure.verdict == Verdict::AnyWorker;
-                    let patience = hope && trail.pauses < plan.attempts_max;
-                    if !patience || !self.pause(&plan, &mut trail).await {
-                        return Err(trail.end());
-                    }
-                    tried.truncate(unfit);
-                    continue;
-                }
-            };
-            let outcome = self
-                .attempt(&worker, connection, &plan, trail.len(), &attempt)
-                .await;
-            let failure = match outcome {
-                Ok(value) => return Ok((value, worker)),
-                Err(failure) => failure,
-            };
-            // On a connection that had died unnoticed, nothing is known about the worker itself.
-            if failure.verdict == Verdict::OtherWorkerOnly {
-                tried.insert(unfit, worker.endpoint_id());
-                unfit += 1;
-            } else if !failure.stale_connection {
-                tried.push(worker.endpoint_id());
-            }
-            let over = failure.verdict == Verdict::GiveUp;
-            trail.push(&worker, failure);
-            if over || trail.len() >= plan.attempts_max {
-                return Err(trail.end());
-            }
-        }
-    }
-
-    /// One attempt on one worker, of which the balancer is told.
-    async fn attempt<T, F>(
-        &self,
-        worker: &Worker,
-        connection: Connection,
-        plan: &Plan,
-        number: usize,
-        attempt: impl Fn(RpcClient, CallOptions) -> F,
-    ) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, RpcError>>,
-    {
-        let started = Instant::now();
-        let mut used = None;
-        let outcome = async {
-            let (client, reused) = connect(connection, plan).await?;
-            let client = used.insert(client);
-            // A timer may be late; a request that is not sent was certainly not processed.
-            if plan.deadline.is_some_and(|end| end <= Instant::now()) {
-                return Err(Failure::out_of_time());
-            }
-            let mut options = CallOptions::new()
-                .with_attempt(u8::try_from(number).unwrap_or(u8::MAX))
-                .with_idempotent(plan.idempotent);
-            options = match plan.deadline {
-                Some(deadline) => options.with_deadline(deadline.into_std()),
-                None => options.without_deadline(),
-            };
-            let mut call = pin!(attempt(client.clone(), options));
-            let mut has_begun = false;
-            let reply = poll_fn(|cx| {
-                let reply = call.as_mut().poll(cx);
-                if reply.is_pending() && !has_begun && client.is_saturated() {
-                    self.pool.watch(worker);
-                }
-                has_begun = true;
-                reply
-            });
-            reply
-                .await
-                .map_err(|error| Failure::of_call(error, plan, reused && client.is_closed()))
-        };
-        let outcome = outcome.await;
-        self.report(worker, used.as_ref(), &outcome, started.elapsed());
-        outcome
-    }
-
-    /// Waits before another attempt on a worker that was tried before. `false` if that would take too long.
-    async fn pause(&self, plan: &Plan, trail: &mut Trail) -> bool {
-        let times = u32::try_from(trail.pauses).unwrap_or(u32::MAX);
-        let suggested = trail
-            .last
-            .as_ref()
-            .and_then(|failure| failure.error.retry_after());
-        let pause = self.jitter.pause(self.config.backoff, times);
-        let pause = pause.max(suggested.unwrap_or_default());
-        trail.pauses += 1;
-        let end = Instant::now().checked_add(pause);
-        let too_long = |deadline| end.is_none_or(|end| deadline <= end);
-        if plan.deadline.is_some_and(too_long) {
-            return false;
-        }
-        sleep(pause).await;
-        true
-    }
-}
-
-/// The client to make a call with, and whether its connection was there before.
-async fn connect(connection: Connection, plan: &Plan) -> Result<(RpcClient, bool), Failure> {
-    let pending = match connection {
-        Connection::Ready(client) => return Ok((client, true)),
-        Connection::Pending(pending) => pending,
-    };
-    let connected = match plan.deadline {
-        Some(deadline) => timeout_at(deadline, pending)
-            .await
-            .map_err(|_| Failure::out_of_time())?,
-        None => pending.await,
-    };
-    match connected {
-        Ok(client) => Ok((client, false)),
-        Err(error) => Err(Failure::of_connect(error)),
     }
 }
 
@@ -313,92 +203,5 @@ impl fmt::Debug for ClusterClient {
             .field("registry", &self.registry)
             .field("connections", &self.connections())
             .finish_non_exhaustive()
-    }
-}
-
-/// What came of the attempts of a call so far.
-#[derive(Default)]
-struct Trail {
-    attempts: Vec<Attempt>,
-    last: Option<Failure>,
-    /// How often it was waited before starting over.
-    pauses: usize,
-}
-
-impl Trail {
-    fn len(&self) -> usize {
-        self.attempts.len()
-    }
-
-    fn push(&mut self, worker: &Worker, failure: Failure) {
-        self.attempts.push(Attempt {
-            node: worker.id().clone(),
-            addr: worker.addr,
-            error: failure.error.clone(),
-        });
-        self.last = Some(failure);
-    }
-
-    /// The outcome of a call that ends with its last failure.
-    fn end(self) -> ClusterError {
-        let attempts = self.attempts;
-        let failure = self.last.expect("a call ends after an attempt");
-        let Failure { error, connect, .. } = failure;
-        if let Some(error) = connect {
-            ClusterError::Connect { error, attempts }
-        } else if error.code() == Code::DeadlineExceeded && error.processed() != Processed::Yes {
-            ClusterError::DeadlineExceeded { attempts }
-        } else {
-            ClusterError::Rpc { error, attempts }
-        }
-    }
-}
-
-/// Why an attempt failed, and what follows.
-struct Failure {
-    error: RpcError,
-    connect: Option<ConnectError>,
-    verdict: Verdict,
-    /// The request was never sent, because the connection it was to use had died before.
-    stale_connection: bool,
-}
-
-impl Failure {
-    fn of_connect(error: ConnectError) -> Self {
-        let verdict = match error {
-            // Ours is closed: no worker can be reached.
-            ConnectError::EndpointClosed => Verdict::GiveUp,
-            _ => Verdict::AnyWorker,
-        };
-        Self {
-            error: error.clone().into(),
-            connect: Some(error),
-            verdict,
-            stale_connection: false,
-        }
-    }
-
-    fn of_call(error: RpcError, plan: &Plan, connection_died: bool) -> Self {
-        Self {
-            verdict: verdict(&error, plan.idempotent),
-            stale_connection: connection_died
-                && error.code() == Code::Unavailable
-                && error.processed() == Processed::No,
-            error,
-            connect: None,
-        }
-    }
-
-    fn out_of_time() -> Self {
-        Self {
-            error: RpcError::new(
-                Code::DeadlineExceeded,
-                Processed::No,
-                "the request was not sent in time",
-            ),
-            connect: None,
-            verdict: Verdict::GiveUp,
-            stale_connection: false,
-        }
     }
 }

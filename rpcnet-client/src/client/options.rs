@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use rpcnet_transport::{Priority, inherited};
 use tokio::time::Instant;
 
-use super::ClusterClientConfig;
+use super::{ClusterClient, Hedging, hedge::Observed, policy::Method};
 
 /// How one call differs from what the [`ClusterClientConfig`] says.
 #[derive(Debug, Clone, Copy, Default)]
@@ -13,6 +14,11 @@ pub struct WorkerCallOptions {
     attempts_max: Option<usize>,
     idempotent: Option<bool>,
     key: Option<u64>,
+    idempotency_key: Option<u128>,
+    attempt_timeout: Option<Duration>,
+    hedging: Option<Option<Hedging>>,
+    priority: Option<Priority>,
+    detached: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,14 +45,15 @@ impl WorkerCallOptions {
         self
     }
 
-    /// The call with all its attempts ends at this time at the latest: for a handler that calls on, its own deadline.
+    /// The call with all its attempts ends at this time at the latest.
     #[must_use]
     pub fn with_deadline(mut self, deadline: std::time::Instant) -> Self {
         self.limit = Limit::By(deadline.into());
         self
     }
 
-    /// The call may take for ever: for streams that are meant to stay open. It still ends with its connection.
+    /// The call may take for ever: for streams that are meant to stay open. It still ends with its connection, and with the
+    /// call that is being served here, unless it is [without inheritance](Self::without_inheritance).
     #[must_use]
     pub fn without_deadline(mut self) -> Self {
         self.limit = Limit::None;
@@ -74,30 +81,148 @@ impl WorkerCallOptions {
         self
     }
 
+    /// A key that no other call has and all attempts of this one share: 16 random bytes will do. Workers that
+    /// [remember keys](rpcnet_transport::Router::with_idempotency) run the call once and answer repeats from memory, so it is tried again
+    /// although it may have been processed. Who makes the same call anew after a failure gives it the same key.
+    ///
+    /// Unless it is idempotent as well, such an attempt goes back to the worker that may have processed the one before, as
+    /// long as it is the same process, and to another one only if that fails too: another one runs it again, if they share
+    /// no memory. Workers that do not remember keys take no notice of it.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: u128) -> Self {
+        self.idempotency_key = Some(key);
+        self
+    }
+
+    /// Time for each attempt, if the call may be repeated, in place of
+    /// [`ClusterClientConfig::with_attempt_timeout`](super::ClusterClientConfig::with_attempt_timeout).
+    #[must_use]
+    pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = Some(timeout);
+        self
+    }
+
+    /// How much the call matters when a worker has too much to do; default that of the call that is being served here
+    /// ([`inherited`]), or [`Priority::Critical`].
+    #[must_use]
+    pub fn with_priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// The call takes over nothing from the one that is being served here: for work that outlives it. Otherwise it ends when that
+    /// one does at the latest, with all its attempts, and has its priority.
+    #[must_use]
+    pub fn without_inheritance(mut self) -> Self {
+        self.detached = true;
+        self
+    }
+
+    /// When the call goes to another worker as well, whatever the config says of the method. The call is taken for idempotent,
+    /// unless [`with_idempotent`](Self::with_idempotent) says otherwise.
+    ///
+    /// At a quantile only if the config has the method hedged too: of others nobody notes how long they take.
+    #[must_use]
+    pub fn with_hedging(mut self, hedging: Hedging) -> Self {
+        self.hedging = Some(Some(hedging));
+        self
+    }
+
+    /// The call goes to another worker only when one has failed, whatever the config says of the method.
+    #[must_use]
+    pub fn without_hedging(mut self) -> Self {
+        self.hedging = Some(None);
+        self
+    }
+
     /// What holds for a call of `method` that is made now.
-    pub(super) fn plan(&self, config: &ClusterClientConfig, method: &str) -> Plan {
+    pub(super) fn plan<'a>(&self, client: &'a ClusterClient, method: &str) -> Plan<'a> {
+        let config = &client.config;
+        let method = client.methods.get(method);
+        let policy = method.map(|method| &method.policy);
         let after = |wait| Instant::now().checked_add(wait);
+        let own_deadline = match self.limit {
+            Limit::OfClient => after(
+                policy
+                    .and_then(|policy| policy.timeout)
+                    .unwrap_or(config.timeout),
+            ),
+            Limit::Within(timeout) => after(timeout),
+            Limit::By(deadline) => Some(deadline),
+            Limit::None => None,
+        };
+        let (mut deadline, mut priority) = (own_deadline, self.priority);
+        if !self.detached {
+            let from = inherited();
+            let end = from.deadline().map(Instant::from_std);
+            // Of the two the earlier one, if there are two.
+            deadline = end.min(deadline).or(end).or(deadline);
+            priority = priority.or_else(|| from.priority());
+        }
+        let hedging = self
+            .hedging
+            .unwrap_or_else(|| policy.and_then(|policy| policy.hedging));
+        let is_idempotent = || hedging.is_some() || policy.is_some_and(|policy| policy.idempotent);
+        let idempotent = self.idempotent.unwrap_or_else(is_idempotent);
+        let idempotency_key = self.idempotency_key.or_else(|| {
+            let generates = policy.is_some_and(|policy| policy.generates_keys);
+            generates.then(|| client.keys.next())
+        });
+        let repeatable = idempotent || (idempotency_key.is_some() && self.idempotent.is_none());
+        let attempt_timeout = self
+            .attempt_timeout
+            .or_else(|| policy.and_then(|policy| policy.attempt_timeout))
+            .or(config.attempt_timeout);
         Plan {
-            deadline: match self.limit {
-                Limit::OfClient => after(config.timeout),
-                Limit::Within(timeout) => after(timeout),
-                Limit::By(deadline) => Some(deadline),
-                Limit::None => None,
-            },
+            deadline,
             attempts_max: self.attempts_max.unwrap_or(config.attempts_max),
-            idempotent: self
-                .idempotent
-                .unwrap_or_else(|| config.idempotent.contains(method)),
+            idempotent,
+            repeatable,
             key: self.key,
+            priority,
+            idempotency_key,
+            attempt_timeout: attempt_timeout.filter(|_| repeatable),
+            hedging: hedging.filter(|_| repeatable),
+            observed: method.and_then(Method::observed),
         }
     }
 }
 
 /// The settings of one call, config and options taken together.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Plan {
+pub(super) struct Plan<'a> {
     pub(super) deadline: Option<Instant>,
     pub(super) attempts_max: usize,
     pub(super) idempotent: bool,
+    /// Whether an attempt that may have been processed may be followed by another one.
+    pub(super) repeatable: bool,
     pub(super) key: Option<u64>,
+    pub(super) priority: Option<Priority>,
+    pub(super) idempotency_key: Option<u128>,
+    pub(super) attempt_timeout: Option<Duration>,
+    pub(super) hedging: Option<Hedging>,
+    /// Where it is noted how long the calls take.
+    pub(super) observed: Option<&'a Observed>,
+}
+
+impl Plan<'_> {
+    /// Whether it may be repeated only because a worker remembers what it has done.
+    pub(super) fn is_remembered(&self) -> bool {
+        self.idempotency_key.is_some() && !self.idempotent
+    }
+
+    /// For a stream: what it begins with is not what it takes, and it cannot be had twice.
+    pub(super) fn of_stream(mut self) -> Self {
+        self.attempt_timeout = None;
+        self.hedging = None;
+        self.observed = None;
+        self
+    }
+
+    /// For a call to one certain worker.
+    pub(super) fn of_one(mut self) -> Self {
+        self.hedging = None;
+        self.observed = None;
+        self
+    }
 }

@@ -34,7 +34,7 @@ impl ClusterClient {
         Resp: Decode,
     {
         let request = Raw(request.encode().map_err(ClusterError::Encode)?);
-        let plan = options.plan(&self.config, method);
+        let plan = options.plan(self, method).of_stream();
         let (stream, worker) = self
             .run(plan, filter, |client, options| {
                 let request = request.clone();
@@ -63,7 +63,7 @@ impl ClusterClient {
         Req: Encode,
         Resp: Decode,
     {
-        let plan = options.plan(&self.config, method);
+        let plan = options.plan(self, method).of_stream();
         let (stream, worker) = self
             .run(plan, filter, |client, options| async move {
                 client.call_client_streaming_with(method, options).await
@@ -88,7 +88,7 @@ impl ClusterClient {
         Req: Encode,
         Resp: Decode,
     {
-        let plan = options.plan(&self.config, method);
+        let plan = options.plan(self, method).of_stream();
         let ((sender, receiver), worker) = self
             .run(plan, filter, |client, options| async move {
                 client.call_streaming_with(method, options).await

@@ -1,8 +1,13 @@
 //! Calls to workers from a list, over real QUIC: who is called, how often, and what the caller is told.
 
+mod budget;
 mod connections;
 mod health;
+mod hedges;
+mod keys;
 mod load;
+mod nested;
+mod quorum;
 mod retries;
 mod several;
 mod streams;
@@ -18,9 +23,9 @@ use std::{
 
 use bytes::Bytes;
 use rpcnet_client::{
-    Balancer, CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code, DevCa, Endpoint,
-    LoadBalancingStrategy, Processed, Router, RpcServer, SelectError, Status, TransportConfig,
-    WorkerCallOptions, WorkerRegistry,
+    AttemptReason, Balancer, CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code,
+    DevCa, Endpoint, GaveUp, LoadBalancingStrategy, Processed, Router, RpcServer, SelectError,
+    Status, TransportConfig, WorkerCallOptions, WorkerRegistry,
     balance::health::HealthConfig,
     registry::{Node, NodeId, StaticMembership},
 };

@@ -213,10 +213,23 @@ async fn attempts_are_limited_and_paused_when_one_worker_is_all_there_is() {
     let _server = bench.worker("red", router);
     let begun = Instant::now();
     let error = bench.call("who").await.expect_err("always refused");
-    assert_eq!(error.attempts().len(), 3);
     assert_eq!(runs.load(SeqCst), 3);
-    // Half of each pause is certain.
-    assert!(begun.elapsed() >= pause, "{:?}", begun.elapsed());
+    assert_eq!(error.gave_up(), GaveUp::AttemptsMax);
+    let reasons: Vec<_> = error.attempts().iter().map(|one| one.reason).collect();
+    let [
+        AttemptReason::First,
+        AttemptReason::Retry { after: first },
+        AttemptReason::Retry { after: second },
+    ] = reasons[..]
+    else {
+        panic!("{reasons:?}");
+    };
+    assert!(first <= pause && second <= pause && begun.elapsed() >= first + second);
+    let told = error.to_string();
+    assert!(
+        told.contains("(retry after ") && told.contains("no more attempts"),
+        "{told}"
+    );
     assert!(error.is_retryable());
 }
 

@@ -26,7 +26,7 @@ impl RpcClient {
         &self,
         method: &str,
         body: impl Into<Bytes>,
-        options: CallOptions,
+        mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
         let body = body.into();
         if let Some(early) = &self.0.early {
@@ -34,7 +34,7 @@ impl RpcClient {
             return call.await.map_err(|e| self.of_peer(e));
         }
         let now = Instant::now();
-        let deadline = options.deadline(now, self.0.call_timeout);
+        let deadline = options.settle(now, self.0.call_timeout);
         let outcome = if let Some(refusal) = self.refusal() {
             Err(refusal)
         } else if self.fits_lane(&body, &options, now, deadline) {

@@ -194,9 +194,9 @@ impl RpcClient {
         early: &Early,
         method: &str,
         body: Bytes,
-        options: CallOptions,
+        mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
-        let deadline = options.deadline(Instant::now(), self.0.call_timeout);
+        let deadline = options.settle(Instant::now(), self.0.call_timeout);
         if options.replay_safe && early.client().is_none() {
             let attempt = self.attempt(early, method, body.clone(), &options, deadline);
             match attempt.await? {
@@ -206,7 +206,7 @@ impl RpcClient {
         }
         let client = self.wait_for(early, deadline).await?;
         // It is a client like any other; so the future has an end.
-        Box::pin(client.call_with(method, body, options.until(deadline))).await
+        Box::pin(client.call_with(method, body, options)).await
     }
 
     /// Waits for the client to use from the end of the handshake on.

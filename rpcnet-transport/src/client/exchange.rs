@@ -69,13 +69,13 @@ impl RpcClient {
         method: &str,
         body: Bytes,
         flags: Flags,
-        options: CallOptions,
+        mut options: CallOptions,
     ) -> Result<(SendCore, RecvCore), RpcError> {
-        let deadline = options.deadline(Instant::now(), self.0.call_timeout);
+        let deadline = options.settle(Instant::now(), self.0.call_timeout);
         if let Some(early) = &self.0.early {
             let client = self.wait_for(early, deadline).await;
             let client = client.map_err(|e| self.of_peer(e))?;
-            return Box::pin(client.begin(method, body, flags, options.until(deadline))).await;
+            return Box::pin(client.begin(method, body, flags, options)).await;
         }
         if let Some(refusal) = self.refusal() {
             return Err(self.of_peer(refusal));
@@ -148,6 +148,8 @@ impl RpcClient {
                 idempotent: options.idempotent,
                 ..flags
             },
+            priority: options.priority(),
+            idempotency_key: options.idempotency_key,
             deadline: None,
         })
     }

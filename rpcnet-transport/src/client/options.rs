@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::{Priority, inherited};
+
 /// How one call is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CallOptions {
@@ -12,6 +14,9 @@ pub struct CallOptions {
     pub(crate) idempotent: bool,
     pub(crate) isolated: bool,
     pub(crate) replay_safe: bool,
+    pub(crate) idempotency_key: Option<u128>,
+    priority: Option<Priority>,
+    detached: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,6 +71,31 @@ impl CallOptions {
         self
     }
 
+    /// Gives the call a key that all its attempts share and no other call has: 16 random bytes will do. The handler sees it, and a
+    /// server that [remembers keys](crate::Router::with_idempotency) runs the call once and answers repeats with the first
+    /// reply. Default none. It costs 16 bytes of the request.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: u128) -> Self {
+        self.idempotency_key = Some(key);
+        self
+    }
+
+    /// How much the call matters when the server has too much to do; default that of the call that is being served here
+    /// ([`inherited`](crate::inherited)), or [`Priority::Critical`].
+    #[must_use]
+    pub fn with_priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// The call takes over nothing from the one that is being served here: for work that outlives it. Otherwise it ends when that one
+    /// does at the latest, and has its priority.
+    #[must_use]
+    pub fn without_inheritance(mut self) -> Self {
+        self.detached = true;
+        self
+    }
+
     /// Asks for a QUIC stream of its own, default `false`: a lost packet of other calls never delays it, at several
     /// times the price of a small call that shares a stream. Large bodies and streams have their own in any case.
     #[must_use]
@@ -84,19 +114,77 @@ impl CallOptions {
         self
     }
 
-    /// The same call, with what is left of its time.
-    pub(crate) fn until(mut self, deadline: Option<Instant>) -> Self {
+    /// Takes over what there is to take over, once. Says until when the call may take.
+    pub(crate) fn settle(&mut self, now: Instant, default: Duration) -> Option<Instant> {
+        let mut deadline = self.deadline(now, default);
+        if !self.detached {
+            let from = inherited();
+            deadline = from.sooner(deadline);
+            self.priority = self.priority.or_else(|| from.priority());
+            self.detached = true;
+        }
         self.limit = deadline.map_or(Limit::None, Limit::By);
-        self
+        deadline
     }
 
-    pub(crate) fn deadline(&self, now: Instant, default: Duration) -> Option<Instant> {
+    /// Of options that were [settled](Self::settle).
+    pub(crate) fn priority(&self) -> Priority {
+        self.priority.unwrap_or_default()
+    }
+
+    fn deadline(&self, now: Instant, default: Duration) -> Option<Instant> {
         let after = |wait| now.checked_add(wait);
         match self.limit {
             Limit::OfClient => after(default),
             Limit::Within(timeout) => after(timeout),
             Limit::By(deadline) => Some(deadline),
             Limit::None => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Inherited;
+
+    #[test]
+    fn a_call_takes_over_the_sooner_deadline_and_the_priority_once() {
+        let now = Instant::now();
+        let after = |secs| now + Duration::from_secs(secs);
+        let default = Duration::from_secs(10);
+        let settled = |mut options: CallOptions| {
+            let deadline = options.settle(now, default);
+            // What was settled does not change with the place.
+            let again = Inherited::new(Some(now), Priority::CriticalPlus).enter();
+            assert_eq!(options.settle(now, default), deadline);
+            drop(again);
+            (deadline, options.priority())
+        };
+        let new = CallOptions::new;
+        let second = Duration::from_secs(1);
+        use Priority::{Critical, Sheddable, SheddablePlus};
+        assert_eq!(settled(new()), (Some(after(10)), Critical));
+        assert_eq!(settled(new().without_deadline()), (None, Critical));
+        let _scope = Inherited::new(Some(after(5)), Sheddable).enter();
+        let table = [
+            (new(), Some(after(5)), Sheddable),
+            (new().with_timeout(second), Some(after(1)), Sheddable),
+            (new().without_deadline(), Some(after(5)), Sheddable),
+            (
+                new().with_priority(SheddablePlus),
+                Some(after(5)),
+                SheddablePlus,
+            ),
+            (new().without_inheritance(), Some(after(10)), Critical),
+            (
+                new().without_inheritance().without_deadline(),
+                None,
+                Critical,
+            ),
+        ];
+        for (options, deadline, priority) in table {
+            assert_eq!(settled(options), (deadline, priority), "{options:?}");
         }
     }
 }

@@ -47,6 +47,8 @@ impl RpcClient {
                 body: &body,
                 attempt: options.attempt,
                 idempotent: options.idempotent,
+                priority: options.priority(),
+                idempotency_key: options.idempotency_key,
                 now,
                 deadline,
             };

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{AckFrequency, TransportConfig};
+use crate::Admission;
 
 impl TransportConfig {
     /// Largest message that is taken or sent, in bytes; default 16 MiB. It is checked before anything is
@@ -216,6 +217,25 @@ impl TransportConfig {
     #[must_use]
     pub fn with_calls_max(mut self, calls: NonZeroUsize) -> Self {
         self.calls_max = calls;
+        self
+    }
+
+    /// How many calls a server runs at a time and what becomes of the others, over all connections; default `None`: it runs what
+    /// [`calls_max`](Self::with_calls_max) lets in, calls that wait included, and refuses the rest at once. Each endpoint has its own limit, each of
+    /// [`Shards`](crate::Shards) too. See [`Admission`].
+    #[must_use]
+    pub fn with_admission(mut self, admission: Admission) -> Self {
+        self.admission = Some(admission);
+        self
+    }
+
+    /// How long a server that begins to drain or to shut down goes on taking calls after it has told its callers; default 100 ms (500 ms
+    /// in [`wan`](Self::wan)), zero for none. Callers that have heard it make no more calls here, so that with a time longer than
+    /// the way to them nothing is refused. A shutdown spends at most a quarter of its own time so, and none if nobody is
+    /// connected. Larger values delay every stop; too small a one costs callers a refusal and another attempt elsewhere.
+    #[must_use]
+    pub fn with_lame_duck(mut self, time: Duration) -> Self {
+        self.lame_duck = time;
         self
     }
 

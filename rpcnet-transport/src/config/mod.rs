@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use crate::Admission;
+
 /// Settings of an endpoint. Both sides of a connection may differ; each bounds what it takes in itself.
 ///
 /// Begin with the preset that fits the network and the load, and change single knobs:
@@ -45,6 +47,8 @@ pub struct TransportConfig {
     pub(crate) lane_calls_max: NonZeroU32,
     pub(crate) queue_len: usize,
     pub(crate) calls_max: NonZeroUsize,
+    pub(crate) admission: Option<Admission>,
+    pub(crate) lame_duck: Duration,
     pub(crate) connections_max: NonZeroUsize,
     pub(crate) handshakes_max: NonZeroUsize,
     pub(crate) stream_window_bytes: NonZeroU32,
@@ -84,6 +88,8 @@ impl TransportConfig {
             lane_calls_max: const { NonZeroU32::new(2_048).unwrap() },
             queue_len: 4_096,
             calls_max: const { NonZeroUsize::new(16_384).unwrap() },
+            admission: None,
+            lame_duck: Duration::from_millis(100),
             connections_max: const { NonZeroUsize::new(4_096).unwrap() },
             handshakes_max: const { NonZeroUsize::new(256).unwrap() },
             stream_window_bytes: const { NonZeroU32::new(MIB as u32).unwrap() },
@@ -105,6 +111,7 @@ impl TransportConfig {
             keep_alive: Duration::from_secs(10),
             initial_rtt: Duration::from_millis(100),
             busy_poll: Duration::ZERO,
+            lame_duck: Duration::from_millis(500),
             initial_window_bytes: 14_720,
             ack_frequency: None,
             stream_window_bytes: const { NonZeroU32::new(4 * MIB as u32).unwrap() },
@@ -152,6 +159,7 @@ impl TransportConfig {
             ("initial_rtt", self.initial_rtt),
             ("session_lifetime", self.session_lifetime),
             ("busy_poll", self.busy_poll),
+            ("lame_duck", self.lame_duck),
         ] {
             if value > TIME_CEILING {
                 return Err(ConfigError::TooLong { name, value });

@@ -17,11 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     CallContext,
+    admission::{self, Entry, Newcomer, Places},
     answer::answer,
-    context::CallInfo,
+    context::{Asked, CallInfo},
     early::Handshake,
+    keys::Lent,
     request::{Unserved, read_body, read_header},
     router::{Arguments, Handler, Started},
+    rules::Rules,
 };
 use crate::{
     Code, Peer, Processed, Status,
@@ -51,7 +54,7 @@ pub(super) async fn serve(
     };
     // Before it is asked whether the server drains: a shutdown either sees this call or is seen by it.
     let (_unacknowledged, _) = shared.unacknowledged.enter();
-    match Call::admit(&shared, &mut recv, header, body, arrived).await {
+    match Call::admit(&shared, &peer, &send, &mut recv, header, body, arrived).await {
         Ok(call) => call.run(&shared, peer, send, recv).await,
         Err(why) => turn_away(&shared, send, recv, why).await,
     }
@@ -79,7 +82,8 @@ struct Call {
     handler: Handler,
     header: RequestHeader,
     body: Bytes,
-    deadline: Option<Instant>,
+    asked: Asked,
+    places: Places,
     in_flight: GaugeGuard,
 }
 
@@ -93,9 +97,11 @@ enum Ended {
 }
 
 impl Call {
-    /// Decides by the header alone, so that the body of a call that is refused is not read, and reads the body then.
+    /// Decides by the header alone, so that the body of a call that is refused or waits is not read, and reads the body then.
     async fn admit(
         shared: &Shared,
+        peer: &Peer,
+        send: &SendHalf,
         recv: &mut RecvHalf,
         header: RequestHeader,
         body: Option<Bytes>,
@@ -104,6 +110,27 @@ impl Call {
         let (guard, in_flight) = shared.in_flight.enter();
         let deadline = header.deadline.and_then(|left| arrived.checked_add(left));
         let (name, handler) = find_handler(shared, &header, deadline, in_flight)?;
+        let asked = Asked {
+            attempt: header.attempt,
+            idempotent: header.flags.idempotent,
+            priority: header.priority,
+            idempotency_key: header.idempotency_key,
+            deadline,
+        };
+        let rules = handler.rules();
+        let mut places = Places::default();
+        if shared.gate.is_some() || rules.is_some() {
+            places = match enter(shared, rules, peer, &asked) {
+                Entry::Now(places) => places,
+                Entry::Later(queued) => {
+                    let turn = Box::pin(queued.turn(&shared.counters));
+                    let places = wait_for_turn(shared, turn, send.stopped(), deadline).await?;
+                    shared.queue_delay.note(arrived.elapsed());
+                    places
+                }
+                Entry::Never(status) => return Err(Unserved::Refused(status)),
+            };
+        }
         let body = match body {
             Some(body) => body,
             None => read_body(shared, recv, deadline).await?,
@@ -116,20 +143,23 @@ impl Call {
             handler,
             header,
             body,
-            deadline,
+            asked,
+            places,
             in_flight: guard,
         })
     }
 
-    async fn run(self, shared: &Shared, peer: Peer, send: SendHalf, recv: RecvHalf) {
+    async fn run(self, shared: &Arc<Shared>, peer: Peer, send: SendHalf, recv: RecvHalf) {
         let Self {
             name,
             handler,
             header,
             body,
-            deadline,
+            asked,
+            mut places,
             in_flight,
         } = self;
+        let deadline = asked.deadline;
         let mut stopped = pin!(send.stopped());
         shared.counters.calls_started.add_one();
 
@@ -138,11 +168,17 @@ impl Call {
         let flags = header.flags;
         let info = CallInfo {
             method: name,
-            attempt: header.attempt,
-            idempotent: flags.idempotent,
-            deadline,
+            asked,
         };
         let cx = CallContext::with_token(peer.clone(), info, token.clone());
+        if handler.rules().is_some_and(|rules| rules.remembers) && asked.idempotency_key.is_some() {
+            cx.lend(Lent {
+                places: std::mem::take(&mut places),
+                shared: Arc::clone(shared),
+            });
+        } else if matches!(handler, Handler::Unary(_)) {
+            places.measure();
+        }
         let (requests, unused_recv) = if flags.streams_requests {
             let counters = Arc::clone(&shared.counters);
             let core = RecvCore::of_handler(recv, peer.clone(), counters);
@@ -181,6 +217,10 @@ impl Call {
             &token,
         )
         .await;
+        if let Ended::Returned(outcome) = &ended {
+            places.note(outcome);
+        }
+        drop(places);
         // What the handler has spawned need not wait for the caller's acknowledgement.
         token.cancel();
         let Some(mut send) = send else {
@@ -217,6 +257,54 @@ impl Call {
         answer(shared, &mut send, stopped, outcome, Some(in_flight)).await;
         if let Some(mut recv) = unused_recv {
             recv.note_end();
+        }
+    }
+}
+
+/// Brings a call past the gates of its method and of the server.
+pub(super) fn enter(shared: &Shared, rules: Option<&Rules>, peer: &Peer, asked: &Asked) -> Entry {
+    let is_exempt = rules.is_some_and(|rules| rules.is_exempt);
+    admission::enter(
+        &shared.counters,
+        rules.and_then(|rules| rules.gate.as_ref()),
+        shared.gate.as_ref().filter(|_| !is_exempt),
+        || Newcomer {
+            peer: peer.clone(),
+            priority: asked.priority,
+            is_retry: asked.attempt > 0,
+            deadline: asked.deadline,
+        },
+    )
+}
+
+/// Waits for the turn of a call while somebody waits for its answer.
+async fn wait_for_turn(
+    shared: &Shared,
+    turn: impl Future<Output = Result<Places, Status>>,
+    stopped: impl Future<Output = bool>,
+    deadline: Option<Instant>,
+) -> Result<Places, Unserved> {
+    let until = async {
+        match deadline {
+            Some(at) => sleep_until(at).await,
+            None => future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        turn = turn => turn.map_err(Unserved::Refused),
+        _ = stopped => {
+            shared.counters.calls_cancelled.add_one();
+            Err(Unserved::Cut(Cut::Cancelled))
+        }
+        () = shared.cancel_calls.cancelled() => {
+            let message = "the server shut down before the handler began";
+            Err(Unserved::refused(Code::Draining, message))
+        }
+        () = until => {
+            shared.counters.calls_expired.add_one();
+            let message = "the time was over before the handler began";
+            Err(Unserved::refused(Code::DeadlineExceeded, message))
         }
     }
 }
@@ -301,8 +389,9 @@ async fn wait(
     token: &CancellationToken,
 ) -> (Ended, Option<SendHalf>) {
     let handler = handler.clone();
+    let bequest = cx.bequest();
     // The handler's function itself may panic too, so it is called inside.
-    let handled = AssertUnwindSafe(async move {
+    let handled = bequest.scope(async move {
         match handler {
             Handler::Unary(method) => {
                 let mut started = Started::default();
@@ -311,8 +400,8 @@ async fn wait(
             }
             Handler::Streaming(method) => (method.serve)(cx, arguments).await,
         }
-    })
-    .catch_unwind();
+    });
+    let handled = AssertUnwindSafe(handled).catch_unwind();
     let until = async {
         match deadline {
             Some(at) => sleep_until(at).await,

@@ -9,9 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::Peer;
+use super::keys::Lent;
+use crate::{Inherited, Peer, Priority};
 
 /// What a handler may know about the call that it serves. Cheap to clone.
 #[derive(Clone)]
@@ -23,15 +25,32 @@ struct Inner {
     has_ended: AtomicBool,
     /// Made when somebody waits for the end; most handlers do not.
     ended: OnceLock<CancellationToken>,
+    /// On their way to where the handler runs, if that is not where its call is served.
+    lent: Mutex<Option<Box<Lent>>>,
 }
 
 /// What a request says of its call.
 #[derive(Debug, Clone)]
 pub(crate) struct CallInfo {
     pub(crate) method: Arc<str>,
+    pub(crate) asked: Asked,
+}
+
+/// What a request says of its call beside its method.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
     pub(crate) attempt: u8,
     pub(crate) idempotent: bool,
+    pub(crate) priority: Priority,
+    pub(crate) idempotency_key: Option<u128>,
     pub(crate) deadline: Option<tokio::time::Instant>,
+}
+
+impl Asked {
+    /// What calls take over that are made to serve this one.
+    pub(crate) fn bequest(&self) -> Inherited {
+        Inherited::new(self.deadline, self.priority)
+    }
 }
 
 impl CallContext {
@@ -41,6 +60,7 @@ impl CallContext {
             call,
             has_ended: AtomicBool::new(false),
             ended: OnceLock::new(),
+            lent: Mutex::default(),
         }))
     }
 
@@ -51,25 +71,49 @@ impl CallContext {
             call,
             has_ended: AtomicBool::new(false),
             ended: OnceLock::from(token),
+            lent: Mutex::default(),
         }))
     }
 
+    /// What calls take over that are made to serve this one.
+    pub(crate) fn bequest(&self) -> Inherited {
+        self.0.call.asked.bequest()
+    }
+
+    /// What its request says.
+    pub(super) fn asked(&self) -> Asked {
+        self.0.call.asked
+    }
+
     /// Makes it the context of another call of the same method; says whether it could, for nobody else may have it.
-    pub(crate) fn reuse(
-        &mut self,
-        attempt: u8,
-        idempotent: bool,
-        deadline: Option<tokio::time::Instant>,
-    ) -> bool {
+    pub(crate) fn reuse(&mut self, asked: Asked) -> bool {
         let Some(inner) = Arc::get_mut(&mut self.0) else {
             return false;
         };
-        inner.call.attempt = attempt;
-        inner.call.idempotent = idempotent;
-        inner.call.deadline = deadline;
+        inner.call.asked = asked;
         *inner.has_ended.get_mut() = false;
         inner.ended.take();
+        inner.lent.get_mut().take();
         true
+    }
+
+    /// Leaves something to whoever runs the handler, which is not its caller's task.
+    pub(super) fn lend(&self, lent: Lent) {
+        *self.0.lent.lock() = Some(Box::new(lent));
+    }
+
+    /// Takes what was left.
+    pub(super) fn take_lent(&self) -> Option<Box<Lent>> {
+        self.0.lent.lock().take()
+    }
+
+    /// A context of the same call that does not end with it.
+    pub(super) fn of_its_own(&self) -> Self {
+        Self::new(self.0.peer.clone(), self.0.call.clone())
+    }
+
+    pub(super) fn shared_method(&self) -> Arc<str> {
+        Arc::clone(&self.0.call.method)
     }
 
     /// The call is over. Says whether nobody else has the context any more.
@@ -103,17 +147,44 @@ impl CallContext {
 
     /// Which attempt of the caller this is, from 0.
     pub fn attempt(&self) -> u8 {
-        self.0.call.attempt
+        self.0.call.asked.attempt
     }
 
     /// Whether the caller says that the call may run twice.
     pub fn is_idempotent(&self) -> bool {
-        self.0.call.idempotent
+        self.0.call.asked.idempotent
+    }
+
+    /// How much the call matters, as its caller says.
+    pub fn priority(&self) -> Priority {
+        self.0.call.asked.priority
+    }
+
+    /// What all attempts of this call share and no other call has; `None` if the caller gave no key.
+    pub fn idempotency_key(&self) -> Option<u128> {
+        self.0.call.asked.idempotency_key
+    }
+
+    /// Runs a future so that the calls that it makes take over the deadline and the priority of this call, as the handler's own do:
+    /// for a task that the handler spawns.
+    ///
+    /// ```
+    /// # use rpcnet_transport::{CallContext, RpcClient};
+    /// async fn handler(cx: CallContext, next: RpcClient) {
+    ///     tokio::spawn(cx.scope(async move { next.call("audit", "something happened").await }));
+    /// }
+    /// ```
+    pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        self.bequest().scope(future)
     }
 
     /// When the call ends at the latest; `None` if the caller set no deadline.
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.call.deadline.map(tokio::time::Instant::into_std)
+        self.0
+            .call
+            .asked
+            .deadline
+            .map(tokio::time::Instant::into_std)
     }
 
     /// Time left; zero when it is over, `None` if the caller set no deadline.
@@ -121,6 +192,7 @@ impl CallContext {
         let now = tokio::time::Instant::now();
         self.0
             .call
+            .asked
             .deadline
             .map(|deadline| deadline.saturating_duration_since(now))
     }
@@ -152,7 +224,8 @@ impl fmt::Debug for CallContext {
         f.debug_struct("CallContext")
             .field("peer", &self.0.peer)
             .field("method", &self.0.call.method)
-            .field("attempt", &self.0.call.attempt)
+            .field("attempt", &self.0.call.asked.attempt)
+            .field("priority", &self.0.call.asked.priority)
             .field("remaining", &self.remaining())
             .finish_non_exhaustive()
     }

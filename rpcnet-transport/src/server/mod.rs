@@ -1,24 +1,30 @@
 //! The answering side: handlers, and what stands between them and the network.
 
 mod accept;
+mod admission;
 mod answer;
 mod call;
 mod context;
 mod early;
 mod first;
+mod keys;
 mod lane;
 mod pace;
 mod queue_delay;
 mod reply;
 mod request;
 mod router;
+mod rules;
 
 pub(crate) use self::{
     accept::{AcceptLoop, serve_connections},
+    admission::Gate,
     queue_delay::QueueDelay,
 };
 pub use self::{
+    admission::{Admission, AdmissionState},
     context::CallContext,
+    keys::KeyMemory,
     pace::Dispatch,
     reply::{Fallible, IntoReply, Plain},
     router::Router,

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::{CallContext, Dispatch, IntoReply, pace::Pace};
+use super::{
+    Admission, CallContext, Dispatch, IntoReply, KeyMemory, admission::Gate, pace::Pace,
+    rules::Rules,
+};
 use crate::{
     Decode, Encode, Receiver, Sender, Status,
     stream::{RecvCore, SendCore},
@@ -57,6 +60,8 @@ pub(crate) struct Unary {
     start: Arc<Start>,
     pub(super) dispatch: Dispatch,
     pub(super) pace: Arc<Pace>,
+    /// `None` for most.
+    pub(super) rules: Option<Arc<Rules>>,
 }
 
 /// A method that streams in one direction at least.
@@ -66,6 +71,7 @@ pub(crate) struct Streaming {
     pub(super) replies: bool,
     pub(super) serve:
         Arc<dyn Fn(CallContext, Arguments) -> BoxFuture<'static, Outcome> + Send + Sync>,
+    pub(super) rules: Option<Arc<Rules>>,
 }
 
 /// What a streaming handler works on. The two options are there exactly if the method streams in that direction.
@@ -82,7 +88,7 @@ pub(super) struct Started(Option<ReusableBoxFuture<'static, Outcome>>);
 pub(crate) type Outcome = Result<Bytes, Status>;
 
 /// Begins a call: puts its future where it is told.
-type Start = dyn Fn(CallContext, Bytes, &mut Started) + Send + Sync;
+pub(super) type Start = dyn Fn(CallContext, Bytes, &mut Started) + Send + Sync;
 
 impl Router {
     /// No methods.
@@ -284,6 +290,86 @@ impl Router {
         self
     }
 
+    /// Runs at most so many calls of a method at a time, at least one; others wait or are refused as
+    /// [`Admission::fixed`](Admission::fixed) has it by default. For a method that uses what there is little of. All clones of this router
+    /// share the limit. A call passes its method's limit first, then the server's, if that has
+    /// [one](crate::TransportConfig::with_admission). Default none.
+    ///
+    /// # Panics
+    ///
+    /// If there is no method of this name.
+    #[must_use]
+    #[track_caller]
+    pub fn with_limit(mut self, name: &str, calls: usize) -> Self {
+        let gate = Arc::new(Gate::new(&Admission::fixed(calls)));
+        self.rule(name, |rules| rules.gate = Some(gate));
+        self
+    }
+
+    /// Runs the calls of a method that have an [idempotency key](crate::CallOptions::with_idempotency_key) once for each caller and
+    /// key. A repeat while the first one runs waits for its end, a later one is answered with what is remembered; a repeat with another body
+    /// is [`InvalidRequest`](crate::Code::InvalidRequest). Failures count as ends, a panic too, unless they are
+    /// [not processed](Status::not_processed): then a repeat runs.
+    ///
+    /// Such a call runs to its end also when its caller goes or its deadline passes, for a repeat to be answered; for
+    /// [`KeyMemory::with_time`] at the most. What is cut then, or by a shutdown, is not remembered. It holds the place of its first
+    /// caller, if their number is limited. Calls without a key are served as ever.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rpcnet_transport::{KeyMemory, Router};
+    ///
+    /// let router = Router::new()
+    ///     .typed("charge", |cents: u64| async move { format!("{cents} cents charged") })
+    ///     .with_idempotency("charge", KeyMemory::new().with_time(Duration::from_secs(300)));
+    /// # drop(router);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no unary method of this name.
+    #[must_use]
+    #[track_caller]
+    pub fn with_idempotency(mut self, name: &str, memory: KeyMemory) -> Self {
+        let Some(Handler::Unary(unary)) = self.handlers.get_mut(name) else {
+            panic!("there is no unary method {name:?}");
+        };
+        let inner = Arc::clone(&unary.start);
+        unary.start = Arc::new(move |cx, body, started| match cx.idempotency_key() {
+            None => inner(cx, body, started),
+            Some(key) => {
+                started.set(memory.clone().serve(Arc::clone(&inner), cx, body, key));
+            }
+        });
+        self.rule(name, |rules| rules.remembers = true);
+        self
+    }
+
+    /// Lets calls of a method pass the server's [limit](crate::TransportConfig::with_admission) by: for health checks, and for
+    /// streams that stay open and would hold a place as long. A limit of its own still counts, and so does
+    /// [`calls_max`](crate::TransportConfig::with_calls_max).
+    ///
+    /// # Panics
+    ///
+    /// If there is no method of this name.
+    #[must_use]
+    #[track_caller]
+    pub fn without_admission(mut self, name: &str) -> Self {
+        self.rule(name, |rules| rules.is_exempt = true);
+        self
+    }
+
+    #[track_caller]
+    fn rule(&mut self, name: &str, change: impl FnOnce(&mut Rules)) {
+        let rules = match self.handlers.get_mut(name) {
+            Some(Handler::Unary(unary)) => &mut unary.rules,
+            Some(Handler::Streaming(streaming)) => &mut streaming.rules,
+            None => panic!("there is no method {name:?}"),
+        };
+        change(Arc::make_mut(rules.get_or_insert_default()));
+    }
+
     #[track_caller]
     fn unary(
         mut self,
@@ -294,6 +380,7 @@ impl Router {
             start: Arc::new(start),
             dispatch: Dispatch::default(),
             pace: Arc::default(),
+            rules: None,
         };
         self.insert(name.into(), Handler::Unary(unary));
         self
@@ -310,6 +397,7 @@ impl Router {
             requests,
             replies,
             serve: Arc::new(serve),
+            rules: None,
         };
         self.insert(name.into(), Handler::Streaming(streaming));
         self
@@ -327,6 +415,13 @@ impl Router {
 }
 
 impl Handler {
+    pub(super) fn rules(&self) -> Option<&Rules> {
+        match self {
+            Self::Unary(method) => method.rules.as_deref(),
+            Self::Streaming(method) => method.rules.as_deref(),
+        }
+    }
+
     /// Whether requests and replies are streams.
     pub(super) fn streams_by_direction(&self) -> (bool, bool) {
         match self {

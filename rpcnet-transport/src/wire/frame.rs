@@ -9,7 +9,7 @@ use super::{
     LoadReport, MAGIC, METHOD_BYTES_MAX, PREFACE_BYTES, STATUS_MESSAGE_BYTES_MAX, VERSION,
     WireError,
 };
-use crate::{Code, Processed};
+use crate::{Code, Priority, Processed};
 
 /// What a stream carries, the last byte of its preface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,10 @@ pub struct RequestHeader {
     pub attempt: u8,
     /// Properties of the call.
     pub flags: Flags,
+    /// How much the call matters.
+    pub priority: Priority,
+    /// What all attempts of the call share.
+    pub idempotency_key: Option<u128>,
     /// Time left when the request was written; `None` if the call has no deadline.
     pub deadline: Option<Duration>,
 }
@@ -78,7 +82,7 @@ pub struct ReplyHeader {
     pub code: Code,
     /// Whether the request was processed.
     pub processed: Processed,
-    /// When another attempt makes sense, in whole milliseconds.
+    /// When another attempt makes sense, in whole milliseconds; [`Duration::MAX`] for never.
     pub retry_after: Option<Duration>,
     /// How busy the server is.
     pub load: LoadReport,
@@ -172,8 +176,9 @@ impl Flags {
             | u8::from(self.idempotent) << 2
     }
 
+    /// Of a byte that also has the priority and whether there is a key.
     pub(super) fn from_byte(byte: u8) -> Result<Self, WireError> {
-        if byte & !0b111 != 0 {
+        if byte & !(0b111 | PRIORITY_BITS | FLAG_KEY) != 0 {
             return Err(WireError::UnknownValue {
                 field: "flags",
                 value: byte,
@@ -198,9 +203,10 @@ pub fn encode_request(out: &mut BytesMut, header: &RequestHeader, body_bytes: us
         !method.is_empty() && method.len() <= METHOD_BYTES_MAX,
         "a method name has 1 to 255 bytes"
     );
-    out.reserve(REQUEST_HEADER_BYTES + method.len());
+    out.reserve(REQUEST_HEADER_BYTES + method.len() + IDEMPOTENCY_KEY_BYTES);
+    let key = header.idempotency_key.map_or(0, |_| FLAG_KEY);
     out.put_u8(KIND_REQUEST);
-    out.put_u8(header.flags.to_byte());
+    out.put_u8(header.flags.to_byte() | header.priority.to_wire() << PRIORITY_SHIFT | key);
     out.put_u8(header.attempt);
     out.put_u8(method.len() as u8);
     out.put_u32_le(body_len(body_bytes));
@@ -210,6 +216,9 @@ pub fn encode_request(out: &mut BytesMut, header: &RequestHeader, body_bytes: us
     });
     out.put_u64_le(deadline_us);
     out.put_slice(method);
+    if let Some(key) = header.idempotency_key {
+        out.put_u128_le(key);
+    }
 }
 
 /// Appends the header of an item whose body has `body_bytes` bytes.
@@ -270,11 +279,25 @@ pub fn encode_draining(out: &mut BytesMut, draining: bool) {
     out.put_u16_le(0);
 }
 
-/// Zero means "not said", so a wait that rounds to zero becomes one millisecond.
+/// Zero means "not said", so a wait that rounds to zero becomes one millisecond. The largest means "never", which only
+/// [`Duration::MAX`] becomes.
 pub(super) fn retry_after_ms(wait: Option<Duration>) -> u32 {
-    wait.map_or(0, |wait| {
-        u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1)
-    })
+    match wait {
+        None => 0,
+        Some(Duration::MAX) => RETRY_NEVER,
+        Some(wait) => u32::try_from(wait.as_millis())
+            .unwrap_or(u32::MAX)
+            .clamp(1, RETRY_NEVER - 1),
+    }
+}
+
+/// The other way.
+pub(super) fn retry_after(ms: u32) -> Option<Duration> {
+    match ms {
+        0 => None,
+        RETRY_NEVER => Some(Duration::MAX),
+        ms => Some(Duration::from_millis(u64::from(ms))),
+    }
 }
 
 fn body_len(bytes: usize) -> u32 {
@@ -288,6 +311,17 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     }
     &text[..end]
 }
+
+/// A wait that has no end.
+const RETRY_NEVER: u32 = u32::MAX;
+
+/// Where the priority begins in the flags of a request.
+pub(super) const PRIORITY_SHIFT: u32 = 3;
+pub(super) const PRIORITY_BITS: u8 = 0b11 << PRIORITY_SHIFT;
+
+/// A key stands between what is before the body and the body.
+pub(super) const FLAG_KEY: u8 = 1 << 5;
+pub(super) const IDEMPOTENCY_KEY_BYTES: usize = 16;
 
 pub(super) const KIND_REQUEST: u8 = 1;
 pub(super) const KIND_ITEM: u8 = 2;

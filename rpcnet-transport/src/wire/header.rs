@@ -7,13 +7,14 @@ use bytes::Bytes;
 use super::{
     STATUS_MESSAGE_BYTES_MAX, WireError,
     frame::{
-        ANSWER_TO_BYTES, DRAINING_BYTES, Flags, Frame, HELLO_BYTES, Hello, ITEM_HEADER_BYTES,
-        KIND_ANSWER_TO, KIND_DRAINING, KIND_HELLO, KIND_ITEM, KIND_REPLY, KIND_REQUEST,
-        REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, ReplyHeader, RequestHeader,
+        ANSWER_TO_BYTES, DRAINING_BYTES, FLAG_KEY, Flags, Frame, HELLO_BYTES, Hello,
+        IDEMPOTENCY_KEY_BYTES, ITEM_HEADER_BYTES, KIND_ANSWER_TO, KIND_DRAINING, KIND_HELLO,
+        KIND_ITEM, KIND_REPLY, KIND_REQUEST, PRIORITY_SHIFT, REPLY_HEADER_BYTES,
+        REQUEST_HEADER_BYTES, ReplyHeader, RequestHeader, retry_after,
     },
     load::LoadReport,
 };
-use crate::{Code, Processed};
+use crate::{Code, Priority, Processed};
 
 /// The part of a frame that has a fixed length. It says how much has to follow: text, then the body.
 #[derive(Debug)]
@@ -59,15 +60,20 @@ impl FixedHeader {
                 if bytes[3] == 0 {
                     return Err(WireError::BadText(METHOD));
                 }
+                let has_key = bytes[1] & FLAG_KEY != 0;
                 let header = RequestHeader {
                     method: String::new(),
                     flags: Flags::from_byte(bytes[1])?,
+                    priority: Priority::from_wire(bytes[1] >> PRIORITY_SHIFT),
+                    // It comes with the text.
+                    idempotency_key: has_key.then_some(0),
                     attempt: bytes[2],
                     deadline: (deadline_us != 0).then(|| Duration::from_micros(deadline_us)),
                 };
                 Ok(Self {
                     head: Head::Request(header),
-                    text_bytes: usize::from(bytes[3]),
+                    text_bytes: usize::from(bytes[3])
+                        + if has_key { IDEMPOTENCY_KEY_BYTES } else { 0 },
                     body_bytes: body(4)?,
                 })
             }
@@ -84,8 +90,7 @@ impl FixedHeader {
                     code: Code::from_wire(bytes[1]).ok_or_else(|| unknown("code", bytes[1]))?,
                     processed: Processed::from_wire(bytes[2])
                         .ok_or_else(|| unknown("processed", bytes[2]))?,
-                    retry_after: (retry_after_ms != 0)
-                        .then(|| Duration::from_millis(u64::from(retry_after_ms))),
+                    retry_after: retry_after(retry_after_ms),
                     load: LoadReport::decode(bytes[16..24].try_into().expect("a range of eight")),
                     message: String::new(),
                 };
@@ -120,13 +125,22 @@ impl FixedHeader {
     }
 
     /// Joins the header with its text.
-    pub(super) fn with_text(self, text: &[u8]) -> Result<Head, WireError> {
+    pub(super) fn with_text(self, mut text: &[u8]) -> Result<Head, WireError> {
+        let mut head = self.head;
+        if let Head::Request(RequestHeader {
+            idempotency_key: Some(key),
+            ..
+        }) = &mut head
+            && let Some((name, bytes)) = text.split_last_chunk()
+        {
+            *key = u128::from_le_bytes(*bytes);
+            text = name;
+        }
         let utf8 = |what| {
             std::str::from_utf8(text)
                 .map(str::to_owned)
                 .map_err(|_| WireError::BadText(what))
         };
-        let mut head = self.head;
         match &mut head {
             Head::Request(header) => header.method = utf8(METHOD)?,
             Head::Reply(header) => header.message = utf8(STATUS_MESSAGE)?,

@@ -6,10 +6,13 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{
     METHOD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX, WireError,
-    frame::{ReplyHeader, cut, retry_after_ms},
+    frame::{
+        FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_BITS, PRIORITY_SHIFT, ReplyHeader, cut,
+        retry_after, retry_after_ms,
+    },
     load::{LOAD_BYTES, LoadReport},
 };
-use crate::{Code, Processed};
+use crate::{Code, Priority, Processed};
 
 /// Largest body of a call on a lane, in bytes: the header has two bytes for its length.
 pub const LANE_BODY_BYTES_MAX: usize = u16::MAX as usize;
@@ -28,6 +31,10 @@ pub struct LaneRequest {
     pub attempt: u8,
     /// The caller says that the call may run more than once.
     pub idempotent: bool,
+    /// How much the call matters.
+    pub priority: Priority,
+    /// What all attempts of the call share.
+    pub idempotency_key: Option<u128>,
     /// Time left when the request was written; `None` if the call has no deadline.
     pub deadline: Option<Duration>,
 }
@@ -186,14 +193,20 @@ pub fn encode_lane_request(out: &mut BytesMut, request: &LaneRequest, body: &[u8
     });
     let mut header = [0; REQUEST_HEADER_BYTES];
     header[0] = KIND_REQUEST;
-    header[1] = u8::from(request.idempotent) << 2;
+    header[1] = u8::from(request.idempotent) << 2 | request.priority.to_wire() << PRIORITY_SHIFT;
     header[2] = request.attempt;
     header[4..8].copy_from_slice(&request.id.to_le_bytes());
     header[8..10].copy_from_slice(&request.method.to_le_bytes());
     header[10..12].copy_from_slice(&body_bytes.to_le_bytes());
     header[12..16].copy_from_slice(&deadline_us.to_le_bytes());
-    out.reserve(REQUEST_HEADER_BYTES + body.len());
-    out.put_slice(&header);
+    out.reserve(REQUEST_HEADER_BYTES + IDEMPOTENCY_KEY_BYTES + body.len());
+    if let Some(key) = request.idempotency_key {
+        header[1] |= FLAG_KEY;
+        out.put_slice(&header);
+        out.put_u128_le(key);
+    } else {
+        out.put_slice(&header);
+    }
     out.put_slice(body);
 }
 
@@ -270,7 +283,7 @@ fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, WireError> {
         header_bytes
             + match kind {
                 KIND_METHOD => usize::from(bytes[1]),
-                KIND_REQUEST => half(10),
+                KIND_REQUEST => key_bytes(bytes[1]) + half(10),
                 KIND_REPLY => half(2),
                 KIND_FAILURE => {
                     let message_bytes = half(18);
@@ -316,19 +329,24 @@ fn parse(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
     match bytes[0] {
         KIND_REQUEST => {
             let flags = bytes[1];
-            if flags & !IDEMPOTENT != 0 {
+            if flags & !(IDEMPOTENT | PRIORITY_BITS | FLAG_KEY) != 0 {
                 return Err(unknown("flags", flags));
             }
             let deadline_us = word(12);
-            let request = LaneRequest {
+            let mut request = LaneRequest {
                 id: word(4),
                 method: half(8),
                 attempt: bytes[2],
-                idempotent: flags != 0,
+                idempotent: flags & IDEMPOTENT != 0,
+                priority: Priority::from_wire(flags >> PRIORITY_SHIFT),
+                idempotency_key: None,
                 deadline: (deadline_us != 0).then(|| Duration::from_micros(u64::from(deadline_us))),
             };
             let body_bytes = usize::from(half(10));
             bytes.advance(REQUEST_HEADER_BYTES);
+            if flags & FLAG_KEY != 0 {
+                request.idempotency_key = Some(bytes.get_u128_le());
+            }
             Ok(LaneFrame::Request(request, take(bytes, body_bytes)))
         }
         KIND_REPLY => {
@@ -355,8 +373,7 @@ fn parse(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
             let header = Box::new(ReplyHeader {
                 code,
                 processed,
-                retry_after: (retry_after_ms != 0)
-                    .then(|| Duration::from_millis(u64::from(retry_after_ms))),
+                retry_after: retry_after(retry_after_ms),
                 load,
                 message,
             });
@@ -385,6 +402,15 @@ fn parse(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
             Ok(LaneFrame::Method { method, name })
         }
         other => Err(WireError::UnknownKind(other)),
+    }
+}
+
+/// How many bytes a request has between its header and its body.
+fn key_bytes(flags: u8) -> usize {
+    if flags & FLAG_KEY == 0 {
+        0
+    } else {
+        IDEMPOTENCY_KEY_BYTES
     }
 }
 

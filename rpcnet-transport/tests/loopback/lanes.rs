@@ -370,7 +370,7 @@ async fn a_server_that_dies_leaves_it_open_what_it_did() {
 #[tokio::test]
 async fn replies_say_how_busy_the_server_is() {
     let (router, gate) = gated(echo(Router::new()));
-    let config = TransportConfig::default().with_calls_max(NonZeroUsize::new(5).unwrap());
+    let config = no_lame_duck().with_calls_max(NonZeroUsize::new(5).unwrap());
     let server = serve(router, config);
     let client = connect(&server).await;
     assert_eq!(client.load(), None);

@@ -1,5 +1,6 @@
 //! Real QUIC on the loopback interface: every kind of call, every kind of trouble.
 
+mod admission;
 mod backpressure;
 mod calls;
 mod deadlines;
@@ -7,6 +8,7 @@ mod early;
 mod hostile;
 mod hostile_lane_server;
 mod hostile_lanes;
+mod keys;
 mod lanes;
 mod limits;
 mod port;
@@ -68,9 +70,14 @@ async fn connect_with(server: &RpcServer, config: TransportConfig) -> RpcClient 
         .expect("a connection")
 }
 
-/// A pair of a server and a client of it, with default settings.
+/// Of a server that refuses calls as soon as it drains, as most tests of that want it.
+fn no_lame_duck() -> TransportConfig {
+    TransportConfig::default().with_lame_duck(Duration::ZERO)
+}
+
+/// A pair of a server and a client of it, with default settings but for the time of a drain.
 async fn pair(router: Router) -> (RpcServer, RpcClient) {
-    let server = serve(router, TransportConfig::default());
+    let server = serve(router, no_lame_duck());
     let client = connect(&server).await;
     (server, client)
 }

@@ -92,7 +92,7 @@ async fn callers_that_must_prove_their_address_get_through() {
 #[tokio::test]
 async fn a_shutdown_lets_the_calls_of_all_shards_end() {
     let gate = Arc::new(Semaphore::new(0));
-    let shards = bind(loopback(), TransportConfig::lan(), 2);
+    let shards = bind(loopback(), no_lame_duck(), 2);
     let waiting = Arc::clone(&gate);
     shards.serve(Router::new().raw("wait", move |_cx: CallContext, body| {
         let gate = Arc::clone(&waiting);

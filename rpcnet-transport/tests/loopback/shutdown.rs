@@ -193,6 +193,73 @@ async fn a_shutdown_cannot_be_taken_back() {
     assert!(within(shutdown).await.unwrap().rejected <= 1);
 }
 
+/// Long enough that nothing of a test happens after it.
+fn lame_duck() -> TransportConfig {
+    TransportConfig::default().with_lame_duck(PATIENCE)
+}
+
+#[tokio::test]
+async fn a_server_that_begins_to_drain_says_so_before_it_refuses_anything() {
+    let server = serve(Router::new(), lame_duck());
+    let client = connect(&server).await;
+    assert_answers(&client).await;
+    // Asks at once and does not hear of it before.
+    let mut deaf = hostile::Caller::connect(&server).await;
+    server.set_draining(true);
+    assert!(server.endpoint().is_draining());
+    let reply = within(deaf.call("alive", None)).await;
+    assert!(reply.load.draining, "{reply:?}");
+    assert_ne!(reply.code, Code::Draining);
+    until("the client hears of it", || client.is_draining()).await;
+    assert!(connect(&server).await.is_draining());
+    assert_eq!(server.stats().calls_refused_draining, 0);
+    // Asked again, it does not begin anew, and forgets it when it is taken back.
+    server.set_draining(true);
+    server.set_draining(false);
+    until("the client hears of it", || !client.is_draining()).await;
+    assert_answers(&client).await;
+}
+
+#[tokio::test]
+async fn a_drain_refuses_when_callers_have_had_time_to_hear_of_it() {
+    let short = TransportConfig::default().with_lame_duck(Duration::from_millis(30));
+    let server = serve(Router::new(), short);
+    let mut deaf = hostile::Caller::connect(&server).await;
+    server.set_draining(true);
+    let reply = within(async {
+        loop {
+            let reply = deaf.call("alive", None).await;
+            if reply.code == Code::Draining {
+                break reply;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    });
+    assert_eq!(reply.await.processed, Processed::No);
+    counts(&server, "refused calls", 1, |s| s.calls_refused_draining).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_takes_calls_for_a_part_of_its_time_only() {
+    let server = serve(Router::new(), lame_duck());
+    let client = connect(&server).await;
+    let shutdown = tokio::spawn({
+        let server = server.clone();
+        async move { server.shutdown(Duration::from_secs(1)).await }
+    });
+    until("the client hears of it", || client.is_draining()).await;
+    let report = within(shutdown).await.unwrap();
+    assert_eq!((report.cancelled, report.rejected), (0, 0));
+}
+
+#[tokio::test]
+async fn nobody_to_tell_costs_a_shutdown_no_time() {
+    let server = serve(Router::new(), lame_duck());
+    let before = Instant::now();
+    within(server.shutdown(4 * PATIENCE)).await;
+    assert!(before.elapsed() < PATIENCE);
+}
+
 #[tokio::test]
 async fn a_draining_server_can_take_calls_again() {
     let (server, client) = pair(Router::new()).await;

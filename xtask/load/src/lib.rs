@@ -29,5 +29,5 @@ pub use crate::{
         ReconnectLoad, Report, Runtime, Setup, Spread, StreamLoad, StreamReport, Usage,
     },
     subject::{CLIENT, Caller, Failure, SERVER, Subject},
-    system::{cores, monotonic_us, parallelism, pin, usage},
+    system::{cores, monotonic_us, parallelism, pin, thread_cpu_ns, usage},
 };

@@ -20,6 +20,12 @@ pub fn usage() -> Usage {
     }
 }
 
+/// CPU time of this thread so far, user and system, in nanoseconds.
+pub fn thread_cpu_ns() -> f64 {
+    let clock = clock_gettime(ClockId::ThreadCPUTime);
+    clock.tv_sec as f64 * 1e9 + clock.tv_nsec as f64
+}
+
 /// Microseconds of the monotonic clock, which all processes of the machine share.
 pub fn monotonic_us() -> u64 {
     let clock = clock_gettime(ClockId::Monotonic);

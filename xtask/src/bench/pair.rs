@@ -22,6 +22,7 @@ use crate::project;
 /// What all measurements of a run have in common.
 #[derive(Debug)]
 pub(crate) struct Stage {
+    ca: DevCa,
     keys: tempfile::TempDir,
     network: Network,
     peers: Option<PathBuf>,
@@ -66,12 +67,29 @@ impl Stage {
         }
         let peers = subjects.iter().any(|it| it.is_peer());
         Ok(Self {
+            ca,
             keys,
             network: Network::Loopback,
-            peers: if peers { Some(build_peers()?) } else { None },
-            runtimes: [options.runtime(); 2],
+            peers: if peers {
+                Some(project::build_peers("peers")?)
+            } else {
+                None
+            },
+            runtimes: [options.measuring.runtime(); 2],
             cores: cores(options),
         })
+    }
+
+    /// Makes keys for others too.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written.
+    pub(crate) fn issue(&self, names: &[String]) -> Result<(), Box<dyn Error>> {
+        for name in names {
+            self.ca.write_pem(self.keys.path(), name)?;
+        }
+        Ok(())
     }
 
     /// Measures over this network from now on.
@@ -248,30 +266,9 @@ impl Running {
 /// Cores for server and client: the first two that there are. On one alone they would take turns, and the system chooses.
 fn cores(options: &Options) -> [Option<usize>; 2] {
     match xtask_load::cores()[..] {
-        [server, client, ..] if !options.unpinned => [Some(server), Some(client)],
+        [server, client, ..] if !options.measuring.unpinned => [Some(server), Some(client)],
         _ => [None, None],
     }
-}
-
-/// Builds the detached workspace; the program.
-fn build_peers() -> Result<PathBuf, Box<dyn Error>> {
-    let cmake = project::program("cmake").arg("--version").output();
-    if !cmake.is_ok_and(|output| output.status.success()) {
-        return Err("a peer needs cmake to be built: install it (`apt-get install cmake`)".into());
-    }
-    eprintln!("building the peers");
-    let target = project::root().join("target/peers");
-    let status = project::cargo()
-        .args(["build", "--release", "--quiet", "--locked"])
-        .args(["--manifest-path", "xtask/peers/Cargo.toml", "--target-dir"])
-        .arg(&target)
-        .status()?;
-    if !status.success() {
-        return Err("the peers were not built".into());
-    }
-    Ok(target
-        .join("release")
-        .join(format!("peers{}", env::consts::EXE_SUFFIX)))
 }
 
 fn time_of(job: &Job) -> Duration {

@@ -32,7 +32,7 @@ use self::{
 };
 use super::answer;
 use crate::{
-    Code, Processed, RpcError,
+    Code, Priority, Processed, RpcError,
     gauge::GaugeGuard,
     outbox::Outbox,
     stream::cut_to_error,
@@ -102,6 +102,8 @@ pub(super) struct Request<'a> {
     pub(super) body: &'a [u8],
     pub(super) attempt: u8,
     pub(super) idempotent: bool,
+    pub(super) priority: Priority,
+    pub(super) idempotency_key: Option<u128>,
     pub(super) now: Instant,
     pub(super) deadline: Option<Instant>,
 }
@@ -220,6 +222,8 @@ impl Lane {
             method,
             attempt: request.attempt,
             idempotent: request.idempotent,
+            priority: request.priority,
+            idempotency_key: request.idempotency_key,
             deadline: request
                 .deadline
                 .map(|at| at.saturating_duration_since(request.now)),
@@ -429,4 +433,4 @@ const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 const NO_ROOM: usize = usize::MAX;
 
 /// More than the header of any frame that a caller writes.
-const FRAME_BYTES_MAX: usize = 32;
+const FRAME_BYTES_MAX: usize = 40;

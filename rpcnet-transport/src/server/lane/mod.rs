@@ -4,6 +4,7 @@ mod done;
 mod methods;
 mod pending;
 mod round;
+mod turn;
 mod work;
 
 use std::{
@@ -246,7 +247,7 @@ impl Lane {
                 Ok(())
             }
             LaneFrame::Received { id } => match self.pending.find(id).map(|call| &call.stage) {
-                Some(Stage::Handled(_)) => Err(Nonsense),
+                Some(Stage::Handled { .. }) => Err(Nonsense),
                 Some(Stage::Leaving | Stage::Delivered) => {
                     // Its task may still have to count the acknowledgement.
                     self.pending.remove(id);
@@ -291,9 +292,16 @@ impl Lane {
         let mut expired = Vec::new();
         self.pending.expire(self.now, |call| expired.push(call));
         for call in expired {
-            self.shared.counters.calls_timed_out.add_one();
-            let message = "the handler did not return in time";
-            self.fail(call.id, unsure(Code::DeadlineExceeded, message));
+            let status = if call.gives_up_waiting() {
+                self.shared.counters.calls_expired.add_one();
+                let message = "the time was over before the handler began";
+                Status::new(Code::DeadlineExceeded, message).not_processed()
+            } else {
+                self.shared.counters.calls_timed_out.add_one();
+                let message = "the handler did not return in time";
+                unsure(Code::DeadlineExceeded, message)
+            };
+            self.fail(call.id, status);
             call.end();
         }
     }
@@ -400,8 +408,14 @@ impl Lane {
                 self.shared.counters.calls_cancelled.add_one();
                 self.shared.cancelled_by_shutdown.add_one();
             }
-            let message = "the server shut down before the handler returned";
-            self.fail(call.id, unsure(Code::Cancelled, message));
+            let status = if call.gives_up_waiting() {
+                let message = "the server shut down before the handler began";
+                Status::new(Code::Draining, message).not_processed()
+            } else {
+                let message = "the server shut down before the handler returned";
+                unsure(Code::Cancelled, message)
+            };
+            self.fail(call.id, status);
             call.end();
         }
     }
@@ -421,10 +435,18 @@ impl pending::Call {
         matches!(self.stage, Stage::Delivered)
     }
 
+    /// Whether its handler has not begun, and will not from now on.
+    fn gives_up_waiting(&self) -> bool {
+        let Stage::Handled { turn, .. } = &self.stage else {
+            return false;
+        };
+        turn.as_ref().is_some_and(|turn| turn.give_up())
+    }
+
     /// Nothing more is done for it. A task that goes on is stopped.
     fn end(self) {
         self.work.abort();
-        if let Stage::Handled(context) = self.stage {
+        if let Stage::Handled { context, .. } = self.stage {
             context.end();
         }
     }

@@ -1,7 +1,10 @@
 //! The calls of a lane whose handlers have not returned.
 
+use std::sync::Arc;
+
 use tokio::{task::AbortHandle, time::Instant};
 
+use super::turn::Turn;
 use crate::server::CallContext;
 
 /// Calls under way, found by their number without a search.
@@ -27,7 +30,11 @@ pub(super) struct Call {
 /// How far a call is.
 #[derive(Debug)]
 pub(super) enum Stage {
-    Handled(CallContext),
+    Handled {
+        context: CallContext,
+        /// Of a call that had to wait for a place.
+        turn: Option<Arc<Turn>>,
+    },
     /// Its reply goes on a stream of its own.
     Leaving,
     /// QUIC on the other side has the reply; that the caller has it too is to be said.

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     FRAME_BYTES_MAX, Lane, Nonsense, Outcome, Work,
     pending::{self, Stage},
+    turn::Turn,
     unsure,
 };
 use crate::{
@@ -22,10 +23,12 @@ use crate::{
     gauge::GaugeGuard,
     server::{
         CallContext, Dispatch,
+        admission::{Entry, Places, Queued},
         answer::answer,
-        call::{admit, unknown_method, within_limit, wrong_kind},
-        context::CallInfo,
+        call::{admit, enter, unknown_method, within_limit, wrong_kind},
+        context::{Asked, CallInfo},
         first::Caller,
+        keys::Lent,
         router::{Handler, Started, Unary},
     },
     stream::SendHalf,
@@ -37,7 +40,7 @@ impl Lane {
     pub(super) fn take_request(
         &mut self,
         request: LaneRequest,
-        body: Bytes,
+        mut body: Bytes,
         arrived: Instant,
     ) -> Result<(), Nonsense> {
         let id = request.id;
@@ -70,23 +73,37 @@ impl Lane {
                 return Ok(());
             }
         };
-        self.round.start(self.now.duration_since(arrived));
-        let LaneRequest {
-            attempt,
-            idempotent,
-            ..
-        } = request;
         let deadline = request.deadline.and_then(|left| arrived.checked_add(left));
-        let spare = method.spare_context.take().and_then(|mut context| {
-            let reused = context.reuse(attempt, idempotent, deadline);
-            reused.then_some(context)
-        });
+        let asked = Asked {
+            attempt: request.attempt,
+            idempotent: request.idempotent,
+            priority: request.priority,
+            idempotency_key: request.idempotency_key,
+            deadline,
+        };
+        let (mut places, mut queued) = (Places::default(), None);
+        // Most servers limit nothing but the number of all calls.
+        if shared.gate.is_some() || unary.rules.is_some() {
+            match enter(&shared, unary.rules.as_deref(), &self.caller.peer, &asked) {
+                Entry::Now(taken) => places = taken,
+                Entry::Later(later) => queued = Some(Box::new((later, Arc::default()))),
+                Entry::Never(status) => {
+                    self.fail(id, status);
+                    return Ok(());
+                }
+            }
+        }
+        if queued.is_none() {
+            self.round.start(self.now.duration_since(arrived));
+        }
+        let spare = method
+            .spare_context
+            .take()
+            .and_then(|mut context| context.reuse(asked).then_some(context));
         let mut context = spare.unwrap_or_else(|| {
             let info = CallInfo {
                 method: Arc::clone(&method.name),
-                attempt,
-                idempotent,
-                deadline,
+                asked,
             };
             CallContext::new(self.caller.peer.clone(), info)
         });
@@ -95,19 +112,31 @@ impl Lane {
             Dispatch::Inline => false,
             Dispatch::Spawned => true,
         };
-        if has_task {
+        if has_task || queued.is_some() {
             let unary = unary.clone();
+            if queued.is_some() {
+                // So that it does not keep the packets that it came in.
+                body = Bytes::copy_from_slice(&body);
+            }
             let work = Spawned {
                 unary,
                 body,
                 started: None,
                 arrived,
+                places,
+                queued,
             };
             self.spawn(id, work, context, deadline);
             return Ok(());
         }
 
+        if runs_apart(unary, &asked) {
+            let places = std::mem::take(&mut places);
+            let shared = Arc::clone(&shared);
+            context.lend(Lent { places, shared });
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| {
+            let _scope = asked.bequest().enter();
             unary.start(context.clone(), body, &mut method.started);
             method.started.poll(&mut Context::from_waker(Waker::noop()))
         }));
@@ -130,6 +159,8 @@ impl Lane {
                     body: Bytes::new(),
                     started: Some(std::mem::take(&mut method.started)),
                     arrived,
+                    places,
+                    queued: None,
                 };
                 self.spawn(id, work, context, deadline);
             }
@@ -144,14 +175,21 @@ impl Lane {
     }
 
     /// Gives a call a task of its own.
-    fn spawn(&mut self, id: u32, work: Spawned, context: CallContext, deadline: Option<Instant>) {
+    fn spawn(
+        &mut self,
+        id: u32,
+        mut work: Spawned,
+        context: CallContext,
+        deadline: Option<Instant>,
+    ) {
+        work.places.measure();
+        let turn = work.queued.as_ref().map(|queued| Arc::clone(&queued.1));
         let (guard, _) = self.shared.in_flight.enter();
         let (done, shared) = (Arc::clone(&self.done), Arc::clone(&self.shared));
         let handed = context.clone();
         let task = tokio::spawn(async move {
-            let outcome = AssertUnwindSafe(work.run(handed, &shared))
-                .catch_unwind()
-                .await;
+            let scoped = handed.scope(work.run(handed.clone(), &shared));
+            let outcome = AssertUnwindSafe(scoped).catch_unwind().await;
             drop(guard);
             done.push(id, outcome.map_or(Work::Panicked, Work::Returned));
         });
@@ -159,7 +197,7 @@ impl Lane {
             id,
             deadline,
             work: task.abort_handle(),
-            stage: Stage::Handled(context),
+            stage: Stage::Handled { context, turn },
         });
     }
 
@@ -258,6 +296,11 @@ fn request_within_limit(shared: &Shared, bytes: usize, limit: usize) -> Result<(
     Err(Status::new(Code::PayloadTooLarge, message).not_processed())
 }
 
+/// Whether the handler runs where its caller does not end it.
+fn runs_apart(unary: &Unary, asked: &Asked) -> bool {
+    unary.rules.as_ref().is_some_and(|rules| rules.remembers) && asked.idempotency_key.is_some()
+}
+
 /// A call with a task of its own.
 struct Spawned {
     unary: Unary,
@@ -265,28 +308,51 @@ struct Spawned {
     /// If it was polled before.
     started: Option<Started>,
     arrived: Instant,
+    places: Places,
+    /// If it has to wait for them.
+    queued: Option<Box<(Queued, Arc<Turn>)>>,
 }
 
 impl Spawned {
-    async fn run(self, context: CallContext, shared: &Shared) -> Outcome {
+    async fn run(self, context: CallContext, shared: &Arc<Shared>) -> Outcome {
         let Self {
             unary,
             body,
             started,
             arrived,
+            mut places,
+            queued,
         } = self;
+        if let Some(queued) = queued {
+            let (queued, turn) = *queued;
+            places = Box::pin(queued.turn(&shared.counters)).await?;
+            if !turn.begin() {
+                return Err(Status::new(Code::Cancelled, "nobody waits").not_processed());
+            }
+            places.measure();
+            shared.counters.calls_started.add_one();
+        }
         if let Some(started) = started {
-            return started.finish().await;
+            let outcome = started.finish().await;
+            places.note(&outcome);
+            return outcome;
         }
         shared.queue_delay.note(arrived.elapsed());
+        if runs_apart(&unary, &context.asked()) {
+            let places = std::mem::take(&mut places);
+            let shared = Arc::clone(shared);
+            context.lend(Lent { places, shared });
+        }
         let mut started = Started::default();
         let began = Instant::now();
         unary.start(context, body, &mut started);
         let first = poll_fn(|cx| Poll::Ready(started.poll(cx))).await;
         unary.pace.note(began.elapsed());
-        match first {
+        let outcome = match first {
             Poll::Ready(Some(outcome)) => outcome,
             Poll::Ready(None) | Poll::Pending => started.finish().await,
-        }
+        };
+        places.note(&outcome);
+        outcome
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::tests::load;
+use crate::wire::tests::{load, priority};
 
 fn written(frame: &LaneFrame) -> Bytes {
     let mut out = BytesMut::new();
@@ -48,11 +48,24 @@ fn headers_have_the_documented_bytes() {
         method: 3,
         attempt: 4,
         idempotent: true,
+        priority: Priority::Critical,
+        idempotency_key: None,
         deadline: Some(Duration::from_micros(5)),
     };
     assert_eq!(
         written(&LaneFrame::Request(request, Bytes::from_static(b"ab")))[..],
         [16, 4, 4, 0, 2, 1, 0, 0, 3, 0, 2, 0, 5, 0, 0, 0, b'a', b'b']
+    );
+    let keyed = LaneRequest {
+        priority: Priority::Sheddable,
+        idempotency_key: Some(0x0201),
+        ..request
+    };
+    let mut bytes = vec![16, 0b11_1100, 4, 0, 2, 1, 0, 0, 3, 0, 2, 0, 5, 0, 0, 0];
+    bytes.extend([1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b'a', b'b']);
+    assert_eq!(
+        written(&LaneFrame::Request(keyed, Bytes::from_static(b"ab")))[..],
+        bytes
     );
     let load = LoadReport {
         in_flight: 6,
@@ -134,6 +147,16 @@ fn what_is_no_frame_is_named() {
             limit: 1024,
         })
     );
+    let request = |flags: u8, more: &[u8]| {
+        let mut bytes = vec![16, flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend_from_slice(more);
+        decoded(&bytes.into(), &[])
+    };
+    for flags in [1, 2, 0x40, 0x80] {
+        assert_eq!(request(flags, &[]), unknown("flags", flags));
+    }
+    assert_eq!(request(0x20, &[7; 15]), Err(WireError::Truncated));
+    assert!(request(0x20, &[7; 16]).is_ok());
     let nameless = Bytes::from_static(&[20, 0, 0, 0]);
     assert_eq!(
         decoded(&nameless, &[]),
@@ -169,18 +192,24 @@ fn frame() -> impl Strategy<Value = LaneFrame> {
         method,
         name: name.into(),
     });
-    let request = (any::<(u32, u16, u8, bool)>(), any::<Option<u32>>(), body()).prop_map(
-        |((id, method, attempt, idempotent), us, body)| {
+    let request = (
+        any::<(u32, u16, u8, bool)>(),
+        (priority(), any::<Option<u128>>()),
+        any::<Option<u32>>(),
+        body(),
+    )
+        .prop_map(|((id, method, attempt, idempotent), more, us, body)| {
             let request = LaneRequest {
                 id,
                 method,
                 attempt,
                 idempotent,
+                priority: more.0,
+                idempotency_key: more.1,
                 deadline: us.map(|us| Duration::from_micros(u64::from(us.max(1)))),
             };
             LaneFrame::Request(request, body)
-        },
-    );
+        });
     let cancel = any::<u32>().prop_map(|id| LaneFrame::Cancel { id });
     let received = any::<u32>().prop_map(|id| LaneFrame::Received { id });
     let reply = (any::<u32>(), load(), body()).prop_map(|(id, load, body)| LaneFrame::Reply {

@@ -1,0 +1,84 @@
+//! What is special about a method.
+
+use std::time::Duration;
+
+use super::{Hedging, hedge::Observed};
+
+/// How calls of one method are made, where it differs from what the
+/// [`ClusterClientConfig`](super::ClusterClientConfig) says for all.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct MethodPolicy {
+    pub(super) idempotent: bool,
+    pub(super) generates_keys: bool,
+    pub(super) timeout: Option<Duration>,
+    pub(super) attempt_timeout: Option<Duration>,
+    pub(super) hedging: Option<Hedging>,
+}
+
+impl MethodPolicy {
+    /// Nothing special.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether running it twice does no harm; default `false`, unless it [hedges](Self::with_hedging). A call is tried again also
+    /// when nobody knows whether it ran.
+    #[must_use]
+    pub fn with_idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = idempotent;
+        self
+    }
+
+    /// Whether each call that comes without an [idempotency key](super::WorkerCallOptions::with_idempotency_key) gets one of
+    /// its own; default `false`. It is then tried again as if it were idempotent, so only for methods whose workers
+    /// remember keys. The key is the same for all attempts.
+    #[must_use]
+    pub fn with_generated_keys(mut self, generated: bool) -> Self {
+        self.generates_keys = generated;
+        self
+    }
+
+    /// Time for a call with all its attempts, in place of the client's.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Time for each attempt, in place of the
+    /// [client's](super::ClusterClientConfig::with_attempt_timeout).
+    #[must_use]
+    pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = Some(timeout);
+        self
+    }
+
+    /// Sends calls that take long to another worker as well. The method is taken for idempotent: it runs twice now and then.
+    #[must_use]
+    pub fn with_hedging(mut self, hedging: Hedging) -> Self {
+        self.hedging = Some(hedging);
+        self
+    }
+}
+
+/// A method that something is special about, with what is known of its calls.
+#[derive(Debug)]
+pub(super) struct Method {
+    pub(super) policy: MethodPolicy,
+    /// If it hedges: others need not know.
+    observed: Option<Observed>,
+}
+
+impl Method {
+    pub(super) fn new(policy: MethodPolicy) -> Self {
+        Self {
+            observed: policy.hedging.map(|_| Observed::default()),
+            policy,
+        }
+    }
+
+    pub(super) fn observed(&self) -> Option<&Observed> {
+        self.observed.as_ref()
+    }
+}

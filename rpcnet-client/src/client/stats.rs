@@ -1,0 +1,85 @@
+//! What calls came to.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::retry::RetryKind;
+
+/// What the calls of a [`ClusterClient`](super::ClusterClient) came to, since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterClientStats {
+    /// Calls for which there was a worker. A call to several counts for each of them.
+    pub calls: u64,
+    /// Attempts that these have made, hedges included.
+    pub attempts: u64,
+    /// Attempts after one that was certainly not processed, and not for want of capacity.
+    pub retries_transparent: u64,
+    /// Attempts after one that a worker refused for want of capacity.
+    pub retries_overloaded: u64,
+    /// Attempts after one that may have been processed.
+    pub retries_repeated: u64,
+    /// Attempts that were made because another one took long.
+    pub hedges: u64,
+    /// Those of them whose reply came first.
+    pub hedges_won: u64,
+    /// Attempts that were not made because the budget was empty.
+    pub budget_refusals: u64,
+}
+
+impl ClusterClientStats {
+    /// Attempts after one that had failed, whyever.
+    pub fn retries(&self) -> u64 {
+        self.retries_transparent + self.retries_overloaded + self.retries_repeated
+    }
+
+    /// Attempts beside the first one of each call.
+    pub fn extra_attempts(&self) -> u64 {
+        self.retries() + self.hedges
+    }
+}
+
+/// Of these a call without trouble touches the first alone. Apart from what calls only read.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Counters {
+    pub(super) calls: Counter,
+    pub(super) retries: [Counter; 3],
+    pub(super) hedges: Counter,
+    pub(super) hedges_won: Counter,
+    pub(super) budget_refusals: Counter,
+}
+
+impl Counters {
+    pub(super) fn retry(&self, kind: RetryKind) {
+        self.retries[kind as usize].add_one();
+    }
+
+    pub(super) fn stats(&self) -> ClusterClientStats {
+        let retries = |kind: RetryKind| self.retries[kind as usize].get();
+        let mut stats = ClusterClientStats {
+            calls: self.calls.get(),
+            attempts: 0,
+            retries_transparent: retries(RetryKind::Transparent),
+            retries_overloaded: retries(RetryKind::Overloaded),
+            retries_repeated: retries(RetryKind::Repeated),
+            hedges: self.hedges.get(),
+            hedges_won: self.hedges_won.get(),
+            budget_refusals: self.budget_refusals.get(),
+        };
+        stats.attempts = stats.calls + stats.extra_attempts();
+        stats
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add_one(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}

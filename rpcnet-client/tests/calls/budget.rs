@@ -1,0 +1,233 @@
+//! What ends the attempts of a call: the budget, push-back, the time for each attempt.
+
+use rpcnet_client::{MethodPolicy, RetryBudget};
+
+use super::*;
+
+/// So many extra attempts and no more.
+fn only(attempts: f64) -> RetryBudget {
+    RetryBudget::new()
+        .with_cap(attempts)
+        .with_ratio(0.0)
+        .with_reserve_per_s(0.0)
+}
+
+fn nap() -> Duration {
+    Duration::from_millis(1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_cost_budget_and_an_empty_one_ends_the_call() {
+    let bench = Bench::with(|config| {
+        config
+            .with_retry_budget(only(3.0))
+            .with_backoff(nap(), nap())
+    })
+    .await;
+    let (router, runs) = failing(Status::overloaded("too much to do"));
+    let _servers = [
+        bench.worker("red", router.clone()),
+        bench.worker("blue", router),
+    ];
+    // Five attempts may be made, four of them extra.
+    let error = bench.call("who").await.expect_err("all refuse");
+    assert_eq!(
+        (error.gave_up(), error.attempts().len()),
+        (GaveUp::Budget, 4)
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("the budget for more attempts is empty"),
+        "{error}"
+    );
+    assert!(error.is_retryable(), "later");
+    let error = bench.call("who").await.expect_err("all refuse");
+    assert_eq!(
+        (error.gave_up(), error.attempts().len()),
+        (GaveUp::Budget, 1)
+    );
+    assert_eq!(runs.load(SeqCst), 5);
+    let stats = bench.client.stats();
+    assert_eq!((stats.calls, stats.attempts), (2, 5));
+    assert_eq!((stats.retries_overloaded, stats.budget_refusals), (3, 2));
+    assert_eq!(stats.extra_attempts(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn successes_fill_the_budget() {
+    let budget = only(1.0).with_ratio(1.0);
+    let bench = Bench::with(|config| config.with_retry_budget(budget)).await;
+    let (router, _) = failing(Status::overloaded("too much to do"));
+    let _servers = [
+        bench.worker("red", router),
+        bench.worker("blue", who("blue")),
+    ];
+    // In turns, so sooner or later each call begins at red: it takes what the one before has brought.
+    let mut retried = 0;
+    for _ in 0..20 {
+        let reply = bench.call("who").await.expect("there is enough for it");
+        retried += usize::from(reply == "blue 1");
+    }
+    assert!(retried >= 10, "{retried}");
+    assert_eq!(bench.client.stats().retries_overloaded, retried as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_certainly_not_processed_costs_nothing() {
+    let bench = Bench::with(|config| config.with_retry_budget(only(0.0))).await;
+    let (router, _) = failing(Status::new(Code::Unavailable, "not now").not_processed());
+    let _servers = [
+        bench.worker("red", router),
+        bench.worker("blue", who("blue")),
+    ];
+    for _ in 0..10 {
+        let reply = bench.call("who").await.expect("blue does it");
+        assert!(reply.starts_with("blue"), "{reply}");
+    }
+    let stats = bench.client.stats();
+    assert!(stats.retries_transparent > 0, "{stats:?}");
+    assert_eq!(
+        (stats.retries(), stats.budget_refusals),
+        (stats.retries_transparent, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_budget_attempts_alone_are_limited() {
+    let bench =
+        Bench::with(|config| config.without_retry_budget().with_backoff(nap(), nap())).await;
+    let (router, runs) = failing(Status::overloaded("too much to do"));
+    let _server = bench.worker("red", router);
+    for _ in 0..40 {
+        let error = bench.call("who").await.expect_err("always refused");
+        assert_eq!(error.gave_up(), GaveUp::AttemptsMax);
+    }
+    assert_eq!(runs.load(SeqCst), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_forbids_another_attempt_is_heeded() {
+    let bench = Bench::new().await;
+    let (router, runs) = failing(Status::overloaded("not this one").do_not_retry());
+    let _servers = [
+        bench.worker("red", router.clone()),
+        bench.worker("blue", router),
+    ];
+    let options = WorkerCallOptions::new().with_idempotent(true);
+    let error = bench.call_with("who", options).await.expect_err("refused");
+    assert_eq!((error.gave_up(), runs.load(SeqCst)), (GaveUp::Forbidden, 1));
+    assert!(!error.is_retryable());
+    let ClusterError::Rpc { error, .. } = error else {
+        panic!("{error}");
+    };
+    assert!(error.code() == Code::Overloaded && error.forbids_retry());
+}
+
+/// Each says when: the one that is free sooner is asked again, the other one is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_workers_that_say_when_the_first_one_free_is_asked() {
+    let bench = Bench::with(|config| config.with_attempts_max(3)).await;
+    let refuse = |wait| failing(Status::overloaded("later").with_retry_after(wait));
+    let soon = Duration::from_millis(200);
+    let (in_a_while, in_a_while_runs) = refuse(PATIENCE / 2);
+    let (soon_free, soon_runs) = refuse(soon);
+    let _servers = [
+        bench.worker("red", in_a_while),
+        bench.worker("blue", soon_free),
+    ];
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let error = bench.call("who").await.expect_err("all refuse");
+        assert!(begun.elapsed() >= soon);
+        assert_eq!(error.attempts().len(), 3, "{error}");
+        assert_eq!(&*error.node().expect("somebody").name, "blue");
+    }
+    assert_eq!(
+        (in_a_while_runs.load(SeqCst), soon_runs.load(SeqCst)),
+        (2, 4)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_hangs_does_not_eat_the_time_of_a_call_that_may_be_repeated() {
+    let bench = Bench::with(|config| {
+        let policy = MethodPolicy::new()
+            .with_idempotent(true)
+            .with_attempt_timeout(Duration::from_secs(1));
+        config.with_method("who", policy)
+    })
+    .await;
+    let (router, runs) = hanging();
+    let red = bench.worker("red", router);
+    let _blue = bench.worker("blue", who("blue"));
+    // Until red has had a turn.
+    while runs.load(SeqCst) == 0 {
+        let reply = bench.call("who").await.expect("blue does it");
+        assert!(reply.starts_with("blue"), "{reply}");
+    }
+    assert!(bench.client.stats().retries_repeated > 0);
+    until("the handler is dropped", || red.in_flight() == 0).await;
+
+    // A call that must not be repeated has all its time for the one attempt.
+    bench.list.remove("blue");
+    let options = WorkerCallOptions::new()
+        .with_idempotent(false)
+        .with_timeout(Duration::from_millis(900));
+    let begun = Instant::now();
+    let error = bench.call_with("who", options).await.expect_err("it hangs");
+    assert!(begun.elapsed() >= Duration::from_millis(900));
+    assert_eq!(
+        (error.gave_up(), error.attempts().len()),
+        (GaveUp::Deadline, 1)
+    );
+
+    // Nobody else is there: it is asked again, until there were enough attempts.
+    let options = WorkerCallOptions::new()
+        .with_attempts_max(2)
+        .with_attempt_timeout(Duration::from_millis(200));
+    let error = bench.call_with("who", options).await.expect_err("it hangs");
+    assert_eq!(
+        (error.gave_up(), error.attempts().len()),
+        (GaveUp::AttemptsMax, 2)
+    );
+    assert!(
+        matches!(&error, ClusterError::Rpc { error, .. } if error.code() == Code::DeadlineExceeded),
+        "{error}"
+    );
+    assert!(
+        error
+            .attempts()
+            .iter()
+            .all(|one| one.took >= Duration::from_millis(200))
+    );
+    assert_eq!(error.processed(), Processed::Maybe);
+}
+
+/// A panic is no answer; whether the handler did something before it is not known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_may_be_repeated_survives_a_handler_that_panics() {
+    let bench = Bench::with(|config| config.with_idempotent(["who"])).await;
+    let broken = Router::new().raw("who", |_, _| async { panic!("on purpose") });
+    let _servers = [
+        bench.worker("red", broken),
+        bench.worker("blue", who("blue")),
+    ];
+    for _ in 0..4 {
+        let reply = bench.call("who").await.expect("blue does it");
+        assert!(reply.starts_with("blue"), "{reply}");
+    }
+    let once = WorkerCallOptions::new().with_idempotent(false);
+    let mut failed = Vec::new();
+    for _ in 0..2 {
+        failed.extend(bench.call_with("who", once).await.err());
+    }
+    let [error] = &failed[..] else {
+        panic!("{failed:?}");
+    };
+    assert_eq!(
+        (error.gave_up(), error.processed()),
+        (GaveUp::Final, Processed::Maybe)
+    );
+    assert_eq!(&*error.node().expect("somebody").name, "red");
+}

@@ -1,0 +1,276 @@
+//! A call that takes long goes to another worker as well.
+
+use parking_lot::Mutex;
+use rpcnet_client::{
+    Hedging, PickContext, RetryBudget, View,
+    balance::{Outcome, OutcomeKind},
+};
+
+use super::*;
+
+/// Long enough for a reply on a busy machine, so that hedges are made only to workers that hang.
+const LONG: Duration = Duration::from_secs(1);
+
+fn soon() -> Hedging {
+    Hedging::after(Duration::from_millis(20))
+}
+
+/// To the first that is allowed; remembers what came of it.
+#[derive(Debug, Default)]
+struct First(Mutex<Vec<(u64, OutcomeKind, Duration)>>);
+
+impl Balancer for First {
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+        // By the order of their names, in which they come.
+        (0..view.len()).find(|&index| cx.allows(&view[index]))
+    }
+
+    fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
+        let told = (view[index].id(), outcome.kind, outcome.latency);
+        self.0.lock().push(told);
+    }
+}
+
+async fn bench(
+    change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
+) -> (Bench, Arc<First>) {
+    let first = Arc::new(First::default());
+    let balancer = Arc::clone(&first) as Arc<dyn Balancer>;
+    let bench = Bench::balanced(balancer, TransportConfig::default(), change).await;
+    (bench, first)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_reply_wins_and_the_loser_is_cancelled_and_counted_down() {
+    let (bench, told) = bench(|config| config.with_hedging("who", soon())).await;
+    let (router, runs) = hanging();
+    let a = bench.worker("a", router);
+    let _b = bench.worker("b", who("b"));
+    let reply = bench.call("who").await.expect("b does it");
+    assert_eq!(reply, "b 1");
+    // Not even once, if it has not come that far.
+    assert!(runs.load(SeqCst) <= 1);
+    assert_eq!((bench.in_flight("a"), bench.in_flight("b")), (0, 0));
+    until("its handler is dropped", || a.in_flight() == 0).await;
+    let stats = bench.client.stats();
+    assert_eq!((stats.calls, stats.attempts), (1, 2));
+    assert_eq!((stats.hedges, stats.hedges_won), (1, 1));
+    // The balancer hears of both: the one was good, the other would have taken longer.
+    let told = told.0.lock();
+    let kinds: Vec<_> = told.iter().map(|(_, kind, _)| *kind).collect();
+    assert_eq!(kinds, [OutcomeKind::Success, OutcomeKind::Abandoned]);
+    assert!(told[0].0 != told[1].0 && told[1].2 >= Duration::from_millis(20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_in_time_needs_no_hedge() {
+    let (bench, _) = bench(|config| config.with_hedging("who", Hedging::after(PATIENCE))).await;
+    let _servers = [bench.worker("a", who("a")), bench.worker("b", who("b"))];
+    for _ in 0..10 {
+        assert_eq!(bench.call("who").await.expect("a reply"), "a 0");
+    }
+    assert_eq!(bench.client.stats().extra_attempts(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hedge_goes_to_another_worker_or_nowhere() {
+    let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
+    let (router, runs) = hanging();
+    let _a = bench.worker("a", router);
+    let options = WorkerCallOptions::new().with_timeout(LONG);
+    let error = bench.call_with("who", options).await.expect_err("it hangs");
+    assert_eq!(error.attempts().len(), 1);
+    assert_eq!((runs.load(SeqCst), bench.client.stats().hedges), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_as_many_hedges_as_there_may_be() {
+    let (router, _) = hanging();
+    for hedges in [1, 2] {
+        let hedging = soon().with_hedges_max(hedges);
+        let (bench, _) = bench(|config| config.with_hedging("who", hedging)).await;
+        let _servers = ["a", "b", "c", "d"].map(|name| bench.worker(name, router.clone()));
+        let options = WorkerCallOptions::new().with_timeout(LONG);
+        let error = bench.call_with("who", options).await.expect_err("all hang");
+        assert_eq!(bench.client.stats().hedges, hedges as u64);
+        // All are told of, with those that were given up when the time was over.
+        let reasons: Vec<_> = error.attempts().iter().map(|one| one.reason).collect();
+        assert_eq!(reasons.len(), 1 + hedges, "{error}");
+        let made = reasons.iter().filter(|one| **one == AttemptReason::Hedge);
+        assert_eq!(made.count(), hedges, "{error}");
+        assert_eq!(
+            (error.gave_up(), error.processed()),
+            (GaveUp::Deadline, Processed::Maybe)
+        );
+        for name in ["a", "b", "c", "d"] {
+            assert_eq!(bench.in_flight(name), 0);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_budget_makes_no_hedges() {
+    let budget = RetryBudget::new()
+        .with_cap(1.0)
+        .with_ratio(0.0)
+        .with_reserve_per_s(0.0);
+    let (bench, _) =
+        bench(|config| config.with_hedging("who", soon()).with_retry_budget(budget)).await;
+    let _servers = [bench.worker("a", hanging().0), bench.worker("b", who("b"))];
+    assert_eq!(bench.call("who").await.expect("there is one"), "b 1");
+    let options = WorkerCallOptions::new().with_timeout(LONG);
+    let error = bench.call_with("who", options).await.expect_err("it hangs");
+    assert_eq!(error.attempts().len(), 1);
+    let stats = bench.client.stats();
+    assert_eq!((stats.hedges, stats.budget_refusals), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_busy_gets_no_hedge() {
+    let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
+    let one = std::num::NonZeroUsize::MIN;
+    let (router, runs) = hanging();
+    let router = router.raw("quick", |_, body| async move { Ok(body) });
+    let config = TransportConfig::default().with_calls_max(one);
+    let b = bench.worker_with("b", router, config);
+    // It says so with a refusal.
+    let other = endpoint("other", loopback()).expect("a free port");
+    let other = other
+        .connect(b.local_addr(), "b")
+        .await
+        .expect("a connection");
+    let load = tokio::spawn(async move { other.call("who", "").await });
+    until("it is full", || runs.load(SeqCst) == 1).await;
+    let once = WorkerCallOptions::new().with_attempts_max(1);
+    let error = bench
+        .call_with("quick", once)
+        .await
+        .expect_err("it is full");
+    assert_eq!(error.attempts()[0].error.code(), Code::Overloaded);
+
+    let _a = bench.worker("a", hanging().0);
+    let options = WorkerCallOptions::new().with_timeout(LONG);
+    let error = bench.call_with("who", options).await.expect_err("it hangs");
+    assert_eq!(error.attempts().len(), 1, "{error}");
+    assert_eq!(bench.client.stats().hedges, 0);
+    load.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_fails_beside_a_hedge_does_not_end_the_call() {
+    let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
+    let (started, release) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(tokio::sync::Notify::new()),
+    );
+    let (counted, gate) = (Arc::clone(&started), Arc::clone(&release));
+    // The first refuses only when the second has begun.
+    let a = Router::new().raw("who", move |_, _| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.notified().await;
+            Err::<Bytes, _>(Status::overloaded("after all"))
+        }
+    });
+    let gate = Arc::clone(&release);
+    let b = Router::new().raw("who", move |_, _| {
+        counted.fetch_add(1, SeqCst);
+        gate.notify_one();
+        async move {
+            sleep(Duration::from_millis(50)).await;
+            Ok(Bytes::from_static(b"b"))
+        }
+    });
+    let _servers = [bench.worker("a", a), bench.worker("b", b)];
+    assert_eq!(bench.call("who").await.expect("b does it"), "b");
+    assert_eq!(started.load(SeqCst), 1);
+    let stats = bench.client.stats();
+    assert_eq!((stats.attempts, stats.retries()), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_final_ends_the_call_and_its_hedges() {
+    let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
+    let (router, _) = failing(Status::app(&7u32, "no luck"));
+    let a = bench.worker("a", hanging().0);
+    let _b = bench.worker("b", router);
+    let error = bench.call("who").await.expect_err("it fails");
+    assert!(
+        matches!(&error, ClusterError::Rpc { error, .. } if error.app() == Some(7u32)),
+        "{error}"
+    );
+    let codes: Vec<_> = error
+        .attempts()
+        .iter()
+        .map(|one| one.error.code())
+        .collect();
+    assert_eq!(codes, [Code::App, Code::Cancelled]);
+    until("its handler is dropped", || a.in_flight() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_may_say_otherwise() {
+    let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
+    let _servers = [
+        bench.worker("a", hanging().0.raw("other", |_, _| std::future::pending())),
+        bench.worker(
+            "b",
+            who("b").raw("other", |_, body| async move { Ok(body) }),
+        ),
+    ];
+    let options = WorkerCallOptions::new().with_timeout(LONG);
+    for options in [options.without_hedging(), options.with_idempotent(false)] {
+        let error = bench.call_with("who", options).await.expect_err("it hangs");
+        assert_eq!(error.attempts().len(), 1);
+    }
+    assert_eq!(bench.client.stats().hedges, 0);
+    let options = WorkerCallOptions::new().with_hedging(soon());
+    bench.call_with("other", options).await.expect("b does it");
+    assert_eq!(bench.client.stats().hedges_won, 1);
+}
+
+/// Most calls are quick; when one is not, the delay is that of the quick ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_delay_is_what_calls_have_taken() {
+    let (bench, _) = bench(|config| config.with_hedging("who", Hedging::at_quantile(0.9))).await;
+    let hangs = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let switch = Arc::clone(&hangs);
+    let a = Router::new().raw("who", move |_, body| {
+        let hangs = switch.load(SeqCst);
+        async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok(body)
+        }
+    });
+    let _servers = [bench.worker("a", a), bench.worker("b", who("b"))];
+    // Nothing is known yet.
+    let options = WorkerCallOptions::new().with_timeout(LONG);
+    bench.call_with("who", options).await.expect_err("it hangs");
+    assert_eq!(bench.client.stats().hedges, 0);
+    hangs.store(false, SeqCst);
+    let calls = async {
+        // What is known is looked up now and then.
+        let mut calls = 0;
+        while calls < 30 {
+            bench
+                .call_with("who", WorkerCallOptions::new())
+                .await
+                .expect("a reply");
+            calls += 1;
+        }
+    };
+    within("the calls", calls).await;
+    hangs.store(true, SeqCst);
+    let hedged = async {
+        loop {
+            let options = WorkerCallOptions::new().with_timeout(2 * LONG);
+            if bench.call_with("who", options).await.is_ok() {
+                return;
+            }
+        }
+    };
+    within("a hedge", hedged).await;
+    assert!(bench.client.stats().hedges_won > 0);
+}

@@ -1,0 +1,94 @@
+//! Calls with a key that all their attempts share.
+
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
+use rpcnet_client::MethodPolicy;
+
+use super::*;
+
+/// Long enough for a reply on a busy machine.
+const LONG: Duration = Duration::from_secs(2);
+
+fn keys_for_who() -> MethodPolicy {
+    MethodPolicy::new()
+        .with_generated_keys(true)
+        .with_attempt_timeout(LONG)
+}
+
+/// Does something on the first attempt of each key and loses the reply; knows it again after that.
+fn forgetful(keys: &Arc<Mutex<Vec<u128>>>) -> Router {
+    let keys = Arc::clone(keys);
+    Router::new().raw("who", move |cx: CallContext, _| {
+        let key = cx.idempotency_key().expect("a key");
+        let mut seen = keys.lock();
+        let is_new = !seen.contains(&key);
+        seen.push(key);
+        async move {
+            if is_new {
+                std::future::pending::<()>().await;
+            }
+            Ok(Bytes::from_static(b"remembered"))
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_with_a_key_goes_back_to_the_worker_that_may_have_done_it() {
+    let bench = Bench::with(|config| config.with_method("who", keys_for_who())).await;
+    let keys = Arc::default();
+    let _red = bench.worker("red", forgetful(&keys));
+    let other = bench.worker("blue", who("blue"));
+    let mut remembered = 0;
+    for _ in 0..2 {
+        let reply = bench.call("who").await.expect("a reply");
+        remembered += usize::from(reply == "remembered");
+    }
+    // In turns.
+    assert_eq!(remembered, 1);
+    let seen = keys.lock();
+    assert_eq!((seen.len(), seen[0]), (2, seen[1]));
+    assert_eq!(other.stats().calls_started, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_to_another_worker_when_that_one_is_gone_or_of_no_help() {
+    let bench = Bench::with(|config| {
+        config.with_method("who", keys_for_who().with_attempt_timeout(LONG / 2))
+    })
+    .await;
+    let (router, runs) = hanging();
+    let _red = bench.worker("red", router);
+    let _blue = bench.worker("blue", who("blue"));
+    while runs.load(SeqCst) == 0 {
+        bench.call("who").await.expect("blue does it at last");
+    }
+    assert!(runs.load(SeqCst) >= 2, "it went back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_has_its_own_key_and_a_given_one_is_kept() {
+    let bench = Bench::with(|config| config.with_method("who", keys_for_who())).await;
+    let seen: Arc<Mutex<Vec<Option<u128>>>> = Arc::default();
+    let noted = Arc::clone(&seen);
+    let router = Router::new().raw("who", move |cx: CallContext, body| {
+        noted.lock().push(cx.idempotency_key());
+        async move { Ok(body) }
+    });
+    let plain = Arc::clone(&seen);
+    let router = router.raw("plain", move |cx: CallContext, body| {
+        plain.lock().push(cx.idempotency_key());
+        async move { Ok(body) }
+    });
+    let _red = bench.worker("red", router);
+    for _ in 0..20 {
+        bench.call("who").await.expect("a reply");
+    }
+    let keys: HashSet<_> = seen.lock().drain(..).flatten().collect();
+    assert_eq!(keys.len(), 20);
+    let options = WorkerCallOptions::new().with_idempotency_key(7);
+    bench.call_with("who", options).await.expect("a reply");
+    bench.call_with("plain", options).await.expect("a reply");
+    bench.call("plain").await.expect("a reply");
+    assert_eq!(*seen.lock(), [Some(7), Some(7), None]);
+}

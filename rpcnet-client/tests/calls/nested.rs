@@ -1,0 +1,61 @@
+//! Calls that a handler makes.
+
+use rpcnet_client::Priority;
+
+use super::*;
+
+/// How much time an inner call has at the most, and its priority, as its handler sees it.
+fn inner() -> Router {
+    Router::new().raw("inner", |cx: CallContext, _| {
+        let left = cx
+            .deadline()
+            .map(|end| end.duration_since(std::time::Instant::now()));
+        let seconds = left.map(|left| left.as_secs());
+        let told = format!("{seconds:?} {:?}", cx.priority());
+        async move { Ok(Bytes::from(told)) }
+    })
+}
+
+/// Calls on, with these options.
+fn outer(client: Arc<ClusterClient>, options: WorkerCallOptions) -> Router {
+    Router::new().raw("outer", move |_, body| {
+        let client = Arc::clone(&client);
+        async move {
+            let reply = client.call_worker_with("inner", body, None, options).await;
+            reply.map_err(|error| Status::internal(error.to_string()))
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handlers_calls_end_with_the_call_that_it_serves_and_matter_as_much() {
+    let bench = Bench::new().await;
+    let call = WorkerCallOptions::new()
+        .with_timeout(Duration::from_secs(9))
+        .with_priority(Priority::Sheddable);
+    let own = WorkerCallOptions::new();
+    let table = [
+        (own, true, Priority::Sheddable),
+        (own.without_deadline(), true, Priority::Sheddable),
+        (
+            own.with_priority(Priority::CriticalPlus),
+            true,
+            Priority::CriticalPlus,
+        ),
+        (own.without_inheritance(), false, Priority::Critical),
+    ];
+    let _inner = bench.worker("inner", inner());
+    let names = ["red", "blue", "green", "yellow"];
+    for ((options, inherits, priority), name) in table.into_iter().zip(names) {
+        let worker = bench.worker(name, outer(Arc::clone(&bench.client), options));
+        let reply = bench.call_with("outer", call).await.expect("a reply");
+        let (left, told) = reply.rsplit_once(' ').expect("two words");
+        assert_eq!(told, format!("{priority:?}"), "{options:?}");
+        let left = left.trim_start_matches("Some(").trim_end_matches(')');
+        let seconds: u64 = left.parse().expect("a number");
+        // The client's own timeout is longer.
+        assert_eq!(seconds < 9, inherits, "{seconds} s, {options:?}");
+        bench.list.remove(name);
+        drop(worker);
+    }
+}

@@ -1,0 +1,152 @@
+//! What calls made by a handler take over from the call that it serves.
+
+use std::{cell::Cell, future::poll_fn, pin::pin, time::Instant};
+
+use crate::Priority;
+
+/// What calls made here take over from the call that is being served here: see [`inherited`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Inherited {
+    deadline: Option<tokio::time::Instant>,
+    priority: Option<Priority>,
+}
+
+/// What a call made here and now takes over; nothing outside of handlers.
+///
+/// It is set while a handler is polled, on that thread, and so holds in all that the handler awaits. A task that it spawns begins with
+/// nothing, unless it is [carried](crate::CallContext::scope) there.
+pub fn inherited() -> Inherited {
+    CURRENT.get()
+}
+
+impl Inherited {
+    pub(crate) fn new(deadline: Option<tokio::time::Instant>, priority: Priority) -> Self {
+        Self {
+            deadline,
+            priority: Some(priority),
+        }
+    }
+
+    /// When the call that is being served ends at the latest; `None` without one, or if it has no deadline.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline.map(tokio::time::Instant::into_std)
+    }
+
+    /// Priority of the call that is being served; `None` without one.
+    pub fn priority(&self) -> Option<Priority> {
+        self.priority
+    }
+
+    /// Runs a future so that the calls that it makes take this over, for a task of its own.
+    pub async fn scope<F: Future>(self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(move |cx| {
+            let _scope = self.enter();
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// The earlier of this deadline and another.
+    pub(crate) fn sooner(
+        &self,
+        other: Option<tokio::time::Instant>,
+    ) -> Option<tokio::time::Instant> {
+        match (self.deadline, other) {
+            (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+            (ours, theirs) => ours.or(theirs),
+        }
+    }
+
+    /// Sets it for this thread, until the guard is dropped.
+    pub(crate) fn enter(self) -> Scope {
+        Scope {
+            before: CURRENT.replace(self),
+        }
+    }
+}
+
+/// Puts back what was set before, also when a handler panics.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    before: Inherited,
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        CURRENT.set(self.before);
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<Inherited> = const {
+        Cell::new(Inherited {
+            deadline: None,
+            priority: None,
+        })
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        task::{Context, Poll, Waker},
+        time::Duration,
+    };
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn of(priority: Priority) -> Inherited {
+        Inherited::new(None, priority)
+    }
+
+    #[test]
+    fn scopes_nest_and_end_also_by_panic() {
+        assert_eq!(inherited(), Inherited::default());
+        let outer = of(Priority::Sheddable).enter();
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _inner = of(Priority::CriticalPlus).enter();
+            assert_eq!(inherited().priority(), Some(Priority::CriticalPlus));
+            panic!("in a handler");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(inherited().priority(), Some(Priority::Sheddable));
+        drop(outer);
+        assert_eq!(inherited(), Inherited::default());
+    }
+
+    #[test]
+    fn it_is_set_at_every_poll_and_only_then() {
+        let mut polls = 0;
+        let future = poll_fn(|_| {
+            assert_eq!(inherited().priority(), Some(Priority::Sheddable));
+            polls += 1;
+            if polls < 3 {
+                Poll::Pending
+            } else {
+                Poll::Ready(polls)
+            }
+        });
+        let mut scoped = pin!(of(Priority::Sheddable).scope(future));
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            assert!(scoped.as_mut().poll(&mut cx).is_pending());
+            assert_eq!(inherited(), Inherited::default());
+        }
+        assert_eq!(scoped.as_mut().poll(&mut cx), Poll::Ready(3));
+    }
+
+    #[test]
+    fn the_sooner_deadline_counts() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let ours = Inherited::new(Some(now), Priority::default());
+        assert_eq!(ours.sooner(Some(later)), Some(now));
+        assert_eq!(ours.sooner(None), Some(now));
+        assert_eq!(Inherited::default().sooner(Some(later)), Some(later));
+        assert_eq!(Inherited::default().sooner(None), None);
+    }
+}

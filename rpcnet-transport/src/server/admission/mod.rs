@@ -1,0 +1,143 @@
+//! How many calls run at a time, and what becomes of the others.
+
+mod entry;
+mod gate;
+mod limiter;
+mod queue;
+
+pub(crate) use self::gate::Gate;
+pub(super) use self::{
+    entry::{Entry, Places, Queued, enter},
+    gate::Newcomer,
+};
+
+use std::time::Duration;
+
+/// How many calls a server runs at a time, and what becomes of those for which there is no place.
+///
+/// Without it a server runs what comes, up to [`calls_max`](crate::TransportConfig::with_calls_max), and refuses the rest at
+/// once. With it a call that finds no place waits in a queue of bounded length and time, in the order of its
+/// [`Priority`](crate::Priority); first attempts go before retries, and callers take turns. What is refused is refused
+/// by its header, with [`Code::Overloaded`](crate::Code::Overloaded), unprocessed, and an estimate of when to come back. From four fifths of the
+/// limit on the [load report](crate::LoadReport) says busy, so that balancers go elsewhere before anything is refused.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rpcnet_transport::{Admission, TransportConfig};
+///
+/// // Eight cores, handlers that compute: more than 16 at a time only make each other slower.
+/// let fixed = TransportConfig::lan().with_admission(Admission::fixed(16));
+/// // Nobody knows what the handlers wait for: let it be found out.
+/// let adaptive = TransportConfig::lan().with_admission(Admission::adaptive().with_floor(4));
+/// # drop((fixed, adaptive));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Admission {
+    limit: Limit,
+    queue_len: usize,
+    target: Duration,
+    interval: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Limit {
+    Fixed(usize),
+    Adaptive { floor: usize, ceiling: usize },
+}
+
+/// How an endpoint's [`Admission`] stands at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AdmissionState {
+    /// Calls that may run at a time.
+    pub limit: usize,
+    /// Calls that run. They can be more than the limit for a while when an adaptive one has shrunk.
+    pub running: usize,
+    /// Calls that wait for a place.
+    pub waiting: usize,
+}
+
+impl Admission {
+    /// So many calls run at a time, at least one. Too small a limit leaves the machine idle, too large a one makes all calls slow before any is
+    /// refused; what is right is the number at which the handlers' bottleneck is just busy.
+    pub fn fixed(calls: usize) -> Self {
+        Self::with_limit(Limit::Fixed(calls.max(1)))
+    }
+
+    /// As many calls run at a time as do not make each other slower: that is measured all the time, and follows changes within
+    /// a few hundred calls. It costs two looks at the clock for each call that does not end at its first poll, and some places for a
+    /// moment now and then, about one in a hundred, to look what fewer calls would do. Right where
+    /// nobody knows the bottleneck or where it moves; where it is known, [`fixed`](Self::fixed) is steadier.
+    ///
+    /// Calls with streams count against the limit, but what is learnt is learnt from unary ones that were answered.
+    pub fn adaptive() -> Self {
+        Self::with_limit(Limit::Adaptive {
+            floor: FLOOR,
+            ceiling: CEILING,
+        })
+    }
+
+    /// Least limit of an [`adaptive`](Self::adaptive) one, in calls; default 2. One that is too small may be left slowly when load comes
+    /// back, one that is too large protects nothing. No effect on a fixed one.
+    #[must_use]
+    pub fn with_floor(mut self, calls: usize) -> Self {
+        if let Limit::Adaptive { floor, ceiling } = &mut self.limit {
+            *floor = calls.max(1);
+            *ceiling = (*ceiling).max(*floor);
+        }
+        self
+    }
+
+    /// Greatest limit of an [`adaptive`](Self::adaptive) one, in calls; default 4,096. It bounds what a wrong measurement can let in. No
+    /// effect on a fixed one.
+    #[must_use]
+    pub fn with_ceiling(mut self, calls: usize) -> Self {
+        if let Limit::Adaptive { floor, ceiling } = &mut self.limit {
+            *ceiling = calls.max(1);
+            *floor = (*floor).min(*ceiling);
+        }
+        self
+    }
+
+    /// Calls that may wait for a place; default 1,024, zero for none. Each keeps its body, on a lane at most
+    /// [`lane_body_bytes_max`](crate::TransportConfig::with_lane_body_bytes_max), and its task. Time bounds the queue
+    /// sooner as a rule; this bounds its memory.
+    #[must_use]
+    pub fn with_queue_len(mut self, calls: usize) -> Self {
+        self.queue_len = calls;
+        self
+    }
+
+    /// How long a call may wait for its place; default 5 ms as a rule (`target`), 100 ms at the most (`interval`), the values of CoDel
+    /// (RFC 8289 section 4.4). When for an interval no call got its place within the target, the newest go first and older
+    /// ones are refused after about the target, until the queue is empty. Larger values bridge longer bursts and make answers later;
+    /// an interval shorter than the time in which a place becomes free refuses calls that would have had one, so servers whose calls take a
+    /// second and more want a larger one.
+    #[must_use]
+    pub fn with_queue_time(mut self, target: Duration, interval: Duration) -> Self {
+        self.target = target;
+        self.interval = interval.max(target);
+        self
+    }
+
+    fn with_limit(limit: Limit) -> Self {
+        Self {
+            limit,
+            queue_len: 1_024,
+            target: Duration::from_millis(5),
+            interval: Duration::from_millis(100),
+        }
+    }
+
+    fn bounds(&self) -> queue::Bounds {
+        queue::Bounds {
+            len_max: self.queue_len,
+            target: self.target,
+            interval: self.interval,
+        }
+    }
+}
+
+const FLOOR: usize = 2;
+const CEILING: usize = 4_096;

@@ -1,0 +1,348 @@
+//! Calls that wait for a place, in the order in which they get one. Pure: time is an argument.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+    time::Duration,
+};
+
+use crate::Priority;
+
+/// Calls that wait for a place.
+///
+/// What matters more goes first, first attempts before retries of the same class, and peers take turns inside of that. The queue is
+/// bounded by length: a call for which there is no room takes the place of one that matters less, or of a peer that has more
+/// there, and is refused otherwise. It is bounded by time too: nothing waits longer than the interval. When for an interval no call has got its place
+/// within the target, the queue stands, as CoDel has it (Nichols and Jacobson, 2012): then the newest go first and
+/// what is older than the target, or than two places take to become free, is shed, until the queue is empty. That keeps the answers that
+/// are given quick, where a queue in order would make all of them late (Maurer, "Fail at scale", 2015).
+///
+/// `now` is the time since any moment, the same in all calls, and never less than before.
+#[derive(Debug)]
+pub(super) struct Queue<P, T> {
+    bounds: Bounds,
+    lines: [Line<P, T>; LINES],
+    len: usize,
+    next_number: u64,
+    /// When the queue was last empty, or a call got its place in time.
+    good_at: Duration,
+    stands: bool,
+    swept_at: Duration,
+    /// When the last call got its place, if the queue was not empty since.
+    popped_at: Option<Duration>,
+    /// Between two places that become free, smoothed.
+    gap: Option<Duration>,
+}
+
+/// How much may wait and how long.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Bounds {
+    pub(super) len_max: usize,
+    pub(super) target: Duration,
+    pub(super) interval: Duration,
+}
+
+/// A call as the queue sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Rank<P> {
+    pub(super) priority: Priority,
+    pub(super) is_retry: bool,
+    pub(super) peer: P,
+    pub(super) deadline: Option<Duration>,
+}
+
+/// Where a call waits.
+#[derive(Debug)]
+pub(super) struct Place<P> {
+    line: usize,
+    peer: P,
+    number: u64,
+}
+
+/// What became of a call that came.
+#[derive(Debug)]
+pub(super) enum Pushed<P, T> {
+    /// It waits, and another one does no longer for it.
+    Waits { place: Place<P>, shed: Option<T> },
+    /// There is no room for it.
+    Refused,
+}
+
+/// Why a call does not wait any longer and got no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It has waited too long.
+    Late,
+    /// Its deadline has passed.
+    Expired,
+}
+
+/// Calls of one class, first attempts or retries, by peer.
+#[derive(Debug)]
+struct Line<P, T> {
+    /// Peers that have calls here; the first has the next turn.
+    turns: VecDeque<P>,
+    waiting: HashMap<P, VecDeque<Waiting<T>>>,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    number: u64,
+    since: Duration,
+    deadline: Option<Duration>,
+    call: T,
+}
+
+impl<P: Clone + Eq + Hash, T> Queue<P, T> {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            lines: std::array::from_fn(|_| Line::default()),
+            len: 0,
+            next_number: 0,
+            good_at: Duration::ZERO,
+            stands: false,
+            swept_at: Duration::ZERO,
+            popped_at: None,
+            gap: None,
+        }
+    }
+
+    /// A call comes for which no place is free.
+    pub(super) fn push(&mut self, now: Duration, rank: Rank<P>, call: T) -> Pushed<P, T> {
+        let line = line(&rank);
+        let mut shed = None;
+        if self.len >= self.bounds.len_max {
+            let Some((from, peer)) = self.victim(line, &rank.peer) else {
+                return Pushed::Refused;
+            };
+            // Who has waited longest is next in order, and hopeless when the newest are first.
+            shed = self.lines[from].take(&peer, !self.stands).map(|w| w.call);
+            self.len -= 1;
+        }
+        if self.len == 0 {
+            self.note_empty(now);
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let waiting = Waiting {
+            number,
+            since: now,
+            deadline: rank.deadline,
+            call,
+        };
+        self.lines[line].add(&rank.peer, waiting);
+        self.len += 1;
+        let peer = rank.peer;
+        let place = Place { line, peer, number };
+        Pushed::Waits { place, shed }
+    }
+
+    /// A place is free: the call that gets it. Tells which ones wait no longer without one.
+    pub(super) fn pop(&mut self, now: Duration, mut shed: impl FnMut(T, Why)) -> Option<T> {
+        let next = loop {
+            let Some(line) = self.lines.iter_mut().find(|line| !line.turns.is_empty()) else {
+                break None;
+            };
+            let Some((waiting, peer)) = line.next(self.stands) else {
+                break None;
+            };
+            self.len -= 1;
+            let waited = now.saturating_sub(waiting.since);
+            if waiting.deadline.is_some_and(|deadline| deadline <= now) {
+                shed(waiting.call, Why::Expired);
+            } else if waited > self.bounds.interval {
+                shed(waiting.call, Why::Late);
+            } else {
+                line.pass_turn(&peer);
+                break Some((waiting.call, waited));
+            }
+        };
+        if let Some((_, waited)) = next {
+            self.note_pop(now, waited);
+        }
+        if self.stands {
+            self.sweep(now, shed);
+        }
+        if self.len == 0 {
+            self.note_empty(now);
+        }
+        next.map(|(call, _)| call)
+    }
+
+    /// A call does not wait any longer, by its own will.
+    pub(super) fn remove(&mut self, place: &Place<P>) -> Option<T> {
+        let removed = self.lines[place.line].remove(&place.peer, place.number)?;
+        self.len -= 1;
+        Some(removed.call)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the newest go first.
+    #[cfg(test)]
+    pub(super) fn stands(&self) -> bool {
+        self.stands
+    }
+
+    /// How long it takes until those that wait have had their places, as far as it is known.
+    pub(super) fn retry_after(&self) -> Duration {
+        let calls = u32::try_from(self.len + 1).unwrap_or(u32::MAX);
+        let estimate = self
+            .gap
+            .map_or(self.bounds.interval, |gap| gap.saturating_mul(calls));
+        estimate.clamp(self.bounds.target.min(RETRY_AFTER_MAX), RETRY_AFTER_MAX)
+    }
+
+    /// Whose call makes room for one of this line and peer: the line that matters least, and the peer that has most there.
+    fn victim(&self, line: usize, peer: &P) -> Option<(usize, P)> {
+        let lowest = self.lines.iter().rposition(|line| !line.turns.is_empty())?;
+        let longest = self.lines[lowest].longest()?;
+        if lowest > line {
+            return Some((lowest, longest.clone()));
+        }
+        let (ours, theirs) = (
+            self.lines[line].count(peer),
+            self.lines[lowest].count(longest),
+        );
+        if lowest < line {
+            return None;
+        }
+        if theirs > ours + 1 {
+            return Some((lowest, longest.clone()));
+        }
+        // One of the same peer, if it is the older that has no hope.
+        (self.stands && ours > 0).then(|| (line, peer.clone()))
+    }
+
+    /// Sheds what is too old for a queue that stands.
+    fn sweep(&mut self, now: Duration, mut shed: impl FnMut(T, Why)) {
+        if now.saturating_sub(self.swept_at) < self.bounds.target / 2 {
+            return;
+        }
+        self.swept_at = now;
+        let patience = self
+            .gap
+            .map_or(self.bounds.target, |gap| gap.saturating_mul(2))
+            .clamp(
+                self.bounds.target.min(self.bounds.interval),
+                self.bounds.interval,
+            );
+        for line in &mut self.lines {
+            line.shed_older(now.saturating_sub(patience), |waiting| {
+                self.len -= 1;
+                let is_over = waiting.deadline.is_some_and(|deadline| deadline <= now);
+                let why = if is_over { Why::Expired } else { Why::Late };
+                shed(waiting.call, why);
+            });
+        }
+    }
+
+    fn note_pop(&mut self, now: Duration, waited: Duration) {
+        if let Some(before) = self.popped_at.replace(now) {
+            let sample = now.saturating_sub(before);
+            self.gap = Some(self.gap.map_or(sample, |gap| (gap * 7 + sample) / 8));
+        }
+        if waited <= self.bounds.target && !self.stands {
+            self.good_at = now;
+        }
+        self.stands |= now.saturating_sub(self.good_at) > self.bounds.interval;
+    }
+
+    fn note_empty(&mut self, now: Duration) {
+        self.good_at = now;
+        self.stands = false;
+        self.popped_at = None;
+    }
+}
+
+impl<P: Clone + Eq + Hash, T> Line<P, T> {
+    fn add(&mut self, peer: &P, waiting: Waiting<T>) {
+        let calls = self.waiting.entry(peer.clone()).or_default();
+        if calls.is_empty() {
+            self.turns.push_back(peer.clone());
+        }
+        calls.push_back(waiting);
+    }
+
+    /// Takes a call of the peer that has the next turn, which it keeps until [`pass_turn`](Self::pass_turn).
+    fn next(&mut self, newest: bool) -> Option<(Waiting<T>, P)> {
+        let peer = self.turns.front()?.clone();
+        let taken = self.take(&peer, newest)?;
+        Some((taken, peer))
+    }
+
+    /// The peer has had its turn.
+    fn pass_turn(&mut self, peer: &P) {
+        if self.turns.front() == Some(peer) {
+            self.turns.rotate_left(1);
+        }
+    }
+
+    fn take(&mut self, peer: &P, newest: bool) -> Option<Waiting<T>> {
+        let calls = self.waiting.get_mut(peer)?;
+        let taken = if newest {
+            calls.pop_back()
+        } else {
+            calls.pop_front()
+        };
+        self.forget_if_empty(peer);
+        taken
+    }
+
+    fn remove(&mut self, peer: &P, number: u64) -> Option<Waiting<T>> {
+        let calls = self.waiting.get_mut(peer)?;
+        let at = calls.binary_search_by_key(&number, |w| w.number).ok()?;
+        let removed = calls.remove(at);
+        self.forget_if_empty(peer);
+        removed
+    }
+
+    fn shed_older(&mut self, than: Duration, mut shed: impl FnMut(Waiting<T>)) {
+        for calls in self.waiting.values_mut() {
+            let old = calls.partition_point(|waiting| waiting.since < than);
+            calls.drain(..old).for_each(&mut shed);
+        }
+        self.waiting.retain(|_, calls| !calls.is_empty());
+        self.turns.retain(|peer| self.waiting.contains_key(peer));
+    }
+
+    fn forget_if_empty(&mut self, peer: &P) {
+        if self.waiting.get(peer).is_some_and(VecDeque::is_empty) {
+            self.waiting.remove(peer);
+            self.turns.retain(|other| other != peer);
+        }
+    }
+
+    fn count(&self, peer: &P) -> usize {
+        self.waiting.get(peer).map_or(0, VecDeque::len)
+    }
+
+    fn longest(&self) -> Option<&P> {
+        self.turns.iter().max_by_key(|peer| self.count(peer))
+    }
+}
+
+impl<P, T> Default for Line<P, T> {
+    fn default() -> Self {
+        Self {
+            turns: VecDeque::new(),
+            waiting: HashMap::new(),
+        }
+    }
+}
+
+fn line<P>(rank: &Rank<P>) -> usize {
+    2 * rank.priority as usize + usize::from(rank.is_retry)
+}
+
+/// First attempts and retries of each class.
+const LINES: usize = 2 * Priority::ALL.len();
+
+/// What is known about a queue is not worth more.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,334 @@
+//! Order, bounds, and conservation.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BOUNDS: Bounds = Bounds {
+    len_max: 4,
+    target: Duration::from_millis(5),
+    interval: Duration::from_millis(100),
+};
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn rank(priority: Priority, peer: u8) -> Rank<u8> {
+    Rank {
+        priority,
+        is_retry: false,
+        peer,
+        deadline: None,
+    }
+}
+
+/// A queue, and what left it without a place.
+struct Check {
+    queue: Queue<u8, &'static str>,
+    shed: Vec<(&'static str, Option<Why>)>,
+}
+
+impl Check {
+    fn new(len_max: usize) -> Self {
+        Self {
+            queue: Queue::new(Bounds { len_max, ..BOUNDS }),
+            shed: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, now: u64, rank: Rank<u8>, call: &'static str) -> bool {
+        match self.queue.push(ms(now), rank, call) {
+            Pushed::Waits { shed, .. } => {
+                self.shed.extend(shed.map(|call| (call, None)));
+                true
+            }
+            Pushed::Refused => false,
+        }
+    }
+
+    fn pop(&mut self, now: u64) -> Option<&'static str> {
+        let shed = &mut self.shed;
+        self.queue
+            .pop(ms(now), |call, why| shed.push((call, Some(why))))
+    }
+
+    fn shed(&mut self) -> Vec<(&'static str, Option<Why>)> {
+        std::mem::take(&mut self.shed)
+    }
+}
+
+#[test]
+fn what_matters_more_goes_first_then_first_attempts_then_who_came_first() {
+    use Priority::{Critical, CriticalPlus, Sheddable, SheddablePlus};
+    let mut check = Check::new(10);
+    let retry = Rank {
+        is_retry: true,
+        ..rank(Critical, 1)
+    };
+    check.push(0, rank(Sheddable, 1), "sheddable");
+    check.push(0, retry, "critical retry");
+    check.push(1, rank(Critical, 1), "critical 1");
+    check.push(2, rank(Critical, 1), "critical 2");
+    check.push(3, rank(SheddablePlus, 1), "sheddable plus");
+    check.push(3, rank(CriticalPlus, 1), "critical plus");
+    let order: Vec<_> = std::iter::from_fn(|| check.pop(4)).collect();
+    let expected = [
+        "critical plus",
+        "critical 1",
+        "critical 2",
+        "critical retry",
+        "sheddable plus",
+        "sheddable",
+    ];
+    assert_eq!(order, expected);
+    assert_eq!(check.shed(), []);
+}
+
+#[test]
+fn peers_take_turns() {
+    let mut check = Check::new(10);
+    let critical = |peer| rank(Priority::Critical, peer);
+    for call in ["a1", "a2", "a3", "a4"] {
+        check.push(0, critical(1), call);
+    }
+    check.push(1, critical(2), "b1");
+    check.push(1, critical(2), "b2");
+    check.push(1, critical(3), "c1");
+    let order: Vec<_> = std::iter::from_fn(|| check.pop(2)).collect();
+    assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]);
+}
+
+#[test]
+fn what_matters_more_pushes_out_what_matters_least() {
+    use Priority::{Critical, CriticalPlus, Sheddable};
+    let retry = |priority| Rank {
+        is_retry: true,
+        ..rank(priority, 1)
+    };
+    let mut check = Check::new(3);
+    assert!(check.push(0, rank(Sheddable, 1), "s1"));
+    assert!(check.push(0, retry(Critical), "retry"));
+    assert!(check.push(0, rank(Critical, 1), "c1"));
+    assert!(!check.push(0, rank(Sheddable, 1), "s2"), "it matters least");
+    assert!(check.push(0, rank(Critical, 1), "c2"));
+    assert_eq!(check.shed(), [("s1", None)]);
+    assert!(check.push(0, rank(Critical, 1), "c3"));
+    assert_eq!(check.shed(), [("retry", None)], "before first attempts");
+    assert!(!check.push(0, retry(Critical), "retry 2"));
+    assert!(!check.push(0, rank(Critical, 1), "c4"));
+    assert!(check.push(0, rank(CriticalPlus, 1), "p1"));
+    // The newest of an orderly queue is the farthest from its turn.
+    assert_eq!(check.shed(), [("c3", None)]);
+}
+
+#[test]
+fn a_peer_that_has_more_makes_room_for_one_that_has_less() {
+    let mut check = Check::new(4);
+    let critical = |peer| rank(Priority::Critical, peer);
+    for call in ["a1", "a2", "a3", "a4"] {
+        assert!(check.push(0, critical(1), call));
+    }
+    assert!(!check.push(0, critical(1), "a5"));
+    assert!(check.push(0, critical(2), "b1"));
+    assert!(check.push(0, critical(2), "b2"));
+    assert_eq!(check.shed(), [("a4", None), ("a3", None)]);
+    assert!(!check.push(0, critical(2), "b3"), "both have the same");
+    assert!(check.push(0, critical(3), "c1"));
+    assert_eq!(check.shed().len(), 1);
+}
+
+#[test]
+fn nothing_waits_longer_than_the_interval_or_past_its_deadline() {
+    let mut check = Check::new(4);
+    let dated = |at| Rank {
+        deadline: Some(ms(at)),
+        ..rank(Priority::Critical, 1)
+    };
+    check.push(0, dated(50), "expired");
+    check.push(0, dated(51), "in time");
+    assert_eq!(check.pop(50), Some("in time"));
+    assert_eq!(check.shed(), [("expired", Some(Why::Expired))]);
+    check.push(60, rank(Priority::Critical, 1), "late");
+    check.push(61, rank(Priority::Critical, 1), "not late");
+    assert_eq!(check.pop(161), Some("not late"));
+    assert_eq!(check.shed(), [("late", Some(Why::Late))]);
+    assert_eq!(check.pop(161), None);
+}
+
+#[test]
+fn a_queue_that_stands_serves_the_newest_and_sheds_the_old() {
+    let mut check = Check::new(1_000);
+    let critical = rank(Priority::Critical, 1);
+    // Twice as many come as get places, one each millisecond.
+    let mut now = 0;
+    while !check.queue.stands() {
+        assert!(now < 500, "it stands at last");
+        check.push(now, critical.clone(), "call");
+        check.push(now, critical.clone(), "call");
+        check.pop(now);
+        now += 1;
+    }
+    assert!(now > 100, "not before it was so for an interval");
+    check.push(now, critical.clone(), "newest");
+    assert_eq!(check.pop(now), Some("newest"));
+    assert!(!check.shed().is_empty());
+    assert!(check.queue.len() <= 2 * 6, "of the last 5 ms");
+    // It ends when the queue is empty.
+    while check.pop(now).is_some() {}
+    assert!(!check.queue.stands());
+    check.push(now, critical.clone(), "first");
+    check.push(now, critical, "second");
+    assert_eq!(check.pop(now), Some("first"));
+}
+
+#[test]
+fn a_queue_whose_calls_are_prompt_never_stands() {
+    let mut check = Check::new(1_000);
+    check.push(0, rank(Priority::Critical, 1), "call");
+    for now in 0..1_000 {
+        check.push(now, rank(Priority::Critical, 1), "call");
+        check.pop(now + 4);
+        assert!(!check.queue.stands());
+    }
+}
+
+#[test]
+fn a_retry_makes_sense_when_those_that_wait_had_their_places() {
+    let mut check = Check::new(1_000);
+    assert_eq!(check.queue.retry_after(), ms(100), "nothing is known");
+    for call in 0..20 {
+        check.push(0, rank(Priority::Critical, call), "call");
+    }
+    for now in 0..10 {
+        check.pop(2 * now);
+    }
+    assert_eq!(check.queue.retry_after(), ms(22), "ten wait, 2 ms each");
+}
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Push {
+        priority: Priority,
+        is_retry: bool,
+        peer: u8,
+        deadline_ms: Option<u8>,
+    },
+    Pop,
+    Remove(u8),
+    Wait(u8),
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let push = (
+        prop::sample::select(Priority::ALL.to_vec()),
+        any::<bool>(),
+        0u8..4,
+        any::<Option<u8>>(),
+    )
+        .prop_map(|(priority, is_retry, peer, deadline_ms)| Operation::Push {
+            priority,
+            is_retry,
+            peer,
+            deadline_ms,
+        });
+    prop_oneof![
+        6 => push,
+        3 => Just(Operation::Pop),
+        1 => any::<u8>().prop_map(Operation::Remove),
+        1 => (0u8..60).prop_map(Operation::Wait),
+    ]
+}
+
+proptest! {
+    /// Every call that came leaves exactly once; nothing gets a place before what matters more, after its deadline or too late;
+    /// and the queue keeps its bound.
+    #[test]
+    fn every_call_leaves_once_and_in_order(
+        operations in prop::collection::vec(operation(), 0..300),
+        len_max in 0usize..20,
+    ) {
+        let mut queue = Queue::new(Bounds { len_max, ..BOUNDS });
+        let mut now = Duration::ZERO;
+        // Line, arrival, deadline and place of those that wait.
+        let mut waiting: HashMap<u32, (usize, Duration, Option<Duration>, Place<u8>)> = HashMap::new();
+        for (number, operation) in (0u32..).zip(operations) {
+            match operation {
+                Operation::Push { priority, is_retry, peer, deadline_ms } => {
+                    let deadline = deadline_ms.map(|ms| now + Duration::from_millis(ms.into()));
+                    let rank = Rank { priority, is_retry, peer, deadline };
+                    let line = line(&rank);
+                    match queue.push(now, rank, number) {
+                        Pushed::Waits { place, shed } => {
+                            if let Some(shed) = shed {
+                                let (other, ..) = waiting.remove(&shed).expect("it waited");
+                                prop_assert!(other >= line, "it matters no more");
+                                prop_assert!(waiting.values().all(|(l, ..)| *l <= other));
+                            }
+                            waiting.insert(number, (line, now, deadline, place));
+                        }
+                        Pushed::Refused => {
+                            prop_assert_eq!(waiting.len(), len_max);
+                            prop_assert!(waiting.values().all(|(l, ..)| *l <= line));
+                        }
+                    }
+                }
+                Operation::Pop => {
+                    let mut shed = Vec::new();
+                    let popped = queue.pop(now, |call, why| shed.push((call, why)));
+                    for (call, why) in shed {
+                        let (_, since, deadline, _) = waiting.remove(&call).expect("it waited");
+                        match why {
+                            Why::Expired => prop_assert!(deadline.is_some_and(|at| at <= now)),
+                            Why::Late => prop_assert!(now - since > BOUNDS.target),
+                        }
+                    }
+                    if let Some(call) = popped {
+                        let (line, since, deadline, _) = waiting.remove(&call).expect("it waited");
+                        prop_assert!(deadline.is_none_or(|at| at > now));
+                        prop_assert!(now - since <= BOUNDS.interval);
+                        prop_assert!(waiting.values().all(|(l, ..)| *l >= line));
+                    } else {
+                        prop_assert!(waiting.is_empty());
+                    }
+                }
+                Operation::Remove(which) => {
+                    let calls: Vec<u32> = waiting.keys().copied().collect();
+                    if let Some(call) = calls.get(usize::from(which) % calls.len().max(1)) {
+                        let (.., place) = waiting.remove(call).expect("it waits");
+                        prop_assert_eq!(queue.remove(&place), Some(*call));
+                        prop_assert_eq!(queue.remove(&place), None);
+                    }
+                }
+                Operation::Wait(ms) => now += Duration::from_millis(ms.into()),
+            }
+            prop_assert_eq!(queue.len(), waiting.len());
+            prop_assert!(queue.len() <= len_max);
+        }
+    }
+
+    /// Of peers that always wait none gets more than one place more than another.
+    #[test]
+    fn peers_that_wait_get_places_alike(
+        rates in prop::collection::vec(1usize..6, 2..5),
+        places in 1usize..100,
+    ) {
+        let mut queue = Queue::new(Bounds { len_max: 60, ..BOUNDS });
+        let mut served = vec![0usize; rates.len()];
+        for round in 0..places {
+            for (peer, rate) in rates.iter().enumerate() {
+                // All have had a call in the queue since the first place.
+                for _ in 0..rate * if round == 0 { 4 } else { 1 } {
+                    let rank = rank(Priority::Critical, peer as u8);
+                    let _ = queue.push(ms(0), rank, peer);
+                }
+            }
+            let peer = queue.pop(ms(0), |_, _| {}).expect("one waits");
+            served[peer] += 1;
+        }
+        let (least, most) = (served.iter().min(), served.iter().max());
+        prop_assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "{served:?}");
+    }
+}

@@ -1,0 +1,138 @@
+//! A call runs once for its key, and what is remembered keeps its bounds.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BOUNDS: Bounds = Bounds {
+    len_max: 3,
+    bytes_max: 100,
+    time: Duration::from_secs(60),
+};
+
+type Core = Keys<u8, &'static str, u32>;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn run(keys: &mut Core, now: u64, key: u8) -> u64 {
+    match keys.begin(secs(now), key, 7, 0) {
+        Begun::Runs(number) => number,
+        other => panic!("it is not the first: {other:?}"),
+    }
+}
+
+/// A call that runs and ends at once.
+fn remember(keys: &mut Core, now: u64, key: u8, bytes: usize) {
+    let number = run(keys, now, key);
+    assert_eq!(
+        keys.end(secs(now), &key, number, Some(("done", bytes))),
+        [0]
+    );
+}
+
+#[test]
+fn a_repeat_waits_for_the_first_and_later_ones_are_answered() {
+    let mut keys = Core::new(BOUNDS);
+    let number = run(&mut keys, 0, 1);
+    assert_eq!(keys.begin(secs(0), 1, 7, 11), Begun::Joins);
+    assert_eq!(keys.begin(secs(0), 1, 8, 12), Begun::Differs);
+    let told = keys.end(secs(1), &1, number, Some(("done", 4)));
+    assert_eq!(told, [0, 11]);
+    assert_eq!(keys.begin(secs(61), 1, 7, 13), Begun::Ended("done"));
+    assert_eq!(keys.begin(secs(61), 1, 8, 14), Begun::Differs);
+    assert_eq!(keys.bytes(), 4);
+}
+
+#[test]
+fn what_was_not_processed_runs_again() {
+    let mut keys = Core::new(BOUNDS);
+    let number = run(&mut keys, 0, 1);
+    assert_eq!(keys.begin(secs(0), 1, 7, 11), Begun::Joins);
+    assert_eq!(keys.end(secs(0), &1, number, None), [0, 11]);
+    let again = run(&mut keys, 0, 1);
+    assert_ne!(again, number);
+    // The end of the first comes twice.
+    assert!(keys.end(secs(0), &1, number, Some(("old", 1))).is_empty());
+    assert_eq!(keys.end(secs(0), &1, again, Some(("new", 1))), [0]);
+}
+
+#[test]
+fn what_ended_first_is_forgotten_first() {
+    let mut keys = Core::new(BOUNDS);
+    for key in 1..=3 {
+        remember(&mut keys, 0, key, 1);
+    }
+    remember(&mut keys, 0, 4, 1);
+    assert_eq!(keys.len(), 3);
+    assert_eq!(keys.begin(secs(0), 2, 7, 0), Begun::Ended("done"));
+    remember(&mut keys, 0, 1, 99);
+    // One byte is left for the others.
+    assert_eq!((keys.len(), keys.bytes()), (2, 100));
+    assert_eq!(keys.begin(secs(0), 4, 7, 0), Begun::Ended("done"));
+    let number = run(&mut keys, 0, 9);
+    keys.end(secs(0), &9, number, Some(("too much", 101)));
+    assert_eq!((keys.len(), keys.bytes()), (2, 100));
+}
+
+#[test]
+fn time_ends_memory_but_not_what_runs() {
+    let mut keys = Core::new(BOUNDS);
+    remember(&mut keys, 0, 1, 1);
+    let slow = run(&mut keys, 0, 2);
+    assert_eq!(keys.begin(secs(60), 1, 7, 0), Begun::Ended("done"));
+    let _ = run(&mut keys, 61, 1);
+    assert_eq!(keys.begin(secs(1_000), 2, 7, 5), Begun::Joins);
+    assert_eq!(keys.end(secs(1_000), &2, slow, None), [0, 5]);
+}
+
+#[test]
+fn what_runs_is_not_forgotten_for_room() {
+    let mut keys = Core::new(BOUNDS);
+    for key in 1..=3 {
+        let _ = run(&mut keys, 0, key);
+    }
+    assert_eq!(keys.begin(secs(0), 4, 7, 0), Begun::Full);
+    assert_eq!(keys.begin(secs(0), 3, 7, 0), Begun::Joins);
+}
+
+proptest! {
+    /// At most one call runs for a key; every waiter is told exactly once; bounds hold.
+    #[test]
+    fn every_waiter_is_told_once(
+        operations in prop::collection::vec((0u8..8, 0u8..5, 0u64..40, any::<bool>()), 0..200),
+    ) {
+        let mut keys = Core::new(BOUNDS);
+        let mut now = Duration::ZERO;
+        let mut running: HashMap<u8, u64> = HashMap::new();
+        let (mut waiting, mut told) = (0, 0);
+        for (number, (operation, key, more, processed)) in (0u32..).zip(operations) {
+            match operation {
+                0..=3 => match keys.begin(now, key, 7, number) {
+                    Begun::Runs(run) => {
+                        prop_assert!(running.insert(key, run).is_none(), "two run");
+                        waiting += 1;
+                    }
+                    Begun::Joins => {
+                        prop_assert!(running.contains_key(&key));
+                        waiting += 1;
+                    }
+                    Begun::Ended(_) => prop_assert!(!running.contains_key(&key)),
+                    Begun::Differs => prop_assert!(false, "all have one body"),
+                    Begun::Full => prop_assert_eq!(running.len(), BOUNDS.len_max),
+                },
+                4..=6 => if let Some(run) = running.remove(&key) {
+                    let bytes = usize::try_from(more).expect("small");
+                    told += keys.end(now, &key, run, processed.then_some(("done", bytes))).len();
+                },
+                _ => now += Duration::from_secs(more),
+            }
+            prop_assert!(keys.len() <= BOUNDS.len_max && keys.bytes() <= BOUNDS.bytes_max);
+        }
+        for (key, run) in running {
+            told += keys.end(now, &key, run, None).len();
+        }
+        prop_assert_eq!(told, waiting);
+    }
+}

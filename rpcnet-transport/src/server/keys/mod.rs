@@ -1,0 +1,300 @@
+//! Calls that run once however often they are made.
+
+mod core;
+
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use parking_lot::Mutex;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+
+use self::core::{Begun, Bounds, Keys};
+use super::{
+    CallContext,
+    admission::Places,
+    call::unsure,
+    router::{Outcome, Start, Started},
+};
+use crate::{Code, Processed, Status, endpoint::Shared};
+
+/// Remembers how calls with [idempotency keys](crate::CallOptions::with_idempotency_key) ended, so that a repeat is answered and not run
+/// again. Cheap to clone: clones share what they remember. See [`Router::with_idempotency`](crate::Router::with_idempotency).
+///
+/// It lives in the memory of one server: a repeat that goes to another one, or comes after a restart, runs again there.
+#[derive(Clone)]
+pub struct KeyMemory {
+    bounds: Bounds,
+    shared: Arc<Remembered>,
+}
+
+struct Remembered {
+    epoch: Instant,
+    keys: Mutex<Option<Keys<Id, Answer, oneshot::Sender<Answer>>>>,
+}
+
+/// A call, for all its attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Id {
+    peer: Arc<str>,
+    method: Arc<str>,
+    key: u128,
+}
+
+#[derive(Debug, Clone)]
+enum Answer {
+    Returned(Outcome),
+    Panicked,
+    /// It was cut before it returned.
+    Cut,
+}
+
+/// What a call brings along that runs apart from its caller.
+pub(super) struct Lent {
+    pub(super) places: Places,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl KeyMemory {
+    /// Remembers 16,384 calls, 16 MiB of replies, for 60 s.
+    pub fn new() -> Self {
+        Self {
+            bounds: Bounds {
+                len_max: 16_384,
+                bytes_max: 16 * 1024 * 1024,
+                time: Duration::from_secs(60),
+            },
+            shared: Arc::new(Remembered {
+                epoch: Instant::now(),
+                keys: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Calls that are remembered, those that run included; default 16,384, at least one. Past it what ended first is forgotten; if all of
+    /// them run, further calls with keys are [`Overloaded`](Code::Overloaded). It has to hold the calls of [`with_time`](Self::with_time).
+    #[must_use]
+    pub fn with_capacity(mut self, calls: usize) -> Self {
+        self.bounds.len_max = calls.max(1);
+        self
+    }
+
+    /// Bytes of replies that are remembered; default 16 MiB. Past it what ended first is forgotten; a reply that is larger
+    /// alone is not remembered, so its call runs again if it is repeated.
+    #[must_use]
+    pub fn with_bytes_max(mut self, bytes: usize) -> Self {
+        self.bounds.bytes_max = bytes;
+        self
+    }
+
+    /// How long a reply is remembered, and how long a call with a key may run; default 60 s. It has to be longer than the time in
+    /// which callers repeat their calls; a larger one costs memory.
+    #[must_use]
+    pub fn with_time(mut self, time: Duration) -> Self {
+        self.bounds.time = time;
+        self
+    }
+
+    /// Calls that are remembered now, those that run included.
+    pub fn len(&self) -> usize {
+        self.with(|keys| keys.len())
+    }
+
+    /// Whether no call is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of replies that are remembered now.
+    pub fn bytes(&self) -> usize {
+        self.with(|keys| keys.bytes())
+    }
+
+    /// Serves a call: runs it if it is the first of its key.
+    pub(super) async fn serve(
+        self,
+        start: Arc<Start>,
+        cx: CallContext,
+        body: Bytes,
+        key: u128,
+    ) -> Outcome {
+        let Some(lent) = cx.take_lent() else {
+            return Err(Status::internal("a call with a key was not prepared"));
+        };
+        let counters = Arc::clone(&lent.shared.counters);
+        let id = Id {
+            peer: cx.peer().shared_name(),
+            method: cx.shared_method(),
+            key,
+        };
+        let (tell, told) = oneshot::channel();
+        let hash = hash(&body);
+        let begun = self.with(|keys| keys.begin(self.now(), id.clone(), hash, tell));
+        let is_first = match begun {
+            Begun::Ended(answer) => {
+                counters.keys_answered.add_one();
+                return answer.of_repeat();
+            }
+            Begun::Differs => {
+                counters.invalid_requests.add_one();
+                let message = "the idempotency key was given to a call with another body";
+                return Err(Status::invalid_request(message).not_processed());
+            }
+            Begun::Full => {
+                counters.calls_refused_overloaded.add_one();
+                return Err(Status::overloaded("too many calls with keys at a time"));
+            }
+            // It waits without the place that it has come with.
+            Begun::Joins => {
+                counters.keys_joined.add_one();
+                drop(lent);
+                false
+            }
+            Begun::Runs(number) => {
+                let run = Run {
+                    memory: self,
+                    id,
+                    number,
+                    answer: Answer::Cut,
+                };
+                tokio::spawn(run.serve(start, cx.of_its_own(), body, *lent));
+                true
+            }
+        };
+        match told.await.unwrap_or(Answer::Cut) {
+            // As if it had panicked here: that is counted there.
+            Answer::Panicked if is_first => resume_unwind(Box::new("the handler panicked")),
+            answer => answer.of_repeat(),
+        }
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Keys<Id, Answer, oneshot::Sender<Answer>>) -> R) -> R {
+        let mut keys = self.shared.keys.lock();
+        f(keys.get_or_insert_with(|| Keys::new(self.bounds)))
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.epoch.elapsed()
+    }
+}
+
+impl Default for KeyMemory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for KeyMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyMemory")
+            .field("bounds", &self.bounds)
+            .field("len", &self.len())
+            .field("bytes", &self.bytes())
+            .finish()
+    }
+}
+
+/// A call that runs; however it ends, those that wait are told.
+struct Run {
+    memory: KeyMemory,
+    id: Id,
+    number: u64,
+    answer: Answer,
+}
+
+impl Run {
+    async fn serve(mut self, start: Arc<Start>, cx: CallContext, body: Bytes, lent: Lent) {
+        let Lent { mut places, shared } = lent;
+        // A shutdown waits for it, its caller being there or not.
+        let _guards = (shared.in_flight.enter().0, shared.unacknowledged.enter().0);
+        let handled = cx.scope({
+            let cx = cx.clone();
+            async move {
+                let mut started = Started::default();
+                start(cx, body, &mut started);
+                started.finish().await
+            }
+        });
+        let handled = AssertUnwindSafe(handled).catch_unwind();
+        let ended = tokio::select! {
+            biased;
+            ended = timeout(self.memory.bounds.time, handled) => ended.ok(),
+            () = shared.cancel_calls.cancelled() => None,
+        };
+        cx.end();
+        self.answer = match ended {
+            Some(Ok(outcome)) => {
+                places.note(&outcome);
+                Answer::Returned(outcome)
+            }
+            Some(Err(_)) => Answer::Panicked,
+            None => Answer::Cut,
+        };
+        drop(places);
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let answer = std::mem::replace(&mut self.answer, Answer::Cut);
+        let remembered = answer.remembered();
+        let now = self.memory.now();
+        let waiters = self
+            .memory
+            .with(|keys| keys.end(now, &self.id, self.number, remembered));
+        for waiter in waiters {
+            let _ = waiter.send(answer.clone());
+        }
+    }
+}
+
+impl Answer {
+    /// For who has not run it.
+    fn of_repeat(self) -> Outcome {
+        match self {
+            Self::Returned(outcome) => outcome,
+            Self::Panicked => Err(unsure(Code::Internal, "the handler panicked")),
+            Self::Cut => Err(unsure(
+                Code::Cancelled,
+                "the handler was cut before it returned",
+            )),
+        }
+    }
+
+    /// What is kept of it, and its size. Nothing of what was certainly not processed or may never have ended.
+    fn remembered(&self) -> Option<(Self, usize)> {
+        match self {
+            Self::Returned(Ok(reply)) => {
+                // So that it does not keep the packets of its request.
+                let reply = Bytes::copy_from_slice(reply);
+                let bytes = reply.len() + ENTRY_BYTES;
+                Some((Self::Returned(Ok(reply)), bytes))
+            }
+            Self::Returned(Err(status)) if status.processed == Processed::No => None,
+            Self::Returned(Err(status)) => {
+                let bytes = status.message.len() + status.details.len() + ENTRY_BYTES;
+                Some((self.clone(), bytes))
+            }
+            Self::Panicked => Some((Self::Panicked, ENTRY_BYTES)),
+            Self::Cut => None,
+        }
+    }
+}
+
+fn hash(body: &Bytes) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// About what an entry takes beside its reply.
+const ENTRY_BYTES: usize = 200;

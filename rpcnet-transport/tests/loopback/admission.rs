@@ -1,0 +1,488 @@
+//! More calls than the server runs at a time: who waits, who is refused, and that places come back.
+
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use bytes::Bytes;
+use futures::{
+    StreamExt,
+    future::{join_all, pending},
+    stream::FuturesUnordered,
+};
+use rpcnet_transport::{Admission, CallOptions, Code, Priority, Processed};
+use tokio::sync::Semaphore;
+
+use super::*;
+
+/// Patient enough that a slow machine does not refuse what a test means to wait.
+fn fixed(calls: usize) -> Admission {
+    Admission::fixed(calls).with_queue_time(PATIENCE / 4, PATIENCE)
+}
+
+fn limited(admission: Admission) -> TransportConfig {
+    TransportConfig::default().with_admission(admission)
+}
+
+/// A method `work` that waits for a permit, and how many of its handlers run and at most ran at a time.
+#[derive(Clone, Default)]
+struct Workshop {
+    running: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    order: Arc<std::sync::Mutex<Vec<Bytes>>>,
+    permits: Option<Arc<Semaphore>>,
+}
+
+impl Workshop {
+    fn closed() -> Self {
+        Self {
+            permits: Some(Arc::new(Semaphore::new(0))),
+            ..Self::default()
+        }
+    }
+
+    fn open(&self, permits: usize) {
+        if let Some(semaphore) = &self.permits {
+            semaphore.add_permits(permits);
+        }
+    }
+
+    fn router(&self) -> Router {
+        let shop = self.clone();
+        Router::new().raw("work", move |_cx, body| {
+            let shop = shop.clone();
+            async move {
+                let running = shop.running.fetch_add(1, SeqCst) + 1;
+                shop.most.fetch_max(running, SeqCst);
+                shop.order.lock().unwrap().push(body.clone());
+                let _leave = Leave(Arc::clone(&shop.running));
+                match &shop.permits {
+                    Some(permits) => permits.acquire().await.unwrap().forget(),
+                    None => sleep(Duration::from_millis(2)).await,
+                }
+                if &body[..] == b"panic" {
+                    panic!("as it was told");
+                }
+                Ok(body)
+            }
+        })
+    }
+
+    fn order(&self) -> Vec<Bytes> {
+        self.order.lock().unwrap().clone()
+    }
+}
+
+struct Leave(Arc<AtomicUsize>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+fn waiting(server: &RpcServer) -> usize {
+    let state = server.endpoint().admission();
+    state.expect("a limit").waiting
+}
+
+fn running(server: &RpcServer) -> usize {
+    let state = server.endpoint().admission();
+    state.expect("a limit").running
+}
+
+/// Isolated or not: calls on streams and on lanes are to behave alike.
+fn carriers() -> [CallOptions; 2] {
+    [false, true].map(|isolated| CallOptions::new().with_isolated(isolated))
+}
+
+#[tokio::test]
+async fn no_more_than_the_limit_run_and_the_others_wait_for_their_turn() {
+    for options in carriers() {
+        let shop = Workshop::closed();
+        let server = serve(shop.router(), limited(fixed(3)));
+        let client = connect(&server).await;
+        let mut calls: FuturesUnordered<_> = (0..10)
+            .map(|_| client.call_with("work", "x", options))
+            .collect();
+        let all = async { while calls.next().await.expect("ten").is_err() {} };
+        tokio::select! {
+            () = all => panic!("nobody has a permit"),
+            () = until("seven wait", || waiting(&server) == 7) => {}
+        }
+        assert_eq!(running(&server), 3);
+        shop.open(10);
+        let replies: Vec<_> = within(calls.collect()).await;
+        assert!(replies.iter().all(Result::is_ok), "{replies:?}");
+        assert_eq!(shop.most.load(SeqCst), 3);
+        until("all places are free", || running(&server) == 0).await;
+        counts(&server, "calls", 10, |s| s.calls_completed).await;
+        let stats = server.stats();
+        assert_eq!((stats.calls_queued, stats.calls_refused_overloaded), (7, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_lane_goes_on_while_a_call_of_it_waits() {
+    let shop = Workshop::closed();
+    let router = shop
+        .router()
+        .raw("free", |_cx, body| async move { Ok(body) });
+    let config = limited(fixed(1).with_queue_len(10));
+    let server = serve(router.without_admission("free"), config);
+    // All calls share one lane.
+    let one = TransportConfig::default().with_lanes(1.try_into().unwrap());
+    let client = connect_with(&server, one).await;
+    let (runs, waits) = (client.call("work", "a"), client.call("work", "b"));
+    let free = async {
+        until("one waits", || waiting(&server) == 1).await;
+        for _ in 0..10 {
+            within(client.call("free", "x")).await.expect("a reply");
+        }
+        assert_eq!(waiting(&server), 1);
+        shop.open(2);
+    };
+    let (runs, waits, ()) = within(async { tokio::join!(runs, waits, free) }).await;
+    assert!(runs.is_ok() && waits.is_ok());
+}
+
+#[tokio::test]
+async fn who_finds_the_queue_full_is_refused_from_the_header() {
+    for options in carriers() {
+        let shop = Workshop::closed();
+        let server = serve(shop.router(), limited(fixed(1).with_queue_len(1)));
+        let client = connect(&server).await;
+        let (first, second) = (
+            client.call_with("work", "a", options),
+            client.call_with("work", "b", options),
+        );
+        let refused = async {
+            until("one waits", || waiting(&server) == 1).await;
+            let error = within(client.call_with("work", "c", options))
+                .await
+                .unwrap_err();
+            assert_eq!(
+                (error.code(), error.processed()),
+                (Code::Overloaded, Processed::No)
+            );
+            let wait = error.retry_after().expect("an estimate");
+            assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1));
+            assert!(error.is_retryable());
+            // Of a body that is never sent the header says enough.
+            let mut caller = hostile::Caller::connect(&server).await;
+            let reply = within(caller.call_without_body("work", 1_000_000)).await;
+            assert_eq!(
+                (reply.code, reply.processed),
+                (Code::Overloaded, Processed::No)
+            );
+            assert!(reply.load.busy);
+            shop.open(2);
+        };
+        let (first, second, ()) = within(async { tokio::join!(first, second, refused) }).await;
+        assert!(first.is_ok() && second.is_ok());
+        let stats = server.stats();
+        assert_eq!((stats.calls_refused_overloaded, stats.calls_shed), (2, 0));
+        assert_eq!(shop.order().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn what_matters_more_goes_first_and_pushes_out_what_matters_least() {
+    for options in carriers() {
+        let shop = Workshop::closed();
+        let server = serve(shop.router(), limited(fixed(1).with_queue_len(2)));
+        let client = connect(&server).await;
+        let call = |body: &'static str, priority| {
+            client.call_with("work", body, options.with_priority(priority))
+        };
+        let mut least = Box::pin(call("least", Priority::Sheddable));
+        let (mut first, mut more) = (
+            Box::pin(call("first", Priority::Sheddable)),
+            Box::pin(call("more", Priority::Critical)),
+        );
+        let mut most = Box::pin(call("most", Priority::CriticalPlus));
+        let runs = || !shop.order().is_empty();
+        let poll = async |what: &str,
+                          call: &mut (dyn Future<Output = _> + Unpin),
+                          holds: &dyn Fn() -> bool| {
+            tokio::select! {
+                biased;
+                _ = call => panic!("{what}: it ends too soon"),
+                () = until(what, holds) => {}
+            }
+        };
+        poll("one runs", &mut first, &runs).await;
+        poll("one waits", &mut least, &|| waiting(&server) == 1).await;
+        poll("two wait", &mut more, &|| waiting(&server) == 2).await;
+        let pushed_out = async {
+            let error = within(least).await.unwrap_err();
+            assert_eq!(
+                (error.code(), error.processed()),
+                (Code::Overloaded, Processed::No)
+            );
+            assert!(error.retry_after().is_some());
+            shop.open(3);
+        };
+        let all = async { tokio::join!(&mut most, &mut first, &mut more, pushed_out) };
+        let (most, first, more, ()) = within(all).await;
+        assert!(most.is_ok() && first.is_ok() && more.is_ok());
+        assert_eq!(shop.order(), ["first", "most", "more"]);
+        assert_eq!(server.stats().calls_shed, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_over_in_the_queue_never_runs() {
+    for options in carriers() {
+        let shop = Workshop::closed();
+        let server = serve(shop.router(), limited(fixed(1)));
+        let client = connect(&server).await;
+        let late = async {
+            until("one runs", || running(&server) == 1).await;
+            // The server keeps the deadline of a caller that does not.
+            let mut caller = hostile::Caller::connect(&server).await;
+            let reply = within(caller.call("work", Some(Duration::from_millis(50)))).await;
+            assert_eq!(
+                (reply.code, reply.processed),
+                (Code::DeadlineExceeded, Processed::No)
+            );
+            let short = options.with_timeout(Duration::from_millis(50));
+            within(client.call_with("work", "late", short))
+                .await
+                .unwrap_err();
+            until("nobody waits", || waiting(&server) == 0).await;
+            shop.open(9);
+        };
+        let (first, ()) =
+            within(async { tokio::join!(client.call_with("work", "first", options), late) }).await;
+        assert!(first.is_ok());
+        assert_eq!(shop.order(), ["first"]);
+        let stats = server.stats();
+        assert_eq!(stats.calls_timed_out, 0);
+        assert!(stats.calls_expired + stats.calls_cancelled == 2 && stats.calls_expired >= 1);
+        until("all places are free", || running(&server) == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn places_come_back_from_panics_cancellations_and_deadlines() {
+    for options in carriers() {
+        let shop = Workshop::default();
+        let hang = |_cx: CallContext, _body: Bytes| pending();
+        let explode = |_cx: CallContext, _body: Bytes| async { panic!("at once") };
+        let router = shop.router().raw("hang", hang).raw("explode", explode);
+        let server = serve(router, limited(fixed(2)));
+        let client = connect(&server).await;
+        for _ in 0..5 {
+            let storm = (0..8).map(|n| {
+                let client = &client;
+                async move {
+                    match n % 4 {
+                        0 => drop(client.call_with("work", "panic", options).await),
+                        1 => drop(client.call_with("explode", "", options).await),
+                        2 => {
+                            let short = options.with_timeout(Duration::from_millis(20));
+                            drop(client.call_with("hang", "", short).await);
+                        }
+                        _ => {
+                            let hang = client.call_with("hang", "", options);
+                            drop(timeout(Duration::from_millis(10), hang).await);
+                        }
+                    }
+                }
+            });
+            within(join_all(storm)).await;
+        }
+        until("all places are free", || running(&server) == 0).await;
+        assert_eq!(waiting(&server), 0);
+        within(client.call_with("work", "still", options))
+            .await
+            .expect("a reply");
+        assert!(shop.most.load(SeqCst) <= 2);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_caller_waits_no_longer() {
+    let shop = Workshop::closed();
+    let server = serve(shop.router(), limited(fixed(1)));
+    let (stays, goes) = (connect(&server).await, connect(&server).await);
+    let first = stays.call("work", "a");
+    let gone = async {
+        until("one runs", || running(&server) == 1).await;
+        let calls = join_all((0..5).map(|_| goes.call("work", "b")));
+        tokio::select! {
+            _ = calls => panic!("nobody has a permit"),
+            () = until("five wait", || waiting(&server) == 5) => {}
+        }
+        goes.close("gone");
+        until("nobody waits", || waiting(&server) == 0).await;
+        shop.open(1);
+    };
+    let (first, ()) = within(async { tokio::join!(first, gone) }).await;
+    assert!(first.is_ok());
+    assert_eq!(shop.order().len(), 1);
+}
+
+#[tokio::test]
+async fn a_method_has_a_limit_of_its_own() {
+    for options in carriers() {
+        let shop = Workshop::closed();
+        let router = shop.router().with_limit("work", 2);
+        let server = serve(router, TransportConfig::default());
+        let client = connect(&server).await;
+        let calls = join_all((0..2).map(|_| client.call_with("work", "x", options)));
+        let others = async {
+            until("two run", || shop.running.load(SeqCst) == 2).await;
+            // With nothing else to do the queue has its usual patience.
+            let error = within(client.call_with("work", "y", options))
+                .await
+                .unwrap_err();
+            assert_eq!(
+                (error.code(), error.processed()),
+                (Code::Overloaded, Processed::No)
+            );
+            assert_answers(&client).await;
+            shop.open(2);
+        };
+        let (replies, ()) = within(async { tokio::join!(calls, others) }).await;
+        assert!(replies.iter().all(Result::is_ok));
+        let stats = server.stats();
+        assert_eq!((stats.calls_queued, stats.calls_shed), (1, 1));
+        assert_eq!(shop.most.load(SeqCst), 2);
+    }
+}
+
+#[tokio::test]
+async fn callers_take_turns() {
+    let shop = Workshop::closed();
+    let server = serve(shop.router(), limited(fixed(1)));
+    let greedy = connect(&server).await;
+    let modest = endpoint("client-2", TransportConfig::default())
+        .connect(server.local_addr(), SERVER)
+        .await
+        .expect("a connection");
+    let many = join_all((0..20).map(|_| greedy.call("work", "greedy")));
+    let one = async {
+        until("the others wait", || waiting(&server) == 19).await;
+        let call = modest.call("work", "modest");
+        let work = async {
+            until("it waits too", || waiting(&server) == 20).await;
+            shop.open(21);
+        };
+        within(async { tokio::join!(call, work) }).await.0
+    };
+    let (many, one) = within(async { tokio::join!(many, one) }).await;
+    assert!(one.is_ok() && many.iter().all(Result::is_ok));
+    let turn = shop.order().iter().position(|body| &body[..] == b"modest");
+    assert!(turn.is_some_and(|turn| turn <= 2), "{turn:?}");
+}
+
+#[tokio::test]
+async fn the_load_report_says_busy_before_anything_is_refused() {
+    let shop = Workshop::closed();
+    let server = serve(shop.router(), limited(fixed(5)));
+    let client = connect(&server).await;
+    let mut calls = Vec::new();
+    for (running_calls, busy) in [(3, false), (4, true)] {
+        while calls.len() < running_calls {
+            let client = client.clone();
+            calls.push(tokio::spawn(async move { client.call("work", "x").await }));
+        }
+        until("they run", || running(&server) == running_calls).await;
+        // Itself it takes a place for no longer than it takes.
+        assert_answers(&client).await;
+        let load = client.load().expect("a reply");
+        assert_eq!(load.busy, busy, "{running_calls} of 5 run");
+        assert!(usize::from(load.in_flight) >= running_calls);
+    }
+    shop.open(5);
+    for call in calls {
+        within(call).await.unwrap().expect("a reply");
+    }
+}
+
+#[tokio::test]
+async fn under_twice_the_load_every_call_is_answered_and_the_limit_is_used() {
+    let shop = Workshop::default();
+    let admission = Admission::fixed(4)
+        .with_queue_len(8)
+        .with_queue_time(Duration::from_millis(5), Duration::from_millis(100));
+    let server = serve(shop.router(), limited(admission));
+    let many = TransportConfig::default().with_lane_calls_max(NonZeroU32::new(64).unwrap());
+    let client = connect_with(&server, many).await;
+    let callers = (0..24).map(|_| {
+        let client = &client;
+        async move {
+            let (mut answered, mut refused) = (0, 0);
+            for _ in 0..40 {
+                match within(client.call("work", "x")).await {
+                    Ok(_) => answered += 1,
+                    Err(e) => {
+                        assert_eq!(
+                            (e.code(), e.processed()),
+                            (Code::Overloaded, Processed::No),
+                            "{e}"
+                        );
+                        refused += 1;
+                    }
+                }
+            }
+            (answered, refused)
+        }
+    });
+    let ends = join_all(callers).await;
+    let (answered, refused): (Vec<u64>, Vec<u64>) = ends.into_iter().unzip();
+    let (answered, refused): (u64, u64) = (answered.iter().sum(), refused.iter().sum());
+    assert_eq!(answered + refused, 24 * 40);
+    assert!(answered > 0 && refused > 0, "{answered} and {refused}");
+    assert_eq!(shop.most.load(SeqCst), 4, "all places, and no more");
+    counts(&server, "calls", answered, |s| s.calls_completed).await;
+    assert_eq!(server.stats().calls_refused_overloaded, refused);
+    until("all places are free", || running(&server) == 0).await;
+    assert_eq!(waiting(&server), 0);
+}
+
+#[tokio::test]
+async fn an_adaptive_limit_serves_too() {
+    let shop = Workshop::default();
+    let server = serve(shop.router(), limited(Admission::adaptive().with_floor(3)));
+    let client = connect(&server).await;
+    let calls = (0..300).map(|_| client.call("work", "x"));
+    let replies = within(join_all(calls)).await;
+    assert!(replies.iter().any(Result::is_ok));
+    let refused = |e: &rpcnet_transport::RpcError| e.code() == Code::Overloaded;
+    assert!(replies.iter().flat_map(Result::as_ref).count() > 0);
+    assert!(replies.iter().filter_map(|r| r.as_ref().err()).all(refused));
+    until("all places are free", || running(&server) == 0).await;
+    let limit = server.endpoint().admission().expect("a limit").limit;
+    assert!(limit >= 3);
+}
+
+#[tokio::test]
+async fn streams_count_until_they_end() {
+    let router = Router::new().server_streaming(
+        "count",
+        |_cx, upto: u32, mut out: Sender<u32>| async move {
+            for n in 0..upto {
+                out.send(n).await?;
+            }
+            pending::<()>().await;
+            Ok(())
+        },
+    );
+    let server = serve(router, limited(fixed(2)));
+    let client = connect(&server).await;
+    let mut stream = client
+        .call_server_streaming::<_, u32>("count", &3u32)
+        .await
+        .unwrap();
+    assert_eq!(within(stream.message()).await.unwrap(), Some(0));
+    assert_eq!(running(&server), 1);
+    drop(stream);
+    until("its place is free", || running(&server) == 0).await;
+}

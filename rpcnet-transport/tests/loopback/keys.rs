@@ -1,0 +1,276 @@
+//! Calls with idempotency keys run once, and nested calls take over what their call has.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use bytes::Bytes;
+use rpcnet_transport::{
+    Admission, CallOptions, Code, KeyMemory, Priority, Processed, RpcError, inherited,
+};
+use tokio::sync::{OnceCell, Semaphore};
+
+use super::*;
+
+/// A method `once` that counts its runs and waits for permits.
+fn counted(memory: KeyMemory) -> (Router, Arc<AtomicUsize>, Arc<Semaphore>) {
+    let (runs, permits) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let (counter, gate) = (Arc::clone(&runs), Arc::clone(&permits));
+    let router = Router::new().raw("once", move |_cx, body| {
+        let (counter, gate) = (Arc::clone(&counter), Arc::clone(&gate));
+        async move {
+            let run = counter.fetch_add(1, SeqCst) + 1;
+            gate.acquire().await.unwrap().forget();
+            match &body[..] {
+                b"not processed" => Err(Status::overloaded("no").not_processed()),
+                b"fail" => Err(Status::internal(format!("run {run}"))),
+                b"panic" => panic!("as it was told"),
+                _ => Ok(Bytes::from(format!("run {run}"))),
+            }
+        }
+    });
+    (router.with_idempotency("once", memory), runs, permits)
+}
+
+fn key(options: CallOptions, key: u128) -> CallOptions {
+    options.with_idempotency_key(key)
+}
+
+fn carriers() -> [CallOptions; 2] {
+    [false, true].map(|isolated| CallOptions::new().with_isolated(isolated))
+}
+
+#[tokio::test]
+async fn a_repeat_waits_for_the_first_and_gets_its_reply() {
+    for options in carriers() {
+        let (router, runs, permits) = counted(KeyMemory::new());
+        let server = serve(router, TransportConfig::default());
+        let (client, other) = (connect(&server).await, connect(&server).await);
+        let first = client.call_with("once", "x", key(options, 1));
+        let rest = async {
+            until("it runs", || runs.load(SeqCst) == 1).await;
+            // Over another connection of the same node too.
+            let repeat = other.call_with("once", "x", key(options, 1));
+            let differs = async {
+                until("it waits", || server.stats().keys_joined == 1).await;
+                let error = within(client.call_with("once", "y", key(options, 1))).await;
+                let error = error.unwrap_err();
+                assert_eq!(
+                    (error.code(), error.processed()),
+                    (Code::InvalidRequest, Processed::No)
+                );
+                permits.add_permits(9);
+            };
+            let (repeat, ()) = tokio::join!(repeat, differs);
+            repeat
+        };
+        let (first, repeat) = within(async { tokio::join!(first, rest) }).await;
+        assert_eq!(first.unwrap(), "run 1");
+        assert_eq!(repeat.unwrap(), "run 1");
+        let later = within(client.call_with("once", "x", key(options, 1))).await;
+        assert_eq!(later.unwrap(), "run 1");
+        assert_eq!(server.stats().keys_answered, 1);
+        // Another key, another caller, and no key at all run.
+        let stranger = endpoint("client-2", TransportConfig::default())
+            .connect(server.local_addr(), SERVER)
+            .await
+            .expect("a connection");
+        for (client, options, reply) in [
+            (&client, key(options, 2), "run 2"),
+            (&stranger, key(options, 1), "run 3"),
+            (&client, options, "run 4"),
+            (&client, options, "run 5"),
+        ] {
+            let got = within(client.call_with("once", "x", options)).await;
+            assert_eq!(got.unwrap(), reply);
+        }
+    }
+}
+
+#[tokio::test]
+async fn failures_are_remembered_unless_nothing_was_done() {
+    for options in carriers() {
+        let (router, runs, permits) = counted(KeyMemory::new());
+        permits.add_permits(100);
+        let server = serve(router, TransportConfig::default());
+        let client = connect(&server).await;
+        let table = [
+            ("fail", Code::Internal, Processed::Yes, 1),
+            ("panic", Code::Internal, Processed::Maybe, 1),
+            ("not processed", Code::Overloaded, Processed::No, 2),
+        ];
+        for (number, (body, code, processed, expected_runs)) in (0u128..).zip(table) {
+            let before = runs.load(SeqCst);
+            for _ in 0..2 {
+                let error = within(client.call_with("once", body, key(options, number))).await;
+                let error = error.unwrap_err();
+                assert_eq!((error.code(), error.processed()), (code, processed));
+            }
+            assert_eq!(runs.load(SeqCst) - before, expected_runs, "{body}");
+        }
+        counts(&server, "panics", 1, |s| s.handler_panics).await;
+        assert_answers(&client).await;
+    }
+}
+
+#[tokio::test]
+async fn it_runs_on_when_its_caller_goes_and_answers_the_repeat() {
+    for options in carriers() {
+        let (router, runs, permits) = counted(KeyMemory::new());
+        let config = TransportConfig::default().with_admission(Admission::fixed(1));
+        let server = serve(router, config);
+        let running = || {
+            let state = server.endpoint().admission();
+            state.expect("a limit").running
+        };
+        let goes = connect(&server).await;
+        let stays = connect(&server).await;
+        tokio::select! {
+            _ = goes.call_with("once", "x", key(options, 1)) => panic!("nobody has a permit"),
+            () = until("it runs", || runs.load(SeqCst) == 1) => {}
+        }
+        goes.close("gone");
+        until("its caller is gone", || server.stats().calls_cancelled == 1).await;
+        assert_eq!(running(), 1, "it holds its place");
+        assert_eq!(server.in_flight(), 1);
+        permits.add_permits(1);
+        until("its place is free", || running() == 0).await;
+        let repeat = within(stays.call_with("once", "x", key(options, 1))).await;
+        assert_eq!(repeat.unwrap(), "run 1");
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_cuts_it_at_the_deadline() {
+    let (router, runs, _permits) = counted(KeyMemory::new());
+    let server = serve(router, TransportConfig::default());
+    let client = connect(&server).await;
+    let call = async {
+        client
+            .call_with("once", "x", key(CallOptions::new(), 1))
+            .await
+    };
+    let stop = async {
+        until("it runs", || runs.load(SeqCst) == 1).await;
+        within(server.shutdown(Duration::from_millis(300))).await
+    };
+    let (ended, report) = within(async { tokio::join!(call, stop) }).await;
+    assert_eq!(ended.unwrap_err().processed(), Processed::Maybe);
+    assert_eq!(report.cancelled, 1);
+    assert_eq!(server.in_flight(), 0);
+}
+
+/// Priority and time left of the call that is being served, as this handler is told by its caller.
+fn report(cx: &CallContext) -> (u8, bool) {
+    let priority = Priority::ALL.iter().position(|p| *p == cx.priority());
+    let is_short = cx.remaining().is_some_and(|left| left < PATIENCE);
+    (priority.unwrap() as u8, is_short)
+}
+
+#[tokio::test]
+async fn nested_calls_take_over_the_deadline_and_the_priority() {
+    static INNER: OnceCell<RpcClient> = OnceCell::const_new();
+    // Reports what arrives, directly or after a detour.
+    let leaf = Router::new()
+        .typed_with(
+            "report",
+            |cx: CallContext, (): ()| async move { report(&cx) },
+        )
+        .server_streaming(
+            "report stream",
+            |cx: CallContext, (): (), mut out: Sender<(u8, bool)>| async move {
+                out.send(report(&cx)).await?;
+                Ok(())
+            },
+        );
+    let (_leaf, client) = pair(leaf).await;
+    assert!(INNER.set(client).is_ok());
+    async fn ask(options: CallOptions) -> Result<(u8, bool), RpcError> {
+        let client = INNER.get().expect("it is set");
+        client.call_typed_with("report", &(), options).await
+    }
+    let far = CallOptions::new().with_timeout(10 * PATIENCE);
+    let router = Router::new()
+        .typed("inline", move |(): ()| ask(far))
+        .typed("later", move |(): ()| async move {
+            sleep(Duration::from_millis(1)).await;
+            ask(far).await
+        })
+        .typed("joined", move |(): ()| async move {
+            let (both, _) = tokio::join!(ask(far), ask(far));
+            both
+        })
+        .typed("forever", move |(): ()| {
+            ask(CallOptions::new().without_deadline())
+        })
+        .typed("opted out", move |(): ()| ask(far.without_inheritance()))
+        .typed("own", move |(): ()| {
+            ask(far.with_priority(Priority::CriticalPlus))
+        })
+        .typed("spawned", move |(): ()| async move {
+            assert!(inherited().deadline().is_some());
+            tokio::spawn(ask(far)).await.expect("no panic")
+        })
+        .typed_with("carried", move |cx: CallContext, (): ()| async move {
+            tokio::spawn(cx.scope(ask(far))).await.expect("no panic")
+        })
+        .typed("stream", move |(): ()| async move {
+            let client = INNER.get().expect("it is set");
+            let mut stream = client
+                .call_server_streaming_with::<_, (u8, bool)>("report stream", &(), far)
+                .await?;
+            let first = stream.message().await?;
+            first.ok_or_else(|| RpcError::new(Code::Internal, Processed::Yes, "no message"))
+        })
+        .server_streaming(
+            "from a stream",
+            move |_cx, (): (), mut out: Sender<(u8, bool)>| async move {
+                out.send(ask(far).await?).await?;
+                Ok(())
+            },
+        );
+    let (_server, client) = pair(router).await;
+    let near = CallOptions::new()
+        .with_timeout(PATIENCE / 2)
+        .with_priority(Priority::Sheddable);
+    let table = [
+        ("inline", (3, true)),
+        ("later", (3, true)),
+        ("joined", (3, true)),
+        ("forever", (3, true)),
+        ("opted out", (1, false)),
+        ("own", (0, true)),
+        ("spawned", (1, false)),
+        ("carried", (3, true)),
+        ("stream", (3, true)),
+    ];
+    for isolated in [false, true] {
+        for (method, expected) in table {
+            let options = near.with_isolated(isolated);
+            let told: (u8, bool) = within(client.call_typed_with(method, &(), options))
+                .await
+                .expect("a reply");
+            assert_eq!(told, expected, "{method}");
+        }
+        // Outside of handlers there is nothing to take over.
+        assert_eq!(inherited(), rpcnet_transport::Inherited::default());
+    }
+    let mut stream = client
+        .call_server_streaming_with::<_, (u8, bool)>("from a stream", &(), near)
+        .await
+        .expect("a stream");
+    assert_eq!(within(stream.message()).await.unwrap(), Some((3, true)));
+}
+
+#[tokio::test]
+async fn a_server_that_asks_not_to_be_tried_again_is_understood() {
+    let no = || async { Err(Status::overloaded("hopeless").do_not_retry()) };
+    let (_server, client) = pair(Router::new().raw("never", move |_cx, _body| no())).await;
+    for options in carriers() {
+        let error = within(client.call_with("never", "", options)).await;
+        let error = error.unwrap_err();
+        assert!(error.forbids_retry() && !error.is_retryable());
+        assert_eq!(error.retry_after(), Some(Duration::MAX));
+    }
+}

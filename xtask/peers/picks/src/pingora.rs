@@ -1,0 +1,83 @@
+//! The selections of pingora-load-balancing.
+//!
+//! A pick is `LoadBalancer::select`: the selection of the current set of backends, the look whether the backend is ready,
+//! and the copy of it that the caller gets. It keeps no account of calls, so there is no more that a call pays.
+
+use std::{
+    collections::BTreeSet,
+    hint::black_box,
+    ops::Range,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use pingora_load_balancing::{
+    Backend, Backends, LoadBalancer,
+    discovery::Static,
+    selection::{BackendIter, BackendSelection, Consistent, FNVHash, Random, RoundRobin},
+};
+use xtask_pick::{Subject, Work, key};
+
+struct Pingora<S: BackendSelection>(LoadBalancer<S>);
+
+/// The selection of this name among so many workers.
+pub(crate) fn subject(name: &str, workers: usize) -> Result<Box<dyn Subject>, String> {
+    match name {
+        "pingora-round-robin" => boxed::<RoundRobin>(workers, false),
+        "pingora-random" => boxed::<Random>(workers, false),
+        "pingora-weighted" => boxed::<RoundRobin>(workers, true),
+        "pingora-fnv-hash" => boxed::<FNVHash>(workers, false),
+        "pingora-ketama" => boxed::<Consistent>(workers, false),
+        other => Err(format!("there is no peer {other:?}")),
+    }
+}
+
+fn boxed<S>(workers: usize, weighted: bool) -> Result<Box<dyn Subject>, String>
+where
+    S: BackendSelection + Send + Sync + 'static,
+    S::Iter: BackendIter,
+{
+    let mut backends = BTreeSet::new();
+    for number in 0..workers {
+        let addr = format!("10.{}.{}.1:4433", number / 256, number % 256);
+        // One part in three has twice or three times the weight, as with ours.
+        let weight = if weighted { 1 + number % 3 } else { 1 };
+        let backend = Backend::new_with_weight(&addr, weight);
+        backends.insert(backend.map_err(|error| error.to_string())?);
+    }
+    let balancer = LoadBalancer::<S>::from_backends(Backends::new(Static::new(backends)));
+    at_once(balancer.update())?.map_err(|error| error.to_string())?;
+    if balancer.select(b"any", ITERATIONS_MAX).is_none() {
+        return Err("nobody is selected".to_owned());
+    }
+    Ok(Box::new(Pingora(balancer)))
+}
+
+/// What comes of something that does not wait.
+fn at_once<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let mut cx = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut cx) {
+        Poll::Ready(value) => Ok(value),
+        Poll::Pending => Err("a fixed list is there at once".to_owned()),
+    }
+}
+
+impl<S> Subject for Pingora<S>
+where
+    S: BackendSelection + Send + Sync + 'static,
+    S::Iter: BackendIter,
+{
+    fn batch(&self, work: Work, calls: Range<u64>, _alone: bool) -> Result<(), String> {
+        if work != Work::Pick {
+            return Err("it knows of picks only".to_owned());
+        }
+        for call in calls {
+            let key = key(call).to_le_bytes();
+            black_box(self.0.select(black_box(&key), ITERATIONS_MAX));
+        }
+        Ok(())
+    }
+}
+
+/// As in its documentation.
+const ITERATIONS_MAX: usize = 256;

@@ -1,0 +1,240 @@
+//! `cargo xtask bench pick`: what a choice costs.
+//!
+//! Two figures for each strategy. A *pick* is the choice alone, with the time and the key of a call known. A *call* is all that
+//! a call pays for being balanced: the choice, the count of calls in flight, two looks at the clock, the note of what the
+//! worker says about its load, and what is learnt from the end. Both among workers whose state lies scattered in
+//! memory, by one thread and by two on cores of their own, which share all state. One thread's time is that of its CPU clock,
+//! two threads' that on the wall, so a busy machine makes the second look worse and never better.
+//!
+//! In each round one strategy follows the other, peers among them; figures are medians over the rounds, ratios those within
+//! a round. Allocations are counted by the processes' allocator.
+
+mod figures;
+mod process;
+mod report;
+mod targets;
+
+use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use xtask_pick::{Order, Reading, Work, ours};
+use xtask_report::{Document, Progress};
+
+use self::{figures::Measured, process::Chooser};
+use crate::project::Outcome;
+
+/// What is measured, and how long.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// Measure peers too: tower's power of two choices by peak EWMA, pingora's selections. They are built first, which
+    /// takes minutes and cmake.
+    #[arg(long)]
+    peers: bool,
+    /// Few workers, and one round of 2 ms: whether it works, and what it allocates.
+    #[arg(long)]
+    quick: bool,
+    /// Times that everything is measured; figures are medians over them [default: 7].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// Length of one measurement [default: 50].
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    millis: Option<u64>,
+    /// Only these strategies.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    strategy: Vec<String>,
+    /// Only these numbers of workers.
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    workers: Vec<u16>,
+    /// Write the figures there, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw the figures there, as SVG.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+impl Options {
+    fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 7 })
+    }
+
+    fn window(&self) -> Duration {
+        Duration::from_millis(self.millis.unwrap_or(if self.quick { 2 } else { 50 }))
+    }
+
+    fn workers(&self) -> Vec<usize> {
+        match &self.workers[..] {
+            [] if self.quick => vec![3, 300],
+            [] => vec![3, 30, 300, 3_000],
+            asked => asked.iter().map(|workers| (*workers).into()).collect(),
+        }
+    }
+
+    /// Names of what is measured, ours first.
+    fn strategies(&self) -> Result<Vec<&'static str>, String> {
+        let ours = ours::STRATEGIES.iter().map(|strategy| strategy.name);
+        let peers = targets::PEERS.iter().filter(|_| self.peers);
+        let known: Vec<_> = ours.chain(peers.map(|peer| peer.name)).collect();
+        for name in &self.strategy {
+            if !known.contains(&name.as_str()) {
+                return Err(format!(
+                    "there is no strategy {name:?}, only {}",
+                    known.join(", ")
+                ));
+            }
+        }
+        let wanted =
+            |name: &&str| self.strategy.is_empty() || self.strategy.iter().any(|it| it == name);
+        Ok(known.into_iter().filter(wanted).collect())
+    }
+}
+
+/// Measures. Fails, without being an error, when a target is missed; with `--quick`, when there are allocations.
+///
+/// # Errors
+///
+/// When it could not be carried through.
+pub(crate) fn run(options: &Options) -> Outcome {
+    let strategies = options.strategies()?;
+    let mut ours = Chooser::ours()?;
+    let mut peers = match options.peers {
+        true => Some(Chooser::peers()?),
+        false => None,
+    };
+    println!(
+        "{} rounds of {:?}; threads on cores of their own, {} of those there are\n",
+        options.rounds(),
+        options.window(),
+        THREADS.len().min(xtask_load::cores().len())
+    );
+    let measured = measure(options, &strategies, |order| {
+        match (&mut peers, targets::is_peer(&order.strategy)) {
+            (Some(peers), true) => peers.measure(order),
+            _ => ours.measure(order),
+        }
+    })?;
+    let rows = figures::rows(&measured);
+    let targets = targets::checked(&measured);
+    print!("{}", report::text(&rows, &measured, &targets));
+    if let Some(file) = &options.json {
+        Document::new("bench pick", &rows).write(file)?;
+    }
+    if let Some(file) = &options.svg {
+        std::fs::write(file, report::figure(&rows))?;
+    }
+    let counts = |target: &&targets::Checked| !options.quick || target.is_certain;
+    let missed = targets.iter().filter(counts).any(|target| !target.met);
+    Ok(if missed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// All rounds of one kind of work and one number of workers, then of the next.
+fn measure(
+    options: &Options,
+    strategies: &[&'static str],
+    mut reading: impl FnMut(&Order) -> Result<Reading, Box<dyn Error>>,
+) -> Result<Vec<Measured>, Box<dyn Error>> {
+    let mut measured = Vec::new();
+    let workers = options.workers();
+    let rounds = options.rounds();
+    let done = |work: Work| strategies.iter().filter(move |it| targets::does(it, work));
+    let both = done(Work::Pick).count() + done(Work::Call).count();
+    let mut progress = Progress::new(both * workers.len() * rounds as usize);
+    for workers in workers {
+        for work in [Work::Pick, Work::Call] {
+            for round in 1..=rounds {
+                for strategy in done(work) {
+                    let what = format!("{strategy}, {workers} workers (round {round} of {rounds})");
+                    progress.step(&what);
+                    for threads in THREADS {
+                        let order = Order {
+                            strategy: (*strategy).to_owned(),
+                            workers,
+                            threads,
+                            work,
+                            window: options.window(),
+                        };
+                        let reading =
+                            reading(&order).map_err(|error| format!("{what}: {error}"))?;
+                        measured.push(Measured {
+                            strategy,
+                            workers,
+                            threads,
+                            work,
+                            round,
+                            reading,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    Ok(measured)
+}
+
+const THREADS: [usize; 2] = [1, 2];
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(arguments: &[&str]) -> Options {
+        let arguments = ["pick"].iter().chain(arguments);
+        Line::try_parse_from(arguments).unwrap().options
+    }
+
+    #[test]
+    fn peers_are_asked_for() {
+        let ours = parse(&[]).strategies().unwrap();
+        assert_eq!(ours.len(), ours::STRATEGIES.len());
+        let all = parse(&["--peers"]).strategies().unwrap();
+        assert_eq!(all.len(), ours.len() + targets::PEERS.len());
+        let some = parse(&["--peers", "--strategy", "pingora-random,random"]);
+        assert_eq!(some.strategies().unwrap(), ["random", "pingora-random"]);
+        let error = parse(&["--strategy", "worst"]).strategies().unwrap_err();
+        assert!(error.contains("peak-ewma"), "{error}");
+    }
+
+    #[test]
+    fn everything_is_measured_in_turns() {
+        let options = parse(&["--rounds", "2", "--workers", "3,30", "--strategy", "random"]);
+        let mut orders = Vec::new();
+        let measured = measure(&options, &["random", "tower-p2c-peak-ewma"], |order| {
+            orders.push((
+                order.workers,
+                order.work,
+                order.strategy.clone(),
+                order.threads,
+            ));
+            Ok(Reading::default())
+        })
+        .unwrap();
+        // Two sizes, two rounds; picks of one, calls of both; one thread and two.
+        assert_eq!(measured.len(), 2 * 2 * 3 * 2);
+        let tower = "tower-p2c-peak-ewma".to_owned();
+        assert!(orders.iter().all(|it| it.2 != tower || it.1 == Work::Call));
+        assert_eq!(orders[4], (3, Work::Call, "random".to_owned(), 1));
+        assert_eq!(orders[6], (3, Work::Call, tower, 1));
+    }
+
+    #[test]
+    fn a_failure_says_of_what() {
+        let options = parse(&["--quick"]);
+        let error = measure(&options, &["random"], |_| Err("it broke".into())).unwrap_err();
+        assert!(
+            error.to_string().starts_with("random, 3 workers"),
+            "{error}"
+        );
+    }
+}

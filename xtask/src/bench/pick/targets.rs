@@ -1,0 +1,172 @@
+//! What we set out to reach, and whether we did.
+
+use xtask_pick::{Work, ours};
+use xtask_report::ratio;
+
+use super::figures::{self, Measured};
+
+/// A peer, and which of ours does the same.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    ours: &'static [&'static str],
+    /// What it can be measured with.
+    work: Work,
+}
+
+impl Peer {
+    const fn new(name: &'static str, ours: &'static [&'static str], work: Work) -> Self {
+        Self { name, ours, work }
+    }
+}
+
+/// The detached workspace's.
+pub(crate) const PEERS: [Peer; 6] = [
+    Peer::new("tower-p2c-peak-ewma", &["peak-ewma"], Work::Call),
+    Peer::new("pingora-round-robin", &["round-robin"], Work::Pick),
+    Peer::new("pingora-random", &["random"], Work::Pick),
+    Peer::new("pingora-weighted", &["weighted"], Work::Pick),
+    Peer::new("pingora-fnv-hash", &["maglev"], Work::Pick),
+    Peer::new("pingora-ketama", &["maglev", "rendezvous"], Work::Pick),
+];
+
+/// A target that was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Checked {
+    pub(crate) strategy: &'static str,
+    /// What is to be reached.
+    pub(crate) bound: String,
+    /// The worst of all numbers of workers.
+    pub(crate) measured: String,
+    pub(crate) met: bool,
+    /// It is no matter of time: a busy machine does not change it.
+    pub(crate) is_certain: bool,
+}
+
+pub(crate) fn is_peer(strategy: &str) -> bool {
+    PEERS.iter().any(|peer| peer.name == strategy)
+}
+
+/// Whether a strategy can be measured with this work.
+pub(crate) fn does(strategy: &str, work: Work) -> bool {
+    let peer = PEERS.iter().find(|peer| peer.name == strategy);
+    peer.is_none_or(|peer| peer.work == work)
+}
+
+/// Each target that was measured.
+pub(crate) fn checked(measured: &[Measured]) -> Vec<Checked> {
+    let rows = figures::rows(measured);
+    let sizes = figures::sizes(&rows);
+    let mut targets = Vec::new();
+    for strategy in ours::STRATEGIES
+        .iter()
+        .filter(|it| it.name != ours::NOTHING)
+    {
+        let name = strategy.name;
+        let of = || rows.iter().filter(move |row| row.strategy == name);
+        let mut check = |bound: String, measured: String, met, is_certain| {
+            targets.push(Checked {
+                strategy: name,
+                bound,
+                measured,
+                met,
+                is_certain,
+            });
+        };
+        let Some(allocations) = of().map(|row| row.allocations_per_pick).reduce(f64::max) else {
+            continue;
+        };
+        check(
+            "no allocation".to_owned(),
+            allocations.to_string(),
+            allocations == 0.0,
+            true,
+        );
+        let alone = of().filter(|row| row.work == Work::Pick && row.threads == 1);
+        let longest = alone.map(|row| row.ns_per_pick).reduce(f64::max);
+        if let Some(ns) = longest.filter(|_| !strategy.scans) {
+            let bound = format!("at most {NS_MAX} ns");
+            check(bound, format!("{ns:.1} ns"), ns <= NS_MAX, false);
+        }
+        let speed_ups = sizes
+            .iter()
+            .filter_map(|workers| figures::speed_up(measured, name, *workers));
+        if let Some(least) = speed_ups.reduce(f64::min) {
+            let bound = format!("two threads at least {}", ratio(SPEED_UP_MIN));
+            check(bound, ratio(least), least >= SPEED_UP_MIN, false);
+        }
+        for peer in PEERS.iter().filter(|peer| peer.ours.contains(&name)) {
+            let times = sizes.iter().filter_map(|workers| {
+                figures::times(measured, (name, peer.name), peer.work, *workers)
+            });
+            if let Some(least) = times.reduce(f64::min) {
+                let bound = format!("{} at least {}", peer.name, ratio(PEER_MIN));
+                check(bound, ratio(least), least >= PEER_MIN, false);
+            }
+        }
+    }
+    targets
+}
+
+const NS_MAX: f64 = 60.0;
+const SPEED_UP_MIN: f64 = 1.7;
+const PEER_MIN: f64 = 3.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::pick::figures::tests::rounds;
+
+    fn met(measured: &[Measured]) -> Vec<bool> {
+        checked(measured).iter().map(|target| target.met).collect()
+    }
+
+    #[test]
+    fn targets_are_met_at_their_bounds_and_missed_past_them() {
+        let at_bounds = rounds("random", Work::Pick, 3, &[(60.0, 70.0)]);
+        assert_eq!(met(&at_bounds), [true, true, true]);
+        let past = rounds("random", Work::Pick, 3, &[(60.1, 71.0)]);
+        assert_eq!(met(&past), [true, false, false]);
+        // The worst size counts.
+        let both = [at_bounds, rounds("random", Work::Pick, 30, &[(61.0, 61.0)])].concat();
+        assert_eq!(met(&both), [true, false, true]);
+    }
+
+    #[test]
+    fn an_allocation_is_certain() {
+        let mut some = rounds("random", Work::Call, 3, &[(1.0, 1.0), (1.0, 1.0)]);
+        some[2].reading.allocations = 0.001;
+        let targets = checked(&some);
+        assert!(targets[0].is_certain && !targets[0].met);
+    }
+
+    #[test]
+    fn a_scan_may_take_longer() {
+        let scan = rounds(
+            "least-connections",
+            Work::Pick,
+            3_000,
+            &[(9_000.0, 9_000.0)],
+        );
+        assert_eq!(met(&scan), [true, true]);
+    }
+
+    #[test]
+    fn ours_is_held_against_what_does_the_same() {
+        let mut both = rounds("peak-ewma", Work::Call, 30, &[(50.0, 50.0)]);
+        both.extend(rounds(
+            "tower-p2c-peak-ewma",
+            Work::Call,
+            30,
+            &[(150.0, 1.0)],
+        ));
+        assert_eq!(met(&both), [true, true]);
+        both[2].reading.ns = 149.0;
+        assert_eq!(met(&both), [true, false]);
+        for peer in PEERS {
+            let names = ours::STRATEGIES.map(|strategy| strategy.name);
+            assert!(peer.ours.iter().all(|name| names.contains(name)));
+        }
+        assert!(!does("tower-p2c-peak-ewma", Work::Pick) && does("random", Work::Call));
+    }
+}
