@@ -144,7 +144,7 @@ pub(super) fn figure(rows: &[Row]) -> String {
                 |row| row.answered_p99_ms,
             ),
             panel("calls that failed", Axis::linear("%"), |row| {
-                100.0 * row.failed / row.seeds as f64 / row.calls
+                100.0 * row.failed / row.calls
             }),
             panel(
                 "latency of half of the calls",
