@@ -75,7 +75,7 @@ fn rows(
     options: &Options,
     extent: Extent,
 ) -> (Vec<Row>, Vec<String>) {
-    let seeds = options.seeds.unwrap_or(extent.pick(2, 5));
+    let seeds = options.seeds.unwrap_or_else(|| extent.pick(1, 5));
     let mut places = Vec::new();
     for scenario in scenarios {
         for strategy in strategies {

@@ -84,7 +84,7 @@ pub(super) fn chosen(
     let is_load = |name: &str| name.starts_with("load-");
     if let Some(unknown) = names
         .iter()
-        .find(|name| !known.contains(name) && !(*name == "load"))
+        .find(|name| !known.contains(name) && *name != "load")
     {
         return Err(format!(
             "no scenario is called {unknown:?}; there are: {}",
