@@ -77,7 +77,7 @@
 //!
 //! # What it does not do
 //!
-//! It reads no clock, spawns nothing, checks nobody's health and does not retry: which endpoints are in the view, and what
+//! It reads no clock, spawns nothing, probes nobody by itself and does not retry: which endpoints are in the view, and what
 //! to do after a failed call, is the caller's part. For callers that do try again there is [`RetryBudget`], which bounds the
 //! extra load, and for those that hedge [`LatencyQuantiles`], which says when.
 //!

@@ -76,7 +76,8 @@ pub use snapshot::Snapshot;
 pub use static_membership::StaticMembership;
 pub use tags::Tags;
 pub use workers::{
-    HealthEvent, HealthEvents, LoadBalancingStrategy, Worker, WorkerRegistry, WorkerStatus,
+    HealthEvent, HealthEvents, LoadBalancingStrategy, UnknownStrategy, Worker, WorkerRegistry,
+    WorkerStatus,
 };
 
 #[cfg(doctest)]

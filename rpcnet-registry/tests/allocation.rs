@@ -44,11 +44,7 @@ fn a_selection_allocates_nothing() {
             Node::new(id, ([127, 0, 0, 1], 7000 + index).into()).with_tag("role", "worker")
         })
         .collect();
-    for strategy in [
-        LoadBalancingStrategy::RoundRobin,
-        LoadBalancingStrategy::Random,
-        LoadBalancingStrategy::LeastConnections,
-    ] {
+    for &strategy in LoadBalancingStrategy::ALL {
         let registry = WorkerRegistry::new(cluster.clone(), strategy);
         block_on(registry.start());
         let select = || {

@@ -265,11 +265,7 @@ proptest! {
     fn registries_agree_with_a_naive_model(
         before in prop::collection::vec(op(), 0..10),
         after in prop::collection::vec(op(), 0..60),
-        strategy in prop_oneof![
-            Just(LoadBalancingStrategy::RoundRobin),
-            Just(LoadBalancingStrategy::Random),
-            Just(LoadBalancingStrategy::LeastConnections),
-        ],
+        strategy in prop::sample::select(LoadBalancingStrategy::ALL),
     ) {
         let (cluster, mut naive) = (StaticMembership::new(), Naive::default());
         for op in &before {

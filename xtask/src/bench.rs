@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: how fast it is, next to what people would use instead.
 
 mod cells;
+mod cluster;
 mod connections;
 mod cores;
 mod figure;
@@ -31,6 +32,8 @@ use crate::project::Outcome;
 /// What is measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    /// A cluster client: what it adds to a call, and how workers add up.
+    Cluster(cluster::Options),
     /// Membership: a cluster on loopback sockets in a few processes, sealed, with the defaults of a LAN. How long until
     /// all see all, what it costs a node to stay, how long until all know of members that were killed.
     Gossip(gossip::Options),
@@ -46,6 +49,7 @@ pub(crate) enum Bench {
 /// When it could not be carried through, or a reply was wrong.
 pub(crate) fn run(bench: &Bench) -> Outcome {
     match bench {
+        Bench::Cluster(options) => cluster::run(options),
         Bench::Gossip(options) => gossip::run(options),
         Bench::Rpc(options) => rpc::run(options),
     }

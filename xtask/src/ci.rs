@@ -20,6 +20,14 @@ const CRATES: [&str; 6] = [
     "rpcnet-client",
 ];
 
+/// The examples that check what they show.
+const TOPOLOGIES: [&str; 4] = [
+    "coordinator_worker",
+    "peer_to_peer",
+    "hierarchical",
+    "heterogeneous_pool",
+];
+
 /// How to run the steps.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Options {
@@ -172,6 +180,13 @@ fn steps() -> Vec<Step> {
         Step::cargo("test --workspace --bench *"),
         Step::xtask("tidy"),
         Step::cargo("build --workspace --examples"),
+    ]);
+    let topologies = TOPOLOGIES.into_iter();
+    steps.extend(topologies.map(|name| {
+        let run = format!("run --quiet --package rpcnet-client --example {name}");
+        Step::cargo(run)
+    }));
+    steps.extend([
         Step::xtask("demo --quick"),
         Step::xtask("bench rpc --quick"),
         Step::xtask("bench gossip --quick"),

@@ -3,11 +3,9 @@
 mod corpus;
 mod digest;
 mod director;
-mod latency;
-mod link;
+pub(crate) mod latency;
 pub(crate) mod node;
 mod outcome;
-mod process;
-mod protocol;
+pub(crate) mod protocol;
 mod report;
 pub(crate) mod run;

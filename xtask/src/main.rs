@@ -3,6 +3,8 @@
 //! This file parses and dispatches; each command has its own file.
 
 mod bench;
+mod chaos;
+mod children;
 mod ci;
 mod demo;
 mod project;
@@ -35,6 +37,11 @@ enum Command {
     /// One process of a benchmark.
     #[command(hide = true)]
     BenchNode(bench::node::Options),
+    /// Real processes under load while one is killed, stopped, restarted, drained, or panics: which calls are lost?
+    Chaos(chaos::Options),
+    /// One process of that.
+    #[command(hide = true)]
+    ChaosNode(chaos::node::Options),
     /// Everything a change must pass: formatting, lints, tests, docs, each crate alone, benches.
     Ci(ci::Options),
     /// A director and three workers, processes of their own, digest files while one worker is
@@ -55,6 +62,8 @@ fn main() -> ExitCode {
         Command::BenchFlood(options) => bench::flood::run(&options),
         Command::BenchMembers => bench::gossip::members::run(),
         Command::BenchNode(options) => bench::node::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
+        Command::ChaosNode(options) => chaos::node::run(&options),
         Command::Ci(options) => ci::run(&options),
         Command::Demo(options) => demo::run::run(&options),
         Command::DemoNode(options) => demo::node::run(&options),

@@ -14,6 +14,7 @@ mod race;
 mod retry;
 mod run;
 mod stats;
+mod status;
 mod streams;
 
 use std::{collections::HashMap, fmt, sync::Arc};

@@ -161,6 +161,7 @@ async fn a_worker_that_hangs_does_not_eat_the_time_of_a_call_that_may_be_repeate
     let (router, runs) = hanging();
     let red = bench.worker("red", router);
     let _blue = bench.worker("blue", who("blue"));
+    // Until red has had a turn.
     while runs.load(SeqCst) == 0 {
         let reply = bench.call("who").await.expect("blue does it");
         assert!(reply.starts_with("blue"), "{reply}");

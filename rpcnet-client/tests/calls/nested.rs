@@ -45,8 +45,9 @@ async fn a_handlers_calls_end_with_the_call_that_it_serves_and_matter_as_much() 
         (own.without_inheritance(), false, Priority::Critical),
     ];
     let _inner = bench.worker("inner", inner());
-    for (options, inherits, priority) in table {
-        let worker = bench.worker("outer", outer(Arc::clone(&bench.client), options));
+    let names = ["red", "blue", "green", "yellow"];
+    for ((options, inherits, priority), name) in table.into_iter().zip(names) {
+        let worker = bench.worker(name, outer(Arc::clone(&bench.client), options));
         let reply = bench.call_with("outer", call).await.expect("a reply");
         let (left, told) = reply.rsplit_once(' ').expect("two words");
         assert_eq!(told, format!("{priority:?}"), "{options:?}");
@@ -54,7 +55,7 @@ async fn a_handlers_calls_end_with_the_call_that_it_serves_and_matter_as_much() 
         let seconds: u64 = left.parse().expect("a number");
         // The client's own timeout is longer.
         assert_eq!(seconds < 9, inherits, "{seconds} s, {options:?}");
-        bench.list.remove("outer");
+        bench.list.remove(name);
         drop(worker);
     }
 }

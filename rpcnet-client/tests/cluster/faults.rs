@@ -54,7 +54,7 @@ async fn foreign_datagrams_are_counted_and_change_nothing() {
         let builder = Node::builder().tls(tls("other-cluster"));
         builder.cluster_key(key()).cluster_name("another")
     };
-    let strangers: [(Stranger<'_>, fn(Dropped) -> u64); 3] = [
+    let strangers: [Stranger<'_>; 3] = [
         (&without_key, |dropped| dropped.unsealed),
         (&other_key, |dropped| dropped.unknown_key),
         (&other_cluster, |dropped| dropped.foreign_cluster),
@@ -114,4 +114,5 @@ async fn a_node_of_another_authority_is_found_and_not_called() {
     drop(forged);
 }
 
-type Stranger<'a> = &'a dyn Fn() -> NodeBuilder;
+/// How it is made, and what it is counted as.
+type Stranger<'a> = (&'a dyn Fn() -> NodeBuilder, fn(Dropped) -> u64);

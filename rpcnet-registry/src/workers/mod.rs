@@ -18,7 +18,7 @@ use health::Care;
 pub use health::{HealthEvent, HealthEvents};
 use parking_lot::Mutex;
 use rpcnet_balance::Balancer;
-pub use strategy::LoadBalancingStrategy;
+pub use strategy::{LoadBalancingStrategy, UnknownStrategy};
 use worker::Member;
 pub use worker::{Worker, WorkerStatus};
 

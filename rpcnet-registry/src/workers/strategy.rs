@@ -1,28 +1,63 @@
 //! The balancers at hand, by name.
 
 use std::{
+    fmt,
     hash::{BuildHasher, RandomState},
+    str::FromStr,
     sync::Arc,
 };
 
-use rpcnet_balance::{Balancer, LeastConnections, Random, RoundRobin};
+use rpcnet_balance::{
+    Balancer, LeastConnections, Maglev, PeakEwma, PowerOfTwo, Prequal, Random, Rendezvous,
+    RoundRobin, Weighted, WeightedByLoad,
+};
 
-/// How a worker is picked among those that match. For one of your own see
+/// How a worker is picked among those that match. For one of your own, or one of these in a wrapper, see
 /// [`WorkerRegistry::with_balancer`](super::WorkerRegistry::with_balancer).
+///
+/// Has a name for texts such as configurations: `"peak-ewma".parse()`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum LoadBalancingStrategy {
-    /// One after the other, from a random start.
+    /// One after the other, from a random start: `round-robin`.
     RoundRobin,
-    /// Any one.
+    /// Any one: `random`.
     Random,
-    /// The one with the fewest calls in flight, any of them in a tie. The default: it adapts to slow workers and costly
-    /// calls by itself.
+    /// The one with the fewest calls in flight, any of them in a tie: `least-connections`. The default: it adapts to slow
+    /// workers and costly calls by itself.
     #[default]
     LeastConnections,
+    /// In proportion to weights, as evenly as turns: `weighted`.
+    Weighted,
+    /// In proportion to weights and to what the workers say about their load: `weighted-by-load`.
+    WeightedByLoad,
+    /// The less busy of two: `power-of-two`.
+    PowerOfTwo,
+    /// The quicker of two; failures count as slow: `peak-ewma`.
+    PeakEwma,
+    /// The quickest of some that are not hot by what they say about their load: `prequal`.
+    Prequal,
+    /// The same worker for the same key, within bounds of load: `rendezvous`.
+    Rendezvous,
+    /// The same worker for the same key, by a table: `maglev`.
+    Maglev,
 }
 
 impl LoadBalancingStrategy {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::RoundRobin,
+        Self::Random,
+        Self::LeastConnections,
+        Self::Weighted,
+        Self::WeightedByLoad,
+        Self::PowerOfTwo,
+        Self::PeakEwma,
+        Self::Prequal,
+        Self::Rendezvous,
+        Self::Maglev,
+    ];
+
     /// A balancer of this kind, seeded at random. For a run that can be repeated, seed one yourself.
     #[must_use]
     pub fn balancer(self) -> Arc<dyn Balancer> {
@@ -32,6 +67,78 @@ impl LoadBalancingStrategy {
             Self::RoundRobin => Arc::new(RoundRobin::seeded(seed)),
             Self::Random => Arc::new(Random::seeded(seed)),
             Self::LeastConnections => Arc::new(LeastConnections::seeded(seed)),
+            Self::Weighted => Arc::new(Weighted::seeded(seed)),
+            Self::WeightedByLoad => Arc::new(WeightedByLoad::seeded(seed)),
+            Self::PowerOfTwo => Arc::new(PowerOfTwo::seeded(seed)),
+            Self::PeakEwma => Arc::new(PeakEwma::seeded(seed)),
+            Self::Prequal => Arc::new(Prequal::seeded(seed)),
+            Self::Rendezvous => Arc::new(Rendezvous::seeded(seed)),
+            Self::Maglev => Arc::new(Maglev::seeded(seed)),
         }
+    }
+
+    /// The name in texts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+            Self::Random => "random",
+            Self::LeastConnections => "least-connections",
+            Self::Weighted => "weighted",
+            Self::WeightedByLoad => "weighted-by-load",
+            Self::PowerOfTwo => "power-of-two",
+            Self::PeakEwma => "peak-ewma",
+            Self::Prequal => "prequal",
+            Self::Rendezvous => "rendezvous",
+            Self::Maglev => "maglev",
+        }
+    }
+}
+
+impl fmt::Display for LoadBalancingStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for LoadBalancingStrategy {
+    type Err = UnknownStrategy;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = Self::ALL.iter().find(|one| one.name() == text);
+        named.copied().ok_or_else(|| UnknownStrategy(text.into()))
+    }
+}
+
+/// A text is the name of no strategy. The caller's fault; the same text will never be one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownStrategy(Box<str>);
+
+impl fmt::Display for UnknownStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no balancing strategy is named {:?}, but", self.0)?;
+        for (index, known) in LoadBalancingStrategy::ALL.iter().enumerate() {
+            write!(f, "{} {known}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnknownStrategy {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for &strategy in LoadBalancingStrategy::ALL {
+            assert_eq!(strategy.to_string().parse(), Ok(strategy));
+        }
+        let error = "Peak-EWMA".parse::<LoadBalancingStrategy>().unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with(
+            r#"no balancing strategy is named "Peak-EWMA", but round-robin, random,"#
+        ));
     }
 }

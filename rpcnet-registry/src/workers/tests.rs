@@ -46,15 +46,11 @@ fn refused(registry: &WorkerRegistry, filter: &str) -> SelectError {
     block_on(registry.select_worker(Some(filter))).expect_err("nobody to select")
 }
 
-const ALL: [LoadBalancingStrategy; 3] = [
-    LoadBalancingStrategy::RoundRobin,
-    LoadBalancingStrategy::Random,
-    LoadBalancingStrategy::LeastConnections,
-];
+const ALL: &[LoadBalancingStrategy] = LoadBalancingStrategy::ALL;
 
 #[test]
 fn everybody_who_matches_is_selected_and_nobody_else() {
-    for strategy in ALL {
+    for &strategy in ALL {
         let registry = started(&cluster(), strategy);
         assert_eq!(
             selected(&registry, "role=worker"),

@@ -36,7 +36,7 @@ impl Worker {
         }
         tier.balancer
             .pick(&tier.view, cx)
-            .and_then(|index| Self::at(tier, index))
+            .and_then(|index| Self::at(tier, index, cx.now()))
     }
 
     /// One that is passed over otherwise, if the time has come to see how it does.
@@ -47,22 +47,22 @@ impl Worker {
             tier: Arc::clone(tier),
             index,
         };
-        let mut worker = Self::at(tier, index)?;
+        let mut worker = Self::at(tier, index, cx.now())?;
         worker.probe = Some(guard);
         Some(worker)
     }
 
     pub(super) fn all(tier: &Arc<Tier>) -> impl Iterator<Item = Self> {
-        (0..tier.members.len()).filter_map(|index| Self::at(tier, index))
+        (0..tier.members.len()).filter_map(|index| Self::at(tier, index, Time::ZERO))
     }
 
     /// `None` past the end: the balancer may be anybody's.
-    fn at(tier: &Arc<Tier>, index: usize) -> Option<Self> {
+    fn at(tier: &Arc<Tier>, index: usize, now: Time) -> Option<Self> {
         let member = tier.members.get(index)?;
         Some(Self {
             label: Arc::clone(&member.label),
             addr: member.node.addr,
-            call: member.endpoint.begin(),
+            call: member.endpoint.begin_at(now),
             tier: Arc::clone(tier),
             index,
             probe: None,
@@ -134,7 +134,7 @@ impl Worker {
     pub fn report(&self, outcome: &Outcome) {
         let (endpoint, care) = (self.call.endpoint(), &self.tier.care);
         if let Some(load) = outcome.reported_load {
-            endpoint.note_reported_load(load);
+            endpoint.note_reported_load_at(load, outcome.now);
         }
         let outcome = if outcome.now == Time::ZERO {
             outcome.with_now(care.now())

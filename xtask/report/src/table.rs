@@ -36,9 +36,12 @@ pub fn number(value: f64) -> String {
         medium if medium < 100.0 => 1,
         _ => 0,
     };
-    let text = format!("{value:.decimals$}");
+    let text = format!("{:.decimals$}", value.abs());
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
     let mut grouped = String::new();
+    if value < 0.0 {
+        grouped.push('-');
+    }
     for (at, digit) in whole.chars().enumerate() {
         if at > 0 && (whole.len() - at).is_multiple_of(3) {
             grouped.push(',');
@@ -66,6 +69,8 @@ mod tests {
             (123.4, "123"),
             (1234.4, "1,234"),
             (1_234_567.0, "1,234,567"),
+            (-131.2, "-131"),
+            (-1.234, "-1.23"),
         ] {
             assert_eq!(number(value), text);
         }

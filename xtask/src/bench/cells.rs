@@ -16,7 +16,7 @@ pub(crate) struct Cell {
 /// measured whatever it is.
 pub(crate) fn chosen(options: &Options) -> Vec<Cell> {
     let (payloads, in_flight) = (&options.payload, &options.in_flight);
-    let grid = if options.quick { QUICK } else { FULL };
+    let grid = if options.measuring.quick { QUICK } else { FULL };
     let cell = |payload_bytes, in_flight| Cell {
         payload_bytes,
         in_flight,

@@ -18,7 +18,7 @@ use super::{
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let subjects = subjects::chosen_among(options, &[OURS, ISOLATED, QUINN])?;
     let in_flight = match &options.in_flight[..] {
-        [] if options.quick => &[1, 64, 4096],
+        [] if options.measuring.quick => &[1, 64, 4096],
         [] => &[1, 64, 512, 4096][..],
         asked => asked,
     };

@@ -1,9 +1,17 @@
 //! One process of a measurement of ours.
 
-use clap::{Args, ValueEnum};
-use xtask_load::{run_client, run_server};
+use std::process::ExitCode;
 
-use super::ours::Rpcnet;
+use clap::{Args, ValueEnum};
+use xtask_load::{Subject, run_client, run_server};
+
+use super::{
+    cluster::{
+        client::{CLUSTER, Cluster},
+        service::{Fleet, Service},
+    },
+    ours::Rpcnet,
+};
 use crate::project::Outcome;
 
 /// Which process this is.
@@ -27,10 +35,20 @@ enum Role {
 ///
 /// None: they are told on standard output.
 pub(crate) fn run(options: &Options) -> Outcome {
-    Ok(match options.role {
-        Role::Server => run_server::<Rpcnet>(),
-        Role::Client => run_client::<Rpcnet>(),
+    Ok(match options.subject.as_str() {
+        CLUSTER => options.role.run::<Cluster>(),
+        fleet if Fleet::named(fleet).is_some() => options.role.run::<Service>(),
+        _ => options.role.run::<Rpcnet>(),
     })
+}
+
+impl Role {
+    fn run<S: Subject>(self) -> ExitCode {
+        match self {
+            Self::Server => run_server::<S>(),
+            Self::Client => run_client::<S>(),
+        }
+    }
 }
 
 /// The hidden subcommand.

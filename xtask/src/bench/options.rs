@@ -6,12 +6,32 @@ use clap::{Args, ValueEnum};
 use xtask_load::{BODY_BYTES_MIN, Runtime};
 
 /// What to measure, and how long.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Options {
     /// Measure peers too: rpcnet 0.1.0, tarpc over TCP, tonic with TLS, a quinn stream per call. They are built first,
     /// which takes minutes and cmake.
     #[arg(long)]
     pub(crate) peers: bool,
+    /// Only these payloads, such as 32,1KiB,1MiB.
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = bytes)]
+    pub(crate) payload: Vec<usize>,
+    /// Only these numbers of calls in flight.
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = in_flight)]
+    pub(crate) in_flight: Vec<usize>,
+    /// Only these subjects. Some are measured only when they are named: rpcnet-isolated (a stream of its own for each
+    /// call), rpcnet-shards (a server with a thread and a socket for each core) and tarpc-tcp-inline (handlers that must
+    /// not wait).
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) subject: Vec<String>,
+    #[command(flatten)]
+    mode: ModeFlags,
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
+}
+
+/// How it is measured, whatever it is.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Measuring {
     /// One round of half a second, and a small grid.
     #[arg(long)]
     pub(crate) quick: bool,
@@ -24,25 +44,12 @@ pub(crate) struct Options {
     /// Time before each measurement that does not count [default: 0.5].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     warm_up: Option<Duration>,
-    /// Only these payloads, such as 32,1KiB,1MiB.
-    #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = bytes)]
-    pub(crate) payload: Vec<usize>,
-    /// Only these numbers of calls in flight.
-    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = in_flight)]
-    pub(crate) in_flight: Vec<usize>,
-    /// Only these subjects. Some are measured only when they are named: rpcnet-isolated (a stream of its own for each
-    /// call), rpcnet-shards (a server with a thread and a socket for each core) and tarpc-tcp-inline (handlers that must
-    /// not wait).
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub(crate) subject: Vec<String>,
     /// The tokio runtime of both processes, ours and peers' alike.
     #[arg(long, value_enum, default_value_t)]
     runtime: RuntimeKind,
     /// Let the system choose cores. Else the server has the first one, the client the second.
     #[arg(long)]
     pub(crate) unpinned: bool,
-    #[command(flatten)]
-    mode: ModeFlags,
     /// Write the figures there, as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -66,7 +73,7 @@ pub(crate) enum Mode {
     Reconnect,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[group(multiple = false)]
 struct ModeFlags {
     /// Calls of 32 B that begin at a fixed rate, 50 % and 80 % of the peak, which is measured first. Latency counts from
@@ -127,6 +134,31 @@ impl Options {
         }
     }
 
+    pub(crate) fn rounds(&self) -> u32 {
+        self.measuring.rounds()
+    }
+
+    /// What is measured at a time.
+    pub(crate) fn window(&self) -> Duration {
+        self.measuring.window()
+    }
+
+    pub(crate) fn warm_up(&self) -> Duration {
+        self.measuring.warm_up()
+    }
+}
+
+impl From<Measuring> for Options {
+    /// Calls in a closed loop, of what the caller chooses.
+    fn from(measuring: Measuring) -> Self {
+        Self {
+            measuring,
+            ..Self::default()
+        }
+    }
+}
+
+impl Measuring {
     pub(crate) fn rounds(&self) -> u32 {
         self.rounds.unwrap_or(if self.quick { 1 } else { 5 })
     }
@@ -216,12 +248,12 @@ pub(crate) mod tests {
     fn defaults_are_five_rounds_of_three_seconds() {
         let options = parse(&[]).unwrap();
         assert_eq!((options.rounds(), options.window().as_secs()), (5, 3));
-        assert_eq!(options.runtime(), Runtime::Current);
+        assert_eq!(options.measuring.runtime(), Runtime::Current);
         let quick = parse(&["--quick"]).unwrap();
         assert_eq!((quick.rounds(), quick.window().as_millis()), (1, 500));
         let quick = parse(&["--quick", "--seconds", "2", "--runtime", "multi"]).unwrap();
         assert_eq!(
-            (quick.window().as_secs(), quick.runtime()),
+            (quick.window().as_secs(), quick.measuring.runtime()),
             (2, Runtime::Multi)
         );
     }

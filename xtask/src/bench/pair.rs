@@ -22,6 +22,7 @@ use crate::project;
 /// What all measurements of a run have in common.
 #[derive(Debug)]
 pub(crate) struct Stage {
+    ca: DevCa,
     keys: tempfile::TempDir,
     network: Network,
     peers: Option<PathBuf>,
@@ -66,12 +67,25 @@ impl Stage {
         }
         let peers = subjects.iter().any(|it| it.is_peer());
         Ok(Self {
+            ca,
             keys,
             network: Network::Loopback,
             peers: if peers { Some(build_peers()?) } else { None },
-            runtimes: [options.runtime(); 2],
+            runtimes: [options.measuring.runtime(); 2],
             cores: cores(options),
         })
+    }
+
+    /// Makes keys for others too.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written.
+    pub(crate) fn issue(&self, names: &[String]) -> Result<(), Box<dyn Error>> {
+        for name in names {
+            self.ca.write_pem(self.keys.path(), name)?;
+        }
+        Ok(())
     }
 
     /// Measures over this network from now on.
@@ -248,7 +262,7 @@ impl Running {
 /// Cores for server and client: the first two that there are. On one alone they would take turns, and the system chooses.
 fn cores(options: &Options) -> [Option<usize>; 2] {
     match xtask_load::cores()[..] {
-        [server, client, ..] if !options.unpinned => [Some(server), Some(client)],
+        [server, client, ..] if !options.measuring.unpinned => [Some(server), Some(client)],
         _ => [None, None],
     }
 }

@@ -29,7 +29,7 @@ struct Row {
 /// Measures.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let stage = Stage::new(options, &ALL[..1])?;
-    let count = if options.quick { 50 } else { 500 };
+    let count = if options.measuring.quick { 50 } else { 500 };
     println!(
         "{}; {count} connections a round, one after the other\n",
         stage.describe()

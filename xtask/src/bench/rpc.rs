@@ -101,10 +101,10 @@ pub(crate) fn write<R: Serialize>(
     rows: &[R],
     figure: impl FnOnce() -> String,
 ) -> Result<(), Box<dyn Error>> {
-    if let Some(file) = &options.json {
+    if let Some(file) = &options.measuring.json {
         Document::new("bench rpc", rows).write(file)?;
     }
-    if let Some(file) = &options.svg {
+    if let Some(file) = &options.measuring.svg {
         std::fs::write(file, figure())?;
     }
     Ok(())

@@ -23,14 +23,16 @@ use super::{
     corpus::{Corpus, CorpusFile, SkipReason},
     digest::FileDigest,
     latency::Latencies,
-    link::{Notices, ParentLink},
-    node::{self, DIGEST, Digested},
+    node::{self, DIGEST, Digested, Link},
     protocol::{EventKind, Notice, Order},
     report::{MemberRow, Snapshot},
 };
+use crate::children::link;
+
+type Notices = link::Notices<Notice>;
 
 /// Runs the director until it is told to finish.
-pub(crate) async fn direct(link: &mut ParentLink) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(crate) async fn direct(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
     let setup = node::setup(link).await?;
     let node = node::builder(&setup)?
         .tag("role", "director")

@@ -37,6 +37,11 @@ impl Latencies {
     pub(crate) fn p99_us(&self) -> u64 {
         self.micros.value_at_quantile(0.99)
     }
+
+    /// The longest in µs, 0 before the first call.
+    pub(crate) fn max_us(&self) -> u64 {
+        self.micros.max()
+    }
 }
 
 impl Default for Latencies {

@@ -18,9 +18,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     digest::FileDigest,
     director,
-    link::ParentLink,
     protocol::{NodeSetup, Notice, Order, Role},
 };
+use crate::children::link::ParentLink;
+
+/// The way to the parent.
+pub(crate) type Link = ParentLink<Order, Notice>;
 
 /// How a child is started.
 #[derive(Debug, Args)]
@@ -44,7 +47,7 @@ pub(crate) fn run(options: &Options) -> crate::project::Outcome {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let mut link = ParentLink::open()?;
+        let mut link = Link::open()?;
         let result = match options.role {
             Role::Director => director::direct(&mut link).await,
             Role::Worker => work(&mut link).await,
@@ -63,7 +66,7 @@ pub(crate) fn run(options: &Options) -> crate::project::Outcome {
 }
 
 /// Digests what it is sent until it is told to leave.
-async fn work(link: &mut ParentLink) -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn work(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
     let setup = setup(link).await?;
     let by = setup.name.clone();
     let router = Router::new().typed(DIGEST, move |file: Vec<u8>| {
@@ -95,7 +98,7 @@ async fn work(link: &mut ParentLink) -> Result<(), Box<dyn Error + Send + Sync>>
 }
 
 /// What the parent says at first.
-pub(crate) async fn setup(link: &mut ParentLink) -> io::Result<NodeSetup> {
+pub(crate) async fn setup(link: &mut Link) -> io::Result<NodeSetup> {
     match link.order().await {
         Some(Order::Start(setup)) => Ok(setup),
         other => Err(io::Error::other(format!(
@@ -168,6 +171,8 @@ pub(crate) fn client_config(endpoint: Endpoint) -> ClusterClientConfig {
     ClusterClientConfig::new(endpoint).with_idempotent([DIGEST])
 }
 
+/// The hidden subcommand that a child runs.
+pub(crate) const COMMAND: &str = "demo-node";
 /// The method that workers serve.
 pub(crate) const DIGEST: &str = "digest";
 /// How long a leaving worker may take for what it has begun.

@@ -1,12 +1,9 @@
-//! What the demo's processes tell each other over the pipes of a child: JSON, one message a line.
-//!
-//! The parent writes [`Order`]s to the child's standard input and reads [`Notice`]s from its standard
-//! output. The pipe is also the lifeline: when the parent is gone it closes, and the child ends.
+//! What the demo's processes tell each other over the pipes of a child.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use super::report::Snapshot;
 
@@ -117,39 +114,10 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// A message as a line with its end.
-///
-/// # Errors
-///
-/// When it cannot be written as JSON (a path that is no UTF-8) or is longer than [`LINE_BYTES_MAX`].
-pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
-    if line.len() > LINE_BYTES_MAX {
-        let what = format!(
-            "a message of {} bytes is longer than a line may be",
-            line.len()
-        );
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-    }
-    Ok(line)
-}
-
-/// The message of a line, its end apart.
-///
-/// # Errors
-///
-/// When it is none.
-pub(crate) fn decode<T: DeserializeOwned>(line: &[u8]) -> io::Result<T> {
-    Ok(serde_json::from_slice(line)?)
-}
-
-/// The longest line either side reads.
-pub(crate) const LINE_BYTES_MAX: usize = 1024 * 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::children::line::{decode, encode};
 
     #[test]
     fn messages_survive_the_line() {
@@ -214,18 +182,5 @@ mod tests {
         ] {
             assert!(decode::<Order>(line.as_bytes()).is_err(), "{line}");
         }
-    }
-
-    #[test]
-    fn the_longest_line_is_bounded() {
-        let note = |bytes: usize| Notice::Note {
-            text: "x".repeat(bytes),
-        };
-        let around = encode(&note(0)).unwrap().len();
-        assert_eq!(
-            encode(&note(LINE_BYTES_MAX - around)).unwrap().len(),
-            LINE_BYTES_MAX
-        );
-        assert!(encode(&note(LINE_BYTES_MAX - around + 1)).is_err());
     }
 }

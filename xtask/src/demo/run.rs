@@ -7,20 +7,19 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rpcnet_client::{DevCa, swim::ClusterKey};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    node::Keys,
+    node::{self, Keys},
     outcome::Outcome,
-    process::ChildProcess,
     protocol::{EventKind, NodeSetup, Notice, Order, Role},
     report::{Live, Snapshot},
 };
 use xtask_report::Document;
 
-use crate::{project, signal::interrupted};
+use crate::{children::process::ChildProcess, project, signal::interrupted};
 
 /// What to digest, and for how long.
 #[derive(Debug, Args)]
@@ -147,7 +146,9 @@ impl Stage {
     /// Starts a process and waits until its node runs.
     async fn start(&mut self, name: &str, role: Role) -> Result<ChildProcess, Box<dyn Error>> {
         self.ca.write_pem(&self.keys.folder, name)?;
-        let mut child = ChildProcess::start(name, role)?;
+        let role = role.to_possible_value().expect("no role is hidden");
+        let arguments = [node::COMMAND, "--role", role.get_name()];
+        let mut child = ChildProcess::start(name, &arguments)?;
         let setup = NodeSetup {
             name: name.to_owned(),
             keys: self.keys.folder.clone(),

@@ -1,18 +1,19 @@
-//! Child processes of the demo, seen from the parent.
+//! Child processes, seen from the parent.
 
 use std::{
     env, io,
     process::{Command, ExitStatus, Stdio},
 };
 
-use clap::ValueEnum;
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, ChildStdout},
     time::{Instant, timeout_at},
 };
 
-use super::protocol::{self, LINE_BYTES_MAX, Notice, Order, Role};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::line::{self, LINE_BYTES_MAX};
 
 /// A child that never outlives its parent: dropped, it is killed; and when the parent dies without
 /// dropping anything, the child sees its standard input end and goes (see `ParentLink`).
@@ -63,19 +64,18 @@ pub(crate) enum ProcessError {
 }
 
 impl ChildProcess {
-    /// Starts this executable as `role`: `xtask demo-node --role worker`.
+    /// Starts this executable with these arguments, such as `demo-node --role worker`.
     ///
     /// # Errors
     ///
     /// [`ProcessError::Spawn`].
-    pub(crate) fn start(name: &str, role: Role) -> Result<Self, ProcessError> {
+    pub(crate) fn start(name: &str, arguments: &[&str]) -> Result<Self, ProcessError> {
         let failed = |source| ProcessError::Spawn {
             name: name.to_owned(),
             source,
         };
         let mut command = Command::new(env::current_exe().map_err(failed)?);
-        let role = role.to_possible_value().expect("no role is hidden");
-        command.args([NODE_COMMAND, "--role", role.get_name()]);
+        command.args(arguments);
         Self::spawn(name, command)
     }
 
@@ -113,8 +113,8 @@ impl ChildProcess {
     /// # Errors
     ///
     /// [`ProcessError::Line`], as a rule because it has ended.
-    pub(crate) async fn send(&mut self, order: &Order) -> Result<(), ProcessError> {
-        let sent = match protocol::encode(order) {
+    pub(crate) async fn send<O: Serialize>(&mut self, order: &O) -> Result<(), ProcessError> {
+        let sent = match line::encode(order) {
             Ok(line) => self.stdin.write_all(&line).await,
             Err(error) => Err(error),
         };
@@ -130,7 +130,7 @@ impl ChildProcess {
     /// # Errors
     ///
     /// [`ProcessError::Ended`] and [`ProcessError::Line`].
-    pub(crate) async fn recv(&mut self) -> Result<Notice, ProcessError> {
+    pub(crate) async fn recv<N: DeserializeOwned>(&mut self) -> Result<N, ProcessError> {
         loop {
             let failed = |source| ProcessError::Line {
                 name: self.name.clone(),
@@ -145,7 +145,7 @@ impl ChildProcess {
                 }
             };
             if line.starts_with(b"{") {
-                return protocol::decode(&line).map_err(failed);
+                return line::decode(&line).map_err(failed);
             }
             eprintln!("{}: {}", self.name, String::from_utf8_lossy(&line));
         }
@@ -156,11 +156,11 @@ impl ChildProcess {
     /// # Errors
     ///
     /// Those of `recv`, and [`ProcessError::TimedOut`] with `what` it was expected to do.
-    pub(crate) async fn recv_by(
+    pub(crate) async fn recv_by<N: DeserializeOwned>(
         &mut self,
         deadline: Instant,
         what: &'static str,
-    ) -> Result<Notice, ProcessError> {
+    ) -> Result<N, ProcessError> {
         let name = self.name.clone();
         match timeout_at(deadline, self.recv()).await {
             Ok(received) => received,
@@ -241,9 +241,6 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
         }
     }
 }
-
-/// The hidden subcommand that a child runs.
-pub(crate) const NODE_COMMAND: &str = "demo-node";
 
 #[cfg(test)]
 mod tests;

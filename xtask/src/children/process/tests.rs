@@ -9,9 +9,12 @@ use std::{
 };
 
 use super::*;
-use crate::demo::link::{ORPHANED, ParentLink};
+use crate::{
+    children::link::{ORPHANED, ParentLink},
+    demo::protocol::{Notice, Order},
+};
 
-const STARTED_HERE: &str = "RPCNET_DEMO_PROCESS_TEST";
+const STARTED_HERE: &str = "RPCNET_CHILD_PROCESS_TEST";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn deadline() -> Instant {
@@ -86,7 +89,7 @@ fn parent() {
 
 async fn ready_child() -> ChildProcess {
     let mut child = ChildProcess::spawn("child", as_test("child")).unwrap();
-    let notice = child.recv_by(deadline(), "start").await.unwrap();
+    let notice: Notice = child.recv_by(deadline(), "start").await.unwrap();
     assert_eq!(
         notice,
         Notice::Ready {
@@ -102,7 +105,7 @@ async fn a_child_takes_orders_and_ends_when_drained() {
     assert_eq!(child.name(), "child");
     let digest = Order::Digest { path: "x".into() };
     child.send(&digest).await.unwrap();
-    let notice = child.recv_by(deadline(), "answer").await.unwrap();
+    let notice: Notice = child.recv_by(deadline(), "answer").await.unwrap();
     assert_eq!(
         notice,
         Notice::Note {
@@ -110,7 +113,7 @@ async fn a_child_takes_orders_and_ends_when_drained() {
         }
     );
     child.send(&Order::Drain).await.unwrap();
-    let ended = child.recv_by(deadline(), "end").await;
+    let ended = child.recv_by::<Notice>(deadline(), "end").await;
     assert!(
         matches!(ended, Err(ProcessError::Ended { .. })),
         "{ended:?}"
@@ -122,13 +125,13 @@ async fn a_child_takes_orders_and_ends_when_drained() {
 async fn a_silent_child_times_out_and_can_still_be_used() {
     let mut child = ready_child().await;
     let soon = Instant::now() + Duration::from_millis(20);
-    let error = child.recv_by(soon, "speak").await.unwrap_err();
+    let error = child.recv_by::<Notice>(soon, "speak").await.unwrap_err();
     assert_eq!(error.to_string(), "child took too long to speak");
     child
         .send(&Order::Digest { path: "x".into() })
         .await
         .unwrap();
-    child.recv_by(deadline(), "answer").await.unwrap();
+    child.recv_by::<Notice>(deadline(), "answer").await.unwrap();
 }
 
 #[cfg(unix)]
@@ -207,7 +210,7 @@ async fn a_dropped_child_is_killed() {
     let (mut reader, writer) = io::pipe().unwrap();
     command.stderr(writer);
     let mut child = ChildProcess::spawn("child", command).unwrap();
-    child.recv_by(deadline(), "start").await.unwrap();
+    let _: Notice = child.recv_by(deadline(), "start").await.unwrap();
     // Keeping its input open shows that the drop kills, and not the end of the input.
     let ChildProcess {
         child: process,

@@ -6,22 +6,27 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::protocol::{self, LINE_BYTES_MAX, Notice, Order};
+use super::line::{self, LINE_BYTES_MAX};
 
 /// The orders of the parent, and the way to tell it things.
 ///
 /// Two threads serve the pipes, so that a busy or blocked runtime neither misses the parent's end nor
 /// waits for a slow parent.
 #[derive(Debug)]
-pub(crate) struct ParentLink {
-    orders: mpsc::Receiver<Order>,
-    notices: Notices,
+pub(crate) struct ParentLink<O, N> {
+    orders: mpsc::Receiver<O>,
+    notices: Notices<N>,
     writer: JoinHandle<()>,
 }
 
-impl ParentLink {
+impl<O, N> ParentLink<O, N>
+where
+    O: DeserializeOwned + Send + 'static,
+    N: Serialize + Send + 'static,
+{
     /// Takes over standard input and output. From now on this process ends, with exit code
     /// [`ORPHANED`], as soon as its parent is gone, however that came about.
     pub(crate) fn open() -> io::Result<Self> {
@@ -61,12 +66,12 @@ impl ParentLink {
     }
 
     /// The next order. `None` only while the process is already ending. Cancel safe.
-    pub(crate) async fn order(&mut self) -> Option<Order> {
+    pub(crate) async fn order(&mut self) -> Option<O> {
         self.orders.recv().await
     }
 
     /// A handle to tell the parent things from elsewhere.
-    pub(crate) fn notices(&self) -> Notices {
+    pub(crate) fn notices(&self) -> Notices<N> {
         self.notices.clone()
     }
 
@@ -84,24 +89,30 @@ impl ParentLink {
 }
 
 /// Tells the parent things. What is told after [`ParentLink::close`] goes nowhere.
-#[derive(Clone, Debug)]
-pub(crate) struct Notices(mpsc::Sender<Option<Notice>>);
+#[derive(Debug)]
+pub(crate) struct Notices<N>(mpsc::Sender<Option<N>>);
 
-impl Notices {
+impl<N> Clone for Notices<N> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<N> Notices<N> {
     /// Waits until there is room: for what must arrive.
-    pub(crate) async fn tell(&self, notice: Notice) {
+    pub(crate) async fn tell(&self, notice: N) {
         // An error means that the writer has ended, with the link or with the parent.
         let _ = self.0.send(Some(notice)).await;
     }
 
     /// False if the parent is behind, and the notice dropped: for what the next one replaces.
-    pub(crate) fn try_tell(&self, notice: Notice) -> bool {
+    pub(crate) fn try_tell(&self, notice: N) -> bool {
         self.0.try_send(Some(notice)).is_ok()
     }
 }
 
 /// Passes orders on until there can be no more, and says why.
-fn read_orders(mut reader: impl BufRead, orders: &mpsc::Sender<Order>) -> String {
+fn read_orders<O: DeserializeOwned>(mut reader: impl BufRead, orders: &mpsc::Sender<O>) -> String {
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -116,7 +127,7 @@ fn read_orders(mut reader: impl BufRead, orders: &mpsc::Sender<Order>) -> String
             Ok(_) => return "the parent is gone".into(),
             Err(error) => return format!("cannot read orders: {error}"),
         }
-        let order = match protocol::decode(&line) {
+        let order = match line::decode(&line) {
             Ok(order) => order,
             Err(error) => return format!("cannot understand an order: {error}"),
         };
@@ -134,12 +145,12 @@ fn read_orders(mut reader: impl BufRead, orders: &mpsc::Sender<Order>) -> String
 }
 
 /// Writes notices, each at once, until told to stop.
-fn write_notices(
+fn write_notices<N: Serialize>(
     mut writer: impl Write,
-    mut notices: mpsc::Receiver<Option<Notice>>,
+    mut notices: mpsc::Receiver<Option<N>>,
 ) -> io::Result<()> {
     while let Some(Some(notice)) = notices.blocking_recv() {
-        writer.write_all(&protocol::encode(&notice)?)?;
+        writer.write_all(&line::encode(&notice)?)?;
         writer.flush()?;
     }
     Ok(())
@@ -163,6 +174,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::demo::protocol::{Notice, Order};
 
     struct Parent {
         orders: PipeWriter,
@@ -170,7 +182,7 @@ mod tests {
         orphaned: Receiver<String>,
     }
 
-    fn linked() -> (ParentLink, Parent) {
+    fn linked() -> (ParentLink<Order, Notice>, Parent) {
         let (order_reader, orders) = pipe().unwrap();
         let (notice_reader, notice_writer) = pipe().unwrap();
         let (sender, orphaned) = channel();
@@ -198,7 +210,7 @@ mod tests {
         let (mut link, mut parent) = linked();
         parent
             .orders
-            .write_all(&protocol::encode(&Order::Drain).unwrap())
+            .write_all(&line::encode(&Order::Drain).unwrap())
             .unwrap();
         assert_eq!(link.order().await, Some(Order::Drain));
 
@@ -209,7 +221,7 @@ mod tests {
         link.close().await;
         let mut line = String::new();
         parent.notices.read_line(&mut line).unwrap();
-        assert_eq!(protocol::decode::<Notice>(line.as_bytes()).unwrap(), notice);
+        assert_eq!(line::decode::<Notice>(line.as_bytes()).unwrap(), notice);
         assert_eq!(
             parent.notices.read_line(&mut line).unwrap(),
             0,
@@ -233,7 +245,7 @@ mod tests {
         link.orders.close();
         parent
             .orders
-            .write_all(&protocol::encode(&Order::Drain).unwrap())
+            .write_all(&line::encode(&Order::Drain).unwrap())
             .unwrap();
         drop(std::mem::replace(&mut parent.orders, pipe().unwrap().1));
         assert!(reason(&parent).starts_with("the parent is gone"));
@@ -258,9 +270,7 @@ mod tests {
             (b"{}\n".to_vec(), "cannot understand an order"),
             (vec![b'x'; LINE_BYTES_MAX], "an order is too long"),
             (
-                protocol::encode(&Order::Drain)
-                    .unwrap()
-                    .repeat(ORDERS_MAX + 1),
+                line::encode(&Order::Drain).unwrap().repeat(ORDERS_MAX + 1),
                 "orders come faster",
             ),
         ] {

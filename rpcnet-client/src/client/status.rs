@@ -1,0 +1,53 @@
+//! How a handler that calls on passes a failure on.
+
+use rpcnet_transport::{Code, Status};
+
+use super::ClusterError;
+
+/// A handler that calls on may end with `?`: its caller learns what the worker answered, or else why there was no answer and
+/// who was tried, but not to retry, since the handler itself did run. A handler that did nothing else says so with
+/// [`Status::not_processed`].
+impl From<ClusterError> for Status {
+    fn from(error: ClusterError) -> Self {
+        let code = match error {
+            ClusterError::Rpc { error, .. } => return error.into(),
+            ClusterError::Select(_) | ClusterError::Connect { .. } => Code::Unavailable,
+            ClusterError::DeadlineExceeded { .. } => Code::DeadlineExceeded,
+            _ => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rpcnet_registry::SelectError;
+    use rpcnet_transport::{Processed, RpcError};
+
+    use super::{super::GaveUp, *};
+
+    #[test]
+    fn what_the_worker_answered_is_passed_on_and_the_rest_is_named() {
+        let answer = ClusterError::Rpc {
+            error: RpcError::new(Code::App, Processed::Yes, "no such customer"),
+            attempts: Vec::new(),
+            gave_up: GaveUp::Final,
+        };
+        let nobody = ClusterError::Select(SelectError::NoMatch {
+            filter: "role=worker".into(),
+        });
+        let late = ClusterError::DeadlineExceeded {
+            attempts: Vec::new(),
+        };
+        let table = [
+            (answer, Code::App, "no such customer"),
+            (nobody, Code::Unavailable, "role=worker"),
+            (late, Code::DeadlineExceeded, "time"),
+        ];
+        for (error, code, part) in table {
+            let status = Status::from(error);
+            assert_eq!(status.code(), code, "{status}");
+            assert!(status.message().contains(part), "{status}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Tables, targets and the figure.
+
+use xtask_report::{Bar, Panel, align, draw, number, ratio};
+
+use super::figures::{Compared, Row, Scaled};
+
+/// What was to be reached, and what was.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Target {
+    what: String,
+    bound: String,
+    measured: String,
+    pub(crate) met: bool,
+}
+
+/// Each target that was measured.
+pub(crate) fn targets(rows: &[Row]) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for row in compared(rows) {
+        targets.push(Target {
+            what: format!("rate of direct calls, {} in flight", row.in_flight),
+            bound: format!("at least {}", ratio(RATE_MIN)),
+            measured: ratio(row.rate_ratio),
+            met: row.rate_ratio >= RATE_MIN,
+        });
+        if row.in_flight == 1 {
+            targets.push(Target {
+                what: "more than directly at p50, 1 in flight".to_owned(),
+                bound: format!("at most {ADDED_P50_US_MAX} µs"),
+                measured: format!("{:.2} µs", row.added_p50_us),
+                met: row.added_p50_us <= ADDED_P50_US_MAX,
+            });
+        }
+    }
+    for row in scaled(rows).filter(|row| row.workers > 1) {
+        targets.push(Target {
+            what: format!("of linear, {} workers", row.workers),
+            bound: format!("at least {}", ratio(LINEAR_MIN)),
+            measured: ratio(row.of_linear),
+            met: row.of_linear >= LINEAR_MIN,
+        });
+    }
+    targets
+}
+
+/// All tables.
+pub(crate) fn text(rows: &[Row]) -> String {
+    let owned =
+        |cells: &[&str]| -> Vec<String> { cells.iter().map(|it| (*it).to_owned()).collect() };
+    let mut calls = vec![owned(&[
+        "in flight",
+        "calls/s",
+        "direct",
+        "ratio",
+        "p50 µs",
+        "added",
+        "CPU µs/call",
+        "added",
+    ])];
+    for row in compared(rows) {
+        calls.push(vec![
+            row.in_flight.to_string(),
+            number(row.calls_per_s),
+            number(row.direct_calls_per_s),
+            ratio(row.rate_ratio),
+            number(row.p50_us),
+            number(row.added_p50_us),
+            number(row.cpu_us_per_call),
+            number(row.added_cpu_us_per_call),
+        ]);
+    }
+    let mut fleets = vec![owned(&[
+        "workers",
+        "in flight",
+        "calls/s",
+        "of linear",
+        "CPU µs/call",
+    ])];
+    for row in scaled(rows) {
+        fleets.push(vec![
+            row.workers.to_string(),
+            row.in_flight.to_string(),
+            number(row.calls_per_s),
+            ratio(row.of_linear),
+            number(row.cpu_us_per_call),
+        ]);
+    }
+    let targets = targets(rows);
+    let mut lines = vec![owned(&["", "target", "measured", ""])];
+    for target in &targets {
+        let met = if target.met { "met" } else { "MISSED" };
+        lines.push(owned(&[&target.what, &target.bound, &target.measured, met]));
+    }
+    let met = targets.iter().filter(|target| target.met).count();
+    format!(
+        "a worker that answers at once, through the cluster client and directly\n{}\n\
+         workers that take 1 ms for a call and serve 8 at a time\n{}\n{}{met} of {} targets met\n",
+        align(&calls),
+        align(&fleets),
+        align(&lines),
+        targets.len()
+    )
+}
+
+/// The rates.
+pub(crate) fn figure(rows: &[Row]) -> String {
+    let bar = |label: String, value: f64, ours: bool| Bar {
+        label,
+        value: Some(value),
+        ours,
+    };
+    let mut panels: Vec<Panel> = compared(rows)
+        .map(|row| Panel {
+            title: format!("one worker, {} in flight", row.in_flight),
+            bars: vec![
+                bar("cluster client".to_owned(), row.calls_per_s, true),
+                bar("direct".to_owned(), row.direct_calls_per_s, false),
+            ],
+        })
+        .collect();
+    panels.push(Panel {
+        title: "workers of 1 ms, 8 at a time".to_owned(),
+        bars: scaled(rows)
+            .map(|row| bar(format!("{} workers", row.workers), row.calls_per_s, true))
+            .collect(),
+    });
+    draw(
+        "calls per second through a cluster client, echo of 32 B",
+        &panels,
+    )
+}
+
+fn compared(rows: &[Row]) -> impl Iterator<Item = &Compared> {
+    rows.iter().filter_map(|row| match row {
+        Row::Compared(row) => Some(row),
+        Row::Scaled(_) => None,
+    })
+}
+
+fn scaled(rows: &[Row]) -> impl Iterator<Item = &Scaled> {
+    rows.iter().filter_map(|row| match row {
+        Row::Scaled(row) => Some(row),
+        Row::Compared(_) => None,
+    })
+}
+
+const RATE_MIN: f64 = 0.97;
+const ADDED_P50_US_MAX: f64 = 3.0;
+const LINEAR_MIN: f64 = 0.95;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::rows::tests::report;
+
+    fn rows(through: (u64, f64), four: u64) -> Vec<Row> {
+        let direct = [report(1000, 10.0)];
+        let through = [report(through.0, through.1)];
+        vec![
+            Row::Compared(Compared::new(1, &direct, &through).unwrap()),
+            Row::Scaled(Scaled::new(1, &direct, &direct).unwrap()),
+            Row::Scaled(Scaled::new(4, &[report(four, 1.0)], &direct).unwrap()),
+        ]
+    }
+
+    #[test]
+    fn targets_are_met_at_their_bounds_and_missed_past_them() {
+        let met = |through, four| -> Vec<bool> {
+            let targets = targets(&rows(through, four));
+            targets.iter().map(|target| target.met).collect()
+        };
+        assert_eq!(met((970, 13.0), 3800), [true, true, true]);
+        assert_eq!(met((969, 13.01), 3799), [false, false, false]);
+    }
+
+    #[test]
+    fn the_tables_tell_what_was_missed() {
+        let text = text(&rows((970, 14.0), 4000));
+        assert!(
+            text.contains("4.00 µs  MISSED") && text.ends_with("2 of 3 targets met\n"),
+            "{text}"
+        );
+        let svg = figure(&rows((970, 14.0), 4000));
+        assert_eq!(svg.matches("class=\"panel\"").count(), 2);
+    }
+}

@@ -1,0 +1,184 @@
+//! Workers that take a millisecond for a call and serve eight at a time.
+//!
+//! What is measured is whether twice the workers do twice the calls, so a worker's capacity must be the same however many there
+//! are and however busy the machine is. A timer of the runtime does not do for that: it knows milliseconds only, and is
+//! late by another part of one, which differs with the load. So a worker keeps account of its eight places by the
+//! clock: a call takes the place that is free first, from when that is so or the call came, whichever is later, for exactly a
+//! millisecond. The answer goes out when the timer tells that its time is over, up to two milliseconds late; but its place
+//! was free on time. Late answers cost no capacity as long as other calls wait: hence 64 in flight for each worker.
+//!
+//! All workers are in one process and wait most of the time.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rpcnet_client::{Endpoint, Router, RpcServer, TransportConfig};
+use tokio::time::sleep_until;
+use xtask_load::{CLIENT, Failure, Setup, Subject};
+
+use super::client::Workers;
+use crate::bench::ours::open;
+
+/// Workers, and how they are called as a subject.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fleet {
+    pub(crate) subject: &'static str,
+    pub(crate) workers: usize,
+}
+
+impl Fleet {
+    const fn new(subject: &'static str, workers: usize) -> Self {
+        Self { subject, workers }
+    }
+
+    /// The fleet of this name.
+    pub(crate) fn named(subject: &str) -> Option<Self> {
+        FLEETS.into_iter().find(|fleet| fleet.subject == subject)
+    }
+}
+
+/// The client's endpoint.
+#[derive(Debug)]
+pub(crate) struct Service {
+    endpoint: Endpoint,
+}
+
+impl Subject for Service {
+    type Caller = Workers;
+    type Server = Vec<RpcServer>;
+
+    async fn serve(setup: &Setup) -> Result<(SocketAddr, Vec<RpcServer>), Failure> {
+        let fleet = Fleet::named(&setup.subject).ok_or("there is no such fleet")?;
+        let mut servers = Vec::new();
+        let mut addrs = Vec::new();
+        for number in (1..=fleet.workers).rev() {
+            let endpoint = open(&setup.keys, setup.ip, &name(number), TransportConfig::lan())?;
+            let mut router = router();
+            if number == 1 {
+                let others = addresses(addrs.iter().rev());
+                router = router.raw(OTHERS, move |_cx, _body| {
+                    let others = others.clone();
+                    async move { Ok(others) }
+                });
+            }
+            let server = endpoint.serve(router);
+            addrs.push(server.local_addr());
+            servers.push(server);
+        }
+        let first = addrs.pop().ok_or("a fleet has a worker")?;
+        Ok((first, servers))
+    }
+
+    fn client(setup: &Setup) -> Result<Self, Failure> {
+        let endpoint = open(&setup.keys, setup.ip, CLIENT, TransportConfig::lan())?;
+        Ok(Self { endpoint })
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> Result<Workers, Failure> {
+        let first = self.endpoint.connect(addr, &name(1)).await?;
+        let others = first.call(OTHERS, Bytes::new()).await?;
+        first.close("done");
+        let mut workers = vec![(name(1), addr)];
+        for (number, addr) in (2..).zip(std::str::from_utf8(&others)?.lines()) {
+            workers.push((name(number), addr.parse()?));
+        }
+        Workers::connect(&self.endpoint, &workers).await
+    }
+}
+
+/// A worker's method.
+fn router() -> Router {
+    let places = Arc::new(Mutex::new(Places::new(Instant::now())));
+    Router::new().raw("echo", move |_cx, body| {
+        let over = places.lock().take(Instant::now());
+        async move {
+            sleep_until(over.into()).await;
+            Ok(body)
+        }
+    })
+}
+
+/// The places of a worker: when each is free.
+#[derive(Debug)]
+struct Places([Instant; CONCURRENCY]);
+
+impl Places {
+    fn new(now: Instant) -> Self {
+        Self([now; CONCURRENCY])
+    }
+
+    /// A call takes the place that is free first; when it is over.
+    fn take(&mut self, now: Instant) -> Instant {
+        let place = self.0.iter_mut().min().expect("there are some");
+        *place = (*place).max(now) + SERVICE_TIME;
+        *place
+    }
+}
+
+/// The addresses, a line each.
+fn addresses<'a>(addrs: impl Iterator<Item = &'a SocketAddr>) -> Bytes {
+    let lines: Vec<String> = addrs.map(SocketAddr::to_string).collect();
+    lines.join("\n").into()
+}
+
+fn name(number: usize) -> String {
+    format!("worker-{number}")
+}
+
+/// The names of all workers of the largest fleet.
+pub(crate) fn names() -> Vec<String> {
+    let most = FLEETS.iter().map(|fleet| fleet.workers).max();
+    (1..=most.unwrap_or_default()).map(name).collect()
+}
+
+/// The numbers of workers that are compared; the first is the measure of the others.
+pub(crate) const FLEETS: [Fleet; 5] = [
+    Fleet::new("workers-1", 1),
+    Fleet::new("workers-2", 2),
+    Fleet::new("workers-4", 4),
+    Fleet::new("workers-8", 8),
+    Fleet::new("workers-16", 16),
+];
+
+/// Eight are served, and the others wait long enough that a late answer leaves no place empty.
+pub(crate) const IN_FLIGHT_PER_WORKER: usize = 64;
+
+const CONCURRENCY: usize = 8;
+const SERVICE_TIME: Duration = Duration::from_millis(1);
+
+/// Where the other workers of the fleet are.
+const OTHERS: &str = "others";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_does_eight_calls_a_millisecond_and_no_more() {
+        let begin = Instant::now();
+        let mut places = Places::new(begin);
+        for round in 1..=3 {
+            for _ in 0..CONCURRENCY {
+                assert_eq!(places.take(begin), begin + round * SERVICE_TIME);
+            }
+        }
+        // What was not used is lost.
+        let later = begin + Duration::from_millis(10);
+        assert_eq!(places.take(later), later + SERVICE_TIME);
+    }
+
+    #[test]
+    fn fleets_grow_from_one() {
+        assert_eq!(FLEETS[0].workers, 1);
+        for fleet in FLEETS {
+            assert_eq!(fleet.subject, format!("workers-{}", fleet.workers));
+        }
+        assert_eq!(names().len(), 16);
+        assert!(Fleet::named("workers-3").is_none());
+    }
+}

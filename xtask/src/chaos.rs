@@ -1,0 +1,165 @@
+//! `cargo xtask chaos`: trouble in a cluster of real processes, under load, and what becomes of the calls.
+//!
+//! A run starts a director and its workers, each a process of its own. The director makes calls at a fixed rate, whatever
+//! became of those before: one half is declared idempotent, the other is not. Meanwhile one thing goes wrong.
+//!
+//! Every run of a handler is noted in a file, which outlives the process, so that it can be told afterwards whether a call that
+//! must not run twice did.
+
+mod calls;
+mod director;
+mod ledger;
+pub(crate) mod node;
+mod protocol;
+mod scenario;
+mod script;
+mod stage;
+mod verdict;
+
+use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use xtask_report::Document;
+
+use self::{scenario::Scenario, verdict::Row};
+use crate::{project, signal::interrupted};
+
+/// What goes wrong, and how many calls meet with it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// What goes wrong, one after the other; everything if nothing is named.
+    #[arg(value_enum)]
+    scenarios: Vec<Scenario>,
+    /// Few workers, few calls, a short time.
+    #[arg(long)]
+    quick: bool,
+    /// How long calls flow [default: 30, with --quick 3]. They flow on until what goes wrong is over.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: Option<u64>,
+    /// Calls begun per second [default: 2000, with --quick 500].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    rate: Option<u32>,
+    /// Worker processes [default: 10, with --quick 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=64))]
+    workers: Option<u8>,
+    /// Write the figures there, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Options {
+    fn scenarios(&self) -> Vec<Scenario> {
+        match &self.scenarios[..] {
+            [] => Scenario::ALL.to_vec(),
+            named => named.to_vec(),
+        }
+    }
+
+    fn length(&self) -> Duration {
+        Duration::from_secs(self.seconds.unwrap_or(if self.quick { 3 } else { 30 }))
+    }
+
+    fn calls_per_s(&self) -> u32 {
+        self.rate.unwrap_or(if self.quick { 500 } else { 2_000 })
+    }
+
+    fn workers(&self) -> usize {
+        self.workers
+            .unwrap_or(if self.quick { 4 } else { 10 })
+            .into()
+    }
+}
+
+/// Makes the trouble. Fails, without being an error, when calls were lost that must not be.
+///
+/// # Errors
+///
+/// When it could not be carried through.
+pub(crate) fn run(options: &Options) -> project::Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let rows = runtime.block_on(async {
+        tokio::select! {
+            rows = all(options) => rows.map(Some),
+            signal = interrupted() => signal.map(|()| None).map_err(Into::into),
+        }
+    })?;
+    // By now every child is gone: those that were still there were killed with their handle.
+    let Some(rows) = rows else {
+        eprintln!("interrupted");
+        return Ok(ExitCode::from(130));
+    };
+    print!("{}", verdict::report(&rows));
+    if let Some(file) = &options.json {
+        Document::new("chaos", &rows).write(file)?;
+    }
+    let passed = rows.iter().all(|row| row.complaints.is_empty());
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn all(options: &Options) -> Result<Vec<Row>, Box<dyn Error>> {
+    println!(
+        "{} workers, {} calls/s for {:?}, half of them idempotent\n",
+        options.workers(),
+        options.calls_per_s(),
+        options.length()
+    );
+    let mut rows = Vec::new();
+    for scenario in options.scenarios() {
+        println!("{}: {}", scenario.name(), scenario.about());
+        rows.push(script::play(scenario, options).await?);
+    }
+    println!();
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Options, clap::Error> {
+        let arguments = ["chaos"].iter().chain(arguments);
+        Line::try_parse_from(arguments).map(|line| line.options)
+    }
+
+    #[test]
+    fn everything_goes_wrong_if_nothing_is_named() {
+        let options = parse(&[]).unwrap();
+        assert_eq!(options.scenarios(), Scenario::ALL);
+        assert_eq!(
+            (options.workers(), options.calls_per_s(), options.length()),
+            (10, 2_000, Duration::from_secs(30))
+        );
+        let options = parse(&["kill", "rolling", "--quick", "--rate", "100"]).unwrap();
+        assert_eq!(options.scenarios(), [Scenario::Kill, Scenario::Rolling]);
+        assert_eq!(
+            (options.workers(), options.calls_per_s(), options.length()),
+            (4, 100, Duration::from_secs(3))
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for wrong in [
+            &["flood"][..],
+            &["--workers", "1"],
+            &["--seconds", "0"],
+            &["--rate", "0"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

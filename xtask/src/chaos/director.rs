@@ -1,0 +1,225 @@
+//! The director: makes calls at a fixed rate and keeps account of them.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rpcnet_client::{ClusterClient, ClusterError, Node};
+use tokio::{runtime::Handle, time::sleep};
+
+use super::{
+    calls::{Counts, Failure, FailureCount, REFUSED_MAX, Report, Seen, is_idempotent},
+    node::{self, IDEMPOTENT, Link, OTHER},
+    protocol::{Notice, Order},
+};
+use crate::demo::latency::Latencies;
+
+/// Runs the director until it is told to finish.
+pub(crate) async fn direct(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let setup = node::setup(link).await?;
+    let node = node::caller(&setup).await?;
+    let notices = link.notices();
+    notices.tell(Notice::Ready { addr: node.addr() }).await;
+    let mut load = None;
+    while let Some(order) = link.order().await {
+        match order {
+            Order::See { workers } => {
+                see(&node, workers).await?;
+                notices.tell(Notice::Seen).await;
+            }
+            Order::Load { calls_per_s } => load = Some(Load::begin(&node, calls_per_s)?),
+            Order::Finish => break,
+            Order::Start(_) | Order::Drain | Order::Resume => {}
+        }
+    }
+    let report = match load {
+        Some(load) => load.finish().await,
+        None => Report::default(),
+    };
+    notices.tell(Notice::Finished(report)).await;
+    node.shutdown(SHUTDOWN_WITHIN).await;
+    Ok(())
+}
+
+/// Waits until there are so many workers to call.
+async fn see(node: &Node, workers: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
+    while node.workers().workers(Some(WORKERS))?.len() < workers {
+        sleep(SEE_EVERY).await;
+    }
+    Ok(())
+}
+
+/// Calls that begin at a fixed rate.
+struct Load {
+    shared: Arc<Shared>,
+    pacing: thread::JoinHandle<()>,
+}
+
+struct Shared {
+    client: Arc<ClusterClient>,
+    begin: Instant,
+    stop: AtomicBool,
+    under_way: AtomicU64,
+    not_begun: AtomicU64,
+    account: Mutex<Account>,
+}
+
+#[derive(Default)]
+struct Account {
+    idempotent: Counts,
+    others: Counts,
+    wrong: u64,
+    extra_attempts: u64,
+    latencies: Latencies,
+    failures: BTreeMap<Failure, (u64, String)>,
+    refused: Vec<u64>,
+    answered_by: BTreeMap<String, u64>,
+}
+
+impl Load {
+    fn begin(node: &Node, calls_per_s: u32) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            client: Arc::clone(node.client()),
+            begin: Instant::now(),
+            stop: AtomicBool::new(false),
+            under_way: AtomicU64::new(0),
+            not_begun: AtomicU64::new(0),
+            account: Mutex::default(),
+        });
+        let (paced, runtime) = (Arc::clone(&shared), Handle::current());
+        let pacing = thread::Builder::new()
+            .name("pacing".into())
+            .spawn(move || paced.pace(calls_per_s, &runtime))?;
+        Ok(Self { shared, pacing })
+    }
+
+    /// No new calls; what became of all.
+    async fn finish(self) -> Report {
+        self.shared.stop.store(true, Relaxed);
+        let joined = tokio::task::spawn_blocking(move || self.pacing.join()).await;
+        joined
+            .ok()
+            .and_then(Result::ok)
+            .expect("pacing does not panic");
+        // Each has a deadline.
+        while self.shared.under_way.load(Relaxed) > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let account = std::mem::take(&mut *self.shared.account.lock());
+        account.report(self.shared.not_begun.load(Relaxed))
+    }
+}
+
+impl Shared {
+    /// Begins calls, evenly spaced, until told to stop. A thread sleeps for microseconds where a timer of the runtime knows
+    /// milliseconds only, and would bunch them.
+    fn pace(self: Arc<Self>, calls_per_s: u32, runtime: &Handle) {
+        let mut call = 0_u64;
+        while !self.stop.load(Relaxed) {
+            let due = self.begin + Duration::from_secs_f64(call as f64 / f64::from(calls_per_s));
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if self.under_way.load(Relaxed) < UNDER_WAY_MAX {
+                self.under_way.fetch_add(1, Relaxed);
+                runtime.spawn(Arc::clone(&self).call(call, due));
+            } else {
+                self.not_begun.fetch_add(1, Relaxed);
+            }
+            call += 1;
+        }
+    }
+
+    /// One call. Its latency counts from when it was due.
+    async fn call(self: Arc<Self>, call: u64, due: Instant) {
+        let idempotent = is_idempotent(call);
+        let method = if idempotent { IDEMPOTENT } else { OTHER };
+        let mut body = [0; BODY_BYTES];
+        body[..8].copy_from_slice(&call.to_le_bytes());
+        let body = Bytes::copy_from_slice(&body);
+        let answer = self.client.call_worker(method, body, Some(WORKERS)).await;
+        let latency = due.elapsed();
+        let second = due.duration_since(self.begin).as_secs();
+        let mut account = self.account.lock();
+        match answer {
+            Ok(answer) => account.succeeded(call, &answer, latency),
+            Err(error) => account.failed(call, &error, second),
+        }
+        drop(account);
+        self.under_way.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Account {
+    fn counts(&mut self, call: u64) -> &mut Counts {
+        if is_idempotent(call) {
+            &mut self.idempotent
+        } else {
+            &mut self.others
+        }
+    }
+
+    fn succeeded(&mut self, call: u64, answer: &[u8], latency: Duration) {
+        self.counts(call).ok += 1;
+        self.latencies.record(latency);
+        if node::number(answer) != Some(call) {
+            self.wrong += 1;
+        }
+        let worker = String::from_utf8_lossy(answer.get(8..).unwrap_or_default());
+        match self.answered_by.get_mut(&*worker) {
+            Some(answers) => *answers += 1,
+            None => drop(self.answered_by.insert(worker.into_owned(), 1)),
+        }
+    }
+
+    fn failed(&mut self, call: u64, error: &ClusterError, second: u64) {
+        self.counts(call).failed += 1;
+        self.extra_attempts += (error.attempts().len() as u64).saturating_sub(1);
+        let failure = Failure::of(error, is_idempotent(call), second);
+        if failure.processed == Seen::No && self.refused.len() < REFUSED_MAX {
+            self.refused.push(call);
+        }
+        let counted = self.failures.entry(failure);
+        counted.or_insert_with(|| (0, error.to_string())).0 += 1;
+    }
+
+    fn report(self, not_begun: u64) -> Report {
+        let failures = self.failures.into_iter();
+        Report {
+            idempotent: self.idempotent,
+            others: self.others,
+            not_begun,
+            wrong: self.wrong,
+            extra_attempts: self.extra_attempts,
+            p50_us: self.latencies.p50_us(),
+            p99_us: self.latencies.p99_us(),
+            max_us: self.latencies.max_us(),
+            failures: failures
+                .map(|(failure, (count, example))| FailureCount {
+                    failure,
+                    count,
+                    example: example.chars().take(EXAMPLE_CHARS_MAX).collect(),
+                })
+                .collect(),
+            refused: self.refused,
+            answered_by: self.answered_by,
+        }
+    }
+}
+
+/// Whom the director calls.
+const WORKERS: &str = "role=worker";
+const BODY_BYTES: usize = 32;
+/// More than there are within the deadline of a call at the usual rates.
+const UNDER_WAY_MAX: u64 = 50_000;
+/// Of the words of an error: a report with many has to fit a line.
+const EXAMPLE_CHARS_MAX: usize = 300;
+const SEE_EVERY: Duration = Duration::from_millis(10);
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(3);

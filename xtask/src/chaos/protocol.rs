@@ -1,0 +1,67 @@
+//! What parent and children tell each other.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::calls::Report;
+use crate::demo::protocol::NodeSetup;
+
+/// From the parent to a child.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub(crate) enum Order {
+    /// The first order: become a node. Answered by [`Notice::Ready`] or [`Notice::Failed`].
+    Start(Setup),
+    /// To the director: see as many workers. Answered by [`Notice::Seen`].
+    See {
+        /// How many.
+        workers: usize,
+    },
+    /// To the director: begin to make calls.
+    Load {
+        /// How many begin in a second.
+        calls_per_s: u32,
+    },
+    /// To the director: begin no more calls, await the rest, answer [`Notice::Finished`] and end.
+    Finish,
+    /// To a worker: take no more calls. Answered by [`Notice::Drained`].
+    Drain,
+    /// To a worker: take calls again.
+    Resume,
+}
+
+/// What a child is to be.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Setup {
+    pub(crate) node: NodeSetup,
+    /// The file to note runs of handlers in.
+    pub(crate) ledger: PathBuf,
+    /// Its handlers panic.
+    pub(crate) panics: bool,
+}
+
+/// From a child to the parent.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub(crate) enum Notice {
+    /// The node runs.
+    Ready {
+        /// Where others reach it.
+        addr: SocketAddr,
+    },
+    /// All workers are seen.
+    Seen,
+    /// No more calls are served.
+    Drained {
+        /// Calls that are still being served, as the time was over.
+        remaining: usize,
+    },
+    /// The director's last word.
+    Finished(Report),
+    /// The child cannot go on, and why.
+    Failed {
+        /// For the user.
+        message: String,
+    },
+}

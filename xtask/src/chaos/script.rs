@@ -1,0 +1,71 @@
+//! What happens when.
+
+use std::{error::Error, time::Duration};
+
+use rustix::process::Signal;
+use tokio::time::sleep_until;
+
+use super::{
+    Options,
+    scenario::Scenario,
+    stage::{Stage, worker_name},
+    verdict::Row,
+};
+
+/// Plays one scenario from its first process to its verdict.
+pub(crate) async fn play(scenario: Scenario, options: &Options) -> Result<Row, Box<dyn Error>> {
+    let panics = scenario == Scenario::Panic;
+    let mut stage = Stage::start(options.workers(), panics).await?;
+    let length = options.length();
+    stage.load(options.calls_per_s()).await?;
+    let at = |share: f64| length.mul_f64(share);
+    match scenario {
+        Scenario::Kill => {
+            until(&stage, at(0.2)).await;
+            stage.kill(0).await?;
+        }
+        Scenario::Stop => {
+            until(&stage, at(0.2)).await;
+            let pause = STOPPED_MAX.min(length / 3);
+            stage.signal(0, Signal::STOP)?;
+            stage.say(&format!("{} is stopped for {pause:?}", worker_name(1)));
+            until(&stage, at(0.2) + pause).await;
+            stage.signal(0, Signal::CONT)?;
+            stage.say(&format!("{} goes on", worker_name(1)));
+        }
+        Scenario::Rolling => {
+            let workers = stage.names().len();
+            for worker in 0..workers {
+                // Over the first four fifths, if it is not slower than that.
+                until(&stage, at(0.1 + 0.7 * worker as f64 / workers as f64)).await;
+                stage.restart(worker).await?;
+            }
+        }
+        Scenario::Drain => {
+            let half = stage.names().len() / 2;
+            until(&stage, at(0.2)).await;
+            stage.drain(half).await?;
+            until(&stage, at(0.6)).await;
+            stage.resume(half).await?;
+        }
+        Scenario::Panic => {}
+    }
+    // Whatever went wrong is to be seen for a moment more.
+    let least = stage.begin().elapsed() + AFTERWARDS;
+    until(&stage, length.max(least)).await;
+    let (report, runs) = stage.finish().await?;
+    // The worker that something happens to.
+    let row = Row::new(scenario, &worker_name(1), report, &runs, length);
+    for complaint in &row.complaints {
+        println!("  FAILED: {complaint}");
+    }
+    Ok(row)
+}
+
+/// Waits for a time of the run.
+async fn until(stage: &Stage, time: Duration) {
+    sleep_until(stage.begin() + time).await;
+}
+
+const STOPPED_MAX: Duration = Duration::from_secs(10);
+const AFTERWARDS: Duration = Duration::from_millis(500);

@@ -1,0 +1,224 @@
+//! The processes of a run.
+
+use std::{error::Error, net::SocketAddr, path::Path, time::Duration};
+
+use rpcnet_client::{DevCa, swim::ClusterKey};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::Instant;
+
+use super::{
+    calls::Report,
+    ledger::{LEDGER, Runs},
+    node,
+    protocol::{Notice, Order, Setup},
+};
+use crate::{
+    children::process::ChildProcess,
+    demo::{node::Keys, protocol::NodeSetup},
+};
+
+/// A director and its workers.
+pub(crate) struct Stage {
+    ca: DevCa,
+    folder: tempfile::TempDir,
+    director: ChildProcess,
+    seeds: Vec<SocketAddr>,
+    workers: Vec<ChildProcess>,
+    /// When calls began to flow.
+    begin: Instant,
+}
+
+impl Stage {
+    /// Starts so many workers; the first of them [panics](Setup::panics) if it is to.
+    pub(crate) async fn start(workers: usize, first_panics: bool) -> Result<Self, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let keys = Keys {
+            folder: folder.path().to_owned(),
+        };
+        keys.write_cluster_key(&ClusterKey::generate())?;
+        let ca = DevCa::new("chaos");
+        let root = folder.path();
+        let (director, addr) = start(&ca, root, "director", "director", &[], false).await?;
+        let seeds = vec![addr];
+        let numbers = 1..=workers;
+        let starting = numbers.map(|number| {
+            let (ca, seeds) = (&ca, &seeds);
+            async move {
+                let panics = first_panics && number == 1;
+                start(ca, root, &worker_name(number), "worker", seeds, panics).await
+            }
+        });
+        let started = futures::future::try_join_all(starting).await?;
+        let workers = started.into_iter().map(|(child, _)| child).collect();
+        let mut stage = Self {
+            ca,
+            folder,
+            director,
+            seeds,
+            workers,
+            begin: Instant::now(),
+        };
+        stage.see_all().await?;
+        Ok(stage)
+    }
+
+    /// Waits until the director sees all workers.
+    async fn see_all(&mut self) -> Result<(), Box<dyn Error>> {
+        let workers = self.workers.len();
+        self.director.send(&Order::See { workers }).await?;
+        let deadline = Instant::now() + START_WITHIN;
+        match self.director.recv_by(deadline, "see all workers").await? {
+            Notice::Seen => Ok(()),
+            other => Err(unexpected("director", &other)),
+        }
+    }
+
+    /// Calls begin to flow.
+    pub(crate) async fn load(&mut self, calls_per_s: u32) -> Result<(), Box<dyn Error>> {
+        self.director.send(&Order::Load { calls_per_s }).await?;
+        self.begin = Instant::now();
+        Ok(())
+    }
+
+    /// Since calls began to flow.
+    pub(crate) fn begin(&self) -> Instant {
+        self.begin
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        let names = self.workers.iter().map(|worker| worker.name().to_owned());
+        names.collect()
+    }
+
+    pub(crate) fn say(&self, what: &str) {
+        println!("  {:6.2} s  {what}", self.begin.elapsed().as_secs_f64());
+    }
+
+    /// SIGKILL; it is gone then, and is not started again.
+    pub(crate) async fn kill(&mut self, at: usize) -> Result<(), Box<dyn Error>> {
+        let mut victim = self.workers.remove(at);
+        self.say(&format!("{} is killed", victim.name()));
+        Ok(victim.kill().await?)
+    }
+
+    /// Sends a signal to a worker.
+    pub(crate) fn signal(&self, at: usize, signal: Signal) -> Result<(), Box<dyn Error>> {
+        let worker = &self.workers[at];
+        let id = worker.id().and_then(|id| i32::try_from(id).ok());
+        let id = id.and_then(Pid::from_raw);
+        let id = id.ok_or_else(|| format!("{} has ended", worker.name()))?;
+        Ok(kill_process(id, signal)?)
+    }
+
+    /// Asks a worker to end (SIGTERM), waits for that, and starts it again.
+    pub(crate) async fn restart(&mut self, at: usize) -> Result<(), Box<dyn Error>> {
+        self.signal(at, Signal::TERM)?;
+        let worker = &mut self.workers[at];
+        let name = worker.name().to_owned();
+        let asked = Instant::now();
+        let status = worker.wait_by(asked + END_WITHIN).await?;
+        if !status.success() {
+            return Err(format!("{name} was asked to end, and did with {status}").into());
+        }
+        let ended = asked.elapsed();
+        let root = self.folder.path();
+        let (worker, _) = start(&self.ca, root, &name, "worker", &self.seeds, false).await?;
+        self.workers[at] = worker;
+        self.say(&format!(
+            "{name} ended within {:.2} s and was ready again after {:.2} s",
+            ended.as_secs_f64(),
+            asked.elapsed().as_secs_f64()
+        ));
+        Ok(())
+    }
+
+    /// Has the first so many workers drain, all at the same time, and waits until they have.
+    pub(crate) async fn drain(&mut self, workers: usize) -> Result<(), Box<dyn Error>> {
+        for worker in &mut self.workers[..workers] {
+            worker.send(&Order::Drain).await?;
+        }
+        let deadline = Instant::now() + END_WITHIN;
+        for worker in &mut self.workers[..workers] {
+            match worker.recv_by(deadline, "drain").await? {
+                Notice::Drained { remaining: 0 } => {}
+                Notice::Drained { remaining } => {
+                    let name = worker.name();
+                    return Err(format!("{name} still serves {remaining} calls").into());
+                }
+                other => return Err(unexpected(worker.name(), &other)),
+            }
+        }
+        self.say(&format!("{workers} workers have drained"));
+        Ok(())
+    }
+
+    /// Has the first so many take calls again.
+    pub(crate) async fn resume(&mut self, workers: usize) -> Result<(), Box<dyn Error>> {
+        for worker in &mut self.workers[..workers] {
+            worker.send(&Order::Resume).await?;
+        }
+        self.say(&format!("{workers} workers take calls again"));
+        Ok(())
+    }
+
+    /// Ends the calls, and sums up. The workers end with this.
+    pub(crate) async fn finish(mut self) -> Result<(Report, Runs), Box<dyn Error>> {
+        self.director.send(&Order::Finish).await?;
+        let deadline = Instant::now() + FINISH_WITHIN;
+        let report = match self.director.recv_by(deadline, "finish").await? {
+            Notice::Finished(report) => report,
+            other => return Err(unexpected("director", &other)),
+        };
+        self.director.wait_by(deadline).await?;
+        for worker in &mut self.workers {
+            worker.kill().await?;
+        }
+        Ok((report, Runs::read(self.folder.path())?))
+    }
+}
+
+/// Starts a process and waits until its node runs; where it is reached.
+async fn start(
+    ca: &DevCa,
+    folder: &Path,
+    name: &str,
+    role: &str,
+    seeds: &[SocketAddr],
+    panics: bool,
+) -> Result<(ChildProcess, SocketAddr), Box<dyn Error>> {
+    ca.write_pem(folder, name)?;
+    let mut child = ChildProcess::start(name, &[node::COMMAND, role])?;
+    let setup = Setup {
+        node: NodeSetup {
+            name: name.to_owned(),
+            keys: folder.to_owned(),
+            seeds: seeds.to_vec(),
+        },
+        ledger: folder.join(name).with_extension(LEDGER),
+        panics,
+    };
+    child.send(&Order::Start(setup)).await?;
+    let deadline = Instant::now() + START_WITHIN;
+    match child.recv_by(deadline, "start").await? {
+        Notice::Ready { addr } => Ok((child, addr)),
+        other => Err(unexpected(name, &other)),
+    }
+}
+
+fn unexpected(name: &str, notice: &Notice) -> Box<dyn Error> {
+    match notice {
+        Notice::Failed { message } => format!("{name}: {message}").into(),
+        other => format!("{name} tells {other:?}").into(),
+    }
+}
+
+/// The name of a worker, counted from 1.
+pub(crate) fn worker_name(number: usize) -> String {
+    format!("worker-{number}")
+}
+
+const START_WITHIN: Duration = Duration::from_secs(30);
+/// More than a worker that leaves in order takes.
+const END_WITHIN: Duration = Duration::from_secs(20);
+/// More than the deadline of a call.
+const FINISH_WITHIN: Duration = Duration::from_secs(30);

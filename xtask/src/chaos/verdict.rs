@@ -1,0 +1,221 @@
+//! What a run shows, and whether that is as it must be.
+
+use std::time::Duration;
+
+use rpcnet_client::Code;
+use serde::Serialize;
+use xtask_report::{align, number};
+
+use super::{
+    calls::{Failure, FailureCount, Report, Seen, is_idempotent},
+    ledger::Runs,
+    scenario::{MayFail, Scenario},
+};
+
+/// A row of the results.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row {
+    pub(crate) scenario: String,
+    pub(crate) calls_ok: u64,
+    pub(crate) calls_failed: u64,
+    /// Of those that failed: calls that may have run.
+    pub(crate) calls_maybe: u64,
+    /// Of those that failed: calls that may run twice.
+    pub(crate) idempotent_failed: u64,
+    /// Calls that may not run twice, and did.
+    pub(crate) ran_twice: u64,
+    /// Attempts beside the first of each call, as far as they are known.
+    pub(crate) extra_attempts: u64,
+    pub(crate) p50_us: u64,
+    pub(crate) p99_us: u64,
+    pub(crate) max_us: u64,
+    /// What is not as it must be.
+    pub(crate) complaints: Vec<String>,
+}
+
+impl Row {
+    /// Judges a run of this length, in which something happened to `victim`.
+    pub(crate) fn new(
+        scenario: Scenario,
+        victim: &str,
+        report: Report,
+        runs: &Runs,
+        length: Duration,
+    ) -> Self {
+        let ran_twice = runs.repeated().filter(|call| !is_idempotent(*call)).count() as u64;
+        let repeated: u64 = runs
+            .repeated()
+            .map(|call| u64::from(runs.of(call)) - 1)
+            .sum();
+        let maybe = report
+            .failures
+            .iter()
+            .filter(|it| it.failure.processed == Seen::Maybe);
+        Self {
+            scenario: scenario.name(),
+            calls_ok: report.ok(),
+            calls_failed: report.failed(),
+            calls_maybe: maybe.map(|it| it.count).sum(),
+            idempotent_failed: report.idempotent.failed,
+            ran_twice,
+            extra_attempts: report.extra_attempts.max(repeated),
+            p50_us: report.p50_us,
+            p99_us: report.p99_us,
+            max_us: report.max_us,
+            complaints: complaints(scenario, victim, &report, runs, length, ran_twice),
+        }
+    }
+}
+
+fn complaints(
+    scenario: Scenario,
+    victim: &str,
+    report: &Report,
+    runs: &Runs,
+    length: Duration,
+    ran_twice: u64,
+) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (counts, kind) in [(report.idempotent, "idempotent"), (report.others, "other")] {
+        if counts.ok == 0 {
+            complaints.push(format!("no {kind} call was answered"));
+        }
+    }
+    let mut check = |bad: u64, what: &str| {
+        if bad > 0 {
+            complaints.push(format!("{bad} {what}"));
+        }
+    };
+    check(report.not_begun, "calls were due and not begun");
+    check(report.wrong, "answers were to another call");
+    check(ran_twice, "calls ran twice that must not");
+    let refused = report.refused.iter().filter(|call| runs.of(**call) > 0);
+    check(
+        refused.count() as u64,
+        "calls ran of which the error says that they did not",
+    );
+    let may_fail = scenario.may_fail();
+    let unexcused = |it: &&FailureCount| it.failure.idempotent || !excused(may_fail, victim, it);
+    for (count, what) in in_words(report.failures.iter().filter(unexcused)) {
+        check(count, &what);
+    }
+    if may_fail == MayFail::InTheVictimsHandler && length >= LONG {
+        let late = report
+            .failures_of(false)
+            .filter(|it| it.failure.second >= LEARNT_AFTER_S);
+        let late: u64 = late.map(|it| it.count).sum();
+        let all = (report.others.ok + report.others.failed) as f64;
+        let share = late as f64 / all.max(1.0);
+        let too_many = share > PANICS_SHARE_MAX;
+        check(
+            if too_many { late } else { 0 },
+            &format!(
+                "calls, {:.1} %, met a panic after {LEARNT_AFTER_S} s",
+                share * 100.0
+            ),
+        );
+    }
+    complaints
+}
+
+/// Whether a call that is not idempotent may fail so.
+fn excused(may_fail: MayFail, victim: &str, it: &FailureCount) -> bool {
+    let with_victim =
+        it.failure.processed == Seen::Maybe && it.failure.node.as_deref() == Some(victim);
+    match may_fail {
+        MayFail::None => false,
+        MayFail::WithTheVictim => with_victim,
+        MayFail::InTheVictimsHandler => {
+            with_victim && it.failure.code == Code::Internal.to_string()
+        }
+    }
+}
+
+/// Each way to fail once, whenever it was.
+fn in_words<'a>(failures: impl Iterator<Item = &'a FailureCount>) -> Vec<(u64, String)> {
+    let mut ways: Vec<(Failure, u64, &str)> = Vec::new();
+    for it in failures {
+        let way = Failure {
+            second: 0,
+            ..it.failure.clone()
+        };
+        match ways.iter_mut().find(|known| known.0 == way) {
+            Some(known) => known.1 += it.count,
+            None => ways.push((way, it.count, &it.example)),
+        }
+    }
+    let told = |(way, count, example): (Failure, u64, &str)| {
+        let kind = if way.idempotent { "idempotent " } else { "" };
+        let words = format!(
+            "{kind}calls failed ({}, processed: {}, {}), such as {example:?}",
+            way.code,
+            way.processed.word(),
+            way.node.as_deref().unwrap_or("no node"),
+        );
+        (count, words)
+    };
+    ways.into_iter().map(told).collect()
+}
+
+/// The table.
+pub(crate) fn report(rows: &[Row]) -> String {
+    let heading = [
+        "",
+        "ok",
+        "failed",
+        "maybe",
+        "idempotent",
+        "twice",
+        "extra",
+        "p50 µs",
+        "p99 µs",
+        "max µs",
+        "",
+    ];
+    let mut lines = vec![heading.map(str::to_owned).to_vec()];
+    for row in rows {
+        let mut line = vec![row.scenario.clone()];
+        let figures = [
+            row.calls_ok,
+            row.calls_failed,
+            row.calls_maybe,
+            row.idempotent_failed,
+            row.ran_twice,
+            row.extra_attempts,
+            row.p50_us,
+            row.p99_us,
+            row.max_us,
+        ];
+        line.extend(figures.map(count));
+        let verdict = if row.complaints.is_empty() {
+            "passed"
+        } else {
+            "FAILED"
+        };
+        line.push(verdict.to_owned());
+        lines.push(line);
+    }
+    let failed = rows.iter().filter(|row| !row.complaints.is_empty()).count();
+    let verdict = match failed {
+        0 => "chaos: passed".to_owned(),
+        some => format!("chaos: FAILED, {some} of {} scenarios", rows.len()),
+    };
+    format!("{}{verdict}\n", align(&lines))
+}
+
+fn count(value: u64) -> String {
+    match value {
+        0..100 => value.to_string(),
+        many => number(many as f64),
+    }
+}
+
+/// Of a run that is long enough to learn in who panics.
+const LONG: Duration = Duration::from_secs(10);
+/// By then it is known.
+const LEARNT_AFTER_S: u64 = 1;
+/// Calls, not idempotent, that may still meet a panic: now and then somebody has to look.
+const PANICS_SHARE_MAX: f64 = 0.02;
+
+#[cfg(test)]
+mod tests;

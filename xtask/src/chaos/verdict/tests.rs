@@ -1,0 +1,160 @@
+//! What passes, and what does not.
+
+use super::*;
+use crate::chaos::calls::Counts;
+
+const VICTIM: &str = "worker-1";
+
+fn failure(idempotent: bool, node: &str, code: &str, processed: Seen) -> FailureCount {
+    FailureCount {
+        failure: Failure {
+            idempotent,
+            node: Some(node.to_owned()),
+            code: code.to_owned(),
+            processed,
+            second: 7,
+        },
+        count: 3,
+        example: "it is gone".to_owned(),
+    }
+}
+
+fn judged(scenario: Scenario, failures: Vec<FailureCount>) -> Row {
+    let report = Report {
+        idempotent: Counts { ok: 100, failed: 0 },
+        others: Counts { ok: 97, failed: 3 },
+        failures,
+        ..Report::default()
+    };
+    let long = Duration::from_secs(30);
+    Row::new(scenario, VICTIM, report, &Runs::default(), long)
+}
+
+fn passes(scenario: Scenario, it: FailureCount) -> bool {
+    judged(scenario, vec![it]).complaints.is_empty()
+}
+
+#[test]
+fn a_run_without_failures_passes() {
+    for scenario in Scenario::ALL {
+        let row = judged(scenario, vec![]);
+        assert_eq!(row.complaints, [""; 0]);
+    }
+}
+
+#[test]
+fn calls_that_were_with_the_victim_may_be_in_doubt() {
+    let lost = || failure(false, VICTIM, "unavailable", Seen::Maybe);
+    assert!(passes(Scenario::Kill, lost()) && passes(Scenario::Stop, lost()));
+    assert!(!passes(Scenario::Rolling, lost()) && !passes(Scenario::Drain, lost()));
+    for wrong in [
+        failure(true, VICTIM, "unavailable", Seen::Maybe),
+        failure(false, "worker-2", "unavailable", Seen::Maybe),
+        failure(false, VICTIM, "unavailable", Seen::No),
+        failure(false, VICTIM, "app", Seen::Yes),
+    ] {
+        assert!(!passes(Scenario::Kill, wrong.clone()), "{wrong:?}");
+    }
+}
+
+#[test]
+fn one_way_to_fail_is_told_once() {
+    let early = failure(true, VICTIM, "unavailable", Seen::Maybe);
+    let mut late = early.clone();
+    late.failure.second = 8;
+    let row = judged(Scenario::Kill, vec![early, late]);
+    assert_eq!(
+        row.complaints,
+        [
+            "6 idempotent calls failed (unavailable, processed: maybe, worker-1), such as \"it is gone\""
+        ]
+    );
+}
+
+#[test]
+fn panics_are_told_and_get_few() {
+    let met = |count, second| {
+        let mut met = failure(false, VICTIM, &Code::Internal.to_string(), Seen::Maybe);
+        met.failure.second = second;
+        FailureCount { count, ..met }
+    };
+    assert!(passes(Scenario::Panic, met(2, 7)));
+    assert!(!passes(Scenario::Panic, met(3, 7)));
+    assert!(passes(Scenario::Panic, met(3, 0)));
+    let other = failure(false, VICTIM, "unavailable", Seen::Maybe);
+    assert!(!passes(Scenario::Panic, FailureCount { count: 1, ..other }));
+}
+
+#[test]
+fn what_ran_is_held_against_what_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("worker-1.runs");
+    let ledger = crate::chaos::ledger::Ledger::open(&path).unwrap();
+    // Numbers of calls that are idempotent are even.
+    for call in [2, 2, 3, 3, 5] {
+        ledger.note(call).unwrap();
+    }
+    let runs = Runs::read(folder.path()).unwrap();
+    let report = Report {
+        idempotent: Counts { ok: 1, failed: 0 },
+        others: Counts { ok: 1, failed: 1 },
+        refused: vec![5, 7],
+        ..Report::default()
+    };
+    let row = Row::new(Scenario::Kill, VICTIM, report, &runs, Duration::ZERO);
+    assert_eq!((row.ran_twice, row.extra_attempts), (1, 2));
+    assert_eq!(
+        row.complaints,
+        [
+            "1 calls ran twice that must not",
+            "1 calls ran of which the error says that they did not"
+        ]
+    );
+}
+
+#[test]
+fn calls_must_flow() {
+    let report = Report {
+        not_begun: 4,
+        wrong: 1,
+        ..Report::default()
+    };
+    let row = Row::new(
+        Scenario::Kill,
+        VICTIM,
+        report,
+        &Runs::default(),
+        Duration::ZERO,
+    );
+    assert_eq!(row.complaints.len(), 4, "{:?}", row.complaints);
+}
+
+#[test]
+fn the_row_has_the_agreed_fields() {
+    let lost = failure(false, VICTIM, "unavailable", Seen::Maybe);
+    let row = judged(Scenario::Kill, vec![lost]);
+    let json = serde_json::to_value(&row).unwrap();
+    for field in [
+        "calls_ok",
+        "calls_failed",
+        "p99_us",
+        "extra_attempts",
+        "calls_maybe",
+    ] {
+        assert!(json[field].is_u64(), "{json}");
+    }
+    assert_eq!(
+        (&json["scenario"], &json["calls_maybe"]),
+        (&"kill".into(), &3.into())
+    );
+    let text = report(&[
+        row,
+        judged(Scenario::Drain, vec![failure(false, "", "", Seen::No)]),
+    ]);
+    let lines: Vec<_> = text.lines().collect();
+    assert!(
+        lines[1].ends_with("passed") && lines[2].ends_with("FAILED"),
+        "{text}"
+    );
+    assert_eq!(lines[3], "chaos: FAILED, 1 of 2 scenarios");
+}
