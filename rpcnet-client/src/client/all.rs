@@ -13,8 +13,8 @@ use rpcnet_registry::{NodeId, Worker};
 use rpcnet_transport::{Decode, Encode, RpcClient};
 
 use super::{
-    ClusterClient, ClusterError, WorkerCallOptions, error::GaveUp, options::Plan, retry::Verdict,
-    run::Course,
+    ClusterClient, ClusterError, WorkerCallOptions, course::Course, error::GaveUp, options::Plan,
+    retry::Verdict,
 };
 
 impl ClusterClient {

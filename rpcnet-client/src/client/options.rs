@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{ClusterClient, Hedging, hedge::Observed, policy::Method};
 
-/// How one call differs from what the [`ClusterClientConfig`] says.
+/// How one call differs from what the [`ClusterClientConfig`](super::ClusterClientConfig) says.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WorkerCallOptions {
     limit: Limit,
@@ -38,7 +38,7 @@ impl WorkerCallOptions {
     }
 
     /// Time for the call with all its attempts, in place of
-    /// [`ClusterClientConfig::with_timeout`].
+    /// [`ClusterClientConfig::with_timeout`](super::ClusterClientConfig::with_timeout).
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.limit = Limit::Within(timeout);

@@ -9,7 +9,7 @@ use rpcnet_transport::{CallOptions, Code, RpcClient, RpcError};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    AttemptReason, ClusterClient, options::Plan, pool::Connection, retry::Verdict, run::Course,
+    AttemptReason, ClusterClient, course::Course, options::Plan, pool::Connection, retry::Verdict,
 };
 
 /// One of the attempts.
