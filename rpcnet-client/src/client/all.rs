@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, stream, stream::BoxStream};
 use rpcnet_registry::{NodeId, Worker};
 use rpcnet_transport::{Decode, Encode, RpcClient};
+use tokio::time::Instant;
 
 use super::{
     ClusterClient, ClusterError, WorkerCallOptions, course::Course, error::GaveUp, options::Plan,
@@ -170,7 +171,8 @@ impl ClusterClient {
                 let body = body.clone();
                 async move { client.call_with(method, body, options).await }
             };
-            let outcome = self.attempt(worker, connection, &plan, number, &call);
+            let this = (number, Instant::now());
+            let outcome = self.attempt(worker, connection, &plan, this, &call);
             let failure = match outcome.await {
                 Ok(reply) => {
                     self.succeeded();

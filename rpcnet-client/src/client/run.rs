@@ -28,16 +28,21 @@ impl ClusterClient {
         // Before anybody is picked, so that no failure falls unheard between the two.
         self.pool.follow(&self.registry);
         let mut course = Course::default();
+        // The clock is read as seldom as may be: it costs as much as a pick.
+        let mut now = plan.made;
         loop {
             let again = course.back_to.take();
             let again = again.and_then(|id| self.pick_again(filter, &id));
-            let picked = again.map_or_else(|| self.pick(filter, &course.tried, plan.key), Ok);
+            let picked = again.map_or_else(|| self.pick(filter, &course.tried, plan.key, now), Ok);
             let (worker, connection) = match picked {
                 Ok(picked) => picked,
                 Err(error) if course.last.is_none() => return Err(error.into()),
                 // Everybody was tried, or nobody is left for the moment.
                 Err(_) => match self.pause(&plan, &mut course).await {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        now = Instant::now();
+                        continue;
+                    }
                     Err(gave_up) => return Err(course.end(gave_up)),
                 },
             };
@@ -48,7 +53,7 @@ impl ClusterClient {
                 Box::pin(self.race(&plan, filter, first, delay, &mut course, &attempt)).await
             } else {
                 let number = course.begin();
-                let outcome = self.attempt(&worker, connection, &plan, number, &attempt);
+                let outcome = self.attempt(&worker, connection, &plan, (number, now), &attempt);
                 match outcome.await {
                     Ok(value) => Some((value, worker)),
                     Err(failure) => {
@@ -64,6 +69,7 @@ impl ClusterClient {
             if let Err(gave_up) = self.may_retry(&plan, &mut course) {
                 return Err(course.end(gave_up));
             }
+            now = Instant::now();
         }
     }
 
@@ -73,20 +79,20 @@ impl ClusterClient {
         worker: &Worker,
         connection: Connection,
         plan: &Plan<'_>,
-        number: usize,
+        (number, started): (usize, Instant),
         attempt: &impl Fn(RpcClient, CallOptions) -> F,
     ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, RpcError>>,
     {
-        let started = Instant::now();
         let end = Until::of(plan, started);
         let mut used = None;
         let outcome = async {
             let (client, reused) = connect(connection, end).await?;
             let client = used.insert(client);
             // A timer may be late; a request that is not sent was certainly not processed.
-            if end.at.is_some_and(|end| end <= Instant::now()) {
+            let now = if reused { started } else { Instant::now() };
+            if end.at.is_some_and(|end| end <= now) {
                 return Err(Failure::out_of_time(end));
             }
             let mut options = CallOptions::new()
@@ -119,13 +125,15 @@ impl ClusterClient {
                 .map_err(|error| Failure::of_call(error, plan, end, reused && client.is_closed()))
         };
         let mut outcome = outcome.await;
-        let took = started.elapsed();
+        let ended = Instant::now();
+        let took = ended.saturating_duration_since(started);
         if let Err(failure) = &mut outcome {
             failure.took = took;
         }
-        self.report(worker, used.as_ref(), &outcome, took);
+        let ended = self.registry.time(ended.into_std());
+        self.report(worker, used.as_ref(), &outcome, (took, ended));
         if let (0, Ok(_), Some(observed)) = (number, &outcome, plan.observed) {
-            observed.record(self.registry.now(), took);
+            observed.record(ended, took);
         }
         outcome
     }
