@@ -11,10 +11,11 @@ use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, stream, stream::BoxStream};
 use rpcnet_registry::{NodeId, Worker};
 use rpcnet_transport::{Decode, Encode, RpcClient};
+use tokio::time::Instant;
 
 use super::{
-    ClusterClient, ClusterError, WorkerCallOptions, error::GaveUp, options::Plan, retry::Verdict,
-    run::Course,
+    ClusterClient, ClusterError, WorkerCallOptions, course::Course, error::GaveUp, options::Plan,
+    retry::Verdict,
 };
 
 impl ClusterClient {
@@ -170,7 +171,8 @@ impl ClusterClient {
                 let body = body.clone();
                 async move { client.call_with(method, body, options).await }
             };
-            let outcome = self.attempt(worker, connection, &plan, number, &call);
+            let this = (number, Instant::now());
+            let outcome = self.attempt(worker, connection, &plan, this, &call);
             let failure = match outcome.await {
                 Ok(reply) => {
                     self.succeeded();

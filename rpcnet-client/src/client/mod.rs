@@ -2,6 +2,7 @@
 
 mod all;
 mod config;
+mod course;
 mod error;
 mod hedge;
 mod options;
@@ -21,6 +22,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 pub use all::Replies;
 use bytes::Bytes;
 pub use config::ClusterClientConfig;
+use course::Failure;
 pub use error::{Attempt, AttemptReason, ClusterError, GaveUp};
 pub use hedge::Hedging;
 pub use options::WorkerCallOptions;
@@ -31,7 +33,6 @@ pub use quorum::{NoVote, QuorumError};
 use retry::{Jitter, Keys};
 use rpcnet_registry::{Worker, WorkerRegistry};
 use rpcnet_transport::{Decode, Encode};
-use run::Failure;
 pub use stats::ClusterClientStats;
 use stats::Counters;
 pub use streams::OnWorker;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{ClusterClient, Hedging, hedge::Observed, policy::Method};
 
-/// How one call differs from what the [`ClusterClientConfig`] says.
+/// How one call differs from what the [`ClusterClientConfig`](super::ClusterClientConfig) says.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WorkerCallOptions {
     limit: Limit,
@@ -38,7 +38,7 @@ impl WorkerCallOptions {
     }
 
     /// Time for the call with all its attempts, in place of
-    /// [`ClusterClientConfig::with_timeout`].
+    /// [`ClusterClientConfig::with_timeout`](super::ClusterClientConfig::with_timeout).
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.limit = Limit::Within(timeout);
@@ -140,7 +140,8 @@ impl WorkerCallOptions {
         let config = &client.config;
         let method = client.methods.get(method);
         let policy = method.map(|method| &method.policy);
-        let after = |wait| Instant::now().checked_add(wait);
+        let made = Instant::now();
+        let after = |wait| made.checked_add(wait);
         let own_deadline = match self.limit {
             Limit::OfClient => after(
                 policy
@@ -174,6 +175,7 @@ impl WorkerCallOptions {
             .or_else(|| policy.and_then(|policy| policy.attempt_timeout))
             .or(config.attempt_timeout);
         Plan {
+            made,
             deadline,
             attempts_max: self.attempts_max.unwrap_or(config.attempts_max),
             idempotent,
@@ -191,6 +193,8 @@ impl WorkerCallOptions {
 /// The settings of one call, config and options taken together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan<'a> {
+    /// When it was made, which is when the first attempt begins.
+    pub(super) made: Instant,
     pub(super) deadline: Option<Instant>,
     pub(super) attempts_max: usize,
     pub(super) idempotent: bool,

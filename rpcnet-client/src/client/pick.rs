@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use rpcnet_balance::{Marks, Outcome, OutcomeKind, PickContext, ReportedLoad};
+use rpcnet_balance::{Marks, Outcome, OutcomeKind, PickContext, ReportedLoad, Time};
 use rpcnet_registry::{SelectError, Worker};
 use rpcnet_transport::{Code, ConnectError, LoadReport, RpcClient, RpcError};
+use tokio::time::Instant;
 
 use super::{ClusterClient, Failure, pool::Connection};
 
@@ -16,8 +17,10 @@ impl ClusterClient {
         filter: Option<&str>,
         tried: &[u64],
         key: Option<u64>,
+        now: Instant,
     ) -> Result<(Worker, Connection), SelectError> {
-        let mut cx = PickContext::new().with_excluded(tried);
+        let now = self.registry.time(now.into_std());
+        let mut cx = PickContext::new().with_excluded(tried).with_now(now);
         if let Some(key) = key {
             cx = cx.with_key(key);
         }
@@ -54,11 +57,11 @@ impl ClusterClient {
         worker: &Worker,
         client: Option<&RpcClient>,
         outcome: &Result<T, Failure>,
-        latency: Duration,
+        (latency, ended): (Duration, Time),
     ) {
         let Err(failure) = outcome else {
             let load = client.and_then(RpcClient::load).map(reported);
-            let outcome = Outcome::new(OutcomeKind::Success, latency);
+            let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(ended);
             worker.report(&outcome.with_reported_load(load));
             return;
         };
@@ -84,6 +87,7 @@ impl ClusterClient {
         let answered = !matches!(code, Code::Unavailable | Code::DeadlineExceeded);
         let load = client.filter(|_| answered).and_then(RpcClient::load);
         let outcome = Outcome::new(kind, latency)
+            .with_now(ended)
             .with_retry_after(error.retry_after())
             .with_reported_load(load.map(reported));
         worker.report(&outcome);

@@ -9,7 +9,7 @@ use rpcnet_transport::{CallOptions, Code, RpcClient, RpcError};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    AttemptReason, ClusterClient, options::Plan, pool::Connection, retry::Verdict, run::Course,
+    AttemptReason, ClusterClient, course::Course, options::Plan, pool::Connection, retry::Verdict,
 };
 
 /// One of the attempts.
@@ -43,9 +43,10 @@ impl ClusterClient {
         F: Future<Output = Result<T, RpcError>>,
     {
         let begin = |racer: &Racer, connection, index| {
-            let (worker, number) = (Arc::clone(&racer.worker), racer.number);
+            let worker = Arc::clone(&racer.worker);
+            let this = (racer.number, racer.began);
             async move {
-                let outcome = self.attempt(&worker, connection, plan, number, attempt);
+                let outcome = self.attempt(&worker, connection, plan, this, attempt);
                 (index, outcome.await)
             }
         };
@@ -106,7 +107,9 @@ impl ClusterClient {
         }
         let asked = racers.iter().map(|racer| racer.worker.endpoint_id());
         let excluded: Vec<u64> = course.tried.iter().copied().chain(asked).collect();
-        let picked = self.pick(filter, &excluded, plan.key).ok()?;
+        let picked = self
+            .pick(filter, &excluded, plan.key, Instant::now())
+            .ok()?;
         let is_busy = picked
             .0
             .endpoint()

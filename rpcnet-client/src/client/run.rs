@@ -1,16 +1,17 @@
 //! The attempts of one call.
 
-use std::{future::poll_fn, pin::pin, time::Duration};
+use std::{future::poll_fn, pin::pin};
 
 use rpcnet_registry::{NodeId, Worker};
-use rpcnet_transport::{CallOptions, Code, ConnectError, Processed, RpcClient, RpcError};
+use rpcnet_transport::{CallOptions, RpcClient, RpcError};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
-    Attempt, AttemptReason, ClusterClient, ClusterError, GaveUp,
+    AttemptReason, ClusterClient, ClusterError, GaveUp,
+    course::{Course, Failure},
     options::Plan,
     pool::Connection,
-    retry::{RetryKind, Verdict, verdict},
+    retry::{RetryKind, Verdict},
 };
 
 impl ClusterClient {
@@ -27,16 +28,21 @@ impl ClusterClient {
         // Before anybody is picked, so that no failure falls unheard between the two.
         self.pool.follow(&self.registry);
         let mut course = Course::default();
+        // The clock is read as seldom as may be: it costs as much as a pick.
+        let mut now = plan.made;
         loop {
             let again = course.back_to.take();
             let again = again.and_then(|id| self.pick_again(filter, &id));
-            let picked = again.map_or_else(|| self.pick(filter, &course.tried, plan.key), Ok);
+            let picked = again.map_or_else(|| self.pick(filter, &course.tried, plan.key, now), Ok);
             let (worker, connection) = match picked {
                 Ok(picked) => picked,
                 Err(error) if course.last.is_none() => return Err(error.into()),
                 // Everybody was tried, or nobody is left for the moment.
                 Err(_) => match self.pause(&plan, &mut course).await {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        now = Instant::now();
+                        continue;
+                    }
                     Err(gave_up) => return Err(course.end(gave_up)),
                 },
             };
@@ -47,7 +53,7 @@ impl ClusterClient {
                 Box::pin(self.race(&plan, filter, first, delay, &mut course, &attempt)).await
             } else {
                 let number = course.begin();
-                let outcome = self.attempt(&worker, connection, &plan, number, &attempt);
+                let outcome = self.attempt(&worker, connection, &plan, (number, now), &attempt);
                 match outcome.await {
                     Ok(value) => Some((value, worker)),
                     Err(failure) => {
@@ -63,6 +69,7 @@ impl ClusterClient {
             if let Err(gave_up) = self.may_retry(&plan, &mut course) {
                 return Err(course.end(gave_up));
             }
+            now = Instant::now();
         }
     }
 
@@ -72,20 +79,20 @@ impl ClusterClient {
         worker: &Worker,
         connection: Connection,
         plan: &Plan<'_>,
-        number: usize,
+        (number, started): (usize, Instant),
         attempt: &impl Fn(RpcClient, CallOptions) -> F,
     ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, RpcError>>,
     {
-        let started = Instant::now();
         let end = Until::of(plan, started);
         let mut used = None;
         let outcome = async {
             let (client, reused) = connect(connection, end).await?;
             let client = used.insert(client);
             // A timer may be late; a request that is not sent was certainly not processed.
-            if end.at.is_some_and(|end| end <= Instant::now()) {
+            let now = if reused { started } else { Instant::now() };
+            if end.at.is_some_and(|end| end <= now) {
                 return Err(Failure::out_of_time(end));
             }
             let mut options = CallOptions::new()
@@ -118,13 +125,15 @@ impl ClusterClient {
                 .map_err(|error| Failure::of_call(error, plan, end, reused && client.is_closed()))
         };
         let mut outcome = outcome.await;
-        let took = started.elapsed();
+        let ended = Instant::now();
+        let took = ended.saturating_duration_since(started);
         if let Err(failure) = &mut outcome {
             failure.took = took;
         }
-        self.report(worker, used.as_ref(), &outcome, took);
+        let ended = self.registry.time(ended.into_std());
+        self.report(worker, used.as_ref(), &outcome, (took, ended));
         if let (0, Ok(_), Some(observed)) = (number, &outcome, plan.observed) {
-            observed.record(self.registry.now(), took);
+            observed.record(ended, took);
         }
         outcome
     }
@@ -222,7 +231,7 @@ impl ClusterClient {
 pub(super) struct Until {
     at: Option<Instant>,
     /// The call has more time than that.
-    is_of_attempt: bool,
+    pub(super) is_of_attempt: bool,
 }
 
 impl Until {
@@ -256,190 +265,5 @@ async fn connect(connection: Connection, end: Until) -> Result<(RpcClient, bool)
     match connected {
         Ok(client) => Ok((client, false)),
         Err(error) => Err(Failure::of_connect(error)),
-    }
-}
-
-/// What came of the attempts of a call so far.
-#[derive(Default)]
-pub(super) struct Course {
-    /// How many were begun.
-    made: usize,
-    pub(super) hedges: usize,
-    failed: Vec<Attempt>,
-    pub(super) last: Option<Failure>,
-    /// The ids of those who were tried, who are not to be asked again until somebody else was.
-    pub(super) tried: Vec<u64>,
-    /// From when on each of them may be asked again; `None` if it will not do it soon.
-    free_at: Vec<Option<Instant>>,
-    /// Why the next attempt is made, once one has failed.
-    retry: Option<RetryKind>,
-    /// Whom it goes to all the same, once: the one that may have done it and would remember.
-    back_to: Option<NodeId>,
-    went_back: bool,
-    /// How often it was waited, and for how long before the next attempt.
-    pauses: usize,
-    paused: Duration,
-}
-
-impl Course {
-    /// The number of an attempt that begins now.
-    pub(super) fn begin(&mut self) -> usize {
-        self.made += 1;
-        self.made - 1
-    }
-
-    pub(super) fn made(&self) -> usize {
-        self.made
-    }
-
-    pub(super) fn fail(&mut self, worker: &Worker, reason: AttemptReason, failure: Failure) {
-        self.failed.push(Attempt {
-            node: worker.id().clone(),
-            addr: worker.addr,
-            reason,
-            took: failure.took,
-            error: failure.error.clone(),
-        });
-        // On a connection that had died unnoticed, nothing is known about the worker itself.
-        if !failure.stale_connection {
-            let now = Instant::now();
-            let wait = failure.error.retry_after().unwrap_or_default();
-            let free_at = now.checked_add(wait).filter(|_| failure.is_for_any());
-            self.tried.push(worker.endpoint_id());
-            self.free_at.push(free_at);
-        }
-        self.last = Some(failure);
-    }
-
-    /// An attempt that runs is cancelled, because the call has failed otherwise.
-    pub(super) fn give_up(&mut self, worker: &Worker, reason: AttemptReason, took: Duration) {
-        let message = "another attempt has ended the call";
-        self.failed.push(Attempt {
-            node: worker.id().clone(),
-            addr: worker.addr,
-            reason,
-            took,
-            error: RpcError::new(Code::Cancelled, Processed::Maybe, message),
-        });
-    }
-
-    /// Those who may be asked again by now have another turn.
-    fn start_over(&mut self, now: Instant) {
-        let mut free = self.free_at.iter();
-        let is_free = |at: &Option<Instant>| at.is_some_and(|at| at <= now);
-        self.tried.retain(|_| !free.next().is_some_and(is_free));
-        self.free_at.retain(|at| !is_free(at));
-    }
-
-    /// The outcome of a call that ends with its last failure.
-    pub(super) fn end(self, gave_up: GaveUp) -> ClusterError {
-        let attempts = self.failed;
-        let failure = self.last.expect("a call ends after an attempt");
-        let Failure { error, connect, .. } = failure;
-        let is_late = error.code() == Code::DeadlineExceeded && error.processed() != Processed::Yes;
-        if let Some(error) = connect {
-            ClusterError::Connect {
-                error,
-                attempts,
-                gave_up,
-            }
-        } else if is_late && gave_up == GaveUp::Deadline {
-            ClusterError::DeadlineExceeded { attempts }
-        } else {
-            ClusterError::Rpc {
-                error,
-                attempts,
-                gave_up,
-            }
-        }
-    }
-}
-
-/// Why an attempt failed, and what follows.
-pub(super) struct Failure {
-    pub(super) error: RpcError,
-    pub(super) verdict: Verdict,
-    connect: Option<ConnectError>,
-    took: Duration,
-    /// The request was never sent, because the connection it was to use had died before.
-    stale_connection: bool,
-}
-
-impl Failure {
-    fn new(error: RpcError, verdict: Verdict) -> Self {
-        Self {
-            error,
-            verdict,
-            connect: None,
-            took: Duration::ZERO,
-            stale_connection: false,
-        }
-    }
-
-    fn of_connect(error: ConnectError) -> Self {
-        let verdict = match error {
-            // Ours is closed: no worker can be reached.
-            ConnectError::EndpointClosed => Verdict::GiveUp,
-            _ => Verdict::AnyWorker,
-        };
-        Self {
-            connect: Some(error.clone()),
-            ..Self::new(error.into(), verdict)
-        }
-    }
-
-    fn of_call(error: RpcError, plan: &Plan<'_>, end: Until, connection_died: bool) -> Self {
-        let took_too_long = error.code() == Code::DeadlineExceeded
-            && error.processed() != Processed::Yes
-            && !error.forbids_retry();
-        // The call has time left, and may be repeated, or its attempts would have as much time as itself.
-        let verdict = if took_too_long && end.is_of_attempt {
-            Verdict::AnyWorker
-        } else {
-            verdict(&error, plan.repeatable)
-        };
-        Self {
-            stale_connection: connection_died
-                && error.code() == Code::Unavailable
-                && error.processed() == Processed::No,
-            ..Self::new(error, verdict)
-        }
-    }
-
-    fn out_of_time(end: Until) -> Self {
-        let verdict = if end.is_of_attempt {
-            Verdict::AnyWorker
-        } else {
-            Verdict::GiveUp
-        };
-        let message = "the request was not sent in time";
-        let error = RpcError::new(Code::DeadlineExceeded, Processed::No, message);
-        Self::new(error, verdict)
-    }
-
-    fn is_for_any(&self) -> bool {
-        self.verdict == Verdict::AnyWorker
-    }
-
-    /// Whether it may have been processed, and the answer was lost or did not come in time.
-    fn is_unanswered(&self) -> bool {
-        self.error.processed() == Processed::Maybe
-            && matches!(
-                self.error.code(),
-                Code::Unavailable | Code::DeadlineExceeded
-            )
-    }
-
-    /// Why a call ends that this one ends.
-    fn final_reason(&self) -> GaveUp {
-        if self.error.forbids_retry() {
-            GaveUp::Forbidden
-        } else if self.error.code() == Code::DeadlineExceeded
-            && self.error.processed() != Processed::Yes
-        {
-            GaveUp::Deadline
-        } else {
-            GaveUp::Final
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use parking_lot::Mutex;
-use rpcnet_client::MethodPolicy;
+use rpcnet_client::{MethodPolicy, transport::KeyMemory};
 
 use super::*;
 
@@ -49,6 +49,43 @@ async fn a_call_with_a_key_goes_back_to_the_worker_that_may_have_done_it() {
     let seen = keys.lock();
     assert_eq!((seen.len(), seen[0]), (2, seen[1]));
     assert_eq!(other.stats().calls_started, 1);
+}
+
+/// The handler runs on when nobody waits for it any more, and what it returns is the answer to the next attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_reply_was_lost_is_answered_from_memory_and_not_run_again() {
+    let bench = Bench::with(|config| config.with_method("who", keys_for_who())).await;
+    let (runs, gate) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(tokio::sync::Semaphore::new(0)),
+    );
+    let (counted, opened) = (Arc::clone(&runs), Arc::clone(&gate));
+    let router = Router::new().raw("who", move |cx: CallContext, _| {
+        counted.fetch_add(1, SeqCst);
+        let (opened, attempt) = (Arc::clone(&opened), cx.attempt());
+        async move {
+            opened.acquire().await.expect("it stays").forget();
+            Ok(Bytes::from(format!("done at attempt {attempt}")))
+        }
+    });
+    let memory = KeyMemory::new();
+    let _red = bench.worker("red", router.with_idempotency("who", memory.clone()));
+    let call = bench.call("who");
+    tokio::pin!(call);
+    // The time for the first attempt is over, and the second one waits for the end of what the first has begun.
+    let retried = until("a second attempt", || {
+        bench.client.stats().retries_repeated > 0
+    });
+    tokio::select! {
+        reply = &mut call => panic!("{reply:?}"),
+        () = retried => gate.add_permits(1),
+    }
+    assert_eq!(call.await.expect("a reply"), "done at attempt 0");
+    assert_eq!((runs.load(SeqCst), memory.len()), (1, 1));
+    // Another call is another key.
+    gate.add_permits(1);
+    bench.call("who").await.expect("a reply");
+    assert_eq!((runs.load(SeqCst), memory.len()), (2, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

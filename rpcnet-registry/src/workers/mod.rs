@@ -142,7 +142,8 @@ impl WorkerRegistry {
             .members
             .iter()
             .filter(|one| filter.matches(&one.node.tags));
-        Ok(matching.map(|member| member.status()).collect())
+        let now = selection.care.now();
+        Ok(matching.map(|member| member.status(now)).collect())
     }
 
     /// The node of this name as selection knows it, whatever its state. The local node only if it can be selected.

@@ -5,6 +5,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use rpcnet_balance::{
@@ -189,6 +190,8 @@ pub struct WorkerStatus {
     pub weight: f32,
     /// What it last said about its load.
     pub reported_load: Option<ReportedLoad>,
+    /// How long it takes to answer, as a balancer that goes by it has noted; see [`Endpoint::latency`].
+    pub latency: Option<Duration>,
 }
 
 /// A node as the registry keeps it. The endpoint outlives changes of the node.
@@ -227,7 +230,7 @@ impl Member {
         }
     }
 
-    pub(super) fn status(&self) -> WorkerStatus {
+    pub(super) fn status(&self, now: Time) -> WorkerStatus {
         WorkerStatus {
             label: Arc::clone(&self.label),
             node: Arc::clone(&self.node),
@@ -235,6 +238,7 @@ impl Member {
             marks: self.endpoint.marks(),
             weight: self.endpoint.weight(),
             reported_load: self.endpoint.reported_load(),
+            latency: self.endpoint.latency(now, LATENCY_DECAY),
         }
     }
 }
@@ -245,3 +249,6 @@ fn weight(node: &Node) -> f32 {
     said.filter(|weight: &f32| weight.is_finite() && *weight > 0.0)
         .unwrap_or(1.0)
 }
+
+/// The default of the balancers that note latencies.
+const LATENCY_DECAY: Duration = Duration::from_secs(10);

@@ -45,10 +45,7 @@ impl RpcClient {
             let request = Request {
                 method,
                 body: &body,
-                attempt: options.attempt,
-                idempotent: options.idempotent,
-                priority: options.priority(),
-                idempotency_key: options.idempotency_key,
+                options,
                 now,
                 deadline,
             };

@@ -114,7 +114,7 @@ impl Call {
             attempt: header.attempt,
             idempotent: header.flags.idempotent,
             priority: header.priority,
-            idempotency_key: header.idempotency_key,
+            idempotency_key: header.idempotency_key.map(u128::to_le_bytes),
             deadline,
         };
         let rules = handler.rules();

@@ -42,7 +42,8 @@ pub(crate) struct Asked {
     pub(crate) attempt: u8,
     pub(crate) idempotent: bool,
     pub(crate) priority: Priority,
-    pub(crate) idempotency_key: Option<u128>,
+    /// As it came: that is smaller to carry than a number.
+    pub(crate) idempotency_key: Option<[u8; 16]>,
     pub(crate) deadline: Option<tokio::time::Instant>,
 }
 
@@ -162,7 +163,7 @@ impl CallContext {
 
     /// What all attempts of this call share and no other call has; `None` if the caller gave no key.
     pub fn idempotency_key(&self) -> Option<u128> {
-        self.0.call.asked.idempotency_key
+        self.0.call.asked.idempotency_key.map(u128::from_le_bytes)
     }
 
     /// Runs a future so that the calls that it makes take over the deadline and the priority of this call, as the handler's own do:

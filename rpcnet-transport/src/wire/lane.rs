@@ -34,7 +34,7 @@ pub struct LaneRequest {
     /// How much the call matters.
     pub priority: Priority,
     /// What all attempts of the call share.
-    pub idempotency_key: Option<u128>,
+    pub idempotency_key: Option<[u8; IDEMPOTENCY_KEY_BYTES]>,
     /// Time left when the request was written; `None` if the call has no deadline.
     pub deadline: Option<Duration>,
 }
@@ -203,7 +203,7 @@ pub fn encode_lane_request(out: &mut BytesMut, request: &LaneRequest, body: &[u8
     if let Some(key) = request.idempotency_key {
         header[1] |= FLAG_KEY;
         out.put_slice(&header);
-        out.put_u128_le(key);
+        out.put_slice(&key);
     } else {
         out.put_slice(&header);
     }
@@ -345,7 +345,9 @@ fn parse(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
             let body_bytes = usize::from(half(10));
             bytes.advance(REQUEST_HEADER_BYTES);
             if flags & FLAG_KEY != 0 {
-                request.idempotency_key = Some(bytes.get_u128_le());
+                let mut key = [0; IDEMPOTENCY_KEY_BYTES];
+                bytes.copy_to_slice(&mut key);
+                request.idempotency_key = Some(key);
             }
             Ok(LaneFrame::Request(request, take(bytes, body_bytes)))
         }

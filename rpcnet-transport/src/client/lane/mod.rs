@@ -32,7 +32,7 @@ use self::{
 };
 use super::answer;
 use crate::{
-    Code, Priority, Processed, RpcError,
+    CallOptions, Code, Processed, RpcError,
     gauge::GaugeGuard,
     outbox::Outbox,
     stream::cut_to_error,
@@ -100,10 +100,8 @@ pub(super) enum End {
 pub(super) struct Request<'a> {
     pub(super) method: &'a str,
     pub(super) body: &'a [u8],
-    pub(super) attempt: u8,
-    pub(super) idempotent: bool,
-    pub(super) priority: Priority,
-    pub(super) idempotency_key: Option<u128>,
+    /// That were settled.
+    pub(super) options: &'a CallOptions,
     pub(super) now: Instant,
     pub(super) deadline: Option<Instant>,
 }
@@ -220,10 +218,10 @@ impl Lane {
         let header = LaneRequest {
             id,
             method,
-            attempt: request.attempt,
-            idempotent: request.idempotent,
-            priority: request.priority,
-            idempotency_key: request.idempotency_key,
+            attempt: request.options.attempt,
+            idempotent: request.options.idempotent,
+            priority: request.options.priority(),
+            idempotency_key: request.options.idempotency_key.map(u128::to_le_bytes),
             deadline: request
                 .deadline
                 .map(|at| at.saturating_duration_since(request.now)),

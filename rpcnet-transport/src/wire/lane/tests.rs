@@ -58,7 +58,7 @@ fn headers_have_the_documented_bytes() {
     );
     let keyed = LaneRequest {
         priority: Priority::Sheddable,
-        idempotency_key: Some(0x0201),
+        idempotency_key: Some(0x0201_u128.to_le_bytes()),
         ..request
     };
     let mut bytes = vec![16, 0b11_1100, 4, 0, 2, 1, 0, 0, 3, 0, 2, 0, 5, 0, 0, 0];
@@ -194,7 +194,7 @@ fn frame() -> impl Strategy<Value = LaneFrame> {
     });
     let request = (
         any::<(u32, u16, u8, bool)>(),
-        (priority(), any::<Option<u128>>()),
+        (priority(), any::<Option<[u8; 16]>>()),
         any::<Option<u32>>(),
         body(),
     )
