@@ -96,20 +96,31 @@ impl Rules {
             self.appraise(&view[first], cx.now()),
             self.appraise(&view[second], cx.now()),
         );
-        for _ in 2..self.choices {
+        for _ in 3..self.choices {
             if let Some(more) = sample::another(view, cx, rng) {
                 let c = self.appraise(&view[more], cx.now());
                 (first, a) = if c.beats(&a) { (more, c) } else { (first, a) };
             }
         }
         let second_wins = b.beats(&a);
-        // Both sides computed: which one wins is nothing that a processor could guess.
-        let doubtful = (second_wins & b.is_doubtful()) | (!second_wins & a.is_doubtful());
+        // All sides computed: which one wins is nothing that a processor could guess.
+        let mut picked = if second_wins { second } else { first };
+        let mut doubtful = (second_wins & b.is_doubtful()) | (!second_wins & a.is_doubtful());
+        let mut third_wins = false;
+        let mut c = a;
+        if self.choices > 2 {
+            let third = sample::another(view, cx, rng).unwrap_or(first);
+            c = self.appraise(&view[third], cx.now());
+            third_wins = (second_wins & c.beats(&b)) | (!second_wins & c.beats(&a));
+            picked = if third_wins { third } else { picked };
+            doubtful = (third_wins & c.is_doubtful()) | (!third_wins & doubtful);
+        }
         if doubtful {
-            let best = if second_wins { (second, b) } else { (first, a) };
+            let two = if second_wins { b } else { a };
+            let best = (picked, if third_wins { c } else { two });
             return Some(self.beyond_doubt(view, cx, rng, best));
         }
-        Some(if second_wins { second } else { first })
+        Some(picked)
     }
 
     /// Only doubtful ones were drawn: somebody better is likely to be there.
