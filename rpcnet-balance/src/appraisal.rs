@@ -92,6 +92,9 @@ impl Rules {
         rng: &mut Rng,
     ) -> Option<usize> {
         let (mut first, second) = sample::pair(view, cx, rng)?;
+        if first == second {
+            return Some(first);
+        }
         let (mut a, b) = (
             self.appraise(&view[first], cx.now()),
             self.appraise(&view[second], cx.now()),

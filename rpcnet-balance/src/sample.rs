@@ -17,6 +17,9 @@ pub(crate) fn pair(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(
             return Some((first, second));
         }
     }
+    if len == 1 {
+        return cx.allows(&view[0]).then_some((0, 0));
+    }
     search(view, cx, rng)
 }
 

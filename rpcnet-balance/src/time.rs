@@ -34,7 +34,8 @@ impl Time {
 
 impl From<Duration> for Time {
     fn from(since: Duration) -> Self {
-        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+        let seconds = since.as_secs().saturating_mul(1_000_000_000);
+        Self(seconds.saturating_add(since.subsec_nanos().into()))
     }
 }
 

@@ -7,6 +7,7 @@ mod error;
 mod hedge;
 mod options;
 mod pick;
+mod plain;
 mod policy;
 mod pool;
 mod quorum;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 pub use config::ClusterClientConfig;
 use course::Failure;
 pub use error::{Attempt, AttemptReason, ClusterError, GaveUp};
+use futures::TryFutureExt;
 pub use hedge::Hedging;
 pub use options::WorkerCallOptions;
 use policy::Method;
@@ -31,7 +33,7 @@ pub use policy::MethodPolicy;
 use pool::Pool;
 pub use quorum::{NoVote, QuorumError};
 use retry::{Jitter, Keys};
-use rpcnet_registry::{Worker, WorkerRegistry};
+use rpcnet_registry::WorkerRegistry;
 use rpcnet_transport::{Decode, Encode};
 pub use stats::ClusterClientStats;
 use stats::Counters;
@@ -94,14 +96,15 @@ impl ClusterClient {
     /// # Errors
     ///
     /// [`ClusterError`] says who was tried and whether the request may have been processed.
-    pub async fn call_worker(
+    pub fn call_worker(
         &self,
         method: &str,
         body: impl Into<Bytes>,
         filter: Option<&str>,
-    ) -> Result<Bytes, ClusterError> {
-        self.call_worker_with(method, body, filter, WorkerCallOptions::new())
-            .await
+    ) -> impl Future<Output = Result<Bytes, ClusterError>> {
+        // No future around the one that does it: each costs a call time and space.
+        let call = self.call_bytes(method, body.into(), filter, &AS_CONFIGURED);
+        call.map_ok(|(reply, _)| reply)
     }
 
     /// Like [`call_worker`](Self::call_worker), with a timeout of its own and more.
@@ -116,9 +119,8 @@ impl ClusterClient {
         filter: Option<&str>,
         options: WorkerCallOptions,
     ) -> Result<Bytes, ClusterError> {
-        let (reply, _) = self
-            .call_bytes(method, body.into(), filter, options)
-            .await?;
+        let call = self.call_bytes(method, body.into(), filter, &options);
+        let (reply, _) = call.await?;
         Ok(reply)
     }
 
@@ -158,7 +160,7 @@ impl ClusterClient {
         Resp: Decode,
     {
         let body = request.encode().map_err(ClusterError::Encode)?;
-        let (reply, worker) = self.call_bytes(method, body, filter, options).await?;
+        let (reply, worker) = self.call_bytes(method, body, filter, &options).await?;
         all::decode(worker.id(), reply)
     }
 
@@ -181,21 +183,6 @@ impl ClusterClient {
     pub fn stats(&self) -> ClusterClientStats {
         self.counters.stats()
     }
-
-    async fn call_bytes(
-        &self,
-        method: &str,
-        body: Bytes,
-        filter: Option<&str>,
-        options: WorkerCallOptions,
-    ) -> Result<(Bytes, Worker), ClusterError> {
-        let plan = options.plan(self, method);
-        self.run(plan, filter, |client, options| {
-            let body = body.clone();
-            async move { client.call_with(method, body, options).await }
-        })
-        .await
-    }
 }
 
 impl fmt::Debug for ClusterClient {
@@ -206,3 +193,5 @@ impl fmt::Debug for ClusterClient {
             .finish_non_exhaustive()
     }
 }
+
+static AS_CONFIGURED: WorkerCallOptions = WorkerCallOptions::new();

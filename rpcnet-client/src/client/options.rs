@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rpcnet_transport::{Priority, inherited};
+use rpcnet_transport::{CallOptions, Priority, inherited};
 use tokio::time::Instant;
 
 use super::{ClusterClient, Hedging, hedge::Observed, policy::Method};
@@ -33,8 +33,18 @@ enum Limit {
 impl WorkerCallOptions {
     /// A call as the config says.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self {
+            limit: Limit::OfClient,
+            attempts_max: None,
+            idempotent: None,
+            key: None,
+            idempotency_key: None,
+            attempt_timeout: None,
+            hedging: None,
+            priority: None,
+            detached: false,
+        }
     }
 
     /// Time for the call with all its attempts, in place of
@@ -213,6 +223,30 @@ impl Plan<'_> {
     /// Whether it may be repeated only because a worker remembers what it has done.
     pub(super) fn is_remembered(&self) -> bool {
         self.idempotency_key.is_some() && !self.idempotent
+    }
+
+    /// Whether its first attempt is a call like any other.
+    pub(super) fn is_plain(&self) -> bool {
+        self.attempt_timeout.is_none() && self.hedging.is_none() && self.idempotency_key.is_none()
+    }
+
+    /// What the transport is told of an attempt.
+    pub(super) fn call_options(&self, number: usize, deadline: Option<Instant>) -> CallOptions {
+        let mut options = CallOptions::new()
+            .with_attempt(u8::try_from(number).unwrap_or(u8::MAX))
+            .with_idempotent(self.idempotent)
+            // It is in the plan, of the place where the call was made.
+            .without_inheritance();
+        if let Some(priority) = self.priority {
+            options = options.with_priority(priority);
+        }
+        if let Some(key) = self.idempotency_key {
+            options = options.with_idempotency_key(key);
+        }
+        match deadline {
+            Some(end) => options.with_deadline(end.into_std()),
+            None => options.without_deadline(),
+        }
     }
 
     /// For a stream: what it begins with is not what it takes, and it cannot be had twice.

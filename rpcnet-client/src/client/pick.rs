@@ -57,14 +57,33 @@ impl ClusterClient {
         worker: &Worker,
         client: Option<&RpcClient>,
         outcome: &Result<T, Failure>,
+        when: (Duration, Time),
+    ) {
+        match (outcome, client) {
+            (Err(failure), client) => self.report_failure(worker, client, failure, when),
+            (Ok(_), Some(client)) => self.report_success(worker, client, when),
+            (Ok(_), None) => {}
+        }
+    }
+
+    pub(super) fn report_success(
+        &self,
+        worker: &Worker,
+        client: &RpcClient,
         (latency, ended): (Duration, Time),
     ) {
-        let Err(failure) = outcome else {
-            let load = client.and_then(RpcClient::load).map(reported);
-            let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(ended);
-            worker.report(&outcome.with_reported_load(load));
-            return;
-        };
+        let load = client.load().map(reported);
+        let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(ended);
+        worker.report(&outcome.with_reported_load(load));
+    }
+
+    pub(super) fn report_failure(
+        &self,
+        worker: &Worker,
+        client: Option<&RpcClient>,
+        failure: &Failure,
+        (latency, ended): (Duration, Time),
+    ) {
         let (error, code) = (&failure.error, failure.error.code());
         let is_lost = client.is_some_and(RpcClient::is_closed);
         if is_lost {

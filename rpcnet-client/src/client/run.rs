@@ -15,11 +15,13 @@ use super::{
 };
 
 impl ClusterClient {
-    /// Attempts until one succeeds or no other makes sense.
+    /// Attempts until one succeeds or no other makes sense. The first of them goes where it is told to go.
     pub(super) async fn run<T, F>(
         &self,
         plan: Plan<'_>,
         filter: Option<&str>,
+        mut course: Course,
+        mut first: Option<(Worker, Connection)>,
         attempt: impl Fn(RpcClient, CallOptions) -> F,
     ) -> Result<(T, Worker), ClusterError>
     where
@@ -27,13 +29,17 @@ impl ClusterClient {
     {
         // Before anybody is picked, so that no failure falls unheard between the two.
         self.pool.follow(&self.registry);
-        let mut course = Course::default();
-        // The clock is read as seldom as may be: it costs as much as a pick.
-        let mut now = plan.made;
+        let mut now = if course.made() == 0 {
+            plan.made
+        } else {
+            Instant::now()
+        };
         loop {
             let again = course.back_to.take();
-            let again = again.and_then(|id| self.pick_again(filter, &id));
-            let picked = again.map_or_else(|| self.pick(filter, &course.tried, plan.key, now), Ok);
+            let told = first
+                .take()
+                .or_else(|| again.and_then(|id| self.pick_again(filter, &id)));
+            let picked = told.map_or_else(|| self.pick(filter, &course.tried, plan.key, now), Ok);
             let (worker, connection) = match picked {
                 Ok(picked) => picked,
                 Err(error) if course.last.is_none() => return Err(error.into()),
@@ -95,21 +101,7 @@ impl ClusterClient {
             if end.at.is_some_and(|end| end <= now) {
                 return Err(Failure::out_of_time(end));
             }
-            let mut options = CallOptions::new()
-                .with_attempt(u8::try_from(number).unwrap_or(u8::MAX))
-                .with_idempotent(plan.idempotent)
-                // The plan has it, of the place where the call was made.
-                .without_inheritance();
-            if let Some(priority) = plan.priority {
-                options = options.with_priority(priority);
-            }
-            if let Some(key) = plan.idempotency_key {
-                options = options.with_idempotency_key(key);
-            }
-            options = match end.at {
-                Some(end) => options.with_deadline(end.into_std()),
-                None => options.without_deadline(),
-            };
+            let options = plan.call_options(number, end.at);
             let mut call = pin!(attempt(client.clone(), options));
             let mut has_begun = false;
             let reply = poll_fn(|cx| {
@@ -235,6 +227,13 @@ pub(super) struct Until {
 }
 
 impl Until {
+    pub(super) fn of_call(deadline: Option<Instant>) -> Self {
+        Self {
+            at: deadline,
+            is_of_attempt: false,
+        }
+    }
+
     fn of(plan: &Plan<'_>, now: Instant) -> Self {
         let of_attempt = plan.attempt_timeout.and_then(|time| now.checked_add(time));
         match (plan.deadline, of_attempt) {
@@ -242,10 +241,7 @@ impl Until {
                 at: Some(end),
                 is_of_attempt: true,
             },
-            (deadline, _) => Self {
-                at: deadline,
-                is_of_attempt: false,
-            },
+            (deadline, _) => Self::of_call(deadline),
         }
     }
 }

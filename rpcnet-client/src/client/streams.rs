@@ -12,7 +12,7 @@ use futures::Stream;
 use rpcnet_registry::{NodeId, Worker};
 use rpcnet_transport::{Decode, Encode, Raw, Receiver, RpcError, Sender, Upload};
 
-use super::{ClusterClient, ClusterError, WorkerCallOptions};
+use super::{ClusterClient, ClusterError, WorkerCallOptions, course::Course};
 
 /// Streams are begun on another worker as long as no request could be sent. What the worker says of a request that was sent,
 /// a refusal included, comes with the stream; whether the stream can be begun anew is the caller's to know.
@@ -36,7 +36,7 @@ impl ClusterClient {
         let request = Raw(request.encode().map_err(ClusterError::Encode)?);
         let plan = options.plan(self, method).of_stream();
         let (stream, worker) = self
-            .run(plan, filter, |client, options| {
+            .run(plan, filter, Course::default(), None, |client, options| {
                 let request = request.clone();
                 async move {
                     client
@@ -65,9 +65,15 @@ impl ClusterClient {
     {
         let plan = options.plan(self, method).of_stream();
         let (stream, worker) = self
-            .run(plan, filter, |client, options| async move {
-                client.call_client_streaming_with(method, options).await
-            })
+            .run(
+                plan,
+                filter,
+                Course::default(),
+                None,
+                |client, options| async move {
+                    client.call_client_streaming_with(method, options).await
+                },
+            )
             .await?;
         Ok(OnWorker::new(stream, &Arc::new(worker)))
     }
@@ -90,9 +96,13 @@ impl ClusterClient {
     {
         let plan = options.plan(self, method).of_stream();
         let ((sender, receiver), worker) = self
-            .run(plan, filter, |client, options| async move {
-                client.call_streaming_with(method, options).await
-            })
+            .run(
+                plan,
+                filter,
+                Course::default(),
+                None,
+                |client, options| async move { client.call_streaming_with(method, options).await },
+            )
             .await?;
         let worker = Arc::new(worker);
         Ok((

@@ -7,7 +7,7 @@ mod strategy;
 mod worker;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     sync::{Arc, atomic::Ordering},
 };
@@ -65,7 +65,7 @@ impl WorkerRegistry {
         let care = Arc::new(Care::new());
         let selection = Selection {
             members: Arc::default(),
-            groups: HashMap::new(),
+            groups: BTreeMap::new(),
             care: Arc::clone(&care),
         };
         let shared = Shared {
@@ -184,7 +184,8 @@ struct Shared {
 #[derive(Debug, Clone)]
 struct Selection {
     members: Arc<[Arc<Member>]>,
-    groups: HashMap<Box<str>, Arc<Group>>,
+    /// Few, so that comparing them is quicker than hashing the one that is looked for.
+    groups: BTreeMap<Box<str>, Arc<Group>>,
     care: Arc<Care>,
 }
 
@@ -323,7 +324,7 @@ impl Writer {
 }
 
 /// Second chance: who was not used since the last time goes; if all were, one goes.
-fn make_room(groups: &mut HashMap<Box<str>, Arc<Group>>) {
+fn make_room(groups: &mut BTreeMap<Box<str>, Arc<Group>>) {
     if groups.len() < FILTERS_MAX {
         return;
     }

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{CallOptions, RpcClient, Upload};
-use crate::{Code, Decode, Encode, Processed, Receiver, RpcError, Sender, wire::Flags};
+use crate::{
+    Code, Decode, Encode, Processed, Receiver, RpcError, Sender,
+    wire::{self, Flags},
+};
 
 /// The kinds of calls.
 impl RpcClient {
@@ -38,12 +41,40 @@ impl RpcClient {
         let outcome = if let Some(refusal) = self.refusal() {
             Err(refusal)
         } else if self.fits_lane(&body, &options, now, deadline) {
-            self.share(method, body, &options, now, deadline).await
+            self.share(method, &body, &options, now, deadline).await
         } else {
             // On the heap, so that the many calls that need none of it are small.
             Box::pin(self.exchange_until(method, body, &options, deadline)).await
         };
         outcome.map_err(|e| self.of_peer(e))
+    }
+
+    /// Like [`call_with`](Self::call_with), for a body that is kept, perhaps to call again with it: a small one is not even
+    /// counted as shared.
+    ///
+    /// # Errors
+    ///
+    /// As of [`call`](Self::call).
+    pub async fn call_ref(
+        &self,
+        method: &str,
+        body: &Bytes,
+        mut options: CallOptions,
+    ) -> Result<Bytes, RpcError> {
+        let now = Instant::now();
+        if self.0.early.is_none() && self.fits_lane(body, &options, now, None) {
+            let deadline = options.settle(now, self.0.call_timeout);
+            if deadline
+                .is_none_or(|at| at.saturating_duration_since(now) <= wire::LANE_DEADLINE_MAX)
+            {
+                let outcome = match self.refusal() {
+                    Some(refusal) => Err(refusal),
+                    None => self.share(method, body, &options, now, deadline).await,
+                };
+                return outcome.map_err(|e| self.of_peer(e));
+            }
+        }
+        Box::pin(self.call_with(method, body.clone(), options)).await
     }
 
     /// Calls a method with a value, which gets a value back, both encoded with postcard.

@@ -29,12 +29,12 @@ impl RpcClient {
     pub(super) async fn share(
         &self,
         method: &str,
-        body: Bytes,
+        body: &Bytes,
         options: &CallOptions,
         now: Instant,
         deadline: Option<Instant>,
     ) -> Result<Bytes, RpcError> {
-        self.check(method, &body)?;
+        self.check(method, body)?;
         let lanes = &self.0.lanes;
         let mut now = now;
         if lanes.is_crowded() {
@@ -44,7 +44,7 @@ impl RpcClient {
         loop {
             let request = Request {
                 method,
-                body: &body,
+                body,
                 options,
                 now,
                 deadline,
@@ -59,6 +59,6 @@ impl RpcClient {
                 Begun::Not(NotBegun::NoStream | NotBegun::Unfit) => break,
             }
         }
-        Box::pin(self.exchange_until(method, body, options, deadline)).await
+        Box::pin(self.exchange_until(method, body.clone(), options, deadline)).await
     }
 }

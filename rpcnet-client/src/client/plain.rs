@@ -1,0 +1,155 @@
+//! Calls with bytes, and the first attempt of those about which nothing is special: nearly all there is to nearly all calls.
+
+use std::{future::poll_fn, pin::pin, task::Context};
+
+use bytes::Bytes;
+use rpcnet_registry::Worker;
+use rpcnet_transport::{CallOptions, RpcClient, RpcError};
+use tokio::time::Instant;
+
+use super::{
+    AttemptReason, ClusterClient, ClusterError, WorkerCallOptions,
+    course::{Course, Failure},
+    options::Plan,
+    pool::Connection,
+    run::Until,
+};
+
+/// An attempt that can begin at once, of a call about which nothing is special.
+struct Plain {
+    worker: Worker,
+    client: RpcClient,
+    options: CallOptions,
+    made: Instant,
+    deadline: Option<Instant>,
+}
+
+/// Any other one.
+struct Special<'a> {
+    plan: Plan<'a>,
+    worker: Worker,
+    connection: Connection,
+}
+
+impl ClusterClient {
+    /// Calls a method of a worker with bytes. What a call needs that waits for a connection, hedges or fails is on the heap, so
+    /// that the many that do not are small and quick.
+    pub(super) async fn call_bytes(
+        &self,
+        method: &str,
+        body: Bytes,
+        filter: Option<&str>,
+        options: &WorkerCallOptions,
+    ) -> Result<(Bytes, Worker), ClusterError> {
+        let plain = match self.begin(method, filter, options)? {
+            Ok(plain) => plain,
+            Err(special) => return Box::pin(self.go_on(method, &body, filter, special)).await,
+        };
+        let reply = {
+            let Plain { worker, client, .. } = &plain;
+            let mut call = pin!(client.call_ref(method, &body, plain.options));
+            let mut has_begun = false;
+            poll_fn(|cx: &mut Context<'_>| {
+                let reply = call.as_mut().poll(cx);
+                if !has_begun && reply.is_pending() && client.is_saturated() {
+                    self.pool.watch(worker);
+                }
+                has_begun = true;
+                reply
+            })
+            .await
+        };
+        match reply {
+            Ok(reply) => {
+                let ended = Instant::now();
+                let took = ended.saturating_duration_since(plain.made);
+                let ended = self.registry.time(ended.into_std());
+                self.report_success(&plain.worker, &plain.client, (took, ended));
+                self.succeeded();
+                Ok((reply, plain.worker))
+            }
+            Err(error) => {
+                let failed = (plain, error);
+                Box::pin(self.go_on_after(method, &body, filter, options, failed)).await
+            }
+        }
+    }
+
+    /// Picks a worker for the first attempt.
+    fn begin<'a>(
+        &'a self,
+        method: &str,
+        filter: Option<&str>,
+        options: &WorkerCallOptions,
+    ) -> Result<Result<Plain, Special<'a>>, ClusterError> {
+        // Before anybody is picked, so that no failure falls unheard between the two.
+        self.pool.follow(&self.registry);
+        let plan = options.plan(self, method);
+        let (worker, connection) = self.pick(filter, &[], plan.key, plan.made)?;
+        let is_in_time = plan.deadline.is_none_or(|end| end > plan.made);
+        Ok(match connection {
+            Connection::Ready(client) if plan.is_plain() && is_in_time => {
+                self.counters.calls.add_one();
+                Ok(Plain {
+                    worker,
+                    client,
+                    options: plan.call_options(0, plan.deadline),
+                    made: plan.made,
+                    deadline: plan.deadline,
+                })
+            }
+            connection => Err(Special {
+                plan,
+                worker,
+                connection,
+            }),
+        })
+    }
+
+    async fn go_on(
+        &self,
+        method: &str,
+        body: &Bytes,
+        filter: Option<&str>,
+        special: Special<'_>,
+    ) -> Result<(Bytes, Worker), ClusterError> {
+        let picked = (special.worker, special.connection);
+        let attempt = |client: RpcClient, options| async move {
+            client.call_ref(method, body, options).await
+        };
+        let course = Course::default();
+        self.run(special.plan, filter, course, Some(picked), attempt)
+            .await
+    }
+
+    /// Goes on with a call whose plain attempt has failed.
+    async fn go_on_after(
+        &self,
+        method: &str,
+        body: &Bytes,
+        filter: Option<&str>,
+        options: &WorkerCallOptions,
+        (plain, error): (Plain, RpcError),
+    ) -> Result<(Bytes, Worker), ClusterError> {
+        let ended = Instant::now();
+        let mut plan = options.plan(self, method);
+        plan.made = plain.made;
+        plan.deadline = plain.deadline;
+        let end = Until::of_call(plan.deadline);
+        let mut failure = Failure::of_call(error, &plan, end, plain.client.is_closed());
+        failure.took = ended.saturating_duration_since(plan.made);
+        let when = (failure.took, self.registry.time(ended.into_std()));
+        self.report_failure(&plain.worker, Some(&plain.client), &failure, when);
+        let mut course = Course::default();
+        course.begin();
+        course.fail(&plain.worker, AttemptReason::First, failure);
+        drop(plain);
+        if let Err(gave_up) = self.may_retry(&plan, &mut course) {
+            return Err(course.end(gave_up));
+        }
+        let attempt = |client: RpcClient, options| async move {
+            client.call_ref(method, body, options).await
+        };
+        self.run(plan, filter, course, None, attempt).await
+    }
+}
