@@ -12,6 +12,8 @@ pub(crate) struct Rules {
     pub(crate) hold: Duration,
     /// Whether the latency counts, or the calls in flight alone.
     pub(crate) by_latency: bool,
+    /// How many are drawn and compared, at least 2.
+    pub(crate) choices: u32,
 }
 
 /// An endpoint at the time of a pick.
@@ -34,6 +36,7 @@ impl Rules {
     pub(crate) fn by_load() -> Self {
         Self {
             by_latency: false,
+            choices: 2,
             ..Self::by_latency()
         }
     }
@@ -43,6 +46,7 @@ impl Rules {
             decay: Decay::over(DECAY),
             hold: HOLD,
             by_latency: true,
+            choices: CHOICES,
         }
     }
 
@@ -79,27 +83,44 @@ impl Rules {
         }
     }
 
-    /// The better one of two that are drawn at random.
+    /// The best one of a few that are drawn at random.
     #[inline]
-    pub(crate) fn better_of_two(
+    pub(crate) fn best_of_few(
         &self,
         view: &View,
         cx: &PickContext<'_>,
         rng: &mut Rng,
     ) -> Option<usize> {
-        let (first, second) = sample::pair(view, cx, rng)?;
-        let (a, b) = (
+        let (mut first, second) = sample::pair(view, cx, rng)?;
+        let (mut a, b) = (
             self.appraise(&view[first], cx.now()),
             self.appraise(&view[second], cx.now()),
         );
+        for _ in 3..self.choices {
+            if let Some(more) = sample::another(view, cx, rng) {
+                let c = self.appraise(&view[more], cx.now());
+                (first, a) = if c.beats(&a) { (more, c) } else { (first, a) };
+            }
+        }
         let second_wins = b.beats(&a);
-        // Both sides computed: which one wins is nothing that a processor could guess.
-        let doubtful = (second_wins & b.is_doubtful()) | (!second_wins & a.is_doubtful());
+        // All sides computed: which one wins is nothing that a processor could guess.
+        let mut picked = if second_wins { second } else { first };
+        let mut doubtful = (second_wins & b.is_doubtful()) | (!second_wins & a.is_doubtful());
+        let mut third_wins = false;
+        let mut c = a;
+        if self.choices > 2 {
+            let third = sample::another(view, cx, rng).unwrap_or(first);
+            c = self.appraise(&view[third], cx.now());
+            third_wins = (second_wins & c.beats(&b)) | (!second_wins & c.beats(&a));
+            picked = if third_wins { third } else { picked };
+            doubtful = (third_wins & c.is_doubtful()) | (!third_wins & doubtful);
+        }
         if doubtful {
-            let best = if second_wins { (second, b) } else { (first, a) };
+            let two = if second_wins { b } else { a };
+            let best = (picked, if third_wins { c } else { two });
             return Some(self.beyond_doubt(view, cx, rng, best));
         }
-        Some(if second_wins { second } else { first })
+        Some(picked)
     }
 
     /// Only doubtful ones were drawn: somebody better is likely to be there.
@@ -164,6 +185,9 @@ impl Appraisal {
 
 /// To 1/e, as Finagle has it.
 pub(crate) const DECAY: Duration = Duration::from_secs(10);
+
+/// One more than two: so much more seldom are all that are drawn slow, cold or busy.
+const CHOICES: u32 = 3;
 
 /// The first hold: short, as one failure among many answers proves little.
 pub(crate) const HOLD: Duration = Duration::from_millis(100);

@@ -269,10 +269,12 @@ impl Endpoint {
                 self.latency.note_at_least(now, latency, decay);
                 self.standing.note_failure(began, now, hold);
             }
-            // It is well, and says for how long it has enough.
+            // It is well, and has enough for the moment. Where all have, to leave each alone until its queue is empty would
+            // leave it idle: only refusals in a row make the hold longer.
             OutcomeKind::Overloaded => {
-                let hold = outcome.retry_after.unwrap_or(hold).min(HOLD_MAX);
-                self.standing.hold(now + hold);
+                let most = outcome.retry_after.unwrap_or(hold).min(HOLD_MAX);
+                let first = REFUSAL_HOLD.min(hold);
+                self.standing.note_bounded(began, now, first, most);
             }
             // Nothing was heard.
             OutcomeKind::Abandoned => {
@@ -280,7 +282,9 @@ impl Endpoint {
                 return;
             }
         }
-        if let Some(asked) = outcome.retry_after {
+        if let Some(asked) = outcome.retry_after
+            && outcome.kind != OutcomeKind::Overloaded
+        {
             self.standing.hold(now + asked.min(HOLD_MAX));
         }
         // Written only when time has passed: several answers of one moment leave the line alone.
@@ -348,6 +352,9 @@ impl Drop for InFlight {
 const NEVER: u64 = u64::MAX;
 const UNKNOWN: u64 = 0;
 const LONG_AGO: u64 = 1;
+
+/// The first hold for a refusal: about as long as calls take, and no longer.
+const REFUSAL_HOLD: Duration = Duration::from_millis(10);
 
 /// Calls that are still in flight after so long may be meant to last: they say nothing about the endpoint any more.
 const SILENCE_NANOS_MAX: u64 = 10_000_000_000;

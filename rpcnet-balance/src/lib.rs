@@ -133,13 +133,14 @@
 //!
 //! # What it does not do
 //!
-//! It reads no clock (times are [arguments](Time)), spawns nothing, probes nobody by itself and does not retry: which endpoints are in the view, and what
-//! to do after a failed call, is the caller's part. For callers that do try again there is [`RetryBudget`], which bounds the
-//! extra load, and for those that hedge [`LatencyQuantiles`], which says when.
+//! It reads no clock (times are [arguments](Time)), spawns nothing and does not retry: which endpoints are in the view, and
+//! what to do after a failed call, is the caller's part. For callers that watch who fails there is [`health`], for those that
+//! try again [`RetryBudget`], which bounds the extra load, and for those that hedge [`LatencyQuantiles`], which says when.
 //!
 //! # Features
 //!
 //! - `contract`: the module `contract`. Meant for `dev-dependencies`.
+//! - `sim`: the module `sim`, fleets in virtual time to judge a balancer by. Unstable.
 
 mod appraisal;
 mod balancer;
@@ -166,6 +167,8 @@ mod reported_load;
 mod rng;
 mod round_robin;
 mod sample;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod slow_start;
 mod standing;
 mod sticky;

@@ -76,7 +76,7 @@ impl Balancer for Maglev {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         match cx.key() {
             Some(key) => self.home(view, cx, key),
-            None => self.rules.better_of_two(view, cx, &mut self.rng.fork()),
+            None => self.rules.best_of_few(view, cx, &mut self.rng.fork()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The quicker of two.
+//! The quickest of a few.
 
 use std::time::Duration;
 
@@ -6,27 +6,28 @@ use crate::{
     Balancer, Outcome, PickContext, View, appraisal::Rules, latency::Decay, rng::SharedRng,
 };
 
-/// The one that will probably answer sooner, of two different ones drawn at random: the lower latency times the calls in
-/// flight with this one, for its weight.
+/// The one that will probably answer sooner, of [three](Self::with_choices) drawn at random: the lower latency times the
+/// calls in flight with this one, for its weight.
 ///
 /// For calls that ask and wait for one answer. Adapts to endpoints that are slow, far away or overloaded.
 ///
 /// - The latency is an average that a slower answer raises at once and faster ones lower over time (the rule of Finagle's
 ///   `PeakEwma`). It lives in the [`Endpoint`](crate::Endpoint), so it survives the change of a view.
 /// - It fades while nothing new is known, so that an endpoint that was slow is tried again; but no further than to the
-///   latency of the other one, lest one that nobody called be flooded.
-/// - One that is not known yet is taken to be that of the other, so a new endpoint gets its share: neither nothing nor all.
+///   latency of another one, lest one that nobody called be flooded.
+/// - One that is not known yet is taken to be that of another, so a new endpoint gets its share: neither nothing nor all.
 /// - Silence counts before there is an answer. While nothing is heard of the calls in flight, the latency is at least the
 ///   time since; for that begin calls with [`Endpoint::begin_at`](crate::Endpoint::begin_at).
 /// - A failure counts as slower than any answer, for 100 ms. If the first call after that fails too, for four times as long,
 ///   and so on up to 30 s; answers make it forgotten. Also when it took no time: an endpoint that fails at once gets
-///   almost no calls. An attempt that was refused for want of capacity, or came with a wish to be left alone, holds calls
-///   back for that time.
+///   almost no calls. An answer with a wish to be left alone holds calls back for that time.
+/// - A refusal for want of capacity holds calls back for 10 ms, longer only if refusals follow each other, and never for
+///   longer than was asked for: to leave everybody alone until its queue is empty would leave it idle.
 /// - What endpoints say counts while it is new: one that [is busy](crate::Endpoint::is_busy) is taken to have four times
 ///   the calls, one that [is slow](crate::Endpoint::is_slow) twice.
-/// - If both that were drawn have failed or gone silent, up to six more are drawn.
+/// - If all that were drawn have failed or gone silent, up to six more are drawn.
 ///
-/// A pick takes constant time and reads one cache line of each of the two. Needs [outcomes](Balancer::on_outcome) with their
+/// A pick takes constant time and reads one cache line of each of the three. Needs [outcomes](Balancer::on_outcome) with their
 /// time and picks with [`PickContext::with_now`]; without them it goes by calls in flight alone. No `rebuild`.
 #[derive(Debug)]
 pub struct PeakEwma {
@@ -51,6 +52,14 @@ impl PeakEwma {
         self
     }
 
+    /// How many are drawn for a pick, at least 2. Default 3: a little slower than 2, and so much more seldom are all of them
+    /// slow, new and cold, or busy. More of it gains less and less.
+    #[must_use]
+    pub const fn with_choices(mut self, choices: u32) -> Self {
+        self.rules.choices = choices;
+        self
+    }
+
     /// For how long a failure keeps calls away at first. Default 100 ms.
     #[must_use]
     pub const fn with_penalty(mut self, first: Duration) -> Self {
@@ -61,7 +70,7 @@ impl PeakEwma {
 
 impl Balancer for PeakEwma {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        self.rules.better_of_two(view, cx, &mut self.rng.fork())
+        self.rules.best_of_few(view, cx, &mut self.rng.fork())
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {

@@ -42,7 +42,7 @@ impl PowerOfTwo {
 
 impl Balancer for PowerOfTwo {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        self.rules.better_of_two(view, cx, &mut self.rng.fork())
+        self.rules.best_of_few(view, cx, &mut self.rng.fork())
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {

@@ -88,7 +88,7 @@ impl Balancer for Rendezvous {
             Some(key) if !view.is_empty() => self.home(view, cx, key, &mut rng),
             _ => None,
         };
-        home.or_else(|| self.rules.better_of_two(view, cx, &mut rng))
+        home.or_else(|| self.rules.best_of_few(view, cx, &mut rng))
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {

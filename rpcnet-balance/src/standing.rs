@@ -27,11 +27,16 @@ impl Standing {
 
     /// An attempt from `began` to `now` has failed. The first of a row holds for `first`.
     pub(crate) fn note_failure(&self, began: Time, now: Time, first: Duration) {
+        self.note_bounded(began, now, first, HOLD_MAX);
+    }
+
+    /// The same with a bound for all of a row.
+    pub(crate) fn note_bounded(&self, began: Time, now: Time, first: Duration, most: Duration) {
         self.change(|until, row| {
             // Others that were under way when the first one failed are no further proof.
             let row = if began >= until { row + 1 } else { row.max(1) };
             let factor = 4_u32.saturating_pow(u32::from(row) - 1);
-            let hold = first.saturating_mul(factor).min(HOLD_MAX);
+            let hold = first.saturating_mul(factor).min(most);
             (until.max(now + hold), row.min(ROW_MAX))
         });
     }

@@ -185,7 +185,8 @@ fn a_new_server_neither_starves_nor_is_flooded() {
         // As it comes: the first tenth of a second.
         let calls = drive(&balancer, &all, 2000, 1, &answer);
         let first = calls[..200].iter().filter(|call| call.1 == 9).count();
-        assert!((1..45).contains(&first), "{first} of 200 at {latency:?}");
+        // One that is ten times as fast may win whenever it is among the three that are drawn.
+        assert!((1..75).contains(&first), "{first} of 200 at {latency:?}");
     }
 }
 
@@ -253,16 +254,23 @@ fn who_says_that_it_is_busy_is_avoided_for_a_second() {
 #[test]
 fn who_asks_to_be_left_alone_is_left_alone() {
     for balancer in measuring() {
-        let view = view(2);
-        let refused = Outcome::new(OutcomeKind::Overloaded, us(100))
-            .with_now(at(1000))
-            .with_retry_after(Some(us(500_000)));
-        balancer.on_outcome(&view, 0, &refused);
-        let picked = |ms| {
-            let cx = PickContext::new().with_now(at(ms));
-            (0..100).any(|_| balancer.pick(&view, &cx) == Some(0))
+        let picked_after = |kind| {
+            let view = view(2);
+            let outcome = Outcome::new(kind, us(100))
+                .with_now(at(1000))
+                .with_retry_after(Some(us(500_000)));
+            balancer.on_outcome(&view, 0, &outcome);
+            let picked = |ms: u64| {
+                let cx = PickContext::new().with_now(at(ms));
+                (0..100).any(|_| balancer.pick(&view, &cx) == Some(0))
+            };
+            [1005, 1020, 1400, 1600].map(picked)
         };
-        assert!(!picked(1400) && picked(1600), "{balancer:?}");
+        let failed = picked_after(OutcomeKind::Failure);
+        assert_eq!(failed, [false, false, false, true], "{balancer:?}");
+        // A single refusal may be one of many everywhere.
+        let refused = picked_after(OutcomeKind::Overloaded);
+        assert_eq!(refused, [false, true, true, true], "{balancer:?}");
     }
 }
 

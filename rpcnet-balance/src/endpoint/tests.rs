@@ -110,12 +110,36 @@ fn outcomes_are_kept_for_what_they_tell() {
     check(outcome(OutcomeKind::Success, 1000), true, 0);
     check(outcome(OutcomeKind::Failure, 1000), true, 1100);
     check(outcome(OutcomeKind::Unreachable, 1000), true, 1100);
-    check(outcome(OutcomeKind::Overloaded, 1000), false, 1100);
+    check(outcome(OutcomeKind::Overloaded, 1000), false, 1010);
     check(outcome(OutcomeKind::Abandoned, 1000), true, 0);
-    for kind in [OutcomeKind::Failure, OutcomeKind::Overloaded] {
-        let latency = kind == OutcomeKind::Failure;
-        check(outcome(kind, 1000).with_retry_after(wish), latency, 1700);
+    let failed = outcome(OutcomeKind::Failure, 1000).with_retry_after(wish);
+    check(failed, true, 1700);
+    // Others may be as full: what it wishes is a bound.
+    let refused = |wish| outcome(OutcomeKind::Overloaded, 1000).with_retry_after(wish);
+    check(refused(wish), false, 1010);
+    check(refused(Some(Duration::from_millis(4))), false, 1004);
+}
+
+#[test]
+fn refusals_that_follow_each_other_hold_as_long_as_was_asked() {
+    let endpoint = Endpoint::new(7);
+    let refuse = |now| {
+        let wish = Some(Duration::from_millis(90));
+        let refused = outcome(OutcomeKind::Overloaded, now).with_retry_after(wish);
+        let decay = Decay::over(Duration::from_secs(10));
+        endpoint.note_outcome(&refused, decay, Duration::from_millis(100));
+    };
+    // Each begins 3 ms before, after the hold of the one before.
+    for (now, held) in [(1000, 1010), (1020, 1060), (1070, 1160), (1170, 1260)] {
+        refuse(now);
+        assert!(
+            endpoint.is_held(at(held - 1)) && !endpoint.is_held(at(held + 1)),
+            "{now}"
+        );
     }
+    // Those that were under way at the same time prove nothing more.
+    refuse(1180);
+    assert!(!endpoint.is_held(at(1271)));
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl NodeBuilder {
         self
     }
 
-    /// How a worker is picked among those that match. Default [`LoadBalancingStrategy::LeastConnections`].
+    /// How a worker is picked among those that match. Default [`LoadBalancingStrategy::PeakEwma`].
     pub fn strategy(mut self, strategy: LoadBalancingStrategy) -> Self {
         self.strategy = Some(strategy);
         self

@@ -23,9 +23,7 @@ pub enum LoadBalancingStrategy {
     RoundRobin,
     /// Any one: `random`.
     Random,
-    /// The one with the fewest calls in flight, any of them in a tie: `least-connections`. The default: it adapts to slow
-    /// workers and costly calls by itself.
-    #[default]
+    /// The one with the fewest calls in flight, any of them in a tie: `least-connections`.
     LeastConnections,
     /// In proportion to weights, as evenly as turns: `weighted`.
     Weighted,
@@ -33,7 +31,9 @@ pub enum LoadBalancingStrategy {
     WeightedByLoad,
     /// The less busy of two: `power-of-two`.
     PowerOfTwo,
-    /// The quicker of two; failures count as slow: `peak-ewma`.
+    /// The quickest of a few; failures count as slow: `peak-ewma`. The default, as the best over all of `cargo xtask sim
+    /// balance`.
+    #[default]
     PeakEwma,
     /// The quickest of some that are not hot by what they say about their load: `prequal`.
     Prequal,

@@ -6,9 +6,12 @@
 //! medians; the rows become a table, JSON and a figure; and what we set out to reach is held
 //! against them. Equal options give equal results, whatever the machine does beside.
 //!
+//! [`Balance`](Name::Balance) is of another kind, clients and workers instead of members; see its module.
+//!
 //! To add one: a file in `scenarios/`, and a line in [`Name`] and in [`run`].
 
 mod affliction;
+mod balance;
 mod check;
 mod detector;
 mod drive;
@@ -47,6 +50,7 @@ pub fn names() -> Vec<String> {
 /// When the options leave nothing to run, or a file cannot be written.
 pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     match options.scenario {
+        Name::Balance => balance::run(options),
         Name::Bootstrap => drive(&Bootstrap, options),
         Name::Churn => drive(&Churn, options),
         Name::Crash => drive(&Crash, options),

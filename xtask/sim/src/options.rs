@@ -27,6 +27,12 @@ pub struct Options {
     /// Only these detectors [default: depends on the scenario].
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub detector: Vec<String>,
+    /// Only this strategy, of `balance`; more than once for several [default: all].
+    #[arg(long, value_name = "NAME")]
+    pub strategy: Vec<String>,
+    /// Only this scenario, of `balance`; more than once for several, `load` for all loads.
+    #[arg(long = "scenario", value_name = "NAME")]
+    pub fleet: Vec<String>,
     /// Ours without each of its rules in addition.
     #[arg(long)]
     pub ablation: bool,
@@ -41,6 +47,8 @@ pub struct Options {
 /// The scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Name {
+    /// Clients choose among workers that are slow, fail, hang, or have too much to do.
+    Balance,
     /// Many start at once, or one by one while messages are lost: when all know all.
     Bootstrap,
     /// Members crash and new ones come, all the time.

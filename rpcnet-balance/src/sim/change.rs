@@ -1,0 +1,23 @@
+//! What happens to a worker.
+
+/// What happens to a worker at a moment of a [`Plan`](super::Plan).
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Change {
+    /// From now on requests take it so many times as long as in the beginning: 100 for a straggler, 1 for one that has got
+    /// over it.
+    Pace(f64),
+    /// From now on it fails each request within 0.1 ms, whatever waits.
+    Fail,
+    /// It does nothing any more: it takes requests and answers none. With [`Recover`](Self::Recover) it goes on.
+    Hang,
+    /// It fails and hangs no longer.
+    Recover,
+    /// It says that it takes no new calls, with every reply and in the membership; after a second it refuses them.
+    Drain,
+    /// It is gone, with all that it was serving. The membership says so after a while.
+    Crash,
+    /// It is there again, or for the first time, cold if it [starts slowly](super::Worker::with_cold_start). The membership
+    /// says so after a while. Without effect on one that runs.
+    Start,
+}

@@ -1,0 +1,175 @@
+//! A client: who it thinks is there, and how it chooses.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Policy, Worker};
+use crate::{
+    Balancer, Endpoint, LatencyQuantiles, Marks, Outcome, OutcomeKind, PickContext, RetryBudget,
+    Time, View,
+    health::{Gate, Outliers, Probe},
+};
+
+/// A client: who it thinks is there, and how it chooses.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// Of each worker that it knows of.
+    endpoints: Vec<Option<Arc<Endpoint>>>,
+    /// As who.
+    known: Vec<Option<u32>>,
+    pub(super) view: Arc<View>,
+    balancer: Arc<dyn Balancer>,
+    pub(super) budget: RetryBudget,
+    latencies: LatencyQuantiles,
+    hedge_after: Option<Duration>,
+    hedge_known_until: Time,
+    health: Outliers,
+    /// Of the view.
+    gate: Gate,
+}
+
+impl Client {
+    pub(super) fn new(
+        workers: &[Worker],
+        policy: &Policy,
+        seed: u64,
+        balancer: Arc<dyn Balancer>,
+    ) -> Self {
+        let mut client = Self {
+            endpoints: vec![None; workers.len()],
+            known: vec![None; workers.len()],
+            view: Arc::new(View::new([], 0)),
+            balancer,
+            budget: policy.budget(),
+            latencies: LatencyQuantiles::new(),
+            hedge_after: None,
+            hedge_known_until: Time::ZERO,
+            health: Outliers::seeded(policy.health, seed),
+            gate: Gate::new(),
+        };
+        for (id, worker) in workers.iter().enumerate() {
+            if !worker.absent {
+                client.known[id] = Some(0);
+                client.endpoints[id] = Some(endpoint(id, worker));
+            }
+        }
+        client.rebuild();
+        client
+    }
+
+    /// The membership says as who a worker is there, or that it is not.
+    pub(super) fn on_membership(
+        &mut self,
+        now: Time,
+        id: usize,
+        worker: &Worker,
+        present: Option<u32>,
+    ) {
+        if present == self.known[id] {
+            return;
+        }
+        // One that comes back is another: nothing is known of it.
+        self.known[id] = present;
+        self.endpoints[id] = present.map(|_| endpoint(id, worker));
+        if let Some(endpoint) = &self.endpoints[id] {
+            endpoint.note_ready(now);
+        }
+        self.rebuild();
+    }
+
+    /// Where the next attempt goes: to one whose turn for a probe has come, to one that was not tried and that nothing
+    /// speaks against, or to what is left.
+    pub(super) fn pick(&self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
+        let verdict = self.gate.check(&self.health, &self.view, now);
+        let cx = PickContext::new().with_now(now).with_heeded(verdict.heeded);
+        let untried = cx.with_excluded(tried);
+        if verdict.is_probe_due
+            && let Some((index, probe)) = self.health.probe(&self.view, &untried)
+        {
+            return Some((index, Some(probe)));
+        }
+        let choices = [
+            untried,
+            untried.with_heeded(Marks::DRAINING),
+            cx,
+            cx.with_heeded(Marks::NONE),
+        ];
+        let mut choices = choices.iter();
+        let picked = choices.find_map(|cx| self.balancer.pick(&self.view, cx));
+        picked.map(|index| (index, None))
+    }
+
+    /// The same for a second attempt that is not worth much: nowhere but to a good one.
+    pub(super) fn pick_hedge(&self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
+        let cx = PickContext::new().with_now(now).with_excluded(tried);
+        let picked = self.balancer.pick(&self.view, &cx);
+        picked.map(|index| (index, None))
+    }
+
+    /// An attempt has ended that was made to `index` of `view`.
+    pub(super) fn on_outcome(
+        &mut self,
+        view: &View,
+        index: usize,
+        probe: Option<&Probe>,
+        outcome: &Outcome,
+    ) {
+        let (endpoint, now) = (&view[index], outcome.now);
+        if let Some(load) = outcome.reported_load {
+            endpoint.note_reported_load_at(load, now);
+            if load.draining {
+                self.health.note_draining(endpoint, true);
+            }
+        }
+        match probe {
+            Some(probe) => {
+                self.health.on_probed(endpoint, probe, outcome);
+            }
+            None => {
+                self.health.on_outcome(endpoint, outcome);
+            }
+        }
+        if self.health.claim_sweep(now) {
+            self.health.sweep(now, &self.view);
+        }
+        self.balancer.on_outcome(view, index, outcome);
+        if outcome.kind == OutcomeKind::Success {
+            self.budget.deposit();
+            self.latencies.record(now, outcome.latency);
+        }
+    }
+
+    pub(super) fn on_draining(&self, id: usize) {
+        if let Some(endpoint) = &self.endpoints[id] {
+            self.health.note_draining(endpoint, true);
+        }
+    }
+
+    /// When a second attempt is worth it; looked up now and then only.
+    pub(super) fn hedge_after(&mut self, now: Time, quantile: f64) -> Option<Duration> {
+        if now >= self.hedge_known_until {
+            self.hedge_known_until = now + HEDGE_KNOWN_FOR;
+            let enough = self.latencies.len(now) >= HEDGE_SAMPLES;
+            let after = enough.then(|| self.latencies.quantile(now, quantile));
+            self.hedge_after = after.flatten().map(|it| it.max(HEDGE_MIN));
+        }
+        self.hedge_after
+    }
+
+    fn rebuild(&mut self) {
+        let endpoints = self.endpoints.iter().flatten().cloned();
+        self.view = Arc::new(View::new(endpoints, self.view.generation() + 1));
+        self.health.note_view(&self.view);
+        self.gate = Gate::new();
+        if let Some(balancer) = self.balancer.rebuild(&self.view) {
+            self.balancer = balancer;
+        }
+    }
+}
+
+fn endpoint(id: usize, worker: &Worker) -> Arc<Endpoint> {
+    Arc::new(Endpoint::new(id as u64).with_weight(worker.weight))
+}
+
+const HEDGE_KNOWN_FOR: Duration = Duration::from_millis(100);
+const HEDGE_SAMPLES: u64 = 100;
+const HEDGE_MIN: Duration = Duration::from_millis(1);

@@ -1,0 +1,61 @@
+//! Fleets of clients and workers in virtual time: how a balancer does on bad days.
+//!
+//! The balancers are the real ones, and so are the endpoints, the budget for retries, and the quantiles that hedging goes
+//! by. The rest is a model: workers serve so many requests at a time, keep some in a queue and refuse more than that; they
+//! become slow, fail, hang, crash and come back cold, as a [`Plan`] says. Clients each have a balancer of their own and see
+//! what clients see: their own calls, and what replies say about the load.
+//!
+//! Everything is drawn from one seed: equal runs have equal reports. What a call costs depends on the call alone, so all
+//! balancers are given the same calls at the same moments.
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use rpcnet_balance::{LeastConnections, RoundRobin, sim::{self, Change, Latency, Load, Plan, Worker}};
+//!
+//! // Ten workers; one becomes a hundred times slower.
+//! let worker = Worker::new(Latency::Exponential { mean: Duration::from_millis(10) }).with_concurrency(8);
+//! let slow = Duration::from_secs(2);
+//! let plan = Plan::new(vec![worker; 10], Load::open(2_000.0))
+//!     .with_duration(Duration::from_secs(6))
+//!     .with_change(slow, 3, Change::Pace(100.0));
+//!
+//! let after = |report: &sim::Report| report.between(slow, Duration::MAX).latency(0.99);
+//! let blind = sim::run(&plan, 7, |seed| Arc::new(RoundRobin::seeded(seed)));
+//! let counting = sim::run(&plan, 7, |seed| Arc::new(LeastConnections::seeded(seed)));
+//! assert!(after(&counting) < after(&blind));
+//! ```
+//!
+//! A balancer of yours goes in the same way: anything that makes an `Arc<dyn Balancer>` of a seed. One more in
+//! `examples/simulate.rs`.
+//!
+//! # What is left out
+//!
+//! The network neither loses nor reorders, and takes the same time everywhere. Requests are all of one kind; a pace that
+//! changes holds for requests whose service begins from then on. Clients take no time for anything.
+//!
+//! Not covered by semantic versioning: what is here serves tests and experiments.
+
+mod change;
+mod client;
+mod dice;
+mod events;
+mod fleet;
+mod latency;
+mod plan;
+mod policy;
+mod report;
+mod retries;
+mod server;
+mod trip;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use change::Change;
+pub use fleet::run;
+pub use latency::Latency;
+pub use plan::{Load, Plan};
+pub use policy::Policy;
+pub use report::{Attempt, Call, End, Reason, Report, Span};
+pub use worker::Worker;

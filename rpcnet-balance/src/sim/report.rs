@@ -1,0 +1,287 @@
+//! What a run was like.
+
+use std::time::Duration;
+
+use crate::Time;
+
+/// What became of every call, and where every attempt went, in the order in which they began.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    pub(super) calls: Vec<Call>,
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) deadline: Duration,
+    pub(super) ended: Time,
+}
+
+/// A call, and what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Call {
+    /// Who made it.
+    pub client: usize,
+    /// When it began.
+    pub began: Time,
+    /// From its beginning to its end.
+    pub took: Duration,
+    /// What became of it.
+    pub end: End,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// A worker answered.
+    Answered,
+    /// The last attempt there could be failed or was refused.
+    Failed,
+    /// No answer before the deadline.
+    TimedOut,
+    /// There was nobody to choose.
+    NoWorker,
+}
+
+/// An attempt of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// The place of its call in the list of calls.
+    pub call: usize,
+    /// To whom.
+    pub worker: usize,
+    /// When it began.
+    pub began: Time,
+    /// Why there was one.
+    pub reason: Reason,
+}
+
+/// Why there was an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It was the first.
+    First,
+    /// The one before did not succeed.
+    Retry,
+    /// The first took long.
+    Hedge,
+}
+
+impl Report {
+    /// All calls.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
+    /// All attempts.
+    #[must_use]
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.attempts
+    }
+
+    /// When the last call had ended.
+    #[must_use]
+    pub const fn ended(&self) -> Time {
+        self.ended
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn all(&self) -> Span<'_> {
+        self.between(Duration::ZERO, Duration::MAX)
+    }
+
+    /// What began at `from` or later and before `until`.
+    #[must_use]
+    pub fn between(&self, from: Duration, until: Duration) -> Span<'_> {
+        let (from, until) = (Time::from(from), Time::from(until));
+        let calls = |time| self.calls.partition_point(|call| call.began < time);
+        let attempts = |time| self.attempts.partition_point(|it| it.began < time);
+        let until = until.max(from);
+        Span {
+            report: self,
+            from,
+            until: until.min(self.ended.max(from)),
+            calls: &self.calls[calls(from)..calls(until)],
+            attempts: &self.attempts[attempts(from)..attempts(until)],
+        }
+    }
+
+    /// How long after a moment calls are quick for good: from then on, no stretch of 250 ms until `until` has a quantile `q`
+    /// above `bound`. `None` if the last has.
+    #[must_use]
+    pub fn recovery(
+        &self,
+        after: Duration,
+        until: Duration,
+        q: f64,
+        bound: Duration,
+    ) -> Option<Duration> {
+        let mut recovered = after;
+        let mut from = after;
+        while from + WINDOW <= until {
+            if self.between(from, from + WINDOW).latency(q) > bound {
+                recovered = from + WINDOW;
+            }
+            from += WINDOW;
+        }
+        (recovered < from).then(|| recovered - after)
+    }
+}
+
+/// The calls and attempts that began in a stretch of time.
+#[derive(Debug, Clone, Copy)]
+pub struct Span<'a> {
+    report: &'a Report,
+    from: Time,
+    until: Time,
+    calls: &'a [Call],
+    attempts: &'a [Attempt],
+}
+
+impl<'a> Span<'a> {
+    /// The calls.
+    #[must_use]
+    pub const fn calls(&self) -> &'a [Call] {
+        self.calls
+    }
+
+    /// The attempts.
+    #[must_use]
+    pub const fn attempts(&self) -> &'a [Attempt] {
+        self.attempts
+    }
+
+    /// How many of the calls nobody answered.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        let failed = self.calls.iter().filter(|call| call.end != End::Answered);
+        failed.count()
+    }
+
+    /// The latency that the part `q` of the calls, from 0 to 1, did not exceed, exactly; zero without calls. A call that
+    /// failed counts with the deadline, however early it did.
+    #[must_use]
+    pub fn latency(&self, q: f64) -> Duration {
+        let counted = |call: &Call| match call.end {
+            End::Answered => call.took,
+            _ => self.report.deadline.max(call.took),
+        };
+        quantile(self.calls.iter().map(counted).collect(), q)
+    }
+
+    /// The same of the calls that were answered, the others left out.
+    #[must_use]
+    pub fn answered_latency(&self, q: f64) -> Duration {
+        let answered = self.calls.iter().filter(|call| call.end == End::Answered);
+        quantile(answered.map(|call| call.took).collect(), q)
+    }
+
+    /// The part of the attempts that went to a worker, 0 to 1; 0 without attempts.
+    #[must_use]
+    pub fn share_of(&self, worker: usize) -> f64 {
+        let there = self.attempts.iter().filter(|it| it.worker == worker);
+        there.count() as f64 / self.attempts.len().max(1) as f64
+    }
+
+    /// Attempts for each call beside the first, on average.
+    #[must_use]
+    pub fn extra_attempts(&self) -> f64 {
+        let extra = self.attempts.iter().filter(|it| it.reason != Reason::First);
+        extra.count() as f64 / self.calls.len().max(1) as f64
+    }
+
+    /// Calls a second that were answered in this stretch, whenever they began.
+    #[must_use]
+    pub fn goodput_per_s(&self) -> f64 {
+        let in_span = |call: &&Call| {
+            let ended = call.began + call.took;
+            call.end == End::Answered && ended >= self.from && ended < self.until
+        };
+        let answered = self.report.calls.iter().filter(in_span).count();
+        answered as f64 / self.until.since(self.from).as_secs_f64().max(1e-9)
+    }
+}
+
+/// By nearest rank; zero of nothing.
+fn quantile(mut latencies: Vec<Duration>, q: f64) -> Duration {
+    if latencies.is_empty() {
+        return Duration::ZERO;
+    }
+    let rank = (q * latencies.len() as f64).ceil() as usize;
+    let place = rank.clamp(1, latencies.len()) - 1;
+    *latencies.select_nth_unstable(place).1
+}
+
+/// Long enough for some calls, short enough to tell when.
+const WINDOW: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// A call each 10 ms for 2 s that takes `took` by when it begins; `None` fails at once.
+    fn report(took: impl Fn(u64) -> Option<u64>) -> Report {
+        let call = |began: u64| Call {
+            client: 0,
+            began: ms(began).into(),
+            took: ms(took(began).unwrap_or(0)),
+            end: took(began).map_or(End::Failed, |_| End::Answered),
+        };
+        let calls: Vec<_> = (0..200).map(|n| call(10 * n)).collect();
+        let attempt = |(n, call): (usize, &Call)| Attempt {
+            call: n,
+            worker: n % 4,
+            began: call.began,
+            reason: if n < 20 { Reason::Retry } else { Reason::First },
+        };
+        Report {
+            attempts: calls.iter().enumerate().map(attempt).collect(),
+            calls,
+            deadline: ms(1_000),
+            ended: ms(2_000).into(),
+        }
+    }
+
+    #[test]
+    fn figures_are_those_of_the_calls_that_began_in_the_span() {
+        let report = report(|began| Some(if began < 1_000 { 5 } else { 7 }));
+        assert_eq!(report.all().calls().len(), 200);
+        assert_eq!(report.all().latency(0.5), ms(5));
+        assert_eq!(report.all().latency(0.51), ms(7));
+        let late = report.between(ms(1_000), ms(1_500));
+        assert_eq!((late.calls().len(), late.latency(0.0)), (50, ms(7)));
+        assert_eq!(report.all().extra_attempts(), 0.1);
+        assert_eq!(
+            (late.extra_attempts(), report.all().share_of(3)),
+            (0.0, 0.25)
+        );
+        // The last of the first half ends in the second.
+        assert_eq!(report.between(ms(0), ms(1_000)).goodput_per_s(), 100.0);
+        assert_eq!(report.between(ms(500), ms(500)).latency(0.5), ms(0));
+    }
+
+    #[test]
+    fn what_fails_at_once_is_not_quick() {
+        let report = report(|began| (began != 500).then_some(5));
+        assert_eq!(report.all().failed(), 1);
+        assert_eq!(report.all().latency(1.0), ms(1_000));
+        assert_eq!(report.all().latency(0.99), ms(5));
+        assert_eq!(report.all().answered_latency(1.0), ms(5));
+    }
+
+    #[test]
+    fn it_has_recovered_when_no_later_window_is_slow() {
+        let recovery = |report: &Report| report.recovery(ms(500), ms(2_000), 0.9, ms(10));
+        assert_eq!(recovery(&report(|_| Some(5))), Some(ms(0)));
+        let slow = |from, to| report(move |at| Some(if (from..to).contains(&at) { 50 } else { 5 }));
+        assert_eq!(recovery(&slow(0, 700)), Some(ms(250)));
+        assert_eq!(recovery(&slow(900, 950)), Some(ms(500)));
+        assert_eq!(recovery(&slow(0, 5_000)), None);
+    }
+}

@@ -1,0 +1,241 @@
+//! What holds in every run.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{fleet::Fleet, *};
+use crate::{Balancer, LeastConnections, Random, RoundRobin, from_fn};
+
+type Make = fn(u64) -> Arc<dyn Balancer>;
+
+const RANDOM: Make = |seed| Arc::new(Random::seeded(seed));
+const ROUND_ROBIN: Make = |seed| Arc::new(RoundRobin::seeded(seed));
+const LEAST: Make = |seed| Arc::new(LeastConnections::seeded(seed));
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Serves 800 a second.
+fn worker() -> Worker {
+    Worker::new(Latency::Exponential { mean: ms(10) }).with_concurrency(8)
+}
+
+/// All that can happen, within four seconds.
+fn trouble() -> Plan {
+    let worker = worker().with_cold_start(ms(500), 10.0);
+    let workers = [vec![worker; 5], vec![worker.absent()]].concat();
+    let load = Load::open(3_000.0).then(ms(3_000), 6_000.0);
+    Plan::new(workers, load)
+        .with_clients(3)
+        .with_duration(ms(4_000))
+        .with_policy(Policy::new().with_hedging(0.9).with_deadline(ms(300)))
+        .with_change(ms(500), 0, Change::Pace(20.0))
+        .with_change(ms(800), 0, Change::Pace(1.0))
+        .with_change(ms(900), 1, Change::Fail)
+        .with_change(ms(1_200), 1, Change::Recover)
+        .with_change(ms(1_300), 2, Change::Hang)
+        .with_change(ms(1_800), 2, Change::Recover)
+        .with_change(ms(1_900), 3, Change::Crash)
+        .with_change(ms(2_200), 3, Change::Start)
+        .with_change(ms(2_300), 4, Change::Drain)
+        .with_change(ms(3_600), 4, Change::Crash)
+        .with_change(ms(1_000), 5, Change::Start)
+        // While it hangs.
+        .with_change(ms(2_500), 2, Change::Hang)
+        .with_change(ms(2_700), 2, Change::Crash)
+        .with_change(ms(2_800), 2, Change::Start)
+}
+
+#[test]
+fn every_call_ends_once_and_nothing_is_left_anywhere() {
+    for make in [RANDOM, ROUND_ROBIN, LEAST] {
+        for seed in 0..3 {
+            let plan = trouble();
+            let mut fleet = Fleet::new(&plan, seed, make);
+            fleet.begin();
+            while let Some(event) = fleet.events.next() {
+                fleet.handle(event);
+            }
+            assert!(
+                fleet.servers.iter().all(|server| server.is_idle()),
+                "seed {seed}"
+            );
+            assert!(
+                fleet.trips.iter().all(|trip| !trip.is_open()),
+                "seed {seed}"
+            );
+            // That calls end once is asserted on the way.
+            let report = fleet.report();
+            let calls = report.calls();
+            assert!(calls.len() > 10_000, "{}", calls.len());
+            assert!(calls.iter().all(|call| call.took <= ms(300)));
+            let firsts = report
+                .attempts()
+                .iter()
+                .filter(|it| it.reason == Reason::First);
+            let nowhere = calls.iter().filter(|call| call.end == End::NoWorker);
+            assert_eq!(firsts.count() + nowhere.count(), calls.len());
+        }
+    }
+}
+
+#[test]
+fn the_trouble_takes_place() {
+    let report = run(&trouble(), 1, RANDOM);
+    let ended = |end| report.calls().iter().any(|call| call.end == end);
+    assert!(ended(End::Answered) && ended(End::TimedOut));
+    let tried = |reason| report.attempts().iter().any(|it| it.reason == reason);
+    assert!(tried(Reason::Retry) && tried(Reason::Hedge));
+    // Who drains is left alone before it refuses; who is new is found.
+    assert!(report.between(ms(2_000), ms(2_300)).share_of(4) > 0.1);
+    assert_eq!(report.between(ms(2_700), ms(3_600)).share_of(4), 0.0);
+    assert_eq!(report.between(ms(0), ms(1_300)).share_of(5), 0.0);
+    assert!(report.between(ms(1_400), ms(1_900)).share_of(5) > 0.1);
+}
+
+#[test]
+fn equal_seeds_give_equal_reports_and_others_do_not() {
+    let report = |seed| run(&trouble(), seed, LEAST);
+    assert_eq!(report(3), report(3));
+    assert_ne!(report(3), report(4));
+}
+
+#[test]
+fn all_balancers_are_given_the_same_calls() {
+    let begins = |make: Make| {
+        let report = run(&trouble(), 3, make);
+        let begins = report.calls().iter().map(|call| (call.began, call.client));
+        begins.collect::<Vec<_>>()
+    };
+    assert_eq!(begins(RANDOM), begins(LEAST));
+}
+
+#[test]
+fn a_closed_load_keeps_its_calls_in_flight() {
+    let latency = Latency::Fixed(ms(10));
+    let worker = Worker::new(latency).with_concurrency(50);
+    let plan = Plan::new(vec![worker; 2], Load::closed(20, 1_000))
+        .with_clients(4)
+        .with_network(Duration::ZERO);
+    let report = run(&plan, 1, RANDOM);
+    assert_eq!((report.calls().len(), report.all().failed()), (1_000, 0));
+    // Fifty rounds of twenty.
+    assert_eq!(report.ended(), ms(500).into());
+}
+
+#[test]
+fn one_queue_is_that_of_the_theory() {
+    // M/M/1 at 0.8: the time in it is exponential, with mean 10 ms / (1 - 0.8).
+    let worker = Worker::new(Latency::Exponential { mean: ms(10) })
+        .with_concurrency(1)
+        .with_queue(100_000, Duration::MAX);
+    let plan = Plan::new(vec![worker], Load::open(80.0))
+        .with_network(Duration::ZERO)
+        .with_duration(Duration::from_secs(2_000))
+        .with_policy(Policy::new().with_deadline(Duration::from_secs(100)));
+    let report = run(&plan, 1, RANDOM);
+    let sum: Duration = report.calls().iter().map(|call| call.took).sum();
+    let mean = sum.as_secs_f64() / report.calls().len() as f64;
+    assert!((mean - 0.050).abs() < 0.003, "{mean}");
+    let p99 = report.all().latency(0.99).as_secs_f64();
+    assert!((p99 - 0.230).abs() < 0.025, "{p99}");
+}
+
+#[test]
+fn a_worker_refuses_what_would_wait_too_long_and_serves_what_it_can() {
+    let policy = Policy::new().with_attempts_max(1);
+    let plan = Plan::new(vec![worker()], Load::open(1_600.0))
+        .with_duration(ms(5_000))
+        .with_policy(policy);
+    let report = run(&plan, 1, RANDOM);
+    let steady = report.between(ms(1_000), ms(5_000));
+    assert!((steady.goodput_per_s() / 800.0 - 1.0).abs() < 0.05);
+    let answered = report
+        .calls()
+        .iter()
+        .filter(|call| call.end == End::Answered);
+    // Few are served for longer than 100 ms.
+    let most = answered.map(|call| call.took).max().expect("some");
+    assert!(most < ms(50 + 150), "{most:?}");
+}
+
+#[test]
+fn retries_stay_within_their_budget() {
+    let policy = Policy::new().with_budget(0.1, 100.0);
+    let plan = Plan::new(vec![worker(); 4], Load::open(10_000.0)).with_policy(policy);
+    let report = run(&plan, 1, RANDOM);
+    let extra = report.all().extra_attempts() * report.calls().len() as f64;
+    let answered = report.calls().len() - report.all().failed();
+    assert!(
+        extra <= 0.1 * answered as f64 + 100.0 + 10.0 * 10.1,
+        "{extra}"
+    );
+    assert!(extra > 100.0, "{extra}");
+}
+
+#[test]
+fn who_cannot_be_reached_costs_no_call() {
+    let plan =
+        Plan::new(vec![worker(); 5], Load::open(1_000.0)).with_change(ms(2_000), 1, Change::Crash);
+    let report = run(&plan, 1, RANDOM);
+    assert_eq!(report.all().failed(), 0);
+    let extra = report.attempts().len() - report.calls().len();
+    assert!(extra > 0, "somebody has to find out");
+    // Found out by the first few, and not asked by every call from then on.
+    assert!(extra < 60, "{extra}");
+}
+
+#[test]
+fn a_hang_is_over_when_it_is_over() {
+    let plan = Plan::new(vec![worker(); 1], Load::open(100.0))
+        .with_duration(ms(4_000))
+        .with_change(ms(1_000), 0, Change::Hang)
+        .with_change(ms(3_000), 0, Change::Recover);
+    let report = run(&plan, 1, RANDOM);
+    let hung = report.between(ms(1_000), ms(1_900));
+    assert_eq!(hung.failed(), hung.calls().len());
+    assert_eq!(report.between(ms(3_000), ms(4_000)).failed(), 0);
+    // What came last before the end is answered after all.
+    let waited = report.between(ms(2_500), ms(2_900));
+    assert!(waited.failed() < waited.calls().len());
+}
+
+#[test]
+fn who_waits_too_long_is_refused_while_it_waits() {
+    let worker = Worker::new(Latency::Fixed(ms(200)))
+        .with_concurrency(1)
+        .with_queue(10, ms(50));
+    let plan = Plan::new(vec![worker], Load::closed(2, 2))
+        .with_network(Duration::ZERO)
+        .with_policy(Policy::new().with_attempts_max(1));
+    let report = run(&plan, 1, RANDOM);
+    let ends: Vec<_> = report.calls().iter().map(|it| (it.took, it.end)).collect();
+    assert_eq!(ends, [(ms(200), End::Answered), (ms(50), End::Failed)]);
+}
+
+#[test]
+fn clients_hear_of_a_drain_without_a_call() {
+    let plan = Plan::new(vec![worker(); 10], Load::open(100.0))
+        .with_clients(20)
+        .with_duration(ms(2_000))
+        .with_change(ms(500), 3, Change::Drain);
+    let report = run(&plan, 1, RANDOM);
+    assert!(report.between(ms(0), ms(500)).share_of(3) > 0.0);
+    assert_eq!(report.between(ms(801), ms(2_000)).share_of(3), 0.0);
+}
+
+#[test]
+fn a_bad_balancer_is_seen_to_be_bad() {
+    // Always the first that is allowed.
+    let first: Make = |_| {
+        Arc::new(from_fn(|view, cx| {
+            view.endpoints().iter().position(|one| cx.allows(one))
+        }))
+    };
+    let plan = Plan::new(vec![worker(); 5], Load::open(2_400.0));
+    let (bad, good) = (run(&plan, 1, first), run(&plan, 1, LEAST));
+    assert!(bad.all().share_of(0) > 0.8);
+    assert!(bad.all().failed() > 1_000);
+    assert_eq!(good.all().failed(), 0);
+    assert!(good.all().latency(0.99) < ms(80));
+}

@@ -1,0 +1,60 @@
+//! What we set out to reach with the default.
+
+use super::{figures::Row, strategies::DEFAULT};
+use crate::check::Check;
+
+/// Of the scenarios that were run.
+pub(super) fn checks(rows: &[Row]) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut at_most = |scenario: &str, what: &str, bound, unit, figure: fn(&Row) -> Option<f64>| {
+        let ours = |row: &&Row| row.scenario == scenario && row.strategy == DEFAULT;
+        if let Some(row) = rows.iter().find(ours) {
+            checks.push(Check::new(
+                format!("{scenario}: {what}"),
+                figure(row),
+                bound,
+                unit,
+            ));
+        }
+    };
+    at_most("tower", "p99.9", 105.0, "ms", |it| Some(it.p999_ms));
+    at_most("straggler", "p99 to the healthy", 1.5, "times", |it| {
+        it.p99_to_healthy
+    });
+    at_most("fast-fail", "calls to the one that fails", 2.0, "%", |it| {
+        it.bad_share.map(|share| 100.0 * share)
+    });
+    at_most("overload", "capacity not used", 5.0, "%", |it| {
+        Some(100.0 * (1.0 - it.goodput_ratio))
+    });
+    at_most("overload", "extra attempts", 10.0, "%", |it| {
+        Some(100.0 * it.extra_ratio)
+    });
+    at_most("overload", "recovery", 2.0, "s", |it| it.recovery_s);
+    at_most("rolling-restart", "calls failed", 0.0, "", |it| {
+        Some(it.failed)
+    });
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::figures::tests::row;
+
+    #[test]
+    fn the_default_alone_is_held_against_the_targets() {
+        let missed = |rows: &[Row]| checks(rows).iter().filter(|it| !it.is_met()).count();
+        assert_eq!(missed(&[row("tower", DEFAULT, 50.0, None)]), 0);
+        assert_eq!(missed(&[row("tower", DEFAULT, 60.0, None)]), 1);
+        assert_eq!(missed(&[row("tower", "random", 60.0, None)]), 0);
+        // A figure that is not there is missed.
+        assert_eq!(missed(&[row("overload", DEFAULT, 60.0, None)]), 1);
+        let mut overload = row("overload", DEFAULT, 60.0, None);
+        overload.recovery_s = Some(1.0);
+        assert_eq!(missed(std::slice::from_ref(&overload)), 0);
+        overload.goodput_ratio = 0.94;
+        overload.extra_ratio = 0.11;
+        assert_eq!(missed(&[overload]), 2);
+    }
+}

@@ -1,0 +1,117 @@
+//! What is compared.
+
+use std::{sync::Arc, time::Duration};
+
+use rpcnet_balance::{
+    Balancer, LeastConnections, PeakEwma, PowerOfTwo, Prequal, Random, RoundRobin, SlowStart,
+    Weighted, WeightedByLoad,
+};
+
+use crate::scenario::Extent;
+
+/// A strategy as it comes, without settings.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Strategy {
+    pub(super) name: &'static str,
+    pub(super) make: fn(u64) -> Arc<dyn Balancer>,
+}
+
+/// What calls go by when nobody says otherwise.
+pub(super) const DEFAULT: &str = "peak-ewma";
+
+const ALL: &[Strategy] = &[
+    Strategy {
+        name: "round-robin",
+        make: |seed| Arc::new(RoundRobin::seeded(seed)),
+    },
+    Strategy {
+        name: "random",
+        make: |seed| Arc::new(Random::seeded(seed)),
+    },
+    Strategy {
+        name: "least-connections",
+        make: |seed| Arc::new(LeastConnections::seeded(seed)),
+    },
+    Strategy {
+        name: "power-of-two",
+        make: |seed| Arc::new(PowerOfTwo::seeded(seed)),
+    },
+    Strategy {
+        name: "peak-ewma",
+        make: |seed| Arc::new(PeakEwma::seeded(seed)),
+    },
+    Strategy {
+        name: "slow-start",
+        make: |seed| {
+            let inner = Arc::new(PeakEwma::seeded(seed));
+            Arc::new(SlowStart::new(inner, Duration::from_secs(10)))
+        },
+    },
+    Strategy {
+        name: "prequal",
+        make: |seed| Arc::new(Prequal::seeded(seed)),
+    },
+    Strategy {
+        name: "weighted",
+        make: |seed| Arc::new(Weighted::seeded(seed)),
+    },
+    Strategy {
+        name: "weighted-by-load",
+        make: |seed| Arc::new(WeightedByLoad::seeded(seed)),
+    },
+];
+
+/// In a quick run.
+const FEW: [&str; 3] = ["round-robin", "power-of-two", DEFAULT];
+
+/// Those that were named, else all, or few in a quick run.
+pub(super) fn chosen(extent: Extent, names: &[String]) -> Result<Vec<Strategy>, String> {
+    if names.is_empty() {
+        let wanted = |it: &&Strategy| extent == Extent::Full || FEW.contains(&it.name);
+        return Ok(ALL.iter().filter(wanted).copied().collect());
+    }
+    let named = |name: &String| {
+        let found = ALL.iter().find(|it| it.name == name).copied();
+        found.ok_or_else(|| {
+            let all: Vec<_> = ALL.iter().map(|it| it.name).collect();
+            format!(
+                "no strategy is called {name:?}; there are: {}",
+                all.join(", ")
+            )
+        })
+    };
+    names.iter().map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rpcnet_registry::LoadBalancingStrategy;
+
+    use super::*;
+
+    #[test]
+    fn it_is_the_default_of_the_registry() {
+        assert_eq!(LoadBalancingStrategy::default().name(), DEFAULT);
+    }
+
+    #[test]
+    fn all_are_compared_that_need_no_key() {
+        for strategy in LoadBalancingStrategy::ALL {
+            let keyed = ["rendezvous", "maglev"].contains(&strategy.name());
+            let compared = ALL.iter().any(|it| it.name == strategy.name());
+            assert!(keyed != compared, "{strategy}");
+        }
+    }
+
+    #[test]
+    fn the_default_is_among_them_always() {
+        for extent in [Extent::Quick, Extent::Full] {
+            let all = chosen(extent, &[]).unwrap();
+            assert!(all.iter().any(|it| it.name == DEFAULT));
+        }
+        let some = chosen(Extent::Quick, &["random".to_owned()]).unwrap();
+        assert_eq!(some[0].name, "random");
+        let error = chosen(Extent::Full, &["best".to_owned()]).unwrap_err();
+        assert!(error.contains("round-robin, random"), "{error}");
+    }
+}
