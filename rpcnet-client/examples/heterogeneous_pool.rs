@@ -120,6 +120,12 @@ async fn main() -> Result {
     let calm = run(&front, 40, 2).await?;
     println!("2 at a time:  {calm:?}");
     ensure(on(&calm, "gpu") == 40, "GPUs come first")?;
+    let by = |name| calm.get(name).copied().unwrap_or_default();
+    // It takes four times as much at a time.
+    ensure(
+        by("gpu-big") >= 3 * by("gpu-small"),
+        "among them by what they can take",
+    )?;
 
     let rush = run(&front, 200, 24).await?;
     println!("24 at a time: {rush:?}");

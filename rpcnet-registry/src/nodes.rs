@@ -84,6 +84,9 @@ impl NodeRegistry {
     }
 
     /// What happens from now on. Subscribed before [`start`](Self::start), the nodes known by then come as joined.
+    ///
+    /// When an event arrives, the [snapshot](Self::snapshot) of this registry already has it. It says nothing about other
+    /// registries of the same source: a [`WorkerRegistry`](crate::WorkerRegistry) may hear of it later.
     #[must_use]
     pub fn subscribe(&self) -> Events {
         self.shared.feed.subscribe()

@@ -1,7 +1,8 @@
 //! `cargo xtask chaos`: trouble in a cluster of real processes, under load, and what becomes of the calls.
 //!
 //! A run starts a director and its workers, each a process of its own. The director makes calls at a fixed rate, whatever
-//! became of those before: one half is declared idempotent, the other is not. Meanwhile one thing goes wrong.
+//! became of those before: one half is declared idempotent, hedged at p95, and has a time for each attempt; the other is not and
+//! has none. Meanwhile one thing goes wrong.
 //!
 //! Every run of a handler is noted in a file, which outlives the process, so that it can be told afterwards whether a call that
 //! must not run twice did.

@@ -53,19 +53,23 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String, Box<dyn Error>>
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Builds a program, to be fast; where it is. `manifest` is that of its workspace.
+/// Builds a program, to be fast; where it is. `manifest` is that of its workspace. `with`: packages that have been built so,
+/// whose choice of features is kept, so that what the program has in common with them is not built again.
 ///
 /// # Errors
 ///
 /// When it is not built.
 pub(crate) fn build(
     package: &str,
+    with: &[&str],
     manifest: &str,
     target: &Path,
 ) -> Result<PathBuf, Box<dyn Error>> {
     let status = cargo()
         .args(["build", "--release", "--quiet", "--locked"])
-        .args(["--package", package, "--manifest-path", manifest])
+        .args(["--bin", package, "--package", package])
+        .args(with.iter().flat_map(|other| ["--package", other]))
+        .args(["--manifest-path", manifest])
         .arg("--target-dir")
         .arg(target)
         .status()?;
@@ -88,7 +92,7 @@ pub(crate) fn build_peers(package: &str) -> Result<PathBuf, Box<dyn Error>> {
     }
     eprintln!("building the peers");
     let target = root().join("target/peers");
-    build(package, "xtask/peers/Cargo.toml", &target)
+    build(package, &[], "xtask/peers/Cargo.toml", &target)
 }
 
 fn is_about_our_crate(variable: &OsStr) -> bool {

@@ -4,6 +4,7 @@ mod drain;
 mod faults;
 mod life;
 mod process;
+mod rolling;
 mod start;
 
 use std::{

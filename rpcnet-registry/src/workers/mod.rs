@@ -159,7 +159,8 @@ impl WorkerRegistry {
             .map(|index| Arc::clone(&selection.members[index].node))
     }
 
-    /// What happens in the cluster from now on. When an event arrives, selection already goes by it.
+    /// What happens in the cluster from now on. When an event arrives, selection already goes by it. It says nothing about
+    /// other registries of the same source: the snapshot of a [`NodeRegistry`](crate::NodeRegistry) may be from before it.
     #[must_use]
     pub fn subscribe(&self) -> Events {
         self.shared.feed.subscribe()

@@ -1,4 +1,6 @@
-//! Our strategies.
+//! Our strategies, and the registry that they work for.
+
+mod registry;
 
 use std::{
     collections::HashMap,
@@ -16,29 +18,46 @@ use rpcnet_balance::{
 
 use crate::{Padding, Subject, Work, key, shuffle, spread::KEYS};
 
-/// One of our strategies.
+/// Something of ours that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strategy {
     /// Its name.
     pub name: &'static str,
-    /// Whether each pick looks at every worker, as its rule says.
-    pub scans: bool,
+    /// What it does.
+    pub kind: Kind,
+}
+
+/// What is done for a pick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nobody is chosen.
+    Nothing,
+    /// A strategy chooses.
+    Quick,
+    /// A strategy chooses that looks at every worker, as its rule says.
+    Scan,
+    /// More than a strategy: all that a client pays.
+    Whole,
 }
 
 impl Strategy {
     const fn new(name: &'static str) -> Self {
-        Self { name, scans: false }
+        let kind = Kind::Quick;
+        Self { name, kind }
     }
 }
 
-/// All of ours, and [`NOTHING`] to begin with.
-pub const STRATEGIES: [Strategy; 15] = [
-    Strategy::new(NOTHING),
+/// All of ours, [`NOTHING`] to begin with, and [`REGISTRY`] in the end.
+pub const STRATEGIES: [Strategy; 16] = [
+    Strategy {
+        name: NOTHING,
+        kind: Kind::Nothing,
+    },
     Strategy::new("round-robin"),
     Strategy::new("random"),
     Strategy {
         name: "least-connections",
-        scans: true,
+        kind: Kind::Scan,
     },
     Strategy::new("weighted"),
     Strategy::new("weighted-by-load"),
@@ -51,10 +70,17 @@ pub const STRATEGIES: [Strategy; 15] = [
     Strategy::new("subset"),
     Strategy::new("sticky"),
     Strategy::new("slow-start"),
+    Strategy {
+        name: REGISTRY,
+        kind: Kind::Whole,
+    },
 ];
 
 /// No strategy: what the measuring itself takes, and what two threads do here that share nothing.
 pub const NOTHING: &str = "nothing";
+
+/// A registry of workers that selects by a tag and peak EWMA and counts the call; of a call it is told the outcome too.
+pub const REGISTRY: &str = "registry-select";
 
 fn balancer(name: &str) -> Option<Arc<dyn Balancer>> {
     let inner = || Arc::new(PeakEwma::seeded(SEED));
@@ -85,6 +111,9 @@ fn balancer(name: &str) -> Option<Arc<dyn Balancer>> {
 pub fn subject(name: &str, workers: usize) -> Result<Box<dyn Subject>, String> {
     if name == NOTHING {
         return Ok(Box::new(Nothing));
+    }
+    if name == REGISTRY {
+        return Ok(Box::new(registry::Registry::new(workers)));
     }
     let balancer = balancer(name).ok_or_else(|| format!("there is no strategy {name:?}"))?;
     let mut padding = Padding::default();

@@ -20,7 +20,7 @@ pub fn shuffle<T>(items: &mut [T]) {
     }
 }
 
-/// What the call of this number is about: a hash (splitmix64) of one of [`KEYS`] things.
+/// What the call of this number is about: a hash (splitmix64) of one of `KEYS` things.
 pub fn key(call: u64) -> u64 {
     let mut z = (call % KEYS)
         .wrapping_add(1)

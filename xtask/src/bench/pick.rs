@@ -6,6 +6,9 @@
 //! memory, by one thread and by two on cores of their own, which share all state. One thread's time is that of its CPU clock,
 //! two threads' that on the wall, so a busy machine makes the second look worse and never better.
 //!
+//! Below the strategies `registry-select` is what a client really does: a whole selection by a tag, and of a call the report of
+//! its outcome; all but the network.
+//!
 //! In each round one strategy follows the other, peers among them; figures are medians over the rounds, ratios those within
 //! a round. Allocations are counted by the processes' allocator.
 

@@ -18,9 +18,16 @@ pub(crate) struct Report {
     pub(crate) wrong: u64,
     /// Attempts beside the first of each call.
     pub(crate) extra_attempts: u64,
+    /// Those of them that the budget has to grant.
+    pub(crate) granted: u64,
+    /// For how long calls flowed, in whole seconds, rounded up.
+    pub(crate) seconds: u64,
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
     pub(crate) max_us: u64,
+    /// Of calls that may run twice.
+    pub(crate) idempotent_p99_us: u64,
+    pub(crate) idempotent_max_us: u64,
     /// How calls failed.
     pub(crate) failures: Vec<FailureCount>,
     /// Calls of which the error says that no handler saw them; the first [`REFUSED_MAX`].

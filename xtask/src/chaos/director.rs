@@ -79,6 +79,7 @@ struct Account {
     others: Counts,
     wrong: u64,
     latencies: Latencies,
+    idempotent_latencies: Latencies,
     failures: BTreeMap<Failure, (u64, String)>,
     refused: Vec<u64>,
     answered_by: BTreeMap<String, u64>,
@@ -114,9 +115,12 @@ impl Load {
             sleep(Duration::from_millis(1)).await;
         }
         let account = std::mem::take(&mut *self.shared.account.lock());
+        let stats = self.shared.client.stats();
         Report {
             not_begun: self.shared.not_begun.load(Relaxed),
-            extra_attempts: self.shared.client.stats().extra_attempts(),
+            extra_attempts: stats.extra_attempts(),
+            granted: stats.extra_attempts() - stats.retries_transparent,
+            seconds: self.shared.begin.elapsed().as_secs() + 1,
             ..account.report()
         }
     }
@@ -172,6 +176,9 @@ impl Account {
     fn succeeded(&mut self, call: u64, answer: &[u8], latency: Duration) {
         self.counts(call).ok += 1;
         self.latencies.record(latency);
+        if is_idempotent(call) {
+            self.idempotent_latencies.record(latency);
+        }
         if node::number(answer) != Some(call) {
             self.wrong += 1;
         }
@@ -201,6 +208,8 @@ impl Account {
             p50_us: self.latencies.p50_us(),
             p99_us: self.latencies.p99_us(),
             max_us: self.latencies.max_us(),
+            idempotent_p99_us: self.idempotent_latencies.p99_us(),
+            idempotent_max_us: self.idempotent_latencies.max_us(),
             failures: failures
                 .map(|(failure, (count, example))| FailureCount {
                     failure,

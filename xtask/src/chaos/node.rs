@@ -4,7 +4,7 @@ use std::{error::Error, io, process::ExitCode, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use rpcnet_client::{Code, Node, Router, Status};
+use rpcnet_client::{Code, Hedging, MethodPolicy, Node, Router, Status};
 use tokio::time::sleep;
 
 use super::{
@@ -135,11 +135,14 @@ pub(crate) async fn setup(link: &mut Link) -> io::Result<Setup> {
     }
 }
 
-/// A node that calls, and how: one of the methods may run twice.
+/// A node that calls, and how: one of the methods may run twice, so a worker that hangs need not hold its calls up.
 pub(crate) async fn caller(setup: &Setup) -> Result<Node, Box<dyn Error + Send + Sync>> {
+    let twice = MethodPolicy::new()
+        .with_hedging(Hedging::at_quantile(0.95))
+        .with_attempt_timeout(ATTEMPT_WITHIN);
     let node = builder(&setup.node)?
         .tag("role", "director")
-        .client_config(|config| config.with_idempotent([IDEMPOTENT]));
+        .client_config(move |config| config.with_method(IDEMPOTENT, twice));
     Ok(node.start().await?)
 }
 
@@ -153,5 +156,7 @@ pub(crate) const OTHER: &str = "book";
 const THREADS: usize = 2;
 /// Long enough that there is always a call with each worker.
 const SERVICE_TIME: Duration = Duration::from_millis(5);
+/// What a hedge was not granted for ends then. Long enough for a busy machine: a shorter one would make more of too much.
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(2);
 /// How long a leaving worker may take for what it has begun.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);

@@ -29,6 +29,9 @@ pub(crate) struct Row {
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
     pub(crate) max_us: u64,
+    /// Of calls that may run twice.
+    pub(crate) idempotent_p99_us: u64,
+    pub(crate) idempotent_max_us: u64,
     /// What is not as it must be.
     pub(crate) complaints: Vec<String>,
 }
@@ -58,6 +61,8 @@ impl Row {
             p50_us: report.p50_us,
             p99_us: report.p99_us,
             max_us: report.max_us,
+            idempotent_p99_us: report.idempotent_p99_us,
+            idempotent_max_us: report.idempotent_max_us,
             complaints: complaints(scenario, victim, &report, runs, length, ran_twice),
         }
     }
@@ -85,6 +90,11 @@ fn complaints(
     check(report.not_begun, "calls were due and not begun");
     check(report.wrong, "answers were to another call");
     check(ran_twice, "calls ran twice that must not");
+    let granted_max = budget(report);
+    check(
+        report.granted.saturating_sub(granted_max),
+        "attempts more than the budget has",
+    );
     let refused = report.refused.iter().filter(|call| runs.of(**call) > 0);
     check(
         refused.count() as u64,
@@ -112,6 +122,12 @@ fn complaints(
         );
     }
     complaints
+}
+
+/// How many attempts beside the first of each call the budget grants at the most, as it is by default. Every call that ends well
+/// adds to it, and each second.
+fn budget(report: &Report) -> u64 {
+    BUDGET_CAP + report.ok().div_ceil(BUDGET_CALLS) + BUDGET_PER_S * report.seconds
 }
 
 /// Whether a call that is not idempotent may fail so.
@@ -166,6 +182,8 @@ pub(crate) fn report(rows: &[Row]) -> String {
         "p50 µs",
         "p99 µs",
         "max µs",
+        "p99 idem.",
+        "max idem.",
         "",
     ];
     let mut lines = vec![heading.map(str::to_owned).to_vec()];
@@ -181,6 +199,8 @@ pub(crate) fn report(rows: &[Row]) -> String {
             row.p50_us,
             row.p99_us,
             row.max_us,
+            row.idempotent_p99_us,
+            row.idempotent_max_us,
         ];
         line.extend(figures.map(count));
         let verdict = if row.complaints.is_empty() {
@@ -206,6 +226,10 @@ fn count(value: u64) -> String {
     }
 }
 
+/// The defaults of `RetryBudget`: what is saved up, how many calls that end well earn one, what is added in a second.
+const BUDGET_CAP: u64 = 100;
+const BUDGET_CALLS: u64 = 10;
+const BUDGET_PER_S: u64 = 10;
 /// Of a run that is long enough to learn in who panics.
 const LONG: Duration = Duration::from_secs(10);
 /// By then it is known.

@@ -33,7 +33,12 @@ impl Chooser {
             .ancestors()
             .nth(2)
             .ok_or("there is no folder to build in")?;
-        Self::start(&project::build("xtask-pick", "Cargo.toml", target)?)
+        Self::start(&project::build(
+            "xtask-pick",
+            &["xtask"],
+            "Cargo.toml",
+            target,
+        )?)
     }
 
     /// Builds and starts the peers.

@@ -131,6 +131,25 @@ fn calls_must_flow() {
 }
 
 #[test]
+fn extra_attempts_are_as_many_as_the_budget_has() {
+    let with = |granted| {
+        let report = Report {
+            idempotent: Counts { ok: 500, failed: 0 },
+            others: Counts { ok: 500, failed: 0 },
+            // Those that were certainly not processed cost nothing.
+            extra_attempts: granted + 50,
+            granted,
+            seconds: 3,
+            ..Report::default()
+        };
+        let long = Duration::from_secs(3);
+        Row::new(Scenario::Stop, VICTIM, report, &Runs::default(), long).complaints
+    };
+    assert_eq!(with(230), [""; 0]);
+    assert_eq!(with(231), ["1 attempts more than the budget has"]);
+}
+
+#[test]
 fn the_row_has_the_agreed_fields() {
     let lost = failure(false, VICTIM, "unavailable", Seen::Maybe);
     let row = judged(Scenario::Kill, vec![lost]);

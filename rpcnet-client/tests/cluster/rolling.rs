@@ -1,0 +1,157 @@
+//! As a deployment goes: workers under load stop gently and come back on their ports, one after the other.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use rpcnet_client::{TransportConfig, WorkerCallOptions};
+
+use super::*;
+
+const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
+const CLIENTS: usize = 2;
+const LIVES: usize = 2;
+/// May run twice, and is tried again.
+const LOOK: &str = "look";
+/// May not, and has one attempt: it fails if anybody refuses it.
+const BOOK: &str = "book";
+/// Calls at a time of each client and each kind.
+const AT_A_TIME: usize = 3;
+/// Calls by which a worker takes its part.
+const PART: usize = 20;
+
+/// What became of the calls, to be looked at while they flow.
+#[derive(Default)]
+struct Account {
+    over: AtomicBool,
+    /// Handlers of calls that may not run twice.
+    booked: AtomicUsize,
+    /// Calls of each client that each life of each worker has answered.
+    answered: [[[AtomicUsize; WORKERS.len()]; LIVES]; CLIENTS],
+}
+
+impl Account {
+    /// Whether every client has calls answered by a worker in this life.
+    fn takes_part(&self, life: usize, worker: usize) -> bool {
+        let of =
+            |client: &[[AtomicUsize; WORKERS.len()]; LIVES]| client[life - 1][worker].load(SeqCst);
+        self.answered.iter().all(|client| of(client) > PART)
+    }
+}
+
+/// Suspects may take their time to say that they live: a machine that is slow for a while must not look like dead nodes. And
+/// a worker that drains is heard of in time.
+fn patient(name: &str) -> NodeBuilder {
+    let transport = TransportConfig::lan()
+        .with_lame_duck(Duration::from_secs(2))
+        .with_connect_timeout(PATIENCE);
+    builder(name)
+        .cluster_config(ClusterConfig::local().with_refute_time(PATIENCE))
+        .transport_config(transport)
+}
+
+fn caller(name: &str) -> NodeBuilder {
+    patient(name).client_config(|config| {
+        let config = config.with_timeout(PATIENCE).with_idempotent([LOOK]);
+        config.with_connect_timeout(PATIENCE)
+    })
+}
+
+fn worker_in_life(name: &'static str, life: usize, account: &Arc<Account>) -> NodeBuilder {
+    let work = move |n: u32| async move {
+        sleep(Duration::from_millis(5)).await;
+        (name.to_owned(), life, n)
+    };
+    let account = Arc::clone(account);
+    let book = move |n: u32| {
+        account.booked.fetch_add(1, SeqCst);
+        work(n)
+    };
+    let methods = Router::new().typed(LOOK, work).typed(BOOK, book);
+    patient(name).tag("role", "worker").serve(methods)
+}
+
+/// One call after the other; how many.
+async fn call_on(node: Node, client: usize, method: &'static str, account: Arc<Account>) -> usize {
+    let attempts = if method == LOOK { 5 } else { 1 };
+    let options = WorkerCallOptions::new().with_attempts_max(attempts);
+    let mut calls = 0;
+    while !account.over.load(SeqCst) {
+        let sent = calls as u32;
+        let answer = node
+            .client()
+            .call_worker_typed_with(method, &sent, Some("role=worker"), options)
+            .await;
+        let (name, life, got): (String, usize, u32) =
+            answer.unwrap_or_else(|error| panic!("{method} {sent}: {error}"));
+        assert_eq!(got, sent);
+        let worker = WORKERS.iter().position(|one| *one == name);
+        let answered = &account.answered[client][life - 1];
+        answered[worker.expect("one of three")].fetch_add(1, SeqCst);
+        calls += 1;
+    }
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_fails_no_call_of_two_clients() {
+    let account = Arc::new(Account::default());
+    let first = start(caller("first"), &[]).await;
+    let seed = std::slice::from_ref(&first);
+    let second = start(caller("second"), seed).await;
+    let mut workers = Vec::new();
+    for name in WORKERS {
+        workers.push(start(worker_in_life(name, 1, &account), seed).await);
+    }
+    let clients = [first.clone(), second];
+    until("all are known", || {
+        clients.iter().all(|client| {
+            let all = client.workers().select_all(Some("role=worker"));
+            all.is_ok_and(|all| all.len() == WORKERS.len())
+        })
+    })
+    .await;
+    let mut calling = Vec::new();
+    for (number, client) in clients.iter().enumerate() {
+        for method in [LOOK, BOOK].repeat(AT_A_TIME) {
+            let calls = call_on(client.clone(), number, method, Arc::clone(&account));
+            calling.push((method, tokio::spawn(calls)));
+        }
+    }
+    // From here on all are connected to all.
+    until("all take part", || {
+        (0..WORKERS.len()).all(|worker| account.takes_part(1, worker))
+    })
+    .await;
+    for (index, name) in WORKERS.into_iter().enumerate() {
+        let worker = workers.remove(0);
+        let addr = worker.addr();
+        let report = within("a shutdown", worker.shutdown(PATIENCE)).await;
+        assert_eq!(
+            (report.rejected, report.cancelled),
+            (0, 0),
+            "{name}: {report:?}"
+        );
+        drop(worker);
+        let restart = async {
+            loop {
+                let again = worker_in_life(name, 2, &account).bind(addr.to_string());
+                match again.seeds([first.addr().to_string()]).start().await {
+                    Ok(node) => break node,
+                    Err(error) => assert!(error.is_retryable(), "{error}"),
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        workers.push(within("a restart", restart).await);
+        until("it takes its part again", || account.takes_part(2, index)).await;
+    }
+    account.over.store(true, SeqCst);
+    let mut booked = 0;
+    for (method, calls) in calling {
+        let calls = within("the last calls", calls)
+            .await
+            .expect("no call fails");
+        assert!(calls > 0);
+        booked += if method == BOOK { calls } else { 0 };
+    }
+    assert_eq!(account.booked.load(SeqCst), booked, "each ran once");
+}
