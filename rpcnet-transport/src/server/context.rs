@@ -87,11 +87,12 @@ impl CallContext {
     }
 
     /// Makes it the context of another call of the same method; says whether it could, for nobody else may have it.
-    pub(crate) fn reuse(&mut self, asked: Asked) -> bool {
+    #[inline(always)]
+    pub(crate) fn reuse(&mut self, asked: &Asked) -> bool {
         let Some(inner) = Arc::get_mut(&mut self.0) else {
             return false;
         };
-        inner.call.asked = asked;
+        inner.call.asked = *asked;
         *inner.has_ended.get_mut() = false;
         inner.ended.take();
         inner.lent.get_mut().take();
