@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, future::pending};
 use parking_lot::Mutex;
 use tokio::{
     sync::oneshot,
@@ -133,6 +133,7 @@ impl KeyMemory {
             return Err(Status::internal("a call with a key was not prepared"));
         };
         let counters = Arc::clone(&lent.shared.counters);
+        let stopping = lent.shared.cancel_calls.clone();
         let id = Id {
             peer: cx.peer().shared_name(),
             method: cx.shared_method(),
@@ -178,6 +179,8 @@ impl KeyMemory {
         match told.await.unwrap_or(Answer::Cut) {
             // As if it had panicked here: that is counted there.
             Answer::Panicked if is_first => resume_unwind(Box::new("the handler panicked")),
+            // Who serves the call ends it for the same reason, and counts it as cut.
+            Answer::Cut if stopping.is_cancelled() => pending().await,
             answer => answer.of_repeat(),
         }
     }
