@@ -94,8 +94,13 @@ impl CallContext {
         };
         inner.call.asked = *asked;
         *inner.has_ended.get_mut() = false;
-        inner.ended.take();
-        inner.lent.get_mut().take();
+        // Most have neither.
+        if inner.ended.get().is_some() {
+            inner.ended = OnceLock::new();
+        }
+        if inner.lent.get_mut().is_some() {
+            *inner.lent.get_mut() = None;
+        }
         true
     }
 

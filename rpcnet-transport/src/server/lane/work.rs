@@ -81,71 +81,22 @@ impl Lane {
             idempotency_key: request.idempotency_key,
             deadline,
         };
-        let number = request.method;
         // Most servers limit nothing but the number of all calls.
+        let mut places = Places::default();
         if shared.gate.is_some() || unary.rules.is_some() {
-            self.pass_gates(id, number, &asked, body, arrived)
-        } else {
-            self.begin(id, number, &asked, body, arrived, Places::default())
-        }
-    }
-
-    /// Begins a call when it has its places.
-    #[inline(never)]
-    fn pass_gates(
-        &mut self,
-        id: u32,
-        number: u16,
-        asked: &Asked,
-        body: Bytes,
-        arrived: Instant,
-    ) -> Result<(), Nonsense> {
-        let shared = &self.shared;
-        let method = self.methods.find(number, shared).map_err(|_| Nonsense)?;
-        let Some(Handler::Unary(unary)) = &method.handler else {
-            return Err(Nonsense);
-        };
-        match enter(shared, unary.rules.as_deref(), &self.caller.peer, asked) {
-            Entry::Now(places) => self.begin(id, number, asked, body, arrived, places),
-            Entry::Never(status) => {
-                self.fail(id, status);
-                Ok(())
-            }
-            Entry::Later(later) => {
-                let context = method.new_context(&self.caller.peer, asked);
-                let work = Spawned {
-                    unary: unary.clone(),
-                    // So that it does not keep the packets that it came in.
-                    body: Bytes::copy_from_slice(&body),
-                    started: None,
-                    arrived,
-                    places: Places::default(),
-                    queued: Some(Box::new((later, Arc::default()))),
-                };
-                self.spawn(id, work, context, asked.deadline);
-                Ok(())
+            match self.pass_gates(&request, &asked, &body, arrived)? {
+                Some(passed) => places = passed,
+                None => return Ok(()),
             }
         }
-    }
-
-    /// Begins a call that may run. Of each of the two ways here there is a copy, so that calls that hold nothing are not asked for it.
-    #[inline(always)]
-    fn begin(
-        &mut self,
-        id: u32,
-        number: u16,
-        asked: &Asked,
-        body: Bytes,
-        arrived: Instant,
-        mut places: Places,
-    ) -> Result<(), Nonsense> {
         let method = self
             .methods
-            .find(number, &self.shared)
+            .find(request.method, &self.shared)
             .map_err(|_| Nonsense)?;
         let Some(Handler::Unary(unary)) = &method.handler else {
             return Err(Nonsense);
         };
+        let asked = &asked;
         self.round.start(self.now.duration_since(arrived));
         let mut spare = method.spare_context.take();
         let is_reused = spare.as_mut().is_some_and(|context| context.reuse(asked));
@@ -215,6 +166,43 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    /// Brings a call past the gates; `None` if it has to wait, in a task of its own, or is refused.
+    #[inline(never)]
+    fn pass_gates(
+        &mut self,
+        request: &LaneRequest,
+        asked: &Asked,
+        body: &Bytes,
+        arrived: Instant,
+    ) -> Result<Option<Places>, Nonsense> {
+        let (id, shared) = (request.id, &self.shared);
+        let method = self
+            .methods
+            .find(request.method, shared)
+            .map_err(|_| Nonsense)?;
+        let Some(Handler::Unary(unary)) = &method.handler else {
+            return Err(Nonsense);
+        };
+        match enter(shared, unary.rules.as_deref(), &self.caller.peer, asked) {
+            Entry::Now(places) => return Ok(Some(places)),
+            Entry::Never(status) => self.fail(id, status),
+            Entry::Later(later) => {
+                let context = method.new_context(&self.caller.peer, asked);
+                let work = Spawned {
+                    unary: unary.clone(),
+                    // So that it does not keep the packets that it came in.
+                    body: Bytes::copy_from_slice(body),
+                    started: None,
+                    arrived,
+                    places: Places::default(),
+                    queued: Some(Box::new((later, Arc::default()))),
+                };
+                self.spawn(id, work, context, asked.deadline);
+            }
+        }
+        Ok(None)
     }
 
     /// Gives a call a task of its own.
