@@ -149,7 +149,7 @@ impl RpcClient {
                 ..flags
             },
             priority: options.priority(),
-            idempotency_key: options.idempotency_key,
+            idempotency_key: options.idempotency_key.map(u128::from_le_bytes),
             deadline: None,
         })
     }

@@ -14,7 +14,8 @@ pub struct CallOptions {
     pub(crate) idempotent: bool,
     pub(crate) isolated: bool,
     pub(crate) replay_safe: bool,
-    pub(crate) idempotency_key: Option<u128>,
+    /// As it goes out: that is smaller to carry than a number.
+    pub(crate) idempotency_key: Option<[u8; 16]>,
     priority: Option<Priority>,
     detached: bool,
 }
@@ -76,7 +77,7 @@ impl CallOptions {
     /// reply. Default none. It costs 16 bytes of the request.
     #[must_use]
     pub fn with_idempotency_key(mut self, key: u128) -> Self {
-        self.idempotency_key = Some(key);
+        self.idempotency_key = Some(key.to_le_bytes());
         self
     }
 
@@ -115,6 +116,7 @@ impl CallOptions {
     }
 
     /// Takes over what there is to take over, once. Says until when the call may take.
+    #[inline(always)]
     pub(crate) fn settle(&mut self, now: Instant, default: Duration) -> Option<Instant> {
         let mut deadline = self.deadline(now, default);
         if !self.detached {

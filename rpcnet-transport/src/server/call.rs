@@ -335,17 +335,27 @@ fn find_handler(
 }
 
 /// Refuses calls that the server does not take at all at the moment. The refused ones are counted.
+#[inline(always)]
 pub(super) fn admit(shared: &Shared, in_flight: usize) -> Result<(), Status> {
     if shared.refuses_calls() {
-        shared.counters.calls_refused_draining.add_one();
-        let message = "the server takes no new calls";
-        return Err(Status::new(Code::Draining, message).not_processed());
+        return Err(refused_draining(shared));
     }
     if in_flight > shared.config.calls_max.get() {
-        shared.counters.calls_refused_overloaded.add_one();
-        return Err(Status::overloaded("too many calls at a time"));
+        return Err(refused_overloaded(shared));
     }
     Ok(())
+}
+
+#[cold]
+fn refused_draining(shared: &Shared) -> Status {
+    shared.counters.calls_refused_draining.add_one();
+    Status::new(Code::Draining, "the server takes no new calls").not_processed()
+}
+
+#[cold]
+fn refused_overloaded(shared: &Shared) -> Status {
+    shared.counters.calls_refused_overloaded.add_one();
+    Status::overloaded("too many calls at a time")
 }
 
 pub(super) fn unknown_method(shared: &Shared) -> Status {

@@ -87,14 +87,20 @@ impl CallContext {
     }
 
     /// Makes it the context of another call of the same method; says whether it could, for nobody else may have it.
-    pub(crate) fn reuse(&mut self, asked: Asked) -> bool {
+    #[inline(always)]
+    pub(crate) fn reuse(&mut self, asked: &Asked) -> bool {
         let Some(inner) = Arc::get_mut(&mut self.0) else {
             return false;
         };
-        inner.call.asked = asked;
+        inner.call.asked = *asked;
         *inner.has_ended.get_mut() = false;
-        inner.ended.take();
-        inner.lent.get_mut().take();
+        // Most have neither.
+        if inner.ended.get().is_some() {
+            inner.ended = OnceLock::new();
+        }
+        if inner.lent.get_mut().is_some() {
+            *inner.lent.get_mut() = None;
+        }
         true
     }
 

@@ -200,12 +200,12 @@ pub fn encode_lane_request(out: &mut BytesMut, request: &LaneRequest, body: &[u8
     header[10..12].copy_from_slice(&body_bytes.to_le_bytes());
     header[12..16].copy_from_slice(&deadline_us.to_le_bytes());
     out.reserve(REQUEST_HEADER_BYTES + IDEMPOTENCY_KEY_BYTES + body.len());
-    if let Some(key) = request.idempotency_key {
+    if request.idempotency_key.is_some() {
         header[1] |= FLAG_KEY;
-        out.put_slice(&header);
-        out.put_slice(&key);
-    } else {
-        out.put_slice(&header);
+    }
+    out.put_slice(&header);
+    if let Some(key) = &request.idempotency_key {
+        out.put_slice(key);
     }
     out.put_slice(body);
 }

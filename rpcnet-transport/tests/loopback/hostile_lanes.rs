@@ -360,7 +360,8 @@ async fn a_caller_that_takes_no_answers_is_cut() {
 
 #[tokio::test]
 async fn a_caller_that_takes_its_answers_slowly_is_not_cut() {
-    let stall = Duration::from_millis(300);
+    // Long enough that a busy machine does not look like a caller that takes nothing.
+    let stall = Duration::from_secs(2);
     let server = serve(router(), config().with_stall_timeout(stall));
     let caller = Caller::connect(&server).await;
     let (mut send, mut recv) = caller.say(&lane(&["echo"])).await;
@@ -373,8 +374,8 @@ async fn a_caller_that_takes_its_answers_slowly_is_not_cut() {
             }
         }
     });
-    // It never has taken all, for several times as long as it may take nothing.
-    let end = Instant::now() + 5 * stall;
+    // It never has taken all, for longer than it may take nothing.
+    let end = Instant::now() + 2 * stall;
     while Instant::now() < end {
         for _ in 0..100 {
             let chunk = within(recv.read_chunk(8_000, true)).await.unwrap();

@@ -221,7 +221,7 @@ impl Lane {
             attempt: request.options.attempt,
             idempotent: request.options.idempotent,
             priority: request.options.priority(),
-            idempotency_key: request.options.idempotency_key.map(u128::to_le_bytes),
+            idempotency_key: request.options.idempotency_key,
             deadline: request
                 .deadline
                 .map(|at| at.saturating_duration_since(request.now)),

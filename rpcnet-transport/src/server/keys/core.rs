@@ -8,16 +8,18 @@ use std::{
 
 /// Calls by their keys: those that run, with who waits for them, and those that have ended, with how.
 ///
-/// Bounded by number, by bytes of what is remembered and by time. Room is made by forgetting what ended first; what runs is never
-/// forgotten.
+/// Bounded by number, by bytes of what is remembered and by time. Room is made by forgetting what ended first of the owner that has
+/// most, so that who floods it forgets its own; what runs is never forgotten.
 #[derive(Debug)]
-pub(super) struct Keys<K, T, W> {
+pub(super) struct Keys<O, K, T, W> {
     bounds: Bounds,
-    entries: HashMap<K, Entry<T, W>>,
-    /// Those that have ended, in that order. Numbers tell entries of the same key apart.
-    ended: VecDeque<(K, u64)>,
+    entries: HashMap<K, Entry<O, T, W>>,
+    /// What has ended, by owner; none without.
+    shares: HashMap<O, Share<K>>,
     bytes: usize,
     next_number: u64,
+    /// When what is too old was last forgotten.
+    swept_at: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,8 +45,9 @@ pub(super) enum Begun<T> {
 }
 
 #[derive(Debug)]
-struct Entry<T, W> {
+struct Entry<O, T, W> {
     number: u64,
+    owner: O,
     /// Of the body.
     hash: u64,
     state: State<T, W>,
@@ -54,6 +57,8 @@ struct Entry<T, W> {
 enum State<T, W> {
     Runs {
         waiters: Vec<W>,
+        /// At so many those that wait no longer are looked for.
+        prune_at: usize,
     },
     Ended {
         outcome: T,
@@ -62,46 +67,69 @@ enum State<T, W> {
     },
 }
 
-impl<K: Clone + Eq + Hash, T: Clone, W> Keys<K, T, W> {
+/// What one owner has in memory.
+#[derive(Debug)]
+struct Share<K> {
+    /// In the order in which they ended.
+    ended: VecDeque<K>,
+    bytes: usize,
+}
+
+impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> Keys<O, K, T, W> {
     pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
             entries: HashMap::new(),
-            ended: VecDeque::new(),
+            shares: HashMap::new(),
             bytes: 0,
             next_number: 0,
+            swept_at: Duration::ZERO,
         }
     }
 
-    /// A call comes. The waiter is told how the call ends that runs, unless the answer is known already.
-    pub(super) fn begin(&mut self, now: Duration, key: K, hash: u64, waiter: W) -> Begun<T> {
-        self.forget_old(now);
+    /// A call comes. The waiter is told how the call ends that runs, unless the answer is known already or it is gone by then.
+    pub(super) fn begin(
+        &mut self,
+        now: Duration,
+        owner: &O,
+        key: K,
+        hash: u64,
+        waiter: W,
+        is_gone: impl Fn(&W) -> bool,
+    ) -> Begun<T> {
+        self.forget_old(now, owner);
         if let Some(entry) = self.entries.get_mut(&key) {
             if entry.hash != hash {
                 return Begun::Differs;
             }
             return match &mut entry.state {
                 State::Ended { outcome, .. } => Begun::Ended(outcome.clone()),
-                State::Runs { waiters } => {
+                State::Runs { waiters, prune_at } => {
+                    if waiters.len() >= *prune_at {
+                        waiters.retain(|waiter| !is_gone(waiter));
+                        *prune_at = (2 * waiters.len()).max(WAITERS_PRUNED_AT);
+                    }
                     waiters.push(waiter);
                     Begun::Joins
                 }
             };
         }
         while self.entries.len() >= self.bounds.len_max {
-            if !self.forget_first() {
+            let Some(most) = self.owner_of_most(owner, |share| share.ended.len()) else {
                 return Begun::Full;
-            }
+            };
+            self.forget_first(&most);
         }
         let number = self.next_number;
         self.next_number += 1;
-        let state = State::Runs {
-            waiters: vec![waiter],
-        };
         let entry = Entry {
             number,
+            owner: owner.clone(),
             hash,
-            state,
+            state: State::Runs {
+                waiters: vec![waiter],
+                prune_at: WAITERS_PRUNED_AT,
+            },
         };
         self.entries.insert(key, entry);
         Begun::Runs(number)
@@ -118,25 +146,30 @@ impl<K: Clone + Eq + Hash, T: Clone, W> Keys<K, T, W> {
         let Some(entry) = self.entries.get_mut(key) else {
             return Vec::new();
         };
-        let State::Runs { waiters } = &mut entry.state else {
+        let State::Runs { waiters, .. } = &mut entry.state else {
             return Vec::new();
         };
         if entry.number != number {
             return Vec::new();
         }
         let waiters = std::mem::take(waiters);
-        match remember {
-            Some((outcome, bytes)) if bytes <= self.bounds.bytes_max => {
-                let at = now;
-                entry.state = State::Ended { outcome, bytes, at };
-                self.bytes += bytes;
-                self.ended.push_back((key.clone(), number));
-            }
-            _ => {
-                self.entries.remove(key);
-            }
+        let Some((outcome, bytes)) = remember.filter(|(_, bytes)| *bytes <= self.bounds.bytes_max)
+        else {
+            self.entries.remove(key);
+            return waiters;
+        };
+        let at = now;
+        entry.state = State::Ended { outcome, bytes, at };
+        let owner = entry.owner.clone();
+        let share = self.shares.entry(owner.clone()).or_insert_with(Share::new);
+        share.ended.push_back(key.clone());
+        share.bytes += bytes;
+        self.bytes += bytes;
+        while self.bytes > self.bounds.bytes_max
+            && let Some(most) = self.owner_of_most(&owner, |share| share.bytes)
+        {
+            self.forget_first(&most);
         }
-        while self.bytes > self.bounds.bytes_max && self.forget_first() {}
         waiters
     }
 
@@ -148,33 +181,72 @@ impl<K: Clone + Eq + Hash, T: Clone, W> Keys<K, T, W> {
         self.bytes
     }
 
-    fn forget_old(&mut self, now: Duration) {
-        while let Some((key, _)) = self.ended.front() {
-            let is_old = self.entries.get(key).is_none_or(|entry| match entry.state {
-                State::Ended { at, .. } => now.saturating_sub(at) > self.bounds.time,
-                State::Runs { .. } => true,
-            });
-            if !is_old || !self.forget_first() {
-                return;
-            }
+    /// Whose memory makes room: that of the owner who asks for it unless another has more.
+    fn owner_of_most(&self, asks: &O, has: impl Fn(&Share<K>) -> usize) -> Option<O> {
+        let ours = self.shares.get(asks).map_or(0, &has);
+        let (most, share) = self.shares.iter().max_by_key(|(_, share)| has(share))?;
+        let owner = if has(share) > ours { most } else { asks };
+        Some(owner.clone())
+    }
+
+    /// Forgets what is too old of this owner, and now and then of all.
+    fn forget_old(&mut self, now: Duration, asks: &O) {
+        self.forget_old_of(asks, now);
+        if now.saturating_sub(self.swept_at) <= self.bounds.time / SWEEPS {
+            return;
+        }
+        self.swept_at = now;
+        let owners: Vec<O> = self.shares.keys().cloned().collect();
+        for owner in owners {
+            self.forget_old_of(&owner, now);
         }
     }
 
-    /// Says whether there was something to forget.
-    fn forget_first(&mut self) -> bool {
-        let Some((key, number)) = self.ended.pop_front() else {
-            return false;
+    fn forget_old_of(&mut self, owner: &O, now: Duration) {
+        let time = self.bounds.time;
+        let is_old = |entry: &Entry<O, T, W>| match entry.state {
+            State::Ended { at, .. } => now.saturating_sub(at) > time,
+            State::Runs { .. } => false,
         };
-        if let Some(entry) = self.entries.get(&key)
-            && entry.number == number
+        while let Some(key) = self.shares.get(owner).and_then(|s| s.ended.front())
+            && self.entries.get(key).is_some_and(is_old)
+        {
+            self.forget_first(owner);
+        }
+    }
+
+    /// What this owner's call ended with that ended first.
+    fn forget_first(&mut self, owner: &O) {
+        let Some(share) = self.shares.get_mut(owner) else {
+            return;
+        };
+        if let Some(key) = share.ended.pop_front()
+            && let Some(entry) = self.entries.remove(&key)
             && let State::Ended { bytes, .. } = entry.state
         {
+            share.bytes -= bytes;
             self.bytes -= bytes;
-            self.entries.remove(&key);
         }
-        true
+        if share.ended.is_empty() {
+            self.shares.remove(owner);
+        }
     }
 }
+
+impl<K> Share<K> {
+    fn new() -> Self {
+        Self {
+            ended: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+}
+
+/// Sweeps in the time that things are remembered.
+const SWEEPS: u32 = 16;
+
+/// Fewer that wait for one call are not worth a look.
+const WAITERS_PRUNED_AT: usize = 16;
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, future::pending};
 use parking_lot::Mutex;
 use tokio::{
     sync::oneshot,
@@ -39,8 +39,10 @@ pub struct KeyMemory {
 
 struct Remembered {
     epoch: Instant,
-    keys: Mutex<Option<Keys<Id, Answer, oneshot::Sender<Answer>>>>,
+    keys: Mutex<Option<Core>>,
 }
+
+type Core = Keys<Arc<str>, Id, Answer, oneshot::Sender<Answer>>;
 
 /// A call, for all its attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -80,15 +82,15 @@ impl KeyMemory {
         }
     }
 
-    /// Calls that are remembered, those that run included; default 16,384, at least one. Past it what ended first is forgotten; if all of
-    /// them run, further calls with keys are [`Overloaded`](Code::Overloaded). It has to hold the calls of [`with_time`](Self::with_time).
+    /// Calls that are remembered, those that run included; default 16,384, at least one. Past it what ended first of the caller that has
+    /// most is forgotten; if all of them run, further calls with keys are [`Overloaded`](Code::Overloaded). It has to hold the calls of [`with_time`](Self::with_time).
     #[must_use]
     pub fn with_capacity(mut self, calls: usize) -> Self {
         self.bounds.len_max = calls.max(1);
         self
     }
 
-    /// Bytes of replies that are remembered; default 16 MiB. Past it what ended first is forgotten; a reply that is larger
+    /// Bytes of replies that are remembered; default 16 MiB. Past it what ended first of the caller that has most is forgotten; a reply that is larger
     /// alone is not remembered, so its call runs again if it is repeated.
     #[must_use]
     pub fn with_bytes_max(mut self, bytes: usize) -> Self {
@@ -131,6 +133,7 @@ impl KeyMemory {
             return Err(Status::internal("a call with a key was not prepared"));
         };
         let counters = Arc::clone(&lent.shared.counters);
+        let stopping = lent.shared.cancel_calls.clone();
         let id = Id {
             peer: cx.peer().shared_name(),
             method: cx.shared_method(),
@@ -138,7 +141,10 @@ impl KeyMemory {
         };
         let (tell, told) = oneshot::channel();
         let hash = hash(&body);
-        let begun = self.with(|keys| keys.begin(self.now(), id.clone(), hash, tell));
+        let begun = self.with(|keys| {
+            let is_gone = oneshot::Sender::is_closed;
+            keys.begin(self.now(), &id.peer, id.clone(), hash, tell, is_gone)
+        });
         let is_first = match begun {
             Begun::Ended(answer) => {
                 counters.keys_answered.add_one();
@@ -173,11 +179,13 @@ impl KeyMemory {
         match told.await.unwrap_or(Answer::Cut) {
             // As if it had panicked here: that is counted there.
             Answer::Panicked if is_first => resume_unwind(Box::new("the handler panicked")),
+            // Who serves the call ends it for the same reason, and counts it as cut.
+            Answer::Cut if stopping.is_cancelled() => pending().await,
             answer => answer.of_repeat(),
         }
     }
 
-    fn with<R>(&self, f: impl FnOnce(&mut Keys<Id, Answer, oneshot::Sender<Answer>>) -> R) -> R {
+    fn with<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
         let mut keys = self.shared.keys.lock();
         f(keys.get_or_insert_with(|| Keys::new(self.bounds)))
     }

@@ -5,10 +5,12 @@ use std::{str, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
+    Peer,
     client::METHODS_MAX,
     endpoint::Shared,
     server::{
         CallContext,
+        context::{Asked, CallInfo},
         router::{Handler, Started},
     },
 };
@@ -68,6 +70,16 @@ impl Methods {
 }
 
 impl Method {
+    /// Of a call of this method.
+    #[cold]
+    pub(super) fn new_context(&self, peer: &Peer, asked: &Asked) -> CallContext {
+        let info = CallInfo {
+            method: Arc::clone(&self.name),
+            asked: *asked,
+        };
+        CallContext::new(peer.clone(), info)
+    }
+
     /// Methods are only ever added, so what was found stays right.
     fn resolve(&mut self, shared: &Shared) {
         if let Some((name, handler)) = shared.router().find(&self.name) {

@@ -70,6 +70,7 @@ impl Round {
 impl Stopwatch {
     /// A handler was polled where its request was read. Returns how long that took, if it was measured and is known of
     /// it alone or to have been quick.
+    #[inline(always)]
     pub(super) fn lap(&mut self, round: &mut Round, now: &mut Instant) -> Option<Duration> {
         round.unmeasured += 1;
         let is_first = round.started == 1;

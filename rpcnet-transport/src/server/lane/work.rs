@@ -26,7 +26,7 @@ use crate::{
         admission::{Entry, Places, Queued},
         answer::answer,
         call::{admit, enter, unknown_method, within_limit, wrong_kind},
-        context::{Asked, CallInfo},
+        context::Asked,
         first::Caller,
         keys::Lent,
         router::{Handler, Started, Unary},
@@ -40,27 +40,27 @@ impl Lane {
     pub(super) fn take_request(
         &mut self,
         request: LaneRequest,
-        mut body: Bytes,
+        body: Bytes,
         arrived: Instant,
     ) -> Result<(), Nonsense> {
         let id = request.id;
         self.pending.check(id).map_err(|_| Nonsense)?;
-        let shared = Arc::clone(&self.shared);
+        let shared = &self.shared;
         let method = self
             .methods
-            .find(request.method, &shared)
+            .find(request.method, shared)
             .map_err(|_| Nonsense)?;
-        let in_flight = self.round.enter(&shared);
-        let admitted = admit(&shared, in_flight).and_then(|()| {
+        let in_flight = self.round.enter(shared);
+        let admitted = admit(shared, in_flight).and_then(|()| {
             let limit = shared.config.message_bytes_max;
-            request_within_limit(&shared, body.len(), limit)
+            request_within_limit(shared, body.len(), limit)
         });
         let unary = match admitted {
             Err(status) => Err(status),
             Ok(()) => match &method.handler {
                 Some(Handler::Unary(unary)) => Ok(unary),
                 Some(Handler::Streaming(_)) => Err(wrong_kind()),
-                None => Err(unknown_method(&shared)),
+                None => Err(unknown_method(shared)),
             },
         };
         let unary = match unary {
@@ -81,65 +81,59 @@ impl Lane {
             idempotency_key: request.idempotency_key,
             deadline,
         };
-        let (mut places, mut queued) = (Places::default(), None);
         // Most servers limit nothing but the number of all calls.
+        let mut places = Places::default();
         if shared.gate.is_some() || unary.rules.is_some() {
-            match enter(&shared, unary.rules.as_deref(), &self.caller.peer, &asked) {
-                Entry::Now(taken) => places = taken,
-                Entry::Later(later) => queued = Some(Box::new((later, Arc::default()))),
-                Entry::Never(status) => {
-                    self.fail(id, status);
-                    return Ok(());
-                }
+            match self.pass_gates(&request, &asked, &body, arrived)? {
+                Some(passed) => places = passed,
+                None => return Ok(()),
             }
         }
-        if queued.is_none() {
-            self.round.start(self.now.duration_since(arrived));
-        }
-        let spare = method
-            .spare_context
-            .take()
-            .and_then(|mut context| context.reuse(asked).then_some(context));
-        let mut context = spare.unwrap_or_else(|| {
-            let info = CallInfo {
-                method: Arc::clone(&method.name),
-                asked,
-            };
-            CallContext::new(self.caller.peer.clone(), info)
-        });
+        let method = self
+            .methods
+            .find(request.method, &self.shared)
+            .map_err(|_| Nonsense)?;
+        let Some(Handler::Unary(unary)) = &method.handler else {
+            return Err(Nonsense);
+        };
+        let asked = &asked;
+        self.round.start(self.now.duration_since(arrived));
+        let mut spare = method.spare_context.take();
+        let is_reused = spare.as_mut().is_some_and(|context| context.reuse(asked));
+        let mut context = match spare {
+            Some(context) if is_reused => context,
+            _ => method.new_context(&self.caller.peer, asked),
+        };
         let has_task = match unary.dispatch {
             Dispatch::Adaptive => unary.pace.is_slow(),
             Dispatch::Inline => false,
             Dispatch::Spawned => true,
         };
-        if has_task || queued.is_some() {
-            let unary = unary.clone();
-            if queued.is_some() {
-                // So that it does not keep the packets that it came in.
-                body = Bytes::copy_from_slice(&body);
-            }
+        if has_task {
             let work = Spawned {
-                unary,
+                unary: unary.clone(),
                 body,
                 started: None,
                 arrived,
                 places,
-                queued,
+                queued: None,
             };
-            self.spawn(id, work, context, deadline);
+            self.spawn(id, work, context, asked.deadline);
             return Ok(());
         }
 
-        if runs_apart(unary, &asked) {
+        if runs_apart(unary, asked) {
             let places = std::mem::take(&mut places);
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(&self.shared);
             context.lend(Lent { places, shared });
         }
+        // Around it and not inside: nothing is to be tidied up there then, which makes it cheaper.
+        let scope = asked.bequest().enter();
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            let _scope = asked.bequest().enter();
             unary.start(context.clone(), body, &mut method.started);
             method.started.poll(&mut Context::from_waker(Waker::noop()))
         }));
+        drop(scope);
         if let Some(took) = self.stopwatch.lap(&mut self.round, &mut self.now)
             && unary.dispatch == Dispatch::Adaptive
         {
@@ -162,7 +156,7 @@ impl Lane {
                     places,
                     queued: None,
                 };
-                self.spawn(id, work, context, deadline);
+                self.spawn(id, work, context, asked.deadline);
             }
             Err(_) => {
                 context.end();
@@ -172,6 +166,43 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    /// Brings a call past the gates; `None` if it has to wait, in a task of its own, or is refused.
+    #[inline(never)]
+    fn pass_gates(
+        &mut self,
+        request: &LaneRequest,
+        asked: &Asked,
+        body: &Bytes,
+        arrived: Instant,
+    ) -> Result<Option<Places>, Nonsense> {
+        let (id, shared) = (request.id, &self.shared);
+        let method = self
+            .methods
+            .find(request.method, shared)
+            .map_err(|_| Nonsense)?;
+        let Some(Handler::Unary(unary)) = &method.handler else {
+            return Err(Nonsense);
+        };
+        match enter(shared, unary.rules.as_deref(), &self.caller.peer, asked) {
+            Entry::Now(places) => return Ok(Some(places)),
+            Entry::Never(status) => self.fail(id, status),
+            Entry::Later(later) => {
+                let context = method.new_context(&self.caller.peer, asked);
+                let work = Spawned {
+                    unary: unary.clone(),
+                    // So that it does not keep the packets that it came in.
+                    body: Bytes::copy_from_slice(body),
+                    started: None,
+                    arrived,
+                    places: Places::default(),
+                    queued: Some(Box::new((later, Arc::default()))),
+                };
+                self.spawn(id, work, context, asked.deadline);
+            }
+        }
+        Ok(None)
     }
 
     /// Gives a call a task of its own.

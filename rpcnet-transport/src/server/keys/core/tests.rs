@@ -10,14 +10,19 @@ const BOUNDS: Bounds = Bounds {
     time: Duration::from_secs(60),
 };
 
-type Core = Keys<u8, &'static str, u32>;
+type Core = Keys<u8, u8, &'static str, u32>;
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
+/// All keys are of one owner, and nobody who waits goes.
+fn begin(keys: &mut Core, now: u64, key: u8, hash: u64, waiter: u32) -> Begun<&'static str> {
+    keys.begin(secs(now), &0, key, hash, waiter, |_| false)
+}
+
 fn run(keys: &mut Core, now: u64, key: u8) -> u64 {
-    match keys.begin(secs(now), key, 7, 0) {
+    match begin(keys, now, key, 7, 0) {
         Begun::Runs(number) => number,
         other => panic!("it is not the first: {other:?}"),
     }
@@ -36,12 +41,12 @@ fn remember(keys: &mut Core, now: u64, key: u8, bytes: usize) {
 fn a_repeat_waits_for_the_first_and_later_ones_are_answered() {
     let mut keys = Core::new(BOUNDS);
     let number = run(&mut keys, 0, 1);
-    assert_eq!(keys.begin(secs(0), 1, 7, 11), Begun::Joins);
-    assert_eq!(keys.begin(secs(0), 1, 8, 12), Begun::Differs);
+    assert_eq!(begin(&mut keys, 0, 1, 7, 11), Begun::Joins);
+    assert_eq!(begin(&mut keys, 0, 1, 8, 12), Begun::Differs);
     let told = keys.end(secs(1), &1, number, Some(("done", 4)));
     assert_eq!(told, [0, 11]);
-    assert_eq!(keys.begin(secs(61), 1, 7, 13), Begun::Ended("done"));
-    assert_eq!(keys.begin(secs(61), 1, 8, 14), Begun::Differs);
+    assert_eq!(begin(&mut keys, 61, 1, 7, 13), Begun::Ended("done"));
+    assert_eq!(begin(&mut keys, 61, 1, 8, 14), Begun::Differs);
     assert_eq!(keys.bytes(), 4);
 }
 
@@ -49,7 +54,7 @@ fn a_repeat_waits_for_the_first_and_later_ones_are_answered() {
 fn what_was_not_processed_runs_again() {
     let mut keys = Core::new(BOUNDS);
     let number = run(&mut keys, 0, 1);
-    assert_eq!(keys.begin(secs(0), 1, 7, 11), Begun::Joins);
+    assert_eq!(begin(&mut keys, 0, 1, 7, 11), Begun::Joins);
     assert_eq!(keys.end(secs(0), &1, number, None), [0, 11]);
     let again = run(&mut keys, 0, 1);
     assert_ne!(again, number);
@@ -66,11 +71,11 @@ fn what_ended_first_is_forgotten_first() {
     }
     remember(&mut keys, 0, 4, 1);
     assert_eq!(keys.len(), 3);
-    assert_eq!(keys.begin(secs(0), 2, 7, 0), Begun::Ended("done"));
+    assert_eq!(begin(&mut keys, 0, 2, 7, 0), Begun::Ended("done"));
     remember(&mut keys, 0, 1, 99);
     // One byte is left for the others.
     assert_eq!((keys.len(), keys.bytes()), (2, 100));
-    assert_eq!(keys.begin(secs(0), 4, 7, 0), Begun::Ended("done"));
+    assert_eq!(begin(&mut keys, 0, 4, 7, 0), Begun::Ended("done"));
     let number = run(&mut keys, 0, 9);
     keys.end(secs(0), &9, number, Some(("too much", 101)));
     assert_eq!((keys.len(), keys.bytes()), (2, 100));
@@ -81,9 +86,9 @@ fn time_ends_memory_but_not_what_runs() {
     let mut keys = Core::new(BOUNDS);
     remember(&mut keys, 0, 1, 1);
     let slow = run(&mut keys, 0, 2);
-    assert_eq!(keys.begin(secs(60), 1, 7, 0), Begun::Ended("done"));
+    assert_eq!(begin(&mut keys, 60, 1, 7, 0), Begun::Ended("done"));
     let _ = run(&mut keys, 61, 1);
-    assert_eq!(keys.begin(secs(1_000), 2, 7, 5), Begun::Joins);
+    assert_eq!(begin(&mut keys, 1_000, 2, 7, 5), Begun::Joins);
     assert_eq!(keys.end(secs(1_000), &2, slow, None), [0, 5]);
 }
 
@@ -93,8 +98,43 @@ fn what_runs_is_not_forgotten_for_room() {
     for key in 1..=3 {
         let _ = run(&mut keys, 0, key);
     }
-    assert_eq!(keys.begin(secs(0), 4, 7, 0), Begun::Full);
-    assert_eq!(keys.begin(secs(0), 3, 7, 0), Begun::Joins);
+    assert_eq!(begin(&mut keys, 0, 4, 7, 0), Begun::Full);
+    assert_eq!(begin(&mut keys, 0, 3, 7, 0), Begun::Joins);
+}
+
+#[test]
+fn who_floods_it_forgets_its_own() {
+    let mut keys = Core::new(BOUNDS);
+    let mut remember = |owner: u8, key: u8, bytes| {
+        let Begun::Runs(number) = keys.begin(secs(0), &owner, key, 7, 0, |_| false) else {
+            panic!("it is not the first of {key}");
+        };
+        keys.end(secs(0), &key, number, Some(("done", bytes)));
+    };
+    remember(1, 100, 1);
+    for key in 0..10 {
+        remember(2, key, 1);
+    }
+    // Room for bytes is made so too.
+    remember(2, 10, 98);
+    remember(2, 11, 50);
+    assert_eq!(begin(&mut keys, 0, 100, 7, 0), Begun::Ended("done"));
+    assert_eq!(begin(&mut keys, 0, 11, 7, 0), Begun::Ended("done"));
+    assert_eq!((keys.len(), keys.bytes()), (2, 51));
+}
+
+#[test]
+fn those_that_wait_no_longer_are_not_kept() {
+    let mut keys = Core::new(BOUNDS);
+    let number = run(&mut keys, 0, 1);
+    // All but the first thousand are gone by the time of the next.
+    for waiter in 1..100_000 {
+        let begun = keys.begin(secs(0), &0, 1, 7, waiter, |waiter| *waiter >= 1_000);
+        assert_eq!(begun, Begun::Joins);
+    }
+    let told = keys.end(secs(0), &1, number, None);
+    assert!(told.len() <= 2_100, "{} are told", told.len());
+    assert!((0..1_000).all(|waiter| told.contains(&waiter)));
 }
 
 proptest! {
@@ -109,7 +149,7 @@ proptest! {
         let (mut waiting, mut told) = (0, 0);
         for (number, (operation, key, more, processed)) in (0u32..).zip(operations) {
             match operation {
-                0..=3 => match keys.begin(now, key, 7, number) {
+                0..=3 => match keys.begin(now, &(key % 3), key, 7, number, |_| false) {
                     Begun::Runs(run) => {
                         prop_assert!(running.insert(key, run).is_none(), "two run");
                         waiting += 1;
