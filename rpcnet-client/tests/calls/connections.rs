@@ -266,8 +266,9 @@ async fn a_worker_that_fails_as_it_is_picked_keeps_no_connection() {
     assert_eq!(client.connections(), 0);
 }
 
-/// The client has heard of it, and has nothing to close, before it looks for a connection.
-#[tokio::test(flavor = "multi_thread")]
+/// The client has heard of it, and has nothing to close, before it looks for a connection. One thread waits for what another
+/// does, also on a machine with one core.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_was_found_failed_after_it_was_picked_is_not_connected_to() {
     let list = StaticMembership::new();
     let server = endpoint("red", loopback())
