@@ -24,8 +24,8 @@ use crate::{Endpoint, Marks, Outcome, OutcomeKind, Time, View, rng::SharedRng};
 ///   `true` from the first does the second; asking is one atomic read.
 /// - A [`Gate`](super::Gate) for each group that is picked from, and [`probe`](Self::probe) when it says that one is due.
 ///
-/// All may be called from many threads at once, with times that are not quite in order. None locks, and only `sweep`
-/// allocates.
+/// All may be called from many threads at once, with times that are not quite in order; but not without times, as what is
+/// marked is marked until some time. None locks, and only `sweep` allocates.
 #[derive(Debug)]
 pub struct Outliers {
     pub(super) config: HealthConfig,
@@ -70,10 +70,7 @@ impl Outliers {
 
     /// These are all endpoints that it watches. Without this, nobody is ejected before the first sweep.
     pub fn note_view(&self, view: &View) {
-        let ejected = view.endpoints().iter();
-        let ejected = ejected.filter(|endpoint| endpoint.marks().contains(Marks::EJECTED));
-        self.population.store(view.len(), Relaxed);
-        self.ejected.store(ejected.count(), Relaxed);
+        self.recount(view);
         self.changed();
     }
 
@@ -86,7 +83,7 @@ impl Outliers {
                 }
                 // Rarely there is any; an ejected one has to pass its probe.
                 if endpoint.marks().contains(Marks::UNREACHABLE) {
-                    return self.note_reachable(endpoint);
+                    return self.note_reachable(outcome.now, endpoint);
                 }
                 None
             }
@@ -133,8 +130,8 @@ impl Outliers {
         })
     }
 
-    /// There is a connection to it, or news that it is well.
-    pub fn note_reachable(&self, endpoint: &Endpoint) -> Option<Action> {
+    /// There is a connection to it, or news that it is well. From now on it is [ready](Endpoint::note_ready).
+    pub fn note_reachable(&self, now: Time, endpoint: &Endpoint) -> Option<Action> {
         if !endpoint.marks().contains(Marks::UNREACHABLE) {
             return None;
         }
@@ -146,6 +143,7 @@ impl Outliers {
         if !before.contains(Marks::EJECTED) {
             endpoint.health().set_probe_at(Time::ZERO);
         }
+        endpoint.note_ready(now);
         self.changed();
         self.counters.marked_reachable.add_one();
         Some(Action::Reachable {
@@ -193,8 +191,7 @@ impl Outliers {
 
     /// Compares the endpoints by what they did since the last sweep, and ejects those that stand out. `view` is all of them.
     pub fn sweep(&self, now: Time, view: &View) -> Vec<Action> {
-        // The ejected are not counted anew: others may eject meanwhile.
-        self.population.store(view.len(), Relaxed);
+        self.recount(view);
         let Some(config) = &self.config.outliers else {
             return Vec::new();
         };
@@ -262,18 +259,31 @@ impl Outliers {
         })
     }
 
-    pub(super) fn reinstate(&self, endpoint: &Endpoint) -> Option<Action> {
+    pub(super) fn reinstate(&self, now: Time, endpoint: &Endpoint) -> Option<Action> {
         if !endpoint.unmark(Marks::EJECTED).contains(Marks::EJECTED) {
             return None;
         }
         endpoint.health().forget_row();
         endpoint.health().set_probe_at(Time::ZERO);
+        endpoint.note_ready(now);
         self.leave_ejected();
         self.changed();
         self.counters.reinstated.add_one();
         Some(Action::Reinstated {
             endpoint: endpoint.id(),
         })
+    }
+
+    /// Counts those that are there: ejected ones may have gone, or ended as the view changed. Where others eject
+    /// meanwhile, the next count is right.
+    fn recount(&self, view: &View) {
+        self.population.store(view.len(), Relaxed);
+        let before = self.ejected.load(Relaxed);
+        let ejected = view.endpoints().iter();
+        let ejected = ejected.filter(|endpoint| endpoint.marks().contains(Marks::EJECTED));
+        let _ = self
+            .ejected
+            .compare_exchange(before, ejected.count(), Relaxed, Relaxed);
     }
 
     fn leave_ejected(&self) {

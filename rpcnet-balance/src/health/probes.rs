@@ -38,7 +38,7 @@ impl Outliers {
         match outcome.kind {
             OutcomeKind::Success => {
                 let reachable = self.on_outcome(endpoint, outcome);
-                Actions::new(reachable, self.reinstate(endpoint))
+                Actions::new(reachable, self.reinstate(outcome.now, endpoint))
             }
             OutcomeKind::Failure | OutcomeKind::Unreachable => {
                 self.counters.probes_failed.add_one();
@@ -46,7 +46,7 @@ impl Outliers {
             }
             OutcomeKind::Overloaded => {
                 // There is a way to it; whether it works is not known yet.
-                let reachable = self.note_reachable(endpoint);
+                let reachable = self.note_reachable(outcome.now, endpoint);
                 let wait = outcome.retry_after.unwrap_or(OVERLOADED_WAIT);
                 self.release(endpoint, probe, outcome.now + wait);
                 Actions::new(reachable, None)

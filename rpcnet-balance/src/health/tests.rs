@@ -192,10 +192,10 @@ fn news_and_answers_make_reachable_but_reinstate_nobody() {
         assert_eq!(view[0].marks(), expected);
     }
     assert_eq!(
-        outliers.note_reachable(&view[0]),
+        outliers.note_reachable(at(2), &view[0]),
         Some(Action::Reachable { endpoint: 0 })
     );
-    assert_eq!(outliers.note_reachable(&view[0]), None);
+    assert_eq!(outliers.note_reachable(at(2), &view[0]), None);
 }
 
 #[test]
@@ -478,7 +478,7 @@ fn in_panic_ejections_are_not_heeded() {
     );
     assert_eq!(check(at(0)).action, None, "told once");
     assert!(gate.is_panicking());
-    outliers.note_reachable(&view[1]);
+    outliers.note_reachable(at(0), &view[1]);
     let verdict = check(at(0));
     assert_eq!(
         verdict.action,
@@ -519,7 +519,7 @@ fn a_gate_says_when_a_probe_is_due() {
         &outcome(OutcomeKind::Unreachable, at(130)),
     );
     assert!(!due(at(130)) && due(at(370)));
-    outliers.note_reachable(&view[0]);
+    outliers.note_reachable(at(500), &view[0]);
     assert!(!due(at(1_000_000)));
 }
 
@@ -554,4 +554,64 @@ fn everything_can_be_switched_off() {
         }
     }
     assert_eq!(outliers.sweep(at(10_000), &view), []);
+}
+
+#[test]
+fn who_takes_calls_again_may_start_slowly() {
+    let (outliers, view) = watching(HealthConfig::new(), 10);
+    outliers.note_unreachable(at(0), &view[0]);
+    outliers.note_reachable(at(50), &view[0]);
+    assert_eq!(view[0].ready_since(), Some(at(50)));
+
+    outliers.note_unreachable(at(0), &view[1]);
+    outliers.on_outcome(&view[1], &outcome(OutcomeKind::Success, at(60)));
+    assert_eq!(view[1].ready_since(), Some(at(60)));
+
+    (0..5).for_each(|_| {
+        outliers.on_outcome(&view[2], &outcome(OutcomeKind::Failure, at(0)));
+    });
+    let (index, claim) = probe(&outliers, &view, at(30_000)).expect("it is due");
+    assert_eq!((index, view[2].ready_since()), (2, None));
+    outliers.on_probed(&view[2], &claim, &outcome(OutcomeKind::Success, at(30_010)));
+    assert_eq!(view[2].ready_since(), Some(at(30_010)));
+    assert_eq!(view[3].ready_since(), None, "it always did");
+}
+
+#[test]
+fn ejected_ones_that_are_gone_do_not_count() {
+    let (outliers, before) = watching(HealthConfig::new(), 2);
+    let fail = |endpoint: &Endpoint| {
+        (0..5).for_each(|_| {
+            outliers.on_outcome(endpoint, &outcome(OutcomeKind::Failure, at(0)));
+        });
+    };
+    // Its process is gone; the last of its calls end afterwards.
+    let after = view(2);
+    outliers.note_view(&after);
+    fail(&before[0]);
+    assert_eq!(ejected(&before), [0]);
+    fail(&after[0]);
+    assert_eq!(ejected(&after), [], "there is room for one");
+    outliers.sweep(at(10_000), &after);
+    fail(&after[0]);
+    assert_eq!(ejected(&after), [0]);
+}
+
+#[test]
+fn panic_goes_on_in_a_group_that_changes() {
+    let (outliers, view) = watching(HealthConfig::new(), 3);
+    outliers.note_unreachable(at(0), &view[0]);
+    outliers.note_unreachable(at(0), &view[1]);
+    let gate = Gate::new();
+    let began = gate.check(&outliers, &view, at(0)).action;
+    assert_eq!(began, Some(Action::PanicBegan { healthy: 1, of: 3 }));
+    // One more is there, and it is no better.
+    let gate = Gate::following(&gate);
+    assert!(gate.is_panicking());
+    assert_eq!(gate.check(&outliers, &view, at(0)).action, None);
+    // One goes, and it is.
+    let gate = Gate::following(&gate);
+    let ended = gate.check(&outliers, &view.part(&[1, 2]), at(0)).action;
+    assert_eq!(ended, Some(Action::PanicEnded { healthy: 1, of: 2 }));
+    assert_eq!(outliers.stats().panics, 1);
 }

@@ -134,14 +134,14 @@ impl Worker {
     /// An outcome that does not say when it was is one of now.
     pub fn report(&self, outcome: &Outcome) {
         let (endpoint, care) = (self.call.endpoint(), &self.tier.care);
-        if let Some(load) = outcome.reported_load {
-            endpoint.note_reported_load_at(load, outcome.now);
-        }
         let outcome = if outcome.now == Time::ZERO {
             outcome.with_now(care.now())
         } else {
             *outcome
         };
+        if let Some(load) = outcome.reported_load {
+            endpoint.note_reported_load_at(load, outcome.now);
+        }
         let probe = self.probe.as_ref().map(|guard| &guard.probe);
         care.on_outcome(endpoint, &outcome, probe);
         self.tier
