@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Action, Actions, Outliers, Reason, sweep};
-use crate::{Endpoint, Marks, Outcome, OutcomeKind, PickContext, Time, View};
+use crate::{Endpoint, Marks, Outcome, OutcomeKind, PickContext, Time, View, standing::HOLD_MAX};
 
 /// A call that is let through to a marked endpoint. Tells it from others; see [`Outliers::probe`].
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Outliers {
             OutcomeKind::Overloaded => {
                 // There is a way to it; whether it works is not known yet.
                 let reachable = self.note_reachable(outcome.now, endpoint);
-                let wait = outcome.retry_after.unwrap_or(OVERLOADED_WAIT);
+                let wait = outcome.retry_after.unwrap_or(OVERLOADED_WAIT).min(HOLD_MAX);
                 self.release(endpoint, probe, outcome.now + wait);
                 Actions::new(reachable, None)
             }

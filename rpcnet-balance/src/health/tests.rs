@@ -212,7 +212,11 @@ fn a_busy_probe_says_only_that_there_is_a_way() {
     assert_eq!(actions, [Action::Reachable { endpoint: 0 }]);
     assert_eq!(view[0].marks(), Marks::EJECTED);
     assert_eq!(probe(&outliers, &view, at(1_499)), None);
-    assert!(probe(&outliers, &view, at(1_500)).is_some());
+    let (_, claim) = probe(&outliers, &view, at(1_500)).expect("it said when");
+    // It may ask for long, not for ever.
+    let busy = outcome(OutcomeKind::Overloaded, at(1_500)).with_retry_after(Some(Duration::MAX));
+    outliers.on_probed(&view[0], &claim, &busy);
+    assert!(probe(&outliers, &view, at(31_500)).is_some());
 }
 
 #[test]
