@@ -90,12 +90,16 @@ impl ClusterClient {
             | Code::Internal => OutcomeKind::Failure,
             _ => OutcomeKind::Success,
         };
+        // That of an answer, or not to try again, is about the call and not about the worker.
+        let wish = error
+            .retry_after()
+            .filter(|_| kind != OutcomeKind::Success && !error.forbids_retry());
         // Without an answer, what the connection knows is from before the attempt.
         let answered = !matches!(code, Code::Unavailable | Code::DeadlineExceeded);
         let load = client.filter(|_| answered).and_then(RpcClient::load);
         let outcome = Outcome::new(kind, latency)
             .with_now(ended)
-            .with_retry_after(error.retry_after())
+            .with_retry_after(wish)
             .with_reported_load(load.map(reported));
         worker.report(&outcome);
         if code == Code::Draining && !says_so {

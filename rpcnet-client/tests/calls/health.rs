@@ -51,6 +51,30 @@ async fn a_worker_that_drains_disappears_before_it_refuses_anything() {
     assert_eq!(red.stats().calls_refused_draining, 0);
 }
 
+/// A bad request says nothing about the worker, and must not keep the calls of others away from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_answer_says_about_the_call_is_not_held_against_the_worker() {
+    let balancer = LoadBalancingStrategy::PeakEwma.balancer();
+    let bench = Bench::balanced(balancer, TransportConfig::default(), |config| config).await;
+    let later = Status::app(&7u32, "your quota").with_retry_after(PATIENCE);
+    let overloaded = Status::overloaded("later").with_retry_after(PATIENCE);
+    let table = [
+        ("a", Status::app(&7u32, "never").do_not_retry(), false),
+        ("b", later, false),
+        ("c", overloaded, true),
+    ];
+    for (name, status, is_held) in table {
+        let _server = bench.worker(name, failing(status).0);
+        let once = WorkerCallOptions::new().with_attempts_max(1);
+        bench.call_with("who", once).await.expect_err("it says no");
+        let registry = bench.client.registry();
+        let workers = registry.select_all(None).expect("one");
+        let held = workers[0].endpoint().is_held(registry.now());
+        assert_eq!(held, is_held, "{name}");
+        bench.list.remove(name);
+    }
+}
+
 /// They are well: when they take calls again, nobody is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_refuse_because_they_drain_are_not_ejected_for_it() {
