@@ -169,7 +169,7 @@ pub struct Outcome {
     pub reported_load: Option<ReportedLoad>,
     /// When it ended. Default [`Time::ZERO`].
     pub now: Time,
-    /// For how long the endpoint asks to be left alone. Default `None`.
+    /// For how long the endpoint asks to be left alone, by whatever call; heeded up to 30 s. Default `None`.
     pub retry_after: Option<Duration>,
 }
 

@@ -206,7 +206,7 @@ impl Endpoint {
             if others == 0 {
                 self.silent_since.store(NEVER, Ordering::Relaxed);
             }
-        } else if others == 0 || self.silent_nanos(now) > SILENCE_NANOS_MAX {
+        } else if others == 0 || self.is_silence_unknown(now) {
             self.silent_since.store(now.as_nanos(), Ordering::Relaxed);
         }
         InFlight {
@@ -301,14 +301,16 @@ impl Endpoint {
     /// As [`silence`](Self::silence), if there are calls in flight.
     #[inline]
     pub(crate) fn silence_nanos(&self, now: Time) -> u64 {
-        let nanos = self.silent_nanos(now);
+        let since = self.silent_since.load(Ordering::Relaxed);
+        let nanos = now.as_nanos().saturating_sub(since);
         if nanos <= SILENCE_NANOS_MAX { nanos } else { 0 }
     }
 
+    /// The other calls were begun without a time, or are meant to last.
     #[inline]
-    fn silent_nanos(&self, now: Time) -> u64 {
+    fn is_silence_unknown(&self, now: Time) -> bool {
         let since = self.silent_since.load(Ordering::Relaxed);
-        now.as_nanos().saturating_sub(since)
+        since == NEVER || now.as_nanos().saturating_sub(since) > SILENCE_NANOS_MAX
     }
 
     /// Sorts one that was not heard of before: it is new, or it was there before anybody looked.

@@ -52,7 +52,7 @@ impl Rendezvous {
     }
 
     /// How many times the mean of calls in flight an endpoint may have before keys go to the next; at least 1. Default
-    /// 1.25.
+    /// 1.25; infinity for no bound.
     #[must_use]
     pub const fn with_bound(mut self, bound: f32) -> Self {
         self.bound = bound.max(1.0);
@@ -61,11 +61,13 @@ impl Rendezvous {
 
     fn home(&self, view: &View, cx: &PickContext<'_>, key: u64, rng: &mut Rng) -> Option<usize> {
         let mean = self.mean.read(gauge::period(view), || mean(view, rng));
-        let has_room = |endpoint: &Endpoint| {
+        // Of an idle view, without a bound, it is 0 times infinity, which is no number: it keeps nobody out.
+        let is_full = |endpoint: &Endpoint| {
             let share = mean * endpoint.weight();
-            cx.allows(endpoint)
-                && (endpoint.in_flight() as f32) < (self.bound * share).ceil() + SLACK
-                && !endpoint.is_held(cx.now())
+            endpoint.in_flight() as f32 >= (self.bound * share).ceil() + SLACK
+        };
+        let has_room = |endpoint: &Endpoint| {
+            cx.allows(endpoint) && !is_full(endpoint) && !endpoint.is_held(cx.now())
         };
         let Some(homes) = self.homes.as_ref().filter(|homes| homes.fits(view)) else {
             return homes::scan(view, key, has_room);

@@ -45,7 +45,7 @@ impl SlowStart {
     #[inline]
     fn part(&self, endpoint: &Endpoint, now: Time) -> f32 {
         match endpoint.ready_since_first_pick(now) {
-            Some(since) if now > Time::ZERO => {
+            Some(since) if now > Time::ZERO && !self.window.is_zero() => {
                 (now.since(since).as_secs_f32() / self.window.as_secs_f32()).max(PART_MIN)
             }
             _ => 1.0,

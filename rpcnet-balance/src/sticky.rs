@@ -14,6 +14,9 @@ use crate::{
 /// For sessions, and caches where a miss costs little. Homes are those of [`Rendezvous`](crate::Rendezvous), but without a
 /// bound: a key that everybody wants stays where it is.
 ///
+/// That one has failed a moment ago is known if the inner balancer notes it, as [`PeakEwma`](crate::PeakEwma) and
+/// [`PowerOfTwo`](crate::PowerOfTwo) do.
+///
 /// Adds a look into a table to a pick. Needs [`PickContext::with_key`] and `rebuild`; without `rebuild` a pick with a key looks
 /// at all endpoints.
 #[derive(Debug)]

@@ -165,7 +165,7 @@ proptest! {
                     }
                 }
                 Operation::Connected(index) => {
-                    let action = outliers.note_reachable(&view[index]);
+                    let action = outliers.note_reachable(time(now), &view[index]);
                     prop_assert_eq!(action.is_some(), model[index].is_unreachable);
                     if model[index].is_unreachable {
                         reached(&mut model[index]);

@@ -326,3 +326,21 @@ fn tiers_spill_by_load_if_asked() {
     let spilling = by_zone(&*built(near().with_load_ratio(5.0), &view), &view);
     assert!((spilling[0] - 0.5).abs() < 0.05, "{spilling:?}");
 }
+
+#[test]
+fn the_bound_says_how_many_calls_a_key_may_keep_at_home() {
+    let view = view(0..10, 1);
+    // 100 calls of one key: on average 10 on each endpoint.
+    let at_home = |bound: f32| {
+        let balancer = built(Rendezvous::seeded(1).with_bound(bound), &view);
+        let cx = PickContext::new().with_key(42);
+        let home = balancer.pick(&view, &cx).expect("somebody");
+        let _calls: Vec<InFlight> = (0..100)
+            .map(|_| view[balancer.pick(&view, &cx).expect("somebody")].begin())
+            .collect();
+        view[home].in_flight()
+    };
+    assert!((10..=17).contains(&at_home(1.0)), "{}", at_home(1.0));
+    assert!((30..=37).contains(&at_home(3.0)), "{}", at_home(3.0));
+    assert_eq!(at_home(f32::INFINITY), 100, "no bound");
+}

@@ -374,6 +374,11 @@ fn a_new_server_starts_slowly() {
     // The same once more, when it takes calls again.
     new.note_ready(at(60_000));
     assert!(share(60_500) < 0.015 && share(70_000) > 0.09);
+    // No time at all is no slow start.
+    let inner = Arc::new(rpcnet_balance::Random::seeded(SEED));
+    let at_once = SlowStart::new(inner, Duration::ZERO);
+    let at_once = at_once.rebuild(&grown).unwrap();
+    assert!(shares(&*at_once, &grown, at(60_000))[9] > 0.09);
     // Alone it takes all there is.
     let alone = View::new([new], 3);
     let cx = PickContext::new().with_now(at(60_000));

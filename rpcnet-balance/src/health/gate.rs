@@ -52,7 +52,17 @@ impl Gate {
         }
     }
 
-    /// What the next pick from `view` does. Always of the same endpoints for one gate; a new view has a new gate.
+    /// Of a group that takes the place of that of `before`: a panic goes on, or ends with the first check.
+    #[must_use]
+    pub fn following(before: &Self) -> Self {
+        Self {
+            panicking: AtomicBool::new(before.is_panicking()),
+            ..Self::new()
+        }
+    }
+
+    /// What the next pick from `view` does. Always of the same endpoints for one gate; a new view
+    /// has a [new gate](Self::following).
     #[must_use]
     pub fn check(&self, outliers: &Outliers, view: &View, now: Time) -> Verdict {
         let version = outliers.version();

@@ -54,13 +54,15 @@ mod action;
 mod config;
 mod gate;
 mod outliers;
+mod probes;
 mod record;
 mod sweep;
 
 pub use action::{Action, Actions, HealthStats, Reason};
 pub use config::{FailureShare, HealthConfig, OutlierConfig, SuccessRate};
 pub use gate::{Gate, Verdict};
-pub use outliers::{Outliers, Probe};
+pub use outliers::Outliers;
+pub use probes::Probe;
 pub(crate) use record::Record;
 
 #[cfg(test)]

@@ -8,10 +8,8 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Action, Actions, HealthConfig, HealthStats, OutlierConfig, Reason, action::Counters, sweep,
-};
-use crate::{Endpoint, Marks, Outcome, OutcomeKind, PickContext, Time, View, rng::SharedRng};
+use super::{Action, HealthConfig, HealthStats, OutlierConfig, Reason, action::Counters, sweep};
+use crate::{Endpoint, Marks, Outcome, OutcomeKind, Time, View, rng::SharedRng};
 
 /// Marks endpoints by how the calls to them end, and lets a call through now and then to see whether it was right.
 ///
@@ -26,8 +24,8 @@ use crate::{Endpoint, Marks, Outcome, OutcomeKind, PickContext, Time, View, rng:
 ///   `true` from the first does the second; asking is one atomic read.
 /// - A [`Gate`](super::Gate) for each group that is picked from, and [`probe`](Self::probe) when it says that one is due.
 ///
-/// All may be called from many threads at once, with times that are not quite in order. None locks, and only `sweep`
-/// allocates.
+/// All may be called from many threads at once, with times that are not quite in order; but not without times, as what is
+/// marked is marked until some time. None locks, and only `sweep` allocates.
 #[derive(Debug)]
 pub struct Outliers {
     pub(super) config: HealthConfig,
@@ -40,12 +38,6 @@ pub struct Outliers {
     /// Rises when a mark changes, or the time of a probe.
     version: AtomicU64,
     pub(super) counters: Counters,
-}
-
-/// A call that is let through to a marked endpoint. Tells it from others; see [`Outliers::probe`].
-#[derive(Debug, PartialEq, Eq)]
-pub struct Probe {
-    claim: u64,
 }
 
 impl Outliers {
@@ -78,10 +70,7 @@ impl Outliers {
 
     /// These are all endpoints that it watches. Without this, nobody is ejected before the first sweep.
     pub fn note_view(&self, view: &View) {
-        let ejected = view.endpoints().iter();
-        let ejected = ejected.filter(|endpoint| endpoint.marks().contains(Marks::EJECTED));
-        self.population.store(view.len(), Relaxed);
-        self.ejected.store(ejected.count(), Relaxed);
+        self.recount(view);
         self.changed();
     }
 
@@ -94,7 +83,7 @@ impl Outliers {
                 }
                 // Rarely there is any; an ejected one has to pass its probe.
                 if endpoint.marks().contains(Marks::UNREACHABLE) {
-                    return self.note_reachable(endpoint);
+                    return self.note_reachable(outcome.now, endpoint);
                 }
                 None
             }
@@ -141,8 +130,8 @@ impl Outliers {
         })
     }
 
-    /// There is a connection to it, or news that it is well.
-    pub fn note_reachable(&self, endpoint: &Endpoint) -> Option<Action> {
+    /// There is a connection to it, or news that it is well. From now on it is [ready](Endpoint::note_ready).
+    pub fn note_reachable(&self, now: Time, endpoint: &Endpoint) -> Option<Action> {
         if !endpoint.marks().contains(Marks::UNREACHABLE) {
             return None;
         }
@@ -154,6 +143,7 @@ impl Outliers {
         if !before.contains(Marks::EJECTED) {
             endpoint.health().set_probe_at(Time::ZERO);
         }
+        endpoint.note_ready(now);
         self.changed();
         self.counters.marked_reachable.add_one();
         Some(Action::Reachable {
@@ -201,8 +191,7 @@ impl Outliers {
 
     /// Compares the endpoints by what they did since the last sweep, and ejects those that stand out. `view` is all of them.
     pub fn sweep(&self, now: Time, view: &View) -> Vec<Action> {
-        // The ejected are not counted anew: others may eject meanwhile.
-        self.population.store(view.len(), Relaxed);
+        self.recount(view);
         let Some(config) = &self.config.outliers else {
             return Vec::new();
         };
@@ -223,64 +212,12 @@ impl Outliers {
         actions
     }
 
-    /// A marked endpoint that the next call shall go to as a probe, if there is one whose time is over; the others wait
-    /// until its outcome is told, or for about the time that it was passed over. Not one that drains or is excluded.
-    pub fn probe(&self, view: &View, cx: &PickContext<'_>) -> Option<(usize, Probe)> {
-        let probed = Marks::UNREACHABLE | Marks::EJECTED;
-        let relaxed = cx.with_heeded(cx.heeded().without(probed));
-        view.endpoints()
-            .iter()
-            .enumerate()
-            .filter(|(_, endpoint)| !endpoint.marks().and(probed).is_empty())
-            .filter(|(_, endpoint)| !endpoint.marks().contains(Marks::DRAINING))
-            .filter(|(_, endpoint)| relaxed.allows(endpoint))
-            .find_map(|(index, endpoint)| {
-                let lease = self.lease(endpoint);
-                let claim = endpoint.health().claim_probe(cx.now(), lease)?;
-                self.changed();
-                self.counters.probes.add_one();
-                Some((index, Probe { claim }))
-            })
-    }
-
-    /// The probe has ended. Success takes the marks away.
-    pub fn on_probed(&self, endpoint: &Endpoint, probe: &Probe, outcome: &Outcome) -> Actions {
-        match outcome.kind {
-            OutcomeKind::Success => {
-                let reachable = self.on_outcome(endpoint, outcome);
-                Actions::new(reachable, self.reinstate(endpoint))
-            }
-            OutcomeKind::Failure | OutcomeKind::Unreachable => {
-                self.counters.probes_failed.add_one();
-                Actions::new(self.deny(endpoint, outcome), None)
-            }
-            OutcomeKind::Overloaded => {
-                // There is a way to it; whether it works is not known yet.
-                let reachable = self.note_reachable(endpoint);
-                let wait = outcome.retry_after.unwrap_or(OVERLOADED_WAIT);
-                self.release(endpoint, probe, outcome.now + wait);
-                Actions::new(reachable, None)
-            }
-            OutcomeKind::Abandoned => {
-                self.release(endpoint, probe, outcome.now);
-                Actions::default()
-            }
-        }
-    }
-
-    /// The probe was given up without an outcome: another may go from `at` on.
-    pub fn release(&self, endpoint: &Endpoint, probe: &Probe, at: Time) {
-        if endpoint.health().release_probe(probe.claim, at) {
-            self.changed();
-        }
-    }
-
     /// Rises when a mark changes, or the time of a probe.
     pub(super) fn version(&self) -> u64 {
         self.version.load(Acquire)
     }
 
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         self.version.fetch_add(1, AcqRel);
     }
 
@@ -322,12 +259,13 @@ impl Outliers {
         })
     }
 
-    fn reinstate(&self, endpoint: &Endpoint) -> Option<Action> {
+    pub(super) fn reinstate(&self, now: Time, endpoint: &Endpoint) -> Option<Action> {
         if !endpoint.unmark(Marks::EJECTED).contains(Marks::EJECTED) {
             return None;
         }
         endpoint.health().forget_row();
         endpoint.health().set_probe_at(Time::ZERO);
+        endpoint.note_ready(now);
         self.leave_ejected();
         self.changed();
         self.counters.reinstated.add_one();
@@ -336,40 +274,16 @@ impl Outliers {
         })
     }
 
-    /// The probe failed: the time begins anew, longer.
-    fn deny(&self, endpoint: &Endpoint, outcome: &Outcome) -> Option<Action> {
-        let (marks, record) = (endpoint.marks(), endpoint.health());
-        let missed = outcome.kind == OutcomeKind::Unreachable || marks.contains(Marks::UNREACHABLE);
-        if let (true, Some(range)) = (missed, self.config.down_time) {
-            let before = record.missed();
-            let probe_in = self.down_time(range, before);
-            record.set_probe_at(outcome.now + probe_in);
-            let marked = endpoint.mark(Marks::UNREACHABLE);
-            self.changed();
-            if !marked.contains(Marks::UNREACHABLE) {
-                self.counters.marked_unreachable.add_one();
-            }
-            return Some(Action::Unreachable {
-                endpoint: endpoint.id(),
-                failures: before.saturating_add(1),
-                probe_in,
-            });
-        }
-        let config = self.config.outliers.as_ref()?;
-        if !marks.contains(Marks::EJECTED) {
-            // News took the mark away meanwhile: a failure like any other.
-            return self.on_outcome(endpoint, outcome);
-        }
-        let before = record.ejected();
-        let probe_in = sweep::ejection_time(config, before);
-        record.set_probe_at(outcome.now + probe_in);
-        self.changed();
-        Some(Action::Ejected {
-            endpoint: endpoint.id(),
-            reason: Reason::ProbeFailed,
-            times: before.saturating_add(1),
-            probe_in,
-        })
+    /// Counts those that are there: ejected ones may have gone, or ended as the view changed. Where others eject
+    /// meanwhile, the next count is right.
+    fn recount(&self, view: &View) {
+        self.population.store(view.len(), Relaxed);
+        let before = self.ejected.load(Relaxed);
+        let ejected = view.endpoints().iter();
+        let ejected = ejected.filter(|endpoint| endpoint.marks().contains(Marks::EJECTED));
+        let _ = self
+            .ejected
+            .compare_exchange(before, ejected.count(), Relaxed, Relaxed);
     }
 
     fn leave_ejected(&self) {
@@ -377,21 +291,8 @@ impl Outliers {
         let _ = self.ejected.fetch_update(Relaxed, Relaxed, less);
     }
 
-    /// For how long a probe may keep others waiting.
-    fn lease(&self, endpoint: &Endpoint) -> Duration {
-        let base = self.config.outliers.map(|config| config.ejection_time.0);
-        match base {
-            Some(base) if endpoint.marks().contains(Marks::EJECTED) => base,
-            _ => self
-                .config
-                .down_time
-                .map_or(LEASE_MIN, |(_, max)| max)
-                .max(LEASE_MIN),
-        }
-    }
-
     /// The initial time doubled `before` times, a random fifth more or less.
-    fn down_time(&self, (initial, max): (Duration, Duration), before: u32) -> Duration {
+    pub(super) fn down_time(&self, (initial, max): (Duration, Duration), before: u32) -> Duration {
         let doubled = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
         let full = initial.saturating_mul(doubled).min(max);
         let fraction = (self.random.next() >> 11) as f64 / (1_u64 << 53) as f64;
@@ -407,9 +308,3 @@ impl Default for Outliers {
 }
 
 const JITTER: f64 = 0.2;
-
-/// Until an endpoint that refused its probe for want of capacity, and did not say when to come back, gets another.
-const OVERLOADED_WAIT: Duration = Duration::from_secs(1);
-
-/// However short the times are for which endpoints are passed over.
-const LEASE_MIN: Duration = Duration::from_secs(1);

@@ -1,5 +1,8 @@
 //! The rules, one by one.
 
+mod ejection;
+mod gate;
+
 use std::{sync::Arc, time::Duration};
 
 use super::*;
@@ -192,66 +195,10 @@ fn news_and_answers_make_reachable_but_reinstate_nobody() {
         assert_eq!(view[0].marks(), expected);
     }
     assert_eq!(
-        outliers.note_reachable(&view[0]),
+        outliers.note_reachable(at(2), &view[0]),
         Some(Action::Reachable { endpoint: 0 })
     );
-    assert_eq!(outliers.note_reachable(&view[0]), None);
-}
-
-#[test]
-fn failures_in_a_row_eject_at_once_and_a_success_breaks_the_row() {
-    let (outliers, view) = watching(HealthConfig::new(), 10);
-    let fail = |now| outliers.on_outcome(&view[3], &outcome(OutcomeKind::Failure, now));
-    for _ in 0..4 {
-        assert_eq!(fail(at(0)), None);
-    }
-    // Too much to do is no failure, and no success.
-    outliers.on_outcome(&view[3], &outcome(OutcomeKind::Overloaded, at(0)));
-    outliers.on_outcome(&view[3], &outcome(OutcomeKind::Success, at(0)));
-    for _ in 0..4 {
-        assert_eq!(fail(at(0)), None);
-    }
-    outliers.on_outcome(&view[3], &outcome(OutcomeKind::Overloaded, at(0)));
-    let expected = Action::Ejected {
-        endpoint: 3,
-        reason: Reason::ConsecutiveFailures(5),
-        times: 1,
-        probe_in: 30 * SECOND,
-    };
-    assert_eq!(fail(at(0)), Some(expected));
-    assert_eq!(ejected(&view), [3]);
-    // Calls that were under way say nothing new.
-    for _ in 0..20 {
-        assert_eq!(fail(at(1)), None);
-        outliers.on_outcome(&view[3], &outcome(OutcomeKind::Success, at(1)));
-    }
-    assert_eq!(ejected(&view), [3]);
-
-    // A failed probe makes it longer, a good one ends it.
-    let (index, claim) = probe(&outliers, &view, at(30_000)).expect("its time is over");
-    assert_eq!(index, 3);
-    let failed = outcome(OutcomeKind::Failure, at(30_000));
-    let actions: Vec<_> = outliers.on_probed(&view[3], &claim, &failed).collect();
-    let expected = Action::Ejected {
-        endpoint: 3,
-        reason: Reason::ProbeFailed,
-        times: 2,
-        probe_in: 60 * SECOND,
-    };
-    assert_eq!(actions, [expected]);
-    assert_eq!(probe(&outliers, &view, at(89_999)), None);
-    let (_, claim) = probe(&outliers, &view, at(90_000)).expect("its time is over");
-    let passed = outcome(OutcomeKind::Success, at(90_000));
-    let actions: Vec<_> = outliers.on_probed(&view[3], &claim, &passed).collect();
-    assert_eq!(actions, [Action::Reinstated { endpoint: 3 }]);
-    assert_eq!(ejected(&view), [0_u64; 0]);
-    // The next one is longer still: there was no quiet interval yet.
-    (0..4).for_each(|_| assert_eq!(fail(at(90_001)), None));
-    let action = fail(at(90_001));
-    assert!(
-        matches!(action, Some(Action::Ejected { times: 3, probe_in, .. }) if probe_in == 90 * SECOND),
-        "{action:?}"
-    );
+    assert_eq!(outliers.note_reachable(at(2), &view[0]), None);
 }
 
 #[test]
@@ -265,262 +212,11 @@ fn a_busy_probe_says_only_that_there_is_a_way() {
     assert_eq!(actions, [Action::Reachable { endpoint: 0 }]);
     assert_eq!(view[0].marks(), Marks::EJECTED);
     assert_eq!(probe(&outliers, &view, at(1_499)), None);
-    assert!(probe(&outliers, &view, at(1_500)).is_some());
-}
-
-#[test]
-fn never_more_than_a_part_is_ejected_and_one_may_always_be() {
-    // Endpoints, percent, and how many of them that are ejected at the most.
-    for (len, percent, most) in [
-        (1, 10, 0),
-        (2, 10, 1),
-        (9, 10, 1),
-        (19, 10, 1),
-        (20, 10, 2),
-        (29, 10, 2),
-        (100, 10, 10),
-        (4, 50, 2),
-        (3, 100, 3),
-        (3, 0, 0),
-    ] {
-        let config = OutlierConfig::new().with_ejected_percent_max(percent);
-        let (outliers, view) = watching(config, len);
-        for endpoint in view.endpoints() {
-            for _ in 0..20 {
-                outliers.on_outcome(endpoint, &outcome(OutcomeKind::Failure, at(0)));
-            }
-        }
-        assert_eq!(ejected(&view).len(), most, "{percent} % of {len}");
-        assert_eq!(outliers.stats().ejected_consecutive, most as u64);
-        assert_eq!(outliers.stats().spared > 0, most < len as usize);
-        // One whose ejection ends makes room for one.
-        if most > 0 && most < len as usize {
-            let (index, claim) = probe(&outliers, &view, at(30_000)).expect("its time is over");
-            let passed = outcome(OutcomeKind::Success, at(30_000));
-            outliers.on_probed(&view[index], &claim, &passed);
-            assert_eq!(ejected(&view).len(), most - 1);
-            let last = &view[len as usize - 1];
-            (0..5).for_each(|_| {
-                outliers.on_outcome(last, &outcome(OutcomeKind::Failure, at(30_000)));
-            });
-            assert_eq!(ejected(&view).len(), most);
-        }
-    }
-}
-
-/// Successes of 100 requests each, and who is ejected.
-#[test]
-fn a_success_rate_far_below_the_others_ejects() {
-    let same = [1, 1, 1, 1, 1, 1, 1, 1, 1];
-    for (failures, others, expected) in [
-        // Mean 0.95, deviation 0.15: the threshold is 0.665.
-        (50, 0, vec![9]),
-        // Whatever the size, one of ten alone stands three deviations off.
-        (2, 0, vec![9]),
-        // Nobody stands out.
-        (0, 0, vec![]),
-        (1, 1, vec![]),
-    ] {
-        let (outliers, view) = watching(HealthConfig::new(), 10);
-        assert!(!outliers.claim_sweep(at(0)), "the first interval has begun");
-        for index in 0..same.len() {
-            calls(&outliers, &view[index], 100, others, at(1));
-        }
-        calls(&outliers, &view[9], 100, failures, at(1));
-        assert!(!outliers.claim_sweep(at(9_999)));
-        assert!(outliers.claim_sweep(at(10_000)) && !outliers.claim_sweep(at(10_000)));
-        let actions = outliers.sweep(at(10_000), &view);
-        assert_eq!(actions.len(), expected.len());
-        assert_eq!(ejected(&view), expected, "{failures} failures");
-        assert_eq!(outliers.stats().ejected_success_rate, expected.len() as u64);
-        if failures == 50 {
-            let [
-                Action::Ejected {
-                    reason:
-                        Reason::SuccessRate {
-                            rate,
-                            mean,
-                            threshold,
-                        },
-                    ..
-                },
-            ] = actions[..]
-            else {
-                panic!("{actions:?}");
-            };
-            assert!((rate - 0.5).abs() < 1e-9 && (mean - 0.95).abs() < 1e-9);
-            assert!(
-                (threshold - (0.95 - 1.9 * 0.15)).abs() < 1e-9,
-                "{threshold}"
-            );
-        }
-        // What was counted is over.
-        assert_eq!(outliers.sweep(at(20_000), &view), []);
-    }
-}
-
-#[test]
-fn too_few_hosts_or_requests_are_not_compared() {
-    let rate = |hosts, requests| {
-        OutlierConfig::new()
-            .with_failure_share(None)
-            .with_success_rate(Some(SuccessRate::new().with_minimum(hosts, requests)))
-    };
-    let share = |hosts, requests| {
-        OutlierConfig::new()
-            .with_success_rate(None)
-            .with_failure_share(Some(
-                FailureShare::new()
-                    .with_percent(40)
-                    .with_minimum(hosts, requests),
-            ))
-    };
-    for (config, ejects) in [
-        (rate(10, 100), true),
-        (rate(11, 100), false),
-        (rate(10, 101), false),
-        (share(10, 100), true),
-        (share(11, 100), false),
-        (share(10, 101), false),
-    ] {
-        let (outliers, view) = watching(config, 10);
-        for endpoint in view.endpoints() {
-            let failures = if endpoint.id() == 4 { 50 } else { 0 };
-            calls(&outliers, endpoint, 100, failures, at(1));
-        }
-        outliers.sweep(at(10_000), &view);
-        assert_eq!(ejected(&view) == [4], ejects, "{config:?}");
-    }
-}
-
-#[test]
-fn a_large_share_of_failures_ejects_however_the_others_do() {
-    let share = FailureShare::new().with_percent(40);
-    let config = OutlierConfig::new()
-        .with_failure_share(Some(share))
-        .with_ejected_percent_max(100);
-    let (outliers, view) = watching(config, 5);
-    for (index, failures) in [40, 41, 40, 50, 0].into_iter().enumerate() {
-        calls(&outliers, &view[index], 100, failures, at(1));
-    }
-    let actions = outliers.sweep(at(10_000), &view);
-    assert_eq!(ejected(&view), [1, 3], "more than 40 %");
-    assert_eq!(outliers.stats().ejected_failure_share, 2);
-    assert!(matches!(
-        actions[1],
-        Action::Ejected {
-            reason: Reason::FailureShare { percent: 50 },
-            ..
-        }
-    ));
-}
-
-#[test]
-fn ejections_grow_longer_up_to_a_limit_and_are_forgotten_in_quiet_intervals() {
-    let (outliers, view) = watching(HealthConfig::new(), 10);
-    let eject = |now| {
-        let fail = || outliers.on_outcome(&view[0], &outcome(OutcomeKind::Failure, now));
-        let actions: Vec<_> = (0..5).filter_map(|_| fail()).collect();
-        match actions[..] {
-            [
-                Action::Ejected {
-                    times, probe_in, ..
-                },
-            ] => (times, probe_in),
-            _ => panic!("{actions:?}"),
-        }
-    };
-    let reinstate = |now| {
-        let (_, claim) = probe(&outliers, &view, now).expect("its time is over");
-        outliers.on_probed(&view[0], &claim, &outcome(OutcomeKind::Success, now));
-    };
-    let mut now = at(0);
-    for times in 1..=12 {
-        let expected = (30 * SECOND * times).min(300 * SECOND);
-        assert_eq!(eject(now), (times, expected));
-        // While it is ejected, intervals do not count.
-        outliers.sweep(now, &view);
-        now = now + expected;
-        reinstate(now);
-    }
-    (0..10).for_each(|_| drop(outliers.sweep(now, &view)));
-    assert_eq!(eject(now), (3, 90 * SECOND));
-}
-
-#[test]
-fn in_panic_ejections_are_not_heeded() {
-    let config = OutlierConfig::new().with_ejected_percent_max(100);
-    let (outliers, view) = watching(config, 4);
-    let gate = Gate::new();
-    let eject = |index: usize| {
-        (0..5).for_each(|_| {
-            outliers.on_outcome(&view[index], &outcome(OutcomeKind::Failure, at(0)));
-        });
-    };
-    let check = |now| gate.check(&outliers, &view, now);
-    assert_eq!(check(at(0)).heeded, Marks::ALL);
-    eject(0);
-    outliers.note_unreachable(at(0), &view[1]);
-    // Half of them are well.
-    let verdict = check(at(0));
-    assert_eq!((verdict.heeded, verdict.action), (Marks::ALL, None));
-    eject(2);
-    let verdict = check(at(0));
-    assert_eq!(
-        verdict.action,
-        Some(Action::PanicBegan { healthy: 1, of: 4 })
-    );
-    assert!(!verdict.heeded.contains(Marks::EJECTED));
-    assert!(
-        verdict
-            .heeded
-            .contains(Marks::UNREACHABLE | Marks::DRAINING)
-    );
-    assert_eq!(check(at(0)).action, None, "told once");
-    assert!(gate.is_panicking());
-    outliers.note_reachable(&view[1]);
-    let verdict = check(at(0));
-    assert_eq!(
-        verdict.action,
-        Some(Action::PanicEnded { healthy: 2, of: 4 })
-    );
-    assert_eq!(verdict.heeded, Marks::ALL);
-    // Those that drain do not count: one of two is well.
-    outliers.note_draining(&view[1], true);
-    outliers.note_draining(&view[2], true);
-    assert_eq!(check(at(0)).action, None);
-    assert_eq!(outliers.stats().panics, 1);
-
-    let off = HealthConfig::from(config).with_panic_percent(0);
-    let (outliers, view) = watching(off, 2);
-    view.endpoints().iter().for_each(|one| {
-        one.mark(Marks::EJECTED);
-    });
-    outliers.note_view(&view);
-    assert_eq!(
-        Gate::new().check(&outliers, &view, at(0)).heeded,
-        Marks::ALL
-    );
-}
-
-#[test]
-fn a_gate_says_when_a_probe_is_due() {
-    let (outliers, view) = watching(HealthConfig::new(), 3);
-    let gate = Gate::new();
-    let due = |now| gate.check(&outliers, &view, now).is_probe_due;
-    assert!(!due(at(0)) && !due(at(1_000_000)));
-    outliers.note_unreachable(at(0), &view[0]);
-    assert!(!due(at(79)) && due(at(120)));
-    let (_, claim) = probe(&outliers, &view, at(120)).expect("it is due");
-    assert!(!due(at(120)), "it is under way");
-    outliers.on_probed(
-        &view[0],
-        &claim,
-        &outcome(OutcomeKind::Unreachable, at(130)),
-    );
-    assert!(!due(at(130)) && due(at(370)));
-    outliers.note_reachable(&view[0]);
-    assert!(!due(at(1_000_000)));
+    let (_, claim) = probe(&outliers, &view, at(1_500)).expect("it said when");
+    // It may ask for long, not for ever.
+    let busy = outcome(OutcomeKind::Overloaded, at(1_500)).with_retry_after(Some(Duration::MAX));
+    outliers.on_probed(&view[0], &claim, &busy);
+    assert!(probe(&outliers, &view, at(31_500)).is_some());
 }
 
 #[test]
@@ -554,4 +250,25 @@ fn everything_can_be_switched_off() {
         }
     }
     assert_eq!(outliers.sweep(at(10_000), &view), []);
+}
+
+#[test]
+fn who_takes_calls_again_may_start_slowly() {
+    let (outliers, view) = watching(HealthConfig::new(), 10);
+    outliers.note_unreachable(at(0), &view[0]);
+    outliers.note_reachable(at(50), &view[0]);
+    assert_eq!(view[0].ready_since(), Some(at(50)));
+
+    outliers.note_unreachable(at(0), &view[1]);
+    outliers.on_outcome(&view[1], &outcome(OutcomeKind::Success, at(60)));
+    assert_eq!(view[1].ready_since(), Some(at(60)));
+
+    (0..5).for_each(|_| {
+        outliers.on_outcome(&view[2], &outcome(OutcomeKind::Failure, at(0)));
+    });
+    let (index, claim) = probe(&outliers, &view, at(30_000)).expect("it is due");
+    assert_eq!((index, view[2].ready_since()), (2, None));
+    outliers.on_probed(&view[2], &claim, &outcome(OutcomeKind::Success, at(30_010)));
+    assert_eq!(view[2].ready_since(), Some(at(30_010)));
+    assert_eq!(view[3].ready_since(), None, "it always did");
 }

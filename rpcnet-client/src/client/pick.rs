@@ -36,6 +36,10 @@ impl ClusterClient {
         // Each round marks one more, unless somebody's balancer picks marked ones all the same.
         while connection.is_draining() && !worker.endpoint().marks().contains(Marks::DRAINING) {
             self.registry.note_draining(worker.endpoint(), true);
+            // It may have ended before that was noted, and nobody would say so again.
+            if !connection.is_draining() {
+                self.registry.note_draining(worker.endpoint(), false);
+            }
             (worker, connection) = self.pick_sure(filter, &cx)?;
         }
         Ok((worker, connection))
@@ -90,7 +94,10 @@ impl ClusterClient {
             // Before anybody else is sent that way.
             self.pool.look_at(worker);
         }
+        let says_so = client.is_some_and(|client| client.is_draining() && !client.is_closed());
         let kind = match code {
+            // It is well, and calls will pass it over.
+            Code::Draining if says_so => OutcomeKind::Overloaded,
             Code::Unavailable if is_lost || is_unreachable(error, client) => {
                 OutcomeKind::Unreachable
             }
@@ -102,21 +109,22 @@ impl ClusterClient {
             | Code::Internal => OutcomeKind::Failure,
             _ => OutcomeKind::Success,
         };
+        // That of an answer, or not to try again, is about the call and not about the worker.
+        let wish = error
+            .retry_after()
+            .filter(|_| kind != OutcomeKind::Success && !error.forbids_retry());
         // Without an answer, what the connection knows is from before the attempt.
         let answered = !matches!(code, Code::Unavailable | Code::DeadlineExceeded);
         let load = client.filter(|_| answered).and_then(RpcClient::load);
         let outcome = Outcome::new(kind, latency)
             .with_now(ended)
-            .with_retry_after(error.retry_after())
+            .with_retry_after(wish)
             .with_reported_load(load.map(reported));
         worker.report(&outcome);
-        if code == Code::Draining {
-            let says_so = client.is_some_and(|client| client.is_draining() && !client.is_closed());
+        if code == Code::Draining && !says_so {
             // While it says so itself, it is passed over until it says otherwise. Else it refuses quickly, so by load alone
             // it would look like the best choice until the cluster has heard.
-            if !says_so {
-                self.registry.note_unreachable(worker.endpoint());
-            }
+            self.registry.note_unreachable(worker.endpoint());
         }
     }
 }

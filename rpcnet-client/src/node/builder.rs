@@ -32,6 +32,7 @@ pub struct NodeBuilder {
     client: Option<Change<ClusterClientConfig>>,
     wrap: Option<Change<Arc<dyn DatagramSocket>>>,
     health: Option<HealthConfig>,
+    trusting: bool,
     select_local: bool,
     require_join: bool,
     unready: bool,
@@ -132,6 +133,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Calls go to nodes that the cluster suspects of having failed as to others; see
+    /// [`WorkerRegistry::without_suspicion`].
+    pub fn without_suspicion(mut self) -> Self {
+        self.trusting = true;
+        self
+    }
+
     /// The node becomes known to the cluster and takes no calls until [`Node::set_ready`] says so: for one that has to load
     /// something first, or whose handlers are [added](Node::serve) when it is there. Without this it is ready as soon as it
     /// is known: it serves before it gossips.
@@ -224,9 +232,12 @@ impl NodeBuilder {
         }
         let nodes = Arc::new(NodeRegistry::new(membership.clone()));
         nodes.start().await;
-        let workers = WorkerRegistry::with_balancer(membership.clone(), balancer)
+        let mut workers = WorkerRegistry::with_balancer(membership.clone(), balancer)
             .with_local(self.select_local)
             .with_health(self.health.unwrap_or_default());
+        if self.trusting {
+            workers = workers.without_suspicion();
+        }
         workers.start().await;
         let workers = Arc::new(workers);
         let mut config = ClusterClientConfig::new(endpoint.clone());

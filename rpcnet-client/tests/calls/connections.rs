@@ -96,7 +96,7 @@ async fn another_node_at_the_address_is_not_called() {
 async fn a_worker_that_cannot_be_reached_is_avoided_for_a_while() {
     let down_time = Duration::from_secs(60);
     let bench = Bench::with_down_time(down_time, |config| {
-        config.with_connect_timeout(Duration::from_millis(200))
+        config.with_connect_timeout(Duration::from_secs(2))
     })
     .await;
     let _dead = bench.silent("dead");
@@ -266,8 +266,9 @@ async fn a_worker_that_fails_as_it_is_picked_keeps_no_connection() {
     assert_eq!(client.connections(), 0);
 }
 
-/// The client has heard of it, and has nothing to close, before it looks for a connection.
-#[tokio::test(flavor = "multi_thread")]
+/// The client has heard of it, and has nothing to close, before it looks for a connection. One thread waits for what another
+/// does, also on a machine with one core.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_was_found_failed_after_it_was_picked_is_not_connected_to() {
     let list = StaticMembership::new();
     let server = endpoint("red", loopback())

@@ -51,6 +51,63 @@ async fn a_worker_that_drains_disappears_before_it_refuses_anything() {
     assert_eq!(red.stats().calls_refused_draining, 0);
 }
 
+/// A bad request says nothing about the worker, and must not keep the calls of others away from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_answer_says_about_the_call_is_not_held_against_the_worker() {
+    let balancer = LoadBalancingStrategy::PeakEwma.balancer();
+    let bench = Bench::balanced(balancer, TransportConfig::default(), |config| config).await;
+    let later = Status::app(&7u32, "your quota").with_retry_after(PATIENCE);
+    let overloaded = Status::overloaded("later").with_retry_after(PATIENCE);
+    let table = [
+        ("a", Status::app(&7u32, "never").do_not_retry(), false),
+        ("b", later, false),
+        ("c", overloaded, true),
+    ];
+    for (name, status, is_held) in table {
+        let _server = bench.worker(name, failing(status).0);
+        let once = WorkerCallOptions::new().with_attempts_max(1);
+        bench.call_with("who", once).await.expect_err("it says no");
+        let registry = bench.client.registry();
+        let workers = registry.select_all(None).expect("one");
+        let held = workers[0].endpoint().is_held(registry.now());
+        assert_eq!(held, is_held, "{name}");
+        bench.list.remove(name);
+    }
+}
+
+/// They are well: when they take calls again, nobody is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_refuse_because_they_drain_are_not_ejected_for_it() {
+    let bench = Bench::new().await;
+    let servers = ["red", "blue"].map(|name| bench.worker(name, who(name)));
+    for _ in 0..2 {
+        bench.call("who").await.expect("a reply");
+    }
+    let names = ["red", "blue"];
+    servers.iter().for_each(|one| one.announce_draining(true));
+    until("both drain", || {
+        names
+            .iter()
+            .all(|name| bench.marks(name) == Marks::DRAINING)
+    })
+    .await;
+    let once = WorkerCallOptions::new().with_attempts_max(1);
+    for _ in 0..20 {
+        let error = bench.call_with("who", once).await.expect_err("all drain");
+        assert_eq!(error.attempts()[0].error.code(), Code::Draining);
+    }
+    for name in names {
+        assert_eq!(bench.marks(name), Marks::DRAINING);
+    }
+    let stats = bench.client.registry().health_stats();
+    assert_eq!((stats.ejected_consecutive, stats.spared), (0, 0));
+    servers.iter().for_each(|one| one.announce_draining(false));
+    until("both are back", || {
+        names.iter().all(|name| bench.marks(name) == Marks::NONE)
+    })
+    .await;
+}
+
 /// Neither its end nor the knocking at its door nor its return costs a call anything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_gone_is_knocked_at_beside_the_calls() {

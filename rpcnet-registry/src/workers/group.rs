@@ -50,15 +50,16 @@ impl Group {
         for member in members.filter(|member| filter.matches(&member.node.tags)) {
             match member.node.state {
                 NodeState::Alive => alive.push(Arc::clone(member)),
-                NodeState::Suspect => suspect.push(Arc::clone(member)),
+                NodeState::Suspect if care.heeds_suspicion => suspect.push(Arc::clone(member)),
+                NodeState::Suspect => alive.push(Arc::clone(member)),
                 NodeState::Leaving | NodeState::Failed => unreachable += 1,
                 // Of its own will, and not to be waited for.
                 NodeState::Left => {}
             }
         }
         let tier = |index: usize, members: Vec<Arc<Member>>| {
-            let balancer = before.map_or(balancer, |group| &group.tiers[index].balancer);
-            Arc::new(Tier::new(members, generation, balancer, care, text))
+            let before = before.map(|group| &*group.tiers[index]);
+            Arc::new(Tier::new(members, generation, before, balancer, care, text))
         };
         Self {
             tiers: [tier(0, alive), tier(1, suspect)],
@@ -84,6 +85,7 @@ impl Tier {
     fn new(
         members: Vec<Arc<Member>>,
         generation: u64,
+        before: Option<&Self>,
         balancer: &Arc<dyn Balancer>,
         care: &Arc<Care>,
         filter: &str,
@@ -91,6 +93,7 @@ impl Tier {
         let endpoints = members.iter().map(|one| Arc::clone(&one.endpoint));
         let tags = members.iter().map(|one| Arc::clone(&one.node) as Arc<_>);
         let view = View::new(endpoints, generation).with_tags(tags);
+        let balancer = before.map_or(balancer, |tier| &tier.balancer);
         let balancer = balancer
             .rebuild(&view)
             .unwrap_or_else(|| Arc::clone(balancer));
@@ -99,7 +102,7 @@ impl Tier {
             members: members.into(),
             balancer,
             care: Arc::clone(care),
-            gate: Gate::new(),
+            gate: before.map_or_else(Gate::new, |tier| Gate::following(&tier.gate)),
             filter: filter.into(),
         }
     }

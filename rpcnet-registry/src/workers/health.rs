@@ -38,6 +38,17 @@ impl WorkerRegistry {
         self.with_health(HealthConfig::none())
     }
 
+    /// Nodes under suspicion are selected like others. For clusters whose suspicion is mostly wrong; by default they are
+    /// selected only when nobody else is left.
+    #[must_use]
+    pub fn without_suspicion(self) -> Self {
+        let mut writer = self.shared.writer.lock();
+        writer.care = Arc::new(writer.care.without_suspicion());
+        self.shared.renew(&mut writer, |_| true);
+        drop(writer);
+        self
+    }
+
     /// What passive health did so far, in numbers.
     #[must_use]
     pub fn health_stats(&self) -> HealthStats {
@@ -171,6 +182,8 @@ pub(super) struct Care {
     pub(super) outliers: Outliers,
     feed: Arc<Feed<HealthEvent>>,
     watched: ArcSwapOption<Watched>,
+    /// Whether suspect nodes are better not picked.
+    pub(super) heeds_suspicion: bool,
 }
 
 /// All that are compared with each other.
@@ -187,6 +200,7 @@ impl Care {
             outliers: outliers(HealthConfig::new()),
             feed: Arc::new(Feed::new(EVENT_CAPACITY)),
             watched: ArcSwapOption::empty(),
+            heeds_suspicion: true,
         }
     }
 
@@ -197,6 +211,14 @@ impl Care {
             outliers: outliers(config),
             feed: Arc::clone(&self.feed),
             watched: ArcSwapOption::empty(),
+            heeds_suspicion: self.heeds_suspicion,
+        }
+    }
+
+    fn without_suspicion(&self) -> Self {
+        Self {
+            heeds_suspicion: false,
+            ..self.with_config(*self.outliers.config())
         }
     }
 
@@ -223,11 +245,13 @@ impl Care {
         match probe {
             None => {
                 let action = self.outliers.on_outcome(endpoint, outcome);
-                action.into_iter().for_each(|action| self.tell(action));
+                action
+                    .into_iter()
+                    .for_each(|action| self.tell(endpoint, action));
             }
             Some(probe) => {
                 let actions = self.outliers.on_probed(endpoint, probe, outcome);
-                actions.for_each(|action| self.tell(action));
+                actions.for_each(|action| self.tell(endpoint, action));
             }
         }
         if self.outliers.claim_sweep(outcome.now) {
@@ -237,17 +261,25 @@ impl Care {
 
     pub(super) fn note_unreachable(&self, endpoint: &Endpoint) {
         let action = self.outliers.note_unreachable(self.now(), endpoint);
-        action.into_iter().for_each(|action| self.tell(action));
+        action
+            .into_iter()
+            .for_each(|action| self.tell(endpoint, action));
     }
 
     pub(super) fn note_reachable(&self, endpoint: &Endpoint) {
-        let action = self.outliers.note_reachable(endpoint);
-        action.into_iter().for_each(|action| self.tell(action));
+        let action = self.outliers.note_reachable(self.now(), endpoint);
+        action
+            .into_iter()
+            .for_each(|action| self.tell(endpoint, action));
     }
 
     pub(super) fn note_draining(&self, endpoint: &Endpoint, draining: bool) {
-        let action = self.outliers.note_draining(endpoint, draining);
-        action.into_iter().for_each(|action| self.tell(action));
+        if let Some(action) = self.outliers.note_draining(endpoint, draining) {
+            if !draining {
+                endpoint.note_ready(self.now());
+            }
+            self.tell(endpoint, action);
+        }
     }
 
     #[cold]
@@ -255,8 +287,13 @@ impl Care {
         let Some(watched) = self.watched.load_full() else {
             return;
         };
-        let actions = self.outliers.sweep(now, &watched.view);
-        actions.into_iter().for_each(|action| self.tell(action));
+        for action in self.outliers.sweep(now, &watched.view) {
+            let mut members = watched.members.iter();
+            let of = action.endpoint();
+            if let Some(member) = members.find(|one| Some(one.endpoint.id()) == of) {
+                self.tell(&member.endpoint, action);
+            }
+        }
     }
 
     /// Tells of a group what concerns it as a whole.
@@ -278,13 +315,13 @@ impl Care {
         });
     }
 
-    /// Tells of a worker.
+    /// Tells of a worker; not of a former process, which has the id of its successor.
     #[cold]
-    fn tell(&self, action: Action) {
+    fn tell(&self, endpoint: &Endpoint, action: Action) {
         let watched = self.watched.load();
         let members = watched.as_ref().map_or(&[][..], |watched| &watched.members);
-        let of = action.endpoint();
-        let Some(member) = members.iter().find(|one| Some(one.endpoint.id()) == of) else {
+        let mut members = members.iter();
+        let Some(member) = members.find(|one| std::ptr::eq(&*one.endpoint, endpoint)) else {
             return;
         };
         let node = Arc::clone(&member.node);

@@ -34,7 +34,7 @@ use crate::{
 /// Who is selected:
 /// - Only nodes whose tags match the [filter](Filter). Without a filter, any node.
 /// - Nodes that are alive. A suspect one only if no alive one matches or is left after exclusions: it may well be alive,
-///   and then a call to it is better than none.
+///   and then a call to it is better than none; see [`without_suspicion`](Self::without_suspicion).
 /// - Never one that is leaving, left or failed, from the moment the source says so.
 /// - One that is marked, because it cannot be reached, fails more often than others or drains, only if nobody else is left;
 ///   see [`with_health`](Self::with_health). A marked one that may be well again gets a call now and then to find out.

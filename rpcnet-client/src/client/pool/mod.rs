@@ -1,6 +1,7 @@
 //! Connections to workers, shared by all calls.
 
 mod slot;
+mod standing;
 mod tasks;
 mod way;
 
@@ -14,7 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rpcnet_balance::Endpoint as Balanced;
-use rpcnet_registry::{ClusterEvent, Node, NodeId, NodeState, Worker, WorkerRegistry};
+use rpcnet_registry::{Node, NodeId, Worker, WorkerRegistry};
 use rpcnet_transport::{CloseReason, ConnectError, ConnectionNews, Endpoint, RpcClient};
 use tokio::{task::AbortHandle, time::Instant};
 
@@ -56,9 +57,9 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// Whether the worker has said that it takes no calls.
+    /// Whether the worker says that it takes no calls.
     pub(super) fn is_draining(&self) -> bool {
-        matches!(self, Self::Ready(client) if client.is_draining())
+        matches!(self, Self::Ready(client) if client.is_draining() && !client.is_closed())
     }
 }
 
@@ -195,24 +196,6 @@ impl Inner {
         }
     }
 
-    /// Whether the process of that epoch is the one that has the name now, as far as selection knows, and lives.
-    fn is_current(&self, name: &str, epoch: u64) -> bool {
-        matches!(self.standing(name, epoch), Standing::Current)
-    }
-
-    fn standing(&self, name: &str, epoch: u64) -> Standing {
-        let registry = self.registry.upgrade();
-        let Some(node) = registry.and_then(|registry| registry.node(name)) else {
-            return Standing::Left;
-        };
-        match node.state {
-            _ if node.id.epoch != epoch => Standing::Dead,
-            NodeState::Failed => Standing::Dead,
-            NodeState::Left => Standing::Left,
-            _ => Standing::Current,
-        }
-    }
-
     /// Begins a connection to a node, in a task of its own: it is made also if all who wait for it give up.
     fn connect(self: &Arc<Self>, slots: &mut Slots, goal: &Goal) -> Pending {
         slots.ticket += 1;
@@ -321,66 +304,6 @@ impl Inner {
             slot.is_tended
         })
     }
-
-    /// Gives up the connections to a process that has ended.
-    fn dismiss(&self, id: &NodeId, how: Standing) {
-        let mut slots = self.slots.lock();
-        let ended = |slot: &Slot| slot.epoch == id.epoch || !self.is_current(&id.name, slot.epoch);
-        if !slots.by_name.get(&id.name).is_some_and(ended) {
-            return;
-        }
-        let slot = slots.by_name.remove(&id.name);
-        drop(slots);
-        if let (Some(slot), Standing::Dead) = (slot, how) {
-            slot.close(DEAD);
-        }
-    }
-
-    fn on_event(&self, event: &ClusterEvent) {
-        match event {
-            ClusterEvent::NodeFailed(node) => self.dismiss(&node.id, Standing::Dead),
-            // What it still has to say may arrive: the connection ends with the last call on it.
-            ClusterEvent::NodeLeft(node) => self.dismiss(&node.id, Standing::Left),
-            ClusterEvent::NodeJoined(node) => self.replace(node),
-            ClusterEvent::Lagged(_) => self.reconcile(),
-            _ => {}
-        }
-    }
-
-    /// A new process of that name has begun, so the one before has ended.
-    fn replace(&self, node: &Node) {
-        let mut slots = self.slots.lock();
-        let name = &node.id.name;
-        let is_former =
-            |slot: &Slot| slot.epoch != node.id.epoch && !self.is_current(name, slot.epoch);
-        if !slots.by_name.get(name).is_some_and(is_former) {
-            return;
-        }
-        let slot = slots.by_name.remove(name);
-        drop(slots);
-        if let Some(slot) = slot {
-            slot.close(REPLACED);
-        }
-    }
-
-    /// Events were missed: goes by where things stand.
-    fn reconcile(&self) {
-        let mut dead = Vec::new();
-        let mut slots = self.slots.lock();
-        let ended = slots
-            .by_name
-            .extract_if(|name, slot| !self.is_current(name, slot.epoch));
-        for (name, slot) in ended {
-            // One that left may finish: its connections end with the last call on them.
-            if matches!(self.standing(&name, slot.epoch), Standing::Dead) {
-                dead.push(slot);
-            }
-        }
-        drop(slots);
-        for slot in dead {
-            slot.close(DEAD);
-        }
-    }
 }
 
 impl Slots {
@@ -392,16 +315,6 @@ impl Slots {
     }
 }
 
-/// How it stands with a process.
-#[derive(Debug, Clone, Copy)]
-enum Standing {
-    Current,
-    /// It has ended; calls under way get no answer any more.
-    Dead,
-    /// It has ended by its own will, or is forgotten; calls under way may get an answer.
-    Left,
-}
-
 fn gone(addr: SocketAddr) -> ConnectError {
     ConnectError::Refused {
         addr,
@@ -410,7 +323,6 @@ fn gone(addr: SocketAddr) -> ConnectError {
 }
 
 /// Why connections are closed, for the other side.
-const DEAD: &str = "the cluster holds the node for dead";
 const REPLACED: &str = "another process has taken its place";
 
 /// For how long no further connection is asked for after one could not be made.

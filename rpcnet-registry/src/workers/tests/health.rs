@@ -198,6 +198,85 @@ fn failures_eject_and_panic_ends_that() {
 }
 
 #[test]
+fn a_panic_ends_also_when_those_who_failed_are_gone() {
+    let config = OutlierConfig::new().with_ejected_percent_max(100);
+    let (cluster, registry) = watched(config.into());
+    let mut events = registry.subscribe_health();
+    for name in ["a", "b"] {
+        fail(&named(&registry, name), OutcomeKind::Failure, 5);
+    }
+    picked(&registry, registry.now());
+    cluster.insert(node(
+        "director",
+        1,
+        &[("role", "director"), ("news", "yes")],
+    ));
+    picked(&registry, registry.now());
+    assert!(cluster.remove("a"));
+    assert_eq!(picked(&registry, registry.now()), ["c"]);
+    let told = told(&mut events);
+    assert_eq!(told[2], "panic in role=worker: 1 of 3");
+    assert_eq!(told[3..], ["no panic in role=worker"]);
+    assert_eq!(registry.health_stats().panics, 1);
+}
+
+#[test]
+fn what_becomes_of_a_former_process_is_not_told_of_its_successor() {
+    let (cluster, registry) = watched(HealthConfig::new());
+    let mut events = registry.subscribe_health();
+    let former = named(&registry, "a");
+    cluster.insert(node("a", 2, &[("role", "worker")]));
+    fail(&former, OutcomeKind::Unreachable, 1);
+    fail(&former, OutcomeKind::Failure, 5);
+    assert_eq!(told(&mut events), [""; 0]);
+    assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
+    let marks = named(&registry, "a").endpoint().marks();
+    assert_eq!(marks, Marks::NONE);
+}
+
+#[test]
+fn a_load_that_is_reported_without_a_time_is_of_now() {
+    let (_cluster, registry) = watched(HealthConfig::new());
+    let worker = named(&registry, "a");
+    let busy = ReportedLoad::new().with_busy(true);
+    let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO);
+    worker.report(&outcome.with_reported_load(Some(busy)));
+    assert_eq!(worker.endpoint().recent_load(registry.now()), Some(busy));
+    let later = registry.now() + 2 * SECOND;
+    assert_eq!(worker.endpoint().recent_load(later), None);
+}
+
+#[test]
+fn who_takes_calls_again_may_start_slowly() {
+    let (_cluster, registry) = watched(slow_return());
+    let worker = named(&registry, "a");
+    let endpoint = worker.endpoint();
+    let before = registry.now();
+    registry.note_unreachable(endpoint);
+    assert_eq!(endpoint.ready_since(), None);
+    registry.note_reachable(endpoint);
+    let reached = endpoint.ready_since().expect("from now on");
+    assert!(reached >= before);
+    registry.note_draining(endpoint, true);
+    let before = registry.now();
+    registry.note_draining(endpoint, false);
+    assert!(endpoint.ready_since().expect("from now on") >= before);
+}
+
+#[test]
+fn suspicion_need_not_be_heeded() {
+    let cluster = cluster();
+    let registry = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin)
+        .without_suspicion()
+        .with_health(slow_return());
+    block_on(registry.start());
+    cluster.suspect("a", 9.0);
+    assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
+    fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
+    assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
+}
+
+#[test]
 fn rates_are_compared_when_it_is_time() {
     let (cluster, registry) = watched(HealthConfig::new());
     for name in ["d", "e"] {

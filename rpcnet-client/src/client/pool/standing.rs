@@ -1,0 +1,98 @@
+//! What the cluster says about the processes that there are connections to.
+
+use rpcnet_registry::{ClusterEvent, Node, NodeId, NodeState};
+
+use super::{Inner, REPLACED, slot::Slot};
+
+impl Inner {
+    /// Whether the process of that epoch is the one that has the name now, as far as selection knows, and lives.
+    pub(super) fn is_current(&self, name: &str, epoch: u64) -> bool {
+        matches!(self.standing(name, epoch), Standing::Current)
+    }
+
+    fn standing(&self, name: &str, epoch: u64) -> Standing {
+        let registry = self.registry.upgrade();
+        let Some(node) = registry.and_then(|registry| registry.node(name)) else {
+            return Standing::Left;
+        };
+        match node.state {
+            _ if node.id.epoch != epoch => Standing::Dead,
+            NodeState::Failed => Standing::Dead,
+            NodeState::Left => Standing::Left,
+            _ => Standing::Current,
+        }
+    }
+
+    /// Gives up the connections to a process that has ended.
+    fn dismiss(&self, id: &NodeId, how: Standing) {
+        let mut slots = self.slots.lock();
+        let ended = |slot: &Slot| slot.epoch == id.epoch || !self.is_current(&id.name, slot.epoch);
+        if !slots.by_name.get(&id.name).is_some_and(ended) {
+            return;
+        }
+        let slot = slots.by_name.remove(&id.name);
+        drop(slots);
+        if let (Some(slot), Standing::Dead) = (slot, how) {
+            slot.close(DEAD);
+        }
+    }
+
+    pub(super) fn on_event(&self, event: &ClusterEvent) {
+        match event {
+            ClusterEvent::NodeFailed(node) => self.dismiss(&node.id, Standing::Dead),
+            // What it still has to say may arrive: the connection ends with the last call on it.
+            ClusterEvent::NodeLeft(node) => self.dismiss(&node.id, Standing::Left),
+            ClusterEvent::NodeJoined(node) => self.replace(node),
+            ClusterEvent::Lagged(_) => self.reconcile(),
+            _ => {}
+        }
+    }
+
+    /// A new process of that name has begun, so the one before has ended.
+    fn replace(&self, node: &Node) {
+        let mut slots = self.slots.lock();
+        let name = &node.id.name;
+        let is_former =
+            |slot: &Slot| slot.epoch != node.id.epoch && !self.is_current(name, slot.epoch);
+        if !slots.by_name.get(name).is_some_and(is_former) {
+            return;
+        }
+        let slot = slots.by_name.remove(name);
+        drop(slots);
+        if let Some(slot) = slot {
+            slot.close(REPLACED);
+        }
+    }
+
+    /// Events were missed: goes by where things stand.
+    fn reconcile(&self) {
+        let mut dead = Vec::new();
+        let mut slots = self.slots.lock();
+        let ended = slots
+            .by_name
+            .extract_if(|name, slot| !self.is_current(name, slot.epoch));
+        for (name, slot) in ended {
+            // One that left may finish: its connections end with the last call on them.
+            if matches!(self.standing(&name, slot.epoch), Standing::Dead) {
+                dead.push(slot);
+            }
+        }
+        drop(slots);
+        for slot in dead {
+            slot.close(DEAD);
+        }
+    }
+}
+
+/// How it stands with a process.
+#[derive(Debug, Clone, Copy)]
+enum Standing {
+    Current,
+    /// It has ended; calls under way get no answer any more.
+    Dead,
+    /// It has ended by its own will, or is forgotten; calls under way may get an answer.
+    Left,
+}
+
+/// Why connections are closed, for the other side.
+const DEAD: &str = "the cluster holds the node for dead";
