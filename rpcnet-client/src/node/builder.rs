@@ -1,11 +1,12 @@
 //! How a node is put together.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use rpcnet_balance::{Balancer, health::HealthConfig};
-use rpcnet_registry::{LoadBalancingStrategy, NodeRegistry, WorkerRegistry};
+use rpcnet_registry::{Events, LoadBalancingStrategy, NodeRegistry, WorkerRegistry};
 use rpcnet_swim::{ClusterConfig, ClusterMembership, DatagramSocket, JoinError, KeyRing};
 use rpcnet_transport::{Endpoint, Router, Tls, TransportConfig};
+use tokio::time::timeout;
 
 use super::{Node, NodeError, Parts, gossip_port::GossipPort};
 use crate::{ClusterClient, ClusterClientConfig};
@@ -246,8 +247,21 @@ impl NodeBuilder {
         }
         let client = Arc::new(ClusterClient::new(Arc::clone(&workers), config));
 
+        let (mut of_nodes, mut of_workers) = (nodes.subscribe(), workers.subscribe());
         match membership.join(Vec::<String>::new()).await {
-            Ok(()) => {}
+            Ok(()) => {
+                // Who calls at once finds those whom the seed has told of. Strangely late: the one concerned is gone already.
+                let caught_up = async {
+                    for member in membership.members() {
+                        let name = &*member.id.name;
+                        catch_up(&mut of_nodes, || nodes.snapshot().node(name).is_some()).await;
+                        if self.select_local || member.id != membership.local_id() {
+                            catch_up(&mut of_workers, || workers.node(name).is_some()).await;
+                        }
+                    }
+                };
+                let _ = timeout(CATCH_UP_MAX, caught_up).await;
+            }
             Err(JoinError::NoSeedAnswered { seeds }) if !self.require_join => {
                 tracing::warn!(?seeds, "no seed answered yet; the node goes on trying");
             }
@@ -306,6 +320,11 @@ impl NodeBuilder {
     }
 }
 
+/// Until what gossip knows has arrived.
+async fn catch_up(events: &mut Events, has_arrived: impl Fn() -> bool) {
+    while !has_arrived() && events.recv().await.is_some() {}
+}
+
 impl fmt::Debug for NodeBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NodeBuilder")
@@ -320,3 +339,6 @@ impl fmt::Debug for NodeBuilder {
 
 /// Something that is changed once.
 type Change<T> = Box<dyn FnOnce(T) -> T + Send>;
+
+/// How long a start waits at the most until calls find those whom gossip knows.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
