@@ -26,7 +26,7 @@
 //! ```
 //!
 //! A balancer of yours goes in the same way: anything that makes an `Arc<dyn Balancer>` of a seed. One more in
-//! `examples/simulate.rs`.
+//! `examples/bad_days.rs`.
 //!
 //! # What is left out
 //!

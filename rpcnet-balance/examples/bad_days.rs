@@ -1,5 +1,5 @@
 //! A balancer of one's own beside those of the crate, in a fleet with a straggler:
-//! `cargo run --release -p rpcnet-balance --features sim --example simulate`.
+//! `cargo run --release -p rpcnet-balance --features sim --example bad_days`.
 //!
 //! Twenty workers and four clients; after two seconds one worker becomes fifty times slower, and the load is 70 % of what
 //! all could serve.
