@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::executor::block_on;
-use rpcnet_balance::{Outcome, OutcomeKind, PickContext};
+use rpcnet_balance::{Outcome, OutcomeKind, PickContext, health::HealthConfig};
 use rpcnet_registry::{LoadBalancingStrategy, Node, NodeId, StaticMembership, WorkerRegistry};
 
 struct Counting;
@@ -45,7 +45,9 @@ fn a_selection_allocates_nothing() {
         })
         .collect();
     for &strategy in LoadBalancingStrategy::ALL {
-        let registry = WorkerRegistry::new(cluster.clone(), strategy);
+        // One that is out is not probed while we count.
+        let health = HealthConfig::new().with_down_time(HOUR, HOUR);
+        let registry = WorkerRegistry::new(cluster.clone(), strategy).with_health(health);
         block_on(registry.start());
         let select = || {
             let worker = registry
@@ -62,12 +64,18 @@ fn a_selection_allocates_nothing() {
         select();
         let first = ALLOCATIONS.get() - before;
         assert!(first > 0, "the counter does not count");
-        // Some are passed over; that all have their attachments takes a round.
-        let down = registry.select(None, &PickContext::new()).unwrap();
-        registry.note_unreachable(down.endpoint());
+        // Some are passed over; all of them have their attachments.
+        let workers = registry.select_all(None).unwrap();
+        for worker in &workers {
+            assert_eq!(worker.attachment(|| 7_u32), Some(&7));
+        }
+        registry.note_unreachable(workers[0].endpoint());
+        drop(workers);
         (0..100).for_each(|_| select());
         let before = ALLOCATIONS.get();
         (0..100).for_each(|_| select());
         assert_eq!(ALLOCATIONS.get() - before, 0, "{strategy:?}");
     }
 }
+
+const HOUR: Duration = Duration::from_secs(3600);
