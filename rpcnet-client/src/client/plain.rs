@@ -27,8 +27,7 @@ struct Plain {
 /// Any other one.
 struct Special<'a> {
     plan: Plan<'a>,
-    worker: Worker,
-    connection: Connection,
+    first: (Worker, Connection),
 }
 
 impl ClusterClient {
@@ -43,7 +42,10 @@ impl ClusterClient {
     ) -> Result<(Bytes, Worker), ClusterError> {
         let plain = match self.begin(method, filter, options)? {
             Ok(plain) => plain,
-            Err(special) => return Box::pin(self.go_on(method, &body, filter, special)).await,
+            Err(Special { plan, first }) => {
+                let rest = (plan, Course::default());
+                return Box::pin(self.go_on(method, &body, filter, rest, Some(first))).await;
+            }
         };
         let reply = {
             let Plain { worker, client, .. } = &plain;
@@ -69,8 +71,9 @@ impl ClusterClient {
                 Ok((reply, plain.worker))
             }
             Err(error) => {
-                let failed = (plain, error);
-                Box::pin(self.go_on_after(method, &body, filter, options, failed)).await
+                let rest = self.after_failure(method, options, &plain, error)?;
+                drop(plain);
+                Box::pin(self.go_on(method, &body, filter, rest, None)).await
             }
         }
     }
@@ -100,41 +103,40 @@ impl ClusterClient {
             }
             connection => Err(Special {
                 plan,
-                worker,
-                connection,
+                first: (worker, connection),
             }),
         })
     }
 
+    /// Makes the attempts that are left, the first of them where it is told to go.
     async fn go_on(
         &self,
         method: &str,
         body: &Bytes,
         filter: Option<&str>,
-        special: Special<'_>,
+        (plan, course): (Plan<'_>, Course),
+        first: Option<(Worker, Connection)>,
     ) -> Result<(Bytes, Worker), ClusterError> {
-        let picked = (special.worker, special.connection);
         let attempt = |client: RpcClient, options| async move {
             client.call_ref(method, body, options).await
         };
-        let course = Course::default();
-        self.run(special.plan, filter, course, Some(picked), attempt)
-            .await
+        self.run(plan, filter, course, first, attempt).await
     }
 
-    /// Goes on with a call whose plain attempt has failed.
-    async fn go_on_after(
+    /// What is left of a call whose plain attempt has failed, if anything.
+    fn after_failure(
         &self,
         method: &str,
-        body: &Bytes,
-        filter: Option<&str>,
         options: &WorkerCallOptions,
-        (plain, error): (Plain, RpcError),
-    ) -> Result<(Bytes, Worker), ClusterError> {
+        plain: &Plain,
+        error: RpcError,
+    ) -> Result<(Plan<'_>, Course), ClusterError> {
         let ended = Instant::now();
-        let mut plan = options.plan(self, method);
-        plan.made = plain.made;
-        plan.deadline = plain.deadline;
+        let plan = Plan {
+            made: plain.made,
+            deadline: plain.deadline,
+            ..options.plan(self, method)
+        };
         let end = Until::of_call(plan.deadline);
         let mut failure = Failure::of_call(error, &plan, end, plain.client.is_closed());
         failure.took = ended.saturating_duration_since(plan.made);
@@ -143,13 +145,9 @@ impl ClusterClient {
         let mut course = Course::default();
         course.begin();
         course.fail(&plain.worker, AttemptReason::First, failure);
-        drop(plain);
-        if let Err(gave_up) = self.may_retry(&plan, &mut course) {
-            return Err(course.end(gave_up));
+        match self.may_retry(&plan, &mut course) {
+            Ok(()) => Ok((plan, course)),
+            Err(gave_up) => Err(course.end(gave_up)),
         }
-        let attempt = |client: RpcClient, options| async move {
-            client.call_ref(method, body, options).await
-        };
-        self.run(plan, filter, course, None, attempt).await
     }
 }

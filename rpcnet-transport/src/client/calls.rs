@@ -4,10 +4,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{CallOptions, RpcClient, Upload};
-use crate::{
-    Code, Decode, Encode, Processed, Receiver, RpcError, Sender,
-    wire::{self, Flags},
-};
+use crate::{Code, Decode, Encode, Processed, Receiver, RpcError, Sender, wire::Flags};
 
 /// The kinds of calls.
 impl RpcClient {
@@ -62,17 +59,13 @@ impl RpcClient {
         mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
         let now = Instant::now();
-        if self.0.early.is_none() && self.fits_lane(body, &options, now, None) {
-            let deadline = options.settle(now, self.0.call_timeout);
-            if deadline
-                .is_none_or(|at| at.saturating_duration_since(now) <= wire::LANE_DEADLINE_MAX)
-            {
-                let outcome = match self.refusal() {
-                    Some(refusal) => Err(refusal),
-                    None => self.share(method, body, &options, now, deadline).await,
-                };
-                return outcome.map_err(|e| self.of_peer(e));
-            }
+        let deadline = options.settle(now, self.0.call_timeout);
+        if self.0.early.is_none() && self.fits_lane(body, &options, now, deadline) {
+            let outcome = match self.refusal() {
+                Some(refusal) => Err(refusal),
+                None => self.share(method, body, &options, now, deadline).await,
+            };
+            return outcome.map_err(|e| self.of_peer(e));
         }
         Box::pin(self.call_with(method, body.clone(), options)).await
     }
