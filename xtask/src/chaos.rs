@@ -10,6 +10,7 @@
 mod calls;
 mod director;
 mod ledger;
+pub(crate) mod namespaces;
 pub(crate) mod node;
 mod protocol;
 mod scenario;
@@ -46,6 +47,8 @@ pub(crate) struct Options {
     /// Write the figures there, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    hosts: namespaces::HostOptions,
 }
 
 impl Options {
@@ -80,17 +83,24 @@ pub(crate) fn run(options: &Options) -> project::Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let rows = runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         tokio::select! {
-            rows = all(options) => rows.map(Some),
+            outcome = played(options) => outcome.map(Some),
             signal = interrupted() => signal.map(|()| None).map_err(Into::into),
         }
     })?;
     // By now every child is gone: those that were still there were killed with their handle.
-    let Some(rows) = rows else {
+    Ok(outcome.unwrap_or_else(|| {
         eprintln!("interrupted");
-        return Ok(ExitCode::from(130));
-    };
+        ExitCode::from(130)
+    }))
+}
+
+async fn played(options: &Options) -> project::Outcome {
+    if options.hosts.namespaces {
+        return namespaces::run(&options.hosts, options.quick, options.json.as_ref()).await;
+    }
+    let rows = all(options).await?;
     print!("{}", verdict::report(&rows));
     if let Some(file) = &options.json {
         Document::new("chaos", &rows).write(file)?;
@@ -153,12 +163,24 @@ mod tests {
     }
 
     #[test]
+    fn hosts_are_asked_for() {
+        assert!(!parse(&["kill"]).unwrap().hosts.namespaces);
+        let only = ["--namespaces", "--only", "cut", "--only", "mtu", "--quick"];
+        let options = parse(&only).unwrap();
+        assert!(options.hosts.namespaces && options.quick);
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for wrong in [
             &["flood"][..],
             &["--workers", "1"],
             &["--seconds", "0"],
             &["--rate", "0"],
+            &["--only", "cut"],
+            &["--namespaces", "kill"],
+            &["--namespaces", "--workers", "3"],
+            &["--namespaces", "--only", "flood"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

@@ -39,6 +39,9 @@ enum Command {
     BenchNode(bench::node::Options),
     /// Real processes under load while one is killed, stopped, restarted, drained, or panics: which calls are lost?
     Chaos(chaos::Options),
+    /// The node process of a host of that.
+    #[command(hide = true)]
+    ChaosHost(chaos::namespaces::node::Options),
     /// One process of that.
     #[command(hide = true)]
     ChaosNode(chaos::node::Options),
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::BenchMembers => bench::gossip::members::run(),
         Command::BenchNode(options) => bench::node::run(&options),
         Command::Chaos(options) => chaos::run(&options),
+        Command::ChaosHost(options) => chaos::namespaces::node::run(&options),
         Command::ChaosNode(options) => chaos::node::run(&options),
         Command::Ci(options) => ci::run(&options),
         Command::Demo(options) => demo::run::run(&options),

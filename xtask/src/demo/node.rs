@@ -130,7 +130,7 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// Certificate, key and CA of a node, as `DevCa::write_pem` names them.
-    fn pem_paths(&self, node: &str) -> [PathBuf; 3] {
+    pub(crate) fn pem_paths(&self, node: &str) -> [PathBuf; 3] {
         [
             format!("{node}.pem"),
             format!("{node}.key"),
@@ -146,7 +146,7 @@ impl Keys {
         fs::write(path, key.to_hex())
     }
 
-    fn cluster_key(&self) -> Result<ClusterKey, Box<dyn Error + Send + Sync>> {
+    pub(crate) fn cluster_key(&self) -> Result<ClusterKey, Box<dyn Error + Send + Sync>> {
         Ok(ClusterKey::from_hex(&fs::read_to_string(
             self.cluster_key_path(),
         )?)?)

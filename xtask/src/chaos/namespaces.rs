@@ -1,0 +1,118 @@
+//! `cargo xtask chaos --namespaces`: hosts of their own, as network namespaces, and what networks and machines do to them.
+//!
+//! Twelve hosts hang on one bridge. Each runs one node process; one of them is a client that makes idempotent calls all the time.
+//! In each situation one thing goes wrong: packets are lost, hosts are cut off, an address changes, a clock is behind. What must
+//! be seen and what must not is judged by the events and views that every node tells, and by the calls.
+//!
+//! Needs the right to make network namespaces, and the programs `ip` and `nft`. Where these are missing the command says so and
+//! ends well, unless they are [required](HostOptions).
+
+mod faults;
+mod hosts;
+mod load;
+pub(crate) mod node;
+mod protocol;
+mod report;
+mod script;
+mod situations;
+mod stage;
+mod verdict;
+mod world;
+
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+use clap::{Args, ValueEnum};
+use xtask_report::Document;
+
+use self::{
+    hosts::{Network, NetworkError},
+    report::Row,
+    situations::Situation,
+};
+use crate::project;
+
+/// Which situations, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HostOptions {
+    /// Faults between hosts of their own, made as network namespaces, instead of processes on this machine.
+    #[arg(long, conflicts_with_all = ["scenarios", "seconds", "rate", "workers"])]
+    pub(crate) namespaces: bool,
+    /// Only this situation; may be given several times.
+    #[arg(long, value_enum, value_name = "NAME", requires = "namespaces")]
+    only: Vec<Situation>,
+    /// Fails where namespaces cannot be made, instead of skipping everything.
+    #[arg(long, requires = "namespaces")]
+    require: bool,
+    /// Keep there what the node processes log.
+    #[arg(long, value_name = "FOLDER", requires = "namespaces")]
+    logs: Option<PathBuf>,
+}
+
+impl HostOptions {
+    fn situations(&self) -> Vec<Situation> {
+        match &self.only[..] {
+            [] => Situation::value_variants().to_vec(),
+            only => only.to_vec(),
+        }
+    }
+}
+
+/// Plays the situations one after the other; what to exit with.
+///
+/// # Errors
+///
+/// When the hosts cannot be made, or put back.
+pub(crate) async fn run(
+    options: &HostOptions,
+    quick: bool,
+    json: Option<&PathBuf>,
+) -> project::Outcome {
+    let network = match Network::new(HOSTS) {
+        Ok(network) => network,
+        Err(NetworkError::NotPossible(why)) if !options.require => {
+            println!("skipped: {why}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let rows = all(options, quick, &network).await?;
+    print!("\n{}", report::table(&rows));
+    if let Some(file) = json {
+        Document::new("chaos --namespaces", &rows).write(file)?;
+    }
+    let passed = rows.iter().all(|row| row.ok);
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn all(
+    options: &HostOptions,
+    quick: bool,
+    network: &Network,
+) -> Result<Vec<Row>, Box<dyn Error>> {
+    println!("{HOSTS} hosts, one node each\n");
+    let temporary = tempfile::tempdir()?;
+    let logs = match &options.logs {
+        Some(folder) => folder.as_path(),
+        None => temporary.path(),
+    };
+    let mut rows = Vec::new();
+    for situation in options.situations() {
+        println!("{}: {}", situation.name(), situation.about());
+        if situation == Situation::Clock && stage::clock_library().is_none() {
+            println!("  skipped: libfaketime is missing");
+            if options.require {
+                return Err("libfaketime is missing (package libfaketime)".into());
+            }
+            continue;
+        }
+        rows.push(script::play(situation, network, logs, quick).await?);
+    }
+    Ok(rows)
+}
+
+/// Enough for a side of two that is no majority, and few enough for a small machine.
+const HOSTS: usize = 12;

@@ -1,0 +1,380 @@
+//! Hosts: network namespaces on one bridge, made for a run and removed at its end.
+//!
+//! The bridge lies in a namespace of its own, so nothing that a run makes is seen by the machine's own network, and no packet
+//! can leave it.
+
+use std::{
+    env,
+    error::Error,
+    fmt::Write as _,
+    fs,
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::faults::{self, Fault, dropped, port, ruleset};
+
+/// The hosts of a run. Removed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Network {
+    /// Begins the name of everything that the run makes.
+    run: String,
+    hosts: usize,
+}
+
+/// Why there are no hosts.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NetworkError {
+    /// A program is missing, or the system does not allow it.
+    #[error("{0}")]
+    NotPossible(String),
+    /// The network could not be made, although it seemed possible.
+    #[error("cannot make the hosts: {0}")]
+    Setup(Box<dyn Error>),
+}
+
+impl Network {
+    /// Makes so many hosts, which reach each other.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError`]; what had been made is removed.
+    pub(crate) fn new(hosts: usize) -> Result<Self, NetworkError> {
+        for program in ["ip", "nft"] {
+            let version = command(program).arg("-V").output();
+            if !version.is_ok_and(|output| output.status.success()) {
+                return Err(NetworkError::NotPossible(format!(
+                    "`{program}` is missing (packages iproute2 and nftables)"
+                )));
+            }
+        }
+        remove_leftovers();
+        let network = Self {
+            run: format!("{PREFIX}{}", std::process::id()),
+            hosts,
+        };
+        let refused = |what: &str, error: Box<dyn Error>| {
+            NetworkError::NotPossible(format!("{what} (needs root or CAP_SYS_ADMIN): {error}"))
+        };
+        run("ip", &["netns", "add", &network.hub()], "")
+            .map_err(|error| refused("network namespaces cannot be made", error))?;
+        ip(&network.hub(), &bridge())
+            .map_err(|error| refused("a bridge between namespaces cannot be made", error))?;
+        let probe = [Fault::Loss {
+            host: 1,
+            percent: 20,
+            direction: faults::Direction::Both,
+        }];
+        network
+            .set_faults(&probe)
+            .and_then(|()| network.set_faults(&[]))
+            .map_err(|error| refused("nft cannot drop packets in a namespace", error))?;
+        network.make_hosts().map_err(NetworkError::Setup)?;
+        Ok(network)
+    }
+
+    fn make_hosts(&self) -> Result<(), Box<dyn Error>> {
+        let all = 1..=self.hosts;
+        let names = all
+            .clone()
+            .map(|host| format!("netns add {}\n", self.namespace(host)));
+        run("ip", &["-batch", "-"], &names.collect::<String>())?;
+        for host in all.clone() {
+            ip(&self.namespace(host), &interface(host, &self.hub()))?;
+            self.write_hosts_file(host, &NamesOf::Addresses)?;
+        }
+        ip(&self.hub(), &all.map(plugged).collect::<String>())
+    }
+
+    /// Replaces all faults of the network.
+    pub(crate) fn set_faults(&self, faults: &[Fault]) -> Result<(), Box<dyn Error>> {
+        nft(&self.hub(), &["-f", "-"], &ruleset(faults)).map(drop)
+    }
+
+    /// Packets that the faults have dropped since they were set.
+    pub(crate) fn dropped(&self) -> Result<u64, Box<dyn Error>> {
+        let table = ["list", "table", "bridge", faults::TABLE];
+        Ok(dropped(&nft(&self.hub(), &table, "")?))
+    }
+
+    /// Replaces the address of a host's interface.
+    pub(crate) fn change_address(
+        &self,
+        host: usize,
+        from: Ipv4Addr,
+        to: Ipv4Addr,
+    ) -> Result<(), Box<dyn Error>> {
+        ip(&self.namespace(host), &readdressed(from, to))
+    }
+
+    /// Sets the largest packet that a host's interface sends or takes.
+    pub(crate) fn set_mtu(&self, host: usize, bytes: u16) -> Result<(), Box<dyn Error>> {
+        let text = format!("link set eth0 mtu {bytes}\n");
+        ip(&self.namespace(host), &text)
+    }
+
+    /// Writes the `/etc/hosts` that the host's processes see, in place, so that running processes see it too.
+    pub(crate) fn write_hosts_file(
+        &self,
+        host: usize,
+        names: &NamesOf<'_>,
+    ) -> Result<(), Box<dyn Error>> {
+        let folder = self.folder(host);
+        fs::create_dir_all(&folder)?;
+        // No name server: what the file does not name does not resolve, at once.
+        fs::write(folder.join("resolv.conf"), "nameserver 127.0.0.1\n")?;
+        let text = hosts_file(host, self.hosts, names);
+        let mut options = fs::OpenOptions::new();
+        let path = folder.join("hosts");
+        let mut file = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)?;
+        // One write and then the length, so that no reader finds it empty.
+        file.write_all(text.as_bytes())?;
+        file.set_len(text.len() as u64)?;
+        Ok(())
+    }
+
+    /// A command that runs this executable in a host.
+    pub(crate) fn command_in(
+        &self,
+        host: usize,
+        arguments: &[&str],
+    ) -> Result<Command, Box<dyn Error>> {
+        let mut command = command("ip");
+        command
+            .args(["netns", "exec", &self.namespace(host)])
+            .arg(env::current_exe()?)
+            .args(arguments);
+        Ok(command)
+    }
+
+    pub(crate) fn hosts(&self) -> usize {
+        self.hosts
+    }
+
+    fn namespace(&self, host: usize) -> String {
+        format!("{}-{}", self.run, port(host))
+    }
+
+    fn hub(&self) -> String {
+        format!("{}-hub", self.run)
+    }
+
+    fn folder(&self, host: usize) -> PathBuf {
+        Path::new(ETC).join(self.namespace(host))
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        remove(|name| {
+            name.strip_prefix(&self.run)
+                .is_some_and(|rest| rest.starts_with('-'))
+        });
+    }
+}
+
+/// Contents of a hosts file beside `localhost`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NamesOf<'a> {
+    /// Every host's name and its address.
+    Addresses,
+    /// The same, but the host's own name is 127.0.1.1, as installers of Debian write it.
+    OwnLoopback,
+    /// The same as `Addresses`, and [`ROTATING`] is these hosts, in this order.
+    Rotating(&'a [usize]),
+}
+
+/// The address of a host.
+pub(crate) fn address(host: usize) -> Ipv4Addr {
+    let last = u8::try_from(host).expect("there are few hosts");
+    Ipv4Addr::new(10, 77, 0, last)
+}
+
+/// Where the node of a host is reached.
+pub(crate) fn socket_address(host: usize) -> SocketAddr {
+    (address(host), PORT).into()
+}
+
+fn hosts_file(host: usize, hosts: usize, names: &NamesOf<'_>) -> String {
+    let mut text = "127.0.0.1 localhost\n".to_owned();
+    for other in 1..=hosts {
+        let addr = match names {
+            NamesOf::OwnLoopback if other == host => Ipv4Addr::new(127, 0, 1, 1),
+            _ => address(other),
+        };
+        let _ = writeln!(text, "{addr} {}", port(other));
+    }
+    if let NamesOf::Rotating(order) = names {
+        for other in *order {
+            let _ = writeln!(text, "{} {ROTATING}", address(*other));
+        }
+    }
+    text
+}
+
+fn bridge() -> String {
+    "link set lo up\nlink add br0 type bridge\nlink set br0 up\n".to_owned()
+}
+
+/// What `ip` is told in a host's namespace: an address, and a default route as every machine has, to nobody.
+fn interface(host: usize, hub: &str) -> String {
+    format!(
+        "link set lo up\nlink add eth0 type veth peer name {} netns {hub}\naddr add {}/24 dev eth0\nlink set eth0 up\n\
+         route add default via {GATEWAY}\n",
+        port(host),
+        address(host)
+    )
+}
+
+fn readdressed(from: Ipv4Addr, to: Ipv4Addr) -> String {
+    format!(
+        "addr del {from}/24 dev eth0\naddr add {to}/24 dev eth0\nroute replace default via {GATEWAY}\n"
+    )
+}
+
+fn plugged(host: usize) -> String {
+    let port = port(host);
+    format!("link set {port} master br0\nlink set {port} up\n")
+}
+
+/// Removes what runs left that were killed.
+fn remove_leftovers() {
+    remove(|name| owner(name).is_some_and(|id| !is_running(id)));
+}
+
+/// The process that made a namespace of this name, if it was a run.
+fn owner(name: &str) -> Option<u32> {
+    let (id, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    id.parse().ok()
+}
+
+/// Whether a run of this process id can still be going on: the id may be another program's by now.
+fn is_running(id: u32) -> bool {
+    fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.contains("chaos"))
+}
+
+/// Removes the namespaces of these names and their folders. Best effort: there is nobody to tell.
+fn remove(is_ours: impl Fn(&str) -> bool) {
+    let entries = |folder: &str| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| is_ours(name)).collect::<Vec<_>>()
+    };
+    let namespaces = entries("/run/netns");
+    let lines = namespaces.iter().map(|name| format!("netns del {name}\n"));
+    let lines: String = lines.collect();
+    if !lines.is_empty() {
+        let _ = run("ip", &["-force", "-batch", "-"], &lines);
+    }
+    for name in entries(ETC) {
+        let _ = fs::remove_dir_all(Path::new(ETC).join(name));
+    }
+    // Gone only if it is empty.
+    let _ = fs::remove_dir(ETC);
+}
+
+fn ip(namespace: &str, lines: &str) -> Result<(), Box<dyn Error>> {
+    run("ip", &["-n", namespace, "-batch", "-"], lines).map(drop)
+}
+
+fn nft(namespace: &str, arguments: &[&str], input: &str) -> Result<String, Box<dyn Error>> {
+    let start = ["netns", "exec", namespace, "nft"];
+    run("ip", &[&start, arguments].concat(), input)
+}
+
+/// Runs a program to its end; what it prints.
+fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, Box<dyn Error>> {
+    let mut command = command(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    // A program that has failed does not read on; its standard error says why.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("{program} {}: {}", arguments.join(" "), said.trim()).into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Administrators' programs are not in everybody's path.
+fn command(program: &str) -> Command {
+    let found = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
+        .map(|folder| Path::new(folder).join(program))
+        .into_iter()
+        .find(|path| path.exists());
+    Command::new(found.unwrap_or_else(|| program.into()))
+}
+
+/// The port that every node listens on.
+pub(crate) const PORT: u16 = 7_946;
+/// A name of several hosts.
+pub(crate) const ROTATING: &str = "cluster";
+const PREFIX: &str = "rpcnet-chaos-";
+/// Where `ip netns exec` looks for files to show in place of those of `/etc`.
+const ETC: &str = "/etc/netns";
+/// An address that nobody has.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_an_address_and_a_default_route_within_its_namespace() {
+        let text = interface(3, "hub");
+        assert!(text.contains("addr add 10.77.0.3/24 dev eth0\n"), "{text}");
+        assert!(text.contains("peer name h03 netns hub\n"), "{text}");
+        assert!(
+            text.ends_with("route add default via 10.77.0.254\n"),
+            "{text}"
+        );
+        let changed = readdressed(address(3), Ipv4Addr::new(10, 77, 0, 103));
+        assert!(
+            changed.starts_with("addr del 10.77.0.3/24 dev eth0\naddr add 10.77.0.103/24"),
+            "{changed}"
+        );
+    }
+
+    #[test]
+    fn hosts_files_name_what_the_situation_asks_for() {
+        let plain = hosts_file(2, 3, &NamesOf::Addresses);
+        assert!(plain.contains("10.77.0.2 h02\n") && plain.contains("10.77.0.3 h03\n"));
+        let debian = hosts_file(2, 3, &NamesOf::OwnLoopback);
+        assert!(debian.contains("127.0.1.1 h02\n") && debian.contains("10.77.0.3 h03\n"));
+        let one = hosts_file(2, 3, &NamesOf::Rotating(&[1, 3]));
+        let other = hosts_file(2, 3, &NamesOf::Rotating(&[3, 1]));
+        assert!(one.ends_with("10.77.0.1 cluster\n10.77.0.3 cluster\n"));
+        assert_ne!(one, other);
+        assert_eq!(one.len(), other.len(), "written in place");
+    }
+
+    #[test]
+    fn leftovers_are_those_of_runs_that_are_gone() {
+        assert_eq!(owner("rpcnet-chaos-17-h03"), Some(17));
+        assert_eq!(owner("rpcnet-chaos-17"), None);
+        assert_eq!(owner("somebody-else-17-h03"), None);
+        assert!(!is_running(u32::MAX));
+    }
+
+    #[test]
+    fn a_failing_program_is_an_error_with_its_words() {
+        let error = run("ip", &["no-such-object"], "");
+        if let Err(error) = error {
+            assert!(!error.to_string().is_empty());
+        }
+        assert!(run("no-such-program", &[], "").is_err());
+    }
+}

@@ -1,0 +1,446 @@
+//! The situations: what goes wrong between hosts, and what has to become of it.
+
+use std::{error::Error, net::Ipv4Addr, time::Duration};
+
+use clap::ValueEnum;
+use rustix::process::Signal;
+use tokio::time::sleep;
+
+use super::{
+    faults::{Direction, Fault, port},
+    hosts::{NamesOf, PORT, ROTATING, address, socket_address},
+    script::{Script, names},
+    stage::{CLIENT, Launch},
+    verdict::{
+        all_answer, all_refuse, all_serve, are_held_out, most_datagrams, never_refused,
+        views_are_whole,
+    },
+};
+
+/// One kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Situation {
+    /// A fifth of the packets to and from one host is lost.
+    Loss,
+    /// All packets to one host are lost, those from it arrive.
+    LossInbound,
+    /// All packets from one host are lost, those to it arrive.
+    LossOutbound,
+    /// Two hosts are cut off from the others for a while.
+    Cut,
+    /// Hosts behind a path of 1,280 bytes join late.
+    Mtu,
+    /// A host's address changes while its node runs.
+    Address,
+    /// A process is stopped for a while (SIGSTOP, SIGCONT).
+    Freeze,
+    /// A process is restarted with a clock that is half an hour behind.
+    Clock,
+    /// Seed lists name the node itself, a name that does not resolve, and one that rotates.
+    Seeds,
+    /// Each host's own name is 127.0.1.1 in its /etc/hosts, and seeds are names.
+    Names,
+}
+
+impl Situation {
+    /// As on the command line.
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value().expect("no situation is hidden");
+        value.get_name().to_owned()
+    }
+
+    /// What happens, in one line.
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::Loss => "20 % of the packets of one host are lost",
+            Self::LossInbound => "all packets to one host are lost",
+            Self::LossOutbound => "all packets from one host are lost",
+            Self::Cut => "two hosts are cut off from the others",
+            Self::Mtu => "three hosts behind a path of 1,280 bytes join late",
+            Self::Address => "the address of a host changes",
+            Self::Freeze => "a process is stopped for a while",
+            Self::Clock => "a process is restarted with a clock half an hour behind",
+            Self::Seeds => {
+                "seeds name the node itself, a name that does not resolve, and one that rotates"
+            }
+            Self::Names => "each host's own name is 127.0.1.1, and seeds are names",
+        }
+    }
+
+    /// Has it happen, and checks what becomes of it.
+    pub(crate) async fn play(self, script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+        match self {
+            Self::Loss => loss(script).await,
+            Self::LossInbound => one_way(script, Direction::Inbound).await,
+            Self::LossOutbound => one_way(script, Direction::Outbound).await,
+            Self::Cut => cut(script).await,
+            Self::Mtu => mtu(script).await,
+            Self::Address => address_change(script).await,
+            Self::Freeze => freeze(script).await,
+            Self::Clock => clock(script).await,
+            Self::Seeds => seeds(script).await,
+            Self::Names => by_name(script).await,
+        }
+    }
+}
+
+async fn loss(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+    script.start_usual().await?;
+    script.faults(&[Fault::Loss {
+        host: VICTIM,
+        percent: 20,
+        direction: Direction::Both,
+    }])?;
+    script.begin_fault();
+    script.pass(60, 8).await;
+    script.mend()?;
+    script.recover(RECOVERED_WITHIN).await;
+    Ok(())
+}
+
+async fn one_way(script: &mut Script<'_>, direction: Direction) -> Result<(), Box<dyn Error>> {
+    script.start_usual().await?;
+    script.faults(&[Fault::Loss {
+        host: VICTIM,
+        percent: 100,
+        direction,
+    }])?;
+    script.begin_fault();
+    script.expect_failed(&[VICTIM], DETECTED_WITHIN).await;
+    script.pass(20, 3).await;
+    // It stays out: no flip between suspect and recovered.
+    let (observers, victims) = (script.names_but(&[VICTIM]), names(&[VICTIM]));
+    let recent = script.now().saturating_sub(RECENT);
+    let still = script.check(|world| are_held_out(world, &observers, &victims, recent));
+    script.demand("the host stays out while it is unreachable", still);
+    script.mend()?;
+    script.recover(RECOVERED_WITHIN).await;
+    Ok(())
+}
+
+async fn cut(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+    script.start_usual().await?;
+    let last = script.hosts();
+    let side = [last - 1, last];
+    let (small, large) = (names(&side), script.names_but(&side));
+    script.faults(&[Fault::Cut {
+        side: side.to_vec(),
+    }])?;
+    let since = script.begin_fault();
+    let refused = script
+        .until(
+            "the small side refuses under keep_majority",
+            REFUSED_WITHIN,
+            |world| all_refuse(world, &small, since),
+        )
+        .await;
+    script.note_detected(refused);
+    script.expect_failed(&side, DETECTED_WITHIN).await;
+    script.pass(15, 2).await;
+    let never = script.check(|world| never_refused(world, &large, since));
+    script.demand("the large side serves all the time", never);
+    // The small side may hold the others failed, as it cannot reach them.
+    script.except_observers(&side);
+    let mended = script.mend()?;
+    script.recover(RECOVERED_WITHIN).await;
+    let all = script.names_but(&[]);
+    script
+        .until("all serve after the cut", RECOVERED_WITHIN, |world| {
+            all_serve(world, &all, mended)
+        })
+        .await;
+    Ok(())
+}
+
+async fn mtu(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+    let last = script.hosts();
+    let late = [last - 2, last - 1, last];
+    let filler = |key: &str| (key.to_owned(), "x".repeat(FILLER_BYTES));
+    let tags = ["filler-a", "filler-b", "filler-c"].map(filler).to_vec();
+    let launch = |host| Launch {
+        tags: tags.clone(),
+        ..usual(host)
+    };
+    let early: Vec<_> = (1..late[0]).map(|host| (host, launch(host))).collect();
+    script.start(early).await?;
+    for host in late {
+        script.network().set_mtu(host, SMALL_MTU)?;
+    }
+    script.faults(&[Fault::Mtu {
+        hosts: late.to_vec(),
+        bytes: SMALL_MTU,
+    }])?;
+    script.load().await?;
+    script.begin_fault();
+    script
+        .launch(late.map(|host| (host, launch(host))).to_vec())
+        .await?;
+    script.mark_mended();
+    script.recover(JOINED_WITHIN).await;
+    let dropped = script.network().dropped()?;
+    script.say(&format!("{dropped} packets were too large for the path"));
+    Ok(())
+}
+
+async fn address_change(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+    script.start_usual().await?;
+    let to = Ipv4Addr::new(10, 77, 0, 200);
+    script.change_address(VICTIM, to)?;
+    script.begin_fault();
+    script.say(&format!("{} is {to} now", port(VICTIM)));
+    // It may be held failed meanwhile.
+    script.except_members(&[VICTIM]);
+    script.mark_mended();
+    script.recover(READDRESSED_WITHIN).await;
+    Ok(())
+}
+
+async fn freeze(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+    script.start_usual().await?;
+    script.stage().signal(VICTIM, Signal::STOP)?;
+    let since = script.begin_fault();
+    script.expect_failed(&[VICTIM], DETECTED_WITHIN).await;
+    let least = Duration::from_secs(if script.is_quick() { 12 } else { 30 });
+    sleep((since + least).saturating_sub(script.now())).await;
+    script.stage().signal(VICTIM, Signal::CONT)?;
+    script.mark_mended();
+    script.recover(RECOVERED_WITHIN).await;
+    Ok(())
+}
+
+async fn clock(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+    script.start_usual().await?;
+    script.stage().kill(VICTIM).await?;
+    script.begin_fault();
+    script.except_members(&[VICTIM]);
+    let launch = Launch {
+        clock_back: Some(CLOCK_BACK),
+        ..usual(VICTIM)
+    };
+    script.launch(vec![(VICTIM, launch)]).await?;
+    script.mark_mended();
+    script.recover(RESTARTED_WITHIN).await;
+    let behind = script.check(|world| world.behind.get(&port(VICTIM)).copied());
+    let behind = behind.unwrap_or_default();
+    script.say(&format!("its clock is behind by {behind:.0?}"));
+    if behind < CLOCK_BACK / 2 {
+        script.complain(format!("its clock is behind by {behind:?} only"));
+    }
+    Ok(())
+}
+
+async fn seeds(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+    let network = script.network();
+    let hosts = script.hosts();
+    let rotation = async {
+        for turn in 0.. {
+            let order = ROTATIONS[turn % ROTATIONS.len()];
+            for host in 1..=hosts {
+                network.write_hosts_file(host, &NamesOf::Rotating(&order))?;
+            }
+            sleep(ROTATED_EVERY).await;
+        }
+        Ok::<(), Box<dyn Error>>(())
+    };
+    tokio::select! {
+        rotated = rotation => rotated,
+        played = with_wrong_seeds(script) => played,
+    }
+}
+
+async fn with_wrong_seeds(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+    let launch = |host| Launch {
+        seeds: vec![
+            socket_address(host).to_string(),
+            format!("no-such-host.invalid:{PORT}"),
+            format!("{ROTATING}:{PORT}"),
+            socket_address(1).to_string(),
+        ],
+        ..Launch::default()
+    };
+    let all: Vec<_> = (1..=script.hosts())
+        .map(|host| (host, launch(host)))
+        .collect();
+    script.start_alone(all[0].clone()).await?;
+    // It goes on looking for the others.
+    script.pass(10, 3).await;
+    let alone = script.check(|world| world.latest.get(&port(1)).map(|(_, it)| it.sent));
+    let seconds = script.elapsed().as_secs_f64();
+    let rate = alone.unwrap_or_default() as f64 / seconds;
+    script.say(&format!("alone, it has sent {rate:.1} datagrams/s"));
+    if rate > CALM_DATAGRAMS_S_MAX {
+        script.complain(format!(
+            "{} alone sent {rate:.0} datagrams/s, at most {CALM_DATAGRAMS_S_MAX}",
+            port(1)
+        ));
+    }
+    script.start(all[1..].to_vec()).await?;
+    script.demand_quick_starts();
+    script.load().await?;
+    script.begin_fault();
+    // News of the joins ends.
+    sleep(Duration::from_secs(2)).await;
+    let before = script.check(|world| world.latest.clone());
+    script.pass(15, 4).await;
+    let after = script.check(|world| world.latest.clone());
+    if let Some((host, rate)) = most_datagrams(&before, &after) {
+        script.say(&format!(
+            "{host} sends most: {rate:.1} datagrams/s in a calm cluster"
+        ));
+        if rate > CALM_DATAGRAMS_S_MAX {
+            script.complain(format!(
+                "{host} sent {rate:.0} datagrams/s in a calm cluster, at most {CALM_DATAGRAMS_S_MAX}"
+            ));
+        }
+    }
+    script.mark_mended();
+    script.recover(RECOVERED_WITHIN).await;
+    Ok(())
+}
+
+async fn by_name(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+    for host in 1..=script.hosts() {
+        script
+            .network()
+            .write_hosts_file(host, &NamesOf::OwnLoopback)?;
+    }
+    let launch = Launch {
+        seeds: [1, CLIENT]
+            .map(|host| format!("{}:{PORT}", port(host)))
+            .to_vec(),
+        ..Launch::default()
+    };
+    let all = 1..=script.hosts();
+    script
+        .start(all.map(|host| (host, launch.clone())).collect())
+        .await?;
+    script.demand_quick_starts();
+    script.load().await?;
+    script.begin_fault();
+    script.mark_mended();
+    script.recover(RECOVERED_WITHIN).await;
+    Ok(())
+}
+
+impl Script<'_> {
+    /// Starts a node in every host as an operator would, has all see each other, and has calls flow.
+    async fn start_usual(&mut self) -> Result<(), Box<dyn Error>> {
+        let all = 1..=self.hosts();
+        self.start(all.map(|host| (host, usual(host))).collect())
+            .await?;
+        self.load().await
+    }
+
+    /// Waits until the others hold these hosts failed; they are expected to.
+    async fn expect_failed(&mut self, victims: &[usize], within: Duration) {
+        self.except_members(victims);
+        let (observers, members) = (self.names_but(victims), names(victims));
+        let since = self.fault_began();
+        let what = format!("the others hold {} failed", list(victims));
+        let detected = self
+            .until(&what, within, |world| {
+                are_held_out(world, &observers, &members, since)
+            })
+            .await;
+        self.note_detected(detected);
+    }
+
+    /// Waits until all views are whole again and every worker answers calls.
+    async fn recover(&mut self, within: Duration) {
+        let mended = self.mended();
+        let roster = self.roster();
+        let recovered = self
+            .until("every view is whole", within, |world| {
+                views_are_whole(world, &roster, mended)
+            })
+            .await;
+        self.note_recovered(recovered);
+        let workers = self.names_but(&[CLIENT]);
+        self.until("every worker answers calls", ANSWERED_WITHIN, |world| {
+            all_answer(world, &workers, mended)
+        })
+        .await;
+    }
+}
+
+/// How a node of a well-kept cluster is started: the first one begins it, two are seeds.
+fn usual(host: usize) -> Launch {
+    let seeds: &[usize] = match host {
+        1 => &[],
+        CLIENT => &[1],
+        _ => &[1, CLIENT],
+    };
+    let seeds = seeds
+        .iter()
+        .map(|seed| format!("{}:{PORT}", address(*seed)));
+    Launch {
+        seeds: seeds.collect(),
+        ..Launch::default()
+    }
+}
+
+fn list(hosts: &[usize]) -> String {
+    let names: Vec<_> = hosts.iter().map(|host| port(*host)).collect();
+    names.join(" and ")
+}
+
+/// The host that something happens to, if it is one; no seed, and not the client.
+const VICTIM: usize = 5;
+const REFUSED_WITHIN: Duration = Duration::from_secs(15);
+const DETECTED_WITHIN: Duration = Duration::from_secs(20);
+const RECOVERED_WITHIN: Duration = Duration::from_secs(10);
+const JOINED_WITHIN: Duration = Duration::from_secs(3);
+const READDRESSED_WITHIN: Duration = Duration::from_secs(30);
+const RESTARTED_WITHIN: Duration = Duration::from_secs(20);
+/// A worker that was out of reach is tried again after this time at the latest.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+const CLOCK_BACK: Duration = Duration::from_secs(30 * 60);
+/// The least that IPv6 asks for; what many tunnels have.
+const SMALL_MTU: u16 = 1_280;
+/// Of each of three tags: the records of two members fill a datagram that does not pass the small path, and one alone passes.
+const FILLER_BYTES: usize = 190;
+/// The hosts that a rotating name stands for.
+const ROTATIONS: [[usize; 3]; 4] = [[1, 3, 4], [3, 4, 1], [4, 1, 3], [6, 7, 8]];
+const ROTATED_EVERY: Duration = Duration::from_millis(50);
+/// Datagrams a second of a node whose cluster has no news.
+const CALM_DATAGRAMS_S_MAX: f64 = 50.0;
+/// Each status is younger than this.
+const RECENT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_situation_has_a_name_and_a_line() {
+        let names: Vec<_> = Situation::value_variants()
+            .iter()
+            .map(|it| it.name())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "loss",
+                "loss-inbound",
+                "loss-outbound",
+                "cut",
+                "mtu",
+                "address",
+                "freeze",
+                "clock",
+                "seeds",
+                "names"
+            ]
+        );
+        for situation in Situation::value_variants() {
+            assert!(!situation.about().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_usual_node_has_seeds_that_are_up_before_it() {
+        assert_eq!(usual(1).seeds, Vec::<String>::new());
+        assert_eq!(usual(CLIENT).seeds, ["10.77.0.1:7946"]);
+        assert_eq!(usual(7).seeds, ["10.77.0.1:7946", "10.77.0.2:7946"]);
+    }
+}
