@@ -189,6 +189,7 @@ fn steps() -> Vec<Step> {
     steps.extend([
         Step::xtask("demo --quick"),
         Step::xtask("chaos --quick"),
+        Step::xtask("chaos --namespaces --quick"),
         Step::xtask("bench rpc --quick"),
         Step::xtask("bench cluster --quick"),
         Step::xtask("bench pick --quick"),
