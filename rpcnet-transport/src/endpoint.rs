@@ -1,7 +1,8 @@
 //! The UDP port that serves and calls.
 
+mod handle;
+
 use std::{
-    fmt,
     net::SocketAddr,
     sync::{
         Arc,
@@ -566,40 +567,6 @@ impl Shared {
             Some(Refusal::Untrusted { reason }) => ConnectError::Untrusted { addr, reason },
             None => quic::connect_error(addr, self.config.connect_timeout, error),
         }
-    }
-
-    fn report(&self) -> ShutdownReport {
-        let stats = self.counters.snapshot();
-        ShutdownReport {
-            completed: stats.calls_completed,
-            cancelled: self.cancelled_by_shutdown.value(),
-            rejected: stats.calls_refused_draining,
-        }
-    }
-}
-
-impl Target {
-    pub(crate) fn timed_out(&self, after: Duration) -> ConnectError {
-        let addr = self.peer.addr();
-        ConnectError::Timeout { addr, after }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.shared.close();
-        self.shared.cancel_calls.cancel();
-        self.shared.stopped.cancel();
-    }
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint")
-            .field("node_name", &self.node_name())
-            .field("local_addr", &self.0.local_addr)
-            .field("in_flight", &self.in_flight())
-            .finish_non_exhaustive()
     }
 }
 

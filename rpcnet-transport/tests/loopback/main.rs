@@ -10,6 +10,7 @@ mod hostile_lane_server;
 mod hostile_lanes;
 mod keys;
 mod lanes;
+mod lanes_stress;
 mod limits;
 mod port;
 mod relay;

@@ -1,0 +1,42 @@
+//! The end of the last handle, and how an endpoint is shown.
+
+use std::{fmt, time::Duration};
+
+use super::{Endpoint, Handle, Shared, ShutdownReport, Target};
+use crate::ConnectError;
+
+impl Shared {
+    pub(super) fn report(&self) -> ShutdownReport {
+        let stats = self.counters.snapshot();
+        ShutdownReport {
+            completed: stats.calls_completed,
+            cancelled: self.cancelled_by_shutdown.value(),
+            rejected: stats.calls_refused_draining,
+        }
+    }
+}
+
+impl Target {
+    pub(crate) fn timed_out(&self, after: Duration) -> ConnectError {
+        let addr = self.peer.addr();
+        ConnectError::Timeout { addr, after }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close();
+        self.shared.cancel_calls.cancel();
+        self.shared.stopped.cancel();
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("node_name", &self.node_name())
+            .field("local_addr", &self.0.local_addr)
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
