@@ -6,6 +6,9 @@ mod driver;
 mod engine;
 mod error;
 mod event;
+#[cfg(any(test, all(fuzzing, feature = "sim")))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod id;
 mod key;

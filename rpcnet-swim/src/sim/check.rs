@@ -160,7 +160,7 @@ impl Lives {
     }
 }
 
-pub(super) type Result = std::result::Result<(), Violation>;
+pub(crate) type Result = std::result::Result<(), Violation>;
 
 /// How much of a view is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,7 +229,7 @@ pub(super) fn look(
 }
 
 /// Epoch and incarnation never fall; failed or left never returns without a newer one.
-pub(super) fn check_order(
+pub(crate) fn check_order(
     member: impl FnOnce() -> String,
     before: Standing,
     after: Standing,
@@ -261,7 +261,7 @@ pub(super) fn check_order(
 /// somebody witnessed, and the time that a refutation needs; then either two suspectors (or one,
 /// where there is nobody else to ask) whose evidence, four at most from each, adds up to the
 /// threshold, or all the patience there is and four of its own.
-pub(super) fn check_evidence(
+pub(crate) fn check_evidence(
     member: impl FnOnce() -> String,
     verdict: &Verdict,
     config: &ClusterConfig,

@@ -24,7 +24,7 @@
 //! Not covered by semantic versioning: what is here serves tests and experiments.
 
 mod calm;
-mod check;
+pub(crate) mod check;
 mod cluster;
 mod form;
 mod link;

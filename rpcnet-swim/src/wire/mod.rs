@@ -22,4 +22,4 @@ pub(crate) use message::{Address, BUCKETS, Message, Payload, SyncPage};
 pub(crate) use record::{Claim, Known, Record, Suspectors, Vote};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -32,7 +32,7 @@ fn record(claim: Claim) -> Record {
     }
 }
 
-fn records() -> Vec<Record> {
+pub(crate) fn records() -> Vec<Record> {
     let mut suspectors = Suspectors::default();
     suspectors.merge(Vote::new(7, 3.5));
     suspectors.merge(Vote::new(8, 99.0));
@@ -47,7 +47,7 @@ fn records() -> Vec<Record> {
     .into()
 }
 
-fn messages() -> Vec<Message> {
+pub(crate) fn messages() -> Vec<Message> {
     let updates = records();
     let me = updates[0].clone();
     let addr: SocketAddr = "127.0.0.1:1".parse().unwrap();

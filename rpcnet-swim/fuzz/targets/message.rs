@@ -1,0 +1,5 @@
+//! Bodies of datagrams: every payload.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rpcnet_swim::fuzzing::message(data));

@@ -1,0 +1,5 @@
+//! The tags of a member.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rpcnet_swim::fuzzing::tags(data));

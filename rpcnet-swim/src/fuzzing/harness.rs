@@ -1,0 +1,552 @@
+//! Engines under attack: honest members, an attacker who has the key, and rules that hold after
+//! every input.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use arbitrary::Arbitrary;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::config::ClusterConfig;
+use crate::engine::Engine;
+use crate::engine::inspect::{Change, Fill, Standing};
+use crate::event::MemberState;
+use crate::id::{NodeId, life_key, name_key, short_life};
+use crate::key::{ClusterKey, KeyRing};
+use crate::sim::check::{check_evidence, check_order};
+use crate::tags::Tags;
+use crate::time::Time;
+use crate::wire::{
+    Address, BUCKETS, Claim, Envelope, Message, Origin, Payload, Record, Suspectors, SyncPage, Vote,
+};
+
+/// What happens next. Numbers choose among what there is.
+#[derive(Clone, Debug, Arbitrary)]
+pub enum Operation {
+    /// A datagram arrives.
+    Deliver(u8),
+    /// It is lost.
+    Lose(u8),
+    /// It arrives, from another address, and will arrive again.
+    Copy(u8, u8),
+    /// It arrives with one byte of its body changed, sealed anew.
+    Alter(u8, u16, u8),
+    /// Time passes up to a node's deadline, which it keeps.
+    Timeout(u8),
+    /// Time passes, and nobody is woken.
+    Wait(u16),
+    /// Someone who has the key sends any bytes.
+    Bytes(Sender, Vec<u8>),
+    /// Someone who has the key sends a message.
+    Say(Sender, Statement),
+    /// Someone without the key sends any bytes.
+    Noise(u8, Vec<u8>),
+    /// A node's seeds resolve to these.
+    Seeds(u8, Vec<u8>),
+    /// They do not resolve.
+    Unresolved(u8),
+    /// A node changes its tags.
+    Tag(u8, u8),
+    /// It drains, or no longer does.
+    Drain(u8, bool),
+    /// It leaves.
+    Leave(u8),
+    /// It starts again, later by so many milliseconds.
+    Restart(u8, u8),
+}
+
+/// Whom a datagram of the attacker seems to come from, and whom it is for.
+#[derive(Clone, Debug, Arbitrary)]
+pub struct Sender {
+    name: u8,
+    epoch: Number,
+    counter: Number,
+    addr: u8,
+    to: u8,
+    /// A wrong addressee, or any.
+    astray: Option<bool>,
+}
+
+/// A number on the network: near what is expected, or anything.
+#[derive(Clone, Debug, Arbitrary)]
+pub enum Number {
+    /// So much more than the last one, or than what is known.
+    Near(i8),
+    /// Any.
+    Any(u64),
+}
+
+/// A message of the attacker, with records of whomever it likes.
+#[derive(Clone, Debug, Arbitrary)]
+pub enum Statement {
+    Ping(u64, Vec<Rumour>),
+    Ack(u8, u64, Vec<Rumour>),
+    PingReq(u8, Vec<Rumour>),
+    RelayedAck(u8, u8),
+    Nack(u8, u8),
+    Gossip(Vec<Rumour>),
+    Hello(u64, Rumour),
+    Challenge(u64, Number),
+    Welcome(Number, u64, Rumour),
+    Refused(Number, Rumour),
+    Leave(Rumour),
+    LeaveAck(u8),
+    Digest(u64),
+    Summary(u64, u64, Vec<(u8, u64)>),
+    Pull(Vec<u8>),
+    Records(Vec<Rumour>),
+    FullPull(u64),
+    FullPage(u64, Option<u64>, Vec<Rumour>),
+}
+
+/// A record as the attacker writes it.
+#[derive(Clone, Debug, Arbitrary)]
+pub struct Rumour {
+    name: u8,
+    epoch: Number,
+    incarnation: Number,
+    addr: u8,
+    flags: u8,
+    votes: Vec<(u8, u8)>,
+}
+
+/// Carries the operations out and checks every rule after each; some runs twice, for the same
+/// outputs.
+///
+/// # Panics
+/// If a rule is broken.
+pub fn engine(operations: &[Operation]) {
+    let first = Harness::new().run(operations);
+    if operations.len() % 4 == 3 {
+        assert_eq!(first, Harness::new().run(operations), "another outcome");
+    }
+}
+
+struct Harness {
+    now: Time,
+    config: ClusterConfig,
+    envelope: Envelope,
+    nodes: Vec<Engine>,
+    flights: VecDeque<Flight>,
+    /// The last counter of each name of the attacker.
+    counters: [u64; NAMES],
+    /// The last sequence number that a node was seen to use.
+    seq: u32,
+    digest: Xxh3,
+}
+
+#[derive(Clone, Debug)]
+struct Flight {
+    from: SocketAddr,
+    to: SocketAddr,
+    datagram: Vec<u8>,
+}
+
+impl Harness {
+    fn new() -> Self {
+        let ring = KeyRing::from(ClusterKey::from_bytes([7; 32]));
+        let config = ClusterConfig::lan().with_key(ring.clone());
+        let mut harness = Self {
+            now: Time::from_millis(1_000),
+            envelope: Envelope::new(&config.cluster_name, Some(&ring), 99),
+            config,
+            nodes: Vec::new(),
+            flights: VecDeque::new(),
+            counters: [0; NAMES],
+            seq: 0,
+            digest: Xxh3::new(),
+        };
+        for n in 0..NODES {
+            let node = harness.node(n, EPOCH);
+            harness.nodes.push(node);
+        }
+        // They know each other: most inputs are about what follows.
+        let seeds: Vec<_> = (0..NODES).map(addr).collect();
+        for n in 0..NODES {
+            let now = harness.now;
+            harness.nodes[n].handle_seeds(now, &seeds);
+            harness.settle(n, INPUT_DATAGRAMS_MAX);
+        }
+        for _ in 0..200 {
+            harness.deliver(0);
+        }
+        harness
+    }
+
+    fn node(&self, n: usize, epoch: u64) -> Engine {
+        let id = NodeId::new(name(n), epoch);
+        let mut node = Engine::new(self.config.clone(), id, addr(n), self.now, n as u64 + epoch)
+            .expect("the configuration is valid");
+        node.keep_trail();
+        node
+    }
+
+    fn run(mut self, operations: &[Operation]) -> u64 {
+        for operation in operations.iter().take(OPERATIONS_MAX) {
+            self.step(operation);
+        }
+        self.digest.digest()
+    }
+
+    fn step(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Deliver(at) => self.deliver((*at).into()),
+            Operation::Lose(at) => drop(self.take(*at)),
+            Operation::Copy(at, from) => {
+                if let Some(flight) = self.take(*at) {
+                    self.flights.push_back(flight.clone());
+                    let from = addr((*from).into());
+                    self.arrive(Flight { from, ..flight });
+                }
+            }
+            Operation::Alter(at, offset, xor) => self.alter(*at, (*offset).into(), *xor),
+            Operation::Timeout(n) => {
+                let n = usize::from(*n) % NODES;
+                self.now = self.nodes[n]
+                    .poll_timeout()
+                    .unwrap_or_default()
+                    .max(self.now);
+                self.timeout(n);
+            }
+            Operation::Wait(millis) => self.now += Duration::from_millis((*millis).into()),
+            Operation::Bytes(sender, bytes) => {
+                let bytes = &bytes[..bytes.len().min(1_200)];
+                self.send(sender, |out| out.extend_from_slice(bytes));
+            }
+            Operation::Say(sender, statement) => {
+                let payload = self.payload(sender, statement);
+                let message = Message {
+                    to: self.addressee(sender),
+                    payload,
+                };
+                self.send(sender, |out| message.encode(out));
+            }
+            Operation::Noise(from, bytes) => {
+                let flight = Flight {
+                    from: addr((*from).into()),
+                    to: addr(0),
+                    datagram: bytes.clone(),
+                };
+                self.arrive(flight);
+            }
+            Operation::Seeds(n, seeds) => {
+                let seeds: Vec<_> = seeds.iter().map(|n| addr((*n).into())).collect();
+                self.input(*n, |node, now| node.handle_seeds(now, &seeds));
+            }
+            Operation::Unresolved(n) => self.input(*n, Engine::handle_unresolved_seeds),
+            Operation::Tag(n, value) => {
+                let value = "v".repeat((*value).into());
+                self.input(*n, |node, now| {
+                    node.set_tag(now, "role", &value).expect("it is short");
+                });
+            }
+            Operation::Drain(n, draining) => {
+                self.input(*n, |node, now| node.set_draining(now, *draining));
+            }
+            Operation::Leave(n) => self.input(*n, Engine::leave),
+            Operation::Restart(n, later) => {
+                let n = usize::from(*n) % NODES;
+                let epoch = self.nodes[n].id().epoch.saturating_add((*later).into());
+                self.nodes[n] = self.node(n, epoch);
+                let seeds: Vec<_> = (0..NODES).map(addr).collect();
+                self.input(n as u8, |node, now| node.handle_seeds(now, &seeds));
+            }
+        }
+    }
+
+    fn take(&mut self, at: u8) -> Option<Flight> {
+        let at = usize::from(at) % self.flights.len().max(1);
+        self.flights.remove(at)
+    }
+
+    fn deliver(&mut self, at: usize) {
+        let at = at % self.flights.len().max(1);
+        if let Some(flight) = self.flights.remove(at) {
+            self.arrive(flight);
+        }
+    }
+
+    fn arrive(&mut self, mut flight: Flight) {
+        if let Some(n) = (0..NODES).find(|n| addr(*n) == flight.to) {
+            let now = self.now;
+            self.nodes[n].handle_datagram(now, flight.from, &mut flight.datagram);
+            self.settle(n, INPUT_DATAGRAMS_MAX);
+        }
+    }
+
+    fn alter(&mut self, at: u8, offset: usize, xor: u8) {
+        let Some(mut flight) = self.take(at) else {
+            return;
+        };
+        if let Ok((mut origin, body, _)) = self.envelope.unwrap(&mut flight.datagram) {
+            let mut body = body.to_vec();
+            let at = offset % body.len().max(1);
+            if let Some(byte) = body.get_mut(at) {
+                *byte ^= xor;
+            }
+            origin.counter = origin.counter.wrapping_add(u64::from(xor));
+            let mut datagram = Vec::new();
+            self.envelope
+                .wrap(origin, &mut datagram, |out| out.extend_from_slice(&body));
+            self.arrive(Flight { datagram, ..flight });
+        }
+    }
+
+    fn timeout(&mut self, n: usize) {
+        let now = self.now;
+        self.nodes[n].handle_timeout(now);
+        if let Some(at) = self.nodes[n].poll_timeout() {
+            assert!(at > now, "due again at {at:?}, and it is {now:?}");
+        }
+        self.settle(n, TIMEOUT_DATAGRAMS_MAX);
+    }
+
+    fn input(&mut self, n: u8, input: impl FnOnce(&mut Engine, Time)) {
+        let n = usize::from(n) % NODES;
+        input(&mut self.nodes[n], self.now);
+        self.settle(n, INPUT_DATAGRAMS_MAX);
+    }
+
+    fn send(&mut self, sender: &Sender, body: impl FnOnce(&mut Vec<u8>)) {
+        let by = usize::from(sender.name) % NAMES;
+        self.counters[by] = sender.counter.near(self.counters[by].wrapping_add(1));
+        let origin = Origin {
+            from: name_key(&name(by)),
+            epoch: sender.epoch.near(EPOCH),
+            counter: self.counters[by],
+        };
+        let mut datagram = Vec::new();
+        self.envelope.wrap(origin, &mut datagram, body);
+        self.arrive(Flight {
+            from: addr(sender.addr.into()),
+            to: addr(usize::from(sender.to) % NODES),
+            datagram,
+        });
+    }
+
+    fn addressee(&self, sender: &Sender) -> u32 {
+        let id = self.nodes[usize::from(sender.to) % NODES].id();
+        match sender.astray {
+            None => short_life(life_key(id.key(), id.epoch)),
+            Some(false) => 0,
+            Some(true) => 1,
+        }
+    }
+
+    fn payload(&self, sender: &Sender, statement: &Statement) -> Payload {
+        let records = |rumours: &[Rumour]| rumours.iter().take(16).map(Rumour::record).collect();
+        let key = |n: u8| name_key(&name(usize::from(n) % NAMES));
+        let seq = |back: u8| self.seq.wrapping_sub(back.into());
+        let own = |rumour: &Rumour| Record {
+            name: name(usize::from(sender.name) % NAMES).into(),
+            epoch: sender.epoch.near(EPOCH),
+            ..rumour.record()
+        };
+        match statement {
+            Statement::Ping(view, rumours) => Payload::Ping {
+                seq: *view as u32,
+                view: *view,
+                updates: records(rumours),
+            },
+            Statement::Ack(back, view, rumours) => Payload::Ack {
+                seq: seq(*back),
+                view: *view,
+                updates: records(rumours),
+            },
+            Statement::PingReq(target, rumours) => Payload::PingReq {
+                seq: u32::from(*target),
+                target: Address {
+                    key: key(*target),
+                    epoch: EPOCH,
+                    addr: addr((*target).into()),
+                },
+                updates: records(rumours),
+            },
+            Statement::RelayedAck(back, target) => Payload::RelayedAck {
+                seq: seq(*back),
+                target: key(*target),
+            },
+            Statement::Nack(back, target) => Payload::Nack {
+                seq: seq(*back),
+                target: key(*target),
+            },
+            Statement::Gossip(rumours) => Payload::Gossip {
+                updates: records(rumours),
+            },
+            Statement::Hello(cookie, me) => Payload::Hello {
+                cookie: *cookie,
+                me: own(me),
+            },
+            Statement::Challenge(cookie, echo) => Payload::Challenge {
+                cookie: *cookie,
+                echo: echo.near(1),
+            },
+            Statement::Welcome(echo, view, me) => Payload::Welcome {
+                echo: echo.near(1),
+                view: *view,
+                me: own(me),
+            },
+            Statement::Refused(echo, known) => Payload::Refused {
+                echo: echo.near(1),
+                known: known.record(),
+            },
+            Statement::Leave(me) => Payload::Leave {
+                seq: 1,
+                me: own(me),
+            },
+            Statement::LeaveAck(back) => Payload::LeaveAck { seq: seq(*back) },
+            Statement::Digest(hash) => Payload::SyncDigest {
+                buckets: Box::new([*hash; BUCKETS]),
+            },
+            Statement::Summary(first, last, entries) => {
+                let mut entries: Vec<_> = entries.iter().map(|(n, v)| (key(*n), *v)).collect();
+                entries.sort_unstable();
+                entries.dedup_by_key(|(key, _)| *key);
+                Payload::SyncSummary(SyncPage {
+                    first: *first,
+                    last: *last,
+                    entries,
+                })
+            }
+            Statement::Pull(names) => Payload::SyncPull {
+                keys: names.iter().take(128).map(|n| key(*n)).collect(),
+            },
+            Statement::Records(rumours) => Payload::SyncRecords {
+                records: records(rumours),
+            },
+            Statement::FullPull(cursor) => Payload::FullPull { cursor: *cursor },
+            Statement::FullPage(cursor, next, rumours) => Payload::FullPage {
+                cursor: *cursor,
+                next: *next,
+                records: records(rumours),
+            },
+        }
+    }
+
+    /// Takes what a node puts out after an input, and checks every rule.
+    fn settle(&mut self, n: usize, datagrams_max: usize) {
+        let node = &mut self.nodes[n];
+        let mut sent = 0;
+        while let Some((to, mut datagram)) = node.poll_transmit() {
+            sent += 1;
+            assert!(datagram.len() <= self.config.datagram_bytes_max());
+            assert!(to.port() > 0 && !to.ip().is_unspecified(), "sent to {to}");
+            self.digest.update(&datagram);
+            self.digest.update(to.to_string().as_bytes());
+            let copy = datagram.clone();
+            let (origin, body, _) = self.envelope.unwrap(&mut datagram).expect("its own seal");
+            assert_eq!(origin.from, node.key());
+            super::message(body);
+            if let [1 | 3, _, _, _, _, seq @ ..] = body {
+                let seq = seq.first_chunk().expect("a message is whole");
+                self.seq = u32::from_le_bytes(*seq);
+            }
+            self.flights.push_back(Flight {
+                from: addr(n),
+                to,
+                datagram: copy,
+            });
+        }
+        assert!(sent <= datagrams_max, "{sent} datagrams after one input");
+        while self.flights.len() > FLIGHTS_MAX {
+            self.flights.pop_front();
+        }
+        while let Some(event) = node.poll_event() {
+            self.digest.update(format!("{event:?}").as_bytes());
+        }
+        self.check(n);
+    }
+
+    fn check(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        for Fill { what, count, bound } in node.fills() {
+            assert!(count <= bound, "{count} {what}, and {bound} are allowed");
+        }
+        assert_eq!(node.view_hash(), node.recomputed_view(), "hash of the view");
+        let live = node.members().filter(|member| member.state.is_live());
+        assert_eq!(node.live_count(), live.count() + 1);
+        assert_eq!(node.is_gone(), node.poll_timeout().is_none());
+        let own = node.me();
+        for Change { key, before, after } in node.take_changes() {
+            let before = before.unwrap_or(Standing {
+                epoch: 0,
+                incarnation: 0,
+                state: MemberState::Alive,
+            });
+            let order = check_order(|| format!("{key:016x}"), before, after);
+            order.unwrap_or_else(|broken| panic!("{broken:?} at {}", own.id));
+        }
+        for verdict in node.take_verdicts() {
+            let evidence = check_evidence(|| verdict.key.to_string(), &verdict, &self.config);
+            evidence.unwrap_or_else(|broken| panic!("{broken:?} at {}", own.id));
+        }
+    }
+}
+
+impl Number {
+    fn near(&self, expected: u64) -> u64 {
+        match self {
+            Self::Near(more) => expected.wrapping_add_signed((*more).into()),
+            Self::Any(number) => *number,
+        }
+    }
+}
+
+impl Rumour {
+    fn record(&self) -> Record {
+        let mut suspectors = Suspectors::default();
+        for (by, phi_q4) in &self.votes {
+            let by = name_key(&name(usize::from(*by) % NAMES));
+            suspectors.merge(Vote {
+                by,
+                phi_q4: *phi_q4,
+            });
+        }
+        let tags = self
+            .votes
+            .iter()
+            .map(|(k, v)| (format!("k{k}"), v.to_string()));
+        Record {
+            name: name(usize::from(self.name) % NAMES).into(),
+            epoch: self.epoch.near(EPOCH),
+            incarnation: self.incarnation.near(0) as u32,
+            addr: addr(self.addr.into()),
+            draining: self.flags & 4 != 0,
+            slow: self.flags & 8 != 0,
+            claim: match self.flags & 3 {
+                0 => Claim::Alive(Tags::from_pairs(tags.take(16)).unwrap_or_default()),
+                1 => Claim::Suspect(suspectors),
+                2 => Claim::Failed,
+                _ => Claim::Left,
+            },
+        }
+    }
+}
+
+fn name(n: usize) -> String {
+    format!("n-{n}")
+}
+
+/// Addresses that anybody could have; the first belong to the nodes.
+fn addr(n: usize) -> SocketAddr {
+    match n {
+        0..128 => SocketAddr::from(([10, 0, 0, n as u8 + 1], 7_946)),
+        _ => SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, n as u16], 7_946)),
+    }
+}
+
+/// Real nodes.
+const NODES: usize = 3;
+/// Names that are heard of, those of the nodes among them.
+const NAMES: usize = 16;
+/// When the nodes started.
+const EPOCH: u64 = 1_700_000_000_000;
+/// Most operations of one input.
+const OPERATIONS_MAX: usize = 256;
+/// Most datagrams on the way.
+const FLIGHTS_MAX: usize = 256;
+/// Most datagrams that one datagram draws, or another input.
+const INPUT_DATAGRAMS_MAX: usize = 64;
+/// Most datagrams that a wake-up sends.
+const TIMEOUT_DATAGRAMS_MAX: usize = 256;

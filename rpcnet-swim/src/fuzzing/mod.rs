@@ -1,0 +1,131 @@
+//! Bodies of the fuzz targets in `fuzz/`: decoders that round-trip, and engines under attack.
+//!
+//! Built under `cfg(fuzzing)` for the targets, and in tests so that each target runs on its seeds.
+//! Not part of the public API, and not covered by semantic versioning.
+
+mod harness;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use self::harness::{Operation, engine};
+use crate::key::{ClusterKey, KeyRing};
+use crate::tags::Tags;
+use crate::wire::{Envelope, Known, Malformed, Message, Origin, Reader, Record, Refusal};
+
+/// Decodes the body of a datagram: all payloads, sync pages and records among them. What decodes
+/// has exactly one form, and decodes to the same when its member is known already.
+pub fn message(data: &[u8]) {
+    let decoded = decode(data, &Nobody);
+    assert_eq!(decoded, decode(data, &Acquaintance::default()));
+    if let Ok(message) = decoded {
+        let mut encoded = Vec::new();
+        message.encode(&mut encoded);
+        assert_eq!(encoded, data, "{message:?}");
+    }
+}
+
+/// Decodes one record: name, address, tags, suspectors. What was read is what it encodes to.
+pub fn record(data: &[u8]) {
+    let mut reader = Reader::new(data);
+    let decoded = Record::decode(&mut reader, &Nobody);
+    let read = &data[..data.len() - reader.len()];
+    let again = Record::decode(&mut Reader::new(data), &Acquaintance::default());
+    assert_eq!(decoded, again);
+    if let Ok(record) = decoded {
+        let mut encoded = Vec::new();
+        record.encode(&mut encoded);
+        assert_eq!(encoded, read, "{record:?}");
+    }
+}
+
+/// Decodes tags. What decodes could have been made by `Tags::from_pairs`.
+pub fn tags(data: &[u8]) {
+    let Ok(tags) = Tags::decode(data) else {
+        return;
+    };
+    assert_eq!(tags.encoded(), data);
+    assert_eq!(Tags::from_pairs(tags.iter()).as_ref(), Ok(&tags));
+    for (key, value) in tags.iter() {
+        assert_eq!(tags.get(key), Some(value));
+        assert_eq!(tags.without(key).get(key), None);
+    }
+}
+
+/// Unwraps a datagram in clear and sealed, then seals it as a body: only what was sealed opens.
+pub fn envelope(data: &[u8]) {
+    let clear = sealed_by(&[]);
+    let mut datagram = data.to_vec();
+    if let Ok((origin, body, None)) = clear.unwrap(&mut datagram) {
+        let (mut again, body) = (Vec::new(), body.to_vec());
+        clear.wrap(origin, &mut again, |out| out.extend_from_slice(&body));
+        assert_eq!(again, data);
+    }
+
+    let ring = sealed_by(&[1, 2]);
+    let opened = ring.unwrap(&mut data.to_vec()).map(|_| ());
+    assert!(opened.is_err(), "a seal without the key");
+
+    let origin = Origin {
+        from: data.len() as u64,
+        epoch: data.iter().map(|byte| u64::from(*byte)).sum(),
+        counter: u64::MAX / (data.len() as u64 + 1),
+    };
+    for sealer in [sealed_by(&[1]), sealed_by(&[2])] {
+        let mut sealed = Vec::new();
+        sealer.wrap(origin, &mut sealed, |out| out.extend_from_slice(data));
+        assert!(sealed.len() <= data.len() + sealer.overhead());
+        let at = origin.epoch as usize % sealed.len();
+        let mut changed = sealed.clone();
+        changed[at] ^= 1 << (data.len() % 8);
+        assert!(ring.unwrap(&mut changed).is_err(), "byte {at} changed");
+        let opened = ring.unwrap(&mut sealed);
+        assert_eq!(opened.map(|(o, body, _)| (o, body)), Ok((origin, data)));
+    }
+    let mut unknown = Vec::new();
+    sealed_by(&[3]).wrap(origin, &mut unknown, |out| out.extend_from_slice(data));
+    assert_eq!(ring.unwrap(&mut unknown), Err(Refusal::UnknownKey));
+}
+
+fn decode(body: &[u8], known: &impl Known) -> Result<Message, Malformed> {
+    Message::decode(body, known, &mut Vec::new())
+}
+
+/// The envelope of one cluster under the keys of these bytes, in clear with none.
+fn sealed_by(keys: &[u8]) -> Envelope {
+    let keys = keys.iter().map(|byte| ClusterKey::from_bytes([*byte; 32]));
+    let ring = KeyRing::new(keys).ok();
+    Envelope::new("rpcnet", ring.as_ref(), 2)
+}
+
+/// An empty table.
+struct Nobody;
+
+impl Known for Nobody {
+    fn of_name(&self, _: &str) -> Option<(&Arc<str>, &Tags)> {
+        None
+    }
+}
+
+/// A table of one member, which has the name and the tags of the seeds.
+struct Acquaintance {
+    name: Arc<str>,
+    tags: Tags,
+}
+
+impl Default for Acquaintance {
+    fn default() -> Self {
+        let tags = Tags::from_pairs([("role", "worker"), ("zone", "eu-1")]);
+        Self {
+            name: "n-1".into(),
+            tags: tags.expect("they are short"),
+        }
+    }
+}
+
+impl Known for Acquaintance {
+    fn of_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)> {
+        (name == &*self.name).then_some((&self.name, &self.tags))
+    }
+}
