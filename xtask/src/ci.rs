@@ -187,6 +187,8 @@ fn steps() -> Vec<Step> {
         Step::cargo(run)
     }));
     steps.extend([
+        // A minute for each target, and their build.
+        Step::xtask("fuzz"),
         Step::xtask("demo --quick"),
         Step::xtask("chaos --quick"),
         Step::xtask("chaos --namespaces --quick"),

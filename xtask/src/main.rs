@@ -7,6 +7,7 @@ mod chaos;
 mod children;
 mod ci;
 mod demo;
+mod fuzz;
 mod project;
 mod signal;
 mod tidy;
@@ -53,6 +54,8 @@ enum Command {
     /// One process of the demo.
     #[command(hide = true)]
     DemoNode(demo::node::Options),
+    /// Fuzz targets: every decoder of gossip, and engines under attack, a minute each.
+    Fuzz(fuzz::Options),
     /// Experiments with whole clusters in virtual time: ours beside its rivals.
     Sim(xtask_sim::Options),
     /// The rules no compiler checks: who depends on whom, purity, papers that agree.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Ci(options) => ci::run(&options),
         Command::Demo(options) => demo::run::run(&options),
         Command::DemoNode(options) => demo::node::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Sim(options) => xtask_sim::run(&options),
         Command::Tidy => tidy::run(),
     };

@@ -88,7 +88,8 @@ fn the_seeds_are_the_golden_bytes() {
 
 #[test]
 fn every_target_takes_its_seeds_and_what_is_like_them() {
-    let targets: [(&str, fn(&[u8])); 5] = [
+    type Target = fn(&[u8]);
+    let targets: [(&str, Target); 5] = [
         ("message", message),
         ("record", record),
         ("tags", tags),

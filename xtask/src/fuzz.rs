@@ -1,0 +1,271 @@
+//! `cargo xtask fuzz`: every fuzz target of `rpcnet-swim/fuzz` for a while, with libFuzzer.
+//!
+//! The targets need flags of the compiler that stable Rust has under `RUSTC_BOOTSTRAP=1` alone. No sanitizer: the crates have
+//! no `unsafe` code, and without one a run is some times as fast. Overflow checks and debug assertions are on.
+
+mod log;
+
+use std::{
+    error::Error,
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use xtask_report::{Document, align, number};
+
+use self::log::Log;
+use crate::project::{self, Outcome};
+
+/// Which targets, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only this target; more than once for several [default: all].
+    #[arg(long, value_enum, value_name = "NAME")]
+    target: Vec<Target>,
+    /// Minutes for each target.
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = minutes)]
+    minutes: f64,
+    /// Ten seconds for each target.
+    #[arg(long, conflicts_with = "minutes")]
+    quick: bool,
+    /// Write the figures there, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// The targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Target {
+    /// Members, and an attacker who has the key.
+    Engine,
+    /// Datagrams as they come from the network.
+    Envelope,
+    /// What is in them: every payload.
+    Message,
+    /// What is claimed of one member.
+    Record,
+    /// A member's tags.
+    Tags,
+}
+
+/// What came of one target.
+#[derive(Debug, Serialize)]
+struct Row {
+    target: String,
+    seconds: f64,
+    runs: u64,
+    runs_per_s: u64,
+    coverage_edges: u64,
+    corpus_inputs: u64,
+    peak_rss_mib: u64,
+    /// The input that broke a rule, if one did.
+    crash: Option<String>,
+}
+
+impl Options {
+    fn targets(&self) -> &[Target] {
+        match &self.target[..] {
+            [] => Target::value_variants(),
+            named => named,
+        }
+    }
+
+    fn length(&self) -> Duration {
+        match self.quick {
+            true => Duration::from_secs(10),
+            false => Duration::from_secs_f64((self.minutes * 60.0).max(1.0)),
+        }
+    }
+}
+
+impl Target {
+    fn name(self) -> String {
+        let value = self.to_possible_value().expect("none is skipped");
+        value.get_name().to_owned()
+    }
+}
+
+/// Runs the targets. Fails, without being an error, when an input broke a rule.
+///
+/// # Errors
+///
+/// When cargo-fuzz is not installed, or a target is not built.
+pub(crate) fn run(options: &Options) -> Outcome {
+    if project::output_of(cargo_fuzz().arg("--version")).is_err() {
+        return Err(NOT_INSTALLED.into());
+    }
+    eprintln!("building the targets");
+    let mut build = cargo_fuzz();
+    build.arg("build").args(SETTINGS);
+    if !build.status()?.success() {
+        return Err("the fuzz targets were not built: libfuzzer-sys needs a C++ compiler".into());
+    }
+    let mut rows = Vec::new();
+    for target in options.targets() {
+        eprintln!(
+            "{} for {:.0} s",
+            target.name(),
+            options.length().as_secs_f64()
+        );
+        rows.push(fuzz(*target, options.length())?);
+    }
+    print!("{}", table(&rows));
+    if let Some(path) = &options.json {
+        Document::new("fuzz", &rows).write(path)?;
+    }
+    Ok(match rows.iter().all(|row| row.crash.is_none()) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn fuzz(target: Target, length: Duration) -> Result<Row, Box<dyn Error>> {
+    let name = target.name();
+    let folder = project::root().join(CRATE);
+    let corpus = format!("fuzz/corpus/{name}");
+    fs::create_dir_all(folder.join(&corpus))?;
+    let seeds = format!("fuzz/seeds/{name}");
+
+    let mut command = cargo_fuzz();
+    command.arg("run").args(SETTINGS).args([&name, &corpus]);
+    if folder.join(&seeds).is_dir() {
+        command.arg(&seeds);
+    }
+    command.args(["--", "-print_final_stats=1", "-timeout=30"]);
+    // From the first run on as long as they come: what is interesting takes many operations.
+    command.args(["-len_control=0", "-max_len=2048"]);
+    command.arg(format!("-max_total_time={}", length.as_secs()));
+    let begin = Instant::now();
+    let output = command.stdout(Stdio::null()).output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    let log = Log::parse(&told);
+    if !output.status.success() {
+        eprintln!("{}", log::tail(&told));
+        let input = log.artifact.as_deref().unwrap_or("INPUT");
+        eprintln!("to replay: {}", replay(&name, input));
+    } else if log.runs == 0 {
+        return Err(format!("{name} did not run:\n{}", log::tail(&told)).into());
+    }
+    let crash = (!output.status.success()).then(|| log.artifact.unwrap_or_default());
+    Ok(Row {
+        target: name,
+        seconds: begin.elapsed().as_secs_f64(),
+        runs: log.runs,
+        runs_per_s: log.runs_per_s,
+        coverage_edges: log.coverage_edges,
+        corpus_inputs: log.corpus_inputs,
+        peak_rss_mib: log.peak_rss_mib,
+        crash,
+    })
+}
+
+/// `cargo fuzz` in the folder of the crate that has the targets.
+fn cargo_fuzz() -> Command {
+    let mut command = project::cargo();
+    command
+        .current_dir(project::root().join(CRATE))
+        .env("RUSTC_BOOTSTRAP", "1")
+        .arg("fuzz");
+    command
+}
+
+/// What one would type to see a crash again.
+fn replay(target: &str, input: &str) -> String {
+    let settings = SETTINGS.join(" ");
+    format!("(cd {CRATE} && RUSTC_BOOTSTRAP=1 cargo fuzz run {settings} {target} {input})")
+}
+
+fn table(rows: &[Row]) -> String {
+    let heading = [
+        "target", "s", "runs", "runs/s", "edges", "corpus", "MiB", "",
+    ];
+    let mut cells = vec![heading.map(str::to_owned).to_vec()];
+    let count = |value: u64| number(value as f64).trim_end_matches(".00").to_owned();
+    for row in rows {
+        cells.push(vec![
+            row.target.clone(),
+            format!("{:.0}", row.seconds),
+            count(row.runs),
+            count(row.runs_per_s),
+            count(row.coverage_edges),
+            count(row.corpus_inputs),
+            count(row.peak_rss_mib),
+            if row.crash.is_some() { "CRASHED" } else { "" }.to_owned(),
+        ]);
+    }
+    align(&cells)
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    match (0.01..=10_000.0).contains(&minutes) {
+        true => Ok(minutes),
+        false => Err("not in 0.01..=10000".to_owned()),
+    }
+}
+
+/// The crate that has the targets.
+const CRATE: &str = "rpcnet-swim";
+/// How targets are built, the same each time so that nothing is built twice.
+const SETTINGS: [&str; 4] = ["-s", "none", "--target-dir", "../target/fuzz"];
+const NOT_INSTALLED: &str =
+    "cargo-fuzz is not installed: cargo install cargo-fuzz --locked --version 0.13.2";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_target_of_the_manifest_is_run() {
+        let folder = project::root().join(CRATE).join("fuzz");
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        let bins = manifest.split("[[bin]]").skip(1);
+        let bins = bins.map(|bin| bin.split('"').nth(1).unwrap().to_owned());
+        let ours = Target::value_variants().iter().map(|target| target.name());
+        assert_eq!(bins.collect::<BTreeSet<_>>(), ours.collect());
+        for target in Target::value_variants() {
+            let file = format!("targets/{}.rs", target.name());
+            assert!(folder.join(file).is_file());
+        }
+    }
+
+    #[test]
+    fn ci_installs_the_version_that_the_command_names() {
+        let script = fs::read_to_string(project::root().join(".ci/run")).unwrap();
+        let install = NOT_INSTALLED.split_once(": ").unwrap().1;
+        assert!(script.contains(install), "{install}");
+    }
+
+    #[test]
+    fn a_crash_shows_in_the_table() {
+        let row = Row {
+            target: "tags".to_owned(),
+            seconds: 61.0,
+            runs: 12_345_678,
+            runs_per_s: 205_761,
+            coverage_edges: 312,
+            corpus_inputs: 7,
+            peak_rss_mib: 41,
+            crash: Some("fuzz/artifacts/tags/crash-1".to_owned()),
+        };
+        let text = table(&[row]);
+        assert!(
+            text.contains("12,345,678") && text.contains("CRASHED"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn minutes_are_positive() {
+        assert_eq!(minutes("0.5"), Ok(0.5));
+        for text in ["0", "-1", "NaN", "inf", "x"] {
+            assert!(minutes(text).is_err(), "{text}");
+        }
+    }
+}
