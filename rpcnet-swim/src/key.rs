@@ -98,8 +98,10 @@ impl fmt::Display for KeyId {
 
 /// The keys a node knows: it seals with the first and opens with any.
 ///
-/// To rotate without downtime: add the new key last everywhere, then move it first everywhere,
-/// then remove the old one.
+/// The ring of a running node does not change. To replace a key while the cluster goes on, restart
+/// the nodes one by one, three times: with the new key added last, then with the new key first,
+/// then without the old one. Each round has to be through everywhere before the next one starts,
+/// which [`Engine::keys_in_use`](crate::Engine::keys_in_use) tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRing {
     keys: Vec<ClusterKey>,
