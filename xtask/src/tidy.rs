@@ -3,7 +3,9 @@
 //! Each rule is a function from parsed texts to problems, so that its tests can plant one. This file
 //! reads the texts and prints what the rules find, a line each.
 
+mod commands;
 mod dependencies;
+mod links;
 mod manifests;
 mod papers;
 mod quotes;
@@ -12,6 +14,8 @@ mod texts;
 
 use std::{error::Error, fmt, fs, path::PathBuf, process::ExitCode};
 
+use clap::CommandFactory;
+use links::Links;
 use manifests::Metadata;
 use papers::Papers;
 
@@ -89,9 +93,16 @@ fn check_workspace() -> Result<Vec<Problem>, Box<dyn Error>> {
     }
 
     let files = tracked_files()?;
+    let command_line = crate::Arguments::command();
     for (path, text) in &files {
         problems.extend(texts::check(path, text));
+        problems.extend(commands::check(path, text, &command_line, &metadata));
     }
+    let readme = files.iter().find(|(path, _)| path == "README.md");
+    let readme = readme.map_or("", |(_, text)| text);
+    problems.extend(commands::incomplete(readme, &command_line, &metadata));
+    let published: Vec<_> = metadata.published().map(|it| it.name.as_str()).collect();
+    problems.extend(Links::new(&files, &published).check());
     for package in metadata.published() {
         let sources = format!("{}/src/", package.name);
         let is_source = |path: &str| path.starts_with(&sources) && path.ends_with(".rs");

@@ -23,9 +23,20 @@ pub(crate) struct Package {
     pub(crate) publish: Option<Vec<String>>,
     #[serde(default)]
     pub(crate) dependencies: Vec<Dependency>,
+    /// What cargo builds of it.
+    #[serde(default)]
+    pub(crate) targets: Vec<Target>,
     /// The features, each with what it switches on.
     #[serde(default)]
     pub(crate) features: BTreeMap<String, Vec<String>>,
+}
+
+/// A library, program, example, test or bench.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    /// `example`, `test`, `bench`, ...
+    pub(crate) kind: Vec<String>,
 }
 
 /// One line of a manifest's dependency tables.

@@ -113,6 +113,14 @@ pub(crate) fn of_crate(
     let features = package.features.keys().filter(|it| *it != "default");
     let features: Vec<_> = features.map(|it| format!("`{it}`")).collect();
     problems.extend(readme(papers, &features, metadata));
+    let heading = format!("## {} (unreleased)", package.version);
+    let changelog = papers.changelog.as_deref().unwrap_or_default();
+    if changelog.lines().any(|line| line.trim() == heading) {
+        let quotes = quotes::unpublished(papers.readme.as_deref().unwrap_or_default());
+        let quotes = quotes.into_iter();
+        problems
+            .extend(quotes.map(|(line, what)| papers.problem(&format!("README.md:{line}"), what)));
+    }
     match &papers.changelog {
         None => problems.push(papers.problem("CHANGELOG.md", "is missing")),
         Some(changelog) if !has_entry(changelog, &package.version) => {
@@ -328,6 +336,18 @@ mod tests {
         assert_eq!(
             check(|it| it.readme = Some("`std`\nrpcnet-phi = \"0.1\"\n".into())),
             ["rpcnet-phi/README.md:2: quotes rpcnet-phi 0.1, which is 0.2.0"]
+        );
+    }
+
+    #[test]
+    fn a_quote_of_an_unreleased_version_is_told_with_its_line() {
+        let unreleased = "# Changelog\n\n## 0.2.0 (unreleased)\n\n- phi\n";
+        assert_eq!(
+            check(|it| {
+                it.changelog = Some(unreleased.into());
+                it.readme = Some("`std`\nrpcnet-phi = \"0.2\"\n".into());
+            }),
+            ["rpcnet-phi/README.md:2: quotes rpcnet-phi 0.2 as if published, and it is unreleased"]
         );
     }
 

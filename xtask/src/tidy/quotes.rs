@@ -32,6 +32,17 @@ pub(crate) fn check(readme: &str, metadata: &Metadata) -> Vec<(usize, String)> {
     wrong
 }
 
+/// The quotes in `readme` of one of our crates from a registry, which no version is on yet.
+pub(crate) fn unpublished(readme: &str) -> Vec<(usize, String)> {
+    let from_registry = |line: &&str| !line.contains("path =") && !line.contains("git =");
+    let quote = |(number, line): (usize, &str)| {
+        let (name, version) = Some(line).filter(from_registry).and_then(quoted_crate)?;
+        let what = format!("quotes {name} {version} as if published, and it is unreleased");
+        Some((number, what))
+    };
+    (1..).zip(readme.lines()).filter_map(quote).collect()
+}
+
 /// `rpcnet-phi = "0.2"` and `rpcnet-phi = { version = "0.2", .. }`.
 fn quoted_crate(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.trim().split_once('=')?;
@@ -121,6 +132,25 @@ mod tests {
         ] {
             let text = format!("# phi\n{readme}\n");
             assert_eq!(found(&text), [(2, problem.to_owned())]);
+        }
+    }
+
+    #[test]
+    fn a_quote_of_what_is_not_published_is_caught() {
+        let what = "quotes rpcnet-phi 0.2 as if published, and it is unreleased";
+        for readme in [
+            "rpcnet-phi = \"0.2\"",
+            "rpcnet-phi = { version = \"0.2\", default-features = false }",
+        ] {
+            let expected = [(2, what.to_owned())];
+            assert_eq!(unpublished(&format!("\n{readme}\n")), expected);
+        }
+        for readme in [
+            "rpcnet-phi = { path = \"../phi\", version = \"0.2\" }",
+            "rpcnet-phi = { git = \"https://example.org/rpcnet\" }",
+            "serde = \"1\"",
+        ] {
+            assert_eq!(unpublished(readme), [], "{readme}");
         }
     }
 
