@@ -255,11 +255,16 @@ impl DatagramSocket for Cut {
         }
     }
 
-    fn try_send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        datagram: &[u8],
+        to: SocketAddr,
+    ) -> Poll<io::Result<()>> {
         if self.passes(to) {
-            DatagramSocket::try_send(&self.socket, datagram, to)
+            DatagramSocket::poll_send(&self.socket, cx, datagram, to)
         } else {
-            Ok(())
+            Poll::Ready(Ok(()))
         }
     }
 

@@ -71,6 +71,17 @@ async fn settings_that_contradict_each_other_are_named() {
     assert!(!error.is_retryable());
 }
 
+/// On a runtime of one thread, the reactor has not seen the fresh port when the first hello is due.
+#[tokio::test]
+async fn the_first_hello_of_a_node_is_sent() {
+    let seed = start(builder("seed"), &[]).await;
+    for name in ["a", "b", "c"] {
+        let node = start(builder(name), std::slice::from_ref(&seed)).await;
+        let (errors, sent) = (node.membership().socket_errors(), node.membership().stats());
+        assert_eq!(errors, 0, "a hello was lost: {sent:?}");
+    }
+}
+
 #[tokio::test]
 async fn tags_of_the_config_stay_unless_the_builder_says_otherwise() {
     let tags = rpcnet_client::swim::Tags::from_pairs([("zone", "eu-1"), ("role", "none")]);

@@ -14,6 +14,7 @@ use tokio::task::{JoinSet, unconstrained};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::membership::{SeedFailure, Shared};
+use super::outbound::Outbound;
 use super::socket::DatagramSocket;
 use crate::time::Time;
 
@@ -24,6 +25,7 @@ pub(super) async fn run(shared: Arc<Shared>, socket: Arc<dyn DatagramSocket>) {
         socket,
         alarm: Box::pin(sleep_until(far_off())),
         resolving: None,
+        outbound: Outbound::default(),
     };
     while driver.turn().await {}
 }
@@ -35,6 +37,7 @@ struct Driver {
     alarm: Pin<Box<Sleep>>,
     /// The seeds being resolved.
     resolving: Option<Pin<Box<dyn Future<Output = Vec<SocketAddr>> + Send>>>,
+    outbound: Outbound,
 }
 
 impl Driver {
@@ -61,6 +64,7 @@ impl Driver {
                     engine.handle_seeds(now, &addrs);
                 }
             }
+            () = poll_fn(|cx| self.outbound.poll_unblocked(&self.shared, &*self.socket, cx)) => {}
             () = self.shared.wake.notified() => {}
             () = &mut self.alarm => {
                 if due.elapsed() > LATE {
@@ -88,7 +92,7 @@ impl Driver {
             }
             engine.is_gone()
         };
-        self.flush();
+        self.flush().await;
         !gone
     }
 
@@ -112,23 +116,19 @@ impl Driver {
         unconstrained(drain).await;
     }
 
-    fn flush(&mut self) {
-        let mut sent = None;
-        loop {
-            // Not over the system call: readers of the engine do not wait for the network.
-            let next = {
-                let mut engine = self.shared.engine.lock();
-                if let Some(datagram) = sent.take() {
-                    engine.recycle(datagram);
-                }
-                engine.poll_transmit()
-            };
-            let Some((to, datagram)) = next else { break };
-            if let Err(error) = self.socket.try_send(&datagram, to) {
-                self.shared.note_socket_error(&error);
-            }
-            sent = Some(datagram);
-        }
+    async fn flush(&mut self) {
+        let Self {
+            shared,
+            socket,
+            outbound,
+            ..
+        } = self;
+        poll_fn(|cx| {
+            // What the socket has no room for waits, and nothing else does.
+            let _ = outbound.poll_flush(shared, &**socket, cx);
+            Poll::Ready(())
+        })
+        .await;
         self.shared.publish();
     }
 }
@@ -218,7 +218,7 @@ impl Shared {
         self.started + Duration::from_micros(at.as_micros())
     }
 
-    fn note_socket_error(&self, error: &io::Error) {
+    pub(super) fn note_socket_error(&self, error: &io::Error) {
         tracing::debug!(%error, "gossip socket");
         self.socket_errors
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
