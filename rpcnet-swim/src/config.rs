@@ -140,8 +140,11 @@ impl ClusterConfig {
     }
 
     /// Where to find the cluster, as `address:port` or `name:port`; names are resolved anew at
-    /// each attempt. Any one that answers is enough, and a node's own address among them does no
-    /// harm, so all nodes may have the same list. Default: none, this node starts a cluster.
+    /// each attempt. Any one that answers is enough. All nodes may have the same list: a node's own
+    /// address is not dialled, and a node that is one of its seeds begins a cluster of its own if
+    /// none of the others lets it in within two probe intervals (at most half of the join timeout).
+    /// It goes on dialling them, and merges with those who answer. Default: none, this node starts
+    /// a cluster.
     pub fn with_seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = seeds.into_iter().map(Into::into).collect();
         self

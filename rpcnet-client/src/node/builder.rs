@@ -79,8 +79,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Where to find the cluster, as `address:port` or `name:port`. Names are resolved anew at each attempt, any one that
-    /// answers is enough, and the node's own address among them does no harm. Default: none, the node begins a cluster.
+    /// Where to find the cluster, as `address:port` or `name:port`. Names are resolved anew at each attempt, and any one that
+    /// answers is enough. All nodes may have the same list: see [`ClusterConfig::with_seeds`] for what a node does that is one
+    /// of its seeds. Default: none, the node begins a cluster.
     pub fn seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = Some(seeds.into_iter().map(Into::into).collect());
         self

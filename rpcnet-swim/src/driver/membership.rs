@@ -14,7 +14,8 @@ use tokio::time::{Instant, timeout};
 
 use super::advertise::advertised;
 use super::events::EventStream;
-use super::run::{lookup, run};
+use super::lookup::lookup;
+use super::run::run;
 use super::socket::{DatagramSocket, bind};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
@@ -414,12 +415,24 @@ impl Shared {
     /// Hands the engine's events to the subscribers and to those who wait.
     pub(super) fn publish(&self) {
         loop {
-            let (event, joined) = {
+            let (event, joined, founded) = {
                 let mut engine = self.engine.lock();
-                (engine.poll_event(), engine.is_joined())
+                (
+                    engine.poll_event(),
+                    engine.is_joined(),
+                    engine.has_founded(),
+                )
             };
-            self.state
-                .send_if_modified(|state| std::mem::replace(&mut state.joined, joined) != joined);
+            self.state.send_if_modified(|state| {
+                if joined && !state.joined && founded {
+                    let seeds = self.seed_failures();
+                    tracing::warn!(
+                        seeds = list(&seeds),
+                        "no other seed answered: this node began a cluster of its own, and goes on trying"
+                    );
+                }
+                std::mem::replace(&mut state.joined, joined) != joined
+            });
             let Some(event) = event else { return };
             if let Event::Left { acknowledged } = event {
                 self.state

@@ -2,6 +2,7 @@
 
 mod advertise;
 mod events;
+mod lookup;
 mod membership;
 mod outbound;
 mod run;

@@ -136,6 +136,8 @@ impl Engine {
 
     pub(super) fn send(&mut self, addr: SocketAddr, to: u64, payload: Payload) {
         self.counter += 1;
+        #[cfg(feature = "sim")]
+        self.note_sent(&payload);
         let origin = Origin {
             from: self.me.key,
             epoch: self.me.epoch,

@@ -87,6 +87,12 @@ impl Engine {
         }
     }
 
+    /// Whether what a peer's view differs in is awaited.
+    #[cfg(feature = "sim")]
+    pub(super) fn is_syncing(&self, now: Time) -> bool {
+        self.sync.awaited.is_some_and(|(_, until)| now <= until)
+    }
+
     fn start_sync(&mut self, now: Time, peer: u64) {
         self.sync.differing = None;
         self.sync.awaited = Some((peer, now + self.config.probe_interval));
