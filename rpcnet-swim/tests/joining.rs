@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::Cluster;
+use rpcnet_swim::sim::{Cluster, Link};
 use rpcnet_swim::{ClusterConfig, Policy};
 
 const fn secs(secs: u64) -> Duration {
@@ -99,4 +99,37 @@ fn a_last_survivor_stays_in_and_backs_off() {
     cluster.expect_safe();
     met.expect("it is found");
     assert_eq!(all.len(), 3);
+}
+
+/// A view is whole when it agrees with that of another member, and not when a seed has answered.
+#[test]
+fn a_newcomer_s_view_is_whole_when_it_knows_of_everybody() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::formed(seed, 60, ClusterConfig::lan());
+        cluster.network().default = Link::lan().with_loss(0.1);
+        cluster.run_for(secs(5));
+        let seeds = vec![cluster.addr(7)];
+        let late = cluster.add("late", ClusterConfig::lan(), seeds);
+        let whole = |cluster: &Cluster| cluster.engine(late).unwrap().is_view_whole();
+        let took = cluster.run_until(secs(30), whole);
+        cluster.expect_safe();
+        took.expect("it is whole at last");
+        assert_eq!(
+            cluster.engine(late).unwrap().live_count(),
+            61,
+            "seed {seed}"
+        );
+    }
+}
+
+/// Nodes that start together see each other's views grow: one that is whole knows of all but those
+/// who were let in at the same moment.
+#[test]
+fn nodes_that_start_together_are_whole_soon() {
+    let mut cluster = Cluster::of(5, 20, ClusterConfig::lan());
+    let whole =
+        |cluster: &Cluster| (0..20).all(|node| cluster.engine(node).unwrap().is_view_whole());
+    let took = cluster.run_until(secs(10), whole);
+    cluster.expect_safe();
+    assert!(took.expect("all are whole") < secs(5), "{took:?}");
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rpcnet_swim::{
     ClusterConfig, ClusterKey, ClusterMembership, DatagramSocket, Event, EventStream, JoinError,
-    MemberState, PartitionStatus, SeedFailure, StartError,
+    Joined, MemberState, PartitionStatus, SeedFailure, StartError,
 };
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
@@ -436,7 +436,7 @@ async fn seeds_that_do_not_answer_are_named_and_tried_again() {
         live(&seed).len() == 2 && live(&node).len() == 2
     })
     .await;
-    assert_eq!(node.join([""; 0]).await, Ok(()));
+    assert_eq!(node.join([""; 0]).await, Ok(Joined::Whole));
 }
 
 #[tokio::test]

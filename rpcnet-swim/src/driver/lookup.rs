@@ -9,7 +9,8 @@ use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::membership::{SeedFailure, Shared};
+use super::membership::Shared;
+use super::outcome::SeedFailure;
 
 /// What a look-up of all seeds brought.
 #[derive(Debug, Default)]
@@ -36,10 +37,13 @@ pub(super) async fn resolve(
             (seed, found)
         });
     }
-    let (mut addrs, mut failures) = (Vec::new(), Vec::new());
+    let (mut addrs, mut resolved, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(done) = lookups.join_next().await {
         match done {
-            Ok((_, Ok(found))) => addrs.extend(found),
+            Ok((seed, Ok(found))) => {
+                addrs.extend(&found);
+                resolved.push((seed, found));
+            }
             Ok((seed, Err(error))) => {
                 failures.push((seed, SeedFailure::Unresolved(error.to_string())));
             }
@@ -48,7 +52,7 @@ pub(super) async fn resolve(
         }
     }
     let is_partial = !failures.is_empty();
-    shared.note_unresolved(failures);
+    shared.seeds.lock().note_look_up(resolved, failures);
     addrs.sort_unstable();
     addrs.dedup();
     let is_own = |addr: &&SocketAddr| bound.is_some_and(|bound| is_own(**addr, bound));

@@ -22,6 +22,10 @@ use crate::wire::{Claim, Payload, Record, Write};
 #[derive(Debug)]
 pub(crate) struct Join {
     pub(crate) joined: bool,
+    /// Whether this node's view has agreed with another member's since it joined.
+    pub(super) whole: bool,
+    /// Hash of the view of the member that let this node in, as it was then.
+    peer_view: Option<u64>,
     pub(super) seeds: Seeds,
     /// Addresses of members that were forgotten, for one that finds itself alone.
     pub(super) book: VecDeque<SocketAddr>,
@@ -37,6 +41,8 @@ impl Join {
     pub(crate) fn new(secret: u64) -> Self {
         Self {
             joined: false,
+            whole: false,
+            peer_view: None,
             seeds: Seeds::new(),
             book: VecDeque::new(),
             hellos: VecDeque::new(),
@@ -88,6 +94,11 @@ impl Join {
     /// Whether a hello of this counter waits for an answer.
     pub(crate) fn has_hello(&self, counter: u64) -> bool {
         self.hellos.iter().any(|hello| hello.0 == counter)
+    }
+
+    /// Whether a hello of this counter to this address waits for an answer.
+    pub(crate) fn has_hello_to(&self, counter: u64, addr: SocketAddr) -> bool {
+        self.hellos.contains(&(counter, addr))
     }
 
     /// What proves that the node behind `header` received something at `addr` lately.
@@ -224,9 +235,29 @@ impl Engine {
         if first {
             self.spread(now, self.me.key);
         }
+        self.join.peer_view = Some(view);
         if view != self.table.view() {
             self.start_pull(now, sender.key);
+        } else {
+            self.join.whole = true;
         }
+    }
+
+    /// All that a member has was taken in. If the view of the one that let this node in was
+    /// another, it has changed since, or the other was not whole itself: it is asked again, and so
+    /// is everybody whom this node probes.
+    pub(super) fn on_pulled(&mut self, now: Time, from: u64) {
+        if self.join.peer_view == Some(self.table.view()) {
+            self.join.whole = true;
+        } else if !self.join.whole {
+            self.start_round(now, from);
+        }
+    }
+
+    /// Whether this node is in and its view has agreed with that of another member since, or there
+    /// is no other one: it knows of everybody whom those who let it in know of.
+    pub fn is_view_whole(&self) -> bool {
+        self.is_joined() && (self.join.whole || self.table.live().is_empty())
     }
 
     pub(super) fn on_refused(&mut self, now: Time, sender: Sender, echo: u64, known: Record) {

@@ -22,6 +22,7 @@ pub(crate) mod pace;
 mod partition;
 mod probe;
 mod receive;
+mod refusal;
 mod replay;
 #[cfg(feature = "sim")]
 mod rival;
@@ -58,6 +59,7 @@ use self::me::Me;
 use self::partition::{PartitionChange, PartitionWatch};
 use self::probe::{Relay, Round};
 use self::receive::Sender;
+use self::refusal::Refusals;
 #[cfg(feature = "sim")]
 use self::rival::RivalState;
 use self::rules::Rules;
@@ -74,7 +76,7 @@ use crate::key::KeyId;
 use crate::stats::Stats;
 use crate::tags::Tags;
 use crate::time::Time;
-use crate::wire::{Envelope, Message};
+use crate::wire::{Envelope, Message, Notice};
 
 /// One node's view of its cluster.
 ///
@@ -149,6 +151,7 @@ pub struct Engine {
     /// Of the last dial of a failed member.
     redialled_at: Time,
     join: Join,
+    refusals: Refusals,
     leave: Option<Leave>,
     pull: Option<Pull>,
     sync: Sync,
@@ -251,6 +254,7 @@ impl Engine {
             back_at: now,
             redialled_at: now,
             join: Join::new(rng.u64(..)),
+            refusals: Refusals::default(),
             rng,
             leave: None,
             pull: None,
@@ -282,9 +286,12 @@ impl Engine {
         let now = self.inner_time(now);
         self.stats.received += 1;
         self.stats.received_bytes += datagram.len() as u64;
+        if let Some(notice) = Notice::decode(datagram) {
+            return self.on_notice(now, from, notice);
+        }
         let (origin, body, sealed_with) = match self.envelope.unwrap(datagram) {
             Ok(opened) => opened,
-            Err(refusal) => return self.count_refusal(refusal),
+            Err(refusal) => return self.on_refusal(now, from, datagram, refusal),
         };
         let known = (&self.me, &self.table);
         match Message::decode(body, &known, &mut self.spare.records) {

@@ -156,6 +156,10 @@ impl Engine {
             "{}",
             datagram.len()
         );
+        self.send_raw(addr, datagram);
+    }
+
+    pub(super) fn send_raw(&mut self, addr: SocketAddr, datagram: Vec<u8>) {
         if self.transmits.len() >= TRANSMITS_MAX {
             self.transmits.pop_front();
         }

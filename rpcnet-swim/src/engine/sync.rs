@@ -50,6 +50,7 @@ impl Engine {
         }
         let unit = self.config.probe_interval;
         if view == self.table.view() {
+            self.join.whole = self.join.joined;
             self.sync.fruitless = 0;
             self.count_agreement(now);
             // One that agrees says nothing of the others.
@@ -323,6 +324,9 @@ impl Engine {
             }
         }
         self.merge_all(now, records, Source::Sync);
+        if self.pull.is_none() {
+            self.on_pulled(now, from);
+        }
     }
 
     fn request_pages(&mut self, now: Time) {
