@@ -9,6 +9,7 @@ use crate::engine::rules::Rules;
 use crate::error::ConfigError;
 use crate::id::check_name;
 use crate::key::KeyRing;
+use crate::seed;
 use crate::tags::Tags;
 
 /// The configuration of a node.
@@ -140,8 +141,13 @@ impl ClusterConfig {
     }
 
     /// Where to find the cluster, as `address:port` or `name:port`; names are resolved anew at
-    /// each attempt. Any one that answers is enough, and a node's own address among them does no
-    /// harm, so all nodes may have the same list. Default: none, this node starts a cluster.
+    /// each attempt. Any one that answers is enough. All nodes may have the same list: a node's own
+    /// address is not dialled, and a node that is one of its seeds begins a cluster of its own if
+    /// none of the others lets it in within two probe intervals (at most half of the join timeout).
+    /// It goes on dialling them, and merges with those who answer. White space around a seed is
+    /// cut off, and an empty one is skipped, so the parts of a list split at commas will do; what
+    /// can never be a seed is a [`ConfigError::InvalidSeed`] at the start. Default: none, this node
+    /// starts a cluster.
     pub fn with_seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = seeds.into_iter().map(Into::into).collect();
         self
@@ -342,6 +348,13 @@ impl ClusterConfig {
         self.rules().ring_successors.unwrap_or(ours)
     }
 
+    /// The seeds without what is skipped: white space around them, and empty ones.
+    pub(crate) fn trim_seeds(&mut self) -> Result<(), ConfigError> {
+        self.seeds = seed::parse_all(&self.seeds)
+            .map_err(|(seed, reason)| ConfigError::InvalidSeed { seed, reason })?;
+        Ok(())
+    }
+
     /// Checks what can be checked before a socket is there.
     ///
     /// # Errors
@@ -349,6 +362,8 @@ impl ClusterConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         check_name(&self.cluster_name)?;
         self.name.as_deref().map_or(Ok(()), check_name)?;
+        seed::parse_all(&self.seeds)
+            .map_err(|(seed, reason)| ConfigError::InvalidSeed { seed, reason })?;
         for (setting, time) in [
             ("probe interval", self.probe_interval),
             ("probe timeout", self.probe_timeout),
@@ -469,6 +484,10 @@ mod tests {
             (
                 lan().with_probe_timeout(Duration::from_millis(701)),
                 "probe timeout 701ms",
+            ),
+            (
+                lan().with_seeds(["a:1", "http://b:2"]),
+                "invalid seed \"http://b:2\": it is a URL",
             ),
             (lan().with_phi_threshold(f64::NAN), "phi threshold is NaN"),
             (lan().with_indirect_probes(17), "indirect probes is 17"),

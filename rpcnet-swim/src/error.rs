@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::seed::SeedSyntaxError;
+
 /// A configuration that contradicts itself. The caller's to fix; nothing was started.
 #[derive(Clone, Debug, Error, PartialEq)]
 #[non_exhaustive]
@@ -53,6 +55,14 @@ pub enum ConfigError {
     /// Both a key and [`insecure_gossip`](crate::ClusterConfig::insecure_gossip).
     #[error("a cluster key and insecure gossip contradict each other")]
     KeyAndInsecure,
+    /// A seed that can never be one, whatever a name server says.
+    #[error("invalid seed {seed:?}: {reason}")]
+    InvalidSeed {
+        /// The seed as given.
+        seed: String,
+        /// What is wrong with it.
+        reason: SeedSyntaxError,
+    },
     /// An address that no other node could send to.
     #[error("{addr} cannot be advertised: others cannot send to it")]
     UnusableAdvertiseAddr {

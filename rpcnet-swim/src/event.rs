@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::id::NodeId;
+use crate::refusal::DatagramRefusal;
 use crate::tags::Tags;
 
 /// A member as others see it.
@@ -102,6 +103,23 @@ pub enum Event {
         older: SocketAddr,
         /// Where the newer one is.
         newer: SocketAddr,
+    },
+    /// A datagram came that this node cannot open, of a node of another cluster. Told once a minute
+    /// (60 probe intervals) for each address and reason, and twice in a probe interval in all; the
+    /// counters have all of them. Nothing proves who sent it.
+    DatagramRefused {
+        /// Where it came from.
+        from: SocketAddr,
+        /// Why it was refused.
+        refusal: DatagramRefusal,
+    },
+    /// A seed says that it cannot open the datagrams of this node. Told once for each seed and
+    /// reason, and twice in a probe interval in all. Nothing proves it; it changes nothing.
+    SeedRefused {
+        /// The seed's address.
+        seed: SocketAddr,
+        /// Why it refuses them.
+        refusal: DatagramRefusal,
     },
     /// This node has left; it takes part no more.
     Left {

@@ -13,6 +13,8 @@ mod health;
 mod id;
 mod key;
 mod policy;
+mod refusal;
+mod seed;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod stats;
@@ -23,7 +25,8 @@ mod wire;
 pub use config::ClusterConfig;
 #[cfg(feature = "tokio")]
 pub use driver::{
-    ClusterMembership, DatagramSocket, EventStream, JoinError, LeaveError, SeedFailure, StartError,
+    ClusterMembership, DatagramSocket, EventStream, JoinError, Joined, LeaveError, SeedFailure,
+    StartError,
 };
 pub use engine::Engine;
 pub use error::{ConfigError, KeyError, TagError};
@@ -32,6 +35,8 @@ pub use health::{Health, HealthState};
 pub use id::{MAX_NAME_BYTES, NodeId};
 pub use key::{ClusterKey, KeyId, KeyRing, MAX_KEYS};
 pub use policy::{ClusterView, Policy, Refusal, Verdict, Voter};
+pub use refusal::DatagramRefusal;
+pub use seed::SeedSyntaxError;
 pub use stats::{Dropped, Stats};
 pub use tags::{MAX_TAGS_BYTES, Tags};
 pub use time::Time;

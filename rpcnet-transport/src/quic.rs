@@ -143,6 +143,20 @@ pub(crate) fn is_own_refusal(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::TransportError(error) if tls_alert(error.code).is_some())
 }
 
+/// Whether a handshake failed because one side does not trust the certificate of the other, or got none.
+pub(crate) fn is_about_certificates(error: &ConnectionError) -> bool {
+    let code = match error {
+        ConnectionError::ConnectionClosed(close) => close.error_code,
+        ConnectionError::TransportError(error) => error.code,
+        ConnectionError::ApplicationClosed(close) => {
+            return [answer::CLOSE_NO_NAME, answer::CLOSE_UNTRUSTED].contains(&close.error_code);
+        }
+        // Closed by this side, which looked at the certificate of a session.
+        _ => return false,
+    };
+    tls_alert(code).is_some_and(|alert| CERTIFICATE_ALERTS.contains(&alert))
+}
+
 /// RFC 9001 section 4.8: alerts of TLS are errors 0x100 to 0x1ff of QUIC.
 fn tls_alert(code: TransportErrorCode) -> Option<u8> {
     let code = u64::from(code);
@@ -151,6 +165,10 @@ fn tls_alert(code: TransportErrorCode) -> Option<u8> {
 
 /// The one on which a server says hello, and some for later versions.
 const CONTROL_STREAMS_MAX: u32 = 8;
+
+/// RFC 8446 section 6: bad, unsupported, revoked, expired and unknown certificate, unknown authority, access denied,
+/// certificate required.
+const CERTIFICATE_ALERTS: [u8; 8] = [42, 43, 44, 45, 46, 48, 49, 116];
 
 /// RFC 7301 section 3.2.
 const NO_APPLICATION_PROTOCOL: u8 = 120;

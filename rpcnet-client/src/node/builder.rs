@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use rpcnet_balance::{Balancer, health::HealthConfig};
 use rpcnet_registry::{Events, LoadBalancingStrategy, NodeRegistry, WorkerRegistry};
-use rpcnet_swim::{ClusterConfig, ClusterMembership, DatagramSocket, JoinError, KeyRing};
+use rpcnet_swim::{ClusterConfig, ClusterMembership, DatagramSocket, JoinError, Joined, KeyRing};
 use rpcnet_transport::{Endpoint, Router, Tls, TransportConfig};
 use tokio::time::timeout;
 
@@ -79,8 +79,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Where to find the cluster, as `address:port` or `name:port`. Names are resolved anew at each attempt, any one that
-    /// answers is enough, and the node's own address among them does no harm. Default: none, the node begins a cluster.
+    /// Where to find the cluster, as `address:port` or `name:port`. Names are resolved anew at each attempt, and any one that
+    /// answers is enough. All nodes may have the same list: see [`ClusterConfig::with_seeds`] for what a node does that is one
+    /// of its seeds. Default: none, the node begins a cluster.
     pub fn seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = Some(seeds.into_iter().map(Into::into).collect());
         self
@@ -188,9 +189,10 @@ impl NodeBuilder {
 
     /// Opens the port, serves, starts gossip, and dials the seeds.
     ///
-    /// It is back as soon as a seed has let the node in. If none does within the
-    /// [join timeout](ClusterConfig::with_join_timeout), it is back then, with a node that goes on trying (but see
-    /// [`require_join`](Self::require_join)): [`Node::membership`] tells who is there. Without seeds it is back at once.
+    /// It is back as soon as a seed has let the node in and its view of the cluster agrees with that of another member, so
+    /// that it knows of everybody. If that takes longer than the [join timeout](ClusterConfig::with_join_timeout), it is back
+    /// then, with a node that goes on trying (but see [`require_join`](Self::require_join)): [`Node::joined`] tells which.
+    /// Without seeds it is back at once.
     ///
     /// # Errors
     ///
@@ -248,8 +250,15 @@ impl NodeBuilder {
         let client = Arc::new(ClusterClient::new(Arc::clone(&workers), config));
 
         let (mut of_nodes, mut of_workers) = (nodes.subscribe(), workers.subscribe());
+        let mut joined = None;
         match membership.join(Vec::<String>::new()).await {
-            Ok(()) => {
+            Ok(how) => {
+                joined = Some(how);
+                if how == Joined::Partial {
+                    tracing::warn!(
+                        "joined, but not all members may be known yet: the join timeout is over"
+                    );
+                }
                 // Who calls at once finds those whom the seed has told of. Strangely late: the one concerned is gone already.
                 let caught_up = async {
                     for member in membership.members() {
@@ -263,7 +272,8 @@ impl NodeBuilder {
                 let _ = timeout(CATCH_UP_MAX, caught_up).await;
             }
             Err(JoinError::NoSeedAnswered { seeds }) if !self.require_join => {
-                tracing::warn!(?seeds, "no seed answered yet; the node goes on trying");
+                let error = JoinError::NoSeedAnswered { seeds };
+                tracing::warn!(%error, "the node has not joined yet, and goes on trying");
             }
             Err(error) => return Err(error.into()),
         }
@@ -274,6 +284,7 @@ impl NodeBuilder {
             workers,
             client,
             gossip_interval,
+            joined,
         }))
     }
 

@@ -24,8 +24,13 @@ impl DatagramSocket for GossipPort {
         Poll::Ready(Ok((len.min(buf.len()), from)))
     }
 
-    fn try_send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
-        self.0.try_send(to, datagram)
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        datagram: &[u8],
+        to: SocketAddr,
+    ) -> Poll<io::Result<()>> {
+        self.0.poll_send(cx, to, datagram)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

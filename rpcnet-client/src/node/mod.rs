@@ -9,7 +9,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 pub use builder::NodeBuilder;
 pub use error::NodeError;
 use rpcnet_registry::{NodeId, NodeRegistry, WorkerRegistry};
-use rpcnet_swim::{ClusterMembership, Policy, Verdict};
+use rpcnet_swim::{ClusterMembership, Joined, Policy, Verdict};
 use rpcnet_transport::{Endpoint, Router};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -64,6 +64,7 @@ struct Parts {
     workers: Arc<WorkerRegistry>,
     client: Arc<ClusterClient>,
     gossip_interval: Duration,
+    joined: Option<Joined>,
 }
 
 /// What became of the calls being served while the node drained.
@@ -119,6 +120,12 @@ impl Node {
     /// The address that others reach it at.
     pub fn addr(&self) -> SocketAddr {
         self.0.parts.membership.local_addr()
+    }
+
+    /// How it had joined when [`start`](NodeBuilder::start) was back: whether it knew of everybody, or is a cluster of its own.
+    /// None if no seed had let it in; it goes on trying, and [`ClusterMembership::join`] waits for that.
+    pub fn joined(&self) -> Option<Joined> {
+        self.0.parts.joined
     }
 
     /// Its part in gossip: members, tags, phi, partitions, counters.

@@ -144,11 +144,16 @@ impl DatagramSocket for CutSocket {
         }
     }
 
-    fn try_send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        datagram: &[u8],
+        to: SocketAddr,
+    ) -> Poll<io::Result<()>> {
         if self.cut.0.lock().contains(&to) {
-            return Ok(());
+            return Poll::Ready(Ok(()));
         }
-        self.inner.try_send(datagram, to)
+        self.inner.poll_send(cx, datagram, to)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use rpcnet_client::{
     LoadBalancingStrategy, NodeError,
     balance::RoundRobin,
-    swim::{ConfigError, JoinError, SeedFailure},
+    swim::{ConfigError, JoinError, Joined, SeedFailure},
     transport::BindError,
 };
 
@@ -69,6 +69,69 @@ async fn settings_that_contradict_each_other_are_named() {
         "{error}"
     );
     assert!(!error.is_retryable());
+}
+
+/// On a runtime of one thread, the reactor has not seen the fresh port when the first hello is due.
+#[tokio::test]
+async fn the_first_hello_of_a_node_is_sent() {
+    let seed = start(builder("seed"), &[]).await;
+    for name in ["a", "b", "c"] {
+        let node = start(builder(name), std::slice::from_ref(&seed)).await;
+        let (errors, sent) = (node.membership().socket_errors(), node.membership().stats());
+        assert_eq!(errors, 0, "a hello was lost: {sent:?}");
+    }
+}
+
+/// With all of them in the registries, not just the seed.
+#[tokio::test]
+async fn a_node_that_has_started_knows_of_everybody() {
+    let mut nodes = vec![start(worker("w0"), &[]).await];
+    assert_eq!(nodes[0].joined(), Some(Joined::Alone));
+    for count in 1..6 {
+        let node = start(worker(&format!("w{count}")), &nodes).await;
+        assert_eq!(node.joined(), Some(Joined::Whole));
+        assert_eq!(alive(&node), count + 1, "without a wait");
+        nodes.push(node);
+    }
+}
+
+#[tokio::test]
+async fn seeds_that_can_never_be_one_are_named() {
+    for seed in ["seed", "http://seed:1", "seed:0", "a:1 b:2"] {
+        let error = refused(builder("a").seeds([seed])).await;
+        assert!(
+            matches!(&error, NodeError::Cluster(ConfigError::InvalidSeed { seed: given, .. }) if given == seed),
+            "{error}"
+        );
+        assert!(!error.is_retryable());
+    }
+    let node = within("a start", builder("a").seeds("".split(',')).start()).await;
+    assert_eq!(node.expect("a node").joined(), Some(Joined::Alone));
+}
+
+/// Another cluster key and another authority are told apart: gossip names the one, a call the other.
+#[tokio::test]
+async fn another_key_and_another_authority_are_told_apart() {
+    let seed = start(worker("seed"), &[]).await;
+    let impatient = ClusterConfig::local().with_join_timeout(Duration::from_secs(2));
+    let joins = |tls: rpcnet_client::Tls, key| {
+        Node::builder()
+            .bind("127.0.0.1:0")
+            .tls(tls)
+            .cluster_key(ClusterKey::from_bytes(key))
+            .cluster_config(impatient.clone())
+            .seeds([seed.addr().to_string()])
+            .require_join(true)
+    };
+    let error = refused(joins(CA.issue("a").unwrap(), [43; 32])).await;
+    assert!(
+        error.to_string().contains("the cluster keys differ"),
+        "{error}"
+    );
+    let other = DevCa::new("other").issue("b").unwrap();
+    let node = within("a start", joins(other, [42; 32]).start()).await;
+    let error = who(&node.expect("gossip lets it in")).await.unwrap_err();
+    assert!(error.to_string().contains("is not trusted"), "{error}");
 }
 
 #[tokio::test]

@@ -1,29 +1,31 @@
 //! The handle of a node.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use thiserror::Error;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, timeout};
 
 use super::advertise::advertised;
 use super::events::EventStream;
-use super::run::{lookup, run};
+use super::lookup::lookup;
+use super::outcome::{JoinError, Joined, LeaveError, StartError};
+use super::run::run;
+use super::seeds::{Seeds, log};
 use super::socket::{DatagramSocket, bind};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
-use crate::error::{ConfigError, TagError};
+use crate::error::TagError;
 use crate::event::{Event, Member, PartitionStatus};
 use crate::health::Health;
 use crate::id::NodeId;
 use crate::key::KeyId;
 use crate::policy::{ClusterView, Policy, Verdict};
+use crate::seed;
 use crate::stats::Stats;
 use crate::tags::Tags;
 
@@ -69,7 +71,7 @@ pub(super) struct Shared {
     pub(super) socket_errors: AtomicU64,
     events: Mutex<Subscribers>,
     state: watch::Sender<State>,
-    seeds: Mutex<Seeds>,
+    pub(super) seeds: Mutex<Seeds>,
     config: ClusterConfig,
     local_addr: SocketAddr,
 }
@@ -87,15 +89,11 @@ enum Subscribers {
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     joined: bool,
+    /// Whether the view is whole.
+    whole: bool,
     /// How many members acknowledged that this one left.
     left: Option<usize>,
     over: bool,
-}
-
-#[derive(Debug, Default)]
-struct Seeds {
-    texts: Vec<String>,
-    unresolved: Vec<(String, SeedFailure)>,
 }
 
 struct Life {
@@ -136,6 +134,7 @@ impl ClusterMembership {
             .map_err(|source| StartError::Bind { addr, source })?;
         config.bind_addr = local_addr;
         config.validate()?;
+        config.trim_seeds()?;
         let told = config.advertise_addr.unwrap_or(local_addr);
         let seed = match config.seeds.first().filter(|_| told.ip().is_unspecified()) {
             // Only to find out which of our addresses faces it.
@@ -158,10 +157,7 @@ impl ClusterMembership {
             socket_errors: AtomicU64::new(0),
             events: Mutex::new(Subscribers::None),
             state: watch::Sender::new(State::default()),
-            seeds: Mutex::new(Seeds {
-                texts: config.seeds.clone(),
-                unresolved: Vec::new(),
-            }),
+            seeds: Mutex::new(Seeds::new(config.seeds.clone())),
             config,
             local_addr: addr,
         });
@@ -175,19 +171,25 @@ impl ClusterMembership {
     }
 
     /// Joins through any of `seeds` (`address:port` or `name:port`) and those of the
-    /// configuration, and waits until one has let this node in. With no seeds at all this node is
-    /// a cluster of its own. One that is in already, be it a cluster of its own, does not wait:
-    /// it dials the seeds and merges with those who answer.
+    /// configuration, and waits until one has let this node in and their views agree: then this
+    /// node knows of everybody. With no seeds at all this node is a cluster of its own, and so is
+    /// one that is itself a seed, if no other one answers (see
+    /// [`with_seeds`](ClusterConfig::with_seeds)). One that is in already, be it a cluster of its
+    /// own, does not wait: it dials the seeds and merges with those who answer.
     ///
     /// # Errors
     /// [`JoinError::NoSeedAnswered`] after the join timeout; the node goes on trying, so this may
-    /// be called again just to wait. [`JoinError::Gone`] if the node has left.
+    /// be called again just to wait. [`JoinError::InvalidSeed`] for what can never be a seed.
+    /// [`JoinError::Gone`] if the node has left.
     pub async fn join<S: Into<String>>(
         &self,
         seeds: impl IntoIterator<Item = S>,
-    ) -> Result<(), JoinError> {
+    ) -> Result<Joined, JoinError> {
         let mut state = self.shared.state.subscribe();
-        self.shared.add_seeds(seeds.into_iter().map(Into::into));
+        let seeds: Vec<String> = seeds.into_iter().map(Into::into).collect();
+        let seeds = seed::parse_all(&seeds)
+            .map_err(|(seed, reason)| JoinError::InvalidSeed { seed, reason })?;
+        self.shared.seeds.lock().add(seeds);
         if self.shared.seeds().is_none() {
             self.shared
                 .engine
@@ -197,10 +199,16 @@ impl ClusterMembership {
             self.shared.engine.lock().want_seeds();
         }
         self.shared.wake.notify_one();
-        let settled = state.wait_for(|state| state.joined || state.over);
-        match timeout(self.shared.config.join_timeout, settled).await {
-            Ok(Ok(state)) if state.joined => Ok(()),
-            Ok(_) => Err(JoinError::Gone),
+        let settled = state.wait_for(|state| (state.joined && state.whole) || state.over);
+        let settled = timeout(self.shared.config.join_timeout, settled).await;
+        // Without the guard of the state that it may hold.
+        let settled = settled.map(|state| state.is_ok_and(|state| state.joined));
+        let is_in = self.shared.state.borrow().joined;
+        match settled {
+            Ok(true) if self.live_count() == 1 => Ok(Joined::Alone),
+            Ok(true) => Ok(Joined::Whole),
+            Ok(false) => Err(JoinError::Gone),
+            Err(_) if is_in => Ok(Joined::Partial),
             Err(_) => Err(JoinError::NoSeedAnswered {
                 seeds: self.shared.seed_failures(),
             }),
@@ -402,25 +410,28 @@ impl fmt::Debug for ClusterMembership {
 }
 
 impl Shared {
-    /// The seeds to resolve, if there are any.
-    pub(super) fn seeds(&self) -> Option<Vec<String>> {
-        Some(self.seeds.lock().texts.clone()).filter(|seeds| !seeds.is_empty())
-    }
-
-    pub(super) fn note_unresolved(&self, failures: Vec<(String, SeedFailure)>) {
-        self.seeds.lock().unresolved = failures;
-    }
-
     /// Hands the engine's events to the subscribers and to those who wait.
     pub(super) fn publish(&self) {
         loop {
-            let (event, joined) = {
+            let (event, joined, whole, founded) = {
                 let mut engine = self.engine.lock();
-                (engine.poll_event(), engine.is_joined())
+                (
+                    engine.poll_event(),
+                    engine.is_joined(),
+                    engine.is_view_whole(),
+                    engine.has_founded(),
+                )
             };
-            self.state
-                .send_if_modified(|state| std::mem::replace(&mut state.joined, joined) != joined);
+            let began = self.state.send_if_modified(|state| {
+                let is_new = (joined, whole) != (state.joined, state.whole);
+                (state.joined, state.whole) = (joined, whole);
+                is_new
+            });
+            if began && founded {
+                self.warn_of_founding();
+            }
             let Some(event) = event else { return };
+            log(&event);
             if let Event::Left { acknowledged } = event {
                 self.state
                     .send_modify(|state| state.left = Some(acknowledged));
@@ -443,98 +454,12 @@ impl Shared {
             state.over = true;
         });
     }
-
-    fn add_seeds(&self, seeds: impl Iterator<Item = String>) {
-        let texts = &mut self.seeds.lock().texts;
-        for seed in seeds {
-            if !texts.contains(&seed) {
-                texts.push(seed);
-            }
-        }
-    }
-
-    fn seed_failures(&self) -> Vec<(String, SeedFailure)> {
-        let seeds = self.seeds.lock();
-        let failure = |seed: &String| {
-            let unresolved = seeds.unresolved.iter().find(|(text, _)| text == seed);
-            unresolved.map_or(SeedFailure::NoAnswer, |(_, failure)| failure.clone())
-        };
-        seeds
-            .texts
-            .iter()
-            .map(|seed| (seed.clone(), failure(seed)))
-            .collect()
-    }
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
         self.shared.stop.notify_one();
     }
-}
-
-/// Why a node could not be started.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The configuration contradicts itself. The caller's to fix.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The address cannot be bound: it is in use, or not ours. Another port or a retry may do.
-    #[error("cannot bind {addr}: {source}")]
-    Bind {
-        /// The address.
-        addr: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-}
-
-/// Why a node is not in.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum JoinError {
-    /// No seed let it in yet. It goes on trying.
-    #[error("no seed answered: {}", list(seeds))]
-    NoSeedAnswered {
-        /// Each seed and what came of it.
-        seeds: Vec<(String, SeedFailure)>,
-    },
-    /// The node has left, a newer node has its name, or its runtime is gone. Start a new one.
-    #[error("the node has left the cluster")]
-    Gone,
-}
-
-/// What came of a seed.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SeedFailure {
-    /// Its name does not resolve; it may later.
-    #[error("does not resolve ({0})")]
-    Unresolved(String),
-    /// It resolves, and nobody of this cluster with this key answers there.
-    #[error("no answer")]
-    NoAnswer,
-}
-
-/// Why leaving was not clean.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LeaveError {
-    /// Nobody acknowledged it; the others will find the node failed.
-    #[error("none of {members} members acknowledged the leave")]
-    Unacknowledged {
-        /// How many there were.
-        members: usize,
-    },
-}
-
-fn list(seeds: &[(String, SeedFailure)]) -> String {
-    let seeds: Vec<_> = seeds
-        .iter()
-        .map(|(seed, failure)| format!("{seed}: {failure}"))
-        .collect();
-    seeds.join(", ")
 }
 
 fn unix_millis() -> u64 {

@@ -2,10 +2,15 @@
 
 mod advertise;
 mod events;
+mod lookup;
 mod membership;
+mod outbound;
+mod outcome;
 mod run;
+mod seeds;
 mod socket;
 
 pub use self::events::EventStream;
-pub use self::membership::{ClusterMembership, JoinError, LeaveError, SeedFailure, StartError};
+pub use self::membership::ClusterMembership;
+pub use self::outcome::{JoinError, Joined, LeaveError, SeedFailure, StartError};
 pub use self::socket::DatagramSocket;

@@ -3,17 +3,17 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::net::lookup_host;
-use tokio::task::{JoinSet, unconstrained};
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::task::unconstrained;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::membership::{SeedFailure, Shared};
+use super::lookup::{Found, resolve};
+use super::membership::Shared;
+use super::outbound::Outbound;
 use super::socket::DatagramSocket;
 use crate::time::Time;
 
@@ -24,6 +24,8 @@ pub(super) async fn run(shared: Arc<Shared>, socket: Arc<dyn DatagramSocket>) {
         socket,
         alarm: Box::pin(sleep_until(far_off())),
         resolving: None,
+        looked_up_at: None,
+        outbound: Outbound::default(),
     };
     while driver.turn().await {}
 }
@@ -34,7 +36,10 @@ struct Driver {
     /// Kept over turns: most of them leave the deadline where it is.
     alarm: Pin<Box<Sleep>>,
     /// The seeds being resolved.
-    resolving: Option<Pin<Box<dyn Future<Output = Vec<SocketAddr>> + Send>>>,
+    resolving: Option<Pin<Box<dyn Future<Output = Found> + Send>>>,
+    /// End of the last look-up.
+    looked_up_at: Option<Instant>,
+    outbound: Outbound,
 }
 
 impl Driver {
@@ -52,15 +57,21 @@ impl Driver {
             received = poll_fn(|cx| poll_feed(&self.shared, &*self.socket, cx)) => {
                 failed = received.err();
             }
-            addrs = resolved(&mut self.resolving) => {
+            found = resolved(&mut self.resolving) => {
                 self.resolving = None;
+                self.looked_up_at = Some(Instant::now());
                 let (now, mut engine) = (self.shared.now(), self.shared.engine.lock());
-                if addrs.is_empty() {
+                for addr in found.own {
+                    engine.note_own_addr(addr);
+                }
+                if found.is_partial || found.addrs.is_empty() {
                     engine.handle_unresolved_seeds(now);
-                } else {
-                    engine.handle_seeds(now, &addrs);
+                }
+                if !found.addrs.is_empty() {
+                    engine.handle_seeds(now, &found.addrs);
                 }
             }
+            () = poll_fn(|cx| self.outbound.poll_unblocked(&self.shared, &*self.socket, cx)) => {}
             () = self.shared.wake.notified() => {}
             () = &mut self.alarm => {
                 if due.elapsed() > LATE {
@@ -79,16 +90,24 @@ impl Driver {
             engine.handle_timeout(self.shared.now());
             // Asked for once: a wish that comes while others are resolved has to wait for them.
             if self.resolving.is_none() && engine.wants_seeds() {
+                let not_before = self.looked_up_at.map(|at| at + LOOKUP_PAUSE);
+                let bound = self.socket.local_addr().ok();
                 self.resolving =
                     self.shared
                         .seeds()
                         .map(|seeds| -> Pin<Box<dyn Future<Output = _> + Send>> {
-                            Box::pin(resolve(Arc::clone(&self.shared), seeds))
+                            let shared = Arc::clone(&self.shared);
+                            Box::pin(async move {
+                                if let Some(not_before) = not_before {
+                                    sleep_until(not_before).await;
+                                }
+                                resolve(shared, seeds, bound).await
+                            })
                         });
             }
             engine.is_gone()
         };
-        self.flush();
+        self.flush().await;
         !gone
     }
 
@@ -112,23 +131,19 @@ impl Driver {
         unconstrained(drain).await;
     }
 
-    fn flush(&mut self) {
-        let mut sent = None;
-        loop {
-            // Not over the system call: readers of the engine do not wait for the network.
-            let next = {
-                let mut engine = self.shared.engine.lock();
-                if let Some(datagram) = sent.take() {
-                    engine.recycle(datagram);
-                }
-                engine.poll_transmit()
-            };
-            let Some((to, datagram)) = next else { break };
-            if let Err(error) = self.socket.try_send(&datagram, to) {
-                self.shared.note_socket_error(&error);
-            }
-            sent = Some(datagram);
-        }
+    async fn flush(&mut self) {
+        let Self {
+            shared,
+            socket,
+            outbound,
+            ..
+        } = self;
+        poll_fn(|cx| {
+            // What the socket has no room for waits, and nothing else does.
+            let _ = outbound.poll_flush(shared, &**socket, cx);
+            Poll::Ready(())
+        })
+        .await;
         self.shared.publish();
     }
 }
@@ -160,41 +175,6 @@ fn poll_feed(
     received.map_ok(drop)
 }
 
-/// Resolves every seed, all at once: one that takes long holds up no other for longer than the
-/// limit. What cannot be resolved is noted and left out.
-async fn resolve(shared: Arc<Shared>, seeds: Vec<String>) -> Vec<SocketAddr> {
-    let mut lookups = JoinSet::new();
-    for seed in seeds {
-        lookups.spawn(async move {
-            let found = lookup(&seed).await;
-            (seed, found)
-        });
-    }
-    let (mut addrs, mut failures) = (Vec::new(), Vec::new());
-    while let Some(done) = lookups.join_next().await {
-        match done {
-            Ok((_, Ok(found))) => addrs.extend(found),
-            Ok((seed, Err(error))) => {
-                failures.push((seed, SeedFailure::Unresolved(error.to_string())));
-            }
-            // The runtime ends, and this node with it.
-            Err(_) => {}
-        }
-    }
-    shared.note_unresolved(failures);
-    addrs.sort_unstable();
-    addrs.dedup();
-    addrs
-}
-
-/// What a seed resolves to now.
-pub(super) async fn lookup(seed: &str) -> io::Result<Vec<SocketAddr>> {
-    match timeout(RESOLVE_TIMEOUT, lookup_host(seed)).await {
-        Ok(found) => found.map(Vec::from_iter),
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
-    }
-}
-
 /// Waits for a future that there may not be.
 async fn resolved<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
     match future {
@@ -218,7 +198,7 @@ impl Shared {
         self.started + Duration::from_micros(at.as_micros())
     }
 
-    fn note_socket_error(&self, error: &io::Error) {
+    pub(super) fn note_socket_error(&self, error: &io::Error) {
         tracing::debug!(%error, "gossip socket");
         self.socket_errors
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -236,6 +216,7 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 const DRAIN_MAX: usize = 4_096;
 /// A sleep that ends so much late was no ordinary one.
 const LATE: Duration = Duration::from_millis(20);
+/// Least time between two look-ups of the seeds, however often somebody asks for one.
+const LOOKUP_PAUSE: Duration = Duration::from_millis(100);
 /// After an error of the socket, so that a broken one does not burn a core.
 const ERROR_PAUSE: Duration = Duration::from_millis(5);
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -21,12 +21,19 @@ pub trait DatagramSocket: Send + Sync + 'static {
         buf: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>>;
 
-    /// Sends a datagram now or never.
+    /// Sends a datagram, or registers to be woken when the socket may have room for it. A socket
+    /// that was just opened may have none until the runtime has seen it. The driver calls again
+    /// with the same datagram, for a bounded time; after it the datagram is lost, as datagrams may
+    /// be.
     ///
     /// # Errors
-    /// The socket's, [`io::ErrorKind::WouldBlock`] if it has no room: the datagram is lost, as
-    /// datagrams may be.
-    fn try_send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()>;
+    /// The socket's. The datagram is lost; the driver counts it and goes on.
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        datagram: &[u8],
+        to: SocketAddr,
+    ) -> Poll<io::Result<()>>;
 
     /// The address it is bound to.
     ///
@@ -46,8 +53,19 @@ impl DatagramSocket for UdpSocket {
         Poll::Ready(Ok((buf.filled().len(), from)))
     }
 
-    fn try_send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
-        self.try_send_to(datagram, to).map(drop)
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        datagram: &[u8],
+        to: SocketAddr,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            match self.try_send_to(datagram, to) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent.map(drop)),
+            }
+            ready!(self.poll_send_ready(cx))?;
+        }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

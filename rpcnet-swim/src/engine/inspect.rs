@@ -122,7 +122,7 @@ impl Engine {
     }
 
     /// Everything that could grow.
-    pub(crate) fn fills(&self) -> [Fill; 11] {
+    pub(crate) fn fills(&self) -> [Fill; 12] {
         let members = self.table.len();
         let fill = |what, count, bound| Fill { what, count, bound };
         [
@@ -146,6 +146,11 @@ impl Engine {
             fill("watched", self.trips.watched(), WATCHED_MAX),
             fill("overdue", self.trips.overdue(), OVERDUE_MAX),
             fill("hellos", self.join.hellos(), super::join::HELLOS_MAX),
+            fill(
+                "refusals",
+                self.refusals.len(),
+                super::refusal::REFUSALS_MAX,
+            ),
         ]
     }
 

@@ -1,4 +1,4 @@
-//! Getting in: seeds, hellos, and proof that a newcomer is there now.
+//! Getting in: hellos, and proof that a newcomer is there now. Whom to dial is in `seeds`.
 //!
 //! A newcomer's hello is answered with a challenge, which costs nothing to remember; the hello
 //! that brings the challenge's cookie back proves that its sender receives at its address now. So
@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::entry::Entry;
 use super::merge::Source;
 use super::replay::ReplayWindow;
-use super::timers::Single;
+use super::seeds::Seeds;
 use super::{Engine, Phase, Sender};
 use crate::event::{Event, MemberState};
 use crate::time::Time;
@@ -23,15 +22,17 @@ use crate::wire::{Claim, Payload, Record, Write};
 #[derive(Debug)]
 pub(crate) struct Join {
     pub(crate) joined: bool,
-    seeds: Vec<SocketAddr>,
+    /// Whether this node's view has agreed with another member's since it joined.
+    pub(super) whole: bool,
+    /// Hash of the view of the member that let this node in, as it was then.
+    peer_view: Option<u64>,
+    pub(super) seeds: Seeds,
     /// Addresses of members that were forgotten, for one that finds itself alone.
-    book: VecDeque<SocketAddr>,
+    pub(super) book: VecDeque<SocketAddr>,
     /// Unanswered hellos: counter and address.
     hellos: VecDeque<(u64, SocketAddr)>,
     /// Counters of late whose challenge was answered, so that one sent again is not.
     challenged: BTreeSet<u64>,
-    attempts: u32,
-    wants_seeds: bool,
     conflict_reported: bool,
     secret: u64,
 }
@@ -40,23 +41,15 @@ impl Join {
     pub(crate) fn new(secret: u64) -> Self {
         Self {
             joined: false,
-            seeds: Vec::new(),
+            whole: false,
+            peer_view: None,
+            seeds: Seeds::new(),
             book: VecDeque::new(),
             hellos: VecDeque::new(),
             challenged: BTreeSet::new(),
-            attempts: 0,
-            wants_seeds: true,
             conflict_reported: false,
             secret,
         }
-    }
-
-    pub(crate) fn take_wants_seeds(&mut self) -> bool {
-        std::mem::take(&mut self.wants_seeds)
-    }
-
-    pub(crate) fn want_seeds(&mut self) {
-        self.wants_seeds = true;
     }
 
     /// Keeps the address of a member that is forgotten.
@@ -98,6 +91,16 @@ impl Join {
         found.is_some_and(|at| self.hellos.remove(at).is_some())
     }
 
+    /// Whether a hello of this counter waits for an answer.
+    pub(crate) fn has_hello(&self, counter: u64) -> bool {
+        self.hellos.iter().any(|hello| hello.0 == counter)
+    }
+
+    /// Whether a hello of this counter to this address waits for an answer.
+    pub(crate) fn has_hello_to(&self, counter: u64, addr: SocketAddr) -> bool {
+        self.hellos.contains(&(counter, addr))
+    }
+
     /// What proves that the node behind `header` received something at `addr` lately.
     fn cookie(&self, sender: Sender, period: u64) -> u64 {
         let mut bytes = Vec::with_capacity(40);
@@ -116,91 +119,6 @@ impl Join {
 }
 
 impl Engine {
-    pub(super) fn set_seeds(&mut self, now: Time, seeds: &[SocketAddr]) {
-        let fresh = seeds.iter().any(|seed| !self.join.seeds.contains(seed));
-        self.join.seeds = seeds
-            .iter()
-            .copied()
-            .filter(|seed| *seed != self.me.addr)
-            .collect();
-        let alone = self.table.live().is_empty();
-        if self.join.seeds.is_empty() {
-            self.join.joined |= self.join.attempts == 0;
-        } else if fresh && alone {
-            self.join.joined = false;
-            self.join.attempts = 0;
-            self.on_join_timer(now);
-        }
-        self.timers.arm(
-            Single::Join,
-            now + SEED_CHECK_ROUNDS * self.config.probe_interval,
-        );
-    }
-
-    /// The next attempt asks for them again.
-    pub(super) fn seeds_unresolved(&mut self, now: Time) {
-        self.timers
-            .arm(Single::Join, now + self.config.probe_interval / 2);
-    }
-
-    /// Out, or alone: dials every way in. In: looks now and then whether a seed belongs to
-    /// another cluster of this name, to merge with it.
-    pub(super) fn on_join_timer(&mut self, now: Time) {
-        if self.phase != Phase::Active {
-            return;
-        }
-        #[cfg(feature = "sim")]
-        if self.rules().is_rival() && !self.rival_seeks() {
-            return;
-        }
-        self.join.wants_seeds = true;
-        let alone = self.table.live().is_empty() || self.is_isolated(now);
-        if self.join.joined && !alone {
-            self.join.attempts = 0;
-            let strangers: Vec<_> = self.strangers().collect();
-            if !strangers.is_empty() {
-                let seed = strangers[self.rng.usize(..strangers.len())];
-                self.send_hello(seed, 0, 0);
-            }
-            let wait = SEED_CHECK_ROUNDS * self.config.probe_interval;
-            return self.timers.set(
-                Single::Join,
-                now + wait.mul_f64(0.75 + 0.5 * self.rng.f64()),
-            );
-        }
-        let mut doors: Vec<_> = self.join.seeds.clone();
-        self.rng.shuffle(&mut doors);
-        doors.truncate(DOORS_MAX);
-        let mut known = self.known_addrs();
-        known.extend(&self.join.book);
-        self.rng.shuffle(&mut known);
-        doors.extend(known.into_iter().take(DOORS_MAX));
-        doors.dedup();
-        for door in doors {
-            self.send_hello(door, 0, 0);
-        }
-        let wait = self
-            .config
-            .probe_interval
-            .mul_f64(0.5 * 1.5f64.powi(self.join.attempts as i32));
-        self.join.attempts = (self.join.attempts + 1).min(ATTEMPTS_MAX);
-        let wait = wait.min(JOIN_BACKOFF_ROUNDS * self.config.probe_interval);
-        self.timers.set(
-            Single::Join,
-            now + wait.mul_f64(0.75 + 0.5 * self.rng.f64()),
-        );
-    }
-
-    /// Addresses of members: of all, or of some if there are many.
-    fn known_addrs(&mut self) -> Vec<SocketAddr> {
-        if self.table.len() <= KNOWN_MAX {
-            return self.table.iter().map(|(_, entry)| entry.addr()).collect();
-        }
-        (0..KNOWN_MAX)
-            .filter_map(|_| self.table.near(self.rng.u64(..)).map(Entry::addr))
-            .collect()
-    }
-
     pub(super) fn send_hello(&mut self, addr: SocketAddr, to: u64, cookie: u64) {
         self.join.note_hello(self.counter + 1, addr);
         self.send(
@@ -317,9 +235,29 @@ impl Engine {
         if first {
             self.spread(now, self.me.key);
         }
+        self.join.peer_view = Some(view);
         if view != self.table.view() {
             self.start_pull(now, sender.key);
+        } else {
+            self.join.whole = true;
         }
+    }
+
+    /// All that a member has was taken in. If the view of the one that let this node in was
+    /// another, it has changed since, or the other was not whole itself: it is asked again, and so
+    /// is everybody whom this node probes.
+    pub(super) fn on_pulled(&mut self, now: Time, from: u64) {
+        if self.join.peer_view == Some(self.table.view()) {
+            self.join.whole = true;
+        } else if !self.join.whole {
+            self.start_round(now, from);
+        }
+    }
+
+    /// Whether this node is in and its view has agreed with that of another member since, or there
+    /// is no other one: it knows of everybody whom those who let it in know of.
+    pub fn is_view_whole(&self) -> bool {
+        self.is_joined() && (self.join.whole || self.table.live().is_empty())
     }
 
     pub(super) fn on_refused(&mut self, now: Time, sender: Sender, echo: u64, known: Record) {
@@ -377,15 +315,6 @@ impl Engine {
             entry.sealed_with = sender.sealed_with;
         }
     }
-
-    /// Seeds that are no live members.
-    pub(super) fn strangers(&self) -> impl Iterator<Item = SocketAddr> {
-        self.join
-            .seeds
-            .iter()
-            .copied()
-            .filter(|seed| self.table.at_addr(*seed).is_none())
-    }
 }
 
 fn cookie_period(now: Time) -> u64 {
@@ -398,15 +327,5 @@ const COOKIE_PERIOD: Duration = Duration::from_secs(30);
 const ECHO_AGE_MAX: u64 = 4_096;
 /// Most hellos that wait for an answer.
 pub(crate) const HELLOS_MAX: usize = 64;
-/// Most seeds, and most known addresses, dialled at a time.
-const DOORS_MAX: usize = 8;
-/// Most addresses of members among which some are chosen to be dialled.
-const KNOWN_MAX: usize = 64;
 /// Most addresses of forgotten members.
 const BOOK_MAX: usize = 64;
-/// Attempts after which the wait no longer grows.
-const ATTEMPTS_MAX: u32 = 16;
-/// Longest wait between attempts, in probe intervals.
-const JOIN_BACKOFF_ROUNDS: u32 = 10;
-/// How often a member looks whether a seed belongs to another cluster, in probe intervals.
-const SEED_CHECK_ROUNDS: u32 = 30;

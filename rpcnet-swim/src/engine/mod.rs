@@ -1,7 +1,7 @@
 //! The membership engine: SWIM with phi-accrual evidence, without a clock or a socket.
 //!
 //! Read on with `receive` (what comes in), `probe` (is it there?), `suspicion` and `judge` (is it
-//! gone?), `merge` (what others say), `join` (getting in), `sync` (repairing what gossip missed).
+//! gone?), `merge` (what others say), `seeds` and `join` (getting in), `sync` (repairing what gossip missed).
 
 mod addr;
 mod case;
@@ -17,13 +17,17 @@ mod judge;
 mod leave;
 mod me;
 mod merge;
+#[cfg(feature = "sim")]
+pub(crate) mod pace;
 mod partition;
 mod probe;
 mod receive;
+mod refusal;
 mod replay;
 #[cfg(feature = "sim")]
 mod rival;
 pub(crate) mod rules;
+mod seeds;
 mod send;
 mod serve;
 #[cfg(feature = "sim")]
@@ -55,6 +59,7 @@ use self::me::Me;
 use self::partition::{PartitionChange, PartitionWatch};
 use self::probe::{Relay, Round};
 use self::receive::Sender;
+use self::refusal::Refusals;
 #[cfg(feature = "sim")]
 use self::rival::RivalState;
 use self::rules::Rules;
@@ -71,7 +76,7 @@ use crate::key::KeyId;
 use crate::stats::Stats;
 use crate::tags::Tags;
 use crate::time::Time;
-use crate::wire::{Envelope, Message};
+use crate::wire::{Envelope, Message, Notice};
 
 /// One node's view of its cluster.
 ///
@@ -146,6 +151,7 @@ pub struct Engine {
     /// Of the last dial of a failed member.
     redialled_at: Time,
     join: Join,
+    refusals: Refusals,
     leave: Option<Leave>,
     pull: Option<Pull>,
     sync: Sync,
@@ -162,6 +168,9 @@ pub struct Engine {
     events: VecDeque<Event>,
     lagged: u64,
     stats: Stats,
+    /// Datagrams by kind, for the simulation's checkers.
+    #[cfg(feature = "sim")]
+    sent: pace::Sent,
     /// What each failure that was declared rested on, for the simulation's checkers.
     #[cfg(feature = "sim")]
     verdicts: Option<Vec<inspect::Verdict>>,
@@ -245,6 +254,7 @@ impl Engine {
             back_at: now,
             redialled_at: now,
             join: Join::new(rng.u64(..)),
+            refusals: Refusals::default(),
             rng,
             leave: None,
             pull: None,
@@ -261,6 +271,8 @@ impl Engine {
             lagged: 0,
             stats: Stats::default(),
             #[cfg(feature = "sim")]
+            sent: pace::Sent::default(),
+            #[cfg(feature = "sim")]
             verdicts: None,
             #[cfg(feature = "sim")]
             shared: None,
@@ -274,9 +286,12 @@ impl Engine {
         let now = self.inner_time(now);
         self.stats.received += 1;
         self.stats.received_bytes += datagram.len() as u64;
+        if let Some(notice) = Notice::decode(datagram) {
+            return self.on_notice(now, from, notice);
+        }
         let (origin, body, sealed_with) = match self.envelope.unwrap(datagram) {
             Ok(opened) => opened,
-            Err(refusal) => return self.count_refusal(refusal),
+            Err(refusal) => return self.on_refusal(now, from, datagram, refusal),
         };
         let known = (&self.me, &self.table);
         match Message::decode(body, &known, &mut self.spare.records) {
@@ -314,20 +329,6 @@ impl Engine {
             }
         }
         self.prune_timers();
-    }
-
-    /// Takes in what the seeds resolve to now, and dials them if the node is not in yet. This is
-    /// how to join; with no seeds at all the node is a cluster of its own.
-    pub fn handle_seeds(&mut self, now: Time, seeds: &[SocketAddr]) {
-        let now = self.inner_time(now);
-        self.set_seeds(now, seeds);
-    }
-
-    /// None of the seeds resolved. They are asked for again, with backoff; unlike with no seeds at
-    /// all, this node is not in yet.
-    pub fn handle_unresolved_seeds(&mut self, now: Time) {
-        let now = self.inner_time(now);
-        self.seeds_unresolved(now);
     }
 
     /// Replaces this node's tags and spreads the change; tells it as an event too.
@@ -389,16 +390,6 @@ impl Engine {
     /// When [`handle_timeout`](Self::handle_timeout) is due; none after the node has left.
     pub fn poll_timeout(&self) -> Option<Time> {
         (self.phase != Phase::Gone).then(|| self.timers.next().map(|at| at + self.stalled))?
-    }
-
-    /// Whether the seeds are to be resolved, for [`handle_seeds`](Self::handle_seeds). Asks once.
-    pub fn wants_seeds(&mut self) -> bool {
-        self.phase == Phase::Active && self.join.take_wants_seeds()
-    }
-
-    /// Asks for the seeds to be resolved now rather than at the next attempt to join.
-    pub fn want_seeds(&mut self) {
-        self.join.want_seeds();
     }
 
     /// This node's id; its epoch is raised if another life of its name had a higher one.

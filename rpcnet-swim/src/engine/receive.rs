@@ -41,8 +41,11 @@ impl Engine {
             return;
         }
         if sender.life() == own_life {
-            // A seed list may hold our own address.
             self.stats.dropped.misaddressed += 1;
+            if matches!(payload, Payload::Hello { .. }) && self.join.has_hello(sender.counter) {
+                // A seed is this node itself, under an address that it does not know of.
+                self.expect_to_found(now);
+            }
             return;
         }
         match payload {

@@ -136,6 +136,8 @@ impl Engine {
 
     pub(super) fn send(&mut self, addr: SocketAddr, to: u64, payload: Payload) {
         self.counter += 1;
+        #[cfg(feature = "sim")]
+        self.note_sent(&payload);
         let origin = Origin {
             from: self.me.key,
             epoch: self.me.epoch,
@@ -154,6 +156,10 @@ impl Engine {
             "{}",
             datagram.len()
         );
+        self.send_raw(addr, datagram);
+    }
+
+    pub(super) fn send_raw(&mut self, addr: SocketAddr, datagram: Vec<u8>) {
         if self.transmits.len() >= TRANSMITS_MAX {
             self.transmits.pop_front();
         }

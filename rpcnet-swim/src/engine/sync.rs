@@ -50,6 +50,7 @@ impl Engine {
         }
         let unit = self.config.probe_interval;
         if view == self.table.view() {
+            self.join.whole = self.join.joined;
             self.sync.fruitless = 0;
             self.count_agreement(now);
             // One that agrees says nothing of the others.
@@ -85,6 +86,12 @@ impl Engine {
         if self.partition.sees_cut() && !busy && self.phase == Phase::Active {
             self.start_sync(now, peer);
         }
+    }
+
+    /// Whether what a peer's view differs in is awaited.
+    #[cfg(feature = "sim")]
+    pub(super) fn is_syncing(&self, now: Time) -> bool {
+        self.sync.awaited.is_some_and(|(_, until)| now <= until)
     }
 
     fn start_sync(&mut self, now: Time, peer: u64) {
@@ -317,6 +324,9 @@ impl Engine {
             }
         }
         self.merge_all(now, records, Source::Sync);
+        if self.pull.is_none() {
+            self.on_pulled(now, from);
+        }
     }
 
     fn request_pages(&mut self, now: Time) {

@@ -55,6 +55,16 @@ impl Timers {
         self.singles[single as usize].get_or_insert(at);
     }
 
+    /// Sets a single, unless it is due sooner already.
+    pub(crate) fn advance(&mut self, single: Single, at: Time) {
+        let due = self.singles[single as usize].get_or_insert(at);
+        *due = at.min(*due);
+    }
+
+    pub(crate) fn is_set(&self, single: Single) -> bool {
+        self.singles[single as usize].is_some()
+    }
+
     pub(crate) fn clear(&mut self, single: Single) {
         self.singles[single as usize] = None;
     }

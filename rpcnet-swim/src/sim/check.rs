@@ -9,6 +9,7 @@
 //! | nobody who is well is held failed, where that is promised | each event | `FalseFailure` |
 //! | queues and tables are bounded | each step | `Unbounded` |
 //! | datagrams are bounded | each datagram | `Oversized` |
+//! | a node that is not in news sends few datagrams | each step | `Talkative` |
 //! | the hash of a view is that of its members | whole views | `WrongHash` |
 //! | every failure is known everywhere soon after calm | at that time | `Unnoticed` |
 //! | all views are equal after calm | at that time | `NotConverged` |
@@ -93,6 +94,16 @@ pub enum Violation {
         bytes: usize,
         /// The bound.
         max: usize,
+    },
+    /// A node that is not in news sends more datagrams in a probe interval than its configuration
+    /// explains.
+    Talkative {
+        /// Which ones.
+        what: &'static str,
+        /// How many there were.
+        count: u64,
+        /// How many there may be.
+        bound: u64,
     },
     /// The hash of the view is not that of its members.
     WrongHash,

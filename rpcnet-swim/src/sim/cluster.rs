@@ -199,6 +199,12 @@ impl Cluster {
         self.input(node, |engine, _| engine.lie());
     }
 
+    /// Lets each look-up of a node bring only so many of its seeds, the next ones each time, as from
+    /// a name server that rotates its answers.
+    pub fn rotate_seeds(&mut self, node: usize, answers: usize) {
+        self.nodes[node].answers = Some(answers);
+    }
+
     /// Hands a datagram to a node, as if it came from this address.
     pub fn inject(&mut self, node: usize, from: SocketAddr, mut datagram: Vec<u8>) {
         self.input(node, |engine, now| {
@@ -253,6 +259,14 @@ impl Cluster {
             .engine
             .as_ref()
             .is_some_and(|engine| !engine.is_gone())
+    }
+
+    /// Whether a node runs and is not about to leave.
+    pub(super) fn is_active(&self, node: usize) -> bool {
+        self.is_up(node)
+            && self
+                .engine(node)
+                .is_some_and(|engine| engine.me().state.is_live())
     }
 
     /// What a node told of the cluster, and when.

@@ -25,6 +25,7 @@
 
 mod calm;
 pub(crate) mod check;
+mod check_pace;
 mod cluster;
 mod form;
 mod link;

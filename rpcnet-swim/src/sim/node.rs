@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::{Add, Sub};
 
+use super::check_pace::Pace;
 use super::plight::{Plight, Waiting};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
@@ -17,6 +18,8 @@ pub(super) struct Node {
     pub(super) addr: SocketAddr,
     pub(super) config: ClusterConfig,
     pub(super) seeds: Vec<SocketAddr>,
+    /// How many of its seeds each look-up brings, the next ones each time; none: all of them.
+    pub(super) answers: Option<usize>,
     /// Boxed, as it is taken out for each input.
     pub(super) engine: Option<Box<Engine>>,
     pub(super) epoch: u64,
@@ -32,6 +35,8 @@ pub(super) struct Node {
     /// The last time that it was not well: in a plight or cut off.
     pub(super) unwell_at: Option<Time>,
     pub(super) traffic: Traffic,
+    /// What it sent of late.
+    pub(super) pace: Pace,
     /// Failures that it has declared so far.
     pub(super) declared: u64,
     pub(super) steps: u64,
@@ -51,6 +56,7 @@ impl Node {
             addr,
             config,
             seeds,
+            answers: None,
             engine: None,
             epoch: 0,
             own: None,
@@ -60,11 +66,25 @@ impl Node {
             busy: None,
             unwell_at: None,
             traffic: Traffic::default(),
+            pace: Pace::new(Time::ZERO),
             declared: 0,
             steps: 0,
             events: Vec::new(),
             arrived: Arrived::default(),
         }
+    }
+}
+
+impl Node {
+    /// What its seeds resolve to now.
+    pub(super) fn resolve(&mut self) -> Vec<SocketAddr> {
+        let Some(answers) = self.answers else {
+            return self.seeds.clone();
+        };
+        let some = answers.min(self.seeds.len());
+        let found = self.seeds[..some].to_vec();
+        self.seeds.rotate_left(some);
+        found
     }
 }
 

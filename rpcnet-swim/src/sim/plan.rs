@@ -163,6 +163,7 @@ impl Plan {
             _ => rng.usize(6..=16),
         };
         let trouble = Duration::from_millis(rng.u64(20_000..60_000));
+        let rotating = rng.bool();
         let link = self.link.unwrap_or(link);
         let kinds: Vec<Kind> = self.kinds.unwrap_or(kinds);
         Drawn {
@@ -174,6 +175,7 @@ impl Plan {
             link,
             kinds,
             check_every: self.check_every.unwrap_or(1),
+            rotating,
         }
     }
 }
@@ -187,6 +189,8 @@ pub(super) struct Drawn {
     pub(super) link: Link,
     pub(super) kinds: Vec<Kind>,
     pub(super) check_every: u64,
+    /// The name of the seeds stands for all nodes, and each look-up brings two others of them.
+    pub(super) rotating: bool,
     /// The protocol promises that nobody who is well is held failed.
     pub(super) no_false_failures: bool,
 }

@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Cluster;
 use super::check::{self, Depth, Failure, Looked, Violation};
+use super::check_pace::Pace;
 use super::network::Fate;
 use super::node::wire_bytes;
 use super::plight::{Message, Plight, Waiting};
@@ -51,7 +52,7 @@ impl Cluster {
             What::Wake(node) => self.wake(node as usize, at),
             What::Seeds(node) => {
                 let node = node as usize;
-                let seeds = self.nodes[node].seeds.clone();
+                let seeds = self.nodes[node].resolve();
                 self.input(node, |engine, now| engine.handle_seeds(now, &seeds));
             }
             What::Work(node) => self.finish_message(node as usize, at),
@@ -106,6 +107,7 @@ impl Cluster {
         let id = NodeId::new(place.name.as_str(), epoch);
         let engine = Engine::new(place.config.clone(), id, place.addr, now, seed);
         place.epoch = epoch;
+        place.pace = Pace::new(now);
         place.declared = 0;
         place.unwell_at = None;
         place.plight = Plight::None;
@@ -228,6 +230,9 @@ impl Cluster {
         };
         let mut looked = Looked::default();
         let result = check::look(engine, &self.lives, place.declared, depth, &mut looked);
+        let is_well = place.plight == Plight::None && place.unwell_at != Some(self.now);
+        let is_calm = is_well && looked.changes == 0;
+        let result = result.and_then(|()| place.pace.look(self.now, engine, is_calm));
         place.declared = engine.stats().failures_declared;
         self.report.checks += u64::from(depth == Depth::Whole);
         self.report.changes_checked += looked.changes;

@@ -10,6 +10,7 @@
 //! | queues are bounded | 5,000 news of nobody | `Unbounded` |
 //! | tables are bounded | 65,600 members | `Unbounded` |
 //! | datagrams are bounded | one of 1,401 bytes | `Oversized` |
+//! | a node that is not in news is quiet | look-ups that cause each other; acks; pages | `Talkative` |
 //! | the hash of a view is that of its members | an incarnation changed beside it | `WrongHash` |
 //! | every failure is known everywhere | a stopped observer; engines that stop probing | `Unnoticed` |
 //! | views are equal after calm | forged tags in all views; in one | `NotConverged` |

@@ -65,6 +65,7 @@ impl Run {
             link,
             check_every,
             no_false_failures,
+            rotating,
             ..
         } = self.drawn;
         let cluster = &mut self.cluster;
@@ -72,10 +73,14 @@ impl Run {
         cluster.check_every(check_every);
         cluster.forbid_false_failures(no_false_failures);
         cluster.network().default = link;
-        let seeds: Vec<_> = (0..nodes.min(3)).map(super::cluster::addr_of).collect();
+        let named = if rotating { nodes } else { nodes.min(3) };
+        let seeds: Vec<_> = (0..named).map(super::cluster::addr_of).collect();
         for n in 0..nodes {
             let config = self.drawn.config.clone();
-            cluster.add(format!("n{n}"), config, seeds.clone());
+            let node = cluster.add(format!("n{n}"), config, seeds.clone());
+            if rotating {
+                cluster.rotate_seeds(node, 2);
+            }
             let gap = cluster.rng.u64(..200);
             cluster.run_for(Duration::from_millis(gap));
         }
@@ -199,7 +204,8 @@ impl Run {
 
     fn end(&mut self, undo: Undo) {
         match undo {
-            Undo::Start(node) if self.cluster.is_up(node) => {}
+            // One that is leaving still is as good as down.
+            Undo::Start(node) if self.cluster.is_active(node) => {}
             Undo::Start(node) => self.cluster.restart(node),
             Undo::Resume(node) => self.cluster.resume(node),
             Undo::Clean(node) => {

@@ -94,6 +94,18 @@ impl Envelope {
         }
     }
 
+    /// Who speaks in a datagram of this form, as it says: nothing proves it.
+    pub(crate) fn origin(datagram: &[u8]) -> Option<Origin> {
+        let mut reader = Reader::new(datagram);
+        let is_ours = [CLEAR, SEALED].contains(&reader.u8().ok()?);
+        reader.u32().ok().filter(|_| is_ours)?;
+        Some(Origin {
+            from: reader.u64().ok()?,
+            epoch: reader.varint().ok()?,
+            counter: reader.varint().ok()?,
+        })
+    }
+
     /// Opens a datagram in place and gives its sender, its body and the key it was sealed with.
     pub(crate) fn unwrap<'a>(
         &self,

@@ -9,16 +9,20 @@
 //! In clear, key id, salt and tag are missing. The nonce is made of life, salt and counter.
 //!
 //! The first byte has 0x40 clear, which tells gossip from QUIC on a shared port (RFC 9443).
+//! A refusal notice (`notice`) is no envelope: it is in clear and proves nothing.
+//!
 //! Integers are little-endian; a varint is LEB128.
 
 mod codec;
 mod envelope;
 mod message;
+mod notice;
 mod record;
 
 pub(crate) use codec::{Malformed, Reader, Write};
 pub(crate) use envelope::{Envelope, KeySlot, Origin, Refusal};
 pub(crate) use message::{Address, BUCKETS, Message, Payload, SyncPage};
+pub(crate) use notice::{NOTICE_BYTES, Notice};
 pub(crate) use record::{Claim, Known, Record, Suspectors, Vote};
 
 #[cfg(test)]

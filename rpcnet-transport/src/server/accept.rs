@@ -1,9 +1,10 @@
 //! Letting connections in, not too many strangers at a time.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use futures::FutureExt;
+use parking_lot::Mutex;
 use quinn::ConnectionError;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::{
@@ -19,7 +20,7 @@ use crate::{
     Peer, TransportConfig,
     client::answer,
     endpoint::Shared,
-    tls,
+    quic, tls,
     wire::{self, Hello, Preface, StreamKind},
 };
 
@@ -29,6 +30,23 @@ pub(crate) struct AcceptLoop {
     connections: Arc<Semaphore>,
     /// Below this many free places callers have to prove their address.
     wary_below: usize,
+    warnings: Arc<Warnings>,
+}
+
+/// Limits how often it is logged that certificates are not trusted.
+#[derive(Default)]
+struct Warnings(Mutex<Option<Instant>>);
+
+impl Warnings {
+    /// Whether one may be logged now.
+    fn take(&self) -> bool {
+        let (now, mut last) = (Instant::now(), self.0.lock());
+        let is_due = last.is_none_or(|last| now.duration_since(last) >= WARNING_PAUSE);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
+    }
 }
 
 impl AcceptLoop {
@@ -39,6 +57,7 @@ impl AcceptLoop {
             handshakes: Arc::new(Semaphore::new(handshakes)),
             connections: Arc::new(Semaphore::new(places(config.connections_max))),
             wary_below: handshakes.div_ceil(2),
+            warnings: Arc::default(),
         }
     }
 }
@@ -88,12 +107,13 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
             continue;
         };
         let task_shared = Arc::clone(&shared);
+        let warnings = Arc::clone(&gate.warnings);
         shared.connections.spawn(async move {
             let shared = task_shared;
             let shaken = tokio::select! {
                 biased;
                 () = shared.stopped.cancelled() => return,
-                shaken = shake_hands(&shared, incoming) => shaken,
+                shaken = shake_hands(&shared, incoming, &warnings) => shaken,
             };
             drop(handshake);
             match shaken {
@@ -108,7 +128,11 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
 }
 
 /// Completes a handshake; `None` if it failed, which is nobody's business but the other side's.
-async fn shake_hands(shared: &Arc<Shared>, incoming: quinn::Incoming) -> Option<Admitted> {
+async fn shake_hands(
+    shared: &Arc<Shared>,
+    incoming: quinn::Incoming,
+    warnings: &Warnings,
+) -> Option<Admitted> {
     let from = incoming.remote_address();
     let connecting = incoming
         .accept()
@@ -121,7 +145,12 @@ async fn shake_hands(shared: &Arc<Shared>, incoming: quinn::Incoming) -> Option<
             Some(admitted)
         }
         Err(error) => {
-            tracing::debug!(%from, %error, "handshake failed");
+            // Whoever dials may be anybody: an operator is told of certificates, and now and then.
+            if quic::is_about_certificates(&error) && warnings.take() {
+                tracing::warn!(%from, %error, "handshake failed: one side does not trust the certificate of the other");
+            } else {
+                tracing::debug!(%from, %error, "handshake failed");
+            }
             None
         }
     }
@@ -275,3 +304,6 @@ fn chain_of(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static
     let chain = connection.peer_identity()?.downcast().ok()?;
     Some(*chain)
 }
+
+/// Least time between two warnings about certificates.
+const WARNING_PAUSE: Duration = Duration::from_secs(10);

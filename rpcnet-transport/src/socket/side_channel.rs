@@ -6,12 +6,13 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use parking_lot::Mutex;
-use quinn::{AsyncUdpSocket, udp::Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller, udp::Transmit};
 
 use super::is_quic;
 use crate::stats::Counters;
@@ -25,6 +26,8 @@ use crate::stats::Counters;
 pub struct SideChannel {
     queue: Arc<SideQueue>,
     socket: Arc<dyn AsyncUdpSocket>,
+    /// Waits for room in the socket, while somebody does.
+    writable: Mutex<Option<Pin<Box<dyn UdpPoller>>>>,
     local_addr: SocketAddr,
 }
 
@@ -37,6 +40,7 @@ impl SideChannel {
         Self {
             queue,
             socket,
+            writable: Mutex::new(None),
             local_addr,
         }
     }
@@ -106,6 +110,30 @@ impl SideChannel {
             segment_size: None,
             src_ip: None,
         })
+    }
+
+    /// Sends a datagram, or registers to be woken when the socket may have room for it: one that was just opened has none
+    /// until the runtime has seen it. One task at a time may wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_send`](Self::try_send) but `WouldBlock`.
+    pub fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        to: SocketAddr,
+        datagram: &[u8],
+    ) -> Poll<io::Result<()>> {
+        loop {
+            match self.try_send(to, datagram) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+            let mut writable = self.writable.lock();
+            let poller =
+                writable.get_or_insert_with(|| Arc::clone(&self.socket).create_io_poller());
+            ready!(poller.as_mut().poll_writable(cx))?;
+        }
     }
 
     /// Sends a datagram, waiting while the socket is busy. Cancel-safe.

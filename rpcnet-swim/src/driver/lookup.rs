@@ -1,0 +1,103 @@
+//! What the seeds resolve to.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::membership::Shared;
+use super::outcome::SeedFailure;
+
+/// What a look-up of all seeds brought.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// All addresses.
+    pub(super) addrs: Vec<SocketAddr>,
+    /// Those of them that are this node's own.
+    pub(super) own: Vec<SocketAddr>,
+    /// Whether some seed did not resolve.
+    pub(super) is_partial: bool,
+}
+
+/// Resolves every seed, all at once: one that takes long holds up no other for longer than the
+/// limit. What cannot be resolved is noted and left out. `bound` is where this node listens.
+pub(super) async fn resolve(
+    shared: Arc<Shared>,
+    seeds: Vec<String>,
+    bound: Option<SocketAddr>,
+) -> Found {
+    let mut lookups = JoinSet::new();
+    for seed in seeds {
+        lookups.spawn(async move {
+            let found = lookup(&seed).await;
+            (seed, found)
+        });
+    }
+    let (mut addrs, mut resolved, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    while let Some(done) = lookups.join_next().await {
+        match done {
+            Ok((seed, Ok(found))) => {
+                addrs.extend(&found);
+                resolved.push((seed, found));
+            }
+            Ok((seed, Err(error))) => {
+                failures.push((seed, SeedFailure::Unresolved(error.to_string())));
+            }
+            // The runtime ends, and this node with it.
+            Err(_) => {}
+        }
+    }
+    let is_partial = !failures.is_empty();
+    shared.seeds.lock().note_look_up(resolved, failures);
+    addrs.sort_unstable();
+    addrs.dedup();
+    let is_own = |addr: &&SocketAddr| bound.is_some_and(|bound| is_own(**addr, bound));
+    Found {
+        own: addrs.iter().filter(is_own).copied().collect(),
+        addrs,
+        is_partial,
+    }
+}
+
+/// What a seed resolves to now.
+pub(super) async fn lookup(seed: &str) -> io::Result<Vec<SocketAddr>> {
+    match timeout(RESOLVE_TIMEOUT, lookup_host(seed)).await {
+        Ok(found) => found.map(Vec::from_iter),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
+    }
+}
+
+/// Whether a datagram sent to `addr` from this host arrives at a socket that is bound to `bound`.
+fn is_own(addr: SocketAddr, bound: SocketAddr) -> bool {
+    let reaches = addr.ip() == bound.ip() || (bound.ip().is_unspecified() && is_local(addr));
+    addr.port() == bound.port() && reaches
+}
+
+/// Whether an interface of this host has the address: the system binds no other.
+fn is_local(addr: SocketAddr) -> bool {
+    UdpSocket::bind(SocketAddr::new(addr.ip(), 0)).is_ok()
+}
+
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_of_this_host_is_its_own_when_bound_to_all() {
+        let is_own =
+            |addr: &str, bound: &str| is_own(addr.parse().unwrap(), bound.parse().unwrap());
+        assert!(is_own("127.0.0.1:7946", "127.0.0.1:7946"));
+        assert!(is_own("127.0.0.1:7946", "0.0.0.0:7946"));
+        assert!(is_own("127.0.0.9:7946", "0.0.0.0:7946"));
+        assert!(!is_own("127.0.0.1:7947", "0.0.0.0:7946"), "another port");
+        assert!(!is_own("127.0.0.9:7946", "127.0.0.1:7946"), "bound to one");
+        // For documentation (RFC 5737): no host has it.
+        assert!(!is_own("192.0.2.1:7946", "0.0.0.0:7946"));
+    }
+}

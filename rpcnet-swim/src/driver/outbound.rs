@@ -1,0 +1,101 @@
+//! Sending what the engine has to send, and waiting for a socket that has no room.
+
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::membership::Shared;
+use super::socket::DatagramSocket;
+
+/// The datagram that the socket had no room for; those behind it wait in the engine.
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    blocked: Option<Blocked>,
+}
+
+#[derive(Debug)]
+struct Blocked {
+    to: SocketAddr,
+    datagram: Vec<u8>,
+    since: Instant,
+}
+
+impl Outbound {
+    /// Sends what the engine has to send, until there is nothing left or the socket has no room.
+    /// Then the task is woken when it has.
+    pub(super) fn poll_flush(
+        &mut self,
+        shared: &Shared,
+        socket: &dyn DatagramSocket,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut sent = None;
+        loop {
+            let (to, datagram, since) = match self.blocked.take() {
+                Some(blocked) => (blocked.to, blocked.datagram, Some(blocked.since)),
+                None => {
+                    // Not over the system call: readers of the engine do not wait for the network.
+                    let mut engine = shared.engine.lock();
+                    if let Some(datagram) = sent.take() {
+                        engine.recycle(datagram);
+                    }
+                    match engine.poll_transmit() {
+                        Some((to, datagram)) => (to, datagram, None),
+                        None => return Poll::Ready(()),
+                    }
+                }
+            };
+            match socket.poll_send(cx, &datagram, to) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => shared.note_socket_error(&error),
+                Poll::Pending => {
+                    let since = since.unwrap_or_else(Instant::now);
+                    if since.elapsed() <= SEND_WAIT_MAX {
+                        self.blocked = Some(Blocked {
+                            to,
+                            datagram,
+                            since,
+                        });
+                        return Poll::Pending;
+                    }
+                    // What waits longer is out of date when it leaves.
+                    shared.note_unsent(datagram);
+                    continue;
+                }
+            }
+            sent = Some(datagram);
+        }
+    }
+
+    /// Resolves when the socket may have room for the datagram that waits; never if none does.
+    pub(super) fn poll_unblocked(
+        &mut self,
+        shared: &Shared,
+        socket: &dyn DatagramSocket,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        match self.blocked {
+            Some(_) => self.poll_flush(shared, socket, cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Shared {
+    /// Drops and counts everything that waits for a socket without room.
+    fn note_unsent(&self, datagram: Vec<u8>) {
+        let mut next = Some(datagram);
+        while let Some(datagram) = next {
+            self.note_socket_error(&io::ErrorKind::WouldBlock.into());
+            let mut engine = self.engine.lock();
+            engine.recycle(datagram);
+            next = engine.poll_transmit().map(|(_, datagram)| datagram);
+        }
+    }
+}
+
+/// Longest time that a datagram waits for room in the socket.
+const SEND_WAIT_MAX: Duration = Duration::from_millis(100);

@@ -1,0 +1,99 @@
+//! What comes of starting, joining and leaving.
+
+use std::io;
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+use crate::error::ConfigError;
+use crate::refusal::DatagramRefusal;
+use crate::seed::SeedSyntaxError;
+
+/// Why a node could not be started.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration contradicts itself. The caller's to fix.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address cannot be bound: it is in use, or not ours. Another port or a retry may do.
+    #[error("cannot bind {addr}: {source}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// How a node is in, when [`join`](crate::ClusterMembership::join) is back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Joined {
+    /// Its view has agreed with that of another member: it knows of everybody.
+    Whole,
+    /// It was let in, and the join timeout was over before its view agreed with that of another
+    /// member: it may not know of everybody yet.
+    Partial,
+    /// It is a cluster of its own: it has no seeds but itself, or none of the others answered.
+    Alone,
+}
+
+/// Why a node is not in.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// No seed let it in yet. It goes on trying.
+    #[error("no seed answered: {}", list(seeds))]
+    NoSeedAnswered {
+        /// Each seed and what came of it.
+        seeds: Vec<(String, SeedFailure)>,
+    },
+    /// A seed that can never be one, whatever a name server says. The caller's to fix; the node goes
+    /// on with the seeds that it had.
+    #[error("invalid seed {seed:?}: {reason}")]
+    InvalidSeed {
+        /// The seed as given.
+        seed: String,
+        /// What is wrong with it.
+        reason: SeedSyntaxError,
+    },
+    /// The node has left, a newer node has its name, or its runtime is gone. Start a new one.
+    #[error("the node has left the cluster")]
+    Gone,
+}
+
+/// What came of a seed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SeedFailure {
+    /// Its name does not resolve; it may later.
+    #[error("does not resolve ({0})")]
+    Unresolved(String),
+    /// It resolves, and nobody answers there.
+    #[error("no answer")]
+    NoAnswer,
+    /// The node there is of another cluster, as far as it says: the cluster names or keys differ.
+    #[error("it refuses this node: {0}")]
+    Refused(DatagramRefusal),
+}
+
+/// Why leaving was not clean.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeaveError {
+    /// Nobody acknowledged it; the others will find the node failed.
+    #[error("none of {members} members acknowledged the leave")]
+    Unacknowledged {
+        /// How many there were.
+        members: usize,
+    },
+}
+
+pub(super) fn list(seeds: &[(String, SeedFailure)]) -> String {
+    let seeds: Vec<_> = seeds
+        .iter()
+        .map(|(seed, failure)| format!("{seed}: {failure}"))
+        .collect();
+    seeds.join(", ")
+}

@@ -1,0 +1,125 @@
+//! The seeds of a node as texts, and what comes of them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::membership::Shared;
+use super::outcome::{SeedFailure, list};
+use crate::event::Event;
+
+/// The seeds, and what the last look-up brought.
+#[derive(Debug, Default)]
+pub(super) struct Seeds {
+    texts: Vec<String>,
+    /// What each of them stands for, of those that resolve.
+    resolved: Vec<(String, Vec<SocketAddr>)>,
+    unresolved: Vec<(String, SeedFailure)>,
+    /// Seeds of which an operator was told that they do not resolve, and when.
+    warned: Vec<(String, Instant)>,
+    /// Whether it was said that this node began a cluster of its own.
+    has_founded: bool,
+}
+
+impl Seeds {
+    pub(super) fn new(texts: Vec<String>) -> Self {
+        Self {
+            texts,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn add(&mut self, seeds: Vec<String>) {
+        for seed in seeds {
+            if !self.texts.contains(&seed) {
+                self.texts.push(seed);
+            }
+        }
+    }
+
+    /// Keeps what a look-up brought, and warns of seeds that do not resolve: of each one when that
+    /// begins, and then once a minute.
+    pub(super) fn note_look_up(
+        &mut self,
+        resolved: Vec<(String, Vec<SocketAddr>)>,
+        unresolved: Vec<(String, SeedFailure)>,
+    ) {
+        let now = Instant::now();
+        let fails = |seed: &str| unresolved.iter().any(|(text, _)| text == seed);
+        self.warned.retain(|(seed, at)| {
+            let still = fails(seed);
+            if !still {
+                tracing::info!(%seed, "seed resolves again");
+            }
+            still && now.duration_since(*at) < WARN_AGAIN_AFTER
+        });
+        for (seed, failure) in &unresolved {
+            if !self.warned.iter().any(|(warned, _)| warned == seed) {
+                tracing::warn!(%seed, %failure, "seed does not resolve; it is looked up again");
+                self.warned.push((seed.clone(), now));
+            }
+        }
+        self.resolved = resolved;
+        self.unresolved = unresolved;
+    }
+
+    fn addrs(&self, seed: &str) -> &[SocketAddr] {
+        let resolved = self.resolved.iter().find(|(text, _)| text == seed);
+        resolved.map_or(&[], |(_, addrs)| addrs)
+    }
+}
+
+impl Shared {
+    /// The seeds to resolve, if there are any.
+    pub(super) fn seeds(&self) -> Option<Vec<String>> {
+        Some(self.seeds.lock().texts.clone()).filter(|seeds| !seeds.is_empty())
+    }
+
+    /// Each seed and why it has not let this node in, as far as that is known.
+    pub(super) fn seed_failures(&self) -> Vec<(String, SeedFailure)> {
+        let refusals: Vec<_> = self.engine.lock().seed_refusals().collect();
+        let seeds = self.seeds.lock();
+        let failure = |seed: &String| {
+            if let Some((_, failure)) = seeds.unresolved.iter().find(|(text, _)| text == seed) {
+                return failure.clone();
+            }
+            let addrs = seeds.addrs(seed);
+            let refusal = refusals.iter().find(|(addr, _)| addrs.contains(addr));
+            refusal.map_or(SeedFailure::NoAnswer, |(_, refusal)| {
+                SeedFailure::Refused(*refusal)
+            })
+        };
+        seeds
+            .texts
+            .iter()
+            .map(|seed| (seed.clone(), failure(seed)))
+            .collect()
+    }
+
+    /// Says once that no other seed answered in time.
+    pub(super) fn warn_of_founding(&self) {
+        if !std::mem::replace(&mut self.seeds.lock().has_founded, true) {
+            tracing::warn!(
+                seeds = list(&self.seed_failures()),
+                "no other seed answered: this node began a cluster of its own, and goes on dialling them"
+            );
+        }
+    }
+}
+
+/// Logs the events of which an operator should know. The engine limits how many there are.
+pub(super) fn log(event: &Event) {
+    match event {
+        Event::DatagramRefused { from, refusal } => {
+            tracing::warn!(%from, %refusal, "gossip datagram refused");
+        }
+        Event::SeedRefused { seed, refusal } => {
+            tracing::warn!(%seed, %refusal, "seed refuses this node");
+        }
+        _ => {}
+    }
+}
+
+/// How often it is said that a seed does not resolve.
+const WARN_AGAIN_AFTER: Duration = Duration::from_secs(60);

@@ -1,0 +1,315 @@
+//! Seeds: which addresses are dialled to get in, when, and what happens if none answers.
+//!
+//! A node that is out, or alone, dials all its seeds on one timer that backs off, whatever the
+//! look-ups bring. An address that a look-up brings for the first time is dialled at once, so many
+//! of them in a probe interval. A node that is in looks now and then whether a seed belongs to
+//! another cluster of its name, to merge with it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::entry::Entry;
+use super::timers::Single;
+use super::{Engine, Phase};
+use crate::time::Time;
+
+/// The seeds of the last look-up, and when they are dialled.
+#[derive(Debug, Default)]
+pub(crate) struct Seeds {
+    /// Addresses of the last look-up, without those that are known to be this node's own.
+    addrs: Vec<SocketAddr>,
+    /// Addresses of this node, beside the advertised one.
+    own: Vec<SocketAddr>,
+    /// Whether some seed of the look-up under way did not resolve.
+    unresolved: bool,
+    /// When a node that is one of its own seeds begins a cluster, if none of the others answers.
+    found_at: Option<Time>,
+    /// Whether no other seed had answered when this node began a cluster of its own.
+    founded: bool,
+    /// Attempts in a row that this node was out or alone.
+    attempts: u32,
+    /// Somebody asked for a look-up and waits for what comes of it.
+    hurry: bool,
+    wanted: bool,
+    /// Each look-up causes the next one, to see a checker notice.
+    #[cfg(all(test, feature = "sim"))]
+    loops: bool,
+    /// Start of the window in which fresh addresses are counted, and how many there were.
+    fresh: (Time, usize),
+}
+
+impl Seeds {
+    pub(crate) fn new() -> Self {
+        Self {
+            wanted: true,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn take_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// A look-up is wanted, and its result is to be tried soon.
+    pub(crate) fn want(&mut self) {
+        self.wanted = true;
+        self.hurry = true;
+        self.attempts = 0;
+    }
+
+    pub(crate) fn note_unresolved(&mut self) {
+        self.unresolved = true;
+    }
+
+    /// Adds an address of this node.
+    pub(crate) fn note_own(&mut self, addr: SocketAddr) {
+        self.addrs.retain(|seed| *seed != addr);
+        if !self.own.contains(&addr) {
+            if self.own.len() >= OWN_MAX {
+                self.own.remove(0);
+            }
+            self.own.push(addr);
+        }
+    }
+
+    /// How many fresh addresses may be dialled now.
+    fn fresh_left(&mut self, now: Time, window: Duration) -> usize {
+        if now.since(self.fresh.0) >= window {
+            self.fresh = (now, 0);
+        }
+        DOORS_MAX.saturating_sub(self.fresh.1)
+    }
+}
+
+/// What a driver does about seeds.
+impl Engine {
+    /// Takes in what the seeds resolve to now, and dials those of them that are new. This is how to
+    /// join; with no seeds at all, or none but this node itself, the node is a cluster of its own.
+    ///
+    /// A node that is one of its seeds, and that none of the others lets in within two probe
+    /// intervals (or half of the join timeout, if that is shorter), begins a cluster of its own
+    /// too. It goes on dialling the others, and merges with those who answer.
+    pub fn handle_seeds(&mut self, now: Time, seeds: &[SocketAddr]) {
+        let now = self.inner_time(now);
+        self.set_seeds(now, seeds);
+    }
+
+    /// Some of the seeds did not resolve. If others did, [`handle_seeds`](Self::handle_seeds) is
+    /// called next, with those. They are asked for again, with backoff; unlike with no seeds at
+    /// all, this node is not in yet.
+    pub fn handle_unresolved_seeds(&mut self, now: Time) {
+        let now = self.inner_time(now);
+        self.seeds_unresolved(now);
+    }
+
+    /// Takes in that an address is one of this node's own, which is no use as a seed. The
+    /// advertised one is known. The last 64 are kept.
+    pub fn note_own_addr(&mut self, addr: SocketAddr) {
+        self.join.seeds.note_own(addr);
+    }
+
+    /// Whether the seeds are to be resolved, for [`handle_seeds`](Self::handle_seeds). Asks once.
+    pub fn wants_seeds(&mut self) -> bool {
+        self.phase == Phase::Active && self.join.seeds.take_wanted()
+    }
+
+    /// Whether this node began a cluster of its own because none of its other seeds answered in time.
+    pub fn has_founded(&self) -> bool {
+        self.join.seeds.founded
+    }
+
+    /// Asks for the seeds to be resolved now rather than at the next attempt to join.
+    pub fn want_seeds(&mut self) {
+        self.join.seeds.want();
+    }
+}
+
+impl Engine {
+    pub(super) fn set_seeds(&mut self, now: Time, seeds: &[SocketAddr]) {
+        let unresolved = std::mem::take(&mut self.join.seeds.unresolved);
+        let hurry = std::mem::take(&mut self.join.seeds.hurry);
+        let others: Vec<_> = seeds
+            .iter()
+            .copied()
+            .filter(|seed| !self.is_own_addr(*seed))
+            .collect();
+        let is_seed = others.len() < seeds.len();
+        let known = std::mem::replace(&mut self.join.seeds.addrs, others);
+        if self.phase != Phase::Active {
+            return;
+        }
+        if !self.join.seeds.addrs.is_empty() || unresolved {
+            if is_seed {
+                self.expect_to_found(now);
+            }
+        } else if is_seed || self.join.seeds.attempts == 0 {
+            // There is no other way in.
+            self.join.joined = true;
+        }
+        #[cfg(all(test, feature = "sim"))]
+        if self.join.seeds.loops {
+            return self.on_join_timer(now);
+        }
+        self.dial_fresh(now, &known);
+        match self.is_out(now) {
+            true if !self.timers.is_set(Single::Join) || hurry => {
+                let wait = self.next_attempt();
+                self.timers.advance(Single::Join, now + wait);
+            }
+            false if hurry && self.strangers().next().is_some() => {
+                let again = now + self.config.probe_interval;
+                self.timers.advance(Single::Join, again);
+            }
+            _ => {
+                let check = now + SEED_CHECK_ROUNDS * self.config.probe_interval;
+                self.timers.arm(Single::Join, check);
+            }
+        }
+    }
+
+    /// The next attempt asks for them again.
+    pub(super) fn seeds_unresolved(&mut self, now: Time) {
+        self.join.seeds.note_unresolved();
+        self.timers
+            .arm(Single::Join, now + self.config.probe_interval / 2);
+    }
+
+    /// This node is one of its seeds: it begins a cluster of its own, unless another one lets it in
+    /// first.
+    pub(super) fn expect_to_found(&mut self, now: Time) {
+        if self.join.joined || self.join.seeds.found_at.is_some() {
+            return;
+        }
+        let wait = FOUND_AFTER_ROUNDS * self.config.probe_interval;
+        let at = now + wait.min(self.config.join_timeout / 2);
+        self.join.seeds.found_at = Some(at);
+        self.timers.advance(Single::Join, at);
+    }
+
+    /// Dials the addresses that the last look-up brought for the first time, as many as there may
+    /// be in a probe interval.
+    fn dial_fresh(&mut self, now: Time, known: &[SocketAddr]) {
+        #[cfg(feature = "sim")]
+        if self.rules().is_rival() && !self.rival_seeks() {
+            return;
+        }
+        let mut fresh: Vec<_> = self
+            .strangers()
+            .filter(|seed| !known.contains(seed))
+            .collect();
+        self.rng.shuffle(&mut fresh);
+        let window = self.config.probe_interval;
+        fresh.truncate(self.join.seeds.fresh_left(now, window));
+        self.join.seeds.fresh.1 += fresh.len();
+        for seed in fresh {
+            self.send_hello(seed, 0, 0);
+        }
+    }
+
+    /// Out, or alone: dials every way in. In: looks now and then whether a seed belongs to
+    /// another cluster of this name, to merge with it.
+    pub(super) fn on_join_timer(&mut self, now: Time) {
+        if self.phase != Phase::Active {
+            return;
+        }
+        #[cfg(feature = "sim")]
+        if self.rules().is_rival() && !self.rival_seeks() {
+            return;
+        }
+        self.join.seeds.wanted = true;
+        if !self.join.joined && self.join.seeds.found_at.is_some_and(|at| at <= now) {
+            self.join.joined = true;
+            self.join.seeds.founded = true;
+        }
+        if !self.is_out(now) {
+            self.join.seeds.attempts = 0;
+            let strangers: Vec<_> = self.strangers().collect();
+            if !strangers.is_empty() {
+                let seed = strangers[self.rng.usize(..strangers.len())];
+                self.send_hello(seed, 0, 0);
+            }
+            let wait = SEED_CHECK_ROUNDS * self.config.probe_interval;
+            return self.timers.set(
+                Single::Join,
+                now + wait.mul_f64(0.75 + 0.5 * self.rng.f64()),
+            );
+        }
+        let mut doors: Vec<_> = self.join.seeds.addrs.clone();
+        self.rng.shuffle(&mut doors);
+        doors.truncate(DOORS_MAX);
+        let mut known = self.known_addrs();
+        known.extend(&self.join.book);
+        known.retain(|addr| !doors.contains(addr) && !self.is_own_addr(*addr));
+        self.rng.shuffle(&mut known);
+        doors.extend(known.into_iter().take(DOORS_MAX));
+        for door in doors {
+            self.send_hello(door, 0, 0);
+        }
+        let wait = self.next_attempt();
+        self.timers.set(Single::Join, now + wait);
+        if let Some(at) = self.join.seeds.found_at.filter(|_| !self.join.joined) {
+            self.timers.advance(Single::Join, at);
+        }
+    }
+
+    /// Whether this node looks for a way in: it is out, or has nobody, or hears nobody.
+    fn is_out(&self, now: Time) -> bool {
+        !self.join.joined || self.table.live().is_empty() || self.is_isolated(now)
+    }
+
+    /// Time until the next attempt to get in, which is longer each time.
+    fn next_attempt(&mut self) -> Duration {
+        let unit = self.config.probe_interval;
+        let wait = unit.mul_f64(0.5 * 1.5f64.powi(self.join.seeds.attempts as i32));
+        self.join.seeds.attempts = (self.join.seeds.attempts + 1).min(ATTEMPTS_MAX);
+        let wait = wait.min(JOIN_BACKOFF_ROUNDS * unit);
+        wait.mul_f64(0.75 + 0.5 * self.rng.f64())
+    }
+
+    #[cfg(all(test, feature = "sim"))]
+    pub(crate) fn plant_seed_loop(&mut self) {
+        self.join.seeds.loops = true;
+    }
+
+    pub(super) fn is_own_addr(&self, addr: SocketAddr) -> bool {
+        addr == self.me.addr || self.join.seeds.own.contains(&addr)
+    }
+
+    /// Addresses of members: of all, or of some if there are many.
+    fn known_addrs(&mut self) -> Vec<SocketAddr> {
+        if self.table.len() <= KNOWN_MAX {
+            return self.table.iter().map(|(_, entry)| entry.addr()).collect();
+        }
+        (0..KNOWN_MAX)
+            .filter_map(|_| self.table.near(self.rng.u64(..)).map(Entry::addr))
+            .collect()
+    }
+
+    /// Seeds that are no live members.
+    pub(super) fn strangers(&self) -> impl Iterator<Item = SocketAddr> {
+        self.join
+            .seeds
+            .addrs
+            .iter()
+            .copied()
+            .filter(|seed| self.table.at_addr(*seed).is_none() && !self.is_own_addr(*seed))
+    }
+}
+
+/// Most seeds, and most known addresses, dialled at a time; most fresh ones in a probe interval.
+const DOORS_MAX: usize = 8;
+/// Most addresses of members among which some are chosen to be dialled.
+const KNOWN_MAX: usize = 64;
+/// Most addresses of this node.
+const OWN_MAX: usize = 64;
+/// Attempts after which the wait no longer grows.
+const ATTEMPTS_MAX: u32 = 16;
+/// Longest wait between attempts, in probe intervals.
+const JOIN_BACKOFF_ROUNDS: u32 = 10;
+/// How often a member looks whether a seed belongs to another cluster, in probe intervals.
+const SEED_CHECK_ROUNDS: u32 = 30;
+/// How long a node that is one of its seeds waits for the others, in probe intervals.
+const FOUND_AFTER_ROUNDS: u32 = 2;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! The rule for datagrams of a node that has nothing to tell: a bound in each probe interval.
+//!
+//! A node is in news while it has gossip to pass on, pulls or syncs, or leaves, and for
+//! [`CALM_ROUNDS`] probe intervals after something in its view changed. One that was stopped, slowed
+//! down or cut off takes in at once all that waited, so it is left out as long. For every other
+//! node the bounds follow from the configuration:
+//!
+//! | datagrams | in a probe interval |
+//! |---|---|
+//! | hellos, in news too | [`ATTEMPTS`] attempts of [`DOORS`] addresses, each challenged once |
+//! | requests and pages of views | [`PAGE_BURSTS`] bursts of 16 |
+//! | all others: probes, answers, relays | [`SHARES`] times what the rounds of one node may take |
+//!
+//! A loop in which each datagram or look-up causes the next one passes them within milliseconds.
+
+use super::check::Violation;
+use crate::config::ClusterConfig;
+use crate::engine::Engine;
+use crate::engine::pace::Sent;
+use crate::time::Time;
+
+/// What a node sent in the probe interval under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Start of that interval.
+    since: Time,
+    /// What had been sent before.
+    before: Sent,
+    /// What had been sent at the last look.
+    last: Sent,
+    /// The last time that it was in news or not well.
+    news_at: Time,
+}
+
+impl Pace {
+    /// Of a node that starts now.
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            since: now,
+            before: Sent::default(),
+            last: Sent::default(),
+            news_at: now,
+        }
+    }
+
+    /// Takes in what a node has sent. `is_calm`: its view did not change, and it does its work.
+    pub(super) fn look(
+        &mut self,
+        now: Time,
+        engine: &Engine,
+        is_calm: bool,
+    ) -> Result<(), Violation> {
+        let config = engine.config();
+        let unit = config.probe_interval;
+        if !is_calm || engine.is_in_news(now) {
+            self.news_at = now;
+        }
+        let sent = engine.sent_by_kind();
+        if now.since(self.since) >= unit {
+            (self.since, self.before) = (now, self.last);
+        }
+        self.last = sent;
+        let Sent {
+            hellos,
+            pages,
+            others,
+        } = sent - self.before;
+        let is_quiet = now.since(self.news_at) > CALM_ROUNDS * unit;
+        for (what, count, bound, applies) in [
+            ("hellos", hellos, ATTEMPTS * DOORS * 2, is_calm),
+            ("pages", pages, PAGE_BURSTS * 16, is_quiet),
+            ("others", others, SHARES * share(config), is_quiet),
+        ] {
+            if applies && count > bound {
+                return Err(Violation::Talkative { what, count, bound });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Datagrams that the rounds of one node take in a probe interval if nobody answers.
+fn share(config: &ClusterConfig) -> u64 {
+    let rounds = 1 + config.ring_successors();
+    (rounds * (2 + config.indirect_probes)) as u64
+}
+
+/// How long after its last news a node may still be busy with them, in probe intervals.
+const CALM_ROUNDS: u32 = 10;
+/// Attempts to get in within a probe interval: the wait is half of it at first, less a quarter.
+const ATTEMPTS: u64 = 3;
+/// Addresses that an attempt dials: eight seeds, eight known ones, eight fresh ones.
+const DOORS: u64 = 24;
+/// Bursts of pages that others may ask of a node in a probe interval.
+const PAGE_BURSTS: u64 = 8;
+/// Rounds of how many nodes may have to do with one that is not in news.
+const SHARES: u64 = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sim::Cluster;
+
+    /// Five nodes that are at rest, and what the checkers say after `tamper` was at the first one.
+    fn violation(tamper: impl FnOnce(&mut Engine)) -> Option<Violation> {
+        let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+        cluster.run_for(Duration::from_secs(40));
+        cluster.expect_safe();
+        assert!(cluster.is_converged());
+        tamper(cluster.engine_mut(0).unwrap());
+        cluster.run_for(Duration::from_secs(3));
+        cluster.report().failure.map(|failure| failure.violation)
+    }
+
+    fn talks(seen: Option<Violation>) -> &'static str {
+        match seen {
+            Some(Violation::Talkative { what, .. }) => what,
+            seen => panic!("{seen:?}"),
+        }
+    }
+
+    #[test]
+    fn look_ups_that_cause_each_other_are_seen() {
+        assert_eq!(violation(|_| {}), None);
+        let mut cluster = Cluster::new(3);
+        let seeds = (1..=3).map(|n| ([10, 9, 0, n], 1).into()).collect();
+        let node = cluster.add("loop", ClusterConfig::lan(), seeds);
+        cluster.engine_mut(node).unwrap().plant_seed_loop();
+        cluster.run_for(Duration::from_secs(3));
+        let failure = cluster.report().failure.map(|failure| failure.violation);
+        assert_eq!(talks(failure), "hellos");
+    }
+
+    #[test]
+    fn answers_and_pages_without_end_are_seen() {
+        let others = violation(|engine| engine.plant_sent(|sent| &mut sent.others));
+        assert_eq!(talks(others), "others");
+        let pages = violation(|engine| engine.plant_sent(|sent| &mut sent.pages));
+        assert_eq!(talks(pages), "pages");
+    }
+}

@@ -1,0 +1,82 @@
+//! Refusal notices: what a node tells the sender of a datagram that it cannot open.
+//!
+//! A notice is in clear and proves nothing, so it changes nothing but what a joining node reports
+//! about a seed. It is no longer than the datagram that it answers, and is never answered itself.
+
+use super::{Reader, Write};
+use crate::refusal::DatagramRefusal;
+
+/// Why a datagram was refused, and which one it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) refusal: DatagramRefusal,
+    /// Key of the sender of the refused datagram.
+    pub(crate) from: u64,
+    /// Its counter.
+    pub(crate) counter: u64,
+}
+
+impl Notice {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(NOTICE_BYTES);
+        out.put_u8(NOTICE);
+        out.put_u8(match self.refusal {
+            DatagramRefusal::OtherCluster => 1,
+            DatagramRefusal::OtherKey => 2,
+            DatagramRefusal::NoKey => 3,
+        });
+        out.put_u64(self.from);
+        out.put_u64(self.counter);
+        out
+    }
+
+    /// The notice, if the datagram is one of this form.
+    pub(crate) fn decode(datagram: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(datagram);
+        if datagram.len() != NOTICE_BYTES || reader.u8().ok()? != NOTICE {
+            return None;
+        }
+        let refusal = match reader.u8().ok()? {
+            1 => DatagramRefusal::OtherCluster,
+            2 => DatagramRefusal::OtherKey,
+            3 => DatagramRefusal::NoKey,
+            _ => return None,
+        };
+        Some(Self {
+            refusal,
+            from: reader.u64().ok()?,
+            counter: reader.u64().ok()?,
+        })
+    }
+}
+
+/// First byte: gossip (bit 0x40 clear, which QUIC always sets) of wire version 1, a notice.
+pub(crate) const NOTICE: u8 = 0x25;
+/// Length of a notice: first byte, reason, sender and counter.
+pub(crate) const NOTICE_BYTES: usize = 1 + 1 + 8 + 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_comes_back_as_it_was() {
+        for refusal in [
+            DatagramRefusal::OtherCluster,
+            DatagramRefusal::OtherKey,
+            DatagramRefusal::NoKey,
+        ] {
+            let notice = Notice {
+                refusal,
+                from: 7,
+                counter: u64::MAX,
+            };
+            let bytes = notice.encode();
+            assert_eq!(Notice::decode(&bytes), Some(notice));
+            for len in 0..bytes.len() {
+                assert_eq!(Notice::decode(&bytes[..len]), None);
+            }
+        }
+        assert_eq!(Notice::decode(&[NOTICE; NOTICE_BYTES]), None);
+    }
+}
