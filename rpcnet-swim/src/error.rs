@@ -53,6 +53,12 @@ pub enum ConfigError {
     /// Both a key and [`insecure_gossip`](crate::ClusterConfig::insecure_gossip).
     #[error("a cluster key and insecure gossip contradict each other")]
     KeyAndInsecure,
+    /// An epoch that is no time in milliseconds since the Unix epoch.
+    #[error("epoch {epoch} is no time in milliseconds: past the year 10889")]
+    UnusableEpoch {
+        /// The epoch as given.
+        epoch: u64,
+    },
     /// An address that no other node could send to.
     #[error("{addr} cannot be advertised: others cannot send to it")]
     UnusableAdvertiseAddr {

@@ -1,6 +1,7 @@
 //! What the engine tells of the cluster.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::id::NodeId;
 use crate::tags::Tags;
@@ -102,6 +103,18 @@ pub enum Event {
         older: SocketAddr,
         /// Where the newer one is.
         newer: SocketAddr,
+    },
+    /// The wall clocks of this node and of another are more than a day apart, so one of them
+    /// refuses the other's epoch: as long as that is so, they are no members of one cluster.
+    /// Told once in a minute at most (60 probe intervals); [`Stats`](crate::Stats) counts.
+    ClockSkew {
+        /// Where the other one is.
+        addr: SocketAddr,
+        /// How far ahead of the clock that refuses it the refused epoch is.
+        ahead: Duration,
+        /// Whether it is this node's epoch that the other one refuses, rather than the other's
+        /// that this one does. Whose clock is wrong is not known by that.
+        is_own: bool,
     },
     /// This node has left; it takes part no more.
     Left {

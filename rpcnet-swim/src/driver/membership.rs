@@ -1,24 +1,24 @@
 //! The handle of a node.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use thiserror::Error;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, timeout};
 
 use super::advertise::advertised;
+use super::error::{JoinError, LeaveError, SeedFailure, StartError};
 use super::events::EventStream;
+use super::report;
 use super::run::{lookup, run};
 use super::socket::{DatagramSocket, bind};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
-use crate::error::{ConfigError, TagError};
+use crate::error::TagError;
 use crate::event::{Event, Member, PartitionStatus};
 use crate::health::Health;
 use crate::id::NodeId;
@@ -181,7 +181,8 @@ impl ClusterMembership {
     ///
     /// # Errors
     /// [`JoinError::NoSeedAnswered`] after the join timeout; the node goes on trying, so this may
-    /// be called again just to wait. [`JoinError::Gone`] if the node has left.
+    /// be called again just to wait. [`JoinError::ClockSkew`] if that is because the clocks are too
+    /// far apart. [`JoinError::Gone`] if the node has left.
     pub async fn join<S: Into<String>>(
         &self,
         seeds: impl IntoIterator<Item = S>,
@@ -201,9 +202,15 @@ impl ClusterMembership {
         match timeout(self.shared.config.join_timeout, settled).await {
             Ok(Ok(state)) if state.joined => Ok(()),
             Ok(_) => Err(JoinError::Gone),
-            Err(_) => Err(JoinError::NoSeedAnswered {
-                seeds: self.shared.seed_failures(),
-            }),
+            Err(_) => {
+                let refusal = self.shared.engine.lock().clock_refusal();
+                Err(match refusal {
+                    Some((member, apart)) => JoinError::ClockSkew { member, apart },
+                    None => JoinError::NoSeedAnswered {
+                        seeds: self.shared.seed_failures(),
+                    },
+                })
+            }
         }
     }
 
@@ -421,6 +428,7 @@ impl Shared {
             self.state
                 .send_if_modified(|state| std::mem::replace(&mut state.joined, joined) != joined);
             let Some(event) = event else { return };
+            report::log(&event);
             if let Event::Left { acknowledged } = event {
                 self.state
                     .send_modify(|state| state.left = Some(acknowledged));
@@ -473,71 +481,7 @@ impl Drop for Life {
     }
 }
 
-/// Why a node could not be started.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The configuration contradicts itself. The caller's to fix.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The address cannot be bound: it is in use, or not ours. Another port or a retry may do.
-    #[error("cannot bind {addr}: {source}")]
-    Bind {
-        /// The address.
-        addr: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-}
-
-/// Why a node is not in.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum JoinError {
-    /// No seed let it in yet. It goes on trying.
-    #[error("no seed answered: {}", list(seeds))]
-    NoSeedAnswered {
-        /// Each seed and what came of it.
-        seeds: Vec<(String, SeedFailure)>,
-    },
-    /// The node has left, a newer node has its name, or its runtime is gone. Start a new one.
-    #[error("the node has left the cluster")]
-    Gone,
-}
-
-/// What came of a seed.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SeedFailure {
-    /// Its name does not resolve; it may later.
-    #[error("does not resolve ({0})")]
-    Unresolved(String),
-    /// It resolves, and nobody of this cluster with this key answers there.
-    #[error("no answer")]
-    NoAnswer,
-}
-
-/// Why leaving was not clean.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LeaveError {
-    /// Nobody acknowledged it; the others will find the node failed.
-    #[error("none of {members} members acknowledged the leave")]
-    Unacknowledged {
-        /// How many there were.
-        members: usize,
-    },
-}
-
-fn list(seeds: &[(String, SeedFailure)]) -> String {
-    let seeds: Vec<_> = seeds
-        .iter()
-        .map(|(seed, failure)| format!("{seed}: {failure}"))
-        .collect();
-    seeds.join(", ")
-}
-
-fn unix_millis() -> u64 {
+pub(super) fn unix_millis() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

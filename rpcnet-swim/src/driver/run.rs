@@ -13,7 +13,8 @@ use tokio::net::lookup_host;
 use tokio::task::{JoinSet, unconstrained};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
-use super::membership::{SeedFailure, Shared};
+use super::error::SeedFailure;
+use super::membership::{Shared, unix_millis};
 use super::socket::DatagramSocket;
 use crate::time::Time;
 
@@ -76,6 +77,7 @@ impl Driver {
         self.drain_inbound().await;
         let gone = {
             let mut engine = self.shared.engine.lock();
+            engine.set_wall_clock(self.shared.now(), unix_millis());
             engine.handle_timeout(self.shared.now());
             // Asked for once: a wish that comes while others are resolved has to wait for them.
             if self.resolving.is_none() && engine.wants_seeds() {

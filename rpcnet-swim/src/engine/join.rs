@@ -93,7 +93,7 @@ impl Join {
     }
 
     /// Whether `echo` answers a hello that was sent to `addr`; it does so once.
-    fn take_hello(&mut self, echo: u64, addr: SocketAddr) -> bool {
+    pub(super) fn take_hello(&mut self, echo: u64, addr: SocketAddr) -> bool {
         let found = self.hellos.iter().position(|hello| *hello == (echo, addr));
         found.is_some_and(|at| self.hellos.remove(at).is_some())
     }
@@ -245,7 +245,9 @@ impl Engine {
             self.stats.dropped.malformed += 1;
             return;
         }
-        if !self.join.is_cookie(cookie, sender, now) {
+        let is_there =
+            self.take_counter_proof(sender, cookie) || self.join.is_cookie(cookie, sender, now);
+        if !is_there {
             return self.send_challenge(sender);
         }
         if sender.key == self.me.key {
@@ -263,7 +265,7 @@ impl Engine {
             }
             if entry.epoch == sender.epoch && !entry.window.accept(sender.counter) {
                 self.stats.dropped.replayed += 1;
-                return;
+                return self.ask_counter(now, sender);
             }
         }
         self.hear(now);

@@ -26,6 +26,9 @@ impl Sender {
 
 impl Engine {
     pub(super) fn handle_message(&mut self, now: Time, sender: Sender, to: u32, payload: Payload) {
+        let Some(payload) = self.bound_epochs(now, sender, payload) else {
+            return;
+        };
         let own_life = life_key(self.me.key, self.me.epoch);
         if self.phase == Phase::Gone {
             self.stats.dropped.after_leave += 1;
@@ -52,6 +55,9 @@ impl Engine {
                 return self.on_welcome(now, sender, echo, view, me);
             }
             Payload::Refused { echo, known } => return self.on_refused(now, sender, echo, known),
+            Payload::ClockSkew { echo, clock } => {
+                return self.on_clock_skew(now, sender, echo, clock);
+            }
             // The target of a relay need not be known to the helper.
             Payload::Ack { seq, .. } => self.answer_relay(sender, seq),
             _ => {}
@@ -69,7 +75,7 @@ impl Engine {
         }
         if !entry.window.accept(sender.counter) {
             self.stats.dropped.replayed += 1;
-            return;
+            return self.ask_counter(now, sender);
         }
         entry.heard(sender.sealed_with, flaps_from);
         self.hear(now);
@@ -117,7 +123,8 @@ impl Engine {
             Payload::Hello { .. }
             | Payload::Challenge { .. }
             | Payload::Welcome { .. }
-            | Payload::Refused { .. } => unreachable!("handled before the sender is looked up"),
+            | Payload::Refused { .. }
+            | Payload::ClockSkew { .. } => unreachable!("handled before the sender is looked up"),
         }
     }
 

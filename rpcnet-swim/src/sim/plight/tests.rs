@@ -124,7 +124,7 @@ fn a_slow_node_does_one_message_at_a_time() {
     assert_eq!(waiting(&cluster, 3), (0, 0));
     cluster.run_for(secs(30));
     let again = traffic(&mut cluster, 3, secs(10));
-    assert!(again.sent + again.received > 60, "{again:?}");
+    assert!(again.sent + again.received > 50, "{again:?}");
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! Why a node does not start, is not in, or did not leave cleanly.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::error::ConfigError;
+
+/// Why a node could not be started.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration contradicts itself. The caller's to fix.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address cannot be bound: it is in use, or not ours. Another port or a retry may do.
+    #[error("cannot bind {addr}: {source}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Why a node is not in.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// No seed let it in yet. It goes on trying.
+    #[error("no seed answered: {}", list(seeds))]
+    NoSeedAnswered {
+        /// Each seed and what came of it.
+        seeds: Vec<(String, SeedFailure)>,
+    },
+    /// A member's clock and this node's are more than a day apart, so that one of the two does not
+    /// believe when the other started. It goes on trying: set the clock that is wrong, and if it
+    /// is this node's, start it anew.
+    #[error(
+        "the clocks of this node and of {member} are {apart:?} apart, more than the day allowed"
+    )]
+    ClockSkew {
+        /// Where the member is.
+        member: SocketAddr,
+        /// How far apart the clocks are.
+        apart: Duration,
+    },
+    /// The node has left, a newer node has its name, or its runtime is gone. Start a new one.
+    #[error("the node has left the cluster")]
+    Gone,
+}
+
+/// What came of a seed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SeedFailure {
+    /// Its name does not resolve; it may later.
+    #[error("does not resolve ({0})")]
+    Unresolved(String),
+    /// It resolves, and nobody of this cluster with this key answers there.
+    #[error("no answer")]
+    NoAnswer,
+}
+
+/// Why leaving was not clean.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeaveError {
+    /// Nobody acknowledged it; the others will find the node failed.
+    #[error("none of {members} members acknowledged the leave")]
+    Unacknowledged {
+        /// How many there were.
+        members: usize,
+    },
+}
+
+fn list(seeds: &[(String, SeedFailure)]) -> String {
+    let seeds: Vec<_> = seeds
+        .iter()
+        .map(|(seed, failure)| format!("{seed}: {failure}"))
+        .collect();
+    seeds.join(", ")
+}
