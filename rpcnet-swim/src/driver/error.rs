@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::error::ConfigError;
+use crate::id::NodeId;
 
 /// Why a node could not be started.
 #[derive(Debug, Error)]
@@ -47,7 +48,17 @@ pub enum JoinError {
         /// How far apart the clocks are.
         apart: Duration,
     },
-    /// The node has left, a newer node has its name, or its runtime is gone. Start a new one.
+    /// A newer node has this node's name, as that one itself proved: as a rule, two processes were
+    /// given one certificate or one name. This node goes on looking whether the newer one is
+    /// there, and joins when it is gone. The operator's to fix: a name for each.
+    #[error("superseded: a newer node {by:?} at {addr} has this node's name")]
+    Superseded {
+        /// Name and epoch of the newer one.
+        by: NodeId,
+        /// Where it is.
+        addr: SocketAddr,
+    },
+    /// The node has left, or its runtime is gone. Start a new one.
     #[error("the node has left the cluster")]
     Gone,
 }

@@ -19,7 +19,7 @@ use super::socket::{DatagramSocket, bind};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::error::TagError;
-use crate::event::{Event, Member, PartitionStatus};
+use crate::event::{Event, Member, MembershipState, PartitionStatus};
 use crate::health::Health;
 use crate::id::NodeId;
 use crate::key::KeyId;
@@ -87,6 +87,8 @@ enum Subscribers {
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     joined: bool,
+    /// A newer node has this node's name.
+    superseded: bool,
     /// How many members acknowledged that this one left.
     left: Option<usize>,
     over: bool,
@@ -182,7 +184,8 @@ impl ClusterMembership {
     /// # Errors
     /// [`JoinError::NoSeedAnswered`] after the join timeout; the node goes on trying, so this may
     /// be called again just to wait. [`JoinError::ClockSkew`] if that is because the clocks are too
-    /// far apart. [`JoinError::Gone`] if the node has left.
+    /// far apart. [`JoinError::Superseded`] if a newer node has this node's name.
+    /// [`JoinError::Gone`] if the node has left.
     pub async fn join<S: Into<String>>(
         &self,
         seeds: impl IntoIterator<Item = S>,
@@ -198,10 +201,13 @@ impl ClusterMembership {
             self.shared.engine.lock().want_seeds();
         }
         self.shared.wake.notify_one();
-        let settled = state.wait_for(|state| state.joined || state.over);
+        let settled = state.wait_for(|state| state.joined || state.superseded || state.over);
         match timeout(self.shared.config.join_timeout, settled).await {
             Ok(Ok(state)) if state.joined => Ok(()),
-            Ok(_) => Err(JoinError::Gone),
+            Ok(_) => Err(match self.state() {
+                MembershipState::Superseded { by, addr } => JoinError::Superseded { by, addr },
+                _ => JoinError::Gone,
+            }),
             Err(_) => {
                 let refusal = self.shared.engine.lock().clock_refusal();
                 Err(match refusal {
@@ -297,6 +303,17 @@ impl ClusterMembership {
             Subscribers::Over => broadcast::Sender::new(1).subscribe(),
         };
         EventStream { receiver }
+    }
+
+    /// What part this node takes in the cluster: whether it is in, is superseded by a newer node of
+    /// its name, or has left.
+    pub fn state(&self) -> MembershipState {
+        let state = self.shared.engine.lock().state();
+        let driver = *self.shared.state.borrow();
+        match driver.over && driver.left.is_none() {
+            true => MembershipState::Stopped,
+            false => state,
+        }
     }
 
     /// This node's id.
@@ -421,12 +438,16 @@ impl Shared {
     /// Hands the engine's events to the subscribers and to those who wait.
     pub(super) fn publish(&self) {
         loop {
-            let (event, joined) = {
+            let (event, part) = {
                 let mut engine = self.engine.lock();
-                (engine.poll_event(), engine.is_joined())
+                let superseded = matches!(engine.state(), MembershipState::Superseded { .. });
+                (engine.poll_event(), (engine.is_joined(), superseded))
             };
-            self.state
-                .send_if_modified(|state| std::mem::replace(&mut state.joined, joined) != joined);
+            self.state.send_if_modified(|state| {
+                let before = (state.joined, state.superseded);
+                (state.joined, state.superseded) = part;
+                before != part
+            });
             let Some(event) = event else { return };
             report::log(&event);
             if let Event::Left { acknowledged } = event {

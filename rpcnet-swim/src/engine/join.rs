@@ -73,6 +73,27 @@ impl Join {
         !std::mem::replace(&mut self.conflict_reported, true)
     }
 
+    /// Forgets that this node was in; where others are is known still.
+    pub(super) fn start_over(&mut self) {
+        self.joined = self.seeds.is_empty();
+        self.attempts = 0;
+    }
+
+    /// Whether there is one seed, and this is it.
+    pub(super) fn has_only_seed(&self, addr: SocketAddr) -> bool {
+        self.seeds == [addr]
+    }
+
+    /// Where others may be, beside the members.
+    pub(super) fn ways(&self) -> impl Iterator<Item = SocketAddr> {
+        self.seeds.iter().chain(&self.book).copied()
+    }
+
+    /// Whether `echo` would answer a hello that was sent to `addr`.
+    pub(super) fn has_hello(&self, echo: u64, addr: SocketAddr) -> bool {
+        self.hellos.contains(&(echo, addr))
+    }
+
     #[cfg(feature = "sim")]
     pub(crate) fn hellos(&self) -> usize {
         self.hellos.len()
@@ -192,7 +213,7 @@ impl Engine {
     }
 
     /// Addresses of members: of all, or of some if there are many.
-    fn known_addrs(&mut self) -> Vec<SocketAddr> {
+    pub(super) fn known_addrs(&mut self) -> Vec<SocketAddr> {
         if self.table.len() <= KNOWN_MAX {
             return self.table.iter().map(|(_, entry)| entry.addr()).collect();
         }
@@ -230,8 +251,12 @@ impl Engine {
         );
     }
 
-    pub(super) fn on_challenge(&mut self, sender: Sender, cookie: u64, echo: u64) {
-        match self.phase == Phase::Active && self.join.take_challenge(echo, self.counter) {
+    pub(super) fn on_challenge(&mut self, now: Time, sender: Sender, cookie: u64, echo: u64) {
+        if self.takes_name_proof(now, sender, echo) {
+            return;
+        }
+        let speaks = matches!(self.phase, Phase::Active | Phase::Superseded);
+        match speaks && self.join.take_challenge(echo, self.counter) {
             true => self.send_hello(sender.addr, sender.life(), cookie),
             false => self.stats.dropped.unexpected += 1,
         }
@@ -252,7 +277,8 @@ impl Engine {
         }
         if sender.key == self.me.key {
             if sender.epoch < self.me.epoch {
-                self.refuse(sender, self.own_record());
+                self.meet_older_self(sender);
+                self.refuse(sender, self.name_record());
             }
             return self.hear_of_self(now, &me);
         }

@@ -27,7 +27,7 @@ pub(crate) struct Me {
 impl Engine {
     pub(super) fn own_record(&self) -> Record {
         let claim = match self.phase {
-            Phase::Active => Claim::Alive(self.me.tags.clone()),
+            Phase::Active | Phase::Superseded => Claim::Alive(self.me.tags.clone()),
             Phase::Leaving | Phase::Gone => Claim::Left,
         };
         Record {

@@ -6,6 +6,7 @@
 mod addr;
 mod case;
 mod clock;
+mod conflict;
 mod counter;
 #[cfg(feature = "sim")]
 pub(crate) mod detector;
@@ -49,6 +50,7 @@ use fastrand::Rng;
 use rpcnet_phi::Estimator;
 
 use self::clock::{EPOCH_MAX, Skew, WallClock};
+use self::conflict::NameClaims;
 use self::entry::Entry;
 use self::gossip::GossipQueue;
 use self::health::Trips;
@@ -151,6 +153,7 @@ pub struct Engine {
     /// Of the last dial of a failed member.
     redialled_at: Time,
     join: Join,
+    claims: NameClaims,
     leave: Option<Leave>,
     pull: Option<Pull>,
     sync: Sync,
@@ -179,7 +182,9 @@ enum Phase {
     Active,
     /// Tells others that it goes.
     Leaving,
-    /// Left, or gave its name up to a newer node: says nothing and hears nothing.
+    /// A newer node has its name: looks whether that one is still there, and nothing else.
+    Superseded,
+    /// Left: says nothing and hears nothing.
     Gone,
 }
 
@@ -258,6 +263,7 @@ impl Engine {
             redialled_at: now,
             join: Join::new(rng.u64(..)),
             rng,
+            claims: NameClaims::default(),
             leave: None,
             pull: None,
             sync: Sync::default(),
@@ -318,6 +324,7 @@ impl Engine {
                 Timer::Single(Single::Pull) => self.on_pull_timer(now),
                 Timer::Single(Single::Leave) => self.on_leave_timer(now),
                 Timer::Single(Single::Redial) => self.on_redial_timer(now),
+                Timer::Single(Single::Conflict) => self.on_conflict_timer(now),
                 #[cfg(feature = "sim")]
                 Timer::Single(Single::Rival) => self.on_rival_timer(now),
                 Timer::Round(seq) => self.on_round_timer(now, seq),
@@ -459,7 +466,7 @@ impl Engine {
         self.join.joined && self.phase == Phase::Active
     }
 
-    /// Whether this node has left or given its name up; then it does nothing more.
+    /// Whether this node has left; then it does nothing more.
     pub fn is_gone(&self) -> bool {
         self.phase == Phase::Gone
     }

@@ -36,7 +36,7 @@ impl Engine {
         }
         if to != 0 && to != short_life(own_life) {
             self.stats.dropped.misaddressed += 1;
-            if matches!(payload, Payload::Ping { .. }) {
+            if matches!(payload, Payload::Ping { .. }) && self.phase != Phase::Superseded {
                 // It looks for a former life of ours. No hello, which is larger than a ping and
                 // would go wherever somebody who sent an old one again pretends to be.
                 self.send_challenge(sender);
@@ -48,9 +48,14 @@ impl Engine {
             self.stats.dropped.misaddressed += 1;
             return;
         }
+        if self.phase == Phase::Superseded {
+            return self.hear_superseded(now, sender, payload);
+        }
         match payload {
             Payload::Hello { cookie, me } => return self.on_hello(now, sender, cookie, me),
-            Payload::Challenge { cookie, echo } => return self.on_challenge(sender, cookie, echo),
+            Payload::Challenge { cookie, echo } => {
+                return self.on_challenge(now, sender, cookie, echo);
+            }
             Payload::Welcome { echo, view, me } => {
                 return self.on_welcome(now, sender, echo, view, me);
             }

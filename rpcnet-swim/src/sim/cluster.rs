@@ -252,7 +252,7 @@ impl Cluster {
         self.nodes[node]
             .engine
             .as_ref()
-            .is_some_and(|engine| !engine.is_gone())
+            .is_some_and(|engine| super::calm::takes_part(engine))
     }
 
     /// What a node told of the cluster, and when.
