@@ -42,7 +42,9 @@ async fn a_node_whose_name_a_newer_one_has_is_not_ready_and_returns_after_it() {
     assert_eq!(*older.nodes().snapshot().source(), superseded);
     // Nobody is called by what it knew last.
     until("calls end", || !older.workers().source().is_live()).await;
-    let error = older.client().call_worker("who", Bytes::new(), Some("role=worker"));
+    let error = older
+        .client()
+        .call_worker("who", Bytes::new(), Some("role=worker"));
     let error = error.await.unwrap_err();
     assert!(
         matches!(&error, ClusterError::Select(SelectError::SourceEnded { state }) if *state == superseded),
@@ -63,7 +65,9 @@ async fn a_node_whose_name_a_newer_one_has_is_not_ready_and_returns_after_it() {
     })
     .await;
     until("calls go again", || older.workers().source().is_live()).await;
-    let called = older.client().call_worker("who", Bytes::new(), Some("role=worker"));
+    let called = older
+        .client()
+        .call_worker("who", Bytes::new(), Some("role=worker"));
     within("a call", async { called.await })
         .await
         .expect("the first one is there");
