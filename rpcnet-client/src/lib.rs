@@ -135,11 +135,11 @@ pub use node::{DrainReport, Node, NodeBuilder, NodeError, NodeShutdownReport};
 pub use rpcnet_balance::{Balancer, PickContext, RetryBudget, View};
 pub use rpcnet_registry::{
     ClusterEvent, Filter, LoadBalancingStrategy, NodeId, NodeRegistry, NodeState, SelectError,
-    Worker, WorkerRegistry,
+    SourceState, Worker, WorkerRegistry,
 };
 pub use rpcnet_swim::{
-    ClusterConfig, ClusterKey, ClusterMembership, JoinError, KeyRing, PartitionStatus, Policy,
-    Refusal, Verdict,
+    ClusterConfig, ClusterKey, ClusterMembership, JoinError, KeyRing, MembershipState,
+    PartitionStatus, Policy, Refusal, Verdict,
 };
 #[cfg(feature = "dev-certs")]
 pub use rpcnet_transport::DevCa;

@@ -1,6 +1,6 @@
 //! Why no worker was selected.
 
-use crate::ParseError;
+use crate::{ParseError, SourceState};
 
 /// No worker was selected. Nothing has changed and no call was made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,13 @@ pub enum SelectError {
         /// How many could be reached.
         reachable: usize,
     },
+    /// The source of the registry does not tell any more who is there: the node whose view it is has left, is superseded by a
+    /// newer node of its name, or its runtime is gone. Worth another try only if it is superseded, when that is over.
+    #[error("the source of the worker registry is not live: {state}")]
+    SourceEnded {
+        /// What became of it.
+        state: SourceState,
+    },
     /// The registry was never started, so it knows nobody. The caller's fault.
     #[error("the worker registry was not started")]
     NotStarted,
@@ -44,6 +51,7 @@ impl SelectError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::NoMatch { .. } | Self::NoneReachable { .. } | Self::AllExcluded { .. } => true,
+            Self::SourceEnded { state } => !state.is_over(),
             Self::InvalidFilter(_) | Self::NotStarted => false,
         }
     }

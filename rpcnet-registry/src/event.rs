@@ -1,10 +1,10 @@
 //! What happens in a cluster, and how it is told.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use async_broadcast::{InactiveReceiver, Receiver, RecvError, Sender, TryRecvError};
 
-use crate::Node;
+use crate::{Node, SourceState};
 
 /// Something has changed.
 #[derive(Debug, Clone)]
@@ -49,6 +49,18 @@ pub enum ClusterEvent {
     },
     /// This node hears somebody again.
     IsolationEnded,
+    /// The source has ended, is superseded by a newer node of its name, or is live again. What the registry knows is out of
+    /// date unless it is [live](SourceState::is_live).
+    SourceChanged(SourceState),
+    /// Two live nodes have one name; the newer one keeps it.
+    NameConflict {
+        /// The name.
+        name: Arc<str>,
+        /// Where the older one is.
+        older: SocketAddr,
+        /// Where the newer one is.
+        newer: SocketAddr,
+    },
     /// The subscriber was too slow and missed this many events. Read the snapshot for where things stand.
     Lagged(u64),
 }
@@ -70,6 +82,8 @@ impl ClusterEvent {
             | Self::PartitionHealed
             | Self::Isolated { .. }
             | Self::IsolationEnded
+            | Self::SourceChanged(_)
+            | Self::NameConflict { .. }
             | Self::Lagged(_) => None,
         }
     }

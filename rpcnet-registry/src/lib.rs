@@ -38,6 +38,7 @@
 //!   was seen before takes no lock and allocates nothing (`tests/allocation.rs` counts).
 //! - An event is delivered after the snapshot or the selection it led to is in place.
 //! - No channel is unbounded: a subscriber that falls behind gets [`ClusterEvent::Lagged`] with the number it missed.
+//! - A registry whose source has ended, or is superseded, says so ([`SourceState`]) and selects nobody by what it knew last.
 //! - A restarted node (same name, higher epoch) takes the place of its former self at once.
 //!
 //! # Your own source
@@ -60,6 +61,7 @@ mod membership;
 mod node;
 mod nodes;
 mod snapshot;
+mod source;
 mod static_membership;
 #[cfg(feature = "swim")]
 mod swim;
@@ -73,6 +75,7 @@ pub use membership::{Membership, Observer, Watch};
 pub use node::{Node, NodeId, NodeState};
 pub use nodes::NodeRegistry;
 pub use snapshot::Snapshot;
+pub use source::SourceState;
 pub use static_membership::StaticMembership;
 pub use tags::Tags;
 pub use workers::{

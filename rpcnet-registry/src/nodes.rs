@@ -77,7 +77,7 @@ impl NodeRegistry {
         self.snapshot()
     }
 
-    /// All nodes as they are known now. Never waits.
+    /// All nodes as they are known now, and whether the source [is live](Snapshot::source). Never waits.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
@@ -117,8 +117,12 @@ impl Observer for Shared {
 
     fn on_event(&self, event: ClusterEvent) {
         let mut table = self.table.lock();
+        let is_news = table.note_source(&event);
+        if is_news == Some(false) {
+            return;
+        }
         let (event, changes) = table.apply(event);
-        if !changes.is_empty() {
+        if is_news.is_some() || !changes.is_empty() {
             self.snapshot.store(Arc::new(table.snapshot()));
         }
         self.feed.send(event);

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{ClusterEvent, Filter, Node, NodeState};
+use crate::{ClusterEvent, Filter, Node, NodeState, SourceState};
 
 /// All nodes at one moment, in the order of their names. Never changes.
 ///
@@ -16,6 +16,7 @@ use crate::{ClusterEvent, Filter, Node, NodeState};
 pub struct Snapshot {
     nodes: Box<[Arc<Node>]>,
     generation: u64,
+    source: SourceState,
 }
 
 impl Snapshot {
@@ -38,6 +39,12 @@ impl Snapshot {
         self.nodes
             .iter()
             .filter(|node| node.state == NodeState::Alive)
+    }
+
+    /// Whether the source was live. If not, this is what it knew last, and nodes may have come and gone since.
+    #[must_use]
+    pub const fn source(&self) -> &SourceState {
+        &self.source
     }
 
     /// Rises with every change.
@@ -71,6 +78,7 @@ pub(crate) struct Table {
     /// Names of those that left or failed, the longest gone first.
     gone: VecDeque<Arc<str>>,
     generation: u64,
+    source: SourceState,
 }
 
 /// A node before and after; one of them at least is there.
@@ -85,7 +93,26 @@ impl Table {
         Snapshot {
             nodes: self.nodes.values().cloned().collect(),
             generation: self.generation,
+            source: self.source.clone(),
         }
+    }
+
+    pub(crate) const fn source(&self) -> &SourceState {
+        &self.source
+    }
+
+    /// Takes in what an event says of the source, if it is about the source: whether that is news.
+    pub(crate) fn note_source(&mut self, event: &ClusterEvent) -> Option<bool> {
+        let ClusterEvent::SourceChanged(source) = event else {
+            return None;
+        };
+        // What is over stays over.
+        let is_news = self.source != *source && !self.source.is_over();
+        if is_news {
+            self.generation += 1;
+            self.source = source.clone();
+        }
+        Some(is_news)
     }
 
     /// Takes in an event. The changes are empty when it is not about a node, or about a former self of one.

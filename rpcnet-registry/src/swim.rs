@@ -1,10 +1,13 @@
 //! Nodes discovered by gossip.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use rpcnet_swim::{ClusterMembership, Event, EventStream, Member, MemberState};
+use rpcnet_swim::{ClusterMembership, Event, EventStream, Member, MemberState, MembershipState};
 
-use crate::{ClusterEvent, Membership, Node, NodeId, NodeState, Observer, Watch};
+use crate::{ClusterEvent, Membership, Node, NodeId, NodeState, Observer, SourceState, Watch};
 
 /// Follows the events of the node in a task of the tokio runtime.
 ///
@@ -18,12 +21,62 @@ impl Membership for ClusterMembership {
         // Subscribed before reading: what happens in between is told twice rather than never.
         let events = self.subscribe();
         observer.on_snapshot(snapshot(self));
-        let task = tokio::spawn(follow(self.clone(), events, observer));
-        Watch::new(move || task.abort())
+        if !state(self).is_live() {
+            observer.on_event(ClusterEvent::SourceChanged(state(self)));
+        }
+        let is_watched = Arc::new(AtomicBool::new(true));
+        let end = End {
+            cluster: self.clone(),
+            observer: Arc::clone(&observer),
+            is_watched: Arc::clone(&is_watched),
+        };
+        let task = tokio::spawn(follow(self.clone(), events, observer, end));
+        Watch::new(move || {
+            is_watched.store(false, Ordering::Relaxed);
+            task.abort();
+        })
     }
 }
 
-async fn follow(cluster: ClusterMembership, mut events: EventStream, observer: Arc<dyn Observer>) {
+/// Tells when there is nothing to follow any more, however that came: the node has left, or the task was dropped with its
+/// runtime.
+struct End {
+    cluster: ClusterMembership,
+    observer: Arc<dyn Observer>,
+    is_watched: Arc<AtomicBool>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if self.is_watched.load(Ordering::Relaxed) {
+            let state = match state(&self.cluster) {
+                SourceState::Left => SourceState::Left,
+                _ => SourceState::Stopped,
+            };
+            self.observer.on_event(ClusterEvent::SourceChanged(state));
+        }
+    }
+}
+
+/// Whether a node's view is that of a member.
+fn state(cluster: &ClusterMembership) -> SourceState {
+    match cluster.state() {
+        MembershipState::Superseded { by, addr } => SourceState::Superseded {
+            by: NodeId::from(&by),
+            addr,
+        },
+        MembershipState::Left => SourceState::Left,
+        MembershipState::Stopped => SourceState::Stopped,
+        _ => SourceState::Live,
+    }
+}
+
+async fn follow(
+    cluster: ClusterMembership,
+    mut events: EventStream,
+    observer: Arc<dyn Observer>,
+    end: End,
+) {
     while let Some(event) = events.recv().await {
         let node = |member| Arc::new(node(&cluster, &member));
         let event = match event {
@@ -55,13 +108,29 @@ async fn follow(cluster: ClusterMembership, mut events: EventStream, observer: A
                 // In this order: who is told to read the snapshot finds in it what was missed.
                 observer.on_snapshot(snapshot(&cluster));
                 observer.on_event(ClusterEvent::Lagged(missed));
+                observer.on_event(ClusterEvent::SourceChanged(state(&cluster)));
                 continue;
             }
-            // About names, and the like: nothing that a registry keeps.
+            Event::NameConflict { name, older, newer } => ClusterEvent::NameConflict {
+                name: name.into(),
+                older,
+                newer,
+            },
+            Event::Superseded { by, addr } => {
+                let by = NodeId::from(&by);
+                ClusterEvent::SourceChanged(SourceState::Superseded { by, addr })
+            }
+            Event::SupersessionEnded { .. } => {
+                // Those known before are of the past.
+                observer.on_snapshot(snapshot(&cluster));
+                ClusterEvent::SourceChanged(SourceState::Live)
+            }
+            // About clocks, and the like: nothing that a registry keeps.
             _ => continue,
         };
         observer.on_event(event);
     }
+    drop(end);
 }
 
 fn snapshot(cluster: &ClusterMembership) -> Vec<Node> {
@@ -95,7 +164,8 @@ fn node(cluster: &ClusterMembership, member: &Member) -> Node {
         .with_phi(phi.map(|health| health.phi))
         .with_slow(member.slow)
         .with_round_trip(health.and_then(|health| health.round_trip))
-        .with_local(member.id == cluster.local_id())
+        // Not by its epoch, which may have been raised since: nobody else in this view has its name.
+        .with_local(member.id.name == cluster.local_id().name)
 }
 
 impl From<&rpcnet_swim::NodeId> for NodeId {
@@ -107,5 +177,23 @@ impl From<&rpcnet_swim::NodeId> for NodeId {
 impl From<&NodeId> for rpcnet_swim::NodeId {
     fn from(id: &NodeId) -> Self {
         Self::new(Arc::clone(&id.name), id.epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rpcnet_swim::ClusterConfig;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_this_node_said_before_its_epoch_rose_is_of_this_node() {
+        let config = ClusterConfig::local().with_name("me");
+        let cluster = ClusterMembership::new(config).await.unwrap();
+        let mut before = cluster.me();
+        before.id.epoch -= 1;
+        assert!(node(&cluster, &before).is_local);
+        before.id.name = "other".into();
+        assert!(!node(&cluster, &before).is_local);
     }
 }

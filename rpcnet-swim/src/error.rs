@@ -63,6 +63,12 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: SeedSyntaxError,
     },
+    /// An epoch that is no time in milliseconds since the Unix epoch.
+    #[error("epoch {epoch} is no time in milliseconds: past the year 10889")]
+    UnusableEpoch {
+        /// The epoch as given.
+        epoch: u64,
+    },
     /// An address that no other node could send to.
     #[error("{addr} cannot be advertised: others cannot send to it")]
     UnusableAdvertiseAddr {

@@ -1,6 +1,7 @@
 //! What the engine tells of the cluster.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::id::NodeId;
 use crate::refusal::DatagramRefusal;
@@ -94,8 +95,9 @@ pub enum Event {
     },
     /// This node hears a member again.
     IsolationEnded,
-    /// Two live nodes have this name; the one that started later keeps it. In the older one, if
-    /// it is in, this is the last event: it is gone, and others do not hear of it as left.
+    /// Two live nodes have this name; the one that started later keeps it. Told by the newer one,
+    /// by the older one, which is then [superseded](Event::Superseded), and by others that hear
+    /// both.
     NameConflict {
         /// The name.
         name: String,
@@ -121,6 +123,35 @@ pub enum Event {
         /// Why it refuses them.
         refusal: DatagramRefusal,
     },
+    /// A newer node has this node's name, as that one itself proved: this node takes part no more,
+    /// and its view stands still. As a rule two processes were given one certificate or one name.
+    /// This node goes on looking whether the newer one is there.
+    Superseded {
+        /// Name and epoch of the newer one.
+        by: NodeId,
+        /// Where it is.
+        addr: SocketAddr,
+    },
+    /// The newer node of this name has left, failed or is forgotten: this node joins again, and
+    /// tells of the members anew.
+    SupersessionEnded {
+        /// Name and epoch of the node that was newer.
+        by: NodeId,
+        /// Where it was.
+        addr: SocketAddr,
+    },
+    /// The wall clocks of this node and of another are more than a day apart, so one of them
+    /// refuses the other's epoch: as long as that is so, they are no members of one cluster.
+    /// Told once in a minute at most (60 probe intervals); [`Stats`](crate::Stats) counts.
+    ClockSkew {
+        /// Where the other one is.
+        addr: SocketAddr,
+        /// How far ahead of the clock that refuses it the refused epoch is.
+        ahead: Duration,
+        /// Whether it is this node's epoch that the other one refuses, rather than the other's
+        /// that this one does. Whose clock is wrong is not known by that.
+        is_own: bool,
+    },
     /// This node has left; it takes part no more.
     Left {
         /// How many members acknowledged it.
@@ -128,6 +159,34 @@ pub enum Event {
     },
     /// The subscriber fell behind and missed this many events.
     Lagged(u64),
+}
+
+/// What part a node takes in its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MembershipState {
+    /// No seed has let it in yet.
+    Joining,
+    /// It is a member, or a cluster of its own.
+    Active,
+    /// A newer node has its name; it is no member as long as that one is there.
+    Superseded {
+        /// Name and epoch of the newer one.
+        by: NodeId,
+        /// Where it is.
+        addr: SocketAddr,
+    },
+    /// It is leaving or has left.
+    Left,
+    /// Whatever drove it ended without a leave: its runtime is gone, or its socket panicked.
+    Stopped,
+}
+
+impl MembershipState {
+    /// Whether the node takes part in the cluster, or is about to.
+    pub fn takes_part(&self) -> bool {
+        matches!(self, Self::Joining | Self::Active)
+    }
 }
 
 /// Whether this node sees the whole cluster.

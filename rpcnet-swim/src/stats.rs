@@ -30,6 +30,16 @@ pub struct Stats {
     pub failures_declared: u64,
     /// Anti-entropy exchanges started.
     pub syncs: u64,
+    /// Records refused because their epoch is more than a day ahead of this node's clock.
+    pub future_records: u64,
+    /// Members asked at their address for their counter, because one was out of step.
+    pub counters_asked: u64,
+    /// Claims that there is a newer node of this node's name which it set out to verify.
+    pub name_claims: u64,
+    /// Those of them that proved wrong: nobody of its name was there.
+    pub name_claims_disproved: u64,
+    /// Times that a newer node proved to have this node's name.
+    pub superseded: u64,
     /// Times that this process found itself stopped and shifted its deadlines.
     pub stalls: u64,
 }
@@ -58,6 +68,10 @@ pub struct Dropped {
     pub unknown_sender: u64,
     /// An answer to what was not asked, other than to a ping: those come twice, and late.
     pub unexpected: u64,
+    /// From a life, or about one, whose epoch is more than a day ahead of this node's clock.
+    pub future_epoch: u64,
+    /// Arrived while a newer node had this node's name.
+    pub superseded: u64,
     /// Arrived after this node left.
     pub after_leave: u64,
 }

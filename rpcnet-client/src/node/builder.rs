@@ -264,7 +264,7 @@ impl NodeBuilder {
                     for member in membership.members() {
                         let name = &*member.id.name;
                         catch_up(&mut of_nodes, || nodes.snapshot().node(name).is_some()).await;
-                        if self.select_local || member.id != membership.local_id() {
+                        if self.select_local || member.id.name != membership.local_id().name {
                             catch_up(&mut of_workers, || workers.node(name).is_some()).await;
                         }
                     }

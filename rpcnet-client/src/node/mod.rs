@@ -221,9 +221,10 @@ impl Node {
         self.membership().set_draining(!ready);
     }
 
-    /// Whether calls shall come here.
+    /// Whether calls shall come here: the node does not drain and takes part in its cluster, or is about to. It does not if it
+    /// has left, or if a newer node has its name, as [`ClusterMembership::state`] says.
     pub fn is_ready(&self) -> bool {
-        !self.endpoint().is_draining()
+        !self.endpoint().is_draining() && self.membership().state().takes_part()
     }
 
     /// Drains, leaves the cluster, and closes the port; is back by about `within`, whatever happens.

@@ -3,6 +3,7 @@
 mod drain;
 mod faults;
 mod life;
+mod names;
 mod process;
 mod rolling;
 mod start;

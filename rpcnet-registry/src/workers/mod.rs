@@ -24,7 +24,7 @@ pub use worker::{Worker, WorkerStatus};
 
 use crate::{
     ClusterEvent, Events, Filter, Membership, Node, NodeState, Observer, ParseError, SelectError,
-    Watch,
+    SourceState, Watch,
     event::{EVENT_CAPACITY, Feed},
     snapshot::{Change, Table},
 };
@@ -38,6 +38,7 @@ use crate::{
 /// - Never one that is leaving, left or failed, from the moment the source says so.
 /// - One that is marked, because it cannot be reached, fails more often than others or drains, only if nobody else is left;
 ///   see [`with_health`](Self::with_health). A marked one that may be well again gets a call now and then to find out.
+/// - Nobody at all once the source has ended or is superseded: see [`SourceState`].
 /// - Not the node that this process is, unless [`with_local`](Self::with_local) says otherwise.
 ///
 /// Among those the balancer picks. Every filter has its own order of turns, while the calls in flight are counted per
@@ -67,6 +68,7 @@ impl WorkerRegistry {
             members: Arc::default(),
             groups: BTreeMap::new(),
             care: Arc::clone(&care),
+            source: SourceState::Live,
         };
         let shared = Shared {
             writer: Mutex::new(Writer {
@@ -159,6 +161,12 @@ impl WorkerRegistry {
             .map(|index| Arc::clone(&selection.members[index].node))
     }
 
+    /// Whether the source still tells what happens. If not, selection fails with [`SelectError::SourceEnded`].
+    #[must_use]
+    pub fn source(&self) -> SourceState {
+        self.shared.selection.load().source.clone()
+    }
+
     /// What happens in the cluster from now on. When an event arrives, selection already goes by it. It says nothing about
     /// other registries of the same source: the snapshot of a [`NodeRegistry`](crate::NodeRegistry) may be from before it.
     #[must_use]
@@ -188,6 +196,7 @@ struct Selection {
     /// Few, so that comparing them is quicker than hashing the one that is looked for.
     groups: BTreeMap<Box<str>, Arc<Group>>,
     care: Arc<Care>,
+    source: SourceState,
 }
 
 struct Writer {
@@ -254,6 +263,7 @@ impl Shared {
             members,
             groups: groups.collect(),
             care: Arc::clone(&writer.care),
+            source: writer.table.source().clone(),
         };
         self.selection.store(Arc::new(selection));
     }
@@ -269,6 +279,14 @@ impl Observer for Shared {
 
     fn on_event(&self, event: ClusterEvent) {
         let mut writer = self.writer.lock();
+        match writer.table.note_source(&event) {
+            Some(false) => return,
+            Some(true) => {
+                self.renew(&mut writer, |_| true);
+                return self.feed.send(event);
+            }
+            None => {}
+        }
         let (event, changes) = writer.table.apply(event);
         if !changes.is_empty() {
             self.take_over(&mut writer, &changes);
@@ -294,10 +312,12 @@ impl Writer {
     }
 
     fn group(&self, filter: Filter, text: &str, before: Option<&Arc<Group>>) -> Group {
+        // By what a source knew that has ended nobody is selected.
+        let is_live = self.table.source().is_live();
         Group::new(
             filter,
             text,
-            self.selectable(),
+            self.selectable().filter(|_| is_live),
             self.generation,
             before,
             &self.balancer,

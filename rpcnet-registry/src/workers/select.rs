@@ -10,7 +10,7 @@ impl WorkerRegistry {
     ///
     /// # Errors
     ///
-    /// When the filter cannot be read, nobody matches, or nobody who matches can be reached.
+    /// When the filter cannot be read, nobody matches, nobody who matches can be reached, or the source has ended.
     pub async fn select_worker(&self, filter: Option<&str>) -> Result<Worker, SelectError> {
         self.select(filter, &PickContext::new())
     }
@@ -101,6 +101,10 @@ impl WorkerRegistry {
     }
 
     pub(super) fn nobody(&self, group: &Group, text: &str) -> SelectError {
+        let state = self.source();
+        if !state.is_live() {
+            return SelectError::SourceEnded { state };
+        }
         let filter = text.to_owned();
         let reachable = group.reachable();
         if reachable > 0 {

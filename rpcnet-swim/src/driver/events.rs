@@ -15,7 +15,7 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// The next event; none after the node has left, gave up its name or was dropped. Cancel
+    /// The next event; none after the node has left or was dropped. Cancel
     /// safe.
     pub async fn recv(&mut self) -> Option<Event> {
         match self.receiver.recv().await {

@@ -14,13 +14,14 @@ use super::advertise::advertised;
 use super::events::EventStream;
 use super::lookup::lookup;
 use super::outcome::{JoinError, Joined, LeaveError, StartError};
+use super::report;
 use super::run::run;
-use super::seeds::{Seeds, log};
+use super::seeds::Seeds;
 use super::socket::{DatagramSocket, bind};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::error::TagError;
-use crate::event::{Event, Member, PartitionStatus};
+use crate::event::{Event, Member, MembershipState, PartitionStatus};
 use crate::health::Health;
 use crate::id::NodeId;
 use crate::key::KeyId;
@@ -91,6 +92,8 @@ struct State {
     joined: bool,
     /// Whether the view is whole.
     whole: bool,
+    /// A newer node has this node's name.
+    superseded: bool,
     /// How many members acknowledged that this one left.
     left: Option<usize>,
     over: bool,
@@ -179,7 +182,9 @@ impl ClusterMembership {
     ///
     /// # Errors
     /// [`JoinError::NoSeedAnswered`] after the join timeout; the node goes on trying, so this may
-    /// be called again just to wait. [`JoinError::InvalidSeed`] for what can never be a seed.
+    /// be called again just to wait. [`JoinError::ClockSkew`] if that is because the clocks are too
+    /// far apart. [`JoinError::Superseded`] if a newer node has this node's name.
+    /// [`JoinError::InvalidSeed`] for what can never be a seed.
     /// [`JoinError::Gone`] if the node has left.
     pub async fn join<S: Into<String>>(
         &self,
@@ -199,7 +204,8 @@ impl ClusterMembership {
             self.shared.engine.lock().want_seeds();
         }
         self.shared.wake.notify_one();
-        let settled = state.wait_for(|state| (state.joined && state.whole) || state.over);
+        let settled =
+            state.wait_for(|state| (state.joined && state.whole) || state.superseded || state.over);
         let settled = timeout(self.shared.config.join_timeout, settled).await;
         // Without the guard of the state that it may hold.
         let settled = settled.map(|state| state.is_ok_and(|state| state.joined));
@@ -207,11 +213,20 @@ impl ClusterMembership {
         match settled {
             Ok(true) if self.live_count() == 1 => Ok(Joined::Alone),
             Ok(true) => Ok(Joined::Whole),
-            Ok(false) => Err(JoinError::Gone),
-            Err(_) if is_in => Ok(Joined::Partial),
-            Err(_) => Err(JoinError::NoSeedAnswered {
-                seeds: self.shared.seed_failures(),
+            Ok(false) => Err(match self.state() {
+                MembershipState::Superseded { by, addr } => JoinError::Superseded { by, addr },
+                _ => JoinError::Gone,
             }),
+            Err(_) if is_in => Ok(Joined::Partial),
+            Err(_) => {
+                let refusal = self.shared.engine.lock().clock_refusal();
+                Err(match refusal {
+                    Some((member, apart)) => JoinError::ClockSkew { member, apart },
+                    None => JoinError::NoSeedAnswered {
+                        seeds: self.shared.seed_failures(),
+                    },
+                })
+            }
         }
     }
 
@@ -298,6 +313,17 @@ impl ClusterMembership {
             Subscribers::Over => broadcast::Sender::new(1).subscribe(),
         };
         EventStream { receiver }
+    }
+
+    /// What part this node takes in the cluster: whether it is in, is superseded by a newer node of
+    /// its name, or has left.
+    pub fn state(&self) -> MembershipState {
+        let state = self.shared.engine.lock().state();
+        let driver = *self.shared.state.borrow();
+        match driver.over && driver.left.is_none() {
+            true => MembershipState::Stopped,
+            false => state,
+        }
     }
 
     /// This node's id.
@@ -413,25 +439,23 @@ impl Shared {
     /// Hands the engine's events to the subscribers and to those who wait.
     pub(super) fn publish(&self) {
         loop {
-            let (event, joined, whole, founded) = {
+            let (event, next, founded) = {
                 let mut engine = self.engine.lock();
-                (
-                    engine.poll_event(),
-                    engine.is_joined(),
-                    engine.is_view_whole(),
-                    engine.has_founded(),
-                )
+                let event = engine.poll_event();
+                let superseded = matches!(engine.state(), MembershipState::Superseded { .. });
+                let next = (engine.is_joined(), engine.is_view_whole(), superseded);
+                (event, next, engine.has_founded())
             };
             let began = self.state.send_if_modified(|state| {
-                let is_new = (joined, whole) != (state.joined, state.whole);
-                (state.joined, state.whole) = (joined, whole);
-                is_new
+                let before = (state.joined, state.whole, state.superseded);
+                (state.joined, state.whole, state.superseded) = next;
+                before != next
             });
             if began && founded {
                 self.warn_of_founding();
             }
             let Some(event) = event else { return };
-            log(&event);
+            report::log(&event);
             if let Event::Left { acknowledged } = event {
                 self.state
                     .send_modify(|state| state.left = Some(acknowledged));
@@ -462,7 +486,7 @@ impl Drop for Life {
     }
 }
 
-fn unix_millis() -> u64 {
+pub(super) fn unix_millis() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::error::ConfigError;
+use crate::id::NodeId;
 use crate::refusal::DatagramRefusal;
 use crate::seed::SeedSyntaxError;
 
@@ -58,7 +60,29 @@ pub enum JoinError {
         /// What is wrong with it.
         reason: SeedSyntaxError,
     },
-    /// The node has left, a newer node has its name, or its runtime is gone. Start a new one.
+    /// A member's clock and this node's are more than a day apart, so that one of the two does not
+    /// believe when the other started. It goes on trying: set the clock that is wrong, and if it
+    /// is this node's, start it anew.
+    #[error(
+        "the clocks of this node and of {member} are {apart:?} apart, more than the day allowed"
+    )]
+    ClockSkew {
+        /// Where the member is.
+        member: SocketAddr,
+        /// How far apart the clocks are.
+        apart: Duration,
+    },
+    /// A newer node has this node's name, as that one itself proved: as a rule, two processes were
+    /// given one certificate or one name. This node goes on looking whether the newer one is
+    /// there, and joins when it is gone. The operator's to fix: a name for each.
+    #[error("superseded: a newer node {by:?} at {addr} has this node's name")]
+    Superseded {
+        /// Name and epoch of the newer one.
+        by: NodeId,
+        /// Where it is.
+        addr: SocketAddr,
+    },
+    /// The node has left, or its runtime is gone. Start a new one.
     #[error("the node has left the cluster")]
     Gone,
 }

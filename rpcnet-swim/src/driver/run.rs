@@ -12,7 +12,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::lookup::{Found, resolve};
-use super::membership::Shared;
+use super::membership::{Shared, unix_millis};
 use super::outbound::Outbound;
 use super::socket::DatagramSocket;
 use crate::time::Time;
@@ -87,6 +87,7 @@ impl Driver {
         self.drain_inbound().await;
         let gone = {
             let mut engine = self.shared.engine.lock();
+            engine.set_wall_clock(self.shared.now(), unix_millis());
             engine.handle_timeout(self.shared.now());
             // Asked for once: a wish that comes while others are resolved has to wait for them.
             if self.resolving.is_none() && engine.wants_seeds() {

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::membership::Shared;
 use super::outcome::{SeedFailure, list};
-use crate::event::Event;
 
 /// The seeds, and what the last look-up brought.
 #[derive(Debug, Default)]
@@ -105,19 +104,6 @@ impl Shared {
                 "no other seed answered: this node began a cluster of its own, and goes on dialling them"
             );
         }
-    }
-}
-
-/// Logs the events of which an operator should know. The engine limits how many there are.
-pub(super) fn log(event: &Event) {
-    match event {
-        Event::DatagramRefused { from, refusal } => {
-            tracing::warn!(%from, %refusal, "gossip datagram refused");
-        }
-        Event::SeedRefused { seed, refusal } => {
-            tracing::warn!(%seed, %refusal, "seed refuses this node");
-        }
-        _ => {}
     }
 }
 

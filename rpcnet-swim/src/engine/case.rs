@@ -1,5 +1,6 @@
 //! What is held against a member, or was lately.
 
+use super::counter::CounterProof;
 use super::suspicion::{Evidence, Suspicion};
 use crate::time::Time;
 
@@ -26,6 +27,8 @@ pub(crate) struct Case {
     pub(crate) redial_at: Time,
     /// An older life that still speaks was reported.
     pub(crate) conflict_reported: bool,
+    /// It was asked which counter it is at.
+    pub(crate) counter_proof: Option<CounterProof>,
 }
 
 impl Case {
@@ -41,12 +44,19 @@ impl Case {
         redials: 0,
         redial_at: Time::ZERO,
         conflict_reported: false,
+        counter_proof: None,
     };
 
-    /// Flaps whose hold ended before `from` count no more.
+    /// Flaps whose hold ended before `from` count no more, nor do questions asked before it.
     pub(super) fn forgive_flaps(&mut self, from: Time) {
         if self.hold_until < from {
             self.flaps = 0;
+        }
+        if self
+            .counter_proof
+            .is_some_and(|proof| proof.asked_at < from)
+        {
+            self.counter_proof = None;
         }
     }
 
@@ -68,6 +78,7 @@ impl Case {
             && !self.claimed_failed
             && self.flaps == 0
             && !self.conflict_reported
+            && self.counter_proof.is_none()
     }
 }
 

@@ -74,6 +74,7 @@ impl Entry {
             case.evidence = Evidence::NONE;
             case.unanswered = 0;
             case.conflict_reported = false;
+            case.counter_proof = None;
         }
     }
 

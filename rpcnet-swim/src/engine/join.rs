@@ -66,6 +66,21 @@ impl Join {
         !std::mem::replace(&mut self.conflict_reported, true)
     }
 
+    /// Forgets that this node was in; where others are is known still.
+    pub(super) fn start_over(&mut self) {
+        self.joined = !self.seeds.start_over();
+    }
+
+    /// Whether there is one seed, and this is it.
+    pub(super) fn has_only_seed(&self, addr: SocketAddr) -> bool {
+        self.seeds.addrs() == [addr]
+    }
+
+    /// Where others may be, beside the members.
+    pub(super) fn ways(&self) -> impl Iterator<Item = SocketAddr> {
+        self.seeds.addrs().iter().chain(&self.book).copied()
+    }
+
     #[cfg(feature = "sim")]
     pub(crate) fn hellos(&self) -> usize {
         self.hellos.len()
@@ -86,7 +101,7 @@ impl Join {
     }
 
     /// Whether `echo` answers a hello that was sent to `addr`; it does so once.
-    fn take_hello(&mut self, echo: u64, addr: SocketAddr) -> bool {
+    pub(super) fn take_hello(&mut self, echo: u64, addr: SocketAddr) -> bool {
         let found = self.hellos.iter().position(|hello| *hello == (echo, addr));
         found.is_some_and(|at| self.hellos.remove(at).is_some())
     }
@@ -148,8 +163,12 @@ impl Engine {
         );
     }
 
-    pub(super) fn on_challenge(&mut self, sender: Sender, cookie: u64, echo: u64) {
-        match self.phase == Phase::Active && self.join.take_challenge(echo, self.counter) {
+    pub(super) fn on_challenge(&mut self, now: Time, sender: Sender, cookie: u64, echo: u64) {
+        if self.takes_name_proof(now, sender, echo) {
+            return;
+        }
+        let speaks = matches!(self.phase, Phase::Active | Phase::Superseded);
+        match speaks && self.join.take_challenge(echo, self.counter) {
             true => self.send_hello(sender.addr, sender.life(), cookie),
             false => self.stats.dropped.unexpected += 1,
         }
@@ -163,12 +182,15 @@ impl Engine {
             self.stats.dropped.malformed += 1;
             return;
         }
-        if !self.join.is_cookie(cookie, sender, now) {
+        let is_there =
+            self.take_counter_proof(sender, cookie) || self.join.is_cookie(cookie, sender, now);
+        if !is_there {
             return self.send_challenge(sender);
         }
         if sender.key == self.me.key {
             if sender.epoch < self.me.epoch {
-                self.refuse(sender, self.own_record());
+                self.meet_older_self(sender);
+                self.refuse(sender, self.name_record());
             }
             return self.hear_of_self(now, &me);
         }
@@ -181,7 +203,7 @@ impl Engine {
             }
             if entry.epoch == sender.epoch && !entry.window.accept(sender.counter) {
                 self.stats.dropped.replayed += 1;
-                return;
+                return self.ask_counter(now, sender);
             }
         }
         self.hear(now);

@@ -21,6 +21,11 @@ pub(crate) struct Leave {
 
 impl Engine {
     pub(super) fn start_leave(&mut self, now: Time) {
+        if self.phase == Phase::Superseded {
+            // The name is another's: there is nobody to tell.
+            self.phase = Phase::Gone;
+            return self.emit(Event::Left { acknowledged: 0 });
+        }
         if self.phase != Phase::Active {
             return;
         }

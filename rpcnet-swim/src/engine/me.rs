@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::entry::Entry;
 use super::{Engine, Phase};
+use crate::event::Event;
 use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{Claim, Record};
@@ -26,7 +27,7 @@ pub(crate) struct Me {
 impl Engine {
     pub(super) fn own_record(&self) -> Record {
         let claim = match self.phase {
-            Phase::Active => Claim::Alive(self.me.tags.clone()),
+            Phase::Active | Phase::Superseded => Claim::Alive(self.me.tags.clone()),
             Phase::Leaving | Phase::Gone => Claim::Left,
         };
         Record {
@@ -57,11 +58,16 @@ impl Engine {
         self.announce(now);
     }
 
-    /// Starts a new life, as far as others are concerned.
+    /// Starts a new life, as far as others are concerned, and tells it as an event.
     pub(super) fn raise_epoch(&mut self, now: Time, above: u64) {
-        self.me.epoch = above.saturating_add(1);
+        // What is this high was refused at the door: there is always a next epoch.
+        let Some(epoch) = above.max(self.me.epoch).checked_add(1) else {
+            return;
+        };
+        self.me.epoch = epoch;
         self.me.incarnation = 0;
         self.announce(now);
+        self.emit(Event::NodeUpdated(self.me()));
     }
 
     pub(super) fn announce(&mut self, now: Time) {

@@ -284,30 +284,6 @@ impl Engine {
             }
         }
     }
-
-    /// There is, or was, a node of our name with a newer epoch.
-    fn hear_of_successor(&mut self, now: Time, record: &Record) {
-        let gone = matches!(record.claim, Claim::Failed | Claim::Left);
-        if gone || record.addr == self.me.addr {
-            // A former life of ours, from before a clock went back.
-            return self.raise_epoch(now, record.epoch);
-        }
-        let conflict = Event::NameConflict {
-            name: self.me.name.to_string(),
-            older: self.me.addr,
-            newer: record.addr,
-        };
-        if !self.join.joined {
-            // It may be our former self at another address; once it is found failed we get in.
-            if self.join.report_conflict() {
-                self.emit(conflict);
-            }
-            return;
-        }
-        // The newer one keeps the name; two that both insisted would flap for ever.
-        self.emit(conflict);
-        self.phase = Phase::Gone;
-    }
 }
 
 /// Most members that are tracked; a newcomer beyond is not taken in.

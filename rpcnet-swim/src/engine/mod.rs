@@ -5,6 +5,9 @@
 
 mod addr;
 mod case;
+mod clock;
+mod conflict;
+mod counter;
 #[cfg(feature = "sim")]
 pub(crate) mod detector;
 mod entry;
@@ -50,6 +53,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use rpcnet_phi::Estimator;
 
+use self::clock::{EPOCH_MAX, Skew, WallClock};
+use self::conflict::NameClaims;
 use self::entry::Entry;
 use self::gossip::GossipQueue;
 use self::health::Trips;
@@ -128,6 +133,8 @@ pub struct Engine {
     /// Time that the process was stopped, all together: inside, it did not pass.
     stalled: Duration,
     last_now: Time,
+    clock: WallClock,
+    skew: Skew,
     timers: Timers,
     table: Table,
     queue: GossipQueue,
@@ -152,6 +159,7 @@ pub struct Engine {
     redialled_at: Time,
     join: Join,
     refusals: Refusals,
+    claims: NameClaims,
     leave: Option<Leave>,
     pull: Option<Pull>,
     sync: Sync,
@@ -183,7 +191,9 @@ enum Phase {
     Active,
     /// Tells others that it goes.
     Leaving,
-    /// Left, or gave its name up to a newer node: says nothing and hears nothing.
+    /// A newer node has its name: looks whether that one is still there, and nothing else.
+    Superseded,
+    /// Left: says nothing and hears nothing.
     Gone,
 }
 
@@ -194,7 +204,8 @@ impl Engine {
     /// `id` it must be unlike any other use of the same cluster key, as the nonces depend on both.
     ///
     /// # Errors
-    /// [`ConfigError`] if the configuration contradicts itself, or if nobody could send to `addr`.
+    /// [`ConfigError`] if the configuration contradicts itself, if nobody could send to `addr`, or
+    /// if the epoch is no time.
     pub fn new(
         config: ClusterConfig,
         id: NodeId,
@@ -207,6 +218,10 @@ impl Engine {
         if addr.ip().is_unspecified() || addr.ip().is_multicast() || addr.port() == 0 {
             return Err(ConfigError::UnusableAdvertiseAddr { addr });
         }
+        if id.epoch > EPOCH_MAX {
+            return Err(ConfigError::UnusableEpoch { epoch: id.epoch });
+        }
+        let clock = WallClock::new(id.epoch, now);
         let mut rng = Rng::with_seed(seed);
         let key = id.key();
         let envelope = Envelope::new(&config.cluster_name, config.keys.as_ref(), rng.u64(..));
@@ -239,6 +254,8 @@ impl Engine {
             counter: 0,
             stalled: Duration::ZERO,
             last_now: now,
+            clock,
+            skew: Skew::default(),
             timers,
             table,
             queue: GossipQueue::default(),
@@ -256,6 +273,7 @@ impl Engine {
             join: Join::new(rng.u64(..)),
             refusals: Refusals::default(),
             rng,
+            claims: NameClaims::default(),
             leave: None,
             pull: None,
             sync: Sync::default(),
@@ -321,6 +339,7 @@ impl Engine {
                 Timer::Single(Single::Pull) => self.on_pull_timer(now),
                 Timer::Single(Single::Leave) => self.on_leave_timer(now),
                 Timer::Single(Single::Redial) => self.on_redial_timer(now),
+                Timer::Single(Single::Conflict) => self.on_conflict_timer(now),
                 #[cfg(feature = "sim")]
                 Timer::Single(Single::Rival) => self.on_rival_timer(now),
                 Timer::Round(seq) => self.on_round_timer(now, seq),
@@ -438,7 +457,7 @@ impl Engine {
         self.join.joined && self.phase == Phase::Active
     }
 
-    /// Whether this node has left or given its name up; then it does nothing more.
+    /// Whether this node has left; then it does nothing more.
     pub fn is_gone(&self) -> bool {
         self.phase == Phase::Gone
     }
@@ -470,29 +489,6 @@ impl Engine {
             .collect()
     }
 
-    /// Time without the gaps in which the process was stopped. A deadline missed by more than a
-    /// scheduler's whim is such a gap: all deadlines shift by it, so that nobody is judged for
-    /// what this node could not have heard.
-    fn inner_time(&mut self, now: Time) -> Time {
-        let inner = (now - self.stalled).max(self.last_now);
-        let mut shifted = inner;
-        if let Some(due) = self.timers.next().filter(|_| self.phase != Phase::Gone) {
-            let late = inner.since(due);
-            if late > self.stall_limit() && self.rules().stall_shift {
-                // No further back than it has been: what lies before is due already.
-                let shift = inner.since(due.max(self.last_now));
-                self.stalled += shift;
-                shifted = inner - shift;
-                self.stats.stalls += 1;
-                self.rounds
-                    .iter_mut()
-                    .for_each(|round| round.tainted = true);
-            }
-        }
-        self.last_now = shifted.max(self.last_now);
-        self.last_now
-    }
-
     /// Nobody is to be woken for a round or a relay that was answered.
     fn prune_timers(&mut self) {
         let (rounds, relays) = (&self.rounds, &self.relays);
@@ -505,10 +501,6 @@ impl Engine {
 
     fn rules(&self) -> &Rules {
         self.config.rules()
-    }
-
-    fn stall_limit(&self) -> Duration {
-        (self.config.probe_interval / 4).max(STALL_MIN)
     }
 
     fn emit(&mut self, event: Event) {
@@ -599,8 +591,6 @@ const LOSS_PRIOR: f64 = 0.01;
 const RTT_PRIOR: f64 = 0.01;
 /// Least deviation of round trips, in seconds: a scheduler's tick.
 const RTT_DEVIATION_MIN: f64 = 0.001;
-/// A deadline missed by less than this is no stall, whatever the probe interval.
-const STALL_MIN: Duration = Duration::from_millis(100);
 /// Capacity of an empty queue that is kept.
 const QUEUE_KEPT: usize = 64;
 /// Most events that wait to be polled.

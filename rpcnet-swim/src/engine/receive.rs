@@ -26,6 +26,9 @@ impl Sender {
 
 impl Engine {
     pub(super) fn handle_message(&mut self, now: Time, sender: Sender, to: u32, payload: Payload) {
+        let Some(payload) = self.bound_epochs(now, sender, payload) else {
+            return;
+        };
         let own_life = life_key(self.me.key, self.me.epoch);
         if self.phase == Phase::Gone {
             self.stats.dropped.after_leave += 1;
@@ -33,7 +36,7 @@ impl Engine {
         }
         if to != 0 && to != short_life(own_life) {
             self.stats.dropped.misaddressed += 1;
-            if matches!(payload, Payload::Ping { .. }) {
+            if matches!(payload, Payload::Ping { .. }) && self.phase != Phase::Superseded {
                 // It looks for a former life of ours. No hello, which is larger than a ping and
                 // would go wherever somebody who sent an old one again pretends to be.
                 self.send_challenge(sender);
@@ -48,13 +51,21 @@ impl Engine {
             }
             return;
         }
+        if self.phase == Phase::Superseded {
+            return self.hear_superseded(now, sender, payload);
+        }
         match payload {
             Payload::Hello { cookie, me } => return self.on_hello(now, sender, cookie, me),
-            Payload::Challenge { cookie, echo } => return self.on_challenge(sender, cookie, echo),
+            Payload::Challenge { cookie, echo } => {
+                return self.on_challenge(now, sender, cookie, echo);
+            }
             Payload::Welcome { echo, view, me } => {
                 return self.on_welcome(now, sender, echo, view, me);
             }
             Payload::Refused { echo, known } => return self.on_refused(now, sender, echo, known),
+            Payload::ClockSkew { echo, clock } => {
+                return self.on_clock_skew(now, sender, echo, clock);
+            }
             // The target of a relay need not be known to the helper.
             Payload::Ack { seq, .. } => self.answer_relay(sender, seq),
             _ => {}
@@ -72,7 +83,7 @@ impl Engine {
         }
         if !entry.window.accept(sender.counter) {
             self.stats.dropped.replayed += 1;
-            return;
+            return self.ask_counter(now, sender);
         }
         entry.heard(sender.sealed_with, flaps_from);
         self.hear(now);
@@ -120,7 +131,8 @@ impl Engine {
             Payload::Hello { .. }
             | Payload::Challenge { .. }
             | Payload::Welcome { .. }
-            | Payload::Refused { .. } => unreachable!("handled before the sender is looked up"),
+            | Payload::Refused { .. }
+            | Payload::ClockSkew { .. } => unreachable!("handled before the sender is looked up"),
         }
     }
 

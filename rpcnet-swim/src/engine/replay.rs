@@ -24,10 +24,20 @@ impl ReplayWindow {
         self.highest > 0
     }
 
-    /// Takes a counter in; false if it was seen or is too old to tell.
+    /// Whether a counter is so far from those seen that it is a jump rather than a gap, or too old
+    /// to tell.
+    pub(crate) fn is_out_of_step(&self, counter: u64) -> bool {
+        let is_far = self.is_started() && counter > self.highest.saturating_add(JUMP_MAX);
+        is_far || (counter > 0 && self.highest.saturating_sub(counter) >= 64)
+    }
+
+    /// Takes a counter in; false if it was seen, is too old to tell or too far ahead to believe.
     pub(crate) fn accept(&mut self, counter: u64) -> bool {
         if counter > self.highest {
             let ahead = counter - self.highest;
+            if self.is_started() && ahead > JUMP_MAX {
+                return false;
+            }
             self.seen = if ahead < 64 {
                 self.seen << ahead | 1
             } else {
@@ -46,6 +56,10 @@ impl ReplayWindow {
     }
 }
 
+/// How far ahead of all seen a counter may be. A member that talked to others for so long that it
+/// is further ahead is asked for its counter.
+pub(crate) const JUMP_MAX: u64 = 1 << 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,14 +77,37 @@ mod tests {
             (67, true),
             (4, true),
             (3, false),
-            (u64::MAX, true),
+            (u64::MAX, false),
+            (68 + JUMP_MAX, false),
+            (67 + JUMP_MAX, true),
             (67, false),
-            (u64::MAX - 63, true),
-            (u64::MAX - 64, false),
+            (4 + JUMP_MAX, true),
+            (3 + JUMP_MAX, false),
         ] {
             assert_eq!(window.accept(counter), fresh, "{counter}");
         }
         let mut window = ReplayWindow::starting_at(100);
         assert!(!window.accept(100) && !window.accept(37) && window.accept(101));
+        // The first of a member may be anything.
+        assert!(ReplayWindow::default().accept(u64::MAX));
+    }
+
+    #[test]
+    fn what_is_far_from_the_window_is_out_of_step() {
+        let window = ReplayWindow::starting_at(1_000);
+        for (counter, far) in [
+            (0, false),
+            (1, true),
+            (936, true),
+            (937, false),
+            (1_000, false),
+            (1_000 + JUMP_MAX, false),
+            (1_001 + JUMP_MAX, true),
+            (u64::MAX, true),
+        ] {
+            assert_eq!(window.is_out_of_step(counter), far, "{counter}");
+        }
+        let window = ReplayWindow::starting_at(u64::MAX);
+        assert!(window.is_out_of_step(7) && !window.is_out_of_step(u64::MAX));
     }
 }

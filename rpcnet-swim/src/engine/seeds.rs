@@ -57,6 +57,18 @@ impl Seeds {
         self.attempts = 0;
     }
 
+    /// Addresses of the last look-up, without those that are known to be this node's own.
+    pub(super) fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// Begins anew with the attempts to get in. Says whether there is anybody to dial.
+    pub(super) fn start_over(&mut self) -> bool {
+        self.attempts = 0;
+        (self.found_at, self.founded) = (None, false);
+        !self.addrs.is_empty()
+    }
+
     pub(crate) fn note_unresolved(&mut self) {
         self.unresolved = true;
     }
@@ -276,7 +288,7 @@ impl Engine {
     }
 
     /// Addresses of members: of all, or of some if there are many.
-    fn known_addrs(&mut self) -> Vec<SocketAddr> {
+    pub(super) fn known_addrs(&mut self) -> Vec<SocketAddr> {
         if self.table.len() <= KNOWN_MAX {
             return self.table.iter().map(|(_, entry)| entry.addr()).collect();
         }

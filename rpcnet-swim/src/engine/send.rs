@@ -12,7 +12,7 @@ use crate::wire::{Message, Origin, Payload, Record, Write};
 
 impl Engine {
     pub(super) fn on_gossip_timer(&mut self, now: Time) {
-        if self.queue.is_empty() || self.phase == Phase::Gone {
+        if self.queue.is_empty() || matches!(self.phase, Phase::Gone | Phase::Superseded) {
             return;
         }
         for key in self.gossip_targets(now) {

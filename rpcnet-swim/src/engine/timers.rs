@@ -32,6 +32,8 @@ pub(crate) enum Single {
     Leave,
     /// Dial failed members, forget old ones.
     Redial,
+    /// Dial an alleged successor, or look whether a proven one is there.
+    Conflict,
     /// Whatever a rival waits for.
     #[cfg(feature = "sim")]
     Rival,
@@ -115,6 +117,7 @@ const SINGLES: &[Single] = &[
     Single::Pull,
     Single::Leave,
     Single::Redial,
+    Single::Conflict,
     #[cfg(feature = "sim")]
     Single::Rival,
 ];

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Cluster;
 use super::check::{self, Failure, Truth, Violation};
 use crate::engine::Engine;
+use crate::event::MembershipState;
 
 impl Cluster {
     /// Whether every view is what is: who is live, which life, where, with which tags; and no
@@ -102,7 +103,7 @@ impl Cluster {
         let engines = self.nodes.iter().enumerate();
         engines.filter_map(|(node, place)| {
             let engine = place.engine.as_deref()?;
-            (!engine.is_gone()).then_some((node, engine))
+            takes_part(engine).then_some((node, engine))
         })
     }
 
@@ -110,6 +111,12 @@ impl Cluster {
         let sights = self.up().map(|(_, engine)| engine.own_sight());
         sights.map(|sight| (sight.key, sight)).collect()
     }
+}
+
+/// Whether a node is to be seen by the others.
+pub(super) fn takes_part(engine: &Engine) -> bool {
+    // One that leaves does so until enough of them know.
+    !engine.is_gone() && !matches!(engine.state(), MembershipState::Superseded { .. })
 }
 
 /// How often the views are looked at.

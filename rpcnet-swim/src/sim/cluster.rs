@@ -258,7 +258,7 @@ impl Cluster {
         self.nodes[node]
             .engine
             .as_ref()
-            .is_some_and(|engine| !engine.is_gone())
+            .is_some_and(|engine| super::calm::takes_part(engine))
     }
 
     /// Whether a node runs and is not about to leave.

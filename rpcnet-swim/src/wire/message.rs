@@ -55,6 +55,8 @@ pub(crate) enum Payload {
     Welcome { echo: u64, view: u64, me: Record },
     /// You are not: there is a newer life of your name, or it has left.
     Refused { echo: u64, known: Record },
+    /// You are not: your epoch is too far ahead of my clock, which shows this.
+    ClockSkew { echo: u64, clock: u64 },
     /// I leave.
     Leave { seq: u32, me: Record },
     /// I noted that you leave.
@@ -135,6 +137,7 @@ impl Payload {
             Self::SyncRecords { .. } => 16,
             Self::FullPull { .. } => 17,
             Self::FullPage { .. } => 18,
+            Self::ClockSkew { .. } => CLOCK_SKEW,
         }
     }
 
@@ -178,6 +181,10 @@ impl Payload {
                 out.put_varint(*echo);
                 known.encode(out);
             }
+            Self::ClockSkew { echo, clock } => {
+                out.put_varint(*echo);
+                out.put_varint(*clock);
+            }
             Self::Leave { seq, me } => {
                 out.put_u32(*seq);
                 me.encode(out);
@@ -206,6 +213,46 @@ impl Payload {
                 put_records(out, records);
             }
         }
+    }
+
+    /// Takes out the records of a list whose epoch is higher than `limit`, and says which. False
+    /// if the message is about one life and that one's is: then it is no use.
+    pub(crate) fn retain_epochs(&mut self, limit: u64) -> (Beyond, bool) {
+        let mut beyond = Beyond::default();
+        let mut is_sound = true;
+        match self {
+            Self::Ping { updates, .. } | Self::Ack { updates, .. } | Self::Gossip { updates } => {
+                beyond.take_out(updates, limit);
+            }
+            Self::PingReq {
+                target, updates, ..
+            } => {
+                is_sound = target.epoch <= limit;
+                beyond.take_out(updates, limit);
+            }
+            Self::SyncRecords { records } | Self::FullPage { records, .. } => {
+                beyond.take_out(records, limit);
+            }
+            Self::Hello { me: record, .. }
+            | Self::Welcome { me: record, .. }
+            | Self::Refused { known: record, .. }
+            | Self::Leave { me: record, .. } => {
+                is_sound = record.epoch <= limit;
+                if !is_sound {
+                    beyond.note(record);
+                }
+            }
+            Self::RelayedAck { .. }
+            | Self::Nack { .. }
+            | Self::Challenge { .. }
+            | Self::ClockSkew { .. }
+            | Self::LeaveAck { .. }
+            | Self::SyncDigest { .. }
+            | Self::SyncSummary(_)
+            | Self::SyncPull { .. }
+            | Self::FullPull { .. } => {}
+        }
+        (beyond, is_sound)
     }
 
     /// The news that ride on it.
@@ -311,8 +358,37 @@ impl Payload {
                     records: records(reader, known, spare)?,
                 }
             }
+            CLOCK_SKEW => Self::ClockSkew {
+                echo: reader.varint()?,
+                clock: reader.varint()?,
+            },
             _ => return Err(Malformed),
         })
+    }
+}
+
+/// Records whose epoch is too high.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Beyond {
+    pub(crate) count: u64,
+    /// Where the first of them is said to be, and its epoch.
+    pub(crate) first: Option<(SocketAddr, u64)>,
+}
+
+impl Beyond {
+    fn note(&mut self, record: &Record) {
+        self.count += 1;
+        self.first.get_or_insert((record.addr, record.epoch));
+    }
+
+    fn take_out(&mut self, records: &mut Vec<Record>, limit: u64) {
+        records.retain(|record| {
+            let is_beyond = record.epoch > limit;
+            if is_beyond {
+                self.note(record);
+            }
+            !is_beyond
+        });
     }
 }
 
@@ -356,5 +432,7 @@ fn put_records(out: &mut impl Write, records: &[Record]) {
     records.iter().for_each(|record| record.encode(out));
 }
 
+/// What a [`Payload::ClockSkew`] is on the wire.
+const CLOCK_SKEW: u8 = 21;
 /// In how many parts a digest divides the keys.
 pub(crate) const BUCKETS: usize = 64;

@@ -98,6 +98,10 @@ pub(crate) fn messages() -> Vec<Message> {
             echo: 9,
             known: me.clone(),
         },
+        Payload::ClockSkew {
+            echo: 9,
+            clock: u64::MAX,
+        },
         Payload::Leave { seq: 9, me },
         Payload::LeaveAck { seq: 9 },
         Payload::SyncDigest {

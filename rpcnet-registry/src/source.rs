@@ -1,0 +1,54 @@
+//! The state of a source: whether it still tells what happens.
+
+use std::{fmt, net::SocketAddr};
+
+use crate::NodeId;
+
+/// Whether the source of a registry still tells what happens in the cluster.
+///
+/// A registry whose source does not keeps what it knew last, marked as such, and selects nobody by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SourceState {
+    /// It does. A list that is changed by hand always does.
+    #[default]
+    Live,
+    /// A newer node has the name of the node whose view this is, so that node is no member any more. It may be again.
+    Superseded {
+        /// The newer node.
+        by: NodeId,
+        /// Where it is.
+        addr: SocketAddr,
+    },
+    /// The node whose view this is has left the cluster. It will not be back.
+    Left,
+    /// The source ended without a word: its runtime is gone or it panicked. It will not be back.
+    Stopped,
+}
+
+impl SourceState {
+    /// Whether it is [`Live`](Self::Live).
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        matches!(self, Self::Live)
+    }
+
+    /// Whether it will not tell anything any more.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self, Self::Left | Self::Stopped)
+    }
+}
+
+impl fmt::Display for SourceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Live => f.write_str("live"),
+            Self::Superseded { by, addr } => {
+                write!(f, "superseded by a newer node {by} at {addr}")
+            }
+            Self::Left => f.write_str("left the cluster"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}

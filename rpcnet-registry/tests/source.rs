@@ -1,0 +1,182 @@
+//! What a registry does once its source tells nothing any more.
+
+#![cfg(feature = "swim")]
+
+use std::{future::Future, time::Duration};
+
+use futures::executor::block_on;
+use rpcnet_registry::{
+    ClusterEvent, Events, LoadBalancingStrategy, Node, NodeId, NodeRegistry, SelectError,
+    SourceState, StaticMembership, WorkerRegistry,
+};
+use rpcnet_swim::{ClusterConfig, ClusterMembership};
+use tokio::time::timeout;
+
+async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(20), work)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: too late"))
+}
+
+async fn node(name: &str) -> ClusterMembership {
+    ClusterMembership::new(ClusterConfig::local().with_name(name))
+        .await
+        .unwrap()
+}
+
+/// The next that is told of the source.
+async fn source_change(events: &mut Events) -> SourceState {
+    within("a change of the source", async {
+        loop {
+            match events.recv().await {
+                Some(ClusterEvent::SourceChanged(state)) => break state,
+                Some(_) => {}
+                None => panic!("the registry is there"),
+            }
+        }
+    })
+    .await
+}
+
+fn two() -> StaticMembership {
+    ["a", "b"]
+        .map(|name| Node::new(NodeId::new(name, 1), ([127, 0, 0, 1], 7000).into()))
+        .into_iter()
+        .collect()
+}
+
+#[test]
+fn a_source_that_is_not_live_marks_the_view_and_ends_selection() {
+    let cluster = two();
+    let nodes = NodeRegistry::new(cluster.clone());
+    let workers = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin);
+    block_on(nodes.start());
+    block_on(workers.start());
+    let mut events = workers.subscribe();
+    assert!(nodes.snapshot().source().is_live());
+    assert!(block_on(workers.select_worker(None)).is_ok());
+
+    let superseded = SourceState::Superseded {
+        by: NodeId::new("me", 2),
+        addr: ([127, 0, 0, 1], 7001).into(),
+    };
+    let generation = nodes.snapshot().generation();
+    cluster.announce(ClusterEvent::SourceChanged(superseded.clone()));
+    cluster.announce(ClusterEvent::SourceChanged(superseded.clone()));
+    assert_eq!(*nodes.snapshot().source(), superseded);
+    assert!(nodes.snapshot().generation() > generation);
+    assert_eq!(nodes.snapshot().len(), 2, "what was known last is there");
+    // With a filter that was used before and with one that was not, for one and for all.
+    for filter in [None, Some("!role")] {
+        let error = block_on(workers.select_worker(filter)).unwrap_err();
+        let state = superseded.clone();
+        assert_eq!(error, SelectError::SourceEnded { state });
+        assert!(error.is_retryable());
+        assert!(workers.select_all(filter).is_err());
+    }
+    assert_eq!(workers.workers(None).unwrap().len(), 2);
+    assert!(matches!(events.try_recv(), Some(ClusterEvent::SourceChanged(s)) if s == superseded));
+    assert!(events.try_recv().is_none(), "told once");
+
+    cluster.announce(ClusterEvent::SourceChanged(SourceState::Live));
+    assert!(block_on(workers.select_worker(None)).is_ok());
+    // What is over stays over.
+    cluster.announce(ClusterEvent::SourceChanged(SourceState::Left));
+    cluster.announce(ClusterEvent::SourceChanged(SourceState::Live));
+    let error = block_on(workers.select_worker(None)).unwrap_err();
+    assert!(
+        !error.is_retryable() && error.to_string().contains("left the cluster"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_static_source_is_live_whatever_happens_to_its_nodes() {
+    let cluster = two();
+    let nodes = NodeRegistry::new(cluster.clone());
+    block_on(nodes.start());
+    cluster.fail("a");
+    cluster.remove("b");
+    assert!(nodes.snapshot().source().is_live());
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_ends_the_registries_that_follow_it() {
+    let me = node("me").await;
+    let nodes = NodeRegistry::new(me.clone());
+    let workers =
+        WorkerRegistry::new(me.clone(), LoadBalancingStrategy::RoundRobin).with_local(true);
+    nodes.start().await;
+    workers.start().await;
+    let mut events = [nodes.subscribe(), workers.subscribe()];
+    assert!(workers.select_worker(None).await.is_ok());
+    me.leave().await.unwrap();
+    for events in &mut events {
+        assert_eq!(source_change(events).await, SourceState::Left);
+    }
+    assert_eq!(*nodes.snapshot().source(), SourceState::Left);
+    let error = workers.select_worker(None).await.unwrap_err();
+    assert!(matches!(error, SelectError::SourceEnded { .. }), "{error}");
+    // One that begins to follow it now hears so at once.
+    let late = NodeRegistry::new(me.clone());
+    late.start().await;
+    assert_eq!(*late.snapshot().source(), SourceState::Left);
+}
+
+#[test]
+fn a_runtime_that_ends_ends_the_registries_with_it() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (me, nodes, mut events) = runtime.block_on(async {
+        let me = node("me").await;
+        let nodes = NodeRegistry::new(me.clone());
+        nodes.start().await;
+        let events = nodes.subscribe();
+        (me, nodes, events)
+    });
+    runtime.shutdown_timeout(Duration::from_secs(10));
+    let here = tokio::runtime::Runtime::new().unwrap();
+    let state = here.block_on(source_change(&mut events));
+    assert_eq!(state, SourceState::Stopped);
+    assert_eq!(*nodes.snapshot().source(), SourceState::Stopped);
+    drop(me);
+}
+
+#[tokio::test]
+async fn the_local_node_stays_local_while_its_epoch_rises() {
+    let first = node("first").await;
+    let older = node("me").await;
+    older.join([first.local_addr().to_string()]).await.unwrap();
+    let registry = NodeRegistry::new(older.clone());
+    let workers = WorkerRegistry::new(older.clone(), LoadBalancingStrategy::RoundRobin);
+    registry.start().await;
+    workers.start().await;
+    let mut events = registry.subscribe();
+    let before = older.local_id().epoch;
+
+    // A newer one takes the name and goes; then this one has it again, with a newer epoch.
+    let newer = node("me").await;
+    newer.join([first.local_addr().to_string()]).await.unwrap();
+    assert!(matches!(
+        source_change(&mut events).await,
+        SourceState::Superseded { .. }
+    ));
+    newer.leave().await.unwrap();
+    assert_eq!(source_change(&mut events).await, SourceState::Live);
+    within("it joins again", older.join([""; 0])).await.unwrap();
+    // Some of what is told was said before the epoch rose.
+    older.set_tag("n", "1").unwrap();
+    within("the tag", async {
+        loop {
+            let me = registry.snapshot().node("me").cloned();
+            if let Some(me) = me {
+                assert!(me.is_local, "{me:?}");
+                if me.tags.value("n") == Some("1") && me.id.epoch > before {
+                    break;
+                }
+            }
+            events.recv().await.expect("the registry is there");
+        }
+    })
+    .await;
+    assert!(workers.node("me").is_none(), "it does not select itself");
+}

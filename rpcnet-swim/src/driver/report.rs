@@ -1,0 +1,44 @@
+//! Log lines for what an operator has to know.
+
+use crate::event::Event;
+
+/// Writes the log line of an event that calls for somebody to do something.
+pub(super) fn log(event: &Event) {
+    match event {
+        Event::NameConflict { name, older, newer } => tracing::error!(
+            %name, %older, %newer,
+            "name conflict: two live nodes have one name; the newer one keeps it"
+        ),
+        Event::Superseded { by, addr } => tracing::error!(
+            name = %by, newer = %addr, epoch = by.epoch,
+            "superseded: a newer node has this node's name, which takes part no more"
+        ),
+        Event::SupersessionEnded { by, addr } => tracing::warn!(
+            name = %by, newer = %addr,
+            "supersession ended: the newer node of this node's name is gone, this one joins again"
+        ),
+        Event::ClockSkew {
+            addr,
+            ahead,
+            is_own: true,
+        } => tracing::error!(
+            member = %addr, ?ahead,
+            "clock skew: the member refuses this node's epoch as too far ahead of its clock"
+        ),
+        Event::ClockSkew {
+            addr,
+            ahead,
+            is_own: false,
+        } => tracing::warn!(
+            member = %addr, ?ahead,
+            "clock skew: an epoch is too far ahead of this node's clock and refused"
+        ),
+        Event::DatagramRefused { from, refusal } => {
+            tracing::warn!(%from, %refusal, "gossip datagram refused");
+        }
+        Event::SeedRefused { seed, refusal } => {
+            tracing::warn!(%seed, %refusal, "seed refuses this node");
+        }
+        _ => {}
+    }
+}

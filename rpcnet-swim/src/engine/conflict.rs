@@ -1,0 +1,409 @@
+//! Name conflicts: two processes of one name, and proof of which of them is there.
+//!
+//! The node that started later keeps the name; two that both insisted would flap for ever. That
+//! there is a later one is hearsay until this node has spoken to it: an alleged successor is
+//! dialled at its address, and what it answers has to be from this node's name, of a newer epoch
+//! and under the cluster's key. Without that proof the claim is of a former life, or forged, and
+//! this node goes past it with a newer epoch. With it this node is superseded: it takes part no
+//! more and looks now and then whether its successor is still there. If that one has left, failed
+//! or is forgotten, by the word of the others, this node comes back.
+//!
+//! Dials are bounded whatever is claimed: one claim at a time, one small datagram in a probe
+//! interval, and after a claim that proved wrong a pause that doubles.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use super::gossip::GossipQueue;
+use super::partition::PartitionWatch;
+use super::sync::Sync;
+use super::table::Table;
+use super::timers::{Single, Timers};
+use super::{Engine, Phase, Sender};
+use crate::event::{Event, MembershipState};
+use crate::id::NodeId;
+use crate::time::Time;
+use crate::wire::{Claim, Payload, Record};
+
+/// Claims that there is a newer life of this node's name, and what came of them.
+#[derive(Debug, Default)]
+pub(crate) struct NameClaims {
+    /// The claim under verification.
+    verified: Option<Verification>,
+    /// The highest other claim heard meanwhile.
+    pending: Option<Record>,
+    /// Where nobody of this name answered lately.
+    disproved: VecDeque<SocketAddr>,
+    /// Claims that proved wrong in a row, and when the next one may be verified.
+    wrong: u32,
+    next_at: Time,
+    successor: Option<Successor>,
+}
+
+#[derive(Debug)]
+struct Verification {
+    claim: Record,
+    /// Counters of the hellos sent to its address.
+    hellos: Vec<u64>,
+}
+
+/// The proven newer life of this node's name.
+#[derive(Debug)]
+struct Successor {
+    epoch: u64,
+    addr: SocketAddr,
+    /// Counter of the hello that it has not answered yet.
+    hello: Option<u64>,
+    /// A hello was sent since the last wait.
+    was_asked: bool,
+    /// Hellos in a row that it did not answer.
+    unanswered: u32,
+    /// Probe intervals until the next one.
+    wait: u32,
+}
+
+impl Engine {
+    /// What part this node takes in the cluster.
+    pub fn state(&self) -> MembershipState {
+        match (self.phase, &self.claims.successor) {
+            (Phase::Superseded, Some(successor)) => MembershipState::Superseded {
+                by: self.life_of(successor.epoch),
+                addr: successor.addr,
+            },
+            (Phase::Active, _) if !self.join.joined => MembershipState::Joining,
+            (Phase::Active, _) => MembershipState::Active,
+            _ => MembershipState::Left,
+        }
+    }
+
+    /// Somebody says that there is, or was, a node of our name with a newer epoch.
+    pub(super) fn hear_of_successor(&mut self, now: Time, record: &Record) {
+        let is_over = matches!(record.claim, Claim::Failed | Claim::Left);
+        let is_disproved =
+            now < self.claims.next_at && self.claims.disproved.contains(&record.addr);
+        if is_over || record.addr == self.me.addr || is_disproved {
+            // A former life of ours, from before a clock went back, or a lie.
+            return self.raise_epoch(now, record.epoch);
+        }
+        if let Some(verification) = &mut self.claims.verified
+            && verification.claim.addr == record.addr
+        {
+            verification.claim.epoch = verification.claim.epoch.max(record.epoch);
+            return;
+        }
+        if self.claims.verified.is_some() || now < self.claims.next_at {
+            let pending = self.claims.pending.as_ref();
+            if pending.is_none_or(|pending| pending.epoch < record.epoch) {
+                self.claims.pending = Some(record.clone());
+            }
+            return self
+                .timers
+                .arm(Single::Conflict, self.claims.next_at.max(now));
+        }
+        self.stats.name_claims += 1;
+        self.claims.verified = Some(Verification {
+            claim: record.clone(),
+            hellos: Vec::new(),
+        });
+        self.verify_claim(now);
+    }
+
+    pub(super) fn on_conflict_timer(&mut self, now: Time) {
+        match self.phase {
+            Phase::Superseded => self.watch_successor(now),
+            Phase::Active if self.claims.verified.is_some() => self.verify_claim(now),
+            Phase::Active => {
+                if let Some(claim) = self.claims.pending.take() {
+                    self.hear_of_self(now, &claim);
+                }
+            }
+            Phase::Leaving | Phase::Gone => {}
+        }
+    }
+
+    /// Dials the alleged successor once more; nobody there means that there is none.
+    fn verify_claim(&mut self, now: Time) {
+        let Some(verification) = &mut self.claims.verified else {
+            return;
+        };
+        if verification.hellos.len() >= DIALS_MAX {
+            return self.disprove(now);
+        }
+        verification.hellos.push(self.counter + 1);
+        let addr = verification.claim.addr;
+        self.send_hello(addr, 0, 0);
+        self.timers
+            .set(Single::Conflict, now + self.config.probe_interval);
+    }
+
+    /// A challenge, if it answers a hello that was sent to find out who is there. Whether it does,
+    /// and is not to be answered.
+    pub(super) fn takes_name_proof(&mut self, now: Time, sender: Sender, echo: u64) -> bool {
+        // In clear anybody may guess a counter, and has to receive at the address to answer.
+        let is_from =
+            |addr: SocketAddr| addr == sender.addr || (sender.sealed_with.is_some() && echo > 0);
+        let is_newer = sender.key == self.me.key && sender.epoch > self.me.epoch;
+        if let Some(successor) = &mut self.claims.successor
+            && self.phase == Phase::Superseded
+            && successor.hello == Some(echo)
+            && is_from(successor.addr)
+        {
+            successor.hello = None;
+            if is_newer {
+                successor.epoch = sender.epoch;
+                successor.unanswered = 0;
+            } else {
+                // Its address has somebody else, or an older life.
+                successor.unanswered = CHECKS_MAX;
+                self.watch_successor(now);
+            }
+            return true;
+        }
+        let Some(verification) = &self.claims.verified else {
+            return false;
+        };
+        if !verification.hellos.contains(&echo) || !is_from(verification.claim.addr) {
+            return false;
+        }
+        if !is_newer {
+            self.disprove(now);
+            return true;
+        }
+        // The answer to it tells the newer one of us.
+        self.yield_name(now, sender.epoch);
+        false
+    }
+
+    /// There is no newer life where one was said to be.
+    fn disprove(&mut self, now: Time) {
+        let Some(Verification { claim, .. }) = self.claims.verified.take() else {
+            return;
+        };
+        let unit = self.config.probe_interval;
+        self.stats.name_claims_disproved += 1;
+        if now.since(self.claims.next_at) > FORGIVEN_ROUNDS * unit {
+            self.claims.wrong = 0;
+        }
+        let pause = unit * (1 << self.claims.wrong.min(PAUSE_DOUBLINGS_MAX));
+        self.claims.wrong = self.claims.wrong.saturating_add(1);
+        self.claims.next_at = now + pause;
+        if self.claims.disproved.len() >= DISPROVED_MAX {
+            self.claims.disproved.pop_front();
+        }
+        self.claims.disproved.push_back(claim.addr);
+        self.timers.clear(Single::Conflict);
+        if self.claims.pending.is_some() {
+            self.timers.set(Single::Conflict, self.claims.next_at);
+        }
+        if claim.epoch > self.me.epoch {
+            self.raise_epoch(now, claim.epoch);
+        }
+    }
+
+    /// The newer one keeps the name. Its record is the last that this node tells others.
+    fn yield_name(&mut self, now: Time, epoch: u64) {
+        let Some(Verification { mut claim, .. }) = self.claims.verified.take() else {
+            return;
+        };
+        let addr = claim.addr;
+        self.emit(Event::NameConflict {
+            name: self.me.name.to_string(),
+            older: self.me.addr,
+            newer: addr,
+        });
+        claim.epoch = epoch;
+        if matches!(claim.claim, Claim::Alive(_)) {
+            for key in self.sample_live(self.config.gossip_fanout, |_, _| true) {
+                let updates = vec![claim.clone()];
+                self.send_to(key, Payload::Gossip { updates });
+            }
+        }
+        self.stats.superseded += 1;
+        self.phase = Phase::Superseded;
+        self.rounds.clear();
+        self.relays.clear();
+        self.pull = None;
+        self.claims.pending = None;
+        self.timers = Timers::default();
+        self.claims.successor = Some(Successor {
+            epoch,
+            addr,
+            hello: None,
+            was_asked: false,
+            unanswered: 0,
+            wait: CHECK_WAIT_MIN,
+        });
+        self.timers.set(
+            Single::Conflict,
+            now + CHECK_WAIT_MIN * self.config.probe_interval,
+        );
+        let by = self.life_of(epoch);
+        self.emit(Event::Superseded { by, addr });
+    }
+
+    /// Looks whether the successor is still there, and asks the others if it does not answer.
+    fn watch_successor(&mut self, now: Time) {
+        let unit = self.config.probe_interval;
+        let Some(successor) = &mut self.claims.successor else {
+            return;
+        };
+        if successor.hello.take().is_some() {
+            successor.unanswered += 1;
+        } else if std::mem::take(&mut successor.was_asked) && successor.unanswered == 0 {
+            let wait = successor.wait * unit;
+            successor.wait = (2 * successor.wait).min(CHECK_WAIT_MAX);
+            return self.timers.set(Single::Conflict, now + wait);
+        }
+        let unanswered = successor.unanswered;
+        if unanswered >= CHECKS_MAX + ASKS_MAX {
+            // Nobody knows better: this node looks for its cluster as it did when it started.
+            return self.come_back(now, None);
+        }
+        let addr = successor.addr;
+        successor.hello = Some(self.counter + 1);
+        successor.was_asked = true;
+        self.send_hello(addr, 0, 0);
+        if unanswered >= CHECKS_MAX {
+            let mut doors = self.known_addrs();
+            self.rng.shuffle(&mut doors);
+            doors.truncate(DOORS_MAX);
+            doors.extend(self.join.ways().take(DOORS_MAX));
+            for door in doors.into_iter().filter(|door| *door != addr) {
+                self.send_hello(door, 0, 0);
+            }
+        }
+        // A hello that is not answered within an interval is sent again.
+        self.timers.set(Single::Conflict, now + unit);
+    }
+
+    /// What arrives while this node is superseded: word of its successor, and nothing else.
+    pub(super) fn hear_superseded(&mut self, now: Time, sender: Sender, payload: Payload) {
+        match payload {
+            Payload::Hello { cookie, me } if sender.key == self.me.key => {
+                self.on_hello(now, sender, cookie, me);
+            }
+            Payload::Challenge { cookie, echo } => self.on_challenge(now, sender, cookie, echo),
+            Payload::Refused { echo, known }
+                if known.key() == self.me.key && self.join.take_hello(echo, sender.addr) =>
+            {
+                self.hear_of_own_successor(now, &known);
+            }
+            Payload::Welcome { echo, view, me } => {
+                if self.join.has_hello_to(echo, sender.addr) && sender.key != self.me.key {
+                    // Nobody remembers that there was another.
+                    self.come_back(now, None);
+                    self.on_welcome(now, sender, echo, view, me);
+                }
+            }
+            _ => self.stats.dropped.superseded += 1,
+        }
+    }
+
+    /// What others say of the successor.
+    fn hear_of_own_successor(&mut self, now: Time, known: &Record) {
+        let Some(successor) = &mut self.claims.successor else {
+            return;
+        };
+        match known.claim {
+            Claim::Failed | Claim::Left if known.epoch >= successor.epoch => {
+                self.come_back(now, Some(known.epoch));
+            }
+            Claim::Alive(_) | Claim::Suspect(_) if known.epoch >= successor.epoch => {
+                // Alive in their view; it may have moved.
+                if successor.addr != known.addr {
+                    (successor.addr, successor.epoch) = (known.addr, known.epoch);
+                    successor.hello = None;
+                }
+                successor.unanswered = successor.unanswered.min(CHECKS_MAX);
+            }
+            _ => {}
+        }
+    }
+
+    /// The successor is gone: this node begins anew, past its epoch if that is known to be over.
+    fn come_back(&mut self, now: Time, past: Option<u64>) {
+        let Some(successor) = self.claims.successor.take() else {
+            return;
+        };
+        self.phase = Phase::Active;
+        // What was known of the others is of the past; where they are helps to find them.
+        for addr in self.known_addrs() {
+            self.join.remember(addr);
+        }
+        #[cfg(feature = "sim")]
+        let trail = self.table.trail.take();
+        self.table = Table::new(self.me.key);
+        #[cfg(feature = "sim")]
+        {
+            self.table.trail = trail;
+        }
+        self.table
+            .set_own_version(now, self.me.epoch, self.me.incarnation);
+        self.queue = GossipQueue::default();
+        self.sync = Sync::default();
+        self.partition = PartitionWatch::new();
+        (self.heard_at, self.back_at, self.settled_at) = (now, now, now);
+        self.timers = Timers::default();
+        self.timers
+            .set(Single::Probe, now + self.config.probe_interval);
+        self.join.start_over();
+        let (by, addr) = (self.life_of(successor.epoch), successor.addr);
+        self.emit(Event::SupersessionEnded { by, addr });
+        if let Some(past) = past {
+            self.raise_epoch(now, past);
+        }
+        self.on_join_timer(now);
+    }
+
+    /// An older process of this node's name is there: told once. If it is all that this node was
+    /// to join, there is nobody else to let it in.
+    pub(super) fn meet_older_self(&mut self, sender: Sender) {
+        if sender.addr == self.me.addr {
+            return;
+        }
+        if self.join.report_conflict() {
+            self.emit(Event::NameConflict {
+                name: self.me.name.to_string(),
+                older: sender.addr,
+                newer: self.me.addr,
+            });
+        }
+        if self.phase == Phase::Active {
+            self.join.joined |= self.join.has_only_seed(sender.addr);
+        }
+    }
+
+    /// What there is to tell of whoever has this node's name.
+    pub(super) fn name_record(&self) -> Record {
+        let mut record = self.own_record();
+        if let Some(successor) = &self.claims.successor {
+            (record.epoch, record.addr) = (successor.epoch, successor.addr);
+        }
+        record
+    }
+
+    fn life_of(&self, epoch: u64) -> NodeId {
+        NodeId::new(self.me.name.clone(), epoch)
+    }
+}
+
+/// How often an alleged successor is dialled, once in a probe interval each.
+const DIALS_MAX: usize = 4;
+/// Addresses that are remembered as disproved.
+const DISPROVED_MAX: usize = 8;
+/// After a claim that proved wrong no other is verified for one probe interval, which doubles so
+/// often with each in a row.
+const PAUSE_DOUBLINGS_MAX: u32 = 6;
+/// After so many probe intervals without a wrong claim the pause is short again.
+const FORGIVEN_ROUNDS: u32 = 600;
+/// Shortest and longest time between two looks at the successor, in probe intervals.
+const CHECK_WAIT_MIN: u32 = 4;
+const CHECK_WAIT_MAX: u32 = 16;
+/// Hellos that a successor leaves unanswered before the others are asked, and how often those are.
+const CHECKS_MAX: u32 = 3;
+const ASKS_MAX: u32 = 10;
+/// Members, and seeds, that are asked at a time.
+const DOORS_MAX: usize = 3;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! Two processes of one name, in virtual time: who has the name, and who gets it back.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rpcnet_swim::sim::Cluster;
+use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MembershipState};
+
+fn lan() -> ClusterConfig {
+    ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn converge(cluster: &mut Cluster, limit: Duration) -> Duration {
+    let took = cluster.run_until(limit, Cluster::is_converged);
+    cluster.expect_safe();
+    took.unwrap_or_else(|| panic!("not within {limit:?}: {:?}", cluster.difference()))
+}
+
+fn state(cluster: &Cluster, node: usize) -> MembershipState {
+    cluster.engine(node).expect("it runs").state()
+}
+
+fn is_superseded(cluster: &Cluster, node: usize, by: SocketAddr) -> bool {
+    matches!(state(cluster, node), MembershipState::Superseded { addr, .. } if addr == by)
+}
+
+fn count(cluster: &Cluster, node: usize, like: impl Fn(&Event) -> bool) -> usize {
+    let events = cluster.events(node).iter();
+    events.filter(|(_, event)| like(event)).count()
+}
+
+fn is_superseding(event: &Event) -> bool {
+    matches!(event, Event::Superseded { .. })
+}
+
+fn is_over(event: &Event) -> bool {
+    matches!(event, Event::SupersessionEnded { .. })
+}
+
+/// Six nodes, and a newer one of the name of the fourth.
+fn with_twin(seed: u64) -> (Cluster, usize) {
+    let mut cluster = Cluster::of(seed, 6, lan());
+    converge(&mut cluster, secs(10));
+    cluster.run_for(secs(5));
+    let seeds = vec![cluster.addr(0), cluster.addr(1)];
+    let twin = cluster.add("n3", lan(), seeds);
+    (cluster, twin)
+}
+
+#[test]
+fn the_older_one_yields_to_a_newer_one_that_is_there_and_says_so() {
+    for seed in 0..3 {
+        let (mut cluster, twin) = with_twin(seed);
+        let by = cluster.addr(twin);
+        let took = cluster.run_until(secs(10), |c| is_superseded(c, 3, by));
+        assert!(took.is_some(), "seed {seed}: {:?}", state(&cluster, 3));
+        converge(&mut cluster, secs(10));
+        assert_eq!(count(&cluster, 3, is_superseding), 1);
+        let conflict = Event::NameConflict {
+            name: "n3".to_owned(),
+            older: cluster.addr(3),
+            newer: by,
+        };
+        assert_eq!(count(&cluster, 3, |e| *e == conflict), 1);
+        assert_eq!(
+            count(&cluster, twin, |e| *e == conflict),
+            1,
+            "the newer one too"
+        );
+        // And so it stays, as long as the newer one is there.
+        let before = cluster.report();
+        cluster.run_for(secs(120));
+        cluster.expect_safe();
+        assert!(cluster.is_converged(), "{:?}", cluster.difference());
+        let after = cluster.report();
+        assert_eq!(after.failures, before.failures);
+        assert_eq!(after.conflicts, before.conflicts);
+        assert_eq!(count(&cluster, 3, is_over), 0);
+        let sent = cluster.engine(3).unwrap().stats().sent;
+        cluster.run_for(secs(170));
+        let more = cluster.engine(3).unwrap().stats().sent - sent;
+        assert!(
+            (8..=30).contains(&more),
+            "{more} datagrams in three minutes"
+        );
+    }
+}
+
+#[test]
+fn the_older_one_returns_when_the_newer_one_crashes_or_leaves() {
+    for seed in 0..3 {
+        let (mut cluster, twin) = with_twin(seed);
+        let by = cluster.addr(twin);
+        cluster
+            .run_until(secs(10), |c| is_superseded(c, 3, by))
+            .expect("superseded");
+        cluster.run_for(secs(60));
+        let newer = cluster.engine(twin).unwrap().id().epoch;
+        match seed % 2 {
+            0 => cluster.crash(twin),
+            _ => cluster.leave(twin),
+        }
+        let back = |c: &Cluster| state(c, 3) == MembershipState::Active && c.is_converged();
+        let took = cluster.run_until(secs(60), back).expect("the name is free");
+        cluster.expect_safe();
+        println!("seed {seed}: back after {took:?}");
+        assert_eq!(state(&cluster, 3), MembershipState::Active);
+        assert_eq!(count(&cluster, 3, is_over), 1);
+        assert!(cluster.engine(3).unwrap().id().epoch > newer);
+        assert_eq!(cluster.engine(0).unwrap().live_count(), 6);
+        cluster.run_for(secs(120));
+        cluster.expect_safe();
+        assert!(cluster.is_converged(), "{:?}", cluster.difference());
+    }
+}
+
+#[test]
+fn a_crash_of_both_or_a_restart_of_the_newer_ends_well() {
+    let (mut cluster, twin) = with_twin(1);
+    let by = cluster.addr(twin);
+    cluster
+        .run_until(secs(10), |c| is_superseded(c, 3, by))
+        .expect("superseded");
+    cluster.run_for(secs(30));
+    // The newer one restarts and has the name still.
+    cluster.restart(twin);
+    cluster.run_for(secs(60));
+    assert!(is_superseded(&cluster, 3, by), "{:?}", state(&cluster, 3));
+    // The older one restarts: now it is the newer one.
+    cluster.restart(3);
+    let by = cluster.addr(3);
+    cluster
+        .run_until(secs(10), |c| is_superseded(c, twin, by))
+        .expect("the other way round");
+    converge(&mut cluster, secs(10));
+    // Leaving ends it all.
+    cluster.leave(twin);
+    cluster.run_for(secs(5));
+    assert_eq!(state(&cluster, twin), MembershipState::Left);
+    assert!(cluster.is_converged());
+}
+
+#[test]
+fn two_of_one_name_and_nobody_else() {
+    for seed in 0..2 {
+        let mut cluster = Cluster::new(seed);
+        let older = cluster.add("n", lan(), Vec::new());
+        cluster.run_for(secs(5));
+        let seeds = vec![cluster.addr(older)];
+        let newer = cluster.add("n", lan(), seeds);
+        let by = cluster.addr(newer);
+        cluster
+            .run_until(secs(20), |c| is_superseded(c, older, by))
+            .expect("superseded");
+        let joined = |c: &Cluster| c.engine(newer).unwrap().is_joined();
+        cluster
+            .run_until(secs(20), joined)
+            .expect("there is nobody else to let it in");
+        cluster.crash(newer);
+        let back = |c: &Cluster| state(c, older) == MembershipState::Active;
+        let took = cluster.run_until(secs(60), back).expect("it is alone");
+        println!("seed {seed}: back after {took:?}");
+        cluster.expect_safe();
+    }
+}
+
+#[test]
+fn one_that_is_cut_off_from_its_successor_does_not_take_the_name_back() {
+    for seed in 0..2 {
+        let (mut cluster, twin) = with_twin(seed);
+        let by = cluster.addr(twin);
+        cluster
+            .run_until(secs(10), |c| is_superseded(c, 3, by))
+            .expect("superseded");
+        converge(&mut cluster, secs(10));
+        // From the newer one alone: the others know that it is there.
+        cluster.network().cut(3, twin);
+        cluster.network().cut(twin, 3);
+        cluster.run_for(secs(120));
+        assert!(is_superseded(&cluster, 3, by), "{:?}", state(&cluster, 3));
+        assert_eq!(
+            count(
+                &cluster,
+                0,
+                |e| matches!(e, Event::NodeFailed(m) if *m.id.name == *"n3")
+            ),
+            1
+        );
+        // From all: it may come back for itself, and yields again when it hears of the others.
+        cluster.network().isolate([3], 1);
+        cluster.run_for(secs(60));
+        cluster.network().heal();
+        converge(&mut cluster, secs(120));
+        assert!(is_superseded(&cluster, 3, by), "{:?}", state(&cluster, 3));
+        assert_eq!(state(&cluster, twin), MembershipState::Active);
+    }
+}
