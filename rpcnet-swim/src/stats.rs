@@ -30,6 +30,12 @@ pub struct Stats {
     pub failures_declared: u64,
     /// Anti-entropy exchanges started.
     pub syncs: u64,
+    /// Datagrams that the system refused to send because they are too large for the interface or
+    /// the path (EMSGSIZE).
+    pub too_large: u64,
+    /// Times that a path was found not to carry datagrams of the
+    /// [configured size](crate::ClusterConfig::with_datagram_bytes_max): it gets smaller ones.
+    pub small_paths: u64,
     /// Times that this process found itself stopped and shifted its deadlines.
     pub stalls: u64,
 }

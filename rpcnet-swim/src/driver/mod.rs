@@ -5,6 +5,7 @@ mod events;
 mod membership;
 mod run;
 mod socket;
+mod too_large;
 
 pub use self::events::EventStream;
 pub use self::membership::{ClusterMembership, JoinError, LeaveError, SeedFailure, StartError};

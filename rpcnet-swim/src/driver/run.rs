@@ -125,7 +125,7 @@ impl Driver {
             };
             let Some((to, datagram)) = next else { break };
             if let Err(error) = self.socket.try_send(&datagram, to) {
-                self.shared.note_socket_error(&error);
+                self.shared.note_send_error(&error, to, datagram.len());
             }
             sent = Some(datagram);
         }
@@ -218,7 +218,7 @@ impl Shared {
         self.started + Duration::from_micros(at.as_micros())
     }
 
-    fn note_socket_error(&self, error: &io::Error) {
+    pub(super) fn note_socket_error(&self, error: &io::Error) {
         tracing::debug!(%error, "gossip socket");
         self.socket_errors
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);

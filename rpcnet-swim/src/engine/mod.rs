@@ -18,6 +18,7 @@ mod leave;
 mod me;
 mod merge;
 mod partition;
+mod path;
 mod probe;
 mod receive;
 mod replay;
@@ -53,6 +54,7 @@ use self::join::Join;
 use self::leave::Leave;
 use self::me::Me;
 use self::partition::{PartitionChange, PartitionWatch};
+use self::path::SmallPaths;
 use self::probe::{Relay, Round};
 use self::receive::Sender;
 #[cfg(feature = "sim")]
@@ -149,6 +151,7 @@ pub struct Engine {
     leave: Option<Leave>,
     pull: Option<Pull>,
     sync: Sync,
+    small_paths: SmallPaths,
     partition: PartitionWatch,
     /// When a member last joined, left, failed or came back.
     settled_at: Time,
@@ -249,6 +252,7 @@ impl Engine {
             leave: None,
             pull: None,
             sync: Sync::default(),
+            small_paths: SmallPaths::default(),
             partition: PartitionWatch::new(),
             settled_at: now,
             #[cfg(feature = "sim")]
@@ -273,7 +277,8 @@ impl Engine {
     pub fn handle_datagram(&mut self, now: Time, from: SocketAddr, datagram: &mut [u8]) {
         let now = self.inner_time(now);
         self.stats.received += 1;
-        self.stats.received_bytes += datagram.len() as u64;
+        let bytes = datagram.len();
+        self.stats.received_bytes += bytes as u64;
         let (origin, body, sealed_with) = match self.envelope.unwrap(datagram) {
             Ok(opened) => opened,
             Err(refusal) => return self.count_refusal(refusal),
@@ -287,6 +292,7 @@ impl Engine {
                     epoch: origin.epoch,
                     counter: origin.counter,
                     sealed_with,
+                    bytes,
                 };
                 self.handle_message(now, sender, to, payload);
             }

@@ -395,7 +395,7 @@ fn split_page(page: SyncPage, max: usize, pages: &mut Vec<SyncPage>) {
 /// Cursor and next.
 const FULL_PAGE_BYTES: usize = 16;
 /// Most datagrams in answer to one.
-const PAGES_MAX: usize = 16;
+const PAGES_MAX: usize = 18;
 /// Pages of the full state sent for one request.
 const BURST_PAGES: usize = 8;
 const PULL_RETRIES_MAX: u8 = 5;

@@ -65,7 +65,7 @@ mod cost {
                     "{nodes:5}, {differing:3}: {datagrams:3} {bytes:7}, {:4} {:7}",
                     whole.0, whole.1
                 );
-                // An answer is 16 pages at most, so that parts of a large view wait for the next.
+                // An answer is 18 pages at most, so that parts of a large view wait for the next.
                 let is_whole = nodes <= 1_000 || differing <= 10;
                 assert_eq!(
                     a.table.view() == b.table.view(),
@@ -171,6 +171,7 @@ fn a_large_view_that_differs_in_all_parts_is_answered_with_as_many_pages_as_may_
         epoch: 1,
         counter: 1,
         sealed_with: None,
+        bytes: 100,
     };
     let mut theirs = *engine.table.buckets();
     let mut answers = |theirs: &[u64; BUCKETS]| {
