@@ -318,7 +318,7 @@ impl Engine {
             self.spread(now, self.me.key);
         }
         if view != self.table.view() {
-            self.start_pull(now, sender.key);
+            self.start_pull(now, sender.key, first);
         }
     }
 
