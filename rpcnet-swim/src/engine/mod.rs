@@ -21,6 +21,7 @@ mod partition;
 mod path;
 mod probe;
 mod receive;
+mod redial;
 mod replay;
 #[cfg(feature = "sim")]
 mod rival;
