@@ -278,7 +278,8 @@ impl ClusterConfig {
         self
     }
 
-    /// How long leaving waits for members to acknowledge it. Default 3 s.
+    /// How long leaving waits for members to acknowledge it. Default 3 s. With 0 the members are told
+    /// once and nobody waits.
     pub fn with_leave_timeout(mut self, timeout: Duration) -> Self {
         self.leave_timeout = timeout;
         self

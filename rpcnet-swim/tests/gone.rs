@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::Cluster;
-use rpcnet_swim::{ClusterConfig, ClusterKey};
+use rpcnet_swim::sim::{Cluster, Link};
+use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MemberState};
 
 fn lan() -> ClusterConfig {
     ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
@@ -63,4 +63,35 @@ fn few_that_are_left_of_many_dial_little() {
     // 72 dead, each dialled by 4 in a minute; and one in 5 s, as it may be a cut.
     assert!(each <= 0.9, "{each} dials a second");
     cluster.expect_safe();
+}
+
+#[test]
+fn with_no_time_to_leave_the_others_are_told_once() {
+    let config = lan().with_leave_timeout(Duration::ZERO);
+    let mut cluster = settled(3, 5, config);
+    cluster.leave(2);
+    cluster.run_for(secs(1));
+    for observer in [0, 1, 3, 4] {
+        let state = cluster.sight(observer, 2).map(|member| member.state);
+        assert_eq!(state, Some(MemberState::Left), "at {observer}");
+    }
+    cluster.expect_safe();
+}
+
+#[test]
+fn a_leave_that_ends_early_counts_the_acknowledgements_that_came() {
+    let config = lan().with_leave_timeout(secs(1));
+    let mut cluster = settled(4, 4, config);
+    // Two of three do not acknowledge it.
+    cluster.network().default = Link::lan();
+    for silent in [1, 2] {
+        cluster.network().set_ingress_loss(silent, 1.0);
+    }
+    cluster.leave(0);
+    cluster.run_for(secs(2));
+    let left = cluster.events(0).iter().find_map(|(_, event)| match event {
+        Event::Left { acknowledged } => Some(*acknowledged),
+        _ => None,
+    });
+    assert_eq!(left, Some(1));
 }

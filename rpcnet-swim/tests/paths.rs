@@ -155,10 +155,15 @@ mod refused {
             DatagramSocket::poll_recv(&self.0, cx, buf)
         }
 
-        fn try_send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        fn poll_send(
+            &self,
+            cx: &mut Context<'_>,
+            datagram: &[u8],
+            to: SocketAddr,
+        ) -> Poll<io::Result<()>> {
             match datagram.len() > 1_232 {
-                true => Err(io::Error::from_raw_os_error(EMSGSIZE)),
-                false => DatagramSocket::try_send(&self.0, datagram, to),
+                true => Poll::Ready(Err(io::Error::from_raw_os_error(EMSGSIZE))),
+                false => DatagramSocket::poll_send(&self.0, cx, datagram, to),
             }
         }
 

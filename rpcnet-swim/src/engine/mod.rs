@@ -371,7 +371,7 @@ impl Engine {
     /// timeout passes. Ends with [`Event::Left`]; after it the engine is silent.
     pub fn leave(&mut self, now: Time) {
         let now = self.inner_time(now);
-        self.start_leave(now);
+        self.start_leave(now, self.config.leave_timeout);
     }
 
     /// The next datagram to send, and where to.
