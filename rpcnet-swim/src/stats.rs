@@ -40,6 +40,12 @@ pub struct Stats {
     pub name_claims_disproved: u64,
     /// Times that a newer node proved to have this node's name.
     pub superseded: u64,
+    /// Datagrams that the system refused to send because they are too large for the interface or
+    /// the path (EMSGSIZE).
+    pub too_large: u64,
+    /// Times that a path was found not to carry datagrams of the
+    /// [configured size](crate::ClusterConfig::with_datagram_bytes_max): it gets smaller ones.
+    pub small_paths: u64,
     /// Times that this process found itself stopped and shifted its deadlines.
     pub stalls: u64,
 }

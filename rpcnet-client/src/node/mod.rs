@@ -237,10 +237,11 @@ impl Node {
         let before = self.endpoint().stats();
         self.drain(within / 2).await;
         let others = self.membership().members().len() > 1;
-        let leave = timeout_at(
-            deadline.min(Instant::now() + within / 4),
-            self.membership().leave(),
-        );
+        let leave_within = deadline
+            .saturating_duration_since(Instant::now())
+            .min(within / 4);
+        // It ends in time by itself, with the acknowledgements that have come.
+        let leave = timeout_at(deadline, self.membership().leave_within(leave_within));
         let (acknowledged, left) = match leave.await {
             Ok(Ok(acknowledged)) => (acknowledged, true),
             Ok(Err(_)) => (0, false),

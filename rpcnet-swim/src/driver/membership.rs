@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch};
@@ -237,10 +237,19 @@ impl ClusterMembership {
     /// [`LeaveError::Unacknowledged`] if there were others and none of them acknowledged it in
     /// the leave timeout: they will find it failed. The node is gone all the same.
     pub async fn leave(&self) -> Result<usize, LeaveError> {
+        self.leave_within(Duration::MAX).await
+    }
+
+    /// Like [`leave`](Self::leave), but waits for acknowledgements for `within` at most, if the
+    /// leave timeout is longer. Unlike a future that is dropped, it counts those that came.
+    ///
+    /// # Errors
+    /// As [`leave`](Self::leave).
+    pub async fn leave_within(&self, within: Duration) -> Result<usize, LeaveError> {
         let mut state = self.shared.state.subscribe();
         let others = {
             let mut engine = self.shared.engine.lock();
-            engine.leave(self.shared.now());
+            engine.leave_within(self.shared.now(), within);
             engine.live_count() - 1
         };
         self.shared.wake.notify_one();

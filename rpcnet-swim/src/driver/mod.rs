@@ -10,6 +10,7 @@ mod report;
 mod run;
 mod seeds;
 mod socket;
+mod too_large;
 
 pub use self::events::EventStream;
 pub use self::membership::ClusterMembership;

@@ -50,7 +50,7 @@ impl Outbound {
             };
             match socket.poll_send(cx, &datagram, to) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => shared.note_socket_error(&error),
+                Poll::Ready(Err(error)) => shared.note_send_error(&error, to, datagram.len()),
                 Poll::Pending => {
                     let since = since.unwrap_or_else(Instant::now);
                     if since.elapsed() <= SEND_WAIT_MAX {

@@ -20,6 +20,7 @@ use crate::time::Time;
 /// Drives a node until it has left or the last handle is gone.
 pub(super) async fn run(shared: Arc<Shared>, socket: Arc<dyn DatagramSocket>) {
     let mut driver = Driver {
+        _closing: Closing(Arc::clone(&shared)),
         shared,
         socket,
         alarm: Box::pin(sleep_until(far_off())),
@@ -40,6 +41,8 @@ struct Driver {
     /// End of the last look-up.
     looked_up_at: Option<Instant>,
     outbound: Outbound,
+    /// The last field, so dropped last: who is woken finds the socket closed and its port free.
+    _closing: Closing,
 }
 
 impl Driver {
@@ -149,10 +152,13 @@ impl Driver {
     }
 }
 
-/// However it ends, also by a panic of the socket or with its runtime, nobody waits for it in vain.
-impl Drop for Driver {
+/// Wakes who waits for the end of the driver. However that ends, also by a panic of the socket or
+/// with its runtime, nobody waits for it in vain.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
     fn drop(&mut self) {
-        self.shared.close();
+        self.0.close();
     }
 }
 

@@ -190,7 +190,9 @@ impl Engine {
         let watched = self.trips.watched.contains(&key);
         let room = watched || self.trips.watched.len() < WATCHED_MAX;
         let alone = self.table.live().len() == 1;
-        let Some(entry) = self.table.get_mut(key) else {
+        let entry = self.table.get_mut(key);
+        // An answer may come after its sender has left, or was found failed.
+        let Some(entry) = entry.filter(|entry| entry.state.is_live()) else {
             return;
         };
         let (was, before) = (entry.is_slow(), entry.pulse);
@@ -361,6 +363,8 @@ const DECLARE_ROUNDS: u32 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::merge::Source;
+    use crate::wire::{Claim, Record};
 
     #[test]
     fn two_in_a_row_decide() {
@@ -388,6 +392,35 @@ mod tests {
             pulse.observe(Time::ZERO, Duration::from_millis(3), pace, true);
             assert_eq!((pulse.is_slow(), pulse.is_doubted()), (slow, doubted));
         }
+    }
+
+    #[test]
+    fn nothing_is_told_of_the_pace_of_a_member_that_has_left() {
+        let addr = |n| std::net::SocketAddr::from(([127, 0, 0, 1], n));
+        let config = crate::ClusterConfig::lan();
+        let mut engine = Engine::new(config, NodeId::new("me", 1), addr(1), Time::ZERO, 7).unwrap();
+        let record = |engine: &Engine, name: &str, n, claim| Record {
+            name: name.into(),
+            addr: addr(n),
+            claim,
+            ..engine.own_record()
+        };
+        let alive = || Claim::Alive(crate::Tags::new());
+        for (name, n) in [("x", 2), ("y", 3)] {
+            let record = record(&engine, name, n, alive());
+            engine.merge(Time::ZERO, record, Source::Gossip);
+        }
+        let (x, y) = (crate::id::name_key("x"), crate::id::name_key("y"));
+        let at = Time::from_millis;
+        engine.on_round_trip(at(1_000), x, at(600));
+        engine.on_round_trip(at(1_100), y, at(1_099));
+        let left = record(&engine, "x", 2, Claim::Left);
+        engine.merge(at(1_200), left, Source::Gossip);
+        engine.on_round_trip(at(1_400), x, at(1_000));
+        while let Some(event) = engine.poll_event() {
+            assert!(!matches!(event, Event::NodeSlow(_)), "{event:?}");
+        }
+        assert!(!engine.member("x").unwrap().slow);
     }
 
     #[test]

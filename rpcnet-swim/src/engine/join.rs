@@ -259,7 +259,7 @@ impl Engine {
         }
         self.join.peer_view = Some(view);
         if view != self.table.view() {
-            self.start_pull(now, sender.key);
+            self.start_pull(now, sender.key, first);
         } else {
             self.join.whole = true;
         }

@@ -275,52 +275,6 @@ impl Engine {
     pub(super) fn flaps_from(&self, now: Time) -> Time {
         now - FLAP_MEMORY_ROUNDS * self.config.probe_interval
     }
-
-    /// Dials failed members that are due, and forgets those that are long gone.
-    pub(super) fn on_redial_timer(&mut self, now: Time) {
-        if self.rules().redial {
-            self.redial_missing(now);
-        }
-        for key in self.table.gone_before(now - self.forget_after()) {
-            self.queue.remove(key);
-            #[cfg(feature = "sim")]
-            self.rival.trials.end(key);
-            if let Some(entry) = self.table.remove(key) {
-                self.join.remember(entry.addr());
-            }
-        }
-        if self.table.has_gone() {
-            self.timers
-                .set(Single::Redial, now + self.config.probe_interval / 2);
-        }
-    }
-
-    /// How long members that are gone are remembered.
-    #[cfg(not(feature = "sim"))]
-    fn forget_after(&self) -> Duration {
-        self.config.forget_after
-    }
-
-    fn redial_missing(&mut self, now: Time) {
-        let interval = self.config.redial_interval;
-        let mut due = self.table.due(now, REDIALS_MAX);
-        if due.is_empty() && now.since(self.redialled_at) >= interval {
-            // However long each one waits: after a partition any contact is enough to heal it.
-            // They are few, or one would be due.
-            let place = self.rng.usize(..self.table.missing().count().max(1));
-            due.extend(self.table.missing().nth(place));
-        }
-        for key in due {
-            self.redialled_at = now;
-            if let Some(entry) = self.table.get_mut(key) {
-                let case = entry.case_mut();
-                case.redials = case.redials.saturating_add(1);
-                let times = (1 << case.redials.min(5)).min(REDIAL_BACKOFF_MAX);
-                self.table.set_redial(key, now + interval * times);
-            }
-            self.start_round(now, key);
-        }
-    }
 }
 
 /// How long a member is held down that failed so often, in probe intervals.
@@ -352,7 +306,3 @@ const FLAP_DOUBLINGS_MAX: u32 = 5;
 const PROVERS: f64 = 128.0;
 /// Longest time between two dials of one that is held and answers, in redial intervals.
 const PROOF_INTERVAL_MAX: f64 = 8.0;
-/// Most failed members dialled at a time, twice in each probe interval.
-const REDIALS_MAX: usize = 4;
-/// Longest wait between two dials of a failed member, in redial intervals.
-const REDIAL_BACKOFF_MAX: u32 = 12;

@@ -1,6 +1,7 @@
 //! Leaving by one's own word, so that nobody has to find out.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::merge::Source;
 use super::timers::Single;
@@ -17,10 +18,18 @@ pub(crate) struct Leave {
     /// Who is told in person; the others hear it by gossip.
     told: Vec<u64>,
     acknowledged: BTreeSet<u64>,
+    told_at: Time,
 }
 
 impl Engine {
-    pub(super) fn start_leave(&mut self, now: Time) {
+    /// Like [`leave`](Self::leave), but waits for acknowledgements for `within` at most, if the
+    /// leave timeout is longer. Those that have come by then count.
+    pub fn leave_within(&mut self, now: Time, within: Duration) {
+        let now = self.inner_time(now);
+        self.start_leave(now, within.min(self.config.leave_timeout));
+    }
+
+    pub(super) fn start_leave(&mut self, now: Time, within: Duration) {
         if self.phase == Phase::Superseded {
             // The name is another's: there is nobody to tell.
             self.phase = Phase::Gone;
@@ -35,10 +44,13 @@ impl Engine {
         self.seq = self.seq.wrapping_add(1);
         self.leave = Some(Leave {
             seq: self.seq,
-            deadline: now + self.config.leave_timeout,
+            deadline: now + within,
             told: self.sample_live(LEAVE_TOLD_MAX, |_, _| true),
             acknowledged: BTreeSet::new(),
+            told_at: now,
         });
+        // However short the time, the others are told once.
+        self.tell_leave(now);
         self.on_leave_timer(now);
     }
 
@@ -52,6 +64,15 @@ impl Engine {
             self.leave = None;
             return self.emit(Event::Left { acknowledged });
         }
+        if now >= leave.told_at + self.config.gossip_interval {
+            self.tell_leave(now);
+        }
+    }
+
+    fn tell_leave(&mut self, now: Time) {
+        let Some(leave) = &mut self.leave else { return };
+        leave.told_at = now;
+        let next = (now + self.config.gossip_interval).min(leave.deadline);
         let seq = leave.seq;
         let silent: Vec<u64> = leave
             .told
@@ -68,8 +89,7 @@ impl Engine {
                 },
             );
         }
-        self.timers
-            .set(Single::Leave, now + self.config.gossip_interval);
+        self.timers.set(Single::Leave, next);
     }
 
     pub(super) fn on_leave_ack(&mut self, now: Time, from: u64, seq: u32) {

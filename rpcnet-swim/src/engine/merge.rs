@@ -229,6 +229,7 @@ impl Engine {
     fn note_left(&mut self, now: Time, key: u64, incarnation: u32) {
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Left;
+            entry.pulse.settle();
             entry.incarnation = entry.incarnation.max(incarnation);
             if let Some(case) = entry.open_case() {
                 case.suspicion = None;

@@ -23,8 +23,10 @@ mod merge;
 #[cfg(feature = "sim")]
 pub(crate) mod pace;
 mod partition;
+mod path;
 mod probe;
 mod receive;
+mod redial;
 mod refusal;
 mod replay;
 #[cfg(feature = "sim")]
@@ -62,6 +64,7 @@ use self::join::Join;
 use self::leave::Leave;
 use self::me::Me;
 use self::partition::{PartitionChange, PartitionWatch};
+use self::path::SmallPaths;
 use self::probe::{Relay, Round};
 use self::receive::Sender;
 use self::refusal::Refusals;
@@ -163,6 +166,7 @@ pub struct Engine {
     leave: Option<Leave>,
     pull: Option<Pull>,
     sync: Sync,
+    small_paths: SmallPaths,
     partition: PartitionWatch,
     /// When a member last joined, left, failed or came back.
     settled_at: Time,
@@ -277,6 +281,7 @@ impl Engine {
             leave: None,
             pull: None,
             sync: Sync::default(),
+            small_paths: SmallPaths::default(),
             partition: PartitionWatch::new(),
             settled_at: now,
             #[cfg(feature = "sim")]
@@ -303,7 +308,8 @@ impl Engine {
     pub fn handle_datagram(&mut self, now: Time, from: SocketAddr, datagram: &mut [u8]) {
         let now = self.inner_time(now);
         self.stats.received += 1;
-        self.stats.received_bytes += datagram.len() as u64;
+        let bytes = datagram.len();
+        self.stats.received_bytes += bytes as u64;
         if let Some(notice) = Notice::decode(datagram) {
             return self.on_notice(now, from, notice);
         }
@@ -320,6 +326,7 @@ impl Engine {
                     epoch: origin.epoch,
                     counter: origin.counter,
                     sealed_with,
+                    bytes,
                 };
                 self.handle_message(now, sender, to, payload);
             }
@@ -384,7 +391,7 @@ impl Engine {
     /// timeout passes. Ends with [`Event::Left`]; after it the engine is silent.
     pub fn leave(&mut self, now: Time) {
         let now = self.inner_time(now);
-        self.start_leave(now);
+        self.start_leave(now, self.config.leave_timeout);
     }
 
     /// The next datagram to send, and where to.

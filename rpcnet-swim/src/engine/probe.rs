@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::timers::{Single, Timer};
 use super::{Engine, Phase, Sender};
+use crate::config::DATAGRAM_BYTES_MIN;
 use crate::event::MemberState;
 use crate::id::life_key;
 use crate::time::Time;
@@ -29,6 +30,8 @@ pub(crate) struct Round {
     extended: bool,
     /// This process was stopped meanwhile: no answer means nothing.
     pub(crate) tainted: bool,
+    /// The first ping was larger than what every path carries.
+    is_large: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,9 +133,13 @@ impl Engine {
             helpers: Vec::new(),
             extended: false,
             tainted: false,
+            is_large: false,
         });
         self.stats.rounds += 1;
-        self.ping(key, seq);
+        let is_large = self.ping(key, seq, self.ping_size(key));
+        if let Some(round) = self.rounds.last_mut() {
+            round.is_large = is_large;
+        }
         self.timers.push(now + timeout, Timer::Round(seq));
     }
 
@@ -160,7 +167,7 @@ impl Engine {
                 self.rounds[at].stage = Stage::Indirect;
                 self.rounds[at].helpers = self.ask_helpers(key, seq);
                 if self.rules().second_ping {
-                    self.ping(key, seq.wrapping_add(1));
+                    self.ping(key, seq.wrapping_add(1), DATAGRAM_BYTES_MIN);
                 }
                 self.timers.push(end.max(now), Timer::Round(seq));
             }
@@ -254,6 +261,9 @@ impl Engine {
         if self.rules().is_rival() {
             return self.note_health(-1);
         }
+        if round.is_large && !(direct && seq == round.seq) {
+            self.note_lost_large_ping(target);
+        }
         if direct && round.stage == Stage::Direct {
             self.rtt.observe(now.since(round.started).as_secs_f64());
         }
@@ -296,7 +306,7 @@ impl Engine {
             true => None,
             false => self.accusation(sender.key),
         };
-        let updates = self.news(ACK_BYTES, first);
+        let updates = self.news(self.ack_size(sender), ACK_BYTES, first);
         let view = self.table.view();
         self.reply(sender, Payload::Ack { seq, view, updates });
     }
@@ -327,7 +337,7 @@ impl Engine {
             requester_life: sender.life(),
             requester_seq: seq,
         });
-        let updates = self.ping_updates(target.key);
+        let updates = self.ping_updates(target.key, DATAGRAM_BYTES_MIN);
         let ping = Payload::Ping {
             seq: self.seq,
             view: self.table.view(),
@@ -369,9 +379,10 @@ impl Engine {
     }
 
     /// The suspicion rides on every ping of the accused, so that it hears of it at once and can
-    /// refute (Lifeguard section IV-C).
-    fn ping(&mut self, key: u64, seq: u32) {
-        let updates = self.ping_updates(key);
+    /// refute (Lifeguard section IV-C). Says whether the datagram is larger than what every path
+    /// carries.
+    fn ping(&mut self, key: u64, seq: u32, size: usize) -> bool {
+        let updates = self.ping_updates(key, size);
         self.send_to(
             key,
             Payload::Ping {
@@ -379,15 +390,15 @@ impl Engine {
                 view: self.table.view(),
                 updates,
             },
-        );
+        ) > DATAGRAM_BYTES_MIN
     }
 
     /// What rides on a ping. To the accused it is the accusation alone: it may be dead, and news
     /// sent to the dead would count as passed on.
-    fn ping_updates(&mut self, key: u64) -> Vec<Record> {
+    fn ping_updates(&mut self, key: u64, size: usize) -> Vec<Record> {
         match self.accusation(key) {
             Some(accusation) if !self.rules().is_rival() => self.only(accusation),
-            first => self.news(PING_BYTES, first),
+            first => self.news(size, PING_BYTES, first),
         }
     }
 
@@ -443,7 +454,7 @@ impl Engine {
             helpers = self.zoned(helpers, key);
         }
         for helper in &helpers {
-            let updates = self.news(PING_REQ_BYTES, accusation.clone());
+            let updates = self.news(DATAGRAM_BYTES_MIN, PING_REQ_BYTES, accusation.clone());
             self.send_to(
                 *helper,
                 Payload::PingReq {

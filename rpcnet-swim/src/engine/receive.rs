@@ -16,6 +16,8 @@ pub(crate) struct Sender {
     pub(super) epoch: u64,
     pub(super) counter: u64,
     pub(super) sealed_with: Option<KeySlot>,
+    /// Size of the datagram.
+    pub(crate) bytes: usize,
 }
 
 impl Sender {

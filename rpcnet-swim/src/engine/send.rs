@@ -6,6 +6,7 @@ use super::entry::Entry;
 use super::gossip::retransmit_limit;
 use super::timers::Single;
 use super::{Engine, Phase, Sender};
+use crate::config::DATAGRAM_BYTES_MIN;
 use crate::id::short_life;
 use crate::time::Time;
 use crate::wire::{Message, Origin, Payload, Record, Write};
@@ -16,7 +17,7 @@ impl Engine {
             return;
         }
         for key in self.gossip_targets(now) {
-            let updates = self.news(0, None);
+            let updates = self.news(DATAGRAM_BYTES_MIN, 0, None);
             if !updates.is_empty() {
                 self.send_to(key, Payload::Gossip { updates });
             }
@@ -45,10 +46,10 @@ impl Engine {
         self.timers.arm(Single::Gossip, now + delay);
     }
 
-    /// News for a datagram that has `fixed` bytes of payload beside them: `first` if there is
-    /// such a record, then from the queue what fits.
-    pub(super) fn news(&mut self, fixed: usize, first: Option<Record>) -> Vec<Record> {
-        let mut room = self.room(fixed);
+    /// News for a datagram of at most `size` bytes that has `fixed` bytes of payload beside them:
+    /// `first` if there is such a record, then from the queue what fits.
+    pub(super) fn news(&mut self, size: usize, fixed: usize, first: Option<Record>) -> Vec<Record> {
+        let mut room = self.room_in(size, fixed);
         let mut records = std::mem::take(&mut self.spare.records);
         if let Some(record) = first {
             room = room.saturating_sub(encoded_len(&record));
@@ -90,10 +91,15 @@ impl Engine {
         records
     }
 
-    /// Bytes left for records in a datagram with `fixed` bytes of other payload.
+    /// Bytes left for records in a datagram with `fixed` bytes of other payload that every path
+    /// carries: what is sent in bulk, or once, is not risked for a larger one.
     pub(super) fn room(&self, fixed: usize) -> usize {
+        self.room_in(DATAGRAM_BYTES_MIN, fixed)
+    }
+
+    fn room_in(&self, size: usize, fixed: usize) -> usize {
         let taken = self.envelope.overhead() + HEADER_BYTES + fixed;
-        self.config.datagram_bytes_max.saturating_sub(taken)
+        size.saturating_sub(taken)
     }
 
     /// Records in as few payloads as they fit in, at most `max`, each with `fixed` bytes beside.
@@ -121,12 +127,13 @@ impl Engine {
         packed
     }
 
-    /// Sends to a member of the table.
-    pub(super) fn send_to(&mut self, key: u64, payload: Payload) {
-        if let Some(entry) = self.table.get(key) {
-            let (addr, life) = (entry.addr(), entry.life(key));
-            self.send(addr, life, payload);
-        }
+    /// Sends to a member of the table. Gives the size of the datagram.
+    pub(super) fn send_to(&mut self, key: u64, payload: Payload) -> usize {
+        let Some(entry) = self.table.get(key) else {
+            return 0;
+        };
+        let (addr, life) = (entry.addr(), entry.life(key));
+        self.send(addr, life, payload)
     }
 
     /// Sends back to where a message came from.
@@ -134,7 +141,8 @@ impl Engine {
         self.send(sender.addr, sender.life(), payload);
     }
 
-    pub(super) fn send(&mut self, addr: SocketAddr, to: u64, payload: Payload) {
+    /// Sends a datagram and gives its size.
+    pub(super) fn send(&mut self, addr: SocketAddr, to: u64, payload: Payload) -> usize {
         self.counter += 1;
         #[cfg(feature = "sim")]
         self.note_sent(&payload);
@@ -156,7 +164,9 @@ impl Engine {
             "{}",
             datagram.len()
         );
+        let len = datagram.len();
         self.send_raw(addr, datagram);
+        len
     }
 
     pub(super) fn send_raw(&mut self, addr: SocketAddr, datagram: Vec<u8>) {

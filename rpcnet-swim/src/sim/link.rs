@@ -19,6 +19,8 @@ pub struct Link {
     pub reorder: f64,
     /// Longest that a reordered datagram is held back.
     pub held_back_max: Duration,
+    /// Path MTU: largest IP packet that passes, in bytes. A larger one is lost without a word.
+    pub mtu: usize,
 }
 
 impl Link {
@@ -31,6 +33,7 @@ impl Link {
             duplicate: 0.0,
             reorder: 0.0,
             held_back_max: Duration::from_millis(50),
+            mtu: usize::MAX,
         }
     }
 
@@ -49,6 +52,13 @@ impl Link {
     pub const fn with_delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self.jitter = Duration::from_micros(delay.as_micros() as u64 / 10);
+        self
+    }
+
+    /// The same with this path MTU, in bytes of an IP packet: a larger packet is dropped, and no
+    /// ICMP message tells the sender, as on many tunnels.
+    pub const fn with_mtu(mut self, bytes: usize) -> Self {
+        self.mtu = bytes;
         self
     }
 

@@ -51,6 +51,8 @@ pub(super) enum Fate {
     Arrives(Duration),
     Twice(Duration, Duration),
     Lost,
+    /// Larger than the path MTU of the link.
+    TooLarge,
     Cut,
 }
 
@@ -207,11 +209,15 @@ impl Network {
             || place.egress_loss > 0.0
     }
 
-    pub(super) fn fate(&self, rng: &mut Rng, from: usize, to: usize) -> Fate {
+    /// What becomes of an IP packet of so many bytes.
+    pub(super) fn fate(&self, rng: &mut Rng, from: usize, to: usize, bytes: u64) -> Fate {
         if !self.is_open(from, to) {
             return Fate::Cut;
         }
         let link = self.link(from, to);
+        if bytes > link.mtu as u64 {
+            return Fate::TooLarge;
+        }
         if rng.f64() < link.loss {
             return Fate::Lost;
         }

@@ -155,6 +155,7 @@ impl Plan {
             duplicate: some(rng, 0.3),
             reorder: some(rng, 0.3),
             held_back_max: Duration::from_millis(rng.u64(10..400)),
+            mtu: usize::MAX,
         };
         let kinds = Kind::ALL.into_iter().filter(|_| rng.bool()).collect();
         let nodes = match rng.u8(..4) {
@@ -164,6 +165,15 @@ impl Plan {
         };
         let trouble = Duration::from_millis(rng.u64(20_000..60_000));
         let rotating = rng.bool();
+        // Every second network has a tunnel's path MTU, of which the nodes know nothing.
+        let tunnel = link.held_back_max.as_millis().is_multiple_of(2);
+        let (link, preset) = match tunnel {
+            true => (
+                link.with_mtu(MTU_SMALL),
+                preset.with_datagram_bytes_max(1_400),
+            ),
+            false => (link, preset),
+        };
         let link = self.link.unwrap_or(link);
         let kinds: Vec<Kind> = self.kinds.unwrap_or(kinds);
         Drawn {
@@ -194,6 +204,9 @@ pub(super) struct Drawn {
     /// The protocol promises that nobody who is well is held failed.
     pub(super) no_false_failures: bool,
 }
+
+/// The least path MTU of IPv6 (RFC 8200 section 5), as on many tunnels.
+const MTU_SMALL: usize = 1_280;
 
 /// Up to this loss, two suspectors with two witnessed misses each do not happen to a member that
 /// answers: each miss is three lost pings and as many lost detours.

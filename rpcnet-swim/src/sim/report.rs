@@ -34,6 +34,8 @@ pub struct Report {
     pub delivered: u64,
     /// Lost by chance.
     pub lost: u64,
+    /// Lost because they were larger than the path MTU.
+    pub too_large: u64,
     /// Lost because too many waited for a process in a plight.
     pub overflowed: u64,
     /// Not delivered because of a cut or a partition.

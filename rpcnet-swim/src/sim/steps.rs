@@ -257,7 +257,8 @@ impl Cluster {
             number,
             datagram,
         };
-        match self.network.fate(&mut self.rng, from, to) {
+        let bytes = wire_bytes(&datagram);
+        match self.network.fate(&mut self.rng, from, to, bytes) {
             Fate::Arrives(after) => self.push(self.now + after, arrive(datagram)),
             Fate::Twice(first, second) => {
                 self.report.duplicated += 1;
@@ -265,6 +266,7 @@ impl Cluster {
                 self.push(self.now + second, arrive(datagram));
             }
             Fate::Lost => self.report.lost += 1,
+            Fate::TooLarge => self.report.too_large += 1,
             Fate::Cut => {
                 self.report.cut += 1;
                 self.nodes[from].unwell_at = Some(self.now);

@@ -256,12 +256,12 @@ fn a_wrong_hash_is_seen() {
 
 #[test]
 fn an_oversized_datagram_is_seen() {
-    let seen = violation(|engine, _| engine.plant_datagram(1_401));
+    let seen = violation(|engine, _| engine.plant_datagram(1_233));
     assert_eq!(
         seen,
         Some(Violation::Oversized {
-            bytes: 1_401,
-            max: 1_400
+            bytes: 1_233,
+            max: 1_232
         })
     );
 }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::record::MAX_SUSPECTORS;
 use super::*;
+use crate::config::DATAGRAM_BYTES_MIN;
 use crate::key::{ClusterKey, KeyRing};
 use crate::tags::Tags;
 
@@ -324,3 +326,92 @@ const ORIGIN: Origin = Origin {
     epoch: 1 << 40,
     counter: 300,
 };
+
+/// Each kind of message with one record, as large as its fields can be.
+fn largest(payload: Payload) -> Payload {
+    let (seq, view) = (u32::MAX, u64::MAX);
+    let record = |claim| Record {
+        name: "n".repeat(63).into(),
+        epoch: u64::MAX,
+        incarnation: u32::MAX,
+        addr: "[2001:db8::1]:65535".parse().unwrap(),
+        draining: true,
+        slow: true,
+        claim,
+    };
+    let pairs = (0..4).map(|n| (n.to_string(), "v".repeat(253)));
+    let tags = Tags::from_pairs(pairs).unwrap();
+    assert_eq!(tags.encoded().len(), crate::tags::MAX_TAGS_BYTES);
+    let me = record(Claim::Alive(tags));
+    let mut suspectors = Suspectors::default();
+    for by in 0..MAX_SUSPECTORS as u64 {
+        suspectors.merge(Vote::new(by, 9.0));
+    }
+    let updates = vec![me.clone()];
+    match payload {
+        Payload::Ping { .. } => Payload::Ping { seq, view, updates },
+        Payload::Ack { .. } => Payload::Ack { seq, view, updates },
+        Payload::PingReq { target, .. } => Payload::PingReq {
+            seq,
+            target: Address {
+                epoch: u64::MAX,
+                addr: me.addr,
+                ..target
+            },
+            // What has to be told on it is a suspicion; tags wait for a place in another one.
+            updates: vec![record(Claim::Suspect(suspectors))],
+        },
+        Payload::Gossip { .. } => Payload::Gossip { updates },
+        Payload::Hello { .. } => Payload::Hello { cookie: view, me },
+        Payload::Challenge { .. } => Payload::Challenge {
+            cookie: view,
+            echo: view,
+        },
+        Payload::Welcome { .. } => Payload::Welcome {
+            echo: view,
+            view,
+            me,
+        },
+        Payload::Refused { .. } => Payload::Refused {
+            echo: view,
+            known: me,
+        },
+        Payload::Leave { .. } => Payload::Leave { seq, me },
+        Payload::SyncRecords { .. } => Payload::SyncRecords { records: updates },
+        Payload::FullPage { .. } => Payload::FullPage {
+            cursor: 1,
+            next: Some(view),
+            records: updates,
+        },
+        // Of one size, or cut to the room that there is.
+        Payload::RelayedAck { .. }
+        | Payload::Nack { .. }
+        | Payload::LeaveAck { .. }
+        | Payload::SyncDigest { .. }
+        | Payload::SyncSummary(_)
+        | Payload::SyncPull { .. }
+        | Payload::FullPull { .. }
+        | Payload::ClockSkew { .. } => payload,
+    }
+}
+
+#[test]
+fn the_largest_of_every_message_fits_the_smallest_datagram() {
+    let ring = KeyRing::from(ClusterKey::from_bytes([7; 32]));
+    let envelope = Envelope::new("a-cluster", Some(&ring), 1);
+    let origin = Origin {
+        from: u64::MAX,
+        epoch: u64::MAX,
+        counter: u64::MAX,
+    };
+    for message in messages() {
+        let message = Message {
+            to: u32::MAX,
+            payload: largest(message.payload),
+        };
+        let mut datagram = Vec::new();
+        envelope.wrap(origin, &mut datagram, |out| message.encode(out));
+        let len = datagram.len();
+        assert!(len <= DATAGRAM_BYTES_MIN, "{len}: {message:?}");
+    }
+}

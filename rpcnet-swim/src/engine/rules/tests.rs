@@ -282,6 +282,7 @@ fn a_liar_nacks_at_once() {
         epoch: 1,
         counter: 1,
         sealed_with: None,
+        bytes: 100,
     };
     let target = crate::wire::Address {
         key: name_key("x"),

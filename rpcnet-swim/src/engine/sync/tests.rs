@@ -65,7 +65,7 @@ mod cost {
                     "{nodes:5}, {differing:3}: {datagrams:3} {bytes:7}, {:4} {:7}",
                     whole.0, whole.1
                 );
-                // An answer is 16 pages at most, so that parts of a large view wait for the next.
+                // An answer is 18 pages at most, so that parts of a large view wait for the next.
                 let is_whole = nodes <= 1_000 || differing <= 10;
                 assert_eq!(
                     a.table.view() == b.table.view(),
@@ -123,8 +123,8 @@ mod cost {
 
     fn full(a: &mut Engine, b: &mut Engine) -> (usize, usize) {
         let now = Time::from_millis(13_000);
-        a.start_pull(now, b.me.key);
-        b.start_pull(now, a.me.key);
+        a.start_pull(now, b.me.key, false);
+        b.start_pull(now, a.me.key, false);
         let cost = talk(a, b);
         assert!(a.pull.is_none() && b.pull.is_none(), "all of it came");
         cost
@@ -171,6 +171,7 @@ fn a_large_view_that_differs_in_all_parts_is_answered_with_as_many_pages_as_may_
         epoch: 1,
         counter: 1,
         sealed_with: None,
+        bytes: 100,
     };
     let mut theirs = *engine.table.buckets();
     let mut answers = |theirs: &[u64; BUCKETS]| {
@@ -200,4 +201,57 @@ fn a_large_view_that_differs_in_all_parts_is_answered_with_as_many_pages_as_may_
     assert_eq!((first.len(), first[0].first), (PAGES_MAX, 0));
     assert!(first.windows(2).all(|two| two[0].last + 1 == two[1].first));
     assert!(first[PAGES_MAX - 1].last < u64::MAX, "there is more");
+}
+
+#[test]
+fn what_a_joiner_pulls_first_is_no_news_but_it_itself_is() {
+    let addr = |n: u16| SocketAddr::from(([127, 0, 0, 1], n));
+    let node = |name: &str, n: u16| {
+        let (config, id) = (ClusterConfig::lan(), NodeId::new(name, 1));
+        Engine::new(config, id, addr(n), Time::ZERO, n.into()).unwrap()
+    };
+    let (mut seed, mut joiner) = (node("seed", 1), node("joiner", 2));
+    for n in 3..303 {
+        let record = Record {
+            name: format!("n{n}").into(),
+            addr: addr(n),
+            ..seed.own_record()
+        };
+        seed.merge(Time::ZERO, record, Source::Sync);
+    }
+    let failed = Record {
+        name: "n7".into(),
+        addr: addr(7),
+        incarnation: 1,
+        claim: Claim::Failed,
+        ..seed.own_record()
+    };
+    joiner.handle_seeds(Time::ZERO, &[addr(1)]);
+    let mut datagrams = 0;
+    loop {
+        let before = datagrams;
+        while let Some((to, mut datagram)) = joiner.poll_transmit() {
+            datagrams += 1;
+            if to == addr(1) {
+                seed.handle_datagram(Time::ZERO, addr(2), &mut datagram);
+            }
+        }
+        while let Some((to, mut datagram)) = seed.poll_transmit() {
+            datagrams += 1;
+            if to == addr(2) {
+                joiner.handle_datagram(Time::ZERO, addr(1), &mut datagram);
+            }
+        }
+        if datagrams == before {
+            break;
+        }
+    }
+    assert_eq!(joiner.view_hash(), seed.view_hash());
+    assert_eq!(joiner.live_count(), 302);
+    assert!(joiner.queue.contains(joiner.me.key));
+    // And the seed, whose own word it has.
+    assert_eq!(joiner.queue.len(), 2);
+    // What happens from now on is news again.
+    joiner.merge(Time::ZERO, failed, Source::Gossip);
+    assert_eq!(joiner.queue.len(), 3);
 }

@@ -5,7 +5,7 @@ use super::*;
 /// How many of 10,000 datagrams do not arrive.
 fn lost(network: &Network, from: usize, to: usize) -> usize {
     let mut rng = Rng::with_seed(1);
-    let fates = std::iter::repeat_with(|| network.fate(&mut rng, from, to));
+    let fates = std::iter::repeat_with(|| network.fate(&mut rng, from, to, 100));
     let arrives = |fate: &Fate| matches!(fate, Fate::Arrives(_) | Fate::Twice(..));
     fates.take(10_000).filter(|fate| !arrives(fate)).count()
 }
@@ -13,7 +13,7 @@ fn lost(network: &Network, from: usize, to: usize) -> usize {
 /// The least and the mean time of 10,000 datagrams, in microseconds.
 fn times(network: &Network, from: usize, to: usize) -> (u128, u128) {
     let mut rng = Rng::with_seed(1);
-    let times: Vec<_> = std::iter::repeat_with(|| match network.fate(&mut rng, from, to) {
+    let times: Vec<_> = std::iter::repeat_with(|| match network.fate(&mut rng, from, to, 100) {
         Fate::Arrives(after) => after.as_micros(),
         fate => panic!("{fate:?}"),
     })

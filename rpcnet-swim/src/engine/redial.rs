@@ -1,0 +1,81 @@
+//! Dialling members that failed: a cut that is over heals by itself, without seeds.
+//!
+//! Any contact between the two sides is enough, so the live members share the dials: however many
+//! members are gone, each of the others sends about as much.
+
+use super::Engine;
+use super::timers::Single;
+use crate::time::Time;
+
+impl Engine {
+    /// Dials failed members that are due, and forgets those that are long gone.
+    pub(super) fn on_redial_timer(&mut self, now: Time) {
+        if self.rules().redial {
+            self.redial_missing(now);
+        }
+        for key in self.table.gone_before(now - self.forget_after()) {
+            self.queue.remove(key);
+            #[cfg(feature = "sim")]
+            self.rival.trials.end(key);
+            if let Some(entry) = self.table.remove(key) {
+                self.join.remember(entry.addr());
+            }
+        }
+        if self.table.has_gone() {
+            self.timers
+                .set(Single::Redial, now + self.config.probe_interval / 2);
+        }
+    }
+
+    /// How long members that are gone are remembered.
+    #[cfg(not(feature = "sim"))]
+    fn forget_after(&self) -> std::time::Duration {
+        self.config.forget_after
+    }
+
+    fn redial_missing(&mut self, now: Time) {
+        let interval = self.config.redial_interval;
+        let share = (DIALLERS / self.live_count() as f64).min(1.0);
+        let mut dialled = 0;
+        for key in self.table.due(now, DUE_MAX) {
+            let Some(entry) = self.table.get_mut(key) else {
+                continue;
+            };
+            let case = entry.case_mut();
+            // One that is held proves to each of us for itself that it is back.
+            let is_ours = case.is_on_probation() || self.rng.f64() < share;
+            if is_ours && dialled == DIALS_MAX {
+                // At the next turn.
+                break;
+            }
+            case.redials = case.redials.saturating_add(1);
+            let times = (1 << case.redials.min(5)).min(REDIAL_BACKOFF_MAX);
+            self.table.set_redial(key, now + interval * times);
+            if is_ours {
+                dialled += 1;
+                self.redialled_at = now;
+                self.start_round(now, key);
+            }
+        }
+        // However long each one waits: after a partition any contact is enough to heal it. The
+        // side that is the smaller one, or both, see that there may be one.
+        if self.partition.sees_cut() && now.since(self.redialled_at) >= interval {
+            let count = self.table.missing().count();
+            let place = self.rng.usize(..count.max(1));
+            let any = self.table.missing().nth(place);
+            if let Some(key) = any {
+                self.redialled_at = now;
+                self.start_round(now, key);
+            }
+        }
+    }
+}
+
+/// Live members that dial a failed one in each of its redial intervals, on average.
+const DIALLERS: f64 = 4.0;
+/// Most failed members dialled at a time, twice in each probe interval.
+const DIALS_MAX: usize = 1;
+/// Most failed members looked at for it.
+const DUE_MAX: usize = 256;
+/// Longest wait between two dials of a failed member, in redial intervals.
+const REDIAL_BACKOFF_MAX: u32 = 12;

@@ -1,0 +1,97 @@
+//! Members that failed or leave: what they cost the others, and what the others are told.
+
+#![cfg(feature = "sim")]
+
+use std::time::Duration;
+
+use rpcnet_swim::sim::{Cluster, Link};
+use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MemberState};
+
+fn lan() -> ClusterConfig {
+    ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn settled(seed: u64, nodes: usize, config: ClusterConfig) -> Cluster {
+    let mut cluster = Cluster::of(seed, nodes, config);
+    cluster.check_every(nodes as u64);
+    let took = cluster.run_until(secs(30), Cluster::is_converged);
+    took.unwrap_or_else(|| panic!("{:?}", cluster.difference()));
+    cluster.run_for(secs(5));
+    cluster
+}
+
+/// Datagrams that are sent to those who are gone, a second.
+fn sent_in_vain(cluster: &mut Cluster, window: u64) -> f64 {
+    let before = cluster.report().sent - cluster.report().delivered;
+    cluster.run_for(secs(window));
+    let after = cluster.report().sent - cluster.report().delivered;
+    (after - before) as f64 / window as f64
+}
+
+#[test]
+fn the_living_share_the_dials_of_the_dead() {
+    let (nodes, dead) = (60, 2);
+    let mut cluster = settled(1, nodes, lan());
+    // None of them is a seed: those are looked for all the same.
+    for node in nodes - dead..nodes {
+        cluster.crash(node);
+        // Not a cut: one after the other.
+        cluster.run_for(secs(30));
+    }
+    cluster.run_for(secs(60));
+    let rate = sent_in_vain(&mut cluster, 120);
+    println!("{rate:.2} dials a second of {dead} dead");
+    assert!(rate > 0.0, "nobody dials them");
+    assert!(rate <= 0.5, "{rate} dials a second");
+    cluster.expect_safe();
+}
+
+#[test]
+fn few_that_are_left_of_many_dial_little() {
+    let (nodes, left) = (80, 8);
+    let mut cluster = settled(2, nodes, lan());
+    for node in left..nodes {
+        cluster.crash(node);
+    }
+    cluster.run_for(secs(240));
+    let each = sent_in_vain(&mut cluster, 60) / left as f64;
+    println!("{each:.2} dials a second of each of {left}");
+    // 72 dead, each dialled by 4 in a minute; and one in 5 s, as it may be a cut.
+    assert!(each <= 0.9, "{each} dials a second");
+    cluster.expect_safe();
+}
+
+#[test]
+fn with_no_time_to_leave_the_others_are_told_once() {
+    let config = lan().with_leave_timeout(Duration::ZERO);
+    let mut cluster = settled(3, 5, config);
+    cluster.leave(2);
+    cluster.run_for(secs(1));
+    for observer in [0, 1, 3, 4] {
+        let state = cluster.sight(observer, 2).map(|member| member.state);
+        assert_eq!(state, Some(MemberState::Left), "at {observer}");
+    }
+    cluster.expect_safe();
+}
+
+#[test]
+fn a_leave_that_ends_early_counts_the_acknowledgements_that_came() {
+    let config = lan().with_leave_timeout(secs(1));
+    let mut cluster = settled(4, 4, config);
+    // Two of three do not acknowledge it.
+    cluster.network().default = Link::lan();
+    for silent in [1, 2] {
+        cluster.network().set_ingress_loss(silent, 1.0);
+    }
+    cluster.leave(0);
+    cluster.run_for(secs(2));
+    let left = cluster.events(0).iter().find_map(|(_, event)| match event {
+        Event::Left { acknowledged } => Some(*acknowledged),
+        _ => None,
+    });
+    assert_eq!(left, Some(1));
+}

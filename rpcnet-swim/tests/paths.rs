@@ -1,0 +1,231 @@
+//! Paths with a small MTU, as tunnels have: what is too large for them is lost without a word.
+
+#![cfg(feature = "sim")]
+
+use std::time::Duration;
+
+use rpcnet_swim::sim::{Cluster, Link};
+use rpcnet_swim::{ClusterConfig, ClusterKey, Event, Tags};
+
+fn lan() -> ClusterConfig {
+    ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// The least MTU of IPv6, which is that of Tailscale and of many other tunnels.
+const TUNNEL: usize = 1_280;
+/// The MTU of WireGuard's interfaces.
+const WIREGUARD: usize = 1_420;
+
+/// Nodes that start one after the other, over paths of this MTU. Gives the cluster, and how long
+/// after the last start all know all.
+fn started(seed: u64, nodes: usize, config: &ClusterConfig, mtu: usize) -> (Cluster, Duration) {
+    let mut cluster = Cluster::new(seed);
+    cluster.check_every(nodes as u64);
+    cluster.network().default = Link::lan().with_mtu(mtu);
+    let first = cluster.add("n0", config.clone(), Vec::new());
+    let seeds = vec![cluster.addr(first)];
+    for node in 1..nodes {
+        cluster.run_for(Duration::from_millis(10));
+        cluster.add(format!("n{node}"), config.clone(), seeds.clone());
+    }
+    let took = converge(&mut cluster);
+    (cluster, took)
+}
+
+fn converge(cluster: &mut Cluster) -> Duration {
+    let took = cluster.run_until(secs(300), Cluster::is_converged);
+    cluster.expect_safe();
+    took.unwrap_or_else(|| panic!("{:?}", cluster.difference()))
+}
+
+fn tags(bytes: usize) -> Tags {
+    let half = "x".repeat(bytes / 2);
+    Tags::from_pairs([("first", half.clone()), ("second", half)]).unwrap()
+}
+
+/// All nodes change their tags at once: more news than fit one datagram.
+fn change_tags(cluster: &mut Cluster, bytes: usize) {
+    for node in 0..cluster.len() {
+        for (key, value) in tags(bytes).iter() {
+            cluster.set_tag(node, key, value).unwrap();
+        }
+    }
+}
+
+fn accusations(cluster: &Cluster) -> usize {
+    let is_accusation =
+        |event: &Event| matches!(event, Event::NodeSuspect { .. } | Event::NodeFailed(_));
+    (0..cluster.len())
+        .flat_map(|node| cluster.events(node))
+        .filter(|(_, event)| is_accusation(event))
+        .count()
+}
+
+#[test]
+fn a_cluster_behind_tunnels_is_whole_within_seconds() {
+    for (nodes, mtu, bytes_max) in [
+        (150, TUNNEL, 1_400),
+        (40, TUNNEL, 1_232),
+        (40, WIREGUARD, 8_900),
+    ] {
+        let config = lan().with_datagram_bytes_max(bytes_max).with_tags(tags(60));
+        let (mut cluster, all) = started(1, nodes, &config, mtu);
+        cluster.run_for(secs(2));
+        let seeds = vec![cluster.addr(7)];
+        cluster.add("late", config, seeds);
+        let late = converge(&mut cluster);
+        let report = cluster.report();
+        println!(
+            "MTU {mtu}, datagrams of {bytes_max}: {all:?}, one more {late:?}, {} of {} too large",
+            report.too_large, report.sent
+        );
+        // Gossip among so many takes some rounds.
+        assert!(all <= secs(5), "MTU {mtu}, {bytes_max}: {all:?}");
+        assert!(late <= secs(2), "MTU {mtu}, {bytes_max}: {late:?}");
+        assert!(bytes_max > 1_232 || report.too_large == 0);
+    }
+}
+
+#[test]
+fn much_news_over_tunnels_arrives_and_makes_nobody_suspect() {
+    let nodes = 40;
+    let config = lan().with_datagram_bytes_max(1_400);
+    let (mut cluster, _) = started(3, nodes, &config, TUNNEL);
+    cluster.run_for(secs(5));
+    change_tags(&mut cluster, 400);
+    let took = converge(&mut cluster);
+    assert!(took <= secs(10), "{took:?}");
+    assert_eq!(accusations(&cluster), 0);
+    let small: u64 = (0..nodes)
+        .map(|node| cluster.engine(node).unwrap().stats().small_paths)
+        .sum();
+    assert!(small > 0, "no path was found small");
+    // Each node tries each path once.
+    assert!(cluster.report().too_large <= (nodes * (nodes - 1)) as u64);
+}
+
+#[test]
+fn a_path_that_becomes_a_tunnel_is_noticed() {
+    let nodes = 12;
+    let config = lan().with_datagram_bytes_max(8_900);
+    let (mut cluster, _) = started(4, nodes, &config, usize::MAX);
+    for bytes in [380, 400, 420] {
+        change_tags(&mut cluster, bytes);
+        converge(&mut cluster);
+    }
+    cluster.network().default = Link::lan().with_mtu(TUNNEL);
+    for bytes in [440, 460, 480] {
+        change_tags(&mut cluster, bytes);
+        let took = converge(&mut cluster);
+        assert!(took <= secs(10), "{took:?}");
+    }
+    assert_eq!(accusations(&cluster), 0);
+    let lost = cluster.report().too_large;
+    assert!(lost > 0, "large datagrams were used where they passed");
+    assert!(lost <= (nodes * (nodes - 1)) as u64);
+}
+
+#[cfg(feature = "tokio")]
+mod refused {
+    use std::io;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+    use std::task::{Context, Poll};
+    use std::time::Duration;
+
+    use rpcnet_swim::{ClusterConfig, ClusterMembership, DatagramSocket};
+    use tokio::net::UdpSocket;
+    use tokio::time::{sleep, timeout};
+
+    use super::tags;
+
+    /// A socket on an interface with an MTU of 1,280 bytes.
+    struct Narrow(UdpSocket);
+
+    impl DatagramSocket for Narrow {
+        fn poll_recv(
+            &self,
+            cx: &mut Context<'_>,
+            buf: &mut [u8],
+        ) -> Poll<io::Result<(usize, SocketAddr)>> {
+            DatagramSocket::poll_recv(&self.0, cx, buf)
+        }
+
+        fn poll_send(
+            &self,
+            cx: &mut Context<'_>,
+            datagram: &[u8],
+            to: SocketAddr,
+        ) -> Poll<io::Result<()>> {
+            match datagram.len() > 1_232 {
+                true => Poll::Ready(Err(io::Error::from_raw_os_error(EMSGSIZE))),
+                false => DatagramSocket::poll_send(&self.0, cx, datagram, to),
+            }
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            self.0.local_addr()
+        }
+    }
+
+    async fn node(name: &str) -> ClusterMembership {
+        let config = ClusterConfig::local()
+            .with_name(name)
+            .with_datagram_bytes_max(8_900);
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let started = ClusterMembership::with_socket(config, Arc::new(Narrow(socket))).await;
+        started.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_datagram_that_the_system_refuses_as_too_large_is_counted_and_heeded() {
+        let nodes = [node("a").await, node("b").await, node("c").await];
+        let seed = nodes[0].local_addr().to_string();
+        for node in &nodes[1..] {
+            node.join([seed.clone()]).await.unwrap();
+        }
+        let refused = async {
+            for round in 0.. {
+                for node in &nodes {
+                    let pairs = tags(480);
+                    node.update_tags(pairs.iter().map(|(k, v)| (k, format!("{v}{round}"))))
+                        .unwrap();
+                    node.update_tags((0..2).map(|n| (format!("more{n}"), "y".repeat(250))))
+                        .unwrap();
+                }
+                sleep(Duration::from_millis(100)).await;
+                if nodes.iter().all(|node| node.stats().small_paths > 0) {
+                    break;
+                }
+            }
+        };
+        timeout(Duration::from_secs(60), refused).await.unwrap();
+        for node in &nodes {
+            let stats = node.stats();
+            assert!(stats.too_large > 0, "{stats:?}");
+            // Two paths, each tried by the rounds that were under way.
+            assert!(stats.too_large <= 8, "{stats:?}");
+        }
+        let same = async {
+            while nodes
+                .iter()
+                .any(|node| node.view_hash() != nodes[0].view_hash())
+            {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), same).await.unwrap();
+    }
+
+    const EMSGSIZE: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
+        90
+    } else if cfg!(windows) {
+        10_040
+    } else {
+        40
+    };
+}
