@@ -48,8 +48,21 @@ use crate::tags::Tags;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     rule: Rule,
-    only: Option<(String, String)>,
+    only: Option<Filter>,
     stable_after: Duration,
+}
+
+/// Members with this tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Filter {
+    key: String,
+    value: String,
+}
+
+impl Filter {
+    pub(crate) fn counts(&self, tags: &Tags) -> bool {
+        tags.get(&self.key) == Some(&self.value)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +106,10 @@ impl Policy {
     /// it may serve: they go by the side that they are on.
     #[must_use]
     pub fn among(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.only = Some((key.into(), value.into()));
+        self.only = Some(Filter {
+            key: key.into(),
+            value: value.into(),
+        });
         self
     }
 
@@ -148,7 +164,12 @@ impl Policy {
 
     fn counts(&self, tags: &Tags) -> bool {
         let only = self.only.as_ref();
-        only.is_none_or(|(key, value)| tags.get(key) == Some(value))
+        only.is_none_or(|only| only.counts(tags))
+    }
+
+    /// Whom it counts, if not all.
+    pub(crate) fn filter(&self) -> Option<&Filter> {
+        self.only.as_ref()
     }
 
     fn refusal(&self, tally: Tally<'_>, quiet_for: Duration) -> Option<Refusal> {

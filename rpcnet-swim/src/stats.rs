@@ -30,6 +30,9 @@ pub struct Stats {
     pub failures_declared: u64,
     /// Anti-entropy exchanges started.
     pub syncs: u64,
+    /// Reach checks started: a sample of the members was asked for a round trip, because too many
+    /// probe rounds in a row went unanswered.
+    pub reach_checks: u64,
     /// Times that this process found itself stopped and shifted its deadlines.
     pub stalls: u64,
 }

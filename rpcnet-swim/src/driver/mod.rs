@@ -3,6 +3,7 @@
 mod advertise;
 mod events;
 mod membership;
+mod remove;
 mod run;
 mod socket;
 

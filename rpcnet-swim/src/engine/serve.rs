@@ -79,7 +79,9 @@ impl Engine {
             name: &entry.name,
             epoch: entry.epoch,
             tags: &entry.tags,
-            is_reachable: !isolated && entry.state != MemberState::Failed,
+            is_reachable: !isolated
+                && entry.state != MemberState::Failed
+                && self.reach.reaches(entry.key),
         }))
     }
 

@@ -32,6 +32,8 @@ pub(crate) enum Single {
     Leave,
     /// Dial failed members, forget old ones.
     Redial,
+    /// The next turn of a reach check, or the next check.
+    Reach,
     /// Whatever a rival waits for.
     #[cfg(feature = "sim")]
     Rival,
@@ -105,6 +107,7 @@ const SINGLES: &[Single] = &[
     Single::Pull,
     Single::Leave,
     Single::Redial,
+    Single::Reach,
     #[cfg(feature = "sim")]
     Single::Rival,
 ];
