@@ -499,7 +499,8 @@ impl Engine {
     /// Whether a member that is due to be forgotten is still expected: nobody is forgotten out of
     /// a cut.
     pub(super) fn is_kept(&self, now: Time, key: u64) -> bool {
-        let cut = self.partition.sees_cut() || self.reach.is_in_force() || self.is_isolated(now);
+        let cut = !self.rules().is_rival()
+            && (self.partition.sees_cut() || self.reach.is_in_force() || self.is_isolated(now));
         let from = self.missing_from(now);
         let is_missing = |entry: &super::Entry| {
             entry.state == MemberState::Failed && entry.since >= from && self.table.counts(entry)
