@@ -21,7 +21,7 @@ use crate::tags::Tags;
 /// | [`keep_oldest`](Self::keep_oldest) | who reaches the oldest member | always |
 ///
 /// "Always" has limits that no policy without a coordinator escapes:
-/// - Until the split is noticed all sides serve: some 3 to 10 s with the defaults, whatever the sizes
+/// - Until the split is noticed all sides serve: some 4 to 11 s with the defaults, by the sizes
 ///   of the sides (`cargo xtask sim partition` measures it).
 /// - In a large cluster a small side is found by a sample of its members' answers. The members that
 ///   decide are asked in any case; of [`among`](Self::among) if the policy was announced by
