@@ -252,7 +252,10 @@ impl ClusterConfig {
     }
 
     /// How long a failed or left member is remembered; a failed one is dialled all that time, so
-    /// a partition that heals within it merges without seeds. Default 24 h, at least 2 min.
+    /// a partition that heals within it merges without seeds. While a partition is suspected or
+    /// reported its missing members are remembered for as long as it lasts
+    /// ([`Engine::force_leave`](crate::Engine::force_leave) takes out those that are gone for good).
+    /// Default 24 h, at least 2 min.
     pub fn with_forget_after(mut self, time: Duration) -> Self {
         self.forget_after = time;
         self

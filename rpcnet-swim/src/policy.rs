@@ -21,7 +21,11 @@ use crate::tags::Tags;
 /// | [`keep_oldest`](Self::keep_oldest) | who reaches the oldest member | always |
 ///
 /// "Always" has limits that no policy without a coordinator escapes:
-/// - Until the split is noticed, which takes as long as to find a member failed, all sides serve.
+/// - Until the split is noticed all sides serve: some 4 to 11 s with the defaults, by the sizes
+///   of the sides (`cargo xtask sim partition` measures it).
+/// - In a large cluster a small side is found by a sample of its members' answers. The members that
+///   decide are asked in any case; of [`among`](Self::among) if the policy was announced by
+///   [`Engine::watch_policy`](crate::Engine::watch_policy), as `ClusterMembership::may_serve` does.
 /// - Nodes that are not told the same way who is a member do not go by the same view: one that
 ///   joins while the cluster is split knows its side alone. Only a static quorum stops it.
 /// - What a crash is and what a split, nobody can tell. Members that crash leave the others
@@ -48,8 +52,21 @@ use crate::tags::Tags;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     rule: Rule,
-    only: Option<(String, String)>,
+    only: Option<Filter>,
     stable_after: Duration,
+}
+
+/// Members with this tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Filter {
+    key: String,
+    value: String,
+}
+
+impl Filter {
+    pub(crate) fn counts(&self, tags: &Tags) -> bool {
+        tags.get(&self.key) == Some(&self.value)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +110,10 @@ impl Policy {
     /// it may serve: they go by the side that they are on.
     #[must_use]
     pub fn among(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.only = Some((key.into(), value.into()));
+        self.only = Some(Filter {
+            key: key.into(),
+            value: value.into(),
+        });
         self
     }
 
@@ -148,7 +168,12 @@ impl Policy {
 
     fn counts(&self, tags: &Tags) -> bool {
         let only = self.only.as_ref();
-        only.is_none_or(|(key, value)| tags.get(key) == Some(value))
+        only.is_none_or(|only| only.counts(tags))
+    }
+
+    /// Whom it counts, if not all.
+    pub(crate) fn filter(&self) -> Option<&Filter> {
+        self.only.as_ref()
     }
 
     fn refusal(&self, tally: Tally<'_>, quiet_for: Duration) -> Option<Refusal> {

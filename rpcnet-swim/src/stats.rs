@@ -46,6 +46,9 @@ pub struct Stats {
     /// Times that a path was found not to carry datagrams of the
     /// [configured size](crate::ClusterConfig::with_datagram_bytes_max): it gets smaller ones.
     pub small_paths: u64,
+    /// Reach checks started: a sample of the members was asked for a round trip, because too many
+    /// probe rounds in a row went unanswered.
+    pub reach_checks: u64,
     /// Times that this process found itself stopped and shifted its deadlines.
     pub stalls: u64,
 }

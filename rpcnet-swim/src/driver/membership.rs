@@ -55,7 +55,7 @@ use crate::tags::Tags;
 /// ```
 #[derive(Clone)]
 pub struct ClusterMembership {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Tells the driver when the last handle is gone.
     _life: Arc<Life>,
 }
@@ -402,10 +402,9 @@ impl ClusterMembership {
     /// Looks at every member, so ask when an event says that something changed, or a few times a
     /// second, rather than for every request.
     pub fn may_serve(&self, policy: &Policy) -> Verdict {
-        self.shared
-            .engine
-            .lock()
-            .may_serve(policy, self.shared.now())
+        let mut engine = self.shared.engine.lock();
+        engine.watch_policy(policy);
+        engine.may_serve(policy, self.shared.now())
     }
 
     /// The expected members, as [`may_serve`](Self::may_serve) goes by; see

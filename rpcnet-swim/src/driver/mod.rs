@@ -6,6 +6,7 @@ mod lookup;
 mod membership;
 mod outbound;
 mod outcome;
+mod remove;
 mod report;
 mod run;
 mod seeds;

@@ -122,7 +122,7 @@ impl Engine {
     }
 
     /// Everything that could grow.
-    pub(crate) fn fills(&self) -> [Fill; 12] {
+    pub(crate) fn fills(&self) -> [Fill; 13] {
         let members = self.table.len();
         let fill = |what, count, bound| Fill { what, count, bound };
         [
@@ -145,6 +145,7 @@ impl Engine {
             fill("trials", self.rival.trials.len(), members),
             fill("watched", self.trips.watched(), WATCHED_MAX),
             fill("overdue", self.trips.overdue(), OVERDUE_MAX),
+            fill("asked", self.reach.asked(), super::reach::ASKED_MAX),
             fill("hellos", self.join.hellos(), super::join::HELLOS_MAX),
             fill(
                 "refusals",
@@ -263,6 +264,13 @@ impl Engine {
     /// Sends somebody this many bytes.
     pub(crate) fn plant_datagram(&mut self, bytes: usize) {
         self.transmits.push_back((self.me.addr, vec![0; bytes]));
+    }
+
+    /// Forgets members, be they missing or not.
+    pub(crate) fn plant_forgetting(&mut self, names: &[String]) {
+        for name in names {
+            self.table.remove(crate::id::name_key(name));
+        }
     }
 
     /// Says of a member that it failed, as if that had been judged.

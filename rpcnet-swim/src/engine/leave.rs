@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::merge::Source;
 use super::timers::Single;
 use super::{Engine, Phase, Sender};
-use crate::event::Event;
+use crate::event::{Event, MemberState};
+use crate::id::NodeId;
 use crate::time::Time;
 use crate::wire::{Claim, Payload, Record};
 
@@ -22,6 +23,34 @@ pub(crate) struct Leave {
 }
 
 impl Engine {
+    /// Declares, on behalf of a member that is gone for good, that it has left (`force-leave` in
+    /// Serf). It is expected no more, here and, by gossip, in all that this node reaches. Says
+    /// whether that was done: only to a member that failed or that this node does not reach.
+    ///
+    /// While a partition is suspected or reported, its missing members stay expected, however
+    /// long it lasts, as nobody can tell them from members that serve on another side. Where they
+    /// are known to be gone, this is how the survivors learn it. A member that is alive all the
+    /// same hears of it when it is reached again, and comes back with a higher epoch.
+    pub fn force_leave(&mut self, now: Time, id: &NodeId) -> bool {
+        let now = self.inner_time(now);
+        let key = id.key();
+        let isolated = self.is_isolated(now);
+        let incarnation = self.table.get(key).and_then(|entry| {
+            let is_out = match entry.state {
+                MemberState::Left => false,
+                MemberState::Failed => true,
+                MemberState::Alive | MemberState::Suspect => isolated || !self.reach.reaches(key),
+            };
+            (entry.epoch == id.epoch && is_out).then_some(entry.incarnation)
+        });
+        let Some(incarnation) = incarnation.filter(|_| self.phase == Phase::Active) else {
+            return false;
+        };
+        self.note_left(now, key, incarnation);
+        self.watch_partition(now);
+        true
+    }
+
     /// Like [`leave`](Self::leave), but waits for acknowledgements for `within` at most, if the
     /// leave timeout is longer. Those that have come by then count.
     pub fn leave_within(&mut self, now: Time, within: Duration) {

@@ -226,7 +226,7 @@ impl Engine {
         }
     }
 
-    fn note_left(&mut self, now: Time, key: u64, incarnation: u32) {
+    pub(super) fn note_left(&mut self, now: Time, key: u64, incarnation: u32) {
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Left;
             entry.pulse.settle();

@@ -25,6 +25,7 @@ pub(crate) mod pace;
 mod partition;
 mod path;
 mod probe;
+mod reach;
 mod receive;
 mod redial;
 mod refusal;
@@ -63,9 +64,10 @@ use self::health::Trips;
 use self::join::Join;
 use self::leave::Leave;
 use self::me::Me;
-use self::partition::{PartitionChange, PartitionWatch};
+use self::partition::PartitionWatch;
 use self::path::SmallPaths;
 use self::probe::{Relay, Round};
+use self::reach::ReachWatch;
 use self::receive::Sender;
 use self::refusal::Refusals;
 #[cfg(feature = "sim")]
@@ -168,6 +170,7 @@ pub struct Engine {
     sync: Sync,
     small_paths: SmallPaths,
     partition: PartitionWatch,
+    reach: ReachWatch,
     /// When a member last joined, left, failed or came back.
     settled_at: Time,
     #[cfg(feature = "sim")]
@@ -283,6 +286,7 @@ impl Engine {
             sync: Sync::default(),
             small_paths: SmallPaths::default(),
             partition: PartitionWatch::new(),
+            reach: ReachWatch::default(),
             settled_at: now,
             #[cfg(feature = "sim")]
             rival: RivalState::default(),
@@ -347,6 +351,7 @@ impl Engine {
                 Timer::Single(Single::Leave) => self.on_leave_timer(now),
                 Timer::Single(Single::Redial) => self.on_redial_timer(now),
                 Timer::Single(Single::Conflict) => self.on_conflict_timer(now),
+                Timer::Single(Single::Reach) => self.on_check_timer(now),
                 #[cfg(feature = "sim")]
                 Timer::Single(Single::Rival) => self.on_rival_timer(now),
                 Timer::Round(seq) => self.on_round_timer(now, seq),
@@ -517,57 +522,6 @@ impl Engine {
             self.lagged += 1;
         }
         self.events.push_back(event);
-    }
-
-    /// Whether nobody has been heard for so long that it must be this node's own network. With a
-    /// single other member there is no telling.
-    fn is_isolated(&self, now: Time) -> bool {
-        self.rules().isolation
-            && self.table.live().len() >= 2
-            && now.since(self.heard_at) > 3 * self.config.probe_interval
-    }
-
-    /// A member was heard.
-    fn hear(&mut self, now: Time) {
-        if self.is_isolated(now) {
-            self.back_at = now;
-        }
-        self.heard_at = now;
-        if self.partition.end_isolation(now) {
-            self.emit(Event::IsolationEnded);
-        }
-    }
-
-    fn watch_partition(&mut self, now: Time) {
-        let live = self.live_count();
-        let missing = self.table.missing_since(self.missing_from(now));
-        let expected = live + missing;
-        if self.is_isolated(now) {
-            if self.partition.isolate(expected) {
-                self.emit(Event::Isolated { expected });
-            }
-            return;
-        }
-        let (grace, before) = (self.config.partition_grace, self.partition.sees_cut());
-        let change = self.partition.observe(now, live, expected, grace);
-        if self.partition.sees_cut() && !before {
-            self.forgive_cut_off(now);
-        }
-        match change {
-            Some(PartitionChange::Detected {
-                reachable,
-                expected,
-                minority,
-            }) => {
-                self.emit(Event::PartitionDetected {
-                    reachable,
-                    expected,
-                    minority,
-                });
-            }
-            Some(PartitionChange::Healed) => self.emit(Event::PartitionHealed),
-            None => {}
-        }
     }
 }
 

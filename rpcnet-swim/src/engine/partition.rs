@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::event::PartitionStatus;
+use super::Engine;
+use crate::event::{Event, PartitionStatus};
 use crate::time::Time;
 
 /// Watches how many members are on this side.
@@ -125,8 +126,68 @@ impl PartitionWatch {
     }
 }
 
+impl Engine {
+    /// Whether nobody has been heard for so long that it must be this node's own network. With a
+    /// single other member there is no telling.
+    pub(super) fn is_isolated(&self, now: Time) -> bool {
+        self.rules().isolation
+            && self.table.live().len() >= 2
+            && now.since(self.heard_at) > 3 * self.config.probe_interval
+    }
+
+    /// A member was heard.
+    pub(super) fn hear(&mut self, now: Time) {
+        let was_isolated = self.is_isolated(now);
+        if was_isolated {
+            self.back_at = now;
+        }
+        self.heard_at = now;
+        if self.partition.end_isolation(now) {
+            self.emit(Event::IsolationEnded);
+            self.check_after_isolation(now);
+        }
+    }
+
+    /// Takes in how much of the cluster is reachable, and tells what changed.
+    pub(super) fn watch_partition(&mut self, now: Time) {
+        let expected = self.live_count() + self.table.missing_since(self.missing_from(now));
+        if self.is_isolated(now) {
+            if self.partition.isolate(expected) {
+                self.reach.isolate();
+                self.emit(Event::Isolated { expected });
+            }
+            return;
+        }
+        let reachable = self.reachable_count();
+        let (grace, before) = (self.config.partition_grace, self.partition.sees_cut());
+        let change = self.partition.observe(now, reachable, expected, grace);
+        if self.partition.sees_cut() && !before {
+            self.forgive_cut_off(now);
+            if !self.reach.is_in_force() {
+                // Found by declared failures; a check finds those that are not declared yet.
+                self.start_check(now);
+            }
+        }
+        match change {
+            Some(PartitionChange::Detected {
+                reachable,
+                expected,
+                minority,
+            }) => {
+                self.emit(Event::PartitionDetected {
+                    reachable,
+                    expected,
+                    minority,
+                });
+            }
+            Some(PartitionChange::Healed) => self.emit(Event::PartitionHealed),
+            None => {}
+        }
+    }
+}
+
 /// Half of the cluster is missing, or at least two members that are a quarter of it.
-fn is_cut(reachable: usize, expected: usize) -> bool {
+pub(super) fn is_cut(reachable: usize, expected: usize) -> bool {
     let missing = expected.saturating_sub(reachable);
     missing > 0 && (missing * 2 >= expected || (missing >= 2 && missing * 4 >= expected))
 }

@@ -98,6 +98,7 @@ impl Engine {
         };
         if self.turn.is_multiple_of(turns) {
             self.watch_pace(now);
+            self.keep_contact(now);
         }
         self.turn = (self.turn + 1) % (turns * intervals);
         if let Some(key) = target {
@@ -185,6 +186,12 @@ impl Engine {
             Stage::Indirect => {
                 let round = self.rounds.swap_remove(at);
                 self.conclude(now, &round);
+                let entry = self.table.get(round.key);
+                let is_probed =
+                    entry.is_some_and(|it| it.epoch == round.epoch && it.state.is_live());
+                if is_probed && !round.tainted {
+                    self.note_round(now, round.key, false);
+                }
             }
             Stage::Redial => {
                 let round = self.rounds.swap_remove(at);
@@ -274,6 +281,9 @@ impl Engine {
         }
         if !direct && !round.tainted {
             self.await_overdue(&round, true);
+        }
+        if direct && round.stage != Stage::Redial {
+            self.note_round(now, target, true);
         }
         if direct && !round.tainted && round.stage != Stage::Redial {
             let first = seq == round.seq;
@@ -414,7 +424,7 @@ impl Engine {
     }
 
     /// What rides on a ping of a member that is not simply held alive.
-    fn accusation(&self, key: u64) -> Option<Record> {
+    pub(super) fn accusation(&self, key: u64) -> Option<Record> {
         let entry = self.table.get(key)?;
         let is_suspect = entry.state == MemberState::Suspect && !entry.case().claimed_failed;
         let rides = match is_suspect {

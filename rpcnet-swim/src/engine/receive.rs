@@ -103,6 +103,7 @@ impl Engine {
             Payload::Ack { seq, view, updates } => {
                 self.merge_all(now, updates, Source::Gossip);
                 self.on_answer(now, sender.key, seq, true);
+                self.on_check_answer(now, sender.key, seq);
                 self.compare_views(now, sender.key, view);
             }
             Payload::PingReq {

@@ -14,6 +14,9 @@ impl Engine {
             self.redial_missing(now);
         }
         for key in self.table.gone_before(now - self.forget_after()) {
+            if self.is_kept(now, key) {
+                continue;
+            }
             self.queue.remove(key);
             #[cfg(feature = "sim")]
             self.rival.trials.end(key);

@@ -23,13 +23,17 @@ impl Engine {
     /// These are the live ones, this node included, and those failed ones that may be on another
     /// side: who failed within the last 60 probe intervals, or, while a partition is suspected or
     /// reported, since 60 probe intervals before its first sign. They count until they come back,
-    /// somebody newer has their address, or they are forgotten
-    /// ([`with_forget_after`](crate::ClusterConfig::with_forget_after)). So one crash at a time
-    /// shrinks the cluster after a minute, while a partition keeps its members. Who has left does
-    /// not count.
+    /// leave, somebody newer has their address, or an operator takes them out
+    /// ([`Engine::force_leave`]); while there is a partition they are not forgotten, whatever
+    /// [`with_forget_after`](crate::ClusterConfig::with_forget_after) says. So one crash at a time
+    /// shrinks the cluster after a minute, while a partition keeps its members. Members that have left
+    /// do not count.
     ///
-    /// Alive and suspect members are reached; failed ones are not. If this node is isolated it
-    /// reaches itself alone.
+    /// Alive and suspect members are reached; failed ones are not. When too many probe rounds in a row
+    /// go unanswered, a reach check asks a sample of the live members, all of them in a small
+    /// cluster. While it says that a partition's worth of them does not answer, those that
+    /// did not are not reached, and of those that were not asked as large a share as the sample shows
+    /// (which ones is arbitrary). If this node is isolated it reaches itself alone.
     pub fn view(&self, now: Time) -> ClusterView {
         let now = self.inner_time_at(now);
         let voter = |ballot: Ballot<'_>| Voter {
@@ -79,7 +83,9 @@ impl Engine {
             name: &entry.name,
             epoch: entry.epoch,
             tags: &entry.tags,
-            is_reachable: !isolated && entry.state != MemberState::Failed,
+            is_reachable: !isolated
+                && entry.state != MemberState::Failed
+                && self.reach.reaches(entry.key),
         }))
     }
 

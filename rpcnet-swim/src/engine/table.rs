@@ -372,7 +372,7 @@ impl Table {
     }
 
     /// Missing, and the last that lived there.
-    fn counts(&self, entry: &Entry) -> bool {
+    pub(super) fn counts(&self, entry: &Entry) -> bool {
         let life = |entry: &Entry| (entry.epoch, entry.key);
         self.is_missing(entry)
             && self

@@ -34,6 +34,8 @@ pub(crate) enum Single {
     Redial,
     /// Dial an alleged successor, or look whether a proven one is there.
     Conflict,
+    /// The next turn of a reach check, or the next check.
+    Reach,
     /// Whatever a rival waits for.
     #[cfg(feature = "sim")]
     Rival,
@@ -118,6 +120,7 @@ const SINGLES: &[Single] = &[
     Single::Leave,
     Single::Redial,
     Single::Conflict,
+    Single::Reach,
     #[cfg(feature = "sim")]
     Single::Rival,
 ];

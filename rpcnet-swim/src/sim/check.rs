@@ -13,6 +13,7 @@
 //! | the hash of a view is that of its members | whole views | `WrongHash` |
 //! | every failure is known everywhere soon after calm | at that time | `Unnoticed` |
 //! | all views are equal after calm | at that time | `NotConverged` |
+//! | at most one side of a divided network serves | four times a second, where that is asked for | `BothSidesServe` |
 
 use std::collections::HashMap;
 use std::fmt;
@@ -107,6 +108,15 @@ pub enum Violation {
     },
     /// The hash of the view is not that of its members.
     WrongHash,
+    /// Nodes on two sides of a divided network may serve: the observer and another one.
+    BothSidesServe {
+        /// The other one.
+        other: String,
+        /// By which policy.
+        policy: String,
+        /// Since the network was divided.
+        after: Duration,
+    },
     /// A member that is down is held live for too long after the trouble.
     Unnoticed {
         /// The member.

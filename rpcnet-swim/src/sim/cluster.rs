@@ -11,6 +11,7 @@ use super::network::Network;
 use super::node::{Node, Traffic};
 use super::plight::{Plight, Waiting};
 use super::report::Report;
+use super::sides::Sides;
 use super::steps::Due;
 use super::transition::{Log, Transition};
 use crate::config::ClusterConfig;
@@ -40,6 +41,7 @@ pub struct Cluster {
     pub(super) transitions: Vec<Transition>,
     /// Which observer holds which subject failed or left, as far as it is logged.
     pub(super) gone_in: HashSet<(u32, u32)>,
+    pub(super) sides: Sides,
     pub(super) report: Report,
 }
 
@@ -61,6 +63,7 @@ impl Cluster {
             log: Log::default(),
             transitions: Vec::new(),
             gone_in: HashSet::new(),
+            sides: Sides::default(),
             report: Report {
                 seed,
                 ..Report::default()

@@ -34,6 +34,8 @@ mod node;
 mod plan;
 mod plight;
 mod report;
+mod serve;
+mod sides;
 mod steps;
 mod transition;
 mod trouble;

@@ -189,6 +189,11 @@ impl Network {
         }
     }
 
+    /// The side that a node is on while the network is divided.
+    pub(super) fn group(&self, node: usize) -> Option<u32> {
+        self.place(node).group
+    }
+
     /// Whether what `from` sends can reach `to`.
     pub fn is_open(&self, from: usize, to: usize) -> bool {
         let (sender, receiver) = (self.place(from), self.place(to));

@@ -76,6 +76,14 @@ impl Kind {
         Self::Drain,
     ];
 
+    /// Whether it makes nobody unaware of who is on the other side of a divided network.
+    pub(super) fn leaves_sides_clear(self) -> bool {
+        matches!(
+            self,
+            Self::Partition | Self::Crash | Self::Restart | Self::Tags | Self::Drain
+        )
+    }
+
     /// Whether nodes that are well can tell so while others have this trouble. After a clock was
     /// set back, old news of who lived at an address before look newer than who lives there now.
     fn is_harmless_to_others(self) -> bool {

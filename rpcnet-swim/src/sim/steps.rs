@@ -48,6 +48,7 @@ impl Cluster {
             return false;
         };
         self.now = self.now.max(at);
+        self.look_at_sides();
         match what {
             What::Wake(node) => self.wake(node as usize, at),
             What::Seeds(node) => {

@@ -13,6 +13,7 @@
 //! | a node that is not in news is quiet | look-ups that cause each other; acks; pages | `Talkative` |
 //! | the hash of a view is that of its members | an incarnation changed beside it | `WrongHash` |
 //! | every failure is known everywhere | a stopped observer; engines that stop probing | `Unnoticed` |
+//! | at most one side serves | a node forgets the other side | `BothSidesServe` |
 //! | views are equal after calm | forged tags in all views; in one | `NotConverged` |
 
 use std::time::Duration;
@@ -131,6 +132,43 @@ fn each_part_of_the_evidence_is_asked_for() {
         "and yet four of its own"
     );
     assert!(!check(1, &[1.0], 10, 20_000), "and yet two misses");
+}
+
+#[test]
+fn two_sides_that_serve_are_seen() {
+    let run = |forgets: bool| {
+        let mut cluster = Cluster::formed(3, 8, ClusterConfig::lan());
+        cluster.forbid_both_sides(Duration::from_secs(15));
+        cluster.run_for(Duration::from_secs(5));
+        cluster.network().isolate([0, 1], 1);
+        cluster.run_for(Duration::from_secs(14));
+        if forgets {
+            let others: Vec<_> = (2..8).map(|node| format!("n{node}")).collect();
+            cluster.engine_mut(0).unwrap().plant_forgetting(&others);
+        }
+        cluster.run_for(Duration::from_secs(20));
+        cluster.report().failure.map(|failure| failure.violation)
+    };
+    assert_eq!(run(false), None);
+    let seen = run(true);
+    assert!(
+        matches!(seen, Some(Violation::BothSidesServe { .. })),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn at_most_one_side_serves_whatever_else_happens() {
+    let kinds = [
+        Kind::Partition,
+        Kind::Crash,
+        Kind::Restart,
+        Kind::Tags,
+        Kind::Drain,
+    ];
+    for seed in 0..12 {
+        run(seed, Plan::swarm().with_kinds(kinds)).expect_ok();
+    }
 }
 
 #[test]

@@ -72,6 +72,14 @@ impl Run {
         cluster.log_events(false);
         cluster.check_every(check_every);
         cluster.forbid_false_failures(no_false_failures);
+        if self
+            .drawn
+            .kinds
+            .iter()
+            .all(|kind| kind.leaves_sides_clear())
+        {
+            cluster.forbid_both_sides(SIDES_ROUNDS * self.drawn.config.probe_interval);
+        }
         cluster.network().default = link;
         let named = if rotating { nodes } else { nodes.min(3) };
         let seeds: Vec<_> = (0..named).map(super::cluster::addr_of).collect();
@@ -304,5 +312,7 @@ fn notice_bound(config: &ClusterConfig, nodes: usize) -> Duration {
     2 * pass + config.suspicion_max
 }
 
+/// In how many probe intervals after a division one side at most serves, whatever is lost.
+const SIDES_ROUNDS: u32 = 20;
 /// How often the views are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

@@ -100,14 +100,20 @@ impl<C: Case> Grid<C> {
     }
 
     fn runs(&self) -> usize {
-        self.detectors.len() * self.seeds.iter().sum::<u64>() as usize
+        self.places().len()
+    }
+
+    /// Whether this case is run with this detector.
+    fn is_run(&self, case: usize, detector: usize) -> bool {
+        self.cases[case].is_for(self.detectors[detector].name())
     }
 
     /// All seeds of a detector after each other, all detectors of a case after each other.
     fn places(&self) -> Vec<Place> {
-        let mut places = Vec::with_capacity(self.runs());
+        let mut places = Vec::new();
         for case in 0..self.cases.len() {
-            for detector in 0..self.detectors.len() {
+            let detectors = 0..self.detectors.len();
+            for detector in detectors.filter(|detector| self.is_run(case, *detector)) {
                 let seeds = self.first_seed..self.first_seed + self.seeds[case];
                 places.extend(seeds.map(|seed| Place {
                     case,
@@ -148,7 +154,8 @@ impl<C: Case> Grid<C> {
         let mut cells = Vec::new();
         let mut results = places.iter().zip(results);
         for (case, seeds) in self.cases.iter().zip(&self.seeds) {
-            for detector in &self.detectors {
+            let is_run = |detector: &&Detector| case.is_for(detector.name());
+            for detector in self.detectors.iter().filter(is_run) {
                 let mut samples = Vec::new();
                 for (place, result) in results.by_ref().take(*seeds as usize) {
                     let result = result.and_then(|result| result.map_err(|it| it.to_string()));

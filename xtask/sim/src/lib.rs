@@ -59,7 +59,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         Name::Lifeguard => drive(&Lifeguard, options),
         Name::Loss => drive(&Afflicted(Loss), options),
         Name::OneWay => drive(&Afflicted(OneWay), options),
-        Name::Partition => drive(&Partition, options),
+        Name::Partition => drive(&Partition::default(), options),
         Name::Restart => drive(&Restart, options),
         Name::Scale => drive(&Scale, options),
         Name::Slow => drive(&Afflicted(Slow), options),

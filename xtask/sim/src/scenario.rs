@@ -84,6 +84,11 @@ pub(crate) trait Case: Debug + Clone + Serialize + Send + Sync {
         u64::MAX
     }
 
+    /// Whether it is run with the detector of this name.
+    fn is_for(&self, _detector: &str) -> bool {
+        true
+    }
+
     fn cost(&self) -> Cost {
         let nodes = self.nodes() as f64;
         Cost {
@@ -103,6 +108,15 @@ pub(crate) struct Trial<'a, C> {
 }
 
 impl<C> Trial<'_, C> {
+    /// The same run of a case that is part of this one.
+    pub(crate) fn of<'a, D>(&'a self, case: &'a D) -> Trial<'a, D> {
+        Trial {
+            case,
+            detector: self.detector,
+            seed: self.seed,
+        }
+    }
+
     /// What all nodes are configured with.
     pub(crate) fn config(&self) -> ClusterConfig {
         // Sealed, as any cluster is that spans machines: the seal is part of what is sent.

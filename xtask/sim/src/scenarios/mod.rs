@@ -11,6 +11,7 @@ mod one_way;
 mod partition;
 mod restart;
 mod scale;
+mod sides;
 mod slow;
 mod stall;
 mod steady;

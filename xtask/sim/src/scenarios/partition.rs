@@ -11,18 +11,29 @@ use xtask_report::{draw_or, median, number};
 
 use crate::{
     check::Check,
-    detector::these,
+    detector::{OURS, these},
     scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
+    scenarios::sides,
     show::{bars, or_never},
     stage::{SEEDS, Unsafe, expect_safe, recovered, secs, settled_without_seeds},
 };
 
 /// When it heals all should find each other again, without anybody's help: their seeds are gone.
-#[derive(Debug)]
-pub(crate) struct Partition;
+/// Meanwhile at most one side may serve, however small the other one is.
+#[derive(Debug, Default)]
+pub(crate) struct Partition {
+    sides: sides::Runs,
+}
 
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Case {
+#[serde(untagged)]
+pub(crate) enum Case {
+    Heals(Division),
+    Serves(sides::Case),
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Division {
     #[serde(skip)]
     nodes: usize,
     shape: &'static str,
@@ -30,7 +41,13 @@ pub(crate) struct Case {
 }
 
 #[derive(Debug)]
-pub(crate) struct Sample {
+pub(crate) enum Sample {
+    Heals(Healing),
+    Serves(sides::Sample),
+}
+
+#[derive(Debug)]
+pub(crate) struct Healing {
     /// Of the members that are cut off from half of all or more, those that report it at the end.
     detected: f64,
     /// Seconds from the healing until all views are right; infinite if not within [`LIMIT`].
@@ -38,7 +55,14 @@ pub(crate) struct Sample {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct Figures {
+#[serde(untagged)]
+pub(crate) enum Figures {
+    Heals(HealingFigures),
+    Serves(sides::Figures),
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct HealingFigures {
     detected_percent: f64,
     healed_p50_s: Option<f64>,
     healed_max_s: Option<f64>,
@@ -61,12 +85,16 @@ impl Scenario for Partition {
         let lengths: &[(usize, u64)] =
             extent.pick(&[(64, 60)], &[(128, 60), (128, 600), (1_000, 60)]);
         for (nodes, partitioned_s) in lengths.iter().copied() {
-            cases.extend(SHAPES.map(|shape| Case {
-                nodes,
-                shape,
-                partitioned_s,
+            cases.extend(SHAPES.map(|shape| {
+                Case::Heals(Division {
+                    nodes,
+                    shape,
+                    partitioned_s,
+                })
             }));
         }
+        let sides = sides::cases(extent.pick(SIDES_QUICK, SIDES));
+        cases.extend(sides.into_iter().map(Case::Serves));
         cases
     }
 
@@ -75,66 +103,87 @@ impl Scenario for Partition {
     }
 
     fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, Unsafe> {
-        let mut cluster = settled_without_seeds(trial)?;
-        let mut nodes: Vec<usize> = (SEEDS..cluster.len()).collect();
-        trial.rng().shuffle(&mut nodes);
-        let cut_off = divide(&mut cluster, trial.case.shape, &nodes);
-        cluster.run_for(secs(trial.case.partitioned_s));
-        expect_safe(&cluster)?;
-        let reports = |node: &&usize| {
-            let engine = cluster.engine(**node);
-            let is_quiet = |status| {
-                matches!(
-                    status,
-                    PartitionStatus::Healthy | PartitionStatus::Suspected
-                )
-            };
-            engine.is_some_and(|it| !is_quiet(it.partition_status()))
-        };
-        let detected = cut_off.iter().filter(reports).count();
-        let detected = detected as f64 / cut_off.len() as f64;
-        cluster.network().heal();
-        let healed = recovered(&mut cluster, trial, LIMIT)?;
-        Ok(Sample {
-            detected,
-            healed: healed.map_or(f64::INFINITY, |it| it.as_secs_f64()),
-        })
+        match trial.case {
+            Case::Heals(case) => heal(&trial.of(case)).map(Sample::Heals),
+            Case::Serves(case) => self.sides.sample(&trial.of(case)).map(Sample::Serves),
+        }
     }
 
     fn figures(&self, _: &Case, samples: &[Sample]) -> Figures {
-        let healed = || samples.iter().map(|it| it.healed);
+        let sides = samples.iter().filter_map(|it| match it {
+            Sample::Serves(sample) => Some(*sample),
+            Sample::Heals(_) => None,
+        });
+        let sides: Vec<_> = sides.collect();
+        if !sides.is_empty() {
+            return Figures::Serves(sides::figures(&sides));
+        }
+        let heals = samples.iter().filter_map(|it| match it {
+            Sample::Heals(sample) => Some(sample),
+            Sample::Serves(_) => None,
+        });
+        let heals: Vec<_> = heals.collect();
+        let healed = || heals.iter().map(|it| it.healed);
         let finite = |seconds: &f64| seconds.is_finite();
-        let detected = samples.iter().map(|it| 100.0 * it.detected);
-        Figures {
+        let detected = heals.iter().map(|it| 100.0 * it.detected);
+        Figures::Heals(HealingFigures {
             detected_percent: median(detected.collect()).unwrap_or_default(),
             healed_p50_s: median(healed().collect()).filter(finite),
             healed_max_s: Some(healed().fold(0.0, f64::max)).filter(finite),
-        }
+        })
     }
 
     fn columns(&self) -> Columns<Self> {
         Columns::<Self>::new()
             .with("case", |row| row.case.label())
-            .with("detected %", |row| number(row.figures.detected_percent))
-            .with("healed p50 s", |row| or_never(row.figures.healed_p50_s))
-            .with("max s", |row| or_never(row.figures.healed_max_s))
+            .with("detected %", |row| match &row.figures {
+                Figures::Heals(figures) => number(figures.detected_percent),
+                Figures::Serves(_) => String::new(),
+            })
+            .with("healed p50 s", |row| match &row.figures {
+                Figures::Heals(figures) => or_never(figures.healed_p50_s),
+                Figures::Serves(_) => String::new(),
+            })
+            .with("max s", |row| match &row.figures {
+                Figures::Heals(figures) => or_never(figures.healed_max_s),
+                Figures::Serves(figures) => or_never(figures.all_serve_max_s),
+            })
+            .with("both served p50 s", |row| match &row.figures {
+                Figures::Heals(_) => String::new(),
+                Figures::Serves(figures) => or_never(figures.both_served_p50_s),
+            })
+            .with("p99 s", |row| match &row.figures {
+                Figures::Heals(_) => String::new(),
+                Figures::Serves(figures) => or_never(figures.both_served_p99_s),
+            })
+            .with("wrongly refused %", |row| match &row.figures {
+                Figures::Heals(_) => String::new(),
+                Figures::Serves(figures) => number(figures.refused_percent),
+            })
     }
 
     fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check> {
         let ours = cells.iter().filter(|cell| cell.is_ours());
-        let healed = ours.map(|cell| {
-            let what = format!("{}: full views after it", cell.row.case.label());
-            Check::new(what, cell.row.figures.healed_p50_s, 5.0, "s")
+        let checks = ours.map(|cell| match (&cell.row.case, &cell.row.figures) {
+            (Case::Serves(case), Figures::Serves(figures)) => sides::checks(case, figures),
+            (case, figures) => {
+                let what = format!("{}: full views after it", case.label());
+                vec![Check::new(what, figures.healed_p50_s(), 5.0, "s")]
+            }
         });
-        healed.collect()
+        checks.flatten().collect()
     }
 
     fn figure(&self, cells: &[Cell<Self>]) -> String {
-        let mut labels: Vec<String> = cells.iter().map(|cell| cell.row.case.label()).collect();
+        let heals = || {
+            let heals = |cell: &&Cell<Self>| matches!(cell.row.case, Case::Heals(_));
+            cells.iter().filter(heals)
+        };
+        let mut labels: Vec<String> = heals().map(|cell| cell.row.case.label()).collect();
         labels.dedup();
         let panels = labels.iter().map(|label| {
-            let of_case = cells.iter().filter(|cell| cell.row.case.label() == *label);
-            bars(label, of_case, |row| row.figures.healed_p50_s)
+            let of_case = heals().filter(|cell| cell.row.case.label() == *label);
+            bars(label, of_case, |row| row.figures.healed_p50_s())
         });
         draw_or(
             "s from the end of a partition until all know all",
@@ -144,7 +193,51 @@ impl Scenario for Partition {
     }
 }
 
+impl Figures {
+    fn healed_p50_s(&self) -> Option<f64> {
+        match self {
+            Self::Heals(figures) => figures.healed_p50_s,
+            Self::Serves(_) => None,
+        }
+    }
+}
+
 impl scenario::Case for Case {
+    fn nodes(&self) -> usize {
+        match self {
+            Self::Heals(case) => case.nodes(),
+            Self::Serves(case) => case.nodes(),
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        match self {
+            Self::Heals(case) => case.seconds(),
+            Self::Serves(case) => case.seconds(),
+        }
+    }
+
+    fn seeds_max(&self) -> u64 {
+        match self {
+            Self::Heals(case) => case.seeds_max(),
+            Self::Serves(case) => case.seeds_max(),
+        }
+    }
+
+    fn label(&self) -> String {
+        match self {
+            Self::Heals(case) => case.label(),
+            Self::Serves(case) => case.label(),
+        }
+    }
+
+    /// Rivals have no policies.
+    fn is_for(&self, detector: &str) -> bool {
+        matches!(self, Self::Heals(_)) || detector == OURS
+    }
+}
+
+impl scenario::Case for Division {
     fn nodes(&self) -> usize {
         self.nodes
     }
@@ -163,6 +256,34 @@ impl scenario::Case for Case {
             self.shape, self.nodes, self.partitioned_s
         )
     }
+}
+
+/// A division of some shape, and how long it takes all to find each other after it.
+fn heal(trial: &Trial<'_, Division>) -> Result<Healing, Unsafe> {
+    let mut cluster = settled_without_seeds(trial)?;
+    let mut nodes: Vec<usize> = (SEEDS..cluster.len()).collect();
+    trial.rng().shuffle(&mut nodes);
+    let cut_off = divide(&mut cluster, trial.case.shape, &nodes);
+    cluster.run_for(secs(trial.case.partitioned_s));
+    expect_safe(&cluster)?;
+    let reports = |node: &&usize| {
+        let engine = cluster.engine(**node);
+        let is_quiet = |status| {
+            matches!(
+                status,
+                PartitionStatus::Healthy | PartitionStatus::Suspected
+            )
+        };
+        engine.is_some_and(|it| !is_quiet(it.partition_status()))
+    };
+    let detected = cut_off.iter().filter(reports).count();
+    let detected = detected as f64 / cut_off.len() as f64;
+    cluster.network().heal();
+    let healed = recovered(&mut cluster, trial, LIMIT)?;
+    Ok(Healing {
+        detected,
+        healed: healed.map_or(f64::INFINITY, |it| it.as_secs_f64()),
+    })
 }
 
 /// Divides the network and gives those that reach half of all or less.
@@ -199,5 +320,16 @@ const LONE: &str = "one alone";
 const THIRDS: &str = "thirds";
 const ONE_WAY: &str = "halves, one way,";
 const SHAPES: [&str; 4] = [HALVES, LONE, THIRDS, ONE_WAY];
+/// Members, and the smaller sides in percent of them.
+const SIDES: &[(usize, &[usize])] = &[
+    (3, &[33]),
+    (5, &[20, 40]),
+    (16, &[1, 13, 25, 49]),
+    (64, &[1, 4, 10, 25, 40, 49]),
+    (128, &[1, 2, 5, 10, 25, 40, 49]),
+    (500, &[1, 5, 25, 49]),
+    (1_000, &[1, 5, 25, 49]),
+];
+const SIDES_QUICK: &[(usize, &[usize])] = &[(5, &[40]), (64, &[4, 25])];
 /// So long is waited for them to find each other.
 const LIMIT: Duration = secs(120);

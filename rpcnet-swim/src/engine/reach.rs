@@ -1,0 +1,564 @@
+//! Reachability: how many of the expected members this node reaches, by round trips of its own.
+//!
+//! Declared failures tell too late that this node is on a small side of a split: most helpers are
+//! behind the cut with the targets, so that rounds have no witness, and members are probed one by
+//! one. So each node watches the outcome of its own probe rounds, void ones too, with a sequential
+//! likelihood ratio test (CUSUM, Page 1954): a healthy member answers most rounds even at 30 %
+//! loss, a member across a cut none. When the test fires, a *reach check* asks a sample of the
+//! live members directly, each several times until it answers: all of them if they are few, and
+//! always those that decide for a policy. While the check says that too many are out of reach, its
+//! estimate stands in for the state of the members.
+
+use super::timers::Single;
+use super::{Engine, Phase};
+use crate::event::MemberState;
+use crate::policy::Filter;
+use crate::time::Time;
+use crate::wire::Payload;
+
+/// What a node knows of its own reach.
+#[derive(Debug, Default)]
+pub(crate) struct ReachWatch {
+    /// Cumulated log-likelihood ratio of a cut, from the outcomes of probe rounds; never negative.
+    score: f64,
+    /// Targets of the rounds that are in it, each of which counts once: a ring successor is asked
+    /// far more often than others.
+    missed: Recent,
+    answered: Recent,
+    /// The same of the end of a cut, while an estimate is in force.
+    recovery: f64,
+    check: Option<Check>,
+    /// In force: too many are out of reach.
+    estimate: Option<Estimate>,
+    /// Checks in a row that confirmed the estimate.
+    confirmed: u32,
+    /// Tag filters of the policies that were asked for, the latest last.
+    filters: Vec<Filter>,
+}
+
+/// The last few of different members.
+#[derive(Debug, Default)]
+struct Recent(Vec<u64>);
+
+impl Recent {
+    /// Adds one, and says whether it is new.
+    fn add(&mut self, key: u64) -> bool {
+        let is_new = !self.0.contains(&key);
+        if is_new {
+            if self.0.len() == RECENT_MAX {
+                self.0.remove(0);
+            }
+            self.0.push(key);
+        }
+        is_new
+    }
+}
+
+/// A reach check under way.
+#[derive(Debug)]
+struct Check {
+    /// Sequence number of all its pings.
+    seq: u32,
+    asked: Vec<Asked>,
+    /// Timer turns since its start.
+    turn: u32,
+    /// The turn at which the whole sample was taken, if it has been.
+    wide_at: Option<u32>,
+}
+
+/// What a reach check found: stands in for the state of live members while it is in force.
+#[derive(Debug)]
+struct Estimate {
+    asked: Vec<Asked>,
+    /// Upper bound of the share of reachable members among those that were not asked.
+    share: f64,
+    /// Nobody was heard, and no check has been made since.
+    unchecked: bool,
+}
+
+/// A member of the sample.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    key: u64,
+    epoch: u64,
+    answered: bool,
+    /// Drawn at random, so it speaks for those that were not asked.
+    is_random: bool,
+}
+
+impl Check {
+    fn answered(&self) -> usize {
+        self.asked.iter().filter(|asked| asked.answered).count()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.asked.iter().all(|asked| asked.answered)
+    }
+}
+
+impl ReachWatch {
+    /// Whether a live member counts as reachable. Of those that were not asked, as large a share
+    /// as the sample shows does, chosen by key.
+    pub(super) fn reaches(&self, key: u64) -> bool {
+        let Some(estimate) = &self.estimate else {
+            return true;
+        };
+        match estimate.asked.iter().find(|asked| asked.key == key) {
+            Some(asked) => asked.answered,
+            None => (key.wrapping_mul(MIX) >> 32) as f64 <= estimate.share * f64::from(u32::MAX),
+        }
+    }
+
+    /// Whether an estimate stands in for the state of the members.
+    pub(super) fn is_in_force(&self) -> bool {
+        self.estimate.is_some()
+    }
+
+    /// Members that were asked in all that is kept, for the bound.
+    #[cfg(feature = "sim")]
+    pub(super) fn asked(&self) -> usize {
+        let check = self.check.as_ref().map_or(0, |check| check.asked.len());
+        let kept = self.estimate.as_ref().map_or(0, |kept| kept.asked.len());
+        check.max(kept)
+    }
+
+    /// Remembers whom a policy counts.
+    pub(super) fn watch(&mut self, filter: &Filter) {
+        if self.filters.last() == Some(filter) {
+            return;
+        }
+        self.filters.retain(|known| known != filter);
+        if self.filters.len() == FILTERS_MAX {
+            self.filters.remove(0);
+        }
+        self.filters.push(filter.clone());
+    }
+
+    /// Nobody is heard: nobody is reachable until a check says otherwise.
+    pub(super) fn isolate(&mut self) {
+        self.check = None;
+        self.estimate = Some(Estimate {
+            asked: Vec::new(),
+            share: 0.0,
+            unchecked: true,
+        });
+    }
+
+    /// Begins the test anew.
+    fn start_score(&mut self) {
+        self.score = 0.0;
+        self.missed.0.clear();
+        self.answered.0.clear();
+    }
+
+    /// `key` answered a ping of this node.
+    fn note_answer(&mut self, key: u64) {
+        let checked = self.check.iter_mut().flat_map(|check| &mut check.asked);
+        let kept = self.estimate.iter_mut().flat_map(|kept| &mut kept.asked);
+        for asked in checked.chain(kept).filter(|asked| asked.key == key) {
+            asked.answered = true;
+        }
+    }
+}
+
+impl Engine {
+    /// Remembers a policy that is going to be asked for, so that a reach check asks the members
+    /// that decide for it. The last few of different tags are remembered
+    /// ([`Policy::among`](crate::Policy::among)); one of all members needs no call.
+    pub fn watch_policy(&mut self, policy: &crate::Policy) {
+        if let Some(filter) = policy.filter() {
+            self.reach.watch(filter);
+        }
+    }
+
+    /// How many of the expected members this node reaches, itself included.
+    pub(super) fn reachable_count(&self) -> usize {
+        if !self.reach.is_in_force() {
+            return self.live_count();
+        }
+        let live = self
+            .table
+            .live()
+            .iter()
+            .map(|slot| self.table.at(*slot).key);
+        1 + live.filter(|key| self.reach.reaches(*key)).count()
+    }
+
+    /// A probe round to a live member ended: with a direct answer, or without any.
+    pub(super) fn note_round(&mut self, now: Time, key: u64, answered: bool) {
+        if self.rules().is_rival() {
+            return;
+        }
+        // Members that are known to be on this side say nothing of the others.
+        if answered && self.reach.is_in_force() && self.reach.reaches(key) {
+            return self.reach.note_answer(key);
+        }
+        let lost = self.loss.clamp(LOST_MIN, LOST_MAX);
+        let reach = &mut self.reach;
+        if answered {
+            reach.note_answer(key);
+            reach.recovery += ACROSS_MISSED.ln() - (1.0 - ACROSS_MISSED).ln();
+            if reach.answered.add(key) {
+                reach.score += ((1.0 - ACROSS_MISSED) / (1.0 - lost)).ln();
+            }
+            if reach.score <= 0.0 {
+                reach.start_score();
+            }
+            if reach.is_in_force() && reach.recovery >= RECOVERED_SCORE {
+                reach.recovery = 0.0;
+                self.start_check(now);
+            }
+            return;
+        }
+        reach.recovery = (reach.recovery - 1.0).max(0.0);
+        // One that crashed is one, however often it is asked.
+        if !reach.missed.add(key) {
+            return;
+        }
+        reach.score += (ACROSS_MISSED / lost).ln();
+        if reach.score >= CUT_SCORE && !reach.is_in_force() {
+            self.start_check(now);
+        }
+    }
+
+    /// A ping of a reach check was answered.
+    pub(super) fn on_check_answer(&mut self, now: Time, key: u64, seq: u32) {
+        let Some(check) = self.reach.check.as_ref().filter(|check| check.seq == seq) else {
+            return;
+        };
+        if check.asked.iter().any(|asked| asked.key == key) {
+            self.reach.note_answer(key);
+            self.conclude_check(now);
+        }
+    }
+
+    /// This node hears somebody after it heard nobody.
+    pub(super) fn check_after_isolation(&mut self, now: Time) {
+        if self.reach.is_in_force() {
+            self.start_check(now);
+        }
+    }
+
+    /// While an estimate is in force, probes one of those that this node reaches: on a small side
+    /// the round robin finds them seldom, and a node that hears nobody counts as isolated.
+    pub(super) fn keep_contact(&mut self, now: Time) {
+        let kept = self.reach.estimate.iter().flat_map(|kept| &kept.asked);
+        let reached: Vec<u64> = kept.filter(|it| it.answered).map(|it| it.key).collect();
+        if !reached.is_empty() {
+            let key = reached[self.rng.usize(..reached.len())];
+            self.start_round(now, key);
+        }
+    }
+
+    /// Asks a sample of the members whether they answer, unless that is being done.
+    pub(super) fn start_check(&mut self, now: Time) {
+        let can = self.phase == Phase::Active
+            && !self.table.live().is_empty()
+            && !self.rules().is_rival();
+        if self.reach.check.is_some() || !can || self.is_isolated(now) {
+            return;
+        }
+        self.reach.start_score();
+        self.seq = self.seq.wrapping_add(1);
+        self.stats.reach_checks += 1;
+        let few = self.table.live().len() <= EXACT_MAX;
+        self.reach.check = Some(Check {
+            seq: self.seq,
+            asked: Vec::new(),
+            turn: 0,
+            wide_at: None,
+        });
+        match few {
+            true => self.widen_check(),
+            false => self.ask_more(NARROW),
+        }
+        self.on_check_turn(now);
+    }
+
+    /// Adds random members to the sample until there are so many random ones.
+    fn ask_more(&mut self, count: usize) {
+        let drawn = self.sample_live(count, |_, _| true);
+        let Some(check) = &mut self.reach.check else {
+            return;
+        };
+        let mut random = check.asked.iter().filter(|asked| asked.is_random).count();
+        for key in drawn {
+            let known = check.asked.iter().any(|asked| asked.key == key);
+            if let Some(entry) = self.table.get(key).filter(|_| !known && random < count) {
+                random += 1;
+                check.asked.push(Asked {
+                    key,
+                    epoch: entry.epoch,
+                    answered: false,
+                    is_random: true,
+                });
+            }
+        }
+    }
+
+    /// Takes the whole sample: random members, and those that decide.
+    fn widen_check(&mut self) {
+        self.ask_more(SAMPLE);
+        let deciders = self.deciders();
+        let Some(check) = &mut self.reach.check else {
+            return;
+        };
+        check.wide_at = Some(check.turn);
+        for key in deciders {
+            if check.asked.len() >= ASKED_MAX {
+                break;
+            }
+            let known = check.asked.iter().any(|asked| asked.key == key);
+            if let Some(entry) = self.table.get(key).filter(|_| !known) {
+                check.asked.push(Asked {
+                    key,
+                    epoch: entry.epoch,
+                    answered: false,
+                    is_random: false,
+                });
+            }
+        }
+    }
+
+    /// Live members that decide for a policy: of all members and of those of each tag that was
+    /// asked for, the oldest and the one of the smallest name; then the members of the tags, as
+    /// they may be few.
+    fn deciders(&self) -> Vec<u64> {
+        let live = || {
+            let slots = self.table.live().iter();
+            slots.map(|slot| self.table.at(*slot))
+        };
+        let (mut first, mut others) = (Vec::new(), Vec::new());
+        let filters = self.reach.filters.iter().rev().map(Some);
+        for filter in std::iter::once(None).chain(filters) {
+            let counts = |entry: &&super::Entry| filter.is_none_or(|it| it.counts(&entry.tags));
+            let oldest = live().filter(counts).min_by_key(|it| (it.epoch, &it.name));
+            let smallest = live().filter(counts).min_by_key(|it| &it.name);
+            first.extend(oldest.into_iter().chain(smallest).map(|it| it.key));
+            if filter.is_some() {
+                others.extend(live().filter(counts).take(VOTERS_MAX).map(|it| it.key));
+            }
+        }
+        first.extend(others);
+        first
+    }
+
+    pub(super) fn on_check_timer(&mut self, now: Time) {
+        if self.phase != Phase::Active {
+            return;
+        }
+        if self.reach.check.is_some() {
+            self.on_check_turn(now);
+        } else if self.reach.is_in_force() {
+            self.start_check(now);
+        }
+    }
+
+    /// Pings those of the sample whose turn it is; a part of them at a time, so that no burst of
+    /// datagrams goes out.
+    fn on_check_turn(&mut self, now: Time) {
+        if self.is_isolated(now) {
+            self.reach.check = None;
+            return self.watch_partition(now);
+        }
+        let Some(check) = &mut self.reach.check else {
+            return;
+        };
+        let turn = check.turn;
+        check.turn += 1;
+        let seq = check.seq;
+        let wide_for = check.wide_at.map(|at| turn - at);
+        let over = wide_for.is_some_and(|turns| turns >= ATTEMPTS * SLICES);
+        let mut due = Vec::new();
+        if !over {
+            let unanswered = check.asked.iter().enumerate();
+            let unanswered = unanswered
+                .filter(|(nth, asked)| !asked.answered && *nth as u32 % SLICES == turn % SLICES);
+            due.extend(unanswered.map(|(_, asked)| asked.key));
+        }
+        for key in due {
+            let updates = match self.accusation(key) {
+                Some(accusation) => self.only(accusation),
+                None => Vec::new(),
+            };
+            let view = self.table.view();
+            self.send_to(key, Payload::Ping { seq, view, updates });
+        }
+        let unit = self.config.probe_interval / (2 * SLICES);
+        self.timers.set(Single::Reach, now + unit);
+        self.conclude_check(now);
+    }
+
+    /// Ends the check, widens it, or lets it go on, by the answers so far.
+    fn conclude_check(&mut self, now: Time) {
+        let Some(check) = &self.reach.check else {
+            return;
+        };
+        let (asked, answered) = (check.asked.len(), check.answered());
+        let is_complete = check.is_complete();
+        let Some(wide_at) = check.wide_at else {
+            // Turns at which all have been pinged once, and twice, and had time to answer.
+            let most = 2 * answered > asked;
+            let few = 4 * answered <= asked;
+            let twice = check.turn > 2 * SLICES;
+            let once = check.turn > SLICES;
+            let decided = is_complete || (twice || once && few);
+            if !decided {
+                return;
+            }
+            return self.conclude_narrow(now, most);
+        };
+        let wide_for = check.turn - wide_at;
+        let over = wide_for > ATTEMPTS * SLICES;
+        let early = wide_for > 2 * SLICES
+            && asked >= EARLY_MIN
+            && EARLY_SHARE * asked as f64 >= answered as f64;
+        if is_complete || over {
+            self.conclude_wide(now);
+        } else if early && self.reach.estimate.as_ref().is_none_or(|it| it.unchecked) {
+            // Plain enough; who answers yet, counts from then on.
+            self.set_estimate(now);
+        }
+    }
+
+    fn conclude_narrow(&mut self, now: Time, most: bool) {
+        let widen = match &self.reach.estimate {
+            None => !most,
+            Some(estimate) if estimate.unchecked => !most,
+            // What is in force ends only when the whole sample says so.
+            Some(_) => most || self.reach.confirmed % WIDE_EVERY == WIDE_EVERY - 1,
+        };
+        if widen {
+            return self.widen_check();
+        }
+        self.reach.check = None;
+        match most {
+            true => self.clear_estimate(now),
+            false => self.check_again(now),
+        }
+    }
+
+    fn conclude_wide(&mut self, now: Time) {
+        self.set_estimate(now);
+        self.reach.check = None;
+        match self.reach.is_in_force() {
+            true => self.check_again(now),
+            false => self.clear_estimate(now),
+        }
+    }
+
+    /// Puts what the check says so far in force, if that is a cut.
+    fn set_estimate(&mut self, now: Time) {
+        let Some(check) = &self.reach.check else {
+            return;
+        };
+        let is_there = |asked: &&Asked| {
+            let entry = self.table.get(asked.key);
+            entry.is_some_and(|it| it.epoch == asked.epoch && it.state.is_live())
+        };
+        let asked: Vec<Asked> = check.asked.iter().filter(is_there).copied().collect();
+        let random = || asked.iter().filter(|asked| asked.is_random);
+        let answered = random().filter(|asked| asked.answered).count();
+        self.reach.estimate = Some(Estimate {
+            share: upper_share(answered, random().count()),
+            asked,
+            unchecked: false,
+        });
+        let (reachable, expected) = (self.reachable_count(), self.expected_count(now));
+        if !super::partition::is_cut(reachable, expected) {
+            self.reach.estimate = None;
+        }
+        self.watch_partition(now);
+    }
+
+    fn clear_estimate(&mut self, now: Time) {
+        self.reach.estimate = None;
+        self.reach.confirmed = 0;
+        self.reach.recovery = 0.0;
+        self.timers.clear(Single::Reach);
+        self.watch_partition(now);
+    }
+
+    /// The estimate stays in force: it is checked again, less often each time, as a node that
+    /// reaches others again notices by its probe rounds.
+    fn check_again(&mut self, now: Time) {
+        let reach = &mut self.reach;
+        reach.confirmed = reach.confirmed.saturating_add(1);
+        let rounds = (AGAIN_ROUNDS << reach.confirmed.min(8)).min(AGAIN_ROUNDS_MAX);
+        let spread = 0.75 + 0.5 * self.rng.f64();
+        let wait = (rounds * self.config.probe_interval).mul_f64(spread);
+        self.timers.set(Single::Reach, now + wait);
+    }
+
+    /// Live members and those that are missing, this node included.
+    fn expected_count(&mut self, now: Time) -> usize {
+        let from = self.missing_from(now);
+        self.live_count() + self.table.missing_since(from)
+    }
+
+    /// Whether a member that is due to be forgotten is still expected: nobody is forgotten out of
+    /// a cut.
+    pub(super) fn is_kept(&self, now: Time, key: u64) -> bool {
+        let cut = !self.rules().is_rival()
+            && (self.partition.sees_cut() || self.reach.is_in_force() || self.is_isolated(now));
+        let from = self.missing_from(now);
+        let is_missing = |entry: &super::Entry| {
+            entry.state == MemberState::Failed && entry.since >= from && self.table.counts(entry)
+        };
+        cut && self.table.get(key).is_some_and(is_missing)
+    }
+}
+
+/// Upper bound of a share of which a sample of `asked` saw `answered`: one deviation above the
+/// middle of the Wilson interval.
+fn upper_share(answered: usize, asked: usize) -> f64 {
+    if asked == 0 {
+        return 0.0;
+    }
+    let n = asked as f64;
+    let p = answered as f64 / n;
+    let middle = p + 1.0 / (2.0 * n);
+    let deviation = (p * (1.0 - p) / n + 1.0 / (4.0 * n * n)).sqrt();
+    ((middle + deviation) / (1.0 + 1.0 / n)).min(1.0)
+}
+
+/// Chance that a round is missed on the small side of a cut that the test looks for. Larger sides
+/// have helpers enough to find the others failed.
+const ACROSS_MISSED: f64 = 0.75;
+/// Bounds of the chance that a round is missed without a cut. It is estimated from the rounds
+/// that went unanswered by members that answered later; 0.11 at 30 % loss.
+const LOST_MIN: f64 = 0.1;
+const LOST_MAX: f64 = 0.35;
+/// The test fires: two members in a row on a clean network, three at 30 % loss.
+const CUT_SCORE: f64 = 3.9;
+/// The same for the end of a cut: two answers in a row.
+const RECOVERED_SCORE: f64 = 2.0;
+/// Most members whose rounds are told apart.
+const RECENT_MAX: usize = 16;
+/// Up to so many other live members all are asked at once.
+const EXACT_MAX: usize = 16;
+/// Members that are asked first; if most of them answer, it was a false alarm.
+const NARROW: usize = 8;
+/// Random members of a whole sample; all, if these are no more.
+const SAMPLE: usize = 64;
+/// Most members that are asked.
+pub(super) const ASKED_MAX: usize = 128;
+/// Tag filters that are remembered.
+const FILTERS_MAX: usize = 8;
+/// Members of each of them that are asked, as far as there is room.
+const VOTERS_MAX: usize = 48;
+/// How often one that does not answer is pinged, twice in a probe interval.
+const ATTEMPTS: u32 = 6;
+/// Parts of the sample that are pinged one after the other.
+const SLICES: u32 = 4;
+/// An estimate from fewer waits for all attempts.
+const EARLY_MIN: usize = 24;
+/// Not so many have answered after two pings: of a healthy cluster at 30 % loss three quarters do.
+const EARLY_SHARE: f64 = 0.45;
+/// What is in force is checked again after so many probe intervals, doubling up to the maximum.
+const AGAIN_ROUNDS: u32 = 2;
+const AGAIN_ROUNDS_MAX: u32 = 32;
+/// Every so many of these checks ask the whole sample.
+const WIDE_EVERY: u32 = 4;
+/// Spreads keys (Knuth's multiplicative hash), as a sample by key must not follow their order.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;

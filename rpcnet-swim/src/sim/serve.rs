@@ -1,0 +1,21 @@
+//! Who may serve, by a policy.
+
+use super::Cluster;
+use crate::id::NodeId;
+use crate::policy::{Policy, Verdict};
+
+impl Cluster {
+    /// Whether a node may serve, as a driver would ask it; none if it is down.
+    pub fn may_serve(&mut self, node: usize, policy: &Policy) -> Option<Verdict> {
+        let engine = self.nodes[node].engine.as_deref_mut()?;
+        engine.watch_policy(policy);
+        Some(engine.may_serve(policy, self.now))
+    }
+
+    /// Has a node declare that another one, which is gone for good, has left. Says whether it did.
+    pub fn force_leave(&mut self, node: usize, id: &NodeId) -> bool {
+        let mut done = false;
+        self.input(node, |engine, now| done = engine.force_leave(now, id));
+        done
+    }
+}
