@@ -14,9 +14,13 @@ pub(crate) struct Addr {
 }
 
 impl Addr {
-    /// For looking it up: different addresses may have the same.
-    pub(crate) fn hash(&self) -> u32 {
-        xxh3_64_with_seed(&self.ip, self.port.into()) as u32
+    /// Keyed hash, to look the address up: different addresses may have the same.
+    pub(crate) fn hash(&self, seed: u64) -> u32 {
+        let mut bytes = [0; 19];
+        bytes[..16].copy_from_slice(&self.ip);
+        bytes[16..18].copy_from_slice(&self.port.to_le_bytes());
+        bytes[18] = u8::from(self.is_v4);
+        xxh3_64_with_seed(&bytes, seed) as u32
     }
 }
 

@@ -68,6 +68,15 @@ pub(crate) struct Verdict {
     pub(crate) age: Duration,
 }
 
+/// What one datagram took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DatagramWork {
+    /// Table look-ups and visited index entries.
+    pub(crate) steps: u64,
+    /// Records, keys and versions in it.
+    pub(crate) items: usize,
+}
+
 impl Standing {
     pub(crate) fn of(entry: &Entry) -> Self {
         Self {
@@ -191,6 +200,15 @@ impl Engine {
         verdicts.map(std::mem::take).unwrap_or_default()
     }
 
+    /// What the last datagram took, if one was read since the last call.
+    pub(crate) fn take_datagram_work(&mut self) -> Option<DatagramWork> {
+        let (items, steps) = self.table.work.take();
+        Some(DatagramWork {
+            steps,
+            items: items?,
+        })
+    }
+
     pub(crate) fn config(&self) -> &ClusterConfig {
         &self.config
     }
@@ -287,6 +305,18 @@ impl Engine {
             };
             let entry = Entry::new(&record, Tags::new(), now);
             self.table.insert(now, key, entry, &mut self.rng);
+        }
+    }
+
+    /// Has many failed members at one address, past what makes room there.
+    pub(crate) fn plant_crowd(&mut self, name: &str, count: u64) {
+        let record = self.table.get(crate::id::name_key(name)).map(Entry::record);
+        let record = record.expect("there is such a member");
+        for key in 1..=count {
+            let mut entry = Entry::new(&record, Tags::new(), self.last_now);
+            entry.state = MemberState::Failed;
+            entry.key = key;
+            self.table.plant_resident(entry);
         }
     }
 

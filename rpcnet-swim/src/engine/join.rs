@@ -51,6 +51,11 @@ impl Join {
         }
     }
 
+    /// Key of the table's hash of addresses; never told, like what it is made of.
+    pub(crate) fn addr_seed(&self) -> u64 {
+        xxh3_64_with_seed(b"addresses", self.secret)
+    }
+
     pub(crate) fn take_wants_seeds(&mut self) -> bool {
         std::mem::take(&mut self.wants_seeds)
     }

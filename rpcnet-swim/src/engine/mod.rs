@@ -34,6 +34,7 @@ mod suspicion;
 mod sync;
 mod table;
 mod timers;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -211,8 +212,6 @@ impl Engine {
             slow: false,
             tags: config.tags.clone(),
         };
-        let mut table = Table::new(key);
-        table.set_own_version(now, me.epoch, me.incarnation);
         let mut timers = Timers::default();
         // Nodes started together do not probe together.
         timers.set(
@@ -223,6 +222,10 @@ impl Engine {
         if config.rules().is_rival() {
             timers.set(Single::Rival, now);
         }
+        let seq = rng.u32(..);
+        let join = Join::new(rng.u64(..));
+        let mut table = Table::new(key, join.addr_seed());
+        table.set_own_version(now, me.epoch, me.incarnation);
         Ok(Self {
             me,
             phase: Phase::Active,
@@ -235,7 +238,7 @@ impl Engine {
             queue: GossipQueue::default(),
             rounds: Vec::new(),
             relays: Vec::new(),
-            seq: rng.u32(..),
+            seq,
             generation: 0,
             turn: 0,
             loss: LOSS_PRIOR,
@@ -244,7 +247,7 @@ impl Engine {
             heard_at: now,
             back_at: now,
             redialled_at: now,
-            join: Join::new(rng.u64(..)),
+            join,
             rng,
             leave: None,
             pull: None,
@@ -281,6 +284,8 @@ impl Engine {
         let known = (&self.me, &self.table);
         match Message::decode(body, &known, &mut self.spare.records) {
             Ok(Message { to, payload }) => {
+                #[cfg(feature = "sim")]
+                self.table.work.begin(payload.item_count());
                 let sender = Sender {
                     addr: from,
                     key: origin.from,

@@ -25,6 +25,8 @@ pub(crate) struct Sync {
     fruitless: u32,
     /// Peers in a row whose view was ours, since ours came to rest.
     agreeing: u32,
+    /// When old news were dropped last, which visits them all.
+    pruned_at: Time,
     /// First and last time that a peer's view differed.
     differing: Option<(Time, Time)>,
 }
@@ -98,13 +100,16 @@ impl Engine {
     /// Where many peers in a row have our view, who is alive is no news: after a thousand joins at
     /// once it would fill every datagram for a minute. What a view does not show stays news.
     fn count_agreement(&mut self, now: Time) {
-        if self.queue.is_empty() || self.table.quiet_for(now) < self.config.probe_interval {
+        let unit = self.config.probe_interval;
+        let settled = self.table.quiet_for(now) >= unit && now.since(self.sync.pruned_at) >= unit;
+        if self.queue.is_empty() || !settled {
             self.sync.agreeing = 0;
             return;
         }
         self.sync.agreeing += 1;
         if self.sync.agreeing >= AGREEING_PEERS {
             self.sync.agreeing = 0;
+            self.sync.pruned_at = now;
             let (me, table) = (self.me.key, &self.table);
             self.queue.retain(|key| {
                 let alive = |e: &super::Entry| e.state == MemberState::Alive;
@@ -123,7 +128,7 @@ impl Engine {
         let per_page = (self.room(16) / 16).max(1);
         // A small view is one page; else each run of parts that differ is at least one.
         if differs.contains(&true) && self.live_count() <= per_page {
-            pages.push(self.page(0, u64::MAX));
+            pages.push(self.page(0, u64::MAX, per_page));
         } else {
             // All parts of a large view may differ; what the answer has no room for is left alone.
             let run_max = (PAGES_MAX * per_page * BUCKETS / self.live_count()).max(1);
@@ -138,7 +143,8 @@ impl Engine {
                     .take_while(|differs| **differs)
                     .count();
                 bucket = first + run;
-                let whole = self.page(bucket_first(first), bucket_last(bucket - 1));
+                let (first, last) = (bucket_first(first), bucket_last(bucket - 1));
+                let whole = self.page(first, last, PAGES_MAX * per_page);
                 split_page(whole, per_page, &mut pages);
             }
         }
@@ -155,7 +161,7 @@ impl Engine {
                 return;
             }
         }
-        let ours = self.table.versions(page.first, page.last);
+        let (ours, _) = self.table.versions(page.first, page.last, VERSIONS_MAX);
         let theirs = &page.entries;
         let lacks = |side: &[(u64, u64)], entry: &(u64, u64)| side.binary_search(entry).is_err();
         let pull: Vec<u64> = theirs
@@ -332,11 +338,13 @@ impl Engine {
         self.config.probe_timeout
     }
 
-    fn page(&self, first: u64, last: u64) -> SyncPage {
+    /// What is live here in a range of keys, cut after `max` members.
+    fn page(&self, first: u64, last: u64, max: usize) -> SyncPage {
+        let (entries, last) = self.table.versions(first, last, max);
         SyncPage {
             first,
             last,
-            entries: self.table.versions(first, last),
+            entries,
         }
     }
 
@@ -396,6 +404,8 @@ fn split_page(page: SyncPage, max: usize, pages: &mut Vec<SyncPage>) {
 const FULL_PAGE_BYTES: usize = 16;
 /// Most datagrams in answer to one.
 const PAGES_MAX: usize = 16;
+/// Most members that are compared with one page: more than an answer has room for.
+const VERSIONS_MAX: usize = 2_048;
 /// Pages of the full state sent for one request.
 const BURST_PAGES: usize = 8;
 const PULL_RETRIES_MAX: u8 = 5;

@@ -6,6 +6,8 @@ use super::merge::{MEMBERS_MAX, Source};
 use super::*;
 use crate::wire::{Claim, Payload, Record, Suspectors, Vote};
 
+mod hostile;
+
 fn addr(n: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], n))
 }

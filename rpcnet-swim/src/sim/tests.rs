@@ -10,6 +10,7 @@
 //! | queues are bounded | 5,000 news of nobody | `Unbounded` |
 //! | tables are bounded | 65,600 members | `Unbounded` |
 //! | datagrams are bounded | one of 1,401 bytes | `Oversized` |
+//! | work is bounded | 20,000 members at one address | `Overworked` |
 //! | the hash of a view is that of its members | an incarnation changed beside it | `WrongHash` |
 //! | every failure is known everywhere | a stopped observer; engines that stop probing | `Unnoticed` |
 //! | views are equal after calm | forged tags in all views; in one | `NotConverged` |
@@ -245,6 +246,22 @@ fn a_queue_past_its_bound_is_seen() {
         ),
         "{seen:?}"
     );
+}
+
+#[test]
+fn a_datagram_that_takes_too_much_work_is_seen() {
+    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+    cluster.run_for(Duration::from_secs(5));
+    // Whole views are not looked at: that checker would be the first.
+    cluster.check_every(1_000_000);
+    // Each word of a member at that address visits them all.
+    cluster.engine_mut(0).unwrap().plant_crowd("n3", 20_000);
+    cluster.set_tag(3, "a", "b").unwrap();
+    cluster.run_for(Duration::from_secs(2));
+    let failure = cluster.report().failure.expect("too much work");
+    assert_eq!(failure.observer, "n0");
+    let seen = failure.violation;
+    assert!(matches!(seen, Violation::Overworked { .. }), "{seen:?}");
 }
 
 #[test]

@@ -138,6 +138,22 @@ impl Payload {
         }
     }
 
+    /// How many records, keys and versions it has: what the work it causes is measured by.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn item_count(&self) -> usize {
+        match self {
+            Self::Ping { updates, .. }
+            | Self::Ack { updates, .. }
+            | Self::PingReq { updates, .. }
+            | Self::Gossip { updates } => updates.len(),
+            Self::SyncRecords { records } | Self::FullPage { records, .. } => records.len(),
+            Self::SyncSummary(page) => page.entries.len(),
+            Self::SyncPull { keys } => keys.len(),
+            Self::SyncDigest { buckets } => buckets.len(),
+            _ => 1,
+        }
+    }
+
     fn encode(&self, out: &mut impl Write) {
         match self {
             Self::Ping { seq, view, updates } | Self::Ack { seq, view, updates } => {
