@@ -15,6 +15,7 @@ pub mod sim;
 mod stats;
 mod tags;
 mod time;
+mod usable;
 mod wire;
 
 pub use config::ClusterConfig;
@@ -23,7 +24,7 @@ pub use driver::{
     ClusterMembership, DatagramSocket, EventStream, JoinError, LeaveError, SeedFailure, StartError,
 };
 pub use engine::Engine;
-pub use error::{ConfigError, KeyError, TagError};
+pub use error::{ConfigError, JoinRefusal, KeyError, TagError};
 pub use event::{Event, Member, MemberState, PartitionStatus};
 pub use health::{Health, HealthState};
 pub use id::{MAX_NAME_BYTES, NodeId};

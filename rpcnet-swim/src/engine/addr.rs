@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// An address as it travels: IP and port. A `SocketAddr` takes 32 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Addr {
+    /// Something sent there was answered; no part of the address.
+    pub(super) is_validated: bool,
     /// An IPv4 address is in the first four.
     ip: [u8; 16],
     port: u16,
@@ -24,6 +26,12 @@ impl Addr {
     }
 }
 
+impl PartialEq for Addr {
+    fn eq(&self, other: &Self) -> bool {
+        (self.ip, self.port, self.is_v4) == (other.ip, other.port, other.is_v4)
+    }
+}
+
 impl From<SocketAddr> for Addr {
     fn from(addr: SocketAddr) -> Self {
         let mut ip = [0; 16];
@@ -32,6 +40,7 @@ impl From<SocketAddr> for Addr {
             IpAddr::V6(v6) => ip = v6.octets(),
         }
         Self {
+            is_validated: false,
             ip,
             port: addr.port(),
             is_v4: addr.is_ipv4(),
@@ -40,7 +49,11 @@ impl From<SocketAddr> for Addr {
 }
 
 impl From<Addr> for SocketAddr {
-    fn from(Addr { ip, port, is_v4 }: Addr) -> Self {
+    fn from(
+        Addr {
+            ip, port, is_v4, ..
+        }: Addr,
+    ) -> Self {
         let [a, b, c, d, ..] = ip;
         let ip: IpAddr = match is_v4 {
             true => Ipv4Addr::new(a, b, c, d).into(),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::gossip::{GossipQueue, MAX_QUEUED};
 use super::health::{OVERDUE_MAX, WATCHED_MAX};
-pub(crate) use super::merge::MEMBERS_MAX;
 use super::merge::Source;
 use super::probe::{RELAYS_MAX, ROUNDS_MAX};
 pub(crate) use super::shared::Shared;
@@ -135,7 +134,7 @@ impl Engine {
         let members = self.table.len();
         let fill = |what, count, bound| Fill { what, count, bound };
         [
-            fill("members", members, MEMBERS_MAX),
+            fill("members", members, self.config.members_max),
             fill("rounds", self.rounds.len(), ROUNDS_MAX),
             fill("relays", self.relays.len(), RELAYS_MAX),
             fill(

@@ -15,6 +15,7 @@ use super::merge::Source;
 use super::replay::ReplayWindow;
 use super::timers::Single;
 use super::{Engine, Phase, Sender};
+use crate::error::JoinRefusal;
 use crate::event::{Event, MemberState};
 use crate::time::Time;
 use crate::wire::{Claim, Payload, Record, Write};
@@ -33,6 +34,8 @@ pub(crate) struct Join {
     attempts: u32,
     wants_seeds: bool,
     conflict_reported: bool,
+    /// Who did not let this node in, and why.
+    pub(super) refusal: Option<(SocketAddr, JoinRefusal)>,
     secret: u64,
 }
 
@@ -47,6 +50,7 @@ impl Join {
             attempts: 0,
             wants_seeds: true,
             conflict_reported: false,
+            refusal: None,
             secret,
         }
     }
@@ -98,7 +102,7 @@ impl Join {
     }
 
     /// Whether `echo` answers a hello that was sent to `addr`; it does so once.
-    fn take_hello(&mut self, echo: u64, addr: SocketAddr) -> bool {
+    pub(super) fn take_hello(&mut self, echo: u64, addr: SocketAddr) -> bool {
         let found = self.hellos.iter().position(|hello| *hello == (echo, addr));
         found.is_some_and(|at| self.hellos.remove(at).is_some())
     }
@@ -272,8 +276,15 @@ impl Engine {
             }
         }
         self.hear(now);
-        self.merge(now, me, Source::Gossip);
+        let (addr, name) = (me.addr, me.name.clone());
+        self.merge(now, me, Source::Hello);
+        if !self.is_admitted(sender, &name) {
+            return;
+        }
         self.start_window(sender);
+        if addr == sender.addr {
+            self.validate_addr(sender.key, addr);
+        }
         let welcome = Payload::Welcome {
             echo: sender.counter,
             view: self.table.view(),
@@ -309,8 +320,9 @@ impl Engine {
             return;
         }
         self.hear(now);
-        self.merge(now, me, Source::Gossip);
+        self.merge(now, me, Source::Hello);
         self.start_window(sender);
+        self.validate_addr(sender.key, sender.addr);
         if self
             .table
             .get(sender.key)

@@ -4,6 +4,8 @@
 //! gone?), `merge` (what others say), `join` (getting in), `sync` (repairing what gossip missed).
 
 mod addr;
+mod answer;
+mod capacity;
 mod case;
 #[cfg(feature = "sim")]
 pub(crate) mod detector;
@@ -72,6 +74,7 @@ use crate::key::KeyId;
 use crate::stats::Stats;
 use crate::tags::Tags;
 use crate::time::Time;
+use crate::usable::is_usable;
 use crate::wire::{Envelope, Message};
 
 /// One node's view of its cluster.
@@ -149,6 +152,9 @@ pub struct Engine {
     join: Join,
     leave: Option<Leave>,
     pull: Option<Pull>,
+    capacity: capacity::Capacity,
+    /// Key of the member whose message is in hand.
+    told_by: u64,
     sync: Sync,
     partition: PartitionWatch,
     /// When a member last joined, left, failed or came back.
@@ -196,7 +202,7 @@ impl Engine {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         check_name(&id.name)?;
-        if addr.ip().is_unspecified() || addr.ip().is_multicast() || addr.port() == 0 {
+        if !is_usable(addr) {
             return Err(ConfigError::UnusableAdvertiseAddr { addr });
         }
         let mut rng = Rng::with_seed(seed);
@@ -251,6 +257,8 @@ impl Engine {
             rng,
             leave: None,
             pull: None,
+            capacity: capacity::Capacity::default(),
+            told_by: 0,
             sync: Sync::default(),
             partition: PartitionWatch::new(),
             settled_at: now,
@@ -277,6 +285,7 @@ impl Engine {
         let now = self.inner_time(now);
         self.stats.received += 1;
         self.stats.received_bytes += datagram.len() as u64;
+        let bytes = datagram.len();
         let (origin, body, sealed_with) = match self.envelope.unwrap(datagram) {
             Ok(opened) => opened,
             Err(refusal) => return self.count_refusal(refusal),
@@ -292,6 +301,7 @@ impl Engine {
                     epoch: origin.epoch,
                     counter: origin.counter,
                     sealed_with,
+                    bytes,
                 };
                 self.handle_message(now, sender, to, payload);
             }

@@ -8,6 +8,7 @@ use super::{Engine, Phase, Sender};
 use crate::event::MemberState;
 use crate::id::life_key;
 use crate::time::Time;
+use crate::usable::is_usable_from;
 use crate::wire::{Address, Payload, Record};
 
 /// One attempt to reach one member, by several ways.
@@ -17,6 +18,8 @@ pub(crate) struct Round {
     pub(crate) key: u64,
     /// Which life is probed: what another one answers is no answer.
     pub(super) epoch: u64,
+    /// Where it was pinged.
+    addr: SocketAddr,
     pub(crate) started: Time,
     /// When it ends, if nobody is given more time.
     pub(super) end: Time,
@@ -115,6 +118,7 @@ impl Engine {
             return;
         }
         let (epoch, failed) = (entry.epoch, entry.state == MemberState::Failed);
+        let addr = entry.addr();
         let seq = self.seq.wrapping_add(1);
         self.seq = seq.wrapping_add(1);
         let stage = if failed { Stage::Redial } else { Stage::Direct };
@@ -123,6 +127,7 @@ impl Engine {
             seq,
             key,
             epoch,
+            addr,
             started: now,
             end: now + length,
             pinged_again: now,
@@ -258,6 +263,9 @@ impl Engine {
             self.rtt.observe(now.since(round.started).as_secs_f64());
         }
         self.on_alive(target);
+        if direct && let Some(entry) = self.table.get_mut(target) {
+            entry.validate(round.addr);
+        }
         if round.stage == Stage::Redial {
             self.on_dialled(now, target, true);
             self.sync_across(now, target);
@@ -296,7 +304,11 @@ impl Engine {
             true => None,
             false => self.accusation(sender.key),
         };
-        let updates = self.news(ACK_BYTES, first);
+        // News are for the member, not for whoever sent its ping from elsewhere.
+        let updates = match self.is_from_known_addr(sender) || self.rules().is_rival() {
+            true => self.news(ACK_BYTES, first),
+            false => first.into_iter().collect(),
+        };
         let view = self.table.view();
         self.reply(sender, Payload::Ack { seq, view, updates });
     }
@@ -316,6 +328,10 @@ impl Engine {
             let key = target.key;
             return self.reply(sender, Payload::Nack { seq, target: key });
         }
+        if !is_usable_from(target.addr, sender.addr) {
+            self.stats.addresses_refused += 1;
+            return;
+        }
         if self.relays.len() >= RELAYS_MAX {
             return;
         }
@@ -327,7 +343,15 @@ impl Engine {
             requester_life: sender.life(),
             requester_seq: seq,
         });
-        let updates = self.ping_updates(target.key);
+        // A target that is not known there gets no news: the requester may have made it up.
+        let is_known = self
+            .table
+            .get(target.key)
+            .is_some_and(|e| e.addr() == target.addr);
+        let updates = match is_known || self.rules().is_rival() {
+            true => self.ping_updates(target.key),
+            false => Vec::new(),
+        };
         let ping = Payload::Ping {
             seq: self.seq,
             view: self.table.view(),

@@ -118,7 +118,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_digest(&mut self, sender: Sender, theirs: &[u64; BUCKETS]) {
+    pub(super) fn on_digest(&mut self, now: Time, sender: Sender, theirs: &[u64; BUCKETS]) {
         let differs: Vec<bool> = theirs
             .iter()
             .zip(self.table.buckets())
@@ -148,9 +148,8 @@ impl Engine {
                 split_page(whole, per_page, &mut pages);
             }
         }
-        for page in pages.into_iter().take(PAGES_MAX) {
-            self.reply(sender, Payload::SyncSummary(page));
-        }
+        let pages = pages.into_iter().take(PAGES_MAX);
+        self.answer(now, sender, pages.map(Payload::SyncSummary));
     }
 
     pub(super) fn on_summary(&mut self, now: Time, sender: Sender, page: &SyncPage) {
@@ -180,28 +179,32 @@ impl Engine {
                 .is_some_and(|entry| !entry.state.is_live())
         });
         let records = push.chain(gone).flat_map(|key| self.records_of(key));
-        for records in self.pack(records, 0, PAGES_MAX) {
-            self.reply(sender, Payload::SyncRecords { records });
-        }
-        for keys in pull.chunks((self.room(0) / 8).max(1)) {
-            self.reply(
-                sender,
-                Payload::SyncPull {
-                    keys: keys.to_vec(),
-                },
-            );
-        }
+        let records = self.pack(records, 0, PAGES_MAX);
+        let pulls: Vec<_> = pull
+            .chunks((self.room(0) / 8).max(1))
+            .map(|keys| Payload::SyncPull {
+                keys: keys.to_vec(),
+            })
+            .collect();
+        let records = records
+            .into_iter()
+            .map(|records| Payload::SyncRecords { records });
+        self.answer(now, sender, pulls.into_iter().chain(records));
     }
 
-    pub(super) fn on_sync_pull(&mut self, sender: Sender, keys: &[u64]) {
+    pub(super) fn on_sync_pull(&mut self, now: Time, sender: Sender, keys: &[u64]) {
         #[cfg(feature = "sim")]
         if self.rules().is_rival() && keys.is_empty() {
             return self.answer_push_pull(sender);
         }
         let records = keys.iter().flat_map(|key| self.records_of(*key));
-        for records in self.pack(records, 0, PAGES_MAX) {
-            self.reply(sender, Payload::SyncRecords { records });
-        }
+        self.answer_with_records(now, sender, records.collect());
+    }
+
+    fn answer_with_records(&mut self, now: Time, sender: Sender, records: Vec<Record>) {
+        let packed = self.pack(records, 0, PAGES_MAX).into_iter();
+        let payloads = packed.map(|records| Payload::SyncRecords { records });
+        self.answer(now, sender, payloads);
     }
 
     pub(super) fn on_sync_records(&mut self, now: Time, sender: Sender, records: Vec<Record>) {
@@ -224,9 +227,7 @@ impl Engine {
         if self.table.view() != before {
             self.sync.fruitless = 0;
         }
-        for records in self.pack(objections, 0, PAGES_MAX) {
-            self.reply(sender, Payload::SyncRecords { records });
-        }
+        self.answer_with_records(now, sender, objections);
     }
 
     /// Asks a member for all it has.
@@ -254,8 +255,9 @@ impl Engine {
         self.request_pages(now);
     }
 
-    pub(super) fn on_full_pull(&mut self, sender: Sender, first: u64) {
+    pub(super) fn on_full_pull(&mut self, now: Time, sender: Sender, first: u64) {
         let mut cursor = first;
+        let mut pages = Vec::new();
         for _ in 0..BURST_PAGES {
             let mut room = self.room(FULL_PAGE_BYTES);
             let (mut records, mut next) = (Vec::new(), None);
@@ -269,19 +271,17 @@ impl Engine {
                 room -= len;
                 records.push(record);
             }
-            self.reply(
-                sender,
-                Payload::FullPage {
-                    cursor,
-                    next,
-                    records,
-                },
-            );
+            pages.push(Payload::FullPage {
+                cursor,
+                next,
+                records,
+            });
             match next {
                 Some(next) => cursor = next,
-                None => return,
+                None => break,
             }
         }
+        self.answer(now, sender, pages);
     }
 
     pub(super) fn on_full_page(

@@ -34,6 +34,8 @@ pub(crate) struct Table {
     by_addr: BTreeSet<(u32, u32)>,
     /// Key of that hash.
     addr_seed: u64,
+    /// Where the next search for a member that was never heard begins.
+    unheard_from: u64,
     /// The failed and the left, by the time they went.
     went: BTreeSet<(Time, u64)>,
     /// The missing, by the time they are to be dialled.
@@ -65,6 +67,7 @@ impl Table {
             cursor: 0,
             by_addr: BTreeSet::new(),
             addr_seed,
+            unheard_from: 0,
             went: BTreeSet::new(),
             due: BTreeSet::new(),
             counted: (Time::ZERO, 0),
@@ -279,6 +282,29 @@ impl Table {
             .collect()
     }
 
+    /// The failed or left member that went first.
+    pub(crate) fn longest_gone(&self) -> Option<u64> {
+        self.went.first().map(|(_, key)| *key)
+    }
+
+    /// A live member of which no datagram ever came, if there is one among the next few hundred:
+    /// the one known longest, so that the latest had time to be heard. The next call goes on there.
+    pub(crate) fn find_unheard(&mut self) -> Option<u64> {
+        let from = self.unheard_from;
+        let ring = self.ring.range(from..).chain(self.ring.range(..from));
+        let (mut found, mut last) = (None, from);
+        for (key, slot) in ring.take(UNHEARD_VISITS) {
+            self.work.add(1);
+            let entry = &self.entries[*slot];
+            last = *key;
+            if !entry.window.is_started() {
+                found = found.into_iter().chain([(entry.since, *key)]).min();
+            }
+        }
+        self.unheard_from = last.wrapping_add(1);
+        found.map(|(_, key)| key)
+    }
+
     /// Whether any member failed or left and is remembered.
     pub(crate) fn has_gone(&self) -> bool {
         !self.went.is_empty()
@@ -438,6 +464,9 @@ fn version(key: u64, epoch: u64, incarnation: u32) -> u64 {
     bytes[16..].copy_from_slice(&incarnation.to_le_bytes());
     xxh3_64_with_seed(&bytes, 0)
 }
+
+/// Most members visited to find one that was never heard.
+const UNHEARD_VISITS: usize = 512;
 
 mod residents;
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::error::JoinRefusal;
+
 use super::{Known, Malformed, Reader, Record, Write};
 
 /// A whole message: what is said to whom.
@@ -55,6 +57,8 @@ pub(crate) enum Payload {
     Welcome { echo: u64, view: u64, me: Record },
     /// You are not: there is a newer life of your name, or it has left.
     Refused { echo: u64, known: Record },
+    /// I do not let you in; echoes the counter of the hello.
+    JoinRefused { echo: u64, reason: JoinRefusal },
     /// I leave.
     Leave { seq: u32, me: Record },
     /// I noted that you leave.
@@ -135,6 +139,7 @@ impl Payload {
             Self::SyncRecords { .. } => 16,
             Self::FullPull { .. } => 17,
             Self::FullPage { .. } => 18,
+            Self::JoinRefused { .. } => 22,
         }
     }
 
@@ -193,6 +198,10 @@ impl Payload {
             Self::Refused { echo, known } => {
                 out.put_varint(*echo);
                 known.encode(out);
+            }
+            Self::JoinRefused { echo, reason } => {
+                out.put_varint(*echo);
+                out.put_u8(reason_code(*reason));
             }
             Self::Leave { seq, me } => {
                 out.put_u32(*seq);
@@ -327,8 +336,32 @@ impl Payload {
                     records: records(reader, known, spare)?,
                 }
             }
+            22 => Self::JoinRefused {
+                echo: reader.varint()?,
+                reason: reason_of(reader.u8()?),
+            },
             _ => return Err(Malformed),
         })
+    }
+}
+
+fn reason_code(reason: JoinRefusal) -> u8 {
+    match reason {
+        JoinRefusal::Unknown => 0,
+        JoinRefusal::TableFull => 1,
+        JoinRefusal::UnusableAddress => 2,
+        JoinRefusal::NameCollision => 3,
+        JoinRefusal::NotAdmitted => 4,
+    }
+}
+
+fn reason_of(code: u8) -> JoinRefusal {
+    match code {
+        1 => JoinRefusal::TableFull,
+        2 => JoinRefusal::UnusableAddress,
+        3 => JoinRefusal::NameCollision,
+        4 => JoinRefusal::NotAdmitted,
+        _ => JoinRefusal::Unknown,
     }
 }
 

@@ -15,6 +15,7 @@ mod codec;
 mod envelope;
 mod message;
 mod record;
+mod retain;
 
 pub(crate) use codec::{Malformed, Reader, Write};
 pub(crate) use envelope::{Envelope, KeySlot, Origin, Refusal};

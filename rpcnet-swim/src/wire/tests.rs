@@ -98,6 +98,10 @@ fn messages() -> Vec<Message> {
             echo: 9,
             known: me.clone(),
         },
+        Payload::JoinRefused {
+            echo: 9,
+            reason: crate::error::JoinRefusal::NameCollision,
+        },
         Payload::Leave { seq: 9, me },
         Payload::LeaveAck { seq: 9 },
         Payload::SyncDigest {

@@ -41,7 +41,7 @@ impl Pair {
     }
 }
 
-fn far(n: u32) -> SocketAddr {
+pub(super) fn far(n: u32) -> SocketAddr {
     SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0000 + n), 7_946))
 }
 
