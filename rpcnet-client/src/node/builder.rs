@@ -265,6 +265,9 @@ impl NodeBuilder {
             Err(JoinError::NoSeedAnswered { seeds }) if !self.require_join => {
                 tracing::warn!(?seeds, "no seed answered yet; the node goes on trying");
             }
+            Err(JoinError::Refused { by, reason }) if !self.require_join => {
+                tracing::warn!(%by, %reason, "a seed refused to let this node in; it goes on trying");
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(Node::new(Parts {

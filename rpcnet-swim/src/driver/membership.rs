@@ -18,7 +18,7 @@ use super::run::{lookup, run};
 use super::socket::{DatagramSocket, bind};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
-use crate::error::{ConfigError, TagError};
+use crate::error::{ConfigError, JoinRefusal, TagError};
 use crate::event::{Event, Member, PartitionStatus};
 use crate::health::Health;
 use crate::id::NodeId;
@@ -201,9 +201,12 @@ impl ClusterMembership {
         match timeout(self.shared.config.join_timeout, settled).await {
             Ok(Ok(state)) if state.joined => Ok(()),
             Ok(_) => Err(JoinError::Gone),
-            Err(_) => Err(JoinError::NoSeedAnswered {
-                seeds: self.shared.seed_failures(),
-            }),
+            Err(_) => match self.shared.engine.lock().join_refusal() {
+                Some((by, reason)) => Err(JoinError::Refused { by, reason }),
+                None => Err(JoinError::NoSeedAnswered {
+                    seeds: self.shared.seed_failures(),
+                }),
+            },
         }
     }
 
@@ -499,6 +502,14 @@ pub enum JoinError {
     NoSeedAnswered {
         /// Each seed and what came of it.
         seeds: Vec<(String, SeedFailure)>,
+    },
+    /// A seed answered and did not let it in. It goes on trying.
+    #[error("{by} refused to let this node in: {reason}")]
+    Refused {
+        /// Who refused.
+        by: SocketAddr,
+        /// Why.
+        reason: JoinRefusal,
     },
     /// The node has left, a newer node has its name, or its runtime is gone. Start a new one.
     #[error("the node has left the cluster")]

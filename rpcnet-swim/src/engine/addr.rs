@@ -68,6 +68,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn which_addresses_collide_depends_on_the_key() {
+        let addrs: Vec<Addr> = (0..1_000u32)
+            .map(|n| Addr::from(SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + n), 7_946))))
+            .collect();
+        let lowest = |seed| addrs.iter().map(|addr| addr.hash(seed)).min();
+        assert_eq!(lowest(1), lowest(1));
+        assert_ne!(lowest(1), lowest(2));
+    }
+
+    #[test]
     fn an_address_comes_back_as_it_was() {
         for text in ["10.0.0.1:7946", "[::ffff:10.0.0.1]:7946", "[a00:1::]:1"] {
             let addr: SocketAddr = text.parse().unwrap();

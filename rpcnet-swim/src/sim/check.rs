@@ -12,6 +12,7 @@
 //! | work is bounded | each datagram that comes in | `Overworked` |
 //! | the hash of a view is that of its members | whole views | `WrongHash` |
 //! | every failure is known everywhere soon after calm | at that time | `Unnoticed` |
+//! | nobody who is up is live in no other view, soon after calm | at that time | `Lost` |
 //! | all views are equal after calm | at that time | `NotConverged` |
 
 use std::collections::HashMap;
@@ -106,6 +107,13 @@ pub enum Violation {
     WrongHash,
     /// A member that is down is held live for too long after the trouble.
     Unnoticed {
+        /// The member.
+        member: String,
+        /// Since the end of the trouble.
+        after: Duration,
+    },
+    /// A member that is up is live in no view but its own for too long after the trouble.
+    Lost {
         /// The member.
         member: String,
         /// Since the end of the trouble.

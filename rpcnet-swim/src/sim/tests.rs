@@ -13,6 +13,7 @@
 //! | work is bounded | 20,000 members at one address | `Overworked` |
 //! | the hash of a view is that of its members | an incarnation changed beside it | `WrongHash` |
 //! | every failure is known everywhere | a stopped observer; engines that stop probing | `Unnoticed` |
+//! | nobody who is up is live in no other view | all say that one failed, and none speaks | `Lost` |
 //! | views are equal after calm | forged tags in all views; in one | `NotConverged` |
 
 use std::time::Duration;
@@ -170,6 +171,28 @@ fn a_run_in_which_a_crash_stays_unknown_fails() {
     let failure = report.failure.expect("nobody looks");
     let seen = &failure.violation;
     assert!(matches!(seen, Violation::Unnoticed { .. }), "{failure}");
+}
+
+#[test]
+fn a_run_in_which_a_member_stays_lost_to_all_fails() {
+    let plan = Plan::swarm().with_nodes(4).with_kinds([]);
+    let report = super::trouble::run_tampered(5, plan, |cluster| {
+        let now = cluster.now();
+        cluster.forbid_false_failures(false);
+        for node in 0..4 {
+            let engine = cluster.engine_mut(node).unwrap();
+            if node != 3 {
+                engine.plant_failure(now, "n3");
+            }
+            // Nobody dials it, and it does not speak.
+            engine.plant_deafness();
+        }
+        assert_eq!(cluster.lost(), Some((3, "n3".to_owned())));
+    });
+    let failure = report.failure.expect("it is lost");
+    assert_eq!(failure.observer, "n3", "{failure}");
+    let seen = &failure.violation;
+    assert!(matches!(seen, Violation::Lost { .. }), "{failure}");
 }
 
 #[test]

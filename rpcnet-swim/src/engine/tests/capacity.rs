@@ -122,6 +122,22 @@ fn who_is_not_let_in_is_told_why_and_not_welcomed() {
 }
 
 #[test]
+fn two_names_of_one_hash_are_told_apart() {
+    let mut seed = small(8);
+    // No such pair of names is known; so another name has the place of this one.
+    let other = Entry::new(&record("other", 1, 0, 7, alive()), Tags::new(), Time::ZERO);
+    let key = crate::id::name_key("late");
+    seed.table.insert(Time::ZERO, key, other, &mut seed.rng);
+    let mut late = engine("late", 9, 12);
+    greet(&mut seed, &mut late, Time::ZERO, 12);
+    assert!(!late.is_joined());
+    let reason = JoinRefusal::NameCollision;
+    assert_eq!(late.join_refusal(), Some((addr(1), reason)));
+    let names: Vec<_> = seed.members().map(|member| member.id.name).collect();
+    assert_eq!(names, ["other".into()]);
+}
+
+#[test]
 fn an_address_of_no_use_is_refused_as_in_a_config() {
     let mut node = engine("node", 1, 1);
     let unusable = [
