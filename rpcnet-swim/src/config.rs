@@ -53,6 +53,7 @@ pub struct ClusterConfig {
     pub(crate) forget_after: Duration,
     pub(crate) partition_grace: Duration,
     pub(crate) datagram_bytes_max: usize,
+    pub(crate) members_max: usize,
     pub(crate) join_timeout: Duration,
     pub(crate) leave_timeout: Duration,
     pub(crate) event_capacity: usize,
@@ -96,6 +97,7 @@ impl ClusterConfig {
             forget_after: Duration::from_secs(24 * 3600),
             partition_grace: Duration::from_secs(5),
             datagram_bytes_max: DATAGRAM_BYTES_MIN,
+            members_max: MEMBERS_MAX,
             join_timeout: Duration::from_secs(10),
             leave_timeout: Duration::from_secs(3),
             event_capacity: 1_024,
@@ -279,6 +281,15 @@ impl ClusterConfig {
         self
     }
 
+    /// Most other members that are tracked, failed and left ones among them. Default 65,536; 2 to
+    /// 1,048,576, each some 270 bytes. Beyond that, who has been gone longest is forgotten, and a
+    /// newcomer that proved to be there takes the place of a member that was never heard; see
+    /// [`Event::TableFull`](crate::Event::TableFull).
+    pub fn with_members_max(mut self, members: usize) -> Self {
+        self.members_max = members;
+        self
+    }
+
     /// How long [`join`](crate::ClusterMembership::join) waits for a seed to answer; the node
     /// goes on trying after it. Default 10 s.
     #[cfg_attr(not(feature = "tokio"), allow(rustdoc::broken_intra_doc_links))]
@@ -431,6 +442,12 @@ impl ClusterConfig {
                 count(DATAGRAM_BYTES_MIN),
                 65_000.0,
             ),
+            (
+                "most members",
+                count(self.members_max),
+                2.0,
+                16.0 * MEMBERS_MAX as f64,
+            ),
             ("event capacity", count(self.event_capacity), 1.0, 1e6),
         ] {
             if !(min..=max).contains(&value) {
@@ -457,6 +474,8 @@ impl ClusterConfig {
 /// Size of datagram, in bytes, that every path is taken to carry: the least MTU of IPv6 (RFC 8200
 /// section 5) without the headers of IPv6 and UDP. Every message fits it.
 pub(crate) const DATAGRAM_BYTES_MIN: usize = 1_280 - 40 - 8;
+/// Members that are tracked if nothing else is configured.
+pub(crate) const MEMBERS_MAX: usize = 65_536;
 
 impl Default for ClusterConfig {
     /// [`ClusterConfig::lan`].

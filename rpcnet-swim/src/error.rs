@@ -77,6 +77,28 @@ pub enum ConfigError {
     },
 }
 
+/// Why a node that answered did not let this one in. It goes on trying.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinRefusal {
+    /// It tracks as many members as it may, and heard each of them.
+    #[error("its member table is full: raise `with_members_max`")]
+    TableFull,
+    /// Nobody there could send to the address that this node advertises.
+    #[error("the advertised address is of no use there: set one with `with_advertise_addr`")]
+    UnusableAddress,
+    /// Another member's name has the same 64-bit hash. Another name helps.
+    #[error("another member's name has the same hash: choose another name")]
+    NameCollision,
+    /// Another member has this address, or a later life of this node is known. It passes when
+    /// that one is found failed.
+    #[error("another member has the address, or a later life of this node is known")]
+    NotAdmitted,
+    /// For a reason that this version does not know.
+    #[error("for a reason that this version does not know")]
+    Unknown,
+}
+
 /// Tags that a node cannot carry. The caller's to fix; the tags are as they were.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]

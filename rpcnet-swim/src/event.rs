@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::error::JoinRefusal;
 use crate::id::NodeId;
 use crate::refusal::DatagramRefusal;
 use crate::tags::Tags;
@@ -151,6 +152,26 @@ pub enum Event {
         /// Whether it is this node's epoch that the other one refuses, rather than the other's
         /// that this one does. Whose clock is wrong is not known by that.
         is_own: bool,
+    },
+    /// This node tracks as many members as it may
+    /// ([`with_members_max`](crate::ClusterConfig::with_members_max)). Told once in 30 probe
+    /// intervals at most, with what happened since it was told last.
+    TableFull {
+        /// Members tracked, failed and left ones too.
+        members: usize,
+        /// Members forgotten to make room: who was gone longest, else one that was never heard,
+        /// which is told as failed too.
+        evicted: u64,
+        /// Newcomers that were not taken in.
+        refused: u64,
+    },
+    /// A node that was asked to let this one in refused. Told while this node is in no cluster,
+    /// and again when who or why changes.
+    JoinRefused {
+        /// Who refused.
+        by: SocketAddr,
+        /// Why.
+        reason: JoinRefusal,
     },
     /// This node has left; it takes part no more.
     Left {

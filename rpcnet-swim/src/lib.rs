@@ -20,6 +20,7 @@ pub mod sim;
 mod stats;
 mod tags;
 mod time;
+mod usable;
 mod wire;
 
 pub use config::ClusterConfig;
@@ -29,7 +30,7 @@ pub use driver::{
     StartError,
 };
 pub use engine::Engine;
-pub use error::{ConfigError, KeyError, TagError};
+pub use error::{ConfigError, JoinRefusal, KeyError, TagError};
 pub use event::{Event, Member, MemberState, MembershipState, PartitionStatus};
 pub use health::{Health, HealthState};
 pub use id::{MAX_NAME_BYTES, NodeId};

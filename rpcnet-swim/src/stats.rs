@@ -28,6 +28,16 @@ pub struct Stats {
     pub refutations: u64,
     /// Failures that this node declared; those it was told of are not counted.
     pub failures_declared: u64,
+    /// Claims that a member failed or left on which this node had another look first.
+    pub claims_doubted: u64,
+    /// Members forgotten because the table was full.
+    pub members_evicted: u64,
+    /// Newcomers not taken in because the table was full.
+    pub members_refused: u64,
+    /// Records without effect because nobody here could send to their address.
+    pub addresses_refused: u64,
+    /// Answers cut short because the address of who asked was not validated yet.
+    pub answers_withheld: u64,
     /// Anti-entropy exchanges started.
     pub syncs: u64,
     /// Records refused because their epoch is more than a day ahead of this node's clock.

@@ -275,6 +275,9 @@ impl NodeBuilder {
                 let error = JoinError::NoSeedAnswered { seeds };
                 tracing::warn!(%error, "the node has not joined yet, and goes on trying");
             }
+            Err(JoinError::Refused { by, reason }) if !self.require_join => {
+                tracing::warn!(%by, %reason, "a seed refused to let this node in; it goes on trying");
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(Node::new(Parts {

@@ -58,7 +58,10 @@ impl NodeError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Bind(error) => matches!(error, BindError::AddressInUse(_)),
-            Self::Join(error) => matches!(error, JoinError::NoSeedAnswered { .. }),
+            Self::Join(error) => matches!(
+                error,
+                JoinError::NoSeedAnswered { .. } | JoinError::Refused { .. }
+            ),
             _ => false,
         }
     }

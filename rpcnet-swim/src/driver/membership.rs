@@ -222,9 +222,7 @@ impl ClusterMembership {
                 let refusal = self.shared.engine.lock().clock_refusal();
                 Err(match refusal {
                     Some((member, apart)) => JoinError::ClockSkew { member, apart },
-                    None => JoinError::NoSeedAnswered {
-                        seeds: self.shared.seed_failures(),
-                    },
+                    None => self.shared.join_failure(),
                 })
             }
         }

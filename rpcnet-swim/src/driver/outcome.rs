@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, JoinRefusal};
 use crate::id::NodeId;
 use crate::refusal::DatagramRefusal;
 use crate::seed::SeedSyntaxError;
@@ -50,6 +50,14 @@ pub enum JoinError {
     NoSeedAnswered {
         /// Each seed and what came of it.
         seeds: Vec<(String, SeedFailure)>,
+    },
+    /// A seed answered and did not let this node in. It goes on trying.
+    #[error("{by} refused to let this node in: {reason}")]
+    Refused {
+        /// Who refused.
+        by: SocketAddr,
+        /// Why.
+        reason: JoinRefusal,
     },
     /// A seed that can never be one, whatever a name server says. The caller's to fix; the node goes
     /// on with the seeds that it had.

@@ -39,6 +39,20 @@ pub(super) fn log(event: &Event) {
         Event::SeedRefused { seed, refusal } => {
             tracing::warn!(%seed, %refusal, "seed refuses this node");
         }
+        Event::TableFull {
+            members,
+            evicted,
+            refused,
+        } => tracing::warn!(
+            members,
+            evicted,
+            refused,
+            "member table full: members were forgotten or newcomers refused"
+        ),
+        Event::JoinRefused { by, reason } => tracing::warn!(
+            seed = %by, %reason,
+            "join refused; the node goes on trying"
+        ),
         _ => {}
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::membership::Shared;
-use super::outcome::{SeedFailure, list};
+use super::outcome::{JoinError, SeedFailure, list};
 
 /// The seeds, and what the last look-up brought.
 #[derive(Debug, Default)]
@@ -73,6 +73,17 @@ impl Shared {
     /// The seeds to resolve, if there are any.
     pub(super) fn seeds(&self) -> Option<Vec<String>> {
         Some(self.seeds.lock().texts.clone()).filter(|seeds| !seeds.is_empty())
+    }
+
+    /// Why no seed has let this node in.
+    pub(super) fn join_failure(&self) -> JoinError {
+        let refusal = self.engine.lock().join_refusal();
+        match refusal {
+            Some((by, reason)) => JoinError::Refused { by, reason },
+            None => JoinError::NoSeedAnswered {
+                seeds: self.seed_failures(),
+            },
+        }
     }
 
     /// Each seed and why it has not let this node in, as far as that is known.

@@ -16,8 +16,14 @@ pub(crate) struct Case {
     pub(crate) suspicion: Option<Box<Suspicion>>,
     /// Somebody's view holds it failed; one witnessed miss of our own confirms that.
     pub(crate) claimed_failed: bool,
+    /// Who said so first.
+    pub(crate) claimed_by: u64,
     /// How often it came back from the dead lately.
     pub(crate) flaps: u8,
+    /// When it came back last.
+    pub(crate) returned_at: Time,
+    /// It had hardly come back when it failed again, for the first time: one outage, not two.
+    pub(crate) slipped: bool,
     /// Until then a refutation does not bring it back.
     pub(crate) hold_until: Time,
     /// How many dials in a row it answered while it was held.
@@ -38,7 +44,10 @@ impl Case {
         unanswered: 0,
         suspicion: None,
         claimed_failed: false,
+        claimed_by: 0,
         flaps: 0,
+        returned_at: Time::ZERO,
+        slipped: false,
         hold_until: Time::ZERO,
         answered: 0,
         redials: 0,

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 
 use super::gossip::GossipQueue;
 use super::partition::PartitionWatch;
+use super::reach::ReachWatch;
 use super::sync::Sync;
 use super::table::Table;
 use super::timers::{Single, Timers};
@@ -332,7 +333,7 @@ impl Engine {
         }
         #[cfg(feature = "sim")]
         let trail = self.table.trail.take();
-        self.table = Table::new(self.me.key);
+        self.table = Table::new(self.me.key, self.join.addr_seed());
         #[cfg(feature = "sim")]
         {
             self.table.trail = trail;
@@ -342,6 +343,7 @@ impl Engine {
         self.queue = GossipQueue::default();
         self.sync = Sync::default();
         self.partition = PartitionWatch::new();
+        self.reach = ReachWatch::default();
         (self.heard_at, self.back_at, self.settled_at) = (now, now, now);
         self.timers = Timers::default();
         self.timers

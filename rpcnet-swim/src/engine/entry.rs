@@ -122,7 +122,20 @@ impl Entry {
     }
 
     pub(crate) fn set_addr(&mut self, addr: SocketAddr) {
-        self.addr = addr.into();
+        let addr = addr.into();
+        if self.addr != addr {
+            self.addr = addr;
+        }
+    }
+
+    /// Whether something that was sent to its address was answered.
+    pub(super) fn is_validated(&self) -> bool {
+        self.addr.is_validated
+    }
+
+    /// It answered what was sent to `addr`.
+    pub(super) fn validate(&mut self, addr: SocketAddr) {
+        self.addr.is_validated |= self.addr() == addr;
     }
 
     pub(crate) fn life(&self, key: u64) -> u64 {
@@ -144,8 +157,9 @@ impl Entry {
     pub(crate) fn accusation(&self) -> Option<Record> {
         match self.state {
             _ if self.case().claimed_failed => Some(self.claiming(Claim::Failed)),
-            MemberState::Suspect | MemberState::Failed => Some(self.record()),
-            MemberState::Alive | MemberState::Left => None,
+            // One that is said to have left and speaks takes a new epoch.
+            MemberState::Suspect | MemberState::Failed | MemberState::Left => Some(self.record()),
+            MemberState::Alive => None,
         }
     }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::gossip::{GossipQueue, MAX_QUEUED};
 use super::health::{OVERDUE_MAX, WATCHED_MAX};
-pub(crate) use super::merge::MEMBERS_MAX;
 use super::merge::Source;
 use super::probe::{RELAYS_MAX, ROUNDS_MAX};
 pub(crate) use super::shared::Shared;
@@ -68,6 +67,15 @@ pub(crate) struct Verdict {
     pub(crate) age: Duration,
 }
 
+/// What one datagram took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DatagramWork {
+    /// Table look-ups and visited index entries.
+    pub(crate) steps: u64,
+    /// Records, keys and versions in it.
+    pub(crate) items: usize,
+}
+
 impl Standing {
     pub(crate) fn of(entry: &Entry) -> Self {
         Self {
@@ -126,7 +134,7 @@ impl Engine {
         let members = self.table.len();
         let fill = |what, count, bound| Fill { what, count, bound };
         [
-            fill("members", members, MEMBERS_MAX),
+            fill("members", members, self.config.members_max),
             fill("rounds", self.rounds.len(), ROUNDS_MAX),
             fill("relays", self.relays.len(), RELAYS_MAX),
             fill(
@@ -195,6 +203,15 @@ impl Engine {
     pub(crate) fn take_verdicts(&mut self) -> Vec<Verdict> {
         let verdicts = self.verdicts.as_mut();
         verdicts.map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What the last datagram took, if one was read since the last call.
+    pub(crate) fn take_datagram_work(&mut self) -> Option<DatagramWork> {
+        let (items, steps) = self.table.work.take();
+        Some(DatagramWork {
+            steps,
+            items: items?,
+        })
     }
 
     pub(crate) fn config(&self) -> &ClusterConfig {
@@ -300,6 +317,18 @@ impl Engine {
             };
             let entry = Entry::new(&record, Tags::new(), now);
             self.table.insert(now, key, entry, &mut self.rng);
+        }
+    }
+
+    /// Has many failed members at one address, past what makes room there.
+    pub(crate) fn plant_crowd(&mut self, name: &str, count: u64) {
+        let record = self.table.get(crate::id::name_key(name)).map(Entry::record);
+        let record = record.expect("there is such a member");
+        for key in 1..=count {
+            let mut entry = Entry::new(&record, Tags::new(), self.last_now);
+            entry.state = MemberState::Failed;
+            entry.key = key;
+            self.table.plant_resident(entry);
         }
     }
 

@@ -14,6 +14,7 @@ use super::merge::Source;
 use super::replay::ReplayWindow;
 use super::seeds::Seeds;
 use super::{Engine, Phase, Sender};
+use crate::error::JoinRefusal;
 use crate::event::{Event, MemberState};
 use crate::time::Time;
 use crate::wire::{Claim, Payload, Record, Write};
@@ -34,6 +35,8 @@ pub(crate) struct Join {
     /// Counters of late whose challenge was answered, so that one sent again is not.
     challenged: BTreeSet<u64>,
     conflict_reported: bool,
+    /// Who did not let this node in, and why.
+    pub(super) refusal: Option<(SocketAddr, JoinRefusal)>,
     secret: u64,
 }
 
@@ -48,8 +51,14 @@ impl Join {
             hellos: VecDeque::new(),
             challenged: BTreeSet::new(),
             conflict_reported: false,
+            refusal: None,
             secret,
         }
+    }
+
+    /// Key of the table's hash of addresses; never told, like what it is made of.
+    pub(crate) fn addr_seed(&self) -> u64 {
+        xxh3_64_with_seed(b"addresses", self.secret)
     }
 
     /// Keeps the address of a member that is forgotten.
@@ -207,8 +216,15 @@ impl Engine {
             }
         }
         self.hear(now);
-        self.merge(now, me, Source::Gossip);
+        let (addr, name) = (me.addr, me.name.clone());
+        self.merge(now, me, Source::Hello);
+        if !self.is_admitted(sender, &name) {
+            return;
+        }
         self.start_window(sender);
+        if addr == sender.addr {
+            self.validate_addr(sender.key, addr);
+        }
         let welcome = Payload::Welcome {
             echo: sender.counter,
             view: self.table.view(),
@@ -244,8 +260,9 @@ impl Engine {
             return;
         }
         self.hear(now);
-        self.merge(now, me, Source::Gossip);
+        self.merge(now, me, Source::Hello);
         self.start_window(sender);
+        self.validate_addr(sender.key, sender.addr);
         if self
             .table
             .get(sender.key)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Engine;
+use super::case::Case;
 use super::suspicion::{Court, Evidence, Suspicion, is_guilty, refute_time};
 use super::timers::{Single, Timer};
 use crate::event::{Event, MemberState};
@@ -206,6 +207,7 @@ impl Engine {
         // Who goes with a large part of the cluster is cut off, which is no flapping.
         let counts = self.rules().flap_damping && !self.partition.sees_cut();
         let flaps_from = self.flaps_from(now);
+        let slip = SLIP_ROUNDS * unit;
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Failed;
             entry.pulse.settle();
@@ -215,10 +217,12 @@ impl Engine {
             case.redials = 0;
             case.redial_at = now + redial;
             case.forgive_flaps(flaps_from);
+            // An outage in which one word came through is one outage: time is no proof for it.
+            case.slipped = counts && case.flaps == 1 && now.since(case.returned_at) < slip;
             // The first return is free; a member that flaps is held longer each time.
             case.flaps = case.flaps.saturating_add(u8::from(counts));
             case.answered = 0;
-            case.hold_until = now + hold_time(case.flaps) * unit;
+            case.hold_until = now + hold_time(case) * unit;
             entry.member()
         });
         self.spread(now, key);
@@ -235,7 +239,7 @@ impl Engine {
             if let Some(entry) = self.table.get_mut(key) {
                 let case = entry.case_mut();
                 case.flaps = case.flaps.saturating_sub(1);
-                case.hold_until = now + hold_time(case.flaps) * self.config.probe_interval;
+                case.hold_until = now + hold_time(case) * self.config.probe_interval;
             }
         }
     }
@@ -244,7 +248,8 @@ impl Engine {
     /// row, and each that it misses begins its hold anew.
     pub(super) fn on_dialled(&mut self, now: Time, key: u64, answered: bool) {
         let unit = self.config.probe_interval;
-        let again = now + self.proof_interval();
+        let slipped = self.table.get(key).is_some_and(|e| e.case().slipped);
+        let again = now + self.proof_interval(slipped);
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
@@ -256,16 +261,34 @@ impl Engine {
             case.answered = case.answered.saturating_add(1);
             case.redials = 0;
             self.table.set_redial(key, again);
+            if slipped {
+                self.timers.set(Single::Redial, again);
+            }
         } else {
             case.answered = 0;
-            case.hold_until = case.hold_until.max(now + hold_time(case.flaps) * unit);
+            case.hold_until = case.hold_until.max(now + hold_time(case) * unit);
+        }
+    }
+
+    /// A held member says that it is alive: if its outage may have been the only one, it is dialled
+    /// at once, to begin with its proofs.
+    pub(super) fn hasten_proof(&mut self, now: Time, key: u64) {
+        let Some(case) = self.table.get(key).map(super::Entry::case) else {
+            return;
+        };
+        if case.slipped && case.answered == 0 && case.redial_at > now {
+            self.table.set_redial(key, now);
         }
     }
 
     /// How often a held member that answers is dialled, by each of the others. However many they
     /// are, it is not swamped.
-    fn proof_interval(&self) -> Duration {
+    fn proof_interval(&self, slipped: bool) -> Duration {
         let crowd = self.live_count() as f64 / PROVERS;
+        if slipped {
+            let interval = self.config.probe_interval / 2;
+            return interval.mul_f64(crowd.clamp(1.0, SLIP_INTERVAL_MAX));
+        }
         self.config
             .redial_interval
             .mul_f64(crowd.clamp(1.0, PROOF_INTERVAL_MAX))
@@ -278,7 +301,11 @@ impl Engine {
 }
 
 /// How long a member is held down that failed so often, in probe intervals.
-fn hold_time(flaps: u8) -> u32 {
+fn hold_time(case: &Case) -> u32 {
+    let flaps = case.flaps;
+    if case.slipped {
+        return 0;
+    }
     let doublings = u32::from(flaps.saturating_sub(2)).min(FLAP_DOUBLINGS_MAX);
     if flaps > 1 {
         FLAP_HOLD_ROUNDS << doublings
@@ -300,6 +327,10 @@ const VERIFIERS: f64 = 8.0;
 const FLAP_MEMORY_ROUNDS: u32 = 600;
 /// How long a member that returned once is held down the next time, in probe intervals.
 const FLAP_HOLD_ROUNDS: u32 = 30;
+/// One that comes back and fails within so many probe intervals was not back.
+const SLIP_ROUNDS: u32 = 12;
+/// Longest time between two dials of one that was not back, in halves of a probe interval.
+const SLIP_INTERVAL_MAX: f64 = 2.0;
 /// The hold doubles so often: 32 times 30 intervals at most.
 const FLAP_DOUBLINGS_MAX: u32 = 5;
 /// Members that dial one that is held in each redial interval, at most.

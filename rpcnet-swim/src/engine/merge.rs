@@ -12,6 +12,8 @@ use crate::wire::{Claim, Record};
 pub(super) enum Source {
     /// News: somebody decided it a moment ago.
     Gossip,
+    /// The member itself, which proved that it receives at its address.
+    Hello,
     /// Somebody's view, of any age: the accused gets the chance to refute first.
     Sync,
 }
@@ -30,7 +32,11 @@ impl Engine {
     pub(super) fn merge(&mut self, now: Time, record: Record, source: Source) {
         let key = record.key();
         if key == self.me.key {
-            return self.hear_of_self(now, &record);
+            // A name of the same hash is not ours.
+            if record.name == self.me.name {
+                self.hear_of_self(now, &record);
+            }
+            return;
         }
         #[cfg(feature = "sim")]
         if self.rules().is_rival() && self.rival_takes(now, &record, source) {
@@ -39,7 +45,7 @@ impl Engine {
         let Some(entry) = self.table.get(key) else {
             // Only what is alive can be new.
             if let Claim::Alive(_) = record.claim {
-                self.admit(now, key, record, None);
+                self.admit(now, key, record, None, source);
             }
             return;
         };
@@ -47,7 +53,7 @@ impl Engine {
             return;
         }
         if record.epoch > entry.epoch {
-            return self.succeed(now, key, record);
+            return self.succeed(now, key, record, source);
         }
         if record.epoch < entry.epoch || entry.state == MemberState::Left {
             let known = match record.claim {
@@ -56,7 +62,7 @@ impl Engine {
                 Claim::Left => true,
             };
             // Somebody has not heard that this life is over, and may be about to judge it.
-            if source == Source::Gossip && !known && !self.queue.contains(key) {
+            if source != Source::Sync && !known && !self.queue.contains(key) {
                 self.spread(now, key);
             }
             return;
@@ -78,9 +84,9 @@ impl Engine {
                 }
             }
             Claim::Failed if record.incarnation >= entry.incarnation && entry.state.is_live() => {
-                match source {
-                    Source::Gossip => self.believe_failed(now, key, record.incarnation),
-                    Source::Sync => self.doubt(now, key),
+                match source != Source::Sync && self.is_credible(key) {
+                    true => self.believe_failed(now, key, record.incarnation),
+                    false => self.doubt(now, key),
                 }
             }
             Claim::Failed if record.incarnation > entry.incarnation => {
@@ -95,14 +101,23 @@ impl Engine {
     }
 
     /// A member that was not known, or the newer life of one that was: of `former`, if live.
-    fn admit(&mut self, now: Time, key: u64, record: Record, former: Option<Member>) {
+    fn admit(
+        &mut self,
+        now: Time,
+        key: u64,
+        record: Record,
+        former: Option<Member>,
+        source: Source,
+    ) {
         #[cfg(feature = "sim")]
         let record = self.share(record);
         let Claim::Alive(tags) = &record.claim else {
             return;
         };
-        let full = self.table.len() >= MEMBERS_MAX && self.table.get(key).is_none();
-        if full || !self.take_address(now, key, &record) {
+        if !self.take_address(now, key, &record) {
+            return;
+        }
+        if self.table.get(key).is_none() && !self.make_room(now, source) {
             return;
         }
         if let Some(mut former) = former {
@@ -120,7 +135,7 @@ impl Engine {
     }
 
     /// A newer life of a known name: it takes the place of the older one at once.
-    fn succeed(&mut self, now: Time, key: u64, record: Record) {
+    fn succeed(&mut self, now: Time, key: u64, record: Record, source: Source) {
         let Some(entry) = self.table.get(key) else {
             return;
         };
@@ -128,8 +143,9 @@ impl Engine {
         match record.claim {
             Claim::Alive(_) => {
                 let former = was_live.then(|| entry.member());
-                self.admit(now, key, record, former);
+                self.admit(now, key, record, former, source);
             }
+            Claim::Failed if was_live && !self.is_credible(key) => self.doubt(now, key),
             Claim::Failed if was_live => {
                 self.table.update(now, key, |entry| {
                     entry.state = MemberState::Failed;
@@ -183,7 +199,7 @@ impl Engine {
         let unanswered = entry.case().unanswered;
         // A member that comes and goes stays out for a while.
         if was == MemberState::Failed && entry.case().is_held(now) {
-            return;
+            return self.hasten_proof(now, key);
         }
         let moves = entry.addr() != record.addr || !was.is_live();
         if moves && !self.take_address(now, key, &record) {
@@ -212,6 +228,9 @@ impl Engine {
         self.spread(now, key);
         if was == MemberState::Failed {
             self.settled_at = now;
+            if let Some(case) = self.table.get_mut(key).and_then(Entry::open_case) {
+                case.returned_at = now;
+            }
         } else {
             self.note_lost(unanswered);
         }
@@ -252,10 +271,31 @@ impl Engine {
     /// Somebody's view holds a live member failed: we ask the member itself, which refutes; if it
     /// does not answer us either, we believe it.
     fn doubt(&mut self, now: Time, key: u64) {
+        let teller = self.told_by;
         if let Some(entry) = self.table.get_mut(key) {
-            entry.case_mut().claimed_failed = true;
+            let case = entry.case_mut();
+            if !std::mem::replace(&mut case.claimed_failed, true) {
+                case.claimed_by = teller;
+                self.stats.claims_doubted += 1;
+            }
         }
         self.start_round(now, key);
+    }
+
+    /// Whether somebody's word that a live member failed is to be believed at once: this node
+    /// missed it too, two members suspect it, or another one said so before. Else this node has a
+    /// look itself: a member that errs, or lies under its own name, fails nobody.
+    fn is_credible(&self, key: u64) -> bool {
+        if self.rules().is_rival() {
+            return true;
+        }
+        let Some(case) = self.table.get(key).map(Entry::case) else {
+            return false;
+        };
+        let votes = case.suspicion.as_ref();
+        let votes = votes.map_or(0, |suspicion| suspicion.suspectors.votes().len());
+        let is_second = case.claimed_failed && case.claimed_by != self.told_by;
+        case.evidence.misses > 0 || votes >= 2 || is_second
     }
 
     /// A claim about this node.
@@ -286,6 +326,3 @@ impl Engine {
         }
     }
 }
-
-/// Most members that are tracked; a newcomer beyond is not taken in.
-pub(crate) const MEMBERS_MAX: usize = 65_536;

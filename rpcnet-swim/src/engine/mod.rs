@@ -4,6 +4,8 @@
 //! gone?), `merge` (what others say), `seeds` and `join` (getting in), `sync` (repairing what gossip missed).
 
 mod addr;
+mod answer;
+mod capacity;
 mod case;
 mod clock;
 mod conflict;
@@ -44,6 +46,7 @@ mod suspicion;
 mod sync;
 mod table;
 mod timers;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -86,6 +89,7 @@ use crate::key::KeyId;
 use crate::stats::Stats;
 use crate::tags::Tags;
 use crate::time::Time;
+use crate::usable::is_usable;
 use crate::wire::{Envelope, Message, Notice};
 
 /// One node's view of its cluster.
@@ -167,6 +171,9 @@ pub struct Engine {
     claims: NameClaims,
     leave: Option<Leave>,
     pull: Option<Pull>,
+    capacity: capacity::Capacity,
+    /// Key of the member whose message is in hand.
+    told_by: u64,
     sync: Sync,
     small_paths: SmallPaths,
     partition: PartitionWatch,
@@ -222,7 +229,7 @@ impl Engine {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         check_name(&id.name)?;
-        if addr.ip().is_unspecified() || addr.ip().is_multicast() || addr.port() == 0 {
+        if !is_usable(addr) {
             return Err(ConfigError::UnusableAdvertiseAddr { addr });
         }
         if id.epoch > EPOCH_MAX {
@@ -242,8 +249,6 @@ impl Engine {
             slow: false,
             tags: config.tags.clone(),
         };
-        let mut table = Table::new(key);
-        table.set_own_version(now, me.epoch, me.incarnation);
         let mut timers = Timers::default();
         // Nodes started together do not probe together.
         timers.set(
@@ -254,6 +259,10 @@ impl Engine {
         if config.rules().is_rival() {
             timers.set(Single::Rival, now);
         }
+        let seq = rng.u32(..);
+        let join = Join::new(rng.u64(..));
+        let mut table = Table::new(key, join.addr_seed());
+        table.set_own_version(now, me.epoch, me.incarnation);
         Ok(Self {
             me,
             phase: Phase::Active,
@@ -268,7 +277,7 @@ impl Engine {
             queue: GossipQueue::default(),
             rounds: Vec::new(),
             relays: Vec::new(),
-            seq: rng.u32(..),
+            seq,
             generation: 0,
             turn: 0,
             loss: LOSS_PRIOR,
@@ -277,12 +286,14 @@ impl Engine {
             heard_at: now,
             back_at: now,
             redialled_at: now,
-            join: Join::new(rng.u64(..)),
+            join,
             refusals: Refusals::default(),
             rng,
             claims: NameClaims::default(),
             leave: None,
             pull: None,
+            capacity: capacity::Capacity::default(),
+            told_by: 0,
             sync: Sync::default(),
             small_paths: SmallPaths::default(),
             partition: PartitionWatch::new(),
@@ -324,6 +335,8 @@ impl Engine {
         let known = (&self.me, &self.table);
         match Message::decode(body, &known, &mut self.spare.records) {
             Ok(Message { to, payload }) => {
+                #[cfg(feature = "sim")]
+                self.table.work.begin(payload.item_count());
                 let sender = Sender {
                     addr: from,
                     key: origin.from,

@@ -9,6 +9,7 @@ use crate::config::DATAGRAM_BYTES_MIN;
 use crate::event::MemberState;
 use crate::id::life_key;
 use crate::time::Time;
+use crate::usable::is_usable_from;
 use crate::wire::{Address, Payload, Record};
 
 /// One attempt to reach one member, by several ways.
@@ -18,6 +19,8 @@ pub(crate) struct Round {
     pub(crate) key: u64,
     /// Which life is probed: what another one answers is no answer.
     pub(super) epoch: u64,
+    /// Where it was pinged.
+    addr: SocketAddr,
     pub(crate) started: Time,
     /// When it ends, if nobody is given more time.
     pub(super) end: Time,
@@ -119,6 +122,7 @@ impl Engine {
             return;
         }
         let (epoch, failed) = (entry.epoch, entry.state == MemberState::Failed);
+        let addr = entry.addr();
         let seq = self.seq.wrapping_add(1);
         self.seq = seq.wrapping_add(1);
         let stage = if failed { Stage::Redial } else { Stage::Direct };
@@ -127,6 +131,7 @@ impl Engine {
             seq,
             key,
             epoch,
+            addr,
             started: now,
             end: now + length,
             pinged_again: now,
@@ -275,6 +280,9 @@ impl Engine {
             self.rtt.observe(now.since(round.started).as_secs_f64());
         }
         self.on_alive(target);
+        if direct && let Some(entry) = self.table.get_mut(target) {
+            entry.validate(round.addr);
+        }
         if round.stage == Stage::Redial {
             self.on_dialled(now, target, true);
             self.sync_across(now, target);
@@ -316,7 +324,11 @@ impl Engine {
             true => None,
             false => self.accusation(sender.key),
         };
-        let updates = self.news(self.ack_size(sender), ACK_BYTES, first);
+        // News are for the member, not for whoever sent its ping from elsewhere.
+        let updates = match self.is_from_known_addr(sender) || self.rules().is_rival() {
+            true => self.news(self.ack_size(sender), ACK_BYTES, first),
+            false => first.into_iter().collect(),
+        };
         let view = self.table.view();
         self.reply(sender, Payload::Ack { seq, view, updates });
     }
@@ -336,6 +348,10 @@ impl Engine {
             let key = target.key;
             return self.reply(sender, Payload::Nack { seq, target: key });
         }
+        if !is_usable_from(target.addr, sender.addr) {
+            self.stats.addresses_refused += 1;
+            return;
+        }
         if self.relays.len() >= RELAYS_MAX {
             return;
         }
@@ -347,7 +363,15 @@ impl Engine {
             requester_life: sender.life(),
             requester_seq: seq,
         });
-        let updates = self.ping_updates(target.key, DATAGRAM_BYTES_MIN);
+        // A target that is not known there gets no news: the requester may have made it up.
+        let is_known = self
+            .table
+            .get(target.key)
+            .is_some_and(|e| e.addr() == target.addr);
+        let updates = match is_known || self.rules().is_rival() {
+            true => self.ping_updates(target.key, DATAGRAM_BYTES_MIN),
+            false => Vec::new(),
+        };
         let ping = Payload::Ping {
             seq: self.seq,
             view: self.table.view(),

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use super::merge::Source;
 use super::{Engine, Phase};
+use crate::error::JoinRefusal;
 use crate::id::{life_key, short_life};
 use crate::time::Time;
+use crate::usable::is_usable_from;
 use crate::wire::{KeySlot, Payload, Refusal};
 
 /// Whom a message is from.
@@ -28,7 +30,7 @@ impl Sender {
 
 impl Engine {
     pub(super) fn handle_message(&mut self, now: Time, sender: Sender, to: u32, payload: Payload) {
-        let Some(payload) = self.bound_epochs(now, sender, payload) else {
+        let Some(mut payload) = self.bound_epochs(now, sender, payload) else {
             return;
         };
         let own_life = life_key(self.me.key, self.me.epoch);
@@ -56,7 +58,22 @@ impl Engine {
         if self.phase == Phase::Superseded {
             return self.hear_superseded(now, sender, payload);
         }
+        let addresses_refused = &mut self.stats.addresses_refused;
+        let is_of_use = payload.retain_records(|record| {
+            let is_usable = is_usable_from(record.addr, sender.addr);
+            *addresses_refused += u64::from(!is_usable);
+            is_usable
+        });
+        if !is_of_use {
+            if matches!(payload, Payload::Hello { .. }) {
+                self.refuse_join(sender, JoinRefusal::UnusableAddress);
+            }
+            return;
+        }
         match payload {
+            Payload::JoinRefused { echo, reason } => {
+                return self.on_join_refused(sender, echo, reason);
+            }
             Payload::Hello { cookie, me } => return self.on_hello(now, sender, cookie, me),
             Payload::Challenge { cookie, echo } => {
                 return self.on_challenge(now, sender, cookie, echo);
@@ -94,6 +111,7 @@ impl Engine {
 
     /// What a known member says, fresh and for us.
     pub(super) fn handle_payload(&mut self, now: Time, sender: Sender, payload: Payload) {
+        self.told_by = sender.key;
         match payload {
             Payload::Ping { seq, view, updates } => {
                 self.merge_all(now, updates, Source::Gossip);
@@ -119,11 +137,11 @@ impl Engine {
             Payload::Gossip { updates } => self.merge_all(now, updates, Source::Gossip),
             Payload::Leave { seq, me } => self.on_leave(now, sender, seq, me),
             Payload::LeaveAck { seq } => self.on_leave_ack(now, sender.key, seq),
-            Payload::SyncDigest { buckets } => self.on_digest(sender, &buckets),
+            Payload::SyncDigest { buckets } => self.on_digest(now, sender, &buckets),
             Payload::SyncSummary(page) => self.on_summary(now, sender, &page),
-            Payload::SyncPull { keys } => self.on_sync_pull(sender, &keys),
+            Payload::SyncPull { keys } => self.on_sync_pull(now, sender, &keys),
             Payload::SyncRecords { records } => self.on_sync_records(now, sender, records),
-            Payload::FullPull { cursor } => self.on_full_pull(sender, cursor),
+            Payload::FullPull { cursor } => self.on_full_pull(now, sender, cursor),
             Payload::FullPage {
                 cursor,
                 next,
@@ -135,7 +153,8 @@ impl Engine {
             | Payload::Challenge { .. }
             | Payload::Welcome { .. }
             | Payload::Refused { .. }
-            | Payload::ClockSkew { .. } => unreachable!("handled before the sender is looked up"),
+            | Payload::ClockSkew { .. }
+            | Payload::JoinRefused { .. } => unreachable!("handled before the sender is looked up"),
         }
     }
 

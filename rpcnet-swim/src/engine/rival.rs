@@ -225,7 +225,7 @@ impl Engine {
     /// a suspicion, and a death in a push/pull. Says whether it did.
     pub(super) fn rival_takes(&mut self, now: Time, record: &Record, source: Source) -> bool {
         let accusers = match (&record.claim, source) {
-            (Claim::Suspect(accusers), Source::Gossip) => *accusers,
+            (Claim::Suspect(accusers), Source::Gossip | Source::Hello) => *accusers,
             // memberlist's `mergeState`: of either, this node makes a suspicion of its own.
             (Claim::Suspect(_) | Claim::Failed, Source::Sync) => self.own_vote(),
             _ => return false,

@@ -25,6 +25,8 @@ pub(crate) struct Sync {
     fruitless: u32,
     /// Peers in a row whose view was ours, since ours came to rest.
     agreeing: u32,
+    /// When old news were dropped last, which visits them all.
+    pruned_at: Time,
     /// First and last time that a peer's view differed.
     differing: Option<(Time, Time)>,
 }
@@ -107,13 +109,16 @@ impl Engine {
     /// Where many peers in a row have our view, who is alive is no news: after a thousand joins at
     /// once it would fill every datagram for a minute. What a view does not show stays news.
     fn count_agreement(&mut self, now: Time) {
-        if self.queue.is_empty() || self.table.quiet_for(now) < self.config.probe_interval {
+        let unit = self.config.probe_interval;
+        let settled = self.table.quiet_for(now) >= unit && now.since(self.sync.pruned_at) >= unit;
+        if self.queue.is_empty() || !settled {
             self.sync.agreeing = 0;
             return;
         }
         self.sync.agreeing += 1;
         if self.sync.agreeing >= AGREEING_PEERS {
             self.sync.agreeing = 0;
+            self.sync.pruned_at = now;
             let (me, table) = (self.me.key, &self.table);
             self.queue.retain(|key| {
                 let alive = |e: &super::Entry| e.state == MemberState::Alive;
@@ -122,7 +127,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_digest(&mut self, sender: Sender, theirs: &[u64; BUCKETS]) {
+    pub(super) fn on_digest(&mut self, now: Time, sender: Sender, theirs: &[u64; BUCKETS]) {
         let differs: Vec<bool> = theirs
             .iter()
             .zip(self.table.buckets())
@@ -132,7 +137,7 @@ impl Engine {
         let per_page = (self.room(16) / 16).max(1);
         // A small view is one page; else each run of parts that differ is at least one.
         if differs.contains(&true) && self.live_count() <= per_page {
-            pages.push(self.page(0, u64::MAX));
+            pages.push(self.page(0, u64::MAX, per_page));
         } else {
             // All parts of a large view may differ; what the answer has no room for is left alone.
             let run_max = (PAGES_MAX * per_page * BUCKETS / self.live_count()).max(1);
@@ -147,13 +152,13 @@ impl Engine {
                     .take_while(|differs| **differs)
                     .count();
                 bucket = first + run;
-                let whole = self.page(bucket_first(first), bucket_last(bucket - 1));
+                let (first, last) = (bucket_first(first), bucket_last(bucket - 1));
+                let whole = self.page(first, last, PAGES_MAX * per_page);
                 split_page(whole, per_page, &mut pages);
             }
         }
-        for page in pages.into_iter().take(PAGES_MAX) {
-            self.reply(sender, Payload::SyncSummary(page));
-        }
+        let pages = pages.into_iter().take(PAGES_MAX);
+        self.answer(now, sender, pages.map(Payload::SyncSummary));
     }
 
     pub(super) fn on_summary(&mut self, now: Time, sender: Sender, page: &SyncPage) {
@@ -164,7 +169,7 @@ impl Engine {
                 return;
             }
         }
-        let ours = self.table.versions(page.first, page.last);
+        let (ours, _) = self.table.versions(page.first, page.last, VERSIONS_MAX);
         let theirs = &page.entries;
         let lacks = |side: &[(u64, u64)], entry: &(u64, u64)| side.binary_search(entry).is_err();
         let pull: Vec<u64> = theirs
@@ -183,28 +188,32 @@ impl Engine {
                 .is_some_and(|entry| !entry.state.is_live())
         });
         let records = push.chain(gone).flat_map(|key| self.records_of(key));
-        for records in self.pack(records, 0, PAGES_MAX) {
-            self.reply(sender, Payload::SyncRecords { records });
-        }
-        for keys in pull.chunks((self.room(0) / 8).max(1)) {
-            self.reply(
-                sender,
-                Payload::SyncPull {
-                    keys: keys.to_vec(),
-                },
-            );
-        }
+        let records = self.pack(records, 0, PAGES_MAX);
+        let pulls: Vec<_> = pull
+            .chunks((self.room(0) / 8).max(1))
+            .map(|keys| Payload::SyncPull {
+                keys: keys.to_vec(),
+            })
+            .collect();
+        let records = records
+            .into_iter()
+            .map(|records| Payload::SyncRecords { records });
+        self.answer(now, sender, pulls.into_iter().chain(records));
     }
 
-    pub(super) fn on_sync_pull(&mut self, sender: Sender, keys: &[u64]) {
+    pub(super) fn on_sync_pull(&mut self, now: Time, sender: Sender, keys: &[u64]) {
         #[cfg(feature = "sim")]
         if self.rules().is_rival() && keys.is_empty() {
             return self.answer_push_pull(sender);
         }
         let records = keys.iter().flat_map(|key| self.records_of(*key));
-        for records in self.pack(records, 0, PAGES_MAX) {
-            self.reply(sender, Payload::SyncRecords { records });
-        }
+        self.answer_with_records(now, sender, records.collect());
+    }
+
+    fn answer_with_records(&mut self, now: Time, sender: Sender, records: Vec<Record>) {
+        let packed = self.pack(records, 0, PAGES_MAX).into_iter();
+        let payloads = packed.map(|records| Payload::SyncRecords { records });
+        self.answer(now, sender, payloads);
     }
 
     pub(super) fn on_sync_records(&mut self, now: Time, sender: Sender, records: Vec<Record>) {
@@ -227,9 +236,7 @@ impl Engine {
         if self.table.view() != before {
             self.sync.fruitless = 0;
         }
-        for records in self.pack(objections, 0, PAGES_MAX) {
-            self.reply(sender, Payload::SyncRecords { records });
-        }
+        self.answer_with_records(now, sender, objections);
     }
 
     /// Asks a member for all it has; `is_first` if this node has just got in through it.
@@ -258,8 +265,9 @@ impl Engine {
         self.request_pages(now);
     }
 
-    pub(super) fn on_full_pull(&mut self, sender: Sender, first: u64) {
+    pub(super) fn on_full_pull(&mut self, now: Time, sender: Sender, first: u64) {
         let mut cursor = first;
+        let mut pages = Vec::new();
         for _ in 0..BURST_PAGES {
             let mut room = self.room(FULL_PAGE_BYTES);
             let (mut records, mut next) = (Vec::new(), None);
@@ -273,19 +281,17 @@ impl Engine {
                 room -= len;
                 records.push(record);
             }
-            self.reply(
-                sender,
-                Payload::FullPage {
-                    cursor,
-                    next,
-                    records,
-                },
-            );
+            pages.push(Payload::FullPage {
+                cursor,
+                next,
+                records,
+            });
             match next {
                 Some(next) => cursor = next,
-                None => return,
+                None => break,
             }
         }
+        self.answer(now, sender, pages);
     }
 
     pub(super) fn on_full_page(
@@ -367,11 +373,13 @@ impl Engine {
         self.config.probe_timeout
     }
 
-    fn page(&self, first: u64, last: u64) -> SyncPage {
+    /// What is live here in a range of keys, cut after `max` members.
+    fn page(&self, first: u64, last: u64, max: usize) -> SyncPage {
+        let (entries, last) = self.table.versions(first, last, max);
         SyncPage {
             first,
             last,
-            entries: self.table.versions(first, last),
+            entries,
         }
     }
 
@@ -431,6 +439,8 @@ fn split_page(page: SyncPage, max: usize, pages: &mut Vec<SyncPage>) {
 const FULL_PAGE_BYTES: usize = 16;
 /// Most datagrams in answer to one.
 const PAGES_MAX: usize = 18;
+/// Most members that are compared with one page: more than an answer has room for.
+const VERSIONS_MAX: usize = 2_048;
 /// Pages of the full state sent for one request.
 const BURST_PAGES: usize = 8;
 const PULL_RETRIES_MAX: u8 = 5;

@@ -1,7 +1,6 @@
 //! The members: who is live, in which order to probe them, and the hash of the view.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +8,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::addr::Addr;
 use super::entry::Entry;
 #[cfg(feature = "sim")]
 use super::inspect::{Change, Standing};
 use super::me::Me;
 use super::slab::Slab;
+use super::work::Work;
 use crate::event::MemberState;
 use crate::id::name_key;
 use crate::tags::Tags;
@@ -31,9 +30,12 @@ pub(crate) struct Table {
     /// Slots of the live, in the order of probing: before the cursor they had their turn.
     live: Vec<u32>,
     cursor: usize,
-    /// Hash of the address and slot of every member. A newer life at the address of a live member
-    /// takes its place.
+    /// Keyed hash of the address and slot of every member; see [`residents`].
     by_addr: BTreeSet<(u32, u32)>,
+    /// Key of that hash.
+    addr_seed: u64,
+    /// Where the next search for a member that was never heard begins.
+    unheard_from: u64,
     /// The failed and the left, by the time they went.
     went: BTreeSet<(Time, u64)>,
     /// The missing, by the time they are to be dialled.
@@ -47,13 +49,16 @@ pub(crate) struct Table {
     view: u64,
     /// Of the last change of the view.
     changed_at: Time,
+    /// Entries looked up and visited.
+    pub(super) work: Work,
     /// Each change of a member, for the simulation's checkers.
     #[cfg(feature = "sim")]
     pub(super) trail: Option<Vec<Change>>,
 }
 
 impl Table {
-    pub(crate) fn new(own_key: u64) -> Self {
+    /// `addr_seed` is the engine's secret: whoever knows it can choose addresses that collide.
+    pub(crate) fn new(own_key: u64, addr_seed: u64) -> Self {
         Self {
             entries: Slab::new(),
             ring: BTreeMap::new(),
@@ -61,6 +66,8 @@ impl Table {
             live: Vec::new(),
             cursor: 0,
             by_addr: BTreeSet::new(),
+            addr_seed,
+            unheard_from: 0,
             went: BTreeSet::new(),
             due: BTreeSet::new(),
             counted: (Time::ZERO, 0),
@@ -69,6 +76,7 @@ impl Table {
             buckets: Box::new([0; BUCKETS]),
             view: 0,
             changed_at: Time::ZERO,
+            work: Work::default(),
             #[cfg(feature = "sim")]
             trail: None,
         }
@@ -89,7 +97,6 @@ impl Table {
         #[cfg(feature = "sim")]
         self.leave_trail(key, self.get(key).map(Standing::of), Standing::of(&entry));
         self.remove(key);
-        self.make_room_at(entry.compact_addr());
         entry.key = key;
         let slot = self.entries.insert(entry);
         self.enlist(slot);
@@ -185,17 +192,11 @@ impl Table {
         self.slot(key).map(|slot| &mut self.entries[slot])
     }
 
-    /// The live member at an address.
-    pub(crate) fn at_addr(&self, addr: SocketAddr) -> Option<u64> {
-        self.residents(addr.into())
-            .find(|entry| entry.state.is_live())
-            .map(|entry| entry.key)
-    }
-
     /// All of them, by key.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
         let (mut ring, mut gone) = (self.ring.iter().peekable(), self.gone.iter().peekable());
         std::iter::from_fn(move || {
+            self.work.add(1);
             let (key, slot) = match (ring.peek(), gone.peek()) {
                 (Some(live), Some(lost)) if lost.0 < live.0 => gone.next(),
                 (None, _) => gone.next(),
@@ -281,6 +282,29 @@ impl Table {
             .collect()
     }
 
+    /// The failed or left member that went first.
+    pub(crate) fn longest_gone(&self) -> Option<u64> {
+        self.went.first().map(|(_, key)| *key)
+    }
+
+    /// A live member of which no datagram ever came, if there is one among the next few hundred:
+    /// the one known longest, so that the latest had time to be heard. The next call goes on there.
+    pub(crate) fn find_unheard(&mut self) -> Option<u64> {
+        let from = self.unheard_from;
+        let ring = self.ring.range(from..).chain(self.ring.range(..from));
+        let (mut found, mut last) = (None, from);
+        for (key, slot) in ring.take(UNHEARD_VISITS) {
+            self.work.add(1);
+            let entry = &self.entries[*slot];
+            last = *key;
+            if !entry.window.is_started() {
+                found = found.into_iter().chain([(entry.since, *key)]).min();
+            }
+        }
+        self.unheard_from = last.wrapping_add(1);
+        found.map(|(_, key)| key)
+    }
+
     /// Whether any member failed or left and is remembered.
     pub(crate) fn has_gone(&self) -> bool {
         !self.went.is_empty()
@@ -293,25 +317,33 @@ impl Table {
         after.chain(before).map(|(key, _)| *key).nth(nth)
     }
 
-    /// The live members of a range of keys, with their versions.
-    pub(crate) fn versions(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
+    /// The first `max` live members of a range of keys with their versions, this node among them,
+    /// and the end of the range that they cover: keys can be chosen to lie in one range.
+    pub(crate) fn versions(&self, first: u64, last: u64, max: usize) -> (Vec<(u64, u64)>, u64) {
         let mut versions: Vec<_> = self
             .live_from(first)
             .take_while(|(key, _)| *key <= last)
+            .take(max + 1)
             .map(|(key, e)| (key, version(key, e.epoch, e.incarnation)))
             .collect();
-        if (first..=last).contains(&self.own_key) {
+        let mut end = last;
+        if versions.len() > max {
+            versions.truncate(max);
+            end = versions.last().map_or(last, |(key, _)| *key);
+        }
+        if (first..=end).contains(&self.own_key) {
             let place = versions.partition_point(|(key, _)| *key < self.own_key);
             versions.insert(place, (self.own_key, self.own_version));
         }
-        versions
+        (versions, end)
     }
 
     /// The live members from a key on.
     pub(crate) fn live_from(&self, first: u64) -> impl Iterator<Item = (u64, &Entry)> {
-        self.ring
-            .range(first..)
-            .map(|(key, slot)| (*key, &self.entries[*slot]))
+        self.ring.range(first..).map(|(key, slot)| {
+            self.work.add(1);
+            (*key, &self.entries[*slot])
+        })
     }
 
     /// Hash of who is live, with which epoch and incarnation; equal views have equal hashes.
@@ -337,99 +369,31 @@ impl Table {
     }
 
     fn slot(&self, key: u64) -> Option<u32> {
+        self.work.add(1);
         let slot = self.ring.get(&key).or_else(|| self.gone.get(&key));
         slot.copied()
-    }
-
-    /// Who lives at an address or did: more than one only after a change of names.
-    fn residents(&self, addr: Addr) -> impl Iterator<Item = &Entry> {
-        let hash = addr.hash();
-        self.by_addr
-            .range((hash, 0)..=(hash, u32::MAX))
-            .map(|(_, slot)| &self.entries[*slot])
-            .filter(move |entry| entry.compact_addr() == addr)
-    }
-
-    /// Forgets who went first at an address where many lived one after the other: a process that
-    /// starts again and again under new names.
-    fn make_room_at(&mut self, addr: Addr) {
-        if self.residents(addr).nth(RESIDENTS_MAX - 1).is_some() {
-            let gone = self.residents(addr).filter(|entry| !entry.state.is_live());
-            let first = gone.min_by_key(|entry| (entry.since, entry.key));
-            if let Some(key) = first.map(|entry| entry.key) {
-                self.remove(key);
-            }
-        }
-    }
-
-    /// Failed, and nobody else lives at its address: one that was succeeded there is not cut off
-    /// but gone.
-    fn is_missing(&self, entry: &Entry) -> bool {
-        entry.state == MemberState::Failed
-            && !self
-                .residents(entry.compact_addr())
-                .any(|other| other.state.is_live())
-    }
-
-    /// Missing, and the last that lived there.
-    pub(super) fn counts(&self, entry: &Entry) -> bool {
-        let life = |entry: &Entry| (entry.epoch, entry.key);
-        self.is_missing(entry)
-            && self
-                .residents(entry.compact_addr())
-                .all(|other| life(other) <= life(entry))
     }
 
     /// Takes a member out of what is derived from it; [`Table::note`] puts it in again.
     fn strike(&mut self, slot: u32) {
         let entry = &self.entries[slot];
-        let (key, since, addr) = (entry.key, entry.since, entry.compact_addr());
+        let (key, since) = (entry.key, entry.since);
         if entry.state.is_live() {
             self.toggle(key, version(key, entry.epoch, entry.incarnation));
         } else {
             self.went.remove(&(since, key));
         }
-        self.count_residents(addr, false);
-        self.by_addr.remove(&(addr.hash(), slot));
-        self.count_residents(addr, true);
+        self.move_out(slot);
     }
 
     fn note(&mut self, slot: u32) {
+        self.move_in(slot);
         let entry = &self.entries[slot];
-        let (key, since, addr) = (entry.key, entry.since, entry.compact_addr());
+        let (key, since) = (entry.key, entry.since);
         if entry.state.is_live() {
             self.toggle(key, version(key, entry.epoch, entry.incarnation));
         } else {
             self.went.insert((since, key));
-        }
-        self.count_residents(addr, false);
-        self.by_addr.insert((addr.hash(), slot));
-        self.count_residents(addr, true);
-    }
-
-    /// Counts those at an address that are missing, or no longer: who comes or goes there may
-    /// change that for all of them.
-    fn count_residents(&mut self, addr: Addr, count: bool) {
-        let mut next = (addr.hash(), 0);
-        while let Some(&(hash, slot)) = self.by_addr.range(next..).next() {
-            if hash != addr.hash() {
-                break;
-            }
-            next = (hash, slot + 1);
-            let entry = &self.entries[slot];
-            let due = (entry.case().redial_at, entry.key);
-            let is_missing = self.is_missing(entry);
-            let counts = entry.since >= self.counted.0 && self.counts(entry);
-            if count {
-                self.counted.1 += usize::from(counts);
-            } else {
-                self.counted.1 -= usize::from(counts);
-            }
-            match (is_missing, count) {
-                (true, true) => drop(self.due.insert(due)),
-                (true, false) => drop(self.due.remove(&due)),
-                (false, _) => {}
-            }
         }
     }
 
@@ -501,8 +465,9 @@ fn version(key: u64, epoch: u64, incarnation: u32) -> u64 {
     xxh3_64_with_seed(&bytes, 0)
 }
 
-/// Most members that are remembered at one address.
-const RESIDENTS_MAX: usize = 16;
+/// Most members visited to find one that was never heard.
+const UNHEARD_VISITS: usize = 512;
 
+mod residents;
 #[cfg(test)]
 mod tests;

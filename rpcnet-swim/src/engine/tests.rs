@@ -2,9 +2,14 @@
 
 use std::net::SocketAddr;
 
-use super::merge::{MEMBERS_MAX, Source};
+use super::merge::Source;
 use super::*;
+use crate::config::MEMBERS_MAX;
 use crate::wire::{Claim, Payload, Record, Suspectors, Vote};
+
+mod capacity;
+mod hostile;
+mod trust;
 
 fn addr(n: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], n))
@@ -45,10 +50,17 @@ fn claims_are_ordered() {
     let check = |before: &Claim, epoch, incarnation, claim: Claim| {
         let mut engine = engine("me", 1, 1);
         engine.merge(Time::ZERO, record("x", 5, 3, 2, alive()), Source::Gossip);
-        let known = record("x", 5, 3, 2, before.clone());
-        engine.merge(Time::ZERO, known, Source::Gossip);
-        let news = record("x", epoch, incarnation, 2, claim);
-        engine.merge(Time::ZERO, news, Source::Gossip);
+        // Two say so: what one says of a failure is looked into first.
+        for by in [8, 9] {
+            engine.told_by = by;
+            let known = record("x", 5, 3, 2, before.clone());
+            engine.merge(Time::ZERO, known, Source::Gossip);
+        }
+        for by in [8, 9] {
+            engine.told_by = by;
+            let news = record("x", epoch, incarnation, 2, claim.clone());
+            engine.merge(Time::ZERO, news, Source::Gossip);
+        }
         let x = engine.member("x").unwrap();
         (x.state, x.id.epoch, x.incarnation)
     };
@@ -84,7 +96,14 @@ fn claims_are_ordered() {
 #[test]
 fn a_failed_life_is_brought_back_by_nothing_older_than_its_failure() {
     let mut engine = engine("me", 1, 1);
-    for (incarnation, claim) in [(3, alive()), (3, Claim::Failed), (5, Claim::Failed)] {
+    let failed = Claim::Failed;
+    for (by, incarnation, claim) in [
+        (8, 3, alive()),
+        (8, 3, failed.clone()),
+        (9, 3, failed.clone()),
+        (9, 5, failed),
+    ] {
+        engine.told_by = by;
         engine.merge(
             Time::ZERO,
             record("x", 5, incarnation, 2, claim),
@@ -124,11 +143,7 @@ fn who_is_alive_is_no_news_once_many_in_a_row_agree() {
         );
     }
     engine.merge(Time::ZERO, record("y", 5, 0, 3, suspect()), Source::Gossip);
-    engine.merge(
-        Time::ZERO,
-        record("z", 5, 0, 4, Claim::Failed),
-        Source::Gossip,
-    );
+    engine.fail(Time::ZERO, key("z"));
     let mut agree = |seconds: u64, times: usize, view: Option<u64>| {
         for _ in 0..times {
             let view = view.unwrap_or_else(|| engine.view_hash());
@@ -372,11 +387,11 @@ fn a_newer_life_is_heard_though_it_was_first_heard_of_as_failed() {
         entry.window.accept(counter)
     };
     assert!(window(&mut engine, 1_000));
-    engine.merge(
-        Time::ZERO,
-        record("x", 6, 0, 3, Claim::Failed),
-        Source::Gossip,
-    );
+    for by in [8, 9] {
+        engine.told_by = by;
+        let failed = record("x", 6, 0, 3, Claim::Failed);
+        engine.merge(Time::ZERO, failed, Source::Gossip);
+    }
     assert_eq!(
         engine.member("x").unwrap().addr,
         addr(3),

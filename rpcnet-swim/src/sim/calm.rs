@@ -46,6 +46,25 @@ impl Cluster {
         })
     }
 
+    /// A member that is up and yet live in nobody else's view, if there is one and there are
+    /// others: its place and its name. Looks at each member of each view.
+    pub fn lost(&self) -> Option<(usize, String)> {
+        let others = self.up().count() > 1;
+        let mut lost = self.up().filter(|(node, engine)| {
+            let own = engine.own_sight();
+            let has_it = |other: &Engine| {
+                let sight = other.sight(own.key).map(|sight| sight.standing);
+                sight.is_some_and(|seen| seen.state.is_live() && seen.epoch == own.standing.epoch)
+            };
+            others
+                && !self
+                    .up()
+                    .any(|(other, engine)| other != *node && has_it(engine))
+        });
+        let (node, _) = lost.next()?;
+        Some((node, self.nodes[node].name.clone()))
+    }
+
     /// Lets time pass until all views are what is, and says how long that took. Make no more
     /// trouble before and end what there is: nobody in a plight, nothing cut, little loss.
     ///
@@ -64,6 +83,7 @@ impl Cluster {
                 None => return Ok(passed),
                 Some((node, difference)) if passed >= within => {
                     self.require_noticed(passed);
+                    self.require_found(passed);
                     let violation = Violation::NotConverged {
                         after: passed,
                         difference,
@@ -96,6 +116,13 @@ impl Cluster {
     pub(super) fn require_noticed(&mut self, after: Duration) {
         if let Some((node, member)) = self.unnoticed() {
             self.violate(node, Violation::Unnoticed { member, after });
+        }
+    }
+
+    /// It is `after` the trouble so long that each member is to be known to some other one.
+    pub(super) fn require_found(&mut self, after: Duration) {
+        if let Some((node, member)) = self.lost() {
+            self.violate(node, Violation::Lost { member, after });
         }
     }
 

@@ -10,8 +10,10 @@
 //! | queues and tables are bounded | each step | `Unbounded` |
 //! | datagrams are bounded | each datagram | `Oversized` |
 //! | a node that is not in news sends few datagrams | each step | `Talkative` |
+//! | work is bounded | each datagram that comes in | `Overworked` |
 //! | the hash of a view is that of its members | whole views | `WrongHash` |
 //! | every failure is known everywhere soon after calm | at that time | `Unnoticed` |
+//! | nobody who is up is live in no other view, soon after calm | at that time | `Lost` |
 //! | all views are equal after calm | at that time | `NotConverged` |
 //! | at most one side of a divided network serves | four times a second, where that is asked for | `BothSidesServe` |
 
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
-use crate::engine::inspect::{Change, Fill, Sight, Standing, Verdict};
+use crate::engine::inspect::{Change, DatagramWork, Fill, Sight, Standing, Verdict};
 use crate::event::{MemberState, PartitionStatus};
 use crate::time::Time;
 
@@ -106,6 +108,13 @@ pub enum Violation {
         /// How many there may be.
         bound: u64,
     },
+    /// A datagram took more than what is in it accounts for.
+    Overworked {
+        /// Table look-ups and visited index entries.
+        steps: u64,
+        /// How many there may be.
+        bound: u64,
+    },
     /// The hash of the view is not that of its members.
     WrongHash,
     /// Nodes on two sides of a divided network may serve: the observer and another one.
@@ -119,6 +128,13 @@ pub enum Violation {
     },
     /// A member that is down is held live for too long after the trouble.
     Unnoticed {
+        /// The member.
+        member: String,
+        /// Since the end of the trouble.
+        after: Duration,
+    },
+    /// A member that is up is live in no view but its own for too long after the trouble.
+    Lost {
         /// The member.
         member: String,
         /// Since the end of the trouble.
@@ -197,6 +213,8 @@ pub(super) enum Depth {
 pub(super) struct Looked {
     pub(super) changes: u64,
     pub(super) verdicts: u64,
+    /// Most steps that one datagram took.
+    pub(super) steps_max: u64,
 }
 
 /// Looks at a view after an input. `declared` is how many failures it has declared before.
@@ -210,6 +228,13 @@ pub(super) fn look(
     for Fill { what, count, bound } in engine.fills() {
         if count > bound {
             return Err(Violation::Unbounded { what, count, bound });
+        }
+    }
+    if let Some(DatagramWork { steps, items }) = engine.take_datagram_work() {
+        looked.steps_max = looked.steps_max.max(steps);
+        let bound = WORK_BASE + WORK_PER_ITEM * items as u64;
+        if steps > bound && !engine.config().rules().is_rival() {
+            return Err(Violation::Overworked { steps, bound });
         }
     }
     let (changes, verdicts) = (engine.take_changes(), engine.take_verdicts());
@@ -317,6 +342,11 @@ pub(crate) fn check_evidence(
         }),
     }
 }
+
+/// Steps that a datagram may take whatever is in it: the members in the largest answer.
+const WORK_BASE: u64 = 4_096;
+/// Steps that each record, key or version in it may take: several visits to a full bucket.
+const WORK_PER_ITEM: u64 = 512;
 
 /// What is: each node as every view should have it, by key.
 pub(super) type Truth<'a> = HashMap<u64, Sight<'a>>;

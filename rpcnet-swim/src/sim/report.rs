@@ -26,6 +26,8 @@ pub struct Report {
     pub changes_checked: u64,
     /// Failures declared of which they looked at the evidence.
     pub verdicts_checked: u64,
+    /// Most table look-ups and visited index entries that one datagram took.
+    pub work_max: u64,
     /// Datagrams sent.
     pub sent: u64,
     /// Their bytes, with 28 of IPv4 and UDP headers each.

@@ -238,6 +238,7 @@ impl Cluster {
         self.report.checks += u64::from(depth == Depth::Whole);
         self.report.changes_checked += looked.changes;
         self.report.verdicts_checked += looked.verdicts;
+        self.report.work_max = self.report.work_max.max(looked.steps_max);
         if let Err(violation) = result {
             self.violate(node, violation);
         }

@@ -10,10 +10,12 @@
 //! | queues are bounded | 5,000 news of nobody | `Unbounded` |
 //! | tables are bounded | 65,600 members | `Unbounded` |
 //! | datagrams are bounded | one of 1,401 bytes | `Oversized` |
+//! | work is bounded | 20,000 members at one address | `Overworked` |
 //! | a node that is not in news is quiet | look-ups that cause each other; acks; pages | `Talkative` |
 //! | the hash of a view is that of its members | an incarnation changed beside it | `WrongHash` |
 //! | every failure is known everywhere | a stopped observer; engines that stop probing | `Unnoticed` |
 //! | at most one side serves | a node forgets the other side | `BothSidesServe` |
+//! | nobody who is up is live in no other view | all say that one failed, and none speaks | `Lost` |
 //! | views are equal after calm | forged tags in all views; in one | `NotConverged` |
 
 use std::time::Duration;
@@ -211,6 +213,28 @@ fn a_run_in_which_a_crash_stays_unknown_fails() {
 }
 
 #[test]
+fn a_run_in_which_a_member_stays_lost_to_all_fails() {
+    let plan = Plan::swarm().with_nodes(4).with_kinds([]);
+    let report = super::trouble::run_tampered(5, plan, |cluster| {
+        let now = cluster.now();
+        cluster.forbid_false_failures(false);
+        for node in 0..4 {
+            let engine = cluster.engine_mut(node).unwrap();
+            if node != 3 {
+                engine.plant_failure(now, "n3");
+            }
+            // Nobody dials it, and it does not speak.
+            engine.plant_deafness();
+        }
+        assert_eq!(cluster.lost(), Some((3, "n3".to_owned())));
+    });
+    let failure = report.failure.expect("it is lost");
+    assert_eq!(failure.observer, "n3", "{failure}");
+    let seen = &failure.violation;
+    assert!(matches!(seen, Violation::Lost { .. }), "{failure}");
+}
+
+#[test]
 fn a_table_past_its_bound_is_seen() {
     let seen = violation(|engine, now| engine.plant_members(now, 65_600));
     assert!(
@@ -284,6 +308,22 @@ fn a_queue_past_its_bound_is_seen() {
         ),
         "{seen:?}"
     );
+}
+
+#[test]
+fn a_datagram_that_takes_too_much_work_is_seen() {
+    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+    cluster.run_for(Duration::from_secs(5));
+    // Whole views are not looked at: that checker would be the first.
+    cluster.check_every(1_000_000);
+    // Each word of a member at that address visits them all.
+    cluster.engine_mut(0).unwrap().plant_crowd("n3", 20_000);
+    cluster.set_tag(3, "a", "b").unwrap();
+    cluster.run_for(Duration::from_secs(2));
+    let failure = cluster.report().failure.expect("too much work");
+    assert_eq!(failure.observer, "n0");
+    let seen = failure.violation;
+    assert!(matches!(seen, Violation::Overworked { .. }), "{seen:?}");
 }
 
 #[test]

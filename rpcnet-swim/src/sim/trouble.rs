@@ -253,7 +253,8 @@ impl Run {
         cluster.network().default = Link::lan();
         let (start, base) = (cluster.now, convergence_bound(&self.drawn.config));
         let noticed = notice_bound(&self.drawn.config, cluster.len());
-        let mut to_notice = true;
+        let (mut to_notice, mut to_find) = (true, true);
+        let found = found_bound(&self.drawn.config);
         loop {
             // A member that came and went is held down for a while, by the rules.
             let engines = (0..cluster.len()).filter_map(|n| cluster.engine(n));
@@ -263,6 +264,14 @@ impl Run {
             let passed = cluster.now.since(start);
             if passed >= noticed && std::mem::take(&mut to_notice) {
                 cluster.require_noticed(passed);
+            }
+            let proofs = match held > start {
+                true => 8 * self.drawn.config.redial_interval,
+                false => Duration::ZERO,
+            };
+            let is_held = passed < held.since(start) + proofs + found;
+            if !is_held && std::mem::take(&mut to_find) {
+                cluster.require_found(passed);
             }
             if cluster.report.failure.is_some() {
                 return;
@@ -302,6 +311,15 @@ fn convergence_bound(config: &ClusterConfig) -> Duration {
     // A member that is held answers some dials more.
     let proofs = 8 * config.redial_interval;
     detection + contact + proofs + repair + config.partition_grace
+}
+
+/// How long after the last trouble each member is live in some other view at the latest, if
+/// nobody is held down: one that waits for its last peers to be found failed, and then for a look
+/// at its seeds or for somebody's dial.
+fn found_bound(config: &ClusterConfig) -> Duration {
+    let unit = config.probe_interval;
+    let alone = 4 * unit + config.suspicion_max;
+    alone + (38 * unit).max(12 * config.redial_interval)
 }
 
 /// How long after the last trouble every failure is known to all of `nodes` at the latest: one

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::error::JoinRefusal;
+
 use super::{Known, Malformed, Reader, Record, Write};
 
 /// A whole message: what is said to whom.
@@ -57,6 +59,8 @@ pub(crate) enum Payload {
     Refused { echo: u64, known: Record },
     /// You are not: your epoch is too far ahead of my clock, which shows this.
     ClockSkew { echo: u64, clock: u64 },
+    /// I do not let you in; echoes the counter of the hello.
+    JoinRefused { echo: u64, reason: JoinRefusal },
     /// I leave.
     Leave { seq: u32, me: Record },
     /// I noted that you leave.
@@ -138,6 +142,23 @@ impl Payload {
             Self::FullPull { .. } => 17,
             Self::FullPage { .. } => 18,
             Self::ClockSkew { .. } => CLOCK_SKEW,
+            Self::JoinRefused { .. } => 22,
+        }
+    }
+
+    /// How many records, keys and versions it has: what the work it causes is measured by.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn item_count(&self) -> usize {
+        match self {
+            Self::Ping { updates, .. }
+            | Self::Ack { updates, .. }
+            | Self::PingReq { updates, .. }
+            | Self::Gossip { updates } => updates.len(),
+            Self::SyncRecords { records } | Self::FullPage { records, .. } => records.len(),
+            Self::SyncSummary(page) => page.entries.len(),
+            Self::SyncPull { keys } => keys.len(),
+            Self::SyncDigest { buckets } => buckets.len(),
+            _ => 1,
         }
     }
 
@@ -184,6 +205,10 @@ impl Payload {
             Self::ClockSkew { echo, clock } => {
                 out.put_varint(*echo);
                 out.put_varint(*clock);
+            }
+            Self::JoinRefused { echo, reason } => {
+                out.put_varint(*echo);
+                out.put_u8(reason_code(*reason));
             }
             Self::Leave { seq, me } => {
                 out.put_u32(*seq);
@@ -246,6 +271,7 @@ impl Payload {
             | Self::Nack { .. }
             | Self::Challenge { .. }
             | Self::ClockSkew { .. }
+            | Self::JoinRefused { .. }
             | Self::LeaveAck { .. }
             | Self::SyncDigest { .. }
             | Self::SyncSummary(_)
@@ -362,6 +388,10 @@ impl Payload {
                 echo: reader.varint()?,
                 clock: reader.varint()?,
             },
+            22 => Self::JoinRefused {
+                echo: reader.varint()?,
+                reason: reason_of(reader.u8()?),
+            },
             _ => return Err(Malformed),
         })
     }
@@ -389,6 +419,26 @@ impl Beyond {
             }
             !is_beyond
         });
+    }
+}
+
+fn reason_code(reason: JoinRefusal) -> u8 {
+    match reason {
+        JoinRefusal::Unknown => 0,
+        JoinRefusal::TableFull => 1,
+        JoinRefusal::UnusableAddress => 2,
+        JoinRefusal::NameCollision => 3,
+        JoinRefusal::NotAdmitted => 4,
+    }
+}
+
+fn reason_of(code: u8) -> JoinRefusal {
+    match code {
+        1 => JoinRefusal::TableFull,
+        2 => JoinRefusal::UnusableAddress,
+        3 => JoinRefusal::NameCollision,
+        4 => JoinRefusal::NotAdmitted,
+        _ => JoinRefusal::Unknown,
     }
 }
 

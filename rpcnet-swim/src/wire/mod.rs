@@ -18,6 +18,7 @@ mod envelope;
 mod message;
 mod notice;
 mod record;
+mod retain;
 
 pub(crate) use codec::{Malformed, Reader, Write};
 pub(crate) use envelope::{Envelope, KeySlot, Origin, Refusal};

@@ -104,6 +104,10 @@ pub(crate) fn messages() -> Vec<Message> {
             echo: 9,
             clock: u64::MAX,
         },
+        Payload::JoinRefused {
+            echo: 9,
+            reason: crate::error::JoinRefusal::NameCollision,
+        },
         Payload::Leave { seq: 9, me },
         Payload::LeaveAck { seq: 9 },
         Payload::SyncDigest {
@@ -391,7 +395,8 @@ fn largest(payload: Payload) -> Payload {
         | Payload::SyncSummary(_)
         | Payload::SyncPull { .. }
         | Payload::FullPull { .. }
-        | Payload::ClockSkew { .. } => payload,
+        | Payload::ClockSkew { .. }
+        | Payload::JoinRefused { .. } => payload,
     }
 }
 

@@ -131,7 +131,7 @@ fn shows(rule: Rule, detector: Detector) -> bool {
         }
         Rule::FlapDamping => {
             for incarnation in 1..3 {
-                engine.merge(at(0), x(incarnation, Claim::Failed), Source::Gossip);
+                two_say_failed(&mut engine, at(0), incarnation);
                 let back = Claim::Alive(Tags::new());
                 engine.merge(at(1), x(incarnation + 1, back), Source::Gossip);
             }
@@ -143,7 +143,7 @@ fn shows(rule: Rule, detector: Detector) -> bool {
         }
         Rule::Isolation => engine.is_isolated(at(9_000)),
         Rule::Redial => {
-            engine.merge(at(0), x(0, Claim::Failed), Source::Gossip);
+            two_say_failed(&mut engine, at(0), 0);
             run(&mut engine, at(5_100));
             probed(&engine, "x")
         }
@@ -154,6 +154,14 @@ fn shows(rule: Rule, detector: Detector) -> bool {
             engine.on_answer(at(1_900), key, seq, true);
             engine.stats.late_answers > 0
         }
+    }
+}
+
+/// What one alone says is looked into first.
+fn two_say_failed(engine: &mut Engine, at: Time, incarnation: u32) {
+    for by in [8, 9] {
+        engine.told_by = by;
+        engine.merge(at, x(incarnation, Claim::Failed), Source::Gossip);
     }
 }
 
@@ -203,7 +211,7 @@ fn a_ping_of_a_suspect_is_larger_by_the_suspicion() {
 fn without_dialling_ours_still_remembers_for_a_day() {
     let remembers = |detector| {
         let mut engine = engine(detector);
-        engine.merge(at(1_000), x(0, Claim::Failed), Source::Gossip);
+        two_say_failed(&mut engine, at(1_000), 0);
         run(&mut engine, at(40_000));
         engine.member("x").is_some()
     };
@@ -277,12 +285,12 @@ fn a_liar_nacks_at_once() {
     helper.lie();
     while helper.poll_transmit().is_some() {}
     let sender = crate::engine::receive::Sender {
+        bytes: 100,
         addr: addr(3),
         key: name_key("y"),
         epoch: 1,
         counter: 1,
         sealed_with: None,
-        bytes: 100,
     };
     let target = crate::wire::Address {
         key: name_key("x"),

@@ -1,5 +1,8 @@
 //! What is derived from the members stays true.
 
+use std::net::SocketAddr;
+
+use super::residents::BUCKET_MAX;
 use super::*;
 use crate::tags::Tags;
 use crate::wire::{Claim, Record};
@@ -58,7 +61,7 @@ fn check(table: &mut Table, from: Time) {
 #[test]
 fn all_that_is_derived_stays_true() {
     let mut rng = Rng::with_seed(3);
-    let mut table = Table::new(u64::MAX / 2);
+    let mut table = Table::new(u64::MAX / 2, 7);
     table.set_own_version(Time::ZERO, 1, 0);
     for step in 0..4_000u64 {
         let (now, key) = (Time::from_millis(step), rng.u64(..40) << 58 | rng.u64(..3));
@@ -86,7 +89,7 @@ fn all_that_is_derived_stays_true() {
 #[test]
 fn each_is_probed_once_a_pass_while_members_come_and_go() {
     let mut rng = Rng::with_seed(9);
-    let mut table = Table::new(0);
+    let mut table = Table::new(0, 7);
     for key in 1..=20 {
         table.insert(Time::ZERO, key, entry(key), &mut rng);
     }
@@ -110,7 +113,7 @@ fn each_is_probed_once_a_pass_while_members_come_and_go() {
 #[test]
 fn successors_follow_the_ring_and_skip_the_dead() {
     let mut rng = Rng::with_seed(1);
-    let mut table = Table::new(50);
+    let mut table = Table::new(50, 7);
     for key in [10, 40, 60, 90] {
         table.insert(Time::ZERO, key, entry(key), &mut rng);
     }
@@ -122,7 +125,7 @@ fn successors_follow_the_ring_and_skip_the_dead() {
 #[test]
 fn an_address_remembers_the_latest_of_those_who_lived_there() {
     let mut rng = Rng::with_seed(1);
-    let mut table = Table::new(u64::MAX);
+    let mut table = Table::new(u64::MAX, 7);
     let addr = entry(1).addr();
     for key in 1..=40u64 {
         let now = Time::from_millis(key);
@@ -132,6 +135,6 @@ fn an_address_remembers_the_latest_of_those_who_lived_there() {
         table.update(now, key, |e| e.state = MemberState::Failed);
     }
     let known: Vec<u64> = table.iter().map(|(key, _)| key).collect();
-    assert_eq!(known, Vec::from_iter(41 - RESIDENTS_MAX as u64..=40));
+    assert_eq!(known, Vec::from_iter(41 - BUCKET_MAX as u64..=40));
     check(&mut table, Time::ZERO);
 }

@@ -1,0 +1,119 @@
+//! Bound on the members: who is forgotten when the table is full, and who is not let in.
+//!
+//! A full table must lock nobody out for the sake of those who are gone or never were. Room is
+//! made by forgetting who has been gone longest. If nobody is gone, a newcomer that proved that it
+//! receives at its address takes the place of a member that this node never heard itself: of
+//! that one there is only hearsay. A newcomer known by hearsay alone takes nobody's place.
+
+use super::merge::Source;
+use super::{Engine, Sender};
+use crate::error::JoinRefusal;
+use crate::event::{Event, MemberState};
+use crate::time::Time;
+use crate::wire::Payload;
+
+/// What happened at the bound since it was told last.
+#[derive(Debug, Default)]
+pub(super) struct Capacity {
+    told_at: Option<Time>,
+    evicted: u64,
+    refused: u64,
+}
+
+impl Engine {
+    /// Whether there is room for one more member, which is made if need be.
+    pub(super) fn make_room(&mut self, now: Time, source: Source) -> bool {
+        if self.table.len() < self.config.members_max {
+            return true;
+        }
+        let gone = self.table.longest_gone();
+        let found = match gone {
+            None if source == Source::Hello => self.table.find_unheard(),
+            found => found,
+        };
+        let Some(key) = found else {
+            self.stats.members_refused += 1;
+            self.capacity.refused += 1;
+            self.tell_full(now);
+            return false;
+        };
+        self.queue.remove(key);
+        #[cfg(feature = "sim")]
+        self.rival.trials.end(key);
+        if let Some(entry) = self.table.remove(key) {
+            self.stats.members_evicted += 1;
+            self.capacity.evicted += 1;
+            if entry.state.is_live() {
+                // Whoever was told that it joined has to hear that it is no more.
+                let mut member = entry.member();
+                member.state = MemberState::Failed;
+                self.emit(Event::NodeFailed(member));
+            } else {
+                self.join.remember(entry.addr());
+            }
+        }
+        self.tell_full(now);
+        true
+    }
+
+    /// Whether the sender of a hello that was merged is a member now. If not, it is told why.
+    pub(super) fn is_admitted(&mut self, sender: Sender, name: &str) -> bool {
+        let reason = match self.table.get(sender.key) {
+            None if self.table.len() >= self.config.members_max => JoinRefusal::TableFull,
+            Some(entry) if *entry.name != *name => JoinRefusal::NameCollision,
+            // Another one has its address, or it is older than what is known of it: it tries again.
+            None => JoinRefusal::NotAdmitted,
+            Some(entry) if entry.epoch != sender.epoch => JoinRefusal::NotAdmitted,
+            Some(_) => return true,
+        };
+        self.refuse_join(sender, reason);
+        false
+    }
+
+    pub(super) fn refuse_join(&mut self, sender: Sender, reason: JoinRefusal) {
+        let echo = sender.counter;
+        self.reply(sender, Payload::JoinRefused { echo, reason });
+    }
+
+    /// A seed does not let this node in.
+    pub(super) fn on_join_refused(&mut self, sender: Sender, echo: u64, reason: JoinRefusal) {
+        if !self.join.take_hello(echo, sender.addr) {
+            self.stats.dropped.unexpected += 1;
+            return;
+        }
+        let by = sender.addr;
+        let is_news = self.join.refusal.replace((by, reason)) != Some((by, reason));
+        if is_news && !self.join.joined {
+            self.emit(Event::JoinRefused { by, reason });
+        }
+    }
+
+    /// Why the last seed that answered did not let this node in, and which it was; none once it
+    /// is in.
+    pub fn join_refusal(&self) -> Option<(std::net::SocketAddr, JoinRefusal)> {
+        self.join.refusal.filter(|_| !self.join.joined)
+    }
+
+    /// Tells that the table is full, seldom.
+    fn tell_full(&mut self, now: Time) {
+        let interval = FULL_TOLD_ROUNDS * self.config.probe_interval;
+        let is_due = |at| now.since(at) >= interval;
+        if self.capacity.told_at.is_none_or(is_due) {
+            let Capacity {
+                evicted, refused, ..
+            } = self.capacity;
+            self.capacity = Capacity {
+                told_at: Some(now),
+                ..Capacity::default()
+            };
+            self.emit(Event::TableFull {
+                members: self.table.len(),
+                evicted,
+                refused,
+            });
+        }
+    }
+}
+
+/// How often it is told that the table is full, in probe intervals.
+const FULL_TOLD_ROUNDS: u32 = 30;

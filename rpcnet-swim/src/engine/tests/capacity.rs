@@ -1,0 +1,181 @@
+//! A full table: who goes, who gets in, and what those are told who do not.
+
+use super::hostile::far;
+use super::*;
+use crate::error::JoinRefusal;
+
+fn small(members: usize) -> Engine {
+    let config = ClusterConfig::lan().with_members_max(members);
+    Engine::new(config, NodeId::new("seed", 1), addr(1), Time::ZERO, 7).unwrap()
+}
+
+fn hearsay(engine: &mut Engine, now: Time, n: u32) {
+    let alive = record(&format!("m{n}"), 1, 0, 1, alive());
+    engine.merge(
+        now,
+        Record {
+            addr: far(n),
+            ..alive
+        },
+        Source::Gossip,
+    );
+}
+
+/// Lets `joiner` at `port` say hello to `seed`, up to the answer to its second hello.
+fn greet(seed: &mut Engine, joiner: &mut Engine, now: Time, port: u16) {
+    joiner.handle_seeds(now, &[addr(1)]);
+    while seed.poll_transmit().is_some() {}
+    for _ in 0..2 {
+        let (_, mut hello) = joiner.poll_transmit().expect("a hello");
+        seed.handle_datagram(now, addr(port), &mut hello);
+        let (_, mut answer) = seed.poll_transmit().expect("an answer");
+        joiner.handle_datagram(now, addr(1), &mut answer);
+    }
+}
+
+fn events(engine: &mut Engine) -> Vec<Event> {
+    std::iter::from_fn(|| engine.poll_event()).collect()
+}
+
+#[test]
+fn tombstones_lock_nobody_out() {
+    let mut seed = small(8);
+    for n in 0..8 {
+        hearsay(&mut seed, Time::from_millis(n), n as u32);
+        seed.fail(Time::from_millis(n), crate::id::name_key(&format!("m{n}")));
+    }
+    assert_eq!((seed.live_count(), seed.members().count()), (1, 8));
+    let mut joiner = engine("joiner", 1, 9);
+    greet(&mut seed, &mut joiner, Time::from_millis(10), 9);
+    assert!(joiner.is_joined());
+    assert_eq!(seed.live_count(), 2);
+    assert_eq!(seed.members().count(), 8);
+    assert!(seed.member("m0").is_none(), "it went first");
+    assert!(seed.member("m1").is_some());
+    assert_eq!(seed.stats().members_evicted, 1);
+    let full = Event::TableFull {
+        members: 7,
+        evicted: 1,
+        refused: 0,
+    };
+    assert!(events(&mut seed).contains(&full));
+}
+
+#[test]
+fn members_that_were_never_heard_lock_nobody_out() {
+    let mut seed = small(8);
+    (0..20).for_each(|n| hearsay(&mut seed, Time::ZERO, n));
+    assert_eq!(seed.live_count(), 9, "hearsay takes nobody's place");
+    assert_eq!(seed.stats().members_refused, 12);
+    let full = |e: &&Event| matches!(e, Event::TableFull { .. });
+    assert_eq!(
+        events(&mut seed).iter().filter(full).count(),
+        1,
+        "seldom told"
+    );
+    let mut joiners: Vec<_> = (10..18)
+        .map(|port| engine(&format!("j{port}"), 1, port))
+        .collect();
+    for (port, joiner) in (10..).zip(&mut joiners) {
+        greet(&mut seed, joiner, Time::ZERO, port);
+        assert!(joiner.is_joined(), "{joiner:?}");
+        assert_eq!(seed.live_count(), 9);
+    }
+    let gone = |e: &&Event| matches!(e, Event::NodeFailed(m) if m.id.name.starts_with('m'));
+    assert_eq!(events(&mut seed).iter().filter(gone).count(), 8);
+    assert!((10..18).all(|port| seed.member(&format!("j{port}")).is_some()));
+}
+
+#[test]
+fn who_is_not_let_in_is_told_why_and_not_welcomed() {
+    let mut seed = small(2);
+    for port in [10, 11] {
+        greet(
+            &mut seed,
+            &mut engine(&format!("j{port}"), 1, port),
+            Time::ZERO,
+            port,
+        );
+    }
+    assert_eq!(seed.live_count(), 3);
+    let mut late = engine("late", 1, 12);
+    greet(&mut seed, &mut late, Time::ZERO, 12);
+    assert!(!late.is_joined());
+    assert_eq!((seed.live_count(), late.live_count()), (3, 1));
+    let reason = JoinRefusal::TableFull;
+    assert_eq!(late.join_refusal(), Some((addr(1), reason)));
+    let told = Event::JoinRefused {
+        by: addr(1),
+        reason,
+    };
+    assert_eq!(events(&mut late), [told]);
+    // Once there is room it gets in by itself.
+    seed.fail(Time::ZERO, crate::id::name_key("j10"));
+    let mut due = Time::ZERO;
+    while late.transmits.is_empty() {
+        due = late.poll_timeout().unwrap();
+        late.handle_timeout(due);
+    }
+    greet(&mut seed, &mut late, due, 12);
+    assert!(late.is_joined());
+    assert_eq!(late.join_refusal(), None);
+}
+
+#[test]
+fn two_names_of_one_hash_are_told_apart() {
+    let mut seed = small(8);
+    // No such pair of names is known; so another name has the place of this one.
+    let other = Entry::new(&record("other", 1, 0, 7, alive()), Tags::new(), Time::ZERO);
+    let key = crate::id::name_key("late");
+    seed.table.insert(Time::ZERO, key, other, &mut seed.rng);
+    let mut late = engine("late", 9, 12);
+    greet(&mut seed, &mut late, Time::ZERO, 12);
+    assert!(!late.is_joined());
+    let reason = JoinRefusal::NameCollision;
+    assert_eq!(late.join_refusal(), Some((addr(1), reason)));
+    let names: Vec<_> = seed.members().map(|member| member.id.name).collect();
+    assert_eq!(names, ["other".into()]);
+}
+
+#[test]
+fn an_address_of_no_use_is_refused_as_in_a_config() {
+    let mut node = engine("node", 1, 1);
+    let unusable = [
+        "0.0.0.0:7",
+        "[::]:7",
+        "224.0.0.1:7",
+        "255.255.255.255:7",
+        "10.0.0.1:0",
+    ];
+    for told in unusable {
+        let told = told.parse().unwrap();
+        let id = NodeId::new("x", 1);
+        let refused = Engine::new(ClusterConfig::lan(), id, told, Time::ZERO, 7);
+        assert_eq!(
+            refused.err(),
+            Some(ConfigError::UnusableAdvertiseAddr { addr: told })
+        );
+    }
+    let mut liar = engine("liar", 1, 2);
+    node.merge(Time::ZERO, liar.own_record(), Source::Gossip);
+    let to = crate::id::life_key(node.me.key, node.me.epoch);
+    let loopback = "127.0.0.1:9";
+    let tell = |node: &mut Engine, liar: &mut Engine, from| {
+        let told = unusable.iter().chain([&loopback]).zip(0..);
+        let updates = told.map(|(told, n)| Record {
+            addr: told.parse().unwrap(),
+            ..record(&format!("x{n}"), 1, 0, 1, alive())
+        });
+        let updates = updates.collect();
+        liar.send(addr(1), to, Payload::Gossip { updates });
+        let (_, mut datagram) = liar.poll_transmit().unwrap();
+        node.handle_datagram(Time::ZERO, from, &mut datagram);
+    };
+    tell(&mut node, &mut liar, far(2));
+    assert_eq!(node.live_count(), 2);
+    assert_eq!(node.stats().addresses_refused, 6);
+    // On this machine, loopback is as good as any.
+    tell(&mut node, &mut liar, addr(2));
+    assert_eq!(node.live_count(), 3);
+    assert_eq!(node.stats().addresses_refused, 11);
+}

@@ -1,0 +1,175 @@
+//! What one member's word is worth, and what a datagram sent from elsewhere draws.
+
+use super::hostile::far;
+use super::*;
+
+/// `node` knows `x` and some others, `y` among them.
+fn observer() -> Engine {
+    let mut node = engine("node", 1, 1);
+    for (n, name) in (2..).zip(["x", "y", "z", "u", "v"]) {
+        let alive = record(name, 5, 3, n, alive());
+        node.merge(Time::ZERO, alive, Source::Gossip);
+    }
+    node
+}
+
+fn told(node: &mut Engine, by: u64, claim: Claim) {
+    node.told_by = by;
+    node.merge(Time::ZERO, record("x", 5, 3, 2, claim), Source::Gossip);
+}
+
+fn state(node: &Engine) -> MemberState {
+    node.member("x").unwrap().state
+}
+
+#[test]
+fn one_members_word_fails_nobody() {
+    let mut node = observer();
+    while node.poll_transmit().is_some() {}
+    told(&mut node, 8, Claim::Failed);
+    told(&mut node, 8, Claim::Failed);
+    assert_eq!(state(&node), MemberState::Alive);
+    assert_eq!(node.stats().claims_doubted, 1);
+    // It has a look itself.
+    assert_eq!(node.poll_transmit().map(|(to, _)| to), Some(addr(2)));
+    // What another one says too is believed.
+    told(&mut node, 9, Claim::Failed);
+    assert_eq!(state(&node), MemberState::Failed);
+}
+
+#[test]
+fn a_failure_is_believed_of_one_that_two_suspect_or_that_was_missed() {
+    let mut node = observer();
+    let mut two = Suspectors::default();
+    two.merge(Vote::new(1, 2.0));
+    two.merge(Vote::new(2, 2.0));
+    told(&mut node, 8, Claim::Suspect(two));
+    told(&mut node, 8, Claim::Failed);
+    assert_eq!(state(&node), MemberState::Failed);
+
+    let mut node = observer();
+    told(&mut node, 8, suspect());
+    told(&mut node, 8, Claim::Failed);
+    assert_eq!(
+        state(&node),
+        MemberState::Suspect,
+        "one suspector is no two"
+    );
+    node.on_miss(Time::ZERO, crate::id::name_key("x"));
+    assert_eq!(state(&node), MemberState::Failed, "a miss confirms it");
+}
+
+#[test]
+fn one_that_is_said_to_have_left_and_speaks_hears_of_it() {
+    let (mut node, mut x) = (engine("node", 1, 1), engine("x", 5, 2));
+    node.merge(Time::ZERO, x.own_record(), Source::Gossip);
+    x.merge(Time::ZERO, node.own_record(), Source::Gossip);
+    node.merge(
+        Time::ZERO,
+        record("x", 5, 0, 2, Claim::Left),
+        Source::Gossip,
+    );
+    while node.poll_transmit().is_some() || x.poll_transmit().is_some() {}
+    // It hears that it left; its next ping shows that it is a new life.
+    for _ in 0..2 {
+        x.start_round(Time::ZERO, node.me.key);
+        for _ in 0..4 {
+            while let Some((_, mut datagram)) = x.poll_transmit() {
+                node.handle_datagram(Time::ZERO, addr(2), &mut datagram);
+            }
+            while let Some((_, mut datagram)) = node.poll_transmit() {
+                x.handle_datagram(Time::ZERO, addr(1), &mut datagram);
+            }
+        }
+    }
+    assert!(x.id().epoch > 5, "{x:?}");
+    assert!(node.member("x").unwrap().state.is_live(), "{node:?}");
+}
+
+/// A node with hundreds of members, and `x` of which it knows by hearsay.
+fn large() -> (Engine, Engine) {
+    let (mut node, mut x) = (engine("node", 1, 1), engine("x", 5, 2));
+    for n in 0..400 {
+        let alive = record(&format!("m{n}"), 1, 0, 1, alive());
+        node.merge(
+            Time::ZERO,
+            Record {
+                addr: far(n),
+                ..alive
+            },
+            Source::Sync,
+        );
+    }
+    node.merge(Time::ZERO, x.own_record(), Source::Sync);
+    x.merge(Time::ZERO, node.own_record(), Source::Sync);
+    while node.poll_transmit().is_some() || x.poll_transmit().is_some() {}
+    (node, x)
+}
+
+fn request(x: &mut Engine, node: &Engine, payload: Payload) -> Vec<u8> {
+    let to = crate::id::life_key(node.me.key, node.me.epoch);
+    x.send(addr(1), to, payload);
+    x.poll_transmit().unwrap().1
+}
+
+/// Bytes that went to each address.
+fn answers(node: &mut Engine) -> std::collections::BTreeMap<SocketAddr, usize> {
+    let mut sent = std::collections::BTreeMap::new();
+    while let Some((to, datagram)) = node.poll_transmit() {
+        *sent.entry(to).or_default() += datagram.len();
+    }
+    sent
+}
+
+fn requests() -> Vec<Payload> {
+    let buckets = Box::new([1; crate::wire::BUCKETS]);
+    let keys = (0..100)
+        .map(|n| crate::id::name_key(&format!("m{n}")))
+        .collect();
+    vec![
+        Payload::FullPull { cursor: 0 },
+        Payload::SyncDigest { buckets },
+        Payload::SyncPull { keys },
+        Payload::Ping {
+            seq: 1,
+            view: 2,
+            updates: Vec::new(),
+        },
+    ]
+}
+
+#[test]
+fn a_withheld_datagram_from_elsewhere_draws_no_more_than_its_bytes() {
+    for payload in requests() {
+        let (mut node, mut x) = large();
+        let about = format!("{payload:?}");
+        let mut withheld = request(&mut x, &node, payload);
+        node.handle_datagram(Time::ZERO, far(999), &mut withheld);
+        let sent = answers(&mut node);
+        let drawn = sent.get(&far(999)).copied().unwrap_or(0);
+        assert!(drawn <= withheld.len(), "{drawn} bytes for {about}");
+        // Where it lives it was never seen to receive: bulk has to wait.
+        let there = sent.get(&addr(2)).copied().unwrap_or(0);
+        assert!(
+            there <= 3 * withheld.len() + 1_400,
+            "{there} bytes for {about}"
+        );
+    }
+}
+
+#[test]
+fn bulk_flows_once_a_ping_was_answered() {
+    let (mut node, mut x) = large();
+    let mut pull = request(&mut x, &node, Payload::FullPull { cursor: 0 });
+    node.handle_datagram(Time::ZERO, addr(2), &mut pull);
+    let (to, mut ping) = node.poll_transmit().expect("a ping");
+    assert_eq!((to, node.stats().answers_withheld), (addr(2), 1));
+    x.handle_datagram(Time::ZERO, addr(1), &mut ping);
+    while let Some((_, mut ack)) = x.poll_transmit() {
+        node.handle_datagram(Time::ZERO, addr(2), &mut ack);
+    }
+    answers(&mut node);
+    let mut pull = request(&mut x, &node, Payload::FullPull { cursor: 0 });
+    node.handle_datagram(Time::ZERO, addr(2), &mut pull);
+    assert!(answers(&mut node)[&addr(2)] > 5_000);
+}

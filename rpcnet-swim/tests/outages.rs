@@ -1,0 +1,75 @@
+//! One outage is not flapping: who was stable before is back soon after it.
+
+use std::time::Duration;
+
+use rpcnet_swim::sim::{Cluster, Transition};
+use rpcnet_swim::{ClusterConfig, MemberState};
+
+fn secs(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+/// Whether every other node has `n{node}` alive.
+fn is_back(cluster: &Cluster, node: usize) -> bool {
+    let name = format!("n{node}");
+    (0..cluster.len()).filter(|n| *n != node).all(|n| {
+        let member = cluster.engine(n).and_then(|engine| engine.member(&name));
+        member.is_some_and(|member| member.state == MemberState::Alive)
+    })
+}
+
+/// Lets `node` hear nothing for 40 s, but for a moment in which it is back.
+fn deaf_for_40_s(cluster: &mut Cluster, node: usize, slip_at: u64) {
+    cluster.network().set_ingress_loss(node, 1.0);
+    cluster.run_for(secs(slip_at));
+    cluster.network().set_ingress_loss(node, 0.0);
+    let slipped = cluster.run_until(secs(10), |cluster| is_back(cluster, node));
+    let slipped = slipped.expect("the first return is free");
+    cluster.network().set_ingress_loss(node, 1.0);
+    cluster.run_for(secs(40 - slip_at) - slipped);
+    assert!(!is_back(cluster, node), "it failed again");
+    cluster.network().set_ingress_loss(node, 0.0);
+}
+
+#[test]
+fn a_stable_member_that_slipped_in_once_is_back_10_s_after_its_outage() {
+    for nodes in [8, 24, 64] {
+        for seed in 1..=6 {
+            let mut cluster = Cluster::formed(seed, nodes, ClusterConfig::lan());
+            cluster.log_events(false);
+            cluster.check_every(50);
+            cluster.run_for(secs(20));
+            deaf_for_40_s(&mut cluster, 3, 8 + seed);
+            let took = cluster.run_until(secs(60), |cluster| is_back(cluster, 3));
+            println!("{nodes} nodes, seed {seed}: back after {took:?}");
+            assert!(took.is_some_and(|took| took <= secs(10)), "{took:?}");
+            // For good.
+            cluster.run_for(secs(30));
+            assert!(is_back(&cluster, 3));
+            cluster.expect_safe();
+        }
+    }
+}
+
+#[test]
+fn one_that_slips_again_and_again_is_held() {
+    for seed in 1..=3 {
+        let mut cluster = Cluster::formed(seed, 24, ClusterConfig::lan());
+        cluster.log_events(false);
+        cluster.check_every(50);
+        cluster.run_for(secs(20));
+        // Eight seconds each, for five minutes: shorter than any return that lasts.
+        for _ in 0..19 {
+            for loss in [1.0, 0.0] {
+                cluster.network().set_ingress_loss(3, loss);
+                cluster.run_for(secs(8));
+            }
+        }
+        for observer in (0..24).filter(|observer| *observer != 3) {
+            let of_it = |t: &&Transition| (t.observer, t.subject) == (observer, 3);
+            let seen = cluster.transitions().iter().filter(of_it).count();
+            assert!(seen <= 5, "{seen} changes in the view of n{observer}");
+        }
+        cluster.expect_safe();
+    }
+}
