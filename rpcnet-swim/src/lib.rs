@@ -24,7 +24,7 @@ pub use driver::{
 };
 pub use engine::Engine;
 pub use error::{ConfigError, KeyError, TagError};
-pub use event::{Event, Member, MemberState, PartitionStatus};
+pub use event::{AddressStatus, Event, Member, MemberState, PartitionStatus};
 pub use health::{Health, HealthState};
 pub use id::{MAX_NAME_BYTES, NodeId};
 pub use key::{ClusterKey, KeyId, KeyRing, MAX_KEYS};

@@ -1,5 +1,6 @@
 //! What is held against a member, or was lately.
 
+use super::reach::Reach;
 use super::suspicion::{Evidence, Suspicion};
 use crate::time::Time;
 
@@ -26,6 +27,8 @@ pub(crate) struct Case {
     pub(crate) redial_at: Time,
     /// An older life that still speaks was reported.
     pub(crate) conflict_reported: bool,
+    /// Whether it is alive and yet out of reach.
+    pub(crate) reach: Reach,
 }
 
 impl Case {
@@ -41,6 +44,7 @@ impl Case {
         redials: 0,
         redial_at: Time::ZERO,
         conflict_reported: false,
+        reach: Reach::NONE,
     };
 
     /// Flaps whose hold ended before `from` count no more.
@@ -68,6 +72,7 @@ impl Case {
             && !self.claimed_failed
             && self.flaps == 0
             && !self.conflict_reported
+            && self.reach.is_settled()
     }
 }
 

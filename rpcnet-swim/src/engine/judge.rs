@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Engine;
+use super::reach::Reach;
 use super::suspicion::{Court, Evidence, Suspicion, is_guilty, refute_time};
 use super::timers::{Single, Timer};
 use crate::event::{Event, MemberState};
@@ -42,6 +43,9 @@ impl Engine {
 
     /// A witnessed round without an answer.
     pub(super) fn on_miss(&mut self, now: Time, key: u64) {
+        if self.note_out_of_reach(now, key) {
+            return;
+        }
         let worth = -self.loss.clamp(LOSS_MIN, LOSS_MAX).log10();
         let Some(entry) = self.table.get_mut(key) else {
             return;
@@ -78,6 +82,7 @@ impl Engine {
         let mut unanswered = 0;
         if let Some(case) = entry.open_case() {
             case.evidence = Evidence::NONE;
+            case.reach.on_answer();
             unanswered = std::mem::take(&mut case.unanswered);
             case.claimed_failed = false;
             if let Some(suspicion) = &mut case.suspicion {
@@ -141,7 +146,10 @@ impl Engine {
             entry.member()
         });
         self.spread(now, key);
-        self.emit(Event::NodeSuspect { member, phi });
+        // Of one that is out of reach it is no news: it was suspected before, and refuted.
+        if !member.unreachable {
+            self.emit(Event::NodeSuspect { member, phi });
+        }
         self.generation
     }
 
@@ -212,6 +220,7 @@ impl Engine {
             let case = entry.case_mut();
             case.suspicion = None;
             case.claimed_failed = false;
+            case.reach = Reach::NONE;
             case.redials = 0;
             case.redial_at = now + redial;
             case.forgive_flaps(flaps_from);
@@ -355,4 +364,4 @@ const PROOF_INTERVAL_MAX: f64 = 8.0;
 /// Most failed members dialled at a time, twice in each probe interval.
 const REDIALS_MAX: usize = 4;
 /// Longest wait between two dials of a failed member, in redial intervals.
-const REDIAL_BACKOFF_MAX: u32 = 12;
+pub(super) const REDIAL_BACKOFF_MAX: u32 = 12;

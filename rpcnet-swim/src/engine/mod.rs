@@ -4,6 +4,7 @@
 //! gone?), `merge` (what others say), `seeds` and `join` (getting in), `sync` (repairing what gossip missed).
 
 mod addr;
+mod address;
 mod case;
 #[cfg(feature = "sim")]
 pub(crate) mod detector;
@@ -21,6 +22,7 @@ mod merge;
 pub(crate) mod pace;
 mod partition;
 mod probe;
+mod reach;
 mod receive;
 mod replay;
 #[cfg(feature = "sim")]
@@ -49,6 +51,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use rpcnet_phi::Estimator;
 
+use self::address::{AddressWatch, canonical, is_usable};
 use self::entry::Entry;
 use self::gossip::GossipQueue;
 use self::health::Trips;
@@ -149,6 +152,7 @@ pub struct Engine {
     /// Of the last dial of a failed member.
     redialled_at: Time,
     join: Join,
+    address: AddressWatch,
     leave: Option<Leave>,
     pull: Option<Pull>,
     sync: Sync,
@@ -201,7 +205,8 @@ impl Engine {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         check_name(&id.name)?;
-        if addr.ip().is_unspecified() || addr.ip().is_multicast() || addr.port() == 0 {
+        let addr = canonical(addr);
+        if !is_usable(addr) {
             return Err(ConfigError::UnusableAdvertiseAddr { addr });
         }
         let mut rng = Rng::with_seed(seed);
@@ -215,6 +220,7 @@ impl Engine {
             addr,
             draining: false,
             slow: false,
+            unreachable: false,
             tags: config.tags.clone(),
         };
         let mut table = Table::new(key);
@@ -251,6 +257,7 @@ impl Engine {
             back_at: now,
             redialled_at: now,
             join: Join::new(rng.u64(..)),
+            address: AddressWatch::new(&config, addr.port(), now),
             rng,
             leave: None,
             pull: None,
@@ -290,7 +297,7 @@ impl Engine {
         match Message::decode(body, &known, &mut self.spare.records) {
             Ok(Message { to, payload }) => {
                 let sender = Sender {
-                    addr: from,
+                    addr: canonical(from),
                     key: origin.from,
                     epoch: origin.epoch,
                     counter: origin.counter,
@@ -407,6 +414,7 @@ impl Engine {
             state,
             draining: self.me.draining,
             slow: self.me.slow,
+            unreachable: self.me.unreachable,
             tags: self.me.tags.clone(),
         }
     }

@@ -95,6 +95,7 @@ impl Engine {
         };
         if self.turn.is_multiple_of(turns) {
             self.watch_pace(now);
+            self.watch_address(now);
         }
         self.turn = (self.turn + 1) % (turns * intervals);
         if let Some(key) = target {
@@ -258,6 +259,9 @@ impl Engine {
             self.rtt.observe(now.since(round.started).as_secs_f64());
         }
         self.on_alive(target);
+        if direct {
+            self.note_in_reach(now, target);
+        }
         if round.stage == Stage::Redial {
             self.on_dialled(now, target, true);
             self.sync_across(now, target);

@@ -49,11 +49,22 @@ pub(crate) enum Payload {
     Gossip { updates: Vec<Record> },
     /// Let me in; the cookie of a challenge, or zero.
     Hello { cookie: u64, me: Record },
-    /// I do not know you: say hello with this cookie. Proves that the sender is there now.
-    Challenge { cookie: u64, echo: u64 },
-    /// You are in; echoes the counter of the hello.
-    Welcome { echo: u64, view: u64, me: Record },
-    /// You are not: there is a newer life of your name, or it has left.
+    /// I do not know you: say hello with this cookie. Proves that the sender is there now, and
+    /// tells the source address of a hello; of anything smaller not, lest the answer be larger.
+    Challenge {
+        cookie: u64,
+        echo: u64,
+        seen: Option<SocketAddr>,
+    },
+    /// You are in; echoes the counter of the hello and tells its source address.
+    Welcome {
+        echo: u64,
+        view: u64,
+        seen: SocketAddr,
+        me: Record,
+    },
+    /// You are not: there is a newer life of your name, or it has left, or a newer node has the
+    /// address that you advertise.
     Refused { echo: u64, known: Record },
     /// I leave.
     Leave { seq: u32, me: Record },
@@ -75,6 +86,10 @@ pub(crate) enum Payload {
         next: Option<u64>,
         records: Vec<Record>,
     },
+    /// Which source address do you see me at?
+    AddrRequest,
+    /// The source address that your datagram with this counter came from.
+    AddrObserved { echo: u64, addr: SocketAddr },
 }
 
 /// Every live member of a range of keys, with a hash of its version.
@@ -135,6 +150,8 @@ impl Payload {
             Self::SyncRecords { .. } => 16,
             Self::FullPull { .. } => 17,
             Self::FullPage { .. } => 18,
+            Self::AddrRequest => 19,
+            Self::AddrObserved { .. } => 20,
         }
     }
 
@@ -165,13 +182,20 @@ impl Payload {
                 out.put_u64(*cookie);
                 me.encode(out);
             }
-            Self::Challenge { cookie, echo } => {
+            Self::Challenge { cookie, echo, seen } => {
                 out.put_u64(*cookie);
                 out.put_varint(*echo);
+                seen.iter().for_each(|seen| out.put_addr(*seen));
             }
-            Self::Welcome { echo, view, me } => {
+            Self::Welcome {
+                echo,
+                view,
+                seen,
+                me,
+            } => {
                 out.put_varint(*echo);
                 out.put_u64(*view);
+                out.put_addr(*seen);
                 me.encode(out);
             }
             Self::Refused { echo, known } => {
@@ -204,6 +228,11 @@ impl Payload {
                 // Keys start after zero on the way, so zero can say «no more».
                 out.put_u64(next.unwrap_or(0));
                 put_records(out, records);
+            }
+            Self::AddrRequest => {}
+            Self::AddrObserved { echo, addr } => {
+                out.put_varint(*echo);
+                out.put_addr(*addr);
             }
         }
     }
@@ -263,10 +292,15 @@ impl Payload {
             8 => Self::Challenge {
                 cookie: reader.u64()?,
                 echo: reader.varint()?,
+                seen: match reader.is_empty() {
+                    true => None,
+                    false => Some(reader.addr()?),
+                },
             },
             9 => Self::Welcome {
                 echo: reader.varint()?,
                 view: reader.u64()?,
+                seen: reader.addr()?,
                 me: Record::decode(reader, known)?,
             },
             10 => Self::Refused {
@@ -311,6 +345,11 @@ impl Payload {
                     records: records(reader, known, spare)?,
                 }
             }
+            19 => Self::AddrRequest,
+            20 => Self::AddrObserved {
+                echo: reader.varint()?,
+                addr: reader.addr()?,
+            },
             _ => return Err(Malformed),
         })
     }

@@ -1,0 +1,599 @@
+//! The advertised address: whether it leads to this node, and which one peers see instead.
+//!
+//! Probes go to the address that a node advertises, so each ping that arrives proves that address.
+//! A node that gets answers to its own pings and none of its peers' pings advertises an address
+//! that leads elsewhere. Then it asks what source address its datagrams come from, follows what
+//! enough distinct peers say of it, unless the address was set by hand, and tells when it stays
+//! out of reach. As long as pings arrive nothing is asked and nothing is sent: proof costs nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Engine, Phase, Sender};
+use crate::config::ClusterConfig;
+use crate::error::ConfigError;
+use crate::event::{AddressStatus, Event, MemberState};
+use crate::time::Time;
+use crate::wire::{Claim, Payload, Record};
+
+/// What is known of the advertised address.
+#[derive(Debug)]
+pub(crate) struct AddressWatch {
+    /// Set by hand: what peers see does not change it.
+    fixed: bool,
+    /// Chosen by a look at the routing table, as the socket is bound to all interfaces.
+    guessed: bool,
+    /// The port that the node listens on, as far as it knows.
+    port: u16,
+    pub(super) status: AddressStatus,
+    /// What peers see, and when each of them last said so.
+    observed: BTreeMap<u64, (SocketAddr, Time)>,
+    /// Last ping that arrived, or the time from which on one was to be expected.
+    pinged_at: Time,
+    /// Pings in a row, with no gap between two of them.
+    pings: u32,
+    /// Answers to pings of this node since the last ping that arrived.
+    answers: u32,
+    /// Last time that somebody claimed this node failed: those who believe it ping rarely.
+    accused_at: Option<Time>,
+    changed_at: Option<Time>,
+    asked_at: Option<Time>,
+    /// Refutations of late, and since when.
+    refutations: (u32, Time),
+    /// Another node that claims the address, and is believed.
+    rival: Option<AddressRival>,
+    /// Members that were told of late from where they are seen, or who has their address.
+    told: VecDeque<(u64, Notice, Time)>,
+    /// Members that claim the address of another one, since when, and whether it was reported.
+    conflicts: VecDeque<(u64, Time, bool)>,
+}
+
+/// What a member is told once in a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    /// Where it is seen.
+    Source,
+    /// Who has its address.
+    Conflict,
+}
+
+/// Another node that claims the address of this one.
+#[derive(Debug)]
+struct AddressRival {
+    name: String,
+    epoch: u64,
+    first: Time,
+    last: Time,
+}
+
+impl AddressWatch {
+    pub(crate) fn new(config: &ClusterConfig, port: u16, now: Time) -> Self {
+        let by_hand = config.advertise_addr.map(|addr| addr.ip());
+        Self {
+            fixed: by_hand.is_some_and(|ip| !ip.is_unspecified()),
+            guessed: config.bind_addr.ip().is_unspecified(),
+            port,
+            status: AddressStatus::Unconfirmed,
+            observed: BTreeMap::new(),
+            pinged_at: now,
+            pings: 0,
+            answers: 0,
+            accused_at: None,
+            changed_at: None,
+            asked_at: None,
+            refutations: (0, now),
+            rival: None,
+            told: VecDeque::new(),
+            conflicts: VecDeque::new(),
+        }
+    }
+
+    /// Notes what a peer sees. Of too many, who spoke longest ago is forgotten.
+    fn observe(&mut self, now: Time, peer: u64, addr: SocketAddr) {
+        if self.observed.len() >= OBSERVERS_MAX && !self.observed.contains_key(&peer) {
+            let oldest = self.observed.iter().min_by_key(|(_, (_, at))| *at);
+            if let Some(oldest) = oldest.map(|(key, _)| *key) {
+                self.observed.remove(&oldest);
+            }
+        }
+        self.observed.insert(peer, (addr, now));
+    }
+
+    /// The address to follow: one that enough distinct peers see, and more than see `own`. If they
+    /// agree on the IP address alone, as the port is translated for each of them, the port bound.
+    fn candidate(&self, own: SocketAddr, live: usize) -> Option<SocketAddr> {
+        let needed = live.clamp(1, QUORUM);
+        let seen = |is: &dyn Fn(SocketAddr) -> bool| {
+            self.observed.values().filter(|(addr, _)| is(*addr)).count()
+        };
+        let agreeing = seen(&|addr| addr == own);
+        let wins = |count: usize| count >= needed && count > agreeing;
+        let exact = self.observed.values().map(|(addr, _)| *addr);
+        let exact = exact.max_by_key(|addr| (seen(&|other| other == *addr), *addr));
+        let exact = exact.filter(|addr| wins(seen(&|other| other == *addr)));
+        let host = || {
+            let ips = self.observed.values().map(|(addr, _)| addr.ip());
+            let count = |ip: IpAddr| seen(&|other| other.ip() == ip);
+            let ip = ips.max_by_key(|ip| (count(*ip), *ip))?;
+            wins(count(ip)).then(|| SocketAddr::new(ip, self.port))
+        };
+        exact.or_else(host).filter(|addr| *addr != own)
+    }
+
+    /// Whether a member is to be told something now; it is told so once in a while.
+    fn take_turn(&mut self, now: Time, key: u64, notice: Notice, from: Time) -> bool {
+        self.told.retain(|(.., at)| *at > from);
+        if self
+            .told
+            .iter()
+            .any(|told| (told.0, told.1) == (key, notice))
+        {
+            return false;
+        }
+        if self.told.len() >= TOLD_MAX {
+            self.told.pop_front();
+        }
+        self.told.push_back((key, notice, now));
+        true
+    }
+
+    /// Whether a conflict has lasted and is reported for the first time.
+    fn take_conflict(&mut self, now: Time, key: u64, lasting_from: Time) -> bool {
+        if let Some((_, since, reported)) = self.conflicts.iter_mut().find(|c| c.0 == key) {
+            let lasts = *since <= lasting_from;
+            return lasts && !std::mem::replace(reported, true);
+        }
+        if self.conflicts.len() >= CONFLICTS_MAX {
+            self.conflicts.pop_front();
+        }
+        self.conflicts.push_back((key, now, false));
+        false
+    }
+}
+
+/// The address that this node advertises.
+impl Engine {
+    /// The address that others are told to send to.
+    pub fn addr(&self) -> SocketAddr {
+        self.me.addr
+    }
+
+    /// Whether the advertised address leads to this node, by the pings that arrive.
+    pub fn address_status(&self) -> AddressStatus {
+        self.address.status
+    }
+
+    /// Advertises another address from now on, set by hand: what peers see no longer changes it.
+    /// Port 0 stands for the port advertised so far. Raises the incarnation and tells
+    /// [`Event::NodeUpdated`] if it is another one.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnusableAdvertiseAddr`] if nobody could send to it; nothing changed.
+    pub fn set_advertise_addr(
+        &mut self,
+        now: Time,
+        mut addr: SocketAddr,
+    ) -> Result<(), ConfigError> {
+        let now = self.inner_time(now);
+        if addr.port() == 0 {
+            addr.set_port(self.me.addr.port());
+        }
+        let addr = canonical(addr);
+        if !is_usable(addr) {
+            return Err(ConfigError::UnusableAdvertiseAddr { addr });
+        }
+        self.address.fixed = true;
+        self.move_to(now, addr);
+        Ok(())
+    }
+
+    /// Takes in a better guess of the address that faces the cluster, as when seeds are known that
+    /// were not at the start. Without effect on an address that was set by hand, that a peer has
+    /// seen, or that members know.
+    pub fn suggest_advertise_addr(&mut self, addr: SocketAddr) {
+        let addr = canonical(addr);
+        let address = &self.address;
+        let open = !address.fixed && address.guessed && address.changed_at.is_none();
+        if open && self.table.live().is_empty() && is_usable(addr) {
+            self.me.addr = addr;
+        }
+    }
+
+    /// A ping came: it was sent to the advertised address, which leads here.
+    pub(super) fn note_pinged(&mut self, now: Time) {
+        let gap = GAP_ROUNDS * self.config.probe_interval;
+        let address = &mut self.address;
+        let in_row = now.since(address.pinged_at) <= gap;
+        address.pings = if in_row {
+            address.pings.saturating_add(1)
+        } else {
+            1
+        };
+        address.pinged_at = now;
+        address.answers = 0;
+        let needed = match address.status {
+            AddressStatus::Reachable => return,
+            AddressStatus::Unconfirmed => 1,
+            // One may come by a way that was open for an answer.
+            AddressStatus::Unreachable | AddressStatus::Conflict => PINGS_MIN,
+        };
+        if address.pings < needed {
+            return;
+        }
+        let was = std::mem::replace(&mut address.status, AddressStatus::Reachable);
+        address.rival = None;
+        if was.is_problem() {
+            let addr = self.me.addr;
+            self.emit(Event::AddressReachable { addr });
+        }
+        self.declare_unreachable(now, false);
+    }
+
+    /// A ping of this node was answered: its datagrams go out, and answers come in.
+    pub(super) fn note_answered(&mut self) {
+        self.address.answers = self.address.answers.saturating_add(1);
+    }
+
+    /// This node had to refute something. Again and again, and its address may be the reason.
+    pub(super) fn note_refutation(&mut self, now: Time, record: &Record) {
+        if record.claim == Claim::Failed {
+            self.address.accused_at = Some(now);
+        }
+        let window = REFUTE_WINDOW_ROUNDS * self.config.probe_interval;
+        let (count, since) = &mut self.address.refutations;
+        if now.since(*since) > window {
+            (*count, *since) = (0, now);
+        }
+        *count = count.saturating_add(1);
+        if *count >= REFUTATIONS_MIN && !self.address.fixed {
+            self.ask_for_address(now);
+        }
+    }
+
+    /// Looks whether pings arrive, once in a probe interval.
+    pub(super) fn watch_address(&mut self, now: Time) {
+        if self.phase != Phase::Active || self.rules().is_rival() {
+            return;
+        }
+        if self.table.live().is_empty() {
+            // Nobody is there to ping.
+            self.address.pinged_at = now;
+            self.address.answers = 0;
+            return;
+        }
+        let unit = self.config.probe_interval;
+        let keep = OBSERVED_ROUNDS * unit;
+        let address = &mut self.address;
+        address.observed.retain(|_, (_, at)| now.since(*at) <= keep);
+        self.watch_rival(now);
+        let silent = now.since(self.address.pinged_at);
+        if silent < GAP_ROUNDS * unit || self.address.answers < ANSWERS_MIN / 2 {
+            return;
+        }
+        self.ask_for_address(now);
+        self.follow_observed(now);
+        let accused = self.address.accused_at;
+        let accused = accused.is_some_and(|at| now.since(at) <= SILENT_ROUNDS * unit);
+        let dials = match accused {
+            // Who holds this node failed dials it now and then.
+            true => super::judge::REDIAL_BACKOFF_MAX * self.config.redial_interval,
+            false => std::time::Duration::ZERO,
+        };
+        let silent = now.since(self.address.pinged_at);
+        if silent >= SILENT_ROUNDS * unit + dials && self.address.answers >= ANSWERS_MIN {
+            self.report_unreachable(now);
+        }
+    }
+
+    fn report_unreachable(&mut self, now: Time) {
+        if self.address.status.is_problem() {
+            return;
+        }
+        self.address.status = AddressStatus::Unreachable;
+        self.address.pings = 0;
+        let observed = self.address.candidate(self.me.addr, 1);
+        let addr = self.me.addr;
+        self.emit(Event::AddressUnreachable { addr, observed });
+        self.declare_unreachable(now, true);
+    }
+
+    /// Says in this node's own record whether it finds itself out of reach.
+    fn declare_unreachable(&mut self, now: Time, unreachable: bool) {
+        if self.me.unreachable != unreachable {
+            self.me.unreachable = unreachable;
+            self.raise_incarnation(now);
+        }
+    }
+
+    /// Asks some members what address they see.
+    fn ask_for_address(&mut self, now: Time) {
+        let rest = SILENT_ROUNDS * self.config.probe_interval;
+        let rested = |at| now.since(at) >= rest;
+        if !self.address.asked_at.is_none_or(rested) {
+            return;
+        }
+        self.address.asked_at = Some(now);
+        for key in self.sample_live(QUORUM, |_, _| true) {
+            self.send_to(key, Payload::AddrRequest);
+        }
+    }
+
+    /// Tells a member what address it is seen at, as it asked or because something is wrong with it.
+    pub(super) fn tell_observed(&mut self, sender: Sender) {
+        let (echo, addr) = (sender.counter, sender.addr);
+        self.reply(sender, Payload::AddrObserved { echo, addr });
+    }
+
+    /// A member tells what address it sees this node at.
+    pub(super) fn on_addr_observed(
+        &mut self,
+        now: Time,
+        sender: Sender,
+        echo: u64,
+        addr: SocketAddr,
+    ) {
+        if !self.is_recent(echo) {
+            self.stats.dropped.unexpected += 1;
+            return;
+        }
+        self.note_observed(now, sender, addr);
+    }
+
+    /// A peer sees this node at `addr`.
+    pub(super) fn note_observed(&mut self, now: Time, sender: Sender, addr: SocketAddr) {
+        if is_usable(addr) {
+            self.address.observe(now, sender.key, addr);
+            self.follow_observed(now);
+        }
+    }
+
+    /// The first peer that this node speaks to sees it at `addr`: before anybody knows it at the
+    /// address that was guessed, it takes that one.
+    pub(super) fn note_challenged(&mut self, now: Time, addr: SocketAddr) {
+        let address = &self.address;
+        let alone = self.table.live().is_empty() && !self.join.joined;
+        let open = address.guessed && !address.fixed && address.changed_at.is_none();
+        let nears = addr.ip().is_loopback() && !self.me.addr.ip().is_loopback();
+        if alone && is_usable(addr) && !nears {
+            if open && addr != self.me.addr {
+                self.me.addr = addr;
+                self.address.changed_at = Some(now);
+            }
+            let leaves_host = self.me.addr.ip().is_loopback() && !addr.ip().is_loopback();
+            if leaves_host && self.address.fixed {
+                self.report_unreachable(now);
+            }
+        }
+    }
+
+    /// Advertises what enough peers see, if the advertised address does not work.
+    fn follow_observed(&mut self, now: Time) {
+        if self.address.fixed || self.phase != Phase::Active {
+            return;
+        }
+        let own = self.me.addr;
+        let live = self.table.live().len();
+        let Some(addr) = self.address.candidate(own, live) else {
+            return;
+        };
+        let (own_host, host) = (own.ip().is_loopback(), addr.ip().is_loopback());
+        let unit = self.config.probe_interval;
+        let silent = now.since(self.address.pinged_at) >= GAP_ROUNDS * unit;
+        let settled = |at| now.since(at) >= SILENT_ROUNDS * unit;
+        let works = !silent || !self.address.changed_at.is_none_or(settled);
+        // What is on this host alone is no address for others, whoever pings it.
+        if (own_host && !host) || (!works && own_host == host) {
+            self.move_to(now, addr);
+        }
+    }
+
+    fn move_to(&mut self, now: Time, addr: SocketAddr) {
+        if addr == self.me.addr {
+            return;
+        }
+        self.me.addr = addr;
+        let address = &mut self.address;
+        address.observed.clear();
+        address.rival = None;
+        (address.pinged_at, address.answers) = (now, 0);
+        address.changed_at = Some(now);
+        if address.status != AddressStatus::Unreachable {
+            address.status = AddressStatus::Unconfirmed;
+        }
+        self.stats.address_changes += 1;
+        self.raise_incarnation(now);
+        self.emit(Event::NodeUpdated(self.me()));
+    }
+
+    /// A fresh datagram of a member came from elsewhere than where it is probed. If something is
+    /// wrong with the member it is told. It is not moved: others may have sent the datagram on.
+    pub(super) fn note_other_source(&mut self, now: Time, sender: Sender) {
+        let Some(entry) = self.table.get(sender.key) else {
+            return;
+        };
+        let advertised = entry.addr();
+        let leaves_host = advertised.ip().is_loopback() && !sender.addr.ip().is_loopback();
+        let is_well = entry.state == MemberState::Alive
+            && !entry.silent
+            && entry.case().unanswered == 0
+            && !entry.is_unreachable();
+        let from = now - GAP_ROUNDS * self.config.probe_interval;
+        if (!is_well || leaves_host)
+            && self
+                .address
+                .take_turn(now, sender.key, Notice::Source, from)
+        {
+            self.tell_observed(sender);
+        }
+    }
+
+    /// A member that is held failed speaks. If another one has its address, both are named.
+    pub(super) fn note_displaced(&mut self, now: Time, sender: Sender) {
+        let Some(entry) = self.table.get(sender.key) else {
+            return;
+        };
+        let (addr, name) = (entry.addr(), entry.name.clone());
+        if let Some(holder) = self.other_holder(addr, sender) {
+            self.tell_displaced(now, sender, &name, holder);
+        }
+    }
+
+    /// The node that holds an address, if it is another one than the sender who claims it.
+    pub(super) fn other_holder(&self, addr: SocketAddr, sender: Sender) -> Option<Record> {
+        if addr == self.me.addr {
+            return Some(self.own_record());
+        }
+        let holder = self.table.at_addr(addr).filter(|key| *key != sender.key)?;
+        self.table.get(holder).map(|entry| entry.alive_record())
+    }
+
+    /// A failed member that is held back says that it moved: it is dialled there, or it could not
+    /// prove that it is back.
+    pub(super) fn dial_elsewhere(&mut self, now: Time, key: u64, addr: SocketAddr) {
+        self.table.update(now, key, |entry| {
+            entry.set_addr(addr);
+            // What it lost at the other address says nothing about this one.
+            let case = entry.case_mut();
+            case.hold_until = now;
+            case.redial_at = now;
+        });
+    }
+
+    /// `name` is there and has the address that another node holds, which started later.
+    pub(super) fn tell_displaced(&mut self, now: Time, sender: Sender, name: &str, holder: Record) {
+        let unit = self.config.probe_interval;
+        if self
+            .address
+            .take_conflict(now, sender.key, now - CONFLICT_ROUNDS * unit)
+        {
+            let conflict = match sender.epoch > holder.epoch {
+                true => conflict(holder.addr, &holder.name, name),
+                false => conflict(holder.addr, name, &holder.name),
+            };
+            self.emit(conflict);
+        }
+        let from = now - GAP_ROUNDS * unit;
+        if self
+            .address
+            .take_turn(now, sender.key, Notice::Conflict, from)
+        {
+            self.refuse(sender, holder);
+        }
+    }
+
+    /// Another node claims the address of this one. Says that the claim is not taken in.
+    pub(super) fn note_address_claim(&mut self, now: Time, record: &Record) -> bool {
+        // An older one may be a former life of this process, of which somebody has not heard.
+        if record.epoch > self.me.epoch && matches!(record.claim, Claim::Alive(_)) {
+            self.note_rival(now, record);
+        }
+        false
+    }
+
+    /// A peer does not let this node in, as another one has its address.
+    pub(super) fn note_address_refused(&mut self, now: Time, holder: &Record) {
+        self.note_rival(now, holder);
+    }
+
+    fn note_rival(&mut self, now: Time, record: &Record) {
+        match &mut self.address.rival {
+            Some(rival) if *rival.name == *record.name => rival.last = now,
+            rival => {
+                *rival = Some(AddressRival {
+                    name: record.name.to_string(),
+                    epoch: record.epoch,
+                    first: now,
+                    last: now,
+                });
+            }
+        }
+        self.watch_rival(now);
+    }
+
+    /// Another node with the address of this one is there for a while, and nobody pings this one
+    /// any more: the others have given the address to it.
+    fn watch_rival(&mut self, now: Time) {
+        let unit = self.config.probe_interval;
+        let silent = now.since(self.address.pinged_at) >= GAP_ROUNDS * unit;
+        let Some(rival) = &self.address.rival else {
+            return;
+        };
+        if now.since(rival.last) > REFUTE_WINDOW_ROUNDS * unit {
+            self.address.rival = None;
+            if self.address.status == AddressStatus::Conflict {
+                self.address.status = AddressStatus::Unconfirmed;
+            }
+            return;
+        }
+        let lasts = rival.last.since(rival.first) >= CONFLICT_ROUNDS * unit;
+        let silent = silent || self.table.live().is_empty();
+        if lasts && silent && self.address.status != AddressStatus::Conflict {
+            let (addr, name) = (self.me.addr, &self.me.name);
+            let conflict = match rival.epoch > self.me.epoch {
+                true => conflict(addr, name, &rival.name),
+                false => conflict(addr, &rival.name, name),
+            };
+            self.address.status = AddressStatus::Conflict;
+            self.address.pings = 0;
+            self.emit(conflict);
+        }
+    }
+
+    /// Whether `echo` is the counter of something that this node sent lately.
+    pub(super) fn is_recent(&self, echo: u64) -> bool {
+        let oldest = self.counter.saturating_sub(super::join::ECHO_AGE_MAX);
+        (oldest..=self.counter).contains(&echo)
+    }
+}
+
+fn conflict(addr: SocketAddr, older: &str, newer: &str) -> Event {
+    Event::AddressConflict {
+        addr,
+        older: older.to_owned(),
+        newer: newer.to_owned(),
+    }
+}
+
+/// Whether anybody could send to it.
+pub(super) fn is_usable(addr: SocketAddr) -> bool {
+    let ip = addr.ip();
+    !ip.is_unspecified() && !ip.is_multicast() && addr.port() != 0
+}
+
+/// An IPv4 address that an IPv6 socket shows in its mapped form, as IPv4.
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.into(), addr.port()),
+        // With its scope, without which a link-local one leads nowhere.
+        IpAddr::V6(_) => addr,
+    }
+}
+
+/// Distinct peers that have to agree, if there are so many.
+const QUORUM: usize = 3;
+/// Most peers whose observation is kept.
+pub(crate) const OBSERVERS_MAX: usize = 16;
+/// How long an observation counts, in probe intervals.
+const OBSERVED_ROUNDS: u32 = 60;
+/// A time without a ping after which pings no longer arrive in a row, in probe intervals: one and
+/// a half are to be expected in each.
+const GAP_ROUNDS: u32 = 3;
+/// A time without a ping after which the address leads nowhere, if pings of this node are answered;
+/// also the least time between two questions, and between two changes. In probe intervals.
+const SILENT_ROUNDS: u32 = 10;
+/// Answers without a ping in between that show it: were it loss, both would be lost.
+const ANSWERS_MIN: u32 = 8;
+/// Pings in a row after which an address that led nowhere leads here.
+const PINGS_MIN: u32 = 5;
+/// So many refutations within the window, in probe intervals, are a reason to ask.
+const REFUTATIONS_MIN: u32 = 3;
+const REFUTE_WINDOW_ROUNDS: u32 = 60;
+/// A claim on the same address that lasts so long is no rest of a former node, in probe intervals.
+const CONFLICT_ROUNDS: u32 = 10;
+/// Most members remembered as told of late.
+pub(crate) const TOLD_MAX: usize = 64;
+/// Most conflicts remembered.
+pub(crate) const CONFLICTS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;
