@@ -6,150 +6,18 @@
 //! enough distinct peers say of it, unless the address was set by hand, and tells when it stays
 //! out of reach. As long as pings arrive nothing is asked and nothing is sent: proof costs nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+mod conflict;
+mod watch;
+
 use std::net::{IpAddr, SocketAddr};
 
+pub(crate) use self::watch::AddressWatch;
+use self::watch::{Notice, QUORUM};
 use super::{Engine, Phase, Sender};
-use crate::config::ClusterConfig;
 use crate::error::ConfigError;
 use crate::event::{AddressStatus, Event, MemberState};
 use crate::time::Time;
 use crate::wire::{Claim, Payload, Record};
-
-/// What is known of the advertised address.
-#[derive(Debug)]
-pub(crate) struct AddressWatch {
-    /// Set by hand: what peers see does not change it.
-    fixed: bool,
-    /// Chosen by a look at the routing table, as the socket is bound to all interfaces.
-    guessed: bool,
-    /// The port that the node listens on, as far as it knows.
-    port: u16,
-    pub(super) status: AddressStatus,
-    /// What peers see, and when each of them last said so.
-    observed: BTreeMap<u64, (SocketAddr, Time)>,
-    /// Last ping that arrived, or the time from which on one was to be expected.
-    pinged_at: Time,
-    /// Pings in a row, with no gap between two of them.
-    pings: u32,
-    /// Answers to pings of this node since the last ping that arrived.
-    answers: u32,
-    /// Last time that somebody claimed this node failed: those who believe it ping rarely.
-    accused_at: Option<Time>,
-    changed_at: Option<Time>,
-    asked_at: Option<Time>,
-    /// Refutations of late, and since when.
-    refutations: (u32, Time),
-    /// Another node that claims the address, and is believed.
-    rival: Option<AddressRival>,
-    /// Members that were told of late from where they are seen, or who has their address.
-    told: VecDeque<(u64, Notice, Time)>,
-    /// Members that claim the address of another one, since when, and whether it was reported.
-    conflicts: VecDeque<(u64, Time, bool)>,
-}
-
-/// What a member is told once in a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Notice {
-    /// Where it is seen.
-    Source,
-    /// Who has its address.
-    Conflict,
-}
-
-/// Another node that claims the address of this one.
-#[derive(Debug)]
-struct AddressRival {
-    name: String,
-    epoch: u64,
-    first: Time,
-    last: Time,
-}
-
-impl AddressWatch {
-    pub(crate) fn new(config: &ClusterConfig, port: u16, now: Time) -> Self {
-        let by_hand = config.advertise_addr.map(|addr| addr.ip());
-        Self {
-            fixed: by_hand.is_some_and(|ip| !ip.is_unspecified()),
-            guessed: config.bind_addr.ip().is_unspecified(),
-            port,
-            status: AddressStatus::Unconfirmed,
-            observed: BTreeMap::new(),
-            pinged_at: now,
-            pings: 0,
-            answers: 0,
-            accused_at: None,
-            changed_at: None,
-            asked_at: None,
-            refutations: (0, now),
-            rival: None,
-            told: VecDeque::new(),
-            conflicts: VecDeque::new(),
-        }
-    }
-
-    /// Notes what a peer sees. Of too many, who spoke longest ago is forgotten.
-    fn observe(&mut self, now: Time, peer: u64, addr: SocketAddr) {
-        if self.observed.len() >= OBSERVERS_MAX && !self.observed.contains_key(&peer) {
-            let oldest = self.observed.iter().min_by_key(|(_, (_, at))| *at);
-            if let Some(oldest) = oldest.map(|(key, _)| *key) {
-                self.observed.remove(&oldest);
-            }
-        }
-        self.observed.insert(peer, (addr, now));
-    }
-
-    /// The address to follow: one that enough distinct peers see, and more than see `own`. If they
-    /// agree on the IP address alone, as the port is translated for each of them, the port bound.
-    fn candidate(&self, own: SocketAddr, live: usize) -> Option<SocketAddr> {
-        let needed = live.clamp(1, QUORUM);
-        let seen = |is: &dyn Fn(SocketAddr) -> bool| {
-            self.observed.values().filter(|(addr, _)| is(*addr)).count()
-        };
-        let agreeing = seen(&|addr| addr == own);
-        let wins = |count: usize| count >= needed && count > agreeing;
-        let exact = self.observed.values().map(|(addr, _)| *addr);
-        let exact = exact.max_by_key(|addr| (seen(&|other| other == *addr), *addr));
-        let exact = exact.filter(|addr| wins(seen(&|other| other == *addr)));
-        let host = || {
-            let ips = self.observed.values().map(|(addr, _)| addr.ip());
-            let count = |ip: IpAddr| seen(&|other| other.ip() == ip);
-            let ip = ips.max_by_key(|ip| (count(*ip), *ip))?;
-            wins(count(ip)).then(|| SocketAddr::new(ip, self.port))
-        };
-        exact.or_else(host).filter(|addr| *addr != own)
-    }
-
-    /// Whether a member is to be told something now; it is told so once in a while.
-    fn take_turn(&mut self, now: Time, key: u64, notice: Notice, from: Time) -> bool {
-        self.told.retain(|(.., at)| *at > from);
-        if self
-            .told
-            .iter()
-            .any(|told| (told.0, told.1) == (key, notice))
-        {
-            return false;
-        }
-        if self.told.len() >= TOLD_MAX {
-            self.told.pop_front();
-        }
-        self.told.push_back((key, notice, now));
-        true
-    }
-
-    /// Whether a conflict has lasted and is reported for the first time.
-    fn take_conflict(&mut self, now: Time, key: u64, lasting_from: Time) -> bool {
-        if let Some((_, since, reported)) = self.conflicts.iter_mut().find(|c| c.0 == key) {
-            let lasts = *since <= lasting_from;
-            return lasts && !std::mem::replace(reported, true);
-        }
-        if self.conflicts.len() >= CONFLICTS_MAX {
-            self.conflicts.pop_front();
-        }
-        self.conflicts.push_back((key, now, false));
-        false
-    }
-}
 
 /// The address that this node advertises.
 impl Engine {
@@ -221,7 +89,7 @@ impl Engine {
             return;
         }
         let was = std::mem::replace(&mut address.status, AddressStatus::Reachable);
-        address.rival = None;
+        address.claimant = None;
         if was.is_problem() {
             let addr = self.me.addr;
             self.emit(Event::AddressReachable { addr });
@@ -265,7 +133,7 @@ impl Engine {
         let keep = OBSERVED_ROUNDS * unit;
         let address = &mut self.address;
         address.observed.retain(|_, (_, at)| now.since(*at) <= keep);
-        self.watch_rival(now);
+        self.watch_claimant(now);
         let silent = now.since(self.address.pinged_at);
         if silent < GAP_ROUNDS * unit || self.address.answers < ANSWERS_MIN / 2 {
             return;
@@ -394,7 +262,7 @@ impl Engine {
         self.me.addr = addr;
         let address = &mut self.address;
         address.observed.clear();
-        address.rival = None;
+        address.claimant = None;
         (address.pinged_at, address.answers) = (now, 0);
         address.changed_at = Some(now);
         if address.status != AddressStatus::Unreachable {
@@ -427,26 +295,6 @@ impl Engine {
         }
     }
 
-    /// A member that is held failed speaks. If another one has its address, both are named.
-    pub(super) fn note_displaced(&mut self, now: Time, sender: Sender) {
-        let Some(entry) = self.table.get(sender.key) else {
-            return;
-        };
-        let (addr, name) = (entry.addr(), entry.name.clone());
-        if let Some(holder) = self.other_holder(addr, sender) {
-            self.tell_displaced(now, sender, &name, holder);
-        }
-    }
-
-    /// The node that holds an address, if it is another one than the sender who claims it.
-    pub(super) fn other_holder(&self, addr: SocketAddr, sender: Sender) -> Option<Record> {
-        if addr == self.me.addr {
-            return Some(self.own_record());
-        }
-        let holder = self.table.at_addr(addr).filter(|key| *key != sender.key)?;
-        self.table.get(holder).map(|entry| entry.alive_record())
-    }
-
     /// A failed member that is held back says that it moved: it is dialled there, or it could not
     /// prove that it is back.
     pub(super) fn dial_elsewhere(&mut self, now: Time, key: u64, addr: SocketAddr) {
@@ -459,98 +307,10 @@ impl Engine {
         });
     }
 
-    /// `name` is there and has the address that another node holds, which started later.
-    pub(super) fn tell_displaced(&mut self, now: Time, sender: Sender, name: &str, holder: Record) {
-        let unit = self.config.probe_interval;
-        if self
-            .address
-            .take_conflict(now, sender.key, now - CONFLICT_ROUNDS * unit)
-        {
-            let conflict = match sender.epoch > holder.epoch {
-                true => conflict(holder.addr, &holder.name, name),
-                false => conflict(holder.addr, name, &holder.name),
-            };
-            self.emit(conflict);
-        }
-        let from = now - GAP_ROUNDS * unit;
-        if self
-            .address
-            .take_turn(now, sender.key, Notice::Conflict, from)
-        {
-            self.refuse(sender, holder);
-        }
-    }
-
-    /// Another node claims the address of this one. Says that the claim is not taken in.
-    pub(super) fn note_address_claim(&mut self, now: Time, record: &Record) -> bool {
-        // An older one may be a former life of this process, of which somebody has not heard.
-        if record.epoch > self.me.epoch && matches!(record.claim, Claim::Alive(_)) {
-            self.note_rival(now, record);
-        }
-        false
-    }
-
-    /// A peer does not let this node in, as another one has its address.
-    pub(super) fn note_address_refused(&mut self, now: Time, holder: &Record) {
-        self.note_rival(now, holder);
-    }
-
-    fn note_rival(&mut self, now: Time, record: &Record) {
-        match &mut self.address.rival {
-            Some(rival) if *rival.name == *record.name => rival.last = now,
-            rival => {
-                *rival = Some(AddressRival {
-                    name: record.name.to_string(),
-                    epoch: record.epoch,
-                    first: now,
-                    last: now,
-                });
-            }
-        }
-        self.watch_rival(now);
-    }
-
-    /// Another node with the address of this one is there for a while, and nobody pings this one
-    /// any more: the others have given the address to it.
-    fn watch_rival(&mut self, now: Time) {
-        let unit = self.config.probe_interval;
-        let silent = now.since(self.address.pinged_at) >= GAP_ROUNDS * unit;
-        let Some(rival) = &self.address.rival else {
-            return;
-        };
-        if now.since(rival.last) > REFUTE_WINDOW_ROUNDS * unit {
-            self.address.rival = None;
-            if self.address.status == AddressStatus::Conflict {
-                self.address.status = AddressStatus::Unconfirmed;
-            }
-            return;
-        }
-        let lasts = rival.last.since(rival.first) >= CONFLICT_ROUNDS * unit;
-        let silent = silent || self.table.live().is_empty();
-        if lasts && silent && self.address.status != AddressStatus::Conflict {
-            let (addr, name) = (self.me.addr, &self.me.name);
-            let conflict = match rival.epoch > self.me.epoch {
-                true => conflict(addr, name, &rival.name),
-                false => conflict(addr, &rival.name, name),
-            };
-            self.address.status = AddressStatus::Conflict;
-            self.address.pings = 0;
-            self.emit(conflict);
-        }
-    }
-
     /// Whether `echo` is the counter of something that this node sent lately.
     pub(super) fn is_recent(&self, echo: u64) -> bool {
         let oldest = self.counter.saturating_sub(super::join::ECHO_AGE_MAX);
         (oldest..=self.counter).contains(&echo)
-    }
-}
-
-fn conflict(addr: SocketAddr, older: &str, newer: &str) -> Event {
-    Event::AddressConflict {
-        addr,
-        older: older.to_owned(),
-        newer: newer.to_owned(),
     }
 }
 
@@ -569,10 +329,6 @@ pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Distinct peers that have to agree, if there are so many.
-const QUORUM: usize = 3;
-/// Most peers whose observation is kept.
-pub(crate) const OBSERVERS_MAX: usize = 16;
 /// How long an observation counts, in probe intervals.
 const OBSERVED_ROUNDS: u32 = 60;
 /// A time without a ping after which pings no longer arrive in a row, in probe intervals: one and
@@ -588,12 +344,6 @@ const PINGS_MIN: u32 = 5;
 /// So many refutations within the window, in probe intervals, are a reason to ask.
 const REFUTATIONS_MIN: u32 = 3;
 const REFUTE_WINDOW_ROUNDS: u32 = 60;
-/// A claim on the same address that lasts so long is no rest of a former node, in probe intervals.
-const CONFLICT_ROUNDS: u32 = 10;
-/// Most members remembered as told of late.
-pub(crate) const TOLD_MAX: usize = 64;
-/// Most conflicts remembered.
-pub(crate) const CONFLICTS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
+use super::watch::{CONFLICTS_MAX, OBSERVERS_MAX, TOLD_MAX};
 use super::*;
+use crate::config::ClusterConfig;
 use crate::id::NodeId;
 use crate::wire::{Envelope, Message, Origin};
 
