@@ -12,9 +12,8 @@ use thiserror::Error;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, timeout};
 
-use super::advertise::advertised;
+use super::advertise::{advertised, log_address_event};
 use super::events::EventStream;
-use super::lookup::lookup;
 use super::run::run;
 use super::socket::{DatagramSocket, bind};
 use crate::config::ClusterConfig;
@@ -53,7 +52,7 @@ use crate::tags::Tags;
 /// ```
 #[derive(Clone)]
 pub struct ClusterMembership {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Tells the driver when the last handle is gone.
     _life: Arc<Life>,
 }
@@ -71,8 +70,7 @@ pub(super) struct Shared {
     events: Mutex<Subscribers>,
     state: watch::Sender<State>,
     seeds: Mutex<Seeds>,
-    config: ClusterConfig,
-    local_addr: SocketAddr,
+    pub(super) config: ClusterConfig,
 }
 
 /// Who listens to the events. The channel takes memory for all the events that it can hold, so it
@@ -137,16 +135,9 @@ impl ClusterMembership {
             .map_err(|source| StartError::Bind { addr, source })?;
         config.bind_addr = local_addr;
         config.validate()?;
-        let told = config.advertise_addr.unwrap_or(local_addr);
-        let seed = match config.seeds.first().filter(|_| told.ip().is_unspecified()) {
-            // Only to find out which of our addresses faces it.
-            Some(seed) => lookup(seed)
-                .await
-                .ok()
-                .and_then(|addrs| addrs.into_iter().find(|a| a.is_ipv4() == told.is_ipv4())),
-            None => None,
-        };
-        let addr = advertised(&config, local_addr, seed)?;
+        // Names are looked up later: one that does not resolve, or not yet, holds up no start.
+        let seeds: Vec<SocketAddr> = config.seeds.iter().filter_map(|s| s.parse().ok()).collect();
+        let addr = advertised(&config, local_addr, &seeds);
         let name = config.name.clone().unwrap_or_else(random_name);
         let id = NodeId::new(name, unix_millis());
         let started = Instant::now();
@@ -164,7 +155,6 @@ impl ClusterMembership {
                 unresolved: Vec::new(),
             }),
             config,
-            local_addr: addr,
         });
         tokio::spawn(run(Arc::clone(&shared), socket));
         Ok(Self {
@@ -298,11 +288,6 @@ impl ClusterMembership {
         self.shared.engine.lock().id()
     }
 
-    /// The address that others are told.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.shared.local_addr
-    }
-
     /// This node as others see it.
     pub fn me(&self) -> Member {
         self.shared.engine.lock().me()
@@ -434,6 +419,7 @@ impl Shared {
                 std::mem::replace(&mut state.joined, joined) != joined
             });
             let Some(event) = event else { return };
+            log_address_event(&event);
             if let Event::Left { acknowledged } = event {
                 self.state
                     .send_modify(|state| state.left = Some(acknowledged));
