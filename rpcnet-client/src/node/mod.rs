@@ -9,7 +9,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 pub use builder::NodeBuilder;
 pub use error::NodeError;
 use rpcnet_registry::{NodeId, NodeRegistry, WorkerRegistry};
-use rpcnet_swim::{ClusterMembership, Policy, Verdict};
+use rpcnet_swim::{ClusterMembership, ConfigError, Policy, Verdict};
 use rpcnet_transport::{Endpoint, Router};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -214,9 +214,21 @@ impl Node {
         self.membership().set_draining(!ready);
     }
 
-    /// Whether calls shall come here.
+    /// Whether calls shall come here and can: it does not drain, and the address that it advertises leads here as far as is
+    /// known. With an [address problem](rpcnet_swim::AddressStatus::is_problem), which an event, a log line and
+    /// [`ClusterMembership::address_status`] tell, others pass the node over, and it refuses nothing.
     pub fn is_ready(&self) -> bool {
-        !self.endpoint().is_draining()
+        !self.endpoint().is_draining() && !self.membership().address_status().is_problem()
+    }
+
+    /// Advertises another address from now on, set by hand: what peers see no longer changes it. Port 0 stands for the port
+    /// advertised so far.
+    ///
+    /// # Errors
+    ///
+    /// If nobody could send to it; nothing changed.
+    pub fn set_advertise_addr(&self, addr: SocketAddr) -> Result<(), ConfigError> {
+        self.membership().set_advertise_addr(addr)
     }
 
     /// Drains, leaves the cluster, and closes the port; is back by about `within`, whatever happens.
