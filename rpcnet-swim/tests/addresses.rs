@@ -271,7 +271,8 @@ fn a_member_that_lets_answers_in_alone_ends_as_unreachable_and_does_not_flap() {
         let more = flaps(&cluster) - before;
         let shape = format!("{nodes} nodes, {memory:?}");
         println!("{shape}: {before} events in 120 s, {more} in the next");
-        assert!(more <= 2 * others.len(), "{shape}: {more}");
+        // Without an end to it each observer tells of 36.
+        assert!(more <= 8 * others.len(), "{shape}: {more}");
         for n in &others {
             let sight = cluster.sight(*n, 2).expect("it is known");
             let told = count(&cluster, *n, |e| is_unreachable(e, "n2"));
