@@ -103,9 +103,9 @@ async fn an_address_that_leads_nowhere_is_told_and_mended_at_run_time() {
     second.join([first.local_addr().to_string()]).await.unwrap();
     let told = async {
         loop {
-            match events.recv().await.expect("the node runs") {
-                Event::AddressUnreachable { addr, observed } => break (addr, observed),
-                _ => {}
+            let event = events.recv().await.expect("the node runs");
+            if let Event::AddressUnreachable { addr, observed } = event {
+                break (addr, observed);
             }
         }
     };

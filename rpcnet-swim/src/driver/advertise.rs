@@ -108,7 +108,7 @@ fn facing(bound: SocketAddr, peers: &[SocketAddr]) -> IpAddr {
         SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
-    let known = elsewhere.or(sources.first()).copied();
+    let known = elsewhere.or_else(|| sources.first()).copied();
     // Without a network, peers can only be on this host.
     known.or_else(far).unwrap_or(loopback)
 }
