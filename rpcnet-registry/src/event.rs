@@ -31,6 +31,31 @@ pub enum ClusterEvent {
     NodeSlow(Arc<Node>),
     /// A node that took long answers in time again.
     NodeResponsive(Arc<Node>),
+    /// A node is alive by its own word and cannot be reached: see [`NodeState::Unreachable`](crate::NodeState::Unreachable).
+    NodeUnreachable(Arc<Node>),
+    /// A node that could not be reached answers again.
+    NodeReachable(Arc<Node>),
+    /// No peer reaches this node at the address that it advertises. It is not ready.
+    AddressUnreachable {
+        /// What it advertises.
+        addr: SocketAddr,
+        /// What a peer sees instead, if one told.
+        observed: Option<SocketAddr>,
+    },
+    /// The advertised address leads to this node after all, or again.
+    AddressReachable {
+        /// What it advertises.
+        addr: SocketAddr,
+    },
+    /// Two live nodes of different names advertise one address.
+    AddressConflict {
+        /// The address.
+        addr: SocketAddr,
+        /// Name of the node that started earlier.
+        older: String,
+        /// Name of the node that started later.
+        newer: String,
+    },
     /// Part of the cluster cannot be reached any more, all at once.
     PartitionDetected {
         /// How many nodes can be reached, this one included.
@@ -76,9 +101,14 @@ impl ClusterEvent {
             | Self::NodeSuspect { node, .. }
             | Self::NodeRecovered(node)
             | Self::NodeSlow(node)
+            | Self::NodeUnreachable(node)
+            | Self::NodeReachable(node)
             | Self::NodeResponsive(node)
             | Self::NodeUpdated(node) => Some(node),
             Self::PartitionDetected { .. }
+            | Self::AddressUnreachable { .. }
+            | Self::AddressReachable { .. }
+            | Self::AddressConflict { .. }
             | Self::PartitionHealed
             | Self::Isolated { .. }
             | Self::IsolationEnded

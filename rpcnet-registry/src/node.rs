@@ -39,6 +39,9 @@ pub enum NodeState {
     Alive,
     /// It has not answered lately. Takes calls only if nobody else can.
     Suspect,
+    /// It is alive by its own word and cannot be reached: it refutes each suspicion and answers no probe, or no peer reaches
+    /// the address that it advertises. Takes calls only if nobody else can.
+    Unreachable,
     /// It has announced that it is about to leave: it finishes what it has and takes nothing new.
     Leaving,
     /// It has left, by its own announcement.
@@ -60,6 +63,7 @@ impl fmt::Display for NodeState {
         f.pad(match self {
             Self::Alive => "alive",
             Self::Suspect => "suspect",
+            Self::Unreachable => "unreachable",
             Self::Leaving => "leaving",
             Self::Left => "left",
             Self::Failed => "failed",

@@ -223,9 +223,10 @@ fn consistent(event: ClusterEvent) -> (ClusterEvent, Option<Arc<Node>>) {
             None
         },
     );
-    // One that is leaving anyway takes no calls, suspect or not.
-    let leaving = state == NodeState::Suspect && node.state == NodeState::Leaving;
-    if !leaving && (node.state, node.phi) != known {
+    // One that is leaving or out of reach anyway takes no calls, suspect or not.
+    let worse = matches!(node.state, NodeState::Leaving | NodeState::Unreachable);
+    let is_worse = state == NodeState::Suspect && worse;
+    if !is_worse && (node.state, node.phi) != known {
         let node = Arc::make_mut(&mut node);
         (node.state, node.phi) = known;
     }
@@ -250,6 +251,10 @@ fn difference(before: Option<&Node>, node: &Arc<Node>) -> Option<ClusterEvent> {
     };
     if before.state != node.state {
         return Some(match node.state {
+            NodeState::Alive if before.state == NodeState::Unreachable => {
+                ClusterEvent::NodeReachable(after)
+            }
+            NodeState::Unreachable => ClusterEvent::NodeUnreachable(after),
             NodeState::Alive => ClusterEvent::NodeRecovered(after),
             NodeState::Suspect => {
                 let phi = node.phi.unwrap_or(0.0);

@@ -89,6 +89,18 @@ impl StaticMembership {
         self.change(name, alive, ClusterEvent::NodeRecovered)
     }
 
+    /// A node is alive by its own word and cannot be reached.
+    pub fn unreachable(&self, name: &str) -> bool {
+        let unreachable = |node: &mut Node| (node.state, node.phi) = (NodeState::Unreachable, None);
+        self.change(name, unreachable, ClusterEvent::NodeUnreachable)
+    }
+
+    /// A node that could not be reached answers again.
+    pub fn reachable(&self, name: &str) -> bool {
+        let alive = |node: &mut Node| (node.state, node.phi) = (NodeState::Alive, None);
+        self.change(name, alive, ClusterEvent::NodeReachable)
+    }
+
     /// A node takes long to answer.
     pub fn slow(&self, name: &str) -> bool {
         self.change(name, |node| node.is_slow = true, ClusterEvent::NodeSlow)

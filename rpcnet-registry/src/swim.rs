@@ -91,6 +91,15 @@ async fn follow(
             Event::NodeUpdated(member) => ClusterEvent::NodeUpdated(node(member)),
             Event::NodeSlow(member) => ClusterEvent::NodeSlow(node(member)),
             Event::NodeResponsive(member) => ClusterEvent::NodeResponsive(node(member)),
+            Event::NodeUnreachable(member) => ClusterEvent::NodeUnreachable(node(member)),
+            Event::NodeReachable(member) => ClusterEvent::NodeReachable(node(member)),
+            Event::AddressUnreachable { addr, observed } => {
+                ClusterEvent::AddressUnreachable { addr, observed }
+            }
+            Event::AddressReachable { addr } => ClusterEvent::AddressReachable { addr },
+            Event::AddressConflict { addr, older, newer } => {
+                ClusterEvent::AddressConflict { addr, older, newer }
+            }
             Event::Isolated { expected } => ClusterEvent::Isolated { expected },
             Event::IsolationEnded => ClusterEvent::IsolationEnded,
             Event::PartitionDetected {
@@ -147,6 +156,8 @@ fn node(cluster: &ClusterMembership, member: &Member) -> Node {
         MemberState::Left => NodeState::Left,
         // It takes nothing new, whether it is under suspicion or not.
         _ if member.draining => NodeState::Leaving,
+        // Suspicion and refutation alternate there, and say nothing.
+        _ if member.unreachable => NodeState::Unreachable,
         MemberState::Suspect => NodeState::Suspect,
         MemberState::Alive => NodeState::Alive,
     };

@@ -135,8 +135,9 @@ impl ClusterConfig {
         self
     }
 
-    /// The address that others are told to use: behind NAT, or when bound to all interfaces.
-    /// Port 0 stands for the port bound. Default: the address bound.
+    /// The address that others are told to use, set by hand: what peers see does not change it. Port
+    /// 0 stands for the port bound. Default: the address bound, or, bound to all interfaces, the one
+    /// that faces the seeds; if no ping of a peer arrives there, the one that peers see.
     pub fn with_advertise_addr(mut self, addr: SocketAddr) -> Self {
         self.advertise_addr = Some(addr);
         self

@@ -24,6 +24,8 @@ pub struct Member {
     /// It answers, and takes long: this node finds so, or the member says so itself. See
     /// [`HealthState::Slow`](crate::HealthState::Slow).
     pub slow: bool,
+    /// It is alive by its own word and cannot be reached: see [`Event::NodeUnreachable`].
+    pub unreachable: bool,
     /// What it says of itself.
     pub tags: Tags,
 }
@@ -74,6 +76,38 @@ pub enum Event {
     NodeSlow(Member),
     /// A member that took long answers in time again.
     NodeResponsive(Member),
+    /// A live member cannot be reached, though it says that it is alive: it refuted several times
+    /// and answered none of this node's probes, or it finds itself that no ping arrives at its
+    /// address. Told once, not with each suspicion and refutation that follow; calls to it are
+    /// better sent elsewhere.
+    NodeUnreachable(Member),
+    /// A live member that could not be reached answers probes again.
+    NodeReachable(Member),
+    /// No peer reaches this node at the address that it advertises: its own pings are answered,
+    /// and for ten probe intervals none of theirs arrived. It is not ready to take calls.
+    AddressUnreachable {
+        /// What is advertised.
+        addr: SocketAddr,
+        /// What some peer sees instead, if any told.
+        observed: Option<SocketAddr>,
+    },
+    /// The advertised address leads to this node after all, or again.
+    AddressReachable {
+        /// What is advertised.
+        addr: SocketAddr,
+    },
+    /// Two live nodes of different names advertise one address, of which one alone can be probed
+    /// and called there: others do not let the second one in, or hold the first one failed for it.
+    /// In the one that lost the address it means that it is not ready, until it advertises another
+    /// one or the other node is gone: see [`AddressStatus::Conflict`].
+    AddressConflict {
+        /// The address.
+        addr: SocketAddr,
+        /// Name of the node that started earlier.
+        older: String,
+        /// Name of the node that started later.
+        newer: String,
+    },
     /// Too much of the cluster became unreachable at once, for longer than the grace period. Told
     /// again when this side gains or loses the majority meanwhile, for as long.
     PartitionDetected {
@@ -207,6 +241,27 @@ impl MembershipState {
     /// Whether the node takes part in the cluster, or is about to.
     pub fn takes_part(&self) -> bool {
         matches!(self, Self::Joining | Self::Active)
+    }
+}
+
+/// Whether the address that a node advertises leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AddressStatus {
+    /// No peer has tried it yet.
+    Unconfirmed,
+    /// Pings of peers arrived there.
+    Reachable,
+    /// Peers answer this node, and their pings do not arrive: [`Event::AddressUnreachable`].
+    Unreachable,
+    /// Another node has it: [`Event::AddressConflict`].
+    Conflict,
+}
+
+impl AddressStatus {
+    /// Whether peers cannot use the address: the node is not ready.
+    pub fn is_problem(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Conflict)
     }
 }
 

@@ -28,6 +28,9 @@ pub enum HealthState {
     /// probe timeout, while another member's took less than a quarter; or the member finds that
     /// everybody's take it that long, and says so. Not on the way to be held failed.
     Slow,
+    /// It is alive by its own word and cannot be reached; see
+    /// [`Event::NodeUnreachable`](crate::Event::NodeUnreachable).
+    Unreachable,
     /// Somebody had no answer from it.
     Suspect,
     /// It was declared failed.

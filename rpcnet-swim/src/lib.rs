@@ -31,7 +31,7 @@ pub use driver::{
 };
 pub use engine::Engine;
 pub use error::{ConfigError, JoinRefusal, KeyError, TagError};
-pub use event::{Event, Member, MemberState, MembershipState, PartitionStatus};
+pub use event::{AddressStatus, Event, Member, MemberState, MembershipState, PartitionStatus};
 pub use health::{Health, HealthState};
 pub use id::{MAX_NAME_BYTES, NodeId};
 pub use key::{ClusterKey, KeyId, KeyRing, MAX_KEYS};

@@ -26,6 +26,8 @@ pub struct Stats {
     pub accusations: u64,
     /// Suspicions about this node that it refuted.
     pub refutations: u64,
+    /// Times that this node advertised another address than before.
+    pub address_changes: u64,
     /// Failures that this node declared; those it was told of are not counted.
     pub failures_declared: u64,
     /// Claims that a member failed or left on which this node had another look first.

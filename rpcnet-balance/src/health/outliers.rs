@@ -151,6 +151,16 @@ impl Outliers {
         })
     }
 
+    /// There is a reason to look whether a marked endpoint is well, and none to believe it: the next call
+    /// [probes](Self::probe) it. Its marks stay, and how often it failed in a row is not forgotten.
+    pub fn hasten_probe(&self, now: Time, endpoint: &Endpoint) {
+        let probed = Marks::UNREACHABLE | Marks::EJECTED;
+        if !endpoint.marks().and(probed).is_empty() {
+            endpoint.health().set_probe_at(now);
+            self.changed();
+        }
+    }
+
     /// It says that it takes no new calls, or does again. Heeded whatever the config says: it is a fact.
     pub fn note_draining(&self, endpoint: &Endpoint, draining: bool) -> Option<Action> {
         let before = if draining {

@@ -9,7 +9,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 pub use builder::NodeBuilder;
 pub use error::NodeError;
 use rpcnet_registry::{NodeId, NodeRegistry, WorkerRegistry};
-use rpcnet_swim::{ClusterMembership, Joined, Policy, Verdict};
+use rpcnet_swim::{ClusterMembership, ConfigError, Joined, Policy, Verdict};
 use rpcnet_transport::{Endpoint, Router};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -221,10 +221,27 @@ impl Node {
         self.membership().set_draining(!ready);
     }
 
-    /// Whether calls shall come here: the node does not drain and takes part in its cluster, or is about to. It does not if it
-    /// has left, or if a newer node has its name, as [`ClusterMembership::state`] says.
+    /// Whether calls shall come here and can: the node does not drain, takes part in its cluster or is about to, and the
+    /// address that it advertises leads here as far as is known.
+    ///
+    /// It takes no part if it has left or if a newer node has its name, as [`ClusterMembership::state`] says. With an
+    /// [address problem](rpcnet_swim::AddressStatus::is_problem), which an event, a log line and
+    /// [`ClusterMembership::address_status`] tell, others pass the node over, and it refuses nothing.
     pub fn is_ready(&self) -> bool {
-        !self.endpoint().is_draining() && self.membership().state().takes_part()
+        let membership = self.membership();
+        !self.endpoint().is_draining()
+            && membership.state().takes_part()
+            && !membership.address_status().is_problem()
+    }
+
+    /// Advertises another address from now on, set by hand: what peers see no longer changes it. Port 0 stands for the port
+    /// advertised so far.
+    ///
+    /// # Errors
+    ///
+    /// If nobody could send to it; nothing changed.
+    pub fn set_advertise_addr(&self, addr: SocketAddr) -> Result<(), ConfigError> {
+        self.membership().set_advertise_addr(addr)
     }
 
     /// Drains, leaves the cluster, and closes the port; is back by about `within`, whatever happens.

@@ -261,3 +261,31 @@ async fn a_node_takes_calls_when_it_is_ready() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_nobody_reaches_is_not_ready_until_it_advertises_another_address() {
+    let caller = start(builder("caller"), &[]).await;
+    let seed = std::slice::from_ref(&caller);
+    let first = start(worker("w0"), seed).await;
+    let nobody = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let wrong = nobody.local_addr().expect("an address");
+    let second = start(worker("w1").advertise(wrong), seed).await;
+    until("it knows, and so does the caller", || {
+        !second.is_ready() && state("w1", &caller) == Some(NodeState::Unreachable)
+    })
+    .await;
+    assert!(first.is_ready());
+    for _ in 0..10 {
+        let reply = within("a call", who(&caller)).await.expect("a reply");
+        assert_eq!(reply, "w0 0");
+    }
+    let right = second.endpoint().local_addr();
+    second.set_advertise_addr(right).expect("a usable address");
+    assert_eq!(second.addr(), right);
+    until("it is ready, and the caller knows", || {
+        second.is_ready() && state("w1", &caller) == Some(NodeState::Alive)
+    })
+    .await;
+    let called = async { while who(&caller).await.expect("a reply") != "w1 0" {} };
+    within("a call to it", called).await;
+}

@@ -14,7 +14,7 @@ use crate::{Filter, NodeState};
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) filter: Filter,
-    /// The alive ones and, in case of need, the suspect ones.
+    /// The alive ones and, in case of need, those that are suspect or out of reach.
     pub(super) tiers: [Arc<Tier>; 2],
     /// How many match and cannot be picked, because they have failed or are leaving.
     pub(super) unreachable: usize,
@@ -52,6 +52,8 @@ impl Group {
                 NodeState::Alive => alive.push(Arc::clone(member)),
                 NodeState::Suspect if care.heeds_suspicion => suspect.push(Arc::clone(member)),
                 NodeState::Suspect => alive.push(Arc::clone(member)),
+                // Whether suspicion is heeded or not: it is none.
+                NodeState::Unreachable => suspect.push(Arc::clone(member)),
                 NodeState::Leaving | NodeState::Failed => unreachable += 1,
                 // Of its own will, and not to be waited for.
                 NodeState::Left => {}

@@ -273,6 +273,10 @@ impl Care {
             .for_each(|action| self.tell(endpoint, action));
     }
 
+    pub(super) fn hasten_probe(&self, endpoint: &Endpoint) {
+        self.outliers.hasten_probe(self.now(), endpoint);
+    }
+
     pub(super) fn note_draining(&self, endpoint: &Endpoint, draining: bool) {
         if let Some(action) = self.outliers.note_draining(endpoint, draining) {
             if !draining {

@@ -33,7 +33,7 @@ use crate::{
 ///
 /// Who is selected:
 /// - Only nodes whose tags match the [filter](Filter). Without a filter, any node.
-/// - Nodes that are alive. A suspect one only if no alive one matches or is left after exclusions: it may well be alive,
+/// - Nodes that are alive. A suspect one, or one that is alive and [out of reach](NodeState::Unreachable), only if no alive one matches or is left after exclusions: it may well be alive,
 ///   and then a call to it is better than none; see [`without_suspicion`](Self::without_suspicion).
 /// - Never one that is leaving, left or failed, from the moment the source says so.
 /// - One that is marked, because it cannot be reached, fails more often than others or drains, only if nobody else is left;
@@ -290,7 +290,7 @@ impl Observer for Shared {
         let (event, changes) = writer.table.apply(event);
         if !changes.is_empty() {
             self.take_over(&mut writer, &changes);
-            writer.on_news(&event);
+            writer.on_news(&event, &changes);
         }
         self.feed.send(event);
     }
@@ -325,15 +325,29 @@ impl Writer {
         )
     }
 
-    /// The cluster has reason to think that a node is well: it is tried again at once.
-    fn on_news(&self, event: &ClusterEvent) {
-        use ClusterEvent::{NodeJoined, NodeRecovered, NodeUpdated};
-        if let NodeJoined(node) | NodeRecovered(node) | NodeUpdated(node) = event
-            && let Some(member) = self.members.get(&node.id.name)
-            && member.node.state == NodeState::Alive
-        {
-            self.care.note_reachable(&member.endpoint);
-            self.care.note_draining(&member.endpoint, false);
+    /// The cluster has reason to think that a node is well: it is tried again at once. That it refuted a suspicion is its
+    /// own word, by way of others, and says nothing about the way there: what calls found out stays.
+    fn on_news(&self, event: &ClusterEvent, changes: &[Change]) {
+        use ClusterEvent::{NodeJoined, NodeReachable, NodeRecovered, NodeUpdated};
+        let Some(node) = event.node() else {
+            return;
+        };
+        let member = self.members.get(&node.id.name);
+        let Some(member) = member.filter(|member| member.node.state == NodeState::Alive) else {
+            return;
+        };
+        match event {
+            NodeJoined(_) | NodeUpdated(_) => {
+                self.care.note_reachable(&member.endpoint);
+                self.care.note_draining(&member.endpoint, false);
+            }
+            NodeRecovered(_) | NodeReachable(_) => {
+                let before = changes.iter().find_map(|change| change.before.as_ref());
+                if before.is_none_or(|before| before.state != NodeState::Suspect) {
+                    self.care.hasten_probe(&member.endpoint);
+                }
+            }
+            _ => {}
         }
     }
 

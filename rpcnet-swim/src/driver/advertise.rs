@@ -1,50 +1,107 @@
-//! Which address to tell others.
+//! Which address to advertise before any peer has said what it sees.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use super::lookup::is_own;
+use super::membership::{ClusterMembership, Shared};
 use crate::config::ClusterConfig;
 use crate::error::ConfigError;
+use crate::event::AddressStatus;
+
+impl ClusterMembership {
+    /// Advertises another address from now on, set by hand: what peers see no longer changes it.
+    /// Port 0 stands for the port advertised so far.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnusableAdvertiseAddr`] if nobody could send to it; nothing changed.
+    pub fn set_advertise_addr(&self, addr: SocketAddr) -> Result<(), ConfigError> {
+        let now = self.shared.now();
+        let set = self.shared.engine.lock().set_advertise_addr(now, addr);
+        self.shared.wake.notify_one();
+        set
+    }
+
+    /// Whether the advertised address leads to this node, by the pings that arrive. With a
+    /// [problem](AddressStatus::is_problem), calls and probes of others do not come here.
+    pub fn address_status(&self) -> AddressStatus {
+        self.shared.engine.lock().address_status()
+    }
+
+    /// The address that others are told. It follows what peers see, unless it was set by hand.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.engine.lock().addr()
+    }
+}
+
+impl Shared {
+    /// Takes these peers into account as long as nobody knows the node. `bound` is where it
+    /// listens.
+    pub(super) fn suggest_advertise_addr(&self, bound: Option<SocketAddr>, peers: &[SocketAddr]) {
+        if let Some(bound) = bound.filter(|bound| bound.ip().is_unspecified()) {
+            let addr = advertised(&self.config, bound, peers);
+            self.engine.lock().suggest_advertise_addr(addr);
+        }
+    }
+}
 
 /// The configured address, or the one bound, or, bound to all interfaces, the one that packets to
-/// the first seed would leave from.
+/// the peers would leave from.
 pub(super) fn advertised(
     config: &ClusterConfig,
     bound: SocketAddr,
-    seed: Option<SocketAddr>,
-) -> Result<SocketAddr, ConfigError> {
+    peers: &[SocketAddr],
+) -> SocketAddr {
     let mut addr = config.advertise_addr.unwrap_or(bound);
     if addr.port() == 0 {
         addr.set_port(bound.port());
     }
     if addr.ip().is_unspecified() {
-        let towards = match (seed, addr) {
-            (Some(seed), _) => seed,
-            (None, SocketAddr::V4(_)) => (ANYWHERE_V4, 9).into(),
-            (None, SocketAddr::V6(_)) => (ANYWHERE_V6, 9).into(),
-        };
-        let source = source_towards(addr, towards);
-        addr.set_ip(
-            source
-                .ok_or(ConfigError::UnusableAdvertiseAddr { addr })?
-                .ip(),
-        );
+        addr = SocketAddr::new(facing(bound, peers), addr.port());
     }
-    Ok(addr)
+    addr
 }
 
-/// Asks the routing table; nothing is sent.
-fn source_towards(from: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
-    let probe = UdpSocket::bind(SocketAddr::new(from.ip(), 0)).ok()?;
+/// The address of this host that faces the peers: of the first one elsewhere, else of one on this
+/// host, else the one that faces far away. The own address among the peers says nothing: it may
+/// be one that a host file gives to the host name and nobody else can reach.
+fn facing(bound: SocketAddr, peers: &[SocketAddr]) -> IpAddr {
+    let others = peers.iter().filter(|peer| !is_own(**peer, bound));
+    let sources: Vec<IpAddr> = others
+        .filter_map(|peer| source_towards(bound, *peer))
+        .collect();
+    let elsewhere = sources.iter().find(|ip| !ip.is_loopback());
+    let far = || {
+        FAR.iter()
+            .find_map(|far| source_towards(bound, (*far, 9).into()))
+    };
+    let loopback = match bound {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let known = elsewhere.or_else(|| sources.first()).copied();
+    // Without a network, peers can only be on this host.
+    known.or_else(far).unwrap_or(loopback)
+}
+
+/// Asks the routing table; nothing is sent. None for a family that `bound` does not speak.
+fn source_towards(bound: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
+    let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+    let any: IpAddr = match (bound, to) {
+        (_, SocketAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
+        (SocketAddr::V6(_), SocketAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        (SocketAddr::V4(_), SocketAddr::V6(_)) => return None,
+    };
+    let probe = UdpSocket::bind((any, 0)).ok()?;
     probe.connect(to).ok()?;
-    probe
-        .local_addr()
-        .ok()
-        .filter(|addr| !addr.ip().is_unspecified())
+    let source = probe.local_addr().ok()?.ip();
+    (!source.is_unspecified()).then_some(source)
 }
 
-/// Addresses for documentation (RFC 5737, RFC 3849): routed like any other far one.
-const ANYWHERE_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const ANYWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+/// Addresses for documentation (RFC 3849, RFC 5737): routed like any other far one.
+const FAR: [IpAddr; 2] = [
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+];
 
 #[cfg(test)]
 mod tests {
@@ -54,22 +111,52 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn told(config: &ClusterConfig, bound: &str, peers: &[&str]) -> SocketAddr {
+        let peers: Vec<_> = peers.iter().map(|peer| addr(peer)).collect();
+        advertised(config, addr(bound), &peers)
+    }
+
     #[test]
     fn what_is_told_is_usable() {
         let lan = ClusterConfig::lan();
-        let told = |config: &ClusterConfig, bound, seed: Option<&str>| {
-            advertised(config, addr(bound), seed.map(addr)).map(|addr| addr.to_string())
-        };
-        assert_eq!(told(&lan, "127.0.0.1:7", None), Ok("127.0.0.1:7".into()));
+        assert_eq!(told(&lan, "127.0.0.1:7", &[]), addr("127.0.0.1:7"));
         let behind_nat = lan.clone().with_advertise_addr(addr("203.0.113.5:0"));
+        assert_eq!(told(&behind_nat, "10.0.0.1:7", &[]), addr("203.0.113.5:7"));
+        // Towards a peer on loopback, packets leave from loopback.
         assert_eq!(
-            told(&behind_nat, "10.0.0.1:7", None),
-            Ok("203.0.113.5:7".into())
+            told(&lan, "0.0.0.0:7", &["127.0.0.9:1"]),
+            addr("127.0.0.1:7")
         );
-        // Towards a seed on loopback, packets leave from loopback.
-        assert_eq!(
-            told(&lan, "0.0.0.0:7", Some("127.0.0.9:1")),
-            Ok("127.0.0.1:7".into())
-        );
+    }
+
+    #[test]
+    fn the_family_is_that_of_the_peers() {
+        let lan = ClusterConfig::lan();
+        for peer in ["127.0.0.9:1", "[::ffff:127.0.0.9]:1"] {
+            assert_eq!(told(&lan, "[::]:7", &[peer]), addr("127.0.0.1:7"));
+        }
+        // A socket of IPv4 does not reach a peer of IPv6: the next one counts.
+        let mixed = ["[::1]:1", "127.0.0.9:1"];
+        assert_eq!(told(&lan, "0.0.0.0:7", &mixed), addr("127.0.0.1:7"));
+    }
+
+    #[test]
+    fn the_own_host_name_among_the_seeds_does_not_decide() {
+        let lan = ClusterConfig::lan();
+        let alone = told(&lan, "0.0.0.0:7", &[]);
+        // As a host file has it, with the own port: this node itself.
+        assert_eq!(told(&lan, "0.0.0.0:7", &["127.0.1.1:7"]), alone);
+        assert!(!alone.ip().is_unspecified());
+    }
+
+    #[test]
+    fn a_peer_elsewhere_decides_over_one_on_this_host() {
+        let Some(far) = source_towards(addr("0.0.0.0:7"), addr("192.0.2.1:9")) else {
+            return println!("skipped: no route out of this host");
+        };
+        let peers = ["127.0.0.9:1", "192.0.2.1:9"];
+        let told = told(&ClusterConfig::lan(), "0.0.0.0:7", &peers);
+        assert_eq!(told, SocketAddr::new(far, 7));
+        assert!(!far.is_loopback());
     }
 }

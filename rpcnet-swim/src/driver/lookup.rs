@@ -64,7 +64,7 @@ pub(super) async fn resolve(
 }
 
 /// What a seed resolves to now.
-pub(super) async fn lookup(seed: &str) -> io::Result<Vec<SocketAddr>> {
+async fn lookup(seed: &str) -> io::Result<Vec<SocketAddr>> {
     match timeout(RESOLVE_TIMEOUT, lookup_host(seed)).await {
         Ok(found) => found.map(Vec::from_iter),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
@@ -72,7 +72,7 @@ pub(super) async fn lookup(seed: &str) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Whether a datagram sent to `addr` from this host arrives at a socket that is bound to `bound`.
-fn is_own(addr: SocketAddr, bound: SocketAddr) -> bool {
+pub(super) fn is_own(addr: SocketAddr, bound: SocketAddr) -> bool {
     let reaches = addr.ip() == bound.ip() || (bound.ip().is_unspecified() && is_local(addr));
     addr.port() == bound.port() && reaches
 }

@@ -12,7 +12,6 @@ use tokio::time::{Instant, timeout};
 
 use super::advertise::advertised;
 use super::events::EventStream;
-use super::lookup::lookup;
 use super::outcome::{JoinError, Joined, LeaveError, StartError};
 use super::report;
 use super::run::run;
@@ -73,8 +72,7 @@ pub(super) struct Shared {
     events: Mutex<Subscribers>,
     state: watch::Sender<State>,
     pub(super) seeds: Mutex<Seeds>,
-    config: ClusterConfig,
-    local_addr: SocketAddr,
+    pub(super) config: ClusterConfig,
 }
 
 /// Who listens to the events. The channel takes memory for all the events that it can hold, so it
@@ -138,16 +136,9 @@ impl ClusterMembership {
         config.bind_addr = local_addr;
         config.validate()?;
         config.trim_seeds()?;
-        let told = config.advertise_addr.unwrap_or(local_addr);
-        let seed = match config.seeds.first().filter(|_| told.ip().is_unspecified()) {
-            // Only to find out which of our addresses faces it.
-            Some(seed) => lookup(seed)
-                .await
-                .ok()
-                .and_then(|addrs| addrs.into_iter().find(|a| a.is_ipv4() == told.is_ipv4())),
-            None => None,
-        };
-        let addr = advertised(&config, local_addr, seed)?;
+        // Names are looked up later: one that does not resolve, or not yet, holds up no start.
+        let seeds: Vec<SocketAddr> = config.seeds.iter().filter_map(|s| s.parse().ok()).collect();
+        let addr = advertised(&config, local_addr, &seeds);
         let name = config.name.clone().unwrap_or_else(random_name);
         let id = NodeId::new(name, unix_millis());
         let started = Instant::now();
@@ -162,7 +153,6 @@ impl ClusterMembership {
             state: watch::Sender::new(State::default()),
             seeds: Mutex::new(Seeds::new(config.seeds.clone())),
             config,
-            local_addr: addr,
         });
         tokio::spawn(run(Arc::clone(&shared), socket));
         Ok(Self {
@@ -336,11 +326,6 @@ impl ClusterMembership {
     /// This node's id.
     pub fn local_id(&self) -> NodeId {
         self.shared.engine.lock().id()
-    }
-
-    /// The address that others are told.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.shared.local_addr
     }
 
     /// This node as others see it.

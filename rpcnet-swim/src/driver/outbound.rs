@@ -1,7 +1,7 @@
 //! Sending what the engine has to send, and waiting for a socket that has no room.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,9 +11,11 @@ use super::membership::Shared;
 use super::socket::DatagramSocket;
 
 /// The datagram that the socket had no room for; those behind it wait in the engine.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbound {
     blocked: Option<Blocked>,
+    /// The socket is of IPv6, which reaches IPv4 addresses by their mapped form.
+    is_v6: bool,
 }
 
 #[derive(Debug)]
@@ -24,6 +26,24 @@ struct Blocked {
 }
 
 impl Outbound {
+    /// For a socket that is bound to this address.
+    pub(super) fn new(bound: Option<SocketAddr>) -> Self {
+        Self {
+            blocked: None,
+            is_v6: bound.is_some_and(|bound| bound.is_ipv6()),
+        }
+    }
+
+    fn destination(&self, to: SocketAddr) -> SocketAddr {
+        match to {
+            SocketAddr::V4(v4) if self.is_v6 => {
+                let mapped: Ipv6Addr = v4.ip().to_ipv6_mapped();
+                SocketAddr::new(mapped.into(), v4.port())
+            }
+            _ => to,
+        }
+    }
+
     /// Sends what the engine has to send, until there is nothing left or the socket has no room.
     /// Then the task is woken when it has.
     pub(super) fn poll_flush(
@@ -48,7 +68,7 @@ impl Outbound {
                     }
                 }
             };
-            match socket.poll_send(cx, &datagram, to) {
+            match socket.poll_send(cx, &datagram, self.destination(to)) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => shared.note_send_error(&error, to, datagram.len()),
                 Poll::Pending => {

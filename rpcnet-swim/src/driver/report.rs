@@ -53,6 +53,29 @@ pub(super) fn log(event: &Event) {
             seed = %by, %reason,
             "join refused; the node goes on trying"
         ),
+        Event::AddressUnreachable { addr, observed } => tracing::warn!(
+            %addr,
+            observed = observed.map(tracing::field::display),
+            "advertised address is unreachable: peers answer, and no ping of theirs arrives; \
+             advertise one that leads here"
+        ),
+        Event::AddressReachable { addr } => {
+            tracing::info!(%addr, "advertised address is reachable");
+        }
+        Event::AddressConflict { addr, older, newer } => tracing::error!(
+            %addr,
+            older,
+            newer,
+            "address conflict: two nodes advertise one address; give each its own"
+        ),
+        Event::NodeUnreachable(member) => tracing::warn!(
+            node = %member.id,
+            addr = %member.addr,
+            "node is alive and unreachable: it refutes and answers no probe"
+        ),
+        Event::NodeReachable(member) => {
+            tracing::info!(node = %member.id, addr = %member.addr, "node is reachable again");
+        }
         _ => {}
     }
 }

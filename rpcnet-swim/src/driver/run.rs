@@ -19,6 +19,7 @@ use crate::time::Time;
 
 /// Drives a node until it has left or the last handle is gone.
 pub(super) async fn run(shared: Arc<Shared>, socket: Arc<dyn DatagramSocket>) {
+    let outbound = Outbound::new(socket.local_addr().ok());
     let mut driver = Driver {
         _closing: Closing(Arc::clone(&shared)),
         shared,
@@ -26,7 +27,7 @@ pub(super) async fn run(shared: Arc<Shared>, socket: Arc<dyn DatagramSocket>) {
         alarm: Box::pin(sleep_until(far_off())),
         resolving: None,
         looked_up_at: None,
-        outbound: Outbound::default(),
+        outbound,
     };
     while driver.turn().await {}
 }
@@ -63,6 +64,8 @@ impl Driver {
             found = resolved(&mut self.resolving) => {
                 self.resolving = None;
                 self.looked_up_at = Some(Instant::now());
+                let bound = self.socket.local_addr().ok();
+                self.shared.suggest_advertise_addr(bound, &found.addrs);
                 let (now, mut engine) = (self.shared.now(), self.shared.engine.lock());
                 for addr in found.own {
                     engine.note_own_addr(addr);

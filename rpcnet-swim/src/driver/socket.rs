@@ -24,7 +24,7 @@ pub trait DatagramSocket: Send + Sync + 'static {
     /// Sends a datagram, or registers to be woken when the socket may have room for it. A socket
     /// that was just opened may have none until the runtime has seen it. The driver calls again
     /// with the same datagram, for a bounded time; after it the datagram is lost, as datagrams may
-    /// be.
+    /// be. A socket bound to an IPv6 address is given IPv4 addresses in their mapped form.
     ///
     /// # Errors
     /// The socket's. The datagram is lost; the driver counts it and goes on.
@@ -82,6 +82,10 @@ pub(super) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
     )?;
     // The system grants what it allows; less works too.
     let _ = socket.set_recv_buffer_size(RECV_BUFFER_BYTES);
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        // All interfaces are those of both families; where that cannot be, IPv6 alone works too.
+        let _ = socket.set_only_v6(false);
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     UdpSocket::from_std(socket.into())

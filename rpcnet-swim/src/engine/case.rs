@@ -1,6 +1,7 @@
 //! What is held against a member, or was lately.
 
 use super::counter::CounterProof;
+use super::one_way::Reach;
 use super::suspicion::{Evidence, Suspicion};
 use crate::time::Time;
 
@@ -35,6 +36,8 @@ pub(crate) struct Case {
     pub(crate) conflict_reported: bool,
     /// It was asked which counter it is at.
     pub(crate) counter_proof: Option<CounterProof>,
+    /// Whether it is alive and yet out of reach.
+    pub(crate) reach: Reach,
 }
 
 impl Case {
@@ -54,6 +57,7 @@ impl Case {
         redial_at: Time::ZERO,
         conflict_reported: false,
         counter_proof: None,
+        reach: Reach::NONE,
     };
 
     /// Flaps whose hold ended before `from` count no more, nor do questions asked before it.
@@ -88,6 +92,7 @@ impl Case {
             && self.flaps == 0
             && !self.conflict_reported
             && self.counter_proof.is_none()
+            && self.reach.is_settled()
     }
 }
 

@@ -283,17 +283,24 @@ impl Engine {
             Payload::Hello { cookie, me } if sender.key == self.me.key => {
                 self.on_hello(now, sender, cookie, me);
             }
-            Payload::Challenge { cookie, echo } => self.on_challenge(now, sender, cookie, echo),
+            Payload::Challenge { cookie, echo, .. } => {
+                self.on_challenge(now, sender, cookie, echo, None);
+            }
             Payload::Refused { echo, known }
                 if known.key() == self.me.key && self.join.take_hello(echo, sender.addr) =>
             {
                 self.hear_of_own_successor(now, &known);
             }
-            Payload::Welcome { echo, view, me } => {
+            Payload::Welcome {
+                echo,
+                view,
+                seen,
+                me,
+            } => {
                 if self.join.has_hello_to(echo, sender.addr) && sender.key != self.me.key {
                     // Nobody remembers that there was another.
                     self.come_back(now, None);
-                    self.on_welcome(now, sender, echo, view, me);
+                    self.on_welcome(now, sender, echo, view, seen, me);
                 }
             }
             _ => self.stats.dropped.superseded += 1,

@@ -42,6 +42,7 @@ impl Engine {
         let challenge = Payload::Challenge {
             cookie: nonce,
             echo: sender.counter,
+            seen: None,
         };
         self.send(addr, sender.life(), challenge);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::addr::Addr;
 use super::case::Case;
 use super::health::Pulse;
+use super::one_way::Reach;
 use super::replay::ReplayWindow;
 use super::suspicion::Evidence;
 use crate::event::{Member, MemberState};
@@ -53,7 +54,7 @@ impl Entry {
             since: now,
             window: ReplayWindow::default(),
             silent: false,
-            pulse: Pulse::new(record.slow),
+            pulse: Pulse::new(record.slow, record.unreachable),
             sealed_with: None,
             case: None,
             key: 0,
@@ -67,12 +68,13 @@ impl Entry {
         self.incarnation = record.incarnation;
         self.addr = record.addr.into();
         self.draining = record.draining;
-        self.pulse = Pulse::new(record.slow);
+        self.pulse = Pulse::new(record.slow, record.unreachable);
         self.window = ReplayWindow::default();
         self.silent = false;
         if let Some(case) = self.open_case() {
             case.evidence = Evidence::NONE;
             case.unanswered = 0;
+            case.reach = Reach::NONE;
             case.conflict_reported = false;
             case.counter_proof = None;
         }
@@ -107,6 +109,7 @@ impl Entry {
         self.silent = false;
         if let Some(case) = self.open_case() {
             case.forgive_flaps(flaps_from);
+            case.reach.forget(flaps_from);
             self.close_case();
         }
     }
@@ -176,6 +179,7 @@ impl Entry {
             addr: self.addr(),
             draining: self.draining,
             slow: self.pulse.says_slow(),
+            unreachable: self.pulse.says_unreachable(),
             claim,
         }
     }
@@ -191,6 +195,7 @@ impl Entry {
             state: self.state,
             draining: self.draining,
             slow: self.is_slow(),
+            unreachable: self.is_unreachable() && self.state.is_live(),
             tags: self.tags.clone(),
         }
     }

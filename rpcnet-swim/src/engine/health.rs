@@ -16,15 +16,26 @@ use crate::time::Time;
 pub(crate) struct Pulse {
     /// The last one in microseconds; above them the flags.
     trip: u32,
-    /// When it was, in tenths of a second since the origin and one more; 0 is never.
+    /// When it was, in tenths of a second since the origin and one more; 0 is never. Above it
+    /// whether the member finds itself unreachable.
     at: u32,
 }
 
 impl Pulse {
-    pub(crate) fn new(says_slow: bool) -> Self {
+    pub(crate) fn new(says_slow: bool, says_unreachable: bool) -> Self {
         let mut pulse = Self::default();
         pulse.set_says_slow(says_slow);
+        pulse.set_says_unreachable(says_unreachable);
         pulse
+    }
+
+    /// By the member's own word no peer reaches it.
+    pub(crate) fn says_unreachable(self) -> bool {
+        self.at & UNREACHABLE != 0
+    }
+
+    pub(crate) fn set_says_unreachable(&mut self, unreachable: bool) {
+        self.at = self.at & AT_MASK | (u32::from(unreachable) * UNREACHABLE);
     }
 
     /// By the member's own word.
@@ -51,7 +62,8 @@ impl Pulse {
         let flags = (u32::from(slow) * SLOW) | (u32::from(doubted) * DOUBT);
         self.trip = micros.min(TRIP_MASK) | flags | (self.trip & OWN_WORD);
         let tenths = now.as_micros() / TENTH_MICROS;
-        self.at = u32::try_from(tenths + 1).unwrap_or(u32::MAX);
+        let at = u32::try_from(tenths + 1).unwrap_or(AT_MASK).min(AT_MASK);
+        self.at = at | (self.at & UNREACHABLE);
     }
 
     pub(crate) fn is_slow(self) -> bool {
@@ -69,11 +81,12 @@ impl Pulse {
 
     /// To a tenth of a second, not later than it was.
     fn taken_at(self) -> Time {
-        Time::from_micros(u64::from(self.at.saturating_sub(1)) * TENTH_MICROS)
+        let at = self.at & AT_MASK;
+        Time::from_micros(u64::from(at.saturating_sub(1)) * TENTH_MICROS)
     }
 
     fn last(self, now: Time) -> Option<(Duration, Duration)> {
-        let tenths = u64::from(self.at.checked_sub(1)?);
+        let tenths = u64::from((self.at & AT_MASK).checked_sub(1)?);
         let age = now.since(Time::from_micros(tenths * TENTH_MICROS));
         let trip = Duration::from_micros(u64::from(self.trip & TRIP_MASK));
         Some((trip, age))
@@ -141,9 +154,10 @@ impl Engine {
     /// itself slow.
     pub fn health(&self, id: &NodeId, now: Time) -> Option<Health> {
         if *id == self.id() {
-            let state = match self.me.slow {
-                true => HealthState::Slow,
-                false => HealthState::Responsive,
+            let state = match (self.me.unreachable, self.me.slow) {
+                (true, _) => HealthState::Unreachable,
+                (false, true) => HealthState::Slow,
+                (false, false) => HealthState::Responsive,
             };
             return Some(Health {
                 state,
@@ -154,6 +168,7 @@ impl Engine {
         }
         let entry = self.table.get(id.key()).filter(|e| e.epoch == id.epoch)?;
         let state = match entry.state {
+            state if state.is_live() && entry.is_unreachable() => HealthState::Unreachable,
             MemberState::Alive if entry.is_slow() => HealthState::Slow,
             MemberState::Alive => HealthState::Responsive,
             MemberState::Suspect => HealthState::Suspect,
@@ -348,6 +363,8 @@ const SLOW: u32 = 1 << 31;
 const DOUBT: u32 = 1 << 30;
 const OWN_WORD: u32 = 1 << 29;
 const TRIP_MASK: u32 = OWN_WORD - 1;
+const UNREACHABLE: u32 = 1 << 31;
+const AT_MASK: u32 = UNREACHABLE - 1;
 const TENTH_MICROS: u64 = 100_000;
 /// If the fastest of so many takes long, this node is slow.
 const RECENT: usize = 8;
@@ -450,5 +467,13 @@ mod tests {
         assert!(pulse.says_slow() && !pulse.is_slow());
         pulse.set_says_slow(false);
         assert!(!pulse.says_slow());
+        let last = pulse.last(Time::ZERO + year);
+        pulse.set_says_unreachable(true);
+        pulse.settle();
+        assert!(pulse.says_unreachable() && pulse.last(Time::ZERO + year) == last);
+        pulse.observe(Time::ZERO, year, Pace::Prompt, true);
+        assert!(pulse.says_unreachable() && !pulse.says_slow());
+        pulse.set_says_unreachable(false);
+        assert!(!pulse.says_unreachable());
     }
 }

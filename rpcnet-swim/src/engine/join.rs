@@ -158,28 +158,41 @@ impl Engine {
     /// Asks a node that is not known to say hello.
     pub(super) fn challenge(&mut self, sender: Sender) {
         self.stats.dropped.unknown_sender += 1;
-        self.send_challenge(sender);
+        self.send_challenge(sender, None);
     }
 
-    pub(super) fn send_challenge(&mut self, sender: Sender) {
+    /// Asks for a hello with a cookie. Only an answer to a hello tells where it was `seen`.
+    pub(super) fn send_challenge(&mut self, sender: Sender, seen: Option<SocketAddr>) {
         let cookie = self.join.cookie(sender, cookie_period(self.last_now));
         self.reply(
             sender,
             Payload::Challenge {
                 cookie,
                 echo: sender.counter,
+                seen,
             },
         );
     }
 
-    pub(super) fn on_challenge(&mut self, now: Time, sender: Sender, cookie: u64, echo: u64) {
+    pub(super) fn on_challenge(
+        &mut self,
+        now: Time,
+        sender: Sender,
+        cookie: u64,
+        echo: u64,
+        seen: Option<SocketAddr>,
+    ) {
         if self.takes_name_proof(now, sender, echo) {
             return;
         }
         let speaks = matches!(self.phase, Phase::Active | Phase::Superseded);
-        match speaks && self.join.take_challenge(echo, self.counter) {
-            true => self.send_hello(sender.addr, sender.life(), cookie),
-            false => self.stats.dropped.unexpected += 1,
+        if speaks && self.join.take_challenge(echo, self.counter) {
+            if let Some(seen) = seen.filter(|_| self.phase == Phase::Active) {
+                self.note_challenged(now, seen);
+            }
+            self.send_hello(sender.addr, sender.life(), cookie);
+        } else {
+            self.stats.dropped.unexpected += 1;
         }
     }
 
@@ -194,7 +207,7 @@ impl Engine {
         let is_there =
             self.take_counter_proof(sender, cookie) || self.join.is_cookie(cookie, sender, now);
         if !is_there {
-            return self.send_challenge(sender);
+            return self.send_challenge(sender, Some(sender.addr));
         }
         if sender.key == self.me.key {
             if sender.epoch < self.me.epoch {
@@ -218,6 +231,9 @@ impl Engine {
         self.hear(now);
         let (addr, name) = (me.addr, me.name.clone());
         self.merge(now, me, Source::Hello);
+        if let Some(holder) = self.other_holder(addr, sender) {
+            return self.tell_displaced(now, sender, &name, holder);
+        }
         if !self.is_admitted(sender, &name) {
             return;
         }
@@ -228,6 +244,7 @@ impl Engine {
         let welcome = Payload::Welcome {
             echo: sender.counter,
             view: self.table.view(),
+            seen: sender.addr,
             me: self.own_record(),
         };
         self.reply(sender, welcome);
@@ -253,6 +270,7 @@ impl Engine {
         sender: Sender,
         echo: u64,
         view: u64,
+        seen: SocketAddr,
         me: Record,
     ) {
         if !self.join.take_hello(echo, sender.addr) || me.key() != sender.key {
@@ -261,6 +279,7 @@ impl Engine {
         }
         self.hear(now);
         self.merge(now, me, Source::Hello);
+        self.note_observed(now, sender, seen);
         self.start_window(sender);
         self.validate_addr(sender.key, sender.addr);
         if self
@@ -300,9 +319,13 @@ impl Engine {
     }
 
     pub(super) fn on_refused(&mut self, now: Time, sender: Sender, echo: u64, known: Record) {
-        match self.join.take_hello(echo, sender.addr) && known.key() == self.me.key {
-            true => self.hear_of_self(now, &known),
-            false => self.stats.dropped.unexpected += 1,
+        let answers_hello = self.join.take_hello(echo, sender.addr);
+        if known.key() != self.me.key && known.addr == self.me.addr && self.is_recent(echo) {
+            self.note_address_refused(now, &known);
+        } else if answers_hello && known.key() == self.me.key {
+            self.hear_of_self(now, &known);
+        } else {
+            self.stats.dropped.unexpected += 1;
         }
     }
 
@@ -313,7 +336,7 @@ impl Engine {
         let patience = 3 * self.config.probe_interval;
         let entry = self.table.get(sender.key);
         if pings && entry.is_some_and(|entry| now.since(entry.since) >= patience) {
-            self.send_challenge(sender);
+            self.send_challenge(sender, None);
         }
     }
 
@@ -333,7 +356,7 @@ impl Engine {
         }
     }
 
-    fn refuse(&mut self, sender: Sender, known: Record) {
+    pub(super) fn refuse(&mut self, sender: Sender, known: Record) {
         self.reply(
             sender,
             Payload::Refused {
@@ -363,7 +386,7 @@ fn cookie_period(now: Time) -> u64 {
 /// A cookie is good for one to two of these; members are remembered longer.
 const COOKIE_PERIOD: Duration = Duration::from_secs(30);
 /// How many datagrams ago a challenge's cause may have been sent.
-const ECHO_AGE_MAX: u64 = 4_096;
+pub(crate) const ECHO_AGE_MAX: u64 = 4_096;
 /// Most hellos that wait for an answer.
 pub(crate) const HELLOS_MAX: usize = 64;
 /// Most addresses of forgotten members.

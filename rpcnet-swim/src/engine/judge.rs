@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::case::Case;
+use super::one_way::Reach;
 use super::suspicion::{Court, Evidence, Suspicion, is_guilty, refute_time};
 use super::timers::{Single, Timer};
 use crate::event::{Event, MemberState};
@@ -43,6 +44,9 @@ impl Engine {
 
     /// A witnessed round without an answer.
     pub(super) fn on_miss(&mut self, now: Time, key: u64) {
+        if self.note_out_of_reach(now, key) {
+            return;
+        }
         let worth = -self.loss.clamp(LOSS_MIN, LOSS_MAX).log10();
         let Some(entry) = self.table.get_mut(key) else {
             return;
@@ -79,6 +83,7 @@ impl Engine {
         let mut unanswered = 0;
         if let Some(case) = entry.open_case() {
             case.evidence = Evidence::NONE;
+            case.reach.on_answer();
             unanswered = std::mem::take(&mut case.unanswered);
             case.claimed_failed = false;
             if let Some(suspicion) = &mut case.suspicion {
@@ -142,7 +147,10 @@ impl Engine {
             entry.member()
         });
         self.spread(now, key);
-        self.emit(Event::NodeSuspect { member, phi });
+        // Of one that is out of reach it is no news: it was suspected before, and refuted.
+        if !member.unreachable {
+            self.emit(Event::NodeSuspect { member, phi });
+        }
         self.generation
     }
 
@@ -214,6 +222,7 @@ impl Engine {
             let case = entry.case_mut();
             case.suspicion = None;
             case.claimed_failed = false;
+            case.reach = Reach::NONE;
             case.redials = 0;
             case.redial_at = now + redial;
             case.forgive_flaps(flaps_from);

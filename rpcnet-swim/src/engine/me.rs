@@ -21,6 +21,8 @@ pub(crate) struct Me {
     pub(super) draining: bool,
     /// Everybody's answers take long.
     pub(super) slow: bool,
+    /// No ping arrives at the address.
+    pub(super) unreachable: bool,
     pub(super) tags: Tags,
 }
 
@@ -37,6 +39,7 @@ impl Engine {
             addr: self.me.addr,
             draining: self.me.draining,
             slow: self.me.slow,
+            unreachable: self.me.unreachable,
             claim,
         }
     }

@@ -132,6 +132,7 @@ impl Engine {
         if member.slow {
             self.tell_slow(member);
         }
+        self.tell_reach(key, false);
     }
 
     /// A newer life of a known name: it takes the place of the older one at once.
@@ -173,7 +174,7 @@ impl Engine {
             .at_addr(record.addr)
             .filter(|holder| *holder != key)
         else {
-            return record.addr != self.me.addr;
+            return record.addr != self.me.addr || self.note_address_claim(now, record);
         };
         let newer = self
             .table
@@ -196,12 +197,19 @@ impl Engine {
             return;
         };
         let (was, was_slow) = (entry.state, entry.is_slow());
+        let was_unreachable = entry.is_unreachable();
         let unanswered = entry.case().unanswered;
+        let is_elsewhere = entry.addr() != record.addr;
         // A member that comes and goes stays out for a while.
         if was == MemberState::Failed && entry.case().is_held(now) {
-            return self.hasten_proof(now, key);
+            self.hasten_proof(now, key);
+            let is_free = self.table.at_addr(record.addr).is_none() && record.addr != self.me.addr;
+            if is_elsewhere && is_free {
+                self.dial_elsewhere(now, key, record.addr);
+            }
+            return;
         }
-        let moves = entry.addr() != record.addr || !was.is_live();
+        let moves = is_elsewhere || !was.is_live();
         if moves && !self.take_address(now, key, &record) {
             return;
         }
@@ -210,9 +218,13 @@ impl Engine {
                 || entry.addr() != record.addr
                 || entry.draining != record.draining;
             entry.incarnation = record.incarnation;
+            if entry.addr() != record.addr {
+                entry.forget_reach();
+            }
             entry.set_addr(record.addr);
             entry.draining = record.draining;
             entry.pulse.set_says_slow(record.slow);
+            entry.pulse.set_says_unreachable(record.unreachable);
             entry.tags = tags.clone();
             entry.state = MemberState::Alive;
             entry.silent = false;
@@ -234,7 +246,8 @@ impl Engine {
         } else {
             self.note_lost(unanswered);
         }
-        if was != MemberState::Alive {
+        // What was no news of one that is out of reach is over.
+        if was == MemberState::Failed || was == MemberState::Suspect && !was_unreachable {
             self.emit(Event::NodeRecovered(member.clone()));
         }
         if changed {
@@ -242,6 +255,10 @@ impl Engine {
         }
         if was_slow != member.slow {
             self.tell_slow(member);
+        }
+        self.tell_reach(key, was_unreachable && was.is_live());
+        if was == MemberState::Suspect {
+            self.note_refuted(now, key);
         }
     }
 
@@ -319,6 +336,7 @@ impl Engine {
             _ => {
                 self.me.incarnation = record.incarnation;
                 self.stats.refutations += 1;
+                self.note_refutation(now, record);
                 #[cfg(feature = "sim")]
                 self.note_health(1);
                 self.raise_incarnation(now);

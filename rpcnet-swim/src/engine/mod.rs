@@ -4,6 +4,7 @@
 //! gone?), `merge` (what others say), `seeds` and `join` (getting in), `sync` (repairing what gossip missed).
 
 mod addr;
+mod address;
 mod answer;
 mod capacity;
 mod case;
@@ -22,6 +23,7 @@ mod judge;
 mod leave;
 mod me;
 mod merge;
+mod one_way;
 #[cfg(feature = "sim")]
 pub(crate) mod pace;
 mod partition;
@@ -59,6 +61,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use rpcnet_phi::Estimator;
 
+use self::address::{AddressWatch, canonical};
 use self::clock::{EPOCH_MAX, Skew, WallClock};
 use self::conflict::NameClaims;
 use self::entry::Entry;
@@ -169,6 +172,7 @@ pub struct Engine {
     join: Join,
     refusals: Refusals,
     claims: NameClaims,
+    address: AddressWatch,
     leave: Option<Leave>,
     pull: Option<Pull>,
     capacity: capacity::Capacity,
@@ -229,6 +233,7 @@ impl Engine {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         check_name(&id.name)?;
+        let addr = canonical(addr);
         if !is_usable(addr) {
             return Err(ConfigError::UnusableAdvertiseAddr { addr });
         }
@@ -247,6 +252,7 @@ impl Engine {
             addr,
             draining: false,
             slow: false,
+            unreachable: false,
             tags: config.tags.clone(),
         };
         let mut timers = Timers::default();
@@ -288,6 +294,7 @@ impl Engine {
             redialled_at: now,
             join,
             refusals: Refusals::default(),
+            address: AddressWatch::new(&config, addr.port(), now),
             rng,
             claims: NameClaims::default(),
             leave: None,
@@ -338,7 +345,7 @@ impl Engine {
                 #[cfg(feature = "sim")]
                 self.table.work.begin(payload.item_count());
                 let sender = Sender {
-                    addr: from,
+                    addr: canonical(from),
                     key: origin.from,
                     epoch: origin.epoch,
                     counter: origin.counter,
@@ -458,6 +465,7 @@ impl Engine {
             state,
             draining: self.me.draining,
             slow: self.me.slow,
+            unreachable: self.me.unreachable,
             tags: self.me.tags.clone(),
         }
     }

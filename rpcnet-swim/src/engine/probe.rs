@@ -102,6 +102,7 @@ impl Engine {
         if self.turn.is_multiple_of(turns) {
             self.watch_pace(now);
             self.keep_contact(now);
+            self.watch_address(now);
         }
         self.turn = (self.turn + 1) % (turns * intervals);
         if let Some(key) = target {
@@ -280,8 +281,11 @@ impl Engine {
             self.rtt.observe(now.since(round.started).as_secs_f64());
         }
         self.on_alive(target);
-        if direct && let Some(entry) = self.table.get_mut(target) {
-            entry.validate(round.addr);
+        if direct {
+            self.note_in_reach(now, target);
+            if let Some(entry) = self.table.get_mut(target) {
+                entry.validate(round.addr);
+            }
         }
         if round.stage == Stage::Redial {
             self.on_dialled(now, target, true);

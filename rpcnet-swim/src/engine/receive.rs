@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::merge::Source;
 use super::{Engine, Phase};
 use crate::error::JoinRefusal;
+use crate::event::MemberState;
 use crate::id::{life_key, short_life};
 use crate::time::Time;
 use crate::usable::is_usable_from;
@@ -43,7 +44,7 @@ impl Engine {
             if matches!(payload, Payload::Ping { .. }) && self.phase != Phase::Superseded {
                 // It looks for a former life of ours. No hello, which is larger than a ping and
                 // would go wherever somebody who sent an old one again pretends to be.
-                self.send_challenge(sender);
+                self.send_challenge(sender, None);
             }
             return;
         }
@@ -75,11 +76,16 @@ impl Engine {
                 return self.on_join_refused(sender, echo, reason);
             }
             Payload::Hello { cookie, me } => return self.on_hello(now, sender, cookie, me),
-            Payload::Challenge { cookie, echo } => {
-                return self.on_challenge(now, sender, cookie, echo);
+            Payload::Challenge { cookie, echo, seen } => {
+                return self.on_challenge(now, sender, cookie, echo, seen);
             }
-            Payload::Welcome { echo, view, me } => {
-                return self.on_welcome(now, sender, echo, view, me);
+            Payload::Welcome {
+                echo,
+                view,
+                seen,
+                me,
+            } => {
+                return self.on_welcome(now, sender, echo, view, seen, me);
             }
             Payload::Refused { echo, known } => return self.on_refused(now, sender, echo, known),
             Payload::ClockSkew { echo, clock } => {
@@ -104,7 +110,18 @@ impl Engine {
             self.stats.dropped.replayed += 1;
             return self.ask_counter(now, sender);
         }
-        entry.heard(sender.sealed_with, flaps_from);
+        let is_elsewhere = entry.addr() != sender.addr;
+        let is_failed = entry.state == MemberState::Failed;
+        entry.note_alive(now);
+        if is_elsewhere {
+            self.note_other_source(now, sender);
+        }
+        if is_failed {
+            self.note_displaced(now, sender);
+        }
+        if let Some(entry) = self.table.get_mut(sender.key) {
+            entry.heard(sender.sealed_with, flaps_from);
+        }
         self.hear(now);
         self.handle_payload(now, sender, payload);
     }
@@ -114,11 +131,13 @@ impl Engine {
         self.told_by = sender.key;
         match payload {
             Payload::Ping { seq, view, updates } => {
+                self.note_pinged(now);
                 self.merge_all(now, updates, Source::Gossip);
                 self.send_ack(sender, seq);
                 self.compare_views(now, sender.key, view);
             }
             Payload::Ack { seq, view, updates } => {
+                self.note_answered();
                 self.merge_all(now, updates, Source::Gossip);
                 self.on_answer(now, sender.key, seq, true);
                 self.on_check_answer(now, sender.key, seq);
@@ -148,6 +167,10 @@ impl Engine {
                 records,
             } => {
                 self.on_full_page(now, sender.key, cursor, next, records);
+            }
+            Payload::AddrRequest => self.tell_observed(sender),
+            Payload::AddrObserved { echo, addr } => {
+                self.on_addr_observed(now, sender, echo, addr);
             }
             Payload::Hello { .. }
             | Payload::Challenge { .. }

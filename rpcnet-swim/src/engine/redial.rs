@@ -81,4 +81,4 @@ const DIALS_MAX: usize = 1;
 /// Most failed members looked at for it.
 const DUE_MAX: usize = 256;
 /// Longest wait between two dials of a failed member, in redial intervals.
-const REDIAL_BACKOFF_MAX: u32 = 12;
+pub(super) const REDIAL_BACKOFF_MAX: u32 = 12;

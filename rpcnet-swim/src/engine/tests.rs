@@ -28,6 +28,7 @@ fn record(name: &str, epoch: u64, incarnation: u32, port: u16, claim: Claim) -> 
         addr: addr(port),
         draining: false,
         slow: false,
+        unreachable: false,
         claim,
     }
 }
@@ -491,11 +492,23 @@ mod garbage {
             (seq(), any_key()).prop_map(|(seq, target)| Payload::Nack { seq, target }),
             updates().prop_map(|updates| Payload::Gossip { updates }),
             (number(), any_record()).prop_map(|(cookie, me)| Payload::Hello { cookie, me }),
-            (number(), number()).prop_map(|(cookie, echo)| Payload::Challenge { cookie, echo }),
-            (number(), number(), any_record()).prop_map(|(echo, view, me)| Payload::Welcome {
+            (number(), number(), 0u16..9).prop_map(|(cookie, echo, port)| Payload::Challenge {
+                cookie,
                 echo,
-                view,
-                me
+                seen: (port > 0).then(|| addr(port)),
+            }),
+            (number(), number(), 1u16..9, any_record()).prop_map(|(echo, view, port, me)| {
+                Payload::Welcome {
+                    echo,
+                    view,
+                    seen: addr(port),
+                    me,
+                }
+            }),
+            Just(Payload::AddrRequest),
+            (number(), 1u16..9).prop_map(|(echo, port)| Payload::AddrObserved {
+                echo,
+                addr: addr(port),
             }),
         ];
         let second = prop_oneof![

@@ -381,10 +381,14 @@ impl Harness {
             Statement::Challenge(cookie, echo) => Payload::Challenge {
                 cookie: *cookie,
                 echo: echo.near(1),
+                seen: cookie
+                    .is_multiple_of(2)
+                    .then(|| addr((*cookie % 256) as usize)),
             },
             Statement::Welcome(echo, view, me) => Payload::Welcome {
                 echo: echo.near(1),
                 view: *view,
+                seen: addr((*view % 256) as usize),
                 me: own(me),
             },
             Statement::Refused(echo, known) => Payload::Refused {
@@ -514,6 +518,7 @@ impl Rumour {
             addr: addr(self.addr.into()),
             draining: self.flags & 4 != 0,
             slow: self.flags & 8 != 0,
+            unreachable: self.flags & 16 != 0,
             claim: match self.flags & 3 {
                 0 => Claim::Alive(Tags::from_pairs(tags.take(16)).unwrap_or_default()),
                 1 => Claim::Suspect(suspectors),

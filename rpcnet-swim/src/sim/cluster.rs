@@ -1,7 +1,7 @@
 //! The nodes: to start, stop, stall and look at.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use fastrand::Rng;
@@ -28,6 +28,8 @@ pub struct Cluster {
     pub(super) rng: Rng,
     pub(super) network: Network,
     pub(super) nodes: Vec<Node>,
+    /// Nodes that are elsewhere than at the address of their number.
+    pub(super) moved: HashMap<SocketAddr, usize>,
     pub(super) queue: BinaryHeap<Reverse<Due>>,
     /// Ties of time are broken by the order of making.
     pub(super) made: u64,
@@ -53,6 +55,7 @@ impl Cluster {
             rng: Rng::with_seed(seed),
             network: Network::new(),
             nodes: Vec::new(),
+            moved: HashMap::new(),
             queue: BinaryHeap::new(),
             made: 0,
             lives: Lives::default(),

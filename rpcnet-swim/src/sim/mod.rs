@@ -23,6 +23,7 @@
 //!
 //! Not covered by semantic versioning: what is here serves tests and experiments.
 
+mod address;
 mod calm;
 pub(crate) mod check;
 mod check_pace;

@@ -1,7 +1,9 @@
 //! A node's place in the cluster, and what it counts.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::{Add, Sub};
+use std::time::Duration;
 
 use super::check_pace::Pace;
 use super::plight::{Plight, Waiting};
@@ -16,6 +18,12 @@ use crate::time::Time;
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) addr: SocketAddr,
+    /// Where its datagrams come from and others reach it.
+    pub(super) location: SocketAddr,
+    /// What it advertises when it starts, if that is not where it is.
+    pub(super) advertised: Option<SocketAddr>,
+    /// If answers alone come in: for how long they do, and to whom it last sent, and when.
+    pub(super) contacts: Option<(Duration, HashMap<usize, Time>)>,
     pub(super) config: ClusterConfig,
     pub(super) seeds: Vec<SocketAddr>,
     /// How many of its seeds each look-up brings, the next ones each time; none: all of them.
@@ -54,6 +62,9 @@ impl Node {
         Self {
             name,
             addr,
+            location: addr,
+            advertised: None,
+            contacts: None,
             config,
             seeds,
             answers: None,

@@ -106,7 +106,9 @@ impl Cluster {
         let seed = self.rng.u64(..);
         let (now, place) = (self.now, &mut self.nodes[node]);
         let id = NodeId::new(place.name.as_str(), epoch);
-        let engine = Engine::new(place.config.clone(), id, place.addr, now, seed);
+        let by_hand = place.config.advertise_addr.or(place.advertised);
+        let addr = by_hand.unwrap_or(place.location);
+        let engine = Engine::new(place.config.clone(), id, addr, now, seed);
         place.epoch = epoch;
         place.pace = Pace::new(now);
         place.declared = 0;
@@ -161,7 +163,7 @@ impl Cluster {
 
     /// A node takes in a datagram.
     pub(super) fn deliver(&mut self, from: usize, to: usize, mut datagram: Vec<u8>) {
-        let from = self.nodes[from].addr;
+        let from = self.nodes[from].location;
         self.report.delivered += 1;
         self.nodes[to].traffic.count_received(&datagram);
         self.input(to, |engine, now| {
@@ -249,7 +251,7 @@ impl Cluster {
         self.report.sent_bytes += wire_bytes(&datagram);
         self.nodes[from].traffic.count_sent(&datagram);
         self.trace(xxh3_64_with_seed(&datagram, from as u64));
-        let Some(to) = self.node_at(to) else {
+        let Some(to) = self.locate(from, to) else {
             return;
         };
         let number = self.report.sent;

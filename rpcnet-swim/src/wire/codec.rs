@@ -74,7 +74,8 @@ impl<'a> Reader<'a> {
             6 => Ipv6Addr::from(self.array::<16>()?).into(),
             _ => return Err(Malformed),
         };
-        Ok(SocketAddr::new(ip, self.u16()?))
+        // Two forms of one address would be two addresses to whoever compares them.
+        Ok(SocketAddr::new(ip.to_canonical(), self.u16()?))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

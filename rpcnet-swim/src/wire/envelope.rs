@@ -174,8 +174,8 @@ impl From<Malformed> for Refusal {
     }
 }
 
-/// First byte: gossip (bit 0x40 clear, which QUIC always sets) of wire version 1, in clear.
-const CLEAR: u8 = 0x20 | 1;
+/// First byte: gossip (bit 0x40 clear, which QUIC always sets) of wire version 2, in clear.
+const CLEAR: u8 = 0x20 | 2;
 /// The same, sealed.
 const SEALED: u8 = CLEAR | 0x08;
 /// The bits that say «gossip», whatever the version.

@@ -51,11 +51,22 @@ pub(crate) enum Payload {
     Gossip { updates: Vec<Record> },
     /// Let me in; the cookie of a challenge, or zero.
     Hello { cookie: u64, me: Record },
-    /// I do not know you: say hello with this cookie. Proves that the sender is there now.
-    Challenge { cookie: u64, echo: u64 },
-    /// You are in; echoes the counter of the hello.
-    Welcome { echo: u64, view: u64, me: Record },
-    /// You are not: there is a newer life of your name, or it has left.
+    /// I do not know you: say hello with this cookie. Proves that the sender is there now, and
+    /// tells the source address of a hello; of anything smaller not, lest the answer be larger.
+    Challenge {
+        cookie: u64,
+        echo: u64,
+        seen: Option<SocketAddr>,
+    },
+    /// You are in; echoes the counter of the hello and tells its source address.
+    Welcome {
+        echo: u64,
+        view: u64,
+        seen: SocketAddr,
+        me: Record,
+    },
+    /// You are not: there is a newer life of your name, or it has left, or a newer node has the
+    /// address that you advertise.
     Refused { echo: u64, known: Record },
     /// You are not: your epoch is too far ahead of my clock, which shows this.
     ClockSkew { echo: u64, clock: u64 },
@@ -81,6 +92,10 @@ pub(crate) enum Payload {
         next: Option<u64>,
         records: Vec<Record>,
     },
+    /// Which source address do you see me at?
+    AddrRequest,
+    /// The source address that your datagram with this counter came from.
+    AddrObserved { echo: u64, addr: SocketAddr },
 }
 
 /// Every live member of a range of keys, with a hash of its version.
@@ -141,6 +156,8 @@ impl Payload {
             Self::SyncRecords { .. } => 16,
             Self::FullPull { .. } => 17,
             Self::FullPage { .. } => 18,
+            Self::AddrRequest => 19,
+            Self::AddrObserved { .. } => 20,
             Self::ClockSkew { .. } => CLOCK_SKEW,
             Self::JoinRefused { .. } => 22,
         }
@@ -189,13 +206,20 @@ impl Payload {
                 out.put_u64(*cookie);
                 me.encode(out);
             }
-            Self::Challenge { cookie, echo } => {
+            Self::Challenge { cookie, echo, seen } => {
                 out.put_u64(*cookie);
                 out.put_varint(*echo);
+                seen.iter().for_each(|seen| out.put_addr(*seen));
             }
-            Self::Welcome { echo, view, me } => {
+            Self::Welcome {
+                echo,
+                view,
+                seen,
+                me,
+            } => {
                 out.put_varint(*echo);
                 out.put_u64(*view);
+                out.put_addr(*seen);
                 me.encode(out);
             }
             Self::Refused { echo, known } => {
@@ -237,6 +261,11 @@ impl Payload {
                 out.put_u64(next.unwrap_or(0));
                 put_records(out, records);
             }
+            Self::AddrRequest => {}
+            Self::AddrObserved { echo, addr } => {
+                out.put_varint(*echo);
+                out.put_addr(*addr);
+            }
         }
     }
 
@@ -272,6 +301,8 @@ impl Payload {
             | Self::Challenge { .. }
             | Self::ClockSkew { .. }
             | Self::JoinRefused { .. }
+            | Self::AddrRequest
+            | Self::AddrObserved { .. }
             | Self::LeaveAck { .. }
             | Self::SyncDigest { .. }
             | Self::SyncSummary(_)
@@ -336,10 +367,15 @@ impl Payload {
             8 => Self::Challenge {
                 cookie: reader.u64()?,
                 echo: reader.varint()?,
+                seen: match reader.is_empty() {
+                    true => None,
+                    false => Some(reader.addr()?),
+                },
             },
             9 => Self::Welcome {
                 echo: reader.varint()?,
                 view: reader.u64()?,
+                seen: reader.addr()?,
                 me: Record::decode(reader, known)?,
             },
             10 => Self::Refused {
@@ -384,6 +420,11 @@ impl Payload {
                     records: records(reader, known, spare)?,
                 }
             }
+            19 => Self::AddrRequest,
+            20 => Self::AddrObserved {
+                echo: reader.varint()?,
+                addr: reader.addr()?,
+            },
             CLOCK_SKEW => Self::ClockSkew {
                 echo: reader.varint()?,
                 clock: reader.varint()?,

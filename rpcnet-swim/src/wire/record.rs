@@ -18,6 +18,8 @@ pub(crate) struct Record {
     pub(crate) draining: bool,
     /// The member finds that everybody's answers take it long.
     pub(crate) slow: bool,
+    /// The member finds that no peer reaches it at the address that it advertises.
+    pub(crate) unreachable: bool,
     pub(crate) claim: Claim,
 }
 
@@ -43,7 +45,8 @@ impl Record {
         };
         let draining = if self.draining { DRAINING } else { 0 };
         let slow = if self.slow { SLOW } else { 0 };
-        out.put_u8(kind | draining | slow);
+        let unreachable = if self.unreachable { UNREACHABLE } else { 0 };
+        out.put_u8(kind | draining | slow | unreachable);
         out.put_short_str(&self.name);
         out.put_varint(self.epoch);
         out.put_varint(self.incarnation.into());
@@ -69,7 +72,7 @@ impl Record {
         let epoch = reader.varint()?;
         let incarnation = u32::try_from(reader.varint()?).map_err(|_| Malformed)?;
         let addr = reader.addr()?;
-        let claim = match head & !(DRAINING | SLOW) {
+        let claim = match head & !(DRAINING | SLOW | UNREACHABLE) {
             ALIVE => {
                 let len = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
                 let encoded = reader.bytes(len)?;
@@ -91,6 +94,7 @@ impl Record {
             addr,
             draining,
             slow: head & SLOW != 0,
+            unreachable: head & UNREACHABLE != 0,
             claim,
         })
     }
@@ -215,3 +219,4 @@ const FAILED: u8 = 2;
 const LEFT: u8 = 3;
 const DRAINING: u8 = 0x80;
 const SLOW: u8 = 0x40;
+const UNREACHABLE: u8 = 0x20;

@@ -30,6 +30,7 @@ fn record(claim: Claim) -> Record {
         addr: "[::1]:7946".parse().unwrap(),
         draining: true,
         slow: true,
+        unreachable: true,
         claim,
     }
 }
@@ -90,10 +91,17 @@ pub(crate) fn messages() -> Vec<Message> {
         Payload::Challenge {
             cookie: 9,
             echo: 10,
+            seen: None,
+        },
+        Payload::Challenge {
+            cookie: 9,
+            echo: 10,
+            seen: Some("[2001:db8::1]:7946".parse().unwrap()),
         },
         Payload::Welcome {
             echo: 9,
             view: 1,
+            seen: addr,
             me: me.clone(),
         },
         Payload::Refused {
@@ -131,6 +139,8 @@ pub(crate) fn messages() -> Vec<Message> {
             next: None,
             records: Vec::new(),
         },
+        Payload::AddrRequest,
+        Payload::AddrObserved { echo: 300, addr },
     ]
     .map(|payload| Message {
         to: u32::MAX,
@@ -163,6 +173,7 @@ fn no_truncated_message_is_taken_for_a_whole_one() {
         let fixed = !matches!(
             message.payload,
             Payload::SyncSummary(_)
+                | Payload::Challenge { .. }
                 | Payload::SyncPull { .. }
                 | Payload::Ping { .. }
                 | Payload::Ack { .. }
@@ -213,6 +224,21 @@ fn contradictions_are_malformed() {
         let message = Message { to: 1, payload };
         assert_eq!(decode(&encoded(&message)), Err(Malformed), "{message:?}");
     }
+}
+
+#[test]
+fn a_mapped_ipv4_address_is_read_as_ipv4() {
+    let mapped = Payload::AddrObserved {
+        echo: 1,
+        addr: "[::ffff:10.0.0.1]:7946".parse().unwrap(),
+    };
+    let plain = Payload::AddrObserved {
+        echo: 1,
+        addr: "10.0.0.1:7946".parse().unwrap(),
+    };
+    let message = |payload| Message { to: 1, payload };
+    let read = decode(&encoded(&message(mapped)));
+    assert_eq!(read, Ok(message(plain)));
 }
 
 #[test]
@@ -304,7 +330,7 @@ fn a_changed_bit_anywhere_is_refused() {
         );
     }
     let mut other_version = datagram.clone();
-    other_version[0] ^= 0x02;
+    other_version[0] ^= 0x03;
     assert_eq!(ours.unwrap(&mut other_version), Err(Refusal::Version));
 }
 
@@ -341,6 +367,7 @@ fn largest(payload: Payload) -> Payload {
         addr: "[2001:db8::1]:65535".parse().unwrap(),
         draining: true,
         slow: true,
+        unreachable: true,
         claim,
     };
     let pairs = (0..4).map(|n| (n.to_string(), "v".repeat(253)));
@@ -370,10 +397,12 @@ fn largest(payload: Payload) -> Payload {
         Payload::Challenge { .. } => Payload::Challenge {
             cookie: view,
             echo: view,
+            seen: Some(me.addr),
         },
         Payload::Welcome { .. } => Payload::Welcome {
             echo: view,
             view,
+            seen: me.addr,
             me,
         },
         Payload::Refused { .. } => Payload::Refused {
@@ -396,7 +425,12 @@ fn largest(payload: Payload) -> Payload {
         | Payload::SyncPull { .. }
         | Payload::FullPull { .. }
         | Payload::ClockSkew { .. }
-        | Payload::JoinRefused { .. } => payload,
+        | Payload::JoinRefused { .. }
+        | Payload::AddrRequest => payload,
+        Payload::AddrObserved { .. } => Payload::AddrObserved {
+            echo: view,
+            addr: me.addr,
+        },
     }
 }
 

@@ -107,20 +107,11 @@ fn one_that_cannot_be_reached_is_passed_over_until_a_probe_succeeds() {
 fn news_of_the_cluster_ends_the_time() {
     let (cluster, registry) = watched(slow_return());
     let tags = Tags::from([("role", "worker"), ("news", "yes")]);
-    let news: [(&str, &dyn Fn()); 2] = [
-        ("tags", &|| assert!(cluster.set_tags("a", tags.clone()))),
-        ("recovery", &|| {
-            cluster.suspect("a", 8.0);
-            cluster.recover("a");
-        }),
-    ];
-    for (what, tell) in news {
-        fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
-        registry.note_draining(named(&registry, "a").endpoint(), true);
-        assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
-        tell();
-        assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"], "{what}");
-    }
+    fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
+    registry.note_draining(named(&registry, "a").endpoint(), true);
+    assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
+    assert!(cluster.set_tags("a", tags));
+    assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
     // Another process of the name is another endpoint.
     fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
     cluster.insert(node("a", 2, &[("role", "worker")]));
@@ -129,6 +120,52 @@ fn news_of_the_cluster_ends_the_time() {
     fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
     cluster.slow("a");
     assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
+}
+
+/// The word of a node that it is alive, by way of others, says nothing about the way there.
+#[test]
+fn a_refuted_suspicion_leaves_what_calls_found_out() {
+    let (cluster, registry) = watched(slow_return());
+    let mut events = registry.subscribe_health();
+    fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
+    for _ in 0..20 {
+        cluster.suspect("a", 8.0);
+        cluster.recover("a");
+        assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
+    }
+    assert_eq!(told(&mut events), ["a unreachable 1"]);
+    // Back from the dead, it is looked at with the next call, and trusted when that succeeds.
+    cluster.fail("a");
+    cluster.recover("a");
+    let cx = PickContext::new().with_now(registry.now());
+    let probe = registry.select(Some("role=worker"), &cx).unwrap();
+    assert!(probe.is_probe() && &*probe.id().name == "a");
+    assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
+    fail(&probe, OutcomeKind::Unreachable, 1);
+    assert_eq!(told(&mut events), ["a unreachable 2"]);
+    drop(probe);
+    assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
+}
+
+#[test]
+fn one_that_is_out_of_reach_is_passed_over_as_long_as_there_are_others() {
+    for trusting in [false, true] {
+        let cluster = cluster();
+        let mut registry = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin);
+        if trusting {
+            // It is no suspicion.
+            registry = registry.without_suspicion();
+        }
+        block_on(registry.start());
+        assert!(cluster.unreachable("a"));
+        assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
+        cluster.fail("b");
+        cluster.fail("c");
+        assert_eq!(picked(&registry, registry.now()), ["a"]);
+        cluster.recover("b");
+        cluster.reachable("a");
+        assert_eq!(picked(&registry, registry.now()), ["a", "b"]);
+    }
 }
 
 #[test]

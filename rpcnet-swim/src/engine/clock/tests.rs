@@ -32,6 +32,7 @@ fn record(name: &str, epoch: u64, incarnation: u32, port: u16, claim: Claim) -> 
         addr: addr(port),
         draining: false,
         slow: false,
+        unreachable: false,
         claim,
     }
 }

@@ -35,6 +35,7 @@ fn record(name: &str, epoch: u64, port: u16, claim: Claim) -> Record {
         addr: addr(port),
         draining: false,
         slow: false,
+        unreachable: false,
         claim,
     }
 }

@@ -108,6 +108,7 @@ fn record(name: &str, port: u16, incarnation: u32, claim: Claim) -> Record {
         addr: addr(port),
         draining: false,
         slow: false,
+        unreachable: false,
         claim,
     }
 }

@@ -32,6 +32,7 @@ fn member(name: &str, port: u16, incarnation: u32, claim: Claim) -> Record {
         addr: addr(port),
         draining: false,
         slow: false,
+        unreachable: false,
         claim,
     }
 }

@@ -15,6 +15,7 @@ fn entry(n: u64) -> Entry {
         addr: SocketAddr::from(([127, 0, 0, 1], 1_000 + (n.rotate_left(8) % 8_192) as u16)),
         draining: false,
         slow: false,
+        unreachable: false,
         claim: Claim::Failed,
     };
     Entry::new(&record, Tags::new(), Time::ZERO)

@@ -1,0 +1,344 @@
+//! The advertised address: whether it leads to this node, and which one peers see instead.
+//!
+//! Probes go to the address that a node advertises, so each ping that arrives proves that address.
+//! A node that gets answers to its own pings and none of its peers' pings advertises an address
+//! that leads elsewhere. Then it asks what source address its datagrams come from, follows what
+//! enough distinct peers say of it, unless the address was set by hand, and tells when it stays
+//! out of reach. As long as pings arrive nothing is asked and nothing is sent: proof costs nothing.
+
+mod conflict;
+mod watch;
+
+use std::net::{IpAddr, SocketAddr};
+
+pub(crate) use self::watch::AddressWatch;
+use self::watch::{Notice, QUORUM};
+use super::{Engine, Phase, Sender};
+use crate::error::ConfigError;
+use crate::event::{AddressStatus, Event, MemberState};
+use crate::time::Time;
+use crate::usable::is_usable;
+use crate::wire::{Claim, Payload, Record};
+
+/// The address that this node advertises.
+impl Engine {
+    /// The address that others are told to send to.
+    pub fn addr(&self) -> SocketAddr {
+        self.me.addr
+    }
+
+    /// Whether the advertised address leads to this node, by the pings that arrive.
+    pub fn address_status(&self) -> AddressStatus {
+        self.address.status
+    }
+
+    /// Advertises another address from now on, set by hand: what peers see no longer changes it.
+    /// Port 0 stands for the port advertised so far. Raises the incarnation and tells
+    /// [`Event::NodeUpdated`] if it is another one.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnusableAdvertiseAddr`] if nobody could send to it; nothing changed.
+    pub fn set_advertise_addr(
+        &mut self,
+        now: Time,
+        mut addr: SocketAddr,
+    ) -> Result<(), ConfigError> {
+        let now = self.inner_time(now);
+        if addr.port() == 0 {
+            addr.set_port(self.me.addr.port());
+        }
+        let addr = canonical(addr);
+        if !is_usable(addr) {
+            return Err(ConfigError::UnusableAdvertiseAddr { addr });
+        }
+        self.address.fixed = true;
+        self.move_to(now, addr);
+        Ok(())
+    }
+
+    /// Takes in a better guess of the address that faces the cluster, as when seeds are known that
+    /// were not at the start. Without effect on an address that was set by hand, that a peer has
+    /// seen, or that members know.
+    pub fn suggest_advertise_addr(&mut self, addr: SocketAddr) {
+        let addr = canonical(addr);
+        let address = &self.address;
+        let open = !address.fixed && address.guessed && address.changed_at.is_none();
+        if open && self.table.live().is_empty() && is_usable(addr) {
+            self.me.addr = addr;
+        }
+    }
+
+    /// A ping came: it was sent to the advertised address, which leads here.
+    pub(super) fn note_pinged(&mut self, now: Time) {
+        let gap = GAP_ROUNDS * self.config.probe_interval;
+        let address = &mut self.address;
+        let in_row = now.since(address.pinged_at) <= gap;
+        address.pings = if in_row {
+            address.pings.saturating_add(1)
+        } else {
+            1
+        };
+        address.pinged_at = now;
+        address.answers = 0;
+        let needed = match address.status {
+            AddressStatus::Reachable => return,
+            AddressStatus::Unconfirmed => 1,
+            // One may come by a way that was open for an answer.
+            AddressStatus::Unreachable | AddressStatus::Conflict => PINGS_MIN,
+        };
+        if address.pings < needed {
+            return;
+        }
+        let was = std::mem::replace(&mut address.status, AddressStatus::Reachable);
+        address.claimant = None;
+        if was.is_problem() {
+            let addr = self.me.addr;
+            self.emit(Event::AddressReachable { addr });
+        }
+        self.declare_unreachable(now, false);
+    }
+
+    /// A ping of this node was answered: its datagrams go out, and answers come in.
+    pub(super) fn note_answered(&mut self) {
+        self.address.answers = self.address.answers.saturating_add(1);
+    }
+
+    /// This node had to refute something. Again and again, and its address may be the reason.
+    pub(super) fn note_refutation(&mut self, now: Time, record: &Record) {
+        if record.claim == Claim::Failed {
+            self.address.accused_at = Some(now);
+        }
+        let window = REFUTE_WINDOW_ROUNDS * self.config.probe_interval;
+        let (count, since) = &mut self.address.refutations;
+        if now.since(*since) > window {
+            (*count, *since) = (0, now);
+        }
+        *count = count.saturating_add(1);
+        if *count >= REFUTATIONS_MIN && !self.address.fixed {
+            self.ask_for_address(now);
+        }
+    }
+
+    /// Looks whether pings arrive, once in a probe interval.
+    pub(super) fn watch_address(&mut self, now: Time) {
+        if self.phase != Phase::Active || self.rules().is_rival() {
+            return;
+        }
+        if self.table.live().is_empty() {
+            // Nobody is there to ping.
+            self.address.pinged_at = now;
+            self.address.answers = 0;
+            return;
+        }
+        let unit = self.config.probe_interval;
+        let keep = OBSERVED_ROUNDS * unit;
+        let address = &mut self.address;
+        address.observed.retain(|_, (_, at)| now.since(*at) <= keep);
+        self.watch_claimant(now);
+        let silent = now.since(self.address.pinged_at);
+        if silent < GAP_ROUNDS * unit || self.address.answers < ANSWERS_MIN / 2 {
+            return;
+        }
+        self.ask_for_address(now);
+        self.follow_observed(now);
+        let accused = self.address.accused_at;
+        let accused = accused.is_some_and(|at| now.since(at) <= SILENT_ROUNDS * unit);
+        let dials = match accused {
+            // Who holds this node failed dials it now and then.
+            true => super::redial::REDIAL_BACKOFF_MAX * self.config.redial_interval,
+            false => std::time::Duration::ZERO,
+        };
+        let silent = now.since(self.address.pinged_at);
+        if silent >= SILENT_ROUNDS * unit + dials && self.address.answers >= ANSWERS_MIN {
+            self.report_unreachable(now);
+        }
+    }
+
+    fn report_unreachable(&mut self, now: Time) {
+        if self.address.status.is_problem() {
+            return;
+        }
+        self.address.status = AddressStatus::Unreachable;
+        self.address.pings = 0;
+        let observed = self.address.candidate(self.me.addr, 1);
+        let addr = self.me.addr;
+        self.emit(Event::AddressUnreachable { addr, observed });
+        self.declare_unreachable(now, true);
+    }
+
+    /// Says in this node's own record whether it finds itself out of reach.
+    fn declare_unreachable(&mut self, now: Time, unreachable: bool) {
+        if self.me.unreachable != unreachable {
+            self.me.unreachable = unreachable;
+            self.raise_incarnation(now);
+        }
+    }
+
+    /// Asks some members what address they see.
+    fn ask_for_address(&mut self, now: Time) {
+        let rest = SILENT_ROUNDS * self.config.probe_interval;
+        let rested = |at| now.since(at) >= rest;
+        if !self.address.asked_at.is_none_or(rested) {
+            return;
+        }
+        self.address.asked_at = Some(now);
+        for key in self.sample_live(QUORUM, |_, _| true) {
+            self.send_to(key, Payload::AddrRequest);
+        }
+    }
+
+    /// Tells a member what address it is seen at, as it asked or because something is wrong with it.
+    pub(super) fn tell_observed(&mut self, sender: Sender) {
+        let (echo, addr) = (sender.counter, sender.addr);
+        self.reply(sender, Payload::AddrObserved { echo, addr });
+    }
+
+    /// A member tells what address it sees this node at.
+    pub(super) fn on_addr_observed(
+        &mut self,
+        now: Time,
+        sender: Sender,
+        echo: u64,
+        addr: SocketAddr,
+    ) {
+        if !self.is_recent(echo) {
+            self.stats.dropped.unexpected += 1;
+            return;
+        }
+        self.note_observed(now, sender, addr);
+    }
+
+    /// A peer sees this node at `addr`.
+    pub(super) fn note_observed(&mut self, now: Time, sender: Sender, addr: SocketAddr) {
+        if is_usable(addr) {
+            self.address.observe(now, sender.key, addr);
+            self.follow_observed(now);
+        }
+    }
+
+    /// The first peer that this node speaks to sees it at `addr`: before anybody knows it at the
+    /// address that was guessed, it takes that one.
+    pub(super) fn note_challenged(&mut self, now: Time, addr: SocketAddr) {
+        let address = &self.address;
+        let alone = self.table.live().is_empty() && !self.join.joined;
+        let open = address.guessed && !address.fixed && address.changed_at.is_none();
+        let nears = addr.ip().is_loopback() && !self.me.addr.ip().is_loopback();
+        if alone && is_usable(addr) && !nears {
+            if open && addr != self.me.addr {
+                self.me.addr = addr;
+                self.address.changed_at = Some(now);
+            }
+            let leaves_host = self.me.addr.ip().is_loopback() && !addr.ip().is_loopback();
+            if leaves_host && self.address.fixed {
+                self.report_unreachable(now);
+            }
+        }
+    }
+
+    /// Advertises what enough peers see, if the advertised address does not work.
+    fn follow_observed(&mut self, now: Time) {
+        if self.address.fixed || self.phase != Phase::Active {
+            return;
+        }
+        let own = self.me.addr;
+        let live = self.table.live().len();
+        let Some(addr) = self.address.candidate(own, live) else {
+            return;
+        };
+        let (own_host, host) = (own.ip().is_loopback(), addr.ip().is_loopback());
+        let unit = self.config.probe_interval;
+        let silent = now.since(self.address.pinged_at) >= GAP_ROUNDS * unit;
+        let settled = |at| now.since(at) >= SILENT_ROUNDS * unit;
+        let works = !silent || !self.address.changed_at.is_none_or(settled);
+        // What is on this host alone is no address for others, whoever pings it.
+        if (own_host && !host) || (!works && own_host == host) {
+            self.move_to(now, addr);
+        }
+    }
+
+    fn move_to(&mut self, now: Time, addr: SocketAddr) {
+        if addr == self.me.addr {
+            return;
+        }
+        self.me.addr = addr;
+        let address = &mut self.address;
+        address.observed.clear();
+        address.claimant = None;
+        (address.pinged_at, address.answers) = (now, 0);
+        address.changed_at = Some(now);
+        if address.status != AddressStatus::Unreachable {
+            address.status = AddressStatus::Unconfirmed;
+        }
+        self.stats.address_changes += 1;
+        self.raise_incarnation(now);
+        self.emit(Event::NodeUpdated(self.me()));
+    }
+
+    /// A fresh datagram of a member came from elsewhere than where it is probed. If something is
+    /// wrong with the member it is told. It is not moved: others may have sent the datagram on.
+    pub(super) fn note_other_source(&mut self, now: Time, sender: Sender) {
+        let Some(entry) = self.table.get(sender.key) else {
+            return;
+        };
+        let advertised = entry.addr();
+        let leaves_host = advertised.ip().is_loopback() && !sender.addr.ip().is_loopback();
+        let is_well = entry.state == MemberState::Alive
+            && !entry.silent
+            && entry.case().unanswered == 0
+            && !entry.is_unreachable();
+        let from = now - GAP_ROUNDS * self.config.probe_interval;
+        if (!is_well || leaves_host)
+            && self
+                .address
+                .take_turn(now, sender.key, Notice::Source, from)
+        {
+            self.tell_observed(sender);
+        }
+    }
+
+    /// A failed member that is held back says that it moved: it is dialled there, or it could not
+    /// prove that it is back.
+    pub(super) fn dial_elsewhere(&mut self, now: Time, key: u64, addr: SocketAddr) {
+        self.table.update(now, key, |entry| {
+            entry.set_addr(addr);
+            // What it lost at the other address says nothing about this one.
+            let case = entry.case_mut();
+            case.hold_until = now;
+            case.redial_at = now;
+        });
+    }
+
+    /// Whether `echo` is the counter of something that this node sent lately.
+    pub(super) fn is_recent(&self, echo: u64) -> bool {
+        let oldest = self.counter.saturating_sub(super::join::ECHO_AGE_MAX);
+        (oldest..=self.counter).contains(&echo)
+    }
+}
+
+/// An IPv4 address that an IPv6 socket shows in its mapped form, as IPv4.
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.into(), addr.port()),
+        // With its scope, without which a link-local one leads nowhere.
+        IpAddr::V6(_) => addr,
+    }
+}
+
+/// How long an observation counts, in probe intervals.
+const OBSERVED_ROUNDS: u32 = 60;
+/// A time without a ping after which pings no longer arrive in a row, in probe intervals: one and
+/// a half are to be expected in each.
+const GAP_ROUNDS: u32 = 3;
+/// A time without a ping after which the address leads nowhere, if pings of this node are answered;
+/// also the least time between two questions, and between two changes. In probe intervals.
+const SILENT_ROUNDS: u32 = 10;
+/// Answers without a ping in between that show it: were it loss, both would be lost.
+const ANSWERS_MIN: u32 = 8;
+/// Pings in a row after which an address that led nowhere leads here.
+const PINGS_MIN: u32 = 5;
+/// So many refutations within the window, in probe intervals, are a reason to ask.
+const REFUTATIONS_MIN: u32 = 3;
+const REFUTE_WINDOW_ROUNDS: u32 = 60;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! Two live nodes of different names with one advertised address.
+
+use std::net::SocketAddr;
+
+use super::watch::{AddressClaimant, Notice};
+use super::{GAP_ROUNDS, REFUTE_WINDOW_ROUNDS};
+use crate::engine::{Engine, Sender};
+use crate::event::{AddressStatus, Event};
+use crate::time::Time;
+use crate::wire::{Claim, Record};
+
+impl Engine {
+    /// A member that is held failed speaks. If another one has its address, both are named.
+    pub(in crate::engine) fn note_displaced(&mut self, now: Time, sender: Sender) {
+        let Some(entry) = self.table.get(sender.key) else {
+            return;
+        };
+        let (addr, name) = (entry.addr(), entry.name.clone());
+        if let Some(holder) = self.other_holder(addr, sender) {
+            self.tell_displaced(now, sender, &name, holder);
+        }
+    }
+
+    /// The node that holds an address, if it is another one than the sender who claims it.
+    pub(in crate::engine) fn other_holder(
+        &self,
+        addr: SocketAddr,
+        sender: Sender,
+    ) -> Option<Record> {
+        if addr == self.me.addr {
+            return Some(self.own_record());
+        }
+        let holder = self.table.at_addr(addr).filter(|key| *key != sender.key)?;
+        self.table.get(holder).map(|entry| entry.alive_record())
+    }
+
+    /// `name` is there and has the address that another node holds, which started later.
+    pub(in crate::engine) fn tell_displaced(
+        &mut self,
+        now: Time,
+        sender: Sender,
+        name: &str,
+        holder: Record,
+    ) {
+        let unit = self.config.probe_interval;
+        if self
+            .address
+            .take_conflict(now, sender.key, now - CONFLICT_ROUNDS * unit)
+        {
+            let conflict = match sender.epoch > holder.epoch {
+                true => conflict(holder.addr, &holder.name, name),
+                false => conflict(holder.addr, name, &holder.name),
+            };
+            self.emit(conflict);
+        }
+        let from = now - GAP_ROUNDS * unit;
+        if self
+            .address
+            .take_turn(now, sender.key, Notice::Conflict, from)
+        {
+            self.refuse(sender, holder);
+        }
+    }
+
+    /// Another node claims the address of this one. Says that the claim is not taken in.
+    pub(in crate::engine) fn note_address_claim(&mut self, now: Time, record: &Record) -> bool {
+        // An older one may be a former life of this process, of which somebody has not heard.
+        if record.epoch > self.me.epoch && matches!(record.claim, Claim::Alive(_)) {
+            self.note_claimant(now, record);
+        }
+        false
+    }
+
+    /// A peer does not let this node in, as another one has its address.
+    pub(in crate::engine) fn note_address_refused(&mut self, now: Time, holder: &Record) {
+        self.note_claimant(now, holder);
+    }
+
+    fn note_claimant(&mut self, now: Time, record: &Record) {
+        match &mut self.address.claimant {
+            Some(claimant) if *claimant.name == *record.name => claimant.last = now,
+            claimant => {
+                *claimant = Some(AddressClaimant {
+                    name: record.name.to_string(),
+                    epoch: record.epoch,
+                    first: now,
+                    last: now,
+                });
+            }
+        }
+        self.watch_claimant(now);
+    }
+
+    /// Another node with the address of this one is there for a while, and nobody pings this one
+    /// any more: the others have given the address to it.
+    pub(super) fn watch_claimant(&mut self, now: Time) {
+        let unit = self.config.probe_interval;
+        let silent = now.since(self.address.pinged_at) >= GAP_ROUNDS * unit;
+        let Some(claimant) = &self.address.claimant else {
+            return;
+        };
+        if now.since(claimant.last) > REFUTE_WINDOW_ROUNDS * unit {
+            self.address.claimant = None;
+            if self.address.status == AddressStatus::Conflict {
+                self.address.status = AddressStatus::Unconfirmed;
+            }
+            return;
+        }
+        let lasts = claimant.last.since(claimant.first) >= CONFLICT_ROUNDS * unit;
+        let silent = silent || self.table.live().is_empty();
+        if lasts && silent && self.address.status != AddressStatus::Conflict {
+            let (addr, name) = (self.me.addr, &self.me.name);
+            let conflict = match claimant.epoch > self.me.epoch {
+                true => conflict(addr, name, &claimant.name),
+                false => conflict(addr, &claimant.name, name),
+            };
+            self.address.status = AddressStatus::Conflict;
+            self.address.pings = 0;
+            self.emit(conflict);
+        }
+    }
+}
+
+fn conflict(addr: SocketAddr, older: &str, newer: &str) -> Event {
+    Event::AddressConflict {
+        addr,
+        older: older.to_owned(),
+        newer: newer.to_owned(),
+    }
+}
+
+/// A claim on the same address that lasts so long is no rest of a former node, in probe intervals.
+const CONFLICT_ROUNDS: u32 = 10;

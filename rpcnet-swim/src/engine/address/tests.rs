@@ -1,0 +1,185 @@
+use std::time::Duration;
+
+use super::watch::{CONFLICTS_MAX, OBSERVERS_MAX, TOLD_MAX};
+use super::*;
+use crate::config::ClusterConfig;
+use crate::id::NodeId;
+use crate::wire::{Envelope, Message, Origin};
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn watch(peers: &[&str]) -> AddressWatch {
+    let mut watch = AddressWatch::new(&ClusterConfig::lan(), 7, Time::ZERO);
+    for (peer, seen) in peers.iter().enumerate() {
+        watch.observe(Time::ZERO, peer as u64, addr(seen));
+    }
+    watch
+}
+
+#[test]
+fn distinct_peers_have_to_agree_on_another_address() {
+    let own = addr("10.0.0.1:7");
+    let candidate = |live, peers: &[&str]| watch(peers).candidate(own, live);
+    let (other, liar) = ("10.0.0.2:7", "10.0.0.66:7");
+    assert_eq!(candidate(1, &[other]), Some(addr(other)), "the only peer");
+    assert_eq!(candidate(2, &[other]), None, "one of two");
+    assert_eq!(candidate(9, &[other, other, liar]), None);
+    assert_eq!(
+        candidate(9, &[other, other, liar, other]),
+        Some(addr(other))
+    );
+    assert_eq!(candidate(9, &["10.0.0.1:7"; 5]), None, "as advertised");
+    let split = [
+        other,
+        other,
+        other,
+        "10.0.0.1:7",
+        "10.0.0.1:7",
+        "10.0.0.1:7",
+    ];
+    assert_eq!(candidate(9, &split), None, "as many see the one advertised");
+    // A port for each of them: the one that is bound.
+    let translated = ["10.0.0.2:1001", "10.0.0.2:1002", "10.0.0.2:1003"];
+    assert_eq!(candidate(9, &translated), Some(addr("10.0.0.2:7")));
+    assert_eq!(
+        candidate(9, &["10.0.0.2:1001"; 3]),
+        Some(addr("10.0.0.2:1001"))
+    );
+}
+
+#[test]
+fn what_is_remembered_of_addresses_is_bounded() {
+    let mut watch = watch(&[]);
+    let mut now = Time::ZERO;
+    for key in 0..1_000 {
+        now += Duration::from_millis(1);
+        watch.observe(now, key, addr("10.0.0.2:7"));
+        assert!(watch.take_turn(now, key, Notice::Source, Time::ZERO));
+        assert!(!watch.take_turn(now, key, Notice::Source, Time::ZERO));
+        assert!(watch.take_turn(now, key, Notice::Conflict, Time::ZERO));
+        assert!(!watch.take_conflict(now, key, Time::ZERO), "it may pass");
+    }
+    assert_eq!(watch.observed.len(), OBSERVERS_MAX);
+    assert!(watch.observed.contains_key(&999), "the latest stay");
+    assert!(watch.told.len() <= TOLD_MAX);
+    assert_eq!(watch.conflicts.len(), CONFLICTS_MAX);
+    assert!(watch.take_conflict(now, 999, now));
+    assert!(!watch.take_conflict(now, 999, now), "once");
+}
+
+fn engine(config: ClusterConfig, own: &str) -> Engine {
+    Engine::new(config, NodeId::new("me", 5), addr(own), Time::ZERO, 7).unwrap()
+}
+
+/// A message of node `name` in clear, of its epoch 5.
+fn datagram(name: &str, counter: u64, payload: Payload) -> Vec<u8> {
+    let envelope = Envelope::new("rpcnet", None, 1);
+    let origin = Origin {
+        from: crate::id::name_key(name),
+        epoch: 5,
+        counter,
+    };
+    let mut datagram = Vec::new();
+    let message = Message { to: 0, payload };
+    envelope.wrap(origin, &mut datagram, |out| message.encode(out));
+    datagram
+}
+
+fn hear(engine: &mut Engine, now: Time, name: &str, counter: u64, payload: Payload) {
+    let from = addr("10.0.0.3:7");
+    engine.handle_datagram(now, from, &mut datagram(name, counter, payload));
+}
+
+/// Members `p0` ... that the engine knows.
+fn know(engine: &mut Engine, peers: usize) {
+    for n in 0..peers {
+        let record = Record {
+            name: format!("p{n}").into(),
+            epoch: 5,
+            addr: SocketAddr::from(([10, 0, 1, n as u8], 7)),
+            ..engine.own_record()
+        };
+        engine.merge(Time::ZERO, record, super::super::merge::Source::Gossip);
+    }
+}
+
+#[test]
+fn observations_move_a_node_only_if_no_ping_arrives_and_they_answer_its_datagrams() {
+    let other = addr("10.0.0.2:7");
+    let moved = |ping_at: Option<u64>, echo: u64, config: ClusterConfig| {
+        let mut engine = engine(config, "10.0.0.1:7");
+        know(&mut engine, 5);
+        engine.counter = 100;
+        // Nothing is overdue, so no time is taken for a stop of the process.
+        engine.timers = Default::default();
+        let at = Time::from_millis;
+        if let Some(ping_at) = ping_at {
+            let ping = Payload::Ping {
+                seq: 1,
+                view: 0,
+                updates: Vec::new(),
+            };
+            hear(&mut engine, at(ping_at), "p4", 1, ping);
+        }
+        for n in 0..3 {
+            let payload = Payload::AddrObserved { echo, addr: other };
+            hear(&mut engine, at(4_000), &format!("p{n}"), 2, payload);
+        }
+        engine.addr() == other
+    };
+    assert!(moved(None, 100, ClusterConfig::lan()));
+    assert!(moved(Some(500), 100, ClusterConfig::lan()));
+    assert!(!moved(Some(3_900), 100, ClusterConfig::lan()), "it works");
+    assert!(!moved(None, 101, ClusterConfig::lan()), "not sent yet");
+    let by_hand = ClusterConfig::lan().with_advertise_addr(addr("10.0.0.1:7"));
+    assert!(!moved(None, 100, by_hand));
+}
+
+#[test]
+fn a_better_guess_is_taken_until_somebody_knows_the_node() {
+    let guessing = || {
+        ClusterConfig::lan()
+            .with_bind_addr(addr("0.0.0.0:7"))
+            .insecure_gossip()
+    };
+    let mut engine = engine(guessing(), "127.0.0.1:7");
+    engine.suggest_advertise_addr(addr("0.0.0.0:7"));
+    assert_eq!(
+        engine.addr(),
+        addr("127.0.0.1:7"),
+        "nobody could send there"
+    );
+    engine.suggest_advertise_addr(addr("[::ffff:10.0.0.1]:7"));
+    assert_eq!(engine.addr(), addr("10.0.0.1:7"));
+    know(&mut engine, 1);
+    engine.suggest_advertise_addr(addr("10.0.0.2:7"));
+    assert_eq!(engine.addr(), addr("10.0.0.1:7"));
+
+    let by_hand = guessing().with_advertise_addr(addr("10.0.0.5:7"));
+    let mut engine = self::engine(by_hand, "10.0.0.5:7");
+    engine.suggest_advertise_addr(addr("10.0.0.2:7"));
+    assert_eq!(engine.addr(), addr("10.0.0.5:7"));
+}
+
+#[test]
+fn an_address_set_at_run_time_raises_the_incarnation_and_is_told() {
+    let mut engine = engine(ClusterConfig::lan(), "10.0.0.1:7");
+    let unusable = engine.set_advertise_addr(Time::ZERO, addr("0.0.0.0:7"));
+    assert!(matches!(
+        unusable,
+        Err(ConfigError::UnusableAdvertiseAddr { .. })
+    ));
+    assert_eq!(engine.me().incarnation, 0);
+    engine
+        .set_advertise_addr(Time::ZERO, addr("10.0.0.2:0"))
+        .unwrap();
+    let me = engine.me();
+    assert_eq!((me.addr, me.incarnation), (addr("10.0.0.2:7"), 1));
+    assert!(matches!(engine.poll_event(), Some(Event::NodeUpdated(m)) if m.addr == me.addr));
+    assert_eq!(engine.stats().address_changes, 1);
+    // Once more changes nothing.
+    engine.set_advertise_addr(Time::ZERO, me.addr).unwrap();
+    assert_eq!(engine.poll_event(), None);
+}

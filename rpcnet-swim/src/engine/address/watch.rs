@@ -1,0 +1,152 @@
+//! What is remembered of the advertised address, all of it bounded.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::ClusterConfig;
+use crate::event::AddressStatus;
+use crate::time::Time;
+
+/// What is known of the advertised address.
+#[derive(Debug)]
+pub(crate) struct AddressWatch {
+    /// Set by hand: what peers see does not change it.
+    pub(super) fixed: bool,
+    /// Chosen by a look at the routing table, as the socket is bound to all interfaces.
+    pub(super) guessed: bool,
+    /// The port that the node listens on, as far as it knows.
+    pub(super) port: u16,
+    pub(super) status: AddressStatus,
+    /// What peers see, and when each of them last said so.
+    pub(super) observed: BTreeMap<u64, (SocketAddr, Time)>,
+    /// Last ping that arrived, or the time from which on one was to be expected.
+    pub(super) pinged_at: Time,
+    /// Pings in a row, with no gap between two of them.
+    pub(super) pings: u32,
+    /// Answers to pings of this node since the last ping that arrived.
+    pub(super) answers: u32,
+    /// Last time that somebody claimed this node failed: those who believe it ping rarely.
+    pub(super) accused_at: Option<Time>,
+    pub(super) changed_at: Option<Time>,
+    pub(super) asked_at: Option<Time>,
+    /// Refutations of late, and since when.
+    pub(super) refutations: (u32, Time),
+    /// Another node that claims the address, and is believed.
+    pub(super) claimant: Option<AddressClaimant>,
+    /// Members that were told of late from where they are seen, or who has their address.
+    pub(super) told: VecDeque<(u64, Notice, Time)>,
+    /// Members that claim the address of another one, since when, and whether it was reported.
+    pub(super) conflicts: VecDeque<(u64, Time, bool)>,
+}
+
+/// What a member is told once in a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// Where it is seen.
+    Source,
+    /// Who has its address.
+    Conflict,
+}
+
+/// Another node that claims the address of this one.
+#[derive(Debug)]
+pub(super) struct AddressClaimant {
+    pub(super) name: String,
+    pub(super) epoch: u64,
+    pub(super) first: Time,
+    pub(super) last: Time,
+}
+
+impl AddressWatch {
+    pub(crate) fn new(config: &ClusterConfig, port: u16, now: Time) -> Self {
+        let by_hand = config.advertise_addr.map(|addr| addr.ip());
+        Self {
+            fixed: by_hand.is_some_and(|ip| !ip.is_unspecified()),
+            guessed: config.bind_addr.ip().is_unspecified(),
+            port,
+            status: AddressStatus::Unconfirmed,
+            observed: BTreeMap::new(),
+            pinged_at: now,
+            pings: 0,
+            answers: 0,
+            accused_at: None,
+            changed_at: None,
+            asked_at: None,
+            refutations: (0, now),
+            claimant: None,
+            told: VecDeque::new(),
+            conflicts: VecDeque::new(),
+        }
+    }
+
+    /// Notes what a peer sees. Of too many, who spoke longest ago is forgotten.
+    pub(super) fn observe(&mut self, now: Time, peer: u64, addr: SocketAddr) {
+        if self.observed.len() >= OBSERVERS_MAX && !self.observed.contains_key(&peer) {
+            let oldest = self.observed.iter().min_by_key(|(_, (_, at))| *at);
+            if let Some(oldest) = oldest.map(|(key, _)| *key) {
+                self.observed.remove(&oldest);
+            }
+        }
+        self.observed.insert(peer, (addr, now));
+    }
+
+    /// The address to follow: one that enough distinct peers see, and more than see `own`. If they
+    /// agree on the IP address alone, as the port is translated for each of them, the port bound.
+    pub(super) fn candidate(&self, own: SocketAddr, live: usize) -> Option<SocketAddr> {
+        let needed = live.clamp(1, QUORUM);
+        let seen = |is: &dyn Fn(SocketAddr) -> bool| {
+            self.observed.values().filter(|(addr, _)| is(*addr)).count()
+        };
+        let agreeing = seen(&|addr| addr == own);
+        let wins = |count: usize| count >= needed && count > agreeing;
+        let exact = self.observed.values().map(|(addr, _)| *addr);
+        let exact = exact.max_by_key(|addr| (seen(&|other| other == *addr), *addr));
+        let exact = exact.filter(|addr| wins(seen(&|other| other == *addr)));
+        let host = || {
+            let ips = self.observed.values().map(|(addr, _)| addr.ip());
+            let count = |ip: IpAddr| seen(&|other| other.ip() == ip);
+            let ip = ips.max_by_key(|ip| (count(*ip), *ip))?;
+            wins(count(ip)).then(|| SocketAddr::new(ip, self.port))
+        };
+        exact.or_else(host).filter(|addr| *addr != own)
+    }
+
+    /// Whether a member is to be told something now; it is told so once in a while.
+    pub(super) fn take_turn(&mut self, now: Time, key: u64, notice: Notice, from: Time) -> bool {
+        self.told.retain(|(.., at)| *at > from);
+        if self
+            .told
+            .iter()
+            .any(|told| (told.0, told.1) == (key, notice))
+        {
+            return false;
+        }
+        if self.told.len() >= TOLD_MAX {
+            self.told.pop_front();
+        }
+        self.told.push_back((key, notice, now));
+        true
+    }
+
+    /// Whether a conflict has lasted and is reported for the first time.
+    pub(super) fn take_conflict(&mut self, now: Time, key: u64, lasting_from: Time) -> bool {
+        if let Some((_, since, reported)) = self.conflicts.iter_mut().find(|c| c.0 == key) {
+            let lasts = *since <= lasting_from;
+            return lasts && !std::mem::replace(reported, true);
+        }
+        if self.conflicts.len() >= CONFLICTS_MAX {
+            self.conflicts.pop_front();
+        }
+        self.conflicts.push_back((key, now, false));
+        false
+    }
+}
+
+/// Distinct peers that have to agree, if there are so many.
+pub(super) const QUORUM: usize = 3;
+/// Most peers whose observation is kept.
+pub(crate) const OBSERVERS_MAX: usize = 16;
+/// Most members remembered as told of late.
+pub(crate) const TOLD_MAX: usize = 64;
+/// Most conflicts remembered.
+pub(crate) const CONFLICTS_MAX: usize = 16;

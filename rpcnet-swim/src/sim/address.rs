@@ -1,0 +1,82 @@
+//! Where nodes are: wrong addresses, changes of address, filters that let answers in alone.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Cluster;
+use crate::config::ClusterConfig;
+use crate::engine::Engine;
+
+impl Cluster {
+    /// Starts a node that advertises an address at which it is not, and gives its number. Unlike
+    /// one that is set by the configuration, it is not set by hand.
+    ///
+    /// # Panics
+    /// If the configuration, the name or the address is invalid.
+    pub fn add_advertising(
+        &mut self,
+        name: impl Into<String>,
+        config: ClusterConfig,
+        seeds: Vec<SocketAddr>,
+        advertised: SocketAddr,
+    ) -> usize {
+        let node = self.place(name.into(), config, seeds);
+        self.nodes[node].advertised = Some(advertised);
+        let epoch = self.epoch();
+        self.start(node, epoch);
+        node
+    }
+
+    /// Moves a running node: its datagrams come from this address from now on, and what is sent to
+    /// the one before reaches nobody.
+    pub fn move_to(&mut self, node: usize, addr: SocketAddr) {
+        let before = std::mem::replace(&mut self.nodes[node].location, addr);
+        self.moved.remove(&before);
+        self.moved.insert(addr, node);
+    }
+
+    /// Puts a filter in front of a node that lets in answers alone: what comes from a node to which
+    /// it sent something within the last `memory`. None takes it away.
+    pub fn filter_inbound(&mut self, node: usize, memory: Option<Duration>) {
+        self.nodes[node].contacts = memory.map(|memory| (memory, HashMap::new()));
+    }
+
+    /// Where a node is.
+    pub fn location(&self, node: usize) -> SocketAddr {
+        self.nodes[node].location
+    }
+
+    /// Tells a node to advertise another address.
+    ///
+    /// # Panics
+    /// If nobody could send to it.
+    pub fn set_advertise_addr(&mut self, node: usize, addr: SocketAddr) {
+        let set = |engine: &mut Engine, now| engine.set_advertise_addr(now, addr);
+        let mut result = Ok(());
+        self.input(node, |engine, now| result = set(engine, now));
+        result.expect("a usable address");
+    }
+
+    /// Who gets what `from` sends to an address.
+    pub(super) fn locate(&mut self, from: usize, to: SocketAddr) -> Option<usize> {
+        let now = self.now;
+        let node = match self.moved.get(&to) {
+            Some(node) => *node,
+            None => {
+                let node = self.node_at(to)?;
+                (self.nodes[node].location == to).then_some(node)?
+            }
+        };
+        if let Some((_, contacts)) = &mut self.nodes[from].contacts {
+            contacts.insert(node, now);
+        }
+        let is_open = match &self.nodes[node].contacts {
+            Some((memory, contacts)) => contacts
+                .get(&from)
+                .is_some_and(|at| now.since(*at) <= *memory),
+            None => true,
+        };
+        is_open.then_some(node)
+    }
+}

@@ -1,0 +1,360 @@
+//! Advertised addresses that lead nowhere, change, are shared or let answers in alone, in virtual
+//! time.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rpcnet_swim::sim::Cluster;
+use rpcnet_swim::{
+    AddressStatus, ClusterConfig, ClusterKey, Event, HealthState, MemberState, NodeId,
+};
+
+fn lan() -> ClusterConfig {
+    ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
+}
+
+/// Bound to all interfaces, so that the address is a guess.
+fn guessing() -> ClusterConfig {
+    lan().with_bind_addr(addr("0.0.0.0:7946"))
+}
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A cluster in which all know all.
+fn settled(seed: u64, nodes: usize) -> Cluster {
+    let mut cluster = Cluster::of(seed, nodes, lan());
+    let took = cluster.run_until(secs(10), Cluster::is_converged);
+    took.expect("all know all");
+    cluster.run_for(secs(5));
+    cluster
+}
+
+fn seeds(cluster: &Cluster) -> Vec<SocketAddr> {
+    (0..cluster.len().min(2)).map(|n| cluster.addr(n)).collect()
+}
+
+/// How often a node told of something like this.
+fn count(cluster: &Cluster, node: usize, like: impl Fn(&Event) -> bool) -> usize {
+    let events = cluster.events(node).iter();
+    events.filter(|(_, event)| like(event)).count()
+}
+
+fn is_about(event: &Event, name: &str) -> bool {
+    let member = match event {
+        Event::NodeSuspect { member, .. }
+        | Event::NodeRecovered(member)
+        | Event::NodeFailed(member) => member,
+        _ => return false,
+    };
+    &*member.id.name == name
+}
+
+fn is_unreachable(event: &Event, name: &str) -> bool {
+    matches!(event, Event::NodeUnreachable(member) if &*member.id.name == name)
+}
+
+fn is_reachable(event: &Event, name: &str) -> bool {
+    matches!(event, Event::NodeReachable(member) if &*member.id.name == name)
+}
+
+fn is_address_problem(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::AddressUnreachable { .. } | Event::AddressConflict { .. }
+    )
+}
+
+fn status(cluster: &Cluster, node: usize) -> AddressStatus {
+    cluster.engine(node).expect("it is up").address_status()
+}
+
+/// Whether all others see a node alive and where it is.
+fn is_found(cluster: &Cluster, node: usize) -> bool {
+    (0..cluster.len()).filter(|n| *n != node).all(|observer| {
+        let sight = cluster.sight(observer, node);
+        sight.is_some_and(|member| {
+            member.state == MemberState::Alive && member.addr == cluster.location(node)
+        })
+    })
+}
+
+#[test]
+fn a_guess_that_peers_cannot_reach_is_mended_before_anybody_knows_it() {
+    for wrong in ["127.0.1.1:7946", "192.168.7.7:7946", "[fd00::7]:7946"] {
+        for others in [1, 5] {
+            let mut cluster = settled(1, others);
+            let seeds = seeds(&cluster);
+            let node = cluster.add_advertising("late", guessing(), seeds, addr(wrong));
+            let took = cluster.run_until(secs(5), |cluster| is_found(cluster, node));
+            took.unwrap_or_else(|| panic!("{wrong}, {others} others"));
+            cluster.run_for(secs(60));
+            cluster.expect_safe();
+            assert!(is_found(&cluster, node));
+            for observer in 0..others {
+                assert_eq!(count(&cluster, observer, |e| is_about(e, "late")), 0);
+            }
+            assert_eq!(count(&cluster, node, is_address_problem), 0);
+            assert_eq!(status(&cluster, node), AddressStatus::Reachable);
+        }
+    }
+}
+
+#[test]
+fn a_port_that_is_translated_is_followed() {
+    let mut cluster = settled(2, 5);
+    let seeds = seeds(&cluster);
+    let node = cluster.add_advertising("late", lan(), seeds, addr("10.9.9.9:7946"));
+    cluster.move_to(node, addr("203.0.113.5:50123"));
+    let took = cluster.run_until(secs(20), |cluster| is_found(cluster, node));
+    took.expect("it is found where it is seen");
+    cluster.run_for(secs(60));
+    cluster.expect_safe();
+    assert!(is_found(&cluster, node));
+}
+
+#[test]
+fn a_node_whose_address_changes_is_found_at_the_new_one() {
+    for nodes in [2, 3, 8, 40] {
+        let mut cluster = settled(3, nodes);
+        cluster.move_to(1, addr("10.200.0.1:7946"));
+        let took = cluster.run_until(secs(30), |cluster| is_found(cluster, 1));
+        cluster.expect_safe();
+        took.unwrap_or_else(|| panic!("{nodes} nodes: {:?}", cluster.sight(0, 1)));
+        cluster.run_for(secs(30));
+        assert!(is_found(&cluster, 1), "{nodes} nodes");
+        let updated = |event: &Event| matches!(event, Event::NodeUpdated(m) if m.addr == addr("10.200.0.1:7946"));
+        for node in 0..nodes {
+            assert_eq!(count(&cluster, node, updated), 1, "{nodes} nodes");
+        }
+        assert_eq!(status(&cluster, 1), AddressStatus::Reachable);
+    }
+}
+
+/// It changed while nobody could hear of it, so all hold it failed by then.
+#[test]
+fn a_node_that_comes_back_elsewhere_after_it_was_held_failed_is_found() {
+    for nodes in [2, 3, 8] {
+        let mut cluster = settled(4, nodes);
+        for _ in 0..3 {
+            cluster.network().isolate([1], 1);
+            cluster.run_for(secs(15));
+            cluster.network().unite();
+            cluster.run_for(secs(12));
+        }
+        cluster.network().isolate([1], 1);
+        cluster.run_for(secs(15));
+        cluster.move_to(1, addr("10.200.0.1:7946"));
+        cluster.network().unite();
+        let took = cluster.run_until(secs(150), |cluster| is_found(cluster, 1));
+        cluster.expect_safe();
+        took.unwrap_or_else(|| panic!("{nodes} nodes: {:?}", cluster.sight(0, 1)));
+    }
+}
+
+#[test]
+fn an_address_set_by_hand_that_leads_nowhere_is_reported_and_can_be_mended() {
+    let mut cluster = settled(5, 8);
+    let config = lan().with_advertise_addr(addr("192.0.2.1:7946"));
+    let seeds = seeds(&cluster);
+    let node = cluster.add("late", config, seeds);
+    let id = NodeId::new("late", cluster.engine(node).unwrap().id().epoch);
+    let told = |event: &Event| {
+        matches!(event, Event::AddressUnreachable { addr: told, observed: Some(seen) }
+            if *told == addr("192.0.2.1:7946") && *seen == addr("10.0.0.9:7946"))
+    };
+    let took = cluster.run_until(secs(30), |cluster| count(cluster, node, told) == 1);
+    took.expect("it is told");
+    assert_eq!(status(&cluster, node), AddressStatus::Unreachable);
+    cluster.run_for(secs(120));
+    cluster.expect_safe();
+    assert_eq!(count(&cluster, node, is_address_problem), 1);
+    for observer in 0..8 {
+        let sight = cluster.sight(observer, node).expect("it is known");
+        assert!(sight.state.is_live() && sight.unreachable, "{sight:?}");
+        assert_eq!(count(&cluster, observer, |e| is_unreachable(e, "late")), 1);
+        assert_eq!(count(&cluster, observer, |e| is_reachable(e, "late")), 0);
+        // Before all knew.
+        let before = count(&cluster, observer, |e| is_about(e, "late"));
+        assert!(before <= 20, "{before} events at {observer}");
+        let engine = cluster.engine(observer).unwrap();
+        let health = engine.health(&id, cluster.now()).expect("it is known");
+        assert_eq!(health.state, HealthState::Unreachable);
+    }
+
+    let location = cluster.location(node);
+    cluster.set_advertise_addr(node, location);
+    let mended = |cluster: &Cluster| {
+        is_found(cluster, node)
+            && status(cluster, node) == AddressStatus::Reachable
+            && (0..8).all(|observer| !cluster.sight(observer, node).unwrap().unreachable)
+    };
+    let took = cluster.run_until(secs(30), mended);
+    took.expect("it is reachable");
+    let again = |event: &Event| matches!(event, Event::AddressReachable { .. });
+    assert_eq!(count(&cluster, node, again), 1);
+    for observer in 0..8 {
+        assert_eq!(count(&cluster, observer, |e| is_reachable(e, "late")), 1);
+    }
+    cluster.expect_safe();
+}
+
+#[test]
+fn nodes_with_one_advertised_address_are_told_so_and_one_with_its_own_is_taken_back() {
+    let mut cluster = settled(6, 5);
+    let shared = addr("198.51.100.7:7946");
+    let config = || lan().with_advertise_addr(shared);
+    let first = cluster.len();
+    for n in 0..4 {
+        let seeds = seeds(&cluster);
+        cluster.add(format!("twin{n}"), config(), seeds);
+        cluster.run_for(secs(2));
+    }
+    cluster.move_to(first + 3, shared);
+    cluster.run_for(secs(60));
+    cluster.expect_safe();
+    for n in 0..3 {
+        let told = |event: &Event| {
+            matches!(event, Event::AddressConflict { addr, older, newer }
+                if *addr == shared && *older == format!("twin{n}") && newer.starts_with("twin"))
+        };
+        assert_eq!(status(&cluster, first + n), AddressStatus::Conflict, "{n}");
+        assert!(count(&cluster, first + n, told) >= 1, "twin{n} is told");
+        let others = (0..5).map(|node| count(&cluster, node, told));
+        assert!(others.sum::<usize>() >= 1, "others tell of twin{n}");
+    }
+    assert!(is_live(&cluster, 0, first + 3));
+    // The operator gives one of them an address of its own.
+    let location = cluster.location(first);
+    cluster.set_advertise_addr(first, location);
+    let took = cluster.run_until(secs(60), |cluster| {
+        (0..5).all(|observer| is_live(cluster, observer, first))
+            && status(cluster, first) == AddressStatus::Reachable
+    });
+    took.unwrap_or_else(|| panic!("{:?}", cluster.sight(0, first)));
+    // The one that has the address goes; another one of them is no longer in conflict.
+    cluster.crash(first + 3);
+    cluster.run_for(secs(150));
+    let free = |n: &usize| status(&cluster, first + n) != AddressStatus::Conflict;
+    assert!([1, 2].iter().any(free));
+}
+
+fn is_live(cluster: &Cluster, observer: usize, node: usize) -> bool {
+    let sight = cluster.sight(observer, node);
+    sight.is_some_and(|member| member.state.is_live())
+}
+
+/// Answers come in, and pings by a way that is still open for one: the shorter, the fewer.
+#[test]
+fn a_member_that_lets_answers_in_alone_ends_as_unreachable_and_does_not_flap() {
+    for (nodes, memory) in [(3, millis(20)), (8, millis(20)), (32, secs(5))] {
+        let mut cluster = settled(11, nodes);
+        cluster.filter_inbound(2, Some(memory));
+        let others: Vec<usize> = (0..nodes).filter(|n| *n != 2).collect();
+        let flaps = |cluster: &Cluster| -> usize {
+            let told = |n: &usize| count(cluster, *n, |e| is_about(e, "n2"));
+            others.iter().map(told).sum()
+        };
+        cluster.run_for(secs(120));
+        let before = flaps(&cluster);
+        cluster.run_for(secs(120));
+        cluster.expect_safe();
+        let more = flaps(&cluster) - before;
+        let shape = format!("{nodes} nodes, {memory:?}");
+        println!("{shape}: {before} events in 120 s, {more} in the next");
+        // Without an end to it each observer tells of 36.
+        assert!(more <= 8 * others.len(), "{shape}: {more}");
+        for n in &others {
+            let sight = cluster.sight(*n, 2).expect("it is known");
+            let told = count(&cluster, *n, |e| is_unreachable(e, "n2"));
+            // One that answered each probe of this observer may be well in its eyes.
+            let is_marked = sight.unreachable && told == 1;
+            assert!(
+                is_marked || nodes == 32 && told <= 1,
+                "{shape}: {sight:?}, {told}"
+            );
+            assert!(sight.state.is_live());
+        }
+        let marked = others
+            .iter()
+            .filter(|n| cluster.sight(**n, 2).unwrap().unreachable);
+        assert!(marked.count() >= others.len() * 3 / 4, "{shape}");
+
+        cluster.filter_inbound(2, None);
+        let took = cluster.run_until(secs(240), |cluster| {
+            others.iter().all(|n| {
+                let sight = cluster.sight(*n, 2).unwrap();
+                sight.state == MemberState::Alive && !sight.unreachable
+            })
+        });
+        println!("{shape}: reachable everywhere after {took:?}");
+        took.unwrap_or_else(|| panic!("{shape}"));
+    }
+}
+
+#[test]
+fn a_crash_of_an_unreachable_member_is_found() {
+    let mut cluster = settled(7, 8);
+    let config = lan().with_advertise_addr(addr("192.0.2.1:7946"));
+    let seeds = seeds(&cluster);
+    let node = cluster.add("late", config, seeds);
+    cluster.run_for(secs(60));
+    assert!(is_live(&cluster, 0, node));
+    cluster.crash(node);
+    let took = cluster.run_until(secs(40), |cluster| {
+        (0..8).all(|observer| !is_live(cluster, observer, node))
+    });
+    cluster.expect_safe();
+    println!("found after {took:?}");
+    took.expect("it is held failed");
+}
+
+/// What works is not asked about: the address costs nothing while pings arrive.
+#[test]
+fn a_cluster_that_is_well_sends_nothing_about_addresses() {
+    let mut cluster = settled(8, 16);
+    let before: Vec<_> = (0..16).map(|n| cluster.traffic(n)).collect();
+    cluster.run_for(secs(120));
+    let bytes: u64 = (0..16)
+        .map(|n| (cluster.traffic(n) - before[n]).sent_bytes)
+        .sum();
+    let rate = bytes as f64 / 16.0 / 120.0;
+    println!("{rate} B/s a node");
+    assert!((270.0..=290.0).contains(&rate), "{rate} B/s a node");
+    for n in 0..16 {
+        assert_eq!(status(&cluster, n), AddressStatus::Reachable);
+        assert_eq!(count(&cluster, n, is_address_problem), 0);
+    }
+}
+
+/// Loss is no reason to pass a member over: it is suspected now and then, and answers.
+#[test]
+fn loss_makes_no_member_unreachable() {
+    for (nodes, loss) in [(8, 0.1), (16, 0.3)] {
+        let mut cluster = settled(9, nodes);
+        let link = &mut cluster.network().default;
+        *link = link.with_loss(loss);
+        cluster.run_for(secs(120));
+        cluster.expect_safe();
+        let told = |n| count(&cluster, n, |e| matches!(e, Event::NodeUnreachable(_)));
+        let unreachable: usize = (0..nodes).map(told).sum();
+        let most = (0..nodes).flat_map(|n| (0..nodes).map(move |m| (n, m)));
+        let most = most
+            .map(|(n, m)| count(&cluster, n, |e| is_about(e, &format!("n{m}"))))
+            .max();
+        println!("{nodes} nodes, loss {loss}: {unreachable} times, {most:?} events of one member");
+        let problems: usize = (0..nodes)
+            .map(|n| count(&cluster, n, is_address_problem))
+            .sum();
+        assert_eq!((unreachable, problems), (0, 0));
+    }
+}
