@@ -17,6 +17,7 @@ use super::{Engine, Phase, Sender};
 use crate::error::JoinRefusal;
 use crate::event::{Event, MemberState};
 use crate::time::Time;
+use crate::usable::is_usable_from;
 use crate::wire::{Claim, Payload, Record, Write};
 
 /// What is known of ways into the cluster.
@@ -208,6 +209,9 @@ impl Engine {
             self.take_counter_proof(sender, cookie) || self.join.is_cookie(cookie, sender, now);
         if !is_there {
             return self.send_challenge(sender, Some(sender.addr));
+        }
+        if !is_usable_from(me.addr, sender.addr) {
+            return self.refuse_join(sender, JoinRefusal::UnusableAddress);
         }
         if sender.key == self.me.key {
             if sender.epoch < self.me.epoch {

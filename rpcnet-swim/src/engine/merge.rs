@@ -200,8 +200,9 @@ impl Engine {
         let was_unreachable = entry.is_unreachable();
         let unanswered = entry.case().unanswered;
         let is_elsewhere = entry.addr() != record.addr;
-        // A member that comes and goes stays out for a while.
-        if was == MemberState::Failed && entry.case().is_held(now) {
+        // A member that comes and goes stays out for a while. One that says itself that nobody
+        // reaches it will answer no dial, and is passed over as it is.
+        if was == MemberState::Failed && entry.case().is_held(now) && !record.unreachable {
             self.hasten_proof(now, key);
             let is_free = self.table.at_addr(record.addr).is_none() && record.addr != self.me.addr;
             if is_elsewhere && is_free {

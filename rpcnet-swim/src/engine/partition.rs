@@ -158,6 +158,7 @@ impl Engine {
             }
             return;
         }
+        self.refresh_estimate(now);
         let reachable = self.reachable_count();
         let (grace, before) = (self.config.partition_grace, self.partition.sees_cut());
         let change = self.partition.observe(now, reachable, expected, grace);

@@ -72,6 +72,8 @@ struct Estimate {
     asked: Vec<Asked>,
     /// Upper bound of the share of reachable members among those that were not asked.
     share: f64,
+    /// The same as a number of members: it stands while others of them are declared failed.
+    others_reached: f64,
     /// Nobody was heard, and no check has been made since.
     unchecked: bool,
 }
@@ -140,6 +142,7 @@ impl ReachWatch {
         self.estimate = Some(Estimate {
             asked: Vec::new(),
             share: 0.0,
+            others_reached: 0.0,
             unchecked: true,
         });
     }
@@ -459,8 +462,11 @@ impl Engine {
         let asked: Vec<Asked> = check.asked.iter().filter(is_there).copied().collect();
         let random = || asked.iter().filter(|asked| asked.is_random);
         let answered = random().filter(|asked| asked.answered).count();
+        let share = upper_share(answered, random().count());
+        let others = self.table.live().len() - asked.len();
         self.reach.estimate = Some(Estimate {
-            share: upper_share(answered, random().count()),
+            share,
+            others_reached: share * others as f64,
             asked,
             unchecked: false,
         });
@@ -471,11 +477,40 @@ impl Engine {
         self.watch_partition(now);
     }
 
-    fn clear_estimate(&mut self, now: Time) {
+    /// Brings the estimate up to date with the members that were declared failed since, and ends it
+    /// once what it says is no cut any more.
+    pub(super) fn refresh_estimate(&mut self, now: Time) {
+        let Some(estimate) = self.reach.estimate.as_ref().filter(|it| !it.unchecked) else {
+            return;
+        };
+        let is_live = |asked: &&Asked| {
+            let entry = self.table.get(asked.key);
+            entry.is_some_and(|it| it.state.is_live())
+        };
+        let asked = estimate.asked.iter().filter(is_live).count();
+        let others = self.table.live().len() - asked;
+        if let Some(estimate) = &mut self.reach.estimate {
+            estimate.share = match others {
+                0 => 0.0,
+                _ => (estimate.others_reached / others as f64).min(1.0),
+            };
+        }
+        let (reachable, expected) = (self.reachable_count(), self.expected_count(now));
+        if !super::partition::is_cut(reachable, expected) {
+            self.reach.check = None;
+            self.end_estimate();
+        }
+    }
+
+    fn end_estimate(&mut self) {
         self.reach.estimate = None;
         self.reach.confirmed = 0;
         self.reach.recovery = 0.0;
         self.timers.clear(Single::Reach);
+    }
+
+    fn clear_estimate(&mut self, now: Time) {
+        self.end_estimate();
         self.watch_partition(now);
     }
 

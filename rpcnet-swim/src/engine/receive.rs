@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use super::merge::Source;
 use super::{Engine, Phase};
-use crate::error::JoinRefusal;
 use crate::event::MemberState;
 use crate::id::{life_key, short_life};
 use crate::time::Time;
@@ -60,15 +59,14 @@ impl Engine {
             return self.hear_superseded(now, sender, payload);
         }
         let addresses_refused = &mut self.stats.addresses_refused;
+        let is_hello = matches!(payload, Payload::Hello { .. });
         let is_of_use = payload.retain_records(|record| {
             let is_usable = is_usable_from(record.addr, sender.addr);
             *addresses_refused += u64::from(!is_usable);
-            is_usable
+            // A hello is answered: the challenge tells the newcomer where it is seen.
+            is_usable || is_hello
         });
         if !is_of_use {
-            if matches!(payload, Payload::Hello { .. }) {
-                self.refuse_join(sender, JoinRefusal::UnusableAddress);
-            }
             return;
         }
         match payload {
