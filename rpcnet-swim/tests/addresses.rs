@@ -181,7 +181,9 @@ fn an_address_set_by_hand_that_leads_nowhere_is_reported_and_can_be_mended() {
     for observer in 0..8 {
         let sight = cluster.sight(observer, node).expect("it is known");
         assert!(sight.state.is_live() && sight.unreachable, "{sight:?}");
-        assert_eq!(count(&cluster, observer, |e| is_unreachable(e, "late")), 1);
+        // Told again by an observer that held it failed in between.
+        let told = count(&cluster, observer, |e| is_unreachable(e, "late"));
+        assert!((1..=2).contains(&told), "{told} times at {observer}");
         assert_eq!(count(&cluster, observer, |e| is_reachable(e, "late")), 0);
         // Before all knew.
         let before = count(&cluster, observer, |e| is_about(e, "late"));

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rpcnet_swim::{
-    ClusterConfig, ClusterKey, Dropped, Engine, KeyRing, Member, MemberState, NodeId, Stats, Time,
+    ClusterConfig, ClusterKey, Dropped, Engine, Event, KeyRing, Member, MemberState, NodeId, Stats,
+    Time,
 };
 
 fn addr(n: usize) -> SocketAddr {
@@ -143,14 +144,24 @@ fn state(engine: &Engine) -> (u64, Vec<Member>, Member, Option<Time>, bool) {
     )
 }
 
-/// Feeds `datagram` and says which counter it moved; nothing else may have changed.
+/// Feeds `datagram` and says which counter it moved; nothing else may have changed. It may be
+/// reported, and answered by a notice that is no longer than it is.
 fn refused(engine: &mut Engine, datagram: &[u8], now: Time) -> Dropped {
     let (before, stats) = (state(engine), engine.stats());
     engine.handle_datagram(now, addr(1), &mut datagram.to_vec());
     assert_eq!(state(engine), before);
-    assert!(engine.poll_transmit().is_none() && engine.poll_event().is_none());
-    let after = engine.stats();
     let mut expected: Stats = stats;
+    while let Some((to, notice)) = engine.poll_transmit() {
+        assert_eq!(to, addr(1));
+        assert!(notice.len() <= datagram.len(), "{} bytes", notice.len());
+        expected.sent += 1;
+        expected.sent_bytes += notice.len() as u64;
+    }
+    assert!(expected.sent <= stats.sent + 1);
+    while let Some(event) = engine.poll_event() {
+        assert!(matches!(event, Event::DatagramRefused { .. }), "{event:?}");
+    }
+    let after = engine.stats();
     expected.received += 1;
     expected.received_bytes += datagram.len() as u64;
     expected.dropped = after.dropped;

@@ -70,7 +70,9 @@ impl Engine {
     /// A round to a live member went unanswered, as a witness says. Says whether that is no
     /// evidence: a member that is out of reach, and said a moment ago that it is alive.
     pub(super) fn note_out_of_reach(&mut self, now: Time, key: u64) -> bool {
-        let patience = PATIENCE_ROUNDS * self.config.probe_interval;
+        let rounds = (PATIENCE_ROUNDS_PER_MEMBER * self.live_count() as u32)
+            .clamp(PATIENCE_ROUNDS_MIN, PATIENCE_ROUNDS_MAX);
+        let patience = rounds * self.config.probe_interval;
         let Some(entry) = self.table.get_mut(key) else {
             return false;
         };
@@ -187,5 +189,8 @@ const STEADY_ROUNDS: u32 = 30;
 const UNANSWERED_MIN: u8 = 3;
 /// Direct answers in a row after which it is reachable again.
 const ANSWERS_MIN: u8 = 2;
-/// For so many probe intervals after a sign of life an unreachable member is not accused.
-const PATIENCE_ROUNDS: u32 = 10;
+/// For so many probe intervals after a sign of life an unreachable member is not accused: two passes
+/// of its round robin, which comes upon each of the others once in a pass.
+const PATIENCE_ROUNDS_PER_MEMBER: u32 = 4;
+const PATIENCE_ROUNDS_MIN: u32 = 10;
+const PATIENCE_ROUNDS_MAX: u32 = 300;

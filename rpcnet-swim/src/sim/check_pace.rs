@@ -67,7 +67,7 @@ impl Pace {
         } = sent - self.before;
         let is_quiet = now.since(self.news_at) > CALM_ROUNDS * unit;
         for (what, count, bound, applies) in [
-            ("hellos", hellos, ATTEMPTS * DOORS * 2, is_calm),
+            ("hellos", hellos, ATTEMPTS * DOORS * 4, is_calm),
             ("pages", pages, PAGE_BURSTS * 16, is_quiet),
             ("others", others, SHARES * share(config), is_quiet),
         ] {
@@ -89,7 +89,8 @@ fn share(config: &ClusterConfig) -> u64 {
 const CALM_ROUNDS: u32 = 10;
 /// Attempts to get in within a probe interval: the wait is half of it at first, less a quarter.
 const ATTEMPTS: u64 = 3;
-/// Addresses that an attempt dials: eight seeds, eight known ones, eight fresh ones.
+/// Addresses that an attempt dials: eight seeds, eight known ones, eight fresh ones. To each goes a
+/// hello and one that brings its cookie back; as many go to members that ask for them.
 const DOORS: u64 = 24;
 /// Bursts of pages that others may ask of a node in a probe interval.
 const PAGE_BURSTS: u64 = 8;

@@ -223,11 +223,10 @@ fn what_a_joiner_pulls_first_is_no_news_but_it_itself_is() {
         };
         seed.merge(Time::ZERO, record, Source::Sync);
     }
-    let failed = Record {
+    let changed = Record {
         name: "n7".into(),
         addr: addr(7),
         incarnation: 1,
-        claim: Claim::Failed,
         ..seed.own_record()
     };
     joiner.handle_seeds(Time::ZERO, &[addr(1)]);
@@ -256,6 +255,6 @@ fn what_a_joiner_pulls_first_is_no_news_but_it_itself_is() {
     // And the seed, whose own word it has.
     assert_eq!(joiner.queue.len(), 2);
     // What happens from now on is news again.
-    joiner.merge(Time::ZERO, failed, Source::Gossip);
+    joiner.merge(Time::ZERO, changed, Source::Gossip);
     assert_eq!(joiner.queue.len(), 3);
 }
