@@ -369,6 +369,7 @@ impl ClusterConfig {
     }
 
     /// The seeds without what is skipped: white space around them, and empty ones.
+    #[cfg(feature = "tokio")]
     pub(crate) fn trim_seeds(&mut self) -> Result<(), ConfigError> {
         self.seeds = seed::parse_all(&self.seeds)
             .map_err(|(seed, reason)| ConfigError::InvalidSeed { seed, reason })?;

@@ -961,8 +961,9 @@ fn a_second_partition_heals_as_fast_as_the_first() {
         cluster.network().unite();
         let took = cluster.run_until(secs(60), Cluster::is_converged);
         println!("whole again after {took:?}");
-        // Contact is enough: nobody waits for the views to come to rest first.
-        assert!(took.expect("whole again") < millis(2_500), "{took:?}");
+        // Contact is enough: nobody waits for the views to come to rest first. Then each node has to
+        // see for itself that it reaches the others.
+        assert!(took.expect("whole again") < secs(5), "{took:?}");
     }
     cluster.expect_safe();
 }

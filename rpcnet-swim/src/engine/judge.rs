@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::Engine;
 use super::case::Case;
-use super::one_way::Reach;
 use super::suspicion::{Court, Evidence, Suspicion, is_guilty, refute_time};
 use super::timers::{Single, Timer};
 use crate::event::{Event, MemberState};
@@ -222,7 +221,7 @@ impl Engine {
             let case = entry.case_mut();
             case.suspicion = None;
             case.claimed_failed = false;
-            case.reach = Reach::NONE;
+            case.reach.on_failed();
             case.redials = 0;
             case.redial_at = now + redial;
             case.forgive_flaps(flaps_from);

@@ -200,9 +200,10 @@ impl Engine {
         let was_unreachable = entry.is_unreachable();
         let unanswered = entry.case().unanswered;
         let is_elsewhere = entry.addr() != record.addr;
-        // A member that comes and goes stays out for a while. One that says itself that nobody
-        // reaches it will answer no dial, and is passed over as it is.
-        if was == MemberState::Failed && entry.case().is_held(now) && !record.unreachable {
+        // A member that comes and goes stays out for a while. One that refuted again and again and
+        // says itself that nobody reaches it will answer no dial, and is passed over as it is.
+        let is_out_of_reach = record.unreachable && entry.case().reach.refutes_often();
+        if was == MemberState::Failed && entry.case().is_held(now) && !is_out_of_reach {
             self.hasten_proof(now, key);
             let is_free = self.table.at_addr(record.addr).is_none() && record.addr != self.me.addr;
             if is_elsewhere && is_free {
@@ -241,6 +242,7 @@ impl Engine {
         self.spread(now, key);
         if was == MemberState::Failed {
             self.settled_at = now;
+            self.check_again_now(now);
             if let Some(case) = self.table.get_mut(key).and_then(Entry::open_case) {
                 case.returned_at = now;
             }

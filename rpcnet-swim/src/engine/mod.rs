@@ -497,7 +497,10 @@ impl Engine {
 
     /// Whether this node sees the whole cluster.
     pub fn partition_status(&self) -> PartitionStatus {
-        self.partition.status()
+        match self.partition.status() {
+            PartitionStatus::Healthy if self.reach.is_in_force() => PartitionStatus::Suspected,
+            status => status,
+        }
     }
 
     /// Hash of the view: equal in all nodes that know of the same live members.

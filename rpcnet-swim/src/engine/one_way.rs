@@ -58,6 +58,22 @@ impl Reach {
         }
     }
 
+    /// It was declared failed: what it refuted before still counts.
+    pub(super) fn on_failed(&mut self) {
+        *self = Self {
+            refutations: self.refutations,
+            flips: self.flips,
+            flips_from: self.flips_from,
+            refuted_at: self.refuted_at,
+            ..Self::NONE
+        };
+    }
+
+    /// It was suspected and refuted several times of late.
+    pub(super) fn refutes_often(&self) -> bool {
+        self.refutations.max(self.flips) >= OFTEN
+    }
+
     /// It answers nothing and refutes, or it is suspected and refutes all the time, answers or not:
     /// a filter may let probes in for a moment after each refutation.
     fn is_out_of_reach(&self) -> bool {
@@ -179,6 +195,8 @@ impl Entry {
 
 /// Refutations, none a window after the one before, that make a member unreachable, if it answers nothing.
 const REFUTATIONS_MIN: u8 = 3;
+/// So many say of a failed member that it is alive and not heard, if it says so itself.
+const OFTEN: u8 = 2;
 /// The same, whatever it answers, if so many are within one window.
 const FLIPS_MIN: u8 = 6;
 /// The window, in probe intervals.

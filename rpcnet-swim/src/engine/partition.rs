@@ -144,7 +144,7 @@ impl Engine {
         self.heard_at = now;
         if self.partition.end_isolation(now) {
             self.emit(Event::IsolationEnded);
-            self.check_after_isolation(now);
+            self.check_again_now(now);
         }
     }
 

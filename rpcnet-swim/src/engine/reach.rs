@@ -235,8 +235,9 @@ impl Engine {
         }
     }
 
-    /// This node hears somebody after it heard nobody.
-    pub(super) fn check_after_isolation(&mut self, now: Time) {
+    /// There is a sign that a cut is over: this node hears somebody after it heard nobody, or a
+    /// failed member is back.
+    pub(super) fn check_again_now(&mut self, now: Time) {
         if self.reach.is_in_force() {
             self.start_check(now);
         }
