@@ -467,7 +467,7 @@ async fn hostile_datagrams_are_counted_and_change_nothing() {
     };
     send(vec![0xff; 40]).await;
     send(Vec::new()).await;
-    send(vec![0x21; 60_000]).await;
+    send(vec![0x22; 60_000]).await;
     until("rubbish is counted", 5, || {
         dropped().malformed >= 2 && dropped().foreign_cluster == 1
     })
