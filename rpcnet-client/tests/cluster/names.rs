@@ -68,7 +68,7 @@ async fn a_node_whose_name_a_newer_one_has_is_not_ready_and_returns_after_it() {
     let called = older
         .client()
         .call_worker("who", Bytes::new(), Some("role=worker"));
-    within("a call", async { called.await })
+    within("a call", called)
         .await
         .expect("the first one is there");
     assert!(older.membership().local_id().epoch > by.epoch);
