@@ -1,3 +1,5 @@
+//! Unit tests of the advertised address: observations, silence, conflicts.
+
 use std::time::Duration;
 
 use super::watch::{CONFLICTS_MAX, OBSERVERS_MAX, TOLD_MAX};
