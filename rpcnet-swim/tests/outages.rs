@@ -51,6 +51,40 @@ fn a_stable_member_that_slipped_in_once_is_back_10_s_after_its_outage() {
     }
 }
 
+/// A switch that fails twice: their proofs do not wait for each other.
+#[test]
+fn many_that_slipped_together_are_back_as_soon() {
+    let mut cluster = Cluster::formed(1, 64, ClusterConfig::lan());
+    cluster.log_events(false);
+    cluster.check_every(200);
+    cluster.run_for(secs(20));
+    let set_loss = |cluster: &mut Cluster, loss| {
+        for node in 0..12 {
+            cluster.network().set_ingress_loss(node, loss);
+        }
+    };
+    let are_back = |cluster: &Cluster| {
+        (0..12).all(|node| {
+            let name = format!("n{node}");
+            (12..64).all(|observer| {
+                let member = cluster.engine(observer).and_then(|it| it.member(&name));
+                member.is_some_and(|member| member.state == MemberState::Alive)
+            })
+        })
+    };
+    set_loss(&mut cluster, 1.0);
+    cluster.run_for(secs(12));
+    set_loss(&mut cluster, 0.0);
+    let slipped = cluster.run_until(secs(10), are_back);
+    assert!(slipped.is_some(), "the first return is free");
+    set_loss(&mut cluster, 1.0);
+    cluster.run_for(secs(25));
+    set_loss(&mut cluster, 0.0);
+    let took = cluster.run_until(secs(60), are_back);
+    println!("12 of 64: back after {took:?}");
+    assert!(took.is_some_and(|took| took <= secs(15)), "{took:?}");
+}
+
 #[test]
 fn one_that_slips_again_and_again_is_held() {
     for seed in 1..=3 {

@@ -1,7 +1,7 @@
 //! What the seeds resolve to.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,9 +77,20 @@ pub(super) fn is_own(addr: SocketAddr, bound: SocketAddr) -> bool {
     addr.port() == bound.port() && reaches
 }
 
-/// Whether an interface of this host has the address: the system binds no other.
+/// Whether an interface of this host has the address, by the routing table: datagrams to it leave
+/// from it. That it can be bound says nothing where `net.ipv4.ip_nonlocal_bind` is set.
 fn is_local(addr: SocketAddr) -> bool {
-    UdpSocket::bind(SocketAddr::new(addr.ip(), 0)).is_ok()
+    let ip = addr.ip().to_canonical();
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let source = || {
+        let probe = UdpSocket::bind((any, 0))?;
+        probe.connect((ip, 9))?;
+        probe.local_addr()
+    };
+    ip.is_loopback() || source().is_ok_and(|source| source.ip() == ip)
 }
 
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);

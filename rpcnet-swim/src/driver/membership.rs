@@ -237,8 +237,13 @@ impl ClusterMembership {
         let mut state = self.shared.state.subscribe();
         let others = {
             let mut engine = self.shared.engine.lock();
+            let state = engine.state();
             engine.leave_within(self.shared.now(), within);
-            engine.live_count() - 1
+            match state {
+                // The name is another's: there is nobody to tell.
+                MembershipState::Superseded { .. } => 0,
+                _ => engine.live_count() - 1,
+            }
         };
         self.shared.wake.notify_one();
         // The engine ends every leave; the driver that ends without it has none to wait for.

@@ -67,8 +67,8 @@ impl Driver {
                 let bound = self.socket.local_addr().ok();
                 self.shared.suggest_advertise_addr(bound, &found.addrs);
                 let (now, mut engine) = (self.shared.now(), self.shared.engine.lock());
-                for addr in found.own {
-                    engine.note_own_addr(addr);
+                if !found.addrs.is_empty() {
+                    engine.set_own_addrs(found.own);
                 }
                 if found.is_partial || found.addrs.is_empty() {
                     engine.handle_unresolved_seeds(now);

@@ -128,6 +128,14 @@ impl Engine {
             // Nobody is there to ping.
             self.address.pinged_at = now;
             self.address.answers = 0;
+            self.watch_claimant(now);
+            if self.join.joined && self.address.status == AddressStatus::Unreachable {
+                // Those who could not reach it are gone.
+                self.address.status = AddressStatus::Unconfirmed;
+                self.declare_unreachable(now, false);
+                let addr = self.me.addr;
+                self.emit(Event::AddressReachable { addr });
+            }
             return;
         }
         let unit = self.config.probe_interval;

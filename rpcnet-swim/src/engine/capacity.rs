@@ -26,7 +26,8 @@ impl Engine {
         if self.table.len() < self.config.members_max {
             return true;
         }
-        let gone = self.table.longest_gone();
+        // Nobody is forgotten out of a cut, or a minority would become a majority.
+        let gone = self.table.longest_gone(|key| !self.is_kept(now, key));
         let found = match gone {
             None if source == Source::Hello => self.table.find_unheard(),
             found => found,

@@ -16,7 +16,6 @@ use std::net::SocketAddr;
 
 use super::gossip::GossipQueue;
 use super::partition::PartitionWatch;
-use super::reach::ReachWatch;
 use super::sync::Sync;
 use super::table::Table;
 use super::timers::{Single, Timers};
@@ -350,7 +349,8 @@ impl Engine {
         self.queue = GossipQueue::default();
         self.sync = Sync::default();
         self.partition = PartitionWatch::new();
-        self.reach = ReachWatch::default();
+        self.reach.start_over();
+        self.address.start_over(now);
         (self.heard_at, self.back_at, self.settled_at) = (now, now, now);
         self.timers = Timers::default();
         self.timers

@@ -79,6 +79,8 @@ impl Join {
     /// Forgets that this node was in; where others are is known still.
     pub(super) fn start_over(&mut self) {
         self.joined = !self.seeds.start_over();
+        self.whole = false;
+        (self.peer_view, self.refusal) = (None, None);
     }
 
     /// Whether there is one seed, and this is it.

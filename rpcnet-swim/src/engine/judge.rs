@@ -270,7 +270,7 @@ impl Engine {
             case.redials = 0;
             self.table.set_redial(key, again);
             if slipped {
-                self.timers.set(Single::Redial, again);
+                self.timers.advance(Single::Redial, again);
             }
         } else {
             case.answered = 0;

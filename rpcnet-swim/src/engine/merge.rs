@@ -303,8 +303,8 @@ impl Engine {
     }
 
     /// Whether somebody's word that a live member failed is to be believed at once: this node
-    /// missed it too, two members suspect it, or another one said so before. Else this node has a
-    /// look itself: a member that errs, or lies under its own name, fails nobody.
+    /// missed it too, two members are said to suspect it, or another one said so before. Else this
+    /// node has a look itself: a member that errs fails nobody.
     fn is_credible(&self, key: u64) -> bool {
         if self.rules().is_rival() {
             return true;

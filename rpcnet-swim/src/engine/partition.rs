@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Engine;
-use crate::event::{Event, PartitionStatus};
+use super::{Engine, Entry};
+use crate::event::{Event, MemberState, PartitionStatus};
 use crate::time::Time;
 
 /// Watches how many members are on this side.
@@ -158,6 +158,11 @@ impl Engine {
             }
             return;
         }
+        if self.partition.end_isolation(now) {
+            // Those who were not heard are no longer members.
+            self.reach.start_over();
+            self.emit(Event::IsolationEnded);
+        }
         self.refresh_estimate(now);
         let reachable = self.reachable_count();
         let (grace, before) = (self.config.partition_grace, self.partition.sees_cut());
@@ -184,6 +189,24 @@ impl Engine {
             Some(PartitionChange::Healed) => self.emit(Event::PartitionHealed),
             None => {}
         }
+    }
+
+    /// Live members and those that are missing, this node included.
+    pub(super) fn expected_count(&mut self, now: Time) -> usize {
+        let from = self.missing_from(now);
+        self.live_count() + self.table.missing_since(from)
+    }
+
+    /// Whether a member that is due to be forgotten is still expected: nobody is forgotten out of
+    /// a cut.
+    pub(super) fn is_kept(&self, now: Time, key: u64) -> bool {
+        let cut = !self.rules().is_rival()
+            && (self.partition.sees_cut() || self.reach.is_in_force() || self.is_isolated(now));
+        let from = self.missing_from(now);
+        let is_missing = |entry: &Entry| {
+            entry.state == MemberState::Failed && entry.since >= from && self.table.counts(entry)
+        };
+        cut && self.table.get(key).is_some_and(is_missing)
     }
 }
 

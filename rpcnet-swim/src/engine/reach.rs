@@ -11,7 +11,6 @@
 
 use super::timers::Single;
 use super::{Engine, Phase};
-use crate::event::MemberState;
 use crate::policy::Filter;
 use crate::time::Time;
 use crate::wire::Payload;
@@ -145,6 +144,14 @@ impl ReachWatch {
             others_reached: 0.0,
             unchecked: true,
         });
+    }
+
+    /// Forgets all but the policies that are asked for.
+    pub(super) fn start_over(&mut self) {
+        *self = Self {
+            filters: std::mem::take(&mut self.filters),
+            ..Self::default()
+        };
     }
 
     /// Begins the test anew.
@@ -355,6 +362,9 @@ impl Engine {
             self.on_check_turn(now);
         } else if self.reach.is_in_force() {
             self.start_check(now);
+            // Isolated, or with nobody to ask: at the next turn.
+            let again = now + self.config.probe_interval;
+            self.timers.arm(Single::Reach, again);
         }
     }
 
@@ -524,24 +534,6 @@ impl Engine {
         let spread = 0.75 + 0.5 * self.rng.f64();
         let wait = (rounds * self.config.probe_interval).mul_f64(spread);
         self.timers.set(Single::Reach, now + wait);
-    }
-
-    /// Live members and those that are missing, this node included.
-    fn expected_count(&mut self, now: Time) -> usize {
-        let from = self.missing_from(now);
-        self.live_count() + self.table.missing_since(from)
-    }
-
-    /// Whether a member that is due to be forgotten is still expected: nobody is forgotten out of
-    /// a cut.
-    pub(super) fn is_kept(&self, now: Time, key: u64) -> bool {
-        let cut = !self.rules().is_rival()
-            && (self.partition.sees_cut() || self.reach.is_in_force() || self.is_isolated(now));
-        let from = self.missing_from(now);
-        let is_missing = |entry: &super::Entry| {
-            entry.state == MemberState::Failed && entry.since >= from && self.table.counts(entry)
-        };
-        cut && self.table.get(key).is_some_and(is_missing)
     }
 }
 

@@ -55,9 +55,6 @@ impl Engine {
             }
             return;
         }
-        if self.phase == Phase::Superseded {
-            return self.hear_superseded(now, sender, payload);
-        }
         let addresses_refused = &mut self.stats.addresses_refused;
         let is_hello = matches!(payload, Payload::Hello { .. });
         let is_of_use = payload.retain_records(|record| {
@@ -68,6 +65,9 @@ impl Engine {
         });
         if !is_of_use {
             return;
+        }
+        if self.phase == Phase::Superseded {
+            return self.hear_superseded(now, sender, payload);
         }
         match payload {
             Payload::JoinRefused { echo, reason } => {

@@ -39,23 +39,28 @@ impl Engine {
     fn redial_missing(&mut self, now: Time) {
         let interval = self.config.redial_interval;
         let share = (DIALLERS / self.live_count() as f64).min(1.0);
-        let mut dialled = 0;
+        let (mut dialled, mut proofs) = (0, 0);
         for key in self.table.due(now, DUE_MAX) {
             let Some(entry) = self.table.get_mut(key) else {
                 continue;
             };
             let case = entry.case_mut();
             // One that is held proves to each of us for itself that it is back.
-            let is_ours = case.is_on_probation() || self.rng.f64() < share;
-            if is_ours && dialled == DIALS_MAX {
+            let is_held = case.is_on_probation();
+            let is_ours = is_held || self.rng.f64() < share;
+            let (count, max) = match is_held {
+                true => (&mut proofs, PROOF_DIALS_MAX),
+                false => (&mut dialled, DIALS_MAX),
+            };
+            if is_ours && *count == max {
                 // At the next turn.
-                break;
+                continue;
             }
+            *count += usize::from(is_ours);
             case.redials = case.redials.saturating_add(1);
             let times = (1 << case.redials.min(5)).min(REDIAL_BACKOFF_MAX);
             self.table.set_redial(key, now + interval * times);
             if is_ours {
-                dialled += 1;
                 self.redialled_at = now;
                 self.start_round(now, key);
             }
@@ -78,6 +83,8 @@ impl Engine {
 const DIALLERS: f64 = 4.0;
 /// Most failed members dialled at a time, twice in each probe interval.
 const DIALS_MAX: usize = 1;
+/// Most held members dialled at a time, each of which has to answer several dials in a row.
+const PROOF_DIALS_MAX: usize = 16;
 /// Most failed members looked at for it.
 const DUE_MAX: usize = 256;
 /// Longest wait between two dials of a failed member, in redial intervals.

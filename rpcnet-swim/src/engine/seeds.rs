@@ -73,15 +73,11 @@ impl Seeds {
         self.unresolved = true;
     }
 
-    /// Adds an address of this node.
-    pub(crate) fn note_own(&mut self, addr: SocketAddr) {
-        self.addrs.retain(|seed| *seed != addr);
-        if !self.own.contains(&addr) {
-            if self.own.len() >= OWN_MAX {
-                self.own.remove(0);
-            }
-            self.own.push(addr);
-        }
+    /// Takes in which addresses are this node's own now. One that was may be another's since.
+    pub(crate) fn set_own(&mut self, mut own: Vec<SocketAddr>) {
+        own.truncate(OWN_MAX);
+        self.addrs.retain(|seed| !own.contains(seed));
+        self.own = own;
     }
 
     /// How many fresh addresses may be dialled now.
@@ -114,10 +110,10 @@ impl Engine {
         self.seeds_unresolved(now);
     }
 
-    /// Takes in that an address is one of this node's own, which is no use as a seed. The
-    /// advertised one is known. The last 64 are kept.
-    pub fn note_own_addr(&mut self, addr: SocketAddr) {
-        self.join.seeds.note_own(addr);
+    /// Takes in which addresses are this node's own now, beside the advertised one: as seeds they
+    /// are no use. Those of an earlier call count no more; of many the first 64 are kept.
+    pub fn set_own_addrs(&mut self, own: Vec<SocketAddr>) {
+        self.join.seeds.set_own(own);
     }
 
     /// Whether the seeds are to be resolved, for [`handle_seeds`](Self::handle_seeds). Asks once.

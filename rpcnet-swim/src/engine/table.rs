@@ -283,8 +283,9 @@ impl Table {
     }
 
     /// The failed or left member that went first.
-    pub(crate) fn longest_gone(&self) -> Option<u64> {
-        self.went.first().map(|(_, key)| *key)
+    pub(crate) fn longest_gone(&self, is_free: impl Fn(u64) -> bool) -> Option<u64> {
+        let mut gone = self.went.iter().map(|(_, key)| *key).take(GONE_LOOKED_AT);
+        gone.find(|key| is_free(*key))
     }
 
     /// A live member of which no datagram ever came, if there is one among the next few hundred:
@@ -469,5 +470,8 @@ fn version(key: u64, epoch: u64, incarnation: u32) -> u64 {
 const UNHEARD_VISITS: usize = 512;
 
 mod residents;
+/// Failed and left members that are looked at for one that may be forgotten.
+const GONE_LOOKED_AT: usize = 512;
+
 #[cfg(test)]
 mod tests;

@@ -60,9 +60,15 @@ pub(super) struct AddressClaimant {
 impl AddressWatch {
     pub(crate) fn new(config: &ClusterConfig, port: u16, now: Time) -> Self {
         let by_hand = config.advertise_addr.map(|addr| addr.ip());
+        let fixed = by_hand.is_some_and(|ip| !ip.is_unspecified());
+        let guessed = config.bind_addr.ip().is_unspecified();
+        Self::begin(fixed, guessed, port, now)
+    }
+
+    fn begin(fixed: bool, guessed: bool, port: u16, now: Time) -> Self {
         Self {
-            fixed: by_hand.is_some_and(|ip| !ip.is_unspecified()),
-            guessed: config.bind_addr.ip().is_unspecified(),
+            fixed,
+            guessed,
             port,
             status: AddressStatus::Unconfirmed,
             observed: BTreeMap::new(),
@@ -77,6 +83,11 @@ impl AddressWatch {
             told: VecDeque::new(),
             conflicts: VecDeque::new(),
         }
+    }
+
+    /// Begins anew among other peers; what was set by hand stays.
+    pub(crate) fn start_over(&mut self, now: Time) {
+        *self = Self::begin(self.fixed, self.guessed, self.port, now);
     }
 
     /// Notes what a peer sees. Of too many, who spoke longest ago is forgotten.

@@ -126,10 +126,23 @@ fn a_node_that_is_one_of_its_seeds_begins_a_cluster_when_no_other_answers() {
 #[test]
 fn an_address_that_is_known_to_be_its_own_is_not_dialled() {
     let mut engine = engine(1);
-    engine.note_own_addr(addr(5));
+    engine.set_own_addrs(vec![addr(5)]);
     engine.handle_seeds(Time::ZERO, &[addr(5)]);
     assert!(engine.is_joined());
     assert_eq!(engine.poll_transmit(), None);
+}
+
+/// A floating address, or one of a pod that is gone.
+#[test]
+fn an_address_that_was_its_own_is_dialled_once_it_is_another_s() {
+    let mut engine = engine(1);
+    engine.set_own_addrs(vec![addr(5)]);
+    engine.handle_seeds(Time::ZERO, &[addr(5)]);
+    assert_eq!(engine.poll_transmit(), None);
+    engine.set_own_addrs(Vec::new());
+    engine.handle_seeds(Time::from_millis(1), &[addr(5)]);
+    let (to, _) = engine.poll_transmit().expect("a hello");
+    assert_eq!(to, addr(5));
 }
 
 /// A hello that comes back shows that a seed is this node under an address that it did not know of.

@@ -62,6 +62,24 @@ fn tombstones_lock_nobody_out() {
 }
 
 #[test]
+fn nobody_is_forgotten_out_of_a_cut_to_make_room() {
+    let mut seed = small(8);
+    (0..8).for_each(|n| hearsay(&mut seed, Time::ZERO, n));
+    for n in 0..6 {
+        seed.fail(Time::ZERO, crate::id::name_key(&format!("m{n}")));
+    }
+    seed.watch_partition(Time::ZERO);
+    assert!(seed.partition.sees_cut());
+    for port in 9..12 {
+        let mut joiner = engine(&format!("j{port}"), 1, port);
+        greet(&mut seed, &mut joiner, Time::from_millis(10), port);
+    }
+    let expected = seed.view(Time::from_millis(20)).voters;
+    let missing = expected.iter().filter(|voter| !voter.is_reachable);
+    assert_eq!(missing.count(), 6, "{expected:?}");
+}
+
+#[test]
 fn members_that_were_never_heard_lock_nobody_out() {
     let mut seed = small(8);
     (0..20).for_each(|n| hearsay(&mut seed, Time::ZERO, n));
