@@ -25,8 +25,10 @@ impl Engine {
             }
         }
         if self.table.has_gone() {
-            self.timers
-                .set(Single::Redial, now + self.config.probe_interval / 2);
+            // A held member that is due sooner does not wait for the turn after it.
+            let turn = now + self.config.probe_interval / 2;
+            let due = self.table.next_due().filter(|at| *at > now && *at < turn);
+            self.timers.set(Single::Redial, due.unwrap_or(turn));
         }
     }
 

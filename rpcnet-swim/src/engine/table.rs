@@ -273,6 +273,11 @@ impl Table {
         keys
     }
 
+    /// When the first of those is to be dialled.
+    pub(crate) fn next_due(&self) -> Option<Time> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
     /// Members that failed or left at `until` or before.
     pub(crate) fn gone_before(&self, until: Time) -> Vec<u64> {
         self.went
