@@ -75,7 +75,8 @@ pub enum ClusterEvent {
     /// This node hears somebody again.
     IsolationEnded,
     /// The source has ended, is superseded by a newer node of its name, or is live again. What the registry knows is out of
-    /// date unless it is [live](SourceState::is_live).
+    /// date unless it is [live](SourceState::is_live). A source that is live again begins anew: the nodes that it finds are told as
+    /// joined, and of others nothing is told.
     SourceChanged(SourceState),
     /// Two live nodes have one name; the newer one keeps it.
     NameConflict {

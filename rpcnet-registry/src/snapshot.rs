@@ -142,6 +142,8 @@ impl Table {
             }
         }
         let (mut events, mut changes) = (Vec::new(), Vec::new());
+        // A source that is not live and starts over says nothing of those it does not list: it has yet to find them.
+        let has_left = self.source.is_live();
         let vanished: Vec<Arc<str>> = self
             .nodes
             .keys()
@@ -152,7 +154,7 @@ impl Table {
             let Some(before) = self.forget(&name) else {
                 continue;
             };
-            if !before.state.is_gone() {
+            if has_left && !before.state.is_gone() {
                 let left = Node::clone(&before).with_state(NodeState::Left);
                 events.push(ClusterEvent::NodeLeft(Arc::new(left)));
             }

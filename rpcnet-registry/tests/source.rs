@@ -2,18 +2,22 @@
 
 #![cfg(feature = "swim")]
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::executor::block_on;
 use rpcnet_registry::{
-    ClusterEvent, Events, LoadBalancingStrategy, Node, NodeId, NodeRegistry, SelectError,
-    SourceState, StaticMembership, WorkerRegistry,
+    ClusterEvent, Events, LoadBalancingStrategy, Membership, Node, NodeId, NodeRegistry, Observer,
+    SelectError, SourceState, StaticMembership, Watch, WorkerRegistry,
 };
 use rpcnet_swim::{ClusterConfig, ClusterMembership};
 use tokio::time::timeout;
 
 async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), work)
+    timeout(Duration::from_secs(60), work)
         .await
         .unwrap_or_else(|_| panic!("{what}: too late"))
 }
@@ -88,6 +92,45 @@ fn a_source_that_is_not_live_marks_the_view_and_ends_selection() {
         !error.is_retryable() && error.to_string().contains("left the cluster"),
         "{error}"
     );
+}
+
+/// A source that does as it is told.
+#[derive(Clone, Default)]
+struct Puppet(Arc<Mutex<Option<Arc<dyn Observer>>>>);
+
+impl Membership for Puppet {
+    fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
+        *self.0.lock().unwrap() = Some(observer);
+        Watch::new(|| ())
+    }
+}
+
+#[test]
+fn a_source_that_begins_anew_says_of_nobody_that_it_left() {
+    let puppet = Puppet::default();
+    let nodes = NodeRegistry::new(puppet.clone());
+    block_on(nodes.start());
+    let observer = puppet.0.lock().unwrap().clone().expect("it is watched");
+    let node = |name| Node::new(NodeId::new(name, 1), ([127, 0, 0, 1], 7000).into());
+    observer.on_snapshot(vec![node("a"), node("b")]);
+    let mut events = nodes.subscribe();
+    let by = NodeId::new("me", 2);
+    let addr = ([127, 0, 0, 1], 7001).into();
+    observer.on_event(ClusterEvent::SourceChanged(SourceState::Superseded {
+        by,
+        addr,
+    }));
+    observer.on_snapshot(vec![node("a")]);
+    observer.on_event(ClusterEvent::SourceChanged(SourceState::Live));
+    assert!(nodes.snapshot().node("b").is_none());
+    observer.on_event(ClusterEvent::NodeJoined(Arc::new(node("b"))));
+    let told: Vec<_> = std::iter::from_fn(|| events.try_recv()).collect();
+    let has_left = |event: &ClusterEvent| matches!(event, ClusterEvent::NodeLeft(_));
+    assert!(!told.iter().any(has_left), "{told:?}");
+    assert!(matches!(told.last(), Some(ClusterEvent::NodeJoined(node)) if &*node.id.name == "b"));
+    // Live, what it lists no more has left.
+    observer.on_snapshot(vec![node("a")]);
+    assert!(events.try_recv().is_some_and(|event| has_left(&event)));
 }
 
 #[test]
