@@ -52,7 +52,9 @@ pub(super) async fn resolve(
         }
     }
     let is_partial = !failures.is_empty();
-    shared.seeds.lock().note_look_up(resolved, failures);
+    // The log may be slow: it is written without the lock.
+    let changes = shared.seeds.lock().note_look_up(resolved, failures);
+    changes.log();
     addrs.sort_unstable();
     addrs.dedup();
     let is_own = |addr: &&SocketAddr| bound.is_some_and(|bound| is_own(**addr, bound));

@@ -43,29 +43,49 @@ impl Seeds {
         &mut self,
         resolved: Vec<(String, Vec<SocketAddr>)>,
         unresolved: Vec<(String, SeedFailure)>,
-    ) {
+    ) -> LookUpChanges {
         let now = Instant::now();
+        let mut changes = LookUpChanges::default();
         let fails = |seed: &str| unresolved.iter().any(|(text, _)| text == seed);
         self.warned.retain(|(seed, at)| {
             let still = fails(seed);
             if !still {
-                tracing::info!(%seed, "seed resolves again");
+                changes.resolved.push(seed.clone());
             }
             still && now.duration_since(*at) < WARN_AGAIN_AFTER
         });
         for (seed, failure) in &unresolved {
             if !self.warned.iter().any(|(warned, _)| warned == seed) {
-                tracing::warn!(%seed, %failure, "seed does not resolve; it is looked up again");
+                changes.unresolved.push((seed.clone(), failure.clone()));
                 self.warned.push((seed.clone(), now));
             }
         }
         self.resolved = resolved;
         self.unresolved = unresolved;
+        changes
     }
 
     fn addrs(&self, seed: &str) -> &[SocketAddr] {
         let resolved = self.resolved.iter().find(|(text, _)| text == seed);
         resolved.map_or(&[], |(_, addrs)| addrs)
+    }
+}
+
+/// What an operator is to be told of a look-up.
+#[derive(Debug, Default)]
+pub(super) struct LookUpChanges {
+    resolved: Vec<String>,
+    unresolved: Vec<(String, SeedFailure)>,
+}
+
+impl LookUpChanges {
+    pub(super) fn log(&self) {
+        for seed in &self.resolved {
+            tracing::info!(%seed, "seed resolves again");
+        }
+        for (seed, failure) in &self.unresolved {
+            tracing::warn!(%seed, %failure, "seed does not resolve; it is looked up again");
+        }
     }
 }
 

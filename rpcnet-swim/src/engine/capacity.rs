@@ -82,7 +82,11 @@ impl Engine {
             self.stats.dropped.unexpected += 1;
             return;
         }
-        let by = sender.addr;
+        self.note_join_refusal(sender.addr, reason);
+    }
+
+    /// Keeps why this node was not let in, and tells it while it is in no cluster.
+    pub(super) fn note_join_refusal(&mut self, by: std::net::SocketAddr, reason: JoinRefusal) {
         let is_news = self.join.refusal.replace((by, reason)) != Some((by, reason));
         if is_news && !self.join.joined {
             self.emit(Event::JoinRefused { by, reason });

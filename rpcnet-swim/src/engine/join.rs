@@ -328,6 +328,9 @@ impl Engine {
         let answers_hello = self.join.take_hello(echo, sender.addr);
         if known.key() != self.me.key && known.addr == self.me.addr && self.is_recent(echo) {
             self.note_address_refused(now, &known);
+            if answers_hello {
+                self.note_join_refusal(sender.addr, JoinRefusal::NotAdmitted);
+            }
         } else if answers_hello && known.key() == self.me.key {
             self.hear_of_self(now, &known);
         } else {

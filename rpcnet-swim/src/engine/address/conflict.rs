@@ -43,10 +43,10 @@ impl Engine {
         holder: Record,
     ) {
         let unit = self.config.probe_interval;
-        if self
-            .address
-            .take_conflict(now, sender.key, now - CONFLICT_ROUNDS * unit)
-        {
+        let lasting_from = now - CONFLICT_ROUNDS * unit;
+        let forgotten_from = now - REFUTE_WINDOW_ROUNDS * unit;
+        let watch = &mut self.address;
+        if watch.take_conflict(now, sender.key, lasting_from, forgotten_from) {
             let conflict = match sender.epoch > holder.epoch {
                 true => conflict(holder.addr, &holder.name, name),
                 false => conflict(holder.addr, name, &holder.name),

@@ -61,14 +61,25 @@ fn what_is_remembered_of_addresses_is_bounded() {
         assert!(watch.take_turn(now, key, Notice::Source, Time::ZERO));
         assert!(!watch.take_turn(now, key, Notice::Source, Time::ZERO));
         assert!(watch.take_turn(now, key, Notice::Conflict, Time::ZERO));
-        assert!(!watch.take_conflict(now, key, Time::ZERO), "it may pass");
+        assert!(
+            !watch.take_conflict(now, key, Time::ZERO, Time::ZERO),
+            "it may pass"
+        );
     }
     assert_eq!(watch.observed.len(), OBSERVERS_MAX);
     assert!(watch.observed.contains_key(&999), "the latest stay");
     assert!(watch.told.len() <= TOLD_MAX);
     assert_eq!(watch.conflicts.len(), CONFLICTS_MAX);
-    assert!(watch.take_conflict(now, 999, now));
-    assert!(!watch.take_conflict(now, 999, now), "once");
+    assert!(watch.take_conflict(now, 999, now, Time::ZERO));
+    assert!(!watch.take_conflict(now, 999, now, Time::ZERO), "once");
+    // Long after, and of another conflict.
+    now += Duration::from_secs(3_600);
+    assert!(!watch.take_conflict(
+        now,
+        999,
+        now - Duration::from_secs(5),
+        now - Duration::from_secs(60)
+    ));
 }
 
 fn engine(config: ClusterConfig, own: &str) -> Engine {

@@ -35,8 +35,17 @@ pub(crate) struct AddressWatch {
     pub(super) claimant: Option<AddressClaimant>,
     /// Members that were told of late from where they are seen, or who has their address.
     pub(super) told: VecDeque<(u64, Notice, Time)>,
-    /// Members that claim the address of another one, since when, and whether it was reported.
-    pub(super) conflicts: VecDeque<(u64, Time, bool)>,
+    pub(super) conflicts: VecDeque<SeenConflict>,
+}
+
+/// A member that claims the address of another one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SeenConflict {
+    key: u64,
+    /// First and last sight without a pause between two.
+    since: Time,
+    last: Time,
+    is_reported: bool,
 }
 
 /// What a member is told once in a while.
@@ -139,16 +148,31 @@ impl AddressWatch {
         true
     }
 
-    /// Whether a conflict has lasted and is reported for the first time.
-    pub(super) fn take_conflict(&mut self, now: Time, key: u64, lasting_from: Time) -> bool {
-        if let Some((_, since, reported)) = self.conflicts.iter_mut().find(|c| c.0 == key) {
-            let lasts = *since <= lasting_from;
-            return lasts && !std::mem::replace(reported, true);
+    /// Whether a conflict has lasted and is reported for the first time. One that is seen again
+    /// and was not since `forgotten_from` is a new one.
+    pub(super) fn take_conflict(
+        &mut self,
+        now: Time,
+        key: u64,
+        lasting_from: Time,
+        forgotten_from: Time,
+    ) -> bool {
+        self.conflicts
+            .retain(|seen| seen.key != key || seen.last >= forgotten_from);
+        if let Some(seen) = self.conflicts.iter_mut().find(|seen| seen.key == key) {
+            seen.last = now;
+            let lasts = seen.since <= lasting_from;
+            return lasts && !std::mem::replace(&mut seen.is_reported, true);
         }
         if self.conflicts.len() >= CONFLICTS_MAX {
             self.conflicts.pop_front();
         }
-        self.conflicts.push_back((key, now, false));
+        self.conflicts.push_back(SeenConflict {
+            key,
+            since: now,
+            last: now,
+            is_reported: false,
+        });
         false
     }
 }
