@@ -38,6 +38,11 @@ impl Engine {
     pub(super) fn note_sent(&mut self, payload: &Payload) {
         *match payload {
             Payload::Hello { .. } => &mut self.sent.hellos,
+            // One for each hello, which is counted where it comes from: a thousand may come at once.
+            Payload::Challenge { .. }
+            | Payload::Welcome { .. }
+            | Payload::Refused { .. }
+            | Payload::JoinRefused { .. } => return,
             Payload::SyncDigest { .. }
             | Payload::SyncSummary(_)
             | Payload::SyncPull { .. }

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | hellos, in news too | [`ATTEMPTS`] attempts of [`DOORS`] addresses, each challenged once |
 //! | requests and pages of views | [`PAGE_BURSTS`] bursts of 16 |
-//! | all others: probes, answers, relays | [`SHARES`] times what the rounds of one node may take |
+//! | all others but answers to hellos: probes, acks, relays | [`SHARES`] times what the rounds of one node may take |
 //!
 //! A loop in which each datagram or look-up causes the next one passes them within milliseconds.
 
