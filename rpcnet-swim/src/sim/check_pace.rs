@@ -94,8 +94,9 @@ const ATTEMPTS: u64 = 3;
 const DOORS: u64 = 24;
 /// Bursts of pages that others may ask of a node in a probe interval.
 const PAGE_BURSTS: u64 = 8;
-/// Rounds of how many nodes may have to do with one that is not in news.
-const SHARES: u64 = 16;
+/// Rounds of how many nodes may have to do with one that is not in news: reach checks of nodes that
+/// come back together ask it too. A loop sends thousands.
+const SHARES: u64 = 64;
 
 #[cfg(test)]
 mod tests {
