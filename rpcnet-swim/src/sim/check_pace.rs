@@ -51,6 +51,10 @@ impl Pace {
         is_calm: bool,
     ) -> Result<(), Violation> {
         let config = engine.config();
+        if config.rules().is_rival() {
+            // It forgets members and finds them again by other rules.
+            return Ok(());
+        }
         let unit = config.probe_interval;
         if !is_calm || engine.is_in_news(now) {
             self.news_at = now;
