@@ -17,8 +17,6 @@ pub(crate) struct Case {
     pub(crate) suspicion: Option<Box<Suspicion>>,
     /// Somebody's view holds it failed; one witnessed miss of our own confirms that.
     pub(crate) claimed_failed: bool,
-    /// Who said so first.
-    pub(crate) claimed_by: u64,
     /// How often it came back from the dead lately.
     pub(crate) flaps: u8,
     /// When it came back last.
@@ -47,7 +45,6 @@ impl Case {
         unanswered: 0,
         suspicion: None,
         claimed_failed: false,
-        claimed_by: 0,
         flaps: 0,
         returned_at: Time::ZERO,
         slipped: false,

@@ -1,7 +1,7 @@
 //! What others claim of members, and what of it is believed.
 
 use super::entry::Entry;
-use super::suspicion::Evidence;
+use super::suspicion::{Evidence, refute_time};
 use super::{Engine, Phase, Single};
 use crate::event::{Event, Member, MemberState};
 use crate::time::Time;
@@ -84,7 +84,7 @@ impl Engine {
                 }
             }
             Claim::Failed if record.incarnation >= entry.incarnation && entry.state.is_live() => {
-                match source != Source::Sync && self.is_credible(key) {
+                match source != Source::Sync && self.is_credible(now, key) {
                     true => self.believe_failed(now, key, record.incarnation),
                     false => self.doubt(now, key),
                 }
@@ -146,7 +146,7 @@ impl Engine {
                 let former = was_live.then(|| entry.member());
                 self.admit(now, key, record, former, source);
             }
-            Claim::Failed if was_live && !self.is_credible(key) => self.doubt(now, key),
+            Claim::Failed if was_live && !self.is_credible(now, key) => self.doubt(now, key),
             Claim::Failed if was_live => {
                 self.table.update(now, key, |entry| {
                     entry.state = MemberState::Failed;
@@ -291,11 +291,9 @@ impl Engine {
     /// Somebody's view holds a live member failed: we ask the member itself, which refutes; if it
     /// does not answer us either, we believe it.
     fn doubt(&mut self, now: Time, key: u64) {
-        let teller = self.told_by;
         if let Some(entry) = self.table.get_mut(key) {
             let case = entry.case_mut();
             if !std::mem::replace(&mut case.claimed_failed, true) {
-                case.claimed_by = teller;
                 self.stats.claims_doubted += 1;
             }
         }
@@ -303,19 +301,21 @@ impl Engine {
     }
 
     /// Whether somebody's word that a live member failed is to be believed at once: this node
-    /// missed it too, two members are said to suspect it, or another one said so before. Else this
-    /// node has a look itself: a member that errs fails nobody.
-    fn is_credible(&self, key: u64) -> bool {
+    /// missed it too, or it has known for a while that two members suspect it, so that a refutation
+    /// would have come. Else this node has a look itself: members that err, or come back from a
+    /// small side of a cut with what they found there, fail nobody who answers.
+    fn is_credible(&self, now: Time, key: u64) -> bool {
         if self.rules().is_rival() {
             return true;
         }
         let Some(case) = self.table.get(key).map(Entry::case) else {
             return false;
         };
-        let votes = case.suspicion.as_ref();
-        let votes = votes.map_or(0, |suspicion| suspicion.suspectors.votes().len());
-        let is_second = case.claimed_failed && case.claimed_by != self.told_by;
-        case.evidence.misses > 0 || votes >= 2 || is_second
+        let needed = refute_time(self.live_count(), &self.config) / 2;
+        let is_known = case.suspicion.as_ref().is_some_and(|suspicion| {
+            suspicion.suspectors.votes().len() >= 2 && now.since(suspicion.since) >= needed
+        });
+        case.evidence.misses > 0 || is_known
     }
 
     /// A claim about this node.

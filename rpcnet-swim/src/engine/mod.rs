@@ -176,8 +176,6 @@ pub struct Engine {
     leave: Option<Leave>,
     pull: Option<Pull>,
     capacity: capacity::Capacity,
-    /// Key of the member whose message is in hand.
-    told_by: u64,
     sync: Sync,
     small_paths: SmallPaths,
     partition: PartitionWatch,
@@ -300,7 +298,6 @@ impl Engine {
             leave: None,
             pull: None,
             capacity: capacity::Capacity::default(),
-            told_by: 0,
             sync: Sync::default(),
             small_paths: SmallPaths::default(),
             partition: PartitionWatch::new(),

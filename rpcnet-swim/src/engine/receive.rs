@@ -126,7 +126,6 @@ impl Engine {
 
     /// What a known member says, fresh and for us.
     pub(super) fn handle_payload(&mut self, now: Time, sender: Sender, payload: Payload) {
-        self.told_by = sender.key;
         match payload {
             Payload::Ping { seq, view, updates } => {
                 self.note_pinged(now);

@@ -132,7 +132,7 @@ fn shows(rule: Rule, detector: Detector) -> bool {
         }
         Rule::FlapDamping => {
             for incarnation in 1..3 {
-                two_say_failed(&mut engine, at(0), incarnation);
+                is_said_to_have_failed(&mut engine, at(0), incarnation);
                 let back = Claim::Alive(Tags::new());
                 engine.merge(at(1), x(incarnation + 1, back), Source::Gossip);
             }
@@ -144,7 +144,7 @@ fn shows(rule: Rule, detector: Detector) -> bool {
         }
         Rule::Isolation => engine.is_isolated(at(9_000)),
         Rule::Redial => {
-            two_say_failed(&mut engine, at(0), 0);
+            is_said_to_have_failed(&mut engine, at(0), 0);
             run(&mut engine, at(5_100));
             probed(&engine, "x")
         }
@@ -158,12 +158,11 @@ fn shows(rule: Rule, detector: Detector) -> bool {
     }
 }
 
-/// What one alone says is looked into first.
-fn two_say_failed(engine: &mut Engine, at: Time, incarnation: u32) {
-    for by in [8, 9] {
-        engine.told_by = by;
-        engine.merge(at, x(incarnation, Claim::Failed), Source::Gossip);
-    }
+/// What others say is believed of one that was missed.
+fn is_said_to_have_failed(engine: &mut Engine, at: Time, incarnation: u32) {
+    let entry = engine.table.get_mut(crate::id::name_key("x"));
+    entry.expect("it is known").case_mut().evidence.miss(0.1);
+    engine.merge(at, x(incarnation, Claim::Failed), Source::Gossip);
 }
 
 #[test]
@@ -212,7 +211,7 @@ fn a_ping_of_a_suspect_is_larger_by_the_suspicion() {
 fn without_dialling_ours_still_remembers_for_a_day() {
     let remembers = |detector| {
         let mut engine = engine(detector);
-        two_say_failed(&mut engine, at(1_000), 0);
+        is_said_to_have_failed(&mut engine, at(1_000), 0);
         run(&mut engine, at(40_000));
         engine.member("x").is_some()
     };
