@@ -17,6 +17,8 @@ pub(crate) struct Case {
     pub(crate) suspicion: Option<Box<Suspicion>>,
     /// Somebody's view holds it failed; one witnessed miss of our own confirms that.
     pub(crate) claimed_failed: bool,
+    /// When that was first said.
+    pub(crate) claimed_at: Time,
     /// How often it came back from the dead lately.
     pub(crate) flaps: u8,
     /// When it came back last.
@@ -45,6 +47,7 @@ impl Case {
         unanswered: 0,
         suspicion: None,
         claimed_failed: false,
+        claimed_at: Time::ZERO,
         flaps: 0,
         returned_at: Time::ZERO,
         slipped: false,

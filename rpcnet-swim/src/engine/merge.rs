@@ -84,7 +84,7 @@ impl Engine {
                 }
             }
             Claim::Failed if record.incarnation >= entry.incarnation && entry.state.is_live() => {
-                match source != Source::Sync && self.is_credible(now, key) {
+                match self.is_credible(now, key, source) {
                     true => self.believe_failed(now, key, record.incarnation),
                     false => self.doubt(now, key),
                 }
@@ -146,7 +146,9 @@ impl Engine {
                 let former = was_live.then(|| entry.member());
                 self.admit(now, key, record, former, source);
             }
-            Claim::Failed if was_live && !self.is_credible(now, key) => self.doubt(now, key),
+            Claim::Failed if was_live && !self.is_credible(now, key, source) => {
+                self.doubt(now, key);
+            }
             Claim::Failed if was_live => {
                 self.table.update(now, key, |entry| {
                     entry.state = MemberState::Failed;
@@ -294,6 +296,7 @@ impl Engine {
         if let Some(entry) = self.table.get_mut(key) {
             let case = entry.case_mut();
             if !std::mem::replace(&mut case.claimed_failed, true) {
+                case.claimed_at = now;
                 self.stats.claims_doubted += 1;
             }
         }
@@ -301,21 +304,28 @@ impl Engine {
     }
 
     /// Whether somebody's word that a live member failed is to be believed at once: this node
-    /// missed it too, or it has known for a while that two members suspect it, so that a refutation
-    /// would have come. Else this node has a look itself: members that err, or come back from a
-    /// small side of a cut with what they found there, fail nobody who answers.
-    fn is_credible(&self, now: Time, key: u64) -> bool {
+    /// missed it too; or it has known for a while that two members suspect it, so that a refutation
+    /// would have come; or it has asked the member since this was first said, and had no answer. Of
+    /// what a sync brings, of any age, the last alone. Else this node has a look itself: members that
+    /// err, or come back from a small side of a cut with what they found there, fail nobody who
+    /// answers.
+    fn is_credible(&self, now: Time, key: u64, source: Source) -> bool {
         if self.rules().is_rival() {
             return true;
         }
         let Some(case) = self.table.get(key).map(Entry::case) else {
             return false;
         };
-        let needed = refute_time(self.live_count(), &self.config) / 2;
+        let to_refute = refute_time(self.live_count(), &self.config);
+        let to_answer = to_refute.max(self.config.probe_interval * 3 / 2);
+        let is_asked = case.claimed_failed && now.since(case.claimed_at) >= to_answer;
+        if source == Source::Sync {
+            return is_asked;
+        }
         let is_known = case.suspicion.as_ref().is_some_and(|suspicion| {
-            suspicion.suspectors.votes().len() >= 2 && now.since(suspicion.since) >= needed
+            suspicion.suspectors.votes().len() >= 2 && now.since(suspicion.since) >= to_refute / 2
         });
-        case.evidence.misses > 0 || is_known
+        case.evidence.misses > 0 || is_known || is_asked
     }
 
     /// A claim about this node.
