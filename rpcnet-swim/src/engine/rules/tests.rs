@@ -160,7 +160,7 @@ fn shows(rule: Rule, detector: Detector) -> bool {
 
 /// What others say is believed of one that was missed.
 fn is_said_to_have_failed(engine: &mut Engine, at: Time, incarnation: u32) {
-    let entry = engine.table.get_mut(crate::id::name_key("x"));
+    let entry = engine.table.get_mut(name_key("x"));
     entry.expect("it is known").case_mut().evidence.miss(0.1);
     engine.merge(at, x(incarnation, Claim::Failed), Source::Gossip);
 }
