@@ -62,7 +62,8 @@ pub enum ClusterEvent {
         reachable: usize,
         /// How many there should be.
         expected: usize,
-        /// Whether this node is in the smaller part.
+        /// Whether this node is in the smaller part, or, of two equal ones, in the one without the
+        /// node of the smallest name.
         minority: bool,
     },
     /// The parts have found each other again.

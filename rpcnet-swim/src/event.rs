@@ -115,7 +115,8 @@ pub enum Event {
         reachable: usize,
         /// Members there were, this node included.
         expected: usize,
-        /// Whether this side has no majority.
+        /// Whether this side has no majority: less than half, or half without the member of the
+        /// smallest name, as [`Policy::keep_majority`](crate::Policy::keep_majority) counts.
         minority: bool,
     },
     /// The partition is over.
@@ -278,7 +279,8 @@ pub enum PartitionStatus {
         reachable: usize,
         /// Members there were, this node included.
         expected: usize,
-        /// Whether this side has no majority: not more than half.
+        /// Whether this side has no majority: less than half, or half without the member of the
+        /// smallest name.
         minority: bool,
     },
     /// It hears nobody: it is this node that is cut off. It reaches one, itself.

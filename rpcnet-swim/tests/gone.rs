@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use rpcnet_swim::sim::{Cluster, Link};
-use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MemberState};
+use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MemberState, Policy, Verdict};
 
 fn lan() -> ClusterConfig {
     ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
@@ -94,4 +94,49 @@ fn a_leave_that_ends_early_counts_the_acknowledgements_that_came() {
         _ => None,
     });
     assert_eq!(left, Some(1));
+}
+
+#[test]
+fn one_that_left_and_one_that_crashed_are_no_partition() {
+    for (seed, loss) in (0..12).zip([0.0, 0.1, 0.2].into_iter().cycle()) {
+        for wait in [-5_000, -500, 0, 500, 5_000_i64] {
+            let mut cluster = Cluster::formed(seed, 4, lan());
+            cluster.network().default.loss = loss;
+            cluster.run_for(secs(15));
+            let between = Duration::from_millis(wait.unsigned_abs());
+            if wait < 0 {
+                cluster.crash(3);
+                cluster.run_for(between);
+                cluster.leave(2);
+            } else {
+                cluster.leave(2);
+                cluster.run_for(between);
+                cluster.crash(3);
+            }
+            let policy = Policy::keep_majority();
+            for _ in 0..120 {
+                cluster.run_for(Duration::from_millis(250));
+                for node in [0, 1] {
+                    let verdict = cluster.may_serve(node, &policy);
+                    let case = format!("seed {seed}, loss {loss}, {wait} ms, node {node}");
+                    assert_eq!(verdict, Some(Verdict::Serve), "{case}");
+                }
+            }
+            for node in [0, 1] {
+                let events = cluster.events(node);
+                let cut = |(_, event): &&(_, Event)| {
+                    matches!(
+                        event,
+                        Event::PartitionDetected { .. } | Event::Isolated { .. }
+                    )
+                };
+                assert_eq!(
+                    events.iter().find(cut),
+                    None,
+                    "seed {seed}, loss {loss}, {wait} ms"
+                );
+            }
+            cluster.expect_safe();
+        }
+    }
 }

@@ -295,3 +295,34 @@ fn nobody_refuses_during_a_rolling_restart() {
         });
     }
 }
+
+#[test]
+fn of_two_halves_one_is_told_that_it_is_a_minority() {
+    // Whether a network or two crashes: that nobody can tell.
+    for crash in [false, true] {
+        let mut cluster = formed(4, 4, ClusterConfig::lan());
+        match crash {
+            false => cluster.network().isolate([2, 3], 1),
+            true => [2, 3].map(|node| cluster.crash(node)).into_iter().collect(),
+        }
+        cluster.run_for(secs(40));
+        let told = |node| {
+            let told = cluster.events(node).iter().find_map(|(_, event)| match event {
+                Event::PartitionDetected {
+                    reachable: 2,
+                    expected: 4,
+                    minority,
+                } => Some(*minority),
+                _ => None,
+            });
+            told.unwrap_or_else(|| panic!("{node} is told nothing, crash {crash}"))
+        };
+        let policy = Policy::keep_majority();
+        let running = if crash { 0..2 } else { 0..4 };
+        for node in running {
+            assert_eq!(told(node), node >= 2, "{node}, crash {crash}");
+            let serves = serving(&cluster, &[node], &policy) == [node];
+            assert_eq!(serves, !told(node), "{node}, crash {crash}");
+        }
+    }
+}

@@ -81,12 +81,13 @@ impl PartitionWatch {
         ended
     }
 
-    /// Takes in how many members are reachable of how many there were, this node included.
+    /// Takes in how many members are reachable of how many there were, this node included, and
+    /// whether they are a minority.
     pub(crate) fn observe(
         &mut self,
         now: Time,
-        reachable: usize,
-        expected: usize,
+        (reachable, expected): (usize, usize),
+        minority: bool,
         grace: Duration,
     ) -> Option<PartitionChange> {
         if !is_cut(reachable, expected) {
@@ -102,7 +103,6 @@ impl PartitionWatch {
         if first && now.since(self.since.max(self.back_at)) < grace {
             return None;
         }
-        let minority = reachable * 2 <= expected;
         self.cut = PartitionStatus::Partitioned {
             reachable,
             expected,
@@ -165,8 +165,10 @@ impl Engine {
         }
         self.refresh_estimate(now);
         let reachable = self.reachable_count();
+        let minority = !self.has_majority(now, reachable, expected);
         let (grace, before) = (self.config.partition_grace, self.partition.sees_cut());
-        let change = self.partition.observe(now, reachable, expected, grace);
+        let counts = (reachable, expected);
+        let change = self.partition.observe(now, counts, minority, grace);
         if self.partition.sees_cut() && !before {
             self.forgive_cut_off(now);
             if !self.reach.is_in_force() {
@@ -244,24 +246,31 @@ mod tests {
     fn detected_after_the_grace_healed_at_once() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
         let mut watch = PartitionWatch::new();
-        assert_eq!(watch.observe(at(0), 5, 5, grace), None);
-        assert_eq!(watch.observe(at(1_000), 2, 5, grace), None);
+        assert_eq!(watch.observe(at(0), (5, 5), false, grace), None);
+        assert_eq!(watch.observe(at(1_000), (2, 5), true, grace), None);
         assert_eq!(watch.status(), PartitionStatus::Suspected);
-        assert_eq!(watch.observe(at(5_999), 2, 5, grace), None);
+        assert_eq!(watch.observe(at(5_999), (2, 5), true, grace), None);
         let detected = PartitionChange::Detected {
             reachable: 2,
             expected: 5,
             minority: true,
         };
-        assert_eq!(watch.observe(at(6_000), 2, 5, grace), Some(detected));
-        assert_eq!(watch.observe(at(7_000), 2, 5, grace), None, "told once");
+        assert_eq!(
+            watch.observe(at(6_000), (2, 5), true, grace),
+            Some(detected)
+        );
+        assert_eq!(
+            watch.observe(at(7_000), (2, 5), true, grace),
+            None,
+            "told once"
+        );
         assert_eq!(
             watch.window_start(at(900_000), grace),
             at(0),
             "the window stays with the cut"
         );
         assert_eq!(
-            watch.observe(at(8_000), 5, 5, grace),
+            watch.observe(at(8_000), (5, 5), false, grace),
             Some(PartitionChange::Healed)
         );
         assert_eq!(watch.status(), PartitionStatus::Healthy);
@@ -271,9 +280,9 @@ mod tests {
     fn what_passes_within_the_grace_is_never_told() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
         let mut watch = PartitionWatch::new();
-        assert_eq!(watch.observe(at(0), 1, 2, grace), None);
-        assert_eq!(watch.observe(at(4_000), 2, 2, grace), None);
-        assert_eq!(watch.observe(at(6_000), 1, 2, grace), None);
+        assert_eq!(watch.observe(at(0), (1, 2), true, grace), None);
+        assert_eq!(watch.observe(at(4_000), (2, 2), false, grace), None);
+        assert_eq!(watch.observe(at(6_000), (1, 2), true, grace), None);
         assert_eq!(watch.status(), PartitionStatus::Suspected);
     }
 
@@ -288,28 +297,41 @@ mod tests {
                 minority,
             })
         };
-        watch.observe(at(0), 6, 10, grace);
-        assert_eq!(watch.observe(at(5_000), 6, 10, grace), detected(6, false));
+        watch.observe(at(0), (6, 10), false, grace);
+        assert_eq!(
+            watch.observe(at(5_000), (6, 10), false, grace),
+            detected(6, false)
+        );
         // A moment of it is not told, though the status has it.
-        assert_eq!(watch.observe(at(6_000), 4, 10, grace), None);
+        assert_eq!(watch.observe(at(6_000), (4, 10), true, grace), None);
         assert!(matches!(
             watch.status(),
             PartitionStatus::Partitioned { minority: true, .. }
         ));
-        assert_eq!(watch.observe(at(10_000), 6, 10, grace), None);
-        assert_eq!(watch.observe(at(12_000), 4, 10, grace), None);
-        assert_eq!(watch.observe(at(16_999), 4, 10, grace), None);
-        assert_eq!(watch.observe(at(17_000), 4, 10, grace), detected(4, true));
-        assert_eq!(watch.observe(at(30_000), 4, 10, grace), None, "told once");
-        assert_eq!(watch.observe(at(31_000), 6, 10, grace), None);
-        assert_eq!(watch.observe(at(36_000), 6, 10, grace), detected(6, false));
+        assert_eq!(watch.observe(at(10_000), (6, 10), false, grace), None);
+        assert_eq!(watch.observe(at(12_000), (4, 10), true, grace), None);
+        assert_eq!(watch.observe(at(16_999), (4, 10), true, grace), None);
+        assert_eq!(
+            watch.observe(at(17_000), (4, 10), true, grace),
+            detected(4, true)
+        );
+        assert_eq!(
+            watch.observe(at(30_000), (4, 10), true, grace),
+            None,
+            "told once"
+        );
+        assert_eq!(watch.observe(at(31_000), (6, 10), false, grace), None);
+        assert_eq!(
+            watch.observe(at(36_000), (6, 10), false, grace),
+            detected(6, false)
+        );
     }
 
     #[test]
     fn isolation_is_told_at_once_and_hides_what_else_is_known() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
         let mut watch = PartitionWatch::new();
-        watch.observe(at(0), 2, 5, grace);
+        watch.observe(at(0), (2, 5), true, grace);
         assert!(!watch.end_isolation(at(0)));
         assert!(watch.isolate(5));
         assert!(!watch.isolate(5), "told once");
@@ -318,7 +340,7 @@ mod tests {
         assert!(!watch.end_isolation(at(60_000)));
         assert_eq!(watch.status(), PartitionStatus::Suspected);
         // The others get the grace period to be heard.
-        assert_eq!(watch.observe(at(64_999), 2, 5, grace), None);
-        assert!(watch.observe(at(65_000), 2, 5, grace).is_some());
+        assert_eq!(watch.observe(at(64_999), (2, 5), true, grace), None);
+        assert!(watch.observe(at(65_000), (2, 5), true, grace).is_some());
     }
 }

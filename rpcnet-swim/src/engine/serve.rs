@@ -1,5 +1,7 @@
 //! What the policies go by: who is expected, and who of them is reached.
 
+use std::cmp::Ordering;
+
 use super::Engine;
 use crate::event::{Event, MemberState};
 use crate::id::NodeId;
@@ -46,6 +48,18 @@ impl Engine {
         ClusterView {
             voters,
             quiet_for: now.since(self.settled_at),
+        }
+    }
+
+    /// Whether the reachable are the majority that [`Policy::keep_majority`] lets serve.
+    pub(super) fn has_majority(&self, now: Time, reachable: usize, expected: usize) -> bool {
+        match (2 * reachable).cmp(&expected) {
+            Ordering::Less => false,
+            Ordering::Greater => true,
+            Ordering::Equal => {
+                let smallest = self.ballots(now).min_by_key(|ballot| ballot.name);
+                smallest.is_some_and(|ballot| ballot.is_reachable)
+            }
         }
     }
 
