@@ -307,14 +307,17 @@ fn of_two_halves_one_is_told_that_it_is_a_minority() {
         }
         cluster.run_for(secs(40));
         let told = |node| {
-            let told = cluster.events(node).iter().find_map(|(_, event)| match event {
-                Event::PartitionDetected {
-                    reachable: 2,
-                    expected: 4,
-                    minority,
-                } => Some(*minority),
-                _ => None,
-            });
+            let told = cluster
+                .events(node)
+                .iter()
+                .find_map(|(_, event)| match event {
+                    Event::PartitionDetected {
+                        reachable: 2,
+                        expected: 4,
+                        minority,
+                    } => Some(*minority),
+                    _ => None,
+                });
             told.unwrap_or_else(|| panic!("{node} is told nothing, crash {crash}"))
         };
         let policy = Policy::keep_majority();

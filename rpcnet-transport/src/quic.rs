@@ -166,9 +166,9 @@ fn tls_alert(code: TransportErrorCode) -> Option<u8> {
 /// The one on which a server says hello, and some for later versions.
 const CONTROL_STREAMS_MAX: u32 = 8;
 
-/// RFC 8446 section 6: bad, unsupported, revoked, expired and unknown certificate, unknown authority, access denied,
-/// certificate required.
-const CERTIFICATE_ALERTS: [u8; 8] = [42, 43, 44, 45, 46, 48, 49, 116];
+/// RFC 8446 section 6: bad, unsupported, revoked, expired and unknown certificate, unknown authority, access denied, a
+/// signature that does not verify (also that of another authority of the same name), certificate required.
+const CERTIFICATE_ALERTS: [u8; 9] = [42, 43, 44, 45, 46, 48, 49, 51, 116];
 
 /// RFC 7301 section 3.2.
 const NO_APPLICATION_PROTOCOL: u8 = 120;

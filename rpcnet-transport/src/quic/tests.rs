@@ -27,6 +27,26 @@ fn a_datagram_past_the_limit_is_seen_to_be() {
     }
 }
 
+#[test]
+fn whatever_is_wrong_with_a_certificate_an_operator_is_told() {
+    use rustls::CertificateError::*;
+    for error in [
+        BadEncoding,
+        Expired,
+        NotValidYet,
+        Revoked,
+        UnknownIssuer,
+        BadSignature,
+        NotValidForName,
+        InvalidPurpose,
+        ApplicationVerificationFailure,
+    ] {
+        let alert = u8::from(rustls::AlertDescription::from(error.clone()));
+        let closed = ConnectionError::TransportError(TransportErrorCode::crypto(alert).into());
+        assert!(is_about_certificates(&closed), "{error:?} is {alert}");
+    }
+}
+
 /// Sends and takes back 4 MiB with packets as large as `mtu_max` and the way allow, of `expected` bytes at least.
 async fn check_packets(ip: IpAddr, mtu_max: u16, expected: u16) {
     let ca = DevCa::new("packets");

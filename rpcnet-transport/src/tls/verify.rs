@@ -78,6 +78,11 @@ impl ServerCertVerifier for NodeVerifier {
 }
 
 impl Refusal {
+    fn untrusted(reason: &str) -> Self {
+        let reason = reason.to_owned();
+        Self::Untrusted { reason }
+    }
+
     fn from_error(error: &rustls::Error) -> Self {
         match error {
             rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
@@ -91,9 +96,13 @@ impl Refusal {
                     presented: Vec::new(),
                 }
             }
-            other => Self::Untrusted {
-                reason: other.to_string(),
-            },
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                Self::untrusted("it is of an authority that this node does not trust")
+            }
+            rustls::Error::InvalidCertificate(CertificateError::BadSignature) => Self::untrusted(
+                "an authority that this node trusts has the name of its issuer, and did not sign it",
+            ),
+            other => Self::untrusted(&other.to_string()),
         }
     }
 }

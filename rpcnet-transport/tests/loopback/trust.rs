@@ -6,16 +6,22 @@ use super::*;
 
 #[tokio::test]
 async fn a_server_of_another_authority_is_not_trusted() {
-    let other = DevCa::new("other").issue(SERVER).unwrap();
-    let server = Endpoint::bind(loopback(), TransportConfig::default(), other).unwrap();
-    let server = server.serve(Router::new());
-    let client = endpoint(CLIENT, TransportConfig::default());
-    let error = within(client.connect(server.local_addr(), SERVER))
-        .await
-        .unwrap_err();
-    assert!(matches!(error, ConnectError::Untrusted { .. }), "{error:?}");
-    assert!(!error.is_retryable());
-    counts(&server, "failed handshakes", 1, |s| s.handshakes_failed).await;
+    for (authority, why) in [
+        ("other", "of an authority that this node does not trust"),
+        ("loopback", "has the name of its issuer"),
+    ] {
+        let other = DevCa::new(authority).issue(SERVER).unwrap();
+        let server = Endpoint::bind(loopback(), TransportConfig::default(), other).unwrap();
+        let server = server.serve(Router::new());
+        let client = endpoint(CLIENT, TransportConfig::default());
+        let error = within(client.connect(server.local_addr(), SERVER))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ConnectError::Untrusted { .. }), "{error:?}");
+        assert!(error.to_string().contains(why), "{error}");
+        assert!(!error.is_retryable());
+        counts(&server, "failed handshakes", 1, |s| s.handshakes_failed).await;
+    }
 }
 
 #[tokio::test]
