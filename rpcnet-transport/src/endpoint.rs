@@ -12,7 +12,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use quinn::{AsyncUdpSocket, ConnectionError, Runtime, TokioRuntime};
+use quinn::{AsyncUdpSocket, ConnectionError, TokioRuntime};
 use rustls_pki_types::ServerName;
 use tokio::{
     sync::watch,
@@ -29,7 +29,7 @@ use crate::{
     quic,
     reload::CurrentTls,
     server::{AcceptLoop, Gate, QueueDelay, serve_connections},
-    socket::{self, SharedSocket, SideQueue},
+    socket::{self, Port, SharedSocket, SideQueue},
     stats::{Counter, Counters},
     stream::RecvHalf,
     tls::{KnownPeer, Refusal},
@@ -130,10 +130,8 @@ impl Endpoint {
         config: TransportConfig,
         tls: Tls,
     ) -> Result<Self, BindError> {
-        let udp = TokioRuntime
-            .wrap_udp_socket(udp)
-            .map_err(|source| BindError::Io { addr, source })?;
-        Self::bind_on(udp, buffers, shard, addr, config, tls)
+        let port = Port::new(udp, buffers).map_err(|source| BindError::Io { addr, source })?;
+        Self::bind_on(port, shard, addr, config, tls)
     }
 
     /// Whether an endpoint with this config can be opened here.
@@ -147,8 +145,11 @@ impl Endpoint {
 
     /// Makes an endpoint of a socket that was opened on `addr`, after [`check_bind`](Self::check_bind).
     pub(crate) fn bind_on(
-        udp: Arc<dyn AsyncUdpSocket>,
-        buffers: SocketBuffers,
+        Port {
+            udp,
+            direct,
+            buffers,
+        }: Port,
         shard: usize,
         addr: SocketAddr,
         config: TransportConfig,
@@ -218,7 +219,7 @@ impl Endpoint {
             shared,
             local_addr,
             buffers,
-            side_channel: Mutex::new(Some(SideChannel::new(side, udp, local_addr))),
+            side_channel: Mutex::new(Some(SideChannel::new(side, udp, direct, local_addr))),
             tls_watch: Mutex::default(),
         })))
     }

@@ -19,7 +19,7 @@ use self::{
     inbox::{Datagram, Inbox},
     socket::MemorySocket,
 };
-use crate::{BindError, Endpoint, SocketBuffers, Tls, TransportConfig};
+use crate::{BindError, Endpoint, SocketBuffers, Tls, TransportConfig, socket::Port};
 
 /// A network in memory: its endpoints are like all others, with real QUIC and TLS, but their datagrams never leave the
 /// process. For tests that should run anywhere, at any time and side by side, with the trouble of their choice: delay, loss,
@@ -102,7 +102,12 @@ impl MemoryNetwork {
         let local_addr = self.0.add(addr, &inbox)?;
         let socket = Arc::new(MemorySocket::new(Arc::clone(&self.0), inbox, local_addr));
         let buffers = SocketBuffers::all_granted(config.socket_buffer_bytes);
-        Endpoint::bind_on(socket, buffers, 0, addr, config, tls)
+        let port = Port {
+            udp: socket,
+            direct: None,
+            buffers,
+        };
+        Endpoint::bind_on(port, 0, addr, config, tls)
     }
 
     /// How long datagrams that are sent from now on are under way; at first no time. They do not overtake each other.

@@ -15,8 +15,10 @@ pub use self::{buffers::SocketBuffers, side_channel::SideChannel};
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
+    sync::Arc,
 };
 
+use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::BindError;
@@ -24,6 +26,27 @@ use crate::BindError;
 /// Whether a datagram that begins with this byte is QUIC's.
 pub(crate) const fn is_quic(first: u8) -> bool {
     first & QUIC_FIXED_BIT != 0
+}
+
+/// An open port.
+pub(crate) struct Port {
+    pub(crate) udp: Arc<dyn AsyncUdpSocket>,
+    /// The same socket, for those who want to know what became of a datagram. None in memory.
+    pub(crate) direct: Option<UdpSocket>,
+    pub(crate) buffers: SocketBuffers,
+}
+
+impl Port {
+    /// Makes a port of a socket, on the runtime of this task.
+    pub(crate) fn new(udp: UdpSocket, buffers: SocketBuffers) -> io::Result<Self> {
+        let direct = udp.try_clone()?;
+        let udp = TokioRuntime.wrap_udp_socket(udp)?;
+        Ok(Self {
+            udp,
+            direct: Some(direct),
+            buffers,
+        })
+    }
 }
 
 /// Opens the port, with buffers as large as the system grants up to `buffer_bytes`.

@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::poll_fn,
     io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -26,6 +26,8 @@ use crate::stats::Counters;
 pub struct SideChannel {
     queue: Arc<SideQueue>,
     socket: Arc<dyn AsyncUdpSocket>,
+    /// The same socket, past QUIC's: that one keeps errors to itself. None in memory.
+    direct: Option<UdpSocket>,
     /// Waits for room in the socket, while somebody does.
     writable: Mutex<Option<Pin<Box<dyn UdpPoller>>>>,
     local_addr: SocketAddr,
@@ -35,11 +37,13 @@ impl SideChannel {
     pub(crate) fn new(
         queue: Arc<SideQueue>,
         socket: Arc<dyn AsyncUdpSocket>,
+        direct: Option<UdpSocket>,
         local_addr: SocketAddr,
     ) -> Self {
         Self {
             queue,
             socket,
+            direct,
             writable: Mutex::new(None),
             local_addr,
         }
@@ -97,14 +101,23 @@ impl SideChannel {
     ///
     /// `WouldBlock` if the socket is busy: drop the datagram, or wait with [`send`](Self::send).
     /// `InvalidInput` if it is empty or would be taken for QUIC at the other end. Otherwise what the operating
-    /// system says, for example about a datagram larger than the path's MTU.
+    /// system says, for example (`EMSGSIZE`) about a datagram larger than the MTU of the interface.
     pub fn try_send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         match datagram.first() {
             Some(first) if !is_quic(*first) => {}
             _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, NOT_SIDE)),
         }
+        let destination = self.reachable(to);
+        if let Some(direct) = &self.direct {
+            match direct.send_to(datagram, destination) {
+                Ok(_) => return Ok(()),
+                // Once more by way of the runtime, which has to learn that there is no room.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
         self.socket.try_send(&Transmit {
-            destination: self.reachable(to),
+            destination,
             ecn: None,
             contents: datagram,
             segment_size: None,

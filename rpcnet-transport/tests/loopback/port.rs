@@ -212,3 +212,14 @@ async fn the_side_channel_outlives_a_shutdown_and_ends_with_the_endpoint() {
     let ended = within(side.recv(&mut buf)).await.unwrap_err();
     assert_eq!(ended.kind(), std::io::ErrorKind::NotConnected);
 }
+
+#[tokio::test]
+async fn what_the_system_says_of_a_datagram_of_the_side_channel_is_heard() {
+    let endpoint = endpoint("a", TransportConfig::default());
+    let side = endpoint.side_channel().unwrap();
+    let to = endpoint.local_addr();
+    // More than a datagram of IPv4 can hold, as one past the MTU of an interface.
+    let error = side.send(to, &[0; 65_508]).await.unwrap_err();
+    assert!(error.raw_os_error().is_some(), "{error:?}");
+    side.send(to, &[0; 100]).await.unwrap();
+}

@@ -64,7 +64,7 @@ fn port(receives: Vec<Vec<Message>>) -> Port {
     let script = Arc::new(Script(Mutex::new(receives.into())));
     let counters = Arc::new(Counters::default());
     let queue = Arc::new(SideQueue::new(100, 100, Arc::clone(&counters)));
-    let side = SideChannel::new(Arc::clone(&queue), script.clone(), sender(1));
+    let side = SideChannel::new(Arc::clone(&queue), script.clone(), None, sender(1));
     side.open();
     let busy_poll = Arc::new(BusyPoll::new(Duration::ZERO));
     Port {
