@@ -199,3 +199,30 @@ fn one_that_is_cut_off_from_its_successor_does_not_take_the_name_back() {
         assert_eq!(state(&cluster, twin), MembershipState::Active);
     }
 }
+
+#[test]
+fn two_of_one_name_that_started_in_the_same_millisecond_find_out() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::of(seed, 6, lan());
+        // At once, or when the first one is in.
+        if seed % 2 == 0 {
+            converge(&mut cluster, secs(10));
+        }
+        let seeds = vec![cluster.addr(0), cluster.addr(1)];
+        let twin = cluster.add_twin(3, seeds);
+        let (a, b) = (cluster.addr(3), cluster.addr(twin));
+        let one_yields = |c: &Cluster| is_superseded(c, 3, b) || is_superseded(c, twin, a);
+        let took = cluster.run_until(secs(10), one_yields);
+        assert!(
+            took.is_some(),
+            "seed {seed}: {:?} and {:?}",
+            state(&cluster, 3),
+            state(&cluster, twin)
+        );
+        converge(&mut cluster, secs(20));
+        cluster.run_for(secs(30));
+        let superseded = [3, twin].map(|node| count(&cluster, node, is_superseding));
+        assert_eq!(superseded.iter().sum::<usize>(), 1, "seed {seed}");
+        converge(&mut cluster, secs(10));
+    }
+}

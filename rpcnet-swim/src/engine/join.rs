@@ -229,6 +229,13 @@ impl Engine {
                 self.report_older_life(sender);
                 return self.refuse(sender, known);
             }
+            let same = entry.epoch == sender.epoch && entry.incarnation == me.incarnation;
+            if same && entry.addr() != me.addr {
+                // Two processes of one name that started in the same millisecond: a node that moves
+                // raises its incarnation.
+                let known = entry.alive_record();
+                return self.refuse(sender, known);
+            }
             if entry.epoch == sender.epoch && !entry.window.accept(sender.counter) {
                 self.stats.dropped.replayed += 1;
                 return self.ask_counter(now, sender);

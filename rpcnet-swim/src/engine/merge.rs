@@ -339,7 +339,10 @@ impl Engine {
         match record.claim {
             // Ours is final within an epoch, so coming back takes a new one.
             Claim::Left => self.raise_epoch(now, record.epoch),
-            Claim::Alive(_) if record.incarnation <= self.me.incarnation => {}
+            Claim::Alive(_) if record.incarnation < self.me.incarnation => {}
+            // Another process has this name, and started in the same millisecond.
+            Claim::Alive(_) if record.addr != self.me.addr => self.raise_epoch(now, record.epoch),
+            Claim::Alive(_) if record.incarnation == self.me.incarnation => {}
             Claim::Suspect(_) | Claim::Failed if record.incarnation < self.me.incarnation => {
                 // Refuted before; whoever says it has not heard, or would not listen for a while.
                 if !self.queue.contains(self.me.key) && !self.rules().is_rival() {

@@ -99,6 +99,19 @@ impl Cluster {
         node
     }
 
+    /// Starts a process of the same name as the running node `of`, and with its epoch, as if both
+    /// had started in the same millisecond.
+    ///
+    /// # Panics
+    /// If `of` does not run.
+    pub fn add_twin(&mut self, of: usize, seeds: Vec<SocketAddr>) -> usize {
+        let (name, config) = (self.nodes[of].name.clone(), self.nodes[of].config.clone());
+        let epoch = self.engine(of).expect("it runs").id().epoch;
+        let node = self.place(name, config, seeds);
+        self.start(node, epoch);
+        node
+    }
+
     /// A place for one more node.
     pub(super) fn place(
         &mut self,
