@@ -27,7 +27,8 @@ use crate::tags::Tags;
 ///   decide are asked in any case; of [`among`](Self::among) if the policy was announced by
 ///   [`Engine::watch_policy`](crate::Engine::watch_policy), as `ClusterMembership::may_serve` does.
 /// - Nodes that are not told the same way who is a member do not go by the same view: one that
-///   joins while the cluster is split knows its side alone. Only a static quorum stops it.
+///   joins while the cluster is split knows its side alone, and one that begins a cluster of its own
+///   meanwhile, as it is one of its seeds, knows itself alone. Only a static quorum stops them.
 /// - What a crash is and what a split, nobody can tell. Members that crash leave the others
 ///   refusing as a split would, until they are no longer expected (see
 ///   [`Engine::view`](crate::Engine::view)).

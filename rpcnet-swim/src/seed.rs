@@ -18,7 +18,7 @@ pub enum SeedSyntaxError {
     #[error("there is a comma in it: each seed is to be given by itself")]
     Several,
     /// There is no port.
-    #[error("there is no port")]
+    #[error("there is no port: a seed is `address:port` or `name:port`")]
     NoPort,
     /// There is neither address nor name.
     #[error("there is no address and no name")]

@@ -111,6 +111,18 @@ async fn a_first_node_that_is_one_of_its_seeds_does_not_wait_for_one_that_is_not
     assert_eq!(second.live_count(), 2);
 }
 
+#[tokio::test]
+async fn a_seed_of_a_family_that_the_socket_cannot_send_to_is_told() {
+    let impatient = config("a").with_join_timeout(Duration::from_millis(200));
+    let node = start(impatient).await;
+    let error = node.join(["[::1]:9"]).await.unwrap_err();
+    let expected = SeedFailure::OtherFamily {
+        seed: "[::1]:9".parse().unwrap(),
+        bound: node.local_addr(),
+    };
+    assert_eq!(failure(error), expected);
+}
+
 /// Another key, another cluster, no key and nobody there are four different messages, at the node
 /// that joins and at its seed.
 #[tokio::test]

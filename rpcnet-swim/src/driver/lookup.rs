@@ -52,14 +52,18 @@ pub(super) async fn resolve(
         }
     }
     let is_partial = !failures.is_empty();
-    // The log may be slow: it is written without the lock.
-    let changes = shared.seeds.lock().note_look_up(resolved, failures);
-    changes.log();
     addrs.sort_unstable();
     addrs.dedup();
     let is_own = |addr: &&SocketAddr| bound.is_some_and(|bound| is_own(**addr, bound));
+    let own: Vec<_> = addrs.iter().filter(is_own).copied().collect();
+    let changes = shared
+        .seeds
+        .lock()
+        .note_look_up(resolved, failures, own.clone());
+    // The log may be slow: it is written without the lock.
+    changes.log();
     Found {
-        own: addrs.iter().filter(is_own).copied().collect(),
+        own,
         addrs,
         is_partial,
     }

@@ -151,7 +151,7 @@ impl ClusterMembership {
             socket_errors: AtomicU64::new(0),
             events: Mutex::new(Subscribers::None),
             state: watch::Sender::new(State::default()),
-            seeds: Mutex::new(Seeds::new(config.seeds.clone())),
+            seeds: Mutex::new(Seeds::new(config.seeds.clone(), local_addr)),
             config,
         });
         tokio::spawn(run(Arc::clone(&shared), socket));

@@ -46,7 +46,7 @@ pub enum Joined {
 #[non_exhaustive]
 pub enum JoinError {
     /// No seed let it in yet. It goes on trying.
-    #[error("no seed answered: {}", list(seeds))]
+    #[error("no seed let this node in ({})", list(seeds))]
     NoSeedAnswered {
         /// Each seed and what came of it.
         seeds: Vec<(String, SeedFailure)>,
@@ -105,8 +105,17 @@ pub enum SeedFailure {
     /// It resolves, and nobody answers there.
     #[error("no answer")]
     NoAnswer,
+    /// It is of an address family that this node's socket cannot send to: the caller's to fix, as by
+    /// binding to `[::]`, which reaches both.
+    #[error("{seed} cannot be reached from a socket that is bound to {bound}")]
+    OtherFamily {
+        /// What the seed resolves to.
+        seed: SocketAddr,
+        /// Where this node listens.
+        bound: SocketAddr,
+    },
     /// The node there is of another cluster, as far as it says: the cluster names or keys differ.
-    #[error("it refuses this node: {0}")]
+    #[error("refuses this node: {0}")]
     Refused(DatagramRefusal),
 }
 

@@ -1,10 +1,38 @@
-//! Log lines for what an operator has to know.
+//! Log lines for what an operator has to know: errors and warnings for what calls for somebody to do
+//! something, info for who comes and goes.
 
 use crate::event::Event;
 
-/// Writes the log line of an event that calls for somebody to do something.
+/// Writes the log line of an event, if it has one: suspicions come and go, and updates are many.
 pub(super) fn log(event: &Event) {
     match event {
+        Event::NodeJoined(member) => {
+            tracing::info!(node = %member.id, addr = %member.addr, "node joined");
+        }
+        Event::NodeLeft(member) => {
+            tracing::info!(node = %member.id, addr = %member.addr, "node left");
+        }
+        Event::NodeFailed(member) => {
+            tracing::warn!(node = %member.id, addr = %member.addr, "node failed");
+        }
+        Event::NodeRecovered(member) => {
+            tracing::info!(node = %member.id, addr = %member.addr, "node recovered");
+        }
+        Event::PartitionDetected {
+            reachable,
+            expected,
+            minority,
+        } => tracing::warn!(
+            reachable,
+            expected,
+            minority,
+            "partition: many members became unreachable at once"
+        ),
+        Event::PartitionHealed => tracing::info!("partition healed"),
+        Event::Isolated { expected } => {
+            tracing::warn!(expected, "isolated: this node hears no other member");
+        }
+        Event::IsolationEnded => tracing::info!("isolation ended: this node hears members again"),
         Event::NameConflict { name, older, newer } => tracing::error!(
             %name, %older, %newer,
             "name conflict: two live nodes have one name; the newer one keeps it"

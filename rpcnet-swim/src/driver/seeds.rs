@@ -15,6 +15,10 @@ pub(super) struct Seeds {
     /// What each of them stands for, of those that resolve.
     resolved: Vec<(String, Vec<SocketAddr>)>,
     unresolved: Vec<(String, SeedFailure)>,
+    /// Addresses of this node among them.
+    own: Vec<SocketAddr>,
+    /// Where this node listens.
+    bound: Option<SocketAddr>,
     /// Seeds of which an operator was told that they do not resolve, and when.
     warned: Vec<(String, Instant)>,
     /// Whether it was said that this node began a cluster of its own.
@@ -22,9 +26,11 @@ pub(super) struct Seeds {
 }
 
 impl Seeds {
-    pub(super) fn new(texts: Vec<String>) -> Self {
+    /// Of a node that listens at `bound`.
+    pub(super) fn new(texts: Vec<String>, bound: SocketAddr) -> Self {
         Self {
             texts,
+            bound: Some(bound),
             ..Self::default()
         }
     }
@@ -37,12 +43,13 @@ impl Seeds {
         }
     }
 
-    /// Keeps what a look-up brought, and warns of seeds that do not resolve: of each one when that
+    /// Keeps what a look-up brought, with this node's `own` addresses in it, and warns of seeds that do not resolve: of each one when that
     /// begins, and then once a minute.
     pub(super) fn note_look_up(
         &mut self,
         resolved: Vec<(String, Vec<SocketAddr>)>,
         unresolved: Vec<(String, SeedFailure)>,
+        own: Vec<SocketAddr>,
     ) -> LookUpChanges {
         let now = Instant::now();
         let mut changes = LookUpChanges::default();
@@ -62,6 +69,7 @@ impl Seeds {
         }
         self.resolved = resolved;
         self.unresolved = unresolved;
+        self.own = own;
         changes
     }
 
@@ -69,6 +77,29 @@ impl Seeds {
         let resolved = self.resolved.iter().find(|(text, _)| text == seed);
         resolved.map_or(&[], |(_, addrs)| addrs)
     }
+
+    /// Why a seed that resolves let nobody in, if nobody there said so.
+    fn silence(&self, seed: &str) -> SeedFailure {
+        let addrs = self.addrs(seed);
+        match (addrs, self.bound) {
+            ([addr, ..], Some(bound)) if !addrs.iter().any(|addr| can_reach(bound, *addr)) => {
+                SeedFailure::OtherFamily { seed: *addr, bound }
+            }
+            _ => SeedFailure::NoAnswer,
+        }
+    }
+
+    /// Whether a seed is this node itself.
+    fn is_own(&self, seed: &str) -> bool {
+        let addrs = self.addrs(seed);
+        !addrs.is_empty() && addrs.iter().all(|addr| self.own.contains(addr))
+    }
+}
+
+/// Whether a socket bound to one address can send to the other at all: one of IPv6 reaches IPv4 if it
+/// is bound to all addresses.
+fn can_reach(bound: SocketAddr, addr: SocketAddr) -> bool {
+    bound.is_ipv4() == addr.is_ipv4() || (bound.is_ipv6() && bound.ip().is_unspecified())
 }
 
 /// What an operator is to be told of a look-up.
@@ -116,9 +147,10 @@ impl Shared {
             }
             let addrs = seeds.addrs(seed);
             let refusal = refusals.iter().find(|(addr, _)| addrs.contains(addr));
-            refusal.map_or(SeedFailure::NoAnswer, |(_, refusal)| {
-                SeedFailure::Refused(*refusal)
-            })
+            match refusal {
+                Some((_, refusal)) => SeedFailure::Refused(*refusal),
+                None => seeds.silence(seed),
+            }
         };
         seeds
             .texts
@@ -130,8 +162,10 @@ impl Shared {
     /// Says once that no other seed answered in time.
     pub(super) fn warn_of_founding(&self) {
         if !std::mem::replace(&mut self.seeds.lock().has_founded, true) {
+            let mut others = self.seed_failures();
+            others.retain(|(seed, _)| !self.seeds.lock().is_own(seed));
             tracing::warn!(
-                seeds = list(&self.seed_failures()),
+                seeds = list(&others),
                 "no other seed answered: this node began a cluster of its own, and goes on dialling them"
             );
         }
