@@ -197,6 +197,7 @@ fn steps() -> Vec<Step> {
         Step::xtask("bench pick --quick"),
         Step::xtask("bench gossip --quick"),
     ]);
+    steps.push(Step::xtask("figures"));
     let scenarios = xtask_sim::names().into_iter();
     steps.extend(scenarios.map(|name| Step::xtask(format!("sim {name} --quick"))));
     steps

@@ -7,6 +7,7 @@ mod chaos;
 mod children;
 mod ci;
 mod demo;
+mod figures;
 mod fuzz;
 mod project;
 mod signal;
@@ -54,6 +55,8 @@ enum Command {
     /// One process of the demo.
     #[command(hide = true)]
     DemoNode(demo::node::Options),
+    /// Figures of the README of rpcnet-swim beside what the simulations print now.
+    Figures,
     /// Fuzz targets: every decoder of gossip, and engines under attack, a minute each.
     Fuzz(fuzz::Options),
     /// Experiments with whole clusters in virtual time: ours beside its rivals.
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Ci(options) => ci::run(&options),
         Command::Demo(options) => demo::run::run(&options),
         Command::DemoNode(options) => demo::node::run(&options),
+        Command::Figures => figures::run(),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Sim(options) => xtask_sim::run(&options),
         Command::Tidy => tidy::run(),

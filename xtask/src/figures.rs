@@ -1,0 +1,164 @@
+//! `cargo xtask figures`: what the README of rpcnet-swim says beside what its commands print now.
+//!
+//! The simulations are the same for the same seeds on every machine, so their figures can be compared; those
+//! that take long are left to whoever changes them.
+
+mod table;
+
+use std::{env, error::Error, fs, process::ExitCode};
+
+use serde_json::Value;
+
+use crate::project::{self, Outcome};
+use table::number;
+
+/// A figure of the README, and the command that prints it.
+struct Claim {
+    /// What a line begins with that is followed by the table.
+    heading: &'static str,
+    /// Label of the row and of the column in it.
+    cell: (&'static str, &'static str),
+    /// Which number of the cell.
+    nth: usize,
+    /// What to run of `cargo xtask sim`: the scenario and the case, of which the first row counts.
+    run: (&'static str, &'static str),
+    /// What the figure is called in the JSON of that row.
+    field: &'static str,
+}
+
+/// Compares them all and prints them side by side.
+///
+/// # Errors
+///
+/// When the README has no such figure, or a command does not print one.
+pub(crate) fn run() -> Outcome {
+    let readme = fs::read_to_string(project::root().join(README))?;
+    let claims = claims();
+    let mut wrong = 0;
+    for claim in &claims {
+        let said = said(&readme, claim)?;
+        let printed = printed(claim)?;
+        let verdict = match agree(said, printed) {
+            true => "agrees ",
+            false => "DIFFERS",
+        };
+        wrong += usize::from(!agree(said, printed));
+        let ((row, column), (scenario, case)) = (claim.cell, claim.run);
+        let field = claim.field;
+        println!(
+            "{verdict} {row}, {column}: {said}; sim {scenario} {case:?}, {field}: {printed:.2}"
+        );
+    }
+    println!("figures: {wrong} of {} differ from {README}", claims.len());
+    Ok(match wrong {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+/// What the README says.
+fn said(readme: &str, claim: &Claim) -> Result<f64, String> {
+    let (row, column) = claim.cell;
+    let cell = table::cell(readme, claim.heading, row, column)?;
+    number(cell, claim.nth)
+        .ok_or_else(|| format!("{row}, {column}: there is no figure in {cell:?}"))
+}
+
+/// What the command prints.
+fn printed(claim: &Claim) -> Result<f64, Box<dyn Error>> {
+    let ((scenario, case), field) = (claim.run, claim.field);
+    let file = project::root().join("target").join("figures.json");
+    let mut run = project::program(env::current_exe()?);
+    run.args([
+        "sim",
+        scenario,
+        "--detector",
+        "rpcnet",
+        "--case",
+        case,
+        "--json",
+    ]);
+    project::output_of(run.arg(&file))?;
+    let printed: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
+    let figure = printed["rows"][0][field].as_f64();
+    figure.ok_or_else(|| format!("sim {scenario} {case:?} prints no {field}").into())
+}
+
+/// Whether a figure may stand for another: mathematical functions differ in the last digit from system to
+/// system, and that can change what a cluster does next.
+fn agree(said: f64, printed: f64) -> bool {
+    (said - printed).abs() <= 0.05 + 0.05 * printed.abs()
+}
+
+/// The figures that are compared.
+fn claims() -> Vec<Claim> {
+    let mut claims = vec![Claim {
+        heading: "Whole clusters in virtual time",
+        cell: ("`steady`", "rpcnet"),
+        nth: 0,
+        run: ("steady", "128"),
+        field: "sent_bytes_per_node_s",
+    }];
+    for (column, case) in CRASHES {
+        for (nth, field) in [(0, "all_know_p50_s"), (1, "all_know_p99_s")] {
+            claims.push(Claim {
+                heading: "From a crash until all know",
+                cell: ("rpcnet", column),
+                nth,
+                run: ("crash", case),
+                field,
+            });
+        }
+    }
+    for (column, case) in SPLITS {
+        for (nth, field) in [(0, "both_served_p50_s"), (1, "both_served_p99_s")] {
+            claims.push(Claim {
+                heading: "From a split until",
+                cell: ("both sides serve", column),
+                nth,
+                run: ("partition", case),
+                field,
+            });
+        }
+    }
+    claims
+}
+
+const README: &str = "rpcnet-swim/README.md";
+
+/// Columns of the table of crashes, and the case of each.
+const CRASHES: [(&str, &str); 5] = [
+    ("2", "1 of 2, lan, 0 %"),
+    ("3", "1 of 3, lan, 0 %"),
+    ("5", "1 of 5, lan, 0 %"),
+    ("16", "1 of 16, lan, 0 %"),
+    ("128", "1 of 128, lan, 0 %"),
+];
+
+/// Columns of the table of splits, and the case of each.
+const SPLITS: [(&str, &str); 2] = [
+    ("2 of 16", "2 of 16 by keep-majority"),
+    ("16 of 64", "16 of 64 by keep-majority"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_claim_is_in_the_readme() {
+        let readme = fs::read_to_string(project::root().join(README)).unwrap();
+        for claim in claims() {
+            let said = said(&readme, &claim);
+            assert!(said.is_ok(), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_figure_of_yesterday_differs() {
+        assert!(agree(3.4, 3.43));
+        assert!(agree(282.0, 281.77));
+        assert!(!agree(3.6, 4.18));
+        assert!(!agree(0.0, 1.0));
+    }
+}
