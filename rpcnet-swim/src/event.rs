@@ -152,7 +152,9 @@ pub enum Event {
         refusal: DatagramRefusal,
     },
     /// A seed says that it cannot open the datagrams of this node. Told once for each seed and
-    /// reason, and twice in a probe interval in all. Nothing proves it; it changes nothing.
+    /// reason, and twice in a probe interval in all. Nothing proves it; it changes nothing. Who
+    /// subscribes later hears of it from `ClusterMembership::join`, whose error has it
+    /// (`SeedFailure::Refused`).
     SeedRefused {
         /// The seed's address.
         seed: SocketAddr,

@@ -123,7 +123,7 @@ impl Node {
     }
 
     /// How it had joined when [`start`](NodeBuilder::start) was back: whether it knew of everybody, or is a cluster of its own.
-    /// None if no seed had let it in; it goes on trying, and [`ClusterMembership::join`] waits for that.
+    /// None if no seed had let it in; it goes on trying, and [`ClusterMembership::join`] waits for that, or says why not.
     pub fn joined(&self) -> Option<Joined> {
         self.0.parts.joined
     }
