@@ -47,7 +47,7 @@ impl Engine {
         if addr.port() == 0 {
             addr.set_port(self.me.addr.port());
         }
-        let addr = canonical(addr);
+        let addr = as_told(addr);
         if !is_usable(addr) {
             return Err(ConfigError::UnusableAdvertiseAddr { addr });
         }
@@ -60,11 +60,14 @@ impl Engine {
     /// were not at the start. Without effect on an address that was set by hand, that a peer has
     /// seen, or that members know.
     pub fn suggest_advertise_addr(&mut self, addr: SocketAddr) {
-        let addr = canonical(addr);
+        let addr = as_told(addr);
         let address = &self.address;
         let open = !address.fixed && address.guessed && address.changed_at.is_none();
-        if open && self.table.live().is_empty() && is_usable(addr) {
+        let alone = self.table.live().is_empty();
+        if open && alone && is_usable(addr) && addr != self.me.addr {
             self.me.addr = addr;
+            // One whose welcome is under way may know it.
+            self.raise_incarnation(self.last_now);
         }
     }
 
@@ -235,6 +238,7 @@ impl Engine {
             if open && addr != self.me.addr {
                 self.me.addr = addr;
                 self.address.changed_at = Some(now);
+                self.raise_incarnation(now);
             }
             let leaves_host = self.me.addr.ip().is_loopback() && !addr.ip().is_loopback();
             if leaves_host && self.address.fixed {
@@ -330,6 +334,12 @@ pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
         // With its scope, without which a link-local one leads nowhere.
         IpAddr::V6(_) => addr,
     }
+}
+
+/// An address of this node as others are told it: in canonical form, without the scope of IPv6,
+/// which means something on this host alone.
+pub(super) fn as_told(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
 /// How long an observation counts, in probe intervals.

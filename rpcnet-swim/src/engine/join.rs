@@ -230,7 +230,7 @@ impl Engine {
                 return self.refuse(sender, known);
             }
             let same = entry.epoch == sender.epoch && entry.incarnation == me.incarnation;
-            if same && entry.addr() != me.addr {
+            if same && entry.state.is_live() && entry.addr() != me.addr {
                 // Two processes of one name that started in the same millisecond: a node that moves
                 // raises its incarnation.
                 let known = entry.alive_record();

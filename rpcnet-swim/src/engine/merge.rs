@@ -340,8 +340,12 @@ impl Engine {
             // Ours is final within an epoch, so coming back takes a new one.
             Claim::Left => self.raise_epoch(now, record.epoch),
             Claim::Alive(_) if record.incarnation < self.me.incarnation => {}
-            // Another process has this name, and started in the same millisecond.
-            Claim::Alive(_) if record.addr != self.me.addr => self.raise_epoch(now, record.epoch),
+            // Another process has this name, and started in the same millisecond. It may find out
+            // at the same time: by chance one of the two goes further.
+            Claim::Alive(_) if record.addr != self.me.addr => {
+                let beyond = record.epoch + self.rng.u64(..TWIN_SPREAD);
+                self.raise_epoch(now, beyond);
+            }
             Claim::Alive(_) if record.incarnation == self.me.incarnation => {}
             Claim::Suspect(_) | Claim::Failed if record.incarnation < self.me.incarnation => {
                 // Refuted before; whoever says it has not heard, or would not listen for a while.
@@ -360,3 +364,6 @@ impl Engine {
         }
     }
 }
+
+/// Two processes that raise one epoch at the same time raise it by up to so much, in milliseconds.
+const TWIN_SPREAD: u64 = 1_000;

@@ -61,7 +61,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use rpcnet_phi::Estimator;
 
-use self::address::{AddressWatch, canonical};
+use self::address::{AddressWatch, as_told, canonical};
 use self::clock::{EPOCH_MAX, Skew, WallClock};
 use self::conflict::NameClaims;
 use self::entry::Entry;
@@ -231,7 +231,7 @@ impl Engine {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         check_name(&id.name)?;
-        let addr = canonical(addr);
+        let addr = as_told(addr);
         if !is_usable(addr) {
             return Err(ConfigError::UnusableAdvertiseAddr { addr });
         }

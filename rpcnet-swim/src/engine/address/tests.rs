@@ -196,3 +196,50 @@ fn an_address_set_at_run_time_raises_the_incarnation_and_is_told() {
     engine.set_advertise_addr(Time::ZERO, me.addr).unwrap();
     assert_eq!(engine.poll_event(), None);
 }
+
+#[test]
+fn a_node_knows_its_own_record_whatever_the_scope_of_its_address() {
+    let config = ClusterConfig::lan();
+    let own = addr("[fe80::1%4]:7");
+    let mut node = Engine::new(config, NodeId::new("n", 1), own, Time::ZERO, 7).unwrap();
+    node.handle_seeds(Time::ZERO, &[]);
+    // As others pass it on: the wire carries no scope.
+    let mut echo = node.own_record();
+    echo.addr = addr("[fe80::1]:7");
+    node.hear_of_self(Time::ZERO, &echo);
+    assert_eq!(node.id().epoch, 1);
+    node.set_advertise_addr(Time::ZERO, addr("[fe80::2%4]:7"))
+        .unwrap();
+    let mut echo = node.own_record();
+    echo.addr = addr("[fe80::2]:7");
+    node.hear_of_self(Time::ZERO, &echo);
+    assert_eq!(node.id().epoch, 1);
+    // Another address is another process.
+    echo.addr = addr("[fe80::3]:7");
+    node.hear_of_self(Time::ZERO, &echo);
+    assert!(node.id().epoch > 1);
+}
+
+#[test]
+fn an_address_that_changes_before_the_welcome_raises_the_incarnation() {
+    let config = ClusterConfig::lan().with_bind_addr(addr("0.0.0.0:7"));
+    let new = || {
+        let config = config.clone().insecure_gossip();
+        Engine::new(
+            config,
+            NodeId::new("n", 1),
+            addr("127.0.0.1:7"),
+            Time::ZERO,
+            7,
+        )
+        .unwrap()
+    };
+    let mut suggested = new();
+    suggested.suggest_advertise_addr(addr("127.0.0.1:7"));
+    assert_eq!(suggested.own_record().incarnation, 0, "as before");
+    suggested.suggest_advertise_addr(addr("10.0.0.5:7"));
+    assert_eq!(suggested.own_record().incarnation, 1);
+    let mut seen = new();
+    seen.note_challenged(Time::ZERO, addr("10.0.0.6:7"));
+    assert_eq!(seen.own_record().incarnation, 1);
+}
