@@ -118,9 +118,10 @@ impl Join {
         found.is_some_and(|at| self.hellos.remove(at).is_some())
     }
 
-    /// Whether a hello of this counter waits for an answer.
-    pub(crate) fn has_hello(&self, counter: u64) -> bool {
-        self.hellos.iter().any(|hello| hello.0 == counter)
+    /// A hello of this node came back to it: to where it was sent, if it waits for an answer.
+    pub(super) fn hello_to(&self, counter: u64) -> Option<SocketAddr> {
+        let hello = self.hellos.iter().find(|hello| hello.0 == counter);
+        hello.map(|hello| hello.1)
     }
 
     /// Whether a hello of this counter to this address waits for an answer.

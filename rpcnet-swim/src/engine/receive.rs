@@ -49,9 +49,8 @@ impl Engine {
         }
         if sender.life() == own_life {
             self.stats.dropped.misaddressed += 1;
-            if matches!(payload, Payload::Hello { .. }) && self.join.has_hello(sender.counter) {
-                // A seed is this node itself, under an address that it does not know of.
-                self.expect_to_found(now);
+            if matches!(payload, Payload::Hello { .. }) {
+                self.hear_own_hello(now, sender.counter);
             }
             return;
         }

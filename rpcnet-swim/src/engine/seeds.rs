@@ -20,6 +20,8 @@ pub(crate) struct Seeds {
     addrs: Vec<SocketAddr>,
     /// Addresses of this node, beside the advertised one.
     own: Vec<SocketAddr>,
+    /// Seeds from which this node's own hello came back.
+    echoes: Vec<SocketAddr>,
     /// Whether some seed of the look-up under way did not resolve.
     unresolved: bool,
     /// When a node that is one of its own seeds begins a cluster, if none of the others answers.
@@ -143,6 +145,8 @@ impl Engine {
             .collect();
         let is_seed = others.len() < seeds.len();
         let known = std::mem::replace(&mut self.join.seeds.addrs, others);
+        let Seeds { addrs, echoes, .. } = &mut self.join.seeds;
+        echoes.retain(|echo| addrs.contains(echo));
         if self.phase != Phase::Active {
             return;
         }
@@ -180,6 +184,23 @@ impl Engine {
         self.join.seeds.note_unresolved();
         self.timers
             .arm(Single::Join, now + self.config.probe_interval / 2);
+    }
+
+    /// A hello of this node came back: the seed may be this node itself, under an address that it
+    /// does not know of. Or somebody there sends back what comes, for which it takes no key: so
+    /// that counts only if it is so of all seeds.
+    pub(super) fn hear_own_hello(&mut self, now: Time, counter: u64) {
+        let Some(addr) = self.join.hello_to(counter) else {
+            return;
+        };
+        let seeds = &mut self.join.seeds;
+        if seeds.addrs.contains(&addr) && !seeds.echoes.contains(&addr) {
+            seeds.echoes.push(addr);
+        }
+        let all = seeds.addrs.iter().all(|seed| seeds.echoes.contains(seed));
+        if all && !seeds.addrs.is_empty() {
+            self.expect_to_found(now);
+        }
     }
 
     /// This node is one of its seeds: it begins a cluster of its own, unless another one lets it in

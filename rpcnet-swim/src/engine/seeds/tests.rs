@@ -156,3 +156,35 @@ fn a_hello_that_comes_back_shows_that_this_node_is_its_own_seed() {
     run_to(&mut engine, Time::from_millis(2_000));
     assert!(engine.is_joined());
 }
+
+/// Datagrams of a node with two seeds, of which one sends back what comes; says whether it began a
+/// cluster in five seconds.
+fn begins_a_cluster(reflecting: &[u16]) -> bool {
+    let key = crate::ClusterKey::from_bytes([7; 32]);
+    let config = ClusterConfig::lan().with_key(key);
+    let mut node = Engine::new(config, NodeId::new("n", 1), addr(1), Time::ZERO, 7).unwrap();
+    let seeds = [addr(2), addr(3)];
+    node.handle_seeds(Time::ZERO, &seeds);
+    let mut now = Time::ZERO;
+    while now < Time::from_millis(5_000) {
+        while let Some((to, mut datagram)) = node.poll_transmit() {
+            if reflecting.contains(&to.port()) {
+                node.handle_datagram(now, to, &mut datagram);
+            }
+        }
+        now += Duration::from_millis(10);
+        run_to(&mut node, now);
+        if node.wants_seeds() {
+            node.handle_seeds(now, &seeds);
+        }
+    }
+    node.has_founded()
+}
+
+#[test]
+fn one_seed_that_sends_back_what_comes_makes_nobody_begin_a_cluster() {
+    assert!(!begins_a_cluster(&[]));
+    assert!(!begins_a_cluster(&[2]));
+    // All of them are this node itself, behind a translation of addresses.
+    assert!(begins_a_cluster(&[2, 3]));
+}
