@@ -202,27 +202,58 @@ fn one_that_is_cut_off_from_its_successor_does_not_take_the_name_back() {
 
 #[test]
 fn two_of_one_name_that_started_in_the_same_millisecond_find_out() {
-    for seed in 0..10 {
-        let mut cluster = Cluster::of(seed, 6, lan());
-        // At once, or when the first one is in.
-        if seed % 2 == 0 {
+    for seed in 0..60 {
+        let nodes = if seed % 3 == 0 { 3 } else { 6 };
+        let mut cluster = Cluster::of(seed, nodes, lan());
+        // When the first one is in, or both at once: then both find out at the same time.
+        if seed % 4 == 0 {
             converge(&mut cluster, secs(10));
         }
         let seeds = vec![cluster.addr(0), cluster.addr(1)];
-        let twin = cluster.add_twin(3, seeds);
-        let (a, b) = (cluster.addr(3), cluster.addr(twin));
-        let one_yields = |c: &Cluster| is_superseded(c, 3, b) || is_superseded(c, twin, a);
-        let took = cluster.run_until(secs(10), one_yields);
+        let twin = cluster.add_twin(2, seeds);
+        let (a, b) = (cluster.addr(2), cluster.addr(twin));
+        let one_yields = |c: &Cluster| is_superseded(c, 2, b) || is_superseded(c, twin, a);
+        let took = cluster.run_until(secs(15), one_yields);
         assert!(
             took.is_some(),
             "seed {seed}: {:?} and {:?}",
-            state(&cluster, 3),
+            state(&cluster, 2),
             state(&cluster, twin)
         );
         converge(&mut cluster, secs(20));
-        cluster.run_for(secs(30));
-        let superseded = [3, twin].map(|node| count(&cluster, node, is_superseding));
+        cluster.run_for(secs(15));
+        let superseded = [2, twin].map(|node| count(&cluster, node, is_superseding));
         assert_eq!(superseded.iter().sum::<usize>(), 1, "seed {seed}");
         converge(&mut cluster, secs(10));
+    }
+}
+
+#[test]
+fn two_of_one_name_that_cannot_reach_each_other_flap_less_and_less_and_say_so() {
+    for is_same_epoch in [true, false] {
+        let mut cluster = Cluster::of(1, 6, lan());
+        converge(&mut cluster, secs(10));
+        let seeds = vec![cluster.addr(0), cluster.addr(1)];
+        let twin = match is_same_epoch {
+            true => cluster.add_twin(3, seeds),
+            false => cluster.add("n3", lan(), seeds),
+        };
+        cluster.network().cut(3, twin);
+        cluster.network().cut(twin, 3);
+        let is_failure = |event: &Event| matches!(event, Event::NodeFailed(_));
+        cluster.run_for(secs(240));
+        let early = count(&cluster, 0, is_failure);
+        cluster.run_for(secs(240));
+        let late = count(&cluster, 0, is_failure) - early;
+        assert!(early <= 24 && late <= 10, "{early} and {late} times");
+        let is_conflict = |event: &Event| matches!(event, Event::NameConflict { .. });
+        for node in [3, twin] {
+            assert_eq!(count(&cluster, node, is_conflict), 1, "{node}");
+        }
+        cluster.network().heal();
+        let (a, b) = (cluster.addr(3), cluster.addr(twin));
+        let one_yields = |c: &Cluster| is_superseded(c, 3, b) || is_superseded(c, twin, a);
+        assert!(cluster.run_until(secs(180), one_yields).is_some());
+        converge(&mut cluster, secs(20));
     }
 }

@@ -79,9 +79,7 @@ impl Engine {
     /// Somebody says that there is, or was, a node of our name with a newer epoch.
     pub(super) fn hear_of_successor(&mut self, now: Time, record: &Record) {
         let is_over = matches!(record.claim, Claim::Failed | Claim::Left);
-        let is_disproved =
-            now < self.claims.next_at && self.claims.disproved.contains(&record.addr);
-        if is_over || record.addr == self.me.addr || is_disproved {
+        if is_over || record.addr == self.me.addr {
             // A former life of ours, from before a clock went back, or a lie.
             return self.raise_epoch(now, record.epoch);
         }
@@ -187,10 +185,19 @@ impl Engine {
         let pause = unit * (1 << self.claims.wrong.min(PAUSE_DOUBLINGS_MAX));
         self.claims.wrong = self.claims.wrong.saturating_add(1);
         self.claims.next_at = now + pause;
+        let again = self.claims.disproved.contains(&claim.addr);
         if self.claims.disproved.len() >= DISPROVED_MAX {
             self.claims.disproved.pop_front();
         }
         self.claims.disproved.push_back(claim.addr);
+        if again && self.join.report_conflict() {
+            // Somebody goes past this node's epoch again and again, and does not answer it.
+            self.emit(Event::NameConflict {
+                name: self.me.name.to_string(),
+                older: self.me.addr,
+                newer: claim.addr,
+            });
+        }
         self.timers.clear(Single::Conflict);
         if self.claims.pending.is_some() {
             self.timers.set(Single::Conflict, self.claims.next_at);
@@ -217,6 +224,10 @@ impl Engine {
                 let updates = vec![claim.clone()];
                 self.send_to(key, Payload::Gossip { updates });
             }
+        }
+        if self.partition.end_isolation(now) {
+            // Whoever said so hears this node, and it judges nobody any more.
+            self.emit(Event::IsolationEnded);
         }
         self.stats.superseded += 1;
         self.phase = Phase::Superseded;
