@@ -172,7 +172,8 @@ impl NodeBuilder {
     }
 
     /// Whether a node that no seed lets in within the join timeout fails to start. Default `false`: it comes up alone and
-    /// goes on trying, so that the nodes of a cluster can start in any order.
+    /// goes on trying, so that the nodes of a cluster can start in any order. A node without seeds, or that is one of its own
+    /// seeds and finds none of the others, is a cluster of its own in any case: [`Joined::Alone`].
     pub fn require_join(mut self, require: bool) -> Self {
         self.require_join = require;
         self

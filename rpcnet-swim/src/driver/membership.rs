@@ -442,13 +442,15 @@ impl Shared {
                 let next = (engine.is_joined(), engine.is_view_whole(), superseded);
                 (event, next, engine.has_founded())
             };
-            let began = self.state.send_if_modified(|state| {
+            let mut is_new = false;
+            self.state.send_if_modified(|state| {
                 let before = (state.joined, state.whole, state.superseded);
                 (state.joined, state.whole, state.superseded) = next;
+                is_new = next.0 && !before.0;
                 before != next
             });
-            if began && founded {
-                self.warn_of_founding();
+            if is_new {
+                self.log_joined(founded);
             }
             let Some(event) = event else { return };
             report::log(&event);

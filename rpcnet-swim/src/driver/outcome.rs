@@ -107,7 +107,9 @@ pub enum SeedFailure {
     NoAnswer,
     /// It is of an address family that this node's socket cannot send to: the caller's to fix, as by
     /// binding to `[::]`, which reaches both.
-    #[error("{seed} cannot be reached from a socket that is bound to {bound}")]
+    #[error(
+        "its address family is not that of {bound}, where this node is bound; [::] reaches both"
+    )]
     OtherFamily {
         /// What the seed resolves to.
         seed: SocketAddr,

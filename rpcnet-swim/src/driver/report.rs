@@ -7,13 +7,16 @@ use crate::event::Event;
 pub(super) fn log(event: &Event) {
     match event {
         Event::NodeJoined(member) => {
-            tracing::info!(node = %member.id, addr = %member.addr, "node joined");
+            let epoch = member.id.epoch;
+            tracing::info!(node = %member.id, epoch, addr = %member.addr, "node joined");
         }
         Event::NodeLeft(member) => {
-            tracing::info!(node = %member.id, addr = %member.addr, "node left");
+            let epoch = member.id.epoch;
+            tracing::info!(node = %member.id, epoch, addr = %member.addr, "node left");
         }
         Event::NodeFailed(member) => {
-            tracing::warn!(node = %member.id, addr = %member.addr, "node failed");
+            let epoch = member.id.epoch;
+            tracing::warn!(node = %member.id, epoch, addr = %member.addr, "node failed, or a newer one took its place");
         }
         Event::NodeRecovered(member) => {
             tracing::info!(node = %member.id, addr = %member.addr, "node recovered");
@@ -26,7 +29,7 @@ pub(super) fn log(event: &Event) {
             reachable,
             expected,
             minority,
-            "partition: many members became unreachable at once"
+            "partition: half of the members or a large part of them are out of reach"
         ),
         Event::PartitionHealed => tracing::info!("partition healed"),
         Event::Isolated { expected } => {
@@ -39,7 +42,8 @@ pub(super) fn log(event: &Event) {
         ),
         Event::Superseded { by, addr } => tracing::error!(
             name = %by, newer = %addr, epoch = by.epoch,
-            "superseded: a newer node has this node's name, which takes part no more"
+            "superseded: a newer node has the name of this one, so this one takes part no more; \
+             give each process a name and a certificate of its own"
         ),
         Event::SupersessionEnded { by, addr } => tracing::warn!(
             name = %by, newer = %addr,

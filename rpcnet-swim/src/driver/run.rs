@@ -15,6 +15,7 @@ use super::lookup::{Found, resolve};
 use super::membership::{Shared, unix_millis};
 use super::outbound::Outbound;
 use super::socket::DatagramSocket;
+use crate::event::MembershipState;
 use crate::time::Time;
 
 /// Drives a node until it has left or the last handle is gone.
@@ -28,6 +29,7 @@ pub(super) async fn run(shared: Arc<Shared>, socket: Arc<dyn DatagramSocket>) {
         resolving: None,
         looked_up_at: None,
         outbound,
+        reminded_at: Instant::now(),
     };
     while driver.turn().await {}
 }
@@ -42,6 +44,8 @@ struct Driver {
     /// End of the last look-up.
     looked_up_at: Option<Instant>,
     outbound: Outbound,
+    /// When it was last logged that this node is not in.
+    reminded_at: Instant,
     /// The last field, so dropped last: who is woken finds the socket closed and its port free.
     _closing: Closing,
 }
@@ -80,7 +84,11 @@ impl Driver {
             () = poll_fn(|cx| self.outbound.poll_unblocked(&self.shared, &*self.socket, cx)) => {}
             () = self.shared.wake.notified() => {}
             () = &mut self.alarm => {
-                if due.elapsed() > LATE {
+                let late = due.elapsed();
+                if late > STOOD_STILL {
+                    tracing::warn!(?late, "this process stood still, or its runtime was blocked");
+                }
+                if late > LATE {
                     // Stopped for a while: lets the runtime see what arrived meanwhile.
                     tokio::task::yield_now().await;
                 }
@@ -115,7 +123,21 @@ impl Driver {
             engine.is_gone()
         };
         self.flush().await;
+        self.remind();
         !gone
+    }
+
+    /// Says now and then that no seed has let this node in, and why.
+    fn remind(&mut self) {
+        if self.reminded_at.elapsed() < REMIND_EVERY {
+            return;
+        }
+        self.reminded_at = Instant::now();
+        let is_joining = self.shared.engine.lock().state() == MembershipState::Joining;
+        if is_joining && self.shared.seeds().is_some() {
+            let error = self.shared.join_failure();
+            tracing::warn!(%error, "this node has not joined yet, and goes on trying");
+        }
     }
 
     /// Everything that has arrived goes in before any deadline is judged; the runtime's budget
@@ -226,6 +248,10 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 const DRAIN_MAX: usize = 4_096;
 /// A sleep that ends so much late was no ordinary one.
 const LATE: Duration = Duration::from_millis(20);
+/// One that ends so much late is worth a line in the log.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+/// How often it is logged that this node has not joined.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
 /// Least time between two look-ups of the seeds, however often somebody asks for one.
 const LOOKUP_PAUSE: Duration = Duration::from_millis(100);
 /// After an error of the socket, so that a broken one does not burn a core.

@@ -159,8 +159,18 @@ impl Shared {
             .collect()
     }
 
+    /// This node is in: by a seed, or as a cluster of its own.
+    pub(super) fn log_joined(&self, founded: bool) {
+        let is_alone = self.engine.lock().live_count() == 1;
+        match is_alone {
+            true if founded => self.warn_of_founding(),
+            true => tracing::info!("no other seeds: this node is a cluster of its own"),
+            false => tracing::info!("joined the cluster"),
+        }
+    }
+
     /// Says once that no other seed answered in time.
-    pub(super) fn warn_of_founding(&self) {
+    fn warn_of_founding(&self) {
         if !std::mem::replace(&mut self.seeds.lock().has_founded, true) {
             let mut others = self.seed_failures();
             others.retain(|(seed, _)| !self.seeds.lock().is_own(seed));

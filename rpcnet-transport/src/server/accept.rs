@@ -147,7 +147,11 @@ async fn shake_hands(
         Err(error) => {
             // Whoever dials may be anybody: an operator is told of certificates, and now and then.
             if quic::is_about_certificates(&error) && warnings.take() {
-                tracing::warn!(%from, %error, "handshake failed: one side does not trust the certificate of the other");
+                let what = match quic::is_own_refusal(&error) {
+                    true => "this node does not trust the certificate of the caller",
+                    false => "the caller does not trust the certificate of this node",
+                };
+                tracing::warn!(%from, %error, "handshake failed: {what}");
             } else {
                 tracing::debug!(%from, %error, "handshake failed");
             }

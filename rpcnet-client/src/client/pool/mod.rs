@@ -41,6 +41,8 @@ struct Inner {
     connections_max: NonZeroUsize,
     quiet_time: Duration,
     slots: Mutex<Slots>,
+    /// When it was last logged that a worker cannot be connected to until somebody does something.
+    warned_at: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -72,6 +74,7 @@ impl Pool {
             connections_max: config.connections_max,
             quiet_time: config.quiet_time,
             slots: Mutex::default(),
+            warned_at: Mutex::default(),
         };
         Self {
             shared: Arc::new(inner),

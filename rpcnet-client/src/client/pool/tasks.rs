@@ -38,10 +38,34 @@ pub(super) async fn connect(
     let result = timeout(after, endpoint.connect(addr, &node.id.name))
         .await
         .unwrap_or(Err(ConnectError::Timeout { addr, after }));
+    if let (Err(error), Some(pool)) = (&result, pool.upgrade()) {
+        pool.log_failure(&goal, error);
+    }
     match pool.upgrade() {
         // Nobody would close it when the node fails, so nobody may use it.
         Some(pool) if !pool.settle(&goal, ticket, &result) => Err(gone(addr)),
         _ => result,
+    }
+}
+
+impl Inner {
+    /// Certificates, names and versions do not mend themselves: an operator is told of them, now and then.
+    fn log_failure(&self, goal: &Goal, error: &ConnectError) {
+        let node = &goal.node.id.name;
+        let is_final = !error.is_retryable() && !matches!(error, ConnectError::EndpointClosed);
+        let is_due = || {
+            let (now, mut last) = (Instant::now(), self.warned_at.lock());
+            let due = last.is_none_or(|last| now.duration_since(last) >= WARNING_PAUSE);
+            if due {
+                *last = Some(now);
+            }
+            due
+        };
+        if is_final && is_due() {
+            tracing::warn!(%node, %error, "a worker cannot be connected to; calls pass it over");
+        } else {
+            tracing::debug!(%node, %error, "no connection to a worker");
+        }
     }
 }
 
@@ -78,6 +102,9 @@ pub(super) async fn tend(pool: Weak<Inner>, id: NodeId, interval: Duration) {
         }
     }
 }
+
+/// Least time between two warnings of workers that cannot be connected to.
+const WARNING_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long calls have to wait for places until another connection is made.
 const SATURATED_FOR: Duration = Duration::from_millis(100);
