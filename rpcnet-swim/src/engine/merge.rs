@@ -244,6 +244,7 @@ impl Engine {
         self.spread(now, key);
         if was == MemberState::Failed {
             self.settled_at = now;
+            self.note_return(now);
             self.check_again_now(now);
             if let Some(case) = self.table.get_mut(key).and_then(Entry::open_case) {
                 case.returned_at = now;

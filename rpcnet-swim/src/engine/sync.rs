@@ -29,6 +29,8 @@ pub(crate) struct Sync {
     pruned_at: Time,
     /// First and last time that a peer's view differed.
     differing: Option<(Time, Time)>,
+    /// Until then views come together after a cut: waiting for rest would take as long.
+    heals_until: Time,
 }
 
 /// A transfer of the full state under way.
@@ -73,13 +75,24 @@ impl Engine {
         }
         // Gossip is given time to do it, but not for ever.
         let settled = differing >= SYNC_DIFFER_ROUNDS * unit && self.table.quiet_for(now) >= unit;
-        if !settled && differing < SYNC_OVERDUE_ROUNDS * unit {
+        let doublings = self.sync.fruitless.min(SYNC_DOUBLINGS_MAX);
+        let (overdue, wait) = match now < self.sync.heals_until {
+            true => (unit / 4, unit / 2),
+            false => (SYNC_OVERDUE_ROUNDS * unit, unit * (1 << doublings)),
+        };
+        if !settled && differing < overdue {
             return;
         }
-        let wait = unit * (1 << self.sync.fruitless.min(SYNC_DOUBLINGS_MAX));
         self.sync.next = now + wait.mul_f64(1.0 + self.rng.f64());
         self.sync.fruitless += 1;
         self.start_sync(now, peer);
+    }
+
+    /// A failed member is back, while many are missing: it was a cut, and the others come too.
+    pub(super) fn note_return(&mut self, now: Time) {
+        if self.partition.sees_cut() {
+            self.sync.heals_until = now + HEAL_ROUNDS * self.config.probe_interval;
+        }
     }
 
     /// Somebody of the other side of a partition answered: what each side has of its own is told
@@ -448,6 +461,9 @@ const PULL_RETRIES_MAX: u8 = 5;
 const SYNC_DIFFER_ROUNDS: u32 = 2;
 /// A sync does not wait longer for the views to come to rest, in probe intervals.
 const SYNC_OVERDUE_ROUNDS: u32 = 10;
+/// How long views are synced without waiting for rest after a member came back out of a cut, in probe
+/// intervals.
+const HEAL_ROUNDS: u32 = 10;
 /// So many peers in a row of the same view, and all have it but for few, whom a sync brings it.
 const AGREEING_PEERS: u32 = 16;
 /// Fruitless syncs double the wait so often at most.
