@@ -4,172 +4,20 @@
 //! behind the cut with the targets, so that rounds have no witness, and members are probed one by
 //! one. So each node watches the outcome of its own probe rounds, void ones too, with a sequential
 //! likelihood ratio test (CUSUM, Page 1954): a healthy member answers most rounds even at 30 %
-//! loss, a member across a cut none. When the test fires, a *reach check* asks a sample of the
-//! live members directly, each several times until it answers: all of them if they are few, and
-//! always those that decide for a policy. While the check says that too many are out of reach, its
-//! estimate stands in for the state of the members.
+//! loss, a member across a cut none. When the test fires, a
+//! *reach check* asks a sample of the live members directly, each several times until it answers:
+//! all of them if they are few, and always those that decide for a policy. While the check says that
+//! too many are out of reach, its estimate stands in for the state of the members.
 
+mod watch;
+
+use self::watch::{Asked, Check, Estimate, upper_share};
 use super::timers::Single;
 use super::{Engine, Phase};
-use crate::policy::Filter;
 use crate::time::Time;
 use crate::wire::Payload;
 
-/// What a node knows of its own reach.
-#[derive(Debug, Default)]
-pub(crate) struct ReachWatch {
-    /// Cumulated log-likelihood ratio of a cut, from the outcomes of probe rounds; never negative.
-    score: f64,
-    /// Targets of the rounds that are in it, each of which counts once: a ring successor is asked
-    /// far more often than others.
-    missed: Recent,
-    answered: Recent,
-    /// The same of the end of a cut, while an estimate is in force.
-    recovery: f64,
-    check: Option<Check>,
-    /// In force: too many are out of reach.
-    estimate: Option<Estimate>,
-    /// Checks in a row that confirmed the estimate.
-    confirmed: u32,
-    /// Tag filters of the policies that were asked for, the latest last.
-    filters: Vec<Filter>,
-}
-
-/// The last few of different members.
-#[derive(Debug, Default)]
-struct Recent(Vec<u64>);
-
-impl Recent {
-    /// Adds one, and says whether it is new.
-    fn add(&mut self, key: u64) -> bool {
-        let is_new = !self.0.contains(&key);
-        if is_new {
-            if self.0.len() == RECENT_MAX {
-                self.0.remove(0);
-            }
-            self.0.push(key);
-        }
-        is_new
-    }
-}
-
-/// A reach check under way.
-#[derive(Debug)]
-struct Check {
-    /// Sequence number of all its pings.
-    seq: u32,
-    asked: Vec<Asked>,
-    /// Timer turns since its start.
-    turn: u32,
-    /// The turn at which the whole sample was taken, if it has been.
-    wide_at: Option<u32>,
-}
-
-/// What a reach check found: stands in for the state of live members while it is in force.
-#[derive(Debug)]
-struct Estimate {
-    asked: Vec<Asked>,
-    /// Upper bound of the share of reachable members among those that were not asked.
-    share: f64,
-    /// The same as a number of members: it stands while others of them are declared failed.
-    others_reached: f64,
-    /// Nobody was heard, and no check has been made since.
-    unchecked: bool,
-}
-
-/// A member of the sample.
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    key: u64,
-    epoch: u64,
-    answered: bool,
-    /// Drawn at random, so it speaks for those that were not asked.
-    is_random: bool,
-}
-
-impl Check {
-    fn answered(&self) -> usize {
-        self.asked.iter().filter(|asked| asked.answered).count()
-    }
-
-    fn is_complete(&self) -> bool {
-        self.asked.iter().all(|asked| asked.answered)
-    }
-}
-
-impl ReachWatch {
-    /// Whether a live member counts as reachable. Of those that were not asked, as large a share
-    /// as the sample shows does, chosen by key.
-    pub(super) fn reaches(&self, key: u64) -> bool {
-        let Some(estimate) = &self.estimate else {
-            return true;
-        };
-        match estimate.asked.iter().find(|asked| asked.key == key) {
-            Some(asked) => asked.answered,
-            None => (key.wrapping_mul(MIX) >> 32) as f64 <= estimate.share * f64::from(u32::MAX),
-        }
-    }
-
-    /// Whether an estimate stands in for the state of the members.
-    pub(super) fn is_in_force(&self) -> bool {
-        self.estimate.is_some()
-    }
-
-    /// Members that were asked in all that is kept, for the bound.
-    #[cfg(feature = "sim")]
-    pub(super) fn asked(&self) -> usize {
-        let check = self.check.as_ref().map_or(0, |check| check.asked.len());
-        let kept = self.estimate.as_ref().map_or(0, |kept| kept.asked.len());
-        check.max(kept)
-    }
-
-    /// Remembers whom a policy counts.
-    pub(super) fn watch(&mut self, filter: &Filter) {
-        if self.filters.last() == Some(filter) {
-            return;
-        }
-        self.filters.retain(|known| known != filter);
-        if self.filters.len() == FILTERS_MAX {
-            self.filters.remove(0);
-        }
-        self.filters.push(filter.clone());
-    }
-
-    /// Nobody is heard: nobody is reachable until a check says otherwise.
-    pub(super) fn isolate(&mut self) {
-        self.check = None;
-        self.estimate = Some(Estimate {
-            asked: Vec::new(),
-            share: 0.0,
-            others_reached: 0.0,
-            unchecked: true,
-        });
-    }
-
-    /// Forgets all but the policies that are asked for.
-    pub(super) fn start_over(&mut self) {
-        *self = Self {
-            filters: std::mem::take(&mut self.filters),
-            ..Self::default()
-        };
-    }
-
-    /// Begins the test anew.
-    fn start_score(&mut self) {
-        self.score = 0.0;
-        self.missed.0.clear();
-        self.answered.0.clear();
-    }
-
-    /// `key` answered a ping of this node.
-    fn note_answer(&mut self, key: u64) {
-        let checked = self.check.iter_mut().flat_map(|check| &mut check.asked);
-        let kept = self.estimate.iter_mut().flat_map(|kept| &mut kept.asked);
-        for asked in checked.chain(kept).filter(|asked| asked.key == key) {
-            asked.answered = true;
-        }
-    }
-}
+pub(crate) use self::watch::ReachWatch;
 
 impl Engine {
     /// Remembers a policy that is going to be asked for, so that a reach check asks the members
@@ -537,19 +385,6 @@ impl Engine {
     }
 }
 
-/// Upper bound of a share of which a sample of `asked` saw `answered`: one deviation above the
-/// middle of the Wilson interval.
-fn upper_share(answered: usize, asked: usize) -> f64 {
-    if asked == 0 {
-        return 0.0;
-    }
-    let n = asked as f64;
-    let p = answered as f64 / n;
-    let middle = p + 1.0 / (2.0 * n);
-    let deviation = (p * (1.0 - p) / n + 1.0 / (4.0 * n * n)).sqrt();
-    ((middle + deviation) / (1.0 + 1.0 / n)).min(1.0)
-}
-
 /// Chance that a round is missed on the small side of a cut that the test looks for. Larger sides
 /// have helpers enough to find the others failed.
 const ACROSS_MISSED: f64 = 0.75;
@@ -561,8 +396,6 @@ const LOST_MAX: f64 = 0.35;
 const CUT_SCORE: f64 = 3.9;
 /// The same for the end of a cut: two answers in a row.
 const RECOVERED_SCORE: f64 = 2.0;
-/// Most members whose rounds are told apart.
-const RECENT_MAX: usize = 16;
 /// Up to so many other live members all are asked at once.
 const EXACT_MAX: usize = 16;
 /// Members that are asked first; if most of them answer, it was a false alarm.
@@ -571,8 +404,6 @@ const NARROW: usize = 8;
 const SAMPLE: usize = 64;
 /// Most members that are asked.
 pub(super) const ASKED_MAX: usize = 128;
-/// Tag filters that are remembered.
-const FILTERS_MAX: usize = 8;
 /// Members of each of them that are asked, as far as there is room.
 const VOTERS_MAX: usize = 48;
 /// How often one that does not answer is pinged, twice in a probe interval.
@@ -588,5 +419,3 @@ const AGAIN_ROUNDS: u32 = 2;
 const AGAIN_ROUNDS_MAX: u32 = 32;
 /// Every so many of these checks ask the whole sample.
 const WIDE_EVERY: u32 = 4;
-/// Spreads keys (Knuth's multiplicative hash), as a sample by key must not follow their order.
-const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
