@@ -149,6 +149,7 @@ impl Engine {
         // Of one that is out of reach it is no news: it was suspected before, and refuted.
         if !member.unreachable {
             self.emit(Event::NodeSuspect { member, phi });
+            self.note_suspicion(now);
         }
         self.generation
     }

@@ -4,7 +4,7 @@
 //! behind the cut with the targets, so that rounds have no witness, and members are probed one by
 //! one. So each node watches the outcome of its own probe rounds, void ones too, with a sequential
 //! likelihood ratio test (CUSUM, Page 1954): a healthy member answers most rounds even at 30 %
-//! loss, a member across a cut none. When the test fires, a
+//! loss, a member across a cut none. When the test fires, or many suspicions begin at once, a
 //! *reach check* asks a sample of the live members directly, each several times until it answers:
 //! all of them if they are few, and always those that decide for a policy. While the check says that
 //! too many are out of reach, its estimate stands in for the state of the members.
@@ -75,6 +75,21 @@ impl Engine {
         }
         reach.score += (ACROSS_MISSED / lost).ln();
         if reach.score >= CUT_SCORE && !reach.is_in_force() {
+            self.start_check(now);
+        }
+    }
+
+    /// A suspicion began, here or by news. Many at once are the sign of a cut that a node may hear
+    /// of before its own rounds show it; but hearsay only makes it look.
+    pub(super) fn note_suspicion(&mut self, now: Time) {
+        let window = SUSPICIONS_ROUNDS * self.config.probe_interval;
+        if now.since(self.reach.suspicions.0) > window {
+            self.reach.suspicions = (now, 0);
+        }
+        self.reach.suspicions.1 += 1;
+        let many = SUSPICIONS_MIN.max(self.live_count() / SUSPICIONS_SHARE);
+        // Once in a window.
+        if self.reach.suspicions.1 == many && !self.reach.is_in_force() {
             self.start_check(now);
         }
     }
@@ -394,6 +409,11 @@ const LOST_MIN: f64 = 0.1;
 const LOST_MAX: f64 = 0.35;
 /// The test fires: two members in a row on a clean network, three at 30 % loss.
 const CUT_SCORE: f64 = 3.9;
+/// So many suspicions, and such a part of the members, that begin within so many probe intervals
+/// are a reason to look.
+const SUSPICIONS_MIN: usize = 8;
+const SUSPICIONS_SHARE: usize = 8;
+const SUSPICIONS_ROUNDS: u32 = 3;
 /// The same for the end of a cut: two answers in a row.
 const RECOVERED_SCORE: f64 = 2.0;
 /// Up to so many other live members all are asked at once.

@@ -1,6 +1,7 @@
 //! What a reach check found, and what there is to know for the next one.
 
 use crate::policy::Filter;
+use crate::time::Time;
 
 /// What a node knows of its own reach.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub(crate) struct ReachWatch {
     pub(super) confirmed: u32,
     /// Tag filters of the policies that were asked for, the latest last.
     pub(super) filters: Vec<Filter>,
+    /// Suspicions that began, and since when they are counted.
+    pub(super) suspicions: (Time, usize),
 }
 
 /// The last few of different members.
