@@ -7,7 +7,7 @@
 //!
 //! | datagrams | in a probe interval |
 //! |---|---|
-//! | hellos, in news too | [`ATTEMPTS`] attempts of [`DOORS`] addresses, each challenged once |
+//! | hellos, in news too | [`ATTEMPTS`] attempts of [`DOORS`] addresses, [`CHALLENGES`] times each |
 //! | requests and pages of views | [`PAGE_BURSTS`] bursts of 16 |
 //! | all others but answers to hellos: probes, acks, relays | [`SHARES`] times what the rounds of one node may take |
 //!
@@ -71,7 +71,7 @@ impl Pace {
         } = sent - self.before;
         let is_quiet = now.since(self.news_at) > CALM_ROUNDS * unit;
         for (what, count, bound, applies) in [
-            ("hellos", hellos, ATTEMPTS * DOORS * 4, is_calm),
+            ("hellos", hellos, ATTEMPTS * DOORS * CHALLENGES, is_calm),
             ("pages", pages, PAGE_BURSTS * 16, is_quiet),
             ("others", others, SHARES * share(config), is_quiet),
         ] {
@@ -93,11 +93,14 @@ fn share(config: &ClusterConfig) -> u64 {
 const CALM_ROUNDS: u32 = 10;
 /// Attempts to get in within a probe interval: the wait is half of it at first, less a quarter.
 const ATTEMPTS: u64 = 3;
-/// Addresses that an attempt dials: eight seeds, eight known ones, eight fresh ones. To each goes a
-/// hello and one that brings its cookie back; as many go to members that ask for them.
+/// Addresses that an attempt dials: eight seeds, eight known ones, eight fresh ones.
 const DOORS: u64 = 24;
-/// Bursts of pages that others may ask of a node in a probe interval.
-const PAGE_BURSTS: u64 = 8;
+/// To each goes a hello and one that brings its cookie back; as many go to members that ask for them,
+/// of whom a cluster in trouble has some more (slow members: 289 were seen in all).
+const CHALLENGES: u64 = 8;
+/// Bursts of pages that others may ask of a node in a probe interval: members that come back together
+/// ask it too (132 pages were seen where 16 did). A loop sends thousands.
+const PAGE_BURSTS: u64 = 32;
 /// Rounds of how many nodes may have to do with one that is not in news: reach checks of nodes that
 /// come back together ask it too. A loop sends thousands.
 const SHARES: u64 = 64;
