@@ -84,14 +84,16 @@ pub enum Event {
     /// A live member that could not be reached answers probes again.
     NodeReachable(Member),
     /// No peer reaches this node at the address that it advertises: its own pings are answered,
-    /// and for ten probe intervals none of theirs arrived. It is not ready to take calls.
+    /// and for ten probe intervals none of theirs arrived; or it was set by hand, is of this host alone,
+    /// and somebody elsewhere answers. It is not ready to take calls.
     AddressUnreachable {
         /// What is advertised.
         addr: SocketAddr,
         /// What some peer sees instead, if any told.
         observed: Option<SocketAddr>,
     },
-    /// The advertised address leads to this node after all, or again.
+    /// The advertised address leads to this node after all, or again, or there is nobody left who
+    /// could tell.
     AddressReachable {
         /// What is advertised.
         addr: SocketAddr,
@@ -129,7 +131,8 @@ pub enum Event {
         /// Members there were, this node included.
         expected: usize,
     },
-    /// This node hears a member again.
+    /// This node is no longer isolated: it hears a member again, too few are left to tell, or a newer
+    /// node has its name.
     IsolationEnded,
     /// Two live nodes have this name; the one that started later keeps it. Told by the newer one,
     /// by the older one, which is then [superseded](Event::Superseded), and by others that hear
@@ -170,7 +173,7 @@ pub enum Event {
         /// Where it is.
         addr: SocketAddr,
     },
-    /// The newer node of this name has left, failed or is forgotten: this node joins again, and
+    /// The newer node of this name has left, failed, is forgotten or answers nobody: this node joins again, and
     /// tells of the members anew.
     SupersessionEnded {
         /// Name and epoch of the node that was newer.

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::membership::Shared;
 use super::outcome::SeedFailure;
+use super::seeds::can_reach;
 
 /// What a look-up of all seeds brought.
 #[derive(Debug, Default)]
@@ -80,7 +81,7 @@ async fn lookup(seed: &str) -> io::Result<Vec<SocketAddr>> {
 /// Whether a datagram sent to `addr` from this host arrives at a socket that is bound to `bound`.
 pub(super) fn is_own(addr: SocketAddr, bound: SocketAddr) -> bool {
     let reaches = addr.ip() == bound.ip() || (bound.ip().is_unspecified() && is_local(addr));
-    addr.port() == bound.port() && reaches
+    addr.port() == bound.port() && can_reach(bound, addr) && reaches
 }
 
 /// Whether an interface of this host has the address, by the routing table: datagrams to it leave
@@ -114,6 +115,8 @@ mod tests {
         assert!(is_own("127.0.0.9:7946", "0.0.0.0:7946"));
         assert!(!is_own("127.0.0.1:7947", "0.0.0.0:7946"), "another port");
         assert!(!is_own("127.0.0.9:7946", "127.0.0.1:7946"), "bound to one");
+        assert!(!is_own("[::1]:7946", "0.0.0.0:7946"), "of another family");
+        assert!(is_own("127.0.0.1:7946", "[::]:7946"), "of both");
         // For documentation (RFC 5737): no host has it.
         assert!(!is_own("192.0.2.1:7946", "0.0.0.0:7946"));
     }

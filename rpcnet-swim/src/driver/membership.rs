@@ -172,8 +172,8 @@ impl ClusterMembership {
     ///
     /// # Errors
     /// [`JoinError::NoSeedAnswered`] after the join timeout; the node goes on trying, so this may
-    /// be called again just to wait. [`JoinError::ClockSkew`] if that is because the clocks are too
-    /// far apart. [`JoinError::Superseded`] if a newer node has this node's name.
+    /// be called again just to wait. [`JoinError::Refused`] if a seed did not let it in, and
+    /// [`JoinError::ClockSkew`] if that is because the clocks are too far apart. [`JoinError::Superseded`] if a newer node has this node's name.
     /// [`JoinError::InvalidSeed`] for what can never be a seed.
     /// [`JoinError::Gone`] if the node has left.
     pub async fn join<S: Into<String>>(
@@ -208,13 +208,7 @@ impl ClusterMembership {
                 _ => JoinError::Gone,
             }),
             Err(_) if is_in => Ok(Joined::Partial),
-            Err(_) => {
-                let refusal = self.shared.engine.lock().clock_refusal();
-                Err(match refusal {
-                    Some((member, apart)) => JoinError::ClockSkew { member, apart },
-                    None => self.shared.join_failure(),
-                })
-            }
+            Err(_) => Err(self.shared.join_failure()),
         }
     }
 

@@ -91,7 +91,7 @@ pub enum JoinError {
         addr: SocketAddr,
     },
     /// The node has left, or its runtime is gone. Start a new one.
-    #[error("the node has left the cluster")]
+    #[error("the node has left the cluster or was stopped")]
     Gone,
 }
 

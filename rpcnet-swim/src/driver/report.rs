@@ -35,10 +35,10 @@ pub(super) fn log(event: &Event) {
         Event::Isolated { expected } => {
             tracing::warn!(expected, "isolated: this node hears no other member");
         }
-        Event::IsolationEnded => tracing::info!("isolation ended: this node hears members again"),
+        Event::IsolationEnded => tracing::info!("isolation ended"),
         Event::NameConflict { name, older, newer } => tracing::error!(
             %name, %older, %newer,
-            "name conflict: two live nodes have one name; the newer one keeps it"
+            "name conflict: two nodes use one name; give each process a name of its own"
         ),
         Event::Superseded { by, addr } => tracing::error!(
             name = %by, newer = %addr, epoch = by.epoch,
@@ -47,7 +47,8 @@ pub(super) fn log(event: &Event) {
         ),
         Event::SupersessionEnded { by, addr } => tracing::warn!(
             name = %by, newer = %addr,
-            "supersession ended: the newer node of this node's name is gone, this one joins again"
+            "supersession ended: the newer node of this name has left, failed or no longer answers; \
+             this node joins again"
         ),
         Event::ClockSkew {
             addr,
@@ -82,17 +83,16 @@ pub(super) fn log(event: &Event) {
             "member table full: members were forgotten or newcomers refused"
         ),
         Event::JoinRefused { by, reason } => tracing::warn!(
-            seed = %by, %reason,
+            member = %by, %reason,
             "join refused; the node goes on trying"
         ),
         Event::AddressUnreachable { addr, observed } => tracing::warn!(
             %addr,
             observed = observed.map(tracing::field::display),
-            "advertised address is unreachable: peers answer, and no ping of theirs arrives; \
-             advertise one that leads here"
+            "advertised address is unreachable for peers; advertise one that leads to this node"
         ),
         Event::AddressReachable { addr } => {
-            tracing::info!(%addr, "advertised address is reachable");
+            tracing::info!(%addr, "advertised address is no longer known to be unreachable");
         }
         Event::AddressConflict { addr, older, newer } => tracing::error!(
             %addr,
@@ -103,7 +103,8 @@ pub(super) fn log(event: &Event) {
         Event::NodeUnreachable(member) => tracing::warn!(
             node = %member.id,
             addr = %member.addr,
-            "node is alive and unreachable: it refutes and answers no probe"
+            "node is alive but unreachable: it refutes suspicions, and probes of its address fail, \
+             or it says so itself"
         ),
         Event::NodeReachable(member) => {
             tracing::info!(node = %member.id, addr = %member.addr, "node is reachable again");

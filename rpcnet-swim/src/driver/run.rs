@@ -84,15 +84,18 @@ impl Driver {
             () = poll_fn(|cx| self.outbound.poll_unblocked(&self.shared, &*self.socket, cx)) => {}
             () = self.shared.wake.notified() => {}
             () = &mut self.alarm => {
-                let late = due.elapsed();
-                if late > STOOD_STILL {
-                    tracing::warn!(?late, "this process stood still, or its runtime was blocked");
-                }
-                if late > LATE {
+                if due.elapsed() > LATE {
                     // Stopped for a while: lets the runtime see what arrived meanwhile.
                     tokio::task::yield_now().await;
                 }
             }
+        }
+        let late = due.elapsed();
+        if late > STOOD_STILL {
+            tracing::warn!(
+                ?late,
+                "this process stood still, or its runtime was blocked"
+            );
         }
         if let Some(error) = failed {
             self.shared.note_socket_error(&error);

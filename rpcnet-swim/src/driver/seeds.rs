@@ -98,7 +98,7 @@ impl Seeds {
 
 /// Whether a socket bound to one address can send to the other at all: one of IPv6 reaches IPv4 if it
 /// is bound to all addresses.
-fn can_reach(bound: SocketAddr, addr: SocketAddr) -> bool {
+pub(super) fn can_reach(bound: SocketAddr, addr: SocketAddr) -> bool {
     bound.is_ipv4() == addr.is_ipv4() || (bound.is_ipv6() && bound.ip().is_unspecified())
 }
 
@@ -112,7 +112,7 @@ pub(super) struct LookUpChanges {
 impl LookUpChanges {
     pub(super) fn log(&self) {
         for seed in &self.resolved {
-            tracing::info!(%seed, "seed resolves again");
+            tracing::info!(%seed, "seed resolves now");
         }
         for (seed, failure) in &self.unresolved {
             tracing::warn!(%seed, %failure, "seed does not resolve; it is looked up again");
@@ -128,10 +128,14 @@ impl Shared {
 
     /// Why no seed has let this node in.
     pub(super) fn join_failure(&self) -> JoinError {
-        let refusal = self.engine.lock().join_refusal();
-        match refusal {
-            Some((by, reason)) => JoinError::Refused { by, reason },
-            None => JoinError::NoSeedAnswered {
+        let (skew, refusal) = {
+            let engine = self.engine.lock();
+            (engine.clock_refusal(), engine.join_refusal())
+        };
+        match (skew, refusal) {
+            (Some((member, apart)), _) => JoinError::ClockSkew { member, apart },
+            (None, Some((by, reason))) => JoinError::Refused { by, reason },
+            (None, None) => JoinError::NoSeedAnswered {
                 seeds: self.seed_failures(),
             },
         }
@@ -164,7 +168,7 @@ impl Shared {
         let is_alone = self.engine.lock().live_count() == 1;
         match is_alone {
             true if founded => self.warn_of_founding(),
-            true => tracing::info!("no other seeds: this node is a cluster of its own"),
+            true => tracing::info!("no other seed to join: this node is a cluster of its own"),
             false => tracing::info!("joined the cluster"),
         }
     }

@@ -161,17 +161,17 @@ impl Engine {
         };
         let silent = now.since(self.address.pinged_at);
         if silent >= SILENT_ROUNDS * unit + dials && self.address.answers >= ANSWERS_MIN {
-            self.report_unreachable(now);
+            self.report_unreachable(now, None);
         }
     }
 
-    fn report_unreachable(&mut self, now: Time) {
+    fn report_unreachable(&mut self, now: Time, seen: Option<SocketAddr>) {
         if self.address.status.is_problem() {
             return;
         }
         self.address.status = AddressStatus::Unreachable;
         self.address.pings = 0;
-        let observed = self.address.candidate(self.me.addr, 1);
+        let observed = seen.or_else(|| self.address.candidate(self.me.addr, 1));
         let addr = self.me.addr;
         self.emit(Event::AddressUnreachable { addr, observed });
         self.declare_unreachable(now, true);
@@ -242,7 +242,7 @@ impl Engine {
             }
             let leaves_host = self.me.addr.ip().is_loopback() && !addr.ip().is_loopback();
             if leaves_host && self.address.fixed {
-                self.report_unreachable(now);
+                self.report_unreachable(now, Some(addr));
             }
         }
     }

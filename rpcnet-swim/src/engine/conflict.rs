@@ -278,7 +278,9 @@ impl Engine {
             let mut doors = self.known_addrs();
             self.rng.shuffle(&mut doors);
             doors.truncate(DOORS_MAX);
-            doors.extend(self.join.ways().take(DOORS_MAX));
+            let mut ways: Vec<_> = self.join.ways().collect();
+            self.rng.shuffle(&mut ways);
+            doors.extend(ways.into_iter().take(DOORS_MAX));
             for door in doors.into_iter().filter(|door| *door != addr) {
                 self.send_hello(door, 0, 0);
             }

@@ -129,7 +129,7 @@ impl Join {
         self.hellos.contains(&(counter, addr))
     }
 
-    /// What proves that the node behind `header` received something at `addr` lately.
+    /// What proves that `sender` received something at its address in this period.
     fn cookie(&self, sender: Sender, period: u64) -> u64 {
         let mut bytes = Vec::with_capacity(40);
         bytes.put_u64(sender.life());

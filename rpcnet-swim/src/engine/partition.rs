@@ -150,7 +150,7 @@ impl Engine {
 
     /// Takes in how much of the cluster is reachable, and tells what changed.
     pub(super) fn watch_partition(&mut self, now: Time) {
-        let expected = self.live_count() + self.table.missing_since(self.missing_from(now));
+        let expected = self.expected_count(now);
         if self.is_isolated(now) {
             if self.partition.isolate(expected) {
                 self.reach.isolate();

@@ -55,7 +55,9 @@ impl Engine {
         let reach = &mut self.reach;
         if answered {
             reach.note_answer(key);
-            reach.recovery += ACROSS_MISSED.ln() - (1.0 - ACROSS_MISSED).ln();
+            if reach.is_in_force() {
+                reach.recovery += ACROSS_MISSED.ln() - (1.0 - ACROSS_MISSED).ln();
+            }
             if reach.answered.add(key) {
                 reach.score += ((1.0 - ACROSS_MISSED) / (1.0 - lost)).ln();
             }
@@ -85,11 +87,13 @@ impl Engine {
         let window = SUSPICIONS_ROUNDS * self.config.probe_interval;
         if now.since(self.reach.suspicions.0) > window {
             self.reach.suspicions = (now, 0);
+            self.reach.suspicions_checked = false;
         }
         self.reach.suspicions.1 += 1;
         let many = SUSPICIONS_MIN.max(self.live_count() / SUSPICIONS_SHARE);
-        // Once in a window.
-        if self.reach.suspicions.1 == many && !self.reach.is_in_force() {
+        let is_due = self.reach.suspicions.1 >= many && !self.reach.suspicions_checked;
+        if is_due && !self.reach.is_in_force() {
+            self.reach.suspicions_checked = true;
             self.start_check(now);
         }
     }
@@ -409,13 +413,13 @@ const LOST_MIN: f64 = 0.1;
 const LOST_MAX: f64 = 0.35;
 /// The test fires: two members in a row on a clean network, three at 30 % loss.
 const CUT_SCORE: f64 = 3.9;
+/// The test for the end of a cut fires: two answers in a row.
+const RECOVERED_SCORE: f64 = 2.0;
 /// So many suspicions, and such a part of the members, that begin within so many probe intervals
 /// are a reason to look.
 const SUSPICIONS_MIN: usize = 8;
 const SUSPICIONS_SHARE: usize = 8;
 const SUSPICIONS_ROUNDS: u32 = 3;
-/// The same for the end of a cut: two answers in a row.
-const RECOVERED_SCORE: f64 = 2.0;
 /// Up to so many other live members all are asked at once.
 const EXACT_MAX: usize = 16;
 /// Members that are asked first; if most of them answer, it was a false alarm.
@@ -434,7 +438,7 @@ const SLICES: u32 = 4;
 const EARLY_MIN: usize = 24;
 /// Not so many have answered after two pings: of a healthy cluster at 30 % loss three quarters do.
 const EARLY_SHARE: f64 = 0.45;
-/// What is in force is checked again after so many probe intervals, doubling up to the maximum.
+/// What is in force is checked again after twice so many probe intervals, doubling up to the maximum.
 const AGAIN_ROUNDS: u32 = 2;
 const AGAIN_ROUNDS_MAX: u32 = 32;
 /// Every so many of these checks ask the whole sample.

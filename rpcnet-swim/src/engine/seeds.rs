@@ -1,7 +1,7 @@
 //! Seeds: which addresses are dialled to get in, when, and what happens if none answers.
 //!
-//! A node that is out, or alone, dials all its seeds on one timer that backs off, whatever the
-//! look-ups bring. An address that a look-up brings for the first time is dialled at once, so many
+//! A node that is out, or alone, dials up to eight of its seeds on one timer that backs off, whatever
+//! the look-ups bring. An address that a look-up brings for the first time is dialled at once, so many
 //! of them in a probe interval. A node that is in looks now and then whether a seed belongs to
 //! another cluster of its name, to merge with it.
 
@@ -49,7 +49,12 @@ impl Seeds {
     }
 
     pub(crate) fn take_wanted(&mut self) -> bool {
-        std::mem::take(&mut self.wanted)
+        let wanted = std::mem::take(&mut self.wanted);
+        if wanted {
+            // Of the look-up before.
+            self.unresolved = false;
+        }
+        wanted
     }
 
     /// A look-up is wanted, and its result is to be tried soon.
@@ -235,7 +240,7 @@ impl Engine {
         }
     }
 
-    /// Out, or alone: dials every way in. In: looks now and then whether a seed belongs to
+    /// Out, or alone: dials some seeds and some addresses of members, chosen at random. In: looks now and then whether a seed belongs to
     /// another cluster of this name, to merge with it.
     pub(super) fn on_join_timer(&mut self, now: Time) {
         if self.phase != Phase::Active {

@@ -34,8 +34,8 @@ impl Engine {
     /// Alive and suspect members are reached; failed ones are not. When too many probe rounds in a row
     /// go unanswered, a reach check asks a sample of the live members, all of them in a small
     /// cluster. While it says that a partition's worth of them does not answer, those that
-    /// did not are not reached, and of those that were not asked as large a share as the sample shows
-    /// (which ones is arbitrary). If this node is isolated it reaches itself alone.
+    /// did not are not reached, and of those that were not asked at most as large a share as the sample
+    /// leaves possible (which ones is arbitrary) is. If this node is isolated it reaches itself alone.
     pub fn view(&self, now: Time) -> ClusterView {
         let now = self.inner_time_at(now);
         let voter = |ballot: Ballot<'_>| Voter {

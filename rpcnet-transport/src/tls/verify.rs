@@ -97,10 +97,10 @@ impl Refusal {
                 }
             }
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                Self::untrusted("it is of an authority that this node does not trust")
+                Self::untrusted("unknown issuer: signed by no authority that this node trusts")
             }
             rustls::Error::InvalidCertificate(CertificateError::BadSignature) => Self::untrusted(
-                "an authority that this node trusts has the name of its issuer, and did not sign it",
+                "bad signature: the issuer has the name of a trusted authority, and did not sign with its key",
             ),
             other => Self::untrusted(&other.to_string()),
         }

@@ -34,7 +34,7 @@ impl Engine {
         self.table.get(holder).map(|entry| entry.alive_record())
     }
 
-    /// `name` is there and has the address that another node holds, which started later.
+    /// `name` is there and has the address that another node holds.
     pub(in crate::engine) fn tell_displaced(
         &mut self,
         now: Time,

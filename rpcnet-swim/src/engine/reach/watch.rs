@@ -23,6 +23,8 @@ pub(crate) struct ReachWatch {
     pub(super) filters: Vec<Filter>,
     /// Suspicions that began, and since when they are counted.
     pub(super) suspicions: (Time, usize),
+    /// Whether they were a reason for a check.
+    pub(super) suspicions_checked: bool,
 }
 
 /// The last few of different members.
