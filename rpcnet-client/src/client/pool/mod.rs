@@ -113,7 +113,7 @@ impl Pool {
                     Route::Nowhere => {}
                 }
             } else {
-                replaced = slots.by_name.remove(name);
+                replaced = slots.remove(name);
             }
         }
         // Of nodes that nobody calls any more nobody else finds out.
@@ -177,7 +177,7 @@ impl Inner {
         let mut slots = self.slots.lock();
         let stands = slots.of(id).is_some_and(Slot::look);
         if !stands && slots.of(id).is_some() {
-            slots.by_name.remove(&id.name);
+            slots.remove(&id.name);
         }
         stands
     }
@@ -241,7 +241,7 @@ impl Inner {
                 false
             }
             Err(error) => {
-                slots.by_name.remove(&id.name);
+                slots.remove(&id.name);
                 // Of an endpoint that is closed here, no worker is to blame.
                 !matches!(error, ConnectError::EndpointClosed)
             }
@@ -273,7 +273,7 @@ impl Inner {
             return;
         };
         if slot.settle(ticket, &Err(gone(node.addr))) && slot.is_dead() {
-            slots.by_name.remove(&node.id.name);
+            slots.remove(&node.id.name);
         }
     }
 
@@ -310,6 +310,13 @@ impl Inner {
 }
 
 impl Slots {
+    /// Takes the connections to a process out: from now on no call finds one, even without the lock.
+    fn remove(&mut self, name: &str) -> Option<Slot> {
+        let slot = self.by_name.remove(name)?;
+        slot.hide();
+        Some(slot)
+    }
+
     /// The connections to that process, none to another one of the name.
     fn of(&mut self, id: &NodeId) -> Option<&mut Slot> {
         self.by_name

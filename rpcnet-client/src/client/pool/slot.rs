@@ -128,6 +128,13 @@ impl Slot {
         }
     }
 
+    /// Shows calls no connection any more.
+    pub(super) fn hide(&self) {
+        if let Some(way) = &self.way {
+            way.set(None);
+        }
+    }
+
     /// The least busy connection.
     pub(super) fn route(&mut self) -> Route {
         match (self.survey(), &self.connecting) {

@@ -30,7 +30,7 @@ impl Inner {
         if !slots.by_name.get(&id.name).is_some_and(ended) {
             return;
         }
-        let slot = slots.by_name.remove(&id.name);
+        let slot = slots.remove(&id.name);
         drop(slots);
         if let (Some(slot), Standing::Dead) = (slot, how) {
             slot.close(DEAD);
@@ -57,7 +57,7 @@ impl Inner {
         if !slots.by_name.get(name).is_some_and(is_former) {
             return;
         }
-        let slot = slots.by_name.remove(name);
+        let slot = slots.remove(name);
         drop(slots);
         if let Some(slot) = slot {
             slot.close(REPLACED);
