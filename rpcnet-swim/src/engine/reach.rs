@@ -443,3 +443,6 @@ const AGAIN_ROUNDS: u32 = 2;
 const AGAIN_ROUNDS_MAX: u32 = 32;
 /// Every so many of these checks ask the whole sample.
 const WIDE_EVERY: u32 = 4;
+
+#[cfg(test)]
+mod tests;

@@ -243,3 +243,17 @@ fn an_address_that_changes_before_the_welcome_raises_the_incarnation() {
     seen.note_challenged(Time::ZERO, addr("10.0.0.6:7"));
     assert_eq!(seen.own_record().incarnation, 1);
 }
+
+#[test]
+fn a_loopback_address_set_by_hand_is_reported_with_the_address_that_was_seen() {
+    let config = ClusterConfig::lan().with_advertise_addr(addr("127.0.0.1:7"));
+    let own = addr("127.0.0.1:7");
+    let mut node = Engine::new(config, NodeId::new("n", 1), own, Time::ZERO, 7).unwrap();
+    let seen = addr("10.0.0.6:7");
+    node.note_challenged(Time::ZERO, seen);
+    let told = std::iter::from_fn(|| node.poll_event()).find_map(|event| match event {
+        Event::AddressUnreachable { addr, observed } => Some((addr, observed)),
+        _ => None,
+    });
+    assert_eq!(told, Some((own, Some(seen))));
+}

@@ -112,3 +112,16 @@ fn an_epoch_that_is_over_is_gone_past_without_a_dial() {
         assert_eq!(sent.get(&66), None);
     }
 }
+
+#[test]
+fn a_superseded_node_is_isolated_no_more() {
+    let mut engine = member();
+    engine.partition.isolate(3);
+    engine.hear_of_self(Time::ZERO, &record("me", 2_000, 5, alive()));
+    engine.yield_name(Time::ZERO, 2_000);
+    let told: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
+    let ended = told.iter().position(|it| *it == Event::IsolationEnded);
+    let superseded = |it: &Event| matches!(it, Event::Superseded { .. });
+    let superseded = told.iter().position(superseded);
+    assert!(ended.is_some() && ended < superseded, "{told:?}");
+}

@@ -188,3 +188,15 @@ fn one_seed_that_sends_back_what_comes_makes_nobody_begin_a_cluster() {
     // All of them are this node itself, behind a translation of addresses.
     assert!(begins_a_cluster(&[2, 3]));
 }
+
+#[test]
+fn a_look_up_that_failed_says_nothing_of_the_next_one() {
+    let mut node = engine(1);
+    assert!(node.wants_seeds());
+    node.handle_unresolved_seeds(Time::ZERO);
+    run_to(&mut node, Time::from_millis(1_000));
+    assert!(node.wants_seeds(), "it is looked up again");
+    // Now it resolves, to this node alone: there is no other seed to wait for.
+    node.handle_seeds(Time::from_millis(1_000), &[addr(1)]);
+    assert!(node.is_joined());
+}
