@@ -1,7 +1,7 @@
 //! `cargo xtask figures`: some figures of the README of rpcnet-swim beside what its commands print now.
 //!
 //! Simulations repeat for the same seeds, up to differences of mathematical functions between systems, so their
-//! figures can be compared within a tolerance; those that take long are left to whoever changes them.
+//! figures can be compared within a tolerance; those that take long are not compared.
 
 mod table;
 
@@ -117,26 +117,27 @@ fn claims() -> Vec<Claim> {
             "healed_p50_s",
         ),
     ];
-    for (column, case) in CRASHES {
-        for (nth, field) in [(0, "all_know_p50_s"), (1, "all_know_p99_s")] {
-            claims.push(Claim {
-                heading: "From a crash until all know",
-                cell: ("rpcnet", column),
+    let tables = [
+        (
+            ("From a crash until all know", "rpcnet"),
+            ("crash", &CRASHES[..]),
+            ["all_know_p50_s", "all_know_p99_s"],
+        ),
+        (
+            ("From a split until", "both sides serve"),
+            ("partition", &SPLITS[..]),
+            ["both_served_p50_s", "both_served_p99_s"],
+        ),
+    ];
+    for ((heading, row), (scenario, columns), fields) in tables {
+        for (column, case) in columns {
+            claims.extend(fields.into_iter().enumerate().map(|(nth, field)| Claim {
+                heading,
+                cell: (row, column),
                 nth,
-                run: ("crash", case),
+                run: (scenario, case),
                 field,
-            });
-        }
-    }
-    for (column, case) in SPLITS {
-        for (nth, field) in [(0, "both_served_p50_s"), (1, "both_served_p99_s")] {
-            claims.push(Claim {
-                heading: "From a split until",
-                cell: ("both sides serve", column),
-                nth,
-                run: ("partition", case),
-                field,
-            });
+            }));
         }
     }
     claims

@@ -38,10 +38,11 @@ pub(super) async fn connect(
     let result = timeout(after, endpoint.connect(addr, &node.id.name))
         .await
         .unwrap_or(Err(ConnectError::Timeout { addr, after }));
-    if let (Err(error), Some(pool)) = (&result, pool.upgrade()) {
+    let pool = pool.upgrade();
+    if let (Err(error), Some(pool)) = (&result, &pool) {
         pool.log_failure(&goal, error);
     }
-    match pool.upgrade() {
+    match pool {
         // Nobody would close it when the node fails, so nobody may use it.
         Some(pool) if !pool.settle(&goal, ticket, &result) => Err(gone(addr)),
         _ => result,
