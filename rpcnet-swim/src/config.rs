@@ -147,10 +147,10 @@ impl ClusterConfig {
     /// each attempt. Any one that answers is enough. All nodes may have the same list: a node's own
     /// address is not dialled, and a node that is one of its seeds begins a cluster of its own if
     /// none of the others lets it in within two probe intervals (at most half of the join timeout).
-    /// It goes on dialling them, every ten probe intervals at last, and merges with those who answer. White space around a seed is
-    /// cut off, and an empty one is skipped, so the parts of a list split at commas will do; what
-    /// can never be a seed is a [`ConfigError::InvalidSeed`] at the start. Default: none, this node
-    /// starts a cluster.
+    /// It goes on dialling them, every ten probe intervals at last, and merges with those who
+    /// answer. White space around a seed is cut off, and an empty one is skipped, so the parts of a
+    /// list split at commas will do; what can never be a seed is a [`ConfigError::InvalidSeed`] at
+    /// the start. Default: none, this node starts a cluster.
     pub fn with_seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = seeds.into_iter().map(Into::into).collect();
         self

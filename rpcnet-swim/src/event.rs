@@ -85,15 +85,15 @@ pub enum Event {
     NodeReachable(Member),
     /// No peer reaches this node at the address that it advertises: its own pings are answered,
     /// and for ten probe intervals none of theirs arrived; or it was set by hand, is of this host alone,
-    /// and somebody elsewhere answers. It is not ready to take calls.
+    /// and a node on another host answers. It is not ready to take calls.
     AddressUnreachable {
         /// What is advertised.
         addr: SocketAddr,
         /// What some peer sees instead, if any told.
         observed: Option<SocketAddr>,
     },
-    /// The advertised address leads to this node after all, or again, or there is nobody left who
-    /// could tell.
+    /// The advertised address leads to this node after all, or again, or no member is left that could
+    /// tell.
     AddressReachable {
         /// What is advertised.
         addr: SocketAddr,
@@ -173,7 +173,7 @@ pub enum Event {
         /// Where it is.
         addr: SocketAddr,
     },
-    /// The newer node of this name has left, failed, is forgotten or answers nobody: this node joins again, and
+    /// The newer node of this name has left, failed, is forgotten or does not answer: this node joins again, and
     /// tells of the members anew.
     SupersessionEnded {
         /// Name and epoch of the node that was newer.

@@ -298,7 +298,7 @@ fn nobody_refuses_during_a_rolling_restart() {
 
 #[test]
 fn of_two_halves_one_is_told_that_it_is_a_minority() {
-    // Whether a network or two crashes: that nobody can tell.
+    // A cut and two crashes look the same to the survivors.
     for crash in [false, true] {
         let mut cluster = formed(4, 4, ClusterConfig::lan());
         match crash {

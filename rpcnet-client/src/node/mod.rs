@@ -224,8 +224,8 @@ impl Node {
     /// Whether calls shall come here and can: the node does not drain, takes part in its cluster or is about to, and the
     /// address that it advertises leads here as far as is known.
     ///
-    /// A node that no seed has let in yet is ready too, or none could be reached to be a seed: [`joined`](Self::joined) and the
-    /// log tell. It takes no part if it has left or if a newer node has its name, as [`ClusterMembership::state`] says. With an
+    /// A node that no seed has let in yet counts as about to take part, so that the first nodes of a cluster can be found while
+    /// they look for each other; [`ClusterMembership::state`] is `Joining` then. It takes no part if it has left or if a newer node has its name, as [`ClusterMembership::state`] says. With an
     /// [address problem](rpcnet_swim::AddressStatus::is_problem), which an event, a log line and
     /// [`ClusterMembership::address_status`] tell, others pass the node over, and it refuses nothing.
     pub fn is_ready(&self) -> bool {

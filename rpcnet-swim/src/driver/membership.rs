@@ -173,7 +173,8 @@ impl ClusterMembership {
     /// # Errors
     /// [`JoinError::NoSeedAnswered`] after the join timeout; the node goes on trying, so this may
     /// be called again just to wait. [`JoinError::Refused`] if a seed did not let it in, and
-    /// [`JoinError::ClockSkew`] if that is because the clocks are too far apart. [`JoinError::Superseded`] if a newer node has this node's name.
+    /// [`JoinError::ClockSkew`] if that is because the clocks are too far apart.
+    /// [`JoinError::Superseded`] if a newer node has this node's name.
     /// [`JoinError::InvalidSeed`] for what can never be a seed.
     /// [`JoinError::Gone`] if the node has left.
     pub async fn join<S: Into<String>>(

@@ -1,5 +1,5 @@
-//! Log lines for what an operator has to know: errors and warnings for what calls for somebody to do
-//! something, info for who comes and goes.
+//! Log lines of events: errors and warnings for what an operator has to act on, info for members that
+//! come and go.
 
 use crate::event::Event;
 

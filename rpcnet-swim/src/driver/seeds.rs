@@ -43,8 +43,8 @@ impl Seeds {
         }
     }
 
-    /// Keeps what a look-up brought, with this node's `own` addresses in it, and warns of seeds that do not resolve: of each one when that
-    /// begins, and then once a minute.
+    /// Keeps what a look-up brought, with this node's `own` addresses in it, and warns of seeds that
+    /// do not resolve: of each one when that begins, and then once a minute.
     pub(super) fn note_look_up(
         &mut self,
         resolved: Vec<(String, Vec<SocketAddr>)>,
@@ -78,7 +78,7 @@ impl Seeds {
         resolved.map_or(&[], |(_, addrs)| addrs)
     }
 
-    /// Why a seed that resolves let nobody in, if nobody there said so.
+    /// Why a seed that resolves did not let this node in, if it gave no reason.
     fn silence(&self, seed: &str) -> SeedFailure {
         let addrs = self.addrs(seed);
         match (addrs, self.bound) {
@@ -177,7 +177,10 @@ impl Shared {
     fn warn_of_founding(&self) {
         if !std::mem::replace(&mut self.seeds.lock().has_founded, true) {
             let mut others = self.seed_failures();
-            others.retain(|(seed, _)| !self.seeds.lock().is_own(seed));
+            let seeds = self.seeds.lock();
+            others.retain(|(seed, _)| !seeds.is_own(seed));
+            // The log may be slow: it is written without the lock.
+            drop(seeds);
             tracing::warn!(
                 seeds = list(&others),
                 "no other seed answered: this node began a cluster of its own, and goes on dialling them"

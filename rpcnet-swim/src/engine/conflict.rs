@@ -191,7 +191,7 @@ impl Engine {
         }
         self.claims.disproved.push_back(claim.addr);
         if again && self.join.report_conflict() {
-            // Somebody goes past this node's epoch again and again, and does not answer it.
+            // Another process raises its epoch past this node's again and again, and does not answer.
             self.emit(Event::NameConflict {
                 name: self.me.name.to_string(),
                 older: self.me.addr,
@@ -226,7 +226,7 @@ impl Engine {
             }
         }
         if self.partition.end_isolation(now) {
-            // Whoever said so hears this node, and it judges nobody any more.
+            // The newer node hears this one, which declares no member failed any more.
             self.emit(Event::IsolationEnded);
         }
         self.stats.superseded += 1;

@@ -192,8 +192,8 @@ impl Engine {
     }
 
     /// A hello of this node came back: the seed may be this node itself, under an address that it
-    /// does not know of. Or somebody there sends back what comes, for which it takes no key: so
-    /// that counts only if it is so of all seeds.
+    /// does not know of. An attacker without the key can send a hello back too, so it counts only
+    /// if the hellos to all seeds came back.
     pub(super) fn hear_own_hello(&mut self, now: Time, counter: u64) {
         let Some(addr) = self.join.hello_to(counter) else {
             return;
@@ -240,8 +240,8 @@ impl Engine {
         }
     }
 
-    /// Out, or alone: dials some seeds and some addresses of members, chosen at random. In: looks now and then whether a seed belongs to
-    /// another cluster of this name, to merge with it.
+    /// Out, or alone: dials some seeds and some addresses of members, chosen at random. In: looks now
+    /// and then whether a seed belongs to another cluster of this name, to merge with it.
     pub(super) fn on_join_timer(&mut self, now: Time) {
         if self.phase != Phase::Active {
             return;

@@ -41,7 +41,7 @@ struct Inner {
     connections_max: NonZeroUsize,
     quiet_time: Duration,
     slots: Mutex<Slots>,
-    /// When it was last logged that a worker cannot be connected to until somebody does something.
+    /// Time of the last warning that a worker cannot be connected to.
     warned_at: Mutex<Option<Instant>>,
 }
 
