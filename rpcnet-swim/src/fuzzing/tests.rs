@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arbitrary::Unstructured;
+use arbitrary::{Arbitrary, Unstructured};
 
 use super::*;
 use crate::wire::tests::{messages, records};
@@ -95,7 +95,8 @@ fn every_target_takes_its_seeds_and_what_is_like_them() {
         ("tags", tags),
         ("envelope", envelope),
         ("engine", |data| {
-            let operations = Unstructured::new(data).arbitrary::<Vec<Operation>>();
+            // As the target reads its input.
+            let operations = Vec::<Operation>::arbitrary_take_rest(Unstructured::new(data));
             engine(&operations.unwrap_or_default());
         }),
     ];
