@@ -8,6 +8,7 @@ mod log;
 use std::{
     error::Error,
     fs,
+    hash::{BuildHasher, Hasher, RandomState},
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
@@ -32,6 +33,9 @@ pub(crate) struct Options {
     /// Ten seconds for each target.
     #[arg(long, conflicts_with = "minutes")]
     quick: bool,
+    /// Seed of the inputs, for the same ones in the same order [default: another in each run, printed].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    seed: Option<u32>,
     /// Write the figures there, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -105,13 +109,14 @@ pub(crate) fn run(options: &Options) -> Outcome {
         return Err("the fuzz targets were not built: libfuzzer-sys needs a C++ compiler".into());
     }
     let mut rows = Vec::new();
+    let seed = options.seed.unwrap_or_else(any_seed);
     for target in options.targets() {
         eprintln!(
-            "{} for {:.0} s",
+            "{} for {:.0} s, seed {seed}",
             target.name(),
             options.length().as_secs_f64()
         );
-        rows.push(fuzz(*target, options.length())?);
+        rows.push(fuzz(*target, options.length(), seed)?);
     }
     print!("{}", table(&rows));
     if let Some(path) = &options.json {
@@ -123,7 +128,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     })
 }
 
-fn fuzz(target: Target, length: Duration) -> Result<Row, Box<dyn Error>> {
+fn fuzz(target: Target, length: Duration, seed: u32) -> Result<Row, Box<dyn Error>> {
     let name = target.name();
     let folder = project::root().join(CRATE);
     let corpus = format!("fuzz/corpus/{name}");
@@ -139,6 +144,7 @@ fn fuzz(target: Target, length: Duration) -> Result<Row, Box<dyn Error>> {
     // From the first run on as long as they come: what is interesting takes many operations.
     command.args(["-len_control=0", "-max_len=2048"]);
     command.arg(format!("-max_total_time={}", length.as_secs()));
+    command.arg(format!("-seed={seed}"));
     let begin = Instant::now();
     let output = command.stdout(Stdio::null()).output()?;
     let told = String::from_utf8_lossy(&output.stderr);
@@ -198,6 +204,11 @@ fn table(rows: &[Row]) -> String {
         ]);
     }
     align(&cells)
+}
+
+/// Never 0, which is no seed to libFuzzer.
+fn any_seed() -> u32 {
+    RandomState::new().build_hasher().finish() as u32 | 1
 }
 
 fn minutes(text: &str) -> Result<f64, String> {
