@@ -8,7 +8,6 @@ mod log;
 use std::{
     error::Error,
     fs,
-    hash::{BuildHasher, Hasher, RandomState},
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
@@ -33,7 +32,7 @@ pub(crate) struct Options {
     /// Ten seconds for each target.
     #[arg(long, conflicts_with = "minutes")]
     quick: bool,
-    /// Seed of the inputs, for the same ones in the same order [default: another in each run, printed].
+    /// Seed of the inputs: the same one gives the same inputs in the same order [default: another in each run].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     seed: Option<u32>,
     /// Write the figures there, as JSON.
@@ -60,6 +59,8 @@ enum Target {
 #[derive(Debug, Serialize)]
 struct Row {
     target: String,
+    /// What libFuzzer says that it took.
+    seed: u64,
     seconds: f64,
     runs: u64,
     runs_per_s: u64,
@@ -109,14 +110,13 @@ pub(crate) fn run(options: &Options) -> Outcome {
         return Err("the fuzz targets were not built: libfuzzer-sys needs a C++ compiler".into());
     }
     let mut rows = Vec::new();
-    let seed = options.seed.unwrap_or_else(any_seed);
     for target in options.targets() {
         eprintln!(
-            "{} for {:.0} s, seed {seed}",
+            "{} for {:.0} s",
             target.name(),
             options.length().as_secs_f64()
         );
-        rows.push(fuzz(*target, options.length(), seed)?);
+        rows.push(fuzz(*target, options)?);
     }
     print!("{}", table(&rows));
     if let Some(path) = &options.json {
@@ -128,7 +128,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     })
 }
 
-fn fuzz(target: Target, length: Duration, seed: u32) -> Result<Row, Box<dyn Error>> {
+fn fuzz(target: Target, options: &Options) -> Result<Row, Box<dyn Error>> {
     let name = target.name();
     let folder = project::root().join(CRATE);
     let corpus = format!("fuzz/corpus/{name}");
@@ -143,8 +143,8 @@ fn fuzz(target: Target, length: Duration, seed: u32) -> Result<Row, Box<dyn Erro
     command.args(["--", "-print_final_stats=1", "-timeout=30"]);
     // From the first run on as long as they come: what is interesting takes many operations.
     command.args(["-len_control=0", "-max_len=2048"]);
-    command.arg(format!("-max_total_time={}", length.as_secs()));
-    command.arg(format!("-seed={seed}"));
+    command.arg(format!("-max_total_time={}", options.length().as_secs()));
+    command.args(options.seed.map(|seed| format!("-seed={seed}")));
     let begin = Instant::now();
     let output = command.stdout(Stdio::null()).output()?;
     let told = String::from_utf8_lossy(&output.stderr);
@@ -159,6 +159,7 @@ fn fuzz(target: Target, length: Duration, seed: u32) -> Result<Row, Box<dyn Erro
     let crash = (!output.status.success()).then(|| log.artifact.unwrap_or_default());
     Ok(Row {
         target: name,
+        seed: log.seed,
         seconds: begin.elapsed().as_secs_f64(),
         runs: log.runs,
         runs_per_s: log.runs_per_s,
@@ -187,13 +188,14 @@ fn replay(target: &str, input: &str) -> String {
 
 fn table(rows: &[Row]) -> String {
     let heading = [
-        "target", "s", "runs", "runs/s", "edges", "corpus", "MiB", "",
+        "target", "seed", "s", "runs", "runs/s", "edges", "corpus", "MiB", "",
     ];
     let mut cells = vec![heading.map(str::to_owned).to_vec()];
     let count = |value: u64| number(value as f64).trim_end_matches(".00").to_owned();
     for row in rows {
         cells.push(vec![
             row.target.clone(),
+            row.seed.to_string(),
             format!("{:.0}", row.seconds),
             count(row.runs),
             count(row.runs_per_s),
@@ -204,11 +206,6 @@ fn table(rows: &[Row]) -> String {
         ]);
     }
     align(&cells)
-}
-
-/// Never 0, which is no seed to libFuzzer.
-fn any_seed() -> u32 {
-    RandomState::new().build_hasher().finish() as u32 | 1
 }
 
 fn minutes(text: &str) -> Result<f64, String> {
@@ -257,6 +254,7 @@ mod tests {
     fn a_crash_shows_in_the_table() {
         let row = Row {
             target: "tags".to_owned(),
+            seed: 4_107_286_012,
             seconds: 61.0,
             runs: 12_345_678,
             runs_per_s: 205_761,
@@ -267,7 +265,9 @@ mod tests {
         };
         let text = table(&[row]);
         assert!(
-            text.contains("12,345,678") && text.contains("CRASHED"),
+            ["4107286012", "12,345,678", "CRASHED"]
+                .iter()
+                .all(|it| text.contains(it)),
             "{text}"
         );
     }

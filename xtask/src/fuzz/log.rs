@@ -3,6 +3,7 @@
 /// The figures of a run.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Log {
+    pub(super) seed: u64,
     pub(super) runs: u64,
     pub(super) runs_per_s: u64,
     pub(super) coverage_edges: u64,
@@ -27,6 +28,7 @@ impl Log {
                 log.coverage_edges = after("cov:").unwrap_or(log.coverage_edges);
                 log.corpus_inputs = after("corp:").unwrap_or(log.corpus_inputs);
             }
+            log.seed = after("Seed:").unwrap_or(log.seed);
             log.runs = after("stat::number_of_executed_units:").unwrap_or(log.runs);
             log.runs_per_s = after("stat::average_exec_per_sec:").unwrap_or(log.runs_per_s);
             log.peak_rss_mib = after("stat::peak_rss_mb:").unwrap_or(log.peak_rss_mib);
@@ -52,7 +54,8 @@ mod tests {
 
     #[test]
     fn a_run_that_went_well_has_its_figures() {
-        let text = "#2\tINITED cov: 1070 ft: 1071 corp: 1/1b exec/s: 0 rss: 28Mb\n\
+        let text = "INFO: Seed: 4107286012\n\
+            #2\tINITED cov: 1070 ft: 1071 corp: 1/1b exec/s: 0 rss: 28Mb\n\
             #5609\tDONE   cov: 1769 ft: 3981 corp: 110/1134b lim: 14 exec/s: 623 rss: 29Mb\n\
             Done 5609 runs in 9 second(s)\n\
             stat::number_of_executed_units: 5609\n\
@@ -60,6 +63,7 @@ mod tests {
             stat::new_units_added:          118\n\
             stat::peak_rss_mb:              29\n";
         let expected = Log {
+            seed: 4_107_286_012,
             runs: 5_609,
             runs_per_s: 623,
             coverage_edges: 1_769,
