@@ -1,0 +1,74 @@
+//! What the protocol promises, one scenario each, in virtual time.
+
+mod failures;
+mod members;
+mod partitions;
+mod slowness;
+
+use std::time::Duration;
+
+use rpcnet_swim::sim::{Cluster, Link, Transition};
+use rpcnet_swim::{
+    ClusterConfig, ClusterKey, Event, HealthState, MemberState, PartitionStatus, Policy, Refusal,
+    Tags,
+};
+
+fn lan() -> ClusterConfig {
+    ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A cluster in which all know all.
+fn settled(seed: u64, nodes: usize) -> Cluster {
+    let mut cluster = Cluster::of(seed, nodes, lan());
+    converge(&mut cluster, secs(10));
+    cluster.run_for(secs(5));
+    assert!(cluster.is_converged());
+    cluster
+}
+
+fn converge(cluster: &mut Cluster, limit: Duration) -> Duration {
+    let took = cluster.run_until(limit, Cluster::is_converged);
+    cluster.expect_safe();
+    took.unwrap_or_else(|| panic!("not within {limit:?}: {:?}", cluster.difference()))
+}
+
+fn state(cluster: &Cluster, observer: usize, node: usize) -> Option<MemberState> {
+    cluster.sight(observer, node).map(|member| member.state)
+}
+
+/// How often any of `nodes` told of something like this.
+fn count(cluster: &Cluster, nodes: &[usize], like: impl Fn(&Event) -> bool) -> usize {
+    nodes
+        .iter()
+        .flat_map(|node| cluster.events(*node))
+        .filter(|(_, event)| like(event))
+        .count()
+}
+
+fn failed(name: &str) -> impl Fn(&Event) -> bool {
+    move |event| matches!(event, Event::NodeFailed(member) if &*member.id.name == name)
+}
+
+fn is_failure(event: &Event) -> bool {
+    matches!(event, Event::NodeFailed(_))
+}
+
+fn is_partition(event: &Event) -> bool {
+    matches!(event, Event::PartitionDetected { .. })
+}
+
+fn is_isolation(event: &Event) -> bool {
+    matches!(event, Event::Isolated { .. })
+}
+
+fn all(cluster: &Cluster) -> Vec<usize> {
+    (0..cluster.len()).collect()
+}

@@ -1,0 +1,188 @@
+//! Slow members, told from failed ones.
+
+use super::*;
+
+/// What `observer` says of the health of the node at `node`.
+fn health(cluster: &Cluster, observer: usize, node: usize) -> Option<HealthState> {
+    let id = cluster.sight(observer, node)?.id;
+    let health = cluster.engine(observer)?.health(&id, cluster.now())?;
+    Some(health.state)
+}
+
+/// Each round trip between `node` and the others takes from 400 to 700 ms; or none of that.
+fn set_slow(cluster: &mut Cluster, node: usize, slow: bool) {
+    for other in (0..cluster.len()).filter(|n| *n != node) {
+        let link = match slow {
+            true => Link {
+                reorder: 1.0,
+                held_back_max: millis(150),
+                ..Link::lan().with_delay(millis(200))
+            },
+            false => Link::lan(),
+        };
+        cluster.network().set_link(node, other, link);
+        cluster.network().set_link(other, node, link);
+    }
+}
+
+#[test]
+fn a_slow_member_is_told_from_a_failed_one() {
+    for (seed, nodes) in [(0, 3), (1, 5), (2, 10), (3, 10), (4, 32)] {
+        let mut cluster = settled(seed, nodes);
+        let (slow, dead) = (1, nodes - 1);
+        let others: Vec<_> = (0..nodes).filter(|n| *n != slow).collect();
+        set_slow(&mut cluster, slow, true);
+        let all_say = |cluster: &Cluster, state| {
+            let mut states = others.iter().map(|n| health(cluster, *n, slow));
+            states.all(|said| said == Some(state))
+        };
+        let took = cluster.run_until(secs(30), |c| all_say(c, HealthState::Slow));
+        println!(
+            "{nodes} nodes: slow everywhere after {:?}",
+            took.expect("all find it slow")
+        );
+        cluster.run_for(secs(60));
+        // By its own word too, so those who have not asked it for long know.
+        assert!(cluster.engine(slow).unwrap().me().slow);
+        let id = cluster.sight(0, slow).unwrap().id;
+        let said = others.iter().filter_map(|n| {
+            let health = cluster.engine(*n).unwrap().health(&id, cluster.now())?;
+            Some((health.round_trip?, health.age?))
+        });
+        let trips: Vec<_> = said.filter(|(_, age)| *age < secs(30)).collect();
+        assert!(!trips.is_empty());
+        assert!(
+            trips
+                .iter()
+                .all(|(trip, _)| (millis(400)..millis(900)).contains(trip)),
+            "{trips:?}"
+        );
+        // Nobody else is blamed, not even by the slow one.
+        for (observer, member) in all(&cluster)
+            .into_iter()
+            .flat_map(|o| others.iter().map(move |m| (o, *m)))
+        {
+            if observer != member {
+                let said = health(&cluster, observer, member);
+                assert_eq!(
+                    said,
+                    Some(HealthState::Responsive),
+                    "{observer} of {member}"
+                );
+            }
+        }
+        cluster.crash(dead);
+        let failed = |c: &Cluster| health(c, 0, dead) == Some(HealthState::Failed);
+        let took = cluster.run_until(secs(8), failed).expect("it is found");
+        println!("{nodes} nodes: a crash beside it is known after {took:?}");
+        set_slow(&mut cluster, slow, false);
+        let others: Vec<_> = others.iter().copied().filter(|n| *n != dead).collect();
+        let all_well = |c: &Cluster| {
+            let mut states = others.iter().map(|n| health(c, *n, slow));
+            states.all(|said| said == Some(HealthState::Responsive))
+        };
+        let took = cluster.run_until(secs(60), all_well);
+        println!(
+            "{nodes} nodes: responsive everywhere after {:?}",
+            took.expect("it is over")
+        );
+        cluster.run_for(secs(60));
+        cluster.expect_safe();
+        // Each told it once, and that it was over once: no flapping, and no failure but the real one.
+        for node in &others {
+            let of_slow = |m: &rpcnet_swim::Member| &*m.id.name == "n1";
+            let told = |e: &Event| matches!(e, Event::NodeSlow(m) if of_slow(m));
+            assert_eq!(count(&cluster, &[*node], told), 1, "{node}");
+            let told = |e: &Event| matches!(e, Event::NodeResponsive(m) if of_slow(m));
+            assert_eq!(count(&cluster, &[*node], told), 1, "{node}");
+            assert_eq!(count(&cluster, &[*node], failed_but(dead)), 0);
+        }
+        let slow_dead =
+            |e: &Event| matches!(e, Event::NodeSlow(m) if *m.id.name == *format!("n{dead}"));
+        assert_eq!(count(&cluster, &all(&cluster), slow_dead), 0);
+    }
+}
+
+/// A failure of anybody but this one.
+fn failed_but(dead: usize) -> impl Fn(&Event) -> bool {
+    move |event| matches!(event, Event::NodeFailed(m) if *m.id.name != *format!("n{dead}"))
+}
+
+#[test]
+fn answers_that_come_after_their_round_are_answers() {
+    for seed in 0..4 {
+        let mut cluster = settled(seed, 10);
+        for other in (0..10).filter(|n| *n != 4) {
+            // A round trip of 1.4 s and more, when a round takes one.
+            let far = Link::lan().with_delay(millis(700));
+            cluster.network().set_link(4, other, far);
+            cluster.network().set_link(other, 4, far);
+        }
+        cluster.run_for(secs(60));
+        let suspicions = cluster.report().suspicions;
+        cluster.run_for(secs(240));
+        assert_eq!(
+            count(&cluster, &all(&cluster), is_failure),
+            0,
+            "seed {seed}"
+        );
+        println!(
+            "seed {seed}: {suspicions} suspicions, {} later",
+            cluster.report().suspicions - suspicions
+        );
+        let late: u64 = (0..10)
+            .map(|n| cluster.engine(n).unwrap().stats().late_answers)
+            .sum();
+        assert!(late > 0);
+        let blamed =
+            (0..10).filter(|n| *n != 4 && health(&cluster, *n, 4) == Some(HealthState::Slow));
+        assert_eq!(blamed.count(), 9);
+    }
+}
+
+#[test]
+fn one_slow_link_is_known_at_its_ends_alone() {
+    let mut cluster = settled(3, 5);
+    for (from, to) in [(1, 2), (2, 1)] {
+        cluster
+            .network()
+            .set_link(from, to, Link::lan().with_delay(millis(250)));
+    }
+    cluster.run_for(secs(60));
+    for observer in 0..5 {
+        for member in (0..5).filter(|m| *m != observer) {
+            let ends = [(1, 2), (2, 1)].contains(&(observer, member));
+            let state = if ends {
+                HealthState::Slow
+            } else {
+                HealthState::Responsive
+            };
+            assert_eq!(
+                health(&cluster, observer, member),
+                Some(state),
+                "{observer} of {member}"
+            );
+        }
+    }
+}
+
+#[test]
+fn who_hears_a_slow_one_alone_does_not_call_itself_slow() {
+    let mut cluster = settled(3, 3);
+    // The third answers node 0 through the slow one alone.
+    set_slow(&mut cluster, 1, true);
+    cluster.network().cut(0, 2);
+    cluster.network().cut(2, 0);
+    cluster.run_for(secs(120));
+    let calls_itself_slow = |n| cluster.engine(n).unwrap().me().slow;
+    assert_eq!([0, 1, 2].map(calls_itself_slow), [false, true, false]);
+}
+
+#[test]
+fn loss_is_not_slowness() {
+    let mut cluster = settled(3, 10);
+    cluster.network().default = Link::lan().with_loss(0.3);
+    cluster.run_for(secs(300));
+    let slow = |e: &Event| matches!(e, Event::NodeSlow(_));
+    assert_eq!(count(&cluster, &all(&cluster), slow), 0);
+}
