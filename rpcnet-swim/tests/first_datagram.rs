@@ -2,16 +2,18 @@
 
 #![cfg(feature = "tokio")]
 
+mod common;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use rpcnet_swim::{ClusterConfig, ClusterMembership, DatagramSocket};
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, sleep};
+
+use common::until;
 
 /// On a runtime of one thread, the reactor has not seen a fresh socket yet when the first hello is
 /// due: the socket is not known to be writable.
@@ -97,12 +99,4 @@ async fn a_socket_without_room_loses_datagrams_and_not_the_node() {
         seed.live_count() == 2 && node.live_count() == 2
     })
     .await;
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within a minute");
-        sleep(Duration::from_millis(10)).await;
-    }
 }

@@ -1,10 +1,14 @@
 //! Which address a node on real sockets advertises.
 
+mod common;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rpcnet_swim::{AddressStatus, ClusterConfig, ClusterKey, ClusterMembership, Event};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
+
+use common::until;
 
 fn config(name: &str, bind: &str) -> ClusterConfig {
     ClusterConfig::local()
@@ -15,14 +19,6 @@ fn config(name: &str, bind: &str) -> ClusterConfig {
 
 async fn start(config: ClusterConfig) -> ClusterMembership {
     ClusterMembership::new(config).await.expect("it starts")
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within a minute");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// What `observer` holds of the node of this name.
