@@ -84,8 +84,8 @@ pub enum Event {
     /// A live member that could not be reached answers probes again.
     NodeReachable(Member),
     /// No peer reaches this node at the address that it advertises: its own pings are answered,
-    /// and for ten probe intervals none of theirs arrived; or it was set by hand, is of this host alone,
-    /// and a node on another host answers. It is not ready to take calls.
+    /// and for ten probe intervals none of theirs arrived; or a loopback address was set by hand,
+    /// and a node on another host answers. This node is not ready to take calls.
     AddressUnreachable {
         /// What is advertised.
         addr: SocketAddr,
@@ -173,8 +173,8 @@ pub enum Event {
         /// Where it is.
         addr: SocketAddr,
     },
-    /// The newer node of this name has left, failed, is forgotten or does not answer: this node joins again, and
-    /// tells of the members anew.
+    /// The newer node of this name has left, failed, is forgotten or does not answer: this node
+    /// joins again, and tells of the members anew.
     SupersessionEnded {
         /// Name and epoch of the node that was newer.
         by: NodeId,

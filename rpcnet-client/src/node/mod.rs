@@ -225,7 +225,8 @@ impl Node {
     /// address that it advertises leads here as far as is known.
     ///
     /// A node that no seed has let in yet counts as about to take part, so that the first nodes of a cluster can be found while
-    /// they look for each other; [`ClusterMembership::state`] is `Joining` then. It takes no part if it has left or if a newer node has its name, as [`ClusterMembership::state`] says. With an
+    /// they look for each other; [`ClusterMembership::state`] is `Joining` then. A node that has left, or whose name a newer node
+    /// has, takes no part; the state says which. With an
     /// [address problem](rpcnet_swim::AddressStatus::is_problem), which an event, a log line and
     /// [`ClusterMembership::address_status`] tell, others pass the node over, and it refuses nothing.
     pub fn is_ready(&self) -> bool {

@@ -1,5 +1,5 @@
-//! What every tracked text keeps to: modules that say what they are for, nothing left to do,
-//! no path of somebody's machine.
+//! What every tracked text keeps to: modules that say what they are for, files that are not too
+//! long, nothing left to do, no path of one machine.
 
 use super::Problem;
 
@@ -19,11 +19,19 @@ const HOMES: [&str; 4] = [
     concat!("/wo", "rk/"),
 ];
 
+/// Most lines of a file of Rust, tests included: a longer one has two subjects.
+const LINES_MAX: usize = 600;
+
 /// All rules for the file at `path`.
 pub(crate) fn check(path: &str, text: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
     if is_module(path) && !has_module_doc(text) {
         problems.push(Problem::new(path, "does not begin with `//!` docs"));
+    }
+    let lines = text.lines().count();
+    if path.ends_with(".rs") && lines > LINES_MAX {
+        let what = format!("has {lines} lines, more than {LINES_MAX}");
+        problems.push(Problem::new(path, what));
     }
     for (number, line) in (1..).zip(text.lines()) {
         let at = |what: String| Problem::new(format!("{path}:{number}"), what);
@@ -100,6 +108,16 @@ mod tests {
         ] {
             assert_eq!(found(path, "text\n"), [""; 0], "{path}");
         }
+    }
+
+    #[test]
+    fn a_file_of_rust_is_not_too_long() {
+        let text = "fine\n".repeat(LINES_MAX);
+        assert_eq!(found("a/tests/b.rs", &text), [""; 0]);
+        let text = text + "one more\n";
+        let problem = "a/tests/b.rs: has 601 lines, more than 600";
+        assert_eq!(found("a/tests/b.rs", &text), [problem]);
+        assert_eq!(found("README.md", &text), [""; 0]);
     }
 
     #[test]
