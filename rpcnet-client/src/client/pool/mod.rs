@@ -1,12 +1,12 @@
 //! Connections to workers, shared by all calls.
 
 mod slot;
+mod slots;
 mod standing;
 mod tasks;
 mod way;
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     num::NonZeroUsize,
     sync::{Arc, OnceLock, Weak},
@@ -22,6 +22,7 @@ use tokio::{task::AbortHandle, time::Instant};
 pub(super) use self::slot::Pending;
 use self::{
     slot::{Route, Slot},
+    slots::Slots,
     way::{Goal, Way},
 };
 use super::ClusterClientConfig;
@@ -43,13 +44,6 @@ struct Inner {
     slots: Mutex<Slots>,
     /// Time of the last warning that a worker cannot be connected to.
     warned_at: Mutex<Option<Instant>>,
-}
-
-#[derive(Default)]
-struct Slots {
-    by_name: HashMap<Arc<str>, Slot>,
-    /// Tells one attempt to connect from the next.
-    ticket: u64,
 }
 
 /// The connection to a worker, or the wait for it.
@@ -104,7 +98,7 @@ impl Pool {
         let (name, epoch) = (&node.id.name, node.id.epoch);
         let mut slots = pool.slots.lock();
         let mut replaced = None;
-        if let Some(slot) = slots.by_name.get_mut(name) {
+        if let Some(slot) = slots.get(name) {
             // The worker may have been selected just before its successor was heard of.
             if slot.epoch == epoch || pool.is_current(name, slot.epoch) {
                 match slot.route() {
@@ -117,9 +111,7 @@ impl Pool {
             }
         }
         // Of nodes that nobody calls any more nobody else finds out.
-        slots
-            .by_name
-            .retain(|other, slot| other == name || !slot.is_dead());
+        slots.remove_where(|other, slot| other != &**name && slot.is_dead());
         let pending = pool.connect(&mut slots, &Goal::of(pool, worker));
         drop(slots);
         if let Some(replaced) = replaced {
@@ -155,8 +147,7 @@ impl Pool {
 
     /// How many connections there are, those being made included.
     pub(super) fn len(&self) -> usize {
-        let slots = self.shared.slots.lock();
-        slots.by_name.values().map(Slot::len).sum()
+        self.shared.slots.lock().connections()
     }
 }
 
@@ -165,9 +156,7 @@ impl Drop for Pool {
         if let Some(watcher) = self.watcher.get() {
             watcher.abort();
         }
-        for slot in self.shared.slots.lock().by_name.values_mut() {
-            slot.stop_connecting();
-        }
+        self.shared.slots.lock().stop_connecting();
     }
 }
 
@@ -201,13 +190,10 @@ impl Inner {
 
     /// Begins a connection to a node, in a task of its own: it is made also if all who wait for it give up.
     fn connect(self: &Arc<Self>, slots: &mut Slots, goal: &Goal) -> Pending {
-        slots.ticket += 1;
-        let (node, ticket) = (&goal.node, slots.ticket);
+        let (node, ticket) = (&goal.node, slots.next_ticket());
         let making = tasks::connect(Arc::downgrade(self), goal.clone(), ticket);
-        let slot = slots
-            .by_name
-            .entry(Arc::clone(&node.id.name))
-            .or_insert_with(|| Slot::new(node.id.epoch, goal.way.clone()));
+        let slot =
+            slots.get_or_insert(&node.id.name, || Slot::new(node.id.epoch, goal.way.clone()));
         slot.connect(ticket, tokio::spawn(making), node.addr)
     }
 
@@ -220,7 +206,7 @@ impl Inner {
     ) -> bool {
         let id = &goal.node.id;
         let mut slots = self.slots.lock();
-        let Some(slot) = slots.by_name.get_mut(&id.name) else {
+        let Some(slot) = slots.get(&id.name) else {
             return false;
         };
         if !slot.settle(ticket, result) {
@@ -269,7 +255,7 @@ impl Inner {
     /// Gives up an attempt to connect to a process that has ended: it was picked just before that was heard.
     fn abandon(&self, node: &Node, ticket: u64) {
         let mut slots = self.slots.lock();
-        let Some(slot) = slots.by_name.get_mut(&node.id.name) else {
+        let Some(slot) = slots.get(&node.id.name) else {
             return;
         };
         if slot.settle(ticket, &Err(gone(node.addr))) && slot.is_dead() {
@@ -306,22 +292,6 @@ impl Inner {
             slot.is_tended = slot.retire(self.quiet_time);
             slot.is_tended
         })
-    }
-}
-
-impl Slots {
-    /// Takes the connections to a process out: from now on no call finds one, even without the lock.
-    fn remove(&mut self, name: &str) -> Option<Slot> {
-        let slot = self.by_name.remove(name)?;
-        slot.hide();
-        Some(slot)
-    }
-
-    /// The connections to that process, none to another one of the name.
-    fn of(&mut self, id: &NodeId) -> Option<&mut Slot> {
-        self.by_name
-            .get_mut(&id.name)
-            .filter(|slot| slot.epoch == id.epoch)
     }
 }
 

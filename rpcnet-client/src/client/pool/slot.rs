@@ -44,9 +44,7 @@ struct Connecting {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(way) = &self.way {
-            way.set(None);
-        }
+        self.hide();
     }
 }
 
@@ -128,9 +126,9 @@ impl Slot {
         }
     }
 
-    /// Shows calls no connection any more.
-    pub(super) fn hide(&self) {
-        if let Some(way) = &self.way {
+    /// Shows calls no connection from now on.
+    pub(super) fn hide(&mut self) {
+        if let Some(way) = self.way.take() {
             way.set(None);
         }
     }

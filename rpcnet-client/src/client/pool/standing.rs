@@ -27,7 +27,7 @@ impl Inner {
     fn dismiss(&self, id: &NodeId, how: Standing) {
         let mut slots = self.slots.lock();
         let ended = |slot: &Slot| slot.epoch == id.epoch || !self.is_current(&id.name, slot.epoch);
-        if !slots.by_name.get(&id.name).is_some_and(ended) {
+        if !slots.get(&id.name).is_some_and(|slot| ended(slot)) {
             return;
         }
         let slot = slots.remove(&id.name);
@@ -54,7 +54,7 @@ impl Inner {
         let name = &node.id.name;
         let is_former =
             |slot: &Slot| slot.epoch != node.id.epoch && !self.is_current(name, slot.epoch);
-        if !slots.by_name.get(name).is_some_and(is_former) {
+        if !slots.get(name).is_some_and(|slot| is_former(slot)) {
             return;
         }
         let slot = slots.remove(name);
@@ -66,20 +66,14 @@ impl Inner {
 
     /// Events were missed: goes by where things stand.
     fn reconcile(&self) {
-        let mut dead = Vec::new();
         let mut slots = self.slots.lock();
-        let ended = slots
-            .by_name
-            .extract_if(|name, slot| !self.is_current(name, slot.epoch));
+        let ended = slots.remove_where(|name, slot| !self.is_current(name, slot.epoch));
+        drop(slots);
         for (name, slot) in ended {
             // One that left may finish: its connections end with the last call on them.
             if matches!(self.standing(&name, slot.epoch), Standing::Dead) {
-                dead.push(slot);
+                slot.close(DEAD);
             }
-        }
-        drop(slots);
-        for slot in dead {
-            slot.close(DEAD);
         }
     }
 }

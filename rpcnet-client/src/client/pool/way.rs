@@ -25,6 +25,13 @@ pub(super) struct Goal {
 }
 
 impl Way {
+    pub(super) fn new(pool: Weak<Inner>) -> Self {
+        Self {
+            pool,
+            client: ArcSwapOption::empty(),
+        }
+    }
+
     pub(super) fn client(&self) -> Option<RpcClient> {
         self.client.load().as_deref().cloned()
     }
@@ -38,12 +45,7 @@ impl Way {
 
     /// That of a worker, if it is this pool's.
     pub(super) fn of<'a>(pool: &Arc<Inner>, worker: &'a Worker) -> Option<&'a Arc<Self>> {
-        let way: &Arc<Self> = worker.attachment(|| {
-            Arc::new(Self {
-                pool: Arc::downgrade(pool),
-                client: ArcSwapOption::empty(),
-            })
-        })?;
+        let way: &Arc<Self> = worker.attachment(|| Arc::new(Self::new(Arc::downgrade(pool))))?;
         std::ptr::eq(way.pool.as_ptr(), Arc::as_ptr(pool)).then_some(way)
     }
 }

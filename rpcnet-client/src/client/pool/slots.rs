@@ -1,0 +1,142 @@
+//! The connections to all workers, by name.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rpcnet_registry::NodeId;
+
+use super::slot::Slot;
+
+/// The connections to all workers. A call finds those that are here, also without the lock around this, and none that was
+/// taken out.
+#[derive(Default)]
+pub(super) struct Slots {
+    by_name: HashMap<Arc<str>, Slot>,
+    ticket: u64,
+}
+
+impl Slots {
+    /// Tells one attempt to connect from the next.
+    pub(super) fn next_ticket(&mut self) -> u64 {
+        self.ticket += 1;
+        self.ticket
+    }
+
+    /// The connections to whichever process of that name.
+    pub(super) fn get(&mut self, name: &str) -> Option<&mut Slot> {
+        self.by_name.get_mut(name)
+    }
+
+    /// The connections to that process, none to another one of the name.
+    pub(super) fn of(&mut self, id: &NodeId) -> Option<&mut Slot> {
+        self.get(&id.name).filter(|slot| slot.epoch == id.epoch)
+    }
+
+    pub(super) fn get_or_insert(
+        &mut self,
+        name: &Arc<str>,
+        new: impl FnOnce() -> Slot,
+    ) -> &mut Slot {
+        self.by_name.entry(Arc::clone(name)).or_insert_with(new)
+    }
+
+    /// Takes out the connections to a process.
+    pub(super) fn remove(&mut self, name: &str) -> Option<Slot> {
+        let mut slot = self.by_name.remove(name)?;
+        slot.hide();
+        Some(slot)
+    }
+
+    /// Takes out the connections to all processes of which that is so.
+    pub(super) fn remove_where(
+        &mut self,
+        mut is_so: impl FnMut(&str, &Slot) -> bool,
+    ) -> Vec<(Arc<str>, Slot)> {
+        let removed = self.by_name.extract_if(|name, slot| is_so(name, slot));
+        let mut removed: Vec<_> = removed.collect();
+        for (_, slot) in &mut removed {
+            slot.hide();
+        }
+        removed
+    }
+
+    /// How many connections there are, those being made included.
+    pub(super) fn connections(&self) -> usize {
+        self.by_name.values().map(Slot::len).sum()
+    }
+
+    /// Gives up all attempts to connect.
+    pub(super) fn stop_connecting(&mut self) {
+        self.by_name.values_mut().for_each(Slot::stop_connecting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, sync::Weak};
+
+    use rpcnet_transport::{DevCa, MemoryNetwork, Router, RpcClient, TransportConfig};
+
+    use super::*;
+    use crate::client::pool::way::Way;
+
+    /// The connections to one worker, and where calls find them without the lock.
+    struct One {
+        slots: Slots,
+        name: Arc<str>,
+        way: Arc<Way>,
+        client: RpcClient,
+    }
+
+    impl One {
+        async fn new() -> Self {
+            let (network, ca) = (MemoryNetwork::new(), DevCa::new("slots"));
+            let bind = |name| {
+                let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+                let tls = ca.issue(name).expect("a certificate");
+                network
+                    .bind(any, TransportConfig::default(), tls)
+                    .expect("an endpoint")
+            };
+            let server = bind("red").serve(Router::new());
+            let connected = bind("gateway").connect(server.local_addr(), "red").await;
+            let mut one = Self {
+                slots: Slots::default(),
+                name: "red".into(),
+                way: Arc::new(Way::new(Weak::new())),
+                client: connected.expect("a connection"),
+            };
+            one.connect(server.local_addr());
+            one
+        }
+
+        fn connect(&mut self, addr: std::net::SocketAddr) {
+            let ticket = self.slots.next_ticket();
+            let way = Some(Arc::clone(&self.way));
+            let slot = self.slots.get_or_insert(&self.name, || Slot::new(1, way));
+            let (client, result) = (self.client.clone(), Ok(self.client.clone()));
+            drop(slot.connect(ticket, tokio::spawn(async { Ok(client) }), addr));
+            assert!(slot.settle(ticket, &result));
+            assert!(self.way.client().is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_finds_no_connection_that_was_taken_out() {
+        let mut one = One::new().await;
+        let slot = one.slots.remove("red");
+        assert!(slot.is_some() && one.way.client().is_none());
+
+        let mut one = One::new().await;
+        let slots = one.slots.remove_where(|name, _| name == "red");
+        assert!(slots.len() == 1 && one.way.client().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_out_does_not_hide_what_came_after_it() {
+        let mut one = One::new().await;
+        let former = one.slots.remove("red");
+        one.connect((Ipv4Addr::LOCALHOST, 1).into());
+        drop(former);
+        assert!(one.way.client().is_some());
+    }
+}
