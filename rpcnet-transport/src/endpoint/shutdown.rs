@@ -1,0 +1,182 @@
+//! Draining, and the end of an endpoint.
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::{Endpoint, Shared};
+use crate::client::answer;
+
+/// What became of the calls while a shutdown went on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Calls whose handler's answer was sent in whole, and acknowledged if the caller lived to do so.
+    pub completed: u64,
+    /// Calls cut because the deadline came.
+    pub cancelled: u64,
+    /// New calls that were refused.
+    pub rejected: u64,
+}
+
+impl Endpoint {
+    /// Waits until no call is being served. Unless it [drains](Self::set_draining), the next one may begin at once.
+    pub async fn idle(&self) {
+        self.0.shared.in_flight.none().await;
+    }
+
+    /// Says that it takes no new calls, and goes on taking them: on every connection, in the hello of new ones, and with
+    /// every reply. Callers that have heard go elsewhere, and what those sent who have not is served. A server that is about
+    /// to [refuse calls](Self::set_draining) begins with this. `false` takes it back, but no refusal.
+    pub fn announce_draining(&self, draining: bool) {
+        self.0.shared.note_draining(DRAINING_ANNOUNCED, draining);
+    }
+
+    /// Says to all callers that no more calls are wanted, and refuses them [shortly after](TransportConfig::with_lame_duck), or takes them
+    /// again. Calls being served go on, and connections stay: callers go elsewhere, and those that have not heard it learn that
+    /// nothing was done. A node that is about to leave its cluster begins with this. A shutdown cannot be
+    /// taken back.
+    pub fn set_draining(&self, draining: bool) {
+        let bits = if draining {
+            DRAINING_ASKED
+        } else {
+            DRAINING_ASKED | DRAINING_ANNOUNCED
+        };
+        self.0.shared.note_draining(bits, draining);
+    }
+
+    /// Whether it says that it takes no new calls.
+    pub fn is_draining(&self) -> bool {
+        self.0.shared.is_draining()
+    }
+
+    /// Stops, and is back by the deadline whatever happens.
+    ///
+    /// Callers are told, and [a moment later](TransportConfig::with_lame_duck) new connections and calls are refused. Calls being served may end and their replies arrive; so may calls
+    /// being made, which handlers may need. Shortly before the deadline (a tenth, at most 250 ms) the
+    /// handlers that still run are dropped, and their callers told so. Then all connections are closed.
+    ///
+    /// A shutdown whose future is dropped goes no further; another one takes it up. So a handler that stops its own server
+    /// spawns this: the shutdown would wait for the handler, and be dropped with it.
+    pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
+        let shared = &self.0.shared;
+        let deadline = Instant::now() + within.min(SHUTDOWN_MAX);
+        let cancel_at = deadline - (within / 10).min(CANCEL_AHEAD_MAX);
+        let before = shared.report();
+        let accepted_until = shared.announce(within / 4);
+        // The task that accepts connections is always there.
+        if shared.connections.len() > 1 {
+            sleep_until(accepted_until).await;
+        }
+        shared.close();
+        let idle = async {
+            shared.outgoing.none().await;
+            shared.unacknowledged.none().await;
+        };
+        let _ = timeout_at(cancel_at, idle).await;
+        shared.cancel_calls.cancel();
+        // On a busy machine the deadline may have passed by now: what was cut is to be counted all the same.
+        for _ in 0..CANCEL_TURNS {
+            tokio::task::yield_now().await;
+        }
+        let _ = timeout_at(deadline, shared.unacknowledged.none()).await;
+        // Refusals that are still on their way are worth a moment, not the whole time.
+        shared.calls.close();
+        let moment = deadline.min(Instant::now() + CANCEL_AHEAD_MAX);
+        let _ = timeout_at(moment, shared.calls.wait()).await;
+        shared.stopped.cancel();
+        shared.connections.close();
+        // The task of each connection closes it with a reason of its own.
+        let _ = timeout_at(deadline, shared.connections.wait()).await;
+        shared.quinn.close(answer::CLOSE_SHUTDOWN, b"");
+        let _ = timeout_at(deadline, shared.quinn.wait_idle()).await;
+        let after = shared.report();
+        ShutdownReport {
+            completed: after.completed - before.completed,
+            cancelled: after.cancelled - before.cancelled,
+            rejected: after.rejected - before.rejected,
+        }
+    }
+}
+
+impl Shared {
+    /// Whether it says that it takes no new calls.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(SeqCst) != 0
+    }
+
+    /// Whether new calls are refused: the server drains, and who could hear it has.
+    pub(crate) fn refuses_calls(&self) -> bool {
+        let draining = self.draining.load(SeqCst);
+        draining & DRAINING_TO_STOP != 0
+            || draining & (DRAINING_ASKED | DRAINING_LEAVING) != 0 && self.is_lame_duck_over()
+    }
+
+    fn is_lame_duck_over(&self) -> bool {
+        let until = *self.lame_duck_until.lock();
+        until.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// Whether a shutdown has begun.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.draining.load(SeqCst) & DRAINING_TO_STOP != 0
+    }
+
+    /// Tells the callers that a shutdown has begun. Says until when they may take to hear it, at most so long from now.
+    fn announce(&self, at_most: Duration) -> Instant {
+        let now = Instant::now();
+        self.note_draining(DRAINING_LEAVING, true);
+        let until = self.lame_duck_until.lock().unwrap_or(now);
+        until.min(now + at_most)
+    }
+
+    fn note_draining(&self, bits: u8, draining: bool) {
+        if draining {
+            let mut until = self.lame_duck_until.lock();
+            // Unless the callers were told before.
+            if self.draining.fetch_or(bits, SeqCst) == 0 {
+                *until = Some(Instant::now() + self.config.lame_duck);
+            }
+        } else {
+            self.draining.fetch_and(!bits, SeqCst);
+        }
+        self.draining_changed.send_replace(());
+    }
+
+    /// Begins a shutdown.
+    pub(super) fn close(&self) {
+        self.draining.fetch_or(DRAINING_TO_STOP, SeqCst);
+        self.draining_changed.send_replace(());
+        self.closing.cancel();
+    }
+
+    /// Waits until those at the other ends were told that the endpoint is gone, after its last handle is. Not for long.
+    pub(crate) async fn farewell(&self) {
+        self.connections.close();
+        let farewell = async {
+            self.connections.wait().await;
+            self.quinn.close(answer::CLOSE_SHUTDOWN, b"");
+            self.quinn.wait_idle().await;
+        };
+        let _ = timeout(FAREWELL_MAX, farewell).await;
+    }
+}
+
+const DRAINING_ASKED: u8 = 1;
+const DRAINING_TO_STOP: u8 = 2;
+const DRAINING_ANNOUNCED: u8 = 4;
+
+/// A shutdown has begun and still takes calls.
+const DRAINING_LEAVING: u8 = 8;
+
+/// Nobody waits longer for a shutdown, and a deadline has to be a point in time.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long before the deadline of a shutdown handlers are dropped at the most, so that callers can be told.
+const CANCEL_AHEAD_MAX: Duration = Duration::from_millis(250);
+
+/// So often others of its thread have their turn between that and the report.
+const CANCEL_TURNS: usize = 4;
+
+/// What is sent to close a connection leaves at once; waiting for what comes back is not worth more.
+const FAREWELL_MAX: Duration = Duration::from_millis(20);
