@@ -16,7 +16,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use quinn::{AsyncUdpSocket, TokioRuntime};
+use quinn::AsyncUdpSocket;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -27,6 +27,7 @@ use crate::{
     gauge::Gauge,
     quic,
     reload::CurrentTls,
+    runtime::EndpointRuntime,
     server::{AcceptLoop, Gate, QueueDelay, serve_connections},
     socket::{self, Port, SharedSocket, SideQueue},
     stats::{Counter, Counters},
@@ -52,6 +53,7 @@ pub(crate) struct Handle {
 /// What the tasks of an endpoint share.
 pub(crate) struct Shared {
     pub(crate) quinn: quinn::Endpoint,
+    pub(crate) runtime: EndpointRuntime,
     pub(crate) config: TransportConfig,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cancelled_by_shutdown: Counter,
@@ -135,6 +137,7 @@ impl Endpoint {
         tls: Tls,
     ) -> Result<Self, BindError> {
         let failed = |source| BindError::Io { addr, source };
+        let runtime = EndpointRuntime::current().ok_or(BindError::NoRuntime)?;
         let local_addr = udp.local_addr().map_err(failed)?;
         let counters = Arc::new(Counters::default());
         let side = Arc::new(SideQueue::new(
@@ -158,14 +161,19 @@ impl Endpoint {
             quic::endpoint_config(&config, key),
             Some(server),
             port,
-            Arc::new(TokioRuntime),
+            Arc::new(runtime.clone()),
         )
         .map_err(failed)?;
         let gate = config.admission.as_ref().map(|a| Arc::new(Gate::new(a)));
         let stopped = CancellationToken::new();
         busy_poll.start(stopped.clone());
+        runtime.watch({
+            let side = Arc::clone(&side);
+            move || side.close()
+        });
         let shared = Shared {
             quinn,
+            runtime,
             config,
             counters,
             cancelled_by_shutdown: Counter::default(),

@@ -119,8 +119,17 @@ impl RpcError {
         self.0.processed != Processed::Yes && self.lies_with_the_node()
     }
 
+    /// Whether the fault lies with this process, so that no other node helps: the
+    /// [endpoint is closed](ConnectError::EndpointClosed), or its [runtime has ended](ConnectError::RuntimeEnded).
+    pub fn is_local(&self) -> bool {
+        let source = self.0.source.as_deref();
+        let source = source.and_then(|source| (source as &(dyn StdError + 'static)).downcast_ref());
+        source.is_some_and(ConnectError::is_local)
+    }
+
     fn lies_with_the_node(&self) -> bool {
         !self.forbids_retry()
+            && !self.is_local()
             && matches!(
                 self.0.code,
                 Code::Unavailable
@@ -270,6 +279,10 @@ pub enum ConnectError {
     /// This endpoint is closed.
     #[error("this endpoint is closed")]
     EndpointClosed,
+    /// The tokio runtime that the endpoint was bound in has ended, and all connections with it. The fault of this process: bind
+    /// endpoints in a runtime that lives as long as their connections.
+    #[error("the runtime of the endpoint has ended")]
+    RuntimeEnded,
     /// No endpoint could be opened to connect from.
     #[error("no endpoint to connect from: {0}")]
     Bind(#[source] Arc<BindError>),
@@ -279,6 +292,14 @@ impl ConnectError {
     /// Whether the same attempt may succeed later without anybody's help.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Timeout { .. } | Self::Refused { .. })
+    }
+
+    /// Whether the fault lies with this process, so that connecting to another node does not help either.
+    pub fn is_local(&self) -> bool {
+        matches!(
+            self,
+            Self::EndpointClosed | Self::RuntimeEnded | Self::Bind(_)
+        )
     }
 }
 

@@ -15,6 +15,7 @@ mod peer;
 mod priority;
 mod quic;
 mod reload;
+mod runtime;
 mod server;
 mod shards;
 mod socket;

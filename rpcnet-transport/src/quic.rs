@@ -112,6 +112,9 @@ pub(crate) fn connect_error(
     error: ConnectionError,
 ) -> ConnectError {
     let reason = error.to_string();
+    if is_driver_lost(&error) {
+        return ConnectError::RuntimeEnded;
+    }
     match error {
         ConnectionError::TimedOut => ConnectError::Timeout { addr, after },
         ConnectionError::VersionMismatch => ConnectError::Protocol { addr, reason },
@@ -143,6 +146,12 @@ pub(crate) fn is_own_refusal(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::TransportError(error) if tls_alert(error.code).is_some())
 }
 
+/// Whether QUIC's own task of the endpoint is gone, as it is when its runtime ends.
+pub(crate) fn is_driver_lost(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::TransportError(error)
+        if error.code == TransportErrorCode::INTERNAL_ERROR && error.reason == DRIVER_LOST)
+}
+
 /// Whether a handshake failed because one side does not trust the certificate of the other, or got none.
 pub(crate) fn is_about_certificates(error: &ConnectionError) -> bool {
     let code = match error {
@@ -162,6 +171,9 @@ fn tls_alert(code: TransportErrorCode) -> Option<u8> {
     let code = u64::from(code);
     (0x100..0x200).contains(&code).then_some(code as u8)
 }
+
+/// What QUIC says of a connection whose endpoint has lost its task; there is no code for it.
+const DRIVER_LOST: &str = "endpoint driver future was dropped";
 
 /// The one on which a server says hello, and some for later versions.
 const CONTROL_STREAMS_MAX: u32 = 8;

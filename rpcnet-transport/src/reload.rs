@@ -75,11 +75,7 @@ impl Endpoint {
     /// change again. A certificate whose time has not come is tried again without a change. Files that say what the
     /// endpoint uses already change nothing.
     ///
-    /// It ends with the endpoint, or when this is called again.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
+    /// It ends with the endpoint or its runtime, or when this is called again.
     pub fn watch_pem_files(&self, paths: PemPaths, every: Duration) {
         let shared = &self.0.shared;
         let ended = shared.stopped.child_token();
@@ -87,9 +83,11 @@ impl Endpoint {
             before.cancel();
         }
         let watch = watch(Arc::clone(shared), paths, every.max(POLL_MIN));
-        shared.connections.spawn(async move {
-            ended.run_until_cancelled(watch).await;
-        });
+        shared
+            .runtime
+            .spawn_tracked(&shared.connections, async move {
+                ended.run_until_cancelled(watch).await;
+            });
     }
 }
 

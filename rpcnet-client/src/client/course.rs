@@ -131,10 +131,10 @@ impl Failure {
     }
 
     pub(super) fn of_connect(error: ConnectError) -> Self {
-        let verdict = match error {
-            // Ours is closed: no worker can be reached.
-            ConnectError::EndpointClosed => Verdict::GiveUp,
-            _ => Verdict::AnyWorker,
+        // A fault of this process: no worker can be reached.
+        let verdict = match error.is_local() {
+            true => Verdict::GiveUp,
+            false => Verdict::AnyWorker,
         };
         Self {
             connect: Some(error.clone()),

@@ -164,7 +164,7 @@ impl ClusterError {
             && match self {
                 Self::Select(error) => error.is_retryable(),
                 Self::Rpc { error, .. } => error.is_retryable(),
-                Self::Connect { error, .. } => !matches!(error, ConnectError::EndpointClosed),
+                Self::Connect { error, .. } => !error.is_local(),
                 Self::DeadlineExceeded { .. } => true,
                 Self::Encode(_) | Self::Decode { .. } => false,
             }

@@ -98,6 +98,8 @@ impl ClusterClient {
         let kind = match code {
             // It is well, and calls will pass it over.
             Code::Draining if says_so => OutcomeKind::Overloaded,
+            // No worker is to blame for what lies with this process.
+            _ if error.is_local() => OutcomeKind::Abandoned,
             Code::Unavailable if is_lost || is_unreachable(error, client) => {
                 OutcomeKind::Unreachable
             }
@@ -133,7 +135,7 @@ impl ClusterClient {
 fn is_unreachable(error: &RpcError, client: Option<&RpcClient>) -> bool {
     let source = std::error::Error::source(error);
     let connect: Option<&ConnectError> = source.and_then(|source| source.downcast_ref());
-    client.is_none() && !matches!(connect, None | Some(ConnectError::EndpointClosed))
+    client.is_none() && connect.is_some_and(|error| !error.is_local())
 }
 
 /// In the terms of the balancer, which knows no transport.

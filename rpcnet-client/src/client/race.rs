@@ -53,7 +53,9 @@ impl ClusterClient {
         let mut racers = vec![Racer::new(worker, reason, course)];
         let mut running = FuturesUnordered::new();
         running.push(begin(&racers[0], connection, 0));
-        let mut patience = pin!(sleep(delay));
+        let endpoint = self.pool.endpoint();
+        let wait = || endpoint.inside(async move { sleep(delay).await });
+        let mut patience = pin!(wait());
         let mut may_hedge = true;
         loop {
             tokio::select! {
@@ -79,12 +81,17 @@ impl ClusterClient {
                         }
                     }
                 }
-                () = &mut patience, if may_hedge => {
+                waited = &mut patience, if may_hedge => {
+                    if waited.is_err() {
+                        // The runtime of the endpoint has ended, as the attempts will find.
+                        may_hedge = false;
+                        continue;
+                    }
                     if let Some((worker, connection)) = self.hedge(plan, filter, &racers, course) {
                         let racer = Racer::new(worker, AttemptReason::Hedge, course);
                         running.push(begin(&racer, connection, racers.len()));
                         racers.push(racer);
-                        patience.as_mut().reset(Instant::now() + delay);
+                        patience.set(wait());
                     } else {
                         may_hedge = false;
                     }

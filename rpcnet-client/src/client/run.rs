@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::pin};
 
 use rpcnet_registry::{NodeId, Worker};
-use rpcnet_transport::{CallOptions, RpcClient, RpcError};
+use rpcnet_transport::{CallOptions, ConnectError, Endpoint, RpcClient, RpcError};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
@@ -94,7 +94,7 @@ impl ClusterClient {
         let end = Until::of(plan, started);
         let mut used = None;
         let outcome = async {
-            let (client, reused) = connect(connection, end).await?;
+            let (client, reused) = connect(self.pool.endpoint(), connection, end).await?;
             let client = used.insert(client);
             // A timer may be late; a request that is not sent was certainly not processed.
             let now = if reused { started } else { Instant::now() };
@@ -211,7 +211,12 @@ impl ClusterClient {
             return Err(GaveUp::Deadline);
         }
         let end = end.ok_or(GaveUp::Deadline)?;
-        sleep_until(end).await;
+        let pause = self
+            .pool
+            .endpoint()
+            .inside(async { sleep_until(end).await });
+        // A runtime that has ended is an error of the next attempt.
+        let _ = pause.await;
         course.paused += end.saturating_duration_since(now);
         course.start_over(end);
         Ok(())
@@ -247,19 +252,31 @@ impl Until {
 }
 
 /// The client to make a call with, and whether its connection was there before.
-async fn connect(connection: Connection, end: Until) -> Result<(RpcClient, bool), Failure> {
+async fn connect(
+    endpoint: &Endpoint,
+    connection: Connection,
+    end: Until,
+) -> Result<(RpcClient, bool), Failure> {
     let pending = match connection {
         Connection::Ready(client) => return Ok((client, true)),
         Connection::Pending(pending) => pending,
     };
     let connected = match end.at {
-        Some(at) => timeout_at(at, pending)
-            .await
-            .map_err(|_| Failure::out_of_time(end))?,
+        Some(at) => {
+            let waited = endpoint.inside(async { timeout_at(at, pending).await });
+            match waited.await {
+                Ok(connected) => connected.map_err(|_| Failure::out_of_time(end))?,
+                Err(error) => Err(error),
+            }
+        }
         None => pending.await,
     };
     match connected {
         Ok(client) => Ok((client, false)),
+        // The task that made it went with its runtime.
+        Err(_) if endpoint.has_runtime_ended() => {
+            Err(Failure::of_connect(ConnectError::RuntimeEnded))
+        }
         Err(error) => Err(Failure::of_connect(error)),
     }
 }

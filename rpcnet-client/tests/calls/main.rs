@@ -9,6 +9,7 @@ mod load;
 mod nested;
 mod quorum;
 mod retries;
+mod runtimes;
 mod several;
 mod streams;
 

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use quinn::{ConnectionError, VarInt};
 
 use crate::{
-    Code, Processed, RpcError,
+    Code, Processed, RpcError, quic,
+    runtime::RuntimeEnded,
     stream::{ReadFailure, cut_to_error},
     wire::{Frame, ReplyHeader, WireError},
 };
@@ -71,7 +72,7 @@ fn refused_for_size(error: &WireError) -> RpcError {
 
 /// The error of a call whose connection was gone before all of its request was handed over.
 pub(crate) fn lost_before_sending(error: ConnectionError) -> RpcError {
-    RpcError::new(Code::Unavailable, Processed::No, message_of(&error)).with_source(error)
+    lost(error, Code::Unavailable, Processed::No)
 }
 
 /// The error of a call whose connection was lost later. A server that stops says how many streams it took: the
@@ -86,12 +87,19 @@ fn lost_after_sending(error: ConnectionError, stream_index: u64) -> RpcError {
         }
         _ => (Code::Unavailable, Processed::Maybe),
     };
+    lost(error, code, processed)
+}
+
+fn lost(error: ConnectionError, code: Code, processed: Processed) -> RpcError {
+    if quic::is_driver_lost(&error) {
+        return RuntimeEnded.into_error(processed);
+    }
     RpcError::new(code, processed, message_of(&error)).with_source(error)
 }
 
-/// The error of a call on a lane whose connection was lost. How far the server came is not known.
-pub(crate) fn lost_after_sending_on_lane(error: ConnectionError) -> RpcError {
-    RpcError::new(Code::Unavailable, Processed::Maybe, message_of(&error)).with_source(error)
+/// The error of a call on a lane or with streams whose connection was lost. How far the server came is not known.
+pub(crate) fn lost_midway(error: ConnectionError) -> RpcError {
+    lost(error, Code::Unavailable, Processed::Maybe)
 }
 
 fn message_of(error: &ConnectionError) -> String {

@@ -5,6 +5,7 @@ use std::fmt;
 use quinn::ConnectionError;
 
 use super::answer::CLOSE_SHUTDOWN;
+use crate::quic;
 
 /// Why a connection is no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +13,8 @@ use super::answer::CLOSE_SHUTDOWN;
 pub enum CloseReason {
     /// It was closed on this side.
     ClosedHere,
+    /// The tokio runtime that its endpoint was bound in has ended.
+    RuntimeEnded,
     /// The other side shut down.
     ShutDown,
     /// The other side closed it, and said why.
@@ -25,7 +28,10 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    pub(super) fn of(error: &ConnectionError) -> Self {
+    pub(crate) fn of(error: &ConnectionError) -> Self {
+        if quic::is_driver_lost(error) {
+            return Self::RuntimeEnded;
+        }
         match error {
             ConnectionError::LocallyClosed => Self::ClosedHere,
             ConnectionError::TimedOut => Self::TimedOut,
@@ -45,6 +51,7 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClosedHere => f.write_str("closed here"),
+            Self::RuntimeEnded => f.write_str("the runtime of the endpoint has ended"),
             Self::ShutDown => f.write_str("the other side shut down"),
             Self::ClosedByPeer(reason) => write!(f, "closed by the other side: {reason}"),
             Self::TimedOut => f.write_str("no sign of life"),

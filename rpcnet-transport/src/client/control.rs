@@ -5,27 +5,32 @@ use std::{future::poll_fn, sync::Arc};
 use futures::{StreamExt, stream::FuturesUnordered};
 
 use super::{
-    CloseReason, ConnectionNews, answer,
+    ConnectionNews, answer,
     lane::{Lanes, Link},
 };
 use crate::{
+    gauge::Gauge,
+    runtime::ConnectionGuard,
     stream::{Cut, RecvHalf},
     wire::{Decoder, Frame, StreamKind},
 };
 
 /// Listens until the connection ends: to whether the server takes new calls, and for answers that are too large for a
-/// lane.
+/// lane. Ends the connection when the client and the last of its streams are gone.
 pub(super) async fn listen(
-    connection: quinn::Connection,
+    mut guard: ConnectionGuard,
     mut control: RecvHalf,
     lanes: Arc<Lanes>,
     link: Arc<Link>,
+    in_flight: Gauge,
     message_bytes_max: usize,
 ) {
+    let connection = guard.connection().clone();
     let mut answers = FuturesUnordered::new();
     let mut says_more = true;
     let end = loop {
         tokio::select! {
+            () = link.unused.cancelled() => break None,
             frame = poll_fn(|cx| control.poll_frame(cx)), if says_more => match frame {
                 Ok(Some(Frame::Draining(draining))) => link.set_draining(draining),
                 // An end, or something of a later version: the rest of the connection is as good as before.
@@ -35,14 +40,23 @@ pub(super) async fn listen(
                 // QUIC bounds how many there are.
                 Ok(stream) => answers.push(read_answer(stream, &lanes, &link, message_bytes_max)),
                 // Answers that are here in whole are answers.
-                Err(error) => break error,
+                Err(error) => break Some(error),
             },
             Some(()) = answers.next() => {}
         }
     };
-    link.news()
-        .tell(ConnectionNews::Closed(CloseReason::of(&end)));
-    answers.collect::<()>().await;
+    if let Some(end) = end {
+        link.news()
+            .tell(ConnectionNews::Closed(link.close_reason(&end)));
+        answers.collect::<()>().await;
+    } else {
+        drop(answers);
+        tokio::select! {
+            () = in_flight.none() => connection.close(answer::CLOSE_DONE, b""),
+            _ = connection.closed() => {}
+        }
+    }
+    guard.disarm();
 }
 
 /// Reads an answer that has a stream of its own.

@@ -15,9 +15,10 @@ use super::{
     lane::{Lanes, Link},
 };
 use crate::{
-    Code, ConnectError, Endpoint, RpcError, TransportConfig,
+    Code, ConnectError, Endpoint, Processed, RpcError, TransportConfig,
     endpoint::{Shared, Target},
     gauge::{Gauge, GaugeGuard},
+    runtime::{ConnectionGuard, RuntimeEnded},
     stream::{ReadFailure, RecvHalf, SendHalf, WriteFailure},
     wire::{Decoder, Flags, Frame, RequestHeader},
 };
@@ -109,9 +110,11 @@ impl Endpoint {
     ) -> Result<RpcClient, ConnectError> {
         let shared = self.shared();
         let after = shared.config.connect_timeout;
-        let opened = timeout(after, shared.complete(&target, connecting));
-        let late = |_| Err(target.timed_out(after));
-        let opened = opened.await.unwrap_or_else(late)?;
+        let opened = shared.connecting(async {
+            let opened = timeout(after, shared.complete(&target, connecting)).await;
+            opened.unwrap_or_else(|_| Err(target.timed_out(after)))
+        });
+        let opened = opened.await?;
         Ok(RpcClient::new(opened, &shared.config, None))
     }
 }
@@ -151,6 +154,7 @@ impl RpcClient {
         let attempts = Gauge::default();
         let outgoing = shared.outgoing.clone();
         let link = Arc::new(Link::new(
+            shared.runtime.clone(),
             outgoing.clone(),
             Arc::clone(&shared.busy_poll),
             config.message_bytes_max,
@@ -172,19 +176,23 @@ impl RpcClient {
             call_timeout: config.call_timeout,
             lane_body_bytes_max: config.lane_body_bytes_max,
             lanes: Arc::new(lanes),
-            link,
+            link: Arc::clone(&link),
             in_flight: Gauge::default(),
             outgoing,
             early: Some(Early {
                 progress,
                 attempts: attempts.clone(),
             }),
-            listener: tokio::spawn(complete(
-                shared, target, connection, accepted, attempts, publish,
-            ))
-            .abort_handle(),
             _endpoint: None,
         };
+        let mut guard = link.guard(connection);
+        let runtime = shared.runtime.clone();
+        runtime.spawn(async move {
+            let complete = complete(shared, target, &guard, accepted, attempts, publish);
+            // Nobody waits for it any more when the client is gone.
+            link.unused.run_until_cancelled(complete).await;
+            guard.disarm();
+        });
         Self(Arc::new(inner))
     }
 
@@ -217,9 +225,12 @@ impl RpcClient {
     ) -> Result<Self, RpcError> {
         let _in_flight = self.enter();
         let client = match deadline {
-            Some(at) => timeout_at(at, early.over())
-                .await
-                .map_err(|_| out_of_time(false))?,
+            Some(at) => {
+                let over = async { timeout_at(at, early.over()).await };
+                let over = self.0.link.runtime.inside(over).await;
+                over.map_err(|ended| ended.into_error(Processed::No))?
+                    .map_err(|_| out_of_time(false))?
+            }
             None => early.over().await,
         };
         Ok(client?)
@@ -243,14 +254,23 @@ impl RpcClient {
             answer_bytes_max: self.0.answer_bytes_max,
         };
         // In a task, since what waits for all attempts to end must not wait for a future that nobody polls.
-        let task = tokio::spawn(attempt.run(early.attempts.enter().0));
+        let runtime = &self.0.link.runtime;
+        let task = runtime.spawn(attempt.run(early.attempts.enter().0));
         let task = AbortOnDropHandle::new(task);
         let ended = match deadline {
-            Some(at) => timeout_at(at, task).await.map_err(|_| out_of_time(true))?,
+            Some(at) => {
+                let ended = runtime.inside(async { timeout_at(at, task).await }).await;
+                ended
+                    .map_err(|ended| ended.into_error(Processed::Maybe))?
+                    .map_err(|_| out_of_time(true))?
+            }
             None => task.await,
         };
         Ok(ended.unwrap_or_else(|e| {
-            let lost = RpcError::new(Code::Internal, crate::Processed::Maybe, "the call was lost");
+            if e.is_cancelled() {
+                return Outcome::Ended(Err(RuntimeEnded.into_error(Processed::Maybe)));
+            }
+            let lost = RpcError::new(Code::Internal, Processed::Maybe, "the call was lost");
             Outcome::Ended(Err(lost.with_source(e)))
         }))
     }
@@ -271,7 +291,7 @@ impl Early {
         match over.await.as_deref() {
             Ok(Progress::Over { client, .. }) => client.clone(),
             // The task that says it went with its runtime.
-            _ => Err(ConnectError::EndpointClosed),
+            _ => Err(ConnectError::RuntimeEnded),
         }
     }
 }
@@ -345,11 +365,12 @@ async fn judged(progress: &mut watch::Receiver<Progress>) -> bool {
 async fn complete(
     shared: Arc<Shared>,
     target: Target,
-    connection: quinn::Connection,
+    guard: &ConnectionGuard,
     accepted: quinn::ZeroRttAccepted,
     attempts: Gauge,
     publish: watch::Sender<Progress>,
 ) {
+    let connection = guard.connection();
     let after = shared.config.connect_timeout;
     let mut taken = true;
     let opened = timeout(after, async {

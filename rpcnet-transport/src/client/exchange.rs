@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{CallOptions, RpcClient, answer};
 use crate::{
@@ -25,14 +25,14 @@ impl RpcClient {
     ) -> Result<Bytes, RpcError> {
         let mut sent = false;
         let call = self.exchange(method, body, options, deadline, &mut sent);
-        match deadline {
-            Some(at) => self
-                .0
-                .link
-                .timeout_at(at, call)
-                .await
-                .unwrap_or_else(|_| Err(out_of_time(sent))),
-            None => call.await,
+        let Some(at) = deadline else {
+            return call.await;
+        };
+        let call = async { timeout_at(at, call).await };
+        match self.0.link.runtime.inside(call).await {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(_)) => Err(out_of_time(sent)),
+            Err(ended) => Err(ended.into_error(processed(sent))),
         }
     }
 
@@ -88,18 +88,20 @@ impl RpcClient {
             Ok((send, recv))
         };
         let begun = match deadline {
-            Some(at) => self
-                .0
-                .link
-                .timeout_at(at, beginning)
-                .await
-                .unwrap_or_else(|_| Err(out_of_time(false))),
+            Some(at) => {
+                let begun = async { timeout_at(at, beginning).await };
+                match self.0.link.runtime.inside(begun).await {
+                    Ok(begun) => begun.unwrap_or_else(|_| Err(out_of_time(false))),
+                    Err(ended) => Err(ended.into_error(Processed::No)),
+                }
+            }
             None => beginning.await,
         };
         let (send, recv) = begun.map_err(|e| self.of_peer(e))?;
         let index = send.index();
         let recv = RecvCore::of_caller(
             recv,
+            self.0.link.runtime.clone(),
             self.0.peer.clone(),
             deadline,
             index,
@@ -107,6 +109,7 @@ impl RpcClient {
         );
         let send = SendCore::of_caller(
             send,
+            self.0.link.runtime.clone(),
             self.0.peer.clone(),
             self.0.request_bytes_max,
             deadline,
@@ -186,6 +189,14 @@ impl RpcClient {
                 unreachable!("a new stream without a limit on waiting")
             }
         }
+    }
+}
+
+fn processed(sent: bool) -> Processed {
+    if sent {
+        Processed::Maybe
+    } else {
+        Processed::No
     }
 }
 

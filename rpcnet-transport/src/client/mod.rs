@@ -17,8 +17,6 @@ pub use self::{close::CloseReason, news::ConnectionNews, options::CallOptions, u
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::task::AbortHandle;
-
 use self::{
     early::Early,
     lane::{Lanes, Link},
@@ -27,6 +25,7 @@ use crate::{
     ConnectError, Endpoint, LoadReport, Peer, RpcError, Tls, TransportConfig,
     busy_poll::BusyPoll,
     gauge::{Gauge, GaugeGuard},
+    runtime::EndpointRuntime,
     stream::RecvHalf,
     wire,
 };
@@ -49,8 +48,6 @@ struct Inner {
     lane_body_bytes_max: usize,
     lanes: Arc<Lanes>,
     link: Arc<Link>,
-    /// The task that listens to what the server says about the connection.
-    listener: AbortHandle,
     /// Calls with streams of their own.
     in_flight: Gauge,
     /// Calls of all connections of the endpoint.
@@ -68,6 +65,7 @@ pub(crate) struct Opened {
     pub(crate) hello: wire::Hello,
     /// Where the hello came from, for what follows it.
     pub(crate) control: RecvHalf,
+    pub(crate) runtime: EndpointRuntime,
     pub(crate) outgoing: Gauge,
     pub(crate) busy_poll: Arc<BusyPoll>,
 }
@@ -105,10 +103,12 @@ impl RpcClient {
             peer,
             hello,
             control,
+            runtime,
             outgoing,
             busy_poll,
         } = opened;
         let link = Arc::new(Link::new(
+            runtime.clone(),
             outgoing.clone(),
             busy_poll,
             config.message_bytes_max,
@@ -121,14 +121,15 @@ impl RpcClient {
             config.queue_len,
             Arc::clone(&link),
         ));
-        let listener = control::listen(
-            connection.clone(),
+        let in_flight = Gauge::default();
+        runtime.spawn(control::listen(
+            link.guard(connection.clone()),
             control,
             Arc::clone(&lanes),
             Arc::clone(&link),
+            in_flight.clone(),
             config.message_bytes_max,
-        );
-        let listener = tokio::spawn(listener).abort_handle();
+        ));
         Self(Arc::new(Inner {
             connection,
             peer,
@@ -140,8 +141,7 @@ impl RpcClient {
             lane_body_bytes_max: config.lane_body_bytes_max,
             lanes,
             link,
-            listener,
-            in_flight: Gauge::default(),
+            in_flight,
             outgoing,
             early: None,
             _endpoint: endpoint,
@@ -192,15 +192,14 @@ impl RpcClient {
 
     /// Why the connection is gone; `None` while it stands.
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.0
-            .connection
-            .close_reason()
-            .map(|e| CloseReason::of(&e))
+        let reason = self.0.connection.close_reason()?;
+        Some(self.0.link.close_reason(&reason))
     }
 
     /// Waits until the connection is gone.
     pub async fn closed(&self) -> CloseReason {
-        CloseReason::of(&self.0.connection.closed().await)
+        let reason = self.0.connection.closed().await;
+        self.0.link.close_reason(&reason)
     }
 
     /// Calls `told` when the server says that it takes no new calls, or that it does again, and when the connection is gone;
@@ -244,15 +243,15 @@ impl RpcClient {
     }
 
     fn of_peer(&self, error: RpcError) -> RpcError {
+        let error = self.0.link.runtime.explain(error);
         error.with_peer(self.0.peer.clone())
     }
 }
 
 impl Drop for Inner {
-    /// The tasks of the connection would keep it.
     fn drop(&mut self) {
-        self.listener.abort();
         self.lanes.abort();
+        self.link.unused.cancel();
     }
 }
 

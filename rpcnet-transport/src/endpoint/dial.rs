@@ -11,6 +11,7 @@ use crate::{
     ConnectError, Peer,
     client::{Opened, answer},
     quic,
+    runtime::RuntimeEnded,
     stream::RecvHalf,
     tls::{KnownPeer, Refusal},
     wire::{Decoder, Frame, StreamKind},
@@ -23,17 +24,64 @@ pub(crate) struct Target {
 }
 
 impl Endpoint {
+    /// The tokio runtime that it was bound in. All that belongs to its connections runs there, wherever they are used from;
+    /// when it ends, so do they, and all who wait for them get [`ConnectError::RuntimeEnded`].
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        self.0.shared.runtime.handle()
+    }
+
+    /// Polls a future as if in a task of that [runtime](Self::runtime), so that what it spawns runs there, and its timers work on
+    /// any thread.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::RuntimeEnded`] if the runtime has ended; the future goes no further.
+    pub async fn inside<F: Future>(&self, future: F) -> Result<F::Output, ConnectError> {
+        let inside = self.0.shared.runtime.inside(future).await;
+        inside.map_err(|RuntimeEnded| ConnectError::RuntimeEnded)
+    }
+
+    /// Whether that [runtime](Self::runtime) has ended.
+    pub fn has_runtime_ended(&self) -> bool {
+        self.0.shared.runtime.is_gone()
+    }
+
     pub(crate) async fn open(&self, addr: SocketAddr, name: &str) -> Result<Opened, ConnectError> {
         let shared = &self.0.shared;
         let after = shared.config.connect_timeout;
-        timeout(after, shared.open(addr, name))
+        let opened = shared.connecting(async {
+            timeout(after, shared.open(addr, name))
+                .await
+                .unwrap_or(Err(ConnectError::Timeout { addr, after }))
+        });
+        opened
             .await
-            .unwrap_or(Err(ConnectError::Timeout { addr, after }))
             .inspect(|opened| tracing::debug!(peer = %opened.peer, "connection opened"))
     }
 }
 
 impl Shared {
+    /// Waits for a handshake, on the timers of the endpoint's runtime and not longer than that lives.
+    pub(crate) async fn connecting<T>(
+        &self,
+        handshake: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        let until = async {
+            tokio::select! {
+                biased;
+                () = self.runtime.ended() => Err(ConnectError::RuntimeEnded),
+                made = handshake => made,
+            }
+        };
+        match self.runtime.inside(until).await {
+            Ok(Err(ConnectError::EndpointClosed)) if self.runtime.is_gone() => {
+                Err(ConnectError::RuntimeEnded)
+            }
+            Ok(made) => made,
+            Err(RuntimeEnded) => Err(ConnectError::RuntimeEnded),
+        }
+    }
+
     async fn open(&self, addr: SocketAddr, name: &str) -> Result<Opened, ConnectError> {
         let (target, connecting) = self.dial(addr, name, false)?;
         self.complete(&target, connecting).await
@@ -115,6 +163,7 @@ impl Shared {
             peer: target.peer.clone(),
             hello,
             control,
+            runtime: self.runtime.clone(),
             outgoing: self.outgoing.clone(),
             busy_poll: Arc::clone(&self.busy_poll),
         })

@@ -59,10 +59,23 @@ impl Endpoint {
     /// A shutdown whose future is dropped goes no further; another one takes it up. So a handler that stops its own server
     /// spawns this: the shutdown would wait for the handler, and be dropped with it.
     pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
+        let before = self.0.shared.report();
+        // On the timers of the caller if there are any: the threads of the endpoint's runtime may be blocked.
+        let stopped = self.0.shared.runtime.inside_any(self.stop(within));
+        // A runtime that has ended has closed everything.
+        let _ = stopped.await;
+        let after = self.0.shared.report();
+        ShutdownReport {
+            completed: after.completed - before.completed,
+            cancelled: after.cancelled - before.cancelled,
+            rejected: after.rejected - before.rejected,
+        }
+    }
+
+    async fn stop(&self, within: Duration) {
         let shared = &self.0.shared;
         let deadline = Instant::now() + within.min(SHUTDOWN_MAX);
         let cancel_at = deadline - (within / 10).min(CANCEL_AHEAD_MAX);
-        let before = shared.report();
         let accepted_until = shared.announce(within / 4);
         // The task that accepts connections is always there.
         if shared.connections.len() > 1 {
@@ -89,13 +102,13 @@ impl Endpoint {
         // The task of each connection closes it with a reason of its own.
         let _ = timeout_at(deadline, shared.connections.wait()).await;
         shared.quinn.close(answer::CLOSE_SHUTDOWN, b"");
-        let _ = timeout_at(deadline, shared.quinn.wait_idle()).await;
-        let after = shared.report();
-        ShutdownReport {
-            completed: after.completed - before.completed,
-            cancelled: after.cancelled - before.cancelled,
-            rejected: after.rejected - before.rejected,
-        }
+        let drained = async {
+            tokio::select! {
+                () = shared.runtime.ended() => {}
+                () = shared.quinn.wait_idle() => {}
+            }
+        };
+        let _ = timeout_at(deadline, drained).await;
     }
 }
 

@@ -20,7 +20,9 @@ use crate::{
     Peer, TransportConfig,
     client::answer,
     endpoint::Shared,
-    quic, tls,
+    quic,
+    runtime::ConnectionGuard,
+    tls,
     wire::{self, Hello, Preface, StreamKind},
 };
 
@@ -204,6 +206,7 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
         },
         mut streams_taken,
     } = admitted;
+    let mut guard = ConnectionGuard::new(caller.connection.clone(), shared.runtime.clone());
     loop {
         tokio::select! {
             biased;
@@ -217,6 +220,7 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
                 }
                 Err(e) => {
                     tracing::debug!(peer = %caller.peer, error = %e, "connection ended");
+                    guard.disarm();
                     return;
                 }
             },
@@ -239,6 +243,7 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
     caller
         .connection
         .close(answer::CLOSE_SHUTDOWN, &streams_taken.to_le_bytes());
+    guard.disarm();
 }
 
 /// Waits for the end of a handshake, and serves early calls meanwhile if they may come.

@@ -181,22 +181,14 @@ impl Call {
         }
         let (requests, unused_recv) = if flags.streams_requests {
             let counters = Arc::clone(&shared.counters);
-            let core = RecvCore::of_handler(recv, peer.clone(), counters);
+            let core = RecvCore::of_handler(recv, shared.runtime.clone(), peer.clone(), counters);
             (Some(core), None)
         } else {
             (None, Some(recv))
         };
         let (replies, send_back) = if flags.streams_replies {
-            let stall = shared.config.stall_timeout;
-            let (core, back) = SendCore::of_handler(
-                send,
-                peer.clone(),
-                limit,
-                stall,
-                deadline,
-                token.clone(),
-                Arc::clone(&shared.counters),
-            );
+            let (core, back) =
+                SendCore::of_handler(send, shared, peer.clone(), deadline, token.clone());
             (Some(core), Where::Lent(back))
         } else {
             (None, Where::Here(send))

@@ -225,7 +225,7 @@ impl SideQueue {
     }
 
     /// Nothing will come any more.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut waiting = self.waiting.lock();
         waiting.closed = true;
         let reader = waiting.reader.take();

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::{
     task::coop,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep},
 };
 
 use super::{Cut, ReadFailure, RecvHalf};
@@ -21,6 +21,7 @@ use crate::{
     Code, CodecError, Decode, Peer, Processed, RpcError,
     client::answer,
     gauge::GaugeGuard,
+    runtime::EndpointRuntime,
     stats::Counters,
     wire::{Frame, WireError},
 };
@@ -83,6 +84,7 @@ impl<T> fmt::Debug for Receiver<T> {
 /// What a receiver is apart from the type of its messages.
 pub(crate) struct RecvCore {
     half: RecvHalf,
+    runtime: EndpointRuntime,
     pub(crate) peer: Peer,
     deadline: Option<Pin<Box<Sleep>>>,
     side: Side,
@@ -100,9 +102,15 @@ enum Side {
 }
 
 impl RecvCore {
-    pub(crate) fn of_handler(half: RecvHalf, peer: Peer, counters: Arc<Counters>) -> Self {
+    pub(crate) fn of_handler(
+        half: RecvHalf,
+        runtime: EndpointRuntime,
+        peer: Peer,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             half,
+            runtime,
             peer,
             deadline: None,
             side: Side::Handler { counters },
@@ -112,6 +120,7 @@ impl RecvCore {
 
     pub(crate) fn of_caller(
         half: RecvHalf,
+        runtime: EndpointRuntime,
         peer: Peer,
         deadline: Option<Instant>,
         stream_index: u64,
@@ -119,8 +128,9 @@ impl RecvCore {
     ) -> Self {
         Self {
             half,
+            deadline: deadline.map(|at| Box::pin(runtime.sleep_until(at))),
+            runtime,
             peer,
-            deadline: deadline.map(|at| Box::pin(sleep_until(at))),
             side: Side::Caller {
                 stream_index,
                 _in_flight: in_flight,
@@ -151,10 +161,8 @@ impl RecvCore {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, RpcError>>> {
         // First, so that a stream that always has more cannot outlive its time.
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Some(Err(self.failed(out_of_time()))));
+        if let Poll::Ready(late) = self.poll_deadline(cx) {
+            return Poll::Ready(Some(Err(self.failed(late))));
         }
         let frame = ready!(self.half.poll_frame(cx));
         Poll::Ready(match (&self.side, frame) {
@@ -182,25 +190,34 @@ impl RecvCore {
         })
     }
 
+    /// The error of a call whose time is over.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<RpcError> {
+        let Some(deadline) = &mut self.deadline else {
+            return Poll::Pending;
+        };
+        let over = self.runtime.poll_inside(|| deadline.as_mut().poll(cx));
+        over.map(|over| match over {
+            Ok(()) => out_of_time(),
+            Err(ended) => ended.into_error(Processed::Maybe),
+        })
+    }
+
     /// Waits for the reply that ends a call whose answers are not streamed.
     pub(crate) async fn reply(&mut self) -> Result<Bytes, RpcError> {
         let Side::Caller { stream_index, .. } = self.side else {
             unreachable!("only callers await replies");
         };
         let read = poll_fn(|cx| match self.half.poll_frame(cx) {
-            Poll::Pending => match &mut self.deadline {
-                Some(deadline) => deadline.as_mut().poll(cx).map(|()| None),
-                None => Poll::Pending,
-            },
-            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+            Poll::Pending => self.poll_deadline(cx).map(Err),
+            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
         });
         let outcome = match read.await {
-            Some(Ok(Some(Frame::Reply(header, body)))) => answer::of_reply(header, body),
-            Some(other) => Err(answer::unreadable(other, stream_index)),
-            None => Err(out_of_time()),
+            Ok(Ok(Some(Frame::Reply(header, body)))) => answer::of_reply(header, body),
+            Ok(other) => Err(answer::unreadable(other, stream_index)),
+            Err(late) => Err(late),
         };
         self.half.note_end();
-        outcome.map_err(|e| e.with_peer(self.peer.clone()))
+        outcome.map_err(|e| self.runtime.explain(e).with_peer(self.peer.clone()))
     }
 
     /// The error of a message that did not decode. Whoever sent it is at fault.
@@ -218,6 +235,7 @@ impl RecvCore {
 
     fn failed(&mut self, error: RpcError) -> RpcError {
         self.fail();
+        let error = self.runtime.explain(error);
         error.with_peer(self.peer.clone())
     }
 

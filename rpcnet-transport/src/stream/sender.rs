@@ -13,7 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Cut, SendHalf, WriteFailure};
 use crate::{
     Code, Encode, Peer, Processed, RpcError,
+    client::answer,
+    endpoint::Shared,
     gauge::GaugeGuard,
+    runtime::EndpointRuntime,
     stats::Counters,
     wire::{self, StreamKind},
 };
@@ -68,6 +71,7 @@ impl<T> fmt::Debug for Sender<T> {
 /// What a sender is apart from the type of its messages.
 pub(crate) struct SendCore {
     half: Option<SendHalf>,
+    runtime: EndpointRuntime,
     pub(crate) message_bytes_max: usize,
     pub(crate) stall: Option<Duration>,
     pub(crate) deadline: Option<Instant>,
@@ -92,24 +96,23 @@ enum End {
 impl SendCore {
     pub(crate) fn of_handler(
         half: SendHalf,
+        shared: &Shared,
         peer: Peer,
-        message_bytes_max: usize,
-        stall: Duration,
         deadline: Option<Instant>,
         cancelled: CancellationToken,
-        counters: Arc<Counters>,
     ) -> (Self, oneshot::Receiver<SendHalf>) {
         let (to, back) = oneshot::channel();
         let core = Self {
             half: Some(half),
-            message_bytes_max,
-            stall: Some(stall),
+            runtime: shared.runtime.clone(),
+            message_bytes_max: shared.config.message_bytes_max,
+            stall: Some(shared.config.stall_timeout),
             deadline,
             peer,
             end: End::GiveBack {
                 to: Some(to),
                 cancelled,
-                counters,
+                counters: Arc::clone(&shared.counters),
             },
         };
         (core, back)
@@ -117,6 +120,7 @@ impl SendCore {
 
     pub(crate) fn of_caller(
         half: SendHalf,
+        runtime: EndpointRuntime,
         peer: Peer,
         message_bytes_max: usize,
         deadline: Option<Instant>,
@@ -124,6 +128,7 @@ impl SendCore {
     ) -> Self {
         Self {
             half: Some(half),
+            runtime,
             message_bytes_max,
             stall: None,
             deadline,
@@ -135,6 +140,13 @@ impl SendCore {
     }
 
     pub(crate) async fn send(&mut self, body: Bytes) -> Result<(), RpcError> {
+        let runtime = self.runtime.clone();
+        let sent = runtime.inside(self.send_inside(body)).await;
+        sent.unwrap_or_else(|ended| Err(ended.into_error(Processed::Maybe)))
+            .map_err(|e| runtime.explain(e))
+    }
+
+    async fn send_inside(&mut self, body: Bytes) -> Result<(), RpcError> {
         let peer = &self.peer;
         let error = |code, processed, message: &str| {
             RpcError::new(code, processed, message).with_peer(peer.clone())
@@ -186,12 +198,7 @@ impl SendCore {
                     "the other side stopped reading",
                 )
             }
-            WriteFailure::Lost(e) => error(
-                Code::Unavailable,
-                Processed::Maybe,
-                "the connection was lost",
-            )
-            .with_source(e),
+            WriteFailure::Lost(e) => answer::lost_midway(e).with_peer(peer.clone()),
             WriteFailure::Closed => over(),
         })
     }

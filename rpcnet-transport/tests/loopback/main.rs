@@ -15,6 +15,7 @@ mod limits;
 mod port;
 mod relay;
 mod reload;
+mod runtimes;
 mod sessions;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod shards;

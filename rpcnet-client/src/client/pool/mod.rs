@@ -76,11 +76,16 @@ impl Pool {
         }
     }
 
-    /// Begins to follow the cluster, if that has not begun. In a runtime.
+    /// The endpoint that its connections are made from.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.shared.endpoint
+    }
+
+    /// Begins to follow the cluster, if that has not begun.
     pub(super) fn follow(&self, registry: &WorkerRegistry) {
         self.watcher.get_or_init(|| {
             let task = tasks::follow(Arc::downgrade(&self.shared), registry.subscribe());
-            tokio::spawn(task).abort_handle()
+            self.shared.endpoint.runtime().spawn(task).abort_handle()
         });
     }
 
@@ -131,13 +136,15 @@ impl Pool {
         if !slot.is_watched && !slot.is_at_limit(limit) && slot.is_saturated() {
             slot.is_watched = true;
             let goal = Goal::of(pool, worker);
-            tokio::spawn(tasks::relieve(Arc::downgrade(pool), goal));
+            let relief = tasks::relieve(Arc::downgrade(pool), goal);
+            pool.endpoint.runtime().spawn(relief);
         }
     }
 
     /// The connection to a marked worker is being made to see whether there is a way to it; nobody waits for it.
     pub(super) fn probe(&self, worker: Worker, pending: Pending) {
-        tokio::spawn(tasks::probe(worker, pending));
+        let runtime = self.shared.endpoint.runtime();
+        runtime.spawn(tasks::probe(worker, pending));
     }
 
     /// A connection to the worker was lost: those that stand are looked for.
@@ -178,7 +185,7 @@ impl Inner {
         };
         match news {
             ConnectionNews::Draining(draining) => registry.note_draining(endpoint, *draining),
-            ConnectionNews::Closed(CloseReason::ClosedHere) => {}
+            ConnectionNews::Closed(CloseReason::ClosedHere | CloseReason::RuntimeEnded) => {}
             ConnectionNews::Closed(_) if !self.look_at(id) => {
                 registry.note_unreachable(endpoint);
                 // Nobody would say that it takes calls again; the next connection says if not.
@@ -194,7 +201,7 @@ impl Inner {
         let making = tasks::connect(Arc::downgrade(self), goal.clone(), ticket);
         let slot =
             slots.get_or_insert(&node.id.name, || Slot::new(node.id.epoch, goal.way.clone()));
-        slot.connect(ticket, tokio::spawn(making), node.addr)
+        slot.connect(ticket, self.endpoint.runtime().spawn(making), node.addr)
     }
 
     /// An attempt to connect has ended. `false` if it was given up meanwhile.
@@ -218,7 +225,7 @@ impl Inner {
                     slot.is_tended = true;
                     let tending =
                         tasks::tend(Arc::downgrade(self), id.clone(), self.quiet_time / 4);
-                    tokio::spawn(tending);
+                    self.endpoint.runtime().spawn(tending);
                 }
                 false
             }
@@ -229,7 +236,7 @@ impl Inner {
             Err(error) => {
                 slots.remove(&id.name);
                 // Of an endpoint that is closed here, no worker is to blame.
-                !matches!(error, ConnectError::EndpointClosed)
+                !error.is_local()
             }
         };
         drop(slots);

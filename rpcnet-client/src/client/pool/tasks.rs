@@ -53,7 +53,7 @@ impl Inner {
     /// Certificates, names and versions do not mend themselves: an operator is told of them, now and then.
     fn log_failure(&self, goal: &Goal, error: &ConnectError) {
         let node = &goal.node.id.name;
-        let is_final = !error.is_retryable() && !matches!(error, ConnectError::EndpointClosed);
+        let is_final = !error.is_retryable() && !error.is_local();
         let is_due = || {
             let (now, mut last) = (Instant::now(), self.warned_at.lock());
             let due = last.is_none_or(|last| now.duration_since(last) >= WARNING_PAUSE);
@@ -88,7 +88,8 @@ pub(super) async fn relieve(pool: Weak<Inner>, goal: Goal) {
 pub(super) async fn probe(worker: Worker, pending: Pending) {
     let began = Instant::now();
     match pending.await {
-        Ok(_) | Err(ConnectError::EndpointClosed) => {}
+        Ok(_) => {}
+        Err(error) if error.is_local() => {}
         Err(_) => worker.report(&Outcome::new(OutcomeKind::Unreachable, began.elapsed())),
     }
 }

@@ -12,18 +12,20 @@ use std::{
     task::Waker,
 };
 
+use quinn::ConnectionError;
 use tokio::{
-    runtime,
     sync::Notify,
-    time::{Instant, Timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Lane, NO_ROOM, NotBegun, Request};
 use crate::{
     Code, Processed, RpcError,
     busy_poll::BusyPoll,
-    client::{ConnectionNews, exchange::draining, news::Listener},
+    client::{CloseReason, ConnectionNews, exchange::draining, news::Listener},
     gauge::Gauge,
+    runtime::{ConnectionGuard, EndpointRuntime},
     wire::LoadReport,
 };
 
@@ -39,8 +41,9 @@ pub(crate) struct Lanes {
 /// What the parts of a connection know of it.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// Where the connection was made. Calls may be made elsewhere.
-    pub(super) runtime: runtime::Handle,
+    pub(crate) runtime: EndpointRuntime,
+    /// The client is gone; streams may be left.
+    pub(in crate::client) unused: CancellationToken,
     /// Calls of all connections of the endpoint.
     pub(super) outgoing: Gauge,
     busy_poll: Arc<BusyPoll>,
@@ -58,17 +61,16 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
     pub(crate) fn new(
+        runtime: EndpointRuntime,
         outgoing: Gauge,
         busy_poll: Arc<BusyPoll>,
         answer_bytes_max: usize,
         draining: bool,
     ) -> Self {
         Self {
-            runtime: runtime::Handle::current(),
+            runtime,
+            unused: CancellationToken::new(),
             outgoing,
             busy_poll,
             answer_bytes_max,
@@ -95,14 +97,25 @@ impl Link {
         &self.news
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(SeqCst)
+    /// For the task of the connection: if that ends with its runtime, who listens is told.
+    pub(crate) fn guard(self: &Arc<Self>, connection: quinn::Connection) -> ConnectionGuard {
+        let link = Arc::clone(self);
+        ConnectionGuard::new(connection, self.runtime.clone()).then(move || {
+            let closed = link.close_reason(&ConnectionError::LocallyClosed);
+            link.news.tell(ConnectionNews::Closed(closed));
+        })
     }
 
-    /// A future with a time limit. Unlike [`timeout_at`], it may be made outside of a runtime.
-    pub(crate) fn timeout_at<F: Future>(&self, at: Instant, future: F) -> Timeout<F> {
-        let _entered = self.runtime.enter();
-        timeout_at(at, future)
+    /// Why the connection is no more.
+    pub(crate) fn close_reason(&self, error: &ConnectionError) -> CloseReason {
+        match CloseReason::of(error) {
+            CloseReason::ClosedHere if self.runtime.is_gone() => CloseReason::RuntimeEnded,
+            reason => reason,
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(SeqCst)
     }
 
     /// To be called under the lock of a lane, or after it, when there may be more room than before.
@@ -255,8 +268,11 @@ impl Lanes {
             match deadline {
                 None => place.await,
                 Some(at) => {
-                    if self.link.timeout_at(at, place).await.is_err() {
-                        return overloaded("the connection had no room in time");
+                    let waited = async { timeout_at(at, place).await };
+                    match self.link.runtime.inside(waited).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(_)) => return overloaded("the connection had no room in time"),
+                        Err(ended) => return Err(ended.into_error(Processed::No)),
                     }
                 }
             }

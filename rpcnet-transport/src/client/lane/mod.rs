@@ -35,6 +35,7 @@ use crate::{
     CallOptions, Code, Processed, RpcError,
     gauge::GaugeGuard,
     outbox::Outbox,
+    runtime::RuntimeEnded,
     stream::cut_to_error,
     wire::{self, LaneRequest, Preface, StreamKind, WireError},
 };
@@ -91,6 +92,8 @@ pub(super) enum End {
     Cut(u64),
     /// The connection is gone.
     Lost(ConnectionError),
+    /// The runtime of the endpoint has ended.
+    RuntimeEnded,
     /// The server writes what is no answer.
     Broken(WireError),
 }
@@ -387,7 +390,8 @@ impl End {
                 let (code, processed, message) = cut_to_error(*code);
                 RpcError::new(code, processed, message)
             }
-            Self::Lost(e) => answer::lost_after_sending_on_lane(e.clone()),
+            Self::Lost(e) => answer::lost_midway(e.clone()),
+            Self::RuntimeEnded => RuntimeEnded.into_error(Processed::Maybe),
             Self::Broken(e) => {
                 let message = "the answers make no sense";
                 RpcError::new(Code::Internal, Processed::Maybe, message).with_source(e.clone())
@@ -399,6 +403,7 @@ impl End {
     fn not_begun(&self) -> RpcError {
         match self {
             Self::Lost(e) => answer::lost_before_sending(e.clone()),
+            Self::RuntimeEnded => RuntimeEnded.into_error(Processed::No),
             Self::Finished | Self::Cut(_) | Self::Broken(_) => {
                 RpcError::new(Code::Draining, Processed::No, "the server shuts down")
             }

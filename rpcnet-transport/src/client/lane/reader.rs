@@ -181,13 +181,13 @@ impl Future for Reader {
 }
 
 impl Drop for Reader {
-    /// A task that is dropped, because its runtime ends, leaves nobody waiting.
+    /// A task that is dropped before the lane has ended, because its runtime ends, leaves no caller waiting.
     fn drop(&mut self) {
         let mut wakers = Vec::new();
         {
             let state = &mut *self.lane.state.lock();
             if !matches!(state.phase, Phase::Ended(_)) {
-                let end = End::Cut(Cut::Cancelled as u64);
+                let end = End::RuntimeEnded;
                 let unanswered = || Err(end.unanswered());
                 state
                     .table

@@ -1,0 +1,123 @@
+//! A client on other runtimes than that of its endpoint, on none, and after its end.
+
+use std::{
+    pin::pin,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+};
+
+use rpcnet_client::Hedging;
+use tokio::runtime::{Builder, Runtime};
+
+use super::*;
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on this thread, which has no runtime.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    let begun = std::time::Instant::now();
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it does not end");
+        thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+fn runtime() -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().unwrap()
+}
+
+fn options() -> WorkerCallOptions {
+    WorkerCallOptions::new().with_idempotent(true)
+}
+
+/// Connects, pauses before it tries a worker again, and hedges: all that waits for time.
+#[test]
+fn a_thread_without_a_runtime_may_call_workers() {
+    let ours = runtime();
+    let _inside = ours.enter();
+    let soon = Hedging::after(Duration::from_millis(20));
+    let bench = ours.block_on(Bench::with(|config| {
+        let config = config.with_backoff(Duration::from_millis(1), Duration::from_millis(2));
+        config.with_hedging("who", soon)
+    }));
+    let (router, runs) = failing(Status::overloaded("not now"));
+    let _a = bench.worker("a", router);
+    drop(_inside);
+    let call = |bench: &Bench| {
+        let (client, options) = (Arc::clone(&bench.client), options());
+        block_on(async move {
+            client
+                .call_worker_with("who", Bytes::new(), None, options)
+                .await
+        })
+    };
+    let error = call(&bench).unwrap_err();
+    assert!(matches!(error, ClusterError::Rpc { .. }), "{error:?}");
+    assert!(runs.load(SeqCst) > 1, "it paused and tried again");
+    let (router, _) = hanging();
+    let (_b, _c) = {
+        let _inside = ours.enter();
+        (bench.worker("b", router), bench.worker("c", who("c")))
+    };
+    for _ in 0..6 {
+        call(&bench).expect("c does it");
+    }
+    assert!(bench.client.stats().hedges > 0);
+}
+
+#[test]
+fn calls_end_with_the_runtime_of_the_endpoint_and_blame_no_worker() {
+    let (killed, theirs, ours) = (runtime(), runtime(), runtime());
+    let bench = killed.block_on(Bench::new());
+    let (router, runs) = hanging();
+    let _a = theirs.block_on(async { bench.worker("a", router) });
+    let silent = bench.silent("b");
+    let call = || {
+        let client = Arc::clone(&bench.client);
+        async move {
+            client
+                .call_worker_with("who", Bytes::new(), None, options())
+                .await
+        }
+    };
+    ours.block_on(async {
+        // One of two runs, the other waits for its connection.
+        let calls: Vec<_> = (0..2).map(|_| tokio::spawn(call())).collect();
+        until("one runs", || runs.load(SeqCst) == 1).await;
+        let mut first = [0; 2_048];
+        let heard = tokio::task::spawn_blocking(move || silent.recv(&mut first)).await;
+        heard.unwrap().unwrap();
+        killed.shutdown_background();
+        for call in calls {
+            let error = within("a call", call).await.expect("no panic").unwrap_err();
+            assert!(
+                error.to_string().contains("runtime of the endpoint"),
+                "{error}"
+            );
+            assert!(!error.is_retryable());
+        }
+        let error = within("a later call", call()).await.unwrap_err();
+        assert!(!error.is_retryable(), "{error}");
+        assert!(
+            error.to_string().contains("runtime of the endpoint"),
+            "{error}"
+        );
+        let workers = bench.client.registry().workers(None).expect("no filter");
+        assert!(
+            workers.iter().all(|worker| worker.marks.is_empty()),
+            "{workers:?}"
+        );
+    });
+}
