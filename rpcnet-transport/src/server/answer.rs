@@ -31,6 +31,19 @@ pub(super) async fn answer(
             status.processed == Processed::Yes
         }
     };
+    // Of a stream that stands in the middle of a message, which takes no reply.
+    let cut = match &outcome {
+        Err(Status {
+            code,
+            processed: Processed::Maybe,
+            ..
+        }) => match code {
+            Code::Cancelled => Cut::ShutDown,
+            Code::DeadlineExceeded => Cut::OutOfTime,
+            _ => Cut::Failed,
+        },
+        _ => Cut::Failed,
+    };
     let (header, body) = reply_parts(outcome, shared.load(), shared.config.message_bytes_max);
     let stall: Duration = shared.config.stall_timeout;
     let written = send.reply(&header, body, stall).await;
@@ -59,7 +72,7 @@ pub(super) async fn answer(
             }
             send.cut(Cut::Cancelled);
         }
-        Err(WriteFailure::Closed) => send.cut(Cut::Failed),
+        Err(WriteFailure::Closed) => send.cut(cut),
     }
     false
 }

@@ -30,7 +30,7 @@ use crate::{
     Code, Peer, Processed, Status,
     endpoint::Shared,
     gauge::GaugeGuard,
-    stream::{Cut, RecvCore, RecvHalf, SendCore, SendHalf},
+    stream::{Cut, GivenBack, RecvCore, RecvHalf, SendCore, SendHalf, SenderCut},
     wire::RequestHeader,
 };
 
@@ -373,14 +373,25 @@ fn count_unanswered(shared: &Shared, ended: &Ended) {
     }
 }
 
+impl From<SenderCut> for Ended {
+    fn from(cut: SenderCut) -> Self {
+        match cut {
+            SenderCut::Stopping => Self::Stopping,
+            SenderCut::OutOfTime => Self::OutOfTime,
+            SenderCut::CallerGone => Self::CallerGone,
+        }
+    }
+}
+
 /// Where the half is to which the reply goes.
 enum Where {
     Here(SendHalf),
     /// With the handler, which sends it back when its sender is dropped.
-    Lent(oneshot::Receiver<SendHalf>),
+    Lent(oneshot::Receiver<GivenBack>),
 }
 
-/// Runs a handler until it returns or nobody waits for it any more. Gets back what was lent to it, if it can be had.
+/// Runs a handler until it returns or nobody waits for it any more. Gets back what was lent to it, if it can be had. A handler
+/// whose sender was cut has not returned, whatever it says: only a whole stream may end well.
 async fn wait(
     handler: &Handler,
     cx: CallContext,
@@ -430,10 +441,16 @@ async fn wait(
         (Where::Here(send), ended) => (ended, Some(send)),
         (Where::Lent(back), Ended::Returned(outcome)) => tokio::select! {
             biased;
-            send = back => (Ended::Returned(outcome), send.ok()),
+            back = back => {
+                let cut = back.as_ref().ok().and_then(|back| back.cut);
+                // It may have looked for the end of the call, and not sent what was to follow.
+                let cut = cut.or((outcome.is_ok() && token.is_cancelled()).then_some(SenderCut::Stopping));
+                let ended = cut.map_or(Ended::Returned(outcome), Ended::from);
+                (ended, back.ok().map(|back| back.half))
+            }
             ended = &mut over => (ended, None),
         },
-        (Where::Lent(mut back), ended) => (ended, back.try_recv().ok()),
+        (Where::Lent(mut back), ended) => (ended, back.try_recv().ok().map(|back| back.half)),
     }
 }
 

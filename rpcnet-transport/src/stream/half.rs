@@ -29,6 +29,10 @@ pub(crate) enum Cut {
     Stalled = 3,
     /// What it carried could not be completed.
     Failed = 4,
+    /// The server shut down.
+    ShutDown = 5,
+    /// The time for the call was over.
+    OutOfTime = 6,
 }
 
 /// The writing half of a stream: whole frames, and a reset instead of a silent end when it is dropped early.
@@ -264,6 +268,16 @@ pub(crate) fn cut_to_error(cut: u64) -> (Code, Processed, &'static str) {
             Code::Internal,
             Processed::Maybe,
             "the server could not complete its answer",
+        ),
+        c if c == Cut::ShutDown as u64 => (
+            Code::Cancelled,
+            Processed::Maybe,
+            "the server shut down and cut the call",
+        ),
+        c if c == Cut::OutOfTime as u64 => (
+            Code::DeadlineExceeded,
+            Processed::Maybe,
+            "the handler did not return in time",
         ),
         _ => (Code::Cancelled, Processed::Maybe, "the server cut the call"),
     }

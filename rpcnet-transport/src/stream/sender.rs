@@ -77,13 +77,30 @@ pub(crate) struct SendCore {
     pub(crate) deadline: Option<Instant>,
     pub(crate) peer: Peer,
     end: End,
+    cut: Option<SenderCut>,
+}
+
+/// Why the sender of a handler was cut. Whatever the handler says in the end, not all of its stream was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SenderCut {
+    /// The server shuts down.
+    Stopping,
+    OutOfTime,
+    /// The caller takes no more, or is gone.
+    CallerGone,
+}
+
+/// What a handler's sender leaves when it is dropped.
+pub(crate) struct GivenBack {
+    pub(crate) half: SendHalf,
+    pub(crate) cut: Option<SenderCut>,
 }
 
 /// What becomes of the half when the sender is dropped.
 enum End {
     /// A call's reply still has to be written to it.
     GiveBack {
-        to: Option<oneshot::Sender<SendHalf>>,
+        to: Option<oneshot::Sender<GivenBack>>,
         cancelled: CancellationToken,
         counters: Arc<Counters>,
     },
@@ -100,7 +117,7 @@ impl SendCore {
         peer: Peer,
         deadline: Option<Instant>,
         cancelled: CancellationToken,
-    ) -> (Self, oneshot::Receiver<SendHalf>) {
+    ) -> (Self, oneshot::Receiver<GivenBack>) {
         let (to, back) = oneshot::channel();
         let core = Self {
             half: Some(half),
@@ -114,6 +131,7 @@ impl SendCore {
                 cancelled,
                 counters: Arc::clone(&shared.counters),
             },
+            cut: None,
         };
         (core, back)
     }
@@ -136,6 +154,7 @@ impl SendCore {
             end: End::Cut {
                 _in_flight: Some(in_flight),
             },
+            cut: None,
         }
     }
 
@@ -164,6 +183,7 @@ impl SendCore {
         let write = async {
             match self.deadline {
                 Some(deadline) => timeout_at(deadline, write).await.map_err(|_| {
+                    self.cut = Some(SenderCut::OutOfTime);
                     error(
                         Code::DeadlineExceeded,
                         Processed::Maybe,
@@ -176,11 +196,17 @@ impl SendCore {
         let written = match &self.end {
             End::GiveBack { cancelled, .. } => tokio::select! {
                 biased;
-                () = cancelled.cancelled() => return Err(over()),
+                () = cancelled.cancelled() => {
+                    self.cut = Some(SenderCut::Stopping);
+                    return Err(over());
+                }
                 written = write => written,
             },
             End::Cut { .. } => write.await,
         }?;
+        if let Err(WriteFailure::Stopped | WriteFailure::Lost(_)) = &written {
+            self.cut = Some(SenderCut::CallerGone);
+        }
         written.map_err(|failure| match failure {
             WriteFailure::Stopped => error(
                 Code::Cancelled,
@@ -216,7 +242,10 @@ impl Drop for SendCore {
             && let (Some(to), Some(half)) = (to.take(), self.half.take())
         {
             // If nobody takes it back, dropping it resets the stream.
-            let _ = to.send(half);
+            let _ = to.send(GivenBack {
+                half,
+                cut: self.cut,
+            });
         }
     }
 }

@@ -71,6 +71,29 @@ impl Caller {
         (send, recv)
     }
 
+    /// Makes a call with the body 10 whose answer is a stream, and reads that to its end for as long as it takes: how does it end?
+    /// `None` if it is cut.
+    pub(crate) async fn stream_until(&mut self, method: &str, deadline: Duration) -> Option<Code> {
+        let flags = Flags {
+            streams_replies: true,
+            ..Flags::default()
+        };
+        let mut begun = request(method, flags, Some(deadline), 1);
+        begun.extend_from_slice(&[10]);
+        let (mut send, mut recv) = self.say(&begun).await;
+        send.finish().unwrap();
+        let mut decoder = Decoder::answers(1_000_000);
+        loop {
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                if let Frame::Reply(header, _) = frame {
+                    return Some(header.code);
+                }
+            }
+            let chunk = recv.read_chunk(usize::MAX, true).await.ok()?;
+            decoder.push(chunk.expect("no end without a reply").bytes);
+        }
+    }
+
     /// Makes a call without body, and waits for the reply for ever.
     pub(crate) async fn call(&mut self, method: &str, deadline: Option<Duration>) -> ReplyHeader {
         let (mut send, mut recv) = self

@@ -20,6 +20,7 @@ mod sessions;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod shards;
 mod shutdown;
+mod truncated;
 mod trust;
 
 use std::{
