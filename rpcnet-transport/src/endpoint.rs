@@ -29,7 +29,7 @@ use crate::{
     reload::CurrentTls,
     runtime::EndpointRuntime,
     server::{AcceptLoop, Gate, QueueDelay, serve_connections},
-    socket::{self, Port, SharedSocket, SideQueue},
+    socket::{self, ClosePort, Port, SharedSocket, SideQueue},
     stats::{Counter, Counters},
     wire::LoadReport,
 };
@@ -54,6 +54,8 @@ pub(crate) struct Handle {
 pub(crate) struct Shared {
     pub(crate) quinn: quinn::Endpoint,
     pub(crate) runtime: EndpointRuntime,
+    port: Arc<dyn ClosePort>,
+    side: Arc<SideQueue>,
     pub(crate) config: TransportConfig,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cancelled_by_shutdown: Counter,
@@ -129,6 +131,7 @@ impl Endpoint {
         Port {
             udp,
             direct,
+            close,
             buffers,
         }: Port,
         shard: usize,
@@ -174,6 +177,8 @@ impl Endpoint {
         let shared = Shared {
             quinn,
             runtime,
+            port: close,
+            side: Arc::clone(&side),
             config,
             counters,
             cancelled_by_shutdown: Counter::default(),

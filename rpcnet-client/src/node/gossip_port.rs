@@ -19,7 +19,11 @@ impl DatagramSocket for GossipPort {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        let (len, from) = ready!(self.0.poll_recv(cx, buf))?;
+        let (len, from) = match ready!(self.0.poll_recv(cx, buf)) {
+            // The endpoint was shut down first. Nothing comes any more, which is no error to try again after.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => return Poll::Pending,
+            received => received?,
+        };
         // The side channel gives the whole length of what it had to cut.
         Poll::Ready(Ok((len.min(buf.len()), from)))
     }

@@ -186,3 +186,20 @@ async fn ten_nodes_know_each_other_and_a_death() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_of_a_node_is_free_after_its_shutdown() {
+    let seed = start(worker("seed"), &[]).await;
+    let mut addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut held = Vec::new();
+    for round in 0..8 {
+        let again = worker("again").bind(addr);
+        let again = again.seeds([seed.addr().to_string()]).require_join(true);
+        let node = within("a start", again.start()).await;
+        let node = node.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        addr = node.addr();
+        who(&node).await.expect("an answer");
+        within("a shutdown", node.shutdown(Duration::from_secs(10))).await;
+        held.push(node);
+    }
+}

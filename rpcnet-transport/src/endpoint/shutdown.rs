@@ -54,7 +54,9 @@ impl Endpoint {
     ///
     /// Callers are told, and [a moment later](TransportConfig::with_lame_duck) new connections and calls are refused. Calls being served may end and their replies arrive; so may calls
     /// being made, which handlers may need. Shortly before the deadline (a tenth, at most 250 ms) the
-    /// handlers that still run are dropped, and their callers told so. Then all connections are closed.
+    /// handlers that still run are dropped, and their callers told so. Then all connections are closed, and the port: when this is
+    /// back, it is free to be bound again, whatever handles of endpoints, clients and streams are left. The
+    /// [side channel](Self::side_channel) ends with it.
     ///
     /// A shutdown whose future is dropped goes no further; another one takes it up. So a handler that stops its own server
     /// spawns this: the shutdown would wait for the handler, and be dropped with it.
@@ -64,6 +66,7 @@ impl Endpoint {
         let stopped = self.0.shared.runtime.inside_any(self.stop(within));
         // A runtime that has ended has closed everything.
         let _ = stopped.await;
+        self.0.shared.close_port();
         let after = self.0.shared.report();
         ShutdownReport {
             completed: after.completed - before.completed,
@@ -154,6 +157,12 @@ impl Shared {
             self.draining.fetch_and(!bits, SeqCst);
         }
         self.draining_changed.send_replace(());
+    }
+
+    /// Sets the port free, whoever holds the endpoint, its connections or its side channel.
+    fn close_port(&self) {
+        self.port.close();
+        self.side.close();
     }
 
     /// Begins a shutdown.

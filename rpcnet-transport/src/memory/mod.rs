@@ -103,8 +103,9 @@ impl MemoryNetwork {
         let socket = Arc::new(MemorySocket::new(Arc::clone(&self.0), inbox, local_addr));
         let buffers = SocketBuffers::all_granted(config.socket_buffer_bytes);
         let port = Port {
-            udp: socket,
+            udp: Arc::clone(&socket) as _,
             direct: None,
+            close: socket,
             buffers,
         };
         Endpoint::bind_on(port, 0, addr, config, tls)

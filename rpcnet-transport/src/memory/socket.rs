@@ -5,7 +5,10 @@ use std::{
     io::{self, IoSliceMut},
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     task::{Context, Poll},
 };
 
@@ -15,12 +18,14 @@ use quinn::{
 };
 
 use super::{Hub, inbox::Inbox};
+use crate::socket::ClosePort;
 
 /// An address of the network and what comes to it; its drop sets the address free.
 pub(super) struct MemorySocket {
     hub: Arc<Hub>,
     inbox: Arc<Inbox>,
     pub(super) local_addr: SocketAddr,
+    closed: AtomicBool,
 }
 
 impl MemorySocket {
@@ -29,6 +34,7 @@ impl MemorySocket {
             hub,
             inbox,
             local_addr,
+            closed: AtomicBool::new(false),
         }
     }
 }
@@ -39,6 +45,9 @@ impl AsyncUdpSocket for MemorySocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if self.closed.load(SeqCst) {
+            return Ok(());
+        }
         let carry = |bytes: &[u8]| {
             self.hub
                 .carry(self.local_addr, transmit.destination, transmit.ecn, bytes);
@@ -88,7 +97,16 @@ impl AsyncUdpSocket for MemorySocket {
 
 impl Drop for MemorySocket {
     fn drop(&mut self) {
-        self.hub.remove(self.local_addr);
+        self.close();
+    }
+}
+
+impl ClosePort for MemorySocket {
+    fn close(&self) {
+        // Once: by then the address may be another's.
+        if !self.closed.swap(true, SeqCst) {
+            self.hub.remove(self.local_addr);
+        }
     }
 }
 

@@ -7,18 +7,19 @@ mod buffers;
 mod shared;
 mod side_channel;
 mod split;
+mod udp;
 
 pub(crate) use self::shared::SharedSocket;
-pub(crate) use self::side_channel::SideQueue;
 pub use self::{buffers::SocketBuffers, side_channel::SideChannel};
+pub(crate) use self::{side_channel::SideQueue, udp::UdpPort};
 
 use std::{
-    io,
+    fmt, io,
     net::{SocketAddr, UdpSocket},
     sync::Arc,
 };
 
-use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};
+use quinn::AsyncUdpSocket;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::BindError;
@@ -32,21 +33,29 @@ pub(crate) const fn is_quic(first: u8) -> bool {
 pub(crate) struct Port {
     pub(crate) udp: Arc<dyn AsyncUdpSocket>,
     /// The same socket, for those who want to know what became of a datagram. None in memory.
-    pub(crate) direct: Option<UdpSocket>,
+    pub(crate) direct: Option<Arc<UdpPort>>,
+    /// The same once more.
+    pub(crate) close: Arc<dyn ClosePort>,
     pub(crate) buffers: SocketBuffers,
 }
 
 impl Port {
     /// Makes a port of a socket, on the runtime of this task.
     pub(crate) fn new(udp: UdpSocket, buffers: SocketBuffers) -> io::Result<Self> {
-        let direct = udp.try_clone()?;
-        let udp = TokioRuntime.wrap_udp_socket(udp)?;
+        let udp = Arc::new(UdpPort::new(udp)?);
         Ok(Self {
-            udp,
-            direct: Some(direct),
+            udp: Arc::clone(&udp) as _,
+            direct: Some(Arc::clone(&udp)),
+            close: udp,
             buffers,
         })
     }
+}
+
+/// A socket that can be closed while others hold it.
+pub(crate) trait ClosePort: fmt::Debug + Send + Sync {
+    /// Sets the address free, before it returns.
+    fn close(&self);
 }
 
 /// Opens the port, with buffers as large as the system grants up to `buffer_bytes`.
@@ -141,3 +150,5 @@ fn bind_error(addr: SocketAddr, source: io::Error) -> BindError {
 }
 
 const QUIC_FIXED_BIT: u8 = 0x40;
+
+const CLOSED: &str = "the endpoint is closed";

@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::poll_fn,
     io,
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -14,20 +14,20 @@ use std::{
 use parking_lot::Mutex;
 use quinn::{AsyncUdpSocket, UdpPoller, udp::Transmit};
 
-use super::is_quic;
+use super::{CLOSED, is_quic, udp::UdpPort};
 use crate::stats::Counters;
 
 /// Datagrams of another protocol on the endpoint's port: those whose first byte has the bit 0x40 clear.
 ///
 /// Unreliable in both directions, like UDP: what does not fit the queue is dropped and counted
 /// ([`TransportStats::side_dropped`](crate::TransportStats)). The endpoint goes on when this is dropped;
-/// datagrams that come then are dropped and counted. This goes on after [`Endpoint::shutdown`](crate::Endpoint::shutdown),
-/// until the last handle of the endpoint and the last of its connections are gone.
+/// datagrams that come then are dropped and counted. It ends with [`Endpoint::shutdown`](crate::Endpoint::shutdown),
+/// or when the last handle of the endpoint and the last of its connections are gone.
 pub struct SideChannel {
     queue: Arc<SideQueue>,
     socket: Arc<dyn AsyncUdpSocket>,
     /// The same socket, past QUIC's: that one keeps errors to itself. None in memory.
-    direct: Option<UdpSocket>,
+    direct: Option<Arc<UdpPort>>,
     /// Waits for room in the socket, while somebody does.
     writable: Mutex<Option<Pin<Box<dyn UdpPoller>>>>,
     local_addr: SocketAddr,
@@ -37,7 +37,7 @@ impl SideChannel {
     pub(crate) fn new(
         queue: Arc<SideQueue>,
         socket: Arc<dyn AsyncUdpSocket>,
-        direct: Option<UdpSocket>,
+        direct: Option<Arc<UdpPort>>,
         local_addr: SocketAddr,
     ) -> Self {
         Self {
@@ -99,6 +99,7 @@ impl SideChannel {
     ///
     /// # Errors
     ///
+    /// `NotConnected` when the endpoint is closed.
     /// `WouldBlock` if the socket is busy: drop the datagram, or wait with [`send`](Self::send).
     /// `InvalidInput` if it is empty or would be taken for QUIC at the other end. Otherwise what the operating
     /// system says, for example (`EMSGSIZE`) about a datagram larger than the MTU of the interface.
@@ -109,12 +110,14 @@ impl SideChannel {
         }
         let destination = self.reachable(to);
         if let Some(direct) = &self.direct {
-            match direct.send_to(datagram, destination) {
-                Ok(_) => return Ok(()),
+            match direct.send_now(destination, datagram) {
+                Ok(()) => return Ok(()),
                 // Once more by way of the runtime, which has to learn that there is no room.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),
             }
+        } else if self.queue.waiting.lock().closed {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, CLOSED));
         }
         self.socket.try_send(&Transmit {
             destination,
@@ -266,5 +269,3 @@ impl fmt::Debug for SideQueue {
 }
 
 const NOT_SIDE: &str = "a datagram of the side channel has a first byte with the bit 0x40 clear";
-
-const CLOSED: &str = "the endpoint is closed";

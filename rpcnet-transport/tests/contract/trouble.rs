@@ -101,3 +101,27 @@ async fn acknowledgements_asked_for_sooner_make_up_for_losses_sooner() {
     // Calls one after the other: what is lost is the last packet for now, and noticed by its timeout alone.
     assert!(took[0] * 5 < took[1] * 4, "{took:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_leaves_a_free_address_whatever_is_held() {
+    let network = MemoryNetwork::new();
+    let (other, _, _) = pair(&network).await;
+    let addr = "10.1.2.3:7946".parse().unwrap();
+    let tls = CA.issue("node").unwrap();
+    let bind = || network.bind(addr, TransportConfig::lan(), tls.clone());
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let node = bind().expect("a free address");
+        let side = node.side_channel().unwrap();
+        let client = node.connect(other.local_addr(), "server").await.unwrap();
+        client.call("echo", "hi").await.unwrap();
+        node.shutdown(Duration::from_secs(5)).await;
+        let refused = side.send(other.local_addr(), b"1").await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::NotConnected);
+        held.push((node, side, client));
+    }
+    // Those that have ended do not take the address from the last.
+    let node = bind().unwrap();
+    drop(held);
+    node.connect(other.local_addr(), "server").await.unwrap();
+}

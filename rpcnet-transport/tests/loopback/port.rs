@@ -1,6 +1,7 @@
 //! QUIC and other datagrams on one port.
 
 use quinn::udp::{Transmit, UdpSocketState};
+use rpcnet_transport::Raw;
 
 use super::*;
 
@@ -195,22 +196,72 @@ async fn an_ipv6_port_speaks_to_both_families() {
 }
 
 #[tokio::test]
-async fn the_side_channel_outlives_a_shutdown_and_ends_with_the_endpoint() {
+async fn the_side_channel_ends_with_a_shutdown() {
     let server = serve(Router::new(), TransportConfig::default());
     let side = server.endpoint().side_channel().unwrap();
     let other = endpoint(CLIENT, TransportConfig::default());
     let from_other = other.side_channel().unwrap();
-    within(server.shutdown(PATIENCE)).await;
     from_other
         .send(server.local_addr(), b"1 last words")
         .await
         .unwrap();
+    until("it is there", || server.stats().side_received == 1).await;
     let mut buf = [0; 100];
+    within(server.shutdown(PATIENCE)).await;
     let (len, _) = within(side.recv(&mut buf)).await.unwrap();
     assert_eq!(&buf[..len], b"1 last words");
-    drop(server);
     let ended = within(side.recv(&mut buf)).await.unwrap_err();
     assert_eq!(ended.kind(), std::io::ErrorKind::NotConnected);
+    let refused = within(side.send(other.local_addr(), b"1"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::NotConnected);
+}
+
+/// The port, and what may keep it: clients, streams, a call under way, and the side channel.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_leaves_a_free_port_whatever_is_held() {
+    let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
+    let other = serve(echo(), no_lame_duck());
+    let node = endpoint(SERVER, no_lame_duck());
+    let addr = node.local_addr();
+    let mut next = Some(node);
+    for round in 0..20 {
+        let node = next.take().unwrap();
+        let side = node.side_channel().unwrap();
+        let server = node.serve(echo());
+        let caller = connect(&server).await;
+        let own = node.connect(other.local_addr(), SERVER).await.unwrap();
+        caller.call("echo", "in").await.unwrap();
+        own.call("echo", "out").await.unwrap();
+        let stream = own.call_streaming::<Raw, Raw>("both").await.unwrap();
+        // Some rounds at its deadline.
+        let time = [Duration::from_millis(50), PATIENCE][round % 2];
+        if time == PATIENCE {
+            drop(stream);
+        } else {
+            held.push(Box::new(stream));
+        }
+        within(server.shutdown(time)).await;
+        next = Some(Endpoint::bind(addr, no_lame_duck(), identity(SERVER)).expect("it is free"));
+        held.push(Box::new((side, node, server, caller, own)));
+    }
+    // The endpoints that have ended keep nothing from the last.
+    let last = next.unwrap().serve(echo());
+    drop(held);
+    assert_eq!(connect(&last).await.call("echo", "hi").await.unwrap(), "hi");
+}
+
+fn echo() -> Router {
+    Router::new()
+        .raw("echo", |_cx, body| async move { Ok(body) })
+        .streaming(
+            "both",
+            |_cx, from: Receiver<Raw>, to: Sender<Raw>| async move {
+                let _open = (from, to);
+                std::future::pending().await
+            },
+        )
 }
 
 #[tokio::test]

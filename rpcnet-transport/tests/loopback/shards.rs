@@ -256,3 +256,18 @@ async fn shards_share_a_port_of_both_families() {
     }
     assert_eq!(shards.stats().calls_started, 8);
 }
+
+#[tokio::test]
+async fn a_shutdown_of_shards_leaves_a_free_port() {
+    let mut shards = bind(loopback(), no_lame_duck(), 2);
+    let addr = shards.local_addr();
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        let client = within(call(&shards)).await;
+        let sides = shards.side_channels();
+        within(shards.shutdown(PATIENCE)).await;
+        held.push((shards, client, sides));
+        shards = bind(addr, no_lame_duck(), 2);
+    }
+    assert_answers(&within(call(&shards)).await).await;
+}

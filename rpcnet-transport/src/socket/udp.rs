@@ -1,0 +1,178 @@
+//! A UDP socket that can be closed while others hold it.
+
+use std::{
+    fmt,
+    io::{self, IoSliceMut},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker, ready},
+};
+
+use parking_lot::{Mutex, RwLock};
+use quinn::{
+    AsyncUdpSocket, UdpPoller,
+    udp::{RecvMeta, Transmit, UdpSocketState},
+};
+use socket2::SockRef;
+use tokio::{io::Interest, net::UdpSocket};
+
+use super::ClosePort;
+
+/// The UDP socket of a port. QUIC's connections hold it for as long as anybody holds them, so it lets go of the system's socket
+/// when it is [closed](ClosePort::close): then it receives nothing, and what is sent is dropped.
+pub(crate) struct UdpPort {
+    /// Locked for reading over one system call that does not block, for writing to close it.
+    open: RwLock<Option<Open>>,
+    local_addr: SocketAddr,
+    may_fragment: bool,
+    receive_segments_max: usize,
+    writers: Arc<Writers>,
+}
+
+struct Open {
+    socket: UdpSocket,
+    state: UdpSocketState,
+}
+
+/// The tasks that wait for room in the socket: tokio remembers one.
+#[derive(Default)]
+struct Writers(Mutex<Vec<Waker>>);
+
+impl Writers {
+    fn add(&self, waker: &Waker) {
+        let mut writers = self.0.lock();
+        if !writers.iter().any(|known| known.will_wake(waker)) {
+            writers.push(waker.clone());
+        }
+    }
+
+    fn wake_all(&self) {
+        let writers = std::mem::take(&mut *self.0.lock());
+        writers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Wake for Writers {
+    fn wake(self: Arc<Self>) {
+        self.wake_all();
+    }
+}
+
+impl UdpPort {
+    /// In a tokio runtime.
+    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let state = UdpSocketState::new((&socket).into())?;
+        let socket = UdpSocket::from_std(socket)?;
+        Ok(Self {
+            local_addr: socket.local_addr()?,
+            may_fragment: state.may_fragment(),
+            receive_segments_max: state.gro_segments(),
+            open: RwLock::new(Some(Open { socket, state })),
+            writers: Arc::default(),
+        })
+    }
+
+    /// Sends one datagram past QUIC's bookkeeping, which keeps the system's errors to itself.
+    pub(super) fn send_now(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        match &*self.open.read() {
+            Some(open) => SockRef::from(&open.socket)
+                .send_to(datagram, &to.into())
+                .map(drop),
+            None => Err(io::Error::new(io::ErrorKind::NotConnected, super::CLOSED)),
+        }
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let open = self.open.read();
+        let Some(open) = &*open else {
+            return Poll::Ready(Ok(()));
+        };
+        if open.socket.try_io(Interest::WRITABLE, || Ok(())).is_ok() {
+            return Poll::Ready(Ok(()));
+        }
+        self.writers.add(cx.waker());
+        let all = Waker::from(Arc::clone(&self.writers));
+        open.socket.poll_send_ready(&mut Context::from_waker(&all))
+    }
+}
+
+impl ClosePort for UdpPort {
+    fn close(&self) {
+        drop(self.open.write().take());
+        self.writers.wake_all();
+    }
+}
+
+impl AsyncUdpSocket for UdpPort {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Poller(self))
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        match &*self.open.read() {
+            Some(Open { socket, state }) => {
+                socket.try_io(Interest::WRITABLE, || state.send(socket.into(), transmit))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let open = self.open.read();
+        let Some(Open { socket, state }) = &*open else {
+            return Poll::Pending;
+        };
+        loop {
+            ready!(socket.poll_recv_ready(cx))?;
+            let received = socket.try_io(Interest::READABLE, || {
+                state.recv(socket.into(), bufs, metas)
+            });
+            if let Ok(received) = received {
+                return Poll::Ready(Ok(received));
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local_addr)
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.may_fragment
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        // It becomes less where the system refuses.
+        let open = self.open.read();
+        open.as_ref()
+            .map_or(1, |open| open.state.max_gso_segments())
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.receive_segments_max
+    }
+}
+
+impl fmt::Debug for UdpPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UdpPort")
+            .field("local_addr", &self.local_addr)
+            .field("open", &self.open.read().is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Poller(Arc<UdpPort>);
+
+impl UdpPoller for Poller {
+    fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_writable(cx)
+    }
+}
