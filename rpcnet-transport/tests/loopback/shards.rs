@@ -146,7 +146,15 @@ async fn a_shutdown_ends_at_its_deadline_even_if_a_handler_blocks_its_thread() {
             Ok(body)
         }
     }));
-    let client = within(call(&shards)).await;
+    // The thread that would say goodbye is blocked, and the port is closed: it is missed.
+    let second = Duration::from_secs(1);
+    let config = TransportConfig::lan()
+        .with_keep_alive(second / 4)
+        .with_idle_timeout(second);
+    let node = endpoint(CLIENT, config);
+    let client = within(node.connect(shards.local_addr(), SERVER))
+        .await
+        .unwrap();
     let options = CallOptions::new().without_deadline();
     let call = tokio::spawn(async move { client.call_with("block", "", options).await });
     until("it is served", || shards.in_flight() == 1).await;
