@@ -230,9 +230,13 @@ impl Endpoint {
 
     /// Connects to the node `name` at `addr`. Each call makes a connection of its own.
     ///
+    /// `name` is one of the DNS names of the node's certificate, as a rule its [node name](Tls::node_name). Upper and lower
+    /// case and a dot at the end make no difference; a wildcard of the certificate does not count.
+    ///
     /// # Errors
     ///
-    /// [`ConnectError`] if nobody answers, if somebody else answers, or if one side does not trust the other.
+    /// [`ConnectError`] if nobody answers, if somebody else answers, or if one side does not trust the other. At once if the
+    /// name cannot be one.
     pub async fn connect(&self, addr: SocketAddr, name: &str) -> Result<RpcClient, ConnectError> {
         let opened = self.open(addr, name).await?;
         Ok(RpcClient::new(opened, self.config(), None))

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::{Code, ConfigError, Peer, Processed, Status, codec};
+use crate::{Code, ConfigError, Peer, Processed, Status, codec, tls::name_fault};
 
 /// Why a call did not end with a reply, and what the caller may do about it.
 ///
@@ -215,8 +215,8 @@ pub enum BindError {
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The name cannot be the name of a node: it is no DNS name.
-    #[error("{0:?} cannot be the name of a node")]
+    /// The name cannot be the name of a node: it is no DNS name. The text says why.
+    #[error("{0:?} cannot be the name of a node: {fault}", fault = name_fault(.0))]
     InvalidName(String),
     /// The address cannot be reached from this endpoint, for example IPv6 from an IPv4 socket.
     #[error("address {addr} cannot be dialled: {reason}")]
@@ -234,8 +234,12 @@ pub enum ConnectError {
         /// How long it was waited for.
         after: Duration,
     },
-    /// Somebody else answers at this address: its certificate is for other names. Look the address up again.
-    #[error("{addr} is not {expected:?}: its certificate is for {presented:?}")]
+    /// Somebody else answers at this address: its certificate is for other names, or by a wildcard only. Look the address up
+    /// again.
+    #[error(
+        "{addr} is not {expected:?}: its certificate is for {presented:?}{hint}",
+        hint = wildcard_hint(.presented)
+    )]
     WrongNode {
         /// The address that was dialled.
         addr: SocketAddr,
@@ -300,6 +304,13 @@ impl ConnectError {
             self,
             Self::EndpointClosed | Self::RuntimeEnded | Self::Bind(_)
         )
+    }
+}
+
+fn wildcard_hint(presented: &[String]) -> &'static str {
+    match presented.iter().any(|name| name.starts_with('*')) {
+        true => ", and a wildcard names no single node",
+        false => "",
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use quinn::ConnectionError;
-use rustls_pki_types::ServerName;
 use tokio::time::timeout;
 
 use super::{Endpoint, Shared};
@@ -13,7 +12,7 @@ use crate::{
     quic,
     runtime::RuntimeEnded,
     stream::RecvHalf,
-    tls::{KnownPeer, Refusal},
+    tls::{KnownPeer, Refusal, canonical_name},
     wire::{Decoder, Frame, StreamKind},
 };
 
@@ -95,9 +94,7 @@ impl Shared {
         early: bool,
     ) -> Result<(Target, quinn::Connecting), ConnectError> {
         let bad_name = || ConnectError::InvalidName(name.to_owned());
-        if !matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))) {
-            return Err(bad_name());
-        }
+        let name = &*canonical_name(name).map_err(|_| bad_name())?;
         let known = self.tls.sessions().peer(addr, name);
         let crypto = if early {
             &known.early_crypto

@@ -265,7 +265,7 @@ async fn complete(
     let trusts = |chain: &Vec<_>| shared.tls.current().trusts_caller(chain, UnixTime::now());
     let is_trusted = known.as_ref().is_none_or(trusts);
     let known = known.filter(|_| is_trusted && shared.config.early_data);
-    let known = known.and_then(|chain| peer_of(&connection, &chain));
+    let known = known.and_then(|chain| peer_of(&connection, &chain).ok());
     let mut early = None;
     if let Some(peer) = known {
         let control = say_hello(shared, &connection).await;
@@ -289,10 +289,11 @@ async fn complete(
     if let Some(admitted) = early {
         return Ok(admitted);
     }
-    let Some(peer) = chain_of(&connection).and_then(|chain| peer_of(&connection, &chain)) else {
-        connection.close(answer::CLOSE_NO_NAME, b"the certificate has no DNS name");
-        return Err(ConnectionError::LocallyClosed);
-    };
+    let chain = chain_of(&connection).unwrap_or_default();
+    let peer = peer_of(&connection, &chain).map_err(|fault| {
+        connection.close(answer::CLOSE_NO_NAME, fault.reason().as_bytes());
+        ConnectionError::LocallyClosed
+    })?;
     let control = say_hello(shared, &connection).await;
     Ok(Admitted {
         control: control.ok_or(ConnectionError::TimedOut)?,
@@ -302,10 +303,14 @@ async fn complete(
 }
 
 /// Who shows these certificates.
-fn peer_of(connection: &quinn::Connection, chain: &[CertificateDer<'_>]) -> Option<Peer> {
-    let name = tls::node_name(chain.first()?)?;
+fn peer_of(
+    connection: &quinn::Connection,
+    chain: &[CertificateDer<'_>],
+) -> Result<Peer, tls::CertificateNameFault> {
+    let certificate = chain.first().ok_or(tls::CertificateNameFault::NoName)?;
+    let name = tls::node_name(certificate)?;
     let addr = crate::endpoint::canonical(connection.remote_address());
-    Some(Peer::new(name, addr))
+    Ok(Peer::new(name, addr))
 }
 
 /// The certificates that the other side showed, in this handshake or in that of the session.

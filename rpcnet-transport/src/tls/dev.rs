@@ -8,11 +8,11 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 
-use super::{PemPaths, Tls, TlsError};
+use super::{PemPaths, Tls, TlsError, name::canonical_name};
 
 /// A certificate authority made on the spot, for development, tests and demos.
 ///
@@ -60,7 +60,7 @@ impl DevCa {
         }
     }
 
-    /// The identity of a node of this name.
+    /// The identity of a node of this name, in its canonical form (see [`Tls::node_name`]).
     ///
     /// # Errors
     ///
@@ -119,11 +119,27 @@ impl DevCa {
         lifetime: Duration,
     ) -> Result<NodePem, TlsError> {
         let invalid = || TlsError::InvalidName(node_name.to_owned());
-        rustls_pki_types::DnsName::try_from(node_name).map_err(|_| invalid())?;
-        let mut params = CertificateParams::new([node_name.to_owned()]).map_err(|_| invalid())?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, node_name);
+        let node_name = canonical_name(node_name).map_err(|_| invalid())?;
+        // A common name has no room for a longer one (RFC 5280 appendix A.1, ub-common-name).
+        let common_name = (node_name.len() <= 64).then_some(&*node_name);
+        self.issue_names(&[&node_name], common_name, from, lifetime)
+    }
+
+    /// A certificate for these names as they are, with this common name.
+    pub(super) fn issue_names(
+        &self,
+        names: &[&str],
+        common_name: Option<&str>,
+        from: SystemTime,
+        lifetime: Duration,
+    ) -> Result<NodePem, TlsError> {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let invalid = |_| TlsError::InvalidName(names.join(", "));
+        let mut params = CertificateParams::new(names.clone()).map_err(invalid)?;
+        params.distinguished_name = DistinguishedName::new();
+        if let Some(name) = common_name {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,

@@ -5,6 +5,7 @@ mod derived;
 #[cfg(feature = "dev-certs")]
 mod dev;
 mod files;
+mod name;
 mod server_sessions;
 mod verify;
 
@@ -15,6 +16,7 @@ pub(crate) use self::{
     client_sessions::{ClientSessions, KnownPeer},
     derived::DerivedKey,
     files::FileState,
+    name::{CertificateNameFault, canonical_name, fault as name_fault, node_name},
     server_sessions::ServerSessions,
     verify::Refusal,
 };
@@ -102,7 +104,10 @@ impl Tls {
         Self::from_parts(chain, key, roots)
     }
 
-    /// Name of this node: the first DNS name of its certificate.
+    /// Name of this node, in the form in which names are compared: lower case, without a dot at the end.
+    ///
+    /// It is the one DNS name of the certificate (subject alternative name). Of several it is the one that is the
+    /// certificate's common name too, so that the issuer chooses it and every node finds the same. Wildcards do not count.
     pub fn node_name(&self) -> &str {
         &self.0.node_name
     }
@@ -114,7 +119,7 @@ impl Tls {
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         check_own_chain(&chain, &roots, &provider, UnixTime::now())?;
-        let node_name = node_name(&chain[0]).ok_or(TlsError::NoName)?;
+        let node_name = node_name(&chain[0])?;
         let secret = key.clone_key();
         let identity = CertifiedKey::from_der(chain, key, &provider).map_err(|e| match e {
             rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch,
@@ -281,8 +286,29 @@ pub enum TlsError {
     #[error("the private key does not belong to the node certificate")]
     KeyMismatch,
     /// The certificate has no DNS name, so the node has none.
-    #[error("the node certificate has no DNS name")]
+    #[error(
+        "the node certificate has no DNS name: issue one with the node's name as subject alternative name, as \
+         `subjectAltName=DNS:node-1`; the common name alone does not count"
+    )]
     NoName,
+    /// The certificate has no DNS name but wildcards, which name no single node.
+    #[error(
+        "the node certificate is for {names:?}, and a wildcard names no single node: issue one for each node, with its name \
+         as subject alternative name"
+    )]
+    WildcardName {
+        /// The names in the certificate.
+        names: Vec<String>,
+    },
+    /// The certificate has several DNS names, and does not say which one is the node's.
+    #[error(
+        "the node certificate has several names, {names:?}, and its common name is none of them: issue one with the node's \
+         name as common name too, or with that name alone"
+    )]
+    SeveralNames {
+        /// The names in the certificate, without wildcards.
+        names: Vec<String>,
+    },
     /// The certificate was not issued by the CA, so no other node would take it.
     #[error("the node certificate is not issued by the CA")]
     OtherAuthority,
@@ -296,7 +322,7 @@ pub enum TlsError {
     #[error("the node certificate does not allow use as {0}")]
     Usage(&'static str),
     /// The name cannot be put into a certificate.
-    #[error("{0:?} cannot be the name of a node")]
+    #[error("{0:?} cannot be the name of a node: {fault}", fault = name_fault(.0))]
     InvalidName(String),
     /// The TLS library refused the settings; not the files' fault.
     #[error("TLS cannot be set up: {0}")]
@@ -307,12 +333,6 @@ impl TlsError {
     fn from_setup(error: impl fmt::Display) -> Self {
         Self::Setup(error.to_string())
     }
-}
-
-/// The first DNS name of a certificate.
-pub(crate) fn node_name(certificate: &CertificateDer<'_>) -> Option<String> {
-    let certificate = EndEntityCert::try_from(certificate).ok()?;
-    certificate.valid_dns_names().next().map(str::to_owned)
 }
 
 fn certificates(part: Part, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

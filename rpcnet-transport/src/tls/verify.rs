@@ -8,10 +8,10 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::client_sessions::PeerMemory;
+use super::{client_sessions::PeerMemory, name};
 
-/// Verifies a server as rustls does, and keeps what came of it: the reason of a refusal, which QUIC would reduce to an
-/// alert, or the certificates, which a resumed session does not show again.
+/// Verifies a server as rustls does, but takes no wildcard for a name, and keeps what came of it: the reason of a refusal,
+/// which QUIC would reduce to an alert, or the certificates, which a resumed session does not show again.
 #[derive(Debug)]
 pub(super) struct NodeVerifier(Arc<PeerMemory>);
 
@@ -44,6 +44,12 @@ impl ServerCertVerifier for NodeVerifier {
             ocsp_response,
             now,
         );
+        let verified = verified.and_then(|verified| match server_name {
+            ServerName::DnsName(dns) if !name::has_name(end_entity, dns.as_ref()) => {
+                Err(not_by_wildcard(end_entity, server_name))
+            }
+            _ => Ok(verified),
+        });
         self.0.note(match &verified {
             Ok(_) => Ok(std::iter::once(end_entity)
                 .chain(intermediates)
@@ -89,7 +95,10 @@ impl Refusal {
                 presented,
                 ..
             }) => Self::WrongName {
-                presented: presented.iter().map(|name| plain(name)).collect(),
+                presented: presented
+                    .iter()
+                    .map(|name| name::dns_name(name).unwrap_or(name).to_owned())
+                    .collect(),
             },
             rustls::Error::InvalidCertificate(CertificateError::NotValidForName) => {
                 Self::WrongName {
@@ -107,10 +116,9 @@ impl Refusal {
     }
 }
 
-/// `node-1` out of `DnsName("node-1")`, which is how rustls spells it.
-fn plain(name: &str) -> String {
-    name.strip_prefix("DnsName(\"")
-        .and_then(|rest| rest.strip_suffix("\")"))
-        .unwrap_or(name)
-        .to_owned()
+fn not_by_wildcard(end_entity: &CertificateDer<'_>, expected: &ServerName<'_>) -> rustls::Error {
+    rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+        expected: expected.to_owned(),
+        presented: name::presented_names(end_entity),
+    })
 }

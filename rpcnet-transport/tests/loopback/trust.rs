@@ -123,12 +123,22 @@ async fn another_protocol_is_refused_in_the_handshake() {
 #[tokio::test]
 async fn names_that_are_no_names_are_refused_at_once() {
     let client = endpoint(CLIENT, TransportConfig::default());
-    for name in ["", "a b", "127.0.0.1"] {
+    for (name, cause) in [
+        ("", "it is empty"),
+        ("a b", "' ' cannot be in a DNS name"),
+        ("127.0.0.1", "an IP address"),
+        ("*.workers", "a wildcard names no single node"),
+        (&"a".repeat(64), "64 bytes"),
+        (&"abc.".repeat(64), "255 bytes"),
+    ] {
         let error = client.connect(loopback(), name).await.unwrap_err();
         assert!(
-            matches!(error, ConnectError::InvalidName(_)),
+            matches!(&error, ConnectError::InvalidName(given) if given == name),
             "{name:?}: {error:?}"
         );
+        assert!(error.to_string().contains(cause), "{error}");
+        let early = client.connect_early(loopback(), name).await;
+        assert!(matches!(early, Err(ConnectError::InvalidName(_))));
     }
 }
 

@@ -1,0 +1,257 @@
+//! Node names: the canonical form, and the one name that a certificate gives a node.
+
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+};
+
+use rustls_pki_types::{CertificateDer, DnsName, ServerName};
+use thiserror::Error;
+use webpki::EndEntityCert;
+
+use super::{Part, TlsError};
+
+/// Why a text cannot be the name of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum NameFault {
+    #[error("it is empty")]
+    Empty,
+    #[error("it is an IP address, and nodes are known by DNS names")]
+    Address,
+    #[error("a wildcard names no single node")]
+    Wildcard,
+    #[error("it has {0} bytes, and a DNS name at most {NAME_BYTES_MAX}")]
+    TooLong(usize),
+    #[error("one of its labels has {0} bytes, and a label of a DNS name at most {LABEL_BYTES_MAX}")]
+    LabelTooLong(usize),
+    #[error("{0:?} cannot be in a DNS name: letters, digits, '-', '_' and '.' can")]
+    Character(char),
+    #[error("one of its labels is empty, or begins or ends with '-'")]
+    Label,
+    #[error("its last label is a number, as in an IP address")]
+    Number,
+}
+
+/// Why a certificate does not name one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CertificateNameFault {
+    NoName,
+    Wildcards(Vec<String>),
+    /// What stands in the place of DNS names is none.
+    Invalid(Vec<String>),
+    Several(Vec<String>),
+}
+
+/// The form in which names are compared: ASCII lower case, without the dot at the end.
+pub(crate) fn canonical_name(name: &str) -> Result<Cow<'_, str>, NameFault> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    check(name)?;
+    Ok(match name.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
+    })
+}
+
+/// Why a text that was refused as a name cannot be one, for its error.
+pub(crate) fn fault(name: &str) -> String {
+    match canonical_name(name) {
+        Err(fault) => fault.to_string(),
+        Ok(_) => "it is reserved".to_owned(),
+    }
+}
+
+fn check(name: &str) -> Result<(), NameFault> {
+    if name.is_empty() {
+        return Err(NameFault::Empty);
+    }
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    if bare.parse::<IpAddr>().is_ok() || name.parse::<SocketAddr>().is_ok() {
+        return Err(NameFault::Address);
+    }
+    if name.contains('*') {
+        return Err(NameFault::Wildcard);
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(NameFault::TooLong(name.len()));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if let Some(other) = name.chars().find(|c| !allowed(*c)) {
+        return Err(NameFault::Character(other));
+    }
+    let longest = name.split('.').map(str::len).max().unwrap_or(0);
+    if longest > LABEL_BYTES_MAX {
+        return Err(NameFault::LabelTooLong(longest));
+    }
+    let is_label = |l: &str| !l.is_empty() && !l.starts_with('-') && !l.ends_with('-');
+    if !name.split('.').all(is_label) {
+        return Err(NameFault::Label);
+    }
+    DnsName::try_from(name)
+        .map(drop)
+        .map_err(|_| NameFault::Number)
+}
+
+/// The canonical name of the node that a certificate is for: its one DNS name, or, of several, the one that is its common
+/// name too. Wildcards do not count. Every node finds the same name, since the issuer has chosen it.
+pub(crate) fn node_name(der: &CertificateDer<'_>) -> Result<String, CertificateNameFault> {
+    let Ok(certificate) = EndEntityCert::try_from(der) else {
+        return Err(CertificateNameFault::NoName);
+    };
+    let mut names = plain_names(&certificate);
+    match names.len() {
+        0 => {
+            let others = presented_names(der);
+            Err(if others.is_empty() {
+                CertificateNameFault::NoName
+            } else if others.iter().any(|name| name.starts_with('*')) {
+                CertificateNameFault::Wildcards(others)
+            } else {
+                CertificateNameFault::Invalid(others)
+            })
+        }
+        1 => Ok(names.remove(0)),
+        _ => {
+            let common = common_names(certificate.subject());
+            let mut chosen = names.iter().filter(|name| common.contains(name));
+            match (chosen.next(), chosen.next()) {
+                (Some(name), None) => Ok(name.clone()),
+                _ => Err(CertificateNameFault::Several(names)),
+            }
+        }
+    }
+}
+
+/// Whether a certificate has exactly this canonical name among its DNS names: not by a wildcard, which would let any node
+/// that it covers stand for any other.
+pub(super) fn has_name(certificate: &CertificateDer<'_>, name: &str) -> bool {
+    EndEntityCert::try_from(certificate)
+        .is_ok_and(|certificate| plain_names(&certificate).iter().any(|other| other == name))
+}
+
+/// The DNS names of a certificate as they are, with wildcards and what is no name.
+pub(super) fn presented_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(certificate) = EndEntityCert::try_from(certificate) else {
+        return Vec::new();
+    };
+    // The library tells all of them when it looks for another one.
+    let another = ServerName::try_from("name.invalid").expect("a DNS name");
+    match certificate.verify_is_valid_for_subject_name(&another) {
+        Err(webpki::Error::CertNotValidForName(context)) => context
+            .presented
+            .iter()
+            .filter_map(|name| dns_name(name))
+            .map(str::to_owned)
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// `node-1` out of `DnsName("node-1")`, which is how the TLS library spells it; `None` if it is another kind of name.
+pub(super) fn dns_name(presented: &str) -> Option<&str> {
+    presented.strip_prefix("DnsName(\"")?.strip_suffix("\")")
+}
+
+/// The DNS names of a certificate, canonical and without wildcards, each once.
+fn plain_names(certificate: &EndEntityCert<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    // With a dot at the end it is no name of a certificate (RFC 5280 section 4.2.1.6), and no caller would find it there.
+    let is_relative = |name: &&str| !name.ends_with('.');
+    for name in certificate.valid_dns_names().filter(is_relative) {
+        if let Ok(name) = canonical_name(name)
+            && !names.iter().any(|known| *known == name)
+        {
+            names.push(name.into_owned());
+        }
+    }
+    names
+}
+
+/// The common names in a subject (RFC 5280 section 4.1.2.4) that can be names of nodes, canonical. What cannot be read ends
+/// the list.
+fn common_names(mut subject: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    while let Some((SET, mut set, rest)) = der(subject) {
+        subject = rest;
+        while let Some((SEQUENCE, attribute, rest)) = der(set) {
+            set = rest;
+            let Some((OBJECT_ID, COMMON_NAME, value)) = der(attribute) else {
+                continue;
+            };
+            let text = der(value).and_then(|(_, text, _)| std::str::from_utf8(text).ok());
+            if let Some(Ok(name)) = text.map(canonical_name) {
+                names.push(name.into_owned());
+            }
+        }
+    }
+    names
+}
+
+/// The first element of DER: its tag, its contents, and what follows it.
+fn der(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = input.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (len, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81 => (usize::from(*rest.first()?), &rest[1..]),
+        0x82 => {
+            let (len, rest) = rest.split_first_chunk()?;
+            (usize::from(u16::from_be_bytes(*len)), rest)
+        }
+        _ => return None,
+    };
+    let (contents, rest) = rest.split_at_checked(len)?;
+    Some((tag, contents, rest))
+}
+
+impl CertificateNameFault {
+    /// What a peer with such a certificate is told.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::NoName => "the certificate has no DNS name",
+            Self::Wildcards(_) => "the certificate has no DNS name but wildcards",
+            Self::Invalid(_) => "the DNS names of the certificate are not valid",
+            Self::Several(_) => {
+                "the certificate has several DNS names, and its common name is none of them"
+            }
+        }
+    }
+}
+
+impl From<CertificateNameFault> for TlsError {
+    fn from(fault: CertificateNameFault) -> Self {
+        match fault {
+            CertificateNameFault::NoName => Self::NoName,
+            CertificateNameFault::Wildcards(names) => Self::WildcardName { names },
+            CertificateNameFault::Invalid(names) => Self::Invalid {
+                part: Part::Certificate,
+                reason: format!(
+                    "its DNS names {names:?} are not valid; the first: {}",
+                    invalid_name(&names[0])
+                ),
+            },
+            CertificateNameFault::Several(names) => Self::SeveralNames { names },
+        }
+    }
+}
+
+/// What is wrong with a name that a certificate has and that is refused there.
+fn invalid_name(name: &str) -> String {
+    match canonical_name(name) {
+        Err(fault) => fault.to_string(),
+        Ok(_) => "in a certificate it has no dot at the end".to_owned(),
+    }
+}
+
+/// RFC 1035 section 2.3.4: 255 on the wire, with the lengths of the first label and of the root.
+const NAME_BYTES_MAX: usize = 253;
+const LABEL_BYTES_MAX: usize = 63;
+
+const SET: u8 = 0x31;
+const SEQUENCE: u8 = 0x30;
+const OBJECT_ID: u8 = 0x06;
+
+/// 2.5.4.3.
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+
+#[cfg(all(test, feature = "dev-certs"))]
+mod tests;

@@ -1,0 +1,243 @@
+//! Names that are one, names that are none, and certificates with several.
+
+use std::{sync::Arc, time::SystemTime};
+
+use quinn::crypto::rustls::QuicClientConfig;
+use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
+
+use super::*;
+use crate::{
+    ConnectError, DevCa, Endpoint, NodePem, Router, RpcServer, Tls, TransportConfig, client::answer,
+};
+
+#[test]
+fn case_and_the_dot_at_the_end_are_of_no_meaning() {
+    for name in ["Node-1.Workers", "node-1.workers.", "NODE-1.WORKERS."] {
+        assert_eq!(canonical_name(name).unwrap(), "node-1.workers");
+    }
+    let pod = "worker-0.workers.a-namespace-of-some-length.svc.cluster.example.internal";
+    assert!(pod.len() > LABEL_BYTES_MAX);
+    assert_eq!(canonical_name(pod).unwrap(), pod);
+    let longest = format!("{}a", "abc.".repeat(63));
+    assert_eq!(canonical_name(&longest).unwrap().len(), NAME_BYTES_MAX);
+}
+
+#[test]
+fn what_cannot_be_a_name_is_refused_for_its_cause() {
+    let (label, long) = ("a".repeat(64), "abc.".repeat(64));
+    for (name, cause) in [
+        ("", NameFault::Empty),
+        (".", NameFault::Empty),
+        ("127.0.0.1", NameFault::Address),
+        ("::1", NameFault::Address),
+        ("[::1]", NameFault::Address),
+        ("127.0.0.1:80", NameFault::Address),
+        ("[::1]:80", NameFault::Address),
+        ("*.workers", NameFault::Wildcard),
+        ("a b", NameFault::Character(' ')),
+        ("ä", NameFault::Character('ä')),
+        ("node-1:80", NameFault::Character(':')),
+        ("a..", NameFault::Label),
+        ("a..b", NameFault::Label),
+        ("-a", NameFault::Label),
+        ("a-.b", NameFault::Label),
+        ("a.7", NameFault::Number),
+        (&label, NameFault::LabelTooLong(64)),
+        (&long, NameFault::TooLong(255)),
+    ] {
+        assert_eq!(canonical_name(name), Err(cause), "{name:?}");
+    }
+}
+
+#[test]
+fn common_names_are_read_and_nothing_else() {
+    let attribute = |id: &[u8], text: &str| {
+        let text = element(0x0c, text.as_bytes());
+        element(
+            SET,
+            &element(SEQUENCE, &[element(OBJECT_ID, id), text].concat()),
+        )
+    };
+    let organization: &[u8] = &[0x55, 0x04, 0x0a];
+    // The bytes of a common name inside of another attribute.
+    let inside = element(OBJECT_ID, COMMON_NAME);
+    let hidden = [&inside[..], &element(0x0c, b"b")].concat();
+    let hidden = String::from_utf8(hidden).unwrap();
+    let long = "n".repeat(60) + "." + &"n".repeat(63) + ".example";
+    let subject = [
+        attribute(organization, &hidden),
+        attribute(COMMON_NAME, "A."),
+        attribute(COMMON_NAME, "no name"),
+        attribute(COMMON_NAME, &long),
+    ]
+    .concat();
+    assert_eq!(common_names(&subject), ["a", &*long]);
+    for len in 0..subject.len() {
+        assert!(common_names(&subject[..len]).len() < 2, "{len} bytes");
+    }
+    assert_eq!(common_names(&[SET, 0x84, 0xff, 0xff, 0xff, 0xff]), [""; 0]);
+}
+
+fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(contents.len()).unwrap();
+    let head: &[u8] = match len {
+        0..=0x7f => &[tag, len],
+        _ => &[tag, 0x81, len],
+    };
+    [head, contents].concat()
+}
+
+/// A certificate for these names, with this common name.
+fn issue(ca: &DevCa, names: &[&str], common_name: Option<&str>) -> NodePem {
+    let from = SystemTime::now() - HOUR;
+    ca.issue_names(names, common_name, from, 2 * HOUR).unwrap()
+}
+
+#[test]
+fn the_node_name_is_canonical() {
+    let ca = DevCa::new("test");
+    for name in ["Node-1.Workers", "node-1.workers."] {
+        assert_eq!(ca.issue(name).unwrap().node_name(), "node-1.workers");
+    }
+    let pem = issue(&ca, &["Node-1.Workers"], None);
+    assert_eq!(pem.tls().unwrap().node_name(), "node-1.workers");
+    let pod = "worker-0.workers.a-namespace-of-some-length.svc.cluster.example.internal";
+    assert_eq!(ca.issue(pod).unwrap().node_name(), pod);
+}
+
+#[test]
+fn the_common_name_chooses_among_several_names() {
+    let ca = DevCa::new("test");
+    let name = |names: &[&str], common| issue(&ca, names, common).tls();
+    let several = ["localhost", "Worker-0.workers", "worker-0"];
+    assert_eq!(
+        name(&several, Some("worker-0")).unwrap().node_name(),
+        "worker-0"
+    );
+    let canonical = name(&several, Some("WORKER-0.workers")).unwrap();
+    assert_eq!(canonical.node_name(), "worker-0.workers");
+    // A name in two forms is one name, and a wildcard is none.
+    let once = name(&["Worker-0", "worker-0", "*.workers"], None).unwrap();
+    assert_eq!(once.node_name(), "worker-0");
+    for common in [None, Some("somebody"), Some("worker-0.workers.svc")] {
+        let error = name(&several, common).unwrap_err();
+        assert!(
+            matches!(&error, TlsError::SeveralNames { names } if names.len() == 3),
+            "{error:?}"
+        );
+        for text in ["\"worker-0.workers\"", "as common name too"] {
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_for_wildcards_alone_or_without_a_name_is_refused_with_what_to_do() {
+    let ca = DevCa::new("test");
+    for name in ["*.workers.example", "*.workers", "*"] {
+        let error = issue(&ca, &[name], Some("w.workers.example"));
+        let error = error.tls().unwrap_err();
+        assert!(matches!(error, TlsError::WildcardName { .. }), "{error:?}");
+        for text in [&format!("{name:?}"), "issue one for each node"] {
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+    for (name, cause) in [("node-1.", "no dot at the end"), ("a b", "' ' cannot be")] {
+        let error = issue(&ca, &[name], Some("node-1")).tls().unwrap_err();
+        assert!(matches!(error, TlsError::Invalid { .. }), "{error:?}");
+        assert!(error.to_string().contains(cause), "{error}");
+    }
+    for names in [&[][..], &["127.0.0.1"]] {
+        let error = issue(&ca, names, Some("node-1")).tls().unwrap_err();
+        assert!(matches!(error, TlsError::NoName), "{error:?}");
+        assert!(error.to_string().contains("subjectAltName=DNS:"), "{error}");
+    }
+}
+
+fn serve(pem: &NodePem) -> RpcServer {
+    bind(&pem.tls().unwrap()).serve(Router::new())
+}
+
+fn bind(tls: &Tls) -> Endpoint {
+    let any = ([127, 0, 0, 1], 0).into();
+    Endpoint::bind(any, TransportConfig::default(), tls.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn a_node_is_dialled_by_any_form_of_its_name_and_known_by_one() {
+    let ca = DevCa::new("test");
+    let server = serve(&issue(&ca, &["Node-1.Workers"], None));
+    let node = bind(&ca.issue("node-2").unwrap());
+    for name in ["node-1.workers", "NODE-1.workers.", "Node-1.Workers"] {
+        let client = node.connect(server.local_addr(), name).await.unwrap();
+        assert_eq!(client.peer().name(), "node-1.workers");
+        let client = node.connect_early(server.local_addr(), name).await.unwrap();
+        client.confirmed().await.unwrap();
+        assert_eq!(client.peer().name(), "node-1.workers");
+    }
+}
+
+#[tokio::test]
+async fn a_node_does_not_stand_for_others_by_a_wildcard() {
+    let ca = DevCa::new("test");
+    let server = serve(&issue(
+        &ca,
+        &["w1.workers.example", "*.workers.example"],
+        None,
+    ));
+    let node = bind(&ca.issue("node-2").unwrap());
+    let addr = server.local_addr();
+    node.connect(addr, "w1.workers.example").await.unwrap();
+    let error = node.connect(addr, "w2.workers.example").await.unwrap_err();
+    assert!(
+        matches!(&error, ConnectError::WrongNode { presented, .. } if presented.len() == 2),
+        "{error:?}"
+    );
+    let cause = "a wildcard names no single node";
+    assert!(error.to_string().contains(cause), "{error}");
+}
+
+/// Peers whose own start would have refused their certificates are told why.
+#[tokio::test]
+async fn a_caller_whose_certificate_names_no_single_node_is_told_so() {
+    let ca = DevCa::new("test");
+    let server = serve(&ca.issue_pem("node-1").unwrap());
+    for (names, cause) in [
+        (&["*.workers"][..], "has no DNS name but wildcards"),
+        (&["a", "b"], "its common name is none of them"),
+        (&["127.0.0.1"], "has no DNS name"),
+        (&["a b"], "are not valid"),
+    ] {
+        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+        let config = client_config(&issue(&ca, names, Some("c")));
+        let connecting = endpoint.connect_with(config, server.local_addr(), "node-1");
+        let connection = connecting.unwrap().await.unwrap();
+        let closed = connection.closed().await;
+        let quinn::ConnectionError::ApplicationClosed(close) = closed else {
+            panic!("{names:?}: {closed:?}");
+        };
+        assert_eq!(close.error_code, answer::CLOSE_NO_NAME);
+        let reason = String::from_utf8_lossy(&close.reason).into_owned();
+        assert!(reason.contains(cause), "{reason}");
+    }
+    assert_eq!(server.stats().connections_accepted, 0);
+}
+
+/// QUIC with this certificate, whatever it says.
+fn client_config(pem: &NodePem) -> quinn::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    roots.add(certificate(&pem.ca)).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).unwrap();
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate(&pem.cert)], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"rpcnet/1".to_vec()];
+    quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()))
+}
+
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
