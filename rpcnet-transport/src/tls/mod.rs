@@ -6,6 +6,7 @@ mod derived;
 mod dev;
 mod files;
 mod name;
+mod pem;
 mod server_sessions;
 mod verify;
 
@@ -35,7 +36,7 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
 use webpki::{EndEntityCert, KeyUsage};
 
@@ -92,10 +93,10 @@ impl Tls {
     ///
     /// [`TlsError`], which says which part does not fit the others.
     pub fn from_pem(cert: &[u8], key: &[u8], ca: &[u8]) -> Result<Self, TlsError> {
-        let chain = certificates(Part::Certificate, cert)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| bad_pem(Part::Key, e))?;
+        let chain = pem::certificates(Part::Certificate, cert)?;
+        let key = pem::private_key(key)?;
         let mut roots = RootCertStore::empty();
-        for authority in certificates(Part::Authority, ca)? {
+        for authority in pem::certificates(Part::Authority, ca)? {
             roots.add(authority).map_err(|e| TlsError::Invalid {
                 part: Part::Authority,
                 reason: e.to_string(),
@@ -332,27 +333,6 @@ pub enum TlsError {
 impl TlsError {
     fn from_setup(error: impl fmt::Display) -> Self {
         Self::Setup(error.to_string())
-    }
-}
-
-fn certificates(part: Part, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(text)
-        .collect::<Result<_, _>>()
-        .map_err(|e| bad_pem(part, e))?;
-    if found.is_empty() {
-        Err(TlsError::Empty(part))
-    } else {
-        Ok(found)
-    }
-}
-
-fn bad_pem(part: Part, error: pem::Error) -> TlsError {
-    match error {
-        pem::Error::NoItemsFound => TlsError::Empty(part),
-        other => TlsError::Invalid {
-            part,
-            reason: other.to_string(),
-        },
     }
 }
 
