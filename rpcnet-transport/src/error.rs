@@ -218,7 +218,8 @@ pub enum ConnectError {
     /// The name cannot be the name of a node: it is no DNS name. The text says why.
     #[error("{0:?} cannot be the name of a node: {fault}", fault = name_fault(.0))]
     InvalidName(String),
-    /// The address cannot be reached from this endpoint, for example IPv6 from an IPv4 socket.
+    /// The address cannot be reached from this endpoint, for example IPv6 from an IPv4 socket. The endpoint has to be bound
+    /// otherwise.
     #[error("address {addr} cannot be dialled: {reason}")]
     InvalidAddress {
         /// The address that was asked for.

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use quinn::ConnectionError;
 use tokio::time::timeout;
 
-use super::{Endpoint, Shared};
+use super::{Endpoint, Shared, canonical};
 use crate::{
     ConnectError, Peer,
     client::{Opened, answer},
@@ -95,6 +95,14 @@ impl Shared {
     ) -> Result<(Target, quinn::Connecting), ConnectError> {
         let bad_name = || ConnectError::InvalidName(name.to_owned());
         let name = &*canonical_name(name).map_err(|_| bad_name())?;
+        let addr = canonical(addr);
+        // The system would refuse each datagram, and nothing would be heard until the timeout.
+        if let Ok(bound) = self.quinn.local_addr()
+            && !can_reach(bound, addr)
+        {
+            let reason = other_family(bound, addr);
+            return Err(ConnectError::InvalidAddress { addr, reason });
+        }
         let known = self.tls.sessions().peer(addr, name);
         let crypto = if early {
             &known.early_crypto
@@ -180,6 +188,22 @@ impl Shared {
             None => quic::connect_error(addr, self.config.connect_timeout, error),
         }
     }
+}
+
+/// Whether a socket bound to one address can send to the other at all. Bound to all IPv6 addresses it reaches IPv4 too.
+fn can_reach(bound: SocketAddr, addr: SocketAddr) -> bool {
+    let is_ipv4 = |addr: SocketAddr| canonical(addr).is_ipv4();
+    (bound.is_ipv6() && bound.ip().is_unspecified()) || is_ipv4(bound) == is_ipv4(addr)
+}
+
+fn other_family(bound: SocketAddr, addr: SocketAddr) -> String {
+    let (ours, theirs) = match canonical(addr).is_ipv4() {
+        true => ("IPv6", "IPv4"),
+        false => ("IPv4", "IPv6"),
+    };
+    format!(
+        "this endpoint is bound to {bound}, which reaches {ours} alone: bind it to an {theirs} address, or to [::] for both"
+    )
 }
 
 /// A hello has no body.

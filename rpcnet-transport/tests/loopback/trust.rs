@@ -1,6 +1,6 @@
 //! Who gets in, and who is believed.
 
-use rpcnet_transport::{BindError, ConnectError};
+use rpcnet_transport::{BindError, ConnectError, MemoryNetwork};
 
 use super::*;
 
@@ -140,6 +140,53 @@ async fn names_that_are_no_names_are_refused_at_once() {
         let early = client.connect_early(loopback(), name).await;
         assert!(matches!(early, Err(ConnectError::InvalidName(_))));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_of_a_family_that_the_port_does_not_reach_is_refused_at_once() {
+    let network = MemoryNetwork::new();
+    let began = Instant::now();
+    for (bound, addr, cause) in [
+        (
+            "[::1]:70",
+            "127.0.0.1:71",
+            "bound to [::1]:70, which reaches IPv6 alone",
+        ),
+        (
+            "127.0.0.1:70",
+            "[::1]:71",
+            "bound to 127.0.0.1:70, which reaches IPv4 alone",
+        ),
+    ] {
+        let (bound, addr) = (bound.parse().unwrap(), addr.parse().unwrap());
+        let node = network
+            .bind(bound, TransportConfig::default(), identity(CLIENT))
+            .unwrap();
+        for error in [
+            node.connect(addr, SERVER).await.unwrap_err(),
+            node.connect_early(addr, SERVER).await.unwrap_err(),
+        ] {
+            assert!(
+                matches!(error, ConnectError::InvalidAddress { addr: given, .. } if given == addr),
+                "{error:?}"
+            );
+            assert!(!error.is_retryable());
+            for text in [cause, "or to [::] for both"] {
+                assert!(error.to_string().contains(text), "{error}");
+            }
+        }
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn an_address_is_the_same_in_both_of_its_forms() {
+    let server = serve(Router::new(), TransportConfig::default());
+    let port = server.local_addr().port();
+    let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+    let client = endpoint(CLIENT, TransportConfig::default());
+    let client = within(client.connect((mapped, port).into(), SERVER)).await;
+    assert_eq!(client.unwrap().peer().addr(), server.local_addr());
 }
 
 #[tokio::test]
