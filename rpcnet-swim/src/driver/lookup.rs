@@ -63,6 +63,7 @@ pub(super) async fn resolve(
         .note_look_up(resolved, failures, own.clone());
     // The log may be slow: it is written without the lock.
     changes.log();
+    shared.note_reach();
     Found {
         own,
         addrs,
@@ -73,7 +74,11 @@ pub(super) async fn resolve(
 /// What a seed resolves to now.
 async fn lookup(seed: &str) -> io::Result<Vec<SocketAddr>> {
     match timeout(RESOLVE_TIMEOUT, lookup_host(seed)).await {
-        Ok(found) => found.map(Vec::from_iter),
+        Ok(found) => found.map(|addrs| {
+            addrs
+                .map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+                .collect()
+        }),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::advertise::advertised;
 use super::events::EventStream;
-use super::outcome::{JoinError, Joined, LeaveError, StartError};
+use super::outcome::{JoinError, Joined, LeaveError, StartError, list};
 use super::report;
 use super::run::run;
 use super::seeds::Seeds;
@@ -92,9 +92,21 @@ struct State {
     whole: bool,
     /// A newer node has this node's name.
     superseded: bool,
+    /// Every seed is of an address family that the socket cannot send to.
+    out_of_reach: bool,
     /// How many members acknowledged that this one left.
     left: Option<usize>,
     over: bool,
+}
+
+impl State {
+    /// Of a driver that is gone.
+    fn ended() -> Self {
+        Self {
+            over: true,
+            ..Self::default()
+        }
+    }
 }
 
 struct Life {
@@ -171,7 +183,8 @@ impl ClusterMembership {
     /// own, does not wait: it dials the seeds and merges with those who answer.
     ///
     /// # Errors
-    /// [`JoinError::NoSeedAnswered`] after the join timeout; the node goes on trying, so this may
+    /// [`JoinError::NoSeedAnswered`] after the join timeout, or at once if every seed is of an
+    /// address family that the socket cannot send to; the node goes on trying, so this may
     /// be called again just to wait. [`JoinError::Refused`] if a seed did not let it in, and
     /// [`JoinError::ClockSkew`] if that is because the clocks are too far apart.
     /// [`JoinError::Superseded`] if a newer node has this node's name.
@@ -186,6 +199,7 @@ impl ClusterMembership {
         let seeds = seed::parse_all(&seeds)
             .map_err(|(seed, reason)| JoinError::InvalidSeed { seed, reason })?;
         self.shared.seeds.lock().add(seeds);
+        self.shared.note_reach();
         if self.shared.seeds().is_none() {
             self.shared
                 .engine
@@ -195,18 +209,21 @@ impl ClusterMembership {
             self.shared.engine.lock().want_seeds();
         }
         self.shared.wake.notify_one();
-        let settled =
-            state.wait_for(|state| (state.joined && state.whole) || state.superseded || state.over);
+        let settled = state.wait_for(|state| {
+            let is_in_vain = state.out_of_reach && !state.joined;
+            (state.joined && state.whole) || state.superseded || state.over || is_in_vain
+        });
         let settled = timeout(self.shared.config.join_timeout, settled).await;
         // Without the guard of the state that it may hold.
-        let settled = settled.map(|state| state.is_ok_and(|state| state.joined));
+        let settled = settled.map(|state| state.map_or_else(|_| State::ended(), |state| *state));
         let is_in = self.shared.state.borrow().joined;
         match settled {
-            Ok(true) if self.live_count() == 1 => Ok(Joined::Alone),
-            Ok(true) => Ok(Joined::Whole),
-            Ok(false) => Err(match self.state() {
+            Ok(State { joined: true, .. }) if self.live_count() == 1 => Ok(Joined::Alone),
+            Ok(State { joined: true, .. }) => Ok(Joined::Whole),
+            Ok(state) => Err(match self.state() {
                 MembershipState::Superseded { by, addr } => JoinError::Superseded { by, addr },
-                _ => JoinError::Gone,
+                _ if state.over => JoinError::Gone,
+                _ => self.shared.join_failure(),
             }),
             Err(_) if is_in => Ok(Joined::Partial),
             Err(_) => Err(self.shared.join_failure()),
@@ -460,6 +477,18 @@ impl Shared {
                 // The last of them is gone.
                 *subscribers = Subscribers::None;
             }
+        }
+    }
+
+    /// Tells those who wait for a seed whether any can be sent to, as far as they resolve.
+    pub(super) fn note_reach(&self) {
+        let out_of_reach = self.seeds.lock().are_out_of_reach();
+        let is_new = self.state.send_if_modified(|state| {
+            std::mem::replace(&mut state.out_of_reach, out_of_reach) != out_of_reach
+        });
+        if is_new && out_of_reach {
+            let seeds = list(&self.seed_failures());
+            tracing::warn!(%seeds, "no seed can be sent to from here");
         }
     }
 

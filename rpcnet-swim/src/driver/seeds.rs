@@ -89,6 +89,12 @@ impl Seeds {
         }
     }
 
+    /// Whether every seed resolves, and none to an address that this node's socket can send to.
+    pub(super) fn are_out_of_reach(&self) -> bool {
+        let is_out = |seed: &String| matches!(self.silence(seed), SeedFailure::OtherFamily { .. });
+        !self.texts.is_empty() && self.texts.iter().all(is_out)
+    }
+
     /// Whether a seed is this node itself.
     fn is_own(&self, seed: &str) -> bool {
         let addrs = self.addrs(seed);
@@ -99,7 +105,8 @@ impl Seeds {
 /// Whether a socket bound to one address can send to the other at all: one of IPv6 reaches IPv4 if it
 /// is bound to all addresses.
 pub(super) fn can_reach(bound: SocketAddr, addr: SocketAddr) -> bool {
-    bound.is_ipv4() == addr.is_ipv4() || (bound.is_ipv6() && bound.ip().is_unspecified())
+    let is_ipv4 = |addr: SocketAddr| addr.ip().to_canonical().is_ipv4();
+    is_ipv4(bound) == is_ipv4(addr) || (bound.is_ipv6() && bound.ip().is_unspecified())
 }
 
 /// What an operator is to be told of a look-up.
