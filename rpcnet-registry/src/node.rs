@@ -9,7 +9,8 @@ use crate::Tags;
 /// Displays as the name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId {
-    /// Unique among the nodes of a cluster.
+    /// Unique among the nodes of a cluster, and compared as it is. Nodes of `rpcnet-swim` have names in lower case without a
+    /// dot at the end; a transport dials any name in that form.
     pub name: Arc<str>,
     /// Higher for a later start under the same name; as a rule the time of the start, in ms.
     pub epoch: u64,

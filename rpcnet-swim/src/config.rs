@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::engine::detector::Detector;
 use crate::engine::rules::Rules;
 use crate::error::ConfigError;
-use crate::id::check_name;
+use crate::id::{canonical_name, check_name};
 use crate::key::KeyRing;
 use crate::seed;
 use crate::tags::Tags;
@@ -115,10 +115,12 @@ impl ClusterConfig {
             .with_partition_grace(Duration::from_secs(15))
     }
 
-    /// This node's name, unique in the cluster: 1 to 63 of `A-Z a-z 0-9 . _ -`. The driver makes
-    /// one up if there is none. A restarted node should keep its name.
+    /// This node's name, unique in the cluster: 1 to [`MAX_NAME_BYTES`](crate::MAX_NAME_BYTES) of
+    /// `A-Z a-z 0-9 . _ -`. Case and a dot at the end do not matter, as in DNS: `Worker-1` is the
+    /// node `worker-1`. Beyond 63 bytes it takes room from the [tags](Self::with_tags). The driver
+    /// makes one up if there is none. A restarted node should keep its name.
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
+        self.name = Some(canonical_name(&name.into()));
         self
     }
 
@@ -156,7 +158,8 @@ impl ClusterConfig {
         self
     }
 
-    /// What the node says of itself from the start. Default: nothing.
+    /// What the node says of itself from the start. Default: nothing. At most
+    /// [`MAX_TAGS_BYTES`](crate::MAX_TAGS_BYTES), and less beside a name of more than 63 bytes.
     pub fn with_tags(mut self, tags: Tags) -> Self {
         self.tags = tags;
         self
@@ -382,7 +385,12 @@ impl ClusterConfig {
     /// The first contradiction found.
     pub fn validate(&self) -> Result<(), ConfigError> {
         check_name(&self.cluster_name)?;
-        self.name.as_deref().map_or(Ok(()), check_name)?;
+        if let Some(name) = &self.name {
+            check_name(name)?;
+            self.tags
+                .check_beside(name)
+                .map_err(ConfigError::TagsBesideName)?;
+        }
         seed::parse_all(&self.seeds)
             .map_err(|(seed, reason)| ConfigError::InvalidSeed { seed, reason })?;
         for (setting, time) in [
@@ -507,8 +515,18 @@ mod tests {
         let lan = ClusterConfig::lan;
         let key = || ClusterKey::from_bytes([1; 32]);
         let any: SocketAddr = "0.0.0.0:0".parse().unwrap();
+        let tags = |bytes: usize| {
+            let part = |n| bytes / 4 + usize::from(n < bytes % 4);
+            let pairs = (0..4).map(|n| (n.to_string(), "v".repeat(part(n) - 3)));
+            Tags::from_pairs(pairs).unwrap()
+        };
         let cases = [
             (lan().with_name("a b"), "invalid name \"a b\""),
+            (lan().with_name("n".repeat(254)), "1 to 253 of A-Z a-z 0-9"),
+            (
+                lan().with_name("n".repeat(253)).with_tags(tags(835)),
+                "tags take 835 bytes encoded, at most 834 are carried beside a name of 253 bytes",
+            ),
             (lan().with_cluster_name(""), "invalid name \"\""),
             (
                 lan().with_gossip_interval(Duration::ZERO),
@@ -548,6 +566,9 @@ mod tests {
             assert!(error.contains(message), "{error}");
         }
         assert_eq!(lan().with_bind_addr(any).with_key(key()).validate(), Ok(()));
+        let longest = lan().with_name("n".repeat(253)).with_tags(tags(834));
+        assert_eq!(longest.validate(), Ok(()));
+        assert_eq!(lan().with_name("N-1.Pool.").name(), Some("n-1.pool"));
         assert_eq!(
             lan().with_bind_addr(any).insecure_gossip().validate(),
             Ok(())

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::id::MAX_NAME_BYTES;
 use crate::seed::SeedSyntaxError;
 
 /// A configuration that contradicts itself. The caller's to fix; nothing was started.
@@ -12,11 +13,14 @@ use crate::seed::SeedSyntaxError;
 #[non_exhaustive]
 pub enum ConfigError {
     /// A node's or a cluster's name that is empty, too long or of other characters than allowed.
-    #[error("invalid name {name:?}: 1 to 63 of A-Z a-z 0-9 . _ - are allowed")]
+    #[error("invalid name {name:?}: 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 . _ - are allowed")]
     InvalidName {
         /// The name as given.
         name: String,
     },
+    /// A node's tags that have no room beside its name: both travel in one datagram.
+    #[error(transparent)]
+    TagsBesideName(TagError),
     /// A setting that must be more than zero is zero.
     #[error("{setting} must not be zero")]
     Zero {
@@ -119,6 +123,19 @@ pub enum TagError {
         bytes: usize,
         /// What is carried.
         limit: usize,
+    },
+    /// Too much beside this node's name, which is longer than 63 bytes. A shorter name helps too.
+    #[error(
+        "tags take {bytes} bytes encoded, at most {limit} are carried beside a name of {name_bytes} \
+         bytes"
+    )]
+    TooLargeBesideName {
+        /// What they take.
+        bytes: usize,
+        /// What is carried beside the name.
+        limit: usize,
+        /// What the name takes.
+        name_bytes: usize,
     },
 }
 

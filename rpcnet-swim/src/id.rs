@@ -6,6 +6,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::error::ConfigError;
+use crate::tags::MAX_TAGS_BYTES;
 
 /// A node: its name and its epoch.
 ///
@@ -14,6 +15,8 @@ use crate::error::ConfigError;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId {
     /// Chosen by the user, unique in the cluster: 1 to [`MAX_NAME_BYTES`] of `A-Z a-z 0-9 . _ -`.
+    /// Compared as it is; a node's own is in lower case, without a dot at the end
+    /// ([`with_name`](crate::ClusterConfig::with_name)).
     pub name: Arc<str>,
     /// Start of this life of the node, in milliseconds since the Unix epoch.
     pub epoch: u64,
@@ -83,5 +86,41 @@ pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
     }
 }
 
-/// Longest name of a node or a cluster, in bytes: a DNS label, so it fits a certificate too.
-pub const MAX_NAME_BYTES: usize = 63;
+/// The form of a node's name in which there is one of it: ASCII lower case, without the dot at the
+/// end.
+pub(crate) fn canonical_name(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+/// Most bytes of tags, encoded, that a node of this name can carry.
+pub(crate) fn tags_bytes_max(name: &str) -> usize {
+    MAX_TAGS_BYTES.min(MAX_NAME_AND_TAGS_BYTES.saturating_sub(name.len()))
+}
+
+/// Longest name of a node or a cluster, in bytes: a DNS name, so it fits a certificate too. A node
+/// whose name is longer than 63 bytes, a DNS label, has as many bytes less for its tags than
+/// [`MAX_TAGS_BYTES`], since both have to fit one datagram.
+pub const MAX_NAME_BYTES: usize = 253;
+
+/// Most bytes that a name and its tags, encoded, take together: a record with them fits the smallest
+/// datagram in every message.
+const MAX_NAME_AND_TAGS_BYTES: usize = 63 + MAX_TAGS_BYTES;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_name_takes_beyond_a_label_is_not_there_for_tags() {
+        let left = |len: usize| tags_bytes_max(&"n".repeat(len));
+        assert_eq!((left(1), left(63)), (MAX_TAGS_BYTES, MAX_TAGS_BYTES));
+        assert_eq!((left(64), left(MAX_NAME_BYTES)), (1_023, 834));
+    }
+
+    #[test]
+    fn names_have_one_form() {
+        for name in ["Worker-1.Pool", "worker-1.pool.", "worker-1.pool"] {
+            assert_eq!(canonical_name(name), "worker-1.pool");
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::TagError;
+use crate::id::tags_bytes_max;
 use crate::wire::{Malformed, Reader};
 
 /// The tags of a node, kept in their wire form: sorted, without repeats, cheap to clone.
@@ -91,6 +92,22 @@ impl Tags {
         self.encoded.is_none()
     }
 
+    /// Whether a node of this name can carry them.
+    ///
+    /// # Errors
+    /// [`TagError::TooLargeBesideName`] if there is no room for them beside the name.
+    pub(crate) fn check_beside(&self, name: &str) -> Result<(), TagError> {
+        let (bytes, limit) = (self.encoded().len(), tags_bytes_max(name));
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(TagError::TooLargeBesideName {
+            bytes,
+            limit,
+            name_bytes: name.len(),
+        })
+    }
+
     /// The wire form; its length is what [`MAX_TAGS_BYTES`] bounds.
     pub(crate) fn encoded(&self) -> &[u8] {
         self.encoded.as_deref().unwrap_or_default()
@@ -138,6 +155,7 @@ fn pair<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str), Malformed> {
 }
 
 /// Most bytes that a node's tags may take, encoded: a byte of length before each key and value.
+/// Less for a node whose name is longer than 63 bytes (see [`MAX_NAME_BYTES`](crate::MAX_NAME_BYTES)).
 pub const MAX_TAGS_BYTES: usize = 1_024;
 
 #[cfg(test)]

@@ -429,7 +429,7 @@ impl ClusterMembership {
     ) -> Result<(), TagError> {
         let mut engine = self.shared.engine.lock();
         let tags = edit(&engine.me().tags)?;
-        engine.set_tags(self.shared.now(), tags);
+        engine.set_tags(self.shared.now(), tags)?;
         self.shared.wake.notify_one();
         Ok(())
     }

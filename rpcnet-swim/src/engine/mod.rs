@@ -87,7 +87,7 @@ use self::timers::{Single, Timer, Timers};
 use crate::config::ClusterConfig;
 use crate::error::{ConfigError, TagError};
 use crate::event::{Event, Member, MemberState, PartitionStatus};
-use crate::id::{NodeId, check_name};
+use crate::id::{NodeId, canonical_name, check_name};
 use crate::key::KeyId;
 use crate::stats::Stats;
 use crate::tags::Tags;
@@ -230,7 +230,12 @@ impl Engine {
         seed: u64,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
+        let id = NodeId::new(canonical_name(&id.name), id.epoch);
         check_name(&id.name)?;
+        config
+            .tags
+            .check_beside(&id.name)
+            .map_err(ConfigError::TagsBesideName)?;
         let addr = as_told(addr);
         if !is_usable(addr) {
             return Err(ConfigError::UnusableAdvertiseAddr { addr });
@@ -380,13 +385,18 @@ impl Engine {
     }
 
     /// Replaces this node's tags and spreads the change; tells it as an event too.
-    pub fn set_tags(&mut self, now: Time, tags: Tags) {
+    ///
+    /// # Errors
+    /// [`TagError::TooLargeBesideName`] if they have no room beside a long name; they are as they were.
+    pub fn set_tags(&mut self, now: Time, tags: Tags) -> Result<(), TagError> {
+        tags.check_beside(&self.me.name)?;
         let now = self.inner_time(now);
         if self.me.tags != tags {
             self.me.tags = tags;
             self.raise_incarnation(now);
             self.emit(Event::NodeUpdated(self.me()));
         }
+        Ok(())
     }
 
     /// Sets one tag.
@@ -395,8 +405,7 @@ impl Engine {
     /// [`TagError`] if the tags would be too large; they are as they were.
     pub fn set_tag(&mut self, now: Time, key: &str, value: &str) -> Result<(), TagError> {
         let tags = self.me.tags.with(key, value)?;
-        self.set_tags(now, tags);
-        Ok(())
+        self.set_tags(now, tags)
     }
 
     /// Announces that this node takes no new work, or that it does again.

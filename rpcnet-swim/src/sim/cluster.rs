@@ -19,6 +19,7 @@ use crate::engine::Engine;
 use crate::engine::inspect::Shared;
 use crate::error::TagError;
 use crate::event::{Event, Member};
+use crate::id::canonical_name;
 use crate::time::Time;
 
 /// A simulated cluster. Nodes go by their number, which with their address is theirs for ever.
@@ -93,7 +94,7 @@ impl Cluster {
         config: ClusterConfig,
         seeds: Vec<SocketAddr>,
     ) -> usize {
-        let node = self.place(name.into(), config, seeds);
+        let node = self.place(canonical_name(&name.into()), config, seeds);
         let epoch = self.epoch();
         self.start(node, epoch);
         node
@@ -184,7 +185,7 @@ impl Cluster {
     pub fn restart_as(&mut self, node: usize, name: impl Into<String>) {
         self.crash(node);
         self.report.renames += 1;
-        self.nodes[node].name = name.into();
+        self.nodes[node].name = canonical_name(&name.into());
         let epoch = self.epoch();
         self.start(node, epoch);
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Malformed, Reader, Write};
-use crate::id::{is_valid_name, name_key};
+use crate::id::{is_valid_name, name_key, tags_bytes_max};
 use crate::tags::Tags;
 
 /// What somebody claims of a member. Records travel on pings, in gossip and in syncs.
@@ -76,6 +76,10 @@ impl Record {
             ALIVE => {
                 let len = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
                 let encoded = reader.bytes(len)?;
+                // What is passed on has to fit a datagram.
+                if len > tags_bytes_max(name) {
+                    return Err(Malformed);
+                }
                 Claim::Alive(match known {
                     Some((_, tags)) if tags.encoded() == encoded => tags.clone(),
                     _ => Tags::decode(encoded)?,

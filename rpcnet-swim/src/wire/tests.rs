@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::record::MAX_SUSPECTORS;
 use super::*;
 use crate::config::DATAGRAM_BYTES_MIN;
+use crate::id::{MAX_NAME_BYTES, tags_bytes_max};
 use crate::key::{ClusterKey, KeyRing};
 use crate::tags::Tags;
 
@@ -357,11 +358,12 @@ const ORIGIN: Origin = Origin {
     counter: 300,
 };
 
-/// Each kind of message with one record, as large as its fields can be.
-fn largest(payload: Payload) -> Payload {
+/// Each kind of message with one record, as large as its fields can be beside a name of so many bytes.
+fn largest(payload: Payload, name_bytes: usize) -> Payload {
+    let name = "n".repeat(name_bytes);
     let (seq, view) = (u32::MAX, u64::MAX);
     let record = |claim| Record {
-        name: "n".repeat(63).into(),
+        name: name.as_str().into(),
         epoch: u64::MAX,
         incarnation: u32::MAX,
         addr: "[2001:db8::1]:65535".parse().unwrap(),
@@ -370,10 +372,7 @@ fn largest(payload: Payload) -> Payload {
         unreachable: true,
         claim,
     };
-    let pairs = (0..4).map(|n| (n.to_string(), "v".repeat(253)));
-    let tags = Tags::from_pairs(pairs).unwrap();
-    assert_eq!(tags.encoded().len(), crate::tags::MAX_TAGS_BYTES);
-    let me = record(Claim::Alive(tags));
+    let me = record(Claim::Alive(tags_of(tags_bytes_max(&name))));
     let mut suspectors = Suspectors::default();
     for by in 0..MAX_SUSPECTORS as u64 {
         suspectors.merge(Vote::new(by, 9.0));
@@ -434,6 +433,37 @@ fn largest(payload: Payload) -> Payload {
     }
 }
 
+/// Tags that take exactly so many bytes, encoded.
+fn tags_of(bytes: usize) -> Tags {
+    let pairs = (0..4).map(|n| {
+        let part = bytes / 4 + usize::from(n < bytes % 4);
+        (n.to_string(), "v".repeat(part - 3))
+    });
+    let tags = Tags::from_pairs(pairs).unwrap();
+    assert_eq!(tags.encoded().len(), bytes);
+    tags
+}
+
+#[test]
+fn tags_without_room_beside_the_name_are_no_record() {
+    for (name_bytes, bytes) in [(63, 1_024), (64, 1_023), (MAX_NAME_BYTES, 834)] {
+        let encoded = |name_bytes: usize, bytes| {
+            let record = Record {
+                name: "n".repeat(name_bytes).into(),
+                ..record(Claim::Alive(tags_of(bytes)))
+            };
+            let mut encoded = Vec::new();
+            record.encode(&mut encoded);
+            (record, encoded)
+        };
+        let (record, good) = encoded(name_bytes, bytes);
+        assert_eq!(Record::decode(&mut Reader::new(&good), &Nobody), Ok(record));
+        let (_, longer) = encoded(name_bytes + 1, bytes);
+        let decoded = Record::decode(&mut Reader::new(&longer), &Nobody);
+        assert_eq!(decoded, Err(Malformed), "{name_bytes}");
+    }
+}
+
 #[test]
 fn the_largest_of_every_message_fits_the_smallest_datagram() {
     let ring = KeyRing::from(ClusterKey::from_bytes([7; 32]));
@@ -443,10 +473,12 @@ fn the_largest_of_every_message_fits_the_smallest_datagram() {
         epoch: u64::MAX,
         counter: u64::MAX,
     };
-    for message in messages() {
+    let lengths = [1, 63, 64, 127, 128, MAX_NAME_BYTES];
+    let every = |message: Message| lengths.map(|len| largest(message.payload.clone(), len));
+    for payload in messages().into_iter().flat_map(every) {
         let message = Message {
             to: u32::MAX,
-            payload: largest(message.payload),
+            payload,
         };
         let mut datagram = Vec::new();
         envelope.wrap(origin, &mut datagram, |out| message.encode(out));

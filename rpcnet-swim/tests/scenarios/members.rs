@@ -183,33 +183,45 @@ fn tags_spread_and_limits_hold() {
     );
 }
 
-/// Tags of exactly the largest size.
-fn largest_tags(fill: char) -> Tags {
-    let value = |len: usize| fill.to_string().repeat(len);
-    let pairs = [("a", 252), ("b", 252), ("c", 252), ("d", 253)];
-    let pairs = pairs.map(|(key, len)| (key.to_owned(), value(len)));
-    Tags::from_pairs(pairs.into_iter().chain([("e".to_owned(), String::new())])).unwrap()
+/// Tags of exactly so many bytes, the first of which has so many.
+fn tags_of(bytes: usize, first: usize) -> Tags {
+    let rest = (bytes - (first + 3)) / 3;
+    let last = bytes - (first + 3) - 2 * rest;
+    let pairs = [
+        ("a", first),
+        ("b", rest - 3),
+        ("c", rest - 3),
+        ("d", last - 3),
+    ];
+    Tags::from_pairs(pairs.map(|(key, len)| (key, "t".repeat(len)))).unwrap()
 }
 
 #[test]
 fn much_gossip_never_exceeds_a_datagram() {
-    let long = "x".repeat(60);
-    let config = lan().with_tags(largest_tags('t'));
-    let mut cluster = Cluster::new(8);
-    let seeds = vec![std::net::SocketAddr::from(([10, 0, 0, 1], 7_946))];
-    // Sixteen nodes with a KiB each and the longest names: no two records fit into one datagram.
-    for n in 0..16 {
-        cluster.add(format!("{long}-{n:02}"), config.clone(), seeds.clone());
+    // The largest tags, and the longest name.
+    for (name_bytes, tags_bytes) in [(63, 1_024), (253, 834)] {
+        let long = "x".repeat(name_bytes - 3);
+        let config = lan().with_tags(tags_of(tags_bytes, 252));
+        let mut cluster = Cluster::new(8);
+        let seeds = vec![std::net::SocketAddr::from(([10, 0, 0, 1], 7_946))];
+        // Sixteen nodes with a KiB each: no two records fit into one datagram.
+        for n in 0..16 {
+            cluster.add(format!("{long}-{n:02}"), config.clone(), seeds.clone());
+        }
+        converge(&mut cluster, secs(20));
+        for node in 0..16 {
+            let value = "y".repeat(252);
+            cluster.set_tag(node, "a", &value).unwrap();
+            let error = cluster.set_tag(node, "a", &(value + "y")).unwrap_err();
+            let cause = format!("at most {tags_bytes} are carried");
+            assert!(error.to_string().contains(&cause), "{error}");
+        }
+        // With a suspicion in front, which rides on pings beside the news.
+        cluster.crash(9);
+        // The checker of sizes is on all the while.
+        converge(&mut cluster, secs(20));
+        assert!(cluster.report().sent_bytes > 16 * 16 * 1_024);
     }
-    converge(&mut cluster, secs(20));
-    for node in 0..16 {
-        cluster.set_tag(node, "a", &"y".repeat(252)).unwrap();
-    }
-    // With a suspicion in front, which rides on pings beside the news.
-    cluster.crash(9);
-    // The checker of sizes is on all the while.
-    converge(&mut cluster, secs(20));
-    assert!(cluster.report().sent_bytes > 16 * 16 * 1_024);
 }
 
 #[test]
