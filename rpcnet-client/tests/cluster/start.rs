@@ -34,6 +34,9 @@ async fn settings_that_contradict_each_other_are_named() {
         matches!(&error, NodeError::NameMismatch { configured, certified } if configured == "b" && certified == "a"),
         "{error}"
     );
+    let named = ClusterConfig::local().with_name("A.");
+    let node = within("a start", builder("a").cluster_config(named).start()).await;
+    assert_eq!(node.expect("of the same name").name(), "a");
     let error = refused(builder("a").insecure_gossip()).await;
     assert!(
         matches!(error, NodeError::Cluster(ConfigError::KeyAndInsecure)),
@@ -93,6 +96,41 @@ async fn a_node_that_has_started_knows_of_everybody() {
         assert_eq!(alive(&node), count + 1, "without a wait");
         nodes.push(node);
     }
+}
+
+/// As pods of stateful sets have them, with labels of namespaces that people chose.
+#[tokio::test]
+async fn a_node_whose_name_is_longer_than_a_dns_label_is_called_by_it() {
+    let pod = |n| {
+        format!("Worker-{n}.workers.video-transcoding-production.svc.cluster.frankfurt.example.com")
+    };
+    let first = start(worker(&pod(0)), &[]).await;
+    assert!(first.name().len() > 63);
+    assert_eq!(first.name(), pod(0).to_lowercase());
+    let second = start(builder(&pod(1)), std::slice::from_ref(&first)).await;
+    assert_eq!(second.joined(), Some(Joined::Whole));
+    let reply = within("a call", who(&second)).await.expect("a reply");
+    assert_eq!(reply, format!("{} 0", pod(0)));
+
+    // What the name takes is not there for tags.
+    let values = (0..4).map(|n| (n.to_string(), "v".repeat(253)));
+    let crowded = values.fold(builder(&pod(2)), |node, (key, value)| node.tag(key, value));
+    let error = refused(crowded).await;
+    assert!(
+        matches!(error, NodeError::Cluster(ConfigError::TagsBesideName(_))),
+        "{error}"
+    );
+}
+
+/// Without the join timeout: no datagram could leave.
+#[tokio::test]
+async fn a_seed_of_another_address_family_is_told_at_once() {
+    let patient = ClusterConfig::local().with_join_timeout(Duration::from_secs(24 * 3600));
+    let joins = |seed: &str| builder("a").cluster_config(patient.clone()).seeds([seed]);
+    let error = refused(joins("[::1]:7946").require_join(true)).await;
+    assert!(error.to_string().contains("[::] reaches both"), "{error}");
+    let node = within("a start", joins("[::1]:7946").start()).await;
+    assert_eq!(node.expect("it comes up alone").joined(), None);
 }
 
 #[tokio::test]
