@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     AdmissionState, BindError, ConnectError, Router, RpcClient, RpcServer, SideChannel,
     SocketBuffers, Tls, TransportConfig, TransportStats,
+    accounts::Accounts,
     busy_poll::BusyPoll,
     gauge::Gauge,
     quic,
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) config: TransportConfig,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cancelled_by_shutdown: Counter,
+    /// What each peer holds.
+    pub(crate) accounts: Accounts,
     /// Calls being served.
     pub(crate) in_flight: Gauge,
     /// Calls whose reply its caller may not have yet; a call enters here first and leaves last.
@@ -168,6 +171,7 @@ impl Endpoint {
         )
         .map_err(failed)?;
         let gate = config.admission.as_ref().map(|a| Arc::new(Gate::new(a)));
+        let accounts = Accounts::new(&config);
         let stopped = CancellationToken::new();
         busy_poll.start(stopped.clone());
         runtime.watch({
@@ -182,6 +186,7 @@ impl Endpoint {
             config,
             counters,
             cancelled_by_shutdown: Counter::default(),
+            accounts,
             in_flight: Gauge::default(),
             unacknowledged: Gauge::default(),
             outgoing: Gauge::default(),
@@ -276,6 +281,11 @@ impl Endpoint {
     /// Calls being served. A lane that is being read at this moment may count as one more.
     pub fn in_flight(&self) -> usize {
         self.0.shared.in_flight.count()
+    }
+
+    /// Bytes held for all peers now; see [`with_buffered_bytes_max`](TransportConfig::with_buffered_bytes_max).
+    pub fn buffered_bytes(&self) -> usize {
+        self.0.shared.accounts.bytes()
     }
 
     /// How many calls run and wait; `None` if their number is not [limited](TransportConfig::with_admission).

@@ -50,6 +50,8 @@ counters! {
     handshakes_refused,
     /// Handshakes sent back to prove their address.
     handshakes_retried,
+    /// Connections refused because their node had as many as one may have.
+    connections_refused,
     /// Handshakes that failed: a certificate of another CA or none, another protocol, or silence.
     handshakes_failed,
     /// Connections whose early calls the server did not take, so that they were made again.
@@ -71,6 +73,8 @@ counters! {
     calls_refused_draining,
     /// Calls refused because there were too many at a time, at once or after they had waited.
     calls_refused_overloaded,
+    /// Replies that were dropped because their caller had left too much of earlier ones untaken.
+    replies_dropped,
     /// Calls that had to wait for a place, at their method's limit or the server's.
     calls_queued,
     /// Calls refused after they had waited: too long, or for calls that matter more. They count as refused too.

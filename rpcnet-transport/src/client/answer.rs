@@ -132,6 +132,9 @@ pub(crate) const CLOSE_PROTOCOL: VarInt = VarInt::from_u32(3);
 /// Code with which a resumed connection is closed whose caller would not be taken any more.
 pub(crate) const CLOSE_UNTRUSTED: VarInt = VarInt::from_u32(4);
 
+/// Code with which a connection is closed whose caller has as many as one node may have.
+pub(crate) const CLOSE_TOO_MANY: VarInt = VarInt::from_u32(5);
+
 #[cfg(test)]
 mod tests {
     use quinn::ApplicationClose;

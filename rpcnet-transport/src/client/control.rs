@@ -1,14 +1,16 @@
 //! What a server says to a caller without being asked.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{collections::HashSet, future::poll_fn, sync::Arc};
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use parking_lot::Mutex;
 
 use super::{
     ConnectionNews, answer,
     lane::{Lanes, Link},
 };
 use crate::{
+    accounts::{ConnectionAccount, Room},
     gauge::Gauge,
     runtime::ConnectionGuard,
     stream::{Cut, RecvHalf},
@@ -23,9 +25,11 @@ pub(super) async fn listen(
     lanes: Arc<Lanes>,
     link: Arc<Link>,
     in_flight: Gauge,
+    account: Arc<ConnectionAccount>,
     message_bytes_max: usize,
 ) {
     let connection = guard.connection().clone();
+    let begun = Mutex::default();
     let mut answers = FuturesUnordered::new();
     let mut says_more = true;
     let end = loop {
@@ -38,7 +42,11 @@ pub(super) async fn listen(
             },
             stream = connection.accept_uni() => match stream {
                 // QUIC bounds how many there are.
-                Ok(stream) => answers.push(read_answer(stream, &lanes, &link, message_bytes_max)),
+                Ok(stream) => {
+                    let room = Room::of(Arc::clone(&account));
+                    let recv = answer_stream(stream, room, message_bytes_max);
+                    answers.push(read_answer(recv, &lanes, &link, &begun));
+                }
                 // Answers that are here in whole are answers.
                 Err(error) => break Some(error),
             },
@@ -59,21 +67,34 @@ pub(super) async fn listen(
     guard.disarm();
 }
 
-/// Reads an answer that has a stream of its own.
-async fn read_answer(
+/// Calls whose answers are being read, by lane and number.
+type Begun = Mutex<HashSet<(u64, u32)>>;
+
+fn answer_stream(
     stream: quinn::RecvStream,
-    lanes: &Lanes,
-    link: &Link,
+    room: Room,
     message_bytes_max: usize,
-) {
+) -> (u64, RecvHalf) {
     let index = stream.id().index();
     let decoder = Decoder::new(StreamKind::Answer, message_bytes_max);
-    let mut stream = RecvHalf::new(stream, decoder);
+    (index, RecvHalf::new(stream, decoder, room))
+}
+
+/// Reads an answer that has a stream of its own, if a call waits for it and none is being read for that call.
+async fn read_answer(
+    (index, mut stream): (u64, RecvHalf),
+    lanes: &Lanes,
+    link: &Link,
+    begun: &Begun,
+) {
     let to = poll_fn(|cx| stream.poll_frame(cx)).await;
     let Ok(Some(Frame::AnswerTo { lane, id })) = to else {
         // Whose answer it was is not known here. The server says on the lane that it did not arrive.
         return stream.cut(Cut::Malformed);
     };
+    if !lanes.is_waiting(lane, id) || !begun.lock().insert((lane, id)) {
+        return stream.cut(Cut::Cancelled);
+    }
     let outcome = match poll_fn(|cx| stream.poll_frame(cx)).await {
         Ok(Some(Frame::Reply(header, body))) => {
             stream.note_end();
@@ -82,5 +103,6 @@ async fn read_answer(
         }
         other => Err(answer::unreadable(other, index)),
     };
+    begun.lock().remove(&(lane, id));
     lanes.answer(lane, id, outcome);
 }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     Code, ConnectError, Endpoint, Processed, RpcError, TransportConfig,
+    accounts::{ConnectionAccount, Room},
     endpoint::{Shared, Target},
     gauge::{Gauge, GaugeGuard},
     runtime::{ConnectionGuard, RuntimeEnded},
@@ -51,6 +52,7 @@ struct Attempt {
     body: Bytes,
     deadline: Option<Instant>,
     answer_bytes_max: usize,
+    room: Room,
 }
 
 /// What became of an early call.
@@ -168,9 +170,11 @@ impl RpcClient {
             config.queue_len,
             Arc::clone(&link),
         );
+        let account = shared.accounts.of(target.peer.shared_name());
         let inner = Inner {
             connection: connection.clone(),
             peer: target.peer.clone(),
+            account: ConnectionAccount::new(account),
             request_bytes_max: config.message_bytes_max.min(request_bytes_max as usize),
             answer_bytes_max: config.message_bytes_max,
             call_timeout: config.call_timeout,
@@ -252,6 +256,7 @@ impl RpcClient {
             body,
             deadline,
             answer_bytes_max: self.0.answer_bytes_max,
+            room: Room::of(Arc::clone(&self.0.account)),
         };
         // In a task, since what waits for all attempts to end must not wait for a future that nobody polls.
         let runtime = &self.0.link.runtime;
@@ -306,6 +311,7 @@ impl Attempt {
             body,
             deadline,
             answer_bytes_max,
+            room,
         } = self;
         let opened = tokio::select! {
             biased;
@@ -319,7 +325,7 @@ impl Attempt {
         };
         let is_early = recv.is_0rtt();
         let mut send = SendHalf::new(send);
-        let mut recv = RecvHalf::new(recv, Decoder::answers(answer_bytes_max));
+        let mut recv = RecvHalf::new(recv, Decoder::answers(answer_bytes_max), room);
         if !is_early {
             // The handshake ended meanwhile, and others may still hold streams of this number; see `complete`.
             return Outcome::NotTaken;

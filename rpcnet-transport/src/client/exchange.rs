@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{CallOptions, RpcClient, answer};
 use crate::{
     Code, Processed, RpcError,
+    accounts::Room,
     stream::{RecvCore, RecvHalf, SendCore, SendHalf, WriteFailure},
     wire::{self, Decoder, Flags, Frame, RequestHeader},
 };
@@ -168,7 +169,8 @@ impl RpcClient {
         };
         let (send, recv) = opened.map_err(answer::lost_before_sending)?;
         let decoder = Decoder::answers(self.0.answer_bytes_max);
-        Ok((SendHalf::new(send), RecvHalf::new(recv, decoder)))
+        let room = Room::of(Arc::clone(&self.0.account));
+        Ok((SendHalf::new(send), RecvHalf::new(recv, decoder, room)))
     }
 
     async fn send_request(

@@ -23,6 +23,7 @@ use self::{
 };
 use crate::{
     ConnectError, Endpoint, LoadReport, Peer, RpcError, Tls, TransportConfig,
+    accounts::ConnectionAccount,
     busy_poll::BusyPoll,
     gauge::{Gauge, GaugeGuard},
     runtime::EndpointRuntime,
@@ -41,6 +42,7 @@ pub struct RpcClient(Arc<Inner>);
 struct Inner {
     connection: quinn::Connection,
     peer: Peer,
+    account: Arc<ConnectionAccount>,
     /// Smaller of our limit and the server's.
     request_bytes_max: usize,
     answer_bytes_max: usize,
@@ -62,6 +64,8 @@ struct Inner {
 pub(crate) struct Opened {
     pub(crate) connection: quinn::Connection,
     pub(crate) peer: Peer,
+    /// What is held of what the server sends.
+    pub(crate) account: Arc<ConnectionAccount>,
     pub(crate) hello: wire::Hello,
     /// Where the hello came from, for what follows it.
     pub(crate) control: RecvHalf,
@@ -101,6 +105,7 @@ impl RpcClient {
         let Opened {
             connection,
             peer,
+            account,
             hello,
             control,
             runtime,
@@ -128,11 +133,13 @@ impl RpcClient {
             Arc::clone(&lanes),
             Arc::clone(&link),
             in_flight.clone(),
+            Arc::clone(&account),
             config.message_bytes_max,
         ));
         Self(Arc::new(Inner {
             connection,
             peer,
+            account,
             request_bytes_max: config
                 .message_bytes_max
                 .min(hello.message_bytes_max as usize),

@@ -213,7 +213,8 @@ impl TransportConfig {
     }
 
     /// Calls at a time that a server takes over all connections; default 16,384. Further ones are answered
-    /// [`Overloaded`](crate::Code::Overloaded).
+    /// [`Overloaded`](crate::Code::Overloaded). One peer (an identity, over all of its connections) has at most half of what the others
+    /// leave, but 16 in any case; calls with idempotency keys that go on when their caller is gone count as its own.
     #[must_use]
     pub fn with_calls_max(mut self, calls: NonZeroUsize) -> Self {
         self.calls_max = calls;
@@ -239,7 +240,41 @@ impl TransportConfig {
         self
     }
 
-    /// Connections at a time that a server takes; default 4,096. Further ones are refused.
+    /// Bytes that the endpoint holds for all peers: of messages that are being read in parts, of requests whose handlers run, and of
+    /// replies that their callers have not taken; default 512 MiB, 1 GiB in [`bulk`](Self::bulk). One peer (an identity, over all of its
+    /// connections) has at most half of what the others leave, but one message of the
+    /// [largest size](Self::with_message_bytes_max) always fits. At the limit reading waits, so that QUIC's windows hold
+    /// the sender up; a request that still finds no room within [`with_stall_timeout`](Self::with_stall_timeout), and a reply that
+    /// finds none, end their call with [`Code::Overloaded`](crate::Code::Overloaded). Messages of up to 16 KiB are not counted. Beside these bytes each
+    /// connection may hold its [window](Self::with_connection_window_bytes).
+    #[must_use]
+    pub fn with_buffered_bytes_max(mut self, bytes: usize) -> Self {
+        self.buffered_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of messages that are being read in parts, and of requests whose handlers run, for one connection; default 64 MiB, 256 MiB in
+    /// [`bulk`](Self::bulk). At the limit further messages of the connection wait for room before they are read. One message
+    /// of the [largest size](Self::with_message_bytes_max) always fits.
+    #[must_use]
+    pub fn with_connection_buffered_bytes_max(mut self, bytes: usize) -> Self {
+        self.connection_buffered_bytes_max = bytes;
+        self
+    }
+
+    /// Least rate at which a caller has to send the body of a request, and to take a reply, in bytes per second on average; default
+    /// 64 KiB/s, 8 KiB/s in [`wan`](Self::wan). A body of `n` bytes has
+    /// [`with_stall_timeout`](Self::with_stall_timeout) plus `n` divided by this rate, whatever the call's own deadline is, so
+    /// that a caller that sends a few bytes now and then does not hold a call for ever. Single messages of streams are not
+    /// timed. Too large a value cuts honest callers on slow links that carry several bodies at a time.
+    #[must_use]
+    pub fn with_transfer_rate_min(mut self, bytes_per_second: NonZeroU32) -> Self {
+        self.transfer_rate_min = bytes_per_second;
+        self
+    }
+
+    /// Connections at a time that a server takes; default 4,096. Further ones are refused. One peer (an identity) has at most
+    /// half of what the others leave, but 16 in any case.
     #[must_use]
     pub fn with_connections_max(mut self, connections: NonZeroUsize) -> Self {
         self.connections_max = connections;

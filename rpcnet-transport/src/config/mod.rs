@@ -19,7 +19,7 @@ use crate::Admission;
 /// | preset | for | differs from `lan` by |
 /// |---|---|---|
 /// | [`lan`](Self::lan), the default | nodes in one data centre or on one machine | |
-/// | [`wan`](Self::wan) | nodes far apart | longer first guesses and timeouts, larger windows, a careful start |
+/// | [`wan`](Self::wan) | nodes far apart | longer first guesses and timeouts, larger windows, a careful start, slower transfers allowed |
 /// | [`bulk`](Self::bulk) | large bodies in one data centre | windows of 16 and 64 MiB, jumbo frames |
 ///
 /// Relations between settings are checked once, by [`Endpoint::bind`](crate::Endpoint::bind).
@@ -50,6 +50,9 @@ pub struct TransportConfig {
     pub(crate) admission: Option<Admission>,
     pub(crate) lame_duck: Duration,
     pub(crate) connections_max: NonZeroUsize,
+    pub(crate) buffered_bytes_max: usize,
+    pub(crate) connection_buffered_bytes_max: usize,
+    pub(crate) transfer_rate_min: NonZeroU32,
     pub(crate) handshakes_max: NonZeroUsize,
     pub(crate) stream_window_bytes: NonZeroU32,
     pub(crate) connection_window_bytes: NonZeroU32,
@@ -91,6 +94,9 @@ impl TransportConfig {
             admission: None,
             lame_duck: Duration::from_millis(100),
             connections_max: const { NonZeroUsize::new(4_096).unwrap() },
+            buffered_bytes_max: 512 * MIB,
+            connection_buffered_bytes_max: 64 * MIB,
+            transfer_rate_min: const { NonZeroU32::new(64 * 1_024).unwrap() },
             handshakes_max: const { NonZeroUsize::new(256).unwrap() },
             stream_window_bytes: const { NonZeroU32::new(MIB as u32).unwrap() },
             connection_window_bytes: const { NonZeroU32::new(8 * MIB as u32).unwrap() },
@@ -112,6 +118,7 @@ impl TransportConfig {
             initial_rtt: Duration::from_millis(100),
             busy_poll: Duration::ZERO,
             lame_duck: Duration::from_millis(500),
+            transfer_rate_min: const { NonZeroU32::new(8 * 1_024).unwrap() },
             initial_window_bytes: 14_720,
             ack_frequency: None,
             stream_window_bytes: const { NonZeroU32::new(4 * MIB as u32).unwrap() },
@@ -131,9 +138,17 @@ impl TransportConfig {
             stream_window_bytes: const { NonZeroU32::new(16 * MIB as u32).unwrap() },
             connection_window_bytes: const { NonZeroU32::new(64 * MIB as u32).unwrap() },
             send_window_bytes: const { NonZeroU32::new(64 * MIB as u32).unwrap() },
+            buffered_bytes_max: 1024 * MIB,
+            connection_buffered_bytes_max: 256 * MIB,
             socket_buffer_bytes: 8 * MIB,
             ..Self::lan()
         }
+    }
+
+    /// How long the sending of a body may take that never stalls.
+    pub(crate) fn transfer_time(&self, bytes: usize) -> Duration {
+        let seconds = bytes as f64 / f64::from(self.transfer_rate_min.get());
+        self.stall_timeout + Duration::from_secs_f64(seconds)
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {

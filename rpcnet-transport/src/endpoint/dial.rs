@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::{Endpoint, Shared, canonical};
 use crate::{
     ConnectError, Peer,
+    accounts::{ConnectionAccount, Room},
     client::{Opened, answer},
     quic,
     runtime::RuntimeEnded,
@@ -147,7 +148,7 @@ impl Shared {
         let hello = async {
             let stream = connection.accept_uni().await.map_err(failed)?;
             let decoder = Decoder::new(StreamKind::Control, HELLO_BYTES_MAX);
-            let mut stream = RecvHalf::new(stream, decoder);
+            let mut stream = RecvHalf::new(stream, decoder, Room::unlimited());
             let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;
             match frame {
                 Ok(Some(Frame::Hello(hello))) => Ok((hello, stream)),
@@ -163,9 +164,11 @@ impl Shared {
         })?;
         target.known.note_limit(hello.message_bytes_max);
         self.counters.connections_opened.add_one();
+        let account = self.accounts.of(target.peer.shared_name());
         Ok(Opened {
             connection,
             peer: target.peer.clone(),
+            account: ConnectionAccount::new(account),
             hello,
             control,
             runtime: self.runtime.clone(),

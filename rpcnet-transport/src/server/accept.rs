@@ -270,7 +270,8 @@ async fn complete(
     if let Some(peer) = known {
         let control = say_hello(shared, &connection).await;
         let control = control.ok_or(ConnectionError::TimedOut)?;
-        let caller = Arc::new(Caller::new(connection.clone(), peer));
+        let caller = Caller::new(&shared.accounts, connection.clone(), peer);
+        let caller = Arc::new(caller.ok_or_else(|| crowded(shared, &connection))?);
         let streams_taken = early::serve_until_over(shared, &caller, completed, deadline).await;
         early = Some(Admitted {
             caller,
@@ -294,12 +295,21 @@ async fn complete(
         connection.close(answer::CLOSE_NO_NAME, fault.reason().as_bytes());
         ConnectionError::LocallyClosed
     })?;
+    let caller = Caller::new(&shared.accounts, connection.clone(), peer);
+    let caller = Arc::new(caller.ok_or_else(|| crowded(shared, &connection))?);
     let control = say_hello(shared, &connection).await;
     Ok(Admitted {
         control: control.ok_or(ConnectionError::TimedOut)?,
-        caller: Arc::new(Caller::new(connection, peer)),
+        caller,
         streams_taken: 0,
     })
+}
+
+/// Refuses a connection of a peer that has as many as it may.
+fn crowded(shared: &Shared, connection: &quinn::Connection) -> ConnectionError {
+    shared.counters.connections_refused.add_one();
+    connection.close(answer::CLOSE_TOO_MANY, b"too many connections of this node");
+    ConnectionError::LocallyClosed
 }
 
 /// Who shows these certificates.

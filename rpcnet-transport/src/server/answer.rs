@@ -1,14 +1,14 @@
 //! Bringing a reply to its caller.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::timeout;
 
 use crate::{
     Code, Processed, Status,
+    accounts::{Account, InFlight, Reservation},
     endpoint::Shared,
-    gauge::GaugeGuard,
     stream::{Cut, SendHalf, WriteFailure},
     wire::{LoadReport, ReplyHeader},
 };
@@ -19,7 +19,7 @@ pub(super) async fn answer(
     send: &mut SendHalf,
     stopped: Pin<&mut (impl Future<Output = bool> + ?Sized)>,
     outcome: Result<Bytes, Status>,
-    in_flight: Option<GaugeGuard>,
+    in_flight: Option<InFlight>,
 ) -> bool {
     let counters = &shared.counters;
     let served = match &outcome {
@@ -46,7 +46,9 @@ pub(super) async fn answer(
     };
     let (header, body) = reply_parts(outcome, shared.load(), shared.config.message_bytes_max);
     let stall: Duration = shared.config.stall_timeout;
-    let written = send.reply(&header, body, stall).await;
+    let limit = shared.config.transfer_time(body.len());
+    let written = timeout(limit, send.reply(&header, body, stall)).await;
+    let written = written.unwrap_or(Err(WriteFailure::Stalled));
     shared.busy_poll.note(true);
     // The work is done; an acknowledgement may take its time.
     drop(in_flight);
@@ -75,6 +77,27 @@ pub(super) async fn answer(
         Err(WriteFailure::Closed) => send.cut(cut),
     }
     false
+}
+
+/// Room for a reply until its caller has it. If there is none, since the caller has left too much of earlier ones untaken, the
+/// reply is dropped and the caller told so.
+pub(super) fn hold_reply(
+    shared: &Shared,
+    account: &Arc<Account>,
+    outcome: Result<Bytes, Status>,
+) -> (Result<Bytes, Status>, Option<Reservation>) {
+    let bytes = match &outcome {
+        Ok(body) => body.len(),
+        Err(status) => status.details.len(),
+    };
+    let held = account.hold_reply(bytes);
+    if held.is_some() {
+        return (outcome, held);
+    }
+    shared.counters.replies_dropped.add_one();
+    let message = format!("no room for a reply of {bytes} bytes beside those that were not taken");
+    let status = Status::new(Code::Overloaded, message).with_processed(Processed::Yes);
+    (Err(status), None)
 }
 
 pub(super) fn reply_parts(

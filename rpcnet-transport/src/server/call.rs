@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     CallContext,
-    admission::{self, Entry, Newcomer, Places},
-    answer::answer,
+    admission::{self, Entry, LentPlaces, Newcomer, Places},
+    answer::{answer, hold_reply},
     context::{Asked, CallInfo},
     early::Handshake,
+    first::Caller,
     keys::Lent,
     request::{Unserved, read_body, read_header},
     router::{Arguments, Handler, Started},
@@ -28,16 +29,16 @@ use super::{
 };
 use crate::{
     Code, Peer, Processed, Status,
+    accounts::InFlight,
     endpoint::Shared,
-    gauge::GaugeGuard,
-    stream::{Cut, GivenBack, RecvCore, RecvHalf, SendCore, SendHalf, SenderCut},
+    stream::{Cut, GivenBack, RecvCore, RecvHalf, SendCore, SendHalf, SenderCut, ServedCall},
     wire::RequestHeader,
 };
 
 /// Serves the call of one stream, from the first bytes after its preface to the acknowledgement of its last.
 pub(super) async fn serve(
     shared: Arc<Shared>,
-    peer: Peer,
+    caller: Arc<Caller>,
     send: SendHalf,
     mut recv: RecvHalf,
     arrived: Instant,
@@ -54,8 +55,8 @@ pub(super) async fn serve(
     };
     // Before it is asked whether the server drains: a shutdown either sees this call or is seen by it.
     let (_unacknowledged, _) = shared.unacknowledged.enter();
-    match Call::admit(&shared, &peer, &send, &mut recv, header, body, arrived).await {
-        Ok(call) => call.run(&shared, peer, send, recv).await,
+    match Call::admit(&shared, &caller, &send, &mut recv, header, body, arrived).await {
+        Ok(call) => call.run(&shared, &caller, send, recv).await,
         Err(why) => turn_away(&shared, send, recv, why).await,
     }
 }
@@ -84,7 +85,7 @@ struct Call {
     body: Bytes,
     asked: Asked,
     places: Places,
-    in_flight: GaugeGuard,
+    in_flight: InFlight,
 }
 
 /// How the wait for a handler ended.
@@ -97,19 +98,22 @@ enum Ended {
 }
 
 impl Call {
-    /// Decides by the header alone, so that the body of a call that is refused or waits is not read, and reads the body then.
+    /// Refuses by the header what is refused in any case, reads the body, and takes a place only then: what waits for its
+    /// caller holds none.
     async fn admit(
         shared: &Shared,
-        peer: &Peer,
+        caller: &Caller,
         send: &SendHalf,
         recv: &mut RecvHalf,
         header: RequestHeader,
         body: Option<Bytes>,
         arrived: Instant,
     ) -> Result<Self, Unserved> {
-        let (guard, in_flight) = shared.in_flight.enter();
+        let account = &caller.account.peer;
+        let (guard, in_flight) = account.enter(&shared.in_flight);
+        let is_full = account.is_full(in_flight, true);
         let deadline = header.deadline.and_then(|left| arrived.checked_add(left));
-        let (name, handler) = find_handler(shared, &header, deadline, in_flight)?;
+        let (name, handler) = find_handler(shared, &header, deadline, in_flight, is_full)?;
         let asked = Asked {
             attempt: header.attempt,
             idempotent: header.flags.idempotent,
@@ -118,23 +122,30 @@ impl Call {
             deadline,
         };
         let rules = handler.rules();
+        let is_limited = shared.gate.is_some() || rules.is_some();
+        let body = match body {
+            Some(body) => body,
+            None => {
+                if is_limited && let Some(status) = refusal(shared, rules, &caller.peer, &asked) {
+                    return Err(Unserved::Refused(status));
+                }
+                read_body(shared, recv, deadline).await?
+            }
+        };
         let mut places = Places::default();
-        if shared.gate.is_some() || rules.is_some() {
-            places = match enter(shared, rules, peer, &asked) {
+        if is_limited {
+            places = match enter(shared, rules, &caller.peer, &asked) {
                 Entry::Now(places) => places,
                 Entry::Later(queued) => {
+                    let began = Instant::now();
                     let turn = Box::pin(queued.turn(&shared.counters));
                     let places = wait_for_turn(shared, turn, send.stopped(), deadline).await?;
-                    shared.queue_delay.note(arrived.elapsed());
+                    shared.queue_delay.note(began.elapsed());
                     places
                 }
                 Entry::Never(status) => return Err(Unserved::Refused(status)),
             };
         }
-        let body = match body {
-            Some(body) => body,
-            None => read_body(shared, recv, deadline).await?,
-        };
         if !header.flags.streams_requests {
             recv.note_end();
         }
@@ -149,7 +160,7 @@ impl Call {
         })
     }
 
-    async fn run(self, shared: &Arc<Shared>, peer: Peer, send: SendHalf, recv: RecvHalf) {
+    async fn run(self, shared: &Arc<Shared>, caller: &Caller, send: SendHalf, recv: RecvHalf) {
         let Self {
             name,
             handler,
@@ -159,6 +170,7 @@ impl Call {
             mut places,
             in_flight,
         } = self;
+        let (peer, account) = (&caller.peer, &caller.account.peer);
         let deadline = asked.deadline;
         let mut stopped = pin!(send.stopped());
         shared.counters.calls_started.add_one();
@@ -175,20 +187,29 @@ impl Call {
             cx.lend(Lent {
                 places: std::mem::take(&mut places),
                 shared: Arc::clone(shared),
+                account: Arc::clone(account),
             });
         } else if matches!(handler, Handler::Unary(_)) {
             places.measure();
         }
-        let (requests, unused_recv) = if flags.streams_requests {
+        let lent = (flags.streams_requests || flags.streams_replies)
+            .then(|| LentPlaces::new(std::mem::take(&mut places)))
+            .flatten();
+        let (requests, mut unused_recv) = if flags.streams_requests {
             let counters = Arc::clone(&shared.counters);
-            let core = RecvCore::of_handler(recv, shared.runtime.clone(), peer.clone(), counters);
+            let runtime = shared.runtime.clone();
+            let core = RecvCore::of_handler(recv, runtime, peer.clone(), counters, lent.clone());
             (Some(core), None)
         } else {
             (None, Some(recv))
         };
         let (replies, send_back) = if flags.streams_replies {
-            let (core, back) =
-                SendCore::of_handler(send, shared, peer.clone(), deadline, token.clone());
+            let call = ServedCall {
+                cancelled: token.clone(),
+                lent: lent.clone(),
+                account: Arc::clone(account),
+            };
+            let (core, back) = SendCore::of_handler(send, shared, peer.clone(), deadline, call);
             (Some(core), Where::Lent(back))
         } else {
             (None, Where::Here(send))
@@ -209,7 +230,14 @@ impl Call {
             &token,
         )
         .await;
-        if let Ended::Returned(outcome) = &ended {
+        let returned = match &ended {
+            Ended::Returned(outcome) => Some(outcome),
+            _ => None,
+        };
+        if let Some(lent) = lent {
+            lent.end(returned);
+        }
+        if let Some(outcome) = returned {
             places.note(outcome);
         }
         drop(places);
@@ -246,6 +274,11 @@ impl Call {
                 ))
             }
         };
+        // The request went with its handler.
+        if let Some(recv) = &mut unused_recv {
+            recv.release_room();
+        }
+        let (outcome, _held) = hold_reply(shared, account, outcome);
         answer(shared, &mut send, stopped, outcome, Some(in_flight)).await;
         if let Some(mut recv) = unused_recv {
             recv.note_end();
@@ -260,13 +293,28 @@ pub(super) fn enter(shared: &Shared, rules: Option<&Rules>, peer: &Peer, asked: 
         &shared.counters,
         rules.and_then(|rules| rules.gate.as_ref()),
         shared.gate.as_ref().filter(|_| !is_exempt),
-        || Newcomer {
-            peer: peer.clone(),
-            priority: asked.priority,
-            is_retry: asked.attempt > 0,
-            deadline: asked.deadline,
-        },
+        || newcomer(peer, asked),
     )
+}
+
+/// Why a call would not pass the gates whatever it waits, if that is known already.
+fn refusal(shared: &Shared, rules: Option<&Rules>, peer: &Peer, asked: &Asked) -> Option<Status> {
+    let is_exempt = rules.is_some_and(|rules| rules.is_exempt);
+    admission::refusal(
+        &shared.counters,
+        rules.and_then(|rules| rules.gate.as_ref()),
+        shared.gate.as_ref().filter(|_| !is_exempt),
+        newcomer(peer, asked),
+    )
+}
+
+fn newcomer(peer: &Peer, asked: &Asked) -> Newcomer {
+    Newcomer {
+        peer: peer.clone(),
+        priority: asked.priority,
+        is_retry: asked.attempt > 0,
+        deadline: asked.deadline,
+    }
 }
 
 /// Waits for the turn of a call while somebody waits for its answer.
@@ -307,9 +355,10 @@ fn find_handler(
     header: &RequestHeader,
     deadline: Option<Instant>,
     in_flight: usize,
+    is_full: bool,
 ) -> Result<(Arc<str>, Handler), Unserved> {
     let counters = &shared.counters;
-    admit(shared, in_flight).map_err(Unserved::Refused)?;
+    admit(shared, in_flight, is_full).map_err(Unserved::Refused)?;
     let router = shared.router();
     let Some((name, handler)) = router.find(&header.method) else {
         return Err(Unserved::Refused(unknown_method(shared)));
@@ -328,11 +377,11 @@ fn find_handler(
 
 /// Refuses calls that the server does not take at all at the moment. The refused ones are counted.
 #[inline(always)]
-pub(super) fn admit(shared: &Shared, in_flight: usize) -> Result<(), Status> {
+pub(super) fn admit(shared: &Shared, in_flight: usize, is_full: bool) -> Result<(), Status> {
     if shared.refuses_calls() {
         return Err(refused_draining(shared));
     }
-    if in_flight > shared.config.calls_max.get() {
+    if is_full || in_flight > shared.config.calls_max.get() {
         return Err(refused_overloaded(shared));
     }
     Ok(())

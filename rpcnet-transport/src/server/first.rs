@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{call, early::Handshake, lane};
 use crate::{
     Peer,
+    accounts::{Accounts, ConnectionAccount, ConnectionGuard, Room},
     endpoint::Shared,
     outbox::Outbox,
     stream::{Cut, RecvHalf, SendHalf},
@@ -23,6 +24,10 @@ use crate::{
 pub(super) struct Caller {
     pub(super) connection: quinn::Connection,
     pub(super) peer: Peer,
+    /// What is held of what the connection sends.
+    pub(super) account: Arc<ConnectionAccount>,
+    /// Counts the connection for its peer.
+    _counted: ConnectionGuard,
     lanes: AtomicU8,
 }
 
@@ -35,12 +40,21 @@ enum Useless {
 }
 
 impl Caller {
-    pub(super) fn new(connection: quinn::Connection, peer: Peer) -> Self {
-        Self {
+    /// `None` if the peer has as many connections as it may.
+    pub(super) fn new(
+        accounts: &Accounts,
+        connection: quinn::Connection,
+        peer: Peer,
+    ) -> Option<Self> {
+        let account = accounts.of(peer.shared_name());
+        let counted = account.connect()?;
+        Some(Self {
             connection,
             peer,
+            account: ConnectionAccount::new(account),
+            _counted: counted,
             lanes: AtomicU8::new(0),
-        }
+        })
     }
 
     /// Counts one more lane, unless there are as many as were announced.
@@ -66,9 +80,9 @@ pub(super) async fn serve_stream(
         Ok((StreamKind::Call, rest)) => {
             let mut decoder = Decoder::answers(shared.config.message_bytes_max);
             decoder.push(rest);
-            let (send, recv) = (SendHalf::new(send), RecvHalf::new(recv, decoder));
-            let peer = caller.peer.clone();
-            return call::serve(shared, peer, send, recv, arrived, early).await;
+            let room = Room::of(Arc::clone(&caller.account));
+            let (send, recv) = (SendHalf::new(send), RecvHalf::new(recv, decoder, room));
+            return call::serve(shared, caller, send, recv, arrived, early).await;
         }
         // Whether a method is replay-safe is asked for each call, which lanes do not.
         Ok((StreamKind::Lane, _)) if early.is_some() => {

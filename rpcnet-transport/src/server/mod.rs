@@ -18,7 +18,7 @@ mod rules;
 
 pub(crate) use self::{
     accept::{AcceptLoop, serve_connections},
-    admission::Gate,
+    admission::{Gate, LentPlaces, PeerWait},
     queue_delay::QueueDelay,
 };
 pub use self::{

@@ -54,18 +54,20 @@ pub(super) async fn read_header(
     }
 }
 
-/// Reads the body of a request whose header is known, as long as there is progress, time, and no shutdown.
+/// Reads the body of a request whose header is known, as long as there is progress at a fair rate, room, time, and no shutdown.
 pub(super) async fn read_body(
     shared: &Shared,
     recv: &mut RecvHalf,
     deadline: Option<Instant>,
 ) -> Result<Bytes, Unserved> {
     let counters = &shared.counters;
+    let bytes = recv.decoder().awaited_body_bytes().unwrap_or(0);
+    let too_slow = Instant::now() + shared.config.transfer_time(bytes);
     loop {
         if let Some((_, body)) = next_request(shared, recv)? {
             return Ok(body);
         }
-        let stalled = Instant::now() + shared.config.stall_timeout;
+        let stalled = too_slow.min(Instant::now() + shared.config.stall_timeout);
         let patience = deadline.map_or(stalled, |deadline| deadline.min(stalled));
         let filled = tokio::select! {
             biased;
@@ -83,6 +85,11 @@ pub(super) async fn read_body(
                 let message = "the time was over before the request was there";
                 return Err(Unserved::refused(Code::DeadlineExceeded, message));
             }
+            Err(_) if recv.waits_for_room() => {
+                counters.calls_refused_overloaded.add_one();
+                let message = format!("no room for a request of {bytes} bytes");
+                return Err(Unserved::refused(Code::Overloaded, message));
+            }
             Err(_) => {
                 counters.stalled_calls.add_one();
                 return Err(Unserved::Cut(Cut::Stalled));
@@ -96,7 +103,7 @@ fn next_request(
     shared: &Shared,
     recv: &mut RecvHalf,
 ) -> Result<Option<(RequestHeader, Bytes)>, Unserved> {
-    match recv.decoder().next_frame() {
+    match recv.next_frame() {
         Ok(None) => Ok(None),
         Ok(Some(Frame::Request(header, body))) => Ok(Some((header, body))),
         Ok(Some(_)) => {

@@ -12,6 +12,7 @@ use quinn::{ReadError, VarInt, WriteError};
 use tokio::time::timeout;
 
 use crate::{
+    accounts::Room,
     code::{Code, Processed},
     wire::{self, Decoder, Frame, ReplyHeader, WireError},
 };
@@ -157,6 +158,7 @@ impl Drop for SendHalf {
 pub(crate) struct RecvHalf {
     stream: quinn::RecvStream,
     decoder: Decoder,
+    room: Room,
     ended: bool,
 }
 
@@ -172,10 +174,11 @@ pub(crate) enum ReadFailure {
 }
 
 impl RecvHalf {
-    pub(crate) fn new(stream: quinn::RecvStream, decoder: Decoder) -> Self {
+    pub(crate) fn new(stream: quinn::RecvStream, decoder: Decoder, room: Room) -> Self {
         Self {
             stream,
             decoder,
+            room,
             ended: false,
         }
     }
@@ -184,10 +187,33 @@ impl RecvHalf {
         &mut self.decoder
     }
 
-    /// Reads once. `false` says that the stream has ended, between two frames.
+    /// The next frame, if all of it was read.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, WireError> {
+        let frame = self.decoder.next_frame();
+        if let Ok(Some(_)) = &frame {
+            self.room.note_taken();
+        }
+        frame
+    }
+
+    /// Whether a message waits for room on this side, and not for its sender.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.room.is_awaited()
+    }
+
+    /// Gives back the room of the last message.
+    pub(crate) fn release_room(&mut self) {
+        self.room.release();
+    }
+
+    /// Reads once, when there is room for the message that is being read. `false` says that the stream has ended, between two
+    /// frames.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ReadFailure>> {
         if self.ended {
             return Poll::Ready(Ok(false));
+        }
+        if let Some(bytes) = self.decoder.awaited_body_bytes() {
+            ready!(self.room.poll(bytes, cx));
         }
         let read = pin!(self.stream.read_chunk(READ_BYTES_MAX, true));
         match ready!(read.poll(cx)) {
@@ -223,7 +249,7 @@ impl RecvHalf {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Frame>, ReadFailure>> {
         loop {
-            match self.decoder.next_frame() {
+            match self.next_frame() {
                 Ok(Some(frame)) => return Poll::Ready(Ok(Some(frame))),
                 Ok(None) => {}
                 Err(e) => return Poll::Ready(Err(ReadFailure::Wire(e))),
@@ -241,6 +267,7 @@ impl RecvHalf {
 
     pub(crate) fn cut(&mut self, why: Cut) {
         self.ended = true;
+        self.room.release();
         // Fails only if it has ended before.
         let _ = self.stream.stop(VarInt::from_u32(why as u32));
     }

@@ -7,6 +7,6 @@ mod sender;
 pub(crate) use self::{
     half::{Cut, ReadFailure, RecvHalf, SendHalf, WriteFailure, cut_to_error},
     receiver::RecvCore,
-    sender::{GivenBack, SendCore, SenderCut, begin_call, too_large},
+    sender::{GivenBack, SendCore, SenderCut, ServedCall, begin_call, too_large},
 };
 pub use self::{receiver::Receiver, sender::Sender};

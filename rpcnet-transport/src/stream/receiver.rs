@@ -22,6 +22,7 @@ use crate::{
     client::answer,
     gauge::GaugeGuard,
     runtime::EndpointRuntime,
+    server::{LentPlaces, PeerWait},
     stats::Counters,
     wire::{Frame, WireError},
 };
@@ -43,7 +44,8 @@ impl<T: Decode> Receiver<T> {
         }
     }
 
-    /// The next message, or `None` after the last. Cancel-safe.
+    /// The next message, or `None` after the last. Cancel-safe. A handler that waits here holds no place of its server's or its method's
+    /// [`Admission`](crate::Admission) meanwhile.
     ///
     /// # Errors
     ///
@@ -52,7 +54,8 @@ impl<T: Decode> Receiver<T> {
     /// [`Code::InvalidRequest`] if a message does not decode. For both [`Code::PayloadTooLarge`] if one is past the
     /// limit. An error is the last thing received.
     pub async fn message(&mut self) -> Result<Option<T>, RpcError> {
-        poll_fn(|cx| self.poll_message(cx)).await.transpose()
+        let this = Message(self);
+        poll_fn(|cx| this.0.poll_message(cx)).await.transpose()
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, RpcError>>> {
@@ -81,6 +84,15 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
+/// The wait for one message.
+struct Message<'a, T>(&'a mut Receiver<T>);
+
+impl<T> Drop for Message<'_, T> {
+    fn drop(&mut self) {
+        self.0.core.wait = None;
+    }
+}
+
 /// What a receiver is apart from the type of its messages.
 pub(crate) struct RecvCore {
     half: RecvHalf,
@@ -88,12 +100,15 @@ pub(crate) struct RecvCore {
     pub(crate) peer: Peer,
     deadline: Option<Pin<Box<Sleep>>>,
     side: Side,
+    /// While the handler waits for a message.
+    wait: Option<PeerWait>,
     done: bool,
 }
 
 enum Side {
     Handler {
         counters: Arc<Counters>,
+        lent: Option<LentPlaces>,
     },
     Caller {
         stream_index: u64,
@@ -107,13 +122,15 @@ impl RecvCore {
         runtime: EndpointRuntime,
         peer: Peer,
         counters: Arc<Counters>,
+        lent: Option<LentPlaces>,
     ) -> Self {
         Self {
             half,
             runtime,
             peer,
             deadline: None,
-            side: Side::Handler { counters },
+            side: Side::Handler { counters, lent },
+            wait: None,
             done: false,
         }
     }
@@ -135,6 +152,7 @@ impl RecvCore {
                 stream_index,
                 _in_flight: in_flight,
             },
+            wait: None,
             done: false,
         }
     }
@@ -150,8 +168,15 @@ impl RecvCore {
         // Who always has more to read lets others run, and notices that its call is over.
         let turn = ready!(coop::poll_proceed(cx));
         let message = self.poll_message_at_once(cx);
-        if message.is_ready() {
-            turn.made_progress();
+        match (&message, &self.side) {
+            (Poll::Ready(_), _) => {
+                turn.made_progress();
+                self.wait = None;
+            }
+            (Poll::Pending, Side::Handler { lent, .. }) if self.wait.is_none() => {
+                self.wait = lent.as_ref().map(LentPlaces::wait);
+            }
+            (Poll::Pending, _) => {}
         }
         message
     }
@@ -171,7 +196,7 @@ impl RecvCore {
                 self.done = true;
                 None
             }
-            (Side::Handler { counters }, failure) => {
+            (Side::Handler { counters, .. }, failure) => {
                 let error = handler_error(failure, counters);
                 Some(Err(self.failed(error)))
             }
@@ -223,7 +248,7 @@ impl RecvCore {
     /// The error of a message that did not decode. Whoever sent it is at fault.
     fn undecodable(&mut self, cause: CodecError) -> RpcError {
         let (code, processed) = match &self.side {
-            Side::Handler { counters } => {
+            Side::Handler { counters, .. } => {
                 counters.invalid_requests.add_one();
                 (Code::InvalidRequest, Processed::Maybe)
             }

@@ -1,6 +1,6 @@
 //! Messages that go out.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, future::poll_fn, marker::PhantomData, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::{Cut, SendHalf, WriteFailure};
 use crate::{
     Code, Encode, Peer, Processed, RpcError,
+    accounts::Account,
     client::answer,
     endpoint::Shared,
     gauge::GaugeGuard,
     runtime::EndpointRuntime,
+    server::LentPlaces,
     stats::Counters,
     wire::{self, StreamKind},
 };
@@ -45,7 +47,8 @@ impl<T: Encode> Sender<T> {
     /// # Errors
     ///
     /// [`Code::PayloadTooLarge`] if the message is past the limit and [`Code::Internal`] if it does not encode; the
-    /// call goes on. [`Code::Cancelled`] if the other side wants no more: the caller then finds the
+    /// call goes on. In a handler [`Code::Overloaded`] if the caller has left too much untaken, see
+    /// [`with_buffered_bytes_max`](crate::TransportConfig::with_buffered_bytes_max); it ends the call. [`Code::Cancelled`] if the other side wants no more: the caller then finds the
     /// reason at its [`Receiver`](crate::Receiver). [`Code::DeadlineExceeded`] and [`Code::Unavailable`] end the call.
     pub async fn send(&mut self, message: T) -> Result<(), RpcError> {
         let body = message.encode().map_err(|e| {
@@ -96,13 +99,22 @@ pub(crate) struct GivenBack {
     pub(crate) cut: Option<SenderCut>,
 }
 
+/// What a handler's sender knows of its call.
+pub(crate) struct ServedCall {
+    pub(crate) cancelled: CancellationToken,
+    /// Given back while the sender waits for the caller.
+    pub(crate) lent: Option<LentPlaces>,
+    /// On which messages are held until QUIC has them.
+    pub(crate) account: Arc<Account>,
+}
+
 /// What becomes of the half when the sender is dropped.
 enum End {
     /// A call's reply still has to be written to it.
     GiveBack {
         to: Option<oneshot::Sender<GivenBack>>,
-        cancelled: CancellationToken,
         counters: Arc<Counters>,
+        call: ServedCall,
     },
     /// It is reset unless it was finished.
     Cut {
@@ -116,7 +128,7 @@ impl SendCore {
         shared: &Shared,
         peer: Peer,
         deadline: Option<Instant>,
-        cancelled: CancellationToken,
+        call: ServedCall,
     ) -> (Self, oneshot::Receiver<GivenBack>) {
         let (to, back) = oneshot::channel();
         let core = Self {
@@ -128,8 +140,8 @@ impl SendCore {
             peer,
             end: End::GiveBack {
                 to: Some(to),
-                cancelled,
                 counters: Arc::clone(&shared.counters),
+                call,
             },
             cut: None,
         };
@@ -177,9 +189,20 @@ impl SendCore {
         coop::consume_budget().await;
         let over = || error(Code::Cancelled, Processed::Maybe, "the call is over");
         let half = self.half.as_mut().ok_or_else(over)?;
+        let (mut lent, mut _held) = (None, None);
+        if let End::GiveBack { call, counters, .. } = &self.end {
+            lent = call.lent.as_ref();
+            _held = call.account.hold_reply(body.len());
+            if _held.is_none() {
+                counters.replies_dropped.add_one();
+                self.cut = Some(SenderCut::CallerGone);
+                let message = "no room for a message beside those that were not taken";
+                return Err(error(Code::Overloaded, Processed::No, message));
+            }
+        }
         let mut head = BytesMut::new();
         wire::encode_item_header(&mut head, body.len());
-        let write = half.write(head, body, self.stall);
+        let write = waiting(lent, half.write(head, body, self.stall));
         let write = async {
             match self.deadline {
                 Some(deadline) => timeout_at(deadline, write).await.map_err(|_| {
@@ -194,9 +217,9 @@ impl SendCore {
             }
         };
         let written = match &self.end {
-            End::GiveBack { cancelled, .. } => tokio::select! {
+            End::GiveBack { call, .. } => tokio::select! {
                 biased;
-                () = cancelled.cancelled() => {
+                () = call.cancelled.cancelled() => {
                     self.cut = Some(SenderCut::Stopping);
                     return Err(over());
                 }
@@ -248,6 +271,22 @@ impl Drop for SendCore {
             });
         }
     }
+}
+
+/// Gives back the places of a handler for as long as it waits for its caller to take something.
+async fn waiting<T>(lent: Option<&LentPlaces>, write: impl Future<Output = T>) -> T {
+    let Some(lent) = lent else {
+        return write.await;
+    };
+    let (mut write, mut wait) = (pin!(write), None);
+    poll_fn(|cx| {
+        let written = write.as_mut().poll(cx);
+        if written.is_pending() && wait.is_none() {
+            wait = Some(lent.wait());
+        }
+        written
+    })
+    .await
 }
 
 /// The error of a message that is not sent because it is past the limit.

@@ -93,6 +93,14 @@ impl Decoder {
         matches!(self.state, State::Body { .. })
     }
 
+    /// Size of the body that is awaited: a header was read, and not all of what follows it.
+    pub fn awaited_body_bytes(&self) -> Option<usize> {
+        match self.state {
+            State::Body { body_bytes, .. } => Some(body_bytes),
+            _ => None,
+        }
+    }
+
     /// The request whose body is awaited, so that one that will be refused need not be read in whole.
     pub fn awaited_request(&self) -> Option<&RequestHeader> {
         match &self.state {

@@ -52,8 +52,16 @@ pub(crate) fn quic_endpoint() -> quinn::Endpoint {
 
 impl Caller {
     pub(crate) async fn connect(server: &RpcServer) -> Self {
+        Self::connect_with(server, quinn::TransportConfig::default()).await
+    }
+
+    pub(crate) async fn connect_with(
+        server: &RpcServer,
+        transport: quinn::TransportConfig,
+    ) -> Self {
         let endpoint = quic_endpoint();
-        let config = client_config(Some(&CA.issue_pem("stranger").unwrap()), b"rpcnet/1");
+        let mut config = client_config(Some(&CA.issue_pem("stranger").unwrap()), b"rpcnet/1");
+        config.transport_config(Arc::new(transport));
         let connecting = endpoint
             .connect_with(config, server.local_addr(), SERVER)
             .unwrap();
@@ -117,7 +125,12 @@ impl Caller {
     }
 }
 
-fn request(method: &str, flags: Flags, deadline: Option<Duration>, body_bytes: usize) -> BytesMut {
+pub(crate) fn request(
+    method: &str,
+    flags: Flags,
+    deadline: Option<Duration>,
+    body_bytes: usize,
+) -> BytesMut {
     let mut bytes = BytesMut::from(
         &Preface {
             kind: StreamKind::Call,
@@ -136,7 +149,7 @@ fn request(method: &str, flags: Flags, deadline: Option<Duration>, body_bytes: u
     bytes
 }
 
-async fn reply(recv: &mut RecvStream) -> ReplyHeader {
+pub(crate) async fn reply(recv: &mut RecvStream) -> ReplyHeader {
     let mut decoder = Decoder::answers(1 << 20);
     loop {
         match decoder.next_frame().unwrap() {
@@ -151,7 +164,7 @@ async fn reply(recv: &mut RecvStream) -> ReplyHeader {
 }
 
 /// That the server cut the stream, and with which code.
-async fn cut_code(recv: &mut RecvStream) -> u64 {
+pub(crate) async fn cut_code(recv: &mut RecvStream) -> u64 {
     match within(recv.read_to_end(16 << 20)).await {
         Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => code.into_inner(),
         other => panic!("not cut: {other:?}"),
@@ -160,7 +173,7 @@ async fn cut_code(recv: &mut RecvStream) -> u64 {
 
 const CUT_MALFORMED: u64 = 1;
 const CUT_HEADER_TIMEOUT: u64 = 2;
-const CUT_STALLED: u64 = 3;
+pub(crate) const CUT_STALLED: u64 = 3;
 
 fn impatient() -> TransportConfig {
     TransportConfig::default()

@@ -13,9 +13,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use super::*;
 
 /// One connection of a server that does whatever it is told to, and the client at its other end.
-struct Trap {
+pub(crate) struct Trap {
     _endpoint: quinn::Endpoint,
-    connection: Connection,
+    pub(crate) connection: Connection,
     client: RpcClient,
 }
 
@@ -28,7 +28,7 @@ struct Lane {
 
 impl Trap {
     /// With so many lanes of so many calls, as the hello says.
-    async fn new(lanes_max: u8, lane_calls_max: u32) -> Self {
+    pub(crate) async fn new(lanes_max: u8, lane_calls_max: u32) -> Self {
         let pem = CA.issue_pem(SERVER).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)

@@ -283,6 +283,12 @@ impl Lanes {
         Ok(())
     }
 
+    /// Whether a call of a lane that the server knows by its stream waits for its answer.
+    pub(crate) fn is_waiting(&self, lane: u64, id: u32) -> bool {
+        let lane = self.lanes.iter().find(|l| l.index() == Some(lane));
+        lane.is_some_and(|lane| lane.is_waiting(id))
+    }
+
     /// Answers a call of a lane that the server knows by its stream.
     pub(crate) fn answer(&self, lane: u64, id: u32, answer: Answer) {
         if let Some(lane) = self.lanes.iter().find(|l| l.index() == Some(lane)) {

@@ -295,6 +295,11 @@ impl Lane {
         }
     }
 
+    /// Whether a call of this number waits for its answer.
+    pub(super) fn is_waiting(&self, id: u32) -> bool {
+        self.state.lock().table.is_waiting(id)
+    }
+
     /// QUIC's index of the stream, while it is open.
     pub(super) fn index(&self) -> Option<u64> {
         match &self.state.lock().phase {

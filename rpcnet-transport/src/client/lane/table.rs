@@ -102,6 +102,12 @@ impl<T> Table<T> {
         }
     }
 
+    /// Whether a call of this number waits for its answer.
+    pub(super) fn is_waiting(&mut self, id: u32) -> bool {
+        self.find(id)
+            .is_some_and(|at| matches!(at.state, State::Waiting { .. }))
+    }
+
     /// The answer, after which the number is free again.
     ///
     /// # Panics

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::gate::{Gate, Newcomer, Passed, Place, Ticket, Turned};
 use crate::{Code, Status, server::router::Outcome, stats::Counters};
 
@@ -10,7 +12,7 @@ use crate::{Code, Status, server::router::Outcome, stats::Counters};
 pub(in crate::server) struct Places {
     // Given back in this order: who waits for the method needs both.
     server: Option<Place>,
-    _method: Option<Place>,
+    method: Option<Place>,
 }
 
 /// What became of a call at the gates.
@@ -58,13 +60,13 @@ pub(in crate::server) fn enter(
     let Some(gate) = server else {
         return Entry::Now(Places {
             server: None,
-            _method: held,
+            method: held,
         });
     };
     match gate.pass(who) {
         Passed::Through(place) => Entry::Now(Places {
             server: Some(place),
-            _method: held,
+            method: held,
         }),
         Passed::Turned(turned) => Entry::Never(status(counters, turned)),
         Passed::Waits(ticket) => {
@@ -73,6 +75,18 @@ pub(in crate::server) fn enter(
             Entry::Later(Queued::AtServer { ticket, method })
         }
     }
+}
+
+/// Why a call that comes now would be refused at once, if it would.
+pub(in crate::server) fn refusal(
+    counters: &Counters,
+    method: Option<&Arc<Gate>>,
+    server: Option<&Arc<Gate>>,
+    who: Newcomer,
+) -> Option<Status> {
+    let mut gates = method.into_iter().chain(server);
+    let turned = gates.find_map(|gate| gate.refusal(&who))?;
+    Some(status(counters, turned))
 }
 
 impl Queued {
@@ -84,7 +98,7 @@ impl Queued {
                 let server = ticket.turn().await.map_err(told)?;
                 Ok(Places {
                     server: Some(server),
-                    _method: method,
+                    method,
                 })
             }
             Self::AtMethod { ticket, next } => {
@@ -99,7 +113,7 @@ impl Queued {
                 }
                 Ok(Places {
                     server,
-                    _method: Some(method),
+                    method: Some(method),
                 })
             }
         }
@@ -114,10 +128,69 @@ impl Places {
         }
     }
 
+    fn each(&mut self, what: impl Fn(&mut Place)) {
+        self.server.iter_mut().for_each(&what);
+        self.method.iter_mut().for_each(&what);
+    }
+
     /// The call has ended.
     pub(in crate::server) fn note(&mut self, outcome: &Outcome) {
         if let (Some(place), Ok(_)) = (&mut self.server, outcome) {
             place.note_reply();
+        }
+    }
+}
+
+/// Places of a call with streams, which another call may have while the handler waits for the caller.
+///
+/// A caller that sends nothing, or takes nothing, would hold them for as long as it likes otherwise. When the handler goes on
+/// it runs beside the one that took its place, so that for a while more may run than the limit says.
+#[derive(Debug, Clone)]
+pub(crate) struct LentPlaces(Arc<Mutex<Lent>>);
+
+#[derive(Debug)]
+struct Lent {
+    places: Places,
+    /// Halves of the call that wait for the caller.
+    waits: u8,
+}
+
+/// A wait for the caller, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct PeerWait(Arc<Mutex<Lent>>);
+
+impl LentPlaces {
+    /// `None` where nothing is limited.
+    pub(in crate::server) fn new(places: Places) -> Option<Self> {
+        let is_limited = places.server.is_some() || places.method.is_some();
+        is_limited.then(|| Self(Arc::new(Mutex::new(Lent { places, waits: 0 }))))
+    }
+
+    /// The handler waits for its caller.
+    pub(crate) fn wait(&self) -> PeerWait {
+        let mut lent = self.0.lock();
+        lent.waits += 1;
+        if lent.waits == 1 {
+            lent.places.each(Place::pause);
+        }
+        PeerWait(Arc::clone(&self.0))
+    }
+
+    /// The handler has returned, or is gone.
+    pub(in crate::server) fn end(&self, outcome: Option<&Outcome>) {
+        let mut places = std::mem::take(&mut self.0.lock().places);
+        if let Some(outcome) = outcome {
+            places.note(outcome);
+        }
+    }
+}
+
+impl Drop for PeerWait {
+    fn drop(&mut self) {
+        let mut lent = self.0.lock();
+        lent.waits -= 1;
+        if lent.waits == 0 {
+            lent.places.each(Place::resume);
         }
     }
 }

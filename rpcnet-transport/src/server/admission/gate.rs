@@ -75,6 +75,8 @@ pub(in crate::server) struct Place {
     /// When it began, if somebody wants to know how long it takes.
     began: Option<Duration>,
     well: bool,
+    /// It is lent back while the call waits for its caller.
+    is_paused: bool,
 }
 
 /// A call that waits. Dropped, it waits no longer.
@@ -130,15 +132,7 @@ impl Gate {
             return Passed::Through(self.place());
         }
         let now = self.now();
-        let who = who();
-        let rank = Rank {
-            priority: who.priority,
-            is_retry: who.is_retry,
-            peer: who.peer.shared_name(),
-            deadline: who
-                .deadline
-                .map(|at| at.saturating_duration_since(self.epoch)),
-        };
+        let rank = self.rank(&who());
         let (tell, verdict) = oneshot::channel();
         let (pushed, retry_after) = {
             let mut queue = self.queue.lock();
@@ -161,6 +155,29 @@ impl Gate {
                     verdict,
                 })
             }
+        }
+    }
+
+    /// Why a call that comes now would be refused, if it would.
+    pub(super) fn refusal(&self, who: &Newcomer) -> Option<Turned> {
+        let AdmissionState { limit, running, .. } = self.state();
+        if running < limit {
+            return None;
+        }
+        let queue = self.queue.lock();
+        let retry_after = queue.retry_after();
+        let is_refused = !queue.has_room(&self.rank(who));
+        is_refused.then_some(Turned::Refused { retry_after })
+    }
+
+    fn rank(&self, who: &Newcomer) -> Rank<Name> {
+        Rank {
+            priority: who.priority,
+            is_retry: who.is_retry,
+            peer: who.peer.shared_name(),
+            deadline: who
+                .deadline
+                .map(|at| at.saturating_duration_since(self.epoch)),
         }
     }
 
@@ -207,6 +224,7 @@ impl Gate {
             gate: Some(Arc::clone(self)),
             began: None,
             well: false,
+            is_paused: false,
         }
     }
 
@@ -248,6 +266,24 @@ impl Place {
         self.well = true;
     }
 
+    /// Lets another call run while this one waits for its caller.
+    pub(super) fn pause(&mut self) {
+        if let Some(gate) = &self.gate
+            && !std::mem::replace(&mut self.is_paused, true)
+        {
+            gate.release(None);
+        }
+    }
+
+    /// The call goes on, beside the one that took its place if there is one.
+    pub(super) fn resume(&mut self) {
+        if let Some(gate) = &self.gate
+            && std::mem::take(&mut self.is_paused)
+        {
+            gate.running.fetch_add(1, SeqCst);
+        }
+    }
+
     /// Of a place that nobody has used, without a look at who waits.
     fn give_back(mut self) {
         if let Some(gate) = self.gate.take() {
@@ -258,7 +294,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(gate) = self.gate.take() {
+        if let Some(gate) = self.gate.take().filter(|_| !self.is_paused) {
             gate.release(self.began.map(|began| (began, self.well)));
         }
     }

@@ -5,10 +5,13 @@ mod gate;
 mod limiter;
 mod queue;
 
-pub(crate) use self::gate::Gate;
 pub(super) use self::{
-    entry::{Entry, Places, Queued, enter},
+    entry::{Entry, Places, Queued, enter, refusal},
     gate::Newcomer,
+};
+pub(crate) use self::{
+    entry::{LentPlaces, PeerWait},
+    gate::Gate,
 };
 
 use std::time::Duration;
@@ -52,7 +55,8 @@ enum Limit {
 pub struct AdmissionState {
     /// Calls that may run at a time.
     pub limit: usize,
-    /// Calls that run. They can be more than the limit for a while when an adaptive one has shrunk.
+    /// Calls that run; one with streams whose handler waits for its caller does not count. They can be more than the limit for a while, when
+    /// an adaptive one has shrunk or such a handler goes on.
     pub running: usize,
     /// Calls that wait for a place.
     pub waiting: usize,

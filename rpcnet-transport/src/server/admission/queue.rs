@@ -138,6 +138,11 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
         Pushed::Waits { place, shed }
     }
 
+    /// Whether a call that comes would be taken.
+    pub(super) fn has_room(&self, rank: &Rank<P>) -> bool {
+        self.len < self.bounds.len_max || self.victim(line(rank), &rank.peer).is_some()
+    }
+
     /// A place is free: the call that gets it. Tells which ones wait no longer without one.
     pub(super) fn pop(&mut self, now: Duration, mut shed: impl FnMut(T, Why)) -> Option<T> {
         let next = loop {

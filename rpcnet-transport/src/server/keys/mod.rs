@@ -25,7 +25,7 @@ use super::{
     call::unsure,
     router::{Outcome, Start, Started},
 };
-use crate::{Code, Processed, Status, endpoint::Shared};
+use crate::{Code, Processed, Status, accounts::Account, endpoint::Shared};
 
 /// Remembers how calls with [idempotency keys](crate::CallOptions::with_idempotency_key) ended, so that a repeat is answered and not run
 /// again. Cheap to clone: clones share what they remember. See [`Router::with_idempotency`](crate::Router::with_idempotency).
@@ -64,6 +64,8 @@ enum Answer {
 pub(super) struct Lent {
     pub(super) places: Places,
     pub(super) shared: Arc<Shared>,
+    /// On which it stays, its caller being there or not.
+    pub(super) account: Arc<Account>,
 }
 
 impl KeyMemory {
@@ -221,9 +223,16 @@ struct Run {
 
 impl Run {
     async fn serve(mut self, start: Arc<Start>, cx: CallContext, body: Bytes, lent: Lent) {
-        let Lent { mut places, shared } = lent;
+        let Lent {
+            mut places,
+            shared,
+            account,
+        } = lent;
         // A shutdown waits for it, its caller being there or not.
-        let _guards = (shared.in_flight.enter().0, shared.unacknowledged.enter().0);
+        let _guards = (
+            account.enter(&shared.in_flight).0,
+            shared.unacknowledged.enter().0,
+        );
         let handled = cx.scope({
             let cx = cx.clone();
             async move {

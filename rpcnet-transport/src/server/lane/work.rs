@@ -19,12 +19,12 @@ use super::{
 };
 use crate::{
     Code, Status,
+    accounts::{Account, InFlight},
     endpoint::Shared,
-    gauge::GaugeGuard,
     server::{
         CallContext, Dispatch,
         admission::{Entry, Places, Queued},
-        answer::answer,
+        answer::{answer, hold_reply},
         call::{admit, enter, unknown_method, within_limit, wrong_kind},
         context::Asked,
         first::Caller,
@@ -51,7 +51,8 @@ impl Lane {
             .find(request.method, shared)
             .map_err(|_| Nonsense)?;
         let in_flight = self.round.enter(shared);
-        let admitted = admit(shared, in_flight).and_then(|()| {
+        let is_full = self.caller.account.peer.is_full(in_flight, false);
+        let admitted = admit(shared, in_flight, is_full).and_then(|()| {
             let limit = shared.config.message_bytes_max;
             request_within_limit(shared, body.len(), limit)
         });
@@ -125,7 +126,12 @@ impl Lane {
         if runs_apart(unary, asked) {
             let places = std::mem::take(&mut places);
             let shared = Arc::clone(&self.shared);
-            context.lend(Lent { places, shared });
+            let account = Arc::clone(&self.caller.account.peer);
+            context.lend(Lent {
+                places,
+                shared,
+                account,
+            });
         }
         // Around it and not inside: nothing is to be tidied up there then, which makes it cheaper.
         let scope = asked.bequest().enter();
@@ -215,11 +221,12 @@ impl Lane {
     ) {
         work.places.measure();
         let turn = work.queued.as_ref().map(|queued| Arc::clone(&queued.1));
-        let (guard, _) = self.shared.in_flight.enter();
+        let account = Arc::clone(&self.caller.account.peer);
+        let (guard, _) = account.enter(&self.shared.in_flight);
         let (done, shared) = (Arc::clone(&self.done), Arc::clone(&self.shared));
         let handed = context.clone();
         let task = tokio::spawn(async move {
-            let scoped = handed.scope(work.run(handed.clone(), &shared));
+            let scoped = handed.scope(work.run(handed.clone(), &shared, account));
             let outcome = AssertUnwindSafe(scoped).catch_unwind().await;
             drop(guard);
             done.push(id, outcome.map_or(Work::Panicked, Work::Returned));
@@ -267,12 +274,20 @@ impl Lane {
 
     /// Sends a large answer on a stream of its own, so that no small one waits behind it.
     fn reply_apart(&mut self, id: u32, outcome: Outcome) {
+        let account = &self.caller.account.peer;
+        let (outcome, held) = hold_reply(&self.shared, account, outcome);
+        let Some(held) = held else {
+            return self.fail(
+                id,
+                outcome.err().unwrap_or_else(|| Status::internal("no room")),
+            );
+        };
         let (unacknowledged, _) = self.shared.unacknowledged.enter();
-        let (in_flight, _) = self.shared.in_flight.enter();
+        let (in_flight, _) = account.enter(&self.shared.in_flight);
         let (shared, caller) = (Arc::clone(&self.shared), Arc::clone(&self.caller));
         let (done, lane) = (Arc::clone(&self.done), self.outbox.index());
         let task = self.shared.calls.spawn(async move {
-            let _unacknowledged = unacknowledged;
+            let _held = (unacknowledged, held);
             let sent = send_apart(&shared, &caller, (lane, id), outcome, in_flight);
             let delivered = sent.await;
             done.push(id, Work::Replied { delivered });
@@ -292,7 +307,7 @@ async fn send_apart(
     caller: &Caller,
     (lane, id): (u64, u32),
     outcome: Outcome,
-    in_flight: GaugeGuard,
+    in_flight: InFlight,
 ) -> bool {
     let stall = shared.config.stall_timeout;
     // Waits while the caller has not read earlier ones.
@@ -345,7 +360,12 @@ struct Spawned {
 }
 
 impl Spawned {
-    async fn run(self, context: CallContext, shared: &Arc<Shared>) -> Outcome {
+    async fn run(
+        self,
+        context: CallContext,
+        shared: &Arc<Shared>,
+        account: Arc<Account>,
+    ) -> Outcome {
         let Self {
             unary,
             body,
@@ -372,7 +392,11 @@ impl Spawned {
         if runs_apart(&unary, &context.asked()) {
             let places = std::mem::take(&mut places);
             let shared = Arc::clone(shared);
-            context.lend(Lent { places, shared });
+            context.lend(Lent {
+                places,
+                shared,
+                account,
+            });
         }
         let mut started = Started::default();
         let began = Instant::now();

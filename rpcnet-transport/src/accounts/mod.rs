@@ -1,0 +1,301 @@
+//! Accounts of peers: the calls, connections and bytes that each one holds of this endpoint.
+//!
+//! A peer is an identity, the node name in its certificate, however many connections it has. Every limit of the endpoint is
+//! [shared](Share) among peers, so that none of them can take all of it.
+
+mod room;
+mod share;
+
+pub(crate) use self::{
+    room::{Reservation, Room},
+    share::Share,
+};
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{
+    TransportConfig,
+    gauge::{Gauge, GaugeGuard},
+};
+
+/// The accounts of all peers of an endpoint. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Accounts(Arc<Inner>);
+
+struct Inner {
+    calls: Share,
+    connections: Share,
+    bytes: Share,
+    connection_bytes_max: usize,
+    held: Mutex<Held>,
+    by_peer: Mutex<HashMap<Arc<str>, Weak<Account>>>,
+    /// Told when bytes are given back, if any reader waits for them.
+    released: Notify,
+    waiting: AtomicUsize,
+}
+
+/// What all peers hold together.
+#[derive(Debug, Default)]
+struct Held {
+    connections: usize,
+    bytes: usize,
+}
+
+/// The account of one peer.
+pub(crate) struct Account {
+    name: Arc<str>,
+    all: Arc<Inner>,
+    /// Calls being served, those that outlive their callers included.
+    calls: AtomicUsize,
+    /// Changed under the lock of what all hold.
+    connections: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// What one connection of a peer holds.
+#[derive(Debug)]
+pub(crate) struct ConnectionAccount {
+    pub(crate) peer: Arc<Account>,
+    bytes: AtomicUsize,
+}
+
+/// One connection of a peer, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct ConnectionGuard(Arc<Account>);
+
+/// A call being served, counted for the endpoint and for its peer.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    _endpoint: GaugeGuard,
+    peer: Arc<Account>,
+}
+
+impl Accounts {
+    pub(crate) fn new(config: &TransportConfig) -> Self {
+        let message = config.message_bytes_max;
+        Self(Arc::new(Inner {
+            calls: Share::new(config.calls_max.get(), PLACES_FLOOR),
+            connections: Share::new(config.connections_max.get(), PLACES_FLOOR),
+            bytes: Share::new(config.buffered_bytes_max.max(message), message),
+            connection_bytes_max: config.connection_buffered_bytes_max.max(message),
+            held: Mutex::default(),
+            by_peer: Mutex::default(),
+            released: Notify::new(),
+            waiting: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Bytes held for all peers.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.held.lock().bytes
+    }
+
+    /// The account of the peer of this name.
+    pub(crate) fn of(&self, name: Arc<str>) -> Arc<Account> {
+        let mut by_peer = self.0.by_peer.lock();
+        if let Some(account) = by_peer.get(&name).and_then(Weak::upgrade) {
+            return account;
+        }
+        let account = Arc::new(Account {
+            name: Arc::clone(&name),
+            all: Arc::clone(&self.0),
+            calls: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        });
+        by_peer.insert(name, Arc::downgrade(&account));
+        account
+    }
+}
+
+impl Account {
+    /// Counts one more connection, unless the peer has as many as it may.
+    pub(crate) fn connect(self: &Arc<Self>) -> Option<ConnectionGuard> {
+        let mut held = self.all.held.lock();
+        let own = self.connections.load(Relaxed);
+        let allowed = self.all.connections.allows(own, held.connections, 1);
+        allowed.then(|| {
+            held.connections += 1;
+            self.connections.store(own + 1, Relaxed);
+            ConnectionGuard(Arc::clone(self))
+        })
+    }
+
+    /// Counts a call being served; `endpoint` counts those of all peers.
+    pub(crate) fn enter(self: &Arc<Self>, endpoint: &Gauge) -> (InFlight, usize) {
+        let (total, in_flight) = endpoint.enter();
+        self.calls.fetch_add(1, Relaxed);
+        let guard = InFlight {
+            _endpoint: total,
+            peer: Arc::clone(self),
+        };
+        (guard, in_flight)
+    }
+
+    /// Whether a call that is counted in `in_flight` is more than the endpoint or this peer may have. `is_own` says whether
+    /// the peer's count has it too.
+    pub(crate) fn is_full(&self, in_flight: usize, is_own: bool) -> bool {
+        let own = self.calls.load(Relaxed).saturating_sub(usize::from(is_own));
+        !self.all.calls.allows(own, in_flight.saturating_sub(1), 1)
+    }
+
+    /// Room for a reply that is to be sent. It exists already, so there is nothing to wait for: `None` if the peer has left
+    /// too much of its replies untaken.
+    pub(crate) fn hold_reply(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        if bytes <= UNCHARGED_BYTES_MAX {
+            return Some(Reservation::none());
+        }
+        let mut held = self.all.held.lock();
+        self.take(&mut held, bytes)
+            .then(|| Reservation::of_peer(Arc::clone(self), bytes))
+    }
+
+    /// Bytes that the peer holds.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    fn take(&self, held: &mut Held, bytes: usize) -> bool {
+        let own = self.bytes.load(Relaxed);
+        let allowed = self.all.bytes.allows(own, held.bytes, bytes);
+        if allowed {
+            held.bytes += bytes;
+            self.bytes.store(own + bytes, Relaxed);
+        }
+        allowed
+    }
+
+    fn give_back(&self, bytes: usize, connection: Option<&AtomicUsize>) {
+        {
+            let mut held = self.all.held.lock();
+            held.bytes -= bytes;
+            self.bytes.fetch_sub(bytes, Relaxed);
+            if let Some(connection) = connection {
+                connection.fetch_sub(bytes, Relaxed);
+            }
+        }
+        if self.all.waiting.load(Relaxed) > 0 {
+            self.all.released.notify_waiters();
+        }
+    }
+}
+
+impl ConnectionAccount {
+    pub(crate) fn new(peer: Arc<Account>) -> Arc<Self> {
+        Arc::new(Self {
+            peer,
+            bytes: AtomicUsize::new(0),
+        })
+    }
+
+    /// Room for a message that is to be read; `None` if its connection, its peer or all peers hold too much.
+    fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        let all = &self.peer.all;
+        let mut held = all.held.lock();
+        let own = self.bytes.load(Relaxed);
+        if own > 0 && own.saturating_add(bytes) > all.connection_bytes_max {
+            return None;
+        }
+        if !self.peer.take(&mut held, bytes) {
+            return None;
+        }
+        self.bytes.store(own + bytes, Relaxed);
+        Some(Reservation::of_connection(Arc::clone(self), bytes))
+    }
+
+    /// Waits for room for a message that is to be read.
+    async fn reserve(self: Arc<Self>, bytes: usize) -> Reservation {
+        let all = &self.peer.all;
+        let _waiting = Waiting::enter(&all.waiting);
+        loop {
+            let mut released = std::pin::pin!(all.released.notified());
+            // From here on nothing that is given back is missed.
+            released.as_mut().enable();
+            if let Some(reservation) = self.try_reserve(bytes) {
+                return reservation;
+            }
+            released.await;
+        }
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.peer.calls.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        let mut held = self.0.all.held.lock();
+        held.connections -= 1;
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let mut by_peer = self.all.by_peer.lock();
+        // A new one may have come in between.
+        let is_gone = by_peer
+            .get(&self.name)
+            .is_some_and(|account| account.strong_count() == 0);
+        if is_gone {
+            by_peer.remove(&self.name);
+        }
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts")
+            .field("held", &self.held)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("name", &self.name)
+            .field("calls", &self.calls)
+            .field("connections", &self.connections)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Calls, and connections, that each peer may have whatever the others have, if the limit is that large.
+pub(crate) const PLACES_FLOOR: usize = 16;
+
+/// Messages up to this size are not counted: they come in a few packets, and the number of streams bounds them.
+const UNCHARGED_BYTES_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! Room for messages that arrive in parts.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use super::{Account, ConnectionAccount, UNCHARGED_BYTES_MAX};
+
+/// Bytes that are held for a peer, until it is dropped.
+pub(crate) struct Reservation {
+    holder: Holder,
+    bytes: usize,
+}
+
+enum Holder {
+    /// Too small to be counted.
+    None,
+    Peer(Arc<Account>),
+    Connection(Arc<ConnectionAccount>),
+}
+
+/// Room for the messages of one stream, one at a time.
+///
+/// A message that arrives in parts is read on only when there is room for all of it, so that messages that are read in part
+/// never wait for each other. Until then QUIC's windows hold its sender up.
+pub(crate) struct Room {
+    account: Option<Arc<ConnectionAccount>>,
+    held: Option<Reservation>,
+    waiting: Option<Pin<Box<dyn Future<Output = Reservation> + Send + Sync>>>,
+    /// The message that room is held for was taken out.
+    is_taken: bool,
+}
+
+impl Reservation {
+    pub(super) fn none() -> Self {
+        let holder = Holder::None;
+        Self { holder, bytes: 0 }
+    }
+
+    pub(super) fn of_peer(peer: Arc<Account>, bytes: usize) -> Self {
+        let holder = Holder::Peer(peer);
+        Self { holder, bytes }
+    }
+
+    pub(super) fn of_connection(connection: Arc<ConnectionAccount>, bytes: usize) -> Self {
+        let holder = Holder::Connection(connection);
+        Self { holder, bytes }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        match &self.holder {
+            Holder::None => {}
+            Holder::Peer(peer) => peer.give_back(self.bytes, None),
+            Holder::Connection(connection) => {
+                connection
+                    .peer
+                    .give_back(self.bytes, Some(&connection.bytes));
+            }
+        }
+    }
+}
+
+impl Room {
+    /// Of a stream whose messages are bounded otherwise.
+    pub(crate) fn unlimited() -> Self {
+        Self {
+            account: None,
+            held: None,
+            waiting: None,
+            is_taken: false,
+        }
+    }
+
+    pub(crate) fn of(account: Arc<ConnectionAccount>) -> Self {
+        Self {
+            account: Some(account),
+            ..Self::unlimited()
+        }
+    }
+
+    /// Ready when a message of so many bytes, which is to be read in parts, may be read on.
+    pub(crate) fn poll(&mut self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(account) = &self.account else {
+            return Poll::Ready(());
+        };
+        if std::mem::take(&mut self.is_taken) {
+            self.held = None;
+        }
+        if self.held.is_some() || bytes <= UNCHARGED_BYTES_MAX {
+            return Poll::Ready(());
+        }
+        let waiting = match &mut self.waiting {
+            Some(waiting) => waiting,
+            waiting @ None => {
+                if let Some(reservation) = account.try_reserve(bytes) {
+                    self.held = Some(reservation);
+                    return Poll::Ready(());
+                }
+                waiting.insert(Box::pin(Arc::clone(account).reserve(bytes)))
+            }
+        };
+        self.held = Some(ready!(waiting.as_mut().poll(cx)));
+        self.waiting = None;
+        Poll::Ready(())
+    }
+
+    /// The message was taken out. Its room is held until the next one needs some.
+    pub(crate) fn note_taken(&mut self) {
+        self.is_taken = true;
+    }
+
+    /// Whether a message waits for room.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Gives back what is held.
+    pub(crate) fn release(&mut self) {
+        self.held = None;
+        self.waiting = None;
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reservation").field(&self.bytes).finish()
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room")
+            .field("held", &self.held)
+            .field("is_awaited", &self.is_awaited())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,101 @@
+//! Fair share of a limit: how much of it one holder may have. Pure.
+
+/// A limit that several holders share.
+///
+/// One holder may have half of what the others leave, so that there is always something left for one that comes later: a
+/// single greedy holder has at most half of the limit, two have a third each, three a quarter each. This is the dynamic
+/// threshold of shared-memory switches with a factor of one (Choudhury and Hahne, "Dynamic queue length thresholds for
+/// shared-memory packet switches", 1998). Up to `floor` the rule does not apply, so that small limits can be used in
+/// whole and one request of the largest size always fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    max: usize,
+    floor: usize,
+}
+
+impl Share {
+    pub(crate) const fn new(max: usize, floor: usize) -> Self {
+        Self { max, floor }
+    }
+
+    /// Whether a holder that has `own` of the `total` that all have may take `more`.
+    pub(crate) fn allows(self, own: usize, total: usize, more: usize) -> bool {
+        if total.saturating_add(more) > self.max {
+            return false;
+        }
+        let others = total.saturating_sub(own);
+        let wanted = own.saturating_add(more);
+        wanted <= self.floor || wanted <= (self.max - others) / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Takes one at a time for each holder in turn, until none may take more.
+    fn fill(share: Share, holders: usize) -> Vec<usize> {
+        let mut held = vec![0; holders];
+        loop {
+            let before = held.clone();
+            for holder in 0..holders {
+                let total = held.iter().sum();
+                held[holder] += usize::from(share.allows(held[holder], total, 1));
+            }
+            if held == before {
+                return held;
+            }
+        }
+    }
+
+    #[test]
+    fn greedy_holders_leave_as_much_as_one_of_them_has() {
+        let share = Share::new(1200, 0);
+        assert_eq!(fill(share, 1), [600]);
+        assert_eq!(fill(share, 2), [400, 400]);
+        assert_eq!(fill(share, 3), [300, 300, 300]);
+    }
+
+    #[test]
+    fn one_that_comes_later_gets_something() {
+        let share = Share::new(1000, 0);
+        assert!(!share.allows(500, 500, 1));
+        assert!(share.allows(0, 500, 250));
+        assert!(!share.allows(0, 500, 251));
+    }
+
+    #[test]
+    fn small_limits_are_used_in_whole() {
+        assert_eq!(fill(Share::new(8, 16), 1), [8]);
+        assert_eq!(fill(Share::new(1, 16), 1), [1]);
+        assert_eq!(fill(Share::new(0, 16), 1), [0]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_limit_holds_and_a_greedy_holder_leaves_half(
+            max in 0usize..10_000,
+            floor in 0usize..100,
+            takes in prop::collection::vec((0usize..4, 0usize..3_000), 0..60),
+        ) {
+            let share = Share::new(max, floor);
+            let mut held = [0usize; 4];
+            for (holder, more) in takes {
+                let total = held.iter().sum();
+                let others = total - held[holder];
+                if share.allows(held[holder], total, more) {
+                    held[holder] += more;
+                    prop_assert!(held[holder] <= floor.max((max - others) / 2));
+                }
+                prop_assert!(held.iter().sum::<usize>() <= max);
+            }
+        }
+
+        #[test]
+        fn numbers_at_the_end_of_the_range_do_no_harm(own: usize, total: usize, more: usize, max: usize) {
+            let _ = Share::new(max, 16).allows(own, total, more);
+        }
+    }
+}

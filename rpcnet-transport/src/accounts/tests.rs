@@ -1,0 +1,115 @@
+use std::num::NonZeroUsize;
+
+use futures::FutureExt;
+
+use super::*;
+
+const KIB: usize = 1024;
+
+fn accounts(total: usize, connection: usize) -> Accounts {
+    let config = TransportConfig::lan()
+        .with_message_bytes_max(64 * KIB)
+        .with_buffered_bytes_max(total)
+        .with_connection_buffered_bytes_max(connection)
+        .with_connections_max(NonZeroUsize::new(64).unwrap());
+    Accounts::new(&config)
+}
+
+fn connection(accounts: &Accounts, name: &str) -> Arc<ConnectionAccount> {
+    ConnectionAccount::new(accounts.of(name.into()))
+}
+
+/// Takes messages of 32 KiB for as long as there is room.
+fn fill(connection: &Arc<ConnectionAccount>) -> Vec<Reservation> {
+    std::iter::from_fn(|| connection.try_reserve(32 * KIB)).collect()
+}
+
+#[test]
+fn a_connection_a_peer_and_all_peers_hold_no_more_than_they_may() {
+    let accounts = accounts(1024 * KIB, 128 * KIB);
+    let mut held = Vec::new();
+    held.extend(fill(&connection(&accounts, "greedy")));
+    assert_eq!(held.len(), 4, "one connection");
+    for _ in 0..10 {
+        held.extend(fill(&connection(&accounts, "greedy")));
+    }
+    assert_eq!(held.len(), 16, "half of all, over eleven connections");
+    let other = fill(&connection(&accounts, "other"));
+    assert_eq!(other.len(), 4, "another peer does not notice");
+    drop(held);
+    assert_eq!(accounts.of("greedy".into()).bytes(), 0);
+    assert_eq!(accounts.0.held.lock().bytes, 128 * KIB);
+}
+
+#[test]
+fn one_message_of_the_largest_size_fits_whatever_the_limits_say() {
+    let accounts = accounts(1, 1);
+    let connection = connection(&accounts, "a");
+    let held = connection.try_reserve(64 * KIB);
+    assert!(held.is_some());
+    assert!(connection.try_reserve(32 * KIB).is_none());
+    drop(held);
+    assert!(connection.try_reserve(32 * KIB).is_some());
+}
+
+#[tokio::test]
+async fn a_reader_waits_for_room_and_gets_it_when_some_is_given_back() {
+    let accounts = accounts(1024 * KIB, 64 * KIB);
+    let account = connection(&accounts, "a");
+    let mut rooms = [0, 1].map(|_| Room::of(Arc::clone(&account)));
+    let [first, second] = &mut rooms;
+    let poll =
+        |room: &mut Room, bytes| std::future::poll_fn(|cx| room.poll(bytes, cx)).now_or_never();
+    assert_eq!(poll(first, 64 * KIB), Some(()));
+    assert_eq!(poll(second, 64 * KIB), None);
+    assert!(second.is_awaited());
+    // A message that was taken out keeps its room until the next one is read.
+    first.note_taken();
+    assert_eq!(poll(second, 64 * KIB), None);
+    assert_eq!(poll(first, 16 * KIB), Some(()), "small ones need none");
+    assert_eq!(poll(second, 64 * KIB), Some(()));
+    assert_eq!(poll(first, 64 * KIB), None);
+    drop(rooms);
+    assert_eq!(accounts.0.held.lock().bytes, 0);
+    assert_eq!(accounts.0.waiting.load(Relaxed), 0);
+}
+
+#[test]
+fn a_peer_has_half_of_the_connections_and_another_one_gets_in() {
+    let accounts = accounts(1024 * KIB, 64 * KIB);
+    let greedy = accounts.of("greedy".into());
+    let held: Vec<_> = std::iter::from_fn(|| greedy.connect()).collect();
+    assert_eq!(held.len(), 32);
+    let other = accounts.of("other".into()).connect();
+    assert!(other.is_some());
+    drop(held);
+    assert!(greedy.connect().is_some());
+}
+
+#[test]
+fn calls_that_outlive_their_connection_stay_on_the_account_of_their_peer() {
+    let config = TransportConfig::lan().with_calls_max(NonZeroUsize::new(100).unwrap());
+    let accounts = Accounts::new(&config);
+    let endpoint = Gauge::default();
+    let peer = accounts.of("a".into());
+    let mut running: Vec<_> = (0..50).map(|_| peer.enter(&endpoint).0).collect();
+    assert!(peer.is_full(51, false));
+    drop(peer);
+    // It comes again over another connection.
+    let peer = accounts.of("a".into());
+    assert!(peer.is_full(51, false));
+    running.clear();
+    assert!(!peer.is_full(1, false));
+    assert_eq!(endpoint.count(), 0);
+}
+
+#[test]
+fn accounts_of_peers_that_are_gone_take_no_memory() {
+    let accounts = accounts(1024 * KIB, 64 * KIB);
+    for number in 0..100 {
+        drop(accounts.of(number.to_string().into()));
+    }
+    let kept = accounts.of("kept".into());
+    assert_eq!(accounts.0.by_peer.lock().len(), 1);
+    assert!(Arc::ptr_eq(&kept, &accounts.of("kept".into())));
+}

@@ -1,0 +1,280 @@
+//! Callers that hold what others need: places, bytes, calls, connections.
+
+use std::{future::pending, num::NonZeroU32, num::NonZeroUsize};
+
+use bytes::{Bytes, BytesMut};
+use quinn::VarInt;
+use rpcnet_transport::{
+    Admission, CallOptions, Code, KeyMemory, Processed, Raw,
+    wire::{self, Flags, Preface, StreamKind},
+};
+
+use super::{
+    hostile::{CUT_STALLED, Caller, reply, request},
+    hostile_lane_server::Trap,
+    *,
+};
+
+const KIB: usize = 1024;
+
+/// A call that uses only a little of what there is gets its answer at once, a few times in turn.
+async fn assert_is_served(client: &RpcClient, method: &str) {
+    for _ in 0..10 {
+        let reply = within(client.call(method, vec![7; 64])).await;
+        assert_eq!(reply.unwrap().len(), 64);
+    }
+}
+
+fn echo() -> Router {
+    Router::new().raw("echo", |_cx, body| async move { Ok(body) })
+}
+
+fn few_places() -> TransportConfig {
+    TransportConfig::default().with_admission(Admission::fixed(2).with_queue_len(4))
+}
+
+#[tokio::test]
+async fn a_request_that_is_read_in_part_holds_no_place() {
+    let server = serve(echo(), few_places());
+    let greedy = Caller::connect(&server).await;
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut bytes = request("echo", Flags::default(), None, 1000 * KIB);
+        bytes.extend_from_slice(&[0; 8]);
+        held.push(greedy.say(&bytes).await);
+    }
+    until("the requests are known", || server.in_flight() >= 8).await;
+    assert_eq!(server.endpoint().admission().unwrap().running, 0);
+    assert_is_served(&connect(&server).await, "echo").await;
+}
+
+#[tokio::test]
+async fn a_handler_that_waits_for_its_caller_holds_no_place() {
+    let router = echo().client_streaming("sum", |_cx, mut numbers: Receiver<u64>| async move {
+        let mut sum = 0;
+        while let Some(number) = numbers.message().await? {
+            sum += number;
+        }
+        Ok::<_, Status>(sum)
+    });
+    let server = serve(router, few_places());
+    let client = connect(&server).await;
+    let mut uploads = Vec::new();
+    for _ in 0..4 {
+        let upload = client.call_client_streaming::<u64, u64>("sum").await;
+        uploads.push(upload.unwrap());
+        until("its handler waits", || {
+            server.endpoint().admission().unwrap().running == 0
+        })
+        .await;
+    }
+    assert_is_served(&connect(&server).await, "echo").await;
+    for mut upload in uploads {
+        within(upload.send(21)).await.unwrap();
+        within(upload.send(21)).await.unwrap();
+        assert_eq!(within(upload.finish()).await.unwrap(), 42);
+    }
+    until("all places are free", || {
+        server.endpoint().admission().unwrap().running == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_handler_whose_caller_takes_nothing_holds_no_place() {
+    let router = echo().server_streaming("zeros", |_cx, (): (), mut out: Sender<Raw>| async move {
+        loop {
+            out.send(Raw(vec![0; 8 * KIB].into())).await?;
+        }
+    });
+    let server = serve(router, few_places());
+    let greedy = Caller::connect_with(&server, narrow()).await;
+    let flags = Flags {
+        streams_replies: true,
+        ..Flags::default()
+    };
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(greedy.say(&request("zeros", flags, None, 0)).await);
+    }
+    counts(&server, "handlers", 4, |s| s.calls_started).await;
+    assert_is_served(&connect(&server).await, "echo").await;
+}
+
+/// Settings of a caller that takes next to nothing of each answer.
+fn narrow() -> quinn::TransportConfig {
+    let mut config = quinn::TransportConfig::default();
+    config.stream_receive_window(VarInt::from_u32(1024));
+    config
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_cut_however_often_some_of_it_comes() {
+    let config = TransportConfig::default()
+        .with_stall_timeout(Duration::from_millis(500))
+        .with_transfer_rate_min(NonZeroU32::new(1 << 20).unwrap());
+    let server = serve(echo(), config);
+    let greedy = Caller::connect(&server).await;
+    let (mut send, mut recv) = greedy
+        .say(&request("echo", Flags::default(), None, 100 * KIB))
+        .await;
+    let drip = async {
+        while send.write_all(&[0; 8]).await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(drip).await;
+    assert_eq!(hostile::cut_code(&mut recv).await, CUT_STALLED);
+    counts(&server, "stalled calls", 1, |s| s.stalled_calls).await;
+}
+
+#[tokio::test]
+async fn requests_that_are_read_in_part_fill_no_more_than_the_share_of_their_peer() {
+    let config = TransportConfig::default()
+        .with_stall_timeout(Duration::from_secs(1))
+        .with_message_bytes_max(256 * KIB)
+        .with_buffered_bytes_max(1024 * KIB);
+    let server = serve(echo(), config);
+    let greedy = Caller::connect(&server).await;
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut bytes = request("echo", Flags::default(), None, 250 * KIB);
+        bytes.resize(bytes.len() + 240 * KIB, 0);
+        held.push(greedy.say(&bytes).await);
+    }
+    until("some wait for room", || server.in_flight() >= 8).await;
+    let client = connect(&server).await;
+    let large = within(client.call("echo", vec![1; 250 * KIB])).await;
+    assert_eq!(large.unwrap().len(), 250 * KIB, "beside those that wait");
+    until("the large reply has arrived", || {
+        server.endpoint().buffered_bytes() <= 512 * KIB
+    })
+    .await;
+    // Two were read in part, and cut when nothing more came. The others got no room in time, or the room of those two.
+    let mut overloaded = 0;
+    for (_send, mut recv) in held {
+        let answer = within(recv.read_to_end(64 * KIB)).await;
+        overloaded += usize::from(answer.is_ok());
+    }
+    assert!(overloaded >= 4, "{overloaded}");
+    until("all is given back", || {
+        server.endpoint().buffered_bytes() == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn replies_that_are_not_taken_fill_no_more_than_the_share_of_their_peer() {
+    let config = TransportConfig::default()
+        .with_message_bytes_max(256 * KIB)
+        .with_buffered_bytes_max(1024 * KIB);
+    let router = echo().raw("large", |_cx, _body| async move {
+        Ok(Bytes::from(vec![0; 200 * KIB]))
+    });
+    let server = serve(router, config);
+    let greedy = Caller::connect_with(&server, narrow()).await;
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let (mut send, recv) = greedy
+            .say(&request("large", Flags::default(), None, 0))
+            .await;
+        send.finish().unwrap();
+        held.push((send, recv));
+    }
+    counts(&server, "dropped replies", 6, |s| s.replies_dropped).await;
+    let client = connect(&server).await;
+    let large = within(client.call("large", "")).await;
+    assert_eq!(large.unwrap().len(), 200 * KIB, "of another peer");
+    let mut dropped = 0;
+    for (_send, recv) in &mut held {
+        let header = reply(recv).await;
+        if header.code == Code::Overloaded {
+            assert_eq!(header.processed, Processed::Yes);
+            dropped += 1;
+        }
+    }
+    assert_eq!(dropped, 6);
+}
+
+#[tokio::test]
+async fn messages_of_streams_that_are_not_taken_fill_no_more_than_the_share_of_their_peer() {
+    let config = TransportConfig::default()
+        .with_message_bytes_max(256 * KIB)
+        .with_buffered_bytes_max(1024 * KIB);
+    let router = echo().server_streaming("large", |_cx, (): (), mut out: Sender<Raw>| async move {
+        Ok(out.send(Raw(vec![0; 200 * KIB].into())).await?)
+    });
+    let server = serve(router, config);
+    let greedy = Caller::connect_with(&server, narrow()).await;
+    let flags = Flags {
+        streams_replies: true,
+        ..Flags::default()
+    };
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(greedy.say(&request("large", flags, None, 0)).await);
+    }
+    counts(&server, "dropped messages", 6, |s| s.replies_dropped).await;
+    assert!(server.endpoint().buffered_bytes() <= 512 * KIB);
+}
+
+#[tokio::test]
+async fn answers_that_no_call_waits_for_are_not_read() {
+    let trap = Trap::new(4, 100).await;
+    for number in 0..8 {
+        let mut stream = within(trap.connection.open_uni()).await.unwrap();
+        let kind = StreamKind::Answer;
+        let mut bytes = BytesMut::from(&Preface { kind }.encode()[..]);
+        wire::encode_answer_to(&mut bytes, 0, number);
+        within(stream.write_all(&bytes)).await.unwrap();
+        let stopped = within(stream.stopped()).await.unwrap();
+        assert!(stopped.is_some(), "it is not wanted");
+    }
+}
+
+#[tokio::test]
+async fn keyed_calls_that_outlive_their_caller_leave_places_to_others() {
+    let config = TransportConfig::default().with_calls_max(NonZeroUsize::new(40).unwrap());
+    let router = echo()
+        .raw("forever", |_cx, _body| pending())
+        .with_idempotency("forever", KeyMemory::new());
+    let server = serve(router, config);
+    let greedy = endpoint("greedy", TransportConfig::default());
+    let mut refused = 0;
+    for key in 0..60 {
+        let client = within(greedy.connect(server.local_addr(), SERVER))
+            .await
+            .unwrap();
+        let started = server.stats().calls_started;
+        let options = CallOptions::default().with_idempotency_key(key);
+        let call = client.call_with("forever", Bytes::new(), options);
+        tokio::select! {
+            outcome = within(call) => {
+                assert_eq!(outcome.unwrap_err().code(), Code::Overloaded);
+                refused += 1;
+            }
+            () = until("it runs", || server.stats().calls_started > started) => {}
+        }
+    }
+    assert!((39..=45).contains(&refused), "{refused}");
+    assert_is_served(&connect(&server).await, "echo").await;
+}
+
+#[tokio::test]
+async fn one_identity_leaves_connections_to_others() {
+    let config = TransportConfig::default().with_connections_max(NonZeroUsize::new(40).unwrap());
+    let server = serve(echo(), config);
+    let greedy = endpoint("greedy", TransportConfig::default());
+    let mut held = Vec::new();
+    let error = loop {
+        match within(greedy.connect(server.local_addr(), SERVER)).await {
+            Ok(client) => held.push(client),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(held.len(), 20);
+    let text = error.to_string();
+    assert!(text.contains("too many connections of this node"), "{text}");
+    assert_eq!(server.stats().connections_refused, 1);
+    assert_is_served(&connect(&server).await, "echo").await;
+}
