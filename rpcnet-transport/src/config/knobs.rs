@@ -282,7 +282,8 @@ impl TransportConfig {
     }
 
     /// Handshakes at a time that a server takes part in; default 256. Past half of it callers have to prove their
-    /// address first, past it they are refused.
+    /// address first. One address (of IPv6: one network of 64 bits) has at most half of what the others leave, but 16 in any case. Past that
+    /// the oldest handshake of the address that has most is dropped if it has taken a second, and the new one is refused otherwise.
     #[must_use]
     pub fn with_handshakes_max(mut self, handshakes: NonZeroUsize) -> Self {
         self.handshakes_max = handshakes;

@@ -1,6 +1,6 @@
 //! Letting connections in, not too many strangers at a time.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{net::IpAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use futures::FutureExt;
@@ -11,10 +11,12 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, timeout, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     early,
     first::{Caller, serve_stream},
+    handshakes::{self, Handshakes},
 };
 use crate::{
     Peer, TransportConfig,
@@ -28,10 +30,11 @@ use crate::{
 
 /// What bounds how many strangers are let in at a time.
 pub(crate) struct AcceptLoop {
-    handshakes: Arc<Semaphore>,
+    handshakes: Arc<Mutex<Handshakes<CancellationToken>>>,
+    epoch: Instant,
     connections: Arc<Semaphore>,
-    /// Below this many free places callers have to prove their address.
-    wary_below: usize,
+    /// From this many handshakes on callers have to prove their address.
+    wary_from: usize,
     warnings: Arc<Warnings>,
 }
 
@@ -56,11 +59,43 @@ impl AcceptLoop {
         let places = |max: NonZeroUsize| max.get().min(Semaphore::MAX_PERMITS);
         let handshakes = places(config.handshakes_max);
         Self {
-            handshakes: Arc::new(Semaphore::new(handshakes)),
+            handshakes: Arc::new(Mutex::new(Handshakes::new(handshakes))),
+            epoch: Instant::now(),
             connections: Arc::new(Semaphore::new(places(config.connections_max))),
-            wary_below: handshakes.div_ceil(2),
+            wary_from: handshakes / 2,
             warnings: Arc::default(),
         }
+    }
+}
+
+impl AcceptLoop {
+    /// Takes a place for a handshake, perhaps that of an older one.
+    fn begin(&self, from: IpAddr) -> Option<HandshakeGuard> {
+        let dropped = CancellationToken::new();
+        let now = self.epoch.elapsed();
+        let (number, older) = self.handshakes.lock().begin(now, from, dropped.clone());
+        if let Some(older) = older {
+            older.cancel();
+        }
+        Some(HandshakeGuard {
+            handshakes: Arc::clone(&self.handshakes),
+            number: number?,
+            dropped,
+        })
+    }
+}
+
+/// The place of a handshake, until it is dropped.
+struct HandshakeGuard {
+    handshakes: Arc<Mutex<Handshakes<CancellationToken>>>,
+    number: handshakes::Number,
+    /// A newer handshake has the place.
+    dropped: CancellationToken,
+}
+
+impl Drop for HandshakeGuard {
+    fn drop(&mut self) {
+        self.handshakes.lock().end(self.number);
     }
 }
 
@@ -93,7 +128,7 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
             incoming.refuse();
             continue;
         }
-        let is_wary = gate.handshakes.available_permits() < gate.wary_below;
+        let is_wary = gate.handshakes.lock().len() > gate.wary_from;
         if is_wary && !incoming.remote_address_validated() && incoming.may_retry() {
             shared.counters.handshakes_retried.add_one();
             if let Err(e) = incoming.retry() {
@@ -101,9 +136,9 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
             }
             continue;
         }
-        let handshake = Arc::clone(&gate.handshakes).try_acquire_owned();
+        let handshake = gate.begin(incoming.remote_address().ip());
         let connection = Arc::clone(&gate.connections).try_acquire_owned();
-        let (Ok(handshake), Ok(connection)) = (handshake, connection) else {
+        let (Some(handshake), Ok(connection)) = (handshake, connection) else {
             shared.counters.handshakes_refused.add_one();
             incoming.refuse();
             continue;
@@ -115,6 +150,8 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
             let shaken = tokio::select! {
                 biased;
                 () = shared.stopped.cancelled() => return,
+                // Dropped, so that its caller is told.
+                () = handshake.dropped.cancelled() => None,
                 shaken = shake_hands(&shared, incoming, &warnings) => shaken,
             };
             drop(handshake);

@@ -7,6 +7,7 @@ mod call;
 mod context;
 mod early;
 mod first;
+mod handshakes;
 mod keys;
 mod lane;
 mod pace;

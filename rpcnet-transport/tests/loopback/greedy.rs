@@ -8,10 +8,12 @@ use rpcnet_transport::{
     Admission, CallOptions, Code, KeyMemory, Processed, Raw,
     wire::{self, Flags, Preface, StreamKind},
 };
+use tokio::task::JoinSet;
 
 use super::{
     hostile::{CUT_STALLED, Caller, reply, request},
     hostile_lane_server::Trap,
+    relay::{Keeps, Relay},
     *,
 };
 
@@ -277,4 +279,31 @@ async fn one_identity_leaves_connections_to_others() {
     assert!(text.contains("too many connections of this node"), "{text}");
     assert_eq!(server.stats().connections_refused, 1);
     assert_is_served(&connect(&server).await, "echo").await;
+}
+
+#[tokio::test]
+async fn handshakes_that_do_not_end_make_room_for_newcomers() {
+    let config = TransportConfig::default()
+        .with_connect_timeout(Duration::from_secs(60))
+        .with_handshakes_max(NonZeroUsize::new(20).unwrap());
+    let server = serve(echo(), config);
+    let relay = Relay::to(&server).await;
+    relay.keep(Keeps::Ends);
+    let stranger = endpoint("greedy", TransportConfig::default());
+    let mut stuck = JoinSet::new();
+    for _ in 0..30 {
+        let (stranger, addr) = (stranger.clone(), relay.addr);
+        stuck.spawn(async move { stranger.connect(addr, SERVER).await });
+    }
+    until("places are taken", || server.stats().handshakes_refused > 0).await;
+    let newcomer = endpoint(CLIENT, TransportConfig::default());
+    let client = within(async {
+        loop {
+            if let Ok(client) = newcomer.connect(server.local_addr(), SERVER).await {
+                break client;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert_is_served(&client.await, "echo").await;
 }
