@@ -283,13 +283,16 @@ async fn one_identity_leaves_connections_to_others() {
 
 #[tokio::test]
 async fn handshakes_that_do_not_end_make_room_for_newcomers() {
-    let config = TransportConfig::default()
-        .with_connect_timeout(Duration::from_secs(60))
+    let patient = TransportConfig::default()
+        .with_connect_timeout(10 * PATIENCE)
+        .with_idle_timeout(10 * PATIENCE);
+    let config = patient
+        .clone()
         .with_handshakes_max(NonZeroUsize::new(20).unwrap());
     let server = serve(echo(), config);
     let relay = Relay::to(&server).await;
     relay.keep(Keeps::Ends);
-    let stranger = endpoint("greedy", TransportConfig::default());
+    let stranger = endpoint("greedy", patient);
     let mut stuck = JoinSet::new();
     for _ in 0..30 {
         let (stranger, addr) = (stranger.clone(), relay.addr);
