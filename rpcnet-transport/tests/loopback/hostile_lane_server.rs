@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, stream::FuturesUnordered};
 use quinn::{Connection, RecvStream, SendStream, crypto::rustls::QuicServerConfig};
 use rpcnet_transport::{
     CallOptions, Code, LoadReport, Processed, RpcError,
-    wire::{self, Hello, LaneDecoder, LaneFrame, PREFACE_BYTES, Preface, StreamKind},
+    wire::{self, Hello, LaneDecoder, LaneFrame, PREFACE_BYTES, Preface, ReplyHeader, StreamKind},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
@@ -183,6 +184,44 @@ async fn answers_that_nobody_waits_for_are_no_answers() {
     assert_ne!(next, id);
     lane.reply(next, b"next").await;
     assert_eq!(within(call).await.unwrap().unwrap(), "next");
+}
+
+/// Answers that are too large for a lane have streams of their own.
+#[tokio::test]
+async fn of_many_answers_to_one_call_one_is_read() {
+    let trap = Trap::new(1, 100).await;
+    let call = trap.call();
+    let mut lane = trap.stream(StreamKind::Lane).await;
+    let id = lane.request().await;
+    let index = lane.recv.id().index();
+    let mut begun = Vec::new();
+    for _ in 0..8 {
+        let mut stream = within(trap.connection.open_uni()).await.unwrap();
+        let kind = StreamKind::Answer;
+        let mut head = BytesMut::from(&Preface { kind }.encode()[..]);
+        wire::encode_answer_to(&mut head, index, id);
+        within(stream.write_all(&head)).await.unwrap();
+        begun.push(stream);
+    }
+    // Which one is read depends on the order in which they arrive.
+    let stopped = FuturesUnordered::from_iter(begun.iter().map(|stream| stream.stopped()));
+    let stopped = within(stopped.take(7).collect::<Vec<_>>()).await;
+    assert!(stopped.iter().all(|stopped| matches!(stopped, Ok(Some(_)))));
+    for stream in &mut begun {
+        let mut reply = BytesMut::new();
+        let header = ReplyHeader {
+            code: Code::Ok,
+            processed: Processed::Yes,
+            retry_after: None,
+            load: LoadReport::default(),
+            message: String::new(),
+        };
+        wire::encode_reply(&mut reply, &header, 5);
+        reply.extend_from_slice(b"large");
+        // Seven are stopped.
+        let _ = within(stream.write_all(&reply)).await;
+    }
+    assert_eq!(within(call).await.unwrap().unwrap(), "large");
 }
 
 #[tokio::test]
