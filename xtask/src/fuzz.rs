@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: every fuzz target of `rpcnet-swim/fuzz` for a while, with libFuzzer.
+//! `cargo xtask fuzz`: every fuzz target of `rpcnet-swim/fuzz` and `rpcnet-transport/fuzz` for a while, with libFuzzer.
 //!
 //! The targets need flags of the compiler that stable Rust has under `RUSTC_BOOTSTRAP=1` alone. No sanitizer: the crates have
 //! no `unsafe` code, and without one a run is some times as fast. Overflow checks and debug assertions are on.
@@ -53,6 +53,14 @@ enum Target {
     Record,
     /// A member's tags.
     Tags,
+    /// Frames of calls, of every kind of stream.
+    Frames,
+    /// Frames of lanes.
+    LaneFrames,
+    /// A server, and a caller that lies.
+    LyingCaller,
+    /// A client, and a server that lies.
+    LyingServer,
 }
 
 /// What came of one target.
@@ -88,6 +96,18 @@ impl Options {
 }
 
 impl Target {
+    /// The crate that has it.
+    fn package(self) -> &'static str {
+        match self {
+            Self::Engine | Self::Envelope | Self::Message | Self::Record | Self::Tags => {
+                "rpcnet-swim"
+            }
+            Self::Frames | Self::LaneFrames | Self::LyingCaller | Self::LyingServer => {
+                "rpcnet-transport"
+            }
+        }
+    }
+
     fn name(self) -> String {
         let value = self.to_possible_value().expect("none is skipped");
         value.get_name().to_owned()
@@ -100,14 +120,20 @@ impl Target {
 ///
 /// When cargo-fuzz is not installed, or a target is not built.
 pub(crate) fn run(options: &Options) -> Outcome {
-    if project::output_of(cargo_fuzz().arg("--version")).is_err() {
+    if project::output_of(cargo_fuzz(PACKAGES[0]).arg("--version")).is_err() {
         return Err(NOT_INSTALLED.into());
     }
     eprintln!("building the targets");
-    let mut build = cargo_fuzz();
-    build.arg("build").args(SETTINGS);
-    if !build.status()?.success() {
-        return Err("the fuzz targets were not built: libfuzzer-sys needs a C++ compiler".into());
+    for package in PACKAGES {
+        if !options.targets().iter().any(|t| t.package() == package) {
+            continue;
+        }
+        let mut build = cargo_fuzz(package);
+        build.arg("build").args(SETTINGS);
+        if !build.status()?.success() {
+            let what = "the fuzz targets were not built: libfuzzer-sys needs a C++ compiler";
+            return Err(what.into());
+        }
     }
     let mut rows = Vec::new();
     for target in options.targets() {
@@ -130,12 +156,12 @@ pub(crate) fn run(options: &Options) -> Outcome {
 
 fn fuzz(target: Target, options: &Options) -> Result<Row, Box<dyn Error>> {
     let name = target.name();
-    let folder = project::root().join(CRATE);
+    let folder = project::root().join(target.package());
     let corpus = format!("fuzz/corpus/{name}");
     fs::create_dir_all(folder.join(&corpus))?;
     let seeds = format!("fuzz/seeds/{name}");
 
-    let mut command = cargo_fuzz();
+    let mut command = cargo_fuzz(target.package());
     command.arg("run").args(SETTINGS).args([&name, &corpus]);
     if folder.join(&seeds).is_dir() {
         command.arg(&seeds);
@@ -152,7 +178,7 @@ fn fuzz(target: Target, options: &Options) -> Result<Row, Box<dyn Error>> {
     if !output.status.success() {
         eprintln!("{}", log::tail(&told));
         let input = log.artifact.as_deref().unwrap_or("INPUT");
-        eprintln!("to replay: {}", replay(&name, input));
+        eprintln!("to replay: {}", replay(target, input));
     } else if log.runs == 0 {
         return Err(format!("{name} did not run:\n{}", log::tail(&told)).into());
     }
@@ -170,20 +196,21 @@ fn fuzz(target: Target, options: &Options) -> Result<Row, Box<dyn Error>> {
     })
 }
 
-/// `cargo fuzz` in the folder of the crate that has the targets.
-fn cargo_fuzz() -> Command {
+/// `cargo fuzz` in the folder of a crate that has targets.
+fn cargo_fuzz(package: &str) -> Command {
     let mut command = project::cargo();
     command
-        .current_dir(project::root().join(CRATE))
+        .current_dir(project::root().join(package))
         .env("RUSTC_BOOTSTRAP", "1")
         .arg("fuzz");
     command
 }
 
 /// What one would type to see a crash again.
-fn replay(target: &str, input: &str) -> String {
+fn replay(target: Target, input: &str) -> String {
     let settings = SETTINGS.join(" ");
-    format!("(cd {CRATE} && RUSTC_BOOTSTRAP=1 cargo fuzz run {settings} {target} {input})")
+    let (package, target) = (target.package(), target.name());
+    format!("(cd {package} && RUSTC_BOOTSTRAP=1 cargo fuzz run {settings} {target} {input})")
 }
 
 fn table(rows: &[Row]) -> String {
@@ -216,8 +243,8 @@ fn minutes(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The crate that has the targets.
-const CRATE: &str = "rpcnet-swim";
+/// The crates that have targets.
+const PACKAGES: [&str; 2] = ["rpcnet-swim", "rpcnet-transport"];
 /// How targets are built, the same each time so that nothing is built twice.
 const SETTINGS: [&str; 4] = ["-s", "none", "--target-dir", "../target/fuzz"];
 const NOT_INSTALLED: &str =
@@ -231,15 +258,18 @@ mod tests {
 
     #[test]
     fn every_target_of_the_manifest_is_run() {
-        let folder = project::root().join(CRATE).join("fuzz");
-        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
-        let bins = manifest.split("[[bin]]").skip(1);
-        let bins = bins.map(|bin| bin.split('"').nth(1).unwrap().to_owned());
-        let ours = Target::value_variants().iter().map(|target| target.name());
-        assert_eq!(bins.collect::<BTreeSet<_>>(), ours.collect());
-        for target in Target::value_variants() {
-            let file = format!("targets/{}.rs", target.name());
-            assert!(folder.join(file).is_file());
+        for package in PACKAGES {
+            let folder = project::root().join(package).join("fuzz");
+            let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+            let bins = manifest.split("[[bin]]").skip(1);
+            let bins = bins.map(|bin| bin.split('"').nth(1).unwrap().to_owned());
+            let all = Target::value_variants().iter();
+            let ours = all.filter(|target| target.package() == package);
+            let ours: BTreeSet<_> = ours.map(|target| target.name()).collect();
+            assert_eq!(bins.collect::<BTreeSet<_>>(), ours);
+            for target in ours {
+                assert!(folder.join(format!("targets/{target}.rs")).is_file());
+            }
         }
     }
 

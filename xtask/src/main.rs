@@ -57,7 +57,7 @@ enum Command {
     DemoNode(demo::node::Options),
     /// Figures of the README of rpcnet-swim beside what the simulations print now.
     Figures,
-    /// Fuzz targets: every decoder of gossip, and engines under attack, a minute each.
+    /// Fuzz targets: every decoder, engines under attack, a server and a client against peers that lie, a minute each.
     Fuzz(fuzz::Options),
     /// Experiments with whole clusters in virtual time: ours beside its rivals.
     Sim(xtask_sim::Options),

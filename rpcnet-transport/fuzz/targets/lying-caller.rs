@@ -1,0 +1,5 @@
+//! A server and a caller that lies.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rpcnet_transport_fuzz::lying_caller(data));

@@ -1,0 +1,132 @@
+//! A lying caller and an honest server.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use rpcnet_transport::{
+    Code,
+    wire::{Preface, StreamKind},
+};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    network::{SERVER, World, until, within, world},
+    script::Script,
+};
+
+/// Lets a caller do what the script says to a server, which has to go on serving others, and to hold nothing of it in the end.
+///
+/// # Panics
+///
+/// If a rule is broken.
+pub(crate) fn lying_caller(script: &[u8]) {
+    let world = world(script);
+    world.runtime.block_on(async {
+        let connecting = world.liar.connect(world.server.local_addr(), SERVER);
+        let connecting = connecting.expect("a good address");
+        let connection = within("a handshake", connecting).await;
+        let connection = connection.expect("a good certificate");
+        let mut script = Script::new(script);
+        lie(&mut script, &connection).await;
+        match script.byte() % 3 {
+            0 => connection.close(VarInt::from_u32(7), b"bye"),
+            1 => serves_others(world).await,
+            _ => {}
+        }
+        drop(connection);
+        serves_others(world).await;
+        let (server, endpoint) = (&world.server, world.server.endpoint());
+        until("no call in flight", || server.in_flight() == 0).await;
+        until("no bytes held", || endpoint.buffered_bytes() == 0).await;
+        let running = || endpoint.admission().map_or(0, |state| state.running);
+        until("no place taken", || running() == 0).await;
+    });
+}
+
+/// What the liar has open.
+#[derive(Default)]
+struct Open {
+    sends: Vec<SendStream>,
+    recvs: Vec<RecvStream>,
+}
+
+async fn lie(script: &mut Script<'_>, connection: &Connection) {
+    let mut open = Open::default();
+    while !script.is_over() {
+        match script.below(12) {
+            0 | 1 => {
+                let opened = timeout(MOMENT, connection.open_bi()).await;
+                if let Ok(Ok((mut send, recv))) = opened {
+                    let kind = [StreamKind::Call, StreamKind::Lane][script.below(2)];
+                    if script.byte() < 240 {
+                        let _ = timeout(MOMENT, send.write_all(&Preface { kind }.encode())).await;
+                    }
+                    open.sends.push(send);
+                    open.recvs.push(recv);
+                }
+            }
+            2 => {
+                if let Ok(Ok(send)) = timeout(MOMENT, connection.open_uni()).await {
+                    open.sends.push(send);
+                }
+            }
+            3..=7 => {
+                let at = script.below(open.sends.len());
+                let mut bytes = BytesMut::new();
+                script.write(&mut bytes);
+                if let Some(send) = open.sends.get_mut(at) {
+                    let _ = timeout(MOMENT, send.write_all(&bytes)).await;
+                }
+            }
+            8 => {
+                let (at, how) = (script.below(open.sends.len()), script.byte());
+                if let Some(send) = open.sends.get_mut(at) {
+                    let _ = match how & 1 {
+                        0 => send.finish(),
+                        _ => send.reset(VarInt::from_u32(u32::from(how) % 8)),
+                    };
+                }
+            }
+            9 => {
+                let (at, how) = (script.below(open.recvs.len()), script.byte());
+                if let Some(recv) = open.recvs.get_mut(at) {
+                    let _ = recv.stop(VarInt::from_u32(u32::from(how) % 8));
+                }
+            }
+            10 => {
+                let at = script.below(open.recvs.len());
+                if let Some(recv) = open.recvs.get_mut(at) {
+                    let _ = timeout(MOMENT, recv.read_chunk(100, true)).await;
+                }
+            }
+            _ => pause(script.byte()).await,
+        }
+    }
+}
+
+/// Lets the other side come to something.
+pub(super) async fn pause(how_long: u8) {
+    match how_long {
+        0..=127 => tokio::task::yield_now().await,
+        128..=250 => sleep(Duration::from_micros(200)).await,
+        _ => sleep(Duration::from_millis(10)).await,
+    }
+}
+
+async fn serves_others(world: &World) {
+    let served = async {
+        loop {
+            match world.client.call("echo", "honest").await {
+                Ok(reply) => break assert_eq!(reply, "honest"),
+                // The liar may have the places for a moment.
+                Err(error) if error.code() == Code::Overloaded => pause(200).await,
+                Err(error) => panic!("an honest call: {error}"),
+            }
+        }
+    };
+    within("an honest call", served).await;
+}
+
+/// How long the liar waits for the server to take or give something.
+const MOMENT: Duration = Duration::from_millis(2);

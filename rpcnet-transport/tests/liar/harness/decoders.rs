@@ -1,0 +1,97 @@
+//! Decoders: frames do not depend on how their bytes arrive, and what is held for them is bounded.
+
+use bytes::Bytes;
+use rpcnet_transport::wire::{
+    BODY_RESERVE_BYTES, Decoder, Frame, LaneDecoder, LaneFrame, StreamKind, WireError,
+};
+
+use super::script::Script;
+
+/// Largest body that the decoders take.
+const LIMIT: usize = 4096;
+
+/// Bytes of a stream of any kind.
+///
+/// # Panics
+///
+/// If a rule is broken.
+pub(crate) fn frames(bytes: &[u8]) {
+    let mut script = Script::new(bytes);
+    let kind = [
+        StreamKind::Call,
+        StreamKind::Control,
+        StreamKind::Answer,
+        StreamKind::Lane,
+    ][script.below(4)];
+    let is_answer = script.byte() & 1 != 0;
+    let splits = script.bytes(8);
+    let rest = &bytes[bytes.len() - script.left()..];
+    let decode = |splits: &[u8]| -> (Vec<Frame>, Result<(), WireError>) {
+        let mut decoder = match is_answer {
+            true => Decoder::answers(LIMIT),
+            false => Decoder::new(kind, LIMIT),
+        };
+        let mut frames = Vec::new();
+        for part in parts(rest, splits) {
+            decoder.push(part);
+            loop {
+                match decoder.next_frame() {
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(error) => return (frames, Err(error)),
+                }
+            }
+            assert!(decoder.reserved_bytes() <= 2 * (BODY_RESERVE_BYTES + LIMIT));
+        }
+        (frames, decoder.finish())
+    };
+    let whole = decode(&[]);
+    assert_eq!(whole, decode(splits));
+    assert_eq!(whole, decode(&[1; 64]));
+    for frame in &whole.0 {
+        if let Frame::Request(_, body) | Frame::Item(body) | Frame::Reply(_, body) = frame {
+            assert!(body.len() <= LIMIT);
+        }
+    }
+}
+
+/// Bytes of a lane.
+///
+/// # Panics
+///
+/// If a rule is broken.
+pub(crate) fn lane_frames(bytes: &[u8]) {
+    let mut script = Script::new(bytes);
+    let splits = script.bytes(8);
+    let rest = &bytes[bytes.len() - script.left()..];
+    let decode = |splits: &[u8]| -> (Vec<LaneFrame>, Result<(), WireError>) {
+        let mut decoder = LaneDecoder::new();
+        let mut frames = Vec::new();
+        for part in parts(rest, splits) {
+            decoder.push(part);
+            loop {
+                match decoder.next_frame() {
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(error) => return (frames, Err(error)),
+                }
+            }
+        }
+        (frames, decoder.finish())
+    };
+    let whole = decode(&[]);
+    assert_eq!(whole, decode(splits));
+    assert_eq!(whole, decode(&[1; 64]));
+}
+
+/// The bytes in parts of these sizes, and what is left over.
+fn parts(mut bytes: &[u8], sizes: &[u8]) -> Vec<Bytes> {
+    let mut parts = Vec::new();
+    for size in sizes {
+        let (part, rest) = bytes.split_at(usize::from(*size).min(bytes.len()));
+        parts.push(Bytes::copy_from_slice(part));
+        bytes = rest;
+    }
+    parts.push(Bytes::copy_from_slice(bytes));
+    parts
+}

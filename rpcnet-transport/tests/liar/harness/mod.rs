@@ -1,0 +1,13 @@
+//! What random bytes do to decoders, to a server and to a client.
+
+mod caller;
+mod decoders;
+mod network;
+mod script;
+mod server;
+
+pub(crate) use self::{
+    caller::lying_caller,
+    decoders::{frames, lane_frames},
+    server::lying_server,
+};

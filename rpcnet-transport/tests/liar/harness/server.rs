@@ -1,0 +1,161 @@
+//! A lying server and an honest caller.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::future;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use rpcnet_transport::{
+    CallOptions, RpcClient,
+    wire::{self, Preface, StreamKind},
+};
+use tokio::time::timeout;
+
+use super::{
+    caller::pause,
+    network::{LIAR, World, until, within, world},
+    script::Script,
+};
+
+/// Lets a server do what the script says to a caller, whose calls have to end, and which has to hold nothing of it in the end.
+///
+/// # Panics
+///
+/// If a rule is broken.
+pub(crate) fn lying_server(script: &[u8]) {
+    let world = world(script);
+    world.runtime.block_on(async {
+        let addr = world.liar.local_addr().expect("it has a port");
+        let mut script = Script::new(script);
+        let lies = async {
+            let incoming = within("a handshake", world.liar.accept()).await;
+            let connection =
+                within("a handshake", incoming.expect("it is open").into_future()).await;
+            let connection = connection.expect("a good certificate");
+            lie(&mut script, &connection).await;
+            connection
+        };
+        let calls = async {
+            let connected = within("a connection", world.endpoint.connect(addr, LIAR)).await;
+            if let Ok(client) = connected {
+                within("the end of all calls", call(&client)).await;
+                until("no call in flight", || client.in_flight() == 0).await;
+            }
+        };
+        let (connection, ()) = future::join(lies, calls).await;
+        connection.close(VarInt::from_u32(0), b"");
+        drop(connection);
+        holds_nothing(world).await;
+    });
+}
+
+async fn holds_nothing(world: &World) {
+    until("no bytes held", || world.endpoint.buffered_bytes() == 0).await;
+    let reply = within("an honest call", world.client.call("echo", "honest")).await;
+    assert_eq!(reply.expect("an honest server"), "honest");
+}
+
+/// Calls of every kind at a time; how they end is the liar's choice.
+async fn call(client: &RpcClient) {
+    let options = || CallOptions::new().with_timeout(Duration::from_millis(100));
+    let on_lane = (0..4).map(|_| client.call_with("echo", Bytes::from_static(b"x"), options()));
+    let isolated = client.call_with("echo", "x", options().with_isolated(true));
+    let received = async {
+        let stream = client.call_server_streaming_with::<_, u32>("count", &(), options());
+        let Ok(mut numbers) = stream.await else {
+            return;
+        };
+        while let Ok(Some(_)) = numbers.message().await {}
+    };
+    let sent = async {
+        let upload = client.call_client_streaming_with::<u32, u64>("sum", options());
+        let Ok(mut upload) = upload.await else {
+            return;
+        };
+        for number in 0..3 {
+            if upload.send(number).await.is_err() {
+                break;
+            }
+        }
+        let _ = upload.finish().await;
+    };
+    let ended = future::join4(future::join_all(on_lane), isolated, received, sent).await;
+    drop(ended);
+}
+
+/// What the liar has open.
+#[derive(Default)]
+struct Open {
+    sends: Vec<SendStream>,
+    recvs: Vec<RecvStream>,
+}
+
+async fn lie(script: &mut Script<'_>, connection: &Connection) {
+    let mut open = Open::default();
+    if script.byte() < 250
+        && let Ok(Ok(mut control)) = timeout(MOMENT, connection.open_uni()).await
+    {
+        let kind = StreamKind::Control;
+        let mut bytes = BytesMut::from(&Preface { kind }.encode()[..]);
+        match script.byte() {
+            0..=240 => wire::encode_hello(&mut bytes, &script.hello()),
+            _ => script.write(&mut bytes),
+        }
+        let _ = timeout(MOMENT, control.write_all(&bytes)).await;
+        open.sends.push(control);
+    }
+    while !script.is_over() {
+        match script.below(12) {
+            0..=2 => {
+                if let Ok(Ok((send, recv))) = timeout(MOMENT, connection.accept_bi()).await {
+                    open.sends.push(send);
+                    open.recvs.push(recv);
+                }
+            }
+            3 => {
+                if let Ok(Ok(mut send)) = timeout(MOMENT, connection.open_uni()).await {
+                    let kind = StreamKind::Answer;
+                    if script.byte() < 240 {
+                        let _ = timeout(MOMENT, send.write_all(&Preface { kind }.encode())).await;
+                    }
+                    open.sends.push(send);
+                }
+            }
+            4..=8 => {
+                let at = script.below(open.sends.len());
+                let mut bytes = BytesMut::new();
+                script.write(&mut bytes);
+                if let Some(send) = open.sends.get_mut(at) {
+                    let _ = timeout(MOMENT, send.write_all(&bytes)).await;
+                }
+            }
+            9 => {
+                let (at, how) = (script.below(open.sends.len()), script.byte());
+                if let Some(send) = open.sends.get_mut(at) {
+                    let _ = match how & 1 {
+                        0 => send.finish(),
+                        _ => send.reset(VarInt::from_u32(u32::from(how) % 8)),
+                    };
+                }
+            }
+            10 => {
+                let (at, how) = (script.below(open.recvs.len()), script.byte());
+                if let Some(recv) = open.recvs.get_mut(at) {
+                    let _ = match how & 1 {
+                        0 => recv
+                            .stop(VarInt::from_u32(u32::from(how) % 8))
+                            .map_err(drop),
+                        _ => timeout(MOMENT, recv.read_chunk(100, true))
+                            .await
+                            .map(drop)
+                            .map_err(drop),
+                    };
+                }
+            }
+            _ => pause(script.byte()).await,
+        }
+    }
+}
+
+/// How long the liar waits for the caller to take or give something.
+const MOMENT: Duration = Duration::from_millis(2);

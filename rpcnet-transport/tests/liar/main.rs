@@ -1,0 +1,32 @@
+//! Peers that speak QUIC and TLS rightly and lie in everything else, by scripts of random bytes. The fuzz targets run the same
+//! harness for longer.
+
+mod harness;
+
+use proptest::{collection::vec, prelude::*};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_server_outlives_any_caller(script in vec(any::<u8>(), 0..1024)) {
+        harness::lying_caller(&script);
+    }
+
+    #[test]
+    fn calls_end_whatever_the_server_does(script in vec(any::<u8>(), 0..1024)) {
+        harness::lying_server(&script);
+    }
+}
+
+proptest! {
+    #[test]
+    fn frames_do_not_depend_on_how_they_arrive(bytes in vec(any::<u8>(), 0..512)) {
+        harness::frames(&bytes);
+    }
+
+    #[test]
+    fn frames_of_a_lane_do_not_depend_on_how_they_arrive(bytes in vec(any::<u8>(), 0..512)) {
+        harness::lane_frames(&bytes);
+    }
+}
