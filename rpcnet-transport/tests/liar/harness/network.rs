@@ -75,7 +75,7 @@ impl World {
             let client = bind("client", config());
             let client = client.connect(server.local_addr(), SERVER).await;
             // A liar that does not say hello is waited for in every other script.
-            let impatient = config().with_connect_timeout(Duration::from_millis(300));
+            let impatient = config().with_connect_timeout(Duration::from_millis(100));
             let endpoint = bind("client", impatient);
             let pem = ca.issue_pem(LIAR).expect("a name");
             let liar = liar(&pem, &ca, any);

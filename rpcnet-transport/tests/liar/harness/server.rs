@@ -57,7 +57,7 @@ async fn holds_nothing(world: &World) {
 
 /// Calls of every kind at a time; how they end is the liar's choice.
 async fn call(client: &RpcClient) {
-    let options = || CallOptions::new().with_timeout(Duration::from_millis(100));
+    let options = || CallOptions::new().with_timeout(Duration::from_millis(20));
     let on_lane = (0..4).map(|_| client.call_with("echo", Bytes::from_static(b"x"), options()));
     let isolated = client.call_with("echo", "x", options().with_isolated(true));
     let received = async {
