@@ -7,6 +7,7 @@ use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU64,
     sync::Arc,
     time::Duration,
 };
@@ -71,7 +72,7 @@ pub struct MemoryStats {
     pub cut: u64,
     /// Datagrams to an address that nobody has.
     pub unreachable: u64,
-    /// Datagrams lost because the queue of their receiver was full, or larger than UDP carries.
+    /// Datagrams lost because the queue of their receiver or of the link was full, or larger than UDP carries.
     pub dropped: u64,
 }
 
@@ -114,6 +115,17 @@ impl MemoryNetwork {
     /// How long datagrams that are sent from now on are under way; at first no time. They do not overtake each other.
     pub fn set_delay(&self, one_way: Duration) {
         self.0.state.lock().delay = one_way;
+    }
+
+    /// Limits the rate of each direction between two addresses, as a link with a queue in front of it: at most
+    /// `bytes_per_second`, and at most `queue_bytes` that wait for it; further datagrams are lost. A datagram counts with the
+    /// headers of UDP and IPv4. It holds for datagrams that are sent from now on, `None` for no limit, as at first. Such a link
+    /// adds the time in its queue to the [delay](Self::set_delay). With tokio's paused time only the link takes time, so that what
+    /// a test measures there does not depend on the machine.
+    pub fn set_rate(&self, bytes_per_second: Option<NonZeroU64>, queue_bytes: usize) {
+        let mut state = self.0.state.lock();
+        state.rate = bytes_per_second.map(|rate| Rate { rate, queue_bytes });
+        state.links.clear();
     }
 
     /// How many of a thousand datagrams that are sent from now on are lost; at first none. Which ones is drawn from the
@@ -168,11 +180,35 @@ struct HubState {
     /// From whom to whom nothing gets.
     cuts: HashSet<(SocketAddr, SocketAddr)>,
     delay: Duration,
+    rate: Option<Rate>,
+    /// By sender and receiver, when the link has sent what it was given.
+    links: HashMap<(SocketAddr, SocketAddr), Instant>,
     loss_per_mille: u16,
     random: u64,
     /// How many addresses and ports were chosen.
     chosen: u32,
     stats: MemoryStats,
+}
+
+/// The limit of a link; see [`MemoryNetwork::set_rate`].
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    rate: NonZeroU64,
+    queue_bytes: usize,
+}
+
+impl Rate {
+    /// When a link that is busy until `idle_at` has sent a datagram of so many bytes; `None` if its queue is full.
+    fn sent_at(&self, now: Instant, idle_at: Option<Instant>, bytes: usize) -> Option<Instant> {
+        let idle_at = idle_at.map_or(now, |at| at.max(now));
+        let rate = self.rate.get() as f64;
+        let waiting = (idle_at - now).as_secs_f64() * rate;
+        // As of a socket: one datagram gets in whatever the bound.
+        if waiting > 0.0 && waiting + bytes as f64 > self.queue_bytes as f64 {
+            return None;
+        }
+        idle_at.checked_add(Duration::from_secs_f64(bytes as f64 / rate))
+    }
 }
 
 impl Hub {
@@ -220,8 +256,19 @@ impl Hub {
             state.stats.unreachable += 1;
             return;
         };
+        let mut sent_at = Instant::now();
+        if let Some(rate) = state.rate {
+            let link = (from, to);
+            let idle_at = state.links.get(&link).copied();
+            let Some(at) = rate.sent_at(sent_at, idle_at, bytes.len() + HEADER_BYTES) else {
+                state.stats.dropped += 1;
+                return;
+            };
+            state.links.insert(link, at);
+            sent_at = at;
+        }
         let datagram = Datagram {
-            due: Instant::now() + state.delay,
+            due: sent_at + state.delay,
             from,
             ecn,
             bytes: bytes.into(),
@@ -275,6 +322,9 @@ fn choose(wanted: SocketAddr, n: u32) -> SocketAddr {
     };
     SocketAddr::new(ip, port)
 }
+
+/// Of IPv4 (RFC 791 section 3.1) and UDP (RFC 768).
+const HEADER_BYTES: usize = 20 + 8;
 
 /// What one IPv4 datagram carries over UDP.
 const DATAGRAM_BYTES_MAX: usize = 65_507;

@@ -206,3 +206,33 @@ async fn networks_do_not_know_each_other() {
     send(&c, &b, b"to nobody", None);
     assert_eq!(one.stats().unreachable, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_link_sends_at_its_rate_and_loses_what_its_queue_has_no_room_for() {
+    let network = MemoryNetwork::new();
+    let (a, b) = (
+        member(&network, any(), 90_000),
+        member(&network, any(), 90_000),
+    );
+    // With 28 bytes of headers, a datagram of 72 bytes takes a tenth of a second.
+    network.set_rate(NonZeroU64::new(1_000), 350);
+    for _ in 0..5 {
+        send(&a, &b, &[1; 72], None);
+    }
+    send(&b, &a, &[1; 72], None);
+    assert_eq!(network.stats().dropped, 2, "{:?}", network.stats());
+    let tenth = Duration::from_millis(100);
+    for _ in 0..3 {
+        assert_eq!(arrived(&b).len(), 0);
+        tokio::time::sleep(tenth).await;
+        assert_eq!(arrived(&b).len(), 1);
+    }
+    assert_eq!(
+        arrived(&a).len(),
+        1,
+        "the other direction has a rate of its own"
+    );
+    network.set_rate(None, 0);
+    send(&a, &b, &[1; 72], None);
+    assert_eq!(arrived(&b).len(), 1);
+}
