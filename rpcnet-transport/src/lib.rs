@@ -17,6 +17,7 @@ mod priority;
 mod quic;
 mod reload;
 mod runtime;
+mod send_priority;
 mod server;
 mod shards;
 mod socket;

@@ -9,13 +9,16 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use quinn::{VarInt, WriteError};
+use tokio::time::Instant;
 
-use crate::stream::Cut;
+use crate::{send_priority::LaneShare, stream::Cut};
 
 /// The writing half of a lane. Dropped without [`finish`](Self::finish), it is reset: an end without a word would say that all
 /// is well.
 pub(crate) struct Outbox {
     stream: quinn::SendStream,
+    connection: quinn::Connection,
+    share: LaneShare,
     /// Whole frames, not yet handed over.
     queued: BytesMut,
     /// How much memory is made for them the next time.
@@ -28,9 +31,14 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(stream: quinn::SendStream) -> Self {
+    pub(crate) fn new(stream: quinn::SendStream, connection: quinn::Connection) -> Self {
+        let share = LaneShare::new(Instant::now());
+        // Fails only if the stream has ended.
+        let _ = stream.set_priority(share.priority());
         Self {
             stream,
+            connection,
+            share,
             queued: BytesMut::new(),
             buffer_bytes: BUFFER_BYTES_MIN,
             leaving: Bytes::new(),
@@ -75,6 +83,22 @@ impl Outbox {
             let write = self.stream.write_chunks(slice::from_mut(&mut self.leaving));
             let written = ready!(pin!(write).poll(cx))?;
             self.taken += written.bytes as u64;
+            if self.share.note(written.bytes) {
+                self.update_priority();
+            }
+        }
+    }
+
+    #[cold]
+    fn update_priority(&mut self) {
+        let connection = &self.connection;
+        let path = || {
+            let path = connection.stats().path;
+            (path.cwnd, path.rtt)
+        };
+        if self.share.sample(Instant::now(), path) {
+            // Fails only if the stream has ended.
+            let _ = self.stream.set_priority(self.share.priority());
         }
     }
 

@@ -81,8 +81,9 @@ fn transport(
         .stream_receive_window(VarInt::from_u32(config.stream_window_bytes.get()))
         .receive_window(VarInt::from_u32(config.connection_window_bytes.get()))
         .send_window(u64::from(config.send_window_bytes.get()))
-        // A stream is served whole before the next: calls end sooner, and frames are not torn over packets.
-        .send_fairness(false)
+        // Streams of one priority take turns, packet by packet. Otherwise one that always has more to send keeps all others
+        // from sending, whatever their priority.
+        .send_fairness(true)
         .initial_rtt(config.initial_rtt)
         .congestion_controller_factory(Arc::new(cubic))
         .ack_frequency_config(config.ack_frequency.map(ack_frequency))

@@ -17,6 +17,8 @@ pub use self::{close::CloseReason, news::ConnectionNews, options::CallOptions, u
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
+use quinn::VarInt;
+
 use self::{
     early::Early,
     lane::{Lanes, Link},
@@ -112,6 +114,13 @@ impl RpcClient {
             outgoing,
             busy_poll,
         } = opened;
+        // Whatever the streams that it takes carry and is not read here, there is credit for lanes.
+        let streams_bytes =
+            u64::from(hello.streams_max) * u64::from(config.stream_window_bytes.get());
+        if streams_bytes > u64::from(config.connection_window_bytes.get()) {
+            let window = VarInt::from_u64(streams_bytes).unwrap_or(VarInt::MAX);
+            connection.set_receive_window(window);
+        }
         let link = Arc::new(Link::new(
             runtime.clone(),
             outgoing.clone(),

@@ -35,15 +35,19 @@ pub enum ConfigError {
         /// The time given.
         value: Duration,
     },
-    /// One stream could use more than its connection has.
+    /// Streams that are not read could use up what other calls of their connection need.
     #[error(
-        "stream_window_bytes of {stream} must be at most connection_window_bytes of {connection}"
+        "{name} of {bytes} must be at least streams_max of {streams} times stream_window_bytes of {stream}"
     )]
     Windows {
+        /// Name of the window of a connection.
+        name: &'static str,
+        /// The window of a connection.
+        bytes: u32,
         /// Window of a stream.
         stream: u32,
-        /// Window of a connection.
-        connection: u32,
+        /// Streams of a connection.
+        streams: u32,
     },
     /// A packet would be smaller than QUIC needs, larger than UDP carries, or the first larger than the largest.
     #[error(

@@ -159,7 +159,9 @@ impl TransportConfig {
         self
     }
 
-    /// Calls at a time that a server takes on streams of their own on one connection; default 128. Further ones wait at the caller.
+    /// Streams that a caller may have open at a time on one connection: calls with streams of their own, and the lanes; default 128
+    /// (64 in [`wan`](Self::wan), 32 in [`bulk`](Self::bulk)). Further ones wait at the caller. Times the stream window it must fit
+    /// the connection's window.
     /// QUIC makes an entry for each stream that may come when the connection is made, not when the stream comes: thousands
     /// cost each connection hundreds of kilobytes before it does anything, and gain nothing.
     #[must_use]
@@ -290,27 +292,31 @@ impl TransportConfig {
         self
     }
 
-    /// Bytes that may be under way on one stream and not yet read; default 1 MiB (4 MiB in [`wan`](Self::wan), 16 MiB in
+    /// Bytes that may be under way on one stream and not yet read; default 512 KiB (2 MiB in [`wan`](Self::wan), 4 MiB in
     /// [`bulk`](Self::bulk)). This is how far a sender gets ahead of a receiver that does not read, and at
-    /// most what a stream carries in a round trip. At most the connection's window.
+    /// most what a stream carries in a round trip. Times [`streams_max`](Self::with_streams_max) it must fit the connection's
+    /// window.
     #[must_use]
     pub fn with_stream_window_bytes(mut self, bytes: NonZeroU32) -> Self {
         self.stream_window_bytes = bytes;
         self
     }
 
-    /// Bytes that may be under way on one connection and not yet read; default 8 MiB (32 MiB in
-    /// [`wan`](Self::wan), 64 MiB in [`bulk`](Self::bulk)). It bounds memory per connection, and how many streams that are not read it takes
-    /// until the others of the same connection stand still: window over stream window.
+    /// Bytes that may be under way on one connection and not yet read; default 64 MiB (128 MiB in [`wan`](Self::wan) and
+    /// [`bulk`](Self::bulk)). It bounds memory per connection, and is used only as far as streams are not read. At least the stream
+    /// window times [`streams_max`](Self::with_streams_max), so that streams that are not read leave room for all other calls
+    /// of their connection; a client takes more than this if its server takes more streams than its own setting says.
     #[must_use]
     pub fn with_connection_window_bytes(mut self, bytes: NonZeroU32) -> Self {
         self.connection_window_bytes = bytes;
         self
     }
 
-    /// Bytes taken from senders on one connection and not yet acknowledged by the other side; default 8 MiB (32 MiB in
-    /// [`wan`](Self::wan), 64 MiB in [`bulk`](Self::bulk)). Further writes wait. It bounds memory per connection on the
-    /// sending side, whatever the other side allows; less than a round trip's worth of the network's rate slows it down.
+    /// Bytes taken from senders on one connection and not yet acknowledged by the other side; default 64 MiB (128 MiB in
+    /// [`wan`](Self::wan) and [`bulk`](Self::bulk)). Further writes wait. It bounds memory per connection on the sending side,
+    /// whatever the other side allows; one stream uses at most the other side's stream window of it. At least the stream window times
+    /// [`streams_max`](Self::with_streams_max), as for the connection's window. Calls wait for each other again if the other side has
+    /// larger stream windows than this side has: both sides should have the same preset.
     #[must_use]
     pub fn with_send_window_bytes(mut self, bytes: NonZeroU32) -> Self {
         self.send_window_bytes = bytes;

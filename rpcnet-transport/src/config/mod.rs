@@ -19,8 +19,8 @@ use crate::Admission;
 /// | preset | for | differs from `lan` by |
 /// |---|---|---|
 /// | [`lan`](Self::lan), the default | nodes in one data centre or on one machine | |
-/// | [`wan`](Self::wan) | nodes far apart | longer first guesses and timeouts, larger windows, a careful start, slower transfers allowed |
-/// | [`bulk`](Self::bulk) | large bodies in one data centre | windows of 16 and 64 MiB, jumbo frames |
+/// | [`wan`](Self::wan) | nodes far apart | longer first guesses and timeouts, fewer streams with larger windows, a careful start, slower transfers allowed |
+/// | [`bulk`](Self::bulk) | large bodies in one data centre | fewer streams with windows of 4 MiB, jumbo frames |
 ///
 /// Relations between settings are checked once, by [`Endpoint::bind`](crate::Endpoint::bind).
 #[derive(Debug, Clone, PartialEq)]
@@ -98,9 +98,9 @@ impl TransportConfig {
             connection_buffered_bytes_max: 64 * MIB,
             transfer_rate_min: const { NonZeroU32::new(64 * 1_024).unwrap() },
             handshakes_max: const { NonZeroUsize::new(256).unwrap() },
-            stream_window_bytes: const { NonZeroU32::new(MIB as u32).unwrap() },
-            connection_window_bytes: const { NonZeroU32::new(8 * MIB as u32).unwrap() },
-            send_window_bytes: const { NonZeroU32::new(8 * MIB as u32).unwrap() },
+            stream_window_bytes: const { NonZeroU32::new(MIB as u32 / 2).unwrap() },
+            connection_window_bytes: const { NonZeroU32::new(64 * MIB as u32).unwrap() },
+            send_window_bytes: const { NonZeroU32::new(64 * MIB as u32).unwrap() },
             socket_buffer_bytes: 4 * MIB,
             side_channel_len: const { NonZeroUsize::new(1_024).unwrap() },
             side_datagram_bytes_max: 2_048,
@@ -121,23 +121,25 @@ impl TransportConfig {
             transfer_rate_min: const { NonZeroU32::new(8 * 1_024).unwrap() },
             initial_window_bytes: 14_720,
             ack_frequency: None,
-            stream_window_bytes: const { NonZeroU32::new(4 * MIB as u32).unwrap() },
-            connection_window_bytes: const { NonZeroU32::new(32 * MIB as u32).unwrap() },
-            send_window_bytes: const { NonZeroU32::new(32 * MIB as u32).unwrap() },
+            streams_max: const { NonZeroU32::new(64).unwrap() },
+            stream_window_bytes: const { NonZeroU32::new(2 * MIB as u32).unwrap() },
+            connection_window_bytes: const { NonZeroU32::new(128 * MIB as u32).unwrap() },
+            send_window_bytes: const { NonZeroU32::new(128 * MIB as u32).unwrap() },
             ..Self::lan()
         }
     }
 
-    /// For large bodies and streams between nodes in one data centre: 16 MiB windows for a stream and 64 MiB for a
-    /// connection and for sending, a start of 64 packets, larger socket buffers, and packets as large as jumbo frames
-    /// where the way there takes them. It costs memory: connections times these windows, at worst.
+    /// For large bodies and streams between nodes in one data centre: 32 streams with windows of 4 MiB, a start of 64 packets,
+    /// larger socket buffers, and packets as large as jumbo frames where the way there takes them. It costs memory: 128 MiB a
+    /// connection and direction, at worst.
     pub fn bulk() -> Self {
         Self {
             initial_window_bytes: 64 * PACKET_BYTES_MIN as u32,
             mtu_max: 8_952,
-            stream_window_bytes: const { NonZeroU32::new(16 * MIB as u32).unwrap() },
-            connection_window_bytes: const { NonZeroU32::new(64 * MIB as u32).unwrap() },
-            send_window_bytes: const { NonZeroU32::new(64 * MIB as u32).unwrap() },
+            streams_max: const { NonZeroU32::new(32).unwrap() },
+            stream_window_bytes: const { NonZeroU32::new(4 * MIB as u32).unwrap() },
+            connection_window_bytes: const { NonZeroU32::new(128 * MIB as u32).unwrap() },
+            send_window_bytes: const { NonZeroU32::new(128 * MIB as u32).unwrap() },
             buffered_bytes_max: 1024 * MIB,
             connection_buffered_bytes_max: 256 * MIB,
             socket_buffer_bytes: 8 * MIB,
@@ -189,11 +191,21 @@ impl TransportConfig {
         if self.idle_timeout > TIME_CEILING {
             return Err(ConfigError::IdleTimeout(self.idle_timeout));
         }
-        if self.stream_window_bytes > self.connection_window_bytes {
-            return Err(ConfigError::Windows {
-                stream: self.stream_window_bytes.get(),
-                connection: self.connection_window_bytes.get(),
-            });
+        // Streams that are not read may not use up what all others of the connection need too.
+        let streams_bytes =
+            u64::from(self.stream_window_bytes.get()) * u64::from(self.streams_max.get());
+        for (name, bytes) in [
+            ("connection_window_bytes", self.connection_window_bytes),
+            ("send_window_bytes", self.send_window_bytes),
+        ] {
+            if streams_bytes > u64::from(bytes.get()) {
+                return Err(ConfigError::Windows {
+                    name,
+                    bytes: bytes.get(),
+                    stream: self.stream_window_bytes.get(),
+                    streams: self.streams_max.get(),
+                });
+            }
         }
         if self.initial_mtu < PACKET_BYTES_MIN
             || self.initial_mtu > self.mtu_max
@@ -304,8 +316,19 @@ mod tests {
             (
                 base().with_stream_window_bytes(NonZeroU32::MAX),
                 ConfigError::Windows {
+                    name: "connection_window_bytes",
+                    bytes: 64 * MIB as u32,
                     stream: u32::MAX,
-                    connection: 8 * MIB as u32,
+                    streams: 128,
+                },
+            ),
+            (
+                base().with_send_window_bytes(NonZeroU32::new(64 * MIB as u32 - 1).unwrap()),
+                ConfigError::Windows {
+                    name: "send_window_bytes",
+                    bytes: 64 * MIB as u32 - 1,
+                    stream: MIB as u32 / 2,
+                    streams: 128,
                 },
             ),
             (

@@ -2,8 +2,7 @@
 
 use std::{net::IpAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
-use futures::FutureExt;
+use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use quinn::ConnectionError;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -24,7 +23,7 @@ use crate::{
     endpoint::Shared,
     quic,
     runtime::ConnectionGuard,
-    tls,
+    send_priority, tls,
     wire::{self, Hello, Preface, StreamKind},
 };
 
@@ -221,6 +220,8 @@ async fn say_hello(shared: &Shared, connection: &quinn::Connection) -> Option<Co
     );
     let said = timeout(shared.config.connect_timeout, async {
         let mut stream = connection.open_uni().await.ok()?;
+
+        stream.set_priority(send_priority::CONTROL).ok()?;
         stream.write_all(&hello).await.ok()?;
         Some(Control {
             stream,
@@ -233,8 +234,6 @@ async fn say_hello(shared: &Shared, connection: &quinn::Connection) -> Option<Co
 /// Takes the streams of one connection, until the connection or the endpoint ends, and tells it when the server drains.
 async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
     let mut draining_changed = shared.draining_changed.subscribe();
-    // It may have changed between the hello and here.
-    draining_changed.mark_changed();
     let Admitted {
         caller,
         control: Control {
@@ -244,10 +243,25 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
         mut streams_taken,
     } = admitted;
     let mut guard = ConnectionGuard::new(caller.connection.clone(), shared.runtime.clone());
+    let mut unsent = BytesMut::new();
     loop {
+        // One frame at a time: of states that follow each other faster than they are sent, the last counts.
+        if unsent.is_empty() && told != shared.is_draining() {
+            told = !told;
+            wire::encode_draining(&mut unsent, told);
+        }
         tokio::select! {
             biased;
             () = shared.stopped.cancelled() => break,
+            Ok(()) = draining_changed.changed() => {}
+            written = stream.write(&unsent), if !unsent.is_empty() => match written {
+                Ok(bytes) => unsent.advance(bytes),
+                Err(e) => {
+                    // The caller does not listen, and finds out by being refused.
+                    tracing::debug!(peer = %caller.peer, error = %e, "the state of draining was not sent");
+                    unsent.clear();
+                }
+            },
             stream = caller.connection.accept_bi() => match stream {
                 Ok((send, recv)) => {
                     streams_taken += 1;
@@ -261,19 +275,6 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
                     return;
                 }
             },
-            Ok(()) = draining_changed.changed() => {
-                let draining = shared.is_draining();
-                if std::mem::replace(&mut told, draining) == draining {
-                    continue;
-                }
-                let mut frame = BytesMut::new();
-                wire::encode_draining(&mut frame, draining);
-                // A few bytes: who has no room for them is not there, and else finds out by being refused.
-                let said = stream.write_all(&frame).now_or_never();
-                if !matches!(said, Some(Ok(()))) {
-                    tracing::debug!(peer = %caller.peer, "does not hear whether the server drains");
-                }
-            }
         }
     }
     // Callers whose streams were not taken learn that nothing was done for them.

@@ -90,7 +90,8 @@ pub(super) async fn serve_stream(
             Cut::Malformed
         }
         Ok((StreamKind::Lane, rest)) if caller.take_lane(shared.config.lanes.get()) => {
-            return lane::serve(shared, caller, Outbox::new(send), recv, rest).await;
+            let outbox = Outbox::new(send, caller.connection.clone());
+            return lane::serve(shared, caller, outbox, recv, rest).await;
         }
         Ok((StreamKind::Lane, _)) => {
             counters.malformed_frames.add_one();

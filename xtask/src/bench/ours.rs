@@ -154,9 +154,16 @@ fn config(setup: &Setup) -> TransportConfig {
     let streams = u32::try_from(2 * setup.in_flight).unwrap_or(u32::MAX);
     let config = config.with_early_data(setup.early_data);
     match NonZeroU32::new(streams.max(STREAMS_DEFAULT)) {
-        Some(streams) if setup.subject == ISOLATED => config.with_streams_max(streams),
+        Some(streams) if setup.subject == ISOLATED => {
+            let windows = streams.saturating_mul(STREAM_WINDOW_DEFAULT);
+            config
+                .with_streams_max(streams)
+                .with_connection_window_bytes(windows)
+                .with_send_window_bytes(windows)
+        }
         _ => config,
     }
 }
 
 const STREAMS_DEFAULT: u32 = 128;
+const STREAM_WINDOW_DEFAULT: NonZeroU32 = NonZeroU32::new(512 * 1_024).unwrap();

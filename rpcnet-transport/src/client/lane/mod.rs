@@ -421,7 +421,7 @@ fn open(state: &mut State, connection: &quinn::Connection) -> Result<quinn::Recv
     let opened = connection.open_bi().now_or_never();
     let opened = opened.ok_or(NotBegun::NoStream)?;
     let (send, recv) = opened.map_err(|e| NotBegun::Ended(answer::lost_before_sending(e)))?;
-    let mut outbox = Outbox::new(send);
+    let mut outbox = Outbox::new(send, connection.clone());
     let kind = StreamKind::Lane;
     outbox
         .room(FRAME_BYTES_MAX)

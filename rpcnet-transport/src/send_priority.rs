@@ -1,0 +1,124 @@
+//! Stream priorities: what is sent first when a connection has more to send than its path carries.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Streams on which a server tells about itself: a few bytes that no bulk traffic may hold up.
+pub(crate) const CONTROL: i32 = 2;
+
+/// Lanes that use little of the path.
+pub(crate) const AHEAD: i32 = 1;
+
+/// All other streams, which is QUIC's default. They take turns, packet by packet.
+pub(crate) const FAIR: i32 = 0;
+
+/// Send rate of one lane, and the priority that follows from it.
+///
+/// A lane is sent ahead of bulk streams as long as it uses at most an eighth of what the path carries. A lane that uses more is
+/// bulk traffic itself and takes turns with the others: strict priority would starve them for as long as small calls fill the
+/// path.
+#[derive(Debug)]
+pub(crate) struct LaneShare {
+    /// Bytes since then.
+    bytes: u64,
+    since: Instant,
+    is_ahead: bool,
+}
+
+impl LaneShare {
+    /// The share of a lane that has sent nothing, which is ahead.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            bytes: 0,
+            since: now,
+            is_ahead: true,
+        }
+    }
+
+    pub(crate) fn priority(&self) -> i32 {
+        if self.is_ahead { AHEAD } else { FAIR }
+    }
+
+    /// Counts bytes that were given to QUIC. Says whether it is time for a [`sample`](Self::sample): that is rare for a lane that is
+    /// ahead, so that most writes do not read the clock.
+    pub(crate) fn note(&mut self, bytes: usize) -> bool {
+        self.bytes += bytes as u64;
+        self.bytes >= SAMPLE_BYTES || !self.is_ahead
+    }
+
+    /// Compares the rate with that of the path, which has the congestion window and round trip that `path` tells. Says whether the
+    /// priority has changed.
+    pub(crate) fn sample(&mut self, now: Instant, path: impl FnOnce() -> (u64, Duration)) -> bool {
+        let elapsed = now.saturating_duration_since(self.since);
+        if self.bytes < SAMPLE_BYTES && elapsed < SAMPLE_TIME {
+            return false;
+        }
+        let (window, round_trip) = path();
+        // Bytes per time against window per round trip, without a division.
+        let used = u128::from(self.bytes) * round_trip.as_nanos() * u128::from(SHARE);
+        let is_ahead = used <= u128::from(window) * elapsed.as_nanos();
+        (self.bytes, self.since) = (0, now);
+        std::mem::replace(&mut self.is_ahead, is_ahead) != is_ahead
+    }
+}
+
+/// The part of the path's rate that a lane may use ahead of others: one of so many.
+const SHARE: u64 = 8;
+
+/// Bytes after which the rate is looked at: frames of some hundred small calls.
+const SAMPLE_BYTES: u64 = 32 * 1_024;
+
+/// Time after which that of a lane is looked at that is not ahead, if it sends less.
+const SAMPLE_TIME: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 100 Mbit/s.
+    const PATH: (u64, Duration) = (250_000, Duration::from_millis(20));
+
+    /// Sends so many bytes a millisecond, in writes of one millisecond each. Returns the priorities that were set.
+    fn send(share: &mut LaneShare, now: &mut Instant, bytes: usize, time_ms: u64) -> Vec<i32> {
+        let mut set = Vec::new();
+        for _ in 0..time_ms {
+            *now += Duration::from_millis(1);
+            if share.note(bytes) && share.sample(*now, || PATH) {
+                set.push(share.priority());
+            }
+        }
+        set
+    }
+
+    #[test]
+    fn a_lane_that_uses_more_than_an_eighth_of_the_path_takes_turns_until_it_uses_less() {
+        let mut now = Instant::now();
+        let mut share = LaneShare::new(now);
+        assert_eq!(share.priority(), AHEAD);
+        // The path carries 12,500 bytes a millisecond.
+        assert_eq!(send(&mut share, &mut now, 1_500, 1_000), []);
+        assert_eq!(send(&mut share, &mut now, 2_000, 1_000), [FAIR]);
+        assert_eq!(send(&mut share, &mut now, 10, 99), [AHEAD]);
+        assert_eq!(send(&mut share, &mut now, 10, 10_000), []);
+    }
+
+    #[test]
+    fn a_burst_after_a_pause_is_sent_ahead() {
+        let mut now = Instant::now();
+        let mut share = LaneShare::new(now);
+        for _ in 0..10 {
+            now += Duration::from_secs(1);
+            assert!(share.note(1_000_000));
+            assert!(!share.sample(now, || PATH));
+            assert_eq!(share.priority(), AHEAD);
+        }
+    }
+
+    #[test]
+    fn small_writes_of_a_lane_that_is_ahead_read_no_clock() {
+        let mut share = LaneShare::new(Instant::now());
+        assert!((0..SAMPLE_BYTES - 1).all(|_| !share.note(1)));
+        assert!(share.note(1));
+    }
+}

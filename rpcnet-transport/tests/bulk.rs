@@ -1,0 +1,328 @@
+//! Small calls beside bulk traffic on a slow link, in memory and in virtual time: what is measured is what the protocol does, not
+//! how fast the machine is.
+
+use std::{
+    net::Ipv4Addr,
+    num::NonZeroU64,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rpcnet_transport::{
+    CallContext, CallOptions, DevCa, Endpoint, MemoryNetwork, Raw, Receiver, Router, RpcClient,
+    RpcError, RpcServer, Sender, TransportConfig,
+};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+/// One authority for all tests: making keys takes time.
+static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("bulk"));
+
+/// 100 Mbit/s.
+const RATE: NonZeroU64 = NonZeroU64::new(12_500_000).unwrap();
+
+const ONE_WAY: Duration = Duration::from_millis(10);
+
+/// What the link carries in a round trip.
+const QUEUE_BYTES: usize = 250_000;
+
+/// The time in a full queue.
+const QUEUE: Duration = Duration::from_millis(20);
+
+/// How long bulk traffic is read.
+const READING: Duration = Duration::from_secs(2);
+
+const PINGS: usize = 100;
+
+/// The longest time that the 99th percentile of small calls may take: three round trips, and the queue of the link in the
+/// direction of the bulk traffic.
+const SMALL_MAX: Duration = Duration::from_millis(3 * 20 + 20);
+
+struct Link {
+    network: MemoryNetwork,
+    server: RpcServer,
+    client: RpcClient,
+    _node: Endpoint,
+    /// Lets handlers that wait for it read.
+    reads: Arc<Semaphore>,
+}
+
+async fn link() -> Link {
+    link_with(TransportConfig::lan()).await
+}
+
+async fn link_with(config: TransportConfig) -> Link {
+    let network = MemoryNetwork::new();
+    let reads = Arc::new(Semaphore::new(0));
+    let may_read = Arc::clone(&reads);
+    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+    let bind = |name| network.bind(any, config.clone(), CA.issue(name).unwrap());
+    let router = Router::new()
+        .raw("echo", |_cx, body| async move { Ok(body) })
+        .raw("large", |_cx: CallContext, _body| async move {
+            Ok(Bytes::from(vec![1; 5_000_000]))
+        })
+        .raw("fetch", |_cx: CallContext, _body| async move {
+            Ok(Bytes::from(vec![3; 8_000]))
+        })
+        .raw("take", |_cx, _body: Bytes| async move { Ok(Bytes::new()) })
+        .server_streaming("flood", |_cx, (): (), mut out: Sender<Raw>| async move {
+            loop {
+                out.send(item()).await?;
+            }
+        })
+        .client_streaming("sink", move |_cx, mut items: Receiver<Raw>| {
+            let may_read = Arc::clone(&may_read);
+            async move {
+                may_read.acquire().await.expect("it stays").forget();
+                let mut count = 0u64;
+                while items.message().await?.is_some() {
+                    count += 1;
+                }
+                Ok::<u64, RpcError>(count)
+            }
+        });
+    let server = bind("server").unwrap().serve(router);
+    let node = bind("client").unwrap();
+    network.set_delay(ONE_WAY);
+    network.set_rate(Some(RATE), QUEUE_BYTES);
+    let client = node.connect(server.local_addr(), "server").await.unwrap();
+    Link {
+        network,
+        server,
+        client,
+        _node: node,
+        reads,
+    }
+}
+
+fn item() -> Raw {
+    Raw(Bytes::from(vec![7; 64 * 1_024]))
+}
+
+impl Link {
+    /// The time of the slowest but one of a hundred small calls, one after the other.
+    async fn p99(&self) -> Duration {
+        let took = self.times(PINGS).await;
+        took[PINGS * 99 / 100 - 1]
+    }
+
+    /// The times of small calls, one after the other, the shortest first.
+    async fn times(&self, calls: usize) -> Vec<Duration> {
+        let mut took = Vec::new();
+        for _ in 0..calls {
+            let before = Instant::now();
+            let options = CallOptions::new().with_timeout(Duration::from_secs(1));
+            let reply = self.client.call_with("echo", "small", options).await;
+            assert_eq!(reply.expect("a reply"), "small");
+            took.push(before.elapsed());
+        }
+        took.sort();
+        took
+    }
+
+    async fn assert_small_calls_are_quick(&self) {
+        let p99 = self.p99().await;
+        assert!(p99 <= SMALL_MAX, "p99 of small calls: {p99:?}");
+    }
+
+    /// A stream of the server that is not read.
+    async fn unread(&self) -> Receiver<Raw> {
+        let options = CallOptions::new().without_deadline();
+        let begun = self
+            .client
+            .call_server_streaming_with("flood", &(), options)
+            .await;
+        begun.expect("a stream")
+    }
+
+    /// Bytes of bulk replies read in a second.
+    fn read(&self, mut stream: Receiver<Raw>, into: &mut JoinSet<usize>) {
+        into.spawn(async move {
+            let mut bytes = 0;
+            let reading = async {
+                while let Ok(Some(item)) = stream.message().await {
+                    bytes += item.0.len();
+                }
+            };
+            let _ = timeout(READING, reading).await;
+            bytes
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_calls_pass_a_stream_that_fills_the_link() {
+    let link = link().await;
+    let mut reading = JoinSet::new();
+    link.read(link.unread().await, &mut reading);
+    link.assert_small_calls_are_quick().await;
+    let bytes = reading.join_next().await.unwrap().unwrap();
+    // The stream has at least four fifths of the link for itself.
+    assert!(bytes > 20_000_000, "{bytes} bytes in 2 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_calls_pass_a_large_reply_and_a_large_request() {
+    let link = link().await;
+    for (method, bytes) in [("large", 1), ("take", 5_000_000)] {
+        let client = link.client.clone();
+        let options = CallOptions::new().with_timeout(Duration::from_secs(60));
+        let body = vec![0; bytes];
+        let bulk = tokio::spawn(async move { client.call_with(method, body, options).await });
+        let mut took = Vec::new();
+        while !bulk.is_finished() {
+            let before = Instant::now();
+            link.client
+                .call_with(
+                    "echo",
+                    "small",
+                    CallOptions::new().with_timeout(Duration::from_secs(1)),
+                )
+                .await
+                .expect("a reply");
+            took.push(before.elapsed());
+        }
+        bulk.await.unwrap().expect("a reply");
+        took.sort();
+        assert!(took.len() > 5, "{method}: {} small calls", took.len());
+        let p99 = took[took.len() * 99 / 100 - 1];
+        assert!(p99 <= SMALL_MAX, "{method}: p99 of small calls {p99:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_calls_pass_an_upload_that_fills_the_link() {
+    let link = link().await;
+    link.reads.add_permits(1);
+    let mut upload = link
+        .client
+        .call_client_streaming_with::<Raw, u64>("sink", CallOptions::new().without_deadline())
+        .await
+        .unwrap();
+    let sending = tokio::spawn(async move { while upload.send(item()).await.is_ok() {} });
+    link.assert_small_calls_are_quick().await;
+    sending.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_calls_pass_bulk_traffic_in_both_directions_with_loss() {
+    let link = link().await;
+    link.network.set_loss(10, 7);
+    link.reads.add_permits(1);
+    let mut upload = link
+        .client
+        .call_client_streaming_with::<Raw, u64>("sink", CallOptions::new().without_deadline())
+        .await
+        .unwrap();
+    let sending = tokio::spawn(async move { while upload.send(item()).await.is_ok() {} });
+    let mut reading = JoinSet::new();
+    for _ in 0..30 {
+        let mut stream = link.unread().await;
+        reading.spawn(async move { while let Ok(Some(_)) = stream.message().await {} });
+    }
+    // The slowest wait until their own packet is known to be lost; the others wait for their turn, on a path that carries some
+    // packets in a round trip and has 31 streams for them.
+    let median = link.times(100).await[50];
+    assert!(median <= SMALL_MAX, "median of small calls: {median:?}");
+    sending.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_calls_and_other_streams_pass_streams_that_are_not_read() {
+    let link = link().await;
+    let mut unread = Vec::new();
+    for streams in [10, 20, 100] {
+        while unread.len() < streams {
+            unread.push(link.unread().await);
+        }
+        // Until all of them stand still.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        link.assert_small_calls_are_quick().await;
+        let mut reading = JoinSet::new();
+        link.read(link.unread().await, &mut reading);
+        let bytes = reading.join_next().await.unwrap().unwrap();
+        assert!(bytes > 5_000_000, "{bytes} bytes beside {streams} streams");
+    }
+    // What was not read is there.
+    let last = unread.last_mut().unwrap().message().await;
+    assert_eq!(last.unwrap().expect("an item").0.len(), 64 * 1_024);
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_calls_and_other_uploads_pass_uploads_that_are_not_read() {
+    let link = link().await;
+    let mut sending = JoinSet::new();
+    let mut uploads = 0;
+    for streams in [10, 20, 100] {
+        while uploads < streams {
+            uploads += 1;
+            let options = CallOptions::new().without_deadline();
+            let begun = link
+                .client
+                .call_client_streaming_with::<Raw, u64>("sink", options);
+            let mut upload = begun.await.unwrap();
+            sending.spawn(async move { while upload.send(item()).await.is_ok() {} });
+        }
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        link.assert_small_calls_are_quick().await;
+        let options = CallOptions::new().with_timeout(Duration::from_secs(60));
+        let other = link.client.call_with("take", vec![0; 5_000_000], options);
+        other.await.expect("a reply");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_is_told_at_once_beside_bulk_traffic() {
+    let link = link().await;
+    let mut reading = JoinSet::new();
+    for _ in 0..100 {
+        link.read(link.unread().await, &mut reading);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = Instant::now();
+    link.server.announce_draining(true);
+    while !link.client.is_draining() {
+        assert!(before.elapsed() < READING, "the client does not hear of it");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let took = before.elapsed();
+    // Packets that are under way are before it, and none that waits for its turn.
+    assert!(took <= ONE_WAY + QUEUE * 3 / 4, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bulk_traffic_is_not_starved_by_small_calls() {
+    let link = link().await;
+    let mut reading = JoinSet::new();
+    link.read(link.unread().await, &mut reading);
+    let mut calls = JoinSet::new();
+    // Four times what the link carries in a round trip.
+    for _ in 0..128 {
+        let client = link.client.clone();
+        calls.spawn(async move {
+            let until = Instant::now() + READING;
+            let mut count = 0u64;
+            while Instant::now() < until {
+                client.call("fetch", "").await.expect("a reply");
+                count += 1;
+            }
+            count
+        });
+    }
+    let bytes = reading.join_next().await.unwrap().unwrap();
+    let small = calls.join_all().await.into_iter().sum::<u64>() * 8_000;
+    // A twentieth of the link at least, for each of them.
+    assert!(
+        bytes > 1_250_000,
+        "{bytes} bytes of the stream, {small} of small calls"
+    );
+    assert!(
+        small > 1_250_000,
+        "{bytes} bytes of the stream, {small} of small calls"
+    );
+}
