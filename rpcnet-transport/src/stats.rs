@@ -79,7 +79,7 @@ counters! {
     calls_queued,
     /// Calls refused after they had waited: too long, or for calls that matter more. They count as refused too.
     calls_shed,
-    /// Calls whose deadline passed while they waited for a place; their handlers never began.
+    /// Calls whose deadline passed before their handlers began, which they never did.
     calls_expired,
     /// Calls answered with the remembered reply of an earlier call with the same idempotency key.
     keys_answered,

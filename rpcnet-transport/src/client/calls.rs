@@ -34,8 +34,8 @@ impl RpcClient {
             return call.await.map_err(|e| self.of_peer(e));
         }
         let now = Instant::now();
-        let deadline = options.settle(now, self.0.call_timeout);
-        let outcome = if let Some(refusal) = self.refusal() {
+        let deadline = options.settle(now, Some(self.0.call_timeout));
+        let outcome = if let Some(refusal) = self.refusal(now, deadline) {
             Err(refusal)
         } else if self.fits_lane(&body, &options, now, deadline) {
             self.share(method, &body, &options, now, deadline).await
@@ -59,9 +59,9 @@ impl RpcClient {
         mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
         let now = Instant::now();
-        let deadline = options.settle(now, self.0.call_timeout);
+        let deadline = options.settle(now, Some(self.0.call_timeout));
         if self.0.early.is_none() && self.fits_lane(body, &options, now, deadline) {
-            let outcome = match self.refusal() {
+            let outcome = match self.refusal(now, deadline) {
                 Some(refusal) => Err(refusal),
                 None => self.share(method, body, &options, now, deadline).await,
             };

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     CallOptions, Inner, RpcClient, answer,
-    exchange::out_of_time,
+    exchange::{is_over, out_of_time},
     lane::{Lanes, Link},
 };
 use crate::{
@@ -208,7 +208,11 @@ impl RpcClient {
         body: Bytes,
         mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
-        let deadline = options.settle(Instant::now(), self.0.call_timeout);
+        let now = Instant::now();
+        let deadline = options.settle(now, Some(self.0.call_timeout));
+        if is_over(deadline, now) {
+            return Err(out_of_time(false));
+        }
         if options.replay_safe && early.client().is_none() {
             let attempt = self.attempt(early, method, body.clone(), &options, deadline);
             match attempt.await? {
@@ -330,7 +334,11 @@ impl Attempt {
             // The handshake ended meanwhile, and others may still hold streams of this number; see `complete`.
             return Outcome::NotTaken;
         }
-        header.deadline = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        if is_over(deadline, now) {
+            return Outcome::Ended(Err(out_of_time(false)));
+        }
+        header.deadline = deadline.map(|at| at.saturating_duration_since(now));
         let head = crate::stream::begin_call(&header, body.len());
         match send.write(head, body, None).await {
             Ok(()) | Err(WriteFailure::Stopped) => {}

@@ -72,13 +72,34 @@ impl RpcClient {
         flags: Flags,
         mut options: CallOptions,
     ) -> Result<(SendCore, RecvCore), RpcError> {
-        let deadline = options.settle(Instant::now(), self.0.call_timeout);
+        let now = Instant::now();
+        let opened_by = options
+            .has_default_limit()
+            .then(|| now.checked_add(self.0.call_timeout))
+            .flatten();
+        let deadline = options.settle(now, None);
+        // What has no deadline of its own has no end, but it has a beginning.
+        let opened_by = deadline.or(opened_by);
+        self.begin_by(method, body, flags, options, opened_by).await
+    }
+
+    /// Begins a call with streams, with options that were settled, until this time.
+    async fn begin_by(
+        &self,
+        method: &str,
+        body: Bytes,
+        flags: Flags,
+        options: CallOptions,
+        opened_by: Option<Instant>,
+    ) -> Result<(SendCore, RecvCore), RpcError> {
+        let now = Instant::now();
+        let deadline = options.settled_deadline();
         if let Some(early) = &self.0.early {
-            let client = self.wait_for(early, deadline).await;
+            let client = self.wait_for(early, opened_by).await;
             let client = client.map_err(|e| self.of_peer(e))?;
-            return Box::pin(client.begin(method, body, flags, options)).await;
+            return Box::pin(client.begin_by(method, body, flags, options, opened_by)).await;
         }
-        if let Some(refusal) = self.refusal() {
+        if let Some(refusal) = self.refusal(now, deadline) {
             return Err(self.of_peer(refusal));
         }
         let in_flight = Arc::new(self.enter());
@@ -88,7 +109,7 @@ impl RpcClient {
             self.send_request(&mut send, header, body, deadline).await?;
             Ok((send, recv))
         };
-        let begun = match deadline {
+        let begun = match opened_by {
             Some(at) => {
                 let begun = async { timeout_at(at, beginning).await };
                 match self.0.link.runtime.inside(begun).await {
@@ -181,7 +202,11 @@ impl RpcClient {
         deadline: Option<Instant>,
     ) -> Result<(), RpcError> {
         // What is left when the bytes leave, so that waiting for a stream is not counted twice.
-        header.deadline = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        if is_over(deadline, now) {
+            return Err(out_of_time(false));
+        }
+        header.deadline = deadline.map(|at| at.saturating_duration_since(now));
         let head = crate::stream::begin_call(&header, body.len());
         match send.write(head, body, None).await {
             // A server that stops a request has answered it: the reason is there to be read.
@@ -208,6 +233,10 @@ pub(super) fn draining() -> RpcError {
         Processed::No,
         "the server takes no new calls",
     )
+}
+
+pub(super) fn is_over(deadline: Option<Instant>, now: Instant) -> bool {
+    deadline.is_some_and(|at| at <= now)
 }
 
 pub(super) fn out_of_time(sent: bool) -> RpcError {

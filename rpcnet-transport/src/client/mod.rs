@@ -18,6 +18,7 @@ pub use self::{close::CloseReason, news::ConnectionNews, options::CallOptions, u
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::VarInt;
+use tokio::time::Instant;
 
 use self::{
     early::Early,
@@ -250,7 +251,10 @@ impl RpcClient {
     }
 
     /// Why a call does not even begin, if it does not.
-    fn refusal(&self) -> Option<RpcError> {
+    fn refusal(&self, now: Instant, deadline: Option<Instant>) -> Option<RpcError> {
+        if exchange::is_over(deadline, now) {
+            return Some(exchange::out_of_time(false));
+        }
         if !self.is_draining() {
             return None;
         }

@@ -23,20 +23,21 @@ pub struct CallOptions {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Limit {
     #[default]
-    OfClient,
+    Default,
     Within(Duration),
     By(Instant),
     None,
 }
 
 impl CallOptions {
-    /// A call with the client's default timeout, first attempt, not idempotent.
+    /// A unary call with the client's default timeout or a stream without a deadline, first attempt, not idempotent.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The call ends after this time at the latest, counted from when it is made. It replaces the client's default,
-    /// [`TransportConfig::with_call_timeout`](crate::TransportConfig::with_call_timeout).
+    /// The call ends after this time at the latest, counted from when it is made; for streams that is from their opening to their
+    /// end. Default for unary calls [`TransportConfig::with_call_timeout`](crate::TransportConfig::with_call_timeout), for streams
+    /// no limit.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.limit = Limit::Within(timeout);
@@ -50,7 +51,8 @@ impl CallOptions {
         self
     }
 
-    /// The call may take for ever: for streams that are meant to stay open. It still ends with its connection.
+    /// The call may take as long as its connection lasts, as streams may by default. A connection whose other side is gone ends
+    /// after the [idle timeout](crate::TransportConfig::with_idle_timeout), and its calls with it.
     #[must_use]
     pub fn without_deadline(mut self) -> Self {
         self.limit = Limit::None;
@@ -115,9 +117,15 @@ impl CallOptions {
         self
     }
 
-    /// Takes over what there is to take over, once. Says until when the call may take.
+    /// Whether nothing was said of its time.
+    pub(crate) fn has_default_limit(&self) -> bool {
+        matches!(self.limit, Limit::Default)
+    }
+
+    /// Takes over what there is to take over, once. Says until when the call may take; `default` is the time of calls that say
+    /// nothing of it.
     #[inline(always)]
-    pub(crate) fn settle(&mut self, now: Instant, default: Duration) -> Option<Instant> {
+    pub(crate) fn settle(&mut self, now: Instant, default: Option<Duration>) -> Option<Instant> {
         let mut deadline = self.deadline(now, default);
         if !self.detached {
             let from = inherited();
@@ -130,14 +138,22 @@ impl CallOptions {
     }
 
     /// Of options that were [settled](Self::settle).
+    pub(crate) fn settled_deadline(&self) -> Option<Instant> {
+        match self.limit {
+            Limit::By(deadline) => Some(deadline),
+            Limit::Default | Limit::Within(_) | Limit::None => None,
+        }
+    }
+
+    /// Of options that were [settled](Self::settle).
     pub(crate) fn priority(&self) -> Priority {
         self.priority.unwrap_or_default()
     }
 
-    fn deadline(&self, now: Instant, default: Duration) -> Option<Instant> {
+    fn deadline(&self, now: Instant, default: Option<Duration>) -> Option<Instant> {
         let after = |wait| now.checked_add(wait);
         match self.limit {
-            Limit::OfClient => after(default),
+            Limit::Default => default.and_then(after),
             Limit::Within(timeout) => after(timeout),
             Limit::By(deadline) => Some(deadline),
             Limit::None => None,
@@ -154,7 +170,7 @@ mod tests {
     fn a_call_takes_over_the_sooner_deadline_and_the_priority_once() {
         let now = Instant::now();
         let after = |secs| now + Duration::from_secs(secs);
-        let default = Duration::from_secs(10);
+        let default = Some(Duration::from_secs(10));
         let settled = |mut options: CallOptions| {
             let deadline = options.settle(now, default);
             // What was settled does not change with the place.

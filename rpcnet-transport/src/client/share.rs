@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     CallOptions, RpcClient,
+    exchange::{is_over, out_of_time},
     lane::{Begun, LaneCall, NotBegun, Request},
 };
 use crate::{RpcError, wire};
@@ -42,6 +43,10 @@ impl RpcClient {
             now = Instant::now();
         }
         loop {
+            // It may have waited since it was made.
+            if is_over(deadline, now) {
+                return Err(out_of_time(false));
+            }
             let request = Request {
                 method,
                 body,

@@ -17,8 +17,9 @@ impl TransportConfig {
         self
     }
 
-    /// Time for a call of a client that says nothing else; default 10 s. Streams count too, from their opening to
-    /// their end. See [`CallOptions`](crate::CallOptions).
+    /// Time for a unary call of a client that says nothing else; default 10 s. Of a call with streams it is the time until its request is
+    /// sent; after that it has no deadline unless the caller asks for one. See
+    /// [`CallOptions`](crate::CallOptions).
     #[must_use]
     pub fn with_call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = timeout;

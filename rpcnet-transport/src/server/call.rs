@@ -146,6 +146,10 @@ impl Call {
                 Entry::Never(status) => return Err(Unserved::Refused(status)),
             };
         }
+        // It may have waited for its body or its place.
+        if is_over(deadline) {
+            return Err(Unserved::Refused(expired(shared)));
+        }
         if !header.flags.streams_requests {
             recv.note_end();
         }
@@ -342,9 +346,7 @@ async fn wait_for_turn(
             Err(Unserved::refused(Code::Draining, message))
         }
         () = until => {
-            shared.counters.calls_expired.add_one();
-            let message = "the time was over before the handler began";
-            Err(Unserved::refused(Code::DeadlineExceeded, message))
+            Err(Unserved::Refused(expired(shared)))
         }
     }
 }
@@ -357,7 +359,6 @@ fn find_handler(
     in_flight: usize,
     is_full: bool,
 ) -> Result<(Arc<str>, Handler), Unserved> {
-    let counters = &shared.counters;
     admit(shared, in_flight, is_full).map_err(Unserved::Refused)?;
     let router = shared.router();
     let Some((name, handler)) = router.find(&header.method) else {
@@ -367,10 +368,8 @@ fn find_handler(
     if wanted != handler.streams_by_direction() {
         return Err(Unserved::Refused(wrong_kind()));
     }
-    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-        counters.calls_timed_out.add_one();
-        let message = "the time was over before the handler began";
-        return Err(Unserved::refused(Code::DeadlineExceeded, message));
+    if is_over(deadline) {
+        return Err(Unserved::Refused(expired(shared)));
     }
     Ok((Arc::clone(name), handler.clone()))
 }
@@ -385,6 +384,18 @@ pub(super) fn admit(shared: &Shared, in_flight: usize, is_full: bool) -> Result<
         return Err(refused_overloaded(shared));
     }
     Ok(())
+}
+
+pub(super) fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|at| at <= Instant::now())
+}
+
+/// Refuses a call whose deadline passed before its handler began.
+#[cold]
+pub(super) fn expired(shared: &Shared) -> Status {
+    shared.counters.calls_expired.add_one();
+    let message = "the time was over before the handler began";
+    Status::new(Code::DeadlineExceeded, message).not_processed()
 }
 
 #[cold]

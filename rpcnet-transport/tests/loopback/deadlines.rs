@@ -228,3 +228,128 @@ async fn dropping_either_end_of_a_stream_reaches_the_handler() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_call_whose_deadline_is_over_is_not_sent() {
+    let router = Router::new()
+        .raw("echo", |_cx, body| async move { Ok(body) })
+        .server_streaming("down", |_cx, (): (), _out: Sender<u8>| async { Ok(()) })
+        .client_streaming("up", |_cx, _in: Receiver<u8>| async { 0u8 })
+        .streaming("both", |_cx, _in: Receiver<u8>, _out: Sender<u8>| async {
+            Ok(())
+        });
+    let (server, client) = pair(router).await;
+    let over = CallOptions::new().with_deadline(std::time::Instant::now());
+    let isolated = over.with_isolated(true);
+    let mut errors = Vec::new();
+    for _ in 0..50 {
+        errors.extend(client.call_with("echo", "", over).await.err());
+        errors.extend(client.call_ref("echo", &"".into(), over).await.err());
+        errors.extend(client.call_with("echo", "", isolated).await.err());
+        let large = vec![0; 100_000];
+        errors.extend(client.call_with("echo", large, over).await.err());
+    }
+    let down = client.call_server_streaming_with::<_, u8>("down", &(), over);
+    errors.extend(down.await.err());
+    let up = client.call_client_streaming_with::<u8, u8>("up", over);
+    errors.extend(up.await.err());
+    let both = client.call_streaming_with::<u8, u8>("both", over);
+    errors.extend(both.await.err());
+    assert_eq!(errors.len(), 203);
+    for error in errors {
+        assert_eq!(
+            (error.code(), error.processed()),
+            (Code::DeadlineExceeded, Processed::No)
+        );
+    }
+    // It comes after them on every way.
+    for options in [CallOptions::new(), CallOptions::new().with_isolated(true)] {
+        within(client.call_with("echo", "", options)).await.unwrap();
+    }
+    let stats = server.stats();
+    assert_eq!((stats.calls_started, stats.calls_timed_out), (2, 0));
+    assert_eq!(client.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn streams_have_no_deadline_unless_asked_for_one() {
+    let router = Router::new()
+        .server_streaming("left", |cx: CallContext, (): (), mut out| async move {
+            out.send(cx.remaining().is_some()).await?;
+            Ok(())
+        })
+        .client_streaming("up", |cx: CallContext, _in: Receiver<u8>| async move {
+            cx.remaining().is_some()
+        })
+        .streaming(
+            "both",
+            |cx: CallContext, _in: Receiver<u8>, mut out: Sender<bool>| async move {
+                out.send(cx.remaining().is_some()).await?;
+                Ok(())
+            },
+        )
+        .typed_with("unary", |cx: CallContext, (): ()| async move {
+            cx.remaining().is_some()
+        });
+    let (_server, client) = pair(router).await;
+    let new = CallOptions::new();
+    let minute = new.with_timeout(Duration::from_secs(60));
+    for (options, has_deadline) in [(new, false), (minute, true)] {
+        let down = client.call_server_streaming_with::<_, bool>("left", &(), options);
+        let told = within(down.await.unwrap().message()).await;
+        assert_eq!(told.unwrap(), Some(has_deadline), "{options:?}");
+        let up = client.call_client_streaming_with::<u8, bool>("up", options);
+        let told = within(up.await.unwrap().finish()).await;
+        assert_eq!(told.unwrap(), has_deadline, "{options:?}");
+        let both = client.call_streaming_with::<u8, bool>("both", options);
+        let told = within(both.await.unwrap().1.message()).await;
+        assert_eq!(told.unwrap(), Some(has_deadline), "{options:?}");
+        let told = client.call_typed_with::<_, bool>("unary", &(), options);
+        assert!(within(told).await.unwrap(), "unary calls have a default");
+    }
+}
+
+#[tokio::test]
+async fn streams_made_by_a_handler_end_with_its_call() {
+    let client_of_handler = Arc::new(std::sync::OnceLock::<RpcClient>::new());
+    let nested = Arc::clone(&client_of_handler);
+    let router = Router::new()
+        .server_streaming("left", |cx: CallContext, (): (), mut out| async move {
+            out.send(cx.remaining().is_some()).await?;
+            Ok(())
+        })
+        .typed("outer", move |(): ()| {
+            let client = nested.get().cloned();
+            async move {
+                let client = client.ok_or_else(|| Status::internal("no client"))?;
+                let mut left = client
+                    .call_server_streaming::<_, bool>("left", &())
+                    .await
+                    .map_err(|e| Status::internal(e.to_string()))?;
+                let told = left.message().await;
+                told.map_err(|e| Status::internal(e.to_string()))?
+                    .ok_or_else(|| Status::internal("no message"))
+            }
+        });
+    let (_server, client) = pair(router).await;
+    client_of_handler.set(client.clone()).expect("it is empty");
+    let told = within(client.call_typed::<_, bool>("outer", &())).await;
+    assert!(told.unwrap(), "the stream has the deadline of the call");
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_begun_is_given_up() {
+    let router = Router::new().server_streaming("hang", |_cx, (): (), _out: Sender<u8>| {
+        pending::<Result<(), Status>>()
+    });
+    let streams = std::num::NonZeroU32::new(2).unwrap();
+    let server = serve(router, TransportConfig::default().with_streams_max(streams));
+    let client = connect_with(&server, TransportConfig::default().with_call_timeout(SHORT)).await;
+    let begin = || client.call_server_streaming::<_, u8>("hang", &());
+    let (_first, _second) = (begin().await.unwrap(), begin().await.unwrap());
+    let error = within(begin()).await.err().expect("no place is free");
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::DeadlineExceeded, Processed::No)
+    );
+}

@@ -5,6 +5,7 @@ mod backpressure;
 mod calls;
 mod deadlines;
 mod early;
+mod expired;
 mod greedy;
 mod hostile;
 mod hostile_lane_server;

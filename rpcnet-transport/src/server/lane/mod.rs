@@ -25,7 +25,7 @@ use self::{
     pending::{Pending, Stage},
     round::{Round, Stopwatch},
 };
-use super::{answer::reply_parts, first::Caller, router::Outcome};
+use super::{answer::reply_parts, call::expired, first::Caller, router::Outcome};
 use crate::{
     Code, Processed, Status,
     endpoint::Shared,
@@ -289,13 +289,11 @@ impl Lane {
     }
 
     fn expire(&mut self) {
-        let mut expired = Vec::new();
-        self.pending.expire(self.now, |call| expired.push(call));
-        for call in expired {
+        let mut calls = Vec::new();
+        self.pending.expire(self.now, |call| calls.push(call));
+        for call in calls {
             let status = if call.gives_up_waiting() {
-                self.shared.counters.calls_expired.add_one();
-                let message = "the time was over before the handler began";
-                Status::new(Code::DeadlineExceeded, message).not_processed()
+                expired(&self.shared)
             } else {
                 self.shared.counters.calls_timed_out.add_one();
                 let message = "the handler did not return in time";

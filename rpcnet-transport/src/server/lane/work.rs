@@ -5,6 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -25,7 +26,7 @@ use crate::{
         CallContext, Dispatch,
         admission::{Entry, Places, Queued},
         answer::{answer, hold_reply},
-        call::{admit, enter, unknown_method, within_limit, wrong_kind},
+        call::{admit, enter, expired, is_over, unknown_method, within_limit, wrong_kind},
         context::Asked,
         first::Caller,
         keys::Lent,
@@ -75,6 +76,12 @@ impl Lane {
             }
         };
         let deadline = request.deadline.and_then(|left| arrived.checked_add(left));
+        // The clock is read where that may decide: handlers before this one may have taken some time since it was.
+        if deadline.is_some_and(|at| at < self.now + CLOCK_LAG_MAX) && is_over(deadline) {
+            let status = expired(shared);
+            self.fail(id, status);
+            return Ok(());
+        }
         let asked = Asked {
             attempt: request.attempt,
             idempotent: request.idempotent,
@@ -380,6 +387,9 @@ impl Spawned {
             if !turn.begin() {
                 return Err(Status::new(Code::Cancelled, "nobody waits").not_processed());
             }
+            if is_over(context.asked().deadline) {
+                return Err(expired(shared));
+            }
             places.measure();
             shared.counters.calls_started.add_one();
         }
@@ -387,6 +397,9 @@ impl Spawned {
             let outcome = started.finish().await;
             places.note(&outcome);
             return outcome;
+        }
+        if is_over(context.asked().deadline) {
+            return Err(expired(shared));
         }
         shared.queue_delay.note(arrived.elapsed());
         if runs_apart(&unary, &context.asked()) {
@@ -411,3 +424,6 @@ impl Spawned {
         outcome
     }
 }
+
+/// How long handlers of a lane may take together since its clock was read, for a call behind them to be known as expired.
+const CLOCK_LAG_MAX: Duration = Duration::from_secs(1);
