@@ -44,8 +44,8 @@ impl ClusterClientConfig {
         }
     }
 
-    /// Time for a call with all its attempts and the pauses between them; default 10 s. For streams, from the beginning
-    /// to the end of the stream.
+    /// Time for a unary call with all its attempts and the pauses between them; default 10 s. Streams have no deadline unless
+    /// their options or [policy](MethodPolicy::with_timeout) say so.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -48,7 +48,7 @@ impl WorkerCallOptions {
     }
 
     /// Time for the call with all its attempts, in place of
-    /// [`ClusterClientConfig::with_timeout`](super::ClusterClientConfig::with_timeout).
+    /// [`ClusterClientConfig::with_timeout`](super::ClusterClientConfig::with_timeout); of streams to their end.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.limit = Limit::Within(timeout);
@@ -62,8 +62,8 @@ impl WorkerCallOptions {
         self
     }
 
-    /// The call may take for ever: for streams that are meant to stay open. It still ends with its connection, and with the
-    /// call that is being served here, unless it is [without inheritance](Self::without_inheritance).
+    /// The call may take as long as its connection lasts, as streams may by default. It still ends with the call that is being
+    /// served here, unless it is [without inheritance](Self::without_inheritance).
     #[must_use]
     pub fn without_deadline(mut self) -> Self {
         self.limit = Limit::None;
@@ -145,19 +145,32 @@ impl WorkerCallOptions {
         self
     }
 
-    /// What holds for a call of `method` that is made now.
+    /// What holds for a unary call of `method` that is made now.
     pub(super) fn plan<'a>(&self, client: &'a ClusterClient, method: &str) -> Plan<'a> {
+        self.plan_within(client, method, Some(client.config.timeout))
+    }
+
+    /// What holds for a call with streams of `method` that is made now.
+    pub(super) fn stream_plan<'a>(&self, client: &'a ClusterClient, method: &str) -> Plan<'a> {
+        self.plan_within(client, method, None).of_stream()
+    }
+
+    fn plan_within<'a>(
+        &self,
+        client: &'a ClusterClient,
+        method: &str,
+        default: Option<Duration>,
+    ) -> Plan<'a> {
         let config = &client.config;
         let method = client.methods.get(method);
         let policy = method.map(|method| &method.policy);
         let made = Instant::now();
         let after = |wait| made.checked_add(wait);
         let own_deadline = match self.limit {
-            Limit::OfClient => after(
-                policy
-                    .and_then(|policy| policy.timeout)
-                    .unwrap_or(config.timeout),
-            ),
+            Limit::OfClient => policy
+                .and_then(|policy| policy.timeout)
+                .or(default)
+                .and_then(after),
             Limit::Within(timeout) => after(timeout),
             Limit::By(deadline) => Some(deadline),
             Limit::None => None,
@@ -187,6 +200,7 @@ impl WorkerCallOptions {
         Plan {
             made,
             deadline,
+            has_default_limit: matches!(self.limit, Limit::OfClient),
             attempts_max: self.attempts_max.unwrap_or(config.attempts_max),
             idempotent,
             repeatable,
@@ -206,6 +220,8 @@ pub(super) struct Plan<'a> {
     /// When it was made, which is when the first attempt begins.
     pub(super) made: Instant,
     pub(super) deadline: Option<Instant>,
+    /// Nothing was said of its time.
+    pub(super) has_default_limit: bool,
     pub(super) attempts_max: usize,
     pub(super) idempotent: bool,
     /// Whether an attempt that may have been processed may be followed by another one.
@@ -245,12 +261,14 @@ impl Plan<'_> {
         }
         match deadline {
             Some(end) => options.with_deadline(end.into_std()),
+            // A stream, whose beginning has a limit all the same.
+            None if self.has_default_limit => options,
             None => options.without_deadline(),
         }
     }
 
     /// For a stream: what it begins with is not what it takes, and it cannot be had twice.
-    pub(super) fn of_stream(mut self) -> Self {
+    fn of_stream(mut self) -> Self {
         self.attempt_timeout = None;
         self.hedging = None;
         self.observed = None;

@@ -39,7 +39,7 @@ impl MethodPolicy {
         self
     }
 
-    /// Time for a call with all its attempts, in place of the client's.
+    /// Time for a call with all its attempts, in place of the client's; of streams to their end.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);

@@ -16,6 +16,10 @@ use super::{ClusterClient, ClusterError, WorkerCallOptions, course::Course};
 
 /// Streams are begun on another worker as long as no request could be sent. What the worker says of a request that was sent,
 /// a refusal included, comes with the stream; whether the stream can be begun anew is the caller's to know.
+///
+/// A stream has no deadline unless its options or the policy of its method say so, or it is made by a handler whose call has one. It
+/// ends with its connection, which is lost after the
+/// [idle timeout](rpcnet_transport::TransportConfig::with_idle_timeout) if its worker is gone.
 impl ClusterClient {
     /// Calls a method of a worker that answers one request with a stream.
     ///
@@ -34,7 +38,7 @@ impl ClusterClient {
         Resp: Decode,
     {
         let request = Raw(request.encode().map_err(ClusterError::Encode)?);
-        let plan = options.plan(self, method).of_stream();
+        let plan = options.stream_plan(self, method);
         let (stream, worker) = self
             .run(plan, filter, Course::default(), None, |client, options| {
                 let request = request.clone();
@@ -63,7 +67,7 @@ impl ClusterClient {
         Req: Encode,
         Resp: Decode,
     {
-        let plan = options.plan(self, method).of_stream();
+        let plan = options.stream_plan(self, method);
         let (stream, worker) = self
             .run(
                 plan,
@@ -94,7 +98,7 @@ impl ClusterClient {
         Req: Encode,
         Resp: Decode,
     {
-        let plan = options.plan(self, method).of_stream();
+        let plan = options.stream_plan(self, method);
         let ((sender, receiver), worker) = self
             .run(
                 plan,

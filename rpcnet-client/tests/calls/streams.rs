@@ -1,7 +1,7 @@
 //! Streams to a picked worker.
 
 use futures::StreamExt;
-use rpcnet_client::{Receiver, Sender};
+use rpcnet_client::{CallContext, MethodPolicy, Receiver, Sender};
 
 use super::*;
 
@@ -93,4 +93,40 @@ async fn a_stream_is_begun_on_a_worker_that_can_be_reached() {
         assert_eq!(numbers.count().await, 1);
     }
     assert_eq!(bench.in_flight("dead"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_have_no_deadline_unless_asked_for_one() {
+    let bench = Bench::with(|config| {
+        let policy = MethodPolicy::new().with_timeout(Duration::from_secs(50));
+        config.with_method("limited", policy)
+    })
+    .await;
+    let left = |cx: CallContext, (): (), mut replies: Sender<Option<u64>>| async move {
+        replies
+            .send(cx.remaining().map(|left| left.as_secs()))
+            .await?;
+        Ok(())
+    };
+    let router = Router::new()
+        .server_streaming("left", left)
+        .server_streaming("limited", left);
+    let _server = bench.worker("red", router);
+    let new = WorkerCallOptions::new();
+    let minute = new.with_timeout(Duration::from_secs(60));
+    for (method, options, at_most) in [
+        ("left", new, None),
+        ("left", minute, Some(60)),
+        ("limited", new, Some(50)),
+        ("limited", new.without_deadline(), None),
+    ] {
+        let stream =
+            bench
+                .client
+                .call_worker_server_streaming::<_, Option<u64>>(method, &(), None, options);
+        let mut stream = within("a stream", stream).await.expect("a stream");
+        let left = stream.message().await.expect("a message").expect("a time");
+        assert_eq!(left.is_some(), at_most.is_some(), "{method}");
+        assert!(left <= at_most, "{method}: {left:?}");
+    }
 }
