@@ -1,9 +1,11 @@
 //! Whether a method may be polled where its request was read.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// Where the handler of a unary method runs when its call shares a lane with others. Calls with streams of their own have
 /// tasks of their own.
@@ -11,8 +13,9 @@ use std::{
 #[non_exhaustive]
 pub enum Dispatch {
     /// It is polled once where its request was read, and gets a task of its own if it has to wait: the default. A handler
-    /// that turns out to compute for more than 100 us before its first await gets a task from the start, until it
-    /// is quick again.
+    /// that computes or blocks for more than 100 us before its first await, every time or now and then, gets a task from the start:
+    /// once it has done so twice, unless so many quick calls lie in between that it took less than 6 us a call. It is
+    /// trusted again after as many quick calls as make up for the time that it took, or after some minutes.
     #[default]
     Adaptive,
     /// It is always polled first where its request was read, however long that takes. Other calls of the lane wait
@@ -22,35 +25,82 @@ pub enum Dispatch {
     Spawned,
 }
 
-/// How quick the first polls of a handler are.
-#[derive(Debug, Default)]
+/// How long the first polls of a handler block the thread.
+///
+/// A slow poll adds points in proportion to its time, a quick one takes one point away, and half of them are forgotten in each
+/// half-life. So a handler is slow that blocks for much time in all, however many of its polls are quick.
+#[derive(Debug)]
 pub(super) struct Pace {
-    score: AtomicU32,
+    began: Instant,
+    /// From the lowest bit: points, whether it is slow, and the half-lives up to which points are forgotten. Written by many without
+    /// a lock: a poll that is lost now and then does not matter.
+    state: AtomicU64,
+}
+
+/// What is known of a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    points: u32,
+    is_slow: bool,
+    half_lives: u32,
 }
 
 impl Pace {
-    /// Whether the handler needs a task from the start.
-    pub(super) fn is_slow(&self) -> bool {
-        self.score.load(Relaxed) & SLOW != 0
+    /// Of a handler that was not polled before this time.
+    pub(super) fn new(began: Instant) -> Self {
+        Self {
+            began,
+            state: AtomicU64::new(0),
+        }
     }
 
-    /// Takes note of how long a first poll took. Two slow ones among few quick ones make a handler slow: one may be the fault
-    /// of the machine.
-    pub(super) fn note(&self, first_poll: Duration) {
-        let before = self.score.load(Relaxed);
-        let (slow, points) = (before & SLOW, before & !SLOW);
-        let points = if first_poll > QUICK_MAX {
-            (points + POINTS_SLOW).min(POINTS_MAX)
+    /// Whether the handler needs a task from the start.
+    pub(super) fn is_slow(&self) -> bool {
+        State::decode(self.state.load(Relaxed)).is_slow
+    }
+
+    /// Takes note of how long a first poll took. One slow poll may be the fault of the machine; another one while that is remembered
+    /// makes a handler slow.
+    pub(super) fn note(&self, first_poll: Duration, now: Instant) {
+        let before = self.state.load(Relaxed);
+        let is_quick = first_poll <= QUICK_MAX;
+        // Most handlers are quick each time.
+        if is_quick && before & POINTS == 0 {
+            return;
+        }
+        let elapsed = now.saturating_duration_since(self.began).as_secs();
+        let half_lives = u32::try_from(elapsed / HALF_LIFE_SECS).unwrap_or(u32::MAX);
+        let after = State::decode(before).after(first_poll, half_lives);
+        self.state.store(after.encode(), Relaxed);
+    }
+}
+
+impl State {
+    fn after(mut self, first_poll: Duration, half_lives: u32) -> Self {
+        let passed = half_lives.saturating_sub(self.half_lives);
+        self.points = self.points.checked_shr(passed).unwrap_or(0);
+        self.half_lives = half_lives.max(self.half_lives);
+        if first_poll > QUICK_MAX {
+            self.is_slow |= self.points >= REMEMBERED_FROM;
+            let points = first_poll.as_micros() * u128::from(POINTS_SLOW) / QUICK_MAX.as_micros();
+            let points = u32::try_from(points).unwrap_or(u32::MAX);
+            self.points = self.points.saturating_add(points).min(POINTS_MAX);
         } else {
-            points.saturating_sub(1)
-        };
-        let after = match points {
-            0 => 0,
-            SLOW_FROM.. => points | SLOW,
-            _ => points | slow,
-        };
-        if after != before {
-            self.score.store(after, Relaxed);
+            self.points = self.points.saturating_sub(1);
+        }
+        self.is_slow &= self.points > 0;
+        self
+    }
+
+    fn encode(self) -> u64 {
+        u64::from(self.points) | u64::from(self.is_slow) << 31 | u64::from(self.half_lives) << 32
+    }
+
+    fn decode(state: u64) -> Self {
+        Self {
+            points: (state & POINTS) as u32,
+            is_slow: state & SLOW != 0,
+            half_lives: (state >> 32) as u32,
         }
     }
 }
@@ -58,44 +108,104 @@ impl Pace {
 /// Longest first poll of a handler that is quick.
 pub(super) const QUICK_MAX: Duration = Duration::from_micros(100);
 
+/// Points of a poll of that time, and for longer ones in proportion: so many quick polls make up for it.
 const POINTS_SLOW: u32 = 16;
-const SLOW_FROM: u32 = 2 * POINTS_SLOW - 8;
-const POINTS_MAX: u32 = 4 * POINTS_SLOW;
+
+/// Points from which on an earlier slow poll counts.
+const REMEMBERED_FROM: u32 = POINTS_SLOW / 2;
+
+/// Points of a second: what took longer is forgotten as soon.
+const POINTS_MAX: u32 = 10_000 * POINTS_SLOW;
+
+/// A second is forgotten after nine minutes, a millisecond after four.
+const HALF_LIFE_SECS: u64 = 30;
 
 /// Set until all points are gone.
-const SLOW: u32 = 1 << 31;
+const SLOW: u64 = 1 << 31;
+const POINTS: u64 = SLOW - 1;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const QUICK: Duration = Duration::from_micros(5);
-    const LONG: Duration = Duration::from_millis(1);
+    const LONG: Duration = Duration::from_micros(101);
 
     #[test]
     fn one_slow_poll_is_an_accident_two_are_a_habit() {
-        let pace = Pace::default();
-        pace.note(LONG);
+        let now = Instant::now();
+        let pace = Pace::new(now);
+        pace.note(LONG, now);
         assert!(!pace.is_slow());
         for _ in 0..16 {
-            pace.note(QUICK);
+            pace.note(QUICK, now);
         }
-        pace.note(LONG);
+        pace.note(LONG, now);
         assert!(!pace.is_slow(), "the first is forgotten");
-        pace.note(LONG);
+        pace.note(LONG, now);
         assert!(pace.is_slow());
+    }
+
+    /// Polls of which every so manieth blocks for a time, at this rate; how many of them blocked before the handler had a task.
+    fn blocked(every: u32, time: Duration, calls_per_s: f64, calls: u32) -> u32 {
+        let began = Instant::now();
+        let pace = Pace::new(began);
+        let mut blocked = 0;
+        for call in 1..=calls {
+            let now = began + Duration::from_secs_f64(f64::from(call) / calls_per_s);
+            let is_long = call % every == 0;
+            blocked += u32::from(is_long && !pace.is_slow());
+            pace.note(if is_long { time } else { QUICK }, now);
+        }
+        blocked
+    }
+
+    #[test]
+    fn a_handler_that_blocks_now_and_then_is_found_at_its_second_time_at_any_rate() {
+        let ms = Duration::from_millis;
+        for rate in [1.0, 50.0, 1_000.0, 100_000.0] {
+            assert_eq!(blocked(25, ms(20), rate, 10_000), 2, "{rate} calls/s");
+            assert_eq!(blocked(40, ms(300), rate, 10_000), 2, "{rate} calls/s");
+            assert_eq!(blocked(1_000, ms(20), rate.max(50.0), 50_000), 2, "{rate}");
+        }
+    }
+
+    #[test]
+    fn accidents_of_a_busy_machine_do_not_make_a_quick_handler_slow() {
+        // 4 ms of another process's turn, every 20 ms.
+        let accidents = blocked(6_000, Duration::from_millis(4), 300_000.0, 600_000);
+        assert_eq!(accidents, 100);
     }
 
     #[test]
     fn a_slow_handler_is_trusted_again_after_many_quick_polls() {
-        let pace = Pace::default();
-        for _ in 0..1_000 {
-            pace.note(LONG);
+        let now = Instant::now();
+        let pace = Pace::new(now);
+        for _ in 0..10 {
+            pace.note(LONG, now);
         }
         let quick = (0..1_000).take_while(|_| {
-            pace.note(QUICK);
+            pace.note(QUICK, now);
             pace.is_slow()
         });
-        assert_eq!(quick.count(), POINTS_MAX as usize - 1);
+        assert_eq!(quick.count(), 10 * POINTS_SLOW as usize - 1);
+    }
+
+    #[test]
+    fn a_slow_handler_is_trusted_again_after_minutes_with_few_calls() {
+        let began = Instant::now();
+        let pace = Pace::new(began);
+        for _ in 0..1_000 {
+            pace.note(Duration::MAX, began);
+        }
+        let minute = |minute: u64| began + Duration::from_secs(60 * minute);
+        pace.note(QUICK, minute(7));
+        assert!(pace.is_slow());
+        pace.note(QUICK, minute(9));
+        assert!(!pace.is_slow());
+        // Clocks that differ between threads forget nothing twice.
+        pace.note(LONG, minute(20));
+        pace.note(LONG, minute(10));
+        assert!(pace.is_slow());
     }
 }

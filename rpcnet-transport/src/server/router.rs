@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
@@ -379,7 +380,7 @@ impl Router {
         let unary = Unary {
             start: Arc::new(start),
             dispatch: Dispatch::default(),
-            pace: Arc::default(),
+            pace: Arc::new(Pace::new(Instant::now())),
             rules: None,
         };
         self.insert(name.into(), Handler::Unary(unary));

@@ -84,7 +84,7 @@ impl Stopwatch {
         if polls == 1 || took <= QUICK_MAX {
             return Some(took);
         }
-        self.careful = CAREFUL;
+        self.careful = careful_for(took);
         None
     }
 }
@@ -92,5 +92,58 @@ impl Stopwatch {
 /// Polls that are measured together.
 const POLLS_MAX: u32 = 8;
 
-/// Polls measured one by one after some were slow together.
+/// How many polls are measured one by one after some took so long together: the longer, the rarer may be what is looked for.
+fn careful_for(took: Duration) -> u32 {
+    let times = u32::try_from(took.as_micros() / QUICK_MAX.as_micros()).unwrap_or(u32::MAX);
+    times.saturating_mul(CAREFUL).min(CAREFUL_MAX)
+}
+
+/// Polls measured one by one after some took as long together as one alone may.
 const CAREFUL: u32 = 64;
+const CAREFUL_MAX: u32 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::server::pace::Pace;
+
+    /// Serves calls in rounds of twelve, of which every so manieth blocks for a time. How many blocked before the handler had a task.
+    async fn blocked(every: u32, time_ms: u64, calls: u32) -> u32 {
+        let mut now = Instant::now();
+        let pace = Pace::new(now);
+        let mut stopwatch = Stopwatch::default();
+        let mut round = Round::default();
+        let mut blocked = 0;
+        for call in 1..=calls {
+            if call % 12 == 0 {
+                round = Round::default();
+                now = Instant::now();
+            }
+            if pace.is_slow() {
+                break;
+            }
+            round.start(Duration::ZERO);
+            if call % every == 0 {
+                blocked += 1;
+                advance(Duration::from_millis(time_ms)).await;
+            } else {
+                advance(Duration::from_micros(2)).await;
+            }
+            if let Some(took) = stopwatch.lap(&mut round, &mut now) {
+                pace.note(took, now);
+            }
+        }
+        blocked
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handlers_that_block_now_and_then_are_found_among_polls_that_are_measured_together() {
+        // One more at the most, which was measured together with others.
+        for (every, time_ms) in [(25, 20), (40, 300), (997, 20)] {
+            let blocked = blocked(every, time_ms, 100_000).await;
+            assert!(blocked <= 3, "{blocked} of 1 in {every}, {time_ms} ms");
+        }
+    }
+}

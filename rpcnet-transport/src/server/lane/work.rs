@@ -150,7 +150,7 @@ impl Lane {
         if let Some(took) = self.stopwatch.lap(&mut self.round, &mut self.now)
             && unary.dispatch == Dispatch::Adaptive
         {
-            unary.pace.note(took);
+            unary.pace.note(took, self.now);
         }
         match polled {
             Ok(Poll::Ready(outcome)) => {
@@ -415,7 +415,8 @@ impl Spawned {
         let began = Instant::now();
         unary.start(context, body, &mut started);
         let first = poll_fn(|cx| Poll::Ready(started.poll(cx))).await;
-        unary.pace.note(began.elapsed());
+        let now = Instant::now();
+        unary.pace.note(now.duration_since(began), now);
         let outcome = match first {
             Poll::Ready(Some(outcome)) => outcome,
             Poll::Ready(None) | Poll::Pending => started.finish().await,
