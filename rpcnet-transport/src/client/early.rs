@@ -167,6 +167,7 @@ impl RpcClient {
             connection.clone(),
             0,
             0,
+            0,
             config.queue_len,
             Arc::clone(&link),
         );

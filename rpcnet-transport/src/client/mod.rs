@@ -132,7 +132,8 @@ impl RpcClient {
         let lanes = Arc::new(Lanes::new(
             connection.clone(),
             config.lanes.get().min(hello.lanes_max).into(),
-            usize::try_from(hello.lane_calls_max).unwrap_or(usize::MAX),
+            hello.lane_calls_max.into(),
+            hello.lane_body_bytes_max.into(),
             config.queue_len,
             Arc::clone(&link),
         ));
@@ -155,7 +156,9 @@ impl RpcClient {
                 .min(hello.message_bytes_max as usize),
             answer_bytes_max: config.message_bytes_max,
             call_timeout: config.call_timeout,
-            lane_body_bytes_max: config.lane_body_bytes_max,
+            lane_body_bytes_max: config
+                .lane_body_bytes_max
+                .min(hello.lane_body_bytes_max.into()),
             lanes,
             link,
             in_flight,

@@ -189,9 +189,10 @@ impl TransportConfig {
         self
     }
 
-    /// Largest body that rides a lane, in bytes, requests and replies alike; default 8 KiB, at most 65,535, 0 for none. Larger
-    /// ones get a stream of their own, so that small calls do not wait behind them. A smaller threshold keeps lanes
-    /// quick, a larger one spares the cost of a stream.
+    /// Largest body that rides a lane, in bytes; default 8 KiB, at most 65,535, 0 for none. Larger ones get a stream of their own,
+    /// so that small calls do not wait behind them. A smaller threshold keeps lanes quick, a larger one spares the cost of a
+    /// stream. The server's holds for requests and replies, and both sides cut a lane that carries more; a caller with a smaller one
+    /// keeps its requests to that.
     #[must_use]
     pub fn with_lane_body_bytes_max(mut self, bytes: usize) -> Self {
         self.lane_body_bytes_max = bytes;

@@ -215,7 +215,9 @@ async fn say_hello(shared: &Shared, connection: &quinn::Connection) -> Option<Co
             message_bytes_max: u32::try_from(shared.config.message_bytes_max).unwrap_or(u32::MAX),
             streams_max: shared.config.streams_max.get(),
             lanes_max: shared.config.lanes.get(),
-            lane_calls_max: shared.config.lane_calls_max.get(),
+            lane_calls_max: u16::try_from(shared.config.lane_calls_max.get()).unwrap_or(u16::MAX),
+            lane_body_bytes_max: u16::try_from(shared.config.lane_body_bytes_max)
+                .unwrap_or(u16::MAX),
         },
     );
     let said = timeout(shared.config.connect_timeout, async {

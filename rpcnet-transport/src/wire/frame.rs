@@ -102,7 +102,9 @@ pub struct Hello {
     /// Most lanes at a time on one connection.
     pub lanes_max: u8,
     /// Most calls at a time on one lane.
-    pub lane_calls_max: u32,
+    pub lane_calls_max: u16,
+    /// Largest body on a lane, in bytes, in both directions.
+    pub lane_body_bytes_max: u16,
 }
 
 /// One frame with its body.
@@ -262,7 +264,8 @@ pub fn encode_hello(out: &mut BytesMut, hello: &Hello) {
     out.put_u8(0);
     out.put_u32_le(hello.message_bytes_max);
     out.put_u32_le(hello.streams_max);
-    out.put_u32_le(hello.lane_calls_max);
+    out.put_u16_le(hello.lane_calls_max);
+    out.put_u16_le(hello.lane_body_bytes_max);
 }
 
 /// Appends a whole frame that says which call of a lane is answered here.

@@ -105,7 +105,8 @@ impl FixedHeader {
                 lanes_max: bytes[2],
                 message_bytes_max: word(4),
                 streams_max: word(8),
-                lane_calls_max: word(12),
+                lane_calls_max: u16::from_le_bytes([bytes[12], bytes[13]]),
+                lane_body_bytes_max: u16::from_le_bytes([bytes[14], bytes[15]]),
             }))),
             KIND_ANSWER_TO => Ok(Self::whole(Frame::AnswerTo {
                 id: word(4),

@@ -86,17 +86,29 @@ pub enum LaneFrame {
 ///
 /// Feed what was read with [`push`](Self::push), then take frames with [`next_frame`](Self::next_frame) until it has none, then
 /// read again. After an error the lane is beyond repair.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LaneDecoder {
+    body_bytes_max: usize,
     unread: Bytes,
     /// Start of a frame that came in more than one read.
     partial: BytesMut,
 }
 
 impl LaneDecoder {
-    /// A decoder that has read nothing.
+    /// A decoder that has read nothing, for bodies of any length that a lane can carry.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            body_bytes_max: LANE_BODY_BYTES_MAX,
+            unread: Bytes::new(),
+            partial: BytesMut::new(),
+        }
+    }
+
+    /// Takes bodies of at most so many bytes; a header that promises more is an error.
+    #[must_use]
+    pub fn with_body_bytes_max(mut self, bytes: usize) -> Self {
+        self.body_bytes_max = bytes;
+        self
     }
 
     /// Takes the next bytes of the lane. Call when [`next_frame`](Self::next_frame) returned `None`.
@@ -117,7 +129,7 @@ impl LaneDecoder {
         if !self.partial.is_empty() {
             return self.complete_partial();
         }
-        match frame_bytes(&self.unread)? {
+        match frame_bytes(&self.unread, self.body_bytes_max)? {
             Some(len) if len <= self.unread.len() => parse(&mut self.unread).map(Some),
             _ => {
                 self.put_aside();
@@ -142,8 +154,8 @@ impl LaneDecoder {
     /// Takes from the new bytes what the frame put aside lacks, no more.
     fn complete_partial(&mut self) -> Result<Option<LaneFrame>, WireError> {
         loop {
-            let wanted =
-                frame_bytes(&self.partial)?.unwrap_or_else(|| header_bytes_of(&self.partial));
+            let wanted = frame_bytes(&self.partial, self.body_bytes_max)?
+                .unwrap_or_else(|| header_bytes_of(&self.partial));
             if wanted == self.partial.len() {
                 let mut frame = self.partial.split().freeze();
                 return parse(&mut frame).map(Some);
@@ -160,6 +172,12 @@ impl LaneDecoder {
     fn put_aside(&mut self) {
         self.partial.extend_from_slice(&self.unread);
         self.unread = Bytes::new();
+    }
+}
+
+impl Default for LaneDecoder {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -270,7 +288,7 @@ fn answer_header(
 }
 
 /// Bytes of the frame that begins here; `None` if its header is not there in whole.
-fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, WireError> {
+fn frame_bytes(bytes: &[u8], body_bytes_max: usize) -> Result<Option<usize>, WireError> {
     let Some(&kind) = bytes.first() else {
         return Ok(None);
     };
@@ -279,26 +297,30 @@ fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, WireError> {
         return Ok(None);
     }
     let half = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    let body = |at| within("a body on a lane", half(at), body_bytes_max);
     Ok(Some(
         header_bytes
             + match kind {
                 KIND_METHOD => usize::from(bytes[1]),
-                KIND_REQUEST => key_bytes(bytes[1]) + half(10),
-                KIND_REPLY => half(2),
+                KIND_REQUEST => key_bytes(bytes[1]) + body(10)?,
+                KIND_REPLY => body(2)?,
                 KIND_FAILURE => {
-                    let message_bytes = half(18);
-                    if message_bytes > STATUS_MESSAGE_BYTES_MAX {
-                        return Err(WireError::TooLarge {
-                            what: "a status message",
-                            bytes: message_bytes as u64,
-                            limit: STATUS_MESSAGE_BYTES_MAX as u64,
-                        });
-                    }
-                    half(2) + message_bytes
+                    body(2)? + within("a status message", half(18), STATUS_MESSAGE_BYTES_MAX)?
                 }
                 _ => 0,
             },
     ))
+}
+
+fn within(what: &'static str, bytes: usize, limit: usize) -> Result<usize, WireError> {
+    if bytes <= limit {
+        return Ok(bytes);
+    }
+    Err(WireError::TooLarge {
+        what,
+        bytes: bytes as u64,
+        limit: limit as u64,
+    })
 }
 
 fn header_bytes(kind: u8) -> Result<usize, WireError> {

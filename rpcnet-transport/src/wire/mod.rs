@@ -10,7 +10,7 @@
 //! Reply    24  kind=3 | code  | processed | 0           | body_len u32
 //!              | retry_after_ms u32 | message_len u16 | 0 u16 | load | message | body
 //! Hello    16  kind=4 | flags | lanes_max | 0           | message_bytes_max u32 | streams_max u32
-//!              | lane_calls_max u32
+//!              | lane_calls_max u16 | lane_body_bytes_max u16
 //! AnswerTo 16  kind=5 | 0 | 0 | 0                       | id u32 | lane u64
 //! Draining  4  kind=6 | draining | 0 | 0
 //! ```
@@ -46,7 +46,8 @@
 //!
 //! `load` is a [`LoadReport`]: `in_flight u16 | flags u8 | 0 | queue_delay_us u32`.
 //!
-//! Lengths are checked against the limit when the header is read, before anything is allocated for the body.
+//! Lengths are checked against the limit when the header is read, before anything is allocated for the body. Whoever gets more than was
+//! announced cuts the stream or the lane.
 //!
 //! This module is public for tools and fuzzers. Its types follow the wire version, not the crate's version.
 

@@ -361,14 +361,22 @@ fn frame() -> impl Strategy<Value = Frame> {
             };
             Frame::Reply(header, body)
         });
-    let hello = any::<(bool, u32, u32, u8, u32)>().prop_map(|fields| {
-        let (draining, message_bytes_max, streams_max, lanes_max, lane_calls_max) = fields;
+    let hello = any::<(bool, u32, u32, u8, u16, u16)>().prop_map(|fields| {
+        let (
+            draining,
+            message_bytes_max,
+            streams_max,
+            lanes_max,
+            lane_calls_max,
+            lane_body_bytes_max,
+        ) = fields;
         Frame::Hello(Hello {
             draining,
             message_bytes_max,
             streams_max,
             lanes_max,
             lane_calls_max,
+            lane_body_bytes_max,
         })
     });
     let answer_to = any::<(u64, u32)>().prop_map(|(lane, id)| Frame::AnswerTo { lane, id });

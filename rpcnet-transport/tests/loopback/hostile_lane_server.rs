@@ -13,6 +13,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::*;
 
+const LANE_BODY_BYTES_MAX: u16 = 8_192;
+
 /// One connection of a server that does whatever it is told to, and the client at its other end.
 pub(crate) struct Trap {
     _endpoint: quinn::Endpoint,
@@ -29,7 +31,7 @@ struct Lane {
 
 impl Trap {
     /// With so many lanes of so many calls, as the hello says.
-    pub(crate) async fn new(lanes_max: u8, lane_calls_max: u32) -> Self {
+    pub(crate) async fn new(lanes_max: u8, lane_calls_max: u16) -> Self {
         let pem = CA.issue_pem(SERVER).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -60,6 +62,7 @@ impl Trap {
                     streams_max: 100,
                     lanes_max,
                     lane_calls_max,
+                    lane_body_bytes_max: LANE_BODY_BYTES_MAX,
                 },
             );
             control.write_all(&hello).await.unwrap();
@@ -305,4 +308,39 @@ async fn a_server_that_reads_nothing_bounds_what_its_client_holds() {
     });
     assert_eq!(within(trap.call()).await.unwrap().unwrap(), "read");
     within(reading).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_past_the_limit_of_lanes_breaks_the_lane() {
+    let trap = Trap::new(2, 100).await;
+    let call = trap.call();
+    let mut lane = trap.stream(StreamKind::Lane).await;
+    let id = lane.request().await;
+    lane.reply(id, &[0; LANE_BODY_BYTES_MAX as usize]).await;
+    let reply = within(call).await.unwrap().unwrap();
+    assert_eq!(reply.len(), usize::from(LANE_BODY_BYTES_MAX));
+
+    let call = trap.call();
+    let id = lane.request().await;
+    lane.reply(id, &[0; LANE_BODY_BYTES_MAX as usize + 1]).await;
+    assert_eq!(verdict(call).await, (Code::Internal, Processed::Maybe));
+}
+
+#[tokio::test]
+async fn requests_past_the_limit_of_the_server_do_not_ride_its_lanes() {
+    // The client's own limit is larger.
+    let config = TransportConfig::default().with_lane_body_bytes_max(65_535);
+    let server = serve(
+        Router::new().raw("echo", |_cx, body| async move { Ok(body) }),
+        TransportConfig::default().with_lane_body_bytes_max(100),
+    );
+    let client = connect_with(&server, config).await;
+    for bytes in [100, 101, 65_535] {
+        let body = vec![1; bytes];
+        assert_eq!(
+            within(client.call("echo", body.clone())).await.unwrap(),
+            body
+        );
+    }
+    assert_eq!(server.stats().malformed_frames, 0);
 }

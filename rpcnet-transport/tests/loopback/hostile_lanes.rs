@@ -129,7 +129,7 @@ async fn lanes_that_make_no_sense_are_cut_and_counted() {
         bytes
     };
     let hang = lane(&["hang"]);
-    let table: [(&str, BytesMut); 11] = [
+    let table: [(&str, BytesMut); 12] = [
         (
             "no frame",
             add(&preface(), &|out| out.extend_from_slice(&[0; 16])),
@@ -137,6 +137,10 @@ async fn lanes_that_make_no_sense_are_cut_and_counted() {
         (
             "a number past the limit",
             add(&hang, &|out| request(out, CALLS_MAX, 0, b"")),
+        ),
+        (
+            "a body past the limit",
+            add(&hang, &|out| request(out, 0, 0, &[0; 8_193])),
         ),
         (
             "a number in use",
@@ -228,22 +232,22 @@ async fn lanes_past_the_limit_are_cut_and_the_others_stay() {
 async fn half_a_frame_and_silence_hold_up_nobody() {
     let server = serve(router(), config());
     let caller = connect_and_listen(&server).await;
-    let mut bytes = lane(&["echo"]);
-    request(&mut bytes, 0, 0, &[1; 60_000]);
-    let (mut send, recv) = caller.say(&bytes[..50_000]).await;
+    let mut bytes = lane(&["grow", "echo"]);
+    request(&mut bytes, 0, 0, &[1; 8_192]);
+    let (mut send, recv) = caller.say(&bytes[..5_000]).await;
     assert_serves(&server).await;
     assert_eq!(server.in_flight(), 0, "half a call is none");
     // The rest is as good as it would have been; its end in the middle of a frame is not.
-    within(send.write_all(&bytes[50_000..])).await.unwrap();
+    within(send.write_all(&bytes[5_000..])).await.unwrap();
     let mut answers = Answers::new(recv);
     let apart = async {
         let mut stream = within(caller.connection.accept_uni()).await.unwrap();
         answer_apart(&mut stream).await
     };
-    assert_eq!(apart.await.2.len(), 60_000);
+    assert_eq!(apart.await.2.len(), 50_000);
     let mut more = BytesMut::new();
     wire::encode_lane_received(&mut more, 0);
-    request(&mut more, 0, 0, b"z");
+    request(&mut more, 0, 1, b"z");
     within(send.write_all(&more)).await.unwrap();
     assert_eq!(answers.reply().await.1, "z");
     within(send.write_all(&bytes[..20])).await.unwrap();

@@ -156,12 +156,13 @@ impl Lanes {
         connection: quinn::Connection,
         lanes: usize,
         calls_max: usize,
+        body_bytes_max: usize,
         queue_len: usize,
         link: Arc<Link>,
     ) -> Self {
         // A server that takes no calls on lanes has none.
         let lanes = if calls_max == 0 { 0 } else { lanes };
-        let lane = || Arc::new(Lane::new(calls_max, Arc::clone(&link)));
+        let lane = || Arc::new(Lane::new(calls_max, body_bytes_max, Arc::clone(&link)));
         Self {
             connection,
             lanes: std::iter::repeat_with(lane).take(lanes).collect(),

@@ -51,6 +51,8 @@ pub(super) struct Lane {
     waiting: AtomicUsize,
     /// Calls whose answers nobody has taken, or [`NO_ROOM`]; to be read without the lock.
     crowd: AtomicUsize,
+    /// Largest answer that may come on the lane.
+    body_bytes_max: usize,
     link: Arc<Link>,
 }
 
@@ -123,8 +125,9 @@ pub(super) enum NotBegun {
 }
 
 impl Lane {
-    pub(super) fn new(calls_max: usize, link: Arc<Link>) -> Self {
+    pub(super) fn new(calls_max: usize, body_bytes_max: usize, link: Arc<Link>) -> Self {
         Self {
+            body_bytes_max,
             state: Mutex::new(State {
                 phase: Phase::Unopened,
                 table: Table::new(calls_max),

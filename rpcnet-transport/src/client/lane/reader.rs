@@ -32,10 +32,11 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(lane: Arc<Lane>, recv: quinn::RecvStream) -> Self {
+        let decoder = LaneDecoder::new().with_body_bytes_max(lane.body_bytes_max);
         Self {
             lane,
             recv,
-            decoder: LaneDecoder::new(),
+            decoder,
             chunks: [const { Bytes::new() }; CHUNKS_MAX],
             answers: Vec::new(),
             wakers: Vec::new(),

@@ -121,6 +121,7 @@ impl Lane {
     ) -> Self {
         let now = Instant::now();
         let calls_max = usize::try_from(shared.config.lane_calls_max.get()).unwrap_or(usize::MAX);
+        let body_bytes_max = shared.config.lane_body_bytes_max;
         let mut chunks = [const { Bytes::new() }; CHUNKS_MAX];
         chunks[0] = begun;
         Self {
@@ -128,7 +129,7 @@ impl Lane {
             shared,
             caller,
             recv,
-            decoder: LaneDecoder::new(),
+            decoder: LaneDecoder::new().with_body_bytes_max(body_bytes_max),
             chunks,
             unread: 0..1,
             read_at: now,

@@ -176,7 +176,8 @@ impl<'a> Script<'a> {
             message_bytes_max: self.size(1 << 20) as u32,
             streams_max: self.small(),
             lanes_max: self.byte() % 8,
-            lane_calls_max: self.size(100) as u32,
+            lane_calls_max: self.size(100) as u16,
+            lane_body_bytes_max: self.size(100) as u16,
         }
     }
 
