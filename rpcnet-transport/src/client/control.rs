@@ -1,9 +1,10 @@
 //! What a server says to a caller without being asked.
 
-use std::{collections::HashSet, future::poll_fn, sync::Arc};
+use std::{collections::HashSet, future::poll_fn, sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     ConnectionNews, answer,
@@ -32,11 +33,19 @@ pub(super) async fn listen(
     let begun = Mutex::default();
     let mut answers = FuturesUnordered::new();
     let mut says_more = true;
+    // Until then further states wait, so that a server has no more work done here than that.
+    let mut heard_until = None;
     let end = loop {
         tokio::select! {
             () = link.unused.cancelled() => break None,
-            frame = poll_fn(|cx| control.poll_frame(cx)), if says_more => match frame {
-                Ok(Some(Frame::Draining(draining))) => link.set_draining(draining),
+            () = sleep_until(heard_until.unwrap_or_else(Instant::now)), if heard_until.is_some() => {
+                heard_until = None;
+            }
+            frame = poll_fn(|cx| control.poll_frame(cx)), if says_more && heard_until.is_none() => match frame {
+                Ok(Some(Frame::Draining(first))) => {
+                    link.set_draining(latest_state(&mut control, first));
+                    heard_until = Some(Instant::now() + DRAINING_PAUSE);
+                }
                 // An end, or something of a later version: the rest of the connection is as good as before.
                 _ => says_more = false,
             },
@@ -65,6 +74,19 @@ pub(super) async fn listen(
         }
     }
     guard.disarm();
+}
+
+/// The last of the states that have come, of which the first was read. What is no state is left for the next look.
+fn latest_state(control: &mut RecvHalf, first: bool) -> bool {
+    let mut latest = first;
+    for _ in 0..STATES_MAX {
+        match poll_fn(|cx| control.poll_frame(cx)).now_or_never() {
+            Some(Ok(Some(Frame::Draining(draining)))) => latest = draining,
+            // An end or an error comes again.
+            _ => break,
+        }
+    }
+    latest
 }
 
 /// Calls whose answers are being read, by lane and number.
@@ -106,3 +128,9 @@ async fn read_answer(
     begun.lock().remove(&(lane, id));
     lanes.answer(lane, id, outcome);
 }
+
+/// Least time between two changes of whether a server takes calls, as it says them and as they are heard.
+pub(crate) const DRAINING_PAUSE: Duration = Duration::from_millis(10);
+
+/// States that are read at a time: 16 KiB of them.
+const STATES_MAX: usize = 4_096;

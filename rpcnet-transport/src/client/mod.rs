@@ -12,8 +12,8 @@ mod options;
 mod share;
 mod upload;
 
-pub(crate) use self::lane::METHODS_MAX;
 pub use self::{close::CloseReason, news::ConnectionNews, options::CallOptions, upload::Upload};
+pub(crate) use self::{control::DRAINING_PAUSE, lane::METHODS_MAX};
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -8,7 +8,7 @@ use quinn::ConnectionError;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::{
     sync::Semaphore,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Peer, TransportConfig,
-    client::answer,
+    client::{DRAINING_PAUSE, answer},
     endpoint::Shared,
     quic,
     runtime::ConnectionGuard,
@@ -246,16 +246,20 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
     } = admitted;
     let mut guard = ConnectionGuard::new(caller.connection.clone(), shared.runtime.clone());
     let mut unsent = BytesMut::new();
+    let mut tell_from = Instant::now();
     loop {
         // One frame at a time: of states that follow each other faster than they are sent, the last counts.
-        if unsent.is_empty() && told != shared.is_draining() {
+        let has_news = unsent.is_empty() && told != shared.is_draining();
+        if has_news && tell_from <= Instant::now() {
             told = !told;
             wire::encode_draining(&mut unsent, told);
+            tell_from = Instant::now() + DRAINING_PAUSE;
         }
         tokio::select! {
             biased;
             () = shared.stopped.cancelled() => break,
             Ok(()) = draining_changed.changed() => {}
+            () = sleep_until(tell_from), if has_news && unsent.is_empty() => {}
             written = stream.write(&unsent), if !unsent.is_empty() => match written {
                 Ok(bytes) => unsent.advance(bytes),
                 Err(e) => {

@@ -1,12 +1,16 @@
 //! A caller that speaks QUIC and TLS rightly and the protocol wrongly, or not at all.
 
-use std::sync::Arc;
+use std::{
+    num::{NonZeroU8, NonZeroU32},
+    sync::Arc,
+};
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use quinn::{Connection, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
 use rpcnet_transport::{
     Code, NodePem, Priority, Processed,
-    wire::{self, Decoder, Flags, Frame, Preface, ReplyHeader, RequestHeader, StreamKind},
+    wire::{self, Decoder, Flags, Frame, Hello, Preface, ReplyHeader, RequestHeader, StreamKind},
 };
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -401,4 +405,41 @@ async fn a_connection_that_vanishes_cancels_its_calls() {
         .expect("the handler was dropped");
     until("the server is idle", || server.in_flight() == 0).await;
     assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn announced_limits_are_those_of_the_settings_and_a_caller_cannot_open_more_streams() {
+    let config = TransportConfig::default()
+        .with_message_bytes_max(54_321)
+        .with_streams_max(NonZeroU32::new(12).unwrap())
+        .with_lanes(NonZeroU8::new(3).unwrap())
+        .with_lane_calls_max(NonZeroU32::new(100_000).unwrap())
+        .with_lane_body_bytes_max(1_234);
+    let server = serve(Router::new(), config);
+    let caller = Caller::connect(&server).await;
+    let mut control = within(caller.connection.accept_uni()).await.unwrap();
+    let mut decoder = Decoder::new(StreamKind::Control, 0);
+    let hello = loop {
+        if let Some(Frame::Hello(hello)) = decoder.next_frame().unwrap() {
+            break hello;
+        }
+        let chunk = within(control.read_chunk(100, true)).await.unwrap();
+        decoder.push(chunk.expect("a hello").bytes);
+    };
+    let expected = Hello {
+        draining: false,
+        message_bytes_max: 54_321,
+        streams_max: 12,
+        lanes_max: 3,
+        lane_calls_max: u16::MAX,
+        lane_body_bytes_max: 1_234,
+    };
+    assert_eq!(hello, expected);
+    // What each of them does to a caller that passes it is said where it is enforced; streams are QUIC's.
+    let mut open = Vec::new();
+    while let Some(stream) = caller.connection.open_bi().now_or_never() {
+        open.push(stream.unwrap());
+        assert!(open.len() <= 12);
+    }
+    assert_eq!(open.len(), 12);
 }

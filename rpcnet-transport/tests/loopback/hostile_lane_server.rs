@@ -1,6 +1,9 @@
 //! A server that speaks QUIC and TLS rightly and breaks the rules of lanes.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -19,6 +22,7 @@ const LANE_BODY_BYTES_MAX: u16 = 8_192;
 pub(crate) struct Trap {
     _endpoint: quinn::Endpoint,
     pub(crate) connection: Connection,
+    control: SendStream,
     client: RpcClient,
 }
 
@@ -66,23 +70,16 @@ impl Trap {
                 },
             );
             control.write_all(&hello).await.unwrap();
-            // It stays open for as long as the connection does.
-            tokio::spawn({
-                let connection = connection.clone();
-                async move {
-                    connection.closed().await;
-                    drop(control);
-                }
-            });
-            connection
+            (connection, control)
         };
         let caller = self::endpoint(CLIENT, TransportConfig::default());
-        let (connection, client) =
+        let ((connection, control), client) =
             within(async { tokio::join!(accept, caller.connect(addr, SERVER)) }).await;
         let client = client.expect("a connection");
         Self {
             _endpoint: endpoint,
             connection,
+            control,
             client,
         }
     }
@@ -343,4 +340,32 @@ async fn requests_past_the_limit_of_the_server_do_not_ride_its_lanes() {
         );
     }
     assert_eq!(server.stats().malformed_frames, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_drains_and_resumes_all_the_time_is_heard_now_and_then() {
+    let mut trap = Trap::new(1, 100).await;
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    trap.client.on_news(move |_| {
+        count.fetch_add(1, SeqCst);
+    });
+    let begun = Instant::now();
+    let mut frames = BytesMut::new();
+    for _ in 0..50_000 {
+        wire::encode_draining(&mut frames, true);
+        wire::encode_draining(&mut frames, false);
+    }
+    within(trap.control.write_all(&frames)).await.unwrap();
+    // The last one counts, whenever it is heard.
+    let mut last = BytesMut::new();
+    wire::encode_draining(&mut last, true);
+    within(trap.control.write_all(&last)).await.unwrap();
+    // What comes next is heard after all of it.
+    trap.control.finish().unwrap();
+    within(trap.control.stopped()).await.unwrap();
+    until("the last one is heard", || trap.client.is_draining()).await;
+    let told_max = begun.elapsed().as_millis() as usize / 10 + 2;
+    let told = told.load(SeqCst);
+    assert!(told <= told_max, "{told} times in {:?}", begun.elapsed());
 }

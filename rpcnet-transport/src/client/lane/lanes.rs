@@ -85,7 +85,9 @@ impl Link {
 
     /// The server says that it takes new calls, or does not.
     pub(crate) fn set_draining(&self, draining: bool) {
-        self.draining.store(draining, SeqCst);
+        if self.draining.swap(draining, SeqCst) == draining {
+            return;
+        }
         if draining {
             self.places.notify_waiters();
         }
