@@ -11,12 +11,13 @@ use rustls::crypto::{
     tls13::{Hkdf, OkmBlock},
 };
 
-/// A secret that outlives the process, since it is derived from the node's private key and the port.
+/// A secret that outlives the process, since it is derived from the node's private key, the host and the port.
 ///
 /// With it a restarted node recognises packets of connections that it has forgotten, and ends them with a
-/// stateless reset (RFC 9000 section 10.3), so that callers need not wait for the idle timeout. The port is part of it
-/// because endpoints that share a secret could be made to reset each other's connections (section 21.11), and so is the
-/// shard, whose connections the other shards of the port do not know.
+/// stateless reset (RFC 9000 section 10.3), so that callers need not wait for the idle timeout. Endpoints that share a secret could
+/// be made to reset each other's connections (section 21.11). So the port is part of it; the host, since hosts that share a private key
+/// may all be bound to the same unspecified address; and the shard, whose connections the other shards of the port do not
+/// know. Where the host has no identity that is the same after a restart, the secret is a new one each time.
 #[derive(Clone)]
 pub(crate) struct DerivedKey {
     hkdf: &'static dyn Hkdf,
@@ -29,16 +30,24 @@ impl DerivedKey {
         hkdf: &'static dyn Hkdf,
         random: &'static dyn SecureRandom,
         secret: &[u8],
+        host: Option<&[u8]>,
         port: SocketAddr,
         shard: usize,
     ) -> Self {
+        let mut once = [0; 32];
+        let host = host.unwrap_or_else(|| {
+            random
+                .fill(&mut once)
+                .expect("the operating system has randomness");
+            &once
+        });
         let expander = hkdf.extract_from_secret(Some(LABEL), secret);
         // The first shard has the key of a port without shards.
         let place = match shard {
             0 => port.to_string(),
             shard => format!("{port}/{shard}"),
         };
-        let key = Arc::new(expander.expand_block(&[place.as_bytes()]));
+        let key = Arc::new(expander.expand_block(&[place.as_bytes(), b"@", host]));
         Self { hkdf, random, key }
     }
 }

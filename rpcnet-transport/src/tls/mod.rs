@@ -5,6 +5,7 @@ mod derived;
 #[cfg(feature = "dev-certs")]
 mod dev;
 mod files;
+mod host;
 mod name;
 mod pem;
 mod server_sessions;
@@ -194,8 +195,12 @@ impl Tls {
             })
     }
 
-    /// A secret that a node on this port has again after a restart, and each of its shards another.
+    /// A secret that a node on this host and port has again after a restart, and each of its shards another.
     pub(crate) fn derived_key(&self, port: SocketAddr, shard: usize) -> DerivedKey {
+        self.derived_key_on(host::identity().as_deref(), port, shard)
+    }
+
+    fn derived_key_on(&self, host: Option<&[u8]>, port: SocketAddr, shard: usize) -> DerivedKey {
         let provider = &self.0.provider;
         let suite = provider
             .cipher_suites
@@ -208,6 +213,7 @@ impl Tls {
             hkdf,
             provider.secure_random,
             self.0.secret.secret_der(),
+            host,
             port,
             shard,
         )

@@ -199,20 +199,21 @@ fn files_are_written_for_other_processes_and_the_key_for_its_owner() {
 }
 
 #[test]
-fn derived_keys_outlive_the_process_and_belong_to_one_node_port_and_shard() {
+fn derived_keys_outlive_the_process_and_belong_to_one_node_host_port_and_shard() {
     use quinn::crypto::HmacKey;
     let ca = DevCa::new("test");
     let node = ca.issue_pem("node-1").unwrap();
     let port: SocketAddr = ([127, 0, 0, 1], 7946).into();
     let other_port: SocketAddr = ([127, 0, 0, 1], 7947).into();
-    let signature = |tls: Tls, port, shard| {
-        let key = tls.derived_key(port, shard);
+    let signature_on = |host: Option<&[u8]>, tls: Tls, port, shard| {
+        let key = tls.derived_key_on(host, port, shard);
         let mut signature = vec![0; key.signature_len()];
         key.sign(b"id", &mut signature);
         assert!(key.verify(b"id", &signature).is_ok());
         assert!(key.verify(b"other id", &signature).is_err());
         signature
     };
+    let signature = |tls, port, shard| signature_on(Some(b"host-1"), tls, port, shard);
     let first = signature(node.tls().unwrap(), port, 0);
     assert_eq!(first, signature(node.tls().unwrap(), port, 0));
     assert_ne!(first, signature(node.tls().unwrap(), other_port, 0));
@@ -220,4 +221,10 @@ fn derived_keys_outlive_the_process_and_belong_to_one_node_port_and_shard() {
     let second = signature(node.tls().unwrap(), port, 1);
     assert_eq!(second, signature(node.tls().unwrap(), port, 1));
     assert_ne!(first, second);
+    // Hosts that share the key and are bound to all of their addresses.
+    let any: SocketAddr = ([0, 0, 0, 0], 7946).into();
+    let on = |host| signature_on(host, node.tls().unwrap(), any, 0);
+    assert_eq!(on(Some(b"host-1")), on(Some(b"host-1")));
+    assert_ne!(on(Some(b"host-1")), on(Some(b"host-2")));
+    assert_ne!(on(None), on(None), "nothing tells this host from others");
 }

@@ -1,0 +1,65 @@
+//! Identity of the host: what tells two hosts that share a private key from each other, and is the same after a restart.
+
+use std::fs;
+
+/// The machine id and the name of the host, as far as there are any that say something; `None` without both.
+///
+/// Machines of one image may share the id, and machines of one domain the name, so both count.
+pub(crate) fn identity() -> Option<Vec<u8>> {
+    let machine_id = MACHINE_ID_FILES.iter().find_map(|file| read(file));
+    let name = read(HOST_NAME_FILE).or_else(|| std::env::var("COMPUTERNAME").ok());
+    of(machine_id, name)
+}
+
+fn of(machine_id: Option<String>, name: Option<String>) -> Option<Vec<u8>> {
+    let said = |text: Option<String>| text.filter(|text| !SAYS_NOTHING.contains(&text.as_str()));
+    let (machine_id, name) = (said(machine_id), said(name));
+    if machine_id.is_none() && name.is_none() {
+        return None;
+    }
+    let text = format!(
+        "{}/{}",
+        machine_id.unwrap_or_default(),
+        name.unwrap_or_default()
+    );
+    Some(text.into_bytes())
+}
+
+fn read(file: &str) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// machine-id(5).
+const MACHINE_ID_FILES: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
+
+/// uname(2), without a call to the system.
+const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
+
+/// What is there before either was set.
+const SAYS_NOTHING: [&str; 4] = ["", "uninitialized", "(none)", "localhost"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_differ_by_machine_id_or_name_and_none_is_made_of_what_says_nothing() {
+        let identity =
+            |machine_id: &str, name: &str| of(Some(machine_id.to_owned()), Some(name.to_owned()));
+        let host = identity("4c4c", "web-1");
+        assert!(host.is_some());
+        assert_eq!(host, identity("4c4c", "web-1"));
+        assert_ne!(host, identity("4c4d", "web-1"));
+        assert_ne!(host, identity("4c4c", "web-2"));
+        assert_ne!(identity("a", ""), identity("", "a"));
+        assert_eq!(identity("uninitialized", "localhost"), None);
+        assert_eq!(of(None, None), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_identity_of_this_host_stays() {
+        assert_eq!(identity(), identity());
+    }
+}
