@@ -11,6 +11,7 @@ use crate::id::{canonical_name, check_name};
 use crate::key::KeyRing;
 use crate::seed;
 use crate::tags::Tags;
+use crate::wire::Envelope;
 
 /// The configuration of a node.
 ///
@@ -377,6 +378,14 @@ impl ClusterConfig {
         self.seeds = seed::parse_all(&self.seeds)
             .map_err(|(seed, reason)| ConfigError::InvalidSeed { seed, reason })?;
         Ok(())
+    }
+
+    /// Tells datagrams that may be gossip of this cluster from others, by what they say in clear: the version, the cluster and the
+    /// id of the key. For sockets that choose what they queue, such as a port that is shared with another protocol. It proves
+    /// nothing; the engine opens each datagram.
+    pub fn recognizer(&self) -> impl Fn(&[u8]) -> bool + Send + Sync + use<> {
+        let envelope = Envelope::new(&self.cluster_name, self.keys.as_ref(), 0);
+        move |datagram| envelope.recognizes(datagram)
     }
 
     /// Checks what can be checked before a socket is there.

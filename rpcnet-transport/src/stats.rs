@@ -105,6 +105,9 @@ counters! {
     side_received,
     /// Datagrams of the side channel dropped because nobody reads it, or not fast enough.
     side_dropped,
+    /// Datagrams of the side channel dropped because its reader does not
+    /// [recognize](crate::SideChannel::with_recognizer) them, and others like them waited already.
+    side_unrecognized,
     /// Datagrams of the side channel past their size limit, and empty ones.
     side_unfit,
 }

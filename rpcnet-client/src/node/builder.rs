@@ -223,7 +223,8 @@ impl NodeBuilder {
         endpoint.serve(self.router);
         let side_channel = endpoint
             .side_channel()
-            .expect("nobody else has the endpoint yet");
+            .expect("nobody else has the endpoint yet")
+            .with_recognizer(cluster.recognizer());
         let mut socket: Arc<dyn DatagramSocket> = Arc::new(GossipPort(side_channel));
         if let Some(wrap) = self.wrap {
             socket = wrap(socket);

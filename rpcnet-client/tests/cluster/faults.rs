@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use rpcnet_client::{
     ClusterError, JoinError, NodeError,
-    swim::{Dropped, Stats},
+    swim::{DatagramSocket, Dropped, Stats},
 };
 
 use super::*;
@@ -116,3 +116,60 @@ async fn a_node_of_another_authority_is_found_and_not_called() {
 
 /// How it is made, and what it is counted as.
 type Stranger<'a> = (&'a dyn Fn() -> NodeBuilder, fn(Dropped) -> u64);
+
+/// A port whose gossip is not read.
+struct Unread(Arc<dyn DatagramSocket>);
+
+impl DatagramSocket for Unread {
+    fn poll_recv(
+        &self,
+        _: &mut Context<'_>,
+        _: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        Poll::Pending
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        datagram: &[u8],
+        to: SocketAddr,
+    ) -> Poll<io::Result<()>> {
+        self.0.poll_send(cx, datagram, to)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_leaves_room_for_gossip_in_the_queue_of_the_port() {
+    const JUNK: u64 = 200;
+    let node = builder("node")
+        .wrap_gossip(|inner| Arc::new(Unread(inner)))
+        .start();
+    let node = within("a start", node).await.expect("a node");
+    let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let stats = || node.endpoint().stats();
+    for sent in 1..=JUNK {
+        stranger
+            .send_to(&[0x2a; 64], node.addr())
+            .expect("loopback takes it");
+        until("it is counted", || {
+            stats().side_received + stats().side_unrecognized == sent
+        })
+        .await;
+    }
+    // A sixteenth of the queue of 1,024.
+    assert_eq!((stats().side_received, stats().side_dropped), (64, 0));
+    // What a node of the cluster says has room all the same.
+    let seed = node.addr().to_string();
+    let newcomer = builder("newcomer")
+        .cluster_config(ClusterConfig::local().with_join_timeout(Duration::from_millis(200)))
+        .seeds([seed])
+        .start();
+    let _newcomer = within("a start", newcomer).await.expect("a node");
+    until("it is heard", || stats().side_received > 64).await;
+    assert_eq!(stats().side_unrecognized, JUNK - 64);
+}

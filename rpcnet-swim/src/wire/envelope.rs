@@ -106,6 +106,19 @@ impl Envelope {
         })
     }
 
+    /// Whether a datagram may open: what it says in clear is of this version, cluster and one of the keys. Nothing proves it.
+    pub(crate) fn recognizes(&self, datagram: &[u8]) -> bool {
+        let mut reader = Reader::new(datagram);
+        let is_sealed = !self.sealers.is_empty();
+        let version = if is_sealed { SEALED } else { CLEAR };
+        if reader.u8() != Ok(version) || reader.u32() != Ok(self.cluster) {
+            return false;
+        }
+        !is_sealed
+            || sealed_with(&mut reader)
+                .is_ok_and(|id| self.sealers.iter().any(|sealer| sealer.id == id))
+    }
+
     /// Opens a datagram in place and gives its sender, its body and the key it was sealed with.
     pub(crate) fn unwrap<'a>(
         &self,
@@ -154,6 +167,14 @@ impl Envelope {
             false => Err(Refusal::Seal),
         }
     }
+}
+
+/// The key of a sealed datagram, after its cluster.
+fn sealed_with(reader: &mut Reader<'_>) -> Result<KeyId, Malformed> {
+    reader.u64()?;
+    reader.varint()?;
+    reader.varint()?;
+    reader.u32().map(KeyId)
 }
 
 impl Origin {

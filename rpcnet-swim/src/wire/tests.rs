@@ -316,6 +316,24 @@ fn an_envelope_opens_for_its_cluster_and_keys_alone() {
 }
 
 #[test]
+fn what_opens_is_recognized_and_other_clusters_and_keys_are_not() {
+    let ours = envelope("c", &[1, 2]);
+    let insecure = envelope("c", &[]);
+    let recognized =
+        |receiver: &Envelope, sender: &Envelope| receiver.recognizes(&sealed(sender, b"body"));
+    assert!(recognized(&ours, &envelope("c", &[1])));
+    assert!(recognized(&ours, &envelope("c", &[2])));
+    assert!(recognized(&insecure, &insecure));
+    assert!(!recognized(&ours, &envelope("c", &[3])));
+    assert!(!recognized(&ours, &envelope("d", &[1])));
+    assert!(!recognized(&ours, &insecure));
+    assert!(!recognized(&insecure, &ours));
+    for junk in [&b""[..], b"\x2a", &[0x2a; 100]] {
+        assert!(!ours.recognizes(junk) && !insecure.recognizes(junk));
+    }
+}
+
+#[test]
 fn a_changed_bit_anywhere_is_refused() {
     let ours = envelope("c", &[1]);
     let datagram = sealed(&ours, b"body");

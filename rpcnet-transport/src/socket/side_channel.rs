@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use quinn::{AsyncUdpSocket, UdpPoller, udp::Transmit};
 
 use super::{CLOSED, is_quic, udp::UdpPort};
@@ -49,6 +49,19 @@ impl SideChannel {
         }
     }
 
+    /// Tells what the reader is waiting for: datagrams for which `recognizes` is false have a sixteenth of the queue at most, so that
+    /// junk does not crowd out the others. What they have no room for is dropped and counted
+    /// ([`TransportStats::side_unrecognized`](crate::TransportStats)). Default: all have the whole queue. It is called for each
+    /// datagram where the port is read, so it is to be quick and not to wait: a look at a header.
+    #[must_use]
+    pub fn with_recognizer(
+        self,
+        recognizes: impl Fn(&[u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        *self.queue.recognizer.write() = Some(Box::new(recognizes));
+        self
+    }
+
     /// From now on there is somebody to read.
     pub(crate) fn open(&self) {
         self.queue.waiting.lock().open = true;
@@ -67,7 +80,12 @@ impl SideChannel {
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
         let mut waiting = self.queue.waiting.lock();
         match waiting.datagrams.pop_front() {
-            Some((from, datagram)) => {
+            Some(Datagram {
+                from,
+                bytes: datagram,
+                is_recognized,
+            }) => {
+                waiting.unrecognized -= usize::from(!is_recognized);
                 drop(waiting);
                 let copied = buf.len().min(datagram.len());
                 buf[..copied].copy_from_slice(&datagram[..copied]);
@@ -202,14 +220,27 @@ impl fmt::Debug for SideChannel {
 /// What waits between the socket and the side channel, bounded in number and size.
 pub(crate) struct SideQueue {
     waiting: Mutex<Waiting>,
+    /// See [`SideChannel::with_recognizer`].
+    recognizer: RwLock<Option<Recognizer>>,
     len_max: usize,
+    unrecognized_max: usize,
     datagram_bytes_max: usize,
     counters: Arc<Counters>,
 }
 
+type Recognizer = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
+struct Datagram {
+    from: SocketAddr,
+    bytes: Box<[u8]>,
+    is_recognized: bool,
+}
+
 #[derive(Default)]
 struct Waiting {
-    datagrams: VecDeque<(SocketAddr, Box<[u8]>)>,
+    datagrams: VecDeque<Datagram>,
+    /// So many of them are not recognized.
+    unrecognized: usize,
     reader: Option<Waker>,
     /// Somebody has the other end.
     open: bool,
@@ -221,7 +252,9 @@ impl SideQueue {
     pub(crate) fn new(len_max: usize, datagram_bytes_max: usize, counters: Arc<Counters>) -> Self {
         Self {
             waiting: Mutex::default(),
+            recognizer: RwLock::default(),
             len_max,
+            unrecognized_max: len_max.div_ceil(UNRECOGNIZED_PART),
             datagram_bytes_max,
             counters,
         }
@@ -244,13 +277,24 @@ impl SideQueue {
             return;
         }
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let is_recognized = (self.recognizer.read().as_ref()).is_none_or(|knows| knows(datagram));
         let mut waiting = self.waiting.lock();
+        if !is_recognized && waiting.open && waiting.unrecognized >= self.unrecognized_max {
+            drop(waiting);
+            self.counters.side_unrecognized.add_one();
+            return;
+        }
         if !waiting.open || waiting.datagrams.len() >= self.len_max {
             drop(waiting);
             self.counters.side_dropped.add_one();
             return;
         }
-        waiting.datagrams.push_back((from, datagram.into()));
+        waiting.unrecognized += usize::from(!is_recognized);
+        waiting.datagrams.push_back(Datagram {
+            from,
+            bytes: datagram.into(),
+            is_recognized,
+        });
         let reader = waiting.reader.take();
         drop(waiting);
         self.counters.side_received.add_one();
@@ -267,5 +311,9 @@ impl fmt::Debug for SideQueue {
             .finish_non_exhaustive()
     }
 }
+
+/// The part of the queue that datagrams have which are not recognized: one of so many. Some of them are of use, to tell an operator of a
+/// node with another key or cluster.
+const UNRECOGNIZED_PART: usize = 16;
 
 const NOT_SIDE: &str = "a datagram of the side channel has a first byte with the bit 0x40 clear";

@@ -209,3 +209,25 @@ fn there_is_room_for_whatever_the_system_hands_over_as_one() {
         assert!(segments * usize::from(receive_bytes) >= 65_536);
     }
 }
+
+#[test]
+fn junk_does_not_crowd_out_what_the_reader_recognizes() {
+    let junk: Vec<Vec<Message>> = vec![vec![(11, 4, b"1unk"); 4]; 50];
+    let mut receives = junk.clone();
+    receives.push(vec![(12, 4, b"2ood")]);
+    receives.extend(junk);
+    receives.push(vec![(13, 4, b"2ood"), (14, 2, b"@q")]);
+    let mut port = port(receives);
+    port.side = port.side.with_recognizer(|datagram| datagram == b"2ood");
+    while port.receive().is_none() {}
+    let waiting = port.side_datagrams();
+    // A sixteenth of a queue of a hundred.
+    let junk = waiting.iter().filter(|(from, _)| *from == 11).count();
+    assert_eq!(junk, 7);
+    let good: Vec<_> = waiting.iter().filter(|(from, _)| *from != 11).collect();
+    assert_eq!(good, [&(12, b"2ood".to_vec()), &(13, b"2ood".to_vec())]);
+    let counters = &port.counters;
+    assert_eq!(counters.side_unrecognized.value(), 400 - 7);
+    assert_eq!(counters.side_received.value(), 9);
+    assert_eq!(counters.side_dropped.value(), 0);
+}
