@@ -220,6 +220,11 @@ pub enum OutcomeKind {
     Unreachable,
     /// It refused for want of capacity.
     Overloaded,
+    /// It refused the request before running it: it has no such method, cannot decode the request, or does not let the caller
+    /// in. It can be reached; how long that took says nothing about the calls that it serves.
+    Refused,
+    /// It has begun to answer, and how long that took says nothing about other calls: the first message of a stream.
+    Answering,
     /// The caller gave it up without an answer, as the slower one of two attempts: the endpoint takes at least so long, and
     /// nothing else is known.
     Abandoned,

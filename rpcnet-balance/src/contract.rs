@@ -267,11 +267,14 @@ impl Run<'_> {
                     OutcomeKind::Failure,
                     OutcomeKind::Unreachable,
                     OutcomeKind::Overloaded,
+                    OutcomeKind::Refused,
+                    OutcomeKind::Answering,
+                    OutcomeKind::Abandoned,
                 ];
                 let latency =
                     [Duration::ZERO, Duration::from_millis(3), Duration::MAX][round / 3 % 3];
                 let call = view[index].begin();
-                let outcome = Outcome::new(kind[round % 4], latency)
+                let outcome = Outcome::new(kind[round % kind.len()], latency)
                     .with_now(Time::from_nanos(round as u64 * 1_000_000))
                     .with_reported_load(REPORTS[round % REPORTS.len()]);
                 balancer.on_outcome(&view, index, &outcome);

@@ -276,6 +276,9 @@ impl Endpoint {
                 let first = REFUSAL_HOLD.min(hold);
                 self.standing.note_bounded(began, now, first, most);
             }
+            OutcomeKind::Answering => self.standing.note_success(began),
+            // It is there. How quickly it refuses is no reason to send it more.
+            OutcomeKind::Refused => {}
             // Nothing was heard.
             OutcomeKind::Abandoned => {
                 self.latency.note_at_least(now, latency, decay);

@@ -112,6 +112,8 @@ fn outcomes_are_kept_for_what_they_tell() {
     check(outcome(OutcomeKind::Unreachable, 1000), true, 1100);
     check(outcome(OutcomeKind::Overloaded, 1000), false, 1010);
     check(outcome(OutcomeKind::Abandoned, 1000), true, 0);
+    check(outcome(OutcomeKind::Refused, 1000), false, 0);
+    check(outcome(OutcomeKind::Answering, 1000), false, 0);
     let failed = outcome(OutcomeKind::Failure, 1000).with_retry_after(wish);
     check(failed, true, 1700);
     // Others may be as full: what it wishes is a bound.

@@ -77,7 +77,7 @@ impl Outliers {
     /// An attempt has ended that was no probe. An attempt that was given up without an outcome is not told.
     pub fn on_outcome(&self, endpoint: &Endpoint, outcome: &Outcome) -> Option<Action> {
         match outcome.kind {
-            OutcomeKind::Success => {
+            OutcomeKind::Success | OutcomeKind::Answering => {
                 if self.config.outliers.is_some() {
                     endpoint.health().succeeded();
                 }
@@ -99,6 +99,8 @@ impl Outliers {
             OutcomeKind::Unreachable => self.note_unreachable(outcome.now, endpoint),
             // Its load is the balancer's to heed. Taken for failure, it would go to others and overload them.
             OutcomeKind::Overloaded => None,
+            // It has not shown whether it works.
+            OutcomeKind::Refused => None,
             // It was not waited for.
             OutcomeKind::Abandoned => None,
         }

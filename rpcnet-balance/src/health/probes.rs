@@ -36,7 +36,7 @@ impl Outliers {
     /// The probe has ended. Success takes the marks away.
     pub fn on_probed(&self, endpoint: &Endpoint, probe: &Probe, outcome: &Outcome) -> Actions {
         match outcome.kind {
-            OutcomeKind::Success => {
+            OutcomeKind::Success | OutcomeKind::Answering => {
                 let reachable = self.on_outcome(endpoint, outcome);
                 Actions::new(reachable, self.reinstate(outcome.now, endpoint))
             }
@@ -49,6 +49,12 @@ impl Outliers {
                 let reachable = self.note_reachable(outcome.now, endpoint);
                 let wait = outcome.retry_after.unwrap_or(OVERLOADED_WAIT).min(HOLD_MAX);
                 self.release(endpoint, probe, outcome.now + wait);
+                Actions::new(reachable, None)
+            }
+            OutcomeKind::Refused => {
+                // There is a way to it; whether it works is for another call to find out.
+                let reachable = self.note_reachable(outcome.now, endpoint);
+                self.release(endpoint, probe, outcome.now + REFUSED_WAIT);
                 Actions::new(reachable, None)
             }
             OutcomeKind::Abandoned => {
@@ -117,6 +123,9 @@ impl Outliers {
 
 /// Until an endpoint that refused its probe for want of capacity, and did not say when to come back, gets another.
 const OVERLOADED_WAIT: Duration = Duration::from_secs(1);
+
+/// Until an endpoint that refused its probe before running it gets another.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
 
 /// However short the times are for which endpoints are passed over.
 const LEASE_MIN: Duration = Duration::from_secs(1);

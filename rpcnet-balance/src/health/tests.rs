@@ -181,6 +181,38 @@ fn probes_go_where_they_may() {
 }
 
 #[test]
+fn a_refusal_before_running_says_nothing_about_failures() {
+    let (outliers, view) = watching(HealthConfig::new(), 5);
+    let endpoint = &view[0];
+    let note = |kind| outliers.on_outcome(endpoint, &outcome(kind, at(1)));
+    for kind in [OutcomeKind::Failure, OutcomeKind::Refused] {
+        assert_eq!([(); 4].map(|()| note(kind)), [None; 4]);
+    }
+    // The refusals have not ended the row.
+    assert!(matches!(
+        note(OutcomeKind::Failure),
+        Some(Action::Ejected { .. })
+    ));
+    // As a probe it shows that there is a way, and not that it works.
+    outliers.note_unreachable(at(2), endpoint);
+    let later = at(2) + 60 * SECOND;
+    let (_, claim) = probe(&outliers, &view, later).expect("its time is over");
+    let told = outliers.on_probed(endpoint, &claim, &outcome(OutcomeKind::Refused, later));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [Action::Reachable { endpoint: 0 }]
+    );
+    assert_eq!(endpoint.marks(), Marks::EJECTED);
+    assert_eq!(probe(&outliers, &view, later), None);
+    let (_, claim) = probe(&outliers, &view, later + SECOND).expect("another one");
+    let answering = outcome(OutcomeKind::Answering, later + SECOND);
+    outliers
+        .on_probed(endpoint, &claim, &answering)
+        .for_each(drop);
+    assert_eq!(endpoint.marks(), Marks::NONE);
+}
+
+#[test]
 fn news_and_answers_make_reachable_but_reinstate_nobody() {
     let (outliers, view) = watching(HealthConfig::new(), 3);
     for kind in [OutcomeKind::Success, OutcomeKind::Overloaded] {
