@@ -72,7 +72,7 @@ pub use error::SelectError;
 pub use event::{ClusterEvent, Events};
 pub use filter::{Filter, ParseError};
 pub use membership::{Membership, Observer, Watch};
-pub use node::{Node, NodeId, NodeState};
+pub use node::{Node, NodeId, NodeState, SERVES_NOTHING, SERVES_TAG};
 pub use nodes::NodeRegistry;
 pub use snapshot::Snapshot;
 pub use source::SourceState;

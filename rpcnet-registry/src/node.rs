@@ -170,12 +170,28 @@ impl Node {
         self
     }
 
+    /// Whether it says, by the tag [`SERVES_TAG`], that it serves no methods.
+    #[must_use]
+    pub fn serves_nothing(&self) -> bool {
+        self.tags.value(SERVES_TAG) == Some(SERVES_NOTHING)
+    }
+
     /// What to call it before people: its tag `label`, or else its name.
     #[must_use]
     pub fn label(&self) -> &str {
         self.tags.value("label").unwrap_or(&self.id.name)
     }
 }
+
+/// Tag by which a node says that it serves no methods, with the value [`SERVES_NOTHING`]: a gateway, an observer. It is in
+/// every [`NodeRegistry`](crate::NodeRegistry), and no worker: a [`WorkerRegistry`](crate::WorkerRegistry) does not show or
+/// select it. Without the tag, or with another value, a node is a worker.
+///
+/// A node made by the builder of rpcnet-client sets and removes it by itself. Other sources of nodes may set it.
+pub const SERVES_TAG: &str = "rpcnet.serves";
+
+/// Value of the tag [`SERVES_TAG`] of a node that serves no methods.
+pub const SERVES_NOTHING: &str = "none";
 
 /// For balancers that prefer some nodes over others.
 impl rpcnet_balance::Tags for Node {

@@ -3,7 +3,9 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use rpcnet_balance::{Balancer, health::HealthConfig};
-use rpcnet_registry::{Events, LoadBalancingStrategy, NodeRegistry, WorkerRegistry};
+use rpcnet_registry::{
+    Events, LoadBalancingStrategy, NodeRegistry, SERVES_NOTHING, SERVES_TAG, WorkerRegistry,
+};
 use rpcnet_swim::{ClusterConfig, ClusterMembership, DatagramSocket, JoinError, Joined, KeyRing};
 use rpcnet_transport::{Endpoint, Router, Tls, TransportConfig};
 use tokio::time::timeout;
@@ -94,8 +96,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Serves these methods, in addition to those given before. Default: none; callers are told so. See also
-    /// [`Node::serve`], for handlers that need the node.
+    /// Serves these methods, in addition to those given before. Default: none. A node without methods is known to the cluster
+    /// and no worker: it says so by the tag [`SERVES_TAG`], so that no call is sent to it. See also [`Node::serve`], for
+    /// handlers that need the node.
     ///
     /// # Panics
     ///
@@ -267,7 +270,9 @@ impl NodeBuilder {
                     for member in membership.members() {
                         let name = &*member.id.name;
                         catch_up(&mut of_nodes, || nodes.snapshot().node(name).is_some()).await;
-                        if self.select_local || member.id.name != membership.local_id().name {
+                        let is_local = member.id.name == membership.local_id().name;
+                        let serves = member.tags.get(SERVES_TAG) != Some(SERVES_NOTHING);
+                        if serves && (self.select_local || !is_local) {
                             catch_up(&mut of_workers, || workers.node(name).is_some()).await;
                         }
                     }
@@ -325,6 +330,10 @@ impl NodeBuilder {
         }
         if let Some(seeds) = self.seeds.take() {
             config = config.with_seeds(seeds);
+        }
+        if self.router.methods().next().is_none() {
+            self.tags
+                .insert(0, (SERVES_TAG.into(), SERVES_NOTHING.into()));
         }
         if !self.tags.is_empty() {
             let old = config.tags().iter().map(|(k, v)| (k.into(), v.into()));

@@ -8,7 +8,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use builder::NodeBuilder;
 pub use error::NodeError;
-use rpcnet_registry::{NodeId, NodeRegistry, WorkerRegistry};
+use rpcnet_registry::{NodeId, NodeRegistry, SERVES_NOTHING, SERVES_TAG, WorkerRegistry};
 use rpcnet_swim::{ClusterMembership, ConfigError, Joined, Policy, Verdict};
 use rpcnet_transport::{Endpoint, Router};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -144,7 +144,7 @@ impl Node {
         &self.0.parts.nodes
     }
 
-    /// The nodes that calls can go to.
+    /// The nodes that calls can go to: those that serve methods.
     pub fn workers(&self) -> &Arc<WorkerRegistry> {
         &self.0.parts.workers
     }
@@ -159,13 +159,21 @@ impl Node {
         &self.0.parts.endpoint
     }
 
-    /// Serves these methods too: for handlers that need the node.
+    /// Serves these methods too: for handlers that need the node. One that served none becomes a worker: the tag
+    /// [`SERVES_TAG`] is removed, unless it has another value than the builder sets. Methods that are added to the
+    /// [endpoint](Self::endpoint) directly leave the tag as it is.
     ///
     /// # Panics
     ///
     /// If it serves a method of the same name already.
     pub fn serve(&self, router: Router) {
+        let is_empty = router.methods().next().is_none();
         self.endpoint().serve(router);
+        // Served first, told after that.
+        let membership = self.membership();
+        if !is_empty && membership.me().tags.get(SERVES_TAG) == Some(SERVES_NOTHING) {
+            membership.remove_tag(SERVES_TAG);
+        }
     }
 
     /// Takes no new calls and waits for those being served, up to `within`.

@@ -187,6 +187,38 @@ async fn tags_of_the_config_stay_unless_the_builder_says_otherwise() {
     assert_eq!(node.name(), "a");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_methods_is_no_worker_until_it_serves_some() {
+    let gateway = start(builder("gateway"), &[]).await;
+    let seed = std::slice::from_ref(&gateway);
+    let first = start(worker("w0"), seed).await;
+    let late = start(builder("late").tag("role", "worker"), seed).await;
+    let workers = |node: &Node| {
+        let all = node.workers().workers(None).expect("no filter");
+        let names: Vec<_> = all.iter().map(|one| one.label.to_string()).collect();
+        names
+    };
+    until("all are known", || {
+        [&gateway, &first, &late].map(alive) == [3; 3]
+    })
+    .await;
+    assert_eq!(workers(&late), ["w0"]);
+    until("it is found", || workers(&gateway) == ["w0"]).await;
+    for caller in [&gateway, &late] {
+        for _ in 0..20 {
+            let call = caller.client().call_worker("who", Bytes::new(), None);
+            assert_eq!(within("a call", call).await.expect("a reply"), "w0 0");
+        }
+    }
+    late.serve(Router::new());
+    assert_eq!(workers(&gateway), ["w0"]);
+    late.serve(methods("late"));
+    until("it is found", || workers(&gateway) == ["late", "w0"]).await;
+    for node in [&gateway, &first, &late] {
+        assert_eq!(node.endpoint().stats().unknown_methods, 0);
+    }
+}
+
 #[tokio::test]
 async fn a_port_in_use_is_said_to_be() {
     let node = start(builder("a"), &[]).await;

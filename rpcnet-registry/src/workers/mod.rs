@@ -39,6 +39,7 @@ use crate::{
 /// - One that is marked, because it cannot be reached, fails more often than others or drains, only if nobody else is left;
 ///   see [`with_health`](Self::with_health). A marked one that may be well again gets a call now and then to find out.
 /// - Nobody at all once the source has ended or is superseded: see [`SourceState`].
+/// - Never one that [serves no methods](crate::SERVES_TAG), by its own word.
 /// - Not the node that this process is, unless [`with_local`](Self::with_local) says otherwise.
 ///
 /// Among those the balancer picks. Every filter has its own order of turns, while the calls in flight are counted per
@@ -131,8 +132,8 @@ impl WorkerRegistry {
         }
     }
 
-    /// The nodes that match, whatever their state, with their calls in flight: for people to look at. The local node
-    /// is among them only if it can be selected.
+    /// The workers that match, whatever their state, with their calls in flight: for people to look at. The local node
+    /// is among them only if it can be selected; nodes that [serve no methods](crate::SERVES_TAG) are not.
     ///
     /// # Errors
     ///
@@ -148,7 +149,8 @@ impl WorkerRegistry {
         Ok(matching.map(|member| member.status(now)).collect())
     }
 
-    /// The node of this name as selection knows it, whatever its state. The local node only if it can be selected.
+    /// The worker of this name as selection knows it, whatever its state. The local node only if it can be selected, and no
+    /// node that [serves no methods](crate::SERVES_TAG).
     #[must_use]
     pub fn node(&self, name: &str) -> Option<Arc<Node>> {
         let selection = self.shared.selection.load();
@@ -355,6 +357,7 @@ impl Writer {
         self.members
             .values()
             .filter(|member| self.local || !member.node.is_local)
+            .filter(|member| !member.node.serves_nothing())
     }
 }
 

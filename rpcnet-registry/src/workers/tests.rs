@@ -64,6 +64,31 @@ fn everybody_who_matches_is_selected_and_nobody_else() {
 }
 
 #[test]
+fn a_node_that_serves_no_methods_is_no_worker() {
+    let cluster = cluster();
+    let gateway = node("gateway", 1, &[(crate::SERVES_TAG, crate::SERVES_NOTHING)]);
+    assert!(cluster.insert(gateway));
+    for &strategy in ALL {
+        let registry = started(&cluster, strategy);
+        assert_eq!(selected(&registry, ""), ["a", "b", "c", "director"]);
+        let all = registry.workers(None).unwrap();
+        assert!(all.iter().all(|one| &*one.label != "gateway"));
+        assert!(registry.node("gateway").is_none());
+        assert_eq!(registry.select_all(None).unwrap().len(), 4);
+    }
+    // It may begin to serve, and end.
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    cluster.insert(node("gateway", 1, &[]));
+    assert_eq!(selected(&registry, "").len(), 5);
+    cluster.insert(node(
+        "gateway",
+        1,
+        &[(crate::SERVES_TAG, crate::SERVES_NOTHING)],
+    ));
+    assert_eq!(selected(&registry, "").len(), 4);
+}
+
+#[test]
 fn whoever_fails_or_leaves_is_gone_from_selection_at_once() {
     let cluster = cluster();
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
