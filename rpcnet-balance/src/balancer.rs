@@ -60,6 +60,7 @@ pub(crate) fn rebuilt(before: &Arc<dyn Balancer>, view: &View) -> Arc<dyn Balanc
 #[derive(Debug, Clone, Copy)]
 pub struct PickContext<'a> {
     excluded: &'a [u64],
+    unfit: &'a [u64],
     key: Option<u64>,
     now: Time,
     heeded: Marks,
@@ -77,6 +78,7 @@ impl<'a> PickContext<'a> {
     pub const fn new() -> Self {
         Self {
             excluded: &[],
+            unfit: &[],
             key: None,
             now: Time::ZERO,
             heeded: Marks::ALL,
@@ -108,10 +110,24 @@ impl<'a> PickContext<'a> {
         self
     }
 
+    /// The ids, in ascending order, of the endpoints that must not be picked because they do not take calls of this kind: they
+    /// do not know the method, say. Default none.
+    ///
+    /// Meant for many: a look-up is a binary search.
+    #[must_use]
+    pub const fn with_unfit(mut self, ids: &'a [u64]) -> Self {
+        self.unfit = ids;
+        self
+    }
+
     /// The same call with other exclusions, that live for a shorter time.
-    pub(crate) const fn excluding<'b>(&self, ids: &'b [u64]) -> PickContext<'b> {
+    pub(crate) const fn excluding<'b>(&self, ids: &'b [u64]) -> PickContext<'b>
+    where
+        'a: 'b,
+    {
         PickContext {
             excluded: ids,
+            unfit: self.unfit,
             key: self.key,
             now: self.now,
             heeded: self.heeded,
@@ -129,6 +145,12 @@ impl<'a> PickContext<'a> {
     #[must_use]
     pub const fn excluded(&self) -> &'a [u64] {
         self.excluded
+    }
+
+    /// The ids of the endpoints that do not take calls of this kind, in ascending order.
+    #[must_use]
+    pub const fn unfit(&self) -> &'a [u64] {
+        self.unfit
     }
 
     /// The hash of what the call is about.
@@ -152,7 +174,9 @@ impl<'a> PickContext<'a> {
     /// Whether `endpoint` may be picked.
     #[must_use]
     pub fn allows(&self, endpoint: &Endpoint) -> bool {
-        endpoint.marks().and(self.heeded).is_empty() && !self.excluded.contains(&endpoint.id())
+        endpoint.marks().and(self.heeded).is_empty()
+            && !self.excluded.contains(&endpoint.id())
+            && (self.unfit.is_empty() || self.unfit.binary_search(&endpoint.id()).is_err())
     }
 }
 

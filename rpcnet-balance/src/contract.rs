@@ -171,12 +171,19 @@ impl Run<'_> {
     fn picks_and_exclusions(&self) -> Result<(), Violation> {
         for len in SIZES {
             let view = view(len, 1);
+            let ids = view.endpoints().iter().map(|endpoint| endpoint.id());
+            let mut unfit: Vec<u64> = ids.skip(1).step_by(2).collect();
+            unfit.sort_unstable();
             for balancer in self.both(&view) {
                 for round in 0..4 * len as u64 {
                     let key = round.wrapping_mul(0x9e37_79b9_7f4a_7c15);
                     self.judge.pick(&*balancer, &view, &PickContext::new())?;
                     self.judge
                         .pick(&*balancer, &view, &PickContext::new().with_key(key))?;
+
+                    let cx = PickContext::new().with_unfit(&unfit);
+                    self.judge.pick(&*balancer, &view, &cx)?;
+                    self.judge.pick(&*balancer, &view, &cx.with_key(key))?;
 
                     // The attempts of one call: each excludes those before, until nothing is left.
                     let mut tried = Vec::new();

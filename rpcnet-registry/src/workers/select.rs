@@ -48,6 +48,21 @@ impl WorkerRegistry {
         self.select_from(filter, cx, false)
     }
 
+    /// The worker of this name, if it matches `filter` and can be reached, marked or not: for a call that must go to one certain
+    /// worker.
+    ///
+    /// # Errors
+    ///
+    /// As [`select`](Self::select) of those that match and have this name.
+    pub fn select_named(&self, filter: Option<&str>, name: &str) -> Result<Worker, SelectError> {
+        let text = filter.unwrap_or("");
+        let group = self.shared.group(text)?;
+        group.touch();
+        let mut tiers = group.tiers.iter();
+        let found = tiers.find_map(|tier| Worker::named(tier, name, self.now()));
+        found.ok_or_else(|| self.nobody(&group, text))
+    }
+
     fn select_from(
         &self,
         filter: Option<&str>,

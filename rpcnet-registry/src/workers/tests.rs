@@ -89,6 +89,18 @@ fn a_node_that_serves_no_methods_is_no_worker() {
 }
 
 #[test]
+fn a_worker_is_selected_by_name_if_it_matches() {
+    let cluster = cluster();
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    let worker = registry.select_named(Some("role=worker"), "b").unwrap();
+    assert_eq!((&*worker.id().name, worker.in_flight()), ("b", 1));
+    let found = |name| registry.select_named(Some("role=worker"), name).is_ok();
+    assert!(found("a") && !found("director") && !found("d"));
+    cluster.fail("a");
+    assert!(!found("a"));
+}
+
+#[test]
 fn whoever_fails_or_leaves_is_gone_from_selection_at_once() {
     let cluster = cluster();
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);

@@ -53,6 +53,12 @@ impl Worker {
         Some(worker)
     }
 
+    pub(super) fn named(tier: &Arc<Tier>, name: &str, now: Time) -> Option<Self> {
+        let mut members = tier.members.iter();
+        let index = members.position(|member| &*member.node.id.name == name)?;
+        Self::at(tier, index, now)
+    }
+
     pub(super) fn all(tier: &Arc<Tier>) -> impl Iterator<Item = Self> {
         (0..tier.members.len()).filter_map(|index| Self::at(tier, index, Time::ZERO))
     }
