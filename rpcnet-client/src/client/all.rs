@@ -132,11 +132,15 @@ impl ClusterClient {
     /// Calls these, several at a time.
     pub(super) fn call_each<'a>(
         &'a self,
-        workers: Vec<Worker>,
+        mut workers: Vec<Worker>,
         method: &str,
         body: Bytes,
         plan: Plan<'a>,
     ) -> Replies<'a, Bytes> {
+        if let Some(refusing) = self.refusals.of(method) {
+            // Who only wants some replies need not ask those that give none.
+            workers.sort_by_key(|worker| refusing.contains(worker.endpoint_id()));
+        }
         let left = workers.len();
         let method: Arc<str> = method.into();
         let calls = workers.into_iter().map(move |worker| {
@@ -171,7 +175,7 @@ impl ClusterClient {
                 let body = body.clone();
                 async move { client.call_with(method, body, options).await }
             };
-            let this = (number, Instant::now());
+            let this = (method, number, Instant::now());
             let outcome = self.attempt(worker, connection, &plan, this, &call);
             let failure = match outcome.await {
                 Ok(reply) => {

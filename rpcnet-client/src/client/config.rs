@@ -16,6 +16,7 @@ pub struct ClusterClientConfig {
     pub(crate) connect_timeout: Duration,
     pub(super) methods: Arc<HashMap<Box<str>, MethodPolicy>>,
     pub(super) attempt_timeout: Option<Duration>,
+    pub(super) application_errors_fail: bool,
     pub(super) budget: Option<Arc<Budget>>,
     pub(super) seed: Option<u64>,
     pub(crate) backoff: (Duration, Duration),
@@ -35,6 +36,7 @@ impl ClusterClientConfig {
             connect_timeout: Duration::from_secs(1),
             methods: Arc::default(),
             attempt_timeout: None,
+            application_errors_fail: false,
             budget: Some(Arc::new(Budget::new(RetryBudget::new()))),
             seed: None,
             backoff: (Duration::from_millis(10), Duration::from_secs(1)),
@@ -118,6 +120,20 @@ impl ClusterClientConfig {
     #[must_use]
     pub fn without_retry_budget(mut self) -> Self {
         self.budget = None;
+        self
+    }
+
+    /// Whether an error that the handler answered with ([`Code::App`](rpcnet_transport::Code::App) and the like) counts as a
+    /// failure of the worker. Default `false`: it has served the call, however the call ended, and how long that took counts.
+    /// With `true`, a worker that answers with errors is [ejected](rpcnet_balance::health) as one that breaks down, and is not
+    /// preferred for how quickly it does so: for methods whose errors mean that the worker is broken. The call is not tried
+    /// again either way.
+    ///
+    /// What a worker refuses before its handler runs counts neither as served nor as a failure. A handler that panicked and
+    /// [`Code::Internal`](rpcnet_transport::Code::Internal) are failures in any case.
+    #[must_use]
+    pub fn with_application_errors_as_failures(mut self, fail: bool) -> Self {
+        self.application_errors_fail = fail;
         self
     }
 

@@ -1,15 +1,15 @@
 //! What came of the attempts of a call, and what follows from it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use rpcnet_registry::{NodeId, Worker};
+use rpcnet_registry::{Node, NodeId, Worker};
 use rpcnet_transport::{Code, ConnectError, Processed, RpcError};
 use tokio::time::Instant;
 
 use super::{
     Attempt, AttemptReason, ClusterError, GaveUp,
     options::Plan,
-    retry::{RetryKind, Verdict, verdict},
+    retry::{RetryKind, Verdict, is_unreadable, verdict},
     run::Until,
 };
 
@@ -21,6 +21,8 @@ pub(super) struct Course {
     pub(super) hedges: usize,
     pub(super) failed: Vec<Attempt>,
     pub(super) last: Option<Failure>,
+    /// The workers that could not read the request, with their endpoint ids.
+    pub(super) unreadable_to: Vec<(u64, Arc<Node>)>,
     /// The ids of those who were tried, who are not to be asked again until somebody else was.
     pub(super) tried: Vec<u64>,
     /// From when on each of them may be asked again; `None` if it will not do it soon.
@@ -61,6 +63,10 @@ impl Course {
             let free_at = now.checked_add(wait).filter(|_| failure.is_for_any());
             self.tried.push(worker.endpoint_id());
             self.free_at.push(free_at);
+        }
+        if is_unreadable(&failure.error) {
+            let node = Arc::clone(worker.node());
+            self.unreadable_to.push((worker.endpoint_id(), node));
         }
         self.last = Some(failure);
     }

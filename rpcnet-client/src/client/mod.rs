@@ -12,6 +12,7 @@ mod policy;
 mod pool;
 mod quorum;
 mod race;
+mod refusals;
 mod retry;
 mod run;
 mod stats;
@@ -32,6 +33,7 @@ use policy::Method;
 pub use policy::MethodPolicy;
 use pool::Pool;
 pub use quorum::{NoVote, QuorumError};
+use refusals::Refusals;
 use retry::{Jitter, Keys};
 use rpcnet_registry::WorkerRegistry;
 use rpcnet_transport::{Decode, Encode};
@@ -52,10 +54,12 @@ pub use streams::OnWorker;
 ///   certificate must name the worker. While it is saturated, a few more share the calls; see
 ///   [`with_connections_per_worker_max`](ClusterClientConfig::with_connections_per_worker_max).
 /// - A failed attempt is followed by another one, on another worker, if the request was certainly not processed: it was
-///   never sent, or it was refused (the worker drains, has too much to do, or does not know the method). If it may have been
-///   processed, only if the call or its method is marked as idempotent or the call has an idempotency key. An answer of the
+///   never sent, or it was refused (the worker drains, has too much to do, does not know the method, or cannot read the
+///   request). If it may have been processed, only if the call or its method is marked as idempotent or the call has an idempotency key. An answer of the
 ///   handler is final.
 ///   One that is not idempotent but has a key goes back once to the worker that may have processed it, which remembers.
+/// - A worker that does not know the method, or could not read a request that another one served, is passed over for that
+///   method by later calls. One of them finds out now and then whether that is still so.
 /// - When every worker was tried, it starts over after a pause.
 /// - There is one deadline over all attempts, a limit to their number, and one to the extra load that the attempts of all
 ///   calls make, the [budget](ClusterClientConfig::with_retry_budget).
@@ -66,6 +70,7 @@ pub struct ClusterClient {
     registry: Arc<WorkerRegistry>,
     config: ClusterClientConfig,
     pool: Pool,
+    refusals: Arc<Refusals>,
     jitter: Jitter,
     keys: Keys,
     /// Those that something is special about.
@@ -76,8 +81,10 @@ pub struct ClusterClient {
 impl ClusterClient {
     /// A client of the workers in `registry`, which should have been [started](WorkerRegistry::start).
     pub fn new(registry: Arc<WorkerRegistry>, config: ClusterClientConfig) -> Self {
+        let refusals = Arc::<Refusals>::default();
         Self {
-            pool: Pool::new(&config, &registry),
+            pool: Pool::new(&config, &registry, &refusals),
+            refusals,
             jitter: config.seed.map_or_else(Jitter::new, Jitter::seeded),
             keys: Keys::new(),
             methods: config

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rpcnet_transport::{CallOptions, Priority, inherited};
 use tokio::time::Instant;
 
-use super::{ClusterClient, Hedging, hedge::Observed, policy::Method};
+use super::{ClusterClient, Hedging, hedge::Observed, policy::Method, run::Target};
 
 /// How one call differs from what the [`ClusterClientConfig`](super::ClusterClientConfig) says.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,6 +19,7 @@ pub struct WorkerCallOptions {
     hedging: Option<Option<Hedging>>,
     priority: Option<Priority>,
     detached: bool,
+    application_errors_fail: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,6 +45,7 @@ impl WorkerCallOptions {
             hedging: None,
             priority: None,
             detached: false,
+            application_errors_fail: None,
         }
     }
 
@@ -125,6 +127,14 @@ impl WorkerCallOptions {
     #[must_use]
     pub fn without_inheritance(mut self) -> Self {
         self.detached = true;
+        self
+    }
+
+    /// Whether an error that the handler answered with counts as a failure of the worker, whatever the config says of the
+    /// method: see [`ClusterClientConfig::with_application_errors_as_failures`](super::ClusterClientConfig::with_application_errors_as_failures).
+    #[must_use]
+    pub fn with_application_errors_as_failures(mut self, fail: bool) -> Self {
+        self.application_errors_fail = Some(fail);
         self
     }
 
@@ -210,6 +220,11 @@ impl WorkerCallOptions {
             attempt_timeout: attempt_timeout.filter(|_| repeatable),
             hedging: hedging.filter(|_| repeatable),
             observed: method.and_then(Method::observed),
+            is_stream: false,
+            application_errors_fail: self
+                .application_errors_fail
+                .or_else(|| policy.and_then(|policy| policy.application_errors_fail))
+                .unwrap_or(config.application_errors_fail),
         }
     }
 }
@@ -233,6 +248,10 @@ pub(super) struct Plan<'a> {
     pub(super) hedging: Option<Hedging>,
     /// Where it is noted how long the calls take.
     pub(super) observed: Option<&'a Observed>,
+    /// Its answer comes after its attempt has ended.
+    pub(super) is_stream: bool,
+    /// An error that a handler answered with is a failure of the worker.
+    pub(super) application_errors_fail: bool,
 }
 
 impl Plan<'_> {
@@ -267,11 +286,21 @@ impl Plan<'_> {
         }
     }
 
+    /// What a call of this method is for.
+    pub(super) fn target<'b>(&self, method: &'b str, filter: Option<&'b str>) -> Target<'b> {
+        Target {
+            method,
+            filter,
+            may_probe: self.attempts_max > 1 && !self.is_stream,
+        }
+    }
+
     /// For a stream: what it begins with is not what it takes, and it cannot be had twice.
     fn of_stream(mut self) -> Self {
         self.attempt_timeout = None;
         self.hedging = None;
         self.observed = None;
+        self.is_stream = true;
         self
     }
 

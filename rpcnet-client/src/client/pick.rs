@@ -1,20 +1,27 @@
 //! Whom an attempt goes to, and what is learned from it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rpcnet_balance::{Marks, Outcome, OutcomeKind, PickContext, ReportedLoad, Time};
-use rpcnet_registry::{SelectError, Worker};
-use rpcnet_transport::{Code, ConnectError, LoadReport, RpcClient, RpcError};
+use rpcnet_registry::{Node, NodeState, SelectError, Worker};
+use rpcnet_transport::{Code, ConnectError, LoadReport, Processed, RpcClient, RpcError};
 use tokio::time::Instant;
 
-use super::{ClusterClient, Failure, pool::Connection};
+use super::{
+    ClusterClient, Failure,
+    course::Course,
+    options::Plan,
+    pool::{Connection, is_as_known},
+    refusals::Refusing,
+    run::Target,
+};
 
 impl ClusterClient {
     /// A worker that is not among `tried`, and the way to it. If there is another, not one that could not be reached a
     /// moment ago, nor one that takes no calls, as it has said on its connection.
     pub(super) fn pick(
         &self,
-        filter: Option<&str>,
+        target: Target<'_>,
         tried: &[u64],
         key: Option<u64>,
         now: Instant,
@@ -24,12 +31,66 @@ impl ClusterClient {
         if let Some(key) = key {
             cx = cx.with_key(key);
         }
-        let worker = self.registry.select(filter, &cx)?;
+        match self.refusals.of(target.method) {
+            None => self.pick_any(target.filter, &cx),
+            Some(refusing) => self.pick_beside(&refusing, target, &cx),
+        }
+    }
+
+    /// A worker that has not refused the method, but for the one call that shall find out whether it takes it by now.
+    #[cold]
+    fn pick_beside(
+        &self,
+        refusing: &Refusing,
+        target: Target<'_>,
+        cx: &PickContext<'_>,
+    ) -> Result<(Worker, Connection), SelectError> {
+        let is_first = cx.excluded().is_empty();
+        let due = if target.may_probe && is_first {
+            refusing.claim_probe(cx.now())
+        } else {
+            None
+        };
+        if let Some(picked) = due.and_then(|node| self.pick_well(target.filter, &node)) {
+            return Ok(picked);
+        }
+        match self.pick_any(target.filter, &cx.with_unfit(refusing.ids())) {
+            // All have refused it: one is asked, once, since that may have changed; each in its turn, which balancers promise only
+            // for one pick a call.
+            Err(SelectError::AllExcluded { .. }) if is_first => {
+                let mut turns = (0..TURNS_MAX).map(|_| refusing.next_turn());
+                turns
+                    .find_map(|node| self.pick_well(target.filter, node))
+                    .map_or_else(|| self.pick_any(target.filter, cx), Ok)
+            }
+            picked => picked,
+        }
+    }
+
+    /// That worker, if there is no other reason to pass it over and no need to wait for it.
+    fn pick_well(&self, filter: Option<&str>, node: &Node) -> Option<(Worker, Connection)> {
+        let worker = self.registry.select_named(filter, &node.id.name).ok()?;
+        let is_well =
+            worker.node().state == NodeState::Alive && worker.endpoint().marks().is_empty();
+        match self.pool.connection(&worker) {
+            Connection::Ready(client) if is_well && !client.is_draining() => {
+                Some((worker, Connection::Ready(client)))
+            }
+            _ => None,
+        }
+    }
+
+    fn pick_any(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+    ) -> Result<(Worker, Connection), SelectError> {
+        let worker = self.registry.select(filter, cx)?;
         let (mut worker, mut connection) = match self.pool.connection(&worker) {
             // Whether there is a way to it again is found out beside the call, which goes where there is one.
             Connection::Pending(pending) if worker.is_probe() => {
                 self.pool.probe(worker, pending);
-                self.pick_sure(filter, &cx)?
+                self.pick_sure(filter, cx)?
             }
             connection => (worker, connection),
         };
@@ -40,7 +101,7 @@ impl ClusterClient {
             if !connection.is_draining() {
                 self.registry.note_draining(worker.endpoint(), false);
             }
-            (worker, connection) = self.pick_sure(filter, &cx)?;
+            (worker, connection) = self.pick_sure(filter, cx)?;
         }
         Ok((worker, connection))
     }
@@ -58,16 +119,39 @@ impl ClusterClient {
     /// Tells the balancer, and the next picks, what an attempt says about the worker.
     pub(super) fn report<T>(
         &self,
+        method: &str,
+        plan: &Plan<'_>,
         worker: &Worker,
         client: Option<&RpcClient>,
         outcome: &Result<T, Failure>,
         when: (Duration, Time),
     ) {
         match (outcome, client) {
-            (Err(failure), client) => self.report_failure(worker, client, failure, when),
-            (Ok(_), Some(client)) => self.report_success(worker, client, when),
+            (Err(failure), client) => {
+                self.report_failure(method, plan, worker, client, failure, when);
+            }
+            // What came of it is not known yet.
+            (Ok(_), _) if plan.is_stream => {}
+            (Ok(_), Some(client)) => {
+                self.refusals.on_served(method, worker.endpoint_id());
+                self.report_success(worker, client, when);
+            }
             (Ok(_), None) => {}
         }
+    }
+
+    /// The workers that could not read a request which another one has served are passed over from now on. Of one that is
+    /// served nowhere, the request is to blame.
+    pub(super) fn note_unreadable(&self, method: &str, course: &Course) {
+        for (id, node) in &course.unreadable_to {
+            self.note_refusal(method, (*id, node));
+        }
+    }
+
+    pub(super) fn note_refusal(&self, method: &str, worker: (u64, &Arc<Node>)) {
+        let (registry, now) = (&self.registry, self.registry.now());
+        self.refusals
+            .note(method, worker, now, |node| is_as_known(registry, node));
     }
 
     pub(super) fn report_success(
@@ -83,12 +167,19 @@ impl ClusterClient {
 
     pub(super) fn report_failure(
         &self,
+        method: &str,
+        plan: &Plan<'_>,
         worker: &Worker,
         client: Option<&RpcClient>,
         failure: &Failure,
         (latency, ended): (Duration, Time),
     ) {
         let (error, code) = (&failure.error, failure.error.code());
+        if code == Code::Unimplemented && error.is_retryable() {
+            self.note_refusal(method, (worker.endpoint_id(), worker.node()));
+        } else if error.processed() == Processed::Yes {
+            self.refusals.on_served(method, worker.endpoint_id());
+        }
         let is_lost = client.is_some_and(RpcClient::is_closed);
         if is_lost {
             // Before anybody else is sent that way.
@@ -103,18 +194,12 @@ impl ClusterClient {
             Code::Unavailable if is_lost || is_unreachable(error, client) => {
                 OutcomeKind::Unreachable
             }
-            Code::Overloaded => OutcomeKind::Overloaded,
-            Code::Draining
-            | Code::Unavailable
-            | Code::DeadlineExceeded
-            | Code::Cancelled
-            | Code::Internal => OutcomeKind::Failure,
-            _ => OutcomeKind::Success,
+            _ => kind_of(error, plan.application_errors_fail),
         };
         // That of an answer, or not to try again, is about the call and not about the worker.
         let wish = error
             .retry_after()
-            .filter(|_| kind != OutcomeKind::Success && !error.forbids_retry());
+            .filter(|_| !is_answer(code) && !error.forbids_retry());
         // Without an answer, what the connection knows is from before the attempt.
         let answered = !matches!(code, Code::Unavailable | Code::DeadlineExceeded);
         let load = client.filter(|_| answered).and_then(RpcClient::load);
@@ -130,6 +215,34 @@ impl ClusterClient {
         }
     }
 }
+
+/// What the error of a call says about the worker, whatever is known of the connection to it.
+pub(super) fn kind_of(error: &RpcError, application_errors_fail: bool) -> OutcomeKind {
+    match error.code() {
+        Code::Overloaded => OutcomeKind::Overloaded,
+        code if !is_answer(code) => OutcomeKind::Failure,
+        // However quickly it said so, that is not how quickly it serves.
+        _ if error.processed() == Processed::No => OutcomeKind::Refused,
+        _ if application_errors_fail => OutcomeKind::Failure,
+        _ => OutcomeKind::Success,
+    }
+}
+
+/// Whether the worker answers so for reasons that lie in the call.
+fn is_answer(code: Code) -> bool {
+    !matches!(
+        code,
+        Code::Overloaded
+            | Code::Draining
+            | Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Internal
+    )
+}
+
+/// How many of those that refused a method are looked at for one to be asked again, if all have refused it.
+const TURNS_MAX: usize = 4;
 
 /// Whether no connection could be made, and not for a reason of this side's.
 fn is_unreachable(error: &RpcError, client: Option<&RpcClient>) -> bool {

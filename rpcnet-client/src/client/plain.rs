@@ -66,6 +66,10 @@ impl ClusterClient {
                 let ended = Instant::now();
                 let took = ended.saturating_duration_since(plain.made);
                 let ended = self.registry.time(ended.into_std());
+                if self.refusals.is_any() {
+                    let id = plain.worker.endpoint_id();
+                    self.refusals.on_served(method, id);
+                }
                 self.report_success(&plain.worker, &plain.client, (took, ended));
                 self.succeeded();
                 Ok((reply, plain.worker))
@@ -88,7 +92,8 @@ impl ClusterClient {
         // Before anybody is picked, so that no failure falls unheard between the two.
         self.pool.follow(&self.registry);
         let plan = options.plan(self, method);
-        let (worker, connection) = self.pick(filter, &[], plan.key, plan.made)?;
+        let target = plan.target(method, filter);
+        let (worker, connection) = self.pick(target, &[], plan.key, plan.made)?;
         let is_in_time = plan.deadline.is_none_or(|end| end > plan.made);
         Ok(match connection {
             Connection::Ready(client) if plan.is_plain() && is_in_time => {
@@ -120,7 +125,8 @@ impl ClusterClient {
         let attempt = |client: RpcClient, options| async move {
             client.call_ref(method, body, options).await
         };
-        self.run(plan, filter, course, first, attempt).await
+        let target = plan.target(method, filter);
+        self.run(plan, target, course, first, attempt).await
     }
 
     /// What is left of a call whose plain attempt has failed, if anything.
@@ -141,7 +147,8 @@ impl ClusterClient {
         let mut failure = Failure::of_call(error, &plan, end, plain.client.is_closed());
         failure.took = ended.saturating_duration_since(plan.made);
         let when = (failure.took, self.registry.time(ended.into_std()));
-        self.report_failure(&plain.worker, Some(&plain.client), &failure, when);
+        let client = Some(&plain.client);
+        self.report_failure(method, &plan, &plain.worker, client, &failure, when);
         let mut course = Course::default();
         course.begin();
         course.fail(&plain.worker, AttemptReason::First, failure);

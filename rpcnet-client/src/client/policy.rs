@@ -13,6 +13,7 @@ pub struct MethodPolicy {
     pub(super) timeout: Option<Duration>,
     pub(super) attempt_timeout: Option<Duration>,
     pub(super) hedging: Option<Hedging>,
+    pub(super) application_errors_fail: Option<bool>,
 }
 
 impl MethodPolicy {
@@ -51,6 +52,14 @@ impl MethodPolicy {
     #[must_use]
     pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = Some(timeout);
+        self
+    }
+
+    /// Whether an error that the handler answered with counts as a failure of the worker, in place of what holds for
+    /// the client: see [`ClusterClientConfig::with_application_errors_as_failures`](super::ClusterClientConfig::with_application_errors_as_failures).
+    #[must_use]
+    pub fn with_application_errors_as_failures(mut self, fail: bool) -> Self {
+        self.application_errors_fail = Some(fail);
         self
     }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     AttemptReason, ClusterClient, course::Course, options::Plan, pool::Connection, retry::Verdict,
+    run::Target,
 };
 
 /// One of the attempts.
@@ -33,7 +34,7 @@ impl ClusterClient {
     pub(super) async fn race<T, F>(
         &self,
         plan: &Plan<'_>,
-        filter: Option<&str>,
+        target: Target<'_>,
         (worker, connection, reason): (Worker, Connection, AttemptReason),
         delay: Duration,
         course: &mut Course,
@@ -44,7 +45,7 @@ impl ClusterClient {
     {
         let begin = |racer: &Racer, connection, index| {
             let worker = Arc::clone(&racer.worker);
-            let this = (racer.number, racer.began);
+            let this = (target.method, racer.number, racer.began);
             async move {
                 let outcome = self.attempt(&worker, connection, plan, this, attempt);
                 (index, outcome.await)
@@ -87,7 +88,7 @@ impl ClusterClient {
                         may_hedge = false;
                         continue;
                     }
-                    if let Some((worker, connection)) = self.hedge(plan, filter, &racers, course) {
+                    if let Some((worker, connection)) = self.hedge(plan, target, &racers, course) {
                         let racer = Racer::new(worker, AttemptReason::Hedge, course);
                         running.push(begin(&racer, connection, racers.len()));
                         racers.push(racer);
@@ -104,7 +105,7 @@ impl ClusterClient {
     fn hedge(
         &self,
         plan: &Plan<'_>,
-        filter: Option<&str>,
+        target: Target<'_>,
         racers: &[Racer],
         course: &mut Course,
     ) -> Option<(Worker, Connection)> {
@@ -114,8 +115,12 @@ impl ClusterClient {
         }
         let asked = racers.iter().map(|racer| racer.worker.endpoint_id());
         let excluded: Vec<u64> = course.tried.iter().copied().chain(asked).collect();
+        let target = Target {
+            may_probe: false,
+            ..target
+        };
         let picked = self
-            .pick(filter, &excluded, plan.key, Instant::now())
+            .pick(target, &excluded, plan.key, Instant::now())
             .ok()?;
         let is_busy = picked
             .0

@@ -31,6 +31,9 @@ pub(super) fn verdict(error: &RpcError, repeatable: bool) -> Verdict {
             _ => Verdict::AnyWorker,
         };
     }
+    if is_unreadable(error) {
+        return Verdict::OtherWorkerOnly;
+    }
     let again = error.is_retryable_if_idempotent()
         || match error.code() {
             // Nobody here gave it up: a server that stops cut it. Or its handler panicked: that is no answer.
@@ -44,6 +47,13 @@ pub(super) fn verdict(error: &RpcError, repeatable: bool) -> Verdict {
     }
 }
 
+/// Whether the worker has the method and could not read the request, which another version of it may.
+pub(super) fn is_unreadable(error: &RpcError) -> bool {
+    error.code() == Code::InvalidRequest
+        && error.processed() == Processed::No
+        && !error.forbids_retry()
+}
+
 /// What an attempt after a failed one means to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryKind {
@@ -53,6 +63,8 @@ pub(super) enum RetryKind {
     Overloaded,
     /// It may be done twice.
     Repeated,
+    /// Nothing was done, and it is not known whether the worker is to blame or the request.
+    Unreadable,
 }
 
 impl RetryKind {
@@ -60,12 +72,14 @@ impl RetryKind {
     pub(super) fn after(error: &RpcError) -> Self {
         match (error.processed(), error.code()) {
             (Processed::No, Code::Overloaded) => Self::Overloaded,
+            (Processed::No, Code::InvalidRequest) => Self::Unreadable,
             (Processed::No, _) => Self::Transparent,
             _ => Self::Repeated,
         }
     }
 
-    /// Whether it takes out of the budget: it adds to the load that may be the reason for the failure.
+    /// Whether it takes out of the budget: it adds to the load that may be the reason for the failure, or may be of no use
+    /// anywhere. One after a worker that does not know the method takes nothing: there are few, since calls pass it over then.
     pub(super) fn costs(self) -> bool {
         self != Self::Transparent
     }
@@ -187,7 +201,13 @@ mod tests {
             (Code::Internal, Processed::Maybe, GiveUp, AnyWorker),
             (Code::Internal, Processed::Yes, GiveUp, GiveUp),
             (Code::App, Processed::Yes, GiveUp, GiveUp),
-            (Code::InvalidRequest, Processed::No, GiveUp, GiveUp),
+            (
+                Code::InvalidRequest,
+                Processed::No,
+                OtherWorkerOnly,
+                OtherWorkerOnly,
+            ),
+            (Code::InvalidRequest, Processed::Yes, GiveUp, GiveUp),
             (Code::DeadlineExceeded, Processed::Maybe, GiveUp, GiveUp),
         ];
         for (code, processed, ordinary, repeatable) in table {
@@ -206,6 +226,8 @@ mod tests {
         let table = [
             (Code::Unavailable, Processed::No, RetryKind::Transparent),
             (Code::Draining, Processed::No, RetryKind::Transparent),
+            (Code::Unimplemented, Processed::No, RetryKind::Transparent),
+            (Code::InvalidRequest, Processed::No, RetryKind::Unreadable),
             (Code::Overloaded, Processed::No, RetryKind::Overloaded),
             (Code::Unavailable, Processed::Maybe, RetryKind::Repeated),
             (

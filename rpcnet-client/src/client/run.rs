@@ -19,7 +19,7 @@ impl ClusterClient {
     pub(super) async fn run<T, F>(
         &self,
         plan: Plan<'_>,
-        filter: Option<&str>,
+        target: Target<'_>,
         mut course: Course,
         mut first: Option<(Worker, Connection)>,
         attempt: impl Fn(RpcClient, CallOptions) -> F,
@@ -38,8 +38,8 @@ impl ClusterClient {
             let again = course.back_to.take();
             let told = first
                 .take()
-                .or_else(|| again.and_then(|id| self.pick_again(filter, &id)));
-            let picked = told.map_or_else(|| self.pick(filter, &course.tried, plan.key, now), Ok);
+                .or_else(|| again.and_then(|id| self.pick_again(target.filter, &id)));
+            let picked = told.map_or_else(|| self.pick(target, &course.tried, plan.key, now), Ok);
             let (worker, connection) = match picked {
                 Ok(picked) => picked,
                 Err(error) if course.last.is_none() => return Err(error.into()),
@@ -56,10 +56,11 @@ impl ClusterClient {
             let outcome = if let Some(delay) = self.hedge_delay(&plan) {
                 // On the heap, so that the calls that need none of it are small.
                 let first = (worker, connection, reason);
-                Box::pin(self.race(&plan, filter, first, delay, &mut course, &attempt)).await
+                Box::pin(self.race(&plan, target, first, delay, &mut course, &attempt)).await
             } else {
                 let number = course.begin();
-                let outcome = self.attempt(&worker, connection, &plan, (number, now), &attempt);
+                let this = (target.method, number, now);
+                let outcome = self.attempt(&worker, connection, &plan, this, &attempt);
                 match outcome.await {
                     Ok(value) => Some((value, worker)),
                     Err(failure) => {
@@ -70,6 +71,7 @@ impl ClusterClient {
             };
             if let Some(done) = outcome {
                 self.succeeded();
+                self.note_unreadable(target.method, &course);
                 return Ok(done);
             }
             if let Err(gave_up) = self.may_retry(&plan, &mut course) {
@@ -85,7 +87,7 @@ impl ClusterClient {
         worker: &Worker,
         connection: Connection,
         plan: &Plan<'_>,
-        (number, started): (usize, Instant),
+        (method, number, started): (&str, usize, Instant),
         attempt: &impl Fn(RpcClient, CallOptions) -> F,
     ) -> Result<T, Failure>
     where
@@ -123,7 +125,7 @@ impl ClusterClient {
             failure.took = took;
         }
         let ended = self.registry.time(ended.into_std());
-        self.report(worker, used.as_ref(), &outcome, (took, ended));
+        self.report(method, plan, worker, used.as_ref(), &outcome, (took, ended));
         if let (0, Ok(_), Some(observed)) = (number, &outcome, plan.observed) {
             observed.record(ended, took);
         }
@@ -170,8 +172,8 @@ impl ClusterClient {
 
     /// That same process again, if it can be reached.
     fn pick_again(&self, filter: Option<&str>, id: &NodeId) -> Option<(Worker, Connection)> {
-        let all = self.registry.select_all(filter).ok()?;
-        let worker = all.into_iter().find(|worker| worker.id() == id)?;
+        let worker = self.registry.select_named(filter, &id.name).ok()?;
+        let worker = Some(worker).filter(|worker| worker.id() == id)?;
         let connection = self.pool.connection(&worker);
         Some((worker, connection))
     }
@@ -221,6 +223,15 @@ impl ClusterClient {
         course.start_over(end);
         Ok(())
     }
+}
+
+/// What a call is for, and whom it may go to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) method: &'a str,
+    pub(super) filter: Option<&'a str>,
+    /// Whether it may find out if a worker that refused the method takes it by now: if it does not, another attempt follows.
+    pub(super) may_probe: bool,
 }
 
 /// Until when an attempt may take.

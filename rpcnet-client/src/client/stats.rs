@@ -18,6 +18,8 @@ pub struct ClusterClientStats {
     pub retries_overloaded: u64,
     /// Attempts after one that may have been processed.
     pub retries_repeated: u64,
+    /// Attempts after one that a worker refused since it could not read the request.
+    pub retries_unreadable: u64,
     /// Attempts that were made because another one took long.
     pub hedges: u64,
     /// Those of them whose reply came first.
@@ -29,7 +31,10 @@ pub struct ClusterClientStats {
 impl ClusterClientStats {
     /// Attempts after one that had failed, whyever.
     pub fn retries(&self) -> u64 {
-        self.retries_transparent + self.retries_overloaded + self.retries_repeated
+        self.retries_transparent
+            + self.retries_overloaded
+            + self.retries_repeated
+            + self.retries_unreadable
     }
 
     /// Attempts beside the first one of each call.
@@ -43,7 +48,7 @@ impl ClusterClientStats {
 #[repr(align(128))]
 pub(super) struct Counters {
     pub(super) calls: Counter,
-    pub(super) retries: [Counter; 3],
+    pub(super) retries: [Counter; 4],
     pub(super) hedges: Counter,
     pub(super) hedges_won: Counter,
     pub(super) budget_refusals: Counter,
@@ -62,6 +67,7 @@ impl Counters {
             retries_transparent: retries(RetryKind::Transparent),
             retries_overloaded: retries(RetryKind::Overloaded),
             retries_repeated: retries(RetryKind::Repeated),
+            retries_unreadable: retries(RetryKind::Unreadable),
             hedges: self.hedges.get(),
             hedges_won: self.hedges_won.get(),
             budget_refusals: self.budget_refusals.get(),

@@ -4,15 +4,23 @@ use std::{
     fmt,
     ops::{Deref, DerefMut},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
 use futures::Stream;
-use rpcnet_registry::{NodeId, Worker};
-use rpcnet_transport::{Decode, Encode, Raw, Receiver, RpcError, Sender, Upload};
+use rpcnet_balance::{Outcome, OutcomeKind};
+use rpcnet_registry::{Node, NodeId, Worker, WorkerRegistry};
+use rpcnet_transport::{Code, Decode, Encode, Raw, Receiver, RpcError, Sender, Upload};
+use tokio::time::Instant;
 
-use super::{ClusterClient, ClusterError, WorkerCallOptions, course::Course};
+use super::{
+    ClusterClient, ClusterError, WorkerCallOptions, course::Course, options::Plan, pick::kind_of,
+    pool::is_as_known, refusals::Refusals,
+};
 
 /// Streams are begun on another worker as long as no request could be sent. What the worker says of a request that was sent,
 /// a refusal included, comes with the stream; whether the stream can be begun anew is the caller's to know.
@@ -40,16 +48,23 @@ impl ClusterClient {
         let request = Raw(request.encode().map_err(ClusterError::Encode)?);
         let plan = options.stream_plan(self, method);
         let (stream, worker) = self
-            .run(plan, filter, Course::default(), None, |client, options| {
-                let request = request.clone();
-                async move {
-                    client
-                        .call_server_streaming_with(method, &request, options)
-                        .await
-                }
-            })
+            .run(
+                plan,
+                plan.target(method, filter),
+                Course::default(),
+                None,
+                |client, options| {
+                    let request = request.clone();
+                    async move {
+                        client
+                            .call_server_streaming_with(method, &request, options)
+                            .await
+                    }
+                },
+            )
             .await?;
-        Ok(OnWorker::new(stream, &Arc::new(worker)))
+        let answer = Answer::new(self, method, &plan, worker);
+        Ok(OnWorker::new(stream, &answer))
     }
 
     /// Calls a method of a worker that answers a stream with one reply.
@@ -71,7 +86,7 @@ impl ClusterClient {
         let (stream, worker) = self
             .run(
                 plan,
-                filter,
+                plan.target(method, filter),
                 Course::default(),
                 None,
                 |client, options| async move {
@@ -79,7 +94,8 @@ impl ClusterClient {
                 },
             )
             .await?;
-        Ok(OnWorker::new(stream, &Arc::new(worker)))
+        let answer = Answer::new(self, method, &plan, worker);
+        Ok(OnWorker::new(stream, &answer))
     }
 
     /// Calls a method of a worker that answers a stream with a stream.
@@ -102,38 +118,116 @@ impl ClusterClient {
         let ((sender, receiver), worker) = self
             .run(
                 plan,
-                filter,
+                plan.target(method, filter),
                 Course::default(),
                 None,
                 |client, options| async move { client.call_streaming_with(method, options).await },
             )
             .await?;
-        let worker = Arc::new(worker);
+        let answer = Answer::new(self, method, &plan, worker);
         Ok((
-            OnWorker::new(sender, &worker),
-            OnWorker::new(receiver, &worker),
+            OnWorker::new(sender, &answer),
+            OnWorker::new(receiver, &answer),
         ))
+    }
+}
+
+/// The first answer to a stream: what it says about the worker is told once.
+struct Answer {
+    worker: Worker,
+    registry: Weak<WorkerRegistry>,
+    refusals: Arc<Refusals>,
+    method: Box<str>,
+    application_errors_fail: bool,
+    began: Instant,
+    is_told: AtomicBool,
+}
+
+impl Answer {
+    fn new(client: &ClusterClient, method: &str, plan: &Plan<'_>, worker: Worker) -> Arc<Self> {
+        Arc::new(Self {
+            worker,
+            registry: Arc::downgrade(&client.registry),
+            refusals: Arc::clone(&client.refusals),
+            method: method.into(),
+            application_errors_fail: plan.application_errors_fail,
+            began: plan.made,
+            is_told: AtomicBool::new(false),
+        })
+    }
+
+    /// The worker has answered, or it is known that it will not.
+    fn on_answer(&self, error: Option<&RpcError>) {
+        if self.is_told.load(Relaxed) || self.is_told.swap(true, Relaxed) {
+            return;
+        }
+        let id = self.worker.endpoint_id();
+        let kind = match error {
+            // How long it lets the first message wait is its own affair.
+            None => OutcomeKind::Answering,
+            Some(error) => match error.code() {
+                // The pool hears of lost connections, and a stream has the time that its caller gives it.
+                Code::Unavailable | Code::Draining | Code::DeadlineExceeded | Code::Cancelled => {
+                    return;
+                }
+                Code::Unimplemented if error.is_retryable() => {
+                    if let Some(registry) = self.registry.upgrade() {
+                        let is_current = |node: &Node| is_as_known(&registry, node);
+                        let (worker, now) = ((id, self.worker.node()), registry.now());
+                        self.refusals.note(&self.method, worker, now, is_current);
+                    }
+                    OutcomeKind::Refused
+                }
+                _ => match kind_of(error, self.application_errors_fail) {
+                    OutcomeKind::Success => OutcomeKind::Answering,
+                    kind => kind,
+                },
+            },
+        };
+        if kind == OutcomeKind::Answering {
+            self.refusals.on_served(&self.method, id);
+        }
+        let wish = error.and_then(RpcError::retry_after);
+        let wish = wish.filter(|_| kind == OutcomeKind::Overloaded);
+        let outcome = Outcome::new(kind, self.began.elapsed()).with_retry_after(wish);
+        self.worker.report(&outcome);
     }
 }
 
 /// An end of a stream, with the worker at the other end: the call counts as in flight there until all ends of it are
 /// dropped. It is used as the end that it holds.
+///
+/// The first message or error that is read here is told to the balancer: a worker that does not know the method is passed over
+/// for it by the calls that follow.
 pub struct OnWorker<T> {
     end: T,
-    worker: Arc<Worker>,
+    answer: Arc<Answer>,
 }
 
 impl<T> OnWorker<T> {
-    fn new(end: T, worker: &Arc<Worker>) -> Self {
+    fn new(end: T, answer: &Arc<Answer>) -> Self {
         Self {
             end,
-            worker: Arc::clone(worker),
+            answer: Arc::clone(answer),
         }
     }
 
     /// The worker at the other end.
     pub fn worker(&self) -> &NodeId {
-        self.worker.id()
+        self.answer.worker.id()
+    }
+}
+
+impl<T: Decode> OnWorker<Receiver<T>> {
+    /// The next message, or `None` after the last; see [`Receiver::message`]. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`RpcError`] as of [`Receiver::message`].
+    pub async fn message(&mut self) -> Result<Option<T>, RpcError> {
+        let message = self.end.message().await;
+        self.answer.on_answer(message.as_ref().err());
+        message
     }
 }
 
@@ -151,9 +245,9 @@ impl<Req: Encode, Resp: Decode> OnWorker<Upload<Req, Resp>> {
     ///
     /// [`RpcError`] as of [`Upload::finish`].
     pub async fn finish(self) -> Result<Resp, RpcError> {
-        let Self { end, worker } = self;
+        let Self { end, answer } = self;
         let reply = end.finish().await;
-        drop(worker);
+        answer.on_answer(reply.as_ref().err());
         reply
     }
 }
@@ -172,11 +266,16 @@ impl<T> DerefMut for OnWorker<T> {
     }
 }
 
-impl<T: Stream + Unpin> Stream for OnWorker<T> {
-    type Item = T::Item;
+impl<T: Decode> Stream for OnWorker<Receiver<T>> {
+    type Item = Result<T, RpcError>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T::Item>> {
-        Pin::new(&mut self.end).poll_next(cx)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = Pin::new(&mut self.end).poll_next(cx);
+        if let Poll::Ready(message) = &next {
+            let error = message.as_ref().and_then(|message| message.as_ref().err());
+            self.answer.on_answer(error);
+        }
+        next
     }
 }
 

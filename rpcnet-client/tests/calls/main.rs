@@ -8,6 +8,7 @@ mod keys;
 mod load;
 mod nested;
 mod quorum;
+mod refusals;
 mod retries;
 mod runtimes;
 mod several;

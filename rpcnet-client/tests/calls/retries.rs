@@ -342,13 +342,13 @@ async fn a_worker_that_lacks_the_method_does_not_end_the_wait_for_a_busy_one() {
     });
     let old = bench.worker("old", Router::new());
     let _new = bench.worker("new", busy);
-    // In turns, so one of the two calls asks the old one after the new one.
-    for _ in 0..2 {
+    // In turns: the first call asks both, whichever comes first, and the next ones wait for the new one.
+    for _ in 0..3 {
         asked.store(0, SeqCst);
         assert_eq!(bench.call("who").await.expect("a reply"), "new");
         assert_eq!(asked.load(SeqCst), 3);
     }
-    assert_eq!(old.stats().unknown_methods, 2, "once in each call");
+    assert!(old.stats().unknown_methods >= 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

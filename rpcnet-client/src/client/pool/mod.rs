@@ -19,13 +19,13 @@ use rpcnet_registry::{Node, NodeId, Worker, WorkerRegistry};
 use rpcnet_transport::{CloseReason, ConnectError, ConnectionNews, Endpoint, RpcClient};
 use tokio::{task::AbortHandle, time::Instant};
 
-pub(super) use self::slot::Pending;
+pub(super) use self::{slot::Pending, standing::is_as_known};
 use self::{
     slot::{Route, Slot},
     slots::Slots,
     way::{Goal, Way},
 };
-use super::ClusterClientConfig;
+use super::{ClusterClientConfig, Refusals};
 
 /// Connections to each worker: one that is opened when it is first needed, once however many calls wait for it, and
 /// replaced when it has died; more while that one is saturated; all given up when the cluster holds the worker for gone.
@@ -38,6 +38,8 @@ pub(super) struct Pool {
 struct Inner {
     endpoint: Endpoint,
     registry: Weak<WorkerRegistry>,
+    /// What is forgotten of a worker that is another process now.
+    refusals: Arc<Refusals>,
     connect_timeout: Duration,
     connections_max: NonZeroUsize,
     quiet_time: Duration,
@@ -60,10 +62,15 @@ impl Connection {
 }
 
 impl Pool {
-    pub(super) fn new(config: &ClusterClientConfig, registry: &Arc<WorkerRegistry>) -> Self {
+    pub(super) fn new(
+        config: &ClusterClientConfig,
+        registry: &Arc<WorkerRegistry>,
+        refusals: &Arc<Refusals>,
+    ) -> Self {
         let inner = Inner {
             endpoint: config.endpoint.clone(),
             registry: Arc::downgrade(registry),
+            refusals: Arc::clone(refusals),
             connect_timeout: config.connect_timeout,
             connections_max: config.connections_max,
             quiet_time: config.quiet_time,
@@ -183,6 +190,10 @@ impl Inner {
         let Some(registry) = self.registry.upgrade() else {
             return;
         };
+        if matches!(news, ConnectionNews::Closed(_)) {
+            // Its process may be another one, though the list has the same epoch for it.
+            self.refusals.retain_nodes(|node| node.id != *id);
+        }
         match news {
             ConnectionNews::Draining(draining) => registry.note_draining(endpoint, *draining),
             ConnectionNews::Closed(CloseReason::ClosedHere | CloseReason::RuntimeEnded) => {}

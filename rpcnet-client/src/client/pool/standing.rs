@@ -1,6 +1,6 @@
 //! What the cluster says about the processes that there are connections to.
 
-use rpcnet_registry::{ClusterEvent, Node, NodeId, NodeState};
+use rpcnet_registry::{ClusterEvent, Node, NodeId, NodeState, WorkerRegistry};
 
 use super::{Inner, REPLACED, slot::Slot};
 
@@ -8,6 +8,11 @@ impl Inner {
     /// Whether the process of that epoch is the one that has the name now, as far as selection knows, and lives.
     pub(super) fn is_current(&self, name: &str, epoch: u64) -> bool {
         matches!(self.standing(name, epoch), Standing::Current)
+    }
+
+    fn is_as_known(&self, known: &Node) -> bool {
+        let registry = self.registry.upgrade();
+        registry.is_some_and(|registry| is_as_known(&registry, known))
     }
 
     fn standing(&self, name: &str, epoch: u64) -> Standing {
@@ -38,6 +43,16 @@ impl Inner {
     }
 
     pub(super) fn on_event(&self, event: &ClusterEvent) {
+        match event {
+            ClusterEvent::Lagged(_) => self.refusals.retain_nodes(|node| self.is_as_known(node)),
+            event => {
+                if let Some(node) = event.node() {
+                    let name = &node.id.name;
+                    self.refusals
+                        .retain_nodes(|known| known.id.name != *name || self.is_as_known(known));
+                }
+            }
+        }
         match event {
             ClusterEvent::NodeFailed(node) => self.dismiss(&node.id, Standing::Dead),
             // What it still has to say may arrive: the connection ends with the last call on it.
@@ -76,6 +91,14 @@ impl Inner {
             }
         }
     }
+}
+
+/// Whether a worker is the same process, at the same address and with the same tags, as selection knows it now.
+pub(in crate::client) fn is_as_known(registry: &WorkerRegistry, known: &Node) -> bool {
+    registry.node(&known.id.name).is_some_and(|node| {
+        !node.state.is_gone()
+            && (&node.id, node.addr, &node.tags) == (&known.id, known.addr, &known.tags)
+    })
 }
 
 /// How it stands with a process.

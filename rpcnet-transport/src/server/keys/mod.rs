@@ -155,7 +155,10 @@ impl KeyMemory {
             Begun::Differs => {
                 counters.invalid_requests.add_one();
                 let message = "the idempotency key was given to a call with another body";
-                return Err(Status::invalid_request(message).not_processed());
+                // Another worker would run what the caller has mistaken for a repeat.
+                return Err(Status::invalid_request(message)
+                    .not_processed()
+                    .do_not_retry());
             }
             Begun::Full => {
                 counters.calls_refused_overloaded.add_one();

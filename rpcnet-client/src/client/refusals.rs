@@ -1,0 +1,313 @@
+//! Memory of refused methods: which workers do not know a method, or cannot read requests for it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rpcnet_balance::Time;
+use rpcnet_registry::Node;
+
+/// Which workers refused which methods before running them, as calls found out. Calls of a method pass those workers over;
+/// one call is sent there again, as a probe, after [`PROBE_AFTER_MIN`], and twice as late each time.
+///
+/// Bounded: [`METHODS_MAX`] methods, of each [`WORKERS_MAX`] workers. Methods are the caller's own, and may be made up.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// Whether there are any. Nearly always there are none, and a pick reads no more than this.
+    is_any: AtomicBool,
+    methods: ArcSwap<Methods>,
+    /// Held while a table is made out of the one before.
+    writer: Mutex<()>,
+}
+
+type Methods = HashMap<Arc<str>, Arc<Refusing>>;
+
+/// The workers that refused one method. Never changes, but for the times of probes.
+#[derive(Debug)]
+pub(super) struct Refusing {
+    /// Endpoint ids, in ascending order.
+    ids: Box<[u64]>,
+    /// The refusals, in the same order.
+    refusals: Box<[Arc<Refusal>]>,
+    /// No probe is due before, in nanoseconds.
+    probe_at: AtomicU64,
+    /// When the latest one was noted.
+    noted_at: Time,
+    /// Counter of the turns of the workers when all refuse.
+    turn: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    id: u64,
+    /// The worker as it was known then: another process, address or set of tags may know the method.
+    node: Arc<Node>,
+    /// When the next probe is due, in nanoseconds.
+    probe_at: AtomicU64,
+    /// How many probes there were.
+    probes: AtomicU32,
+}
+
+impl Refusals {
+    /// Whether there are any at all.
+    pub(super) fn is_any(&self) -> bool {
+        self.is_any.load(Relaxed)
+    }
+
+    /// The workers that refused this method, if any.
+    pub(super) fn of(&self, method: &str) -> Option<Arc<Refusing>> {
+        if !self.is_any.load(Relaxed) {
+            return None;
+        }
+        self.methods.load().get(method).cloned()
+    }
+
+    /// A worker has refused this method, unless it is known by now that `is_current` does not hold for it any more.
+    pub(super) fn note(
+        &self,
+        method: &str,
+        (id, node): (u64, &Arc<Node>),
+        now: Time,
+        is_current: impl FnOnce(&Node) -> bool,
+    ) {
+        if self.of(method).is_some_and(|known| known.contains(id)) {
+            return;
+        }
+        let _writing = self.writer.lock();
+        let methods = self.methods.load();
+        // Changes are told after they can be looked up: what is current here is removed when it is not any more.
+        if !is_current(node) {
+            return;
+        }
+        let before = methods.get(method);
+        let mut refusals: Vec<_> = before.map_or_else(Vec::new, |known| known.refusals.to_vec());
+        let Err(place) = refusals.binary_search_by_key(&id, |refusal| refusal.id) else {
+            return;
+        };
+        if refusals.len() >= WORKERS_MAX {
+            return;
+        }
+        refusals.insert(place, Arc::new(Refusal::new(id, node, now)));
+        let mut methods = Methods::clone(&methods);
+        if before.is_none() && methods.len() >= METHODS_MAX {
+            let oldest = methods.iter().min_by_key(|(_, refusing)| refusing.noted_at);
+            let oldest = oldest.map(|(method, _)| Arc::clone(method));
+            oldest.and_then(|method| methods.remove(&method));
+        }
+        methods.insert(method.into(), Arc::new(Refusing::new(refusals, now)));
+        self.store(methods);
+    }
+
+    /// A worker has served this method.
+    pub(super) fn on_served(&self, method: &str, id: u64) {
+        if self.of(method).is_some_and(|known| known.contains(id)) {
+            self.retain(|other, refusal| other != method || refusal.id != id);
+        }
+    }
+
+    /// Forgets what is not so of any more: what refused was another process, at another address, or with other tags.
+    pub(super) fn retain_nodes(&self, mut is_current: impl FnMut(&Node) -> bool) {
+        if self.is_any.load(Relaxed) {
+            self.retain(|_, refusal| is_current(&refusal.node));
+        }
+    }
+
+    fn retain(&self, mut keeps: impl FnMut(&str, &Refusal) -> bool) {
+        let _writing = self.writer.lock();
+        let mut methods = Methods::clone(&self.methods.load());
+        methods.retain(|method, refusing| {
+            let all = refusing.refusals.iter();
+            let kept: Vec<_> = all.filter(|one| keeps(method, one)).cloned().collect();
+            if kept.len() < refusing.refusals.len() {
+                *refusing = Arc::new(Refusing::new(kept, refusing.noted_at));
+            }
+            !refusing.refusals.is_empty()
+        });
+        self.store(methods);
+    }
+
+    fn store(&self, methods: Methods) {
+        let is_any = !methods.is_empty();
+        self.methods.store(Arc::new(methods));
+        self.is_any.store(is_any, Relaxed);
+    }
+}
+
+impl Refusing {
+    fn new(refusals: Vec<Arc<Refusal>>, noted_at: Time) -> Self {
+        let probe_at = refusals.iter().map(|one| one.probe_at.load(Relaxed)).min();
+        Self {
+            ids: refusals.iter().map(|refusal| refusal.id).collect(),
+            refusals: refusals.into(),
+            probe_at: AtomicU64::new(probe_at.unwrap_or(u64::MAX)),
+            noted_at,
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// One of them, each in its turn.
+    pub(super) fn next_turn(&self) -> &Arc<Node> {
+        let turn = self.turn.fetch_add(1, Relaxed);
+        &self.refusals[turn % self.refusals.len()].node
+    }
+
+    /// Their endpoint ids, in ascending order.
+    pub(super) fn ids(&self) -> &[u64] {
+        &self.ids
+    }
+
+    /// Whether the worker with this endpoint id is one of them.
+    pub(super) fn contains(&self, id: u64) -> bool {
+        self.ids.binary_search(&id).is_ok()
+    }
+
+    /// The worker that a call of now shall probe, if one is due. The next probe of it is due later, whatever comes of this one.
+    pub(super) fn claim_probe(&self, now: Time) -> Option<Arc<Node>> {
+        let now_nanos = now.as_nanos();
+        if now_nanos < self.probe_at.load(Relaxed) {
+            return None;
+        }
+        let claimed = self.refusals.iter().find(|one| one.claim_probe(now));
+        let next = self.refusals.iter().map(|one| one.probe_at.load(Relaxed));
+        self.probe_at.store(next.min().unwrap_or(u64::MAX), Relaxed);
+        claimed.map(|refusal| Arc::clone(&refusal.node))
+    }
+}
+
+impl Refusal {
+    fn new(id: u64, node: &Arc<Node>, now: Time) -> Self {
+        Self {
+            id,
+            node: Arc::clone(node),
+            probe_at: AtomicU64::new((now + PROBE_AFTER_MIN).as_nanos()),
+            probes: AtomicU32::new(0),
+        }
+    }
+
+    fn claim_probe(&self, now: Time) -> bool {
+        let due = self.probe_at.load(Relaxed);
+        if now.as_nanos() < due {
+            return false;
+        }
+        let doubled = 2_u32.saturating_pow(self.probes.load(Relaxed).saturating_add(1));
+        let wait = PROBE_AFTER_MIN.saturating_mul(doubled).min(PROBE_AFTER_MAX);
+        let next = (now + wait).as_nanos();
+        let claimed = self.probe_at.compare_exchange(due, next, Relaxed, Relaxed);
+        if claimed.is_ok() {
+            self.probes.fetch_add(1, Relaxed);
+        }
+        claimed.is_ok()
+    }
+}
+
+/// How long a worker is passed over for a method at first. Doubled with each probe that it refuses.
+const PROBE_AFTER_MIN: Duration = Duration::from_secs(5);
+
+/// How long a worker is passed over for a method at the most.
+const PROBE_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// How many methods are remembered. Past it, the one whose latest refusal is the oldest is forgotten.
+const METHODS_MAX: usize = 256;
+
+/// How many workers are remembered for each method.
+const WORKERS_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use rpcnet_registry::NodeId;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn node(id: u64) -> Arc<Node> {
+        let id = NodeId::new(format!("w{id}"), 1);
+        Arc::new(Node::new(id, ([127, 0, 0, 1], 7000).into()))
+    }
+
+    fn noted(refusals: &Refusals, method: &str, id: u64, now: Time) {
+        refusals.note(method, (id, &node(id)), now, |_| true);
+    }
+
+    fn ids(refusals: &Refusals, method: &str) -> Vec<u64> {
+        let refusing = refusals.of(method);
+        refusing.map_or_else(Vec::new, |refusing| refusing.ids().to_vec())
+    }
+
+    #[test]
+    fn a_worker_is_passed_over_for_the_method_that_it_refused() {
+        let refusals = Refusals::default();
+        for id in [3, 1, 2, 3] {
+            noted(&refusals, "new", id, at(0));
+        }
+        assert_eq!(ids(&refusals, "new"), [1, 2, 3]);
+        assert_eq!(ids(&refusals, "old"), [0; 0]);
+        refusals.on_served("new", 2);
+        refusals.on_served("old", 1);
+        assert_eq!(ids(&refusals, "new"), [1, 3]);
+        refusals.note("new", (9, &node(9)), at(0), |_| false);
+        refusals.retain_nodes(|node| &*node.id.name != "w1");
+        assert_eq!(ids(&refusals, "new"), [3]);
+        refusals.on_served("new", 3);
+        assert!(refusals.of("new").is_none() && !refusals.is_any.load(Relaxed));
+    }
+
+    #[test]
+    fn probes_of_a_worker_become_rarer() {
+        let refusals = Refusals::default();
+        noted(&refusals, "new", 1, at(0));
+        let mut probed = Vec::new();
+        for second in 0..1_500 {
+            let refusing = refusals.of("new").expect("one");
+            if refusing.claim_probe(at(second)).is_some() {
+                probed.push(second);
+                assert!(refusing.claim_probe(at(second)).is_none(), "one alone");
+            }
+            // It still refuses, also the call that asked it since all do.
+            noted(&refusals, "new", 1, at(second));
+        }
+        assert_eq!(probed, [5, 15, 35, 75, 155, 315, 615, 915, 1_215]);
+    }
+
+    #[test]
+    fn each_worker_has_its_own_time_and_all_have_their_turn() {
+        let refusals = Refusals::default();
+        noted(&refusals, "new", 1, at(0));
+        noted(&refusals, "new", 2, at(3));
+        let refusing = refusals.of("new").expect("two");
+        let claim = |second| {
+            refusing
+                .claim_probe(at(second))
+                .map(|one| one.id.to_string())
+        };
+        assert_eq!((claim(4), claim(5)), (None, Some("w1".to_owned())));
+        assert_eq!((claim(7), claim(8)), (None, Some("w2".to_owned())));
+        assert_eq!(claim(9), None);
+        let both = [claim(30), claim(30), claim(30)];
+        assert_eq!(both.map(|one| one.is_some()), [true, true, false]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let refusals = Refusals::default();
+        for index in 0..2 * METHODS_MAX as u64 {
+            noted(&refusals, &format!("made up {index}"), 1, at(index));
+        }
+        assert_eq!(refusals.methods.load().len(), METHODS_MAX);
+        assert_eq!(ids(&refusals, "made up 0"), [0; 0]);
+        assert_eq!(ids(&refusals, "made up 511"), [1]);
+        for id in 0..2 * WORKERS_MAX as u64 {
+            noted(&refusals, "new", id, at(1_000));
+        }
+        assert_eq!(ids(&refusals, "new").len(), WORKERS_MAX);
+    }
+}

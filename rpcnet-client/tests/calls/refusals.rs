@@ -1,0 +1,223 @@
+//! Workers that refuse a method before running it: those of another version.
+
+use futures::{StreamExt, future::join_all};
+use parking_lot::Mutex;
+use rpcnet_client::{
+    PickContext, Receiver, Sender, View,
+    balance::{Outcome, OutcomeKind, RoundRobin},
+};
+
+use super::*;
+
+/// Calls under way at the same time.
+const AT_ONCE: u64 = 8;
+
+async fn balanced_by(strategy: LoadBalancingStrategy) -> Bench {
+    Bench::balanced(strategy.balancer(), TransportConfig::default(), |config| {
+        config
+    })
+    .await
+}
+
+/// Serves no method of this name, or reads its requests in another way.
+fn old(cannot_read: bool) -> Router {
+    if cannot_read {
+        Router::new().typed("who", |n: (u64, u64)| async move { n.0 })
+    } else {
+        Router::new()
+    }
+}
+
+async fn calls(bench: &Bench, count: u64) -> u64 {
+    let mut failed = 0;
+    for _ in 0..count / AT_ONCE {
+        let calls = (0..AT_ONCE).map(|_| bench.call("who"));
+        let replies = join_all(calls).await;
+        failed += replies.iter().filter(|reply| reply.is_err()).count() as u64;
+    }
+    failed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_of_another_version_gets_a_few_first_attempts_whatever_the_strategy() {
+    for &strategy in LoadBalancingStrategy::ALL {
+        for cannot_read in [false, true] {
+            let bench = balanced_by(strategy).await;
+            let _workers = ["a", "b", "c", "d"].map(|name| bench.worker(name, who(name)));
+            let old = bench.worker("old", old(cannot_read));
+            assert_eq!(calls(&bench, 160).await, 0, "{strategy:?}");
+            let stats = old.stats();
+            let refused = stats.unknown_methods + stats.invalid_requests;
+            assert!(refused <= AT_ONCE + 3, "{strategy:?}: {refused} refusals");
+            // Few, should probes fall due on a slow machine.
+            assert_eq!(calls(&bench, 160).await, 0, "{strategy:?}");
+            let stats = old.stats();
+            let more = stats.unknown_methods + stats.invalid_requests - refused;
+            assert!(more <= 3, "{strategy:?}: {more} refusals");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn if_no_worker_knows_the_method_the_caller_is_told_at_once() {
+    let bench = Bench::new().await;
+    let workers = ["a", "b", "c"].map(|name| bench.worker(name, Router::new()));
+    for attempts in [3, 1, 1] {
+        let error = bench.call("who").await.expect_err("all refuse");
+        let ClusterError::Rpc {
+            error,
+            attempts: made,
+            gave_up,
+        } = &error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!(
+            (error.code(), error.processed()),
+            (Code::Unimplemented, Processed::No)
+        );
+        assert_eq!((made.len(), *gave_up), (attempts, GaveUp::NobodyLeft));
+    }
+    // One of them learns it. The list has the same process as before, and the call that is sent there anyway finds out.
+    workers[1].endpoint().serve(who("b"));
+    let mut found = false;
+    for _ in 0..100 {
+        found |= bench.call("who").await.is_ok();
+    }
+    assert!(found);
+    // From then on all go there.
+    assert_eq!(calls(&bench, 16).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_asked_again_when_it_is_another_process_or_has_other_tags() {
+    let bench = Bench::new().await;
+    let _blue = bench.worker("blue", who("blue"));
+    let red = bench.worker("red", Router::new());
+    for _ in 0..4 {
+        assert_eq!(&bench.call("who").await.expect("a reply")[..4], "blue");
+    }
+    assert!(red.stats().unknown_methods >= 1);
+    red.endpoint().serve(who("red"));
+    let id = NodeId::new("red", 1);
+    let node = Node::new(id, red.local_addr()).with_tag("role", "worker");
+    bench.list.insert(node.with_tag("version", "2"));
+    let found = async { while &bench.call("who").await.expect("a reply")[..3] != "red" {} };
+    within("a call to it", found).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_served_nowhere_is_to_blame_itself() {
+    let bench = Bench::new().await;
+    let typed = || Router::new().typed("double", |n: u32| async move { n * 2 });
+    let workers = ["a", "b", "c"].map(|name| bench.worker(name, typed()));
+    let error = bench.call("double").await.expect_err("no number");
+    assert_eq!(error.attempts().len(), 3, "{error}");
+    assert!(!error.is_retryable());
+    assert_eq!(error.processed(), Processed::No);
+    // It has not turned anybody against the workers: three calls in turn go to all three.
+    let refused = || {
+        workers
+            .iter()
+            .map(|one| one.stats().invalid_requests)
+            .sum::<u64>()
+    };
+    assert_eq!(refused(), 3);
+    for n in 0..3_u32 {
+        let reply = bench.client.call_worker_typed("double", &n, None);
+        let reply: u32 = within("a call", reply).await.expect("a reply");
+        assert_eq!(reply, 2 * n);
+    }
+    let served = workers.iter().map(|one| one.stats().calls_completed);
+    assert!(served.into_iter().all(|calls| calls > 0));
+    assert_eq!(bench.client.stats().retries_unreadable, 2);
+}
+
+/// Takes turns, and remembers what it was told.
+#[derive(Debug)]
+struct Told {
+    turns: RoundRobin,
+    kinds: Mutex<Vec<OutcomeKind>>,
+}
+
+impl Balancer for Told {
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+        self.turns.pick(view, cx)
+    }
+
+    fn on_outcome(&self, _: &View, _: usize, outcome: &Outcome) {
+        self.kinds.lock().push(outcome.kind);
+    }
+}
+
+async fn told() -> (Bench, Arc<Told>) {
+    let told = Arc::new(Told {
+        turns: RoundRobin::seeded(1),
+        kinds: Mutex::default(),
+    });
+    let balancer = Arc::clone(&told) as Arc<dyn Balancer>;
+    let bench = Bench::balanced(balancer, TransportConfig::default(), |config| config).await;
+    (bench, told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_is_told_who_served_and_who_only_refused() {
+    let (bench, told) = told().await;
+    let (router, _) = failing(Status::app(&7u32, "no luck"));
+    let _red = bench.worker("red", router.typed("double", |n: u32| async move { n * 2 }));
+    let as_failures = WorkerCallOptions::new().with_application_errors_as_failures(true);
+    let table = [
+        ("who", WorkerCallOptions::new(), OutcomeKind::Success),
+        ("who", as_failures, OutcomeKind::Failure),
+        ("unknown", WorkerCallOptions::new(), OutcomeKind::Refused),
+        ("double", as_failures, OutcomeKind::Refused),
+    ];
+    for (method, options, kind) in table {
+        let error = bench
+            .call_with(method, options)
+            .await
+            .expect_err("it fails");
+        assert_eq!(error.attempts().len(), 1, "{error}");
+        assert_eq!(std::mem::take(&mut *told.kinds.lock()), [kind], "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_tells_with_its_first_message_whether_it_was_taken() {
+    let (bench, told) = told().await;
+    let count = |_, upto: u32, mut replies: Sender<u32>| async move {
+        for n in 0..upto {
+            replies.send(n).await?;
+        }
+        Ok(())
+    };
+    let _red = bench.worker("red", Router::new().server_streaming("count", count));
+    let blue = bench.worker("blue", Router::new());
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..10 {
+        let options = WorkerCallOptions::new();
+        let stream = bench
+            .client
+            .call_worker_server_streaming("count", &2u32, None, options);
+        let stream: rpcnet_client::OnWorker<Receiver<u32>> =
+            within("a stream", stream).await.expect("a stream");
+        assert_eq!(
+            told.kinds.lock().len(),
+            taken + refused,
+            "nothing is known yet"
+        );
+        match within("its end", stream.collect::<Vec<_>>()).await[..] {
+            [Ok(0), Ok(1)] => taken += 1,
+            [Err(ref error)] if error.code() == Code::Unimplemented => refused += 1,
+            ref other => panic!("{other:?}"),
+        }
+    }
+    // One that was refused is not begun anew, since its caller may have sent some of it; those after it go elsewhere.
+    assert_eq!((taken, refused, blue.stats().unknown_methods), (9, 1, 1));
+    let kinds = told.kinds.lock();
+    let of = |kind| kinds.iter().filter(|one| **one == kind).count();
+    assert_eq!(
+        (of(OutcomeKind::Answering), of(OutcomeKind::Refused)),
+        (9, 1)
+    );
+}
