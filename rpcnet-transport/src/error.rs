@@ -294,6 +294,20 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// The address that was dialled, if any was.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::InvalidAddress { addr, .. }
+            | Self::Timeout { addr, .. }
+            | Self::WrongNode { addr, .. }
+            | Self::Untrusted { addr, .. }
+            | Self::RefusedByPeer { addr, .. }
+            | Self::Refused { addr, .. }
+            | Self::Protocol { addr, .. } => Some(*addr),
+            Self::InvalidName(_) | Self::EndpointClosed | Self::Bind(_) => None,
+        }
+    }
+
     /// Whether the same attempt may succeed later without anybody's help.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Timeout { .. } | Self::Refused { .. })

@@ -1,6 +1,6 @@
 //! What came of the attempts of a call, and what follows from it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rpcnet_registry::{Node, NodeId, Worker};
 use rpcnet_transport::{Code, ConnectError, Processed, RpcError};
@@ -51,7 +51,7 @@ impl Course {
     pub(super) fn fail(&mut self, worker: &Worker, reason: AttemptReason, failure: Failure) {
         self.failed.push(Attempt {
             node: worker.id().clone(),
-            addr: worker.addr,
+            addr: failure.addr.unwrap_or(worker.addr),
             reason,
             took: failure.took,
             error: failure.error.clone(),
@@ -120,6 +120,8 @@ pub(super) struct Failure {
     pub(super) error: RpcError,
     pub(super) verdict: Verdict,
     connect: Option<ConnectError>,
+    /// Where the attempt went, if it is known to have gone anywhere.
+    pub(super) addr: Option<SocketAddr>,
     pub(super) took: Duration,
     /// The request was never sent, because the connection it was to use had died before.
     stale_connection: bool,
@@ -131,6 +133,7 @@ impl Failure {
             error,
             verdict,
             connect: None,
+            addr: None,
             took: Duration::ZERO,
             stale_connection: false,
         }
@@ -143,6 +146,7 @@ impl Failure {
             false => Verdict::AnyWorker,
         };
         Self {
+            addr: error.addr(),
             connect: Some(error.clone()),
             ..Self::new(error.into(), verdict)
         }

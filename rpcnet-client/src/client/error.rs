@@ -101,7 +101,7 @@ pub enum AttemptReason {
 pub struct Attempt {
     /// Who was tried.
     pub node: NodeId,
-    /// Where.
+    /// Where: the address that was dialled.
     pub addr: SocketAddr,
     /// Why.
     pub reason: AttemptReason,

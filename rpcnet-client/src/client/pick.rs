@@ -175,6 +175,11 @@ impl ClusterClient {
         (latency, ended): (Duration, Time),
     ) {
         let (error, code) = (&failure.error, failure.error.code());
+        let addr = failure.addr.unwrap_or(worker.addr);
+        if code == Code::Unavailable && self.pool.has_moved(worker.id(), addr) {
+            // Where it was, and not where it is.
+            return;
+        }
         if code == Code::Unimplemented && error.is_retryable() {
             self.note_refusal(method, (worker.endpoint_id(), worker.node()));
         } else if error.processed() == Processed::Yes {

@@ -12,7 +12,7 @@ use super::{
     course::{Course, Failure},
     options::Plan,
     pool::Connection,
-    run::Until,
+    run::{Until, dialled},
 };
 
 /// An attempt that can begin at once, of a call about which nothing is special.
@@ -145,6 +145,7 @@ impl ClusterClient {
         };
         let end = Until::of_call(plan.deadline);
         let mut failure = Failure::of_call(error, &plan, end, plain.client.is_closed());
+        failure.addr = Some(dialled(&plain.client));
         failure.took = ended.saturating_duration_since(plan.made);
         let when = (failure.took, self.registry.time(ended.into_std()));
         let client = Some(&plain.client);

@@ -1,6 +1,6 @@
 //! The attempts of one call.
 
-use std::{future::poll_fn, pin::pin};
+use std::{future::poll_fn, net::SocketAddr, pin::pin};
 
 use rpcnet_registry::{NodeId, Worker};
 use rpcnet_transport::{CallOptions, ConnectError, Endpoint, RpcClient, RpcError};
@@ -123,6 +123,7 @@ impl ClusterClient {
         let took = ended.saturating_duration_since(started);
         if let Err(failure) = &mut outcome {
             failure.took = took;
+            failure.addr = used.as_ref().map(dialled).or(failure.addr);
         }
         let ended = self.registry.time(ended.into_std());
         self.report(method, plan, worker, used.as_ref(), &outcome, (took, ended));
@@ -260,6 +261,13 @@ impl Until {
             (deadline, _) => Self::of_call(deadline),
         }
     }
+}
+
+/// The address that a connection was made to.
+pub(super) fn dialled(client: &RpcClient) -> SocketAddr {
+    let addr = client.peer().addr();
+    // As it was given, and not as a socket for both families has it.
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
 /// The client to make a call with, and whether its connection was there before.

@@ -99,7 +99,7 @@ impl Pool {
     /// The least busy connection to a worker, if there is one. Without a lock if there is one alone.
     pub(super) fn connection(&self, worker: &Worker) -> Connection {
         let way = Way::of(&self.shared, worker);
-        match way.and_then(|way| way.client()) {
+        match way.and_then(|way| way.client(worker.addr)) {
             Some(client) => Connection::Ready(client),
             None => self.choose(worker),
         }
@@ -109,7 +109,12 @@ impl Pool {
         let (node, pool) = (worker.node(), &self.shared);
         let (name, epoch) = (&node.id.name, node.id.epoch);
         let mut slots = pool.slots.lock();
-        let mut replaced = None;
+        let (mut replaced, mut moved) = (None, None);
+        let has_moved =
+            |slot: &Slot| slot.addr != node.addr && pool.has_moved(name, epoch, slot.addr);
+        if slots.of(&node.id).is_some_and(|slot| has_moved(slot)) {
+            moved = slots.remove(name);
+        }
         if let Some(slot) = slots.get(name) {
             // The worker may have been selected just before its successor was heard of.
             if slot.epoch == epoch || pool.is_current(name, slot.epoch) {
@@ -129,6 +134,9 @@ impl Pool {
         if let Some(replaced) = replaced {
             replaced.close(REPLACED);
         }
+        if let Some(moved) = moved {
+            moved.leave();
+        }
         Connection::Pending(pending)
     }
 
@@ -137,7 +145,7 @@ impl Pool {
         let pool = &self.shared;
         let mut slots = pool.slots.lock();
         let limit = pool.connections_max.get();
-        let Some(slot) = slots.of(worker.id()) else {
+        let Some(slot) = slots.at(worker.node()) else {
             return;
         };
         if !slot.is_watched && !slot.is_at_limit(limit) && slot.is_saturated() {
@@ -157,6 +165,11 @@ impl Pool {
     /// A connection to the worker was lost: those that stand are looked for.
     pub(super) fn look_at(&self, worker: &Worker) {
         self.shared.look_at(worker.id());
+    }
+
+    /// Whether the worker is known to be at another address than this one.
+    pub(super) fn has_moved(&self, id: &NodeId, addr: SocketAddr) -> bool {
+        self.shared.has_moved(&id.name, id.epoch, addr)
     }
 
     /// How many connections there are, those being made included.
@@ -186,10 +199,15 @@ impl Inner {
     }
 
     /// Something has become of a connection.
-    fn on_connection_news(&self, id: &NodeId, endpoint: &Balanced, news: &ConnectionNews) {
+    fn on_connection_news(&self, node: &Node, endpoint: &Balanced, news: &ConnectionNews) {
         let Some(registry) = self.registry.upgrade() else {
             return;
         };
+        let id = &node.id;
+        // What happens at an address that it has left says nothing about it.
+        if self.has_moved(&id.name, id.epoch, node.addr) {
+            return;
+        }
         if matches!(news, ConnectionNews::Closed(_)) {
             // Its process may be another one, though the list has the same epoch for it.
             self.refusals.retain_nodes(|node| node.id != *id);
@@ -210,9 +228,10 @@ impl Inner {
     fn connect(self: &Arc<Self>, slots: &mut Slots, goal: &Goal) -> Pending {
         let (node, ticket) = (&goal.node, slots.next_ticket());
         let making = tasks::connect(Arc::downgrade(self), goal.clone(), ticket);
-        let slot =
-            slots.get_or_insert(&node.id.name, || Slot::new(node.id.epoch, goal.way.clone()));
-        slot.connect(ticket, self.endpoint.runtime().spawn(making), node.addr)
+        let slot = slots.get_or_insert(&node.id.name, || {
+            Slot::new(node.id.epoch, node.addr, goal.way.clone())
+        });
+        slot.connect(ticket, self.endpoint.runtime().spawn(making))
     }
 
     /// An attempt to connect has ended. `false` if it was given up meanwhile.
@@ -260,10 +279,10 @@ impl Inner {
         }
         if let Ok(client) = result {
             let (pool, endpoint) = (Arc::downgrade(self), Arc::clone(&goal.endpoint));
-            let id = id.clone();
+            let node = Arc::clone(&goal.node);
             client.on_news(move |news| {
                 if let Some(pool) = pool.upgrade() {
-                    pool.on_connection_news(&id, &endpoint, &news);
+                    pool.on_connection_news(&node, &endpoint, &news);
                 }
             });
         }
@@ -293,7 +312,7 @@ impl Inner {
     /// One more connection to that process, unless there are enough.
     fn relieve(self: &Arc<Self>, goal: &Goal) {
         let mut slots = self.slots.lock();
-        let Some(slot) = slots.of(&goal.node.id) else {
+        let Some(slot) = slots.at(&goal.node) else {
             return;
         };
         slot.is_watched = false;
@@ -316,7 +335,7 @@ impl Inner {
 fn gone(addr: SocketAddr) -> ConnectError {
     ConnectError::Refused {
         addr,
-        reason: "the node is gone from the cluster".to_owned(),
+        reason: "the node is gone from this address".to_owned(),
     }
 }
 

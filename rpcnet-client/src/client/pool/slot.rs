@@ -14,9 +14,10 @@ use tokio::{
 
 use super::{gone, way::Way};
 
-/// What there is of connections to the process of that epoch: at least one, made or being made.
+/// What there is of connections to the process of that epoch at that address: at least one, made or being made.
 pub(super) struct Slot {
     pub(super) epoch: u64,
+    pub(super) addr: SocketAddr,
     /// Where calls find the connection without looking here.
     way: Option<Arc<Way>>,
     /// Those that stand, the oldest first.
@@ -60,9 +61,10 @@ pub(super) enum Route {
 }
 
 impl Slot {
-    pub(super) fn new(epoch: u64, way: Option<Arc<Way>>) -> Self {
+    pub(super) fn new(epoch: u64, addr: SocketAddr, way: Option<Arc<Way>>) -> Self {
         Self {
             epoch,
+            addr,
             way,
             ready: Vec::new(),
             connecting: None,
@@ -80,8 +82,8 @@ impl Slot {
         &mut self,
         ticket: u64,
         task: JoinHandle<Result<RpcClient, ConnectError>>,
-        addr: SocketAddr,
     ) -> Pending {
+        let addr = self.addr;
         let abort = task.abort_handle();
         let pending = task
             .map(move |ended| ended.unwrap_or_else(|_| Err(gone(addr))))
@@ -119,17 +121,18 @@ impl Slot {
     /// Shows calls the connection, if there is no choice.
     fn publish(&self) {
         if let Some(way) = &self.way {
-            way.set(match &self.ready[..] {
+            let alone = match &self.ready[..] {
                 [client] => Some(client),
                 _ => None,
-            });
+            };
+            way.set(self.addr, alone);
         }
     }
 
     /// Shows calls no connection from now on.
     pub(super) fn hide(&mut self) {
         if let Some(way) = self.way.take() {
-            way.set(None);
+            way.set(self.addr, None);
         }
     }
 
@@ -188,6 +191,11 @@ impl Slot {
     /// More connections stand than one.
     pub(super) fn has_several(&self) -> bool {
         self.ready.len() > 1
+    }
+
+    /// The worker is at another address now: calls under way end where they are, and the connections with the last of them.
+    pub(super) fn leave(mut self) {
+        self.stop_connecting();
     }
 
     pub(super) fn close(mut self, reason: &str) {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rpcnet_registry::NodeId;
+use rpcnet_registry::{Node, NodeId};
 
 use super::slot::Slot;
 
@@ -29,6 +29,11 @@ impl Slots {
     /// The connections to that process, none to another one of the name.
     pub(super) fn of(&mut self, id: &NodeId) -> Option<&mut Slot> {
         self.get(&id.name).filter(|slot| slot.epoch == id.epoch)
+    }
+
+    /// The connections to that process at the address that it is known at there, none to another one.
+    pub(super) fn at(&mut self, node: &Node) -> Option<&mut Slot> {
+        self.of(&node.id).filter(|slot| slot.addr == node.addr)
     }
 
     pub(super) fn get_or_insert(
@@ -72,7 +77,10 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, sync::Weak};
+    use std::{
+        net::{Ipv4Addr, SocketAddr},
+        sync::Weak,
+    };
 
     use rpcnet_transport::{DevCa, MemoryNetwork, Router, RpcClient, TransportConfig};
 
@@ -84,6 +92,7 @@ mod tests {
         slots: Slots,
         name: Arc<str>,
         way: Arc<Way>,
+        addr: SocketAddr,
         client: RpcClient,
     }
 
@@ -103,20 +112,27 @@ mod tests {
                 slots: Slots::default(),
                 name: "red".into(),
                 way: Arc::new(Way::new(Weak::new())),
+                addr: server.local_addr(),
                 client: connected.expect("a connection"),
             };
-            one.connect(server.local_addr());
+            one.connect();
             one
         }
 
-        fn connect(&mut self, addr: std::net::SocketAddr) {
+        fn found(&self) -> bool {
+            self.way.client(self.addr).is_some()
+        }
+
+        fn connect(&mut self) {
             let ticket = self.slots.next_ticket();
             let way = Some(Arc::clone(&self.way));
-            let slot = self.slots.get_or_insert(&self.name, || Slot::new(1, way));
+            let slot = self
+                .slots
+                .get_or_insert(&self.name, || Slot::new(1, self.addr, way));
             let (client, result) = (self.client.clone(), Ok(self.client.clone()));
-            drop(slot.connect(ticket, tokio::spawn(async { Ok(client) }), addr));
+            drop(slot.connect(ticket, tokio::spawn(async { Ok(client) })));
             assert!(slot.settle(ticket, &result));
-            assert!(self.way.client().is_some());
+            assert!(self.found());
         }
     }
 
@@ -124,19 +140,26 @@ mod tests {
     async fn a_call_finds_no_connection_that_was_taken_out() {
         let mut one = One::new().await;
         let slot = one.slots.remove("red");
-        assert!(slot.is_some() && one.way.client().is_none());
+        assert!(slot.is_some() && !one.found());
 
         let mut one = One::new().await;
         let slots = one.slots.remove_where(|name, _| name == "red");
-        assert!(slots.len() == 1 && one.way.client().is_none());
+        assert!(slots.len() == 1 && !one.found());
+    }
+
+    #[tokio::test]
+    async fn a_call_to_another_address_does_not_find_the_connection() {
+        let one = One::new().await;
+        let other = (Ipv4Addr::LOCALHOST, 1).into();
+        assert!(one.found() && one.way.client(other).is_none());
     }
 
     #[tokio::test]
     async fn what_was_taken_out_does_not_hide_what_came_after_it() {
         let mut one = One::new().await;
         let former = one.slots.remove("red");
-        one.connect((Ipv4Addr::LOCALHOST, 1).into());
+        one.connect();
         drop(former);
-        assert!(one.way.client().is_some());
+        assert!(one.found());
     }
 }

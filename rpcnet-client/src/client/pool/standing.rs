@@ -1,5 +1,7 @@
 //! What the cluster says about the processes that there are connections to.
 
+use std::{net::SocketAddr, sync::Arc};
+
 use rpcnet_registry::{ClusterEvent, Node, NodeId, NodeState, WorkerRegistry};
 
 use super::{Inner, REPLACED, slot::Slot};
@@ -8,6 +10,36 @@ impl Inner {
     /// Whether the process of that epoch is the one that has the name now, as far as selection knows, and lives.
     pub(super) fn is_current(&self, name: &str, epoch: u64) -> bool {
         matches!(self.standing(name, epoch), Standing::Current)
+    }
+
+    /// Whether the process is known to be at another address than this one.
+    pub(super) fn has_moved(&self, name: &str, epoch: u64, addr: SocketAddr) -> bool {
+        let registry = self.registry.upgrade();
+        let node = registry.and_then(|registry| registry.node(name));
+        node.is_some_and(|node| node.id.epoch == epoch && node.addr != addr)
+    }
+
+    /// That process as it is known now.
+    pub(super) fn latest(&self, node: &Arc<Node>) -> Arc<Node> {
+        let registry = self.registry.upgrade();
+        let latest = registry.and_then(|registry| registry.node(&node.id.name));
+        let same = latest.filter(|latest| latest.id == node.id);
+        same.unwrap_or_else(|| Arc::clone(node))
+    }
+
+    /// Leaves the connections to the former address of a process.
+    fn follow_address(&self, node: &Node) {
+        let mut slots = self.slots.lock();
+        let (name, epoch) = (&node.id.name, node.id.epoch);
+        let has_moved = |slot: &Slot| self.has_moved(name, epoch, slot.addr);
+        if !slots.of(&node.id).is_some_and(|slot| has_moved(slot)) {
+            return;
+        }
+        let slot = slots.remove(name);
+        drop(slots);
+        if let Some(slot) = slot {
+            slot.leave();
+        }
     }
 
     fn is_as_known(&self, known: &Node) -> bool {
@@ -47,6 +79,7 @@ impl Inner {
             ClusterEvent::Lagged(_) => self.refusals.retain_nodes(|node| self.is_as_known(node)),
             event => {
                 if let Some(node) = event.node() {
+                    self.follow_address(node);
                     let name = &node.id.name;
                     self.refusals
                         .retain_nodes(|known| known.id.name != *name || self.is_as_known(known));
@@ -83,7 +116,9 @@ impl Inner {
     fn reconcile(&self) {
         let mut slots = self.slots.lock();
         let ended = slots.remove_where(|name, slot| !self.is_current(name, slot.epoch));
+        let moved = slots.remove_where(|name, slot| self.has_moved(name, slot.epoch, slot.addr));
         drop(slots);
+        moved.into_iter().for_each(|(_, slot)| slot.leave());
         for (name, slot) in ended {
             // One that left may finish: its connections end with the last call on them.
             if matches!(self.standing(&name, slot.epoch), Standing::Dead) {

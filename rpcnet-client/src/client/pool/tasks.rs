@@ -29,7 +29,8 @@ pub(super) async fn connect(
     let node = &goal.node;
     let addr = node.addr;
     // If that is heard of later, the connection is there to be closed. If it was heard of before, nobody would close it.
-    if !inner.is_current(&node.id.name, node.id.epoch) {
+    let (name, epoch) = (&node.id.name, node.id.epoch);
+    if !inner.is_current(name, epoch) || inner.has_moved(name, epoch, addr) {
         inner.abandon(node, ticket);
         return Err(gone(addr));
     }

@@ -1,6 +1,9 @@
 //! The connection to a worker, found without a lock.
 
-use std::sync::{Arc, Weak};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Weak},
+};
 
 use arc_swap::ArcSwapOption;
 use rpcnet_balance::Endpoint;
@@ -13,7 +16,7 @@ use super::Inner;
 /// the first client of it; others look into their pool.
 pub(super) struct Way {
     pool: Weak<Inner>,
-    client: ArcSwapOption<RpcClient>,
+    client: ArcSwapOption<(SocketAddr, RpcClient)>,
 }
 
 /// Somebody to connect to.
@@ -32,15 +35,19 @@ impl Way {
         }
     }
 
-    pub(super) fn client(&self) -> Option<RpcClient> {
-        self.client.load().as_deref().cloned()
+    /// The connection, if it was made to this address.
+    pub(super) fn client(&self, addr: SocketAddr) -> Option<RpcClient> {
+        let kept = self.client.load();
+        let (dialled, client) = kept.as_deref()?;
+        (*dialled == addr).then(|| client.clone())
     }
 
-    pub(super) fn set(&self, client: Option<&RpcClient>) {
+    pub(super) fn set(&self, addr: SocketAddr, client: Option<&RpcClient>) {
         if client.is_none() && self.client.load().is_none() {
             return;
         }
-        self.client.store(client.cloned().map(Arc::new));
+        let kept = client.map(|client| Arc::new((addr, client.clone())));
+        self.client.store(kept);
     }
 
     /// That of a worker, if it is this pool's.
@@ -53,7 +60,8 @@ impl Way {
 impl Goal {
     pub(super) fn of(pool: &Arc<Inner>, worker: &Worker) -> Self {
         Self {
-            node: Arc::clone(worker.node()),
+            // The worker may have been selected just before it moved.
+            node: pool.latest(worker.node()),
             endpoint: Arc::clone(worker.endpoint()),
             way: Way::of(pool, worker).cloned(),
         }

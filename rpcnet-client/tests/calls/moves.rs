@@ -1,0 +1,106 @@
+//! Workers that move to another address and stay the same process to the cluster.
+
+use rpcnet_client::ConnectError;
+
+use super::*;
+
+/// Says where it is.
+fn named(reply: &'static str) -> Router {
+    Router::new().raw("who", move |_, _| async move {
+        Ok(Bytes::from_static(reply.as_bytes()))
+    })
+}
+
+fn server(router: Router) -> RpcServer {
+    let endpoint = endpoint("red", loopback()).expect("a free port");
+    endpoint.serve(router)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_follow_a_worker_to_its_new_address() {
+    let bench = Bench::new().await;
+    let (old, new) = (server(named("old")), server(named("new")));
+    bench.list("red", 1, old.local_addr());
+    for _ in 0..3 {
+        assert_eq!(bench.call("who").await.expect("a reply"), "old");
+    }
+    bench.list("red", 1, new.local_addr());
+    for _ in 0..3 {
+        assert_eq!(bench.call("who").await.expect("a reply"), "new");
+    }
+    assert_eq!(bench.client.connections(), 1);
+    // And back, over a connection of its own: the first one was not kept.
+    bench.list("red", 1, old.local_addr());
+    assert_eq!(bench.call("who").await.expect("a reply"), "old");
+    let accepted = [&old, &new].map(|server| server.stats().connections_accepted);
+    assert_eq!(accepted, [2, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_under_way_ends_at_the_old_address() {
+    let bench = Arc::new(Bench::new().await);
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let closed = Arc::clone(&gate);
+    let router = Router::new().raw("who", move |_, _| {
+        let gate = Arc::clone(&closed);
+        async move {
+            gate.acquire().await.expect("it stays").forget();
+            Ok(Bytes::from_static(b"old"))
+        }
+    });
+    let (old, new) = (server(router), server(named("new")));
+    bench.list("red", 1, old.local_addr());
+    let call = {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move { bench.call("who").await })
+    };
+    until("it runs", || old.stats().calls_started == 1).await;
+    bench.list("red", 1, new.local_addr());
+    assert_eq!(bench.call("who").await.expect("a reply"), "new");
+    gate.add_permits(1);
+    assert_eq!(call.await.expect("no panic").expect("a reply"), "old");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_error_names_the_address_that_was_dialled() {
+    let bench = Bench::with(|config| config.with_connect_timeout(Duration::from_millis(200))).await;
+    let old = server(named("old"));
+    bench.list("red", 1, old.local_addr());
+    assert_eq!(bench.call("who").await.expect("a reply"), "old");
+    // Nobody answers there.
+    let socket = bench.silent("red");
+    let silent = socket.local_addr().expect("an address");
+    let once = WorkerCallOptions::new().with_attempts_max(1);
+    let error = bench.call_with("who", once).await.expect_err("no answer");
+    let ClusterError::Connect { error: cause, .. } = &error else {
+        panic!("{error}");
+    };
+    assert!(
+        matches!(cause, ConnectError::Timeout { addr, .. } if *addr == silent),
+        "{cause}"
+    );
+    assert_eq!(error.attempts()[0].addr, silent);
+    assert_eq!(old.stats().calls_started, 1);
+}
+
+/// It was at the old address when the connection was begun: that one is given up, and none waits for its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_being_made_to_the_old_address_is_given_up() {
+    let bench = Arc::new(Bench::with(|config| config.with_connect_timeout(PATIENCE * 2)).await);
+    let _socket = bench.silent("red");
+    let call = {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move { bench.call("who").await })
+    };
+    until("it is being made", || bench.client.connections() == 1).await;
+    let new = server(named("new"));
+    bench.list("red", 1, new.local_addr());
+    assert_eq!(bench.call("who").await.expect("a reply"), "new");
+    assert_eq!(
+        within("the first call", call)
+            .await
+            .expect("no panic")
+            .expect("a reply"),
+        "new"
+    );
+}
