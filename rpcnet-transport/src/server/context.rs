@@ -114,9 +114,11 @@ impl CallContext {
         self.0.lent.lock().take()
     }
 
-    /// A context of the same call that does not end with it.
-    pub(super) fn of_its_own(&self) -> Self {
-        Self::new(self.0.peer.clone(), self.0.call.clone())
+    /// A context of the same call that does not end with it, but at its own deadline.
+    pub(super) fn of_its_own(&self, deadline: Option<tokio::time::Instant>) -> Self {
+        let mut call = self.0.call.clone();
+        call.asked.deadline = deadline;
+        Self::new(self.0.peer.clone(), call)
     }
 
     pub(super) fn shared_method(&self) -> Arc<str> {
@@ -185,7 +187,8 @@ impl CallContext {
         self.bequest().scope(future)
     }
 
-    /// When the call ends at the latest; `None` if the caller set no deadline.
+    /// When the call ends at the latest; `None` if the caller set no deadline. For a call that is
+    /// [remembered](crate::Router::with_idempotency) by its key, the end of its run, which its callers may outlive or not.
     pub fn deadline(&self) -> Option<Instant> {
         self.0
             .call

@@ -310,10 +310,12 @@ impl Router {
     /// Runs the calls of a method that have an [idempotency key](crate::CallOptions::with_idempotency_key) once for each caller and
     /// key. A repeat while the first one runs waits for its end, a later one is answered with what is remembered; a repeat with another body
     /// is [`InvalidRequest`](crate::Code::InvalidRequest). Failures count as ends, a panic too, unless they are
-    /// [not processed](Status::not_processed): then a repeat runs.
+    /// [not processed](Status::not_processed), or [`DeadlineExceeded`](crate::Code::DeadlineExceeded) or
+    /// [`Cancelled`](crate::Code::Cancelled), since the work was given up then: a repeat runs.
     ///
     /// Such a call runs to its end also when its caller goes or its deadline passes, for a repeat to be answered; for
-    /// [`KeyMemory::with_time`] at the most. What is cut then, or by a shutdown, is not remembered. It holds the place of its first
+    /// [`KeyMemory::with_time`] at the most, which is the deadline that the handler and the calls that it makes have, and not that of
+    /// any one caller. It counts as one call in flight. What is cut then, or by a shutdown, is not remembered. It holds the place of its first
     /// caller, if their number is limited. Calls without a key are served as ever.
     ///
     /// ```

@@ -25,6 +25,11 @@ fn counted(memory: KeyMemory) -> (Router, Arc<AtomicUsize>, Arc<Semaphore>) {
             match &body[..] {
                 b"not processed" => Err(Status::overloaded("no").not_processed()),
                 b"fail" => Err(Status::internal(format!("run {run}"))),
+                b"late" => Err(Status::new(
+                    Code::DeadlineExceeded,
+                    "what it called was late",
+                )),
+                b"cancelled" => Err(Status::new(Code::Cancelled, "what it called was cut")),
                 b"panic" => panic!("as it was told"),
                 _ => Ok(Bytes::from(format!("run {run}"))),
             }
@@ -99,6 +104,8 @@ async fn failures_are_remembered_unless_nothing_was_done() {
             ("fail", Code::Internal, Processed::Yes, 1),
             ("panic", Code::Internal, Processed::Maybe, 1),
             ("not processed", Code::Overloaded, Processed::No, 2),
+            ("late", Code::DeadlineExceeded, Processed::Maybe, 2),
+            ("cancelled", Code::Cancelled, Processed::Maybe, 2),
         ];
         for (number, (body, code, processed, expected_runs)) in (0u128..).zip(table) {
             let before = runs.load(SeqCst);
@@ -138,6 +145,84 @@ async fn it_runs_on_when_its_caller_goes_and_answers_the_repeat() {
         until("its place is free", || running() == 0).await;
         let repeat = within(stays.call_with("once", "x", key(options, 1))).await;
         assert_eq!(repeat.unwrap(), "run 1");
+    }
+}
+
+/// What the handler calls ends when the run has to, not when the caller that it was begun for gives up.
+#[tokio::test]
+async fn it_has_time_for_those_who_come_later() {
+    for options in carriers() {
+        let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let (counter, opened) = (Arc::clone(&runs), Arc::clone(&gate));
+        let nested = Router::new().raw("once", move |cx: CallContext, _| {
+            counter.fetch_add(1, SeqCst);
+            let (gate, deadline) = (Arc::clone(&opened), inherited().deadline());
+            async move {
+                assert_eq!(cx.deadline(), deadline);
+                // As a call that it makes.
+                let wait =
+                    tokio::time::timeout_at(deadline.expect("the run's").into(), gate.acquire());
+                let permit = wait.await;
+                permit
+                    .map_err(|_| Status::new(Code::DeadlineExceeded, "no reply in time"))?
+                    .expect("it stays")
+                    .forget();
+                Ok(Bytes::from_static(b"done"))
+            }
+        });
+        let server = serve(
+            nested.with_idempotency("once", KeyMemory::new().with_time(2 * PATIENCE)),
+            TransportConfig::default(),
+        );
+        let client = connect(&server).await;
+        let hurried = key(options, 1).with_timeout(Duration::from_millis(200));
+        // On a slow machine its time may be over before it begins.
+        while runs.load(SeqCst) == 0 {
+            let error = within(client.call_with("once", "x", hurried)).await;
+            assert_eq!(error.unwrap_err().code(), Code::DeadlineExceeded);
+        }
+        let joined = server.stats().keys_joined;
+        let patient = key(options, 1).with_timeout(PATIENCE);
+        let open = async {
+            until("it waits", || server.stats().keys_joined > joined).await;
+            gate.add_permits(1);
+        };
+        let patient = client.call_with("once", "x", patient);
+        let (reply, ()) = within(async { tokio::join!(patient, open) }).await;
+        assert_eq!(reply.unwrap(), "done");
+        assert_eq!(runs.load(SeqCst), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_call_with_a_key_counts_once() {
+    for options in carriers() {
+        let (router, runs, permits) = counted(KeyMemory::new());
+        let four = std::num::NonZeroUsize::new(4).unwrap();
+        let server = serve(router, TransportConfig::default().with_calls_max(four));
+        let client = connect(&server).await;
+        let mut calls = Vec::new();
+        for number in 1..=4 {
+            let client = client.clone();
+            let options = key(options, number as u128);
+            calls.push(tokio::spawn(async move {
+                client.call_with("once", "x", options).await
+            }));
+            until("it runs", || runs.load(SeqCst) == number).await;
+        }
+        until("they are counted", || server.in_flight() == 4).await;
+        let fifth = within(client.call_with("once", "x", key(options, 5))).await;
+        assert_eq!(fifth.unwrap_err().code(), Code::Overloaded);
+        // One that runs on without its caller counts too.
+        let goes = calls.swap_remove(0);
+        goes.abort();
+        until("its caller is gone", || server.stats().calls_cancelled == 1).await;
+        assert_eq!(server.in_flight(), 4);
+        permits.add_permits(4);
+        for call in calls {
+            assert!(within(call).await.expect("no panic").is_ok());
+        }
+        until("all have ended", || server.in_flight() == 0).await;
     }
 }
 

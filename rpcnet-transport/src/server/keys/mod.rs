@@ -25,7 +25,11 @@ use super::{
     call::unsure,
     router::{Outcome, Start, Started},
 };
-use crate::{Code, Processed, Status, accounts::Account, endpoint::Shared};
+use crate::{
+    Code, Processed, Status,
+    accounts::{Account, InFlight},
+    endpoint::Shared,
+};
 
 /// Remembers how calls with [idempotency keys](crate::CallOptions::with_idempotency_key) ended, so that a repeat is answered and not run
 /// again. Cheap to clone: clones share what they remember. See [`Router::with_idempotency`](crate::Router::with_idempotency).
@@ -147,6 +151,7 @@ impl KeyMemory {
             let is_gone = oneshot::Sender::is_closed;
             keys.begin(self.now(), &id.peer, id.clone(), hash, tell, is_gone)
         });
+        let mut waits = None;
         let is_first = match begun {
             Begun::Ended(answer) => {
                 counters.keys_answered.add_one();
@@ -171,17 +176,27 @@ impl KeyMemory {
                 false
             }
             Begun::Runs(number) => {
+                let count = Arc::<RunCount>::default();
+                waits = Some(FirstCaller {
+                    shared: Arc::clone(&lent.shared),
+                    account: Arc::clone(&lent.account),
+                    run: Arc::clone(&count),
+                });
+                let end = Instant::now().checked_add(self.bounds.time);
                 let run = Run {
                     memory: self,
                     id,
                     number,
                     answer: Answer::Cut,
+                    count,
                 };
-                tokio::spawn(run.serve(start, cx.of_its_own(), body, *lent));
+                tokio::spawn(run.serve(start, cx.of_its_own(end), body, *lent));
                 true
             }
         };
-        match told.await.unwrap_or(Answer::Cut) {
+        let told = told.await.unwrap_or(Answer::Cut);
+        drop(waits);
+        match told {
             // As if it had panicked here: that is counted there.
             Answer::Panicked if is_first => resume_unwind(Box::new("the handler panicked")),
             // Who serves the call ends it for the same reason, and counts it as cut.
@@ -216,12 +231,47 @@ impl fmt::Debug for KeyMemory {
     }
 }
 
+/// Whether a run counts as in flight by itself. While its first caller waits, that one's call counts for both.
+#[derive(Default)]
+struct RunCount(Mutex<RunState>);
+
+#[derive(Default)]
+struct RunState {
+    has_ended: bool,
+    alone: Option<InFlight>,
+}
+
+/// The caller that a run was begun for. When it leaves before the end, the run counts by itself.
+struct FirstCaller {
+    shared: Arc<Shared>,
+    account: Arc<Account>,
+    run: Arc<RunCount>,
+}
+
+impl RunCount {
+    fn end(&self) {
+        let mut run = self.0.lock();
+        run.has_ended = true;
+        run.alone = None;
+    }
+}
+
+impl Drop for FirstCaller {
+    fn drop(&mut self) {
+        let mut run = self.run.0.lock();
+        if !run.has_ended {
+            run.alone = Some(self.account.enter(&self.shared.in_flight).0);
+        }
+    }
+}
+
 /// A call that runs; however it ends, those that wait are told.
 struct Run {
     memory: KeyMemory,
     id: Id,
     number: u64,
     answer: Answer,
+    count: Arc<RunCount>,
 }
 
 impl Run {
@@ -229,13 +279,10 @@ impl Run {
         let Lent {
             mut places,
             shared,
-            account,
+            ..
         } = lent;
         // A shutdown waits for it, its caller being there or not.
-        let _guards = (
-            account.enter(&shared.in_flight).0,
-            shared.unacknowledged.enter().0,
-        );
+        let _unacknowledged = shared.unacknowledged.enter().0;
         let handled = cx.scope({
             let cx = cx.clone();
             async move {
@@ -254,7 +301,7 @@ impl Run {
         self.answer = match ended {
             Some(Ok(outcome)) => {
                 places.note(&outcome);
-                Answer::Returned(outcome)
+                Answer::Returned(outcome.map_err(unended))
             }
             Some(Err(_)) => Answer::Panicked,
             None => Answer::Cut,
@@ -265,6 +312,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
+        self.count.end();
         let answer = std::mem::replace(&mut self.answer, Answer::Cut);
         let remembered = answer.remembered();
         let now = self.memory.now();
@@ -290,7 +338,8 @@ impl Answer {
         }
     }
 
-    /// What is kept of it, and its size. Nothing of what was certainly not processed or may never have ended.
+    /// What is kept of it, and its size. Nothing of what was certainly not processed, nor of what was given up before its end: by
+    /// the time of the run, a shutdown, or a call that its handler made.
     fn remembered(&self) -> Option<(Self, usize)> {
         match self {
             Self::Returned(Ok(reply)) => {
@@ -300,6 +349,7 @@ impl Answer {
                 Some((Self::Returned(Ok(reply)), bytes))
             }
             Self::Returned(Err(status)) if status.processed == Processed::No => None,
+            Self::Returned(Err(status)) if is_unended(status) => None,
             Self::Returned(Err(status)) => {
                 let bytes = status.message.len() + status.details.len() + ENTRY_BYTES;
                 Some((self.clone(), bytes))
@@ -308,6 +358,19 @@ impl Answer {
             Self::Cut => None,
         }
     }
+}
+
+/// Whether the handler gave up, or what it called did, before the work was done.
+fn is_unended(status: &Status) -> bool {
+    matches!(status.code, Code::DeadlineExceeded | Code::Cancelled)
+}
+
+/// The status of a run that was given up says so: a repeat runs again.
+fn unended(status: Status) -> Status {
+    if is_unended(&status) && status.processed == Processed::Yes {
+        return status.with_processed(Processed::Maybe);
+    }
+    status
 }
 
 fn hash(body: &Bytes) -> u64 {
