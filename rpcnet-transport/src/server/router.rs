@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -442,7 +442,9 @@ impl Unary {
 }
 
 impl Started {
+    /// Fused, so that what the future holds is dropped when it is ready, and not when the next one comes.
     fn set(&mut self, future: impl Future<Output = Outcome> + Send + 'static) {
+        let future = future.fuse();
         match &mut self.0 {
             Some(memory) => memory.set(future),
             None => self.0 = Some(ReusableBoxFuture::new(future)),

@@ -73,6 +73,23 @@ pub(super) async fn begin<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> 
 }
 
 #[tokio::test]
+async fn what_a_handler_holds_is_dropped_when_it_has_returned() {
+    let held = Arc::new(());
+    let given = Arc::clone(&held);
+    let router = Router::new().raw("hold", move |_cx, _body| {
+        let held = Arc::clone(&given);
+        // Unlike a block, such a future keeps what it holds when it is ready.
+        poll_fn(move |_| Poll::Ready(Ok(Bytes::from(Arc::strong_count(&held).to_string()))))
+    });
+    let (_server, client) = pair(router.with_dispatch("hold", Dispatch::Inline)).await;
+    for _ in 0..3 {
+        let count = within(client.call("hold", "")).await.expect("a reply");
+        assert_eq!(count, "3", "here, in the router, and in this call");
+        assert_eq!(Arc::strong_count(&held), 2);
+    }
+}
+
+#[tokio::test]
 async fn small_calls_pass_large_bodies_and_large_replies() {
     let router = echo(Router::new()).raw("grow", |_cx, _body| async move {
         Ok(Bytes::from(vec![7; LARGE]))
