@@ -168,7 +168,10 @@ impl ClusterClient {
     ) -> Result<Bytes, ClusterError> {
         let mut course = Course::default();
         loop {
-            let reason = self.next_attempt(&mut course);
+            let reason = match self.next_attempt(&mut course) {
+                Ok(reason) => reason,
+                Err(gave_up) => return Err(course.end(gave_up)),
+            };
             let number = course.begin();
             let connection = self.pool.connection(worker);
             let call = |client: RpcClient, options| {

@@ -105,7 +105,16 @@ impl Budget {
     }
 
     pub(super) fn withdraw(&self) -> bool {
-        self.tokens.withdraw(Time::from(self.began.elapsed()))
+        self.tokens.withdraw(self.now())
+    }
+
+    /// Whether there is an extra attempt in it.
+    pub(super) fn has_any(&self) -> bool {
+        self.tokens.level(self.now()) >= 1.0
+    }
+
+    fn now(&self) -> Time {
+        Time::from(self.began.elapsed())
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     course::{Course, Failure},
     options::Plan,
     pool::Connection,
-    retry::{RetryKind, Verdict},
+    retry::{Budget, RetryKind, Verdict},
 };
 
 impl ClusterClient {
@@ -52,7 +52,10 @@ impl ClusterClient {
                     Err(gave_up) => return Err(course.end(gave_up)),
                 },
             };
-            let reason = self.next_attempt(&mut course);
+            let reason = match self.next_attempt(&mut course) {
+                Ok(reason) => reason,
+                Err(gave_up) => return Err(course.end(gave_up)),
+            };
             let outcome = if let Some(delay) = self.hedge_delay(&plan) {
                 // On the heap, so that the calls that need none of it are small.
                 let first = (worker, connection, reason);
@@ -133,20 +136,19 @@ impl ClusterClient {
         outcome
     }
 
-    /// An attempt is about to be made: counts it, and says why it is made.
-    pub(super) fn next_attempt(&self, course: &mut Course) -> AttemptReason {
-        match course.retry.take() {
-            None => {
-                self.counters.calls.add_one();
-                AttemptReason::First
-            }
-            Some(kind) => {
-                self.counters.retry(kind);
-                AttemptReason::Retry {
-                    after: std::mem::take(&mut course.paused),
-                }
-            }
+    /// An attempt is about to be made: pays for it, counts it, and says why it is made.
+    pub(super) fn next_attempt(&self, course: &mut Course) -> Result<AttemptReason, GaveUp> {
+        let Some(kind) = course.retry.take() else {
+            self.counters.calls.add_one();
+            return Ok(AttemptReason::First);
+        };
+        if kind.costs() && !self.withdraw() {
+            return Err(GaveUp::Budget);
         }
+        self.counters.retry(kind);
+        Ok(AttemptReason::Retry {
+            after: std::mem::take(&mut course.paused),
+        })
     }
 
     /// Whether the failure of the latest attempt may be followed by another one.
@@ -159,7 +161,8 @@ impl ClusterClient {
             return Err(GaveUp::AttemptsMax);
         }
         let kind = RetryKind::after(&failure.error);
-        if kind.costs() && !self.withdraw() {
+        // It is taken when the attempt starts: it may never, for want of time or of a worker.
+        if kind.costs() && !self.has_budget() {
             return Err(GaveUp::Budget);
         }
         course.retry = Some(kind);
@@ -185,10 +188,19 @@ impl ClusterClient {
         }
     }
 
-    /// Takes an extra attempt out of the budget.
+    /// Takes an extra attempt, which starts now, out of the budget.
     pub(super) fn withdraw(&self) -> bool {
-        let budget = self.config.budget.as_ref();
-        let allowed = budget.is_none_or(|budget| budget.withdraw());
+        self.ask_budget(Budget::withdraw)
+    }
+
+    /// Whether the budget has an extra attempt.
+    fn has_budget(&self) -> bool {
+        self.ask_budget(Budget::has_any)
+    }
+
+    fn ask_budget(&self, ask: impl FnOnce(&Budget) -> bool) -> bool {
+        let budget = self.config.budget.as_deref();
+        let allowed = budget.is_none_or(ask);
         if !allowed {
             self.counters.budget_refusals.add_one();
         }

@@ -55,6 +55,33 @@ async fn refusals_cost_budget_and_an_empty_one_ends_the_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_never_starts_costs_nothing() {
+    let bench = Bench::with(|config| config.with_retry_budget(only(1.0))).await;
+    let later = Status::overloaded("later").with_retry_after(4 * PATIENCE);
+    let (router, _) = failing(later);
+    let _red = bench.worker("red", router);
+    for _ in 0..3 {
+        // It has no time for another attempt.
+        let error = bench.call("who").await.expect_err("it refuses");
+        assert_eq!(error.gave_up(), GaveUp::Deadline, "{error}");
+    }
+    // One that is dropped while it waits does not make it either.
+    let patient = WorkerCallOptions::new().without_deadline();
+    let call = bench.call_with("who", patient);
+    tokio::select! {
+        _ = call => panic!("it waits"),
+        () = until("it was refused", || bench.client.stats().calls == 4 && bench.in_flight("red") == 0) => {}
+    }
+    let _blue = bench.worker("blue", who("blue"));
+    // In turns, so one of two calls begins at red.
+    while bench.client.stats().retries_overloaded == 0 {
+        let reply = bench.call("who").await.expect("there is one for it");
+        assert!(reply.starts_with("blue"), "{reply}");
+    }
+    assert_eq!(bench.client.stats().budget_refusals, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn successes_fill_the_budget() {
     let budget = only(1.0).with_ratio(1.0);
     let bench = Bench::with(|config| config.with_retry_budget(budget)).await;
