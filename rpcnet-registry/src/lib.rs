@@ -79,8 +79,8 @@ pub use source::SourceState;
 pub use static_membership::StaticMembership;
 pub use tags::Tags;
 pub use workers::{
-    HealthEvent, HealthEvents, LoadBalancingStrategy, UnknownStrategy, Worker, WorkerRegistry,
-    WorkerStatus,
+    Candidate, HealthEvent, HealthEvents, LoadBalancingStrategy, UnknownStrategy, Worker,
+    WorkerRegistry, WorkerStatus,
 };
 
 #[cfg(doctest)]

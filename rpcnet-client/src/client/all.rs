@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, stream, stream::BoxStream};
-use rpcnet_registry::{NodeId, Worker};
+use rpcnet_registry::{Candidate, NodeId, Worker};
 use rpcnet_transport::{Decode, Encode, RpcClient};
 use tokio::time::Instant;
 
@@ -56,7 +56,7 @@ impl ClusterClient {
             let body = body.clone();
             async move {
                 let plan = options.plan(self, method).of_one();
-                let reply = self.call_this(&worker, method, body, plan).await;
+                let reply = self.call_this(&worker.begin(), method, body, plan).await;
                 (index, (worker.id().clone(), reply))
             }
         });
@@ -123,16 +123,16 @@ impl ClusterClient {
         })
     }
 
-    /// Everybody who is to be called.
-    pub(super) fn all(&self, filter: Option<&str>) -> Result<Vec<Worker>, ClusterError> {
+    /// All workers that are to be called. Each counts as in flight from when its call begins.
+    pub(super) fn all(&self, filter: Option<&str>) -> Result<Vec<Candidate>, ClusterError> {
         self.pool.follow(&self.registry);
-        Ok(self.registry.select_all(filter)?)
+        Ok(self.registry.candidates(filter)?)
     }
 
     /// Calls these, several at a time.
     pub(super) fn call_each<'a>(
         &'a self,
-        mut workers: Vec<Worker>,
+        mut workers: Vec<Candidate>,
         method: &str,
         body: Bytes,
         plan: Plan<'a>,
@@ -146,7 +146,7 @@ impl ClusterClient {
         let calls = workers.into_iter().map(move |worker| {
             let (method, body) = (Arc::clone(&method), body.clone());
             async move {
-                let reply = self.call_this(&worker, &method, body, plan).await;
+                let reply = self.call_this(&worker.begin(), &method, body, plan).await;
                 (worker.id().clone(), reply)
             }
             .boxed()

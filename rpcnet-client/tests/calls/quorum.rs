@@ -50,6 +50,40 @@ async fn replies_come_as_they_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn workers_that_wait_for_their_turn_are_not_in_flight() {
+    let one = std::num::NonZeroUsize::MIN;
+    let bench = Bench::with(|config| config.with_concurrency_max(one)).await;
+    let (router, runs) = hanging();
+    let _servers = ["a", "b", "c"].map(|name| bench.worker(name, router.clone()));
+    let all = || {
+        ["a", "b", "c"]
+            .map(|name| bench.in_flight(name))
+            .iter()
+            .sum::<u32>()
+    };
+    let called = async |count| {
+        until("one is called", || runs.load(SeqCst) == count).await;
+        all()
+    };
+    let call = bench.client.call_all_workers("who", "", WORKERS);
+    let counted = tokio::select! {
+        _ = call => panic!("it hangs"),
+        counted = called(1) => counted,
+    };
+    assert_eq!((counted, all()), (1, 0));
+    let replies = bench
+        .client
+        .call_all_workers_stream("who", "", WORKERS, options());
+    let mut replies = replies.expect("workers");
+    assert_eq!(all(), 0);
+    let counted = tokio::select! {
+        _ = replies.next() => panic!("it hangs"),
+        counted = called(2) => counted,
+    };
+    assert_eq!(counted, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_time_is_for_all_of_them() {
     let one = std::num::NonZeroUsize::MIN;
     let bench = Bench::with(|config| config.with_concurrency_max(one)).await;

@@ -17,10 +17,10 @@ use group::Group;
 use health::Care;
 pub use health::{HealthEvent, HealthEvents};
 use parking_lot::Mutex;
-use rpcnet_balance::Balancer;
+use rpcnet_balance::{Balancer, Time};
 pub use strategy::{LoadBalancingStrategy, UnknownStrategy};
 use worker::Member;
-pub use worker::{Worker, WorkerStatus};
+pub use worker::{Candidate, Worker, WorkerStatus};
 
 use crate::{
     ClusterEvent, Events, Filter, Membership, Node, NodeState, Observer, ParseError, SelectError,
@@ -121,10 +121,22 @@ impl WorkerRegistry {
     ///
     /// As [`select_worker`](Self::select_worker).
     pub fn select_all(&self, filter: Option<&str>) -> Result<Vec<Worker>, SelectError> {
+        let all = self.candidates(filter)?;
+        // Whether calls follow at once is the caller's affair.
+        let begun = all.iter().map(|one| one.begin_at(Time::ZERO));
+        Ok(begun.collect())
+    }
+
+    /// Like [`select_all`](Self::select_all), without counting calls: for a call to all that begins with some of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`select_worker`](Self::select_worker).
+    pub fn candidates(&self, filter: Option<&str>) -> Result<Vec<Candidate>, SelectError> {
         let text = filter.unwrap_or("");
         let group = self.shared.group(text)?;
         group.touch();
-        let all: Vec<Worker> = group.tiers.iter().flat_map(Worker::all).collect();
+        let all: Vec<Candidate> = group.tiers.iter().flat_map(Candidate::all).collect();
         if all.is_empty() {
             Err(self.nobody(&group, text))
         } else {

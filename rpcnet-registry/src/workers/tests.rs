@@ -89,6 +89,25 @@ fn a_node_that_serves_no_methods_is_no_worker() {
 }
 
 #[test]
+fn a_candidate_counts_from_the_beginning_of_its_call() {
+    let registry = started(&cluster(), LoadBalancingStrategy::RoundRobin);
+    let all = registry.candidates(Some("role=worker")).unwrap();
+    let in_flight = || {
+        let all = registry.workers(Some("role=worker")).unwrap();
+        all.iter().map(|one| one.in_flight).collect::<Vec<_>>()
+    };
+    assert_eq!((all.len(), in_flight()), (3, vec![0, 0, 0]));
+    let call = all[1].begin();
+    assert_eq!(
+        (call.id(), call.endpoint_id()),
+        (all[1].id(), all[1].endpoint_id())
+    );
+    assert_eq!(in_flight(), [0, 1, 0]);
+    drop(call);
+    assert_eq!(in_flight(), [0, 0, 0]);
+}
+
+#[test]
 fn a_worker_is_selected_by_name_if_it_matches() {
     let cluster = cluster();
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);

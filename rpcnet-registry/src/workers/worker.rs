@@ -30,6 +30,61 @@ pub struct Worker {
     probe: Option<ProbeGuard>,
 }
 
+/// A worker that may be called: where it is, without a call to count. [`begin`](Self::begin) makes it the
+/// [`Worker`] of a call. Cheap to clone.
+#[derive(Clone)]
+pub struct Candidate {
+    tier: Arc<Tier>,
+    index: usize,
+}
+
+impl Candidate {
+    pub(super) fn all(tier: &Arc<Tier>) -> impl Iterator<Item = Self> {
+        (0..tier.members.len()).map(|index| Self {
+            tier: Arc::clone(tier),
+            index,
+        })
+    }
+
+    fn member(&self) -> &Arc<Member> {
+        &self.tier.members[self.index]
+    }
+
+    /// The node, as it was known when the list was made.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.member().node
+    }
+
+    /// Which process it is.
+    #[must_use]
+    pub fn id(&self) -> &NodeId {
+        &self.node().id
+    }
+
+    /// Its id to balancers: see [`Worker::endpoint_id`].
+    #[must_use]
+    pub fn endpoint_id(&self) -> u64 {
+        self.member().endpoint.id()
+    }
+
+    /// The worker for a call that begins now, and the count of that call.
+    #[must_use]
+    pub fn begin(&self) -> Worker {
+        self.begin_at(self.tier.care.now())
+    }
+
+    pub(super) fn begin_at(&self, now: Time) -> Worker {
+        Worker::at(&self.tier, self.index, now).expect("a member of the tier")
+    }
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Candidate").field(self.node()).finish()
+    }
+}
+
 impl Worker {
     pub(super) fn pick(tier: &Arc<Tier>, cx: &PickContext<'_>) -> Option<Self> {
         if tier.view.is_empty() {
@@ -57,10 +112,6 @@ impl Worker {
         let mut members = tier.members.iter();
         let index = members.position(|member| &*member.node.id.name == name)?;
         Self::at(tier, index, now)
-    }
-
-    pub(super) fn all(tier: &Arc<Tier>) -> impl Iterator<Item = Self> {
-        (0..tier.members.len()).filter_map(|index| Self::at(tier, index, Time::ZERO))
     }
 
     /// `None` past the end: the balancer may be anybody's.
