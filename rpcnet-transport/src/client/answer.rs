@@ -15,12 +15,26 @@ pub(crate) fn of_reply(header: ReplyHeader, body: Bytes) -> Result<Bytes, RpcErr
     if header.code == Code::Ok {
         return Ok(body);
     }
-    let error = RpcError::new(header.code, header.processed, header.message).with_details(body);
+    let error = RpcError::new(header.code, header.processed, header.message);
+    let error = error.with_details(detached(body));
     Err(match header.retry_after {
         Some(wait) => error.with_retry_after(wait),
         None => error,
     })
 }
+
+/// For whoever may keep it: a small part of what was received would keep all of that.
+pub(super) fn detached(bytes: Bytes) -> Bytes {
+    if bytes.len() <= COPIED_BYTES_MAX {
+        Bytes::copy_from_slice(&bytes)
+    } else {
+        bytes
+    }
+}
+
+/// What is copied rather than kept with all that was received with it: some 64 KiB, so that what is larger keeps at most
+/// thirty times its size.
+const COPIED_BYTES_MAX: usize = 2048;
 
 /// The error of a call whose request was sent and whose answer was not a reply.
 pub(crate) fn unreadable(

@@ -1,20 +1,26 @@
 //! The kinds of calls, as a caller makes them.
 
 use bytes::Bytes;
+use futures::TryFutureExt;
 use tokio::time::Instant;
 
-use super::{CallOptions, RpcClient, Upload};
+use super::{CallOptions, RpcClient, Upload, answer};
 use crate::{Code, Decode, Encode, Processed, Receiver, RpcError, Sender, wire::Flags};
 
 /// The kinds of calls.
 impl RpcClient {
-    /// Calls a method with bytes, which get bytes back.
+    /// Calls a method with bytes, which get bytes back. A reply of up to 2 KiB has memory of its own; a larger one shares that of the
+    /// packets that it came in.
     ///
     /// # Errors
     ///
     /// [`RpcError`] says what happened and whether the handler has seen the request.
-    pub async fn call(&self, method: &str, body: impl Into<Bytes>) -> Result<Bytes, RpcError> {
-        self.call_with(method, body, CallOptions::new()).await
+    pub fn call(
+        &self,
+        method: &str,
+        body: impl Into<Bytes>,
+    ) -> impl Future<Output = Result<Bytes, RpcError>> {
+        self.call_with(method, body, CallOptions::new())
     }
 
     /// Like [`call`](Self::call), with a timeout of its own and more.
@@ -22,13 +28,24 @@ impl RpcClient {
     /// # Errors
     ///
     /// As of [`call`](Self::call).
-    pub async fn call_with(
+    pub fn call_with(
         &self,
         method: &str,
         body: impl Into<Bytes>,
+        options: CallOptions,
+    ) -> impl Future<Output = Result<Bytes, RpcError>> {
+        // No future of its own: each costs a call time and space.
+        let call = self.call_shared(method, body.into(), options);
+        call.map_ok(answer::detached)
+    }
+
+    /// Like [`call_with`](Self::call_with); the reply may share the memory of the packets that it came in.
+    async fn call_shared(
+        &self,
+        method: &str,
+        body: Bytes,
         mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
-        let body = body.into();
         if let Some(early) = &self.0.early {
             let call = Box::pin(self.call_early(early, method, body, options));
             return call.await.map_err(|e| self.of_peer(e));
@@ -65,7 +82,7 @@ impl RpcClient {
                 Some(refusal) => Err(refusal),
                 None => self.share(method, body, &options, now, deadline).await,
             };
-            return outcome.map_err(|e| self.of_peer(e));
+            return outcome.map(answer::detached).map_err(|e| self.of_peer(e));
         }
         Box::pin(self.call_with(method, body.clone(), options)).await
     }
@@ -100,7 +117,7 @@ impl RpcClient {
         Resp: Decode,
     {
         let body = encode(request).map_err(|e| self.of_peer(e))?;
-        let reply = self.call_with(method, body, options).await?;
+        let reply = self.call_shared(method, body, options).await?;
         decode(reply).map_err(|e| self.of_peer(e))
     }
 

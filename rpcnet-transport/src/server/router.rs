@@ -97,7 +97,8 @@ impl Router {
         Self::default()
     }
 
-    /// A method that takes bytes and replies with bytes.
+    /// A method that takes bytes and replies with bytes. The request may share the memory of the packets that it came in: a
+    /// handler that keeps a small one for long copies it.
     ///
     /// # Panics
     ///
