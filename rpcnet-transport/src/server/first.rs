@@ -57,10 +57,20 @@ impl Caller {
         })
     }
 
-    /// Counts one more lane, unless there are as many as were announced.
-    fn take_lane(&self, lanes_max: u8) -> bool {
+    /// Counts one more lane for as long as the guard lives, unless there are as many as were announced.
+    fn take_lane(self: &Arc<Self>, lanes_max: u8) -> Option<LaneGuard> {
         let more = |lanes| (lanes < lanes_max).then(|| lanes + 1);
-        self.lanes.fetch_update(Relaxed, Relaxed, more).is_ok()
+        let taken = self.lanes.fetch_update(Relaxed, Relaxed, more);
+        taken.is_ok().then(|| LaneGuard(Arc::clone(self)))
+    }
+}
+
+/// One of the lanes of a caller.
+struct LaneGuard(Arc<Caller>);
+
+impl Drop for LaneGuard {
+    fn drop(&mut self) {
+        self.0.lanes.fetch_sub(1, Relaxed);
     }
 }
 
@@ -89,11 +99,11 @@ pub(super) async fn serve_stream(
             counters.malformed_frames.add_one();
             Cut::Malformed
         }
-        Ok((StreamKind::Lane, rest)) if caller.take_lane(shared.config.lanes.get()) => {
-            let outbox = Outbox::new(send, caller.connection.clone());
-            return lane::serve(shared, caller, outbox, recv, rest).await;
-        }
-        Ok((StreamKind::Lane, _)) => {
+        Ok((StreamKind::Lane, rest)) => {
+            if let Some(_taken) = caller.take_lane(shared.config.lanes.get()) {
+                let outbox = Outbox::new(send, caller.connection.clone());
+                return lane::serve(shared, caller, outbox, recv, rest).await;
+            }
             counters.malformed_frames.add_one();
             Cut::Malformed
         }

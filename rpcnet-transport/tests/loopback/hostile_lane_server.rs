@@ -91,16 +91,23 @@ impl Trap {
 
     /// The next stream, which is of this kind.
     async fn stream(&self, kind: StreamKind) -> Lane {
+        let (found, stream) = self.any_stream().await;
+        assert_eq!(found, kind);
+        stream
+    }
+
+    /// The next stream, and its kind.
+    async fn any_stream(&self) -> (StreamKind, Lane) {
         let (send, mut recv) = within(self.connection.accept_bi()).await.unwrap();
         let mut preface = [0; PREFACE_BYTES];
         within(recv.read_exact(&mut preface)).await.unwrap();
-        assert_eq!(Preface::decode(preface).unwrap().kind, kind);
         let decoder = LaneDecoder::new();
-        Lane {
+        let stream = Lane {
             send,
             recv,
             decoder,
-        }
+        };
+        (Preface::decode(preface).unwrap().kind, stream)
     }
 
     /// That the next call of the client has a stream of its own.
@@ -147,24 +154,63 @@ async fn verdict(call: tokio::task::JoinHandle<Result<Bytes, RpcError>>) -> (Cod
 }
 
 #[tokio::test]
-async fn a_lane_that_is_cut_or_makes_no_sense_is_used_no_more() {
+async fn a_lane_that_makes_no_sense_is_used_no_more() {
     let trap = Trap::new(2, 100).await;
-    let calls = [(); 3].map(|()| trap.call());
-    let mut lane = trap.stream(StreamKind::Lane).await;
-    lane.request().await;
-    lane.send.reset(1u32.into()).unwrap();
-    for call in calls {
-        assert_eq!(verdict(call).await, (Code::Internal, Processed::Maybe));
+    for _ in 0..2 {
+        let calls = [(); 3].map(|()| trap.call());
+        let mut lane = trap.stream(StreamKind::Lane).await;
+        lane.request().await;
+        within(lane.send.write_all(&[0xff; 40])).await.unwrap();
+        for call in calls {
+            assert_eq!(verdict(call).await, (Code::Internal, Processed::Maybe));
+        }
     }
-    let call = trap.call();
-    let mut lane = trap.stream(StreamKind::Lane).await;
-    lane.request().await;
-    within(lane.send.write_all(&[0xff; 40])).await.unwrap();
-    assert_eq!(verdict(call).await, (Code::Internal, Processed::Maybe));
     for _ in 0..3 {
         trap.assert_no_lane().await;
     }
     assert_eq!(trap.client.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_lane_that_was_cut_is_opened_again_after_a_while() {
+    let trap = Trap::new(1, 100).await;
+    let mut calls = vec![trap.call()];
+    let mut lane = trap.stream(StreamKind::Lane).await;
+    for _ in 0..2 {
+        calls.extend([(); 2].map(|()| trap.call()));
+        // What was told on the stream before is forgotten with it: the method is told anew.
+        let first = lane.frame().await;
+        assert!(
+            matches!(first, LaneFrame::Method { method: 0, .. }),
+            "{first:?}"
+        );
+        let answered = lane.request().await;
+        lane.reply(answered, b"y").await;
+        until("it is taken", || {
+            calls.iter().any(|call| call.is_finished())
+        })
+        .await;
+        lane.send.reset(1u32.into()).unwrap();
+        let mut codes = Vec::new();
+        for call in calls.drain(..) {
+            let ended = within(call).await.unwrap();
+            codes.push(ended.map_or_else(|error| error.code(), |_| Code::Ok));
+        }
+        codes.sort_by_key(|code| *code != Code::Ok);
+        assert_eq!(codes, [Code::Ok, Code::Internal, Code::Internal]);
+        // Calls have streams of their own until it is opened again.
+        let begun = Instant::now();
+        (calls, lane) = loop {
+            assert!(begun.elapsed() < 2 * PATIENCE, "it stays closed");
+            let call = trap.call();
+            match trap.any_stream().await {
+                (StreamKind::Lane, lane) => break (vec![call], lane),
+                (kind, _stream) => assert_eq!(kind, StreamKind::Call),
+            }
+            call.abort();
+            sleep(Duration::from_millis(20)).await;
+        };
+    }
 }
 
 #[tokio::test]

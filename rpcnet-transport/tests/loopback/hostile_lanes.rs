@@ -226,6 +226,18 @@ async fn lanes_past_the_limit_are_cut_and_the_others_stay() {
         within(send.write_all(&more)).await.unwrap();
         assert_eq!(answers.reply().await, (1, Bytes::from_static(b"y")));
     }
+    // One that has ended makes room for another.
+    let (mut send, _answers) = good.pop().expect("two");
+    send.finish().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "there is no room");
+        let (_send, mut recv) = caller.say(&begun).await;
+        if matches!(within(recv.read_chunk(99, true)).await, Ok(Some(_))) {
+            break;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

@@ -54,6 +54,8 @@ pub(crate) struct Link {
     queued: AtomicUsize,
     /// Calls that wait for a stream of their own.
     queued_for_streams: AtomicUsize,
+    /// Lanes that the server has cut and that may be opened again.
+    pub(super) cut_lanes: AtomicUsize,
     draining: AtomicBool,
     news: Listener,
     /// The last report, with a mark that there is one.
@@ -77,6 +79,7 @@ impl Link {
             places: Notify::new(),
             queued: AtomicUsize::new(0),
             queued_for_streams: AtomicUsize::new(0),
+            cut_lanes: AtomicUsize::new(0),
             draining: AtomicBool::new(draining),
             news: Listener::default(),
             load: AtomicU64::new(0),
@@ -191,7 +194,7 @@ impl Lanes {
     ) -> Result<(&Arc<Lane>, u32), NotBegun> {
         let begin = |lane: &Arc<Lane>| lane.begin(&self.connection, request, waker);
         let begun = loop {
-            let lane = self.choose();
+            let lane = self.choose(request.now);
             let (lane, begun) = match begin(lane) {
                 Err(NotBegun::NoStream) => match self.choose_used() {
                     Some(used) => (used, begin(used)),
@@ -215,7 +218,7 @@ impl Lanes {
 
     /// The call that came first to a lane goes over it alone; while there is little to do, they share one, so that they
     /// share packets and wake-ups. A lane that stands still because a packet was lost fills up, and is avoided.
-    fn choose(&self) -> &Arc<Lane> {
+    fn choose(&self, now: Instant) -> &Arc<Lane> {
         let mut least = &self.lanes[0];
         let mut least_crowd = least.crowd();
         for lane in &self.lanes {
@@ -226,6 +229,12 @@ impl Lanes {
             if crowd < least_crowd {
                 (least, least_crowd) = (lane, crowd);
             }
+        }
+        // One that was cut is opened again when it is needed.
+        if self.link.cut_lanes.load(Relaxed) > 0
+            && let Some(lane) = self.lanes.iter().find(|lane| lane.reopen(now))
+        {
+            return lane;
         }
         least
     }

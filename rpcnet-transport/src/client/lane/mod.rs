@@ -4,6 +4,7 @@ mod call;
 mod lanes;
 mod methods;
 mod reader;
+mod reopening;
 mod table;
 
 use std::{
@@ -28,6 +29,7 @@ pub(super) use self::{
 use self::{
     methods::{Methods, Number},
     reader::Reader,
+    reopening::Reopening,
     table::Table,
 };
 use super::answer;
@@ -67,6 +69,7 @@ struct State {
     is_reader_woken: bool,
     /// While any call waits.
     outgoing: Option<GaugeGuard>,
+    reopening: Reopening,
 }
 
 #[derive(Debug)]
@@ -135,6 +138,7 @@ impl Lane {
                 reader: None,
                 is_reader_woken: false,
                 outgoing: None,
+                reopening: Reopening::default(),
             }),
             waiting: AtomicUsize::new(0),
             crowd: AtomicUsize::new(0),
@@ -157,6 +161,23 @@ impl Lane {
     pub(super) fn has_room(&self) -> bool {
         let _state = self.state.lock();
         self.crowd() != NO_ROOM
+    }
+
+    /// Makes a lane that the server has cut one that is opened by its next call, if its time has come.
+    pub(super) fn reopen(&self, now: Instant) -> bool {
+        let state = &mut *self.state.lock();
+        let is_due =
+            matches!(state.phase, Phase::Ended(End::Cut(_))) && state.reopening.is_due(now);
+        if is_due {
+            state.phase = Phase::Unopened;
+            // The numbers of methods are those of a stream.
+            state.methods = Methods::default();
+            state.reader = None;
+            state.is_reader_woken = false;
+            self.link.cut_lanes.fetch_sub(1, Relaxed);
+            self.note(state);
+        }
+        is_due
     }
 
     /// Sends a request. Its answer is asked for by its number, and has to be, or abandoned.

@@ -2,7 +2,7 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -28,6 +28,10 @@ pub(super) struct Reader {
     wakers: Vec<Waker>,
     expired: Vec<u32>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// The server has reset the stream.
+    is_cut: bool,
+    /// The end was told. The lane may be another reader's by now.
+    has_ended: bool,
 }
 
 impl Reader {
@@ -42,6 +46,8 @@ impl Reader {
             wakers: Vec::new(),
             expired: Vec::new(),
             timer: None,
+            is_cut: false,
+            has_ended: false,
         }
     }
 
@@ -56,7 +62,10 @@ impl Reader {
                     Err(e) => End::Broken(e),
                 }));
             }
-            Err(ReadError::Reset(code)) => return Poll::Ready(Err(End::Cut(code.into_inner()))),
+            Err(ReadError::Reset(code)) => {
+                self.is_cut = true;
+                return Poll::Ready(Err(End::Cut(code.into_inner())));
+            }
             Err(ReadError::ConnectionLost(e)) => return Poll::Ready(Err(End::Lost(e))),
             Err(
                 ReadError::ClosedStream
@@ -90,6 +99,9 @@ impl Reader {
     /// Hands answers to their callers, writes what they have queued, and looks at the deadlines. Returns the time of the next.
     fn settle(&mut self, cx: &mut Context<'_>, end: Option<End>) -> Option<Instant> {
         let state = &mut *self.lane.state.lock();
+        if !self.answers.is_empty() {
+            state.reopening.on_answer();
+        }
         for (id, answer) in self.answers.drain(..) {
             self.wakers.extend(state.table.answer(id, answer));
         }
@@ -125,6 +137,11 @@ impl Reader {
                 .table
                 .answer_all(unanswered, |waker| wakers.push(waker));
             state.phase = Phase::Ended(end);
+            self.has_ended = true;
+            if self.is_cut {
+                state.reopening.on_cut(Instant::now());
+                self.lane.link.cut_lanes.fetch_add(1, Relaxed);
+            }
             self.lane.link.places.notify_waiters();
         }
         self.lane.note(state);
@@ -184,6 +201,9 @@ impl Future for Reader {
 impl Drop for Reader {
     /// A task that is dropped before the lane has ended, because its runtime ends, leaves no caller waiting.
     fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
         let mut wakers = Vec::new();
         {
             let state = &mut *self.lane.state.lock();
