@@ -304,7 +304,9 @@ impl ConnectError {
             | Self::RefusedByPeer { addr, .. }
             | Self::Refused { addr, .. }
             | Self::Protocol { addr, .. } => Some(*addr),
-            Self::InvalidName(_) | Self::EndpointClosed | Self::Bind(_) => None,
+            Self::InvalidName(_) | Self::EndpointClosed | Self::RuntimeEnded | Self::Bind(_) => {
+                None
+            }
         }
     }
 

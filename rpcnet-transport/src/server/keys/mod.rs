@@ -277,9 +277,7 @@ struct Run {
 impl Run {
     async fn serve(mut self, start: Arc<Start>, cx: CallContext, body: Bytes, lent: Lent) {
         let Lent {
-            mut places,
-            shared,
-            ..
+            mut places, shared, ..
         } = lent;
         // A shutdown waits for it, its caller being there or not.
         let _unacknowledged = shared.unacknowledged.enter().0;
