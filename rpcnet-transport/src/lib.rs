@@ -3,6 +3,7 @@
 mod accounts;
 mod busy_poll;
 mod client;
+mod closing;
 mod code;
 mod codec;
 mod config;

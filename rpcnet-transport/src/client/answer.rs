@@ -92,16 +92,20 @@ pub(crate) fn lost_before_sending(error: ConnectionError) -> RpcError {
 /// The error of a call whose connection was lost later. A server that stops says how many streams it took: the
 /// others were certainly not processed.
 fn lost_after_sending(error: ConnectionError, stream_index: u64) -> RpcError {
-    let (code, processed) = match &error {
-        ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_SHUTDOWN => {
-            match streams_taken(&close.reason) {
-                Some(taken) if stream_index >= taken => (Code::Draining, Processed::No),
-                _ => (Code::Unavailable, Processed::Maybe),
-            }
-        }
-        _ => (Code::Unavailable, Processed::Maybe),
+    let (code, processed) = match is_untaken(&error, stream_index) {
+        true => (Code::Draining, Processed::No),
+        false => (Code::Unavailable, Processed::Maybe),
     };
     lost(error, code, processed)
+}
+
+/// Whether a server that stops says that it did not take this stream.
+pub(crate) fn is_untaken(error: &ConnectionError, stream_index: u64) -> bool {
+    let ConnectionError::ApplicationClosed(close) = error else {
+        return false;
+    };
+    close.error_code == CLOSE_SHUTDOWN
+        && streams_taken(&close.reason).is_some_and(|taken| stream_index >= taken)
 }
 
 fn lost(error: ConnectionError, code: Code, processed: Processed) -> RpcError {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     accounts::{ConnectionAccount, Room},
+    closing::close_after_load,
     gauge::Gauge,
     runtime::ConnectionGuard,
     stream::{Cut, RecvHalf},
@@ -69,8 +70,13 @@ pub(super) async fn listen(
     } else {
         drop(answers);
         tokio::select! {
-            () = in_flight.none() => connection.close(answer::CLOSE_DONE, b""),
+            () = in_flight.none() => {}
             _ = connection.closed() => {}
+        }
+        if link.has_cut() {
+            close_after_load(&connection, &in_flight, answer::CLOSE_DONE, b"").await;
+        } else {
+            connection.close(answer::CLOSE_DONE, b"");
         }
     }
     guard.disarm();

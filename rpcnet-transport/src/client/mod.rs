@@ -13,17 +13,17 @@ mod share;
 mod upload;
 
 pub use self::{close::CloseReason, news::ConnectionNews, options::CallOptions, upload::Upload};
-pub(crate) use self::{control::DRAINING_PAUSE, lane::METHODS_MAX};
+pub(crate) use self::{
+    control::DRAINING_PAUSE,
+    lane::{Link, METHODS_MAX},
+};
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::VarInt;
 use tokio::time::Instant;
 
-use self::{
-    early::Early,
-    lane::{Lanes, Link},
-};
+use self::{early::Early, lane::Lanes};
 use crate::{
     ConnectError, Endpoint, LoadReport, Peer, RpcError, Tls, TransportConfig,
     accounts::ConnectionAccount,
@@ -274,6 +274,10 @@ impl RpcClient {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.lanes.abort();
+        // Else it is closed when nothing is under way any more.
+        if self.early.is_none() && self.in_flight.count() == 0 && !self.link.has_cut() {
+            self.connection.close(answer::CLOSE_DONE, b"");
+        }
         self.link.unused.cancel();
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::{Endpoint, Shared};
-use crate::client::answer;
+use crate::{client::answer, closing::CLOSE_MAX};
 
 /// What became of the calls while a shutdown went on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -95,10 +95,12 @@ impl Endpoint {
         for _ in 0..CANCEL_TURNS {
             tokio::task::yield_now().await;
         }
-        let _ = timeout_at(deadline, shared.unacknowledged.none()).await;
+        // From then on connections are closed, which takes its time where much is under way.
+        let stop_at = deadline - (deadline - cancel_at) / 2;
+        let _ = timeout_at(stop_at, shared.unacknowledged.none()).await;
         // Refusals that are still on their way are worth a moment, not the whole time.
         shared.calls.close();
-        let moment = deadline.min(Instant::now() + CANCEL_AHEAD_MAX);
+        let moment = stop_at.min(Instant::now() + CANCEL_AHEAD_MAX);
         let _ = timeout_at(moment, shared.calls.wait()).await;
         shared.stopped.cancel();
         shared.connections.close();
@@ -201,4 +203,4 @@ const CANCEL_AHEAD_MAX: Duration = Duration::from_millis(250);
 const CANCEL_TURNS: usize = 4;
 
 /// What is sent to close a connection leaves at once; waiting for what comes back is not worth more.
-const FAREWELL_MAX: Duration = Duration::from_millis(20);
+const FAREWELL_MAX: Duration = Duration::from_millis(20).saturating_add(CLOSE_MAX);

@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     early,
-    first::{Caller, serve_stream},
+    first::{Caller, spawn_stream},
     handshakes::{self, Handshakes},
 };
 use crate::{
     Peer, TransportConfig,
     client::{DRAINING_PAUSE, answer},
+    closing::close_after_load,
     endpoint::Shared,
     quic,
     runtime::ConnectionGuard,
@@ -269,11 +270,9 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
                 }
             },
             stream = caller.connection.accept_bi() => match stream {
-                Ok((send, recv)) => {
+                Ok(stream) => {
                     streams_taken += 1;
-                    let caller = Arc::clone(&caller);
-                    let stream = serve_stream(Arc::clone(&shared), caller, send, recv, None);
-                    shared.calls.spawn(stream);
+                    spawn_stream(&shared, &caller, stream, None);
                 }
                 Err(e) => {
                     tracing::debug!(peer = %caller.peer, error = %e, "connection ended");
@@ -284,9 +283,14 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
         }
     }
     // Callers whose streams were not taken learn that nothing was done for them.
-    caller
-        .connection
-        .close(answer::CLOSE_SHUTDOWN, &streams_taken.to_le_bytes());
+    let reason = streams_taken.to_le_bytes();
+    if caller.streams.count() == 0 {
+        caller.connection.close(answer::CLOSE_SHUTDOWN, &reason);
+    } else {
+        caller.cut();
+        let code = answer::CLOSE_SHUTDOWN;
+        close_after_load(&caller.connection, &caller.streams, code, &reason).await;
+    }
     guard.disarm();
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn answer(
             processed: Processed::Maybe,
             ..
         }) => match code {
-            Code::Cancelled => Cut::ShutDown,
+            Code::Cancelled => Cut::Closing,
             Code::DeadlineExceeded => Cut::OutOfTime,
             _ => Cut::Failed,
         },

@@ -88,6 +88,20 @@ struct Call {
     in_flight: InFlight,
 }
 
+/// Counts a call that is dropped before its handler has ended.
+struct Unended<'a>(Option<&'a Shared>);
+
+impl Drop for Unended<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0 {
+            shared.counters.calls_cancelled.add_one();
+            if shared.cancel_calls.is_cancelled() {
+                shared.cancelled_by_shutdown.add_one();
+            }
+        }
+    }
+}
+
 /// How the wait for a handler ended.
 enum Ended {
     Returned(Result<Bytes, Status>),
@@ -178,6 +192,7 @@ impl Call {
         let deadline = asked.deadline;
         let mut stopped = pin!(send.stopped());
         shared.counters.calls_started.add_one();
+        let mut unended = Unended(Some(shared));
 
         let token = shared.cancel_calls.child_token();
         let limit = shared.config.message_bytes_max;
@@ -234,6 +249,7 @@ impl Call {
             &token,
         )
         .await;
+        unended.0 = None;
         let returned = match &ended {
             Ended::Returned(outcome) => Some(outcome),
             _ => None,

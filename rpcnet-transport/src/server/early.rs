@@ -13,7 +13,7 @@ use quinn::ZeroRttAccepted;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    first::{Caller, serve_stream},
+    first::{Caller, spawn_stream},
     request::Unserved,
 };
 use crate::{Code, client::answer, endpoint::Shared, wire::RequestHeader};
@@ -70,12 +70,10 @@ pub(super) async fn serve_until_over(
                 break;
             }
             stream = caller.connection.accept_bi() => {
-                let Ok((send, recv)) = stream else { break };
+                let Ok(stream) = stream else { break };
                 streams_taken += 1;
-                let early = recv.is_0rtt().then(|| handshake.clone());
-                let caller = Arc::clone(caller);
-                let stream = serve_stream(Arc::clone(shared), caller, send, recv, early);
-                shared.calls.spawn(stream);
+                let early = stream.1.is_0rtt().then(|| handshake.clone());
+                spawn_stream(shared, caller, stream, early);
             }
         }
     }

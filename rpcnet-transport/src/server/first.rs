@@ -1,19 +1,29 @@
 //! The first bytes of a stream, which say what it carries.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering::Relaxed},
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU8,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    task::Poll,
 };
 
 use bytes::{Bytes, BytesMut};
 use quinn::VarInt;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::{call, early::Handshake, lane};
 use crate::{
     Peer,
     accounts::{Accounts, ConnectionAccount, ConnectionGuard, Room},
     endpoint::Shared,
+    gauge::Gauge,
     outbox::Outbox,
     stream::{Cut, RecvHalf, SendHalf},
     wire::{Decoder, PREFACE_BYTES, Preface, StreamKind},
@@ -29,6 +39,12 @@ pub(super) struct Caller {
     /// Counts the connection for its peer.
     _counted: ConnectionGuard,
     lanes: AtomicU8,
+    /// Streams that are being served.
+    pub(super) streams: Gauge,
+    /// The tasks of the streams are to end.
+    cut: CancellationToken,
+    /// Whether they are, for those that are woken often.
+    is_cut: Arc<AtomicBool>,
 }
 
 /// Why a stream carries nothing.
@@ -54,7 +70,37 @@ impl Caller {
             account: ConnectionAccount::new(account),
             _counted: counted,
             lanes: AtomicU8::new(0),
+            streams: Gauge::default(),
+            cut: CancellationToken::new(),
+            is_cut: Arc::default(),
         })
+    }
+
+    /// Drops what is served on the connection.
+    pub(super) fn cut(&self) {
+        self.is_cut.store(true, SeqCst);
+        self.cut.cancel();
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.load(SeqCst)
+    }
+
+    /// Polls a future until the streams are cut. The token is asked once, which is enough to be woken by it: it has a lock.
+    async fn until_cut(&self, future: impl Future<Output = ()>) {
+        let mut cut = pin!(self.cut.cancelled());
+        let mut future = pin!(future);
+        let mut is_registered = false;
+        poll_fn(|cx| {
+            if !std::mem::replace(&mut is_registered, true) && cut.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if self.is_cut() {
+                return Poll::Ready(());
+            }
+            future.as_mut().poll(cx)
+        })
+        .await;
     }
 
     /// Counts one more lane for as long as the guard lives, unless there are as many as were announced.
@@ -74,8 +120,23 @@ impl Drop for LaneGuard {
     }
 }
 
-/// Serves a stream that somebody opened.
-pub(super) async fn serve_stream(
+/// Serves a stream that somebody opened, in a task of its own.
+pub(super) fn spawn_stream(
+    shared: &Arc<Shared>,
+    caller: &Arc<Caller>,
+    (send, recv): (quinn::SendStream, quinn::RecvStream),
+    early: Option<Handshake>,
+) {
+    let (guard, _) = caller.streams.enter();
+    let caller = Arc::clone(caller);
+    let serve = serve_stream(Arc::clone(shared), Arc::clone(&caller), send, recv, early);
+    shared.calls.spawn(async move {
+        let _guard = guard;
+        caller.until_cut(serve).await;
+    });
+}
+
+async fn serve_stream(
     shared: Arc<Shared>,
     caller: Arc<Caller>,
     send: quinn::SendStream,
@@ -91,7 +152,8 @@ pub(super) async fn serve_stream(
             let mut decoder = Decoder::answers(shared.config.message_bytes_max);
             decoder.push(rest);
             let room = Room::of(Arc::clone(&caller.account));
-            let (send, recv) = (SendHalf::new(send), RecvHalf::new(recv, decoder, room));
+            let send = SendHalf::new(send).with_closing(Arc::clone(&caller.is_cut));
+            let recv = RecvHalf::new(recv, decoder, room);
             return call::serve(shared, caller, send, recv, arrived, early).await;
         }
         // Whether a method is replay-safe is asked for each call, which lanes do not.

@@ -2,6 +2,10 @@
 
 use std::{
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -30,8 +34,8 @@ pub(crate) enum Cut {
     Stalled = 3,
     /// What it carried could not be completed.
     Failed = 4,
-    /// The server shut down.
-    ShutDown = 5,
+    /// The server closes the connection.
+    Closing = 5,
     /// The time for the call was over.
     OutOfTime = 6,
 }
@@ -42,6 +46,8 @@ pub(crate) struct SendHalf {
     stream: quinn::SendStream,
     open: bool,
     inside_frame: bool,
+    /// Whether the connection is being closed.
+    is_closing: Option<Arc<AtomicBool>>,
 }
 
 /// Why a frame was not written.
@@ -63,7 +69,14 @@ impl SendHalf {
             stream,
             open: true,
             inside_frame: false,
+            is_closing: None,
         }
+    }
+
+    /// Tells the other side, if it is dropped early, whether the connection is being closed.
+    pub(crate) fn with_closing(mut self, is_closing: Arc<AtomicBool>) -> Self {
+        self.is_closing = Some(is_closing);
+        self
     }
 
     /// Writes one frame. Waits while flow control says so, with a limit on each wait for progress.
@@ -127,6 +140,11 @@ impl SendHalf {
         }
     }
 
+    /// Whether it was neither finished nor reset.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
     pub(crate) fn cut(&mut self, why: Cut) {
         self.open = false;
         // Fails only if it was reset before.
@@ -148,7 +166,13 @@ impl SendHalf {
 impl Drop for SendHalf {
     fn drop(&mut self) {
         if self.open {
-            self.cut(Cut::Cancelled);
+            let is_closing = self.is_closing.as_ref();
+            let is_closing = is_closing.is_some_and(|is_closing| is_closing.load(SeqCst));
+            self.cut(if is_closing {
+                Cut::Closing
+            } else {
+                Cut::Cancelled
+            });
         }
     }
 }
@@ -296,10 +320,10 @@ pub(crate) fn cut_to_error(cut: u64) -> (Code, Processed, &'static str) {
             Processed::Maybe,
             "the server could not complete its answer",
         ),
-        c if c == Cut::ShutDown as u64 => (
-            Code::Cancelled,
+        c if c == Cut::Closing as u64 => (
+            Code::Unavailable,
             Processed::Maybe,
-            "the server shut down and cut the call",
+            "the server closes the connection",
         ),
         c if c == Cut::OutOfTime as u64 => (
             Code::DeadlineExceeded,

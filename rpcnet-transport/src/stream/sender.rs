@@ -14,7 +14,7 @@ use super::{Cut, SendHalf, WriteFailure};
 use crate::{
     Code, Encode, Peer, Processed, RpcError,
     accounts::Account,
-    client::answer,
+    client::{Link, answer},
     endpoint::Shared,
     gauge::GaugeGuard,
     runtime::EndpointRuntime,
@@ -118,7 +118,8 @@ enum End {
     },
     /// It is reset unless it was finished.
     Cut {
-        _in_flight: Option<Arc<[GaugeGuard; 2]>>,
+        link: Arc<Link>,
+        _in_flight: Arc<[GaugeGuard; 2]>,
     },
 }
 
@@ -150,7 +151,7 @@ impl SendCore {
 
     pub(crate) fn of_caller(
         half: SendHalf,
-        runtime: EndpointRuntime,
+        link: Arc<Link>,
         peer: Peer,
         message_bytes_max: usize,
         deadline: Option<Instant>,
@@ -158,13 +159,14 @@ impl SendCore {
     ) -> Self {
         Self {
             half: Some(half),
-            runtime,
+            runtime: link.runtime.clone(),
             message_bytes_max,
             stall: None,
             deadline,
             peer,
             end: End::Cut {
-                _in_flight: Some(in_flight),
+                link,
+                _in_flight: in_flight,
             },
             cut: None,
         }
@@ -261,6 +263,11 @@ impl SendCore {
 
 impl Drop for SendCore {
     fn drop(&mut self) {
+        if let (Some(half), End::Cut { link, .. }) = (&self.half, &self.end)
+            && half.is_open()
+        {
+            link.note_cut();
+        }
         if let End::GiveBack { to, .. } = &mut self.end
             && let (Some(to), Some(half)) = (to.take(), self.half.take())
         {

@@ -1,5 +1,6 @@
 //! What every carrier of datagrams has to bear: one suite, run over sockets and in memory.
 
+mod closing;
 mod suite;
 mod trouble;
 

@@ -381,7 +381,10 @@ async fn a_server_that_dies_leaves_it_open_what_it_did() {
     }
     assert_eq!(client.in_flight(), 0);
     let after = within(client.call("hang", "")).await;
-    assert_eq!(verdict(after), (Code::Unavailable, Processed::No));
+    let (code, processed) = verdict(after);
+    // Before or after it hears that the connection is closed.
+    assert!(matches!(code, Code::Unavailable | Code::Draining), "{code}");
+    assert_eq!(processed, Processed::No);
 }
 
 #[tokio::test]

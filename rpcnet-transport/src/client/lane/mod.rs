@@ -21,11 +21,11 @@ use parking_lot::Mutex;
 use quinn::ConnectionError;
 use tokio::{task::AbortHandle, time::Instant};
 
-pub(crate) use self::methods::METHODS_MAX;
 pub(super) use self::{
     call::{Begun, LaneCall},
-    lanes::{Lanes, Link},
+    lanes::Lanes,
 };
+pub(crate) use self::{lanes::Link, methods::METHODS_MAX};
 use self::{
     methods::{Methods, Number},
     reader::Reader,
@@ -294,6 +294,7 @@ impl Lane {
         {
             wire::encode_lane_cancel(outbox.room(FRAME_BYTES_MAX), id);
             state.wake_reader();
+            self.link.note_cut();
         }
         self.note(state);
         self.link.pass_on();

@@ -66,7 +66,16 @@ impl Reader {
                 self.is_cut = true;
                 return Poll::Ready(Err(End::Cut(code.into_inner())));
             }
-            Err(ReadError::ConnectionLost(e)) => return Poll::Ready(Err(End::Lost(e))),
+            Err(ReadError::ConnectionLost(e)) => {
+                let index = self.recv.id().index();
+                let is_untaken = answer::is_untaken(&e, index);
+                let end = if is_untaken {
+                    End::Finished
+                } else {
+                    End::Lost(e)
+                };
+                return Poll::Ready(Err(end));
+            }
             Err(
                 ReadError::ClosedStream
                 | ReadError::IllegalOrderedRead
