@@ -25,6 +25,7 @@ use crate::{
     SocketBuffers, Tls, TransportConfig, TransportStats,
     accounts::Accounts,
     busy_poll::BusyPoll,
+    connections::Connections,
     gauge::Gauge,
     quic,
     reload::CurrentTls,
@@ -55,6 +56,7 @@ pub(crate) struct Handle {
 pub(crate) struct Shared {
     pub(crate) quinn: quinn::Endpoint,
     pub(crate) runtime: EndpointRuntime,
+    pub(crate) registry: Arc<Connections>,
     port: Arc<dyn ClosePort>,
     side: Arc<SideQueue>,
     pub(crate) config: TransportConfig,
@@ -181,6 +183,7 @@ impl Endpoint {
         let shared = Shared {
             quinn,
             runtime,
+            registry: Arc::default(),
             port: close,
             side: Arc::clone(&side),
             config,

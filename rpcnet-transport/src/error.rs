@@ -273,6 +273,15 @@ pub enum ConnectError {
         /// What it said.
         reason: String,
     },
+    /// The other side does not let this node in, whatever its certificate; see
+    /// [`TransportConfig::with_authorizer`](crate::TransportConfig::with_authorizer). Another node may.
+    #[error("{addr} denied this node access: {reason}")]
+    Denied {
+        /// The address that was dialled.
+        addr: SocketAddr,
+        /// What it said.
+        reason: String,
+    },
     /// The other side does not speak this protocol or version.
     #[error("{addr} does not speak this protocol: {reason}")]
     Protocol {
@@ -302,6 +311,7 @@ impl ConnectError {
             | Self::WrongNode { addr, .. }
             | Self::Untrusted { addr, .. }
             | Self::RefusedByPeer { addr, .. }
+            | Self::Denied { addr, .. }
             | Self::Refused { addr, .. }
             | Self::Protocol { addr, .. } => Some(*addr),
             Self::InvalidName(_) | Self::EndpointClosed | Self::RuntimeEnded | Self::Bind(_) => {
@@ -334,6 +344,10 @@ fn wildcard_hint(presented: &[String]) -> &'static str {
 /// A call over a connection that could not be made was certainly not processed.
 impl From<ConnectError> for RpcError {
     fn from(error: ConnectError) -> Self {
-        Self::new(Code::Unavailable, Processed::No, error.to_string()).with_source(error)
+        let code = match error {
+            ConnectError::Denied { .. } => Code::PermissionDenied,
+            _ => Code::Unavailable,
+        };
+        Self::new(code, Processed::No, error.to_string()).with_source(error)
     }
 }

@@ -1,12 +1,14 @@
 #![doc = include_str!("../README.md")]
 
 mod accounts;
+mod authorize;
 mod busy_poll;
 mod client;
 mod closing;
 mod code;
 mod codec;
 mod config;
+mod connections;
 mod endpoint;
 mod error;
 mod gauge;
@@ -31,6 +33,7 @@ pub mod wire;
 #[cfg(feature = "dev-certs")]
 pub use crate::tls::{DevCa, NodePem};
 pub use crate::{
+    authorize::PeerIdentity,
     client::{CallOptions, CloseReason, ConnectionNews, RpcClient, Upload},
     code::{Code, Processed},
     codec::{CodecError, Decode, Encode, Raw},

@@ -132,6 +132,10 @@ pub(crate) fn connect_error(
         {
             ConnectError::RefusedByPeer { addr, reason }
         }
+        ConnectionError::ApplicationClosed(close) if close.error_code == answer::CLOSE_DENIED => {
+            let reason = String::from_utf8_lossy(&close.reason).into_owned();
+            ConnectError::Denied { addr, reason }
+        }
         ConnectionError::ApplicationClosed(_) | ConnectionError::Reset => {
             ConnectError::Refused { addr, reason }
         }

@@ -222,6 +222,12 @@ impl Shards {
         self.0.endpoints.iter().any(Endpoint::is_draining)
     }
 
+    /// Closes all connections with the node of this name, on all shards. See [`Endpoint::disconnect`].
+    pub fn disconnect(&self, name: &str) -> usize {
+        let endpoints = self.0.endpoints.iter();
+        endpoints.map(|endpoint| endpoint.disconnect(name)).sum()
+    }
+
     /// Stops all shards at a time, and is back by the deadline whatever happens, even if a handler blocks the thread of its shard.
     /// See [`Endpoint::shutdown`]; the report is of all shards. The threads end with the last handle. Callers of a shard whose thread is
     /// blocked miss it when their idle timeout is over.

@@ -56,6 +56,10 @@ counters! {
     handshakes_failed,
     /// Connections whose early calls the server did not take, so that they were made again.
     early_data_rejected,
+    /// Connections of nodes that the [authorizer](crate::TransportConfig::with_authorizer) does not let in.
+    connections_denied,
+    /// Connections that [`Endpoint::disconnect`](crate::Endpoint::disconnect) ended.
+    connections_disconnected,
     /// Calls handed to a handler.
     calls_started,
     /// Calls whose handler's answer was sent in whole; if it had a stream of its own, also acknowledged if the caller lived to do

@@ -196,9 +196,9 @@ impl ClusterClient {
             Code::Draining if says_so => OutcomeKind::Overloaded,
             // No worker is to blame for what lies with this process.
             _ if error.is_local() => OutcomeKind::Abandoned,
-            Code::Unavailable if is_lost || is_unreachable(error, client) => {
-                OutcomeKind::Unreachable
-            }
+            Code::Unavailable if is_lost => OutcomeKind::Unreachable,
+            // Also one that denies this node access.
+            _ if is_unreachable(error, client) => OutcomeKind::Unreachable,
             _ => kind_of(error, plan.application_errors_fail),
         };
         // That of an answer, or not to try again, is about the call and not about the worker.

@@ -104,7 +104,7 @@ pub(crate) fn is_untaken(error: &ConnectionError, stream_index: u64) -> bool {
     let ConnectionError::ApplicationClosed(close) = error else {
         return false;
     };
-    close.error_code == CLOSE_SHUTDOWN
+    [CLOSE_SHUTDOWN, CLOSE_DISCONNECTED].contains(&close.error_code)
         && streams_taken(&close.reason).is_some_and(|taken| stream_index >= taken)
 }
 
@@ -112,6 +112,13 @@ fn lost(error: ConnectionError, code: Code, processed: Processed) -> RpcError {
     if quic::is_driver_lost(&error) {
         return RuntimeEnded.into_error(processed);
     }
+    // Before anything of the connection was looked at.
+    let (code, processed) = match &error {
+        ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_DENIED => {
+            (Code::PermissionDenied, Processed::No)
+        }
+        _ => (code, processed),
+    };
     RpcError::new(code, processed, message_of(&error)).with_source(error)
 }
 
@@ -124,6 +131,13 @@ fn message_of(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_SHUTDOWN => {
             "the server shut down".to_owned()
+        }
+        ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_DISCONNECTED => {
+            "the server disconnected this node".to_owned()
+        }
+        ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_DENIED => {
+            let reason = String::from_utf8_lossy(&close.reason);
+            format!("the server denied this node access: {reason}")
         }
         ConnectionError::LocallyClosed => "the connection was closed here".to_owned(),
         ConnectionError::TimedOut => "the connection was lost: no sign of life".to_owned(),
@@ -150,8 +164,14 @@ pub(crate) const CLOSE_PROTOCOL: VarInt = VarInt::from_u32(3);
 /// Code with which a resumed connection is closed whose caller would not be taken any more.
 pub(crate) const CLOSE_UNTRUSTED: VarInt = VarInt::from_u32(4);
 
+/// Code with which the connections of a node are closed that is not wanted; the reason is how many streams were taken.
+pub(crate) const CLOSE_DISCONNECTED: VarInt = VarInt::from_u32(5);
+
+/// Code with which a connection is closed whose caller is not let in; the reason is why.
+pub(crate) const CLOSE_DENIED: VarInt = VarInt::from_u32(6);
+
 /// Code with which a connection is closed whose caller has as many as one node may have.
-pub(crate) const CLOSE_TOO_MANY: VarInt = VarInt::from_u32(5);
+pub(crate) const CLOSE_TOO_MANY: VarInt = VarInt::from_u32(7);
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use quinn::ConnectionError;
 
-use super::answer::CLOSE_SHUTDOWN;
+use super::answer::{CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_SHUTDOWN};
 use crate::quic;
 
 /// Why a connection is no more.
@@ -17,6 +17,10 @@ pub enum CloseReason {
     RuntimeEnded,
     /// The other side shut down.
     ShutDown,
+    /// The other side [disconnected](crate::Endpoint::disconnect) this node.
+    Disconnected,
+    /// The other side does not let this node in, and says why.
+    Denied(String),
     /// The other side closed it, and said why.
     ClosedByPeer(String),
     /// There was no sign of life for the idle timeout.
@@ -39,6 +43,12 @@ impl CloseReason {
             ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_SHUTDOWN => {
                 Self::ShutDown
             }
+            ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_DISCONNECTED => {
+                Self::Disconnected
+            }
+            ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_DENIED => {
+                Self::Denied(String::from_utf8_lossy(&close.reason).into_owned())
+            }
             ConnectionError::ApplicationClosed(close) => {
                 Self::ClosedByPeer(String::from_utf8_lossy(&close.reason).into_owned())
             }
@@ -53,6 +63,8 @@ impl fmt::Display for CloseReason {
             Self::ClosedHere => f.write_str("closed here"),
             Self::RuntimeEnded => f.write_str("the runtime of the endpoint has ended"),
             Self::ShutDown => f.write_str("the other side shut down"),
+            Self::Disconnected => f.write_str("disconnected by the other side"),
+            Self::Denied(reason) => write!(f, "denied by the other side: {reason}"),
             Self::ClosedByPeer(reason) => write!(f, "closed by the other side: {reason}"),
             Self::TimedOut => f.write_str("no sign of life"),
             Self::Restarted => f.write_str("the other side was restarted"),

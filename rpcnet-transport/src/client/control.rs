@@ -4,6 +4,7 @@ use std::{collections::HashSet, future::poll_fn, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
+use quinn::ConnectionError;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
@@ -13,6 +14,7 @@ use super::{
 use crate::{
     accounts::{ConnectionAccount, Room},
     closing::close_after_load,
+    connections::Registered,
     gauge::Gauge,
     runtime::ConnectionGuard,
     stream::{Cut, RecvHalf},
@@ -23,6 +25,7 @@ use crate::{
 /// lane. Ends the connection when the client and the last of its streams are gone.
 pub(super) async fn listen(
     mut guard: ConnectionGuard,
+    registered: Registered,
     mut control: RecvHalf,
     lanes: Arc<Lanes>,
     link: Arc<Link>,
@@ -39,6 +42,10 @@ pub(super) async fn listen(
     let end = loop {
         tokio::select! {
             () = link.unused.cancelled() => break None,
+            () = registered.disconnected() => {
+                connection.close(answer::CLOSE_DISCONNECTED, b"");
+                break Some(ConnectionError::LocallyClosed);
+            }
             () = sleep_until(heard_until.unwrap_or_else(Instant::now)), if heard_until.is_some() => {
                 heard_until = None;
             }
@@ -71,6 +78,9 @@ pub(super) async fn listen(
         drop(answers);
         tokio::select! {
             () = in_flight.none() => {}
+            () = registered.disconnected() => {
+                connection.close(answer::CLOSE_DISCONNECTED, b"");
+            }
             _ = connection.closed() => {}
         }
         if link.has_cut() {

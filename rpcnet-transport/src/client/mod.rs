@@ -28,6 +28,7 @@ use crate::{
     ConnectError, Endpoint, LoadReport, Peer, RpcError, Tls, TransportConfig,
     accounts::ConnectionAccount,
     busy_poll::BusyPoll,
+    connections::Registered,
     gauge::{Gauge, GaugeGuard},
     runtime::EndpointRuntime,
     stream::RecvHalf,
@@ -73,6 +74,7 @@ pub(crate) struct Opened {
     /// Where the hello came from, for what follows it.
     pub(crate) control: RecvHalf,
     pub(crate) runtime: EndpointRuntime,
+    pub(crate) registered: Registered,
     pub(crate) outgoing: Gauge,
     pub(crate) busy_poll: Arc<BusyPoll>,
 }
@@ -112,6 +114,7 @@ impl RpcClient {
             hello,
             control,
             runtime,
+            registered,
             outgoing,
             busy_poll,
         } = opened;
@@ -140,6 +143,7 @@ impl RpcClient {
         let in_flight = Gauge::default();
         runtime.spawn(control::listen(
             link.guard(connection.clone()),
+            registered,
             control,
             Arc::clone(&lanes),
             Arc::clone(&link),

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Admission;
+use crate::{Admission, authorize::Authorizer};
 
 /// Settings of an endpoint. Both sides of a connection may differ; each bounds what it takes in itself.
 ///
@@ -48,6 +48,7 @@ pub struct TransportConfig {
     pub(crate) queue_len: usize,
     pub(crate) calls_max: NonZeroUsize,
     pub(crate) admission: Option<Admission>,
+    pub(crate) authorizer: Option<Authorizer>,
     pub(crate) lame_duck: Duration,
     pub(crate) connections_max: NonZeroUsize,
     pub(crate) buffered_bytes_max: usize,
@@ -92,6 +93,7 @@ impl TransportConfig {
             queue_len: 4_096,
             calls_max: const { NonZeroUsize::new(16_384).unwrap() },
             admission: None,
+            authorizer: None,
             lame_duck: Duration::from_millis(100),
             connections_max: const { NonZeroUsize::new(4_096).unwrap() },
             buffered_bytes_max: 512 * MIB,

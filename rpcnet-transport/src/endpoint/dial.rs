@@ -24,6 +24,17 @@ pub(crate) struct Target {
 }
 
 impl Endpoint {
+    /// Closes all connections with the node of this name, as its certificate has it, those that it made and those that were made to it, and
+    /// drops what is served for it; returns how many there were. It is told so
+    /// ([`CloseReason::Disconnected`](crate::CloseReason::Disconnected)), and may connect again unless an
+    /// [authorizer](crate::TransportConfig::with_authorizer) says otherwise: let that deny it first.
+    pub fn disconnect(&self, name: &str) -> usize {
+        let shared = &self.0.shared;
+        let count = shared.registry.disconnect(name);
+        shared.counters.connections_disconnected.add(count as u64);
+        count
+    }
+
     /// The tokio runtime that it was bound in. All that belongs to its connections runs there, wherever they are used from;
     /// when it ends, so do they, and all who wait for them get [`ConnectError::RuntimeEnded`].
     pub fn runtime(&self) -> &tokio::runtime::Handle {
@@ -172,6 +183,7 @@ impl Shared {
             hello,
             control,
             runtime: self.runtime.clone(),
+            registered: self.registry.register(target.peer.shared_name()),
             outgoing: self.outgoing.clone(),
             busy_poll: Arc::clone(&self.busy_poll),
         })

@@ -18,7 +18,7 @@ use super::{
     handshakes::{self, Handshakes},
 };
 use crate::{
-    Peer, TransportConfig,
+    Peer, PeerIdentity, TransportConfig,
     client::{DRAINING_PAUSE, answer},
     closing::close_after_load,
     endpoint::Shared,
@@ -114,6 +114,12 @@ struct Admitted {
     streams_taken: u64,
 }
 
+/// What becomes of a caller whose certificate is good.
+enum Admission {
+    Granted(Admitted),
+    Denied { peer: Peer, reason: String },
+}
+
 /// Takes connections until the endpoint stops, or refuses them while it does not serve.
 pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
     loop {
@@ -156,7 +162,8 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
             };
             drop(handshake);
             match shaken {
-                Some(admitted) => serve_streams(shared, admitted).await,
+                Some(Some(admitted)) => serve_streams(shared, admitted).await,
+                Some(None) => {}
                 None => shared.counters.handshakes_failed.add_one(),
             }
             drop(connection);
@@ -166,22 +173,27 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
     shared.tls.close(&shared.quinn);
 }
 
-/// Completes a handshake; `None` if it failed, which is nobody's business but the other side's.
+/// Completes a handshake; `None` if it failed, which is nobody's business but the other side's. There is nothing in it if the
+/// caller is not let in.
 async fn shake_hands(
     shared: &Arc<Shared>,
     incoming: quinn::Incoming,
     warnings: &Warnings,
-) -> Option<Admitted> {
+) -> Option<Option<Admitted>> {
     let from = incoming.remote_address();
     let connecting = incoming
         .accept()
         .inspect_err(|e| tracing::debug!(%from, %e, "no handshake"))
         .ok()?;
     match complete(shared, connecting).await {
-        Ok(admitted) => {
+        Ok(Admission::Denied { peer, reason }) => {
+            tracing::debug!(%peer, reason, "connection denied");
+            Some(None)
+        }
+        Ok(Admission::Granted(admitted)) => {
             shared.counters.connections_accepted.add_one();
             tracing::debug!(peer = %admitted.caller.peer, "connection accepted");
-            Some(admitted)
+            Some(Some(admitted))
         }
         Err(error) => {
             // Whoever dials may be anybody: an operator is told of certificates, and now and then.
@@ -248,7 +260,7 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
     let mut guard = ConnectionGuard::new(caller.connection.clone(), shared.runtime.clone());
     let mut unsent = BytesMut::new();
     let mut tell_from = Instant::now();
-    loop {
+    let code = loop {
         // One frame at a time: of states that follow each other faster than they are sent, the last counts.
         let has_news = unsent.is_empty() && told != shared.is_draining();
         if has_news && tell_from <= Instant::now() {
@@ -258,7 +270,8 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
         }
         tokio::select! {
             biased;
-            () = shared.stopped.cancelled() => break,
+            () = shared.stopped.cancelled() => break answer::CLOSE_SHUTDOWN,
+            () = caller.disconnected() => break answer::CLOSE_DISCONNECTED,
             Ok(()) = draining_changed.changed() => {}
             () = sleep_until(tell_from), if has_news && unsent.is_empty() => {}
             written = stream.write(&unsent), if !unsent.is_empty() => match written {
@@ -281,14 +294,13 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
                 }
             },
         }
-    }
+    };
     // Callers whose streams were not taken learn that nothing was done for them.
     let reason = streams_taken.to_le_bytes();
     if caller.streams.count() == 0 {
-        caller.connection.close(answer::CLOSE_SHUTDOWN, &reason);
+        caller.connection.close(code, &reason);
     } else {
         caller.cut();
-        let code = answer::CLOSE_SHUTDOWN;
         close_after_load(&caller.connection, &caller.streams, code, &reason).await;
     }
     guard.disarm();
@@ -298,7 +310,7 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
 async fn complete(
     shared: &Arc<Shared>,
     mut connecting: quinn::Connecting,
-) -> Result<Admitted, ConnectionError> {
+) -> Result<Admission, ConnectionError> {
     let deadline = Instant::now() + shared.config.connect_timeout;
     let late = |_| ConnectionError::TimedOut;
     // Whether a session is resumed is decided by the caller's first flight.
@@ -313,13 +325,16 @@ async fn complete(
     let trusts = |chain: &Vec<_>| shared.tls.current().trusts_caller(chain, UnixTime::now());
     let is_trusted = known.as_ref().is_none_or(trusts);
     let known = known.filter(|_| is_trusted && shared.config.early_data);
-    let known = known.and_then(|chain| peer_of(&connection, &chain).ok());
+    let known = known.and_then(|chain| Newcomer::new(shared, &connection, &chain).ok());
     let mut early = None;
-    if let Some(peer) = known {
+    if let Some(Newcomer { caller, denial }) = known {
+        if let Err(denial) = denial {
+            // A close that comes before the end of the handshake does not say why.
+            timeout_at(deadline, completed).await.map_err(late)?;
+            return Ok(deny(shared, &caller, denial));
+        }
         let control = say_hello(shared, &connection).await;
         let control = control.ok_or(ConnectionError::TimedOut)?;
-        let caller = Caller::new(&shared.accounts, connection.clone(), peer);
-        let caller = Arc::new(caller.ok_or_else(|| crowded(shared, &connection))?);
         let streams_taken = early::serve_until_over(shared, &caller, completed, deadline).await;
         early = Some(Admitted {
             caller,
@@ -336,36 +351,92 @@ async fn complete(
         return Err(reason);
     }
     if let Some(admitted) = early {
-        return Ok(admitted);
+        return Ok(Admission::Granted(admitted));
     }
     let chain = chain_of(&connection).unwrap_or_default();
-    let peer = peer_of(&connection, &chain).map_err(|fault| {
+    let newcomer = Newcomer::new(shared, &connection, &chain).map_err(|fault| {
         connection.close(answer::CLOSE_NO_NAME, fault.reason().as_bytes());
         ConnectionError::LocallyClosed
-    })?;
-    let caller = Caller::new(&shared.accounts, connection.clone(), peer);
-    let caller = Arc::new(caller.ok_or_else(|| crowded(shared, &connection))?);
+    });
+    let Newcomer { caller, denial } = newcomer?;
+    if let Err(denial) = denial {
+        return Ok(deny(shared, &caller, denial));
+    }
     let control = say_hello(shared, &connection).await;
-    Ok(Admitted {
+    Ok(Admission::Granted(Admitted {
         control: control.ok_or(ConnectionError::TimedOut)?,
         caller,
         streams_taken: 0,
-    })
+    }))
 }
 
-/// Refuses a connection of a peer that has as many as it may.
-fn crowded(shared: &Shared, connection: &quinn::Connection) -> ConnectionError {
-    shared.counters.connections_refused.add_one();
-    connection.close(answer::CLOSE_TOO_MANY, b"too many connections of this node");
-    ConnectionError::LocallyClosed
+/// A caller whose certificate is known, and whether it is let in.
+struct Newcomer {
+    caller: Arc<Caller>,
+    denial: Result<(), Denial>,
+}
+
+/// Why a caller with a good certificate is not let in.
+enum Denial {
+    /// The authorizer says so.
+    Unauthorized(String),
+    /// Its node has as many connections as one may have.
+    TooMany,
+}
+
+impl Newcomer {
+    fn new(
+        shared: &Shared,
+        connection: &quinn::Connection,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<Self, tls::CertificateNameFault> {
+        let certificate = chain.first().ok_or(tls::CertificateNameFault::NoName)?;
+        let peer = peer_of(connection, certificate)?;
+        // First registered, then judged: who is denied and disconnected meanwhile is met by one of the two.
+        let caller = Arc::new(Caller::new(shared, connection.clone(), peer));
+        let identity = PeerIdentity {
+            peer: &caller.peer,
+            certificate,
+        };
+        let authorizer = shared.config.authorizer.as_ref();
+        let mut denial = match authorizer.map_or(Ok(()), |authorizer| authorizer.check(&identity)) {
+            Ok(()) => Ok(()),
+            Err(reason) => Err(Denial::Unauthorized(reason)),
+        };
+        if denial.is_ok() && !caller.is_counted() {
+            denial = Err(Denial::TooMany);
+        }
+        Ok(Self { caller, denial })
+    }
+}
+
+/// Tells a caller that it is not let in.
+fn deny(shared: &Shared, caller: &Caller, denial: Denial) -> Admission {
+    let (counter, code, reason) = match denial {
+        Denial::Unauthorized(reason) => (
+            &shared.counters.connections_denied,
+            answer::CLOSE_DENIED,
+            reason,
+        ),
+        Denial::TooMany => (
+            &shared.counters.connections_refused,
+            answer::CLOSE_TOO_MANY,
+            "too many connections of this node".to_owned(),
+        ),
+    };
+    counter.add_one();
+    caller.connection.close(code, reason.as_bytes());
+    Admission::Denied {
+        peer: caller.peer.clone(),
+        reason,
+    }
 }
 
 /// Who shows these certificates.
 fn peer_of(
     connection: &quinn::Connection,
-    chain: &[CertificateDer<'_>],
+    certificate: &CertificateDer<'_>,
 ) -> Result<Peer, tls::CertificateNameFault> {
-    let certificate = chain.first().ok_or(tls::CertificateNameFault::NoName)?;
     let name = tls::node_name(certificate)?;
     let addr = crate::endpoint::canonical(connection.remote_address());
     Ok(Peer::new(name, addr))

@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::{call, early::Handshake, lane};
 use crate::{
     Peer,
-    accounts::{Accounts, ConnectionAccount, ConnectionGuard, Room},
+    accounts::{ConnectionAccount, ConnectionGuard, Room},
+    connections::Registered,
     endpoint::Shared,
     gauge::Gauge,
     outbox::Outbox,
@@ -34,10 +35,11 @@ use crate::{
 pub(super) struct Caller {
     pub(super) connection: quinn::Connection,
     pub(super) peer: Peer,
+    registered: Registered,
     /// What is held of what the connection sends.
     pub(super) account: Arc<ConnectionAccount>,
-    /// Counts the connection for its peer.
-    _counted: ConnectionGuard,
+    /// Counts the connection for its peer, unless that has as many as it may.
+    counted: Option<ConnectionGuard>,
     lanes: AtomicU8,
     /// Streams that are being served.
     pub(super) streams: Gauge,
@@ -56,24 +58,30 @@ enum Useless {
 }
 
 impl Caller {
-    /// `None` if the peer has as many connections as it may.
-    pub(super) fn new(
-        accounts: &Accounts,
-        connection: quinn::Connection,
-        peer: Peer,
-    ) -> Option<Self> {
-        let account = accounts.of(peer.shared_name());
-        let counted = account.connect()?;
-        Some(Self {
+    pub(super) fn new(shared: &Shared, connection: quinn::Connection, peer: Peer) -> Self {
+        let account = shared.accounts.of(peer.shared_name());
+        let counted = account.connect();
+        Self {
             connection,
+            registered: shared.registry.register(peer.shared_name()),
             peer,
             account: ConnectionAccount::new(account),
-            _counted: counted,
+            counted,
             lanes: AtomicU8::new(0),
             streams: Gauge::default(),
             cut: CancellationToken::new(),
             is_cut: Arc::default(),
-        })
+        }
+    }
+
+    /// Whether its node may have the connection.
+    pub(super) fn is_counted(&self) -> bool {
+        self.counted.is_some()
+    }
+
+    /// Ends when the node is to be disconnected.
+    pub(super) async fn disconnected(&self) {
+        self.registered.disconnected().await;
     }
 
     /// Drops what is served on the connection.

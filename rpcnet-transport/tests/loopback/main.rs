@@ -4,6 +4,7 @@ mod admission;
 mod backpressure;
 mod calls;
 mod deadlines;
+mod denied;
 mod early;
 mod expired;
 mod greedy;
