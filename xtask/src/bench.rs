@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: how fast it is, next to what people would use instead.
 
+mod bulk;
 mod cells;
 mod cluster;
 mod connections;

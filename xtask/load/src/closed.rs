@@ -4,7 +4,7 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering::Relaxed},
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     latencies: Latencies,
     /// Of calls that were under way when it began.
     earlier: Latencies,
+    /// Of bulk calls that ended in the window, there and back.
+    bulk_bytes: AtomicU64,
 }
 
 /// Runs the load over one connection.
@@ -39,6 +41,46 @@ pub(crate) async fn run<C: Caller>(
     let mut callers = JoinSet::new();
     start(&mut callers, &caller, 0..load.in_flight, load, &shared)?;
     conduct(callers, load, &shared, server).await
+}
+
+/// Runs the load over one connection, and one bulk call after the other beside it.
+pub(crate) async fn run_beside<C: Caller>(
+    caller: C,
+    load: ClosedLoop,
+    bulk_bytes: usize,
+    server: &mut Server,
+) -> Result<Report, Failure> {
+    let shared = Arc::new(Shared::default());
+    let mut callers = JoinSet::new();
+    if bulk_bytes > 0 {
+        let number = u32::try_from(load.in_flight)?;
+        callers.spawn(bulk(
+            caller.clone(),
+            number,
+            bulk_bytes,
+            Arc::clone(&shared),
+        ));
+    }
+    start(&mut callers, &caller, 0..load.in_flight, load, &shared)?;
+    conduct(callers, load, &shared, server).await
+}
+
+/// Makes bulk calls until it is over, which do not count as calls.
+async fn bulk<C: Caller>(
+    caller: C,
+    number: u32,
+    bytes: usize,
+    shared: Arc<Shared>,
+) -> Result<u64, Failure> {
+    let mut body = Body::new(number, bytes);
+    while shared.phase.load(Relaxed) != OVER {
+        let reply = caller.call(body.advance()).await;
+        body.check(&reply.map_err(|error| error.to_string())?)?;
+        if shared.phase.load(Relaxed) == MEASURING {
+            shared.bulk_bytes.fetch_add(2 * bytes as u64, Relaxed);
+        }
+    }
+    Ok(0)
 }
 
 /// Starts the callers of these numbers.
@@ -76,6 +118,7 @@ pub(crate) async fn conduct(
         0 => shared.earlier.quantiles(),
         _ => shared.latencies.quantiles(),
     };
+    report.bulk_bytes = shared.bulk_bytes.load(Relaxed);
     if report.calls == 0 {
         return Err("no call ended in the window".into());
     }

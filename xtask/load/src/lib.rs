@@ -25,8 +25,8 @@ pub use crate::{
     latencies::{Latencies, Quantiles},
     node::{run_client, run_server},
     order::{
-        Assignment, ClosedLoop, ConnectionReport, Direction, Event, Handshake, Job, OpenLoop,
-        ReconnectLoad, Report, Runtime, Setup, Spread, StreamLoad, StreamReport, Usage,
+        Assignment, ClosedLoop, ConnectionReport, Direction, Event, Handshake, Job, Link, OpenLoop,
+        ReconnectLoad, Relay, Report, Runtime, Setup, Spread, StreamLoad, StreamReport, Usage,
     },
     subject::{CLIENT, Caller, Failure, SERVER, Subject},
     system::{cores, monotonic_us, parallelism, pin, thread_cpu_ns, usage},

@@ -54,8 +54,8 @@ fn measure<S: Subject>(assignment: &Assignment) -> Result<Event, Failure> {
     }
     control::end_with_input();
     let runtime = begin(&assignment.client)?;
-    let address = match assignment.relay_loss_per_mille {
-        Some(loss_per_mille) => crate::relay::start(server.address(), loss_per_mille)?,
+    let address = match assignment.relay {
+        Some(relay) => crate::relay::start(server.address(), relay)?,
         None => server.address(),
     };
     let event = runtime.block_on(async {
@@ -64,6 +64,11 @@ fn measure<S: Subject>(assignment: &Assignment) -> Result<Event, Failure> {
             Job::Closed(load) => {
                 let caller = client.connect(address).await?;
                 Ok(Event::Calls(closed::run(caller, load, &mut server).await?))
+            }
+            Job::Beside { load, bulk_bytes } => {
+                let caller = client.connect(address).await?;
+                let report = closed::run_beside(caller, load, bulk_bytes, &mut server);
+                Ok(Event::Calls(report.await?))
             }
             Job::Spread(spread) => {
                 let report = spread::run::<S>(&assignment.client, address, spread, &mut server);

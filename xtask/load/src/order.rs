@@ -38,10 +38,30 @@ pub struct Assignment {
     pub server_command: Vec<String>,
     /// It connects only after it has read a further line: something else is to begin before.
     pub hold: bool,
-    /// Calls go through a relay that loses this many datagrams in a thousand, each way.
-    pub relay_loss_per_mille: Option<u32>,
+    /// Calls go through a relay.
+    pub relay: Option<Relay>,
     /// What to measure.
     pub job: Job,
+}
+
+/// What a relay between client and server does, each way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relay {
+    /// Datagrams lost, of a thousand.
+    pub loss_per_mille: u32,
+    /// The link that it stands for; else it passes on at once what comes.
+    pub link: Option<Link>,
+}
+
+/// A link with a queue in front of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Bytes that it carries a second, with the headers of UDP and IP or of TCP and IP.
+    pub bytes_per_s: u32,
+    /// Bytes that wait for it at the most: further datagrams are lost, and a stream of TCP is not read.
+    pub queue_bytes: u32,
+    /// Time that it takes besides.
+    pub one_way: Duration,
 }
 
 /// Which tokio runtime a process runs.
@@ -61,6 +81,13 @@ pub enum Runtime {
 pub enum Job {
     /// Calls, the next one of a caller when the one before has ended.
     Closed(ClosedLoop),
+    /// The same beside bulk traffic on the same connection.
+    Beside {
+        /// The calls that are measured.
+        load: ClosedLoop,
+        /// Bytes of the body of each call that is the bulk traffic, one at a time; 0 for none.
+        bulk_bytes: usize,
+    },
     /// The same from several threads.
     Spread(Spread),
     /// Calls at a fixed rate.
@@ -199,6 +226,8 @@ pub struct Report {
     pub client_rss_bytes: u64,
     /// Resident memory of the server at the end.
     pub server_rss_bytes: u64,
+    /// Bytes of bulk calls that ended in the window, there and back.
+    pub bulk_bytes: u64,
 }
 
 /// Items of one window.

@@ -1,24 +1,35 @@
-//! A relay that loses datagrams, for where the network cannot be made to.
+//! A relay that loses or delays what it passes on, for where the network cannot be made to.
+
+mod link;
+mod streams;
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     sync::Arc,
     thread,
 };
 
-/// Starts a relay for one client, in threads of this process; where it listens.
+use self::link::Pipe;
+use crate::Relay;
+
+/// Starts a relay for one client, in threads of this process; where it listens, for datagrams and for TCP.
 ///
 /// Each datagram is lost with the same probability, from a fixed seed for each way.
-pub(crate) fn start(server: SocketAddr, loss_per_mille: u32) -> io::Result<SocketAddr> {
-    let near = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+pub(crate) fn start(server: SocketAddr, relay: Relay) -> io::Result<SocketAddr> {
+    let (near, listener) = bind()?;
+    let address = near.local_addr()?;
+    streams::start(listener, server, relay.link);
     let far = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     far.connect(server)?;
-    let address = near.local_addr()?;
     let (near, far) = (Arc::new(near), Arc::new(far));
     let back = (Arc::clone(&near), Arc::clone(&far));
     thread::spawn(move || {
-        let mut dice = Dice::new(1, loss_per_mille);
+        let mut dice = Dice::new(1, relay.loss_per_mille);
+        let to = Arc::clone(&far);
+        let mut pipe = Pipe::new(relay.link, move |datagram: &[u8]| {
+            let _ = to.send(datagram);
+        });
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         while let Ok((bytes, from)) = near.recv_from(&mut buffer) {
             // The way back goes to where datagrams come from: there is one client.
@@ -26,19 +37,20 @@ pub(crate) fn start(server: SocketAddr, loss_per_mille: u32) -> io::Result<Socke
                 break;
             }
             if !dice.lose() {
-                let _ = far.send(&buffer[..bytes]);
+                pipe.push(&buffer[..bytes]);
             }
         }
     });
     thread::spawn(move || {
         let (near, far) = back;
-        let mut dice = Dice::new(2, loss_per_mille);
+        let mut dice = Dice::new(2, relay.loss_per_mille);
+        let mut pipe = Pipe::new(relay.link, move |datagram: &[u8]| {
+            let _ = near.send(datagram);
+        });
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         loop {
             match far.recv(&mut buffer) {
-                Ok(bytes) if !dice.lose() => {
-                    let _ = near.send(&buffer[..bytes]);
-                }
+                Ok(bytes) if !dice.lose() => pipe.push(&buffer[..bytes]),
                 Ok(_) => {}
                 // The server's port is not open any more.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -47,6 +59,22 @@ pub(crate) fn start(server: SocketAddr, loss_per_mille: u32) -> io::Result<Socke
         }
     });
     Ok(address)
+}
+
+/// A port for datagrams and for TCP.
+fn bind() -> io::Result<(UdpSocket, TcpListener)> {
+    let mut tries = 0;
+    loop {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        match TcpListener::bind(udp.local_addr()?) {
+            Ok(listener) => return Ok((udp, listener)),
+            // Of another program, by chance.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < BIND_TRIES_MAX => {
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// xorshift64*: which datagrams are lost is the same each time.
@@ -75,6 +103,8 @@ impl Dice {
 
 const DATAGRAM_BYTES_MAX: usize = 65_536;
 
+const BIND_TRIES_MAX: usize = 10;
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -92,19 +122,25 @@ mod tests {
 
     #[test]
     fn datagrams_go_both_ways() {
-        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let relay = start(server.local_addr().unwrap(), 0).unwrap();
-        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        for socket in [&server, &client] {
-            socket
-                .set_read_timeout(Some(Duration::from_secs(5)))
-                .unwrap();
+        for link in [None, Some(link::tests::fast())] {
+            let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let relay = Relay {
+                loss_per_mille: 0,
+                link,
+            };
+            let relay = start(server.local_addr().unwrap(), relay).unwrap();
+            let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            for socket in [&server, &client] {
+                socket
+                    .set_read_timeout(Some(Duration::from_secs(60)))
+                    .unwrap();
+            }
+            let mut buffer = [0; 16];
+            client.send_to(b"there", relay).unwrap();
+            let (bytes, from) = server.recv_from(&mut buffer).unwrap();
+            assert_eq!(&buffer[..bytes], b"there");
+            server.send_to(b"back", from).unwrap();
+            assert_eq!(client.recv(&mut buffer).unwrap(), 4);
         }
-        let mut buffer = [0; 16];
-        client.send_to(b"there", relay).unwrap();
-        let (bytes, from) = server.recv_from(&mut buffer).unwrap();
-        assert_eq!(&buffer[..bytes], b"there");
-        server.send_to(b"back", from).unwrap();
-        assert_eq!(client.recv(&mut buffer).unwrap(), 4);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use xtask_load::Relay;
 use xtask_report::{Bar, Panel, align, draw, number, ratio};
 
 use super::{
@@ -33,9 +34,10 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         Ok(namespaces) => Network::Namespaces(namespaces),
         Err(error) => {
             eprintln!("no network namespaces, so a relay loses the datagrams: {error}");
-            Network::Relay {
+            Network::Relay(Relay {
                 loss_per_mille: LOSS_PER_MILLE,
-            }
+                link: None,
+            })
         }
     };
     let between = match &network {

@@ -6,6 +6,8 @@ use std::{
     process,
 };
 
+use xtask_load::Relay;
+
 use crate::project;
 
 /// What lies between client and server.
@@ -13,11 +15,8 @@ use crate::project;
 pub(crate) enum Network {
     /// One machine's loopback.
     Loopback,
-    /// Loopback with a relay, a thread of the client, that loses datagrams.
-    Relay {
-        /// Of a thousand, each way.
-        loss_per_mille: u32,
-    },
+    /// Loopback with a relay, threads of the client.
+    Relay(Relay),
     /// Two network namespaces, whose packet filters lose datagrams.
     Namespaces(Namespaces),
 }
@@ -32,21 +31,21 @@ pub(crate) struct Namespaces {
 impl Network {
     pub(crate) fn server_ip(&self) -> IpAddr {
         match self {
-            Self::Loopback | Self::Relay { .. } => Ipv4Addr::LOCALHOST.into(),
+            Self::Loopback | Self::Relay(_) => Ipv4Addr::LOCALHOST.into(),
             Self::Namespaces(_) => SERVER_IP.into(),
         }
     }
 
     pub(crate) fn client_ip(&self) -> IpAddr {
         match self {
-            Self::Loopback | Self::Relay { .. } => Ipv4Addr::LOCALHOST.into(),
+            Self::Loopback | Self::Relay(_) => Ipv4Addr::LOCALHOST.into(),
             Self::Namespaces(_) => CLIENT_IP.into(),
         }
     }
 
-    pub(crate) fn relay_loss_per_mille(&self) -> Option<u32> {
+    pub(crate) fn relay(&self) -> Option<Relay> {
         match self {
-            Self::Relay { loss_per_mille } => Some(*loss_per_mille),
+            Self::Relay(relay) => Some(*relay),
             Self::Loopback | Self::Namespaces(_) => None,
         }
     }

@@ -68,6 +68,7 @@ pub(crate) enum Mode {
     Connections(usize),
     Cores,
     Loss,
+    Bulk,
     Sizes,
     Floods,
     Reconnect,
@@ -95,6 +96,11 @@ struct ModeFlags {
     /// network namespaces, which takes root, ip and nft, else through a relay.
     #[arg(long)]
     loss: bool,
+    /// Calls of 32 B on a link of 100 Mbit/s and a round trip of 20 ms, alone and beside one bulk call after the other on the same
+    /// connection. The link is a relay in the client's process with a queue of a round trip; with `--peers` beside tonic and a
+    /// stream per call.
+    #[arg(long)]
+    bulk: bool,
     /// Bodies up to 10 MiB, one at a time: does time grow with size and no faster?
     #[arg(long)]
     sizes: bool,
@@ -127,6 +133,7 @@ impl Options {
             None if flags.streaming => Mode::Streaming,
             None if flags.cores => Mode::Cores,
             None if flags.loss => Mode::Loss,
+            None if flags.bulk => Mode::Bulk,
             None if flags.sizes => Mode::Sizes,
             None if flags.floods => Mode::Floods,
             None if flags.reconnect => Mode::Reconnect,
@@ -267,6 +274,7 @@ pub(crate) mod tests {
             (&["--connections", "1000"], Mode::Connections(1000)),
             (&["--cores"], Mode::Cores),
             (&["--loss"], Mode::Loss),
+            (&["--bulk"], Mode::Bulk),
             (&["--sizes"], Mode::Sizes),
             (&["--floods"], Mode::Floods),
             (&["--reconnect"], Mode::Reconnect),

@@ -167,7 +167,7 @@ impl Stage {
             server: setup(server_core, server_runtime, self.network.server_ip()),
             server_command: self.command(measurement.subject, "server")?,
             hold: measurement.hold,
-            relay_loss_per_mille: self.network.relay_loss_per_mille(),
+            relay: self.network.relay(),
             job: measurement.job.clone(),
         };
         let command = self.command(measurement.subject, "client")?;
@@ -273,7 +273,7 @@ fn cores(options: &Options) -> [Option<usize>; 2] {
 
 fn time_of(job: &Job) -> Duration {
     match job {
-        Job::Closed(load) => load.warm_up + load.window,
+        Job::Closed(load) | Job::Beside { load, .. } => load.warm_up + load.window,
         Job::Spread(spread) => spread.load.warm_up + spread.load.window,
         Job::Open(load) => load.warm_up + load.window,
         Job::Stream(load) => load.warm_up + load.window,

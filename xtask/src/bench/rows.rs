@@ -43,6 +43,18 @@ pub(crate) struct Conditions {
     /// Datagrams lost, each way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) loss_percent: Option<f64>,
+    /// Rate of the link, each way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) link_mbit_per_s: Option<u32>,
+    /// Round trip of the link, without its queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) link_rtt_ms: Option<u32>,
+    /// Body of the bulk calls beside, one at a time; 0 for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bulk_bytes: Option<usize>,
+    /// What they carried, there and back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bulk_mib_per_s: Option<f64>,
     /// What else the server has to bear.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) flood: Option<&'static str>,

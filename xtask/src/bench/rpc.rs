@@ -8,6 +8,7 @@ use xtask_load::{ClosedLoop, Job, Report};
 use xtask_report::Progress;
 
 use super::{
+    bulk,
     cells::{self, Cell, payload},
     connections, cores, figure, floods, loss, open_loop,
     options::{Mode, Options},
@@ -51,6 +52,7 @@ async fn mode(options: &Options) -> Result<(), Box<dyn Error>> {
         Mode::Connections(count) => connections::run(options, count).await,
         Mode::Cores => cores::run(options).await,
         Mode::Loss => loss::run(options).await,
+        Mode::Bulk => bulk::run(options).await,
         Mode::Sizes => sizes::run(options).await,
         Mode::Reconnect => reconnect::run(options).await,
         Mode::Floods => floods::run(options).await,

@@ -111,7 +111,7 @@ pub(crate) const ALL: &[Subject] = &[
         kind: Kind::Peer,
     },
     Subject {
-        name: "tonic-tls",
+        name: TONIC,
         kind: Kind::Peer,
     },
     Subject {
@@ -142,6 +142,9 @@ pub(crate) const ISOLATED: &str = "rpcnet-isolated";
 
 /// Us, a server with a thread and a socket for each core.
 pub(crate) const SHARDS: &str = "rpcnet-shards";
+
+/// gRPC over HTTP/2.
+pub(crate) const TONIC: &str = "tonic-tls";
 
 /// What ours stands on, used without us.
 pub(crate) const QUINN: &str = "quinn-stream";

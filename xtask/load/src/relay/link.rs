@@ -1,0 +1,129 @@
+//! A link of a rate and a delay, with a queue in front of it.
+
+use std::{
+    sync::mpsc::{SyncSender, sync_channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::Link;
+
+/// When what is given to a link arrives.
+#[derive(Debug)]
+pub(super) struct Shaper {
+    link: Link,
+    /// When it has sent what it was given.
+    idle_at: Instant,
+}
+
+/// The queue is full for so long.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full(pub(super) Duration);
+
+impl Shaper {
+    pub(super) fn new(link: Link, now: Instant) -> Self {
+        Self { link, idle_at: now }
+    }
+
+    /// When a packet of so many bytes arrives that comes now.
+    pub(super) fn arrives(&mut self, now: Instant, bytes: usize) -> Result<Instant, Full> {
+        let idle_at = self.idle_at.max(now);
+        let queue = self.time_of(self.link.queue_bytes as usize);
+        let sent_at = idle_at + self.time_of(bytes);
+        // One gets in whatever the bound.
+        if idle_at > now && sent_at > now + queue {
+            return Err(Full(sent_at - (now + queue)));
+        }
+        self.idle_at = sent_at;
+        Ok(sent_at + self.link.one_way)
+    }
+
+    fn time_of(&self, bytes: usize) -> Duration {
+        Duration::from_secs_f64(bytes as f64 / f64::from(self.link.bytes_per_s))
+    }
+}
+
+/// Passes datagrams on: at once, or over a link, in a thread of its own.
+pub(super) enum Pipe<F> {
+    Direct(F),
+    Link {
+        shaper: Shaper,
+        datagrams: SyncSender<(Instant, Vec<u8>)>,
+    },
+}
+
+impl<F: FnMut(&[u8]) + Send + 'static> Pipe<F> {
+    pub(super) fn new(link: Option<Link>, mut send: F) -> Self {
+        let Some(link) = link else {
+            return Self::Direct(send);
+        };
+        let (datagrams, waiting) = sync_channel::<(Instant, Vec<u8>)>(DATAGRAMS_MAX);
+        thread::spawn(move || {
+            while let Ok((due, datagram)) = waiting.recv() {
+                sleep_until(due);
+                send(&datagram);
+            }
+        });
+        Self::Link {
+            shaper: Shaper::new(link, Instant::now()),
+            datagrams,
+        }
+    }
+
+    /// What the queue has no room for is lost.
+    pub(super) fn push(&mut self, datagram: &[u8]) {
+        match self {
+            Self::Direct(send) => send(datagram),
+            Self::Link { shaper, datagrams } => {
+                let arrives = shaper.arrives(Instant::now(), datagram.len() + HEADER_BYTES);
+                if let Ok(due) = arrives {
+                    let _ = datagrams.try_send((due, datagram.to_vec()));
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn sleep_until(due: Instant) {
+    let left = due.saturating_duration_since(Instant::now());
+    if !left.is_zero() {
+        thread::sleep(left);
+    }
+}
+
+/// Of IPv4 (RFC 791 section 3.1) and UDP (RFC 768).
+const HEADER_BYTES: usize = 20 + 8;
+
+/// More than are in the queue and under way.
+const DATAGRAMS_MAX: usize = 65_536;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) fn fast() -> Link {
+        Link {
+            bytes_per_s: 100_000_000,
+            queue_bytes: 1_000_000,
+            one_way: Duration::from_millis(1),
+        }
+    }
+
+    #[test]
+    fn packets_arrive_at_the_rate_of_the_link_and_its_queue_is_bounded() {
+        let now = Instant::now();
+        let ms = Duration::from_millis;
+        let link = Link {
+            bytes_per_s: 100_000,
+            queue_bytes: 300,
+            one_way: ms(10),
+        };
+        let mut shaper = Shaper::new(link, now);
+        for arrives in [11, 12, 13] {
+            assert_eq!(shaper.arrives(now, 100), Ok(now + ms(arrives)));
+        }
+        assert_eq!(shaper.arrives(now, 100), Err(Full(ms(1))));
+        assert_eq!(shaper.arrives(now + ms(1), 100), Ok(now + ms(14)));
+        assert_eq!(shaper.arrives(now + ms(50), 1_000), Ok(now + ms(70)));
+    }
+}

@@ -1,0 +1,103 @@
+//! The relay for TCP. Connections end at it, so that the buffers of the system come before and after its queue.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::mpsc::sync_channel,
+    thread,
+    time::Instant,
+};
+
+use super::link::{Full, Shaper, sleep_until};
+use crate::Link;
+
+/// Relays the connections that come, each over a link of its own.
+pub(super) fn start(listener: TcpListener, server: SocketAddr, link: Option<Link>) {
+    thread::spawn(move || {
+        while let Ok((near, _)) = listener.accept() {
+            let Ok(far) = TcpStream::connect(server) else {
+                continue;
+            };
+            let both =
+                |from: &TcpStream, to: &TcpStream| from.try_clone().ok().zip(to.try_clone().ok());
+            for (from, to) in [both(&near, &far), both(&far, &near)].into_iter().flatten() {
+                let _ = to.set_nodelay(true);
+                thread::spawn(move || pass(from, to, link));
+            }
+        }
+    });
+}
+
+/// Passes on what comes one way, until it ends.
+fn pass(mut from: TcpStream, mut to: TcpStream, link: Option<Link>) {
+    let (segments, waiting) = sync_channel::<(Instant, Vec<u8>)>(SEGMENTS_MAX);
+    let writer = thread::spawn(move || {
+        while let Ok((due, segment)) = waiting.recv() {
+            sleep_until(due);
+            if to.write_all(&segment).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    let mut shaper = link.map(|link| Shaper::new(link, Instant::now()));
+    let mut buffer = [0; SEGMENT_BYTES];
+    while let Ok(bytes) = from.read(&mut buffer) {
+        if bytes == 0 {
+            break;
+        }
+        let due = loop {
+            let now = Instant::now();
+            match &mut shaper {
+                None => break now,
+                Some(shaper) => match shaper.arrives(now, bytes + HEADER_BYTES) {
+                    Ok(due) => break due,
+                    Err(Full(time)) => thread::sleep(time),
+                },
+            }
+        };
+        if segments.send((due, buffer[..bytes].to_vec())).is_err() {
+            break;
+        }
+    }
+    drop(segments);
+    let _ = writer.join();
+}
+
+/// What Ethernet carries of TCP over IPv4, with its time stamps (RFC 7323).
+const SEGMENT_BYTES: usize = 1_448;
+
+/// Of Ethernet's 1,500 bytes.
+const HEADER_BYTES: usize = 52;
+
+/// More than are in the queue and under way.
+const SEGMENTS_MAX: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::relay::link::tests::fast;
+
+    #[test]
+    fn bytes_go_both_ways_in_order_and_so_does_the_end() {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let relay = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = relay.local_addr().unwrap();
+        start(relay, server.local_addr().unwrap(), Some(fast()));
+        let mut client = TcpStream::connect(address).unwrap();
+        let (mut served, _) = server.accept().unwrap();
+        let sent: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
+        client.write_all(&sent).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut got = Vec::new();
+        served.read_to_end(&mut got).unwrap();
+        assert!(got == sent);
+        served.write_all(b"back").unwrap();
+        drop(served);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"back");
+    }
+}
