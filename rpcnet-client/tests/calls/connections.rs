@@ -67,6 +67,16 @@ async fn a_dead_connection_is_replaced() {
     assert_eq!(bench.handshakes(), 2);
 }
 
+/// A list that was written by hand, or by a resolver.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_called_whatever_form_of_its_name_is_listed() {
+    let bench = Bench::new().await;
+    let server = endpoint("red", loopback()).expect("a free port");
+    let server = server.serve(who("red"));
+    bench.list("RED.", 1, server.local_addr());
+    assert_eq!(bench.call("who").await.expect("a reply"), "red 0");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_at_the_address_is_not_called() {
     let bench = Bench::new().await;
