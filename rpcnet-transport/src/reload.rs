@@ -38,7 +38,7 @@ pub enum TlsReloadError {
     OtherName {
         /// Name of this node.
         current: String,
-        /// First name of the new certificate.
+        /// Name of the node that the new certificate is for.
         new: String,
     },
     /// The endpoint is closed or about to close.

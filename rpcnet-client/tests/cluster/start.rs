@@ -129,6 +129,7 @@ async fn a_seed_of_another_address_family_is_told_at_once() {
     let joins = |seed: &str| builder("a").cluster_config(patient.clone()).seeds([seed]);
     let error = refused(joins("[::1]:7946").require_join(true)).await;
     assert!(error.to_string().contains("[::] reaches both"), "{error}");
+    assert!(!error.is_retryable());
     let node = within("a start", joins("[::1]:7946").start()).await;
     assert_eq!(node.expect("it comes up alone").joined(), None);
 }
@@ -242,6 +243,7 @@ async fn a_seed_that_does_not_resolve_is_named_if_joining_is_required() {
     let NodeError::Join(JoinError::NoSeedAnswered { seeds }) = &error else {
         panic!("{error}");
     };
+    assert!(error.is_retryable());
     assert_eq!(seeds[0].0, "seed.invalid:7946");
     assert!(
         matches!(
