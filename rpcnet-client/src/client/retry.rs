@@ -78,8 +78,8 @@ impl RetryKind {
         }
     }
 
-    /// Whether it takes out of the budget: it adds to the load that may be the reason for the failure, or may be of no use
-    /// anywhere. One after a worker that does not know the method takes nothing: there are few, since calls pass it over then.
+    /// Whether it takes out of the budget: it adds to the load that may be the reason for the failure, or may fail everywhere.
+    /// One after a worker that does not know the method takes nothing: there are few, since calls pass it over then.
     pub(super) fn costs(self) -> bool {
         self != Self::Transparent
     }

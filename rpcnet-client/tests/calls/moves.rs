@@ -67,7 +67,7 @@ async fn the_error_names_the_address_that_was_dialled() {
     let old = server(named("old"));
     bench.list("red", 1, old.local_addr());
     assert_eq!(bench.call("who").await.expect("a reply"), "old");
-    // Nobody answers there.
+    // No node answers there.
     let socket = bench.silent("red");
     let silent = socket.local_addr().expect("an address");
     let once = WorkerCallOptions::new().with_attempts_max(1);

@@ -115,7 +115,7 @@ async fn a_request_that_is_served_nowhere_is_to_blame_itself() {
     assert_eq!(error.attempts().len(), 3, "{error}");
     assert!(!error.is_retryable());
     assert_eq!(error.processed(), Processed::No);
-    // It has not turned anybody against the workers: three calls in turn go to all three.
+    // No worker is passed over for it: three calls in turn go to all three.
     let refused = || {
         workers
             .iter()

@@ -23,7 +23,7 @@ pub(crate) fn of_reply(header: ReplyHeader, body: Bytes) -> Result<Bytes, RpcErr
     })
 }
 
-/// For whoever may keep it: a small part of what was received would keep all of that.
+/// Bytes that a caller may keep: a small part of what was received would keep all of that.
 pub(super) fn detached(bytes: Bytes) -> Bytes {
     if bytes.len() <= COPIED_BYTES_MAX {
         Bytes::copy_from_slice(&bytes)

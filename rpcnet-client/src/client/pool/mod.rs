@@ -208,7 +208,9 @@ impl Inner {
         if self.has_moved(&id.name, id.epoch, node.addr) {
             return;
         }
-        if matches!(news, ConnectionNews::Closed(_)) {
+        let is_lost =
+            matches!(news, ConnectionNews::Closed(reason) if *reason != CloseReason::ClosedHere);
+        if is_lost {
             // Its process may be another one, though the list has the same epoch for it.
             self.refusals.retain_nodes(|node| node.id != *id);
         }
