@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use crate::{Endpoint, Outcome, PickContext, Time, View, latency::Decay, rng::Rng, sample};
+use crate::{
+    Endpoint, Outcome, PickContext, Time, View,
+    latency::{Decay, Reading},
+    rng::Rng,
+    sample,
+};
 
 /// How endpoints are compared, and how outcomes are noted for it.
 #[derive(Debug, Clone, Copy)]
@@ -21,10 +26,8 @@ pub(crate) struct Rules {
 pub(crate) struct Appraisal {
     /// It failed lately, or asked to be left alone.
     pub(crate) held: bool,
-    /// Nanoseconds as they were noted; zero if unknown.
-    noted: f32,
-    /// What is left of them by now.
-    latency: f32,
+    /// What is known of its latency.
+    latency: Reading,
     /// Nanoseconds for which nothing was heard of what is in flight.
     silence: f32,
     /// Calls in flight with the one to come, and what else speaks against it.
@@ -60,22 +63,21 @@ impl Rules {
         if endpoint.is_busy(now) {
             load *= BUSY;
         }
-        let ((noted, latency), silence) = if self.by_latency {
+        let (latency, silence) = if self.by_latency {
             let silence = if in_flight > 0 {
                 endpoint.silence_nanos(now)
             } else {
                 0
             };
             (
-                endpoint.latency_nanos(now, self.decay),
+                endpoint.latency_reading(now, self.decay),
                 silence as i64 as f32,
             )
         } else {
-            ((0.0, 0.0), 0.0)
+            (Reading::NONE, 0.0)
         };
         Appraisal {
             held: endpoint.is_held(now),
-            noted,
             latency,
             silence,
             load,
@@ -160,29 +162,33 @@ impl Appraisal {
     ///
     /// A latency that is not known is taken to be the other's, so that a new endpoint is judged by its calls in flight alone:
     /// it neither starves nor is flooded. For the same reason one that fades, because nothing new is known, fades no further
-    /// than to the other's.
+    /// than to the other's, and one of a single answer is at most the other's.
     #[inline]
     pub(crate) fn beats(&self, other: &Self) -> bool {
-        let cheaper =
-            self.cost_beside(other) * other.weight < other.cost_beside(self) * self.weight;
+        let (mine, its) = (self.latency_beside(other), other.latency_beside(self));
+        let cheaper = mine * self.load * other.weight < its * other.load * self.weight;
         (!self.held & other.held) | ((self.held == other.held) & cheaper)
     }
 
-    /// For a weight of 1.
+    /// In nanoseconds.
     #[inline]
-    fn cost_beside(&self, other: &Self) -> f32 {
-        let faded = self.latency.max(self.noted.min(other.latency));
-        let latency = if self.noted > 0.0 {
-            faded
+    fn latency_beside(&self, other: &Self) -> f32 {
+        let (own, its) = (&self.latency, other.latency.faded);
+        let faded = own.faded.max(own.noted.min(its));
+        let unknown = own.noted == 0.0;
+        let at_most_its = own.is_provisional & (other.latency.noted > 0.0);
+        let latency = if unknown | (at_most_its & (its < faded)) {
+            its
         } else {
-            other.latency
+            faded
         };
-        latency.max(self.silence).max(LATENCY_MIN) * self.load
+        latency.max(self.silence).max(LATENCY_MIN)
     }
 
     #[inline]
     pub(crate) fn is_doubtful(&self) -> bool {
-        self.held | (self.silence > SILENCE_DOUBTFUL * self.latency.max(LATENCY_DOUBTFUL))
+        let usual = self.latency.faded.max(LATENCY_DOUBTFUL);
+        self.held | (self.silence > SILENCE_DOUBTFUL * usual)
     }
 }
 

@@ -186,7 +186,7 @@ impl<'a> PickContext<'a> {
 pub struct Outcome {
     /// What the endpoint made of it.
     pub kind: OutcomeKind,
-    /// From the start of the attempt to its end.
+    /// From the start of the attempt to its end. Balancers take more than 60 s for 60 s.
     pub latency: Duration,
     /// What the endpoint said about its load at the end of the attempt; `None`, the default, if it said nothing. By now
     /// [`Endpoint::reported_load`] says the same or something newer.

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     Marks, Outcome, OutcomeKind, ReportedLoad, Time,
     health::Record,
-    latency::{Decay, LatencyCell},
+    latency::{Decay, LatencyCell, Reading},
     marks::SharedMarks,
     reported_load::LastReport,
     standing::{HOLD_MAX, Standing},
@@ -30,7 +30,9 @@ pub struct Endpoint {
     in_flight: AtomicU32,
     marks: SharedMarks,
     slow: AtomicBool,
-    latency: LatencyCell,
+    /// With its time, the words of a [`LatencyCell`].
+    latency: AtomicU32,
+    latency_at: AtomicU64,
     standing: Standing,
     /// Since when calls are in flight of which nothing was heard, in nanoseconds; [`NEVER`] if that is not known.
     silent_since: AtomicU64,
@@ -51,7 +53,8 @@ impl Endpoint {
             in_flight: AtomicU32::new(0),
             marks: SharedMarks::none(),
             slow: AtomicBool::new(false),
-            latency: LatencyCell::empty(),
+            latency: AtomicU32::new(0),
+            latency_at: AtomicU64::new(0),
             standing: Standing::good(),
             silent_since: AtomicU64::new(NEVER),
             report: LastReport::none(),
@@ -230,8 +233,8 @@ impl Endpoint {
     /// [`PeakEwma`](crate::PeakEwma), which fades to 1/e in `decay`. `None` before the first answer.
     #[must_use]
     pub fn latency(&self, now: Time, decay: Duration) -> Option<Duration> {
-        let (_, nanos) = self.latency_nanos(now, Decay::over(decay));
-        (nanos > 0.0).then(|| Duration::from_nanos(nanos as u64))
+        let read = self.latency_reading(now, Decay::over(decay));
+        (read.noted > 0.0).then(|| Duration::from_nanos(read.faded as u64))
     }
 
     /// Whether it failed lately, or asked to be left alone, so that calls are better made elsewhere. Noted by balancers that
@@ -248,8 +251,16 @@ impl Endpoint {
     }
 
     #[inline]
-    pub(crate) fn latency_nanos(&self, now: Time, decay: Decay) -> (f32, f32) {
-        self.latency.nanos(now, decay)
+    const fn latency_cell(&self) -> LatencyCell<'_> {
+        LatencyCell {
+            value: &self.latency,
+            at: &self.latency_at,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn latency_reading(&self, now: Time, decay: Decay) -> Reading {
+        self.latency_cell().read(now, decay)
     }
 
     /// Takes an outcome into account: the latency, the silence, and whether to hold calls back, for `hold` at first.
@@ -261,12 +272,12 @@ impl Endpoint {
         );
         match outcome.kind {
             OutcomeKind::Success => {
-                self.latency.note(now, latency, decay);
+                self.latency_cell().note(now, latency, decay);
                 self.standing.note_success(began);
             }
             // However quickly it failed, nobody wants that latency.
             OutcomeKind::Failure | OutcomeKind::Unreachable => {
-                self.latency.note_at_least(now, latency, decay);
+                self.latency_cell().note_at_least(now, latency, decay);
                 self.standing.note_failure(began, now, hold);
             }
             // It is well, and has enough for the moment. Where all have, to leave each alone until its queue is empty would
@@ -281,7 +292,7 @@ impl Endpoint {
             OutcomeKind::Refused => {}
             // Nothing was heard.
             OutcomeKind::Abandoned => {
-                self.latency.note_at_least(now, latency, decay);
+                self.latency_cell().note_at_least(now, latency, decay);
                 return;
             }
         }

@@ -1,84 +1,119 @@
-//! How long an endpoint takes to answer, as one atomic word.
+//! Latency of an endpoint as a peak-sensitive moving average, in two atomics.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
 use crate::Time;
 
-/// A peak-sensitive moving average (the rule of Finagle's `PeakEwma`): a slower answer counts at once, faster ones count
+/// Peak-sensitive moving average (the rule of Finagle's `PeakEwma`): a slower answer counts at once, faster ones count
 /// more and more as time passes. Without answers it fades, so that an endpoint that was slow is tried again; fading is
-/// computed by whoever reads, not written.
+/// computed by the reader, not written.
 ///
-/// The word holds nanoseconds as a float in the upper half, the time of the last change in ticks in the lower; zero before
-/// the first answer.
+/// The first answer is provisional: it often carries the connection set-up and cold caches, so the second one replaces it.
+///
+/// Two words, because one has no room for a time that never wraps around. The value is written before its time: a reader
+/// between the two sees a new value that looks old, never an old one that looks new.
 #[derive(Debug)]
-pub(crate) struct LatencyCell(AtomicU64);
+pub(crate) struct LatencyCell<'a> {
+    /// Nanoseconds as a float, negative while there is one answer only; zero before the first.
+    pub(crate) value: &'a AtomicU32,
+    /// Time of the last answer that counted, in nanoseconds.
+    pub(crate) at: &'a AtomicU64,
+}
 
-impl LatencyCell {
-    pub(crate) const fn empty() -> Self {
-        Self(AtomicU64::new(0))
-    }
+/// What a [`LatencyCell`] says at a moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Reading {
+    /// Nanoseconds as they were noted; zero before the first answer.
+    pub(crate) noted: f32,
+    /// What is left of them.
+    pub(crate) faded: f32,
+    /// There was one answer only.
+    pub(crate) is_provisional: bool,
+}
 
-    /// An answer that took so long.
+impl Reading {
+    /// Nothing is known.
+    pub(crate) const NONE: Self = Self {
+        noted: 0.0,
+        faded: 0.0,
+        is_provisional: false,
+    };
+}
+
+impl LatencyCell<'_> {
+    /// Takes in an answer that took `latency`, which counts up to [`LATENCY_MAX`].
     pub(crate) fn note(&self, now: Time, latency: Duration, decay: Decay) {
         let sample = nanos(latency);
-        self.change(now, |before, at, now| {
-            let kept = decay.kept(now, at);
-            if sample >= before {
-                sample
-            } else {
-                before * kept + sample * (1.0 - kept)
+        self.change(now, |before, age| {
+            let value = before.abs();
+            if value == 0.0 {
+                return Some(-sample);
             }
+            if before.is_sign_negative() || sample >= value {
+                return Some(sample);
+            }
+            if age < STEP_NANOS {
+                return None;
+            }
+            // Too close for a small step to show. It is an answer like those before, so nothing fades.
+            if value - sample <= value * SAME {
+                return Some(value);
+            }
+            let kept = decay.kept(age);
+            let next = value * kept + sample * (1.0 - kept);
+            // Too small a step to show: it is taken with the next.
+            (next < value).then_some(next)
         });
     }
 
-    /// No answer, after so long: it would have taken at least that.
+    /// Takes in an attempt without an answer after `latency`: the answer would have taken at least that.
     pub(crate) fn note_at_least(&self, now: Time, latency: Duration, decay: Decay) {
         let sample = nanos(latency);
-        self.change(now, |before, at, now| {
-            if sample > before * decay.kept(now, at) {
-                sample
-            } else {
-                before
-            }
+        self.change(now, |before, age| {
+            (sample > before.abs() * decay.kept(age)).then_some(sample)
         });
     }
 
-    /// Nanoseconds as they were noted, and what is left of them at `now`; zero before the first answer.
+    /// What it says at `now`.
     #[inline]
-    pub(crate) fn nanos(&self, now: Time, decay: Decay) -> (f32, f32) {
-        let (noted, at) = unpack(self.0.load(Ordering::Relaxed));
-        (noted, noted * decay.kept(ticks(now), at))
+    pub(crate) fn read(&self, now: Time, decay: Decay) -> Reading {
+        let at = self.at.load(Ordering::Acquire);
+        let value = f32::from_bits(self.value.load(Ordering::Relaxed));
+        let noted = value.abs();
+        Reading {
+            noted,
+            faded: noted * decay.kept(now.as_nanos().saturating_sub(at)),
+            is_provisional: value < 0.0,
+        }
     }
 
-    /// Replaces the value by what `next` makes of it, its time and the time now.
-    fn change(&self, now: Time, next: impl Fn(f32, u32, u32) -> f32) {
-        let now = ticks(now);
-        let mut word = self.0.load(Ordering::Relaxed);
+    /// Replaces the value by what `next` makes of it and of its age in nanoseconds; `None` leaves the cache line alone.
+    fn change(&self, now: Time, next: impl Fn(f32, u64) -> Option<f32>) {
+        let now = now.as_nanos();
+        let mut at;
         loop {
-            let (before, at) = unpack(word);
-            let after = next(before, at, now);
-            // Nothing new, or too small a step of time to count: leave the cache line alone.
-            if after == before && word != 0 {
+            at = self.at.load(Ordering::Acquire);
+            let before = self.value.load(Ordering::Relaxed);
+            // The clock of another thread may be ahead of this one.
+            let age = now.saturating_sub(at);
+            let Some(after) = next(f32::from_bits(before), age) else {
                 return;
-            }
-            // Somebody with a later clock may have been quicker.
-            let at = if word != 0 && is_after(at, now) {
-                at
-            } else {
-                now
             };
-            match self.0.compare_exchange_weak(
-                word,
-                pack(after, at),
+            let changed = self.value.compare_exchange_weak(
+                before,
+                after.to_bits(),
                 Ordering::Relaxed,
                 Ordering::Relaxed,
-            ) {
-                Ok(_) => return,
-                Err(newer) => word = newer,
+            );
+            if changed.is_ok() {
+                break;
             }
+        }
+        if now > at {
+            self.at.fetch_max(now, Ordering::Release);
         }
     }
 }
@@ -86,24 +121,25 @@ impl LatencyCell {
 /// How fast what was measured fades: to 1/e in the given time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Decay {
-    /// By how many powers of two in a tick.
-    halvings_per_tick: f32,
+    /// By how many powers of two in a nanosecond.
+    halvings_per_nano: f32,
 }
 
 impl Decay {
     /// To 1/e in `time`; at least a microsecond.
     pub(crate) fn over(time: Duration) -> Self {
-        let ticks = time.max(Duration::from_micros(1)).as_nanos() as f64 / TICK_NANOS as f64;
+        let nanos = time.max(Duration::from_micros(1)).as_nanos() as f64;
         Self {
-            halvings_per_tick: (std::f64::consts::LOG2_E / ticks) as f32,
+            halvings_per_nano: (std::f64::consts::LOG2_E / nanos) as f32,
         }
     }
 
-    /// The part that is left at `now` of what was measured at `at`.
+    /// The part that is left after `age` nanoseconds.
     #[inline]
-    fn kept(self, now: u32, at: u32) -> f32 {
-        let age = (now.wrapping_sub(at) as i32).max(0);
-        half_to_the(age as f32 * self.halvings_per_tick)
+    fn kept(self, age: u64) -> f32 {
+        // Signed numbers become floats in one instruction.
+        let age = age.min(i64::MAX as u64) as i64 as f32;
+        half_to_the(age * self.halvings_per_nano)
     }
 }
 
@@ -121,126 +157,22 @@ fn half_to_the(x: f32) -> f32 {
 
 /// Never zero, so that an answer is told from none, and even an instant one is weighed by the calls in flight.
 fn nanos(latency: Duration) -> f32 {
-    (latency.as_nanos() as f32).max(LATENCY_NANOS_MIN)
+    (latency.min(LATENCY_MAX).as_nanos() as f32).max(LATENCY_NANOS_MIN)
 }
 
-const fn ticks(time: Time) -> u32 {
-    (time.as_nanos() / TICK_NANOS) as u32
-}
-
-/// Whether `a` is later than `b`. Ticks wrap around after 78 hours; what lies further back than half of that counts as just
-/// noted.
-const fn is_after(a: u32, b: u32) -> bool {
-    a.wrapping_sub(b) as i32 > 0
-}
-
-const fn pack(latency: f32, at: u32) -> u64 {
-    (latency.to_bits() as u64) << 32 | at as u64
-}
-
-const fn unpack(word: u64) -> (f32, u32) {
-    (f32::from_bits((word >> 32) as u32), word as u32)
-}
+/// What a longer latency counts as: 110 s, in which this fades to 1 ms, is the longest that one answer can matter.
+pub(crate) const LATENCY_MAX: Duration = Duration::from_secs(60);
 
 /// Least squares of 2^-x on [0, 1].
 const FIT: [f32; 2] = [0.191_363_1, 0.039_114_1];
 const EXPONENT_MAX: f32 = 100.0;
-const TICK_NANOS: u64 = 1 << 16;
 const LATENCY_NANOS_MIN: f32 = 1000.0;
 
+/// Faster answers within so short a time of each other leave the cache line alone.
+const STEP_NANOS: u64 = 1 << 16;
+
+/// Answers this close to the average are like it.
+const SAME: f32 = 1.0 / 65_536.0;
+
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DECAY: Duration = Duration::from_secs(10);
-
-    enum Noted {
-        Answer(u64),
-        NoAnswer(u64),
-    }
-    use Noted::{Answer, NoAnswer};
-
-    /// Milliseconds noted at seconds, and what is read at the last second.
-    fn check(noted: &[(u64, Noted)], read_s: u64, expected_ms: f32) {
-        let (cell, decay) = (LatencyCell::empty(), Decay::over(DECAY));
-        for (at, sample) in noted {
-            let at = Time::from(Duration::from_secs(*at));
-            match sample {
-                Answer(ms) => cell.note(at, Duration::from_millis(*ms), decay),
-                NoAnswer(ms) => cell.note_at_least(at, Duration::from_millis(*ms), decay),
-            }
-        }
-        let read = cell.nanos(Time::from(Duration::from_secs(read_s)), decay).1 / 1e6;
-        let tolerance = 0.001 * expected_ms + 1e-9;
-        assert!(
-            (read - expected_ms).abs() <= tolerance,
-            "{read} instead of {expected_ms}"
-        );
-    }
-
-    #[test]
-    fn peaks_count_at_once_and_fade() {
-        let e = (-1.0_f32).exp();
-        check(&[], 0, 0.0);
-        check(&[(1, Answer(10))], 1, 10.0);
-        check(&[(1, Answer(10)), (1, Answer(50))], 1, 50.0);
-        check(&[(1, Answer(50)), (1, Answer(10))], 1, 50.0);
-        check(
-            &[(1, Answer(50)), (11, Answer(10))],
-            11,
-            50.0 * e + 10.0 * (1.0 - e),
-        );
-        check(&[(1, Answer(50))], 11, 50.0 * e);
-        check(&[(1, Answer(50))], 21, 50.0 * e * e);
-        check(&[(1, Answer(50))], 3000, 0.0);
-        // Clocks of two threads may differ a little.
-        check(&[(2, Answer(50)), (1, Answer(10))], 2, 50.0);
-    }
-
-    #[test]
-    fn without_an_answer_only_a_bound_is_known() {
-        let e = (-1.0_f32).exp();
-        check(&[(1, NoAnswer(10))], 1, 10.0);
-        check(&[(1, Answer(50)), (1, NoAnswer(10))], 1, 50.0);
-        check(&[(1, Answer(50)), (11, NoAnswer(10))], 11, 50.0 * e);
-        check(&[(1, Answer(50)), (11, NoAnswer(30))], 11, 30.0);
-        check(&[(1, Answer(50)), (11, NoAnswer(30))], 21, 30.0 * e);
-    }
-
-    #[test]
-    fn the_approximation_is_close_and_falls_all_the_way() {
-        let mut before = half_to_the(0.0);
-        assert_eq!(before, 1.0);
-        for step in 1..200_000 {
-            let x = step as f32 * 0.001;
-            let y = half_to_the(x);
-            assert!(y <= before, "at {x}");
-            let exact = (-x.min(EXPONENT_MAX)).exp2();
-            assert!((y - exact).abs() <= 2e-4 * exact, "at {x}");
-            before = y;
-        }
-    }
-
-    #[test]
-    fn the_shortest_answer_is_told_from_none() {
-        let (cell, decay) = (LatencyCell::empty(), Decay::over(Duration::ZERO));
-        cell.note(Time::ZERO, Duration::ZERO, decay);
-        assert_eq!(cell.nanos(Time::ZERO, decay).1, LATENCY_NANOS_MIN);
-        cell.note(Time::from_nanos(u64::MAX), Duration::MAX, decay);
-        assert!(cell.nanos(Time::from_nanos(u64::MAX), decay).1.is_finite());
-    }
-
-    #[test]
-    fn after_ticks_wrap_around_time_goes_on() {
-        let (cell, decay) = (LatencyCell::empty(), Decay::over(DECAY));
-        let wrap = (1 << 32) * TICK_NANOS;
-        let second = 1_000_000_000;
-        cell.note(
-            Time::from_nanos(wrap - 5 * second),
-            Duration::from_millis(50),
-            decay,
-        );
-        let read = cell.nanos(Time::from_nanos(wrap + 5 * second), decay).1 / 1e6;
-        assert!((read - 50.0 * (-1.0_f32).exp()).abs() < 0.05, "{read}");
-    }
-}
+mod tests;

@@ -13,6 +13,9 @@ use crate::{
 ///
 /// - The latency is an average that a slower answer raises at once and faster ones lower over time (the rule of Finagle's
 ///   `PeakEwma`). It lives in the [`Endpoint`](crate::Endpoint), so it survives the change of a view.
+/// - The first answer is provisional, as it often carries the connection set-up and cold caches: until the second one, which
+///   replaces it, it counts for no more than the latency of another endpoint.
+/// - One answer counts as at most 60 s, so it matters for some 110 s at most where 1 ms is usual and the decay is 10 s.
 /// - It fades while nothing new is known, so that an endpoint that was slow is tried again; but no further than to the
 ///   latency of another one, lest one that nobody called be flooded.
 /// - One that is not known yet is taken to be that of another, so a new endpoint gets its share: neither nothing nor all.

@@ -214,6 +214,8 @@ fn one_that_was_slow_is_tried_again_and_not_flooded() {
         let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(at(ms));
         balancer.on_outcome(&view, index, &outcome);
     };
+    // The first answer alone may be that of a cold start.
+    note(0, 1000, us(100_000));
     note(0, 1000, us(100_000));
     let share = |ms: u64| {
         note(1, ms, us(5000));
@@ -228,6 +230,74 @@ fn one_that_was_slow_is_tried_again_and_not_flooded() {
     for s in [40, 100, 4000] {
         let share = share(s * 1000);
         assert!((350..650).contains(&share), "{share} after {s} s");
+    }
+}
+
+/// How many of 1,000 picks go to the first of two endpoints.
+fn picks_of_first(balancer: &dyn Balancer, view: &View, now: Time) -> usize {
+    let cx = PickContext::new().with_now(now);
+    (0..1000)
+        .filter(|_| balancer.pick(view, &cx) == Some(0))
+        .count()
+}
+
+#[test]
+fn a_slow_answer_is_forgotten_however_long_the_quiet_after_it_is() {
+    let hours = |hours: u64| Duration::from_secs(3600 * hours);
+    // Around half of the 78 hours, and all of them, after which times of 32 bits come round; and up to months.
+    for quiet in [1, 38, 39, 40, 60, 64, 77, 78, 79, 117, 156, 170, 500, 3000].map(hours) {
+        for begin in [hours(0), hours(20), hours(77)] {
+            let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
+            let friday = at(1000) + begin;
+            for (index, ms) in [(0, 2000), (1, 5), (0, 2000), (1, 5)] {
+                let outcome = Outcome::new(OutcomeKind::Success, us(1000 * ms)).with_now(friday);
+                balancer.on_outcome(&view, index, &outcome);
+            }
+            assert_eq!(picks_of_first(&balancer, &view, friday), 0);
+            let monday = friday + quiet;
+            let share = picks_of_first(&balancer, &view, monday);
+            assert!((350..650).contains(&share), "{share} after {quiet:?}");
+            let outcome = Outcome::new(OutcomeKind::Success, us(5000)).with_now(monday);
+            balancer.on_outcome(&view, 0, &outcome);
+            balancer.on_outcome(&view, 1, &outcome);
+            let share = picks_of_first(&balancer, &view, monday + us(10_000));
+            assert!((350..650).contains(&share), "{share} after {quiet:?}");
+        }
+    }
+}
+
+#[test]
+fn a_coarse_clock_tells_20_ms_from_10() {
+    let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
+    let mut calls = [0; 2];
+    // A step of the clock is 10 ms, and so every answer is like the one before.
+    for step in 100..10_000 {
+        let now = at(10 * step);
+        let cx = PickContext::new().with_now(now);
+        let index = balancer.pick(&view, &cx).expect("both are allowed");
+        let outcome = Outcome::new(OutcomeKind::Success, us([20_000, 10_000][index]));
+        balancer.on_outcome(&view, index, &outcome.with_now(now));
+        calls[index] += 1;
+    }
+    assert!(calls[0] * 20 < calls[1], "{calls:?}");
+}
+
+#[test]
+fn one_outcome_without_end_shuns_for_less_than_two_minutes() {
+    for kind in [OutcomeKind::Success, OutcomeKind::Abandoned] {
+        let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
+        let note = |index: usize, latency: Duration, now: Time| {
+            let outcome = Outcome::new(kind, latency).with_now(now);
+            balancer.on_outcome(&view, index, &outcome);
+        };
+        note(0, Duration::MAX, at(1000));
+        note(0, Duration::MAX, at(1000));
+        let shunned = (1..600).find(|second| {
+            let now = at(1000 * (1 + second));
+            note(1, us(1000), now);
+            picks_of_first(&balancer, &view, now) > 0
+        });
+        assert!(shunned.is_some_and(|seconds| seconds < 120), "{shunned:?}");
     }
 }
 
@@ -300,9 +370,11 @@ fn prequal_takes_the_quickest_of_the_cold_and_the_least_loaded_of_the_hot() {
     // The quickest is hot.
     reports(&view, &[1, 2, 3, 4, 5, 4, 3, 2, 5, 90]);
     for index in 0..10 {
-        let latency = us(10_000 - 900 * index as u64);
+        let latency = us(1_000_000).mul_f64(0.6_f64.powi(index as i32));
         let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(at(1000));
-        Prequal::seeded(SEED).on_outcome(&view, index, &outcome);
+        for _ in 0..2 {
+            Prequal::seeded(SEED).on_outcome(&view, index, &outcome);
+        }
     }
     let quick = shares(&Prequal::seeded(SEED), &view, at(1100));
     assert!(

@@ -306,7 +306,7 @@ impl Outliers {
     /// The initial time doubled `before` times, a random fifth more or less.
     pub(super) fn down_time(&self, (initial, max): (Duration, Duration), before: u32) -> Duration {
         let doubled = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
-        let full = initial.saturating_mul(doubled).min(max);
+        let full = initial.saturating_mul(doubled).min(max).min(DOWN_TIME_MAX);
         let fraction = (self.random.next() >> 11) as f64 / (1_u64 << 53) as f64;
         full.mul_f64(1.0 - JITTER + 2.0 * JITTER * fraction)
     }
@@ -320,3 +320,6 @@ impl Default for Outliers {
 }
 
 const JITTER: f64 = 0.2;
+
+/// A century, so that a fifth more of it is still a duration.
+const DOWN_TIME_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

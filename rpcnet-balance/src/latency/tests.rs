@@ -1,0 +1,254 @@
+//! The moving average against a model in `f64`, over weeks.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const DECAY: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+struct Words {
+    value: AtomicU32,
+    at: AtomicU64,
+}
+
+impl Words {
+    fn cell(&self) -> LatencyCell<'_> {
+        LatencyCell {
+            value: &self.value,
+            at: &self.at,
+        }
+    }
+
+    fn faded_ms(&self, now: Time) -> f64 {
+        f64::from(self.cell().read(now, Decay::over(DECAY)).faded) / 1e6
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Noted {
+    Answer(u64),
+    NoAnswer(u64),
+}
+use Noted::{Answer, NoAnswer};
+
+impl Noted {
+    fn note(self, words: &Words, now: Time) {
+        let (cell, decay) = (words.cell(), Decay::over(DECAY));
+        match self {
+            Answer(us) => cell.note(now, Duration::from_micros(us), decay),
+            NoAnswer(us) => cell.note_at_least(now, Duration::from_micros(us), decay),
+        }
+    }
+}
+
+/// Milliseconds noted at seconds, and what is read at the last second.
+fn check(noted: &[(u64, Noted)], read_s: u64, expected_ms: f64) {
+    let words = Words::default();
+    for (at, sample) in noted {
+        let sample = match *sample {
+            Answer(ms) => Answer(ms * 1000),
+            NoAnswer(ms) => NoAnswer(ms * 1000),
+        };
+        sample.note(&words, Time::from(Duration::from_secs(*at)));
+    }
+    let read = words.faded_ms(Time::from(Duration::from_secs(read_s)));
+    let tolerance = 0.001 * expected_ms + 1e-9;
+    assert!(
+        (read - expected_ms).abs() <= tolerance,
+        "{read} instead of {expected_ms}"
+    );
+}
+
+#[test]
+fn peaks_count_at_once_and_fade() {
+    let e = (-1.0_f64).exp();
+    check(&[], 0, 0.0);
+    check(&[(1, Answer(10))], 1, 10.0);
+    check(&[(1, Answer(10)), (1, Answer(50))], 1, 50.0);
+    let twice = [(1, Answer(50)), (1, Answer(50))];
+    let then = |at, ms| [twice[0], twice[1], (at, Answer(ms))];
+    check(&then(1, 10), 1, 50.0);
+    check(&then(11, 10), 11, 50.0 * e + 10.0 * (1.0 - e));
+    check(&twice, 11, 50.0 * e);
+    check(&twice, 21, 50.0 * e * e);
+    check(&twice, 3000, 0.0);
+    // Clocks of two threads may differ a little.
+    let late = [(2, Answer(50)), (2, Answer(50)), (1, Answer(10))];
+    check(&late, 2, 50.0);
+}
+
+#[test]
+fn the_second_answer_replaces_the_first() {
+    check(&[(1, Answer(50)), (1, Answer(10))], 1, 10.0);
+    check(&[(1, Answer(50)), (1, Answer(10)), (1, Answer(9))], 1, 10.0);
+    // A bound is no answer, and ends no doubt that is not there.
+    check(&[(1, NoAnswer(50)), (1, Answer(10))], 1, 50.0);
+    let words = Words::default();
+    let sure = || {
+        !words
+            .cell()
+            .read(Time::ZERO, Decay::over(DECAY))
+            .is_provisional
+    };
+    assert!(sure(), "nothing is known");
+    Answer(50).note(&words, Time::ZERO);
+    assert!(!sure());
+    Answer(50).note(&words, Time::ZERO);
+    assert!(sure());
+}
+
+#[test]
+fn without_an_answer_only_a_bound_is_known() {
+    let e = (-1.0_f64).exp();
+    check(&[(1, NoAnswer(10))], 1, 10.0);
+    check(&[(1, Answer(50)), (1, NoAnswer(10))], 1, 50.0);
+    check(&[(1, Answer(50)), (11, NoAnswer(10))], 11, 50.0 * e);
+    check(&[(1, Answer(50)), (11, NoAnswer(30))], 11, 30.0);
+    check(&[(1, Answer(50)), (11, NoAnswer(30))], 21, 30.0 * e);
+}
+
+#[test]
+fn an_answer_like_the_average_keeps_it_from_fading() {
+    // Each second, as a clock of 10 ms would have it.
+    let answers: Vec<_> = (1..100).map(|second| (second, Answer(20))).collect();
+    check(&answers, 99, 20.0);
+    // One that did not come in time is no answer.
+    let bounds: Vec<_> = (1..100).map(|second| (second, NoAnswer(1))).collect();
+    check(
+        &[&[(1, Answer(20)), (1, Answer(20))], &bounds[..10]].concat(),
+        11,
+        20.0 * (-1.0_f64).exp(),
+    );
+}
+
+#[test]
+fn the_approximation_is_close_and_falls_all_the_way() {
+    let mut before = half_to_the(0.0);
+    assert_eq!(before, 1.0);
+    for step in 1..200_000 {
+        let x = step as f32 * 0.001;
+        let y = half_to_the(x);
+        assert!(y <= before, "at {x}");
+        let exact = (-x.min(EXPONENT_MAX)).exp2();
+        assert!((y - exact).abs() <= 2e-4 * exact, "at {x}");
+        before = y;
+    }
+}
+
+#[test]
+fn the_shortest_answer_is_told_from_none() {
+    let (words, decay) = (Words::default(), Decay::over(Duration::ZERO));
+    let (cell, end) = (words.cell(), Time::from_nanos(u64::MAX));
+    cell.note(Time::ZERO, Duration::ZERO, decay);
+    assert_eq!(cell.read(Time::ZERO, decay).faded, LATENCY_NANOS_MIN);
+    cell.note(end, Duration::MAX, decay);
+    assert!(cell.read(end, decay).faded.is_finite());
+}
+
+#[test]
+fn one_answer_matters_for_a_bounded_time_however_late_it_is() {
+    for latency in [LATENCY_MAX, LATENCY_MAX * 2, Duration::MAX] {
+        let (words, decay) = (Words::default(), Decay::over(DECAY));
+        words.cell().note(Time::ZERO, latency, decay);
+        words.cell().note_at_least(Time::ZERO, latency, decay);
+        let left = words.faded_ms(Time::from(Duration::from_secs(110)));
+        assert!(left < 1.01, "{left} ms of {latency:?}");
+    }
+}
+
+/// The same in numbers that are never rounded to speak of.
+#[derive(Debug, Default)]
+struct Model {
+    ns: f64,
+    at: u64,
+    answers: u64,
+}
+
+impl Model {
+    fn left(&self, now: u64) -> f64 {
+        let age = now.saturating_sub(self.at) as f64 / DECAY.as_nanos() as f64;
+        self.ns * (-age).exp()
+    }
+
+    fn note(&mut self, noted: Noted, now: u64) {
+        let (Answer(us) | NoAnswer(us)) = noted;
+        let sample = (us as f64 * 1e3).clamp(1e3, LATENCY_MAX.as_nanos() as f64);
+        let kept = self.left(now) / self.ns.max(1.0);
+        match noted {
+            Answer(_) if self.answers == 0 => (self.ns, self.answers) = (sample.max(0.0), 1),
+            Answer(_) if self.answers == 1 => (self.ns, self.answers) = (sample, 2),
+            Answer(_) if sample >= self.ns => self.ns = sample,
+            Answer(_) => self.ns = self.ns * kept + sample * (1.0 - kept),
+            NoAnswer(_) if sample > self.left(now) => (self.ns, self.answers) = (sample, 2),
+            NoAnswer(_) => return,
+        }
+        self.at = self.at.max(now);
+    }
+}
+
+/// From a microsecond to two weeks, and to the places where words of 32 bits wrap around.
+fn pause() -> impl Strategy<Value = u64> {
+    let old_wrap = 1_u64 << 48;
+    prop_oneof![
+        6 => (10.0..16.0_f64).prop_map(|log| 10_f64.powf(log) as u64 / 10),
+        1 => (0..4_u64, 0..40_000_000_000_u64)
+            .prop_map(move |(halves, more)| (halves + 1) * (old_wrap / 2) - 20_000_000_000 + more),
+        1 => (32..50_u32, 0..100_000_u64).prop_map(|(bits, more)| (1 << bits) - 50_000 + more),
+    ]
+}
+
+fn noted() -> impl Strategy<Value = Noted> {
+    // Few values, so that equal ones follow each other.
+    let us = prop_oneof![
+        prop::sample::select(vec![0, 10, 10_000, 20_000, 2_000_000, 90_000_000]),
+        1..3_000_000_u64,
+    ];
+    (us, 0..4_u8).prop_map(|(us, kind)| if kind == 0 { NoAnswer(us) } else { Answer(us) })
+}
+
+proptest! {
+    #[test]
+    fn the_average_is_that_of_a_model_over_weeks(
+        steps in prop::collection::vec((pause(), noted()), 1..60),
+        start in prop_oneof![Just(1_u64), 0..1_u64 << 60],
+        last in pause(),
+    ) {
+        let (words, mut model, mut now) = (Words::default(), Model::default(), start);
+        for (pause, noted) in steps {
+            now += pause;
+            noted.note(&words, Time::from_nanos(now));
+            model.note(noted, now);
+            for read in [now, now + last] {
+                let left = f64::from(words.cell().read(Time::from_nanos(read), Decay::over(DECAY)).faded);
+                let expected = model.left(read);
+                // What is left after 400 s is as good as nothing; each step adds an error of a thousandth.
+                prop_assert!(
+                    (left - expected).abs() <= 0.03 * expected + 1.0,
+                    "{left} instead of {expected} after {noted:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_that_note_at_once_keep_the_slowest_answer() {
+    let words = Words::default();
+    Answer(1).note(&words, Time::ZERO);
+    std::thread::scope(|scope| {
+        for thread in 1..=4_u64 {
+            let words = &words;
+            scope.spawn(move || {
+                for us in 0..2000 {
+                    Answer(us * thread).note(words, Time::from_nanos(us));
+                }
+            });
+        }
+    });
+    let read = words
+        .cell()
+        .read(Time::from_nanos(2000), Decay::over(DECAY));
+    assert_eq!(read.faded, 1999.0 * 4.0 * 1e3);
+    assert_eq!(words.at.into_inner(), 1999);
+}

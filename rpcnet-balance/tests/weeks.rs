@@ -1,0 +1,154 @@
+//! Everything that remembers a time, over weeks: no word wraps around, no quiet is too long.
+
+use std::{sync::Arc, time::Duration};
+
+use proptest::prelude::*;
+use rpcnet_balance::{
+    Balancer, Endpoint, LatencyQuantiles, Marks, Outcome, OutcomeKind, PeakEwma, PickContext,
+    Random, ReportedLoad, RetryBudget, SlowStart, Time, View,
+    health::{Gate, HealthConfig, Outliers},
+};
+
+/// From a second to years, and to the places where words of up to 50 bits of nanoseconds would wrap around.
+fn long() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        (9.0..17.0_f64).prop_map(|log| 10_f64.powf(log) as u64),
+        (31..58_u32, 0..2_000_000_u64).prop_map(|(bits, more)| (1 << bits) - 1_000_000 + more),
+    ]
+    .prop_map(Duration::from_nanos)
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn view() -> View {
+    View::new((0..2).map(|id| Arc::new(Endpoint::new(id))), 1)
+}
+
+proptest! {
+    #[test]
+    fn a_hold_lasts_as_long_as_it_should(start in long(), quiet in long()) {
+        let (balancer, view) = (PeakEwma::seeded(1), view());
+        let fail = |now: Time| {
+            let outcome = Outcome::new(OutcomeKind::Failure, ms(1)).with_now(now);
+            balancer.on_outcome(&view, 0, &outcome);
+        };
+        let mut now = Time::from(start);
+        // In a row: each is the first call after the hold of the one before.
+        for hold in [100, 400, 1600, 6400, 25_600, 30_000, 30_000] {
+            fail(now);
+            prop_assert!(view[0].is_held(now + ms(hold - 1)));
+            prop_assert!(!view[0].is_held(now + ms(hold + 1)));
+            prop_assert!(!view[0].is_held(now + ms(hold) + quiet), "after a quiet");
+            now = now + ms(hold) + quiet.min(Duration::from_secs(1 << 20));
+        }
+    }
+
+    #[test]
+    fn a_report_is_news_for_a_second(start in long(), quiet in long()) {
+        let endpoint = Endpoint::new(1);
+        let now = Time::from(start);
+        endpoint.note_reported_load_at(ReportedLoad::new().with_busy(true), now);
+        prop_assert!(endpoint.is_busy(now + ms(999)));
+        let later = now + ms(1001) + quiet;
+        prop_assert!(!endpoint.is_busy(later) && endpoint.recent_load(later).is_none());
+    }
+
+    #[test]
+    fn silence_is_that_of_the_calls_in_flight(start in long(), quiet in long()) {
+        let endpoint = Arc::new(Endpoint::new(1));
+        let now = Time::from(start);
+        drop(endpoint.begin_at(now));
+        let later = now + quiet;
+        let _call = endpoint.begin_at(later);
+        prop_assert_eq!(endpoint.silence(later + ms(50)), ms(50));
+        prop_assert_eq!(endpoint.silence(later + ms(10_001) + quiet), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_budget_fills_at_its_rate_and_no_further(start in long(), quiet in long()) {
+        let budget = RetryBudget::new().with_cap(50.0).with_reserve_per_s(10.0);
+        let now = Time::from(start);
+        while budget.withdraw(now) {}
+        let level = budget.level(now + quiet);
+        let expected = (10.0 * quiet.as_secs_f64()).min(50.0);
+        prop_assert!((level - expected).abs() <= 1.0 + 1e-6 * expected, "{level} of {expected}");
+    }
+
+    #[test]
+    fn quantiles_are_of_the_last_windows(start in long(), quiet in long()) {
+        let latencies = LatencyQuantiles::new();
+        let now = Time::from(start);
+        latencies.record(now, Duration::from_secs(2));
+        prop_assert!(latencies.quantile(now + ms(9_999), 0.5) >= Some(Duration::from_secs(2)));
+        let later = now + ms(15_000) + quiet;
+        prop_assert_eq!(latencies.quantile(later, 0.5), None);
+        latencies.record(later, ms(1));
+        prop_assert!(latencies.quantile(later, 1.0) < Some(ms(2)));
+        prop_assert_eq!(latencies.len(later), 1);
+    }
+
+    #[test]
+    fn who_was_out_is_probed_after_any_quiet(start in long(), quiet in long(), ejected in any::<bool>()) {
+        let (outliers, view) = (Outliers::seeded(HealthConfig::new(), 7), view());
+        outliers.note_view(&view);
+        let mut gate = Gate::new();
+        let now = Time::from(start);
+        let kind = if ejected { OutcomeKind::Failure } else { OutcomeKind::Unreachable };
+        for _ in 0..5 {
+            outliers.on_outcome(&view[0], &Outcome::new(kind, ms(1)).with_now(now));
+        }
+        prop_assert!(!view[0].marks().is_empty());
+        prop_assert!(!gate.check(&outliers, &view, now + ms(50)).is_probe_due);
+        // A new view makes a new gate.
+        gate = Gate::following(&gate);
+        let later = now + ms(30_001) + quiet;
+        prop_assert!(gate.check(&outliers, &view, later).is_probe_due);
+        let cx = PickContext::new().with_now(later);
+        let (index, probe) = outliers.probe(&view, &cx).expect("it is time");
+        prop_assert!(outliers.probe(&view, &cx).is_none(), "one alone");
+        let answer = Outcome::new(OutcomeKind::Success, ms(1)).with_now(later);
+        prop_assert_eq!(outliers.on_probed(&view[index], &probe, &answer).count(), 1);
+        prop_assert_eq!(view[0].marks(), Marks::NONE);
+    }
+
+    #[test]
+    fn a_probe_that_is_never_told_keeps_others_waiting_for_its_lease(start in long(), quiet in long()) {
+        let (outliers, view) = (Outliers::seeded(HealthConfig::new(), 7), view());
+        let now = Time::from(start);
+        outliers.on_outcome(&view[0], &Outcome::new(OutcomeKind::Unreachable, ms(1)).with_now(now));
+        let cx = |at: Time| PickContext::new().with_now(at);
+        let later = now + ms(200) + quiet;
+        prop_assert!(outliers.probe(&view, &cx(later)).is_some());
+        prop_assert!(outliers.probe(&view, &cx(later + ms(9_000))).is_none());
+        prop_assert!(outliers.probe(&view, &cx(later + ms(10_001) + quiet)).is_some());
+    }
+
+    #[test]
+    fn one_that_is_new_has_its_share_after_any_quiet(start in long(), quiet in long()) {
+        let first = View::new([Arc::new(Endpoint::new(0))], 1);
+        let slow = SlowStart::new(Arc::new(Random::seeded(3)), Duration::from_secs(10));
+        let slow = slow.rebuild(&first).expect("it has state");
+        let both = View::new([Arc::clone(&first[0]), Arc::new(Endpoint::new(1))], 2);
+        let slow = slow.rebuild(&both).expect("it has state");
+        let now = Time::from(start);
+        let share = |at: Time| {
+            let cx = PickContext::new().with_now(at);
+            (0..400).filter(|_| slow.pick(&both, &cx) == Some(1)).count()
+        };
+        prop_assert!(share(now) < 80);
+        prop_assert!((120..280).contains(&share(now + Duration::from_secs(10) + quiet)));
+    }
+}
+
+#[test]
+fn times_without_end_are_no_overflow() {
+    let config = HealthConfig::new().with_down_time(Duration::MAX, Duration::MAX);
+    let (outliers, view) = (Outliers::seeded(config, 7), view());
+    for now in [1, u64::MAX].repeat(20).into_iter().map(Time::from_nanos) {
+        let outcome = Outcome::new(OutcomeKind::Unreachable, Duration::MAX).with_now(now);
+        assert!(outliers.on_outcome(&view[0], &outcome).is_some());
+        view[0].unmark(Marks::ALL);
+    }
+}
