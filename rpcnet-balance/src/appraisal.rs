@@ -163,9 +163,14 @@ impl Appraisal {
     /// A latency that is not known is taken to be the other's, so that a new endpoint is judged by its calls in flight alone:
     /// it neither starves nor is flooded. For the same reason one that fades, because nothing new is known, fades no further
     /// than to the other's, and one of a single answer is at most the other's.
+    ///
+    /// Latencies within [`NOISE`] of each other are equal: calls to one and the same server differ as much. Of two that are
+    /// equal in all, neither is better: the first one drawn is picked, which is random.
     #[inline]
     pub(crate) fn beats(&self, other: &Self) -> bool {
         let (mine, its) = (self.latency_beside(other), other.latency_beside(self));
+        let equal = (mine <= its * NOISE + NOISE_NANOS) & (its <= mine * NOISE + NOISE_NANOS);
+        let mine = if equal { its } else { mine };
         let cheaper = mine * self.load * other.weight < its * other.load * self.weight;
         (!self.held & other.held) | ((self.held == other.held) & cheaper)
     }
@@ -208,6 +213,11 @@ const BUSY: f32 = 4.0;
 /// Silence of so many times the latency, and of some milliseconds, is no accident.
 const SILENCE_DOUBTFUL: f32 = 8.0;
 const LATENCY_DOUBTFUL: f32 = 1e6;
+
+/// Two latencies are equal as long as the greater is at most so many times the lower one, and a little more for what a
+/// scheduler and timers add to any call. Servers that are alike differ by so much after a few calls.
+const NOISE: f32 = 1.5;
+const NOISE_NANOS: f32 = 500_000.0;
 
 /// So that the calls in flight decide where no latency is known.
 const LATENCY_MIN: f32 = 1.0;

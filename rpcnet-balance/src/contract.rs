@@ -23,7 +23,7 @@ use std::{
 
 use crate::{
     Balancer, Endpoint, InFlight, Marks, Outcome, OutcomeKind, PickContext, ReportedLoad, Time,
-    View,
+    View, rng::Rng,
 };
 
 /// Runs the whole suite.
@@ -41,6 +41,7 @@ pub fn check(build: impl Fn(u64) -> Arc<dyn Balancer>) {
 pub struct Contract<F> {
     build: F,
     starvation_allowed: bool,
+    uneven_allowed: bool,
 }
 
 impl<F: Fn(u64) -> Arc<dyn Balancer>> Contract<F> {
@@ -50,14 +51,23 @@ impl<F: Fn(u64) -> Arc<dyn Balancer>> Contract<F> {
         Self {
             build,
             starvation_allowed: false,
+            uneven_allowed: false,
         }
     }
 
-    /// Accepts that some endpoints are never picked though all are idle. For balancers that go by the key of the call,
-    /// by preference or by subset.
+    /// Accepts that some endpoints are never picked though all are idle, and so that shares are uneven. For balancers that
+    /// go by the key of the call, by preference or by subset.
     #[must_use]
     pub const fn allow_starvation(mut self) -> Self {
         self.starvation_allowed = true;
+        self
+    }
+
+    /// Accepts that idle endpoints whose latencies differ by chance alone get unequal shares. For balancers that always
+    /// take the quickest.
+    #[must_use]
+    pub const fn allow_uneven_shares(mut self) -> Self {
+        self.uneven_allowed = true;
         self
     }
 
@@ -82,6 +92,9 @@ impl<F: Fn(u64) -> Arc<dyn Balancer>> Contract<F> {
             if !self.starvation_allowed {
                 run.starvation()?;
             }
+            if !self.starvation_allowed && !self.uneven_allowed {
+                run.even_shares()?;
+            }
         }
         Ok(())
     }
@@ -91,6 +104,7 @@ impl<F> fmt::Debug for Contract<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Contract")
             .field("starvation_allowed", &self.starvation_allowed)
+            .field("uneven_allowed", &self.uneven_allowed)
             .finish_non_exhaustive()
     }
 }
@@ -111,6 +125,9 @@ pub enum Rule {
     InFlight,
     /// Among idle endpoints everyone gets a call within a reasonable number of them.
     NoStarvation,
+    /// Of calls that follow one another, each of three idle endpoints of equal speed gets a fifth to 47 %, though their
+    /// latencies differ by a fifth at random and their first answers by more.
+    EvenShares,
 }
 
 /// A rule that was broken.
@@ -376,6 +393,69 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// One call at a time, to endpoints that are alike but for chance: no order among them may harden.
+    fn even_shares(&self) -> Result<(), Violation> {
+        for typical in [
+            Duration::from_micros(200),
+            Duration::from_millis(5),
+            Duration::from_millis(100),
+        ] {
+            for cold in [1.0, 8.0] {
+                for of_view in [false, true] {
+                    self.shares_of_equals(typical, cold, of_view)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The first answer of each endpoint takes up to `cold` times as long.
+    fn shares_of_equals(
+        &self,
+        typical: Duration,
+        cold: f64,
+        of_view: bool,
+    ) -> Result<(), Violation> {
+        let view = view(3, 1);
+        let Some(balancer) = self.both(&view).into_iter().nth(of_view.into()) else {
+            return Ok(());
+        };
+        let mut rng = Rng::seeded(self.judge.seed);
+        let mut chance = || (rng.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        let mut now = Time::from(Duration::from_secs(1));
+        let mut picked = [0_u32; 3];
+        for _ in 0..EQUALS_CALLS {
+            let cx = PickContext::new().with_now(now);
+            let Some(index) = self.judge.pick(&*balancer, &view, &cx)? else {
+                break;
+            };
+            let call = view[index].begin_at(now);
+            // Log-normal (Box, Muller, 1958).
+            let normal =
+                (-2.0 * (1.0 - chance()).ln()).sqrt() * (std::f64::consts::TAU * chance()).cos();
+            let mut latency = typical.mul_f64((0.2 * normal).exp());
+            if picked[index] == 0 {
+                latency = latency.mul_f64(1.0 + (cold - 1.0) * chance());
+            }
+            picked[index] += 1;
+            now = now + latency;
+            let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(now);
+            balancer.on_outcome(&view, index, &outcome);
+            drop(call);
+        }
+        let share = |count: &u32| f64::from(*count) / f64::from(EQUALS_CALLS);
+        if picked
+            .iter()
+            .all(|count| (0.2..=0.47).contains(&share(count)))
+        {
+            return Ok(());
+        }
+        self.judge.broken(
+            Rule::EvenShares,
+            format!("{picked:?} calls went to equal endpoints of {typical:?}"),
+        )
+    }
+
     /// The balancer as it was built, and as it is rebuilt for the view.
     fn both(&self, view: &View) -> Vec<Arc<dyn Balancer>> {
         let plain = (self.balancer)();
@@ -458,6 +538,9 @@ fn view(len: usize, generation: u64) -> View {
 }
 
 const SEEDS: u64 = 3;
+
+/// So many that chance alone stays far within the bounds.
+const EQUALS_CALLS: u32 = 600;
 
 /// From idle to the worst.
 const REPORTS: [Option<ReportedLoad>; 5] = [

@@ -16,6 +16,8 @@ use crate::{
 /// - The first answer is provisional, as it often carries the connection set-up and cold caches: until the second one, which
 ///   replaces it, it counts for no more than the latency of another endpoint.
 /// - One answer counts as at most 60 s, so it matters for some 110 s at most where 1 ms is usual and the decay is 10 s.
+/// - Latencies are equal as long as the greater is at most 1.5 times the lower one and half a millisecond: equal servers
+///   differ as much by chance. Then the calls in flight decide, and of equals any is picked.
 /// - It fades while nothing new is known, so that an endpoint that was slow is tried again; but no further than to the
 ///   latency of another one, lest one that nobody called be flooded.
 /// - One that is not known yet is taken to be that of another, so a new endpoint gets its share: neither nothing nor all.

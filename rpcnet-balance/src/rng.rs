@@ -58,7 +58,7 @@ impl SharedRng {
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(any(test, feature = "sim", feature = "contract"))]
     pub(crate) const fn seeded(seed: u64) -> Self {
         Self(seed)
     }

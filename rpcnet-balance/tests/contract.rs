@@ -193,6 +193,35 @@ fn always_the_same_is_caught_unless_allowed() {
         .unwrap();
 }
 
+/// The endpoint that answered quickest, of all that have; those that have not come first.
+#[derive(Debug)]
+struct Quickest;
+
+impl Balancer for Quickest {
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+        let latency = |index: &usize| view[*index].latency(cx.now(), Duration::from_secs(10));
+        let busy = |index: &usize| view[*index].in_flight();
+        let allowed = (0..view.len()).filter(|&index| cx.allows(&view[index]));
+        let turn = TURN.fetch_add(1, Ordering::Relaxed);
+        allowed.min_by_key(|index| (latency(index), busy(index), (index + turn) % view.len()))
+    }
+
+    fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
+        PeakEwma::seeded(0).on_outcome(view, index, outcome);
+    }
+}
+
+static TURN: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn the_quickest_by_a_hair_is_caught_unless_allowed() {
+    assert_eq!(caught(|| Arc::new(Quickest)), Rule::EvenShares);
+    Contract::new(|_| Arc::new(Quickest) as Arc<dyn Balancer>)
+        .allow_uneven_shares()
+        .verify()
+        .unwrap();
+}
+
 /// Counts a call of its own with every first outcome, and keeps it.
 #[derive(Debug, Default)]
 struct Hoarder {
