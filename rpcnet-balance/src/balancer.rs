@@ -28,9 +28,10 @@ pub trait Balancer: Debug + Send + Sync {
 
     /// A balancer made for `view`, or `None` (the default) to go on with this one.
     ///
-    /// Called when a group of endpoints is first seen and whenever it changes, off the path of the calls; this is the
-    /// place to allocate and compute. It is asked of the balancer that served the group so far, so state can be carried
-    /// over. With `None` one balancer serves any number of groups.
+    /// Called before the first pick from a group of endpoints and before the first pick after a change of it, once for
+    /// however many changes; not on the path of other calls. This is the place to allocate and compute. It is asked of the
+    /// balancer that served the group so far, so state can be carried over; meanwhile that one may go on to serve picks from
+    /// the view before. With `None` one balancer serves any number of groups.
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
         let _ = view;
         None

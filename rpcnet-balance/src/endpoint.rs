@@ -64,9 +64,13 @@ impl Endpoint {
         }
     }
 
-    /// How much it can take in relation to others. Default 1.
-    ///
-    /// Brought into 0.001 to 1000; what is not a number counts as 1: weights may come from a stranger's tags.
+    /// The least weight that is more than none; less counts as this.
+    pub const WEIGHT_MIN: f32 = 0.001;
+
+    /// The greatest weight; more counts as this.
+    pub const WEIGHT_MAX: f32 = 1000.0;
+
+    /// How much it can take in relation to others, as [`note_weight`](Self::note_weight) takes it. Default 1.
     #[must_use]
     pub fn with_weight(self, weight: f32) -> Self {
         self.note_weight(weight);
@@ -79,22 +83,34 @@ impl Endpoint {
         self.id
     }
 
-    /// How much it can take in relation to others. A single atomic read, so fit for a pick.
+    /// How much it can take in relation to others, above 0. A single atomic read, so fit for a pick.
+    ///
+    /// 1 for an endpoint whose weight is zero, which [`Marks::NO_WEIGHT`] says: when nothing else is left to pick, those are
+    /// equal among themselves.
     #[must_use]
     pub fn weight(&self) -> f32 {
         f32::from_bits(self.weight.load(Ordering::Relaxed))
     }
 
-    /// It can take so much in relation to others, within the bounds of [`with_weight`](Self::with_weight). For whoever
-    /// watches it; balancers only read. Balancers with tables, as [`Weighted`](crate::Weighted), go by it from the next
-    /// [`rebuild`](crate::Balancer::rebuild) on.
+    /// Sets how much it can take in relation to others. For whoever watches it; balancers only read. Balancers with tables,
+    /// as [`Weighted`](crate::Weighted), go by it from the next [`rebuild`](crate::Balancer::rebuild) on, but by zero at once.
+    ///
+    /// Zero or less is none: the endpoint is [marked](Marks::NO_WEIGHT), so it gets no calls while another has weight.
+    /// Above zero it is brought into [`WEIGHT_MIN`](Self::WEIGHT_MIN) to [`WEIGHT_MAX`](Self::WEIGHT_MAX); what is not a number
+    /// counts as 1. So a greater weight never counts less.
     pub fn note_weight(&self, weight: f32) {
-        let weight = if weight.is_nan() {
+        let has_none = weight <= 0.0;
+        let kept = if weight.is_nan() || has_none {
             1.0
         } else {
-            weight.clamp(0.001, 1000.0)
+            weight.clamp(Self::WEIGHT_MIN, Self::WEIGHT_MAX)
         };
-        self.weight.store(weight.to_bits(), Ordering::Relaxed);
+        self.weight.store(kept.to_bits(), Ordering::Relaxed);
+        if has_none {
+            self.mark(Marks::NO_WEIGHT);
+        } else if self.marks().contains(Marks::NO_WEIGHT) {
+            self.unmark(Marks::NO_WEIGHT);
+        }
     }
 
     /// Why it is better not picked; empty, the default, if there is no reason. Picks heed it through

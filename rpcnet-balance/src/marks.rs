@@ -19,6 +19,11 @@ impl Marks {
     pub const EJECTED: Self = Self(1 << 1);
     /// It said that it takes no new calls.
     pub const DRAINING: Self = Self(1 << 2);
+    /// Its [weight](crate::Endpoint::note_weight) is zero: it takes no calls while another endpoint has weight.
+    pub const NO_WEIGHT: Self = Self(1 << 3);
+    /// It is known to be gone: it failed, left, or another process took its place. Set by whoever watches the endpoints, so
+    /// that an older view that still has it does not pick it.
+    pub const GONE: Self = Self(1 << 4);
     /// Any reason.
     pub const ALL: Self = Self(u8::MAX);
 
@@ -32,6 +37,12 @@ impl Marks {
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Those that are in either.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// Those that are in both.
@@ -61,6 +72,8 @@ impl fmt::Debug for Marks {
             (Self::UNREACHABLE, "unreachable"),
             (Self::EJECTED, "ejected"),
             (Self::DRAINING, "draining"),
+            (Self::NO_WEIGHT, "no weight"),
+            (Self::GONE, "gone"),
         ];
         let present = names.iter().filter(|(mark, _)| self.contains(*mark));
         f.debug_set()

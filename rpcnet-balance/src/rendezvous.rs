@@ -108,9 +108,11 @@ impl Balancer for Rendezvous {
 }
 
 fn mean(view: &View, rng: &mut Rng) -> f32 {
-    let (calls, weight) = gauge::sample(view, rng).fold((0.0, 0.0), |(calls, weight), one| {
+    let picked = gauge::sample(view, rng).filter(|one| one.marks().is_empty());
+    let (calls, weight) = picked.fold((0.0, 0.0), |(calls, weight), one| {
         (calls + one.in_flight() as f32, weight + one.weight())
     });
+    // Where all are marked there is none, and no bound.
     calls / weight
 }
 

@@ -324,3 +324,30 @@ fn the_test_for_uniformity_can_fail() {
     assert!(looks_like(&[990, 2010], &[1.0 / 3.0, 2.0 / 3.0], 3000));
     assert!(!looks_like(&[1200, 1800], &[1.0 / 3.0, 2.0 / 3.0], 3000));
 }
+
+#[test]
+fn one_without_weight_gets_nothing_while_another_has_weight() {
+    let endpoint = |id, weight| Arc::new(Endpoint::new(id).with_weight(weight));
+    let view = View::new([endpoint(0, 0.0), endpoint(1, 0.001), endpoint(2, 2.0)], 1);
+    for balancer in balancers(1, &view) {
+        for key in 0..500 {
+            let cx = PickContext::new().with_now(Time::from(Duration::from_secs(key)));
+            for cx in [cx, cx.with_key(key)] {
+                assert_ne!(balancer.pick(&view, &cx), Some(0), "{balancer:?}");
+            }
+        }
+        // It counts again at once, also where there are tables.
+        view[0].note_weight(2.0);
+        let counts = histogram(&*balancer, &view, &PickContext::new(), 500);
+        let subset = format!("{balancer:?}").contains("Subset");
+        assert!(counts[0] > 0 || subset, "{balancer:?}");
+        view[0].note_weight(0.0);
+    }
+    // Where nothing has weight, nothing is picked unless the caller says so; then all are equal.
+    let none = View::new((0..3).map(|id| endpoint(id, 0.0)), 2);
+    for balancer in balancers(1, &none) {
+        assert_eq!(balancer.pick(&none, &PickContext::new()), None);
+        let cx = PickContext::new().with_heeded(Marks::ALL.without(Marks::NO_WEIGHT));
+        assert!(balancer.pick(&none, &cx).is_some(), "{balancer:?}");
+    }
+}

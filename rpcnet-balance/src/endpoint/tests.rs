@@ -31,14 +31,22 @@ fn slow_is_what_was_noted_last() {
 
 #[test]
 fn a_weight_is_always_usable() {
-    for (given, taken) in [
-        (f32::NAN, 1.0),
-        (-1.0, 0.001),
-        (0.0, 0.001),
-        (f32::INFINITY, 1000.0),
-        (2.5, 2.5),
+    for (given, taken, marks) in [
+        (f32::NAN, 1.0, Marks::NONE),
+        (f32::NEG_INFINITY, 1.0, Marks::NO_WEIGHT),
+        (-1.0, 1.0, Marks::NO_WEIGHT),
+        (-0.0, 1.0, Marks::NO_WEIGHT),
+        (0.0, 1.0, Marks::NO_WEIGHT),
+        (f32::MIN_POSITIVE, 0.001, Marks::NONE),
+        (f32::INFINITY, 1000.0, Marks::NONE),
+        (2.5, 2.5, Marks::NONE),
     ] {
-        assert_eq!(Endpoint::new(0).with_weight(given).weight(), taken);
+        let endpoint = Endpoint::new(0).with_weight(given);
+        assert_eq!((endpoint.weight(), endpoint.marks()), (taken, marks));
+        // Other reasons stay, this one goes.
+        endpoint.mark(Marks::EJECTED);
+        endpoint.note_weight(2.0);
+        assert_eq!((endpoint.weight(), endpoint.marks()), (2.0, Marks::EJECTED));
     }
     assert_eq!(Endpoint::new(0).with_weight(2.0).load(), 0.5);
 }

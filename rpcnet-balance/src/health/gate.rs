@@ -5,7 +5,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use super::{Action, Outliers};
+use super::{APART, Action, Outliers};
 use crate::{Marks, Time, View};
 
 /// What picks from one group of endpoints have to know: whether ejections are heeded in it, and whether a probe is due.
@@ -99,7 +99,7 @@ impl Gate {
         let (mut of, mut healthy, mut probe_at) = (0, 0, u64::MAX);
         for endpoint in view.endpoints() {
             let marks = endpoint.marks();
-            if marks.contains(Marks::DRAINING) {
+            if !marks.and(APART).is_empty() {
                 continue;
             }
             of += 1;

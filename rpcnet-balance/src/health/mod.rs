@@ -65,5 +65,10 @@ pub use outliers::Outliers;
 pub use probes::Probe;
 pub(crate) use record::Record;
 
+/// Endpoints that take no calls for reasons of their own are neither well nor unwell.
+const APART: crate::Marks = crate::Marks::DRAINING
+    .or(crate::Marks::NO_WEIGHT)
+    .or(crate::Marks::GONE);
+
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Actions, Outliers, Reason, sweep};
+use super::{APART, Action, Actions, Outliers, Reason, sweep};
 use crate::{Endpoint, Marks, Outcome, OutcomeKind, PickContext, Time, View, standing::HOLD_MAX};
 
 /// A call that is let through to a marked endpoint. Tells it from others; see [`Outliers::probe`].
@@ -14,7 +14,7 @@ pub struct Probe {
 /// Half-open.
 impl Outliers {
     /// A marked endpoint that the next call shall go to as a probe, if there is one whose time is over; the others wait
-    /// until its outcome is told, or for about the time that it was passed over. Not one that drains or is excluded.
+    /// until its outcome is told, or for about the time that it was passed over. Not one that drains, has no weight, is gone or is excluded.
     pub fn probe(&self, view: &View, cx: &PickContext<'_>) -> Option<(usize, Probe)> {
         let probed = Marks::UNREACHABLE | Marks::EJECTED;
         let relaxed = cx.with_heeded(cx.heeded().without(probed));
@@ -22,7 +22,7 @@ impl Outliers {
             .iter()
             .enumerate()
             .filter(|(_, endpoint)| !endpoint.marks().and(probed).is_empty())
-            .filter(|(_, endpoint)| !endpoint.marks().contains(Marks::DRAINING))
+            .filter(|(_, endpoint)| endpoint.marks().and(APART).is_empty())
             .filter(|(_, endpoint)| relaxed.allows(endpoint))
             .find_map(|(index, endpoint)| {
                 let lease = self.lease(endpoint);
