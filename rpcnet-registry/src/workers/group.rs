@@ -1,16 +1,17 @@
-//! Those who match one filter.
+//! Groups: the members that match one filter, in tiers, each with its balancer.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
+use parking_lot::Mutex;
 use rpcnet_balance::{Balancer, PickContext, View, health::Gate};
 
-use super::{health::Care, worker::Member};
+use super::{health::Care, roster::RosterSnapshot, worker::Member};
 use crate::{Filter, NodeState};
 
-/// Those who match one filter, ready to be picked from. Never changes.
+/// The members that match one filter, ready to be picked from. Never changes.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) filter: Filter,
@@ -18,8 +19,48 @@ pub(super) struct Group {
     pub(super) tiers: [Arc<Tier>; 2],
     /// How many match and cannot be picked, because they have failed or are leaving.
     pub(super) unreachable: usize,
+    /// `false` for the one that only holds the place of the first.
+    pub(super) is_built: bool,
+    pub(super) slot: Arc<Slot>,
+}
+
+/// What the groups of one filter have in common, one after the other.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Something has changed that the latest group does not have.
+    is_stale: AtomicBool,
     /// Whether it was used since room was last made.
-    pub(super) used: AtomicBool,
+    is_used: AtomicBool,
+    /// Held by the caller that builds the next group.
+    pub(super) build: Mutex<()>,
+}
+
+impl Slot {
+    /// A change concerns its filter. To be called after the roster has the change.
+    pub(super) fn note_change(&self) {
+        self.is_stale.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.is_stale.load(Ordering::Acquire)
+    }
+
+    /// Whether there is something to build. To be called before the roster is read: what changes later is noted anew.
+    pub(super) fn take_stale(&self) -> bool {
+        self.is_stale.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes that it is in use; writes only when that is news, to leave the cache line alone.
+    pub(super) fn touch(&self) {
+        if !self.is_used.load(Ordering::Relaxed) {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was used since the last time.
+    pub(super) fn take_used(&self) -> bool {
+        self.is_used.swap(false, Ordering::Relaxed)
+    }
 }
 
 /// Equally good choices.
@@ -28,29 +69,47 @@ pub(super) struct Tier {
     pub(super) view: View,
     /// The member behind each endpoint of the view.
     pub(super) members: Box<[Arc<Member>]>,
-    pub(super) balancer: Arc<dyn Balancer>,
+    /// Made of the one before when it is needed: a tier that nothing is picked from costs no table.
+    balancer: OnceLock<Arc<dyn Balancer>>,
+    before: Arc<dyn Balancer>,
     /// Who watches how the calls go.
     pub(super) care: Arc<Care>,
     pub(super) gate: Gate,
-    filter: Box<str>,
+    filter: Arc<str>,
 }
 
 impl Group {
-    /// Sorts those who match; the balancers of the group `before` go on with their state.
-    pub(super) fn new<'a>(
+    /// The place of the first group of a filter.
+    pub(super) fn unbuilt(
         filter: Filter,
-        text: &str,
-        members: impl Iterator<Item = &'a Arc<Member>>,
-        generation: u64,
-        before: Option<&Arc<Self>>,
+        text: &Arc<str>,
         balancer: &Arc<dyn Balancer>,
         care: &Arc<Care>,
     ) -> Self {
+        let tier = || Arc::new(Tier::empty(balancer, care, text));
+        Self {
+            filter,
+            tiers: [tier(), tier()],
+            unreachable: 0,
+            is_built: false,
+            slot: Arc::new(Slot {
+                is_stale: AtomicBool::new(true),
+                is_used: AtomicBool::new(true),
+                build: Mutex::new(()),
+            }),
+        }
+    }
+
+    /// Sorts those who match now. Tiers in which nothing has changed stay, and balancers go on with their state.
+    pub(super) fn successor(&self, snapshot: &RosterSnapshot) -> Self {
         let (mut alive, mut suspect, mut unreachable) = (Vec::new(), Vec::new(), 0);
-        for member in members.filter(|member| filter.matches(&member.node.tags)) {
+        let heeds_suspicion = self.tiers[0].care.heeds_suspicion;
+        // By what a source knew that has ended nobody is selected.
+        let members = snapshot.members.iter().filter(|_| snapshot.is_live);
+        for member in members.filter(|member| self.filter.matches(&member.node.tags)) {
             match member.node.state {
                 NodeState::Alive => alive.push(Arc::clone(member)),
-                NodeState::Suspect if care.heeds_suspicion => suspect.push(Arc::clone(member)),
+                NodeState::Suspect if heeds_suspicion => suspect.push(Arc::clone(member)),
                 NodeState::Suspect => alive.push(Arc::clone(member)),
                 // Whether suspicion is heeded or not: it is none.
                 NodeState::Unreachable => suspect.push(Arc::clone(member)),
@@ -59,54 +118,80 @@ impl Group {
                 NodeState::Left => {}
             }
         }
-        let tier = |index: usize, members: Vec<Arc<Member>>| {
-            let before = before.map(|group| &*group.tiers[index]);
-            Arc::new(Tier::new(members, generation, before, balancer, care, text))
-        };
+        let tiers = [
+            self.tiers[0].successor(alive, snapshot.generation),
+            self.tiers[1].successor(suspect, snapshot.generation),
+        ];
+        // Ready before anybody picks from it.
+        if !tiers[0].members.is_empty() {
+            tiers[0].balancer();
+        }
         Self {
-            tiers: [tier(0, alive), tier(1, suspect)],
+            filter: self.filter.clone(),
+            tiers,
             unreachable,
-            used: AtomicBool::new(before.is_none_or(|group| group.used.load(Ordering::Relaxed))),
-            filter,
+            is_built: true,
+            slot: Arc::clone(&self.slot),
         }
     }
 
     pub(super) fn reachable(&self) -> usize {
         self.tiers.iter().map(|tier| tier.members.len()).sum()
     }
-
-    /// Notes that it is in use; writes only when that is news, to leave the cache line alone.
-    pub(super) fn touch(&self) {
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Tier {
-    fn new(
-        members: Vec<Arc<Member>>,
-        generation: u64,
-        before: Option<&Self>,
-        balancer: &Arc<dyn Balancer>,
-        care: &Arc<Care>,
-        filter: &str,
-    ) -> Self {
+    fn empty(balancer: &Arc<dyn Balancer>, care: &Arc<Care>, filter: &Arc<str>) -> Self {
+        Self {
+            view: View::new([], 0),
+            members: Box::default(),
+            balancer: OnceLock::new(),
+            before: Arc::clone(balancer),
+            care: Arc::clone(care),
+            gate: Gate::new(),
+            filter: Arc::clone(filter),
+        }
+    }
+
+    /// The tier with these members in place of this one.
+    fn successor(self: &Arc<Self>, members: Vec<Arc<Member>>, generation: u64) -> Arc<Self> {
+        let are_same = |same: fn(&Member, &Member) -> bool| {
+            let mut pairs = members.iter().zip(&self.members);
+            members.len() == self.members.len() && pairs.all(|(now, then)| same(now, then))
+        };
+        if are_same(|now, then| std::ptr::eq(now, then)) {
+            return Arc::clone(self);
+        }
+        // What balancers and their tables go by; a table is that of its generation.
+        let is_alike = are_same(Member::is_alike);
+        let generation = if is_alike {
+            self.view.generation()
+        } else {
+            generation
+        };
         let endpoints = members.iter().map(|one| Arc::clone(&one.endpoint));
         let tags = members.iter().map(|one| Arc::clone(&one.node) as Arc<_>);
-        let view = View::new(endpoints, generation).with_tags(tags);
-        let balancer = before.map_or(balancer, |tier| &tier.balancer);
-        let balancer = balancer
-            .rebuild(&view)
-            .unwrap_or_else(|| Arc::clone(balancer));
-        Self {
-            view,
+        let (balancer, before) = match (is_alike, self.balancer.get()) {
+            (true, balancer) => (balancer.cloned(), &self.before),
+            (false, balancer) => (None, balancer.unwrap_or(&self.before)),
+        };
+        Arc::new(Self {
+            view: View::new(endpoints, generation).with_tags(tags),
             members: members.into(),
-            balancer,
-            care: Arc::clone(care),
-            gate: before.map_or_else(Gate::new, |tier| Gate::following(&tier.gate)),
-            filter: filter.into(),
-        }
+            balancer: balancer.map_or_else(OnceLock::new, OnceLock::from),
+            before: Arc::clone(before),
+            care: Arc::clone(&self.care),
+            gate: Gate::following(&self.gate),
+            filter: Arc::clone(&self.filter),
+        })
+    }
+
+    /// The balancer, made for the view when it is first asked for.
+    pub(super) fn balancer(&self) -> &Arc<dyn Balancer> {
+        self.balancer.get_or_init(|| {
+            let rebuilt = self.before.rebuild(&self.view);
+            rebuilt.unwrap_or_else(|| Arc::clone(&self.before))
+        })
     }
 
     /// Heeds what is known of the well-being of the endpoints. `true` when one of them may be probed.

@@ -2,18 +2,20 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwapOption;
 use async_broadcast::{Receiver, RecvError, TryRecvError};
 use rpcnet_balance::{
     Endpoint, Outcome, Time, View,
     health::{Action, HealthConfig, HealthStats, Outliers, Probe, Reason},
 };
 
-use super::{WorkerRegistry, worker::Member};
+use super::{WorkerRegistry, roster::SharedRoster, worker::Member};
 use crate::{
     Node,
     event::{EVENT_CAPACITY, Feed},
@@ -25,10 +27,9 @@ impl WorkerRegistry {
     /// [`HealthConfig::new`]: see [`rpcnet_balance::health`]. All workers are compared with each other, whatever they do.
     #[must_use]
     pub fn with_health(self, config: HealthConfig) -> Self {
-        let mut writer = self.shared.writer.lock();
-        writer.care = Arc::new(writer.care.with_config(config));
-        self.shared.renew(&mut writer, |_| true);
-        drop(writer);
+        self.shared.begin_anew(|selection| {
+            selection.care = Arc::new(selection.care.with_config(config));
+        });
         self
     }
 
@@ -42,10 +43,9 @@ impl WorkerRegistry {
     /// selected only when nobody else is left.
     #[must_use]
     pub fn without_suspicion(self) -> Self {
-        let mut writer = self.shared.writer.lock();
-        writer.care = Arc::new(writer.care.without_suspicion());
-        self.shared.renew(&mut writer, |_| true);
-        drop(writer);
+        self.shared.begin_anew(|selection| {
+            selection.care = Arc::new(selection.care.without_suspicion());
+        });
         self
     }
 
@@ -181,25 +181,22 @@ pub(super) struct Care {
     began: Instant,
     pub(super) outliers: Outliers,
     feed: Arc<Feed<HealthEvent>>,
-    watched: ArcSwapOption<Watched>,
+    /// All that are compared with each other.
+    roster: SharedRoster,
+    /// They have changed since the detector last counted them.
+    has_changed: AtomicBool,
     /// Whether suspect nodes are better not picked.
     pub(super) heeds_suspicion: bool,
 }
 
-/// All that are compared with each other.
-#[derive(Debug)]
-struct Watched {
-    view: View,
-    members: Box<[Arc<Member>]>,
-}
-
 impl Care {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(roster: SharedRoster) -> Self {
         Self {
             began: Instant::now(),
             outliers: outliers(HealthConfig::new()),
             feed: Arc::new(Feed::new(EVENT_CAPACITY)),
-            watched: ArcSwapOption::empty(),
+            roster,
+            has_changed: AtomicBool::new(true),
             heeds_suspicion: true,
         }
     }
@@ -210,7 +207,8 @@ impl Care {
             began: self.began,
             outliers: outliers(config),
             feed: Arc::clone(&self.feed),
-            watched: ArcSwapOption::empty(),
+            roster: Arc::clone(&self.roster),
+            has_changed: AtomicBool::new(true),
             heeds_suspicion: self.heeds_suspicion,
         }
     }
@@ -230,18 +228,31 @@ impl Care {
         Time::from(at.saturating_duration_since(self.began))
     }
 
-    /// These are all members.
-    pub(super) fn watch(&self, members: &[Arc<Member>], generation: u64) {
-        let present = members.iter().filter(|one| !one.node.state.is_gone());
-        let members: Box<[_]> = present.cloned().collect();
-        let endpoints = members.iter().map(|one| Arc::clone(&one.endpoint));
-        let view = View::new(endpoints, generation);
-        self.outliers.note_view(&view);
-        self.watched
-            .store(Some(Arc::new(Watched { view, members })));
+    /// The roster has changed. What is compared is counted anew with the next outcome.
+    pub(super) fn note_change(&self) {
+        self.has_changed.store(true, Ordering::Release);
+    }
+
+    #[cold]
+    fn recount(&self) {
+        if self.has_changed.swap(false, Ordering::AcqRel) {
+            self.outliers.note_view(&self.watched());
+        }
+    }
+
+    /// All that are compared with each other.
+    fn watched(&self) -> View {
+        let snapshot = self.roster.lock().snapshot();
+        let members = snapshot.members.iter();
+        let present = members.filter(|one| !one.node.state.is_gone());
+        let endpoints = present.map(|one| Arc::clone(&one.endpoint));
+        View::new(endpoints, snapshot.generation)
     }
 
     pub(super) fn on_outcome(&self, endpoint: &Endpoint, outcome: &Outcome, probe: Option<&Probe>) {
+        if self.has_changed.load(Ordering::Relaxed) {
+            self.recount();
+        }
         match probe {
             None => {
                 let action = self.outliers.on_outcome(endpoint, outcome);
@@ -288,15 +299,10 @@ impl Care {
 
     #[cold]
     fn sweep(&self, now: Time) {
-        let Some(watched) = self.watched.load_full() else {
-            return;
-        };
-        for action in self.outliers.sweep(now, &watched.view) {
-            let mut members = watched.members.iter();
+        for action in self.outliers.sweep(now, &self.watched()) {
             let of = action.endpoint();
-            if let Some(member) = members.find(|one| Some(one.endpoint.id()) == of) {
-                self.tell(&member.endpoint, action);
-            }
+            let is_it = |member: &Member| Some(member.endpoint.id()) == of;
+            self.tell_of(is_it, action);
         }
     }
 
@@ -322,10 +328,12 @@ impl Care {
     /// Tells of a worker; not of a former process, which has the id of its successor.
     #[cold]
     fn tell(&self, endpoint: &Endpoint, action: Action) {
-        let watched = self.watched.load();
-        let members = watched.as_ref().map_or(&[][..], |watched| &watched.members);
-        let mut members = members.iter();
-        let Some(member) = members.find(|one| std::ptr::eq(&*one.endpoint, endpoint)) else {
+        self.tell_of(|member| std::ptr::eq(&*member.endpoint, endpoint), action);
+    }
+
+    fn tell_of(&self, is_it: impl Fn(&Member) -> bool, action: Action) {
+        let member = self.roster.lock().member_at(is_it).cloned();
+        let Some(member) = member.filter(|member| !member.node.state.is_gone()) else {
             return;
         };
         let node = Arc::clone(&member.node);

@@ -2,31 +2,24 @@
 
 mod group;
 mod health;
+mod roster;
 mod select;
+mod shared;
 mod strategy;
+mod weight;
 mod worker;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fmt, sync::Arc};
 
-use arc_swap::ArcSwap;
-use group::Group;
-use health::Care;
 pub use health::{HealthEvent, HealthEvents};
 use parking_lot::Mutex;
 use rpcnet_balance::{Balancer, Time};
+use shared::Shared;
 pub use strategy::{LoadBalancingStrategy, UnknownStrategy};
-use worker::Member;
 pub use worker::{Candidate, Worker, WorkerStatus};
 
 use crate::{
-    ClusterEvent, Events, Filter, Membership, Node, NodeState, Observer, ParseError, SelectError,
-    SourceState, Watch,
-    event::{EVENT_CAPACITY, Feed},
-    snapshot::{Change, Table},
+    Events, Filter, Membership, Node, Observer, ParseError, SelectError, SourceState, Watch,
 };
 
 /// The nodes of a cluster as workers: one is selected by tags and load for every call.
@@ -48,6 +41,11 @@ use crate::{
 ///
 /// Filters are parsed once: up to 256 texts are kept together with everything a selection needs, so that selecting with
 /// one of them takes no lock. Beyond that, those not used lately make room.
+///
+/// A change of the cluster only flags the filters that it concerns. The first selection by such a filter builds what it
+/// needs anew, once for however many changes, and the balancer's tables only if endpoints or tags have changed. Other callers
+/// that select meanwhile go by the view before: who has failed, left or started anew since is not picked from it, while who
+/// has come is seen when the new one is built. A caller that finds nobody in the view before waits for the new one.
 pub struct WorkerRegistry {
     source: Box<dyn Membership>,
     watch: Mutex<Option<Watch>>,
@@ -64,41 +62,18 @@ impl WorkerRegistry {
     /// A registry with a balancer of your own. Endpoints are given to it with a hash of the node's name as their id,
     /// the same in every process.
     pub fn with_balancer(cluster: impl Membership, balancer: Arc<dyn Balancer>) -> Self {
-        let care = Arc::new(Care::new());
-        let selection = Selection {
-            members: Arc::default(),
-            groups: BTreeMap::new(),
-            care: Arc::clone(&care),
-            source: SourceState::Live,
-        };
-        let shared = Shared {
-            writer: Mutex::new(Writer {
-                table: Table::default(),
-                members: BTreeMap::new(),
-                balancer,
-                local: false,
-                generation: 0,
-                care,
-            }),
-            selection: ArcSwap::from_pointee(selection),
-            feed: Feed::new(EVENT_CAPACITY),
-        };
         Self {
             source: Box::new(cluster),
             watch: Mutex::default(),
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared::new(balancer)),
         }
     }
 
     /// Whether the node that this process is may be selected. Default `false`.
     #[must_use]
     pub fn with_local(self, local: bool) -> Self {
-        let mut writer = self.shared.writer.lock();
-        if writer.local != local {
-            writer.local = local;
-            self.shared.renew(&mut writer, |_| true);
-        }
-        drop(writer);
+        self.shared.roster.lock().set_local_selectable(local);
+        self.shared.begin_anew(|_| ());
         self
     }
 
@@ -134,8 +109,8 @@ impl WorkerRegistry {
     /// As [`select_worker`](Self::select_worker).
     pub fn candidates(&self, filter: Option<&str>) -> Result<Vec<Candidate>, SelectError> {
         let text = filter.unwrap_or("");
-        let group = self.shared.group(text)?;
-        group.touch();
+        let group = self.shared.group(text, true)?;
+        group.slot.touch();
         let all: Vec<Candidate> = group.tiers.iter().flat_map(Candidate::all).collect();
         if all.is_empty() {
             Err(self.nobody(&group, text))
@@ -152,12 +127,12 @@ impl WorkerRegistry {
     /// When the filter cannot be read.
     pub fn workers(&self, filter: Option<&str>) -> Result<Vec<WorkerStatus>, ParseError> {
         let filter: Filter = filter.unwrap_or("").parse()?;
-        let selection = self.shared.selection.load();
-        let matching = selection
+        let snapshot = self.shared.roster.lock().snapshot();
+        let matching = snapshot
             .members
             .iter()
             .filter(|one| filter.matches(&one.node.tags));
-        let now = selection.care.now();
+        let now = self.now();
         Ok(matching.map(|member| member.status(now)).collect())
     }
 
@@ -165,14 +140,8 @@ impl WorkerRegistry {
     /// node that [serves no methods](crate::SERVES_TAG).
     #[must_use]
     pub fn node(&self, name: &str) -> Option<Arc<Node>> {
-        let selection = self.shared.selection.load();
-        // They come out of a map in the order of their names.
-        let found = selection
-            .members
-            .binary_search_by(|one| one.node.id.name.as_ref().cmp(name));
-        found
-            .ok()
-            .map(|index| Arc::clone(&selection.members[index].node))
+        let roster = self.shared.roster.lock();
+        roster.member(name).map(|member| Arc::clone(&member.node))
     }
 
     /// Whether the source still tells what happens. If not, selection fails with [`SelectError::SourceEnded`].
@@ -181,7 +150,8 @@ impl WorkerRegistry {
         self.shared.selection.load().source.clone()
     }
 
-    /// What happens in the cluster from now on. When an event arrives, selection already goes by it. It says nothing about
+    /// What happens in the cluster from now on. When an event arrives, selection already goes by it, but for a moment in which
+    /// another caller builds the view with it: see [`WorkerRegistry`]. It says nothing about
     /// other registries of the same source: the snapshot of a [`NodeRegistry`](crate::NodeRegistry) may be from before it.
     #[must_use]
     pub fn subscribe(&self) -> Events {
@@ -192,201 +162,10 @@ impl WorkerRegistry {
 impl fmt::Debug for WorkerRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerRegistry")
-            .field("workers", &self.shared.selection.load().members)
+            .field("workers", &self.shared.roster.lock().snapshot().members)
             .finish_non_exhaustive()
     }
 }
-
-struct Shared {
-    writer: Mutex<Writer>,
-    selection: ArcSwap<Selection>,
-    feed: Feed,
-}
-
-/// All that a selection reads. Never changes.
-#[derive(Debug, Clone)]
-struct Selection {
-    members: Arc<[Arc<Member>]>,
-    /// Few, so that comparing them is quicker than hashing the one that is looked for.
-    groups: BTreeMap<Box<str>, Arc<Group>>,
-    care: Arc<Care>,
-    source: SourceState,
-}
-
-struct Writer {
-    table: Table,
-    members: BTreeMap<Arc<str>, Arc<Member>>,
-    balancer: Arc<dyn Balancer>,
-    local: bool,
-    generation: u64,
-    care: Arc<Care>,
-}
-
-impl Shared {
-    /// The group of a filter, made and kept if need be.
-    fn group(&self, text: &str) -> Result<Arc<Group>, ParseError> {
-        if let Some(group) = self.selection.load().groups.get(text) {
-            return Ok(Arc::clone(group));
-        }
-        let filter: Filter = text.parse()?;
-        let writer = self.writer.lock();
-        let current = self.selection.load_full();
-        // Somebody else may have made it while we waited for the lock.
-        if let Some(group) = current.groups.get(text) {
-            return Ok(Arc::clone(group));
-        }
-        let group = Arc::new(writer.group(filter, text, None));
-        let mut next = Selection::clone(&current);
-        make_room(&mut next.groups);
-        next.groups.insert(text.into(), Arc::clone(&group));
-        self.selection.store(Arc::new(next));
-        Ok(group)
-    }
-
-    /// Takes the changes over into the selection. Only groups that one of them concerns are made anew.
-    fn take_over(&self, writer: &mut Writer, changes: &[Change]) {
-        for change in changes {
-            writer.update(change);
-        }
-        let concerned = |filter: &Filter| {
-            changes.iter().any(|change| {
-                let nodes = [&change.before, &change.after];
-                nodes
-                    .into_iter()
-                    .flatten()
-                    .any(|node| filter.matches(&node.tags))
-            })
-        };
-        self.renew(writer, concerned);
-    }
-
-    fn renew(&self, writer: &mut Writer, concerned: impl Fn(&Filter) -> bool) {
-        writer.generation += 1;
-        let current = self.selection.load_full();
-        let groups = current.groups.iter().map(|(text, group)| {
-            let group = if concerned(&group.filter) {
-                Arc::new(writer.group(group.filter.clone(), text, Some(group)))
-            } else {
-                Arc::clone(group)
-            };
-            (text.clone(), group)
-        });
-        let members: Arc<[_]> = writer.selectable().cloned().collect();
-        writer.care.watch(&members, writer.generation);
-        let selection = Selection {
-            members,
-            groups: groups.collect(),
-            care: Arc::clone(&writer.care),
-            source: writer.table.source().clone(),
-        };
-        self.selection.store(Arc::new(selection));
-    }
-}
-
-impl Observer for Shared {
-    fn on_snapshot(&self, nodes: Vec<Node>) {
-        let mut writer = self.writer.lock();
-        let (events, changes) = writer.table.replace(nodes);
-        self.take_over(&mut writer, &changes);
-        events.into_iter().for_each(|event| self.feed.send(event));
-    }
-
-    fn on_event(&self, event: ClusterEvent) {
-        let mut writer = self.writer.lock();
-        match writer.table.note_source(&event) {
-            Some(false) => return,
-            Some(true) => {
-                self.renew(&mut writer, |_| true);
-                return self.feed.send(event);
-            }
-            None => {}
-        }
-        let (event, changes) = writer.table.apply(event);
-        if !changes.is_empty() {
-            self.take_over(&mut writer, &changes);
-            writer.on_news(&event, &changes);
-        }
-        self.feed.send(event);
-    }
-}
-
-impl Writer {
-    fn update(&mut self, change: &Change) {
-        match (&change.before, &change.after) {
-            (_, Some(after)) => {
-                let name = &after.id.name;
-                let member = Member::successor(self.members.get(name), after);
-                self.members.insert(Arc::clone(name), Arc::new(member));
-            }
-            (Some(before), None) => {
-                self.members.remove(&before.id.name);
-            }
-            (None, None) => {}
-        }
-    }
-
-    fn group(&self, filter: Filter, text: &str, before: Option<&Arc<Group>>) -> Group {
-        // By what a source knew that has ended nobody is selected.
-        let is_live = self.table.source().is_live();
-        Group::new(
-            filter,
-            text,
-            self.selectable().filter(|_| is_live),
-            self.generation,
-            before,
-            &self.balancer,
-            &self.care,
-        )
-    }
-
-    /// The cluster has reason to think that a node is well: it is tried again at once. That it refuted a suspicion is its
-    /// own word, by way of others, and says nothing about the way there: what calls found out stays.
-    fn on_news(&self, event: &ClusterEvent, changes: &[Change]) {
-        use ClusterEvent::{NodeJoined, NodeReachable, NodeRecovered, NodeUpdated};
-        let Some(node) = event.node() else {
-            return;
-        };
-        let member = self.members.get(&node.id.name);
-        let Some(member) = member.filter(|member| member.node.state == NodeState::Alive) else {
-            return;
-        };
-        match event {
-            NodeJoined(_) | NodeUpdated(_) => {
-                self.care.note_reachable(&member.endpoint);
-                self.care.note_draining(&member.endpoint, false);
-            }
-            NodeRecovered(_) | NodeReachable(_) => {
-                let before = changes.iter().find_map(|change| change.before.as_ref());
-                if before.is_none_or(|before| before.state != NodeState::Suspect) {
-                    self.care.hasten_probe(&member.endpoint);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn selectable(&self) -> impl Iterator<Item = &Arc<Member>> {
-        self.members
-            .values()
-            .filter(|member| self.local || !member.node.is_local)
-            .filter(|member| !member.node.serves_nothing())
-    }
-}
-
-/// Second chance: who was not used since the last time goes; if all were, one goes.
-fn make_room(groups: &mut BTreeMap<Box<str>, Arc<Group>>) {
-    if groups.len() < FILTERS_MAX {
-        return;
-    }
-    groups.retain(|_, group| group.used.swap(false, Ordering::Relaxed));
-    if groups.len() >= FILTERS_MAX {
-        let any = groups.keys().next().cloned();
-        any.and_then(|text| groups.remove(&text));
-    }
-}
-
-/// How many filters are kept parsed and matched.
-const FILTERS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Selecting.
 
+use std::sync::Arc;
+
 use rpcnet_balance::{Marks, PickContext, Time};
 
 use super::{Worker, WorkerRegistry, group::Group};
@@ -17,7 +19,7 @@ impl WorkerRegistry {
 
     /// The worker for the next attempt of a call, with what the balancer should know about it: whom to leave out
     /// ([`Worker::endpoint_id`] of those tried before), the key, the time ([`now`](Self::now); read from the clock if it is
-    /// not given). Never waits.
+    /// not given). Never waits, but for another caller that is building what this one needs.
     ///
     /// As long as somebody matches who is not excluded and has not failed or announced to leave, one is selected, a marked
     /// one if need be: rather one that was ejected than one that could not be reached, and rather that one than one that
@@ -56,8 +58,8 @@ impl WorkerRegistry {
     /// As [`select`](Self::select) of those that match and have this name.
     pub fn select_named(&self, filter: Option<&str>, name: &str) -> Result<Worker, SelectError> {
         let text = filter.unwrap_or("");
-        let group = self.shared.group(text)?;
-        group.touch();
+        let group = self.shared.group(text, true)?;
+        group.slot.touch();
         let mut tiers = group.tiers.iter();
         let found = tiers.find_map(|tier| Worker::named(tier, name, self.now()));
         found.ok_or_else(|| self.nobody(&group, text))
@@ -76,43 +78,50 @@ impl WorkerRegistry {
         } else {
             *cx
         };
-        if let Some(group) = selection.groups.get(text) {
-            return self.pick(group, text, &cx, may_probe);
+        // One that is gone is not picked, whatever the caller does without.
+        let cx = cx.with_heeded(cx.heeded() | Marks::GONE);
+        let mut tried = None;
+        if let Some(group) = selection
+            .groups
+            .get(text)
+            .filter(|one| !one.slot.is_stale())
+        {
+            if let Some(worker) = pick(group, &cx, may_probe) {
+                return Ok(worker);
+            }
+            tried = Some(Arc::clone(group));
         }
         drop(selection);
-        let group = self.shared.group(text)?;
-        self.pick(&group, text, &cx, may_probe)
+        self.select_anew(text, &cx, may_probe, tried)
     }
 
-    fn pick(
+    /// From a group that is not there yet or out of date, or after `tried` had none.
+    #[cold]
+    fn select_anew(
         &self,
-        group: &Group,
         text: &str,
         cx: &PickContext<'_>,
         may_probe: bool,
+        tried: Option<Arc<Group>>,
     ) -> Result<Worker, SelectError> {
-        group.touch();
-        for tier in &group.tiers {
-            if tier.view.is_empty() {
-                continue;
+        let tried = match tried {
+            Some(tried) => tried,
+            None => {
+                let group = self.shared.group(text, false)?;
+                if let Some(worker) = pick(&group, cx, may_probe) {
+                    return Ok(worker);
+                }
+                group
             }
-            let (cx, is_probe_due) = tier.heed(cx);
-            if may_probe
-                && is_probe_due
-                && let Some(worker) = Worker::probe(tier, &cx)
-            {
-                return Ok(worker);
-            }
-            if let Some(worker) = Worker::pick(tier, &cx) {
-                return Ok(worker);
-            }
-        }
-        let picked = LAST_RESORTS.iter().find_map(|marks| {
-            let cx = cx.with_heeded(cx.heeded().and(*marks));
-            let mut tiers = group.tiers.iter();
-            tiers.find_map(|tier| Worker::pick(tier, &cx))
-        });
-        picked.ok_or_else(|| self.nobody(group, text))
+        };
+        // Another caller may have been building the next one.
+        let latest = self.shared.group(text, true)?;
+        let picked = if Arc::ptr_eq(&latest, &tried) {
+            None
+        } else {
+            pick(&latest, cx, may_probe)
+        };
+        picked.ok_or_else(|| self.nobody(&latest, text))
     }
 
     pub(super) fn nobody(&self, group: &Group, text: &str) -> SelectError {
@@ -137,9 +146,34 @@ impl WorkerRegistry {
     }
 }
 
-/// The marks that are still heeded when nobody is left.
-const LAST_RESORTS: [Marks; 3] = [
+fn pick(group: &Group, cx: &PickContext<'_>, may_probe: bool) -> Option<Worker> {
+    group.slot.touch();
+    for tier in &group.tiers {
+        if tier.view.is_empty() {
+            continue;
+        }
+        let (cx, is_probe_due) = tier.heed(cx);
+        if may_probe
+            && is_probe_due
+            && let Some(worker) = Worker::probe(tier, &cx)
+        {
+            return Some(worker);
+        }
+        if let Some(worker) = Worker::pick(tier, &cx) {
+            return Some(worker);
+        }
+    }
+    LAST_RESORTS.iter().find_map(|marks| {
+        let cx = cx.with_heeded(cx.heeded().and(*marks));
+        let mut tiers = group.tiers.iter();
+        tiers.find_map(|tier| Worker::pick(tier, &cx))
+    })
+}
+
+/// The marks that are still heeded when nothing else is left.
+const LAST_RESORTS: [Marks; 4] = [
     Marks::ALL.without(Marks::EJECTED),
-    Marks::DRAINING,
-    Marks::NONE,
+    Marks::DRAINING.or(Marks::NO_WEIGHT).or(Marks::GONE),
+    Marks::DRAINING.or(Marks::GONE),
+    Marks::GONE,
 ];

@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures::executor::block_on;
 use rpcnet_balance::{Outcome, OutcomeKind, PickContext, ReportedLoad, View, from_fn};
 
-use super::*;
-use crate::{NodeId, NodeState, StaticMembership, Tags};
+use super::{shared::FILTERS_MAX, *};
+use crate::{ClusterEvent, NodeId, NodeState, StaticMembership, Tags};
 
 fn node(name: &str, epoch: u64, tags: &[(&str, &str)]) -> Node {
     let tags: Tags = tags.iter().copied().collect();
@@ -505,4 +505,5 @@ fn a_worker_moves_between_threads() {
     sendable::<WorkerRegistry>();
 }
 
+mod changes;
 mod health;

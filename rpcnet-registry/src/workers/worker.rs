@@ -13,7 +13,7 @@ use rpcnet_balance::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::group::Tier;
+use super::{group::Tier, weight};
 use crate::{Node, NodeId, Tags};
 
 /// The worker for a call: where it is, and the count of that call.
@@ -40,7 +40,9 @@ pub struct Candidate {
 
 impl Candidate {
     pub(super) fn all(tier: &Arc<Tier>) -> impl Iterator<Item = Self> {
-        (0..tier.members.len()).map(|index| Self {
+        let is_there = |index: &usize| !tier.view[*index].marks().contains(Marks::GONE);
+        let all = (0..tier.members.len()).filter(is_there);
+        all.map(|index| Self {
             tier: Arc::clone(tier),
             index,
         })
@@ -90,7 +92,7 @@ impl Worker {
         if tier.view.is_empty() {
             return None;
         }
-        tier.balancer
+        tier.balancer()
             .pick(&tier.view, cx)
             .and_then(|index| Self::at(tier, index, cx.now()))
     }
@@ -111,6 +113,10 @@ impl Worker {
     pub(super) fn named(tier: &Arc<Tier>, name: &str, now: Time) -> Option<Self> {
         let mut members = tier.members.iter();
         let index = members.position(|member| &*member.node.id.name == name)?;
+        let is_gone = tier.view[index].marks().contains(Marks::GONE);
+        if is_gone {
+            return None;
+        }
         Self::at(tier, index, now)
     }
 
@@ -202,7 +208,7 @@ impl Worker {
         let probe = self.probe.as_ref().map(|guard| &guard.probe);
         care.on_outcome(endpoint, &outcome, probe);
         self.tier
-            .balancer
+            .balancer()
             .on_outcome(&self.tier.view, self.index, &outcome);
     }
 }
@@ -243,7 +249,7 @@ pub struct WorkerStatus {
     pub in_flight: u32,
     /// Why it is passed over, by what calls of this process found out; as a rule empty.
     pub marks: Marks,
-    /// How much it can take in relation to others, as its tag `weight` says.
+    /// How much it can take in relation to others, as its tag `weight` says; 0 if it is to take nothing.
     pub weight: f32,
     /// What it last said about its load.
     pub reported_load: Option<ReportedLoad>,
@@ -257,6 +263,9 @@ pub(super) struct Member {
     pub(super) node: Arc<Node>,
     pub(super) label: Arc<str>,
     pub(super) endpoint: Arc<Endpoint>,
+    pub(super) is_local: bool,
+    /// Whether it says that it serves methods, as a node does that says nothing.
+    pub(super) serves: bool,
     attachment: Arc<OnceLock<Box<dyn Any + Send + Sync>>>,
 }
 
@@ -278,13 +287,21 @@ impl Member {
         );
         let attachment = same.map(|before| Arc::clone(&before.attachment));
         endpoint.note_slow(node.is_slow);
-        endpoint.note_weight(weight(node));
+        endpoint.note_weight(weight::of(&node.tags).0);
         Self {
             node: Arc::clone(node),
             label,
             endpoint,
+            is_local: node.is_local,
+            serves: !node.serves_nothing(),
             attachment: attachment.unwrap_or_default(),
         }
+    }
+
+    /// Whether a balancer would see no difference.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.endpoint, &other.endpoint)
+            && (Arc::ptr_eq(&self.node, &other.node) || self.node.tags == other.node.tags)
     }
 
     pub(super) fn status(&self, now: Time) -> WorkerStatus {
@@ -293,18 +310,11 @@ impl Member {
             node: Arc::clone(&self.node),
             in_flight: self.endpoint.in_flight(),
             marks: self.endpoint.marks(),
-            weight: self.endpoint.weight(),
+            weight: weight::of(&self.node.tags).0,
             reported_load: self.endpoint.reported_load(),
             latency: self.endpoint.latency(now, LATENCY_DECAY),
         }
     }
-}
-
-/// What its tag `weight` says; 1 without one, and where it says nothing that makes sense.
-fn weight(node: &Node) -> f32 {
-    let said = node.tags.value("weight").and_then(|text| text.parse().ok());
-    said.filter(|weight: &f32| weight.is_finite() && *weight > 0.0)
-        .unwrap_or(1.0)
 }
 
 /// The default of the balancers that note latencies.

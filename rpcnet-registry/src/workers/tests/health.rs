@@ -379,30 +379,6 @@ fn a_subscriber_that_falls_behind_is_told_what_it_missed() {
 }
 
 #[test]
-fn a_tag_says_how_much_a_worker_can_take() {
-    let cluster = StaticMembership::new();
-    for (name, weight) in [
-        ("a", "2.5"),
-        ("b", "-3"),
-        ("c", "much"),
-        ("d", "inf"),
-        ("e", "NaN"),
-        ("f", "0"),
-        ("g", "1e9"),
-    ] {
-        cluster.insert(node(name, 1, &[("role", "worker"), ("weight", weight)]));
-    }
-    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
-    let weights = || -> Vec<f32> {
-        let workers = registry.workers(None).unwrap();
-        workers.iter().map(|one| one.weight).collect()
-    };
-    assert_eq!(weights(), [2.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1000.0]);
-    cluster.set_tags("a", Tags::from([("role", "worker")]));
-    assert_eq!(weights()[0], 1.0);
-}
-
-#[test]
 fn balancers_see_the_tags() {
     #[derive(Debug)]
     struct Reading(Mutex<Vec<Option<String>>>);

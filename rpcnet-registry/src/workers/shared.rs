@@ -1,0 +1,241 @@
+//! What a registry of workers shares between the source that tells it of changes and the callers that select.
+//!
+//! An event changes the roster, marks the endpoints that are gone and flags the filters that it concerns; it builds nothing.
+//! The first selection by a filter after a change builds its group, once for however many changes. Callers that come
+//! meanwhile pick from the group before, in which whatever is gone is marked.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rpcnet_balance::Balancer;
+
+use super::{
+    group::{Group, Slot},
+    health::Care,
+    roster::{Roster, SharedRoster},
+};
+use crate::{
+    ClusterEvent, Filter, Node, NodeState, Observer, ParseError, SourceState,
+    event::{EVENT_CAPACITY, Feed},
+    snapshot::{Change, Table},
+};
+
+pub(super) struct Shared {
+    /// Held while an event is taken in, and while a group is put in its place.
+    writer: Mutex<Writer>,
+    pub(super) roster: SharedRoster,
+    pub(super) selection: ArcSwap<Selection>,
+    balancer: Arc<dyn Balancer>,
+    pub(super) feed: Feed,
+}
+
+/// All that a selection reads. Never changes.
+#[derive(Debug, Clone)]
+pub(super) struct Selection {
+    /// Few, so that comparing them is quicker than hashing the one that is looked for.
+    pub(super) groups: BTreeMap<Arc<str>, Arc<Group>>,
+    pub(super) care: Arc<Care>,
+    pub(super) source: SourceState,
+    /// Rises when all groups are given up at once.
+    epoch: u64,
+}
+
+struct Writer {
+    table: Table,
+}
+
+impl Shared {
+    pub(super) fn new(balancer: Arc<dyn Balancer>) -> Self {
+        let roster = Arc::new(Mutex::new(Roster::new()));
+        let selection = Selection {
+            groups: BTreeMap::new(),
+            care: Arc::new(Care::new(Arc::clone(&roster))),
+            source: SourceState::Live,
+            epoch: 0,
+        };
+        Self {
+            writer: Mutex::new(Writer {
+                table: Table::default(),
+            }),
+            roster,
+            selection: ArcSwap::from_pointee(selection),
+            balancer,
+            feed: Feed::new(EVENT_CAPACITY),
+        }
+    }
+
+    /// The group of a filter with every change that is known by now. While another caller builds it, the one before does,
+    /// unless it `must` be the latest.
+    #[cold]
+    pub(super) fn group(&self, text: &str, must: bool) -> Result<Arc<Group>, ParseError> {
+        loop {
+            let known = self.selection.load().groups.get(text).cloned();
+            let group = known.map_or_else(|| self.add(text), Ok)?;
+            let slot = &*group.slot;
+            let _building = if must || !group.is_built {
+                slot.build.lock()
+            } else if let Some(building) = slot.build.try_lock() {
+                building
+            } else {
+                return Ok(group);
+            };
+            // Another caller may have been quicker.
+            let selection = self.selection.load_full();
+            let latest = selection.groups.get(text);
+            let Some(latest) = latest.filter(|latest| std::ptr::eq(&*latest.slot, slot)) else {
+                continue;
+            };
+            if !slot.take_stale() {
+                return Ok(Arc::clone(latest));
+            }
+            let snapshot = self.roster.lock().snapshot();
+            let built = Arc::new(latest.successor(&snapshot));
+            if self.install(text, &built, selection.epoch) {
+                return Ok(built);
+            }
+        }
+    }
+
+    /// Makes a place for the group of a filter that is not known yet.
+    fn add(&self, text: &str) -> Result<Arc<Group>, ParseError> {
+        let filter: Filter = text.parse()?;
+        let _writer = self.writer.lock();
+        let current = self.selection.load();
+        // Another caller may have made it while this one waited for the lock.
+        if let Some(group) = current.groups.get(text) {
+            return Ok(Arc::clone(group));
+        }
+        let text: Arc<str> = text.into();
+        let group = Arc::new(Group::unbuilt(filter, &text, &self.balancer, &current.care));
+        let mut next = Selection::clone(&current);
+        make_room(&mut next.groups);
+        next.groups.insert(text, Arc::clone(&group));
+        self.selection.store(Arc::new(next));
+        Ok(group)
+    }
+
+    /// Puts a group in the place of the one before. `false` if that place is gone: then it may be out of date.
+    fn install(&self, text: &str, built: &Arc<Group>, epoch: u64) -> bool {
+        let _writer = self.writer.lock();
+        let current = self.selection.load();
+        let is_mine = |before: &Arc<Group>| Arc::ptr_eq(&before.slot, &built.slot);
+        if current.epoch != epoch || !current.groups.get(text).is_some_and(is_mine) {
+            return false;
+        }
+        let mut next = Selection::clone(&current);
+        if let Some(place) = next.groups.get_mut(text) {
+            *place = Arc::clone(built);
+        }
+        self.selection.store(Arc::new(next));
+        true
+    }
+
+    /// Gives up all groups, for a change that concerns every one.
+    pub(super) fn begin_anew(&self, change: impl FnOnce(&mut Selection)) {
+        let _writer = self.writer.lock();
+        self.begin_anew_locked(change);
+    }
+
+    fn begin_anew_locked(&self, change: impl FnOnce(&mut Selection)) {
+        let mut next = Selection::clone(&self.selection.load());
+        next.groups.clear();
+        next.epoch += 1;
+        change(&mut next);
+        next.care.note_change();
+        self.selection.store(Arc::new(next));
+    }
+
+    /// Takes the changes over: the roster has them, and what concerns them is flagged.
+    fn take_over(&self, changes: &[Change]) {
+        let mut roster = self.roster.lock();
+        changes.iter().for_each(|change| roster.update(change));
+        drop(roster);
+        let selection = self.selection.load();
+        for group in selection.groups.values() {
+            if !group.slot.is_stale() && concerns(&group.filter, changes) {
+                group.slot.note_change();
+            }
+        }
+        if !changes.is_empty() {
+            selection.care.note_change();
+        }
+    }
+
+    /// The cluster has reason to think that a node is well: it is tried again at once. That it refuted a suspicion is its
+    /// own word, by way of others, and says nothing about the way there: what calls found out stays.
+    fn on_news(&self, event: &ClusterEvent, changes: &[Change]) {
+        use ClusterEvent::{NodeJoined, NodeReachable, NodeRecovered, NodeUpdated};
+        let Some(node) = event.node() else {
+            return;
+        };
+        let member = self.roster.lock().member(&node.id.name).cloned();
+        let Some(member) = member.filter(|member| member.node.state == NodeState::Alive) else {
+            return;
+        };
+        let care = Arc::clone(&self.selection.load().care);
+        match event {
+            NodeJoined(_) | NodeUpdated(_) => {
+                care.note_reachable(&member.endpoint);
+                care.note_draining(&member.endpoint, false);
+            }
+            NodeRecovered(_) | NodeReachable(_) => {
+                let before = changes.iter().find_map(|change| change.before.as_ref());
+                if before.is_none_or(|before| before.state != NodeState::Suspect) {
+                    care.hasten_probe(&member.endpoint);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Observer for Shared {
+    fn on_snapshot(&self, nodes: Vec<Node>) {
+        let mut writer = self.writer.lock();
+        let (events, changes) = writer.table.replace(nodes);
+        self.take_over(&changes);
+        events.into_iter().for_each(|event| self.feed.send(event));
+    }
+
+    fn on_event(&self, event: ClusterEvent) {
+        let mut writer = self.writer.lock();
+        match writer.table.note_source(&event) {
+            Some(false) => return,
+            Some(true) => {
+                let source = writer.table.source().clone();
+                self.roster.lock().set_live(source.is_live());
+                self.begin_anew_locked(|selection| selection.source = source);
+                return self.feed.send(event);
+            }
+            None => {}
+        }
+        let (event, changes) = writer.table.apply(event);
+        self.take_over(&changes);
+        if !changes.is_empty() {
+            self.on_news(&event, &changes);
+        }
+        self.feed.send(event);
+    }
+}
+
+/// Whether the filter matches a node before or after a change.
+fn concerns(filter: &Filter, changes: &[Change]) -> bool {
+    let nodes = changes.iter().flat_map(|one| [&one.before, &one.after]);
+    nodes.flatten().any(|node| filter.matches(&node.tags))
+}
+
+/// Second chance: who was not used since the last time goes; if all were, one goes.
+fn make_room(groups: &mut BTreeMap<Arc<str>, Arc<Group>>) {
+    if groups.len() < FILTERS_MAX {
+        return;
+    }
+    groups.retain(|_, group| Slot::take_used(&group.slot));
+    if groups.len() >= FILTERS_MAX {
+        let any = groups.keys().next().cloned();
+        any.and_then(|text| groups.remove(&text));
+    }
+}
+
+/// How many filters are kept parsed and matched.
+pub(super) const FILTERS_MAX: usize = 256;

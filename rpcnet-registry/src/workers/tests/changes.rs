@@ -1,0 +1,237 @@
+//! What a change of the cluster costs, in balancers that are made anew, and what selection does meanwhile.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::*;
+
+/// Picks in turns, and counts how often it is made anew and for how many endpoints.
+#[derive(Debug, Default)]
+struct Counting {
+    work: Arc<Work>,
+    turn: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    rebuilds: AtomicUsize,
+    endpoints: AtomicUsize,
+    /// Whether a rebuild waits for another thread, twice: when it begins and before it ends.
+    meet: Mutex<Option<Arc<Barrier>>>,
+}
+
+impl Balancer for Counting {
+    fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut all = (0..view.len()).map(|step| (first + step) % view.len());
+        all.find(|&index| cx.allows(&view[index]))
+    }
+
+    fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
+        let meet = self.work.meet.lock().take();
+        if let Some(barrier) = meet {
+            barrier.wait();
+            barrier.wait();
+        }
+        self.work.rebuilds.fetch_add(1, Ordering::Relaxed);
+        self.work.endpoints.fetch_add(view.len(), Ordering::Relaxed);
+        Some(Arc::new(Self {
+            work: Arc::clone(&self.work),
+            turn: AtomicUsize::new(0),
+        }))
+    }
+}
+
+impl Work {
+    /// How many times since the last time, and for how many endpoints.
+    fn take(&self) -> (usize, usize) {
+        let take = |count: &AtomicUsize| count.swap(0, Ordering::Relaxed);
+        (take(&self.rebuilds), take(&self.endpoints))
+    }
+}
+
+fn counting(cluster: &StaticMembership) -> (WorkerRegistry, Arc<Work>) {
+    let balancer = Counting::default();
+    let work = Arc::clone(&balancer.work);
+    let registry = WorkerRegistry::with_balancer(cluster.clone(), Arc::new(balancer));
+    block_on(registry.start());
+    (registry, work)
+}
+
+/// A thousand in ten zones.
+fn thousand() -> StaticMembership {
+    let member = |index: u64| {
+        let zone = format!("{}", index % 10);
+        node(&format!("n-{index:03}"), 1, &[("zone", &zone)])
+    };
+    (0..1000).map(member).collect()
+}
+
+fn select(registry: &WorkerRegistry, filter: &str) -> String {
+    let worker = block_on(registry.select_worker(Some(filter))).unwrap();
+    worker.id().to_string()
+}
+
+#[test]
+fn events_build_nothing_and_the_next_selection_builds_once() {
+    let cluster = thousand();
+    let (registry, work) = counting(&cluster);
+    let filters: Vec<_> = (0..64).map(|index| format!("!tag-{index}")).collect();
+    for filter in &filters {
+        select(&registry, filter);
+    }
+    assert_eq!(work.take(), (64, 64_000));
+
+    for index in 0..200 {
+        cluster.fail(&format!("n-{index:03}"));
+    }
+    assert_eq!(work.take(), (0, 0), "nothing was selected");
+    (0..100).for_each(|_| drop(select(&registry, &filters[7])));
+    assert_eq!(work.take(), (1, 800), "200 changes are one");
+    select(&registry, &filters[8]);
+    assert_eq!(work.take(), (1, 800), "each filter when it is used");
+}
+
+#[test]
+fn only_filters_that_match_before_or_after_are_built_anew() {
+    let cluster = thousand();
+    let (registry, work) = counting(&cluster);
+    let select_all = || (0..10).for_each(|zone| drop(select(&registry, &format!("zone={zone}"))));
+    select_all();
+    assert_eq!(work.take(), (10, 1000));
+    cluster.fail("n-003");
+    select_all();
+    assert_eq!(work.take(), (1, 99));
+    // From one zone to another.
+    cluster.set_tags("n-013", Tags::from([("zone", "4")]));
+    select_all();
+    assert_eq!(work.take(), (2, 98 + 101));
+    cluster.insert(node("new", 1, &[("zone", "none of them")]));
+    select_all();
+    assert_eq!(work.take(), (0, 0));
+}
+
+#[test]
+fn what_a_balancer_does_not_go_by_builds_no_table() {
+    let cluster = thousand();
+    let (registry, work) = counting(&cluster);
+    select(&registry, "zone=3");
+    work.take();
+    // Told, and seen in the worker; but the same endpoints with the same tags.
+    cluster.slow("n-003");
+    cluster.insert(node("n-013", 1, &[("zone", "3")]).with_incarnation(9));
+    let moved = node("n-023", 1, &[("zone", "3")]);
+    let moved = Node {
+        addr: ([127, 0, 0, 1], 9000).into(),
+        ..moved
+    };
+    cluster.insert(moved);
+    let workers: Vec<_> = (0..100)
+        .map(|_| block_on(registry.select_worker(Some("zone=3"))).unwrap())
+        .collect();
+    assert_eq!(work.take(), (0, 0));
+    let named = |name: &str| workers.iter().find(|one| &*one.id().name == name).unwrap();
+    assert!(named("n-003").node().is_slow);
+    assert_eq!(named("n-013").node().incarnation, 9);
+    assert_eq!(named("n-023").addr.port(), 9000);
+    // Those under suspicion need a table only when they are picked from.
+    cluster.suspect("n-003", 8.0);
+    select(&registry, "zone=3");
+    assert_eq!(work.take(), (1, 99));
+}
+
+#[test]
+fn callers_that_race_build_once_and_pick_from_the_view_before_meanwhile() {
+    let cluster = thousand();
+    let (registry, work) = counting(&cluster);
+    select(&registry, "zone=3");
+    work.take();
+    let barrier = Arc::new(Barrier::new(2));
+    *work.meet.lock() = Some(Arc::clone(&barrier));
+    cluster.fail("n-003");
+    cluster.insert(node("n-013", 2, &[("zone", "3")]));
+    cluster.leaving("n-023");
+    cluster.remove("n-033");
+    std::thread::scope(|scope| {
+        let building = scope.spawn(|| select(&registry, "zone=3"));
+        barrier.wait();
+        // One builds, and stays at it for as long as the others select.
+        let others: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| -> Vec<NodeId> {
+                    let workers =
+                        (0..300).map(|_| block_on(registry.select_worker(Some("zone=3"))));
+                    workers.map(|worker| worker.unwrap().id().clone()).collect()
+                })
+            })
+            .collect();
+        let joined: Vec<_> = others.into_iter().map(|other| other.join()).collect();
+        // Before anything can fail: the one that builds waits for it.
+        barrier.wait();
+        building.join().expect("it selects");
+        let ids = joined.into_iter().flat_map(|ids| ids.expect("it selects"));
+        let names: BTreeSet<String> = ids.map(|id| id.to_string()).collect();
+        // What is gone is not picked, a former process neither; who has come is seen when the view is built.
+        assert_eq!(names.len(), 96, "{names:?}");
+        let gone = ["n-003", "n-013", "n-023", "n-033"];
+        assert!(gone.iter().all(|name| !names.contains(*name)), "{names:?}");
+    });
+    let names: Vec<_> = (0..97).map(|_| select(&registry, "zone=3")).collect();
+    assert!(
+        names.iter().any(|name| name.starts_with("n-013")),
+        "{names:?}"
+    );
+    assert_eq!(work.take(), (1, 97), "five callers, one table");
+}
+
+#[test]
+fn who_finds_nobody_waits_for_what_another_builds() {
+    let cluster: StaticMembership = [worker("a")].into_iter().collect();
+    let (registry, work) = counting(&cluster);
+    select(&registry, "role=worker");
+    work.take();
+    let barrier = Arc::new(Barrier::new(2));
+    *work.meet.lock() = Some(Arc::clone(&barrier));
+    cluster.fail("a");
+    cluster.insert(worker("b"));
+    std::thread::scope(|scope| {
+        let building = scope.spawn(|| select(&registry, "role=worker"));
+        barrier.wait();
+        // The view before has only the one that failed.
+        let waiting = scope.spawn(|| select(&registry, "role=worker"));
+        let first = scope.spawn(|| select(&registry, "role=worker"));
+        barrier.wait();
+        for selecting in [building, waiting, first] {
+            assert_eq!(selecting.join().expect("it selects"), "b");
+        }
+    });
+    assert_eq!(work.take(), (1, 1));
+}
+
+#[test]
+fn filters_that_nobody_selects_by_are_never_built_again() {
+    let cluster = thousand();
+    let (registry, work) = counting(&cluster);
+    select(&registry, "zone=1");
+    select(&registry, "");
+    work.take();
+    for round in 0..50 {
+        cluster.suspect("n-001", 8.0);
+        cluster.recover("n-001");
+        cluster.set_tags(
+            "n-001",
+            Tags::from([("zone", "1"), ("round", &*round.to_string())]),
+        );
+        select(&registry, "zone=1");
+    }
+    assert_eq!(
+        work.take(),
+        (50, 5000),
+        "and the one of all is not among them"
+    );
+}

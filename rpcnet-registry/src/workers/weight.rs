@@ -1,0 +1,78 @@
+//! The tag `weight`: how much a worker can take in relation to others.
+
+use rpcnet_balance::Endpoint;
+
+use crate::Tags;
+
+/// The key of the tag.
+const KEY: &str = "weight";
+
+/// The weight that the tags give, and whether the tag had to be taken for something that it does not say.
+///
+/// White space around the number does not matter. Without the tag it is 1. A number is brought into 0 to
+/// [`Endpoint::WEIGHT_MAX`], and one that is above zero to [`Endpoint::WEIGHT_MIN`] at least: a greater number never gives less.
+/// What is no number gives 1.
+pub(super) fn of(tags: &Tags) -> (f32, bool) {
+    let Some(text) = tags.value(KEY) else {
+        return (1.0, true);
+    };
+    // As `f64`, so that no number becomes zero that is not.
+    match text.trim().parse::<f64>() {
+        Ok(said) if said <= 0.0 => (0.0, said == 0.0),
+        Ok(said) if said > 0.0 => {
+            let taken = (said as f32).clamp(Endpoint::WEIGHT_MIN, Endpoint::WEIGHT_MAX);
+            (taken, taken == said as f32)
+        }
+        // "nan" is a number to the parser.
+        _ => (1.0, false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(text: &str) -> (f32, bool) {
+        of(&Tags::from([(KEY, text)]))
+    }
+
+    #[test]
+    fn each_text_has_one_meaning() {
+        assert_eq!(of(&Tags::new()), (1.0, true));
+        for (text, taken, is_plain) in [
+            ("1", 1.0, true),
+            ("2.5", 2.5, true),
+            (" 2", 2.0, true),
+            ("\t3e2\n", 300.0, true),
+            ("0", 0.0, true),
+            ("-0.0", 0.0, true),
+            ("0.001", 0.001, true),
+            ("1000", 1000.0, true),
+            ("1e-9", 0.001, false),
+            ("1e-60", 0.001, false),
+            ("1001", 1000.0, false),
+            ("1e39", 1000.0, false),
+            ("inf", 1000.0, false),
+            ("-1", 0.0, false),
+            ("-inf", 0.0, false),
+            ("nan", 1.0, false),
+            ("", 1.0, false),
+            (" ", 1.0, false),
+            ("2x", 1.0, false),
+            ("heavy", 1.0, false),
+            ("1,5", 1.0, false),
+        ] {
+            assert_eq!(weight(text), (taken, is_plain), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_greater_number_never_gives_less() {
+        let texts = [
+            "-inf", "-1e300", "-1", "-1e-300", "-0", "0", "1e-300", "1e-45", "0.0009", "0.001",
+            "0.5", "1", "2", "999.9999", "1000", "1000.1", "1e38", "1e39", "1e300", "1e999", "inf",
+        ];
+        let weights = texts.map(|text| weight(text).0);
+        assert!(weights.is_sorted(), "{weights:?}");
+    }
+}
