@@ -88,6 +88,18 @@ pub enum ClusterEvent {
         /// Where the newer one is.
         newer: SocketAddr,
     },
+    /// A tag that selection goes by does not say what it should, and is taken for something else: see
+    /// [`WorkerRegistry`](crate::WorkerRegistry) on `weight`. Told once for each change of the tag, by the registry of workers.
+    InvalidTag {
+        /// The node whose tag it is.
+        node: Arc<Node>,
+        /// The key of the tag.
+        key: Arc<str>,
+        /// The value of the tag.
+        value: Arc<str>,
+        /// What it is taken for.
+        taken: f32,
+    },
     /// The subscriber was too slow and missed this many events. Read the snapshot for where things stand.
     Lagged(u64),
 }
@@ -106,7 +118,8 @@ impl ClusterEvent {
             | Self::NodeUnreachable(node)
             | Self::NodeReachable(node)
             | Self::NodeResponsive(node)
-            | Self::NodeUpdated(node) => Some(node),
+            | Self::NodeUpdated(node)
+            | Self::InvalidTag { node, .. } => Some(node),
             Self::PartitionDetected { .. }
             | Self::AddressUnreachable { .. }
             | Self::AddressReachable { .. }

@@ -37,7 +37,12 @@ use crate::{
 ///
 /// Among those the balancer picks. Every filter has its own order of turns, while the calls in flight are counted per
 /// node, whatever filter it was selected by and however the cluster changes meanwhile; a restarted node starts from zero.
-/// A node's tag `weight`, a number above 0, says how much it can take in relation to others; default 1.
+/// A node's tag `weight` says how much it can take in relation to others; default 1. It is a number, white space around it does
+/// not matter; 0.001 to 1,000 count as they are, more as 1,000, what is between zero and 0.001 as 0.001. Zero and less is none: the
+/// node gets no calls while another one that matches can take them, even one that cannot be reached; where all have none,
+/// they are equal. What is no number counts as 1. A tag that is taken for something else than it says is told once for
+/// each change ([`ClusterEvent::InvalidTag`](crate::ClusterEvent::InvalidTag)) and warned of in the log, at most once a second. A call
+/// [to all](Self::select_all) goes by no weight.
 ///
 /// Filters are parsed once: up to 256 texts are kept together with everything a selection needs, so that selecting with
 /// one of them takes no lock. Beyond that, those not used lately make room.

@@ -4,16 +4,17 @@
 //! The first selection by a filter after a change builds its group, once for however many changes. Callers that come
 //! meanwhile pick from the group before, in which whatever is gone is marked.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rpcnet_balance::Balancer;
+use rpcnet_balance::{Balancer, Time};
 
 use super::{
     group::{Group, Slot},
     health::Care,
     roster::{Roster, SharedRoster},
+    weight,
 };
 use crate::{
     ClusterEvent, Filter, Node, NodeState, Observer, ParseError, SourceState,
@@ -43,6 +44,8 @@ pub(super) struct Selection {
 
 struct Writer {
     table: Table,
+    /// When the next invalid tag is worth a warning in the log.
+    warn_at: Time,
 }
 
 impl Shared {
@@ -57,6 +60,7 @@ impl Shared {
         Self {
             writer: Mutex::new(Writer {
                 table: Table::default(),
+                warn_at: Time::ZERO,
             }),
             roster,
             selection: ArcSwap::from_pointee(selection),
@@ -146,8 +150,8 @@ impl Shared {
         self.selection.store(Arc::new(next));
     }
 
-    /// Takes the changes over: the roster has them, and what concerns them is flagged.
-    fn take_over(&self, changes: &[Change]) {
+    /// Takes the changes over: the roster has them, and what concerns them is flagged. Returns what is to be told of tags.
+    fn take_over(&self, writer: &mut Writer, changes: &[Change]) -> Vec<ClusterEvent> {
         let mut roster = self.roster.lock();
         changes.iter().for_each(|change| roster.update(change));
         drop(roster);
@@ -160,6 +164,9 @@ impl Shared {
         if !changes.is_empty() {
             selection.care.note_change();
         }
+        let invalid: Vec<_> = changes.iter().filter_map(invalid_tag).collect();
+        writer.warn(&invalid, selection.care.now());
+        invalid
     }
 
     /// The cluster has reason to think that a node is well: it is tried again at once. That it refuted a suspicion is its
@@ -194,8 +201,9 @@ impl Observer for Shared {
     fn on_snapshot(&self, nodes: Vec<Node>) {
         let mut writer = self.writer.lock();
         let (events, changes) = writer.table.replace(nodes);
-        self.take_over(&changes);
-        events.into_iter().for_each(|event| self.feed.send(event));
+        let invalid = self.take_over(&mut writer, &changes);
+        let events = events.into_iter().chain(invalid);
+        events.for_each(|event| self.feed.send(event));
     }
 
     fn on_event(&self, event: ClusterEvent) {
@@ -211,11 +219,35 @@ impl Observer for Shared {
             None => {}
         }
         let (event, changes) = writer.table.apply(event);
-        self.take_over(&changes);
+        let invalid = self.take_over(&mut writer, &changes);
         if !changes.is_empty() {
             self.on_news(&event, &changes);
         }
         self.feed.send(event);
+        invalid.into_iter().for_each(|event| self.feed.send(event));
+    }
+}
+
+impl Writer {
+    /// Warns of invalid tags, at most once a second: tags may be changed by a program.
+    fn warn(&mut self, invalid: &[ClusterEvent], now: Time) {
+        for event in invalid {
+            let ClusterEvent::InvalidTag {
+                node,
+                key,
+                value,
+                taken,
+            } = event
+            else {
+                continue;
+            };
+            if now < self.warn_at {
+                tracing::debug!(node = %node.id, %key, ?value, taken, "invalid tag");
+                continue;
+            }
+            self.warn_at = now + WARNING_INTERVAL;
+            tracing::warn!(node = %node.id, %key, ?value, taken, "invalid tag");
+        }
     }
 }
 
@@ -223,6 +255,18 @@ impl Observer for Shared {
 fn concerns(filter: &Filter, changes: &[Change]) -> bool {
     let nodes = changes.iter().flat_map(|one| [&one.before, &one.after]);
     nodes.flatten().any(|node| filter.matches(&node.tags))
+}
+
+/// What is to be told of the tags of a node that has changed.
+fn invalid_tag(change: &Change) -> Option<ClusterEvent> {
+    let node = change.after.as_ref()?;
+    let taken = weight::misread(change.before.as_deref(), node)?;
+    Some(ClusterEvent::InvalidTag {
+        node: Arc::clone(node),
+        key: weight::KEY.into(),
+        value: node.tags.value(weight::KEY)?.into(),
+        taken,
+    })
 }
 
 /// Second chance: who was not used since the last time goes; if all were, one goes.
@@ -239,3 +283,5 @@ fn make_room(groups: &mut BTreeMap<Arc<str>, Arc<Group>>) {
 
 /// How many filters are kept parsed and matched.
 pub(super) const FILTERS_MAX: usize = 256;
+
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);

@@ -507,3 +507,4 @@ fn a_worker_moves_between_threads() {
 
 mod changes;
 mod health;
+mod weights;

@@ -2,10 +2,10 @@
 
 use rpcnet_balance::Endpoint;
 
-use crate::Tags;
+use crate::{Node, Tags};
 
 /// The key of the tag.
-const KEY: &str = "weight";
+pub(super) const KEY: &str = "weight";
 
 /// The weight that the tags give, and whether the tag had to be taken for something that it does not say.
 ///
@@ -26,6 +26,14 @@ pub(super) fn of(tags: &Tags) -> (f32, bool) {
         // "nan" is a number to the parser.
         _ => (1.0, false),
     }
+}
+
+/// What is taken for the tag of `after`, if that is news and not what it says.
+pub(super) fn misread(before: Option<&Node>, after: &Node) -> Option<f32> {
+    let text = |node: &Node| node.tags.value(KEY).map(str::to_owned);
+    let (taken, is_plain) = of(&after.tags);
+    let is_news = before.is_none_or(|before| text(before) != text(after));
+    (is_news && !is_plain).then_some(taken)
 }
 
 #[cfg(test)]

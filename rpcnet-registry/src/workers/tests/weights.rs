@@ -1,0 +1,113 @@
+//! The tag `weight`.
+
+use super::*;
+
+fn weighted(weights: &[(&str, &str)]) -> StaticMembership {
+    let node = |&(name, weight)| node(name, 1, &[("role", "worker"), ("weight", weight)]);
+    weights.iter().map(node).collect()
+}
+
+#[test]
+fn a_tag_says_how_much_a_worker_can_take() {
+    let cluster = weighted(&[
+        ("a", "2.5"),
+        ("b", "-3"),
+        ("c", "much"),
+        ("d", "inf"),
+        ("e", "NaN"),
+        ("f", "0"),
+        ("g", " 2"),
+    ]);
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    let weights = || -> Vec<f32> {
+        let workers = registry.workers(None).unwrap();
+        workers.iter().map(|one| one.weight).collect()
+    };
+    assert_eq!(weights(), [2.5, 0.0, 1.0, 1000.0, 1.0, 0.0, 2.0]);
+    cluster.set_tags("a", Tags::from([("role", "worker")]));
+    assert_eq!(weights()[0], 1.0);
+}
+
+#[test]
+fn one_without_weight_gets_no_calls_while_another_has_weight() {
+    for &strategy in ALL {
+        let cluster = weighted(&[("a", "0"), ("b", "1"), ("c", "1")]);
+        let registry = started(&cluster, strategy);
+        assert_eq!(selected(&registry, "role=worker"), ["b", "c"], "{strategy}");
+        // Not for one that is tried for the want of another either.
+        let tried = [id_of(&registry, "b"), id_of(&registry, "c")];
+        let cx = PickContext::new().with_excluded(&tried);
+        let last = registry.select(Some("role=worker"), &cx).unwrap();
+        assert_eq!(last.id().to_string(), "a", "nothing else is left");
+        drop(last);
+
+        let weight = |name: &str, weight: &str| {
+            cluster.set_tags(name, Tags::from([("role", "worker"), ("weight", weight)]));
+        };
+        weight("b", "-1");
+        assert_eq!(selected(&registry, "role=worker"), ["c"], "{strategy}");
+        // Where all have none, they are equal.
+        weight("c", "0.0");
+        assert_eq!(
+            selected(&registry, "role=worker"),
+            ["a", "b", "c"],
+            "{strategy}"
+        );
+        weight("a", "0.5");
+        assert_eq!(selected(&registry, "role=worker"), ["a"], "{strategy}");
+        // For a call to all it is there.
+        assert_eq!(registry.select_all(Some("role=worker")).unwrap().len(), 3);
+    }
+}
+
+#[test]
+fn one_that_cannot_be_reached_comes_before_one_without_weight() {
+    let cluster = weighted(&[("a", "0"), ("b", "1")]);
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    let workers = registry.select_all(None).unwrap();
+    registry.note_unreachable(workers[1].endpoint());
+    assert_eq!(selected(&registry, "role=worker"), ["b"]);
+    // One that drains comes last.
+    registry.note_draining(workers[1].endpoint(), true);
+    assert_eq!(selected(&registry, "role=worker"), ["a"]);
+}
+
+/// The invalid tags that were told of.
+fn invalid(events: &mut Events) -> Vec<String> {
+    std::iter::from_fn(|| events.try_recv())
+        .filter_map(|event| match event {
+            ClusterEvent::InvalidTag {
+                node,
+                key,
+                value,
+                taken,
+            } => Some(format!("{}: {key}={value:?} is {taken}", node.id.name)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_weight_that_is_none_is_told_once_for_each_change() {
+    let cluster = weighted(&[("a", "1e39"), ("b", " 2"), ("c", "")]);
+    let registry = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin);
+    let mut events = registry.subscribe();
+    block_on(registry.start());
+    let at_start = ["a: weight=\"1e39\" is 1000", "c: weight=\"\" is 1"];
+    assert_eq!(invalid(&mut events), at_start);
+
+    cluster.suspect("a", 9.0);
+    cluster.recover("a");
+    cluster.set_tags("a", Tags::from([("weight", "1e39"), ("zone", "eu-1")]));
+    assert_eq!(
+        invalid(&mut events),
+        [""; 0],
+        "nothing new about the weight"
+    );
+    cluster.set_tags("a", Tags::from([("weight", "-2")]));
+    cluster.set_tags("a", Tags::from([("weight", "2")]));
+    cluster.set_tags("a", Tags::from([("weight", "two")]));
+    cluster.set_tags("a", Tags::new());
+    let told = ["a: weight=\"-2\" is 0", "a: weight=\"two\" is 1"];
+    assert_eq!(invalid(&mut events), told);
+}
