@@ -34,25 +34,31 @@ impl Clause {
 
     /// With white space wherever it is allowed, and everything in quotes or only what has to be.
     fn write(&self, space: &str, quote_all: bool) -> String {
-        let word = |word: &String| {
-            let plain = |one: char| one.is_alphanumeric() || "-_.:/".contains(one);
+        let written = |word: &String, others: &str| {
+            let plain = |one: char| one.is_alphanumeric() || others.contains(one);
             if !quote_all && !word.is_empty() && word.chars().all(plain) {
                 return word.clone();
             }
-            format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+            quoted(word)
         };
+        let key = |key: &String| written(key, "-_./");
+        let word = |value: &String| written(value, "-_./:@+%");
         match self {
-            Self::Present(key) => word(key),
-            Self::Absent(key) => format!("!{space}{}", word(key)),
-            Self::Equal(key, value) => format!("{}{space}={space}{}", word(key), word(value)),
-            Self::NotEqual(key, value) => format!("{}{space}!={space}{}", word(key), word(value)),
-            Self::OneOf(key, values) => {
+            Self::Present(of) => key(of),
+            Self::Absent(of) => format!("!{space}{}", key(of)),
+            Self::Equal(of, value) => format!("{}{space}={space}{}", key(of), word(value)),
+            Self::NotEqual(of, value) => format!("{}{space}!={space}{}", key(of), word(value)),
+            Self::OneOf(of, values) => {
                 let values: Vec<_> = values.iter().map(word).collect();
                 let values = values.join(&format!("{space}|{space}"));
-                format!("{} in{space}({space}{values}{space})", word(key))
+                format!("{} in{space}({space}{values}{space})", key(of))
             }
         }
     }
+}
+
+fn quoted(word: &str) -> String {
+    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn word() -> impl Strategy<Value = String> {
@@ -94,8 +100,29 @@ proptest! {
     }
 
     #[test]
+    fn any_key_and_value_of_a_tag_can_be_written(key in ".*", value in ".*") {
+        let tags = Tags::from([(key.clone(), value.clone())]);
+        let (key, value) = (quoted(&key), quoted(&value));
+        for (text, holds) in [
+            (key.clone(), true),
+            (format!("!{key}"), false),
+            (format!("{key}={value}"), true),
+            (format!("{key}!={value}"), false),
+            (format!("{key} in ({value}|x)"), true),
+        ] {
+            // The only bound is that of the length.
+            let Ok(filter) = text.parse::<Filter>() else {
+                prop_assert!(text.len() > Filter::BYTES_MAX, "{}", text);
+                continue;
+            };
+            prop_assert_eq!(filter.matches(&tags), holds, "{}", text);
+            prop_assert_eq!(filter.to_string().parse::<Filter>(), Ok(filter));
+        }
+    }
+
+    #[test]
     fn no_text_makes_the_parser_panic(
-        text in prop_oneof![".*", "[ab =!,()|\"\\\\inü]{0,20}"],
+        text in prop_oneof![".*", "[ab =!,()|\"\\\\inü:<>&*';]{0,20}"],
     ) {
         match text.parse::<Filter>() {
             Ok(filter) => prop_assert_eq!(filter.to_string().parse::<Filter>(), Ok(filter)),
@@ -103,7 +130,8 @@ proptest! {
                 prop_assert!(text.is_char_boundary(error.position()));
                 prop_assert_eq!(error.expression(), &text);
                 let shown = error.to_string();
-                prop_assert_eq!(shown.lines().count(), 3, "{}", shown);
+                let lines = 3 + usize::from(error.hint().is_some());
+                prop_assert_eq!(shown.lines().count(), lines, "{}", shown);
                 // What stands before the place is not at fault by itself: every character of it was read.
                 prop_assert_eq!(error.found(), text[error.position()..].chars().next());
             }

@@ -1,5 +1,6 @@
 //! Which nodes: an expression over their tags.
 
+mod hint;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -7,7 +8,7 @@ mod tests;
 use std::{fmt, str::FromStr, sync::Arc};
 
 pub use parse::ParseError;
-use parse::is_bare;
+use parse::{is_bare, is_bare_key};
 
 use crate::Tags;
 
@@ -23,8 +24,14 @@ use crate::Tags;
 /// | `!key` | the tag is not there |
 /// | `key in (a\|b)` | the tag is there and has one of these values |
 ///
-/// White space around the parts does not matter. A key or value with white space or one of `,=!()|"` in it is put in double
-/// quotes, in which `\"` and `\\` stand for the quote and the backslash: `name="a, b"`. Upper and lower case differ.
+/// White space around the parts does not matter. Keys of letters, digits and `-_./` are written as they are, and so are values of
+/// these and `:@+%`. Any other key or value is put in double quotes, in which `\"` and `\\` stand for the quote and the
+/// backslash: `name="a, b"`, `"a:b"`. Upper and lower case differ.
+///
+/// What means something elsewhere and nothing here, such as `weight>3`, `role:worker` or `a&&b`, is an error with a
+/// [hint](ParseError::hint).
+///
+/// The state of a node is no tag, and needs no clause: selection passes over nodes that drain, left or failed by itself.
 ///
 /// Read once with [`str::parse`], then cheap to clone and to apply. Displays in one canonical form that reads back as the
 /// same filter.
@@ -32,7 +39,7 @@ use crate::Tags;
 /// ```
 /// use rpcnet_registry::{Filter, Tags};
 ///
-/// let filter: Filter = "role=worker, zone in (eu-1|eu-2), !draining".parse()?;
+/// let filter: Filter = "role=worker, zone in (eu-1|eu-2), !spare".parse()?;
 /// assert!(filter.matches(&Tags::from([("role", "worker"), ("zone", "eu-2")])));
 ///
 /// let error = "role=worker,zone==eu-1".parse::<Filter>().unwrap_err();
@@ -40,7 +47,8 @@ use crate::Tags;
 /// assert_eq!(error.to_string(), "\
 /// expected a value, found '=' at byte 17
 ///   role=worker,zone==eu-1
-///                    ^");
+///                    ^
+/// hint: write `zone=eu-1`");
 /// # Ok::<(), rpcnet_registry::ParseError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -126,17 +134,17 @@ impl Clause {
 
 impl fmt::Display for Clause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = Word(&self.key);
+        let key = Word::key(&self.key);
         match &self.test {
             Test::Present => write!(f, "{key}"),
             Test::Absent => write!(f, "!{key}"),
-            Test::Equal(value) => write!(f, "{key}={}", Word(value)),
-            Test::NotEqual(value) => write!(f, "{key}!={}", Word(value)),
+            Test::Equal(value) => write!(f, "{key}={}", Word::value(value)),
+            Test::NotEqual(value) => write!(f, "{key}!={}", Word::value(value)),
             Test::OneOf(values) => {
                 write!(f, "{key} in (")?;
                 for (index, value) in values.iter().enumerate() {
                     let bar = if index == 0 { "" } else { "|" };
-                    write!(f, "{bar}{}", Word(value))?;
+                    write!(f, "{bar}{}", Word::value(value))?;
                 }
                 f.write_str(")")
             }
@@ -145,15 +153,31 @@ impl fmt::Display for Clause {
 }
 
 /// A key or value as it is written: bare where possible.
-struct Word<'a>(&'a str);
+struct Word<'a> {
+    text: &'a str,
+    is_bare: fn(char) -> bool,
+}
+
+impl<'a> Word<'a> {
+    const fn key(text: &'a str) -> Self {
+        Self {
+            text,
+            is_bare: is_bare_key,
+        }
+    }
+
+    const fn value(text: &'a str) -> Self {
+        Self { text, is_bare }
+    }
+}
 
 impl fmt::Display for Word<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.0.is_empty() && self.0.chars().all(is_bare) {
-            return f.write_str(self.0);
+        if !self.text.is_empty() && self.text.chars().all(self.is_bare) {
+            return f.write_str(self.text);
         }
         f.write_str("\"")?;
-        for character in self.0.chars() {
+        for character in self.text.chars() {
             if matches!(character, '"' | '\\') {
                 f.write_str("\\")?;
             }

@@ -2,16 +2,21 @@
 
 use std::fmt;
 
-use super::{Clause, Filter, Test};
+use super::{
+    Clause, Filter, Test,
+    hint::{self, Place},
+};
 
 /// A filter expression that cannot be read: where, and what was expected there.
 ///
-/// The caller's fault; the same text will fail again. Displays over three lines, the last a caret under the place.
+/// The caller's fault; the same text will fail again. Displays over three lines, the last a caret under the place, and a fourth
+/// with the hint if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
     expression: String,
     position: usize,
     expected: &'static str,
+    hint: Option<String>,
 }
 
 impl ParseError {
@@ -31,6 +36,12 @@ impl ParseError {
     #[must_use]
     pub const fn expected(&self) -> &'static str {
         self.expected
+    }
+
+    /// What to write instead, if what stands there is a known mistake.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// What stands there; `None` at the end.
@@ -75,23 +86,33 @@ impl fmt::Display for ParseError {
             "  {:width$}^",
             "",
             width = cut_left.len() + column - skipped
-        )
+        )?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
     }
 }
 
 impl std::error::Error for ParseError {}
 
-/// Whether a character can stand in a key or value without quotes.
+/// Whether a character can stand in a key without quotes.
+pub(super) fn is_bare_key(character: char) -> bool {
+    character.is_alphanumeric() || matches!(character, '-' | '_' | '.' | '/')
+}
+
+/// Whether a character can stand in a value without quotes.
 pub(super) fn is_bare(character: char) -> bool {
-    !character.is_whitespace()
-        && !character.is_control()
-        && !matches!(character, ',' | '=' | '!' | '(' | ')' | '|' | '"')
+    is_bare_key(character) || matches!(character, ':' | '@' | '+' | '%')
 }
 
 pub(super) fn filter(expression: &str) -> Result<Vec<Clause>, ParseError> {
     let mut cursor = Cursor {
         text: expression,
         at: 0,
+        key: None,
+        is_negated: false,
+        in_values: false,
     };
     if expression.len() > Filter::BYTES_MAX {
         while !expression.is_char_boundary(cursor.at) || cursor.at < Filter::BYTES_MAX - 3 {
@@ -117,23 +138,29 @@ pub(super) fn filter(expression: &str) -> Result<Vec<Clause>, ParseError> {
 struct Cursor<'a> {
     text: &'a str,
     at: usize,
+    /// For hints, what is known of the clause so far.
+    key: Option<String>,
+    is_negated: bool,
+    in_values: bool,
 }
 
 impl Cursor<'_> {
     fn clause(&mut self) -> Result<Clause, ParseError> {
+        (self.key, self.is_negated, self.in_values) = (None, false, false);
         if self.take('!') {
-            let key = self.word("a key")?;
+            self.is_negated = true;
+            let key = self.key("a key")?;
             return Ok(Clause {
                 key,
                 test: Test::Absent,
             });
         }
-        let key = self.word("a key or `!`")?;
+        let key = self.key("a key or `!`")?;
         let test = match self.peek() {
             None | Some(',') => Test::Present,
             Some('=') => {
                 self.take('=');
-                Test::Equal(self.word("a value")?)
+                Test::Equal(self.value()?)
             }
             Some('!') => {
                 self.take('!');
@@ -142,7 +169,7 @@ impl Cursor<'_> {
                     return Err(self.expected("`=` after `!`"));
                 }
                 self.take('=');
-                Test::NotEqual(self.word("a value")?)
+                Test::NotEqual(self.value()?)
             }
             Some(_) => {
                 if !self.take_in() {
@@ -158,11 +185,13 @@ impl Cursor<'_> {
         if !self.take('(') {
             return Err(self.expected("`(` after `in`"));
         }
-        let mut values = vec![self.word("a value")?];
+        self.in_values = true;
+        let mut values = vec![self.value()?];
         while self.take('|') {
-            values.push(self.word("a value")?);
+            values.push(self.value()?);
         }
         if self.take(')') {
+            self.in_values = false;
             Ok(values)
         } else {
             Err(self.expected("`|` or `)`"))
@@ -171,31 +200,45 @@ impl Cursor<'_> {
 
     /// The word `in`, and not one that begins with it.
     fn take_in(&mut self) -> bool {
-        let rest = self.rest();
-        let end = rest
-            .find(|character| !is_bare(character))
-            .unwrap_or(rest.len());
-        let found = &rest[..end] == "in";
+        let found = self.bare(is_bare) == "in";
         if found {
-            self.at += end;
+            self.at += "in".len();
         }
         found
     }
 
-    fn word(&mut self, expected: &'static str) -> Result<String, ParseError> {
+    fn key(&mut self, expected: &'static str) -> Result<String, ParseError> {
+        let key = self.word(expected, is_bare_key)?;
+        self.key = Some(key.clone());
+        Ok(key)
+    }
+
+    fn value(&mut self) -> Result<String, ParseError> {
+        self.word("a value", is_bare)
+    }
+
+    fn word(
+        &mut self,
+        expected: &'static str,
+        is_bare: fn(char) -> bool,
+    ) -> Result<String, ParseError> {
         if self.peek() == Some('"') {
             return self.quoted();
         }
-        let rest = self.rest();
-        let end = rest
-            .find(|character| !is_bare(character))
-            .unwrap_or(rest.len());
-        if end == 0 {
+        let word = self.bare(is_bare);
+        if word.is_empty() {
             return Err(self.expected(expected));
         }
-        let word = rest[..end].to_owned();
-        self.at += end;
+        let word = word.to_owned();
+        self.at += word.len();
         Ok(word)
+    }
+
+    /// What can stand without quotes here.
+    fn bare(&self, is_bare: fn(char) -> bool) -> &str {
+        let rest = self.rest();
+        let end = rest.find(|character| !is_bare(character));
+        &rest[..end.unwrap_or(rest.len())]
     }
 
     fn quoted(&mut self) -> Result<String, ParseError> {
@@ -248,6 +291,13 @@ impl Cursor<'_> {
             expression: self.text.to_owned(),
             position: self.at,
             expected,
+            hint: hint::of(Place {
+                text: self.text,
+                at: self.at,
+                key: self.key.as_deref(),
+                is_negated: self.is_negated,
+                in_values: self.in_values,
+            }),
         }
     }
 }

@@ -93,14 +93,102 @@ fn an_error_points_at_the_character() {
 }
 
 #[test]
+fn what_means_something_elsewhere_is_an_error_with_a_hint() {
+    let list = "list those that match, `weight in (a|b)`";
+    let commas = "separate clauses that must all hold with `,`";
+    for (expression, found, hint) in [
+        ("weight>3", ">3", list),
+        ("weight >= 3", ">= 3", list),
+        ("weight<3", "<3", list),
+        ("weight=>3", ">3", list),
+        ("role:worker", ":worker", "write `role=worker`"),
+        ("role: worker", ": worker", "write `role=worker`"),
+        ("role~worker", "~worker", "write `role=worker`"),
+        ("role==x", "=x", "write `role=x`"),
+        ("role===x", "==x", "write `role=x`"),
+        ("role = = x", "= x", "write `role=x`"),
+        ("role==\"a b\"", "=\"a b\"", "write `role=a`"),
+        ("role!==x", "=x", "write `role!=x`"),
+        ("role!x", "x", "write `role!=x`"),
+        ("role=!x", "!x", "write `role!=x`"),
+        ("!role=x", "=x", "write `role!=x`"),
+        ("a&b", "&b", commas),
+        ("a && b", "&& b", commas),
+        ("a=1&b=2", "&b=2", commas),
+        ("a=1;b=2", ";b=2", commas),
+        ("a=1 and b=2", "and b=2", commas),
+        ("a|b", "|b", "write `a in (a|b)`"),
+        ("role=a||role=b", "||role=b", "write `role in (a|b)`"),
+        ("role=a or role=b", "or role=b", "write `role in (a|b)`"),
+        ("role=(a|b)", "(a|b)", "write `role in (a|b)`"),
+        ("role(a)", "(a)", "write `role in (a|b)`"),
+        ("role in a", "a", "write `role in (a|b)`"),
+        ("role in (a,b)", ",b)", "separate values with `|`"),
+        (
+            "role not in (a)",
+            "not in (a)",
+            "write `role!=value` for each",
+        ),
+        ("(a)", "(a)", "clauses are not grouped"),
+        ("!(a)", "(a)", "clauses are not grouped"),
+        ("a)", ")", "no `(` before"),
+        ("a,b)", ")", "no `(` before"),
+        ("zone=eu-*", "*", "there are no patterns"),
+        ("role='a'", "'a'", "quote with `\"`"),
+        ("role=", "", "write `role=\"\"`"),
+        ("role=a b", "b", "in double quotes"),
+        ("role is a", "is a", "write `role=value`"),
+        ("a$b", "$b", "'$' in it in double quotes"),
+        ("a=b#c", "#c", "'#' in it in double quotes"),
+        ("a\u{200b}", "\u{200b}", "in double quotes"),
+    ] {
+        let error = expression
+            .parse::<Filter>()
+            .expect_err(&format!("`{expression}` is read"));
+        assert_eq!(&expression[error.position()..], found, "{error}");
+        let given = error.hint().unwrap_or_default();
+        assert!(given.contains(hint), "{given:?} for `{expression}`");
+        assert!(error.to_string().ends_with(given), "{error}");
+    }
+}
+
+#[test]
+fn what_a_hint_says_can_be_read() {
+    for expression in ["role:worker", "role==x", "role!==x", "!role=x", "role=!x"] {
+        let error = expression.parse::<Filter>().unwrap_err();
+        let hint = error.hint().expect("a hint");
+        let better = hint.split('`').nth(1).expect("in quotes");
+        assert!(better.parse::<Filter>().is_ok(), "{hint}");
+    }
+}
+
+#[test]
+fn addresses_and_versions_are_written_as_they_are() {
+    let tags = Tags::from([
+        ("addr", "10.0.0.1:7000"),
+        ("k8s.io/v", "1.2+b-3"),
+        ("a:b", "50%"),
+    ]);
+    for text in [
+        "addr=10.0.0.1:7000",
+        "k8s.io/v=1.2+b-3",
+        "\"a:b\"=50%",
+        "\"a:b\"",
+    ] {
+        assert!(parse(text).matches(&tags), "{text}");
+        assert_eq!(parse(text).to_string(), text);
+    }
+}
+
+#[test]
 fn the_caret_counts_characters() {
     let text = "ä=ö)".parse::<Filter>().unwrap_err().to_string();
     assert_eq!(
         text,
-        "expected `,` or the end, found ')' at byte 5\n  ä=ö)\n     ^"
+        "expected `,` or the end, found ')' at byte 5\n  ä=ö)\n     ^\nhint: there is no `(` before it"
     );
-    let text = "a=\n\u{7},b)".parse::<Filter>().unwrap_err().to_string();
-    assert_eq!(text.lines().count(), 3, "{text}");
+    let text = "a=\n\u{7},b".parse::<Filter>().unwrap_err().to_string();
+    assert_eq!(text.lines().count(), 4, "{text}");
 }
 
 #[test]
