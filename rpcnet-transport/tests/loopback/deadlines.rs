@@ -345,9 +345,12 @@ async fn a_stream_that_cannot_be_begun_is_given_up() {
     let streams = std::num::NonZeroU32::new(2).unwrap();
     let server = serve(router, TransportConfig::default().with_streams_max(streams));
     let client = connect_with(&server, TransportConfig::default().with_call_timeout(SHORT)).await;
-    let begin = || client.call_server_streaming::<_, u8>("hang", &());
-    let (_first, _second) = (begin().await.unwrap(), begin().await.unwrap());
-    let error = within(begin()).await.err().expect("no place is free");
+    let begin = |options| client.call_server_streaming_with::<_, u8>("hang", &(), options);
+    let endless = CallOptions::new().without_deadline();
+    let _first = within(begin(endless)).await.unwrap();
+    let _second = within(begin(endless)).await.unwrap();
+    let third = within(begin(CallOptions::new())).await;
+    let error = third.map(drop).unwrap_err();
     assert_eq!(
         (error.code(), error.processed()),
         (Code::DeadlineExceeded, Processed::No)
