@@ -113,7 +113,7 @@ async fn a_node_whose_name_is_longer_than_a_dns_label_is_called_by_it() {
     assert_eq!(reply, format!("{} 0", pod(0)));
 
     // What the name takes is not there for tags.
-    let values = (0..4).map(|n| (n.to_string(), "v".repeat(253)));
+    let values = (0..4).map(|n| (n.to_string(), "v".repeat(247)));
     let crowded = values.fold(builder(&pod(2)), |node, (key, value)| node.tag(key, value));
     let error = refused(crowded).await;
     assert!(
