@@ -2,11 +2,14 @@
 //!
 //! A run starts a director and its workers, each a process of its own. The director makes calls at a fixed rate, whatever
 //! became of those before: one half is declared idempotent, hedged at p95, and has a time for each attempt; the other is not and
-//! has none. Meanwhile one thing goes wrong.
+//! has none. Meanwhile one thing goes wrong: a worker is in trouble, or a peer with a good certificate does harm to all of
+//! them, as much as it can ([`attacker`]). Beside bad members the director keeps nine tenths of its rate, and no call of it
+//! fails that could have gone elsewhere.
 //!
 //! Every run of a handler is noted in a file, which outlives the process, so that it can be told afterwards whether a call that
 //! must not run twice did.
 
+mod attacker;
 mod calls;
 mod director;
 mod ledger;

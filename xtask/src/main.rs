@@ -39,7 +39,8 @@ enum Command {
     /// One process of a benchmark.
     #[command(hide = true)]
     BenchNode(bench::node::Options),
-    /// Real processes under load while one is killed, stopped, restarted, drained, or panics: which calls are lost?
+    /// Real processes under load while one is killed, stopped, restarted, drained, panics, is old or slow, and beside a greedy or
+    /// lying peer: which calls are lost?
     Chaos(chaos::Options),
     /// The node process of a host of that.
     #[command(hide = true)]

@@ -14,6 +14,10 @@ pub(crate) struct Report {
     pub(crate) others: Counts,
     /// Calls that were due and not begun, as there were too many under way.
     pub(crate) not_begun: u64,
+    /// Calls that were due until the director was told to finish.
+    pub(crate) due: u64,
+    /// Those of them that had been answered by then.
+    pub(crate) answered_in_time: u64,
     /// Answers to another call than the one that was made.
     pub(crate) wrong: u64,
     /// Attempts beside the first of each call.

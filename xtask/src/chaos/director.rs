@@ -18,7 +18,7 @@ use tokio::{runtime::Handle, time::sleep};
 
 use super::{
     calls::{Counts, Failure, FailureCount, REFUSED_MAX, Report, Seen, is_idempotent},
-    node::{self, IDEMPOTENT, Link, OTHER},
+    node::{self, BODY_BYTES, IDEMPOTENT, Link, OTHER},
     protocol::{Notice, Order},
 };
 use crate::demo::latency::Latencies;
@@ -38,7 +38,7 @@ pub(crate) async fn direct(link: &mut Link) -> Result<(), Box<dyn Error + Send +
             }
             Order::Load { calls_per_s } => load = Some(Load::begin(&node, calls_per_s)?),
             Order::Finish => break,
-            Order::Start(_) | Order::Drain | Order::Resume => {}
+            Order::Start(_) | Order::Attack { .. } | Order::Drain | Order::Resume => {}
         }
     }
     let report = match load {
@@ -61,7 +61,8 @@ async fn see(node: &Node, workers: usize) -> Result<(), Box<dyn Error + Send + S
 /// Calls that begin at a fixed rate.
 struct Load {
     shared: Arc<Shared>,
-    pacing: thread::JoinHandle<()>,
+    /// Returns how many calls were due.
+    pacing: thread::JoinHandle<u64>,
 }
 
 struct Shared {
@@ -105,11 +106,10 @@ impl Load {
     /// No new calls; what became of all.
     async fn finish(self) -> Report {
         self.shared.stop.store(true, Relaxed);
+        let answered_in_time = self.shared.account.lock().answered();
         let joined = tokio::task::spawn_blocking(move || self.pacing.join()).await;
-        joined
-            .ok()
-            .and_then(Result::ok)
-            .expect("pacing does not panic");
+        let joined = joined.ok().and_then(Result::ok);
+        let due = joined.expect("pacing does not panic");
         // Each has a deadline.
         while self.shared.under_way.load(Relaxed) > 0 {
             sleep(Duration::from_millis(1)).await;
@@ -118,6 +118,8 @@ impl Load {
         let stats = self.shared.client.stats();
         Report {
             not_begun: self.shared.not_begun.load(Relaxed),
+            due,
+            answered_in_time,
             extra_attempts: stats.extra_attempts(),
             granted: stats.extra_attempts() - stats.retries_transparent,
             seconds: self.shared.begin.elapsed().as_secs() + 1,
@@ -128,8 +130,8 @@ impl Load {
 
 impl Shared {
     /// Begins calls, evenly spaced, until told to stop. A thread sleeps for microseconds where a timer of the runtime knows
-    /// milliseconds only, and would bunch them.
-    fn pace(self: Arc<Self>, calls_per_s: u32, runtime: &Handle) {
+    /// milliseconds only, and would bunch them. Returns how many were due.
+    fn pace(self: Arc<Self>, calls_per_s: u32, runtime: &Handle) -> u64 {
         let mut call = 0_u64;
         while !self.stop.load(Relaxed) {
             let due = self.begin + Duration::from_secs_f64(call as f64 / f64::from(calls_per_s));
@@ -142,6 +144,7 @@ impl Shared {
             }
             call += 1;
         }
+        call
     }
 
     /// One call. Its latency counts from when it was due.
@@ -165,6 +168,10 @@ impl Shared {
 }
 
 impl Account {
+    fn answered(&self) -> u64 {
+        self.idempotent.ok + self.others.ok
+    }
+
     fn counts(&mut self, call: u64) -> &mut Counts {
         if is_idempotent(call) {
             &mut self.idempotent
@@ -226,7 +233,6 @@ impl Account {
 
 /// Whom the director calls.
 const WORKERS: &str = "role=worker";
-const BODY_BYTES: usize = 32;
 /// More than there are within the deadline of a call at the usual rates.
 const UNDER_WAY_MAX: u64 = 50_000;
 /// Of the words of an error: a report with many has to fit a line.

@@ -1,16 +1,19 @@
 //! A child process: one node of the cluster, director or worker.
 
-use std::{error::Error, io, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, io, num::NonZeroUsize, process::ExitCode, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use rpcnet_client::{Code, Hedging, MethodPolicy, Node, Router, Status};
+use rpcnet_client::{
+    Code, Hedging, MethodPolicy, Node, Raw, Router, Sender, Status, TransportConfig,
+};
+use rpcnet_transport::Admission;
 use tokio::time::sleep;
 
 use super::{
-    director,
+    attacker, director,
     ledger::Ledger,
-    protocol::{Notice, Order, Setup},
+    protocol::{Notice, Order, Setup, WorkerKind},
 };
 use crate::{children::link::ParentLink, demo::node::builder, signal::interrupted};
 
@@ -30,6 +33,18 @@ pub(crate) enum Role {
     Director,
     /// Serves them.
     Worker,
+    /// Holds what it can of the workers.
+    Greedy,
+    /// Breaks the rules of the protocol.
+    Liar,
+}
+
+impl Role {
+    /// As on the command line.
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value().expect("no role is hidden");
+        value.get_name().to_owned()
+    }
 }
 
 /// Runs a child until its parent has it end, or is gone.
@@ -46,6 +61,7 @@ pub(crate) fn run(options: &Options) -> crate::project::Outcome {
         let result = match options.role {
             Role::Director => director::direct(&mut link).await,
             Role::Worker => work(&mut link).await,
+            Role::Greedy | Role::Liar => attacker::attack(&mut link, options.role).await,
         };
         let code = match result {
             Ok(()) => ExitCode::SUCCESS,
@@ -63,7 +79,7 @@ pub(crate) fn run(options: &Options) -> crate::project::Outcome {
 /// Serves until the system asks it to end (SIGTERM).
 async fn work(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
     let setup = setup(link).await?;
-    if setup.panics {
+    if setup.kind == WorkerKind::Panics {
         // Hundreds a second would be told.
         std::panic::set_hook(Box::new(|_| {}));
     }
@@ -72,6 +88,7 @@ async fn work(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
     let node = builder(&setup.node)?
         .tag("role", "worker")
         .serve(router(&setup)?)
+        .transport_config(transport_config(&setup))
         .start()
         .await?;
     let notices = link.notices();
@@ -97,11 +114,32 @@ async fn work(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
     }
 }
 
-/// Both methods do the same: a note in the ledger, a while, and the answer with the call's number and the worker's name.
+fn transport_config(setup: &Setup) -> TransportConfig {
+    let config = TransportConfig::default();
+    if !setup.limited {
+        return config;
+    }
+    config
+        .with_admission(Admission::fixed(PLACES))
+        .with_calls_max(CALLS_MAX)
+        .with_connections_max(CONNECTIONS_MAX)
+}
+
+/// The methods that the director calls do the same: a note in the ledger, a while, and the answer with the call's number and the
+/// worker's name. The others are for attackers.
 fn router(setup: &Setup) -> io::Result<Router> {
+    if setup.kind == WorkerKind::Old {
+        // It knows one of the methods, with other parameters: it finds the requests too short.
+        let old = |_: (u64, [u8; BODY_BYTES])| async {};
+        return Ok(Router::new().typed(IDEMPOTENT, old));
+    }
     let ledger = Arc::new(Ledger::open(&setup.ledger)?);
     let name: Arc<str> = setup.node.name.as_str().into();
-    let panics = setup.panics;
+    let panics = setup.kind == WorkerKind::Panics;
+    let service_time = match setup.kind {
+        WorkerKind::Slow => SLOWER * SERVICE_TIME,
+        _ => SERVICE_TIME,
+    };
     let serve = move |body: Bytes| {
         let (ledger, name) = (Arc::clone(&ledger), Arc::clone(&name));
         async move {
@@ -110,14 +148,29 @@ fn router(setup: &Setup) -> io::Result<Router> {
                 .note(call)
                 .map_err(|error| Status::new(Code::Internal, error.to_string()))?;
             assert!(!panics, "as told");
-            sleep(SERVICE_TIME).await;
+            sleep(service_time).await;
             Ok(Bytes::from([&body[..8], name.as_bytes()].concat()))
         }
     };
     let other = serve.clone();
     Ok(Router::new()
         .raw(IDEMPOTENT, move |_cx, body| serve(body))
-        .raw(OTHER, move |_cx, body| other(body)))
+        .raw(OTHER, move |_cx, body| other(body))
+        .raw(LARGE, |_cx, _body| async {
+            Ok(vec![0; LARGE_BYTES].into())
+        })
+        .raw(LONG, |_cx, body| async {
+            sleep(LONG_TIME).await;
+            Ok(body)
+        })
+        .server_streaming(
+            ENDLESS,
+            |_cx, (): (), mut replies: Sender<Raw>| async move {
+                loop {
+                    replies.send(Raw(vec![0; ITEM_BYTES].into())).await?;
+                }
+            },
+        ))
 }
 
 /// The number of a call, and of an answer.
@@ -152,6 +205,23 @@ pub(crate) const COMMAND: &str = "chaos-node";
 pub(crate) const IDEMPOTENT: &str = "look";
 /// The method that may not.
 pub(crate) const OTHER: &str = "book";
+/// Answers with much. Not called by the director, like the next two.
+pub(super) const LARGE: &str = "grow";
+/// Takes long.
+pub(super) const LONG: &str = "keep";
+/// Answers with a stream that has no end.
+pub(super) const ENDLESS: &str = "feed";
+/// Bytes of the body of the director's calls.
+pub(super) const BODY_BYTES: usize = 32;
+const LARGE_BYTES: usize = 1 << 20;
+const LONG_TIME: Duration = Duration::from_secs(2);
+const ITEM_BYTES: usize = 16 << 10;
+/// Limits of a worker where they are few: calls that run, calls that are known, connections.
+const PLACES: usize = 8;
+const CALLS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+/// How many times as long a slow worker takes.
+const SLOWER: u32 = 100;
 /// There are many processes and few cores.
 const THREADS: usize = 2;
 /// Long enough that there is always a call with each worker.

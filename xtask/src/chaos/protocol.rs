@@ -23,8 +23,14 @@ pub(crate) enum Order {
         /// How many begin in a second.
         calls_per_s: u32,
     },
-    /// To the director: begin no more calls, await the rest, answer [`Notice::Finished`] and end.
+    /// To the director: begin no more calls, await the rest, answer [`Notice::Finished`] and end. To an attacker: answer
+    /// [`Notice::Attacked`] and end.
     Finish,
+    /// To an attacker: do harm to these workers until told to finish. Answered by [`Notice::Attacking`] when all of it has begun.
+    Attack {
+        /// Whom.
+        targets: Vec<Target>,
+    },
     /// To a worker: take no more calls. Answered by [`Notice::Drained`].
     Drain,
     /// To a worker: take calls again.
@@ -37,8 +43,30 @@ pub(crate) struct Setup {
     pub(crate) node: NodeSetup,
     /// The file to note runs of handlers in.
     pub(crate) ledger: PathBuf,
+    pub(crate) kind: WorkerKind,
+    /// Its places, calls and connections are few.
+    pub(crate) limited: bool,
+}
+
+/// What a worker is good for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WorkerKind {
+    #[default]
+    Good,
     /// Its handlers panic.
-    pub(crate) panics: bool,
+    Panics,
+    /// It is of an older version, and rejects every call before running it.
+    Old,
+    /// It takes a hundred times as long.
+    Slow,
+}
+
+/// A worker that is attacked.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) addr: SocketAddr,
 }
 
 /// From a child to the parent.
@@ -56,6 +84,13 @@ pub(crate) enum Notice {
     Drained {
         /// Calls that are still being served, as the time was over.
         remaining: usize,
+    },
+    /// The harm has begun.
+    Attacking,
+    /// An attacker's last word.
+    Attacked {
+        /// How many connections and streams it has opened.
+        acts: u64,
     },
     /// The director's last word.
     Finished(Report),

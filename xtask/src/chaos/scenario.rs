@@ -2,6 +2,8 @@
 
 use clap::ValueEnum;
 
+use super::{node::Role, protocol::WorkerKind};
+
 /// One kind of trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
@@ -15,6 +17,14 @@ pub(crate) enum Scenario {
     Drain,
     /// One worker's handlers always panic.
     Panic,
+    /// One worker is of an older version: it does not know one of the methods, and cannot read the requests of the other.
+    Old,
+    /// One worker takes a hundred times as long.
+    Slow,
+    /// A process with a good certificate holds as much as it can of every worker.
+    Greedy,
+    /// A process with a good certificate breaks the rules of the protocol at every worker.
+    Liar,
 }
 
 /// Which calls may fail that are not idempotent. Those that are never may.
@@ -29,12 +39,16 @@ pub(crate) enum MayFail {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Kill,
         Self::Stop,
         Self::Rolling,
         Self::Drain,
         Self::Panic,
+        Self::Old,
+        Self::Slow,
+        Self::Greedy,
+        Self::Liar,
     ];
 
     /// As on the command line.
@@ -50,6 +64,10 @@ impl Scenario {
             Self::Rolling => "every worker in turn is asked to end, and started again",
             Self::Drain => "half of the workers drain, and come back",
             Self::Panic => "one worker's handlers always panic",
+            Self::Old => "one worker is of an older version, and rejects every call at once",
+            Self::Slow => "one worker takes 100 times as long",
+            Self::Greedy => "a member holds what it can of every worker",
+            Self::Liar => "a member breaks the rules of the protocol at every worker",
         }
     }
 
@@ -58,7 +76,34 @@ impl Scenario {
             Self::Kill | Self::Stop => MayFail::WithTheVictim,
             Self::Rolling | Self::Drain => MayFail::None,
             Self::Panic => MayFail::InTheVictimsHandler,
+            // Refused before they ran, calls go elsewhere; slow is not failed; and what one peer holds, or breaks of its own
+            // connections, is no reason to refuse another's calls.
+            Self::Old | Self::Slow | Self::Greedy | Self::Liar => MayFail::None,
         }
+    }
+
+    /// What the first worker is.
+    pub(crate) const fn victim(self) -> WorkerKind {
+        match self {
+            Self::Panic => WorkerKind::Panics,
+            Self::Old => WorkerKind::Old,
+            Self::Slow => WorkerKind::Slow,
+            _ => WorkerKind::Good,
+        }
+    }
+
+    /// The process beside the director that does harm to the workers.
+    pub(crate) const fn attacker(self) -> Option<Role> {
+        match self {
+            Self::Greedy => Some(Role::Greedy),
+            Self::Liar => Some(Role::Liar),
+            _ => None,
+        }
+    }
+
+    /// Whether the director's calls are to be answered about as fast as they are due.
+    pub(crate) const fn keeps_rate(self) -> bool {
+        matches!(self, Self::Old | Self::Slow | Self::Greedy | Self::Liar)
     }
 }
 

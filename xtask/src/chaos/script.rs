@@ -14,9 +14,11 @@ use super::{
 
 /// Plays one scenario from its first process to its verdict.
 pub(crate) async fn play(scenario: Scenario, options: &Options) -> Result<Row, Box<dyn Error>> {
-    let panics = scenario == Scenario::Panic;
-    let mut stage = Stage::start(options.workers(), panics).await?;
+    let mut stage = Stage::start(options.workers(), scenario).await?;
     let length = options.length();
+    if let Some(attacker) = scenario.attacker() {
+        stage.attack(attacker).await?;
+    }
     stage.load(options.calls_per_s()).await?;
     let at = |share: f64| length.mul_f64(share);
     match scenario {
@@ -48,14 +50,15 @@ pub(crate) async fn play(scenario: Scenario, options: &Options) -> Result<Row, B
             until(&stage, at(0.6)).await;
             stage.resume(half).await?;
         }
-        Scenario::Panic => {}
+        // What is wrong is wrong from the first call to the last.
+        Scenario::Panic | Scenario::Old | Scenario::Slow | Scenario::Greedy | Scenario::Liar => {}
     }
     // Whatever went wrong is to be seen for a moment more.
     let least = stage.begin().elapsed() + AFTERWARDS;
     until(&stage, length.max(least)).await;
-    let (report, runs) = stage.finish().await?;
+    let run = stage.finish().await?;
     // The worker that something happens to.
-    let row = Row::new(scenario, &worker_name(1), report, &runs, length);
+    let row = Row::new(scenario, &worker_name(1), run, length);
     for complaint in &row.complaints {
         println!("  FAILED: {complaint}");
     }

@@ -9,28 +9,59 @@ use tokio::time::Instant;
 use super::{
     calls::Report,
     ledger::{LEDGER, Runs},
-    node,
-    protocol::{Notice, Order, Setup},
+    node::{self, Role},
+    protocol::{Notice, Order, Setup, Target, WorkerKind},
+    scenario::Scenario,
 };
 use crate::{
     children::process::ChildProcess,
     demo::{node::Keys, protocol::NodeSetup},
 };
 
-/// A director and its workers.
+/// A director, its workers, and perhaps an attacker of them.
 pub(crate) struct Stage {
     ca: DevCa,
     folder: tempfile::TempDir,
     director: ChildProcess,
     seeds: Vec<SocketAddr>,
     workers: Vec<ChildProcess>,
+    /// Where the workers were reached at first.
+    targets: Vec<Target>,
+    attacker: Option<ChildProcess>,
     /// When calls began to flow.
     begin: Instant,
 }
 
+/// What is left of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    pub(crate) report: Report,
+    pub(crate) runs: Runs,
+    /// What the attacker did, if there was one.
+    pub(crate) acts: Option<u64>,
+}
+
+/// What a process is to be.
+#[derive(Debug, Clone, Copy)]
+struct Cast {
+    role: Role,
+    kind: WorkerKind,
+    limited: bool,
+}
+
+impl Cast {
+    const fn new(role: Role) -> Self {
+        Self {
+            role,
+            kind: WorkerKind::Good,
+            limited: false,
+        }
+    }
+}
+
 impl Stage {
-    /// Starts so many workers; the first of them [panics](Setup::panics) if it is to.
-    pub(crate) async fn start(workers: usize, first_panics: bool) -> Result<Self, Box<dyn Error>> {
+    /// Starts so many workers; the first of them is what the scenario says.
+    pub(crate) async fn start(workers: usize, scenario: Scenario) -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
         let keys = Keys {
             folder: folder.path().to_owned(),
@@ -38,17 +69,27 @@ impl Stage {
         keys.write_cluster_key(&ClusterKey::generate())?;
         let ca = DevCa::new("chaos");
         let root = folder.path();
-        let (director, addr) = start(&ca, root, "director", "director", &[], false).await?;
+        let (director, addr) = start(&ca, root, "director", Cast::new(Role::Director), &[]).await?;
         let seeds = vec![addr];
         let numbers = 1..=workers;
         let starting = numbers.map(|number| {
             let (ca, seeds) = (&ca, &seeds);
             async move {
-                let panics = first_panics && number == 1;
-                start(ca, root, &worker_name(number), "worker", seeds, panics).await
+                let mut cast = Cast::new(Role::Worker);
+                // There is to be something to hold.
+                cast.limited = scenario.attacker().is_some();
+                if number == 1 {
+                    cast.kind = scenario.victim();
+                }
+                start(ca, root, &worker_name(number), cast, seeds).await
             }
         });
         let started = futures::future::try_join_all(starting).await?;
+        let target = |(child, addr): &(ChildProcess, SocketAddr)| Target {
+            name: child.name().to_owned(),
+            addr: *addr,
+        };
+        let targets = started.iter().map(target).collect();
         let workers = started.into_iter().map(|(child, _)| child).collect();
         let mut stage = Self {
             ca,
@@ -56,6 +97,8 @@ impl Stage {
             director,
             seeds,
             workers,
+            targets,
+            attacker: None,
             begin: Instant::now(),
         };
         stage.see_all().await?;
@@ -71,6 +114,21 @@ impl Stage {
             Notice::Seen => Ok(()),
             other => Err(unexpected("director", &other)),
         }
+    }
+
+    /// Starts a process that does harm to all workers, and waits until it does.
+    pub(crate) async fn attack(&mut self, role: Role) -> Result<(), Box<dyn Error>> {
+        let root = self.folder.path();
+        let cast = Cast::new(role);
+        let (mut attacker, _) = start(&self.ca, root, ATTACKER, cast, &[]).await?;
+        let targets = self.targets.clone();
+        attacker.send(&Order::Attack { targets }).await?;
+        let deadline = Instant::now() + START_WITHIN;
+        match attacker.recv_by(deadline, "attack all workers").await? {
+            Notice::Attacking => self.attacker = Some(attacker),
+            other => return Err(unexpected(ATTACKER, &other)),
+        }
+        Ok(())
     }
 
     /// Calls begin to flow.
@@ -122,7 +180,8 @@ impl Stage {
         }
         let ended = asked.elapsed();
         let root = self.folder.path();
-        let (worker, _) = start(&self.ca, root, &name, "worker", &self.seeds, false).await?;
+        let (worker, _) =
+            start(&self.ca, root, &name, Cast::new(Role::Worker), &self.seeds).await?;
         self.workers[at] = worker;
         self.say(&format!(
             "{name} ended within {:.2} s and was ready again after {:.2} s",
@@ -162,7 +221,7 @@ impl Stage {
     }
 
     /// Ends the calls, and sums up. The workers end with this.
-    pub(crate) async fn finish(mut self) -> Result<(Report, Runs), Box<dyn Error>> {
+    pub(crate) async fn finish(mut self) -> Result<Run, Box<dyn Error>> {
         self.director.send(&Order::Finish).await?;
         let deadline = Instant::now() + FINISH_WITHIN;
         let report = match self.director.recv_by(deadline, "finish").await? {
@@ -170,10 +229,22 @@ impl Stage {
             other => return Err(unexpected("director", &other)),
         };
         self.director.wait_by(deadline).await?;
+        let mut acts = None;
+        if let Some(attacker) = &mut self.attacker {
+            attacker.send(&Order::Finish).await?;
+            match attacker.recv_by(deadline, "finish").await? {
+                Notice::Attacked { acts: count } => acts = Some(count),
+                other => return Err(unexpected(ATTACKER, &other)),
+            }
+        }
         for worker in &mut self.workers {
             worker.kill().await?;
         }
-        Ok((report, Runs::read(self.folder.path())?))
+        Ok(Run {
+            report,
+            runs: Runs::read(self.folder.path())?,
+            acts,
+        })
     }
 }
 
@@ -182,12 +253,11 @@ async fn start(
     ca: &DevCa,
     folder: &Path,
     name: &str,
-    role: &str,
+    cast: Cast,
     seeds: &[SocketAddr],
-    panics: bool,
 ) -> Result<(ChildProcess, SocketAddr), Box<dyn Error>> {
     ca.write_pem(folder, name)?;
-    let mut child = ChildProcess::start(name, &[node::COMMAND, role])?;
+    let mut child = ChildProcess::start(name, &[node::COMMAND, &cast.role.name()])?;
     let setup = Setup {
         node: NodeSetup {
             name: name.to_owned(),
@@ -195,7 +265,8 @@ async fn start(
             seeds: seeds.to_vec(),
         },
         ledger: folder.join(name).with_extension(LEDGER),
-        panics,
+        kind: cast.kind,
+        limited: cast.limited,
     };
     child.send(&Order::Start(setup)).await?;
     let deadline = Instant::now() + START_WITHIN;
@@ -217,6 +288,7 @@ pub(crate) fn worker_name(number: usize) -> String {
     format!("worker-{number}")
 }
 
+const ATTACKER: &str = "attacker";
 const START_WITHIN: Duration = Duration::from_secs(30);
 /// More than a worker that leaves in order takes.
 const END_WITHIN: Duration = Duration::from_secs(20);

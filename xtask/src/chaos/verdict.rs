@@ -10,6 +10,7 @@ use super::{
     calls::{Failure, FailureCount, Report, Seen, is_idempotent},
     ledger::Runs,
     scenario::{MayFail, Scenario},
+    stage::Run,
 };
 
 /// A row of the results.
@@ -22,6 +23,10 @@ pub(crate) struct Row {
     pub(crate) calls_maybe: u64,
     /// Of those that failed: calls that may run twice.
     pub(crate) idempotent_failed: u64,
+    /// Calls that were answered while others were begun, in relation to those that were due.
+    pub(crate) rate_kept: f64,
+    /// Connections and streams that the attacker opened, if there was one.
+    pub(crate) attacker_acts: Option<u64>,
     /// Calls that may not run twice, and did.
     pub(crate) ran_twice: u64,
     /// Attempts beside the first of each call.
@@ -38,13 +43,8 @@ pub(crate) struct Row {
 
 impl Row {
     /// Judges a run of this length, in which something happened to `victim`.
-    pub(crate) fn new(
-        scenario: Scenario,
-        victim: &str,
-        report: Report,
-        runs: &Runs,
-        length: Duration,
-    ) -> Self {
+    pub(crate) fn new(scenario: Scenario, victim: &str, run: Run, length: Duration) -> Self {
+        let Run { report, runs, acts } = run;
         let ran_twice = runs.repeated().filter(|call| !is_idempotent(*call)).count() as u64;
         let maybe = report
             .failures
@@ -56,6 +56,8 @@ impl Row {
             calls_failed: report.failed(),
             calls_maybe: maybe.map(|it| it.count).sum(),
             idempotent_failed: report.idempotent.failed,
+            rate_kept: rate_kept(&report),
+            attacker_acts: acts,
             ran_twice,
             extra_attempts: report.extra_attempts,
             p50_us: report.p50_us,
@@ -63,7 +65,12 @@ impl Row {
             max_us: report.max_us,
             idempotent_p99_us: report.idempotent_p99_us,
             idempotent_max_us: report.idempotent_max_us,
-            complaints: complaints(scenario, victim, &report, runs, length, ran_twice),
+            complaints: {
+                let mut complaints =
+                    complaints(scenario, victim, &report, &runs, length, ran_twice);
+                complaints.extend(about_harm(scenario, &report, acts));
+                complaints
+            },
         }
     }
 }
@@ -124,6 +131,31 @@ fn complaints(
     complaints
 }
 
+fn rate_kept(report: &Report) -> f64 {
+    report.answered_in_time as f64 / report.due.max(1) as f64
+}
+
+/// That an attacker did something, and that the director's calls did not become fewer for what is wrong with others.
+fn about_harm(scenario: Scenario, report: &Report, acts: Option<u64>) -> Vec<String> {
+    let mut complaints = Vec::new();
+    if scenario.attacker().is_some() && acts.unwrap_or_default() == 0 {
+        complaints.push("the attacker did nothing".to_owned());
+    }
+    let kept = rate_kept(report);
+    if scenario.keeps_rate() && kept < RATE_KEPT_MIN {
+        let Report {
+            due,
+            answered_in_time,
+            ..
+        } = report;
+        complaints.push(format!(
+            "the rate fell to {:.1} %: {answered_in_time} of {due} calls were answered in time",
+            100.0 * kept
+        ));
+    }
+    complaints
+}
+
 /// How many attempts beside the first of each call the budget grants at the most, as it is by default. Every call that ends well
 /// adds to it, and each second.
 fn budget(report: &Report) -> u64 {
@@ -177,6 +209,7 @@ pub(crate) fn report(rows: &[Row]) -> String {
         "failed",
         "maybe",
         "idempotent",
+        "rate %",
         "twice",
         "extra",
         "p50 µs",
@@ -189,11 +222,15 @@ pub(crate) fn report(rows: &[Row]) -> String {
     let mut lines = vec![heading.map(str::to_owned).to_vec()];
     for row in rows {
         let mut line = vec![row.scenario.clone()];
-        let figures = [
+        let failures = [
             row.calls_ok,
             row.calls_failed,
             row.calls_maybe,
             row.idempotent_failed,
+        ];
+        line.extend(failures.map(count));
+        line.push(format!("{:.1}", 100.0 * row.rate_kept));
+        let figures = [
             row.ran_twice,
             row.extra_attempts,
             row.p50_us,
@@ -234,6 +271,8 @@ const BUDGET_PER_S: u64 = 10;
 const LONG: Duration = Duration::from_secs(10);
 /// By then it is known.
 const LEARNT_AFTER_S: u64 = 1;
+/// Of the calls that are due, what must be answered in time beside members that misbehave.
+const RATE_KEPT_MIN: f64 = 0.9;
 /// Calls, not idempotent, that may still meet a panic: now and then somebody has to look.
 const PANICS_SHARE_MAX: f64 = 0.02;
 

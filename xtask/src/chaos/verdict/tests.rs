@@ -23,11 +23,22 @@ fn judged(scenario: Scenario, failures: Vec<FailureCount>) -> Row {
     let report = Report {
         idempotent: Counts { ok: 100, failed: 0 },
         others: Counts { ok: 97, failed: 3 },
+        due: 200,
+        answered_in_time: 190,
         failures,
         ..Report::default()
     };
-    let long = Duration::from_secs(30);
-    Row::new(scenario, VICTIM, report, &Runs::default(), long)
+    row(scenario, report, Duration::from_secs(30))
+}
+
+/// The row of a run with this report; its attacker did something, if there was one.
+fn row(scenario: Scenario, report: Report, length: Duration) -> Row {
+    let run = Run {
+        report,
+        acts: scenario.attacker().map(|_| 1),
+        ..Run::default()
+    };
+    Row::new(scenario, VICTIM, run, length)
 }
 
 fn passes(scenario: Scenario, it: FailureCount) -> bool {
@@ -102,7 +113,12 @@ fn what_ran_is_held_against_what_was_told() {
         extra_attempts: 2,
         ..Report::default()
     };
-    let row = Row::new(Scenario::Kill, VICTIM, report, &runs, Duration::ZERO);
+    let run = Run {
+        report,
+        runs,
+        acts: None,
+    };
+    let row = Row::new(Scenario::Kill, VICTIM, run, Duration::ZERO);
     assert_eq!((row.ran_twice, row.extra_attempts), (1, 2));
     assert_eq!(
         row.complaints,
@@ -120,13 +136,7 @@ fn calls_must_flow() {
         wrong: 1,
         ..Report::default()
     };
-    let row = Row::new(
-        Scenario::Kill,
-        VICTIM,
-        report,
-        &Runs::default(),
-        Duration::ZERO,
-    );
+    let row = row(Scenario::Kill, report, Duration::ZERO);
     assert_eq!(row.complaints.len(), 4, "{:?}", row.complaints);
 }
 
@@ -142,11 +152,70 @@ fn extra_attempts_are_as_many_as_the_budget_has() {
             seconds: 3,
             ..Report::default()
         };
-        let long = Duration::from_secs(3);
-        Row::new(Scenario::Stop, VICTIM, report, &Runs::default(), long).complaints
+        row(Scenario::Stop, report, Duration::from_secs(3)).complaints
     };
     assert_eq!(with(230), [""; 0]);
     assert_eq!(with(231), ["1 attempts more than the budget has"]);
+}
+
+#[test]
+fn bad_members_cost_the_director_neither_calls_nor_rate() {
+    let refused = failure(false, "worker-2", "overloaded", Seen::No);
+    for scenario in [
+        Scenario::Old,
+        Scenario::Slow,
+        Scenario::Greedy,
+        Scenario::Liar,
+    ] {
+        assert!(!passes(scenario, refused.clone()), "{scenario:?}");
+        let with = |answered_in_time| {
+            let report = Report {
+                idempotent: Counts { ok: 500, failed: 0 },
+                others: Counts { ok: 500, failed: 0 },
+                due: 1_000,
+                answered_in_time,
+                ..Report::default()
+            };
+            row(scenario, report, Duration::ZERO).complaints
+        };
+        assert_eq!(with(900), [""; 0]);
+        assert_eq!(
+            with(899),
+            ["the rate fell to 89.9 %: 899 of 1000 calls were answered in time"]
+        );
+    }
+    // Where calls may be lost, the rate is not judged.
+    let half = Report {
+        due: 1_000,
+        answered_in_time: 500,
+        idempotent: Counts { ok: 250, failed: 0 },
+        others: Counts { ok: 250, failed: 0 },
+        ..Report::default()
+    };
+    assert_eq!(
+        row(Scenario::Kill, half, Duration::ZERO).complaints,
+        [""; 0]
+    );
+}
+
+#[test]
+fn an_attacker_that_does_nothing_proves_nothing() {
+    let report = Report {
+        idempotent: Counts { ok: 1, failed: 0 },
+        others: Counts { ok: 1, failed: 0 },
+        due: 2,
+        answered_in_time: 2,
+        ..Report::default()
+    };
+    for acts in [None, Some(0)] {
+        let run = Run {
+            report: report.clone(),
+            acts,
+            ..Run::default()
+        };
+        let row = Row::new(Scenario::Greedy, VICTIM, run, Duration::ZERO);
+        assert_eq!(row.complaints, ["the attacker did nothing"]);
+    }
 }
 
 #[test]
@@ -163,6 +232,8 @@ fn the_row_has_the_agreed_fields() {
     ] {
         assert!(json[field].is_u64(), "{json}");
     }
+    assert_eq!(json["rate_kept"], 0.95);
+    assert_eq!(json["attacker_acts"], serde_json::Value::Null);
     assert_eq!(
         (&json["scenario"], &json["calls_maybe"]),
         (&"kill".into(), &3.into())

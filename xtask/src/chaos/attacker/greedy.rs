@@ -1,0 +1,145 @@
+//! A peer that holds what it can: requests that drip in, replies and streams that it does not take, calls that it gave up, connections.
+
+use std::time::Duration;
+
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use rpcnet_transport::wire::Flags;
+use tokio::time::{sleep, timeout};
+
+use super::{Attack, Peer, STEP_WITHIN, raw::request};
+use crate::chaos::node::{ENDLESS, LARGE, LONG};
+
+/// What is held of one worker.
+#[derive(Debug)]
+pub(super) struct Greedy {
+    peer: Peer,
+    idle: Vec<Connection>,
+    bodies: Streams,
+    replies: Streams,
+    endless: Streams,
+    given_up: Option<Connection>,
+    /// Of the last call with a key.
+    key: u128,
+}
+
+/// A connection and streams on it that are kept open.
+#[derive(Debug, Default)]
+struct Streams {
+    connection: Option<Connection>,
+    open: Vec<(SendStream, RecvStream)>,
+}
+
+impl Greedy {
+    pub(super) fn new(peer: Peer) -> Self {
+        Self {
+            peer,
+            idle: Vec::new(),
+            bodies: Streams::default(),
+            replies: Streams::default(),
+            endless: Streams::default(),
+            given_up: None,
+            key: 0,
+        }
+    }
+
+    /// Calls with keys, which go on though they are cancelled once they have begun.
+    async fn give_up(&mut self) {
+        let Some(connection) = connected(&self.peer, &mut self.given_up).await else {
+            return;
+        };
+        let mut calls = Vec::new();
+        while calls.len() < GIVEN_UP_MAX {
+            self.key += 1;
+            let bytes = request(LONG, Flags::default(), Some(self.key), 0);
+            match self.peer.call(&connection, &bytes).await {
+                Some((mut send, recv)) => {
+                    let _ = send.finish();
+                    calls.push(recv);
+                }
+                None => break,
+            }
+        }
+        sleep(BEGUN_AFTER).await;
+        for mut call in calls {
+            let _ = call.stop(VarInt::from_u32(0));
+        }
+    }
+
+    async fn hold_connections(&mut self) {
+        self.idle.retain(|it| it.close_reason().is_none());
+        while self.idle.len() < CONNECTIONS_MAX {
+            match self.peer.connect().await {
+                Some(connection) => self.idle.push(connection),
+                None => break,
+            }
+        }
+    }
+}
+
+impl Attack for Greedy {
+    async fn round(&mut self) {
+        let peer = &self.peer;
+        let body = request(LARGE, Flags::default(), None, BODY_BYTES);
+        self.bodies.drip().await;
+        self.bodies.fill(peer, &body, false).await;
+        let large = request(LARGE, Flags::default(), None, 0);
+        self.replies.fill(peer, &large, true).await;
+        let streams = Flags {
+            streams_replies: true,
+            ..Flags::default()
+        };
+        let endless = request(ENDLESS, streams, None, 0);
+        self.endless.fill(peer, &endless, true).await;
+        self.give_up().await;
+        self.hold_connections().await;
+    }
+}
+
+impl Streams {
+    /// Opens as many as the worker lets.
+    async fn fill(&mut self, peer: &Peer, bytes: &[u8], is_whole: bool) {
+        let Some(connection) = connected(peer, &mut self.connection).await else {
+            self.open.clear();
+            return;
+        };
+        while self.open.len() < STREAMS_MAX {
+            let Some((mut send, recv)) = peer.call(&connection, bytes).await else {
+                return;
+            };
+            if is_whole {
+                let _ = send.finish();
+            }
+            self.open.push((send, recv));
+        }
+    }
+
+    /// Sends a few bytes more on each, and lets go of those that the worker has cut.
+    async fn drip(&mut self) {
+        let mut open = Vec::new();
+        for (mut send, recv) in self.open.drain(..) {
+            let written = timeout(STEP_WITHIN, send.write_all(&DRIP)).await;
+            if !matches!(written, Ok(Err(_))) {
+                open.push((send, recv));
+            }
+        }
+        self.open = open;
+    }
+}
+
+/// The connection in this place, which is made anew if it has ended.
+async fn connected(peer: &Peer, place: &mut Option<Connection>) -> Option<Connection> {
+    if place.as_ref().is_none_or(|it| it.close_reason().is_some()) {
+        *place = peer.connect().await;
+    }
+    place.clone()
+}
+
+/// What is announced of a body, of which a few bytes come in each round.
+const BODY_BYTES: usize = 1 << 20;
+const DRIP: [u8; 8] = [0; 8];
+/// Of each kind, at each worker.
+const STREAMS_MAX: usize = 64;
+const GIVEN_UP_MAX: usize = 64;
+const CONNECTIONS_MAX: usize = 96;
+/// Enough for a call to have begun.
+const BEGUN_AFTER: Duration = Duration::from_millis(20);
