@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use rpcnet_client::{
     Code, Hedging, MethodPolicy, Node, Raw, Router, Sender, Status, TransportConfig,
 };
-use rpcnet_transport::Admission;
+use rpcnet_transport::{Admission, KeyMemory};
 use tokio::time::sleep;
 
 use super::{
@@ -163,6 +163,9 @@ fn router(setup: &Setup) -> io::Result<Router> {
             sleep(LONG_TIME).await;
             Ok(body)
         })
+        .with_idempotency(LONG, KeyMemory::new())
+        // A handler holds its place while it runs, whoever called it: a method that takes long needs a limit of its own.
+        .with_limit(LONG, LONG_PLACES)
         .server_streaming(
             ENDLESS,
             |_cx, (): (), mut replies: Sender<Raw>| async move {
@@ -218,7 +221,8 @@ const LONG_TIME: Duration = Duration::from_secs(2);
 const ITEM_BYTES: usize = 16 << 10;
 /// Limits of a worker where they are few: calls that run, calls that are known, connections.
 const PLACES: usize = 8;
-const CALLS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+const LONG_PLACES: usize = PLACES / 2;
+const CALLS_MAX: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// How many times as long a slow worker takes.
 const SLOWER: u32 = 100;
