@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Policy, Worker};
+use super::{Policy, Worker, refusals::Refusals};
 use crate::{
     Balancer, Endpoint, LatencyQuantiles, Marks, Outcome, OutcomeKind, PickContext, RetryBudget,
     Time, View,
@@ -16,6 +16,9 @@ pub(super) struct Client {
     endpoints: Vec<Option<Arc<Endpoint>>>,
     /// As who.
     known: Vec<Option<u32>>,
+    /// Number of the address of each.
+    addresses: Vec<u32>,
+    refusals: Option<Refusals>,
     pub(super) view: Arc<View>,
     balancer: Arc<dyn Balancer>,
     pub(super) budget: RetryBudget,
@@ -37,6 +40,8 @@ impl Client {
         let mut client = Self {
             endpoints: vec![None; workers.len()],
             known: vec![None; workers.len()],
+            addresses: vec![0; workers.len()],
+            refusals: policy.passes_over.then(Refusals::default),
             view: Arc::new(View::new([], 0)),
             balancer,
             budget: policy.budget(),
@@ -69,6 +74,9 @@ impl Client {
         }
         // One that comes back is another: nothing is known of it.
         self.known[id] = present;
+        if let Some(refusals) = &mut self.refusals {
+            refusals.forget(id as u64);
+        }
         self.endpoints[id] = present.map(|_| endpoint(id, worker));
         if let Some(endpoint) = &self.endpoints[id] {
             endpoint.note_ready(now);
@@ -76,12 +84,35 @@ impl Client {
         self.rebuild();
     }
 
+    /// The membership says where a worker is. One that has moved is the same, and can be reached again.
+    pub(super) fn on_address(&mut self, now: Time, id: usize, address: u32) {
+        if std::mem::replace(&mut self.addresses[id], address) != address
+            && let Some(endpoint) = &self.endpoints[id]
+        {
+            self.health.note_reachable(now, endpoint);
+        }
+    }
+
+    /// Where it calls a worker.
+    pub(super) fn address(&self, id: usize) -> u32 {
+        self.addresses[id]
+    }
+
     /// Where the next attempt goes: to one whose turn for a probe has come, to one that was not tried and that nothing
     /// speaks against, or to what is left.
-    pub(super) fn pick(&self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
+    pub(super) fn pick(&mut self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
+        let claimed = self.refusals.as_mut();
+        let claimed = claimed.and_then(|it| it.claim_probe(now, tried));
+        if let Some(id) = claimed
+            && let Some(index) = self.view.endpoints().iter().position(|it| it.id() == id)
+        {
+            return Some((index, None));
+        }
+        let unfit = self.refusals.as_ref().map_or(&[][..], Refusals::ids);
         let verdict = self.gate.check(&self.health, &self.view, now);
         let cx = PickContext::new().with_now(now).with_heeded(verdict.heeded);
-        let untried = cx.with_excluded(tried);
+        let fit = cx.with_unfit(unfit);
+        let untried = fit.with_excluded(tried);
         if verdict.is_probe_due
             && let Some((index, probe)) = self.health.probe(&self.view, &untried)
         {
@@ -90,6 +121,7 @@ impl Client {
         let choices = [
             untried,
             untried.with_heeded(Marks::DRAINING),
+            fit,
             cx,
             cx.with_heeded(Marks::NONE),
         ];
@@ -100,8 +132,9 @@ impl Client {
 
     /// The same for a second attempt that is not worth much: nowhere but to a good one.
     pub(super) fn pick_hedge(&self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
+        let unfit = self.refusals.as_ref().map_or(&[][..], Refusals::ids);
         let cx = PickContext::new().with_now(now).with_excluded(tried);
-        let picked = self.balancer.pick(&self.view, &cx);
+        let picked = self.balancer.pick(&self.view, &cx.with_unfit(unfit));
         picked.map(|index| (index, None))
     }
 
@@ -114,6 +147,9 @@ impl Client {
         outcome: &Outcome,
     ) {
         let (endpoint, now) = (&view[index], outcome.now);
+        if let Some(refusals) = &mut self.refusals {
+            refusals.on_outcome(now, endpoint.id(), outcome.kind);
+        }
         if let Some(load) = outcome.reported_load {
             endpoint.note_reported_load_at(load, now);
             if load.draining {

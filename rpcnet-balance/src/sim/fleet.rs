@@ -117,9 +117,11 @@ impl<'a> Fleet<'a> {
                 self.change(worker, change);
             }
             Event::Membership { worker } => {
-                let (now, present) = (self.events.now(), self.servers[worker].incarnation());
+                let (now, server) = (self.events.now(), &self.servers[worker]);
+                let present = server.incarnation();
                 for client in &mut self.clients {
                     client.on_membership(now, worker, &self.plan.workers[worker], present);
+                    client.on_address(now, worker, server.address());
                 }
             }
             Event::Draining { worker } => {
@@ -211,7 +213,7 @@ impl<'a> Fleet<'a> {
     fn attempt(&mut self, call: usize, reason: Reason) {
         let now = self.events.now();
         let ongoing = &mut self.calls[call];
-        let client = &self.clients[ongoing.call.client];
+        let client = &mut self.clients[ongoing.call.client];
         let picked = match reason {
             Reason::Hedge => client.pick_hedge(now, &ongoing.tried),
             _ => client.pick(now, &ongoing.tried),
@@ -232,6 +234,7 @@ impl<'a> Fleet<'a> {
                 began: now,
                 reason,
             },
+            address: client.address(worker),
             place: Place::Underway,
             chance: CHANCE + (call as u64) * 256 + u64::from(ongoing.attempts),
             answer: None,
@@ -349,6 +352,8 @@ impl<'a> Fleet<'a> {
         match change {
             Change::Pace(pace) => server.set_pace(pace),
             Change::Fail => server.fail(),
+            Change::Reject => server.reject(),
+            Change::Underreport => server.underreport(),
             Change::Hang => server.hang(),
             Change::Recover => server.recover(&mut site),
             Change::Drain => {
@@ -357,6 +362,11 @@ impl<'a> Fleet<'a> {
             }
             Change::Crash => {
                 server.crash(&mut site);
+                site.events
+                    .after(DETECTED_AFTER, Event::Membership { worker });
+            }
+            Change::Move => {
+                server.relocate(&mut site);
                 site.events
                     .after(DETECTED_AFTER, Event::Membership { worker });
             }
@@ -387,7 +397,7 @@ impl<'a> Fleet<'a> {
 /// Until a change that a worker announces has gone around.
 const TOLD_AFTER: Duration = Duration::from_millis(300);
 
-/// Until it has gone around that a worker is dead.
+/// Until it has gone around that a worker is dead, or that it is elsewhere.
 const DETECTED_AFTER: Duration = Duration::from_secs(3);
 
 // Streams of chance.

@@ -2,7 +2,7 @@
 //!
 //! The balancers are the real ones, and so are the endpoints, the budget for retries, and the quantiles that hedging goes
 //! by. The rest is a model: workers serve so many requests at a time, keep some in a queue and refuse more than that; they
-//! become slow, fail, hang, crash and come back cold, as a [`Plan`] says. Clients each have a balancer of their own and see
+//! become slow, fail, reject, hang, move, crash and come back cold, as a [`Plan`] says. Clients each have a balancer of their own and see
 //! what clients see: their own calls, and what replies say about the load.
 //!
 //! Everything is drawn from one seed: equal runs have equal reports. What a call costs depends on the call alone, so all
@@ -43,6 +43,7 @@ mod fleet;
 mod latency;
 mod plan;
 mod policy;
+mod refusals;
 mod report;
 mod retries;
 mod server;

@@ -13,6 +13,7 @@ pub struct Policy {
     pub(super) retry_cap: f64,
     pub(super) hedge_at: Option<f64>,
     pub(super) health: HealthConfig,
+    pub(super) passes_over: bool,
 }
 
 impl Policy {
@@ -27,6 +28,7 @@ impl Policy {
             retry_cap: 100.0,
             hedge_at: None,
             health: HealthConfig::new(),
+            passes_over: true,
         }
     }
 
@@ -66,6 +68,14 @@ impl Policy {
     #[must_use]
     pub const fn with_health(mut self, config: HealthConfig) -> Self {
         self.health = config;
+        self
+    }
+
+    /// Whether a worker that refused a request before running it is passed over, but for a probe after 5 s, and twice as late each time.
+    /// Default `true`; what a balancer does by itself shows with `false`.
+    #[must_use]
+    pub const fn with_passing_over(mut self, passes_over: bool) -> Self {
+        self.passes_over = passes_over;
         self
     }
 

@@ -39,7 +39,7 @@ pub(super) fn next(policy: &Policy, attempts: u8, answer: &Answer, left: bool) -
         return Next::Never;
     }
     match answer.kind {
-        OutcomeKind::Unreachable if !answer.processed => Next::Free,
+        OutcomeKind::Unreachable | OutcomeKind::Refused if !answer.processed => Next::Free,
         // Another may have room; if none has, not before they say.
         OutcomeKind::Overloaded if left => Next::After(Wait::None),
         OutcomeKind::Overloaded => {

@@ -16,9 +16,13 @@ pub(super) struct Server {
     worker: Worker,
     /// How often it started.
     incarnation: u32,
+    /// How often it moved.
+    address: u32,
     up: bool,
     hung: bool,
     failing: bool,
+    rejecting: bool,
+    underreporting: bool,
     pace: f64,
     /// When it started cold.
     started: Option<Time>,
@@ -49,8 +53,11 @@ impl Server {
             up: !worker.absent,
             worker,
             incarnation: 0,
+            address: 0,
             hung: false,
             failing: false,
+            rejecting: false,
+            underreporting: false,
             pace: 1.0,
             started: None,
             draining: None,
@@ -67,6 +74,10 @@ impl Server {
         self.up.then_some(self.incarnation)
     }
 
+    pub(super) const fn address(&self) -> u32 {
+        self.address
+    }
+
     #[cfg(test)]
     pub(super) const fn is_idle(&self) -> bool {
         self.serving.is_empty() && self.queued == 0 && self.unread.is_empty()
@@ -74,7 +85,7 @@ impl Server {
 
     pub(super) fn request(&mut self, trip: usize, site: &mut Site<'_>) {
         let now = site.events.now();
-        if !self.up {
+        if !self.up || site.trips[trip].address != self.address {
             site.answer(trip, Answer::gone(false), Duration::ZERO);
         } else if self.hung {
             self.unread.push(trip);
@@ -83,6 +94,12 @@ impl Server {
             .is_some_and(|since| now.since(since) >= LAME_DUCK)
         {
             site.answer(trip, self.refusal(), Duration::ZERO);
+        } else if self.rejecting {
+            let rejection = Answer {
+                processed: false,
+                ..self.says(OutcomeKind::Refused)
+            };
+            site.answer(trip, rejection, FAILS_WITHIN);
         } else if self.failing {
             let failure = self.says(OutcomeKind::Failure);
             site.answer(trip, failure, FAILS_WITHIN);
@@ -146,6 +163,14 @@ impl Server {
         self.failing = true;
     }
 
+    pub(super) const fn reject(&mut self) {
+        self.rejecting = true;
+    }
+
+    pub(super) const fn underreport(&mut self) {
+        self.underreporting = true;
+    }
+
     pub(super) const fn hang(&mut self) {
         self.hung = self.up;
     }
@@ -158,6 +183,8 @@ impl Server {
 
     pub(super) fn recover(&mut self, site: &mut Site<'_>) {
         self.failing = false;
+        self.rejecting = false;
+        self.underreporting = false;
         if !std::mem::take(&mut self.hung) {
             return;
         }
@@ -180,17 +207,33 @@ impl Server {
     }
 
     pub(super) fn crash(&mut self, site: &mut Site<'_>) {
+        self.lose_all(site);
+        *self = Self {
+            up: false,
+            incarnation: self.incarnation,
+            address: self.address,
+            ..Self::new(self.worker)
+        };
+    }
+
+    /// Without effect on one that is gone.
+    pub(super) fn relocate(&mut self, site: &mut Site<'_>) {
+        if self.up {
+            self.lose_all(site);
+            self.address += 1;
+        }
+    }
+
+    /// Its connections break.
+    fn lose_all(&mut self, site: &mut Site<'_>) {
         let lost = self.serving.drain(..).chain(self.queue.drain(..));
         for trip in lost.chain(self.unread.drain(..)) {
             if site.trips[trip].place != Place::Done {
                 site.answer(trip, Answer::gone(true), BREAKS_AFTER);
             }
         }
-        *self = Self {
-            up: false,
-            incarnation: self.incarnation,
-            ..Self::new(self.worker)
-        };
+        self.overdue.clear();
+        self.queued = 0;
     }
 
     /// Without effect on one that runs.
@@ -199,6 +242,7 @@ impl Server {
             *self = Self {
                 up: true,
                 incarnation: self.incarnation + 1,
+                address: self.address,
                 started: Some(now),
                 ..Self::new(self.worker)
             };
@@ -267,6 +311,9 @@ impl Server {
     }
 
     fn load(&self) -> ReportedLoad {
+        if self.underreporting {
+            return ReportedLoad::new().with_draining(self.draining.is_some());
+        }
         let all = self.serving.len() + self.queued;
         // By Little's law: what a request waits that comes now.
         let ahead = self.queued as f64 / self.worker.concurrency as f64;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{fleet::Fleet, *};
-use crate::{Balancer, LeastConnections, Random, RoundRobin, from_fn};
+use crate::{Balancer, LeastConnections, PeakEwma, Random, RoundRobin, from_fn};
 
 type Make = fn(u64) -> Arc<dyn Balancer>;
 
@@ -40,6 +40,10 @@ fn trouble() -> Plan {
         .with_change(ms(2_300), 4, Change::Drain)
         .with_change(ms(3_600), 4, Change::Crash)
         .with_change(ms(1_000), 5, Change::Start)
+        .with_change(ms(3_100), 0, Change::Reject)
+        .with_change(ms(3_300), 0, Change::Recover)
+        .with_change(ms(3_400), 1, Change::Move)
+        .with_change(ms(3_500), 3, Change::Underreport)
         // While it hangs.
         .with_change(ms(2_500), 2, Change::Hang)
         .with_change(ms(2_700), 2, Change::Crash)
@@ -183,6 +187,59 @@ fn who_cannot_be_reached_costs_no_call() {
     assert!(extra > 0, "somebody has to find out");
     // Found out by the first few, and not asked by every call from then on.
     assert!(extra < 60, "{extra}");
+}
+
+/// One of five refuses everything from 1 s on.
+fn old_version(policy: Policy) -> Plan {
+    Plan::new(vec![worker(); 5], Load::open(2_000.0))
+        .with_policy(policy)
+        .with_duration(ms(20_000))
+        .with_change(ms(1_000), 1, Change::Reject)
+}
+
+#[test]
+fn who_rejects_is_passed_over_and_asked_again_rarely() {
+    for seed in 0..3 {
+        let report = run(&old_version(Policy::new()), seed, LEAST);
+        assert_eq!(report.all().failed(), 0, "seed {seed}");
+        let after = report.between(ms(1_100), Duration::MAX);
+        let asked = report.attempts().iter();
+        let asked = asked.filter(|it| it.worker == 1 && it.began >= ms(1_100).into());
+        // After 5 and another 10 s, by one client.
+        assert_eq!(asked.count(), 2, "seed {seed}");
+        assert!(after.extra_attempts() < 0.001, "seed {seed}");
+    }
+    let plan = old_version(Policy::new()).with_change(ms(8_000), 1, Change::Recover);
+    let report = run(&plan, 1, LEAST);
+    // The probe at 16 s finds out.
+    assert!(report.between(ms(17_000), Duration::MAX).share_of(1) > 0.15);
+}
+
+#[test]
+fn quick_rejections_attract_no_more_than_their_share() {
+    // So few calls that all are idle as a rule: what is left to choose by is how quick they are.
+    let plan = Plan::new(vec![worker(); 5], Load::open(40.0))
+        .with_policy(Policy::new().with_passing_over(false))
+        .with_duration(ms(60_000))
+        .with_change(ms(10_000), 1, Change::Reject);
+    let ewma: Make = |seed| Arc::new(PeakEwma::seeded(seed));
+    for seed in 0..3 {
+        let report = run(&plan, seed, ewma);
+        assert_eq!(report.all().failed(), 0, "seed {seed}");
+        let share = report.between(ms(20_000), Duration::MAX).share_of(1);
+        assert!(share < 0.3, "seed {seed}: {share}");
+    }
+}
+
+#[test]
+fn one_that_moves_costs_no_call_and_is_found_again() {
+    let plan =
+        Plan::new(vec![worker(); 5], Load::open(1_000.0)).with_change(ms(2_000), 1, Change::Move);
+    let report = run(&plan, 1, RANDOM);
+    assert_eq!(report.all().failed(), 0);
+    let before_it_is_known = report.between(ms(2_000), ms(5_000));
+    assert!(before_it_is_known.share_of(1) < 0.02);
+    assert!(report.between(ms(5_100), ms(10_000)).share_of(1) > 0.15);
 }
 
 #[test]

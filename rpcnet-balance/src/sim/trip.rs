@@ -9,6 +9,8 @@ use crate::{InFlight, OutcomeKind, ReportedLoad, Time, View, health::Probe};
 #[derive(Debug)]
 pub(super) struct Trip {
     pub(super) attempt: Attempt,
+    /// Number of the address that it was sent to, counted from the worker's first.
+    pub(super) address: u32,
     pub(super) place: Place,
     /// Where the worker draws from what it costs.
     pub(super) chance: u64,
