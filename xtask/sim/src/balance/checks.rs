@@ -24,6 +24,24 @@ pub(super) fn checks(rows: &[Row]) -> Vec<Check> {
     at_most("fast-fail", "calls to the one that fails", 2.0, "%", |it| {
         it.bad_share.map(|share| 100.0 * share)
     });
+    at_most(
+        "old-version",
+        "calls to the one that rejects",
+        1.0,
+        "%",
+        |it| it.bad_share.map(|share| 100.0 * share),
+    );
+    at_most("moved", "recovery", 2.0, "s", |it| it.recovery_s);
+    // Beside bad members the calls of the others go on: what could go elsewhere does.
+    for bad in BAD_MEMBERS {
+        at_most(bad, "goodput lost", 10.0, "%", |it| {
+            Some(100.0 * (1.0 - it.goodput_ratio))
+        });
+        // A call that waits for one that is slow or hangs does so until its deadline: there is no hedging here.
+        if !["straggler", "hang"].contains(&bad) {
+            at_most(bad, "calls failed", 0.0, "", |it| Some(it.failed));
+        }
+    }
     at_most("overload", "capacity not used", 5.0, "%", |it| {
         Some(100.0 * (1.0 - it.goodput_ratio))
     });
@@ -37,6 +55,17 @@ pub(super) fn checks(rows: &[Row]) -> Vec<Check> {
     checks
 }
 
+/// Scenarios in which one worker is slow, fails, refuses, rejects, moves, lies about its load, or hangs.
+const BAD_MEMBERS: [&str; 7] = [
+    "straggler",
+    "fast-fail",
+    "old-version",
+    "refuser",
+    "moved",
+    "underreporter",
+    "hang",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +77,14 @@ mod tests {
         assert_eq!(missed(&[row("tower", DEFAULT, 50.0, None)]), 0);
         assert_eq!(missed(&[row("tower", DEFAULT, 60.0, None)]), 1);
         assert_eq!(missed(&[row("tower", "random", 60.0, None)]), 0);
+        // Each bad member has two targets, beside what else is said of it.
+        let mut refuser = row("refuser", DEFAULT, 50.0, None);
+        assert_eq!(missed(std::slice::from_ref(&refuser)), 0);
+        (refuser.goodput_ratio, refuser.failed) = (0.89, 1.0);
+        assert_eq!(missed(&[refuser]), 2);
+        let mut old = row("old-version", DEFAULT, 50.0, None);
+        old.bad_share = Some(0.3);
+        assert_eq!(missed(&[old]), 1);
         // A figure that is not there is missed.
         assert_eq!(missed(&[row("overload", DEFAULT, 60.0, None)]), 1);
         let mut overload = row("overload", DEFAULT, 60.0, None);

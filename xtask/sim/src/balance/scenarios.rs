@@ -113,6 +113,9 @@ fn all(extent: Extent) -> Vec<Scenario> {
         antagonists(),
         fast_fail(),
         refuser(),
+        old_version(),
+        moved(),
+        underreporter(),
         hang(),
         newcomers(),
         relief(),
@@ -251,6 +254,38 @@ fn refuser() -> Scenario {
     Scenario::new("refuser", what, plan, calls)
         .focus(1.0, 15.0)
         .bad(9, 1.0)
+}
+
+fn old_version() -> Scenario {
+    let (plan, calls) = plan(vec![worker(); 5], 4, 0.6, 20.0);
+    let plan = plan.with_change(seconds(5.0), 3, Change::Reject);
+    let what = "5 workers at 0.6; from 5 s on one is of an older version and rejects each call within 0.1 ms";
+    Scenario::new("old-version", what, plan, calls)
+        .focus(5.0, 20.0)
+        .healthy_until(5.0)
+        .bad(3, 6.0)
+}
+
+fn moved() -> Scenario {
+    let (plan, calls) = plan(vec![worker(); 10], 4, 0.6, 20.0);
+    let plan = plan.with_change(seconds(5.0), 3, Change::Move);
+    let what = "10 workers at 0.6; at 5 s one moves to another address, which is known at 8 s";
+    Scenario::new("moved", what, plan, calls)
+        .focus(5.0, 20.0)
+        .healthy_until(5.0)
+        .over_at(8.0)
+}
+
+fn underreporter() -> Scenario {
+    let (plan, calls) = plan(vec![worker(); 10], 4, 0.6, 20.0);
+    let plan = plan
+        .with_change(seconds(5.0), 3, Change::Pace(4.0))
+        .with_change(seconds(5.0), 3, Change::Underreport);
+    let what = "10 workers at 0.6; at 5 s one becomes 4 times slower and reports that it has nothing to do";
+    Scenario::new("underreporter", what, plan, calls)
+        .focus(5.0, 20.0)
+        .healthy_until(5.0)
+        .bad(3, 6.0)
 }
 
 fn hang() -> Scenario {
