@@ -12,10 +12,6 @@ use crate::{ClusterEvent, Membership, Node, NodeId, NodeState, Observer, SourceS
 /// Follows the events of the node in a task of the tokio runtime.
 ///
 /// The watch holds a handle of the node, so the node goes on for as long as a registry follows it.
-///
-/// # Panics
-///
-/// [`watch`](Membership::watch) panics outside of a tokio runtime.
 impl Membership for ClusterMembership {
     fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
         // Subscribed before reading: what happens in between is told twice rather than never.
@@ -30,7 +26,8 @@ impl Membership for ClusterMembership {
             observer: Arc::clone(&observer),
             is_watched: Arc::clone(&is_watched),
         };
-        let task = tokio::spawn(follow(self.clone(), events, observer, end));
+        let following = follow(self.clone(), events, observer, end);
+        let task = self.runtime().spawn(following);
         Watch::new(move || {
             is_watched.store(false, Ordering::Relaxed);
             task.abort();

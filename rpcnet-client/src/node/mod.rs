@@ -183,6 +183,16 @@ impl Node {
     /// [`ClusterClient`] goes to another worker. Calls that still run when the time is over run on. [`resume`](Self::resume)
     /// takes it back.
     pub async fn drain(&self, within: Duration) -> DrainReport {
+        let drained = self.endpoint().inside(self.drain_inside(within)).await;
+        // Nothing is left of a node whose runtime has ended.
+        drained.unwrap_or(DrainReport {
+            completed: 0,
+            rejected: 0,
+            remaining: 0,
+        })
+    }
+
+    async fn drain_inside(&self, within: Duration) -> DrainReport {
         let within = within.min(WITHIN_MAX);
         let deadline = Instant::now() + within;
         let Parts {
@@ -268,11 +278,13 @@ impl Node {
             .saturating_duration_since(Instant::now())
             .min(within / 4);
         // It ends in time by itself, with the acknowledgements that have come.
-        let leave = timeout_at(deadline, self.membership().leave_within(leave_within));
-        let (acknowledged, left) = match leave.await {
-            Ok(Ok(acknowledged)) => (acknowledged, true),
-            Ok(Err(_)) => (0, false),
-            Err(_) => (0, !others),
+        let leave =
+            async { timeout_at(deadline, self.membership().leave_within(leave_within)).await };
+        let leave = self.endpoint().inside(leave).await;
+        let (acknowledged, left) = match leave {
+            Ok(Ok(Ok(acknowledged))) => (acknowledged, true),
+            Ok(Ok(Err(_))) | Err(_) => (0, false),
+            Ok(Err(_)) => (0, !others),
         };
         let left_over = deadline.saturating_duration_since(Instant::now());
         let closed = self.endpoint().shutdown(left_over).await;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, timeout};
 
@@ -63,6 +64,8 @@ pub struct ClusterMembership {
 pub(super) struct Shared {
     /// Locked for one call of the engine at a time, never over an await or a system call.
     pub(super) engine: Mutex<Engine>,
+    /// Where the driver runs.
+    runtime: Handle,
     pub(super) started: Instant,
     /// The engine has something new to send or to wait for.
     pub(super) wake: Notify,
@@ -119,11 +122,9 @@ impl ClusterMembership {
     ///
     /// # Errors
     /// [`StartError`]; nothing was started.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
     pub async fn new(config: ClusterConfig) -> Result<Self, StartError> {
         config.validate()?;
+        let _ = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let addr = config.bind_addr;
         let socket = bind(addr).map_err(|source| StartError::Bind { addr, source })?;
         Self::with_socket(config, Arc::new(socket)).await
@@ -134,13 +135,11 @@ impl ClusterMembership {
     ///
     /// # Errors
     /// [`StartError`]; nothing was started.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
     pub async fn with_socket(
         mut config: ClusterConfig,
         socket: Arc<dyn DatagramSocket>,
     ) -> Result<Self, StartError> {
+        let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let addr = config.bind_addr;
         let local_addr = socket
             .local_addr()
@@ -157,6 +156,7 @@ impl ClusterMembership {
         let engine = Engine::new(config.clone(), id, addr, crate::Time::ZERO, random_u64())?;
         let shared = Arc::new(Shared {
             engine: Mutex::new(engine),
+            runtime: runtime.clone(),
             started,
             wake: Notify::new(),
             stop: Notify::new(),
@@ -166,7 +166,7 @@ impl ClusterMembership {
             seeds: Mutex::new(Seeds::new(config.seeds.clone(), local_addr)),
             config,
         });
-        tokio::spawn(run(Arc::clone(&shared), socket));
+        runtime.spawn(run(Arc::clone(&shared), socket));
         Ok(Self {
             _life: Arc::new(Life {
                 shared: Arc::clone(&shared),
@@ -213,7 +213,12 @@ impl ClusterMembership {
             let is_in_vain = state.out_of_reach && !state.joined;
             (state.joined && state.whole) || state.superseded || state.over || is_in_vain
         });
-        let settled = timeout(self.shared.config.join_timeout, settled).await;
+        let settled = {
+            // So that it may be waited for on a thread without a runtime.
+            let _inside = self.shared.runtime.enter();
+            timeout(self.shared.config.join_timeout, settled)
+        };
+        let settled = settled.await;
         // Without the guard of the state that it may hold.
         let settled = settled.map(|state| state.map_or_else(|_| State::ended(), |state| *state));
         let is_in = self.shared.state.borrow().joined;
@@ -228,6 +233,11 @@ impl ClusterMembership {
             Err(_) if is_in => Ok(Joined::Partial),
             Err(_) => Err(self.shared.join_failure()),
         }
+    }
+
+    /// The tokio runtime that it was started in and that drives it. When it ends, the node does.
+    pub fn runtime(&self) -> &Handle {
+        &self.shared.runtime
     }
 
     /// Tells the others that this node leaves and waits until enough of them know. They record it

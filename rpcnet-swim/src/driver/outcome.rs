@@ -26,6 +26,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// There is no tokio runtime here to run the node on.
+    #[error("a node needs a tokio runtime")]
+    NoRuntime,
 }
 
 /// How a node is in, when [`join`](crate::ClusterMembership::join) is back.

@@ -520,7 +520,8 @@ async fn wait(
             back = back => {
                 let cut = back.as_ref().ok().and_then(|back| back.cut);
                 // It may have looked for the end of the call, and not sent what was to follow.
-                let cut = cut.or((outcome.is_ok() && token.is_cancelled()).then_some(SenderCut::Stopping));
+                let is_cut = outcome.is_ok() && token.is_cancelled();
+                let cut = cut.or(if is_cut { Some(SenderCut::Stopping) } else { None });
                 let ended = cut.map_or(Ended::Returned(outcome), Ended::from);
                 (ended, back.ok().map(|back| back.half))
             }
