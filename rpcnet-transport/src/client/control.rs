@@ -21,18 +21,31 @@ use crate::{
     wire::{Decoder, Frame, StreamKind},
 };
 
+/// What the listener of a connection shares with its client.
+pub(super) struct ConnectionParts {
+    pub(super) lanes: Arc<Lanes>,
+    pub(super) link: Arc<Link>,
+    /// Calls with streams of their own.
+    pub(super) in_flight: Gauge,
+    /// What is held of what the server sends.
+    pub(super) account: Arc<ConnectionAccount>,
+}
+
 /// Listens until the connection ends: to whether the server takes new calls, and for answers that are too large for a
 /// lane. Ends the connection when the client and the last of its streams are gone.
 pub(super) async fn listen(
     mut guard: ConnectionGuard,
     registered: Registered,
     mut control: RecvHalf,
-    lanes: Arc<Lanes>,
-    link: Arc<Link>,
-    in_flight: Gauge,
-    account: Arc<ConnectionAccount>,
+    parts: ConnectionParts,
     message_bytes_max: usize,
 ) {
+    let ConnectionParts {
+        lanes,
+        link,
+        in_flight,
+        account,
+    } = parts;
     let connection = guard.connection().clone();
     let begun = Mutex::default();
     let mut answers = FuturesUnordered::new();

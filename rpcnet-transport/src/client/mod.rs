@@ -145,10 +145,12 @@ impl RpcClient {
             link.guard(connection.clone()),
             registered,
             control,
-            Arc::clone(&lanes),
-            Arc::clone(&link),
-            in_flight.clone(),
-            Arc::clone(&account),
+            control::ConnectionParts {
+                lanes: Arc::clone(&lanes),
+                link: Arc::clone(&link),
+                in_flight: in_flight.clone(),
+                account: Arc::clone(&account),
+            },
             config.message_bytes_max,
         ));
         Self(Arc::new(Inner {

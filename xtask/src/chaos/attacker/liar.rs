@@ -197,6 +197,7 @@ fn control(junk: &[u8]) -> BytesMut {
         streams_max: 0,
         lanes_max: 0,
         lane_calls_max: 0,
+        lane_body_bytes_max: 1_024,
     };
     wire::encode_hello(&mut out, &hello);
     for toggle in 0..TOGGLES {
