@@ -10,8 +10,8 @@ use quinn::{
 };
 
 use crate::{
-    AckFrequency, ConnectError, TransportConfig, client::answer, config::UDP_PAYLOAD_BYTES_MAX,
-    tls::DerivedKey,
+    AckFrequency, ConnectError, TransportConfig, accounts::WINDOW_FLOOR, client::answer,
+    config::UDP_PAYLOAD_BYTES_MAX, tls::DerivedKey,
 };
 
 pub(crate) fn endpoint_config(config: &TransportConfig, key: DerivedKey) -> quinn::EndpointConfig {
@@ -43,7 +43,14 @@ pub(crate) fn server_config(
     let crypto = QuicServerConfig::try_from(crypto)
         .expect("the ring provider has the cipher suite that QUIC begins with");
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    server.transport_config(Arc::new(transport(config, config.streams_max.get(), 0)));
+    let mut transport = transport(config, config.streams_max.get(), 0);
+    // Until it is known whose connection it is, and how many that one has.
+    transport
+        .receive_window(VarInt::from_u32(
+            config.connection_window_bytes.get().min(WINDOW_FLOOR),
+        ))
+        .send_window(config.send_window_bytes.get().min(WINDOW_FLOOR).into());
+    server.transport_config(Arc::new(transport));
     server.max_incoming(config.handshakes_max.get());
     // Nodes do not wander; a new address is a new connection.
     server.migration(false);

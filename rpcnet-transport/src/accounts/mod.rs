@@ -14,6 +14,7 @@ pub(crate) use self::{
 use std::{
     collections::HashMap,
     fmt,
+    num::NonZeroU32,
     sync::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -160,6 +161,14 @@ impl Account {
             .then(|| Reservation::of_peer(Arc::clone(self), bytes))
     }
 
+    /// Window of one of the connections of the peer, of a setting of so many bytes: that, as long as those of all its connections
+    /// are not more than the endpoint may hold.
+    pub(crate) fn window(&self, setting: NonZeroU32) -> u64 {
+        let connections = self.connections.load(Relaxed).max(1);
+        let share = (self.all.bytes.max() / connections).max(WINDOW_FLOOR as usize);
+        u64::from(setting.get()).min(share as u64)
+    }
+
     /// Bytes that the peer holds.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
@@ -293,6 +302,9 @@ impl fmt::Debug for Account {
 
 /// Calls, and connections, that each peer may have whatever the others have, if the limit is that large.
 pub(crate) const PLACES_FLOOR: usize = 16;
+
+/// Window of a connection until its peer is known, and the least that it is given.
+pub(crate) const WINDOW_FLOOR: u32 = 2 * 1024 * 1024;
 
 /// Messages up to this size are not counted: they come in a few packets, and the number of streams bounds them.
 const UNCHARGED_BYTES_MAX: usize = 16 * 1024;

@@ -18,6 +18,10 @@ impl Share {
         Self { max, floor }
     }
 
+    pub(crate) const fn max(self) -> usize {
+        self.max
+    }
+
     /// Whether a holder that has `own` of the `total` that all have may take `more`.
     pub(crate) fn allows(self, own: usize, total: usize, more: usize) -> bool {
         if total.saturating_add(more) > self.max {

@@ -1,3 +1,5 @@
+//! Accounts: what connections, peers and all peers together may hold.
+
 use std::num::NonZeroUsize;
 
 use futures::FutureExt;
@@ -112,4 +114,23 @@ fn accounts_of_peers_that_are_gone_take_no_memory() {
     let kept = accounts.of("kept".into());
     assert_eq!(accounts.0.by_peer.lock().len(), 1);
     assert!(Arc::ptr_eq(&kept, &accounts.of("kept".into())));
+}
+
+#[test]
+fn many_connections_of_one_peer_have_small_windows() {
+    let config = TransportConfig::lan();
+    let accounts = Accounts::new(&config);
+    let peer = accounts.of("greedy".into());
+    let mut held = Vec::new();
+    let mut window_after = |connections: usize| {
+        while held.len() < connections {
+            held.push(peer.connect().expect("a free place"));
+        }
+        peer.window(config.connection_window_bytes)
+    };
+    const MIB: u64 = 1024 * 1024;
+    let windows = [1, 8, 16, 64, 1_000].map(&mut window_after);
+    assert_eq!(windows, [64 * MIB, 64 * MIB, 32 * MIB, 8 * MIB, 2 * MIB]);
+    let other = accounts.of("other".into());
+    assert_eq!(other.window(config.connection_window_bytes), 64 * MIB);
 }

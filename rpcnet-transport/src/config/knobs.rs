@@ -250,7 +250,7 @@ impl TransportConfig {
     /// [largest size](Self::with_message_bytes_max) always fits. At the limit reading waits, so that QUIC's windows hold
     /// the sender up; a request that still finds no room within [`with_stall_timeout`](Self::with_stall_timeout), and a reply that
     /// finds none, end their call with [`Code::Overloaded`](crate::Code::Overloaded). Messages of up to 16 KiB are not counted. Beside these bytes each
-    /// connection may hold its [window](Self::with_connection_window_bytes).
+    /// connection may hold its [window](Self::with_connection_window_bytes), of which a peer with many connections is given less.
     #[must_use]
     pub fn with_buffered_bytes_max(mut self, bytes: usize) -> Self {
         self.buffered_bytes_max = bytes;
@@ -307,7 +307,9 @@ impl TransportConfig {
     /// Bytes that may be under way on one connection and not yet read; default 64 MiB (128 MiB in [`wan`](Self::wan) and
     /// [`bulk`](Self::bulk)). It bounds memory per connection, and is used only as far as streams are not read. At least the stream
     /// window times [`streams_max`](Self::with_streams_max), so that streams that are not read leave room for all other calls
-    /// of their connection; a client takes more than this if its server takes more streams than its own setting says.
+    /// of their connection; a client takes more than this if its server takes more streams than its own setting says. A server gives the
+    /// connections of one peer smaller windows when there are so many that they would exceed
+    /// [`with_buffered_bytes_max`](Self::with_buffered_bytes_max) together, 2 MiB at least.
     #[must_use]
     pub fn with_connection_window_bytes(mut self, bytes: NonZeroU32) -> Self {
         self.connection_window_bytes = bytes;

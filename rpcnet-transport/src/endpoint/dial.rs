@@ -24,13 +24,13 @@ pub(crate) struct Target {
 }
 
 impl Endpoint {
-    /// Closes all connections with the node of this name, as its certificate has it, those that it made and those that were made to it, and
+    /// Closes all connections with the node of this name, in any form of it, those that it made and those that were made to it, and
     /// drops what is served for it; returns how many there were. It is told so
     /// ([`CloseReason::Disconnected`](crate::CloseReason::Disconnected)), and may connect again unless an
     /// [authorizer](crate::TransportConfig::with_authorizer) says otherwise: let that deny it first.
     pub fn disconnect(&self, name: &str) -> usize {
         let shared = &self.0.shared;
-        let count = shared.registry.disconnect(name);
+        let count = canonical_name(name).map_or(0, |name| shared.registry.disconnect(&name));
         shared.counters.connections_disconnected.add(count as u64);
         count
     }

@@ -61,6 +61,9 @@ impl Caller {
     pub(super) fn new(shared: &Shared, connection: quinn::Connection, peer: Peer) -> Self {
         let account = shared.accounts.of(peer.shared_name());
         let counted = account.connect();
+        let window = account.window(shared.config.connection_window_bytes);
+        connection.set_receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
+        connection.set_send_window(account.window(shared.config.send_window_bytes));
         Self {
             connection,
             registered: shared.registry.register(peer.shared_name()),
