@@ -172,17 +172,26 @@ async fn an_attempt_that_fails_beside_a_hedge_does_not_end_the_call() {
             Err::<Bytes, _>(Status::overloaded("after all"))
         }
     });
-    let gate = Arc::clone(&release);
+    let (gate, is_noted) = (Arc::clone(&release), Arc::new(tokio::sync::Notify::new()));
+    let noted = Arc::clone(&is_noted);
     let b = Router::new().raw("who", move |_, _| {
         counted.fetch_add(1, SeqCst);
         gate.notify_one();
+        let noted = Arc::clone(&noted);
         async move {
-            sleep(Duration::from_millis(50)).await;
+            noted.notified().await;
             Ok(Bytes::from_static(b"b"))
         }
     });
     let _servers = [bench.worker("a", a), bench.worker("b", b)];
-    assert_eq!(bench.call("who").await.expect("b does it"), "b");
+    let bench = Arc::new(bench);
+    let caller = Arc::clone(&bench);
+    let call = tokio::spawn(async move { caller.call("who").await });
+    until("the second has begun", || started.load(SeqCst) == 1).await;
+    // What it says of its load is noted with its failure.
+    until("the first has failed", || bench.has_reported("a")).await;
+    is_noted.notify_one();
+    assert_eq!(call.await.expect("no panic").expect("b does it"), "b");
     assert_eq!(started.load(SeqCst), 1);
     let stats = bench.client.stats();
     assert_eq!((stats.attempts, stats.retries()), (2, 0));

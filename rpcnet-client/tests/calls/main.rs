@@ -159,6 +159,13 @@ impl Bench {
         worker.expect("it is on the list").in_flight
     }
 
+    /// Whether an answer of this worker was noted.
+    fn has_reported(&self, name: &str) -> bool {
+        let workers = self.client.registry().workers(None).expect("no filter");
+        let worker = workers.iter().find(|one| &*one.label == name);
+        worker.expect("it is on the list").reported_load.is_some()
+    }
+
     fn handshakes(&self) -> u64 {
         self.client.config().endpoint().stats().connections_opened
     }
