@@ -64,10 +64,10 @@ impl Endpoint {
         }
     }
 
-    /// The least weight that is more than none; less counts as this.
+    /// Smallest weight above zero: values between zero and this are raised to it.
     pub const WEIGHT_MIN: f32 = 0.001;
 
-    /// The greatest weight; more counts as this.
+    /// Greatest weight: larger values are lowered to it.
     pub const WEIGHT_MAX: f32 = 1000.0;
 
     /// How much it can take in relation to others, as [`note_weight`](Self::note_weight) takes it. Default 1.

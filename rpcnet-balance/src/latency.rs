@@ -160,7 +160,7 @@ fn nanos(latency: Duration) -> f32 {
     (latency.min(LATENCY_MAX).as_nanos() as f32).max(LATENCY_NANOS_MIN)
 }
 
-/// What a longer latency counts as: 110 s, in which this fades to 1 ms, is the longest that one answer can matter.
+/// Upper bound of one latency sample: longer ones count as this. With a decay of 10 s it fades to 1 ms in 110 s.
 pub(crate) const LATENCY_MAX: Duration = Duration::from_secs(60);
 
 /// Least squares of 2^-x on [0, 1].

@@ -134,8 +134,8 @@ pub use client::{
 pub use node::{DrainReport, Node, NodeBuilder, NodeError, NodeShutdownReport};
 pub use rpcnet_balance::{Balancer, PickContext, RetryBudget, View};
 pub use rpcnet_registry::{
-    ClusterEvent, Filter, LoadBalancingStrategy, NodeId, NodeRegistry, NodeState, SelectError,
-    SourceState, Worker, WorkerRegistry,
+    ClusterEvent, Filter, LoadBalancingStrategy, NodeId, NodeRegistry, NodeState, SERVES_TAG,
+    SelectError, SourceState, Worker, WorkerRegistry,
 };
 pub use rpcnet_swim::{
     ClusterConfig, ClusterKey, ClusterMembership, JoinError, KeyRing, MembershipState,
@@ -144,8 +144,8 @@ pub use rpcnet_swim::{
 #[cfg(feature = "dev-certs")]
 pub use rpcnet_transport::DevCa;
 pub use rpcnet_transport::{
-    CallContext, CallOptions, Code, ConnectError, Endpoint, Priority, Processed, Raw, Receiver,
-    Router, RpcClient, RpcError, RpcServer, Sender, Status, Tls, TransportConfig, Upload,
+    CallContext, CallOptions, Code, ConnectError, Endpoint, PeerIdentity, Priority, Processed, Raw,
+    Receiver, Router, RpcClient, RpcError, RpcServer, Sender, Status, Tls, TransportConfig, Upload,
 };
 pub use {
     rpcnet_balance as balance, rpcnet_phi as phi, rpcnet_registry as registry, rpcnet_swim as swim,

@@ -8,7 +8,7 @@ pub(crate) use self::dial::Target;
 pub use self::shutdown::ShutdownReport;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
@@ -333,5 +333,22 @@ impl Shared {
 
 /// An IPv4 address that an IPv6 socket shows in its mapped form, as IPv4.
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+    match addr.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.into(), addr.port()),
+        // With its scope, without which a link-local address leads nowhere.
+        IpAddr::V6(_) => addr,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_addresses_keep_their_scope() {
+        let link_local: SocketAddr = "[fe80::1%3]:7000".parse().unwrap();
+        assert_eq!(canonical(link_local), link_local);
+        let mapped: SocketAddr = "[::ffff:10.0.0.1]:80".parse().unwrap();
+        assert_eq!(canonical(mapped).to_string(), "10.0.0.1:80");
+    }
 }

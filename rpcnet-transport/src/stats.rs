@@ -50,7 +50,8 @@ counters! {
     handshakes_refused,
     /// Handshakes sent back to prove their address.
     handshakes_retried,
-    /// Connections refused because their node had as many as one may have.
+    /// Connections refused because their peer had its share of `connections_max`; those past the limit of all peers are among
+    /// `handshakes_refused`.
     connections_refused,
     /// Handshakes that failed: a certificate of another CA or none, another protocol, or silence.
     handshakes_failed,
@@ -77,7 +78,7 @@ counters! {
     calls_refused_draining,
     /// Calls refused because there were too many at a time, at once or after they had waited.
     calls_refused_overloaded,
-    /// Replies that were dropped because their caller had left too much of earlier ones untaken.
+    /// Replies and messages of streams that were dropped because their caller had not read earlier ones.
     replies_dropped,
     /// Calls that had to wait for a place, at their method's limit or the server's.
     calls_queued,

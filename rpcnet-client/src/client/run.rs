@@ -275,11 +275,9 @@ impl Until {
     }
 }
 
-/// The address that a connection was made to.
+/// The address that a connection was made to, in canonical form.
 pub(super) fn dialled(client: &RpcClient) -> SocketAddr {
-    let addr = client.peer().addr();
-    // As it was given, and not as a socket for both families has it.
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+    client.peer().addr()
 }
 
 /// The client to make a call with, and whether its connection was there before.

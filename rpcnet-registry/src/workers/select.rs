@@ -21,8 +21,8 @@ impl WorkerRegistry {
     /// ([`Worker::endpoint_id`] of those tried before), the key, the time ([`now`](Self::now); read from the clock if it is
     /// not given). Never waits, but for another caller that is building what this one needs.
     ///
-    /// As long as somebody matches who is not excluded and has not failed or announced to leave, one is selected, a marked
-    /// one if need be: rather one that was ejected than one that could not be reached, and rather that one than one that
+    /// As long as a worker matches that is not excluded and has not failed or announced to leave, one is selected, a marked
+    /// one if need be: rather an ejected one than an unreachable one, that than one without weight, that than one that
     /// drains.
     ///
     /// # Errors

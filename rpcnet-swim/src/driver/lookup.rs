@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::membership::Shared;
 use super::outcome::SeedFailure;
 use super::seeds::can_reach;
+use crate::engine::address::canonical;
 
 /// What a look-up of all seeds brought.
 #[derive(Debug, Default)]
@@ -74,11 +75,7 @@ pub(super) async fn resolve(
 /// What a seed resolves to now.
 async fn lookup(seed: &str) -> io::Result<Vec<SocketAddr>> {
     match timeout(RESOLVE_TIMEOUT, lookup_host(seed)).await {
-        Ok(found) => found.map(|addrs| {
-            addrs
-                .map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()))
-                .collect()
-        }),
+        Ok(found) => found.map(|addrs| addrs.map(canonical).collect()),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
     }
 }

@@ -328,7 +328,7 @@ impl Engine {
 }
 
 /// An IPv4 address that an IPv6 socket shows in its mapped form, as IPv4.
-pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr.ip().to_canonical() {
         IpAddr::V4(v4) => SocketAddr::new(v4.into(), addr.port()),
         // With its scope, without which a link-local one leads nowhere.

@@ -4,7 +4,7 @@
 //! gone?), `merge` (what others say), `seeds` and `join` (getting in), `sync` (repairing what gossip missed).
 
 mod addr;
-mod address;
+pub(crate) mod address;
 mod answer;
 mod capacity;
 mod case;

@@ -161,8 +161,8 @@ impl Account {
             .then(|| Reservation::of_peer(Arc::clone(self), bytes))
     }
 
-    /// Window of one of the connections of the peer, of a setting of so many bytes: that, as long as those of all its connections
-    /// are not more than the endpoint may hold.
+    /// Window of the newest connection of the peer: `setting`, or an equal share of what the endpoint may hold among the peer's
+    /// connections if that is less, at least [`WINDOW_FLOOR`]. Earlier connections keep theirs.
     pub(crate) fn window(&self, setting: NonZeroU32) -> u64 {
         let connections = self.connections.load(Relaxed).max(1);
         let share = (self.all.bytes.max() / connections).max(WINDOW_FLOOR as usize);

@@ -199,7 +199,7 @@ impl TransportConfig {
         self
     }
 
-    /// Calls in flight that a server takes on one lane; default 2,048. Further ones wait at the caller. It bounds what
+    /// Calls in flight that a server takes on one lane; default 2,048, at most 65,535 (more counts as that). Further ones wait at the caller. It bounds what
     /// one connection makes a server remember: this, times its lanes.
     #[must_use]
     pub fn with_lane_calls_max(mut self, calls: NonZeroU32) -> Self {
@@ -249,7 +249,7 @@ impl TransportConfig {
     /// connections) has at most half of what the others leave, but one message of the
     /// [largest size](Self::with_message_bytes_max) always fits. At the limit reading waits, so that QUIC's windows hold
     /// the sender up; a request that still finds no room within [`with_stall_timeout`](Self::with_stall_timeout), and a reply that
-    /// finds none, end their call with [`Code::Overloaded`](crate::Code::Overloaded). Messages of up to 16 KiB are not counted. Beside these bytes each
+    /// finds none, end their call with [`Code::Overloaded`](crate::Code::Overloaded); a stream whose message finds none is reset. Messages of up to 16 KiB are not counted. Beside these bytes each
     /// connection may hold its [window](Self::with_connection_window_bytes), of which a peer with many connections is given less.
     #[must_use]
     pub fn with_buffered_bytes_max(mut self, bytes: usize) -> Self {
@@ -277,8 +277,9 @@ impl TransportConfig {
         self
     }
 
-    /// Connections at a time that a server takes; default 4,096. Further ones are refused. One peer (an identity) has at most
-    /// half of what the others leave, but 16 in any case.
+    /// Connections at a time that a server takes; default 4,096. Further ones are refused
+    /// (counter `handshakes_refused`). One peer (an identity) has at most half of what the others leave, but 16 in any case (counter
+    /// `connections_refused`).
     #[must_use]
     pub fn with_connections_max(mut self, connections: NonZeroUsize) -> Self {
         self.connections_max = connections;
@@ -308,8 +309,8 @@ impl TransportConfig {
     /// [`bulk`](Self::bulk)). It bounds memory per connection, and is used only as far as streams are not read. At least the stream
     /// window times [`streams_max`](Self::with_streams_max), so that streams that are not read leave room for all other calls
     /// of their connection; a client takes more than this if its server takes more streams than its own setting says. A server gives the
-    /// connections of one peer smaller windows when there are so many that they would exceed
-    /// [`with_buffered_bytes_max`](Self::with_buffered_bytes_max) together, 2 MiB at least.
+    /// n-th connection of a peer at most [`with_buffered_bytes_max`](Self::with_buffered_bytes_max) divided by n, at least
+    /// 2 MiB; until the peer is known a connection has 2 MiB. With smaller windows streams that are not read can hold up other calls.
     #[must_use]
     pub fn with_connection_window_bytes(mut self, bytes: NonZeroU32) -> Self {
         self.connection_window_bytes = bytes;

@@ -95,7 +95,8 @@ pub(super) fn hold_reply(
         return (outcome, held);
     }
     shared.counters.replies_dropped.add_one();
-    let message = format!("no room for a reply of {bytes} bytes beside those that were not taken");
+    let message =
+        format!("buffer limit reached: reply of {bytes} bytes dropped, earlier ones were not read");
     let status = Status::new(Code::Overloaded, message).with_processed(Processed::Yes);
     (Err(status), None)
 }

@@ -87,7 +87,7 @@ pub(super) async fn read_body(
             }
             Err(_) if recv.waits_for_room() => {
                 counters.calls_refused_overloaded.add_one();
-                let message = format!("no room for a request of {bytes} bytes");
+                let message = format!("buffer limit reached: request of {bytes} bytes");
                 return Err(Unserved::refused(Code::Overloaded, message));
             }
             Err(_) => {

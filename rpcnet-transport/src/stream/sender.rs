@@ -48,7 +48,7 @@ impl<T: Encode> Sender<T> {
     ///
     /// [`Code::PayloadTooLarge`] if the message is past the limit and [`Code::Internal`] if it does not encode; the
     /// call goes on. In a handler [`Code::Overloaded`] if the caller has left too much untaken, see
-    /// [`with_buffered_bytes_max`](crate::TransportConfig::with_buffered_bytes_max); it ends the call. [`Code::Cancelled`] if the other side wants no more: the caller then finds the
+    /// [`with_buffered_bytes_max`](crate::TransportConfig::with_buffered_bytes_max); it ends the call, whose caller gets [`Code::Cancelled`]. [`Code::Cancelled`] if the other side wants no more: the caller then finds the
     /// reason at its [`Receiver`](crate::Receiver). [`Code::DeadlineExceeded`] and [`Code::Unavailable`] end the call.
     pub async fn send(&mut self, message: T) -> Result<(), RpcError> {
         let body = message.encode().map_err(|e| {
@@ -198,8 +198,11 @@ impl SendCore {
             if _held.is_none() {
                 counters.replies_dropped.add_one();
                 self.cut = Some(SenderCut::CallerGone);
-                let message = "no room for a message beside those that were not taken";
-                return Err(error(Code::Overloaded, Processed::No, message));
+                let bytes = body.len();
+                let message = format!(
+                    "buffer limit reached: message of {bytes} bytes, earlier ones were not read"
+                );
+                return Err(error(Code::Overloaded, Processed::No, &message));
             }
         }
         let mut head = BytesMut::new();

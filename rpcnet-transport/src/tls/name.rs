@@ -56,7 +56,7 @@ pub(crate) fn canonical_name(name: &str) -> Result<Cow<'_, str>, NameFault> {
 pub(crate) fn fault(name: &str) -> String {
     match canonical_name(name) {
         Err(fault) => fault.to_string(),
-        Ok(_) => "it is reserved".to_owned(),
+        Ok(_) => "the TLS library does not take it for a DNS name".to_owned(),
     }
 }
 

@@ -16,7 +16,7 @@ impl Inner {
     pub(super) fn has_moved(&self, name: &str, epoch: u64, addr: SocketAddr) -> bool {
         let registry = self.registry.upgrade();
         let node = registry.and_then(|registry| registry.node(name));
-        node.is_some_and(|node| node.id.epoch == epoch && node.addr != addr)
+        node.is_some_and(|node| node.id.epoch == epoch && !is_same(node.addr, addr))
     }
 
     /// That process as it is known now.
@@ -148,3 +148,22 @@ enum Standing {
 
 /// Why connections are closed, for the other side.
 const DEAD: &str = "the cluster holds the node for dead";
+
+/// Whether two addresses are the same, one of which may have IPv4 in its mapped form.
+fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    one == other
+        || (one.ip().to_canonical(), one.port()) == (other.ip().to_canonical(), other.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_its_mapped_form_is_no_other_one() {
+        let addr = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        assert!(is_same(addr("[::ffff:10.0.0.1]:80"), addr("10.0.0.1:80")));
+        assert!(!is_same(addr("10.0.0.1:80"), addr("10.0.0.1:81")));
+        assert!(!is_same(addr("10.0.0.2:80"), addr("10.0.0.1:80")));
+    }
+}
