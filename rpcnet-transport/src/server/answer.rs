@@ -79,26 +79,27 @@ pub(super) async fn answer(
     false
 }
 
-/// Room for a reply until its caller has it. If there is none, since the caller has left too much of earlier ones untaken, the
-/// reply is dropped and the caller told so.
+/// Reserves room for a reply until its caller has it.
+///
+/// # Errors
+///
+/// What the caller is told if there is none since it has not read earlier ones: then the reply is dropped.
 pub(super) fn hold_reply(
     shared: &Shared,
     account: &Arc<Account>,
     outcome: Result<Bytes, Status>,
-) -> (Result<Bytes, Status>, Option<Reservation>) {
+) -> Result<(Result<Bytes, Status>, Reservation), Status> {
     let bytes = match &outcome {
         Ok(body) => body.len(),
         Err(status) => status.details.len(),
     };
-    let held = account.hold_reply(bytes);
-    if held.is_some() {
-        return (outcome, held);
+    if let Some(held) = account.hold_reply(bytes) {
+        return Ok((outcome, held));
     }
     shared.counters.replies_dropped.add_one();
     let message =
         format!("buffer limit reached: reply of {bytes} bytes dropped, earlier ones were not read");
-    let status = Status::new(Code::Overloaded, message).with_processed(Processed::Yes);
-    (Err(status), None)
+    Err(Status::new(Code::Overloaded, message).with_processed(Processed::Yes))
 }
 
 pub(super) fn reply_parts(

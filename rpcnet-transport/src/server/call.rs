@@ -298,7 +298,10 @@ impl Call {
         if let Some(recv) = &mut unused_recv {
             recv.release_room();
         }
-        let (outcome, _held) = hold_reply(shared, account, outcome);
+        let (outcome, _held) = match hold_reply(shared, account, outcome) {
+            Ok((outcome, held)) => (outcome, Some(held)),
+            Err(dropped) => (Err(dropped), None),
+        };
         answer(shared, &mut send, stopped, outcome, Some(in_flight)).await;
         if let Some(mut recv) = unused_recv {
             recv.note_end();

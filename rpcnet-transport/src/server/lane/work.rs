@@ -282,12 +282,9 @@ impl Lane {
     /// Sends a large answer on a stream of its own, so that no small one waits behind it.
     fn reply_apart(&mut self, id: u32, outcome: Outcome) {
         let account = &self.caller.account.peer;
-        let (outcome, held) = hold_reply(&self.shared, account, outcome);
-        let Some(held) = held else {
-            return self.fail(
-                id,
-                outcome.err().unwrap_or_else(|| Status::internal("no room")),
-            );
+        let (outcome, held) = match hold_reply(&self.shared, account, outcome) {
+            Ok(held) => held,
+            Err(dropped) => return self.fail(id, dropped),
         };
         let (unacknowledged, _) = self.shared.unacknowledged.enter();
         let (in_flight, _) = account.enter(&self.shared.in_flight);
