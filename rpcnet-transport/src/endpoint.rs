@@ -62,8 +62,10 @@ pub(crate) struct Shared {
     pub(crate) config: TransportConfig,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cancelled_by_shutdown: Counter,
-    /// What each peer holds.
+    /// What each peer holds as a caller.
     pub(crate) accounts: Accounts,
+    /// What each peer holds as a server: apart, since a call that is served may wait for one that is made.
+    pub(crate) server_accounts: Accounts,
     /// Calls being served.
     pub(crate) in_flight: Gauge,
     /// Calls whose reply its caller may not have yet; a call enters here first and leaves last.
@@ -173,7 +175,7 @@ impl Endpoint {
         )
         .map_err(failed)?;
         let gate = config.admission.as_ref().map(|a| Arc::new(Gate::new(a)));
-        let accounts = Accounts::new(&config);
+        let (accounts, server_accounts) = (Accounts::new(&config), Accounts::new(&config));
         let stopped = CancellationToken::new();
         busy_poll.start(stopped.clone());
         runtime.watch({
@@ -190,6 +192,7 @@ impl Endpoint {
             counters,
             cancelled_by_shutdown: Counter::default(),
             accounts,
+            server_accounts,
             in_flight: Gauge::default(),
             unacknowledged: Gauge::default(),
             outgoing: Gauge::default(),
@@ -288,7 +291,8 @@ impl Endpoint {
 
     /// Bytes held for all peers now; see [`with_buffered_bytes_max`](TransportConfig::with_buffered_bytes_max).
     pub fn buffered_bytes(&self) -> usize {
-        self.0.shared.accounts.bytes()
+        let shared = &self.0.shared;
+        shared.accounts.bytes() + shared.server_accounts.bytes()
     }
 
     /// How many calls run and wait; `None` if their number is not [limited](TransportConfig::with_admission).

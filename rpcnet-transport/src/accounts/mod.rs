@@ -22,7 +22,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::{
     TransportConfig,
@@ -40,7 +40,7 @@ struct Inner {
     connection_bytes_max: usize,
     held: Mutex<Held>,
     by_peer: Mutex<HashMap<Arc<str>, Weak<Account>>>,
-    /// Told when bytes are given back, if any reader waits for them.
+    /// Told when bytes are given back, if a peer waits for them.
     released: Notify,
     waiting: AtomicUsize,
 }
@@ -61,13 +61,20 @@ pub(crate) struct Account {
     /// Changed under the lock of what all hold.
     connections: AtomicUsize,
     bytes: AtomicUsize,
+    /// The connection whose message waits for what is given back is first, others behind it.
+    line: Semaphore,
 }
 
 /// What one connection of a peer holds.
 #[derive(Debug)]
 pub(crate) struct ConnectionAccount {
     pub(crate) peer: Arc<Account>,
+    /// Of messages that are being read.
     bytes: AtomicUsize,
+    /// The message that waits for room is first, others behind it.
+    line: Semaphore,
+    /// Told when the connection gives bytes back.
+    released: Notify,
 }
 
 /// One connection of a peer, until it is dropped.
@@ -113,6 +120,7 @@ impl Accounts {
             calls: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            line: Semaphore::new(1),
         });
         by_peer.insert(name, Arc::downgrade(&account));
         account
@@ -185,14 +193,11 @@ impl Account {
         allowed
     }
 
-    fn give_back(&self, bytes: usize, connection: Option<&AtomicUsize>) {
+    fn give_back(&self, bytes: usize) {
         {
             let mut held = self.all.held.lock();
             held.bytes -= bytes;
             self.bytes.fetch_sub(bytes, Relaxed);
-            if let Some(connection) = connection {
-                connection.fetch_sub(bytes, Relaxed);
-            }
         }
         if self.all.waiting.load(Relaxed) > 0 {
             self.all.released.notify_waiters();
@@ -205,38 +210,80 @@ impl ConnectionAccount {
         Arc::new(Self {
             peer,
             bytes: AtomicUsize::new(0),
+            line: Semaphore::new(1),
+            released: Notify::new(),
         })
     }
 
-    /// Room for a message that is to be read; `None` if its connection, its peer or all peers hold too much.
-    fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+    /// Room for a message that is to be read.
+    fn try_reserve(self: &Arc<Self>, bytes: usize) -> Result<Reservation, Full> {
         let all = &self.peer.all;
         let mut held = all.held.lock();
         let own = self.bytes.load(Relaxed);
         if own > 0 && own.saturating_add(bytes) > all.connection_bytes_max {
-            return None;
+            return Err(Full::Connection);
         }
         if !self.peer.take(&mut held, bytes) {
-            return None;
+            return Err(Full::Peer);
         }
         self.bytes.store(own + bytes, Relaxed);
-        Some(Reservation::of_connection(Arc::clone(self), bytes))
+        Ok(Reservation::of_connection(Arc::clone(self), bytes))
     }
 
-    /// Waits for room for a message that is to be read.
+    /// Waits for room for a message that is to be read, behind those of the same connection that wait already.
+    ///
+    /// Only the first of a connection waits for what its connection gives back, and only the first of these of a peer for what
+    /// any peer gives back: so each time few are woken, however many wait.
     async fn reserve(self: Arc<Self>, bytes: usize) -> Reservation {
+        let _first = self.line.acquire().await;
+        loop {
+            let mut released = std::pin::pin!(self.released.notified());
+            // From here on nothing that is given back is missed.
+            released.as_mut().enable();
+            match self.try_reserve(bytes) {
+                Ok(reservation) => return reservation,
+                Err(Full::Connection) => released.await,
+                Err(Full::Peer) => {
+                    if let Some(reservation) = self.reserve_of_peer(bytes).await {
+                        return reservation;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits while the peer, or all peers, hold too much. `None` if by then the connection does.
+    async fn reserve_of_peer(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        let _first = self.peer.line.acquire().await;
         let all = &self.peer.all;
         let _waiting = Waiting::enter(&all.waiting);
         loop {
             let mut released = std::pin::pin!(all.released.notified());
-            // From here on nothing that is given back is missed.
             released.as_mut().enable();
-            if let Some(reservation) = self.try_reserve(bytes) {
-                return reservation;
+            match self.try_reserve(bytes) {
+                Ok(reservation) => return Some(reservation),
+                Err(Full::Connection) => return None,
+                Err(Full::Peer) => released.await,
             }
-            released.await;
         }
     }
+
+    /// A message that was read is not the connection's any more.
+    fn leave(&self, bytes: usize) {
+        {
+            let _held = self.peer.all.held.lock();
+            self.bytes.fetch_sub(bytes, Relaxed);
+        }
+        self.released.notify_one();
+    }
+}
+
+/// What has no room for a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Full {
+    Connection,
+    /// The peer, or all peers together.
+    Peer,
 }
 
 struct Waiting<'a>(&'a AtomicUsize);

@@ -46,6 +46,15 @@ impl Reservation {
         Self { holder, bytes }
     }
 
+    /// From here on the peer alone holds it.
+    fn leave_connection(&mut self) {
+        if let Holder::Connection(connection) = &self.holder {
+            let peer = Arc::clone(&connection.peer);
+            connection.leave(self.bytes);
+            self.holder = Holder::Peer(peer);
+        }
+    }
+
     pub(super) fn of_connection(connection: Arc<ConnectionAccount>, bytes: usize) -> Self {
         let holder = Holder::Connection(connection);
         Self { holder, bytes }
@@ -56,11 +65,10 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         match &self.holder {
             Holder::None => {}
-            Holder::Peer(peer) => peer.give_back(self.bytes, None),
+            Holder::Peer(peer) => peer.give_back(self.bytes),
             Holder::Connection(connection) => {
-                connection
-                    .peer
-                    .give_back(self.bytes, Some(&connection.bytes));
+                connection.leave(self.bytes);
+                connection.peer.give_back(self.bytes);
             }
         }
     }
@@ -86,19 +94,17 @@ impl Room {
 
     /// Ready when a message of so many bytes, which is to be read in parts, may be read on.
     pub(crate) fn poll(&mut self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
+        self.begin_next();
         let Some(account) = &self.account else {
             return Poll::Ready(());
         };
-        if std::mem::take(&mut self.is_taken) {
-            self.held = None;
-        }
         if self.held.is_some() || bytes <= UNCHARGED_BYTES_MAX {
             return Poll::Ready(());
         }
         let waiting = match &mut self.waiting {
             Some(waiting) => waiting,
             waiting @ None => {
-                if let Some(reservation) = account.try_reserve(bytes) {
+                if let Ok(reservation) = account.try_reserve(bytes) {
                     self.held = Some(reservation);
                     return Poll::Ready(());
                 }
@@ -110,9 +116,24 @@ impl Room {
         Poll::Ready(())
     }
 
-    /// The message was taken out. Its room is held until the next one needs some.
+    /// The message was taken out. Its room is held until the next one is asked for; its connection may read others by now.
     pub(crate) fn note_taken(&mut self) {
         self.is_taken = true;
+        if let Some(held) = &mut self.held {
+            held.leave_connection();
+        }
+    }
+
+    /// The next message is asked for, so that the one before is not held any more.
+    pub(crate) fn begin_next(&mut self) {
+        if std::mem::take(&mut self.is_taken) {
+            self.held = None;
+        }
+    }
+
+    /// Hands over what is held for a message that was taken out.
+    pub(crate) fn take(&mut self) -> Option<Reservation> {
+        self.held.take()
     }
 
     /// Whether a message waits for room.

@@ -23,7 +23,7 @@ fn connection(accounts: &Accounts, name: &str) -> Arc<ConnectionAccount> {
 
 /// Takes messages of 32 KiB for as long as there is room.
 fn fill(connection: &Arc<ConnectionAccount>) -> Vec<Reservation> {
-    std::iter::from_fn(|| connection.try_reserve(32 * KIB)).collect()
+    std::iter::from_fn(|| connection.try_reserve(32 * KIB).ok()).collect()
 }
 
 #[test]
@@ -48,32 +48,56 @@ fn one_message_of_the_largest_size_fits_whatever_the_limits_say() {
     let accounts = accounts(1, 1);
     let connection = connection(&accounts, "a");
     let held = connection.try_reserve(64 * KIB);
-    assert!(held.is_some());
-    assert!(connection.try_reserve(32 * KIB).is_none());
+    assert!(held.is_ok());
+    assert!(connection.try_reserve(32 * KIB).is_err());
     drop(held);
-    assert!(connection.try_reserve(32 * KIB).is_some());
+    assert!(connection.try_reserve(32 * KIB).is_ok());
+}
+
+fn poll(room: &mut Room, bytes: usize) -> Option<()> {
+    std::future::poll_fn(|cx| room.poll(bytes, cx)).now_or_never()
 }
 
 #[tokio::test]
 async fn a_reader_waits_for_room_and_gets_it_when_some_is_given_back() {
     let accounts = accounts(1024 * KIB, 64 * KIB);
     let account = connection(&accounts, "a");
-    let mut rooms = [0, 1].map(|_| Room::of(Arc::clone(&account)));
-    let [first, second] = &mut rooms;
-    let poll =
-        |room: &mut Room, bytes| std::future::poll_fn(|cx| room.poll(bytes, cx)).now_or_never();
-    assert_eq!(poll(first, 64 * KIB), Some(()));
-    assert_eq!(poll(second, 64 * KIB), None);
+    let [mut first, mut second] = [0, 1].map(|_| Room::of(Arc::clone(&account)));
+    assert_eq!(poll(&mut first, 64 * KIB), Some(()));
+    assert_eq!(poll(&mut second, 64 * KIB), None);
     assert!(second.is_awaited());
-    // A message that was taken out keeps its room until the next one is read.
+    // A message that was taken out leaves its connection, and its peer when the next one is asked for.
     first.note_taken();
-    assert_eq!(poll(second, 64 * KIB), None);
-    assert_eq!(poll(first, 16 * KIB), Some(()), "small ones need none");
-    assert_eq!(poll(second, 64 * KIB), Some(()));
-    assert_eq!(poll(first, 64 * KIB), None);
-    drop(rooms);
-    assert_eq!(accounts.0.held.lock().bytes, 0);
+    assert_eq!(poll(&mut second, 64 * KIB), Some(()));
+    assert_eq!(accounts.bytes(), 128 * KIB);
+    first.begin_next();
+    assert_eq!(accounts.bytes(), 64 * KIB);
+    assert_eq!(poll(&mut first, 16 * KIB), Some(()), "small ones need none");
+    assert_eq!(poll(&mut first, 64 * KIB), None);
+    drop((first, second));
+    assert_eq!(accounts.bytes(), 0);
     assert_eq!(accounts.0.waiting.load(Relaxed), 0);
+}
+
+#[tokio::test]
+async fn messages_get_room_in_their_order_so_that_a_large_one_is_not_passed() {
+    let accounts = accounts(64 * KIB, 64 * KIB);
+    let account = connection(&accounts, "a");
+    let mut rooms = [0; 3].map(|_| Room::of(Arc::clone(&account)));
+    let [holder, large, small] = &mut rooms;
+    assert_eq!(poll(holder, 40 * KIB), Some(()));
+    assert_eq!(poll(large, 60 * KIB), None);
+    assert_eq!(poll(small, 30 * KIB), None);
+    let mut other = Room::of(connection(&accounts, "b"));
+    assert_eq!(poll(&mut other, 60 * KIB), None);
+    holder.release();
+    assert_eq!(poll(small, 30 * KIB), None, "behind the large one");
+    assert_eq!(poll(large, 60 * KIB), Some(()));
+    large.release();
+    assert_eq!(poll(&mut other, 60 * KIB), Some(()));
+    assert_eq!(poll(small, 30 * KIB), None);
+    other.release();
+    assert_eq!(poll(small, 30 * KIB), Some(()));
 }
 
 #[test]

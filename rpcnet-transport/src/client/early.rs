@@ -171,7 +171,7 @@ impl RpcClient {
             config.queue_len,
             Arc::clone(&link),
         );
-        let account = shared.accounts.of(target.peer.shared_name());
+        let account = shared.server_accounts.of(target.peer.shared_name());
         let inner = Inner {
             connection: connection.clone(),
             peer: target.peer.clone(),

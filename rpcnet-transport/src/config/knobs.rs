@@ -244,7 +244,7 @@ impl TransportConfig {
         self
     }
 
-    /// Bytes that the endpoint holds for all peers: of messages that are being read in parts, of requests whose handlers run, and of
+    /// Bytes that the endpoint holds for all of its callers, and as many again for all servers that it calls: of messages that are being read in parts, of requests whose handlers run, and of
     /// replies that their callers have not taken; default 512 MiB, 1 GiB in [`bulk`](Self::bulk). One peer (an identity, over all of its
     /// connections) has at most half of what the others leave, but one message of the
     /// [largest size](Self::with_message_bytes_max) always fits. At the limit reading waits, so that QUIC's windows hold
@@ -257,7 +257,7 @@ impl TransportConfig {
         self
     }
 
-    /// Bytes of messages that are being read in parts, and of requests whose handlers run, for one connection; default 64 MiB, 256 MiB in
+    /// Bytes of messages that are being read in parts, for one connection; default 64 MiB, 256 MiB in
     /// [`bulk`](Self::bulk). At the limit further messages of the connection wait for room before they are read. One message
     /// of the [largest size](Self::with_message_bytes_max) always fits.
     #[must_use]

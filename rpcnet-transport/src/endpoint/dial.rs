@@ -175,7 +175,7 @@ impl Shared {
         })?;
         target.known.note_limit(hello.message_bytes_max);
         self.counters.connections_opened.add_one();
-        let account = self.accounts.of(target.peer.shared_name());
+        let account = self.server_accounts.of(target.peer.shared_name());
         Ok(Opened {
             connection,
             peer: target.peer.clone(),

@@ -178,7 +178,7 @@ impl Call {
         })
     }
 
-    async fn run(self, shared: &Arc<Shared>, caller: &Caller, send: SendHalf, recv: RecvHalf) {
+    async fn run(self, shared: &Arc<Shared>, caller: &Caller, send: SendHalf, mut recv: RecvHalf) {
         let Self {
             name,
             handler,
@@ -207,6 +207,7 @@ impl Call {
                 places: std::mem::take(&mut places),
                 shared: Arc::clone(shared),
                 account: Arc::clone(account),
+                room: recv.take_room(),
             });
         } else if matches!(handler, Handler::Unary(_)) {
             places.measure();

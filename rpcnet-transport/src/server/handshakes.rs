@@ -70,9 +70,12 @@ impl<T> Handshakes<T> {
                 Some((heaviest, all)) if all.len() > own => *heaviest,
                 _ => address,
             };
+            if !self.would_allow(address, victim) {
+                return (None, None);
+            }
             dropped = self.drop_oldest(now, victim);
-            if !self.allows(address) {
-                return (None, dropped);
+            if dropped.is_none() {
+                return (None, None);
             }
         }
         let number = self.next_number;
@@ -92,6 +95,13 @@ impl<T> Handshakes<T> {
 
     fn count(&self, address: IpAddr) -> usize {
         self.by_address.get(&address).map_or(0, VecDeque::len)
+    }
+
+    /// Whether it would be allowed without one of the handshakes of `victim`.
+    fn would_allow(&self, address: IpAddr, victim: IpAddr) -> bool {
+        let is_own = address == victim && self.count(address) > 0;
+        let own = self.count(address) - usize::from(is_own);
+        self.share.allows(own, self.total.saturating_sub(1), 1)
     }
 
     fn allows(&self, address: IpAddr) -> bool {

@@ -12,11 +12,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use quinn::{ReadError, VarInt, WriteError};
+use quinn::{ReadError, ResetError, VarInt, WriteError};
 use tokio::time::timeout;
 
 use crate::{
-    accounts::Room,
+    accounts::{Reservation, Room},
     code::{Code, Processed},
     wire::{self, Decoder, Frame, ReplyHeader, WireError},
 };
@@ -225,6 +225,11 @@ impl RecvHalf {
         self.room.is_awaited()
     }
 
+    /// Hands over the room of the last message, for what outlives the stream.
+    pub(crate) fn take_room(&mut self) -> Option<Reservation> {
+        self.room.take()
+    }
+
     /// Gives back the room of the last message.
     pub(crate) fn release_room(&mut self) {
         self.room.release();
@@ -236,8 +241,21 @@ impl RecvHalf {
         if self.ended {
             return Poll::Ready(Ok(false));
         }
-        if let Some(bytes) = self.decoder.awaited_body_bytes() {
-            ready!(self.room.poll(bytes, cx));
+        if let Some(bytes) = self.decoder.awaited_body_bytes()
+            && self.room.poll(bytes, cx).is_pending()
+        {
+            // Nothing is read meanwhile, but the end of the stream or of its connection is noticed.
+            let reset = pin!(self.stream.received_reset());
+            let failure = match ready!(reset.poll(cx)) {
+                // All of it is here, and waits to be read.
+                Ok(None) => return Poll::Pending,
+                Ok(Some(code)) => ReadFailure::Cut(code.into_inner()),
+                Err(ResetError::ConnectionLost(e)) => ReadFailure::Lost(e),
+                Err(ResetError::ZeroRttRejected) => ReadFailure::Cut(Cut::Cancelled as u64),
+            };
+            self.ended = true;
+            self.room.release();
+            return Poll::Ready(Err(failure));
         }
         let read = pin!(self.stream.read_chunk(READ_BYTES_MAX, true));
         match ready!(read.poll(cx)) {
@@ -272,6 +290,7 @@ impl RecvHalf {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Frame>, ReadFailure>> {
+        self.room.begin_next();
         loop {
             match self.next_frame() {
                 Ok(Some(frame)) => return Poll::Ready(Ok(Some(frame))),

@@ -82,7 +82,17 @@ fn failed(part: Part, text: &[u8], error: Error) -> TlsError {
             "it is DER: convert it to PEM, as by `openssl x509 -inform der` or `openssl pkey -inform der`"
         }
         _ if matches!(error, Error::NoItemsFound) => return TlsError::Empty(part),
-        _ => return invalid(part, &error.to_string()),
+        // What the parser says has the bytes of the file in it, which may be those of a key.
+        _ if text.windows(2).any(|two| two == b"\\n") => {
+            "its line ends are written as \\n: they have to be line ends"
+        }
+        _ if matches!(error, Error::MissingSectionEnd { .. }) => {
+            "a section has no \"-----END\" line of its own: the file is cut, or its line ends are missing"
+        }
+        _ if matches!(error, Error::IllegalSectionStart { .. }) => {
+            "a \"-----BEGIN\" line has no \"-----\" at its end"
+        }
+        _ => "it is no PEM",
     };
     invalid(part, reason)
 }

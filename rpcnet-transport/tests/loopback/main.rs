@@ -18,6 +18,7 @@ mod limits;
 mod port;
 mod relay;
 mod reload;
+mod rooms;
 mod runtimes;
 mod sessions;
 #[cfg(any(target_os = "linux", target_os = "android"))]

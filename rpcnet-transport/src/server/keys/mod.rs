@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Code, Processed, Status,
-    accounts::{Account, InFlight},
+    accounts::{Account, InFlight, Reservation},
     endpoint::Shared,
 };
 
@@ -70,6 +70,8 @@ pub(super) struct Lent {
     pub(super) shared: Arc<Shared>,
     /// On which it stays, its caller being there or not.
     pub(super) account: Arc<Account>,
+    /// For the body of its request.
+    pub(super) room: Option<Reservation>,
 }
 
 impl KeyMemory {
@@ -277,7 +279,10 @@ struct Run {
 impl Run {
     async fn serve(mut self, start: Arc<Start>, cx: CallContext, body: Bytes, lent: Lent) {
         let Lent {
-            mut places, shared, ..
+            mut places,
+            shared,
+            room: _room,
+            ..
         } = lent;
         // A shutdown waits for it, its caller being there or not.
         let _unacknowledged = shared.unacknowledged.enter().0;

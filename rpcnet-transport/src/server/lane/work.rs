@@ -138,6 +138,7 @@ impl Lane {
                 places,
                 shared,
                 account,
+                room: None,
             });
         }
         // Around it and not inside: nothing is to be tidied up there then, which makes it cheaper.
@@ -406,6 +407,7 @@ impl Spawned {
                 places,
                 shared,
                 account,
+                room: None,
             });
         }
         let mut started = Started::default();

@@ -94,3 +94,24 @@ fn what_is_beside_the_part_that_is_looked_for_does_no_harm() {
     let all = format!("of node-1\r\n{}{}{}", node.cert, node.key, node.ca).replace('\n', "\r\n");
     Tls::from_pem(all.as_bytes(), all.as_bytes(), node.ca.as_bytes()).unwrap();
 }
+
+#[test]
+fn no_error_has_anything_of_a_key_in_it() {
+    let node = DevCa::new("test").issue_pem("node-1").unwrap();
+    let one_line = node.key.replace('\n', " ");
+    let escaped = node.key.trim_end().replace('\n', "\\n");
+    let cut = &node.key[..node.key.len() - 40];
+    let typo = node.key.replace("-----END", "-----END-");
+    let damaged = node.key.replacen("MI", "!!", 1);
+    for key in [&one_line, &escaped, cut, &typo, &damaged] {
+        let error = Tls::from_pem(node.cert.as_bytes(), key.as_bytes(), node.ca.as_bytes());
+        let Err(error) = error else {
+            panic!("it is no key: {key}");
+        };
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains('['), "no bytes of the file: {text}");
+        for line in node.key.lines().filter(|line| !line.starts_with("-----")) {
+            assert!(!text.contains(&line[..8]), "{text}");
+        }
+    }
+}
