@@ -5,7 +5,12 @@ use std::time::Duration;
 use rpcnet_transport::{CallOptions, Priority, inherited};
 use tokio::time::Instant;
 
-use super::{ClusterClient, Hedging, hedge::Observed, policy::Method, run::Target};
+use super::{
+    ClusterClient, Hedging,
+    hedge::Observed,
+    policy::Method,
+    run::{Probes, Target},
+};
 
 /// How one call differs from what the [`ClusterClientConfig`](super::ClusterClientConfig) says.
 #[derive(Debug, Clone, Copy, Default)]
@@ -291,7 +296,10 @@ impl Plan<'_> {
         Target {
             method,
             filter,
-            may_probe: self.attempts_max > 1 && !self.is_stream,
+            may_probe: match self.attempts_max > 1 && !self.is_stream {
+                true => Probes::AsSoonAsDue,
+                false => Probes::WhenLongDue,
+            },
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
     options::Plan,
     pool::{Connection, is_as_known},
     refusals::Refusing,
-    run::Target,
+    run::{Probes, Target},
 };
 
 impl ClusterClient {
@@ -46,8 +46,8 @@ impl ClusterClient {
         cx: &PickContext<'_>,
     ) -> Result<(Worker, Connection), SelectError> {
         let is_first = cx.excluded().is_empty();
-        let due = if target.may_probe && is_first {
-            refusing.claim_probe(cx.now())
+        let due = if is_first && target.may_probe != Probes::Never {
+            refusing.claim_probe(cx.now(), target.may_probe == Probes::AsSoonAsDue)
         } else {
             None
         };
@@ -140,11 +140,13 @@ impl ClusterClient {
         }
     }
 
-    /// The workers that could not read a request which another one has served are passed over from now on. Of one that is
+    /// Workers that could not read some requests in a row which others have served are passed over from now on. Of one that is
     /// served nowhere, the request is to blame.
     pub(super) fn note_unreadable(&self, method: &str, course: &Course) {
         for (id, node) in &course.unreadable_to {
-            self.note_refusal(method, (*id, node));
+            if self.refusals.note_unreadable(method, *id) {
+                self.note_refusal(method, (*id, node));
+            }
         }
     }
 

@@ -9,8 +9,12 @@ use rpcnet_transport::{CallOptions, Code, RpcClient, RpcError};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    AttemptReason, ClusterClient, course::Course, options::Plan, pool::Connection, retry::Verdict,
-    run::Target,
+    AttemptReason, ClusterClient,
+    course::Course,
+    options::Plan,
+    pool::Connection,
+    retry::Verdict,
+    run::{Probes, Target},
 };
 
 /// One of the attempts.
@@ -116,7 +120,7 @@ impl ClusterClient {
         let asked = racers.iter().map(|racer| racer.worker.endpoint_id());
         let excluded: Vec<u64> = course.tried.iter().copied().chain(asked).collect();
         let target = Target {
-            may_probe: false,
+            may_probe: Probes::Never,
             ..target
         };
         let picked = self

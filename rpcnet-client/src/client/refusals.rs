@@ -25,6 +25,10 @@ pub(super) struct Refusals {
     methods: ArcSwap<Methods>,
     /// Held while a table is made out of the one before.
     writer: Mutex<()>,
+    /// Requests that a worker could not read and another one could, in a row, by method and endpoint id.
+    unread: Mutex<HashMap<(Arc<str>, u64), u8>>,
+    /// Whether there are any.
+    is_any_unread: AtomicBool,
 }
 
 type Methods = HashMap<Arc<str>, Arc<Refusing>>;
@@ -69,6 +73,23 @@ impl Refusals {
         self.methods.load().get(method).cloned()
     }
 
+    /// A worker could not read a request that another one has served. Says whether it is to be passed over: one request proves
+    /// little, which may be made so that one worker alone reads it.
+    pub(super) fn note_unreadable(&self, method: &str, id: u64) -> bool {
+        let mut unread = self.unread.lock();
+        if unread.len() >= UNREAD_MAX {
+            unread.clear();
+        }
+        let in_a_row = unread.entry((method.into(), id)).or_default();
+        *in_a_row += 1;
+        let is_enough = *in_a_row >= UNREADABLE_MIN;
+        if is_enough {
+            unread.remove(&(method.into(), id));
+        }
+        self.is_any_unread.store(!unread.is_empty(), Relaxed);
+        is_enough
+    }
+
     /// A worker has refused this method, unless it is known by now that `is_current` does not hold for it any more.
     pub(super) fn note(
         &self,
@@ -107,6 +128,11 @@ impl Refusals {
 
     /// A worker has served this method.
     pub(super) fn on_served(&self, method: &str, id: u64) {
+        if self.is_any_unread.load(Relaxed) {
+            let mut unread = self.unread.lock();
+            unread.remove(&(method.into(), id));
+            self.is_any_unread.store(!unread.is_empty(), Relaxed);
+        }
         if self.of(method).is_some_and(|known| known.contains(id)) {
             self.retain(|other, refusal| other != method || refusal.id != id);
         }
@@ -168,13 +194,24 @@ impl Refusing {
         self.ids.binary_search(&id).is_ok()
     }
 
-    /// The worker that a call of now shall probe, if one is due. The next probe of it is due later, whatever comes of this one.
-    pub(super) fn claim_probe(&self, now: Time) -> Option<Arc<Node>> {
-        let now_nanos = now.as_nanos();
-        if now_nanos < self.probe_at.load(Relaxed) {
+    /// The worker that a call of now shall probe, if one is due. The next probe of it is due later, whatever comes of this one. A
+    /// call that fails if the worker still refuses, since it cannot be repeated, probes it only when no other call has for a while.
+    pub(super) fn claim_probe(&self, now: Time, is_repeatable: bool) -> Option<Arc<Node>> {
+        let patience = if is_repeatable {
+            Duration::ZERO
+        } else {
+            PROBE_PATIENCE
+        };
+        let due = |probe_at: &AtomicU64| {
+            probe_at
+                .load(Relaxed)
+                .saturating_add(patience.as_nanos() as u64)
+        };
+        if now.as_nanos() < due(&self.probe_at) {
             return None;
         }
-        let claimed = self.refusals.iter().find(|one| one.claim_probe(now));
+        let mut all = self.refusals.iter();
+        let claimed = all.find(|one| now.as_nanos() >= due(&one.probe_at) && one.claim_probe(now));
         let next = self.refusals.iter().map(|one| one.probe_at.load(Relaxed));
         self.probe_at.store(next.min().unwrap_or(u64::MAX), Relaxed);
         claimed.map(|refusal| Arc::clone(&refusal.node))
@@ -213,6 +250,15 @@ const PROBE_AFTER_MIN: Duration = Duration::from_secs(5);
 /// How long a worker is passed over for a method at the most.
 const PROBE_AFTER_MAX: Duration = Duration::from_secs(300);
 
+/// How much later than others a call probes that cannot be repeated.
+const PROBE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Requests in a row that a worker could not read and another one could, before it is passed over.
+const UNREADABLE_MIN: u8 = 3;
+
+/// How many workers and methods are remembered with such requests.
+const UNREAD_MAX: usize = 1024;
+
 /// How many methods are remembered. Past it, the one whose latest refusal is the oldest is forgotten.
 const METHODS_MAX: usize = 256;
 
@@ -244,6 +290,30 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_one_worker_alone_reads_takes_no_other_out_of_the_method() {
+        let refusals = Refusals::default();
+        assert!(!refusals.note_unreadable("m", 1) && !refusals.note_unreadable("m", 1));
+        assert!(!refusals.note_unreadable("m", 2) && !refusals.note_unreadable("n", 1));
+        refusals.on_served("m", 1);
+        assert!(!refusals.note_unreadable("m", 1) && !refusals.note_unreadable("m", 1));
+        assert!(refusals.note_unreadable("m", 1), "three in a row");
+        for number in 0..10_000 {
+            refusals.note_unreadable(&number.to_string(), 1);
+        }
+        assert!(refusals.unread.lock().len() <= UNREAD_MAX);
+    }
+
+    #[test]
+    fn a_call_that_cannot_be_repeated_probes_later_than_others() {
+        let refusals = Refusals::default();
+        noted(&refusals, "m", 1, at(0));
+        let refusing = refusals.of("m").unwrap();
+        assert!(refusing.claim_probe(at(64), false).is_none());
+        assert!(refusing.claim_probe(at(65), false).is_some());
+        assert!(refusing.claim_probe(at(66), false).is_none(), "one alone");
+    }
+
+    #[test]
     fn a_worker_is_passed_over_for_the_method_that_it_refused() {
         let refusals = Refusals::default();
         for id in [3, 1, 2, 3] {
@@ -268,9 +338,12 @@ mod tests {
         let mut probed = Vec::new();
         for second in 0..1_500 {
             let refusing = refusals.of("new").expect("one");
-            if refusing.claim_probe(at(second)).is_some() {
+            if refusing.claim_probe(at(second), true).is_some() {
                 probed.push(second);
-                assert!(refusing.claim_probe(at(second)).is_none(), "one alone");
+                assert!(
+                    refusing.claim_probe(at(second), true).is_none(),
+                    "one alone"
+                );
             }
             // It still refuses, also the call that asked it since all do.
             noted(&refusals, "new", 1, at(second));
@@ -286,7 +359,7 @@ mod tests {
         let refusing = refusals.of("new").expect("two");
         let claim = |second| {
             refusing
-                .claim_probe(at(second))
+                .claim_probe(at(second), true)
                 .map(|one| one.id.to_string())
         };
         assert_eq!((claim(4), claim(5)), (None, Some("w1".to_owned())));

@@ -243,8 +243,18 @@ impl ClusterClient {
 pub(super) struct Target<'a> {
     pub(super) method: &'a str,
     pub(super) filter: Option<&'a str>,
-    /// Whether it may find out if a worker that refused the method takes it by now: if it does not, another attempt follows.
-    pub(super) may_probe: bool,
+    /// Whether it may find out if a worker that refused the method takes it by now.
+    pub(super) may_probe: Probes,
+}
+
+/// When a call probes a worker that refused its method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Probes {
+    Never,
+    /// If the worker still refuses, another attempt follows.
+    AsSoonAsDue,
+    /// If the worker still refuses, the call fails.
+    WhenLongDue,
 }
 
 /// Until when an attempt may take.

@@ -89,7 +89,9 @@ async fn the_end_of_a_connection_is_noticed_while_a_message_waits_for_room() {
     let config = narrow().with_buffered_bytes_max(1024 * KIB);
     let client = connect_with(&server, config).await;
     let _held = received(&client, 1).await;
-    let options = CallOptions::new().with_timeout(10 * PATIENCE);
+    let options = CallOptions::new()
+        .with_timeout(10 * PATIENCE)
+        .with_isolated(true);
     let caller = client.clone();
     let ended = tokio::spawn(async move { caller.call_with("huge", "", options).await });
     until("the reply is on its way", || {
