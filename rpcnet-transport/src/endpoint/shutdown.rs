@@ -53,7 +53,7 @@ impl Endpoint {
     /// Stops, and is back by the deadline whatever happens.
     ///
     /// Callers are told, and [a moment later](TransportConfig::with_lame_duck) new connections and calls are refused. Calls being served may end and their replies arrive; so may calls
-    /// being made, which handlers may need. Shortly before the deadline (a tenth, at most 250 ms) the
+    /// being made, which handlers may need. Shortly before the deadline (a tenth, at most 850 ms) the
     /// handlers that still run are dropped, and their callers told so. Then all connections are closed, and the port: when this is
     /// back, it is free to be bound again, whatever handles of endpoints, clients and streams are left. The
     /// [side channel](Self::side_channel) ends with it.
@@ -78,7 +78,8 @@ impl Endpoint {
     async fn stop(&self, within: Duration) {
         let shared = &self.0.shared;
         let deadline = Instant::now() + within.min(SHUTDOWN_MAX);
-        let cancel_at = deadline - (within / 10).min(CANCEL_AHEAD_MAX);
+        let ahead = (within / 10).min(CANCEL_AHEAD_MAX + CLOSE_MAX);
+        let cancel_at = deadline - ahead;
         let accepted_until = shared.announce(within / 4);
         // The task that accepts connections is always there.
         if shared.connections.len() > 1 {
@@ -96,7 +97,7 @@ impl Endpoint {
             tokio::task::yield_now().await;
         }
         // From then on connections are closed, which takes its time where much is under way.
-        let stop_at = deadline - (deadline - cancel_at) / 2;
+        let stop_at = deadline - (ahead / 2).max(ahead.saturating_sub(CANCEL_AHEAD_MAX));
         let _ = timeout_at(stop_at, shared.unacknowledged.none()).await;
         // Refusals that are still on their way are worth a moment, not the whole time.
         shared.calls.close();

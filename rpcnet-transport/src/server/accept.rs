@@ -320,6 +320,31 @@ async fn complete(
     let Ok((connection, completed)) = connecting.into_0rtt() else {
         unreachable!("a server may always write before the handshake is over");
     };
+    let mut unfinished = CloseOnDrop(Some(connection.clone()));
+    let admission = judge(shared, connection, completed, deadline).await?;
+    unfinished.0 = None;
+    Ok(admission)
+}
+
+/// Closes a connection whose handshake is given up: calls that came early may still hold it.
+struct CloseOnDrop(Option<quinn::Connection>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.close(answer::CLOSE_DONE, b"the handshake was given up");
+        }
+    }
+}
+
+/// Decides whether a caller is let in, when its certificate is known.
+async fn judge(
+    shared: &Arc<Shared>,
+    connection: quinn::Connection,
+    completed: quinn::ZeroRttAccepted,
+    deadline: Instant,
+) -> Result<Admission, ConnectionError> {
+    let late = |_| ConnectionError::TimedOut;
     // Certificates that are known by now are those of a session, at which TLS itself does not look again.
     let known = chain_of(&connection);
     let trusts = |chain: &Vec<_>| shared.tls.current().trusts_caller(chain, UnixTime::now());
