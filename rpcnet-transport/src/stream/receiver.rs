@@ -84,6 +84,12 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
+/// The wait for a place, and the message that is to be handed out then.
+type Returning = (
+    Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    Option<Result<Bytes, RpcError>>,
+);
+
 /// The wait for one message.
 struct Message<'a, T>(&'a mut Receiver<T>);
 
@@ -102,6 +108,8 @@ pub(crate) struct RecvCore {
     side: Side,
     /// While the handler waits for a message.
     wait: Option<PeerWait>,
+    /// A message that has come, while the handler waits for its place.
+    returning: Option<Returning>,
     done: bool,
 }
 
@@ -131,6 +139,7 @@ impl RecvCore {
             deadline: None,
             side: Side::Handler { counters, lent },
             wait: None,
+            returning: None,
             done: false,
         }
     }
@@ -153,6 +162,7 @@ impl RecvCore {
                 _in_flight: in_flight,
             },
             wait: None,
+            returning: None,
             done: false,
         }
     }
@@ -167,18 +177,31 @@ impl RecvCore {
         }
         // Who always has more to read lets others run, and notices that its call is over.
         let turn = ready!(coop::poll_proceed(cx));
-        let message = self.poll_message_at_once(cx);
-        match (&message, &self.side) {
-            (Poll::Ready(_), _) => {
-                turn.made_progress();
-                self.wait = None;
-            }
-            (Poll::Pending, Side::Handler { lent, .. }) if self.wait.is_none() => {
-                self.wait = lent.as_ref().map(LentPlaces::wait);
-            }
-            (Poll::Pending, _) => {}
+        if let Some((place, _)) = &mut self.returning {
+            ready!(place.as_mut().poll(cx));
+            turn.made_progress();
+            return Poll::Ready(self.returning.take().and_then(|(_, message)| message));
         }
-        message
+        let message = self.poll_message_at_once(cx);
+        let Poll::Ready(message) = message else {
+            if let Side::Handler {
+                lent: Some(lent), ..
+            } = &self.side
+                && self.wait.is_none()
+            {
+                self.wait = Some(lent.wait());
+            }
+            return Poll::Pending;
+        };
+        turn.made_progress();
+        if let Some(wait) = self.wait.take() {
+            let mut place: Pin<Box<dyn Future<Output = ()> + Send + Sync>> = Box::pin(wait.end());
+            if place.as_mut().poll(cx).is_pending() {
+                self.returning = Some((place, message));
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(message)
     }
 
     fn poll_message_at_once(

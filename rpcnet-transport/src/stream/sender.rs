@@ -289,14 +289,18 @@ async fn waiting<T>(lent: Option<&LentPlaces>, write: impl Future<Output = T>) -
         return write.await;
     };
     let (mut write, mut wait) = (pin!(write), None);
-    poll_fn(|cx| {
+    let written = poll_fn(|cx| {
         let written = write.as_mut().poll(cx);
         if written.is_pending() && wait.is_none() {
             wait = Some(lent.wait());
         }
         written
     })
-    .await
+    .await;
+    if let Some(wait) = wait {
+        wait.end().await;
+    }
+    written
 }
 
 /// The error of a message that is not sent because it is past the limit.

@@ -1,8 +1,16 @@
 //! Callers that hold what others need: places, bytes, calls, connections.
 
-use std::{future::pending, num::NonZeroU32, num::NonZeroUsize};
+use std::{
+    future::pending,
+    num::{NonZeroU32, NonZeroUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
 
 use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
 use quinn::VarInt;
 use rpcnet_transport::{
     Admission, CallOptions, Code, KeyMemory, Processed, Raw,
@@ -62,11 +70,12 @@ async fn a_handler_that_waits_for_its_caller_holds_no_place() {
     let server = serve(router, few_places());
     let client = connect(&server).await;
     let mut uploads = Vec::new();
-    for _ in 0..4 {
+    for begun in 1..=4 {
         let upload = client.call_client_streaming::<u64, u64>("sum").await;
         uploads.push(upload.unwrap());
         until("its handler waits", || {
-            server.endpoint().admission().unwrap().running == 0
+            server.stats().calls_started == begun
+                && server.endpoint().admission().unwrap().running == 0
         })
         .await;
     }
@@ -80,6 +89,53 @@ async fn a_handler_that_waits_for_its_caller_holds_no_place() {
         server.endpoint().admission().unwrap().running == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_handler_that_waited_for_its_caller_goes_on_within_the_limit() {
+    let working = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let counted = Arc::clone(&working);
+    let router = Router::new().client_streaming("work", move |_cx, mut parts: Receiver<u32>| {
+        let counted = Arc::clone(&counted);
+        async move {
+            let [now, most] = &*counted;
+            let mut done = 0u32;
+            while parts.message().await?.is_some() {
+                most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+                sleep(Duration::from_millis(1)).await;
+                now.fetch_sub(1, SeqCst);
+                done += 1;
+            }
+            Ok::<_, Status>(done)
+        }
+    });
+    // The calls themselves come one after the other.
+    let config = TransportConfig::default().with_admission(Admission::fixed(2).with_queue_len(100));
+    let server = serve(router, config);
+    let client = connect(&server).await;
+    let mut uploads = Vec::new();
+    for begun in 1..=12 {
+        let upload = client.call_client_streaming::<u32, u32>("work").await;
+        uploads.push(upload.unwrap());
+        until("its handler waits", || {
+            server.stats().calls_started == begun
+                && server.endpoint().admission().unwrap().running == 0
+        })
+        .await;
+    }
+    let sent = uploads.into_iter().map(|mut upload| async move {
+        for part in 0..10 {
+            upload.send(part).await?;
+            tokio::task::yield_now().await;
+        }
+        upload.finish().await
+    });
+    for done in within(join_all(sent)).await {
+        assert_eq!(done.unwrap(), 10);
+    }
+    assert_eq!(working[1].load(SeqCst), 2, "at a time");
+    let state = server.endpoint().admission().unwrap();
+    assert_eq!((state.running, state.waiting), (0, 0));
 }
 
 #[tokio::test]

@@ -143,8 +143,9 @@ impl Places {
 
 /// Places of a call with streams, which another call may have while the handler waits for the caller.
 ///
-/// A caller that sends nothing, or takes nothing, would hold them for as long as it likes otherwise. When the handler goes on
-/// it runs beside the one that took its place, so that for a while more may run than the limit says.
+/// A caller that sends nothing, or takes nothing, would hold them for as long as it likes otherwise. Before the handler goes on it
+/// has its places back, in turns with calls that have not begun. One that stops waiting for its caller, as in a `select!`, goes on
+/// at once, and for a while more may run than the limit says.
 #[derive(Debug, Clone)]
 pub(crate) struct LentPlaces(Arc<Mutex<Lent>>);
 
@@ -181,6 +182,34 @@ impl LentPlaces {
         let mut places = std::mem::take(&mut self.0.lock().places);
         if let Some(outcome) = outcome {
             places.note(outcome);
+        }
+    }
+}
+
+impl PeerWait {
+    /// Ends the wait when the handler has its places back.
+    pub(crate) async fn end(self) {
+        let gates = {
+            let lent = self.0.lock();
+            match lent.waits {
+                // The method's first, as on the way in.
+                1 => [&lent.places.method, &lent.places.server]
+                    .map(|place| place.as_ref()?.lent_gate()),
+                // The other half waits on, and does so for both.
+                _ => [None, None],
+            }
+        };
+        for (index, gate) in gates.into_iter().enumerate() {
+            let Some(gate) = gate else { continue };
+            Arc::clone(&gate).regain().await;
+            let mut lent = self.0.lock();
+            let Lent { places, .. } = &mut *lent;
+            let place = [&mut places.method, &mut places.server];
+            match place.into_iter().nth(index) {
+                Some(Some(place)) if place.lent_gate().is_some() => place.note_regained(),
+                // The call has ended meanwhile.
+                _ => gate.give_up_regained(),
+            }
         }
     }
 }

@@ -2,16 +2,17 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::{Instant, timeout},
 };
 
@@ -27,6 +28,11 @@ use crate::{Peer, Priority};
 pub(crate) struct Gate {
     limit: AtomicUsize,
     running: AtomicUsize,
+    /// Calls that had a place, lent it, and want it back.
+    returning: AtomicUsize,
+    returned: Notify,
+    /// Whether the next place that is wanted by both goes to the queue.
+    is_turn_of_queue: AtomicBool,
     /// Length of the queue, to be read without its lock.
     waiting: AtomicUsize,
     interval: Duration,
@@ -99,6 +105,9 @@ impl Gate {
         Self {
             limit: AtomicUsize::new(limit),
             running: AtomicUsize::new(0),
+            returning: AtomicUsize::new(0),
+            returned: Notify::new(),
+            is_turn_of_queue: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             interval: admission.interval,
             epoch: Instant::now(),
@@ -128,7 +137,7 @@ impl Gate {
     /// A call comes.
     pub(super) fn pass(self: &Arc<Self>, who: impl FnOnce() -> Newcomer) -> Passed {
         // Who comes later does not pass those that wait.
-        if self.waiting.load(SeqCst) == 0 && self.take() {
+        if self.waiting.load(SeqCst) == 0 && self.returning.load(SeqCst) == 0 && self.take() {
             return Passed::Through(self.place());
         }
         let now = self.now();
@@ -241,13 +250,60 @@ impl Gate {
         }
         self.running.fetch_sub(1, SeqCst);
         // Seen by one of both: this sees who waits, or who begins to wait sees the place.
-        if self.waiting.load(SeqCst) > 0 {
+        let is_awaited = self.waiting.load(SeqCst) > 0;
+        let is_wanted_back = self.returning.load(SeqCst) > 0;
+        // Calls that have not begun and those that go on take turns.
+        if is_awaited && (!is_wanted_back || self.is_turn_of_queue.fetch_xor(true, SeqCst)) {
             self.promote();
         }
+        if is_wanted_back {
+            self.returned.notify_one();
+        }
+    }
+
+    /// Waits until a place is free again for a call that has lent its own.
+    pub(super) async fn regain(self: Arc<Self>) {
+        let _returning = Returning::enter(&self);
+        loop {
+            let mut returned = pin!(self.returned.notified());
+            // From here on no free place is missed.
+            returned.as_mut().enable();
+            if self.take() {
+                return;
+            }
+            returned.await;
+        }
+    }
+
+    /// Gives back a place that was regained for a call that has ended.
+    pub(super) fn give_up_regained(self: &Arc<Self>) {
+        self.release(None);
     }
 
     fn now(&self) -> Duration {
         self.epoch.elapsed()
+    }
+}
+
+/// A call that wants its place back, until it is dropped.
+struct Returning<'a>(&'a Arc<Gate>);
+
+impl<'a> Returning<'a> {
+    fn enter(gate: &'a Arc<Gate>) -> Self {
+        gate.returning.fetch_add(1, SeqCst);
+        Self(gate)
+    }
+}
+
+impl Drop for Returning<'_> {
+    fn drop(&mut self) {
+        let left = self.0.returning.fetch_sub(1, SeqCst) - 1;
+        // It may have been told of a place that it does not take, or kept others from one.
+        if left > 0 {
+            self.0.returned.notify_one();
+        } else if self.0.waiting.load(SeqCst) > 0 {
+            self.0.promote();
+        }
     }
 }
 
@@ -273,6 +329,16 @@ impl Place {
         {
             gate.release(None);
         }
+    }
+
+    /// The gate of a place that is lent.
+    pub(super) fn lent_gate(&self) -> Option<Arc<Gate>> {
+        self.gate.as_ref().filter(|_| self.is_paused).cloned()
+    }
+
+    /// The place was [regained](Gate::regain).
+    pub(super) fn note_regained(&mut self) {
+        self.is_paused = false;
     }
 
     /// The call goes on, beside the one that took its place if there is one.

@@ -56,7 +56,7 @@ pub struct AdmissionState {
     /// Calls that may run at a time.
     pub limit: usize,
     /// Calls that run; one with streams whose handler waits for its caller does not count. They can be more than the limit for a while, when
-    /// an adaptive one has shrunk or such a handler goes on.
+    /// an adaptive one has shrunk or a handler stops waiting for its caller.
     pub running: usize,
     /// Calls that wait for a place.
     pub waiting: usize,
