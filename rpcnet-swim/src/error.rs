@@ -49,7 +49,7 @@ pub enum ConfigError {
     },
     /// Gossip without a key on an address that others can reach.
     #[error(
-        "{addr} is not loopback and there is no cluster key: set one with `with_key`, \
+        "{addr} is not loopback and there is no cluster key: set one with `with_key` (`cluster_key` of a `NodeBuilder`), \
          or ask for `insecure_gossip` by name"
     )]
     InsecureGossip {

@@ -201,11 +201,7 @@ impl NodeBuilder {
     ///
     /// # Errors
     ///
-    /// [`NodeError`]; nothing runs then, and the port is free again.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
+    /// [`NodeError`], also outside of a tokio runtime; nothing runs then, and the port is free again.
     pub async fn start(mut self) -> Result<Node, NodeError> {
         let tls = self.tls.take().ok_or(NodeError::NoIdentity)?;
         let cluster = self.gossip_settings(&tls)?;
