@@ -26,7 +26,7 @@ use crate::{
 ///
 /// Who is selected:
 /// - Only nodes whose tags match the [filter](Filter). Without a filter, any node.
-/// - Nodes that are alive. A suspect one, or one that is alive and [out of reach](NodeState::Unreachable), only if no alive one matches or is left after exclusions: it may well be alive,
+/// - Nodes that are alive. A suspect one, or one that is alive and [out of reach](crate::NodeState::Unreachable), only if no alive one matches or is left after exclusions: it may well be alive,
 ///   and then a call to it is better than none; see [`without_suspicion`](Self::without_suspicion).
 /// - Never one that is leaving, left or failed, from the moment the source says so.
 /// - One that is marked, because it cannot be reached, fails more often than others or drains, only if nobody else is left;

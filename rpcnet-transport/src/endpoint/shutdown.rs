@@ -32,7 +32,7 @@ impl Endpoint {
         self.0.shared.note_draining(DRAINING_ANNOUNCED, draining);
     }
 
-    /// Says to all callers that no more calls are wanted, and refuses them [shortly after](TransportConfig::with_lame_duck), or takes them
+    /// Says to all callers that no more calls are wanted, and refuses them [shortly after](crate::TransportConfig::with_lame_duck), or takes them
     /// again. Calls being served go on, and connections stay: callers go elsewhere, and those that have not heard it learn that
     /// nothing was done. A node that is about to leave its cluster begins with this. A shutdown cannot be
     /// taken back.
@@ -52,7 +52,7 @@ impl Endpoint {
 
     /// Stops, and is back by the deadline whatever happens.
     ///
-    /// Callers are told, and [a moment later](TransportConfig::with_lame_duck) new connections and calls are refused. Calls being served may end and their replies arrive; so may calls
+    /// Callers are told, and [a moment later](crate::TransportConfig::with_lame_duck) new connections and calls are refused. Calls being served may end and their replies arrive; so may calls
     /// being made, which handlers may need. Shortly before the deadline (a tenth, at most 850 ms) the
     /// handlers that still run are dropped, and their callers told so. Then all connections are closed, and the port: when this is
     /// back, it is free to be bound again, whatever handles of endpoints, clients and streams are left. The
