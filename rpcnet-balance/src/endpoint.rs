@@ -92,7 +92,7 @@ impl Endpoint {
         f32::from_bits(self.weight.load(Ordering::Relaxed))
     }
 
-    /// Sets how much it can take in relation to others. For whoever watches it; balancers only read. Balancers with tables,
+    /// Sets how much it can take in relation to others. Called by the registry or another owner of the endpoint; balancers only read. Balancers with tables,
     /// as [`Weighted`](crate::Weighted), go by it from the next [`rebuild`](crate::Balancer::rebuild) on, but by zero at once.
     ///
     /// Zero or less is none: the endpoint is [marked](Marks::NO_WEIGHT), so it gets no calls while another has weight.

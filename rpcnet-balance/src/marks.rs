@@ -21,7 +21,7 @@ impl Marks {
     pub const DRAINING: Self = Self(1 << 2);
     /// Its [weight](crate::Endpoint::note_weight) is zero: it takes no calls while another endpoint has weight.
     pub const NO_WEIGHT: Self = Self(1 << 3);
-    /// It is known to be gone: it failed, left, or another process took its place. Set by whoever watches the endpoints, so
+    /// It is known to be gone: it failed, left, or another process took its place. Set by the owner of the endpoints, so
     /// that an older view that still has it does not pick it.
     pub const GONE: Self = Self(1 << 4);
     /// Any reason.

@@ -35,7 +35,7 @@ const RESET_MAX: Duration = Duration::from_millis(100);
 /// For as long as an acknowledgement may be held back (RFC 9000 section 18.2, max_ack_delay).
 const ACK_DELAY: Duration = Duration::from_millis(25);
 
-/// Nobody waits longer for a close: on the way to a peer so far away, or one that is gone, it is not worth more.
+/// Upper bound of the wait before a close: for a peer so far away, or one that is gone, it is not worth more.
 const DRAIN_MAX: Duration = Duration::from_millis(500);
 
 /// The longest that [`close_after_load`] takes.

@@ -246,7 +246,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if nobody answers, if somebody else answers, or if one side does not trust the other. At once if the
+    /// [`ConnectError`] if no node or another node answers, or if one side does not trust the other. At once if the
     /// name cannot be one, or if `addr` is of an address family that the address bound does not reach.
     pub async fn connect(&self, addr: SocketAddr, name: &str) -> Result<RpcClient, ConnectError> {
         let opened = self.open(addr, name).await?;

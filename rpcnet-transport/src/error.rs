@@ -235,7 +235,7 @@ pub enum ConnectError {
         /// How long it was waited for.
         after: Duration,
     },
-    /// Somebody else answers at this address: its certificate is for other names, or by a wildcard only. Look the address up
+    /// Another node answers at this address: its certificate is for other names, or by a wildcard only. Look the address up
     /// again.
     #[error(
         "{addr} is not {expected:?}: its certificate is for {presented:?}{hint}",

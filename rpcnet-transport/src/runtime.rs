@@ -24,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Code, ConnectError, Processed, RpcError, client::answer};
 
-/// The runtime that an endpoint was bound in. Its tasks and timers are there, whoever calls from where. Cheap to clone.
+/// The runtime that an endpoint was bound in. Its tasks and timers run there, whatever thread calls. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct EndpointRuntime(Arc<Inner>);
 
@@ -257,7 +257,7 @@ impl<F: FnOnce()> Drop for Sentinel<F> {
     }
 }
 
-/// QUIC's tasks and timers too, whoever makes a connection.
+/// QUIC's tasks and timers run there too.
 impl Runtime for EndpointRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
         let _inside = self.0.handle.enter();

@@ -222,7 +222,7 @@ impl NodeBuilder {
         endpoint.serve(self.router);
         let side_channel = endpoint
             .side_channel()
-            .expect("nobody else has the endpoint yet")
+            .expect("the endpoint has no other user yet")
             .with_recognizer(cluster.recognizer());
         let mut socket: Arc<dyn DatagramSocket> = Arc::new(GossipPort(side_channel));
         if let Some(wrap) = self.wrap {

@@ -104,7 +104,7 @@ impl Group {
     pub(super) fn successor(&self, snapshot: &RosterSnapshot) -> Self {
         let (mut alive, mut suspect, mut unreachable) = (Vec::new(), Vec::new(), 0);
         let heeds_suspicion = self.tiers[0].care.heeds_suspicion;
-        // By what a source knew that has ended nobody is selected.
+        // Once the source has ended, no worker is selected.
         let members = snapshot.members.iter().filter(|_| snapshot.is_live);
         for member in members.filter(|member| self.filter.matches(&member.node.tags)) {
             match member.node.state {
@@ -122,7 +122,7 @@ impl Group {
             self.tiers[0].successor(alive, snapshot.generation),
             self.tiers[1].successor(suspect, snapshot.generation),
         ];
-        // Ready before anybody picks from it.
+        // Ready before the first pick.
         if !tiers[0].members.is_empty() {
             tiers[0].balancer();
         }

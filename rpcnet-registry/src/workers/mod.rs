@@ -50,7 +50,7 @@ use crate::{
 /// A change of the cluster only flags the filters that it concerns. The first selection by such a filter builds what it
 /// needs anew, once for however many changes, and the balancer's tables only if endpoints or tags have changed. Other callers
 /// that select meanwhile go by the view before: who has failed, left or started anew since is not picked from it, while who
-/// has come is seen when the new one is built. A caller that finds nobody in the view before waits for the new one.
+/// has come is seen when the new one is built. A caller that finds no worker in the view before waits for the new one.
 pub struct WorkerRegistry {
     source: Box<dyn Membership>,
     watch: Mutex<Option<Watch>>,

@@ -194,7 +194,7 @@ impl RpcClient {
         let runtime = shared.runtime.clone();
         runtime.spawn(async move {
             let complete = complete(shared, target, &guard, accepted, attempts, publish);
-            // Nobody waits for it any more when the client is gone.
+            // The handshake is not needed any more when the client is gone.
             link.unused.run_until_cancelled(complete).await;
             guard.disarm();
         });

@@ -162,7 +162,7 @@ impl Shared {
         self.draining_changed.send_replace(());
     }
 
-    /// Sets the port free, whoever holds the endpoint, its connections or its side channel.
+    /// Closes the port, even if handles of the endpoint, its connections or its side channel are left.
     fn close_port(&self) {
         self.port.close();
         self.side.close();
@@ -194,7 +194,7 @@ const DRAINING_ANNOUNCED: u8 = 4;
 /// A shutdown has begun and still takes calls.
 const DRAINING_LEAVING: u8 = 8;
 
-/// Nobody waits longer for a shutdown, and a deadline has to be a point in time.
+/// Upper bound of `within`, so that the deadline is a point in time.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long before the deadline of a shutdown handlers are dropped at the most, so that callers can be told.

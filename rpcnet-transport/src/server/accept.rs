@@ -173,7 +173,7 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
     shared.tls.close(&shared.quinn);
 }
 
-/// Completes a handshake; `None` if it failed, which is nobody's business but the other side's. There is nothing in it if the
+/// Completes a handshake; `None` if it failed. There is nothing in it if the
 /// caller is not let in.
 async fn shake_hands(
     shared: &Arc<Shared>,

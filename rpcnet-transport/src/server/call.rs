@@ -470,7 +470,7 @@ enum Where {
     Lent(oneshot::Receiver<GivenBack>),
 }
 
-/// Runs a handler until it returns or nobody waits for it any more. Gets back what was lent to it, if it can be had. A handler
+/// Runs a handler until it returns, is cancelled or reaches its deadline. Gets back what was lent to it, if it can be had. A handler
 /// whose sender was cut has not returned, whatever it says: only a whole stream may end well.
 async fn wait(
     handler: &Handler,

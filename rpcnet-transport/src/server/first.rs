@@ -131,7 +131,7 @@ impl Drop for LaneGuard {
     }
 }
 
-/// Serves a stream that somebody opened, in a task of its own.
+/// Serves a stream of the caller in a task of its own.
 pub(super) fn spawn_stream(
     shared: &Arc<Shared>,
     caller: &Arc<Caller>,

@@ -19,7 +19,7 @@ use tokio::{io::Interest, net::UdpSocket};
 
 use super::ClosePort;
 
-/// The UDP socket of a port. QUIC's connections hold it for as long as anybody holds them, so it lets go of the system's socket
+/// The UDP socket of a port. QUIC's connections hold it for as long as they have handles, so it lets go of the system's socket
 /// when it is [closed](ClosePort::close): then it receives nothing, and what is sent is dropped.
 pub(crate) struct UdpPort {
     /// Locked for reading over one system call that does not block, for writing to close it.

@@ -46,7 +46,7 @@
 //!
 //! `load` is a [`LoadReport`]: `in_flight u16 | flags u8 | 0 | queue_delay_us u32`.
 //!
-//! Lengths are checked against the limit when the header is read, before anything is allocated for the body. Whoever gets more than was
+//! Lengths are checked against the limit when the header is read, before anything is allocated for the body. A receiver that gets more than was
 //! announced cuts the stream or the lane.
 //!
 //! This module is public for tools and fuzzers. Its types follow the wire version, not the crate's version.

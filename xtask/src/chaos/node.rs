@@ -164,7 +164,7 @@ fn router(setup: &Setup) -> io::Result<Router> {
             Ok(body)
         })
         .with_idempotency(LONG, KeyMemory::new())
-        // A handler holds its place while it runs, whoever called it: a method that takes long needs a limit of its own.
+        // A running handler holds its place, whichever caller it serves: a method that takes long needs a limit of its own.
         .with_limit(LONG, LONG_PLACES)
         .server_streaming(
             ENDLESS,

@@ -190,7 +190,7 @@ fn callers_that_race_build_once_and_pick_from_the_view_before_meanwhile() {
 }
 
 #[test]
-fn who_finds_nobody_waits_for_what_another_builds() {
+fn a_selection_without_candidates_waits_for_the_rebuild() {
     let cluster: StaticMembership = [worker("a")].into_iter().collect();
     let (registry, work) = counting(&cluster);
     select(&registry, "role=worker");
@@ -214,7 +214,7 @@ fn who_finds_nobody_waits_for_what_another_builds() {
 }
 
 #[test]
-fn filters_that_nobody_selects_by_are_never_built_again() {
+fn unused_filters_are_never_rebuilt() {
     let cluster = thousand();
     let (registry, work) = counting(&cluster);
     select(&registry, "zone=1");
