@@ -215,6 +215,11 @@ impl ConnectionAccount {
         })
     }
 
+    /// Whether messages of the connection, or of its peer, wait for room already.
+    fn has_line(&self) -> bool {
+        self.line.available_permits() == 0 || self.peer.line.available_permits() == 0
+    }
+
     /// Room for a message that is to be read.
     fn try_reserve(self: &Arc<Self>, bytes: usize) -> Result<Reservation, Full> {
         let all = &self.peer.all;

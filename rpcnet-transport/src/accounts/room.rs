@@ -104,7 +104,9 @@ impl Room {
         let waiting = match &mut self.waiting {
             Some(waiting) => waiting,
             waiting @ None => {
-                if let Ok(reservation) = account.try_reserve(bytes) {
+                if !account.has_line()
+                    && let Ok(reservation) = account.try_reserve(bytes)
+                {
                     self.held = Some(reservation);
                     return Poll::Ready(());
                 }

@@ -83,10 +83,12 @@ async fn a_reader_waits_for_room_and_gets_it_when_some_is_given_back() {
 async fn messages_get_room_in_their_order_so_that_a_large_one_is_not_passed() {
     let accounts = accounts(64 * KIB, 64 * KIB);
     let account = connection(&accounts, "a");
-    let mut rooms = [0; 3].map(|_| Room::of(Arc::clone(&account)));
-    let [holder, large, small] = &mut rooms;
+    let mut rooms = [0; 4].map(|_| Room::of(Arc::clone(&account)));
+    let [holder, large, small, fits] = &mut rooms;
     assert_eq!(poll(holder, 40 * KIB), Some(()));
     assert_eq!(poll(large, 60 * KIB), None);
+    assert_eq!(poll(fits, 20 * KIB), None, "there is room, and a line");
+    fits.release();
     assert_eq!(poll(small, 30 * KIB), None);
     let mut other = Room::of(connection(&accounts, "b"));
     assert_eq!(poll(&mut other, 60 * KIB), None);

@@ -172,16 +172,16 @@ impl RecvCore {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, RpcError>>> {
+        // Before the end too, which is a message like others to a handler that waits for its place.
+        if let Some((place, _)) = &mut self.returning {
+            ready!(place.as_mut().poll(cx));
+            return Poll::Ready(self.returning.take().and_then(|(_, message)| message));
+        }
         if self.done {
             return Poll::Ready(None);
         }
         // Who always has more to read lets others run, and notices that its call is over.
         let turn = ready!(coop::poll_proceed(cx));
-        if let Some((place, _)) = &mut self.returning {
-            ready!(place.as_mut().poll(cx));
-            turn.made_progress();
-            return Poll::Ready(self.returning.take().and_then(|(_, message)| message));
-        }
         let message = self.poll_message_at_once(cx);
         let Poll::Ready(message) = message else {
             if let Side::Handler {
