@@ -11,11 +11,23 @@
 pub(crate) struct Share {
     max: usize,
     floor: usize,
+    factor: usize,
 }
 
 impl Share {
     pub(crate) const fn new(max: usize, floor: usize) -> Self {
-        Self { max, floor }
+        Self {
+            max,
+            floor,
+            factor: 1,
+        }
+    }
+
+    /// One holder may have this many times what is left free; default once, which is half of what
+    /// the others leave. A larger factor uses more of the limit and leaves less to newcomers.
+    pub(crate) const fn with_factor(mut self, factor: usize) -> Self {
+        self.factor = factor;
+        self
     }
 
     pub(crate) const fn max(self) -> usize {
@@ -27,9 +39,15 @@ impl Share {
         if total.saturating_add(more) > self.max {
             return false;
         }
+        own.saturating_add(more) <= self.threshold(own, total)
+    }
+
+    fn threshold(self, own: usize, total: usize) -> usize {
         let others = total.saturating_sub(own);
-        let wanted = own.saturating_add(more);
-        wanted <= self.floor || wanted <= (self.max - others) / 2
+        let left = self.max.saturating_sub(others);
+        // Less than `left`, whatever the factor.
+        let part = left - left.div_ceil(self.factor + 1);
+        part.max(self.floor)
     }
 }
 
@@ -60,6 +78,16 @@ mod tests {
         assert_eq!(fill(share, 1), [600]);
         assert_eq!(fill(share, 2), [400, 400]);
         assert_eq!(fill(share, 3), [300, 300, 300]);
+    }
+
+    #[test]
+    fn a_larger_factor_leaves_less() {
+        let share = Share::new(1200, 0).with_factor(4);
+        assert_eq!(fill(share, 1), [960]);
+        assert_eq!(fill(share, 2), [533, 533]);
+        assert_eq!(fill(Share::new(8, 1).with_factor(4), 1), [6]);
+        assert_eq!(fill(Share::new(2, 1).with_factor(4), 1), [1]);
+        assert_eq!(fill(Share::new(1, 1).with_factor(4), 1), [1]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     CallContext,
-    admission::{self, Entry, LentPlaces, Newcomer, Places},
+    admission::{self, CallerShare, Entry, Gates, LentPlaces, Newcomer, Places},
     answer::{answer, hold_reply},
     context::{Asked, CallInfo},
     early::Handshake,
@@ -28,7 +28,7 @@ use super::{
     rules::Rules,
 };
 use crate::{
-    Code, Peer, Processed, Status,
+    Code, Processed, Status,
     accounts::InFlight,
     endpoint::Shared,
     stream::{Cut, GivenBack, RecvCore, RecvHalf, SendCore, SendHalf, SenderCut, ServedCall},
@@ -137,10 +137,13 @@ impl Call {
         };
         let rules = handler.rules();
         let is_limited = shared.gate.is_some() || rules.is_some();
+        let of_method = rules.and_then(|rules| rules.gate.as_ref());
+        let of_method = of_method.map(|gate| gate.caller(caller.peer.shared_name()));
+        let gates = gates(caller, rules, of_method.as_ref());
         let body = match body {
             Some(body) => body,
             None => {
-                if is_limited && let Some(status) = refusal(shared, rules, &caller.peer, &asked) {
+                if is_limited && let Some(status) = refusal(shared, gates, &asked) {
                     return Err(Unserved::Refused(status));
                 }
                 read_body(shared, recv, deadline).await?
@@ -148,7 +151,7 @@ impl Call {
         };
         let mut places = Places::default();
         if is_limited {
-            places = match enter(shared, rules, &caller.peer, &asked) {
+            places = match enter(shared, gates, Instant::now(), &asked) {
                 Entry::Now(places) => places,
                 Entry::Later(queued) => {
                     let began = Instant::now();
@@ -310,31 +313,29 @@ impl Call {
     }
 }
 
-/// Brings a call past the gates of its method and of the server.
-pub(super) fn enter(shared: &Shared, rules: Option<&Rules>, peer: &Peer, asked: &Asked) -> Entry {
+/// The gates that a call has to pass: of its method, and of the server.
+pub(super) fn gates<'a>(
+    caller: &'a Caller,
+    rules: Option<&Rules>,
+    method: Option<&'a Arc<CallerShare>>,
+) -> Gates<'a> {
     let is_exempt = rules.is_some_and(|rules| rules.is_exempt);
-    admission::enter(
-        &shared.counters,
-        rules.and_then(|rules| rules.gate.as_ref()),
-        shared.gate.as_ref().filter(|_| !is_exempt),
-        || newcomer(peer, asked),
-    )
+    let server = caller.admission.as_ref().filter(|_| !is_exempt);
+    Gates { method, server }
+}
+
+/// Brings a call past its gates. `now` may be a little behind.
+pub(super) fn enter(shared: &Shared, gates: Gates<'_>, now: Instant, asked: &Asked) -> Entry {
+    admission::enter(&shared.counters, gates, now, || newcomer(asked))
 }
 
 /// Why a call would not pass the gates whatever it waits, if that is known already.
-fn refusal(shared: &Shared, rules: Option<&Rules>, peer: &Peer, asked: &Asked) -> Option<Status> {
-    let is_exempt = rules.is_some_and(|rules| rules.is_exempt);
-    admission::refusal(
-        &shared.counters,
-        rules.and_then(|rules| rules.gate.as_ref()),
-        shared.gate.as_ref().filter(|_| !is_exempt),
-        newcomer(peer, asked),
-    )
+fn refusal(shared: &Shared, gates: Gates<'_>, asked: &Asked) -> Option<Status> {
+    admission::refusal(&shared.counters, gates, Instant::now(), newcomer(asked))
 }
 
-fn newcomer(peer: &Peer, asked: &Asked) -> Newcomer {
+fn newcomer(asked: &Asked) -> Newcomer {
     Newcomer {
-        peer: peer.clone(),
         priority: asked.priority,
         is_retry: asked.attempt > 0,
         deadline: asked.deadline,

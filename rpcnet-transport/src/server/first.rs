@@ -18,7 +18,7 @@ use quinn::VarInt;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{call, early::Handshake, lane};
+use super::{admission::CallerShare, call, early::Handshake, lane};
 use crate::{
     Peer,
     accounts::{ConnectionAccount, ConnectionGuard, Room},
@@ -38,6 +38,8 @@ pub(super) struct Caller {
     registered: Registered,
     /// What is held of what the connection sends.
     pub(super) account: Arc<ConnectionAccount>,
+    /// What its node holds of the server's places, if those are limited.
+    pub(super) admission: Option<Arc<CallerShare>>,
     /// Counts the connection for its peer, unless that has as many as it may.
     counted: Option<ConnectionGuard>,
     lanes: AtomicU8,
@@ -67,8 +69,12 @@ impl Caller {
         Self {
             connection,
             registered: shared.registry.register(peer.shared_name()),
-            peer,
             account: ConnectionAccount::new(account),
+            admission: shared
+                .gate
+                .as_ref()
+                .map(|gate| gate.connect(peer.shared_name())),
+            peer,
             counted,
             lanes: AtomicU8::new(0),
             streams: Gauge::default(),

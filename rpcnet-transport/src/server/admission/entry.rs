@@ -3,8 +3,13 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use super::gate::{Gate, Newcomer, Passed, Place, Ticket, Turned};
+use super::{
+    caller::CallerShare,
+    gate::{Newcomer, Passed, Ticket, Turned},
+    place::Place,
+};
 use crate::{Code, Status, server::router::Outcome, stats::Counters};
 
 /// The places that a call holds while it runs; none where nothing is limited.
@@ -29,7 +34,7 @@ pub(in crate::server) enum Queued {
     AtMethod {
         ticket: Ticket,
         /// Where it goes from there.
-        next: Option<(Arc<Gate>, Newcomer)>,
+        next: Option<(Arc<CallerShare>, Newcomer)>,
     },
     AtServer {
         ticket: Ticket,
@@ -38,16 +43,23 @@ pub(in crate::server) enum Queued {
     },
 }
 
+/// The caller of a call at the gates that it has to pass.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::server) struct Gates<'a> {
+    pub(in crate::server) method: Option<&'a Arc<CallerShare>>,
+    pub(in crate::server) server: Option<&'a Arc<CallerShare>>,
+}
+
 /// A call comes that has to pass these gates.
 pub(in crate::server) fn enter(
     counters: &Counters,
-    method: Option<&Arc<Gate>>,
-    server: Option<&Arc<Gate>>,
+    Gates { method, server }: Gates<'_>,
+    now: Instant,
     who: impl Fn() -> Newcomer,
 ) -> Entry {
     let mut held = None;
-    if let Some(gate) = method {
-        match gate.pass(&who) {
+    if let Some(caller) = method {
+        match caller.pass(now, &who) {
             Passed::Through(place) => held = Some(place),
             Passed::Turned(turned) => return Entry::Never(status(counters, turned)),
             Passed::Waits(ticket) => {
@@ -57,13 +69,13 @@ pub(in crate::server) fn enter(
             }
         }
     }
-    let Some(gate) = server else {
+    let Some(caller) = server else {
         return Entry::Now(Places {
             server: None,
             method: held,
         });
     };
-    match gate.pass(who) {
+    match caller.pass(now, who) {
         Passed::Through(place) => Entry::Now(Places {
             server: Some(place),
             method: held,
@@ -80,12 +92,12 @@ pub(in crate::server) fn enter(
 /// Why a call that comes now would be refused at once, if it would.
 pub(in crate::server) fn refusal(
     counters: &Counters,
-    method: Option<&Arc<Gate>>,
-    server: Option<&Arc<Gate>>,
+    Gates { method, server }: Gates<'_>,
+    now: Instant,
     who: Newcomer,
 ) -> Option<Status> {
     let mut gates = method.into_iter().chain(server);
-    let turned = gates.find_map(|gate| gate.refusal(&who))?;
+    let turned = gates.find_map(|caller| caller.refusal(now, &who))?;
     Some(status(counters, turned))
 }
 
@@ -104,8 +116,8 @@ impl Queued {
             Self::AtMethod { ticket, next } => {
                 let method = ticket.turn().await.map_err(told)?;
                 let mut server = None;
-                if let Some((gate, who)) = next {
-                    server = Some(match gate.pass(|| who) {
+                if let Some((caller, who)) = next {
+                    server = Some(match caller.pass(Instant::now(), || who) {
                         Passed::Through(place) => place,
                         Passed::Turned(turned) => return Err(told(turned)),
                         Passed::Waits(ticket) => ticket.turn().await.map_err(told)?,
@@ -147,7 +159,12 @@ impl Places {
 /// has its places back, in turns with calls that have not begun. One that stops waiting for its caller, as in a `select!`, goes on
 /// at once, and for a while more may run than the limit says.
 #[derive(Debug, Clone)]
-pub(crate) struct LentPlaces(Arc<Mutex<Lent>>);
+pub(crate) struct LentPlaces(Arc<LentCall>);
+
+#[derive(Debug)]
+struct LentCall {
+    state: Mutex<Lent>,
+}
 
 #[derive(Debug)]
 struct Lent {
@@ -158,18 +175,19 @@ struct Lent {
 
 /// A wait for the caller, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct PeerWait(Arc<Mutex<Lent>>);
+pub(crate) struct PeerWait(Arc<LentCall>);
 
 impl LentPlaces {
     /// `None` where nothing is limited.
     pub(in crate::server) fn new(places: Places) -> Option<Self> {
         let is_limited = places.server.is_some() || places.method.is_some();
-        is_limited.then(|| Self(Arc::new(Mutex::new(Lent { places, waits: 0 }))))
+        let state = Mutex::new(Lent { places, waits: 0 });
+        is_limited.then(|| Self(Arc::new(LentCall { state })))
     }
 
     /// The handler waits for its caller.
     pub(crate) fn wait(&self) -> PeerWait {
-        let mut lent = self.0.lock();
+        let mut lent = self.0.state.lock();
         lent.waits += 1;
         if lent.waits == 1 {
             lent.places.each(Place::pause);
@@ -179,7 +197,7 @@ impl LentPlaces {
 
     /// The handler has returned, or is gone.
     pub(in crate::server) fn end(&self, outcome: Option<&Outcome>) {
-        let mut places = std::mem::take(&mut self.0.lock().places);
+        let mut places = std::mem::take(&mut self.0.state.lock().places);
         if let Some(outcome) = outcome {
             places.note(outcome);
         }
@@ -189,34 +207,39 @@ impl LentPlaces {
 impl PeerWait {
     /// Ends the wait when the handler has its places back.
     pub(crate) async fn end(self) {
-        let gates = {
-            let lent = self.0.lock();
+        let lent_by = {
+            let lent = self.0.state.lock();
             match lent.waits {
                 // The method's first, as on the way in.
                 1 => [&lent.places.method, &lent.places.server]
-                    .map(|place| place.as_ref()?.lent_gate()),
+                    .map(|place| place.as_ref()?.lent_by()),
                 // The other half waits on, and does so for both.
                 _ => [None, None],
             }
         };
-        for (index, gate) in gates.into_iter().enumerate() {
-            let Some(gate) = gate else { continue };
-            Arc::clone(&gate).regain().await;
-            let mut lent = self.0.lock();
+        for (index, caller) in lent_by.into_iter().enumerate() {
+            let Some(caller) = caller else { continue };
+            let regained = caller.regain().await;
+            let mut lent = self.0.state.lock();
             let Lent { places, .. } = &mut *lent;
             let place = [&mut places.method, &mut places.server];
-            match place.into_iter().nth(index) {
-                Some(Some(place)) if place.lent_gate().is_some() => place.note_regained(),
+            let unused = match place.into_iter().nth(index).and_then(Option::as_mut) {
+                Some(place) if place.lent_by().is_some() => {
+                    place.replace_lent(regained);
+                    None
+                }
                 // The call has ended meanwhile.
-                _ => gate.give_up_regained(),
-            }
+                _ => Some(regained),
+            };
+            drop(lent);
+            drop(unused);
         }
     }
 }
 
 impl Drop for PeerWait {
     fn drop(&mut self) {
-        let mut lent = self.0.lock();
+        let mut lent = self.0.state.lock();
         lent.waits -= 1;
         if lent.waits == 0 {
             lent.places.each(Place::resume);

@@ -2,54 +2,51 @@
 
 use std::{
     fmt,
-    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::oneshot,
     time::{Instant, timeout},
 };
 
 use super::{
     Admission, AdmissionState, Limit,
+    caller::{CallerKey, CallerShare, Callers, TakePlaces},
     limiter::{Limiter, Sample},
+    place::Place,
     queue::{self, Pushed, Queue, Rank, Why},
 };
-use crate::{Peer, Priority};
+use crate::Priority;
 
-/// So many may pass at a time; others wait. Taking a place that is free, and giving it back while nobody waits, is an atomic
-/// operation each.
+/// So many may pass at a time, and of each caller as many as its [share](CallerShare) allows; others wait. Taking a place that is
+/// free, and giving it back while no call waits, are a few atomic operations each.
 pub(crate) struct Gate {
-    limit: AtomicUsize,
-    running: AtomicUsize,
-    /// Calls that had a place, lent it, and want it back.
-    returning: AtomicUsize,
-    returned: Notify,
-    /// Whether the next place that is wanted by both goes to the queue.
-    is_turn_of_queue: AtomicBool,
-    /// Length of the queue, to be read without its lock.
+    pub(super) limit: AtomicUsize,
+    pub(super) running: AtomicUsize,
+    /// Calls that stopped waiting for their caller and found no place.
+    pub(super) overdrawn: AtomicUsize,
+    /// Calls in the queue that have not begun, to be read without its lock.
     waiting: AtomicUsize,
+    /// Calls in the queue that had a place, lent it, and want it back.
+    returning: AtomicUsize,
     interval: Duration,
     epoch: Instant,
-    queue: Mutex<Queue<Name, Waiter>>,
+    queue: Mutex<Queue<CallerKey, Waiter>>,
     limiter: Option<Mutex<Limiter>>,
+    pub(super) callers: Callers,
 }
-
-/// By which callers are told apart.
-type Name = Arc<str>;
 
 type Waiter = oneshot::Sender<Result<Place, Turned>>;
 
 /// A call that wants to pass.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(in crate::server) struct Newcomer {
-    pub(in crate::server) peer: Peer,
     pub(in crate::server) priority: Priority,
     pub(in crate::server) is_retry: bool,
     pub(in crate::server) deadline: Option<Instant>,
@@ -74,22 +71,11 @@ pub(super) enum Turned {
     Expired,
 }
 
-/// The right to run, until it is dropped.
-pub(in crate::server) struct Place {
-    /// `None` once it is given back.
-    gate: Option<Arc<Gate>>,
-    /// When it began, if somebody wants to know how long it takes.
-    began: Option<Duration>,
-    well: bool,
-    /// It is lent back while the call waits for its caller.
-    is_paused: bool,
-}
-
 /// A call that waits. Dropped, it waits no longer.
 #[derive(Debug)]
 pub(in crate::server) struct Ticket {
-    gate: Arc<Gate>,
-    place: queue::Place<Name>,
+    caller: Arc<CallerShare>,
+    place: queue::Place<CallerKey>,
     verdict: oneshot::Receiver<Result<Place, Turned>>,
 }
 
@@ -105,21 +91,21 @@ impl Gate {
         Self {
             limit: AtomicUsize::new(limit),
             running: AtomicUsize::new(0),
-            returning: AtomicUsize::new(0),
-            returned: Notify::new(),
-            is_turn_of_queue: AtomicBool::new(false),
+            overdrawn: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            returning: AtomicUsize::new(0),
             interval: admission.interval,
             epoch: Instant::now(),
             queue: Mutex::new(Queue::new(admission.bounds())),
             limiter,
+            callers: Callers::default(),
         }
     }
 
     pub(crate) fn state(&self) -> AdmissionState {
         AdmissionState {
             limit: self.limit.load(SeqCst),
-            running: self.running.load(SeqCst),
+            running: self.running.load(SeqCst) + self.overdrawn.load(SeqCst),
             waiting: self.waiting.load(SeqCst),
         }
     }
@@ -134,73 +120,34 @@ impl Gate {
         waiting > 0 || running >= limit.saturating_mul(4).div_ceil(5)
     }
 
-    /// A call comes.
-    pub(super) fn pass(self: &Arc<Self>, who: impl FnOnce() -> Newcomer) -> Passed {
-        // Who comes later does not pass those that wait.
-        if self.waiting.load(SeqCst) == 0 && self.returning.load(SeqCst) == 0 && self.take() {
-            return Passed::Through(self.place());
-        }
-        let now = self.now();
-        let rank = self.rank(&who());
-        let (tell, verdict) = oneshot::channel();
-        let (pushed, retry_after) = {
-            let mut queue = self.queue.lock();
-            let pushed = queue.push(now, rank, tell);
-            self.waiting.store(queue.len(), SeqCst);
-            (pushed, queue.retry_after())
-        };
-        match pushed {
-            Pushed::Refused => Passed::Turned(Turned::Refused { retry_after }),
-            Pushed::Waits { place, shed } => {
-                if let Some(shed) = shed {
-                    let _ = shed.send(Err(Turned::Shed { retry_after }));
-                }
-                // A place may have become free before this one was seen to wait.
-                self.promote();
-                let gate = Arc::clone(self);
-                Passed::Waits(Ticket {
-                    gate,
-                    place,
-                    verdict,
-                })
-            }
+    /// Gives free places to those that wait, if any does, after a call of this caller has `ended`.
+    pub(super) fn promote_waiting(&self, ended: Option<&CallerShare>) {
+        if self.is_awaited() {
+            self.promote(ended);
         }
     }
 
-    /// Why a call that comes now would be refused, if it would.
-    pub(super) fn refusal(&self, who: &Newcomer) -> Option<Turned> {
-        let AdmissionState { limit, running, .. } = self.state();
-        if running < limit {
-            return None;
-        }
-        let queue = self.queue.lock();
-        let retry_after = queue.retry_after();
-        let is_refused = !queue.has_room(&self.rank(who));
-        is_refused.then_some(Turned::Refused { retry_after })
+    fn is_awaited(&self) -> bool {
+        self.waiting.load(SeqCst) > 0 || self.returning.load(SeqCst) > 0
     }
 
-    fn rank(&self, who: &Newcomer) -> Rank<Name> {
-        Rank {
-            priority: who.priority,
-            is_retry: who.is_retry,
-            peer: who.peer.shared_name(),
-            deadline: who
-                .deadline
-                .map(|at| at.saturating_duration_since(self.epoch)),
-        }
+    fn has_room(&self) -> bool {
+        self.running.load(SeqCst) < self.limit.load(SeqCst)
     }
 
-    /// Gives free places to those that wait.
-    fn promote(self: &Arc<Self>) {
+    /// Gives free places to those that wait and may have them.
+    fn promote(&self, ended: Option<&CallerShare>) {
         loop {
             let mut shed = Vec::new();
             let (next, retry_after) = {
                 let mut queue = self.queue.lock();
-                if queue.len() == 0 || !self.take() {
+                let is_empty = queue.len() == 0 && queue.returning_len() == 0;
+                if is_empty || !self.has_room() {
                     return;
                 }
-                let next = queue.pop(self.now(), |waiter, why| shed.push((waiter, why)));
-                self.waiting.store(queue.len(), SeqCst);
+                let tell = |waiter, why| shed.push((waiter, why));
+                let next = queue.pop(self.now(), &mut TakePlaces { ended }, tell);
+                self.note_lengths(&queue);
                 (next, queue.retry_after())
             };
             // Not under the lock: who is told may be gone, and then its place comes back.
@@ -210,158 +157,145 @@ impl Gate {
                     Why::Expired => Turned::Expired,
                 }));
             }
-            let place = self.place();
-            let unwanted = match next {
-                Some(waiter) => waiter.send(Ok(place)).err().and_then(Result::ok),
-                None => Some(place),
+            let Some((CallerKey(caller), waiter)) = next else {
+                return;
             };
-            if let Some(place) = unwanted {
-                place.give_back();
+            if let Err(Ok(unwanted)) = waiter.send(Ok(Place::of_taken(caller))) {
+                unwanted.give_back();
             }
         }
     }
 
-    fn take(&self) -> bool {
-        let limit = self.limit.load(SeqCst);
-        let more = |running| (running < limit).then_some(running + 1);
-        self.running.fetch_update(SeqCst, SeqCst, more).is_ok()
+    fn note_lengths(&self, queue: &Queue<CallerKey, Waiter>) {
+        self.waiting.store(queue.len(), SeqCst);
+        self.returning.store(queue.returning_len(), SeqCst);
     }
 
-    /// Of a place that was taken.
-    fn place(self: &Arc<Self>) -> Place {
-        Place {
-            gate: Some(Arc::clone(self)),
-            began: None,
-            well: false,
-            is_paused: false,
+    pub(super) fn is_adaptive(&self) -> bool {
+        self.limiter.is_some()
+    }
+
+    /// A call has ended whose time says something about the server.
+    fn note_sample(&self, began: Duration, well: bool) {
+        let Some(limiter) = &self.limiter else { return };
+        let mut limiter = limiter.lock();
+        limiter.on_end(Sample {
+            began,
+            ended: self.now(),
+            well,
+            running: self.running.load(SeqCst),
+        });
+        self.limit.store(limiter.limit(), SeqCst);
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn since_epoch(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.epoch)
+    }
+}
+
+impl CallerShare {
+    /// A call comes.
+    pub(super) fn pass(self: &Arc<Self>, now: Instant, who: impl FnOnce() -> Newcomer) -> Passed {
+        let gate = &self.gate;
+        self.note_seen(gate.since_epoch(now));
+        if let Some(place) = self.take_now() {
+            return Passed::Through(place);
+        }
+        let rank = self.rank(&who());
+        let (tell, verdict) = oneshot::channel();
+        let (pushed, retry_after) = {
+            let mut queue = gate.queue.lock();
+            let pushed = queue.push(gate.now(), rank, tell);
+            gate.note_lengths(&queue);
+            (pushed, queue.retry_after())
+        };
+        // A place may have become free before this one was seen to wait.
+        gate.promote_waiting(None);
+        match pushed {
+            Pushed::Refused => Passed::Turned(Turned::Refused { retry_after }),
+            Pushed::Waits { place, shed } => {
+                if let Some(shed) = shed {
+                    let _ = shed.send(Err(Turned::Shed { retry_after }));
+                }
+                let caller = Arc::clone(self);
+                Passed::Waits(Ticket {
+                    caller,
+                    place,
+                    verdict,
+                })
+            }
         }
     }
 
-    fn release(self: &Arc<Self>, sample: Option<(Duration, bool)>) {
-        if let (Some((began, well)), Some(limiter)) = (sample, &self.limiter) {
-            let mut limiter = limiter.lock();
-            limiter.on_end(Sample {
-                began,
-                ended: self.now(),
-                well,
-                running: self.running.load(SeqCst),
-            });
-            self.limit.store(limiter.limit(), SeqCst);
+    /// A place that is free, and that no call that waits may have.
+    fn take_now(self: &Arc<Self>) -> Option<Place> {
+        self.gate.promote_waiting(None);
+        self.try_take().then(|| Place::of_taken(Arc::clone(self)))
+    }
+
+    /// Why a call that comes now would be refused, if it would.
+    pub(super) fn refusal(self: &Arc<Self>, now: Instant, who: &Newcomer) -> Option<Turned> {
+        let gate = &self.gate;
+        self.note_seen(gate.since_epoch(now));
+        if self.may_take() {
+            return None;
         }
-        self.running.fetch_sub(1, SeqCst);
+        let rank = self.rank(who);
+        let queue = gate.queue.lock();
+        let retry_after = queue.retry_after();
+        let is_refused = !queue.has_room(&rank);
+        is_refused.then_some(Turned::Refused { retry_after })
+    }
+
+    fn rank(self: &Arc<Self>, who: &Newcomer) -> Rank<CallerKey> {
+        Rank {
+            priority: who.priority,
+            is_retry: who.is_retry,
+            peer: CallerKey(Arc::clone(self)),
+            deadline: who.deadline.map(|at| self.gate.since_epoch(at)),
+        }
+    }
+
+    /// Gives back a place of a call, and gives it to one that waits.
+    pub(super) fn release(&self, sample: Option<(Duration, bool)>) {
+        let gate = &self.gate;
+        if let Some((began, well)) = sample {
+            gate.note_sample(began, well);
+        }
+        self.give_back();
         // Seen by one of both: this sees who waits, or who begins to wait sees the place.
-        let is_awaited = self.waiting.load(SeqCst) > 0;
-        let is_wanted_back = self.returning.load(SeqCst) > 0;
-        // Calls that have not begun and those that go on take turns.
-        if is_awaited && (!is_wanted_back || self.is_turn_of_queue.fetch_xor(true, SeqCst)) {
-            self.promote();
-        }
-        if is_wanted_back {
-            self.returned.notify_one();
-        }
+        gate.promote_waiting(Some(self));
     }
 
     /// Waits until a place is free again for a call that has lent its own.
-    pub(super) async fn regain(self: Arc<Self>) {
-        let _returning = Returning::enter(&self);
-        loop {
-            let mut returned = pin!(self.returned.notified());
-            // From here on no free place is missed.
-            returned.as_mut().enable();
-            if self.take() {
-                return;
-            }
-            returned.await;
+    pub(super) async fn regain(self: Arc<Self>) -> Place {
+        let gate = &self.gate;
+        self.note_seen(gate.now());
+        if let Some(place) = self.take_now() {
+            return place;
         }
-    }
-
-    /// Gives back a place that was regained for a call that has ended.
-    pub(super) fn give_up_regained(self: &Arc<Self>) {
-        self.release(None);
-    }
-
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-}
-
-/// A call that wants its place back, until it is dropped.
-struct Returning<'a>(&'a Arc<Gate>);
-
-impl<'a> Returning<'a> {
-    fn enter(gate: &'a Arc<Gate>) -> Self {
-        gate.returning.fetch_add(1, SeqCst);
-        Self(gate)
-    }
-}
-
-impl Drop for Returning<'_> {
-    fn drop(&mut self) {
-        let left = self.0.returning.fetch_sub(1, SeqCst) - 1;
-        // It may have been told of a place that it does not take, or kept others from one.
-        if left > 0 {
-            self.0.returned.notify_one();
-        } else if self.0.waiting.load(SeqCst) > 0 {
-            self.0.promote();
-        }
-    }
-}
-
-impl Place {
-    /// What it is used for takes time that says something about the server.
-    pub(super) fn measure(&mut self) {
-        if let Some(gate) = &self.gate
-            && gate.limiter.is_some()
-        {
-            self.began.get_or_insert_with(|| gate.now());
-        }
-    }
-
-    /// The call was answered.
-    pub(super) fn note_reply(&mut self) {
-        self.well = true;
-    }
-
-    /// Lets another call run while this one waits for its caller.
-    pub(super) fn pause(&mut self) {
-        if let Some(gate) = &self.gate
-            && !std::mem::replace(&mut self.is_paused, true)
-        {
-            gate.release(None);
-        }
-    }
-
-    /// The gate of a place that is lent.
-    pub(super) fn lent_gate(&self) -> Option<Arc<Gate>> {
-        self.gate.as_ref().filter(|_| self.is_paused).cloned()
-    }
-
-    /// The place was [regained](Gate::regain).
-    pub(super) fn note_regained(&mut self) {
-        self.is_paused = false;
-    }
-
-    /// The call goes on, beside the one that took its place if there is one.
-    pub(super) fn resume(&mut self) {
-        if let Some(gate) = &self.gate
-            && std::mem::take(&mut self.is_paused)
-        {
-            gate.running.fetch_add(1, SeqCst);
-        }
-    }
-
-    /// Of a place that nobody has used, without a look at who waits.
-    fn give_back(mut self) {
-        if let Some(gate) = self.gate.take() {
-            gate.running.fetch_sub(1, SeqCst);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(gate) = self.gate.take().filter(|_| !self.is_paused) {
-            gate.release(self.began.map(|began| (began, self.well)));
+        let (tell, verdict) = oneshot::channel();
+        let place = {
+            let mut queue = gate.queue.lock();
+            let place = queue.push_returning(CallerKey(Arc::clone(&self)), tell);
+            gate.note_lengths(&queue);
+            place
+        };
+        let caller = Arc::clone(&self);
+        let mut ticket = Ticket {
+            caller,
+            place,
+            verdict,
+        };
+        gate.promote_waiting(None);
+        match (&mut ticket.verdict).await {
+            Ok(Ok(place)) => place,
+            // It waits until it is removed.
+            Ok(Err(_)) | Err(_) => unreachable!("a call that has begun is not shed"),
         }
     }
 }
@@ -369,11 +303,12 @@ impl Drop for Place {
 impl Ticket {
     /// Until it is the call's turn or there is no hope for it.
     pub(super) async fn turn(mut self) -> Result<Place, Turned> {
-        match timeout(self.gate.interval, &mut self.verdict).await {
+        let gate = Arc::clone(&self.caller.gate);
+        match timeout(gate.interval, &mut self.verdict).await {
             Ok(Ok(verdict)) => verdict,
             // It is removed when it is dropped.
             Ok(Err(_)) | Err(_) => {
-                let retry_after = self.gate.queue.lock().retry_after();
+                let retry_after = gate.queue.lock().retry_after();
                 Err(Turned::Shed { retry_after })
             }
         }
@@ -382,10 +317,11 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        let gate = &self.caller.gate;
         let removed = {
-            let mut queue = self.gate.queue.lock();
+            let mut queue = gate.queue.lock();
             let removed = queue.remove(&self.place);
-            self.gate.waiting.store(queue.len(), SeqCst);
+            gate.note_lengths(&queue);
             removed
         };
         drop(removed);
@@ -398,8 +334,5 @@ impl fmt::Debug for Gate {
     }
 }
 
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").finish_non_exhaustive()
-    }
-}
+#[cfg(test)]
+mod tests;

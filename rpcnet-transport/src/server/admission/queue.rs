@@ -10,19 +10,27 @@ use crate::Priority;
 
 /// Calls that wait for a place.
 ///
-/// What matters more goes first, first attempts before retries of the same class, and peers take turns inside of that. The queue is
+/// What matters more goes first, first attempts before retries of the same class; inside of that the peer that holds the fewest places,
+/// and peers that hold the same take turns. A peer that may hold no more is passed over. The queue is
 /// bounded by length: a call for which there is no room takes the place of one that matters less, or of a peer that has more
 /// there, and is refused otherwise. It is bounded by time too: nothing waits longer than the interval. When for an interval no call has got its place
 /// within the target, the queue stands, as CoDel has it (Nichols and Jacobson, 2012): then the newest go first and
 /// what is older than the target, or than two places take to become free, is shed, until the queue is empty. That keeps the answers that
 /// are given quick, where a queue in order would make all of them late (Maurer, "Fail at scale", 2015).
 ///
+/// Calls that have begun and want back the place that they lent wait here too, without a bound in
+/// time or number: they are as many as run. They and the others take turns.
+///
 /// `now` is the time since any moment, the same in all calls, and never less than before.
 #[derive(Debug)]
 pub(super) struct Queue<P, T> {
     bounds: Bounds,
     lines: [Line<P, T>; LINES],
+    /// Calls that have begun.
+    returning: Line<P, T>,
+    is_turn_of_new: bool,
     len: usize,
+    returning_len: usize,
     next_number: u64,
     /// When the queue was last empty, or a call got its place in time.
     good_at: Duration,
@@ -68,6 +76,18 @@ pub(super) enum Pushed<P, T> {
     Refused,
 }
 
+/// Gives places to peers. If a peer may not take one, no peer that holds as many or more may.
+pub(super) trait Grants<P> {
+    /// Places that the peer holds.
+    fn held(&self, peer: &P) -> usize;
+    /// Whether the place that is free was its own: others that hold as many go first.
+    fn has_just_ended(&self, _peer: &P) -> bool {
+        false
+    }
+    /// Takes a place for a call of the peer, if it may have one.
+    fn try_take(&mut self, peer: &P) -> bool;
+}
+
 /// Why a call does not wait any longer and got no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
@@ -98,7 +118,10 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
         Self {
             bounds,
             lines: std::array::from_fn(|_| Line::default()),
+            returning: Line::default(),
+            is_turn_of_new: false,
             len: 0,
+            returning_len: 0,
             next_number: 0,
             good_at: Duration::ZERO,
             stands: false,
@@ -143,28 +166,39 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
         self.len < self.bounds.len_max || self.victim(line(rank), &rank.peer).is_some()
     }
 
-    /// A place is free: the call that gets it. Tells which ones wait no longer without one.
-    pub(super) fn pop(&mut self, now: Duration, mut shed: impl FnMut(T, Why)) -> Option<T> {
-        let next = loop {
-            let Some(line) = self.lines.iter_mut().find(|line| !line.turns.is_empty()) else {
-                break None;
-            };
-            let Some((waiting, peer)) = line.next(self.stands) else {
-                break None;
-            };
-            self.len -= 1;
-            let waited = now.saturating_sub(waiting.since);
-            if waiting.deadline.is_some_and(|deadline| deadline <= now) {
-                shed(waiting.call, Why::Expired);
-            } else if waited > self.bounds.interval {
-                shed(waiting.call, Why::Late);
-            } else {
-                line.pass_turn(&peer);
-                break Some((waiting.call, waited));
-            }
+    /// A call that has begun wants its place back.
+    pub(super) fn push_returning(&mut self, peer: P, call: T) -> Place<P> {
+        let number = self.next_number;
+        self.next_number += 1;
+        let waiting = Waiting {
+            number,
+            since: Duration::ZERO,
+            deadline: None,
+            call,
         };
-        if let Some((_, waited)) = next {
-            self.note_pop(now, waited);
+        self.returning.add(&peer, waiting);
+        self.returning_len += 1;
+        let line = RETURNING;
+        Place { line, peer, number }
+    }
+
+    /// The next call that gets a place, and its peer, for which a place was taken. Tells which ones
+    /// wait no longer without one.
+    pub(super) fn pop(
+        &mut self,
+        now: Duration,
+        grants: &mut impl Grants<P>,
+        mut shed: impl FnMut(T, Why),
+    ) -> Option<(P, T)> {
+        let mut next = None;
+        if !self.is_turn_of_new {
+            next = self.pop_returning(grants);
+        }
+        if next.is_none() {
+            next = self.pop_new(now, grants, &mut shed);
+        }
+        if next.is_none() && self.is_turn_of_new {
+            next = self.pop_returning(grants);
         }
         if self.stands {
             self.sweep(now, shed);
@@ -172,18 +206,64 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
         if self.len == 0 {
             self.note_empty(now);
         }
-        next.map(|(call, _)| call)
+        next
+    }
+
+    fn pop_returning(&mut self, grants: &mut impl Grants<P>) -> Option<(P, T)> {
+        let peer = self.returning.next(grants)?;
+        let waiting = self.returning.take_turn(&peer, false)?;
+        self.returning_len -= 1;
+        self.is_turn_of_new = true;
+        Some((peer, waiting.call))
+    }
+
+    fn pop_new(
+        &mut self,
+        now: Duration,
+        grants: &mut impl Grants<P>,
+        mut shed: impl FnMut(T, Why),
+    ) -> Option<(P, T)> {
+        let (newest, interval) = (self.stands, self.bounds.interval);
+        for line in &mut self.lines {
+            line.shed_hopeless(now, newest, interval, |waiting, why| {
+                self.len -= 1;
+                shed(waiting.call, why);
+            });
+            let Some(peer) = line.next(grants) else {
+                continue;
+            };
+            let waiting = line.take_turn(&peer, newest)?;
+            self.len -= 1;
+            self.is_turn_of_new = false;
+            self.note_pop(now, now.saturating_sub(waiting.since));
+            return Some((peer, waiting.call));
+        }
+        None
     }
 
     /// A call does not wait any longer, by its own will.
     pub(super) fn remove(&mut self, place: &Place<P>) -> Option<T> {
-        let removed = self.lines[place.line].remove(&place.peer, place.number)?;
-        self.len -= 1;
+        let Place { line, peer, number } = place;
+        let removed = if *line == RETURNING {
+            let removed = self.returning.remove(peer, *number)?;
+            self.returning_len -= 1;
+            removed
+        } else {
+            let removed = self.lines[*line].remove(peer, *number)?;
+            self.len -= 1;
+            removed
+        };
         Some(removed.call)
     }
 
+    /// Calls that wait and have not begun.
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Calls that have begun and want their place back.
+    pub(super) fn returning_len(&self) -> usize {
+        self.returning_len
     }
 
     /// Whether the newest go first.
@@ -272,17 +352,52 @@ impl<P: Clone + Eq + Hash, T> Line<P, T> {
         calls.push_back(waiting);
     }
 
-    /// Takes a call of the peer that has the next turn, which it keeps until [`pass_turn`](Self::pass_turn).
-    fn next(&mut self, newest: bool) -> Option<(Waiting<T>, P)> {
-        let peer = self.turns.front()?.clone();
-        let taken = self.take(&peer, newest)?;
-        Some((taken, peer))
+    /// The peer that holds the fewest places, of several the one that has the next turn, after a
+    /// place was taken for it.
+    fn next(&self, grants: &mut impl Grants<P>) -> Option<P> {
+        let order = |peer: &&P| (grants.held(peer), grants.has_just_ended(peer));
+        let peer = self.turns.iter().min_by_key(order)?;
+        grants.try_take(peer).then(|| peer.clone())
     }
 
-    /// The peer has had its turn.
-    fn pass_turn(&mut self, peer: &P) {
-        if self.turns.front() == Some(peer) {
-            self.turns.rotate_left(1);
+    /// Takes a call of the peer, whose next turn is after those of all others.
+    fn take_turn(&mut self, peer: &P, newest: bool) -> Option<Waiting<T>> {
+        if let Some(at) = self.turns.iter().position(|other| other == peer) {
+            self.turns.remove(at);
+            self.turns.push_back(peer.clone());
+        }
+        self.take(peer, newest)
+    }
+
+    /// Takes out the calls that would be next of their peers and are not worth a place any more.
+    fn shed_hopeless(
+        &mut self,
+        now: Duration,
+        newest: bool,
+        interval: Duration,
+        mut shed: impl FnMut(Waiting<T>, Why),
+    ) {
+        let mut is_shed = false;
+        for calls in self.waiting.values_mut() {
+            while let Some(next) = if newest { calls.back() } else { calls.front() } {
+                let why = if next.deadline.is_some_and(|deadline| deadline <= now) {
+                    Why::Expired
+                } else if now.saturating_sub(next.since) > interval {
+                    Why::Late
+                } else {
+                    break;
+                };
+                let next = if newest {
+                    calls.pop_back()
+                } else {
+                    calls.pop_front()
+                };
+                is_shed = true;
+                next.into_iter().for_each(|next| shed(next, why));
+            }
+        }
+        if is_shed {
+            self.forget_empty();
         }
     }
 
@@ -310,6 +425,10 @@ impl<P: Clone + Eq + Hash, T> Line<P, T> {
             let old = calls.partition_point(|waiting| waiting.since < than);
             calls.drain(..old).for_each(&mut shed);
         }
+        self.forget_empty();
+    }
+
+    fn forget_empty(&mut self) {
         self.waiting.retain(|_, calls| !calls.is_empty());
         self.turns.retain(|peer| self.waiting.contains_key(peer));
     }
@@ -345,6 +464,9 @@ fn line<P>(rank: &Rank<P>) -> usize {
 
 /// First attempts and retries of each class.
 const LINES: usize = 2 * Priority::ALL.len();
+
+/// Number of the line of calls that have begun.
+const RETURNING: usize = LINES;
 
 /// What is known about a queue is not worth more.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);

@@ -10,6 +10,7 @@ use crate::{
     endpoint::Shared,
     server::{
         CallContext,
+        admission::CallerShare,
         context::{Asked, CallInfo},
         router::{Handler, Started},
     },
@@ -30,6 +31,8 @@ pub(super) struct Method {
     pub(super) started: Started,
     /// Of a call that is over, for the next.
     pub(super) spare_context: Option<CallContext>,
+    /// What the caller holds of the method's places, once it has called it and if those are limited.
+    pub(super) admission: Option<Arc<CallerShare>>,
 }
 
 /// The number or the name makes no sense.
@@ -53,6 +56,7 @@ impl Methods {
             handler: None,
             started: Started::default(),
             spare_context: None,
+            admission: None,
         };
         method.resolve(shared);
         self.methods.push(method);
@@ -78,6 +82,16 @@ impl Method {
             asked: *asked,
         };
         CallContext::new(peer.clone(), info)
+    }
+
+    /// Finds out what the caller holds of the method's places, if those are limited.
+    pub(super) fn note_call(&mut self, peer: &Peer) {
+        let rules = self.handler.as_ref().and_then(Handler::rules);
+        if self.admission.is_none()
+            && let Some(gate) = rules.and_then(|rules| rules.gate.as_ref())
+        {
+            self.admission = Some(gate.caller(peer.shared_name()));
+        }
     }
 
     /// Methods are only ever added, so what was found stays right.

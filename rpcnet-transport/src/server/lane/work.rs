@@ -26,7 +26,7 @@ use crate::{
         CallContext, Dispatch,
         admission::{Entry, Places, Queued},
         answer::{answer, hold_reply},
-        call::{admit, enter, expired, is_over, unknown_method, within_limit, wrong_kind},
+        call::{admit, enter, expired, gates, is_over, unknown_method, within_limit, wrong_kind},
         context::Asked,
         first::Caller,
         keys::Lent,
@@ -196,10 +196,13 @@ impl Lane {
             .methods
             .find(request.method, shared)
             .map_err(|_| Nonsense)?;
+        method.note_call(&self.caller.peer);
         let Some(Handler::Unary(unary)) = &method.handler else {
             return Err(Nonsense);
         };
-        match enter(shared, unary.rules.as_deref(), &self.caller.peer, asked) {
+        let of_method = method.admission.as_ref();
+        let gates = gates(&self.caller, unary.rules.as_deref(), of_method);
+        match enter(shared, gates, self.now, asked) {
             Entry::Now(places) => return Ok(Some(places)),
             Entry::Never(status) => self.fail(id, status),
             Entry::Later(later) => {

@@ -25,6 +25,45 @@ fn rank(priority: Priority, peer: u8) -> Rank<u8> {
     }
 }
 
+/// Peers that hold nothing and may have any place.
+struct Free;
+
+impl Grants<u8> for Free {
+    fn held(&self, _peer: &u8) -> usize {
+        0
+    }
+
+    fn try_take(&mut self, _peer: &u8) -> bool {
+        true
+    }
+}
+
+/// How many places peers hold, and how many each of them may hold.
+struct Held {
+    by_peer: HashMap<u8, usize>,
+    most: usize,
+}
+
+impl Held {
+    fn new(held: &[(u8, usize)], most: usize) -> Self {
+        let by_peer = held.iter().copied().collect();
+        Self { by_peer, most }
+    }
+}
+
+impl Grants<u8> for Held {
+    fn held(&self, peer: &u8) -> usize {
+        self.by_peer.get(peer).copied().unwrap_or(0)
+    }
+
+    fn try_take(&mut self, peer: &u8) -> bool {
+        let held = self.by_peer.entry(*peer).or_default();
+        let may = *held < self.most;
+        *held += usize::from(may);
+        may
+    }
+}
+
 /// A queue, and what left it without a place.
 struct Check {
     queue: Queue<u8, &'static str>,
@@ -50,9 +89,13 @@ impl Check {
     }
 
     fn pop(&mut self, now: u64) -> Option<&'static str> {
+        self.pop_with(now, &mut Free)
+    }
+
+    fn pop_with(&mut self, now: u64, grants: &mut impl Grants<u8>) -> Option<&'static str> {
         let shed = &mut self.shed;
-        self.queue
-            .pop(ms(now), |call, why| shed.push((call, Some(why))))
+        let tell = |call, why| shed.push((call, Some(why)));
+        self.queue.pop(ms(now), grants, tell).map(|(_, call)| call)
     }
 
     fn shed(&mut self) -> Vec<(&'static str, Option<Why>)> {
@@ -99,6 +142,69 @@ fn peers_take_turns() {
     check.push(1, critical(3), "c1");
     let order: Vec<_> = std::iter::from_fn(|| check.pop(2)).collect();
     assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]);
+}
+
+#[test]
+fn the_peer_that_holds_the_fewest_places_is_next() {
+    let mut check = Check::new(10);
+    let critical = |peer| rank(Priority::Critical, peer);
+    let calls = [
+        (1, "a1"),
+        (1, "a2"),
+        (2, "b1"),
+        (2, "b2"),
+        (3, "c1"),
+        (3, "c2"),
+    ];
+    for (peer, call) in calls {
+        check.push(0, critical(peer), call);
+    }
+    let mut held = Held::new(&[(1, 3), (2, 1)], 9);
+    let order: Vec<_> = std::iter::from_fn(|| check.pop_with(1, &mut held)).collect();
+    assert_eq!(order, ["c1", "b1", "c2", "b2", "a1", "a2"]);
+}
+
+#[test]
+fn a_peer_that_may_have_no_place_holds_up_no_other() {
+    use Priority::{Critical, Sheddable};
+    let mut check = Check::new(10);
+    check.push(0, rank(Critical, 1), "a1");
+    check.push(0, rank(Critical, 2), "b1");
+    check.push(0, rank(Sheddable, 2), "b2");
+    let mut held = Held::new(&[(1, 2)], 2);
+    assert_eq!(check.pop_with(1, &mut held), Some("b1"));
+    assert_eq!(check.pop_with(1, &mut held), Some("b2"));
+    assert_eq!(check.pop_with(1, &mut held), None);
+    assert_eq!((check.queue.len(), check.shed().len()), (1, 0));
+    held.most = 3;
+    assert_eq!(check.pop_with(1, &mut held), Some("a1"));
+    check.push(2, rank(Critical, 1), "late");
+    assert_eq!(check.pop_with(103, &mut held), None);
+    assert_eq!(check.shed(), [("late", Some(Why::Late))]);
+}
+
+#[test]
+fn calls_that_have_begun_and_others_take_turns() {
+    let mut check = Check::new(3);
+    let critical = |peer| rank(Priority::Critical, peer);
+    for call in ["new 1", "new 2", "new 3"] {
+        check.push(0, critical(1), call);
+    }
+    let places = ["back 1", "back 2", "back 3"].map(|call| check.queue.push_returning(2, call));
+    assert_eq!((check.queue.len(), check.queue.returning_len()), (3, 3));
+    assert_eq!(check.queue.remove(&places[1]), Some("back 2"));
+    assert_eq!(check.queue.remove(&places[1]), None);
+    let mut held = Held::new(&[(1, 5), (2, 5)], 9);
+    assert_eq!(check.pop_with(1, &mut held), Some("back 1"));
+    assert_eq!(check.pop_with(1, &mut held), Some("new 1"));
+    held.by_peer.insert(2, 9);
+    assert_eq!(check.pop_with(1, &mut held), Some("new 2"));
+    held.by_peer.insert(2, 5);
+    // It has no bound in time.
+    assert_eq!(check.pop_with(1_000, &mut held), Some("back 3"));
+    assert_eq!(check.pop_with(1_000, &mut held), None);
+    assert_eq!(check.shed(), [("new 3", Some(Why::Late))]);
+    assert_eq!(check.queue.returning_len(), 0);
 }
 
 #[test]
@@ -277,7 +383,8 @@ proptest! {
                 }
                 Operation::Pop => {
                     let mut shed = Vec::new();
-                    let popped = queue.pop(now, |call, why| shed.push((call, why)));
+                    let tell = |call, why| shed.push((call, why));
+                    let popped = queue.pop(now, &mut Free, tell).map(|(_, call)| call);
                     for (call, why) in shed {
                         let (_, since, deadline, _) = waiting.remove(&call).expect("it waited");
                         match why {
@@ -325,7 +432,7 @@ proptest! {
                     let _ = queue.push(ms(0), rank, peer);
                 }
             }
-            let peer = queue.pop(ms(0), |_, _| {}).expect("one waits");
+            let (_, peer) = queue.pop(ms(0), &mut Free, |_, _| {}).expect("one waits");
             served[peer] += 1;
         }
         let (least, most) = (served.iter().min(), served.iter().max());

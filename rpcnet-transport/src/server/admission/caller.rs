@@ -1,0 +1,206 @@
+//! A caller at a gate: how many places it holds, and how many it may hold.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use super::{gate::Gate, queue::Grants, recent::RecentCallers};
+use crate::accounts::Share;
+
+/// The places of a gate that one caller holds, over all its connections, and in runs that outlive
+/// them.
+///
+/// While no other caller has connected or made a call for a minute, a caller may hold every place.
+/// Otherwise it may hold four times as many as are free; up to an equal part among the callers
+/// that were seen lately and one more it takes any that is free. So a caller with few calls finds
+/// a place beside one with many, whatever the time that a call takes.
+pub(in crate::server) struct CallerShare {
+    pub(super) gate: Arc<Gate>,
+    name: Arc<str>,
+    held: AtomicUsize,
+    /// When the caller was last noted, in seconds of the gate's clock, and one; zero for never.
+    noted_s: AtomicU64,
+}
+
+/// The callers of a gate.
+#[derive(Default)]
+pub(super) struct Callers {
+    by_name: Mutex<HashMap<Arc<str>, Weak<CallerShare>>>,
+    recent: Mutex<RecentCallers<Arc<str>>>,
+    /// How many callers were seen lately, when a caller was last noted.
+    recent_count: AtomicUsize,
+}
+
+/// A caller, to be compared and hashed by identity.
+#[derive(Debug, Clone)]
+pub(super) struct CallerKey(pub(super) Arc<CallerShare>);
+
+/// Takes places for calls that wait.
+pub(super) struct TakePlaces<'a> {
+    /// The caller whose call has ended.
+    pub(super) ended: Option<&'a CallerShare>,
+}
+
+impl Gate {
+    /// The caller of this name. It stays the same as long as a call or a connection of it does.
+    pub(in crate::server) fn caller(self: &Arc<Self>, name: Arc<str>) -> Arc<CallerShare> {
+        let mut by_name = self.callers.by_name.lock();
+        if let Some(caller) = by_name.get(&name).and_then(Weak::upgrade) {
+            return caller;
+        }
+        let caller = Arc::new(CallerShare {
+            gate: Arc::clone(self),
+            name: Arc::clone(&name),
+            held: AtomicUsize::new(0),
+            noted_s: AtomicU64::new(0),
+        });
+        by_name.insert(name, Arc::downgrade(&caller));
+        caller
+    }
+
+    /// The caller of this name, which has connected and is likely to call.
+    pub(in crate::server) fn connect(self: &Arc<Self>, name: Arc<str>) -> Arc<CallerShare> {
+        let caller = self.caller(name);
+        caller.note_seen(self.now());
+        caller
+    }
+
+    /// How much one of the callers may hold of as many places as there are now.
+    fn share(&self) -> Share {
+        let limit = self.limit.load(SeqCst);
+        share(limit, self.callers.recent_count.load(SeqCst))
+    }
+}
+
+impl CallerShare {
+    /// The caller makes a call, or wants a place back.
+    pub(super) fn note_seen(&self, now: Duration) {
+        let noted_s = now.as_secs() + 1;
+        if self.noted_s.load(SeqCst) != noted_s {
+            self.note_second(noted_s);
+        }
+    }
+
+    #[cold]
+    fn note_second(&self, noted_s: u64) {
+        self.noted_s.store(noted_s, SeqCst);
+        let callers = &self.gate.callers;
+        let mut recent = callers.recent.lock();
+        let count = recent.note(noted_s, &self.name);
+        callers.recent_count.store(count, SeqCst);
+    }
+
+    /// Takes a place if one is free and the caller may have it. Who fails has to look at those that
+    /// wait afterwards: for a moment the caller seemed to hold one more.
+    pub(super) fn try_take(&self) -> bool {
+        // Counted before it is judged, so that calls that come at the same time see each other.
+        let own = self.held.fetch_add(1, SeqCst);
+        let share = self.gate.share();
+        let more = |running| share.allows(own, running, 1).then_some(running + 1);
+        let is_taken = self.gate.running.fetch_update(SeqCst, SeqCst, more).is_ok();
+        if !is_taken {
+            self.held.fetch_sub(1, SeqCst);
+        }
+        is_taken
+    }
+
+    /// Whether a call that comes now would have a place.
+    pub(super) fn may_take(&self) -> bool {
+        let running = self.gate.running.load(SeqCst);
+        self.gate.share().allows(self.held(), running, 1)
+    }
+
+    /// Gives back a place, without a look at those that wait.
+    pub(super) fn give_back(&self) {
+        self.gate.running.fetch_sub(1, SeqCst);
+        self.held.fetch_sub(1, SeqCst);
+    }
+
+    /// The caller has one more call that goes on without a place.
+    pub(super) fn overdraw(&self) {
+        self.held.fetch_add(1, SeqCst);
+        self.gate.overdrawn.fetch_add(1, SeqCst);
+    }
+
+    /// A call that went on without a place does no longer.
+    pub(super) fn end_overdraft(&self) {
+        self.gate.overdrawn.fetch_sub(1, SeqCst);
+        self.held.fetch_sub(1, SeqCst);
+        self.gate.promote_waiting(Some(self));
+    }
+
+    /// Places that the caller holds, and calls that it has without one.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(SeqCst)
+    }
+}
+
+impl Drop for CallerShare {
+    fn drop(&mut self) {
+        let mut by_name = self.gate.callers.by_name.lock();
+        // A new one may have come in between.
+        let is_gone = |caller: &Weak<Self>| caller.strong_count() == 0;
+        if by_name.get(&self.name).is_some_and(is_gone) {
+            by_name.remove(&self.name);
+        }
+    }
+}
+
+impl Grants<CallerKey> for TakePlaces<'_> {
+    fn held(&self, caller: &CallerKey) -> usize {
+        caller.0.held()
+    }
+
+    fn has_just_ended(&self, caller: &CallerKey) -> bool {
+        let same = |ended: &CallerShare| std::ptr::eq(ended, Arc::as_ptr(&caller.0));
+        self.ended.is_some_and(same)
+    }
+
+    fn try_take(&mut self, caller: &CallerKey) -> bool {
+        caller.0.try_take()
+    }
+}
+
+impl PartialEq for CallerKey {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for CallerKey {}
+
+impl Hash for CallerKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+impl fmt::Debug for CallerShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallerShare")
+            .field("name", &self.name)
+            .field("held", &self.held())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much one of so many callers may hold.
+fn share(limit: usize, recent_count: usize) -> Share {
+    if recent_count <= 1 {
+        return Share::new(limit, limit);
+    }
+    let equal = limit / (recent_count + 1);
+    Share::new(limit, equal.max(1)).with_factor(FACTOR)
+}
+
+/// A caller may hold so many times what is free: four fifths of what the others leave.
+const FACTOR: usize = 4;

@@ -1,0 +1,437 @@
+//! Shares of callers: what one leaves to others, and that nothing is lost on the way.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use proptest::prelude::*;
+use tokio::{
+    runtime::Builder,
+    task::{JoinSet, unconstrained, yield_now},
+    time::advance,
+};
+
+use super::*;
+use crate::server::admission::recent::RECENT_S;
+
+/// A gate with so many places and a queue without a bound in time.
+fn gate(limit: usize) -> Arc<Gate> {
+    let hours = Duration::from_secs(1_000_000);
+    let admission = Admission::fixed(limit).with_queue_time(hours, hours);
+    Arc::new(Gate::new(&admission))
+}
+
+fn newcomer() -> Newcomer {
+    Newcomer {
+        priority: Priority::Critical,
+        is_retry: false,
+        deadline: None,
+    }
+}
+
+/// A caller, what it holds, and its calls that wait.
+struct Caller {
+    share: Arc<CallerShare>,
+    places: Vec<Place>,
+    tickets: Vec<Ticket>,
+    lent: Vec<Place>,
+    returning: Vec<Pin<Box<dyn Future<Output = Place>>>>,
+}
+
+impl Caller {
+    fn new(gate: &Arc<Gate>, name: &str) -> Self {
+        Self {
+            share: gate.caller(name.into()),
+            places: Vec::new(),
+            tickets: Vec::new(),
+            lent: Vec::new(),
+            returning: Vec::new(),
+        }
+    }
+
+    /// Makes a call; says whether it has a place at once.
+    fn call(&mut self) -> bool {
+        match self.share.pass(Instant::now(), newcomer) {
+            Passed::Through(place) => {
+                self.places.push(place);
+                return true;
+            }
+            Passed::Waits(ticket) => self.tickets.push(ticket),
+            Passed::Turned(_) => {}
+        }
+        false
+    }
+
+    /// Makes calls until one has to wait, which is taken back. Says how many places it holds then.
+    fn fill(&mut self) -> usize {
+        while self.call() {}
+        self.tickets.pop();
+        self.places.len()
+    }
+
+    /// Takes the places that its calls were given.
+    fn collect(&mut self) {
+        let Self { places, .. } = self;
+        self.tickets
+            .retain_mut(|ticket| match ticket.verdict.try_recv() {
+                Ok(Ok(place)) => {
+                    places.push(place);
+                    false
+                }
+                Ok(Err(_)) => false,
+                Err(_) => true,
+            });
+        let mut cx = Context::from_waker(Waker::noop());
+        self.returning
+            .retain_mut(|returning| match returning.as_mut().poll(&mut cx) {
+                Poll::Ready(place) => {
+                    places.push(place);
+                    false
+                }
+                Poll::Pending => true,
+            });
+    }
+
+    fn lend(&mut self) {
+        if let Some(mut place) = self.places.pop() {
+            place.pause();
+            self.lent.push(place);
+        }
+    }
+
+    fn regain(&mut self) {
+        if self.lent.pop().is_some() {
+            let regain = Arc::clone(&self.share).regain();
+            self.returning.push(Box::pin(unconstrained(regain)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_is_alone_may_hold_every_place() {
+    let gate = gate(8);
+    let mut alone = Caller::new(&gate, "a");
+    assert_eq!(alone.fill(), 8);
+    assert_eq!(gate.state().running, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_beside_others_leaves_places_to_them() {
+    let gate = gate(8);
+    let [mut greedy, mut modest, mut third] = ["a", "b", "c"].map(|n| Caller::new(&gate, n));
+    assert!(modest.call());
+    modest.places.clear();
+    assert_eq!(greedy.fill(), 6);
+    assert_eq!(modest.fill(), 2, "an equal part");
+    assert!(!third.call(), "all are taken");
+    greedy.call();
+    greedy.places.pop();
+    third.collect();
+    greedy.collect();
+    assert_eq!((third.places.len(), greedy.places.len()), (1, 5));
+    assert_eq!(gate.state().running, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_has_every_place_again_when_no_other_was_seen_for_the_time() {
+    let gate = gate(8);
+    let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
+    assert!(modest.call());
+    modest.places.clear();
+    assert_eq!(greedy.fill(), 6);
+    advance(Duration::from_secs(RECENT_S - 1)).await;
+    assert_eq!(greedy.fill(), 6);
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(greedy.fill(), 8);
+    // It is told to leave some by the next one that comes, which waits for the first that ends.
+    assert!(!modest.call());
+    greedy.call();
+    greedy.places.pop();
+    modest.collect();
+    greedy.collect();
+    assert_eq!((modest.places.len(), greedy.places.len()), (1, 7));
+    greedy.places.pop();
+    greedy.collect();
+    assert_eq!(greedy.places.len(), 6, "and none of its calls that wait");
+    assert!(modest.call());
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_a_caller_at_its_share_hold_up_no_others() {
+    let gate = gate(8);
+    let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
+    assert!(modest.call());
+    modest.places.clear();
+    greedy.fill();
+    for _ in 0..20 {
+        assert!(!greedy.call());
+    }
+    for _ in 0..100 {
+        assert!(modest.call());
+        modest.places.clear();
+        greedy.collect();
+        assert_eq!(greedy.places.len(), 6);
+    }
+    assert_eq!(gate.state().waiting, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_without_room_to_wait_is_served_beside_calls_that_may_not_have_a_place() {
+    let gate = Arc::new(Gate::new(&Admission::fixed(8).with_queue_len(0)));
+    let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
+    assert_eq!(greedy.fill(), 8);
+    assert!(!modest.call(), "it is refused, and seen");
+    for _ in 0..2 {
+        greedy.lend();
+    }
+    greedy.regain();
+    greedy.collect();
+    assert_eq!(greedy.returning.len(), 1, "it holds all of its share");
+    assert!(modest.call());
+    assert!(!greedy.call());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_wants_its_place_back_counts_to_its_caller() {
+    let gate = gate(8);
+    let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
+    assert_eq!(greedy.fill(), 8);
+    for _ in 0..8 {
+        greedy.lend();
+    }
+    assert!(modest.call());
+    for _ in 0..8 {
+        greedy.regain();
+    }
+    greedy.collect();
+    assert_eq!((greedy.places.len(), greedy.returning.len()), (5, 3));
+    assert!(modest.call());
+    assert!(!modest.call(), "the last is for one that comes");
+    modest.places.clear();
+    modest.collect();
+    greedy.collect();
+    assert_eq!((modest.places.len(), greedy.places.len()), (1, 5));
+    drop(greedy);
+    assert_eq!(gate.state().running, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_goes_on_without_a_place_takes_none_from_others() {
+    let gate = gate(4);
+    let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
+    assert!(modest.call());
+    modest.places.clear();
+    for _ in 0..10 {
+        assert!(greedy.call());
+        greedy.lend();
+    }
+    greedy.lent.iter_mut().for_each(Place::resume);
+    assert_eq!((gate.state().running, greedy.share.held()), (10, 10));
+    assert!(gate.is_busy());
+    assert!(!greedy.call());
+    assert!(modest.call());
+    greedy.lent.drain(..9);
+    greedy.collect();
+    assert_eq!(greedy.places.len(), 1, "when enough of them have ended");
+    greedy.lent.clear();
+    assert_eq!((gate.state().running, greedy.share.held()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_goes_to_a_caller_that_has_none_before_the_one_that_had_it() {
+    let gate = gate(1);
+    let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
+    assert!(greedy.call());
+    for _ in 0..3 {
+        assert!(!greedy.call() && !modest.call());
+        greedy.places.clear();
+        greedy.collect();
+        modest.collect();
+        assert_eq!((greedy.places.len(), modest.places.len()), (0, 1));
+        modest.places.clear();
+        greedy.collect();
+        assert_eq!(greedy.places.len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_is_the_same_over_its_connections_and_forgotten_with_the_last() {
+    let gate = gate(8);
+    let first = gate.caller("a".into());
+    assert!(Arc::ptr_eq(&first, &gate.caller("a".into())));
+    assert!(!Arc::ptr_eq(&first, &gate.caller("b".into())));
+    let Passed::Through(place) = first.pass(Instant::now(), newcomer) else {
+        panic!("all places are free");
+    };
+    drop(first);
+    // A run that outlives its caller.
+    assert_eq!(gate.caller("a".into()).held(), 1);
+    drop(place);
+    assert_eq!(gate.caller("a".into()).held(), 0);
+}
+
+/// Calls of the same caller that come at the same time see each other.
+#[test]
+fn calls_on_many_threads_stay_within_the_share_of_their_caller() {
+    let gate = gate(8);
+    let other = gate.caller("b".into());
+    let greedy = gate.caller("a".into());
+    for caller in [&other, &greedy] {
+        drop(caller.pass(Instant::now(), newcomer));
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..2_000 {
+                    let mut places = Vec::new();
+                    for _ in 0..3 {
+                        if greedy.try_take() {
+                            places.push(Place::of_taken(Arc::clone(&greedy)));
+                        }
+                    }
+                    assert!(gate.running.load(SeqCst) <= 6);
+                }
+            });
+        }
+    });
+    assert_eq!((gate.state().running, greedy.held()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_call_gets_its_place_in_the_end() {
+    let gate = gate(4);
+    let mut tasks = JoinSet::new();
+    for number in 0..24 {
+        let caller = gate.caller(["a", "b", "c"][number % 3].into());
+        tasks.spawn(async move {
+            for round in 0..100 {
+                let mut place = match caller.pass(Instant::now(), newcomer) {
+                    Passed::Through(place) => place,
+                    Passed::Waits(ticket) => ticket.turn().await.expect("its turn"),
+                    Passed::Turned(turned) => panic!("{turned:?}"),
+                };
+                if round % 3 == 0 {
+                    place.pause();
+                    yield_now().await;
+                    place.replace_lent(Arc::clone(&caller).regain().await);
+                }
+                yield_now().await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    let state = gate.state();
+    assert_eq!((state.running, state.waiting), (0, 0));
+}
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Call(usize),
+    End(usize),
+    GiveUp(usize),
+    Lend(usize),
+    Regain(usize),
+    Wait(u64),
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let caller = 0..CALLERS;
+    prop_oneof![
+        8 => caller.clone().prop_map(Operation::Call),
+        5 => caller.clone().prop_map(Operation::End),
+        1 => caller.clone().prop_map(Operation::GiveUp),
+        1 => caller.clone().prop_map(Operation::Lend),
+        1 => caller.prop_map(Operation::Regain),
+        1 => (0u64..100).prop_map(Operation::Wait),
+    ]
+}
+
+const CALLERS: usize = 4;
+
+/// How many places a caller may hold when so many callers were seen lately, as the documentation has it.
+fn most(limit: usize, recent: usize, others: usize) -> usize {
+    let left = limit - others;
+    if recent == 1 {
+        return left;
+    }
+    let part = (0..=left).rev().find(|own| *own <= 4 * (left - own));
+    part.unwrap_or(0).max(limit / (recent + 1)).max(1)
+}
+
+proptest! {
+    #[test]
+    fn places_are_shared_and_none_is_lost(
+        limit in 1usize..12,
+        operations in prop::collection::vec(operation(), 0..200),
+    ) {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let gate = gate(limit);
+            let name = |number: usize| number.to_string();
+            let mut callers: [_; CALLERS] =
+                std::array::from_fn(|number| Caller::new(&gate, &name(number)));
+            let mut seen_s = [None; CALLERS];
+            let (mut now_s, mut recent) = (0u64, 0);
+            for operation in operations {
+                let seen = match operation {
+                    Operation::Call(who) => Some(who),
+                    Operation::Regain(who) if !callers[who].lent.is_empty() => Some(who),
+                    _ => None,
+                };
+                if let Some(who) = seen {
+                    seen_s[who] = Some(now_s);
+                    let is_recent = |at: &u64| now_s - at < RECENT_S;
+                    recent = seen_s.iter().flatten().filter(|at| is_recent(at)).count();
+                }
+                let newcomers: Vec<usize> = (0..CALLERS)
+                    .filter(|at| callers[*at].places.is_empty() && !callers[*at].tickets.is_empty())
+                    .collect();
+                let returning: usize = callers.iter().map(|caller| caller.returning.len()).sum();
+                let mut has_ended = false;
+                match operation {
+                    Operation::Call(who) => {
+                        if callers[who].call() {
+                            let others = gate.state().running - callers[who].places.len();
+                            let most = most(limit, recent, others);
+                            prop_assert!(callers[who].places.len() <= most);
+                        }
+                    }
+                    Operation::End(who) => has_ended = callers[who].places.pop().is_some(),
+                    Operation::GiveUp(who) => drop(callers[who].tickets.pop()),
+                    Operation::Lend(who) => callers[who].lend(),
+                    Operation::Regain(who) => callers[who].regain(),
+                    Operation::Wait(s) => {
+                        now_s += s;
+                        advance(Duration::from_secs(s)).await;
+                    }
+                }
+                // Twice: the first look at one that returns may give a place to one before it.
+                for _ in 0..2 {
+                    callers.iter_mut().for_each(Caller::collect);
+                }
+                let running = gate.state().running;
+                let held: usize = callers.iter().map(|caller| caller.places.len()).sum();
+                prop_assert_eq!(running, held);
+                prop_assert!(running <= limit);
+                if has_ended && returning == 0 && !newcomers.is_empty() {
+                    let has_place = |at: &usize| !callers[*at].places.is_empty();
+                    prop_assert!(newcomers.iter().any(has_place), "within one end");
+                }
+                for caller in &callers {
+                    prop_assert_eq!(caller.share.held(), caller.places.len());
+                    let waits = !caller.tickets.is_empty() || !caller.returning.is_empty();
+                    if waits && running < limit {
+                        let most = most(limit, recent, running - caller.places.len());
+                        prop_assert!(caller.places.len() >= most, "it may have a free place");
+                    }
+                }
+            }
+            let shares = callers.map(|caller| Arc::clone(&caller.share));
+            let state = gate.state();
+            prop_assert_eq!((state.running, state.waiting), (0, 0));
+            prop_assert!(shares.iter().all(|share| share.held() == 0));
+            Ok::<_, TestCaseError>(())
+        })?;
+    }
+}

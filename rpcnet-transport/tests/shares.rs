@@ -1,0 +1,238 @@
+//! Calls of one caller that take long, beside small calls of another, at a server that runs eight at a time: in memory and in virtual
+//! time.
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rpcnet_transport::{
+    Admission, CallContext, CallOptions, DevCa, Endpoint, KeyMemory, MemoryNetwork, Receiver,
+    Router, RpcClient, RpcServer, Status, TransportConfig,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+/// One authority for all tests: making keys takes time.
+static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("shares"));
+
+const PLACES: usize = 8;
+
+/// How long the handlers of the greedy caller work.
+const LONG: Duration = Duration::from_secs(2);
+
+/// Small calls of the other one: how many, and how often.
+const CALLS: usize = 300;
+const EVERY: Duration = Duration::from_millis(10);
+
+/// Of 300.
+const ANSWERED_MIN: usize = CALLS * 9 / 10;
+
+struct World {
+    server: RpcServer,
+    greedy: RpcClient,
+    modest: RpcClient,
+    _nodes: [Endpoint; 2],
+}
+
+async fn world(limited: Limited) -> World {
+    let network = MemoryNetwork::new();
+    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+    let bind = |name, config| network.bind(any, config, CA.issue(name).unwrap());
+    let (mut config, mut router) = (TransportConfig::lan(), router());
+    match limited {
+        Limited::Server => config = config.with_admission(Admission::fixed(PLACES)),
+        Limited::Methods => {
+            for method in ["small", "once", "parts", "slowly"] {
+                router = router.with_limit(method, PLACES);
+            }
+        }
+    }
+    let server = bind("server", config).unwrap().serve(router);
+    let nodes = ["greedy", "modest"].map(|name| bind(name, TransportConfig::lan()).unwrap());
+    let connect = |node: &Endpoint| {
+        let (node, addr) = (node.clone(), server.local_addr());
+        async move { node.connect(addr, "server").await.unwrap() }
+    };
+    let (greedy, modest) = (connect(&nodes[0]).await, connect(&nodes[1]).await);
+    World {
+        server,
+        greedy,
+        modest,
+        _nodes: nodes,
+    }
+}
+
+/// What the limit is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limited {
+    Server,
+    Methods,
+}
+
+/// A small method; one that takes long, with keys; one that works for long when all messages are there; and one that works for a
+/// while on each message.
+fn router() -> Router {
+    Router::new()
+        .raw("small", |_cx, body: Bytes| async move {
+            let is_long = body.starts_with(b"long");
+            sleep(if is_long { LONG } else { EVERY / 10 }).await;
+            Ok(body)
+        })
+        .raw("once", |_cx: CallContext, body| async move {
+            sleep(LONG).await;
+            Ok(body)
+        })
+        .with_idempotency("once", KeyMemory::new())
+        .client_streaming("parts", |_cx, mut parts: Receiver<u64>| async move {
+            while parts.message().await?.is_some() {}
+            sleep(LONG).await;
+            Ok::<_, Status>(0u64)
+        })
+        .client_streaming("slowly", |_cx, mut parts: Receiver<u64>| async move {
+            let mut count = 0u64;
+            while parts.message().await?.is_some() {
+                sleep(2 * EVERY).await;
+                count += 1;
+            }
+            Ok::<_, Status>(count)
+        })
+}
+
+impl World {
+    /// Makes small calls at a fixed rate. Says how many are answered.
+    async fn small_calls(&self) -> usize {
+        let mut calls = JoinSet::new();
+        for _ in 0..CALLS {
+            let client = self.modest.clone();
+            calls.spawn(async move { client.call("small", vec![0; 8]).await.is_ok() });
+            sleep(EVERY).await;
+        }
+        let ends = calls.join_all().await;
+        ends.into_iter().filter(|is_ok| *is_ok).count()
+    }
+
+    /// Waits until so many calls have begun.
+    async fn begun(&self, calls: u64) {
+        let begun = async {
+            while self.server.stats().calls_started < calls {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(LONG, begun).await.expect("they begin in time");
+    }
+
+    /// Makes calls with keys, more than there are places, again and again, and gives each of them up soon.
+    fn call_with_keys(&self) -> JoinSet<()> {
+        let mut calls = JoinSet::new();
+        for task in 0..2 * PLACES {
+            let client = self.greedy.clone();
+            calls.spawn(async move {
+                for number in 0.. {
+                    let key = ((task as u128) << 64) | number;
+                    let options = CallOptions::new().with_idempotency_key(key);
+                    let call = client.call_with("once", vec![0; 8], options);
+                    let _ = timeout(5 * EVERY, call).await;
+                }
+            });
+        }
+        calls
+    }
+
+    /// Sends eight bytes on each of as many streams as there are places, twice over, again and again.
+    fn upload(&self, method: &'static str, parts: u64) -> JoinSet<()> {
+        let mut calls = JoinSet::new();
+        for _ in 0..2 * PLACES {
+            let client = self.greedy.clone();
+            calls.spawn(async move {
+                loop {
+                    let upload = client.call_client_streaming::<u64, u64>(method).await;
+                    if let Ok(mut upload) = upload {
+                        for part in 0..parts {
+                            let _ = upload.send(u64::MAX - part).await;
+                        }
+                        let _ = upload.finish().await;
+                    }
+                    sleep(EVERY).await;
+                }
+            });
+        }
+        calls
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_calls_are_answered_beside_keyed_calls_that_take_long() {
+    let world = world(Limited::Server).await;
+    let _calls = world.call_with_keys();
+    world.begun(PLACES as u64 / 2).await;
+    let answered = world.small_calls().await;
+    assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
+    let stats = world.server.stats();
+    assert!(stats.calls_shed > 0, "there were too many: {stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_calls_are_answered_beside_streams_whose_handlers_work_for_long() {
+    let world = world(Limited::Server).await;
+    let _calls = world.upload("parts", 1);
+    world.begun(PLACES as u64 / 2).await;
+    let answered = world.small_calls().await;
+    assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_a_method_is_shared_too() {
+    let world = world(Limited::Methods).await;
+    world.modest.call("small", "").await.expect("it is seen");
+    let mut calls = JoinSet::new();
+    for _ in 0..2 * PLACES {
+        let client = world.greedy.clone();
+        calls.spawn(async move {
+            loop {
+                let _ = client.call("small", "long").await;
+            }
+        });
+    }
+    world.begun(PLACES as u64 / 2).await;
+    let answered = world.small_calls().await;
+    assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_is_alone_uses_every_place_and_none_more() {
+    let network = MemoryNetwork::new();
+    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+    let bind = |name, config| network.bind(any, config, CA.issue(name).unwrap());
+    let config = TransportConfig::lan().with_admission(Admission::fixed(PLACES));
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counted = (Arc::clone(&running), Arc::clone(&most));
+    let router = Router::new().raw("work", move |_cx, body| {
+        let (running, most) = counted.clone();
+        async move {
+            most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+            sleep(EVERY).await;
+            running.fetch_sub(1, SeqCst);
+            Ok(body)
+        }
+    });
+    let server = bind("server", config).unwrap().serve(router);
+    let node = bind("gateway", TransportConfig::lan()).unwrap();
+    let client = node.connect(server.local_addr(), "server").await.unwrap();
+    let began = Instant::now();
+    let mut calls = JoinSet::new();
+    for _ in 0..5 * PLACES {
+        let client = client.clone();
+        calls.spawn(async move { client.call("work", "").await.is_ok() });
+    }
+    assert!(calls.join_all().await.into_iter().all(|is_ok| is_ok));
+    assert_eq!(most.load(SeqCst), PLACES);
+    assert!(began.elapsed() < 6 * EVERY, "{:?}", began.elapsed());
+}
