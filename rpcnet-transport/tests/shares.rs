@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::StreamExt;
 use rpcnet_transport::{
     Admission, CallContext, CallOptions, DevCa, Endpoint, KeyMemory, MemoryNetwork, Receiver,
     Router, RpcClient, RpcServer, Status, TransportConfig,
@@ -77,8 +78,8 @@ enum Limited {
     Methods,
 }
 
-/// A small method; one that takes long, with keys; one that works for long when all messages are there; and one that works for a
-/// while on each message.
+/// A small method; one that takes long, with keys; one that works for long when all messages are there; two that stop waiting for
+/// a message; and one that works for a while on each message.
 fn router() -> Router {
     Router::new()
         .raw("small", |_cx, body: Bytes| async move {
@@ -93,6 +94,16 @@ fn router() -> Router {
         .with_idempotency("once", KeyMemory::new())
         .client_streaming("parts", |_cx, mut parts: Receiver<u64>| async move {
             while parts.message().await?.is_some() {}
+            sleep(LONG).await;
+            Ok::<_, Status>(0u64)
+        })
+        .client_streaming("message", |_cx, mut parts: Receiver<u64>| async move {
+            timeout(EVERY, parts.message()).await.unwrap_err();
+            sleep(LONG).await;
+            Ok::<_, Status>(0u64)
+        })
+        .client_streaming("stream", |_cx, mut parts: Receiver<u64>| async move {
+            timeout(EVERY, parts.next()).await.unwrap_err();
             sleep(LONG).await;
             Ok::<_, Status>(0u64)
         })
@@ -189,6 +200,17 @@ async fn small_calls_are_answered_beside_streams_whose_handlers_work_for_long() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn small_calls_are_answered_beside_streams_that_had_all_places_for_themselves() {
+    let world = world(Limited::Server).await;
+    // The other caller was not seen for long.
+    sleep(Duration::from_secs(120)).await;
+    let _calls = world.upload("slowly", 100);
+    world.begun(PLACES as u64).await;
+    let answered = world.small_calls().await;
+    assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_limit_of_a_method_is_shared_too() {
     let world = world(Limited::Methods).await;
     world.modest.call("small", "").await.expect("it is seen");
@@ -204,6 +226,21 @@ async fn the_limit_of_a_method_is_shared_too() {
     world.begun(PLACES as u64 / 2).await;
     let answered = world.small_calls().await;
     assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
+}
+
+/// A stream does not learn that its handler waits no longer.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_stops_waiting_for_a_message_counts_again() {
+    let world = world(Limited::Server).await;
+    for (method, running) in [("message", 1), ("stream", 0)] {
+        let upload = world.greedy.call_client_streaming::<u64, u64>(method).await;
+        let upload = upload.expect("a stream");
+        sleep(LONG / 2).await;
+        let state = world.server.endpoint().admission().expect("a limit");
+        assert_eq!(state.running, running, "{method}");
+        let count = upload.finish().await.expect("a reply");
+        assert_eq!(count, 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

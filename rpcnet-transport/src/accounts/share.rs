@@ -42,6 +42,12 @@ impl Share {
         own.saturating_add(more) <= self.threshold(own, total)
     }
 
+    /// Whether a holder that has `own` of the `total` has more than it may take now: others have
+    /// come since.
+    pub(crate) fn is_exceeded(self, own: usize, total: usize) -> bool {
+        own > self.threshold(own, total)
+    }
+
     fn threshold(self, own: usize, total: usize) -> usize {
         let others = total.saturating_sub(own);
         let left = self.max.saturating_sub(others);
@@ -91,6 +97,16 @@ mod tests {
     }
 
     #[test]
+    fn a_share_is_exceeded_when_others_have_come() {
+        let share = Share::new(8, 2).with_factor(4);
+        assert!(!share.is_exceeded(6, 6));
+        assert!(share.is_exceeded(7, 7));
+        assert!(share.is_exceeded(6, 8), "6 of 6 that the others leave");
+        assert!(!share.is_exceeded(2, 8), "up to the floor");
+        assert!(!share.is_exceeded(2, 90), "the limit has shrunk");
+    }
+
+    #[test]
     fn one_that_comes_later_gets_something() {
         let share = Share::new(1000, 0);
         assert!(!share.allows(500, 500, 1));
@@ -127,7 +143,9 @@ mod tests {
 
         #[test]
         fn numbers_at_the_end_of_the_range_do_no_harm(own: usize, total: usize, more: usize, max: usize) {
-            let _ = Share::new(max, 16).allows(own, total, more);
+            let share = Share::new(max, 16);
+            let _ = share.allows(own, total, more);
+            let _ = share.is_exceeded(own, total);
         }
     }
 }

@@ -31,6 +31,11 @@ use crate::{
 ///
 /// It is a [`Stream`]; [`message`](Self::message) is the same as a method. Nothing is read ahead of what is asked for but
 /// what QUIC's window holds. Dropping it before its end tells the other side to stop.
+///
+/// A handler that may stop waiting for a message, as in a `select!`, should wait with
+/// [`message`](Self::message): dropping that future ends the wait, and the call counts to the limit
+/// of [`Admission`](crate::Admission) again. A stream does not learn that the handler waits no longer, so
+/// such a call does not count until the handler polls the stream again.
 pub struct Receiver<T> {
     core: RecvCore,
     _messages: PhantomData<fn() -> T>,
@@ -45,7 +50,8 @@ impl<T: Decode> Receiver<T> {
     }
 
     /// The next message, or `None` after the last. Cancel-safe. A handler that waits here holds no place of its server's or its method's
-    /// [`Admission`](crate::Admission) meanwhile.
+    /// [`Admission`](crate::Admission) meanwhile. While calls wait and the caller holds more than its
+    /// [share](crate::Admission#shares-of-callers), the handler waits here for a place too.
     ///
     /// # Errors
     ///
@@ -184,17 +190,14 @@ impl RecvCore {
         let turn = ready!(coop::poll_proceed(cx));
         let message = self.poll_message_at_once(cx);
         let Poll::Ready(message) = message else {
-            if let Side::Handler {
-                lent: Some(lent), ..
-            } = &self.side
-                && self.wait.is_none()
-            {
-                self.wait = Some(lent.wait());
+            if self.wait.is_none() {
+                self.wait = self.lent().map(LentPlaces::wait);
             }
             return Poll::Pending;
         };
         turn.made_progress();
-        if let Some(wait) = self.wait.take() {
+        let waited = self.wait.take();
+        if let Some(wait) = waited.or_else(|| self.lent()?.wait_if_owed()) {
             let mut place: Pin<Box<dyn Future<Output = ()> + Send + Sync>> = Box::pin(wait.end());
             if place.as_mut().poll(cx).is_pending() {
                 self.returning = Some((place, message));
@@ -202,6 +205,13 @@ impl RecvCore {
             }
         }
         Poll::Ready(message)
+    }
+
+    fn lent(&self) -> Option<&LentPlaces> {
+        match &self.side {
+            Side::Handler { lent, .. } => lent.as_ref(),
+            Side::Caller { .. } => None,
+        }
     }
 
     fn poll_message_at_once(

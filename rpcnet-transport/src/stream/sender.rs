@@ -41,7 +41,9 @@ impl<T: Encode> Sender<T> {
         }
     }
 
-    /// Sends one message, when there is room for it. Not cancel-safe: if the future is dropped before it ends,
+    /// Sends one message, when there is room for it. A handler waits here for a place of its server's
+    /// [`Admission`](crate::Admission) too, while calls wait and its caller holds more than its
+    /// [share](crate::Admission#shares-of-callers). Not cancel-safe: if the future is dropped before it ends,
     /// the call is broken and further messages are refused.
     ///
     /// # Errors
@@ -283,7 +285,8 @@ impl Drop for SendCore {
     }
 }
 
-/// Gives back the places of a handler for as long as it waits for its caller to take something.
+/// Gives back the places of a handler for as long as it waits for its caller to take something, and afterwards if others should
+/// have them.
 async fn waiting<T>(lent: Option<&LentPlaces>, write: impl Future<Output = T>) -> T {
     let Some(lent) = lent else {
         return write.await;
@@ -297,7 +300,7 @@ async fn waiting<T>(lent: Option<&LentPlaces>, write: impl Future<Output = T>) -
         written
     })
     .await;
-    if let Some(wait) = wait {
+    if let Some(wait) = wait.or_else(|| lent.wait_if_owed()) {
         wait.end().await;
     }
     written

@@ -36,7 +36,6 @@ pub(in crate::server) struct CallerShare {
 pub(super) struct Callers {
     by_name: Mutex<HashMap<Arc<str>, Weak<CallerShare>>>,
     recent: Mutex<RecentCallers<Arc<str>>>,
-    /// How many callers were seen lately, when a caller was last noted.
     recent_count: AtomicUsize,
 }
 
@@ -46,6 +45,7 @@ pub(super) struct CallerKey(pub(super) Arc<CallerShare>);
 
 /// Takes places for calls that wait.
 pub(super) struct TakePlaces<'a> {
+    pub(super) now: Duration,
     /// The caller whose call has ended.
     pub(super) ended: Option<&'a CallerShare>,
 }
@@ -77,17 +77,27 @@ impl Gate {
     /// How much one of the callers may hold of as many places as there are now.
     fn share(&self) -> Share {
         let limit = self.limit.load(SeqCst);
-        share(limit, self.callers.recent_count.load(SeqCst))
+        share(limit, self.callers.recent_count())
+    }
+}
+
+impl Callers {
+    /// How many callers were seen lately, when a caller was last noted.
+    pub(super) fn recent_count(&self) -> usize {
+        self.recent_count.load(SeqCst)
     }
 }
 
 impl CallerShare {
-    /// The caller makes a call, or wants a place back.
-    pub(super) fn note_seen(&self, now: Duration) {
+    /// The caller makes a call, or a call of it wants a place or goes on. Says whether the caller
+    /// was not noted in this second before.
+    pub(super) fn note_seen(&self, now: Duration) -> bool {
         let noted_s = now.as_secs() + 1;
-        if self.noted_s.load(SeqCst) != noted_s {
+        let is_new = self.noted_s.load(SeqCst) != noted_s;
+        if is_new {
             self.note_second(noted_s);
         }
+        is_new
     }
 
     #[cold]
@@ -117,6 +127,21 @@ impl CallerShare {
     pub(super) fn may_take(&self) -> bool {
         let running = self.gate.running.load(SeqCst);
         self.gate.share().allows(self.held(), running, 1)
+    }
+
+    /// Whether calls wait and the caller holds more than its share, since others have come.
+    pub(super) fn owes_a_place(&self) -> bool {
+        let gate = &self.gate;
+        if !gate.is_awaited() {
+            return false;
+        }
+        if self.note_seen(gate.now()) {
+            // Others may be gone for a minute, and leave their part to those that wait.
+            gate.promote_waiting(None);
+        }
+        let is_alone = gate.callers.recent_count() <= 1;
+        let running = gate.running.load(SeqCst);
+        !is_alone && gate.share().is_exceeded(self.held(), running)
     }
 
     /// Gives back a place, without a look at those that wait.
@@ -166,6 +191,8 @@ impl Grants<CallerKey> for TakePlaces<'_> {
     }
 
     fn try_take(&mut self, caller: &CallerKey) -> bool {
+        // It is there, however long it has waited.
+        caller.0.note_seen(self.now);
         caller.0.try_take()
     }
 }

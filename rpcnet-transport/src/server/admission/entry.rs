@@ -157,14 +157,13 @@ impl Places {
 ///
 /// A caller that sends nothing, or takes nothing, would hold them for as long as it likes otherwise. Before the handler goes on it
 /// has its places back, in turns with calls that have not begun. One that stops waiting for its caller, as in a `select!`, goes on
-/// at once, and for a while more may run than the limit says.
+/// at once, and for a while more may run than the limit says. With its next message it waits for
+/// places again.
+///
+/// A call that waits for no message, since all are there, gives its places back between two of them
+/// when its caller holds more than its share.
 #[derive(Debug, Clone)]
-pub(crate) struct LentPlaces(Arc<LentCall>);
-
-#[derive(Debug)]
-struct LentCall {
-    state: Mutex<Lent>,
-}
+pub(crate) struct LentPlaces(Arc<Mutex<Lent>>);
 
 #[derive(Debug)]
 struct Lent {
@@ -175,19 +174,18 @@ struct Lent {
 
 /// A wait for the caller, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct PeerWait(Arc<LentCall>);
+pub(crate) struct PeerWait(Arc<Mutex<Lent>>);
 
 impl LentPlaces {
     /// `None` where nothing is limited.
     pub(in crate::server) fn new(places: Places) -> Option<Self> {
         let is_limited = places.server.is_some() || places.method.is_some();
-        let state = Mutex::new(Lent { places, waits: 0 });
-        is_limited.then(|| Self(Arc::new(LentCall { state })))
+        is_limited.then(|| Self(Arc::new(Mutex::new(Lent { places, waits: 0 }))))
     }
 
     /// The handler waits for its caller.
     pub(crate) fn wait(&self) -> PeerWait {
-        let mut lent = self.0.state.lock();
+        let mut lent = self.0.lock();
         lent.waits += 1;
         if lent.waits == 1 {
             lent.places.each(Place::pause);
@@ -195,9 +193,20 @@ impl LentPlaces {
         PeerWait(Arc::clone(&self.0))
     }
 
+    /// A message has come or gone without a wait. Gives the places back if others should have them
+    /// before the handler goes on.
+    pub(crate) fn wait_if_owed(&self) -> Option<PeerWait> {
+        let is_owed = {
+            let Lent { places, .. } = &*self.0.lock();
+            let mut all = places.server.iter().chain(&places.method);
+            all.any(Place::is_owed)
+        };
+        is_owed.then(|| self.wait())
+    }
+
     /// The handler has returned, or is gone.
     pub(in crate::server) fn end(&self, outcome: Option<&Outcome>) {
-        let mut places = std::mem::take(&mut self.0.state.lock().places);
+        let mut places = std::mem::take(&mut self.0.lock().places);
         if let Some(outcome) = outcome {
             places.note(outcome);
         }
@@ -208,7 +217,7 @@ impl PeerWait {
     /// Ends the wait when the handler has its places back.
     pub(crate) async fn end(self) {
         let lent_by = {
-            let lent = self.0.state.lock();
+            let lent = self.0.lock();
             match lent.waits {
                 // The method's first, as on the way in.
                 1 => [&lent.places.method, &lent.places.server]
@@ -220,7 +229,7 @@ impl PeerWait {
         for (index, caller) in lent_by.into_iter().enumerate() {
             let Some(caller) = caller else { continue };
             let regained = caller.regain().await;
-            let mut lent = self.0.state.lock();
+            let mut lent = self.0.lock();
             let Lent { places, .. } = &mut *lent;
             let place = [&mut places.method, &mut places.server];
             let unused = match place.into_iter().nth(index).and_then(Option::as_mut) {
@@ -239,7 +248,7 @@ impl PeerWait {
 
 impl Drop for PeerWait {
     fn drop(&mut self) {
-        let mut lent = self.0.state.lock();
+        let mut lent = self.0.lock();
         lent.waits -= 1;
         if lent.waits == 0 {
             lent.places.each(Place::resume);

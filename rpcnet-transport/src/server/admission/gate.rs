@@ -127,7 +127,7 @@ impl Gate {
         }
     }
 
-    fn is_awaited(&self) -> bool {
+    pub(super) fn is_awaited(&self) -> bool {
         self.waiting.load(SeqCst) > 0 || self.returning.load(SeqCst) > 0
     }
 
@@ -146,7 +146,8 @@ impl Gate {
                     return;
                 }
                 let tell = |waiter, why| shed.push((waiter, why));
-                let next = queue.pop(self.now(), &mut TakePlaces { ended }, tell);
+                let now = self.now();
+                let next = queue.pop(now, &mut TakePlaces { now, ended }, tell);
                 self.note_lengths(&queue);
                 (next, queue.retry_after())
             };

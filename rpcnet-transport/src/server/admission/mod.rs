@@ -47,7 +47,8 @@ use std::time::Duration;
 ///
 /// A caller that comes when all places are taken gets the next one that becomes free, so long
 /// handlers make it wait: its calls fail if that takes longer than the
-/// [queue time](Self::with_queue_time). A limit of 1 cannot be shared: the caller that has the place
+/// [queue time](Self::with_queue_time). Handlers of streams give places back earlier: between two
+/// messages, while calls wait and their caller holds more than its share. A limit of 1 cannot be shared: the caller that has the place
 /// keeps all others waiting while its handler runs.
 ///
 /// ```

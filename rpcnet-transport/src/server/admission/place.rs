@@ -66,6 +66,15 @@ impl Place {
         self.caller.as_ref().filter(|_| is_lent).cloned()
     }
 
+    /// Whether others should have it before its call goes on.
+    pub(super) fn is_owed(&self) -> bool {
+        match (&self.caller, self.hold) {
+            (Some(caller), Hold::Regular) => caller.owes_a_place(),
+            (Some(_), Hold::Overdrawn) => true,
+            (Some(_), Hold::Lent) | (None, _) => false,
+        }
+    }
+
     /// A place that was lent is [there again](CallerShare::regain).
     pub(super) fn replace_lent(&mut self, mut regained: Self) {
         debug_assert_eq!(self.hold, Hold::Lent);

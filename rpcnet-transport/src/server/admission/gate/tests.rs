@@ -217,6 +217,41 @@ async fn a_call_that_wants_its_place_back_counts_to_its_caller() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_place_is_owed_while_calls_wait_and_its_caller_has_more_than_its_share() {
+    let gate = gate(8);
+    let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
+    assert_eq!(greedy.fill(), 8);
+    // It was last seen a while ago, and its calls go on.
+    advance(Duration::from_secs(10 * RECENT_S)).await;
+    let owed = |caller: &Caller| caller.places.iter().filter(|place| place.is_owed()).count();
+    assert_eq!(owed(&greedy), 0);
+    assert!(!modest.call());
+    assert_eq!(owed(&greedy), 8);
+    greedy.lend();
+    modest.collect();
+    assert_eq!(
+        (modest.places.len(), owed(&greedy)),
+        (1, 0),
+        "no call waits"
+    );
+    greedy.regain();
+    greedy.collect();
+    assert_eq!((owed(&greedy), owed(&modest)), (7, 0));
+    for _ in 0..2 {
+        greedy.lend();
+        greedy.regain();
+        greedy.collect();
+    }
+    assert_eq!((greedy.places.len(), owed(&greedy)), (5, 0));
+    // The others are gone for long, which calls that go on find out.
+    modest.places.clear();
+    advance(Duration::from_secs(RECENT_S)).await;
+    assert_eq!(owed(&greedy), 0);
+    greedy.collect();
+    assert_eq!((greedy.places.len(), greedy.returning.len()), (8, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_goes_on_without_a_place_takes_none_from_others() {
     let gate = gate(4);
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
@@ -227,6 +262,8 @@ async fn a_call_that_goes_on_without_a_place_takes_none_from_others() {
         greedy.lend();
     }
     greedy.lent.iter_mut().for_each(Place::resume);
+    let owed = greedy.lent.iter().filter(|place| place.is_owed()).count();
+    assert_eq!(owed, 7, "those without");
     assert_eq!((gate.state().running, greedy.share.held()), (10, 10));
     assert!(gate.is_busy());
     assert!(!greedy.call());
@@ -371,19 +408,7 @@ proptest! {
             let name = |number: usize| number.to_string();
             let mut callers: [_; CALLERS] =
                 std::array::from_fn(|number| Caller::new(&gate, &name(number)));
-            let mut seen_s = [None; CALLERS];
-            let (mut now_s, mut recent) = (0u64, 0);
             for operation in operations {
-                let seen = match operation {
-                    Operation::Call(who) => Some(who),
-                    Operation::Regain(who) if !callers[who].lent.is_empty() => Some(who),
-                    _ => None,
-                };
-                if let Some(who) = seen {
-                    seen_s[who] = Some(now_s);
-                    let is_recent = |at: &u64| now_s - at < RECENT_S;
-                    recent = seen_s.iter().flatten().filter(|at| is_recent(at)).count();
-                }
                 let newcomers: Vec<usize> = (0..CALLERS)
                     .filter(|at| callers[*at].places.is_empty() && !callers[*at].tickets.is_empty())
                     .collect();
@@ -392,6 +417,7 @@ proptest! {
                 match operation {
                     Operation::Call(who) => {
                         if callers[who].call() {
+                            let recent = gate.callers.recent_count();
                             let others = gate.state().running - callers[who].places.len();
                             let most = most(limit, recent, others);
                             prop_assert!(callers[who].places.len() <= most);
@@ -401,16 +427,13 @@ proptest! {
                     Operation::GiveUp(who) => drop(callers[who].tickets.pop()),
                     Operation::Lend(who) => callers[who].lend(),
                     Operation::Regain(who) => callers[who].regain(),
-                    Operation::Wait(s) => {
-                        now_s += s;
-                        advance(Duration::from_secs(s)).await;
-                    }
+                    Operation::Wait(s) => advance(Duration::from_secs(s)).await,
                 }
                 // Twice: the first look at one that returns may give a place to one before it.
                 for _ in 0..2 {
                     callers.iter_mut().for_each(Caller::collect);
                 }
-                let running = gate.state().running;
+                let (running, recent) = (gate.state().running, gate.callers.recent_count());
                 let held: usize = callers.iter().map(|caller| caller.places.len()).sum();
                 prop_assert_eq!(running, held);
                 prop_assert!(running <= limit);
