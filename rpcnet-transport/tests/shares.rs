@@ -1,5 +1,5 @@
-//! Calls of one caller that take long, beside small calls of another, at a server that runs eight at a time: in memory and in virtual
-//! time.
+//! Calls of one caller that take long, beside small calls of another, at a server that runs eight
+//! at a time: in memory and in virtual time.
 
 use std::{
     net::Ipv4Addr,
@@ -78,8 +78,8 @@ enum Limited {
     Methods,
 }
 
-/// A small method; one that takes long, with keys; one that works for long when all messages are there; two that stop waiting for
-/// a message; and one that works for a while on each message.
+/// A small method; one that takes long, with keys; one that works for long when all messages are
+/// there; two that stop waiting for a message; and one that works for a while on each message.
 fn router() -> Router {
     Router::new()
         .raw("small", |_cx, body: Bytes| async move {
@@ -140,7 +140,8 @@ impl World {
         timeout(LONG, begun).await.expect("they begin in time");
     }
 
-    /// Makes calls with keys, more than there are places, again and again, and gives each of them up soon.
+    /// Makes calls with keys, more than there are places, again and again, and gives each of them
+    /// up soon.
     fn call_with_keys(&self) -> JoinSet<()> {
         let mut calls = JoinSet::new();
         for task in 0..2 * PLACES {
@@ -157,7 +158,8 @@ impl World {
         calls
     }
 
-    /// Sends eight bytes on each of as many streams as there are places, twice over, again and again.
+    /// Sends eight bytes on each of as many streams as there are places, twice over, again and
+    /// again.
     fn upload(&self, method: &'static str, parts: u64) -> JoinSet<()> {
         let mut calls = JoinSet::new();
         for _ in 0..2 * PLACES {

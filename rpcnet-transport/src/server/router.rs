@@ -292,9 +292,11 @@ impl Router {
         self
     }
 
-    /// Runs at most so many calls of a method at a time, at least one; others wait or are refused as
-    /// [`Admission::fixed`](Admission::fixed) has it by default. For a method that uses what there is little of. All clones of this router
-    /// share the limit, and so do [callers](Admission#shares-of-callers) that were seen at this method. A call passes its method's limit first, then the server's, if that has
+    /// Runs at most so many calls of a method at a time, at least one; others wait or are refused
+    /// as [`Admission::fixed`](Admission::fixed) has it by default. For a method that uses what
+    /// there is little of. All clones of this router share the limit, and so do
+    /// [callers](Admission#shares-of-callers) that were seen at this method. A call passes its
+    /// method's limit first, then the server's, if that has
     /// [one](crate::TransportConfig::with_admission). Default none.
     ///
     /// # Panics
@@ -314,11 +316,13 @@ impl Router {
     /// [not processed](Status::not_processed), or [`DeadlineExceeded`](crate::Code::DeadlineExceeded) or
     /// [`Cancelled`](crate::Code::Cancelled), since the work was given up then: a repeat runs.
     ///
-    /// Such a call runs to its end also when its caller goes or its deadline passes, for a repeat to be answered; for
-    /// [`KeyMemory::with_time`] at the most, which is the deadline that the handler and the calls that it makes have, and not that of
-    /// any one caller. It counts as one call in flight. What is cut then, or by a shutdown, is not remembered. It holds the place of its first
-    /// caller, if their number is limited, and counts to the [share](Admission#shares-of-callers) of
-    /// that caller until it ends. Calls without a key are served as ever.
+    /// Such a call runs to its end also when its caller goes or its deadline passes, for a repeat
+    /// to be answered; for [`KeyMemory::with_time`] at the most, which is the deadline that the
+    /// handler and the calls that it makes have, and not that of any one caller. It counts as one
+    /// call in flight. What is cut then, or by a shutdown, is not remembered. It holds the place of
+    /// its first caller, if their number is limited, and counts to the
+    /// [share](Admission#shares-of-callers) of that caller until it ends. Calls without a key are
+    /// served as ever.
     ///
     /// ```
     /// use std::time::Duration;

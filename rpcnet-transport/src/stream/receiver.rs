@@ -34,8 +34,8 @@ use crate::{
 ///
 /// A handler that may stop waiting for a message, as in a `select!`, should wait with
 /// [`message`](Self::message): dropping that future ends the wait, and the call counts to the limit
-/// of [`Admission`](crate::Admission) again. A stream does not learn that the handler waits no longer, so
-/// such a call does not count until the handler polls the stream again.
+/// of [`Admission`](crate::Admission) again. A stream does not learn that the handler waits no
+/// longer, so such a call does not count until the handler polls the stream again.
 pub struct Receiver<T> {
     core: RecvCore,
     _messages: PhantomData<fn() -> T>,
@@ -49,9 +49,10 @@ impl<T: Decode> Receiver<T> {
         }
     }
 
-    /// The next message, or `None` after the last. Cancel-safe. A handler that waits here holds no place of its server's or its method's
-    /// [`Admission`](crate::Admission) meanwhile. While calls wait and the caller holds more than its
-    /// [share](crate::Admission#shares-of-callers), the handler waits here for a place too.
+    /// The next message, or `None` after the last. Cancel-safe. A handler that waits here holds no
+    /// place of its server's or its method's [`Admission`](crate::Admission) meanwhile. While calls
+    /// wait and the caller holds more than its [share](crate::Admission#shares-of-callers), the
+    /// handler waits here for a place too.
     ///
     /// # Errors
     ///

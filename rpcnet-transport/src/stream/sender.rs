@@ -41,10 +41,10 @@ impl<T: Encode> Sender<T> {
         }
     }
 
-    /// Sends one message, when there is room for it. A handler waits here for a place of its server's
-    /// [`Admission`](crate::Admission) too, while calls wait and its caller holds more than its
-    /// [share](crate::Admission#shares-of-callers). Not cancel-safe: if the future is dropped before it ends,
-    /// the call is broken and further messages are refused.
+    /// Sends one message, when there is room for it. A handler waits here for a place of its
+    /// server's [`Admission`](crate::Admission) too, while calls wait and its caller holds more
+    /// than its [share](crate::Admission#shares-of-callers). Not cancel-safe: if the future is
+    /// dropped before it ends, the call is broken and further messages are refused.
     ///
     /// # Errors
     ///
@@ -285,8 +285,8 @@ impl Drop for SendCore {
     }
 }
 
-/// Gives back the places of a handler for as long as it waits for its caller to take something, and afterwards if others should
-/// have them.
+/// Gives back the places of a handler for as long as it waits for its caller to take something, and
+/// afterwards if others should have them.
 async fn waiting<T>(lent: Option<&LentPlaces>, write: impl Future<Output = T>) -> T {
     let Some(lent) = lent else {
         return write.await;

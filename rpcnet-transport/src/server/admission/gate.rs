@@ -24,8 +24,9 @@ use super::{
 };
 use crate::Priority;
 
-/// So many may pass at a time, and of each caller as many as its [share](CallerShare) allows; others wait. Taking a place that is
-/// free, and giving it back while no call waits, are a few atomic operations each.
+/// So many may pass at a time, and of each caller as many as its [share](CallerShare) allows;
+/// others wait. Taking a place that is free, and giving it back while no call waits, are a few
+/// atomic operations each.
 pub(crate) struct Gate {
     pub(super) limit: AtomicUsize,
     pub(super) running: AtomicUsize,

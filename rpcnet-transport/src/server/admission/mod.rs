@@ -22,11 +22,14 @@ use std::time::Duration;
 
 /// How many calls a server runs at a time, and what becomes of those for which there is no place.
 ///
-/// Without it a server runs what comes, up to [`calls_max`](crate::TransportConfig::with_calls_max), and refuses the rest at
-/// once. With it a call that finds no place waits in a queue of bounded length and time, in the order of its
-/// [`Priority`](crate::Priority); first attempts go before retries, and callers take turns, those that hold the fewest places first. What is refused is refused
-/// by its header, with [`Code::Overloaded`](crate::Code::Overloaded), unprocessed, and an estimate of when to come back. From four fifths of the
-/// limit on the [load report](crate::LoadReport) says busy, so that balancers go elsewhere before anything is refused.
+/// Without it a server runs what comes, up to
+/// [`calls_max`](crate::TransportConfig::with_calls_max), and refuses the rest at once. With it a
+/// call that finds no place waits in a queue of bounded length and time, in the order of its
+/// [`Priority`](crate::Priority); first attempts go before retries, and callers take turns, those
+/// that hold the fewest places first. What is refused is refused by its header, with
+/// [`Code::Overloaded`](crate::Code::Overloaded), unprocessed, and an estimate of when to come
+/// back. From four fifths of the limit on the [load report](crate::LoadReport) says busy, so that
+/// balancers go elsewhere before anything is refused.
 ///
 /// # Shares of callers
 ///
@@ -42,14 +45,14 @@ use std::time::Duration;
 ///
 /// With a limit of 8, one caller of two holds at most 6 places, and the other one has the rest
 /// whenever it needs it. A call of a caller that holds its share waits, and calls of other callers
-/// pass it. The price: while several callers are there, one that alone has much to do leaves a fifth
-/// of the places free, two leave a ninth, and ten leave a fortieth.
+/// pass it. The price: while several callers are there, one that alone has much to do leaves a
+/// fifth of the places free, two leave a ninth, and ten leave a fortieth.
 ///
 /// A caller that comes when all places are taken gets the next one that becomes free, so long
-/// handlers make it wait: its calls fail if that takes longer than the
-/// [queue time](Self::with_queue_time). Handlers of streams give places back earlier: between two
-/// messages, while calls wait and their caller holds more than its share. A limit of 1 cannot be shared: the caller that has the place
-/// keeps all others waiting while its handler runs.
+/// handlers make it wait: its calls fail if that takes longer than the [queue
+/// time](Self::with_queue_time). Handlers of streams give places back earlier: between two
+/// messages, while calls wait and their caller holds more than its share. A limit of 1 cannot be
+/// shared: the caller that has the place keeps all others waiting while its handler runs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -82,9 +85,10 @@ enum Limit {
 pub struct AdmissionState {
     /// Calls that may run at a time.
     pub limit: usize,
-    /// Calls that run; one with streams whose handler waits for its caller does not count. They can be more than the limit for a while, when
-    /// an adaptive one has shrunk or a handler stops waiting for its caller. They can be fewer while
-    /// calls wait, when callers hold their [shares](Admission#shares-of-callers).
+    /// Calls that run; one with streams whose handler waits for its caller does not count. They can
+    /// be more than the limit for a while, when an adaptive one has shrunk or a handler stops
+    /// waiting for its caller. They can be fewer while calls wait, when callers hold their
+    /// [shares](Admission#shares-of-callers).
     pub running: usize,
     /// Calls that wait for a place.
     pub waiting: usize,
@@ -92,8 +96,9 @@ pub struct AdmissionState {
 
 impl Admission {
     /// So many calls run at a time, at least one; of one caller as many as its
-    /// [share](Self#shares-of-callers) allows. Too small a limit leaves the machine idle, too large a one makes all calls slow before any is
-    /// refused; what is right is the number at which the handlers' bottleneck is just busy.
+    /// [share](Self#shares-of-callers) allows. Too small a limit leaves the machine idle, too large
+    /// a one makes all calls slow before any is refused; what is right is the number at which the
+    /// handlers' bottleneck is just busy.
     pub fn fixed(calls: usize) -> Self {
         Self::with_limit(Limit::Fixed(calls.max(1)))
     }

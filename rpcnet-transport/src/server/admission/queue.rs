@@ -10,13 +10,15 @@ use crate::Priority;
 
 /// Calls that wait for a place.
 ///
-/// What matters more goes first, first attempts before retries of the same class; inside of that the peer that holds the fewest places,
-/// and peers that hold the same take turns. A peer that may hold no more is passed over. The queue is
-/// bounded by length: a call for which there is no room takes the place of one that matters less, or of a peer that has more
-/// there, and is refused otherwise. It is bounded by time too: nothing waits longer than the interval. When for an interval no call has got its place
-/// within the target, the queue stands, as CoDel has it (Nichols and Jacobson, 2012): then the newest go first and
-/// what is older than the target, or than two places take to become free, is shed, until the queue is empty. That keeps the answers that
-/// are given quick, where a queue in order would make all of them late (Maurer, "Fail at scale", 2015).
+/// What matters more goes first, first attempts before retries of the same class; inside of that
+/// the peer that holds the fewest places, and peers that hold the same take turns. A peer that may
+/// hold no more is passed over. The queue is bounded by length: a call for which there is no room
+/// takes the place of one that matters less, or of a peer that has more there, and is refused
+/// otherwise. It is bounded by time too: nothing waits longer than the interval. When for an
+/// interval no call has got its place within the target, the queue stands, as CoDel has it (Nichols
+/// and Jacobson, 2012): then the newest go first and what is older than the target, or than two
+/// places take to become free, is shed, until the queue is empty. That keeps the answers that are
+/// given quick, where a queue in order would make all of them late (Maurer, "Fail at scale", 2015).
 ///
 /// Calls that have begun and want back the place that they lent wait here too, without a bound in
 /// time or number: they are as many as run. They and the others take turns.

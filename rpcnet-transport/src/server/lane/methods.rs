@@ -31,7 +31,8 @@ pub(super) struct Method {
     pub(super) started: Started,
     /// Of a call that is over, for the next.
     pub(super) spare_context: Option<CallContext>,
-    /// What the caller holds of the method's places, once it has called it and if those are limited.
+    /// What the caller holds of the method's places, once it has called it and if those are
+    /// limited.
     pub(super) admission: Option<Arc<CallerShare>>,
 }
 

@@ -386,7 +386,8 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 const CALLERS: usize = 4;
 
-/// How many places a caller may hold when so many callers were seen lately, as the documentation has it.
+/// How many places a caller may hold when so many callers were seen lately, as the documentation
+/// has it.
 fn most(limit: usize, recent: usize, others: usize) -> usize {
     let left = limit - others;
     if recent == 1 {
