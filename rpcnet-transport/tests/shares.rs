@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use futures::StreamExt;
 use rpcnet_transport::{
-    Admission, CallContext, CallOptions, DevCa, Endpoint, KeyMemory, MemoryNetwork, Receiver,
-    Router, RpcClient, RpcServer, Status, TransportConfig,
+    Admission, CallContext, CallOptions, DevCa, Endpoint, KeyMemory, MemoryNetwork, PeerIdentity,
+    Receiver, Router, RpcClient, RpcServer, Status, TransportConfig,
 };
 use tokio::{
     task::JoinSet,
@@ -250,7 +250,12 @@ async fn a_caller_that_is_alone_uses_every_place_and_none_more() {
     let network = MemoryNetwork::new();
     let any = (Ipv4Addr::UNSPECIFIED, 0).into();
     let bind = |name, config| network.bind(any, config, CA.issue(name).unwrap());
-    let config = TransportConfig::lan().with_admission(Admission::fixed(PLACES));
+    let config = TransportConfig::lan()
+        .with_admission(Admission::fixed(PLACES))
+        .with_authorizer(|node: &PeerIdentity<'_>| match node.peer().name() {
+            "gateway" => Ok(()),
+            _ => Err("unknown".to_owned()),
+        });
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counted = (Arc::clone(&running), Arc::clone(&most));
     let router = Router::new().raw("work", move |_cx, body| {
@@ -265,6 +270,10 @@ async fn a_caller_that_is_alone_uses_every_place_and_none_more() {
     let server = bind("server", config).unwrap().serve(router);
     let node = bind("gateway", TransportConfig::lan()).unwrap();
     let client = node.connect(server.local_addr(), "server").await.unwrap();
+    // One that is not let in is not there.
+    let denied = bind("other", TransportConfig::lan()).unwrap();
+    let connected = denied.connect(server.local_addr(), "server").await;
+    connected.expect_err("it is not let in");
     let began = Instant::now();
     let mut calls = JoinSet::new();
     for _ in 0..5 * PLACES {

@@ -431,6 +431,9 @@ impl Newcomer {
         if denial.is_ok() && !caller.is_counted() {
             denial = Err(Denial::TooMany);
         }
+        if let (Ok(()), Some(admission)) = (&denial, &caller.admission) {
+            admission.note_connected();
+        }
         Ok(Self { caller, denial })
     }
 }

@@ -73,7 +73,7 @@ impl Caller {
             admission: shared
                 .gate
                 .as_ref()
-                .map(|gate| gate.connect(peer.shared_name())),
+                .map(|gate| gate.caller(peer.shared_name())),
             peer,
             counted,
             lanes: AtomicU8::new(0),

@@ -67,13 +67,6 @@ impl Gate {
         caller
     }
 
-    /// The caller of this name, which has connected and is likely to call.
-    pub(in crate::server) fn connect(self: &Arc<Self>, name: Arc<str>) -> Arc<CallerShare> {
-        let caller = self.caller(name);
-        caller.note_seen(self.now());
-        caller
-    }
-
     /// How much one of the callers may hold of as many places as there are now.
     fn share(&self) -> Share {
         let limit = self.limit.load(SeqCst);
@@ -89,6 +82,11 @@ impl Callers {
 }
 
 impl CallerShare {
+    /// The caller has connected, and is likely to call.
+    pub(in crate::server) fn note_connected(&self) {
+        self.note_seen(self.gate.now());
+    }
+
     /// The caller makes a call, or a call of it wants a place or goes on. Says whether the caller
     /// was not noted in this second before.
     pub(super) fn note_seen(&self, now: Duration) -> bool {
