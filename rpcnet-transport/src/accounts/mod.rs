@@ -5,16 +5,17 @@
 
 mod room;
 mod share;
+mod windows;
 
 pub(crate) use self::{
     room::{Reservation, Room},
     share::Share,
+    windows::{SetWindows, WINDOW_FLOOR},
 };
 
 use std::{
     collections::HashMap,
     fmt,
-    num::NonZeroU32,
     sync::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -24,6 +25,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
+use self::windows::{WindowRules, Windows};
 use crate::{
     TransportConfig,
     gauge::{Gauge, GaugeGuard},
@@ -38,6 +40,7 @@ struct Inner {
     connections: Share,
     bytes: Share,
     connection_bytes_max: usize,
+    window_rules: WindowRules,
     held: Mutex<Held>,
     by_peer: Mutex<HashMap<Arc<str>, Weak<Account>>>,
     /// Told when bytes are given back, if a peer waits for them.
@@ -61,6 +64,7 @@ pub(crate) struct Account {
     /// Changed under the lock of what all hold.
     connections: AtomicUsize,
     bytes: AtomicUsize,
+    windows: Mutex<Windows>,
     /// The connection whose message waits for what is given back is first, others behind it.
     line: Semaphore,
 }
@@ -79,7 +83,13 @@ pub(crate) struct ConnectionAccount {
 
 /// One connection of a peer, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct ConnectionGuard(Arc<Account>);
+pub(crate) struct ConnectionGuard {
+    account: Arc<Account>,
+    /// Among those of the account that have windows.
+    number: u64,
+    /// Most calls with streams of their own that the connection had at a time.
+    calls: AtomicUsize,
+}
 
 /// A call being served, counted for the endpoint and for its peer.
 #[derive(Debug)]
@@ -91,10 +101,12 @@ pub(crate) struct InFlight {
 impl Accounts {
     pub(crate) fn new(config: &TransportConfig) -> Self {
         let message = config.message_bytes_max;
+        let bytes = Share::new(config.buffered_bytes_max.max(message), message);
         Self(Arc::new(Inner {
             calls: Share::new(config.calls_max.get(), PLACES_FLOOR),
             connections: Share::new(config.connections_max.get(), PLACES_FLOOR),
-            bytes: Share::new(config.buffered_bytes_max.max(message), message),
+            bytes,
+            window_rules: WindowRules::new(config, bytes.max()),
             connection_bytes_max: config.connection_buffered_bytes_max.max(message),
             held: Mutex::default(),
             by_peer: Mutex::default(),
@@ -120,6 +132,7 @@ impl Accounts {
             calls: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            windows: Mutex::new(Windows::new(self.0.window_rules)),
             line: Semaphore::new(1),
         });
         by_peer.insert(name, Arc::downgrade(&account));
@@ -128,15 +141,24 @@ impl Accounts {
 }
 
 impl Account {
-    /// Counts one more connection, unless the peer has as many as it may.
-    pub(crate) fn connect(self: &Arc<Self>) -> Option<ConnectionGuard> {
-        let mut held = self.all.held.lock();
-        let own = self.connections.load(Relaxed);
-        let allowed = self.all.connections.allows(own, held.connections, 1);
-        allowed.then(|| {
+    /// Counts one more connection and sets its windows, unless the peer has as many as it may.
+    pub(crate) fn connect(
+        self: &Arc<Self>,
+        connection: impl SetWindows + 'static,
+    ) -> Option<ConnectionGuard> {
+        {
+            let mut held = self.all.held.lock();
+            let own = self.connections.load(Relaxed);
+            if !self.all.connections.allows(own, held.connections, 1) {
+                return None;
+            }
             held.connections += 1;
             self.connections.store(own + 1, Relaxed);
-            ConnectionGuard(Arc::clone(self))
+        }
+        Some(ConnectionGuard {
+            account: Arc::clone(self),
+            number: self.windows.lock().add(Box::new(connection)),
+            calls: AtomicUsize::new(0),
         })
     }
 
@@ -167,14 +189,6 @@ impl Account {
         let mut held = self.all.held.lock();
         self.take(&mut held, bytes)
             .then(|| Reservation::of_peer(Arc::clone(self), bytes))
-    }
-
-    /// Window of the newest connection of the peer: `setting`, or an equal share of what the endpoint may hold among the peer's
-    /// connections if that is less, at least [`WINDOW_FLOOR`]. Earlier connections keep theirs.
-    pub(crate) fn window(&self, setting: NonZeroU32) -> u64 {
-        let connections = self.connections.load(Relaxed).max(1);
-        let share = (self.all.bytes.max() / connections).max(WINDOW_FLOOR as usize);
-        u64::from(setting.get()).min(share as u64)
     }
 
     /// Bytes that the peer holds.
@@ -312,11 +326,24 @@ impl Drop for InFlight {
     }
 }
 
+impl ConnectionGuard {
+    /// The connection has so many calls with streams of their own at a time.
+    pub(crate) fn note_calls(&self, calls: usize) {
+        if calls > self.calls.load(Relaxed) && self.calls.fetch_max(calls, Relaxed) < calls {
+            let mut windows = self.account.windows.lock();
+            windows.note_calls(self.number, calls);
+        }
+    }
+}
+
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let mut held = self.0.all.held.lock();
-        held.connections -= 1;
-        self.0.connections.fetch_sub(1, Relaxed);
+        {
+            let mut held = self.account.all.held.lock();
+            held.connections -= 1;
+            self.account.connections.fetch_sub(1, Relaxed);
+        }
+        self.account.windows.lock().remove(self.number);
     }
 }
 
@@ -354,9 +381,6 @@ impl fmt::Debug for Account {
 
 /// Calls, and connections, that each peer may have whatever the others have, if the limit is that large.
 pub(crate) const PLACES_FLOOR: usize = 16;
-
-/// Window of a connection until its peer is known, and the least that it is given.
-pub(crate) const WINDOW_FLOOR: u32 = 2 * 1024 * 1024;
 
 /// Messages up to this size are not counted: they come in a few packets, and the number of streams bounds them.
 const UNCHARGED_BYTES_MAX: usize = 16 * 1024;

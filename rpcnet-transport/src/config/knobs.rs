@@ -305,23 +305,32 @@ impl TransportConfig {
         self
     }
 
-    /// Bytes that may be under way on one connection and not yet read; default 64 MiB (128 MiB in [`wan`](Self::wan) and
-    /// [`bulk`](Self::bulk)). It bounds memory per connection, and is used only as far as streams are not read. At least the stream
-    /// window times [`streams_max`](Self::with_streams_max), so that streams that are not read leave room for all other calls
-    /// of their connection; a client takes more than this if its server takes more streams than its own setting says. A server gives the
-    /// n-th connection of a peer at most [`with_buffered_bytes_max`](Self::with_buffered_bytes_max) divided by n, at least
-    /// 2 MiB; until the peer is known a connection has 2 MiB. With smaller windows streams that are not read can hold up other calls.
+    /// Bytes that may be under way on one connection and not yet read; default 64 MiB (128 MiB in
+    /// [`wan`](Self::wan) and [`bulk`](Self::bulk)). It bounds memory per connection, and is used
+    /// only as far as streams are not read. At least the stream window times
+    /// [`streams_max`](Self::with_streams_max), so that streams that are not read leave room for
+    /// all other calls of their connection; a client takes more than this if its server takes more
+    /// streams than its own setting says. A server gives a connection its window as it needs it:
+    /// 128 KiB until the peer is known, then room for its lanes, and a stream window for each call
+    /// with a stream of its own that it has at a time. Beyond 128 KiB each, all connections of one
+    /// peer together get at most [`with_buffered_bytes_max`](Self::with_buffered_bytes_max), at
+    /// least 2 MiB, and more again when others end. Where that does not suffice, streams that are
+    /// not read can hold up other calls.
     #[must_use]
     pub fn with_connection_window_bytes(mut self, bytes: NonZeroU32) -> Self {
         self.connection_window_bytes = bytes;
         self
     }
 
-    /// Bytes taken from senders on one connection and not yet acknowledged by the other side; default 64 MiB (128 MiB in
-    /// [`wan`](Self::wan) and [`bulk`](Self::bulk)). Further writes wait. It bounds memory per connection on the sending side,
-    /// whatever the other side allows; one stream uses at most the other side's stream window of it. At least the stream window times
-    /// [`streams_max`](Self::with_streams_max), as for the connection's window. Calls wait for each other again if the other side has
-    /// larger stream windows than this side has: both sides should have the same preset.
+    /// Bytes taken from senders on one connection and not yet acknowledged by the other side;
+    /// default 64 MiB (128 MiB in [`wan`](Self::wan) and [`bulk`](Self::bulk)). Further writes
+    /// wait. It bounds memory per connection on the sending side, whatever the other side allows;
+    /// one stream uses at most the other side's stream window of it. At least the stream window
+    /// times [`streams_max`](Self::with_streams_max), as for the connection's window. Calls wait
+    /// for each other again if the other side has larger stream windows than this side has: both
+    /// sides should have the same preset. A server gives each of a peer's `n` connections at most
+    /// [`with_buffered_bytes_max`](Self::with_buffered_bytes_max) divided by `n` (rounded up to a
+    /// power of two), at least 128 KiB.
     #[must_use]
     pub fn with_send_window_bytes(mut self, bytes: NonZeroU32) -> Self {
         self.send_window_bytes = bytes;

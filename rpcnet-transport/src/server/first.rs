@@ -24,7 +24,7 @@ use crate::{
     accounts::{ConnectionAccount, ConnectionGuard, Room},
     connections::Registered,
     endpoint::Shared,
-    gauge::Gauge,
+    gauge::{Gauge, GaugeGuard},
     outbox::Outbox,
     stream::{Cut, RecvHalf, SendHalf},
     wire::{Decoder, PREFACE_BYTES, Preface, StreamKind},
@@ -45,6 +45,8 @@ pub(super) struct Caller {
     lanes: AtomicU8,
     /// Streams that are being served.
     pub(super) streams: Gauge,
+    /// Those of them that carry a call each.
+    calls: Gauge,
     /// The tasks of the streams are to end.
     cut: CancellationToken,
     /// Whether they are, for those that are woken often.
@@ -62,10 +64,7 @@ enum Useless {
 impl Caller {
     pub(super) fn new(shared: &Shared, connection: quinn::Connection, peer: Peer) -> Self {
         let account = shared.accounts.of(peer.shared_name());
-        let counted = account.connect();
-        let window = account.window(shared.config.connection_window_bytes);
-        connection.set_receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
-        connection.set_send_window(account.window(shared.config.send_window_bytes));
+        let counted = account.connect(connection.clone());
         Self {
             connection,
             registered: shared.registry.register(peer.shared_name()),
@@ -78,6 +77,7 @@ impl Caller {
             counted,
             lanes: AtomicU8::new(0),
             streams: Gauge::default(),
+            calls: Gauge::default(),
             cut: CancellationToken::new(),
             is_cut: Arc::default(),
         }
@@ -118,6 +118,15 @@ impl Caller {
             future.as_mut().poll(cx)
         })
         .await;
+    }
+
+    /// Counts one more stream that carries a call, for as long as the guard lives.
+    fn enter_call(&self) -> GaugeGuard {
+        let (guard, calls) = self.calls.enter();
+        if let Some(counted) = &self.counted {
+            counted.note_calls(calls);
+        }
+        guard
     }
 
     /// Counts one more lane for as long as the guard lives, unless there are as many as were announced.
@@ -166,6 +175,7 @@ async fn serve_stream(
     let counters = &shared.counters;
     let why = match first.unwrap_or(Err(Useless::Late)) {
         Ok((StreamKind::Call, rest)) => {
+            let _call = caller.enter_call();
             let mut decoder = Decoder::answers(shared.config.message_bytes_max);
             decoder.push(rest);
             let room = Room::of(Arc::clone(&caller.account));

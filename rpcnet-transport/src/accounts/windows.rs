@@ -1,0 +1,355 @@
+//! Windows of the connections of one peer: what they may hold together. Reads no clock and opens no
+//! socket.
+//!
+//! QUIC cannot take back a receive window that it has announced (RFC 9000 section 4.1), and quinn
+//! shrinks one only as data is read; what it grows by later comes on top of what has not shrunk
+//! yet. So a connection gets its receive window as it needs it: a base for its lanes, and for each
+//! call that it has at a time what a stream may hold. All of them together get at most the budget,
+//! beyond the [floor](WINDOW_FLOOR) of each. Send windows shrink at once, so that connections share
+//! the budget equally.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::TransportConfig;
+
+/// A connection whose windows can be set, in bytes.
+pub(crate) trait SetWindows: Send + Sync {
+    fn set_receive_window(&self, bytes: u64);
+    fn set_send_window(&self, bytes: u64);
+}
+
+impl SetWindows for quinn::Connection {
+    fn set_receive_window(&self, bytes: u64) {
+        let bytes = quinn::VarInt::from_u64(bytes).unwrap_or(quinn::VarInt::MAX);
+        Self::set_receive_window(self, bytes);
+    }
+
+    fn set_send_window(&self, bytes: u64) {
+        Self::set_send_window(self, bytes);
+    }
+}
+
+/// What windows are made of, from the config.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WindowRules {
+    /// For the connections of one peer, in each direction.
+    budget: u64,
+    /// Receive window that a connection has in any case, from its beginning.
+    floor: u64,
+    receive_max: u64,
+    send_max: u64,
+    stream: u64,
+    /// Largest receive window that a connection has before it makes calls with streams of their
+    /// own.
+    base_max: u64,
+}
+
+impl WindowRules {
+    pub(super) fn new(config: &TransportConfig, budget: usize) -> Self {
+        let stream = u64::from(config.stream_window_bytes.get());
+        let receive_max = u64::from(config.connection_window_bytes.get());
+        let floor = receive_max.min(WINDOW_FLOOR.into());
+        Self {
+            budget: (budget as u64).max(BUDGET_MIN),
+            floor,
+            receive_max,
+            send_max: config.send_window_bytes.get().into(),
+            stream,
+            base_max: (floor + stream * u64::from(config.lanes.get())).min(receive_max),
+        }
+    }
+
+    /// Receive window of a connection before it makes calls with streams of their own, the last of
+    /// so many.
+    fn base(&self, connections: u64) -> u64 {
+        let share = self.budget / BASES / connections;
+        self.base_max.min(share).max(self.floor)
+    }
+
+    /// Receive window of a connection with this base that has had so many calls at a time: up to a
+    /// power of two, so that it is seldom set.
+    fn wanted(&self, base: u64, calls: usize) -> u64 {
+        let calls = if calls == 0 {
+            0
+        } else {
+            calls.next_power_of_two()
+        };
+        let streams = self.stream.saturating_mul(calls as u64);
+        self.receive_max.min(base.saturating_add(streams))
+    }
+
+    /// Send window of each of so many connections, a power of two.
+    fn send_window(&self, connections: u64) -> u64 {
+        let share = (self.budget / connections).max(WINDOW_FLOOR.into());
+        self.send_max.min(share)
+    }
+}
+
+/// The windows of a peer's connections.
+pub(super) struct Windows {
+    rules: WindowRules,
+    connections: HashMap<u64, Entry>,
+    next: u64,
+    /// Sum of the receive windows.
+    receive: u64,
+    /// Connections that want a larger receive window, the oldest wish first. Some may be gone.
+    wanting: VecDeque<u64>,
+    /// Connections that the budget of send windows is shared among: a power of two, so that they
+    /// are seldom set.
+    sharing: u64,
+}
+
+struct Entry {
+    connection: Box<dyn SetWindows>,
+    receive: u64,
+    base: u64,
+    wanted: u64,
+    is_wanting: bool,
+}
+
+impl Windows {
+    pub(super) fn new(rules: WindowRules) -> Self {
+        Self {
+            rules,
+            connections: HashMap::new(),
+            next: 0,
+            receive: 0,
+            wanting: VecDeque::new(),
+            sharing: 1,
+        }
+    }
+
+    /// A new connection, which has the floor. Returns its number.
+    pub(super) fn add(&mut self, connection: Box<dyn SetWindows>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let rules = self.rules;
+        let count = self.connections.len() as u64 + 1;
+        connection.set_send_window(rules.send_window(self.sharing));
+        let entry = Entry {
+            connection,
+            receive: rules.floor,
+            base: rules.base(count),
+            wanted: rules.base(count),
+            is_wanting: false,
+        };
+        self.receive += rules.floor;
+        self.connections.insert(number, entry);
+        self.grow(number);
+        let sharing = count.next_power_of_two();
+        if sharing > self.sharing {
+            self.share_among(sharing);
+        }
+        number
+    }
+
+    /// The connection is gone: others may have what it had.
+    pub(super) fn remove(&mut self, number: u64) {
+        let Some(entry) = self.connections.remove(&number) else {
+            return;
+        };
+        self.receive -= entry.receive;
+        while self.receive < self.rules.budget
+            && let Some(number) = self.wanting.pop_front()
+        {
+            if let Some(entry) = self.connections.get_mut(&number) {
+                entry.is_wanting = false;
+                self.grow(number);
+            }
+        }
+        // Later than they shrank, so that connections that come and go do not set the windows of
+        // all each time.
+        let mut sharing = self.sharing;
+        while sharing > 1 && self.connections.len() as u64 <= sharing / 4 {
+            sharing /= 2;
+        }
+        if sharing < self.sharing {
+            self.share_among(sharing);
+        }
+    }
+
+    /// The connection has so many calls at a time.
+    pub(super) fn note_calls(&mut self, number: u64, calls: usize) {
+        let Some(entry) = self.connections.get_mut(&number) else {
+            return;
+        };
+        let wanted = self.rules.wanted(entry.base, calls);
+        if wanted > entry.wanted {
+            entry.wanted = wanted;
+            self.grow(number);
+        }
+    }
+
+    /// Gives a connection of what it wants what is left of the budget.
+    fn grow(&mut self, number: u64) {
+        let left = self.rules.budget.saturating_sub(self.receive);
+        let Some(entry) = self.connections.get_mut(&number) else {
+            return;
+        };
+        let more = (entry.wanted - entry.receive).min(left);
+        if more > 0 {
+            entry.receive += more;
+            self.receive += more;
+            entry.connection.set_receive_window(entry.receive);
+        }
+        if entry.receive < entry.wanted && !std::mem::replace(&mut entry.is_wanting, true) {
+            self.wanting.push_back(number);
+            // Those that are gone are not kept.
+            if self.wanting.len() > 2 * self.connections.len() {
+                self.wanting.retain(|n| self.connections.contains_key(n));
+            }
+        }
+    }
+
+    fn share_among(&mut self, sharing: u64) {
+        let before = self.rules.send_window(self.sharing);
+        self.sharing = sharing;
+        let bytes = self.rules.send_window(sharing);
+        if bytes != before {
+            for entry in self.connections.values() {
+                entry.connection.set_send_window(bytes);
+            }
+        }
+    }
+}
+
+/// Window of a connection until its peer is known, and the least that it has.
+pub(crate) const WINDOW_FLOOR: u32 = 128 * 1024;
+
+/// The part of the budget that is for the bases of connections, one of so many.
+const BASES: u64 = 8;
+
+/// Least budget, whatever the config says.
+const BUDGET_MIN: u64 = 2 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    /// Receive and send window, as they were set last.
+    #[derive(Clone)]
+    struct Fake(Arc<Mutex<(u64, u64)>>);
+
+    impl SetWindows for Fake {
+        fn set_receive_window(&self, bytes: u64) {
+            let (receive, _) = &mut *self.0.lock().unwrap();
+            assert!(bytes > *receive, "it never shrinks");
+            *receive = bytes;
+        }
+
+        fn set_send_window(&self, bytes: u64) {
+            self.0.lock().unwrap().1 = bytes;
+        }
+    }
+
+    struct Peer {
+        windows: Windows,
+        connections: Vec<(u64, Fake)>,
+    }
+
+    impl Peer {
+        fn new() -> Self {
+            let config = TransportConfig::lan();
+            let rules = WindowRules::new(&config, config.buffered_bytes_max);
+            Self {
+                windows: Windows::new(rules),
+                connections: Vec::new(),
+            }
+        }
+
+        /// A connection with so many calls at a time. Returns its receive window.
+        fn connect(&mut self, calls: usize) -> u64 {
+            let fake = Fake(Arc::new(Mutex::new((WINDOW_FLOOR.into(), 0))));
+            let number = self.windows.add(Box::new(fake.clone()));
+            for calls in 0..=calls {
+                self.windows.note_calls(number, calls);
+            }
+            self.connections.push((number, fake));
+            self.last(0)
+        }
+
+        fn last(&self, back: usize) -> u64 {
+            let (_, fake) = &self.connections[self.connections.len() - 1 - back];
+            fake.0.lock().unwrap().0
+        }
+
+        fn disconnect_first(&mut self) {
+            let (number, _) = self.connections.remove(0);
+            self.windows.remove(number);
+        }
+
+        fn sums(&self) -> (u64, u64) {
+            let windows = self
+                .connections
+                .iter()
+                .map(|(_, fake)| *fake.0.lock().unwrap());
+            windows.fold((0, 0), |(receive, send), (r, s)| (receive + r, send + s))
+        }
+    }
+
+    #[test]
+    fn one_connection_alone_has_what_its_streams_may_hold() {
+        let mut peer = Peer::new();
+        assert_eq!(peer.connect(0), 2 * MIB + MIB / 8, "for its lanes");
+        assert_eq!(peer.connect(1), 2 * MIB + MIB / 8 + MIB / 2);
+        assert_eq!(peer.connect(128), 64 * MIB);
+        assert_eq!(peer.sums().1, 3 * 64 * MIB);
+    }
+
+    #[test]
+    fn connections_together_have_no_more_than_the_budget_and_their_floors() {
+        let mut peer = Peer::new();
+        for _ in 0..2_048 {
+            peer.connect(128);
+        }
+        let (receive, send) = peer.sums();
+        assert!(receive <= (512 + 2_048 / 8) * MIB, "{}", receive / MIB);
+        assert!(send <= 512 * MIB, "{}", send / MIB);
+    }
+
+    #[test]
+    fn connections_with_few_calls_leave_room_to_others() {
+        let mut peer = Peer::new();
+        for _ in 0..100 {
+            peer.connect(2);
+        }
+        assert_eq!(peer.connect(128), 64 * MIB);
+    }
+
+    #[test]
+    fn windows_grow_again_when_connections_end() {
+        let mut peer = Peer::new();
+        for _ in 0..100 {
+            peer.connect(128);
+        }
+        assert_eq!(peer.last(0), u64::from(WINDOW_FLOOR));
+        for _ in 0..98 {
+            peer.disconnect_first();
+        }
+        assert_eq!((peer.last(0), peer.last(1)), (64 * MIB, 64 * MIB));
+        assert_eq!(peer.sums(), (128 * MIB, 128 * MIB));
+        peer.disconnect_first();
+        peer.disconnect_first();
+        assert_eq!(peer.windows.receive, 0);
+        assert_eq!(peer.connect(128), 64 * MIB);
+    }
+
+    #[test]
+    fn connections_that_come_and_go_do_not_set_the_windows_of_all() {
+        let mut peer = Peer::new();
+        for _ in 0..33 {
+            peer.connect(0);
+        }
+        let before = peer.sums().1;
+        for _ in 0..10 {
+            peer.disconnect_first();
+            peer.connect(0);
+        }
+        assert_eq!(peer.windows.sharing, 64);
+        assert_eq!(peer.sums().1, before);
+    }
+}
