@@ -29,6 +29,7 @@ use self::windows::{WindowRules, Windows};
 use crate::{
     TransportConfig,
     gauge::{Gauge, GaugeGuard},
+    stream::Progress,
 };
 
 /// The accounts of all peers of an endpoint. Cheap to clone.
@@ -79,6 +80,8 @@ pub(crate) struct ConnectionAccount {
     line: Semaphore,
     /// Told when the connection gives bytes back.
     released: Notify,
+    /// Bytes that were read of its streams.
+    received: Arc<Progress>,
 }
 
 /// One connection of a peer, until it is dropped.
@@ -226,7 +229,18 @@ impl ConnectionAccount {
             bytes: AtomicUsize::new(0),
             line: Semaphore::new(1),
             released: Notify::new(),
+            received: Arc::default(),
         })
+    }
+
+    /// Bytes that are held of messages that are being read.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    /// How much was read of the connection's streams.
+    pub(crate) fn received(&self) -> &Arc<Progress> {
+        &self.received
     }
 
     /// Whether messages of the connection, or of its peer, wait for room already.

@@ -118,6 +118,13 @@ impl Room {
         Poll::Ready(())
     }
 
+    /// Bytes of the stream were read.
+    pub(crate) fn note_read(&self, bytes: usize) {
+        if let Some(account) = &self.account {
+            account.received().note(bytes);
+        }
+    }
+
     /// The message was taken out. Its room is held until the next one is asked for; its connection may read others by now.
     pub(crate) fn note_taken(&mut self) {
         self.is_taken = true;

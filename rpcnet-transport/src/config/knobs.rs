@@ -42,9 +42,12 @@ impl TransportConfig {
         self
     }
 
-    /// How long a server waits for the next bytes of a request's body, or for a caller to take the next bytes of
-    /// an answer, before it cuts the call; default 30 s. It bounds how long a caller who stopped reading or
-    /// writing holds a stream and what is buffered for it.
+    /// How long a server waits for the next bytes of a request's body, or for a caller to take the
+    /// next bytes of an answer, before it cuts the call; default 30 s. It bounds how long a caller
+    /// who stopped reading or writing holds a stream and what is buffered for it. As long as other
+    /// streams of its connection carry bytes at the [least rate](Self::with_transfer_rate_min) a
+    /// stream is waited for, until the deadline of its call: of large bodies side by side some wait
+    /// until there is room for them at their reader.
     #[must_use]
     pub fn with_stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
@@ -266,11 +269,13 @@ impl TransportConfig {
         self
     }
 
-    /// Least rate at which a caller has to send the body of a request, and to take a reply, in bytes per second on average; default
-    /// 64 KiB/s, 8 KiB/s in [`wan`](Self::wan). A body of `n` bytes has
-    /// [`with_stall_timeout`](Self::with_stall_timeout) plus `n` divided by this rate, whatever the call's own deadline is, so
-    /// that a caller that sends a few bytes now and then does not hold a call for ever. Single messages of streams are not
-    /// timed. Too large a value cuts honest callers on slow links that carry several bodies at a time.
+    /// Least rate at which a caller has to send the body of a request, and to take a reply, in
+    /// bytes per second on average; default 64 KiB/s, 8 KiB/s in [`wan`](Self::wan). A body of `n`
+    /// bytes has [`with_stall_timeout`](Self::with_stall_timeout) plus `n` divided by this rate,
+    /// whatever the call's own deadline is, so that a caller that sends a few bytes now and then
+    /// does not hold a call for ever; of bodies side by side on a connection each has the time of
+    /// all. Single messages of streams are not timed. Too large a value cuts honest callers on slow
+    /// links.
     #[must_use]
     pub fn with_transfer_rate_min(mut self, bytes_per_second: NonZeroU32) -> Self {
         self.transfer_rate_min = bytes_per_second;

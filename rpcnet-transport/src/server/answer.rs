@@ -1,10 +1,10 @@
 //! Bringing a reply to its caller.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use tokio::time::timeout;
 
+use super::sending::SendingOne;
 use crate::{
     Code, Processed, Status,
     accounts::{Account, InFlight, Reservation},
@@ -16,6 +16,7 @@ use crate::{
 /// Writes the reply and waits until the caller has it, with an end to patience. Says whether the caller has it.
 pub(super) async fn answer(
     shared: &Shared,
+    sending: SendingOne<'_>,
     send: &mut SendHalf,
     stopped: Pin<&mut (impl Future<Output = bool> + ?Sized)>,
     outcome: Result<Bytes, Status>,
@@ -45,16 +46,16 @@ pub(super) async fn answer(
         _ => Cut::Failed,
     };
     let (header, body) = reply_parts(outcome, shared.load(), shared.config.message_bytes_max);
-    let stall: Duration = shared.config.stall_timeout;
-    let limit = shared.config.transfer_time(body.len());
-    let written = timeout(limit, send.reply(&header, body, stall)).await;
+    let bytes = body.len();
+    let write = send.reply(&header, body, &sending.patience);
+    let written = sending.in_time(&shared.config, bytes, write).await;
     let written = written.unwrap_or(Err(WriteFailure::Stalled));
     shared.busy_poll.note(true);
     // The work is done; an acknowledgement may take its time.
     drop(in_flight);
     match written {
         Ok(()) => {
-            if timeout(stall, stopped).await.is_ok() {
+            if sending.acknowledged(stopped).await.is_ok() {
                 if served {
                     counters.calls_completed.add_one();
                 }

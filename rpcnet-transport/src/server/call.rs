@@ -51,18 +51,24 @@ pub(super) async fn serve(
     };
     let (header, body) = match request {
         Ok(request) => request,
-        Err(why) => return turn_away(&shared, send, recv, why).await,
+        Err(why) => return turn_away(&shared, &caller, send, recv, why).await,
     };
     // Before it is asked whether the server drains: a shutdown either sees this call or is seen by it.
     let (_unacknowledged, _) = shared.unacknowledged.enter();
     match Call::admit(&shared, &caller, &send, &mut recv, header, body, arrived).await {
         Ok(call) => call.run(&shared, &caller, send, recv).await,
-        Err(why) => turn_away(&shared, send, recv, why).await,
+        Err(why) => turn_away(&shared, &caller, send, recv, why).await,
     }
 }
 
 /// Ends a call that reaches no handler.
-async fn turn_away(shared: &Shared, mut send: SendHalf, mut recv: RecvHalf, why: Unserved) {
+async fn turn_away(
+    shared: &Shared,
+    caller: &Caller,
+    mut send: SendHalf,
+    mut recv: RecvHalf,
+    why: Unserved,
+) {
     match why {
         Unserved::Cut(why) => {
             recv.cut(why);
@@ -70,7 +76,8 @@ async fn turn_away(shared: &Shared, mut send: SendHalf, mut recv: RecvHalf, why:
         }
         Unserved::Refused(status) => {
             let stopped = pin!(send.stopped());
-            answer(shared, &mut send, stopped, Err(status), None).await;
+            let sending = caller.sending.of(None);
+            answer(shared, sending, &mut send, stopped, Err(status), None).await;
             // Only now: a caller that is told to stop sending looks for its answer at once.
             recv.cut(Cut::Cancelled);
         }
@@ -146,7 +153,7 @@ impl Call {
                 if is_limited && let Some(status) = refusal(shared, gates, &asked) {
                     return Err(Unserved::Refused(status));
                 }
-                read_body(shared, recv, deadline).await?
+                read_body(shared, caller, recv, deadline).await?
             }
         };
         let mut places = Places::default();
@@ -232,7 +239,9 @@ impl Call {
                 lent: lent.clone(),
                 account: Arc::clone(account),
             };
-            let (core, back) = SendCore::of_handler(send, shared, peer.clone(), deadline, call);
+            let patience = caller.sending.patience().with_deadline(deadline);
+            let (core, back) =
+                SendCore::of_handler(send, shared, peer.clone(), deadline, patience, call);
             (Some(core), Where::Lent(back))
         } else {
             (None, Where::Here(send))
@@ -306,7 +315,9 @@ impl Call {
             Ok((outcome, held)) => (outcome, Some(held)),
             Err(dropped) => (Err(dropped), None),
         };
-        answer(shared, &mut send, stopped, outcome, Some(in_flight)).await;
+        let sending = caller.sending.of(deadline);
+        let in_flight = Some(in_flight);
+        answer(shared, sending, &mut send, stopped, outcome, in_flight).await;
         if let Some(mut recv) = unused_recv {
             recv.note_end();
         }

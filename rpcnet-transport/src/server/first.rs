@@ -18,7 +18,7 @@ use quinn::VarInt;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{admission::CallerShare, call, early::Handshake, lane};
+use super::{admission::CallerShare, call, early::Handshake, lane, sending::Sending};
 use crate::{
     Peer,
     accounts::{ConnectionAccount, ConnectionGuard, Room},
@@ -47,6 +47,8 @@ pub(super) struct Caller {
     pub(super) streams: Gauge,
     /// Those of them that carry a call each.
     calls: Gauge,
+    /// Replies with streams of their own.
+    pub(super) sending: Sending,
     /// The tasks of the streams are to end.
     cut: CancellationToken,
     /// Whether they are, for those that are woken often.
@@ -66,6 +68,7 @@ impl Caller {
         let account = shared.accounts.of(peer.shared_name());
         let counted = account.connect(connection.clone());
         Self {
+            sending: Sending::new(&shared.config, connection.clone()),
             connection,
             registered: shared.registry.register(peer.shared_name()),
             account: ConnectionAccount::new(account),

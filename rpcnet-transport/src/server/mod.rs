@@ -16,6 +16,7 @@ mod reply;
 mod request;
 mod router;
 mod rules;
+mod sending;
 
 pub(crate) use self::{
     accept::{AcceptLoop, serve_connections},

@@ -1,14 +1,15 @@
 //! Reading a request: refused, if it is, from its header.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
+use super::first::Caller;
 use crate::{
     Code, Status,
     endpoint::Shared,
-    stream::{Cut, ReadFailure, RecvHalf},
+    stream::{Cut, Patience, ReadFailure, RecvHalf, Stalled, within_transfer_time},
     wire::{Frame, RequestHeader, WireError},
 };
 
@@ -55,46 +56,76 @@ pub(super) async fn read_header(
 }
 
 /// Reads the body of a request whose header is known, as long as there is progress at a fair rate, room, time, and no shutdown.
+///
+/// Progress is that of the connection: of bodies that are sent side by side some are read first,
+/// since there is not room for all.
 pub(super) async fn read_body(
     shared: &Shared,
+    caller: &Caller,
     recv: &mut RecvHalf,
     deadline: Option<Instant>,
 ) -> Result<Bytes, Unserved> {
     let counters = &shared.counters;
     let bytes = recv.decoder().awaited_body_bytes().unwrap_or(0);
-    let too_slow = Instant::now() + shared.config.transfer_time(bytes);
-    loop {
-        if let Some((_, body)) = next_request(shared, recv)? {
-            return Ok(body);
+    let received = Arc::clone(caller.account.received());
+    let patience = Patience::new(&shared.config, received).with_deadline(deadline);
+    let room = patience.wait(poll_fn(|cx| recv.poll_room(cx)));
+    match in_time(shared, deadline, room).await? {
+        Ok(room) => room.map_err(|failure| unread(shared, failure))?,
+        Err(Stalled) => {
+            counters.calls_refused_overloaded.add_one();
+            let message = format!("buffer limit reached: request of {bytes} bytes");
+            return Err(Unserved::refused(Code::Overloaded, message));
         }
-        let stalled = too_slow.min(Instant::now() + shared.config.stall_timeout);
-        let patience = deadline.map_or(stalled, |deadline| deadline.min(stalled));
-        let filled = tokio::select! {
-            biased;
-            () = shared.cancel_calls.cancelled() => {
-                counters.calls_refused_draining.add_one();
-                let message = "the server shut down before the request was there";
-                return Err(Unserved::refused(Code::Draining, message));
+    }
+    let read = async {
+        loop {
+            if let Some((_, body)) = next_request(shared, recv)? {
+                return Ok(body);
             }
-            filled = timeout_at(patience, fill(shared, recv)) => filled,
-        };
-        match filled {
-            Ok(filled) => filled?,
-            Err(_) if patience < stalled => {
-                counters.calls_timed_out.add_one();
-                let message = "the time was over before the request was there";
-                return Err(Unserved::refused(Code::DeadlineExceeded, message));
-            }
-            Err(_) if recv.waits_for_room() => {
-                counters.calls_refused_overloaded.add_one();
-                let message = format!("buffer limit reached: request of {bytes} bytes");
-                return Err(Unserved::refused(Code::Overloaded, message));
-            }
-            Err(_) => {
-                counters.stalled_calls.add_one();
-                return Err(Unserved::Cut(Cut::Stalled));
+            match patience.wait(fill(shared, recv)).await {
+                Ok(filled) => filled?,
+                Err(Stalled) => return Err(stalled(shared)),
             }
         }
+    };
+    // All that the connection is reading takes its turns.
+    let at_once = || caller.account.bytes().max(bytes);
+    let read = within_transfer_time(&shared.config, at_once, read);
+    in_time(shared, deadline, read)
+        .await?
+        .unwrap_or_else(|Stalled| Err(stalled(shared)))
+}
+
+fn stalled(shared: &Shared) -> Unserved {
+    shared.counters.stalled_calls.add_one();
+    Unserved::Cut(Cut::Stalled)
+}
+
+/// Waits for a part of a request until its deadline or a shutdown.
+async fn in_time<T>(
+    shared: &Shared,
+    deadline: Option<Instant>,
+    part: impl Future<Output = T>,
+) -> Result<T, Unserved> {
+    let in_time = async {
+        match deadline {
+            Some(at) => timeout_at(at, part).await.ok(),
+            None => Some(part.await),
+        }
+    };
+    tokio::select! {
+        biased;
+        () = shared.cancel_calls.cancelled() => {
+            shared.counters.calls_refused_draining.add_one();
+            let message = "the server shut down before the request was there";
+            Err(Unserved::refused(Code::Draining, message))
+        }
+        part = in_time => part.ok_or_else(|| {
+            shared.counters.calls_timed_out.add_one();
+            let message = "the time was over before the request was there";
+            Unserved::refused(Code::DeadlineExceeded, message)
+        }),
     }
 }
 
@@ -123,10 +154,16 @@ async fn fill(shared: &Shared, recv: &mut RecvHalf) -> Result<(), Unserved> {
             shared.counters.malformed_frames.add_one();
             Err(Unserved::Cut(Cut::Malformed))
         }
-        Err(ReadFailure::Wire(e)) => Err(malformed(shared, e)),
-        Err(ReadFailure::Cut(_) | ReadFailure::Lost(_)) => {
+        Err(failure) => Err(unread(shared, failure)),
+    }
+}
+
+fn unread(shared: &Shared, failure: ReadFailure) -> Unserved {
+    match failure {
+        ReadFailure::Wire(e) => malformed(shared, e),
+        ReadFailure::Cut(_) | ReadFailure::Lost(_) => {
             shared.counters.calls_cancelled.add_one();
-            Err(Unserved::Cut(Cut::Cancelled))
+            Unserved::Cut(Cut::Cancelled)
         }
     }
 }

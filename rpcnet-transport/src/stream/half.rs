@@ -7,14 +7,13 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use quinn::{ReadError, ResetError, VarInt, WriteError};
-use tokio::time::timeout;
 
+use super::Patience;
 use crate::{
     accounts::{Reservation, Room},
     code::{Code, Processed},
@@ -79,12 +78,13 @@ impl SendHalf {
         self
     }
 
-    /// Writes one frame. Waits while flow control says so, with a limit on each wait for progress.
+    /// Writes one frame. Waits while flow control says so, with patience for progress if it has an
+    /// end.
     pub(crate) async fn write(
         &mut self,
         head: BytesMut,
         body: Bytes,
-        stall: Option<Duration>,
+        patience: Option<&Patience>,
     ) -> Result<(), WriteFailure> {
         if self.inside_frame {
             return Err(WriteFailure::Closed);
@@ -98,8 +98,9 @@ impl SendHalf {
                 continue;
             }
             let write = self.stream.write_chunks(rest);
-            let written = match stall {
-                Some(stall) => timeout(stall, write)
+            let written = match patience {
+                Some(patience) => patience
+                    .wait(write)
                     .await
                     .map_err(|_| WriteFailure::Stalled)?,
                 None => write.await,
@@ -109,6 +110,9 @@ impl SendHalf {
                 WriteError::ConnectionLost(e) => WriteFailure::Lost(e),
                 WriteError::ClosedStream | WriteError::ZeroRttRejected => WriteFailure::Closed,
             })?;
+            if let Some(patience) = patience {
+                patience.note(written.bytes);
+            }
             rest = &mut rest[written.chunks..];
         }
         self.inside_frame = false;
@@ -120,11 +124,11 @@ impl SendHalf {
         &mut self,
         header: &ReplyHeader,
         body: Bytes,
-        stall: Duration,
+        patience: &Patience,
     ) -> Result<(), WriteFailure> {
         let mut head = BytesMut::new();
         wire::encode_reply(&mut head, header, body.len());
-        self.write(head, body, Some(stall)).await?;
+        self.write(head, body, Some(patience)).await?;
         self.finish();
         Ok(())
     }
@@ -220,11 +224,6 @@ impl RecvHalf {
         frame
     }
 
-    /// Whether a message waits for room on this side, and not for its sender.
-    pub(crate) fn waits_for_room(&self) -> bool {
-        self.room.is_awaited()
-    }
-
     /// Hands over the room of the last message, for what outlives the stream.
     pub(crate) fn take_room(&mut self) -> Option<Reservation> {
         self.room.take()
@@ -235,31 +234,39 @@ impl RecvHalf {
         self.room.release();
     }
 
+    /// Ready when there is room for the message that is being read.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
+        let Some(bytes) = self.decoder.awaited_body_bytes() else {
+            return Poll::Ready(Ok(()));
+        };
+        if self.ended || self.room.poll(bytes, cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        // Nothing is read meanwhile, but the end of the stream or of its connection is noticed.
+        let reset = pin!(self.stream.received_reset());
+        let failure = match ready!(reset.poll(cx)) {
+            // All of it is here, and waits to be read.
+            Ok(None) => return Poll::Pending,
+            Ok(Some(code)) => ReadFailure::Cut(code.into_inner()),
+            Err(ResetError::ConnectionLost(e)) => ReadFailure::Lost(e),
+            Err(ResetError::ZeroRttRejected) => ReadFailure::Cut(Cut::Cancelled as u64),
+        };
+        self.ended = true;
+        self.room.release();
+        Poll::Ready(Err(failure))
+    }
+
     /// Reads once, when there is room for the message that is being read. `false` says that the stream has ended, between two
     /// frames.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ReadFailure>> {
         if self.ended {
             return Poll::Ready(Ok(false));
         }
-        if let Some(bytes) = self.decoder.awaited_body_bytes()
-            && self.room.poll(bytes, cx).is_pending()
-        {
-            // Nothing is read meanwhile, but the end of the stream or of its connection is noticed.
-            let reset = pin!(self.stream.received_reset());
-            let failure = match ready!(reset.poll(cx)) {
-                // All of it is here, and waits to be read.
-                Ok(None) => return Poll::Pending,
-                Ok(Some(code)) => ReadFailure::Cut(code.into_inner()),
-                Err(ResetError::ConnectionLost(e)) => ReadFailure::Lost(e),
-                Err(ResetError::ZeroRttRejected) => ReadFailure::Cut(Cut::Cancelled as u64),
-            };
-            self.ended = true;
-            self.room.release();
-            return Poll::Ready(Err(failure));
-        }
+        ready!(self.poll_room(cx))?;
         let read = pin!(self.stream.read_chunk(READ_BYTES_MAX, true));
         match ready!(read.poll(cx)) {
             Ok(Some(chunk)) => {
+                self.room.note_read(chunk.bytes.len());
                 self.decoder.push(chunk.bytes);
                 Poll::Ready(Ok(true))
             }

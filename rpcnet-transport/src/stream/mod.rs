@@ -1,11 +1,13 @@
 //! Messages one after the other, in both directions of a call.
 
 mod half;
+mod patience;
 mod receiver;
 mod sender;
 
 pub(crate) use self::{
     half::{Cut, ReadFailure, RecvHalf, SendHalf, WriteFailure, cut_to_error},
+    patience::{Patience, Progress, Stalled, within_transfer_time},
     receiver::RecvCore,
     sender::{GivenBack, SendCore, SenderCut, ServedCall, begin_call, too_large},
 };

@@ -1,6 +1,6 @@
 //! Messages that go out.
 
-use std::{fmt, future::poll_fn, marker::PhantomData, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, future::poll_fn, marker::PhantomData, pin::pin, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Cut, SendHalf, WriteFailure};
+use super::{Cut, Patience, SendHalf, WriteFailure};
 use crate::{
     Code, Encode, Peer, Processed, RpcError,
     accounts::Account,
@@ -48,10 +48,13 @@ impl<T: Encode> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`Code::PayloadTooLarge`] if the message is past the limit and [`Code::Internal`] if it does not encode; the
-    /// call goes on. In a handler [`Code::Overloaded`] if the caller has left too much untaken, see
-    /// [`with_buffered_bytes_max`](crate::TransportConfig::with_buffered_bytes_max); it ends the call, whose caller gets [`Code::Cancelled`]. [`Code::Cancelled`] if the other side wants no more: the caller then finds the
-    /// reason at its [`Receiver`](crate::Receiver). [`Code::DeadlineExceeded`] and [`Code::Unavailable`] end the call.
+    /// [`Code::PayloadTooLarge`] if the message is past the limit and [`Code::Internal`] if it does
+    /// not encode; the call goes on. In a handler [`Code::Overloaded`] if the caller leaves too
+    /// much untaken for too long, see
+    /// [`with_buffered_bytes_max`](crate::TransportConfig::with_buffered_bytes_max); it ends the
+    /// call, also for the caller. [`Code::Cancelled`] if the other side wants no more: the caller
+    /// then finds the reason at its [`Receiver`](crate::Receiver). [`Code::DeadlineExceeded`] and
+    /// [`Code::Unavailable`] end the call.
     pub async fn send(&mut self, message: T) -> Result<(), RpcError> {
         let body = message.encode().map_err(|e| {
             RpcError::new(Code::Internal, Processed::No, "a message did not encode").with_source(e)
@@ -78,7 +81,9 @@ pub(crate) struct SendCore {
     half: Option<SendHalf>,
     runtime: EndpointRuntime,
     pub(crate) message_bytes_max: usize,
-    pub(crate) stall: Option<Duration>,
+    /// How long each message waits for the other side; without an end for callers, whose calls have
+    /// deadlines.
+    patience: Option<Patience>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) peer: Peer,
     end: End,
@@ -131,6 +136,7 @@ impl SendCore {
         shared: &Shared,
         peer: Peer,
         deadline: Option<Instant>,
+        patience: Patience,
         call: ServedCall,
     ) -> (Self, oneshot::Receiver<GivenBack>) {
         let (to, back) = oneshot::channel();
@@ -138,7 +144,7 @@ impl SendCore {
             half: Some(half),
             runtime: shared.runtime.clone(),
             message_bytes_max: shared.config.message_bytes_max,
-            stall: Some(shared.config.stall_timeout),
+            patience: Some(patience),
             deadline,
             peer,
             end: End::GiveBack {
@@ -163,7 +169,7 @@ impl SendCore {
             half: Some(half),
             runtime: link.runtime.clone(),
             message_bytes_max,
-            stall: None,
+            patience: None,
             deadline,
             peer,
             end: End::Cut {
@@ -209,7 +215,7 @@ impl SendCore {
         }
         let mut head = BytesMut::new();
         wire::encode_item_header(&mut head, body.len());
-        let write = waiting(lent, half.write(head, body, self.stall));
+        let write = waiting(lent, half.write(head, body, self.patience.as_ref()));
         let write = async {
             match self.deadline {
                 Some(deadline) => timeout_at(deadline, write).await.map_err(|_| {

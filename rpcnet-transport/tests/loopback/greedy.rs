@@ -190,6 +190,8 @@ async fn a_body_that_drips_is_cut_however_often_some_of_it_comes() {
 async fn requests_that_are_read_in_part_fill_no_more_than_the_share_of_their_peer() {
     let config = TransportConfig::default()
         .with_stall_timeout(Duration::from_secs(1))
+        // What is read of those that get room is soon no progress to the others.
+        .with_transfer_rate_min(NonZeroU32::new(4 << 20).unwrap())
         .with_message_bytes_max(256 * KIB)
         .with_buffered_bytes_max(1024 * KIB);
     let server = serve(echo(), config);

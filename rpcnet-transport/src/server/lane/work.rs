@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{
     FRAME_BYTES_MAX, Lane, Nonsense, Outcome, Work,
@@ -317,9 +317,10 @@ async fn send_apart(
     outcome: Outcome,
     in_flight: InFlight,
 ) -> bool {
-    let stall = shared.config.stall_timeout;
+    let sending = caller.sending.of(None);
     // Waits while the caller has not read earlier ones.
-    let Ok(Ok(stream)) = timeout(stall, caller.connection.open_uni()).await else {
+    let opened = sending.patience.wait(caller.connection.open_uni()).await;
+    let Ok(Ok(stream)) = opened else {
         return false;
     };
     let mut head = BytesMut::new();
@@ -327,12 +328,14 @@ async fn send_apart(
     head.extend_from_slice(&Preface { kind }.encode());
     wire::encode_answer_to(&mut head, lane, id);
     let mut send = SendHalf::new(stream);
-    if send.write(head, Bytes::new(), Some(stall)).await.is_err() {
+    let begun = send.write(head, Bytes::new(), Some(&sending.patience));
+    if begun.await.is_err() {
         return false;
     }
     let mut stopped = Box::pin(send.stopped());
     answer(
         shared,
+        sending,
         &mut send,
         stopped.as_mut(),
         outcome,
