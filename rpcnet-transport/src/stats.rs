@@ -78,7 +78,8 @@ counters! {
     calls_refused_draining,
     /// Calls refused because there were too many at a time, at once or after they had waited.
     calls_refused_overloaded,
-    /// Replies and messages of streams that were dropped because their caller had not read earlier ones.
+    /// Replies and messages of streams that were dropped because their caller had left too much of
+    /// earlier ones unread.
     replies_dropped,
     /// Calls that had to wait for a place, at their method's limit or the server's.
     calls_queued,

@@ -1,14 +1,23 @@
-//! Bodies that are large for the rate of their link, in memory and in virtual time.
+//! Replies that are large for the room of their peer or for the rate of its link, in memory and in
+//! virtual time.
 
-use std::{net::Ipv4Addr, num::NonZeroU64, sync::LazyLock, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    num::{NonZeroU32, NonZeroU64},
+    sync::LazyLock,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::future::join_all;
 use rpcnet_transport::{
-    CallOptions, DevCa, Endpoint, MemoryNetwork, Raw, Receiver, Router, RpcClient, RpcServer,
-    Sender, TransportConfig,
+    CallOptions, Code, DevCa, Endpoint, MemoryNetwork, Processed, Raw, Receiver, Router, RpcClient,
+    RpcServer, Sender, TransportConfig,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 /// One authority for all tests: making keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("replies"));
@@ -29,6 +38,9 @@ impl Net {
         let network = MemoryNetwork::new();
         network.set_delay(Duration::from_millis(5));
         let router = Router::new()
+            .raw("large", |_cx, _body| async {
+                Ok(Bytes::from(vec![7; LARGE]))
+            })
             .raw("mega", |_cx, _body| async {
                 Ok(Bytes::from(vec![7; MEGA]))
             })
@@ -67,15 +79,151 @@ fn patient() -> CallOptions {
     CallOptions::new().with_timeout(Duration::from_secs(600))
 }
 
+/// Room for two replies of 250 KiB a peer, and as much beyond it.
+fn narrow() -> TransportConfig {
+    TransportConfig::lan()
+        .with_message_bytes_max(512 * KIB)
+        .with_buffered_bytes_max(1024 * KIB)
+        .with_stall_timeout(STALL)
+}
+
+/// A caller that takes next to nothing of what it does not read.
+fn taking_little() -> TransportConfig {
+    TransportConfig::lan().with_stream_window_bytes(NonZeroU32::new(1_024).unwrap())
+}
+
 /// Calls with streams of their own.
 fn isolated() -> CallOptions {
     patient().with_isolated(true)
+}
+
+async fn call_large(client: &RpcClient, calls: usize, options: CallOptions) -> usize {
+    let calls = (0..calls).map(|_| client.call_with("large", "", options));
+    let replies = join_all(calls).await.into_iter().map(|reply| match reply {
+        Ok(reply) => assert_eq!(reply.len(), LARGE),
+        Err(error) => panic!("{error}"),
+    });
+    replies.count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_beyond_the_share_of_their_peer_reach_it() {
+    // On lanes two more are held beside the two of the share.
+    for (calls, options) in [(4, patient()), (100, isolated())] {
+        let net = Net::new(narrow());
+        let client = net.connect("client", TransportConfig::lan()).await;
+        assert_eq!(call_large(&client, calls, options).await, calls);
+        assert_eq!(net.server.stats().replies_dropped, 0);
+        // When the last ones are acknowledged.
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(net.server.endpoint().buffered_bytes(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_beyond_twice_the_share_of_their_peer_are_dropped() {
+    let net = Net::new(narrow());
+    let client = net.connect("client", TransportConfig::lan()).await;
+    let calls = (0..10).map(|_| client.call_with("large", "", patient()));
+    let mut dropped = 0u64;
+    for reply in join_all(calls).await {
+        match reply {
+            Ok(reply) => assert_eq!(reply.len(), LARGE),
+            Err(error) => {
+                let told = (error.code(), error.processed());
+                assert_eq!(told, (Code::Overloaded, Processed::Yes));
+                dropped += 1;
+            }
+        }
+    }
+    // The calls of a lane run one after the other, before anything of their replies is sent.
+    assert_eq!(dropped, 6);
+    assert_eq!(net.server.stats().replies_dropped, dropped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_a_peer_that_takes_nothing_do_not_begin_until_it_is_cut() {
+    let net = Net::new(narrow());
+    let greedy = net.connect("greedy", taking_little()).await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(unread(&greedy).await);
+    }
+    sleep(Duration::from_secs(2)).await;
+    // Each has a message that is not taken; the third one is beyond the share.
+    assert_eq!(net.server.endpoint().buffered_bytes(), 3 * LARGE);
+    let options = isolated();
+    let began = Instant::now();
+    let mut calls = JoinSet::new();
+    for _ in 0..10 {
+        let (greedy, options) = (greedy.clone(), options);
+        calls.spawn(async move { greedy.call_with("take", vec![1; 100], options).await });
+    }
+    sleep(STALL / 2).await;
+    let started = net.server.stats().calls_started;
+    assert_eq!(started, 3, "the streams alone");
+    // Others do not notice, and lanes serve on.
+    let other = net.connect("other", TransportConfig::lan()).await;
+    assert_eq!(call_large(&other, 2, patient()).await, 2);
+    assert_eq!(greedy.call("take", "small").await.unwrap(), "s");
+    for reply in calls.join_all().await {
+        assert_eq!(reply.expect("a reply").len(), 1);
+    }
+    let took = began.elapsed();
+    assert!(took >= STALL - Duration::from_secs(2), "{took:?}");
+    assert!(took <= STALL, "{took:?}");
+    assert_eq!(net.server.stats().stalled_calls, 3);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(net.server.endpoint().buffered_bytes(), 0);
 }
 
 async fn unread(client: &RpcClient) -> Receiver<Raw> {
     let options = CallOptions::new().without_deadline();
     let stream = client.call_server_streaming_with("stream", &(), options);
     stream.await.expect("a stream")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_without_room_ends_as_overloaded() {
+    let net = Net::new(narrow());
+    let greedy = net.connect("greedy", taking_little()).await;
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(unread(&greedy).await);
+    }
+    sleep(3 * STALL).await;
+    let mut ends = Vec::new();
+    for mut stream in streams {
+        // What was cut is gone: of the others there was nothing yet.
+        let end = stream.message().await;
+        ends.push(end.expect_err("no message").code());
+    }
+    let overloaded = ends.iter().filter(|code| **code == Code::Overloaded);
+    assert_eq!(
+        overloaded.count() as u64,
+        net.server.stats().replies_dropped
+    );
+    assert!(ends.contains(&Code::Overloaded), "{ends:?}");
+    assert!(!ends.contains(&Code::Cancelled), "{ends:?}");
+    assert_eq!(net.server.endpoint().buffered_bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_wait_for_room_while_others_of_their_peer_are_read() {
+    let net = Net::new(narrow());
+    let client = net.connect("client", taking_little()).await;
+    let mut reading = JoinSet::new();
+    for _ in 0..20 {
+        let mut stream = unread(&client).await;
+        reading.spawn(async move {
+            for _ in 0..3 {
+                let message = stream.message().await.expect("a message");
+                assert_eq!(message.expect("one more").0.len(), LARGE);
+            }
+        });
+    }
+    reading.join_all().await;
+    assert_eq!(net.server.stats().replies_dropped, 0);
 }
 
 /// 3 MB/s.
@@ -86,15 +234,13 @@ async fn large_replies_side_by_side_on_a_slow_link_are_not_stalled() {
     let net = Net::new(TransportConfig::lan());
     let client = net.connect("client", TransportConfig::lan()).await;
     net.network.set_rate(Some(RATE), 250_000);
-    for options in [patient(), isolated()] {
-        let began = Instant::now();
-        let calls = (0..12).map(|_| client.call_with("huge", "", options));
-        for reply in join_all(calls).await {
-            assert_eq!(reply.expect("a reply").len(), HUGE);
-        }
-        // The last ones wait for longer than that for room at the reader.
-        assert!(began.elapsed() > 2 * STALL, "{:?}", began.elapsed());
+    let began = Instant::now();
+    let calls = (0..12).map(|_| client.call_with("huge", "", patient()));
+    for reply in join_all(calls).await {
+        assert_eq!(reply.expect("a reply").len(), HUGE);
     }
+    // The last ones wait for longer than that for room at the reader.
+    assert!(began.elapsed() > 2 * STALL, "{:?}", began.elapsed());
     assert_eq!(net.server.stats().stalled_calls, 0);
 }
 

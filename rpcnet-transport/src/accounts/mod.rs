@@ -3,6 +3,7 @@
 //! A peer is an identity, the node name in its certificate, however many connections it has. Every limit of the endpoint is
 //! [shared](Share) among peers, so that none of them can take all of it.
 
+mod overdraft;
 mod room;
 mod share;
 mod windows;
@@ -54,6 +55,8 @@ struct Inner {
 struct Held {
     connections: usize,
     bytes: usize,
+    /// Of replies beyond the shares of their peers, which takes no room from others.
+    overdrawn: usize,
 }
 
 /// The account of one peer.
@@ -65,6 +68,14 @@ pub(crate) struct Account {
     /// Changed under the lock of what all hold.
     connections: AtomicUsize,
     bytes: AtomicUsize,
+    /// Bytes of replies beyond its share.
+    overdrawn: AtomicUsize,
+    /// Bytes of replies that it has taken, over all connections.
+    taken: Arc<Progress>,
+    /// The call that waits for the end of an overdraft is first, others behind it.
+    settling: Semaphore,
+    /// Told when bytes are given back, if a call waits for that.
+    settled: Notify,
     windows: Mutex<Windows>,
     /// The connection whose message waits for what is given back is first, others behind it.
     line: Semaphore,
@@ -120,7 +131,8 @@ impl Accounts {
 
     /// Bytes held for all peers.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.held.lock().bytes
+        let held = self.0.held.lock();
+        held.bytes + held.overdrawn
     }
 
     /// The account of the peer of this name.
@@ -135,6 +147,10 @@ impl Accounts {
             calls: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            overdrawn: AtomicUsize::new(0),
+            taken: Arc::default(),
+            settling: Semaphore::new(1),
+            settled: Notify::new(),
             windows: Mutex::new(Windows::new(self.0.window_rules)),
             line: Semaphore::new(1),
         });
@@ -183,17 +199,6 @@ impl Account {
         !self.all.calls.allows(own, in_flight.saturating_sub(1), 1)
     }
 
-    /// Room for a reply that is to be sent. It exists already, so there is nothing to wait for: `None` if the peer has left
-    /// too much of its replies untaken.
-    pub(crate) fn hold_reply(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
-        if bytes <= UNCHARGED_BYTES_MAX {
-            return Some(Reservation::none());
-        }
-        let mut held = self.all.held.lock();
-        self.take(&mut held, bytes)
-            .then(|| Reservation::of_peer(Arc::clone(self), bytes))
-    }
-
     /// Bytes that the peer holds.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
@@ -216,6 +221,7 @@ impl Account {
             held.bytes -= bytes;
             self.bytes.fetch_sub(bytes, Relaxed);
         }
+        self.note_returned();
         if self.all.waiting.load(Relaxed) > 0 {
             self.all.released.notify_waiters();
         }

@@ -20,6 +20,8 @@ enum Holder {
     /// Too small to be counted.
     None,
     Peer(Arc<Account>),
+    /// Of a reply that found no room in the share of its peer.
+    BeyondShare(Arc<Account>),
     Connection(Arc<ConnectionAccount>),
 }
 
@@ -46,6 +48,11 @@ impl Reservation {
         Self { holder, bytes }
     }
 
+    pub(super) fn beyond_share(peer: Arc<Account>, bytes: usize) -> Self {
+        let holder = Holder::BeyondShare(peer);
+        Self { holder, bytes }
+    }
+
     /// From here on the peer alone holds it.
     fn leave_connection(&mut self) {
         if let Holder::Connection(connection) = &self.holder {
@@ -66,6 +73,7 @@ impl Drop for Reservation {
         match &self.holder {
             Holder::None => {}
             Holder::Peer(peer) => peer.give_back(self.bytes),
+            Holder::BeyondShare(peer) => peer.give_back_overdraft(self.bytes),
             Holder::Connection(connection) => {
                 connection.leave(self.bytes);
                 connection.peer.give_back(self.bytes);

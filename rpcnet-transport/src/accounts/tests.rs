@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use futures::FutureExt;
 
 use super::*;
+use crate::stream::Stalled;
 
 const KIB: usize = 1024;
 
@@ -148,4 +149,48 @@ fn accounts_of_peers_that_are_gone_take_no_memory() {
     let kept = accounts.of("kept".into());
     assert_eq!(accounts.0.by_peer.lock().len(), 1);
     assert!(Arc::ptr_eq(&kept, &accounts.of("kept".into())));
+}
+
+#[test]
+fn replies_beyond_the_share_have_as_much_again_and_take_no_room_from_others() {
+    let accounts = accounts(1024 * KIB, 64 * KIB);
+    let greedy = accounts.of("greedy".into());
+    let fill = || std::iter::from_fn(|| greedy.hold_reply(32 * KIB));
+    let mut held: Vec<_> = fill().take(16).collect();
+    assert_eq!((held.len(), greedy.bytes()), (16, 512 * KIB));
+    assert!(!greedy.is_overdrawn());
+    held.extend(fill());
+    assert_eq!(held.len(), 32);
+    assert!(greedy.is_overdrawn());
+    assert_eq!(accounts.bytes(), 1024 * KIB);
+    let other = accounts.of("other".into());
+    let others: Vec<_> = std::iter::from_fn(|| other.hold_reply(32 * KIB)).collect();
+    assert!(others.len() >= 8, "{}", others.len());
+    drop((held, others));
+    assert!(!greedy.is_overdrawn());
+    assert_eq!(accounts.bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_wait_until_their_peer_has_taken_what_is_beyond_its_share() {
+    let config = TransportConfig::lan();
+    let accounts = accounts(128 * KIB, 64 * KIB);
+    let peer = accounts.of("a".into());
+    let patience = peer.patience(&config);
+    let mut held: Vec<_> = (0..4).map(|_| peer.hold_reply(20 * KIB).unwrap()).collect();
+    assert!(peer.is_overdrawn());
+    let [mut first, mut second] = [0, 1].map(|_| Box::pin(peer.settled(&patience)));
+    assert_eq!((&mut first).now_or_never(), None);
+    assert_eq!((&mut second).now_or_never(), None);
+    held.remove(0);
+    assert_eq!(first.await, Ok(()));
+    assert_eq!(second.await, Ok(()));
+    held.push(peer.hold_reply(20 * KIB).unwrap());
+    let began = tokio::time::Instant::now();
+    assert_eq!(
+        peer.settled(&patience).await,
+        Err(Stalled),
+        "nothing is taken"
+    );
+    assert_eq!(began.elapsed(), config.stall_timeout);
 }

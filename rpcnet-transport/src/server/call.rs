@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Code, Processed, Status,
-    accounts::InFlight,
+    accounts::{Account, InFlight},
     endpoint::Shared,
     stream::{Cut, GivenBack, RecvCore, RecvHalf, SendCore, SendHalf, SenderCut, ServedCall},
     wire::RequestHeader,
@@ -116,6 +116,8 @@ enum Ended {
     CallerGone,
     OutOfTime,
     Stopping,
+    /// The caller has left too much untaken for a message of the stream.
+    Overloaded,
 }
 
 impl Call {
@@ -156,6 +158,10 @@ impl Call {
                 read_body(shared, caller, recv, deadline).await?
             }
         };
+        if account.is_overdrawn() {
+            let settled = Box::pin(settled(shared, account));
+            wait_for_turn(shared, settled, send.stopped(), deadline).await?;
+        }
         let mut places = Places::default();
         if is_limited {
             places = match enter(shared, gates, Instant::now(), &asked) {
@@ -238,6 +244,7 @@ impl Call {
                 cancelled: token.clone(),
                 lent: lent.clone(),
                 account: Arc::clone(account),
+                settling: account.patience(&shared.config),
             };
             let patience = caller.sending.patience().with_deadline(deadline);
             let (core, back) =
@@ -306,6 +313,11 @@ impl Call {
                     "the server shut down before the handler returned",
                 ))
             }
+            // Its message was counted as dropped.
+            Ended::Overloaded => Err(unsure(
+                Code::Overloaded,
+                "buffer limit reached: earlier messages were not read",
+            )),
         };
         // The request went with its handler.
         if let Some(recv) = &mut unused_recv {
@@ -322,6 +334,17 @@ impl Call {
             recv.note_end();
         }
     }
+}
+
+/// Waits until the peer has taken what it has beyond its share.
+async fn settled(shared: &Shared, account: &Account) -> Result<(), Status> {
+    let patience = account.patience(&shared.config);
+    if account.settled(&patience).await.is_ok() {
+        return Ok(());
+    }
+    shared.counters.calls_refused_overloaded.add_one();
+    let message = "buffer limit reached: earlier replies were not read";
+    Err(Status::overloaded(message))
 }
 
 /// The gates that a call has to pass: of its method, and of the server.
@@ -353,13 +376,13 @@ fn newcomer(asked: &Asked) -> Newcomer {
     }
 }
 
-/// Waits for the turn of a call while somebody waits for its answer.
-async fn wait_for_turn(
+/// Waits for the turn of a call as long as its caller waits for its answer.
+async fn wait_for_turn<T>(
     shared: &Shared,
-    turn: impl Future<Output = Result<Places, Status>>,
+    turn: impl Future<Output = Result<T, Status>>,
     stopped: impl Future<Output = bool>,
     deadline: Option<Instant>,
-) -> Result<Places, Unserved> {
+) -> Result<T, Unserved> {
     let until = async {
         match deadline {
             Some(at) => sleep_until(at).await,
@@ -462,6 +485,7 @@ fn count_unanswered(shared: &Shared, ended: &Ended) {
             counters.calls_cancelled.add_one();
             shared.cancelled_by_shutdown.add_one();
         }
+        Ended::Overloaded => {}
     }
 }
 
@@ -471,6 +495,7 @@ impl From<SenderCut> for Ended {
             SenderCut::Stopping => Self::Stopping,
             SenderCut::OutOfTime => Self::OutOfTime,
             SenderCut::CallerGone => Self::CallerGone,
+            SenderCut::Overloaded => Self::Overloaded,
         }
     }
 }

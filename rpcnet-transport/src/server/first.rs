@@ -68,7 +68,7 @@ impl Caller {
         let account = shared.accounts.of(peer.shared_name());
         let counted = account.connect(connection.clone());
         Self {
-            sending: Sending::new(&shared.config, connection.clone()),
+            sending: Sending::new(&shared.config, connection.clone(), &account),
             connection,
             registered: shared.registry.register(peer.shared_name()),
             account: ConnectionAccount::new(account),

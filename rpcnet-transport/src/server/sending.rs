@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::{
     TransportConfig,
-    stream::{Patience, Stalled, within_transfer_time},
+    accounts::Account,
+    stream::{Patience, Progress, Stalled, within_transfer_time},
 };
 
 /// What a connection has to send in replies with streams of their own.
@@ -37,10 +38,15 @@ impl Drop for BodyGuard<'_> {
 }
 
 impl Sending {
-    pub(super) fn new(config: &TransportConfig, connection: quinn::Connection) -> Self {
+    pub(super) fn new(
+        config: &TransportConfig,
+        connection: quinn::Connection,
+        account: &Account,
+    ) -> Self {
+        let progress = Progress::within(Arc::clone(account.taken()));
         Self {
             connection,
-            patience: Patience::new(config, Arc::default()),
+            patience: Patience::new(config, Arc::new(progress)),
             bytes: AtomicUsize::new(0),
         }
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Cut, Patience, SendHalf, WriteFailure};
 use crate::{
     Code, Encode, Peer, Processed, RpcError,
-    accounts::Account,
+    accounts::{Account, Reservation},
     client::{Link, answer},
     endpoint::Shared,
     gauge::GaugeGuard,
@@ -98,6 +98,8 @@ pub(crate) enum SenderCut {
     OutOfTime,
     /// The caller takes no more, or is gone.
     CallerGone,
+    /// There was no room for a message.
+    Overloaded,
 }
 
 /// What a handler's sender leaves when it is dropped.
@@ -113,6 +115,18 @@ pub(crate) struct ServedCall {
     pub(crate) lent: Option<LentPlaces>,
     /// On which messages are held until QUIC has them.
     pub(crate) account: Arc<Account>,
+    /// How long a message waits for room.
+    pub(crate) settling: Patience,
+}
+
+/// The peer has left too much untaken.
+struct NoRoom;
+
+impl ServedCall {
+    async fn room(&self, bytes: usize) -> Result<Reservation, NoRoom> {
+        let held = self.account.hold_message(bytes, &self.settling);
+        held.await.ok_or(NoRoom)
+    }
 }
 
 /// What becomes of the half when the sender is dropped.
@@ -199,23 +213,21 @@ impl SendCore {
         coop::consume_budget().await;
         let over = || error(Code::Cancelled, Processed::Maybe, "the call is over");
         let half = self.half.as_mut().ok_or_else(over)?;
-        let (mut lent, mut _held) = (None, None);
-        if let End::GiveBack { call, counters, .. } = &self.end {
-            lent = call.lent.as_ref();
-            _held = call.account.hold_reply(body.len());
-            if _held.is_none() {
-                counters.replies_dropped.add_one();
-                self.cut = Some(SenderCut::CallerGone);
-                let bytes = body.len();
-                let message = format!(
-                    "buffer limit reached: message of {bytes} bytes, earlier ones were not read"
-                );
-                return Err(error(Code::Overloaded, Processed::No, &message));
-            }
-        }
+        let served = match &self.end {
+            End::GiveBack { call, .. } => Some(call),
+            End::Cut { .. } => None,
+        };
+        let bytes = body.len();
         let mut head = BytesMut::new();
-        wire::encode_item_header(&mut head, body.len());
-        let write = waiting(lent, half.write(head, body, self.patience.as_ref()));
+        wire::encode_item_header(&mut head, bytes);
+        let write = async {
+            let _held = match served {
+                Some(call) => Some(call.room(bytes).await?),
+                None => None,
+            };
+            Ok::<_, NoRoom>(half.write(head, body, self.patience.as_ref()).await)
+        };
+        let write = waiting(served.and_then(|call| call.lent.as_ref()), write);
         let write = async {
             match self.deadline {
                 Some(deadline) => timeout_at(deadline, write).await.map_err(|_| {
@@ -240,6 +252,16 @@ impl SendCore {
             },
             End::Cut { .. } => write.await,
         }?;
+        let Ok(written) = written else {
+            if let End::GiveBack { counters, .. } = &self.end {
+                counters.replies_dropped.add_one();
+            }
+            self.cut = Some(SenderCut::Overloaded);
+            let message = format!(
+                "buffer limit reached: message of {bytes} bytes, earlier ones were not read"
+            );
+            return Err(error(Code::Overloaded, Processed::No, &message));
+        };
         if let Err(WriteFailure::Stopped | WriteFailure::Lost(_)) = &written {
             self.cut = Some(SenderCut::CallerGone);
         }

@@ -1,0 +1,112 @@
+//! Overdraft: replies that exist already and find no room in the share of their peer.
+
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use super::{Account, Reservation, UNCHARGED_BYTES_MAX};
+use crate::{
+    TransportConfig,
+    stream::{Patience, Progress, Stalled},
+};
+
+impl Account {
+    /// Room for a reply that is to be sent, in the share of the peer or beyond it. `None` if the
+    /// peer has as much again as its share beyond it already.
+    ///
+    /// A reply beyond the share is sent on like others: it exists, so that waiting would free
+    /// nothing. What waits is the peer's next call, see [`settled`](Self::settled).
+    pub(crate) fn hold_reply(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        if bytes <= UNCHARGED_BYTES_MAX {
+            return Some(Reservation::none());
+        }
+        let mut held = self.all.held.lock();
+        if self.take(&mut held, bytes) {
+            return Some(Reservation::of_peer(Arc::clone(self), bytes));
+        }
+        let own = self.overdrawn.load(Relaxed);
+        if !self.all.bytes.allows(own, held.overdrawn, bytes) {
+            return None;
+        }
+        held.overdrawn += bytes;
+        self.overdrawn.store(own + bytes, Relaxed);
+        Some(Reservation::beyond_share(Arc::clone(self), bytes))
+    }
+
+    /// Room for a message of a stream, when the peer is not overdrawn. `None` if it takes too
+    /// little for too long.
+    pub(crate) async fn hold_message(
+        self: &Arc<Self>,
+        bytes: usize,
+        patience: &Patience,
+    ) -> Option<Reservation> {
+        let is_charged = bytes > UNCHARGED_BYTES_MAX;
+        if is_charged && self.is_overdrawn() && self.settled(patience).await.is_err() {
+            return None;
+        }
+        self.hold_reply(bytes)
+    }
+
+    pub(super) fn give_back_overdraft(&self, bytes: usize) {
+        {
+            let mut held = self.all.held.lock();
+            held.overdrawn -= bytes;
+            self.overdrawn.fetch_sub(bytes, Relaxed);
+        }
+        self.note_returned();
+    }
+
+    /// Bytes of the peer were given back.
+    pub(super) fn note_returned(&self) {
+        if self.settling.available_permits() == 0 {
+            self.settled.notify_one();
+        }
+    }
+
+    /// Whether replies are held beyond the share of the peer, and what it holds in all does not fit
+    /// its share.
+    pub(crate) fn is_overdrawn(&self) -> bool {
+        if self.overdrawn.load(Relaxed) == 0 {
+            return false;
+        }
+        let held = self.all.held.lock();
+        let overdrawn = self.overdrawn.load(Relaxed);
+        let own = self.bytes.load(Relaxed) + overdrawn;
+        overdrawn > 0 && !self.all.bytes.allows(own, held.bytes + overdrawn, 0)
+    }
+
+    /// Waits until the peer is not [overdrawn](Self::is_overdrawn), behind those that wait already.
+    ///
+    /// Replies that are held leave without any further room, so that the wait ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Stalled`] if the peer takes too little for too long; `patience` is [that with
+    /// it](Self::patience).
+    pub(crate) async fn settled(&self, patience: &Patience) -> Result<(), Stalled> {
+        let wait = async {
+            let _first = self.settling.acquire().await;
+            loop {
+                let mut settled = pin!(self.settled.notified());
+                // From here on nothing that is given back is missed.
+                settled.as_mut().enable();
+                if !self.is_overdrawn() {
+                    return;
+                }
+                settled.await;
+            }
+        };
+        patience.wait(wait).await
+    }
+
+    /// How much the peer has taken of its replies.
+    pub(crate) fn taken(&self) -> &Arc<Progress> {
+        &self.taken
+    }
+
+    /// Patience with the peer over all of its connections.
+    pub(crate) fn patience(&self, config: &TransportConfig) -> Patience {
+        Patience::new(config, Arc::clone(&self.taken))
+    }
+}
