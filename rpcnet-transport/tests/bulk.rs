@@ -33,6 +33,9 @@ const QUEUE_BYTES: usize = 250_000;
 /// The time in a full queue.
 const QUEUE: Duration = Duration::from_millis(20);
 
+/// Bytes of a reply that is large. Sixteen of them are no more than QUIC sends in one burst.
+const PIECE: usize = 20 * 1_024;
+
 /// How long bulk traffic is read.
 const READING: Duration = Duration::from_secs(2);
 
@@ -65,6 +68,9 @@ async fn link_with(config: TransportConfig) -> Link {
         .raw("echo", |_cx, body| async move { Ok(body) })
         .raw("large", |_cx: CallContext, _body| async move {
             Ok(Bytes::from(vec![1; 5_000_000]))
+        })
+        .raw("piece", |_cx: CallContext, _body| async move {
+            Ok(Bytes::from(vec![2; PIECE]))
         })
         .raw("fetch", |_cx: CallContext, _body| async move {
             Ok(Bytes::from(vec![3; 8_000]))
@@ -325,4 +331,32 @@ async fn bulk_traffic_is_not_starved_by_small_calls() {
         small > 1_250_000,
         "{bytes} bytes of the stream, {small} of small calls"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_replies_end_one_after_the_other_and_not_all_at_once() {
+    // Nothing but the rate of the link holds the server up: neither the congestion window, nor the pace that follows from it.
+    let window = 16 * 1024 * 1024;
+    let link = link_with(TransportConfig::lan().with_initial_window_bytes(window)).await;
+    link.network.set_delay(Duration::from_micros(50));
+    link.network.set_rate(Some(RATE), window as usize);
+    link.times(PINGS).await;
+    let began = Instant::now();
+    let mut calls = JoinSet::new();
+    for _ in 0..16 {
+        let client = link.client.clone();
+        calls.spawn(async move {
+            client
+                .call("piece", Bytes::new())
+                .await
+                .map(|body| body.len())
+        });
+    }
+    let mut ended = Vec::new();
+    while let Some(call) = calls.join_next().await {
+        assert_eq!(call.expect("no panic").expect("a reply"), PIECE);
+        ended.push(began.elapsed());
+    }
+    // Those that take turns packet by packet end together, when all is through.
+    assert!(ended[0] < ended[15] / 2, "{ended:?}");
 }

@@ -20,7 +20,7 @@ use crate::{
     endpoint::{Shared, Target},
     gauge::{Gauge, GaugeGuard},
     runtime::{ConnectionGuard, RuntimeEnded},
-    stream::{ReadFailure, RecvHalf, SendHalf, WriteFailure},
+    stream::{ReadFailure, RecvHalf, SendHalf, Turns, WriteFailure},
     wire::{Decoder, Flags, Frame, RequestHeader},
 };
 
@@ -53,6 +53,7 @@ struct Attempt {
     deadline: Option<Instant>,
     answer_bytes_max: usize,
     room: Room,
+    turns: Arc<Turns>,
 }
 
 /// What became of an early call.
@@ -175,6 +176,7 @@ impl RpcClient {
         let inner = Inner {
             connection: connection.clone(),
             peer: target.peer.clone(),
+            turns: Arc::default(),
             account: ConnectionAccount::new(account),
             request_bytes_max: config.message_bytes_max.min(request_bytes_max as usize),
             answer_bytes_max: config.message_bytes_max,
@@ -262,6 +264,7 @@ impl RpcClient {
             deadline,
             answer_bytes_max: self.0.answer_bytes_max,
             room: Room::of(Arc::clone(&self.0.account)),
+            turns: Arc::clone(&self.0.turns),
         };
         // In a task, since what waits for all attempts to end must not wait for a future that nobody polls.
         let runtime = &self.0.link.runtime;
@@ -317,6 +320,7 @@ impl Attempt {
             deadline,
             answer_bytes_max,
             room,
+            turns,
         } = self;
         let opened = tokio::select! {
             biased;
@@ -329,7 +333,7 @@ impl Attempt {
             Err(e) => return Outcome::Ended(Err(answer::lost_before_sending(e))),
         };
         let is_early = recv.is_0rtt();
-        let mut send = SendHalf::new(send);
+        let mut send = SendHalf::new(send, turns);
         let mut recv = RecvHalf::new(recv, Decoder::answers(answer_bytes_max), room);
         if !is_early {
             // The handshake ended meanwhile, and others may still hold streams of this number; see `complete`.

@@ -195,7 +195,10 @@ impl RpcClient {
         let (send, recv) = opened.map_err(answer::lost_before_sending)?;
         let decoder = Decoder::answers(self.0.answer_bytes_max);
         let room = Room::of(Arc::clone(&self.0.account));
-        Ok((SendHalf::new(send), RecvHalf::new(recv, decoder, room)))
+        Ok((
+            SendHalf::new(send, Arc::clone(&self.0.turns)),
+            RecvHalf::new(recv, decoder, room),
+        ))
     }
 
     async fn send_request(

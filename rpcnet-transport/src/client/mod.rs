@@ -31,7 +31,7 @@ use crate::{
     connections::Registered,
     gauge::{Gauge, GaugeGuard},
     runtime::EndpointRuntime,
-    stream::RecvHalf,
+    stream::{RecvHalf, Turns},
     wire,
 };
 
@@ -47,6 +47,8 @@ struct Inner {
     connection: quinn::Connection,
     peer: Peer,
     account: Arc<ConnectionAccount>,
+    /// In which calls write large messages.
+    turns: Arc<Turns>,
     /// Smaller of our limit and the server's.
     request_bytes_max: usize,
     answer_bytes_max: usize,
@@ -156,6 +158,7 @@ impl RpcClient {
         Self(Arc::new(Inner {
             connection,
             peer,
+            turns: Arc::default(),
             account,
             request_bytes_max: config
                 .message_bytes_max

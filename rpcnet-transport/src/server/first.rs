@@ -26,7 +26,7 @@ use crate::{
     endpoint::Shared,
     gauge::{Gauge, GaugeGuard},
     outbox::Outbox,
-    stream::{Cut, RecvHalf, SendHalf},
+    stream::{Cut, RecvHalf, SendHalf, Turns},
     wire::{Decoder, PREFACE_BYTES, Preface, StreamKind},
 };
 
@@ -49,6 +49,8 @@ pub(super) struct Caller {
     calls: Gauge,
     /// Replies with streams of their own.
     pub(super) sending: Sending,
+    /// In which its streams write large messages.
+    pub(super) turns: Arc<Turns>,
     /// The tasks of the streams are to end.
     cut: CancellationToken,
     /// Whether they are, for those that are woken often.
@@ -81,6 +83,7 @@ impl Caller {
             lanes: AtomicU8::new(0),
             streams: Gauge::default(),
             calls: Gauge::default(),
+            turns: Arc::default(),
             cut: CancellationToken::new(),
             is_cut: Arc::default(),
         }
@@ -182,7 +185,8 @@ async fn serve_stream(
             let mut decoder = Decoder::answers(shared.config.message_bytes_max);
             decoder.push(rest);
             let room = Room::of(Arc::clone(&caller.account));
-            let send = SendHalf::new(send).with_closing(Arc::clone(&caller.is_cut));
+            let send = SendHalf::new(send, Arc::clone(&caller.turns))
+                .with_closing(Arc::clone(&caller.is_cut));
             let recv = RecvHalf::new(recv, decoder, room);
             return call::serve(shared, caller, send, recv, arrived, early).await;
         }
@@ -212,7 +216,7 @@ async fn serve_stream(
             Cut::HeaderTimeout
         }
     };
-    SendHalf::new(send).cut(why);
+    SendHalf::new(send, Arc::clone(&caller.turns)).cut(why);
     // Fails only if it has ended before.
     let _ = recv.stop(VarInt::from_u32(why as u32));
 }

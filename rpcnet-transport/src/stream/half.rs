@@ -9,11 +9,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
-use quinn::{ReadError, ResetError, VarInt, WriteError};
+use quinn::{ReadError, ResetError, VarInt, WriteError, Written};
+use tokio::{task::yield_now, time::timeout};
 
-use super::Patience;
+use super::{
+    Patience,
+    turns::{LARGE_FROM, STEP_BYTES, TURN_WAIT_MAX, Turns},
+};
 use crate::{
     accounts::{Reservation, Room},
     code::{Code, Processed},
@@ -47,6 +51,7 @@ pub(crate) struct SendHalf {
     inside_frame: bool,
     /// Whether the connection is being closed.
     is_closing: Option<Arc<AtomicBool>>,
+    turns: Arc<Turns>,
 }
 
 /// Why a frame was not written.
@@ -62,13 +67,38 @@ pub(crate) enum WriteFailure {
     Closed,
 }
 
+/// Waits for one write to make progress.
+async fn progress(
+    patience: Option<&Patience>,
+    write: impl Future<Output = Result<Written, WriteError>>,
+) -> Result<Written, WriteFailure> {
+    let written = match patience {
+        Some(patience) => patience
+            .wait(write)
+            .await
+            .map_err(|_| WriteFailure::Stalled)?,
+        None => write.await,
+    };
+    let written = written.map_err(|e| match e {
+        WriteError::Stopped(_) => WriteFailure::Stopped,
+        WriteError::ConnectionLost(e) => WriteFailure::Lost(e),
+        WriteError::ClosedStream | WriteError::ZeroRttRejected => WriteFailure::Closed,
+    })?;
+    if let Some(patience) = patience {
+        patience.note(written.bytes);
+    }
+    Ok(written)
+}
+
 impl SendHalf {
-    pub(crate) fn new(stream: quinn::SendStream) -> Self {
+    /// Of a stream that takes turns with others of its connection.
+    pub(crate) fn new(stream: quinn::SendStream, turns: Arc<Turns>) -> Self {
         Self {
             stream,
             open: true,
             inside_frame: false,
             is_closing: None,
+            turns,
         }
     }
 
@@ -79,7 +109,7 @@ impl SendHalf {
     }
 
     /// Writes one frame. Waits while flow control says so, with patience for progress if it has an
-    /// end.
+    /// end. A large one waits for its turn among those of its connection.
     pub(crate) async fn write(
         &mut self,
         head: BytesMut,
@@ -90,33 +120,70 @@ impl SendHalf {
             return Err(WriteFailure::Closed);
         }
         self.inside_frame = true;
-        let mut parts = [head.freeze(), body];
+        if body.len() < LARGE_FROM {
+            self.write_at_once([head.freeze(), body], patience).await?;
+        } else {
+            self.write_in_turns(head.freeze(), body, patience).await?;
+        }
+        self.inside_frame = false;
+        Ok(())
+    }
+
+    async fn write_at_once(
+        &mut self,
+        mut parts: [Bytes; 2],
+        patience: Option<&Patience>,
+    ) -> Result<(), WriteFailure> {
         let mut rest = &mut parts[..];
         while let Some(first) = rest.first() {
             if first.is_empty() {
                 rest = &mut rest[1..];
                 continue;
             }
-            let write = self.stream.write_chunks(rest);
-            let written = match patience {
-                Some(patience) => patience
-                    .wait(write)
-                    .await
-                    .map_err(|_| WriteFailure::Stalled)?,
-                None => write.await,
-            };
-            let written = written.map_err(|e| match e {
-                WriteError::Stopped(_) => WriteFailure::Stopped,
-                WriteError::ConnectionLost(e) => WriteFailure::Lost(e),
-                WriteError::ClosedStream | WriteError::ZeroRttRejected => WriteFailure::Closed,
-            })?;
-            if let Some(patience) = patience {
-                patience.note(written.bytes);
-            }
+            let written = progress(patience, self.stream.write_chunks(rest)).await?;
             rest = &mut rest[written.chunks..];
         }
-        self.inside_frame = false;
         Ok(())
+    }
+
+    /// Writes a little at a time.
+    async fn write_in_turns(
+        &mut self,
+        mut head: Bytes,
+        mut body: Bytes,
+        patience: Option<&Patience>,
+    ) -> Result<(), WriteFailure> {
+        let turns = Arc::clone(&self.turns);
+        let mut turn = None;
+        loop {
+            if turn.is_none() {
+                turn = Some(turns.next().await);
+            }
+            // Before QUIC is given more it sends what it has, of the turn before too.
+            yield_now().await;
+            let step = body.len().min(STEP_BYTES);
+            let mut parts = [head.clone(), body.slice(..step)];
+            let parts = &mut parts[usize::from(head.is_empty())..];
+            let mut write = pin!(progress(patience, self.stream.write_chunks(parts)));
+            let written = match (&mut write).now_or_never() {
+                Some(written) => written?,
+                // A peer that is near and reads gives credit by then.
+                None => match timeout(TURN_WAIT_MAX, &mut write).await {
+                    Ok(written) => written?,
+                    Err(_) => {
+                        turn = None;
+                        write.await?
+                    }
+                },
+            };
+            let of_head = written.bytes.min(head.len());
+            head.advance(of_head);
+            body.advance(written.bytes - of_head);
+            if body.is_empty() {
+                return Ok(());
+            }
+            turn = turn.and_then(|turn| turn.after(written.bytes));
+        }
     }
 
     /// Writes the frame that ends a call, and finishes.

@@ -4,11 +4,13 @@ mod half;
 mod patience;
 mod receiver;
 mod sender;
+mod turns;
 
 pub(crate) use self::{
     half::{Cut, ReadFailure, RecvHalf, SendHalf, WriteFailure, cut_to_error},
     patience::{Patience, Progress, Stalled, within_transfer_time},
     receiver::RecvCore,
     sender::{GivenBack, SendCore, SenderCut, ServedCall, begin_call, too_large},
+    turns::Turns,
 };
 pub use self::{receiver::Receiver, sender::Sender};

@@ -327,7 +327,7 @@ async fn send_apart(
     let kind = StreamKind::Answer;
     head.extend_from_slice(&Preface { kind }.encode());
     wire::encode_answer_to(&mut head, lane, id);
-    let mut send = SendHalf::new(stream);
+    let mut send = SendHalf::new(stream, Arc::clone(&caller.turns));
     let begun = send.write(head, Bytes::new(), Some(&sending.patience));
     if begun.await.is_err() {
         return false;
