@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rpcnet_balance::{Balancer, PickContext, View, health::Gate};
 
 use super::{health::Care, roster::RosterSnapshot, worker::Member};
@@ -27,12 +27,24 @@ pub(super) struct Group {
 /// What the groups of one filter have in common, one after the other.
 #[derive(Debug)]
 pub(super) struct Slot {
-    /// Something has changed that the latest group does not have.
+    /// Something has changed that the latest group does not have, nor the one being built.
     is_stale: AtomicBool,
+    /// A caller builds the next group. Set before that caller takes `is_stale`, cleared once the
+    /// group is in its place.
+    is_building: AtomicBool,
     /// Whether it was used since room was last made.
     is_used: AtomicBool,
     /// Held by the caller that builds the next group.
-    pub(super) build: Mutex<()>,
+    build: Mutex<()>,
+}
+
+/// The right to build the next group of a filter. Dropping it before [`finish`](Self::finish), as
+/// when the balancer panics, leaves what was to be built to the next caller.
+pub(super) struct Building<'a> {
+    slot: &'a Slot,
+    /// The changes that the group being built has were taken, and it is not in its place yet.
+    is_unfinished: bool,
+    _lock: MutexGuard<'a, ()>,
 }
 
 impl Slot {
@@ -45,9 +57,21 @@ impl Slot {
         self.is_stale.load(Ordering::Acquire)
     }
 
-    /// Whether there is something to build. To be called before the roster is read: what changes later is noted anew.
-    pub(super) fn take_stale(&self) -> bool {
-        self.is_stale.swap(false, Ordering::AcqRel)
+    /// Whether the group in its place has every change that is known by now. To be called before
+    /// that group is loaded.
+    pub(super) fn is_current(&self) -> bool {
+        // In this order: whoever reads that the changes were taken reads that a caller builds.
+        !self.is_stale() && !self.is_building.load(Ordering::Acquire)
+    }
+
+    /// Waits while another caller builds.
+    pub(super) fn begin_build(&self) -> Building<'_> {
+        Building::new(self, self.build.lock())
+    }
+
+    /// `None` while another caller builds.
+    pub(super) fn try_begin_build(&self) -> Option<Building<'_>> {
+        Some(Building::new(self, self.build.try_lock()?))
     }
 
     /// Notes that it is in use; writes only when that is news, to leave the cache line alone.
@@ -60,6 +84,43 @@ impl Slot {
     /// Whether it was used since the last time.
     pub(super) fn take_used(&self) -> bool {
         self.is_used.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl<'a> Building<'a> {
+    const fn new(slot: &'a Slot, lock: MutexGuard<'a, ()>) -> Self {
+        Self {
+            slot,
+            is_unfinished: false,
+            _lock: lock,
+        }
+    }
+
+    /// Whether it is the right to build this group's successor.
+    pub(super) fn is_of(&self, group: &Group) -> bool {
+        std::ptr::eq(&*group.slot, self.slot)
+    }
+
+    /// Whether there is something to build. To be called before the roster is read: what changes
+    /// later is noted anew.
+    pub(super) fn take_stale(&mut self) -> bool {
+        self.slot.is_building.store(true, Ordering::Release);
+        self.is_unfinished = self.slot.is_stale.swap(false, Ordering::AcqRel);
+        self.is_unfinished
+    }
+
+    /// The group is in its place.
+    pub(super) fn finish(mut self) {
+        self.is_unfinished = false;
+    }
+}
+
+impl Drop for Building<'_> {
+    fn drop(&mut self) {
+        if self.is_unfinished {
+            self.slot.note_change();
+        }
+        self.slot.is_building.store(false, Ordering::Release);
     }
 }
 
@@ -94,14 +155,31 @@ impl Group {
             is_built: false,
             slot: Arc::new(Slot {
                 is_stale: AtomicBool::new(true),
+                is_building: AtomicBool::new(false),
                 is_used: AtomicBool::new(true),
                 build: Mutex::new(()),
             }),
         }
     }
 
-    /// Sorts those who match now. Tiers in which nothing has changed stay, and balancers go on with their state.
+    /// The group of those who match now. Tiers in which nothing has changed stay, and balancers go
+    /// on with their state.
     pub(super) fn successor(&self, snapshot: &RosterSnapshot) -> Self {
+        let next = self.sorted(snapshot, Tier::successor);
+        // Ready before the first pick.
+        if !next.tiers[0].members.is_empty() {
+            next.tiers[0].balancer();
+        }
+        next
+    }
+
+    /// The group of those who match now, for callers that pick nothing from it while another caller
+    /// builds the successor: it runs no code of the balancer and has the tables of before.
+    pub(super) fn preview(&self, snapshot: &RosterSnapshot) -> Self {
+        self.sorted(snapshot, Tier::preview)
+    }
+
+    fn sorted(&self, snapshot: &RosterSnapshot, next: NextTier) -> Self {
         let (mut alive, mut suspect, mut unreachable) = (Vec::new(), Vec::new(), 0);
         let heeds_suspicion = self.tiers[0].care.heeds_suspicion;
         // Once the source has ended, no worker is selected.
@@ -119,13 +197,9 @@ impl Group {
             }
         }
         let tiers = [
-            self.tiers[0].successor(alive, snapshot.generation),
-            self.tiers[1].successor(suspect, snapshot.generation),
+            next(&self.tiers[0], alive, snapshot.generation),
+            next(&self.tiers[1], suspect, snapshot.generation),
         ];
-        // Ready before the first pick.
-        if !tiers[0].members.is_empty() {
-            tiers[0].balancer();
-        }
         Self {
             filter: self.filter.clone(),
             tiers,
@@ -153,8 +227,22 @@ impl Tier {
         }
     }
 
-    /// The tier with these members in place of this one.
+    /// The tier with these members in place of this one, whose balancer is made when it is needed.
     fn successor(self: &Arc<Self>, members: Vec<Arc<Member>>, generation: u64) -> Arc<Self> {
+        self.with_members(members, generation, false)
+    }
+
+    /// The tier with these members in place of this one, with the balancer of before.
+    fn preview(self: &Arc<Self>, members: Vec<Arc<Member>>, generation: u64) -> Arc<Self> {
+        self.with_members(members, generation, true)
+    }
+
+    fn with_members(
+        self: &Arc<Self>,
+        members: Vec<Arc<Member>>,
+        generation: u64,
+        keeps_balancer: bool,
+    ) -> Arc<Self> {
         let are_same = |same: fn(&Member, &Member) -> bool| {
             let mut pairs = members.iter().zip(&self.members);
             members.len() == self.members.len() && pairs.all(|(now, then)| same(now, then))
@@ -175,6 +263,7 @@ impl Tier {
             (true, balancer) => (balancer.cloned(), &self.before),
             (false, balancer) => (None, balancer.unwrap_or(&self.before)),
         };
+        let balancer = balancer.or_else(|| keeps_balancer.then(|| Arc::clone(before)));
         Arc::new(Self {
             view: View::new(endpoints, generation).with_tags(tags),
             members: members.into(),
@@ -204,3 +293,6 @@ impl Tier {
         (cx.with_heeded(heeded), verdict.is_probe_due)
     }
 }
+
+/// How a tier is made of the one before.
+type NextTier = fn(&Arc<Tier>, Vec<Arc<Member>>, u64) -> Arc<Tier>;

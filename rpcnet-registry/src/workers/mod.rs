@@ -114,7 +114,7 @@ impl WorkerRegistry {
     /// As [`select_worker`](Self::select_worker).
     pub fn candidates(&self, filter: Option<&str>) -> Result<Vec<Candidate>, SelectError> {
         let text = filter.unwrap_or("");
-        let group = self.shared.group(text, true)?;
+        let group = self.shared.matching(text)?;
         group.slot.touch();
         let all: Vec<Candidate> = group.tiers.iter().flat_map(Candidate::all).collect();
         if all.is_empty() {

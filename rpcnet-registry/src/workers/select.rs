@@ -58,7 +58,7 @@ impl WorkerRegistry {
     /// As [`select`](Self::select) of those that match and have this name.
     pub fn select_named(&self, filter: Option<&str>, name: &str) -> Result<Worker, SelectError> {
         let text = filter.unwrap_or("");
-        let group = self.shared.group(text, true)?;
+        let group = self.shared.matching(text)?;
         group.slot.touch();
         let mut tiers = group.tiers.iter();
         let found = tiers.find_map(|tier| Worker::named(tier, name, self.now()));

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rpcnet_balance::{Balancer, Time};
 
 use super::{
-    group::{Group, Slot},
+    group::{Building, Group, Slot},
     health::Care,
     roster::{Roster, SharedRoster},
     weight,
@@ -69,36 +69,68 @@ impl Shared {
         }
     }
 
-    /// The group of a filter with every change that is known by now. While another caller builds it, the one before does,
-    /// unless it `must` be the latest.
+    /// The group of a filter with every change that is known by now. While another caller builds it,
+    /// the one before, unless it `must` be the latest.
     #[cold]
     pub(super) fn group(&self, text: &str, must: bool) -> Result<Arc<Group>, ParseError> {
         loop {
-            let known = self.selection.load().groups.get(text).cloned();
-            let group = known.map_or_else(|| self.add(text), Ok)?;
-            let slot = &*group.slot;
-            let _building = if must || !group.is_built {
-                slot.build.lock()
-            } else if let Some(building) = slot.build.try_lock() {
+            let group = self.group_in_place(text)?;
+            let building = if must || !group.is_built {
+                group.slot.begin_build()
+            } else if let Some(building) = group.slot.try_begin_build() {
                 building
             } else {
                 return Ok(group);
             };
-            // Another caller may have been quicker.
-            let selection = self.selection.load_full();
-            let latest = selection.groups.get(text);
-            let Some(latest) = latest.filter(|latest| std::ptr::eq(&*latest.slot, slot)) else {
-                continue;
-            };
-            if !slot.take_stale() {
-                return Ok(Arc::clone(latest));
-            }
-            let snapshot = self.roster.lock().snapshot();
-            let built = Arc::new(latest.successor(&snapshot));
-            if self.install(text, &built, selection.epoch) {
+            if let Some(built) = self.build(text, building) {
                 return Ok(built);
             }
         }
+    }
+
+    /// Those who match a filter, with every change that is known by now; not to be picked from. Waits
+    /// for no other caller: while one builds the group, it is sorted here too.
+    pub(super) fn matching(&self, text: &str) -> Result<Arc<Group>, ParseError> {
+        loop {
+            let known = self.group_in_place(text)?;
+            if known.slot.is_current() {
+                let selection = self.selection.load();
+                let latest = selection.groups.get(text);
+                match latest.filter(|latest| Arc::ptr_eq(&latest.slot, &known.slot)) {
+                    Some(latest) => return Ok(Arc::clone(latest)),
+                    None => continue,
+                }
+            }
+            let Some(building) = known.slot.try_begin_build() else {
+                let snapshot = self.roster.lock().snapshot();
+                return Ok(Arc::new(known.preview(&snapshot)));
+            };
+            if let Some(built) = self.build(text, building) {
+                return Ok(built);
+            }
+        }
+    }
+
+    fn group_in_place(&self, text: &str) -> Result<Arc<Group>, ParseError> {
+        let known = self.selection.load().groups.get(text).cloned();
+        known.map_or_else(|| self.add(text), Ok)
+    }
+
+    /// Builds the latest group, unless another caller was quicker. `None` if its place is gone.
+    fn build(&self, text: &str, mut building: Building<'_>) -> Option<Arc<Group>> {
+        let selection = self.selection.load_full();
+        let latest = selection.groups.get(text);
+        let latest = latest.filter(|latest| building.is_of(latest))?;
+        if !building.take_stale() {
+            return Some(Arc::clone(latest));
+        }
+        let snapshot = self.roster.lock().snapshot();
+        let built = Arc::new(latest.successor(&snapshot));
+        let is_installed = self.install(text, &built, selection.epoch);
+        is_installed.then(|| {
+            building.finish();
+            built
+        })
     }
 
     /// Makes a place for the group of a filter that is not known yet.

@@ -4,8 +4,10 @@ use std::{
     collections::BTreeSet,
     sync::{
         Barrier,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
+    thread,
 };
 
 use super::*;
@@ -23,6 +25,10 @@ struct Work {
     endpoints: AtomicUsize,
     /// Whether a rebuild waits for another thread, twice: when it begins and before it ends.
     meet: Mutex<Option<Arc<Barrier>>>,
+    /// Whether the next rebuild panics.
+    panics: AtomicBool,
+    /// Told when a rebuild begins, with what lets it go on.
+    hold: Mutex<Option<mpsc::Sender<mpsc::Sender<()>>>>,
 }
 
 impl Balancer for Counting {
@@ -38,6 +44,15 @@ impl Balancer for Counting {
             barrier.wait();
             barrier.wait();
         }
+        let hold = self.work.hold.lock().take();
+        if let Some(begun) = hold {
+            let (go_on, may_go_on) = mpsc::channel();
+            begun.send(go_on).expect("the test waits");
+            // Not for ever: a caller that waits for this rebuild is to fail the test, not to hang.
+            let _ = may_go_on.recv_timeout(HELD_MAX);
+        }
+        let panics = self.work.panics.swap(false, Ordering::Relaxed);
+        assert!(!panics, "a balancer with a fault");
         self.work.rebuilds.fetch_add(1, Ordering::Relaxed);
         self.work.endpoints.fetch_add(view.len(), Ordering::Relaxed);
         Some(Arc::new(Self {
@@ -157,7 +172,7 @@ fn callers_that_race_build_once_and_pick_from_the_view_before_meanwhile() {
     cluster.insert(node("n-013", 2, &[("zone", "3")]));
     cluster.leaving("n-023");
     cluster.remove("n-033");
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let building = scope.spawn(|| select(&registry, "zone=3"));
         barrier.wait();
         // One builds, and stays at it for as long as the others select.
@@ -199,7 +214,7 @@ fn a_selection_without_candidates_waits_for_the_rebuild() {
     *work.meet.lock() = Some(Arc::clone(&barrier));
     cluster.fail("a");
     cluster.insert(worker("b"));
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let building = scope.spawn(|| select(&registry, "role=worker"));
         barrier.wait();
         // The view before has only the one that failed.
@@ -235,3 +250,50 @@ fn unused_filters_are_never_rebuilt() {
         "and the one of all is not among them"
     );
 }
+
+#[test]
+fn a_panic_in_a_rebuild_leaves_the_group_to_the_next_caller() {
+    let cluster: StaticMembership = [worker("a")].into_iter().collect();
+    let (registry, work) = counting(&cluster);
+    let selects = || thread::scope(|scope| scope.spawn(|| select(&registry, "")).join());
+    // The first build, and one after a change.
+    for (name, expected) in [("a", (1, 1)), ("b", (1, 2))] {
+        cluster.insert(worker(name));
+        work.panics.store(true, Ordering::Relaxed);
+        assert!(selects().is_err(), "the caller that builds hears of it");
+        let workers: Vec<_> = (0..4).map(|_| selects().expect("it selects")).collect();
+        assert!(workers.iter().any(|one| one == name), "{workers:?}");
+        assert_eq!(work.take(), expected);
+    }
+}
+
+#[test]
+fn a_selection_by_name_and_a_list_of_all_wait_for_no_rebuild() {
+    let cluster: StaticMembership = [worker("a")].into_iter().collect();
+    let (registry, work) = counting(&cluster);
+    // During the first build, and during one after a change.
+    for (gone, come) in [("", "b"), ("a", "c")] {
+        cluster.fail(gone);
+        cluster.insert(worker(come));
+        let (begun, begins) = mpsc::channel();
+        *work.hold.lock() = Some(begun);
+        thread::scope(|scope| {
+            let building = scope.spawn(|| select(&registry, "role=worker"));
+            let go_on = begins.recv().expect("it builds");
+            let filter = Some("role=worker");
+            let all = registry.candidates(filter).expect("two workers");
+            assert_eq!(all.len(), 2, "with the latest changes: {all:?}");
+            let named = registry.select_named(filter, come).expect("it is there");
+            assert_eq!(named.in_flight(), 1);
+            named.report(&Outcome::new(OutcomeKind::Success, Duration::ZERO));
+            assert!(registry.select_named(filter, "a").is_ok() == gone.is_empty());
+            assert_eq!(work.take(), (0, 0), "the rebuild is still under way");
+            go_on.send(()).expect("the rebuild still waits");
+            building.join().expect("it selects");
+        });
+        assert_eq!(work.take(), (1, 2));
+    }
+}
+
+/// How long a rebuild is held at the most.
+const HELD_MAX: Duration = Duration::from_secs(5);
