@@ -30,32 +30,49 @@ pub(super) fn of(place: Place<'_>) -> Option<String> {
         });
     };
     let has_key = place.key.is_some();
+    let word = rest.split(|c| !is_bare(c)).next().unwrap_or_default();
+    let word = word.to_ascii_lowercase();
+    // As a word of its own, and not as the key of a clause that goes on.
+    let is_negation = place
+        .key
+        .is_some_and(|key| key.eq_ignore_ascii_case("not") && before.ends_with(key));
     Some(match found {
         ',' if place.in_values => format!("separate values with `|`: `{key} in (a|b)`"),
+        ')' | '|' if place.in_values => {
+            format!("a value is missing here: write `{key} in (a|b)`, an empty value as `\"\"`")
+        }
+        '~' if has_key => no_patterns(&key),
+        '<' if has_key && rest.starts_with("<>") => format!("write `{key}!={value}`"),
         '=' if has_key && (before.ends_with("!=") || place.is_negated) => {
             format!("write `{key}!={value}`")
         }
-        '=' | ':' | '~' if has_key => format!("write `{key}={value}`"),
+        '=' | ':' if has_key => format!("write `{key}={value}`"),
         '!' if has_key => format!("write `{key}!={value}`"),
         '<' | '>' if has_key => {
             format!("values have no order: list those that match, `{key} in (a|b)`")
         }
-        '&' | ';' => "separate clauses that must all hold with `,`".to_owned(),
-        '|' => format!("for one of several values write `{key} in (a|b)`"),
+        '&' | ';' => AND.to_owned(),
+        '|' => one_of(&key),
+        '(' if is_negation => "clauses are not grouped: negate each, as `!key` or `key!=value`".to_owned(),
         '(' if has_key => format!("write `{key} in (a|b)`"),
         '(' => "clauses are not grouped: write those that must all hold, separated by `,`".to_owned(),
         ')' => "there is no `(` before it".to_owned(),
-        '*' | '?' => format!("there are no patterns: list the values, `{key} in (a|b)`"),
+        '*' | '?' => no_patterns(&key),
         '\'' => "quote with `\"`".to_owned(),
         _ if has_key && before.ends_with('!') => format!("write `{key}!={value}`"),
-        _ if has_key && before.ends_with("in") && is_bare(found) => {
+        _ if is_negation && is_bare(found) => negated(rest),
+        _ if has_key && is_after_in(before) && is_bare(found) => {
             format!("write `{key} in (a|b)`")
         }
-        _ if is_bare(found) && has_key => match rest.split(|c| !is_bare(c)).next() {
-            Some("and" | "AND") => "separate clauses that must all hold with `,`".to_owned(),
-            Some("or" | "OR") => format!("for one of several values write `{key} in (a|b)`"),
-            Some("is" | "eq") => format!("write `{key}=value`"),
-            Some("not" | "notin") => format!("write `{key}!=value` for each value"),
+        _ if is_bare(found) && has_key => match &*word {
+            "and" => AND.to_owned(),
+            "or" => one_of(&key),
+            "is" | "eq" | "equals" => format!("write `{key}={value}`", value = after_word(rest)),
+            "ne" => format!("write `{key}!={value}`", value = after_word(rest)),
+            "in" if rest.starts_with("in") => one_of(&key),
+            "in" => format!("write `in` in lower case: `{key} in (a|b)`"),
+            "not" | "notin" => format!("write `{key}!=value` for each value"),
+            "like" | "matches" => no_patterns(&key),
             _ => "separate clauses with `,`, and put a key or value with white space in double quotes"
                 .to_owned(),
         },
@@ -64,9 +81,54 @@ pub(super) fn of(place: Place<'_>) -> Option<String> {
     })
 }
 
-/// The word behind an operator.
+const AND: &str = "separate clauses that must all hold with `,`";
+
+fn one_of(key: &Word<'_>) -> String {
+    format!("for one of several values write `{key} in (a|b)`")
+}
+
+fn no_patterns(key: &Word<'_>) -> String {
+    format!("there are no patterns: list the values, `{key} in (a|b)`")
+}
+
+/// What to write for `not key`, `not key=value` and the like; `rest` begins with the key.
+fn negated(rest: &str) -> String {
+    let end = rest.find(|c| !is_bare_key(c)).unwrap_or(rest.len());
+    let (key, rest) = rest.split_at(end);
+    let key = Word::key(key);
+    let rest = rest.trim_start();
+    if rest.starts_with('=') {
+        let value = operand(rest);
+        let value = if value.is_empty() { "value" } else { value };
+        format!("write `{key}!={}`", Word::value(value))
+    } else if rest.starts_with("in") {
+        format!("write `{key}!=value` for each value")
+    } else {
+        format!("write `!{key}`")
+    }
+}
+
+/// Whether the word `in` stands before, behind a key.
+fn is_after_in(before: &str) -> bool {
+    let key = before.strip_suffix("in");
+    key.is_some_and(|key| key.ends_with(|c: char| c.is_whitespace() || c == '"'))
+}
+
+/// The value behind a word that stands for an operator.
+fn after_word(rest: &str) -> Word<'_> {
+    let end = rest.find(|c| !is_bare(c)).unwrap_or(rest.len());
+    let value = operand(&rest[end..]);
+    Word::value(if value.is_empty() { "value" } else { value })
+}
+
+/// The word or the quoted text behind an operator.
 fn operand(rest: &str) -> &str {
-    let word = rest.trim_start_matches(|c: char| !is_bare_key(c) || c.is_whitespace());
+    let is_operator = |c: char| c.is_whitespace() || (c != '"' && !is_bare_key(c));
+    let word = rest.trim_start_matches(is_operator);
+    if let Some((quoted, _)) = word.strip_prefix('"').and_then(|text| text.split_once('"')) {
+        return quoted;
+    }
+    let word = word.trim_start_matches('"');
     let end = word.find(|c| !is_bare(c)).unwrap_or(word.len());
     &word[..end]
 }

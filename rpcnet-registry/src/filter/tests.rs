@@ -96,6 +96,7 @@ fn an_error_points_at_the_character() {
 fn what_means_something_elsewhere_is_an_error_with_a_hint() {
     let list = "list those that match, `weight in (a|b)`";
     let commas = "separate clauses that must all hold with `,`";
+    let patterns = "there are no patterns: list the values, `role in (a|b)`";
     for (expression, found, hint) in [
         ("weight>3", ">3", list),
         ("weight >= 3", ">= 3", list),
@@ -103,11 +104,16 @@ fn what_means_something_elsewhere_is_an_error_with_a_hint() {
         ("weight=>3", ">3", list),
         ("role:worker", ":worker", "write `role=worker`"),
         ("role: worker", ": worker", "write `role=worker`"),
-        ("role~worker", "~worker", "write `role=worker`"),
+        ("role~worker", "~worker", patterns),
+        ("role =~ worker", "~ worker", patterns),
+        ("role!~worker", "~worker", patterns),
+        ("role like worker", "like worker", patterns),
+        ("role<>x", "<>x", "write `role!=x`"),
+        ("role <> x", "<> x", "write `role!=x`"),
         ("role==x", "=x", "write `role=x`"),
         ("role===x", "==x", "write `role=x`"),
         ("role = = x", "= x", "write `role=x`"),
-        ("role==\"a b\"", "=\"a b\"", "write `role=a`"),
+        ("role==\"a b\"", "=\"a b\"", "write `role=\"a b\"`"),
         ("role!==x", "=x", "write `role!=x`"),
         ("role!x", "x", "write `role!=x`"),
         ("role=!x", "!x", "write `role!=x`"),
@@ -137,7 +143,28 @@ fn what_means_something_elsewhere_is_an_error_with_a_hint() {
         ("role='a'", "'a'", "quote with `\"`"),
         ("role=", "", "write `role=\"\"`"),
         ("role=a b", "b", "in double quotes"),
-        ("role is a", "is a", "write `role=value`"),
+        ("role is a", "is a", "write `role=a`"),
+        ("role EQ a", "EQ a", "write `role=a`"),
+        ("role ne a", "ne a", "write `role!=a`"),
+        ("role in ()", ")", "a value is missing here"),
+        ("role in (a|)", ")", "a value is missing here"),
+        ("role in (|a)", "|a)", "a value is missing here"),
+        ("role IN (a|b)", "IN (a|b)", "write `in` in lower case"),
+        ("role In (a)", "In (a)", "write `in` in lower case"),
+        ("role=a in (b)", "in (b)", "for one of several values"),
+        ("admin x", "x", "separate clauses"),
+        ("a=1 AND b=2", "AND b=2", commas),
+        ("not role", "role", "write `!role`"),
+        ("NOT role", "role", "write `!role`"),
+        ("a,not role", "role", "write `!role`"),
+        ("not role=x", "role=x", "write `role!=x`"),
+        (
+            "not role in (a)",
+            "role in (a)",
+            "write `role!=value` for each",
+        ),
+        ("not (role)", "(role)", "negate each"),
+        ("not=1 role", "role", "separate clauses"),
         ("a$b", "$b", "'$' in it in double quotes"),
         ("a=b#c", "#c", "'#' in it in double quotes"),
         ("a\u{200b}", "\u{200b}", "in double quotes"),
@@ -154,7 +181,18 @@ fn what_means_something_elsewhere_is_an_error_with_a_hint() {
 
 #[test]
 fn what_a_hint_says_can_be_read() {
-    for expression in ["role:worker", "role==x", "role!==x", "!role=x", "role=!x"] {
+    for expression in [
+        "role:worker",
+        "role==x",
+        "role!==x",
+        "!role=x",
+        "role=!x",
+        "role<>x",
+        "not role",
+        "not role=x",
+        "role is a",
+        "role NE \"a b\"",
+    ] {
         let error = expression.parse::<Filter>().unwrap_err();
         let hint = error.hint().expect("a hint");
         let better = hint.split('`').nth(1).expect("in quotes");
