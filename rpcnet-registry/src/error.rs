@@ -1,6 +1,6 @@
 //! Why no worker was selected.
 
-use crate::{ParseError, SourceState};
+use crate::{NodeState, ParseError, SourceState};
 
 /// No worker was selected. Nothing has changed and no call was made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -9,15 +9,14 @@ pub enum SelectError {
     /// The filter cannot be read. The caller's fault; the same text will fail again.
     #[error(transparent)]
     InvalidFilter(#[from] ParseError),
-    /// Nobody's tags match the filter: it asks for something that is not there, or not yet. Worth another try when a
-    /// node has joined or changed its tags.
+    /// The tags of no worker match the filter. Worth another try when a node has joined or changed its tags.
     #[error("there is no worker{}", that_match(.filter))]
     NoMatch {
         /// The filter.
         filter: String,
     },
     /// There are workers whose tags match, but all have failed or are leaving. Worth another try when one recovers.
-    #[error("of {matching} workers{} none is reachable", that_match(.filter))]
+    #[error("none of {matching} workers{} is reachable", that_match(.filter))]
     NoneReachable {
         /// The filter.
         filter: String,
@@ -26,21 +25,29 @@ pub enum SelectError {
     },
     /// There are workers to be reached, and all of them are excluded for this call (or the balancer, one of your own,
     /// declined). The caller decides whether to try one of them again.
-    #[error("all of {reachable} reachable workers{} are excluded", that_match(.filter))]
+    #[error("all {reachable} reachable workers{} are excluded from this selection", that_match(.filter))]
     AllExcluded {
         /// The filter.
         filter: String,
         /// How many could be reached.
         reachable: usize,
     },
+    /// The worker that was asked for by its name cannot be selected.
+    #[error("the worker {name:?} cannot be selected: {reason}")]
+    Named {
+        /// The name that was asked for.
+        name: String,
+        /// Why it cannot be selected.
+        reason: NamedReason,
+    },
     /// The source of the registry does not tell any more who is there: the node whose view it is has left, is superseded by a
     /// newer node of its name, or its runtime is gone. Worth another try only if it is superseded, when that is over.
-    #[error("the source of the worker registry is not live: {state}")]
+    #[error("the membership source of the worker registry is not live: {state}")]
     SourceEnded {
         /// What became of it.
         state: SourceState,
     },
-    /// The registry was never started, so it knows nobody. The caller's fault.
+    /// The registry was never started, so it knows no node. The caller's fault.
     #[error("the worker registry was not started")]
     NotStarted,
 }
@@ -51,9 +58,60 @@ impl SelectError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::NoMatch { .. } | Self::NoneReachable { .. } | Self::AllExcluded { .. } => true,
+            Self::Named { reason, .. } => reason.may_pass(),
             Self::SourceEnded { state } => !state.is_over(),
             Self::InvalidFilter(_) | Self::NotStarted => false,
         }
+    }
+}
+
+/// Why a worker cannot be selected by its name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NamedReason {
+    /// The registry knows no node of this name. Worth another try when one has joined, unless the
+    /// name is spelled in another way than that of a node that is there: then the caller's fault.
+    #[error("no node has this name{}", hint(.similar))]
+    Unknown {
+        /// The name of a node that differs from this one only by upper and lower case, white space
+        /// around it or a dot at its end.
+        similar: Option<String>,
+    },
+    /// The tags of the node do not match the filter. Worth another try when they have changed.
+    #[error("its tags do not match `{filter}`")]
+    NoMatch {
+        /// The filter.
+        filter: String,
+    },
+    /// The node has failed, has left or is leaving. Worth another try when it has recovered.
+    #[error("it is not reachable (state: {state})")]
+    NotReachable {
+        /// The state of the node.
+        state: NodeState,
+    },
+    /// It is the node of this process, which is selected only
+    /// [with](crate::WorkerRegistry::with_local) a setting. The caller's fault.
+    #[error("it is the local node, which the settings of the registry exclude")]
+    Local,
+    /// The node says that it [serves no methods](crate::SERVES_TAG). Worth another try when it does.
+    #[error("it serves no methods")]
+    ServesNothing,
+}
+
+impl NamedReason {
+    const fn may_pass(&self) -> bool {
+        match self {
+            Self::Unknown { similar } => similar.is_none(),
+            Self::NoMatch { .. } | Self::NotReachable { .. } | Self::ServesNothing => true,
+            Self::Local => false,
+        }
+    }
+}
+
+fn hint(similar: &Option<String>) -> String {
+    match similar {
+        Some(similar) => format!(", names are compared as they are, and there is {similar:?}"),
+        None => String::new(),
     }
 }
 

@@ -68,7 +68,7 @@ mod swim;
 mod tags;
 mod workers;
 
-pub use error::SelectError;
+pub use error::{NamedReason, SelectError};
 pub use event::{ClusterEvent, Events};
 pub use filter::{Filter, ParseError};
 pub use membership::{Membership, Observer, Watch};

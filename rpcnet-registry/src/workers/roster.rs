@@ -92,6 +92,21 @@ impl Roster {
         self.is_selectable(member).then_some(member)
     }
 
+    /// The member of this name, whether it may be selected or not. If there is none, the name that
+    /// differs from it only by case, white space or a dot at the end.
+    pub(super) fn any(&self, name: &str) -> Result<&Member, Option<&Arc<str>>> {
+        if let Some(member) = self.members.get(name) {
+            return Ok(member);
+        }
+        let plain = |name: &str| {
+            let name = name.trim();
+            name.strip_suffix('.').unwrap_or(name).to_lowercase()
+        };
+        let wanted = plain(name);
+        let mut names = self.members.keys();
+        Err(names.find(|known| plain(known) == wanted))
+    }
+
     /// The member whose endpoint this is.
     pub(super) fn member_at(&self, is_it: impl Fn(&Member) -> bool) -> Option<&Arc<Member>> {
         let mut members = self.members.values();

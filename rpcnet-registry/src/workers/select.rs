@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rpcnet_balance::{Marks, PickContext, Time};
 
 use super::{Worker, WorkerRegistry, group::Group};
-use crate::SelectError;
+use crate::{NamedReason, NodeState, SelectError};
 
 impl WorkerRegistry {
     /// The worker for the next call, among those that match `filter`; among all without one.
@@ -51,18 +51,18 @@ impl WorkerRegistry {
     }
 
     /// The worker of this name, if it matches `filter` and can be reached, marked or not: for a call that must go to one certain
-    /// worker.
+    /// worker. Names are compared as they are; those of nodes that gossip found are in lower case. Waits for no other caller.
     ///
     /// # Errors
     ///
-    /// As [`select`](Self::select) of those that match and have this name.
+    /// [`SelectError::Named`] says why that worker cannot be selected; otherwise as [`select`](Self::select).
     pub fn select_named(&self, filter: Option<&str>, name: &str) -> Result<Worker, SelectError> {
         let text = filter.unwrap_or("");
         let group = self.shared.matching(text)?;
         group.slot.touch();
         let mut tiers = group.tiers.iter();
         let found = tiers.find_map(|tier| Worker::named(tier, name, self.now()));
-        found.ok_or_else(|| self.nobody(&group, text))
+        found.ok_or_else(|| self.not_selectable(&group, text, name))
     }
 
     fn select_from(
@@ -122,6 +122,36 @@ impl WorkerRegistry {
             pick(&latest, cx, may_probe)
         };
         picked.ok_or_else(|| self.nobody(&latest, text))
+    }
+
+    #[cold]
+    fn not_selectable(&self, group: &Group, text: &str, name: &str) -> SelectError {
+        let state = self.source();
+        if !state.is_live() {
+            return SelectError::SourceEnded { state };
+        }
+        if self.watch.lock().is_none() {
+            return SelectError::NotStarted;
+        }
+        let reason = match self.shared.roster.lock().any(name) {
+            Err(similar) => NamedReason::Unknown {
+                similar: similar.map(|name| name.to_string()),
+            },
+            Ok(member) if !group.filter.matches(&member.node.tags) => NamedReason::NoMatch {
+                filter: text.to_owned(),
+            },
+            Ok(member) if !member.serves => NamedReason::ServesNothing,
+            Ok(member) if member.is_local && member.node.state == NodeState::Alive => {
+                NamedReason::Local
+            }
+            Ok(member) => NamedReason::NotReachable {
+                state: member.node.state,
+            },
+        };
+        SelectError::Named {
+            name: name.to_owned(),
+            reason,
+        }
     }
 
     pub(super) fn nobody(&self, group: &Group, text: &str) -> SelectError {

@@ -120,6 +120,47 @@ fn a_worker_is_selected_by_name_if_it_matches() {
 }
 
 #[test]
+fn a_selection_by_name_says_what_is_wrong_with_that_name() {
+    let cluster = cluster();
+    cluster.insert(node("Mixed", 1, &[]).with_local(true));
+    cluster.insert(node(
+        "gateway",
+        1,
+        &[(crate::SERVES_TAG, crate::SERVES_NOTHING)],
+    ));
+    for (name, state) in [("failed", NodeState::Failed), ("left", NodeState::Left)] {
+        cluster.insert(node(name, 1, &[("role", "worker")]).with_state(state));
+    }
+    let registry = WorkerRegistry::new(cluster, LoadBalancingStrategy::RoundRobin);
+    let error = |name| {
+        let error = registry.select_named(Some("role!=director"), name);
+        let error = error.expect_err(name);
+        (error.to_string(), error.is_retryable())
+    };
+    assert_eq!(error("a").0, "the worker registry was not started");
+    block_on(registry.start());
+    let similar = "no node has this name, names are compared as they are, and there is";
+    for (name, reason, is_retryable) in [
+        ("z", "no node has this name", true),
+        ("A", &format!("{similar} \"a\""), false),
+        (" b.", &format!("{similar} \"b\""), false),
+        ("mixed", &format!("{similar} \"Mixed\""), false),
+        ("director", "its tags do not match `role!=director`", true),
+        ("failed", "it is not reachable (state: failed)", true),
+        ("left", "it is not reachable (state: left)", true),
+        ("gateway", "it serves no methods", true),
+        (
+            "Mixed",
+            "it is the local node, which the settings of the registry exclude",
+            false,
+        ),
+    ] {
+        let text = format!("the worker {name:?} cannot be selected: {reason}");
+        assert_eq!(error(name), (text, is_retryable));
+    }
+}
+
+#[test]
 fn whoever_fails_or_leaves_is_gone_from_selection_at_once() {
     let cluster = cluster();
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
@@ -236,7 +277,7 @@ fn the_errors_tell_why() {
     let error = refused(&registry, "role=worker");
     assert_eq!(
         error.to_string(),
-        "of 3 workers matching `role=worker` none is reachable"
+        "none of 3 workers matching `role=worker` is reachable"
     );
     assert!(registry.select_all(Some("role=worker")).is_err());
     assert!(error.is_retryable());
