@@ -89,7 +89,8 @@ pub enum ClusterEvent {
         newer: SocketAddr,
     },
     /// A tag that selection goes by does not say what it should, and is taken for something else: see
-    /// [`WorkerRegistry`](crate::WorkerRegistry) on `weight`. Told once for each change of the tag, by the registry of workers.
+    /// [`WorkerRegistry`](crate::WorkerRegistry) on `weight`. Told once for each change of the tag, by the registry of workers,
+    /// whose [`invalid_tags`](crate::WorkerRegistry::invalid_tags) are those that there are, for subscribers that came later.
     InvalidTag {
         /// The node whose tag it is.
         node: Arc<Node>,

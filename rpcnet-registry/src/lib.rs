@@ -79,8 +79,8 @@ pub use source::SourceState;
 pub use static_membership::StaticMembership;
 pub use tags::Tags;
 pub use workers::{
-    Candidate, HealthEvent, HealthEvents, LoadBalancingStrategy, UnknownStrategy, Worker,
-    WorkerRegistry, WorkerStatus,
+    Candidate, HealthEvent, HealthEvents, InvalidTag, LoadBalancingStrategy, UnknownStrategy,
+    Worker, WorkerRegistry, WorkerStatus,
 };
 
 #[cfg(doctest)]

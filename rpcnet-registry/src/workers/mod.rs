@@ -41,7 +41,8 @@ use crate::{
 /// not matter; 0.001 to 1,000 count as they are, more as 1,000, what is between zero and 0.001 as 0.001. Zero and less is none: the
 /// node gets no calls while another one that matches can take them, even one that cannot be reached; where all have none,
 /// they are equal. What is no number counts as 1. A tag that is taken for something else than it says is told once for
-/// each change ([`ClusterEvent::InvalidTag`](crate::ClusterEvent::InvalidTag)) and warned of in the log, at most once a second. A call
+/// each change ([`ClusterEvent::InvalidTag`](crate::ClusterEvent::InvalidTag)) and warned of in the log, at most once a second;
+/// [`invalid_tags`](Self::invalid_tags) lists those that there are. A call
 /// [to all](Self::select_all) goes by no weight.
 ///
 /// Filters are parsed once: up to 256 texts are kept together with everything a selection needs, so that selecting with
@@ -141,6 +142,17 @@ impl WorkerRegistry {
         Ok(matching.map(|member| member.status(now)).collect())
     }
 
+    /// The tags that selection goes by and that do not say what they should, of all nodes that have
+    /// not left or failed: what [`ClusterEvent::InvalidTag`](crate::ClusterEvent::InvalidTag) told
+    /// subscribers of, also before there was one. Empty as a rule. Looks at every node.
+    #[must_use]
+    pub fn invalid_tags(&self) -> Vec<InvalidTag> {
+        let roster = self.shared.roster.lock();
+        let nodes = roster.all().map(|member| &member.node);
+        let present = nodes.filter(|node| !node.state.is_gone());
+        present.filter_map(weight::invalid).collect()
+    }
+
     /// The worker of this name as selection knows it, whatever its state. The local node only if it can be selected, and no
     /// node that [serves no methods](crate::SERVES_TAG).
     #[must_use]
@@ -162,6 +174,20 @@ impl WorkerRegistry {
     pub fn subscribe(&self) -> Events {
         self.shared.feed.subscribe()
     }
+}
+
+/// A tag that selection goes by and that does not say what it should.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct InvalidTag {
+    /// The node whose tag it is.
+    pub node: Arc<Node>,
+    /// The key of the tag.
+    pub key: Arc<str>,
+    /// The value of the tag.
+    pub value: Arc<str>,
+    /// What selection takes it for.
+    pub taken: f32,
 }
 
 impl fmt::Debug for WorkerRegistry {

@@ -107,6 +107,11 @@ impl Roster {
         Err(names.find(|known| plain(known) == wanted))
     }
 
+    /// All members, whether they may be selected or not.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().map(|member| &**member)
+    }
+
     /// The member whose endpoint this is.
     pub(super) fn member_at(&self, is_it: impl Fn(&Member) -> bool) -> Option<&Arc<Member>> {
         let mut members = self.members.values();

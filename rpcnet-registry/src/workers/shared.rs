@@ -292,12 +292,13 @@ fn concerns(filter: &Filter, changes: &[Change]) -> bool {
 /// What is to be told of the tags of a node that has changed.
 fn invalid_tag(change: &Change) -> Option<ClusterEvent> {
     let node = change.after.as_ref()?;
-    let taken = weight::misread(change.before.as_deref(), node)?;
+    let is_news = weight::is_news(change.before.as_deref(), node);
+    let tag = weight::invalid(node).filter(|_| is_news)?;
     Some(ClusterEvent::InvalidTag {
-        node: Arc::clone(node),
-        key: weight::KEY.into(),
-        value: node.tags.value(weight::KEY)?.into(),
-        taken,
+        node: tag.node,
+        key: tag.key,
+        value: tag.value,
+        taken: tag.taken,
     })
 }
 

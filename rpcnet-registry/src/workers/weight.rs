@@ -1,7 +1,10 @@
 //! The tag `weight`: how much a worker can take in relation to others.
 
+use std::sync::Arc;
+
 use rpcnet_balance::Endpoint;
 
+use super::InvalidTag;
 use crate::{Node, Tags};
 
 /// The key of the tag.
@@ -28,12 +31,21 @@ pub(super) fn of(tags: &Tags) -> (f32, bool) {
     }
 }
 
-/// What is taken for the tag of `after`, if that is news and not what it says.
-pub(super) fn misread(before: Option<&Node>, after: &Node) -> Option<f32> {
-    let text = |node: &Node| node.tags.value(KEY).map(str::to_owned);
-    let (taken, is_plain) = of(&after.tags);
-    let is_news = before.is_none_or(|before| text(before) != text(after));
-    (is_news && !is_plain).then_some(taken)
+/// The tag of a node, if it is taken for something that it does not say.
+pub(super) fn invalid(node: &Arc<Node>) -> Option<InvalidTag> {
+    let (taken, is_plain) = of(&node.tags);
+    let value = node.tags.value(KEY).filter(|_| !is_plain)?;
+    Some(InvalidTag {
+        node: Arc::clone(node),
+        key: KEY.into(),
+        value: value.into(),
+        taken,
+    })
+}
+
+/// Whether the tag of `after` is another one than that of `before`.
+pub(super) fn is_news(before: Option<&Node>, after: &Node) -> bool {
+    before.is_none_or(|before| before.tags.value(KEY) != after.tags.value(KEY))
 }
 
 #[cfg(test)]

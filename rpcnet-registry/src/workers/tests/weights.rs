@@ -111,3 +111,32 @@ fn a_weight_that_is_none_is_told_once_for_each_change() {
     let told = ["a: weight=\"-2\" is 0", "a: weight=\"two\" is 1"];
     assert_eq!(invalid(&mut events), told);
 }
+
+#[test]
+fn invalid_weights_are_listed_for_those_who_were_not_told() {
+    let cluster = weighted(&[("a", "heavy"), ("b", "2"), ("c", "-1"), ("d", "much")]);
+    cluster.insert(node("local", 1, &[("weight", "nan")]).with_local(true));
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    let mut events = registry.subscribe();
+    let listed = || -> Vec<String> {
+        let tags = registry.invalid_tags().into_iter();
+        tags.map(|tag| {
+            assert_eq!(&*tag.key, "weight");
+            format!("{}: {:?} is {}", tag.node.id, tag.value, tag.taken)
+        })
+        .collect()
+    };
+    assert_eq!(
+        listed(),
+        [
+            "a: \"heavy\" is 1",
+            "c: \"-1\" is 0",
+            "d: \"much\" is 1",
+            "local: \"nan\" is 1"
+        ]
+    );
+    cluster.set_tags("a", Tags::from([("weight", "3")]));
+    cluster.fail("d");
+    assert_eq!(listed(), ["c: \"-1\" is 0", "local: \"nan\" is 1"]);
+    assert_eq!(invalid(&mut events), [""; 0], "a late subscriber");
+}
