@@ -119,6 +119,28 @@ fn the_older_one_returns_when_the_newer_one_crashes_or_leaves() {
 }
 
 #[test]
+fn the_older_one_is_told_when_the_newer_one_leaves() {
+    for seed in 0..4 {
+        let (mut cluster, twin) = with_twin(seed);
+        let by = cluster.addr(twin);
+        cluster
+            .run_until(secs(10), |c| is_superseded(c, 3, by))
+            .expect("superseded");
+        // Long enough that it looks every sixteen probe intervals only, and at any time between.
+        cluster.run_for(secs(60 + 4 * seed));
+        cluster.leave(twin);
+        let back = |c: &Cluster| state(c, 3) == MembershipState::Active && c.is_converged();
+        let took = cluster.run_until(secs(4), back);
+        assert!(took.is_some(), "seed {seed}: {:?}", state(&cluster, 3));
+        cluster.expect_safe();
+        assert_eq!(count(&cluster, 3, is_over), 1);
+        cluster.run_for(secs(60));
+        cluster.expect_safe();
+        assert!(cluster.is_converged(), "{:?}", cluster.difference());
+    }
+}
+
+#[test]
 fn a_crash_of_both_or_a_restart_of_the_newer_ends_well() {
     let (mut cluster, twin) = with_twin(1);
     let by = cluster.addr(twin);
@@ -160,9 +182,17 @@ fn two_of_one_name_and_nobody_else() {
         cluster
             .run_until(secs(20), joined)
             .expect("there is nobody else to let it in");
-        cluster.crash(newer);
+        // One that crashed is found out; one that leaves says so.
+        let within = match seed {
+            0 => secs(60),
+            _ => secs(1),
+        };
+        match seed {
+            0 => cluster.crash(newer),
+            _ => cluster.leave(newer),
+        }
         let back = |c: &Cluster| state(c, older) == MembershipState::Active;
-        let took = cluster.run_until(secs(60), back).expect("it is alone");
+        let took = cluster.run_until(within, back).expect("it is alone");
         println!("seed {seed}: back after {took:?}");
         cluster.expect_safe();
     }

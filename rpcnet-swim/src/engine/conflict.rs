@@ -5,8 +5,8 @@
 //! dialled at its address, and what it answers has to be from this node's name, of a newer epoch
 //! and under the cluster's key. Without that proof the claim is of a former life, or forged, and
 //! this node goes past it with a newer epoch. With it this node is superseded: it takes part no
-//! more and looks now and then whether its successor is still there. If that one has left, failed
-//! or is forgotten, by the word of the others, this node comes back.
+//! more and looks now and then whether its successor is still there. If that one has left, by its
+//! own word, or has left, failed or is forgotten, by the word of the others, this node comes back.
 //!
 //! Dials are bounded whatever is claimed: one claim at a time, one small datagram in a probe
 //! interval, and after a claim that proved wrong a pause that doubles.
@@ -38,6 +38,8 @@ pub(crate) struct NameClaims {
     wrong: u32,
     next_at: Time,
     successor: Option<Successor>,
+    /// Where an older process of this node's name was heard last.
+    older: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -315,8 +317,35 @@ impl Engine {
                     self.on_welcome(now, sender, echo, view, seen, me);
                 }
             }
+            Payload::Leave { me, .. } => self.hear_successor_leave(now, sender, &me),
             _ => self.stats.dropped.superseded += 1,
         }
+    }
+
+    /// The successor says that it leaves.
+    fn hear_successor_leave(&mut self, now: Time, sender: Sender, me: &Record) {
+        let is_own_word =
+            me.key() == sender.key && me.epoch == sender.epoch && me.claim == Claim::Left;
+        let is_successor = self.claims.successor.as_ref().is_some_and(|successor| {
+            sender.key == self.me.key
+                && sender.epoch >= successor.epoch
+                && (sender.addr == successor.addr || sender.sealed_with.is_some())
+        });
+        if is_own_word && is_successor {
+            self.come_back(now, Some(me.epoch));
+        } else {
+            self.stats.dropped.superseded += 1;
+        }
+    }
+
+    /// Tells an older process of this node's name that this one leaves: it would find out with its
+    /// next look, up to [`CHECK_WAIT_MAX`] probe intervals later. Sent once; if it is lost, it does.
+    pub(super) fn tell_older_self(&mut self) {
+        let Some(addr) = self.claims.older.take() else {
+            return;
+        };
+        let (seq, me) = (self.seq, self.own_record());
+        self.send(addr, 0, Payload::Leave { seq, me });
     }
 
     /// What others say of the successor.
@@ -383,6 +412,7 @@ impl Engine {
         if sender.addr == self.me.addr {
             return;
         }
+        self.claims.older = Some(sender.addr);
         if self.join.report_conflict() {
             self.emit(Event::NameConflict {
                 name: self.me.name.to_string(),

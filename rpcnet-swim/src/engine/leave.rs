@@ -89,6 +89,8 @@ impl Engine {
         let needed = leave.told.len().min(LEAVE_ACKS_MIN);
         if leave.acknowledged.len() >= needed || now >= leave.deadline {
             let acknowledged = leave.acknowledged.len();
+            // After the others: to those it is news if it comes back.
+            self.tell_older_self();
             self.phase = Phase::Gone;
             self.leave = None;
             return self.emit(Event::Left { acknowledged });
