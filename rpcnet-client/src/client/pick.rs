@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use rpcnet_balance::{Marks, Outcome, OutcomeKind, PickContext, ReportedLoad, Time};
 use rpcnet_registry::{Node, NodeState, SelectError, Worker};
-use rpcnet_transport::{Code, ConnectError, LoadReport, Processed, RpcClient, RpcError};
+use rpcnet_transport::{
+    Code, CodecError, ConnectError, LoadReport, Processed, RpcClient, RpcError,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -227,12 +229,20 @@ impl ClusterClient {
 pub(super) fn kind_of(error: &RpcError, application_errors_fail: bool) -> OutcomeKind {
     match error.code() {
         Code::Overloaded => OutcomeKind::Overloaded,
+        // The worker has answered. That caller and worker disagree on the types is no failure of it.
+        _ if is_undecodable(error) => OutcomeKind::Success,
         code if !is_answer(code) => OutcomeKind::Failure,
         // However quickly it said so, that is not how quickly it serves.
         _ if error.processed() == Processed::No => OutcomeKind::Refused,
         _ if application_errors_fail => OutcomeKind::Failure,
         _ => OutcomeKind::Success,
     }
+}
+
+/// Whether this side could not decode what the worker sent.
+fn is_undecodable(error: &RpcError) -> bool {
+    let source = std::error::Error::source(error);
+    source.is_some_and(|source| source.is::<CodecError>())
 }
 
 /// Whether the worker answers so for reasons that lie in the call.

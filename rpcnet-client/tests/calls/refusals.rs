@@ -221,3 +221,41 @@ async fn a_stream_tells_with_its_first_message_whether_it_was_taken() {
         (9, 1)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_this_side_cannot_decode_is_no_failure_of_the_worker() {
+    let (bench, told) = told().await;
+    let count = |_, n: u32, mut replies: Sender<u32>| async move {
+        replies.send(n).await?;
+        Ok(())
+    };
+    let last = |_, mut numbers: Receiver<u32>| async move {
+        let mut last = 0;
+        while let Some(n) = numbers.message().await? {
+            last = n;
+        }
+        Ok::<u32, Status>(last)
+    };
+    let router = Router::new().server_streaming("count", count);
+    let _red = bench.worker("red", router.client_streaming("last", last));
+    let as_failures = WorkerCallOptions::new().with_application_errors_as_failures(true);
+    for options in [WorkerCallOptions::new(), as_failures] {
+        type Pair = (u32, u32);
+        let client = &bench.client;
+        let stream = client.call_worker_server_streaming("count", &1u32, None, options);
+        let mut stream: rpcnet_client::OnWorker<Receiver<Pair>> =
+            within("a stream", stream).await.expect("a stream");
+        let error = within("a message", stream.message()).await;
+        let error = error.expect_err("one number is no pair");
+        assert_eq!(error.code(), Code::Internal, "{error}");
+
+        let upload = client.call_worker_client_streaming::<u32, Pair>("last", None, options);
+        let mut upload = within("a stream", upload).await.expect("a stream");
+        within("room", upload.send(1)).await.expect("it is taken");
+        let error = within("a reply", upload.finish()).await;
+        let error = error.expect_err("one number is no pair");
+        assert_eq!(error.code(), Code::Internal, "{error}");
+        let kinds = std::mem::take(&mut *told.kinds.lock());
+        assert_eq!(kinds, [OutcomeKind::Answering; 2]);
+    }
+}
