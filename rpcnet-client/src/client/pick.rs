@@ -48,13 +48,12 @@ impl ClusterClient {
         cx: &PickContext<'_>,
     ) -> Result<(Worker, Connection), SelectError> {
         let is_first = cx.excluded().is_empty();
-        let due = if is_first && target.may_probe != Probes::Never {
-            refusing.claim_probe(cx.now(), target.may_probe == Probes::AsSoonAsDue)
-        } else {
-            None
-        };
-        if let Some(picked) = due.and_then(|node| self.pick_well(target.filter, &node)) {
-            return Ok(picked);
+        if is_first && target.may_probe != Probes::Never {
+            let is_repeatable = target.may_probe == Probes::AsSoonAsDue;
+            let pick = |node: &Node| self.pick_well(target.filter, node);
+            if let Some(picked) = refusing.claim_probe(cx.now(), is_repeatable, pick) {
+                return Ok(picked);
+            }
         }
         match self.pick_any(target.filter, &cx.with_unfit(refusing.ids())) {
             // All have refused it: one is asked, once, since that may have changed; each in its turn, which balancers promise only

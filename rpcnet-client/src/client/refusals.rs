@@ -194,9 +194,15 @@ impl Refusing {
         self.ids.binary_search(&id).is_ok()
     }
 
-    /// The worker that a call of now shall probe, if one is due. The next probe of it is due later, whatever comes of this one. A
-    /// call that fails if the worker still refuses, since it cannot be repeated, probes it only when no other call has for a while.
-    pub(super) fn claim_probe(&self, now: Time, is_repeatable: bool) -> Option<Arc<Node>> {
+    /// What `pick` gives for a worker that a call of now shall probe, if one is due and can be picked. The next probe of it is due
+    /// later, whatever comes of this one; of one that cannot be picked it stays due. A call that fails if the worker still refuses,
+    /// since it cannot be repeated, probes it only when no other call has for a while.
+    pub(super) fn claim_probe<T>(
+        &self,
+        now: Time,
+        is_repeatable: bool,
+        pick: impl Fn(&Node) -> Option<T>,
+    ) -> Option<T> {
         let patience = if is_repeatable {
             Duration::ZERO
         } else {
@@ -210,11 +216,16 @@ impl Refusing {
         if now.as_nanos() < due(&self.probe_at) {
             return None;
         }
-        let mut all = self.refusals.iter();
-        let claimed = all.find(|one| now.as_nanos() >= due(&one.probe_at) && one.claim_probe(now));
+        let all = self.refusals.iter();
+        let all = all.filter(|one| now.as_nanos() >= due(&one.probe_at));
+        // Picked before it is claimed, or the probe of a worker without a connection would be lost.
+        let claimed = all.take(PICKS_MAX).find_map(|one| {
+            let picked = pick(&one.node)?;
+            one.claim_probe(now).then_some(picked)
+        });
         let next = self.refusals.iter().map(|one| one.probe_at.load(Relaxed));
         self.probe_at.store(next.min().unwrap_or(u64::MAX), Relaxed);
-        claimed.map(|refusal| Arc::clone(&refusal.node))
+        claimed
     }
 }
 
@@ -253,6 +264,9 @@ const PROBE_AFTER_MAX: Duration = Duration::from_secs(300);
 /// How much later than others a call probes that cannot be repeated.
 const PROBE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How many workers that are due one call looks at for one that can be picked.
+const PICKS_MAX: usize = 4;
+
 /// Requests in a row that a worker could not read and another one could, before it is passed over.
 const UNREADABLE_MIN: u8 = 3;
 
@@ -284,6 +298,11 @@ mod tests {
         refusals.note(method, (id, &node(id)), now, |_| true);
     }
 
+    /// The worker that a call probes if each of them can be picked.
+    fn claim(refusing: &Refusing, second: u64, is_repeatable: bool) -> Option<String> {
+        refusing.claim_probe(at(second), is_repeatable, |node| Some(node.id.to_string()))
+    }
+
     fn ids(refusals: &Refusals, method: &str) -> Vec<u64> {
         let refusing = refusals.of(method);
         refusing.map_or_else(Vec::new, |refusing| refusing.ids().to_vec())
@@ -308,9 +327,27 @@ mod tests {
         let refusals = Refusals::default();
         noted(&refusals, "m", 1, at(0));
         let refusing = refusals.of("m").unwrap();
-        assert!(refusing.claim_probe(at(64), false).is_none());
-        assert!(refusing.claim_probe(at(65), false).is_some());
-        assert!(refusing.claim_probe(at(66), false).is_none(), "one alone");
+        assert!(claim(&refusing, 64, false).is_none());
+        assert!(claim(&refusing, 65, false).is_some());
+        assert!(claim(&refusing, 66, false).is_none(), "one alone");
+    }
+
+    #[test]
+    fn a_worker_that_cannot_be_picked_keeps_its_probe() {
+        let refusals = Refusals::default();
+        (1..=3).for_each(|id| noted(&refusals, "m", id, at(0)));
+        let refusing = refusals.of("m").unwrap();
+        let none = refusing.claim_probe(at(9), true, |_| None::<()>);
+        assert!(none.is_none());
+        let third = |node: &Node| (&*node.id.name == "w3").then_some(());
+        assert!(refusing.claim_probe(at(9), true, third).is_some());
+        assert!(
+            refusing.claim_probe(at(9), true, third).is_none(),
+            "one alone"
+        );
+        let others = [claim(&refusing, 9, true), claim(&refusing, 9, true)];
+        assert_eq!(others.map(Option::unwrap), ["w1", "w2"]);
+        assert!(claim(&refusing, 9, true).is_none());
     }
 
     #[test]
@@ -338,12 +375,9 @@ mod tests {
         let mut probed = Vec::new();
         for second in 0..1_500 {
             let refusing = refusals.of("new").expect("one");
-            if refusing.claim_probe(at(second), true).is_some() {
+            if claim(&refusing, second, true).is_some() {
                 probed.push(second);
-                assert!(
-                    refusing.claim_probe(at(second), true).is_none(),
-                    "one alone"
-                );
+                assert!(claim(&refusing, second, true).is_none(), "one alone");
             }
             // It still refuses, also the call that asked it since all do.
             noted(&refusals, "new", 1, at(second));
@@ -357,11 +391,7 @@ mod tests {
         noted(&refusals, "new", 1, at(0));
         noted(&refusals, "new", 2, at(3));
         let refusing = refusals.of("new").expect("two");
-        let claim = |second| {
-            refusing
-                .claim_probe(at(second), true)
-                .map(|one| one.id.to_string())
-        };
+        let claim = |second| claim(&refusing, second, true);
         assert_eq!((claim(4), claim(5)), (None, Some("w1".to_owned())));
         assert_eq!((claim(7), claim(8)), (None, Some("w2".to_owned())));
         assert_eq!(claim(9), None);
