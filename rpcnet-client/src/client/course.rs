@@ -91,11 +91,24 @@ impl Course {
         self.free_at.retain(|at| !is_free(at));
     }
 
-    /// The outcome of a call that ends with its last failure.
+    /// The outcome of a call that ends with its last failure; or, if that one would pass, with an earlier one which shows that
+    /// the request is to blame.
     pub(super) fn end(self, gave_up: GaveUp) -> ClusterError {
         let attempts = self.failed;
-        let failure = self.last.expect("a call ends after an attempt");
-        let Failure { error, connect, .. } = failure;
+        let last = self.last.expect("a call ends after an attempt");
+        let mut unreadable = attempts.iter().map(|attempt| &attempt.error).rev();
+        let unreadable = unreadable.find(|error| is_unreadable(error)).cloned();
+        let error = match unreadable {
+            Some(error) if last.may_pass() => {
+                return ClusterError::Rpc {
+                    error,
+                    attempts,
+                    gave_up,
+                };
+            }
+            _ => last.error,
+        };
+        let connect = last.connect;
         let is_late = error.code() == Code::DeadlineExceeded && error.processed() != Processed::Yes;
         if let Some(error) = connect {
             ClusterError::Connect {
@@ -188,6 +201,16 @@ impl Failure {
 
     pub(super) fn is_for_any(&self) -> bool {
         self.verdict == Verdict::AnyWorker
+    }
+
+    /// Whether the same call may succeed later, as far as this failure says: the request was not processed, and the
+    /// reason lies with the cluster.
+    fn may_pass(&self) -> bool {
+        self.error.processed() == Processed::No
+            && match &self.connect {
+                Some(error) => !error.is_local(),
+                None => self.error.code() == Code::DeadlineExceeded || self.error.is_retryable(),
+            }
     }
 
     /// Whether it may have been processed, and the answer was lost or did not come in time.

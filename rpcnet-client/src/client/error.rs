@@ -6,6 +6,8 @@ use rpcnet_registry::{NodeId, SelectError};
 use rpcnet_transport::{CodecError, ConnectError, Processed, RpcError};
 use thiserror::Error;
 
+use super::retry::is_unreadable;
+
 /// Why a call to a worker did not end with a reply, after all attempts that were safe to make.
 ///
 /// [`attempts`](Self::attempts) says who was tried and what came of it, [`processed`](Self::processed) whether the request
@@ -32,11 +34,15 @@ pub enum ClusterError {
         /// Why no other one followed.
         gave_up: GaveUp,
     },
-    /// The worker tried last answered with an error, or the connection to it broke. Whose fault it is and whether the
+    /// A worker answered with an error, or the connection to it broke. Whose fault it is and whether the
     /// request was processed is in the error.
+    ///
+    /// It is the error of the last attempt, with one exception: if a worker could not read the request
+    /// (`invalid request`) and the last attempt failed for a reason that may pass, it is that of the worker that could not
+    /// read it.
     #[error("the call to a worker failed{}", history(attempts, *gave_up))]
     Rpc {
-        /// What the last attempt ended with.
+        /// What the attempt ended with.
         #[source]
         error: RpcError,
         /// Every attempt, in order.
@@ -132,10 +138,17 @@ impl ClusterError {
         }
     }
 
-    /// Who was tried last.
+    /// The node that the error is of: as a rule the one that was tried last.
     pub fn node(&self) -> Option<&NodeId> {
         match self {
             Self::Decode { node, .. } => Some(node),
+            Self::Rpc {
+                error, attempts, ..
+            } if is_unreadable(error) => {
+                let mut attempts = attempts.iter().rev();
+                let attempt = attempts.find(|attempt| is_unreadable(&attempt.error));
+                attempt.map(|attempt| &attempt.node)
+            }
             other => other.attempts().last().map(|attempt| &attempt.node),
         }
     }

@@ -223,6 +223,25 @@ async fn a_stream_tells_with_its_first_message_whether_it_was_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_a_worker_cannot_read_is_not_hidden_by_a_failure_that_passes() {
+    let bench = Bench::new().await;
+    let (busy, _) = failing(Status::overloaded("later").with_retry_after(4 * PATIENCE));
+    let _old = bench.worker("old", old(true));
+    let _busy = bench.worker("busy", busy);
+    // Whichever of the two is tried last.
+    for _ in 0..4 {
+        let error = bench.call("who").await.expect_err("both refuse");
+        assert_eq!(error.attempts().len(), 2, "{error}");
+        let ClusterError::Rpc { error: told, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(told.code(), Code::InvalidRequest, "{error}");
+        assert_eq!(&*error.node().expect("a node").name, "old");
+        assert!(!error.is_retryable(), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_this_side_cannot_decode_is_no_failure_of_the_worker() {
     let (bench, told) = told().await;
     let count = |_, n: u32, mut replies: Sender<u32>| async move {
