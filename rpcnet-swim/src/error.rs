@@ -103,6 +103,15 @@ pub enum JoinRefusal {
     Unknown,
 }
 
+impl JoinRefusal {
+    /// Whether the same node may be let in later: as long as its name and its advertised address are
+    /// not what it was refused for.
+    #[must_use]
+    pub const fn is_retryable(self) -> bool {
+        !matches!(self, Self::UnusableAddress | Self::NameCollision)
+    }
+}
+
 /// Tags that a node cannot carry. The caller's to fix; the tags are as they were.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]

@@ -2,7 +2,7 @@
 
 use std::net::AddrParseError;
 
-use rpcnet_swim::{JoinError, SeedFailure, StartError, TagError};
+use rpcnet_swim::{JoinError, StartError, TagError};
 use rpcnet_transport::BindError;
 use thiserror::Error;
 
@@ -58,11 +58,7 @@ impl NodeError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Bind(error) => matches!(error, BindError::AddressInUse(_)),
-            // The port stays of its address family.
-            Self::Join(JoinError::NoSeedAnswered { seeds }) => seeds
-                .iter()
-                .any(|(_, failure)| !matches!(failure, SeedFailure::OtherFamily { .. })),
-            Self::Join(error) => matches!(error, JoinError::Refused { .. }),
+            Self::Join(error) => error.is_retryable(),
             _ => false,
         }
     }

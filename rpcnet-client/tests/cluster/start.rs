@@ -167,6 +167,14 @@ async fn another_key_and_another_authority_are_told_apart() {
         error.to_string().contains("the cluster keys differ"),
         "{error}"
     );
+    assert!(!error.is_retryable(), "the key has to be changed");
+    let other_name = joins(CA.issue("a").unwrap(), [42; 32]).cluster_name("other");
+    let error = refused(other_name).await;
+    assert!(
+        error.to_string().contains("the cluster names differ"),
+        "{error}"
+    );
+    assert!(!error.is_retryable(), "the name has to be changed");
     let other = DevCa::new("other").issue("b").unwrap();
     let node = within("a start", joins(other, [42; 32]).start()).await;
     let error = who(&node.expect("gossip lets it in")).await.unwrap_err();

@@ -98,6 +98,36 @@ pub enum JoinError {
     Gone,
 }
 
+impl JoinError {
+    /// Whether joining with the same settings may succeed later: some seed may answer then, or what
+    /// it refused for may pass. Not so if the cluster's name or key, the clock or the name of this
+    /// node has to be changed, as far as the seeds say.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NoSeedAnswered { seeds } => {
+                seeds.iter().any(|(_, failure)| failure.is_retryable())
+            }
+            Self::Refused { reason, .. } => reason.is_retryable(),
+            Self::InvalidSeed { .. }
+            | Self::ClockSkew { .. }
+            | Self::Superseded { .. }
+            | Self::Gone => false,
+        }
+    }
+}
+
+impl SeedFailure {
+    /// Whether the seed may let a node with the same settings in later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unresolved(_) | Self::NoAnswer => true,
+            Self::OtherFamily { .. } | Self::Refused(_) => false,
+        }
+    }
+}
+
 /// What came of a seed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -142,4 +172,40 @@ pub(super) fn list(seeds: &[(String, SeedFailure)]) -> String {
         .map(|(seed, failure)| format!("{seed}: {failure}"))
         .collect();
     seeds.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_retryable(failures: &[SeedFailure]) -> bool {
+        let seeds = failures.iter().cloned().map(|it| ("seed:1".into(), it));
+        let seeds = seeds.collect();
+        JoinError::NoSeedAnswered { seeds }.is_retryable()
+    }
+
+    #[test]
+    fn what_has_to_be_changed_here_is_not_retryable() {
+        use DatagramRefusal::{NoKey, OtherCluster, OtherKey};
+        for refusal in [OtherCluster, OtherKey, NoKey] {
+            let refused = SeedFailure::Refused(refusal);
+            assert!(!is_retryable(&[refused.clone(), refused.clone()]));
+            // Another seed may be of the right cluster.
+            assert!(is_retryable(&[refused, SeedFailure::NoAnswer]));
+        }
+        assert!(is_retryable(&[SeedFailure::Unresolved("why".into())]));
+        let by = SocketAddr::from(([127, 0, 0, 1], 1));
+        for (reason, expected) in [
+            (JoinRefusal::TableFull, true),
+            (JoinRefusal::UnusableAddress, false),
+            (JoinRefusal::NameCollision, false),
+            (JoinRefusal::NotAdmitted, true),
+            (JoinRefusal::Unknown, true),
+        ] {
+            let error = JoinError::Refused { by, reason };
+            assert_eq!(error.is_retryable(), expected, "{error}");
+        }
+        let apart = Duration::from_secs(100_000);
+        assert!(!JoinError::ClockSkew { member: by, apart }.is_retryable());
+    }
 }
