@@ -79,21 +79,24 @@ impl DevCa {
     }
 
     /// Writes certificate, key and CA of a node into a directory (made if missing) as `NAME.pem`, `NAME.key` and
-    /// `ca.pem`. On Unix only the owner may read the key.
+    /// `ca.pem`, where `NAME` is the name of the node in its canonical form (see [`Tls::node_name`]), in lower case and without a
+    /// dot at the end. On Unix only the owner may read the key.
     ///
     /// # Errors
     ///
     /// [`TlsError::InvalidName`] if the name is no DNS name or `ca`, [`TlsError::Read`] if a file cannot be written.
     pub fn write_pem(&self, dir: impl AsRef<Path>, node_name: &str) -> Result<PemPaths, TlsError> {
+        let invalid = || TlsError::InvalidName(node_name.to_owned());
+        let name = canonical_name(node_name).map_err(|_| invalid())?;
         // Its certificate and the CA's would be one file.
-        if node_name.eq_ignore_ascii_case("ca") {
-            return Err(TlsError::InvalidName(node_name.to_owned()));
+        if &*name == "ca" {
+            return Err(invalid());
         }
         let dir = dir.as_ref();
-        let pem = self.issue_pem(node_name)?;
+        let pem = self.issue_pem(&name)?;
         let paths = PemPaths {
-            cert: dir.join(format!("{node_name}.pem")),
-            key: dir.join(format!("{node_name}.key")),
+            cert: dir.join(format!("{name}.pem")),
+            key: dir.join(format!("{name}.key")),
             ca: dir.join("ca.pem"),
         };
         let failed = |path: &Path, source| TlsError::Read {
@@ -206,3 +209,24 @@ const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Clocks of machines in one cluster differ by less.
 const BACKDATED: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_the_canonical_name_of_the_node() {
+        let dir = std::env::temp_dir().join(format!("rpcnet-write-pem-{}", std::process::id()));
+        let ca = DevCa::new("files");
+        let paths = ca.write_pem(&dir, "Node-1.Example.").expect("written");
+        let tls = Tls::from_pem_files(&paths.cert, &paths.key, &paths.ca).expect("read again");
+        assert_eq!(tls.node_name(), "node-1.example");
+        assert_eq!(paths.cert, dir.join("node-1.example.pem"));
+        assert_eq!(paths.key, dir.join("node-1.example.key"));
+        for name in ["ca", "CA", "Ca."] {
+            let error = ca.write_pem(&dir, name).expect_err("the file of the CA");
+            assert!(matches!(error, TlsError::InvalidName(given) if given == name));
+        }
+        fs::remove_dir_all(&dir).expect("it is there");
+    }
+}
