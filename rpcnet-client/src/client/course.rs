@@ -73,7 +73,7 @@ impl Course {
 
     /// An attempt that runs is cancelled, because the call has failed otherwise.
     pub(super) fn give_up(&mut self, worker: &Worker, reason: AttemptReason, took: Duration) {
-        let message = "another attempt has ended the call";
+        let message = "cancelled by the caller: another attempt has ended the call";
         self.failed.push(Attempt {
             node: worker.id().clone(),
             addr: worker.addr,
@@ -194,7 +194,7 @@ impl Failure {
         } else {
             Verdict::GiveUp
         };
-        let message = "the request was not sent in time";
+        let message = "deadline exceeded before the request was sent";
         let error = RpcError::new(Code::DeadlineExceeded, Processed::No, message);
         Self::new(error, verdict)
     }

@@ -15,12 +15,12 @@ use super::retry::is_unreadable;
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum ClusterError {
-    /// There is nobody to call. Nothing was sent. Worth another try when the cluster has changed, unless the filter is
+    /// No worker can be selected. Nothing was sent. Worth another try when the cluster has changed, unless the filter is
     /// wrong.
     #[error(transparent)]
     Select(#[from] SelectError),
     /// The request does not encode. The caller's fault; nothing was sent, and it will not encode another time.
-    #[error("the request does not encode")]
+    #[error("cannot encode the request")]
     Encode(#[source] CodecError),
     /// No connection could be made to the worker tried last. The fault of that node or of the way to it; nothing was
     /// processed, so the call may be made again, later.
@@ -50,16 +50,16 @@ pub enum ClusterError {
         /// Why no other one followed.
         gave_up: GaveUp,
     },
-    /// The time for all attempts was over. [`processed`](Self::processed) says whether the request may have run.
-    #[error("the time for the call was over{}", history(attempts, GaveUp::Final))]
+    /// Deadline exceeded, the one over all attempts. [`processed`](Self::processed) says whether the request may have run.
+    #[error("deadline exceeded{}", history(attempts, GaveUp::Final))]
     DeadlineExceeded {
-        /// Every attempt, in order; none if the time was over before the first.
+        /// Every attempt, in order; none if the deadline was exceeded before the first.
         attempts: Vec<Attempt>,
     },
     /// The worker's reply is no value of the type asked for. Caller and worker disagree on the method; it did run.
-    #[error("the reply of {node} does not decode")]
+    #[error("malformed response: cannot decode the reply of {node}")]
     Decode {
-        /// Who replied.
+        /// The node that replied.
         node: NodeId,
         /// What is wrong.
         #[source]
@@ -71,18 +71,18 @@ pub enum ClusterError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GaveUp {
-    /// It would not have been safe, or no use: the handler has answered, or the request may have been processed and must not be
+    /// The error is not retryable: the handler has answered, or the request may have been processed and must not be
     /// repeated.
     Final,
     /// There were as many attempts [as there may be](super::ClusterClientConfig::with_attempts_max).
     AttemptsMax,
     /// The [budget](super::ClusterClientConfig::with_retry_budget) was empty.
     Budget,
-    /// The time for the call was over, or would have been before the next attempt.
+    /// The deadline was exceeded, or would have been before the next attempt.
     Deadline,
     /// The worker asked [not to](rpcnet_transport::Status::do_not_retry).
     Forbidden,
-    /// Nobody was left who might do it soon.
+    /// No worker was left that might serve the call soon.
     NobodyLeft,
 }
 
@@ -105,7 +105,7 @@ pub enum AttemptReason {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// Who was tried.
+    /// The node that was tried.
     pub node: NodeId,
     /// Where: the address that was dialled.
     pub addr: SocketAddr,
@@ -118,7 +118,7 @@ pub struct Attempt {
 }
 
 impl ClusterError {
-    /// Every attempt, in order. Empty if there was nobody to call.
+    /// Every attempt, in order. Empty if no worker could be selected.
     pub fn attempts(&self) -> &[Attempt] {
         match self {
             Self::Connect { attempts, .. }
@@ -218,12 +218,12 @@ impl fmt::Display for AttemptReason {
 impl fmt::Display for GaveUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Final => "another attempt would be no use or no good",
-            Self::AttemptsMax => "there may be no more attempts",
-            Self::Budget => "the budget for more attempts is empty",
-            Self::Deadline => "there is no time for another attempt",
-            Self::Forbidden => "the worker forbids another attempt",
-            Self::NobodyLeft => "nobody is left to try",
+            Self::Final => "not retryable",
+            Self::AttemptsMax => "the limit of attempts is reached",
+            Self::Budget => "the retry budget is exhausted",
+            Self::Deadline => "the deadline leaves no time for another attempt",
+            Self::Forbidden => "the worker forbids a retry",
+            Self::NobodyLeft => "no other worker is available",
         })
     }
 }

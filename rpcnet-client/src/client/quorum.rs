@@ -159,19 +159,19 @@ impl ClusterClient {
     }
 }
 
-/// Why not so many workers have answered as were wanted.
+/// Why fewer workers have replied than the quorum needs.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum QuorumError {
-    /// There is nobody to call. Nothing was sent. Worth another try when the cluster has changed, unless the filter is
+    /// No worker can be selected. Nothing was sent. Worth another try when the cluster has changed, unless the filter is
     /// wrong.
     #[error(transparent)]
     Select(#[from] SelectError),
     /// The request does not encode. The caller's fault; nothing was sent.
-    #[error("the request does not encode")]
+    #[error("cannot encode the request")]
     Encode(#[source] CodecError),
     /// There are fewer workers than must answer. Nothing was sent. Worth another try when more have joined.
-    #[error("{wanted} workers must answer, and {reachable} can be reached")]
+    #[error("quorum out of reach: {wanted} workers must reply, and {reachable} are reachable")]
     TooFew {
         /// How many must answer.
         wanted: usize,
@@ -179,7 +179,7 @@ pub enum QuorumError {
         reachable: usize,
     },
     /// So many have failed that the others are too few. Whoever was called may have processed the request.
-    #[error("{wanted} workers must answer, {} did{}", .accepted.len(), list(.failed))]
+    #[error("quorum not reached: {wanted} workers must reply, and {} did{}", .accepted.len(), list(.failed))]
     NotReached {
         /// How many must answer.
         wanted: usize,
@@ -200,7 +200,7 @@ pub enum NoVote {
     #[error(transparent)]
     Failed(ClusterError),
     /// Its reply was not accepted.
-    #[error("its reply was not accepted")]
+    #[error("the caller did not accept its reply")]
     Rejected,
 }
 

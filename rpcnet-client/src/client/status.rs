@@ -42,7 +42,7 @@ mod tests {
         let table = [
             (answer, Code::App, "no such customer"),
             (nobody, Code::Unavailable, "role=worker"),
-            (late, Code::DeadlineExceeded, "time"),
+            (late, Code::DeadlineExceeded, "deadline"),
         ];
         for (error, code, part) in table {
             let status = Status::from(error);

@@ -11,19 +11,21 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum NodeError {
     /// The address to bind is no address with a port. The caller's to fix.
-    #[error("cannot bind {text:?}: an address and a port are needed, as 0.0.0.0:7946")]
+    #[error("cannot bind {text:?}: it is no address with a port, such as 0.0.0.0:7946")]
     BindAddress {
         /// What was given.
         text: String,
         /// What is wrong with it.
         source: AddrParseError,
     },
-    /// The node was given no [`Tls`](rpcnet_transport::Tls), so it is nobody. The caller's to fix.
-    #[error("a node needs an identity: give it one with `tls`")]
+    /// The node was given no [`Tls`](rpcnet_transport::Tls), so it has no name and no certificate. The caller's to fix.
+    #[error("the node has no identity: give it a certificate with `tls`")]
     NoIdentity,
     /// The gossip config gives the node another name than its certificate, so others would find it and not trust it. The
     /// caller's to fix: leave the name out of the config.
-    #[error("the cluster config names the node {configured:?}, its certificate {certified:?}")]
+    #[error(
+        "the cluster config names the node {configured:?}, and its certificate names it {certified:?}"
+    )]
     NameMismatch {
         /// As the config has it.
         configured: String,
@@ -31,7 +33,7 @@ pub enum NodeError {
         certified: String,
     },
     /// Both a strategy and a balancer were given. The caller's to fix.
-    #[error("a strategy and a balancer contradict each other")]
+    #[error("both a strategy and a balancer were given: give one of them")]
     StrategyAndBalancer,
     /// The tags cannot be carried. The caller's to fix.
     #[error(transparent)]

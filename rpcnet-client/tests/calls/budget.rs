@@ -36,9 +36,7 @@ async fn refusals_cost_budget_and_an_empty_one_ends_the_call() {
         (GaveUp::Budget, 4)
     );
     assert!(
-        error
-            .to_string()
-            .contains("the budget for more attempts is empty"),
+        error.to_string().contains("the retry budget is exhausted"),
         "{error}"
     );
     assert!(error.is_retryable(), "later");

@@ -219,7 +219,7 @@ async fn a_quorum_that_cannot_be_reached_fails_at_once() {
     // The good one may not have come that far.
     assert_eq!(names(accepted.iter().chain(&open)), ["a", "c"]);
     assert!(
-        told.contains("3 workers must answer") && told.contains("b: the call"),
+        told.contains("3 workers must reply") && told.contains("b: the call"),
         "{told}"
     );
     for name in ["a", "b", "c", "d"] {

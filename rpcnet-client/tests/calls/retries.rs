@@ -227,7 +227,7 @@ async fn attempts_are_limited_and_paused_when_one_worker_is_all_there_is() {
     assert!(first <= pause && second <= pause && begun.elapsed() >= first + second);
     let told = error.to_string();
     assert!(
-        told.contains("(retry after ") && told.contains("no more attempts"),
+        told.contains("(retry after ") && told.contains("limit of attempts"),
         "{told}"
     );
     assert!(error.is_retryable());

@@ -342,7 +342,7 @@ fn gone(addr: SocketAddr) -> ConnectError {
 }
 
 /// Why connections are closed, for the other side.
-const REPLACED: &str = "another process has taken its place";
+const REPLACED: &str = "a newer process has the name of this node";
 
 /// For how long no further connection is asked for after one could not be made.
 const NO_MORE_FOR: Duration = Duration::from_secs(10);

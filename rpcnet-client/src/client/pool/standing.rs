@@ -147,7 +147,7 @@ enum Standing {
 }
 
 /// Why connections are closed, for the other side.
-const DEAD: &str = "the cluster holds the node for dead";
+const DEAD: &str = "the cluster has declared this node failed";
 
 /// Whether two addresses are the same, one of which may have IPv4 in its mapped form.
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {

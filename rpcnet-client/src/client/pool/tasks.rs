@@ -64,9 +64,9 @@ impl Inner {
             due
         };
         if is_final && is_due() {
-            tracing::warn!(%node, %error, "a worker cannot be connected to; calls pass it over");
+            tracing::warn!(%node, %error, "cannot connect to a worker; calls go to other workers");
         } else {
-            tracing::debug!(%node, %error, "no connection to a worker");
+            tracing::debug!(%node, %error, "cannot connect to a worker");
         }
     }
 }
