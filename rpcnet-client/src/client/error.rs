@@ -4,6 +4,7 @@ use std::{error::Error as StdError, fmt, net::SocketAddr, time::Duration};
 
 use rpcnet_registry::{NodeId, SelectError};
 use rpcnet_transport::{CodecError, ConnectError, Processed, RpcError};
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::retry::is_unreadable;
@@ -151,6 +152,21 @@ impl ClusterError {
             }
             other => other.attempts().last().map(|attempt| &attempt.node),
         }
+    }
+
+    /// The error of the call to the worker, if that is what the call ended with: its code, its message and what the handler sent
+    /// along.
+    pub fn rpc(&self) -> Option<&RpcError> {
+        match self {
+            Self::Rpc { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The handler's own error, which it gave to [`Status::app`](rpcnet_transport::Status::app). `None` if the call ended in
+    /// another way, or if what the handler sent is no `E`.
+    pub fn app<E: DeserializeOwned>(&self) -> Option<E> {
+        self.rpc()?.app()
     }
 
     /// Whether a handler has seen the request, all attempts taken together.
