@@ -176,7 +176,8 @@ impl NodeBuilder {
 
     /// Whether a node that no seed lets in within the join timeout fails to start. Default `false`: it comes up alone and
     /// goes on trying, so that the nodes of a cluster can start in any order. A node without seeds, or that is one of its own
-    /// seeds and finds none of the others, is a cluster of its own in any case: [`Joined::Alone`].
+    /// seeds and finds none of the others, is a cluster of its own in any case: [`Joined::Alone`]. With seeds that are all empty
+    /// texts, as of a variable that is not set, it fails to start.
     pub fn require_join(mut self, require: bool) -> Self {
         self.require_join = require;
         self
@@ -325,6 +326,12 @@ impl NodeBuilder {
             config = config.insecure_gossip();
         }
         if let Some(seeds) = self.seeds.take() {
+            if !seeds.is_empty() && seeds.iter().all(|seed| seed.trim().is_empty()) {
+                if self.require_join {
+                    return Err(NodeError::EmptySeeds);
+                }
+                tracing::warn!("all seeds are empty, so the node begins a cluster of its own");
+            }
             config = config.with_seeds(seeds);
         }
         if self.router.methods().next().is_none() {

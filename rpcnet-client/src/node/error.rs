@@ -35,6 +35,12 @@ pub enum NodeError {
     /// Both a strategy and a balancer were given. The caller's to fix.
     #[error("both a strategy and a balancer were given: give one of them")]
     StrategyAndBalancer,
+    /// Seeds were given and all of them are empty texts, as of a variable that is not set, and joining was
+    /// [required](super::NodeBuilder::require_join). The caller's to fix.
+    #[error(
+        "all seeds are empty: a seed is an address or a name with a port, such as seed.internal:7946"
+    )]
+    EmptySeeds,
     /// The tags cannot be carried. The caller's to fix.
     #[error(transparent)]
     Tags(#[from] TagError),

@@ -146,6 +146,10 @@ async fn seeds_that_can_never_be_one_are_named() {
     }
     let node = within("a start", builder("a").seeds("".split(',')).start()).await;
     assert_eq!(node.expect("a node").joined(), Some(Joined::Alone));
+    for seeds in [vec![""], vec!["", " "]] {
+        let error = refused(builder("a").seeds(seeds).require_join(true)).await;
+        assert!(matches!(error, NodeError::EmptySeeds), "{error}");
+    }
 }
 
 /// Another cluster key and another authority are told apart: gossip names the one, a call the other.
