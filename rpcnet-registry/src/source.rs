@@ -48,7 +48,7 @@ impl fmt::Display for SourceState {
                 write!(f, "superseded by a newer node {by} at {addr}")
             }
             Self::Left => f.write_str("left the cluster"),
-            Self::Stopped => f.write_str("stopped"),
+            Self::Stopped => f.write_str("stopped (its runtime has ended, or it panicked)"),
         }
     }
 }
