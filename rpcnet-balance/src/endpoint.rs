@@ -1,4 +1,4 @@
-//! Somebody who can take calls, and what is known about it.
+//! Endpoint: one of those that a balancer chooses among, and what is known about it.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ use crate::{
     standing::{HOLD_MAX, Standing},
 };
 
-/// Somebody who can take calls: an id, a weight, the number of calls in flight, how long it takes to answer, whether it
+/// One of those that a balancer chooses among: an id, a weight, the number of calls in flight, how long it takes to answer, whether it
 /// failed lately, and what it last said about its load.
 ///
 /// Kept behind an [`Arc`] that outlives the views it appears in, so that all this stays right when the view changes.

@@ -68,12 +68,12 @@ pub enum ClusterEvent {
     },
     /// The parts have found each other again.
     PartitionHealed,
-    /// This node hears nobody any more: it is the one that is cut off, or the last one left.
+    /// This node hears no other node any more: it is cut off, or the last one left.
     Isolated {
         /// How many nodes there should be, this one included.
         expected: usize,
     },
-    /// This node hears somebody again.
+    /// This node hears another node again.
     IsolationEnded,
     /// The source has ended, is superseded by a newer node of its name, or is live again. What the registry knows is out of
     /// date unless it is [live](SourceState::is_live). A source that is live again begins anew: the nodes that it finds are told as
@@ -163,11 +163,11 @@ impl Events {
     }
 }
 
-/// The sending side: keeps the latest events for whoever subscribed.
+/// The sending side: keeps the latest events for the subscribers.
 #[derive(Debug)]
 pub(crate) struct Feed<T = ClusterEvent> {
     sender: Sender<T>,
-    // Keeps the channel open while nobody listens.
+    // Keeps the channel open while there is no subscriber.
     idle: InactiveReceiver<T>,
 }
 
@@ -186,7 +186,7 @@ impl<T: Clone> Feed<T> {
     }
 
     pub(crate) fn send(&self, event: T) {
-        // Fails only when nobody listens; with overflow on, a full channel drops the oldest instead.
+        // Fails only when there is no subscriber; with overflow on, a full channel drops the oldest instead.
         let _ = self.sender.try_broadcast(event);
     }
 

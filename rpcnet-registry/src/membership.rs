@@ -20,7 +20,7 @@ impl<M: Membership + ?Sized> Membership for Arc<M> {
     }
 }
 
-/// Somebody who is told about nodes.
+/// The receiver of what a source says about nodes.
 ///
 /// Its methods are quick, do not block, and do not call back into the source, which may hold a lock while it tells.
 pub trait Observer: Send + Sync {

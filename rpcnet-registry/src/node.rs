@@ -38,10 +38,10 @@ impl fmt::Display for NodeId {
 pub enum NodeState {
     /// It answers.
     Alive,
-    /// It has not answered lately. Takes calls only if nobody else can.
+    /// It has not answered lately. Takes calls only if no alive node can.
     Suspect,
     /// It is alive by its own word and cannot be reached: it refutes each suspicion and answers no probe, or no peer reaches
-    /// the address that it advertises. Takes calls only if nobody else can.
+    /// the address that it advertises. Takes calls only if no alive node can.
     Unreachable,
     /// It has announced that it is about to leave: it finishes what it has and takes nothing new.
     Leaving,

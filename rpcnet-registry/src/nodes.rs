@@ -51,7 +51,7 @@ impl NodeRegistry {
 
     /// How many events are kept for a slow subscriber before it loses the oldest. Default 256, at least 1.
     ///
-    /// Larger: takes longer bursts, and more memory while somebody lags. Without effect once the registry has been
+    /// Larger: takes longer bursts, and more memory while a subscriber lags. Without effect once the registry has been
     /// started or subscribed to.
     #[must_use]
     pub fn with_event_capacity(mut self, events: usize) -> Self {

@@ -22,7 +22,7 @@ use crate::{ClusterEvent, Membership, Node, NodeState, Observer, Tags, Watch};
 ///     .into_iter()
 ///     .collect();
 /// assert!(cluster.fail("a"));
-/// assert!(!cluster.fail("c")); // nobody of that name
+/// assert!(!cluster.fail("c")); // no node has that name
 /// ```
 #[derive(Clone, Default)]
 pub struct StaticMembership {

@@ -30,7 +30,7 @@ pub enum Action {
         endpoint: u64,
         /// What it did.
         reason: Reason,
-        /// How often it was ejected of late.
+        /// How often it was ejected recently.
         times: u32,
         /// How long until the next probe.
         probe_in: Duration,

@@ -50,7 +50,7 @@ impl HealthConfig {
         self
     }
 
-    /// Nobody is ejected, however often it fails.
+    /// No endpoint is ejected, however often it fails.
     #[must_use]
     pub const fn without_outliers(mut self) -> Self {
         self.outliers = None;

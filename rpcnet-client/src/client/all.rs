@@ -26,7 +26,7 @@ impl ClusterClient {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::Select`] if there is nobody to call. What a worker failed with stands with that worker.
+    /// [`ClusterError::Select`] if no worker can be selected. The failure of a worker stands with that worker.
     pub async fn call_all_workers(
         &self,
         method: &str,
@@ -80,7 +80,7 @@ impl ClusterClient {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::Select`] if there is nobody to call. What a worker failed with stands with that worker.
+    /// [`ClusterError::Select`] if no worker can be selected. The failure of a worker stands with that worker.
     pub fn call_all_workers_stream(
         &self,
         method: &str,

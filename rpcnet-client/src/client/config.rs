@@ -72,7 +72,7 @@ impl ClusterClientConfig {
     }
 
     /// Methods that do no harm when they run twice, in addition to those named before; default none. A call of one is
-    /// tried again also when nobody knows whether it ran.
+    /// tried again also when it is not known whether it ran.
     #[must_use]
     pub fn with_idempotent<S: AsRef<str>>(mut self, methods: impl IntoIterator<Item = S>) -> Self {
         for name in methods {

@@ -48,7 +48,7 @@ impl Hedging {
         }
     }
 
-    /// The shortest delay, whatever the calls of late took; default 1 ms. Below the time that a reply takes on its way, hedges
+    /// The shortest delay, whatever the recent calls took; default 1 ms. Below the time that a reply takes on its way, hedges
     /// cost more than they gain.
     #[must_use]
     pub fn with_delay_min(mut self, delay: Duration) -> Self {
@@ -78,7 +78,7 @@ impl Hedging {
     }
 }
 
-/// What calls of a method have taken of late.
+/// Recent latencies of the calls of a method.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
     latencies: LatencyQuantiles,

@@ -1,4 +1,4 @@
-//! Whom an attempt goes to, and what is learned from it.
+//! The worker of an attempt, and what the balancer is told of its outcome.
 
 use std::{sync::Arc, time::Duration};
 

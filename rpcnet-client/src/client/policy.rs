@@ -24,7 +24,7 @@ impl MethodPolicy {
     }
 
     /// Whether running it twice does no harm; default `false`, unless it [hedges](Self::with_hedging). A call is tried again also
-    /// when nobody knows whether it ran.
+    /// when it is not known whether it ran.
     #[must_use]
     pub fn with_idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;

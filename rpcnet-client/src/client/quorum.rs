@@ -11,9 +11,9 @@ use super::{ClusterClient, ClusterError, WorkerCallOptions, all::decode};
 impl ClusterClient {
     /// Calls a method of every worker that matches `filter` and can be reached, until `wanted` of them have replied; says what
     /// they have. It ends when that many have, or as soon as they can no longer be that many; the other attempts are
-    /// cancelled. With 0, nobody is called.
+    /// cancelled. With 0, no worker is called.
     ///
-    /// Whoever was called may have processed the request, in success and failure alike.
+    /// Every worker that was called may have processed the request, in success and failure alike.
     ///
     /// Up to [`concurrency_max`](super::ClusterClientConfig::with_concurrency_max) are called at a time, each is tried again as
     /// any call is, but never replaced by another. The timeout is for all of them together.
@@ -122,7 +122,7 @@ impl ClusterClient {
         let workers = match self.all(filter) {
             Ok(workers) => workers,
             Err(ClusterError::Select(error)) => return Err(error.into()),
-            Err(other) => unreachable!("nobody was called: {other}"),
+            Err(other) => unreachable!("no worker was called: {other}"),
         };
         if workers.len() < wanted {
             return Err(QuorumError::TooFew {
@@ -178,7 +178,7 @@ pub enum QuorumError {
         /// How many could be called.
         reachable: usize,
     },
-    /// So many have failed that the others are too few. Whoever was called may have processed the request.
+    /// So many have failed that the others are too few. Every worker that was called may have processed the request.
     #[error("quorum not reached: {wanted} workers must reply, and {} did{}", .accepted.len(), list(.failed))]
     NotReached {
         /// How many must answer.

@@ -76,7 +76,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Gossip in clear and believe anybody, on any interface. Calls are under TLS all the same.
+    /// Gossip in clear, on any interface, and believe every sender. Calls are under TLS all the same.
     pub fn insecure_gossip(mut self) -> Self {
         self.insecure = true;
         self

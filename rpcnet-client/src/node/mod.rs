@@ -260,7 +260,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If nobody could send to it; nothing changed.
+    /// If no node could send to it; nothing changed.
     pub fn set_advertise_addr(&self, addr: SocketAddr) -> Result<(), ConfigError> {
         self.membership().set_advertise_addr(addr)
     }

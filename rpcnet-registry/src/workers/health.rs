@@ -40,7 +40,7 @@ impl WorkerRegistry {
     }
 
     /// Nodes under suspicion are selected like others. For clusters whose suspicion is mostly wrong; by default they are
-    /// selected only when nobody else is left.
+    /// selected only when no other worker is left.
     #[must_use]
     pub fn without_suspicion(self) -> Self {
         self.shared.begin_anew(|selection| {

@@ -1,4 +1,4 @@
-//! Who takes the next call.
+//! Worker selection: tag filter, health tiers, balancer.
 
 mod group;
 mod health;
@@ -29,9 +29,9 @@ use crate::{
 /// - Nodes that are alive. A suspect one, or one that is alive and [out of reach](crate::NodeState::Unreachable), only if no alive one matches or is left after exclusions: it may well be alive,
 ///   and then a call to it is better than none; see [`without_suspicion`](Self::without_suspicion).
 /// - Never one that is leaving, left or failed, from the moment the source says so.
-/// - One that is marked, because it cannot be reached, fails more often than others or drains, only if nobody else is left;
+/// - One that is marked, because it cannot be reached, fails more often than others or drains, only if no other one is left;
 ///   see [`with_health`](Self::with_health). A marked one that may be well again gets a call now and then to find out.
-/// - Nobody at all once the source has ended or is superseded: see [`SourceState`].
+/// - None at all once the source has ended or is superseded: see [`SourceState`].
 /// - Never one that [serves no methods](crate::SERVES_TAG), by its own word.
 /// - Not the node that this process is, unless [`with_local`](Self::with_local) says otherwise.
 ///

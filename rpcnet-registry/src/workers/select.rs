@@ -1,4 +1,4 @@
-//! Selecting.
+//! Worker selection: health tiers, exclusions, balancer.
 
 use std::sync::Arc;
 
@@ -12,22 +12,22 @@ impl WorkerRegistry {
     ///
     /// # Errors
     ///
-    /// When the filter cannot be read, nobody matches, nobody who matches can be reached, or the source has ended.
+    /// When the filter cannot be read, no worker matches, no worker that matches can be reached, or the source has ended.
     pub async fn select_worker(&self, filter: Option<&str>) -> Result<Worker, SelectError> {
         self.select(filter, &PickContext::new())
     }
 
-    /// The worker for the next attempt of a call, with what the balancer should know about it: whom to leave out
+    /// The worker for the next attempt of a call, with what the balancer should know about it: which workers to leave out
     /// ([`Worker::endpoint_id`] of those tried before), the key, the time ([`now`](Self::now); read from the clock if it is
     /// not given). Never waits, but for another caller that is building what this one needs.
     ///
-    /// As long as a worker matches that is not excluded and has not failed or announced to leave, one is selected, a marked
-    /// one if need be: rather an ejected one than an unreachable one, that than one without weight, that than one that
-    /// drains.
+    /// As long as a worker matches that is not excluded and has not failed or announced to leave, one is selected, if need be a
+    /// marked one. Ejected workers come before unreachable ones, these before workers without weight, and those before workers
+    /// that drain.
     ///
     /// # Errors
     ///
-    /// As [`select_worker`](Self::select_worker), and when everybody who can be reached is excluded.
+    /// As [`select_worker`](Self::select_worker), and when every worker that can be reached is excluded.
     pub fn select(
         &self,
         filter: Option<&str>,

@@ -120,7 +120,7 @@ impl Worker {
         Self::at(tier, index, now)
     }
 
-    /// `None` past the end: the balancer may be anybody's.
+    /// `None` past the end: the balancer may be one of the user.
     fn at(tier: &Arc<Tier>, index: usize, now: Time) -> Option<Self> {
         let member = tier.members.get(index)?;
         Some(Self {
@@ -182,8 +182,8 @@ impl Worker {
         self.probe.is_some()
     }
 
-    /// Something that whoever makes the calls keeps with the worker, a connection to it say, for as long as the process
-    /// that it is is known: made when it is first asked for. `None` if somebody else keeps something of another type.
+    /// A value that the caller keeps with the worker, such as a connection to it, for as long as the process that the worker is
+    /// is known: made when it is first asked for. `None` if a value of another type is kept there already.
     pub fn attachment<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
         let member = &self.tier.members[self.index];
         let kept = member.attachment.get_or_init(|| Box::new(make()));
