@@ -10,11 +10,11 @@ use std::{
 
 use crate::{
     Marks, Outcome, OutcomeKind, ReportedLoad, Time,
+    backoff::{Backoff, HOLD_MAX},
     health::Record,
     latency::{Decay, LatencyCell, Reading},
     marks::SharedMarks,
     reported_load::LastReport,
-    standing::{HOLD_MAX, Standing},
 };
 
 /// One of those that a balancer chooses among: an id, a weight, the number of calls in flight, how long it takes to answer, whether it
@@ -33,7 +33,7 @@ pub struct Endpoint {
     /// With its time, the words of a [`LatencyCell`].
     latency: AtomicU32,
     latency_at: AtomicU64,
-    standing: Standing,
+    backoff: Backoff,
     /// Since when calls are in flight of which nothing was heard, in nanoseconds; [`NEVER`] if that is not known.
     silent_since: AtomicU64,
     report: LastReport,
@@ -55,7 +55,7 @@ impl Endpoint {
             slow: AtomicBool::new(false),
             latency: AtomicU32::new(0),
             latency_at: AtomicU64::new(0),
-            standing: Standing::good(),
+            backoff: Backoff::none(),
             silent_since: AtomicU64::new(NEVER),
             report: LastReport::none(),
             ready_since: AtomicU64::new(UNKNOWN),
@@ -257,7 +257,7 @@ impl Endpoint {
     /// heed it. Never at [`Time::ZERO`].
     #[must_use]
     pub fn is_held(&self, now: Time) -> bool {
-        self.standing.is_held(now)
+        self.backoff.is_held(now)
     }
 
     /// Whether it said within the last second that it is busy, or that it drains.
@@ -289,21 +289,21 @@ impl Endpoint {
         match outcome.kind {
             OutcomeKind::Success => {
                 self.latency_cell().note(now, latency, decay);
-                self.standing.note_success(began);
+                self.backoff.note_success(began);
             }
             // However quickly it failed, nobody wants that latency.
             OutcomeKind::Failure | OutcomeKind::Unreachable => {
                 self.latency_cell().note_at_least(now, latency, decay);
-                self.standing.note_failure(began, now, hold);
+                self.backoff.note_failure(began, now, hold);
             }
             // It is well, and has enough for the moment. Where all have, to leave each alone until its queue is empty would
             // leave it idle: only refusals in a row make the hold longer.
             OutcomeKind::Overloaded => {
                 let most = outcome.retry_after.unwrap_or(hold).min(HOLD_MAX);
                 let first = REFUSAL_HOLD.min(hold);
-                self.standing.note_bounded(began, now, first, most);
+                self.backoff.note_bounded(began, now, first, most);
             }
-            OutcomeKind::Answering => self.standing.note_success(began),
+            OutcomeKind::Answering => self.backoff.note_success(began),
             // It is there. How quickly it refuses is no reason to send it more.
             OutcomeKind::Refused => {}
             // Nothing was heard.
@@ -315,7 +315,7 @@ impl Endpoint {
         if let Some(asked) = outcome.retry_after
             && outcome.kind != OutcomeKind::Overloaded
         {
-            self.standing.hold(now + asked.min(HOLD_MAX));
+            self.backoff.hold(now + asked.min(HOLD_MAX));
         }
         // Written only when time has passed: several answers of one moment leave the line alone.
         if self.silent_since.load(Ordering::Relaxed) != now.as_nanos() {

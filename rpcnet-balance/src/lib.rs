@@ -143,6 +143,7 @@
 //! - `sim`: the module `sim`, fleets in virtual time to judge a balancer by. Unstable.
 
 mod appraisal;
+mod backoff;
 mod balancer;
 mod budget;
 #[cfg(feature = "contract")]
@@ -170,7 +171,6 @@ mod sample;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod slow_start;
-mod standing;
 mod sticky;
 mod stripes;
 mod subset;

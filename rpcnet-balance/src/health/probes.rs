@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{APART, Action, Actions, Outliers, Reason, sweep};
-use crate::{Endpoint, Marks, Outcome, OutcomeKind, PickContext, Time, View, standing::HOLD_MAX};
+use crate::{Endpoint, Marks, Outcome, OutcomeKind, PickContext, Time, View, backoff::HOLD_MAX};
 
 /// A call that is let through to a marked endpoint. Tells it from others; see [`Outliers::probe`].
 #[derive(Debug, PartialEq, Eq)]

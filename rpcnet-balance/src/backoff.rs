@@ -1,4 +1,4 @@
-//! Whether an endpoint has failed lately, as one atomic word.
+//! Backoff of an endpoint whose calls fail, as one atomic word.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -11,10 +11,10 @@ use crate::Time;
 ///
 /// The word holds the end of the hold in units of 1.024 us, and in its lowest bits how many holds there were in a row.
 #[derive(Debug)]
-pub(crate) struct Standing(AtomicU64);
+pub(crate) struct Backoff(AtomicU64);
 
-impl Standing {
-    pub(crate) const fn good() -> Self {
+impl Backoff {
+    pub(crate) const fn none() -> Self {
         Self(AtomicU64::new(0))
     }
 
@@ -107,63 +107,63 @@ mod tests {
     }
 
     /// Whether it is held just before and just after a time.
-    fn ends(standing: &Standing, ms: u64) -> bool {
-        standing.is_held(at(ms - 1)) && !standing.is_held(at(ms + 1))
+    fn ends(backoff: &Backoff, ms: u64) -> bool {
+        backoff.is_held(at(ms - 1)) && !backoff.is_held(at(ms + 1))
     }
 
     #[test]
     fn failures_in_a_row_hold_for_longer_and_longer() {
-        let standing = Standing::good();
+        let backoff = Backoff::none();
         let mut now = 1000;
         for hold in [100, 400, 1600, 6400, 25_600, 30_000, 30_000] {
-            standing.note_failure(at(now), at(now), FIRST);
-            assert!(ends(&standing, now + hold), "{hold} ms");
+            backoff.note_failure(at(now), at(now), FIRST);
+            assert!(ends(&backoff, now + hold), "{hold} ms");
             now += hold + 1;
         }
     }
 
     #[test]
     fn attempts_that_were_under_way_are_no_further_proof() {
-        let standing = Standing::good();
+        let backoff = Backoff::none();
         for ended in [1000, 1010, 1050] {
-            standing.note_failure(at(990), at(ended), FIRST);
+            backoff.note_failure(at(990), at(ended), FIRST);
         }
-        assert!(ends(&standing, 1150));
+        assert!(ends(&backoff, 1150));
         // Nor do answers to such attempts end a hold.
-        standing.note_success(at(990));
-        assert!(ends(&standing, 1150));
+        backoff.note_success(at(990));
+        assert!(ends(&backoff, 1150));
     }
 
     #[test]
     fn answers_halve_the_row() {
-        let standing = Standing::good();
-        let fail = |ms| standing.note_failure(at(ms), at(ms), FIRST);
+        let backoff = Backoff::none();
+        let fail = |ms| backoff.note_failure(at(ms), at(ms), FIRST);
         [1000, 2000, 4000].into_iter().for_each(fail);
-        assert!(ends(&standing, 5600));
-        standing.note_success(at(6000));
+        assert!(ends(&backoff, 5600));
+        backoff.note_success(at(6000));
         fail(6000);
         // The second of a row again, not the fourth.
-        assert!(ends(&standing, 6400));
-        (0..2).for_each(|_| standing.note_success(at(7000)));
+        assert!(ends(&backoff, 6400));
+        (0..2).for_each(|_| backoff.note_success(at(7000)));
         fail(8000);
-        assert!(ends(&standing, 8100));
+        assert!(ends(&backoff, 8100));
     }
 
     #[test]
     fn a_wish_to_be_left_alone_is_granted() {
-        let standing = Standing::good();
-        standing.hold(at(700));
-        standing.hold(at(300));
-        assert!(ends(&standing, 700));
+        let backoff = Backoff::none();
+        backoff.hold(at(700));
+        backoff.hold(at(300));
+        assert!(ends(&backoff, 700));
     }
 
     #[test]
     fn without_time_nobody_is_held() {
-        let standing = Standing::good();
-        standing.note_failure(Time::ZERO, Time::ZERO, FIRST);
-        assert!(!standing.is_held(Time::ZERO));
+        let backoff = Backoff::none();
+        backoff.note_failure(Time::ZERO, Time::ZERO, FIRST);
+        assert!(!backoff.is_held(Time::ZERO));
         // Nor does it overflow at the end of time.
         let end = Time::from_nanos(u64::MAX);
-        (0..40).for_each(|_| standing.note_failure(end, end, Duration::MAX));
+        (0..40).for_each(|_| backoff.note_failure(end, end, Duration::MAX));
     }
 }
