@@ -137,7 +137,7 @@ impl ClusterClient {
         body: Bytes,
         plan: Plan<'a>,
     ) -> Replies<'a, Bytes> {
-        if let Some(refusing) = self.refusals.of(method) {
+        if let Some(refusing) = self.refused_methods.of(method) {
             // Who only wants some replies need not ask those that give none.
             workers.sort_by_key(|worker| refusing.contains(worker.endpoint_id()));
         }

@@ -12,7 +12,7 @@ mod policy;
 mod pool;
 mod quorum;
 mod race;
-mod refusals;
+mod refused_methods;
 mod retry;
 mod run;
 mod stats;
@@ -33,7 +33,7 @@ use policy::Method;
 pub use policy::MethodPolicy;
 use pool::Pool;
 pub use quorum::{NoVote, QuorumError};
-use refusals::Refusals;
+use refused_methods::RefusedMethods;
 use retry::{Jitter, Keys};
 use rpcnet_registry::WorkerRegistry;
 use rpcnet_transport::{Decode, Encode};
@@ -70,7 +70,7 @@ pub struct ClusterClient {
     registry: Arc<WorkerRegistry>,
     config: ClusterClientConfig,
     pool: Pool,
-    refusals: Arc<Refusals>,
+    refused_methods: Arc<RefusedMethods>,
     jitter: Jitter,
     keys: Keys,
     /// Those that something is special about.
@@ -81,10 +81,10 @@ pub struct ClusterClient {
 impl ClusterClient {
     /// A client of the workers in `registry`, which should have been [started](WorkerRegistry::start).
     pub fn new(registry: Arc<WorkerRegistry>, config: ClusterClientConfig) -> Self {
-        let refusals = Arc::<Refusals>::default();
+        let refused_methods = Arc::<RefusedMethods>::default();
         Self {
-            pool: Pool::new(&config, &registry, &refusals),
-            refusals,
+            pool: Pool::new(&config, &registry, &refused_methods),
+            refused_methods,
             jitter: config.seed.map_or_else(Jitter::new, Jitter::seeded),
             keys: Keys::new(),
             methods: config

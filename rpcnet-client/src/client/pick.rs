@@ -14,7 +14,7 @@ use super::{
     course::Course,
     options::Plan,
     pool::{Connection, is_as_known},
-    refusals::Refusing,
+    refused_methods::RefusingWorkers,
     run::{Probes, Target},
 };
 
@@ -33,7 +33,7 @@ impl ClusterClient {
         if let Some(key) = key {
             cx = cx.with_key(key);
         }
-        match self.refusals.of(target.method) {
+        match self.refused_methods.of(target.method) {
             None => self.pick_any(target.filter, &cx),
             Some(refusing) => self.pick_beside(&refusing, target, &cx),
         }
@@ -43,7 +43,7 @@ impl ClusterClient {
     #[cold]
     fn pick_beside(
         &self,
-        refusing: &Refusing,
+        refusing: &RefusingWorkers,
         target: Target<'_>,
         cx: &PickContext<'_>,
     ) -> Result<(Worker, Connection), SelectError> {
@@ -134,7 +134,7 @@ impl ClusterClient {
             // What came of it is not known yet.
             (Ok(_), _) if plan.is_stream => {}
             (Ok(_), Some(client)) => {
-                self.refusals.on_served(method, worker.endpoint_id());
+                self.refused_methods.on_served(method, worker.endpoint_id());
                 self.report_success(worker, client, when);
             }
             (Ok(_), None) => {}
@@ -145,7 +145,7 @@ impl ClusterClient {
     /// served nowhere, the request is to blame.
     pub(super) fn note_unreadable(&self, method: &str, course: &Course) {
         for (id, node) in &course.unreadable_to {
-            if self.refusals.note_unreadable(method, *id) {
+            if self.refused_methods.note_unreadable(method, *id) {
                 self.note_refusal(method, (*id, node));
             }
         }
@@ -153,7 +153,7 @@ impl ClusterClient {
 
     pub(super) fn note_refusal(&self, method: &str, worker: (u64, &Arc<Node>)) {
         let (registry, now) = (&self.registry, self.registry.now());
-        self.refusals
+        self.refused_methods
             .note(method, worker, now, |node| is_as_known(registry, node));
     }
 
@@ -186,7 +186,7 @@ impl ClusterClient {
         if code == Code::Unimplemented && error.is_retryable() {
             self.note_refusal(method, (worker.endpoint_id(), worker.node()));
         } else if error.processed() == Processed::Yes {
-            self.refusals.on_served(method, worker.endpoint_id());
+            self.refused_methods.on_served(method, worker.endpoint_id());
         }
         let is_lost = client.is_some_and(RpcClient::is_closed);
         if is_lost {

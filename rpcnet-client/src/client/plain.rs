@@ -66,9 +66,9 @@ impl ClusterClient {
                 let ended = Instant::now();
                 let took = ended.saturating_duration_since(plain.made);
                 let ended = self.registry.time(ended.into_std());
-                if self.refusals.is_any() {
+                if self.refused_methods.is_any() {
                     let id = plain.worker.endpoint_id();
-                    self.refusals.on_served(method, id);
+                    self.refused_methods.on_served(method, id);
                 }
                 self.report_success(&plain.worker, &plain.client, (took, ended));
                 self.succeeded();

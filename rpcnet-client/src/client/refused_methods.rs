@@ -19,7 +19,7 @@ use rpcnet_registry::Node;
 ///
 /// Bounded: [`METHODS_MAX`] methods, of each [`WORKERS_MAX`] workers. Methods are the caller's own, and may be made up.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(super) struct RefusedMethods {
     /// Whether there are any. Nearly always there are none, and a pick reads no more than this.
     is_any: AtomicBool,
     methods: ArcSwap<Methods>,
@@ -31,15 +31,15 @@ pub(super) struct Refusals {
     is_any_unread: AtomicBool,
 }
 
-type Methods = HashMap<Arc<str>, Arc<Refusing>>;
+type Methods = HashMap<Arc<str>, Arc<RefusingWorkers>>;
 
 /// The workers that refused one method. Never changes, but for the times of probes.
 #[derive(Debug)]
-pub(super) struct Refusing {
+pub(super) struct RefusingWorkers {
     /// Endpoint ids, in ascending order.
     ids: Box<[u64]>,
-    /// The refusals, in the same order.
-    refusals: Box<[Arc<Refusal>]>,
+    /// The workers, in the same order.
+    workers: Box<[Arc<RefusingWorker>]>,
     /// No probe is due before, in nanoseconds.
     probe_at: AtomicU64,
     /// When the latest one was noted.
@@ -49,7 +49,7 @@ pub(super) struct Refusing {
 }
 
 #[derive(Debug)]
-struct Refusal {
+struct RefusingWorker {
     id: u64,
     /// The worker as it was known then: another process, address or set of tags may know the method.
     node: Arc<Node>,
@@ -59,14 +59,14 @@ struct Refusal {
     probes: AtomicU32,
 }
 
-impl Refusals {
+impl RefusedMethods {
     /// Whether there are any at all.
     pub(super) fn is_any(&self) -> bool {
         self.is_any.load(Relaxed)
     }
 
     /// The workers that refused this method, if any.
-    pub(super) fn of(&self, method: &str) -> Option<Arc<Refusing>> {
+    pub(super) fn of(&self, method: &str) -> Option<Arc<RefusingWorkers>> {
         if !self.is_any.load(Relaxed) {
             return None;
         }
@@ -108,21 +108,21 @@ impl Refusals {
             return;
         }
         let before = methods.get(method);
-        let mut refusals: Vec<_> = before.map_or_else(Vec::new, |known| known.refusals.to_vec());
-        let Err(place) = refusals.binary_search_by_key(&id, |refusal| refusal.id) else {
+        let mut workers: Vec<_> = before.map_or_else(Vec::new, |known| known.workers.to_vec());
+        let Err(place) = workers.binary_search_by_key(&id, |worker| worker.id) else {
             return;
         };
-        if refusals.len() >= WORKERS_MAX {
+        if workers.len() >= WORKERS_MAX {
             return;
         }
-        refusals.insert(place, Arc::new(Refusal::new(id, node, now)));
+        workers.insert(place, Arc::new(RefusingWorker::new(id, node, now)));
         let mut methods = Methods::clone(&methods);
         if before.is_none() && methods.len() >= METHODS_MAX {
             let oldest = methods.iter().min_by_key(|(_, refusing)| refusing.noted_at);
             let oldest = oldest.map(|(method, _)| Arc::clone(method));
             oldest.and_then(|method| methods.remove(&method));
         }
-        methods.insert(method.into(), Arc::new(Refusing::new(refusals, now)));
+        methods.insert(method.into(), Arc::new(RefusingWorkers::new(workers, now)));
         self.store(methods);
     }
 
@@ -134,27 +134,27 @@ impl Refusals {
             self.is_any_unread.store(!unread.is_empty(), Relaxed);
         }
         if self.of(method).is_some_and(|known| known.contains(id)) {
-            self.retain(|other, refusal| other != method || refusal.id != id);
+            self.retain(|other, worker| other != method || worker.id != id);
         }
     }
 
     /// Forgets what is not so of any more: what refused was another process, at another address, or with other tags.
     pub(super) fn retain_nodes(&self, mut is_current: impl FnMut(&Node) -> bool) {
         if self.is_any.load(Relaxed) {
-            self.retain(|_, refusal| is_current(&refusal.node));
+            self.retain(|_, worker| is_current(&worker.node));
         }
     }
 
-    fn retain(&self, mut keeps: impl FnMut(&str, &Refusal) -> bool) {
+    fn retain(&self, mut keeps: impl FnMut(&str, &RefusingWorker) -> bool) {
         let _writing = self.writer.lock();
         let mut methods = Methods::clone(&self.methods.load());
         methods.retain(|method, refusing| {
-            let all = refusing.refusals.iter();
+            let all = refusing.workers.iter();
             let kept: Vec<_> = all.filter(|one| keeps(method, one)).cloned().collect();
-            if kept.len() < refusing.refusals.len() {
-                *refusing = Arc::new(Refusing::new(kept, refusing.noted_at));
+            if kept.len() < refusing.workers.len() {
+                *refusing = Arc::new(RefusingWorkers::new(kept, refusing.noted_at));
             }
-            !refusing.refusals.is_empty()
+            !refusing.workers.is_empty()
         });
         self.store(methods);
     }
@@ -166,12 +166,12 @@ impl Refusals {
     }
 }
 
-impl Refusing {
-    fn new(refusals: Vec<Arc<Refusal>>, noted_at: Time) -> Self {
-        let probe_at = refusals.iter().map(|one| one.probe_at.load(Relaxed)).min();
+impl RefusingWorkers {
+    fn new(workers: Vec<Arc<RefusingWorker>>, noted_at: Time) -> Self {
+        let probe_at = workers.iter().map(|one| one.probe_at.load(Relaxed)).min();
         Self {
-            ids: refusals.iter().map(|refusal| refusal.id).collect(),
-            refusals: refusals.into(),
+            ids: workers.iter().map(|worker| worker.id).collect(),
+            workers: workers.into(),
             probe_at: AtomicU64::new(probe_at.unwrap_or(u64::MAX)),
             noted_at,
             turn: AtomicUsize::new(0),
@@ -181,7 +181,7 @@ impl Refusing {
     /// One of them, each in its turn.
     pub(super) fn next_turn(&self) -> &Arc<Node> {
         let turn = self.turn.fetch_add(1, Relaxed);
-        &self.refusals[turn % self.refusals.len()].node
+        &self.workers[turn % self.workers.len()].node
     }
 
     /// Their endpoint ids, in ascending order.
@@ -216,20 +216,20 @@ impl Refusing {
         if now.as_nanos() < due(&self.probe_at) {
             return None;
         }
-        let all = self.refusals.iter();
+        let all = self.workers.iter();
         let all = all.filter(|one| now.as_nanos() >= due(&one.probe_at));
         // Picked before it is claimed, or the probe of a worker without a connection would be lost.
         let claimed = all.take(PICKS_MAX).find_map(|one| {
             let picked = pick(&one.node)?;
             one.claim_probe(now).then_some(picked)
         });
-        let next = self.refusals.iter().map(|one| one.probe_at.load(Relaxed));
+        let next = self.workers.iter().map(|one| one.probe_at.load(Relaxed));
         self.probe_at.store(next.min().unwrap_or(u64::MAX), Relaxed);
         claimed
     }
 }
 
-impl Refusal {
+impl RefusingWorker {
     fn new(id: u64, node: &Arc<Node>, now: Time) -> Self {
         Self {
             id,
@@ -294,39 +294,39 @@ mod tests {
         Arc::new(Node::new(id, ([127, 0, 0, 1], 7000).into()))
     }
 
-    fn noted(refusals: &Refusals, method: &str, id: u64, now: Time) {
-        refusals.note(method, (id, &node(id)), now, |_| true);
+    fn noted(refused: &RefusedMethods, method: &str, id: u64, now: Time) {
+        refused.note(method, (id, &node(id)), now, |_| true);
     }
 
     /// The worker that a call probes if each of them can be picked.
-    fn claim(refusing: &Refusing, second: u64, is_repeatable: bool) -> Option<String> {
+    fn claim(refusing: &RefusingWorkers, second: u64, is_repeatable: bool) -> Option<String> {
         refusing.claim_probe(at(second), is_repeatable, |node| Some(node.id.to_string()))
     }
 
-    fn ids(refusals: &Refusals, method: &str) -> Vec<u64> {
-        let refusing = refusals.of(method);
+    fn ids(refused: &RefusedMethods, method: &str) -> Vec<u64> {
+        let refusing = refused.of(method);
         refusing.map_or_else(Vec::new, |refusing| refusing.ids().to_vec())
     }
 
     #[test]
     fn a_request_that_one_worker_alone_reads_takes_no_other_out_of_the_method() {
-        let refusals = Refusals::default();
-        assert!(!refusals.note_unreadable("m", 1) && !refusals.note_unreadable("m", 1));
-        assert!(!refusals.note_unreadable("m", 2) && !refusals.note_unreadable("n", 1));
-        refusals.on_served("m", 1);
-        assert!(!refusals.note_unreadable("m", 1) && !refusals.note_unreadable("m", 1));
-        assert!(refusals.note_unreadable("m", 1), "three in a row");
+        let refused = RefusedMethods::default();
+        assert!(!refused.note_unreadable("m", 1) && !refused.note_unreadable("m", 1));
+        assert!(!refused.note_unreadable("m", 2) && !refused.note_unreadable("n", 1));
+        refused.on_served("m", 1);
+        assert!(!refused.note_unreadable("m", 1) && !refused.note_unreadable("m", 1));
+        assert!(refused.note_unreadable("m", 1), "three in a row");
         for number in 0..10_000 {
-            refusals.note_unreadable(&number.to_string(), 1);
+            refused.note_unreadable(&number.to_string(), 1);
         }
-        assert!(refusals.unread.lock().len() <= UNREAD_MAX);
+        assert!(refused.unread.lock().len() <= UNREAD_MAX);
     }
 
     #[test]
     fn a_call_that_cannot_be_repeated_probes_later_than_others() {
-        let refusals = Refusals::default();
-        noted(&refusals, "m", 1, at(0));
-        let refusing = refusals.of("m").unwrap();
+        let refused = RefusedMethods::default();
+        noted(&refused, "m", 1, at(0));
+        let refusing = refused.of("m").unwrap();
         assert!(claim(&refusing, 64, false).is_none());
         assert!(claim(&refusing, 65, false).is_some());
         assert!(claim(&refusing, 66, false).is_none(), "one alone");
@@ -334,9 +334,9 @@ mod tests {
 
     #[test]
     fn a_worker_that_cannot_be_picked_keeps_its_probe() {
-        let refusals = Refusals::default();
-        (1..=3).for_each(|id| noted(&refusals, "m", id, at(0)));
-        let refusing = refusals.of("m").unwrap();
+        let refused = RefusedMethods::default();
+        (1..=3).for_each(|id| noted(&refused, "m", id, at(0)));
+        let refusing = refused.of("m").unwrap();
         let none = refusing.claim_probe(at(9), true, |_| None::<()>);
         assert!(none.is_none());
         let third = |node: &Node| (&*node.id.name == "w3").then_some(());
@@ -352,45 +352,45 @@ mod tests {
 
     #[test]
     fn a_worker_is_passed_over_for_the_method_that_it_refused() {
-        let refusals = Refusals::default();
+        let refused = RefusedMethods::default();
         for id in [3, 1, 2, 3] {
-            noted(&refusals, "new", id, at(0));
+            noted(&refused, "new", id, at(0));
         }
-        assert_eq!(ids(&refusals, "new"), [1, 2, 3]);
-        assert_eq!(ids(&refusals, "old"), [0; 0]);
-        refusals.on_served("new", 2);
-        refusals.on_served("old", 1);
-        assert_eq!(ids(&refusals, "new"), [1, 3]);
-        refusals.note("new", (9, &node(9)), at(0), |_| false);
-        refusals.retain_nodes(|node| &*node.id.name != "w1");
-        assert_eq!(ids(&refusals, "new"), [3]);
-        refusals.on_served("new", 3);
-        assert!(refusals.of("new").is_none() && !refusals.is_any.load(Relaxed));
+        assert_eq!(ids(&refused, "new"), [1, 2, 3]);
+        assert_eq!(ids(&refused, "old"), [0; 0]);
+        refused.on_served("new", 2);
+        refused.on_served("old", 1);
+        assert_eq!(ids(&refused, "new"), [1, 3]);
+        refused.note("new", (9, &node(9)), at(0), |_| false);
+        refused.retain_nodes(|node| &*node.id.name != "w1");
+        assert_eq!(ids(&refused, "new"), [3]);
+        refused.on_served("new", 3);
+        assert!(refused.of("new").is_none() && !refused.is_any.load(Relaxed));
     }
 
     #[test]
     fn probes_of_a_worker_become_rarer() {
-        let refusals = Refusals::default();
-        noted(&refusals, "new", 1, at(0));
+        let refused = RefusedMethods::default();
+        noted(&refused, "new", 1, at(0));
         let mut probed = Vec::new();
         for second in 0..1_500 {
-            let refusing = refusals.of("new").expect("one");
+            let refusing = refused.of("new").expect("one");
             if claim(&refusing, second, true).is_some() {
                 probed.push(second);
                 assert!(claim(&refusing, second, true).is_none(), "one alone");
             }
             // It still refuses, also the call that asked it since all do.
-            noted(&refusals, "new", 1, at(second));
+            noted(&refused, "new", 1, at(second));
         }
         assert_eq!(probed, [5, 15, 35, 75, 155, 315, 615, 915, 1_215]);
     }
 
     #[test]
     fn each_worker_has_its_own_time_and_all_have_their_turn() {
-        let refusals = Refusals::default();
-        noted(&refusals, "new", 1, at(0));
-        noted(&refusals, "new", 2, at(3));
-        let refusing = refusals.of("new").expect("two");
+        let refused = RefusedMethods::default();
+        noted(&refused, "new", 1, at(0));
+        noted(&refused, "new", 2, at(3));
+        let refusing = refused.of("new").expect("two");
         let claim = |second| claim(&refusing, second, true);
         assert_eq!((claim(4), claim(5)), (None, Some("w1".to_owned())));
         assert_eq!((claim(7), claim(8)), (None, Some("w2".to_owned())));
@@ -401,16 +401,16 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let refusals = Refusals::default();
+        let refused = RefusedMethods::default();
         for index in 0..2 * METHODS_MAX as u64 {
-            noted(&refusals, &format!("made up {index}"), 1, at(index));
+            noted(&refused, &format!("made up {index}"), 1, at(index));
         }
-        assert_eq!(refusals.methods.load().len(), METHODS_MAX);
-        assert_eq!(ids(&refusals, "made up 0"), [0; 0]);
-        assert_eq!(ids(&refusals, "made up 511"), [1]);
+        assert_eq!(refused.methods.load().len(), METHODS_MAX);
+        assert_eq!(ids(&refused, "made up 0"), [0; 0]);
+        assert_eq!(ids(&refused, "made up 511"), [1]);
         for id in 0..2 * WORKERS_MAX as u64 {
-            noted(&refusals, "new", id, at(1_000));
+            noted(&refused, "new", id, at(1_000));
         }
-        assert_eq!(ids(&refusals, "new").len(), WORKERS_MAX);
+        assert_eq!(ids(&refused, "new").len(), WORKERS_MAX);
     }
 }

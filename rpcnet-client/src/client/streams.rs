@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::{
     ClusterClient, ClusterError, WorkerCallOptions, course::Course, options::Plan, pick::kind_of,
-    pool::is_as_known, refusals::Refusals,
+    pool::is_as_known, refused_methods::RefusedMethods,
 };
 
 /// Streams are begun on another worker as long as no request could be sent. What the worker says of a request that was sent,
@@ -136,7 +136,7 @@ impl ClusterClient {
 struct Answer {
     worker: Worker,
     registry: Weak<WorkerRegistry>,
-    refusals: Arc<Refusals>,
+    refused_methods: Arc<RefusedMethods>,
     method: Box<str>,
     application_errors_fail: bool,
     began: Instant,
@@ -148,7 +148,7 @@ impl Answer {
         Arc::new(Self {
             worker,
             registry: Arc::downgrade(&client.registry),
-            refusals: Arc::clone(&client.refusals),
+            refused_methods: Arc::clone(&client.refused_methods),
             method: method.into(),
             application_errors_fail: plan.application_errors_fail,
             began: plan.made,
@@ -174,7 +174,8 @@ impl Answer {
                     if let Some(registry) = self.registry.upgrade() {
                         let is_current = |node: &Node| is_as_known(&registry, node);
                         let (worker, now) = ((id, self.worker.node()), registry.now());
-                        self.refusals.note(&self.method, worker, now, is_current);
+                        self.refused_methods
+                            .note(&self.method, worker, now, is_current);
                     }
                     OutcomeKind::Refused
                 }
@@ -185,7 +186,7 @@ impl Answer {
             },
         };
         if kind == OutcomeKind::Answering {
-            self.refusals.on_served(&self.method, id);
+            self.refused_methods.on_served(&self.method, id);
         }
         let wish = error.and_then(RpcError::retry_after);
         let wish = wish.filter(|_| kind == OutcomeKind::Overloaded);

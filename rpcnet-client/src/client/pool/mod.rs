@@ -1,8 +1,8 @@
 //! Connections to workers, shared by all calls.
 
+mod process_state;
 mod slot;
 mod slots;
-mod standing;
 mod tasks;
 mod way;
 
@@ -19,13 +19,13 @@ use rpcnet_registry::{Node, NodeId, Worker, WorkerRegistry};
 use rpcnet_transport::{CloseReason, ConnectError, ConnectionNews, Endpoint, RpcClient};
 use tokio::{task::AbortHandle, time::Instant};
 
-pub(super) use self::{slot::Pending, standing::is_as_known};
+pub(super) use self::{process_state::is_as_known, slot::Pending};
 use self::{
     slot::{Route, Slot},
     slots::Slots,
     way::{Goal, Way},
 };
-use super::{ClusterClientConfig, Refusals};
+use super::{ClusterClientConfig, RefusedMethods};
 
 /// Connections to each worker: one that is opened when it is first needed, once however many calls wait for it, and
 /// replaced when it has died; more while that one is saturated; all given up when the cluster holds the worker for gone.
@@ -39,7 +39,7 @@ struct Inner {
     endpoint: Endpoint,
     registry: Weak<WorkerRegistry>,
     /// What is forgotten of a worker that is another process now.
-    refusals: Arc<Refusals>,
+    refused_methods: Arc<RefusedMethods>,
     connect_timeout: Duration,
     connections_max: NonZeroUsize,
     quiet_time: Duration,
@@ -65,12 +65,12 @@ impl Pool {
     pub(super) fn new(
         config: &ClusterClientConfig,
         registry: &Arc<WorkerRegistry>,
-        refusals: &Arc<Refusals>,
+        refused_methods: &Arc<RefusedMethods>,
     ) -> Self {
         let inner = Inner {
             endpoint: config.endpoint.clone(),
             registry: Arc::downgrade(registry),
-            refusals: Arc::clone(refusals),
+            refused_methods: Arc::clone(refused_methods),
             connect_timeout: config.connect_timeout,
             connections_max: config.connections_max,
             quiet_time: config.quiet_time,
@@ -212,7 +212,7 @@ impl Inner {
             matches!(news, ConnectionNews::Closed(reason) if *reason != CloseReason::ClosedHere);
         if is_lost {
             // Its process may be another one, though the list has the same epoch for it.
-            self.refusals.retain_nodes(|node| node.id != *id);
+            self.refused_methods.retain_nodes(|node| node.id != *id);
         }
         match news {
             ConnectionNews::Draining(draining) => registry.note_draining(endpoint, *draining),

@@ -9,7 +9,7 @@ use super::{Inner, REPLACED, slot::Slot};
 impl Inner {
     /// Whether the process of that epoch is the one that has the name now, as far as selection knows, and lives.
     pub(super) fn is_current(&self, name: &str, epoch: u64) -> bool {
-        matches!(self.standing(name, epoch), Standing::Current)
+        matches!(self.process_state(name, epoch), ProcessState::Current)
     }
 
     /// Whether the process is known to be at another address than this one.
@@ -47,21 +47,21 @@ impl Inner {
         registry.is_some_and(|registry| is_as_known(&registry, known))
     }
 
-    fn standing(&self, name: &str, epoch: u64) -> Standing {
+    fn process_state(&self, name: &str, epoch: u64) -> ProcessState {
         let registry = self.registry.upgrade();
         let Some(node) = registry.and_then(|registry| registry.node(name)) else {
-            return Standing::Left;
+            return ProcessState::Left;
         };
         match node.state {
-            _ if node.id.epoch != epoch => Standing::Dead,
-            NodeState::Failed => Standing::Dead,
-            NodeState::Left => Standing::Left,
-            _ => Standing::Current,
+            _ if node.id.epoch != epoch => ProcessState::Dead,
+            NodeState::Failed => ProcessState::Dead,
+            NodeState::Left => ProcessState::Left,
+            _ => ProcessState::Current,
         }
     }
 
     /// Gives up the connections to a process that has ended.
-    fn dismiss(&self, id: &NodeId, how: Standing) {
+    fn dismiss(&self, id: &NodeId, how: ProcessState) {
         let mut slots = self.slots.lock();
         let ended = |slot: &Slot| slot.epoch == id.epoch || !self.is_current(&id.name, slot.epoch);
         if !slots.get(&id.name).is_some_and(|slot| ended(slot)) {
@@ -69,27 +69,29 @@ impl Inner {
         }
         let slot = slots.remove(&id.name);
         drop(slots);
-        if let (Some(slot), Standing::Dead) = (slot, how) {
+        if let (Some(slot), ProcessState::Dead) = (slot, how) {
             slot.close(DEAD);
         }
     }
 
     pub(super) fn on_event(&self, event: &ClusterEvent) {
         match event {
-            ClusterEvent::Lagged(_) => self.refusals.retain_nodes(|node| self.is_as_known(node)),
+            ClusterEvent::Lagged(_) => self
+                .refused_methods
+                .retain_nodes(|node| self.is_as_known(node)),
             event => {
                 if let Some(node) = event.node() {
                     self.follow_address(node);
                     let name = &node.id.name;
-                    self.refusals
+                    self.refused_methods
                         .retain_nodes(|known| known.id.name != *name || self.is_as_known(known));
                 }
             }
         }
         match event {
-            ClusterEvent::NodeFailed(node) => self.dismiss(&node.id, Standing::Dead),
+            ClusterEvent::NodeFailed(node) => self.dismiss(&node.id, ProcessState::Dead),
             // What it still has to say may arrive: the connection ends with the last call on it.
-            ClusterEvent::NodeLeft(node) => self.dismiss(&node.id, Standing::Left),
+            ClusterEvent::NodeLeft(node) => self.dismiss(&node.id, ProcessState::Left),
             ClusterEvent::NodeJoined(node) => self.replace(node),
             ClusterEvent::Lagged(_) => self.reconcile(),
             _ => {}
@@ -121,7 +123,7 @@ impl Inner {
         moved.into_iter().for_each(|(_, slot)| slot.leave());
         for (name, slot) in ended {
             // One that left may finish: its connections end with the last call on them.
-            if matches!(self.standing(&name, slot.epoch), Standing::Dead) {
+            if matches!(self.process_state(&name, slot.epoch), ProcessState::Dead) {
                 slot.close(DEAD);
             }
         }
@@ -136,9 +138,9 @@ pub(in crate::client) fn is_as_known(registry: &WorkerRegistry, known: &Node) ->
     })
 }
 
-/// How it stands with a process.
+/// State of a process, as selection knows it.
 #[derive(Debug, Clone, Copy)]
-enum Standing {
+enum ProcessState {
     Current,
     /// It has ended; calls under way get no answer any more.
     Dead,
