@@ -7,9 +7,11 @@ use std::{
 
 use crate::Time;
 
-/// A failure holds calls back for a while, four times as long if the first call afterwards fails too, and so on.
+/// A failure holds calls back for a while, four times as long if the first call afterwards fails
+/// too, and so on.
 ///
-/// The word holds the end of the hold in units of 1.024 us, and in its lowest bits how many holds there were in a row.
+/// The word holds the end of the hold in units of 1.024 us, and in its lowest bits how many holds
+/// there were in a row.
 #[derive(Debug)]
 pub(crate) struct Backoff(AtomicU64);
 
@@ -18,7 +20,8 @@ impl Backoff {
         Self(AtomicU64::new(0))
     }
 
-    /// Whether calls are better made elsewhere. Never at [`Time::ZERO`], so for who has no time nobody is held for ever.
+    /// Whether calls are better made elsewhere. Never at [`Time::ZERO`], so for who has no time
+    /// nobody is held for ever.
     #[inline]
     pub(crate) fn is_held(&self, now: Time) -> bool {
         let word = self.0.load(Ordering::Relaxed);

@@ -17,8 +17,8 @@ use crate::{
     reported_load::LastReport,
 };
 
-/// One of those that a balancer chooses among: an id, a weight, the number of calls in flight, how long it takes to answer, whether it
-/// failed lately, and what it last said about its load.
+/// One of those that a balancer chooses among: an id, a weight, the number of calls in flight, how
+/// long it takes to answer, whether it failed lately, and what it last said about its load.
 ///
 /// Kept behind an [`Arc`] that outlives the views it appears in, so that all this stays right when the view changes.
 /// Endpoints do not share cache lines, and what a pick reads of one is a single line.

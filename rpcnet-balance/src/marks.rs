@@ -6,7 +6,8 @@ use std::{
     sync::atomic::{AtomicU8, Ordering},
 };
 
-/// Reasons why an endpoint is better not picked, as the observer of the endpoint found out. A set: there may be several at once.
+/// Reasons why an endpoint is better not picked, as the observer of the endpoint found out. A set:
+/// there may be several at once.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Marks(u8);
 

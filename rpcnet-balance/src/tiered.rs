@@ -28,8 +28,8 @@ use crate::{
 ///
 /// Healthy are endpoints that are not [marked](crate::Endpoint::marks), [busy](crate::Endpoint::is_busy) or
 /// [held](crate::Endpoint::is_held). A tier of which less than half is healthy keeps a part of its calls, all at a half and
-/// none at zero, and spills the rest; but only as long as a later tier is healthier. If no endpoint in a tier may be
-/// picked, the next takes over.
+/// none at zero, and spills the rest; but only as long as a later tier is healthier. If no endpoint
+/// in a tier may be picked, the next takes over.
 ///
 /// Adds a few reads to a pick; the health of a tier is counted anew for every so many picks of a thread as it has endpoints,
 /// up to 32, and over 32 of them at most. Needs [`View::with_tags`] and `rebuild`; without `rebuild` there is one tier.

@@ -116,9 +116,9 @@
 //!
 //! # What it does not do
 //!
-//! No consensus and no leader: gossip is about who is there, and two halves of a split cluster both go on, unless they
-//! ask before they serve which of them may: [`Node::may_serve`]. No queue: a call that no worker takes fails, with an
-//! error that says so.
+//! No consensus and no leader: gossip is about who is there, and two halves of a split cluster both
+//! go on, unless they ask before they serve which of them may: [`Node::may_serve`]. No queue: a
+//! call that no worker takes fails, with an error that says so.
 //!
 //! # Features
 //!

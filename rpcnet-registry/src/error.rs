@@ -9,7 +9,8 @@ pub enum SelectError {
     /// The filter cannot be read. The caller's fault; the same text will fail again.
     #[error(transparent)]
     InvalidFilter(#[from] ParseError),
-    /// The tags of no worker match the filter. Worth another try when a node has joined or changed its tags.
+    /// The tags of no worker match the filter. Worth another try when a node has joined or changed
+    /// its tags.
     #[error("there is no worker{}", that_match(.filter))]
     NoMatch {
         /// The filter.
@@ -93,7 +94,8 @@ pub enum NamedReason {
     /// [with](crate::WorkerRegistry::with_local) a setting. The caller's fault.
     #[error("it is the local node, which the settings of the registry exclude")]
     Local,
-    /// The node says that it [serves no methods](crate::SERVES_TAG). Worth another try when it does.
+    /// The node says that it [serves no methods](crate::SERVES_TAG). Worth another try when it
+    /// does.
     #[error("it serves no methods")]
     ServesNothing,
 }

@@ -88,9 +88,10 @@ pub enum ClusterEvent {
         /// Where the newer one is.
         newer: SocketAddr,
     },
-    /// A tag that selection goes by does not say what it should, and is taken for something else: see
-    /// [`WorkerRegistry`](crate::WorkerRegistry) on `weight`. Told once for each change of the tag, by the registry of workers,
-    /// whose [`invalid_tags`](crate::WorkerRegistry::invalid_tags) are those that there are, for subscribers that came later.
+    /// A tag that selection goes by does not say what it should, and is taken for something else:
+    /// see [`WorkerRegistry`](crate::WorkerRegistry) on `weight`. Told once for each change of the
+    /// tag, by the registry of workers, whose [`invalid_tags`](crate::WorkerRegistry::invalid_tags)
+    /// are those that there are, for subscribers that came later.
     InvalidTag {
         /// The node whose tag it is.
         node: Arc<Node>,
@@ -186,7 +187,8 @@ impl<T: Clone> Feed<T> {
     }
 
     pub(crate) fn send(&self, event: T) {
-        // Fails only when there is no subscriber; with overflow on, a full channel drops the oldest instead.
+        // Fails only when there is no subscriber; with overflow on, a full channel drops the oldest
+        // instead.
         let _ = self.sender.try_broadcast(event);
     }
 

@@ -38,7 +38,8 @@
 //!   was seen before takes no lock and allocates nothing (`tests/allocation.rs` counts).
 //! - An event is delivered after the snapshot or the selection it led to is in place.
 //! - No channel is unbounded: a subscriber that falls behind gets [`ClusterEvent::Lagged`] with the number it missed.
-//! - A registry whose source has ended, or is superseded, says so ([`SourceState`]) and selects no worker by what it knew last.
+//! - A registry whose source has ended, or is superseded, says so ([`SourceState`]) and selects no
+//!   worker by what it knew last.
 //! - A restarted node (same name, higher epoch) takes the place of its former self at once.
 //!
 //! # Your own source

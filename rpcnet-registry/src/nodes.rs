@@ -51,8 +51,8 @@ impl NodeRegistry {
 
     /// How many events are kept for a slow subscriber before it loses the oldest. Default 256, at least 1.
     ///
-    /// Larger: takes longer bursts, and more memory while a subscriber lags. Without effect once the registry has been
-    /// started or subscribed to.
+    /// Larger: takes longer bursts, and more memory while a subscriber lags. Without effect once
+    /// the registry has been started or subscribed to.
     #[must_use]
     pub fn with_event_capacity(mut self, events: usize) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {

@@ -6,7 +6,8 @@ use crate::NodeId;
 
 /// Whether the source of a registry still tells what happens in the cluster.
 ///
-/// A registry whose source does not keeps what it knew last, marked as such, and selects no worker by it.
+/// A registry whose source does not keeps what it knew last, marked as such, and selects no worker
+/// by it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceState {

@@ -104,8 +104,8 @@ pub enum JoinRefusal {
 }
 
 impl JoinRefusal {
-    /// Whether the same node may be let in later: as long as its name and its advertised address are
-    /// not what it was refused for.
+    /// Whether the same node may be let in later: as long as its name and its advertised address
+    /// are not what it was refused for.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         !matches!(self, Self::UnusableAddress | Self::NameCollision)

@@ -68,7 +68,8 @@ impl Outliers {
         self.counters.stats()
     }
 
-    /// These are all endpoints that it watches. Without this, none is ejected before the first sweep.
+    /// These are all endpoints that it watches. Without this, none is ejected before the first
+    /// sweep.
     pub fn note_view(&self, view: &View) {
         self.recount(view);
         self.changed();

@@ -26,7 +26,8 @@ impl ClusterClient {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::Select`] if no worker can be selected. The failure of a worker stands with that worker.
+    /// [`ClusterError::Select`] if no worker can be selected. The failure of a worker stands with
+    /// that worker.
     pub async fn call_all_workers(
         &self,
         method: &str,
@@ -80,7 +81,8 @@ impl ClusterClient {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::Select`] if no worker can be selected. The failure of a worker stands with that worker.
+    /// [`ClusterError::Select`] if no worker can be selected. The failure of a worker stands with
+    /// that worker.
     pub fn call_all_workers_stream(
         &self,
         method: &str,

@@ -91,8 +91,8 @@ impl Course {
         self.free_at.retain(|at| !is_free(at));
     }
 
-    /// The outcome of a call that ends with its last failure; or, if that one would pass, with an earlier one which shows that
-    /// the request is to blame.
+    /// The outcome of a call that ends with its last failure; or, if that one would pass, with an
+    /// earlier one which shows that the request is to blame.
     pub(super) fn end(self, gave_up: GaveUp) -> ClusterError {
         let attempts = self.failed;
         let last = self.last.expect("a call ends after an attempt");
@@ -203,8 +203,8 @@ impl Failure {
         self.verdict == Verdict::AnyWorker
     }
 
-    /// Whether the same call may succeed later, as far as this failure says: the request was not processed, and the
-    /// reason lies with the cluster.
+    /// Whether the same call may succeed later, as far as this failure says: the request was not
+    /// processed, and the reason lies with the cluster.
     fn may_pass(&self) -> bool {
         self.error.processed() == Processed::No
             && match &self.connect {

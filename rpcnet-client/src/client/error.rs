@@ -16,8 +16,8 @@ use super::retry::is_unreadable;
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum ClusterError {
-    /// No worker can be selected. Nothing was sent. Worth another try when the cluster has changed, unless the filter is
-    /// wrong.
+    /// No worker can be selected. Nothing was sent. Worth another try when the cluster has changed,
+    /// unless the filter is wrong.
     #[error(transparent)]
     Select(#[from] SelectError),
     /// The request does not encode. The caller's fault; nothing was sent, and it will not encode another time.
@@ -35,12 +35,12 @@ pub enum ClusterError {
         /// Why no other one followed.
         gave_up: GaveUp,
     },
-    /// A worker answered with an error, or the connection to it broke. Whose fault it is and whether the
-    /// request was processed is in the error.
+    /// A worker answered with an error, or the connection to it broke. Whose fault it is and
+    /// whether the request was processed is in the error.
     ///
-    /// It is the error of the last attempt, with one exception: if a worker could not read the request
-    /// (`invalid request`) and the last attempt failed for a reason that may pass, it is that of the worker that could not
-    /// read it.
+    /// It is the error of the last attempt, with one exception: if a worker could not read the
+    /// request (`invalid request`) and the last attempt failed for a reason that may pass, it is
+    /// that of the worker that could not read it.
     #[error("the call to a worker failed{}", history(attempts, *gave_up))]
     Rpc {
         /// What the attempt ended with.
@@ -51,7 +51,8 @@ pub enum ClusterError {
         /// Why no other one followed.
         gave_up: GaveUp,
     },
-    /// Deadline exceeded, the one over all attempts. [`processed`](Self::processed) says whether the request may have run.
+    /// Deadline exceeded, the one over all attempts. [`processed`](Self::processed) says whether
+    /// the request may have run.
     #[error("deadline exceeded{}", history(attempts, GaveUp::Final))]
     DeadlineExceeded {
         /// Every attempt, in order; none if the deadline was exceeded before the first.
@@ -72,8 +73,8 @@ pub enum ClusterError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GaveUp {
-    /// The error is not retryable: the handler has answered, or the request may have been processed and must not be
-    /// repeated.
+    /// The error is not retryable: the handler has answered, or the request may have been processed
+    /// and must not be repeated.
     Final,
     /// There were as many attempts [as there may be](super::ClusterClientConfig::with_attempts_max).
     AttemptsMax,
@@ -154,8 +155,8 @@ impl ClusterError {
         }
     }
 
-    /// The error of the call to the worker, if that is what the call ended with: its code, its message and what the handler sent
-    /// along.
+    /// The error of the call to the worker, if that is what the call ended with: its code, its
+    /// message and what the handler sent along.
     pub fn rpc(&self) -> Option<&RpcError> {
         match self {
             Self::Rpc { error, .. } => Some(error),
@@ -163,8 +164,8 @@ impl ClusterError {
         }
     }
 
-    /// The handler's own error, which it gave to [`Status::app`](rpcnet_transport::Status::app). `None` if the call ended in
-    /// another way, or if what the handler sent is no `E`.
+    /// The handler's own error, which it gave to [`Status::app`](rpcnet_transport::Status::app).
+    /// `None` if the call ended in another way, or if what the handler sent is no `E`.
     pub fn app<E: DeserializeOwned>(&self) -> Option<E> {
         self.rpc()?.app()
     }

@@ -48,8 +48,8 @@ impl Hedging {
         }
     }
 
-    /// The shortest delay, whatever the recent calls took; default 1 ms. Below the time that a reply takes on its way, hedges
-    /// cost more than they gain.
+    /// The shortest delay, whatever the recent calls took; default 1 ms. Below the time that a
+    /// reply takes on its way, hedges cost more than they gain.
     #[must_use]
     pub fn with_delay_min(mut self, delay: Duration) -> Self {
         self.delay_min = delay;

@@ -146,7 +146,8 @@ impl WorkerCallOptions {
     /// When the call goes to another worker as well, whatever the config says of the method. The call is taken for idempotent,
     /// unless [`with_idempotent`](Self::with_idempotent) says otherwise.
     ///
-    /// At a quantile only if the config has the method hedged too: of others no latencies are recorded.
+    /// At a quantile only if the config has the method hedged too: of others no latencies are
+    /// recorded.
     #[must_use]
     pub fn with_hedging(mut self, hedging: Hedging) -> Self {
         self.hedging = Some(Some(hedging));

@@ -228,7 +228,8 @@ impl ClusterClient {
 pub(super) fn kind_of(error: &RpcError, application_errors_fail: bool) -> OutcomeKind {
     match error.code() {
         Code::Overloaded => OutcomeKind::Overloaded,
-        // The worker has answered. That caller and worker disagree on the types is no failure of it.
+        // The worker has answered. That caller and worker disagree on the types is no failure of
+        // it.
         _ if is_undecodable(error) => OutcomeKind::Success,
         code if !is_answer(code) => OutcomeKind::Failure,
         // However quickly it said so, that is not how quickly it serves.

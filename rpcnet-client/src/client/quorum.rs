@@ -163,8 +163,8 @@ impl ClusterClient {
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum QuorumError {
-    /// No worker can be selected. Nothing was sent. Worth another try when the cluster has changed, unless the filter is
-    /// wrong.
+    /// No worker can be selected. Nothing was sent. Worth another try when the cluster has changed,
+    /// unless the filter is wrong.
     #[error(transparent)]
     Select(#[from] SelectError),
     /// The request does not encode. The caller's fault; nothing was sent.
@@ -178,7 +178,8 @@ pub enum QuorumError {
         /// How many could be called.
         reachable: usize,
     },
-    /// So many have failed that the others are too few. Every worker that was called may have processed the request.
+    /// So many have failed that the others are too few. Every worker that was called may have
+    /// processed the request.
     #[error("quorum not reached: {wanted} workers must reply, and {} did{}", .accepted.len(), list(.failed))]
     NotReached {
         /// How many must answer.

@@ -14,10 +14,12 @@ use parking_lot::Mutex;
 use rpcnet_balance::Time;
 use rpcnet_registry::Node;
 
-/// Which workers refused which methods before running them, as calls found out. Calls of a method pass those workers over;
-/// one call is sent there again, as a probe, after [`PROBE_AFTER_MIN`], and twice as late each time.
+/// Which workers refused which methods before running them, as calls found out. Calls of a method
+/// pass those workers over; one call is sent there again, as a probe, after [`PROBE_AFTER_MIN`],
+/// and twice as late each time.
 ///
-/// Bounded: [`METHODS_MAX`] methods, of each [`WORKERS_MAX`] workers. Methods are the caller's own, and may be made up.
+/// Bounded: [`METHODS_MAX`] methods, of each [`WORKERS_MAX`] workers. Methods are the caller's own,
+/// and may be made up.
 #[derive(Debug, Default)]
 pub(super) struct RefusedMethods {
     /// Whether there are any. Nearly always there are none, and a pick reads no more than this.
@@ -25,7 +27,8 @@ pub(super) struct RefusedMethods {
     methods: ArcSwap<Methods>,
     /// Held while a table is made out of the one before.
     writer: Mutex<()>,
-    /// Requests that a worker could not read and another one could, in a row, by method and endpoint id.
+    /// Requests that a worker could not read and another one could, in a row, by method and
+    /// endpoint id.
     unread: Mutex<HashMap<(Arc<str>, u64), u8>>,
     /// Whether there are any.
     is_any_unread: AtomicBool,
@@ -51,7 +54,8 @@ pub(super) struct RefusingWorkers {
 #[derive(Debug)]
 struct RefusingWorker {
     id: u64,
-    /// The worker as it was known then: another process, address or set of tags may know the method.
+    /// The worker as it was known then: another process, address or set of tags may know the
+    /// method.
     node: Arc<Node>,
     /// When the next probe is due, in nanoseconds.
     probe_at: AtomicU64,
@@ -73,8 +77,8 @@ impl RefusedMethods {
         self.methods.load().get(method).cloned()
     }
 
-    /// A worker could not read a request that another one has served. Says whether it is to be passed over: one request proves
-    /// little, which may be made so that one worker alone reads it.
+    /// A worker could not read a request that another one has served. Says whether it is to be
+    /// passed over: one request proves little, which may be made so that one worker alone reads it.
     pub(super) fn note_unreadable(&self, method: &str, id: u64) -> bool {
         let mut unread = self.unread.lock();
         if unread.len() >= UNREAD_MAX {
@@ -90,7 +94,8 @@ impl RefusedMethods {
         is_enough
     }
 
-    /// A worker has refused this method, unless it is known by now that `is_current` does not hold for it any more.
+    /// A worker has refused this method, unless it is known by now that `is_current` does not hold
+    /// for it any more.
     pub(super) fn note(
         &self,
         method: &str,
@@ -103,7 +108,8 @@ impl RefusedMethods {
         }
         let _writing = self.writer.lock();
         let methods = self.methods.load();
-        // Changes are told after they can be looked up: what is current here is removed when it is not any more.
+        // Changes are told after they can be looked up: what is current here is removed when it is
+        // not any more.
         if !is_current(node) {
             return;
         }
@@ -138,7 +144,8 @@ impl RefusedMethods {
         }
     }
 
-    /// Forgets what is not so of any more: what refused was another process, at another address, or with other tags.
+    /// Forgets what is not so of any more: what refused was another process, at another address, or
+    /// with other tags.
     pub(super) fn retain_nodes(&self, mut is_current: impl FnMut(&Node) -> bool) {
         if self.is_any.load(Relaxed) {
             self.retain(|_, worker| is_current(&worker.node));
@@ -194,9 +201,10 @@ impl RefusingWorkers {
         self.ids.binary_search(&id).is_ok()
     }
 
-    /// What `pick` gives for a worker that a call of now shall probe, if one is due and can be picked. The next probe of it is due
-    /// later, whatever comes of this one; of one that cannot be picked it stays due. A call that fails if the worker still refuses,
-    /// since it cannot be repeated, probes it only when no other call has for a while.
+    /// What `pick` gives for a worker that a call of now shall probe, if one is due and can be
+    /// picked. The next probe of it is due later, whatever comes of this one; of one that cannot be
+    /// picked it stays due. A call that fails if the worker still refuses, since it cannot be
+    /// repeated, probes it only when no other call has for a while.
     pub(super) fn claim_probe<T>(
         &self,
         now: Time,
@@ -273,7 +281,8 @@ const UNREADABLE_MIN: u8 = 3;
 /// How many workers and methods are remembered with such requests.
 const UNREAD_MAX: usize = 1024;
 
-/// How many methods are remembered. Past it, the one whose latest refusal is the oldest is forgotten.
+/// How many methods are remembered. Past it, the one whose latest refusal is the oldest is
+/// forgotten.
 const METHODS_MAX: usize = 256;
 
 /// How many workers are remembered for each method.

@@ -76,7 +76,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Gossip in clear, on any interface, and believe every sender. Calls are under TLS all the same.
+    /// Gossip in clear, on any interface, and believe every sender. Calls are under TLS all the
+    /// same.
     pub fn insecure_gossip(mut self) -> Self {
         self.insecure = true;
         self
@@ -174,10 +175,11 @@ impl NodeBuilder {
         self
     }
 
-    /// Whether a node that no seed lets in within the join timeout fails to start. Default `false`: it comes up alone and
-    /// goes on trying, so that the nodes of a cluster can start in any order. A node without seeds, or that is one of its own
-    /// seeds and finds none of the others, is a cluster of its own in any case: [`Joined::Alone`]. With seeds that are all empty
-    /// texts, as of a variable that is not set, it fails to start.
+    /// Whether a node that no seed lets in within the join timeout fails to start. Default `false`:
+    /// it comes up alone and goes on trying, so that the nodes of a cluster can start in any order.
+    /// A node without seeds, or that is one of its own seeds and finds none of the others, is a
+    /// cluster of its own in any case: [`Joined::Alone`]. With seeds that are all empty texts, as
+    /// of a variable that is not set, it fails to start.
     pub fn require_join(mut self, require: bool) -> Self {
         self.require_join = require;
         self

@@ -18,7 +18,8 @@ pub enum NodeError {
         /// What is wrong with it.
         source: AddrParseError,
     },
-    /// The node was given no [`Tls`](rpcnet_transport::Tls), so it has no name and no certificate. The caller's to fix.
+    /// The node was given no [`Tls`](rpcnet_transport::Tls), so it has no name and no certificate.
+    /// The caller's to fix.
     #[error("the node has no identity: give it a certificate with `tls`")]
     NoIdentity,
     /// The gossip config gives the node another name than its certificate, so others would find it and not trust it. The
@@ -35,7 +36,8 @@ pub enum NodeError {
     /// Both a strategy and a balancer were given. The caller's to fix.
     #[error("both a strategy and a balancer were given: give one of them")]
     StrategyAndBalancer,
-    /// Seeds were given and all of them are empty texts, as of a variable that is not set, and joining was
+    /// Seeds were given and all of them are empty texts, as of a variable that is not set, and
+    /// joining was
     /// [required](super::NodeBuilder::require_join). The caller's to fix.
     #[error(
         "all seeds are empty: a seed is an address or a name with a port, such as seed.internal:7946"

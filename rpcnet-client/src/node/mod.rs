@@ -17,9 +17,10 @@ use crate::ClusterClient;
 
 /// A member of a cluster: one UDP port that gossips, serves and calls. Cheap to clone; all clones are the same node.
 ///
-/// [`shutdown`](Self::shutdown) ends it gently, and its port is free when that is back. Dropping the last clone, and what was
-/// cloned out of it, ends it at once: to the others it looks like a crash, and its port is free only once its tasks have ended,
-/// a moment later. A handler that holds the node, or a part of it, keeps it alive until a shutdown.
+/// [`shutdown`](Self::shutdown) ends it gently, and its port is free when that is back. Dropping
+/// the last clone, and what was cloned out of it, ends it at once: to the others it looks like a
+/// crash, and its port is free only once its tasks have ended, a moment later. A handler that holds
+/// the node, or a part of it, keeps it alive until a shutdown.
 ///
 /// ```
 /// use std::time::Duration;

@@ -60,7 +60,8 @@ impl Slot {
     /// Whether the group in its place has every change that is known by now. To be called before
     /// that group is loaded.
     pub(super) fn is_current(&self) -> bool {
-        // In this order: a thread that reads that the changes were taken reads that a caller builds.
+        // In this order: a thread that reads that the changes were taken reads that a caller
+        // builds.
         !self.is_stale() && !self.is_building.load(Ordering::Acquire)
     }
 

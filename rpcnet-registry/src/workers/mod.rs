@@ -29,19 +29,23 @@ use crate::{
 /// - Nodes that are alive. A suspect one, or one that is alive and [out of reach](crate::NodeState::Unreachable), only if no alive one matches or is left after exclusions: it may well be alive,
 ///   and then a call to it is better than none; see [`without_suspicion`](Self::without_suspicion).
 /// - Never one that is leaving, left or failed, from the moment the source says so.
-/// - One that is marked, because it cannot be reached, fails more often than others or drains, only if no other one is left;
-///   see [`with_health`](Self::with_health). A marked one that may be well again gets a call now and then to find out.
+/// - One that is marked, because it cannot be reached, fails more often than others or drains, only
+///   if no other one is left; see [`with_health`](Self::with_health). A marked one that may be well
+///   again gets a call now and then to find out.
 /// - None at all once the source has ended or is superseded: see [`SourceState`].
 /// - Never one that [serves no methods](crate::SERVES_TAG), by its own word.
 /// - Not the node that this process is, unless [`with_local`](Self::with_local) says otherwise.
 ///
-/// Among those the balancer picks. Every filter has its own order of turns, while the calls in flight are counted per
-/// node, whatever filter it was selected by and however the cluster changes meanwhile; a restarted node starts from zero.
-/// A node's tag `weight` says how much it can take in relation to others; default 1. It is a number, white space around it does
-/// not matter; 0.001 to 1,000 count as they are, more as 1,000, what is between zero and 0.001 as 0.001. Zero and less is none: the
-/// node gets no calls while another one that matches can take them, even one that cannot be reached; where all have none,
-/// they are equal. What is no number counts as 1. A tag that is taken for something else than it says is told once for
-/// each change ([`ClusterEvent::InvalidTag`](crate::ClusterEvent::InvalidTag)) and warned of in the log, at most once a second;
+/// Among those the balancer picks. Every filter has its own order of turns, while the calls in
+/// flight are counted per node, whatever filter it was selected by and however the cluster changes
+/// meanwhile; a restarted node starts from zero. A node's tag `weight` says how much it can take in
+/// relation to others; default 1. It is a number, white space around it does not matter; 0.001 to
+/// 1,000 count as they are, more as 1,000, what is between zero and 0.001 as 0.001. Zero and less
+/// is none: the node gets no calls while another one that matches can take them, even one that
+/// cannot be reached; where all have none, they are equal. What is no number counts as 1. A tag
+/// that is taken for something else than it says is told once for each change
+/// ([`ClusterEvent::InvalidTag`](crate::ClusterEvent::InvalidTag)) and warned of in the log, at
+/// most once a second;
 /// [`invalid_tags`](Self::invalid_tags) lists those that there are. A call
 /// [to all](Self::select_all) goes by no weight.
 ///

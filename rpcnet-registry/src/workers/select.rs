@@ -12,22 +12,25 @@ impl WorkerRegistry {
     ///
     /// # Errors
     ///
-    /// When the filter cannot be read, no worker matches, no worker that matches can be reached, or the source has ended.
+    /// When the filter cannot be read, no worker matches, no worker that matches can be reached, or
+    /// the source has ended.
     pub async fn select_worker(&self, filter: Option<&str>) -> Result<Worker, SelectError> {
         self.select(filter, &PickContext::new())
     }
 
-    /// The worker for the next attempt of a call, with what the balancer should know about it: which workers to leave out
-    /// ([`Worker::endpoint_id`] of those tried before), the key, the time ([`now`](Self::now); read from the clock if it is
-    /// not given). Never waits, but for another caller that is building what this one needs.
+    /// The worker for the next attempt of a call, with what the balancer should know about it:
+    /// which workers to leave out ([`Worker::endpoint_id`] of those tried before), the key, the
+    /// time ([`now`](Self::now); read from the clock if it is not given). Never waits, but for
+    /// another caller that is building what this one needs.
     ///
-    /// As long as a worker matches that is not excluded and has not failed or announced to leave, one is selected, if need be a
-    /// marked one. Ejected workers come before unreachable ones, these before workers without weight, and those before workers
-    /// that drain.
+    /// As long as a worker matches that is not excluded and has not failed or announced to leave,
+    /// one is selected, if need be a marked one. Ejected workers come before unreachable ones,
+    /// these before workers without weight, and those before workers that drain.
     ///
     /// # Errors
     ///
-    /// As [`select_worker`](Self::select_worker), and when every worker that can be reached is excluded.
+    /// As [`select_worker`](Self::select_worker), and when every worker that can be reached is
+    /// excluded.
     pub fn select(
         &self,
         filter: Option<&str>,
@@ -50,12 +53,14 @@ impl WorkerRegistry {
         self.select_from(filter, cx, false)
     }
 
-    /// The worker of this name, if it matches `filter` and can be reached, marked or not: for a call that must go to one certain
-    /// worker. Names are compared as they are; those of nodes that gossip found are in lower case. Waits for no other caller.
+    /// The worker of this name, if it matches `filter` and can be reached, marked or not: for a
+    /// call that must go to one certain worker. Names are compared as they are; those of nodes that
+    /// gossip found are in lower case. Waits for no other caller.
     ///
     /// # Errors
     ///
-    /// [`SelectError::Named`] says why that worker cannot be selected; otherwise as [`select`](Self::select).
+    /// [`SelectError::Named`] says why that worker cannot be selected; otherwise as
+    /// [`select`](Self::select).
     pub fn select_named(&self, filter: Option<&str>, name: &str) -> Result<Worker, SelectError> {
         let text = filter.unwrap_or("");
         let group = self.shared.matching(text)?;

@@ -69,8 +69,8 @@ impl Shared {
         }
     }
 
-    /// The group of a filter with every change that is known by now. While another caller builds it,
-    /// the one before, unless it `must` be the latest.
+    /// The group of a filter with every change that is known by now. While another caller builds
+    /// it, the one before, unless it `must` be the latest.
     #[cold]
     pub(super) fn group(&self, text: &str, must: bool) -> Result<Arc<Group>, ParseError> {
         loop {
@@ -88,8 +88,8 @@ impl Shared {
         }
     }
 
-    /// Those who match a filter, with every change that is known by now; not to be picked from. Waits
-    /// for no other caller: while one builds the group, it is sorted here too.
+    /// Those who match a filter, with every change that is known by now; not to be picked from.
+    /// Waits for no other caller: while one builds the group, it is sorted here too.
     pub(super) fn matching(&self, text: &str) -> Result<Arc<Group>, ParseError> {
         loop {
             let known = self.group_in_place(text)?;

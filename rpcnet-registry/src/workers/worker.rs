@@ -182,8 +182,9 @@ impl Worker {
         self.probe.is_some()
     }
 
-    /// A value that the caller keeps with the worker, such as a connection to it, for as long as the process that the worker is
-    /// is known: made when it is first asked for. `None` if a value of another type is kept there already.
+    /// A value that the caller keeps with the worker, such as a connection to it, for as long as
+    /// the process that the worker is is known: made when it is first asked for. `None` if a value
+    /// of another type is kept there already.
     pub fn attachment<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
         let member = &self.tier.members[self.index];
         let kept = member.attachment.get_or_init(|| Box::new(make()));

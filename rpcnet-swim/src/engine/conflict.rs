@@ -339,7 +339,8 @@ impl Engine {
     }
 
     /// Tells an older process of this node's name that this one leaves: it would find out with its
-    /// next look, up to [`CHECK_WAIT_MAX`] probe intervals later. Sent once; if it is lost, it does.
+    /// next look, up to [`CHECK_WAIT_MAX`] probe intervals later. Sent once; if it is lost, it
+    /// does.
     pub(super) fn tell_older_self(&mut self) {
         let Some(addr) = self.claims.older.take() else {
             return;

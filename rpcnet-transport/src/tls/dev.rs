@@ -78,9 +78,10 @@ impl DevCa {
         self.issue_for(node_name, SystemTime::now() - BACKDATED, LIFETIME)
     }
 
-    /// Writes certificate, key and CA of a node into a directory (made if missing) as `NAME.pem`, `NAME.key` and
-    /// `ca.pem`, where `NAME` is the name of the node in its canonical form (see [`Tls::node_name`]), in lower case and without a
-    /// dot at the end. On Unix only the owner may read the key.
+    /// Writes certificate, key and CA of a node into a directory (made if missing) as `NAME.pem`,
+    /// `NAME.key` and `ca.pem`, where `NAME` is the name of the node in its canonical form (see
+    /// [`Tls::node_name`]), in lower case and without a dot at the end. On Unix only the owner may
+    /// read the key.
     ///
     /// # Errors
     ///

@@ -7,7 +7,8 @@ use rpcnet_registry::{ClusterEvent, Node, NodeId, NodeState, WorkerRegistry};
 use super::{Inner, REPLACED, slot::Slot};
 
 impl Inner {
-    /// Whether the process of that epoch is the one that has the name now, as far as selection knows, and lives.
+    /// Whether the process of that epoch is the one that has the name now, as far as selection
+    /// knows, and lives.
     pub(super) fn is_current(&self, name: &str, epoch: u64) -> bool {
         matches!(self.process_state(name, epoch), ProcessState::Current)
     }
@@ -130,7 +131,8 @@ impl Inner {
     }
 }
 
-/// Whether a worker is the same process, at the same address and with the same tags, as selection knows it now.
+/// Whether a worker is the same process, at the same address and with the same tags, as selection
+/// knows it now.
 pub(in crate::client) fn is_as_known(registry: &WorkerRegistry, known: &Node) -> bool {
     registry.node(&known.id.name).is_some_and(|node| {
         !node.state.is_gone()
