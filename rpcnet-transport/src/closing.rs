@@ -1,42 +1,131 @@
-//! Closing a connection so that the other side hears of it.
+//! Closing a connection so that the other side hears of it at once, however much is being sent.
+//!
+//! By RFC 9000 section 10.2 and RFC 9002 section 2 the frame CONNECTION_CLOSE is not held up by
+//! congestion control. QUIC's library (quinn-proto 0.11) does hold it up while anything else waits
+//! to be sent, and looks at no acknowledgement once the connection is closed, so that the close of
+//! a connection that is busy sending would never leave. Hence the window is opened by its own
+//! controller when the connection is closed.
 
-use std::time::Duration;
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
-use quinn::VarInt;
-use tokio::time::{sleep, timeout};
+use quinn::{
+    VarInt,
+    congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig},
+};
+use quinn_proto::RttEstimator;
 
-use crate::gauge::Gauge;
+/// Closes a connection. The other side is told with the next packet, and again with each packet
+/// that it sends while QUIC still knows the connection: three probe timeouts (RFC 9000 section
+/// 10.2).
+pub(crate) fn close_at_once(connection: &quinn::Connection, code: VarInt, reason: &[u8]) {
+    let congestion = connection.congestion_state().into_any();
+    if let Ok(congestion) = congestion.downcast::<Congestion>() {
+        congestion.is_closing.store(true, Relaxed);
+    }
+    connection.close(code, reason);
+}
 
-/// Closes a connection whose streams are being reset, when the last of them is gone and what was under way has had time to be
-/// acknowledged.
-///
-/// QUIC sends the close only if the congestion window has room, and from then on looks at no acknowledgement (quinn-proto 0.11).
-/// So the close of a connection that is busy sending would never leave.
-pub(crate) async fn close_after_load(
-    connection: &quinn::Connection,
-    streams: &Gauge,
-    code: VarInt,
-    reason: &[u8],
-) {
-    let closed = async {
-        let _ = timeout(RESET_MAX, streams.none()).await;
-        // One round trip for what was sent last, and one for the resets that had to wait for it.
-        sleep((2 * connection.rtt() + ACK_DELAY).min(DRAIN_MAX)).await;
-    };
-    tokio::select! {
-        () = closed => connection.close(code, reason),
-        _ = connection.closed() => {}
+/// Makes the congestion control of a connection: Cubic (RFC 9438) until the connection is closed.
+#[derive(Debug)]
+pub(crate) struct CongestionConfig(Arc<CubicConfig>);
+
+impl CongestionConfig {
+    pub(crate) fn new(initial_window_bytes: u32) -> Self {
+        let mut cubic = CubicConfig::default();
+        cubic.initial_window(initial_window_bytes.into());
+        Self(Arc::new(cubic))
     }
 }
 
-/// How long the tasks of the streams may take to end; a handler may block.
-const RESET_MAX: Duration = Duration::from_millis(100);
+impl ControllerFactory for CongestionConfig {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        Box::new(Congestion {
+            cubic: Cubic::new(Arc::clone(&self.0), now, current_mtu),
+            is_closing: Arc::default(),
+        })
+    }
+}
 
-/// For as long as an acknowledgement may be held back (RFC 9000 section 18.2, max_ack_delay).
-const ACK_DELAY: Duration = Duration::from_millis(25);
+/// Congestion control of one path of a connection.
+#[derive(Debug, Clone)]
+struct Congestion {
+    cubic: Cubic,
+    /// Only the close is still to be sent, which no window holds up. Shared by all copies of the
+    /// state.
+    is_closing: Arc<AtomicBool>,
+}
 
-/// Upper bound of the wait before a close: for a peer so far away, or one that is gone, it is not worth more.
-const DRAIN_MAX: Duration = Duration::from_millis(500);
+impl Controller for Congestion {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.cubic.on_sent(now, bytes, last_packet_number);
+    }
 
-/// The longest that [`close_after_load`] takes.
-pub(crate) const CLOSE_MAX: Duration = Duration::from_millis(600);
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        app_limited: bool,
+        rtt: &RttEstimator,
+    ) {
+        self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
+    }
+
+    fn on_end_acks(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        app_limited: bool,
+        largest_packet_num_acked: Option<u64>,
+    ) {
+        let largest = largest_packet_num_acked;
+        self.cubic.on_end_acks(now, in_flight, app_limited, largest);
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
+        let is_persistent = is_persistent_congestion;
+        self.cubic
+            .on_congestion_event(now, sent, is_persistent, lost_bytes);
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.cubic.on_mtu_update(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        match self.is_closing.load(Relaxed) {
+            // Neither paced (quinn-proto: windows beyond 32 bits are not).
+            true => u64::MAX,
+            false => self.cubic.window(),
+        }
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        self.cubic.metrics()
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.cubic.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}

@@ -5,13 +5,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use quinn::{
     AckFrequencyConfig, ConnectionError, IdleTimeout, MtuDiscoveryConfig, TransportErrorCode,
     VarInt,
-    congestion::CubicConfig,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 
 use crate::{
     AckFrequency, ConnectError, TransportConfig, accounts::WINDOW_FLOOR, client::answer,
-    config::UDP_PAYLOAD_BYTES_MAX, tls::DerivedKey,
+    closing::CongestionConfig, config::UDP_PAYLOAD_BYTES_MAX, tls::DerivedKey,
 };
 
 pub(crate) fn endpoint_config(config: &TransportConfig, key: DerivedKey) -> quinn::EndpointConfig {
@@ -76,8 +75,6 @@ fn transport(
     let mut transport = quinn::TransportConfig::default();
     let idle = IdleTimeout::try_from(config.idle_timeout).expect("checked to be at most a day");
     let uni_streams_max = uni_streams_max.saturating_add(CONTROL_STREAMS_MAX);
-    let mut cubic = CubicConfig::default();
-    cubic.initial_window(config.initial_window_bytes.into());
     let mut discovery = MtuDiscoveryConfig::default();
     discovery
         .upper_bound(config.mtu_max)
@@ -92,7 +89,7 @@ fn transport(
         // from sending, whatever their priority.
         .send_fairness(true)
         .initial_rtt(config.initial_rtt)
-        .congestion_controller_factory(Arc::new(cubic))
+        .congestion_controller_factory(Arc::new(CongestionConfig::new(config.initial_window_bytes)))
         .ack_frequency_config(config.ack_frequency.map(ack_frequency))
         .initial_mtu(config.initial_mtu)
         .mtu_discovery_config(Some(discovery))

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Code, ConnectError, Processed, RpcError, client::answer};
+use crate::{Code, ConnectError, Processed, RpcError, client::answer, closing::close_at_once};
 
 /// The runtime that an endpoint was bound in. Its tasks and timers run there, whatever thread calls. Cheap to clone.
 #[derive(Clone)]
@@ -224,8 +224,8 @@ impl Drop for ConnectionGuard {
         if !std::thread::panicking() {
             self.runtime.note_end();
         }
-        self.connection
-            .close(answer::CLOSE_DONE, b"the task of the connection ended");
+        let reason = b"the task of the connection ended";
+        close_at_once(&self.connection, answer::CLOSE_DONE, reason);
         if let Some(at_end) = self.at_end.take() {
             at_end();
         }

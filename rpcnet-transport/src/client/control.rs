@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     accounts::{ConnectionAccount, Room},
-    closing::close_after_load,
+    closing::close_at_once,
     connections::Registered,
     gauge::Gauge,
     runtime::ConnectionGuard,
@@ -56,7 +56,7 @@ pub(super) async fn listen(
         tokio::select! {
             () = link.unused.cancelled() => break None,
             () = registered.disconnected() => {
-                connection.close(answer::CLOSE_DISCONNECTED, b"");
+                close_at_once(&connection, answer::CLOSE_DISCONNECTED, b"");
                 break Some(ConnectionError::LocallyClosed);
             }
             () = sleep_until(heard_until.unwrap_or_else(Instant::now)), if heard_until.is_some() => {
@@ -92,15 +92,11 @@ pub(super) async fn listen(
         tokio::select! {
             () = in_flight.none() => {}
             () = registered.disconnected() => {
-                connection.close(answer::CLOSE_DISCONNECTED, b"");
+                close_at_once(&connection, answer::CLOSE_DISCONNECTED, b"");
             }
             _ = connection.closed() => {}
         }
-        if link.has_cut() {
-            close_after_load(&connection, &in_flight, answer::CLOSE_DONE, b"").await;
-        } else {
-            connection.close(answer::CLOSE_DONE, b"");
-        }
+        close_at_once(&connection, answer::CLOSE_DONE, b"");
     }
     guard.disarm();
 }

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     Code, ConnectError, Endpoint, Processed, RpcError, TransportConfig,
     accounts::{ConnectionAccount, Room},
+    closing::close_at_once,
     endpoint::{Shared, Target},
     gauge::{Gauge, GaugeGuard},
     runtime::{ConnectionGuard, RuntimeEnded},
@@ -411,6 +412,6 @@ async fn complete(
         .await
         .unwrap_or_else(|_| Err(target.timed_out(after)))
         .map(|opened| RpcClient::new(opened, &shared.config, None))
-        .inspect_err(|_| connection.close(answer::CLOSE_DONE, b"no handshake"));
+        .inspect_err(|_| close_at_once(connection, answer::CLOSE_DONE, b"no handshake"));
     publish.send_replace(Progress::Over { taken, client });
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::{CallOptions, RpcClient, answer, lane::Link};
+use super::{CallOptions, RpcClient, answer};
 use crate::{
     Code, Processed, RpcError,
     accounts::Room,
@@ -49,14 +49,12 @@ impl RpcClient {
         let _in_flight = self.enter();
         let header = self.header(method, &body, options, Flags::default())?;
         let (mut send, mut recv) = self.open_stream().await?;
-        let mut unanswered = Unanswered(Some(&self.0.link));
         self.send_request(&mut send, header, body, deadline).await?;
         send.finish();
         self.0.link.note_work(true);
         *sent = true;
         match std::future::poll_fn(|cx| recv.poll_frame(cx)).await {
             Ok(Some(Frame::Reply(header, body))) => {
-                unanswered.0 = None;
                 recv.note_end();
                 self.0.link.note_load(header.load);
                 self.0.link.note_work(self.in_flight() > 1);
@@ -108,9 +106,7 @@ impl RpcClient {
         let beginning = async {
             let header = self.header(method, &body, &options, flags)?;
             let (mut send, recv) = self.open_stream().await?;
-            let mut unanswered = Unanswered(Some(&self.0.link));
             self.send_request(&mut send, header, body, deadline).await?;
-            unanswered.0 = None;
             Ok((send, recv))
         };
         let begun = match opened_by {
@@ -135,7 +131,7 @@ impl RpcClient {
         );
         let send = SendCore::of_caller(
             send,
-            Arc::clone(&self.0.link),
+            self.0.link.runtime.clone(),
             self.0.peer.clone(),
             self.0.request_bytes_max,
             deadline,
@@ -222,17 +218,6 @@ impl RpcClient {
             Err(WriteFailure::Stalled | WriteFailure::Closed) => {
                 unreachable!("a new stream without a limit on waiting")
             }
-        }
-    }
-}
-
-/// Takes note of a call that is given up.
-struct Unanswered<'a>(Option<&'a Link>);
-
-impl Drop for Unanswered<'_> {
-    fn drop(&mut self) {
-        if let Some(link) = self.0 {
-            link.note_cut();
         }
     }
 }

@@ -13,21 +13,22 @@ mod share;
 mod upload;
 
 pub use self::{close::CloseReason, news::ConnectionNews, options::CallOptions, upload::Upload};
-pub(crate) use self::{
-    control::DRAINING_PAUSE,
-    lane::{Link, METHODS_MAX},
-};
+pub(crate) use self::{control::DRAINING_PAUSE, lane::METHODS_MAX};
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::VarInt;
 use tokio::time::Instant;
 
-use self::{early::Early, lane::Lanes};
+use self::{
+    early::Early,
+    lane::{Lanes, Link},
+};
 use crate::{
     ConnectError, Endpoint, LoadReport, Peer, RpcError, Tls, TransportConfig,
     accounts::ConnectionAccount,
     busy_poll::BusyPoll,
+    closing::close_at_once,
     connections::Registered,
     gauge::{Gauge, GaugeGuard},
     runtime::EndpointRuntime,
@@ -249,9 +250,7 @@ impl RpcClient {
 
     /// Closes the connection. Calls under way fail; the other side learns the reason.
     pub fn close(&self, reason: &str) {
-        self.0
-            .connection
-            .close(answer::CLOSE_DONE, reason.as_bytes());
+        close_at_once(&self.0.connection, answer::CLOSE_DONE, reason.as_bytes());
     }
 
     fn after_handshake(&self) -> Option<Self> {
@@ -284,8 +283,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.lanes.abort();
         // Else it is closed when nothing is under way any more.
-        if self.early.is_none() && self.in_flight.count() == 0 && !self.link.has_cut() {
-            self.connection.close(answer::CLOSE_DONE, b"");
+        if self.early.is_none() && self.in_flight.count() == 0 {
+            close_at_once(&self.connection, answer::CLOSE_DONE, b"");
         }
         self.link.unused.cancel();
     }

@@ -10,6 +10,7 @@ use crate::{
     ConnectError, Peer,
     accounts::{ConnectionAccount, Room},
     client::{Opened, answer},
+    closing::close_at_once,
     quic,
     runtime::RuntimeEnded,
     stream::RecvHalf,
@@ -171,7 +172,7 @@ impl Shared {
             }
         };
         let (hello, control) = hello.await.inspect_err(|_| {
-            connection.close(answer::CLOSE_PROTOCOL, b"no hello");
+            close_at_once(&connection, answer::CLOSE_PROTOCOL, b"no hello");
         })?;
         target.known.note_limit(hello.message_bytes_max);
         self.counters.connections_opened.add_one();

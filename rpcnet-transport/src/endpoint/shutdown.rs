@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::{Endpoint, Shared};
-use crate::{client::answer, closing::CLOSE_MAX};
+use crate::client::answer;
 
 /// What became of the calls while a shutdown went on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Endpoint {
     async fn stop(&self, within: Duration) {
         let shared = &self.0.shared;
         let deadline = Instant::now() + within.min(SHUTDOWN_MAX);
-        let ahead = (within / 10).min(CANCEL_AHEAD_MAX + CLOSE_MAX);
+        let ahead = (within / 10).min(CANCEL_AHEAD_MAX + CLOSE_AHEAD_MAX);
         let cancel_at = deadline - ahead;
         let accepted_until = shared.announce(within / 4);
         // The task that accepts connections is always there.
@@ -96,7 +96,7 @@ impl Endpoint {
         for _ in 0..CANCEL_TURNS {
             tokio::task::yield_now().await;
         }
-        // From then on connections are closed, which takes its time where much is under way.
+        // From then on connections are closed.
         let stop_at = deadline - (ahead / 2).max(ahead.saturating_sub(CANCEL_AHEAD_MAX));
         let _ = timeout_at(stop_at, shared.unacknowledged.none()).await;
         // Refusals that are still on their way are worth a moment, not the whole time.
@@ -200,8 +200,12 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long before the deadline of a shutdown handlers are dropped at the most, so that callers can be told.
 const CANCEL_AHEAD_MAX: Duration = Duration::from_millis(250);
 
+/// How long before the deadline connections are closed at the most, so that QUIC can repeat the
+/// close: three probe timeouts.
+const CLOSE_AHEAD_MAX: Duration = Duration::from_millis(600);
+
 /// So often others of its thread have their turn between that and the report.
 const CANCEL_TURNS: usize = 4;
 
 /// What is sent to close a connection leaves at once; waiting for what comes back is not worth more.
-const FAREWELL_MAX: Duration = Duration::from_millis(20).saturating_add(CLOSE_MAX);
+const FAREWELL_MAX: Duration = Duration::from_millis(20).saturating_add(CLOSE_AHEAD_MAX);

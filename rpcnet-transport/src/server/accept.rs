@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Peer, PeerIdentity, TransportConfig,
     client::{DRAINING_PAUSE, answer},
-    closing::close_after_load,
+    closing::close_at_once,
     endpoint::Shared,
     quic,
     runtime::ConnectionGuard,
@@ -296,13 +296,10 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
         }
     };
     // Callers whose streams were not taken learn that nothing was done for them.
-    let reason = streams_taken.to_le_bytes();
-    if caller.streams.count() == 0 {
-        caller.connection.close(code, &reason);
-    } else {
-        caller.cut();
-        close_after_load(&caller.connection, &caller.streams, code, &reason).await;
-    }
+    close_at_once(&caller.connection, code, &streams_taken.to_le_bytes());
+    // After that, so that its calls end with the reason, and not as streams that were cut.
+    caller.cut();
+    let _ = timeout(CUT_MAX, caller.streams.none()).await;
     guard.disarm();
 }
 
@@ -332,7 +329,11 @@ struct CloseOnDrop(Option<quinn::Connection>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         if let Some(connection) = &self.0 {
-            connection.close(answer::CLOSE_DONE, b"the handshake was given up");
+            close_at_once(
+                connection,
+                answer::CLOSE_DONE,
+                b"the handshake was given up",
+            );
         }
     }
 }
@@ -370,7 +371,8 @@ async fn judge(
         timeout_at(deadline, completed).await.map_err(late)?;
     }
     if !is_trusted {
-        connection.close(answer::CLOSE_UNTRUSTED, b"the certificate is not trusted");
+        let reason = b"the certificate is not trusted";
+        close_at_once(&connection, answer::CLOSE_UNTRUSTED, reason);
     }
     if let Some(reason) = connection.close_reason() {
         return Err(reason);
@@ -380,7 +382,8 @@ async fn judge(
     }
     let chain = chain_of(&connection).unwrap_or_default();
     let newcomer = Newcomer::new(shared, &connection, &chain).map_err(|fault| {
-        connection.close(answer::CLOSE_NO_NAME, fault.reason().as_bytes());
+        let reason = fault.reason().as_bytes();
+        close_at_once(&connection, answer::CLOSE_NO_NAME, reason);
         ConnectionError::LocallyClosed
     });
     let Newcomer { caller, denial } = newcomer?;
@@ -453,7 +456,7 @@ fn deny(shared: &Shared, caller: &Caller, denial: Denial) -> Admission {
         ),
     };
     counter.add_one();
-    caller.connection.close(code, reason.as_bytes());
+    close_at_once(&caller.connection, code, reason.as_bytes());
     Admission::Denied {
         peer: caller.peer.clone(),
         reason,
@@ -475,6 +478,9 @@ fn chain_of(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static
     let chain = connection.peer_identity()?.downcast().ok()?;
     Some(*chain)
 }
+
+/// How long the tasks of the streams of a closed connection may take to end; a handler may block.
+const CUT_MAX: Duration = Duration::from_millis(100);
 
 /// Least time between two warnings about certificates.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);

@@ -16,7 +16,7 @@ use super::{
     first::{Caller, spawn_stream},
     request::Unserved,
 };
-use crate::{Code, client::answer, endpoint::Shared, wire::RequestHeader};
+use crate::{Code, client::answer, closing::close_at_once, endpoint::Shared, wire::RequestHeader};
 
 /// A handshake that its caller has not completed yet. Until then what came may be a copy of what a caller sent once.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +66,8 @@ pub(super) async fn serve_until_over(
             biased;
             _ = &mut completed => break,
             () = &mut late => {
-                caller.connection.close(answer::CLOSE_DONE, b"the handshake took too long");
+                let reason = b"the handshake took too long";
+                close_at_once(&caller.connection, answer::CLOSE_DONE, reason);
                 break;
             }
             stream = caller.connection.accept_bi() => {

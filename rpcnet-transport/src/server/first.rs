@@ -54,7 +54,7 @@ pub(super) struct Caller {
     /// The tasks of the streams are to end.
     cut: CancellationToken,
     /// Whether they are, for those that are woken often.
-    is_cut: Arc<AtomicBool>,
+    is_cut: AtomicBool,
 }
 
 /// Why a stream carries nothing.
@@ -85,7 +85,7 @@ impl Caller {
             calls: Gauge::default(),
             turns: Arc::default(),
             cut: CancellationToken::new(),
-            is_cut: Arc::default(),
+            is_cut: AtomicBool::new(false),
         }
     }
 
@@ -105,7 +105,7 @@ impl Caller {
         self.cut.cancel();
     }
 
-    pub(super) fn is_cut(&self) -> bool {
+    fn is_cut(&self) -> bool {
         self.is_cut.load(SeqCst)
     }
 
@@ -185,8 +185,7 @@ async fn serve_stream(
             let mut decoder = Decoder::answers(shared.config.message_bytes_max);
             decoder.push(rest);
             let room = Room::of(Arc::clone(&caller.account));
-            let send = SendHalf::new(send, Arc::clone(&caller.turns))
-                .with_closing(Arc::clone(&caller.is_cut));
+            let send = SendHalf::new(send, Arc::clone(&caller.turns));
             let recv = RecvHalf::new(recv, decoder, room);
             return call::serve(shared, caller, send, recv, arrived, early).await;
         }

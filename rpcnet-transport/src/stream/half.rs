@@ -2,10 +2,7 @@
 
 use std::{
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -37,7 +34,7 @@ pub(crate) enum Cut {
     Stalled = 3,
     /// What it carried could not be completed.
     Failed = 4,
-    /// The server closes the connection.
+    /// The server shuts down, and the answer was not complete.
     Closing = 5,
     /// The time for the call was over.
     OutOfTime = 6,
@@ -49,8 +46,6 @@ pub(crate) struct SendHalf {
     stream: quinn::SendStream,
     open: bool,
     inside_frame: bool,
-    /// Whether the connection is being closed.
-    is_closing: Option<Arc<AtomicBool>>,
     turns: Arc<Turns>,
 }
 
@@ -97,15 +92,8 @@ impl SendHalf {
             stream,
             open: true,
             inside_frame: false,
-            is_closing: None,
             turns,
         }
-    }
-
-    /// Tells the other side, if it is dropped early, whether the connection is being closed.
-    pub(crate) fn with_closing(mut self, is_closing: Arc<AtomicBool>) -> Self {
-        self.is_closing = Some(is_closing);
-        self
     }
 
     /// Writes one frame. Waits while flow control says so, with patience for progress if it has an
@@ -211,11 +199,6 @@ impl SendHalf {
         }
     }
 
-    /// Whether it was neither finished nor reset.
-    pub(crate) fn is_open(&self) -> bool {
-        self.open
-    }
-
     pub(crate) fn cut(&mut self, why: Cut) {
         self.open = false;
         // Fails only if it was reset before.
@@ -237,13 +220,7 @@ impl SendHalf {
 impl Drop for SendHalf {
     fn drop(&mut self) {
         if self.open {
-            let is_closing = self.is_closing.as_ref();
-            let is_closing = is_closing.is_some_and(|is_closing| is_closing.load(SeqCst));
-            self.cut(if is_closing {
-                Cut::Closing
-            } else {
-                Cut::Cancelled
-            });
+            self.cut(Cut::Cancelled);
         }
     }
 }
@@ -416,7 +393,7 @@ pub(crate) fn cut_to_error(cut: u64) -> (Code, Processed, &'static str) {
         c if c == Cut::Closing as u64 => (
             Code::Unavailable,
             Processed::Maybe,
-            "the server closes the connection",
+            "the server shut down before its answer was complete",
         ),
         c if c == Cut::OutOfTime as u64 => (
             Code::DeadlineExceeded,

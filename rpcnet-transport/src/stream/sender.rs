@@ -14,7 +14,7 @@ use super::{Cut, Patience, SendHalf, WriteFailure};
 use crate::{
     Code, Encode, Peer, Processed, RpcError,
     accounts::{Account, Reservation},
-    client::{Link, answer},
+    client::answer,
     endpoint::Shared,
     gauge::GaugeGuard,
     runtime::EndpointRuntime,
@@ -138,10 +138,7 @@ enum End {
         call: ServedCall,
     },
     /// It is reset unless it was finished.
-    Cut {
-        link: Arc<Link>,
-        _in_flight: Arc<[GaugeGuard; 2]>,
-    },
+    Cut { _in_flight: Arc<[GaugeGuard; 2]> },
 }
 
 impl SendCore {
@@ -173,7 +170,7 @@ impl SendCore {
 
     pub(crate) fn of_caller(
         half: SendHalf,
-        link: Arc<Link>,
+        runtime: EndpointRuntime,
         peer: Peer,
         message_bytes_max: usize,
         deadline: Option<Instant>,
@@ -181,13 +178,12 @@ impl SendCore {
     ) -> Self {
         Self {
             half: Some(half),
-            runtime: link.runtime.clone(),
+            runtime,
             message_bytes_max,
             patience: None,
             deadline,
             peer,
             end: End::Cut {
-                link,
                 _in_flight: in_flight,
             },
             cut: None,
@@ -296,11 +292,6 @@ impl SendCore {
 
 impl Drop for SendCore {
     fn drop(&mut self) {
-        if let (Some(half), End::Cut { link, .. }) = (&self.half, &self.end)
-            && half.is_open()
-        {
-            link.note_cut();
-        }
         if let End::GiveBack { to, .. } = &mut self.end
             && let (Some(to), Some(half)) = (to.take(), self.half.take())
         {

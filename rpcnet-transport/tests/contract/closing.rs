@@ -1,7 +1,11 @@
 //! The end of connections that are busy sending, at a round trip of 4 ms.
 
+use std::num::NonZeroU64;
+
 use futures::future::pending;
-use rpcnet_transport::{CallOptions, Code, Processed, Raw, Receiver, Router, RpcError, Sender};
+use rpcnet_transport::{
+    CallOptions, CloseReason, Code, Processed, Raw, Receiver, Router, RpcClient, RpcError, Sender,
+};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::*;
@@ -12,6 +16,17 @@ fn far() -> MemoryNetwork {
     network.set_delay(Duration::from_millis(2));
     network
 }
+
+/// Such a network whose links carry 20 MB/s behind a queue of 12 ms, so that a sender fills its
+/// congestion window.
+fn narrow() -> MemoryNetwork {
+    let network = far();
+    network.set_rate(NonZeroU64::new(20_000_000), 240_000);
+    network
+}
+
+/// A few round trips, the queue of a narrow link included.
+const FEW_ROUND_TRIPS: Duration = Duration::from_millis(60);
 
 /// How long the end may take to be heard of: far less than the idle timeout of 15 s.
 const SOON: Duration = Duration::from_secs(2);
@@ -159,5 +174,82 @@ async fn a_server_hears_of_the_end_of_a_client_that_is_busy_sending() {
             "after {ms} ms it took {:?}",
             before.elapsed()
         );
+    }
+}
+
+/// How a node may end a connection that it made.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Close,
+    Disconnect,
+}
+
+impl End {
+    fn of(self, node: &Endpoint, client: &RpcClient) {
+        match self {
+            Self::Close => client.close("enough"),
+            Self::Disconnect => assert_eq!(node.disconnect("server"), 1),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_hears_at_once_of_the_end_of_a_connection_that_is_busy_sending() {
+    for end in [End::Close, End::Disconnect] {
+        for ms in [20, 23, 26, 29, 32, 40, 60, 90] {
+            let network = narrow();
+            let router = Router::new()
+                .client_streaming("take", |_cx, from: Receiver<Raw>| async move {
+                    read(from).await;
+                })
+                .raw("take_all", |_cx, _body| pending());
+            let server = Carrier::bind(&network, "server", TransportConfig::lan()).serve(router);
+            let node = Carrier::bind(&network, "client", TransportConfig::lan());
+            let client = node.connect(server.local_addr(), "server").await.unwrap();
+            let options = CallOptions::new().without_deadline();
+            for _ in 0..4 {
+                let upload = client.call_client_streaming_with::<Raw, ()>("take", options);
+                let mut upload = upload.await.unwrap();
+                tokio::spawn(async move {
+                    while upload.send(Raw(vec![7; 200_000].into())).await.is_ok() {}
+                });
+                // Sent in whole, as far as its caller knows.
+                let call = client.clone();
+                tokio::spawn(async move {
+                    let body = vec![7; 400_000];
+                    let _ = call.call_with("take_all", body, options).await;
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            assert!(server.in_flight() >= 4);
+            end.of(&node, &client);
+            let before = Instant::now();
+            while server.in_flight() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let took = before.elapsed();
+                assert!(took < FEW_ROUND_TRIPS, "{end:?} after {ms} ms: {took:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_hear_of_the_end_of_a_server_whose_last_replies_are_under_way() {
+    for ms in [22, 25, 28, 31, 34, 37] {
+        let network = narrow();
+        let router = Router::new().raw("large", |_cx, _body| async { Ok(vec![7; 400_000].into()) });
+        let server = Carrier::bind(&network, "server", TransportConfig::lan()).serve(router);
+        let node = Carrier::bind(&network, "client", TransportConfig::lan());
+        let client = node.connect(server.local_addr(), "server").await.unwrap();
+        for _ in 0..20 {
+            let client = client.clone();
+            tokio::spawn(async move { client.call("large", "").await });
+        }
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        let before = Instant::now();
+        drop(server);
+        assert_eq!(client.closed().await, CloseReason::ShutDown);
+        let took = before.elapsed();
+        assert!(took < FEW_ROUND_TRIPS, "after {ms} ms: {took:?}");
     }
 }

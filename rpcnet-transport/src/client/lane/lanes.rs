@@ -57,8 +57,6 @@ pub(crate) struct Link {
     /// Lanes that the server has cut and that may be opened again.
     pub(super) cut_lanes: AtomicUsize,
     draining: AtomicBool,
-    /// A call was given up while its request may have been on its way.
-    has_cut: AtomicBool,
     news: Listener,
     /// The last report, with a mark that there is one.
     load: AtomicU64,
@@ -83,7 +81,6 @@ impl Link {
             queued_for_streams: AtomicUsize::new(0),
             cut_lanes: AtomicUsize::new(0),
             draining: AtomicBool::new(draining),
-            has_cut: AtomicBool::new(false),
             news: Listener::default(),
             load: AtomicU64::new(0),
         }
@@ -103,16 +100,6 @@ impl Link {
     /// Who wants to know what becomes of the connection.
     pub(in crate::client) fn news(&self) -> &Listener {
         &self.news
-    }
-
-    /// Takes note that a call was given up: its request may fill the way to the server.
-    pub(crate) fn note_cut(&self) {
-        self.has_cut.store(true, Relaxed);
-    }
-
-    /// Whether that has ever been so.
-    pub(in crate::client) fn has_cut(&self) -> bool {
-        self.has_cut.load(Relaxed)
     }
 
     /// For the task of the connection: if that ends with its runtime, who listens is told.

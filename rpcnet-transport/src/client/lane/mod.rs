@@ -294,7 +294,6 @@ impl Lane {
         {
             wire::encode_lane_cancel(outbox.room(FRAME_BYTES_MAX), id);
             state.wake_reader();
-            self.link.note_cut();
         }
         self.note(state);
         self.link.pass_on();

@@ -424,8 +424,7 @@ impl Drop for Lane {
     /// A task that is dropped, because its runtime ends or a handler panics when it is dropped, leaves nothing running.
     fn drop(&mut self) {
         self.round.count(&self.shared);
-        let is_cut = self.caller.is_cut();
-        self.give_up(if is_cut { Cut::Closing } else { Cut::Cancelled });
+        self.give_up(Cut::Cancelled);
     }
 }
 
