@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
+use quinn::VarInt;
 use tokio_util::sync::CancellationToken;
+
+use crate::closing::close_at_once;
 
 /// All connections of an endpoint whose peer is known, those that it made and those that it accepted.
 #[derive(Debug, Default)]
@@ -12,7 +15,15 @@ pub(crate) struct Connections(Mutex<Registry>);
 #[derive(Debug, Default)]
 struct Registry {
     next: u64,
-    all: HashMap<u64, (Arc<str>, CancellationToken)>,
+    all: HashMap<u64, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: Arc<str>,
+    disconnected: CancellationToken,
+    /// `None` in tests of the registry alone.
+    connection: Option<quinn::Connection>,
 }
 
 /// One connection of the registry, until it is dropped.
@@ -24,12 +35,21 @@ pub(crate) struct Registered {
 }
 
 impl Connections {
-    pub(crate) fn register(self: &Arc<Self>, name: Arc<str>) -> Registered {
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        name: Arc<str>,
+        connection: Option<quinn::Connection>,
+    ) -> Registered {
         let disconnected = CancellationToken::new();
+        let entry = Entry {
+            name,
+            disconnected: disconnected.clone(),
+            connection,
+        };
         let mut registry = self.0.lock();
         let id = registry.next;
         registry.next += 1;
-        registry.all.insert(id, (name, disconnected.clone()));
+        registry.all.insert(id, entry);
         drop(registry);
         Registered {
             connections: Arc::clone(self),
@@ -41,14 +61,25 @@ impl Connections {
     /// Tells the connections of a node to end; says how many were told.
     pub(crate) fn disconnect(&self, name: &str) -> usize {
         let registry = self.0.lock();
-        let of_node = registry.all.values().filter(|(peer, disconnected)| {
-            peer.eq_ignore_ascii_case(name) && !disconnected.is_cancelled()
+        let of_node = registry.all.values().filter(|entry| {
+            entry.name.eq_ignore_ascii_case(name) && !entry.disconnected.is_cancelled()
         });
         // Cloned out, so that nothing is woken under the lock.
-        let tokens: Vec<_> = of_node.map(|(_, token)| token.clone()).collect();
+        let tokens: Vec<_> = of_node.map(|entry| entry.disconnected.clone()).collect();
         drop(registry);
         tokens.iter().for_each(CancellationToken::cancel);
         tokens.len()
+    }
+
+    /// Closes all connections.
+    pub(crate) fn close_all(&self, code: VarInt, reason: &[u8]) {
+        let registry = self.0.lock();
+        let made = registry.all.values().filter_map(|e| e.connection.clone());
+        let made: Vec<_> = made.collect();
+        drop(registry);
+        for connection in made {
+            close_at_once(&connection, code, reason);
+        }
     }
 }
 
@@ -61,7 +92,9 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.connections.0.lock().all.remove(&self.id);
+        let entry = self.connections.0.lock().all.remove(&self.id);
+        // Not under the lock: it may be the last that holds the connection.
+        drop(entry);
     }
 }
 
@@ -72,7 +105,7 @@ mod tests {
     #[test]
     fn those_of_a_node_are_told_once_and_forgotten_when_they_end() {
         let all = Arc::new(Connections::default());
-        let [a, b, other] = ["red", "RED", "blue"].map(|name| all.register(name.into()));
+        let [a, b, other] = ["red", "RED", "blue"].map(|name| all.register(name.into(), None));
         assert_eq!(all.disconnect("red"), 2);
         assert!(a.disconnected.is_cancelled() && b.disconnected.is_cancelled());
         assert!(!other.disconnected.is_cancelled());

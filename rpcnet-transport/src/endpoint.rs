@@ -17,7 +17,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use quinn::AsyncUdpSocket;
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) config: TransportConfig,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cancelled_by_shutdown: Counter,
+    /// Tasks of calls that are counted there. They may go on if they block.
+    pub(crate) cut_by_shutdown: Mutex<Vec<AbortHandle>>,
     /// What each peer holds as a caller.
     pub(crate) accounts: Accounts,
     /// What each peer holds as a server: apart, since a call that is served may wait for one that is made.
@@ -191,6 +193,7 @@ impl Endpoint {
             config,
             counters,
             cancelled_by_shutdown: Counter::default(),
+            cut_by_shutdown: Mutex::default(),
             accounts,
             server_accounts,
             in_flight: Gauge::default(),

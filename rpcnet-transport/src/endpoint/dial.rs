@@ -177,6 +177,8 @@ impl Shared {
         target.known.note_limit(hello.message_bytes_max);
         self.counters.connections_opened.add_one();
         let account = self.server_accounts.of(target.peer.shared_name());
+        let name = target.peer.shared_name();
+        let registered = self.registry.register(name, Some(connection.clone()));
         Ok(Opened {
             connection,
             peer: target.peer.clone(),
@@ -184,7 +186,7 @@ impl Shared {
             hello,
             control,
             runtime: self.runtime.clone(),
-            registered: self.registry.register(target.peer.shared_name()),
+            registered,
             outgoing: self.outgoing.clone(),
             busy_poll: Arc::clone(&self.busy_poll),
         })

@@ -16,6 +16,16 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Calls that were neither answered nor counted as cut when a shutdown came to its end: their
+    /// handlers block.
+    pub(super) fn unended_calls(&self) -> u64 {
+        let cut = std::mem::take(&mut *self.cut_by_shutdown.lock());
+        let counted = cut.iter().filter(|task| !task.is_finished()).count();
+        self.in_flight.count().saturating_sub(counted) as u64
+    }
+}
+
 impl Target {
     pub(crate) fn timed_out(&self, after: Duration) -> ConnectError {
         let addr = self.peer.addr();

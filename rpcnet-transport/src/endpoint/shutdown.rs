@@ -13,7 +13,8 @@ use crate::client::answer;
 pub struct ShutdownReport {
     /// Calls whose handler's answer was sent in whole, and acknowledged if the caller lived to do so.
     pub completed: u64,
-    /// Calls cut because the deadline came.
+    /// Calls cut because the deadline came, those included whose handlers block their threads and
+    /// go on.
     pub cancelled: u64,
     /// New calls that were refused.
     pub rejected: u64,
@@ -58,6 +59,13 @@ impl Endpoint {
     /// back, it is free to be bound again, whatever handles of endpoints, clients and streams are left. The
     /// [side channel](Self::side_channel) ends with it.
     ///
+    /// The other sides are told that connections are closed, however much is under way, and again
+    /// with each packet that they send before the deadline: with [`Duration::ZERO`] once, at the
+    /// price of a millisecond. A peer that misses that, because the packet was lost or a handler
+    /// blocked the thread that had to send it, finds out as if the node had been killed: by the
+    /// [idle timeout](crate::TransportConfig::with_idle_timeout), or sooner if the port is bound
+    /// again.
+    ///
     /// A shutdown whose future is dropped goes no further; another one takes it up. So a handler that stops its own server
     /// spawns this: the shutdown would wait for the handler, and be dropped with it.
     pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
@@ -67,10 +75,11 @@ impl Endpoint {
         // A runtime that has ended has closed everything.
         let _ = stopped.await;
         self.0.shared.close_port();
+        let unended = self.0.shared.unended_calls();
         let after = self.0.shared.report();
         ShutdownReport {
             completed: after.completed - before.completed,
-            cancelled: after.cancelled - before.cancelled,
+            cancelled: after.cancelled - before.cancelled + unended,
             rejected: after.rejected - before.rejected,
         }
     }
@@ -93,9 +102,7 @@ impl Endpoint {
         let _ = timeout_at(cancel_at, idle).await;
         shared.cancel_calls.cancel();
         // On a busy machine the deadline may have passed by now: what was cut is to be counted all the same.
-        for _ in 0..CANCEL_TURNS {
-            tokio::task::yield_now().await;
-        }
+        give_turns().await;
         // From then on connections are closed.
         let stop_at = deadline - (ahead / 2).max(ahead.saturating_sub(CANCEL_AHEAD_MAX));
         let _ = timeout_at(stop_at, shared.unacknowledged.none()).await;
@@ -106,15 +113,28 @@ impl Endpoint {
         shared.stopped.cancel();
         shared.connections.close();
         // The task of each connection closes it with a reason of its own.
+        give_turns().await;
         let _ = timeout_at(deadline, shared.connections.wait()).await;
+        // Those whose tasks did not come to it, and those that were made from here.
+        shared.registry.close_all(answer::CLOSE_SHUTDOWN, b"");
+        // Handshakes too.
         shared.quinn.close(answer::CLOSE_SHUTDOWN, b"");
+        // QUIC sends what closes the connections, and answers with it what still comes.
+        give_turns().await;
         let drained = async {
             tokio::select! {
                 () = shared.runtime.ended() => {}
                 () = shared.quinn.wait_idle() => {}
             }
         };
-        let _ = timeout_at(deadline, drained).await;
+        let _ = timeout_at(deadline.max(Instant::now() + CLOSE_MIN), drained).await;
+    }
+}
+
+/// Lets the other tasks of the thread have some turns.
+async fn give_turns() {
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -204,8 +224,11 @@ const CANCEL_AHEAD_MAX: Duration = Duration::from_millis(250);
 /// close: three probe timeouts.
 const CLOSE_AHEAD_MAX: Duration = Duration::from_millis(600);
 
-/// So often others of its thread have their turn between that and the report.
-const CANCEL_TURNS: usize = 4;
+/// How many turns other tasks have for what does not take time.
+const TURNS: usize = 4;
+
+/// How long QUIC has to send what closes the connections, even if the deadline has passed.
+const CLOSE_MIN: Duration = Duration::from_millis(1);
 
 /// What is sent to close a connection leaves at once; waiting for what comes back is not worth more.
 const FAREWELL_MAX: Duration = Duration::from_millis(20).saturating_add(CLOSE_AHEAD_MAX);

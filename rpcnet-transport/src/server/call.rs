@@ -95,7 +95,7 @@ struct Call {
     in_flight: InFlight,
 }
 
-/// Counts a call that is dropped before its handler has ended.
+/// Counts a call that is dropped before it is answered.
 struct Unended<'a>(Option<&'a Shared>);
 
 impl Drop for Unended<'_> {
@@ -269,7 +269,9 @@ impl Call {
             &token,
         )
         .await;
-        unended.0 = None;
+        if !matches!(ended, Ended::Returned(_)) {
+            unended.0 = None;
+        }
         let returned = match &ended {
             Ended::Returned(outcome) => Some(outcome),
             _ => None,
@@ -285,9 +287,11 @@ impl Call {
         token.cancel();
         let Some(mut send) = send else {
             // The handler gave its sender away and the call is over: whoever has it finds it cancelled.
+            unended.0 = None;
             count_unanswered(shared, &ended);
             return;
         };
+        let mut in_flight = Some(in_flight);
         let outcome = match ended {
             Ended::Returned(outcome) => outcome.and_then(|reply| within_limit(reply, limit)),
             Ended::Panicked => {
@@ -308,6 +312,8 @@ impl Call {
             Ended::Stopping => {
                 shared.counters.calls_cancelled.add_one();
                 shared.cancelled_by_shutdown.add_one();
+                // It is counted as cut, and not as one that goes on.
+                in_flight = None;
                 Err(unsure(
                     Code::Cancelled,
                     "the server shut down before the handler returned",
@@ -328,8 +334,8 @@ impl Call {
             Err(dropped) => (Err(dropped), None),
         };
         let sending = caller.sending.of(deadline);
-        let in_flight = Some(in_flight);
         answer(shared, sending, &mut send, stopped, outcome, in_flight).await;
+        unended.0 = None;
         if let Some(mut recv) = unused_recv {
             recv.note_end();
         }

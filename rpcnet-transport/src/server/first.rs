@@ -69,10 +69,12 @@ impl Caller {
     pub(super) fn new(shared: &Shared, connection: quinn::Connection, peer: Peer) -> Self {
         let account = shared.accounts.of(peer.shared_name());
         let counted = account.connect(connection.clone());
+        let name = peer.shared_name();
+        let registered = shared.registry.register(name, Some(connection.clone()));
         Self {
             sending: Sending::new(&shared.config, connection.clone(), &account),
             connection,
-            registered: shared.registry.register(peer.shared_name()),
+            registered,
             account: ConnectionAccount::new(account),
             admission: shared
                 .gate

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures::future::pending;
 use parking_lot::Mutex;
-use rpcnet_transport::{CloseReason, Code, ConnectError, ConnectionNews, Processed};
+use rpcnet_transport::{
+    CallOptions, CloseReason, Code, ConnectError, ConnectionNews, Dispatch, Processed,
+};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -438,4 +440,41 @@ async fn a_server_that_announces_its_drain_serves_those_who_have_not_heard() {
     server.set_draining(false);
     until("the caller hears", || !client.is_draining()).await;
     assert_answers(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+async fn calls_whose_handlers_block_their_threads_count_as_cut() {
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(Mutex::new(blocked));
+    let block = move || {
+        let blocked = Arc::clone(&blocked);
+        move |_cx: CallContext, body| {
+            let blocked = Arc::clone(&blocked);
+            async move {
+                // Until the test is over: the first waits holding the lock, the others for it.
+                let _ = blocked.lock().recv();
+                Ok(body)
+            }
+        }
+    };
+    let router = Router::new()
+        .raw("inline", block())
+        .raw("spawned", block())
+        .with_dispatch("spawned", Dispatch::Spawned);
+    let server = serve(router, no_lame_duck());
+    let mut calls = Vec::new();
+    for (method, isolated) in [("inline", false), ("spawned", false), ("inline", true)] {
+        let client = connect(&server).await;
+        let options = CallOptions::new().with_isolated(isolated);
+        calls.push(tokio::spawn(async move {
+            client.call_with(method, "", options).await
+        }));
+    }
+    until("all block", || server.in_flight() == 3).await;
+    let report = within(server.shutdown(Duration::from_millis(50))).await;
+    assert_eq!((report.completed, report.cancelled), (0, 3));
+    drop(release);
+    for call in calls {
+        within(call).await.unwrap().unwrap_err();
+    }
 }

@@ -355,9 +355,13 @@ impl Lane {
         self.outbox.cut(why);
         // Fails only if it has ended before.
         let _ = self.recv.stop(VarInt::from_u32(why as u32));
+        let is_stopping = self.shared.cancel_calls.is_cancelled();
         for call in self.pending.drain() {
             if !call.is_delivered() {
                 self.shared.counters.calls_cancelled.add_one();
+                if is_stopping {
+                    call.count_cut(&self.shared);
+                }
             }
             call.end();
         }
@@ -405,7 +409,7 @@ impl Lane {
         for call in calls {
             if !call.is_delivered() {
                 self.shared.counters.calls_cancelled.add_one();
-                self.shared.cancelled_by_shutdown.add_one();
+                call.count_cut(&self.shared);
             }
             let status = if call.gives_up_waiting() {
                 let message = "the server shut down before the handler began";
@@ -440,6 +444,12 @@ impl pending::Call {
             return false;
         };
         turn.as_ref().is_some_and(|turn| turn.give_up())
+    }
+
+    /// Counts it as cut by a shutdown.
+    fn count_cut(&self, shared: &Shared) {
+        shared.cancelled_by_shutdown.add_one();
+        shared.cut_by_shutdown.lock().push(self.work.clone());
     }
 
     /// Nothing more is done for it. A task that goes on is stopped.
