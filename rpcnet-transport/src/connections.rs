@@ -1,6 +1,9 @@
 //! The connections of an endpoint, by the node at the other end.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use quinn::VarInt;
@@ -8,21 +11,31 @@ use tokio_util::sync::CancellationToken;
 
 use crate::closing::close_at_once;
 
-/// All connections of an endpoint whose peer is known, those that it made and those that it accepted.
+/// All connections of an endpoint whose peer is known, those that it makes or has made and those
+/// that it accepted.
 #[derive(Debug, Default)]
 pub(crate) struct Connections(Mutex<Registry>);
 
 #[derive(Debug, Default)]
 struct Registry {
+    /// Number of the next connection, handshake or disconnect.
     next: u64,
     all: HashMap<u64, Entry>,
+    /// Handshakes that peers have begun.
+    handshakes: BTreeSet<u64>,
+    /// Nodes that were disconnected since the oldest of these handshakes began, each with the last
+    /// time.
+    disconnected: Vec<(Box<str>, u64)>,
+    /// Handshakes of any peer that began before are not let in: more nodes were disconnected than
+    /// are remembered.
+    refused_before: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     name: Arc<str>,
     disconnected: CancellationToken,
-    /// `None` in tests of the registry alone.
+    /// `None` while it is being made.
     connection: Option<quinn::Connection>,
 }
 
@@ -34,7 +47,15 @@ pub(crate) struct Registered {
     disconnected: CancellationToken,
 }
 
+/// A handshake that a peer has begun, until it is dropped. Who the peer is may not be known.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    connections: Arc<Connections>,
+    id: u64,
+}
+
 impl Connections {
+    /// Takes note of a connection to a node that is going to be made, or was made by it.
     pub(crate) fn register(
         self: &Arc<Self>,
         name: Arc<str>,
@@ -47,8 +68,7 @@ impl Connections {
             connection,
         };
         let mut registry = self.0.lock();
-        let id = registry.next;
-        registry.next += 1;
+        let id = registry.number();
         registry.all.insert(id, entry);
         drop(registry);
         Registered {
@@ -58,9 +78,23 @@ impl Connections {
         }
     }
 
-    /// Tells the connections of a node to end; says how many were told.
+    /// Takes note of a handshake that a peer has begun.
+    pub(crate) fn begin(self: &Arc<Self>) -> Handshake {
+        let mut registry = self.0.lock();
+        let id = registry.number();
+        registry.handshakes.insert(id);
+        drop(registry);
+        Handshake {
+            connections: Arc::clone(self),
+            id,
+        }
+    }
+
+    /// Tells the connections of a node to end; says how many were told. Handshakes that have begun
+    /// and turn out to be of that node are not let in.
     pub(crate) fn disconnect(&self, name: &str) -> usize {
-        let registry = self.0.lock();
+        let mut registry = self.0.lock();
+        registry.note_disconnect(name);
         let of_node = registry.all.values().filter(|entry| {
             entry.name.eq_ignore_ascii_case(name) && !entry.disconnected.is_cancelled()
         });
@@ -71,7 +105,7 @@ impl Connections {
         tokens.len()
     }
 
-    /// Closes all connections.
+    /// Closes all connections that are made.
     pub(crate) fn close_all(&self, code: VarInt, reason: &[u8]) {
         let registry = self.0.lock();
         let made = registry.all.values().filter_map(|e| e.connection.clone());
@@ -83,10 +117,61 @@ impl Connections {
     }
 }
 
+impl Registry {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn note_disconnect(&mut self, name: &str) {
+        if self.handshakes.is_empty() {
+            return;
+        }
+        let now = self.number();
+        let mut remembered = self.disconnected.iter_mut();
+        if let Some((_, at)) = remembered.find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            *at = now;
+        } else if self.disconnected.len() < DISCONNECTED_MAX {
+            self.disconnected.push((name.into(), now));
+        } else {
+            self.refused_before = now;
+            self.disconnected.clear();
+        }
+    }
+
+    fn is_refused(&self, handshake: u64, name: &str) -> bool {
+        let mut since = self.disconnected.iter().filter(|(_, at)| handshake < *at);
+        handshake < self.refused_before || since.any(|(known, _)| known.eq_ignore_ascii_case(name))
+    }
+
+    fn end(&mut self, handshake: u64) {
+        self.handshakes.remove(&handshake);
+        if !self.disconnected.is_empty() {
+            let oldest = self.handshakes.first().copied().unwrap_or(u64::MAX);
+            self.disconnected.retain(|(_, at)| oldest < *at);
+        }
+    }
+}
+
 impl Registered {
+    /// The connection is made.
+    pub(crate) fn set_made(&self, connection: &quinn::Connection) {
+        if let Some(entry) = self.connections.0.lock().all.get_mut(&self.id) {
+            entry.connection = Some(connection.clone());
+        }
+    }
+
     /// Ends when the connection is to end.
     pub(crate) async fn disconnected(&self) {
         self.disconnected.cancelled().await;
+    }
+}
+
+impl Handshake {
+    /// Whether the node, which the peer turned out to be, was disconnected since the handshake
+    /// began.
+    pub(crate) fn is_refused(&self, name: &str) -> bool {
+        self.connections.0.lock().is_refused(self.id, name)
     }
 }
 
@@ -97,6 +182,15 @@ impl Drop for Registered {
         drop(entry);
     }
 }
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.connections.0.lock().end(self.id);
+    }
+}
+
+/// Nodes that are remembered as disconnected for the handshakes that have begun.
+const DISCONNECTED_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -113,5 +207,51 @@ mod tests {
         drop((a, b, other));
         assert_eq!(all.disconnect("blue"), 0);
         assert!(all.0.lock().all.is_empty());
+    }
+
+    #[test]
+    fn a_handshake_that_began_before_a_disconnect_is_refused_to_that_node_alone() {
+        let all = Arc::new(Connections::default());
+        let before = all.begin();
+        assert!(!before.is_refused("red"));
+        all.disconnect("red");
+        let between = all.begin();
+        all.disconnect("blue");
+        assert!(before.is_refused("RED") && before.is_refused("blue"));
+        assert!(!between.is_refused("red") && between.is_refused("blue"));
+        assert!(!before.is_refused("green") && !all.begin().is_refused("blue"));
+        // Again, it holds for what began since.
+        all.disconnect("red");
+        assert!(between.is_refused("red"));
+    }
+
+    #[test]
+    fn disconnects_are_forgotten_with_the_handshakes_that_they_are_for() {
+        let all = Arc::new(Connections::default());
+        all.disconnect("red");
+        assert!(all.0.lock().disconnected.is_empty(), "no handshake");
+        let (first, second) = (all.begin(), all.begin());
+        all.disconnect("red");
+        let third = all.begin();
+        drop((first, second));
+        assert!(all.0.lock().disconnected.is_empty());
+        all.disconnect("red");
+        drop(third);
+        let registry = all.0.lock();
+        assert!(registry.disconnected.is_empty() && registry.handshakes.is_empty());
+    }
+
+    #[test]
+    fn of_more_disconnects_than_are_remembered_all_handshakes_before_are_refused() {
+        let all = Arc::new(Connections::default());
+        let before = all.begin();
+        for n in 0..DISCONNECTED_MAX {
+            all.disconnect(&format!("node-{n}"));
+        }
+        assert!(!before.is_refused("green"));
+        all.disconnect("one-more");
+        let after = all.begin();
+        assert!(before.is_refused("green") && !after.is_refused("green"));
+        assert!(all.0.lock().disconnected.len() <= DISCONNECTED_MAX);
     }
 }

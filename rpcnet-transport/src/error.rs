@@ -282,6 +282,13 @@ pub enum ConnectError {
         /// What it said.
         reason: String,
     },
+    /// This node [disconnected](crate::Endpoint::disconnect) the other one while the connection was
+    /// being made. A connection that is asked for later is made.
+    #[error("{addr} was disconnected by this node while it was being connected")]
+    Disconnected {
+        /// The address that was dialled.
+        addr: SocketAddr,
+    },
     /// The other side does not speak this protocol or version.
     #[error("{addr} does not speak this protocol: {reason}")]
     Protocol {
@@ -313,6 +320,7 @@ impl ConnectError {
             | Self::RefusedByPeer { addr, .. }
             | Self::Denied { addr, .. }
             | Self::Refused { addr, .. }
+            | Self::Disconnected { addr }
             | Self::Protocol { addr, .. } => Some(*addr),
             Self::InvalidName(_) | Self::EndpointClosed | Self::RuntimeEnded | Self::Bind(_) => {
                 None
@@ -322,7 +330,10 @@ impl ConnectError {
 
     /// Whether the same attempt may succeed later without anybody's help.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Timeout { .. } | Self::Refused { .. })
+        matches!(
+            self,
+            Self::Timeout { .. } | Self::Refused { .. } | Self::Disconnected { .. }
+        )
     }
 
     /// Whether the fault lies with this process, so that connecting to another node does not help either.

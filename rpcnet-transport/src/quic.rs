@@ -9,8 +9,8 @@ use quinn::{
 };
 
 use crate::{
-    AckFrequency, ConnectError, TransportConfig, accounts::WINDOW_FLOOR, client::answer,
-    closing::CongestionConfig, config::UDP_PAYLOAD_BYTES_MAX, tls::DerivedKey,
+    AckFrequency, CloseReason, ConnectError, TransportConfig, accounts::WINDOW_FLOOR,
+    client::answer, closing::CongestionConfig, config::UDP_PAYLOAD_BYTES_MAX, tls::DerivedKey,
 };
 
 pub(crate) fn endpoint_config(config: &TransportConfig, key: DerivedKey) -> quinn::EndpointConfig {
@@ -139,6 +139,12 @@ pub(crate) fn connect_error(
         ConnectionError::ApplicationClosed(close) if close.error_code == answer::CLOSE_DENIED => {
             let reason = String::from_utf8_lossy(&close.reason).into_owned();
             ConnectError::Denied { addr, reason }
+        }
+        ConnectionError::ApplicationClosed(close)
+            if close.error_code == answer::CLOSE_DISCONNECTED =>
+        {
+            let reason = CloseReason::Disconnected.to_string();
+            ConnectError::Refused { addr, reason }
         }
         ConnectionError::ApplicationClosed(_) | ConnectionError::Reset => {
             ConnectError::Refused { addr, reason }

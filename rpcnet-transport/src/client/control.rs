@@ -35,7 +35,7 @@ pub(super) struct ConnectionParts {
 /// lane. Ends the connection when the client and the last of its streams are gone.
 pub(super) async fn listen(
     mut guard: ConnectionGuard,
-    registered: Registered,
+    registered: Arc<Registered>,
     mut control: RecvHalf,
     parts: ConnectionParts,
     message_bytes_max: usize,

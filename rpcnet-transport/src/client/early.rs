@@ -193,6 +193,7 @@ impl RpcClient {
             }),
             _endpoint: None,
         };
+        target.registered.set_made(&connection);
         let mut guard = link.guard(connection);
         let runtime = shared.runtime.clone();
         runtime.spawn(async move {
@@ -393,7 +394,7 @@ async fn complete(
     let connection = guard.connection();
     let after = shared.config.connect_timeout;
     let mut taken = true;
-    let opened = timeout(after, async {
+    let made = async {
         let accepted = accepted.await;
         if let Some(e) = connection.close_reason() {
             return Err(shared.connect_error(&target, e));
@@ -407,8 +408,8 @@ async fn complete(
             attempts.none().await;
         }
         shared.greet(&target, connection.clone()).await
-    });
-    let client = opened
+    };
+    let client = timeout(after, target.unless_disconnected(made))
         .await
         .unwrap_or_else(|_| Err(target.timed_out(after)))
         .map(|opened| RpcClient::new(opened, &shared.config, None))

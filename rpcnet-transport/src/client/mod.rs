@@ -77,7 +77,7 @@ pub(crate) struct Opened {
     /// Where the hello came from, for what follows it.
     pub(crate) control: RecvHalf,
     pub(crate) runtime: EndpointRuntime,
-    pub(crate) registered: Registered,
+    pub(crate) registered: Arc<Registered>,
     pub(crate) outgoing: Gauge,
     pub(crate) busy_poll: Arc<BusyPoll>,
 }

@@ -11,6 +11,7 @@ use crate::{
     accounts::{ConnectionAccount, Room},
     client::{Opened, answer},
     closing::close_at_once,
+    connections::Registered,
     quic,
     runtime::RuntimeEnded,
     stream::RecvHalf,
@@ -22,6 +23,8 @@ use crate::{
 pub(crate) struct Target {
     pub(crate) peer: Peer,
     pub(crate) known: Arc<KnownPeer>,
+    /// From the beginning, so that a connection that is being made is disconnected too.
+    pub(crate) registered: Arc<Registered>,
 }
 
 impl Endpoint {
@@ -29,6 +32,10 @@ impl Endpoint {
     /// drops what is served for it; returns how many there were. It is told so
     /// ([`CloseReason::Disconnected`](crate::CloseReason::Disconnected)), and may connect again unless an
     /// [authorizer](crate::TransportConfig::with_authorizer) says otherwise: let that deny it first.
+    ///
+    /// Connections that are being made end too, in both directions: those that are made from here
+    /// count, and end with [`ConnectError::Disconnected`]; those of the node are closed when it is
+    /// known who makes them. What is begun after this is made.
     pub fn disconnect(&self, name: &str) -> usize {
         let shared = &self.0.shared;
         let count = canonical_name(name).map_or(0, |name| shared.registry.disconnect(&name));
@@ -122,6 +129,8 @@ impl Shared {
         } else {
             &known.crypto
         };
+        let peer = Peer::new(name, addr);
+        let registered = Arc::new(self.registry.register(peer.shared_name(), None));
         let config = quic::client_config(&self.config, Arc::clone(crypto));
         let connecting = self
             .quinn
@@ -134,8 +143,12 @@ impl Shared {
                     reason: other.to_string(),
                 },
             })?;
-        let peer = Peer::new(name, addr);
-        Ok((Target { peer, known }, connecting))
+        let target = Target {
+            peer,
+            known,
+            registered,
+        };
+        Ok((target, connecting))
     }
 
     /// Waits for the end of a handshake, and what the server says then.
@@ -144,9 +157,12 @@ impl Shared {
         target: &Target,
         connecting: quinn::Connecting,
     ) -> Result<Opened, ConnectError> {
-        let connection = connecting.await;
-        let connection = connection.map_err(|e| self.connect_error(target, e))?;
-        self.greet(target, connection).await
+        let opened = async {
+            let connection = connecting.await;
+            let connection = connection.map_err(|e| self.connect_error(target, e))?;
+            self.greet(target, connection).await
+        };
+        target.unless_disconnected(opened).await
     }
 
     /// Waits for the server's hello. The handshake ends here before the server has judged our certificate; its hello says
@@ -175,10 +191,9 @@ impl Shared {
             close_at_once(&connection, answer::CLOSE_PROTOCOL, b"no hello");
         })?;
         target.known.note_limit(hello.message_bytes_max);
+        target.registered.set_made(&connection);
         self.counters.connections_opened.add_one();
         let account = self.server_accounts.of(target.peer.shared_name());
-        let name = target.peer.shared_name();
-        let registered = self.registry.register(name, Some(connection.clone()));
         Ok(Opened {
             connection,
             peer: target.peer.clone(),
@@ -186,7 +201,7 @@ impl Shared {
             hello,
             control,
             runtime: self.runtime.clone(),
-            registered,
+            registered: Arc::clone(&target.registered),
             outgoing: self.outgoing.clone(),
             busy_poll: Arc::clone(&self.busy_poll),
         })

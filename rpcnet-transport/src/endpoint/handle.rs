@@ -31,6 +31,19 @@ impl Target {
         let addr = self.peer.addr();
         ConnectError::Timeout { addr, after }
     }
+
+    /// Waits for a connection to be made, unless its node is disconnected meanwhile.
+    pub(crate) async fn unless_disconnected<T>(
+        &self,
+        made: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        let addr = self.peer.addr();
+        tokio::select! {
+            biased;
+            () = self.registered.disconnected() => Err(ConnectError::Disconnected { addr }),
+            made = made => made,
+        }
+    }
 }
 
 impl Drop for Handle {

@@ -21,6 +21,7 @@ use crate::{
     Peer, PeerIdentity, TransportConfig,
     client::{DRAINING_PAUSE, answer},
     closing::close_at_once,
+    connections::Handshake,
     endpoint::Shared,
     quic,
     runtime::ConnectionGuard,
@@ -70,7 +71,7 @@ impl AcceptLoop {
 
 impl AcceptLoop {
     /// Takes a place for a handshake, perhaps that of an older one.
-    fn begin(&self, from: IpAddr) -> Option<HandshakeGuard> {
+    fn begin(&self, from: IpAddr, begun: Handshake) -> Option<HandshakeGuard> {
         let dropped = CancellationToken::new();
         let now = self.epoch.elapsed();
         let (number, older) = self.handshakes.lock().begin(now, from, dropped.clone());
@@ -81,6 +82,7 @@ impl AcceptLoop {
             handshakes: Arc::clone(&self.handshakes),
             number: number?,
             dropped,
+            begun,
         })
     }
 }
@@ -91,6 +93,8 @@ struct HandshakeGuard {
     number: handshakes::Number,
     /// A newer handshake has the place.
     dropped: CancellationToken,
+    /// Who its caller is may not be known.
+    begun: Handshake,
 }
 
 impl Drop for HandshakeGuard {
@@ -142,7 +146,8 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
             }
             continue;
         }
-        let handshake = gate.begin(incoming.remote_address().ip());
+        let begun = shared.registry.begin();
+        let handshake = gate.begin(incoming.remote_address().ip(), begun);
         let connection = Arc::clone(&gate.connections).try_acquire_owned();
         let (Some(handshake), Ok(connection)) = (handshake, connection) else {
             shared.counters.handshakes_refused.add_one();
@@ -158,7 +163,7 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
                 () = shared.stopped.cancelled() => return,
                 // Dropped, so that its caller is told.
                 () = handshake.dropped.cancelled() => None,
-                shaken = shake_hands(&shared, incoming, &warnings) => shaken,
+                shaken = shake_hands(&shared, incoming, &handshake.begun, &warnings) => shaken,
             };
             drop(handshake);
             match shaken {
@@ -178,6 +183,7 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
 async fn shake_hands(
     shared: &Arc<Shared>,
     incoming: quinn::Incoming,
+    begun: &Handshake,
     warnings: &Warnings,
 ) -> Option<Option<Admitted>> {
     let from = incoming.remote_address();
@@ -185,7 +191,7 @@ async fn shake_hands(
         .accept()
         .inspect_err(|e| tracing::debug!(%from, %e, "no handshake"))
         .ok()?;
-    match complete(shared, connecting).await {
+    match complete(shared, connecting, begun).await {
         Ok(Admission::Denied { peer, reason }) => {
             tracing::debug!(%peer, reason, "connection denied");
             Some(None)
@@ -307,6 +313,7 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
 async fn complete(
     shared: &Arc<Shared>,
     mut connecting: quinn::Connecting,
+    begun: &Handshake,
 ) -> Result<Admission, ConnectionError> {
     let deadline = Instant::now() + shared.config.connect_timeout;
     let late = |_| ConnectionError::TimedOut;
@@ -318,7 +325,7 @@ async fn complete(
         unreachable!("a server may always write before the handshake is over");
     };
     let mut unfinished = CloseOnDrop(Some(connection.clone()));
-    let admission = judge(shared, connection, completed, deadline).await?;
+    let admission = judge(shared, connection, completed, begun, deadline).await?;
     unfinished.0 = None;
     Ok(admission)
 }
@@ -343,6 +350,7 @@ async fn judge(
     shared: &Arc<Shared>,
     connection: quinn::Connection,
     completed: quinn::ZeroRttAccepted,
+    begun: &Handshake,
     deadline: Instant,
 ) -> Result<Admission, ConnectionError> {
     let late = |_| ConnectionError::TimedOut;
@@ -351,7 +359,7 @@ async fn judge(
     let trusts = |chain: &Vec<_>| shared.tls.current().trusts_caller(chain, UnixTime::now());
     let is_trusted = known.as_ref().is_none_or(trusts);
     let known = known.filter(|_| is_trusted && shared.config.early_data);
-    let known = known.and_then(|chain| Newcomer::new(shared, &connection, &chain).ok());
+    let known = known.and_then(|chain| Newcomer::new(shared, &connection, &chain, begun).ok());
     let mut early = None;
     if let Some(Newcomer { caller, denial }) = known {
         if let Err(denial) = denial {
@@ -381,7 +389,7 @@ async fn judge(
         return Ok(Admission::Granted(admitted));
     }
     let chain = chain_of(&connection).unwrap_or_default();
-    let newcomer = Newcomer::new(shared, &connection, &chain).map_err(|fault| {
+    let newcomer = Newcomer::new(shared, &connection, &chain, begun).map_err(|fault| {
         let reason = fault.reason().as_bytes();
         close_at_once(&connection, answer::CLOSE_NO_NAME, reason);
         ConnectionError::LocallyClosed
@@ -410,6 +418,8 @@ enum Denial {
     Unauthorized(String),
     /// Its node has as many connections as one may have.
     TooMany,
+    /// Its node was disconnected since the handshake began.
+    Disconnected,
 }
 
 impl Newcomer {
@@ -417,6 +427,7 @@ impl Newcomer {
         shared: &Shared,
         connection: &quinn::Connection,
         chain: &[CertificateDer<'_>],
+        begun: &Handshake,
     ) -> Result<Self, tls::CertificateNameFault> {
         let certificate = chain.first().ok_or(tls::CertificateNameFault::NoName)?;
         let peer = peer_of(connection, certificate)?;
@@ -433,6 +444,9 @@ impl Newcomer {
         };
         if denial.is_ok() && !caller.is_counted() {
             denial = Err(Denial::TooMany);
+        }
+        if denial.is_ok() && begun.is_refused(caller.peer.name()) {
+            denial = Err(Denial::Disconnected);
         }
         if let (Ok(()), Some(admission)) = (&denial, &caller.admission) {
             admission.note_connected();
@@ -453,6 +467,11 @@ fn deny(shared: &Shared, caller: &Caller, denial: Denial) -> Admission {
             &shared.counters.connections_refused,
             answer::CLOSE_TOO_MANY,
             "too many connections of this node".to_owned(),
+        ),
+        Denial::Disconnected => (
+            &shared.counters.connections_disconnected,
+            answer::CLOSE_DISCONNECTED,
+            "disconnected during the handshake".to_owned(),
         ),
     };
     counter.add_one();

@@ -60,7 +60,7 @@ pub(super) async fn serve_until_over(
     let handshake = Handshake::default();
     let mut completed = pin!(completed);
     let mut late = pin!(sleep_until(deadline));
-    let mut streams_taken = 0;
+    let (mut streams_taken, mut is_cut) = (0, false);
     loop {
         tokio::select! {
             biased;
@@ -70,7 +70,12 @@ pub(super) async fn serve_until_over(
                 close_at_once(&caller.connection, answer::CLOSE_DONE, reason);
                 break;
             }
-            stream = caller.connection.accept_bi() => {
+            // It is closed when the handshake is over: before that a close does not say why.
+            () = caller.disconnected(), if !is_cut => {
+                caller.cut();
+                is_cut = true;
+            }
+            stream = caller.connection.accept_bi(), if !is_cut => {
                 let Ok(stream) = stream else { break };
                 streams_taken += 1;
                 let early = stream.1.is_0rtt().then(|| handshake.clone());

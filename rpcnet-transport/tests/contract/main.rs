@@ -1,6 +1,7 @@
 //! What every carrier of datagrams has to bear: one suite, run over sockets and in memory.
 
 mod closing;
+mod ends;
 mod suite;
 mod trouble;
 
