@@ -126,6 +126,11 @@ impl Room {
         Poll::Ready(())
     }
 
+    /// The account of the stream's connection, unless its messages are bounded otherwise.
+    pub(crate) fn account(&self) -> Option<&ConnectionAccount> {
+        self.account.as_deref()
+    }
+
     /// Bytes of the stream were read.
     pub(crate) fn note_read(&self, bytes: usize) {
         if let Some(account) = &self.account {

@@ -47,6 +47,11 @@ pub(crate) fn unreadable(
             RpcError::new(code, processed, message)
         }
         Err(ReadFailure::Lost(e)) => lost_after_sending(e, stream_index),
+        Err(ReadFailure::TooSlow { body_bytes, took }) => RpcError::new(
+            Code::Unavailable,
+            Processed::Maybe,
+            format!("the answer came too slowly: not all of {body_bytes} bytes in {took:?}"),
+        ),
         Err(ReadFailure::Wire(e @ WireError::TooLarge { .. })) => refused_for_size(&e),
         Err(ReadFailure::Wire(e)) => RpcError::new(
             Code::Internal,

@@ -1,6 +1,6 @@
 //! What a server says to a caller without being asked.
 
-use std::{collections::HashSet, future::poll_fn, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
@@ -8,7 +8,7 @@ use quinn::ConnectionError;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    ConnectionNews, answer,
+    ConnectionNews, RatedReader, ReplyRate, answer,
     lane::{Lanes, Link},
 };
 use crate::{
@@ -29,6 +29,7 @@ pub(super) struct ConnectionParts {
     pub(super) in_flight: Gauge,
     /// What is held of what the server sends.
     pub(super) account: Arc<ConnectionAccount>,
+    pub(super) reply_rate: ReplyRate,
 }
 
 /// Listens until the connection ends: to whether the server takes new calls, and for answers that are too large for a
@@ -45,6 +46,7 @@ pub(super) async fn listen(
         link,
         in_flight,
         account,
+        reply_rate,
     } = parts;
     let connection = guard.connection().clone();
     let begun = Mutex::default();
@@ -75,7 +77,7 @@ pub(super) async fn listen(
                 Ok(stream) => {
                     let room = Room::of(Arc::clone(&account));
                     let recv = answer_stream(stream, room, message_bytes_max);
-                    answers.push(read_answer(recv, &lanes, &link, &begun));
+                    answers.push(read_answer(recv, reply_rate, &lanes, &link, &begun));
                 }
                 // Answers that are here in whole are answers.
                 Err(error) => break Some(error),
@@ -130,11 +132,13 @@ fn answer_stream(
 /// Reads an answer that has a stream of its own, if a call waits for it and none is being read for that call.
 async fn read_answer(
     (index, mut stream): (u64, RecvHalf),
+    rate: ReplyRate,
     lanes: &Lanes,
     link: &Link,
     begun: &Begun,
 ) {
-    let to = poll_fn(|cx| stream.poll_frame(cx)).await;
+    let mut reader = RatedReader::new(rate, &link.runtime);
+    let to = reader.frame(&mut stream).await;
     let Ok(Some(Frame::AnswerTo { lane, id })) = to else {
         // Whose answer it was is not known here. The server says on the lane that it did not arrive.
         return stream.cut(Cut::Malformed);
@@ -142,7 +146,27 @@ async fn read_answer(
     if !lanes.is_waiting(lane, id) || !begun.lock().insert((lane, id)) {
         return stream.cut(Cut::Cancelled);
     }
-    let outcome = match poll_fn(|cx| stream.poll_frame(cx)).await {
+    let mut looked_at = Instant::now();
+    let frame = poll_fn(|cx| {
+        if let Poll::Ready(frame) = reader.poll_frame(&mut stream, cx) {
+            return Poll::Ready(Some(frame));
+        }
+        // The server hears of a call that was given up, and may go on all the same.
+        let now = Instant::now();
+        if now.duration_since(looked_at) >= LOOK_PAUSE {
+            looked_at = now;
+            if !lanes.is_waiting(lane, id) {
+                return Poll::Ready(None);
+            }
+        }
+        Poll::Pending
+    });
+    let frame = frame.await;
+    begun.lock().remove(&(lane, id));
+    let Some(frame) = frame else {
+        return stream.cut(Cut::Cancelled);
+    };
+    let outcome = match frame {
         Ok(Some(Frame::Reply(header, body))) => {
             stream.note_end();
             link.note_load(header.load);
@@ -150,12 +174,14 @@ async fn read_answer(
         }
         other => Err(answer::unreadable(other, index)),
     };
-    begun.lock().remove(&(lane, id));
     lanes.answer(lane, id, outcome);
 }
 
 /// Least time between two changes of whether a server takes calls, as it says them and as they are heard.
 pub(crate) const DRAINING_PAUSE: Duration = Duration::from_millis(10);
+
+/// Least time between two looks whether the call of an answer that is being read waits for it.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// States that are read at a time: 16 KiB of them.
 const STATES_MAX: usize = 4_096;

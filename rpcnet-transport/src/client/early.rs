@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    CallOptions, Inner, RpcClient, answer,
+    CallOptions, Inner, RatedReader, ReplyRate, RpcClient, answer,
     exchange::{is_over, out_of_time},
     lane::{Lanes, Link},
 };
@@ -20,7 +20,7 @@ use crate::{
     closing::close_at_once,
     endpoint::{Shared, Target},
     gauge::{Gauge, GaugeGuard},
-    runtime::{ConnectionGuard, RuntimeEnded},
+    runtime::{ConnectionGuard, EndpointRuntime, RuntimeEnded},
     stream::{ReadFailure, RecvHalf, SendHalf, Turns, WriteFailure},
     wire::{Decoder, Flags, Frame, RequestHeader},
 };
@@ -55,6 +55,8 @@ struct Attempt {
     answer_bytes_max: usize,
     room: Room,
     turns: Arc<Turns>,
+    reply_rate: ReplyRate,
+    runtime: EndpointRuntime,
 }
 
 /// What became of an early call.
@@ -181,6 +183,7 @@ impl RpcClient {
             account: ConnectionAccount::new(account),
             request_bytes_max: config.message_bytes_max.min(request_bytes_max as usize),
             answer_bytes_max: config.message_bytes_max,
+            reply_rate: ReplyRate::of(config),
             call_timeout: config.call_timeout,
             lane_body_bytes_max: config.lane_body_bytes_max,
             lanes: Arc::new(lanes),
@@ -267,6 +270,8 @@ impl RpcClient {
             answer_bytes_max: self.0.answer_bytes_max,
             room: Room::of(Arc::clone(&self.0.account)),
             turns: Arc::clone(&self.0.turns),
+            reply_rate: self.0.reply_rate,
+            runtime: self.0.link.runtime.clone(),
         };
         // In a task, since what waits for all attempts to end must not wait for a future that nobody polls.
         let runtime = &self.0.link.runtime;
@@ -323,6 +328,8 @@ impl Attempt {
             answer_bytes_max,
             room,
             turns,
+            reply_rate,
+            runtime,
         } = self;
         let opened = tokio::select! {
             biased;
@@ -356,7 +363,8 @@ impl Attempt {
             Err(WriteFailure::Stalled | WriteFailure::Closed) => return Outcome::NotTaken,
         }
         send.finish();
-        match std::future::poll_fn(|cx| recv.poll_frame(cx)).await {
+        let mut reader = RatedReader::new(reply_rate, &runtime);
+        match reader.frame(&mut recv).await {
             Ok(Some(Frame::Reply(header, body))) => {
                 recv.note_end();
                 if header.code == Code::TooEarly {

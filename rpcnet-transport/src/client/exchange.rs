@@ -6,11 +6,11 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::{CallOptions, RpcClient, answer};
+use super::{CallOptions, RatedReader, RpcClient, answer};
 use crate::{
     Code, Processed, RpcError,
     accounts::Room,
-    stream::{RecvCore, RecvHalf, SendCore, SendHalf, WriteFailure},
+    stream::{MadeCall, RecvCore, RecvHalf, SendCore, SendHalf, WriteFailure},
     wire::{self, Decoder, Flags, Frame, RequestHeader},
 };
 
@@ -53,7 +53,8 @@ impl RpcClient {
         send.finish();
         self.0.link.note_work(true);
         *sent = true;
-        match std::future::poll_fn(|cx| recv.poll_frame(cx)).await {
+        let mut reader = RatedReader::new(self.0.reply_rate, &self.0.link.runtime);
+        match reader.frame(&mut recv).await {
             Ok(Some(Frame::Reply(header, body))) => {
                 recv.note_end();
                 self.0.link.note_load(header.load);
@@ -126,8 +127,11 @@ impl RpcClient {
             self.0.link.runtime.clone(),
             self.0.peer.clone(),
             deadline,
-            index,
-            Arc::clone(&in_flight),
+            MadeCall {
+                stream_index: index,
+                rate: self.0.reply_rate,
+                _in_flight: Arc::clone(&in_flight),
+            },
         );
         let send = SendCore::of_caller(
             send,

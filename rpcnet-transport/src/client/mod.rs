@@ -9,11 +9,16 @@ mod exchange;
 mod lane;
 mod news;
 mod options;
+mod rate;
 mod share;
 mod upload;
 
 pub use self::{close::CloseReason, news::ConnectionNews, options::CallOptions, upload::Upload};
-pub(crate) use self::{control::DRAINING_PAUSE, lane::METHODS_MAX};
+pub(crate) use self::{
+    control::DRAINING_PAUSE,
+    lane::METHODS_MAX,
+    rate::{RatedReader, ReplyRate},
+};
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -53,6 +58,7 @@ struct Inner {
     /// Smaller of our limit and the server's.
     request_bytes_max: usize,
     answer_bytes_max: usize,
+    reply_rate: ReplyRate,
     call_timeout: Duration,
     lane_body_bytes_max: usize,
     lanes: Arc<Lanes>,
@@ -153,6 +159,7 @@ impl RpcClient {
                 link: Arc::clone(&link),
                 in_flight: in_flight.clone(),
                 account: Arc::clone(&account),
+                reply_rate: ReplyRate::of(config),
             },
             config.message_bytes_max,
         ));
@@ -165,6 +172,7 @@ impl RpcClient {
                 .message_bytes_max
                 .min(hello.message_bytes_max as usize),
             answer_bytes_max: config.message_bytes_max,
+            reply_rate: ReplyRate::of(config),
             call_timeout: config.call_timeout,
             lane_body_bytes_max: config
                 .lane_body_bytes_max

@@ -48,6 +48,9 @@ impl TransportConfig {
     /// streams of its connection carry bytes at the [least rate](Self::with_transfer_rate_min) a
     /// stream is waited for, until the deadline of its call: of large bodies side by side some wait
     /// until there is room for them at their reader.
+    ///
+    /// A caller waits as long for the next bytes of a reply that has begun on a stream of its own;
+    /// how long a server takes to begin is bounded by the deadline of the call alone.
     #[must_use]
     pub fn with_stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
@@ -277,13 +280,14 @@ impl TransportConfig {
         self
     }
 
-    /// Least rate at which a caller has to send the body of a request, and to take a reply, in
-    /// bytes per second on average; default 64 KiB/s, 8 KiB/s in [`wan`](Self::wan). A body of `n`
-    /// bytes has [`with_stall_timeout`](Self::with_stall_timeout) plus `n` divided by this rate,
-    /// whatever the call's own deadline is, so that a caller that sends a few bytes now and then
-    /// does not hold a call for ever; of bodies side by side on a connection each has the time of
-    /// all. Single messages of streams are not timed. Too large a value cuts honest callers on slow
-    /// links.
+    /// Least rate at which a caller has to send the body of a request, and to take a reply, and a
+    /// server to send a reply that it has begun on a stream of its own, in bytes per second on
+    /// average; default 64 KiB/s, 8 KiB/s in [`wan`](Self::wan). A body of `n` bytes has
+    /// [`with_stall_timeout`](Self::with_stall_timeout) plus `n` divided by this rate, whatever the
+    /// call's own deadline is, so that a peer that sends a few bytes now and then does not hold a
+    /// call for ever; of bodies side by side on a connection each has the time of all. A call whose
+    /// reply is too slow ends with [`Code::Unavailable`](crate::Code::Unavailable). Single messages
+    /// of streams are not timed. Too large a value cuts honest peers on slow links.
     #[must_use]
     pub fn with_transfer_rate_min(mut self, bytes_per_second: NonZeroU32) -> Self {
         self.transfer_rate_min = bytes_per_second;

@@ -161,7 +161,7 @@ async fn fill(shared: &Shared, recv: &mut RecvHalf) -> Result<(), Unserved> {
 fn unread(shared: &Shared, failure: ReadFailure) -> Unserved {
     match failure {
         ReadFailure::Wire(e) => malformed(shared, e),
-        ReadFailure::Cut(_) | ReadFailure::Lost(_) => {
+        ReadFailure::Cut(_) | ReadFailure::Lost(_) | ReadFailure::TooSlow { .. } => {
             shared.counters.calls_cancelled.add_one();
             Unserved::Cut(Cut::Cancelled)
         }

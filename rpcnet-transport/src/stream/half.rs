@@ -4,6 +4,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -243,6 +244,8 @@ pub(crate) enum ReadFailure {
     Cut(u64),
     /// The connection is gone.
     Lost(quinn::ConnectionError),
+    /// A frame with such a body had begun, and was not there after so long.
+    TooSlow { body_bytes: usize, took: Duration },
 }
 
 impl RecvHalf {
@@ -266,6 +269,28 @@ impl RecvHalf {
             self.room.note_taken();
         }
         frame
+    }
+
+    /// Whether a frame has begun, or the preface of the stream is awaited.
+    pub(crate) fn is_inside_frame(&self) -> bool {
+        self.decoder.finish().is_err()
+    }
+
+    /// Bytes that the streams of the connection have brought so far.
+    pub(crate) fn bytes_read_of_connection(&self) -> u64 {
+        self.room
+            .account()
+            .map_or(0, |account| account.received().bytes())
+    }
+
+    /// Bytes of the messages that the connection is reading, as far as they are counted.
+    pub(crate) fn awaited_bytes_of_connection(&self) -> usize {
+        self.room.account().map_or(0, |account| account.bytes())
+    }
+
+    /// Whether a message waits for room on this side, and not for its sender.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.room.is_awaited()
     }
 
     /// Hands over the room of the last message, for what outlives the stream.

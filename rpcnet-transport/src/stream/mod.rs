@@ -9,7 +9,7 @@ mod turns;
 pub(crate) use self::{
     half::{Cut, ReadFailure, RecvHalf, SendHalf, WriteFailure, cut_to_error},
     patience::{Patience, Progress, Stalled, within_transfer_time},
-    receiver::RecvCore,
+    receiver::{MadeCall, RecvCore},
     sender::{GivenBack, SendCore, SenderCut, ServedCall, begin_call, too_large},
     turns::Turns,
 };

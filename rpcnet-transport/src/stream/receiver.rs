@@ -19,7 +19,7 @@ use tokio::{
 use super::{Cut, ReadFailure, RecvHalf};
 use crate::{
     Code, CodecError, Decode, Peer, Processed, RpcError,
-    client::answer,
+    client::{RatedReader, ReplyRate, answer},
     gauge::GaugeGuard,
     runtime::EndpointRuntime,
     server::{LentPlaces, PeerWait},
@@ -125,10 +125,14 @@ enum Side {
         counters: Arc<Counters>,
         lent: Option<LentPlaces>,
     },
-    Caller {
-        stream_index: u64,
-        _in_flight: Arc<[GaugeGuard; 2]>,
-    },
+    Caller(MadeCall),
+}
+
+/// What a caller's receiver knows of its call.
+pub(crate) struct MadeCall {
+    pub(crate) stream_index: u64,
+    pub(crate) rate: ReplyRate,
+    pub(crate) _in_flight: Arc<[GaugeGuard; 2]>,
 }
 
 impl RecvCore {
@@ -156,18 +160,14 @@ impl RecvCore {
         runtime: EndpointRuntime,
         peer: Peer,
         deadline: Option<Instant>,
-        stream_index: u64,
-        in_flight: Arc<[GaugeGuard; 2]>,
+        call: MadeCall,
     ) -> Self {
         Self {
             half,
             deadline: deadline.map(|at| Box::pin(runtime.sleep_until(at))),
             runtime,
             peer,
-            side: Side::Caller {
-                stream_index,
-                _in_flight: in_flight,
-            },
+            side: Side::Caller(call),
             wait: None,
             returning: None,
             done: false,
@@ -234,7 +234,7 @@ impl RecvCore {
                 let error = handler_error(failure, counters);
                 Some(Err(self.failed(error)))
             }
-            (Side::Caller { .. }, Ok(Some(Frame::Reply(header, body)))) => {
+            (Side::Caller(_), Ok(Some(Frame::Reply(header, body)))) => {
                 self.half.note_end();
                 self.done = true;
                 match answer::of_reply(header, body) {
@@ -242,8 +242,8 @@ impl RecvCore {
                     Err(error) => Some(Err(error.with_peer(self.peer.clone()))),
                 }
             }
-            (Side::Caller { stream_index, .. }, failure) => {
-                let error = answer::unreadable(failure, *stream_index);
+            (Side::Caller(call), failure) => {
+                let error = answer::unreadable(failure, call.stream_index);
                 Some(Err(self.failed(error)))
             }
         })
@@ -263,10 +263,13 @@ impl RecvCore {
 
     /// Waits for the reply that ends a call whose answers are not streamed.
     pub(crate) async fn reply(&mut self) -> Result<Bytes, RpcError> {
-        let Side::Caller { stream_index, .. } = self.side else {
+        let Side::Caller(call) = &self.side else {
             unreachable!("only callers await replies");
         };
-        let read = poll_fn(|cx| match self.half.poll_frame(cx) {
+        let (rate, stream_index) = (call.rate, call.stream_index);
+        let runtime = self.runtime.clone();
+        let mut reader = RatedReader::new(rate, &runtime);
+        let read = poll_fn(|cx| match reader.poll_frame(&mut self.half, cx) {
             Poll::Pending => self.poll_deadline(cx).map(Err),
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
         });
@@ -276,7 +279,7 @@ impl RecvCore {
             Err(late) => Err(late),
         };
         self.half.note_end();
-        outcome.map_err(|e| self.runtime.explain(e).with_peer(self.peer.clone()))
+        outcome.map_err(|error| self.explain(error))
     }
 
     /// The error of a message that did not decode. Whoever sent it is at fault.
@@ -286,7 +289,7 @@ impl RecvCore {
                 counters.invalid_requests.add_one();
                 (Code::InvalidRequest, Processed::Maybe)
             }
-            Side::Caller { .. } => (Code::Internal, Processed::Yes),
+            Side::Caller(_) => (Code::Internal, Processed::Yes),
         };
         let error = RpcError::new(code, processed, "a message did not decode").with_source(cause);
         self.failed(error)
@@ -294,6 +297,10 @@ impl RecvCore {
 
     fn failed(&mut self, error: RpcError) -> RpcError {
         self.fail();
+        self.explain(error)
+    }
+
+    fn explain(&self, error: RpcError) -> RpcError {
         let error = self.runtime.explain(error);
         error.with_peer(self.peer.clone())
     }
@@ -315,7 +322,7 @@ fn out_of_time() -> RpcError {
 /// What a handler learns when its caller's messages end badly.
 fn handler_error(failure: Result<Option<Frame>, ReadFailure>, counters: &Counters) -> RpcError {
     match failure {
-        Err(ReadFailure::Cut(_) | ReadFailure::Lost(_)) => {
+        Err(ReadFailure::Cut(_) | ReadFailure::Lost(_) | ReadFailure::TooSlow { .. }) => {
             RpcError::new(Code::Cancelled, Processed::Maybe, "the caller gave up")
         }
         Err(ReadFailure::Wire(e @ WireError::TooLarge { .. })) => {

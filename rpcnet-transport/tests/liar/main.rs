@@ -2,8 +2,11 @@
 //! harness for longer.
 
 mod harness;
+mod trickle;
 
 use proptest::{collection::vec, prelude::*};
+
+use self::trickle::{Slow, trickling_server};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
@@ -29,4 +32,16 @@ proptest! {
     fn frames_of_a_lane_do_not_depend_on_how_they_arrive(bytes in vec(any::<u8>(), 0..512)) {
         harness::lane_frames(&bytes);
     }
+}
+
+#[test]
+fn calls_without_a_deadline_end_though_their_replies_trickle() {
+    for slow in [Slow::Isolated, Slow::Upload, Slow::Large] {
+        trickling_server(slow);
+    }
+}
+
+#[test]
+fn the_reply_of_a_call_that_was_given_up_is_not_read_for_ever() {
+    trickling_server(Slow::GivenUp);
 }

@@ -2,7 +2,7 @@
 
 mod caller;
 mod decoders;
-mod network;
+pub(crate) mod network;
 mod script;
 mod server;
 

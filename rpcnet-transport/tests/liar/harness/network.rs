@@ -22,18 +22,18 @@ use tokio::{
 };
 
 /// What all scripts of one thread share.
-pub(super) struct World {
-    pub(super) runtime: Runtime,
-    pub(super) server: RpcServer,
+pub(crate) struct World {
+    pub(crate) runtime: Runtime,
+    pub(crate) server: RpcServer,
     /// Calls the honest server.
-    pub(super) client: RpcClient,
+    pub(crate) client: RpcClient,
     /// Connects to lying servers.
-    pub(super) endpoint: Endpoint,
-    pub(super) liar: quinn::Endpoint,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) liar: quinn::Endpoint,
 }
 
-pub(super) const SERVER: &str = "server";
-pub(super) const LIAR: &str = "liar";
+pub(crate) const SERVER: &str = "server";
+pub(crate) const LIAR: &str = "liar";
 
 /// How long anything may take that has to happen.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -45,7 +45,7 @@ thread_local! {
 }
 
 /// The world of this thread, for this script.
-pub(super) fn world(script: &[u8]) -> &'static World {
+pub(crate) fn world(script: &[u8]) -> &'static World {
     SCRIPT.with(|current| script.clone_into(&mut current.borrow_mut()));
     WORLD.with(|world| *world)
 }
@@ -186,7 +186,7 @@ fn liar(pem: &NodePem, ca: &DevCa, any: SocketAddr) -> quinn::Endpoint {
 /// # Panics
 ///
 /// If it does not happen in time.
-pub(super) async fn within<F: Future>(what: &str, future: F) -> F::Output {
+pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match timeout(PATIENCE, future).await {
         Ok(output) => output,
         Err(_) => panic!("{what}: not in time"),
@@ -196,7 +196,7 @@ pub(super) async fn within<F: Future>(what: &str, future: F) -> F::Output {
 /// # Panics
 ///
 /// If it does not come true.
-pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "{what}: not in time");

@@ -1,0 +1,127 @@
+//! Least rate of a reply: how long a server may take to send one that it has begun.
+
+use std::{
+    future::poll_fn,
+    num::NonZeroU32,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep};
+
+use crate::{
+    TransportConfig,
+    runtime::EndpointRuntime,
+    stream::{ReadFailure, RecvHalf},
+    wire::Frame,
+};
+
+/// The rule for replies, which is the server's rule for requests: see
+/// [`TransportConfig::with_transfer_rate_min`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReplyRate {
+    stall_timeout: Duration,
+    bytes_per_second_min: NonZeroU32,
+}
+
+/// Reads frames of one stream. One that has begun has to come at the least rate.
+pub(crate) struct RatedReader<'a> {
+    rate: ReplyRate,
+    runtime: &'a EndpointRuntime,
+    /// Of a frame that has begun and was waited for.
+    watch: Option<Watch>,
+}
+
+struct Watch {
+    since: Instant,
+    /// Bytes that the streams of the connection have brought.
+    seen: u64,
+    /// Up to when they have kept the least rate. What comes faster than that is not saved up.
+    kept: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl ReplyRate {
+    pub(crate) fn of(config: &TransportConfig) -> Self {
+        Self {
+            stall_timeout: config.stall_timeout,
+            bytes_per_second_min: config.transfer_rate_min,
+        }
+    }
+
+    /// How long so many bytes take at the least rate.
+    fn time_of(self, bytes: u64) -> Duration {
+        let seconds = bytes as f64 / f64::from(self.bytes_per_second_min.get());
+        Duration::from_secs_f64(seconds)
+    }
+}
+
+impl<'a> RatedReader<'a> {
+    pub(crate) fn new(rate: ReplyRate, runtime: &'a EndpointRuntime) -> Self {
+        Self {
+            rate,
+            runtime,
+            watch: None,
+        }
+    }
+
+    /// See [`RecvHalf::poll_frame`].
+    pub(crate) async fn frame(
+        &mut self,
+        recv: &mut RecvHalf,
+    ) -> Result<Option<Frame>, ReadFailure> {
+        poll_fn(|cx| self.poll_frame(recv, cx)).await
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        recv: &mut RecvHalf,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame>, ReadFailure>> {
+        if let Poll::Ready(frame) = recv.poll_frame(cx) {
+            self.watch = None;
+            return Poll::Ready(frame);
+        }
+        self.poll_too_slow(recv, cx).map(Err)
+    }
+
+    fn poll_too_slow(&mut self, recv: &mut RecvHalf, cx: &mut Context<'_>) -> Poll<ReadFailure> {
+        // A server may take its time to begin, and is not to blame for what waits for room here.
+        if !recv.is_inside_frame() || recv.waits_for_room() {
+            self.watch = None;
+            return Poll::Pending;
+        }
+        // Of large replies side by side some wait until their server has sent others, so it is the
+        // connection that has to go on.
+        let (rate, bytes) = (self.rate, recv.bytes_read_of_connection());
+        let now = Instant::now();
+        let watch = self.watch.get_or_insert_with(|| Watch {
+            since: now,
+            seen: bytes,
+            kept: now,
+            timer: Box::pin(self.runtime.sleep_until(now + rate.stall_timeout)),
+        });
+        let came = bytes.saturating_sub(watch.seen);
+        watch.seen = bytes;
+        watch.kept = now.min(watch.kept + rate.time_of(came));
+        let body_bytes = recv.decoder().awaited_body_bytes().unwrap_or(0);
+        let at_once = body_bytes.max(recv.awaited_bytes_of_connection());
+        let too_slow_at = watch.since + rate.stall_timeout + rate.time_of(at_once as u64);
+        let due = too_slow_at.min(watch.kept + rate.stall_timeout);
+        if due <= now {
+            let took = now - watch.since;
+            return Poll::Ready(ReadFailure::TooSlow { body_bytes, took });
+        }
+        let timer = &mut watch.timer;
+        // It may ring early, and is set again then: not with each packet.
+        if timer.is_elapsed() || timer.deadline() > due {
+            timer.as_mut().reset(due);
+        }
+        let rang = self.runtime.poll_inside(|| timer.as_mut().poll(cx));
+        if matches!(rang, Poll::Ready(Ok(()))) {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}

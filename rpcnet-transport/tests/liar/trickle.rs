@@ -1,0 +1,146 @@
+//! A server that sends a reply byte by byte, so slowly that it would hold the call and its memory
+//! for ever.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::future;
+use quinn::{Connection, RecvStream, SendStream};
+use rpcnet_transport::{
+    CallOptions, Code, LoadReport, Processed, Raw, RpcClient,
+    wire::{self, Hello, Preface, ReplyHeader, StreamKind},
+};
+use tokio::time::sleep;
+
+use crate::harness::network::{LIAR, until, within, world};
+
+/// Which reply is slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slow {
+    /// That of a call with a stream of its own.
+    Isolated,
+    /// That of a call that sends a stream.
+    Upload,
+    /// That of a call on a lane, which is too large for it.
+    Large,
+    /// The same, of a call that is given up.
+    GivenUp,
+}
+
+/// Makes a call whose reply is slow.
+///
+/// # Panics
+///
+/// If the call, or the reading of its reply, does not end.
+pub(crate) fn trickling_server(slow: Slow) {
+    let world = world(&[]);
+    world.runtime.block_on(async {
+        let addr = world.liar.local_addr().expect("it has a port");
+        // The caller is impatient: on a busy machine it may have to connect again.
+        let serve = async {
+            loop {
+                let incoming = world.liar.accept().await.expect("it is open");
+                let Ok(connection) = incoming.await else {
+                    continue;
+                };
+                let Some(_control) = say_hello(&connection).await else {
+                    continue;
+                };
+                if let Ok(call) = connection.accept_bi().await {
+                    break trickle(&connection, call, slow).await;
+                }
+            }
+        };
+        let serve = within("the end of the reply", serve);
+        let call = async {
+            let client = loop {
+                match world.endpoint.connect(addr, LIAR).await {
+                    Ok(client) => break client,
+                    Err(error) => assert!(error.is_retryable(), "{error:?}"),
+                }
+            };
+            call(&client, slow).await;
+            client
+        };
+        let call = within("the end of the call", call);
+        let (client, ()) = future::join(call, serve).await;
+        until("no call in flight", || client.in_flight() == 0).await;
+        drop(client);
+        until("no bytes held", || world.endpoint.buffered_bytes() == 0).await;
+    });
+}
+
+async fn call(client: &RpcClient, slow: Slow) {
+    let options = CallOptions::new().without_deadline();
+    let ended = match slow {
+        Slow::Isolated => {
+            let options = options.with_isolated(true);
+            client.call_with("echo", "x", options).await
+        }
+        Slow::Upload => {
+            let upload = client.call_client_streaming_with::<u32, Raw>("sum", options);
+            let upload = upload.await.expect("a stream");
+            upload.finish().await.map(|reply| reply.0)
+        }
+        Slow::Large => client.call_with("echo", "x", options).await,
+        Slow::GivenUp => {
+            let options = options.with_timeout(Duration::from_millis(50));
+            let late = client.call_with("echo", "x", options).await;
+            let late = late.expect_err("there is no reply");
+            return assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
+        }
+    };
+    let error = ended.expect_err("there is no reply");
+    assert!(error.message().contains("too slowly"), "{error:?}");
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Unavailable, Processed::Maybe)
+    );
+}
+
+async fn say_hello(connection: &Connection) -> Option<SendStream> {
+    let mut control = connection.open_uni().await.ok()?;
+    let kind = StreamKind::Control;
+    let mut bytes = BytesMut::from(&Preface { kind }.encode()[..]);
+    let hello = Hello {
+        draining: false,
+        message_bytes_max: 1 << 20,
+        streams_max: 16,
+        lanes_max: 1,
+        lane_calls_max: 8,
+        lane_body_bytes_max: 8_192,
+    };
+    wire::encode_hello(&mut bytes, &hello);
+    control.write_all(&bytes).await.ok()?;
+    Some(control)
+}
+
+/// Sends the reply to a call until it is not wanted any more.
+async fn trickle(connection: &Connection, (mut send, recv): (SendStream, RecvStream), slow: Slow) {
+    // Dropped, it would end.
+    let mut lane = None;
+    let mut reply = BytesMut::new();
+    if matches!(slow, Slow::Large | Slow::GivenUp) {
+        let answer = connection.open_uni().await.expect("a stream");
+        lane.replace(std::mem::replace(&mut send, answer));
+        let kind = StreamKind::Answer;
+        reply.extend_from_slice(&Preface { kind }.encode());
+        wire::encode_answer_to(&mut reply, recv.id().index(), 0);
+    }
+    let header = ReplyHeader {
+        code: Code::Ok,
+        processed: Processed::Yes,
+        retry_after: None,
+        load: LoadReport::default(),
+        message: String::new(),
+    };
+    wire::encode_reply(&mut reply, &header, BODY_BYTES);
+    reply.extend_from_slice(b"x");
+    while send.write_all(&reply).await.is_ok() {
+        reply.truncate(1);
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// At a byte in 10 ms this takes ten minutes.
+const BODY_BYTES: usize = 60_000;
