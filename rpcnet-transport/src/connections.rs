@@ -2,14 +2,15 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    error::Error,
+    sync::{Arc, OnceLock},
 };
 
 use parking_lot::Mutex;
-use quinn::VarInt;
+use quinn::{ConnectionError, VarInt};
 use tokio_util::sync::CancellationToken;
 
-use crate::closing::close_at_once;
+use crate::{RpcError, closing::close_at_once};
 
 /// All connections of an endpoint whose peer is known, those that it makes or has made and those
 /// that it accepted.
@@ -37,7 +38,12 @@ struct Entry {
     disconnected: CancellationToken,
     /// `None` while it is being made.
     connection: Option<quinn::Connection>,
+    local_end: LocalEnd,
 }
+
+/// Why this side closed a connection, for the calls that end with it. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LocalEnd(Arc<OnceLock<Box<str>>>);
 
 /// One connection of the registry, until it is dropped.
 #[derive(Debug)]
@@ -45,6 +51,7 @@ pub(crate) struct Registered {
     connections: Arc<Connections>,
     id: u64,
     disconnected: CancellationToken,
+    local_end: LocalEnd,
 }
 
 /// A handshake that a peer has begun, until it is dropped. Who the peer is may not be known.
@@ -61,11 +68,12 @@ impl Connections {
         name: Arc<str>,
         connection: Option<quinn::Connection>,
     ) -> Registered {
-        let disconnected = CancellationToken::new();
+        let (disconnected, local_end) = (CancellationToken::new(), LocalEnd::default());
         let entry = Entry {
             name,
             disconnected: disconnected.clone(),
             connection,
+            local_end: local_end.clone(),
         };
         let mut registry = self.0.lock();
         let id = registry.number();
@@ -75,6 +83,7 @@ impl Connections {
             connections: Arc::clone(self),
             id,
             disconnected,
+            local_end,
         }
     }
 
@@ -99,20 +108,27 @@ impl Connections {
             entry.name.eq_ignore_ascii_case(name) && !entry.disconnected.is_cancelled()
         });
         // Cloned out, so that nothing is woken under the lock.
-        let tokens: Vec<_> = of_node.map(|entry| entry.disconnected.clone()).collect();
+        let tokens = of_node.map(|entry| {
+            entry.local_end.note("this node disconnected the server");
+            entry.disconnected.clone()
+        });
+        let tokens: Vec<_> = tokens.collect();
         drop(registry);
         tokens.iter().for_each(CancellationToken::cancel);
         tokens.len()
     }
 
-    /// Closes all connections that are made.
-    pub(crate) fn close_all(&self, code: VarInt, reason: &[u8]) {
+    /// Closes all connections that are made, since the endpoint shuts down.
+    pub(crate) fn close_all(&self, code: VarInt) {
         let registry = self.0.lock();
-        let made = registry.all.values().filter_map(|e| e.connection.clone());
+        let made = registry.all.values().filter_map(|entry| {
+            entry.local_end.note("this node shut down");
+            entry.connection.clone()
+        });
         let made: Vec<_> = made.collect();
         drop(registry);
         for connection in made {
-            close_at_once(&connection, code, reason);
+            close_at_once(&connection, code, b"");
         }
     }
 }
@@ -161,9 +177,30 @@ impl Registered {
         }
     }
 
+    pub(crate) fn local_end(&self) -> LocalEnd {
+        self.local_end.clone()
+    }
+
     /// Ends when the connection is to end.
     pub(crate) async fn disconnected(&self) {
         self.disconnected.cancelled().await;
+    }
+}
+
+impl LocalEnd {
+    /// The first reason counts.
+    pub(crate) fn note(&self, why: &str) {
+        let _ = self.0.set(why.into());
+    }
+
+    /// The error of a call, which says why its connection was closed if that was done here.
+    pub(crate) fn explain(&self, error: RpcError) -> RpcError {
+        let cause = error.source().and_then(|source| source.downcast_ref());
+        let is_closed_here = matches!(cause, Some(ConnectionError::LocallyClosed));
+        match self.0.get() {
+            Some(why) if is_closed_here => error.with_message(&**why),
+            _ => error,
+        }
     }
 }
 

@@ -40,6 +40,11 @@ impl RpcError {
         }))
     }
 
+    pub(crate) fn with_message(mut self, message: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.0).message = message.into();
+        self
+    }
+
     /// Says whom the call was made to.
     pub fn with_peer(mut self, peer: Peer) -> Self {
         Arc::make_mut(&mut self.0).peer = Some(peer);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quinn::{ConnectionError, VarInt};
 
 use crate::{
-    Code, Processed, RpcError, quic,
+    CloseReason, Code, Processed, RpcError, quic,
     runtime::RuntimeEnded,
     stream::{ReadFailure, cut_to_error},
     wire::{Frame, ReplyHeader, WireError},
@@ -97,11 +97,16 @@ pub(crate) fn lost_before_sending(error: ConnectionError) -> RpcError {
 /// The error of a call whose connection was lost later. A server that stops says how many streams it took: the
 /// others were certainly not processed.
 fn lost_after_sending(error: ConnectionError, stream_index: u64) -> RpcError {
-    let (code, processed) = match is_untaken(&error, stream_index) {
-        true => (Code::Draining, Processed::No),
-        false => (Code::Unavailable, Processed::Maybe),
-    };
-    lost(error, code, processed)
+    match is_untaken(&error, stream_index) {
+        true => untaken(error),
+        false => lost(error, Code::Unavailable, Processed::Maybe),
+    }
+}
+
+/// The error of a call whose stream the server says that it did not take before it closed the
+/// connection.
+pub(crate) fn untaken(error: ConnectionError) -> RpcError {
+    lost(error, Code::Draining, Processed::No)
 }
 
 /// Whether a server that stops says that it did not take this stream.
@@ -144,9 +149,9 @@ fn message_of(error: &ConnectionError) -> String {
             let reason = String::from_utf8_lossy(&close.reason);
             format!("the server denied this node access: {reason}")
         }
+        // `LocalEnd` says why, if that is known.
         ConnectionError::LocallyClosed => "the connection was closed here".to_owned(),
-        ConnectionError::TimedOut => "the connection was lost: no sign of life".to_owned(),
-        other => format!("the connection was lost: {other}"),
+        other => format!("the connection was lost: {}", CloseReason::of(other)),
     }
 }
 

@@ -23,7 +23,7 @@ pub enum CloseReason {
     Denied(String),
     /// The other side closed it, and said why.
     ClosedByPeer(String),
-    /// There was no sign of life for the idle timeout.
+    /// There was no sign of life for the [idle timeout](crate::TransportConfig::with_idle_timeout).
     TimedOut,
     /// The other side does not know the connection any more: it was restarted.
     Restarted,

@@ -161,6 +161,7 @@ impl RpcClient {
         let outgoing = shared.outgoing.clone();
         let link = Arc::new(Link::new(
             shared.runtime.clone(),
+            target.registered.local_end(),
             outgoing.clone(),
             Arc::clone(&shared.busy_poll),
             config.message_bytes_max,

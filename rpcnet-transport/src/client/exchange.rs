@@ -130,6 +130,7 @@ impl RpcClient {
             MadeCall {
                 stream_index: index,
                 rate: self.0.reply_rate,
+                local_end: self.0.link.local_end.clone(),
                 _in_flight: Arc::clone(&in_flight),
             },
         );
@@ -139,6 +140,7 @@ impl RpcClient {
             self.0.peer.clone(),
             self.0.request_bytes_max,
             deadline,
+            self.0.link.local_end.clone(),
             in_flight,
         );
         Ok((send, recv))

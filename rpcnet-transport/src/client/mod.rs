@@ -136,6 +136,7 @@ impl RpcClient {
         }
         let link = Arc::new(Link::new(
             runtime.clone(),
+            registered.local_end(),
             outgoing.clone(),
             busy_poll,
             config.message_bytes_max,
@@ -256,8 +257,13 @@ impl RpcClient {
             });
     }
 
-    /// Closes the connection. Calls under way fail; the other side learns the reason.
+    /// Closes the connection at once, however much is under way. Calls under way fail with
+    /// [`Code::Unavailable`](crate::Code::Unavailable); they and the other side learn the reason.
     pub fn close(&self, reason: &str) {
+        if !reason.is_empty() {
+            let why = format!("the connection was closed here: {reason}");
+            self.0.link.local_end.note(&why);
+        }
         close_at_once(&self.0.connection, answer::CLOSE_DONE, reason.as_bytes());
     }
 
@@ -283,6 +289,7 @@ impl RpcClient {
 
     fn of_peer(&self, error: RpcError) -> RpcError {
         let error = self.0.link.runtime.explain(error);
+        let error = self.0.link.local_end.explain(error);
         error.with_peer(self.0.peer.clone())
     }
 }

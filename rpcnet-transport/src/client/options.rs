@@ -52,7 +52,9 @@ impl CallOptions {
     }
 
     /// The call may take as long as its connection lasts, as streams may by default. A connection whose other side is gone ends
-    /// after the [idle timeout](crate::TransportConfig::with_idle_timeout), and its calls with it.
+    /// after the [idle timeout](crate::TransportConfig::with_idle_timeout) and a keep-alive at the
+    /// latest (20 s by default), and its calls with it. A reply that has begun has to come at a
+    /// [least rate](crate::TransportConfig::with_transfer_rate_min) all the same.
     #[must_use]
     pub fn without_deadline(mut self) -> Self {
         self.limit = Limit::None;

@@ -68,6 +68,14 @@ impl TransportConfig {
     /// After how long without a sign of life a connection is lost; default 15 s (30 s in [`wan`](Self::wan)). The
     /// smaller of both sides' settings counts. A smaller one finds a dead peer sooner and loses more
     /// connections to short outages.
+    ///
+    /// It is measured from the last packet that came, or from the first packet after that one which
+    /// asked for an acknowledgement (RFC 9000 section 10.1): a call, or else the
+    /// [keep-alive](Self::with_keep_alive). So a peer that is gone without a word is missed after
+    /// this time at the earliest, counted from its last packet, and after this time and the
+    /// keep-alive interval at the latest: 20 s (40 s in [`wan`](Self::wan)). On a path whose probe
+    /// timeout is longer than a third of this it takes three of those. A peer whose port is bound
+    /// again with its key is missed at its first answer.
     #[must_use]
     pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;

@@ -116,7 +116,7 @@ impl Endpoint {
         give_turns().await;
         let _ = timeout_at(deadline, shared.connections.wait()).await;
         // Those whose tasks did not come to it, and those that were made from here.
-        shared.registry.close_all(answer::CLOSE_SHUTDOWN, b"");
+        shared.registry.close_all(answer::CLOSE_SHUTDOWN);
         // Handshakes too.
         shared.quinn.close(answer::CLOSE_SHUTDOWN, b"");
         // QUIC sends what closes the connections, and answers with it what still comes.

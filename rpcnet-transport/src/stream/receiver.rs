@@ -20,6 +20,7 @@ use super::{Cut, ReadFailure, RecvHalf};
 use crate::{
     Code, CodecError, Decode, Peer, Processed, RpcError,
     client::{RatedReader, ReplyRate, answer},
+    connections::LocalEnd,
     gauge::GaugeGuard,
     runtime::EndpointRuntime,
     server::{LentPlaces, PeerWait},
@@ -132,6 +133,7 @@ enum Side {
 pub(crate) struct MadeCall {
     pub(crate) stream_index: u64,
     pub(crate) rate: ReplyRate,
+    pub(crate) local_end: LocalEnd,
     pub(crate) _in_flight: Arc<[GaugeGuard; 2]>,
 }
 
@@ -302,6 +304,10 @@ impl RecvCore {
 
     fn explain(&self, error: RpcError) -> RpcError {
         let error = self.runtime.explain(error);
+        let error = match &self.side {
+            Side::Caller(call) => call.local_end.explain(error),
+            Side::Handler { .. } => error,
+        };
         error.with_peer(self.peer.clone())
     }
 

@@ -15,6 +15,7 @@ use crate::{
     Code, Encode, Peer, Processed, RpcError,
     accounts::{Account, Reservation},
     client::answer,
+    connections::LocalEnd,
     endpoint::Shared,
     gauge::GaugeGuard,
     runtime::EndpointRuntime,
@@ -138,7 +139,10 @@ enum End {
         call: ServedCall,
     },
     /// It is reset unless it was finished.
-    Cut { _in_flight: Arc<[GaugeGuard; 2]> },
+    Cut {
+        local_end: LocalEnd,
+        _in_flight: Arc<[GaugeGuard; 2]>,
+    },
 }
 
 impl SendCore {
@@ -174,6 +178,7 @@ impl SendCore {
         peer: Peer,
         message_bytes_max: usize,
         deadline: Option<Instant>,
+        local_end: LocalEnd,
         in_flight: Arc<[GaugeGuard; 2]>,
     ) -> Self {
         Self {
@@ -184,6 +189,7 @@ impl SendCore {
             deadline,
             peer,
             end: End::Cut {
+                local_end,
                 _in_flight: in_flight,
             },
             cut: None,
@@ -194,7 +200,10 @@ impl SendCore {
         let runtime = self.runtime.clone();
         let sent = runtime.inside(self.send_inside(body)).await;
         sent.unwrap_or_else(|ended| Err(ended.into_error(Processed::Maybe)))
-            .map_err(|e| runtime.explain(e))
+            .map_err(|error| match &self.end {
+                End::Cut { local_end, .. } => local_end.explain(runtime.explain(error)),
+                End::GiveBack { .. } => runtime.explain(error),
+            })
     }
 
     async fn send_inside(&mut self, body: Bytes) -> Result<(), RpcError> {

@@ -5,14 +5,32 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-use rpcnet_transport::{CloseReason, ConnectError, PeerIdentity, Router, RpcServer};
+use futures::future::{join_all, pending};
+use rpcnet_transport::{
+    CallOptions, CloseReason, Code, ConnectError, PeerIdentity, Processed, Receiver, Router,
+    RpcClient, RpcError, RpcServer, Sender,
+};
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::*;
+
+/// A server and a client of it at a round trip of 4 ms.
+struct Pair {
+    network: MemoryNetwork,
+    server: RpcServer,
+    node: Endpoint,
+    client: RpcClient,
+}
 
 fn router() -> Router {
     Router::new()
         .raw("echo", |_cx, body| async move { Ok(body) })
         .with_replay_safe("echo")
+        .raw("hang", |_cx, _body| pending())
+        .server_streaming("silence", |_cx, _: u32, to: Sender<u32>| async move {
+            let _to = to;
+            pending().await
+        })
 }
 
 fn two(config: TransportConfig) -> (MemoryNetwork, RpcServer, Endpoint) {
@@ -21,6 +39,162 @@ fn two(config: TransportConfig) -> (MemoryNetwork, RpcServer, Endpoint) {
     let server = Carrier::bind(&network, "server", config).serve(router());
     let node = Carrier::bind(&network, "client", TransportConfig::lan());
     (network, server, node)
+}
+
+async fn pair() -> Pair {
+    let (network, server, node) = two(TransportConfig::lan());
+    let client = node.connect(server.local_addr(), "server").await.unwrap();
+    Pair {
+        network,
+        server,
+        node,
+        client,
+    }
+}
+
+impl Pair {
+    /// Calls of all kinds that the server does not end.
+    async fn calls(&self) -> Vec<JoinHandle<RpcError>> {
+        let options = CallOptions::new().without_deadline();
+        let mut calls = Vec::new();
+        for isolated in [false, true] {
+            let client = self.client.clone();
+            let options = options.with_isolated(isolated);
+            calls.push(tokio::spawn(async move {
+                client.call_with("hang", "", options).await.unwrap_err()
+            }));
+        }
+        let silence = self
+            .client
+            .call_server_streaming_with("silence", &0u32, options);
+        let mut silence: Receiver<u32> = silence.await.unwrap();
+        calls.push(tokio::spawn(
+            async move { silence.message().await.unwrap_err() },
+        ));
+        while self.server.in_flight() < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        calls
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_end_with_their_connection_say_why() {
+    type End = (&'static str, fn(&Pair) -> JoinHandle<()>);
+    let ends: [End; 6] = [
+        ("the server shut down", |pair| {
+            let server = pair.server.clone();
+            tokio::spawn(async move {
+                server.shutdown(Duration::ZERO).await;
+            })
+        }),
+        ("the server disconnected this node", |pair| {
+            assert_eq!(pair.server.endpoint().disconnect("client"), 1);
+            tokio::spawn(async {})
+        }),
+        ("this node disconnected the server", |pair| {
+            assert_eq!(pair.node.disconnect("server"), 1);
+            tokio::spawn(async {})
+        }),
+        ("the connection was closed here: enough", |pair| {
+            pair.client.close("enough");
+            tokio::spawn(async {})
+        }),
+        ("this node shut down", |pair| {
+            let node = pair.node.clone();
+            tokio::spawn(async move {
+                node.shutdown(Duration::ZERO).await;
+            })
+        }),
+        ("the connection was lost: no sign of life", |pair| {
+            let (node, server) = (pair.node.local_addr(), pair.server.local_addr());
+            pair.network.cut(node, server);
+            tokio::spawn(async {})
+        }),
+    ];
+    for (why, end) in ends {
+        let pair = pair().await;
+        let calls = pair.calls().await;
+        let ended = end(&pair);
+        for error in join_all(calls).await {
+            let error = error.unwrap();
+            assert!(error.message().starts_with(why), "{why}: {error:?}");
+            // A handler that the deadline of the shutdown cut was cancelled.
+            assert!(
+                matches!(error.code(), Code::Unavailable | Code::Cancelled),
+                "{error:?}"
+            );
+            assert_eq!(error.processed(), Processed::Maybe, "{error:?}");
+        }
+        ended.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_without_time_tells_callers_and_counts_what_it_cut() {
+    let pair = pair().await;
+    let calls = pair.calls().await;
+    let before = Instant::now();
+    let report = pair.server.shutdown(Duration::ZERO).await;
+    assert!(before.elapsed() <= Duration::from_millis(2));
+    assert_eq!((report.completed, report.cancelled), (0, 3));
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert_eq!(pair.client.closed().await, CloseReason::ShutDown);
+    let took = before.elapsed();
+    assert!(took < Duration::from_millis(20), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_close_is_repeated_when_the_other_side_sends() {
+    let pair = pair().await;
+    let (node, server) = (pair.node.local_addr(), pair.server.local_addr());
+    pair.network.cut(node, server);
+    pair.server.endpoint().disconnect("client");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    pair.network.heal(node, server);
+    assert!(!pair.client.is_closed());
+    let before = Instant::now();
+    let error = pair.client.call("echo", "").await.unwrap_err();
+    assert_eq!(error.message(), "the server disconnected this node");
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Draining, Processed::No)
+    );
+    let took = before.elapsed();
+    assert!(took < Duration::from_millis(10), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_gone_without_a_word_is_missed_after_the_idle_timeout_and_a_keep_alive() {
+    let config = TransportConfig::lan();
+    let (idle, keep_alive) = (Duration::from_secs(15), Duration::from_secs(5));
+    assert_eq!(config, config.clone().with_idle_timeout(idle));
+    for quiet_ms in [0, 1_000, 4_900, 5_100] {
+        let pair = pair().await;
+        pair.client.call("echo", "").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(quiet_ms)).await;
+        let (node, server) = (pair.node.local_addr(), pair.server.local_addr());
+        pair.network.cut(node, server);
+        let before = Instant::now();
+        let options = CallOptions::new().without_deadline();
+        // In one case a call asks for an answer at once, as a keep-alive does later.
+        if quiet_ms == 1_000 {
+            pair.client
+                .call_with("echo", "", options)
+                .await
+                .unwrap_err();
+        }
+        assert_eq!(pair.client.closed().await, CloseReason::TimedOut);
+        let took = before.elapsed();
+        let slack = Duration::from_millis(200);
+        assert!(
+            took > idle - keep_alive,
+            "quiet for {quiet_ms} ms: {took:?}"
+        );
+        assert!(took < idle + keep_alive + slack, "{quiet_ms} ms: {took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

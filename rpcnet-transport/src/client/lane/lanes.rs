@@ -24,6 +24,7 @@ use crate::{
     Code, Processed, RpcError,
     busy_poll::BusyPoll,
     client::{CloseReason, ConnectionNews, exchange::draining, news::Listener},
+    connections::LocalEnd,
     gauge::Gauge,
     runtime::{ConnectionGuard, EndpointRuntime},
     wire::LoadReport,
@@ -42,6 +43,7 @@ pub(crate) struct Lanes {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) runtime: EndpointRuntime,
+    pub(in crate::client) local_end: LocalEnd,
     /// The client is gone; streams may be left.
     pub(in crate::client) unused: CancellationToken,
     /// Calls of all connections of the endpoint.
@@ -65,6 +67,7 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(
         runtime: EndpointRuntime,
+        local_end: LocalEnd,
         outgoing: Gauge,
         busy_poll: Arc<BusyPoll>,
         answer_bytes_max: usize,
@@ -72,6 +75,7 @@ impl Link {
     ) -> Self {
         Self {
             runtime,
+            local_end,
             unused: CancellationToken::new(),
             outgoing,
             busy_poll,

@@ -97,6 +97,8 @@ pub(super) enum End {
     Cut(u64),
     /// The connection is gone.
     Lost(ConnectionError),
+    /// The server closed the connection, and says that it has taken nothing of the lane.
+    Untaken(ConnectionError),
     /// The runtime of the endpoint has ended.
     RuntimeEnded,
     /// The server writes what is no answer.
@@ -420,6 +422,7 @@ impl End {
                 RpcError::new(code, processed, message)
             }
             Self::Lost(e) => answer::lost_midway(e.clone()),
+            Self::Untaken(e) => answer::untaken(e.clone()),
             Self::RuntimeEnded => RuntimeEnded.into_error(Processed::Maybe),
             Self::Broken(e) => {
                 let message = "the answers make no sense";
@@ -431,7 +434,7 @@ impl End {
     /// For a call that comes too late.
     fn not_begun(&self) -> RpcError {
         match self {
-            Self::Lost(e) => answer::lost_before_sending(e.clone()),
+            Self::Lost(e) | Self::Untaken(e) => answer::lost_before_sending(e.clone()),
             Self::RuntimeEnded => RuntimeEnded.into_error(Processed::No),
             Self::Finished | Self::Cut(_) | Self::Broken(_) => {
                 RpcError::new(Code::Draining, Processed::No, "the server shuts down")

@@ -70,7 +70,7 @@ impl Reader {
                 let index = self.recv.id().index();
                 let is_untaken = answer::is_untaken(&e, index);
                 let end = if is_untaken {
-                    End::Finished
+                    End::Untaken(e)
                 } else {
                     End::Lost(e)
                 };
