@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::future;
-use quinn::{Connection, SendStream};
+use quinn::{Connection, RecvStream, SendStream};
 use rpcnet_transport::{
     CallOptions, Code, LoadReport, Processed, Raw, RpcClient,
     wire::{self, Hello, Preface, ReplyHeader, StreamKind},
@@ -36,20 +36,33 @@ pub(crate) fn trickling_server(slow: Slow) {
     let world = world(&[]);
     world.runtime.block_on(async {
         let addr = world.liar.local_addr().expect("it has a port");
+        // The caller is impatient: on a busy machine it may have to connect again.
         let serve = async {
-            let incoming = within("a handshake", world.liar.accept()).await;
-            let incoming = incoming.expect("it is open").into_future();
-            let connection = within("a handshake", incoming).await;
-            let connection = connection.expect("a good certificate");
-            let _control = say_hello(&connection).await;
-            within("the end of the reply", trickle(&connection, slow)).await;
+            loop {
+                let incoming = world.liar.accept().await.expect("it is open");
+                let Ok(connection) = incoming.await else {
+                    continue;
+                };
+                let Some(_control) = say_hello(&connection).await else {
+                    continue;
+                };
+                if let Ok(call) = connection.accept_bi().await {
+                    break trickle(&connection, call, slow).await;
+                }
+            }
         };
+        let serve = within("the end of the reply", serve);
         let call = async {
-            let connected = within("a connection", world.endpoint.connect(addr, LIAR)).await;
-            let client = connected.expect("it says hello");
-            within("the end of the call", call(&client, slow)).await;
+            let client = loop {
+                match world.endpoint.connect(addr, LIAR).await {
+                    Ok(client) => break client,
+                    Err(error) => assert!(error.is_retryable(), "{error:?}"),
+                }
+            };
+            call(&client, slow).await;
             client
         };
+        let call = within("the end of the call", call);
         let (client, ()) = future::join(call, serve).await;
         until("no call in flight", || client.in_flight() == 0).await;
         drop(client);
@@ -85,8 +98,8 @@ async fn call(client: &RpcClient, slow: Slow) {
     );
 }
 
-async fn say_hello(connection: &Connection) -> SendStream {
-    let mut control = connection.open_uni().await.expect("a stream");
+async fn say_hello(connection: &Connection) -> Option<SendStream> {
+    let mut control = connection.open_uni().await.ok()?;
     let kind = StreamKind::Control;
     let mut bytes = BytesMut::from(&Preface { kind }.encode()[..]);
     let hello = Hello {
@@ -98,13 +111,12 @@ async fn say_hello(connection: &Connection) -> SendStream {
         lane_body_bytes_max: 8_192,
     };
     wire::encode_hello(&mut bytes, &hello);
-    control.write_all(&bytes).await.expect("it is read");
-    control
+    control.write_all(&bytes).await.ok()?;
+    Some(control)
 }
 
-/// Sends the reply to the first call until it is not wanted any more.
-async fn trickle(connection: &Connection, slow: Slow) {
-    let (mut send, recv) = connection.accept_bi().await.expect("a call");
+/// Sends the reply to a call until it is not wanted any more.
+async fn trickle(connection: &Connection, (mut send, recv): (SendStream, RecvStream), slow: Slow) {
     // Dropped, it would end.
     let mut lane = None;
     let mut reply = BytesMut::new();
