@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use rustls_pki_types::UnixTime;
 use thiserror::Error;
 use tokio::time::sleep;
 
@@ -122,7 +121,7 @@ impl Shared {
                 new: tls.node_name().to_owned(),
             });
         }
-        Ok(tls.check(UnixTime::now())?)
+        Ok(tls.check(tls.now())?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{net::IpAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use quinn::ConnectionError;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep_until, timeout, timeout_at},
@@ -356,7 +356,8 @@ async fn judge(
     let late = |_| ConnectionError::TimedOut;
     // Certificates that are known by now are those of a session, at which TLS itself does not look again.
     let known = chain_of(&connection);
-    let trusts = |chain: &Vec<_>| shared.tls.current().trusts_caller(chain, UnixTime::now());
+    let tls = shared.tls.current();
+    let trusts = |chain: &Vec<_>| tls.trusts_caller(chain, tls.now());
     let is_trusted = known.as_ref().is_none_or(trusts);
     let known = known.filter(|_| is_trusted && shared.config.early_data);
     let known = known.and_then(|chain| Newcomer::new(shared, &connection, &chain, begun).ok());

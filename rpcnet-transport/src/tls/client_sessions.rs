@@ -16,6 +16,7 @@ use rustls::{
         ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue, WebPkiServerVerifier,
         danger::ServerCertVerifier,
     },
+    time_provider::TimeProvider,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
@@ -51,6 +52,7 @@ pub(crate) struct KnownPeer {
 pub(super) struct PeerMemory {
     verifier: Arc<WebPkiServerVerifier>,
     lifetime: Duration,
+    clock: Arc<dyn TimeProvider>,
     remembered: Mutex<Remembered>,
 }
 
@@ -102,6 +104,7 @@ impl KnownPeer {
         let memory = Arc::new(PeerMemory {
             verifier: Arc::clone(&tls.0.verifier),
             lifetime,
+            clock: Arc::clone(&tls.0.clock),
             remembered: Mutex::default(),
         });
         let config = tls.client_config(Arc::clone(&memory));
@@ -220,7 +223,7 @@ impl ClientSessionStore for PeerMemory {
     }
 
     fn take_tls13_ticket(&self, name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.take_ticket(name, UnixTime::now(), Instant::now())
+        self.take_ticket(name, super::now(&*self.clock), Instant::now())
     }
 }
 

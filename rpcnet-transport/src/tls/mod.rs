@@ -36,6 +36,7 @@ use rustls::{
     crypto::CryptoProvider,
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
+    time_provider::{DefaultTimeProvider, TimeProvider},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
@@ -57,6 +58,8 @@ struct Inner {
     verifier: Arc<WebPkiServerVerifier>,
     identity: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
+    /// By which certificates are judged.
+    clock: Arc<dyn TimeProvider>,
     client_verifier: Arc<dyn ClientCertVerifier>,
     server: rustls::ServerConfig,
     /// The private key, for what is derived from it.
@@ -94,6 +97,16 @@ impl Tls {
     ///
     /// [`TlsError`], which says which part does not fit the others.
     pub fn from_pem(cert: &[u8], key: &[u8], ca: &[u8]) -> Result<Self, TlsError> {
+        Self::from_pem_at(cert, key, ca, Arc::new(DefaultTimeProvider))
+    }
+
+    /// Like [`from_pem`](Self::from_pem), with the clock by which certificates are judged.
+    fn from_pem_at(
+        cert: &[u8],
+        key: &[u8],
+        ca: &[u8],
+        clock: Arc<dyn TimeProvider>,
+    ) -> Result<Self, TlsError> {
         let chain = pem::certificates(Part::Certificate, cert)?;
         let key = pem::private_key(key)?;
         let mut roots = RootCertStore::empty();
@@ -103,7 +116,7 @@ impl Tls {
                 reason: e.to_string(),
             })?;
         }
-        Self::from_parts(chain, key, roots)
+        Self::from_parts(chain, key, roots, clock)
     }
 
     /// Name of this node, in the form in which names are compared: lower case, without a dot at the end.
@@ -118,9 +131,10 @@ impl Tls {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
         roots: RootCertStore,
+        clock: Arc<dyn TimeProvider>,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        check_own_chain(&chain, &roots, &provider, UnixTime::now())?;
+        check_own_chain(&chain, &roots, &provider, now(&*clock))?;
         let node_name = node_name(&chain[0])?;
         let secret = key.clone_key();
         let identity = CertifiedKey::from_der(chain, key, &provider).map_err(|e| match e {
@@ -135,7 +149,8 @@ impl Tls {
         let client_verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
         let client_verifier = client_verifier.build().map_err(TlsError::from_setup)?;
-        let server = server_config(Arc::clone(&client_verifier), &identity, &provider)?;
+        let verifier_of_callers = Arc::clone(&client_verifier);
+        let server = server_config(verifier_of_callers, &identity, &provider, &clock)?;
         let builder =
             WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
         let verifier = builder.build().map_err(TlsError::from_setup)?;
@@ -145,6 +160,7 @@ impl Tls {
             verifier,
             identity,
             provider,
+            clock,
             client_verifier,
             server,
             secret,
@@ -155,6 +171,11 @@ impl Tls {
     pub(crate) fn check(&self, now: UnixTime) -> Result<(), TlsError> {
         let inner = &*self.0;
         check_own_chain(&inner.identity.cert, &inner.roots, &inner.provider, now)
+    }
+
+    /// The time by which certificates are judged.
+    pub(crate) fn now(&self) -> UnixTime {
+        now(&*self.0.clock)
     }
 
     /// Whether both are of the same certificates and key.
@@ -224,7 +245,8 @@ impl Tls {
         let inner = &*self.0;
         let verifier = NodeVerifier::new(Arc::clone(&memory));
         let resolver = SingleCertAndKey::from(Arc::clone(&inner.identity));
-        let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&inner.provider))
+        let (provider, clock) = (Arc::clone(&inner.provider), Arc::clone(&inner.clock));
+        let mut config = rustls::ClientConfig::builder_with_details(provider, clock)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("the ring provider speaks TLS 1.3: the server's config has shown it")
             .dangerous()
@@ -381,12 +403,18 @@ fn check_own_chain(
     Ok(())
 }
 
+fn now(clock: &dyn TimeProvider) -> UnixTime {
+    clock.current_time().unwrap_or_else(UnixTime::now)
+}
+
 fn server_config(
     verifier: Arc<dyn ClientCertVerifier>,
     identity: &Arc<CertifiedKey>,
     provider: &Arc<CryptoProvider>,
+    clock: &Arc<dyn TimeProvider>,
 ) -> Result<rustls::ServerConfig, TlsError> {
-    let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(provider))
+    let (provider, clock) = (Arc::clone(provider), Arc::clone(clock));
+    let mut config = rustls::ServerConfig::builder_with_details(provider, clock)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::from_setup)?
         .with_client_cert_verifier(verifier)

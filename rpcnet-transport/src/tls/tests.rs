@@ -1,6 +1,9 @@
 //! Identities that work, and each way in which they do not.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    time::{Duration, SystemTime},
+};
 
 use super::*;
 
@@ -112,39 +115,47 @@ fn files_are_told_apart_by_what_they_say() {
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
-/// An identity that ends soon, and when.
-fn short_lived(ca: &DevCa, name: &str) -> (Tls, SystemTime) {
-    let end = SystemTime::now() + Duration::from_secs(3);
-    let pem = ca.issue_for(name, end - HOUR, HOUR).unwrap();
-    (pem.tls().unwrap(), end + Duration::from_secs(1))
+/// A clock that is set ahead of the machine's by so many seconds.
+#[derive(Debug, Default)]
+struct ClockAhead(AtomicU64);
+
+impl TimeProvider for ClockAhead {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = UnixTime::now().as_secs() + self.0.load(SeqCst);
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
 }
 
-/// Connects, and again by the session when a certificate has ended meanwhile.
+/// Connects, and again by the session when two hours have passed by the clock of the certificates.
+/// The certificates of the caller and of the server live for so many hours.
 async fn reconnect(
-    client: Tls,
-    server: Tls,
-    end: SystemTime,
+    hours_of_client: u32,
+    hours_of_server: u32,
 ) -> (Result<(), crate::ConnectError>, crate::TransportStats) {
-    let config = crate::TransportConfig::default;
-    let bind = |tls| crate::Endpoint::bind(([127, 0, 0, 1], 0).into(), config(), tls).unwrap();
-    let server = bind(server).serve(crate::Router::new());
-    let node = bind(client);
+    let (ca, clock) = (DevCa::new("test"), Arc::<ClockAhead>::default());
+    let bind = |name, hours: u32| {
+        let from = SystemTime::now() - HOUR;
+        let pem = ca.issue_for(name, from, HOUR * (1 + hours)).unwrap();
+        let [cert, key, ca] = [&pem.cert, &pem.key, &pem.ca].map(String::as_bytes);
+        let clock: Arc<dyn TimeProvider> = clock.clone();
+        let tls = Tls::from_pem_at(cert, key, ca, clock).unwrap();
+        let config = crate::TransportConfig::default();
+        crate::Endpoint::bind(([127, 0, 0, 1], 0).into(), config, tls).unwrap()
+    };
+    let server = bind("node-1", hours_of_server).serve(crate::Router::new());
+    let node = bind("node-2", hours_of_client);
     for _ in 0..2 {
         node.connect(server.local_addr(), "node-1").await.unwrap();
     }
     assert_eq!(server.stats().sessions_resumed, 1);
-    while let Ok(left) = end.duration_since(SystemTime::now()) {
-        tokio::time::sleep(left).await;
-    }
+    clock.0.store(2 * HOUR.as_secs(), SeqCst);
     let again = node.connect(server.local_addr(), "node-1").await;
     (again.map(|_| ()), server.stats())
 }
 
 #[tokio::test]
 async fn a_caller_does_not_come_back_by_a_session_when_its_certificate_has_ended() {
-    let ca = DevCa::new("test");
-    let (client, end) = short_lived(&ca, "node-2");
-    let (again, stats) = reconnect(client, ca.issue("node-1").unwrap(), end).await;
+    let (again, stats) = reconnect(1, 24).await;
     assert!(
         matches!(again, Err(crate::ConnectError::RefusedByPeer { .. })),
         "{again:?}"
@@ -154,14 +165,19 @@ async fn a_caller_does_not_come_back_by_a_session_when_its_certificate_has_ended
 
 #[tokio::test]
 async fn a_server_is_not_taken_by_a_session_when_its_certificate_has_ended() {
-    let ca = DevCa::new("test");
-    let (server, end) = short_lived(&ca, "node-1");
-    let (again, stats) = reconnect(ca.issue("node-2").unwrap(), server, end).await;
+    let (again, stats) = reconnect(24, 1).await;
     assert!(
         matches!(again, Err(crate::ConnectError::Untrusted { .. })),
         "{again:?}"
     );
     assert_eq!((stats.sessions_resumed, stats.connections_accepted), (1, 2));
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_while_both_certificates_are_good() {
+    let (again, stats) = reconnect(24, 24).await;
+    again.unwrap();
+    assert_eq!((stats.sessions_resumed, stats.connections_accepted), (2, 3));
 }
 
 #[test]
