@@ -197,7 +197,7 @@ async fn watch(shared: Arc<Shared>, paths: PemPaths, every: Duration) {
         let look = tokio::task::spawn_blocking(move || files.look(before));
         if let Ok(Some((state, made))) = look.await {
             let is_news = seen.replace(state) != Some(state);
-            waits_for_its_time = matches!(made, Err(TlsError::NotValidYet));
+            waits_for_its_time = matches!(made, Err(TlsError::NotValidYet { .. }));
             match made {
                 Ok(tls) if tls.is_same(&shared.tls.current()) => {}
                 // Refusals are counted and logged there.

@@ -1,11 +1,15 @@
 //! Who a node is, and whom it trusts: certificates, keys and their checks.
 
+mod chain;
 mod client_sessions;
+mod der;
 mod derived;
 #[cfg(feature = "dev-certs")]
 mod dev;
+mod error;
 mod files;
 mod host;
+mod key_kind;
 mod name;
 mod pem;
 mod server_sessions;
@@ -13,7 +17,6 @@ mod verify;
 
 #[cfg(feature = "dev-certs")]
 pub use self::dev::{DevCa, NodePem};
-pub use self::files::PemPaths;
 pub(crate) use self::{
     client_sessions::{ClientSessions, KnownPeer},
     derived::DerivedKey,
@@ -22,13 +25,12 @@ pub(crate) use self::{
     server_sessions::ServerSessions,
     verify::Refusal,
 };
-
-use std::{
-    fmt, io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
+pub use self::{
+    error::{Part, TlsError},
+    files::PemPaths,
 };
+
+use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
 
 use rustls::{
     RootCertStore,
@@ -39,10 +41,12 @@ use rustls::{
     time_provider::{DefaultTimeProvider, TimeProvider},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use thiserror::Error;
-use webpki::{EndEntityCert, KeyUsage};
 
-use self::{client_sessions::PeerMemory, verify::NodeVerifier};
+use self::{
+    client_sessions::PeerMemory,
+    key_kind::{SUPPORTED, unsupported_private_key},
+    verify::NodeVerifier,
+};
 
 /// The identity of a node and the authority that it trusts: a certificate, its key, and the CA of the cluster.
 ///
@@ -108,15 +112,12 @@ impl Tls {
         clock: Arc<dyn TimeProvider>,
     ) -> Result<Self, TlsError> {
         let chain = pem::certificates(Part::Certificate, cert)?;
-        let key = pem::private_key(key)?;
-        let mut roots = RootCertStore::empty();
-        for authority in pem::certificates(Part::Authority, ca)? {
-            roots.add(authority).map_err(|e| TlsError::Invalid {
-                part: Part::Authority,
-                reason: e.to_string(),
-            })?;
-        }
-        Self::from_parts(chain, key, roots, clock)
+        let private_key = pem::private_key(key)?;
+        let roots = chain::roots(pem::certificates(Part::Authority, ca)?)?;
+        Self::from_parts(chain, private_key, roots, clock).map_err(|e| match e {
+            TlsError::KeyMismatch => pem::key_mismatch(key),
+            other => other,
+        })
     }
 
     /// Name of this node, in the form in which names are compared: lower case, without a dot at the end.
@@ -134,15 +135,12 @@ impl Tls {
         clock: Arc<dyn TimeProvider>,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        check_own_chain(&chain, &roots, &provider, now(&*clock))?;
+        chain::check(&chain, &roots, &provider, now(&*clock))?;
         let node_name = node_name(&chain[0])?;
         let secret = key.clone_key();
         let identity = CertifiedKey::from_der(chain, key, &provider).map_err(|e| match e {
             rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch,
-            other => TlsError::Invalid {
-                part: Part::Key,
-                reason: other.to_string(),
-            },
+            _ => unusable_key(&secret),
         })?;
         let identity = Arc::new(identity);
         let roots = Arc::new(roots);
@@ -170,7 +168,7 @@ impl Tls {
     /// Whether other nodes would take it at this time; it was good when it was made.
     pub(crate) fn check(&self, now: UnixTime) -> Result<(), TlsError> {
         let inner = &*self.0;
-        check_own_chain(&inner.identity.cert, &inner.roots, &inner.provider, now)
+        chain::check(&inner.identity.cert, &inner.roots, &inner.provider, now)
     }
 
     /// The time by which certificates are judged.
@@ -266,145 +264,17 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Which of the three parts of a [`Tls`] an error is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Part {
-    /// The node's certificate and its intermediates.
-    Certificate,
-    /// The node's private key.
-    Key,
-    /// The certificates of the authorities to trust.
-    Authority,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Certificate => "node certificate",
-            Self::Key => "private key",
-            Self::Authority => "CA certificate",
-        })
-    }
-}
-
-/// Why certificate, key and CA make no identity. The files are at fault; trying again does not help.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum TlsError {
-    /// A file cannot be read or written.
-    #[error("cannot access {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// The PEM has no section of the kind that is needed; an empty file ends here.
-    #[error("there is no {0} in the PEM")]
-    Empty(Part),
-    /// The PEM, or what is in it, is damaged or of a kind that is not supported.
-    #[error("the {part} is not usable: {reason}")]
-    Invalid {
-        /// Which part.
-        part: Part,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The private key is not the key of the certificate.
-    #[error("the private key does not belong to the node certificate")]
-    KeyMismatch,
-    /// The certificate has no DNS name, so the node has none.
-    #[error(
-        "the node certificate has no DNS name: issue one with the node's name as subject alternative name, as \
-         `subjectAltName=DNS:node-1`; the common name alone does not count"
-    )]
-    NoName,
-    /// The certificate has no DNS name but wildcards, which name no single node.
-    #[error(
-        "the node certificate is for {names:?}, and a wildcard names no single node: issue one for each node, with its name \
-         as subject alternative name"
-    )]
-    WildcardName {
-        /// The names in the certificate.
-        names: Vec<String>,
-    },
-    /// The certificate has several DNS names, and does not say which one is the node's.
-    #[error(
-        "the node certificate has several names, {names:?}, and its common name is none of them: issue one with the node's \
-         name as common name too, or with that name alone"
-    )]
-    SeveralNames {
-        /// The names in the certificate, without wildcards.
-        names: Vec<String>,
-    },
-    /// The certificate was not issued by the CA, so no other node would take it.
-    #[error("the node certificate is not issued by the CA")]
-    OtherAuthority,
-    /// The certificate is past its last day.
-    #[error("the node certificate has expired")]
-    Expired,
-    /// The certificate is before its first day; the clock may be wrong.
-    #[error("the node certificate is not valid yet")]
-    NotValidYet,
-    /// The certificate is not for both sides: it needs the extended key usages of server and client.
-    #[error("the node certificate does not allow use as {0}")]
-    Usage(&'static str),
-    /// The name cannot be put into a certificate.
-    #[error("{0:?} cannot be the name of a node: {fault}", fault = name_fault(.0))]
-    InvalidName(String),
-    /// The TLS library refused the settings; not the files' fault.
-    #[error("TLS cannot be set up: {0}")]
-    Setup(String),
-}
-
-impl TlsError {
-    fn from_setup(error: impl fmt::Display) -> Self {
-        Self::Setup(error.to_string())
-    }
-}
-
-/// What every other node will check about us, found out before the first of them does.
-fn check_own_chain(
-    chain: &[CertificateDer<'static>],
-    roots: &RootCertStore,
-    provider: &CryptoProvider,
-    now: UnixTime,
-) -> Result<(), TlsError> {
-    let invalid = |e: webpki::Error| TlsError::Invalid {
-        part: Part::Certificate,
-        reason: e.to_string(),
-    };
-    let certificate = EndEntityCert::try_from(&chain[0]).map_err(invalid)?;
-    for (usage, name) in [
-        (KeyUsage::server_auth(), "server"),
-        (KeyUsage::client_auth(), "client"),
-    ] {
-        certificate
-            .verify_for_usage(
-                provider.signature_verification_algorithms.all,
-                &roots.roots,
-                &chain[1..],
-                now,
-                usage,
-                None,
-                None,
-            )
-            .map_err(|e| match e {
-                webpki::Error::CertExpired { .. } => TlsError::Expired,
-                webpki::Error::CertNotValidYet { .. } => TlsError::NotValidYet,
-                webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
-                    TlsError::OtherAuthority
-                }
-                webpki::Error::RequiredEkuNotFoundContext(_) => TlsError::Usage(name),
-                other => invalid(other),
-            })?;
-    }
-    Ok(())
-}
-
 fn now(clock: &dyn TimeProvider) -> UnixTime {
     clock.current_time().unwrap_or_else(UnixTime::now)
+}
+
+/// Why the TLS library does not take a key. Its own text does not say.
+fn unusable_key(key: &PrivateKeyDer<'_>) -> TlsError {
+    let reason = match unsupported_private_key(key) {
+        Some(kind) => format!("it is a key of {kind}, which is not supported: use {SUPPORTED}"),
+        None => format!("it is damaged, or of a kind that is not supported: use {SUPPORTED}"),
+    };
+    TlsError::invalid(Part::Key, reason)
 }
 
 fn server_config(

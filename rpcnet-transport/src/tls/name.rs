@@ -9,7 +9,10 @@ use rustls_pki_types::{CertificateDer, DnsName, ServerName};
 use thiserror::Error;
 use webpki::EndEntityCert;
 
-use super::{Part, TlsError};
+use super::{
+    Part, TlsError,
+    der::{OBJECT_ID, SEQUENCE, SET, element},
+};
 
 /// Why a text cannot be the name of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -170,37 +173,20 @@ fn plain_names(certificate: &EndEntityCert<'_>) -> Vec<String> {
 /// the list.
 fn common_names(mut subject: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
-    while let Some((SET, mut set, rest)) = der(subject) {
+    while let Some((SET, mut set, rest)) = element(subject) {
         subject = rest;
-        while let Some((SEQUENCE, attribute, rest)) = der(set) {
+        while let Some((SEQUENCE, attribute, rest)) = element(set) {
             set = rest;
-            let Some((OBJECT_ID, COMMON_NAME, value)) = der(attribute) else {
+            let Some((OBJECT_ID, COMMON_NAME, value)) = element(attribute) else {
                 continue;
             };
-            let text = der(value).and_then(|(_, text, _)| std::str::from_utf8(text).ok());
+            let text = element(value).and_then(|(_, text, _)| std::str::from_utf8(text).ok());
             if let Some(Ok(name)) = text.map(canonical_name) {
                 names.push(name.into_owned());
             }
         }
     }
     names
-}
-
-/// The first element of DER: its tag, its contents, and what follows it.
-fn der(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = input.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (len, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81 => (usize::from(*rest.first()?), &rest[1..]),
-        0x82 => {
-            let (len, rest) = rest.split_first_chunk()?;
-            (usize::from(u16::from_be_bytes(*len)), rest)
-        }
-        _ => return None,
-    };
-    let (contents, rest) = rest.split_at_checked(len)?;
-    Some((tag, contents, rest))
 }
 
 impl CertificateNameFault {
@@ -245,10 +231,6 @@ fn invalid_name(name: &str) -> String {
 /// RFC 1035 section 2.3.4: 255 on the wire, with the lengths of the first label and of the root.
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
-
-const SET: u8 = 0x31;
-const SEQUENCE: u8 = 0x30;
-const OBJECT_ID: u8 = 0x06;
 
 /// 2.5.4.3.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];

@@ -5,7 +5,10 @@ use rustls_pki_types::{
     pem::{Error, PemObject},
 };
 
-use super::{Part, TlsError};
+use super::{
+    Part, TlsError,
+    der::{INTEGER, element, is_der},
+};
 
 pub(super) fn certificates(
     part: Part,
@@ -46,62 +49,131 @@ fn check_form(part: Part, text: &[u8]) -> Result<(), TlsError> {
 
 /// The error for a PEM without what is looked for.
 fn failed(part: Part, text: &[u8], error: Error) -> TlsError {
-    let has = |marker: &str| lines(text).any(|line| line.starts_with(marker.as_bytes()));
-    let has_certificate = has("-----BEGIN CERTIFICATE-----");
-    let has_key = lines(text).any(|line| {
-        let label = line.strip_prefix(BEGIN).map(<[u8]>::trim_ascii);
-        label.is_some_and(|label| label.ends_with(b"PRIVATE KEY-----"))
-    });
-    let is_encrypted =
-        has("-----BEGIN ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED");
-    let reason = match part {
-        Part::Key if is_encrypted => {
-            "it is encrypted: decrypt it first, as by `openssl pkey -in ENCRYPTED.key -out NODE.key`"
+    if text.trim_ascii().is_empty() {
+        return TlsError::Empty(part);
+    }
+    if let Some(found) = in_its_place(part, text) {
+        return invalid(part, found);
+    }
+    let reason = match error {
+        Error::NoItemsFound if lines(text).any(|line| line.starts_with(BEGIN)) => {
+            return TlsError::Empty(part);
         }
-        Part::Key if has("-----BEGIN OPENSSH PRIVATE KEY-----") => {
-            "it is a key of OpenSSH: PKCS#8, PKCS#1 or SEC1 is needed, as of `openssl genpkey`"
-        }
-        Part::Key if has_certificate && !has_key => {
-            "there is a certificate in its place: are the files of certificate and key swapped?"
-        }
-        Part::Key if has("-----BEGIN PUBLIC KEY-----") && !has_key => {
-            "there is a public key in its place"
-        }
-        Part::Certificate | Part::Authority if has_key && !has_certificate => {
-            "there is a private key in its place: are the files of certificate and key swapped?"
-        }
-        Part::Certificate | Part::Authority
-            if !has_certificate
-                && (has("-----BEGIN CERTIFICATE REQUEST-----")
-                    || has("-----BEGIN NEW CERTIFICATE REQUEST-----")) =>
-        {
-            "there is a certificate request in its place: the authority's answer to it is needed"
-        }
-        // DER begins with a sequence that is longer than 255 bytes, or than 127.
-        _ if text.starts_with(&[0x30, 0x82]) || text.starts_with(&[0x30, 0x81]) => {
-            "it is DER: convert it to PEM, as by `openssl x509 -inform der` or `openssl pkey -inform der`"
-        }
-        _ if matches!(error, Error::NoItemsFound) => return TlsError::Empty(part),
+        Error::NoItemsFound => "it is no PEM: it has no \"-----BEGIN\" line",
         // What the parser says has the bytes of the file in it, which may be those of a key.
         _ if text.windows(2).any(|two| two == b"\\n") => {
             "its line ends are written as \\n: they have to be line ends"
         }
-        _ if matches!(error, Error::MissingSectionEnd { .. }) => {
+        Error::MissingSectionEnd { .. } => {
             "a section has no \"-----END\" line of its own: the file is cut, or its line ends are missing"
         }
-        _ if matches!(error, Error::IllegalSectionStart { .. }) => {
-            "a \"-----BEGIN\" line has no \"-----\" at its end"
-        }
-        _ => "it is no PEM",
+        Error::IllegalSectionStart { .. } => "a \"-----BEGIN\" line has no \"-----\" at its end",
+        _ => "it is no PEM, or damaged",
     };
     invalid(part, reason)
 }
 
-fn invalid(part: Part, reason: &str) -> TlsError {
-    TlsError::Invalid {
-        part,
-        reason: reason.to_owned(),
+/// What stands in the place of the part that is looked for, and what to do.
+fn in_its_place(part: Part, text: &[u8]) -> Option<&'static str> {
+    if is_der(text) {
+        return Some(instead_of_der(part, text));
     }
+    let has = |label: &str| has_section(text, |found| found == label.as_bytes());
+    let has_certificate = has("CERTIFICATE");
+    let has_key = has_section(text, |found| found.ends_with(b"PRIVATE KEY"));
+    let has_request = has("CERTIFICATE REQUEST") || has("NEW CERTIFICATE REQUEST");
+    let is_encrypted = has("ENCRYPTED PRIVATE KEY")
+        || lines(text).any(|line| line.starts_with(b"Proc-Type: 4,ENCRYPTED"));
+    match part {
+        Part::Key if is_encrypted => Some(
+            "it is encrypted: decrypt it first, as by `openssl pkey -in ENCRYPTED.key -out NODE.key`",
+        ),
+        Part::Key if has("OPENSSH PRIVATE KEY") => Some(
+            "it is a key of OpenSSH: PKCS#8, PKCS#1 or SEC1 is needed, as of `openssl genpkey`",
+        ),
+        Part::Key if has_key => None,
+        Part::Key if has_certificate => Some(
+            "there is a certificate in its place: are the files swapped? Their order is \
+             certificate, key, CA",
+        ),
+        Part::Key if has_request => Some(
+            "there is a certificate request in its place: use the key that the request was made with",
+        ),
+        Part::Key if has("PUBLIC KEY") => {
+            Some("there is a public key in its place: use the private key that belongs to it")
+        }
+        Part::Certificate | Part::Authority if has_certificate => None,
+        Part::Certificate | Part::Authority if has_key => Some(
+            "there is a private key in its place: are the files swapped? Their order is \
+             certificate, key, CA",
+        ),
+        Part::Certificate | Part::Authority if has_request => Some(
+            "there is a certificate request in its place: the authority's answer to it is needed",
+        ),
+        Part::Certificate | Part::Authority if has("PKCS7") => Some(
+            "it is PKCS#7: take the certificates out of it, as by `openssl pkcs7 -print_certs`",
+        ),
+        _ => None,
+    }
+}
+
+/// What to do with a file that is binary.
+fn instead_of_der(part: Part, file: &[u8]) -> &'static str {
+    let contents = element(file).map(|(_, contents, _)| contents);
+    // The length may be one that only BER has; then the contents begin after two bytes.
+    let contents = contents.or_else(|| file.get(2..)).unwrap_or_default();
+    // RFC 7292 section 4: it begins with its version, 3; no key and no certificate does.
+    let is_pkcs12 = contents.starts_with(&[INTEGER, 1, 3]);
+    match (part, is_pkcs12) {
+        (Part::Certificate, true) => {
+            "it is PKCS#12: take the certificate out of it, as by \
+             `openssl pkcs12 -in NODE.p12 -clcerts -nokeys -out NODE.pem`"
+        }
+        (Part::Key, true) => {
+            "it is PKCS#12: take the key out of it, as by \
+             `openssl pkcs12 -in NODE.p12 -nocerts -nodes -out NODE.key`"
+        }
+        (Part::Authority, true) => {
+            "it is PKCS#12: take the authorities out of it, as by \
+             `openssl pkcs12 -in NODE.p12 -cacerts -nokeys -out CA.pem`"
+        }
+        (Part::Key, false) => {
+            "it is DER: convert it to PEM, as by `openssl pkey -inform der -in KEY.der -out NODE.key`"
+        }
+        (Part::Certificate | Part::Authority, false) => {
+            "it is DER: convert it to PEM, as by `openssl x509 -inform der -in CERT.der -out NODE.pem`"
+        }
+    }
+}
+
+/// The error of a key that is not that of the certificate.
+pub(super) fn key_mismatch(text: &[u8]) -> TlsError {
+    let keys = PrivateKeyDer::pem_slice_iter(text)
+        .filter(Result::is_ok)
+        .count();
+    if keys < 2 {
+        return TlsError::KeyMismatch;
+    }
+    TlsError::invalid(
+        Part::Key,
+        format!(
+            "there are {keys} keys in its PEM, and the first, which counts, does not belong to the \
+             node certificate: leave no other than the node's"
+        ),
+    )
+}
+
+fn invalid(part: Part, reason: &str) -> TlsError {
+    TlsError::invalid(part, reason)
+}
+
+/// Whether there is a section with such a label.
+fn has_section(text: &[u8], is_wanted: impl Fn(&[u8]) -> bool) -> bool {
+    lines(text).any(|line| {
+        let label = line.strip_prefix(BEGIN).map(<[u8]>::trim_ascii_end);
+        let label = label.and_then(|label| label.strip_suffix(b"-----"));
+        label.is_some_and(&is_wanted)
+    })
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -113,5 +185,7 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+#[cfg(all(test, feature = "dev-certs"))]
+mod from_openssl;
 #[cfg(all(test, feature = "dev-certs"))]
 mod tests;

@@ -1,0 +1,147 @@
+//! Checks of a node's own certificates: what every other node will check of them.
+
+use std::time::{Duration, SystemTime};
+
+use rustls::{RootCertStore, crypto::CryptoProvider};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use webpki::{EndEntityCert, Error, KeyUsage, anchor_from_trusted_cert};
+
+use super::{
+    Part, TlsError, der,
+    key_kind::{SUPPORTED, unsupported_public_key},
+};
+
+/// The authorities to trust.
+pub(super) fn roots(authorities: Vec<CertificateDer<'static>>) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        let anchor = anchor_from_trusted_cert(&authority);
+        let anchor = anchor.map_err(|e| malformed(Part::Authority, &e))?;
+        roots.roots.push(anchor.to_owned());
+    }
+    Ok(roots)
+}
+
+/// What every other node will check about this one, found out before the first of them does.
+pub(super) fn check(
+    chain: &[CertificateDer<'static>],
+    roots: &RootCertStore,
+    provider: &CryptoProvider,
+    now: UnixTime,
+) -> Result<(), TlsError> {
+    let certificate = EndEntityCert::try_from(&chain[0]);
+    let certificate = certificate.map_err(|e| malformed(Part::Certificate, &e))?;
+    for (usage, name) in [
+        (KeyUsage::server_auth(), "server"),
+        (KeyUsage::client_auth(), "client"),
+    ] {
+        let algorithms = provider.signature_verification_algorithms.all;
+        certificate
+            .verify_for_usage(
+                algorithms,
+                &roots.roots,
+                &chain[1..],
+                now,
+                usage,
+                None,
+                None,
+            )
+            .map_err(|e| refusal(e, chain, roots, name))?;
+    }
+    Ok(())
+}
+
+fn refusal(
+    error: Error,
+    chain: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+    usage: &'static str,
+) -> TlsError {
+    match error {
+        Error::CertExpired { not_after, .. } => {
+            let not_after = system_time(not_after);
+            TlsError::Expired {
+                certificate: which(der::not_after(&chain[0]), not_after),
+                not_after,
+            }
+        }
+        Error::CertNotValidYet { not_before, .. } => {
+            let not_before = system_time(not_before);
+            TlsError::NotValidYet {
+                certificate: which(der::not_before(&chain[0]), not_before),
+                not_before,
+            }
+        }
+        Error::RequiredEkuNotFoundContext(_) => TlsError::Usage(usage),
+        Error::CaUsedAsEndEntity => TlsError::invalid(Part::Certificate, CA_IN_ITS_PLACE),
+        Error::EndEntityUsedAsCa => TlsError::invalid(
+            Part::Certificate,
+            "it is issued by a certificate that is not a CA's: issue it with one that is",
+        ),
+        // A signature that cannot be verified says the same as one that is wrong.
+        other => match (unsupported_issuer(chain, roots), other) {
+            (Some((part, kind)), _) => TlsError::invalid(
+                part,
+                format!("it has a key of {kind}, which is not supported: use {SUPPORTED}"),
+            ),
+            (None, Error::UnknownIssuer | Error::InvalidSignatureForPublicKey) => {
+                TlsError::OtherAuthority
+            }
+            (None, other) => malformed(Part::Certificate, &other),
+        },
+    }
+}
+
+/// The issuer of a certificate of the chain whose signatures cannot be verified, and the kind of
+/// its key.
+fn unsupported_issuer(
+    chain: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+) -> Option<(Part, String)> {
+    let intermediates: Vec<_> = chain[1..]
+        .iter()
+        .filter_map(|certificate| anchor_from_trusted_cert(certificate).ok())
+        .collect();
+    let authorities = roots.roots.iter().map(|root| (Part::Authority, root));
+    let mut issuers = intermediates
+        .iter()
+        .map(|intermediate| (Part::Certificate, intermediate))
+        .chain(authorities);
+    let named: Vec<_> = chain
+        .iter()
+        .filter_map(|certificate| EndEntityCert::try_from(certificate).ok())
+        .map(|certificate| certificate.issuer().to_vec())
+        .collect();
+    issuers.find_map(|(part, issuer)| {
+        let is_named = named.iter().any(|name| name[..] == issuer.subject[..]);
+        let kind = unsupported_public_key(&issuer.subject_public_key_info)?;
+        is_named.then_some((part, kind))
+    })
+}
+
+fn malformed(part: Part, error: &Error) -> TlsError {
+    let reason = match error {
+        Error::UnsupportedCertVersion => {
+            "it is a certificate of version 1, which has no names: issue one of version 3, as by \
+             `openssl x509 -req -extfile EXTENSIONS`"
+                .to_owned()
+        }
+        other => format!("it is no valid X.509 certificate ({other})"),
+    };
+    TlsError::invalid(part, reason)
+}
+
+/// Which certificate of the chain ends or begins at this time, if the node's does so at that one.
+fn which(own: Option<String>, time: SystemTime) -> &'static str {
+    match own {
+        Some(own) if own != der::utc(time) => "intermediate certificate",
+        _ => "node certificate",
+    }
+}
+
+fn system_time(time: UnixTime) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs())
+}
+
+const CA_IN_ITS_PLACE: &str = "it is the certificate of a CA: issue one for the node, and let it \
+    be the first in its PEM; the order of the files is certificate, key, CA";

@@ -1,0 +1,157 @@
+//! Reader of DER (X.690), for what the TLS library does not show of certificates and keys.
+
+use std::time::{Duration, SystemTime};
+
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const OBJECT_ID: u8 = 0x06;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const SET: u8 = 0x31;
+
+/// Context-specific, constructed, number 0.
+pub(super) const TAGGED_0: u8 = 0xa0;
+
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+
+/// The first element of DER: its tag, its contents, and what follows it.
+pub(super) fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = input.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (len, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81 => (usize::from(*rest.first()?), &rest[1..]),
+        0x82 => {
+            let (len, rest) = rest.split_first_chunk()?;
+            (usize::from(u16::from_be_bytes(*len)), rest)
+        }
+        _ => return None,
+    };
+    let (contents, rest) = rest.split_at_checked(len)?;
+    Some((tag, contents, rest))
+}
+
+/// The contents of the first element, if that has this tag, and what follows it.
+pub(super) fn expect(input: &[u8], expected: u8) -> Option<(&[u8], &[u8])> {
+    let (tag, contents, rest) = element(input)?;
+    (tag == expected).then_some((contents, rest))
+}
+
+/// Whether a file holds DER, or BER of an unknown length, and not text.
+pub(super) fn is_der(file: &[u8]) -> bool {
+    match file {
+        // No text has such a second byte: it would not be UTF-8.
+        [SEQUENCE, 0x80..=0x84, ..] => true,
+        // The digit 0 is 0x30 too, so the length has to be that of the file.
+        [SEQUENCE, len, contents @ ..] => usize::from(*len) == contents.len(),
+        _ => false,
+    }
+}
+
+/// The last second of a certificate (RFC 5280 section 4.1.2.5), as [`utc`] writes it.
+pub(super) fn not_after(certificate: &[u8]) -> Option<String> {
+    validity(certificate).map(|[_, not_after]| not_after)
+}
+
+/// The first second of a certificate, as [`utc`] writes it.
+pub(super) fn not_before(certificate: &[u8]) -> Option<String> {
+    validity(certificate).map(|[not_before, _]| not_before)
+}
+
+fn validity(certificate: &[u8]) -> Option<[String; 2]> {
+    let (certificate, _) = expect(certificate, SEQUENCE)?;
+    let (to_be_signed, _) = expect(certificate, SEQUENCE)?;
+    // The version is optional.
+    let fields = expect(to_be_signed, TAGGED_0).map_or(to_be_signed, |(_, rest)| rest);
+    let (_, fields) = expect(fields, INTEGER)?;
+    let (_, fields) = expect(fields, SEQUENCE)?;
+    let (_, fields) = expect(fields, SEQUENCE)?;
+    let (validity, _) = expect(fields, SEQUENCE)?;
+    let (tag, not_before, rest) = element(validity)?;
+    let not_before = time(tag, not_before)?;
+    let (tag, not_after, _) = element(rest)?;
+    Some([not_before, time(tag, not_after)?])
+}
+
+fn time(tag: u8, text: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let text = match tag {
+        UTC_TIME if text >= "50" => format!("19{text}"),
+        UTC_TIME => format!("20{text}"),
+        GENERALIZED_TIME => text.to_owned(),
+        _ => return None,
+    };
+    if text.len() != 14 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let part = |at: usize| &text[at..at + 2];
+    let (hour, minute, second) = (part(8), part(10), part(12));
+    let (year, month, day) = (&text[..4], part(4), part(6));
+    Some(format!("{year}-{month}-{day} {hour}:{minute}:{second} UTC"))
+}
+
+/// A time as people write it: `2026-11-29 15:30:00 UTC`.
+pub(super) fn utc(time: SystemTime) -> String {
+    let since_epoch = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs();
+    let (days, second) = (since_epoch / 86_400, since_epoch % 86_400);
+    // Years that begin with March, so that the day of a leap year is the last one.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let leap_days = day_of_era / 1_460 + day_of_era / 146_096 - day_of_era / 36_524;
+    let year_of_era = (day_of_era - leap_days) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_people_do() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (951_868_800, "2000-03-01 00:00:00 UTC"),
+            (1_735_689_599, "2024-12-31 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+            (253_402_300_799, "9999-12-31 23:59:59 UTC"),
+        ] {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(utc(time), text);
+        }
+    }
+
+    #[test]
+    fn times_of_certificates_have_two_forms() {
+        let read = |tag, text: &str| time(tag, text.as_bytes());
+        let expected = Some("2049-12-31 23:59:59 UTC".to_owned());
+        assert_eq!(read(UTC_TIME, "491231235959Z"), expected);
+        assert_eq!(read(GENERALIZED_TIME, "20491231235959Z"), expected);
+        let expected = Some("1950-01-01 00:00:00 UTC".to_owned());
+        assert_eq!(read(UTC_TIME, "500101000000Z"), expected);
+        for damaged in ["", "Z", "4912312359Z", "49123123595äZ", "491231235959"] {
+            assert_eq!(read(UTC_TIME, damaged), None, "{damaged}");
+        }
+    }
+
+    #[test]
+    fn der_is_told_from_text_that_begins_with_a_zero() {
+        assert!(is_der(&[0x30, 2, 5, 0]));
+        assert!(is_der(&[0x30, 0x82, 1, 0, 2]));
+        assert!(is_der(&[0x30, 0x80, 2, 1, 3]));
+        for text in ["", "0", "0\n", "01 is a number\n", "0ä"] {
+            assert!(!is_der(text.as_bytes()), "{text:?}");
+        }
+    }
+}

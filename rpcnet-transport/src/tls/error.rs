@@ -1,0 +1,137 @@
+//! Errors of certificates, keys and authorities: the cause and the remedy.
+
+use std::{fmt, io, path::PathBuf, time::SystemTime};
+
+use thiserror::Error;
+
+use super::{der::utc, name_fault};
+
+/// Which of the three parts of a [`Tls`](super::Tls) an error is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part {
+    /// The node's certificate and its intermediates.
+    Certificate,
+    /// The node's private key.
+    Key,
+    /// The certificates of the authorities to trust.
+    Authority,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "node certificate",
+            Self::Key => "private key",
+            Self::Authority => "CA certificate",
+        })
+    }
+}
+
+/// Why certificate, key and CA make no identity. The files are at fault; trying again does not
+/// help.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read or written.
+    #[error("cannot access {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The PEM is empty, or has no section of the kind that is needed.
+    #[error("there is no {0} in the PEM: it is empty, or has sections of other kinds alone")]
+    Empty(Part),
+    /// The PEM, or what is in it, is damaged or of a kind that is not supported.
+    #[error("the {part} is not usable: {reason}")]
+    Invalid {
+        /// Which part.
+        part: Part,
+        /// What is wrong, and what helps.
+        reason: String,
+    },
+    /// The private key is not the key of the certificate.
+    #[error(
+        "the private key does not belong to the node certificate: use the key with which the \
+         certificate was requested"
+    )]
+    KeyMismatch,
+    /// The certificate has no DNS name, so the node has none.
+    #[error(
+        "the node certificate has no DNS name: issue one with the node's name as subject \
+         alternative name, as `subjectAltName=DNS:node-1`; the common name alone does not count"
+    )]
+    NoName,
+    /// The certificate has no DNS name but wildcards, which name no single node.
+    #[error(
+        "the node certificate is for {names:?}, and a wildcard names no single node: issue one for \
+         each node, with its name as subject alternative name"
+    )]
+    WildcardName {
+        /// The names in the certificate.
+        names: Vec<String>,
+    },
+    /// The certificate has several DNS names, and does not say which one is the node's.
+    #[error(
+        "the node certificate has several names, {names:?}, and its common name is none of them: \
+         issue one with the node's name as common name too, or with that name alone"
+    )]
+    SeveralNames {
+        /// The names in the certificate, without wildcards.
+        names: Vec<String>,
+    },
+    /// The certificate was not issued by the CA, so no other node would take it.
+    #[error(
+        "the node certificate is not issued by the CA: the CA's PEM needs the certificate of the \
+         authority that signed it, and intermediate certificates follow the node's in its own PEM"
+    )]
+    OtherAuthority,
+    /// The certificate, or an intermediate of it, is past its last day.
+    #[error(
+        "the {certificate} expired at {}: issue a new one, or correct this machine's clock",
+        utc(*.not_after)
+    )]
+    Expired {
+        /// Which certificate: `node certificate` or `intermediate certificate`.
+        certificate: &'static str,
+        /// Its last second.
+        not_after: SystemTime,
+    },
+    /// The certificate, or an intermediate of it, is before its first day; the clock may be wrong.
+    #[error(
+        "the {certificate} is not valid before {}: wait until then, or correct this machine's clock",
+        utc(*.not_before)
+    )]
+    NotValidYet {
+        /// Which certificate: `node certificate` or `intermediate certificate`.
+        certificate: &'static str,
+        /// Its first second.
+        not_before: SystemTime,
+    },
+    /// The certificate is not for both sides: it needs the extended key usages of server and
+    /// client.
+    #[error(
+        "the node certificate does not allow use as {0}: issue one with \
+         `extendedKeyUsage=serverAuth,clientAuth`, since a node is both"
+    )]
+    Usage(&'static str),
+    /// The name cannot be put into a certificate.
+    #[error("invalid node name {0:?}: {fault}", fault = name_fault(.0))]
+    InvalidName(String),
+    /// The TLS library refused the settings; not the files' fault.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(String),
+}
+
+impl TlsError {
+    pub(super) fn from_setup(error: impl fmt::Display) -> Self {
+        Self::Setup(error.to_string())
+    }
+
+    pub(super) fn invalid(part: Part, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self::Invalid { part, reason }
+    }
+}
