@@ -1,37 +1,10 @@
 //! A client on other runtimes than that of its endpoint, on none, and after its end.
 
-use std::{
-    pin::pin,
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
-};
-
+use futures::executor::block_on;
 use rpcnet_client::Hedging;
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Runs a future on this thread, which has no runtime.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    let begun = std::time::Instant::now();
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        assert!(begun.elapsed() < PATIENCE, "it does not end");
-        thread::park_timeout(Duration::from_millis(100));
-    }
-}
 
 fn runtime() -> Runtime {
     let mut builder = Builder::new_multi_thread();

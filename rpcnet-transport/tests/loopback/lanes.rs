@@ -7,12 +7,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    task::{Context, Poll},
+    task::Poll,
 };
 
 use bytes::Bytes;
 use futures::{
     FutureExt, StreamExt,
+    executor::block_on,
     future::{join_all, pending, poll_fn},
     stream::FuturesUnordered,
 };
@@ -518,24 +519,6 @@ async fn deadlines_of_many_calls_are_kept_in_any_order() {
     let stats = server.stats();
     assert_eq!(stats.calls_timed_out + stats.calls_cancelled, 200);
     assert_answers(&client).await;
-}
-
-/// Without any runtime.
-pub(super) fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(std::thread::current())).into();
-    let (mut future, mut cx) = (pin!(future), Context::from_waker(&waker));
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-        std::thread::park();
-    }
 }
 
 #[test]

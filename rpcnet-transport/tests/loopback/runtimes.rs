@@ -1,42 +1,17 @@
 //! Connections that are used from other runtimes than that of their endpoint, from none, and after its end.
 
-use std::{
-    error::Error,
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
-};
+use std::error::Error;
 
-use futures::future::{join_all, pending};
+use futures::{
+    executor::block_on,
+    future::{join_all, pending},
+};
 use rpcnet_transport::{
     CallOptions, CloseReason, Code, ConnectError, ConnectionNews, Processed, Raw, RpcError,
 };
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
 
 use super::*;
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Runs a future on this thread, which has no runtime.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    let begun = std::time::Instant::now();
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        assert!(begun.elapsed() < PATIENCE, "it does not end");
-        thread::park_timeout(Duration::from_millis(100));
-    }
-}
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()

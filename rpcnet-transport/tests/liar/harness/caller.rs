@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
-use quinn::{Connection, RecvStream, SendStream, VarInt};
-use rpcnet_transport::{
-    Code,
-    wire::{Preface, StreamKind},
-};
-use tokio::time::{sleep, timeout};
+use quinn::{Connection, VarInt};
+use rpcnet_transport::{Code, wire::StreamKind};
+use tokio::time::sleep;
 
 use super::{
     network::{SERVER, World, until, within, world},
+    open::{Open, moment},
     script::Script,
 };
 
@@ -44,62 +41,26 @@ pub(crate) fn lying_caller(script: &[u8]) {
     });
 }
 
-/// What the liar has open.
-#[derive(Default)]
-struct Open {
-    sends: Vec<SendStream>,
-    recvs: Vec<RecvStream>,
-}
-
 async fn lie(script: &mut Script<'_>, connection: &Connection) {
     let mut open = Open::default();
     while !script.is_over() {
         match script.below(12) {
             0 | 1 => {
-                let opened = timeout(MOMENT, connection.open_bi()).await;
-                if let Ok(Ok((mut send, recv))) = opened {
+                if let Some(Ok((send, recv))) = moment(connection.open_bi()).await {
                     let kind = [StreamKind::Call, StreamKind::Lane][script.below(2)];
-                    if script.byte() < 240 {
-                        let _ = timeout(MOMENT, send.write_all(&Preface { kind }.encode())).await;
-                    }
-                    open.sends.push(send);
+                    open.begin(send, kind, script).await;
                     open.recvs.push(recv);
                 }
             }
             2 => {
-                if let Ok(Ok(send)) = timeout(MOMENT, connection.open_uni()).await {
+                if let Some(Ok(send)) = moment(connection.open_uni()).await {
                     open.sends.push(send);
                 }
             }
-            3..=7 => {
-                let at = script.below(open.sends.len());
-                let mut bytes = BytesMut::new();
-                script.write(&mut bytes);
-                if let Some(send) = open.sends.get_mut(at) {
-                    let _ = timeout(MOMENT, send.write_all(&bytes)).await;
-                }
-            }
-            8 => {
-                let (at, how) = (script.below(open.sends.len()), script.byte());
-                if let Some(send) = open.sends.get_mut(at) {
-                    let _ = match how & 1 {
-                        0 => send.finish(),
-                        _ => send.reset(VarInt::from_u32(u32::from(how) % 8)),
-                    };
-                }
-            }
-            9 => {
-                let (at, how) = (script.below(open.recvs.len()), script.byte());
-                if let Some(recv) = open.recvs.get_mut(at) {
-                    let _ = recv.stop(VarInt::from_u32(u32::from(how) % 8));
-                }
-            }
-            10 => {
-                let at = script.below(open.recvs.len());
-                if let Some(recv) = open.recvs.get_mut(at) {
-                    let _ = timeout(MOMENT, recv.read_chunk(100, true)).await;
-                }
-            }
+            3..=7 => open.write(script).await,
+            8 => open.end(script),
+            9 => open.stop(script.below(open.recvs.len()), script.byte()),
+            10 => open.read(script.below(open.recvs.len())).await,
             _ => pause(script.byte()).await,
         }
     }
@@ -127,6 +88,3 @@ async fn serves_others(world: &World) {
     };
     within("an honest call", served).await;
 }
-
-/// How long the liar waits for the server to take or give something.
-const MOMENT: Duration = Duration::from_millis(2);

@@ -1,5 +1,7 @@
 //! Decoders: frames do not depend on how their bytes arrive, and what is held for them is bounded.
 
+use std::fmt::Debug;
+
 use bytes::Bytes;
 use rpcnet_transport::wire::{
     BODY_RESERVE_BYTES, Decoder, Frame, LaneDecoder, LaneFrame, StreamKind, WireError,
@@ -26,29 +28,26 @@ pub(crate) fn frames(bytes: &[u8]) {
     let is_answer = script.byte() & 1 != 0;
     let splits = script.bytes(8);
     let rest = &bytes[bytes.len() - script.left()..];
-    let decode = |splits: &[u8]| -> (Vec<Frame>, Result<(), WireError>) {
+    let frames = however_it_arrives(rest, splits, |arriving| {
         let mut decoder = match is_answer {
             true => Decoder::answers(LIMIT),
             false => Decoder::new(kind, LIMIT),
         };
         let mut frames = Vec::new();
-        for part in parts(rest, splits) {
-            decoder.push(part);
-            loop {
-                match decoder.next_frame() {
-                    Ok(Some(frame)) => frames.push(frame),
-                    Ok(None) => break,
-                    Err(error) => return (frames, Err(error)),
+        let decode = || {
+            for part in arriving {
+                decoder.push(part);
+                while let Some(frame) = decoder.next_frame()? {
+                    frames.push(frame);
                 }
+                assert!(decoder.reserved_bytes() <= 2 * (BODY_RESERVE_BYTES + LIMIT));
             }
-            assert!(decoder.reserved_bytes() <= 2 * (BODY_RESERVE_BYTES + LIMIT));
-        }
-        (frames, decoder.finish())
-    };
-    let whole = decode(&[]);
-    assert_eq!(whole, decode(splits));
-    assert_eq!(whole, decode(&[1; 64]));
-    for frame in &whole.0 {
+            decoder.finish()
+        };
+        let outcome = decode();
+        (frames, outcome)
+    });
+    for frame in &frames {
         if let Frame::Request(_, body) | Frame::Item(body) | Frame::Reply(_, body) = frame {
             assert!(body.len() <= LIMIT);
         }
@@ -64,24 +63,33 @@ pub(crate) fn lane_frames(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let splits = script.bytes(8);
     let rest = &bytes[bytes.len() - script.left()..];
-    let decode = |splits: &[u8]| -> (Vec<LaneFrame>, Result<(), WireError>) {
+    however_it_arrives(rest, splits, |arriving| {
         let mut decoder = LaneDecoder::new();
-        let mut frames = Vec::new();
-        for part in parts(rest, splits) {
-            decoder.push(part);
-            loop {
-                match decoder.next_frame() {
-                    Ok(Some(frame)) => frames.push(frame),
-                    Ok(None) => break,
-                    Err(error) => return (frames, Err(error)),
+        let mut frames: Vec<LaneFrame> = Vec::new();
+        let decode = || {
+            for part in arriving {
+                decoder.push(part);
+                while let Some(frame) = decoder.next_frame()? {
+                    frames.push(frame);
                 }
             }
-        }
-        (frames, decoder.finish())
-    };
-    let whole = decode(&[]);
-    assert_eq!(whole, decode(splits));
-    assert_eq!(whole, decode(&[1; 64]));
+            decoder.finish()
+        };
+        let outcome = decode();
+        (frames, outcome)
+    });
+}
+
+/// Checks that the bytes decode to the same, and fail the same, whole and in parts; the frames.
+fn however_it_arrives<F: Debug + PartialEq>(
+    bytes: &[u8],
+    sizes: &[u8],
+    decode: impl Fn(Vec<Bytes>) -> (Vec<F>, Result<(), WireError>),
+) -> Vec<F> {
+    let whole = decode(parts(bytes, &[]));
+    assert_eq!(whole, decode(parts(bytes, sizes)));
+    assert_eq!(whole, decode(parts(bytes, &[1; 64])));
+    whole.0
 }
 
 /// The bytes in parts of these sizes, and what is left over.

@@ -3,6 +3,7 @@
 mod caller;
 mod decoders;
 pub(crate) mod network;
+mod open;
 mod script;
 mod server;
 

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future;
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connection, VarInt};
 use rpcnet_transport::{
     CallOptions, RpcClient,
     wire::{self, Preface, StreamKind},
 };
-use tokio::time::timeout;
 
 use super::{
     caller::pause,
     network::{LIAR, World, until, within, world},
+    open::{Open, moment},
     script::Script,
 };
 
@@ -83,17 +83,10 @@ async fn call(client: &RpcClient) {
     drop(ended);
 }
 
-/// What the liar has open.
-#[derive(Default)]
-struct Open {
-    sends: Vec<SendStream>,
-    recvs: Vec<RecvStream>,
-}
-
 async fn lie(script: &mut Script<'_>, connection: &Connection) {
     let mut open = Open::default();
     if script.byte() < 250
-        && let Ok(Ok(mut control)) = timeout(MOMENT, connection.open_uni()).await
+        && let Some(Ok(mut control)) = moment(connection.open_uni()).await
     {
         let kind = StreamKind::Control;
         let mut bytes = BytesMut::from(&Preface { kind }.encode()[..]);
@@ -101,61 +94,32 @@ async fn lie(script: &mut Script<'_>, connection: &Connection) {
             0..=240 => wire::encode_hello(&mut bytes, &script.hello()),
             _ => script.write(&mut bytes),
         }
-        let _ = timeout(MOMENT, control.write_all(&bytes)).await;
+        let _ = moment(control.write_all(&bytes)).await;
         open.sends.push(control);
     }
     while !script.is_over() {
         match script.below(12) {
             0..=2 => {
-                if let Ok(Ok((send, recv))) = timeout(MOMENT, connection.accept_bi()).await {
+                if let Some(Ok((send, recv))) = moment(connection.accept_bi()).await {
                     open.sends.push(send);
                     open.recvs.push(recv);
                 }
             }
             3 => {
-                if let Ok(Ok(mut send)) = timeout(MOMENT, connection.open_uni()).await {
-                    let kind = StreamKind::Answer;
-                    if script.byte() < 240 {
-                        let _ = timeout(MOMENT, send.write_all(&Preface { kind }.encode())).await;
-                    }
-                    open.sends.push(send);
+                if let Some(Ok(send)) = moment(connection.open_uni()).await {
+                    open.begin(send, StreamKind::Answer, script).await;
                 }
             }
-            4..=8 => {
-                let at = script.below(open.sends.len());
-                let mut bytes = BytesMut::new();
-                script.write(&mut bytes);
-                if let Some(send) = open.sends.get_mut(at) {
-                    let _ = timeout(MOMENT, send.write_all(&bytes)).await;
-                }
-            }
-            9 => {
-                let (at, how) = (script.below(open.sends.len()), script.byte());
-                if let Some(send) = open.sends.get_mut(at) {
-                    let _ = match how & 1 {
-                        0 => send.finish(),
-                        _ => send.reset(VarInt::from_u32(u32::from(how) % 8)),
-                    };
-                }
-            }
+            4..=8 => open.write(script).await,
+            9 => open.end(script),
             10 => {
                 let (at, how) = (script.below(open.recvs.len()), script.byte());
-                if let Some(recv) = open.recvs.get_mut(at) {
-                    let _ = match how & 1 {
-                        0 => recv
-                            .stop(VarInt::from_u32(u32::from(how) % 8))
-                            .map_err(drop),
-                        _ => timeout(MOMENT, recv.read_chunk(100, true))
-                            .await
-                            .map(drop)
-                            .map_err(drop),
-                    };
+                match how & 1 {
+                    0 => open.stop(at, how),
+                    _ => open.read(at).await,
                 }
             }
             _ => pause(script.byte()).await,
         }
     }
 }
-
-/// How long the liar waits for the caller to take or give something.
-const MOMENT: Duration = Duration::from_millis(2);
