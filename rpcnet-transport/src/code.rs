@@ -8,15 +8,15 @@ use std::fmt;
 pub enum Code {
     /// It was answered.
     Ok = 0,
-    /// The caller, or a shutdown at its deadline, gave the call up while it ran.
+    /// The caller, or a shutdown at its deadline, cancelled the call while it ran.
     Cancelled = 1,
-    /// The time for the call was over.
+    /// The deadline of the call passed before its reply.
     DeadlineExceeded = 2,
     /// The server has no such method.
     Unimplemented = 3,
     /// The request does not decode, or is no call of the kind that the method takes.
     InvalidRequest = 4,
-    /// The server does not know who calls.
+    /// The server does not know the identity of the caller.
     Unauthenticated = 5,
     /// The caller may not do this.
     PermissionDenied = 6,
@@ -42,7 +42,7 @@ pub enum Code {
 pub enum Processed {
     /// Certainly not: sending it again cannot do it twice.
     No,
-    /// Nobody knows: it may have been done, in whole or in part.
+    /// Unknown: it may have been done, in whole or in part.
     Maybe,
     /// The handler ran and this is its answer.
     Yes,
@@ -76,6 +76,38 @@ impl Code {
     ];
 }
 
+impl Code {
+    /// Writes the code and a message. A message that begins with the text of the code stands alone.
+    pub(crate) fn fmt_with(self, message: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if message.is_empty() {
+            return f.write_str(self.text());
+        }
+        if !message.starts_with(self.text()) {
+            write!(f, "{self}: ")?;
+        }
+        f.write_str(message)
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Cancelled => "cancelled",
+            Self::DeadlineExceeded => "deadline exceeded",
+            Self::Unimplemented => "unimplemented",
+            Self::InvalidRequest => "invalid request",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission denied",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+            Self::Unavailable => "unavailable",
+            Self::PayloadTooLarge => "payload too large",
+            Self::Internal => "internal error",
+            Self::App => "application error",
+            Self::TooEarly => "too early",
+        }
+    }
+}
+
 impl Processed {
     pub(crate) const fn to_wire(self) -> u8 {
         match self {
@@ -97,28 +129,26 @@ impl Processed {
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ok => "ok",
-            Self::Cancelled => "cancelled",
-            Self::DeadlineExceeded => "deadline exceeded",
-            Self::Unimplemented => "unimplemented",
-            Self::InvalidRequest => "invalid request",
-            Self::Unauthenticated => "unauthenticated",
-            Self::PermissionDenied => "permission denied",
-            Self::Overloaded => "overloaded",
-            Self::Draining => "draining",
-            Self::Unavailable => "unavailable",
-            Self::PayloadTooLarge => "payload too large",
-            Self::Internal => "internal error",
-            Self::App => "application error",
-            Self::TooEarly => "too early",
-        })
+        f.write_str(self.text())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RpcError;
+
+    #[test]
+    fn a_code_is_not_written_before_a_message_that_begins_with_it() {
+        let text = |code, message: &str| crate::Status::new(code, message).to_string();
+        assert_eq!(text(Code::Overloaded, ""), "overloaded");
+        assert_eq!(text(Code::Overloaded, "no permit"), "overloaded: no permit");
+        let message = "permission denied by the server: unknown tenant";
+        assert_eq!(text(Code::PermissionDenied, message), message);
+        let error = RpcError::new(Code::PermissionDenied, Processed::No, message);
+        assert_eq!(error.to_string(), message);
+        assert_eq!(error.code(), Code::PermissionDenied);
+    }
 
     #[test]
     fn every_code_stands_at_the_place_of_its_number() {

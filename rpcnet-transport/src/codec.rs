@@ -35,7 +35,7 @@ pub enum CodecError {
     #[error(transparent)]
     Postcard(#[from] postcard::Error),
     /// The value ended before the bytes did: they were another type's.
-    #[error("{0} bytes follow the value")]
+    #[error("{0} trailing bytes after the value")]
     TrailingBytes(usize),
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong, whose fault it is, and whether to try again.
+//! Errors of calls, of connecting and of binding: whose fault each is, and whether to try again.
 
 use std::{error::Error as StdError, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -161,10 +161,7 @@ impl fmt::Debug for RpcError {
 
 impl fmt::Display for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.code.fmt(f)?;
-        if !self.0.message.is_empty() {
-            write!(f, ": {}", self.0.message)?;
-        }
+        self.0.code.fmt_with(&self.0.message, f)?;
         if let Some(peer) = &self.0.peer {
             write!(f, " (peer {peer})")?;
         }
@@ -193,8 +190,8 @@ impl From<RpcError> for Status {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Somebody else has the port. Another port, or waiting for the other to end, helps.
-    #[error("address {0} is in use")]
+    /// Another process has the port. Another port, or waiting for that process to end, helps.
+    #[error("address {0} is already in use")]
     AddressInUse(SocketAddr),
     /// The operating system refused the socket otherwise.
     #[error("cannot open a socket on {addr}")]
@@ -209,10 +206,10 @@ pub enum BindError {
     Config(#[from] ConfigError),
     /// This system does not share out the datagrams of one port over several sockets. A single shard, or an
     /// [`Endpoint`](crate::Endpoint), helps.
-    #[error("this system does not share a port over several shards")]
+    #[error("this system cannot share one port among several shards")]
     ShardsUnsupported,
     /// There is no tokio runtime here to run the endpoint on.
-    #[error("an endpoint needs a tokio runtime")]
+    #[error("no tokio runtime: an endpoint has to be bound inside of one")]
     NoRuntime,
 }
 
@@ -221,19 +218,19 @@ pub enum BindError {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The name cannot be the name of a node: it is no DNS name. The text says why.
-    #[error("{0:?} cannot be the name of a node: {fault}", fault = name_fault(.0))]
+    #[error("invalid node name {0:?}: {fault}", fault = name_fault(.0))]
     InvalidName(String),
     /// The address cannot be reached from this endpoint, for example IPv6 from an IPv4 socket. The endpoint has to be bound
     /// otherwise.
-    #[error("address {addr} cannot be dialled: {reason}")]
+    #[error("invalid address {addr}: {reason}")]
     InvalidAddress {
         /// The address that was asked for.
         addr: SocketAddr,
         /// What is wrong with it.
         reason: String,
     },
-    /// Nobody answered in time. Worth another attempt later.
-    #[error("{addr} did not answer within {after:?}")]
+    /// The other side did not answer within the connect timeout. Worth another attempt later.
+    #[error("connect timeout: {addr} did not answer within {after:?}")]
     Timeout {
         /// The address that was dialled.
         addr: SocketAddr,
@@ -243,7 +240,7 @@ pub enum ConnectError {
     /// Another node answers at this address: its certificate is for other names, or by a wildcard only. Look the address up
     /// again.
     #[error(
-        "{addr} is not {expected:?}: its certificate is for {presented:?}{hint}",
+        "wrong node at {addr}: certificate names {presented:?}, expected {expected:?}{hint}",
         hint = wildcard_hint(.presented)
     )]
     WrongNode {
@@ -255,15 +252,15 @@ pub enum ConnectError {
         presented: Vec<String>,
     },
     /// The other side's certificate is not to be trusted: of another CA, expired, or unfit.
-    #[error("the certificate of {addr} is not trusted: {reason}")]
+    #[error("certificate of {addr} is not trusted: {reason}")]
     Untrusted {
         /// The address that was dialled.
         addr: SocketAddr,
         /// What the verifier said.
         reason: String,
     },
-    /// The other side does not trust our certificate, or wants one and got none.
-    #[error("{addr} refused our certificate: {reason}")]
+    /// The other side does not trust this node's certificate, or wants one and got none.
+    #[error("certificate of this node was rejected by {addr}: {reason}")]
     RefusedByPeer {
         /// The address that was dialled.
         addr: SocketAddr,
@@ -271,7 +268,7 @@ pub enum ConnectError {
         reason: String,
     },
     /// The other side takes no more connections now, or does not serve. Worth another attempt later.
-    #[error("{addr} takes no connections: {reason}")]
+    #[error("connection refused by {addr}: {reason}")]
     Refused {
         /// The address that was dialled.
         addr: SocketAddr,
@@ -280,7 +277,7 @@ pub enum ConnectError {
     },
     /// The other side does not let this node in, whatever its certificate; see
     /// [`TransportConfig::with_authorizer`](crate::TransportConfig::with_authorizer). Another node may.
-    #[error("{addr} denied this node access: {reason}")]
+    #[error("permission denied by {addr}: {reason}")]
     Denied {
         /// The address that was dialled.
         addr: SocketAddr,
@@ -295,7 +292,7 @@ pub enum ConnectError {
         addr: SocketAddr,
     },
     /// The other side does not speak this protocol or version.
-    #[error("{addr} does not speak this protocol: {reason}")]
+    #[error("protocol mismatch with {addr}: {reason}")]
     Protocol {
         /// The address that was dialled.
         addr: SocketAddr,
@@ -307,7 +304,7 @@ pub enum ConnectError {
     EndpointClosed,
     /// The tokio runtime that the endpoint was bound in has ended, and all connections with it. The fault of this process: bind
     /// endpoints in a runtime that lives as long as their connections.
-    #[error("the runtime of the endpoint has ended")]
+    #[error("the tokio runtime of the endpoint has shut down")]
     RuntimeEnded,
     /// No endpoint could be opened to connect from.
     #[error("no endpoint to connect from: {0}")]
@@ -333,7 +330,7 @@ impl ConnectError {
         }
     }
 
-    /// Whether the same attempt may succeed later without anybody's help.
+    /// Whether the same attempt may succeed later without a change of configuration.
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,

@@ -30,10 +30,10 @@ struct Current {
 #[non_exhaustive]
 pub enum TlsReloadError {
     /// Other nodes would not take the new certificate. Whoever issued it is at fault; see the error inside.
-    #[error("the new identity is not usable: {0}")]
+    #[error("the new TLS identity is not usable: {0}")]
     Unusable(#[from] TlsError),
     /// The new certificate is for another node. A node keeps its name for as long as it runs.
-    #[error("the new certificate is for {new:?}, but this node is {current:?}")]
+    #[error("the new certificate names {new:?}, expected {current:?}: a node keeps its name")]
     OtherName {
         /// Name of this node.
         current: String,
@@ -103,11 +103,11 @@ impl Shared {
         match &taken {
             Ok(()) => {
                 self.counters.tls_reloads.add_one();
-                tracing::info!("took a new identity");
+                tracing::info!("TLS identity reloaded");
             }
             Err(error) => {
                 self.counters.tls_reloads_refused.add_one();
-                tracing::warn!(%error, "refused a new identity");
+                tracing::warn!(%error, "TLS identity not reloaded");
             }
         }
         taken
@@ -204,7 +204,7 @@ async fn watch(shared: Arc<Shared>, paths: PemPaths, every: Duration) {
                 Ok(tls) => drop(shared.reload_tls(tls)),
                 Err(error) if is_news => {
                     shared.counters.tls_reloads_refused.add_one();
-                    tracing::warn!(%error, cert = %paths.cert.display(), "the files make no identity");
+                    tracing::warn!(%error, cert = %paths.cert.display(), "the PEM files are not usable as TLS identity");
                 }
                 Err(_) => {}
             }

@@ -272,7 +272,7 @@ impl Drop for Inner {
             }
         };
         if !ended {
-            tracing::warn!(addr = %self.local_addr, "a handler keeps the thread of its shard from ending");
+            tracing::warn!(addr = %self.local_addr, "a handler blocks its thread, so the shard cannot shut down");
         }
         for thread in self.threads.drain(..) {
             if ended || thread.is_finished() {

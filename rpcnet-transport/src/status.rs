@@ -1,4 +1,4 @@
-//! How handlers fail.
+//! Status of a call that its handler or its server ends without a reply.
 
 use std::{fmt, time::Duration};
 
@@ -62,7 +62,9 @@ impl Status {
     pub fn app<E: Serialize>(error: &E, message: impl Into<String>) -> Self {
         match codec::to_postcard(error) {
             Ok(details) => Self::new(Code::App, message).with_details(details),
-            Err(failure) => Self::internal(format!("an error did not encode: {failure}")),
+            Err(failure) => Self::internal(format!(
+                "the application error could not be encoded: {failure}"
+            )),
         }
     }
 
@@ -113,7 +115,7 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code, self.message)
+        self.code.fmt_with(&self.message, f)
     }
 }
 

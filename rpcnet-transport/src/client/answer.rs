@@ -53,21 +53,18 @@ pub(crate) fn unreadable(
             format!("the answer came too slowly: not all of {body_bytes} bytes in {took:?}"),
         ),
         Err(ReadFailure::Wire(e @ WireError::TooLarge { .. })) => refused_for_size(&e),
-        Err(ReadFailure::Wire(e)) => RpcError::new(
-            Code::Internal,
-            Processed::Maybe,
-            "the answer makes no sense",
-        )
-        .with_source(e),
+        Err(ReadFailure::Wire(e)) => {
+            RpcError::new(Code::Internal, Processed::Maybe, "malformed response").with_source(e)
+        }
         Ok(Some(_)) => RpcError::new(
             Code::Internal,
             Processed::Maybe,
-            "a frame that is no answer",
+            "malformed response: unexpected frame",
         ),
         Ok(None) => RpcError::new(
             Code::Unavailable,
             Processed::Maybe,
-            "the answer ended without a reply",
+            "the response stream ended without a reply",
         ),
     }
 }
@@ -85,7 +82,7 @@ fn refused_for_size(error: &WireError) -> RpcError {
     RpcError::new(
         Code::PayloadTooLarge,
         Processed::Yes,
-        format!("the answer: {error}"),
+        format!("the response is too large: {error}"),
     )
 }
 
@@ -147,7 +144,7 @@ fn message_of(error: &ConnectionError) -> String {
         }
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_DENIED => {
             let reason = String::from_utf8_lossy(&close.reason);
-            format!("the server denied this node access: {reason}")
+            format!("permission denied by the server: {reason}")
         }
         // `LocalEnd` says why, if that is known.
         ConnectionError::LocallyClosed => "the connection was closed here".to_owned(),

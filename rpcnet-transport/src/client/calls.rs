@@ -245,12 +245,22 @@ impl RpcClient {
 
 pub(super) fn encode<Req: Encode + ?Sized>(request: &Req) -> Result<Bytes, RpcError> {
     request.encode().map_err(|e| {
-        RpcError::new(Code::Internal, Processed::No, "the request did not encode").with_source(e)
+        RpcError::new(
+            Code::Internal,
+            Processed::No,
+            "the request could not be encoded",
+        )
+        .with_source(e)
     })
 }
 
 pub(super) fn decode<Resp: Decode>(reply: Bytes) -> Result<Resp, RpcError> {
     Resp::decode(reply).map_err(|e| {
-        RpcError::new(Code::Internal, Processed::Yes, "the reply did not decode").with_source(e)
+        RpcError::new(
+            Code::Internal,
+            Processed::Yes,
+            "malformed response: the reply could not be decoded",
+        )
+        .with_source(e)
     })
 }

@@ -60,14 +60,14 @@ impl CloseReason {
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ClosedHere => f.write_str("closed here"),
-            Self::RuntimeEnded => f.write_str("the runtime of the endpoint has ended"),
-            Self::ShutDown => f.write_str("the other side shut down"),
-            Self::Disconnected => f.write_str("disconnected by the other side"),
-            Self::Denied(reason) => write!(f, "denied by the other side: {reason}"),
-            Self::ClosedByPeer(reason) => write!(f, "closed by the other side: {reason}"),
-            Self::TimedOut => f.write_str("no sign of life"),
-            Self::Restarted => f.write_str("the other side was restarted"),
+            Self::ClosedHere => f.write_str("closed by this node"),
+            Self::RuntimeEnded => f.write_str("the tokio runtime of the endpoint has shut down"),
+            Self::ShutDown => f.write_str("the peer shut down"),
+            Self::Disconnected => f.write_str("disconnected by the peer"),
+            Self::Denied(reason) => write!(f, "permission denied by the peer: {reason}"),
+            Self::ClosedByPeer(reason) => write!(f, "closed by the peer: {reason}"),
+            Self::TimedOut => f.write_str("idle timeout"),
+            Self::Restarted => f.write_str("the peer was restarted"),
             Self::Failed(reason) => write!(f, "failed: {reason}"),
         }
     }

@@ -291,7 +291,11 @@ impl RpcClient {
             if e.is_cancelled() {
                 return Outcome::Ended(Err(RuntimeEnded.into_error(Processed::Maybe)));
             }
-            let lost = RpcError::new(Code::Internal, Processed::Maybe, "the call was lost");
+            let lost = RpcError::new(
+                Code::Internal,
+                Processed::Maybe,
+                "the task of the call panicked",
+            );
             Outcome::Ended(Err(lost.with_source(e)))
         }))
     }
@@ -422,6 +426,6 @@ async fn complete(
         .await
         .unwrap_or_else(|_| Err(target.timed_out(after)))
         .map(|opened| RpcClient::new(opened, &shared.config, None))
-        .inspect_err(|_| close_at_once(connection, answer::CLOSE_DONE, b"no handshake"));
+        .inspect_err(|_| close_at_once(connection, answer::CLOSE_DONE, b"handshake failed"));
     publish.send_replace(Progress::Over { taken, client });
 }

@@ -152,7 +152,10 @@ impl RpcClient {
             return Err(RpcError::new(
                 Code::InvalidRequest,
                 Processed::No,
-                "a method name has 1 to 255 bytes",
+                format!(
+                    "invalid method name: it has {} bytes, not 1 to 255",
+                    method.len()
+                ),
             ));
         }
         if body.len() > self.0.request_bytes_max {
@@ -250,12 +253,16 @@ pub(super) fn is_over(deadline: Option<Instant>, now: Instant) -> bool {
 
 pub(super) fn out_of_time(sent: bool) -> RpcError {
     if sent {
-        RpcError::new(Code::DeadlineExceeded, Processed::Maybe, "no reply in time")
+        RpcError::new(
+            Code::DeadlineExceeded,
+            Processed::Maybe,
+            "deadline exceeded before the reply arrived",
+        )
     } else {
         RpcError::new(
             Code::DeadlineExceeded,
             Processed::No,
-            "the request could not be sent in time",
+            "deadline exceeded before the request was sent",
         )
     }
 }

@@ -80,6 +80,6 @@ pub enum ConfigError {
         delay: Duration,
     },
     /// A lane has no room for such bodies.
-    #[error("lane_body_bytes_max of {0} is past 65535")]
+    #[error("lane_body_bytes_max of {0} exceeds 65535")]
     LaneBody(usize),
 }

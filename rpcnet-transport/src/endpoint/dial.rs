@@ -183,12 +183,12 @@ impl Shared {
                 Err(crate::stream::ReadFailure::Lost(e)) => Err(failed(e)),
                 other => Err(ConnectError::Protocol {
                     addr: target.peer.addr(),
-                    reason: format!("no hello: {other:?}"),
+                    reason: format!("no hello frame: {other:?}"),
                 }),
             }
         };
         let (hello, control) = hello.await.inspect_err(|_| {
-            close_at_once(&connection, answer::CLOSE_PROTOCOL, b"no hello");
+            close_at_once(&connection, answer::CLOSE_PROTOCOL, b"no hello frame");
         })?;
         target.known.note_limit(hello.message_bytes_max);
         target.registered.set_made(&connection);

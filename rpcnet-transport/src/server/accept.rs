@@ -189,7 +189,7 @@ async fn shake_hands(
     let from = incoming.remote_address();
     let connecting = incoming
         .accept()
-        .inspect_err(|e| tracing::debug!(%from, %e, "no handshake"))
+        .inspect_err(|e| tracing::debug!(%from, %e, "handshake not begun"))
         .ok()?;
     match complete(shared, connecting, begun).await {
         Ok(Admission::Denied { peer, reason }) => {
@@ -205,8 +205,8 @@ async fn shake_hands(
             // Whoever dials may be anybody: an operator is told of certificates, and now and then.
             if quic::is_about_certificates(&error) && warnings.take() {
                 let what = match quic::is_own_refusal(&error) {
-                    true => "this node does not trust the certificate of the caller",
-                    false => "the caller does not trust the certificate of this node",
+                    true => "the certificate of the caller is not trusted by this node",
+                    false => "the certificate of this node is not trusted by the caller",
                 };
                 tracing::warn!(%from, %error, "handshake failed: {what}");
             } else {
@@ -284,7 +284,7 @@ async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
                 Ok(bytes) => unsent.advance(bytes),
                 Err(e) => {
                     // The caller does not listen, and finds out by being refused.
-                    tracing::debug!(peer = %caller.peer, error = %e, "the state of draining was not sent");
+                    tracing::debug!(peer = %caller.peer, error = %e, "the draining state could not be sent");
                     unsent.clear();
                 }
             },
@@ -339,7 +339,7 @@ impl Drop for CloseOnDrop {
             close_at_once(
                 connection,
                 answer::CLOSE_DONE,
-                b"the handshake was given up",
+                b"the handshake was abandoned",
             );
         }
     }

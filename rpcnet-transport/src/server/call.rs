@@ -306,7 +306,7 @@ impl Call {
                 shared.counters.calls_timed_out.add_one();
                 Err(unsure(
                     Code::DeadlineExceeded,
-                    "the handler did not return in time",
+                    "deadline exceeded before the handler returned",
                 ))
             }
             Ended::Stopping => {
@@ -403,7 +403,7 @@ async fn wait_for_turn<T>(
             Err(Unserved::Cut(Cut::Cancelled))
         }
         () = shared.cancel_calls.cancelled() => {
-            let message = "the server shut down before the handler began";
+            let message = "the server shut down before the handler started";
             Err(Unserved::refused(Code::Draining, message))
         }
         () = until => {
@@ -455,7 +455,7 @@ pub(super) fn is_over(deadline: Option<Instant>) -> bool {
 #[cold]
 pub(super) fn expired(shared: &Shared) -> Status {
     shared.counters.calls_expired.add_one();
-    let message = "the time was over before the handler began";
+    let message = "deadline exceeded before the handler started";
     Status::new(Code::DeadlineExceeded, message).not_processed()
 }
 
@@ -468,16 +468,16 @@ fn refused_draining(shared: &Shared) -> Status {
 #[cold]
 fn refused_overloaded(shared: &Shared) -> Status {
     shared.counters.calls_refused_overloaded.add_one();
-    Status::overloaded("too many calls at a time")
+    Status::overloaded("the limit of concurrent calls is reached")
 }
 
 pub(super) fn unknown_method(shared: &Shared) -> Status {
     shared.counters.unknown_methods.add_one();
-    Status::new(Code::Unimplemented, "no such method").not_processed()
+    Status::new(Code::Unimplemented, "the server has no such method").not_processed()
 }
 
 pub(super) fn wrong_kind() -> Status {
-    let message = "the method takes calls of another kind";
+    let message = "the method streams its requests or replies otherwise than the call does";
     Status::new(Code::InvalidRequest, message).not_processed()
 }
 
@@ -583,7 +583,7 @@ pub(super) fn within_limit(reply: Bytes, limit: usize) -> Result<Bytes, Status> 
         return Ok(reply);
     }
     let message = format!(
-        "a reply of {} bytes is past the limit of {limit} bytes",
+        "the reply of {} bytes exceeds the limit of {limit} bytes",
         reply.len()
     );
     Err(Status::new(Code::PayloadTooLarge, message))

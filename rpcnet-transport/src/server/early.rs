@@ -41,7 +41,7 @@ impl Handshake {
             return Ok(request);
         }
         shared.counters.calls_refused_early.add_one();
-        let message = "the method is not replay-safe and the handshake not over";
+        let message = "the call came as early data and its method is not declared replay-safe";
         Err(Unserved::refused(Code::TooEarly, message))
     }
 }
@@ -66,7 +66,7 @@ pub(super) async fn serve_until_over(
             biased;
             _ = &mut completed => break,
             () = &mut late => {
-                let reason = b"the handshake took too long";
+                let reason = b"handshake timed out";
                 close_at_once(&caller.connection, answer::CLOSE_DONE, reason);
                 break;
             }

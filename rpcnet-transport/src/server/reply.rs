@@ -28,7 +28,7 @@ pub enum Fallible {}
 impl<T: Encode> IntoReply<Plain> for T {
     fn into_reply(self) -> Result<Bytes, Status> {
         self.encode()
-            .map_err(|e| Status::internal(format!("the reply did not encode: {e}")))
+            .map_err(|e| Status::internal(format!("the reply could not be encoded: {e}")))
     }
 }
 

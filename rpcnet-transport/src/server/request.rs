@@ -118,12 +118,12 @@ async fn in_time<T>(
         biased;
         () = shared.cancel_calls.cancelled() => {
             shared.counters.calls_refused_draining.add_one();
-            let message = "the server shut down before the request was there";
+            let message = "the server shut down before the request arrived";
             Err(Unserved::refused(Code::Draining, message))
         }
         part = in_time => part.ok_or_else(|| {
             shared.counters.calls_timed_out.add_one();
-            let message = "the time was over before the request was there";
+            let message = "deadline exceeded before the request arrived";
             Unserved::refused(Code::DeadlineExceeded, message)
         }),
     }

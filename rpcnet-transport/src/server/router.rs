@@ -480,7 +480,7 @@ impl fmt::Debug for Router {
 
 fn decode<Req: Decode>(body: Bytes) -> Result<Req, Status> {
     Req::decode(body).map_err(|e| {
-        Status::invalid_request(format!("the request did not decode: {e}")).not_processed()
+        Status::invalid_request(format!("the request could not be decoded: {e}")).not_processed()
     })
 }
 

@@ -398,22 +398,22 @@ pub(crate) fn cut_to_error(cut: u64) -> (Code, Processed, &'static str) {
         c if c == Cut::Malformed as u64 => (
             Code::Internal,
             Processed::Maybe,
-            "the server did not understand the stream",
+            "the server reset the stream as malformed",
         ),
         c if c == Cut::HeaderTimeout as u64 => (
             Code::Unavailable,
             Processed::No,
-            "the server waited too long for the request",
+            "header timeout: the request did not reach the server in time",
         ),
         c if c == Cut::Stalled as u64 => (
             Code::Unavailable,
             Processed::Maybe,
-            "the server cut a call that made no progress",
+            "stall timeout: the server reset a call that made no progress",
         ),
         c if c == Cut::Failed as u64 => (
             Code::Internal,
             Processed::Maybe,
-            "the server could not complete its answer",
+            "the server could not complete its response",
         ),
         c if c == Cut::Closing as u64 => (
             Code::Unavailable,
@@ -423,9 +423,9 @@ pub(crate) fn cut_to_error(cut: u64) -> (Code, Processed, &'static str) {
         c if c == Cut::OutOfTime as u64 => (
             Code::DeadlineExceeded,
             Processed::Maybe,
-            "the handler did not return in time",
+            "deadline exceeded before the handler returned",
         ),
-        _ => (Code::Cancelled, Processed::Maybe, "the server cut the call"),
+        _ => (Code::Cancelled, Processed::Maybe, "cancelled by the server"),
     }
 }
 

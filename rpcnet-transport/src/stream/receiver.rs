@@ -293,7 +293,8 @@ impl RecvCore {
             }
             Side::Caller(_) => (Code::Internal, Processed::Yes),
         };
-        let error = RpcError::new(code, processed, "a message did not decode").with_source(cause);
+        let error =
+            RpcError::new(code, processed, "the message could not be decoded").with_source(cause);
         self.failed(error)
     }
 
@@ -321,7 +322,7 @@ fn out_of_time() -> RpcError {
     RpcError::new(
         Code::DeadlineExceeded,
         Processed::Maybe,
-        "the time for the call is over",
+        "deadline exceeded while waiting for a response",
     )
 }
 
@@ -329,7 +330,7 @@ fn out_of_time() -> RpcError {
 fn handler_error(failure: Result<Option<Frame>, ReadFailure>, counters: &Counters) -> RpcError {
     match failure {
         Err(ReadFailure::Cut(_) | ReadFailure::Lost(_) | ReadFailure::TooSlow { .. }) => {
-            RpcError::new(Code::Cancelled, Processed::Maybe, "the caller gave up")
+            RpcError::new(Code::Cancelled, Processed::Maybe, "cancelled by the caller")
         }
         Err(ReadFailure::Wire(e @ WireError::TooLarge { .. })) => {
             counters.oversized_messages.add_one();
@@ -344,7 +345,7 @@ fn handler_error(failure: Result<Option<Frame>, ReadFailure>, counters: &Counter
             RpcError::new(
                 Code::InvalidRequest,
                 Processed::Maybe,
-                "a frame that is no message",
+                "unexpected frame in place of a message",
             )
         }
     }

@@ -58,7 +58,12 @@ impl<T: Encode> Sender<T> {
     /// [`Code::Unavailable`] end the call.
     pub async fn send(&mut self, message: T) -> Result<(), RpcError> {
         let body = message.encode().map_err(|e| {
-            RpcError::new(Code::Internal, Processed::No, "a message did not encode").with_source(e)
+            RpcError::new(
+                Code::Internal,
+                Processed::No,
+                "the message could not be encoded",
+            )
+            .with_source(e)
         })?;
         self.core.send(body).await
     }
@@ -216,7 +221,7 @@ impl SendCore {
         }
         // Who always has room to send lets others run, and notices that its call is over.
         coop::consume_budget().await;
-        let over = || error(Code::Cancelled, Processed::Maybe, "the call is over");
+        let over = || error(Code::Cancelled, Processed::Maybe, "the call has ended");
         let half = self.half.as_mut().ok_or_else(over)?;
         let served = match &self.end {
             End::GiveBack { call, .. } => Some(call),
@@ -240,7 +245,7 @@ impl SendCore {
                     error(
                         Code::DeadlineExceeded,
                         Processed::Maybe,
-                        "the time for the call is over",
+                        "deadline exceeded while a message was sent",
                     )
                 }),
                 None => Ok(write.await),
@@ -274,7 +279,7 @@ impl SendCore {
             WriteFailure::Stopped => error(
                 Code::Cancelled,
                 Processed::Maybe,
-                "the other side wants no more messages",
+                "the peer stopped the stream",
             ),
             WriteFailure::Stalled => {
                 half.cut(Cut::Stalled);
@@ -284,7 +289,7 @@ impl SendCore {
                 error(
                     Code::Cancelled,
                     Processed::Maybe,
-                    "the other side stopped reading",
+                    "stall timeout: the peer does not read",
                 )
             }
             WriteFailure::Lost(e) => answer::lost_midway(e).with_peer(peer.clone()),
@@ -339,7 +344,7 @@ pub(crate) fn too_large(bytes: usize, limit: usize) -> RpcError {
     RpcError::new(
         Code::PayloadTooLarge,
         Processed::No,
-        format!("a message of {bytes} bytes is past the limit of {limit} bytes"),
+        format!("the message of {bytes} bytes exceeds the limit of {limit} bytes"),
     )
 }
 

@@ -19,7 +19,7 @@ use super::{
 pub(crate) enum NameFault {
     #[error("it is empty")]
     Empty,
-    #[error("it is an IP address, and nodes are known by DNS names")]
+    #[error("it is an IP address, and nodes have DNS names")]
     Address,
     #[error("a wildcard names no single node")]
     Wildcard,

@@ -40,10 +40,10 @@ pub enum BadPreface {
     #[error("wrong magic")]
     Magic,
     /// A version of this protocol that we do not speak.
-    #[error("version {0} is not spoken here")]
+    #[error("unsupported version {0}")]
     Version(u8),
     /// A stream of a kind that we do not know, or that does not belong here.
-    #[error("stream kind {0} does not belong here")]
+    #[error("unexpected stream kind {0}")]
     Kind(u8),
 }
 

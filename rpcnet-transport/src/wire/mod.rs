@@ -104,7 +104,7 @@ pub enum WireError {
     #[error("unknown frame kind {0:#04x}")]
     UnknownKind(u8),
     /// A header promises more than the limit. Nothing was allocated for it.
-    #[error("{what} of {bytes} bytes is past the limit of {limit} bytes")]
+    #[error("{what} of {bytes} bytes exceeds the limit of {limit} bytes")]
     TooLarge {
         /// Which part is too large.
         what: &'static str,
@@ -114,7 +114,7 @@ pub enum WireError {
         limit: u64,
     },
     /// A method name or a status message is empty where it must not be, or is not UTF-8.
-    #[error("{0} is not valid text")]
+    #[error("{0} is empty or no valid UTF-8")]
     BadText(&'static str),
     /// A field has a value that this version does not know.
     #[error("field {field} has the unknown value {value}")]
@@ -125,7 +125,7 @@ pub enum WireError {
         value: u8,
     },
     /// A frame that is whole but does not belong where it is.
-    #[error("a frame that does not belong there")]
+    #[error("unexpected frame")]
     OutOfPlace,
     /// The stream ended inside a frame.
     #[error("the stream ended inside a frame")]

@@ -71,7 +71,7 @@ fn assert_local(error: RpcError, processed: Processed) {
     assert!(
         error
             .to_string()
-            .contains("the runtime of the endpoint has ended"),
+            .contains("the tokio runtime of the endpoint has shut down"),
         "{error}"
     );
 }

@@ -272,7 +272,7 @@ impl Lanes {
         let overloaded =
             |message: &str| Err(RpcError::new(Code::Overloaded, Processed::No, message));
         let Some(_queued) = Queued::enter(&self.link.queued, self.queue_len) else {
-            return overloaded("too many calls wait for this connection");
+            return overloaded("the queue of calls for this connection is full");
         };
         let mut place = pin!(self.link.places.notified());
         // From here on nothing is missed. Room that was made before is for the call that waits longest.
@@ -287,7 +287,9 @@ impl Lanes {
                     let waited = async { timeout_at(at, place).await };
                     match self.link.runtime.inside(waited).await {
                         Ok(Ok(())) => {}
-                        Ok(Err(_)) => return overloaded("the connection had no room in time"),
+                        Ok(Err(_)) => {
+                            return overloaded("deadline exceeded while waiting for a lane");
+                        }
                         Err(ended) => return Err(ended.into_error(Processed::No)),
                     }
                 }

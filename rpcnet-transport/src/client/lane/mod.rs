@@ -425,7 +425,7 @@ impl End {
             Self::Untaken(e) => answer::untaken(e.clone()),
             Self::RuntimeEnded => RuntimeEnded.into_error(Processed::Maybe),
             Self::Broken(e) => {
-                let message = "the answers make no sense";
+                let message = "malformed response";
                 RpcError::new(Code::Internal, Processed::Maybe, message).with_source(e.clone())
             }
         }
@@ -437,7 +437,7 @@ impl End {
             Self::Lost(e) | Self::Untaken(e) => answer::lost_before_sending(e.clone()),
             Self::RuntimeEnded => RuntimeEnded.into_error(Processed::No),
             Self::Finished | Self::Cut(_) | Self::Broken(_) => {
-                RpcError::new(Code::Draining, Processed::No, "the server shuts down")
+                RpcError::new(Code::Draining, Processed::No, "the server is shutting down")
             }
         }
     }

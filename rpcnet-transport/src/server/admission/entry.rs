@@ -262,14 +262,14 @@ fn status(counters: &Counters, turned: Turned) -> Status {
         Status::overloaded(message).with_retry_after(retry_after)
     };
     match turned {
-        Turned::Refused { retry_after } => overloaded("too many calls at a time", retry_after),
+        Turned::Refused { retry_after } => overloaded("the admission queue is full", retry_after),
         Turned::Shed { retry_after } => {
             counters.calls_shed.add_one();
-            overloaded("too many calls to wait for a place", retry_after)
+            overloaded("the call was shed from the admission queue", retry_after)
         }
         Turned::Expired => {
             counters.calls_expired.add_one();
-            let message = "the time was over before the handler began";
+            let message = "deadline exceeded before the handler started";
             Status::new(Code::DeadlineExceeded, message).not_processed()
         }
     }

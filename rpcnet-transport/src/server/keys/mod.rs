@@ -138,7 +138,9 @@ impl KeyMemory {
         key: u128,
     ) -> Outcome {
         let Some(lent) = cx.take_lent() else {
-            return Err(Status::internal("a call with a key was not prepared"));
+            return Err(Status::internal(
+                "the call with an idempotency key was not prepared",
+            ));
         };
         let counters = Arc::clone(&lent.shared.counters);
         let stopping = lent.shared.cancel_calls.clone();
@@ -161,7 +163,7 @@ impl KeyMemory {
             }
             Begun::Differs => {
                 counters.invalid_requests.add_one();
-                let message = "the idempotency key was given to a call with another body";
+                let message = "the idempotency key was used before with a different request body";
                 // Another worker would run what the caller has mistaken for a repeat.
                 return Err(Status::invalid_request(message)
                     .not_processed()
@@ -169,7 +171,9 @@ impl KeyMemory {
             }
             Begun::Full => {
                 counters.calls_refused_overloaded.add_one();
-                return Err(Status::overloaded("too many calls with keys at a time"));
+                return Err(Status::overloaded(
+                    "the limit of concurrent calls with idempotency keys is reached",
+                ));
             }
             // It waits without the place that it has come with.
             Begun::Joins => {
@@ -336,7 +340,7 @@ impl Answer {
             Self::Panicked => Err(unsure(Code::Internal, "the handler panicked")),
             Self::Cut => Err(unsure(
                 Code::Cancelled,
-                "the handler was cut before it returned",
+                "the handler was cancelled before it returned",
             )),
         }
     }

@@ -297,7 +297,7 @@ impl Lane {
                 expired(&self.shared)
             } else {
                 self.shared.counters.calls_timed_out.add_one();
-                let message = "the handler did not return in time";
+                let message = "deadline exceeded before the handler returned";
                 unsure(Code::DeadlineExceeded, message)
             };
             self.fail(call.id, status);
@@ -412,7 +412,7 @@ impl Lane {
                 call.count_cut(&self.shared);
             }
             let status = if call.gives_up_waiting() {
-                let message = "the server shut down before the handler began";
+                let message = "the server shut down before the handler started";
                 Status::new(Code::Draining, message).not_processed()
             } else {
                 let message = "the server shut down before the handler returned";

@@ -158,7 +158,8 @@ impl Lane {
                 if context.end_or_keep() {
                     method.spare_context = Some(context);
                 }
-                let outcome = outcome.unwrap_or_else(|| Err(Status::internal("no handler")));
+                let outcome =
+                    outcome.unwrap_or_else(|| Err(Status::internal("the handler was not started")));
                 self.finish(id, outcome);
             }
             Ok(Poll::Pending) => {
@@ -349,7 +350,7 @@ fn request_within_limit(shared: &Shared, bytes: usize, limit: usize) -> Result<(
         return Ok(());
     }
     shared.counters.oversized_messages.add_one();
-    let message = format!("a request of {bytes} bytes is past the limit of {limit} bytes");
+    let message = format!("the request of {bytes} bytes exceeds the limit of {limit} bytes");
     Err(Status::new(Code::PayloadTooLarge, message).not_processed())
 }
 
@@ -389,7 +390,7 @@ impl Spawned {
             let (queued, turn) = *queued;
             places = Box::pin(queued.turn(&shared.counters)).await?;
             if !turn.begin() {
-                return Err(Status::new(Code::Cancelled, "nobody waits").not_processed());
+                return Err(Status::new(Code::Cancelled, "cancelled by the caller").not_processed());
             }
             if is_over(context.asked().deadline) {
                 return Err(expired(shared));
