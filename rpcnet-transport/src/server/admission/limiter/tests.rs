@@ -91,39 +91,40 @@ impl Model {
 
 #[test]
 fn it_finds_the_knee() {
-    for (service, knee) in [
-        (0.001, 8),
-        (0.001, 100),
-        (0.02, 40),
-        (0.005, 400),
-        (0.1, 16),
+    // Quick calls have it learn quickly: time is measured in their number.
+    for (service, knee, seconds) in [
+        (0.001, 8, 20.0),
+        (0.001, 100, 10.0),
+        (0.02, 40, 60.0),
+        (0.005, 400, 10.0),
+        (0.1, 16, 200.0),
     ] {
         let mut model = Model::new(service, knee);
-        model.run(60.0_f64.max(service * 2_000.0));
-        model.assert_at_knee(30.0);
+        model.run(seconds);
+        model.assert_at_knee(seconds / 2.0);
     }
 }
 
 #[test]
 fn it_follows_a_knee_that_moves() {
     let mut model = Model::new(0.002, 100);
-    model.run(30.0);
-    model.assert_at_knee(10.0);
+    model.run(10.0);
+    model.assert_at_knee(5.0);
     for knee in [20, 200, 8, 60] {
         model.knee = knee;
-        model.run(30.0);
-        model.assert_at_knee(10.0);
+        model.run(10.0);
+        model.assert_at_knee(5.0);
     }
 }
 
 #[test]
 fn calls_that_become_slower_by_themselves_do_not_shrink_it_for_long() {
     let mut model = Model::new(0.002, 50);
-    model.run(30.0);
-    for service in [0.02, 0.004, 0.0005] {
+    model.run(10.0);
+    for (service, seconds) in [(0.02, 60.0), (0.004, 30.0), (0.0005, 10.0)] {
         model.service = service;
-        model.run(60.0);
-        model.assert_at_knee(20.0);
+        model.run(seconds);
+        model.assert_at_knee(seconds / 2.0);
     }
 }
 
