@@ -98,10 +98,20 @@ impl Bench {
         transport: TransportConfig,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
+        let endpoint = endpoint_with("caller", loopback(), transport).expect("a free port");
+        Self::on(endpoint, balancer, health, change).await
+    }
+
+    /// A client that calls from this endpoint.
+    async fn on(
+        endpoint: Endpoint,
+        balancer: Arc<dyn Balancer>,
+        health: HealthConfig,
+        change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
+    ) -> Self {
         let list = StaticMembership::new();
         let registry = WorkerRegistry::with_balancer(list.clone(), balancer).with_health(health);
         registry.start().await;
-        let endpoint = endpoint_with("caller", loopback(), transport).expect("a free port");
         let config = ClusterClientConfig::new(endpoint).with_timeout(PATIENCE);
         let client = ClusterClient::new(Arc::new(registry), change(config));
         Self {
