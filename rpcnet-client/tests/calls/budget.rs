@@ -174,9 +174,9 @@ async fn of_several_workers_that_say_when_the_first_one_free_is_asked() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_hangs_does_not_eat_the_time_of_a_call_that_may_be_repeated() {
-    let bench = Bench::with(|config| {
+    let bench = Bench::in_memory(turns(), HealthConfig::new(), |config| {
         let policy = MethodPolicy::new()
             .with_idempotent(true)
             .with_attempt_timeout(Duration::from_secs(2));

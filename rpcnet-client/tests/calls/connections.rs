@@ -102,14 +102,15 @@ async fn another_node_at_the_address_is_not_called() {
     assert_eq!(impostor.stats().calls_started, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_cannot_be_reached_is_avoided_for_a_while() {
     let down_time = Duration::from_secs(60);
-    let bench = Bench::with_down_time(down_time, |config| {
+    let health = HealthConfig::new().with_down_time(down_time, down_time);
+    let bench = Bench::in_memory(turns(), health, |config| {
         config.with_connect_timeout(Duration::from_secs(2))
     })
     .await;
-    let _dead = bench.silent("dead");
+    bench.unreachable(&["dead"]);
     let _server = bench.worker("red", who("red"));
     let mut second_attempts = 0;
     for _ in 0..20 {

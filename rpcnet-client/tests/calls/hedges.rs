@@ -8,7 +8,7 @@ use rpcnet_client::{
 
 use super::*;
 
-/// Long enough for a reply on a busy machine, so that hedges are made only to workers that hang.
+/// The time of calls to workers that hang, in virtual time.
 const LONG: Duration = Duration::from_secs(3);
 
 fn soon() -> Hedging {
@@ -36,11 +36,11 @@ async fn bench(
 ) -> (Bench, Arc<First>) {
     let first = Arc::new(First::default());
     let balancer = Arc::clone(&first) as Arc<dyn Balancer>;
-    let bench = Bench::balanced(balancer, TransportConfig::default(), change).await;
+    let bench = Bench::in_memory(balancer, HealthConfig::new(), change).await;
     (bench, first)
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn the_first_reply_wins_and_the_loser_is_cancelled_and_counted_down() {
     let (bench, told) = bench(|config| config.with_hedging("who", soon())).await;
     let (router, runs) = hanging();
@@ -62,7 +62,7 @@ async fn the_first_reply_wins_and_the_loser_is_cancelled_and_counted_down() {
     assert!(told[0].0 != told[1].0 && told[1].2 >= Duration::from_millis(20));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_reply_in_time_needs_no_hedge() {
     let (bench, _) = bench(|config| config.with_hedging("who", Hedging::after(PATIENCE))).await;
     let _servers = [bench.worker("a", who("a")), bench.worker("b", who("b"))];
@@ -72,7 +72,7 @@ async fn a_reply_in_time_needs_no_hedge() {
     assert_eq!(bench.client.stats().extra_attempts(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_hedge_goes_to_another_worker_or_nowhere() {
     let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
     let (router, runs) = hanging();
@@ -83,7 +83,7 @@ async fn a_hedge_goes_to_another_worker_or_nowhere() {
     assert_eq!((runs.load(SeqCst), bench.client.stats().hedges), (1, 0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn there_are_as_many_hedges_as_there_may_be() {
     let (router, _) = hanging();
     for hedges in [1, 2] {
@@ -108,7 +108,7 @@ async fn there_are_as_many_hedges_as_there_may_be() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn an_empty_budget_makes_no_hedges() {
     let budget = RetryBudget::new()
         .with_cap(1.0)
@@ -125,7 +125,7 @@ async fn an_empty_budget_makes_no_hedges() {
     assert_eq!((stats.hedges, stats.budget_refusals), (1, 1));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_is_busy_gets_no_hedge() {
     let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
     let one = std::num::NonZeroUsize::MIN;
@@ -134,7 +134,7 @@ async fn a_worker_that_is_busy_gets_no_hedge() {
     let config = TransportConfig::default().with_calls_max(one);
     let b = bench.worker_with("b", router, config);
     // It says so with a refusal.
-    let other = endpoint("other", loopback()).expect("a free port");
+    let other = bind_on(bench.network.as_ref(), "other", TransportConfig::default());
     let other = other
         .connect(b.local_addr(), "b")
         .await
@@ -156,7 +156,7 @@ async fn a_worker_that_is_busy_gets_no_hedge() {
     load.abort();
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn an_attempt_that_fails_beside_a_hedge_does_not_end_the_call() {
     let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
     let (started, release) = (
@@ -197,7 +197,7 @@ async fn an_attempt_that_fails_beside_a_hedge_does_not_end_the_call() {
     assert_eq!((stats.attempts, stats.retries()), (2, 0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_is_final_ends_the_call_and_its_hedges() {
     let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
     let (router, _) = failing(Status::app(&7u32, "no luck"));
@@ -217,7 +217,7 @@ async fn an_answer_that_is_final_ends_the_call_and_its_hedges() {
     until("its handler is dropped", || a.in_flight() == 0).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_call_may_say_otherwise() {
     let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
     let _servers = [
@@ -241,7 +241,12 @@ async fn a_call_may_say_otherwise() {
 /// Most calls are quick; when one is not, the delay is that of the quick ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_delay_is_what_calls_have_taken() {
-    let (bench, _) = bench(|config| config.with_hedging("who", Hedging::at_quantile(0.9))).await;
+    // The registry, by whose clock latencies are noted, knows no virtual time.
+    let balancer = Arc::new(First::default());
+    let bench = Bench::balanced(balancer, TransportConfig::default(), |config| {
+        config.with_hedging("who", Hedging::at_quantile(0.9))
+    })
+    .await;
     let hangs = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let switch = Arc::clone(&hangs);
     let a = Router::new().raw("who", move |_, body| {
@@ -255,7 +260,7 @@ async fn the_delay_is_what_calls_have_taken() {
     });
     let _servers = [bench.worker("a", a), bench.worker("b", who("b"))];
     // Nothing is known yet.
-    let options = WorkerCallOptions::new().with_timeout(LONG);
+    let options = WorkerCallOptions::new().with_timeout(Duration::from_millis(200));
     bench.call_with("who", options).await.expect_err("it hangs");
     assert_eq!(bench.client.stats().hedges, 0);
     hangs.store(false, SeqCst);
@@ -274,7 +279,7 @@ async fn the_delay_is_what_calls_have_taken() {
     hangs.store(true, SeqCst);
     let hedged = async {
         loop {
-            let options = WorkerCallOptions::new().with_timeout(2 * LONG);
+            let options = WorkerCallOptions::new().with_timeout(Duration::from_secs(1));
             if bench.call_with("who", options).await.is_ok() {
                 return;
             }

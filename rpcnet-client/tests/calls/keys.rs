@@ -88,9 +88,12 @@ async fn a_call_whose_reply_was_lost_is_answered_from_memory_and_not_run_again()
     assert_eq!((runs.load(SeqCst), memory.len()), (2, 2));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn it_goes_to_another_worker_when_that_one_is_gone_or_of_no_help() {
-    let bench = Bench::with(|config| config.with_method("who", keys_for_who())).await;
+    let bench = Bench::in_memory(turns(), HealthConfig::new(), |config| {
+        config.with_method("who", keys_for_who())
+    })
+    .await;
     let (router, runs) = hanging();
     let _red = bench.worker("red", router);
     let _blue = bench.worker("blue", who("blue"));

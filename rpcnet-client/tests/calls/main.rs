@@ -31,6 +31,7 @@ use rpcnet_client::{
     Status, TransportConfig, WorkerCallOptions, WorkerRegistry,
     balance::health::HealthConfig,
     registry::{Node, NodeId, StaticMembership},
+    transport::MemoryNetwork,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -53,6 +54,21 @@ fn endpoint_with(
     Endpoint::bind(addr, config, tls)
 }
 
+/// An endpoint on a network in memory, or else on the loopback interface.
+fn bind_on(network: Option<&MemoryNetwork>, name: &str, config: TransportConfig) -> Endpoint {
+    let Some(network) = network else {
+        return endpoint_with(name, loopback(), config).expect("a free port");
+    };
+    let tls = CA.issue(name).expect("a node name");
+    let any = ([0, 0, 0, 0], 0).into();
+    network.bind(any, config, tls).expect("a free address")
+}
+
+/// Workers take turns, so that the order tells who was tried.
+fn turns() -> Arc<dyn Balancer> {
+    LoadBalancingStrategy::RoundRobin.balancer()
+}
+
 fn loopback() -> SocketAddr {
     ([127, 0, 0, 1], 0).into()
 }
@@ -61,6 +77,8 @@ fn loopback() -> SocketAddr {
 struct Bench {
     list: StaticMembership,
     client: Arc<ClusterClient>,
+    /// The network of the workers, if that is not the loopback interface.
+    network: Option<MemoryNetwork>,
 }
 
 impl Bench {
@@ -69,9 +87,7 @@ impl Bench {
     }
 
     async fn with(change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig) -> Self {
-        // The order of turns tells who was tried.
-        let turns = LoadBalancingStrategy::RoundRobin.balancer();
-        Self::balanced(turns, TransportConfig::default(), change).await
+        Self::balanced(turns(), TransportConfig::default(), change).await
     }
 
     /// Workers that could not be reached are passed over for so long.
@@ -79,9 +95,8 @@ impl Bench {
         down_time: Duration,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
-        let turns = LoadBalancingStrategy::RoundRobin.balancer();
         let health = HealthConfig::new().with_down_time(down_time, down_time);
-        Self::cared_for(turns, health, TransportConfig::default(), change).await
+        Self::cared_for(turns(), health, TransportConfig::default(), change).await
     }
 
     async fn balanced(
@@ -98,17 +113,34 @@ impl Bench {
         transport: TransportConfig,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
-        let endpoint = endpoint_with("caller", loopback(), transport).expect("a free port");
-        Self::on(endpoint, balancer, health, change).await
+        Self::on(None, balancer, health, transport, change).await
     }
 
-    /// A client that calls from this endpoint.
-    async fn on(
-        endpoint: Endpoint,
+    /// Without sockets, for tests in virtual time (`start_paused`): a timeout takes no time.
+    async fn in_memory(
         balancer: Arc<dyn Balancer>,
         health: HealthConfig,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
+        let network = Some(MemoryNetwork::new());
+        Self::on(
+            network,
+            balancer,
+            health,
+            TransportConfig::default(),
+            change,
+        )
+        .await
+    }
+
+    async fn on(
+        network: Option<MemoryNetwork>,
+        balancer: Arc<dyn Balancer>,
+        health: HealthConfig,
+        transport: TransportConfig,
+        change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
+    ) -> Self {
+        let endpoint = bind_on(network.as_ref(), "caller", transport);
         let list = StaticMembership::new();
         let registry = WorkerRegistry::with_balancer(list.clone(), balancer).with_health(health);
         registry.start().await;
@@ -117,6 +149,7 @@ impl Bench {
         Self {
             list,
             client: Arc::new(client),
+            network,
         }
     }
 
@@ -132,9 +165,7 @@ impl Bench {
     }
 
     fn worker_with(&self, name: &str, router: Router, config: TransportConfig) -> RpcServer {
-        let server = endpoint_with(name, loopback(), config)
-            .expect("a free port")
-            .serve(router);
+        let server = bind_on(self.network.as_ref(), name, config).serve(router);
         self.list(name, 1, server.local_addr());
         server
     }
@@ -144,6 +175,13 @@ impl Bench {
         let socket = UdpSocket::bind(loopback()).expect("a free port");
         self.list(name, 1, socket.local_addr().expect("an address"));
         socket
+    }
+
+    /// Workers on the list at addresses of the memory network that no socket has.
+    fn unreachable(&self, names: &[&str]) {
+        for (last, name) in (1..).zip(names) {
+            self.list(name, 1, ([10, 9, 9, last], 1).into());
+        }
     }
 
     async fn call(&self, method: &str) -> Result<String, ClusterError> {

@@ -1,7 +1,5 @@
 //! Calls go to another worker exactly when that does no harm.
 
-use rpcnet_client::transport::MemoryNetwork;
-
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,19 +32,11 @@ async fn nobody_matches_and_nobody_is_reachable_are_told_apart() {
 
 #[tokio::test(start_paused = true)]
 async fn one_deadline_holds_for_all_attempts() {
-    let network = MemoryNetwork::new();
-    let any = ([0, 0, 0, 0], 0).into();
-    let tls = CA.issue("caller").expect("a node name");
-    let endpoint = network.bind(any, TransportConfig::default(), tls);
-    let turns = LoadBalancingStrategy::RoundRobin.balancer();
-    let bench = Bench::on(endpoint.unwrap(), turns, HealthConfig::new(), |config| {
+    let bench = Bench::in_memory(turns(), HealthConfig::new(), |config| {
         config.with_connect_timeout(Duration::from_millis(1_500))
     })
     .await;
-    // No socket has these addresses.
-    for (last, name) in (1..).zip(["a", "b", "c"]) {
-        bench.list(name, 1, ([10, 9, 9, last], 1).into());
-    }
+    bench.unreachable(&["a", "b", "c"]);
     let begun = Instant::now();
     let options = WorkerCallOptions::new().with_timeout(Duration::from_millis(4_400));
     let error = bench.call_with("who", options).await;
@@ -64,9 +54,9 @@ async fn one_deadline_holds_for_all_attempts() {
     assert!(error.to_string().contains("tried 3 times: "), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_deadline_over_while_the_handler_runs_may_have_processed() {
-    let bench = Bench::new().await;
+    let bench = Bench::in_memory(turns(), HealthConfig::new(), |config| config).await;
     let (router, runs) = hanging();
     let _servers = [
         bench.worker("red", router),
