@@ -227,6 +227,7 @@ fn a_blocked_runtime_declares_nobody_failed() {
             .unwrap()
     };
     let (told, addr) = std::sync::mpsc::channel();
+    let (found_failed, is_found_failed) = std::sync::mpsc::channel();
     let (saw_it_back, it_is_back) = std::sync::mpsc::channel();
     let others = std::thread::spawn(move || {
         runtime().block_on(async {
@@ -235,6 +236,7 @@ fn a_blocked_runtime_declares_nobody_failed() {
             until("the blocked one joins", || live(&nodes[0]).len() == 6).await;
             let blocked = |n: &ClusterMembership| state(n, "blocked") == Some(MemberState::Failed);
             until("it is found failed", || nodes.iter().all(blocked)).await;
+            found_failed.send(()).unwrap();
             until("it is back", || {
                 nodes.iter().all(|node| live(node).len() == 6)
             })
@@ -253,8 +255,8 @@ fn a_blocked_runtime_declares_nobody_failed() {
         node.join([addr.recv().unwrap().to_string()]).await.unwrap();
         until("it knows all", || live(&node).len() == 6).await;
         let mut events = node.subscribe();
-        // The blocking itself, not a wait for something.
-        std::thread::sleep(Duration::from_secs(6));
+        // This blocks the thread, and with it the runtime.
+        is_found_failed.recv_timeout(PATIENCE).unwrap();
         until("it hears them again", || {
             node.stats().stalls > 0 && live(&node).len() == 6
         })
