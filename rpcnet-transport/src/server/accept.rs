@@ -1,4 +1,4 @@
-//! Letting connections in, not too many strangers at a time.
+//! Accept loop: handshakes, authorization, and the streams of accepted connections.
 
 use std::{net::IpAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -29,13 +29,14 @@ use crate::{
     wire::{self, Hello, Preface, StreamKind},
 };
 
-/// What bounds how many strangers are let in at a time.
+/// Bounds of the accept loop: handshakes and connections at a time.
 pub(crate) struct AcceptLoop {
     handshakes: Arc<Mutex<Handshakes<CancellationToken>>>,
     epoch: Instant,
     connections: Arc<Semaphore>,
-    /// From this many handshakes on callers have to prove their address.
-    wary_from: usize,
+    /// From this many handshakes on callers have to validate their address (Retry, RFC 9000
+    /// section 8.1.2).
+    retry_threshold: usize,
     warnings: Arc<Warnings>,
 }
 
@@ -63,7 +64,7 @@ impl AcceptLoop {
             handshakes: Arc::new(Mutex::new(Handshakes::new(handshakes))),
             epoch: Instant::now(),
             connections: Arc::new(Semaphore::new(places(config.connections_max))),
-            wary_from: handshakes / 2,
+            retry_threshold: handshakes / 2,
             warnings: Arc::default(),
         }
     }
@@ -110,22 +111,22 @@ struct Control {
     told: bool,
 }
 
-/// A connection that was let in.
-struct Admitted {
+/// A connection whose caller is authorized.
+struct AcceptedConnection {
     caller: Arc<Caller>,
     control: Control,
     /// Streams of it that were taken already.
     streams_taken: u64,
 }
 
-/// What becomes of a caller whose certificate is good.
-enum Admission {
-    Granted(Admitted),
+/// What a handshake with a good certificate led to.
+enum HandshakeOutcome {
+    Accepted(AcceptedConnection),
     Denied { peer: Peer, reason: String },
 }
 
 /// Takes connections until the endpoint stops, or refuses them while it does not serve.
-pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
+pub(crate) async fn serve_connections(shared: Arc<Shared>, bounds: AcceptLoop) {
     loop {
         let incoming = tokio::select! {
             biased;
@@ -138,8 +139,8 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
             incoming.refuse();
             continue;
         }
-        let is_wary = gate.handshakes.lock().len() > gate.wary_from;
-        if is_wary && !incoming.remote_address_validated() && incoming.may_retry() {
+        let asks_for_retry = bounds.handshakes.lock().len() > bounds.retry_threshold;
+        if asks_for_retry && !incoming.remote_address_validated() && incoming.may_retry() {
             shared.counters.handshakes_retried.add_one();
             if let Err(e) = incoming.retry() {
                 e.into_incoming().refuse();
@@ -147,62 +148,61 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, gate: AcceptLoop) {
             continue;
         }
         let begun = shared.registry.begin();
-        let handshake = gate.begin(incoming.remote_address().ip(), begun);
-        let connection = Arc::clone(&gate.connections).try_acquire_owned();
+        let handshake = bounds.begin(incoming.remote_address().ip(), begun);
+        let connection = Arc::clone(&bounds.connections).try_acquire_owned();
         let (Some(handshake), Ok(connection)) = (handshake, connection) else {
             shared.counters.handshakes_refused.add_one();
             incoming.refuse();
             continue;
         };
         let task_shared = Arc::clone(&shared);
-        let warnings = Arc::clone(&gate.warnings);
+        let warnings = Arc::clone(&bounds.warnings);
         shared.connections.spawn(async move {
             let shared = task_shared;
-            let shaken = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 () = shared.stopped.cancelled() => return,
                 // Dropped, so that its caller is told.
                 () = handshake.dropped.cancelled() => None,
-                shaken = shake_hands(&shared, incoming, &handshake.begun, &warnings) => shaken,
+                accepted = accept_connection(&shared, incoming, &handshake.begun, &warnings) => accepted,
             };
             drop(handshake);
-            match shaken {
-                Some(Some(admitted)) => serve_streams(shared, admitted).await,
+            match accepted {
+                Some(Some(accepted)) => serve_streams(shared, accepted).await,
                 Some(None) => {}
                 None => shared.counters.handshakes_failed.add_one(),
             }
             drop(connection);
         });
     }
-    // Connections that were made from here may live on; nobody takes new ones any more.
+    // Connections that this endpoint made may live on; no new ones are accepted.
     shared.tls.close(&shared.quinn);
 }
 
-/// Completes a handshake; `None` if it failed. There is nothing in it if the
-/// caller is not let in.
-async fn shake_hands(
+/// Completes a handshake; `None` if it failed. There is nothing in it if the caller is denied.
+async fn accept_connection(
     shared: &Arc<Shared>,
     incoming: quinn::Incoming,
     begun: &Handshake,
     warnings: &Warnings,
-) -> Option<Option<Admitted>> {
+) -> Option<Option<AcceptedConnection>> {
     let from = incoming.remote_address();
     let connecting = incoming
         .accept()
         .inspect_err(|e| tracing::debug!(%from, %e, "handshake not begun"))
         .ok()?;
     match complete(shared, connecting, begun).await {
-        Ok(Admission::Denied { peer, reason }) => {
+        Ok(HandshakeOutcome::Denied { peer, reason }) => {
             tracing::debug!(%peer, reason, "connection denied");
             Some(None)
         }
-        Ok(Admission::Granted(admitted)) => {
+        Ok(HandshakeOutcome::Accepted(accepted)) => {
             shared.counters.connections_accepted.add_one();
-            tracing::debug!(peer = %admitted.caller.peer, "connection accepted");
-            Some(Some(admitted))
+            tracing::debug!(peer = %accepted.caller.peer, "connection accepted");
+            Some(Some(accepted))
         }
         Err(error) => {
-            // Whoever dials may be anybody: an operator is told of certificates, and now and then.
+            // Any host may dial: an operator is warned of certificates alone, and not often.
             if quic::is_about_certificates(&error) && warnings.take() {
                 let what = match quic::is_own_refusal(&error) {
                     true => "the certificate of the caller is not trusted by this node",
@@ -217,8 +217,8 @@ async fn shake_hands(
     }
 }
 
-/// Tells the caller that it was let in, and with which limits.
-async fn say_hello(shared: &Shared, connection: &quinn::Connection) -> Option<Control> {
+/// Tells the caller that it is accepted, and with which limits.
+async fn send_hello(shared: &Shared, connection: &quinn::Connection) -> Option<Control> {
     let draining = shared.is_draining();
     let mut hello = BytesMut::new();
     hello.extend_from_slice(
@@ -253,16 +253,16 @@ async fn say_hello(shared: &Shared, connection: &quinn::Connection) -> Option<Co
 }
 
 /// Takes the streams of one connection, until the connection or the endpoint ends, and tells it when the server drains.
-async fn serve_streams(shared: Arc<Shared>, admitted: Admitted) {
+async fn serve_streams(shared: Arc<Shared>, accepted: AcceptedConnection) {
     let mut draining_changed = shared.draining_changed.subscribe();
-    let Admitted {
+    let AcceptedConnection {
         caller,
         control: Control {
             mut stream,
             mut told,
         },
         mut streams_taken,
-    } = admitted;
+    } = accepted;
     let mut guard = ConnectionGuard::new(caller.connection.clone(), shared.runtime.clone());
     let mut unsent = BytesMut::new();
     let mut tell_from = Instant::now();
@@ -314,7 +314,7 @@ async fn complete(
     shared: &Arc<Shared>,
     mut connecting: quinn::Connecting,
     begun: &Handshake,
-) -> Result<Admission, ConnectionError> {
+) -> Result<HandshakeOutcome, ConnectionError> {
     let deadline = Instant::now() + shared.config.connect_timeout;
     let late = |_| ConnectionError::TimedOut;
     // Whether a session is resumed is decided by the caller's first flight.
@@ -325,9 +325,9 @@ async fn complete(
         unreachable!("a server may always write before the handshake is over");
     };
     let mut unfinished = CloseOnDrop(Some(connection.clone()));
-    let admission = judge(shared, connection, completed, begun, deadline).await?;
+    let outcome = authorize(shared, connection, completed, begun, deadline).await?;
     unfinished.0 = None;
-    Ok(admission)
+    Ok(outcome)
 }
 
 /// Closes a connection whose handshake is given up: calls that came early may still hold it.
@@ -345,14 +345,14 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// Decides whether a caller is let in, when its certificate is known.
-async fn judge(
+/// Decides whether a caller may connect, when its certificate is known.
+async fn authorize(
     shared: &Arc<Shared>,
     connection: quinn::Connection,
     completed: quinn::ZeroRttAccepted,
     begun: &Handshake,
     deadline: Instant,
-) -> Result<Admission, ConnectionError> {
+) -> Result<HandshakeOutcome, ConnectionError> {
     let late = |_| ConnectionError::TimedOut;
     // Certificates that are known by now are those of a session, at which TLS itself does not look again.
     let known = chain_of(&connection);
@@ -360,18 +360,19 @@ async fn judge(
     let trusts = |chain: &Vec<_>| tls.trusts_caller(chain, tls.now());
     let is_trusted = known.as_ref().is_none_or(trusts);
     let known = known.filter(|_| is_trusted && shared.config.early_data);
-    let known = known.and_then(|chain| Newcomer::new(shared, &connection, &chain, begun).ok());
+    let known =
+        known.and_then(|chain| VerifiedCaller::new(shared, &connection, &chain, begun).ok());
     let mut early = None;
-    if let Some(Newcomer { caller, denial }) = known {
+    if let Some(VerifiedCaller { caller, denial }) = known {
         if let Err(denial) = denial {
             // A close that comes before the end of the handshake does not say why.
             timeout_at(deadline, completed).await.map_err(late)?;
             return Ok(deny(shared, &caller, denial));
         }
-        let control = say_hello(shared, &connection).await;
+        let control = send_hello(shared, &connection).await;
         let control = control.ok_or(ConnectionError::TimedOut)?;
         let streams_taken = early::serve_until_over(shared, &caller, completed, deadline).await;
-        early = Some(Admitted {
+        early = Some(AcceptedConnection {
             caller,
             control,
             streams_taken,
@@ -386,34 +387,34 @@ async fn judge(
     if let Some(reason) = connection.close_reason() {
         return Err(reason);
     }
-    if let Some(admitted) = early {
-        return Ok(Admission::Granted(admitted));
+    if let Some(accepted) = early {
+        return Ok(HandshakeOutcome::Accepted(accepted));
     }
     let chain = chain_of(&connection).unwrap_or_default();
-    let newcomer = Newcomer::new(shared, &connection, &chain, begun).map_err(|fault| {
+    let verified = VerifiedCaller::new(shared, &connection, &chain, begun).map_err(|fault| {
         let reason = fault.reason().as_bytes();
         close_at_once(&connection, answer::CLOSE_NO_NAME, reason);
         ConnectionError::LocallyClosed
     });
-    let Newcomer { caller, denial } = newcomer?;
+    let VerifiedCaller { caller, denial } = verified?;
     if let Err(denial) = denial {
         return Ok(deny(shared, &caller, denial));
     }
-    let control = say_hello(shared, &connection).await;
-    Ok(Admission::Granted(Admitted {
+    let control = send_hello(shared, &connection).await;
+    Ok(HandshakeOutcome::Accepted(AcceptedConnection {
         control: control.ok_or(ConnectionError::TimedOut)?,
         caller,
         streams_taken: 0,
     }))
 }
 
-/// A caller whose certificate is known, and whether it is let in.
-struct Newcomer {
+/// A caller whose certificate is verified, and whether it may connect.
+struct VerifiedCaller {
     caller: Arc<Caller>,
     denial: Result<(), Denial>,
 }
 
-/// Why a caller with a good certificate is not let in.
+/// Why a caller with a good certificate is denied.
 enum Denial {
     /// The authorizer says so.
     Unauthorized(String),
@@ -423,7 +424,7 @@ enum Denial {
     Disconnected,
 }
 
-impl Newcomer {
+impl VerifiedCaller {
     fn new(
         shared: &Shared,
         connection: &quinn::Connection,
@@ -456,8 +457,8 @@ impl Newcomer {
     }
 }
 
-/// Tells a caller that it is not let in.
-fn deny(shared: &Shared, caller: &Caller, denial: Denial) -> Admission {
+/// Tells a caller that it is denied.
+fn deny(shared: &Shared, caller: &Caller, denial: Denial) -> HandshakeOutcome {
     let (counter, code, reason) = match denial {
         Denial::Unauthorized(reason) => (
             &shared.counters.connections_denied,
@@ -477,7 +478,7 @@ fn deny(shared: &Shared, caller: &Caller, denial: Denial) -> Admission {
     };
     counter.add_one();
     close_at_once(&caller.connection, code, reason.as_bytes());
-    Admission::Denied {
+    HandshakeOutcome::Denied {
         peer: caller.peer.clone(),
         reason,
     }

@@ -1,4 +1,4 @@
-//! The first bytes of a stream, which say what it carries.
+//! Dispatch of a caller's streams by their preface.
 
 use std::{
     future::poll_fn,
@@ -57,8 +57,8 @@ pub(super) struct Caller {
     is_cut: AtomicBool,
 }
 
-/// Why a stream carries nothing.
-enum Useless {
+/// Why a stream is rejected.
+enum StreamRejection {
     Preface,
     /// It ended, or its connection did.
     Ended,
@@ -181,7 +181,7 @@ async fn serve_stream(
     let patience = arrived + shared.config.header_timeout;
     let first = timeout_at(patience, read_preface(&mut recv)).await;
     let counters = &shared.counters;
-    let why = match first.unwrap_or(Err(Useless::Late)) {
+    let why = match first.unwrap_or(Err(StreamRejection::Late)) {
         Ok((StreamKind::Call, rest)) => {
             let _call = caller.enter_call();
             let mut decoder = Decoder::answers(shared.config.message_bytes_max);
@@ -204,15 +204,15 @@ async fn serve_stream(
             counters.malformed_frames.add_one();
             Cut::Malformed
         }
-        Ok(_) | Err(Useless::Preface) => {
+        Ok(_) | Err(StreamRejection::Preface) => {
             counters.bad_prefaces.add_one();
             Cut::Malformed
         }
-        Err(Useless::Ended) => {
+        Err(StreamRejection::Ended) => {
             counters.malformed_frames.add_one();
             Cut::Malformed
         }
-        Err(Useless::Late) => {
+        Err(StreamRejection::Late) => {
             counters.header_timeouts.add_one();
             Cut::HeaderTimeout
         }
@@ -223,18 +223,20 @@ async fn serve_stream(
 }
 
 /// Reads a preface, and what came along with it.
-async fn read_preface(recv: &mut quinn::RecvStream) -> Result<(StreamKind, Bytes), Useless> {
+async fn read_preface(
+    recv: &mut quinn::RecvStream,
+) -> Result<(StreamKind, Bytes), StreamRejection> {
     let mut begun = BytesMut::new();
     loop {
         let chunk = recv.read_chunk(usize::MAX, true).await;
         let Ok(Some(chunk)) = chunk else {
-            return Err(Useless::Ended);
+            return Err(StreamRejection::Ended);
         };
         let mut rest = chunk.bytes;
         let missing = (PREFACE_BYTES - begun.len()).min(rest.len());
         begun.extend_from_slice(&rest.split_to(missing));
         if let Ok(preface) = <[u8; PREFACE_BYTES]>::try_from(&begun[..]) {
-            let preface = Preface::decode(preface).map_err(|_| Useless::Preface)?;
+            let preface = Preface::decode(preface).map_err(|_| StreamRejection::Preface)?;
             return Ok((preface.kind, rest));
         }
     }
