@@ -182,14 +182,14 @@ impl End {
 
 /// Lives in the task of a connection, and closes the connection if the task is dropped with its runtime: QUIC's own tasks are gone
 /// then, and would leave everything waiting that waits for the connection.
-pub(crate) struct ConnectionGuard {
+pub(crate) struct CloseOnRuntimeEnd {
     connection: quinn::Connection,
     runtime: EndpointRuntime,
     armed: bool,
     at_end: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
-impl ConnectionGuard {
+impl CloseOnRuntimeEnd {
     pub(crate) fn new(connection: quinn::Connection, runtime: EndpointRuntime) -> Self {
         Self {
             connection,
@@ -215,7 +215,7 @@ impl ConnectionGuard {
     }
 }
 
-impl Drop for ConnectionGuard {
+impl Drop for CloseOnRuntimeEnd {
     fn drop(&mut self) {
         if !self.armed {
             return;

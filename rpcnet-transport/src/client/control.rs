@@ -16,7 +16,7 @@ use crate::{
     closing::close_at_once,
     connections::Registered,
     gauge::Gauge,
-    runtime::ConnectionGuard,
+    runtime::CloseOnRuntimeEnd,
     stream::{Cut, RecvHalf},
     wire::{Decoder, Frame, StreamKind},
 };
@@ -35,7 +35,7 @@ pub(super) struct ConnectionParts {
 /// Listens until the connection ends: to whether the server takes new calls, and for answers that are too large for a
 /// lane. Ends the connection when the client and the last of its streams are gone.
 pub(super) async fn listen(
-    mut guard: ConnectionGuard,
+    mut guard: CloseOnRuntimeEnd,
     registered: Arc<Registered>,
     mut control: RecvHalf,
     parts: ConnectionParts,

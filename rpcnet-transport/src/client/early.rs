@@ -20,7 +20,7 @@ use crate::{
     closing::close_at_once,
     endpoint::{Shared, Target},
     gauge::{Gauge, GaugeGuard},
-    runtime::{ConnectionGuard, EndpointRuntime, RuntimeEnded},
+    runtime::{CloseOnRuntimeEnd, EndpointRuntime, RuntimeEnded},
     stream::{ReadFailure, RecvHalf, SendHalf, Turns, WriteFailure},
     wire::{Decoder, Flags, Frame, RequestHeader},
 };
@@ -399,7 +399,7 @@ async fn judged(progress: &mut watch::Receiver<Progress>) -> bool {
 async fn complete(
     shared: Arc<Shared>,
     target: Target,
-    guard: &ConnectionGuard,
+    guard: &CloseOnRuntimeEnd,
     accepted: quinn::ZeroRttAccepted,
     attempts: Gauge,
     publish: watch::Sender<Progress>,

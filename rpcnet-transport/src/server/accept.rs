@@ -24,7 +24,7 @@ use crate::{
     connections::Handshake,
     endpoint::Shared,
     quic,
-    runtime::ConnectionGuard,
+    runtime::CloseOnRuntimeEnd,
     send_priority, tls,
     wire::{self, Hello, Preface, StreamKind},
 };
@@ -263,7 +263,7 @@ async fn serve_streams(shared: Arc<Shared>, accepted: AcceptedConnection) {
         },
         mut streams_taken,
     } = accepted;
-    let mut guard = ConnectionGuard::new(caller.connection.clone(), shared.runtime.clone());
+    let mut guard = CloseOnRuntimeEnd::new(caller.connection.clone(), shared.runtime.clone());
     let mut unsent = BytesMut::new();
     let mut tell_from = Instant::now();
     let code = loop {

@@ -26,7 +26,7 @@ use crate::{
     client::{CloseReason, ConnectionNews, exchange::draining, news::Listener},
     connections::LocalEnd,
     gauge::Gauge,
-    runtime::{ConnectionGuard, EndpointRuntime},
+    runtime::{CloseOnRuntimeEnd, EndpointRuntime},
     wire::LoadReport,
 };
 
@@ -107,9 +107,9 @@ impl Link {
     }
 
     /// For the task of the connection: if that ends with its runtime, who listens is told.
-    pub(crate) fn guard(self: &Arc<Self>, connection: quinn::Connection) -> ConnectionGuard {
+    pub(crate) fn guard(self: &Arc<Self>, connection: quinn::Connection) -> CloseOnRuntimeEnd {
         let link = Arc::clone(self);
-        ConnectionGuard::new(connection, self.runtime.clone()).then(move || {
+        CloseOnRuntimeEnd::new(connection, self.runtime.clone()).then(move || {
             let closed = link.close_reason(&ConnectionError::LocallyClosed);
             link.news.tell(ConnectionNews::Closed(closed));
         })
