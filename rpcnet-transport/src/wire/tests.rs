@@ -47,19 +47,26 @@ fn written(frame: &Frame) -> Bytes {
 /// Decodes bytes that arrive in pieces of these sizes, over and over.
 fn decoded(mut decoder: Decoder, bytes: &Bytes, pieces: &[usize]) -> Result<Vec<Frame>, WireError> {
     let mut frames = Vec::new();
-    let mut rest = bytes.clone();
-    let mut pieces = pieces.iter().copied().cycle();
-    loop {
+    for piece in in_pieces(bytes, pieces) {
+        decoder.push(piece);
         while let Some(frame) = decoder.next_frame()? {
             frames.push(frame);
         }
-        if rest.is_empty() {
-            decoder.finish()?;
-            return Ok(frames);
-        }
-        let piece = pieces.next().unwrap_or(usize::MAX).clamp(1, rest.len());
-        decoder.push(rest.split_to(piece));
     }
+    decoder.finish()?;
+    Ok(frames)
+}
+
+/// Bytes that arrive in pieces of these sizes, over and over.
+pub(super) fn in_pieces(bytes: &Bytes, sizes: &[usize]) -> Vec<Bytes> {
+    let mut rest = bytes.clone();
+    let mut sizes = sizes.iter().copied().cycle();
+    let mut pieces = Vec::new();
+    while !rest.is_empty() {
+        let size = sizes.next().unwrap_or(usize::MAX).clamp(1, rest.len());
+        pieces.push(rest.split_to(size));
+    }
+    pieces
 }
 
 #[test]

@@ -18,14 +18,7 @@ fn short() -> CallOptions {
 
 #[tokio::test]
 async fn a_deadline_ends_the_call_on_both_sides() {
-    let (signal, mut dropped) = drop_signal();
-    let router = Router::new().raw("hang", move |_cx, _body| {
-        let signal = signal();
-        async move {
-            let _signal = signal;
-            pending().await
-        }
-    });
+    let (router, mut dropped) = hanging();
     let (server, client) = pair(router).await;
     let begun = Instant::now();
     let error = within(client.call_with("hang", "", short()))

@@ -326,14 +326,7 @@ async fn a_flood_of_cancellations_holds_up_nobody() {
 
 #[tokio::test]
 async fn calls_begun_and_cancelled_in_one_breath_leave_nothing() {
-    let (signal, mut dropped) = drop_signal();
-    let router = Router::new().raw("hang", move |_cx, _body| {
-        let signal = signal();
-        async move {
-            let _signal = signal;
-            pending().await
-        }
-    });
+    let (router, mut dropped) = hanging();
     let server = serve(router, config());
     let caller = Caller::connect(&server).await;
     let mut bytes = lane(&["hang"]);

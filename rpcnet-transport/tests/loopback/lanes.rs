@@ -28,20 +28,6 @@ pub(super) fn echo(router: Router) -> Router {
     router.raw("echo", |_cx, body| async move { Ok(body) })
 }
 
-/// A method that ends when it is told to.
-pub(super) fn gated(router: Router) -> (Router, Arc<Semaphore>) {
-    let gate = Arc::new(Semaphore::new(0));
-    let opened = Arc::clone(&gate);
-    let router = router.raw("wait", move |_cx, body| {
-        let gate = Arc::clone(&opened);
-        async move {
-            gate.acquire().await.expect("it stays").forget();
-            Ok(body)
-        }
-    });
-    (router, gate)
-}
-
 pub(super) fn hang(router: Router) -> Router {
     router.raw("hang", |_cx, _body| pending())
 }
@@ -126,14 +112,7 @@ async fn small_calls_pass_large_bodies_and_large_replies() {
 
 #[tokio::test]
 async fn a_call_that_is_dropped_drops_its_handler_and_leaves_its_place() {
-    let (signal, mut dropped) = drop_signal();
-    let router = Router::new().raw("hang", move |_cx, _body| {
-        let signal = signal();
-        async move {
-            let _signal = signal;
-            pending().await
-        }
-    });
+    let (router, mut dropped) = hanging();
     let server = serve(router, few(1, 1));
     let client = connect(&server).await;
     // Each needs the only place.

@@ -3,7 +3,7 @@
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use futures::{FutureExt, future::pending};
+use futures::FutureExt;
 use rpcnet_transport::{CallOptions, Code};
 use tokio::task::yield_now;
 
@@ -11,14 +11,7 @@ use super::{lanes::*, *};
 
 #[tokio::test]
 async fn the_last_client_ends_the_connection_and_its_handlers() {
-    let (signal, mut dropped) = drop_signal();
-    let router = Router::new().raw("hang", move |_cx, _body| {
-        let signal = signal();
-        async move {
-            let _signal = signal;
-            pending().await
-        }
-    });
+    let (router, mut dropped) = hanging();
     let (server, client) = pair(router).await;
     let mut call = Box::pin({
         let client = client.clone();

@@ -1,29 +1,11 @@
 //! Bounds, and what happens at them.
 
-use std::{
-    num::{NonZeroU8, NonZeroU32, NonZeroUsize},
-    sync::Arc,
-};
+use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
 
 use bytes::Bytes;
 use rpcnet_transport::{CallOptions, Code, Processed, Raw};
-use tokio::sync::Semaphore;
 
 use super::*;
-
-/// A method that ends when it is told to.
-fn gated() -> (Router, Arc<Semaphore>) {
-    let gate = Arc::new(Semaphore::new(0));
-    let opened = Arc::clone(&gate);
-    let router = Router::new().raw("wait", move |_cx, body| {
-        let gate = Arc::clone(&opened);
-        async move {
-            gate.acquire().await.expect("it stays").forget();
-            Ok(body)
-        }
-    });
-    (router, gate)
-}
 
 #[tokio::test]
 async fn messages_up_to_the_limit_pass_and_larger_ones_do_not_leave() {
@@ -91,7 +73,7 @@ async fn an_answer_past_the_caller_s_limit_is_not_read() {
 
 #[tokio::test]
 async fn a_call_past_the_stream_limit_waits_no_longer_than_its_deadline() {
-    let (router, gate) = gated();
+    let (router, gate) = gated(Router::new());
     let config = TransportConfig::default().with_streams_max(NonZeroU32::new(2).unwrap());
     let server = serve(router, config);
     let client = connect(&server).await;
@@ -122,7 +104,7 @@ async fn a_call_past_the_stream_limit_waits_no_longer_than_its_deadline() {
 
 #[tokio::test]
 async fn calls_past_the_server_s_limit_are_refused_unprocessed() {
-    let (router, gate) = gated();
+    let (router, gate) = gated(Router::new());
     let config = TransportConfig::default().with_calls_max(NonZeroUsize::new(1).unwrap());
     let server = serve(router, config);
     let client = connect(&server).await;
@@ -356,7 +338,7 @@ async fn a_connection_says_when_calls_have_to_wait() {
     let config = TransportConfig::default()
         .with_lane_calls_max(one)
         .with_streams_max(NonZeroU32::new(2).unwrap());
-    let (router, gate) = gated();
+    let (router, gate) = gated(Router::new());
     let server = serve(router, config);
     let config = TransportConfig::default().with_lanes(NonZeroU8::MIN);
     let client = connect_with(&server, config).await;
@@ -390,7 +372,7 @@ async fn a_connection_says_when_calls_have_to_wait() {
 #[tokio::test]
 async fn calls_that_wait_for_a_place_end_with_the_connection() {
     let config = TransportConfig::default().with_lane_calls_max(NonZeroU32::MIN);
-    let (router, _gate) = gated();
+    let (router, _gate) = gated(Router::new());
     let server = serve(router, config);
     let config = TransportConfig::default().with_lanes(NonZeroU8::MIN);
     let client = connect_with(&server, config).await;

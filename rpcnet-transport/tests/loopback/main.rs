@@ -121,6 +121,33 @@ async fn counts(server: &RpcServer, what: &str, expected: u64, of: impl Fn(Trans
     assert_eq!(of(server.stats()), expected, "{what}");
 }
 
+/// A method that ends when it is told to.
+fn gated(router: Router) -> (Router, std::sync::Arc<tokio::sync::Semaphore>) {
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let opened = gate.clone();
+    let router = router.raw("wait", move |_cx, body| {
+        let gate = opened.clone();
+        async move {
+            gate.acquire().await.expect("it stays").forget();
+            Ok(body)
+        }
+    });
+    (router, gate)
+}
+
+/// A method that does not end, and says when its future is dropped.
+fn hanging() -> (Router, tokio::sync::mpsc::UnboundedReceiver<()>) {
+    let (signal, dropped) = drop_signal();
+    let router = Router::new().raw("hang", move |_cx, _body| {
+        let signal = signal();
+        async move {
+            let _signal = signal;
+            std::future::pending().await
+        }
+    });
+    (router, dropped)
+}
+
 /// Says when the future that it lives in is dropped.
 struct OnDrop(tokio::sync::mpsc::UnboundedSender<()>);
 

@@ -11,23 +11,9 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-/// A method that ends when it is told to.
-fn gated() -> (Router, Arc<Semaphore>) {
-    let gate = Arc::new(Semaphore::new(0));
-    let opened = Arc::clone(&gate);
-    let router = Router::new().raw("wait", move |_cx, body| {
-        let gate = Arc::clone(&opened);
-        async move {
-            gate.acquire().await.expect("it stays").forget();
-            Ok(body)
-        }
-    });
-    (router, gate)
-}
-
 #[tokio::test]
 async fn calls_in_flight_end_while_new_ones_are_refused() {
-    let (router, gate) = gated();
+    let (router, gate) = gated(Router::new());
     let (server, client) = pair(router).await;
     let calls: Vec<_> = (0..5)
         .map(|_| {
@@ -72,14 +58,7 @@ async fn calls_in_flight_end_while_new_ones_are_refused() {
 
 #[tokio::test]
 async fn a_handler_that_does_not_end_is_cut_at_the_deadline() {
-    let (signal, mut dropped) = drop_signal();
-    let router = Router::new().raw("hang", move |_cx, _body| {
-        let signal = signal();
-        async move {
-            let _signal = signal;
-            pending().await
-        }
-    });
+    let (router, mut dropped) = hanging();
     let (server, client) = pair(router).await;
     let call = tokio::spawn({
         let client = client.clone();
@@ -172,7 +151,7 @@ async fn a_shutdown_may_be_given_all_the_time_there_is() {
 
 #[tokio::test]
 async fn a_shutdown_cannot_be_taken_back() {
-    let (router, gate) = gated();
+    let (router, gate) = gated(Router::new());
     let (server, client) = pair(router).await;
     let call = tokio::spawn({
         let client = client.clone();

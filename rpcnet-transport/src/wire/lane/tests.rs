@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::tests::{load, priority};
+use crate::wire::tests::{in_pieces, load, priority};
 
 fn written(frame: &LaneFrame) -> Bytes {
     let mut out = BytesMut::new();
@@ -26,19 +26,14 @@ fn written(frame: &LaneFrame) -> Bytes {
 fn decoded(bytes: &Bytes, pieces: &[usize]) -> Result<Vec<LaneFrame>, WireError> {
     let mut decoder = LaneDecoder::new();
     let mut frames = Vec::new();
-    let mut rest = bytes.clone();
-    let mut pieces = pieces.iter().copied().cycle();
-    loop {
+    for piece in in_pieces(bytes, pieces) {
+        decoder.push(piece);
         while let Some(frame) = decoder.next_frame()? {
             frames.push(frame);
         }
-        if rest.is_empty() {
-            decoder.finish()?;
-            return Ok(frames);
-        }
-        let piece = pieces.next().unwrap_or(usize::MAX).clamp(1, rest.len());
-        decoder.push(rest.split_to(piece));
     }
+    decoder.finish()?;
+    Ok(frames)
 }
 
 #[test]
