@@ -7,13 +7,18 @@ use rpcnet_client::{MethodPolicy, transport::KeyMemory};
 
 use super::*;
 
-/// Long enough for a reply on a busy machine.
+/// The time of an attempt, in virtual time.
 const LONG: Duration = Duration::from_secs(2);
 
 fn keys_for_who() -> MethodPolicy {
     MethodPolicy::new()
         .with_generated_keys(true)
         .with_attempt_timeout(LONG)
+}
+
+async fn bench() -> Bench {
+    let change = |config: ClusterClientConfig| config.with_method("who", keys_for_who());
+    Bench::in_memory(turns(), HealthConfig::new(), change).await
 }
 
 /// Does something on the first attempt of each key and loses the reply; knows it again after that.
@@ -33,9 +38,9 @@ fn forgetful(keys: &Arc<Mutex<Vec<u128>>>) -> Router {
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_call_with_a_key_goes_back_to_the_worker_that_may_have_done_it() {
-    let bench = Bench::with(|config| config.with_method("who", keys_for_who())).await;
+    let bench = bench().await;
     let keys = Arc::default();
     let _red = bench.worker("red", forgetful(&keys));
     let other = bench.worker("blue", who("blue"));
@@ -52,9 +57,9 @@ async fn a_call_with_a_key_goes_back_to_the_worker_that_may_have_done_it() {
 }
 
 /// The handler runs on when nobody waits for it any more, and what it returns is the answer to the next attempt.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_call_whose_reply_was_lost_is_answered_from_memory_and_not_run_again() {
-    let bench = Bench::with(|config| config.with_method("who", keys_for_who())).await;
+    let bench = bench().await;
     let (runs, gate) = (
         Arc::new(AtomicUsize::new(0)),
         Arc::new(tokio::sync::Semaphore::new(0)),
@@ -90,10 +95,7 @@ async fn a_call_whose_reply_was_lost_is_answered_from_memory_and_not_run_again()
 
 #[tokio::test(start_paused = true)]
 async fn it_goes_to_another_worker_when_that_one_is_gone_or_of_no_help() {
-    let bench = Bench::in_memory(turns(), HealthConfig::new(), |config| {
-        config.with_method("who", keys_for_who())
-    })
-    .await;
+    let bench = bench().await;
     let (router, runs) = hanging();
     let _red = bench.worker("red", router);
     let _blue = bench.worker("blue", who("blue"));
