@@ -7,7 +7,6 @@ use parking_lot::Mutex;
 use rpcnet_transport::{
     CallOptions, CloseReason, Code, ConnectError, ConnectionNews, Dispatch, Processed,
 };
-use tokio::sync::Semaphore;
 
 use super::*;
 
