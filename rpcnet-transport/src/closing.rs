@@ -129,3 +129,27 @@ impl Controller for Congestion {
         self
     }
 }
+
+/// Code with which a connection is closed that is not needed any more.
+pub(crate) const CLOSE_DONE: VarInt = VarInt::from_u32(0);
+
+/// Code with which a server that stops closes its connections; the reason is how many streams it took.
+pub(crate) const CLOSE_SHUTDOWN: VarInt = VarInt::from_u32(1);
+
+/// Code with which a connection is closed whose peer has no name.
+pub(crate) const CLOSE_NO_NAME: VarInt = VarInt::from_u32(2);
+
+/// Code with which a connection is closed whose beginning is not of this protocol.
+pub(crate) const CLOSE_PROTOCOL: VarInt = VarInt::from_u32(3);
+
+/// Code with which a resumed connection is closed whose caller would not be taken any more.
+pub(crate) const CLOSE_UNTRUSTED: VarInt = VarInt::from_u32(4);
+
+/// Code with which the connections of a node are closed that is not wanted; the reason is how many streams were taken.
+pub(crate) const CLOSE_DISCONNECTED: VarInt = VarInt::from_u32(5);
+
+/// Code with which a connection is closed whose caller is not let in; the reason is why.
+pub(crate) const CLOSE_DENIED: VarInt = VarInt::from_u32(6);
+
+/// Code with which a connection is closed whose caller has as many as one node may have.
+pub(crate) const CLOSE_TOO_MANY: VarInt = VarInt::from_u32(7);

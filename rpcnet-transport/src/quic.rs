@@ -9,8 +9,11 @@ use quinn::{
 };
 
 use crate::{
-    AckFrequency, CloseReason, ConnectError, TransportConfig, accounts::WINDOW_FLOOR,
-    client::answer, closing::CongestionConfig, config::UDP_PAYLOAD_BYTES_MAX, tls::DerivedKey,
+    AckFrequency, CloseReason, ConnectError, TransportConfig,
+    accounts::WINDOW_FLOOR,
+    closing::{CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_NO_NAME, CLOSE_UNTRUSTED, CongestionConfig},
+    config::UDP_PAYLOAD_BYTES_MAX,
+    tls::DerivedKey,
 };
 
 pub(crate) fn endpoint_config(config: &TransportConfig, key: DerivedKey) -> quinn::EndpointConfig {
@@ -132,17 +135,15 @@ pub(crate) fn connect_error(
             None => ConnectError::Refused { addr, reason },
         },
         ConnectionError::ApplicationClosed(close)
-            if [answer::CLOSE_NO_NAME, answer::CLOSE_UNTRUSTED].contains(&close.error_code) =>
+            if [CLOSE_NO_NAME, CLOSE_UNTRUSTED].contains(&close.error_code) =>
         {
             ConnectError::RefusedByPeer { addr, reason }
         }
-        ConnectionError::ApplicationClosed(close) if close.error_code == answer::CLOSE_DENIED => {
+        ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_DENIED => {
             let reason = String::from_utf8_lossy(&close.reason).into_owned();
             ConnectError::Denied { addr, reason }
         }
-        ConnectionError::ApplicationClosed(close)
-            if close.error_code == answer::CLOSE_DISCONNECTED =>
-        {
+        ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_DISCONNECTED => {
             let reason = CloseReason::Disconnected.to_string();
             ConnectError::Refused { addr, reason }
         }
@@ -173,7 +174,7 @@ pub(crate) fn is_about_certificates(error: &ConnectionError) -> bool {
         ConnectionError::ConnectionClosed(close) => close.error_code,
         ConnectionError::TransportError(error) => error.code,
         ConnectionError::ApplicationClosed(close) => {
-            return [answer::CLOSE_NO_NAME, answer::CLOSE_UNTRUSTED].contains(&close.error_code);
+            return [CLOSE_NO_NAME, CLOSE_UNTRUSTED].contains(&close.error_code);
         }
         // Closed by this side, which looked at the certificate of a session.
         _ => return false,

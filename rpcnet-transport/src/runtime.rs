@@ -22,7 +22,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Code, ConnectError, Processed, RpcError, client::answer, closing::close_at_once};
+use crate::{
+    Code, ConnectError, Processed, RpcError,
+    closing::{CLOSE_DONE, close_at_once},
+};
 
 /// The runtime that an endpoint was bound in. Its tasks and timers run there, whatever thread calls. Cheap to clone.
 #[derive(Clone)]
@@ -225,7 +228,7 @@ impl Drop for CloseOnRuntimeEnd {
             self.runtime.note_end();
         }
         let reason = b"the task of the connection ended";
-        close_at_once(&self.connection, answer::CLOSE_DONE, reason);
+        close_at_once(&self.connection, CLOSE_DONE, reason);
         if let Some(at_end) = self.at_end.take() {
             at_end();
         }

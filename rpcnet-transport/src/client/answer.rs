@@ -1,10 +1,12 @@
 //! What a caller makes of what came back, or did not.
 
 use bytes::Bytes;
-use quinn::{ConnectionError, VarInt};
+use quinn::ConnectionError;
 
 use crate::{
-    CloseReason, Code, Processed, RpcError, quic,
+    CloseReason, Code, Processed, RpcError,
+    closing::{CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_SHUTDOWN},
+    quic,
     runtime::RuntimeEnded,
     stream::{ReadFailure, cut_to_error},
     wire::{Frame, ReplyHeader, WireError},
@@ -155,30 +157,6 @@ fn message_of(error: &ConnectionError) -> String {
 fn streams_taken(reason: &[u8]) -> Option<u64> {
     reason.try_into().ok().map(u64::from_le_bytes)
 }
-
-/// Code with which a connection is closed when nobody needs it any more.
-pub(crate) const CLOSE_DONE: VarInt = VarInt::from_u32(0);
-
-/// Code with which a server that stops closes its connections; the reason is how many streams it took.
-pub(crate) const CLOSE_SHUTDOWN: VarInt = VarInt::from_u32(1);
-
-/// Code with which a connection is closed whose peer has no name.
-pub(crate) const CLOSE_NO_NAME: VarInt = VarInt::from_u32(2);
-
-/// Code with which a connection is closed whose beginning is not of this protocol.
-pub(crate) const CLOSE_PROTOCOL: VarInt = VarInt::from_u32(3);
-
-/// Code with which a resumed connection is closed whose caller would not be taken any more.
-pub(crate) const CLOSE_UNTRUSTED: VarInt = VarInt::from_u32(4);
-
-/// Code with which the connections of a node are closed that is not wanted; the reason is how many streams were taken.
-pub(crate) const CLOSE_DISCONNECTED: VarInt = VarInt::from_u32(5);
-
-/// Code with which a connection is closed whose caller is not let in; the reason is why.
-pub(crate) const CLOSE_DENIED: VarInt = VarInt::from_u32(6);
-
-/// Code with which a connection is closed whose caller has as many as one node may have.
-pub(crate) const CLOSE_TOO_MANY: VarInt = VarInt::from_u32(7);
 
 #[cfg(test)]
 mod tests {

@@ -4,8 +4,10 @@ use std::fmt;
 
 use quinn::ConnectionError;
 
-use super::answer::{CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_SHUTDOWN};
-use crate::quic;
+use crate::{
+    closing::{CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_SHUTDOWN},
+    quic,
+};
 
 /// Why a connection is no more.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     accounts::{ConnectionAccount, Room},
-    closing::close_at_once,
+    closing::{CLOSE_DISCONNECTED, CLOSE_DONE, close_at_once},
     connections::Registered,
     gauge::Gauge,
     runtime::CloseOnRuntimeEnd,
@@ -58,7 +58,7 @@ pub(super) async fn listen(
         tokio::select! {
             () = link.unused.cancelled() => break None,
             () = registered.disconnected() => {
-                close_at_once(&connection, answer::CLOSE_DISCONNECTED, b"");
+                close_at_once(&connection, CLOSE_DISCONNECTED, b"");
                 break Some(ConnectionError::LocallyClosed);
             }
             () = sleep_until(heard_until.unwrap_or_else(Instant::now)), if heard_until.is_some() => {
@@ -94,11 +94,11 @@ pub(super) async fn listen(
         tokio::select! {
             () = in_flight.none() => {}
             () = registered.disconnected() => {
-                close_at_once(&connection, answer::CLOSE_DISCONNECTED, b"");
+                close_at_once(&connection, CLOSE_DISCONNECTED, b"");
             }
             _ = connection.closed() => {}
         }
-        close_at_once(&connection, answer::CLOSE_DONE, b"");
+        close_at_once(&connection, CLOSE_DONE, b"");
     }
     guard.disarm();
 }

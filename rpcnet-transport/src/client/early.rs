@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Code, ConnectError, Endpoint, Processed, RpcError, TransportConfig,
     accounts::{ConnectionAccount, Room},
-    closing::close_at_once,
+    closing::{CLOSE_DONE, close_at_once},
     endpoint::{Shared, Target},
     gauge::{Gauge, GaugeGuard},
     runtime::{CloseOnRuntimeEnd, EndpointRuntime, RuntimeEnded},
@@ -426,6 +426,6 @@ async fn complete(
         .await
         .unwrap_or_else(|_| Err(target.timed_out(after)))
         .map(|opened| RpcClient::new(opened, &shared.config, None))
-        .inspect_err(|_| close_at_once(connection, answer::CLOSE_DONE, b"handshake failed"));
+        .inspect_err(|_| close_at_once(connection, CLOSE_DONE, b"handshake failed"));
     publish.send_replace(Progress::Over { taken, client });
 }

@@ -33,7 +33,7 @@ use crate::{
     ConnectError, Endpoint, LoadReport, Peer, RpcError, Tls, TransportConfig,
     accounts::ConnectionAccount,
     busy_poll::BusyPoll,
-    closing::close_at_once,
+    closing::{CLOSE_DONE, close_at_once},
     connections::Registered,
     gauge::{Gauge, GaugeGuard},
     runtime::EndpointRuntime,
@@ -264,7 +264,7 @@ impl RpcClient {
             let why = format!("the connection was closed here: {reason}");
             self.0.link.local_end.note(&why);
         }
-        close_at_once(&self.0.connection, answer::CLOSE_DONE, reason.as_bytes());
+        close_at_once(&self.0.connection, CLOSE_DONE, reason.as_bytes());
     }
 
     fn after_handshake(&self) -> Option<Self> {
@@ -299,7 +299,7 @@ impl Drop for Inner {
         self.lanes.abort();
         // Else it is closed when nothing is under way any more.
         if self.early.is_none() && self.in_flight.count() == 0 {
-            close_at_once(&self.connection, answer::CLOSE_DONE, b"");
+            close_at_once(&self.connection, CLOSE_DONE, b"");
         }
         self.link.unused.cancel();
     }

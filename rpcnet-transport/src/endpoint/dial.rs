@@ -9,8 +9,8 @@ use super::{Endpoint, Shared, canonical};
 use crate::{
     ConnectError, Peer,
     accounts::{ConnectionAccount, Room},
-    client::{Opened, answer},
-    closing::close_at_once,
+    client::Opened,
+    closing::{CLOSE_PROTOCOL, close_at_once},
     connections::Registered,
     quic,
     runtime::RuntimeEnded,
@@ -188,7 +188,7 @@ impl Shared {
             }
         };
         let (hello, control) = hello.await.inspect_err(|_| {
-            close_at_once(&connection, answer::CLOSE_PROTOCOL, b"no hello frame");
+            close_at_once(&connection, CLOSE_PROTOCOL, b"no hello frame");
         })?;
         target.known.note_limit(hello.message_bytes_max);
         target.registered.set_made(&connection);

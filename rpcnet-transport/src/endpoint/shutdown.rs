@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::{Endpoint, Shared};
-use crate::client::answer;
+use crate::closing::CLOSE_SHUTDOWN;
 
 /// What became of the calls while a shutdown went on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,9 +116,9 @@ impl Endpoint {
         give_turns().await;
         let _ = timeout_at(deadline, shared.connections.wait()).await;
         // Those whose tasks did not come to it, and those that were made from here.
-        shared.registry.close_all(answer::CLOSE_SHUTDOWN);
+        shared.registry.close_all(CLOSE_SHUTDOWN);
         // Handshakes too.
-        shared.quinn.close(answer::CLOSE_SHUTDOWN, b"");
+        shared.quinn.close(CLOSE_SHUTDOWN, b"");
         // QUIC sends what closes the connections, and answers with it what still comes.
         give_turns().await;
         let drained = async {
@@ -200,7 +200,7 @@ impl Shared {
         self.connections.close();
         let farewell = async {
             self.connections.wait().await;
-            self.quinn.close(answer::CLOSE_SHUTDOWN, b"");
+            self.quinn.close(CLOSE_SHUTDOWN, b"");
             self.quinn.wait_idle().await;
         };
         let _ = timeout(FAREWELL_MAX, farewell).await;

@@ -19,8 +19,11 @@ use super::{
 };
 use crate::{
     Peer, PeerIdentity, TransportConfig,
-    client::{DRAINING_PAUSE, answer},
-    closing::close_at_once,
+    client::DRAINING_PAUSE,
+    closing::{
+        CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_DONE, CLOSE_NO_NAME, CLOSE_SHUTDOWN,
+        CLOSE_TOO_MANY, CLOSE_UNTRUSTED, close_at_once,
+    },
     connections::Handshake,
     endpoint::Shared,
     quic,
@@ -276,8 +279,8 @@ async fn serve_streams(shared: Arc<Shared>, accepted: AcceptedConnection) {
         }
         tokio::select! {
             biased;
-            () = shared.stopped.cancelled() => break answer::CLOSE_SHUTDOWN,
-            () = caller.disconnected() => break answer::CLOSE_DISCONNECTED,
+            () = shared.stopped.cancelled() => break CLOSE_SHUTDOWN,
+            () = caller.disconnected() => break CLOSE_DISCONNECTED,
             Ok(()) = draining_changed.changed() => {}
             () = sleep_until(tell_from), if has_news && unsent.is_empty() => {}
             written = stream.write(&unsent), if !unsent.is_empty() => match written {
@@ -336,11 +339,7 @@ struct CloseOnDrop(Option<quinn::Connection>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         if let Some(connection) = &self.0 {
-            close_at_once(
-                connection,
-                answer::CLOSE_DONE,
-                b"the handshake was abandoned",
-            );
+            close_at_once(connection, CLOSE_DONE, b"the handshake was abandoned");
         }
     }
 }
@@ -382,7 +381,7 @@ async fn authorize(
     }
     if !is_trusted {
         let reason = b"the certificate is not trusted";
-        close_at_once(&connection, answer::CLOSE_UNTRUSTED, reason);
+        close_at_once(&connection, CLOSE_UNTRUSTED, reason);
     }
     if let Some(reason) = connection.close_reason() {
         return Err(reason);
@@ -393,7 +392,7 @@ async fn authorize(
     let chain = chain_of(&connection).unwrap_or_default();
     let verified = VerifiedCaller::new(shared, &connection, &chain, begun).map_err(|fault| {
         let reason = fault.reason().as_bytes();
-        close_at_once(&connection, answer::CLOSE_NO_NAME, reason);
+        close_at_once(&connection, CLOSE_NO_NAME, reason);
         ConnectionError::LocallyClosed
     });
     let VerifiedCaller { caller, denial } = verified?;
@@ -460,19 +459,15 @@ impl VerifiedCaller {
 /// Tells a caller that it is denied.
 fn deny(shared: &Shared, caller: &Caller, denial: Denial) -> HandshakeOutcome {
     let (counter, code, reason) = match denial {
-        Denial::Unauthorized(reason) => (
-            &shared.counters.connections_denied,
-            answer::CLOSE_DENIED,
-            reason,
-        ),
+        Denial::Unauthorized(reason) => (&shared.counters.connections_denied, CLOSE_DENIED, reason),
         Denial::TooMany => (
             &shared.counters.connections_refused,
-            answer::CLOSE_TOO_MANY,
+            CLOSE_TOO_MANY,
             "too many connections of this node".to_owned(),
         ),
         Denial::Disconnected => (
             &shared.counters.connections_disconnected,
-            answer::CLOSE_DISCONNECTED,
+            CLOSE_DISCONNECTED,
             "disconnected during the handshake".to_owned(),
         ),
     };

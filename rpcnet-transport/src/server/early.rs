@@ -16,7 +16,12 @@ use super::{
     first::{Caller, spawn_stream},
     request::Unserved,
 };
-use crate::{Code, client::answer, closing::close_at_once, endpoint::Shared, wire::RequestHeader};
+use crate::{
+    Code,
+    closing::{CLOSE_DONE, close_at_once},
+    endpoint::Shared,
+    wire::RequestHeader,
+};
 
 /// A handshake that its caller has not completed yet. Until then what came may be a copy of what a caller sent once.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +72,7 @@ pub(super) async fn serve_until_over(
             _ = &mut completed => break,
             () = &mut late => {
                 let reason = b"handshake timed out";
-                close_at_once(&caller.connection, answer::CLOSE_DONE, reason);
+                close_at_once(&caller.connection, CLOSE_DONE, reason);
                 break;
             }
             // It is closed when the handshake is over: before that a close does not say why.

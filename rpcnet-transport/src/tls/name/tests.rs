@@ -7,7 +7,8 @@ use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 
 use super::*;
 use crate::{
-    ConnectError, DevCa, Endpoint, NodePem, Router, RpcServer, Tls, TransportConfig, client::answer,
+    ConnectError, DevCa, Endpoint, NodePem, Router, RpcServer, Tls, TransportConfig,
+    closing::CLOSE_NO_NAME,
 };
 
 #[test]
@@ -216,7 +217,7 @@ async fn a_caller_whose_certificate_names_no_single_node_is_told_so() {
         let quinn::ConnectionError::ApplicationClosed(close) = closed else {
             panic!("{names:?}: {closed:?}");
         };
-        assert_eq!(close.error_code, answer::CLOSE_NO_NAME);
+        assert_eq!(close.error_code, CLOSE_NO_NAME);
         let reason = String::from_utf8_lossy(&close.reason).into_owned();
         assert!(reason.contains(cause), "{reason}");
     }
