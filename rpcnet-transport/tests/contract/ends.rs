@@ -106,7 +106,7 @@ async fn calls_that_end_with_their_connection_say_why() {
                 node.shutdown(Duration::ZERO).await;
             })
         }),
-        ("the connection was lost: no sign of life", |pair| {
+        ("the connection was lost: idle timeout", |pair| {
             let (node, server) = (pair.node.local_addr(), pair.server.local_addr());
             pair.network.cut(node, server);
             tokio::spawn(async {})
