@@ -68,22 +68,30 @@ async fn progress(
     patience: Option<&Patience>,
     write: impl Future<Output = Result<Written, WriteError>>,
 ) -> Result<Written, WriteFailure> {
-    let written = match patience {
-        Some(patience) => patience
-            .wait(write)
+    let Some(patience) = patience else {
+        return write.await.map_err(WriteFailure::of);
+    };
+    let mut write = pin!(write);
+    let written = match write.as_mut().now_or_never() {
+        Some(written) => written,
+        // On the heap, since most writes do not wait.
+        None => Box::pin(patience.wait(write))
             .await
             .map_err(|_| WriteFailure::Stalled)?,
-        None => write.await,
     };
-    let written = written.map_err(|e| match e {
-        WriteError::Stopped(_) => WriteFailure::Stopped,
-        WriteError::ConnectionLost(e) => WriteFailure::Lost(e),
-        WriteError::ClosedStream | WriteError::ZeroRttRejected => WriteFailure::Closed,
-    })?;
-    if let Some(patience) = patience {
-        patience.note(written.bytes);
-    }
+    let written = written.map_err(WriteFailure::of)?;
+    patience.note(written.bytes);
     Ok(written)
+}
+
+impl WriteFailure {
+    fn of(error: WriteError) -> Self {
+        match error {
+            WriteError::Stopped(_) => Self::Stopped,
+            WriteError::ConnectionLost(e) => Self::Lost(e),
+            WriteError::ClosedStream | WriteError::ZeroRttRejected => Self::Closed,
+        }
+    }
 }
 
 impl SendHalf {
@@ -105,22 +113,63 @@ impl SendHalf {
         body: Bytes,
         patience: Option<&Patience>,
     ) -> Result<(), WriteFailure> {
+        let mut parts = [head.freeze(), body];
+        if parts[1].len() < LARGE_FROM {
+            if !self.write_now(&mut parts, patience)? {
+                self.write_rest(&mut parts, patience).await?;
+            }
+            return Ok(());
+        }
+        // On the heap, so that the future of a small frame stays small.
+        Box::pin(self.write_large(parts, patience)).await
+    }
+
+    /// Writes a large frame, when it is its turn.
+    pub(crate) async fn write_large(
+        &mut self,
+        parts: [Bytes; 2],
+        patience: Option<&Patience>,
+    ) -> Result<(), WriteFailure> {
         if self.inside_frame {
             return Err(WriteFailure::Closed);
         }
         self.inside_frame = true;
-        if body.len() < LARGE_FROM {
-            self.write_at_once([head.freeze(), body], patience).await?;
-        } else {
-            self.write_in_turns(head.freeze(), body, patience).await?;
-        }
+        self.write_in_turns(parts, patience).await?;
         self.inside_frame = false;
         Ok(())
     }
 
-    async fn write_at_once(
+    /// Begins a frame that is not large. `false` if flow control lets not all of it go now, and
+    /// the rest is still to be [written](Self::write_rest).
+    pub(crate) fn write_now(
         &mut self,
-        mut parts: [Bytes; 2],
+        parts: &mut [Bytes; 2],
+        patience: Option<&Patience>,
+    ) -> Result<bool, WriteFailure> {
+        if self.inside_frame {
+            return Err(WriteFailure::Closed);
+        }
+        self.inside_frame = true;
+        let written = self.write_parts(parts, patience).now_or_never();
+        self.inside_frame = !matches!(written, Some(Ok(())));
+        written.map_or(Ok(false), |written| written.map(|()| true))
+    }
+
+    /// Writes what [`write_now`](Self::write_now) has left.
+    pub(crate) async fn write_rest(
+        &mut self,
+        parts: &mut [Bytes; 2],
+        patience: Option<&Patience>,
+    ) -> Result<(), WriteFailure> {
+        self.write_parts(parts, patience).await?;
+        self.inside_frame = false;
+        Ok(())
+    }
+
+    /// Takes out of the parts what was written, also if it is dropped before its end.
+    async fn write_parts(
+        &mut self,
+        parts: &mut [Bytes; 2],
         patience: Option<&Patience>,
     ) -> Result<(), WriteFailure> {
         let mut rest = &mut parts[..];
@@ -138,8 +187,7 @@ impl SendHalf {
     /// Writes a little at a time.
     async fn write_in_turns(
         &mut self,
-        mut head: Bytes,
-        mut body: Bytes,
+        [mut head, mut body]: [Bytes; 2],
         patience: Option<&Patience>,
     ) -> Result<(), WriteFailure> {
         let turns = Arc::clone(&self.turns);
@@ -154,7 +202,7 @@ impl SendHalf {
             let mut parts = [head.clone(), body.slice(..step)];
             let parts = &mut parts[usize::from(head.is_empty())..];
             let mut write = pin!(progress(patience, self.stream.write_chunks(parts)));
-            let written = match (&mut write).now_or_never() {
+            let written = match write.as_mut().now_or_never() {
                 Some(written) => written?,
                 // A peer that is near and reads gives credit by then.
                 None => match timeout(TURN_WAIT_MAX, &mut write).await {

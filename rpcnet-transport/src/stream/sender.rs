@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Cut, Patience, SendHalf, WriteFailure};
+use super::{Cut, Patience, SendHalf, WriteFailure, turns::LARGE_FROM};
 use crate::{
     Code, Encode, Peer, Processed, RpcError,
     accounts::{Account, Reservation},
@@ -128,6 +128,13 @@ pub(crate) struct ServedCall {
 /// The peer has left too much untaken.
 struct NoRoom;
 
+/// Why a message was given up before it was written in whole.
+enum Unsent {
+    Cancelled,
+    /// The deadline of the call was over.
+    Late,
+}
+
 impl ServedCall {
     async fn room(&self, bytes: usize) -> Result<Reservation, NoRoom> {
         let held = self.account.hold_message(bytes, &self.settling);
@@ -212,89 +219,148 @@ impl SendCore {
     }
 
     async fn send_inside(&mut self, body: Bytes) -> Result<(), RpcError> {
-        let peer = &self.peer;
-        let error = |code, processed, message: &str| {
-            RpcError::new(code, processed, message).with_peer(peer.clone())
-        };
         if body.len() > self.message_bytes_max {
-            return Err(too_large(body.len(), self.message_bytes_max).with_peer(peer.clone()));
+            return Err(too_large(body.len(), self.message_bytes_max).with_peer(self.peer.clone()));
         }
         // Who always has room to send lets others run, and notices that its call is over.
         coop::consume_budget().await;
-        let over = || error(Code::Cancelled, Processed::Maybe, "the call has ended");
-        let half = self.half.as_mut().ok_or_else(over)?;
+        let bytes = body.len();
+        let mut head = BytesMut::new();
+        wire::encode_item_header(&mut head, bytes);
+        let mut parts = [head.freeze(), body];
+        let is_large = bytes >= LARGE_FROM;
+        if is_large || !self.send_now(&mut parts)? {
+            // On the heap, so that the future of a message that need not wait stays small.
+            return Box::pin(self.send_waiting(parts, is_large)).await;
+        }
+        if let Some(wait) = self.lent().and_then(LentPlaces::wait_if_owed) {
+            wait.end().await;
+        }
+        Ok(())
+    }
+
+    /// Sends a message that needs no room. `false` if flow control takes only a part of it now.
+    fn send_now(&mut self, parts: &mut [Bytes; 2]) -> Result<bool, RpcError> {
+        if let End::GiveBack { call, .. } = &self.end
+            && call.cancelled.is_cancelled()
+        {
+            self.cut = Some(SenderCut::Stopping);
+            return Err(self.over());
+        }
+        let half = self.half.as_mut();
+        let written = half.map_or(Err(WriteFailure::Closed), |half| {
+            half.write_now(parts, self.patience.as_ref())
+        });
+        written.map_err(|failure| self.unwritten(failure))
+    }
+
+    /// Sends a large message, or what is left of another one.
+    async fn send_waiting(
+        &mut self,
+        mut parts: [Bytes; 2],
+        is_large: bool,
+    ) -> Result<(), RpcError> {
+        let bytes = parts[1].len();
+        let Some(half) = &mut self.half else {
+            return Err(self.over());
+        };
         let served = match &self.end {
             End::GiveBack { call, .. } => Some(call),
             End::Cut { .. } => None,
         };
-        let bytes = body.len();
-        let mut head = BytesMut::new();
-        wire::encode_item_header(&mut head, bytes);
+        let patience = self.patience.as_ref();
         let write = async {
+            if !is_large {
+                return Ok(half.write_rest(&mut parts, patience).await);
+            }
             let _held = match served {
                 Some(call) => Some(call.room(bytes).await?),
                 None => None,
             };
-            Ok::<_, NoRoom>(half.write(head, body, self.patience.as_ref()).await)
+            Ok::<_, NoRoom>(half.write_large(parts, patience).await)
         };
         let write = waiting(served.and_then(|call| call.lent.as_ref()), write);
         let write = async {
             match self.deadline {
-                Some(deadline) => timeout_at(deadline, write).await.map_err(|_| {
-                    self.cut = Some(SenderCut::OutOfTime);
-                    error(
-                        Code::DeadlineExceeded,
-                        Processed::Maybe,
-                        "deadline exceeded while a message was sent",
-                    )
-                }),
+                Some(deadline) => timeout_at(deadline, write).await.map_err(|_| Unsent::Late),
                 None => Ok(write.await),
             }
         };
-        let written = match &self.end {
-            End::GiveBack { call, .. } => tokio::select! {
+        let written = match served {
+            Some(call) => tokio::select! {
                 biased;
-                () = call.cancelled.cancelled() => {
-                    self.cut = Some(SenderCut::Stopping);
-                    return Err(over());
-                }
+                () = call.cancelled.cancelled() => Err(Unsent::Cancelled),
                 written = write => written,
             },
-            End::Cut { .. } => write.await,
-        }?;
-        let Ok(written) = written else {
-            if let End::GiveBack { counters, .. } = &self.end {
-                counters.replies_dropped.add_one();
-            }
-            self.cut = Some(SenderCut::Overloaded);
-            let message = format!(
-                "buffer limit reached: message of {bytes} bytes, earlier ones were not read"
-            );
-            return Err(error(Code::Overloaded, Processed::No, &message));
+            None => write.await,
         };
-        if let Err(WriteFailure::Stopped | WriteFailure::Lost(_)) = &written {
+        match written {
+            Ok(Ok(written)) => written.map_err(|failure| self.unwritten(failure)),
+            Ok(Err(NoRoom)) => Err(self.without_room(bytes)),
+            Err(Unsent::Cancelled) => {
+                self.cut = Some(SenderCut::Stopping);
+                Err(self.over())
+            }
+            Err(Unsent::Late) => {
+                self.cut = Some(SenderCut::OutOfTime);
+                let message = "deadline exceeded while a message was sent";
+                Err(self.error(Code::DeadlineExceeded, Processed::Maybe, message))
+            }
+        }
+    }
+
+    fn lent(&self) -> Option<&LentPlaces> {
+        match &self.end {
+            End::GiveBack { call, .. } => call.lent.as_ref(),
+            End::Cut { .. } => None,
+        }
+    }
+
+    fn error(&self, code: Code, processed: Processed, message: &str) -> RpcError {
+        RpcError::new(code, processed, message).with_peer(self.peer.clone())
+    }
+
+    fn over(&self) -> RpcError {
+        self.error(Code::Cancelled, Processed::Maybe, "the call has ended")
+    }
+
+    fn without_room(&mut self, bytes: usize) -> RpcError {
+        if let End::GiveBack { counters, .. } = &self.end {
+            counters.replies_dropped.add_one();
+        }
+        self.cut = Some(SenderCut::Overloaded);
+        let message =
+            format!("buffer limit reached: message of {bytes} bytes, earlier ones were not read");
+        self.error(Code::Overloaded, Processed::No, &message)
+    }
+
+    /// The error of a message that was not written, or not in whole.
+    fn unwritten(&mut self, failure: WriteFailure) -> RpcError {
+        if matches!(failure, WriteFailure::Stopped | WriteFailure::Lost(_)) {
             self.cut = Some(SenderCut::CallerGone);
         }
-        written.map_err(|failure| match failure {
-            WriteFailure::Stopped => error(
+        match failure {
+            WriteFailure::Stopped => self.error(
                 Code::Cancelled,
                 Processed::Maybe,
                 "the peer stopped the stream",
             ),
             WriteFailure::Stalled => {
-                half.cut(Cut::Stalled);
+                if let Some(half) = &mut self.half {
+                    half.cut(Cut::Stalled);
+                }
                 if let End::GiveBack { counters, .. } = &self.end {
                     counters.stalled_calls.add_one();
                 }
-                error(
+                self.error(
                     Code::Cancelled,
                     Processed::Maybe,
-                    "stall timeout: the peer does not read",
+                    "stall timeout: the peer reads too slowly or not at all",
                 )
             }
-            WriteFailure::Lost(e) => answer::lost_midway(e).with_peer(peer.clone()),
-            WriteFailure::Closed => over(),
-        })
+            WriteFailure::Lost(e) => answer::lost_midway(e).with_peer(self.peer.clone()),
+            WriteFailure::Closed => self.over(),
+        }
     }
 
     pub(crate) fn finish(&mut self) {
