@@ -52,7 +52,9 @@ pub(crate) fn unreadable(
         Err(ReadFailure::TooSlow { body_bytes, took }) => RpcError::new(
             Code::Unavailable,
             Processed::Maybe,
-            format!("the answer came too slowly: not all of {body_bytes} bytes in {took:?}"),
+            format!(
+                "stall timeout: the response of {body_bytes} bytes did not arrive within {took:?}"
+            ),
         ),
         Err(ReadFailure::Wire(e @ WireError::TooLarge { .. })) => refused_for_size(&e),
         Err(ReadFailure::Wire(e)) => {

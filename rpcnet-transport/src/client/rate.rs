@@ -35,6 +35,8 @@ pub(crate) struct RatedReader<'a> {
 
 struct Watch {
     since: Instant,
+    /// How long it may take: the longest time that all that the connection was reading needed.
+    limit: Duration,
     /// Bytes that the streams of the connection have brought.
     seen: u64,
     /// Up to when they have kept the least rate. What comes faster than that is not saved up.
@@ -98,6 +100,7 @@ impl<'a> RatedReader<'a> {
         let now = Instant::now();
         let watch = self.watch.get_or_insert_with(|| Watch {
             since: now,
+            limit: rate.stall_timeout,
             seen: bytes,
             kept: now,
             timer: Box::pin(self.runtime.sleep_until(now + rate.stall_timeout)),
@@ -107,8 +110,9 @@ impl<'a> RatedReader<'a> {
         watch.kept = now.min(watch.kept + rate.time_of(came));
         let body_bytes = recv.decoder().awaited_body_bytes().unwrap_or(0);
         let at_once = body_bytes.max(recv.awaited_bytes_of_connection());
-        let too_slow_at = watch.since + rate.stall_timeout + rate.time_of(at_once as u64);
-        let due = too_slow_at.min(watch.kept + rate.stall_timeout);
+        let limit = rate.stall_timeout + rate.time_of(at_once as u64);
+        watch.limit = watch.limit.max(limit);
+        let due = (watch.since + watch.limit).min(watch.kept + rate.stall_timeout);
         if due <= now {
             let took = now - watch.since;
             return Poll::Ready(ReadFailure::TooSlow { body_bytes, took });
