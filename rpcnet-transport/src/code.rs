@@ -28,7 +28,8 @@ pub enum Code {
     Unavailable = 9,
     /// A message is past the limit for messages.
     PayloadTooLarge = 10,
-    /// The server failed in a way that is its own fault; a handler that panics ends so.
+    /// The server failed in a way that is its own fault; a handler that panics ends so. Also a message
+    /// that the caller could not encode or decode.
     Internal = 11,
     /// The handler failed in a way of its own; its value is in the details.
     App = 12,

@@ -267,7 +267,8 @@ pub enum ConnectError {
         /// The TLS alert that it sent.
         reason: String,
     },
-    /// The other side takes no more connections now, or does not serve. Worth another attempt later.
+    /// The other side takes no more connections now, does not serve, or disconnected this node during
+    /// the handshake. Worth another attempt later.
     #[error("connection refused by {addr}: {reason}")]
     Refused {
         /// The address that was dialled.

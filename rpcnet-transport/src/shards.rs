@@ -230,7 +230,7 @@ impl Shards {
 
     /// Stops all shards at a time, and is back by the deadline whatever happens, even if a handler blocks the thread of its shard.
     /// See [`Endpoint::shutdown`]; the report is of all shards. The threads end with the last handle. Callers of a shard whose thread is
-    /// blocked miss it when their idle timeout is over.
+    /// blocked find out by the idle timeout.
     ///
     /// Needs a tokio runtime with time, like all that waits for a deadline; not one of a shard's threads.
     pub async fn shutdown(&self, within: Duration) -> ShutdownReport {

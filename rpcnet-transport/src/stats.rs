@@ -59,7 +59,8 @@ counters! {
     early_data_rejected,
     /// Connections of nodes that the [authorizer](crate::TransportConfig::with_authorizer) does not let in.
     connections_denied,
-    /// Connections that [`Endpoint::disconnect`](crate::Endpoint::disconnect) ended.
+    /// Connections that [`Endpoint::disconnect`](crate::Endpoint::disconnect) ended, handshakes of a
+    /// node that was disconnected meanwhile included.
     connections_disconnected,
     /// Calls handed to a handler.
     calls_started,
@@ -76,7 +77,8 @@ counters! {
     calls_refused_early,
     /// Calls refused because the server was draining.
     calls_refused_draining,
-    /// Calls refused because there were too many at a time, at once or after they had waited.
+    /// Calls refused because there were too many at a time, or no room for their bytes: at once or
+    /// after they had waited.
     calls_refused_overloaded,
     /// Replies and messages of streams that were dropped because their caller had left too much of
     /// earlier ones unread.

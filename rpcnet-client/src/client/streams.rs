@@ -27,7 +27,8 @@ use super::{
 ///
 /// A stream has no deadline unless its options or the policy of its method say so, or it is made by a handler whose call has one. It
 /// ends with its connection, which is lost after the
-/// [idle timeout](rpcnet_transport::TransportConfig::with_idle_timeout) if its worker is gone.
+/// [idle timeout](rpcnet_transport::TransportConfig::with_idle_timeout) and a keep-alive at the latest (20 s by default) if its
+/// worker is gone.
 impl ClusterClient {
     /// Calls a method of a worker that answers one request with a stream.
     ///

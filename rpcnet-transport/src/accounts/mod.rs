@@ -325,10 +325,11 @@ enum Full {
     Peer,
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+/// One that waits, counted until it is dropped.
+pub(crate) struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn enter(waiting: &'a AtomicUsize) -> Self {
+    pub(crate) fn enter(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, Relaxed);
         Self(waiting)
     }

@@ -336,11 +336,12 @@ impl TransportConfig {
     /// [`streams_max`](Self::with_streams_max), so that streams that are not read leave room for
     /// all other calls of their connection; a client takes more than this if its server takes more
     /// streams than its own setting says. A server gives a connection its window as it needs it:
-    /// 128 KiB until the peer is known, then room for its lanes, and a stream window for each call
-    /// with a stream of its own that it has at a time. Beyond 128 KiB each, all connections of one
-    /// peer together get at most [`with_buffered_bytes_max`](Self::with_buffered_bytes_max), at
-    /// least 2 MiB, and more again when others end. Where that does not suffice, streams that are
-    /// not read can hold up other calls.
+    /// 128 KiB until the peer is known, then room for its lanes (less when the peer has many
+    /// connections), and a stream window for each call with a stream of its own, for the most that it
+    /// has had at a time, rounded up to a power of two. Beyond 128 KiB each, the connections of one
+    /// peer together get at most [`with_buffered_bytes_max`](Self::with_buffered_bytes_max) or 2 MiB,
+    /// whichever is larger; one that wants more gets it when others end. Where that does not suffice,
+    /// streams that are not read can hold up other calls.
     #[must_use]
     pub fn with_connection_window_bytes(mut self, bytes: NonZeroU32) -> Self {
         self.connection_window_bytes = bytes;
@@ -354,8 +355,8 @@ impl TransportConfig {
     /// times [`streams_max`](Self::with_streams_max), as for the connection's window. Calls wait
     /// for each other again if the other side has larger stream windows than this side has: both
     /// sides should have the same preset. A server gives each of a peer's `n` connections at most
-    /// [`with_buffered_bytes_max`](Self::with_buffered_bytes_max) divided by `n` (rounded up to a
-    /// power of two), at least 128 KiB.
+    /// [`with_buffered_bytes_max`](Self::with_buffered_bytes_max) divided by `n`, at least
+    /// 128 KiB. `n` is rounded up to a power of two, and is lowered when a quarter of it is left.
     #[must_use]
     pub fn with_send_window_bytes(mut self, bytes: NonZeroU32) -> Self {
         self.send_window_bytes = bytes;

@@ -13,8 +13,8 @@ use crate::closing::CLOSE_SHUTDOWN;
 pub struct ShutdownReport {
     /// Calls whose handler's answer was sent in whole, and acknowledged if the caller lived to do so.
     pub completed: u64,
-    /// Calls cut because the deadline came, those included whose handlers block their threads and
-    /// go on.
+    /// Calls cut at the deadline: handlers that were dropped, handlers that block their threads and
+    /// go on, and replies that were not sent and acknowledged in time.
     pub cancelled: u64,
     /// New calls that were refused.
     pub rejected: u64,
@@ -51,7 +51,8 @@ impl Endpoint {
         self.0.shared.is_draining()
     }
 
-    /// Stops, and is back by the deadline whatever happens.
+    /// Stops, and returns by the deadline, or a millisecond after it if there was no time to send the
+    /// closes.
     ///
     /// Callers are told, and [a moment later](crate::TransportConfig::with_lame_duck) new connections and calls are refused. Calls being served may end and their replies arrive; so may calls
     /// being made, which handlers may need. Shortly before the deadline (a tenth, at most 850 ms) the

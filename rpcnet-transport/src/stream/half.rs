@@ -10,7 +10,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use quinn::{ReadError, ResetError, VarInt, WriteError, Written};
-use tokio::{task::yield_now, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     Patience,
@@ -55,7 +55,7 @@ pub(crate) struct SendHalf {
 pub(crate) enum WriteFailure {
     /// The other side does not want more.
     Stopped,
-    /// The other side took nothing for too long.
+    /// The other side took too little for too long.
     Stalled,
     /// The connection is gone.
     Lost(quinn::ConnectionError),
@@ -139,7 +139,7 @@ impl SendHalf {
         Ok(())
     }
 
-    /// Begins a frame that is not large. `false` if flow control lets not all of it go now, and
+    /// Begins a frame that is not large. `false` if flow control does not let all of it go now: then
     /// the rest is still to be [written](Self::write_rest).
     pub(crate) fn write_now(
         &mut self,
@@ -190,14 +190,15 @@ impl SendHalf {
         [mut head, mut body]: [Bytes; 2],
         patience: Option<&Patience>,
     ) -> Result<(), WriteFailure> {
-        let turns = Arc::clone(&self.turns);
+        let (turns, stream) = (Arc::clone(&self.turns), self.index());
         let mut turn = None;
         loop {
-            if turn.is_none() {
-                turn = Some(turns.next().await);
-            }
-            // Before QUIC is given more it sends what it has, of the turn before too.
-            yield_now().await;
+            let own = match turn.take() {
+                Some(own) => own,
+                None => turns.next(stream).await,
+            };
+            own.let_send().await;
+            turn = Some(own);
             let step = body.len().min(STEP_BYTES);
             let mut parts = [head.clone(), body.slice(..step)];
             let parts = &mut parts[usize::from(head.is_empty())..];
@@ -219,7 +220,7 @@ impl SendHalf {
             if body.is_empty() {
                 return Ok(());
             }
-            turn = turn.and_then(|turn| turn.after(written.bytes));
+            turn = turn.and_then(|own| own.after(written.bytes));
         }
     }
 
@@ -456,7 +457,7 @@ pub(crate) fn cut_to_error(cut: u64) -> (Code, Processed, &'static str) {
         c if c == Cut::Stalled as u64 => (
             Code::Unavailable,
             Processed::Maybe,
-            "stall timeout: the server reset a call that made no progress",
+            "stall timeout: the server reset a call whose request or response was too slow",
         ),
         c if c == Cut::Failed as u64 => (
             Code::Internal,
@@ -466,7 +467,7 @@ pub(crate) fn cut_to_error(cut: u64) -> (Code, Processed, &'static str) {
         c if c == Cut::Closing as u64 => (
             Code::Unavailable,
             Processed::Maybe,
-            "the server shut down before its answer was complete",
+            "the server shut down before its response was complete",
         ),
         c if c == Cut::OutOfTime as u64 => (
             Code::DeadlineExceeded,

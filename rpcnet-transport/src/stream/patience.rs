@@ -55,7 +55,7 @@ pub(crate) struct Patience {
     deadline: Option<Instant>,
 }
 
-/// The peer did nothing for too long.
+/// Stall timeout: the peer fell behind the least rate by the stall timeout.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stalled;
 

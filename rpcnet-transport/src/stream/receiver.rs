@@ -284,7 +284,7 @@ impl RecvCore {
         outcome.map_err(|error| self.explain(error))
     }
 
-    /// The error of a message that did not decode. Whoever sent it is at fault.
+    /// The error of a message that could not be decoded: caller and handler disagree on its type.
     fn undecodable(&mut self, cause: CodecError) -> RpcError {
         let (code, processed) = match &self.side {
             Side::Handler { counters, .. } => {

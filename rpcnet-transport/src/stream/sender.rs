@@ -87,8 +87,8 @@ pub(crate) struct SendCore {
     half: Option<SendHalf>,
     runtime: EndpointRuntime,
     pub(crate) message_bytes_max: usize,
-    /// How long each message waits for the other side; without an end for callers, whose calls have
-    /// deadlines.
+    /// Stall timeout of each message. `None` for callers: only a deadline, or the end of the
+    /// connection, ends their wait.
     patience: Option<Patience>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) peer: Peer,

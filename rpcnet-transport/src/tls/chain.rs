@@ -80,9 +80,9 @@ fn refusal(
         ),
         // A signature that cannot be verified says the same as one that is wrong.
         other => match (unsupported_issuer(chain, roots), other) {
-            (Some((part, kind)), _) => TlsError::invalid(
+            (Some((part, owner, kind)), _) => TlsError::invalid(
                 part,
-                format!("it has a key of {kind}, which is not supported: use {SUPPORTED}"),
+                format!("{owner} has a key of {kind}, which is not supported: use {SUPPORTED}"),
             ),
             (None, Error::UnknownIssuer | Error::InvalidSignatureForPublicKey) => {
                 TlsError::OtherAuthority
@@ -92,30 +92,36 @@ fn refusal(
     }
 }
 
-/// The issuer of a certificate of the chain whose signatures cannot be verified, and the kind of
-/// its key.
+/// The issuer of a certificate of the chain whose signatures cannot be verified: where it stands,
+/// what it is, and the kind of its key.
 fn unsupported_issuer(
     chain: &[CertificateDer<'_>],
     roots: &RootCertStore,
-) -> Option<(Part, String)> {
+) -> Option<(Part, &'static str, String)> {
     let intermediates: Vec<_> = chain[1..]
         .iter()
         .filter_map(|certificate| anchor_from_trusted_cert(certificate).ok())
         .collect();
-    let authorities = roots.roots.iter().map(|root| (Part::Authority, root));
+    let authorities = roots.roots.iter().map(|root| (Part::Authority, "it", root));
     let mut issuers = intermediates
         .iter()
-        .map(|intermediate| (Part::Certificate, intermediate))
+        .map(|intermediate| {
+            (
+                Part::Certificate,
+                "an intermediate certificate",
+                intermediate,
+            )
+        })
         .chain(authorities);
     let named: Vec<_> = chain
         .iter()
         .filter_map(|certificate| EndEntityCert::try_from(certificate).ok())
         .map(|certificate| certificate.issuer().to_vec())
         .collect();
-    issuers.find_map(|(part, issuer)| {
+    issuers.find_map(|(part, owner, issuer)| {
         let is_named = named.iter().any(|name| name[..] == issuer.subject[..]);
         let kind = unsupported_public_key(&issuer.subject_public_key_info)?;
-        is_named.then_some((part, kind))
+        is_named.then_some((part, owner, kind))
     })
 }
 
