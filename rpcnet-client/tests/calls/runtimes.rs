@@ -1,6 +1,5 @@
 //! A client on other runtimes than that of its endpoint, on none, and after its end.
 
-use futures::executor::block_on;
 use rpcnet_client::Hedging;
 use tokio::runtime::{Builder, Runtime};
 

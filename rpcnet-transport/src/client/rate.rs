@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 use crate::{
     TransportConfig,
     runtime::EndpointRuntime,
-    stream::{ReadFailure, RecvHalf},
+    stream::{LeastRate, ReadFailure, RecvHalf, time_of},
     wire::Frame,
 };
 
@@ -39,8 +39,7 @@ struct Watch {
     limit: Duration,
     /// Bytes that the streams of the connection have brought.
     seen: u64,
-    /// Up to when they have kept the least rate. What comes faster than that is not saved up.
-    kept: Instant,
+    rate: LeastRate,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -50,12 +49,6 @@ impl ReplyRate {
             stall_timeout: config.stall_timeout,
             bytes_per_second_min: config.transfer_rate_min,
         }
-    }
-
-    /// How long so many bytes take at the least rate.
-    fn time_of(self, bytes: u64) -> Duration {
-        let seconds = bytes as f64 / f64::from(self.bytes_per_second_min.get());
-        Duration::from_secs_f64(seconds)
     }
 }
 
@@ -102,17 +95,16 @@ impl<'a> RatedReader<'a> {
             since: now,
             limit: rate.stall_timeout,
             seen: bytes,
-            kept: now,
+            rate: LeastRate::new(rate.bytes_per_second_min, now),
             timer: Box::pin(self.runtime.sleep_until(now + rate.stall_timeout)),
         });
-        let came = bytes.saturating_sub(watch.seen);
-        watch.seen = bytes;
-        watch.kept = now.min(watch.kept + rate.time_of(came));
+        let before = std::mem::replace(&mut watch.seen, bytes);
+        watch.rate.note(bytes.saturating_sub(before), now);
         let body_bytes = recv.decoder().awaited_body_bytes().unwrap_or(0);
         let at_once = body_bytes.max(recv.awaited_bytes_of_connection());
-        let limit = rate.stall_timeout + rate.time_of(at_once as u64);
+        let limit = rate.stall_timeout + time_of(at_once as u64, rate.bytes_per_second_min);
         watch.limit = watch.limit.max(limit);
-        let due = (watch.since + watch.limit).min(watch.kept + rate.stall_timeout);
+        let due = (watch.since + watch.limit).min(watch.rate.kept() + rate.stall_timeout);
         if due <= now {
             let took = now - watch.since;
             return Poll::Ready(ReadFailure::TooSlow { body_bytes, took });

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Admission, authorize::Authorizer};
+use crate::{Admission, authorize::Authorizer, stream::time_of};
 
 /// Settings of an endpoint. Both sides of a connection may differ; each bounds what it takes in itself.
 ///
@@ -151,8 +151,7 @@ impl TransportConfig {
 
     /// How long the sending of a body may take that never stalls.
     pub(crate) fn transfer_time(&self, bytes: usize) -> Duration {
-        let seconds = bytes as f64 / f64::from(self.transfer_rate_min.get());
-        self.stall_timeout + Duration::from_secs_f64(seconds)
+        self.stall_timeout + time_of(bytes as u64, self.transfer_rate_min)
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {

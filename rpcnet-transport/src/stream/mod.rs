@@ -8,7 +8,7 @@ mod turns;
 
 pub(crate) use self::{
     half::{Cut, ReadFailure, RecvHalf, SendHalf, WriteFailure, cut_to_error},
-    patience::{Patience, Progress, Stalled, within_transfer_time},
+    patience::{LeastRate, Patience, Progress, Stalled, time_of, within_transfer_time},
     receiver::{MadeCall, RecvCore},
     sender::{GivenBack, SendCore, SenderCut, ServedCall, begin_call, too_large},
     turns::Turns,

@@ -2,6 +2,7 @@
 //! the connection.
 
 use std::{
+    num::NonZeroU32,
     pin::pin,
     sync::{
         Arc,
@@ -50,7 +51,7 @@ pub(crate) struct Patience {
     progress: Arc<Progress>,
     stall: Duration,
     /// Least rate, in bytes per second.
-    rate: f64,
+    rate: NonZeroU32,
     /// From when on the connection's progress does not count.
     deadline: Option<Instant>,
 }
@@ -64,7 +65,7 @@ impl Patience {
         Self {
             progress,
             stall: config.stall_timeout,
-            rate: config.transfer_rate_min.get().into(),
+            rate: config.transfer_rate_min,
             deadline: None,
         }
     }
@@ -99,12 +100,10 @@ impl Patience {
         future: impl Future<Output = T>,
     ) -> Result<T, Stalled> {
         let mut future = pin!(future);
-        // Up to when the connection has kept the least rate. What it does faster than that is not
-        // saved up.
-        let mut kept = Instant::now();
-        let (mut looked, mut seen) = (kept, None);
+        let mut looked = Instant::now();
+        let (mut rate, mut seen) = (LeastRate::new(self.rate, looked), None);
         loop {
-            let until = (looked + self.stall / LOOKS).min(kept + self.stall);
+            let until = (looked + self.stall / LOOKS).min(rate.kept() + self.stall);
             if let Ok(done) = timeout_at(until, future.as_mut()).await {
                 return Ok(done);
             }
@@ -115,14 +114,45 @@ impl Patience {
             if let Some(before) = seen.replace(now)
                 && self.deadline.is_none_or(|at| at > looked)
             {
-                let took = now.saturating_sub(before) as f64 / self.rate;
-                kept = looked.min(kept + Duration::from_secs_f64(took));
+                rate.note(now.saturating_sub(before), looked);
             }
-            if looked >= kept + self.stall {
+            if looked >= rate.kept() + self.stall {
                 return Err(Stalled);
             }
         }
     }
+}
+
+/// Whether bytes come at a least rate, on average. What comes faster than that is not saved up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LeastRate {
+    bytes_per_second: NonZeroU32,
+    kept: Instant,
+}
+
+impl LeastRate {
+    /// Of what begins now.
+    pub(crate) fn new(bytes_per_second: NonZeroU32, now: Instant) -> Self {
+        Self {
+            bytes_per_second,
+            kept: now,
+        }
+    }
+
+    /// Takes note of bytes that have come by now.
+    pub(crate) fn note(&mut self, bytes: u64, now: Instant) {
+        self.kept = now.min(self.kept + time_of(bytes, self.bytes_per_second));
+    }
+
+    /// Up to when the rate was kept.
+    pub(crate) fn kept(&self) -> Instant {
+        self.kept
+    }
+}
+
+/// How long so many bytes take at a rate.
+pub(crate) fn time_of(bytes: u64, bytes_per_second: NonZeroU32) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / f64::from(bytes_per_second.get()))
 }
 
 /// Waits for a future, at most as long as `bytes` take at the least rate. They are asked for again
@@ -231,5 +261,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_ready_is_not_waited_for() {
         assert_eq!(patience().wait(async { 7 }).await, Ok(7));
+    }
+
+    #[test]
+    fn a_rate_is_kept_on_average_and_speed_is_not_saved_up() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut rate = LeastRate::new(NonZeroU32::new(1_000).unwrap(), began);
+        rate.note(1_000, at(10));
+        assert_eq!(rate.kept(), at(1));
+        rate.note(4_000, at(10));
+        assert_eq!(rate.kept(), at(5));
+        rate.note(1_000_000, at(20));
+        assert_eq!(rate.kept(), at(20));
+        rate.note(0, at(30));
+        assert_eq!(rate.kept(), at(20));
     }
 }

@@ -321,8 +321,10 @@ async fn a_server_that_reads_nothing_bounds_what_its_client_holds() {
     // Requests that are given up stay behind: 16 MiB of them would, without a limit.
     let trap = Trap::new(1, 16).await;
     let options = CallOptions::new().with_timeout(Duration::from_millis(20));
-    let (mut held, mut full_rounds) = (0, 0);
+    let (mut held, mut full_rounds, mut rounds) = (0, 0, 0);
     while full_rounds < 3 {
+        rounds += 1;
+        assert!(rounds < 1_000, "it never refuses");
         let calls = (0..16).map(|_| trap.client.call_with("any", vec![0; 8_000], options));
         let mut overloaded = 0;
         for outcome in within(futures::future::join_all(calls)).await {

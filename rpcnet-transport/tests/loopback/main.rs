@@ -106,6 +106,22 @@ async fn within<F: Future>(future: F) -> F::Output {
     timeout(PATIENCE, future).await.expect("it happens in time")
 }
 
+/// Runs a future on this thread without a runtime. Ends the process if that takes too long: nothing
+/// else could end the wait.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let (done, watched) = std::sync::mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if watched.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("a wait without a runtime did not end");
+            std::process::abort();
+        }
+    });
+    let output = futures::executor::block_on(future);
+    drop(done);
+    watch.join().expect("the watch does not panic");
+    output
+}
+
 /// Waits until a condition holds.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

@@ -2,10 +2,7 @@
 
 use std::error::Error;
 
-use futures::{
-    executor::block_on,
-    future::{join_all, pending},
-};
+use futures::future::{join_all, pending};
 use rpcnet_transport::{
     CallOptions, CloseReason, Code, ConnectError, ConnectionNews, Processed, Raw, RpcError,
 };
