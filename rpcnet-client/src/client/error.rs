@@ -194,7 +194,7 @@ impl ClusterError {
             && match self {
                 Self::Select(error) => error.is_retryable(),
                 Self::Rpc { error, .. } => error.is_retryable(),
-                Self::Connect { error, .. } => !error.is_local(),
+                Self::Connect { error, .. } => error.is_retryable(),
                 Self::DeadlineExceeded { .. } => true,
                 Self::Encode(_) | Self::Decode { .. } => false,
             }

@@ -131,7 +131,7 @@ impl RpcClient {
                 stream_index: index,
                 rate: self.0.reply_rate,
                 local_end: self.0.link.local_end.clone(),
-                _in_flight: Arc::clone(&in_flight),
+                in_flight: Some(Arc::clone(&in_flight)),
             },
         );
         let send = SendCore::of_caller(

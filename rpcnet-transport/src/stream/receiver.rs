@@ -134,7 +134,8 @@ pub(crate) struct MadeCall {
     pub(crate) stream_index: u64,
     pub(crate) rate: ReplyRate,
     pub(crate) local_end: LocalEnd,
-    pub(crate) _in_flight: Arc<[GaugeGuard; 2]>,
+    /// `None` once the call has ended, however long its receiver is kept.
+    pub(crate) in_flight: Option<Arc<[GaugeGuard; 2]>>,
 }
 
 impl RecvCore {
@@ -226,7 +227,7 @@ impl RecvCore {
             return Poll::Ready(Some(Err(self.failed(late))));
         }
         let frame = ready!(self.half.poll_frame(cx));
-        Poll::Ready(match (&self.side, frame) {
+        Poll::Ready(match (&mut self.side, frame) {
             (_, Ok(Some(Frame::Item(bytes)))) => Some(Ok(bytes)),
             (Side::Handler { .. }, Ok(None)) => {
                 self.done = true;
@@ -236,7 +237,8 @@ impl RecvCore {
                 let error = handler_error(failure, counters);
                 Some(Err(self.failed(error)))
             }
-            (Side::Caller(_), Ok(Some(Frame::Reply(header, body)))) => {
+            (Side::Caller(call), Ok(Some(Frame::Reply(header, body)))) => {
+                call.in_flight = None;
                 self.half.note_end();
                 self.done = true;
                 match answer::of_reply(header, body) {
@@ -314,6 +316,9 @@ impl RecvCore {
 
     fn fail(&mut self) {
         self.done = true;
+        if let Side::Caller(call) = &mut self.side {
+            call.in_flight = None;
+        }
         self.half.cut(Cut::Cancelled);
     }
 }

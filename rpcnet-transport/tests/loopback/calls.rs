@@ -96,6 +96,19 @@ async fn servers_stream_answers() {
 }
 
 #[tokio::test]
+async fn a_stream_that_has_ended_is_no_call_any_more_though_its_receiver_is_kept() {
+    let (_server, client) = pair(router()).await;
+    let mut numbers = within(client.call_server_streaming::<_, u32>("count", &3u32))
+        .await
+        .unwrap();
+    while within(numbers.message()).await.unwrap().is_some() {
+        assert_eq!(client.in_flight(), 1);
+    }
+    assert_eq!(client.in_flight(), 0);
+    assert_eq!(within(numbers.message()).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn clients_stream_requests() {
     let (_server, client) = pair(router()).await;
     let mut upload = client
