@@ -17,6 +17,7 @@ pub(crate) use self::{
 use std::{
     collections::HashMap,
     fmt,
+    future::pending,
     sync::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -24,6 +25,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use quinn::ConnectionError;
 use tokio::sync::{Notify, Semaphore};
 
 use self::windows::{WindowRules, Windows};
@@ -74,8 +76,6 @@ pub(crate) struct Account {
     taken: Arc<Progress>,
     /// The call that waits for the end of an overdraft is first, others behind it.
     settling: Semaphore,
-    /// Told when bytes are given back, if a call waits for that.
-    settled: Notify,
     windows: Mutex<Windows>,
     /// The connection whose message waits for what is given back is first, others behind it.
     line: Semaphore,
@@ -93,6 +93,8 @@ pub(crate) struct ConnectionAccount {
     released: Notify,
     /// Bytes that were read of its streams.
     received: Arc<Progress>,
+    /// So that a message that waits for room learns of its end.
+    connection: Option<quinn::Connection>,
 }
 
 /// One connection of a peer, until it is dropped.
@@ -150,7 +152,6 @@ impl Accounts {
             overdrawn: AtomicUsize::new(0),
             taken: Arc::default(),
             settling: Semaphore::new(1),
-            settled: Notify::new(),
             windows: Mutex::new(Windows::new(self.0.window_rules)),
             line: Semaphore::new(1),
         });
@@ -221,17 +222,16 @@ impl Account {
             held.bytes -= bytes;
             self.bytes.fetch_sub(bytes, Relaxed);
         }
-        self.note_returned();
-        if self.all.waiting.load(Relaxed) > 0 {
-            self.all.released.notify_waiters();
-        }
+        self.note_returned(bytes);
     }
 }
 
 impl ConnectionAccount {
-    pub(crate) fn new(peer: Arc<Account>) -> Arc<Self> {
+    /// Of a connection, if there is one whose end is of interest to messages that wait for room.
+    pub(crate) fn new(peer: Arc<Account>, connection: Option<quinn::Connection>) -> Arc<Self> {
         Arc::new(Self {
             peer,
+            connection,
             bytes: AtomicUsize::new(0),
             line: Semaphore::new(1),
             released: Notify::new(),
@@ -242,6 +242,17 @@ impl ConnectionAccount {
     /// Bytes that are held of messages that are being read.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
+    }
+
+    /// Ends with the connection.
+    fn closed(&self) -> impl Future<Output = ConnectionError> + Send + Sync + 'static {
+        let connection = self.connection.clone();
+        async move {
+            match connection {
+                Some(connection) => connection.closed().await,
+                None => pending().await,
+            }
+        }
     }
 
     /// How much was read of the connection's streams.

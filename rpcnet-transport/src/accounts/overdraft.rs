@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use super::{Account, Reservation, UNCHARGED_BYTES_MAX};
+use super::{Account, Reservation, UNCHARGED_BYTES_MAX, Waiting};
 use crate::{
     TransportConfig,
     stream::{Patience, Progress, Stalled},
@@ -54,13 +54,16 @@ impl Account {
             held.overdrawn -= bytes;
             self.overdrawn.fetch_sub(bytes, Relaxed);
         }
-        self.note_returned();
+        self.note_returned(bytes);
     }
 
-    /// Bytes of the peer were given back.
-    pub(super) fn note_returned(&self) {
-        if self.settling.available_permits() == 0 {
-            self.settled.notify_one();
+    /// Bytes of the peer were given back. Those that wait for room hear of it, and calls of peers
+    /// that wait until they are not overdrawn: how much one may have depends on what all have.
+    pub(super) fn note_returned(&self, bytes: usize) {
+        // What QUIC takes at once says nothing of what the peer takes later.
+        self.taken.note(bytes);
+        if self.all.waiting.load(Relaxed) > 0 {
+            self.all.released.notify_waiters();
         }
     }
 
@@ -87,14 +90,15 @@ impl Account {
     pub(crate) async fn settled(&self, patience: &Patience) -> Result<(), Stalled> {
         let wait = async {
             let _first = self.settling.acquire().await;
+            let _waiting = Waiting::enter(&self.all.waiting);
             loop {
-                let mut settled = pin!(self.settled.notified());
+                let mut released = pin!(self.all.released.notified());
                 // From here on nothing that is given back is missed.
-                settled.as_mut().enable();
+                released.as_mut().enable();
                 if !self.is_overdrawn() {
                     return;
                 }
-                settled.await;
+                released.await;
             }
         };
         patience.wait(wait).await

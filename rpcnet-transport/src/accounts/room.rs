@@ -8,6 +8,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use quinn::ConnectionError;
+
 use super::{Account, ConnectionAccount, UNCHARGED_BYTES_MAX};
 
 /// Bytes that are held for a peer, until it is dropped.
@@ -33,6 +35,8 @@ pub(crate) struct Room {
     account: Option<Arc<ConnectionAccount>>,
     held: Option<Reservation>,
     waiting: Option<Pin<Box<dyn Future<Output = Reservation> + Send + Sync>>>,
+    /// Meanwhile, the end of the connection.
+    closed: Option<Pin<Box<dyn Future<Output = ConnectionError> + Send + Sync>>>,
     /// The message that room is held for was taken out.
     is_taken: bool,
 }
@@ -89,6 +93,7 @@ impl Room {
             account: None,
             held: None,
             waiting: None,
+            closed: None,
             is_taken: false,
         }
     }
@@ -122,8 +127,19 @@ impl Room {
             }
         };
         self.held = Some(ready!(waiting.as_mut().poll(cx)));
-        self.waiting = None;
+        self.leave_line();
         Poll::Ready(())
+    }
+
+    /// Ready if the connection ends while a message waits for room.
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        let Some(account) = &self.account else {
+            return Poll::Pending;
+        };
+        let closed = self
+            .closed
+            .get_or_insert_with(|| Box::pin(account.closed()));
+        closed.as_mut().poll(cx)
     }
 
     /// The account of the stream's connection, unless its messages are bounded otherwise.
@@ -163,10 +179,16 @@ impl Room {
         self.waiting.is_some()
     }
 
+    /// Waits for room no longer. The next time it is behind those that wait by then.
+    pub(crate) fn leave_line(&mut self) {
+        self.waiting = None;
+        self.closed = None;
+    }
+
     /// Gives back what is held.
     pub(crate) fn release(&mut self) {
         self.held = None;
-        self.waiting = None;
+        self.leave_line();
     }
 }
 

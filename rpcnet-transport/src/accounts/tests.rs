@@ -19,7 +19,7 @@ fn accounts(total: usize, connection: usize) -> Accounts {
 }
 
 fn connection(accounts: &Accounts, name: &str) -> Arc<ConnectionAccount> {
-    ConnectionAccount::new(accounts.of(name.into()))
+    ConnectionAccount::new(accounts.of(name.into()), None)
 }
 
 /// A connection whose windows do not matter.

@@ -181,7 +181,7 @@ impl RpcClient {
             connection: connection.clone(),
             peer: target.peer.clone(),
             turns: Arc::default(),
-            account: ConnectionAccount::new(account),
+            account: ConnectionAccount::new(account, Some(connection.clone())),
             request_bytes_max: config.message_bytes_max.min(request_bytes_max as usize),
             answer_bytes_max: config.message_bytes_max,
             reply_rate: ReplyRate::of(config),

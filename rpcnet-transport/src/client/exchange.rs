@@ -26,10 +26,12 @@ impl RpcClient {
     ) -> Result<Bytes, RpcError> {
         let mut sent = false;
         let call = self.exchange(method, body, options, deadline, &mut sent);
-        let Some(at) = deadline else {
-            return call.await;
+        let call = async {
+            match deadline {
+                Some(at) => timeout_at(at, call).await,
+                None => Ok(call.await),
+            }
         };
-        let call = async { timeout_at(at, call).await };
         match self.0.link.runtime.inside(call).await {
             Ok(Ok(ended)) => ended,
             Ok(Err(_)) => Err(out_of_time(sent)),
@@ -118,7 +120,10 @@ impl RpcClient {
                     Err(ended) => Err(ended.into_error(Processed::No)),
                 }
             }
-            None => beginning.await,
+            None => {
+                let begun = self.0.link.runtime.inside(beginning).await;
+                begun.unwrap_or_else(|ended| Err(ended.into_error(Processed::No)))
+            }
         };
         let (send, recv) = begun.map_err(|e| self.of_peer(e))?;
         let index = send.index();

@@ -195,9 +195,9 @@ impl Shared {
         self.counters.connections_opened.add_one();
         let account = self.server_accounts.of(target.peer.shared_name());
         Ok(Opened {
+            account: ConnectionAccount::new(account, Some(connection.clone())),
             connection,
             peer: target.peer.clone(),
-            account: ConnectionAccount::new(account),
             hello,
             control,
             runtime: self.runtime.clone(),

@@ -97,10 +97,15 @@ pub(super) fn hold_reply(
     if let Some(held) = account.hold_reply(bytes) {
         return Ok((outcome, held));
     }
+    Err(dropped(shared, bytes))
+}
+
+/// What a caller is told whose reply is dropped since it has not read earlier ones.
+pub(super) fn dropped(shared: &Shared, bytes: usize) -> Status {
     shared.counters.replies_dropped.add_one();
     let message =
         format!("buffer limit reached: reply of {bytes} bytes dropped, earlier ones were not read");
-    Err(Status::new(Code::Overloaded, message).with_processed(Processed::Yes))
+    Status::new(Code::Overloaded, message).with_processed(Processed::Yes)
 }
 
 pub(super) fn reply_parts(

@@ -23,13 +23,13 @@ use super::{
     early::Handshake,
     first::Caller,
     keys::Lent,
-    request::{Unserved, read_body, read_header},
+    request::{Unserved, read_body, read_header, settled},
     router::{Arguments, Handler, Started},
     rules::Rules,
 };
 use crate::{
     Code, Processed, Status,
-    accounts::{Account, InFlight},
+    accounts::InFlight,
     endpoint::Shared,
     stream::{Cut, GivenBack, RecvCore, RecvHalf, SendCore, SendHalf, SenderCut, ServedCall},
     wire::RequestHeader,
@@ -155,7 +155,16 @@ impl Call {
                 if is_limited && let Some(status) = refusal(shared, gates, &asked) {
                     return Err(Unserved::Refused(status));
                 }
-                read_body(shared, caller, recv, deadline).await?
+                let body = read_body(shared, caller, recv, deadline);
+                tokio::select! {
+                    biased;
+                    body = body => body?,
+                    // Its end is not read while it waits for room.
+                    _ = send.stopped() => {
+                        shared.counters.calls_cancelled.add_one();
+                        return Err(Unserved::Cut(Cut::Cancelled));
+                    }
+                }
             }
         };
         if account.is_overdrawn() {
@@ -340,17 +349,6 @@ impl Call {
             recv.note_end();
         }
     }
-}
-
-/// Waits until the peer has taken what it has beyond its share.
-async fn settled(shared: &Shared, account: &Account) -> Result<(), Status> {
-    let patience = account.patience(&shared.config);
-    if account.settled(&patience).await.is_ok() {
-        return Ok(());
-    }
-    shared.counters.calls_refused_overloaded.add_one();
-    let message = "buffer limit reached: earlier replies were not read";
-    Err(Status::overloaded(message))
 }
 
 /// The gates that a call has to pass: of its method, and of the server.

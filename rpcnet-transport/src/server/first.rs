@@ -73,9 +73,9 @@ impl Caller {
         let registered = shared.registry.register(name, Some(connection.clone()));
         Self {
             sending: Sending::new(&shared.config, connection.clone(), &account),
+            account: ConnectionAccount::new(account, Some(connection.clone())),
             connection,
             registered,
-            account: ConnectionAccount::new(account),
             admission: shared
                 .gate
                 .as_ref()

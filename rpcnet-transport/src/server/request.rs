@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::first::Caller;
 use crate::{
     Code, Status,
+    accounts::Account,
     endpoint::Shared,
     stream::{Cut, Patience, ReadFailure, RecvHalf, Stalled, within_transfer_time},
     wire::{Frame, RequestHeader, WireError},
@@ -184,4 +185,15 @@ fn malformed(shared: &Shared, error: WireError) -> Unserved {
             Unserved::Cut(Cut::Malformed)
         }
     }
+}
+
+/// Waits until the peer has taken what it has beyond its share.
+pub(super) async fn settled(shared: &Shared, account: &Account) -> Result<(), Status> {
+    let patience = account.patience(&shared.config);
+    if account.settled(&patience).await.is_ok() {
+        return Ok(());
+    }
+    shared.counters.calls_refused_overloaded.add_one();
+    let message = "buffer limit reached: earlier replies were not read";
+    Err(Status::overloaded(message))
 }

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
-use quinn::{ReadError, ResetError, VarInt, WriteError, Written};
+use quinn::{ReadError, VarInt, WriteError, Written};
 use tokio::time::timeout;
 
 use super::{
@@ -120,20 +120,30 @@ impl SendHalf {
             }
             return Ok(());
         }
+        self.begin_frame()?;
         // On the heap, so that the future of a small frame stays small.
         Box::pin(self.write_large(parts, patience)).await
     }
 
-    /// Writes a large frame, when it is its turn.
+    /// Begins a frame before anything of it is written, so that none follows if it is given up.
+    pub(crate) fn begin_frame(&mut self) -> Result<(), WriteFailure> {
+        if std::mem::replace(&mut self.inside_frame, true) {
+            return Err(WriteFailure::Closed);
+        }
+        Ok(())
+    }
+
+    /// Takes back the [beginning](Self::begin_frame) of a frame of which nothing was written.
+    pub(crate) fn take_frame_back(&mut self) {
+        self.inside_frame = false;
+    }
+
+    /// Writes a large frame that has [begun](Self::begin_frame), when it is its turn.
     pub(crate) async fn write_large(
         &mut self,
         parts: [Bytes; 2],
         patience: Option<&Patience>,
     ) -> Result<(), WriteFailure> {
-        if self.inside_frame {
-            return Err(WriteFailure::Closed);
-        }
-        self.inside_frame = true;
         self.write_in_turns(parts, patience).await?;
         self.inside_frame = false;
         Ok(())
@@ -146,10 +156,7 @@ impl SendHalf {
         parts: &mut [Bytes; 2],
         patience: Option<&Patience>,
     ) -> Result<bool, WriteFailure> {
-        if self.inside_frame {
-            return Err(WriteFailure::Closed);
-        }
-        self.inside_frame = true;
+        self.begin_frame()?;
         let written = self.write_parts(parts, patience).now_or_never();
         self.inside_frame = !matches!(written, Some(Ok(())));
         written.map_or(Ok(false), |written| written.map(|()| true))
@@ -342,6 +349,11 @@ impl RecvHalf {
         self.room.is_awaited()
     }
 
+    /// Waits no longer for room for a message.
+    pub(crate) fn leave_line(&mut self) {
+        self.room.leave_line();
+    }
+
     /// Hands over the room of the last message, for what outlives the stream.
     pub(crate) fn take_room(&mut self) -> Option<Reservation> {
         self.room.take()
@@ -360,18 +372,12 @@ impl RecvHalf {
         if self.ended || self.room.poll(bytes, cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        // Nothing is read meanwhile, but the end of the stream or of its connection is noticed.
-        let reset = pin!(self.stream.received_reset());
-        let failure = match ready!(reset.poll(cx)) {
-            // All of it is here, and waits to be read.
-            Ok(None) => return Poll::Pending,
-            Ok(Some(code)) => ReadFailure::Cut(code.into_inner()),
-            Err(ResetError::ConnectionLost(e)) => ReadFailure::Lost(e),
-            Err(ResetError::ZeroRttRejected) => ReadFailure::Cut(Cut::Cancelled as u64),
-        };
+        // Nothing is read meanwhile, but the end of the connection is noticed. The stream is not asked
+        // for a reset: QUIC would keep a waker for it that nothing takes back once all is read.
+        let lost = ready!(self.room.poll_closed(cx));
         self.ended = true;
         self.room.release();
-        Poll::Ready(Err(failure))
+        Poll::Ready(Err(ReadFailure::Lost(lost)))
     }
 
     /// Reads once, when there is room for the message that is being read. `false` says that the stream has ended, between two

@@ -104,6 +104,8 @@ struct Message<'a, T>(&'a mut Receiver<T>);
 impl<T> Drop for Message<'_, T> {
     fn drop(&mut self) {
         self.0.core.wait = None;
+        // A handler that has given up waiting does not hold up others that wait for room.
+        self.0.core.half.leave_line();
     }
 }
 

@@ -268,6 +268,9 @@ impl SendCore {
             End::GiveBack { call, .. } => Some(call),
             End::Cut { .. } => None,
         };
+        if is_large && let Err(failure) = half.begin_frame() {
+            return Err(self.unwritten(failure));
+        }
         let patience = self.patience.as_ref();
         let write = async {
             if !is_large {
@@ -329,6 +332,10 @@ impl SendCore {
             counters.replies_dropped.add_one();
         }
         self.cut = Some(SenderCut::Overloaded);
+        // For the status that ends the call.
+        if let Some(half) = &mut self.half {
+            half.take_frame_back();
+        }
         let message =
             format!("buffer limit reached: message of {bytes} bytes, earlier ones were not read");
         self.error(Code::Overloaded, Processed::No, &message)

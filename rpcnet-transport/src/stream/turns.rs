@@ -1,6 +1,7 @@
 //! Turns in which the streams of a connection write large messages.
 
 use std::{
+    pin::pin,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
@@ -8,6 +9,7 @@ use std::{
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     task::yield_now,
+    time::timeout,
 };
 
 use crate::accounts::Waiting;
@@ -27,12 +29,18 @@ pub(crate) struct Turns {
     waiting: AtomicUsize,
     /// The stream that had the last one.
     last: AtomicU64,
+    /// Counts what is written in turns.
+    steps: AtomicU64,
+    /// Value of `steps` at which a turn was found to be held by a future that nothing polls.
+    stuck_at: AtomicU64,
 }
 
 /// The turn of one stream, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
-    _permit: SemaphorePermit<'a>,
+    turns: &'a Turns,
+    /// `None` for a stream that did not get its turn, and writes all the same.
+    permit: Option<SemaphorePermit<'a>>,
     left: usize,
     /// Whether other streams have large messages too.
     is_shared: bool,
@@ -44,25 +52,43 @@ impl Default for Turns {
             one: Semaphore::new(1),
             waiting: AtomicUsize::new(0),
             last: AtomicU64::new(u64::MAX),
+            steps: AtomicU64::new(0),
+            stuck_at: AtomicU64::new(u64::MAX),
         }
     }
 }
 
 impl Turns {
-    /// Waits for a turn of this stream, behind the streams that wait already.
+    /// Waits for a turn of this stream, behind the streams that wait already. A turn that makes no
+    /// progress is not waited for: its future may be kept without being polled.
     pub(crate) async fn next(&self, stream: u64) -> Turn<'_> {
         let permit = match self.one.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let _waiting = Waiting::enter(&self.waiting);
-                self.one.acquire().await.expect("it is never closed")
-            }
+            Ok(permit) => Some(permit),
+            Err(_) => self.acquire().await,
         };
         let is_another = self.last.swap(stream, Relaxed) != stream;
         Turn {
-            _permit: permit,
+            turns: self,
+            permit,
             left: TURN_BYTES,
             is_shared: is_another || self.waiting.load(Relaxed) > 0,
+        }
+    }
+
+    async fn acquire(&self) -> Option<SemaphorePermit<'_>> {
+        let _waiting = Waiting::enter(&self.waiting);
+        let mut permit = pin!(self.one.acquire());
+        loop {
+            let steps = self.steps.load(Relaxed);
+            if steps == self.stuck_at.load(Relaxed) {
+                return None;
+            }
+            if let Ok(permit) = timeout(STEP_TIME_MAX, permit.as_mut()).await {
+                return Some(permit.expect("it is never closed"));
+            }
+            if steps == self.steps.load(Relaxed) {
+                self.stuck_at.store(steps, Relaxed);
+            }
         }
     }
 }
@@ -78,6 +104,9 @@ impl Turn<'_> {
 
     /// The turn after so many bytes were written, unless they have used it up.
     pub(crate) fn after(mut self, written: usize) -> Option<Self> {
+        if self.permit.is_some() {
+            self.turns.steps.fetch_add(1, Relaxed);
+        }
         self.left = self.left.saturating_sub(written);
         (self.left > 0).then_some(self)
     }
@@ -93,19 +122,40 @@ pub(crate) const STEP_BYTES: usize = 32 * 1024;
 /// network, and short beside one between distant networks.
 pub(crate) const TURN_WAIT_MAX: Duration = Duration::from_millis(1);
 
+/// How long a turn may take to write anything before it is not waited for any more. Longer than a
+/// busy machine lets a task wait, and short beside the deadlines of calls.
+const STEP_TIME_MAX: Duration = Duration::from_millis(50);
+
 /// Bytes that are written in one turn at the most.
 const TURN_BYTES: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
     use futures::FutureExt;
+    use tokio::time::Instant;
 
     use super::*;
 
-    #[test]
-    fn a_turn_ends_with_its_bytes_and_the_next_begins() {
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_whose_future_is_not_polled_is_waited_for_once() {
+        let turns = Turns::default();
+        let held = turns.next(1).await;
+        let began = Instant::now();
+        let other = turns.next(2).await;
+        assert_eq!(began.elapsed(), STEP_TIME_MAX);
+        assert!(other.permit.is_none() && other.is_shared);
+        drop(turns.next(3).await);
+        assert_eq!(began.elapsed(), STEP_TIME_MAX, "not again");
+        // It goes on, so it is waited for again.
+        let held = held.after(1).expect("bytes are left");
+        let mut next = pin!(turns.next(4));
+        assert!(next.as_mut().now_or_never().is_none());
+        drop(held);
+        assert!(next.await.permit.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_turn_ends_with_its_bytes_and_the_next_begins() {
         let turns = Turns::default();
         let next = |stream| turns.next(stream).now_or_never();
         let first = next(1).expect("no other has it");
@@ -116,8 +166,8 @@ mod tests {
         assert!(next(2).is_some());
     }
 
-    #[test]
-    fn a_turn_is_shared_when_another_stream_had_the_last_one_or_waits() {
+    #[tokio::test]
+    async fn a_turn_is_shared_when_another_stream_had_the_last_one_or_waits() {
         let turns = Turns::default();
         let next = |stream| turns.next(stream).now_or_never();
         assert!(next(1).expect("free").is_shared, "it may be");

@@ -218,13 +218,8 @@ impl PeerWait {
     pub(crate) async fn end(self) {
         let lent_by = {
             let lent = self.0.lock();
-            match lent.waits {
-                // The method's first, as on the way in.
-                1 => [&lent.places.method, &lent.places.server]
-                    .map(|place| place.as_ref()?.lent_by()),
-                // The other half waits on, and does so for both.
-                _ => [None, None],
-            }
+            // The method's first, as on the way in. The handler goes on, even if its other half waits on.
+            [&lent.places.method, &lent.places.server].map(|place| place.as_ref()?.lent_by())
         };
         for (index, caller) in lent_by.into_iter().enumerate() {
             let Some(caller) = caller else { continue };

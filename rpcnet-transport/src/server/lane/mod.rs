@@ -28,9 +28,10 @@ use self::{
 use super::{answer::reply_parts, call::expired, first::Caller, router::Outcome};
 use crate::{
     Code, Processed, Status,
+    accounts::Reservation,
     endpoint::Shared,
     outbox::Outbox,
-    stream::Cut,
+    stream::{Cut, LeastRate},
     wire::{self, LaneDecoder, LaneFrame, LoadReport},
 };
 
@@ -101,8 +102,10 @@ struct Lane {
     round: Round,
     stopwatch: Stopwatch,
     outbox: Outbox,
-    /// How much had left when the caller was last seen to take something, and until when it has to take more.
-    stall: Option<(u64, Instant)>,
+    /// While the caller has not taken everything: how much had left, and whether it takes enough.
+    stall: Option<(u64, LeastRate)>,
+    /// What the peer is charged for replies that it does not take.
+    held: Vec<Reservation>,
     timer: Option<Pin<Box<Sleep>>>,
     /// When the last round began that had something to do.
     last_active: Instant,
@@ -141,6 +144,7 @@ impl Lane {
             stopwatch: Stopwatch::default(),
             outbox,
             stall: None,
+            held: Vec::new(),
             timer: None,
             last_active: now,
             now,
@@ -318,21 +322,42 @@ impl Lane {
         match self.outbox.poll_flush(cx) {
             Poll::Ready(flushed) => {
                 self.stall = None;
+                self.held.clear();
                 Poll::Ready(flushed.map_err(|_| Unwanted))
             }
             Poll::Pending => {
-                let taken = self.outbox.taken();
-                if self.stall.is_none_or(|(before, _)| taken > before) {
-                    self.stall = Some((taken, self.now + self.shared.config.stall_timeout));
+                let (taken, now) = (self.outbox.taken(), self.now);
+                let least = self.shared.config.transfer_rate_min;
+                let stall = self
+                    .stall
+                    .get_or_insert_with(|| (taken, LeastRate::new(least, now)));
+                let before = std::mem::replace(&mut stall.0, taken);
+                stall.1.note(taken - before, now);
+                if self.outbox.len() < OUTBOX_BYTES_MAX {
+                    self.held.clear();
                 }
                 Poll::Pending
             }
         }
     }
 
+    /// Charges the peer for a reply of so many bytes if it has left too many untaken. Says whether
+    /// it may have more.
+    fn charge(&mut self, bytes: usize) -> bool {
+        let charged = OUTBOX_BYTES_MAX + self.held.len() * CHARGE_BYTES;
+        if self.outbox.len() + bytes <= charged {
+            return true;
+        }
+        let held = self.caller.account.peer.hold_reply(CHARGE_BYTES);
+        let is_held = held.is_some();
+        self.held.extend(held);
+        is_held
+    }
+
     /// Waits for the next deadline, and for the end of patience with a caller that takes nothing.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let stalled_at = self.stall.map(|(_, at)| at);
+        let stall_timeout = self.shared.config.stall_timeout;
+        let stalled_at = self.stall.map(|(_, rate)| rate.kept() + stall_timeout);
         if stalled_at.is_some_and(|at| at <= self.now) {
             return Poll::Ready(End::Stalled);
         }
@@ -478,6 +503,9 @@ const CHUNKS_MAX: usize = 32;
 
 /// Answers that may wait for the caller before no more requests are read.
 const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes that a peer is charged for at a time beyond that.
+const CHARGE_BYTES: usize = 256 * 1024;
 
 /// Requests that are served before the first of the answers leave: of all lanes together some packets full. The caller works on
 /// them while the next are served; with 64 calls in flight that is worth 40 percent.

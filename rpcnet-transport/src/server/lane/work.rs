@@ -25,7 +25,7 @@ use crate::{
     server::{
         CallContext, Dispatch,
         admission::{Entry, Places, Queued},
-        answer::{answer, hold_reply},
+        answer::{answer, dropped, hold_reply},
         call::{admit, enter, expired, gates, is_over, unknown_method, within_limit, wrong_kind},
         context::Asked,
         first::Caller,
@@ -258,6 +258,10 @@ impl Lane {
         let lane_body_bytes_max = config.lane_body_bytes_max;
         match outcome {
             Ok(body) if body.len() <= lane_body_bytes_max => {
+                if !self.charge(body.len()) {
+                    let status = dropped(&self.shared, body.len());
+                    return self.fail(id, status);
+                }
                 self.round.complete();
                 let out = self.outbox.room(FRAME_BYTES_MAX + body.len());
                 wire::encode_lane_reply(out, id, self.load, &body);
