@@ -67,8 +67,10 @@ fn context(number: u64) -> PickContext<'static> {
         .with_now(NOW + Duration::from_nanos(number))
 }
 
-// Two threads at once take a clock of their own.
-#[allow(clippy::disallowed_methods)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "two threads at once take a clock of their own"
+)]
 fn picks(criterion: &mut Criterion) {
     for (name, balancer) in balancers() {
         let mut group = criterion.benchmark_group(name);

@@ -21,7 +21,7 @@ impl Backoff {
     }
 
     /// Whether calls are better made elsewhere. Never at [`Time::ZERO`], so for who has no time
-    /// nobody is held for ever.
+    /// none is held for ever.
     #[inline]
     pub(crate) fn is_held(&self, now: Time) -> bool {
         let word = self.0.load(Ordering::Relaxed);

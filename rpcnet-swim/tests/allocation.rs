@@ -1,7 +1,7 @@
 //! How often an engine allocates where it does the same thing again and again.
 
 // Counting what is allocated takes an allocator, and that trait is unsafe to implement.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

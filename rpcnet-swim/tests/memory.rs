@@ -1,7 +1,7 @@
 //! How many bytes an engine keeps for each member that it tracks.
 
 // Counting what is allocated takes an allocator, and that trait is unsafe to implement.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -264,8 +264,8 @@ async fn large_requests_side_by_side_on_a_slow_link_are_not_stalled() {
 async fn many_bodies_side_by_side_on_a_slow_link_have_the_time_of_all() {
     let net = Net::new(TransportConfig::lan());
     let client = net.connect("client", TransportConfig::lan()).await;
-    // Each has a third of the least rate, and all together twenty times as much.
-    net.network.set_rate(NonZeroU64::new(1_200_000), 250_000);
+    // Each has a sixth of the least rate, and all together nine times as much.
+    net.network.set_rate(NonZeroU64::new(600_000), 250_000);
     let began = Instant::now();
     let calls = (0..60).map(|_| client.call_with("mega", "", isolated()));
     for reply in join_all(calls).await {

@@ -3,7 +3,7 @@
 
 use std::{
     net::Ipv4Addr,
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -376,4 +376,64 @@ async fn replies_on_lanes_that_are_not_taken_are_on_the_account_of_their_peer() 
     drop(greedy);
     sleep(Duration::from_secs(30)).await;
     assert_eq!(net.server.endpoint().buffered_bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_gives_up_leaves_the_line_for_room() {
+    let net = Net::new(narrow());
+    let (client, _node) = net.connect("client", TransportConfig::lan()).await;
+    let mut holding = Vec::new();
+    for _ in 0..2 {
+        let options = CallOptions::new().without_deadline();
+        let upload = client.call_client_streaming_with::<Raw, u64>("hold", options);
+        let mut upload = upload.await.expect("a stream");
+        upload.send(message(LARGE)).await.expect("sent");
+        holding.push(upload);
+    }
+    sleep(Duration::from_secs(1)).await;
+    let given_up = client.call_with("take", vec![1; 500_000], isolated());
+    let given_up = timeout(Duration::from_secs(1), given_up).await;
+    assert!(given_up.is_err(), "it waits for room");
+    sleep(Duration::from_secs(1)).await;
+    let stats = net.server.stats();
+    assert_eq!(stats.calls_cancelled, 1, "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_does_not_get_credit_gives_its_turn_away() {
+    let net = Net::new(TransportConfig::lan());
+    let (client, _node) = net.connect("client", TransportConfig::lan()).await;
+    // The path is known, so that what follows waits for nothing else.
+    let warm = client.call_with("take", vec![1; 4_000_000], isolated());
+    warm.await.expect("a reply");
+    let options = CallOptions::new().without_deadline();
+    let upload = client.call_client_streaming_with::<Raw, u64>("hold", options);
+    let mut upload = upload.await.expect("a stream");
+    let unread = tokio::spawn(async move { while upload.send(message(HUGE)).await.is_ok() {} });
+    sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    let reply = client.call_with("take", vec![1; 100_000], isolated()).await;
+    reply.expect("a reply");
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(40), "{took:?}");
+    assert!(!unread.is_finished(), "it waits for credit");
+    unread.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_whose_replies_are_taken_too_slowly_is_cut() {
+    let stall = Duration::from_secs(10);
+    let net = Net::new(TransportConfig::lan().with_stall_timeout(stall));
+    let (client, _node) = net.connect("client", taking_little()).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..1_000 {
+        let client = client.clone();
+        let options = CallOptions::new().without_deadline();
+        calls.spawn(async move { client.call_with("small", "x", options).await });
+    }
+    sleep(Duration::from_millis(500)).await;
+    // An eighth of the least rate, and never nothing.
+    net.network.set_rate(NonZeroU64::new(8_000), 250_000);
+    sleep(3 * stall).await;
+    assert!(net.server.stats().stalled_calls > 0);
 }

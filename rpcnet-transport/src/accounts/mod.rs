@@ -222,7 +222,7 @@ impl Account {
             held.bytes -= bytes;
             self.bytes.fetch_sub(bytes, Relaxed);
         }
-        self.note_returned(bytes);
+        self.note_returned();
     }
 }
 

@@ -42,8 +42,9 @@ impl Account {
         patience: &Patience,
     ) -> Option<Reservation> {
         let is_charged = bytes > UNCHARGED_BYTES_MAX;
-        if is_charged && self.is_overdrawn() && self.settled(patience).await.is_err() {
-            return None;
+        if is_charged && self.is_overdrawn() {
+            // Not in the line of calls: a handler may keep this future without polling it.
+            patience.wait(self.within_share()).await.ok()?;
         }
         self.hold_reply(bytes)
     }
@@ -54,14 +55,12 @@ impl Account {
             held.overdrawn -= bytes;
             self.overdrawn.fetch_sub(bytes, Relaxed);
         }
-        self.note_returned(bytes);
+        self.note_returned();
     }
 
     /// Bytes of the peer were given back. Those that wait for room hear of it, and calls of peers
     /// that wait until they are not overdrawn: how much one may have depends on what all have.
-    pub(super) fn note_returned(&self, bytes: usize) {
-        // What QUIC takes at once says nothing of what the peer takes later.
-        self.taken.note(bytes);
+    pub(super) fn note_returned(&self) {
         if self.all.waiting.load(Relaxed) > 0 {
             self.all.released.notify_waiters();
         }
@@ -90,18 +89,22 @@ impl Account {
     pub(crate) async fn settled(&self, patience: &Patience) -> Result<(), Stalled> {
         let wait = async {
             let _first = self.settling.acquire().await;
-            let _waiting = Waiting::enter(&self.all.waiting);
-            loop {
-                let mut released = pin!(self.all.released.notified());
-                // From here on nothing that is given back is missed.
-                released.as_mut().enable();
-                if !self.is_overdrawn() {
-                    return;
-                }
-                released.await;
-            }
+            self.within_share().await;
         };
         patience.wait(wait).await
+    }
+
+    async fn within_share(&self) {
+        let _waiting = Waiting::enter(&self.all.waiting);
+        loop {
+            let mut released = pin!(self.all.released.notified());
+            // From here on nothing that is given back is missed.
+            released.as_mut().enable();
+            if !self.is_overdrawn() {
+                return;
+            }
+            released.await;
+        }
     }
 
     /// How much the peer has taken of its replies.

@@ -293,7 +293,8 @@ impl TransportConfig {
     /// average; default 64 KiB/s, 8 KiB/s in [`wan`](Self::wan). A body of `n` bytes has
     /// [`with_stall_timeout`](Self::with_stall_timeout) plus `n` divided by this rate, whatever the
     /// call's own deadline is, so that a peer that sends a few bytes now and then does not hold a
-    /// call for ever; of bodies side by side on a connection each has the time of all. A call whose
+    /// call for ever; of bodies side by side on a connection each has the time of all. A caller has to take
+    /// the replies of a lane at this rate too. A call whose
     /// reply is too slow ends with [`Code::Unavailable`](crate::Code::Unavailable). Single messages
     /// of streams are not timed. Too large a value cuts honest peers on slow links.
     #[must_use]

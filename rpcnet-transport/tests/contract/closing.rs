@@ -151,12 +151,12 @@ async fn callers_hear_of_a_shutdown_without_time() {
 async fn a_server_hears_of_the_end_of_a_client_that_is_busy_sending() {
     for ms in (1..=24).chain([40, 100, 200]) {
         let network = far();
-        let (tell, mut told) = mpsc::unbounded_channel();
+        let (tell, mut told) = mpsc::channel(1);
         let router = Router::new()
             .client_streaming("take", move |_cx, from: Receiver<Raw>| {
                 let tell = tell.clone();
                 async move {
-                    let _ = tell.send(read(from).await);
+                    let _ = tell.send(read(from).await).await;
                 }
             })
             .raw("take_all", |_cx, _body| pending());

@@ -28,7 +28,7 @@ struct Work {
     /// Whether the next rebuild panics.
     panics: AtomicBool,
     /// Told when a rebuild begins, with what lets it go on.
-    hold: Mutex<Option<mpsc::Sender<mpsc::Sender<()>>>>,
+    hold: Mutex<Option<mpsc::SyncSender<mpsc::SyncSender<()>>>>,
 }
 
 impl Balancer for Counting {
@@ -46,7 +46,7 @@ impl Balancer for Counting {
         }
         let hold = self.work.hold.lock().take();
         if let Some(begun) = hold {
-            let (go_on, may_go_on) = mpsc::channel();
+            let (go_on, may_go_on) = mpsc::sync_channel(1);
             begun.send(go_on).expect("the test waits");
             // Not for ever: a caller that waits for this rebuild is to fail the test, not to hang.
             let _ = may_go_on.recv_timeout(HELD_MAX);
@@ -275,7 +275,7 @@ fn a_selection_by_name_and_a_list_of_all_wait_for_no_rebuild() {
     for (gone, come) in [("", "b"), ("a", "c")] {
         cluster.fail(gone);
         cluster.insert(worker(come));
-        let (begun, begins) = mpsc::channel();
+        let (begun, begins) = mpsc::sync_channel(1);
         *work.hold.lock() = Some(begun);
         thread::scope(|scope| {
             let building = scope.spawn(|| select(&registry, "role=worker"));
