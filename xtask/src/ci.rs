@@ -20,6 +20,13 @@ const CRATES: [&str; 6] = [
     "rpcnet-client",
 ];
 
+/// Manifests of the nested workspaces, whose lock files have to fit the crates that they build.
+const NESTED: [&str; 3] = [
+    "rpcnet-swim/fuzz/Cargo.toml",
+    "rpcnet-transport/fuzz/Cargo.toml",
+    "xtask/peers/Cargo.toml",
+];
+
 /// The examples that check what they show.
 const TOPOLOGIES: [&str; 4] = [
     "coordinator_worker",
@@ -155,15 +162,19 @@ impl Step {
 
 /// All steps in order: the quick and frequent complaints first.
 fn steps() -> Vec<Step> {
-    let mut steps = vec![
-        Step::cargo("fmt --all --check"),
+    let mut steps = vec![Step::cargo("fmt --all --check")];
+    // Says which lock file does not fit, in less than a second; a build would take minutes.
+    let locked =
+        NESTED.map(|manifest| format!("update --workspace --locked --manifest-path {manifest}"));
+    steps.extend(locked.map(Step::cargo));
+    steps.extend([
         Step::cargo("clippy --workspace --all-targets --all-features -- -D warnings"),
         Step::cargo("test --workspace"),
         Step {
             environment: Some(("RUSTDOCFLAGS", "-D warnings")),
             ..Step::cargo("doc --workspace --no-deps --all-features")
         },
-    ];
+    ]);
     for name in CRATES {
         // Alone, features that only a sibling asks for are missing. The library without default
         // features goes apart from its tests, whose dependencies may switch features on again.
@@ -235,6 +246,15 @@ mod tests {
             .filter(|name| !name.starts_with("xtask"))
             .collect();
         assert_eq!(members, BTreeSet::from(CRATES));
+    }
+
+    #[test]
+    fn every_nested_lock_file_is_checked() {
+        let mut list = project::program("git");
+        let tracked = project::output_of(list.args(["ls-files", "*/Cargo.lock"])).unwrap();
+        let tracked: BTreeSet<_> = tracked.lines().map(String::from).collect();
+        let checked = NESTED.map(|manifest| manifest.replace(".toml", ".lock"));
+        assert_eq!(tracked, BTreeSet::from(checked));
     }
 
     #[test]
