@@ -226,6 +226,37 @@ async fn streams_wait_for_room_while_others_of_their_peer_are_read() {
     assert_eq!(net.server.stats().replies_dropped, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_its_replies_over_a_slow_link_is_not_refused() {
+    let net = Net::new(narrow().with_transfer_rate_min(NonZeroU32::new(16 * 1024).unwrap()));
+    let client = net.connect("client", TransportConfig::lan()).await;
+    // QUIC takes all replies at once, and sends them side by side, so that they end at the same
+    // time: after more than the stall timeout.
+    net.network.set_rate(NonZeroU64::new(25_000), 20_000);
+    let began = Instant::now();
+    let mut stream = unread(&client).await;
+    let mut replies = JoinSet::new();
+    for _ in 0..4 {
+        let client = client.clone();
+        replies.spawn(async move { client.call_with("large", "", patient()).await });
+    }
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(net.server.endpoint().buffered_bytes(), 4 * LARGE);
+    let reply = client.call_with("take", vec![1; 100], isolated()).await;
+    assert_eq!(reply.expect("a reply").len(), 1);
+    assert!(began.elapsed() > STALL, "{:?}", began.elapsed());
+    let message = stream.message().await.expect("a message");
+    assert_eq!(message.expect("one more").0.len(), LARGE);
+    for reply in replies.join_all().await {
+        assert_eq!(reply.expect("a reply").len(), LARGE);
+    }
+    let stats = net.server.stats();
+    assert_eq!(
+        (stats.stalled_calls, stats.calls_refused_overloaded),
+        (0, 0)
+    );
+}
+
 /// 3 MB/s.
 const RATE: NonZeroU64 = NonZeroU64::new(3_000_000).unwrap();
 

@@ -11,7 +11,7 @@ mod windows;
 pub(crate) use self::{
     room::{Reservation, Room},
     share::Share,
-    windows::{SetWindows, WINDOW_FLOOR},
+    windows::{PeerConnection, WINDOW_FLOOR},
 };
 
 use std::{
@@ -28,7 +28,10 @@ use parking_lot::Mutex;
 use quinn::ConnectionError;
 use tokio::sync::{Notify, Semaphore};
 
-use self::windows::{WindowRules, Windows};
+use self::{
+    overdraft::Sent,
+    windows::{WindowRules, Windows},
+};
 use crate::{
     TransportConfig,
     gauge::{Gauge, GaugeGuard},
@@ -72,8 +75,8 @@ pub(crate) struct Account {
     bytes: AtomicUsize,
     /// Bytes of replies beyond its share.
     overdrawn: AtomicUsize,
-    /// Bytes of replies that it has taken, over all connections.
-    taken: Arc<Progress>,
+    /// What was sent to it, when a call that waits looked last.
+    sent: Mutex<Sent>,
     /// The call that waits for the end of an overdraft is first, others behind it.
     settling: Semaphore,
     windows: Mutex<Windows>,
@@ -150,7 +153,7 @@ impl Accounts {
             connections: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             overdrawn: AtomicUsize::new(0),
-            taken: Arc::default(),
+            sent: Mutex::default(),
             settling: Semaphore::new(1),
             windows: Mutex::new(Windows::new(self.0.window_rules)),
             line: Semaphore::new(1),
@@ -164,7 +167,7 @@ impl Account {
     /// Counts one more connection and sets its windows, unless the peer has as many as it may.
     pub(crate) fn connect(
         self: &Arc<Self>,
-        connection: impl SetWindows + 'static,
+        connection: impl PeerConnection + 'static,
     ) -> Option<ConnectionGuard> {
         {
             let mut held = self.all.held.lock();

@@ -3,12 +3,15 @@
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::{Account, Reservation, UNCHARGED_BYTES_MAX, Waiting};
 use crate::{
     TransportConfig,
-    stream::{Patience, Progress, Stalled},
+    stream::{Patience, Stalled},
 };
 
 impl Account {
@@ -44,7 +47,7 @@ impl Account {
         let is_charged = bytes > UNCHARGED_BYTES_MAX;
         if is_charged && self.is_overdrawn() {
             // Not in the line of calls: a handler may keep this future without polling it.
-            patience.wait(self.within_share()).await.ok()?;
+            self.in_time(patience, self.within_share()).await.ok()?;
         }
         self.hold_reply(bytes)
     }
@@ -91,7 +94,31 @@ impl Account {
             let _first = self.settling.acquire().await;
             self.within_share().await;
         };
-        patience.wait(wait).await
+        self.in_time(patience, wait).await
+    }
+
+    /// Waits as long as QUIC goes on sending to the peer, over all of its connections. What QUIC
+    /// has taken says less: it takes much at once, and nothing until that is acknowledged.
+    async fn in_time<T>(
+        &self,
+        patience: &Patience,
+        wait: impl Future<Output = T>,
+    ) -> Result<T, Stalled> {
+        patience.wait_by(|| self.sent_bytes(), wait).await
+    }
+
+    /// Bytes that were sent to the peer by now, or a moment ago.
+    fn sent_bytes(&self) -> u64 {
+        let mut sent = self.sent.lock();
+        let now = Instant::now();
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < LOOK_INTERVAL_MIN;
+        if !sent.looked_at.is_some_and(is_recent) {
+            *sent = Sent {
+                bytes: self.windows.lock().bytes_sent(),
+                looked_at: Some(now),
+            };
+        }
+        sent.bytes
     }
 
     async fn within_share(&self) {
@@ -107,13 +134,18 @@ impl Account {
         }
     }
 
-    /// How much the peer has taken of its replies.
-    pub(crate) fn taken(&self) -> &Arc<Progress> {
-        &self.taken
-    }
-
     /// Patience with the peer over all of its connections.
     pub(crate) fn patience(&self, config: &TransportConfig) -> Patience {
-        Patience::new(config, Arc::clone(&self.taken))
+        Patience::new(config, Arc::default())
     }
 }
+
+/// How much was sent to a peer, at a time.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    bytes: u64,
+    looked_at: Option<Instant>,
+}
+
+/// Many calls may wait, and a peer may have many connections: their counts are not read for each.
+const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(100);

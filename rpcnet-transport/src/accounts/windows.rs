@@ -12,13 +12,16 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::TransportConfig;
 
-/// A connection whose windows can be set, in bytes.
-pub(crate) trait SetWindows: Send + Sync {
+/// A connection of a peer: its windows can be set, in bytes.
+pub(crate) trait PeerConnection: Send + Sync {
     fn set_receive_window(&self, bytes: u64);
     fn set_send_window(&self, bytes: u64);
+    /// Bytes of all datagrams that were sent. They only grow, and not for long without
+    /// acknowledgements and room at the reader.
+    fn bytes_sent(&self) -> u64;
 }
 
-impl SetWindows for quinn::Connection {
+impl PeerConnection for quinn::Connection {
     fn set_receive_window(&self, bytes: u64) {
         let bytes = quinn::VarInt::from_u64(bytes).unwrap_or(quinn::VarInt::MAX);
         Self::set_receive_window(self, bytes);
@@ -26,6 +29,10 @@ impl SetWindows for quinn::Connection {
 
     fn set_send_window(&self, bytes: u64) {
         Self::set_send_window(self, bytes);
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        self.stats().udp_tx.bytes
     }
 }
 
@@ -97,10 +104,12 @@ pub(super) struct Windows {
     /// Connections that the budget of send windows is shared among: a power of two, so that they
     /// are seldom set.
     sharing: u64,
+    /// By connections that are gone.
+    bytes_sent_before: u64,
 }
 
 struct Entry {
-    connection: Box<dyn SetWindows>,
+    connection: Box<dyn PeerConnection>,
     receive: u64,
     base: u64,
     wanted: u64,
@@ -116,11 +125,12 @@ impl Windows {
             receive: 0,
             wanting: VecDeque::new(),
             sharing: 1,
+            bytes_sent_before: 0,
         }
     }
 
     /// A new connection, which has the floor. Returns its number.
-    pub(super) fn add(&mut self, connection: Box<dyn SetWindows>) -> u64 {
+    pub(super) fn add(&mut self, connection: Box<dyn PeerConnection>) -> u64 {
         let number = self.next;
         self.next += 1;
         let rules = self.rules;
@@ -149,6 +159,7 @@ impl Windows {
             return;
         };
         self.receive -= entry.receive;
+        self.bytes_sent_before += entry.connection.bytes_sent();
         while self.receive < self.rules.budget
             && let Some(number) = self.wanting.pop_front()
         {
@@ -178,6 +189,13 @@ impl Windows {
             entry.wanted = wanted;
             self.grow(number);
         }
+    }
+
+    /// Bytes that were sent over all connections.
+    pub(super) fn bytes_sent(&self) -> u64 {
+        let connections = self.connections.values();
+        let sent = connections.map(|entry| entry.connection.bytes_sent());
+        self.bytes_sent_before + sent.sum::<u64>()
     }
 
     /// Gives a connection of what it wants what is left of the budget.
@@ -234,7 +252,7 @@ mod tests {
     #[derive(Clone)]
     struct Fake(Arc<Mutex<(u64, u64)>>);
 
-    impl SetWindows for Fake {
+    impl PeerConnection for Fake {
         fn set_receive_window(&self, bytes: u64) {
             let (receive, _) = &mut *self.0.lock().unwrap();
             assert!(bytes > *receive, "it never shrinks");
@@ -243,6 +261,10 @@ mod tests {
 
         fn set_send_window(&self, bytes: u64) {
             self.0.lock().unwrap().1 = bytes;
+        }
+
+        fn bytes_sent(&self) -> u64 {
+            7
         }
     }
 
@@ -336,6 +358,16 @@ mod tests {
         peer.disconnect_first();
         assert_eq!(peer.windows.receive, 0);
         assert_eq!(peer.connect(128), 64 * MIB);
+    }
+
+    #[test]
+    fn what_was_sent_over_connections_that_are_gone_still_counts() {
+        let mut peer = Peer::new();
+        for _ in 0..3 {
+            peer.connect(0);
+        }
+        peer.disconnect_first();
+        assert_eq!(peer.windows.bytes_sent(), 3 * 7);
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Caller {
         let name = peer.shared_name();
         let registered = shared.registry.register(name, Some(connection.clone()));
         Self {
-            sending: Sending::new(&shared.config, connection.clone(), &account),
+            sending: Sending::new(&shared.config, connection.clone()),
             account: ConnectionAccount::new(account, Some(connection.clone())),
             connection,
             registered,

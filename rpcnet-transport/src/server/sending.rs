@@ -9,8 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     TransportConfig,
-    accounts::Account,
-    stream::{Patience, Progress, Stalled, within_transfer_time},
+    stream::{Patience, Stalled, within_transfer_time},
 };
 
 /// What a connection has to send in replies with streams of their own.
@@ -38,15 +37,10 @@ impl Drop for BodyGuard<'_> {
 }
 
 impl Sending {
-    pub(super) fn new(
-        config: &TransportConfig,
-        connection: quinn::Connection,
-        account: &Account,
-    ) -> Self {
-        let progress = Progress::within(Arc::clone(account.taken()));
+    pub(super) fn new(config: &TransportConfig, connection: quinn::Connection) -> Self {
         Self {
             connection,
-            patience: Patience::new(config, Arc::new(progress)),
+            patience: Patience::new(config, Arc::default()),
             bytes: AtomicUsize::new(0),
         }
     }
@@ -86,10 +80,7 @@ impl SendingOne<'_> {
         &self,
         acknowledged: impl Future<Output = T>,
     ) -> Result<T, Stalled> {
-        let sent = || self.all.connection.stats().frame_tx.stream * FRAME_BYTES;
+        let sent = || self.all.connection.stats().udp_tx.bytes;
         self.patience.wait_by(sent, acknowledged).await
     }
 }
-
-/// Bytes of a stream in a packet of the smallest size, about.
-const FRAME_BYTES: u64 = 1_100;

@@ -15,29 +15,16 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::TransportConfig;
 
-/// Bytes that the streams of a connection, or of a peer, have carried in one direction, those of
-/// lanes apart. They only grow.
+/// Bytes that the streams of a connection have carried in one direction, those of lanes apart. They
+/// only grow.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     bytes: AtomicU64,
-    /// That of the peer, for a connection.
-    of_peer: Option<Arc<Self>>,
 }
 
 impl Progress {
-    /// Progress of a connection that is progress of its peer too.
-    pub(crate) fn within(of_peer: Arc<Self>) -> Self {
-        Self {
-            bytes: AtomicU64::new(0),
-            of_peer: Some(of_peer),
-        }
-    }
-
     pub(crate) fn note(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Relaxed);
-        if let Some(peer) = &self.of_peer {
-            peer.note(bytes);
-        }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
