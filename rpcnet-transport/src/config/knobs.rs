@@ -262,8 +262,8 @@ impl TransportConfig {
     /// it calls: of messages that are being read in parts, of requests whose handlers run, and of
     /// replies that their callers have not taken; default 512 MiB, 1 GiB in [`bulk`](Self::bulk).
     /// One peer (an identity, over all of its connections) has at most half of what the others
-    /// leave, but one message of the [largest size](Self::with_message_bytes_max) always fits. At
-    /// the limit reading waits, so that QUIC's windows hold the sender up; a request that still
+    /// leave, but one message of the [largest size](Self::with_message_bytes_max) always fits: with
+    /// less than two of these, one peer's message keeps those of all others waiting. At the limit reading waits, so that QUIC's windows hold the sender up; a request that still
     /// finds no room, while its connection carries less than the [least
     /// rate](Self::with_transfer_rate_min) for [`with_stall_timeout`](Self::with_stall_timeout),
     /// ends with [`Code::Overloaded`](crate::Code::Overloaded). Replies beyond the share of their
