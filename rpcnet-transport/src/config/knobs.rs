@@ -263,16 +263,16 @@ impl TransportConfig {
     /// replies that their callers have not taken; default 512 MiB, 1 GiB in [`bulk`](Self::bulk).
     /// One peer (an identity, over all of its connections) has at most half of what the others
     /// leave, but one message of the [largest size](Self::with_message_bytes_max) always fits: with
-    /// less than two of these, one peer's message keeps those of all others waiting. At the limit reading waits, so that QUIC's windows hold the sender up; a request that still
-    /// finds no room, while its connection carries less than the [least
-    /// rate](Self::with_transfer_rate_min) for [`with_stall_timeout`](Self::with_stall_timeout),
-    /// ends with [`Code::Overloaded`](crate::Code::Overloaded). Replies beyond the share of their
-    /// peer are sent all the same, up to as much again (so that the endpoint may hold twice its
-    /// limit); meanwhile further calls of the peer with streams of their own, and its streams'
-    /// further messages, wait in the same way and end in the same way. A reply beyond that is
-    /// dropped, and its call ends with `Overloaded` too. Messages of up to 16 KiB are not counted.
-    /// Beside these bytes each connection may hold its
-    /// [window](Self::with_connection_window_bytes).
+    /// less than two of these, one peer's message keeps those of all others waiting. At the limit
+    /// reading waits, so that QUIC's windows hold the sender up; a request that still finds no room,
+    /// while its connection carries less than the [least rate](Self::with_transfer_rate_min) for
+    /// [`with_stall_timeout`](Self::with_stall_timeout), ends with
+    /// [`Code::Overloaded`](crate::Code::Overloaded). Replies beyond the share of their peer are
+    /// sent all the same, up to as much again (so that the endpoint may hold twice its limit);
+    /// meanwhile further calls of the peer with streams of their own, and its streams' further
+    /// messages, wait in the same way and end in the same way. A reply beyond that is dropped, and
+    /// its call ends with `Overloaded` too. Messages of up to 16 KiB are not counted. Beside these
+    /// bytes each connection may hold its [window](Self::with_connection_window_bytes).
     #[must_use]
     pub fn with_buffered_bytes_max(mut self, bytes: usize) -> Self {
         self.buffered_bytes_max = bytes;
