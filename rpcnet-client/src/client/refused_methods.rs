@@ -27,11 +27,20 @@ pub(super) struct RefusedMethods {
     methods: ArcSwap<Methods>,
     /// Held while a table is made out of the one before.
     writer: Mutex<()>,
-    /// Requests that a worker could not read and another one could, in a row, by method and
-    /// endpoint id.
-    unread: Mutex<HashMap<(Arc<str>, u64), u8>>,
+    /// Workers that could not read requests, by method.
+    unread: Mutex<HashMap<Arc<str>, Vec<UnreadAt>>>,
     /// Whether there are any.
     is_any_unread: AtomicBool,
+}
+
+/// Requests of one method that a worker could not read.
+#[derive(Debug)]
+struct UnreadAt {
+    id: u64,
+    /// In a row.
+    count: u8,
+    /// Whether another worker has served the method since the first of them.
+    is_served_elsewhere: bool,
 }
 
 type Methods = HashMap<Arc<str>, Arc<RefusingWorkers>>;
@@ -80,15 +89,39 @@ impl RefusedMethods {
     /// A worker could not read a request that another one has served. Says whether it is to be
     /// passed over: one request proves little, which may be made so that one worker alone reads it.
     pub(super) fn note_unreadable(&self, method: &str, id: u64) -> bool {
+        self.count_unreadable(method, id, true)
+    }
+
+    /// A worker could not read the request of a stream, which is not sent to another one. Says
+    /// whether it is to be passed over, as of [`note_unreadable`](Self::note_unreadable): not
+    /// before another worker has served the method since, or the requests may be to blame.
+    pub(super) fn note_unreadable_stream(&self, method: &str, id: u64) -> bool {
+        self.count_unreadable(method, id, false)
+    }
+
+    fn count_unreadable(&self, method: &str, id: u64, is_served_elsewhere: bool) -> bool {
         let mut unread = self.unread.lock();
-        if unread.len() >= UNREAD_MAX {
+        if !unread.contains_key(method) && unread.len() >= UNREAD_METHODS_MAX {
             unread.clear();
         }
-        let in_a_row = unread.entry((method.into(), id)).or_default();
-        *in_a_row += 1;
-        let is_enough = *in_a_row >= UNREADABLE_MIN;
+        let workers = unread.entry(method.into()).or_default();
+        let place = workers.iter().position(|worker| worker.id == id);
+        let place = place.unwrap_or_else(|| {
+            if workers.len() >= UNREAD_WORKERS_MAX {
+                workers.clear();
+            }
+            workers.push(UnreadAt::new(id));
+            workers.len() - 1
+        });
+        let worker = &mut workers[place];
+        worker.count = worker.count.saturating_add(1);
+        worker.is_served_elsewhere |= is_served_elsewhere;
+        let is_enough = worker.count >= UNREADABLE_MIN && worker.is_served_elsewhere;
         if is_enough {
-            unread.remove(&(method.into(), id));
+            workers.swap_remove(place);
+            if workers.is_empty() {
+                unread.remove(method);
+            }
         }
         self.is_any_unread.store(!unread.is_empty(), Relaxed);
         is_enough
@@ -135,13 +168,27 @@ impl RefusedMethods {
     /// A worker has served this method.
     pub(super) fn on_served(&self, method: &str, id: u64) {
         if self.is_any_unread.load(Relaxed) {
-            let mut unread = self.unread.lock();
-            unread.remove(&(method.into(), id));
-            self.is_any_unread.store(!unread.is_empty(), Relaxed);
+            self.note_read(method, id);
         }
         if self.of(method).is_some_and(|known| known.contains(id)) {
             self.retain(|other, worker| other != method || worker.id != id);
         }
+    }
+
+    /// A worker could read a request.
+    fn note_read(&self, method: &str, id: u64) {
+        let mut unread = self.unread.lock();
+        let Some(workers) = unread.get_mut(method) else {
+            return;
+        };
+        workers.retain(|worker| worker.id != id);
+        for worker in &mut *workers {
+            worker.is_served_elsewhere = true;
+        }
+        if workers.is_empty() {
+            unread.remove(method);
+        }
+        self.is_any_unread.store(!unread.is_empty(), Relaxed);
     }
 
     /// Forgets what is not so of any more: what refused was another process, at another address, or
@@ -170,6 +217,16 @@ impl RefusedMethods {
         let is_any = !methods.is_empty();
         self.methods.store(Arc::new(methods));
         self.is_any.store(is_any, Relaxed);
+    }
+}
+
+impl UnreadAt {
+    fn new(id: u64) -> Self {
+        Self {
+            id,
+            count: 0,
+            is_served_elsewhere: false,
+        }
     }
 }
 
@@ -278,8 +335,11 @@ const PICKS_MAX: usize = 4;
 /// Requests in a row that a worker could not read and another one could, before it is passed over.
 const UNREADABLE_MIN: u8 = 3;
 
-/// How many workers and methods are remembered with such requests.
-const UNREAD_MAX: usize = 1024;
+/// How many methods are remembered with such requests.
+const UNREAD_METHODS_MAX: usize = 64;
+
+/// How many workers are remembered with such requests of one method.
+const UNREAD_WORKERS_MAX: usize = 16;
 
 /// How many methods are remembered. Past it, the one whose latest refusal is the oldest is
 /// forgotten.
@@ -327,8 +387,35 @@ mod tests {
         assert!(refused.note_unreadable("m", 1), "three in a row");
         for number in 0..10_000 {
             refused.note_unreadable(&number.to_string(), 1);
+            refused.note_unreadable("m", number);
         }
-        assert!(refused.unread.lock().len() <= UNREAD_MAX);
+        let unread = refused.unread.lock();
+        assert!(unread.len() <= UNREAD_METHODS_MAX);
+        assert!(
+            unread
+                .values()
+                .all(|workers| workers.len() <= UNREAD_WORKERS_MAX)
+        );
+    }
+
+    #[test]
+    fn requests_of_streams_count_when_another_worker_has_served_the_method() {
+        let refused = RefusedMethods::default();
+        for _ in 0..1_000 {
+            assert!(!refused.note_unreadable_stream("m", 1), "served nowhere");
+        }
+        refused.on_served("other", 2);
+        assert!(!refused.note_unreadable_stream("m", 1));
+        refused.on_served("m", 2);
+        assert!(refused.note_unreadable_stream("m", 1));
+        assert!(!refused.note_unreadable_stream("m", 1), "counted anew");
+        refused.on_served("m", 2);
+        refused.on_served("m", 1);
+        for _ in 0..3 {
+            assert!(!refused.note_unreadable_stream("m", 1), "it read one since");
+        }
+        refused.on_served("m", 1);
+        assert!(!refused.is_any_unread.load(Relaxed));
     }
 
     #[test]

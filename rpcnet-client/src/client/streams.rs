@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::{
     ClusterClient, ClusterError, WorkerCallOptions, course::Course, options::Plan, pick::kind_of,
-    pool::is_as_known, refused_methods::RefusedMethods,
+    pool::is_as_known, refused_methods::RefusedMethods, retry::is_unreadable,
 };
 
 /// Streams are begun on another worker as long as no request could be sent. What the worker says of a request that was sent,
@@ -164,6 +164,15 @@ impl Answer {
         }
         let id = self.worker.endpoint_id();
         let kind = match error {
+            Some(error) if is_unreadable(error) => {
+                if self
+                    .refused_methods
+                    .note_unreadable_stream(&self.method, id)
+                {
+                    self.note_refusal();
+                }
+                OutcomeKind::Refused
+            }
             // How long it lets the first message wait is its own affair.
             None => OutcomeKind::Answering,
             Some(error) => match error.code() {
@@ -172,12 +181,7 @@ impl Answer {
                     return;
                 }
                 Code::Unimplemented if error.is_retryable() => {
-                    if let Some(registry) = self.registry.upgrade() {
-                        let is_current = |node: &Node| is_as_known(&registry, node);
-                        let (worker, now) = ((id, self.worker.node()), registry.now());
-                        self.refused_methods
-                            .note(&self.method, worker, now, is_current);
-                    }
+                    self.note_refusal();
                     OutcomeKind::Refused
                 }
                 _ => match kind_of(error, self.application_errors_fail) {
@@ -193,6 +197,16 @@ impl Answer {
         let wish = wish.filter(|_| kind == OutcomeKind::Overloaded);
         let outcome = Outcome::new(kind, self.began.elapsed()).with_retry_after(wish);
         self.worker.report(&outcome);
+    }
+
+    /// The worker is passed over for the method from now on.
+    fn note_refusal(&self) {
+        if let Some(registry) = self.registry.upgrade() {
+            let is_current = |node: &Node| is_as_known(&registry, node);
+            let worker = (self.worker.endpoint_id(), self.worker.node());
+            self.refused_methods
+                .note(&self.method, worker, registry.now(), is_current);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Workers that refuse a method before running it: those of another version.
 
+use std::future::pending;
+
 use futures::{StreamExt, future::join_all};
 use parking_lot::Mutex;
 use rpcnet_client::{
@@ -220,6 +222,44 @@ async fn a_stream_tells_with_its_first_message_whether_it_was_taken() {
         (of(OutcomeKind::Answering), of(OutcomeKind::Refused)),
         (9, 1)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_cannot_read_the_requests_of_streams_is_passed_over() {
+    let bench = balanced_by(LoadBalancingStrategy::PowerOfTwo).await;
+    let endless = |_, n: u32, mut replies: Sender<u32>| async move {
+        replies.send(n).await?;
+        pending().await
+    };
+    let reads_pairs = |_, _: (u64, u64), _: Sender<u32>| async { Ok(()) };
+    let _workers =
+        ["a", "b"].map(|name| bench.worker(name, Router::new().server_streaming("count", endless)));
+    let old = Router::new().server_streaming("count", reads_pairs);
+    let old = bench.worker("old", old);
+    let (mut streams, mut failed) = (Vec::new(), 0);
+    // Streams that are not over make the workers that serve them look busier than one that refuses.
+    for n in 0..60_u32 {
+        let options = WorkerCallOptions::new();
+        let stream = bench
+            .client
+            .call_worker_server_streaming("count", &n, None, options);
+        let mut stream: rpcnet_client::OnWorker<Receiver<u32>> =
+            within("a stream", stream).await.expect("a stream");
+        match within("a message", stream.message()).await {
+            Ok(message) => {
+                assert_eq!(message, Some(n));
+                streams.push(stream);
+            }
+            Err(error) => {
+                let told = (error.code(), error.processed());
+                assert_eq!(told, (Code::InvalidRequest, Processed::No));
+                failed += 1;
+            }
+        }
+    }
+    // Three in a row after another worker has served the method, and the probes of a slow machine.
+    assert!(failed <= 10, "{failed} of 60");
+    assert_eq!(old.stats().invalid_requests, failed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
