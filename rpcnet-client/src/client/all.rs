@@ -77,8 +77,6 @@ impl ClusterClient {
     /// any call is, but never replaced by another. The timeout is for all of them together; those who have not replied by
     /// then have failed. Dropping the stream cancels the rest.
     ///
-    /// To be called in a runtime.
-    ///
     /// # Errors
     ///
     /// [`ClusterError::Select`] if no worker can be selected. The failure of a worker stands with

@@ -1,6 +1,6 @@
 //! A client on other runtimes than that of its endpoint, on none, and after its end.
 
-use rpcnet_client::Hedging;
+use rpcnet_client::{Hedging, Receiver, Sender};
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
@@ -47,6 +47,35 @@ fn a_thread_without_a_runtime_may_call_workers() {
         call(&bench).expect("c does it");
     }
     assert!(bench.client.stats().hedges > 0);
+}
+
+#[test]
+fn all_kinds_of_calls_work_on_a_thread_without_a_runtime() {
+    let ours = runtime();
+    let bench = ours.block_on(Bench::new());
+    let _workers = ["a", "b", "c"].map(|name| {
+        let double = |_, mut numbers: Receiver<u32>, mut replies: Sender<u32>| async move {
+            while let Some(n) = numbers.message().await? {
+                replies.send(2 * n).await?;
+            }
+            Ok(())
+        };
+        let _inside = ours.enter();
+        bench.worker(name, who(name).streaming("double", double))
+    });
+    block_on(async {
+        let all = bench.client.call_all_workers("who", "", None);
+        let all = all.await.expect("workers");
+        assert!(all.len() == 3 && all.iter().all(|(_, reply)| reply.is_ok()));
+        let quorum = bench.client.call_quorum("who", "", None, 2, options());
+        assert_eq!(quorum.await.expect("two replies").len(), 2);
+        let stream = bench
+            .client
+            .call_worker_streaming::<u32, u32>("double", None, options());
+        let (mut sender, mut receiver) = stream.await.expect("a stream");
+        sender.send(21).await.expect("it is taken");
+        assert_eq!(receiver.message().await.expect("a message"), Some(42));
+    });
 }
 
 #[test]
