@@ -140,6 +140,11 @@ impl Accounts {
         held.bytes + held.overdrawn
     }
 
+    /// Whether there is room for one more connection of any peer.
+    pub(crate) fn has_connection_left(&self) -> bool {
+        self.0.held.lock().connections < self.0.connections.max()
+    }
+
     /// The account of the peer of this name.
     pub(crate) fn of(&self, name: Arc<str>) -> Arc<Account> {
         let mut by_peer = self.0.by_peer.lock();

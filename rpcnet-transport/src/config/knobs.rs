@@ -303,9 +303,11 @@ impl TransportConfig {
         self
     }
 
-    /// Connections at a time that a server takes; default 4,096. Further ones are refused
-    /// (counter `handshakes_refused`). One peer (an identity) has at most half of what the others leave, but 16 in any case (counter
-    /// `connections_refused`).
+    /// Connections at a time that a server takes; default 4,096. Further ones are refused (counter
+    /// `handshakes_refused`). One peer (an identity) has at most half of what the others leave, but
+    /// 16 in any case (counter `connections_refused`). Connections count from the end of their
+    /// handshake, when their peer is known; until then [`with_handshakes_max`](Self::with_handshakes_max)
+    /// bounds them.
     #[must_use]
     pub fn with_connections_max(mut self, connections: NonZeroUsize) -> Self {
         self.connections_max = connections;

@@ -1,15 +1,12 @@
 //! Accept loop: handshakes, authorization, and the streams of accepted connections.
 
-use std::{net::IpAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use quinn::ConnectionError;
 use rustls_pki_types::CertificateDer;
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep_until, timeout, timeout_at},
-};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -32,11 +29,11 @@ use crate::{
     wire::{self, Hello, Preface, StreamKind},
 };
 
-/// Bounds of the accept loop: handshakes and connections at a time.
+/// Bounds of the accept loop: handshakes at a time. Connections are counted when their peer is
+/// known, so that handshakes that do not end take none of their places.
 pub(crate) struct AcceptLoop {
     handshakes: Arc<Mutex<Handshakes<CancellationToken>>>,
     epoch: Instant,
-    connections: Arc<Semaphore>,
     /// From this many handshakes on callers have to validate their address (Retry, RFC 9000
     /// section 8.1.2).
     retry_threshold: usize,
@@ -61,12 +58,10 @@ impl Warnings {
 
 impl AcceptLoop {
     pub(crate) fn new(config: &TransportConfig) -> Self {
-        let places = |max: NonZeroUsize| max.get().min(Semaphore::MAX_PERMITS);
-        let handshakes = places(config.handshakes_max);
+        let handshakes = config.handshakes_max.get();
         Self {
             handshakes: Arc::new(Mutex::new(Handshakes::new(handshakes))),
             epoch: Instant::now(),
-            connections: Arc::new(Semaphore::new(places(config.connections_max))),
             retry_threshold: handshakes / 2,
             warnings: Arc::default(),
         }
@@ -150,10 +145,13 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, bounds: AcceptLoop) {
             }
             continue;
         }
-        let begun = shared.registry.begin();
-        let handshake = bounds.begin(incoming.remote_address().ip(), begun);
-        let connection = Arc::clone(&bounds.connections).try_acquire_owned();
-        let (Some(handshake), Ok(connection)) = (handshake, connection) else {
+        let from = incoming.remote_address().ip();
+        // Looked at first: an older handshake does not end for one that cannot become a connection.
+        let handshake = match shared.accounts.has_connection_left() {
+            true => bounds.begin(from, shared.registry.begin()),
+            false => None,
+        };
+        let Some(handshake) = handshake else {
             shared.counters.handshakes_refused.add_one();
             incoming.refuse();
             continue;
@@ -175,7 +173,6 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, bounds: AcceptLoop) {
                 Some(None) => {}
                 None => shared.counters.handshakes_failed.add_one(),
             }
-            drop(connection);
         });
     }
     // Connections that this endpoint made may live on; no new ones are accepted.
@@ -417,7 +414,7 @@ struct VerifiedCaller {
 enum Denial {
     /// The authorizer says so.
     Unauthorized(String),
-    /// Its node has as many connections as one may have.
+    /// Its node has as many connections as one may have, or all nodes together have.
     TooMany,
     /// Its node was disconnected since the handshake began.
     Disconnected,
@@ -463,7 +460,11 @@ fn deny(shared: &Shared, caller: &Caller, denial: Denial) -> HandshakeOutcome {
         Denial::TooMany => (
             &shared.counters.connections_refused,
             CLOSE_TOO_MANY,
-            "too many connections of this node".to_owned(),
+            match shared.accounts.has_connection_left() {
+                true => "too many connections of this node",
+                false => "too many connections",
+            }
+            .to_owned(),
         ),
         Denial::Disconnected => (
             &shared.counters.connections_disconnected,

@@ -355,6 +355,23 @@ async fn handshakes_that_do_not_end_make_room_for_newcomers() {
     let config = patient
         .clone()
         .with_handshakes_max(NonZeroUsize::new(20).unwrap());
+    newcomers_get_in(config, patient).await;
+}
+
+#[tokio::test]
+async fn handshakes_that_do_not_end_take_no_places_of_connections() {
+    let patient = TransportConfig::default()
+        .with_connect_timeout(10 * PATIENCE)
+        .with_idle_timeout(10 * PATIENCE);
+    let config = patient
+        .clone()
+        .with_handshakes_max(NonZeroUsize::new(20).unwrap())
+        .with_connections_max(NonZeroUsize::new(10).unwrap());
+    newcomers_get_in(config, patient).await;
+}
+
+/// A caller is served beside one that holds all the handshakes that it can.
+async fn newcomers_get_in(config: TransportConfig, patient: TransportConfig) {
     let server = serve(echo(), config);
     let relay = Relay::to(&server).await;
     relay.keep(Keeps::Ends);
