@@ -6,16 +6,22 @@ use std::{
     time::Duration,
 };
 
+use crate::accounts::{PLACES_FLOOR, Share};
+
 /// Calls by their keys: those that run, with who waits for them, and those that have ended, with how.
 ///
 /// Bounded by number, by bytes of what is remembered and by time. Room is made by forgetting what ended first of the owner that has
-/// most, so that who floods it forgets its own; what runs is never forgotten.
+/// most, so that who floods it forgets its own. What runs is never forgotten, and one owner's calls that run are at most its
+/// [share](Share).
 #[derive(Debug)]
 pub(super) struct Keys<O, K, T, W> {
     bounds: Bounds,
     entries: HashMap<K, Entry<O, T, W>>,
-    /// What has ended, by owner; none without.
-    shares: HashMap<O, Share<K>>,
+    /// None without calls.
+    owners: HashMap<O, Owned<K>>,
+    /// How many may run.
+    share: Share,
+    running: usize,
     bytes: usize,
     next_number: u64,
     /// When what is too old was last forgotten.
@@ -40,7 +46,7 @@ pub(super) enum Begun<T> {
     Ended(T),
     /// The key was given to a call with another body.
     Differs,
-    /// Everything that is remembered runs.
+    /// Too many calls run, of its owner or of all.
     Full,
 }
 
@@ -69,7 +75,8 @@ enum State<T, W> {
 
 /// What one owner has in memory.
 #[derive(Debug)]
-struct Share<K> {
+struct Owned<K> {
+    running: usize,
     /// In the order in which they ended.
     ended: VecDeque<K>,
     bytes: usize,
@@ -80,7 +87,9 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> Keys<O, K, T, W> {
         Self {
             bounds,
             entries: HashMap::new(),
-            shares: HashMap::new(),
+            owners: HashMap::new(),
+            share: Share::new(bounds.len_max, PLACES_FLOOR),
+            running: 0,
             bytes: 0,
             next_number: 0,
             swept_at: Duration::ZERO,
@@ -114,8 +123,12 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> Keys<O, K, T, W> {
                 }
             };
         }
+        let own = self.owners.get(owner).map_or(0, |owned| owned.running);
+        if !self.share.allows(own, self.running, 1) {
+            return Begun::Full;
+        }
         while self.entries.len() >= self.bounds.len_max {
-            let Some(most) = self.owner_of_most(owner, |share| share.ended.len()) else {
+            let Some(most) = self.owner_of_most(owner, |owned| owned.ended.len()) else {
                 return Begun::Full;
             };
             self.forget_first(&most);
@@ -132,6 +145,9 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> Keys<O, K, T, W> {
             },
         };
         self.entries.insert(key, entry);
+        let owned = self.owners.entry(owner.clone());
+        owned.or_insert_with(Owned::new).running += 1;
+        self.running += 1;
         Begun::Runs(number)
     }
 
@@ -153,20 +169,26 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> Keys<O, K, T, W> {
             return Vec::new();
         }
         let waiters = std::mem::take(waiters);
+        let owner = entry.owner.clone();
+        self.running -= 1;
+        if let Some(owned) = self.owners.get_mut(&owner) {
+            owned.running -= 1;
+        }
         let Some((outcome, bytes)) = remember.filter(|(_, bytes)| *bytes <= self.bounds.bytes_max)
         else {
             self.entries.remove(key);
+            self.forget_if_empty(&owner);
             return waiters;
         };
         let at = now;
         entry.state = State::Ended { outcome, bytes, at };
-        let owner = entry.owner.clone();
-        let share = self.shares.entry(owner.clone()).or_insert_with(Share::new);
-        share.ended.push_back(key.clone());
-        share.bytes += bytes;
+        let owned = self.owners.entry(owner.clone());
+        let owned = owned.or_insert_with(Owned::new);
+        owned.ended.push_back(key.clone());
+        owned.bytes += bytes;
         self.bytes += bytes;
         while self.bytes > self.bounds.bytes_max
-            && let Some(most) = self.owner_of_most(&owner, |share| share.bytes)
+            && let Some(most) = self.owner_of_most(&owner, |owned| owned.bytes)
         {
             self.forget_first(&most);
         }
@@ -182,11 +204,14 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> Keys<O, K, T, W> {
     }
 
     /// Whose memory makes room: that of the owner who asks for it unless another has more.
-    fn owner_of_most(&self, asks: &O, has: impl Fn(&Share<K>) -> usize) -> Option<O> {
-        let ours = self.shares.get(asks).map_or(0, &has);
-        let (most, share) = self.shares.iter().max_by_key(|(_, share)| has(share))?;
-        let owner = if has(share) > ours { most } else { asks };
-        Some(owner.clone())
+    fn owner_of_most(&self, asks: &O, has: impl Fn(&Owned<K>) -> usize) -> Option<O> {
+        let ours = self.owners.get(asks).map_or(0, &has);
+        let (owner, most) = self.owners.iter().max_by_key(|(_, owned)| has(owned))?;
+        let most = has(most);
+        if most == 0 {
+            return None;
+        }
+        Some(if most > ours { owner } else { asks }.clone())
     }
 
     /// Forgets what is too old of this owner, and now and then of all.
@@ -196,7 +221,7 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> Keys<O, K, T, W> {
             return;
         }
         self.swept_at = now;
-        let owners: Vec<O> = self.shares.keys().cloned().collect();
+        let owners: Vec<O> = self.owners.keys().cloned().collect();
         for owner in owners {
             self.forget_old_of(&owner, now);
         }
@@ -208,7 +233,7 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> Keys<O, K, T, W> {
             State::Ended { at, .. } => now.saturating_sub(at) > time,
             State::Runs { .. } => false,
         };
-        while let Some(key) = self.shares.get(owner).and_then(|s| s.ended.front())
+        while let Some(key) = self.owners.get(owner).and_then(|owned| owned.ended.front())
             && self.entries.get(key).is_some_and(is_old)
         {
             self.forget_first(owner);
@@ -217,25 +242,31 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> Keys<O, K, T, W> {
 
     /// What this owner's call ended with that ended first.
     fn forget_first(&mut self, owner: &O) {
-        let Some(share) = self.shares.get_mut(owner) else {
+        let Some(owned) = self.owners.get_mut(owner) else {
             return;
         };
-        if let Some(key) = share.ended.pop_front()
+        if let Some(key) = owned.ended.pop_front()
             && let Some(entry) = self.entries.remove(&key)
             && let State::Ended { bytes, .. } = entry.state
         {
-            share.bytes -= bytes;
+            owned.bytes -= bytes;
             self.bytes -= bytes;
         }
-        if share.ended.is_empty() {
-            self.shares.remove(owner);
+        self.forget_if_empty(owner);
+    }
+
+    fn forget_if_empty(&mut self, owner: &O) {
+        let owned = self.owners.get(owner);
+        if owned.is_some_and(|owned| owned.running == 0 && owned.ended.is_empty()) {
+            self.owners.remove(owner);
         }
     }
 }
 
-impl<K> Share<K> {
+impl<K> Owned<K> {
     fn new() -> Self {
         Self {
+            running: 0,
             ended: VecDeque::new(),
             bytes: 0,
         }

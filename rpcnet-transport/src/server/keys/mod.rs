@@ -90,8 +90,11 @@ impl KeyMemory {
         }
     }
 
-    /// Calls that are remembered, those that run included; default 16,384, at least one. Past it what ended first of the caller that has
-    /// most is forgotten; if all of them run, further calls with keys are [`Overloaded`](Code::Overloaded). It has to hold the calls of [`with_time`](Self::with_time).
+    /// Calls that are remembered, those that run included; default 16,384, at least one. It has to
+    /// hold the calls of [`with_time`](Self::with_time). Past it what ended first of the caller that
+    /// has most is forgotten. Calls of one caller that run are at most half of what those of others
+    /// leave, and 16 in any case; its further calls with keys, and those that find the memory full of
+    /// calls that run, are [`Overloaded`](Code::Overloaded).
     #[must_use]
     pub fn with_capacity(mut self, calls: usize) -> Self {
         self.bounds.len_max = calls.max(1);

@@ -103,6 +103,31 @@ fn what_runs_is_not_forgotten_for_room() {
 }
 
 #[test]
+fn calls_of_one_owner_that_run_leave_room_to_others() {
+    let bounds = Bounds {
+        len_max: 100,
+        ..BOUNDS
+    };
+    let mut keys = Core::new(bounds);
+    let begin =
+        |keys: &mut Core, owner: u8, key: u8| keys.begin(secs(0), &owner, key, 7, 0, |_| false);
+    let mut numbers = Vec::new();
+    while let Begun::Runs(number) = begin(&mut keys, 0, numbers.len() as u8) {
+        numbers.push(number);
+    }
+    assert_eq!(numbers.len(), 50, "half of all");
+    assert!(matches!(begin(&mut keys, 1, 51), Begun::Runs(_)));
+    // What has ended counts no more, remembered or not.
+    keys.end(secs(0), &0, numbers[0], None);
+    keys.end(secs(0), &1, numbers[1], Some(("done", 1)));
+    assert!(matches!(begin(&mut keys, 0, 60), Begun::Runs(_)));
+    for (key, number) in (2..50).zip(&numbers[2..]) {
+        keys.end(secs(0), &key, *number, None);
+    }
+    assert_eq!((keys.owners[&0].running, keys.running), (1, 2));
+}
+
+#[test]
 fn who_floods_it_forgets_its_own() {
     let mut keys = Core::new(BOUNDS);
     let mut remember = |owner: u8, key: u8, bytes| {
