@@ -28,7 +28,7 @@ pub(crate) struct Appraisal {
     pub(crate) held: bool,
     /// What is known of its latency.
     latency: Reading,
-    /// Nanoseconds for which nothing was heard of what is in flight.
+    /// Nanoseconds for which nothing was heard of what is in flight, in terms of a typical call.
     silence: f32,
     /// Calls in flight with the one to come, and what else speaks against it.
     load: f32,
@@ -64,14 +64,9 @@ impl Rules {
             load *= BUSY;
         }
         let (latency, silence) = if self.by_latency {
-            let silence = if in_flight > 0 {
-                endpoint.silence_nanos(now)
-            } else {
-                0
-            };
             (
                 endpoint.latency_reading(now, self.decay),
-                silence as i64 as f32,
+                endpoint.silence_nanos(now, in_flight) as i64 as f32,
             )
         } else {
             (Reading::NONE, 0.0)
@@ -216,8 +211,8 @@ const LATENCY_DOUBTFUL: f32 = 1e6;
 
 /// Two latencies are equal as long as the greater is at most so many times the lower one, and a little more for what a
 /// scheduler and timers add to any call. Servers that are alike differ by so much after a few calls.
-const NOISE: f32 = 1.5;
-const NOISE_NANOS: f32 = 500_000.0;
+pub(crate) const NOISE: f32 = 1.5;
+pub(crate) const NOISE_NANOS: f32 = 500_000.0;
 
 /// So that the calls in flight decide where no latency is known.
 const LATENCY_MIN: f32 = 1.0;

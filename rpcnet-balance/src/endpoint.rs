@@ -3,13 +3,13 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use crate::{
-    Marks, Outcome, OutcomeKind, ReportedLoad, Time,
+    LatencyScale, Marks, Outcome, OutcomeKind, ReportedLoad, Time,
     backoff::{Backoff, HOLD_MAX},
     health::Record,
     latency::{Decay, LatencyCell, Reading},
@@ -30,11 +30,14 @@ pub struct Endpoint {
     in_flight: AtomicU32,
     marks: SharedMarks,
     slow: AtomicBool,
+    /// Of the calls in flight those that usually take longer than a typical one.
+    long_calls: AtomicU16,
     /// With its time, the words of a [`LatencyCell`].
     latency: AtomicU32,
     latency_at: AtomicU64,
     backoff: Backoff,
-    /// Since when calls are in flight of which nothing was heard, in nanoseconds; [`NEVER`] if that is not known.
+    /// Since when calls are in flight of which nothing was heard, in nanoseconds; [`NEVER`] if that is not known. While all
+    /// calls in flight are long, `long_since` says it.
     silent_since: AtomicU64,
     report: LastReport,
     /// Since when it takes calls, in nanoseconds: [`LONG_AGO`] or [`NEVER`] until somebody says.
@@ -42,6 +45,10 @@ pub struct Endpoint {
     // Up to here it is one cache line. Picks read the id only for those calls that exclude somebody.
     id: u64,
     health: Record,
+    // Read by picks only while all calls in flight are long.
+    long_since: AtomicU64,
+    /// The sum of the scales of the long calls, in units of 2^-32.
+    long_rates: AtomicU64,
 }
 
 impl Endpoint {
@@ -53,6 +60,7 @@ impl Endpoint {
             in_flight: AtomicU32::new(0),
             marks: SharedMarks::none(),
             slow: AtomicBool::new(false),
+            long_calls: AtomicU16::new(0),
             latency: AtomicU32::new(0),
             latency_at: AtomicU64::new(0),
             backoff: Backoff::none(),
@@ -61,6 +69,8 @@ impl Endpoint {
             ready_since: AtomicU64::new(UNKNOWN),
             id,
             health: Record::new(),
+            long_since: AtomicU64::new(NEVER),
+            long_rates: AtomicU64::new(0),
         }
     }
 
@@ -221,32 +231,32 @@ impl Endpoint {
     #[must_use = "the call is counted only for as long as the guard lives"]
     pub fn begin_at(self: &Arc<Self>, now: Time) -> InFlight {
         let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        // Of those that take long, nothing was to be heard so soon.
+        let is_first = others <= self.long_calls.load(Ordering::Relaxed).into();
         if now == Time::ZERO {
-            if others == 0 {
+            if is_first {
                 self.silent_since.store(NEVER, Ordering::Relaxed);
             }
-        } else if others == 0 || self.is_silence_unknown(now) {
+        } else if is_first || self.is_silence_unknown(now) {
             self.silent_since.store(now.as_nanos(), Ordering::Relaxed);
         }
         InFlight {
             endpoint: Arc::clone(self),
+            long_rate: None,
         }
     }
 
     /// For how long nothing was heard of the calls that are in flight; zero if there are none, if the calls were begun
-    /// without a time, and once it lasts longer than ten seconds: then the next call is a new try.
+    /// without a time, and once it lasts longer than ten seconds: then the next call is a new try. If all of them usually
+    /// take longer than a [typical call](InFlight::set_scale), in terms of that one.
     #[must_use]
     pub fn silence(&self, now: Time) -> Duration {
-        let nanos = if self.in_flight() > 0 {
-            self.silence_nanos(now)
-        } else {
-            0
-        };
-        Duration::from_nanos(nanos)
+        Duration::from_nanos(self.silence_nanos(now, self.in_flight()))
     }
 
-    /// How long it takes to answer, as balancers that go by it have noted: the peak-sensitive average of
-    /// [`PeakEwma`](crate::PeakEwma), which fades to 1/e in `decay`. `None` before the first answer.
+    /// How long it takes to answer a typical call, as balancers that go by it have noted: the peak-sensitive average of
+    /// [`PeakEwma`](crate::PeakEwma), which fades to 1/e in `decay`, of [`Outcome::normalized_latency`]. `None` before the
+    /// first answer.
     #[must_use]
     pub fn latency(&self, now: Time, decay: Duration) -> Option<Duration> {
         let read = self.latency_reading(now, Decay::over(decay));
@@ -281,19 +291,21 @@ impl Endpoint {
 
     /// Takes an outcome into account: the latency, the silence, and whether to hold calls back, for `hold` at first.
     pub(crate) fn note_outcome(&self, outcome: &Outcome, decay: Decay, hold: Duration) {
-        let (now, latency) = (outcome.now, outcome.latency);
+        let (now, latency) = (outcome.now, outcome.normalized_latency);
         let began = Time::from_nanos(
             now.as_nanos()
-                .saturating_sub(Time::from(latency).as_nanos()),
+                .saturating_sub(Time::from(outcome.latency).as_nanos()),
         );
         match outcome.kind {
             OutcomeKind::Success => {
-                self.latency_cell().note(now, latency, decay);
+                if let Some(latency) = latency {
+                    self.latency_cell().note(now, latency, decay);
+                }
                 self.backoff.note_success(began);
             }
             // However quickly it failed, nobody wants that latency.
             OutcomeKind::Failure | OutcomeKind::Unreachable => {
-                self.latency_cell().note_at_least(now, latency, decay);
+                self.note_latency_at_least(now, latency, decay);
                 self.backoff.note_failure(began, now, hold);
             }
             // It is well, and has enough for the moment. Where all have, to leave each alone until its queue is empty would
@@ -308,7 +320,7 @@ impl Endpoint {
             OutcomeKind::Refused => {}
             // Nothing was heard.
             OutcomeKind::Abandoned => {
-                self.latency_cell().note_at_least(now, latency, decay);
+                self.note_latency_at_least(now, latency, decay);
                 return;
             }
         }
@@ -319,21 +331,39 @@ impl Endpoint {
         }
         // Written only when time has passed: several answers of one moment leave the line alone.
         if self.silent_since.load(Ordering::Relaxed) != now.as_nanos() {
-            let since = if now == Time::ZERO {
-                NEVER
-            } else {
-                now.as_nanos()
-            };
+            let since = since(now);
             self.silent_since.store(since, Ordering::Relaxed);
+            if self.long_calls.load(Ordering::Relaxed) > 0 {
+                self.long_since.store(since, Ordering::Relaxed);
+            }
         }
     }
 
-    /// As [`silence`](Self::silence), if there are calls in flight.
+    fn note_latency_at_least(&self, now: Time, latency: Option<Duration>, decay: Decay) {
+        if let Some(latency) = latency {
+            self.latency_cell().note_at_least(now, latency, decay);
+        }
+    }
+
+    /// As [`silence`](Self::silence), with so many calls in flight.
     #[inline]
-    pub(crate) fn silence_nanos(&self, now: Time) -> u64 {
-        let since = self.silent_since.load(Ordering::Relaxed);
-        let nanos = now.as_nanos().saturating_sub(since);
-        if nanos <= SILENCE_NANOS_MAX { nanos } else { 0 }
+    pub(crate) fn silence_nanos(&self, now: Time, in_flight: u32) -> u64 {
+        if in_flight == 0 {
+            return 0;
+        }
+        let long_calls = self.long_calls.load(Ordering::Relaxed);
+        if in_flight <= long_calls.into() {
+            return self.long_silence_nanos(now, long_calls);
+        }
+        passed_nanos(&self.silent_since, now)
+    }
+
+    /// Of calls that all take long: in terms of a typical one.
+    #[cold]
+    fn long_silence_nanos(&self, now: Time, long_calls: u16) -> u64 {
+        let rates = self.long_rates.load(Ordering::Relaxed);
+        let passed = passed_nanos(&self.long_since, now) as f64;
+        LatencyScale::of_rates(rates, long_calls).normalize_nanos(passed) as u64
     }
 
     /// The other calls were begun without a time, or are meant to last.
@@ -365,6 +395,8 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct InFlight {
     endpoint: Arc<Endpoint>,
+    /// Of a call that is counted as long: its scale in units of 2^-32.
+    long_rate: Option<u32>,
 }
 
 impl InFlight {
@@ -373,12 +405,69 @@ impl InFlight {
     pub const fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
+
+    /// How long the call usually takes, compared with a typical one; default [`LatencyScale::ONE`]. To be said when it
+    /// begins, at `now`. While no call is in flight but such as take longer, the [silence](Endpoint::silence) of the
+    /// endpoint is compared with what they usually take; that of calls of [`LatencyScale::UNKNOWN`] says nothing.
+    ///
+    /// Costs nothing unless the call usually takes longer than a typical one: then some atomic additions, here and in drop.
+    pub fn set_scale(&mut self, now: Time, scale: LatencyScale) {
+        self.leave_long();
+        if let Some(rate) = scale.long_rate() {
+            self.enter_long(now, rate);
+        }
+    }
+
+    fn enter_long(&mut self, now: Time, rate: u32) {
+        let Endpoint {
+            long_calls,
+            long_since,
+            long_rates,
+            ..
+        } = &*self.endpoint;
+        let one_more = |calls: u16| calls.checked_add(1);
+        let before = long_calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        // Of more than can be counted, the remaining ones count as typical.
+        let Ok(before) = before else { return };
+        long_rates.fetch_add(rate.into(), Ordering::Relaxed);
+        if before == 0 || passed_nanos(long_since, now) == 0 {
+            long_since.store(since(now), Ordering::Relaxed);
+        }
+        self.long_rate = Some(rate);
+    }
+
+    fn leave_long(&mut self) {
+        if let Some(rate) = self.long_rate.take() {
+            let endpoint = &self.endpoint;
+            endpoint
+                .long_rates
+                .fetch_sub(rate.into(), Ordering::Relaxed);
+            endpoint.long_calls.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.leave_long();
     }
+}
+
+/// The word for a moment since when nothing was heard; [`Time::ZERO`] stands for no time.
+const fn since(now: Time) -> u64 {
+    if now.as_nanos() == 0 {
+        NEVER
+    } else {
+        now.as_nanos()
+    }
+}
+
+/// Zero also if it is so long that it says nothing any more.
+#[inline]
+fn passed_nanos(since: &AtomicU64, now: Time) -> u64 {
+    let nanos = now.as_nanos().saturating_sub(since.load(Ordering::Relaxed));
+    if nanos <= SILENCE_NANOS_MAX { nanos } else { 0 }
 }
 
 const NEVER: u64 = u64::MAX;

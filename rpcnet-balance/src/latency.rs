@@ -136,7 +136,7 @@ impl Decay {
 
     /// The part that is left after `age` nanoseconds.
     #[inline]
-    fn kept(self, age: u64) -> f32 {
+    pub(crate) fn kept(self, age: u64) -> f32 {
         // Signed numbers become floats in one instruction.
         let age = age.min(i64::MAX as u64) as i64 as f32;
         half_to_the(age * self.halvings_per_nano)

@@ -122,6 +122,37 @@
 //! # rpcnet_balance::contract::Contract::new(move |_seed| Arc::new(shortest_queue.clone())).allow_starvation().verify().unwrap();
 //! ```
 //!
+//! # Calls of different kinds
+//!
+//! An endpoint has one latency, whatever was called. Where calls take very different times, say by their methods, a
+//! [`LatencyNormalizer`] compares each with what calls of its kind usually take, so that an endpoint is not taken for slow
+//! because it has served a call that takes long everywhere.
+//!
+//! ```
+//! use std::{sync::Arc, time::{Duration, Instant}};
+//! use rpcnet_balance::{
+//!     Balancer, LatencyNormalizer, Outcome, OutcomeKind, PeakEwma, PickContext, Time, View,
+//! };
+//! # use rpcnet_balance::Endpoint;
+//!
+//! # fn send(id: u64, method: u64) {}
+//! # let view = View::new((0..3).map(|id| Arc::new(Endpoint::new(id))), 1);
+//! let (balancer, normalizer) = (PeakEwma::seeded(42), LatencyNormalizer::new());
+//! let began = Instant::now();
+//!
+//! # for method in 0..3 {
+//! let now = Time::from(began.elapsed());
+//! let index = balancer.pick(&view, &PickContext::new().with_now(now)).expect("an endpoint");
+//! let mut call = view[index].begin_at(now);
+//! // How long it may be silent.
+//! call.set_scale(now, normalizer.scale(method));
+//! send(view[index].id(), method);
+//! let ended = Time::from(began.elapsed());
+//! let outcome = Outcome::new(OutcomeKind::Success, ended.since(now)).with_now(ended);
+//! balancer.on_outcome(&view, index, &normalizer.note_outcome(method, outcome));
+//! # }
+//! ```
+//!
 //! # Rules
 //!
 //! - A [`View`] is immutable. When the endpoints change, a new one with a higher generation takes its place, and
@@ -158,6 +189,7 @@ mod latency;
 mod least_connections;
 mod maglev;
 mod marks;
+mod normalizer;
 mod peak_ewma;
 mod power_of_two;
 mod prequal;
@@ -187,6 +219,7 @@ pub use from_fn::{FromFn, from_fn};
 pub use least_connections::LeastConnections;
 pub use maglev::Maglev;
 pub use marks::Marks;
+pub use normalizer::{LatencyNormalizer, LatencyScale};
 pub use peak_ewma::PeakEwma;
 pub use power_of_two::PowerOfTwo;
 pub use prequal::Prequal;

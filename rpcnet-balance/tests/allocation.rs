@@ -12,9 +12,9 @@ use std::{
 };
 
 use rpcnet_balance::{
-    Balancer, Endpoint, LeastConnections, Maglev, Outcome, OutcomeKind, PeakEwma, PickContext,
-    PowerOfTwo, Prequal, Random, Rendezvous, ReportedLoad, RoundRobin, SlowStart, Sticky, Subset,
-    Tiered, Time, View, Weighted, WeightedByLoad, from_fn,
+    Balancer, Endpoint, LatencyNormalizer, LeastConnections, Maglev, Outcome, OutcomeKind,
+    PeakEwma, PickContext, PowerOfTwo, Prequal, Random, Rendezvous, ReportedLoad, RoundRobin,
+    SlowStart, Sticky, Subset, Tiered, Time, View, Weighted, WeightedByLoad, from_fn,
 };
 
 struct Counting;
@@ -119,4 +119,19 @@ fn work(balancer: &dyn Balancer, view: &View) {
             balancer.on_outcome(view, index, &outcome);
         }
     }
+}
+
+#[test]
+fn normalising_a_latency_allocates_nothing() {
+    let normalizer = LatencyNormalizer::new();
+    let count = allocations(|| {
+        // More kinds than there is room for.
+        for kind in 0..2_000 {
+            let now = Time::from(Duration::from_millis(1000 + kind % 7));
+            black_box(normalizer.scale(kind));
+            let outcome = Outcome::new(OutcomeKind::Success, Duration::from_millis(kind));
+            black_box(normalizer.note_outcome(kind, outcome.with_now(now)));
+        }
+    });
+    assert_eq!(count, 0);
 }

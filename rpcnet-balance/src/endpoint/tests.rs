@@ -167,3 +167,105 @@ fn who_is_new_is_known_once() {
     old.note_ready(at(7));
     assert_eq!(old.ready_since(), Some(at(7)));
 }
+
+/// Of calls that usually take 3 s, where typical ones take 20 ms.
+fn long() -> LatencyScale {
+    LatencyScale::between(Duration::from_secs(3), Duration::from_millis(20))
+}
+
+fn begin(endpoint: &Arc<Endpoint>, ms: u64, scale: LatencyScale) -> InFlight {
+    let mut call = endpoint.begin_at(at(ms));
+    call.set_scale(at(ms), scale);
+    call
+}
+
+fn answer(endpoint: &Endpoint, ms: u64) {
+    let decay = Decay::over(Duration::from_secs(10));
+    endpoint.note_outcome(&outcome(OutcomeKind::Success, ms), decay, Duration::ZERO);
+}
+
+#[test]
+fn a_call_that_usually_takes_long_is_not_missed_before_its_time() {
+    let endpoint = Arc::new(Endpoint::new(7));
+    let silence = |ms| endpoint.silence(at(ms)).as_millis();
+    let _long = begin(&endpoint, 1000, long());
+    // As long as it usually takes looks like a typical call that takes as long as usual.
+    assert_eq!((silence(2000), silence(4000), silence(10_000)), (6, 20, 61));
+    // Begun after that, a typical one is missed from its own beginning on.
+    let typical = begin(&endpoint, 5000, LatencyScale::ONE);
+    assert_eq!((silence(5000), silence(5100)), (0, 100));
+    answer(&endpoint, 5120);
+    assert_eq!(silence(5140), 20, "it is still counted");
+    drop(typical);
+    // What is left is not missed so soon, counted from the last answer on.
+    assert_eq!((silence(5140), silence(8120)), (0, 20));
+}
+
+#[test]
+fn typical_calls_are_missed_whatever_is_in_flight_beside_them() {
+    let endpoint = Arc::new(Endpoint::new(7));
+    let _typical = begin(&endpoint, 1000, LatencyScale::ONE);
+    let _long = begin(&endpoint, 1010, long());
+    let _stream = begin(&endpoint, 1020, LatencyScale::UNKNOWN);
+    assert_eq!(endpoint.silence(at(1100)).as_millis(), 100);
+}
+
+#[test]
+fn one_that_hangs_is_missed_however_many_long_calls_are_begun() {
+    let endpoint = Arc::new(Endpoint::new(7));
+    let scale = LatencyScale::between(Duration::from_millis(100), Duration::from_millis(10));
+    let calls: Vec<_> = (0..50)
+        .map(|n| begin(&endpoint, 1000 + 100 * n, scale))
+        .collect();
+    // 5 s of nothing, where 100 ms are usual.
+    assert_eq!(endpoint.silence(at(6000)).as_millis(), 543);
+    drop(calls);
+    assert_eq!(endpoint.silence(at(6000)), Duration::ZERO);
+}
+
+#[test]
+fn a_call_without_a_usual_latency_is_never_missed() {
+    let endpoint = Arc::new(Endpoint::new(7));
+    let _stream = begin(&endpoint, 1000, LatencyScale::UNKNOWN);
+    answer(&endpoint, 1010);
+    for ms in [1010, 1100, 5000, 10_000, 60_000] {
+        assert_eq!(endpoint.silence(at(ms)), Duration::ZERO, "at {ms} ms");
+    }
+}
+
+#[test]
+fn long_calls_are_counted_down_and_bounded() {
+    let endpoint = Arc::new(Endpoint::new(7));
+    let most = usize::from(u16::MAX);
+    let mut calls: Vec<_> = (0..most + 2).map(|_| begin(&endpoint, 1, long())).collect();
+    assert_eq!(endpoint.in_flight() as usize, most + 2);
+    assert_eq!(
+        usize::from(endpoint.long_calls.load(Ordering::Relaxed)),
+        most
+    );
+    // What it usually takes can be said again.
+    for call in &mut calls[..10] {
+        call.set_scale(at(2), LatencyScale::ONE);
+    }
+    let counted = usize::from(endpoint.long_calls.load(Ordering::Relaxed));
+    assert_eq!(counted, most - 10);
+    drop(calls);
+    assert_eq!(endpoint.in_flight(), 0);
+    assert_eq!(endpoint.long_calls.load(Ordering::Relaxed), 0);
+    assert_eq!(endpoint.long_rates.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn endpoints_are_compared_by_the_normalised_latency() {
+    let decay = Duration::from_secs(10);
+    let noted = |normalized| {
+        let endpoint = Endpoint::new(7);
+        let took_3_s =
+            Outcome::new(OutcomeKind::Success, Duration::from_secs(3)).with_now(at(9000));
+        let outcome = took_3_s.with_normalized_latency(normalized);
+        endpoint.note_outcome(&outcome, Decay::over(decay), Duration::ZERO);
+        endpoint.latency(at(9000), decay)
+    };
+    let ms_20 = Some(Duration::from_millis(20));
+    assert_eq!((noted(ms_20), noted(None)), (ms_20, None));
+}

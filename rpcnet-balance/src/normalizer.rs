@@ -1,0 +1,344 @@
+//! Normalised latencies: what a call took, compared with what calls of its kind usually take.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use crate::{
+    Outcome, OutcomeKind, Time,
+    appraisal::{DECAY, NOISE, NOISE_NANOS},
+    latency::Decay,
+    rng::GOLDEN,
+};
+
+/// The factor between the usual latency of a kind of calls and that of a typical call.
+///
+/// A balancer keeps one latency for each endpoint, whatever was called. Scaled, a call that took as
+/// long as its kind usually does looks like a typical call, and one that took twice as long looks
+/// like a typical call that took twice as long.
+///
+/// A millisecond is added to both sides before they are compared, since schedulers and timers add
+/// some of it to any call: a kind of 50 µs that takes 0.2 ms for once is not four times as slow. So
+/// two latencies that [`PeakEwma`](crate::PeakEwma) takes for equal are equal after scaling too.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LatencyScale(f32);
+
+impl LatencyScale {
+    /// A typical call: its latency is taken as it is.
+    pub const ONE: Self = Self(1.0);
+
+    /// How long the call usually takes is not known, as of a stream or the first call of a kind.
+    /// Its latency says nothing, and no answer of it is missed.
+    pub const UNKNOWN: Self = Self(0.0);
+
+    /// The scale of a kind of calls that usually take `usual`, where typical calls take `typical`.
+    #[must_use]
+    pub fn between(usual: Duration, typical: Duration) -> Self {
+        Self::of_nanos(usual.as_nanos() as f32, typical.as_nanos() as f32)
+    }
+
+    fn of_nanos(usual: f32, typical: f32) -> Self {
+        Self((typical + OVERHEAD_NANOS) / (usual + OVERHEAD_NANOS))
+    }
+
+    /// The latency of a typical call that is as slow for its kind as this one. `None` if that is
+    /// not known.
+    #[must_use]
+    pub fn normalize(self, latency: Duration) -> Option<Duration> {
+        if self == Self::ONE {
+            return Some(latency);
+        }
+        let nanos = self.normalize_nanos(latency.as_nanos() as f64);
+        (self != Self::UNKNOWN).then(|| Duration::from_nanos(nanos as u64))
+    }
+
+    /// The outcome with its [normalised latency](Outcome::normalized_latency). That of an attempt
+    /// that was not served stays as it is: it is not of the kind of the call.
+    #[must_use]
+    pub fn apply(self, outcome: Outcome) -> Outcome {
+        match outcome.kind {
+            OutcomeKind::Success | OutcomeKind::Failure | OutcomeKind::Abandoned => {
+                outcome.with_normalized_latency(self.normalize(outcome.latency))
+            }
+            _ => outcome,
+        }
+    }
+
+    /// For calls that take longer than a typical one, and not only by chance: the scale in units
+    /// of 2^-32.
+    pub(crate) fn long_rate(self) -> Option<u32> {
+        (self.0 * NOISE < 1.0).then_some((f64::from(self.0) * RATE_ONE) as u32)
+    }
+
+    /// The mean scale of `calls` long ones.
+    pub(crate) fn of_rates(sum: u64, calls: u16) -> Self {
+        Self((sum as f64 / RATE_ONE / f64::from(calls.max(1))) as f32)
+    }
+
+    pub(crate) fn normalize_nanos(self, nanos: f64) -> f64 {
+        let overhead = f64::from(OVERHEAD_NANOS);
+        ((nanos + overhead) * f64::from(self.0) - overhead).max(0.0)
+    }
+}
+
+/// Normalises the latencies of calls of different kinds, such as methods, so that a balancer can
+/// compare endpoints by any of them.
+///
+/// It learns from the answers how long calls of each kind usually take, over all endpoints, and how
+/// long a typical call takes: moving geometric means of the answers of the last 10 s, or of the
+/// last 16 if those are older. Calls that are rare, however long they take, hardly change what is
+/// typical. The first answers of a kind define what is usual for it. As long as all calls are of
+/// one kind, latencies are left as they are.
+///
+/// A kind is a number of the caller's choice, such as a hash of the method's name. Bounded: some
+/// 500 kinds are remembered; where there is no room, one that was not called for a minute makes
+/// room, and otherwise the remaining kinds count as one.
+///
+/// Shared by threads without a lock and without allocation. An answer costs a few atomic reads;
+/// writes are a millisecond apart for each kind, but for its first 16 answers.
+///
+/// ```
+/// use std::time::Duration;
+/// use rpcnet_balance::{LatencyNormalizer, Outcome, OutcomeKind, Time};
+///
+/// const LOOKUP: u64 = 1;
+/// const REPORT: u64 = 2;
+/// let normalizer = LatencyNormalizer::new();
+/// let took = |kind, ms| {
+///     let outcome = Outcome::new(OutcomeKind::Success, Duration::from_millis(ms));
+///     normalizer.note_outcome(kind, outcome).normalized_latency.expect("an answer")
+/// };
+/// for _ in 0..1000 {
+///     took(LOOKUP, 20);
+/// }
+/// // A report takes three seconds, which is as usual: it looks like a lookup.
+/// assert!(took(REPORT, 3_000) < Duration::from_millis(22));
+/// // One that takes twice as long looks like a lookup that does.
+/// assert!(took(REPORT, 6_000) > Duration::from_millis(26));
+/// ```
+pub struct LatencyNormalizer {
+    /// Kinds that were answered, those without room counted as one.
+    kinds: AtomicU32,
+    typical: Average,
+    /// Of the kinds for which there is no room.
+    others: Average,
+    /// Sets of [`WAYS`]; a kind is in the set that its id belongs to.
+    table: Box<[Kind]>,
+    decay: Decay,
+}
+
+/// What is usual for a kind.
+#[derive(Default)]
+struct Kind {
+    /// 0 while there is none.
+    id: AtomicU64,
+    usual: Average,
+}
+
+impl LatencyNormalizer {
+    /// One that has seen no calls.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            kinds: AtomicU32::new(0),
+            typical: Average::default(),
+            others: Average::default(),
+            table: (0..KINDS_MAX).map(|_| Kind::default()).collect(),
+            decay: Decay::over(DECAY),
+        }
+    }
+
+    /// How a call of this kind compares with a typical one, by what is known now:
+    /// [`LatencyScale::ONE`] as long as there is one kind of calls, [`LatencyScale::UNKNOWN`]
+    /// before the first answer of a further one. For
+    /// [`InFlight::set_scale`](crate::InFlight::set_scale).
+    #[must_use]
+    pub fn scale(&self, kind: u64) -> LatencyScale {
+        match self.kinds.load(Relaxed) {
+            0 => LatencyScale::ONE,
+            kinds => self.scale_of(self.find(kind).unwrap_or(&self.others), kinds),
+        }
+    }
+
+    /// Takes in the outcome of an attempt of this kind, and gives the same with its
+    /// [normalised latency](Outcome::normalized_latency), for
+    /// [`Balancer::on_outcome`](crate::Balancer::on_outcome). Only answers
+    /// ([`OutcomeKind::Success`]) say how long a kind usually takes.
+    #[must_use]
+    pub fn note_outcome(&self, kind: u64, outcome: Outcome) -> Outcome {
+        if outcome.kind != OutcomeKind::Success {
+            return self.scale(kind).apply(outcome);
+        }
+        let (now, latency) = (outcome.now, outcome.latency);
+        let usual = self.find(kind).unwrap_or_else(|| self.make_room(kind, now));
+        usual.note(now, latency, self.decay, f32::INFINITY);
+        self.typical.note(now, latency, self.decay, FACTOR_MAX);
+        let kinds = self.kinds.load(Relaxed);
+        self.scale_of(usual, kinds).apply(outcome)
+    }
+
+    #[inline]
+    fn scale_of(&self, usual: &Average, kinds: u32) -> LatencyScale {
+        let usual = usual.nanos();
+        if usual == 0.0 {
+            LatencyScale::UNKNOWN
+        } else if kinds == 1 {
+            LatencyScale::ONE
+        } else {
+            LatencyScale::of_nanos(usual, self.typical.nanos())
+        }
+    }
+
+    #[inline]
+    fn find(&self, kind: u64) -> Option<&Average> {
+        let id = id_of(kind);
+        let mut kinds = self.set(id).iter();
+        let found = kinds.find(|one| one.id.load(Relaxed) == id);
+        found.map(|one| &one.usual)
+    }
+
+    fn set(&self, id: u64) -> &[Kind] {
+        let set = (id.wrapping_mul(GOLDEN) >> (u64::BITS - SET_BITS)) as usize;
+        &self.table[set * WAYS..][..WAYS]
+    }
+
+    /// The place of a kind that has none: a free one, that of a kind that is not called any more,
+    /// or that of all others.
+    #[cold]
+    fn make_room(&self, kind: u64, now: Time) -> &Average {
+        let (id, set) = (id_of(kind), self.set(id_of(kind)));
+        for one in set.iter().filter(|one| one.id.load(Relaxed) == 0) {
+            match one.id.compare_exchange(0, id, Relaxed, Relaxed) {
+                Ok(_) => {
+                    self.kinds.fetch_add(1, Relaxed);
+                    return &one.usual;
+                }
+                Err(other) if other == id => return &one.usual,
+                Err(_) => {}
+            }
+        }
+        let oldest = set.iter().min_by_key(|one| one.usual.at.load(Relaxed));
+        let oldest = oldest.expect("a set has places");
+        let (before, at) = (oldest.id.load(Relaxed), oldest.usual.at.load(Relaxed));
+        let is_idle = now.since(Time::from_nanos(at)) > IDLE;
+        // Another thread may still note an answer of the kind before: one among many.
+        if is_idle && (oldest.id.compare_exchange(before, id, Relaxed, Relaxed)).is_ok() {
+            oldest.usual.clear();
+            return &oldest.usual;
+        }
+        if self.others.nanos() == 0.0 {
+            self.kinds.fetch_add(1, Relaxed);
+        }
+        &self.others
+    }
+}
+
+impl Default for LatencyNormalizer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for LatencyNormalizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LatencyNormalizer")
+            .field("kinds", &self.kinds)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Moving geometric mean of latencies: of those of the last [`DECAY`], and of the last [`FIRST`] at
+/// least. Geometric, so that one answer that took a hundred times as long moves it little.
+#[derive(Default)]
+struct Average {
+    /// The bits of a number; 0 before the first answer.
+    nanos: AtomicU32,
+    /// The bits of the number of answers that it is the mean of, older ones counted as less.
+    weight: AtomicU32,
+    /// Time of the last answer that was taken in, in nanoseconds.
+    at: AtomicU64,
+}
+
+impl Average {
+    #[inline]
+    fn nanos(&self) -> f32 {
+        f32::from_bits(self.nanos.load(Relaxed))
+    }
+
+    /// Takes in an answer, which counts as at most `factor_max` times as long or as short as the
+    /// mean.
+    #[inline]
+    fn note(&self, now: Time, latency: Duration, decay: Decay, factor_max: f32) {
+        let weight = f32::from_bits(self.weight.load(Relaxed));
+        let at = self.at.load(Relaxed);
+        let age = now.as_nanos().saturating_sub(at);
+        // One of several threads: an answer more or less makes no difference.
+        if (weight < FIRST || age >= STEP_NANOS) && self.claim(at, now) {
+            let weight = (weight * decay.kept(age)).max(weight.min(FIRST - 1.0)) + 1.0;
+            self.take_in(latency, weight, factor_max);
+        }
+    }
+
+    fn claim(&self, at: u64, now: Time) -> bool {
+        let next = now.as_nanos().max(at);
+        let claimed = self.at.compare_exchange(at, next, Relaxed, Relaxed);
+        claimed.is_ok()
+    }
+
+    fn take_in(&self, latency: Duration, weight: f32, factor_max: f32) {
+        let sample = (latency.as_nanos() as f32).max(1.0);
+        let before = self.nanos();
+        let after = if before == 0.0 {
+            sample
+        } else {
+            let factor = (sample / before).clamp(1.0 / factor_max, factor_max);
+            before * factor.powf(1.0 / weight)
+        };
+        self.nanos.store(after.to_bits(), Relaxed);
+        self.weight.store(weight.to_bits(), Relaxed);
+    }
+
+    fn clear(&self) {
+        self.weight.store(0, Relaxed);
+        self.nanos.store(0, Relaxed);
+    }
+}
+
+/// Zero stands for none.
+const fn id_of(kind: u64) -> u64 {
+    if kind == 0 { GOLDEN } else { kind }
+}
+
+/// What is added to both sides of a comparison. Twice the noise of a latency, so that `x` and `y`
+/// are equal to a balancer, `y <= NOISE x + NOISE_NANOS`, exactly if they are equal scaled.
+const OVERHEAD_NANOS: f32 = NOISE_NANOS / (NOISE - 1.0);
+
+/// Long calls are added up in units of 2^-32.
+const RATE_ONE: f64 = (1_u64 << 32) as f64;
+
+/// Answers that the mean is of at least, if there are as many.
+const FIRST: f32 = 16.0;
+
+/// An answer counts as at most so many times as long or as short as a typical call: so that what is
+/// typical is what most calls are, from the first ones on.
+const FACTOR_MAX: f32 = 2.0;
+
+/// Once a kind has had its first answers, they are taken in so far apart: several threads that call
+/// it at the same time leave the cache line alone.
+const STEP_NANOS: u64 = 1_000_000;
+
+/// A kind that was not called for so long makes room for another one.
+const IDLE: Duration = Duration::from_secs(60);
+
+const SET_BITS: u32 = 6;
+
+/// Kinds of a set.
+const WAYS: usize = 8;
+
+/// 12 KiB.
+const KINDS_MAX: usize = WAYS << SET_BITS;
+
+#[cfg(test)]
+mod tests;
