@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Policy, Worker, refusals::Refusals};
+use super::{Plan, Worker, refusals::Refusals};
 use crate::{
-    Balancer, Endpoint, LatencyQuantiles, Marks, Outcome, OutcomeKind, PickContext, RetryBudget,
-    Time, View,
+    Balancer, Endpoint, InFlight, LatencyNormalizer, LatencyQuantiles, Marks, Outcome, OutcomeKind,
+    PickContext, RetryBudget, Time, View,
     health::{Gate, Outliers, Probe},
 };
 
@@ -22,21 +22,26 @@ pub(super) struct Client {
     pub(super) view: Arc<View>,
     balancer: Arc<dyn Balancer>,
     pub(super) budget: RetryBudget,
-    latencies: LatencyQuantiles,
-    hedge_after: Option<Duration>,
-    hedge_known_until: Time,
+    /// Of each method.
+    hedges: Vec<HedgeDelay>,
+    normalizer: Option<LatencyNormalizer>,
     health: Outliers,
     /// Of the view.
     gate: Gate,
 }
 
+/// When a second attempt of a method is worth it; looked up now and then only.
+#[derive(Debug, Default)]
+struct HedgeDelay {
+    latencies: LatencyQuantiles,
+    after: Option<Duration>,
+    known_until: Time,
+}
+
 impl Client {
-    pub(super) fn new(
-        workers: &[Worker],
-        policy: &Policy,
-        seed: u64,
-        balancer: Arc<dyn Balancer>,
-    ) -> Self {
+    pub(super) fn new(plan: &Plan, seed: u64, balancer: Arc<dyn Balancer>) -> Self {
+        let (workers, policy) = (&plan.workers, &plan.policy);
+        let methods = plan.methods.len() + 1;
         let mut client = Self {
             endpoints: vec![None; workers.len()],
             known: vec![None; workers.len()],
@@ -45,9 +50,8 @@ impl Client {
             view: Arc::new(View::new([], 0)),
             balancer,
             budget: policy.budget(),
-            latencies: LatencyQuantiles::new(),
-            hedge_after: None,
-            hedge_known_until: Time::ZERO,
+            hedges: (0..methods).map(|_| HedgeDelay::default()).collect(),
+            normalizer: policy.normalizes.then(LatencyNormalizer::new),
             health: Outliers::seeded(policy.health, seed),
             gate: Gate::new(),
         };
@@ -138,14 +142,26 @@ impl Client {
         picked.map(|index| (index, None))
     }
 
-    /// An attempt has ended that was made to `index` of `view`.
+    /// Counts an attempt that begins now.
+    pub(super) fn begin(&self, now: Time, endpoint: &Arc<Endpoint>, method: usize) -> InFlight {
+        let mut call = endpoint.begin_at(now);
+        if let Some(normalizer) = &self.normalizer {
+            call.set_scale(now, normalizer.scale(method as u64));
+        }
+        call
+    }
+
+    /// An attempt of a method has ended that was made to `index` of `view`.
     pub(super) fn on_outcome(
         &mut self,
         view: &View,
         index: usize,
         probe: Option<&Probe>,
-        outcome: &Outcome,
+        (method, outcome): (usize, Outcome),
     ) {
+        let normalized = self.normalizer.as_ref();
+        let normalized = normalized.map(|it| it.note_outcome(method as u64, outcome));
+        let outcome = &normalized.unwrap_or(outcome);
         let (endpoint, now) = (&view[index], outcome.now);
         if let Some(refusals) = &mut self.refusals {
             refusals.on_outcome(now, endpoint.id(), outcome.kind);
@@ -170,7 +186,7 @@ impl Client {
         self.balancer.on_outcome(view, index, outcome);
         if outcome.kind == OutcomeKind::Success {
             self.budget.deposit();
-            self.latencies.record(now, outcome.latency);
+            self.hedges[method].latencies.record(now, outcome.latency);
         }
     }
 
@@ -180,15 +196,21 @@ impl Client {
         }
     }
 
-    /// When a second attempt is worth it; looked up now and then only.
-    pub(super) fn hedge_after(&mut self, now: Time, quantile: f64) -> Option<Duration> {
-        if now >= self.hedge_known_until {
-            self.hedge_known_until = now + HEDGE_KNOWN_FOR;
-            let enough = self.latencies.len(now) >= HEDGE_SAMPLES;
-            let after = enough.then(|| self.latencies.quantile(now, quantile));
-            self.hedge_after = after.flatten().map(|it| it.max(HEDGE_MIN));
+    /// When a second attempt is worth it.
+    pub(super) fn hedge_after(
+        &mut self,
+        now: Time,
+        method: usize,
+        quantile: f64,
+    ) -> Option<Duration> {
+        let hedge = &mut self.hedges[method];
+        if now >= hedge.known_until {
+            hedge.known_until = now + HEDGE_KNOWN_FOR;
+            let enough = hedge.latencies.len(now) >= HEDGE_SAMPLES;
+            let after = enough.then(|| hedge.latencies.quantile(now, quantile));
+            hedge.after = after.flatten().map(|it| it.max(HEDGE_MIN));
         }
-        self.hedge_after
+        hedge.after
     }
 
     fn rebuild(&mut self) {

@@ -33,6 +33,8 @@ pub fn run(plan: &Plan, seed: u64, balancer: impl Fn(u64) -> Arc<dyn Balancer>) 
 pub(super) struct Fleet<'a> {
     plan: &'a Plan,
     seed: u64,
+    /// Of each method.
+    deadlines: Vec<Duration>,
     pub(super) events: Events,
     arrivals: Dice,
     jitter: Dice,
@@ -65,11 +67,12 @@ impl<'a> Fleet<'a> {
         let mut seeds = Dice::new(seed, BALANCERS);
         let mut client = |_| {
             let seed = seeds.number();
-            Client::new(&plan.workers, &plan.policy, seed, balancer(seed))
+            Client::new(plan, seed, balancer(seed))
         };
         Self {
             plan,
             seed,
+            deadlines: plan.deadlines(),
             events: Events::new(),
             arrivals: Dice::new(seed, ARRIVALS),
             jitter: Dice::new(seed, JITTER),
@@ -144,7 +147,7 @@ impl<'a> Fleet<'a> {
         Report {
             calls: self.calls.into_iter().map(|it| it.call).collect(),
             attempts: self.trips.into_iter().map(|it| it.attempt).collect(),
-            deadline: self.plan.policy.deadline,
+            deadlines: self.deadlines,
             ended: self.ended,
         }
     }
@@ -186,9 +189,11 @@ impl<'a> Fleet<'a> {
         }
         let now = self.events.now();
         let call = self.calls.len();
+        let method = self.method(call);
         self.calls.push(Ongoing {
             call: Call {
                 client,
+                method,
                 began: now,
                 took: Duration::ZERO,
                 end: End::NoWorker,
@@ -200,14 +205,23 @@ impl<'a> Fleet<'a> {
             trips: Vec::new(),
         });
         self.open += 1;
-        let policy = &self.plan.policy;
-        self.events.after(policy.deadline, Event::Deadline(call));
-        if let Some(quantile) = policy.hedge_at
-            && let Some(after) = self.clients[client].hedge_after(now, quantile)
+        let deadline = self.deadlines[method];
+        self.events.after(deadline, Event::Deadline(call));
+        if let Some(quantile) = self.plan.policy.hedge_at
+            && let Some(after) = self.clients[client].hedge_after(now, method, quantile)
         {
             self.events.after(after, Event::Hedge(call));
         }
         self.attempt(call, Reason::First);
+    }
+
+    /// What is called, the same for each balancer.
+    fn method(&self, call: usize) -> usize {
+        if self.plan.methods.is_empty() {
+            return 0;
+        }
+        let mut dice = Dice::new(self.seed, METHODS + call as u64);
+        self.plan.method(dice.share())
     }
 
     fn attempt(&mut self, call: usize, reason: Reason) {
@@ -237,12 +251,13 @@ impl<'a> Fleet<'a> {
             address: client.address(worker),
             place: Place::Underway,
             chance: CHANCE + (call as u64) * 256 + u64::from(ongoing.attempts),
+            latency: self.plan.latency_of(ongoing.call.method),
             answer: None,
             waiting: Some(Waiting {
                 view: Arc::clone(&client.view),
                 index,
                 probe,
-                _counted: endpoint.begin_at(now),
+                _counted: client.begin(now, endpoint, ongoing.call.method),
             }),
         });
         ongoing.tried.push(endpoint.id());
@@ -320,7 +335,8 @@ impl<'a> Fleet<'a> {
             .with_reported_load(answer.and_then(|answer| answer.load))
             .with_retry_after(answer.and_then(|answer| answer.retry_after));
         let probe = waiting.probe.as_ref();
-        client.on_outcome(&waiting.view, waiting.index, probe, &outcome);
+        let outcome = (ongoing.call.method, outcome);
+        client.on_outcome(&waiting.view, waiting.index, probe, outcome);
         true
     }
 
@@ -404,5 +420,7 @@ const DETECTED_AFTER: Duration = Duration::from_secs(3);
 const ARRIVALS: u64 = 0;
 const BALANCERS: u64 = 1;
 const JITTER: u64 = 2;
+/// From here on, one for each call.
+const METHODS: u64 = 1 << 31;
 /// From here on, one for each attempt.
 const CHANCE: u64 = 1 << 32;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Change, Policy, Worker};
+use super::{Change, Latency, Method, Policy, Worker};
 use crate::Time;
 
 /// Who there is, what they have to do, and what happens to them.
@@ -15,6 +15,7 @@ pub struct Plan {
     pub(super) duration: Time,
     pub(super) network: Duration,
     pub(super) changes: Vec<(Time, usize, Change)>,
+    pub(super) methods: Vec<Method>,
 }
 
 impl Plan {
@@ -29,7 +30,16 @@ impl Plan {
             duration: Time::from_nanos(10_000_000_000),
             network: Duration::from_micros(50),
             changes: Vec::new(),
+            methods: Vec::new(),
         }
+    }
+
+    /// A part of the calls is of this method. What is left is of the method 0, whose latency is that of the workers and whose
+    /// deadline is that of the policy; those that are added are numbered from 1. Default none.
+    #[must_use]
+    pub fn with_method(mut self, method: Method) -> Self {
+        self.methods.push(method);
+        self
     }
 
     /// Clients that share the load, at least 1, each with a balancer of its own.
@@ -77,6 +87,28 @@ impl Plan {
     pub fn capacity_per_s(&self) -> f64 {
         let present = self.workers.iter().filter(|worker| !worker.absent);
         present.map(Worker::capacity_per_s).sum()
+    }
+
+    /// Of the method 0 and of those that were added.
+    pub(super) fn deadlines(&self) -> Vec<Duration> {
+        let added = self.methods.iter().map(|method| method.deadline);
+        [self.policy.deadline].into_iter().chain(added).collect()
+    }
+
+    /// The latency of a method, if it is not that of the worker.
+    pub(super) fn latency_of(&self, method: usize) -> Option<Latency> {
+        let added = method.checked_sub(1)?;
+        Some(self.methods[added].latency)
+    }
+
+    /// The number of the method of a call, which is drawn in 0 to 1.
+    pub(super) fn method(&self, drawn: f64) -> usize {
+        let mut left = drawn;
+        let found = self.methods.iter().position(|method| {
+            left -= method.share;
+            left <= 0.0
+        });
+        found.map_or(0, |added| added + 1)
     }
 
     /// How many workers there are, with those that are absent at the beginning.

@@ -14,6 +14,7 @@ pub struct Policy {
     pub(super) hedge_at: Option<f64>,
     pub(super) health: HealthConfig,
     pub(super) passes_over: bool,
+    pub(super) normalizes: bool,
 }
 
 impl Policy {
@@ -29,6 +30,7 @@ impl Policy {
             hedge_at: None,
             health: HealthConfig::new(),
             passes_over: true,
+            normalizes: true,
         }
     }
 
@@ -76,6 +78,15 @@ impl Policy {
     #[must_use]
     pub const fn with_passing_over(mut self, passes_over: bool) -> Self {
         self.passes_over = passes_over;
+        self
+    }
+
+    /// Whether latencies are compared with what calls of the same method usually take, as a
+    /// [`LatencyNormalizer`](crate::LatencyNormalizer) does it. Default `true`; with `false` a balancer
+    /// sees them as they are, whatever was called.
+    #[must_use]
+    pub const fn with_normalized_latencies(mut self, normalizes: bool) -> Self {
+        self.normalizes = normalizes;
         self
     }
 

@@ -9,7 +9,8 @@ use crate::Time;
 pub struct Report {
     pub(super) calls: Vec<Call>,
     pub(super) attempts: Vec<Attempt>,
-    pub(super) deadline: Duration,
+    /// Of each method.
+    pub(super) deadlines: Vec<Duration>,
     pub(super) ended: Time,
 }
 
@@ -19,6 +20,8 @@ pub struct Report {
 pub struct Call {
     /// Who made it.
     pub client: usize,
+    /// What was called: 0, or the number of a [method](super::Plan::with_method).
+    pub method: usize,
     /// When it began.
     pub began: Time,
     /// From its beginning to its end.
@@ -78,6 +81,30 @@ impl Report {
     #[must_use]
     pub fn attempts(&self) -> &[Attempt] {
         &self.attempts
+    }
+
+    /// The same with the calls of one method alone, and their attempts.
+    #[must_use]
+    pub fn of_method(&self, method: usize) -> Self {
+        let mut places = vec![None; self.calls.len()];
+        let mut calls = Vec::new();
+        for (place, call) in self.calls.iter().enumerate() {
+            if call.method == method {
+                places[place] = Some(calls.len());
+                calls.push(*call);
+            }
+        }
+        let attempts = self.attempts.iter();
+        let attempts = attempts.filter_map(|attempt| {
+            let call = places[attempt.call]?;
+            Some(Attempt { call, ..*attempt })
+        });
+        Self {
+            attempts: attempts.collect(),
+            calls,
+            deadlines: self.deadlines.clone(),
+            ended: self.ended,
+        }
     }
 
     /// When the last call had ended.
@@ -166,7 +193,7 @@ impl<'a> Span<'a> {
     pub fn latency(&self, q: f64) -> Duration {
         let counted = |call: &Call| match call.end {
             End::Answered => call.took,
-            _ => self.report.deadline.max(call.took),
+            _ => self.report.deadlines[call.method].max(call.took),
         };
         quantile(self.calls.iter().map(counted).collect(), q)
     }
@@ -229,6 +256,7 @@ mod tests {
     fn report(took: impl Fn(u64) -> Option<u64>) -> Report {
         let call = |began: u64| Call {
             client: 0,
+            method: 0,
             began: ms(began).into(),
             took: ms(took(began).unwrap_or(0)),
             end: took(began).map_or(End::Failed, |_| End::Answered),
@@ -243,7 +271,7 @@ mod tests {
         Report {
             attempts: calls.iter().enumerate().map(attempt).collect(),
             calls,
-            deadline: ms(1_000),
+            deadlines: vec![ms(1_000), ms(5_000)],
             ended: ms(2_000).into(),
         }
     }
@@ -273,6 +301,21 @@ mod tests {
         assert_eq!(report.all().latency(1.0), ms(1_000));
         assert_eq!(report.all().latency(0.99), ms(5));
         assert_eq!(report.all().answered_latency(1.0), ms(5));
+    }
+
+    #[test]
+    fn a_method_can_be_looked_at_alone() {
+        let mut report = report(|began| (began != 500).then_some(5));
+        report.calls[50].method = 1;
+        report.calls[60].method = 1;
+        let (others, of_it) = (report.of_method(0), report.of_method(1));
+        assert_eq!((others.calls().len(), of_it.calls().len()), (198, 2));
+        assert_eq!((others.all().failed(), of_it.all().failed()), (0, 1));
+        // One that fails counts with the deadline of its method.
+        assert_eq!(of_it.all().latency(1.0), ms(5_000));
+        let attempts = of_it.attempts().iter();
+        let of: Vec<_> = attempts.map(|it| (it.call, it.worker)).collect();
+        assert_eq!(of, [(0, 50 % 4), (1, 60 % 4)]);
     }
 
     #[test]

@@ -272,7 +272,8 @@ impl Server {
         one.place = Place::Serving;
         // Of the call and how often it was tried, not of the worker or the moment: the same for each balancer.
         let mut dice = Dice::new(site.seed, one.chance);
-        let time = self.worker.latency.draw(&mut dice);
+        let latency = one.latency.unwrap_or(self.worker.latency);
+        let time = latency.draw(&mut dice);
         let pace = self.pace * self.coldness(site.events.now());
         site.events.after(time.mul_f64(pace), Event::Served(trip));
     }

@@ -296,3 +296,51 @@ fn a_bad_balancer_is_seen_to_be_bad() {
     assert_eq!(good.all().failed(), 0);
     assert!(good.all().latency(0.99) < ms(80));
 }
+
+#[test]
+fn a_rare_method_that_takes_long_costs_the_others_nothing() {
+    let latency = Latency::LogNormal {
+        mean: ms(20),
+        sigma: 0.3,
+    };
+    let workers = vec![Worker::new(latency).with_concurrency(8); 5];
+    // One each 2 s, of a capacity of 2,000 a second.
+    let rare = Method::new(1.0 / 2_400.0, Latency::Fixed(ms(3_000)));
+    let policy = Policy::new().with_attempts_max(1);
+    let plan = Plan::new(workers, Load::open(1_200.0))
+        .with_method(rare)
+        .with_duration(ms(20_000));
+    let ewma: Make = |seed| Arc::new(PeakEwma::seeded(seed));
+    // The 99th percentile of the short calls, and how many of them failed.
+    let short_calls = |policy, seed| {
+        let report = run(&plan.clone().with_policy(policy), seed, ewma);
+        let long = report.of_method(1);
+        assert!(long.calls().len() > 4 && long.all().failed() == 0);
+        assert!(long.all().latency(0.0) > ms(3_000));
+        let short = report.of_method(0);
+        let span = short.between(ms(3_000), ms(20_000));
+        (span.latency(0.99), span.failed())
+    };
+    for seed in 1..3 {
+        let (p99, failed) = short_calls(policy, seed);
+        assert!(
+            p99 < ms(45) && failed == 0,
+            "seed {seed}: {p99:?}, {failed}"
+        );
+        // As they are measured, each makes its worker look slow, and the others are crowded.
+        let measured = policy.with_normalized_latencies(false);
+        let (p99, failed) = short_calls(measured, seed);
+        assert!(p99 > ms(55), "seed {seed}: {p99:?}, {failed}");
+    }
+}
+
+#[test]
+fn calls_of_one_method_are_balanced_as_they_are_measured() {
+    let ewma: Make = |seed| Arc::new(PeakEwma::seeded(seed));
+    let report = |normalizes| {
+        let plan = trouble();
+        let policy = plan.policy.with_normalized_latencies(normalizes);
+        run(&plan.with_policy(policy), 3, ewma)
+    };
+    assert_eq!(report(true), report(false));
+}

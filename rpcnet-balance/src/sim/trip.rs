@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Attempt;
+use super::{Attempt, Latency};
 use crate::{InFlight, OutcomeKind, ReportedLoad, Time, View, health::Probe};
 
 /// An attempt, and where it is.
@@ -14,6 +14,8 @@ pub(super) struct Trip {
     pub(super) place: Place,
     /// Where the worker draws from what it costs.
     pub(super) chance: u64,
+    /// How long it is served, if not as long as the worker says.
+    pub(super) latency: Option<Latency>,
     pub(super) answer: Option<Answer>,
     /// As long as the client waits for the answer.
     pub(super) waiting: Option<Waiting>,

@@ -31,6 +31,12 @@ pub(super) fn checks(rows: &[Row]) -> Vec<Check> {
         "%",
         |it| it.bad_share.map(|share| 100.0 * share),
     );
+    at_most("slow-method", "p99 of the others", 45.0, "ms", |it| {
+        Some(it.p99_ms)
+    });
+    at_most("slow-method", "others failed", 0.0, "", |it| {
+        Some(it.failed)
+    });
     at_most("moved", "recovery", 2.0, "s", |it| it.recovery_s);
     // Beside bad members the calls of the others go on: what could go elsewhere does.
     for bad in BAD_MEMBERS {

@@ -55,6 +55,8 @@ pub(super) struct Row {
 
 impl Sample {
     pub(super) fn of(scenario: &Scenario, report: &Report) -> Self {
+        let of_method = scenario.method.map(|method| report.of_method(method));
+        let report = of_method.as_ref().unwrap_or(report);
         let between = |(from, until)| report.between(duration(from), duration(until));
         let span = between(scenario.focus);
         let p99 = span.latency(0.99);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rpcnet_balance::{
     health::HealthConfig,
-    sim::{Change, Latency, Load, Plan, Policy, Worker},
+    sim::{Change, Latency, Load, Method, Plan, Policy, Worker},
 };
 
 use crate::scenario::Extent;
@@ -24,6 +24,8 @@ pub(super) struct Scenario {
     pub(super) over_at: Option<f64>,
     /// Who gets too much easily, and from when on that is counted.
     pub(super) bad: Option<(usize, f64)>,
+    /// The method whose calls are looked at, if there are others.
+    pub(super) method: Option<usize>,
     /// Load in relation to the capacity, where that is what is varied.
     pub(super) load: Option<f64>,
     pub(super) capacity_per_s: f64,
@@ -39,6 +41,7 @@ impl Scenario {
             healthy: None,
             over_at: None,
             bad: None,
+            method: None,
             load: None,
             capacity_per_s: plan.capacity_per_s(),
             plan,
@@ -64,6 +67,11 @@ impl Scenario {
 
     fn bad(mut self, worker: usize, from: f64) -> Self {
         self.bad = Some((worker, from));
+        self
+    }
+
+    fn of_method(mut self, method: usize) -> Self {
+        self.method = Some(method);
         self
     }
 
@@ -116,6 +124,7 @@ fn all(extent: Extent) -> Vec<Scenario> {
         old_version(),
         moved(),
         underreporter(),
+        slow_method(),
         hang(),
         newcomers(),
         relief(),
@@ -286,6 +295,24 @@ fn underreporter() -> Scenario {
         .focus(5.0, 20.0)
         .healthy_until(5.0)
         .bad(3, 6.0)
+}
+
+fn slow_method() -> Scenario {
+    let latency = Latency::LogNormal {
+        mean: ms(20),
+        sigma: 0.3,
+    };
+    let worker = Worker::new(latency).with_concurrency(8);
+    let (plan, calls) = plan(vec![worker; 5], 1, 0.6, 40.0);
+    // One each 2 s.
+    let rare = Method::new(1.0 / 2_400.0, Latency::Fixed(ms(3_000)));
+    let plan = plan
+        .with_policy(Policy::new().with_attempts_max(1))
+        .with_method(rare);
+    let what = "5 workers at 0.6; a call each 2 s takes 3 s, the others, which are looked at, 20 ms; no retries";
+    Scenario::new("slow-method", what, plan, calls)
+        .focus(3.0, 40.0)
+        .of_method(0)
 }
 
 fn hang() -> Scenario {
