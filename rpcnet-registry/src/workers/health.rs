@@ -11,7 +11,7 @@ use std::{
 
 use async_broadcast::{Receiver, RecvError, TryRecvError};
 use rpcnet_balance::{
-    Endpoint, Outcome, Time, View,
+    Endpoint, LatencyNormalizer, Outcome, Time, View,
     health::{Action, HealthConfig, HealthStats, Outliers, Probe, Reason},
 };
 
@@ -180,6 +180,8 @@ impl HealthEvents {
 pub(super) struct Care {
     began: Instant,
     pub(super) outliers: Outliers,
+    /// What calls of each method usually take, whichever worker serves them.
+    pub(super) normalizer: Arc<LatencyNormalizer>,
     feed: Arc<Feed<HealthEvent>>,
     /// All that are compared with each other.
     roster: SharedRoster,
@@ -194,6 +196,7 @@ impl Care {
         Self {
             began: Instant::now(),
             outliers: outliers(HealthConfig::new()),
+            normalizer: Arc::default(),
             feed: Arc::new(Feed::new(EVENT_CAPACITY)),
             roster,
             has_changed: AtomicBool::new(true),
@@ -206,6 +209,7 @@ impl Care {
         Self {
             began: self.began,
             outliers: outliers(config),
+            normalizer: Arc::clone(&self.normalizer),
             feed: Arc::clone(&self.feed),
             roster: Arc::clone(&self.roster),
             has_changed: AtomicBool::new(true),

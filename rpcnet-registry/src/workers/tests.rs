@@ -548,4 +548,5 @@ fn a_worker_moves_between_threads() {
 
 mod changes;
 mod health;
+mod methods;
 mod weights;

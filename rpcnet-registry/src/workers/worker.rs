@@ -9,7 +9,8 @@ use std::{
 };
 
 use rpcnet_balance::{
-    Endpoint, InFlight, Marks, Outcome, PickContext, ReportedLoad, Time, health::Probe,
+    Endpoint, InFlight, LatencyScale, Marks, Outcome, PickContext, ReportedLoad, Time,
+    health::Probe,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -27,7 +28,19 @@ pub struct Worker {
     tier: Arc<Tier>,
     index: usize,
     call: InFlight,
+    kind: CallKind,
     probe: Option<ProbeGuard>,
+}
+
+/// What the latency of a call is compared with.
+#[derive(Debug, Clone, Copy)]
+enum CallKind {
+    /// That of any other call.
+    Any,
+    /// That of calls of a method, whose name has this hash.
+    Method(u64),
+    /// Nothing.
+    Stream,
 }
 
 /// A worker that may be called: where it is, without a call to count. [`begin`](Self::begin) makes it the
@@ -129,6 +142,7 @@ impl Worker {
             call: member.endpoint.begin_at(now),
             tier: Arc::clone(tier),
             index,
+            kind: CallKind::Any,
             probe: None,
         })
     }
@@ -192,6 +206,24 @@ impl Worker {
         (**kept).downcast_ref()
     }
 
+    /// The call, which begins `now`, is of this method: its latency is compared with what calls of the
+    /// method usually take, over all workers of the registry ([`rpcnet_balance::LatencyNormalizer`]).
+    /// So a worker is not taken for slow because it serves a method that takes long. Default: with
+    /// what any call takes. To be said before the call is made.
+    pub fn note_method(&mut self, method: &str, now: Time) {
+        let kind = xxh3_64(method.as_bytes());
+        self.kind = CallKind::Method(kind);
+        let scale = self.tier.care.normalizer.scale(kind);
+        self.call.set_scale(now, scale);
+    }
+
+    /// The call, which begins `now`, is a stream: how long it takes says nothing about the worker. To
+    /// be said before the call is made.
+    pub fn note_stream(&mut self, now: Time) {
+        self.kind = CallKind::Stream;
+        self.call.set_scale(now, LatencyScale::UNKNOWN);
+    }
+
     /// Tells the balancer and [passive health](super::WorkerRegistry::with_health) how the call went, and notes for later
     /// picks what the worker said about its load. Leave it out for a call that was given up without an outcome.
     ///
@@ -202,6 +234,11 @@ impl Worker {
             outcome.with_now(care.now())
         } else {
             *outcome
+        };
+        let outcome = match self.kind {
+            CallKind::Any => outcome,
+            CallKind::Method(kind) => care.normalizer.note_outcome(kind, outcome),
+            CallKind::Stream => LatencyScale::UNKNOWN.apply(outcome),
         };
         if let Some(load) = outcome.reported_load {
             endpoint.note_reported_load_at(load, outcome.now);
@@ -254,7 +291,7 @@ pub struct WorkerStatus {
     pub weight: f32,
     /// What it last said about its load.
     pub reported_load: Option<ReportedLoad>,
-    /// How long it takes to answer, as a balancer that goes by it has noted; see [`Endpoint::latency`].
+    /// How long it takes to answer a typical call, as a balancer that goes by it has noted; see [`Endpoint::latency`].
     pub latency: Option<Duration>,
 }
 
