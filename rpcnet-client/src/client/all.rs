@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, stream, stream::BoxStream};
-use rpcnet_registry::{Candidate, NodeId, Worker};
+use rpcnet_registry::{Candidate, NodeId};
 use rpcnet_transport::{Decode, Encode, RpcClient};
 use tokio::time::Instant;
 
@@ -57,7 +57,7 @@ impl ClusterClient {
             let body = body.clone();
             async move {
                 let plan = options.plan(self, method).of_one();
-                let reply = self.call_this(&worker.begin(), method, body, plan).await;
+                let reply = self.call_this(&worker, method, body, plan).await;
                 (index, (worker.id().clone(), reply))
             }
         });
@@ -146,7 +146,7 @@ impl ClusterClient {
         let calls = workers.into_iter().map(move |worker| {
             let (method, body) = (Arc::clone(&method), body.clone());
             async move {
-                let reply = self.call_this(&worker.begin(), &method, body, plan).await;
+                let reply = self.call_this(&worker, &method, body, plan).await;
                 (worker.id().clone(), reply)
             }
             .boxed()
@@ -161,11 +161,15 @@ impl ClusterClient {
     /// Attempts on one worker until one succeeds or no other makes sense.
     async fn call_this(
         &self,
-        worker: &Worker,
+        candidate: &Candidate,
         method: &str,
         body: Bytes,
         plan: Plan<'_>,
     ) -> Result<Bytes, ClusterError> {
+        let mut worker = candidate.begin();
+        let now = self.registry.time(Instant::now().into_std());
+        worker.note_method(method, now);
+        let worker = &worker;
         let mut course = Course::default();
         loop {
             let reason = match self.next_attempt(&mut course) {

@@ -301,6 +301,7 @@ impl Plan<'_> {
                 true => Probes::AsSoonAsDue,
                 false => Probes::WhenLongDue,
             },
+            is_stream: self.is_stream,
         }
     }
 

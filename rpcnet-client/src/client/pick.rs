@@ -33,10 +33,12 @@ impl ClusterClient {
         if let Some(key) = key {
             cx = cx.with_key(key);
         }
-        match self.refused_methods.of(target.method) {
-            None => self.pick_any(target.filter, &cx),
-            Some(refusing) => self.pick_beside(&refusing, target, &cx),
-        }
+        let (mut worker, connection) = match self.refused_methods.of(target.method) {
+            None => self.pick_any(target.filter, &cx)?,
+            Some(refusing) => self.pick_beside(&refusing, target, &cx)?,
+        };
+        target.note_kind(&mut worker, now);
+        Ok((worker, connection))
     }
 
     /// A worker that has not refused the method, but for the one call that shall find out whether it takes it by now.

@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, net::SocketAddr, pin::pin};
 
+use rpcnet_balance::Time;
 use rpcnet_registry::{NodeId, Worker};
 use rpcnet_transport::{CallOptions, ConnectError, Endpoint, RpcClient, RpcError};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -38,7 +39,7 @@ impl ClusterClient {
             let again = course.back_to.take();
             let told = first
                 .take()
-                .or_else(|| again.and_then(|id| self.pick_again(target.filter, &id)));
+                .or_else(|| again.and_then(|id| self.pick_again(target, &id)));
             let picked = told.map_or_else(|| self.pick(target, &course.tried, plan.key, now), Ok);
             let (worker, connection) = match picked {
                 Ok(picked) => picked,
@@ -175,9 +176,11 @@ impl ClusterClient {
     }
 
     /// That same process again, if it can be reached.
-    fn pick_again(&self, filter: Option<&str>, id: &NodeId) -> Option<(Worker, Connection)> {
-        let worker = self.registry.select_named(filter, &id.name).ok()?;
-        let worker = Some(worker).filter(|worker| worker.id() == id)?;
+    fn pick_again(&self, target: Target<'_>, id: &NodeId) -> Option<(Worker, Connection)> {
+        let worker = self.registry.select_named(target.filter, &id.name).ok()?;
+        let mut worker = Some(worker).filter(|worker| worker.id() == id)?;
+        let now = self.registry.time(Instant::now().into_std());
+        target.note_kind(&mut worker, now);
         let connection = self.pool.connection(&worker);
         Some((worker, connection))
     }
@@ -245,6 +248,18 @@ pub(super) struct Target<'a> {
     pub(super) filter: Option<&'a str>,
     /// Whether it may find out if a worker that refused the method takes it by now.
     pub(super) may_probe: Probes,
+    pub(super) is_stream: bool,
+}
+
+impl Target<'_> {
+    /// Tells the worker of a call that begins now what the latency of the call is compared with.
+    pub(super) fn note_kind(self, worker: &mut Worker, now: Time) {
+        if self.is_stream {
+            worker.note_stream(now);
+        } else {
+            worker.note_method(self.method, now);
+        }
+    }
 }
 
 /// When a call probes a worker that refused its method.

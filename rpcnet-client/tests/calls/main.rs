@@ -6,6 +6,7 @@ mod health;
 mod hedges;
 mod keys;
 mod load;
+mod methods;
 mod moves;
 mod nested;
 mod quorum;

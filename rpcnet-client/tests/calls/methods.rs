@@ -1,0 +1,120 @@
+//! Workers that serve methods of very different latency, in virtual time: none looks slow because of
+//! the method that it serves.
+
+use std::collections::HashMap;
+
+use rpcnet_client::{OnWorker, Receiver, Sender, balance::PeakEwma};
+
+use super::*;
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+const LONG: Duration = Duration::from_secs(3);
+
+/// Replies with the name of the worker, after 20 ms or 3 s.
+fn two_methods(name: &str) -> Router {
+    let reply_after = |took: Duration| {
+        let name = name.to_owned();
+        move |_: CallContext, _: Bytes| {
+            let reply = Bytes::from(name.clone());
+            async move {
+                sleep(took).await;
+                Ok(reply)
+            }
+        }
+    };
+    Router::new()
+        .raw("short", reply_after(Duration::from_millis(20)))
+        .raw("long", reply_after(LONG))
+        .server_streaming("watch", |_, _: u32, mut events: Sender<u32>| async move {
+            events.send(1).await?;
+            std::future::pending::<()>().await;
+            Ok(())
+        })
+}
+
+/// Five workers, each with a tag that is its name.
+async fn bench() -> (Bench, Vec<RpcServer>) {
+    let balancer = Arc::new(PeakEwma::seeded(7));
+    let bench = Bench::in_memory(balancer, HealthConfig::new(), |config| config).await;
+    let workers = NAMES.map(|name| {
+        let server = bench.worker(name, two_methods(name));
+        let node = Node::new(NodeId::new(name, 1), server.local_addr());
+        let node = node.with_tag("role", "worker").with_tag(name, "");
+        assert!(bench.list.insert(node));
+        server
+    });
+    // It takes some calls until the usual latency is known.
+    shares(&bench, 100, Duration::ZERO).await;
+    (bench, workers.into())
+}
+
+/// The share of each worker of calls that are made one after the other, with this pause in between.
+async fn shares(bench: &Bench, calls: u32, pause: Duration) -> HashMap<String, f64> {
+    let mut shares = HashMap::new();
+    for _ in 0..calls {
+        let worker = bench.call("short").await.expect("a reply");
+        *shares.entry(worker).or_default() += 1.0 / f64::from(calls);
+        sleep(pause).await;
+    }
+    shares
+}
+
+fn assert_fair(shares: &HashMap<String, f64>, workers: &[&str]) {
+    for worker in workers {
+        let share = shares.get(*worker).copied().unwrap_or_default();
+        assert!(share > 0.08, "{worker} of {shares:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_has_served_a_long_call_keeps_its_share_of_the_others() {
+    let (bench, _workers) = bench().await;
+    let worker = bench.call("long").await.expect("a reply");
+    let shares = shares(&bench, 200, Duration::ZERO).await;
+    assert_fair(&shares, &[&worker]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_to_all_makes_no_worker_look_slow() {
+    let (bench, _workers) = bench().await;
+    let others = bench.client.call_all_workers("long", "", Some("!a"));
+    let replies = within("a call to all", others).await.expect("replies");
+    assert_eq!(replies.iter().filter(|(_, reply)| reply.is_ok()).count(), 4);
+    let shares = shares(&bench, 200, Duration::ZERO).await;
+    assert_fair(&shares, &NAMES);
+    // The one that was not called is no better than the others.
+    assert!(shares["a"] < 0.4, "{shares:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_are_not_silent_because_long_calls_are_in_flight() {
+    let (bench, _workers) = bench().await;
+    bench.call("long").await.expect("a reply");
+    let client = Arc::clone(&bench.client);
+    let all = tokio::spawn(async move { client.call_all_workers("long", "", None).await });
+    until("they are in flight", || {
+        NAMES.iter().all(|name| bench.in_flight(name) == 1)
+    })
+    .await;
+    // For nearly 3 s nothing else is in flight between these.
+    let shares = shares(&bench, 50, Duration::from_millis(35)).await;
+    assert!(!all.is_finished());
+    assert_fair(&shares, &NAMES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_are_not_silent_because_streams_are() {
+    let (bench, _workers) = bench().await;
+    let mut streams: Vec<OnWorker<Receiver<u32>>> = Vec::new();
+    for name in NAMES {
+        let options = WorkerCallOptions::new();
+        let client = &bench.client;
+        let stream = client.call_worker_server_streaming("watch", &1u32, Some(name), options);
+        let mut stream = within("a stream", stream).await.expect("a stream");
+        let first = within("a message", stream.message()).await;
+        assert_eq!(first.expect("a message"), Some(1u32));
+        streams.push(stream);
+    }
+    let shares = shares(&bench, 200, Duration::from_millis(80)).await;
+    assert_fair(&shares, &NAMES);
+}
