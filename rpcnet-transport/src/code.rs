@@ -78,8 +78,13 @@ impl Code {
 }
 
 impl Code {
-    /// Writes the code and a message. A message that begins with the text of the code stands alone.
-    pub(crate) fn fmt_with(self, message: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Writes the code and a message, as [`RpcError`](crate::RpcError) does. A message that begins with the text of the code
+    /// stands alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of the formatter.
+    pub fn fmt_with(self, message: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if message.is_empty() {
             return f.write_str(self.text());
         }

@@ -3,32 +3,28 @@
 use std::{error::Error as StdError, fmt, net::SocketAddr, time::Duration};
 
 use rpcnet_registry::{NodeId, SelectError};
-use rpcnet_transport::{CodecError, ConnectError, Processed, RpcError};
+use rpcnet_transport::{Code, CodecError, ConnectError, Processed, RpcError};
 use serde::de::DeserializeOwned;
-use thiserror::Error;
 
 use super::retry::is_unreadable;
 
 /// Why a call to a worker did not end with a reply, after all attempts that were safe to make.
 ///
 /// [`attempts`](Self::attempts) says who was tried and what came of it, [`processed`](Self::processed) whether the request
-/// may have had an effect.
-#[derive(Debug, Clone, Error)]
+/// may have had an effect. The text names every attempt and what came of it; [`source`](StdError::source) is what the text
+/// does not say, so a chain of errors tells each thing once.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ClusterError {
     /// No worker can be selected. Nothing was sent. Worth another try when the cluster has changed,
     /// unless the filter is wrong.
-    #[error(transparent)]
-    Select(#[from] SelectError),
+    Select(SelectError),
     /// The request does not encode. The caller's fault; nothing was sent, and it will not encode another time.
-    #[error("cannot encode the request")]
-    Encode(#[source] CodecError),
+    Encode(CodecError),
     /// No connection could be made to the worker tried last. The fault of that node or of the way to it; nothing was
     /// processed, so the call may be made again, later.
-    #[error("cannot connect to a worker{}", history(attempts, *gave_up))]
     Connect {
         /// Why not, at the last attempt.
-        #[source]
         error: ConnectError,
         /// Every attempt, in order.
         attempts: Vec<Attempt>,
@@ -41,10 +37,8 @@ pub enum ClusterError {
     /// It is the error of the last attempt, with one exception: if a worker could not read the
     /// request (`invalid request`) and the last attempt failed for a reason that may pass, it is
     /// that of the worker that could not read it.
-    #[error("the call to a worker failed{}", history(attempts, *gave_up))]
     Rpc {
         /// What the attempt ended with.
-        #[source]
         error: RpcError,
         /// Every attempt, in order.
         attempts: Vec<Attempt>,
@@ -53,18 +47,15 @@ pub enum ClusterError {
     },
     /// Deadline exceeded, the one over all attempts. [`processed`](Self::processed) says whether
     /// the request may have run.
-    #[error("deadline exceeded{}", history(attempts, GaveUp::Final))]
     DeadlineExceeded {
         /// Every attempt, in order; none if the deadline was exceeded before the first.
         attempts: Vec<Attempt>,
     },
     /// The worker's reply is no value of the type asked for. Caller and worker disagree on the method; it did run.
-    #[error("malformed response: cannot decode the reply of {node}")]
     Decode {
         /// The node that replied.
         node: NodeId,
         /// What is wrong.
-        #[source]
         error: CodecError,
     },
 }
@@ -201,15 +192,104 @@ impl ClusterError {
     }
 }
 
+impl fmt::Display for ClusterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Select(error) => fmt::Display::fmt(error, f),
+            Self::Encode(_) => f.write_str("cannot encode the request"),
+            Self::Connect {
+                attempts, gave_up, ..
+            } => {
+                f.write_str("cannot connect to a worker")?;
+                write_history(f, attempts, *gave_up, fmt::Display::fmt)
+            }
+            Self::Rpc {
+                attempts, gave_up, ..
+            } => {
+                f.write_str("the call to a worker failed")?;
+                write_history(f, attempts, *gave_up, fmt::Display::fmt)
+            }
+            Self::DeadlineExceeded { attempts } => {
+                f.write_str("deadline exceeded")?;
+                write_history(f, attempts, GaveUp::Final, Attempt::fmt_late)
+            }
+            Self::Decode { node, .. } => {
+                write!(f, "malformed response: cannot decode the reply of {node}")
+            }
+        }
+    }
+}
+
+impl StdError for ClusterError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Select(error) => error.source(),
+            Self::Encode(error) | Self::Decode { error, .. } => Some(error),
+            Self::Connect {
+                error, attempts, ..
+            } => self.untold(error, attempts),
+            Self::Rpc {
+                error, attempts, ..
+            } => self.untold(error, attempts),
+            Self::DeadlineExceeded { .. } => None,
+        }
+    }
+}
+
+impl ClusterError {
+    /// The first error in the chain of this one, which is that of an attempt, that the text does not
+    /// tell.
+    fn untold<'a>(
+        &self,
+        error: &'a (dyn StdError + 'static),
+        attempts: &[Attempt],
+    ) -> Option<&'a (dyn StdError + 'static)> {
+        if attempts.is_empty() {
+            return Some(error);
+        }
+        let told = self.to_string();
+        let mut source = error.source();
+        while let Some(error) = source.filter(|error| told.contains(&error.to_string())) {
+            source = error.source();
+        }
+        source
+    }
+}
+
+impl From<SelectError> for ClusterError {
+    fn from(error: SelectError) -> Self {
+        Self::Select(error)
+    }
+}
+
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_head(f)?;
+        f.write_str(": ")?;
+        self.error.code().fmt_with(self.error.message(), f)
+    }
+}
+
+impl Attempt {
+    /// Who was tried, why, and for how long.
+    fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {} ({}, ", self.node, self.addr, self.reason)?;
         // More would not be read.
         let micros = self.took.as_micros();
-        write!(f, "{:?}): ", Duration::from_micros(micros as u64))?;
-        match self.error.message() {
-            "" => write!(f, "{}", self.error.code()),
-            message => write!(f, "{}: {message}", self.error.code()),
+        write!(f, "{:?})", Duration::from_micros(micros as u64))
+    }
+
+    /// After "deadline exceeded", which an attempt does not say again that ended with it.
+    fn fmt_late(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (code, message) = (self.error.code(), self.error.message());
+        if code != Code::DeadlineExceeded {
+            return fmt::Display::fmt(self, f);
+        }
+        self.fmt_head(f)?;
+        let rest = message.strip_prefix("deadline exceeded");
+        match rest.unwrap_or(message).trim_start_matches([' ', ':']) {
+            "" => Ok(()),
+            rest => write!(f, ": {rest}"),
         }
     }
 }
@@ -245,15 +325,144 @@ impl fmt::Display for GaveUp {
     }
 }
 
-fn history(attempts: &[Attempt], gave_up: GaveUp) -> String {
-    let told: Vec<_> = attempts.iter().map(Attempt::to_string).collect();
-    let mut history = match told.len() {
-        0 => String::new(),
-        1 => format!(": {}", told[0]),
-        many => format!(", tried {many} times: {}", told.join("; ")),
-    };
-    if gave_up != GaveUp::Final {
-        history.push_str(&format!("; {gave_up}"));
+fn write_history(
+    f: &mut fmt::Formatter<'_>,
+    attempts: &[Attempt],
+    gave_up: GaveUp,
+    write: fn(&Attempt, &mut fmt::Formatter<'_>) -> fmt::Result,
+) -> fmt::Result {
+    match attempts.len() {
+        0 => {}
+        1 => f.write_str(": ")?,
+        many => write!(f, ", tried {many} times: ")?,
     }
-    history
+    for (index, attempt) in attempts.iter().enumerate() {
+        if index > 0 {
+            f.write_str("; ")?;
+        }
+        write(attempt, f)?;
+    }
+    if gave_up == GaveUp::Final {
+        return Ok(());
+    }
+    write!(f, "; {gave_up}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(error: RpcError) -> Attempt {
+        Attempt {
+            node: NodeId::new("w1", 1),
+            addr: ([10, 0, 0, 1], 7000).into(),
+            reason: AttemptReason::First,
+            took: Duration::from_millis(3),
+            error,
+        }
+    }
+
+    fn rpc(code: Code, message: &str) -> RpcError {
+        RpcError::new(code, Processed::No, message)
+    }
+
+    /// The texts of an error and of its sources, as reporters of errors print them.
+    fn chain(error: &ClusterError) -> Vec<String> {
+        let first = Some(error as &(dyn StdError + 'static));
+        let all = std::iter::successors(first, |&error| error.source());
+        all.map(|error| error.to_string()).collect()
+    }
+
+    fn failed(error: RpcError) -> ClusterError {
+        ClusterError::Rpc {
+            attempts: vec![attempt(error.clone())],
+            error,
+            gave_up: GaveUp::AttemptsMax,
+        }
+    }
+
+    #[test]
+    fn an_attempt_says_its_code_once() {
+        let of = |code, message| attempt(rpc(code, message)).to_string();
+        let head = "w1 at 10.0.0.1:7000 (first, 3ms)";
+        for (message, told) in [
+            ("deadline exceeded before the reply arrived", None),
+            ("", Some("deadline exceeded")),
+            ("too late", Some("deadline exceeded: too late")),
+        ] {
+            let told = format!("{head}: {}", told.unwrap_or(message));
+            assert_eq!(of(Code::DeadlineExceeded, message), told);
+        }
+        assert_eq!(
+            of(Code::Overloaded, "9 calls wait"),
+            format!("{head}: overloaded: 9 calls wait")
+        );
+    }
+
+    #[test]
+    fn a_chain_of_errors_tells_each_thing_once() {
+        let head = "w1 at 10.0.0.1:7000 (first, 3ms)";
+        let refused = failed(rpc(Code::Overloaded, "9 calls wait"));
+        assert_eq!(
+            chain(&refused),
+            [format!(
+                "the call to a worker failed: {head}: overloaded: 9 calls wait; the limit of attempts is reached"
+            )]
+        );
+        // What the text says already is left out, what is behind it is not.
+        let refused = ConnectError::Refused {
+            addr: ([10, 0, 0, 1], 7000).into(),
+            reason: "no".into(),
+        };
+        let connect = ClusterError::Connect {
+            attempts: vec![attempt(refused.clone().into())],
+            error: refused.clone(),
+            gave_up: GaveUp::NobodyLeft,
+        };
+        assert_eq!(chain(&connect).len(), 1, "{:?}", chain(&connect));
+        assert!(chain(&connect)[0].contains("connection refused by 10.0.0.1:7000: no"));
+        assert_eq!(chain(&failed(refused.into())).len(), 1);
+        let cause = std::io::Error::other("out of paper");
+        let broken = failed(rpc(Code::Internal, "malformed response").with_source(cause));
+        let told = chain(&broken);
+        assert_eq!((told.len(), &*told[1]), (2, "out of paper"));
+        // Without a history the error itself is the source.
+        let bare = ClusterError::Rpc {
+            error: rpc(Code::App, "no such customer"),
+            attempts: Vec::new(),
+            gave_up: GaveUp::Final,
+        };
+        let told = [
+            "the call to a worker failed",
+            "application error: no such customer",
+        ];
+        assert_eq!(chain(&bare), told);
+    }
+
+    #[test]
+    fn a_deadline_is_told_once() {
+        let late = |message| ClusterError::DeadlineExceeded {
+            attempts: vec![
+                attempt(rpc(Code::Overloaded, "9 calls wait")),
+                attempt(rpc(Code::DeadlineExceeded, message)),
+            ],
+        };
+        let head = "w1 at 10.0.0.1:7000 (first, 3ms)";
+        let first = format!("deadline exceeded, tried 2 times: {head}: overloaded: 9 calls wait");
+        for (message, rest) in [
+            (
+                "deadline exceeded before the reply arrived",
+                ": before the reply arrived",
+            ),
+            ("deadline exceeded", ""),
+            ("", ""),
+            ("too late", ": too late"),
+        ] {
+            assert_eq!(chain(&late(message)), [format!("{first}; {head}{rest}")]);
+        }
+        let none = ClusterError::DeadlineExceeded {
+            attempts: Vec::new(),
+        };
+        assert_eq!(chain(&none), ["deadline exceeded"]);
+    }
 }
