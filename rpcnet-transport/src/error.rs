@@ -114,14 +114,16 @@ impl RpcError {
 
     /// Whether the same call may be made again, on another node at once or on this one later, whatever it does:
     /// it was certainly not processed, the reason lies with the node or the way to it, and the server does not
-    /// [forbid](Self::forbids_retry) it.
+    /// [forbid](Self::forbids_retry) it. A call whose deadline was exceeded before it ran is one of those, with a new
+    /// deadline.
     pub fn is_retryable(&self) -> bool {
-        self.0.processed == Processed::No && self.lies_with_the_node()
+        let is_late = self.0.code == Code::DeadlineExceeded && !self.forbids_retry();
+        self.0.processed == Processed::No && (is_late || self.lies_with_the_node())
     }
 
     /// Whether the same call may be made again if running it twice does no harm.
     pub fn is_retryable_if_idempotent(&self) -> bool {
-        self.0.processed != Processed::Yes && self.lies_with_the_node()
+        self.is_retryable() || self.0.processed == Processed::Maybe && self.lies_with_the_node()
     }
 
     /// Whether the fault lies with this process, so that no other node helps: the

@@ -209,7 +209,7 @@ impl Failure {
         self.error.processed() == Processed::No
             && match &self.connect {
                 Some(error) => !error.is_local(),
-                None => self.error.code() == Code::DeadlineExceeded || self.error.is_retryable(),
+                None => self.error.is_retryable(),
             }
     }
 

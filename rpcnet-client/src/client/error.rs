@@ -465,4 +465,20 @@ mod tests {
         };
         assert_eq!(chain(&none), ["deadline exceeded"]);
     }
+
+    #[test]
+    fn a_call_whose_deadline_was_exceeded_before_it_ran_may_be_made_again() {
+        let message = "deadline exceeded before the request was sent";
+        for processed in [Processed::No, Processed::Maybe, Processed::Yes] {
+            let error = RpcError::new(Code::DeadlineExceeded, processed, message);
+            let expected = processed == Processed::No;
+            assert_eq!(error.is_retryable(), expected);
+            assert_eq!(error.is_retryable_if_idempotent(), expected);
+            assert_eq!(failed(error.clone()).is_retryable(), expected);
+            let late = ClusterError::DeadlineExceeded {
+                attempts: vec![attempt(error)],
+            };
+            assert_eq!(late.is_retryable(), expected);
+        }
+    }
 }

@@ -24,6 +24,10 @@ pub(super) enum Verdict {
 /// Goes by what is certain: a request that no handler has seen may go anywhere; one that a handler may have seen only if
 /// repeating it does no harm.
 pub(super) fn verdict(error: &RpcError, repeatable: bool) -> Verdict {
+    // All attempts have one deadline: the call may be made again, with a new one.
+    if error.code() == Code::DeadlineExceeded {
+        return Verdict::GiveUp;
+    }
     if error.is_retryable() {
         return match error.code() {
             // A rollout: other workers may be of the newer version already.
