@@ -21,7 +21,8 @@ use crate::{
 /// long it takes to answer, whether it failed lately, and what it last said about its load.
 ///
 /// Kept behind an [`Arc`] that outlives the views it appears in, so that all this stays right when the view changes.
-/// Endpoints do not share cache lines, and what a pick reads of one is a single line.
+/// Endpoints do not share cache lines, and what a pick reads of one is a single line, unless all calls in flight there
+/// [usually take longer](InFlight::set_scale) than a typical one.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub struct Endpoint {
