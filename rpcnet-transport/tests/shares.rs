@@ -11,10 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, future::join_all};
 use rpcnet_transport::{
     Admission, CallContext, CallOptions, DevCa, Endpoint, KeyMemory, MemoryNetwork, PeerIdentity,
-    Receiver, Router, RpcClient, RpcServer, Status, TransportConfig,
+    Priority, Receiver, Router, RpcClient, RpcServer, Status, TransportConfig,
 };
 use tokio::{
     task::JoinSet,
@@ -78,13 +78,18 @@ enum Limited {
     Methods,
 }
 
-/// A small method; one that takes long, with keys; one that works for long when all messages are
-/// there; two that stop waiting for a message; and one that works for a while on each message.
+/// A small method and a longer one; one that takes long, with keys; one that works for long when
+/// all messages are there; two that stop waiting for a message; and one that works for a while on
+/// each message.
 fn router() -> Router {
     Router::new()
         .raw("small", |_cx, body: Bytes| async move {
             let is_long = body.starts_with(b"long");
             sleep(if is_long { LONG } else { EVERY / 10 }).await;
+            Ok(body)
+        })
+        .raw("ten", |_cx, body| async move {
+            sleep(EVERY).await;
             Ok(body)
         })
         .raw("once", |_cx: CallContext, body| async move {
@@ -158,6 +163,23 @@ impl World {
         calls
     }
 
+    /// Makes so many calls at a time, again and again.
+    fn flood(&self, calls: usize, priority: Priority) -> JoinSet<()> {
+        let mut flood = JoinSet::new();
+        for _ in 0..calls {
+            let client = self.greedy.clone();
+            let options = CallOptions::new().with_priority(priority);
+            flood.spawn(async move {
+                loop {
+                    if client.call_with("ten", "", options).await.is_err() {
+                        sleep(5 * EVERY).await;
+                    }
+                }
+            });
+        }
+        flood
+    }
+
     /// Sends eight bytes on each of as many streams as there are places, twice over, again and
     /// again.
     fn upload(&self, method: &'static str, parts: u64) -> JoinSet<()> {
@@ -228,6 +250,26 @@ async fn the_limit_of_a_method_is_shared_too() {
     world.begun(PLACES as u64 / 2).await;
     let answered = world.small_calls().await;
     assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bursts_are_answered_beside_the_flood_of_another_caller() {
+    use Priority::{Critical, CriticalPlus};
+    for (calls, priority) in [(400, Critical), (1_500, Critical), (1_500, CriticalPlus)] {
+        let world = world(Limited::Server).await;
+        let _flood = world.flood(calls, priority);
+        sleep(50 * EVERY).await;
+        let mut answered = 0;
+        for _ in 0..10 {
+            let burst = (0..12).map(|_| world.modest.call("ten", ""));
+            let ends = join_all(burst).await;
+            answered += ends.iter().filter(|end| end.is_ok()).count();
+            sleep(20 * EVERY).await;
+        }
+        assert_eq!(answered, 120, "beside {calls} calls, {priority:?}");
+        let stats = world.server.stats();
+        assert!(stats.calls_shed > 100, "there were too many: {stats:?}");
+    }
 }
 
 /// A stream does not learn that its handler waits no longer.

@@ -140,24 +140,29 @@ impl Gate {
     fn promote(&self, ended: Option<&CallerShare>) {
         loop {
             let mut shed = Vec::new();
-            let (next, retry_after) = {
+            let next = {
                 let mut queue = self.queue.lock();
                 let is_empty = queue.len() == 0 && queue.returning_len() == 0;
                 if is_empty || !self.has_room() {
                     return;
                 }
-                let tell = |waiter, why| shed.push((waiter, why));
+                let mut late = Vec::new();
+                let tell = |caller: &CallerKey, waiter, why| match why {
+                    Why::Late => late.push((caller.clone(), waiter)),
+                    Why::Expired => shed.push((waiter, Turned::Expired)),
+                };
                 let now = self.now();
                 let next = queue.pop(now, &mut TakePlaces { now, ended }, tell);
                 self.note_lengths(&queue);
-                (next, queue.retry_after())
+                shed.extend(late.into_iter().map(|(caller, waiter)| {
+                    let retry_after = queue.retry_after(&caller);
+                    (waiter, Turned::Shed { retry_after })
+                }));
+                next
             };
             // Not under the lock: who is told may be gone, and then its place comes back.
-            for (waiter, why) in shed {
-                let _ = waiter.send(Err(match why {
-                    Why::Late => Turned::Shed { retry_after },
-                    Why::Expired => Turned::Expired,
-                }));
+            for (waiter, turned) in shed {
+                let _ = waiter.send(Err(turned));
             }
             let Some((CallerKey(caller), waiter)) = next else {
                 return;
@@ -208,19 +213,25 @@ impl CallerShare {
             return Passed::Through(place);
         }
         let rank = self.rank(&who());
+        let own = rank.peer.clone();
         let (tell, verdict) = oneshot::channel();
         let (pushed, retry_after) = {
             let mut queue = gate.queue.lock();
             let pushed = queue.push(gate.now(), rank, tell);
             gate.note_lengths(&queue);
-            (pushed, queue.retry_after())
+            let told = match &pushed {
+                Pushed::Waits { shed, .. } => shed.as_ref().map(|(caller, _)| caller),
+                Pushed::Refused => Some(&own),
+            };
+            let retry_after = told.map_or(Duration::ZERO, |caller| queue.retry_after(caller));
+            (pushed, retry_after)
         };
         // A place may have become free before this one was seen to wait.
         gate.promote_waiting(None);
         match pushed {
             Pushed::Refused => Passed::Turned(Turned::Refused { retry_after }),
             Pushed::Waits { place, shed } => {
-                if let Some(shed) = shed {
+                if let Some((_, shed)) = shed {
                     let _ = shed.send(Err(Turned::Shed { retry_after }));
                 }
                 let caller = Arc::clone(self);
@@ -248,9 +259,10 @@ impl CallerShare {
         }
         let rank = self.rank(who);
         let queue = gate.queue.lock();
-        let retry_after = queue.retry_after();
         let is_refused = !queue.has_room(&rank);
-        is_refused.then_some(Turned::Refused { retry_after })
+        is_refused.then(|| Turned::Refused {
+            retry_after: queue.retry_after(&rank.peer),
+        })
     }
 
     fn rank(self: &Arc<Self>, who: &Newcomer) -> Rank<CallerKey> {
@@ -310,7 +322,8 @@ impl Ticket {
             Ok(Ok(verdict)) => verdict,
             // It is removed when it is dropped.
             Ok(Err(_)) | Err(_) => {
-                let retry_after = gate.queue.lock().retry_after();
+                let own = CallerKey(Arc::clone(&self.caller));
+                let retry_after = gate.queue.lock().retry_after(&own);
                 Err(Turned::Shed { retry_after })
             }
         }

@@ -54,6 +54,22 @@ use std::time::Duration;
 /// messages, while calls wait and their caller holds more than its share. A limit of 1 cannot be
 /// shared: the caller that has the place keeps all others waiting while its handler runs.
 ///
+/// # Calls that wait
+///
+/// Since callers take turns, the queue is judged for each of them alone. A caller whose bursts have
+/// their places within the [queue time](Self::with_queue_time), in its turns, loses no call to what
+/// others queue.
+///
+/// - When the queue is full, a call of a caller that has less than an equal part of it takes the
+///   place of a call of a caller that has more than its part, whatever their priorities; of those
+///   that have more, the lowest priority goes first. The part is the
+///   [length](Self::with_queue_len) divided by the number of callers that wait. A caller that has
+///   its part makes room for its further calls itself, lowest priority first, or takes the place of
+///   calls of a lower priority of callers that have more than theirs; otherwise it is refused.
+/// - When the calls of a caller wait for too long, the newest of this caller go first and its older
+///   ones are shed. Where so many callers wait that a turn of each takes longer than the queue time
+///   allows, all calls are judged as if they were one caller's.
+///
 /// ```
 /// use std::time::Duration;
 ///
@@ -148,8 +164,9 @@ impl Admission {
     }
 
     /// How long a call may wait for its place; default 5 ms as a rule (`target`), 100 ms at the most (`interval`), the values of CoDel
-    /// (RFC 8289 section 4.4). When for an interval no call got its place within the target, the newest go first and older
-    /// ones are refused after about the target, until the queue is empty. Larger values bridge longer bursts and make answers later;
+    /// (RFC 8289 section 4.4). When for an interval no call of a caller got its place within the
+    /// target, the newest of its calls go first and older ones are refused after about the target,
+    /// until none of them waits. Larger values bridge longer bursts and make answers later;
     /// an interval shorter than the time in which a place becomes free refuses calls that would have had one, so servers whose calls take a
     /// second and more want a larger one.
     #[must_use]

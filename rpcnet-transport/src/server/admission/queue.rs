@@ -1,24 +1,38 @@
 //! Calls that wait for a place, in the order in which they get one. Pure: time is an argument.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::Hash,
-    time::Duration,
-};
+mod codel;
+mod line;
+mod peers;
 
+use std::{hash::Hash, time::Duration};
+
+use self::{
+    codel::CoDel,
+    line::{Line, Waiting},
+    peers::{Peers, times},
+};
 use crate::Priority;
 
 /// Calls that wait for a place.
 ///
 /// What matters more goes first, first attempts before retries of the same class; inside of that
 /// the peer that holds the fewest places, and peers that hold the same take turns. A peer that may
-/// hold no more is passed over. The queue is bounded by length: a call for which there is no room
-/// takes the place of one that matters less, or of a peer that has more there, and is refused
-/// otherwise. It is bounded by time too: nothing waits longer than the interval. When for an
-/// interval no call has got its place within the target, the queue stands, as CoDel has it (Nichols
-/// and Jacobson, 2012): then the newest go first and what is older than the target, or than two
-/// places take to become free, is shed, until the queue is empty. That keeps the answers that are
-/// given quick, where a queue in order would make all of them late (Maurer, "Fail at scale", 2015).
+/// hold no more is passed over.
+///
+/// The queue is bounded by length. When it is full, a call of a peer that has less than an equal
+/// part of it takes the place of one of a peer that has more. A call of a peer that has its part
+/// takes the place of one that matters less, of the same peer or of one that has more than its
+/// part, or is refused.
+///
+/// It is bounded by time too: nothing waits longer than the interval. Since peers take turns, what
+/// one of them queues is judged for that peer alone. When for an interval no call of the peer has
+/// got its place within the target, its queue is a standing queue, as CoDel has it (Nichols and
+/// Jacobson, 2012; for queues by flow RFC 8290): then the newest of its calls go first and what is
+/// older than the target, or than two of its places take to become free, is shed, until it has none
+/// in the queue. That keeps the answers that are given quick, where a queue in order would make all
+/// of them late (Maurer, "Fail at scale", 2015). Where so many peers wait that a round of turns
+/// takes longer than the interval, all calls are judged as if they were one peer's, until a round
+/// takes no longer than the target.
 ///
 /// Calls that have begun and want back the place that they lent wait here too, without a bound in
 /// time or number: they are as many as run. They and the others take turns.
@@ -31,17 +45,13 @@ pub(super) struct Queue<P, T> {
     /// Calls that have begun.
     returning: Line<P, T>,
     is_turn_of_new: bool,
-    len: usize,
+    /// Peers that have calls in the lines.
+    peers: Peers<P>,
+    /// Calls of all peers.
+    all: CoDel,
     returning_len: usize,
     next_number: u64,
-    /// When the queue was last empty, or a call got its place in time.
-    good_at: Duration,
-    stands: bool,
     swept_at: Duration,
-    /// When the last call got its place, if the queue was not empty since.
-    popped_at: Option<Duration>,
-    /// Between two places that become free, smoothed.
-    gap: Option<Duration>,
 }
 
 /// How much may wait and how long.
@@ -72,8 +82,11 @@ pub(super) struct Place<P> {
 /// What became of a call that came.
 #[derive(Debug)]
 pub(super) enum Pushed<P, T> {
-    /// It waits, and another one does no longer for it.
-    Waits { place: Place<P>, shed: Option<T> },
+    /// It waits, and another one, of this peer, does no longer for it.
+    Waits {
+        place: Place<P>,
+        shed: Option<(P, T)>,
+    },
     /// There is no room for it.
     Refused,
 }
@@ -99,22 +112,6 @@ pub(super) enum Why {
     Expired,
 }
 
-/// Calls of one class, first attempts or retries, by peer.
-#[derive(Debug)]
-struct Line<P, T> {
-    /// Peers that have calls here; the first has the next turn.
-    turns: VecDeque<P>,
-    waiting: HashMap<P, VecDeque<Waiting<T>>>,
-}
-
-#[derive(Debug)]
-struct Waiting<T> {
-    number: u64,
-    since: Duration,
-    deadline: Option<Duration>,
-    call: T,
-}
-
 impl<P: Clone + Eq + Hash, T> Queue<P, T> {
     pub(super) fn new(bounds: Bounds) -> Self {
         Self {
@@ -122,14 +119,11 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
             lines: std::array::from_fn(|_| Line::default()),
             returning: Line::default(),
             is_turn_of_new: false,
-            len: 0,
+            peers: Peers::default(),
+            all: CoDel::new(Duration::ZERO, None),
             returning_len: 0,
             next_number: 0,
-            good_at: Duration::ZERO,
-            stands: false,
             swept_at: Duration::ZERO,
-            popped_at: None,
-            gap: None,
         }
     }
 
@@ -137,35 +131,44 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
     pub(super) fn push(&mut self, now: Duration, rank: Rank<P>, call: T) -> Pushed<P, T> {
         let line = line(&rank);
         let mut shed = None;
-        if self.len >= self.bounds.len_max {
+        if self.len() >= self.bounds.len_max {
             let Some((from, peer)) = self.victim(line, &rank.peer) else {
                 return Pushed::Refused;
             };
+            let peer = peer.clone();
             // Who has waited longest is next in order, and hopeless when the newest are first.
-            shed = self.lines[from].take(&peer, !self.stands).map(|w| w.call);
-            self.len -= 1;
+            let victim = self.lines[from].take_last(&peer, self.all.stands());
+            self.peers.leave(&peer, from);
+            shed = victim.map(|waiting| (peer, waiting.call));
         }
-        if self.len == 0 {
-            self.note_empty(now);
+        if self.len() == 0 {
+            self.all.note_empty(now);
         }
         let number = self.next_number;
         self.next_number += 1;
+        let late_at = now.saturating_add(self.bounds.interval);
         let waiting = Waiting {
             number,
             since: now,
             deadline: rank.deadline,
+            hopeless_at: rank.deadline.map_or(late_at, |at| at.min(late_at)),
             call,
         };
-        self.lines[line].add(&rank.peer, waiting);
-        self.len += 1;
         let peer = rank.peer;
+        let stands = self.peers.enter(now, &peer, line, self.all.gap());
+        self.lines[line].add(&peer, waiting, stands);
         let place = Place { line, peer, number };
         Pushed::Waits { place, shed }
     }
 
     /// Whether a call that comes would be taken.
     pub(super) fn has_room(&self, rank: &Rank<P>) -> bool {
-        self.len < self.bounds.len_max || self.victim(line(rank), &rank.peer).is_some()
+        self.len() < self.bounds.len_max || self.victim(line(rank), &rank.peer).is_some()
+    }
+
+    fn victim(&self, line: usize, peer: &P) -> Option<(usize, &P)> {
+        let (len_max, all_stand) = (self.bounds.len_max, self.all.stands());
+        self.peers.victim(line, peer, len_max, all_stand)
     }
 
     /// A call that has begun wants its place back.
@@ -176,9 +179,10 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
             number,
             since: Duration::ZERO,
             deadline: None,
+            hopeless_at: Duration::MAX,
             call,
         };
-        self.returning.add(&peer, waiting);
+        self.returning.add(&peer, waiting, false);
         self.returning_len += 1;
         let line = RETURNING;
         Place { line, peer, number }
@@ -190,7 +194,7 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
         &mut self,
         now: Duration,
         grants: &mut impl Grants<P>,
-        mut shed: impl FnMut(T, Why),
+        mut shed: impl FnMut(&P, T, Why),
     ) -> Option<(P, T)> {
         let mut next = None;
         if !self.is_turn_of_new {
@@ -202,11 +206,9 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
         if next.is_none() && self.is_turn_of_new {
             next = self.pop_returning(grants);
         }
-        if self.stands {
-            self.sweep(now, shed);
-        }
-        if self.len == 0 {
-            self.note_empty(now);
+        self.sweep(now, shed);
+        if self.len() == 0 {
+            self.all.note_empty(now);
         }
         next
     }
@@ -223,21 +225,22 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
         &mut self,
         now: Duration,
         grants: &mut impl Grants<P>,
-        mut shed: impl FnMut(T, Why),
+        mut shed: impl FnMut(&P, T, Why),
     ) -> Option<(P, T)> {
-        let (newest, interval) = (self.stands, self.bounds.interval);
-        for line in &mut self.lines {
-            line.shed_hopeless(now, newest, interval, |waiting, why| {
-                self.len -= 1;
-                shed(waiting.call, why);
+        let (newest, interval) = (self.all.stands(), self.bounds.interval);
+        for index in 0..LINES {
+            let line = &mut self.lines[index];
+            line.shed_hopeless(now, newest, interval, |peer, waiting, why| {
+                self.peers.leave(peer, index);
+                shed(peer, waiting.call, why);
             });
             let Some(peer) = line.next(grants) else {
                 continue;
             };
             let waiting = line.take_turn(&peer, newest)?;
-            self.len -= 1;
             self.is_turn_of_new = false;
-            self.note_pop(now, now.saturating_sub(waiting.since));
+            self.note_pop(now, &peer, now.saturating_sub(waiting.since));
+            self.peers.leave(&peer, index);
             return Some((peer, waiting.call));
         }
         None
@@ -252,7 +255,7 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
             removed
         } else {
             let removed = self.lines[*line].remove(peer, *number)?;
-            self.len -= 1;
+            self.peers.leave(peer, *line);
             removed
         };
         Some(removed.call)
@@ -260,7 +263,7 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
 
     /// Calls that wait and have not begun.
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.peers.len()
     }
 
     /// Calls that have begun and want their place back.
@@ -268,194 +271,70 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
         self.returning_len
     }
 
-    /// Whether the newest go first.
+    /// Whether the newest calls of any peer go first.
     #[cfg(test)]
     pub(super) fn stands(&self) -> bool {
-        self.stands
+        self.peers.any_stands() || self.all.stands()
     }
 
-    /// How long it takes until those that wait have had their places, as far as it is known.
-    pub(super) fn retry_after(&self) -> Duration {
-        let calls = u32::try_from(self.len + 1).unwrap_or(u32::MAX);
-        let estimate = self
-            .gap
-            .map_or(self.bounds.interval, |gap| gap.saturating_mul(calls));
+    /// How long it takes until the calls of the peer that wait have had their places, as far as it
+    /// is known.
+    pub(super) fn retry_after(&self, peer: &P) -> Duration {
+        let estimate = self.peers.wait_of_next(peer, self.all.gap());
+        let estimate = estimate.unwrap_or(self.bounds.interval);
         estimate.clamp(self.bounds.target.min(RETRY_AFTER_MAX), RETRY_AFTER_MAX)
     }
 
-    /// Whose call makes room for one of this line and peer: the line that matters least, and the peer that has most there.
-    fn victim(&self, line: usize, peer: &P) -> Option<(usize, P)> {
-        let lowest = self.lines.iter().rposition(|line| !line.turns.is_empty())?;
-        let longest = self.lines[lowest].longest()?;
-        if lowest > line {
-            return Some((lowest, longest.clone()));
+    /// Sheds what is too old for a standing queue.
+    fn sweep(&mut self, now: Duration, mut shed: impl FnMut(&P, T, Why)) {
+        let all_stand = self.all.stands();
+        if !all_stand && !self.peers.any_stands() {
+            return;
         }
-        let (ours, theirs) = (
-            self.lines[line].count(peer),
-            self.lines[lowest].count(longest),
-        );
-        if lowest < line {
-            return None;
-        }
-        if theirs > ours + 1 {
-            return Some((lowest, longest.clone()));
-        }
-        // One of the same peer, if it is the older that has no hope.
-        (self.stands && ours > 0).then(|| (line, peer.clone()))
-    }
-
-    /// Sheds what is too old for a queue that stands.
-    fn sweep(&mut self, now: Duration, mut shed: impl FnMut(T, Why)) {
         if now.saturating_sub(self.swept_at) < self.bounds.target / 2 {
             return;
         }
         self.swept_at = now;
-        let patience = self
-            .gap
-            .map_or(self.bounds.target, |gap| gap.saturating_mul(2))
-            .clamp(
-                self.bounds.target.min(self.bounds.interval),
-                self.bounds.interval,
-            );
-        for line in &mut self.lines {
-            line.shed_older(now.saturating_sub(patience), |waiting| {
-                self.len -= 1;
+        let bounds = &self.bounds;
+        let of_all = all_stand.then(|| self.all.patience(bounds));
+        for (index, line) in self.lines.iter_mut().enumerate() {
+            let mut left = Vec::new();
+            let peers = &self.peers;
+            let than = |peer: &P, stands: bool| {
+                let own = stands.then(|| peers.patience(peer, bounds));
+                own.or(of_all).map(|patience| now.saturating_sub(patience))
+            };
+            line.shed_older(than, |peer, waiting| {
+                left.push(peer.clone());
                 let is_over = waiting.deadline.is_some_and(|deadline| deadline <= now);
                 let why = if is_over { Why::Expired } else { Why::Late };
-                shed(waiting.call, why);
+                shed(peer, waiting.call, why);
             });
-        }
-    }
-
-    fn note_pop(&mut self, now: Duration, waited: Duration) {
-        if let Some(before) = self.popped_at.replace(now) {
-            let sample = now.saturating_sub(before);
-            self.gap = Some(self.gap.map_or(sample, |gap| (gap * 7 + sample) / 8));
-        }
-        if waited <= self.bounds.target && !self.stands {
-            self.good_at = now;
-        }
-        self.stands |= now.saturating_sub(self.good_at) > self.bounds.interval;
-    }
-
-    fn note_empty(&mut self, now: Duration) {
-        self.good_at = now;
-        self.stands = false;
-        self.popped_at = None;
-    }
-}
-
-impl<P: Clone + Eq + Hash, T> Line<P, T> {
-    fn add(&mut self, peer: &P, waiting: Waiting<T>) {
-        let calls = self.waiting.entry(peer.clone()).or_default();
-        if calls.is_empty() {
-            self.turns.push_back(peer.clone());
-        }
-        calls.push_back(waiting);
-    }
-
-    /// The peer that holds the fewest places, of several the one that has the next turn, after a
-    /// place was taken for it.
-    fn next(&self, grants: &mut impl Grants<P>) -> Option<P> {
-        let order = |peer: &&P| (grants.held(peer), grants.has_just_ended(peer));
-        let peer = self.turns.iter().min_by_key(order)?;
-        grants.try_take(peer).then(|| peer.clone())
-    }
-
-    /// Takes a call of the peer, whose next turn is after those of all others.
-    fn take_turn(&mut self, peer: &P, newest: bool) -> Option<Waiting<T>> {
-        if let Some(at) = self.turns.iter().position(|other| other == peer) {
-            self.turns.remove(at);
-            self.turns.push_back(peer.clone());
-        }
-        self.take(peer, newest)
-    }
-
-    /// Takes out the calls that would be next of their peers and are not worth a place any more.
-    fn shed_hopeless(
-        &mut self,
-        now: Duration,
-        newest: bool,
-        interval: Duration,
-        mut shed: impl FnMut(Waiting<T>, Why),
-    ) {
-        let mut is_shed = false;
-        for calls in self.waiting.values_mut() {
-            while let Some(next) = if newest { calls.back() } else { calls.front() } {
-                let why = if next.deadline.is_some_and(|deadline| deadline <= now) {
-                    Why::Expired
-                } else if now.saturating_sub(next.since) > interval {
-                    Why::Late
-                } else {
-                    break;
-                };
-                let next = if newest {
-                    calls.pop_back()
-                } else {
-                    calls.pop_front()
-                };
-                is_shed = true;
-                next.into_iter().for_each(|next| shed(next, why));
+            for peer in left {
+                self.peers.leave(&peer, index);
             }
         }
-        if is_shed {
-            self.forget_empty();
+    }
+
+    /// A call of the peer, which is still counted, gets its place.
+    fn note_pop(&mut self, now: Duration, peer: &P, waited: Duration) {
+        let bounds = &self.bounds;
+        if self.peers.note_pop(now, peer, waited, bounds) {
+            for line in &mut self.lines {
+                line.set_newest_first(peer);
+            }
         }
-    }
-
-    fn take(&mut self, peer: &P, newest: bool) -> Option<Waiting<T>> {
-        let calls = self.waiting.get_mut(peer)?;
-        let taken = if newest {
-            calls.pop_back()
-        } else {
-            calls.pop_front()
-        };
-        self.forget_if_empty(peer);
-        taken
-    }
-
-    fn remove(&mut self, peer: &P, number: u64) -> Option<Waiting<T>> {
-        let calls = self.waiting.get_mut(peer)?;
-        let at = calls.binary_search_by_key(&number, |w| w.number).ok()?;
-        let removed = calls.remove(at);
-        self.forget_if_empty(peer);
-        removed
-    }
-
-    fn shed_older(&mut self, than: Duration, mut shed: impl FnMut(Waiting<T>)) {
-        for calls in self.waiting.values_mut() {
-            let old = calls.partition_point(|waiting| waiting.since < than);
-            calls.drain(..old).for_each(&mut shed);
-        }
-        self.forget_empty();
-    }
-
-    fn forget_empty(&mut self) {
-        self.waiting.retain(|_, calls| !calls.is_empty());
-        self.turns.retain(|peer| self.waiting.contains_key(peer));
-    }
-
-    fn forget_if_empty(&mut self, peer: &P) {
-        if self.waiting.get(peer).is_some_and(VecDeque::is_empty) {
-            self.waiting.remove(peer);
-            self.turns.retain(|other| other != peer);
-        }
-    }
-
-    fn count(&self, peer: &P) -> usize {
-        self.waiting.get(peer).map_or(0, VecDeque::len)
-    }
-
-    fn longest(&self) -> Option<&P> {
-        self.turns.iter().max_by_key(|peer| self.count(peer))
-    }
-}
-
-impl<P, T> Default for Line<P, T> {
-    fn default() -> Self {
-        Self {
-            turns: VecDeque::new(),
-            waiting: HashMap::new(),
+        self.all.note_pop(now, waited, bounds);
+        // One call of each peer.
+        let round = self.all.gap().map(|gap| times(gap, self.peers.count()));
+        if self.all.stands() {
+            if round.is_some_and(|round| round <= bounds.target) {
+                self.all.end_standing(now);
+            }
+        } else if round.is_some_and(|round| round > bounds.interval)
+            && self.all.is_late(now, bounds)
+        {
+            self.all.set_standing();
         }
     }
 }

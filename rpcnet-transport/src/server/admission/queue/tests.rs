@@ -1,6 +1,8 @@
 //! Order, bounds, and conservation.
 
-use std::collections::HashMap;
+mod fairness;
+
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
@@ -81,7 +83,7 @@ impl Check {
     fn push(&mut self, now: u64, rank: Rank<u8>, call: &'static str) -> bool {
         match self.queue.push(ms(now), rank, call) {
             Pushed::Waits { shed, .. } => {
-                self.shed.extend(shed.map(|call| (call, None)));
+                self.shed.extend(shed.map(|(_, call)| (call, None)));
                 true
             }
             Pushed::Refused => false,
@@ -94,7 +96,7 @@ impl Check {
 
     fn pop_with(&mut self, now: u64, grants: &mut impl Grants<u8>) -> Option<&'static str> {
         let shed = &mut self.shed;
-        let tell = |call, why| shed.push((call, Some(why)));
+        let tell = |_: &u8, call, why| shed.push((call, Some(why)));
         self.queue.pop(ms(now), grants, tell).map(|(_, call)| call)
     }
 
@@ -302,16 +304,22 @@ fn a_queue_whose_calls_are_prompt_never_stands() {
 }
 
 #[test]
-fn a_retry_makes_sense_when_those_that_wait_had_their_places() {
+fn a_retry_makes_sense_when_those_of_its_peer_had_their_places() {
     let mut check = Check::new(1_000);
-    assert_eq!(check.queue.retry_after(), ms(100), "nothing is known");
+    assert_eq!(check.queue.retry_after(&20), ms(100), "nothing is known");
     for call in 0..20 {
         check.push(0, rank(Priority::Critical, call), "call");
     }
     for now in 0..10 {
         check.pop(2 * now);
     }
-    assert_eq!(check.queue.retry_after(), ms(22), "ten wait, 2 ms each");
+    assert_eq!(check.queue.retry_after(&20), ms(22), "ten wait, 2 ms each");
+    // Each gets a place in 22 ms, and it has five in the queue then.
+    for _ in 0..4 {
+        check.push(20, rank(Priority::Critical, 21), "call");
+    }
+    assert_eq!(check.queue.retry_after(&21), ms(110));
+    assert_eq!(check.queue.retry_after(&20), ms(24), "eleven others");
 }
 
 #[derive(Debug, Clone)]
@@ -349,8 +357,9 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 proptest! {
-    /// Every call that came leaves exactly once; nothing gets a place before what matters more, after its deadline or too late;
-    /// and the queue keeps its bound.
+    /// Every call that came leaves exactly once; nothing gets a place before what matters more,
+    /// after its deadline or too late; the queue keeps its bound, and makes room first at the cost
+    /// of peers that have more than an equal part of it.
     #[test]
     fn every_call_leaves_once_and_in_order(
         operations in prop::collection::vec(operation(), 0..300),
@@ -366,24 +375,47 @@ proptest! {
                     let deadline = deadline_ms.map(|ms| now + Duration::from_millis(ms.into()));
                     let rank = Rank { priority, is_retry, peer, deadline };
                     let line = line(&rank);
+                    let calls = waiting.values().map(|(l, .., place)| (*l, place.peer));
+                    let calls: Vec<(usize, u8)> = calls.collect();
+                    let len = |peer| calls.iter().filter(|(_, other)| *other == peer).count();
+                    let peers: HashSet<u8> = calls.iter().map(|(_, peer)| *peer).collect();
+                    let count = peers.len() + usize::from(!peers.contains(&peer));
+                    let part = (len_max / count).max(1);
+                    let has_part = len(peer) >= part;
+                    let has_room = |other| len(other) > part || (has_part && other == peer);
+                    let lowest_of = |which: &dyn Fn(u8) -> bool| {
+                        let lines = calls.iter().filter(|(_, other)| which(*other));
+                        lines.map(|(line, _)| *line).max()
+                    };
+                    let lowest = lowest_of(&has_room);
                     match queue.push(now, rank, number) {
                         Pushed::Waits { place, shed } => {
-                            if let Some(shed) = shed {
-                                let (other, ..) = waiting.remove(&shed).expect("it waited");
-                                prop_assert!(other >= line, "it matters no more");
-                                prop_assert!(waiting.values().all(|(l, ..)| *l <= other));
+                            if let Some((whose, shed)) = shed {
+                                prop_assert_eq!(waiting.len(), len_max);
+                                let (other, .., place) = waiting.remove(&shed).expect("it waited");
+                                prop_assert_eq!(place.peer, whose);
+                                if let Some(lowest) = lowest {
+                                    prop_assert!(has_room(whose), "it has no more than its part");
+                                    prop_assert_eq!(other, lowest);
+                                    prop_assert!(!has_part || other >= line, "it matters no more");
+                                } else {
+                                    prop_assert_eq!(Some(other), lowest_of(&|_| true));
+                                    prop_assert!(other > line, "it matters less");
+                                }
                             }
                             waiting.insert(number, (line, now, deadline, place));
                         }
                         Pushed::Refused => {
                             prop_assert_eq!(waiting.len(), len_max);
-                            prop_assert!(waiting.values().all(|(l, ..)| *l <= line));
+                            prop_assert!(has_part || lowest.is_none(), "it has a part");
+                            let lowest = lowest.or_else(|| lowest_of(&|_| true));
+                            prop_assert!(lowest.is_none_or(|lowest| lowest <= line));
                         }
                     }
                 }
                 Operation::Pop => {
                     let mut shed = Vec::new();
-                    let tell = |call, why| shed.push((call, why));
+                    let tell = |_: &u8, call, why| shed.push((call, why));
                     let popped = queue.pop(now, &mut Free, tell).map(|(_, call)| call);
                     for (call, why) in shed {
                         let (_, since, deadline, _) = waiting.remove(&call).expect("it waited");
@@ -432,7 +464,7 @@ proptest! {
                     let _ = queue.push(ms(0), rank, peer);
                 }
             }
-            let (_, peer) = queue.pop(ms(0), &mut Free, |_, _| {}).expect("one waits");
+            let (_, peer) = queue.pop(ms(0), &mut Free, |_, _, _| {}).expect("one waits");
             served[peer] += 1;
         }
         let (least, most) = (served.iter().min(), served.iter().max());
