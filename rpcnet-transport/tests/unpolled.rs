@@ -344,6 +344,12 @@ async fn handlers_whose_other_half_waits_keep_to_the_limit_and_the_share() {
     }
     sleep(Duration::from_secs(2)).await;
     assert_eq!(net.working.load(SeqCst), 6);
+    sleep(Duration::from_secs(20)).await;
+    let working = net.working.load(SeqCst);
+    assert_eq!(working, 6, "each gives its place to the next");
+    sleep(Duration::from_secs(5)).await;
+    let state = net.server.endpoint().admission().expect("it is limited");
+    assert_eq!((state.running, net.working.load(SeqCst)), (0, 0));
     drop(halves);
     sleep(Duration::from_secs(1)).await;
     let state = net.server.endpoint().admission().expect("it is limited");

@@ -183,13 +183,12 @@ impl LentPlaces {
         is_limited.then(|| Self(Arc::new(Mutex::new(Lent { places, waits: 0 }))))
     }
 
-    /// The handler waits for its caller.
+    /// A half of the handler waits for its caller. The other half may have had the places back while
+    /// it waited too.
     pub(crate) fn wait(&self) -> PeerWait {
         let mut lent = self.0.lock();
         lent.waits += 1;
-        if lent.waits == 1 {
-            lent.places.each(Place::pause);
-        }
+        lent.places.each(Place::pause);
         PeerWait(Arc::clone(&self.0))
     }
 
