@@ -79,8 +79,8 @@ enum Limited {
 }
 
 /// A small method and a longer one; one that takes long, with keys; one that works for long when
-/// all messages are there; two that stop waiting for a message; and one that works for a while on
-/// each message.
+/// all messages are there; two that stop waiting for a message, and one that waits for it again;
+/// and one that works for a while on each message.
 fn router() -> Router {
     Router::new()
         .raw("small", |_cx, body: Bytes| async move {
@@ -111,6 +111,13 @@ fn router() -> Router {
             timeout(EVERY, parts.next()).await.unwrap_err();
             sleep(LONG).await;
             Ok::<_, Status>(0u64)
+        })
+        .client_streaming("again", |_cx, mut parts: Receiver<u64>| async move {
+            timeout(20 * EVERY, parts.message()).await.unwrap_err();
+            sleep(LONG).await;
+            let first = parts.message().await?;
+            assert_eq!(parts.message().await?, None);
+            Ok::<_, Status>(first.unwrap_or(0))
         })
         .client_streaming("slowly", |_cx, mut parts: Receiver<u64>| async move {
             let mut count = 0u64;
@@ -269,6 +276,41 @@ async fn bursts_are_answered_beside_the_flood_of_another_caller() {
         assert_eq!(answered, 120, "beside {calls} calls, {priority:?}");
         let stats = world.server.stats();
         assert!(stats.calls_shed > 100, "there were too many: {stats:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_stops_waiting_for_its_place_counts_until_it_waits_again() {
+    let world = world(Limited::Server).await;
+    let running = || {
+        let state = world.server.endpoint().admission();
+        state.expect("a limit").running
+    };
+    let mut uploads = Vec::new();
+    for _ in 0..20 {
+        let upload = world.greedy.call_client_streaming::<u64, u64>("again");
+        uploads.push(upload.await.expect("a stream"));
+    }
+    sleep(EVERY).await;
+    assert_eq!(running(), 0, "they wait for messages");
+    let mut calls = JoinSet::new();
+    for _ in 0..6 {
+        let client = world.greedy.clone();
+        calls.spawn(async move { client.call("small", "long").await.is_ok() });
+    }
+    sleep(EVERY).await;
+    for (number, upload) in (1..).zip(&mut uploads) {
+        upload.send(number).await.expect("sent");
+    }
+    sleep(EVERY).await;
+    assert_eq!(running(), 6, "they wait for places");
+    sleep(LONG / 2).await;
+    assert_eq!(running(), 26, "they go on");
+    assert!(calls.join_all().await.into_iter().all(|is_ok| is_ok));
+    sleep(LONG).await;
+    assert_eq!(running(), 0, "they wait for further messages");
+    for (number, upload) in (1u64..).zip(uploads) {
+        assert_eq!(upload.finish().await.expect("a reply"), number);
     }
 }
 

@@ -34,9 +34,10 @@ use crate::{
 /// what QUIC's window holds. Dropping it before its end tells the other side to stop.
 ///
 /// A handler that may stop waiting for a message, as in a `select!`, should wait with
-/// [`message`](Self::message): dropping that future ends the wait, and the call counts to the limit
-/// of [`Admission`](crate::Admission) again. A stream does not learn that the handler waits no
-/// longer, so such a call does not count until the handler polls the stream again.
+/// [`message`](Self::message): dropping that future ends the wait, also the one for its place, and
+/// the call counts to the limit of [`Admission`](crate::Admission) again. A stream does not learn
+/// that the handler waits no longer, so such a call does not count until the handler polls the
+/// stream again.
 pub struct Receiver<T> {
     core: RecvCore,
     _messages: PhantomData<fn() -> T>,
@@ -92,20 +93,21 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
-/// The wait for a place, and the message that is to be handed out then.
-type Returning = (
-    Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    Option<Result<Bytes, RpcError>>,
-);
+/// A message that is to be handed out when the handler has its place back.
+struct Returning {
+    message: Option<Result<Bytes, RpcError>>,
+    /// `None` if the handler has stopped waiting and gone on.
+    place: Option<PlaceWait>,
+}
+
+type PlaceWait = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 /// The wait for one message.
 struct Message<'a, T>(&'a mut Receiver<T>);
 
 impl<T> Drop for Message<'_, T> {
     fn drop(&mut self) {
-        self.0.core.wait = None;
-        // A handler that has given up waiting does not hold up others that wait for room.
-        self.0.core.half.leave_line();
+        self.0.core.stop_waiting();
     }
 }
 
@@ -185,9 +187,8 @@ impl RecvCore {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, RpcError>>> {
         // Before the end too, which is a message like others to a handler that waits for its place.
-        if let Some((place, _)) = &mut self.returning {
-            ready!(place.as_mut().poll(cx));
-            return Poll::Ready(self.returning.take().and_then(|(_, message)| message));
+        if let Some(Returning { message, place }) = self.returning.take() {
+            return self.poll_place(place, message, cx);
         }
         if self.done {
             return Poll::Ready(None);
@@ -202,15 +203,44 @@ impl RecvCore {
             return Poll::Pending;
         };
         turn.made_progress();
-        let waited = self.wait.take();
-        if let Some(wait) = waited.or_else(|| self.lent()?.wait_if_owed()) {
-            let mut place: Pin<Box<dyn Future<Output = ()> + Send + Sync>> = Box::pin(wait.end());
-            if place.as_mut().poll(cx).is_pending() {
-                self.returning = Some((place, message));
-                return Poll::Pending;
-            }
+        self.poll_place(None, message, cx)
+    }
+
+    /// Hands out a message that has come when the handler has its place back, if it has lent it or
+    /// others should have it first.
+    fn poll_place(
+        &mut self,
+        begun: Option<PlaceWait>,
+        message: Option<Result<Bytes, RpcError>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, RpcError>>> {
+        let place = begun.or_else(|| {
+            let waited = self.wait.take();
+            let wait = waited.or_else(|| self.lent()?.wait_if_owed())?;
+            Some(Box::pin(wait.end()))
+        });
+        if let Some(mut place) = place
+            && place.as_mut().poll(cx).is_pending()
+        {
+            let place = Some(place);
+            self.returning = Some(Returning { message, place });
+            return Poll::Pending;
         }
         Poll::Ready(message)
+    }
+
+    /// The handler waits for its caller, and for its place, no longer.
+    fn stop_waiting(&mut self) {
+        let waited = self.wait.take().is_some();
+        let returned = self.returning.as_mut().and_then(|r| r.place.take());
+        if (waited || returned.is_some())
+            && let Some(lent) = self.lent()
+        {
+            drop(returned);
+            lent.go_on();
+        }
+        // It does not hold up others that wait for room.
+        self.half.leave_line();
     }
 
     fn lent(&self) -> Option<&LentPlaces> {

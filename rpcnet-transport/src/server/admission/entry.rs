@@ -156,9 +156,9 @@ impl Places {
 /// Places of a call with streams, which another call may have while the handler waits for the caller.
 ///
 /// A caller that sends nothing, or takes nothing, would hold them for as long as it likes otherwise. Before the handler goes on it
-/// has its places back, in turns with calls that have not begun. One that stops waiting for its caller, as in a `select!`, goes on
-/// at once, and for a while more may run than the limit says. With its next message it waits for
-/// places again.
+/// has its places back, in turns with calls that have not begun. One that stops waiting for its
+/// caller or for its places, as in a `select!`, goes on at once, and for a while more may run than
+/// the limit says. With its next message it waits for places again, in the turn that it had.
 ///
 /// A call that waits for no message, since all are there, gives its places back between two of them
 /// when its caller holds more than its share.
@@ -174,7 +174,11 @@ struct Lent {
 
 /// A wait for the caller, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct PeerWait(Arc<Mutex<Lent>>);
+pub(crate) struct PeerWait {
+    lent: Arc<Mutex<Lent>>,
+    /// Turns in which it waits for its places, the method's first; `None` once one is there.
+    turns: [Option<u64>; 2],
+}
 
 impl LentPlaces {
     /// `None` where nothing is limited.
@@ -183,13 +187,16 @@ impl LentPlaces {
         is_limited.then(|| Self(Arc::new(Mutex::new(Lent { places, waits: 0 }))))
     }
 
-    /// A half of the handler waits for its caller. The other half may have had the places back while
-    /// it waited too.
+    /// A half of the handler waits for its caller. The other half may have had the places back
+    /// while it waited too.
     pub(crate) fn wait(&self) -> PeerWait {
         let mut lent = self.0.lock();
         lent.waits += 1;
         lent.places.each(Place::pause);
-        PeerWait(Arc::clone(&self.0))
+        PeerWait {
+            lent: Arc::clone(&self.0),
+            turns: [None; 2],
+        }
     }
 
     /// A message has come or gone without a wait. Gives the places back if others should have them
@@ -203,6 +210,11 @@ impl LentPlaces {
         is_owed.then(|| self.wait())
     }
 
+    /// The handler has stopped waiting and goes on, even if its other half waits on.
+    pub(crate) fn go_on(&self) {
+        self.0.lock().places.each(Place::resume);
+    }
+
     /// The handler has returned, or is gone.
     pub(in crate::server) fn end(&self, outcome: Option<&Outcome>) {
         let mut places = std::mem::take(&mut self.0.lock().places);
@@ -212,22 +224,33 @@ impl LentPlaces {
     }
 }
 
+impl Lent {
+    /// The method's first, as on the way in.
+    fn in_order(&mut self) -> [Option<&mut Place>; 2] {
+        let Places { server, method } = &mut self.places;
+        [method.as_mut(), server.as_mut()]
+    }
+
+    fn place(&mut self, index: usize) -> Option<&mut Place> {
+        self.in_order().into_iter().nth(index).flatten()
+    }
+}
+
 impl PeerWait {
-    /// Ends the wait when the handler has its places back.
-    pub(crate) async fn end(self) {
-        let lent_by = {
-            let lent = self.0.lock();
-            // The method's first, as on the way in. The handler goes on, even if its other half waits on.
-            [&lent.places.method, &lent.places.server].map(|place| place.as_ref()?.lent_by())
-        };
-        for (index, caller) in lent_by.into_iter().enumerate() {
-            let Some(caller) = caller else { continue };
-            let regained = caller.regain().await;
-            let mut lent = self.0.lock();
-            let Lent { places, .. } = &mut *lent;
-            let place = [&mut places.method, &mut places.server];
-            let unused = match place.into_iter().nth(index).and_then(Option::as_mut) {
-                Some(place) if place.lent_by().is_some() => {
+    /// Ends the wait when the handler has its places back. It goes on, even if its other half waits
+    /// on.
+    pub(crate) async fn end(mut self) {
+        for index in 0..self.turns.len() {
+            let returning = self.lent.lock().place(index).and_then(Place::begin_return);
+            let Some((caller, turn)) = returning else {
+                continue;
+            };
+            self.turns[index] = Some(turn);
+            let regained = caller.regain(turn).await;
+            self.turns[index] = None;
+            let mut lent = self.lent.lock();
+            let unused = match lent.place(index) {
+                Some(place) if place.is_lent() => {
                     place.replace_lent(regained);
                     None
                 }
@@ -242,9 +265,16 @@ impl PeerWait {
 
 impl Drop for PeerWait {
     fn drop(&mut self) {
-        let mut lent = self.0.lock();
+        let mut lent = self.lent.lock();
+        for (place, turn) in lent.in_order().into_iter().zip(self.turns) {
+            if let (Some(place), Some(turn)) = (place, turn) {
+                place.keep_turn(turn);
+            }
+        }
         lent.waits -= 1;
-        if lent.waits == 0 {
+        // A half that has waited for its places has something to go on with.
+        let goes_on = self.turns.iter().any(Option::is_some);
+        if lent.waits == 0 || goes_on {
             lent.places.each(Place::resume);
         }
     }
@@ -268,3 +298,6 @@ fn status(counters: &Counters, turned: Turned) -> Status {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -36,6 +36,8 @@ pub(crate) struct Gate {
     waiting: AtomicUsize,
     /// Calls in the queue that had a place, lent it, and want it back.
     returning: AtomicUsize,
+    /// Numbers of the calls that want a place back, in the order in which they have it.
+    next_turn: AtomicU64,
     interval: Duration,
     epoch: Instant,
     queue: Mutex<Queue<CallerKey, Waiter>>,
@@ -95,6 +97,7 @@ impl Gate {
             overdrawn: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             returning: AtomicUsize::new(0),
+            next_turn: AtomicU64::new(0),
             interval: admission.interval,
             epoch: Instant::now(),
             queue: Mutex::new(Queue::new(admission.bounds())),
@@ -176,6 +179,11 @@ impl Gate {
     fn note_lengths(&self, queue: &Queue<CallerKey, Waiter>) {
         self.waiting.store(queue.len(), SeqCst);
         self.returning.store(queue.returning_len(), SeqCst);
+    }
+
+    /// The turn of a call that wants its place back, behind those that want it already.
+    pub(super) fn next_turn(&self) -> u64 {
+        self.next_turn.fetch_add(1, SeqCst)
     }
 
     pub(super) fn is_adaptive(&self) -> bool {
@@ -285,8 +293,9 @@ impl CallerShare {
         gate.promote_waiting(Some(self));
     }
 
-    /// Waits until a place is free again for a call that has lent its own.
-    pub(super) async fn regain(self: Arc<Self>) -> Place {
+    /// Waits until a place is free again for a call that has lent its own, before the calls of the
+    /// same caller that have a later [turn](Gate::next_turn). Each call has a turn of its own.
+    pub(super) async fn regain(self: Arc<Self>, turn: u64) -> Place {
         let gate = &self.gate;
         self.note_seen(gate.now());
         if let Some(place) = self.take_now() {
@@ -295,7 +304,7 @@ impl CallerShare {
         let (tell, verdict) = oneshot::channel();
         let place = {
             let mut queue = gate.queue.lock();
-            let place = queue.push_returning(CallerKey(Arc::clone(&self)), tell);
+            let place = queue.push_returning(CallerKey(Arc::clone(&self)), turn, tell);
             gate.note_lengths(&queue);
             place
         };

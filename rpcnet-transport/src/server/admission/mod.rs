@@ -103,8 +103,8 @@ pub struct AdmissionState {
     pub limit: usize,
     /// Calls that run; one with streams whose handler waits for its caller does not count. They can
     /// be more than the limit for a while, when an adaptive one has shrunk or a handler stops
-    /// waiting for its caller. They can be fewer while calls wait, when callers hold their
-    /// [shares](Admission#shares-of-callers).
+    /// waiting for its caller, or for its place. They can be fewer while calls wait, when callers
+    /// hold their [shares](Admission#shares-of-callers).
     pub running: usize,
     /// Calls that wait for a place.
     pub waiting: usize,

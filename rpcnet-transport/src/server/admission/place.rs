@@ -12,6 +12,8 @@ pub(in crate::server) struct Place {
     began: Option<Duration>,
     well: bool,
     hold: Hold,
+    /// The turn of a call that went on while it waited to have its place back.
+    turn: Option<u64>,
 }
 
 /// What a call has of its place.
@@ -33,6 +35,7 @@ impl Place {
             began: None,
             well: false,
             hold: Hold::Regular,
+            turn: None,
         }
     }
 
@@ -60,10 +63,25 @@ impl Place {
         }
     }
 
-    /// The caller of a place that is lent.
-    pub(super) fn lent_by(&self) -> Option<Arc<CallerShare>> {
-        let is_lent = self.hold == Hold::Lent;
-        self.caller.as_ref().filter(|_| is_lent).cloned()
+    pub(super) fn is_lent(&self) -> bool {
+        self.hold == Hold::Lent
+    }
+
+    /// The caller of a place that is lent, and the turn in which its call has it back: the one that
+    /// was [kept](Self::keep_turn), if there is one.
+    pub(super) fn begin_return(&mut self) -> Option<(Arc<CallerShare>, u64)> {
+        let is_lent = self.is_lent();
+        let caller = self.caller.as_ref().filter(|_| is_lent).cloned()?;
+        let kept = self.turn.take();
+        let turn = kept.unwrap_or_else(|| caller.gate.next_turn());
+        Some((caller, turn))
+    }
+
+    /// The call stops waiting to have its place back. When it waits again, it does so in this turn.
+    pub(super) fn keep_turn(&mut self, turn: u64) {
+        if self.is_lent() {
+            self.turn = Some(self.turn.map_or(turn, |kept| kept.min(turn)));
+        }
     }
 
     /// Whether others should have it before its call goes on.
@@ -79,6 +97,7 @@ impl Place {
     pub(super) fn replace_lent(&mut self, mut regained: Self) {
         debug_assert_eq!(self.hold, Hold::Lent);
         self.hold = regained.hold;
+        self.turn = None;
         regained.caller = None;
     }
 
@@ -90,6 +109,7 @@ impl Place {
         }
         if caller.try_take() {
             self.hold = Hold::Regular;
+            self.turn = None;
         } else {
             caller.overdraw();
             self.hold = Hold::Overdrawn;

@@ -171,10 +171,9 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
         self.peers.victim(line, peer, len_max, all_stand)
     }
 
-    /// A call that has begun wants its place back.
-    pub(super) fn push_returning(&mut self, peer: P, call: T) -> Place<P> {
-        let number = self.next_number;
-        self.next_number += 1;
+    /// A call that has begun wants its place back, before those of its peer with higher numbers. No
+    /// other one that wants it has this number.
+    pub(super) fn push_returning(&mut self, peer: P, number: u64, call: T) -> Place<P> {
         let waiting = Waiting {
             number,
             since: Duration::ZERO,

@@ -102,7 +102,8 @@ impl Caller {
 
     fn regain(&mut self) {
         if self.lent.pop().is_some() {
-            let regain = Arc::clone(&self.share).regain();
+            let turn = self.share.gate.next_turn();
+            let regain = Arc::clone(&self.share).regain(turn);
             self.returning.push(Box::pin(unconstrained(regain)));
         }
     }
@@ -351,7 +352,8 @@ async fn every_call_gets_its_place_in_the_end() {
                 if round % 3 == 0 {
                     place.pause();
                     yield_now().await;
-                    place.replace_lent(Arc::clone(&caller).regain().await);
+                    let turn = caller.gate.next_turn();
+                    place.replace_lent(Arc::clone(&caller).regain(turn).await);
                 }
                 yield_now().await;
             }

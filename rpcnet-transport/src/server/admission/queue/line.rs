@@ -74,7 +74,7 @@ impl<T> Calls<T> {
 /// `newest` says that the newest calls of all peers go first, not only those of peers for which it
 /// was [set](Self::set_newest_first).
 impl<P: Clone + Eq + Hash, T> Line<P, T> {
-    /// A call comes, behind the others of its peer.
+    /// A call comes, behind those of its peer with lower numbers.
     pub(super) fn add(&mut self, peer: &P, waiting: Waiting<T>, is_newest_first: bool) {
         let calls = self.waiting.entry(peer.clone()).or_insert_with(|| Calls {
             waiting: VecDeque::new(),
@@ -83,7 +83,13 @@ impl<P: Clone + Eq + Hash, T> Line<P, T> {
         if calls.waiting.is_empty() {
             self.turns.push_back(peer.clone());
         }
-        calls.waiting.push_back(waiting);
+        let is_before = |other: &Waiting<T>| other.number < waiting.number;
+        if calls.waiting.back().is_none_or(is_before) {
+            calls.waiting.push_back(waiting);
+        } else {
+            let at = calls.waiting.partition_point(is_before);
+            calls.waiting.insert(at, waiting);
+        }
         self.due = self.due.min(calls.due());
     }
 

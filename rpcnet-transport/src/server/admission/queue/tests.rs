@@ -192,10 +192,12 @@ fn calls_that_have_begun_and_others_take_turns() {
     for call in ["new 1", "new 2", "new 3"] {
         check.push(0, critical(1), call);
     }
-    let places = ["back 1", "back 2", "back 3"].map(|call| check.queue.push_returning(2, call));
+    // In the order of their numbers, whenever they come.
+    let places = [(7, "back 3"), (2, "back 1"), (4, "back 2")];
+    let places = places.map(|(number, call)| check.queue.push_returning(2, number, call));
     assert_eq!((check.queue.len(), check.queue.returning_len()), (3, 3));
-    assert_eq!(check.queue.remove(&places[1]), Some("back 2"));
-    assert_eq!(check.queue.remove(&places[1]), None);
+    assert_eq!(check.queue.remove(&places[2]), Some("back 2"));
+    assert_eq!(check.queue.remove(&places[2]), None);
     let mut held = Held::new(&[(1, 5), (2, 5)], 9);
     assert_eq!(check.pop_with(1, &mut held), Some("back 1"));
     assert_eq!(check.pop_with(1, &mut held), Some("new 1"));
