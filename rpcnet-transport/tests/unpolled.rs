@@ -73,6 +73,7 @@ fn methods(working: &Arc<AtomicUsize>) -> Router {
             sleep(Duration::from_millis(10)).await;
             Ok(body.slice(..1))
         })
+        .raw("large", |_cx, _body| async { Ok(message(LARGE).0) })
         .raw("huge", |_cx, _body| async { Ok(message(HUGE).0) })
         .raw("small", |_cx, _body| async {
             sleep(Duration::from_secs(1)).await;
@@ -110,6 +111,13 @@ fn methods(working: &Arc<AtomicUsize>) -> Router {
         })
         .client_streaming("impatient", |_cx, mut items: Receiver<Raw>| async move {
             let given_up = timeout(Duration::from_secs(1), items.message()).await;
+            assert!(given_up.is_err(), "there is no room");
+            sleep(Duration::from_secs(600)).await;
+            drop(items);
+            Ok::<_, Status>(0u64)
+        })
+        .client_streaming("polled", |_cx, mut items: Receiver<Raw>| async move {
+            let given_up = timeout(Duration::from_secs(1), items.next()).await;
             assert!(given_up.is_err(), "there is no room");
             sleep(Duration::from_secs(600)).await;
             drop(items);
@@ -280,20 +288,72 @@ async fn a_message_that_is_given_up_while_it_waits_for_room_breaks_its_stream() 
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_has_given_up_a_message_holds_up_no_other() {
-    let net = Net::new(narrow());
-    let (client, _node) = net.connect("client", TransportConfig::lan()).await;
-    let mut uploads = Vec::new();
-    for method in ["hold", "hold", "impatient"] {
-        let options = CallOptions::new().without_deadline();
-        let upload = client.call_client_streaming_with::<Raw, u64>(method, options);
-        let mut upload = upload.await.expect("a stream");
-        upload.send(message(LARGE)).await.expect("sent");
-        uploads.push(upload);
-        sleep(Duration::from_millis(100)).await;
+    for gives_up in ["impatient", "polled"] {
+        let net = Net::new(narrow());
+        let (client, _node) = net.connect("client", TransportConfig::lan()).await;
+        let mut uploads = Vec::new();
+        for method in ["hold", "hold", gives_up] {
+            let options = CallOptions::new().without_deadline();
+            let upload = client.call_client_streaming_with::<Raw, u64>(method, options);
+            let mut upload = upload.await.expect("a stream");
+            upload.send(message(LARGE)).await.expect("sent");
+            uploads.push(upload);
+            sleep(Duration::from_millis(100)).await;
+        }
+        sleep(Duration::from_secs(25)).await;
+        let reply = client.call_with("take", vec![1; LARGE], isolated()).await;
+        reply.expect("a reply");
     }
-    sleep(Duration::from_secs(25)).await;
-    let reply = client.call_with("take", vec![1; LARGE], isolated()).await;
-    reply.expect("a reply");
+}
+
+/// A caller without room for further large messages, while it keeps what is returned.
+async fn full(net: &Net) -> (RpcClient, Endpoint, Vec<Receiver<Raw>>) {
+    let (client, node) = net.connect("client", narrow()).await;
+    let mut holding = Vec::new();
+    for _ in 0..2 {
+        let mut messages = begin(&client, "endless").await;
+        let held = messages.message().await.expect("a message");
+        held.expect("a message");
+        holding.push(messages);
+    }
+    (client, node, holding)
+}
+
+async fn has_room(client: &RpcClient) {
+    let mut messages = begin(client, "endless").await;
+    let message = timeout(Duration::from_secs(5), messages.message()).await;
+    let message = message.expect("it does not wait for one that is kept");
+    message.expect("a message").expect("a message");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_polls_a_stream_no_further_holds_up_no_other() {
+    let net = Net::new(TransportConfig::lan());
+    let (client, node, holding) = full(&net).await;
+    let mut kept = begin(&client, "endless").await;
+    sleep(Duration::from_secs(1)).await;
+    assert!(kept.next().now_or_never().is_none(), "there is no room");
+    drop(holding);
+    has_room(&client).await;
+    let next = kept.next().await.expect("a message");
+    next.expect("it has its room");
+    drop(kept);
+    assert_eq!(node.buffered_bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_kept_while_its_reply_waits_for_room_holds_up_no_other() {
+    let net = Net::new(TransportConfig::lan());
+    let (client, node, holding) = full(&net).await;
+    let mut kept = Box::pin(client.call_with("large", "", isolated()));
+    for _ in 0..2 {
+        assert!((&mut kept).now_or_never().is_none(), "there is no room");
+        sleep(Duration::from_secs(1)).await;
+    }
+    drop(holding);
+    has_room(&client).await;
+    assert_eq!(kept.await.expect("a reply").len(), LARGE);
+    assert_eq!(node.buffered_bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]

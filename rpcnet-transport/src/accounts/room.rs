@@ -2,15 +2,17 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, pending},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use quinn::ConnectionError;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Account, ConnectionAccount, UNCHARGED_BYTES_MAX};
+use crate::runtime::EndpointRuntime;
 
 /// Bytes that are held for a peer, until it is dropped.
 pub(crate) struct Reservation {
@@ -34,12 +36,16 @@ enum Holder {
 pub(crate) struct Room {
     account: Option<Arc<ConnectionAccount>>,
     held: Option<Reservation>,
-    waiting: Option<Pin<Box<dyn Future<Output = Reservation> + Send + Sync>>>,
+    waiting: Option<RoomWait>,
+    /// Where a task waits for room, so that a reader that is kept and not polled holds up no other.
+    runtime: Option<EndpointRuntime>,
     /// Meanwhile, the end of the connection.
     closed: Option<Pin<Box<dyn Future<Output = ConnectionError> + Send + Sync>>>,
     /// The message that room is held for was taken out.
     is_taken: bool,
 }
+
+type RoomWait = Pin<Box<dyn Future<Output = Reservation> + Send + Sync>>;
 
 impl Reservation {
     pub(super) fn none() -> Self {
@@ -93,6 +99,7 @@ impl Room {
             account: None,
             held: None,
             waiting: None,
+            runtime: None,
             closed: None,
             is_taken: false,
         }
@@ -103,6 +110,12 @@ impl Room {
             account: Some(account),
             ..Self::unlimited()
         }
+    }
+
+    /// From now on a task of the runtime waits for room. A reader that stops polling keeps room for
+    /// a message then, as one does that keeps a message, and not the line.
+    pub(crate) fn wait_in(&mut self, runtime: EndpointRuntime) {
+        self.runtime = Some(runtime);
     }
 
     /// Ready when a message of so many bytes, which is to be read in parts, may be read on.
@@ -123,7 +136,16 @@ impl Room {
                     self.held = Some(reservation);
                     return Poll::Ready(());
                 }
-                waiting.insert(Box::pin(Arc::clone(account).reserve(bytes)))
+                let mut wait: RoomWait = Box::pin(Arc::clone(account).reserve(bytes));
+                if let Some(runtime) = &self.runtime {
+                    // Its place in the line is from now on.
+                    if let Poll::Ready(reservation) = wait.as_mut().poll(cx) {
+                        self.held = Some(reservation);
+                        return Poll::Ready(());
+                    }
+                    wait = in_task(runtime, wait);
+                }
+                waiting.insert(wait)
             }
         };
         self.held = Some(ready!(waiting.as_mut().poll(cx)));
@@ -190,6 +212,18 @@ impl Room {
         self.held = None;
         self.leave_line();
     }
+}
+
+/// Lets a task wait. If it is dropped, so is what the task has.
+fn in_task(runtime: &EndpointRuntime, wait: RoomWait) -> RoomWait {
+    let task = AbortOnDropHandle::new(runtime.spawn(wait));
+    Box::pin(async move {
+        match task.await {
+            Ok(reservation) => reservation,
+            // The runtime has ended, and the connection with it, which is noticed.
+            Err(_) => pending().await,
+        }
+    })
 }
 
 impl fmt::Debug for Reservation {

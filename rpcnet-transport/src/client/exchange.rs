@@ -205,10 +205,10 @@ impl RpcClient {
         let (send, recv) = opened.map_err(answer::lost_before_sending)?;
         let decoder = Decoder::answers(self.0.answer_bytes_max);
         let room = Room::of(Arc::clone(&self.0.account));
-        Ok((
-            SendHalf::new(send, Arc::clone(&self.0.turns)),
-            RecvHalf::new(recv, decoder, room),
-        ))
+        let mut recv = RecvHalf::new(recv, decoder, room);
+        // A call may be kept without being polled.
+        recv.wait_for_room_in(self.0.link.runtime.clone());
+        Ok((SendHalf::new(send, Arc::clone(&self.0.turns)), recv))
     }
 
     async fn send_request(

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     accounts::{Reservation, Room},
     code::{Code, Processed},
+    runtime::EndpointRuntime,
     wire::{self, Decoder, Frame, ReplyHeader, WireError},
 };
 
@@ -347,6 +348,11 @@ impl RecvHalf {
     /// Whether a message waits for room on this side, and not for its sender.
     pub(crate) fn waits_for_room(&self) -> bool {
         self.room.is_awaited()
+    }
+
+    /// Waits for room for messages in a task, see [`Room::wait_in`].
+    pub(crate) fn wait_for_room_in(&mut self, runtime: EndpointRuntime) {
+        self.room.wait_in(runtime);
     }
 
     /// Waits no longer for room for a message.

@@ -144,12 +144,13 @@ pub(crate) struct MadeCall {
 
 impl RecvCore {
     pub(crate) fn of_handler(
-        half: RecvHalf,
+        mut half: RecvHalf,
         runtime: EndpointRuntime,
         peer: Peer,
         counters: Arc<Counters>,
         lent: Option<LentPlaces>,
     ) -> Self {
+        half.wait_for_room_in(runtime.clone());
         Self {
             half,
             runtime,
