@@ -16,7 +16,7 @@ use std::{
 };
 
 use quinn::{
-    VarInt,
+    ApplicationClose, VarInt,
     congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig},
 };
 use quinn_proto::RttEstimator;
@@ -30,6 +30,14 @@ pub(crate) fn close_at_once(connection: &quinn::Connection, code: VarInt, reason
         congestion.is_closing.store(true, Relaxed);
     }
     connection.close(code, reason);
+}
+
+/// How many streams a server says that it took when it closed the connection; `None` if it does not
+/// say so.
+pub(crate) fn streams_taken(close: &ApplicationClose) -> Option<u64> {
+    let says_so = [CLOSE_SHUTDOWN, CLOSE_DISCONNECTED].contains(&close.error_code);
+    let taken = says_so.then(|| close.reason[..].try_into().ok()).flatten();
+    taken.map(u64::from_le_bytes)
 }
 
 /// Makes the congestion control of a connection: Cubic (RFC 9438) until the connection is closed.

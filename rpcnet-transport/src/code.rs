@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::printable::Printable;
+
 /// How a call ended. The number of each is its number on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -78,8 +80,9 @@ impl Code {
 }
 
 impl Code {
-    /// Writes the code and a message, as [`RpcError`](crate::RpcError) does. A message that begins with the text of the code
-    /// stands alone.
+    /// Writes the code and a message, as [`RpcError`](crate::RpcError) does. A message that begins
+    /// with the text of the code stands alone. The message may be a peer's: control and other
+    /// unprintable characters are escaped.
     ///
     /// # Errors
     ///
@@ -91,7 +94,7 @@ impl Code {
         if !message.starts_with(self.text()) {
             write!(f, "{self}: ")?;
         }
-        f.write_str(message)
+        write!(f, "{}", Printable(message))
     }
 
     const fn text(self) -> &'static str {
@@ -154,6 +157,16 @@ mod tests {
         let error = RpcError::new(Code::PermissionDenied, Processed::No, message);
         assert_eq!(error.to_string(), message);
         assert_eq!(error.code(), Code::PermissionDenied);
+    }
+
+    #[test]
+    fn control_characters_of_a_message_are_escaped() {
+        let message = "no\n\u{1b}[2J ERROR \"disk\"";
+        let shown = "internal error: no\\n\\u{1b}[2J ERROR \"disk\"";
+        let error = RpcError::new(Code::Internal, Processed::Yes, message);
+        assert_eq!(error.to_string(), shown);
+        assert_eq!(error.message(), message);
+        assert_eq!(crate::Status::from(error).to_string(), shown);
     }
 
     #[test]

@@ -89,7 +89,8 @@ impl RpcError {
         self.0.retry_after == Some(Duration::MAX)
     }
 
-    /// For people.
+    /// For people, as the server wrote it if it is the server's: it may hold any characters. The
+    /// [`Display`](fmt::Display) of the error escapes those that cannot be printed.
     pub fn message(&self) -> &str {
         &self.0.message
     }

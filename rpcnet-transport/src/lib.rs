@@ -16,6 +16,7 @@ mod inherited;
 mod memory;
 mod outbox;
 mod peer;
+mod printable;
 mod priority;
 mod quic;
 mod reload;

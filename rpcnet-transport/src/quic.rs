@@ -3,16 +3,20 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{
-    AckFrequencyConfig, ConnectionError, IdleTimeout, MtuDiscoveryConfig, TransportErrorCode,
-    VarInt,
+    AckFrequencyConfig, ApplicationClose, ConnectionClose, ConnectionError, IdleTimeout,
+    MtuDiscoveryConfig, TransportErrorCode, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 
 use crate::{
     AckFrequency, CloseReason, ConnectError, TransportConfig,
     accounts::WINDOW_FLOOR,
-    closing::{CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_NO_NAME, CLOSE_UNTRUSTED, CongestionConfig},
+    closing::{
+        CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_NO_NAME, CLOSE_SHUTDOWN, CLOSE_UNTRUSTED,
+        CongestionConfig, streams_taken,
+    },
     config::UDP_PAYLOAD_BYTES_MAX,
+    printable::{Printable, printable},
     tls::DerivedKey,
 };
 
@@ -119,10 +123,11 @@ pub(crate) fn connect_error(
     after: Duration,
     error: ConnectionError,
 ) -> ConnectError {
-    let reason = error.to_string();
     if is_driver_lost(&error) {
         return ConnectError::RuntimeEnded;
     }
+    let error = with_printable_reason(error);
+    let reason = error.to_string();
     match error {
         ConnectionError::TimedOut => ConnectError::Timeout { addr, after },
         ConnectionError::VersionMismatch => ConnectError::Protocol { addr, reason },
@@ -147,6 +152,10 @@ pub(crate) fn connect_error(
             let reason = CloseReason::Disconnected.to_string();
             ConnectError::Refused { addr, reason }
         }
+        ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_SHUTDOWN => {
+            let reason = CloseReason::ShutDown.to_string();
+            ConnectError::Refused { addr, reason }
+        }
         ConnectionError::ApplicationClosed(_) | ConnectionError::Reset => {
             ConnectError::Refused { addr, reason }
         }
@@ -154,6 +163,36 @@ pub(crate) fn connect_error(
             Some(NO_APPLICATION_PROTOCOL) | None => ConnectError::Protocol { addr, reason },
             Some(_) => ConnectError::Untrusted { addr, reason },
         },
+    }
+}
+
+/// The error with a reason that can be printed: a peer may send any bytes as its reason, and a server
+/// that closes its connections sends the number of streams that it took.
+pub(crate) fn with_printable_reason(error: ConnectionError) -> ConnectionError {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let code = close.error_code;
+            let reason = match streams_taken(&close) {
+                Some(taken) if code == CLOSE_SHUTDOWN => {
+                    format!("shutdown, streams taken: {taken}")
+                }
+                Some(taken) => format!("disconnected, streams taken: {taken}"),
+                None => printable(&close.reason),
+            };
+            ConnectionError::ApplicationClosed(ApplicationClose {
+                error_code: code,
+                reason: reason.into(),
+            })
+        }
+        ConnectionError::ConnectionClosed(close) => {
+            let reason = printable(&close.reason).into();
+            ConnectionError::ConnectionClosed(ConnectionClose { reason, ..close })
+        }
+        ConnectionError::TransportError(mut error) => {
+            error.reason = Printable(&error.reason).to_string();
+            ConnectionError::TransportError(error)
+        }
+        other => other,
     }
 }
 

@@ -97,7 +97,8 @@ impl Status {
         self.code
     }
 
-    /// For people.
+    /// For people. The [`Display`](fmt::Display) of the status escapes characters that cannot be
+    /// printed.
     pub fn message(&self) -> &str {
         &self.message
     }

@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, fmt, net::SocketAddr, time::Duration};
 
 use rpcnet_registry::{NodeId, SelectError};
-use rpcnet_transport::{Code, CodecError, ConnectError, Processed, RpcError};
+use rpcnet_transport::{Code, CodecError, ConnectError, Processed, RpcError, Status};
 use serde::de::DeserializeOwned;
 
 use super::retry::is_unreadable;
@@ -281,13 +281,14 @@ impl Attempt {
 
     /// After "deadline exceeded", which an attempt does not say again that ended with it.
     fn fmt_late(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (code, message) = (self.error.code(), self.error.message());
+        let code = self.error.code();
         if code != Code::DeadlineExceeded {
             return fmt::Display::fmt(self, f);
         }
         self.fmt_head(f)?;
-        let rest = message.strip_prefix("deadline exceeded");
-        match rest.unwrap_or(message).trim_start_matches([' ', ':']) {
+        let told = Status::new(code, self.error.message()).to_string();
+        let rest = told.strip_prefix("deadline exceeded").unwrap_or(&told);
+        match rest.trim_start_matches([' ', ':']) {
             "" => Ok(()),
             rest => write!(f, ": {rest}"),
         }
@@ -480,5 +481,29 @@ mod tests {
             };
             assert_eq!(late.is_retryable(), expected);
         }
+    }
+
+    #[test]
+    fn an_attempt_tells_its_error_without_control_characters_and_without_saying_it_twice() {
+        let told = |code, message: &str| {
+            let attempt = Attempt {
+                node: NodeId::new("worker-1", 7),
+                addr: ([192, 0, 2, 1], 7946).into(),
+                reason: AttemptReason::First,
+                took: Duration::from_millis(2),
+                error: RpcError::new(code, Processed::Maybe, message),
+            };
+            let told = attempt.to_string();
+            let (_, told) = told
+                .split_once("2ms): ")
+                .expect("the attempt before its error");
+            told.to_owned()
+        };
+        assert_eq!(told(Code::Unavailable, ""), "unavailable");
+        let message = "done\nERROR \u{1b}[31mforged";
+        let shown = "internal error: done\\nERROR \\u{1b}[31mforged";
+        assert_eq!(told(Code::Internal, message), shown);
+        let message = "permission denied by the server: unknown tenant";
+        assert_eq!(told(Code::PermissionDenied, message), message);
     }
 }

@@ -5,7 +5,8 @@ use quinn::ConnectionError;
 
 use crate::{
     CloseReason, Code, Processed, RpcError,
-    closing::{CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_SHUTDOWN},
+    closing::{CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_SHUTDOWN, streams_taken},
+    printable::printable,
     quic,
     runtime::RuntimeEnded,
     stream::{ReadFailure, cut_to_error},
@@ -115,8 +116,7 @@ pub(crate) fn is_untaken(error: &ConnectionError, stream_index: u64) -> bool {
     let ConnectionError::ApplicationClosed(close) = error else {
         return false;
     };
-    [CLOSE_SHUTDOWN, CLOSE_DISCONNECTED].contains(&close.error_code)
-        && streams_taken(&close.reason).is_some_and(|taken| stream_index >= taken)
+    streams_taken(close).is_some_and(|taken| stream_index >= taken)
 }
 
 fn lost(error: ConnectionError, code: Code, processed: Processed) -> RpcError {
@@ -130,7 +130,8 @@ fn lost(error: ConnectionError, code: Code, processed: Processed) -> RpcError {
         }
         _ => (code, processed),
     };
-    RpcError::new(code, processed, message_of(&error)).with_source(error)
+    let message = message_of(&error);
+    RpcError::new(code, processed, message).with_source(quic::with_printable_reason(error))
 }
 
 /// The error of a call on a lane or with streams whose connection was lost. How far the server came is not known.
@@ -147,17 +148,13 @@ fn message_of(error: &ConnectionError) -> String {
             "the server disconnected this node".to_owned()
         }
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_DENIED => {
-            let reason = String::from_utf8_lossy(&close.reason);
+            let reason = printable(&close.reason);
             format!("permission denied by the server: {reason}")
         }
         // `LocalEnd` says why, if that is known.
         ConnectionError::LocallyClosed => "the connection was closed here".to_owned(),
         other => format!("the connection was lost: {}", CloseReason::of(other)),
     }
-}
-
-fn streams_taken(reason: &[u8]) -> Option<u64> {
-    reason.try_into().ok().map(u64::from_le_bytes)
 }
 
 #[cfg(test)]

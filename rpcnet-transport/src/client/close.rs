@@ -6,10 +6,12 @@ use quinn::ConnectionError;
 
 use crate::{
     closing::{CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_SHUTDOWN},
+    printable::printable,
     quic,
 };
 
-/// Why a connection is no more.
+/// Why a connection is no more. What the other side says is text that can be printed: control and
+/// other unprintable characters are escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -49,12 +51,12 @@ impl CloseReason {
                 Self::Disconnected
             }
             ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_DENIED => {
-                Self::Denied(String::from_utf8_lossy(&close.reason).into_owned())
+                Self::Denied(printable(&close.reason))
             }
             ConnectionError::ApplicationClosed(close) => {
-                Self::ClosedByPeer(String::from_utf8_lossy(&close.reason).into_owned())
+                Self::ClosedByPeer(printable(&close.reason))
             }
-            other => Self::Failed(other.to_string()),
+            other => Self::Failed(quic::with_printable_reason(other.clone()).to_string()),
         }
     }
 }

@@ -6,7 +6,79 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::{DevCa, Endpoint, Router, RpcClient};
+use crate::{DevCa, Endpoint, Router, RpcClient, client::answer::lost_midway, closing::CLOSE_DONE};
+
+/// The ways in which a peer may close a connection and say why.
+fn closes(reason: &[u8]) -> Vec<ConnectionError> {
+    let of_peer = |error_code| {
+        let reason = Bytes::copy_from_slice(reason);
+        ConnectionError::ApplicationClosed(ApplicationClose { error_code, reason })
+    };
+    let of_quic = |error_code| {
+        ConnectionError::ConnectionClosed(ConnectionClose {
+            error_code,
+            frame_type: None,
+            reason: Bytes::copy_from_slice(reason),
+        })
+    };
+    let codes = [
+        CLOSE_DONE,
+        CLOSE_SHUTDOWN,
+        CLOSE_DISCONNECTED,
+        CLOSE_DENIED,
+        CLOSE_NO_NAME,
+    ];
+    let alert = TransportErrorCode::crypto(42);
+    let own = TransportErrorCode::PROTOCOL_VIOLATION;
+    let of_quic = [TransportErrorCode::NO_ERROR, own, alert].map(of_quic);
+    codes.into_iter().map(of_peer).chain(of_quic).collect()
+}
+
+/// The text of an error and of all that caused it.
+fn texts(error: &dyn std::error::Error) -> String {
+    let caused_by = error
+        .source()
+        .map(|source| format!(" <- {}", texts(source)));
+    format!("{error}{}", caused_by.unwrap_or_default())
+}
+
+#[test]
+fn no_error_prints_control_characters_that_a_peer_chose() {
+    let (addr, after) = (([192, 0, 2, 1], 7946).into(), Duration::from_secs(1));
+    for reason in [
+        &3u64.to_le_bytes()[..],
+        b"done\nERROR forged",
+        b"\x1b]0;title\x07",
+        b"\x00\xff\x9b",
+        "\u{202e}\u{85}".as_bytes(),
+    ] {
+        for error in closes(reason) {
+            let texts = [
+                texts(&connect_error(addr, after, error.clone())),
+                texts(&lost_midway(error.clone())),
+                CloseReason::of(&error).to_string(),
+            ];
+            for text in &texts {
+                let is_hidden = |c: char| c.is_control() || c == '\u{202e}';
+                assert!(!text.contains(is_hidden), "{error:?}: {text:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_number_of_streams_that_a_server_took_is_a_number() {
+    let [_, shutdown, disconnected, ..] = &closes(&300u64.to_le_bytes())[..] else {
+        panic!("they are more");
+    };
+    for (error, told) in [
+        (shutdown, "shutdown, streams taken: 300"),
+        (disconnected, "disconnected, streams taken: 300"),
+    ] {
+        let text = texts(&lost_midway(error.clone()));
+        assert!(text.contains(told), "{text}");
+    }
+}
 
 #[test]
 fn a_datagram_past_the_limit_is_seen_to_be() {

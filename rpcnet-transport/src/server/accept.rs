@@ -189,6 +189,7 @@ async fn accept_connection(
     let from = incoming.remote_address();
     let connecting = incoming
         .accept()
+        .map_err(quic::with_printable_reason)
         .inspect_err(|e| tracing::debug!(%from, %e, "handshake not begun"))
         .ok()?;
     match complete(shared, connecting, begun).await {
@@ -202,6 +203,7 @@ async fn accept_connection(
             Some(Some(accepted))
         }
         Err(error) => {
+            let error = quic::with_printable_reason(error);
             // Any host may dial: an operator is warned of certificates alone, and not often.
             if quic::is_about_certificates(&error) && warnings.take() {
                 let what = match quic::is_own_refusal(&error) {
@@ -294,7 +296,8 @@ async fn serve_streams(shared: Arc<Shared>, accepted: AcceptedConnection) {
                     spawn_stream(&shared, &caller, stream, None);
                 }
                 Err(e) => {
-                    tracing::debug!(peer = %caller.peer, error = %e, "connection ended");
+                    let error = quic::with_printable_reason(e);
+                    tracing::debug!(peer = %caller.peer, %error, "connection ended");
                     guard.disarm();
                     return;
                 }

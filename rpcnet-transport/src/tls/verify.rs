@@ -9,6 +9,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{client_sessions::PeerMemory, name};
+use crate::printable::Printable;
 
 /// Verifies a server as rustls does, but takes no wildcard for a name, and keeps what came of it: the reason of a refusal,
 /// which QUIC would reduce to an alert, or the certificates, which a resumed session does not show again.
@@ -85,7 +86,7 @@ impl ServerCertVerifier for NodeVerifier {
 
 impl Refusal {
     fn untrusted(reason: &str) -> Self {
-        let reason = reason.to_owned();
+        let reason = Printable(reason).to_string();
         Self::Untrusted { reason }
     }
 

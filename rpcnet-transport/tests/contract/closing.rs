@@ -1,6 +1,6 @@
 //! The end of connections that are busy sending, at a round trip of 4 ms.
 
-use std::num::NonZeroU64;
+use std::{error::Error, num::NonZeroU64};
 
 use futures::future::pending;
 use rpcnet_transport::{
@@ -261,6 +261,48 @@ async fn a_server_hears_at_once_of_the_end_of_a_connection_that_is_busy_sending(
                 let took = before.elapsed();
                 assert!(took < FEW_ROUND_TRIPS, "{end:?} after {ms} ms: {took:?}");
             }
+        }
+    }
+}
+
+/// The text of an error and of all that caused it.
+fn texts(error: &dyn Error) -> String {
+    let caused_by = error
+        .source()
+        .map(|source| format!(" <- {}", texts(source)));
+    format!("{error}{}", caused_by.unwrap_or_default())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_errors_of_calls_that_end_with_their_connection_are_text() {
+    for disconnects in [true, false] {
+        let network = far();
+        let router = flood().raw("wait", |_cx, _body| pending());
+        let server = Carrier::bind(&network, "server", TransportConfig::lan()).serve(router);
+        let node = Carrier::bind(&network, "client", TransportConfig::lan());
+        let client = node.connect(server.local_addr(), "server").await.unwrap();
+        let calls = [true, false].map(|isolated| {
+            let options = CallOptions::new().with_isolated(isolated);
+            let client = client.clone();
+            tokio::spawn(async move { client.call_with("wait", "", options).await })
+        });
+        let stream = client.call_server_streaming("flood", &0u32);
+        let reader = tokio::spawn(read(stream.await.unwrap()));
+        while server.in_flight() < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if disconnects {
+            assert_eq!(server.endpoint().disconnect("client"), 1);
+        } else {
+            drop(server);
+        }
+        let mut errors = vec![reader.await.unwrap()];
+        for call in calls {
+            errors.push(call.await.unwrap().expect_err("it has no end of its own"));
+        }
+        for error in errors {
+            let text = texts(&error);
+            assert!(!text.contains(char::is_control), "{text:?}");
         }
     }
 }
