@@ -116,6 +116,7 @@ impl Tls {
         let roots = chain::roots(pem::certificates(Part::Authority, ca)?)?;
         Self::from_parts(chain, private_key, roots, clock).map_err(|e| match e {
             TlsError::KeyMismatch => pem::key_mismatch(key),
+            TlsError::OtherAuthority => pem::other_authority(cert, ca),
             other => other,
         })
     }

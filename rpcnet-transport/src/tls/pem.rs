@@ -80,6 +80,7 @@ fn in_its_place(part: Part, text: &[u8]) -> Option<&'static str> {
     }
     let has = |label: &str| has_section(text, |found| found == label.as_bytes());
     let has_certificate = has("CERTIFICATE");
+    let skipped = skipped_certificate(text);
     let has_key = has_section(text, |found| found.ends_with(b"PRIVATE KEY"));
     let has_request = has("CERTIFICATE REQUEST") || has("NEW CERTIFICATE REQUEST");
     let is_encrypted = has("ENCRYPTED PRIVATE KEY")
@@ -92,7 +93,7 @@ fn in_its_place(part: Part, text: &[u8]) -> Option<&'static str> {
             "it is a key of OpenSSH: PKCS#8, PKCS#1 or SEC1 is needed, as of `openssl genpkey`",
         ),
         Part::Key if has_key => None,
-        Part::Key if has_certificate => Some(
+        Part::Key if has_certificate || skipped.is_some() => Some(
             "there is a certificate in its place: are the files swapped? Their order is \
              certificate, key, CA",
         ),
@@ -103,6 +104,7 @@ fn in_its_place(part: Part, text: &[u8]) -> Option<&'static str> {
             Some("there is a public key in its place: use the private key that belongs to it")
         }
         Part::Certificate | Part::Authority if has_certificate => None,
+        Part::Certificate | Part::Authority if skipped.is_some() => skipped,
         Part::Certificate | Part::Authority if has_key => Some(
             "there is a private key in its place: are the files swapped? Their order is \
              certificate, key, CA",
@@ -115,6 +117,22 @@ fn in_its_place(part: Part, text: &[u8]) -> Option<&'static str> {
         ),
         _ => None,
     }
+}
+
+/// What to do with a certificate that the parser skips, since it has another label.
+fn skipped_certificate(text: &[u8]) -> Option<&'static str> {
+    if has_section(text, |found| found == b"TRUSTED CERTIFICATE") {
+        return Some(
+            "it has a certificate with trust settings (\"BEGIN TRUSTED CERTIFICATE\"), as \
+             `openssl x509 -trustout` writes it: write it without them, as by \
+             `openssl x509 -in TRUSTED.pem -out PLAIN.pem`",
+        );
+    }
+    let has_old = has_section(text, |found| found == b"X509 CERTIFICATE");
+    has_old.then_some(
+        "it has a certificate with the label of old programs (\"BEGIN X509 CERTIFICATE\"): write \
+         it with the label of today, as by `openssl x509 -in OLD.pem -out NEW.pem`",
+    )
 }
 
 /// What to do with a file that is binary.
@@ -144,6 +162,16 @@ fn instead_of_der(part: Part, file: &[u8]) -> &'static str {
             "it is DER: convert it to PEM, as by `openssl x509 -inform der -in CERT.der -out NODE.pem`"
         }
     }
+}
+
+/// The error of a certificate that was issued by no authority that was read.
+pub(super) fn other_authority(cert: &[u8], ca: &[u8]) -> TlsError {
+    let parts = [(Part::Certificate, cert), (Part::Authority, ca)];
+    let skipped = parts.into_iter().find_map(|(part, text)| {
+        let reason = skipped_certificate(text)?;
+        Some(invalid(part, reason))
+    });
+    skipped.unwrap_or(TlsError::OtherAuthority)
 }
 
 /// The error of a key that is not that of the certificate.

@@ -16,6 +16,9 @@ const CA: &[u8] = include_bytes!("fixtures/p-256-ca.pem");
 const REQUEST: &[u8] = include_bytes!("fixtures/node.csr");
 const PKCS12: &[u8] = include_bytes!("fixtures/node.p12");
 const VERSION_1: &[u8] = include_bytes!("fixtures/v1.pem");
+/// `node.pem` and `p-256-ca.pem`, by `openssl x509 -trustout -addtrust serverAuth`.
+const TRUSTED: &[u8] = include_bytes!("fixtures/node-trusted.pem");
+const TRUSTED_CA: &[u8] = include_bytes!("fixtures/p-256-ca-trusted.pem");
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -133,6 +136,31 @@ fn requests_in_place_of_what_is_needed_say_so() {
         ],
     );
     check(CERT, KEY, REQUEST, &["CA certificate", request]);
+}
+
+#[test]
+fn certificates_with_trust_settings_or_an_old_label_say_how_to_write_them_plainly() {
+    let remedy = ["TRUSTED CERTIFICATE", "openssl x509 -in TRUSTED.pem"];
+    let of = |part| [&[part][..], &remedy].concat();
+    check(TRUSTED, KEY, CA, &of("node certificate"));
+    check(CERT, KEY, TRUSTED_CA, &of("CA certificate"));
+    // Among others, of which none is the issuer.
+    let other = DevCa::new("other").ca_pem().as_bytes().to_vec();
+    let authorities = [&other[..], TRUSTED_CA].concat();
+    check(CERT, KEY, &authorities, &of("CA certificate"));
+    // A key after it in the same file is no other mistake.
+    check(&[TRUSTED, KEY].concat(), KEY, CA, &of("node certificate"));
+    let swapped = ["private key", "certificate in its place", "files swapped"];
+    check(CERT, TRUSTED, CA, &swapped);
+    let old = |pem: &[u8]| {
+        let text = String::from_utf8(pem.to_vec()).unwrap();
+        text.replace(" CERTIFICATE", " X509 CERTIFICATE")
+            .into_bytes()
+    };
+    let remedy = ["BEGIN X509 CERTIFICATE", "openssl x509 -in OLD.pem"];
+    check(&old(CERT), KEY, CA, &remedy);
+    check(CERT, KEY, &old(CA), &remedy);
+    check(CERT, &old(CERT), CA, &swapped);
 }
 
 #[test]
