@@ -28,7 +28,7 @@ use crate::{
     connections::Connections,
     gauge::Gauge,
     quic,
-    reload::CurrentTls,
+    reload::{self, CurrentTls},
     runtime::EndpointRuntime,
     server::{AcceptLoop, Gate, QueueDelay, serve_connections},
     socket::{self, ClosePort, Port, SharedSocket, SideQueue},
@@ -221,6 +221,10 @@ impl Endpoint {
         shared
             .connections
             .spawn(serve_connections(Arc::clone(&shared), gate));
+        // Shards have one identity, and one of them warns of its end.
+        if shard == 0 {
+            reload::warn_of_expiry(&shared);
+        }
         Ok(Self(Arc::new(Handle {
             shared,
             local_addr,

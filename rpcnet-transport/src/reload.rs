@@ -1,21 +1,28 @@
 //! A new certificate for an endpoint that goes on.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::sleep};
 
 use crate::{
     Endpoint, PemPaths, Tls, TlsError, TransportConfig,
     endpoint::Shared,
     quic,
     stats::Counters,
-    tls::{ClientSessions, FileState, ServerSessions},
+    tls::{ClientSessions, ExpiryWarning, FileState, ServerSessions, utc},
 };
 
 /// What an endpoint shows to others and trusts at the moment.
-pub(crate) struct CurrentTls(Mutex<Current>);
+pub(crate) struct CurrentTls {
+    current: Mutex<Current>,
+    /// For the task that warns of the end of its validity.
+    replaced: Notify,
+}
 
 struct Current {
     tls: Tls,
@@ -64,6 +71,17 @@ impl Endpoint {
     /// [`TlsReloadError`]; the old identity stays.
     pub fn reload_tls(&self, tls: Tls) -> Result<(), TlsReloadError> {
         self.0.shared.reload_tls(tls)
+    }
+
+    /// End of the validity (`notAfter`) of the certificate that it shows now:
+    /// [`Tls::not_after`] of the identity that it was bound with or took last.
+    ///
+    /// The log says so too, as a warning, when less than a quarter of the validity is left, or less
+    /// than 30 days of a long one; again each time that half of the rest has passed; and as an
+    /// error when the certificate has expired, then every hour until there is another one. Endpoints
+    /// that have their identity from the same [`Tls`] and its clones warn once between them.
+    pub fn certificate_not_after(&self) -> SystemTime {
+        self.0.shared.tls.current().not_after()
     }
 
     /// Looks at the files of this node's identity now and then every so often (at least 10 ms apart), and
@@ -138,20 +156,24 @@ impl CurrentTls {
             server: Some(server.clone()),
             tls,
         };
-        (Self(Mutex::new(current)), server)
+        let current = Self {
+            current: Mutex::new(current),
+            replaced: Notify::new(),
+        };
+        (current, server)
     }
 
     pub(crate) fn current(&self) -> Tls {
-        self.0.lock().tls.clone()
+        self.current.lock().tls.clone()
     }
 
     pub(crate) fn sessions(&self) -> Arc<ClientSessions> {
-        Arc::clone(&self.0.lock().sessions)
+        Arc::clone(&self.current.lock().sessions)
     }
 
     /// Takes no more connections, whatever is reloaded later.
     pub(crate) fn close(&self, quinn: &quinn::Endpoint) {
-        let mut current = self.0.lock();
+        let mut current = self.current.lock();
         current.server = None;
         quinn.set_server_config(None);
     }
@@ -159,7 +181,7 @@ impl CurrentTls {
     /// `false` if it is closed.
     fn replace(&self, tls: Tls, shared: &Shared) -> bool {
         let config = &shared.config;
-        let mut current = self.0.lock();
+        let mut current = self.current.lock();
         let Some(server) = &mut current.server else {
             return false;
         };
@@ -169,6 +191,8 @@ impl CurrentTls {
         shared.quinn.set_server_config(Some(server.clone()));
         current.sessions = client_sessions(&tls, config);
         current.tls = tls;
+        drop(current);
+        self.replaced.notify_one();
         true
     }
 }
@@ -186,6 +210,42 @@ fn server_crypto(
 
 fn client_sessions(tls: &Tls, config: &TransportConfig) -> Arc<ClientSessions> {
     Arc::new(ClientSessions::new(tls.clone(), config.session_lifetime))
+}
+
+/// Warns in the log of the end of the validity of the identity, until the endpoint ends.
+pub(crate) fn warn_of_expiry(shared: &Arc<Shared>) {
+    let (stopped, warnings) = (shared.stopped.clone(), warnings(Arc::clone(shared)));
+    // Not among the tasks that a shutdown waits for: it has nothing to complete.
+    shared.runtime.spawn(async move {
+        stopped.run_until_cancelled(warnings).await;
+    });
+}
+
+async fn warnings(shared: Arc<Shared>) {
+    loop {
+        let tls = shared.tls.current();
+        let (node, not_after) = (tls.node_name(), utc(tls.not_after()));
+        match tls.take_expiry_warning() {
+            Some(ExpiryWarning::Soon(left)) => tracing::warn!(
+                node,
+                not_after,
+                ?left,
+                "certificate expires soon: issue a new one for this node, and reload it"
+            ),
+            Some(ExpiryWarning::Expired) => tracing::error!(
+                node,
+                not_after,
+                "certificate expired: other nodes refuse new connections with this one; issue a new \
+                 one for this node, and reload it"
+            ),
+            None => {}
+        }
+        let next = tls.until_expiry_warning();
+        tokio::select! {
+            () = shared.tls.replaced.notified() => {}
+            () = sleep(next.min(CLOCK_POLL)) => {}
+        }
+    }
 }
 
 async fn watch(shared: Arc<Shared>, paths: PemPaths, every: Duration) {
@@ -212,6 +272,9 @@ async fn watch(shared: Arc<Shared>, paths: PemPaths, every: Duration) {
         sleep(every).await;
     }
 }
+
+/// How often it is looked whether the machine has slept or its clock was set.
+const CLOCK_POLL: Duration = Duration::from_secs(3600);
 
 /// Files are not looked at more often than this.
 const POLL_MIN: Duration = Duration::from_millis(10);

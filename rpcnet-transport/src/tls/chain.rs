@@ -8,6 +8,7 @@ use webpki::{EndEntityCert, Error, KeyUsage, anchor_from_trusted_cert};
 
 use super::{
     Part, TlsError, der,
+    expiry::Validity,
     key_kind::{SUPPORTED, unsupported_public_key},
 };
 
@@ -51,27 +52,52 @@ pub(super) fn check(
     Ok(())
 }
 
+/// The time within which other nodes take a certificate that is good [now](check): its own, cut short
+/// by the end of the intermediates that it needs.
+pub(super) fn validity(
+    chain: &[CertificateDer<'static>],
+    roots: &RootCertStore,
+    provider: &CryptoProvider,
+) -> Result<Validity, TlsError> {
+    let own = der::validity(&chain[0]);
+    let [not_before_s, own_end] =
+        own.ok_or_else(|| malformed(Part::Certificate, &Error::BadDer))?;
+    let is_good_at = |second: &u64| {
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(*second));
+        check(chain, roots, provider, time).is_ok()
+    };
+    let ends = chain[1..]
+        .iter()
+        .filter_map(|intermediate| der::validity(intermediate))
+        .map(|[_, end]| end);
+    // An intermediate that is not needed, or has a twin that lives longer, cuts nothing short.
+    let ends = ends.filter(|end| *end < own_end).chain([own_end]);
+    let not_after_s = match chain.len() {
+        1 => own_end,
+        _ => ends.filter(is_good_at).max().unwrap_or(own_end),
+    };
+    Ok(Validity {
+        not_before_s,
+        not_after_s,
+    })
+}
+
 fn refusal(
     error: Error,
     chain: &[CertificateDer<'_>],
     roots: &RootCertStore,
     usage: &'static str,
 ) -> TlsError {
+    let own = der::validity(&chain[0]);
     match error {
-        Error::CertExpired { not_after, .. } => {
-            let not_after = system_time(not_after);
-            TlsError::Expired {
-                certificate: which(der::not_after(&chain[0]), not_after),
-                not_after,
-            }
-        }
-        Error::CertNotValidYet { not_before, .. } => {
-            let not_before = system_time(not_before);
-            TlsError::NotValidYet {
-                certificate: which(der::not_before(&chain[0]), not_before),
-                not_before,
-            }
-        }
+        Error::CertExpired { not_after, .. } => TlsError::Expired {
+            certificate: which(own.map(|[_, own]| own), not_after),
+            not_after: system_time(not_after.as_secs()),
+        },
+        Error::CertNotValidYet { not_before, .. } => TlsError::NotValidYet {
+            certificate: which(own.map(|[own, _]| own), not_before),
+            not_before: system_time(not_before.as_secs()),
+        },
         Error::RequiredEkuNotFoundContext(_) => TlsError::Usage(usage),
         Error::CaUsedAsEndEntity => TlsError::invalid(Part::Certificate, CA_IN_ITS_PLACE),
         Error::EndEntityUsedAsCa => TlsError::invalid(
@@ -138,15 +164,16 @@ fn malformed(part: Part, error: &Error) -> TlsError {
 }
 
 /// Which certificate of the chain ends or begins at this time, if the node's does so at that one.
-fn which(own: Option<String>, time: SystemTime) -> &'static str {
+fn which(own: Option<u64>, time: UnixTime) -> &'static str {
     match own {
-        Some(own) if own != der::utc(time) => "intermediate certificate",
+        Some(own) if own != time.as_secs() => "intermediate certificate",
         _ => "node certificate",
     }
 }
 
-fn system_time(time: UnixTime) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs())
+/// A time so many seconds after the Unix epoch.
+pub(super) fn system_time(since_epoch_s: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch_s)
 }
 
 const CA_IN_ITS_PLACE: &str = "it is the certificate of a CA: issue one for the node, and let it \

@@ -49,17 +49,8 @@ pub(super) fn is_der(file: &[u8]) -> bool {
     }
 }
 
-/// The last second of a certificate (RFC 5280 section 4.1.2.5), as [`utc`] writes it.
-pub(super) fn not_after(certificate: &[u8]) -> Option<String> {
-    validity(certificate).map(|[_, not_after]| not_after)
-}
-
-/// The first second of a certificate, as [`utc`] writes it.
-pub(super) fn not_before(certificate: &[u8]) -> Option<String> {
-    validity(certificate).map(|[not_before, _]| not_before)
-}
-
-fn validity(certificate: &[u8]) -> Option<[String; 2]> {
+/// The first and the last second of a certificate (RFC 5280 section 4.1.2.5), since the Unix epoch.
+pub(super) fn validity(certificate: &[u8]) -> Option<[u64; 2]> {
     let (certificate, _) = expect(certificate, SEQUENCE)?;
     let (to_be_signed, _) = expect(certificate, SEQUENCE)?;
     // The version is optional.
@@ -74,7 +65,8 @@ fn validity(certificate: &[u8]) -> Option<[String; 2]> {
     Some([not_before, time(tag, not_after)?])
 }
 
-fn time(tag: u8, text: &[u8]) -> Option<String> {
+/// Seconds since the Unix epoch.
+fn time(tag: u8, text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let text = match tag {
         UTC_TIME if text >= "50" => format!("19{text}"),
@@ -85,14 +77,27 @@ fn time(tag: u8, text: &[u8]) -> Option<String> {
     if text.len() != 14 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let part = |at: usize| &text[at..at + 2];
-    let (hour, minute, second) = (part(8), part(10), part(12));
-    let (year, month, day) = (&text[..4], part(4), part(6));
-    Some(format!("{year}-{month}-{day} {hour}:{minute}:{second} UTC"))
+    let part = |at: usize| text[at..at + 2].parse::<u64>().ok();
+    let (year, month, day) = (text[..4].parse::<u64>().ok()?, part(4)?, part(6)?);
+    let (hour, minute, second) = (part(8)?, part(10)?, part(12)?);
+    let days = days_to(year, month, day)?;
+    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+}
+
+/// Days from the Unix epoch to this one.
+fn days_to(year: u64, month: u64, day: u64) -> Option<u64> {
+    if !(1..=12).contains(&month) || day == 0 {
+        return None;
+    }
+    // Years that begin with March, so that the day of a leap year is the last one.
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year;
+    days.checked_sub(719_468)
 }
 
 /// A time as people write it: `2026-11-29 15:30:00 UTC`.
-pub(super) fn utc(time: SystemTime) -> String {
+pub(crate) fn utc(time: SystemTime) -> String {
     let since_epoch = time
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
@@ -135,13 +140,36 @@ mod tests {
     #[test]
     fn times_of_certificates_have_two_forms() {
         let read = |tag, text: &str| time(tag, text.as_bytes());
-        let expected = Some("2049-12-31 23:59:59 UTC".to_owned());
+        let expected = Some(2_524_607_999);
         assert_eq!(read(UTC_TIME, "491231235959Z"), expected);
         assert_eq!(read(GENERALIZED_TIME, "20491231235959Z"), expected);
-        let expected = Some("1950-01-01 00:00:00 UTC".to_owned());
-        assert_eq!(read(UTC_TIME, "500101000000Z"), expected);
-        for damaged in ["", "Z", "4912312359Z", "49123123595äZ", "491231235959"] {
+        assert_eq!(read(UTC_TIME, "700101000000Z"), Some(0));
+        for damaged in [
+            "",
+            "Z",
+            "4912312359Z",
+            "49123123595äZ",
+            "491231235959",
+            "491331235959Z",
+            "490031235959Z",
+            "491200235959Z",
+            // In 1950, before the epoch.
+            "500101000000Z",
+        ] {
             assert_eq!(read(UTC_TIME, damaged), None, "{damaged}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        let mut second = 0;
+        while second < 253_402_300_799 {
+            let text = utc(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+            let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+            let read = time(GENERALIZED_TIME, format!("{digits}Z").as_bytes());
+            assert_eq!(read, Some(second), "{text}");
+            // Of no calendar's measure.
+            second += 2_345_678;
         }
     }
 

@@ -7,6 +7,7 @@ mod derived;
 #[cfg(feature = "dev-certs")]
 mod dev;
 mod error;
+mod expiry;
 mod files;
 mod host;
 mod key_kind;
@@ -19,7 +20,9 @@ mod verify;
 pub use self::dev::{DevCa, NodePem};
 pub(crate) use self::{
     client_sessions::{ClientSessions, KnownPeer},
+    der::utc,
     derived::DerivedKey,
+    expiry::ExpiryWarning,
     files::FileState,
     name::{CertificateNameFault, canonical_name, fault as name_fault, node_name},
     server_sessions::ServerSessions,
@@ -30,7 +33,13 @@ pub use self::{
     files::PemPaths,
 };
 
-use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rustls::{
     RootCertStore,
@@ -44,6 +53,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use self::{
     client_sessions::PeerMemory,
+    expiry::Expiry,
     key_kind::{SUPPORTED, unsupported_private_key},
     verify::NodeVerifier,
 };
@@ -66,6 +76,7 @@ struct Inner {
     clock: Arc<dyn TimeProvider>,
     client_verifier: Arc<dyn ClientCertVerifier>,
     server: rustls::ServerConfig,
+    expiry: Expiry,
     /// The private key, for what is derived from it.
     secret: PrivateKeyDer<'static>,
 }
@@ -129,6 +140,14 @@ impl Tls {
         &self.0.node_name
     }
 
+    /// End of the validity (`notAfter`, RFC 5280 section 4.1.2.5): the last second in which other
+    /// nodes take the certificate of this one. It is that of an intermediate certificate if the
+    /// node's is good only with one that expires sooner. An endpoint warns of it in the log, see
+    /// [`Endpoint::certificate_not_after`](crate::Endpoint::certificate_not_after).
+    pub fn not_after(&self) -> SystemTime {
+        chain::system_time(self.0.expiry.not_after_s())
+    }
+
     fn from_parts(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -137,6 +156,7 @@ impl Tls {
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         chain::check(&chain, &roots, &provider, now(&*clock))?;
+        let expiry = Expiry::new(chain::validity(&chain, &roots, &provider)?);
         let node_name = node_name(&chain[0])?;
         let secret = key.clone_key();
         let identity = CertifiedKey::from_der(chain, key, &provider).map_err(|e| match e {
@@ -162,6 +182,7 @@ impl Tls {
             clock,
             client_verifier,
             server,
+            expiry,
             secret,
         })))
     }
@@ -175,6 +196,16 @@ impl Tls {
     /// The time by which certificates are judged.
     pub(crate) fn now(&self) -> UnixTime {
         now(&*self.0.clock)
+    }
+
+    /// The warning of the end of its validity that is due now, which is not given again.
+    pub(crate) fn take_expiry_warning(&self) -> Option<ExpiryWarning> {
+        self.0.expiry.take_warning(self.now())
+    }
+
+    /// How long it is until the next such warning is due.
+    pub(crate) fn until_expiry_warning(&self) -> Duration {
+        self.0.expiry.until_warning(self.now())
     }
 
     /// Whether both are of the same certificates and key.
