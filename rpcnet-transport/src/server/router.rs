@@ -159,6 +159,48 @@ impl Router {
     /// A method that answers one request with a stream. The stream ends when the handler has returned and its sender
     /// is dropped. For messages as they are, take or send [`Raw`](crate::Raw).
     ///
+    /// The handler's error is a [`Status`]. The error of a function with one of its own is converted
+    /// in a closure around it:
+    ///
+    /// ```
+    /// use rpcnet_transport::{Router, RpcError, Sender, Status};
+    ///
+    /// enum CountError {
+    ///     TooFar,
+    ///     Rpc(RpcError),
+    /// }
+    ///
+    /// impl From<RpcError> for CountError {
+    ///     fn from(error: RpcError) -> Self {
+    ///         Self::Rpc(error)
+    ///     }
+    /// }
+    ///
+    /// impl From<CountError> for Status {
+    ///     fn from(error: CountError) -> Self {
+    ///         match error {
+    ///             CountError::TooFar => Status::invalid_request("too far"),
+    ///             CountError::Rpc(error) => error.into(),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// async fn count(to: u32, mut numbers: Sender<u32>) -> Result<(), CountError> {
+    ///     if to > 1_000 {
+    ///         return Err(CountError::TooFar);
+    ///     }
+    ///     for number in 0..to {
+    ///         numbers.send(number).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// let router = Router::new().server_streaming("count", |_cx, to, numbers| async move {
+    ///     count(to, numbers).await.map_err(Status::from)
+    /// });
+    /// # drop(router);
+    /// ```
+    ///
     /// # Panics
     ///
     /// As of [`raw`](Self::raw).
@@ -205,7 +247,8 @@ impl Router {
     }
 
     /// A method that answers a stream with a stream. The answering stream ends when the handler has returned and its
-    /// sender is dropped.
+    /// sender is dropped. The handler's error is a [`Status`], as of
+    /// [`server_streaming`](Self::server_streaming).
     ///
     /// # Panics
     ///
