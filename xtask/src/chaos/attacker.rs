@@ -1,6 +1,7 @@
 //! A child process that does harm: a peer with a good certificate, which speaks QUIC and TLS rightly and the protocol as it likes.
 
 mod greedy;
+mod keyed;
 mod liar;
 mod raw;
 
@@ -18,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::{greedy::Greedy, liar::Liar, raw::RawEndpoint};
+use self::{greedy::Greedy, keyed::Keyed, liar::Liar, raw::RawEndpoint};
 use super::{
     node::{self, Link, Role},
     protocol::{Notice, Order, Target},
@@ -75,6 +76,7 @@ async fn begin(
         attacks.spawn(async move {
             match role {
                 Role::Liar => rounds(Liar::new(peer, number), LIES_EVERY, tell).await,
+                Role::Keyed => rounds(Keyed::new(peer), GRABS_EVERY, tell).await,
                 _ => rounds(Greedy::new(peer), GRABS_EVERY, tell).await,
             }
         });
@@ -111,6 +113,14 @@ impl Peer {
         let connecting = self.endpoint.connect(&self.target);
         let connection = timeout(CONNECT_WITHIN, connecting).await.ok()?;
         self.act(connection)
+    }
+
+    /// The connection in this place, which is made anew if it has ended.
+    async fn connected(&self, place: &mut Option<quinn::Connection>) -> Option<quinn::Connection> {
+        if place.as_ref().is_none_or(|it| it.close_reason().is_some()) {
+            *place = self.connect().await;
+        }
+        place.clone()
     }
 
     /// A new stream with these bytes at its beginning, if the worker lets it be opened soon.

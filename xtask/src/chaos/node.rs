@@ -35,6 +35,8 @@ pub(crate) enum Role {
     Worker,
     /// Holds what it can of the workers.
     Greedy,
+    /// Makes calls that take long, and gives them up.
+    Keyed,
     /// Breaks the rules of the protocol.
     Liar,
 }
@@ -61,7 +63,9 @@ pub(crate) fn run(options: &Options) -> crate::project::Outcome {
         let result = match options.role {
             Role::Director => director::direct(&mut link).await,
             Role::Worker => work(&mut link).await,
-            Role::Greedy | Role::Liar => attacker::attack(&mut link, options.role).await,
+            Role::Greedy | Role::Keyed | Role::Liar => {
+                attacker::attack(&mut link, options.role).await
+            }
         };
         let code = match result {
             Ok(()) => ExitCode::SUCCESS,
@@ -164,8 +168,6 @@ fn router(setup: &Setup) -> io::Result<Router> {
             Ok(body)
         })
         .with_idempotency(LONG, KeyMemory::new())
-        // A running handler holds its place, whichever caller it serves: a method that takes long needs a limit of its own.
-        .with_limit(LONG, LONG_PLACES)
         .server_streaming(
             ENDLESS,
             |_cx, (): (), mut replies: Sender<Raw>| async move {
@@ -221,7 +223,6 @@ const LONG_TIME: Duration = Duration::from_secs(2);
 const ITEM_BYTES: usize = 16 << 10;
 /// Limits of a worker where they are few: calls that run, calls that are known, connections.
 const PLACES: usize = 8;
-const LONG_PLACES: usize = PLACES / 2;
 const CALLS_MAX: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// How many times as long a slow worker takes.

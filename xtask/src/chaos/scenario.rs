@@ -21,7 +21,8 @@ pub(crate) enum Scenario {
     Old,
     /// One worker takes a hundred times as long.
     Slow,
-    /// A process with a good certificate holds as much as it can of every worker.
+    /// Two processes with good certificates hold as much as they can of every worker: one does not
+    /// take what it is sent, the other makes calls that take long.
     Greedy,
     /// A process with a good certificate breaks the rules of the protocol at every worker.
     Liar,
@@ -66,7 +67,7 @@ impl Scenario {
             Self::Panic => "one worker's handlers always panic",
             Self::Old => "one worker is of an older version, and rejects every call at once",
             Self::Slow => "one worker takes 100 times as long",
-            Self::Greedy => "a member holds what it can of every worker",
+            Self::Greedy => "two members hold what they can of every worker",
             Self::Liar => "a member breaks the rules of the protocol at every worker",
         }
     }
@@ -97,6 +98,14 @@ impl Scenario {
         match self {
             Self::Greedy => Some(Role::Greedy),
             Self::Liar => Some(Role::Liar),
+            _ => None,
+        }
+    }
+
+    /// The process that does harm too, from when the director has called every worker.
+    pub(crate) const fn late_attacker(self) -> Option<Role> {
+        match self {
+            Self::Greedy => Some(Role::Keyed),
             _ => None,
         }
     }

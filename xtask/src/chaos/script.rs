@@ -20,6 +20,10 @@ pub(crate) async fn play(scenario: Scenario, options: &Options) -> Result<Row, B
         stage.attack(attacker).await?;
     }
     stage.load(options.calls_per_s()).await?;
+    if let Some(attacker) = scenario.late_attacker() {
+        until(&stage, CALLED_AFTER).await;
+        stage.attack(attacker).await?;
+    }
     let at = |share: f64| length.mul_f64(share);
     match scenario {
         Scenario::Kill => {
@@ -50,7 +54,7 @@ pub(crate) async fn play(scenario: Scenario, options: &Options) -> Result<Row, B
             until(&stage, at(0.6)).await;
             stage.resume(half).await?;
         }
-        // What is wrong is wrong from the first call to the last.
+        // What is wrong is wrong from the beginning to the last call.
         Scenario::Panic | Scenario::Old | Scenario::Slow | Scenario::Greedy | Scenario::Liar => {}
     }
     // Whatever went wrong is to be seen for a moment more.
@@ -70,5 +74,7 @@ async fn until(stage: &Stage, time: Duration) {
     sleep_until(stage.begin() + time).await;
 }
 
+/// Enough for the director to have called every worker.
+const CALLED_AFTER: Duration = Duration::from_millis(500);
 const STOPPED_MAX: Duration = Duration::from_secs(10);
 const AFTERWARDS: Duration = Duration::from_millis(500);

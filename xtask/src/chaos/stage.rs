@@ -18,7 +18,7 @@ use crate::{
     demo::{node::Keys, protocol::NodeSetup},
 };
 
-/// A director, its workers, and perhaps an attacker of them.
+/// A director, its workers, and perhaps attackers of them.
 pub(crate) struct Stage {
     ca: DevCa,
     folder: tempfile::TempDir,
@@ -27,7 +27,7 @@ pub(crate) struct Stage {
     workers: Vec<ChildProcess>,
     /// Where the workers were reached at first.
     targets: Vec<Target>,
-    attacker: Option<ChildProcess>,
+    attackers: Vec<ChildProcess>,
     /// When calls began to flow.
     begin: Instant,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Stage {
 pub(crate) struct Run {
     pub(crate) report: Report,
     pub(crate) runs: Runs,
-    /// What the attacker did, if there was one.
+    /// What the attacker did, if there was one; of two what the one did that did less.
     pub(crate) acts: Option<u64>,
 }
 
@@ -98,7 +98,7 @@ impl Stage {
             seeds,
             workers,
             targets,
-            attacker: None,
+            attackers: Vec::new(),
             begin: Instant::now(),
         };
         stage.see_all().await?;
@@ -119,14 +119,14 @@ impl Stage {
     /// Starts a process that does harm to all workers, and waits until it does.
     pub(crate) async fn attack(&mut self, role: Role) -> Result<(), Box<dyn Error>> {
         let root = self.folder.path();
-        let cast = Cast::new(role);
-        let (mut attacker, _) = start(&self.ca, root, ATTACKER, cast, &[]).await?;
+        let (name, cast) = (role.name(), Cast::new(role));
+        let (mut attacker, _) = start(&self.ca, root, &name, cast, &[]).await?;
         let targets = self.targets.clone();
         attacker.send(&Order::Attack { targets }).await?;
         let deadline = Instant::now() + START_WITHIN;
         match attacker.recv_by(deadline, "attack all workers").await? {
-            Notice::Attacking => self.attacker = Some(attacker),
-            other => return Err(unexpected(ATTACKER, &other)),
+            Notice::Attacking => self.attackers.push(attacker),
+            other => return Err(unexpected(&name, &other)),
         }
         Ok(())
     }
@@ -229,12 +229,12 @@ impl Stage {
             other => return Err(unexpected("director", &other)),
         };
         self.director.wait_by(deadline).await?;
-        let mut acts = None;
-        if let Some(attacker) = &mut self.attacker {
+        let mut acts = Vec::new();
+        for attacker in &mut self.attackers {
             attacker.send(&Order::Finish).await?;
             match attacker.recv_by(deadline, "finish").await? {
-                Notice::Attacked { acts: count } => acts = Some(count),
-                other => return Err(unexpected(ATTACKER, &other)),
+                Notice::Attacked { acts: count } => acts.push(count),
+                other => return Err(unexpected(attacker.name(), &other)),
             }
         }
         for worker in &mut self.workers {
@@ -243,7 +243,7 @@ impl Stage {
         Ok(Run {
             report,
             runs: Runs::read(self.folder.path())?,
-            acts,
+            acts: acts.into_iter().min(),
         })
     }
 }
@@ -288,7 +288,6 @@ pub(crate) fn worker_name(number: usize) -> String {
     format!("worker-{number}")
 }
 
-const ATTACKER: &str = "attacker";
 const START_WITHIN: Duration = Duration::from_secs(30);
 /// More than a worker that leaves in order takes.
 const END_WITHIN: Duration = Duration::from_secs(20);

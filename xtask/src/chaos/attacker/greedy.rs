@@ -1,13 +1,12 @@
-//! A peer that holds what it can: requests that drip in, replies and streams that it does not take, calls that it gave up, connections.
+//! A peer that holds what it can: requests that drip in, replies and streams that it does not take,
+//! connections.
 
-use std::time::Duration;
-
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connection, RecvStream, SendStream};
 use rpcnet_transport::wire::Flags;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::{Attack, Peer, STEP_WITHIN, raw::request};
-use crate::chaos::node::{ENDLESS, LARGE, LONG};
+use crate::chaos::node::{ENDLESS, LARGE};
 
 /// What is held of one worker.
 #[derive(Debug)]
@@ -17,9 +16,6 @@ pub(super) struct Greedy {
     bodies: Streams,
     replies: Streams,
     endless: Streams,
-    given_up: Option<Connection>,
-    /// Of the last call with a key.
-    key: u128,
 }
 
 /// A connection and streams on it that are kept open.
@@ -37,31 +33,6 @@ impl Greedy {
             bodies: Streams::default(),
             replies: Streams::default(),
             endless: Streams::default(),
-            given_up: None,
-            key: 0,
-        }
-    }
-
-    /// Calls with keys, which go on though they are cancelled once they have begun.
-    async fn give_up(&mut self) {
-        let Some(connection) = connected(&self.peer, &mut self.given_up).await else {
-            return;
-        };
-        let mut calls = Vec::new();
-        while calls.len() < GIVEN_UP_MAX {
-            self.key += 1;
-            let bytes = request(LONG, Flags::default(), Some(self.key), 0);
-            match self.peer.call(&connection, &bytes).await {
-                Some((mut send, recv)) => {
-                    let _ = send.finish();
-                    calls.push(recv);
-                }
-                None => break,
-            }
-        }
-        sleep(BEGUN_AFTER).await;
-        for mut call in calls {
-            let _ = call.stop(VarInt::from_u32(0));
         }
     }
 
@@ -90,7 +61,6 @@ impl Attack for Greedy {
         };
         let endless = request(ENDLESS, streams, None, 0);
         self.endless.fill(peer, &endless, true).await;
-        self.give_up().await;
         self.hold_connections().await;
     }
 }
@@ -98,7 +68,7 @@ impl Attack for Greedy {
 impl Streams {
     /// Opens as many as the worker lets.
     async fn fill(&mut self, peer: &Peer, bytes: &[u8], is_whole: bool) {
-        let Some(connection) = connected(peer, &mut self.connection).await else {
+        let Some(connection) = peer.connected(&mut self.connection).await else {
             self.open.clear();
             return;
         };
@@ -126,20 +96,9 @@ impl Streams {
     }
 }
 
-/// The connection in this place, which is made anew if it has ended.
-async fn connected(peer: &Peer, place: &mut Option<Connection>) -> Option<Connection> {
-    if place.as_ref().is_none_or(|it| it.close_reason().is_some()) {
-        *place = peer.connect().await;
-    }
-    place.clone()
-}
-
 /// What is announced of a body, of which a few bytes come in each round.
 const BODY_BYTES: usize = 1 << 20;
 const DRIP: [u8; 8] = [0; 8];
 /// Of each kind, at each worker.
 const STREAMS_MAX: usize = 64;
-const GIVEN_UP_MAX: usize = 64;
 const CONNECTIONS_MAX: usize = 96;
-/// Enough for a call to have begun.
-const BEGUN_AFTER: Duration = Duration::from_millis(20);
