@@ -1,37 +1,28 @@
 //! A connection's streams, each served as a call.
 
-use std::{
-    future::Future,
-    panic::AssertUnwindSafe,
-    pin::{Pin, pin},
-    sync::Arc,
-};
+mod run;
+
+use std::{future::Future, pin::pin, sync::Arc};
 
 use bytes::Bytes;
-use futures::{FutureExt, future};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep_until},
-};
-use tokio_util::sync::CancellationToken;
+use futures::future;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
-    CallContext,
-    admission::{self, CallerShare, Entry, Gates, LentPlaces, Newcomer, Places},
-    answer::{answer, hold_reply},
-    context::{Asked, CallInfo},
+    admission::{self, CallerShare, Entry, Gates, Newcomer, Places},
+    answer::answer,
+    context::Asked,
     early::Handshake,
     first::Caller,
-    keys::Lent,
     request::{Unserved, read_body, read_header, settled},
-    router::{Arguments, Handler, Started},
+    router::Handler,
     rules::Rules,
 };
 use crate::{
     Code, Processed, Status,
     accounts::InFlight,
     endpoint::Shared,
-    stream::{Cut, GivenBack, RecvCore, RecvHalf, SendCore, SendHalf, SenderCut, ServedCall},
+    stream::{Cut, RecvHalf, SendHalf},
     wire::RequestHeader,
 };
 
@@ -93,31 +84,6 @@ struct Call {
     asked: Asked,
     places: Places,
     in_flight: InFlight,
-}
-
-/// Counts a call that is dropped before it is answered.
-struct Unended<'a>(Option<&'a Shared>);
-
-impl Drop for Unended<'_> {
-    fn drop(&mut self) {
-        if let Some(shared) = self.0 {
-            shared.counters.calls_cancelled.add_one();
-            if shared.cancel_calls.is_cancelled() {
-                shared.cancelled_by_shutdown.add_one();
-            }
-        }
-    }
-}
-
-/// How the wait for a handler ended.
-enum Ended {
-    Returned(Result<Bytes, Status>),
-    Panicked,
-    CallerGone,
-    OutOfTime,
-    Stopping,
-    /// The caller has left too much untaken for a message of the stream.
-    Overloaded,
 }
 
 impl Call {
@@ -201,153 +167,6 @@ impl Call {
             places,
             in_flight: guard,
         })
-    }
-
-    async fn run(self, shared: &Arc<Shared>, caller: &Caller, send: SendHalf, mut recv: RecvHalf) {
-        let Self {
-            name,
-            handler,
-            header,
-            body,
-            asked,
-            mut places,
-            in_flight,
-        } = self;
-        let (peer, account) = (&caller.peer, &caller.account.peer);
-        let deadline = asked.deadline;
-        let mut stopped = pin!(send.stopped());
-        shared.counters.calls_started.add_one();
-        let mut unended = Unended(Some(shared));
-
-        let token = shared.cancel_calls.child_token();
-        let limit = shared.config.message_bytes_max;
-        let flags = header.flags;
-        let info = CallInfo {
-            method: name,
-            asked,
-        };
-        let cx = CallContext::with_token(peer.clone(), info, token.clone());
-        if handler.rules().is_some_and(|rules| rules.remembers) && asked.idempotency_key.is_some() {
-            cx.lend(Lent {
-                places: std::mem::take(&mut places),
-                shared: Arc::clone(shared),
-                account: Arc::clone(account),
-                room: recv.take_room(),
-            });
-        } else if matches!(handler, Handler::Unary(_)) {
-            places.measure();
-        }
-        let lent = (flags.streams_requests || flags.streams_replies)
-            .then(|| LentPlaces::new(std::mem::take(&mut places)))
-            .flatten();
-        let (requests, mut unused_recv) = if flags.streams_requests {
-            let counters = Arc::clone(&shared.counters);
-            let runtime = shared.runtime.clone();
-            let core = RecvCore::of_handler(recv, runtime, peer.clone(), counters, lent.clone());
-            (Some(core), None)
-        } else {
-            (None, Some(recv))
-        };
-        let (replies, send_back) = if flags.streams_replies {
-            let call = ServedCall {
-                cancelled: token.clone(),
-                lent: lent.clone(),
-                account: Arc::clone(account),
-                settling: account.patience(&shared.config),
-            };
-            let patience = caller.sending.patience().with_deadline(deadline);
-            let (core, back) =
-                SendCore::of_handler(send, shared, peer.clone(), deadline, patience, call);
-            (Some(core), Where::Lent(back))
-        } else {
-            (None, Where::Here(send))
-        };
-
-        let arguments = Arguments {
-            body,
-            requests,
-            replies,
-        };
-        let (ended, send) = wait(
-            &handler,
-            cx,
-            arguments,
-            send_back,
-            stopped.as_mut(),
-            deadline,
-            &token,
-        )
-        .await;
-        if !matches!(ended, Ended::Returned(_)) {
-            unended.0 = None;
-        }
-        let returned = match &ended {
-            Ended::Returned(outcome) => Some(outcome),
-            _ => None,
-        };
-        if let Some(lent) = lent {
-            lent.end(returned);
-        }
-        if let Some(outcome) = returned {
-            places.note(outcome);
-        }
-        drop(places);
-        // What the handler has spawned need not wait for the caller's acknowledgement.
-        token.cancel();
-        let Some(mut send) = send else {
-            // The handler gave its sender away and the call is over: whoever has it finds it cancelled.
-            unended.0 = None;
-            count_unanswered(shared, &ended);
-            return;
-        };
-        let mut in_flight = Some(in_flight);
-        let outcome = match ended {
-            Ended::Returned(outcome) => outcome.and_then(|reply| within_limit(reply, limit)),
-            Ended::Panicked => {
-                shared.counters.handler_panics.add_one();
-                Err(unsure(Code::Internal, "the handler panicked"))
-            }
-            Ended::CallerGone => {
-                shared.counters.calls_cancelled.add_one();
-                return send.cut(Cut::Cancelled);
-            }
-            Ended::OutOfTime => {
-                shared.counters.calls_timed_out.add_one();
-                Err(unsure(
-                    Code::DeadlineExceeded,
-                    "deadline exceeded before the handler returned",
-                ))
-            }
-            Ended::Stopping => {
-                shared.counters.calls_cancelled.add_one();
-                shared.cancelled_by_shutdown.add_one();
-                // It is counted as cut, and not as one that goes on.
-                in_flight = None;
-                Err(unsure(
-                    Code::Cancelled,
-                    "the server shut down before the handler returned",
-                ))
-            }
-            // Its message was counted as dropped.
-            Ended::Overloaded => Err(unsure(
-                Code::Overloaded,
-                "buffer limit reached: earlier messages were not read",
-            )),
-        };
-        // The request went with its handler.
-        if let Some(recv) = &mut unused_recv {
-            recv.release_room();
-        }
-        let (outcome, _held) = match hold_reply(shared, account, outcome) {
-            Ok((outcome, held)) => (outcome, Some(held)),
-            Err(dropped) => (Err(dropped), None),
-        };
-        let sending = caller.sending.of(deadline);
-        answer(shared, sending, &mut send, stopped, outcome, in_flight).await;
-        unended.0 = None;
-        if let Some(mut recv) = unused_recv {
-            recv.note_end();
-        }
     }
 }
 
@@ -477,103 +296,6 @@ pub(super) fn unknown_method(shared: &Shared) -> Status {
 pub(super) fn wrong_kind() -> Status {
     let message = "the method streams its requests or replies otherwise than the call does";
     Status::new(Code::InvalidRequest, message).not_processed()
-}
-
-fn count_unanswered(shared: &Shared, ended: &Ended) {
-    let counters = &shared.counters;
-    match ended {
-        Ended::Returned(_) | Ended::CallerGone => counters.calls_cancelled.add_one(),
-        Ended::Panicked => counters.handler_panics.add_one(),
-        Ended::OutOfTime => counters.calls_timed_out.add_one(),
-        Ended::Stopping => {
-            counters.calls_cancelled.add_one();
-            shared.cancelled_by_shutdown.add_one();
-        }
-        Ended::Overloaded => {}
-    }
-}
-
-impl From<SenderCut> for Ended {
-    fn from(cut: SenderCut) -> Self {
-        match cut {
-            SenderCut::Stopping => Self::Stopping,
-            SenderCut::OutOfTime => Self::OutOfTime,
-            SenderCut::CallerGone => Self::CallerGone,
-            SenderCut::Overloaded => Self::Overloaded,
-        }
-    }
-}
-
-/// Where the half is to which the reply goes.
-enum Where {
-    Here(SendHalf),
-    /// With the handler, which sends it back when its sender is dropped.
-    Lent(oneshot::Receiver<GivenBack>),
-}
-
-/// Runs a handler until it returns, is cancelled or reaches its deadline. Gets back what was lent to it, if it can be had. A handler
-/// whose sender was cut has not returned, whatever it says: only a whole stream may end well.
-async fn wait(
-    handler: &Handler,
-    cx: CallContext,
-    arguments: Arguments,
-    send: Where,
-    stopped: Pin<&mut impl Future<Output = bool>>,
-    deadline: Option<Instant>,
-    token: &CancellationToken,
-) -> (Ended, Option<SendHalf>) {
-    let handler = handler.clone();
-    let bequest = cx.bequest();
-    // The handler's function itself may panic too, so it is called inside.
-    let handled = bequest.scope(async move {
-        match handler {
-            Handler::Unary(method) => {
-                let mut started = Started::default();
-                method.start(cx, arguments.body, &mut started);
-                started.finish().await
-            }
-            Handler::Streaming(method) => (method.serve)(cx, arguments).await,
-        }
-    });
-    let handled = AssertUnwindSafe(handled).catch_unwind();
-    let until = async {
-        match deadline {
-            Some(at) => sleep_until(at).await,
-            None => future::pending().await,
-        }
-    };
-    let mut handled = Box::pin(handled);
-    let mut over = pin!(async {
-        tokio::select! {
-            biased;
-            _ = stopped => Ended::CallerGone,
-            () = token.cancelled() => Ended::Stopping,
-            () = until => Ended::OutOfTime,
-        }
-    });
-    let ended = tokio::select! {
-        biased;
-        returned = &mut handled => returned.map_or(Ended::Panicked, Ended::Returned),
-        ended = &mut over => ended,
-    };
-    // Dropping the handler drops its sender, unless it gave that to somebody else.
-    drop(handled);
-    match (send, ended) {
-        (Where::Here(send), ended) => (ended, Some(send)),
-        (Where::Lent(back), Ended::Returned(outcome)) => tokio::select! {
-            biased;
-            back = back => {
-                let cut = back.as_ref().ok().and_then(|back| back.cut);
-                // It may have looked for the end of the call, and not sent what was to follow.
-                let is_cut = outcome.is_ok() && token.is_cancelled();
-                let cut = cut.or(if is_cut { Some(SenderCut::Stopping) } else { None });
-                let ended = cut.map_or(Ended::Returned(outcome), Ended::from);
-                (ended, back.ok().map(|back| back.half))
-            }
-            ended = &mut over => (ended, None),
-        },
-        (Where::Lent(mut back), ended) => (ended, back.try_recv().ok().map(|back| back.half)),
-    }
 }
 
 pub(super) fn within_limit(reply: Bytes, limit: usize) -> Result<Bytes, Status> {
