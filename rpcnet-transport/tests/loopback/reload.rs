@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use rpcnet_transport::{ConnectError, PemPaths, TlsReloadError};
+use rpcnet_transport::{ConnectError, MemoryNetwork, PemPaths, TlsReloadError};
 
 use super::*;
 
@@ -167,6 +167,23 @@ async fn changed_files_are_taken_once_they_fit_each_other() {
     let node = on_loopback(&new.issue(CLIENT).unwrap());
     let again = within(node.connect(server.local_addr(), SERVER)).await;
     assert_answers(&again.unwrap()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_without_connections_takes_no_time_whatever_is_watched() {
+    let (dir, network) = (Dir::new("idle-watch"), MemoryNetwork::new());
+    let paths = CA.write_pem(&dir.0, SERVER).unwrap();
+    let config = TransportConfig::default().with_lame_duck(Duration::from_secs(5));
+    let any = ([0, 0, 0, 0], 0).into();
+    let endpoint = network.bind(any, config, paths.tls().unwrap()).unwrap();
+    endpoint.watch_pem_files(paths, Duration::from_secs(60));
+    let begun = Instant::now();
+    endpoint.serve(Router::new()).shutdown(4 * PATIENCE).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test]
