@@ -94,5 +94,5 @@ fn per_call(before: u64) -> f64 {
     (ALLOCATIONS.get() - before) as f64 / CALLS as f64
 }
 
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 12;
 const CALLS: usize = 1_000;
