@@ -204,6 +204,7 @@ fn steps() -> Vec<Step> {
         Step::xtask("chaos --quick"),
         Step::xtask("chaos --namespaces --quick"),
         Step::xtask("bench rpc --quick"),
+        Step::xtask("bench rpc --bulk --quick"),
         Step::xtask("bench cluster --quick"),
         Step::xtask("bench pick --quick"),
         Step::xtask("bench gossip --quick"),

@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use crate::{
-    Body, Caller, ClosedLoop, Failure, Latencies, Report, Usage, control::Server, latencies::Batch,
-    system::usage,
+    Body, BulkLoad, Caller, ClosedLoop, Direction, Failure, Latencies, Report, Usage, bulk,
+    control::Server, latencies::Batch, system::usage,
 };
 
 /// What the callers of a run share.
@@ -27,8 +27,8 @@ pub(crate) struct Shared {
     latencies: Latencies,
     /// Of calls that were under way when it began.
     earlier: Latencies,
-    /// Of bulk calls that ended in the window, there and back.
-    bulk_bytes: AtomicU64,
+    /// Of bulk calls that ended in the window, both directions together.
+    bulk_bytes: Arc<AtomicU64>,
 }
 
 /// Runs the load over one connection.
@@ -43,44 +43,29 @@ pub(crate) async fn run<C: Caller>(
     conduct(callers, load, &shared, server).await
 }
 
-/// Runs the load over one connection, and one bulk call after the other beside it.
+/// Runs the load over one connection, and bulk calls beside it on the same connection.
 pub(crate) async fn run_beside<C: Caller>(
     caller: C,
     load: ClosedLoop,
-    bulk_bytes: usize,
+    bulk: Option<BulkLoad>,
     server: &mut Server,
 ) -> Result<Report, Failure> {
     let shared = Arc::new(Shared::default());
     let mut callers = JoinSet::new();
-    if bulk_bytes > 0 {
-        let number = u32::try_from(load.in_flight)?;
-        callers.spawn(bulk(
-            caller.clone(),
-            number,
-            bulk_bytes,
-            Arc::clone(&shared),
-        ));
+    for bytes in bulk.into_iter().flat_map(BulkLoad::sizes) {
+        for direction in [Direction::Up, Direction::Down] {
+            let (caller, state) = (caller.clone(), Arc::clone(&shared));
+            let state = move || match state.phase.load(Relaxed) {
+                MEASURING => bulk::State::Counted,
+                OVER => bulk::State::Over,
+                _ => bulk::State::NotCounted,
+            };
+            let carried = Arc::clone(&shared.bulk_bytes);
+            callers.spawn(bulk::call(caller, bytes, direction, state, carried));
+        }
     }
     start(&mut callers, &caller, 0..load.in_flight, load, &shared)?;
     conduct(callers, load, &shared, server).await
-}
-
-/// Makes bulk calls until it is over, which do not count as calls.
-async fn bulk<C: Caller>(
-    caller: C,
-    number: u32,
-    bytes: usize,
-    shared: Arc<Shared>,
-) -> Result<u64, Failure> {
-    let mut body = Body::new(number, bytes);
-    while shared.phase.load(Relaxed) != OVER {
-        let reply = caller.call(body.advance()).await;
-        body.check(&reply.map_err(|error| error.to_string())?)?;
-        if shared.phase.load(Relaxed) == MEASURING {
-            shared.bulk_bytes.fetch_add(2 * bytes as u64, Relaxed);
-        }
-    }
-    Ok(0)
 }
 
 /// Starts the callers of these numbers.

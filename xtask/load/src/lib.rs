@@ -9,6 +9,7 @@
 //! Every process uses the system's allocator.
 
 mod body;
+mod bulk;
 mod closed;
 mod control;
 mod latencies;
@@ -22,11 +23,13 @@ mod system;
 
 pub use crate::{
     body::{BODY_BYTES_MIN, Body, Mismatch},
+    bulk::{BULK_BYTES_MAX, answer},
     latencies::{Latencies, Quantiles},
     node::{run_client, run_server},
     order::{
-        Assignment, ClosedLoop, ConnectionReport, Direction, Event, Handshake, Job, Link, OpenLoop,
-        ReconnectLoad, Relay, Report, Runtime, Setup, Spread, StreamLoad, StreamReport, Usage,
+        Assignment, BulkLoad, ClosedLoop, ConnectionReport, Direction, Event, Handshake, Job, Link,
+        OpenLoop, ReconnectLoad, Relay, Report, Runtime, Setup, Spread, StreamLoad, StreamReport,
+        Usage,
     },
     subject::{CLIENT, Caller, Failure, SERVER, Subject},
     system::{cores, monotonic_us, parallelism, pin, thread_cpu_ns, usage},

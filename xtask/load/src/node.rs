@@ -65,9 +65,9 @@ fn measure<S: Subject>(assignment: &Assignment) -> Result<Event, Failure> {
                 let caller = client.connect(address).await?;
                 Ok(Event::Calls(closed::run(caller, load, &mut server).await?))
             }
-            Job::Beside { load, bulk_bytes } => {
+            Job::Beside { load, bulk } => {
                 let caller = client.connect(address).await?;
-                let report = closed::run_beside(caller, load, bulk_bytes, &mut server);
+                let report = closed::run_beside(caller, load, bulk, &mut server);
                 Ok(Event::Calls(report.await?))
             }
             Job::Spread(spread) => {

@@ -85,8 +85,8 @@ pub enum Job {
     Beside {
         /// The calls that are measured.
         load: ClosedLoop,
-        /// Bytes of the body of each call that is the bulk traffic, one at a time; 0 for none.
-        bulk_bytes: usize,
+        /// The bulk traffic, if there is any.
+        bulk: Option<BulkLoad>,
     },
     /// The same from several threads.
     Spread(Spread),
@@ -135,6 +135,15 @@ pub struct ClosedLoop {
     pub warm_up: Duration,
     /// Time that is measured.
     pub window: Duration,
+}
+
+/// Bulk calls, which keep both directions of a link full: uploads and downloads at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkLoad {
+    /// Bytes of the largest body; those of one direction are evenly spaced up to it.
+    pub bytes_max: usize,
+    /// Uploads at a time, and as many downloads.
+    pub calls_each_way: usize,
 }
 
 /// A fixed number of callers, spread evenly over threads, each with a runtime and connections of its own.
@@ -226,7 +235,7 @@ pub struct Report {
     pub client_rss_bytes: u64,
     /// Resident memory of the server at the end.
     pub server_rss_bytes: u64,
-    /// Bytes of bulk calls that ended in the window, there and back.
+    /// Bytes of bulk calls that ended in the window, both directions together.
     pub bulk_bytes: u64,
 }
 

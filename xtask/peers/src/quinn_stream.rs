@@ -12,7 +12,7 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use rustls::server::WebPkiClientVerifier;
-use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject};
+use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject, answer};
 
 use crate::keys::Keys;
 
@@ -55,7 +55,7 @@ impl Subject for QuinnStream {
                         while let Ok((mut send, mut recv)) = connection.accept_bi().await {
                             tokio::spawn(async move {
                                 let body = recv.read_to_end(body_bytes).await?;
-                                send.write_all(&body).await?;
+                                send.write_all(&answer(body.into())).await?;
                                 send.finish()?;
                                 Ok::<_, Failure>(())
                             });

@@ -19,7 +19,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
-use xtask_load::{Caller, Failure, Setup, Subject};
+use xtask_load::{Caller, Failure, Setup, Subject, answer};
 
 #[tarpc::service]
 trait Echo {
@@ -31,7 +31,7 @@ struct Handler;
 
 impl Echo for Handler {
     async fn echo(self, _: context::Context, body: Bytes) -> Bytes {
-        body
+        answer(body)
     }
 }
 

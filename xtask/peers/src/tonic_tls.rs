@@ -13,7 +13,7 @@ use tonic::{
         server::TcpIncoming,
     },
 };
-use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject};
+use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject, answer};
 
 use crate::keys::Keys;
 
@@ -38,7 +38,8 @@ struct Handler;
 #[tonic::async_trait]
 impl Echo for Handler {
     async fn echo(&self, request: Request<Message>) -> Result<Response<Message>, Status> {
-        Ok(Response::new(request.into_inner()))
+        let body = answer(request.into_inner().body);
+        Ok(Response::new(Message { body }))
     }
 }
 

@@ -96,9 +96,13 @@ struct ModeFlags {
     /// network namespaces, which takes root, ip and nft, else through a relay.
     #[arg(long)]
     loss: bool,
-    /// Calls of 32 B on a link of 100 Mbit/s and a round trip of 20 ms, alone and beside one bulk call after the other on the same
-    /// connection. The link is a relay in the client's process with a queue of a round trip; with `--peers` beside tonic and a
-    /// stream per call.
+    /// Calls of 32 B on a link of 100 Mbit/s and a round trip of 20 ms, alone and beside bulk calls
+    /// on the same connection, which keep both directions of the link full: four uploads with short
+    /// replies and four downloads with short requests at a time, of 512 KiB to 2 MiB. The table
+    /// says how much of the link they carried. The link is a relay in the client's process with a
+    /// queue of a round trip each way; a TCP connection ends at the relay, so that buffers of the
+    /// system come on top of its queue. With `--peers` beside tonic and a stream per call. At least
+    /// 2 s each; with `--quick` 64 calls in flight only.
     #[arg(long)]
     bulk: bool,
     /// Bodies up to 10 MiB, one at a time: does time grow with size and no faster?

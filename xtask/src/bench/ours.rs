@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rpcnet_transport::{CallOptions, Endpoint, RpcClient, RpcError, Shards, Tls, TransportConfig};
 use xtask_load::{
     Body, CLIENT, Caller, Failure, Handshake, Latencies, Quantiles, ReconnectLoad, SERVER, Setup,
-    StreamLoad, StreamReport, Subject, parallelism,
+    StreamLoad, StreamReport, Subject, answer, parallelism,
 };
 
 use super::{
@@ -40,7 +40,7 @@ impl Subject for Rpcnet {
 
     async fn serve(setup: &Setup) -> Result<(SocketAddr, Box<dyn Any>), Failure> {
         let router = streams::router()
-            .raw("echo", |_cx, body| async move { Ok(body) })
+            .raw("echo", |_cx, body| async move { Ok(answer(body)) })
             .with_replay_safe("echo");
         if setup.subject == SHARDS {
             let tls = tls(&setup.keys, SERVER)?;

@@ -49,10 +49,13 @@ pub(crate) struct Conditions {
     /// Round trip of the link, without its queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) link_rtt_ms: Option<u32>,
-    /// Body of the bulk calls beside, one at a time; 0 for none.
+    /// Largest body of the bulk calls beside; 0 for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bulk_bytes: Option<usize>,
-    /// What they carried, there and back.
+    /// Bulk calls at a time, each way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bulk_calls_each_way: Option<usize>,
+    /// What they carried, both directions together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bulk_mib_per_s: Option<f64>,
     /// What else the server has to bear.
