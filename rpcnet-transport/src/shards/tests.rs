@@ -6,7 +6,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::time::timeout;
 
 use super::*;
-use crate::{CallOptions, DevCa, RpcClient};
+use crate::{CallOptions, DevCa};
 
 /// Shards that can be killed: they say goodbye to nobody, as a process that is gone.
 struct Mortal {
@@ -15,10 +15,18 @@ struct Mortal {
     local_addr: SocketAddr,
 }
 
+/// Settings with which no connection ends by itself while a test waits.
+fn never_idle() -> TransportConfig {
+    TransportConfig::lan().with_idle_timeout(10 * PATIENCE)
+}
+
+/// How long what is expected may take. Only a failing test waits this long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 impl Mortal {
     fn bind(addr: SocketAddr, tls: &Tls, shards: usize) -> Self {
         let kill = CancellationToken::new();
-        let config = TransportConfig::lan();
+        let config = never_idle();
         let sockets = socket::open_shared(addr, config.socket_buffer_bytes, shards).unwrap();
         let local_addr = sockets[0].0.local_addr().unwrap();
         let threads = sockets.into_iter().enumerate();
@@ -64,21 +72,21 @@ async fn callers_of_killed_shards_learn_it_when_as_many_are_back() {
     let client_tls = ca.issue("client").unwrap();
     let mut clients = Vec::new();
     for _ in 0..8 {
-        let client = RpcClient::connect(addr, "server", &client_tls)
-            .await
-            .unwrap();
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let node = Endpoint::bind(any, never_idle(), client_tls.clone()).unwrap();
+        let client = node.connect(addr, "server").await.unwrap();
         assert_eq!(client.call("echo", "hello").await.unwrap(), "hello");
         clients.push(client);
     }
     server.kill();
     let again = Mortal::bind(addr, &tls, 4);
-    // A call makes a connection look; far below the idle timeout of 15 s it is gone.
+    // A call makes a connection look, and it is gone.
     let learn = clients.iter().map(|client| async {
         let options = CallOptions::new().without_deadline();
         client.call_with("echo", "?", options).await.unwrap_err();
         client.closed().await;
     });
-    timeout(Duration::from_secs(8), join_all(learn))
+    timeout(PATIENCE, join_all(learn))
         .await
         .expect("they were reset");
     again.kill();

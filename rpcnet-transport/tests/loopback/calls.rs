@@ -179,8 +179,9 @@ async fn handlers_see_who_calls_and_how() {
         )
     });
     let (_server, client) = pair(router).await;
+    let hour = Duration::from_secs(3_600);
     let options = CallOptions::new()
-        .with_timeout(Duration::from_secs(7))
+        .with_timeout(hour)
         .with_attempt(2)
         .with_idempotent(true);
     let (name, method, attempt, idempotent, remaining): (String, String, u8, bool, Duration) =
@@ -191,10 +192,7 @@ async fn handlers_see_who_calls_and_how() {
         (&*name, &*method, attempt, idempotent),
         (CLIENT, "who", 2, true)
     );
-    assert!(
-        remaining <= Duration::from_secs(7) && remaining > Duration::from_secs(1),
-        "{remaining:?}"
-    );
+    assert!(remaining <= hour && remaining > hour / 2, "{remaining:?}");
 }
 
 #[tokio::test]

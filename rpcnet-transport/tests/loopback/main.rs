@@ -48,6 +48,11 @@ const CLIENT: &str = "client-1";
 /// How long anything may take that is expected to happen. Only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Settings with which nothing ends by itself while a test waits: what ends was told.
+fn never_idle() -> TransportConfig {
+    TransportConfig::default().with_idle_timeout(10 * PATIENCE)
+}
+
 fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
