@@ -45,6 +45,10 @@ const PINGS: usize = 100;
 /// direction of the bulk traffic.
 const SMALL_MAX: Duration = Duration::from_millis(3 * 20 + 20);
 
+/// The time until a lost packet is known to be lost and sent again: a round trip, and the delay of
+/// the acknowledgement.
+const LOSS_RECOVERY: Duration = Duration::from_millis(20 + 5);
+
 struct Link {
     network: MemoryNetwork,
     server: RpcServer,
@@ -119,10 +123,14 @@ impl Link {
 
     /// The times of small calls, one after the other, the shortest first.
     async fn times(&self, calls: usize) -> Vec<Duration> {
+        self.times_within(Duration::from_secs(1), calls).await
+    }
+
+    async fn times_within(&self, deadline: Duration, calls: usize) -> Vec<Duration> {
         let mut took = Vec::new();
         for _ in 0..calls {
             let before = Instant::now();
-            let options = CallOptions::new().with_timeout(Duration::from_secs(1));
+            let options = CallOptions::new().with_timeout(deadline);
             let reply = self.client.call_with("echo", "small", options).await;
             assert_eq!(reply.expect("a reply"), "small");
             took.push(before.elapsed());
@@ -215,27 +223,69 @@ async fn small_calls_pass_an_upload_that_fills_the_link() {
     sending.abort();
 }
 
-#[tokio::test(start_paused = true)]
-async fn small_calls_pass_bulk_traffic_in_both_directions_with_loss() {
-    let link = link().await;
-    link.network.set_loss(10, 7);
-    link.reads.add_permits(1);
-    let mut upload = link
-        .client
-        .call_client_streaming_with::<Raw, u64>("sink", CallOptions::new().without_deadline())
-        .await
-        .unwrap();
-    let sending = tokio::spawn(async move { while upload.send(item()).await.is_ok() {} });
-    let mut reading = JoinSet::new();
-    for _ in 0..30 {
-        let mut stream = link.unread().await;
-        reading.spawn(async move { while let Ok(Some(_)) = stream.message().await {} });
+/// The times of small calls at 1 % loss each way, beside so many streams that the client reads and
+/// uploads that the server reads; the shortest first.
+async fn times_with_loss(streams: usize, uploads: usize) -> Vec<Duration> {
+    let mut took = Vec::new();
+    for seed in [1, 2, 3] {
+        let link = link().await;
+        link.network.set_loss(10, seed);
+        link.reads.add_permits(uploads);
+        let mut bulk = JoinSet::new();
+        for _ in 0..streams {
+            let mut stream = link.unread().await;
+            bulk.spawn(async move { while let Ok(Some(_)) = stream.message().await {} });
+        }
+        for _ in 0..uploads {
+            let options = CallOptions::new().without_deadline();
+            let begun = link
+                .client
+                .call_client_streaming_with::<Raw, u64>("sink", options);
+            let mut upload = begun.await.unwrap();
+            bulk.spawn(async move { while upload.send(item()).await.is_ok() {} });
+        }
+        // Until the congestion windows are those of a path with loss.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // One in some ten thousand is lost several times over.
+        let deadline = Duration::from_secs(60);
+        took.extend(link.times_within(deadline, 1_000).await);
+        assert!(link.network.stats().lost > 100);
     }
-    // The slowest wait until their own packet is known to be lost; the others wait for their turn, on a path that carries some
-    // packets in a round trip and has 31 streams for them.
-    let median = link.times(100).await[50];
-    assert!(median <= SMALL_MAX, "median of small calls: {median:?}");
-    sending.abort();
+    took.sort();
+    took
+}
+
+fn assert_quantiles(what: &str, took: &[Duration], p90_max: Duration, p99_max: Duration) {
+    let [p50, p90, p99] = [50, 90, 99].map(|percent| took[took.len() * percent / 100 - 1]);
+    println!("{what}: p50 {p50:?}, p90 {p90:?}, p99 {p99:?}");
+    assert!(p90 <= p90_max, "{what}: p90 {p90:?}");
+    assert!(p99 <= p99_max, "{what}: p99 {p99:?}");
+}
+
+/// One call in fifty loses a packet of its own, so that the 99th percentile is that of a call which
+/// is repaired: that takes a round trip and the delay of the acknowledgement.
+#[tokio::test(start_paused = true)]
+async fn small_calls_with_loss_pass_bulk_traffic_in_one_direction() {
+    for (what, streams, uploads) in [("a stream", 1, 0), ("an upload", 0, 1)] {
+        let took = times_with_loss(streams, uploads).await;
+        assert_quantiles(what, &took, SMALL_MAX, SMALL_MAX + LOSS_RECOVERY);
+    }
+}
+
+/// With bulk traffic both ways acknowledgements are lost and delayed too, and calls wait for room in
+/// a congestion window of some ten packets on the way there and on the way back. So this is more
+/// than the bound without loss: one recovery more for most, and for those that are sent again twice
+/// as much.
+#[tokio::test(start_paused = true)]
+async fn small_calls_with_loss_pass_bulk_traffic_in_both_directions() {
+    for streams in [1, 30] {
+        let took = times_with_loss(streams, 1).await;
+        let what = format!("an upload and streams: {streams}");
+        let most = SMALL_MAX + LOSS_RECOVERY;
+        assert_quantiles(&what, &took, most, 2 * most);
+        let median = took[took.len() / 2];
+        assert!(median <= SMALL_MAX, "{what}: p50 {median:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
