@@ -61,15 +61,17 @@ async fn a_call_under_way_ends_at_the_old_address() {
     assert_eq!(call.await.expect("no panic").expect("a reply"), "old");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn the_error_names_the_address_that_was_dialled() {
-    let bench = Bench::with(|config| config.with_connect_timeout(Duration::from_millis(200))).await;
-    let old = server(named("old"));
-    bench.list("red", 1, old.local_addr());
+    let bench = Bench::in_memory(turns(), HealthConfig::new(), |config| {
+        config.with_connect_timeout(Duration::from_millis(200))
+    })
+    .await;
+    let old = bench.worker("red", named("old"));
     assert_eq!(bench.call("who").await.expect("a reply"), "old");
     // No node answers there.
-    let socket = bench.silent("red");
-    let silent = socket.local_addr().expect("an address");
+    let silent = SocketAddr::from(([10, 9, 9, 1], 1));
+    bench.list("red", 1, silent);
     let once = WorkerCallOptions::new().with_attempts_max(1);
     let error = bench.call_with("who", once).await.expect_err("no answer");
     let ClusterError::Connect { error: cause, .. } = &error else {

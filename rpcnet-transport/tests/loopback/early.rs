@@ -255,7 +255,8 @@ async fn early_calls_to_a_server_that_is_not_trusted_any_more_fail() {
 
 #[tokio::test]
 async fn a_recorded_beginning_does_not_run_a_call_again() {
-    let config = early().with_connect_timeout(Duration::from_millis(500));
+    // Long enough for the first handshakes, on a busy machine too.
+    let config = early().with_connect_timeout(Duration::from_secs(2));
     let stage = Stage::new(config).await;
     let client = stage.connect_early().await;
     assert_eq!(look(&client).await, CLIENT);
@@ -321,9 +322,10 @@ async fn a_handshake_that_nobody_ends_is_ended_by_the_server_and_its_calls_with_
         })
         .with_replay_safe("hang");
     let config = early()
-        .with_connect_timeout(Duration::from_millis(300))
-        .with_idle_timeout(Duration::from_secs(1))
-        .with_keep_alive(Duration::from_millis(250));
+        // Long enough for the first handshake, on a busy machine too.
+        .with_connect_timeout(Duration::from_secs(2))
+        .with_idle_timeout(Duration::from_secs(4))
+        .with_keep_alive(Duration::from_secs(1));
     let stage = Stage::new(config).await;
     stage.server.register_all(router);
     stage.relay.keep(Keeps::Ends);
@@ -332,10 +334,9 @@ async fn a_handshake_that_nobody_ends_is_ended_by_the_server_and_its_calls_with_
         let client = client.clone();
         async move { client.call_with("hang", "", replay_safe()).await }
     });
-    until("it is served", || stage.server.in_flight() == 1).await;
     within(dropped.recv())
         .await
-        .expect("the handler was dropped");
+        .expect("the handler ran and was dropped");
     counts(&stage.server, "failed handshakes", 1, |s| {
         s.handshakes_failed
     })

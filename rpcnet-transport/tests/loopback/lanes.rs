@@ -16,7 +16,7 @@ use futures::{
     future::{join_all, pending, poll_fn},
     stream::FuturesUnordered,
 };
-use rpcnet_transport::{CallOptions, Code, Dispatch, MemoryNetwork, Processed, RpcError};
+use rpcnet_transport::{CallOptions, Code, Dispatch, Processed, RpcError};
 use tokio::{sync::Semaphore, task::yield_now};
 
 use super::*;
@@ -478,16 +478,7 @@ async fn a_method_that_comes_later_is_found() {
 
 #[tokio::test(start_paused = true)]
 async fn deadlines_of_many_calls_are_kept_in_any_order() {
-    let network = MemoryNetwork::new();
-    let bind = |name| {
-        let any = (Ipv4Addr::UNSPECIFIED, 0).into();
-        let config = TransportConfig::default();
-        network.bind(any, config, identity(name)).unwrap()
-    };
-    let router = hang(Router::new()).typed("alive", |n: u32| async move { n + 1 });
-    let server = bind(SERVER).serve(router);
-    let client = bind(CLIENT).connect(server.local_addr(), SERVER).await;
-    let client = client.unwrap();
+    let (server, client) = pair_in_memory(hang(Router::new())).await;
     let begun = Instant::now();
     let mut calls: FuturesUnordered<_> = (0..200u64)
         .map(|n| {

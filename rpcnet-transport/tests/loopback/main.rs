@@ -34,8 +34,8 @@ use std::{
 };
 
 use rpcnet_transport::{
-    CallContext, DevCa, Endpoint, Receiver, Router, RpcClient, RpcServer, Sender, Status, Tls,
-    TransportConfig, TransportStats,
+    CallContext, DevCa, Endpoint, MemoryNetwork, Receiver, Router, RpcClient, RpcServer, Sender,
+    Status, Tls, TransportConfig, TransportStats,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -92,6 +92,20 @@ async fn pair(router: Router) -> (RpcServer, RpcClient) {
     let server = serve(router, no_lame_duck());
     let client = connect(&server).await;
     (server, client)
+}
+
+/// The same in memory, for tests in virtual time.
+async fn pair_in_memory(router: Router) -> (RpcServer, RpcClient) {
+    let network = MemoryNetwork::new();
+    let bind = |name| {
+        let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+        let bound = network.bind(any, no_lame_duck(), identity(name));
+        bound.expect("a free address")
+    };
+    let router = router.typed("alive", |n: u32| async move { n + 1 });
+    let server = bind(SERVER).serve(router);
+    let client = bind(CLIENT).connect(server.local_addr(), SERVER).await;
+    (server, client.expect("a connection"))
 }
 
 /// That the server goes on serving, over a new connection.
