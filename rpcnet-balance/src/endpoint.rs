@@ -31,7 +31,7 @@ pub struct Endpoint {
     in_flight: AtomicU32,
     marks: SharedMarks,
     slow: AtomicBool,
-    /// Of the calls in flight those that usually take longer than a typical one.
+    /// Calls in flight that usually take longer than a typical one.
     long_calls: AtomicU16,
     /// With its time, the words of a [`LatencyCell`].
     latency: AtomicU32,
@@ -249,7 +249,7 @@ impl Endpoint {
 
     /// For how long nothing was heard of the calls that are in flight; zero if there are none, if the calls were begun
     /// without a time, and once it lasts longer than ten seconds: then the next call is a new try. If all of them usually
-    /// take longer than a [typical call](InFlight::set_scale), in terms of that one.
+    /// take longer than a [typical call](InFlight::set_scale), the time is scaled to a typical call.
     #[must_use]
     pub fn silence(&self, now: Time) -> Duration {
         Duration::from_nanos(self.silence_nanos(now, self.in_flight()))
@@ -408,8 +408,8 @@ impl InFlight {
     }
 
     /// How long the call usually takes, compared with a typical one; default [`LatencyScale::ONE`]. To be said when it
-    /// begins, at `now`. While no call is in flight but such as take longer, the [silence](Endpoint::silence) of the
-    /// endpoint is compared with what they usually take; that of calls of [`LatencyScale::UNKNOWN`] says nothing.
+    /// begins, at `now`. While every call in flight has a longer usual latency, the [silence](Endpoint::silence) of the
+    /// endpoint is scaled by the mean of their scales; calls of [`LatencyScale::UNKNOWN`] are not missed at all.
     ///
     /// Costs nothing unless the call usually takes longer than a typical one: then some atomic additions, here and in drop.
     pub fn set_scale(&mut self, now: Time, scale: LatencyScale) {

@@ -13,7 +13,7 @@ use crate::{
     rng::GOLDEN,
 };
 
-/// The factor between the usual latency of a kind of calls and that of a typical call.
+/// The latency of a typical call divided by the usual latency of a kind of calls.
 ///
 /// A balancer keeps one latency for each endpoint, whatever was called. Scaled, a call that took as
 /// long as its kind usually does looks like a typical call, and one that took twice as long looks
@@ -93,7 +93,7 @@ impl LatencyScale {
 /// one kind, latencies are left as they are.
 ///
 /// A kind is a number of the caller's choice, such as a hash of the method's name. Bounded: some
-/// 500 kinds are remembered; where there is no room, one that was not called for a minute makes
+/// 500 kinds are remembered; where there is no room, one that has had no answer for a minute makes
 /// room, and otherwise the remaining kinds count as one.
 ///
 /// Shared by threads without a lock and without allocation. An answer costs a few atomic reads;
@@ -204,8 +204,8 @@ impl LatencyNormalizer {
         &self.table[set * WAYS..][..WAYS]
     }
 
-    /// The place of a kind that has none: a free one, that of a kind that is not called any more,
-    /// or that of all others.
+    /// A slot for a kind that has none: a free one, that of a kind that is not called any more, or
+    /// that of all others.
     #[cold]
     fn make_room(&self, kind: u64, now: Time) -> &Average {
         let (id, set) = (id_of(kind), self.set(id_of(kind)));
@@ -222,7 +222,7 @@ impl LatencyNormalizer {
         let oldest = set.iter().min_by_key(|one| one.usual.at.load(Relaxed));
         let oldest = oldest.expect("a set has places");
         let (before, at) = (oldest.id.load(Relaxed), oldest.usual.at.load(Relaxed));
-        let is_idle = now.since(Time::from_nanos(at)) > IDLE;
+        let is_idle = now.since(Time::from_nanos(at)) > IDLE_TIMEOUT;
         // Another thread may still note an answer of the kind before: one among many.
         if is_idle && (oldest.id.compare_exchange(before, id, Relaxed, Relaxed)).is_ok() {
             oldest.usual.clear();
@@ -249,7 +249,7 @@ impl fmt::Debug for LatencyNormalizer {
     }
 }
 
-/// Moving geometric mean of latencies: of those of the last [`DECAY`], and of the last [`FIRST`] at
+/// Moving geometric mean of latencies: of those of the last [`DECAY`], and of the last [`SAMPLES_MIN`] at
 /// least. Geometric, so that one answer that took a hundred times as long moves it little.
 #[derive(Default)]
 struct Average {
@@ -275,8 +275,8 @@ impl Average {
         let at = self.at.load(Relaxed);
         let age = now.as_nanos().saturating_sub(at);
         // One of several threads: an answer more or less makes no difference.
-        if (weight < FIRST || age >= STEP_NANOS) && self.claim(at, now) {
-            let weight = (weight * decay.kept(age)).max(weight.min(FIRST - 1.0)) + 1.0;
+        if (weight < SAMPLES_MIN || age >= STEP_NANOS) && self.claim(at, now) {
+            let weight = (weight * decay.kept(age)).max(weight.min(SAMPLES_MIN - 1.0)) + 1.0;
             self.take_in(latency, weight, factor_max);
         }
     }
@@ -319,7 +319,7 @@ const OVERHEAD_NANOS: f32 = NOISE_NANOS / (NOISE - 1.0);
 const RATE_ONE: f64 = (1_u64 << 32) as f64;
 
 /// Answers that the mean is of at least, if there are as many.
-const FIRST: f32 = 16.0;
+const SAMPLES_MIN: f32 = 16.0;
 
 /// An answer counts as at most so many times as long or as short as a typical call: so that what is
 /// typical is what most calls are, from the first ones on.
@@ -329,8 +329,8 @@ const FACTOR_MAX: f32 = 2.0;
 /// it at the same time leave the cache line alone.
 const STEP_NANOS: u64 = 1_000_000;
 
-/// A kind that was not called for so long makes room for another one.
-const IDLE: Duration = Duration::from_secs(60);
+/// A kind without an answer for so long makes room for another one.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 const SET_BITS: u32 = 6;
 

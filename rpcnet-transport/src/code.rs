@@ -80,14 +80,9 @@ impl Code {
 }
 
 impl Code {
-    /// Writes the code and a message, as [`RpcError`](crate::RpcError) does. A message that begins
-    /// with the text of the code stands alone. The message may be a peer's: control and other
-    /// unprintable characters are escaped.
-    ///
-    /// # Errors
-    ///
-    /// Those of the formatter.
-    pub fn fmt_with(self, message: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Writes the code and a message, which may be a peer's: unprintable characters are escaped. A
+    /// message that begins with the text of the code stands alone.
+    pub(crate) fn fmt_with(self, message: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if message.is_empty() {
             return f.write_str(self.text());
         }

@@ -73,7 +73,7 @@ impl Endpoint {
         self.0.shared.reload_tls(tls)
     }
 
-    /// End of the validity (`notAfter`) of the certificate that it shows now:
+    /// End of the validity (`notAfter`) of the certificate that the endpoint presents now:
     /// [`Tls::not_after`] of the identity that it was bound with or took last.
     ///
     /// The log says so too, as a warning, when less than a quarter of the validity is left, or less
@@ -100,11 +100,10 @@ impl Endpoint {
             before.cancel();
         }
         let watch = watch(Arc::clone(shared), paths, every.max(POLL_MIN));
-        shared
-            .runtime
-            .spawn_tracked(&shared.connections, async move {
-                ended.run_until_cancelled(watch).await;
-            });
+        // Not among the tasks that a shutdown waits for.
+        shared.runtime.spawn(async move {
+            ended.run_until_cancelled(watch).await;
+        });
     }
 }
 

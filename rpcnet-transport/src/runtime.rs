@@ -20,7 +20,7 @@ use tokio::{
     task::JoinHandle,
     time::{Sleep, sleep_until},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Code, ConnectError, Processed, RpcError,
@@ -86,14 +86,6 @@ impl EndpointRuntime {
         F::Output: Send + 'static,
     {
         self.0.handle.spawn(future)
-    }
-
-    /// Spawns a task that is waited for.
-    pub(crate) fn spawn_tracked<F>(&self, tracker: &TaskTracker, future: F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        tracker.spawn_on(future, &self.0.handle);
     }
 
     /// Whether it is known to have ended.

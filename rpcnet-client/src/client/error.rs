@@ -227,19 +227,18 @@ impl StdError for ClusterError {
             Self::Encode(error) | Self::Decode { error, .. } => Some(error),
             Self::Connect {
                 error, attempts, ..
-            } => self.untold(error, attempts),
+            } => self.unprinted_source(error, attempts),
             Self::Rpc {
                 error, attempts, ..
-            } => self.untold(error, attempts),
+            } => self.unprinted_source(error, attempts),
             Self::DeadlineExceeded { .. } => None,
         }
     }
 }
 
 impl ClusterError {
-    /// The first error in the chain of this one, which is that of an attempt, that the text does not
-    /// tell.
-    fn untold<'a>(
+    /// The first cause of the error of an attempt that [`Display`](fmt::Display) does not print.
+    fn unprinted_source<'a>(
         &self,
         error: &'a (dyn StdError + 'static),
         attempts: &[Attempt],
@@ -247,10 +246,10 @@ impl ClusterError {
         if attempts.is_empty() {
             return Some(error);
         }
-        let told = self.to_string();
+        let printed = error.to_string();
         let mut source = error.source();
-        while let Some(error) = source.filter(|error| told.contains(&error.to_string())) {
-            source = error.source();
+        while let Some(cause) = source.filter(|cause| printed.contains(&cause.to_string())) {
+            source = cause.source();
         }
         source
     }
@@ -266,7 +265,8 @@ impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fmt_head(f)?;
         f.write_str(": ")?;
-        self.error.code().fmt_with(self.error.message(), f)
+        // Without the peer, which is the node.
+        Status::new(self.error.code(), self.error.message()).fmt(f)
     }
 }
 

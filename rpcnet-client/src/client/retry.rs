@@ -24,7 +24,7 @@ pub(super) enum Verdict {
 /// Goes by what is certain: a request that no handler has seen may go anywhere; one that a handler may have seen only if
 /// repeating it does no harm.
 pub(super) fn verdict(error: &RpcError, repeatable: bool) -> Verdict {
-    // All attempts have one deadline: the call may be made again, with a new one.
+    // That of the call: no further attempt has time. The deadline of an attempt is another failure.
     if error.code() == Code::DeadlineExceeded {
         return Verdict::GiveUp;
     }

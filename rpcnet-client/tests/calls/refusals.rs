@@ -258,7 +258,7 @@ async fn a_worker_that_cannot_read_the_requests_of_streams_is_passed_over() {
         }
     }
     // Three in a row after another worker has served the method, and the probes of a slow machine.
-    assert!(failed <= 10, "{failed} of 60");
+    assert!((1..=10).contains(&failed), "{failed} of 60");
     assert_eq!(old.stats().invalid_requests, failed);
 }
 

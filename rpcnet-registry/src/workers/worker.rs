@@ -35,11 +35,11 @@ pub struct Worker {
 /// What the latency of a call is compared with.
 #[derive(Debug, Clone, Copy)]
 enum CallKind {
-    /// That of any other call.
+    /// Nothing: it counts as measured.
     Any,
-    /// That of calls of a method, whose name has this hash.
+    /// The usual latency of a method, whose name has this hash.
     Method(u64),
-    /// Nothing.
+    /// Nothing: it does not count.
     Stream,
 }
 
@@ -206,10 +206,11 @@ impl Worker {
         (**kept).downcast_ref()
     }
 
-    /// The call, which begins `now`, is of this method: its latency is compared with what calls of the
-    /// method usually take, over all workers of the registry ([`rpcnet_balance::LatencyNormalizer`]).
-    /// So a worker is not taken for slow because it serves a method that takes long. Default: with
-    /// what any call takes. To be said before the call is made.
+    /// Names the method of the call, which begins at `now`. The latency of the call is compared with
+    /// the usual latency of the method over all workers of the registry
+    /// ([`rpcnet_balance::LatencyNormalizer`]), so that a worker is not taken for slow because it
+    /// serves a method that takes long. Default: the latency counts as measured. To be said before
+    /// the call is made.
     pub fn note_method(&mut self, method: &str, now: Time) {
         let kind = xxh3_64(method.as_bytes());
         self.kind = CallKind::Method(kind);

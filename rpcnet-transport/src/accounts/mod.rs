@@ -75,7 +75,7 @@ pub(crate) struct Account {
     bytes: AtomicUsize,
     /// Bytes of replies beyond its share.
     overdrawn: AtomicUsize,
-    /// What was sent to it, when a call that waits looked last.
+    /// What was sent to it, by the last sample.
     sent: Mutex<Sent>,
     /// The call that waits for the end of an overdraft is first, others behind it.
     settling: Semaphore,

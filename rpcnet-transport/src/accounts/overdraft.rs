@@ -47,7 +47,9 @@ impl Account {
         let is_charged = bytes > UNCHARGED_BYTES_MAX;
         if is_charged && self.is_overdrawn() {
             // Not in the line of calls: a handler may keep this future without polling it.
-            self.in_time(patience, self.within_share()).await.ok()?;
+            self.while_sending(patience, self.within_share())
+                .await
+                .ok()?;
         }
         self.hold_reply(bytes)
     }
@@ -94,12 +96,12 @@ impl Account {
             let _first = self.settling.acquire().await;
             self.within_share().await;
         };
-        self.in_time(patience, wait).await
+        self.while_sending(patience, wait).await
     }
 
     /// Waits as long as QUIC goes on sending to the peer, over all of its connections. What QUIC
     /// has taken says less: it takes much at once, and nothing until that is acknowledged.
-    async fn in_time<T>(
+    async fn while_sending<T>(
         &self,
         patience: &Patience,
         wait: impl Future<Output = T>,
@@ -111,11 +113,11 @@ impl Account {
     fn sent_bytes(&self) -> u64 {
         let mut sent = self.sent.lock();
         let now = Instant::now();
-        let is_recent = |at: Instant| now.saturating_duration_since(at) < LOOK_INTERVAL_MIN;
-        if !sent.looked_at.is_some_and(is_recent) {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < SAMPLE_INTERVAL_MIN;
+        if !sent.sampled_at.is_some_and(is_recent) {
             *sent = Sent {
                 bytes: self.windows.lock().bytes_sent(),
-                looked_at: Some(now),
+                sampled_at: Some(now),
             };
         }
         sent.bytes
@@ -144,8 +146,8 @@ impl Account {
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     bytes: u64,
-    looked_at: Option<Instant>,
+    sampled_at: Option<Instant>,
 }
 
 /// Many calls may wait, and a peer may have many connections: their counts are not read for each.
-const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(100);
+const SAMPLE_INTERVAL_MIN: Duration = Duration::from_millis(100);

@@ -112,8 +112,8 @@ impl Room {
         }
     }
 
-    /// From now on a task of the runtime waits for room. A reader that stops polling keeps room for
-    /// a message then, as one does that keeps a message, and not the line.
+    /// From now on a task of the runtime waits for room. A reader that is no longer polled then
+    /// holds the room of one message and does not hold up the line.
     pub(crate) fn wait_in(&mut self, runtime: EndpointRuntime) {
         self.runtime = Some(runtime);
     }
@@ -138,7 +138,7 @@ impl Room {
                 }
                 let mut wait: RoomWait = Box::pin(Arc::clone(account).reserve(bytes));
                 if let Some(runtime) = &self.runtime {
-                    // Its place in the line is from now on.
+                    // Polled here, so that it is in the line now and not when the task first runs.
                     if let Poll::Ready(reservation) = wait.as_mut().poll(cx) {
                         self.held = Some(reservation);
                         return Poll::Ready(());
@@ -214,7 +214,7 @@ impl Room {
     }
 }
 
-/// Lets a task wait. If it is dropped, so is what the task has.
+/// Moves the wait into a task, which is aborted when the future is dropped.
 fn in_task(runtime: &EndpointRuntime, wait: RoomWait) -> RoomWait {
     let task = AbortOnDropHandle::new(runtime.spawn(wait));
     Box::pin(async move {

@@ -16,8 +16,8 @@ use crate::TransportConfig;
 pub(crate) trait PeerConnection: Send + Sync {
     fn set_receive_window(&self, bytes: u64);
     fn set_send_window(&self, bytes: u64);
-    /// Bytes of all datagrams that were sent. They only grow, and not for long without
-    /// acknowledgements and room at the reader.
+    /// Bytes of all datagrams that were sent, those of lanes and acknowledgements included. Never
+    /// decreases; hardly grows when the peer neither acknowledges nor reads.
     fn bytes_sent(&self) -> u64;
 }
 

@@ -304,7 +304,7 @@ impl TransportConfig {
     }
 
     /// Connections at a time that a server takes; default 4,096. Further ones are refused (counter
-    /// `handshakes_refused`). One peer (an identity) has at most half of what the others leave, but
+    /// `handshakes_refused`, or `connections_refused` if the limit is reached during the handshake). One peer (an identity) has at most half of what the others leave, but
     /// 16 in any case (counter `connections_refused`). Connections count from the end of their
     /// handshake, when their peer is known; until then [`with_handshakes_max`](Self::with_handshakes_max)
     /// bounds them.

@@ -91,9 +91,8 @@ impl Endpoint {
         let ahead = (within / 10).min(CANCEL_AHEAD_MAX + CLOSE_AHEAD_MAX);
         let cancel_at = deadline - ahead;
         let accepted_until = shared.announce(within / 4);
-        // The task that accepts connections is always there, and one may look at the PEM files.
-        let own_tasks = 1 + usize::from(self.0.tls_watch.lock().is_some());
-        if shared.connections.len() > own_tasks {
+        // The task that accepts connections is always there.
+        if shared.connections.len() > 1 {
             sleep_until(accepted_until).await;
         }
         shared.close();

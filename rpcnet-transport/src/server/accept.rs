@@ -465,7 +465,7 @@ fn deny(shared: &Shared, caller: &Caller, denial: Denial) -> HandshakeOutcome {
             CLOSE_TOO_MANY,
             match shared.accounts.has_connection_left() {
                 true => "too many connections of this node",
-                false => "too many connections",
+                false => "too many connections of all nodes",
             }
             .to_owned(),
         ),

@@ -168,7 +168,7 @@ mod tests {
             let digits: String = text.chars().filter(char::is_ascii_digit).collect();
             let read = time(GENERALIZED_TIME, format!("{digits}Z").as_bytes());
             assert_eq!(read, Some(second), "{text}");
-            // Of no calendar's measure.
+            // No multiple of an hour or a day.
             second += 2_345_678;
         }
     }

@@ -102,7 +102,7 @@ impl Scenario {
         }
     }
 
-    /// The process that does harm too, from when the director has called every worker.
+    /// The process that does harm too, from half a second after the load begins.
     pub(crate) const fn late_attacker(self) -> Option<Role> {
         match self {
             Self::Greedy => Some(Role::Keyed),

@@ -176,8 +176,8 @@ struct Lent {
 #[derive(Debug)]
 pub(crate) struct PeerWait {
     lent: Arc<Mutex<Lent>>,
-    /// Turns in which it waits for its places, the method's first; `None` once one is there.
-    turns: [Option<u64>; 2],
+    /// Numbers by which it waits for its places, the method's first; `None` once one is there.
+    return_numbers: [Option<u64>; 2],
 }
 
 impl LentPlaces {
@@ -195,7 +195,7 @@ impl LentPlaces {
         lent.places.each(Place::pause);
         PeerWait {
             lent: Arc::clone(&self.0),
-            turns: [None; 2],
+            return_numbers: [None; 2],
         }
     }
 
@@ -240,14 +240,14 @@ impl PeerWait {
     /// Ends the wait when the handler has its places back. It goes on, even if its other half waits
     /// on.
     pub(crate) async fn end(mut self) {
-        for index in 0..self.turns.len() {
+        for index in 0..self.return_numbers.len() {
             let returning = self.lent.lock().place(index).and_then(Place::begin_return);
-            let Some((caller, turn)) = returning else {
+            let Some((caller, number)) = returning else {
                 continue;
             };
-            self.turns[index] = Some(turn);
-            let regained = caller.regain(turn).await;
-            self.turns[index] = None;
+            self.return_numbers[index] = Some(number);
+            let regained = caller.regain(number).await;
+            self.return_numbers[index] = None;
             let mut lent = self.lent.lock();
             let unused = match lent.place(index) {
                 Some(place) if place.is_lent() => {
@@ -266,14 +266,14 @@ impl PeerWait {
 impl Drop for PeerWait {
     fn drop(&mut self) {
         let mut lent = self.lent.lock();
-        for (place, turn) in lent.in_order().into_iter().zip(self.turns) {
-            if let (Some(place), Some(turn)) = (place, turn) {
-                place.keep_turn(turn);
+        for (place, number) in lent.in_order().into_iter().zip(self.return_numbers) {
+            if let (Some(place), Some(number)) = (place, number) {
+                place.keep_return_number(number);
             }
         }
         lent.waits -= 1;
         // A half that has waited for its places has something to go on with.
-        let goes_on = self.turns.iter().any(Option::is_some);
+        let goes_on = self.return_numbers.iter().any(Option::is_some);
         if lent.waits == 0 || goes_on {
             lent.places.each(Place::resume);
         }

@@ -4,7 +4,10 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{
+            AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -37,7 +40,7 @@ pub(crate) struct Gate {
     /// Calls in the queue that had a place, lent it, and want it back.
     returning: AtomicUsize,
     /// Numbers of the calls that want a place back, in the order in which they have it.
-    next_turn: AtomicU64,
+    next_return_number: AtomicU64,
     interval: Duration,
     epoch: Instant,
     queue: Mutex<Queue<CallerKey, Waiter>>,
@@ -97,7 +100,7 @@ impl Gate {
             overdrawn: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             returning: AtomicUsize::new(0),
-            next_turn: AtomicU64::new(0),
+            next_return_number: AtomicU64::new(0),
             interval: admission.interval,
             epoch: Instant::now(),
             queue: Mutex::new(Queue::new(admission.bounds())),
@@ -181,9 +184,9 @@ impl Gate {
         self.returning.store(queue.returning_len(), SeqCst);
     }
 
-    /// The turn of a call that wants its place back, behind those that want it already.
-    pub(super) fn next_turn(&self) -> u64 {
-        self.next_turn.fetch_add(1, SeqCst)
+    /// The number of a call that wants its place back, behind those that want it already.
+    pub(super) fn next_return_number(&self) -> u64 {
+        self.next_return_number.fetch_add(1, Relaxed)
     }
 
     pub(super) fn is_adaptive(&self) -> bool {
@@ -294,8 +297,8 @@ impl CallerShare {
     }
 
     /// Waits until a place is free again for a call that has lent its own, before the calls of the
-    /// same caller that have a later [turn](Gate::next_turn). Each call has a turn of its own.
-    pub(super) async fn regain(self: Arc<Self>, turn: u64) -> Place {
+    /// same caller that have a greater [number](Gate::next_return_number). Each call has a number of its own.
+    pub(super) async fn regain(self: Arc<Self>, number: u64) -> Place {
         let gate = &self.gate;
         self.note_seen(gate.now());
         if let Some(place) = self.take_now() {
@@ -304,7 +307,7 @@ impl CallerShare {
         let (tell, verdict) = oneshot::channel();
         let place = {
             let mut queue = gate.queue.lock();
-            let place = queue.push_returning(CallerKey(Arc::clone(&self)), turn, tell);
+            let place = queue.push_returning(CallerKey(Arc::clone(&self)), number, tell);
             gate.note_lengths(&queue);
             place
         };

@@ -35,9 +35,9 @@ enum Phase {
 struct Window {
     began: Option<Duration>,
     calls: u32,
-    /// Logarithm of the product of what they took, in seconds, but for the latest few.
+    /// Sum of the logarithms of latencies, in seconds, but for the latest few.
     log_product: f64,
-    /// Of the latest few.
+    /// Product of the latest few latencies, in seconds.
     product: f64,
     running_max: usize,
 }
@@ -144,7 +144,7 @@ impl Window {
     /// One more call. A logarithm is taken now and then only: each costs as much as all the rest.
     fn multiply(&mut self, took: f64) {
         self.product *= took.max(TOOK_MIN);
-        if !PRODUCT.contains(&self.product) {
+        if !PRODUCT_RANGE.contains(&self.product) {
             self.log_product += self.product.ln();
             self.product = 1.0;
         }
@@ -157,11 +157,11 @@ impl Window {
     }
 }
 
-/// A call takes some time.
+/// Least latency, in seconds: the logarithm of zero is not finite.
 const TOOK_MIN: f64 = 1e-9;
 
-/// Far from the bounds of a number, times any latency.
-const PRODUCT: std::ops::Range<f64> = 1e-200..1e200;
+/// One more latency makes no product of this range overflow or underflow.
+const PRODUCT_RANGE: std::ops::Range<f64> = 1e-200..1e200;
 
 /// Where the search begins.
 const INITIAL: f64 = 32.0;

@@ -58,7 +58,8 @@ use std::time::Duration;
 ///
 /// Since callers take turns, the queue is judged for each of them alone. A caller whose bursts have
 /// their places within the [queue time](Self::with_queue_time), in its turns, loses no call to what
-/// others queue.
+/// others queue, unless more callers wait than the queue has room for calls: then each has one, and
+/// the lowest priority makes room.
 ///
 /// - When the queue is full, a call of a caller that has less than an equal part of it takes the
 ///   place of a call of a caller that has more than its part, whatever their priorities; of those
@@ -77,7 +78,7 @@ use std::time::Duration;
 ///
 /// // Eight cores, handlers that compute: more than 16 at a time only make each other slower.
 /// let fixed = TransportConfig::lan().with_admission(Admission::fixed(16));
-/// // Nobody knows what the handlers wait for: let it be found out.
+/// // What the handlers wait for is not known: let the limit be found.
 /// let adaptive = TransportConfig::lan().with_admission(Admission::adaptive().with_floor(4));
 /// # drop((fixed, adaptive));
 /// ```

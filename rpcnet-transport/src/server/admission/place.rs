@@ -12,8 +12,8 @@ pub(in crate::server) struct Place {
     began: Option<Duration>,
     well: bool,
     hold: Hold,
-    /// The turn of a call that went on while it waited to have its place back.
-    turn: Option<u64>,
+    /// The number of a call that went on while it waited to have its place back.
+    return_number: Option<u64>,
 }
 
 /// What a call has of its place.
@@ -35,7 +35,7 @@ impl Place {
             began: None,
             well: false,
             hold: Hold::Regular,
-            turn: None,
+            return_number: None,
         }
     }
 
@@ -67,20 +67,20 @@ impl Place {
         self.hold == Hold::Lent
     }
 
-    /// The caller of a place that is lent, and the turn in which its call has it back: the one that
-    /// was [kept](Self::keep_turn), if there is one.
+    /// The caller of a place that is lent, and the number by which its call has it back: the one that
+    /// was [kept](Self::keep_return_number), if there is one.
     pub(super) fn begin_return(&mut self) -> Option<(Arc<CallerShare>, u64)> {
         let is_lent = self.is_lent();
         let caller = self.caller.as_ref().filter(|_| is_lent).cloned()?;
-        let kept = self.turn.take();
-        let turn = kept.unwrap_or_else(|| caller.gate.next_turn());
-        Some((caller, turn))
+        let kept = self.return_number.take();
+        let number = kept.unwrap_or_else(|| caller.gate.next_return_number());
+        Some((caller, number))
     }
 
-    /// The call stops waiting to have its place back. When it waits again, it does so in this turn.
-    pub(super) fn keep_turn(&mut self, turn: u64) {
+    /// The call stops waiting to have its place back. When it waits again, it does so by this number.
+    pub(super) fn keep_return_number(&mut self, number: u64) {
         if self.is_lent() {
-            self.turn = Some(self.turn.map_or(turn, |kept| kept.min(turn)));
+            self.return_number = Some(self.return_number.map_or(number, |kept| kept.min(number)));
         }
     }
 
@@ -97,7 +97,7 @@ impl Place {
     pub(super) fn replace_lent(&mut self, mut regained: Self) {
         debug_assert_eq!(self.hold, Hold::Lent);
         self.hold = regained.hold;
-        self.turn = None;
+        self.return_number = None;
         regained.caller = None;
     }
 
@@ -109,7 +109,7 @@ impl Place {
         }
         if caller.try_take() {
             self.hold = Hold::Regular;
-            self.turn = None;
+            self.return_number = None;
         } else {
             caller.overdraw();
             self.hold = Hold::Overdrawn;

@@ -82,7 +82,7 @@ pub(super) struct Place<P> {
 /// What became of a call that came.
 #[derive(Debug)]
 pub(super) enum Pushed<P, T> {
-    /// It waits, and another one, of this peer, does no longer for it.
+    /// It waits. `shed` is the call that was shed for it, with its peer.
     Waits {
         place: Place<P>,
         shed: Option<(P, T)>,
@@ -295,13 +295,13 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
         }
         self.swept_at = now;
         let bounds = &self.bounds;
-        let of_all = all_stand.then(|| self.all.patience(bounds));
+        let of_all = all_stand.then(|| self.all.wait_max(bounds));
         for (index, line) in self.lines.iter_mut().enumerate() {
             let mut left = Vec::new();
             let peers = &self.peers;
             let than = |peer: &P, stands: bool| {
-                let own = stands.then(|| peers.patience(peer, bounds));
-                own.or(of_all).map(|patience| now.saturating_sub(patience))
+                let own = stands.then(|| peers.wait_max(peer, bounds));
+                own.or(of_all).map(|wait_max| now.saturating_sub(wait_max))
             };
             line.shed_older(than, |peer, waiting| {
                 left.push(peer.clone());

@@ -142,7 +142,7 @@ impl Call {
         // What the handler has spawned need not wait for the caller's acknowledgement.
         token.cancel();
         let Some(mut send) = send else {
-            // The handler gave its sender away and the call is over: whoever has it finds it cancelled.
+            // The handler gave its sender away and the call is over: its holder finds it cancelled.
             unended.0 = None;
             count_unanswered(shared, &ended);
             return;
@@ -336,7 +336,7 @@ async fn wait(
         returned = &mut handled => returned.map_or(Ended::Panicked, Ended::Returned),
         ended = &mut over => ended,
     };
-    // Dropping the handler drops its sender, unless it gave that to somebody else.
+    // Dropping the handler drops its sender, unless it gave that to another task.
     drop(handled);
     match (send, ended) {
         (Where::Here(send), ended) => (ended, Some(send)),

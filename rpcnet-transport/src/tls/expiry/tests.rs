@@ -26,7 +26,7 @@ const HOUR_S: u64 = 3600;
 const DAY_S: u64 = 24 * HOUR_S;
 const HOUR: Duration = Duration::from_secs(HOUR_S);
 
-/// Some time in the life of the Unix epoch.
+/// Start of each validity; any time will do.
 const BEGIN_S: u64 = 1_800_000_000;
 
 fn lasting(lifetime_s: u64) -> Validity {

@@ -102,7 +102,7 @@ impl Caller {
 
     fn regain(&mut self) {
         if self.lent.pop().is_some() {
-            let turn = self.share.gate.next_turn();
+            let turn = self.share.gate.next_return_number();
             let regain = Arc::clone(&self.share).regain(turn);
             self.returning.push(Box::pin(unconstrained(regain)));
         }
@@ -352,7 +352,7 @@ async fn every_call_gets_its_place_in_the_end() {
                 if round % 3 == 0 {
                     place.pause();
                     yield_now().await;
-                    let turn = caller.gate.next_turn();
+                    let turn = caller.gate.next_return_number();
                     place.replace_lent(Arc::clone(&caller).regain(turn).await);
                 }
                 yield_now().await;

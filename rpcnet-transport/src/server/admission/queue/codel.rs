@@ -70,7 +70,7 @@ impl CoDel {
     }
 
     /// How long calls of a standing queue may wait: the target, or while two of them get places.
-    pub(super) fn patience(&self, bounds: &Bounds) -> Duration {
+    pub(super) fn wait_max(&self, bounds: &Bounds) -> Duration {
         self.gap
             .map_or(bounds.target, |gap| gap.saturating_mul(2))
             .clamp(bounds.target.min(bounds.interval), bounds.interval)

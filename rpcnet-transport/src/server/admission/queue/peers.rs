@@ -113,9 +113,9 @@ impl<P: Clone + Eq + Hash> Peers<P> {
     }
 
     /// How long calls of a peer whose queue stands may wait.
-    pub(super) fn patience(&self, peer: &P, bounds: &Bounds) -> Duration {
+    pub(super) fn wait_max(&self, peer: &P, bounds: &Bounds) -> Duration {
         let queue = self.by_peer.get(peer);
-        queue.map_or(bounds.target, |queue| queue.delay.patience(bounds))
+        queue.map_or(bounds.target, |queue| queue.delay.wait_max(bounds))
     }
 
     /// How long it takes until the calls of the peer, and one more, have had their places, as far
