@@ -189,10 +189,11 @@ pub struct Outcome {
     pub kind: OutcomeKind,
     /// From the start of the attempt to its end. Balancers take more than 60 s for 60 s.
     pub latency: Duration,
-    /// The latency of a typical call that is as slow for its kind as this attempt: what the balancers
-    /// of this crate compare endpoints by. Default [`latency`](Self::latency); where calls of
-    /// different kinds take very different times, a [`LatencyNormalizer`](crate::LatencyNormalizer)
-    /// computes it. `None`: how long it took says nothing about the endpoint.
+    /// The latency of a typical call that is as slow for its kind as this attempt: what the
+    /// balancers of this crate compare endpoints by. Default [`latency`](Self::latency); where
+    /// calls of different kinds take very different times, a
+    /// [`LatencyNormalizer`](crate::LatencyNormalizer) computes it. `None`: how long it took says
+    /// nothing about the endpoint.
     pub normalized_latency: Option<Duration>,
     /// What the endpoint said about its load at the end of the attempt; `None`, the default, if it said nothing. By now
     /// [`Endpoint::reported_load`] says the same or something newer.
@@ -217,7 +218,8 @@ impl Outcome {
         }
     }
 
-    /// The latency in terms of a typical call; see [`normalized_latency`](Self::normalized_latency).
+    /// The latency in terms of a typical call; see
+    /// [`normalized_latency`](Self::normalized_latency).
     #[must_use]
     pub const fn with_normalized_latency(mut self, latency: Option<Duration>) -> Self {
         self.normalized_latency = latency;

@@ -20,9 +20,10 @@ use crate::{
 /// One of those that a balancer chooses among: an id, a weight, the number of calls in flight, how
 /// long it takes to answer, whether it failed lately, and what it last said about its load.
 ///
-/// Kept behind an [`Arc`] that outlives the views it appears in, so that all this stays right when the view changes.
-/// Endpoints do not share cache lines, and what a pick reads of one is a single line, unless all calls in flight there
-/// [usually take longer](InFlight::set_scale) than a typical one.
+/// Kept behind an [`Arc`] that outlives the views it appears in, so that all this stays right when
+/// the view changes. Endpoints do not share cache lines, and what a pick reads of one is a single
+/// line, unless all calls in flight there [usually take longer](InFlight::set_scale) than a typical
+/// one.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub struct Endpoint {
@@ -37,8 +38,8 @@ pub struct Endpoint {
     latency: AtomicU32,
     latency_at: AtomicU64,
     backoff: Backoff,
-    /// Since when calls are in flight of which nothing was heard, in nanoseconds; [`NEVER`] if that is not known. While all
-    /// calls in flight are long, `long_since` says it.
+    /// Since when calls are in flight of which nothing was heard, in nanoseconds; [`NEVER`] if that
+    /// is not known. While all calls in flight are long, `long_since` says it.
     silent_since: AtomicU64,
     report: LastReport,
     /// Since when it takes calls, in nanoseconds: [`LONG_AGO`] or [`NEVER`] until somebody says.
@@ -247,17 +248,18 @@ impl Endpoint {
         }
     }
 
-    /// For how long nothing was heard of the calls that are in flight; zero if there are none, if the calls were begun
-    /// without a time, and once it lasts longer than ten seconds: then the next call is a new try. If all of them usually
-    /// take longer than a [typical call](InFlight::set_scale), the time is scaled to a typical call.
+    /// For how long nothing was heard of the calls that are in flight; zero if there are none, if
+    /// the calls were begun without a time, and once it lasts longer than ten seconds: then the
+    /// next call is a new try. If all of them usually take longer than a [typical
+    /// call](InFlight::set_scale), the time is scaled to a typical call.
     #[must_use]
     pub fn silence(&self, now: Time) -> Duration {
         Duration::from_nanos(self.silence_nanos(now, self.in_flight()))
     }
 
-    /// How long it takes to answer a typical call, as balancers that go by it have noted: the peak-sensitive average of
-    /// [`PeakEwma`](crate::PeakEwma), which fades to 1/e in `decay`, of [`Outcome::normalized_latency`]. `None` before the
-    /// first answer.
+    /// How long it takes to answer a typical call, as balancers that go by it have noted: the
+    /// peak-sensitive average of [`PeakEwma`](crate::PeakEwma), which fades to 1/e in `decay`, of
+    /// [`Outcome::normalized_latency`]. `None` before the first answer.
     #[must_use]
     pub fn latency(&self, now: Time, decay: Duration) -> Option<Duration> {
         let read = self.latency_reading(now, Decay::over(decay));
@@ -407,11 +409,13 @@ impl InFlight {
         &self.endpoint
     }
 
-    /// How long the call usually takes, compared with a typical one; default [`LatencyScale::ONE`]. To be said when it
-    /// begins, at `now`. While every call in flight has a longer usual latency, the [silence](Endpoint::silence) of the
-    /// endpoint is scaled by the mean of their scales; calls of [`LatencyScale::UNKNOWN`] are not missed at all.
+    /// How long the call usually takes, compared with a typical one; default [`LatencyScale::ONE`].
+    /// To be said when it begins, at `now`. While every call in flight has a longer usual latency,
+    /// the [silence](Endpoint::silence) of the endpoint is scaled by the mean of their scales;
+    /// calls of [`LatencyScale::UNKNOWN`] are not missed at all.
     ///
-    /// Costs nothing unless the call usually takes longer than a typical one: then some atomic additions, here and in drop.
+    /// Costs nothing unless the call usually takes longer than a typical one: then some atomic
+    /// additions, here and in drop.
     pub fn set_scale(&mut self, now: Time, scale: LatencyScale) {
         self.leave_long();
         if let Some(rate) = scale.long_rate() {

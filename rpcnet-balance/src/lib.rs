@@ -124,9 +124,10 @@
 //!
 //! # Calls of different kinds
 //!
-//! An endpoint has one latency, whatever was called. Where calls take very different times, say by their methods, a
-//! [`LatencyNormalizer`] compares each with what calls of its kind usually take, so that an endpoint is not taken for slow
-//! because it has served a call that takes long everywhere.
+//! An endpoint has one latency, whatever was called. Where calls take very different times, say by
+//! their methods, a [`LatencyNormalizer`] compares each with what calls of its kind usually take,
+//! so that an endpoint is not taken for slow because it has served a call that takes long
+//! everywhere.
 //!
 //! ```
 //! use std::{sync::Arc, time::{Duration, Instant}};

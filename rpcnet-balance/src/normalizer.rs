@@ -249,8 +249,9 @@ impl fmt::Debug for LatencyNormalizer {
     }
 }
 
-/// Moving geometric mean of latencies: of those of the last [`DECAY`], and of the last [`SAMPLES_MIN`] at
-/// least. Geometric, so that one answer that took a hundred times as long moves it little.
+/// Moving geometric mean of latencies: of those of the last [`DECAY`], and of the last
+/// [`SAMPLES_MIN`] at least. Geometric, so that one answer that took a hundred times as long moves
+/// it little.
 #[derive(Default)]
 struct Average {
     /// The bits of a number; 0 before the first answer.

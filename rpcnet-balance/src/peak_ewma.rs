@@ -21,11 +21,12 @@ use crate::{
 /// - It fades while nothing new is known, so that an endpoint that was slow is tried again; but no further than to the
 ///   latency of another one, lest one that nobody called be flooded.
 /// - One that is not known yet is taken to be that of another, so a new endpoint gets its share: neither nothing nor all.
-/// - The latency is the [normalised](crate::Outcome::normalized_latency) one: where calls of different kinds take very
-///   different times, each is compared with its kind.
-/// - Silence counts before there is an answer. While nothing is heard of the calls in flight, the latency is at least the
-///   time since; for that begin calls with [`Endpoint::begin_at`](crate::Endpoint::begin_at). Calls that
-///   [usually take longer](crate::InFlight::set_scale) are not missed so soon.
+/// - The latency is the [normalised](crate::Outcome::normalized_latency) one: where calls of
+///   different kinds take very different times, each is compared with its kind.
+/// - Silence counts before there is an answer. While nothing is heard of the calls in flight, the
+///   latency is at least the time since; for that begin calls with
+///   [`Endpoint::begin_at`](crate::Endpoint::begin_at). Calls that [usually take
+///   longer](crate::InFlight::set_scale) are not missed so soon.
 /// - A failure counts as slower than any answer, for 100 ms. If the first call after that fails too, for four times as long,
 ///   and so on up to 30 s; answers make it forgotten. Also when it took no time: an endpoint that fails at once gets
 ///   almost no calls. An answer with a wish to be left alone holds calls back for that time.

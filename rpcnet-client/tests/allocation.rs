@@ -69,8 +69,8 @@ async fn picking_a_worker_allocates_nothing() {
     let body = Bytes::from_static(&[7; 32]);
 
     let (mut of_direct, mut of_picked) = (f64::MAX, f64::MAX);
-    // The least of all rounds: buffers and tables grow in the first ones, and on a busy machine fewer
-    // calls share a packet.
+    // The least of all rounds: buffers and tables grow in the first ones, and on a busy machine
+    // fewer calls share a packet.
     for _ in 0..ROUNDS {
         let before = ALLOCATIONS.get();
         for _ in 0..CALLS {

@@ -113,10 +113,10 @@ impl RpcError {
         self.0.peer.as_ref()
     }
 
-    /// Whether the same call may be made again, on another node at once or on this one later, whatever it does:
-    /// it was certainly not processed, the reason lies with the node or the way to it, and the server does not
-    /// [forbid](Self::forbids_retry) it. A call whose deadline was exceeded before it ran is one of those, with a new
-    /// deadline.
+    /// Whether the same call may be made again, on another node at once or on this one later,
+    /// whatever it does: it was certainly not processed, the reason lies with the node or the way
+    /// to it, and the server does not [forbid](Self::forbids_retry) it. A call whose deadline was
+    /// exceeded before it ran is one of those, with a new deadline.
     pub fn is_retryable(&self) -> bool {
         let is_late = self.0.code == Code::DeadlineExceeded && !self.forbids_retry();
         self.0.processed == Processed::No && (is_late || self.lies_with_the_node())

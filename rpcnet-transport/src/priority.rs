@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// How much a call matters when a server has too much to do. Of callers that have more than an equal
-/// part of the queue, the calls that matter least are shed first, and what matters more has the next
-/// place. It has no effect while there is room for all.
+/// How much a call matters when a server has too much to do. Of callers that have more than an
+/// equal part of the queue, the calls that matter least are shed first, and what matters more has
+/// the next place. It has no effect while there is room for all.
 ///
 /// The classes are those of chapter 21 of Google's book on site reliability (2016). A call made by a handler has the priority of
 /// the call that it serves, unless told otherwise ([`CallOptions::with_priority`](crate::CallOptions::with_priority)).

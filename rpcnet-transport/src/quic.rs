@@ -166,8 +166,8 @@ pub(crate) fn connect_error(
     }
 }
 
-/// The error with a reason that can be printed: a peer may send any bytes as its reason, and a server
-/// that closes its connections sends the number of streams that it took.
+/// The error with a reason that can be printed: a peer may send any bytes as its reason, and a
+/// server that closes its connections sends the number of streams that it took.
 pub(crate) fn with_printable_reason(error: ConnectionError) -> ConnectionError {
     match error {
         ConnectionError::ApplicationClosed(close) => {

@@ -78,8 +78,9 @@ impl Endpoint {
     ///
     /// The log says so too, as a warning, when less than a quarter of the validity is left, or less
     /// than 30 days of a long one; again each time that half of the rest has passed; and as an
-    /// error when the certificate has expired, then every hour until there is another one. Endpoints
-    /// that have their identity from the same [`Tls`] and its clones warn once between them.
+    /// error when the certificate has expired, then every hour until there is another one.
+    /// Endpoints that have their identity from the same [`Tls`] and its clones warn once between
+    /// them.
     pub fn certificate_not_after(&self) -> SystemTime {
         self.0.shared.tls.current().not_after()
     }

@@ -50,8 +50,8 @@ counters! {
     handshakes_refused,
     /// Handshakes sent back to prove their address.
     handshakes_retried,
-    /// Connections refused because their peer had its share of `connections_max`; those that come when all peers
-    /// together have that many are among `handshakes_refused`.
+    /// Connections refused because their peer had its share of `connections_max`; those that come
+    /// when all peers together have that many are among `handshakes_refused`.
     connections_refused,
     /// Handshakes that failed: a certificate of another CA or none, another protocol, or silence.
     handshakes_failed,

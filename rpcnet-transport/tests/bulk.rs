@@ -272,8 +272,8 @@ async fn small_calls_with_loss_pass_bulk_traffic_in_one_direction() {
     }
 }
 
-/// With bulk traffic both ways acknowledgements are lost and delayed too, and calls wait for room in
-/// a congestion window of some ten packets on the way there and on the way back. So this is more
+/// With bulk traffic both ways acknowledgements are lost and delayed too, and calls wait for room
+/// in a congestion window of some ten packets on the way there and on the way back. So this is more
 /// than the bound without loss: one recovery more for most, and for those that are sent again twice
 /// as much.
 #[tokio::test(start_paused = true)]

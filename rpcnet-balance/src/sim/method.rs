@@ -14,8 +14,8 @@ pub struct Method {
 }
 
 impl Method {
-    /// A method that this part of the calls is of, from 0 to 1, and that a worker serves for as long
-    /// as `latency` says. The deadline of its calls is 30 s.
+    /// A method that this part of the calls is of, from 0 to 1, and that a worker serves for as
+    /// long as `latency` says. The deadline of its calls is 30 s.
     #[must_use]
     pub const fn new(share: f64, latency: Latency) -> Self {
         Self {

@@ -1,9 +1,11 @@
 //! Fleets of clients and workers in virtual time: how a balancer does on bad days.
 //!
-//! The balancers are the real ones, and so are the endpoints, the budget for retries, the normalisation of latencies, and
-//! the quantiles that hedging goes by. The rest is a model: workers serve so many requests at a time, keep some in a queue and refuse more than that; they
-//! become slow, fail, reject, hang, move, crash and come back cold, as a [`Plan`] says. Clients each have a balancer of their own and see
-//! what clients see: their own calls, and what replies say about the load.
+//! The balancers are the real ones, and so are the endpoints, the budget for retries, the
+//! normalisation of latencies, and the quantiles that hedging goes by. The rest is a model: workers
+//! serve so many requests at a time, keep some in a queue and refuse more than that; they become
+//! slow, fail, reject, hang, move, crash and come back cold, as a [`Plan`] says. Clients each have
+//! a balancer of their own and see what clients see: their own calls, and what replies say about
+//! the load.
 //!
 //! Everything is drawn from one seed: equal runs have equal reports. What a call costs depends on the call alone, so all
 //! balancers are given the same calls at the same moments.
@@ -30,9 +32,9 @@
 //!
 //! # What is left out
 //!
-//! The network neither loses nor reorders, and takes the same time everywhere. Requests are all of one method unless the
-//! plan [says otherwise](Plan::with_method); a pace that changes holds for requests whose service begins from then on.
-//! Clients take no time for anything.
+//! The network neither loses nor reorders, and takes the same time everywhere. Requests are all of
+//! one method unless the plan [says otherwise](Plan::with_method); a pace that changes holds for
+//! requests whose service begins from then on. Clients take no time for anything.
 //!
 //! Not covered by semantic versioning: what is here serves tests and experiments.
 

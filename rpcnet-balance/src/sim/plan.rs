@@ -34,8 +34,9 @@ impl Plan {
         }
     }
 
-    /// A part of the calls is of this method. What is left is of the method 0, whose latency is that of the workers and whose
-    /// deadline is that of the policy; those that are added are numbered from 1. Default none.
+    /// A part of the calls is of this method. What is left is of the method 0, whose latency is
+    /// that of the workers and whose deadline is that of the policy; those that are added are
+    /// numbered from 1. Default none.
     #[must_use]
     pub fn with_method(mut self, method: Method) -> Self {
         self.methods.push(method);

@@ -82,8 +82,8 @@ impl Policy {
     }
 
     /// Whether latencies are compared with what calls of the same method usually take, as a
-    /// [`LatencyNormalizer`](crate::LatencyNormalizer) does it. Default `true`; with `false` a balancer
-    /// sees them as they are, whatever was called.
+    /// [`LatencyNormalizer`](crate::LatencyNormalizer) does it. Default `true`; with `false` a
+    /// balancer sees them as they are, whatever was called.
     #[must_use]
     pub const fn with_normalized_latencies(mut self, normalizes: bool) -> Self {
         self.normalizes = normalizes;

@@ -10,9 +10,10 @@ use super::retry::is_unreadable;
 
 /// Why a call to a worker did not end with a reply, after all attempts that were safe to make.
 ///
-/// [`attempts`](Self::attempts) says who was tried and what came of it, [`processed`](Self::processed) whether the request
-/// may have had an effect. The text names every attempt and what came of it; [`source`](StdError::source) is what the text
-/// does not say, so a chain of errors tells each thing once.
+/// [`attempts`](Self::attempts) says who was tried and what came of it,
+/// [`processed`](Self::processed) whether the request may have had an effect. The text names every
+/// attempt and what came of it; [`source`](StdError::source) is what the text does not say, so a
+/// chain of errors tells each thing once.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ClusterError {

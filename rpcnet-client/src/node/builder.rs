@@ -184,8 +184,8 @@ impl NodeBuilder {
     /// It waits for the join timeout also if each seed has refused it, as with another cluster key:
     /// a refusal is a datagram in clear that proves nothing, and a seed may be on the way to the
     /// key of this node. The log says at once who has refused and why, and so does
-    /// [`Event::SeedRefused`](rpcnet_swim::Event::SeedRefused). A supervisor that starts a node again
-    /// sets a shorter [join timeout](ClusterConfig::with_join_timeout).
+    /// [`Event::SeedRefused`](rpcnet_swim::Event::SeedRefused). A supervisor that starts a node
+    /// again sets a shorter [join timeout](ClusterConfig::with_join_timeout).
     pub fn require_join(mut self, require: bool) -> Self {
         self.require_join = require;
         self

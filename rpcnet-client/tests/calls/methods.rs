@@ -1,5 +1,5 @@
-//! Workers that serve methods of very different latency, in virtual time: none looks slow because of
-//! the method that it serves.
+//! Workers that serve methods of very different latency, in virtual time: none looks slow because
+//! of the method that it serves.
 
 use std::collections::HashMap;
 

@@ -206,8 +206,8 @@ impl Worker {
         (**kept).downcast_ref()
     }
 
-    /// Names the method of the call, which begins at `now`. The latency of the call is compared with
-    /// the usual latency of the method over all workers of the registry
+    /// Names the method of the call, which begins at `now`. The latency of the call is compared
+    /// with the usual latency of the method over all workers of the registry
     /// ([`rpcnet_balance::LatencyNormalizer`]), so that a worker is not taken for slow because it
     /// serves a method that takes long. Default: the latency counts as measured. To be said before
     /// the call is made.
@@ -218,8 +218,8 @@ impl Worker {
         self.call.set_scale(now, scale);
     }
 
-    /// The call, which begins `now`, is a stream: how long it takes says nothing about the worker. To
-    /// be said before the call is made.
+    /// The call, which begins `now`, is a stream: how long it takes says nothing about the worker.
+    /// To be said before the call is made.
     pub fn note_stream(&mut self, now: Time) {
         self.kind = CallKind::Stream;
         self.call.set_scale(now, LatencyScale::UNKNOWN);
@@ -292,7 +292,8 @@ pub struct WorkerStatus {
     pub weight: f32,
     /// What it last said about its load.
     pub reported_load: Option<ReportedLoad>,
-    /// How long it takes to answer a typical call, as a balancer that goes by it has noted; see [`Endpoint::latency`].
+    /// How long it takes to answer a typical call, as a balancer that goes by it has noted; see
+    /// [`Endpoint::latency`].
     pub latency: Option<Duration>,
 }
 

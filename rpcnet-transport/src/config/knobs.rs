@@ -264,9 +264,9 @@ impl TransportConfig {
     /// One peer (an identity, over all of its connections) has at most half of what the others
     /// leave, but one message of the [largest size](Self::with_message_bytes_max) always fits: with
     /// less than two of these, one peer's message keeps those of all others waiting. At the limit
-    /// reading waits, so that QUIC's windows hold the sender up; a request that still finds no room,
-    /// while its connection carries less than the [least rate](Self::with_transfer_rate_min) for
-    /// [`with_stall_timeout`](Self::with_stall_timeout), ends with
+    /// reading waits, so that QUIC's windows hold the sender up; a request that still finds no
+    /// room, while its connection carries less than the [least rate](Self::with_transfer_rate_min)
+    /// for [`with_stall_timeout`](Self::with_stall_timeout), ends with
     /// [`Code::Overloaded`](crate::Code::Overloaded). Replies beyond the share of their peer are
     /// sent all the same, up to as much again (so that the endpoint may hold twice its limit);
     /// meanwhile further calls of the peer with streams of their own, and its streams' further
@@ -304,9 +304,10 @@ impl TransportConfig {
     }
 
     /// Connections at a time that a server takes; default 4,096. Further ones are refused (counter
-    /// `handshakes_refused`, or `connections_refused` if the limit is reached during the handshake). One peer (an identity) has at most half of what the others leave, but
-    /// 16 in any case (counter `connections_refused`). Connections count from the end of their
-    /// handshake, when their peer is known; until then [`with_handshakes_max`](Self::with_handshakes_max)
+    /// `handshakes_refused`, or `connections_refused` if the limit is reached during the
+    /// handshake). One peer (an identity) has at most half of what the others leave, but 16 in any
+    /// case (counter `connections_refused`). Connections count from the end of their handshake,
+    /// when their peer is known; until then [`with_handshakes_max`](Self::with_handshakes_max)
     /// bounds them.
     #[must_use]
     pub fn with_connections_max(mut self, connections: NonZeroUsize) -> Self {

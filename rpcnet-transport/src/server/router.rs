@@ -159,8 +159,8 @@ impl Router {
     /// A method that answers one request with a stream. The stream ends when the handler has returned and its sender
     /// is dropped. For messages as they are, take or send [`Raw`](crate::Raw).
     ///
-    /// The handler's error is a [`Status`]. The error of a function with one of its own is converted
-    /// in a closure around it:
+    /// The handler's error is a [`Status`]. The error of a function with one of its own is
+    /// converted in a closure around it:
     ///
     /// ```
     /// use rpcnet_transport::{Router, RpcError, Sender, Status};

@@ -52,8 +52,8 @@ pub(super) fn check(
     Ok(())
 }
 
-/// The time within which other nodes take a certificate that is good [now](check): its own, cut short
-/// by the end of the intermediates that it needs.
+/// The time within which other nodes take a certificate that is good [now](check): its own, cut
+/// short by the end of the intermediates that it needs.
 pub(super) fn validity(
     chain: &[CertificateDer<'static>],
     roots: &RootCertStore,

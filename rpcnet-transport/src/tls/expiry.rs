@@ -40,8 +40,8 @@ impl Validity {
         self.not_after_s - ahead_s.min(AHEAD_MAX_S)
     }
 
-    /// When the warning is due that follows one at this time: when half of the rest has passed, when
-    /// the certificate has expired, and every hour from then on.
+    /// When the warning is due that follows one at this time: when half of the rest has passed,
+    /// when the certificate has expired, and every hour from then on.
     fn next_warning_s(self, warned_s: u64) -> u64 {
         match self.not_after_s.checked_sub(warned_s) {
             None => warned_s.saturating_add(EXPIRED_EVERY_S),

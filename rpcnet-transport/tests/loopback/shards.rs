@@ -164,7 +164,8 @@ async fn a_shutdown_ends_at_its_deadline_even_if_a_handler_blocks_its_thread() {
     until("it is served", || shards.in_flight() == 1).await;
     // The handler is released only below.
     within(shards.shutdown(Duration::from_millis(300))).await;
-    // Neither does dropping them wait for the handler in a runtime: a drop that waits in vain warns.
+    // Neither does dropping them wait for the handler in a runtime: a drop that waits in vain
+    // warns.
     assert_eq!(warnings(|| drop(shards)), 0);
     drop(release);
     within(call).await.unwrap().unwrap_err();

@@ -1,4 +1,5 @@
-//! `bench rpc --bulk`: small calls on a slow link, alone and beside bulk calls on the same connection.
+//! `bench rpc --bulk`: small calls on a slow link, alone and beside bulk calls on the same
+//! connection.
 
 use std::{error::Error, time::Duration};
 

@@ -74,7 +74,8 @@ async fn until(stage: &Stage, time: Duration) {
     sleep_until(stage.begin() + time).await;
 }
 
-/// When the late attacker begins: by then the director has most likely called every worker, so that it is not a newcomer.
+/// When the late attacker begins: by then the director has most likely called every worker, so that
+/// it is not a newcomer.
 const CALLED_AFTER: Duration = Duration::from_millis(500);
 const STOPPED_MAX: Duration = Duration::from_secs(10);
 const AFTERWARDS: Duration = Duration::from_millis(500);

@@ -25,7 +25,8 @@ pub(crate) struct Row {
     pub(crate) idempotent_failed: u64,
     /// Calls that were answered while others were begun, in relation to those that were due.
     pub(crate) rate_kept: f64,
-    /// Connections and streams that the attacker opened, if there was one; of two the smaller number.
+    /// Connections and streams that the attacker opened, if there was one; of two the smaller
+    /// number.
     pub(crate) attacker_acts: Option<u64>,
     /// Calls that may not run twice, and did.
     pub(crate) ran_twice: u64,

@@ -297,7 +297,8 @@ impl CallerShare {
     }
 
     /// Waits until a place is free again for a call that has lent its own, before the calls of the
-    /// same caller that have a greater [number](Gate::next_return_number). Each call has a number of its own.
+    /// same caller that have a greater [number](Gate::next_return_number). Each call has a number
+    /// of its own.
     pub(super) async fn regain(self: Arc<Self>, number: u64) -> Place {
         let gate = &self.gate;
         self.note_seen(gate.now());

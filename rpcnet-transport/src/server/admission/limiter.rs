@@ -10,8 +10,9 @@ use std::time::Duration;
 /// So it settles a little above the knee. The shape is that of Netflix's gradient limit (concurrency-limits, 2018), with a
 /// probed instead of a smallest latency: it follows when handlers become slower by themselves, and does not drift.
 ///
-/// Windows count calls and have a least length, so that a burst does not move the limit, and means are geometric, so that a
-/// few calls of a method that takes long do not. While less than half of the limit is used nothing is learnt but the latency.
+/// Windows count calls and have a least length, so that a burst does not move the limit, and means
+/// are geometric, so that a few calls of a method that takes long do not. While less than half of
+/// the limit is used nothing is learnt but the latency.
 #[derive(Debug, Clone)]
 pub(super) struct Limiter {
     floor: f64,
@@ -150,7 +151,8 @@ impl Window {
         }
     }
 
-    /// The geometric mean: one of a hundred calls that takes a hundred times as long as the others makes it 5 % longer.
+    /// The geometric mean: one of a hundred calls that takes a hundred times as long as the others
+    /// makes it 5 % longer.
     fn mean(&self) -> f64 {
         let log = self.log_product + self.product.ln();
         (log / f64::from(self.calls)).exp()

@@ -67,8 +67,8 @@ impl Place {
         self.hold == Hold::Lent
     }
 
-    /// The caller of a place that is lent, and the number by which its call has it back: the one that
-    /// was [kept](Self::keep_return_number), if there is one.
+    /// The caller of a place that is lent, and the number by which its call has it back: the one
+    /// that was [kept](Self::keep_return_number), if there is one.
     pub(super) fn begin_return(&mut self) -> Option<(Arc<CallerShare>, u64)> {
         let is_lent = self.is_lent();
         let caller = self.caller.as_ref().filter(|_| is_lent).cloned()?;
@@ -77,7 +77,8 @@ impl Place {
         Some((caller, number))
     }
 
-    /// The call stops waiting to have its place back. When it waits again, it does so by this number.
+    /// The call stops waiting to have its place back. When it waits again, it does so by this
+    /// number.
     pub(super) fn keep_return_number(&mut self, number: u64) {
         if self.is_lent() {
             self.return_number = Some(self.return_number.map_or(number, |kept| kept.min(number)));

@@ -291,8 +291,9 @@ enum Where {
     Lent(oneshot::Receiver<GivenBack>),
 }
 
-/// Runs a handler until it returns, is cancelled or reaches its deadline. Gets back what was lent to it, if it can be had. A handler
-/// whose sender was cut has not returned, whatever it says: only a whole stream may end well.
+/// Runs a handler until it returns, is cancelled or reaches its deadline. Gets back what was lent
+/// to it, if it can be had. A handler whose sender was cut has not returned, whatever it says: only
+/// a whole stream may end well.
 async fn wait(
     handler: &Handler,
     cx: CallContext,

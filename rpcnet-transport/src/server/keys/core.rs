@@ -10,9 +10,9 @@ use crate::accounts::{PLACES_FLOOR, Share};
 
 /// Calls by their keys: those that run, with who waits for them, and those that have ended, with how.
 ///
-/// Bounded by number, by bytes of what is remembered and by time. Room is made by forgetting what ended first of the owner that has
-/// most, so that who floods it forgets its own. What runs is never forgotten, and one owner's calls that run are at most its
-/// [share](Share).
+/// Bounded by number, by bytes of what is remembered and by time. Room is made by forgetting what
+/// ended first of the owner that has most, so that who floods it forgets its own. What runs is
+/// never forgotten, and one owner's calls that run are at most its [share](Share).
 #[derive(Debug)]
 pub(super) struct Keys<O, K, T, W> {
     bounds: Bounds,

@@ -91,10 +91,10 @@ impl KeyMemory {
     }
 
     /// Calls that are remembered, those that run included; default 16,384, at least one. It has to
-    /// hold the calls of [`with_time`](Self::with_time). Past it what ended first of the caller that
-    /// has most is forgotten. Calls of one caller that run are at most half of what those of others
-    /// leave, but at least 16; its further calls with keys, and those that find the memory full of
-    /// calls that run, are [`Overloaded`](Code::Overloaded).
+    /// hold the calls of [`with_time`](Self::with_time). Past it what ended first of the caller
+    /// that has most is forgotten. Calls of one caller that run are at most half of what those of
+    /// others leave, but at least 16; its further calls with keys, and those that find the memory
+    /// full of calls that run, are [`Overloaded`](Code::Overloaded).
     #[must_use]
     pub fn with_capacity(mut self, calls: usize) -> Self {
         self.bounds.len_max = calls.max(1);
