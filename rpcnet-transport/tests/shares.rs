@@ -88,7 +88,7 @@ fn router() -> Router {
             sleep(if is_long { LONG } else { EVERY / 10 }).await;
             Ok(body)
         })
-        .raw("ten", |_cx, body| async move {
+        .raw("sleep-10ms", |_cx, body| async move {
             sleep(EVERY).await;
             Ok(body)
         })
@@ -112,7 +112,7 @@ fn router() -> Router {
             sleep(LONG).await;
             Ok::<_, Status>(0u64)
         })
-        .client_streaming("again", |_cx, mut parts: Receiver<u64>| async move {
+        .client_streaming("waits-twice", |_cx, mut parts: Receiver<u64>| async move {
             timeout(20 * EVERY, parts.message()).await.unwrap_err();
             sleep(LONG).await;
             let first = parts.message().await?;
@@ -178,7 +178,7 @@ impl World {
             let options = CallOptions::new().with_priority(priority);
             flood.spawn(async move {
                 loop {
-                    if client.call_with("ten", "", options).await.is_err() {
+                    if client.call_with("sleep-10ms", "", options).await.is_err() {
                         sleep(5 * EVERY).await;
                     }
                 }
@@ -268,7 +268,7 @@ async fn bursts_are_answered_beside_the_flood_of_another_caller() {
         sleep(50 * EVERY).await;
         let mut answered = 0;
         for _ in 0..10 {
-            let burst = (0..12).map(|_| world.modest.call("ten", ""));
+            let burst = (0..12).map(|_| world.modest.call("sleep-10ms", ""));
             let ends = join_all(burst).await;
             answered += ends.iter().filter(|end| end.is_ok()).count();
             sleep(20 * EVERY).await;
@@ -288,7 +288,9 @@ async fn a_handler_that_stops_waiting_for_its_place_counts_until_it_waits_again(
     };
     let mut uploads = Vec::new();
     for _ in 0..20 {
-        let upload = world.greedy.call_client_streaming::<u64, u64>("again");
+        let upload = world
+            .greedy
+            .call_client_streaming::<u64, u64>("waits-twice");
         uploads.push(upload.await.expect("a stream"));
     }
     sleep(EVERY).await;

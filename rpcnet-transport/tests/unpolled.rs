@@ -319,7 +319,7 @@ async fn full(net: &Net) -> (RpcClient, Endpoint, Vec<Receiver<Raw>>) {
     (client, node, holding)
 }
 
-async fn has_room(client: &RpcClient) {
+async fn assert_has_room(client: &RpcClient) {
     let mut messages = begin(client, "endless").await;
     let message = timeout(Duration::from_secs(5), messages.message()).await;
     let message = message.expect("it does not wait for one that is kept");
@@ -334,7 +334,7 @@ async fn a_caller_that_polls_a_stream_no_further_holds_up_no_other() {
     sleep(Duration::from_secs(1)).await;
     assert!(kept.next().now_or_never().is_none(), "there is no room");
     drop(holding);
-    has_room(&client).await;
+    assert_has_room(&client).await;
     let next = kept.next().await.expect("a message");
     next.expect("it has its room");
     drop(kept);
@@ -351,7 +351,7 @@ async fn a_call_that_is_kept_while_its_reply_waits_for_room_holds_up_no_other() 
         sleep(Duration::from_secs(1)).await;
     }
     drop(holding);
-    has_room(&client).await;
+    assert_has_room(&client).await;
     assert_eq!(kept.await.expect("a reply").len(), LARGE);
     assert_eq!(node.buffered_bytes(), 0);
 }

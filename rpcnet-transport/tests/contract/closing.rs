@@ -288,9 +288,13 @@ async fn the_errors_of_calls_that_end_with_their_connection_are_text() {
         });
         let stream = client.call_server_streaming("flood", &0u32);
         let reader = tokio::spawn(read(stream.await.unwrap()));
-        while server.in_flight() < 3 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let begun = async {
+            while server.in_flight() < 3 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let begun = timeout(Duration::from_secs(60), begun).await;
+        begun.expect("the calls begin");
         if disconnects {
             assert_eq!(server.endpoint().disconnect("client"), 1);
         } else {
