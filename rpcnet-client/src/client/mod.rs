@@ -18,6 +18,7 @@ mod run;
 mod stats;
 mod status;
 mod streams;
+mod unread;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 

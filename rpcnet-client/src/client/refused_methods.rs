@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 use rpcnet_balance::Time;
 use rpcnet_registry::Node;
 
+use super::unread::UnreadRequests;
+
 /// Which workers refused which methods before running them, as calls found out. Calls of a method
 /// pass those workers over; one call is sent there again, as a probe, after [`PROBE_AFTER_MIN`],
 /// and twice as late each time.
@@ -27,20 +29,7 @@ pub(super) struct RefusedMethods {
     methods: ArcSwap<Methods>,
     /// Held while a table is made out of the one before.
     writer: Mutex<()>,
-    /// Workers that could not read requests, by method.
-    unread: Mutex<HashMap<Arc<str>, Vec<UnreadAt>>>,
-    /// Whether there are any.
-    is_any_unread: AtomicBool,
-}
-
-/// Requests of one method that a worker could not read.
-#[derive(Debug)]
-struct UnreadAt {
-    id: u64,
-    /// In a row.
-    count: u8,
-    /// Whether another worker has served the method since the first of them.
-    is_served_elsewhere: bool,
+    unread: UnreadRequests,
 }
 
 type Methods = HashMap<Arc<str>, Arc<RefusingWorkers>>;
@@ -87,44 +76,14 @@ impl RefusedMethods {
     }
 
     /// A worker could not read a request that another one has served. Says whether it is to be
-    /// passed over: one request proves little, which may be made so that one worker alone reads it.
+    /// passed over.
     pub(super) fn note_unreadable(&self, method: &str, id: u64) -> bool {
-        self.count_unreadable(method, id, true)
+        self.unread.count(method, id)
     }
 
-    /// A worker could not read the request of a stream, which is not sent to another one. Says
-    /// whether it is to be passed over, as of [`note_unreadable`](Self::note_unreadable): not
-    /// before another worker has served the method since, or the requests may be to blame.
-    pub(super) fn note_unreadable_stream(&self, method: &str, id: u64) -> bool {
-        self.count_unreadable(method, id, false)
-    }
-
-    fn count_unreadable(&self, method: &str, id: u64, is_served_elsewhere: bool) -> bool {
-        let mut unread = self.unread.lock();
-        if !unread.contains_key(method) && unread.len() >= UNREAD_METHODS_MAX {
-            unread.clear();
-        }
-        let workers = unread.entry(method.into()).or_default();
-        let place = workers.iter().position(|worker| worker.id == id);
-        let place = place.unwrap_or_else(|| {
-            if workers.len() >= UNREAD_WORKERS_MAX {
-                workers.clear();
-            }
-            workers.push(UnreadAt::new(id));
-            workers.len() - 1
-        });
-        let worker = &mut workers[place];
-        worker.count = worker.count.saturating_add(1);
-        worker.is_served_elsewhere |= is_served_elsewhere;
-        let is_enough = worker.count >= UNREADABLE_MIN && worker.is_served_elsewhere;
-        if is_enough {
-            workers.swap_remove(place);
-            if workers.is_empty() {
-                unread.remove(method);
-            }
-        }
-        self.is_any_unread.store(!unread.is_empty(), Relaxed);
-        is_enough
+    /// A worker could not read the request of a stream. Says whether it is to be passed over.
+    pub(super) fn note_unreadable_stream(&self, method: &str, worker: (u64, &Node)) -> bool {
+        self.unread.count_stream(method, worker)
     }
 
     /// A worker has refused this method, unless it is known by now that `is_current` does not hold
@@ -167,28 +126,20 @@ impl RefusedMethods {
 
     /// A worker has served this method.
     pub(super) fn on_served(&self, method: &str, id: u64) {
-        if self.is_any_unread.load(Relaxed) {
-            self.note_read(method, id);
-        }
+        self.unread.on_served(method, id);
+        self.forget(method, id);
+    }
+
+    /// A worker has answered a stream of this method.
+    pub(super) fn on_stream_served(&self, method: &str, worker: (u64, &Arc<Node>)) {
+        self.unread.on_stream_served(method, worker);
+        self.forget(method, worker.0);
+    }
+
+    fn forget(&self, method: &str, id: u64) {
         if self.of(method).is_some_and(|known| known.contains(id)) {
             self.retain(|other, worker| other != method || worker.id != id);
         }
-    }
-
-    /// A worker could read a request.
-    fn note_read(&self, method: &str, id: u64) {
-        let mut unread = self.unread.lock();
-        let Some(workers) = unread.get_mut(method) else {
-            return;
-        };
-        workers.retain(|worker| worker.id != id);
-        for worker in &mut *workers {
-            worker.is_served_elsewhere = true;
-        }
-        if workers.is_empty() {
-            unread.remove(method);
-        }
-        self.is_any_unread.store(!unread.is_empty(), Relaxed);
     }
 
     /// Forgets what is not so of any more: what refused was another process, at another address, or
@@ -217,16 +168,6 @@ impl RefusedMethods {
         let is_any = !methods.is_empty();
         self.methods.store(Arc::new(methods));
         self.is_any.store(is_any, Relaxed);
-    }
-}
-
-impl UnreadAt {
-    fn new(id: u64) -> Self {
-        Self {
-            id,
-            count: 0,
-            is_served_elsewhere: false,
-        }
     }
 }
 
@@ -332,15 +273,6 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(60);
 /// How many workers that are due one call looks at for one that can be picked.
 const PICKS_MAX: usize = 4;
 
-/// Requests in a row that a worker could not read and another one could, before it is passed over.
-const UNREADABLE_MIN: u8 = 3;
-
-/// How many methods are remembered with such requests.
-const UNREAD_METHODS_MAX: usize = 64;
-
-/// How many workers are remembered with such requests of one method.
-const UNREAD_WORKERS_MAX: usize = 16;
-
 /// How many methods are remembered. Past it, the one whose latest refusal is the oldest is
 /// forgotten.
 const METHODS_MAX: usize = 256;
@@ -375,47 +307,6 @@ mod tests {
     fn ids(refused: &RefusedMethods, method: &str) -> Vec<u64> {
         let refusing = refused.of(method);
         refusing.map_or_else(Vec::new, |refusing| refusing.ids().to_vec())
-    }
-
-    #[test]
-    fn a_request_that_one_worker_alone_reads_takes_no_other_out_of_the_method() {
-        let refused = RefusedMethods::default();
-        assert!(!refused.note_unreadable("m", 1) && !refused.note_unreadable("m", 1));
-        assert!(!refused.note_unreadable("m", 2) && !refused.note_unreadable("n", 1));
-        refused.on_served("m", 1);
-        assert!(!refused.note_unreadable("m", 1) && !refused.note_unreadable("m", 1));
-        assert!(refused.note_unreadable("m", 1), "three in a row");
-        for number in 0..10_000 {
-            refused.note_unreadable(&number.to_string(), 1);
-            refused.note_unreadable("m", number);
-        }
-        let unread = refused.unread.lock();
-        assert!(unread.len() <= UNREAD_METHODS_MAX);
-        assert!(
-            unread
-                .values()
-                .all(|workers| workers.len() <= UNREAD_WORKERS_MAX)
-        );
-    }
-
-    #[test]
-    fn requests_of_streams_count_when_another_worker_has_served_the_method() {
-        let refused = RefusedMethods::default();
-        for _ in 0..1_000 {
-            assert!(!refused.note_unreadable_stream("m", 1), "served nowhere");
-        }
-        refused.on_served("other", 2);
-        assert!(!refused.note_unreadable_stream("m", 1));
-        refused.on_served("m", 2);
-        assert!(refused.note_unreadable_stream("m", 1));
-        assert!(!refused.note_unreadable_stream("m", 1), "counted anew");
-        refused.on_served("m", 2);
-        refused.on_served("m", 1);
-        for _ in 0..3 {
-            assert!(!refused.note_unreadable_stream("m", 1), "it read one since");
-        }
-        refused.on_served("m", 1);
-        assert!(!refused.is_any_unread.load(Relaxed));
     }
 
     #[test]

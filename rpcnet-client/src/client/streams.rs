@@ -165,10 +165,9 @@ impl Answer {
         let id = self.worker.endpoint_id();
         let kind = match error {
             Some(error) if is_unreadable(error) => {
-                if self
-                    .refused_methods
-                    .note_unreadable_stream(&self.method, id)
-                {
+                let worker = (id, &**self.worker.node());
+                let refused = &self.refused_methods;
+                if refused.note_unreadable_stream(&self.method, worker) {
                     self.note_refusal();
                 }
                 OutcomeKind::Refused
@@ -191,7 +190,8 @@ impl Answer {
             },
         };
         if kind == OutcomeKind::Answering {
-            self.refused_methods.on_served(&self.method, id);
+            let worker = (id, self.worker.node());
+            self.refused_methods.on_stream_served(&self.method, worker);
         }
         let wish = error.and_then(RpcError::retry_after);
         let wish = wish.filter(|_| kind == OutcomeKind::Overloaded);

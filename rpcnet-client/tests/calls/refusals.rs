@@ -263,6 +263,37 @@ async fn a_worker_that_cannot_read_the_requests_of_streams_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bad_requests_of_streams_take_no_worker_out_of_the_method() {
+    let bench = balanced_by(LoadBalancingStrategy::RoundRobin).await;
+    let echo = |_, n: (u64, u64), mut replies: Sender<u64>| async move {
+        replies.send(n.0).await.map_err(Status::from)
+    };
+    let workers = ["a", "b", "c"]
+        .map(|name| bench.worker(name, Router::new().server_streaming("echo", echo)));
+    // A stream is not begun anew, so a bad request fails at one worker alone: in turns, at the same one.
+    for n in 0..120_u64 {
+        let options = WorkerCallOptions::new();
+        let client = &bench.client;
+        let (is_bad, pair) = ((9..60).contains(&n) && n % 3 == 0, (n, n));
+        let stream = if is_bad {
+            let stream = client.call_worker_server_streaming("echo", &1u8, None, options);
+            within("a stream", stream).await
+        } else {
+            let stream = client.call_worker_server_streaming("echo", &pair, None, options);
+            within("a stream", stream).await
+        };
+        let stream: rpcnet_client::OnWorker<Receiver<u64>> = stream.expect("a stream");
+        let _ = within("its end", stream.collect::<Vec<_>>()).await;
+    }
+    let served = workers.iter().map(|one| one.stats().calls_started);
+    assert!(
+        served.clone().all(|calls| calls >= 20),
+        "{:?}",
+        served.collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_a_worker_cannot_read_is_not_hidden_by_a_failure_that_passes() {
     let bench = Bench::new().await;
     let (busy, _) = failing(Status::overloaded("later").with_retry_after(4 * PATIENCE));
