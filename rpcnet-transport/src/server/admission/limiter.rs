@@ -10,15 +10,14 @@ use std::time::Duration;
 /// So it settles a little above the knee. The shape is that of Netflix's gradient limit (concurrency-limits, 2018), with a
 /// probed instead of a smallest latency: it follows when handlers become slower by themselves, and does not drift.
 ///
-/// Windows count calls and have a least length, so that a burst does not move the limit, and means
-/// are geometric, so that a few calls of a method that takes long do not. While less than half of
-/// the limit is used nothing is learnt but the latency.
+/// Windows count calls and have a least length, so that neither a burst nor one slow call moves the limit. While less than half of the limit
+/// is used nothing is learnt but the latency.
 #[derive(Debug, Clone)]
 pub(super) struct Limiter {
     floor: f64,
     ceiling: f64,
     limit: f64,
-    /// Geometric mean of the latency at half of the limit or less, in seconds.
+    /// Mean latency at half of the limit or less, in seconds.
     baseline: Option<f64>,
     phase: Phase,
     window: Window,
@@ -32,14 +31,11 @@ enum Phase {
     Probing { began: Duration },
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Window {
     began: Option<Duration>,
     calls: u32,
-    /// Sum of the logarithms of latencies, in seconds, but for the latest few.
-    log_product: f64,
-    /// Product of the latest few latencies, in seconds.
-    product: f64,
+    seconds: f64,
     running_max: usize,
 }
 
@@ -67,7 +63,7 @@ impl Limiter {
                 left: FIRST_PROBE_AFTER,
                 slow: 0,
             },
-            window: Window::EMPTY,
+            window: Window::default(),
         }
     }
 
@@ -92,20 +88,20 @@ impl Limiter {
         let window = &mut self.window;
         let began = *window.began.get_or_insert(sample.ended);
         window.calls += 1;
-        window.multiply(took);
+        window.seconds += took;
         window.running_max = window.running_max.max(sample.running);
         let length = sample.ended.saturating_sub(began);
         let wanted = (2.0 * self.limit).clamp(CALLS_MIN, CALLS_MAX);
         let is_over = length >= WINDOW_MIN && f64::from(window.calls) >= wanted
             || length >= WINDOW_MAX && f64::from(window.calls) >= CALLS_FEW;
         if is_over {
-            let window = std::mem::replace(window, Window::EMPTY);
+            let window = std::mem::take(window);
             self.on_window(window, sample.ended);
         }
     }
 
     fn on_window(&mut self, window: Window, now: Duration) {
-        let mean = window.mean();
+        let mean = (window.seconds / f64::from(window.calls)).max(f64::MIN_POSITIVE);
         match &mut self.phase {
             Phase::Probing { .. } => {
                 self.baseline = Some(mean);
@@ -132,38 +128,6 @@ impl Limiter {
         }
     }
 }
-
-impl Window {
-    const EMPTY: Self = Self {
-        began: None,
-        calls: 0,
-        log_product: 0.0,
-        product: 1.0,
-        running_max: 0,
-    };
-
-    /// One more call. A logarithm is taken now and then only: each costs as much as all the rest.
-    fn multiply(&mut self, took: f64) {
-        self.product *= took.max(TOOK_MIN);
-        if !PRODUCT_RANGE.contains(&self.product) {
-            self.log_product += self.product.ln();
-            self.product = 1.0;
-        }
-    }
-
-    /// The geometric mean: one of a hundred calls that takes a hundred times as long as the others
-    /// makes it 5 % longer.
-    fn mean(&self) -> f64 {
-        let log = self.log_product + self.product.ln();
-        (log / f64::from(self.calls)).exp()
-    }
-}
-
-/// Least latency, in seconds: the logarithm of zero is not finite.
-const TOOK_MIN: f64 = 1e-9;
-
-/// One more latency makes no product of this range overflow or underflow.
-const PRODUCT_RANGE: std::ops::Range<f64> = 1e-200..1e200;
 
 /// Where the search begins.
 const INITIAL: f64 = 32.0;

@@ -17,9 +17,6 @@ struct Model {
     /// Calls that callers would have at a time.
     wanted: usize,
     ended: u64,
-    /// Each so many calls one waits for so long, and does nothing.
-    rare: Option<(u64, f64)>,
-    began: u64,
 }
 
 impl Model {
@@ -33,8 +30,6 @@ impl Model {
             running: BinaryHeap::new(),
             wanted: usize::MAX,
             ended: 0,
-            rare: None,
-            began: 0,
         }
     }
 
@@ -52,13 +47,7 @@ impl Model {
         while self.now < until {
             while self.running.len() < self.limiter.limit().min(self.wanted) {
                 let share = ((self.running.len() + 1) as f64 / self.knee as f64).max(1.0);
-                let mut took = self.service * share * self.jitter();
-                self.began += 1;
-                if let Some((each, time)) = self.rare
-                    && self.began.is_multiple_of(each)
-                {
-                    took = time;
-                }
+                let took = self.service * share * self.jitter();
                 let began = (self.now * 1e9) as u64;
                 let ends = ((self.now + took) * 1e9) as u64;
                 self.running.push(Reverse((ends, began)));
@@ -136,31 +125,6 @@ fn calls_that_become_slower_by_themselves_do_not_shrink_it_for_long() {
         model.service = service;
         model.run(seconds);
         model.assert_at_knee(seconds / 2.0);
-    }
-}
-
-#[test]
-fn a_rare_method_that_takes_long_does_not_shrink_it() {
-    for (each, time) in [(1_000, 3.0), (300, 3.0), (5_000, 30.0), (100, 0.2)] {
-        let mut model = Model::new(0.02, 40);
-        model.rare = Some((each, time));
-        model.run(60.0);
-        model.assert_at_knee(30.0);
-    }
-}
-
-#[test]
-fn the_mean_of_a_window_is_geometric_whatever_calls_take() {
-    for (took, calls) in [(0.0, 3), (1e-7, 5_000), (0.02, 1_024), (3_000.0, 1_024)] {
-        let mut window = Window::EMPTY;
-        for _ in 0..calls {
-            window.calls += 2;
-            window.multiply(took);
-            window.multiply(4.0 * took);
-        }
-        let expected = if took == 0.0 { TOOK_MIN } else { 2.0 * took };
-        let mean = window.mean();
-        assert!((mean / expected - 1.0).abs() < 1e-9, "{mean} of {took}");
     }
 }
 
