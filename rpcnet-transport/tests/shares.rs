@@ -280,6 +280,38 @@ async fn bursts_are_answered_beside_the_flood_of_another_caller() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bursts_are_answered_beside_the_queue_of_a_caller_with_long_handlers() {
+    let world = world(Limited::Server).await;
+    world.modest.call("small", "").await.expect("a reply");
+    // Six run, which is the share of a caller, and forty queue again and again.
+    let mut flood = JoinSet::new();
+    for n in 0..46 {
+        let client = world.greedy.clone();
+        // Those that run end one after the other.
+        let begins = if n < 6 { n * LONG / 6 } else { 2 * LONG };
+        flood.spawn(async move {
+            sleep(begins).await;
+            loop {
+                if client.call("small", "long").await.is_err() {
+                    sleep(EVERY / 10).await;
+                }
+            }
+        });
+    }
+    sleep(4 * LONG).await;
+    let mut answered = 0;
+    for _ in 0..20 {
+        let burst = (0..60).map(|_| world.modest.call("small", ""));
+        let ends = join_all(burst).await;
+        answered += ends.iter().filter(|end| end.is_ok()).count();
+        sleep(20 * EVERY).await;
+    }
+    assert_eq!(answered, 20 * 60);
+    let stats = world.server.stats();
+    assert!(stats.calls_shed > 100, "there were too many: {stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handler_that_stops_waiting_for_its_place_counts_until_it_waits_again() {
     let world = world(Limited::Server).await;
     let running = || {

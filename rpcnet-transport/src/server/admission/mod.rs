@@ -68,8 +68,8 @@ use std::time::Duration;
 ///   its part makes room for its further calls itself, lowest priority first, or takes the place of
 ///   calls of a lower priority of callers that have more than theirs; otherwise it is refused.
 /// - When the calls of a caller wait for too long, the newest of this caller go first and its older
-///   ones are shed. Where so many callers wait that a turn of each takes longer than the queue time
-///   allows, all calls are judged as if they were one caller's.
+///   ones are shed. Where so many callers wait, more than 20 with the default times, that a turn of
+///   each takes longer than the queue time allows, all calls are judged as if they were one caller's.
 ///
 /// ```
 /// use std::time::Duration;
