@@ -32,6 +32,9 @@ pub(super) fn of(place: Place<'_>) -> Option<String> {
     let has_key = place.key.is_some();
     let word = rest.split(|c| !is_bare(c)).next().unwrap_or_default();
     let word = word.to_ascii_lowercase();
+    // Whether the clause is about values that do not match: a hint must not turn that round.
+    let clause = before.rsplit(',').next().unwrap_or_default();
+    let is_unequal = place.is_negated || clause.contains("!=");
     // As a word of its own, and not as the key of a clause that goes on.
     let is_negation = place
         .key
@@ -41,6 +44,8 @@ pub(super) fn of(place: Place<'_>) -> Option<String> {
         ')' | '|' if place.in_values => {
             format!("a value is missing here: write `{key} in (a|b)`, an empty value as `\"\"`")
         }
+        '|' if rest.starts_with("||") && is_unequal => NO_OR.to_owned(),
+        '|' | '(' if has_key && is_unequal => each_unequal(&key),
         '~' if has_key => no_patterns(&key),
         '<' if has_key && rest.starts_with("<>") => format!("write `{key}!={value}`"),
         '=' if has_key && (before.ends_with("!=") || place.is_negated) => {
@@ -61,17 +66,20 @@ pub(super) fn of(place: Place<'_>) -> Option<String> {
         '\'' => "quote with `\"`".to_owned(),
         _ if has_key && before.ends_with('!') => format!("write `{key}!={value}`"),
         _ if is_negation && is_bare(found) => negated(rest),
-        _ if has_key && is_after_in(before) && is_bare(found) => {
-            format!("write `{key} in (a|b)`")
-        }
+        _ if has_key && is_after_in(before) && is_bare(found) => match is_unequal {
+            true => each_unequal(&key),
+            false => format!("write `{key} in (a|b)`"),
+        },
         _ if is_bare(found) && has_key => match &*word {
             "and" => AND.to_owned(),
+            "or" if is_unequal => NO_OR.to_owned(),
             "or" => one_of(&key),
             "is" | "eq" | "equals" => format!("write `{key}={value}`", value = after_word(rest)),
             "ne" => format!("write `{key}!={value}`", value = after_word(rest)),
+            "in" if is_unequal => each_unequal(&key),
             "in" if rest.starts_with("in") => one_of(&key),
             "in" => format!("write `in` in lower case: `{key} in (a|b)`"),
-            "not" | "notin" => format!("write `{key}!=value` for each value"),
+            "not" | "notin" => each_unequal(&key),
             "like" | "matches" => no_patterns(&key),
             _ => "separate clauses with `,`, and put a key or value with white space in double quotes"
                 .to_owned(),
@@ -83,8 +91,14 @@ pub(super) fn of(place: Place<'_>) -> Option<String> {
 
 const AND: &str = "separate clauses that must all hold with `,`";
 
+const NO_OR: &str = "there is no `or` between clauses: those separated by `,` must all hold";
+
 fn one_of(key: &Word<'_>) -> String {
     format!("for one of several values write `{key} in (a|b)`")
+}
+
+fn each_unequal(key: &Word<'_>) -> String {
+    format!("for none of several values write `{key}!=a,{key}!=b`")
 }
 
 fn no_patterns(key: &Word<'_>) -> String {
@@ -102,7 +116,7 @@ fn negated(rest: &str) -> String {
         let value = if value.is_empty() { "value" } else { value };
         format!("write `{key}!={}`", Word::value(value))
     } else if rest.starts_with("in") {
-        format!("write `{key}!=value` for each value")
+        each_unequal(&key)
     } else {
         format!("write `!{key}`")
     }

@@ -40,6 +40,7 @@ impl Endpoint {
         let shared = &self.0.shared;
         let count = canonical_name(name).map_or(0, |name| shared.registry.disconnect(&name));
         shared.counters.connections_disconnected.add(count as u64);
+        tracing::info!(node = name, connections = count, "disconnected");
         count
     }
 

@@ -40,7 +40,7 @@ pub(crate) struct AcceptLoop {
     warnings: Arc<Warnings>,
 }
 
-/// Limits how often it is logged that certificates are not trusted.
+/// Limits how often it is logged that a node is not let in.
 #[derive(Default)]
 struct Warnings(Mutex<Option<Instant>>);
 
@@ -194,7 +194,12 @@ async fn accept_connection(
         .ok()?;
     match complete(shared, connecting, begun).await {
         Ok(HandshakeOutcome::Denied { peer, reason }) => {
-            tracing::debug!(%peer, reason, "connection denied");
+            // A node may come again and again: an operator is told, and not often.
+            if warnings.take() {
+                tracing::warn!(%peer, reason, "connection denied");
+            } else {
+                tracing::debug!(%peer, reason, "connection denied");
+            }
             Some(None)
         }
         Ok(HandshakeOutcome::Accepted(accepted)) => {
