@@ -9,10 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Account, Reservation, UNCHARGED_BYTES_MAX, Waiting};
-use crate::{
-    TransportConfig,
-    stream::{Patience, Stalled},
-};
+use crate::stream::{Patience, Stalled};
 
 impl Account {
     /// Room for a reply that is to be sent, in the share of the peer or beyond it. `None` if the
@@ -89,8 +86,7 @@ impl Account {
     ///
     /// # Errors
     ///
-    /// [`Stalled`] if the peer takes too little for too long; `patience` is [that with
-    /// it](Self::patience).
+    /// [`Stalled`] if the peer takes too little for too long.
     pub(crate) async fn settled(&self, patience: &Patience) -> Result<(), Stalled> {
         let wait = async {
             let _first = self.settling.acquire().await;
@@ -134,11 +130,6 @@ impl Account {
             }
             released.await;
         }
-    }
-
-    /// Patience with the peer over all of its connections.
-    pub(crate) fn patience(&self, config: &TransportConfig) -> Patience {
-        Patience::new(config, Arc::default())
     }
 }
 

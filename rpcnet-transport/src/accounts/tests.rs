@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use futures::FutureExt;
 
 use super::*;
-use crate::stream::Stalled;
+use crate::stream::{Patience, Stalled};
 
 const KIB: usize = 1024;
 
@@ -179,7 +179,7 @@ async fn calls_wait_until_their_peer_has_taken_what_is_beyond_its_share() {
     let config = TransportConfig::lan();
     let accounts = accounts(128 * KIB, 64 * KIB);
     let peer = accounts.of("a".into());
-    let patience = peer.patience(&config);
+    let patience = Patience::new(&config, Arc::default());
     let mut held: Vec<_> = (0..4).map(|_| peer.hold_reply(20 * KIB).unwrap()).collect();
     assert!(peer.is_overdrawn());
     let [mut first, mut second] = [0, 1].map(|_| Box::pin(peer.settled(&patience)));

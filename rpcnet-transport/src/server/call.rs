@@ -134,7 +134,7 @@ impl Call {
             }
         };
         if account.is_overdrawn() {
-            let settled = Box::pin(settled(shared, account));
+            let settled = Box::pin(settled(shared, caller));
             wait_for_turn(shared, settled, send.stopped(), deadline).await?;
         }
         let mut places = Places::default();

@@ -8,7 +8,6 @@ use tokio::time::{Instant, timeout_at};
 use super::first::Caller;
 use crate::{
     Code, Status,
-    accounts::Account,
     endpoint::Shared,
     stream::{Cut, Patience, ReadFailure, RecvHalf, Stalled, within_transfer_time},
     wire::{Frame, RequestHeader, WireError},
@@ -188,9 +187,9 @@ fn malformed(shared: &Shared, error: WireError) -> Unserved {
 }
 
 /// Waits until the peer has taken what it has beyond its share.
-pub(super) async fn settled(shared: &Shared, account: &Account) -> Result<(), Status> {
-    let patience = account.patience(&shared.config);
-    if account.settled(&patience).await.is_ok() {
+pub(super) async fn settled(shared: &Shared, caller: &Caller) -> Result<(), Status> {
+    let patience = caller.sending.patience();
+    if caller.account.peer.settled(patience).await.is_ok() {
         return Ok(());
     }
     shared.counters.calls_refused_overloaded.add_one();

@@ -191,7 +191,7 @@ impl StreamEnds<'_> {
             cancelled: self.token.clone(),
             lent: self.lent.cloned(),
             account: Arc::clone(account),
-            settling: account.patience(&self.shared.config),
+            settling: self.caller.sending.patience().clone(),
         };
         let patience = self.caller.sending.patience();
         let patience = patience.with_deadline(self.deadline);
