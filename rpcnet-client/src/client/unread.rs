@@ -11,6 +11,8 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use rpcnet_registry::Node;
 
+use super::pool::is_unchanged;
+
 /// Counts requests in a row that a worker could not read, by method.
 ///
 /// Bounded: [`METHODS_MAX`] methods, of each [`COUNTED_MAX`] workers that are counted and
@@ -53,7 +55,7 @@ impl UnreadRequests {
             .read()
             .get(method)
             .and_then(|readers| readers.get(&id))
-            .is_some_and(|known| is_same(known, node));
+            .is_some_and(|known| is_unchanged(known, node));
         !is_reader && self.count_one(method, id, false)
     }
 
@@ -109,7 +111,7 @@ impl UnreadRequests {
         self.on_served(method, id);
         let readers = self.stream_readers.read();
         let known = readers.get(method).and_then(|readers| readers.get(&id));
-        if known.is_some_and(|known| is_same(known, node)) {
+        if known.is_some_and(|known| is_unchanged(known, node)) {
             return;
         }
         drop(readers);
@@ -133,11 +135,6 @@ impl Count {
             is_served_elsewhere: false,
         }
     }
-}
-
-fn is_same(known: &Node, node: &Node) -> bool {
-    std::ptr::eq(known, node)
-        || (&known.id, known.addr, &known.tags) == (&node.id, node.addr, &node.tags)
 }
 
 /// Requests that are enough.

@@ -19,7 +19,10 @@ use rpcnet_registry::{Node, NodeId, Worker, WorkerRegistry};
 use rpcnet_transport::{CloseReason, ConnectError, ConnectionNews, Endpoint, RpcClient};
 use tokio::{task::AbortHandle, time::Instant};
 
-pub(super) use self::{process_state::is_as_known, slot::Pending};
+pub(super) use self::{
+    process_state::{is_as_known, is_unchanged},
+    slot::Pending,
+};
 use self::{
     slot::{Route, Slot},
     slots::Slots,

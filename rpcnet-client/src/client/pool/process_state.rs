@@ -134,10 +134,15 @@ impl Inner {
 /// Whether a worker is the same process, at the same address and with the same tags, as selection
 /// knows it now.
 pub(in crate::client) fn is_as_known(registry: &WorkerRegistry, known: &Node) -> bool {
-    registry.node(&known.id.name).is_some_and(|node| {
-        !node.state.is_gone()
-            && (&node.id, node.addr, &node.tags) == (&known.id, known.addr, &known.tags)
-    })
+    registry
+        .node(&known.id.name)
+        .is_some_and(|node| !node.state.is_gone() && is_unchanged(&node, known))
+}
+
+/// Whether both are the same process, at the same address and with the same tags.
+pub(in crate::client) fn is_unchanged(one: &Node, other: &Node) -> bool {
+    std::ptr::eq(one, other)
+        || (&one.id, one.addr, &one.tags) == (&other.id, other.addr, &other.tags)
 }
 
 /// State of a process, as selection knows it.
