@@ -52,7 +52,7 @@ fn view(len: u64) -> View {
     let used = PeakEwma::seeded(1);
     for index in 0..view.len() {
         let load = ReportedLoad::new().with_in_flight(index as u32 % 7);
-        view[index].note_reported_load_at(load, NOW);
+        view[index].set_reported_load_at(load, NOW);
         let latency = Duration::from_micros(500 + index as u64 * 37 % 500);
         let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(NOW);
         used.on_outcome(&view, index, &outcome);

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use rpcnet_balance::{
     Balancer, LeastConnections, PickContext, Random, RoundRobin, View,
-    sim::{self, Change, Latency, Load, Plan, Worker},
+    sim::{self, FleetScenario, Load, ServiceTime, SimWorker, WorkerChange},
 };
 
 /// The shortest queue: by what a worker said last, or the calls of this client if those are more.
@@ -29,14 +29,14 @@ impl Balancer for ShortestQueue {
 
 fn main() {
     let mean = Duration::from_millis(10);
-    let worker = Worker::new(Latency::Exponential { mean }).with_concurrency(8);
+    let worker = SimWorker::new(ServiceTime::Exponential { mean }).with_concurrency(8);
     let workers = vec![worker; 20];
     let load = 0.7 * 20.0 * worker.capacity_per_s();
     let turns = Duration::from_secs(2);
-    let plan = Plan::new(workers, Load::open(load))
+    let plan = FleetScenario::new(workers, Load::open(load))
         .with_clients(4)
         .with_duration(Duration::from_secs(10))
-        .with_change(turns, 3, Change::Pace(50.0));
+        .with_change(turns, 3, WorkerChange::Slowdown(50.0));
 
     let balancers: [(&str, Make); 4] = [
         ("round robin", |seed| Arc::new(RoundRobin::seeded(seed))),

@@ -23,36 +23,36 @@ impl Backoff {
     /// Whether calls are better made elsewhere. Never at [`Time::ZERO`], so for who has no time
     /// none is held for ever.
     #[inline]
-    pub(crate) fn is_held(&self, now: Time) -> bool {
+    pub(crate) fn is_active(&self, now: Time) -> bool {
         let word = self.0.load(Ordering::Relaxed);
         word != 0 && now > Time::ZERO && now < unpack(word).0
     }
 
     /// An attempt from `began` to `now` has failed. The first of a row holds for `first`.
-    pub(crate) fn note_failure(&self, began: Time, now: Time, first: Duration) {
-        self.note_bounded(began, now, first, HOLD_MAX);
+    pub(crate) fn on_failure(&self, began: Time, now: Time, first: Duration) {
+        self.on_failure_up_to(began, now, first, BACKOFF_MAX);
     }
 
     /// The same with a bound for all of a row.
-    pub(crate) fn note_bounded(&self, began: Time, now: Time, first: Duration, most: Duration) {
-        self.change(|until, row| {
+    pub(crate) fn on_failure_up_to(&self, began: Time, now: Time, first: Duration, most: Duration) {
+        self.update(|until, row| {
             // Others that were under way when the first one failed are no further proof.
             let row = if began >= until { row + 1 } else { row.max(1) };
             let factor = 4_u32.saturating_pow(u32::from(row) - 1);
             let hold = first.saturating_mul(factor).min(most);
-            (until.max(now + hold), row.min(ROW_MAX))
+            (until.max(now + hold), row.min(FAILURES_MAX))
         });
     }
 
     /// It asked to be left alone until then.
-    pub(crate) fn hold(&self, until: Time) {
-        self.change(|before, row| (before.max(until), row));
+    pub(crate) fn extend(&self, until: Time) {
+        self.update(|before, row| (before.max(until), row));
     }
 
     /// An attempt that began then was answered.
-    pub(crate) fn note_success(&self, began: Time) {
+    pub(crate) fn on_success(&self, began: Time) {
         if self.0.load(Ordering::Relaxed) != 0 {
-            self.change(|until, row| {
+            self.update(|until, row| {
                 // Halved, not forgotten: every other call may fail.
                 let row = if began >= until { row / 2 } else { row };
                 (
@@ -67,7 +67,7 @@ impl Backoff {
         }
     }
 
-    fn change(&self, next: impl Fn(Time, u16) -> (Time, u16)) {
+    fn update(&self, next: impl Fn(Time, u16) -> (Time, u16)) {
         let _ = self
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
@@ -94,10 +94,10 @@ const fn unpack(word: u64) -> (Time, u16) {
 /// Of the nanoseconds, so many bits make room for the row.
 const UNIT_BITS: u32 = 10;
 const UNITS_MAX: u64 = u64::MAX >> UNIT_BITS;
-const ROW_MAX: u16 = 15;
+const FAILURES_MAX: u16 = 15;
 
 /// The longest hold for failures. Whoever watches the endpoints has put it out of use by then.
-pub(crate) const HOLD_MAX: Duration = Duration::from_secs(30);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -111,7 +111,7 @@ mod tests {
 
     /// Whether it is held just before and just after a time.
     fn ends(backoff: &Backoff, ms: u64) -> bool {
-        backoff.is_held(at(ms - 1)) && !backoff.is_held(at(ms + 1))
+        backoff.is_active(at(ms - 1)) && !backoff.is_active(at(ms + 1))
     }
 
     #[test]
@@ -119,7 +119,7 @@ mod tests {
         let backoff = Backoff::none();
         let mut now = 1000;
         for hold in [100, 400, 1600, 6400, 25_600, 30_000, 30_000] {
-            backoff.note_failure(at(now), at(now), FIRST);
+            backoff.on_failure(at(now), at(now), FIRST);
             assert!(ends(&backoff, now + hold), "{hold} ms");
             now += hold + 1;
         }
@@ -129,25 +129,25 @@ mod tests {
     fn attempts_that_were_under_way_are_no_further_proof() {
         let backoff = Backoff::none();
         for ended in [1000, 1010, 1050] {
-            backoff.note_failure(at(990), at(ended), FIRST);
+            backoff.on_failure(at(990), at(ended), FIRST);
         }
         assert!(ends(&backoff, 1150));
         // Nor do answers to such attempts end a hold.
-        backoff.note_success(at(990));
+        backoff.on_success(at(990));
         assert!(ends(&backoff, 1150));
     }
 
     #[test]
     fn answers_halve_the_row() {
         let backoff = Backoff::none();
-        let fail = |ms| backoff.note_failure(at(ms), at(ms), FIRST);
+        let fail = |ms| backoff.on_failure(at(ms), at(ms), FIRST);
         [1000, 2000, 4000].into_iter().for_each(fail);
         assert!(ends(&backoff, 5600));
-        backoff.note_success(at(6000));
+        backoff.on_success(at(6000));
         fail(6000);
         // The second of a row again, not the fourth.
         assert!(ends(&backoff, 6400));
-        (0..2).for_each(|_| backoff.note_success(at(7000)));
+        (0..2).for_each(|_| backoff.on_success(at(7000)));
         fail(8000);
         assert!(ends(&backoff, 8100));
     }
@@ -155,18 +155,18 @@ mod tests {
     #[test]
     fn a_wish_to_be_left_alone_is_granted() {
         let backoff = Backoff::none();
-        backoff.hold(at(700));
-        backoff.hold(at(300));
+        backoff.extend(at(700));
+        backoff.extend(at(300));
         assert!(ends(&backoff, 700));
     }
 
     #[test]
     fn without_time_nobody_is_held() {
         let backoff = Backoff::none();
-        backoff.note_failure(Time::ZERO, Time::ZERO, FIRST);
-        assert!(!backoff.is_held(Time::ZERO));
+        backoff.on_failure(Time::ZERO, Time::ZERO, FIRST);
+        assert!(!backoff.is_active(Time::ZERO));
         // Nor does it overflow at the end of time.
         let end = Time::from_nanos(u64::MAX);
-        (0..40).for_each(|_| backoff.note_failure(end, end, Duration::MAX));
+        (0..40).for_each(|_| backoff.on_failure(end, end, Duration::MAX));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use crate::{Endpoint, Marks, ReportedLoad, Time, View};
+use crate::{Endpoint, ExclusionFlags, ReportedLoad, Time, View};
 
 /// Chooses one endpoint of a view.
 ///
@@ -53,7 +53,7 @@ impl<B: Balancer + ?Sized> Balancer for Arc<B> {
 }
 
 /// The balancer for `view` in place of `before`.
-pub(crate) fn rebuilt(before: &Arc<dyn Balancer>, view: &View) -> Arc<dyn Balancer> {
+pub(crate) fn rebuild_or_keep(before: &Arc<dyn Balancer>, view: &View) -> Arc<dyn Balancer> {
     before.rebuild(view).unwrap_or_else(|| Arc::clone(before))
 }
 
@@ -61,10 +61,10 @@ pub(crate) fn rebuilt(before: &Arc<dyn Balancer>, view: &View) -> Arc<dyn Balanc
 #[derive(Debug, Clone, Copy)]
 pub struct PickContext<'a> {
     excluded: &'a [u64],
-    unfit: &'a [u64],
+    incompatible: &'a [u64],
     key: Option<u64>,
     now: Time,
-    heeded: Marks,
+    respected_flags: ExclusionFlags,
 }
 
 impl Default for PickContext<'_> {
@@ -79,10 +79,10 @@ impl<'a> PickContext<'a> {
     pub const fn new() -> Self {
         Self {
             excluded: &[],
-            unfit: &[],
+            incompatible: &[],
             key: None,
             now: Time::ZERO,
-            heeded: Marks::ALL,
+            respected_flags: ExclusionFlags::ALL,
         }
     }
 
@@ -97,8 +97,8 @@ impl<'a> PickContext<'a> {
     /// The marks for which an endpoint must not be picked. Default all: who would rather have a doubtful endpoint than none
     /// asks again with fewer.
     #[must_use]
-    pub const fn with_heeded(mut self, marks: Marks) -> Self {
-        self.heeded = marks;
+    pub const fn with_respected_flags(mut self, marks: ExclusionFlags) -> Self {
+        self.respected_flags = marks;
         self
     }
 
@@ -116,8 +116,8 @@ impl<'a> PickContext<'a> {
     ///
     /// Meant for many: a look-up is a binary search.
     #[must_use]
-    pub const fn with_unfit(mut self, ids: &'a [u64]) -> Self {
-        self.unfit = ids;
+    pub const fn with_incompatible(mut self, ids: &'a [u64]) -> Self {
+        self.incompatible = ids;
         self
     }
 
@@ -128,10 +128,10 @@ impl<'a> PickContext<'a> {
     {
         PickContext {
             excluded: ids,
-            unfit: self.unfit,
+            incompatible: self.incompatible,
             key: self.key,
             now: self.now,
-            heeded: self.heeded,
+            respected_flags: self.respected_flags,
         }
     }
 
@@ -150,8 +150,8 @@ impl<'a> PickContext<'a> {
 
     /// The ids of the endpoints that do not take calls of this kind, in ascending order.
     #[must_use]
-    pub const fn unfit(&self) -> &'a [u64] {
-        self.unfit
+    pub const fn incompatible(&self) -> &'a [u64] {
+        self.incompatible
     }
 
     /// The hash of what the call is about.
@@ -168,16 +168,17 @@ impl<'a> PickContext<'a> {
 
     /// The marks for which an endpoint must not be picked.
     #[must_use]
-    pub const fn heeded(&self) -> Marks {
-        self.heeded
+    pub const fn respected_flags(&self) -> ExclusionFlags {
+        self.respected_flags
     }
 
     /// Whether `endpoint` may be picked.
     #[must_use]
     pub fn allows(&self, endpoint: &Endpoint) -> bool {
-        endpoint.marks().and(self.heeded).is_empty()
+        endpoint.flags().and(self.respected_flags).is_empty()
             && !self.excluded.contains(&endpoint.id())
-            && (self.unfit.is_empty() || self.unfit.binary_search(&endpoint.id()).is_err())
+            && (self.incompatible.is_empty()
+                || self.incompatible.binary_search(&endpoint.id()).is_err())
     }
 }
 
@@ -264,8 +265,8 @@ pub enum OutcomeKind {
     /// in. It can be reached; how long that took says nothing about the calls that it serves.
     Refused,
     /// It has begun to answer, and how long that took says nothing about other calls: the first message of a stream.
-    Answering,
+    StreamStarted,
     /// The caller gave it up without an answer, as the slower one of two attempts: the endpoint takes at least so long, and
     /// nothing else is known.
-    Abandoned,
+    Cancelled,
 }

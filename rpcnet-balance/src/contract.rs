@@ -4,7 +4,7 @@
 //! use std::sync::Arc;
 //! use rpcnet_balance::{LeastConnections, contract};
 //!
-//! // In a #[test]; panics with the rule that was broken and how.
+//! // Inbound a #[test]; panics with the rule that was broken and how.
 //! contract::check(|seed| Arc::new(LeastConnections::seeded(seed)));
 //! ```
 //!
@@ -22,8 +22,8 @@ use std::{
 };
 
 use crate::{
-    Balancer, Endpoint, InFlight, Marks, Outcome, OutcomeKind, PickContext, ReportedLoad, Time,
-    View, rng::Rng,
+    Balancer, Endpoint, ExclusionFlags, InFlight, Outcome, OutcomeKind, PickContext, ReportedLoad,
+    Time, View, rng::Rng,
 };
 
 /// Runs the whole suite.
@@ -78,13 +78,13 @@ impl<F: Fn(u64) -> Arc<dyn Balancer>> Contract<F> {
     /// The first rule that was broken.
     pub fn verify(&self) -> Result<(), Violation> {
         for seed in 0..SEEDS {
-            let run = Run {
+            let run = SuiteRun {
                 balancer: &|| (self.build)(seed),
-                judge: Judge { seed },
+                checker: PickChecker { seed },
             };
-            run.nothing_to_pick()?;
+            run.empty_views()?;
             run.picks_and_exclusions()?;
-            run.marks()?;
+            run.exclusion_flags()?;
             run.changing_views()?;
             run.outcomes()?;
             run.reported_loads()?;
@@ -154,17 +154,18 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-struct Run<'a> {
+struct SuiteRun<'a> {
     balancer: &'a dyn Fn() -> Arc<dyn Balancer>,
-    judge: Judge,
+    checker: PickChecker,
 }
 
-impl Run<'_> {
-    fn nothing_to_pick(&self) -> Result<(), Violation> {
+impl SuiteRun<'_> {
+    fn empty_views(&self) -> Result<(), Violation> {
         let empty = View::new([], 0);
-        for balancer in self.both(&empty) {
-            self.judge.pick(&*balancer, &empty, &PickContext::new())?;
-            self.judge.pick(
+        for balancer in self.built_and_rebuilt(&empty) {
+            self.checker
+                .checked_pick(&*balancer, &empty, &PickContext::new())?;
+            self.checker.checked_pick(
                 &*balancer,
                 &empty,
                 &PickContext::new().with_key(1).with_excluded(&[1, 2]),
@@ -177,9 +178,12 @@ impl Run<'_> {
                 .iter()
                 .map(|endpoint| endpoint.id())
                 .collect();
-            for balancer in self.both(&view) {
-                self.judge
-                    .pick(&*balancer, &view, &PickContext::new().with_excluded(&all))?;
+            for balancer in self.built_and_rebuilt(&view) {
+                self.checker.checked_pick(
+                    &*balancer,
+                    &view,
+                    &PickContext::new().with_excluded(&all),
+                )?;
             }
         }
         Ok(())
@@ -191,59 +195,69 @@ impl Run<'_> {
             let ids = view.endpoints().iter().map(|endpoint| endpoint.id());
             let mut unfit: Vec<u64> = ids.skip(1).step_by(2).collect();
             unfit.sort_unstable();
-            for balancer in self.both(&view) {
+            for balancer in self.built_and_rebuilt(&view) {
                 for round in 0..4 * len as u64 {
                     let key = round.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    self.judge.pick(&*balancer, &view, &PickContext::new())?;
-                    self.judge
-                        .pick(&*balancer, &view, &PickContext::new().with_key(key))?;
+                    self.checker
+                        .checked_pick(&*balancer, &view, &PickContext::new())?;
+                    self.checker.checked_pick(
+                        &*balancer,
+                        &view,
+                        &PickContext::new().with_key(key),
+                    )?;
 
-                    let cx = PickContext::new().with_unfit(&unfit);
-                    self.judge.pick(&*balancer, &view, &cx)?;
-                    self.judge.pick(&*balancer, &view, &cx.with_key(key))?;
+                    let cx = PickContext::new().with_incompatible(&unfit);
+                    self.checker.checked_pick(&*balancer, &view, &cx)?;
+                    self.checker
+                        .checked_pick(&*balancer, &view, &cx.with_key(key))?;
 
                     // The attempts of one call: each excludes those before, until nothing is left.
                     let mut tried = Vec::new();
                     let mut calls: Vec<InFlight> = Vec::new();
                     for _ in 0..=len.min(5) {
                         let cx = PickContext::new().with_excluded(&tried).with_key(key);
-                        let Some(index) = self.judge.pick(&*balancer, &view, &cx)? else {
+                        let Some(index) = self.checker.checked_pick(&*balancer, &view, &cx)? else {
                             break;
                         };
                         tried.push(view[index].id());
                         calls.push(view[index].begin());
                     }
                     // One that is not in the view (any more) excludes nobody.
-                    self.judge.pick(
+                    self.checker.checked_pick(
                         &*balancer,
                         &view,
                         &PickContext::new().with_excluded(&[u64::MAX]),
                     )?;
                 }
             }
-            self.judge.idle(&view)?;
+            self.checker.check_idle(&view)?;
         }
         Ok(())
     }
 
     /// One marked after the other, until nothing is left but for who heeds no marks; and back.
-    fn marks(&self) -> Result<(), Violation> {
+    fn exclusion_flags(&self) -> Result<(), Violation> {
         for len in SIZES {
             let view = view(len, 1);
-            for balancer in self.both(&view) {
-                let heedless = PickContext::new().with_heeded(Marks::DRAINING);
+            for balancer in self.built_and_rebuilt(&view) {
+                let heedless = PickContext::new().with_respected_flags(ExclusionFlags::DRAINING);
                 for (round, endpoint) in view.endpoints().iter().enumerate() {
-                    endpoint.mark(Marks::EJECTED);
+                    endpoint.set_flags(ExclusionFlags::EJECTED);
                     let now = Time::from(Duration::from_secs(round as u64));
                     for cx in [PickContext::new(), heedless] {
-                        self.judge.pick(&*balancer, &view, &cx.with_now(now))?;
-                        self.judge
-                            .pick(&*balancer, &view, &cx.with_now(now).with_key(1))?;
+                        self.checker
+                            .checked_pick(&*balancer, &view, &cx.with_now(now))?;
+                        self.checker.checked_pick(
+                            &*balancer,
+                            &view,
+                            &cx.with_now(now).with_key(1),
+                        )?;
                     }
                 }
                 for endpoint in view.endpoints() {
-                    endpoint.unmark(Marks::EJECTED);
-                    self.judge.pick(&*balancer, &view, &PickContext::new())?;
+                    endpoint.clear_flags(ExclusionFlags::EJECTED);
+                    self.checker
+                        .checked_pick(&*balancer, &view, &PickContext::new())?;
                 }
             }
         }
@@ -265,14 +279,14 @@ impl Run<'_> {
             let view = View::new(members, generation as u64 + 1);
             for round in 0..100 {
                 let cx = PickContext::new().with_key(round);
-                self.judge.pick(&*balancer, &view, &cx)?;
-                self.judge.pick(&*balancer, &before, &cx)?;
+                self.checker.checked_pick(&*balancer, &view, &cx)?;
+                self.checker.checked_pick(&*balancer, &before, &cx)?;
             }
             balancer = balancer.rebuild(&view).unwrap_or(balancer);
             for round in 0..100 {
                 let cx = PickContext::new().with_key(round);
-                self.judge.pick(&*balancer, &view, &cx)?;
-                self.judge.pick(&*balancer, &before, &cx)?;
+                self.checker.checked_pick(&*balancer, &view, &cx)?;
+                self.checker.checked_pick(&*balancer, &before, &cx)?;
             }
             before = view;
         }
@@ -281,9 +295,12 @@ impl Run<'_> {
 
     fn outcomes(&self) -> Result<(), Violation> {
         let view = view(5, 1);
-        for balancer in self.both(&view) {
+        for balancer in self.built_and_rebuilt(&view) {
             for round in 0..200 {
-                let Some(index) = self.judge.pick(&*balancer, &view, &PickContext::new())? else {
+                let Some(index) =
+                    self.checker
+                        .checked_pick(&*balancer, &view, &PickContext::new())?
+                else {
                     break;
                 };
                 let kind = [
@@ -292,8 +309,8 @@ impl Run<'_> {
                     OutcomeKind::Unreachable,
                     OutcomeKind::Overloaded,
                     OutcomeKind::Refused,
-                    OutcomeKind::Answering,
-                    OutcomeKind::Abandoned,
+                    OutcomeKind::StreamStarted,
+                    OutcomeKind::Cancelled,
                 ];
                 let latency =
                     [Duration::ZERO, Duration::from_millis(3), Duration::MAX][round / 3 % 3];
@@ -305,21 +322,22 @@ impl Run<'_> {
                 drop(call);
             }
         }
-        self.judge.idle(&view)
+        self.checker.check_idle(&view)
     }
 
     /// Whatever the endpoints say, and though some say nothing, someone has to be picked: it may be out of date.
     fn reported_loads(&self) -> Result<(), Violation> {
         for len in SIZES {
             let view = view(len, 1);
-            for balancer in self.both(&view) {
+            for balancer in self.built_and_rebuilt(&view) {
                 for report in REPORTS.into_iter().flatten() {
                     // From nobody having said it to all having said it.
                     for endpoint in view.endpoints() {
-                        self.judge.pick(&*balancer, &view, &PickContext::new())?;
-                        endpoint.note_reported_load(report);
+                        self.checker
+                            .checked_pick(&*balancer, &view, &PickContext::new())?;
+                        endpoint.set_reported_load(report);
                         let cx = PickContext::new().with_key(endpoint.id());
-                        let Some(index) = self.judge.pick(&*balancer, &view, &cx)? else {
+                        let Some(index) = self.checker.checked_pick(&*balancer, &view, &cx)? else {
                             continue;
                         };
                         let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO)
@@ -339,14 +357,14 @@ impl Run<'_> {
         thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|thread| {
-                    let (judge, balancer, views, stop) = (self.judge, &balancer, &views, &stop);
+                    let (judge, balancer, views, stop) = (self.checker, &balancer, &views, &stop);
                     scope.spawn(move || {
                         for round in 0..1000 {
                             if stop.load(Ordering::Relaxed) {
                                 break;
                             }
                             let view = &views[(round + thread) % views.len()];
-                            let result = judge.pick(&**balancer, view, &PickContext::new());
+                            let result = judge.checked_pick(&**balancer, view, &PickContext::new());
                             stop.fetch_or(result.is_err(), Ordering::Relaxed);
                             let Some(index) = result? else { continue };
                             let _call = view[index].begin();
@@ -364,23 +382,28 @@ impl Run<'_> {
                     Err(panic) => std::panic::resume_unwind(panic),
                 })
         })?;
-        views.iter().try_for_each(|view| self.judge.idle(view))
+        views
+            .iter()
+            .try_for_each(|view| self.checker.check_idle(view))
     }
 
     fn starvation(&self) -> Result<(), Violation> {
         for len in SIZES {
             let view = view(len, 1);
-            for balancer in self.both(&view) {
+            for balancer in self.built_and_rebuilt(&view) {
                 let mut picked = vec![0_u32; len];
                 // Uniform choice misses a given one of n in 30 n picks with probability e^-30.
                 for _ in 0..30 * len {
-                    if let Some(index) = self.judge.pick(&*balancer, &view, &PickContext::new())? {
+                    if let Some(index) =
+                        self.checker
+                            .checked_pick(&*balancer, &view, &PickContext::new())?
+                    {
                         let _call = view[index].begin();
                         picked[index] += 1;
                     }
                 }
                 if let Some(index) = picked.iter().position(|&count| count == 0) {
-                    return self.judge.broken(
+                    return self.checker.violation(
                         Rule::NoStarvation,
                         format!(
                             "{index} of {len} idle endpoints got none of {} calls",
@@ -402,7 +425,7 @@ impl Run<'_> {
         ] {
             for cold in [1.0, 8.0] {
                 for of_view in [false, true] {
-                    self.shares_of_equals(typical, cold, of_view)?;
+                    self.even_shares_of(typical, cold, of_view)?;
                 }
             }
         }
@@ -410,23 +433,22 @@ impl Run<'_> {
     }
 
     /// The first answer of each endpoint takes up to `cold` times as long.
-    fn shares_of_equals(
-        &self,
-        typical: Duration,
-        cold: f64,
-        of_view: bool,
-    ) -> Result<(), Violation> {
+    fn even_shares_of(&self, typical: Duration, cold: f64, of_view: bool) -> Result<(), Violation> {
         let view = view(3, 1);
-        let Some(balancer) = self.both(&view).into_iter().nth(of_view.into()) else {
+        let Some(balancer) = self
+            .built_and_rebuilt(&view)
+            .into_iter()
+            .nth(of_view.into())
+        else {
             return Ok(());
         };
-        let mut rng = Rng::seeded(self.judge.seed);
+        let mut rng = Rng::seeded(self.checker.seed);
         let mut chance = || (rng.next() >> 11) as f64 / (1_u64 << 53) as f64;
         let mut now = Time::from(Duration::from_secs(1));
         let mut picked = [0_u32; 3];
-        for _ in 0..EQUALS_CALLS {
+        for _ in 0..EVEN_SHARES_CALLS {
             let cx = PickContext::new().with_now(now);
-            let Some(index) = self.judge.pick(&*balancer, &view, &cx)? else {
+            let Some(index) = self.checker.checked_pick(&*balancer, &view, &cx)? else {
                 break;
             };
             let call = view[index].begin_at(now);
@@ -443,21 +465,21 @@ impl Run<'_> {
             balancer.on_outcome(&view, index, &outcome);
             drop(call);
         }
-        let share = |count: &u32| f64::from(*count) / f64::from(EQUALS_CALLS);
+        let share = |count: &u32| f64::from(*count) / f64::from(EVEN_SHARES_CALLS);
         if picked
             .iter()
             .all(|count| (0.2..=0.47).contains(&share(count)))
         {
             return Ok(());
         }
-        self.judge.broken(
+        self.checker.violation(
             Rule::EvenShares,
             format!("{picked:?} calls went to equal endpoints of {typical:?}"),
         )
     }
 
     /// The balancer as it was built, and as it is rebuilt for the view.
-    fn both(&self, view: &View) -> Vec<Arc<dyn Balancer>> {
+    fn built_and_rebuilt(&self, view: &View) -> Vec<Arc<dyn Balancer>> {
         let plain = (self.balancer)();
         let rebuilt = plain.rebuild(view);
         [plain].into_iter().chain(rebuilt).collect()
@@ -466,13 +488,13 @@ impl Run<'_> {
 
 /// Checks single picks.
 #[derive(Clone, Copy)]
-struct Judge {
+struct PickChecker {
     seed: u64,
 }
 
-impl Judge {
+impl PickChecker {
     /// A pick, checked against everything that holds for a single one.
-    fn pick(
+    fn checked_pick(
         self,
         balancer: &dyn Balancer,
         view: &View,
@@ -483,19 +505,19 @@ impl Judge {
         let of = view.len();
         match picked {
             Some(index) if index >= of => {
-                self.broken(Rule::InRange, format!("picked {index} of {of}"))
+                self.violation(Rule::InRange, format!("picked {index} of {of}"))
             }
-            Some(index) if !possible => self.broken(
+            Some(index) if !possible => self.violation(
                 Rule::NothingToPick,
                 format!("picked {index} of {of} though none was allowed"),
             ),
-            Some(index) if !cx.allows(&view[index]) => self.broken(
+            Some(index) if !cx.allows(&view[index]) => self.violation(
                 Rule::Exclusion,
                 format!(
                     "picked {index} of {of}, which is excluded or marked, though others are not"
                 ),
             ),
-            None if possible => self.broken(
+            None if possible => self.violation(
                 Rule::AlwaysPicks,
                 format!("picked none of {of} with {:?} excluded", cx.excluded()),
             ),
@@ -503,14 +525,14 @@ impl Judge {
         }
     }
 
-    fn idle(self, view: &View) -> Result<(), Violation> {
+    fn check_idle(self, view: &View) -> Result<(), Violation> {
         match view
             .endpoints()
             .iter()
             .find(|endpoint| endpoint.in_flight() != 0)
         {
             None => Ok(()),
-            Some(endpoint) => self.broken(
+            Some(endpoint) => self.violation(
                 Rule::InFlight,
                 format!(
                     "{} calls in flight after all have ended",
@@ -520,7 +542,7 @@ impl Judge {
         }
     }
 
-    fn broken<T>(self, rule: Rule, detail: String) -> Result<T, Violation> {
+    fn violation<T>(self, rule: Rule, detail: String) -> Result<T, Violation> {
         Err(Violation {
             rule,
             seed: self.seed,
@@ -540,7 +562,7 @@ fn view(len: usize, generation: u64) -> View {
 const SEEDS: u64 = 3;
 
 /// So many that chance alone stays far within the bounds.
-const EQUALS_CALLS: u32 = 600;
+const EVEN_SHARES_CALLS: u32 = 600;
 
 /// From idle to the worst.
 const REPORTS: [Option<ReportedLoad>; 5] = [

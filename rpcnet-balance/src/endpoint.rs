@@ -9,11 +9,11 @@ use std::{
 };
 
 use crate::{
-    LatencyScale, Marks, Outcome, OutcomeKind, ReportedLoad, Time,
-    backoff::{Backoff, HOLD_MAX},
-    health::Record,
-    latency::{Decay, LatencyCell, Reading},
-    marks::SharedMarks,
+    ExclusionFlags, LatencyScale, Outcome, OutcomeKind, ReportedLoad, Time,
+    backoff::{BACKOFF_MAX, Backoff},
+    exclusion_flags::AtomicExclusionFlags,
+    health::HealthRecord,
+    latency::{Decay, LatencyCell, LatencyReading},
     reported_load::LastReport,
 };
 
@@ -30,7 +30,7 @@ pub struct Endpoint {
     /// The bits of a number.
     weight: AtomicU32,
     in_flight: AtomicU32,
-    marks: SharedMarks,
+    flags: AtomicExclusionFlags,
     slow: AtomicBool,
     /// Calls in flight that usually take longer than a typical one.
     long_calls: AtomicU16,
@@ -46,7 +46,7 @@ pub struct Endpoint {
     ready_since: AtomicU64,
     // Up to here it is one cache line. Picks read the id only for those calls that exclude somebody.
     id: u64,
-    health: Record,
+    health: HealthRecord,
     // Read by picks only while all calls in flight are long.
     long_since: AtomicU64,
     /// The sum of the scales of the long calls, in units of 2^-32.
@@ -60,7 +60,7 @@ impl Endpoint {
         Self {
             weight: AtomicU32::new(1_f32.to_bits()),
             in_flight: AtomicU32::new(0),
-            marks: SharedMarks::none(),
+            flags: AtomicExclusionFlags::none(),
             slow: AtomicBool::new(false),
             long_calls: AtomicU16::new(0),
             latency: AtomicU32::new(0),
@@ -70,7 +70,7 @@ impl Endpoint {
             report: LastReport::none(),
             ready_since: AtomicU64::new(UNKNOWN),
             id,
-            health: Record::new(),
+            health: HealthRecord::new(),
             long_since: AtomicU64::new(NEVER),
             long_rates: AtomicU64::new(0),
         }
@@ -82,10 +82,10 @@ impl Endpoint {
     /// Greatest weight: larger values are lowered to it.
     pub const WEIGHT_MAX: f32 = 1000.0;
 
-    /// How much it can take in relation to others, as [`note_weight`](Self::note_weight) takes it. Default 1.
+    /// How much it can take in relation to others, as [`set_weight`](Self::set_weight) takes it. Default 1.
     #[must_use]
     pub fn with_weight(self, weight: f32) -> Self {
-        self.note_weight(weight);
+        self.set_weight(weight);
         self
     }
 
@@ -97,7 +97,7 @@ impl Endpoint {
 
     /// How much it can take in relation to others, above 0. A single atomic read, so fit for a pick.
     ///
-    /// 1 for an endpoint whose weight is zero, which [`Marks::NO_WEIGHT`] says: when nothing else is left to pick, those are
+    /// 1 for an endpoint whose weight is zero, which [`ExclusionFlags::ZERO_WEIGHT`] says: when nothing else is left to pick, those are
     /// equal among themselves.
     #[must_use]
     pub fn weight(&self) -> f32 {
@@ -107,10 +107,10 @@ impl Endpoint {
     /// Sets how much it can take in relation to others. Called by the registry or another owner of the endpoint; balancers only read. Balancers with tables,
     /// as [`Weighted`](crate::Weighted), go by it from the next [`rebuild`](crate::Balancer::rebuild) on, but by zero at once.
     ///
-    /// Zero or less is none: the endpoint is [marked](Marks::NO_WEIGHT), so it gets no calls while another has weight.
+    /// Zero or less is none: the endpoint is [marked](ExclusionFlags::ZERO_WEIGHT), so it gets no calls while another has weight.
     /// Above zero it is brought into [`WEIGHT_MIN`](Self::WEIGHT_MIN) to [`WEIGHT_MAX`](Self::WEIGHT_MAX); what is not a number
     /// counts as 1. So a greater weight never counts less.
-    pub fn note_weight(&self, weight: f32) {
+    pub fn set_weight(&self, weight: f32) {
         let has_none = weight <= 0.0;
         let kept = if weight.is_nan() || has_none {
             1.0
@@ -119,32 +119,32 @@ impl Endpoint {
         };
         self.weight.store(kept.to_bits(), Ordering::Relaxed);
         if has_none {
-            self.mark(Marks::NO_WEIGHT);
-        } else if self.marks().contains(Marks::NO_WEIGHT) {
-            self.unmark(Marks::NO_WEIGHT);
+            self.set_flags(ExclusionFlags::ZERO_WEIGHT);
+        } else if self.flags().contains(ExclusionFlags::ZERO_WEIGHT) {
+            self.clear_flags(ExclusionFlags::ZERO_WEIGHT);
         }
     }
 
     /// Why it is better not picked; empty, the default, if there is no reason. Picks heed it through
     /// [`PickContext::allows`](crate::PickContext::allows). A single atomic read.
     #[must_use]
-    pub fn marks(&self) -> Marks {
-        self.marks.get()
+    pub fn flags(&self) -> ExclusionFlags {
+        self.flags.get()
     }
 
     /// It is better not picked, for these reasons too. Says which there were before. For whoever watches it; balancers only
     /// read.
-    pub fn mark(&self, marks: Marks) -> Marks {
-        self.marks.set(marks)
+    pub fn set_flags(&self, marks: ExclusionFlags) -> ExclusionFlags {
+        self.flags.set(marks)
     }
 
     /// These reasons are gone. Says which there were before. For whoever watches it; balancers only read.
-    pub fn unmark(&self, marks: Marks) -> Marks {
-        self.marks.clear(marks)
+    pub fn clear_flags(&self, marks: ExclusionFlags) -> ExclusionFlags {
+        self.flags.clear(marks)
     }
 
     /// What whoever watches it remembers of it.
-    pub(crate) const fn health(&self) -> &Record {
+    pub(crate) const fn health_record(&self) -> &HealthRecord {
         &self.health
     }
 
@@ -165,7 +165,7 @@ impl Endpoint {
     /// What it said about its load within the last second; `None` if it said nothing since. A report without a time, and
     /// any at [`Time::ZERO`], is taken as new.
     #[must_use]
-    pub fn recent_load(&self, now: Time) -> Option<ReportedLoad> {
+    pub fn recent_reported_load(&self, now: Time) -> Option<ReportedLoad> {
         self.report.recent(now)
     }
 
@@ -177,13 +177,13 @@ impl Endpoint {
     }
 
     /// It says that this is its load. For whoever makes the calls; balancers only read.
-    pub fn note_reported_load(&self, load: ReportedLoad) {
-        self.note_reported_load_at(load, Time::ZERO);
+    pub fn set_reported_load(&self, load: ReportedLoad) {
+        self.set_reported_load_at(load, Time::ZERO);
     }
 
     /// It says that this is its load, at this time; [`Time::ZERO`] stands for no time. For whoever makes the calls.
-    pub fn note_reported_load_at(&self, load: ReportedLoad, now: Time) {
-        self.report.note(load, now);
+    pub fn set_reported_load_at(&self, load: ReportedLoad, now: Time) {
+        self.report.set(load, now);
     }
 
     /// Whether it is known to take long to answer, whatever its load: its machine or its network is slow. It is alive. A
@@ -194,7 +194,7 @@ impl Endpoint {
     }
 
     /// It takes long to answer, or does no longer. For whoever watches it; balancers only read.
-    pub fn note_slow(&self, slow: bool) {
+    pub fn set_slow(&self, slow: bool) {
         self.slow.store(slow, Ordering::Relaxed);
     }
 
@@ -209,7 +209,7 @@ impl Endpoint {
     }
 
     /// From now on it takes calls, for the first time or again. For whoever watches it.
-    pub fn note_ready(&self, now: Time) {
+    pub fn set_ready(&self, now: Time) {
         self.ready_since.store(
             now.as_nanos().clamp(LONG_AGO + 1, NEVER - 1),
             Ordering::Relaxed,
@@ -263,14 +263,14 @@ impl Endpoint {
     #[must_use]
     pub fn latency(&self, now: Time, decay: Duration) -> Option<Duration> {
         let read = self.latency_reading(now, Decay::over(decay));
-        (read.noted > 0.0).then(|| Duration::from_nanos(read.faded as u64))
+        (read.recorded > 0.0).then(|| Duration::from_nanos(read.decayed as u64))
     }
 
     /// Whether it failed lately, or asked to be left alone, so that calls are better made elsewhere. Noted by balancers that
     /// heed it. Never at [`Time::ZERO`].
     #[must_use]
-    pub fn is_held(&self, now: Time) -> bool {
-        self.backoff.is_held(now)
+    pub fn in_backoff(&self, now: Time) -> bool {
+        self.backoff.is_active(now)
     }
 
     /// Whether it said within the last second that it is busy, or that it drains.
@@ -288,12 +288,12 @@ impl Endpoint {
     }
 
     #[inline]
-    pub(crate) fn latency_reading(&self, now: Time, decay: Decay) -> Reading {
+    pub(crate) fn latency_reading(&self, now: Time, decay: Decay) -> LatencyReading {
         self.latency_cell().read(now, decay)
     }
 
     /// Takes an outcome into account: the latency, the silence, and whether to hold calls back, for `hold` at first.
-    pub(crate) fn note_outcome(&self, outcome: &Outcome, decay: Decay, hold: Duration) {
+    pub(crate) fn on_outcome(&self, outcome: &Outcome, decay: Decay, hold: Duration) {
         let (now, latency) = (outcome.now, outcome.normalized_latency);
         let began = Time::from_nanos(
             now.as_nanos()
@@ -302,39 +302,39 @@ impl Endpoint {
         match outcome.kind {
             OutcomeKind::Success => {
                 if let Some(latency) = latency {
-                    self.latency_cell().note(now, latency, decay);
+                    self.latency_cell().record(now, latency, decay);
                 }
-                self.backoff.note_success(began);
+                self.backoff.on_success(began);
             }
             // However quickly it failed, nobody wants that latency.
             OutcomeKind::Failure | OutcomeKind::Unreachable => {
-                self.note_latency_at_least(now, latency, decay);
-                self.backoff.note_failure(began, now, hold);
+                self.record_latency_at_least(now, latency, decay);
+                self.backoff.on_failure(began, now, hold);
             }
             // It is well, and has enough for the moment. Where all have, to leave each alone until its queue is empty would
             // leave it idle: only refusals in a row make the hold longer.
             OutcomeKind::Overloaded => {
-                let most = outcome.retry_after.unwrap_or(hold).min(HOLD_MAX);
-                let first = REFUSAL_HOLD.min(hold);
-                self.backoff.note_bounded(began, now, first, most);
+                let most = outcome.retry_after.unwrap_or(hold).min(BACKOFF_MAX);
+                let first = OVERLOAD_BACKOFF.min(hold);
+                self.backoff.on_failure_up_to(began, now, first, most);
             }
-            OutcomeKind::Answering => self.backoff.note_success(began),
+            OutcomeKind::StreamStarted => self.backoff.on_success(began),
             // It is there. How quickly it refuses is no reason to send it more.
             OutcomeKind::Refused => {}
             // Nothing was heard.
-            OutcomeKind::Abandoned => {
-                self.note_latency_at_least(now, latency, decay);
+            OutcomeKind::Cancelled => {
+                self.record_latency_at_least(now, latency, decay);
                 return;
             }
         }
         if let Some(asked) = outcome.retry_after
             && outcome.kind != OutcomeKind::Overloaded
         {
-            self.backoff.hold(now + asked.min(HOLD_MAX));
+            self.backoff.extend(now + asked.min(BACKOFF_MAX));
         }
         // Written only when time has passed: several answers of one moment leave the line alone.
         if self.silent_since.load(Ordering::Relaxed) != now.as_nanos() {
-            let since = since(now);
+            let since = silent_since_word(now);
             self.silent_since.store(since, Ordering::Relaxed);
             if self.long_calls.load(Ordering::Relaxed) > 0 {
                 self.long_since.store(since, Ordering::Relaxed);
@@ -342,9 +342,9 @@ impl Endpoint {
         }
     }
 
-    fn note_latency_at_least(&self, now: Time, latency: Option<Duration>, decay: Decay) {
+    fn record_latency_at_least(&self, now: Time, latency: Option<Duration>, decay: Decay) {
         if let Some(latency) = latency {
-            self.latency_cell().note_at_least(now, latency, decay);
+            self.latency_cell().record_at_least(now, latency, decay);
         }
     }
 
@@ -358,15 +358,15 @@ impl Endpoint {
         if in_flight <= long_calls.into() {
             return self.long_silence_nanos(now, long_calls);
         }
-        passed_nanos(&self.silent_since, now)
+        elapsed_nanos(&self.silent_since, now)
     }
 
     /// Of calls that all take long: in terms of a typical one.
     #[cold]
     fn long_silence_nanos(&self, now: Time, long_calls: u16) -> u64 {
         let rates = self.long_rates.load(Ordering::Relaxed);
-        let passed = passed_nanos(&self.long_since, now) as f64;
-        LatencyScale::of_rates(rates, long_calls).normalize_nanos(passed) as u64
+        let passed = elapsed_nanos(&self.long_since, now) as f64;
+        LatencyScale::mean_of_rates(rates, long_calls).normalize_nanos(passed) as u64
     }
 
     /// The other calls were begun without a time, or are meant to last.
@@ -377,7 +377,7 @@ impl Endpoint {
     }
 
     /// Sorts one that was not heard of before: it is new, or it was there before anybody looked.
-    pub(crate) fn note_seen(&self, new: bool) {
+    pub(crate) fn init_ready_since(&self, new: bool) {
         let since = if new { NEVER } else { LONG_AGO };
         let _ =
             self.ready_since
@@ -386,9 +386,9 @@ impl Endpoint {
 
     /// Since when it takes calls; for a new one, since now. `None` if that is long ago.
     #[inline]
-    pub(crate) fn ready_since_first_pick(&self, now: Time) -> Option<Time> {
+    pub(crate) fn ready_since_or_start(&self, now: Time) -> Option<Time> {
         if self.ready_since.load(Ordering::Relaxed) == NEVER {
-            self.note_ready(now);
+            self.set_ready(now);
         }
         self.ready_since()
     }
@@ -417,13 +417,13 @@ impl InFlight {
     /// Costs nothing unless the call usually takes longer than a typical one: then some atomic
     /// additions, here and in drop.
     pub fn set_scale(&mut self, now: Time, scale: LatencyScale) {
-        self.leave_long();
-        if let Some(rate) = scale.long_rate() {
-            self.enter_long(now, rate);
+        self.stop_counting_as_long();
+        if let Some(rate) = scale.long_call_rate() {
+            self.count_as_long(now, rate);
         }
     }
 
-    fn enter_long(&mut self, now: Time, rate: u32) {
+    fn count_as_long(&mut self, now: Time, rate: u32) {
         let Endpoint {
             long_calls,
             long_since,
@@ -435,13 +435,13 @@ impl InFlight {
         // Of more than can be counted, the remaining ones count as typical.
         let Ok(before) = before else { return };
         long_rates.fetch_add(rate.into(), Ordering::Relaxed);
-        if before == 0 || passed_nanos(long_since, now) == 0 {
-            long_since.store(since(now), Ordering::Relaxed);
+        if before == 0 || elapsed_nanos(long_since, now) == 0 {
+            long_since.store(silent_since_word(now), Ordering::Relaxed);
         }
         self.long_rate = Some(rate);
     }
 
-    fn leave_long(&mut self) {
+    fn stop_counting_as_long(&mut self) {
         if let Some(rate) = self.long_rate.take() {
             let endpoint = &self.endpoint;
             endpoint
@@ -455,12 +455,12 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.leave_long();
+        self.stop_counting_as_long();
     }
 }
 
 /// The word for a moment since when nothing was heard; [`Time::ZERO`] stands for no time.
-const fn since(now: Time) -> u64 {
+const fn silent_since_word(now: Time) -> u64 {
     if now.as_nanos() == 0 {
         NEVER
     } else {
@@ -470,7 +470,7 @@ const fn since(now: Time) -> u64 {
 
 /// Zero also if it is so long that it says nothing any more.
 #[inline]
-fn passed_nanos(since: &AtomicU64, now: Time) -> u64 {
+fn elapsed_nanos(since: &AtomicU64, now: Time) -> u64 {
     let nanos = now.as_nanos().saturating_sub(since.load(Ordering::Relaxed));
     if nanos <= SILENCE_NANOS_MAX { nanos } else { 0 }
 }
@@ -480,7 +480,7 @@ const UNKNOWN: u64 = 0;
 const LONG_AGO: u64 = 1;
 
 /// The first hold for a refusal: about as long as calls take, and no longer.
-const REFUSAL_HOLD: Duration = Duration::from_millis(10);
+const OVERLOAD_BACKOFF: Duration = Duration::from_millis(10);
 
 /// Calls that are still in flight after so long may be meant to last: they say nothing about the endpoint any more.
 const SILENCE_NANOS_MAX: u64 = 10_000_000_000;

@@ -6,9 +6,9 @@ use crate::{Endpoint, View, rng::Rng, stripes::Stripes};
 
 /// A number about a view, measured anew by every so many picks of a thread, from a sample of the endpoints.
 #[derive(Debug)]
-pub(crate) struct Gauge(Stripes<AtomicU64>);
+pub(crate) struct SampledGauge(Stripes<AtomicU64>);
 
-impl Gauge {
+impl SampledGauge {
     pub(crate) fn new() -> Self {
         // For how many picks it still holds in the upper half, the bits of a float in the lower.
         Self(Stripes::new(|| AtomicU64::new(0)))
@@ -17,7 +17,7 @@ impl Gauge {
     /// The number, at most so many picks old.
     #[inline]
     pub(crate) fn read(&self, period: usize, measure: impl FnOnce() -> f32) -> f32 {
-        let mine = self.0.mine();
+        let mine = self.0.local();
         let word = mine.load(Ordering::Relaxed);
         let (left, mut value) = (word >> 32, f32::from_bits(word as u32));
         let left = if left == 0 {
@@ -35,8 +35,8 @@ impl Gauge {
 }
 
 /// Every so many picks a view is worth a look at all of it, or at as many: one endpoint more for each pick.
-pub(crate) fn period(view: &View) -> usize {
-    view.len().clamp(1, SAMPLE)
+pub(crate) fn refresh_period(view: &View) -> usize {
+    view.len().clamp(1, SAMPLE_MAX)
 }
 
 /// All endpoints of a small view, some of a large one.
@@ -45,15 +45,15 @@ pub(crate) fn sample<'a>(
     rng: &mut Rng,
 ) -> impl Iterator<Item = &'a Endpoint> + Clone + use<'a> {
     let len = view.len();
-    let first = if len > SAMPLE { rng.below(len) } else { 0 };
+    let first = if len > SAMPLE_MAX { rng.below(len) } else { 0 };
     // The golden section spreads them over the view.
-    let step = if len > SAMPLE {
+    let step = if len > SAMPLE_MAX {
         (len as f64 * 0.618) as usize
     } else {
         1
     };
-    (0..len.min(SAMPLE)).map(move |index| &*view[(first + index * step) % len])
+    (0..len.min(SAMPLE_MAX)).map(move |index| &*view[(first + index * step) % len])
 }
 
 /// The most that are looked at.
-pub(crate) const SAMPLE: usize = 32;
+pub(crate) const SAMPLE_MAX: usize = 32;

@@ -25,27 +25,27 @@ pub(crate) struct LatencyCell<'a> {
 
 /// What a [`LatencyCell`] says at a moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Reading {
+pub(crate) struct LatencyReading {
     /// Nanoseconds as they were noted; zero before the first answer.
-    pub(crate) noted: f32,
+    pub(crate) recorded: f32,
     /// What is left of them.
-    pub(crate) faded: f32,
+    pub(crate) decayed: f32,
     /// There was one answer only.
     pub(crate) is_provisional: bool,
 }
 
-impl Reading {
+impl LatencyReading {
     /// Nothing is known.
     pub(crate) const NONE: Self = Self {
-        noted: 0.0,
-        faded: 0.0,
+        recorded: 0.0,
+        decayed: 0.0,
         is_provisional: false,
     };
 }
 
 impl LatencyCell<'_> {
     /// Takes in an answer that took `latency`, which counts up to [`LATENCY_MAX`].
-    pub(crate) fn note(&self, now: Time, latency: Duration, decay: Decay) {
+    pub(crate) fn record(&self, now: Time, latency: Duration, decay: Decay) {
         let sample = nanos(latency);
         self.change(now, |before, age| {
             let value = before.abs();
@@ -55,14 +55,14 @@ impl LatencyCell<'_> {
             if before.is_sign_negative() || sample >= value {
                 return Some(sample);
             }
-            if age < STEP_NANOS {
+            if age < UPDATE_INTERVAL_NANOS {
                 return None;
             }
             // Too close for a small step to show. It is an answer like those before, so nothing fades.
-            if value - sample <= value * SAME {
+            if value - sample <= value * EQUAL_RATIO {
                 return Some(value);
             }
-            let kept = decay.kept(age);
+            let kept = decay.remaining(age);
             let next = value * kept + sample * (1.0 - kept);
             // Too small a step to show: it is taken with the next.
             (next < value).then_some(next)
@@ -70,22 +70,22 @@ impl LatencyCell<'_> {
     }
 
     /// Takes in an attempt without an answer after `latency`: the answer would have taken at least that.
-    pub(crate) fn note_at_least(&self, now: Time, latency: Duration, decay: Decay) {
+    pub(crate) fn record_at_least(&self, now: Time, latency: Duration, decay: Decay) {
         let sample = nanos(latency);
         self.change(now, |before, age| {
-            (sample > before.abs() * decay.kept(age)).then_some(sample)
+            (sample > before.abs() * decay.remaining(age)).then_some(sample)
         });
     }
 
     /// What it says at `now`.
     #[inline]
-    pub(crate) fn read(&self, now: Time, decay: Decay) -> Reading {
+    pub(crate) fn read(&self, now: Time, decay: Decay) -> LatencyReading {
         let at = self.at.load(Ordering::Acquire);
         let value = f32::from_bits(self.value.load(Ordering::Relaxed));
         let noted = value.abs();
-        Reading {
-            noted,
-            faded: noted * decay.kept(now.as_nanos().saturating_sub(at)),
+        LatencyReading {
+            recorded: noted,
+            decayed: noted * decay.remaining(now.as_nanos().saturating_sub(at)),
             is_provisional: value < 0.0,
         }
     }
@@ -136,22 +136,23 @@ impl Decay {
 
     /// The part that is left after `age` nanoseconds.
     #[inline]
-    pub(crate) fn kept(self, age: u64) -> f32 {
+    pub(crate) fn remaining(self, age: u64) -> f32 {
         // Signed numbers become floats in one instruction.
         let age = age.min(i64::MAX as u64) as i64 as f32;
-        half_to_the(age * self.halvings_per_nano)
+        half_to_the_power(age * self.halvings_per_nano)
     }
 }
 
 /// 2^-x for x >= 0, within 2 parts in 10,000.
 #[inline]
-fn half_to_the(x: f32) -> f32 {
+fn half_to_the_power(x: f32) -> f32 {
     // What is left then is nothing, and still a number.
     let x = x.min(EXPONENT_MAX);
     let whole = x as u32;
     let part = x - whole as f32;
     // Exact at both ends, so that there is no step between one power and the next.
-    let mantissa = 1.0 - 0.5 * part - part * (1.0 - part) * (FIT[0] - FIT[1] * part);
+    let mantissa =
+        1.0 - 0.5 * part - part * (1.0 - part) * (FIT_COEFFICIENTS[0] - FIT_COEFFICIENTS[1] * part);
     f32::from_bits((127 - whole) << 23) * mantissa
 }
 
@@ -164,15 +165,15 @@ fn nanos(latency: Duration) -> f32 {
 pub(crate) const LATENCY_MAX: Duration = Duration::from_secs(60);
 
 /// Least squares of 2^-x on [0, 1].
-const FIT: [f32; 2] = [0.191_363_1, 0.039_114_1];
+const FIT_COEFFICIENTS: [f32; 2] = [0.191_363_1, 0.039_114_1];
 const EXPONENT_MAX: f32 = 100.0;
 const LATENCY_NANOS_MIN: f32 = 1000.0;
 
 /// Faster answers within so short a time of each other leave the cache line alone.
-const STEP_NANOS: u64 = 1 << 16;
+const UPDATE_INTERVAL_NANOS: u64 = 1 << 16;
 
 /// Answers this close to the average are like it.
-const SAME: f32 = 1.0 / 65_536.0;
+const EQUAL_RATIO: f32 = 1.0 / 65_536.0;
 
 #[cfg(test)]
 mod tests;

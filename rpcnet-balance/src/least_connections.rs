@@ -13,7 +13,7 @@ use crate::{
 /// An endpoint that fails at once has few calls in flight: use it where somebody watches for that.
 #[derive(Debug)]
 pub struct LeastConnections {
-    ties: SharedRng,
+    tie_rng: SharedRng,
 }
 
 impl LeastConnections {
@@ -21,14 +21,14 @@ impl LeastConnections {
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
-            ties: SharedRng::seeded(seed),
+            tie_rng: SharedRng::seeded(seed),
         }
     }
 }
 
 impl Balancer for LeastConnections {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        let mut ties = self.ties.fork();
+        let mut ties = self.tie_rng.fork();
         let (mut least, mut tied, mut picked) = (f32::INFINITY, 0, None);
         for (index, endpoint) in view.endpoints().iter().enumerate() {
             let load = endpoint.load();

@@ -106,7 +106,7 @@
 //! use std::{sync::Arc, time::Duration};
 //! use rpcnet_balance::{Balancer, Endpoint, PickContext, ReportedLoad, View, from_fn};
 //!
-//! // Where requests wait least, by what the servers last said; those that never said anything come first.
+//! // ReplyStream requests wait least, by what the servers last said; those that never said anything come first.
 //! let shortest_queue = from_fn(|view, cx| {
 //!     let queue_delay = |index: usize| view[index].reported_load().map(|load| load.queue_delay);
 //!     (0..view.len()).filter(|&index| cx.allows(&view[index])).min_by_key(|&index| queue_delay(index))
@@ -115,8 +115,8 @@
 //! let view = View::new((0..2).map(|id| Arc::new(Endpoint::new(id))), 1);
 //! // Whoever makes the calls notes what comes with the replies.
 //! let waits = |ms| ReportedLoad::new().with_queue_delay(Duration::from_millis(ms));
-//! view[0].note_reported_load(waits(7));
-//! view[1].note_reported_load(waits(2));
+//! view[0].set_reported_load(waits(7));
+//! view[1].set_reported_load(waits(2));
 //! assert_eq!(shortest_queue.pick(&view, &PickContext::new()), Some(1));
 //! # #[cfg(feature = "contract")]
 //! # rpcnet_balance::contract::Contract::new(move |_seed| Arc::new(shortest_queue.clone())).allow_starvation().verify().unwrap();
@@ -150,7 +150,7 @@
 //! send(view[index].id(), method);
 //! let ended = Time::from(began.elapsed());
 //! let outcome = Outcome::new(OutcomeKind::Success, ended.since(now)).with_now(ended);
-//! balancer.on_outcome(&view, index, &normalizer.note_outcome(method, outcome));
+//! balancer.on_outcome(&view, index, &normalizer.record(method, outcome));
 //! # }
 //! ```
 //!
@@ -174,33 +174,33 @@
 //! - `contract`: the module `contract`. Meant for `dev-dependencies`.
 //! - `sim`: the module `sim`, fleets in virtual time to judge a balancer by. Unstable.
 
-mod appraisal;
+mod alias_table;
 mod backoff;
 mod balancer;
-mod budget;
 #[cfg(feature = "contract")]
 pub mod contract;
-mod draws;
 mod endpoint;
+mod exclusion_flags;
 mod from_fn;
 mod gauge;
 pub mod health;
-mod homes;
 mod latency;
+mod latency_quantiles;
 mod least_connections;
 mod maglev;
-mod marks;
 mod normalizer;
 mod peak_ewma;
 mod power_of_two;
 mod prequal;
-mod quantile;
 mod random;
 mod rendezvous;
+mod rendezvous_table;
 mod reported_load;
+mod retry_budget;
 mod rng;
 mod round_robin;
 mod sample;
+mod score;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod slow_start;
@@ -214,27 +214,27 @@ mod weighted;
 mod weighted_by_load;
 
 pub use balancer::{Balancer, Outcome, OutcomeKind, PickContext};
-pub use budget::RetryBudget;
 pub use endpoint::{Endpoint, InFlight};
+pub use exclusion_flags::ExclusionFlags;
 pub use from_fn::{FromFn, from_fn};
+pub use latency_quantiles::LatencyQuantiles;
 pub use least_connections::LeastConnections;
 pub use maglev::Maglev;
-pub use marks::Marks;
 pub use normalizer::{LatencyNormalizer, LatencyScale};
 pub use peak_ewma::PeakEwma;
 pub use power_of_two::PowerOfTwo;
 pub use prequal::Prequal;
-pub use quantile::LatencyQuantiles;
 pub use random::Random;
 pub use rendezvous::Rendezvous;
 pub use reported_load::ReportedLoad;
+pub use retry_budget::RetryBudget;
 pub use round_robin::RoundRobin;
 pub use slow_start::SlowStart;
 pub use sticky::Sticky;
 pub use subset::Subset;
 pub use tiered::Tiered;
 pub use time::Time;
-pub use view::{Tags, View};
+pub use view::{TagLookup, View};
 pub use weighted::Weighted;
 pub use weighted_by_load::WeightedByLoad;
 

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    Balancer, Outcome, PickContext, View,
-    appraisal::Rules,
-    homes,
+    Balancer, Outcome, PickContext, View, rendezvous_table,
     rng::{GOLDEN, SharedRng, mix},
+    score::Scorer,
 };
 
 /// The endpoint that a table has for the key (Maglev hashing: Eisenbud et al., NSDI 2016).
@@ -28,7 +27,7 @@ pub struct Maglev {
     len: usize,
     generation: u64,
     rng: SharedRng,
-    rules: Rules,
+    scorer: Scorer,
 }
 
 impl Maglev {
@@ -46,23 +45,23 @@ impl Maglev {
             len: 0,
             generation: 0,
             rng: SharedRng::seeded(seed),
-            rules: Rules::by_load(),
+            scorer: Scorer::by_load(),
         }
     }
 
-    fn home(&self, view: &View, cx: &PickContext<'_>, key: u64) -> Option<usize> {
-        let usable = |index: usize| cx.allows(&view[index]) && !view[index].is_held(cx.now());
+    fn lookup(&self, view: &View, cx: &PickContext<'_>, key: u64) -> Option<usize> {
+        let usable = |index: usize| cx.allows(&view[index]) && !view[index].in_backoff(cx.now());
         if !self.table.is_empty() && self.len == view.len() && self.generation == view.generation()
         {
             // Keys may be bare numbers.
-            let first = (mix(key) % SLOTS as u64) as usize;
+            let first = (mix(key) % TABLE_SIZE as u64) as usize;
             let slots = self.table[first..].iter().chain(&self.table[..first]);
-            let mut walk = slots.take(WALK).map(|&index| index as usize);
+            let mut walk = slots.take(WALK_MAX).map(|&index| index as usize);
             if let Some(index) = walk.find(|&index| usable(index)) {
                 return Some(index);
             }
         }
-        homes::scan(view, key, |endpoint| cx.allows(endpoint))
+        rendezvous_table::scan_preferred(view, key, |endpoint| cx.allows(endpoint))
     }
 }
 
@@ -75,39 +74,39 @@ impl Default for Maglev {
 impl Balancer for Maglev {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         match cx.key() {
-            Some(key) => self.home(view, cx, key),
-            None => self.rules.best_of_few(view, cx, &mut self.rng.fork()),
+            Some(key) => self.lookup(view, cx, key),
+            None => self.scorer.best_of_choices(view, cx, &mut self.rng.fork()),
         }
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
-        self.rules.note(&view[index], outcome);
+        self.scorer.on_outcome(&view[index], outcome);
     }
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
         Some(Arc::new(Self {
-            table: table(view),
+            table: build_table(view),
             len: view.len(),
             generation: view.generation(),
-            rules: self.rules,
+            scorer: self.scorer,
             ..Self::seeded(self.rng.next())
         }))
     }
 }
 
 /// Endpoints take turns, more of them with more weight; each takes the slot that it likes best of those left.
-fn table(view: &View) -> Box<[u32]> {
+fn build_table(view: &View) -> Box<[u32]> {
     let heaviest = view
         .endpoints()
         .iter()
         .map(|one| one.weight())
         .fold(0.0, f32::max);
-    let mut takers: Vec<Taker> = view
+    let mut takers: Vec<Permutation> = view
         .endpoints()
         .iter()
-        .map(|one| Taker::new(one.id(), one.weight() / heaviest))
+        .map(|one| Permutation::new(one.id(), one.weight() / heaviest))
         .collect();
-    let mut table = vec![FREE; if takers.is_empty() { 0 } else { SLOTS }];
+    let mut table = vec![EMPTY_SLOT; if takers.is_empty() { 0 } else { TABLE_SIZE }];
     let mut left = table.len();
     while left > 0 {
         for (index, taker) in takers.iter_mut().enumerate() {
@@ -116,8 +115,8 @@ fn table(view: &View) -> Box<[u32]> {
                 continue;
             }
             taker.credit -= 1.0;
-            while table[taker.next] != FREE {
-                taker.step();
+            while table[taker.next] != EMPTY_SLOT {
+                taker.advance();
             }
             table[taker.next] = index as u32;
             left -= 1;
@@ -127,37 +126,37 @@ fn table(view: &View) -> Box<[u32]> {
 }
 
 /// An endpoint while the table is filled: its preferences are all slots, in an order that depends on its id.
-struct Taker {
+struct Permutation {
     next: usize,
     skip: usize,
     share: f32,
     credit: f32,
 }
 
-impl Taker {
+impl Permutation {
     const fn new(id: u64, share: f32) -> Self {
         Self {
-            next: (mix(id) % SLOTS as u64) as usize,
-            skip: (mix(id ^ GOLDEN) % (SLOTS as u64 - 1)) as usize + 1,
+            next: (mix(id) % TABLE_SIZE as u64) as usize,
+            skip: (mix(id ^ GOLDEN) % (TABLE_SIZE as u64 - 1)) as usize + 1,
             share,
             credit: 0.0,
         }
     }
 
-    const fn step(&mut self) {
-        self.next = (self.next + self.skip) % SLOTS;
+    const fn advance(&mut self) {
+        self.next = (self.next + self.skip) % TABLE_SIZE;
     }
 }
 
 /// A prime, so that every step goes through all slots: the paper's smaller one, more than a hundred times as many as there are mostly endpoints.
-const SLOTS: usize = 65_537;
-const FREE: u32 = u32::MAX;
-const WALK: usize = 64;
+const TABLE_SIZE: usize = 65_537;
+const EMPTY_SLOT: u32 = u32::MAX;
+const WALK_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Endpoint, Marks};
+    use crate::{Endpoint, ExclusionFlags};
 
     fn view(ids: impl Iterator<Item = u64>) -> View {
         View::new(ids.map(|id| Arc::new(Endpoint::new(id))), 1)
@@ -167,20 +166,20 @@ mod tests {
     fn slots_are_shared_to_a_single_one() {
         for len in [1, 2, 3, 30, 300, 3000] {
             let mut counts = vec![0; len];
-            for &index in &*table(&view(0..len as u64)) {
+            for &index in &*build_table(&view(0..len as u64)) {
                 counts[index as usize] += 1;
             }
             let (least, most) = (counts.iter().min(), counts.iter().max());
             assert!(most.unwrap() - least.unwrap() <= 1, "{len} endpoints");
         }
-        assert!(table(&view(0..0)).is_empty());
+        assert!(build_table(&view(0..0)).is_empty());
     }
 
     #[test]
     fn few_slots_change_hands_beside_those_of_who_goes() {
         // Ids stand still while indices shift.
         let ids = |view: &View| -> Vec<u64> {
-            let table = table(view);
+            let table = build_table(view);
             table
                 .iter()
                 .map(|&index| view[index as usize].id())
@@ -196,7 +195,7 @@ mod tests {
                 .filter(|(before, after)| **before != 7 && before != after)
                 .count();
             assert!(
-                (moved as f64) < most * SLOTS as f64,
+                (moved as f64) < most * TABLE_SIZE as f64,
                 "{moved} slots of {len} endpoints"
             );
         }
@@ -205,11 +204,11 @@ mod tests {
     #[test]
     fn a_key_goes_to_its_slot_or_to_the_next_that_is_usable() {
         let view = view(0..5);
-        let (balancer, table) = (Maglev::new().rebuild(&view).unwrap(), table(&view));
-        view[3].mark(Marks::EJECTED);
+        let (balancer, table) = (Maglev::new().rebuild(&view).unwrap(), build_table(&view));
+        view[3].set_flags(ExclusionFlags::EJECTED);
         for key in 0..1000 {
-            let first = (mix(key) % SLOTS as u64) as usize;
-            let mut walk = (first..).map(|slot| table[slot % SLOTS] as usize);
+            let first = (mix(key) % TABLE_SIZE as u64) as usize;
+            let mut walk = (first..).map(|slot| table[slot % TABLE_SIZE] as usize);
             let picked = balancer.pick(&view, &PickContext::new().with_key(key));
             assert_eq!(picked, walk.find(|&index| index != 3));
         }

@@ -8,9 +8,9 @@ use std::{
 
 use crate::{
     Outcome, OutcomeKind, Time,
-    appraisal::{DECAY, NOISE, NOISE_NANOS},
     latency::Decay,
     rng::GOLDEN,
+    score::{LATENCY_DECAY, NOISE_FACTOR, NOISE_NANOS},
 };
 
 /// The latency of a typical call divided by the usual latency of a kind of calls.
@@ -36,10 +36,10 @@ impl LatencyScale {
     /// The scale of a kind of calls that usually take `usual`, where typical calls take `typical`.
     #[must_use]
     pub fn between(usual: Duration, typical: Duration) -> Self {
-        Self::of_nanos(usual.as_nanos() as f32, typical.as_nanos() as f32)
+        Self::from_nanos(usual.as_nanos() as f32, typical.as_nanos() as f32)
     }
 
-    fn of_nanos(usual: f32, typical: f32) -> Self {
+    fn from_nanos(usual: f32, typical: f32) -> Self {
         Self((typical + OVERHEAD_NANOS) / (usual + OVERHEAD_NANOS))
     }
 
@@ -59,7 +59,7 @@ impl LatencyScale {
     #[must_use]
     pub fn apply(self, outcome: Outcome) -> Outcome {
         match outcome.kind {
-            OutcomeKind::Success | OutcomeKind::Failure | OutcomeKind::Abandoned => {
+            OutcomeKind::Success | OutcomeKind::Failure | OutcomeKind::Cancelled => {
                 outcome.with_normalized_latency(self.normalize(outcome.latency))
             }
             _ => outcome,
@@ -68,13 +68,13 @@ impl LatencyScale {
 
     /// For calls that take longer than a typical one, and not only by chance: the scale in units
     /// of 2^-32.
-    pub(crate) fn long_rate(self) -> Option<u32> {
-        (self.0 * NOISE < 1.0).then_some((f64::from(self.0) * RATE_ONE) as u32)
+    pub(crate) fn long_call_rate(self) -> Option<u32> {
+        (self.0 * NOISE_FACTOR < 1.0).then_some((f64::from(self.0) * RATE_UNIT) as u32)
     }
 
     /// The mean scale of `calls` long ones.
-    pub(crate) fn of_rates(sum: u64, calls: u16) -> Self {
-        Self((sum as f64 / RATE_ONE / f64::from(calls.max(1))) as f32)
+    pub(crate) fn mean_of_rates(sum: u64, calls: u16) -> Self {
+        Self((sum as f64 / RATE_UNIT / f64::from(calls.max(1))) as f32)
     }
 
     pub(crate) fn normalize_nanos(self, nanos: f64) -> f64 {
@@ -108,7 +108,7 @@ impl LatencyScale {
 /// let normalizer = LatencyNormalizer::new();
 /// let took = |kind, ms| {
 ///     let outcome = Outcome::new(OutcomeKind::Success, Duration::from_millis(ms));
-///     normalizer.note_outcome(kind, outcome).normalized_latency.expect("an answer")
+///     normalizer.record(kind, outcome).normalized_latency.expect("an answer")
 /// };
 /// for _ in 0..1000 {
 ///     took(LOOKUP, 20);
@@ -121,20 +121,20 @@ impl LatencyScale {
 pub struct LatencyNormalizer {
     /// Kinds that were answered, those without room counted as one.
     kinds: AtomicU32,
-    typical: Average,
+    typical: GeometricMean,
     /// Of the kinds for which there is no room.
-    others: Average,
+    others: GeometricMean,
     /// Sets of [`WAYS`]; a kind is in the set that its id belongs to.
-    table: Box<[Kind]>,
+    table: Box<[KindStats]>,
     decay: Decay,
 }
 
 /// What is usual for a kind.
 #[derive(Default)]
-struct Kind {
+struct KindStats {
     /// 0 while there is none.
     id: AtomicU64,
-    usual: Average,
+    usual: GeometricMean,
 }
 
 impl LatencyNormalizer {
@@ -143,10 +143,10 @@ impl LatencyNormalizer {
     pub fn new() -> Self {
         Self {
             kinds: AtomicU32::new(0),
-            typical: Average::default(),
-            others: Average::default(),
-            table: (0..KINDS_MAX).map(|_| Kind::default()).collect(),
-            decay: Decay::over(DECAY),
+            typical: GeometricMean::default(),
+            others: GeometricMean::default(),
+            table: (0..KINDS_MAX).map(|_| KindStats::default()).collect(),
+            decay: Decay::over(LATENCY_DECAY),
         }
     }
 
@@ -167,39 +167,39 @@ impl LatencyNormalizer {
     /// [`Balancer::on_outcome`](crate::Balancer::on_outcome). Only answers
     /// ([`OutcomeKind::Success`]) say how long a kind usually takes.
     #[must_use]
-    pub fn note_outcome(&self, kind: u64, outcome: Outcome) -> Outcome {
+    pub fn record(&self, kind: u64, outcome: Outcome) -> Outcome {
         if outcome.kind != OutcomeKind::Success {
             return self.scale(kind).apply(outcome);
         }
         let (now, latency) = (outcome.now, outcome.latency);
-        let usual = self.find(kind).unwrap_or_else(|| self.make_room(kind, now));
-        usual.note(now, latency, self.decay, f32::INFINITY);
-        self.typical.note(now, latency, self.decay, FACTOR_MAX);
+        let usual = self.find(kind).unwrap_or_else(|| self.insert(kind, now));
+        usual.record(now, latency, self.decay, f32::INFINITY);
+        self.typical.record(now, latency, self.decay, FACTOR_MAX);
         let kinds = self.kinds.load(Relaxed);
         self.scale_of(usual, kinds).apply(outcome)
     }
 
     #[inline]
-    fn scale_of(&self, usual: &Average, kinds: u32) -> LatencyScale {
+    fn scale_of(&self, usual: &GeometricMean, kinds: u32) -> LatencyScale {
         let usual = usual.nanos();
         if usual == 0.0 {
             LatencyScale::UNKNOWN
         } else if kinds == 1 {
             LatencyScale::ONE
         } else {
-            LatencyScale::of_nanos(usual, self.typical.nanos())
+            LatencyScale::from_nanos(usual, self.typical.nanos())
         }
     }
 
     #[inline]
-    fn find(&self, kind: u64) -> Option<&Average> {
-        let id = id_of(kind);
+    fn find(&self, kind: u64) -> Option<&GeometricMean> {
+        let id = non_zero_id(kind);
         let mut kinds = self.set(id).iter();
         let found = kinds.find(|one| one.id.load(Relaxed) == id);
         found.map(|one| &one.usual)
     }
 
-    fn set(&self, id: u64) -> &[Kind] {
+    fn set(&self, id: u64) -> &[KindStats] {
         let set = (id.wrapping_mul(GOLDEN) >> (u64::BITS - SET_BITS)) as usize;
         &self.table[set * WAYS..][..WAYS]
     }
@@ -207,8 +207,8 @@ impl LatencyNormalizer {
     /// A slot for a kind that has none: a free one, that of a kind that is not called any more, or
     /// that of all others.
     #[cold]
-    fn make_room(&self, kind: u64, now: Time) -> &Average {
-        let (id, set) = (id_of(kind), self.set(id_of(kind)));
+    fn insert(&self, kind: u64, now: Time) -> &GeometricMean {
+        let (id, set) = (non_zero_id(kind), self.set(non_zero_id(kind)));
         for one in set.iter().filter(|one| one.id.load(Relaxed) == 0) {
             match one.id.compare_exchange(0, id, Relaxed, Relaxed) {
                 Ok(_) => {
@@ -253,7 +253,7 @@ impl fmt::Debug for LatencyNormalizer {
 /// [`SAMPLES_MIN`] at least. Geometric, so that one answer that took a hundred times as long moves
 /// it little.
 #[derive(Default)]
-struct Average {
+struct GeometricMean {
     /// The bits of a number; 0 before the first answer.
     nanos: AtomicU32,
     /// The bits of the number of answers that it is the mean of, older ones counted as less.
@@ -262,7 +262,7 @@ struct Average {
     at: AtomicU64,
 }
 
-impl Average {
+impl GeometricMean {
     #[inline]
     fn nanos(&self) -> f32 {
         f32::from_bits(self.nanos.load(Relaxed))
@@ -271,14 +271,14 @@ impl Average {
     /// Takes in an answer, which counts as at most `factor_max` times as long or as short as the
     /// mean.
     #[inline]
-    fn note(&self, now: Time, latency: Duration, decay: Decay, factor_max: f32) {
+    fn record(&self, now: Time, latency: Duration, decay: Decay, factor_max: f32) {
         let weight = f32::from_bits(self.weight.load(Relaxed));
         let at = self.at.load(Relaxed);
         let age = now.as_nanos().saturating_sub(at);
         // One of several threads: an answer more or less makes no difference.
         if (weight < SAMPLES_MIN || age >= STEP_NANOS) && self.claim(at, now) {
-            let weight = (weight * decay.kept(age)).max(weight.min(SAMPLES_MIN - 1.0)) + 1.0;
-            self.take_in(latency, weight, factor_max);
+            let weight = (weight * decay.remaining(age)).max(weight.min(SAMPLES_MIN - 1.0)) + 1.0;
+            self.update(latency, weight, factor_max);
         }
     }
 
@@ -288,7 +288,7 @@ impl Average {
         claimed.is_ok()
     }
 
-    fn take_in(&self, latency: Duration, weight: f32, factor_max: f32) {
+    fn update(&self, latency: Duration, weight: f32, factor_max: f32) {
         let sample = (latency.as_nanos() as f32).max(1.0);
         let before = self.nanos();
         let after = if before == 0.0 {
@@ -308,16 +308,16 @@ impl Average {
 }
 
 /// Zero stands for none.
-const fn id_of(kind: u64) -> u64 {
+const fn non_zero_id(kind: u64) -> u64 {
     if kind == 0 { GOLDEN } else { kind }
 }
 
 /// What is added to both sides of a comparison. Twice the noise of a latency, so that `x` and `y`
 /// are equal to a balancer, `y <= NOISE x + NOISE_NANOS`, exactly if they are equal scaled.
-const OVERHEAD_NANOS: f32 = NOISE_NANOS / (NOISE - 1.0);
+const OVERHEAD_NANOS: f32 = NOISE_NANOS / (NOISE_FACTOR - 1.0);
 
 /// Long calls are added up in units of 2^-32.
-const RATE_ONE: f64 = (1_u64 << 32) as f64;
+const RATE_UNIT: f64 = (1_u64 << 32) as f64;
 
 /// Answers that the mean is of at least, if there are as many.
 const SAMPLES_MIN: f32 = 16.0;

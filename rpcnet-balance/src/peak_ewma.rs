@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    Balancer, Outcome, PickContext, View, appraisal::Rules, latency::Decay, rng::SharedRng,
-};
+use crate::{Balancer, Outcome, PickContext, View, latency::Decay, rng::SharedRng, score::Scorer};
 
 /// The one that will probably answer sooner, of [three](Self::with_choices) drawn at random: the lower latency times the
 /// calls in flight with this one, for its weight.
@@ -41,7 +39,7 @@ use crate::{
 #[derive(Debug)]
 pub struct PeakEwma {
     rng: SharedRng,
-    rules: Rules,
+    scorer: Scorer,
 }
 
 impl PeakEwma {
@@ -50,14 +48,14 @@ impl PeakEwma {
     pub fn seeded(seed: u64) -> Self {
         Self {
             rng: SharedRng::seeded(seed),
-            rules: Rules::by_latency(),
+            scorer: Scorer::by_latency(),
         }
     }
 
     /// In what time a latency that was measured fades to 1/e. Default 10 s.
     #[must_use]
     pub fn with_decay(mut self, decay: Duration) -> Self {
-        self.rules.decay = Decay::over(decay);
+        self.scorer.decay = Decay::over(decay);
         self
     }
 
@@ -65,24 +63,24 @@ impl PeakEwma {
     /// slow, new and cold, or busy. More of it gains less and less.
     #[must_use]
     pub const fn with_choices(mut self, choices: u32) -> Self {
-        self.rules.choices = choices;
+        self.scorer.choices = choices;
         self
     }
 
     /// For how long a failure keeps calls away at first. Default 100 ms.
     #[must_use]
-    pub const fn with_penalty(mut self, first: Duration) -> Self {
-        self.rules.hold = first;
+    pub const fn with_failure_backoff(mut self, first: Duration) -> Self {
+        self.scorer.failure_backoff = first;
         self
     }
 }
 
 impl Balancer for PeakEwma {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        self.rules.best_of_few(view, cx, &mut self.rng.fork())
+        self.scorer.best_of_choices(view, cx, &mut self.rng.fork())
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
-        self.rules.note(&view[index], outcome);
+        self.scorer.on_outcome(&view[index], outcome);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Balancer, Outcome, PickContext, View, appraisal::Rules, rng::SharedRng};
+use crate::{Balancer, Outcome, PickContext, View, rng::SharedRng, score::Scorer};
 
 /// The one with fewer calls in flight for its weight, of two different ones drawn at random (Mitzenmacher, 2001).
 ///
@@ -19,7 +19,7 @@ use crate::{Balancer, Outcome, PickContext, View, appraisal::Rules, rng::SharedR
 #[derive(Debug)]
 pub struct PowerOfTwo {
     rng: SharedRng,
-    rules: Rules,
+    scorer: Scorer,
 }
 
 impl PowerOfTwo {
@@ -28,24 +28,24 @@ impl PowerOfTwo {
     pub fn seeded(seed: u64) -> Self {
         Self {
             rng: SharedRng::seeded(seed),
-            rules: Rules::by_load(),
+            scorer: Scorer::by_load(),
         }
     }
 
     /// For how long a failure keeps calls away at first. Default 100 ms.
     #[must_use]
-    pub const fn with_penalty(mut self, first: Duration) -> Self {
-        self.rules.hold = first;
+    pub const fn with_failure_backoff(mut self, first: Duration) -> Self {
+        self.scorer.failure_backoff = first;
         self
     }
 }
 
 impl Balancer for PowerOfTwo {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        self.rules.best_of_few(view, cx, &mut self.rng.fork())
+        self.scorer.best_of_choices(view, cx, &mut self.rng.fork())
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
-        self.rules.note(&view[index], outcome);
+        self.scorer.on_outcome(&view[index], outcome);
     }
 }

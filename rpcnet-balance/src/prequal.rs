@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     Balancer, Endpoint, Outcome, PickContext, Time, View,
-    appraisal::{Appraisal, Rules},
-    gauge::{self, Gauge, SAMPLE},
+    gauge::{self, SAMPLE_MAX, SampledGauge},
     latency::Decay,
     rng::{Rng, SharedRng},
     sample,
+    score::{Score, Scorer},
 };
 
 /// The quickest of some that are not hot, by what the endpoints themselves say (the rule of Prequal: Wydrowski et al., NSDI
@@ -27,14 +27,14 @@ use crate::{
 ///
 /// A pick takes constant time and reads one cache line of each of the three; of each thread, every 128th looks at 32 more
 /// to find the boundary. Needs what `PeakEwma` needs, and reports with their time:
-/// [`Endpoint::note_reported_load_at`].
+/// [`Endpoint::set_reported_load_at`].
 #[derive(Debug)]
 pub struct Prequal {
     rng: SharedRng,
-    rules: Rules,
+    scorer: Scorer,
     /// The calls at the boundary between cold and hot.
-    boundary: Gauge,
-    quantile: f32,
+    hot_threshold: SampledGauge,
+    hot_quantile: f32,
 }
 
 impl Prequal {
@@ -43,30 +43,30 @@ impl Prequal {
     pub fn seeded(seed: u64) -> Self {
         Self {
             rng: SharedRng::seeded(seed),
-            rules: Rules::by_latency(),
-            boundary: Gauge::new(),
-            quantile: QUANTILE,
+            scorer: Scorer::by_latency(),
+            hot_threshold: SampledGauge::new(),
+            hot_quantile: HOT_QUANTILE,
         }
     }
 
     /// The part of the endpoints that counts as cold, from 0 to 1. Default 0.84.
     #[must_use]
-    pub const fn with_cold_part(mut self, part: f32) -> Self {
-        self.quantile = part.clamp(0.0, 1.0);
+    pub const fn with_hot_quantile(mut self, part: f32) -> Self {
+        self.hot_quantile = part.clamp(0.0, 1.0);
         self
     }
 
     /// In what time a latency that was measured fades to 1/e. Default 10 s.
     #[must_use]
     pub fn with_decay(mut self, decay: Duration) -> Self {
-        self.rules.decay = Decay::over(decay);
+        self.scorer.decay = Decay::over(decay);
         self
     }
 
     /// For how long a failure keeps calls away at first. Default 100 ms.
     #[must_use]
-    pub const fn with_penalty(mut self, first: Duration) -> Self {
-        self.rules.hold = first;
+    pub const fn with_failure_backoff(mut self, first: Duration) -> Self {
+        self.scorer.failure_backoff = first;
         self
     }
 }
@@ -77,71 +77,74 @@ impl Balancer for Prequal {
         let (first, second) = sample::pair(view, cx, &mut rng)?;
         let third = sample::another(view, cx, &mut rng).unwrap_or(first);
         let now = cx.now();
-        let boundary = self
-            .boundary
-            .read(RENEWAL, || boundary(view, now, self.quantile, &mut rng));
+        let boundary = self.hot_threshold.read(REFRESH_PERIOD, || {
+            hot_threshold(view, now, self.hot_quantile, &mut rng)
+        });
         let judged = [first, second, third]
-            .map(|index| Judged::new(&view[index], &self.rules, now, boundary));
+            .map(|index| ScoredEndpoint::new(&view[index], &self.scorer, now, boundary));
         let best = usize::from(judged[1].beats(&judged[0]));
         let best = if judged[2].beats(&judged[best]) {
             2
         } else {
             best
         };
-        let (picked, best) = ([first, second, third][best], &judged[best].appraisal);
-        if best.is_doubtful() {
-            return Some(self.rules.beyond_doubt(view, cx, &mut rng, (picked, *best)));
+        let (picked, best) = ([first, second, third][best], &judged[best].score);
+        if best.is_degraded() {
+            return Some(self.scorer.redraw(view, cx, &mut rng, (picked, *best)));
         }
         Some(picked)
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
-        self.rules.note(&view[index], outcome);
+        self.scorer.on_outcome(&view[index], outcome);
     }
 
     fn rebuild(&self, _view: &View) -> Option<Arc<dyn Balancer>> {
         Some(Arc::new(Self {
-            rules: self.rules,
-            quantile: self.quantile,
+            scorer: self.scorer,
+            hot_quantile: self.hot_quantile,
             ..Self::seeded(self.rng.next())
         }))
     }
 }
 
-struct Judged {
-    appraisal: Appraisal,
-    hot: bool,
+struct ScoredEndpoint {
+    score: Score,
+    is_hot: bool,
     /// The calls that it has altogether.
     calls: f32,
 }
 
-impl Judged {
+impl ScoredEndpoint {
     #[inline]
-    fn new(endpoint: &Endpoint, rules: &Rules, now: Time, boundary: f32) -> Self {
-        let appraisal = rules.appraise(endpoint, now);
+    fn new(endpoint: &Endpoint, rules: &Scorer, now: Time, boundary: f32) -> Self {
+        let appraisal = rules.score(endpoint, now);
         // One that has not said anything lately counts as cold, so that it is asked again.
         let calls = endpoint.recent_calls(now).unwrap_or(0.0);
         Self {
-            hot: calls > boundary * appraisal.weight,
-            appraisal,
+            is_hot: calls > boundary * appraisal.weight,
+            score: appraisal,
             calls,
         }
     }
 
     #[inline]
     fn beats(&self, other: &Self) -> bool {
-        let (mine, its) = (&self.appraisal, &other.appraisal);
+        let (mine, its) = (&self.score, &other.score);
         let rank = |held: bool, hot: bool| u8::from(held) << 1 | u8::from(hot);
-        let (rank, other_rank) = (rank(mine.held, self.hot), rank(its.held, other.hot));
+        let (rank, other_rank) = (
+            rank(mine.in_backoff, self.is_hot),
+            rank(its.in_backoff, other.is_hot),
+        );
         let fewer = self.calls * its.weight < other.calls * mine.weight;
-        let better = (self.hot & fewer) | (!self.hot & mine.beats(its));
+        let better = (self.is_hot & fewer) | (!self.is_hot & mine.beats(its));
         (rank < other_rank) | ((rank == other_rank) & better)
     }
 }
 
 /// The quantile of the calls over a sample of the endpoints; without reports nobody is hot.
-fn boundary(view: &View, now: Time, quantile: f32, rng: &mut Rng) -> f32 {
-    let (mut sorted, mut len) = ([0.0; SAMPLE], 0);
+fn hot_threshold(view: &View, now: Time, quantile: f32, rng: &mut Rng) -> f32 {
+    let (mut sorted, mut len) = ([0.0; SAMPLE_MAX], 0);
     for endpoint in gauge::sample(view, rng) {
         if let Some(calls) = endpoint.recent_calls(now) {
             sorted[len] = calls / endpoint.weight();
@@ -155,6 +158,6 @@ fn boundary(view: &View, now: Time, quantile: f32, rng: &mut Rng) -> f32 {
     *sorted[..len].select_nth_unstable_by(rank, f32::total_cmp).1
 }
 
-const QUANTILE: f32 = 0.84;
+const HOT_QUANTILE: f32 = 0.84;
 /// The boundary moves slowly: a look at some endpoints for every so many picks.
-const RENEWAL: usize = 128;
+const REFRESH_PERIOD: usize = 128;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::{
     Balancer, Endpoint, Outcome, PickContext, View,
-    appraisal::Rules,
-    gauge::{self, Gauge},
-    homes::{self, Homes},
+    gauge::{self, SampledGauge},
+    rendezvous_table::{self, RendezvousTable},
     rng::{GOLDEN, Rng, SharedRng, mix},
+    score::Scorer,
 };
 
 /// The endpoint that a key prefers, unless it has more than its share of calls in flight (rendezvous hashing, with bounds as
@@ -30,12 +30,12 @@ use crate::{
 #[derive(Debug)]
 pub struct Rendezvous {
     /// `None` until it is rebuilt for a view.
-    homes: Option<Homes>,
-    bound: f32,
+    table: Option<RendezvousTable>,
+    load_bound: f32,
     /// Calls in flight for a weight of 1.
-    mean: Gauge,
+    mean_load: SampledGauge,
     rng: SharedRng,
-    rules: Rules,
+    scorer: Scorer,
 }
 
 impl Rendezvous {
@@ -43,38 +43,46 @@ impl Rendezvous {
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
-            homes: None,
-            bound: BOUND,
-            mean: Gauge::new(),
+            table: None,
+            load_bound: LOAD_BOUND,
+            mean_load: SampledGauge::new(),
             rng: SharedRng::seeded(seed),
-            rules: Rules::by_load(),
+            scorer: Scorer::by_load(),
         }
     }
 
     /// How many times the mean of calls in flight an endpoint may have before keys go to the next; at least 1. Default
     /// 1.25; infinity for no bound.
     #[must_use]
-    pub const fn with_bound(mut self, bound: f32) -> Self {
-        self.bound = bound.max(1.0);
+    pub const fn with_load_bound(mut self, bound: f32) -> Self {
+        self.load_bound = bound.max(1.0);
         self
     }
 
-    fn home(&self, view: &View, cx: &PickContext<'_>, key: u64, rng: &mut Rng) -> Option<usize> {
-        let mean = self.mean.read(gauge::period(view), || mean(view, rng));
+    fn preferred(
+        &self,
+        view: &View,
+        cx: &PickContext<'_>,
+        key: u64,
+        rng: &mut Rng,
+    ) -> Option<usize> {
+        let mean = self
+            .mean_load
+            .read(gauge::refresh_period(view), || mean_load(view, rng));
         // Of an idle view, without a bound, it is 0 times infinity, which is no number: it keeps nobody out.
         let is_full = |endpoint: &Endpoint| {
             let share = mean * endpoint.weight();
-            endpoint.in_flight() as f32 >= (self.bound * share).ceil() + SLACK
+            endpoint.in_flight() as f32 >= (self.load_bound * share).ceil() + SLACK
         };
         let has_room = |endpoint: &Endpoint| {
-            cx.allows(endpoint) && !is_full(endpoint) && !endpoint.is_held(cx.now())
+            cx.allows(endpoint) && !is_full(endpoint) && !endpoint.in_backoff(cx.now())
         };
-        let Some(homes) = self.homes.as_ref().filter(|homes| homes.fits(view)) else {
-            return homes::scan(view, key, has_room);
+        let Some(homes) = self.table.as_ref().filter(|homes| homes.is_for(view)) else {
+            return rendezvous_table::scan_preferred(view, key, has_room);
         };
         let mut key = key;
-        for _ in 0..HOMES {
-            if let Some(index) = homes.of(key).find(|&index| has_room(&view[index])) {
+        for _ in 0..REHASHES_MAX {
+            if let Some(index) = homes.preferred(key).find(|&index| has_room(&view[index])) {
                 return Some(index);
             }
             key = mix(key.wrapping_add(GOLDEN));
@@ -87,28 +95,28 @@ impl Balancer for Rendezvous {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         let mut rng = self.rng.fork();
         let home = match cx.key() {
-            Some(key) if !view.is_empty() => self.home(view, cx, key, &mut rng),
+            Some(key) if !view.is_empty() => self.preferred(view, cx, key, &mut rng),
             _ => None,
         };
-        home.or_else(|| self.rules.best_of_few(view, cx, &mut rng))
+        home.or_else(|| self.scorer.best_of_choices(view, cx, &mut rng))
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
-        self.rules.note(&view[index], outcome);
+        self.scorer.on_outcome(&view[index], outcome);
     }
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
         Some(Arc::new(Self {
-            homes: Some(Homes::new(view)),
-            bound: self.bound,
-            rules: self.rules,
+            table: Some(RendezvousTable::new(view)),
+            load_bound: self.load_bound,
+            scorer: self.scorer,
             ..Self::seeded(self.rng.next())
         }))
     }
 }
 
-fn mean(view: &View, rng: &mut Rng) -> f32 {
-    let picked = gauge::sample(view, rng).filter(|one| one.marks().is_empty());
+fn mean_load(view: &View, rng: &mut Rng) -> f32 {
+    let picked = gauge::sample(view, rng).filter(|one| one.flags().is_empty());
     let (calls, weight) = picked.fold((0.0, 0.0), |(calls, weight), one| {
         (calls + one.in_flight() as f32, weight + one.weight())
     });
@@ -116,7 +124,7 @@ fn mean(view: &View, rng: &mut Rng) -> f32 {
     calls / weight
 }
 
-const BOUND: f32 = 1.25;
+const LOAD_BOUND: f32 = 1.25;
 /// Beyond the bound, so that a few calls at the same time do not drive a key from its home.
 const SLACK: f32 = 2.0;
-const HOMES: usize = 4;
+const REHASHES_MAX: usize = 4;

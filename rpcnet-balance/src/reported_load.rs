@@ -102,7 +102,7 @@ impl LastReport {
         }
     }
 
-    pub(crate) fn note(&self, load: ReportedLoad, now: Time) {
+    pub(crate) fn set(&self, load: ReportedLoad, now: Time) {
         // Not one word with the report: for a moment a report may look newer than it is.
         let at = if now == Time::ZERO {
             NO_TIME
@@ -181,7 +181,7 @@ mod tests {
                 .with_busy(true)
                 .with_draining(true),
         ] {
-            last.note(load, Time::ZERO);
+            last.set(load, Time::ZERO);
             assert_eq!(last.get(), Some(load));
         }
     }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_becomes_the_largest_that_does() {
         let last = LastReport::none();
-        last.note(
+        last.set(
             ReportedLoad::new()
                 .with_in_flight(u32::MAX)
                 .with_queue_delay(Duration::MAX),
@@ -205,16 +205,16 @@ mod tests {
     fn a_report_grows_old() {
         let (last, busy) = (LastReport::none(), ReportedLoad::new().with_busy(true));
         let at = |ms| Time::from(Duration::from_millis(ms));
-        last.note(busy, at(500));
+        last.set(busy, at(500));
         for (ms, recent) in [(0, true), (500, true), (1500, true), (1501, false)] {
             assert_eq!(last.recent(at(ms)), recent.then_some(busy), "at {ms} ms");
             assert_eq!(last.is_busy(at(ms)), recent, "at {ms} ms");
         }
         assert_eq!(last.get(), Some(busy));
-        last.note(ReportedLoad::new(), at(500));
+        last.set(ReportedLoad::new(), at(500));
         assert!(!last.is_busy(at(500)));
         // Without a time it is never out of date.
-        last.note(busy, Time::ZERO);
+        last.set(busy, Time::ZERO);
         assert!(last.is_busy(at(99_999)) && last.recent(at(99_999)).is_some());
     }
 }

@@ -27,10 +27,10 @@ impl SharedRng {
 
     #[inline]
     pub(crate) fn next(&self) -> u64 {
-        let mine = self.states.mine();
+        let mine = self.states.local();
         let mut state = mine.load(Ordering::Relaxed);
         if state == 0 {
-            state = self.begin();
+            state = self.next_sequence();
         }
         state = state.wrapping_add(GOLDEN);
         mine.store(state, Ordering::Relaxed);
@@ -45,7 +45,7 @@ impl SharedRng {
 
     /// The start of the next thread's sequence.
     #[cold]
-    fn begin(&self) -> u64 {
+    fn next_sequence(&self) -> u64 {
         match self.sequences.fetch_add(1, Ordering::Relaxed) {
             0 => self.seed,
             more => mix(self.seed ^ mix(more)),
@@ -84,7 +84,7 @@ pub(crate) const fn below(random: u64, bound: usize) -> usize {
 
 /// A number in `[0, 1)` from a random one.
 #[inline]
-pub(crate) const fn unit(random: u64) -> f32 {
+pub(crate) const fn unit_f32(random: u64) -> f32 {
     (random >> 40) as f32 / (1_u64 << 24) as f32
 }
 
@@ -137,6 +137,6 @@ mod tests {
         assert_eq!(below(u64::MAX, 7), 6);
         assert_eq!(below(0, 7), 0);
         assert_eq!(below(u64::MAX, 1), 0);
-        assert!(unit(u64::MAX) < 1.0);
+        assert!(unit_f32(u64::MAX) < 1.0);
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 pub struct RoundRobin {
     /// Of each thread; [`UNSET`] until it takes its first turn.
     turns: Stripes<AtomicUsize>,
-    starts: SharedRng,
+    start_rng: SharedRng,
 }
 
 impl RoundRobin {
@@ -32,14 +32,14 @@ impl RoundRobin {
     pub fn seeded(seed: u64) -> Self {
         Self {
             turns: Stripes::new(|| AtomicUsize::new(UNSET)),
-            starts: SharedRng::seeded(seed),
+            start_rng: SharedRng::seeded(seed),
         }
     }
 
     /// Halved, so that it is half the numbers away from wrapping around, which would break the order once.
     #[cold]
     fn start(&self) -> usize {
-        below(self.starts.next(), usize::MAX / 2)
+        below(self.start_rng.next(), usize::MAX / 2)
     }
 }
 
@@ -49,7 +49,7 @@ impl Balancer for RoundRobin {
         if len == 0 {
             return None;
         }
-        let mine = self.turns.mine();
+        let mine = self.turns.local();
         if mine.load(Ordering::Relaxed) == UNSET {
             mine.store(self.start(), Ordering::Relaxed);
         }
@@ -60,7 +60,7 @@ impl Balancer for RoundRobin {
     }
 
     fn rebuild(&self, _view: &View) -> Option<Arc<dyn Balancer>> {
-        Some(Arc::new(Self::seeded(self.starts.next())))
+        Some(Arc::new(Self::seeded(self.start_rng.next())))
     }
 }
 

@@ -9,8 +9,8 @@ pub(crate) fn pair(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(
     if len > 1 {
         // Both from one random number: views are far smaller than 2^32.
         let random = rng.next();
-        let first = part(random >> 32, len);
-        let second = part(random & u64::from(u32::MAX), len - 1);
+        let first = scale_to(random >> 32, len);
+        let second = scale_to(random & u64::from(u32::MAX), len - 1);
         let second = second + usize::from(second >= first);
         // Mostly everybody is allowed.
         if cx.allows(&view[first]) & cx.allows(&view[second]) {
@@ -20,14 +20,14 @@ pub(crate) fn pair(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(
     if len == 1 {
         return cx.allows(&view[0]).then_some((0, 0));
     }
-    search(view, cx, rng)
+    pair_with_retries(view, cx, rng)
 }
 
 /// One endpoint that may be picked, any of them equally likely; `None` if there is none.
 #[inline]
 pub(crate) fn one(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<usize> {
     let len = view.len();
-    for _ in 0..TRIES {
+    for _ in 0..DRAWS_MAX {
         if len == 0 {
             return None;
         }
@@ -47,9 +47,9 @@ pub(crate) fn another(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Optio
 }
 
 #[cold]
-fn search(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(usize, usize)> {
+fn pair_with_retries(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(usize, usize)> {
     let mut found = None;
-    for _ in 0..TRIES {
+    for _ in 0..DRAWS_MAX {
         if view.is_empty() {
             return None;
         }
@@ -86,9 +86,9 @@ fn reservoir(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(usize,
     }
 }
 
-const fn part(random: u64, len: usize) -> usize {
+const fn scale_to(random: u64, len: usize) -> usize {
     ((random * len as u64) >> 32) as usize
 }
 
 /// Where fewer than one in four is allowed, a look at all is cheaper than luck.
-const TRIES: usize = 8;
+const DRAWS_MAX: usize = 8;

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     Balancer, Endpoint, Outcome, PickContext, Time, View,
-    balancer::rebuilt,
-    rng::{SharedRng, unit},
+    balancer::rebuild_or_keep,
+    rng::{SharedRng, unit_f32},
 };
 
 /// Gives an endpoint that is new, or takes calls again, a tenth of its share at first, more as time passes, and all of it at
@@ -15,7 +15,7 @@ use crate::{
 /// cold server would give it a bad name for long. Ten seconds are a usual window.
 ///
 /// What is new: endpoints that were not in the first view that a `SlowStart` was rebuilt for, from the first time that they
-/// are picked; and those that [`Endpoint::note_ready`] was called for, from then on. Calls that would go to a new one but are
+/// are picked; and those that [`Endpoint::set_ready`] was called for, from then on. Calls that would go to a new one but are
 /// not its part yet go to others, as if it were excluded; if there are no others, it takes them.
 ///
 /// Adds little to a pick; one that passes over somebody picks again. Needs `rebuild` and [`PickContext::with_now`]; at
@@ -25,7 +25,7 @@ pub struct SlowStart {
     inner: Arc<dyn Balancer>,
     window: Duration,
     /// Whether there was a view before, so that what was not in it is new.
-    seen: bool,
+    has_previous_view: bool,
     rng: SharedRng,
 }
 
@@ -36,17 +36,17 @@ impl SlowStart {
         Self {
             inner,
             window,
-            seen: false,
+            has_previous_view: false,
             rng: SharedRng::seeded(0),
         }
     }
 
     /// The part of its share that it gets by now.
     #[inline]
-    fn part(&self, endpoint: &Endpoint, now: Time) -> f32 {
-        match endpoint.ready_since_first_pick(now) {
+    fn ramp(&self, endpoint: &Endpoint, now: Time) -> f32 {
+        match endpoint.ready_since_or_start(now) {
             Some(since) if now > Time::ZERO && !self.window.is_zero() => {
-                (now.since(since).as_secs_f32() / self.window.as_secs_f32()).max(PART_MIN)
+                (now.since(since).as_secs_f32() / self.window.as_secs_f32()).max(RAMP_MIN)
             }
             _ => 1.0,
         }
@@ -56,11 +56,11 @@ impl SlowStart {
 impl Balancer for SlowStart {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         let first = self.inner.pick(view, cx)?;
-        let part = self.part(&view[first], cx.now());
-        if part >= 1.0 || unit(self.rng.next()) < part {
+        let part = self.ramp(&view[first], cx.now());
+        if part >= 1.0 || unit_f32(self.rng.next()) < part {
             return Some(first);
         }
-        self.pick_besides(view, cx, first)
+        self.pick_another(view, cx, first)
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
@@ -69,12 +69,12 @@ impl Balancer for SlowStart {
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
         for endpoint in view.endpoints() {
-            endpoint.note_seen(self.seen);
+            endpoint.init_ready_since(self.has_previous_view);
         }
         Some(Arc::new(Self {
-            inner: rebuilt(&self.inner, view),
+            inner: rebuild_or_keep(&self.inner, view),
             window: self.window,
-            seen: self.seen || !view.is_empty(),
+            has_previous_view: self.has_previous_view || !view.is_empty(),
             rng: SharedRng::seeded(self.rng.next()),
         }))
     }
@@ -83,7 +83,7 @@ impl Balancer for SlowStart {
 impl SlowStart {
     /// Passes over the one that starts slowly, and over more of its kind; takes it if there is nobody else.
     #[cold]
-    fn pick_besides(&self, view: &View, cx: &PickContext<'_>, first: usize) -> Option<usize> {
+    fn pick_another(&self, view: &View, cx: &PickContext<'_>, first: usize) -> Option<usize> {
         let mut excluded = [0; EXCLUDED_MAX];
         let mut len = cx.excluded().len();
         let Some(room) = excluded.get_mut(..len) else {
@@ -97,8 +97,8 @@ impl SlowStart {
             let Some(next) = self.inner.pick(view, &cx.excluding(&excluded[..len])) else {
                 break;
             };
-            let part = self.part(&view[next], cx.now());
-            if part >= 1.0 || unit(self.rng.next()) < part {
+            let part = self.ramp(&view[next], cx.now());
+            if part >= 1.0 || unit_f32(self.rng.next()) < part {
                 return Some(next);
             }
             passed = next;
@@ -107,5 +107,5 @@ impl SlowStart {
     }
 }
 
-const PART_MIN: f32 = 0.1;
+const RAMP_MIN: f32 = 0.1;
 const EXCLUDED_MAX: usize = 16;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     Balancer, Outcome, PickContext, View,
-    balancer::rebuilt,
-    homes::{self, Homes},
+    balancer::rebuild_or_keep,
+    rendezvous_table::{self, RendezvousTable},
 };
 
 /// Sends calls with a key to the endpoint that the key prefers, as long as it may be picked and has not failed a moment ago;
@@ -23,24 +23,24 @@ use crate::{
 pub struct Sticky {
     inner: Arc<dyn Balancer>,
     /// `None` until it is rebuilt for a view.
-    homes: Option<Homes>,
+    table: Option<RendezvousTable>,
 }
 
 impl Sticky {
     /// Leaves calls without a key, and those whose home may not be picked, to `inner`.
     #[must_use]
     pub const fn new(inner: Arc<dyn Balancer>) -> Self {
-        Self { inner, homes: None }
+        Self { inner, table: None }
     }
 }
 
 impl Balancer for Sticky {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        let home = cx.key().and_then(|key| match &self.homes {
-            Some(homes) if homes.fits(view) => homes.of(key).next(),
-            _ => homes::scan(view, key, |_| true),
+        let home = cx.key().and_then(|key| match &self.table {
+            Some(homes) if homes.is_for(view) => homes.preferred(key).next(),
+            _ => rendezvous_table::scan_preferred(view, key, |_| true),
         });
-        let usable = |&index: &usize| cx.allows(&view[index]) && !view[index].is_held(cx.now());
+        let usable = |&index: &usize| cx.allows(&view[index]) && !view[index].in_backoff(cx.now());
         home.filter(usable).or_else(|| self.inner.pick(view, cx))
     }
 
@@ -50,8 +50,8 @@ impl Balancer for Sticky {
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
         Some(Arc::new(Self {
-            inner: rebuilt(&self.inner, view),
-            homes: Some(Homes::new(view)),
+            inner: rebuild_or_keep(&self.inner, view),
+            table: Some(RendezvousTable::new(view)),
         }))
     }
 }

@@ -10,19 +10,23 @@ use std::{
 ///
 /// Threads that pick at the same time do not wait for each other's writes, as they would with a single atomic.
 /// Copies are shared when there are more threads than copies, so they are made of atomics.
-pub(crate) struct Stripes<T>(Box<[Line<T>; COPIES]>);
+pub(crate) struct Stripes<T>(Box<[CacheAligned<T>; STRIPES]>);
 
 impl<T> Stripes<T> {
     pub(crate) fn new(copy: impl Fn() -> T) -> Self {
-        Self(Box::new(std::array::from_fn(|_| Line(copy()))))
+        Self(Box::new(std::array::from_fn(|_| CacheAligned(copy()))))
     }
 
     /// The copy of the thread that asks.
     #[inline]
-    pub(crate) fn mine(&self) -> &T {
+    pub(crate) fn local(&self) -> &T {
         let thread = THREAD.get();
-        let thread = if thread == UNKNOWN { enlist() } else { thread };
-        &self.0[thread % COPIES].0
+        let thread = if thread == UNKNOWN {
+            assign_stripe()
+        } else {
+            thread
+        };
+        &self.0[thread % STRIPES].0
     }
 
     /// The copies of all threads.
@@ -39,13 +43,13 @@ impl<T> fmt::Debug for Stripes<T> {
 
 /// A pair of cache lines, as the prefetcher takes them.
 #[repr(align(128))]
-struct Line<T>(T);
+struct CacheAligned<T>(T);
 
 /// Gives the thread its number, in order of arrival, so that the first ones do not share.
 #[cold]
-fn enlist() -> usize {
+fn assign_stripe() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
-    let thread = THREADS.fetch_add(1, Ordering::Relaxed) % COPIES;
+    let thread = THREADS.fetch_add(1, Ordering::Relaxed) % STRIPES;
     THREAD.set(thread);
     thread
 }
@@ -57,7 +61,7 @@ thread_local! {
 const UNKNOWN: usize = usize::MAX;
 
 /// 2 KiB for each balancer, and little contention up to several times as many threads.
-const COPIES: usize = 16;
+const STRIPES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -68,13 +72,13 @@ mod tests {
     #[test]
     fn a_thread_keeps_its_copy_and_others_have_their_own() {
         let stripes = Stripes::new(|| AtomicUsize::new(0));
-        let of = |stripes: &Stripes<AtomicUsize>| stripes.mine().as_ptr() as usize;
+        let of = |stripes: &Stripes<AtomicUsize>| stripes.local().as_ptr() as usize;
         assert_eq!(of(&stripes), of(&stripes));
-        let threads: HashSet<usize> = (0..COPIES)
+        let threads: HashSet<usize> = (0..STRIPES)
             .map(|_| thread::scope(|scope| scope.spawn(|| of(&stripes)).join().unwrap()))
             .collect();
         // Other tests may be taking numbers meanwhile.
-        assert!(threads.len() > COPIES / 4, "{} copies", threads.len());
-        assert!(align_of::<Line<AtomicUsize>>() >= 128);
+        assert!(threads.len() > STRIPES / 4, "{} copies", threads.len());
+        assert!(align_of::<CacheAligned<AtomicUsize>>() >= 128);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Balancer, Outcome, PickContext, View, balancer::rebuilt, rng::mix};
+use crate::{Balancer, Outcome, PickContext, View, balancer::rebuild_or_keep, rng::mix};
 
 /// Uses a part of the endpoints only, another one in every client, and picks within it by another balancer.
 ///
@@ -18,17 +18,17 @@ pub struct Subset {
     size: usize,
     client: u64,
     /// `None` until it is rebuilt for a view, and for one that is small enough.
-    part: Option<Part>,
+    subset: Option<ActiveSubset>,
 }
 
 /// The part in use of the view that it was made for.
 #[derive(Debug)]
-struct Part {
+struct ActiveSubset {
     view: View,
     /// Of its endpoints in the whole view, in order.
     indices: Box<[usize]>,
     balancer: Arc<dyn Balancer>,
-    of: usize,
+    view_len: usize,
 }
 
 impl Subset {
@@ -40,17 +40,18 @@ impl Subset {
             inner,
             size: size.max(1),
             client: mix(client_seed),
-            part: None,
+            subset: None,
         }
     }
 
-    fn part(&self, view: &View) -> Option<&Part> {
-        let fits =
-            |part: &&Part| part.of == view.len() && part.view.generation() == view.generation();
-        self.part.as_ref().filter(fits)
+    fn current_subset(&self, view: &View) -> Option<&ActiveSubset> {
+        let fits = |part: &&ActiveSubset| {
+            part.view_len == view.len() && part.view.generation() == view.generation()
+        };
+        self.subset.as_ref().filter(fits)
     }
 
-    fn chosen(&self, view: &View) -> Box<[usize]> {
+    fn choose_indices(&self, view: &View) -> Box<[usize]> {
         let rank = |&index: &usize| {
             let id = view[index].id();
             (mix(mix(id) ^ self.client), id)
@@ -65,7 +66,7 @@ impl Subset {
 
 impl Balancer for Subset {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        let within = self.part(view).and_then(|part| {
+        let within = self.current_subset(view).and_then(|part| {
             let picked = part.balancer.pick(&part.view, cx)?;
             part.indices.get(picked).copied()
         });
@@ -73,7 +74,7 @@ impl Balancer for Subset {
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
-        if let Some(part) = self.part(view)
+        if let Some(part) = self.current_subset(view)
             && let Ok(index) = part.indices.binary_search(&index)
         {
             part.balancer.on_outcome(&part.view, index, outcome);
@@ -83,24 +84,24 @@ impl Balancer for Subset {
     }
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
-        let inner = rebuilt(&self.inner, view);
+        let inner = rebuild_or_keep(&self.inner, view);
         let part = (view.len() > self.size).then(|| {
-            let indices = self.chosen(view);
-            let part = view.part(&indices);
+            let indices = self.choose_indices(view);
+            let part = view.subset(&indices);
             let before = self
-                .part
+                .subset
                 .as_ref()
                 .map_or(&self.inner, |part| &part.balancer);
-            Part {
-                balancer: rebuilt(before, &part),
+            ActiveSubset {
+                balancer: rebuild_or_keep(before, &part),
                 view: part,
                 indices,
-                of: view.len(),
+                view_len: view.len(),
             }
         });
         Some(Arc::new(Self {
             inner,
-            part,
+            subset: part,
             ..*self
         }))
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     Balancer, Endpoint, Outcome, PickContext, Time, View,
-    balancer::rebuilt,
-    gauge::{self, Gauge},
-    rng::{SharedRng, unit},
+    balancer::rebuild_or_keep,
+    gauge::{self, SampledGauge},
+    rng::{SharedRng, unit_f32},
 };
 
 /// Prefers endpoints with a tag over others, in tiers, and spills to the next tier what a tier cannot take. Within a tier
@@ -26,8 +26,8 @@ use crate::{
 /// # });
 /// ```
 ///
-/// Healthy are endpoints that are not [marked](crate::Endpoint::marks), [busy](crate::Endpoint::is_busy) or
-/// [held](crate::Endpoint::is_held). A tier of which less than half is healthy keeps a part of its calls, all at a half and
+/// Healthy are endpoints that are not [marked](crate::Endpoint::flags), [busy](crate::Endpoint::is_busy) or
+/// [held](crate::Endpoint::in_backoff). A tier of which less than half is healthy keeps a part of its calls, all at a half and
 /// none at zero, and spills the rest; but only as long as a later tier is healthier. If no endpoint
 /// in a tier may be picked, the next takes over.
 ///
@@ -37,7 +37,7 @@ use crate::{
 pub struct Tiered {
     inner: Arc<dyn Balancer>,
     preferred: Vec<Tag>,
-    threshold: f32,
+    health_threshold: f32,
     /// Infinite unless it was asked for.
     load_ratio: f32,
     rng: SharedRng,
@@ -56,7 +56,7 @@ struct Tiers {
     /// Best first, without the empty ones.
     tiers: Box<[Tier]>,
     /// Of each endpoint of the whole view, its tier and its index there.
-    places: Box<[(usize, usize)]>,
+    positions: Box<[(usize, usize)]>,
     generation: u64,
 }
 
@@ -69,8 +69,8 @@ struct Tier {
     /// Of its endpoints in the whole view, in order.
     indices: Box<[usize]>,
     balancer: Arc<dyn Balancer>,
-    health: Gauge,
-    load: Gauge,
+    health: SampledGauge,
+    load: SampledGauge,
 }
 
 impl Tiered {
@@ -80,7 +80,7 @@ impl Tiered {
         Self {
             inner,
             preferred: Vec::new(),
-            threshold: THRESHOLD,
+            health_threshold: HEALTH_THRESHOLD,
             load_ratio: f32::INFINITY,
             rng: SharedRng::seeded(0),
             tiers: None,
@@ -99,8 +99,8 @@ impl Tiered {
 
     /// The healthy part of a tier below which it spills, from 0 to 1. Default 0.5.
     #[must_use]
-    pub const fn with_threshold(mut self, part: f32) -> Self {
-        self.threshold = part.clamp(0.0, 1.0);
+    pub const fn with_health_threshold(mut self, part: f32) -> Self {
+        self.health_threshold = part.clamp(0.0, 1.0);
         self
     }
 
@@ -116,10 +116,10 @@ impl Tiered {
     fn spills(&self, tier: &Tier, rest: &[Tier], now: Time) -> bool {
         let mut kept = 1.0_f32;
         let health = tier.health(now, &self.rng);
-        if health < self.threshold {
+        if health < self.health_threshold {
             let elsewhere = rest.iter().map(|other| other.health(now, &self.rng));
             if elsewhere.fold(0.0, f32::max) > health {
-                kept = health / self.threshold;
+                kept = health / self.health_threshold;
             }
         }
         if self.load_ratio.is_finite()
@@ -127,17 +127,17 @@ impl Tiered {
         {
             kept = kept.min(self.load_ratio * next.load(&self.rng) / tier.load(&self.rng));
         }
-        kept < 1.0 && unit(self.rng.next()) >= kept
+        kept < 1.0 && unit_f32(self.rng.next()) >= kept
     }
 
     fn tiers(&self, view: &View) -> Option<&Tiers> {
         let fits = |tiers: &&Tiers| {
-            tiers.places.len() == view.len() && tiers.generation == view.generation()
+            tiers.positions.len() == view.len() && tiers.generation == view.generation()
         };
         self.tiers.as_ref().filter(fits)
     }
 
-    fn sorted(&self, view: &View) -> Tiers {
+    fn build_tiers(&self, view: &View) -> Tiers {
         let mut members = vec![Vec::new(); self.preferred.len() + 1];
         for index in 0..view.len() {
             let has = |tag: &Tag| view.tag(index, &tag.key) == Some(tag.value.as_str());
@@ -155,14 +155,14 @@ impl Tiered {
             .filter(|(_, indices)| !indices.is_empty());
         let tiers: Box<[Tier]> = filled
             .map(|(rank, indices)| {
-                let part = view.part(&indices);
+                let part = view.subset(&indices);
                 Tier {
                     rank,
-                    balancer: rebuilt(before(rank), &part),
+                    balancer: rebuild_or_keep(before(rank), &part),
                     view: part,
                     indices: indices.into(),
-                    health: Gauge::new(),
-                    load: Gauge::new(),
+                    health: SampledGauge::new(),
+                    load: SampledGauge::new(),
                 }
             })
             .collect();
@@ -174,7 +174,7 @@ impl Tiered {
         }
         Tiers {
             tiers,
-            places: places.into(),
+            positions: places.into(),
             generation: view.generation(),
         }
     }
@@ -188,18 +188,19 @@ impl Tier {
 
     /// The part that takes calls and is not busy.
     fn health(&self, now: Time, rng: &SharedRng) -> f32 {
-        self.health.read(gauge::period(&self.view), || {
+        self.health.read(gauge::refresh_period(&self.view), || {
             let sample = gauge::sample(&self.view, &mut rng.fork());
             let all = sample.clone().count() as f32;
-            let is_well =
-                |one: &&Endpoint| one.marks().is_empty() && !one.is_busy(now) && !one.is_held(now);
+            let is_well = |one: &&Endpoint| {
+                one.flags().is_empty() && !one.is_busy(now) && !one.in_backoff(now)
+            };
             sample.filter(is_well).count() as f32 / all
         })
     }
 
     /// The calls that one more would make of an endpoint of weight 1.
     fn load(&self, rng: &SharedRng) -> f32 {
-        self.load.read(gauge::period(&self.view), || {
+        self.load.read(gauge::refresh_period(&self.view), || {
             let sample = gauge::sample(&self.view, &mut rng.fork());
             let (calls, weight) = sample.fold((0.0, 0.0), |(calls, weight), one| {
                 (calls + one.in_flight() as f32 + 1.0, weight + one.weight())
@@ -229,7 +230,11 @@ impl Balancer for Tiered {
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         match self.tiers(view) {
-            Some(Tiers { tiers, places, .. }) => {
+            Some(Tiers {
+                tiers,
+                positions: places,
+                ..
+            }) => {
                 let (number, place) = places[index];
                 let tier = &tiers[number];
                 tier.balancer.on_outcome(&tier.view, place, outcome);
@@ -240,14 +245,14 @@ impl Balancer for Tiered {
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
         Some(Arc::new(Self {
-            inner: rebuilt(&self.inner, view),
+            inner: rebuild_or_keep(&self.inner, view),
             preferred: self.preferred.clone(),
-            threshold: self.threshold,
+            health_threshold: self.health_threshold,
             load_ratio: self.load_ratio,
             rng: SharedRng::seeded(self.rng.next()),
-            tiers: Some(self.sorted(view)),
+            tiers: Some(self.build_tiers(view)),
         }))
     }
 }
 
-const THRESHOLD: f32 = 0.5;
+const HEALTH_THRESHOLD: f32 = 0.5;

@@ -25,7 +25,7 @@ impl Time {
         self.0
     }
 
-    /// The time from `earlier` to this; zero if that is later.
+    /// The time from `started_before_window` to this; zero if that is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -9,18 +9,18 @@ use crate::Endpoint;
 pub struct View {
     endpoints: Box<[Arc<Endpoint>]>,
     /// Of each endpoint, or none at all.
-    tags: Box<[Arc<dyn Tags>]>,
+    tags: Box<[Arc<dyn TagLookup>]>,
     generation: u64,
 }
 
 /// What endpoints say about themselves, for balancers that prefer some over others. Read by
 /// [`Balancer::rebuild`](crate::Balancer::rebuild), not by picks.
-pub trait Tags: fmt::Debug + Send + Sync {
+pub trait TagLookup: fmt::Debug + Send + Sync {
     /// The value of a tag.
     fn tag(&self, key: &str) -> Option<&str>;
 }
 
-impl Tags for HashMap<String, String> {
+impl TagLookup for HashMap<String, String> {
     fn tag(&self, key: &str) -> Option<&str> {
         self.get(key).map(String::as_str)
     }
@@ -44,7 +44,7 @@ impl View {
     ///
     /// If there are not as many as endpoints.
     #[must_use]
-    pub fn with_tags(mut self, tags: impl IntoIterator<Item = Arc<dyn Tags>>) -> Self {
+    pub fn with_tags(mut self, tags: impl IntoIterator<Item = Arc<dyn TagLookup>>) -> Self {
         self.tags = tags.into_iter().collect();
         assert_eq!(self.tags.len(), self.len(), "each endpoint has its tags");
         self
@@ -62,7 +62,7 @@ impl View {
     ///
     /// If an index lies outside.
     #[must_use]
-    pub fn part(&self, indices: &[usize]) -> Self {
+    pub fn subset(&self, indices: &[usize]) -> Self {
         let tags = if self.tags.is_empty() {
             Box::default()
         } else {
@@ -122,10 +122,10 @@ mod tests {
     fn a_part_keeps_the_tags() {
         let zones = ["a", "b", "a"].map(|zone| {
             let tags = HashMap::from([("zone".to_owned(), zone.to_owned())]);
-            Arc::new(tags) as Arc<dyn Tags>
+            Arc::new(tags) as Arc<dyn TagLookup>
         });
         let view = View::new((0..3).map(|id| Arc::new(Endpoint::new(id))), 7).with_tags(zones);
-        let part = view.part(&[2, 1]);
+        let part = view.subset(&[2, 1]);
         assert_eq!((part[0].id(), part[1].id(), part.generation()), (2, 1, 7));
         assert_eq!(
             (part.tag(0, "zone"), part.tag(1, "zone")),

@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::{
     Balancer, PickContext, View,
-    draws::{self, Draws},
+    alias_table::{self, AliasTable},
     rng::{GOLDEN, Rng, SharedRng},
     stripes::Stripes,
 };
@@ -22,10 +22,10 @@ use crate::{
 #[derive(Debug)]
 pub struct Weighted {
     /// `None` until it is rebuilt for a view.
-    draws: Option<Draws>,
+    table: Option<AliasTable>,
     /// The golden section walks over all numbers with hardly a cluster or a gap, so each weight gets its share of any few
     /// picks (Weyl's sequence). Zero until a thread picks.
-    turns: Stripes<AtomicU64>,
+    points: Stripes<AtomicU64>,
     rng: SharedRng,
 }
 
@@ -34,14 +34,14 @@ impl Weighted {
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
-            draws: None,
-            turns: Stripes::new(|| AtomicU64::new(0)),
+            table: None,
+            points: Stripes::new(|| AtomicU64::new(0)),
             rng: SharedRng::seeded(seed),
         }
     }
 
-    fn turn(&self) -> u64 {
-        let mine = self.turns.mine();
+    fn next_point(&self) -> u64 {
+        let mine = self.points.local();
         let mut turn = mine.load(Ordering::Relaxed);
         if turn == 0 {
             turn = self.rng.next();
@@ -56,15 +56,15 @@ impl Balancer for Weighted {
         if view.is_empty() {
             return None;
         }
-        if let Some(draws) = self.draws.as_ref().filter(|draws| draws.fits(view)) {
-            let first = draws.at(self.turn());
+        if let Some(draws) = self.table.as_ref().filter(|draws| draws.is_for(view)) {
+            let first = draws.endpoint_at(self.next_point());
             if cx.allows(&view[first]) {
                 return Some(first);
             }
             // Further draws by chance, lest the next in the walk inherits all the turns.
             let mut rng = self.rng.fork();
-            for _ in 0..TRIES {
-                let index = draws.at(rng.next());
+            for _ in 0..DRAWS_MAX {
+                let index = draws.endpoint_at(rng.next());
                 if cx.allows(&view[index]) {
                     return Some(index);
                 }
@@ -75,16 +75,16 @@ impl Balancer for Weighted {
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
         Some(Arc::new(Self {
-            draws: Some(Draws::new(view)),
+            table: Some(AliasTable::new(view)),
             ..Self::seeded(self.rng.next())
         }))
     }
 }
 
 fn by_weight(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<usize> {
-    draws::scan(view.len(), rng, |index| {
+    alias_table::scan_by_weight(view.len(), rng, |index| {
         cx.allows(&view[index]).then(|| view[index].weight())
     })
 }
 
-const TRIES: usize = 8;
+const DRAWS_MAX: usize = 8;

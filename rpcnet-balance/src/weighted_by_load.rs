@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     Balancer, Endpoint, Outcome, PickContext, Time, View,
-    appraisal::Rules,
-    draws::{self, Draws},
-    rng::{Rng, SharedRng, unit},
+    alias_table::{self, AliasTable},
+    rng::{Rng, SharedRng, unit_f32},
+    score::Scorer,
 };
 
 /// Two drawn in proportion to [`Endpoint::weight`], and one of them by chance, in inverse proportion to the calls that they
@@ -19,13 +19,13 @@ use crate::{
 /// [is busy](Endpoint::is_busy) counts as four times as loaded, one that failed a moment ago hardly gets anything.
 ///
 /// A pick takes constant time, with a table that `rebuild` makes of the weights; without `rebuild` it looks at all endpoints.
-/// Needs reports with their time: [`Endpoint::note_reported_load_at`].
+/// Needs reports with their time: [`Endpoint::set_reported_load_at`].
 #[derive(Debug)]
 pub struct WeightedByLoad {
     /// `None` until it is rebuilt for a view.
-    draws: Option<Draws>,
+    table: Option<AliasTable>,
     rng: SharedRng,
-    rules: Rules,
+    scorer: Scorer,
 }
 
 impl WeightedByLoad {
@@ -33,9 +33,9 @@ impl WeightedByLoad {
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
-            draws: None,
+            table: None,
             rng: SharedRng::seeded(seed),
-            rules: Rules::by_load(),
+            scorer: Scorer::by_load(),
         }
     }
 }
@@ -44,35 +44,35 @@ impl Balancer for WeightedByLoad {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         let mut rng = self.rng.fork();
         let now = cx.now();
-        if let Some(draws) = self.draws.as_ref().filter(|draws| draws.fits(view))
-            && let Some((first, second)) = drawn(view, cx, draws, &mut rng)
+        if let Some(draws) = self.table.as_ref().filter(|draws| draws.is_for(view))
+            && let Some((first, second)) = draw_pair(view, cx, draws, &mut rng)
         {
             let (a, b) = (load(&view[first], now), load(&view[second], now));
             // Who has not said anything is taken to be as loaded as the other.
             let (mine, its) = (a.or(b).unwrap_or(1.0), b.or(a).unwrap_or(1.0));
             let (mine, its) = (
-                mine * shun(&view[first], now),
-                its * shun(&view[second], now),
+                mine * load_factor(&view[first], now),
+                its * load_factor(&view[second], now),
             );
-            let is_second = unit(rng.next()) * (mine + its) < mine;
+            let is_second = unit_f32(rng.next()) * (mine + its) < mine;
             return Some(if is_second { second } else { first });
         }
-        draws::scan(view.len(), &mut rng, |index| {
+        alias_table::scan_by_weight(view.len(), &mut rng, |index| {
             let endpoint = &view[index];
-            let weight =
-                endpoint.weight() / (load(endpoint, now).unwrap_or(1.0) * shun(endpoint, now));
+            let weight = endpoint.weight()
+                / (load(endpoint, now).unwrap_or(1.0) * load_factor(endpoint, now));
             cx.allows(endpoint).then_some(weight)
         })
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
-        self.rules.note(&view[index], outcome);
+        self.scorer.on_outcome(&view[index], outcome);
     }
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
         Some(Arc::new(Self {
-            draws: Some(Draws::new(view)),
-            rules: self.rules,
+            table: Some(AliasTable::new(view)),
+            scorer: self.scorer,
             ..Self::seeded(self.rng.next())
         }))
     }
@@ -80,22 +80,22 @@ impl Balancer for WeightedByLoad {
 
 /// Two drawn by weight, maybe twice the same; `None` if luck does not find them.
 #[inline]
-fn drawn(
+fn draw_pair(
     view: &View,
     cx: &PickContext<'_>,
-    draws: &Draws,
+    draws: &AliasTable,
     rng: &mut Rng,
 ) -> Option<(usize, usize)> {
     if view.is_empty() {
         return None;
     }
-    let (first, second) = (draws.at(rng.next()), draws.at(rng.next()));
+    let (first, second) = (draws.endpoint_at(rng.next()), draws.endpoint_at(rng.next()));
     match (cx.allows(&view[first]), cx.allows(&view[second])) {
         (true, true) => Some((first, second)),
         (true, false) => Some((first, first)),
         (false, true) => Some((second, second)),
         (false, false) => {
-            let mut more = (0..TRIES).map(|_| draws.at(rng.next()));
+            let mut more = (0..DRAWS_MAX).map(|_| draws.endpoint_at(rng.next()));
             more.find(|&index| cx.allows(&view[index]))
                 .map(|index| (index, index))
         }
@@ -110,12 +110,20 @@ fn load(endpoint: &Endpoint, now: Time) -> Option<f32> {
 
 /// How many times the load it is taken to have because of what speaks against it.
 #[inline]
-fn shun(endpoint: &Endpoint, now: Time) -> f32 {
-    let busy = if endpoint.is_busy(now) { BUSY } else { 1.0 };
-    let held = if endpoint.is_held(now) { HELD } else { 1.0 };
+fn load_factor(endpoint: &Endpoint, now: Time) -> f32 {
+    let busy = if endpoint.is_busy(now) {
+        BUSY_FACTOR
+    } else {
+        1.0
+    };
+    let held = if endpoint.in_backoff(now) {
+        BACKOFF_FACTOR
+    } else {
+        1.0
+    };
     busy * held
 }
 
-const BUSY: f32 = 4.0;
-const HELD: f32 = 1000.0;
-const TRIES: usize = 8;
+const BUSY_FACTOR: f32 = 4.0;
+const BACKOFF_FACTOR: f32 = 1000.0;
+const DRAWS_MAX: usize = 8;

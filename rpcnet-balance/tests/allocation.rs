@@ -104,9 +104,9 @@ fn work(balancer: &dyn Balancer, view: &View) {
             let load = ReportedLoad::new()
                 .with_in_flight(round as u32)
                 .with_busy(round % 5 == 0);
-            view[index].note_reported_load_at(load, now);
+            view[index].set_reported_load_at(load, now);
             if round % 50 == 0 {
-                view[index].note_ready(now);
+                view[index].set_ready(now);
             }
             let kind = match round % 7 {
                 0 => OutcomeKind::Failure,
@@ -130,7 +130,7 @@ fn normalising_a_latency_allocates_nothing() {
             let now = Time::from(Duration::from_millis(1000 + kind % 7));
             black_box(normalizer.scale(kind));
             let outcome = Outcome::new(OutcomeKind::Success, Duration::from_millis(kind));
-            black_box(normalizer.note_outcome(kind, outcome.with_now(now)));
+            black_box(normalizer.record(kind, outcome.with_now(now)));
         }
     });
     assert_eq!(count, 0);

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use rpcnet_balance::{
-    Endpoint, Marks, Outcome, OutcomeKind, PickContext, Time, View,
-    health::{Action, Gate, HealthConfig, OutlierConfig, Outliers, Probe},
+    Endpoint, ExclusionFlags, Outcome, OutcomeKind, PickContext, Time, View,
+    health::{GroupHealth, HealthChange, HealthConfig, OutlierConfig, OutlierDetector, Probe},
 };
 
 #[derive(Debug, Clone)]
@@ -59,14 +59,14 @@ impl Known {
         self.is_unreachable || self.is_ejected
     }
 
-    fn marks(&self) -> Marks {
+    fn marks(&self) -> ExclusionFlags {
         let marks = [
-            (self.is_unreachable, Marks::UNREACHABLE),
-            (self.is_ejected, Marks::EJECTED),
-            (self.is_draining, Marks::DRAINING),
+            (self.is_unreachable, ExclusionFlags::UNREACHABLE),
+            (self.is_ejected, ExclusionFlags::EJECTED),
+            (self.is_draining, ExclusionFlags::DRAINING),
         ];
         let set = marks.into_iter().filter(|(is, _)| *is);
-        set.fold(Marks::NONE, |all, (_, mark)| all | mark)
+        set.fold(ExclusionFlags::NONE, |all, (_, mark)| all | mark)
     }
 
     /// Not before this, whatever was said before; a probe under way is forgotten if that is later than its end.
@@ -104,7 +104,7 @@ fn config() -> HealthConfig {
     OutlierConfig::new()
         .with_ejected_percent_max(40)
         .with_success_rate(None)
-        .with_failure_share(None)
+        .with_failure_percentage(None)
         .into()
 }
 
@@ -116,9 +116,9 @@ proptest! {
     #[test]
     fn marks_and_probes_are_those_of_the_model(operations in prop::collection::vec(operation(), 1..400), seed: u64) {
         let view = View::new((0..LEN as u64).map(|id| Arc::new(Endpoint::new(id))), 1);
-        let outliers = Outliers::seeded(config(), seed);
-        outliers.note_view(&view);
-        let gate = Gate::new();
+        let outliers = OutlierDetector::seeded(config(), seed);
+        outliers.set_view(&view);
+        let gate = GroupHealth::new();
         let mut model = vec![Known::default(); LEN];
         let mut probes: Vec<Option<Probe>> = (0..LEN).map(|_| None).collect();
         let mut now = 1_000;
@@ -142,7 +142,7 @@ proptest! {
                             one.in_a_row += 1;
                             let deserved = one.in_a_row >= 5 && !one.is_ejected;
                             let ejects = deserved && ejected < EJECTED_MAX;
-                            let is_ejection = matches!(action, Some(Action::Ejected { .. }));
+                            let is_ejection = matches!(action, Some(HealthChange::Ejected { .. }));
                             prop_assert_eq!(is_ejection, ejects, "{:?}", action);
                             if deserved {
                                 one.in_a_row = 0;
@@ -165,14 +165,14 @@ proptest! {
                     }
                 }
                 Operation::Connected(index) => {
-                    let action = outliers.note_reachable(time(now), &view[index]);
+                    let action = outliers.on_reachable(time(now), &view[index]);
                     prop_assert_eq!(action.is_some(), model[index].is_unreachable);
                     if model[index].is_unreachable {
                         reached(&mut model[index]);
                     }
                 }
                 Operation::Draining(index, on) => {
-                    let action = outliers.note_draining(&view[index], on);
+                    let action = outliers.set_draining(&view[index], on);
                     prop_assert_eq!(action.is_some(), model[index].is_draining != on);
                     model[index].is_draining = on;
                 }
@@ -199,7 +199,7 @@ proptest! {
                     let one = &mut model[index];
                     let is_current = one.lease.is_some();
                     let Some(kind) = kind else {
-                        outliers.release(&view[index], &probe, time(now));
+                        outliers.release_probe(&view[index], &probe, time(now));
                         if is_current {
                             one.set((now, now));
                         }
@@ -207,14 +207,14 @@ proptest! {
                     };
                     // What came between is for the unit tables.
                     if !is_current || !one.is_marked() {
-                        outliers.release(&view[index], &probe, time(now));
+                        outliers.release_probe(&view[index], &probe, time(now));
                         if is_current {
                             one.set((now, now));
                         }
                         continue;
                     }
                     let outcome = Outcome::new(kind, Duration::ZERO).with_now(time(now));
-                    let _ = outliers.on_probed(&view[index], &probe, &outcome);
+                    let _ = outliers.on_probe_outcome(&view[index], &probe, &outcome);
                     match kind {
                         OutcomeKind::Success => {
                             if one.is_unreachable {
@@ -250,7 +250,7 @@ proptest! {
                 }
             }
             for (index, one) in model.iter().enumerate() {
-                prop_assert_eq!(view[index].marks(), one.marks(), "endpoint {}", index);
+                prop_assert_eq!(view[index].flags(), one.marks(), "endpoint {}", index);
             }
             let ejected = model.iter().filter(|one| one.is_ejected).count();
             prop_assert!(ejected <= EJECTED_MAX);
@@ -269,9 +269,9 @@ fn reached(one: &mut Known) {
 #[test]
 fn on_many_threads_the_limits_hold() {
     let view = View::new((0..LEN as u64).map(|id| Arc::new(Endpoint::new(id))), 1);
-    let outliers = Outliers::seeded(config(), 42);
-    outliers.note_view(&view);
-    let gate = Gate::new();
+    let outliers = OutlierDetector::seeded(config(), 42);
+    outliers.set_view(&view);
+    let gate = GroupHealth::new();
     std::thread::scope(|scope| {
         for thread in 0..4_u64 {
             let (outliers, view, gate) = (&outliers, &view, &gate);
@@ -293,7 +293,7 @@ fn on_many_threads_the_limits_hold() {
                     let cx = PickContext::new().with_now(now);
                     let probe = verdict.is_probe_due.then(|| outliers.probe(view, &cx));
                     if let Some((index, probe)) = probe.flatten() {
-                        outliers.on_probed(&view[index], &probe, &outcome);
+                        outliers.on_probe_outcome(&view[index], &probe, &outcome);
                     }
                 }
             });
@@ -301,23 +301,26 @@ fn on_many_threads_the_limits_hold() {
     });
     let marked = |mark| {
         let endpoints = view.endpoints().iter();
-        endpoints.filter(|one| one.marks().contains(mark)).count() as u64
+        endpoints.filter(|one| one.flags().contains(mark)).count() as u64
     };
     let stats = outliers.stats();
     assert_eq!(
         stats.ejected_consecutive - stats.reinstated,
-        marked(Marks::EJECTED)
+        marked(ExclusionFlags::EJECTED)
     );
-    assert!(marked(Marks::EJECTED) <= EJECTED_MAX as u64);
+    assert!(marked(ExclusionFlags::EJECTED) <= EJECTED_MAX as u64);
     assert!(stats.ejected_consecutive > 0 && stats.probes > 0 && stats.probes_failed > 0);
     // Nothing is left behind: with time and good probes all marks go.
     let later = time(100_000_000);
     let cx = PickContext::new().with_now(later);
     while let Some((index, probe)) = outliers.probe(&view, &cx) {
         let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO).with_now(later);
-        outliers.on_probed(&view[index], &probe, &outcome);
+        outliers.on_probe_outcome(&view[index], &probe, &outcome);
     }
-    assert_eq!(marked(Marks::EJECTED) + marked(Marks::UNREACHABLE), 0);
+    assert_eq!(
+        marked(ExclusionFlags::EJECTED) + marked(ExclusionFlags::UNREACHABLE),
+        0
+    );
     assert!(!gate.check(&outliers, &view, later).is_probe_due);
 }
 

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use rpcnet_balance::{
-    Balancer, Endpoint, InFlight, Maglev, Marks, PickContext, Random, Rendezvous, Sticky, Subset,
-    Tags, Tiered, View,
+    Balancer, Endpoint, ExclusionFlags, InFlight, Maglev, PickContext, Random, Rendezvous, Sticky,
+    Subset, TagLookup, Tiered, View,
 };
 
 const KEYS: u64 = 20_000;
@@ -119,7 +119,7 @@ fn a_key_goes_from_one_that_is_marked_and_comes_back() {
         built(Maglev::new(), &view),
     ] {
         let before = homes(&*balancer, &view);
-        view[7].mark(Marks::EJECTED);
+        view[7].set_flags(ExclusionFlags::EJECTED);
         let meanwhile = homes(&*balancer, &view);
         assert!(!meanwhile.contains(&7));
         assert_eq!(moved(&before, &meanwhile, 7), 0.0);
@@ -134,7 +134,7 @@ fn a_key_goes_from_one_that_is_marked_and_comes_back() {
             "{:?}",
             counts(&takers)
         );
-        view[7].unmark(Marks::EJECTED);
+        view[7].clear_flags(ExclusionFlags::EJECTED);
         assert_eq!(before, homes(&*balancer, &view));
     }
 }
@@ -253,7 +253,7 @@ fn zones() -> View {
             tags.map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into_iter()
                 .collect::<HashMap<_, _>>(),
-        ) as Arc<dyn Tags>
+        ) as Arc<dyn TagLookup>
     });
     view(0..30, 1).with_tags(tags)
 }
@@ -291,9 +291,9 @@ fn tiers_spill_as_far_as_they_are_unhealthy() {
     ] {
         for (index, endpoint) in view.endpoints().iter().enumerate() {
             let is_marked = index < 20 && index % 10 < marked[index / 10];
-            endpoint.unmark(Marks::ALL);
+            endpoint.clear_flags(ExclusionFlags::ALL);
             if is_marked {
-                endpoint.mark(Marks::EJECTED);
+                endpoint.set_flags(ExclusionFlags::EJECTED);
             }
         }
         let shares = by_zone(&*balancer, &view);
@@ -309,9 +309,9 @@ fn tiers_spill_as_far_as_they_are_unhealthy() {
         .iter()
         .enumerate()
         .for_each(|(index, one)| {
-            one.unmark(Marks::ALL);
+            one.clear_flags(ExclusionFlags::ALL);
             if index % 10 < 8 {
-                one.mark(Marks::EJECTED);
+                one.set_flags(ExclusionFlags::EJECTED);
             }
         });
     assert!(by_zone(&*balancer, &view)[0] > 0.999);
@@ -332,7 +332,7 @@ fn the_bound_says_how_many_calls_a_key_may_keep_at_home() {
     let view = view(0..10, 1);
     // 100 calls of one key: on average 10 on each endpoint.
     let at_home = |bound: f32| {
-        let balancer = built(Rendezvous::seeded(1).with_bound(bound), &view);
+        let balancer = built(Rendezvous::seeded(1).with_load_bound(bound), &view);
         let cx = PickContext::new().with_key(42);
         let home = balancer.pick(&view, &cx).expect("somebody");
         let _calls: Vec<InFlight> = (0..100)

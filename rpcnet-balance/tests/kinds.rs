@@ -68,7 +68,7 @@ impl Client {
         for (ends, index, kind, began, call) in ended {
             drop(call);
             let outcome = Outcome::new(OutcomeKind::Success, ends.since(began)).with_now(ends);
-            let outcome = self.normalizer.note_outcome(kind, outcome);
+            let outcome = self.normalizer.record(kind, outcome);
             self.balancer.on_outcome(&self.view, index, &outcome);
         }
     }

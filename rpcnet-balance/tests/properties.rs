@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use rpcnet_balance::{
-    Balancer, Endpoint, InFlight, LeastConnections, Maglev, Marks, Outcome, OutcomeKind, PeakEwma,
-    PickContext, PowerOfTwo, Prequal, Random, Rendezvous, ReportedLoad, RoundRobin, SlowStart,
-    Sticky, Subset, Tiered, Time, View, Weighted, WeightedByLoad,
+    Balancer, Endpoint, ExclusionFlags, InFlight, LeastConnections, Maglev, Outcome, OutcomeKind,
+    PeakEwma, PickContext, PowerOfTwo, Prequal, Random, Rendezvous, ReportedLoad, RoundRobin,
+    SlowStart, Sticky, Subset, Tiered, Time, View, Weighted, WeightedByLoad,
 };
 
 /// All there are, as they are built and as they are rebuilt for the view.
@@ -49,7 +49,7 @@ fn event() -> impl Strategy<Value = Event> {
         OutcomeKind::Failure,
         OutcomeKind::Unreachable,
         OutcomeKind::Overloaded,
-        OutcomeKind::Abandoned,
+        OutcomeKind::Cancelled,
     ]);
     prop_oneof![
         Just(Event::Begin),
@@ -148,12 +148,12 @@ proptest! {
                 let endpoint = &view[index];
                 match *event {
                     Event::Begin => calls.push(endpoint.begin_at(now)),
-                    Event::Report(busy, in_flight) => endpoint.note_reported_load_at(
+                    Event::Report(busy, in_flight) => endpoint.set_reported_load_at(
                         ReportedLoad::new().with_busy(busy).with_in_flight(in_flight), now,
                     ),
-                    Event::Mark => drop(endpoint.mark(Marks::EJECTED)),
-                    Event::Unmark => drop(endpoint.unmark(Marks::ALL)),
-                    Event::Ready => endpoint.note_ready(now),
+                    Event::Mark => drop(endpoint.set_flags(ExclusionFlags::EJECTED)),
+                    Event::Unmark => drop(endpoint.clear_flags(ExclusionFlags::ALL)),
+                    Event::Ready => endpoint.set_ready(now),
                     Event::Outcome(kind, nanos) => {
                         let latency = Duration::from_nanos(nanos);
                         let outcome = Outcome::new(kind, latency)
@@ -337,17 +337,18 @@ fn one_without_weight_gets_nothing_while_another_has_weight() {
             }
         }
         // It counts again at once, also where there are tables.
-        view[0].note_weight(2.0);
+        view[0].set_weight(2.0);
         let counts = histogram(&*balancer, &view, &PickContext::new(), 500);
         let subset = format!("{balancer:?}").contains("Subset");
         assert!(counts[0] > 0 || subset, "{balancer:?}");
-        view[0].note_weight(0.0);
+        view[0].set_weight(0.0);
     }
     // Where nothing has weight, nothing is picked unless the caller says so; then all are equal.
     let none = View::new((0..3).map(|id| endpoint(id, 0.0)), 2);
     for balancer in balancers(1, &none) {
         assert_eq!(balancer.pick(&none, &PickContext::new()), None);
-        let cx = PickContext::new().with_heeded(Marks::ALL.without(Marks::NO_WEIGHT));
+        let cx = PickContext::new()
+            .with_respected_flags(ExclusionFlags::ALL.without(ExclusionFlags::ZERO_WEIGHT));
         assert!(balancer.pick(&none, &cx).is_some(), "{balancer:?}");
     }
 }

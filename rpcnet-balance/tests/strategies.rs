@@ -180,7 +180,7 @@ fn a_new_server_neither_starves_nor_is_flooded() {
             9 => Some((OutcomeKind::Success, latency)),
             _ => Some((OutcomeKind::Success, healthy(index, now))),
         };
-        let part = all.part(&(0..9).collect::<Vec<_>>());
+        let part = all.subset(&(0..9).collect::<Vec<_>>());
         drive(&balancer, &part, 2000, 2, &answer);
         // As it comes: the first tenth of a second.
         let calls = drive(&balancer, &all, 2000, 1, &answer);
@@ -284,7 +284,7 @@ fn a_coarse_clock_tells_20_ms_from_10() {
 
 #[test]
 fn one_outcome_without_end_shuns_for_less_than_two_minutes() {
-    for kind in [OutcomeKind::Success, OutcomeKind::Abandoned] {
+    for kind in [OutcomeKind::Success, OutcomeKind::Cancelled] {
         let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
         let note = |index: usize, latency: Duration, now: Time| {
             let outcome = Outcome::new(kind, latency).with_now(now);
@@ -305,7 +305,7 @@ fn one_outcome_without_end_shuns_for_less_than_two_minutes() {
 fn who_says_that_it_is_busy_is_avoided_for_a_second() {
     for balancer in measuring() {
         let view = view(2);
-        view[0].note_reported_load_at(ReportedLoad::new().with_busy(true), at(1000));
+        view[0].set_reported_load_at(ReportedLoad::new().with_busy(true), at(1000));
         let share = |ms| {
             let cx = PickContext::new().with_now(at(ms));
             (0..1000)
@@ -348,7 +348,7 @@ fn who_asks_to_be_left_alone_is_left_alone() {
 fn reports(view: &View, calls: &[u32]) {
     for (index, &calls) in calls.iter().enumerate() {
         let load = ReportedLoad::new().with_in_flight(calls);
-        view[index].note_reported_load_at(load, at(1000));
+        view[index].set_reported_load_at(load, at(1000));
     }
 }
 
@@ -386,7 +386,7 @@ fn prequal_takes_the_quickest_of_the_cold_and_the_least_loaded_of_the_hot() {
     let stale = shares(&Prequal::seeded(SEED), &view, at(3000));
     assert!(stale[9] > 0.24, "{stale:?}");
     // All hot: the fewest calls.
-    let hot = Prequal::seeded(SEED).with_cold_part(0.0);
+    let hot = Prequal::seeded(SEED).with_hot_quantile(0.0);
     let hot = shares(&hot, &view, at(1100));
     assert!(hot[0] > 0.24 && hot[9] < 0.01, "{hot:?}");
 }
@@ -444,7 +444,7 @@ fn a_new_server_starts_slowly() {
         assert!((share - 0.1 * part).abs() < 0.006, "{share} at {ms} ms");
     }
     // The same once more, when it takes calls again.
-    new.note_ready(at(60_000));
+    new.set_ready(at(60_000));
     assert!(share(60_500) < 0.015 && share(70_000) > 0.09);
     // No time at all is no slow start.
     let inner = Arc::new(rpcnet_balance::Random::seeded(SEED));

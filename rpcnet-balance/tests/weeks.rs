@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use rpcnet_balance::{
-    Balancer, Endpoint, LatencyQuantiles, Marks, Outcome, OutcomeKind, PeakEwma, PickContext,
-    Random, ReportedLoad, RetryBudget, SlowStart, Time, View,
-    health::{Gate, HealthConfig, Outliers},
+    Balancer, Endpoint, ExclusionFlags, LatencyQuantiles, Outcome, OutcomeKind, PeakEwma,
+    PickContext, Random, ReportedLoad, RetryBudget, SlowStart, Time, View,
+    health::{GroupHealth, HealthConfig, OutlierDetector},
 };
 
 /// From a second to years, and to the places where words of up to 50 bits of nanoseconds would wrap around.
@@ -38,9 +38,9 @@ proptest! {
         // In a row: each is the first call after the hold of the one before.
         for hold in [100, 400, 1600, 6400, 25_600, 30_000, 30_000] {
             fail(now);
-            prop_assert!(view[0].is_held(now + ms(hold - 1)));
-            prop_assert!(!view[0].is_held(now + ms(hold + 1)));
-            prop_assert!(!view[0].is_held(now + ms(hold) + quiet), "after a quiet");
+            prop_assert!(view[0].in_backoff(now + ms(hold - 1)));
+            prop_assert!(!view[0].in_backoff(now + ms(hold + 1)));
+            prop_assert!(!view[0].in_backoff(now + ms(hold) + quiet), "after a quiet");
             now = now + ms(hold) + quiet.min(Duration::from_secs(1 << 20));
         }
     }
@@ -49,10 +49,10 @@ proptest! {
     fn a_report_is_news_for_a_second(start in long(), quiet in long()) {
         let endpoint = Endpoint::new(1);
         let now = Time::from(start);
-        endpoint.note_reported_load_at(ReportedLoad::new().with_busy(true), now);
+        endpoint.set_reported_load_at(ReportedLoad::new().with_busy(true), now);
         prop_assert!(endpoint.is_busy(now + ms(999)));
         let later = now + ms(1001) + quiet;
-        prop_assert!(!endpoint.is_busy(later) && endpoint.recent_load(later).is_none());
+        prop_assert!(!endpoint.is_busy(later) && endpoint.recent_reported_load(later).is_none());
     }
 
     #[test]
@@ -91,31 +91,31 @@ proptest! {
 
     #[test]
     fn who_was_out_is_probed_after_any_quiet(start in long(), quiet in long(), ejected in any::<bool>()) {
-        let (outliers, view) = (Outliers::seeded(HealthConfig::new(), 7), view());
-        outliers.note_view(&view);
-        let mut gate = Gate::new();
+        let (outliers, view) = (OutlierDetector::seeded(HealthConfig::new(), 7), view());
+        outliers.set_view(&view);
+        let mut gate = GroupHealth::new();
         let now = Time::from(start);
         let kind = if ejected { OutcomeKind::Failure } else { OutcomeKind::Unreachable };
         for _ in 0..5 {
             outliers.on_outcome(&view[0], &Outcome::new(kind, ms(1)).with_now(now));
         }
-        prop_assert!(!view[0].marks().is_empty());
+        prop_assert!(!view[0].flags().is_empty());
         prop_assert!(!gate.check(&outliers, &view, now + ms(50)).is_probe_due);
         // A new view makes a new gate.
-        gate = Gate::following(&gate);
+        gate = GroupHealth::following(&gate);
         let later = now + ms(30_001) + quiet;
         prop_assert!(gate.check(&outliers, &view, later).is_probe_due);
         let cx = PickContext::new().with_now(later);
         let (index, probe) = outliers.probe(&view, &cx).expect("it is time");
         prop_assert!(outliers.probe(&view, &cx).is_none(), "one alone");
         let answer = Outcome::new(OutcomeKind::Success, ms(1)).with_now(later);
-        prop_assert_eq!(outliers.on_probed(&view[index], &probe, &answer).count(), 1);
-        prop_assert_eq!(view[0].marks(), Marks::NONE);
+        prop_assert_eq!(outliers.on_probe_outcome(&view[index], &probe, &answer).count(), 1);
+        prop_assert_eq!(view[0].flags(), ExclusionFlags::NONE);
     }
 
     #[test]
     fn a_probe_that_is_never_told_keeps_others_waiting_for_its_lease(start in long(), quiet in long()) {
-        let (outliers, view) = (Outliers::seeded(HealthConfig::new(), 7), view());
+        let (outliers, view) = (OutlierDetector::seeded(HealthConfig::new(), 7), view());
         let now = Time::from(start);
         outliers.on_outcome(&view[0], &Outcome::new(OutcomeKind::Unreachable, ms(1)).with_now(now));
         let cx = |at: Time| PickContext::new().with_now(at);
@@ -144,11 +144,11 @@ proptest! {
 
 #[test]
 fn times_without_end_are_no_overflow() {
-    let config = HealthConfig::new().with_down_time(Duration::MAX, Duration::MAX);
-    let (outliers, view) = (Outliers::seeded(config, 7), view());
+    let config = HealthConfig::new().with_unreachable_backoff(Duration::MAX, Duration::MAX);
+    let (outliers, view) = (OutlierDetector::seeded(config, 7), view());
     for now in [1, u64::MAX].repeat(20).into_iter().map(Time::from_nanos) {
         let outcome = Outcome::new(OutcomeKind::Unreachable, Duration::MAX).with_now(now);
         assert!(outliers.on_outcome(&view[0], &outcome).is_some());
-        view[0].unmark(Marks::ALL);
+        view[0].clear_flags(ExclusionFlags::ALL);
     }
 }

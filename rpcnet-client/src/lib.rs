@@ -129,7 +129,8 @@ mod node;
 
 pub use client::{
     Attempt, AttemptReason, ClusterClient, ClusterClientConfig, ClusterClientStats, ClusterError,
-    GaveUp, Hedging, MethodPolicy, NoVote, OnWorker, QuorumError, Replies, WorkerCallOptions,
+    Hedging, MethodPolicy, QuorumError, QuorumFailure, StopReason, WorkerCallOptions,
+    WorkerReplies, WorkerStream,
 };
 pub use node::{DrainReport, Node, NodeBuilder, NodeError, NodeShutdownReport};
 pub use rpcnet_balance::{Balancer, PickContext, RetryBudget, View};
@@ -138,8 +139,8 @@ pub use rpcnet_registry::{
     SelectError, SourceState, Worker, WorkerRegistry,
 };
 pub use rpcnet_swim::{
-    ClusterConfig, ClusterKey, ClusterMembership, JoinError, KeyRing, MembershipState,
-    PartitionStatus, Policy, Refusal, Verdict,
+    ClusterConfig, ClusterKey, ClusterMembership, Decision, DenyReason, JoinError, KeyRing,
+    MembershipState, PartitionStatus, SplitBrainPolicy,
 };
 #[cfg(feature = "dev-certs")]
 pub use rpcnet_transport::DevCa;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use rpcnet_client::{
     ClusterClient, ClusterClientConfig, DevCa, Endpoint, LoadBalancingStrategy, Router,
     TransportConfig, WorkerRegistry,
-    registry::{Node, NodeId, StaticMembership},
+    registry::{NodeId, NodeInfo, StaticMembership},
 };
 
 struct Counting;
@@ -55,7 +55,7 @@ async fn picking_a_worker_allocates_nothing() {
     for name in ["red", "blue"] {
         let server = bind(name).serve(echo());
         let id = NodeId::new(name, 1);
-        list.insert(Node::new(id, server.local_addr()).with_tag("role", "worker"));
+        list.insert(NodeInfo::new(id, server.local_addr()).with_tag("role", "worker"));
         servers.push(server);
     }
     let registry = WorkerRegistry::new(list, LoadBalancingStrategy::LeastConnections);

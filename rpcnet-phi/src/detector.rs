@@ -62,7 +62,7 @@ impl PhiDetector {
         if now <= last {
             return;
         }
-        let interval = self.without_lost((now - last).as_secs_f64());
+        let interval = self.subtract_lost((now - last).as_secs_f64());
         let model = self.model();
         // Asking the model forwards is cheaper than its inverse, and nearly always enough.
         let interval = if model.phi(interval) < self.threshold {
@@ -124,15 +124,15 @@ impl PhiDetector {
         let mean = self.intervals.mean().max(MEAN_MIN);
         match self.kind {
             ModelKind::Normal => self.intervals.normal().into(),
-            ModelKind::Exponential => Exponential::trusted(mean).into(),
+            ModelKind::Exponential => Exponential::new_unchecked(mean).into(),
             ModelKind::LossAware { loss } => {
-                LossAware::trusted(mean, self.intervals.deviation(), loss).into()
+                LossAware::new_unchecked(mean, self.intervals.deviation(), loss).into()
             }
         }
     }
 
     /// The interval as it would have been if none of the heartbeats in between had been lost.
-    fn without_lost(&self, interval: f64) -> f64 {
+    fn subtract_lost(&self, interval: f64) -> f64 {
         match self.kind {
             ModelKind::LossAware { loss } if loss > 0.0 => {
                 let period = self.intervals.mean().max(MEAN_MIN);

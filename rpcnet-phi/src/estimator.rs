@@ -57,8 +57,8 @@ impl Estimator {
                     mean,
                     variance,
                     floor,
-                    weight: PRIOR_WEIGHT,
-                    window: WINDOW,
+                    weight: PRIOR_WEIGHT_DEFAULT,
+                    window: WINDOW_DEFAULT,
                 })
             }
             (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => Err(error),
@@ -116,12 +116,12 @@ impl Estimator {
     /// The normal model with the current mean and deviation.
     #[must_use]
     pub fn normal(&self) -> Normal {
-        Normal::trusted(self.mean, self.deviation())
+        Normal::new_unchecked(self.mean, self.deviation())
     }
 }
 
-const WINDOW: f64 = 64.0;
-const PRIOR_WEIGHT: f64 = 4.0;
+const WINDOW_DEFAULT: f64 = 64.0;
+const PRIOR_WEIGHT_DEFAULT: f64 = 4.0;
 
 #[cfg(test)]
 mod tests {

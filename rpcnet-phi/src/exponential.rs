@@ -63,7 +63,7 @@ impl Exponential {
     }
 
     /// For a detector that upholds the rules by itself.
-    pub(crate) const fn trusted(mean: f64) -> Self {
+    pub(crate) const fn new_unchecked(mean: f64) -> Self {
         Self { mean }
     }
 }

@@ -4,7 +4,7 @@ use core::f64::consts::LN_10;
 
 use crate::{
     Normal, ParameterError, error,
-    tail::{self, Z_ZERO, saturate},
+    tail::{self, Z_PHI_ZERO, saturate},
 };
 
 /// A heartbeat every `period`, each arriving with normal jitter, each lost with a probability.
@@ -84,7 +84,7 @@ impl LossAware {
         if self.loss == 0.0 {
             self.lossless().phi(elapsed)
         } else {
-            self.sum(elapsed).0
+            self.phi_and_slope(elapsed).0
         }
     }
 
@@ -97,24 +97,24 @@ impl LossAware {
         if self.loss == 0.0 {
             return self.lossless().elapsed_at(phi);
         }
-        let earliest = self.period - Z_ZERO * self.jitter;
+        let earliest = self.period - Z_PHI_ZERO * self.jitter;
         if phi <= 0.0 {
             return saturate(earliest);
         }
-        let missing = phi / self.missed();
+        let missing = phi / self.missed_phi();
         if missing > EXACT_COUNT {
             return saturate(missing * self.period);
         }
-        // Every heartbeat is worth between nothing (not nearly due) and `missed` (long overdue).
+        // Every heartbeat is worth between nothing (not nearly due) and `missed_phi` (long overdue).
         // Summed in the order in which an overflow is an infinity of the right sign.
-        let early = saturate(-Z_ZERO * self.jitter + (missing - 1.0).min(0.0) * self.period)
+        let early = saturate(-Z_PHI_ZERO * self.jitter + (missing - 1.0).min(0.0) * self.period)
             + saturate((missing - 1.0).max(0.0) * self.period);
-        let late = saturate((missing + 3.0) * self.period + self.overdue() * self.jitter);
+        let late = saturate((missing + 3.0) * self.period + self.overdue_z() * self.jitter);
         self.solve(phi, early, late)
     }
 
     /// For a detector that upholds the rules by itself.
-    pub(crate) const fn trusted(period: f64, jitter: f64, loss: f64) -> Self {
+    pub(crate) const fn new_unchecked(period: f64, jitter: f64, loss: f64) -> Self {
         Self {
             period,
             jitter,
@@ -127,7 +127,7 @@ impl LossAware {
         let middle = |early: f64, late: f64| 0.5 * early + 0.5 * late;
         let mut elapsed = middle(early, late);
         for round in 0..SOLVE_ROUNDS_MAX {
-            let (value, slope) = self.sum(elapsed);
+            let (value, slope) = self.phi_and_slope(elapsed);
             if (value - phi).abs() <= 1e-14 * phi {
                 return elapsed;
             }
@@ -151,11 +151,11 @@ impl LossAware {
 
     /// phi and its derivative.
     #[inline]
-    fn sum(&self, elapsed: f64) -> (f64, f64) {
-        let (block, step) = self.block();
-        let missed = self.missed();
+    fn phi_and_slope(&self, elapsed: f64) -> (f64, f64) {
+        let (block, step) = self.block_size_and_step();
+        let missed = self.missed_phi();
         // Heartbeats so long overdue that their lateness does not show in the last digit.
-        let settled = libm::floor((elapsed - self.overdue() * self.jitter) / step).max(0.0);
+        let settled = libm::floor((elapsed - self.overdue_z() * self.jitter) / step).max(0.0);
         let settled_phi = if settled > EXACT_COUNT && missed < 1.0 {
             saturate(elapsed * missed / self.period)
         } else {
@@ -168,7 +168,7 @@ impl LossAware {
         let (mut phi, mut slope) = (0.0, 0.0);
         for k in 0..TERMS_MAX {
             let z = (elapsed - first - f64::from(k) * step) / self.jitter;
-            let (term, rise) = self.term(z);
+            let (term, rise) = self.term_and_slope(z);
             phi += block * term;
             slope += block * rise;
             if z < 0.0 && term <= NEGLIGIBLE * (settled_phi + phi) {
@@ -180,11 +180,11 @@ impl LossAware {
 
     /// -log10( loss + (1 - loss) Q(z) ) and its derivative by z.
     #[inline]
-    fn term(&self, z: f64) -> (f64, f64) {
+    fn term_and_slope(&self, z: f64) -> (f64, f64) {
         let kept = 1.0 - self.loss;
-        let q = tail::upper(z);
+        let q = tail::upper_tail(z);
         let silent = self.loss + kept * q;
-        let arrived = kept * tail::upper(-z);
+        let arrived = kept * tail::upper_tail(-z);
         // The smaller of the two probabilities carries the digits.
         let phi = if arrived < 0.5 {
             -libm::log1p(-arrived) / LN_10
@@ -195,7 +195,7 @@ impl LossAware {
     }
 
     /// What a heartbeat long overdue is worth.
-    fn missed(&self) -> f64 {
+    fn missed_phi(&self) -> f64 {
         if self.loss > 0.5 {
             -libm::log1p(-(1.0 - self.loss)) / LN_10
         } else {
@@ -204,12 +204,12 @@ impl LossAware {
     }
 
     /// The z from which (1 - loss) Q(z) is below the last digit of `loss`, by Q(z) < exp(-z^2 / 2).
-    fn overdue(&self) -> f64 {
+    fn overdue_z(&self) -> f64 {
         libm::sqrt(2.0 * (40.0 - libm::log(self.loss)))
     }
 
     /// How many heartbeats are summed as one, and the time they cover.
-    fn block(&self) -> (f64, f64) {
+    fn block_size_and_step(&self) -> (f64, f64) {
         let ratio = saturate(self.jitter / self.period);
         if ratio <= TERMS_PER_JITTER {
             (1.0, self.period)
@@ -220,7 +220,7 @@ impl LossAware {
     }
 
     const fn lossless(&self) -> Normal {
-        Normal::trusted(self.period, self.jitter)
+        Normal::new_unchecked(self.period, self.jitter)
     }
 }
 

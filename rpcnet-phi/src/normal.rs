@@ -62,11 +62,11 @@ impl Normal {
     /// For a `phi` of zero or less, the latest time at which it still is zero; this can be negative.
     #[must_use]
     pub fn elapsed_at(&self, phi: f64) -> f64 {
-        saturate(self.mean + self.sd * tail::inverse(phi))
+        saturate(self.mean + self.sd * tail::inverse_phi(phi))
     }
 
     /// For an estimator that upholds the rules by itself.
-    pub(crate) const fn trusted(mean: f64, sd: f64) -> Self {
+    pub(crate) const fn new_unchecked(mean: f64, sd: f64) -> Self {
         Self { mean, sd }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use rpcnet_balance::PickContext;
-use rpcnet_registry::{LoadBalancingStrategy, Node, NodeId, StaticMembership, WorkerRegistry};
+use rpcnet_registry::{LoadBalancingStrategy, NodeId, NodeInfo, StaticMembership, WorkerRegistry};
 
 const NODES: u16 = 1000;
 const EVENTS: u32 = 100;
@@ -32,7 +32,7 @@ fn main() {
 fn costs(strategy: LoadBalancingStrategy, filters: usize) -> [Duration; 3] {
     let node = |index: u16| {
         let id = NodeId::new(format!("node-{index}"), 1);
-        Node::new(id, ([127, 0, 0, 1], index).into()).with_tag("role", "worker")
+        NodeInfo::new(id, ([127, 0, 0, 1], index).into()).with_tag("role", "worker")
     };
     let cluster: StaticMembership = (0..NODES).map(node).collect();
     let registry = WorkerRegistry::new(cluster.clone(), strategy);

@@ -2,7 +2,7 @@
 
 use futures::executor::block_on;
 use rpcnet_registry::{
-    LoadBalancingStrategy, Node, NodeId, NodeRegistry, StaticMembership, Tags, WorkerRegistry,
+    LoadBalancingStrategy, NodeId, NodeInfo, NodeRegistry, StaticMembership, Tags, WorkerRegistry,
 };
 
 fn main() {
@@ -10,7 +10,7 @@ fn main() {
         .into_iter()
         .zip(7001..)
         .map(|((name, zone), port)| {
-            Node::new(NodeId::new(name, 1), ([127, 0, 0, 1], port).into())
+            NodeInfo::new(NodeId::new(name, 1), ([127, 0, 0, 1], port).into())
                 .with_tags(Tags::from([("role", "worker"), ("zone", zone)]))
         })
         .collect();
@@ -27,10 +27,10 @@ fn main() {
     cluster.suspect("red", 9.3);
     show(&workers, "red has not answered lately");
     cluster.fail("red");
-    cluster.leaving("green");
+    cluster.drain("green");
     show(&workers, "red is dead and green about to leave");
     cluster.insert(
-        Node::new(NodeId::new("red", 2), ([127, 0, 0, 1], 7009).into())
+        NodeInfo::new(NodeId::new("red", 2), ([127, 0, 0, 1], 7009).into())
             .with_tags(Tags::from([("role", "worker"), ("zone", "eu-2")])),
     );
     show(&workers, "red has started anew, elsewhere");

@@ -4,37 +4,37 @@ use std::{net::SocketAddr, sync::Arc};
 
 use async_broadcast::{InactiveReceiver, Receiver, RecvError, Sender, TryRecvError};
 
-use crate::{Node, SourceState};
+use crate::{NodeInfo, SourceState};
 
 /// Something has changed.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ClusterEvent {
     /// A node is there that was not, or one has started anew.
-    NodeJoined(Arc<Node>),
+    NodeJoined(Arc<NodeInfo>),
     /// A node has left by its own announcement.
-    NodeLeft(Arc<Node>),
+    NodeLeft(Arc<NodeInfo>),
     /// A node is held for dead.
-    NodeFailed(Arc<Node>),
+    NodeFailed(Arc<NodeInfo>),
     /// A node has not answered lately.
     NodeSuspect {
         /// The node.
-        node: Arc<Node>,
+        node: Arc<NodeInfo>,
         /// How sure the detector is: -log10 of the probability that it is wrong.
         phi: f64,
     },
     /// A node that was suspect or failed is alive after all.
-    NodeRecovered(Arc<Node>),
+    NodeRecovered(Arc<NodeInfo>),
     /// A node says something else about itself: other tags, another address, that it is about to leave.
-    NodeUpdated(Arc<Node>),
+    NodeUpdated(Arc<NodeInfo>),
     /// A node takes long to answer. It is alive, and may be worth sparing.
-    NodeSlow(Arc<Node>),
+    NodeSlow(Arc<NodeInfo>),
     /// A node that took long answers in time again.
-    NodeResponsive(Arc<Node>),
+    NodeResponsive(Arc<NodeInfo>),
     /// A node is alive by its own word and cannot be reached: see [`NodeState::Unreachable`](crate::NodeState::Unreachable).
-    NodeUnreachable(Arc<Node>),
+    NodeUnreachable(Arc<NodeInfo>),
     /// A node that could not be reached answers again.
-    NodeReachable(Arc<Node>),
+    NodeReachable(Arc<NodeInfo>),
     /// No peer reaches this node at the address that it advertises. It is not ready.
     AddressUnreachable {
         /// What it advertises.
@@ -94,13 +94,13 @@ pub enum ClusterEvent {
     /// are those that there are, for subscribers that came later.
     InvalidTag {
         /// The node whose tag it is.
-        node: Arc<Node>,
+        node: Arc<NodeInfo>,
         /// The key of the tag.
         key: Arc<str>,
         /// The value of the tag.
         value: Arc<str>,
         /// What it is taken for.
-        taken: f32,
+        effective: f32,
     },
     /// The subscriber was too slow and missed this many events. Read the snapshot for where things stand.
     Lagged(u64),
@@ -109,7 +109,7 @@ pub enum ClusterEvent {
 impl ClusterEvent {
     /// The node it is about, if it is about one.
     #[must_use]
-    pub const fn node(&self) -> Option<&Arc<Node>> {
+    pub const fn node(&self) -> Option<&Arc<NodeInfo>> {
         match self {
             Self::NodeJoined(node)
             | Self::NodeLeft(node)
@@ -166,13 +166,13 @@ impl Events {
 
 /// The sending side: keeps the latest events for the subscribers.
 #[derive(Debug)]
-pub(crate) struct Feed<T = ClusterEvent> {
+pub(crate) struct EventBroadcast<T = ClusterEvent> {
     sender: Sender<T>,
     // Keeps the channel open while there is no subscriber.
     idle: InactiveReceiver<T>,
 }
 
-impl<T: Clone> Feed<T> {
+impl<T: Clone> EventBroadcast<T> {
     pub(crate) fn new(capacity: usize) -> Self {
         let (mut sender, receiver) = async_broadcast::broadcast(capacity);
         sender.set_overflow(true);
@@ -197,7 +197,7 @@ impl<T: Clone> Feed<T> {
     }
 }
 
-impl Feed {
+impl EventBroadcast {
     pub(crate) fn subscribe(&self) -> Events {
         Events {
             receiver: self.receiver(),

@@ -8,14 +8,14 @@
 //!   [`Balancer`](rpcnet_balance::Balancer); the calls in flight are counted by guards.
 //!
 //! ```
-//! use rpcnet_registry::{LoadBalancingStrategy, Node, NodeId, StaticMembership, WorkerRegistry};
+//! use rpcnet_registry::{LoadBalancingStrategy, NodeInfo, NodeId, StaticMembership, WorkerRegistry};
 //!
 //! # futures::executor::block_on(async {
 //! // The source; with the feature `swim` it would be the `ClusterMembership` of rpcnet-swim.
 //! let cluster = StaticMembership::new();
 //! for (name, port) in [("red", 7001), ("blue", 7002)] {
 //!     let id = NodeId::new(name, 1);
-//!     cluster.insert(Node::new(id, ([127, 0, 0, 1], port).into()).with_tag("role", "worker"));
+//!     cluster.insert(NodeInfo::new(id, ([127, 0, 0, 1], port).into()).with_tag("role", "worker"));
 //! }
 //!
 //! let registry = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::LeastConnections);
@@ -60,7 +60,7 @@ mod event;
 mod filter;
 mod membership;
 mod node;
-mod nodes;
+mod node_registry;
 mod snapshot;
 mod source;
 mod static_membership;
@@ -69,12 +69,12 @@ mod swim;
 mod tags;
 mod workers;
 
-pub use error::{NamedReason, SelectError};
+pub use error::{SelectError, UnselectableReason};
 pub use event::{ClusterEvent, Events};
-pub use filter::{Filter, ParseError};
+pub use filter::{Filter, FilterError};
 pub use membership::{Membership, Observer, Watch};
-pub use node::{Node, NodeId, NodeState, SERVES_NOTHING, SERVES_TAG};
-pub use nodes::NodeRegistry;
+pub use node::{NodeId, NodeInfo, NodeState, SERVES_NOTHING, SERVES_TAG};
+pub use node_registry::NodeRegistry;
 pub use snapshot::Snapshot;
 pub use source::SourceState;
 pub use static_membership::StaticMembership;

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{ClusterEvent, Node};
+use crate::{ClusterEvent, NodeInfo};
 
 /// A source of nodes: gossip, a list, a discovery service.
 pub trait Membership: Send + Sync + 'static {
@@ -25,7 +25,7 @@ impl<M: Membership + ?Sized> Membership for Arc<M> {
 /// Its methods are quick, do not block, and do not call back into the source, which may hold a lock while it tells.
 pub trait Observer: Send + Sync {
     /// These are all nodes; forget what was known before.
-    fn on_snapshot(&self, nodes: Vec<Node>);
+    fn on_snapshot(&self, nodes: Vec<NodeInfo>);
 
     /// Something has changed.
     fn on_event(&self, event: ClusterEvent);

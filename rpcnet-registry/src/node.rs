@@ -75,7 +75,7 @@ impl fmt::Display for NodeState {
 /// A node as it was known at one moment.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Node {
+pub struct NodeInfo {
     /// Which process it is.
     pub id: NodeId,
     /// Where it is reached.
@@ -97,7 +97,7 @@ pub struct Node {
     pub is_local: bool,
 }
 
-impl Node {
+impl NodeInfo {
     /// An alive node without tags, not the local one.
     #[must_use]
     pub fn new(id: NodeId, addr: SocketAddr) -> Self {
@@ -194,7 +194,7 @@ pub const SERVES_TAG: &str = "rpcnet.serves";
 pub const SERVES_NOTHING: &str = "none";
 
 /// For balancers that prefer some nodes over others.
-impl rpcnet_balance::Tags for Node {
+impl rpcnet_balance::TagLookup for NodeInfo {
     fn tag(&self, key: &str) -> Option<&str> {
         self.tags.value(key)
     }

@@ -6,15 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use crate::{ClusterEvent, Filter, Node, NodeState, SourceState};
+use crate::{ClusterEvent, Filter, NodeInfo, NodeState, SourceState};
 
 /// All nodes at one moment, in the order of their names. Never changes.
 ///
-/// It is a slice of [`Node`]s and some questions to ask of it. Nodes that left or failed are in it, in that state, until
+/// It is a slice of [`NodeInfo`]s and some questions to ask of it. Nodes that left or failed are in it, in that state, until
 /// the source forgets them; the registry keeps the latest 256 of them at most.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    nodes: Box<[Arc<Node>]>,
+    nodes: Box<[Arc<NodeInfo>]>,
     generation: u64,
     source: SourceState,
 }
@@ -22,7 +22,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// The node of this name.
     #[must_use]
-    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+    pub fn node(&self, name: &str) -> Option<&Arc<NodeInfo>> {
         let found = self
             .nodes
             .binary_search_by(|node| node.id.name.as_ref().cmp(name));
@@ -30,12 +30,12 @@ impl Snapshot {
     }
 
     /// The nodes whose tags match, in whatever state.
-    pub fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Arc<Node>> {
+    pub fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Arc<NodeInfo>> {
         self.nodes.iter().filter(|node| filter.matches(&node.tags))
     }
 
     /// The nodes that are alive.
-    pub fn alive(&self) -> impl Iterator<Item = &Arc<Node>> {
+    pub fn alive(&self) -> impl Iterator<Item = &Arc<NodeInfo>> {
         self.nodes
             .iter()
             .filter(|node| node.state == NodeState::Alive)
@@ -55,16 +55,16 @@ impl Snapshot {
 }
 
 impl Deref for Snapshot {
-    type Target = [Arc<Node>];
+    type Target = [Arc<NodeInfo>];
 
-    fn deref(&self) -> &[Arc<Node>] {
+    fn deref(&self) -> &[Arc<NodeInfo>] {
         &self.nodes
     }
 }
 
 impl<'a> IntoIterator for &'a Snapshot {
-    type Item = &'a Arc<Node>;
-    type IntoIter = std::slice::Iter<'a, Arc<Node>>;
+    type Item = &'a Arc<NodeInfo>;
+    type IntoIter = std::slice::Iter<'a, Arc<NodeInfo>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.nodes.iter()
@@ -73,22 +73,22 @@ impl<'a> IntoIterator for &'a Snapshot {
 
 /// What a source has told so far.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
-    nodes: BTreeMap<Arc<str>, Arc<Node>>,
+pub(crate) struct NodeTable {
+    nodes: BTreeMap<Arc<str>, Arc<NodeInfo>>,
     /// Names of those that left or failed, the longest gone first.
-    gone: VecDeque<Arc<str>>,
+    departed: VecDeque<Arc<str>>,
     generation: u64,
     source: SourceState,
 }
 
 /// A node before and after; one of them at least is there.
 #[derive(Debug)]
-pub(crate) struct Change {
-    pub(crate) before: Option<Arc<Node>>,
-    pub(crate) after: Option<Arc<Node>>,
+pub(crate) struct NodeChange {
+    pub(crate) before: Option<Arc<NodeInfo>>,
+    pub(crate) after: Option<Arc<NodeInfo>>,
 }
 
-impl Table {
+impl NodeTable {
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             nodes: self.nodes.values().cloned().collect(),
@@ -102,12 +102,12 @@ impl Table {
     }
 
     /// Takes in what an event says of the source, if it is about the source: whether that is news.
-    pub(crate) fn note_source(&mut self, event: &ClusterEvent) -> Option<bool> {
+    pub(crate) fn apply_source_event(&mut self, event: &ClusterEvent) -> Option<bool> {
         let ClusterEvent::SourceChanged(source) = event else {
             return None;
         };
         // What is over stays over.
-        let is_news = self.source != *source && !self.source.is_over();
+        let is_news = self.source != *source && !self.source.is_terminal();
         if is_news {
             self.generation += 1;
             self.source = source.clone();
@@ -116,8 +116,8 @@ impl Table {
     }
 
     /// Takes in an event. The changes are empty when it is not about a node, or about a former self of one.
-    pub(crate) fn apply(&mut self, event: ClusterEvent) -> (ClusterEvent, Vec<Change>) {
-        let (event, node) = consistent(event);
+    pub(crate) fn apply(&mut self, event: ClusterEvent) -> (ClusterEvent, Vec<NodeChange>) {
+        let (event, node) = with_event_state(event);
         let Some(node) = node else {
             return (event, Vec::new());
         };
@@ -125,12 +125,12 @@ impl Table {
         let known = self.nodes.get(&node.id.name);
         let late = known.is_some_and(|known| known.id.epoch > node.id.epoch)
             && !matches!(event, ClusterEvent::NodeJoined(_));
-        let changes = if late { Vec::new() } else { self.put(node) };
+        let changes = if late { Vec::new() } else { self.insert(node) };
         (event, changes)
     }
 
     /// Starts over from a full list: the changes, and the events that tell them.
-    pub(crate) fn replace(&mut self, nodes: Vec<Node>) -> (Vec<ClusterEvent>, Vec<Change>) {
+    pub(crate) fn replace(&mut self, nodes: Vec<NodeInfo>) -> (Vec<ClusterEvent>, Vec<NodeChange>) {
         let mut listed = BTreeMap::new();
         for node in nodes {
             // Should a name be there twice, the later epoch is the one that counts.
@@ -151,44 +151,44 @@ impl Table {
             .cloned()
             .collect();
         for name in vanished {
-            let Some(before) = self.forget(&name) else {
+            let Some(before) = self.remove(&name) else {
                 continue;
             };
             if has_left && !before.state.is_gone() {
-                let left = Node::clone(&before).with_state(NodeState::Left);
+                let left = NodeInfo::clone(&before).with_state(NodeState::Left);
                 events.push(ClusterEvent::NodeLeft(Arc::new(left)));
             }
-            changes.push(Change {
+            changes.push(NodeChange {
                 before: Some(before),
                 after: None,
             });
         }
         for node in listed.into_values().map(Arc::new) {
             let before = self.nodes.get(&node.id.name).cloned();
-            events.extend(difference(before.as_deref(), &node));
-            changes.extend(self.put(node));
+            events.extend(event_for_difference(before.as_deref(), &node));
+            changes.extend(self.insert(node));
         }
         (events, changes)
     }
 
-    fn put(&mut self, node: Arc<Node>) -> Vec<Change> {
+    fn insert(&mut self, node: Arc<NodeInfo>) -> Vec<NodeChange> {
         let name = Arc::clone(&node.id.name);
         self.generation += 1;
         let gone = node.state.is_gone();
         let before = self.nodes.insert(Arc::clone(&name), Arc::clone(&node));
-        let mut changes = vec![Change {
+        let mut changes = vec![NodeChange {
             before,
             after: Some(node),
         }];
 
-        self.gone.retain(|other| *other != name);
+        self.departed.retain(|other| *other != name);
         if gone {
-            self.gone.push_back(name);
+            self.departed.push_back(name);
         }
-        if self.gone.len() > GONE_MAX {
-            let longest = self.gone.pop_front();
+        if self.departed.len() > DEPARTED_MAX {
+            let longest = self.departed.pop_front();
             let before = longest.and_then(|name| self.nodes.remove(&name));
-            changes.push(Change {
+            changes.push(NodeChange {
                 before,
                 after: None,
             });
@@ -196,15 +196,15 @@ impl Table {
         changes
     }
 
-    fn forget(&mut self, name: &str) -> Option<Arc<Node>> {
+    fn remove(&mut self, name: &str) -> Option<Arc<NodeInfo>> {
         self.generation += 1;
-        self.gone.retain(|other| **other != *name);
+        self.departed.retain(|other| **other != *name);
         self.nodes.remove(name)
     }
 }
 
 /// The event with its node in the state that the event speaks of.
-fn consistent(event: ClusterEvent) -> (ClusterEvent, Option<Arc<Node>>) {
+fn with_event_state(event: ClusterEvent) -> (ClusterEvent, Option<Arc<NodeInfo>>) {
     let state = match &event {
         ClusterEvent::NodeLeft(_) => NodeState::Left,
         ClusterEvent::NodeFailed(_) => NodeState::Failed,
@@ -245,7 +245,7 @@ fn consistent(event: ClusterEvent) -> (ClusterEvent, Option<Arc<Node>>) {
 }
 
 /// What to tell about a node that is listed like this and was like that before.
-fn difference(before: Option<&Node>, node: &Arc<Node>) -> Option<ClusterEvent> {
+fn event_for_difference(before: Option<&NodeInfo>, node: &Arc<NodeInfo>) -> Option<ClusterEvent> {
     let after = Arc::clone(node);
     let same_process = before.filter(|before| before.id == node.id);
     let Some(before) = same_process else {
@@ -279,4 +279,4 @@ fn difference(before: Option<&Node>, node: &Arc<Node>) -> Option<ClusterEvent> {
 }
 
 /// How many that left or failed are remembered: names may be made up anew at every start.
-pub(crate) const GONE_MAX: usize = 256;
+pub(crate) const DEPARTED_MAX: usize = 256;

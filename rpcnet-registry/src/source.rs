@@ -36,7 +36,7 @@ impl SourceState {
 
     /// Whether it will not tell anything any more.
     #[must_use]
-    pub const fn is_over(&self) -> bool {
+    pub const fn is_terminal(&self) -> bool {
         matches!(self, Self::Left | Self::Stopped)
     }
 }

@@ -8,17 +8,17 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{ClusterEvent, Membership, Node, NodeState, Observer, Tags, Watch};
+use crate::{ClusterEvent, Membership, NodeInfo, NodeState, Observer, Tags, Watch};
 
 /// A list of nodes that is changed by hand: for programs that know their nodes by other means, and for tests.
 ///
 /// Clones share the list. Observers are told within the call that makes the change.
 ///
 /// ```
-/// use rpcnet_registry::{Node, NodeId, StaticMembership};
+/// use rpcnet_registry::{NodeInfo, NodeId, StaticMembership};
 ///
 /// let cluster: StaticMembership = [("a", 7001), ("b", 7002)]
-///     .map(|(name, port)| Node::new(NodeId::new(name, 1), ([10, 0, 0, 1], port).into()))
+///     .map(|(name, port)| NodeInfo::new(NodeId::new(name, 1), ([10, 0, 0, 1], port).into()))
 ///     .into_iter()
 ///     .collect();
 /// assert!(cluster.fail("a"));
@@ -26,7 +26,7 @@ use crate::{ClusterEvent, Membership, Node, NodeState, Observer, Tags, Watch};
 /// ```
 #[derive(Clone, Default)]
 pub struct StaticMembership {
-    list: Arc<Mutex<List>>,
+    list: Arc<Mutex<NodeList>>,
 }
 
 impl StaticMembership {
@@ -40,7 +40,7 @@ impl StaticMembership {
     ///
     /// One with a higher epoch takes the place of the one before. One with a lower epoch is out of date and not taken,
     /// which is said by `false`.
-    pub fn insert(&self, node: Node) -> bool {
+    pub fn insert(&self, node: NodeInfo) -> bool {
         let mut list = self.list.lock();
         let before = list.nodes.get(&node.id.name);
         let event = match before {
@@ -53,7 +53,7 @@ impl StaticMembership {
         let node = Arc::new(node);
         list.nodes
             .insert(Arc::clone(&node.id.name), Arc::clone(&node));
-        list.tell(event(node));
+        list.emit(event(node));
         true
     }
 
@@ -64,19 +64,20 @@ impl StaticMembership {
             return false;
         };
         Arc::make_mut(&mut node).state = NodeState::Left;
-        list.tell(ClusterEvent::NodeLeft(node));
+        list.emit(ClusterEvent::NodeLeft(node));
         true
     }
 
     /// A node is dead. It stays on the list.
     pub fn fail(&self, name: &str) -> bool {
-        let failed = |node: &mut Node| (node.state, node.phi) = (NodeState::Failed, None);
+        let failed = |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Failed, None);
         self.change(name, failed, ClusterEvent::NodeFailed)
     }
 
     /// A node has not answered lately.
     pub fn suspect(&self, name: &str, phi: f64) -> bool {
-        let suspect = |node: &mut Node| (node.state, node.phi) = (NodeState::Suspect, Some(phi));
+        let suspect =
+            |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Suspect, Some(phi));
         self.change(name, suspect, |node| ClusterEvent::NodeSuspect {
             node,
             phi,
@@ -85,19 +86,20 @@ impl StaticMembership {
 
     /// A node is alive after all.
     pub fn recover(&self, name: &str) -> bool {
-        let alive = |node: &mut Node| (node.state, node.phi) = (NodeState::Alive, None);
+        let alive = |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Alive, None);
         self.change(name, alive, ClusterEvent::NodeRecovered)
     }
 
     /// A node is alive by its own word and cannot be reached.
     pub fn unreachable(&self, name: &str) -> bool {
-        let unreachable = |node: &mut Node| (node.state, node.phi) = (NodeState::Unreachable, None);
+        let unreachable =
+            |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Unreachable, None);
         self.change(name, unreachable, ClusterEvent::NodeUnreachable)
     }
 
     /// A node that could not be reached answers again.
     pub fn reachable(&self, name: &str) -> bool {
-        let alive = |node: &mut Node| (node.state, node.phi) = (NodeState::Alive, None);
+        let alive = |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Alive, None);
         self.change(name, alive, ClusterEvent::NodeReachable)
     }
 
@@ -108,13 +110,13 @@ impl StaticMembership {
 
     /// A node answers in time again.
     pub fn responsive(&self, name: &str) -> bool {
-        let prompt = |node: &mut Node| node.is_slow = false;
+        let prompt = |node: &mut NodeInfo| node.is_slow = false;
         self.change(name, prompt, ClusterEvent::NodeResponsive)
     }
 
     /// A node is about to leave: it takes no more calls.
-    pub fn leaving(&self, name: &str) -> bool {
-        let leaving = |node: &mut Node| (node.state, node.phi) = (NodeState::Leaving, None);
+    pub fn drain(&self, name: &str) -> bool {
+        let leaving = |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Leaving, None);
         self.change(name, leaving, ClusterEvent::NodeUpdated)
     }
 
@@ -126,15 +128,15 @@ impl StaticMembership {
     /// Tells observers of something that is not about one node.
     pub fn announce(&self, event: ClusterEvent) {
         if event.node().is_none() {
-            self.list.lock().tell(event);
+            self.list.lock().emit(event);
         }
     }
 
     fn change(
         &self,
         name: &str,
-        change: impl FnOnce(&mut Node),
-        event: impl FnOnce(Arc<Node>) -> ClusterEvent,
+        change: impl FnOnce(&mut NodeInfo),
+        event: impl FnOnce(Arc<NodeInfo>) -> ClusterEvent,
     ) -> bool {
         let mut list = self.list.lock();
         let Some(node) = list.nodes.get_mut(name) else {
@@ -142,7 +144,7 @@ impl StaticMembership {
         };
         change(Arc::make_mut(node));
         let node = Arc::clone(node);
-        list.tell(event(node));
+        list.emit(event(node));
         true
     }
 }
@@ -150,22 +152,28 @@ impl StaticMembership {
 impl Membership for StaticMembership {
     fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
         let mut list = self.list.lock();
-        observer.on_snapshot(list.nodes.values().map(|node| Node::clone(node)).collect());
-        let ticket = list.tickets;
-        list.tickets += 1;
+        observer.on_snapshot(
+            list.nodes
+                .values()
+                .map(|node| NodeInfo::clone(node))
+                .collect(),
+        );
+        let ticket = list.next_observer_id;
+        list.next_observer_id += 1;
         list.observers.push((ticket, observer));
 
         let list = Arc::downgrade(&self.list);
         Watch::new(move || {
-            let observer = Weak::upgrade(&list).and_then(|list| list.lock().dismiss(ticket));
+            let observer =
+                Weak::upgrade(&list).and_then(|list| list.lock().remove_observer(ticket));
             // Dropped only now, without the lock: it may own another watch of this list.
             drop(observer);
         })
     }
 }
 
-impl FromIterator<Node> for StaticMembership {
-    fn from_iter<I: IntoIterator<Item = Node>>(nodes: I) -> Self {
+impl FromIterator<NodeInfo> for StaticMembership {
+    fn from_iter<I: IntoIterator<Item = NodeInfo>>(nodes: I) -> Self {
         let list = Self::new();
         for node in nodes {
             list.insert(node);
@@ -185,20 +193,20 @@ impl fmt::Debug for StaticMembership {
 }
 
 #[derive(Default)]
-struct List {
-    nodes: BTreeMap<Arc<str>, Arc<Node>>,
+struct NodeList {
+    nodes: BTreeMap<Arc<str>, Arc<NodeInfo>>,
     observers: Vec<(u64, Arc<dyn Observer>)>,
-    tickets: u64,
+    next_observer_id: u64,
 }
 
-impl List {
-    fn tell(&self, event: ClusterEvent) {
+impl NodeList {
+    fn emit(&self, event: ClusterEvent) {
         for (_, observer) in &self.observers {
             observer.on_event(event.clone());
         }
     }
 
-    fn dismiss(&mut self, ticket: u64) -> Option<Arc<dyn Observer>> {
+    fn remove_observer(&mut self, ticket: u64) -> Option<Arc<dyn Observer>> {
         let index = self.observers.iter().position(|(one, _)| *one == ticket)?;
         Some(self.observers.remove(index).1)
     }

@@ -7,7 +7,7 @@ use std::sync::{
 
 use rpcnet_swim::{ClusterMembership, Event, EventStream, Member, MemberState, MembershipState};
 
-use crate::{ClusterEvent, Membership, Node, NodeId, NodeState, Observer, SourceState, Watch};
+use crate::{ClusterEvent, Membership, NodeId, NodeInfo, NodeState, Observer, SourceState, Watch};
 
 /// Follows the events of the node in a task of the tokio runtime.
 ///
@@ -109,7 +109,7 @@ async fn follow(
                 minority,
             },
             Event::PartitionHealed => ClusterEvent::PartitionHealed,
-            Event::Left { .. } => ClusterEvent::NodeLeft(node(cluster.me())),
+            Event::Left { .. } => ClusterEvent::NodeLeft(node(cluster.local_member())),
             Event::Lagged(missed) => {
                 // In this order: who is told to read the snapshot finds in it what was missed.
                 observer.on_snapshot(snapshot(&cluster));
@@ -139,7 +139,7 @@ async fn follow(
     drop(end);
 }
 
-fn snapshot(cluster: &ClusterMembership) -> Vec<Node> {
+fn snapshot(cluster: &ClusterMembership) -> Vec<NodeInfo> {
     cluster
         .members()
         .iter()
@@ -147,7 +147,7 @@ fn snapshot(cluster: &ClusterMembership) -> Vec<Node> {
         .collect()
 }
 
-fn node(cluster: &ClusterMembership, member: &Member) -> Node {
+fn node(cluster: &ClusterMembership, member: &Member) -> NodeInfo {
     let state = match member.state {
         MemberState::Failed => NodeState::Failed,
         MemberState::Left => NodeState::Left,
@@ -165,7 +165,7 @@ fn node(cluster: &ClusterMembership, member: &Member) -> Node {
         None
     };
     let phi = health.filter(|_| state == NodeState::Suspect);
-    Node::new(NodeId::from(&member.id), member.addr)
+    NodeInfo::new(NodeId::from(&member.id), member.addr)
         .with_tags(member.tags.iter().collect())
         .with_state(state)
         .with_incarnation(member.incarnation)
@@ -198,7 +198,7 @@ mod tests {
     async fn what_this_node_said_before_its_epoch_rose_is_of_this_node() {
         let config = ClusterConfig::local().with_name("me");
         let cluster = ClusterMembership::new(config).await.unwrap();
-        let mut before = cluster.me();
+        let mut before = cluster.local_member();
         before.id.epoch -= 1;
         assert!(node(&cluster, &before).is_local);
         before.id.name = "other".into();

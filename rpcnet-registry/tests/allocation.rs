@@ -11,7 +11,7 @@ use std::{
 
 use futures::executor::block_on;
 use rpcnet_balance::{Outcome, OutcomeKind, PickContext, health::HealthConfig};
-use rpcnet_registry::{LoadBalancingStrategy, Node, NodeId, StaticMembership, WorkerRegistry};
+use rpcnet_registry::{LoadBalancingStrategy, NodeId, NodeInfo, StaticMembership, WorkerRegistry};
 
 struct Counting;
 
@@ -41,12 +41,12 @@ fn a_selection_allocates_nothing() {
     let cluster: StaticMembership = (0..16)
         .map(|index| {
             let id = NodeId::new(format!("worker-{index}"), 1);
-            Node::new(id, ([127, 0, 0, 1], 7000 + index).into()).with_tag("role", "worker")
+            NodeInfo::new(id, ([127, 0, 0, 1], 7000 + index).into()).with_tag("role", "worker")
         })
         .collect();
     for &strategy in LoadBalancingStrategy::ALL {
         // One that is out is not probed while we count.
-        let health = HealthConfig::new().with_down_time(HOUR, HOUR);
+        let health = HealthConfig::new().with_unreachable_backoff(HOUR, HOUR);
         let registry = WorkerRegistry::new(cluster.clone(), strategy).with_health(health);
         block_on(registry.start());
         let select = || {
@@ -55,7 +55,7 @@ fn a_selection_allocates_nothing() {
                 .unwrap();
             let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO);
             worker.report(&outcome);
-            assert_eq!(worker.attachment(|| 7_u32), Some(&7));
+            assert_eq!(worker.extension(|| 7_u32), Some(&7));
             let tried = [worker.endpoint_id()];
             let cx = PickContext::new().with_excluded(&tried);
             drop(registry.select(Some("role=worker"), &cx).unwrap());
@@ -67,9 +67,9 @@ fn a_selection_allocates_nothing() {
         // Some are passed over; all of them have their attachments.
         let workers = registry.select_all(None).unwrap();
         for worker in &workers {
-            assert_eq!(worker.attachment(|| 7_u32), Some(&7));
+            assert_eq!(worker.extension(|| 7_u32), Some(&7));
         }
-        registry.note_unreachable(workers[0].endpoint());
+        registry.on_unreachable(workers[0].endpoint());
         drop(workers);
         (0..100).for_each(|_| select());
         let before = ALLOCATIONS.get();

@@ -2,11 +2,11 @@
 
 use futures::executor::block_on;
 use rpcnet_registry::{
-    ClusterEvent, Node, NodeId, NodeRegistry, NodeState, StaticMembership, Tags,
+    ClusterEvent, NodeId, NodeInfo, NodeRegistry, NodeState, StaticMembership, Tags,
 };
 
-fn node(name: &str, epoch: u64) -> Node {
-    Node::new(NodeId::new(name, epoch), ([127, 0, 0, 1], 7000).into())
+fn node(name: &str, epoch: u64) -> NodeInfo {
+    NodeInfo::new(NodeId::new(name, epoch), ([127, 0, 0, 1], 7000).into())
 }
 
 fn started(cluster: &StaticMembership) -> NodeRegistry {
@@ -24,7 +24,7 @@ fn the_state_of_every_node_is_known() {
     let registry = started(&cluster);
     cluster.suspect("a", 8.5);
     cluster.fail("b");
-    cluster.leaving("c");
+    cluster.drain("c");
     cluster.remove("d");
     let nodes = block_on(registry.nodes());
     let known: Vec<_> = nodes

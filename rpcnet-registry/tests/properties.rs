@@ -8,7 +8,7 @@ use std::{
 use futures::executor::block_on;
 use proptest::prelude::*;
 use rpcnet_registry::{
-    ClusterEvent, Filter, LoadBalancingStrategy, Node, NodeId, NodeRegistry, NodeState,
+    ClusterEvent, Filter, LoadBalancingStrategy, NodeId, NodeInfo, NodeRegistry, NodeState,
     SelectError, StaticMembership, Tags, Worker, WorkerRegistry,
 };
 
@@ -260,19 +260,19 @@ fn apply(cluster: &StaticMembership, op: &Op) {
         Op::Insert { name, epoch, zone } => {
             let id = NodeId::new(NAMES[*name], *epoch);
             let addr = ([127, 0, 0, 1], 7000).into();
-            cluster.insert(Node::new(id, addr).with_tags(tags(*zone)));
+            cluster.insert(NodeInfo::new(id, addr).with_tags(tags(*zone)));
         }
         Op::Remove(name) => drop(cluster.remove(NAMES[*name])),
         Op::Fail(name) => drop(cluster.fail(NAMES[*name])),
         Op::Suspect(name) => drop(cluster.suspect(NAMES[*name], 8.0)),
         Op::Recover(name) => drop(cluster.recover(NAMES[*name])),
-        Op::Leaving(name) => drop(cluster.leaving(NAMES[*name])),
+        Op::Leaving(name) => drop(cluster.drain(NAMES[*name])),
         Op::SetZone { name, zone } => drop(cluster.set_tags(NAMES[*name], tags(*zone))),
         Op::Call(_) | Op::Finish(_) => {}
     }
 }
 
-fn known(nodes: &[Arc<Node>]) -> BTreeMap<usize, Known> {
+fn known(nodes: &[Arc<NodeInfo>]) -> BTreeMap<usize, Known> {
     let index = |list: &[&str], one: &str| list.iter().position(|other| *other == one).unwrap();
     nodes
         .iter()
@@ -310,7 +310,7 @@ proptest! {
         block_on(workers.start());
         let mut calls: Vec<(Worker, usize, u64)> = Vec::new();
         // Those who were dead before the start never joined: they are in the snapshot alone.
-        let mut replayed: BTreeMap<Arc<str>, Arc<Node>> = nodes
+        let mut replayed: BTreeMap<Arc<str>, Arc<NodeInfo>> = nodes
             .snapshot()
             .iter()
             .filter(|node| node.state.is_gone())

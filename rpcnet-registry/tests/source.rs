@@ -10,8 +10,8 @@ use std::{
 
 use futures::executor::block_on;
 use rpcnet_registry::{
-    ClusterEvent, Events, LoadBalancingStrategy, Membership, Node, NodeId, NodeRegistry, Observer,
-    SelectError, SourceState, StaticMembership, Watch, WorkerRegistry,
+    ClusterEvent, Events, LoadBalancingStrategy, Membership, NodeId, NodeInfo, NodeRegistry,
+    Observer, SelectError, SourceState, StaticMembership, Watch, WorkerRegistry,
 };
 use rpcnet_swim::{ClusterConfig, ClusterMembership};
 use tokio::time::timeout;
@@ -44,7 +44,7 @@ async fn source_change(events: &mut Events) -> SourceState {
 
 fn two() -> StaticMembership {
     ["a", "b"]
-        .map(|name| Node::new(NodeId::new(name, 1), ([127, 0, 0, 1], 7000).into()))
+        .map(|name| NodeInfo::new(NodeId::new(name, 1), ([127, 0, 0, 1], 7000).into()))
         .into_iter()
         .collect()
 }
@@ -96,9 +96,9 @@ fn a_source_that_is_not_live_marks_the_view_and_ends_selection() {
 
 /// A source that does as it is told.
 #[derive(Clone, Default)]
-struct Puppet(Arc<Mutex<Option<Arc<dyn Observer>>>>);
+struct ManualMembership(Arc<Mutex<Option<Arc<dyn Observer>>>>);
 
-impl Membership for Puppet {
+impl Membership for ManualMembership {
     fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
         *self.0.lock().unwrap() = Some(observer);
         Watch::new(|| ())
@@ -107,11 +107,11 @@ impl Membership for Puppet {
 
 #[test]
 fn a_source_that_begins_anew_says_of_nobody_that_it_left() {
-    let puppet = Puppet::default();
+    let puppet = ManualMembership::default();
     let nodes = NodeRegistry::new(puppet.clone());
     block_on(nodes.start());
     let observer = puppet.0.lock().unwrap().clone().expect("it is watched");
-    let node = |name| Node::new(NodeId::new(name, 1), ([127, 0, 0, 1], 7000).into());
+    let node = |name| NodeInfo::new(NodeId::new(name, 1), ([127, 0, 0, 1], 7000).into());
     observer.on_snapshot(vec![node("a"), node("b")]);
     let mut events = nodes.subscribe();
     let by = NodeId::new("me", 2);

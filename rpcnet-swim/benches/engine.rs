@@ -172,7 +172,7 @@ fn greet(node: &mut Engine, count: u32) -> Vec<(SocketAddr, Engine)> {
 }
 
 fn virtual_second(c: &mut Criterion) {
-    let mut cluster = Cluster::of(1, 32, config());
+    let mut cluster = Cluster::bootstrap(1, 32, config());
     cluster.check_every(0);
     cluster.log_events(false);
     cluster.run_for(Duration::from_secs(10));

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::{Cluster, Detector, Half, Link};
+use rpcnet_swim::sim::{Cluster, Detector, Link, OpenDirection};
 use rpcnet_swim::{ClusterConfig, MemberState};
 
 fn main() {
@@ -64,7 +64,7 @@ fn helpers(seeds: u64, text: &str) {
                         cluster.network().cut(other, observer);
                     }
                 }
-                (NODES - liars..NODES).for_each(|node| cluster.lie(node));
+                (NODES - liars..NODES).for_each(|node| cluster.send_false_nacks(node));
                 cluster.network().default = Link::lan().with_loss(loss);
             });
         }
@@ -119,12 +119,16 @@ fn half_blocked(seeds: u64) {
     println!("|---|---|---|---|---|---|---|---|");
     for faulty in [4, 32] {
         for (what, half, flaps) in [
-            ("can only send", Half::SendOnly, false),
-            ("can only receive", Half::ReceiveOnly, false),
-            ("can only send, every other 20 s", Half::SendOnly, true),
+            ("can only send", OpenDirection::SendOnly, false),
+            ("can only receive", OpenDirection::ReceiveOnly, false),
+            (
+                "can only send, every other 20 s",
+                OpenDirection::SendOnly,
+                true,
+            ),
             (
                 "can only receive, every other 20 s",
-                Half::ReceiveOnly,
+                OpenDirection::ReceiveOnly,
                 true,
             ),
         ] {
@@ -247,7 +251,7 @@ fn watch(seed: u64, detector: &str, faulty: usize, act: impl Fn(&mut Cluster, u6
         }
         for observer in (faulty..NODES).step_by(5) {
             for subject in 0..faulty {
-                let sight = cluster.sight(observer, subject);
+                let sight = cluster.view_of(observer, subject);
                 let state = sight.as_ref().map(|it| it.state);
                 let is_slow = sight.is_some_and(|it| it.slow);
                 looks += 1.0;
@@ -304,8 +308,8 @@ fn counts(cluster: &Cluster) -> [u64; 5] {
         .map(|e| e.stats())
     {
         counts[1] += stats.failures_declared;
-        counts[3] += stats.misses;
-        counts[4] += stats.void_rounds;
+        counts[3] += stats.missed_probes;
+        counts[4] += stats.inconclusive_rounds;
     }
     counts
 }

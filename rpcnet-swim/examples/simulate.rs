@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use rpcnet_swim::ClusterConfig;
-use rpcnet_swim::sim::{Cluster, Log};
+use rpcnet_swim::sim::{Cluster, TransitionLog};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -20,12 +20,12 @@ fn main() {
     };
     let start = Instant::now();
     let make = match is_bootstrap {
-        true => Cluster::of,
+        true => Cluster::bootstrap,
         false => Cluster::formed,
     };
     let mut cluster = make(1, nodes as usize, ClusterConfig::lan());
     cluster.log_events(false);
-    cluster.log_transitions(Log::Failures);
+    cluster.log_transitions(TransitionLog::Failures);
     cluster.check_every(rest.first().copied().unwrap_or(nodes));
     println!(
         "made     {:8.2} s of wall time, {}",

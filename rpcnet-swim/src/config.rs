@@ -397,8 +397,8 @@ impl ClusterConfig {
         if let Some(name) = &self.name {
             check_name(name)?;
             self.tags
-                .check_beside(name)
-                .map_err(ConfigError::TagsBesideName)?;
+                .check_fits_with_name(name)
+                .map_err(ConfigError::TagsTooLargeWithName)?;
         }
         seed::parse_all(&self.seeds)
             .map_err(|(seed, reason)| ConfigError::InvalidSeed { seed, reason })?;

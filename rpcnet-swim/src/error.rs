@@ -20,7 +20,7 @@ pub enum ConfigError {
     },
     /// A node's tags that have no room beside its name: both travel in one datagram.
     #[error(transparent)]
-    TagsBesideName(TagError),
+    TagsTooLargeWithName(TagError),
     /// A setting that must be more than zero is zero.
     #[error("{setting} must not be zero")]
     Zero {
@@ -138,7 +138,7 @@ pub enum TagError {
         "tags take {bytes} bytes encoded, at most {limit} are carried beside a name of {name_bytes} \
          bytes"
     )]
-    TooLargeBesideName {
+    TooLargeWithName {
         /// What they take.
         bytes: usize,
         /// What is carried beside the name.

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::cluster_mismatch::ClusterMismatch;
 use crate::error::JoinRefusal;
 use crate::id::NodeId;
-use crate::refusal::DatagramRefusal;
 use crate::tags::Tags;
 
 /// A member as others see it.
@@ -118,7 +118,7 @@ pub enum Event {
         /// Members there were, this node included.
         expected: usize,
         /// Whether this side has no majority: less than half, or half without the member of the
-        /// smallest name, as [`Policy::keep_majority`](crate::Policy::keep_majority) counts.
+        /// smallest name, as [`SplitBrainPolicy::keep_majority`](crate::SplitBrainPolicy::keep_majority) counts.
         minority: bool,
     },
     /// The partition is over.
@@ -152,7 +152,7 @@ pub enum Event {
         /// Where it came from.
         from: SocketAddr,
         /// Why it was refused.
-        refusal: DatagramRefusal,
+        reason: ClusterMismatch,
     },
     /// A seed says that it cannot open the datagrams of this node. Told once for each seed and
     /// reason, and twice in a probe interval in all. Nothing proves it; it changes nothing. Who
@@ -162,7 +162,7 @@ pub enum Event {
         /// The seed's address.
         seed: SocketAddr,
         /// Why it refuses them.
-        refusal: DatagramRefusal,
+        reason: ClusterMismatch,
     },
     /// A newer node has this node's name, as that one itself proved: this node takes part no more,
     /// and its view stands still. As a rule two processes were given one certificate or one name.
@@ -245,7 +245,7 @@ pub enum MembershipState {
 
 impl MembershipState {
     /// Whether the node takes part in the cluster, or is about to.
-    pub fn takes_part(&self) -> bool {
+    pub fn is_participating(&self) -> bool {
         matches!(self, Self::Joining | Self::Active)
     }
 }

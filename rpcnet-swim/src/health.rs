@@ -15,7 +15,7 @@ pub struct Health {
     /// intervals, its successor on the ring and slow ones more often.
     pub round_trip: Option<Duration>,
     /// How long ago that was, to a tenth of a second.
-    pub age: Option<Duration>,
+    pub measured_ago: Option<Duration>,
 }
 
 /// How a member does.

@@ -55,14 +55,14 @@ pub(crate) fn name_key(name: &str) -> u64 {
 }
 
 /// One life of one node in 64 bits: whom a datagram is meant for.
-pub(crate) fn life_key(key: u64, epoch: u64) -> u64 {
+pub(crate) fn instance_key(key: u64, epoch: u64) -> u64 {
     // Zero means «whoever reads this».
     xxh3_64_with_seed(&key.to_le_bytes(), epoch).max(1)
 }
 
 /// Half of a life key, for the way: a datagram that goes astray is not for who gets it but by one
 /// chance in four billion.
-pub(crate) fn short_life(life: u64) -> u32 {
+pub(crate) fn short_instance_key(life: u64) -> u32 {
     match life {
         0 => 0,
         _ => (life as u32).max(1),

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod cluster_mismatch;
 mod config;
 #[cfg(feature = "tokio")]
 mod driver;
@@ -12,22 +13,22 @@ pub mod fuzzing;
 mod health;
 mod id;
 mod key;
-mod policy;
-mod refusal;
 mod seed;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod split_brain;
 mod stats;
 mod tags;
 mod time;
-mod usable;
+mod unicast;
 mod wire;
 
+pub use cluster_mismatch::ClusterMismatch;
 pub use config::ClusterConfig;
 #[cfg(feature = "tokio")]
 pub use driver::{
-    ClusterMembership, DatagramSocket, EventStream, JoinError, Joined, LeaveError, SeedFailure,
-    StartError,
+    ClusterMembership, DatagramSocket, EventStream, JoinError, JoinOutcome, LeaveError,
+    SeedFailure, StartError,
 };
 pub use engine::Engine;
 pub use error::{ConfigError, JoinRefusal, KeyError, TagError};
@@ -35,9 +36,8 @@ pub use event::{AddressStatus, Event, Member, MemberState, MembershipState, Part
 pub use health::{Health, HealthState};
 pub use id::{MAX_NAME_BYTES, NodeId};
 pub use key::{ClusterKey, KeyId, KeyRing, MAX_KEYS};
-pub use policy::{ClusterView, Policy, Refusal, Verdict, Voter};
-pub use refusal::DatagramRefusal;
 pub use seed::SeedSyntaxError;
-pub use stats::{Dropped, Stats};
+pub use split_brain::{ClusterView, Decision, DenyReason, SplitBrainPolicy, ViewMember};
+pub use stats::{DropCounters, Stats};
 pub use tags::{MAX_TAGS_BYTES, Tags};
 pub use time::Time;

@@ -16,7 +16,7 @@ pub enum SeedSyntaxError {
     WhiteSpace,
     /// It holds several seeds.
     #[error("there is a comma in it: each seed is to be given by itself")]
-    Several,
+    MultipleSeeds,
     /// There is no port.
     #[error("there is no port: a seed is `address:port` or `name:port`")]
     NoPort,
@@ -25,13 +25,13 @@ pub enum SeedSyntaxError {
     NoHost,
     /// The port is no number of 1 to 65,535.
     #[error("the port is {port:?}, and must be 1 to 65535")]
-    Port {
+    InvalidPort {
         /// The port as given.
         port: String,
     },
     /// An IPv6 address without brackets.
     #[error("an IPv6 address needs brackets, as [2001:db8::1]:7946")]
-    Unbracketed,
+    MissingBrackets,
     /// An address that a node cannot be reached at: unspecified, multicast or broadcast.
     #[error("no node can be reached at this address")]
     UnusableAddress,
@@ -47,20 +47,20 @@ pub(crate) fn parse(text: &str) -> Result<Option<&str>, SeedSyntaxError> {
         return Err(SeedSyntaxError::Url);
     }
     if seed.contains(',') {
-        return Err(SeedSyntaxError::Several);
+        return Err(SeedSyntaxError::MultipleSeeds);
     }
     if seed.contains(char::is_whitespace) {
         return Err(SeedSyntaxError::WhiteSpace);
     }
     if let Ok(addr) = seed.parse::<SocketAddr>() {
         return match addr.port() {
-            0 => Err(SeedSyntaxError::Port { port: "0".into() }),
+            0 => Err(SeedSyntaxError::InvalidPort { port: "0".into() }),
             _ if is_unusable(addr.ip()) => Err(SeedSyntaxError::UnusableAddress),
             _ => Ok(Some(seed)),
         };
     }
     if seed.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) {
-        return Err(SeedSyntaxError::Unbracketed);
+        return Err(SeedSyntaxError::MissingBrackets);
     }
     let (host, port) = seed.rsplit_once(':').ok_or(SeedSyntaxError::NoPort)?;
     if host.is_empty() {
@@ -71,10 +71,10 @@ pub(crate) fn parse(text: &str) -> Result<Option<&str>, SeedSyntaxError> {
     }
     match port.parse::<u16>() {
         Ok(1..) if host.contains(':') && !host.starts_with('[') => {
-            Err(SeedSyntaxError::Unbracketed)
+            Err(SeedSyntaxError::MissingBrackets)
         }
         Ok(1..) => Ok(Some(seed)),
-        _ => Err(SeedSyntaxError::Port { port: port.into() }),
+        _ => Err(SeedSyntaxError::InvalidPort { port: port.into() }),
     }
 }
 
@@ -121,13 +121,13 @@ mod tests {
 
     #[test]
     fn what_can_never_be_a_seed_is_told() {
-        let port = |port: &str| SeedSyntaxError::Port { port: port.into() };
+        let port = |port: &str| SeedSyntaxError::InvalidPort { port: port.into() };
         for (text, error) in [
             ("http://10.0.0.1:80", SeedSyntaxError::Url),
             ("https://seed", SeedSyntaxError::Url),
             ("a:1 b:2", SeedSyntaxError::WhiteSpace),
             ("10.0.0.1 :7946", SeedSyntaxError::WhiteSpace),
-            ("a:1,b:2", SeedSyntaxError::Several),
+            ("a:1,b:2", SeedSyntaxError::MultipleSeeds),
             ("seed.internal", SeedSyntaxError::NoPort),
             ("10.0.0.1", SeedSyntaxError::NoPort),
             ("seed.internal:", SeedSyntaxError::NoPort),
@@ -139,8 +139,8 @@ mod tests {
             ("seed:http", port("http")),
             ("seed:7946/path", port("7946/path")),
             ("seed:-1", port("-1")),
-            ("::1", SeedSyntaxError::Unbracketed),
-            ("2001:db8::1:7946", SeedSyntaxError::Unbracketed),
+            ("::1", SeedSyntaxError::MissingBrackets),
+            ("2001:db8::1:7946", SeedSyntaxError::MissingBrackets),
             ("0.0.0.0:7946", SeedSyntaxError::UnusableAddress),
             ("[::]:7946", SeedSyntaxError::UnusableAddress),
             ("224.0.0.1:7946", SeedSyntaxError::UnusableAddress),

@@ -13,17 +13,17 @@ pub struct Stats {
     /// Their bytes.
     pub received_bytes: u64,
     /// Datagrams without effect, by reason.
-    pub dropped: Dropped,
+    pub dropped: DropCounters,
     /// Probe rounds started.
-    pub rounds: u64,
+    pub probe_rounds: u64,
     /// Rounds without an answer and with a witness: evidence.
-    pub misses: u64,
+    pub missed_probes: u64,
     /// Rounds without an answer nor a witness: evidence about this node's own network.
-    pub void_rounds: u64,
+    pub inconclusive_rounds: u64,
     /// Answers after the end of their round, which clear its evidence.
     pub late_answers: u64,
     /// Suspicions that this node raised or joined.
-    pub accusations: u64,
+    pub suspicions_raised: u64,
     /// Suspicions about this node that it refuted.
     pub refutations: u64,
     /// Times that this node advertised another address than before.
@@ -31,21 +31,21 @@ pub struct Stats {
     /// Failures that this node declared; those it was told of are not counted.
     pub failures_declared: u64,
     /// Claims that a member failed or left on which this node had another look first.
-    pub claims_doubted: u64,
+    pub claims_rechecked: u64,
     /// Members forgotten because the table was full.
     pub members_evicted: u64,
     /// Newcomers not taken in because the table was full.
     pub members_refused: u64,
     /// Records without effect because nobody here could send to their address.
-    pub addresses_refused: u64,
+    pub unusable_addresses: u64,
     /// Answers cut short because the address of who asked was not validated yet.
-    pub answers_withheld: u64,
+    pub amplification_limited: u64,
     /// Anti-entropy exchanges started.
     pub syncs: u64,
     /// Records refused because their epoch is more than a day ahead of this node's clock.
     pub future_records: u64,
     /// Members asked at their address for their counter, because one was out of step.
-    pub counters_asked: u64,
+    pub counter_checks: u64,
     /// Claims that there is a newer node of this node's name which it set out to verify.
     pub name_claims: u64,
     /// Those of them that proved wrong: nobody of its name was there.
@@ -54,10 +54,10 @@ pub struct Stats {
     pub superseded: u64,
     /// Datagrams that the system refused to send because they are too large for the interface or
     /// the path (EMSGSIZE).
-    pub too_large: u64,
+    pub datagrams_too_large: u64,
     /// Times that a path was found not to carry datagrams of the
     /// [configured size](crate::ClusterConfig::with_datagram_bytes_max): it gets smaller ones.
-    pub small_paths: u64,
+    pub path_mtu_reductions: u64,
     /// Reach checks started: a sample of the members was asked for a round trip, because too many
     /// probe rounds in a row went unanswered.
     pub reach_checks: u64,
@@ -68,7 +68,7 @@ pub struct Stats {
 /// Datagrams that had no effect, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Dropped {
+pub struct DropCounters {
     /// Not a datagram of this protocol, or one that contradicts itself.
     pub malformed: u64,
     /// Of another version of the wire format.

@@ -55,7 +55,7 @@ impl Tags {
                 limit: MAX_TAGS_BYTES,
             });
         }
-        Ok(Self::of(&encoded))
+        Ok(Self::from_valid_encoded(&encoded))
     }
 
     /// These tags with `key` set to `value`.
@@ -95,13 +95,13 @@ impl Tags {
     /// Whether a node of this name can carry them.
     ///
     /// # Errors
-    /// [`TagError::TooLargeBesideName`] if there is no room for them beside the name.
-    pub(crate) fn check_beside(&self, name: &str) -> Result<(), TagError> {
+    /// [`TagError::TooLargeWithName`] if there is no room for them beside the name.
+    pub(crate) fn check_fits_with_name(&self, name: &str) -> Result<(), TagError> {
         let (bytes, limit) = (self.encoded().len(), tags_bytes_max(name));
         if bytes <= limit {
             return Ok(());
         }
-        Err(TagError::TooLargeBesideName {
+        Err(TagError::TooLargeWithName {
             bytes,
             limit,
             name_bytes: name.len(),
@@ -113,7 +113,7 @@ impl Tags {
         self.encoded.as_deref().unwrap_or_default()
     }
 
-    fn of(encoded: &[u8]) -> Self {
+    fn from_valid_encoded(encoded: &[u8]) -> Self {
         Self {
             encoded: (!encoded.is_empty()).then(|| encoded.into()),
         }
@@ -134,7 +134,7 @@ impl Tags {
             }
             last = key;
         }
-        Ok(Self::of(encoded))
+        Ok(Self::from_valid_encoded(encoded))
     }
 }
 

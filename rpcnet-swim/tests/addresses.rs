@@ -32,7 +32,7 @@ const fn millis(millis: u64) -> Duration {
 
 /// A cluster in which all know all.
 fn settled(seed: u64, nodes: usize) -> Cluster {
-    let mut cluster = Cluster::of(seed, nodes, lan());
+    let mut cluster = Cluster::bootstrap(seed, nodes, lan());
     let took = cluster.run_until(secs(10), Cluster::is_converged);
     took.expect("all know all");
     cluster.run_for(secs(5));
@@ -81,7 +81,7 @@ fn status(cluster: &Cluster, node: usize) -> AddressStatus {
 /// Whether all others see a node alive and where it is.
 fn is_found(cluster: &Cluster, node: usize) -> bool {
     (0..cluster.len()).filter(|n| *n != node).all(|observer| {
-        let sight = cluster.sight(observer, node);
+        let sight = cluster.view_of(observer, node);
         sight.is_some_and(|member| {
             member.state == MemberState::Alive && member.addr == cluster.location(node)
         })
@@ -129,7 +129,7 @@ fn a_node_whose_address_changes_is_found_at_the_new_one() {
         cluster.move_to(1, addr("10.200.0.1:7946"));
         let took = cluster.run_until(secs(30), |cluster| is_found(cluster, 1));
         cluster.expect_safe();
-        took.unwrap_or_else(|| panic!("{nodes} nodes: {:?}", cluster.sight(0, 1)));
+        took.unwrap_or_else(|| panic!("{nodes} nodes: {:?}", cluster.view_of(0, 1)));
         cluster.run_for(secs(30));
         assert!(is_found(&cluster, 1), "{nodes} nodes");
         let updated = |event: &Event| matches!(event, Event::NodeUpdated(m) if m.addr == addr("10.200.0.1:7946"));
@@ -148,16 +148,16 @@ fn a_node_that_comes_back_elsewhere_after_it_was_held_failed_is_found() {
         for _ in 0..3 {
             cluster.network().isolate([1], 1);
             cluster.run_for(secs(15));
-            cluster.network().unite();
+            cluster.network().heal_partitions();
             cluster.run_for(secs(12));
         }
         cluster.network().isolate([1], 1);
         cluster.run_for(secs(15));
         cluster.move_to(1, addr("10.200.0.1:7946"));
-        cluster.network().unite();
+        cluster.network().heal_partitions();
         let took = cluster.run_until(secs(150), |cluster| is_found(cluster, 1));
         cluster.expect_safe();
-        took.unwrap_or_else(|| panic!("{nodes} nodes: {:?}", cluster.sight(0, 1)));
+        took.unwrap_or_else(|| panic!("{nodes} nodes: {:?}", cluster.view_of(0, 1)));
     }
 }
 
@@ -179,7 +179,7 @@ fn an_address_set_by_hand_that_leads_nowhere_is_reported_and_can_be_mended() {
     cluster.expect_safe();
     assert_eq!(count(&cluster, node, is_address_problem), 1);
     for observer in 0..8 {
-        let sight = cluster.sight(observer, node).expect("it is known");
+        let sight = cluster.view_of(observer, node).expect("it is known");
         assert!(sight.state.is_live() && sight.unreachable, "{sight:?}");
         // Told again by an observer that held it failed in between.
         let told = count(&cluster, observer, |e| is_unreachable(e, "late"));
@@ -198,7 +198,7 @@ fn an_address_set_by_hand_that_leads_nowhere_is_reported_and_can_be_mended() {
     let mended = |cluster: &Cluster| {
         is_found(cluster, node)
             && status(cluster, node) == AddressStatus::Reachable
-            && (0..8).all(|observer| !cluster.sight(observer, node).unwrap().unreachable)
+            && (0..8).all(|observer| !cluster.view_of(observer, node).unwrap().unreachable)
     };
     let took = cluster.run_until(secs(30), mended);
     took.expect("it is reachable");
@@ -242,7 +242,7 @@ fn nodes_with_one_advertised_address_are_told_so_and_one_with_its_own_is_taken_b
         (0..5).all(|observer| is_live(cluster, observer, first))
             && status(cluster, first) == AddressStatus::Reachable
     });
-    took.unwrap_or_else(|| panic!("{:?}", cluster.sight(0, first)));
+    took.unwrap_or_else(|| panic!("{:?}", cluster.view_of(0, first)));
     // The one that has the address goes; another one of them is no longer in conflict.
     cluster.crash(first + 3);
     cluster.run_for(secs(150));
@@ -251,7 +251,7 @@ fn nodes_with_one_advertised_address_are_told_so_and_one_with_its_own_is_taken_b
 }
 
 fn is_live(cluster: &Cluster, observer: usize, node: usize) -> bool {
-    let sight = cluster.sight(observer, node);
+    let sight = cluster.view_of(observer, node);
     sight.is_some_and(|member| member.state.is_live())
 }
 
@@ -276,7 +276,7 @@ fn a_member_that_lets_answers_in_alone_ends_as_unreachable_and_does_not_flap() {
         // Without an end to it each observer tells of 36.
         assert!(more <= 8 * others.len(), "{shape}: {more}");
         for n in &others {
-            let sight = cluster.sight(*n, 2).expect("it is known");
+            let sight = cluster.view_of(*n, 2).expect("it is known");
             let told = count(&cluster, *n, |e| is_unreachable(e, "n2"));
             // One that answered each probe of this observer may be well in its eyes.
             let is_marked = sight.unreachable && told == 1;
@@ -288,13 +288,13 @@ fn a_member_that_lets_answers_in_alone_ends_as_unreachable_and_does_not_flap() {
         }
         let marked = others
             .iter()
-            .filter(|n| cluster.sight(**n, 2).unwrap().unreachable);
+            .filter(|n| cluster.view_of(**n, 2).unwrap().unreachable);
         assert!(marked.count() >= others.len() * 3 / 4, "{shape}");
 
         cluster.filter_inbound(2, None);
         let took = cluster.run_until(secs(240), |cluster| {
             others.iter().all(|n| {
-                let sight = cluster.sight(*n, 2).unwrap();
+                let sight = cluster.view_of(*n, 2).unwrap();
                 sight.state == MemberState::Alive && !sight.unreachable
             })
         });

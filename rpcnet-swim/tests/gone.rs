@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use rpcnet_swim::sim::{Cluster, Link};
-use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MemberState, Policy, Verdict};
+use rpcnet_swim::{ClusterConfig, ClusterKey, Decision, Event, MemberState, SplitBrainPolicy};
 
 fn lan() -> ClusterConfig {
     ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
@@ -16,7 +16,7 @@ const fn secs(secs: u64) -> Duration {
 }
 
 fn settled(seed: u64, nodes: usize, config: ClusterConfig) -> Cluster {
-    let mut cluster = Cluster::of(seed, nodes, config);
+    let mut cluster = Cluster::bootstrap(seed, nodes, config);
     cluster.check_every(nodes as u64);
     let took = cluster.run_until(secs(30), Cluster::is_converged);
     took.unwrap_or_else(|| panic!("{:?}", cluster.difference()));
@@ -72,7 +72,7 @@ fn with_no_time_to_leave_the_others_are_told_once() {
     cluster.leave(2);
     cluster.run_for(secs(1));
     for observer in [0, 1, 3, 4] {
-        let state = cluster.sight(observer, 2).map(|member| member.state);
+        let state = cluster.view_of(observer, 2).map(|member| member.state);
         assert_eq!(state, Some(MemberState::Left), "at {observer}");
     }
     cluster.expect_safe();
@@ -113,13 +113,13 @@ fn one_that_left_and_one_that_crashed_are_no_partition() {
                 cluster.run_for(between);
                 cluster.crash(3);
             }
-            let policy = Policy::keep_majority();
+            let policy = SplitBrainPolicy::keep_majority();
             for _ in 0..120 {
                 cluster.run_for(Duration::from_millis(250));
                 for node in [0, 1] {
                     let verdict = cluster.may_serve(node, &policy);
                     let case = format!("seed {seed}, loss {loss}, {wait} ms, node {node}");
-                    assert_eq!(verdict, Some(Verdict::Serve), "{case}");
+                    assert_eq!(verdict, Some(Decision::Allow), "{case}");
                 }
             }
             for node in [0, 1] {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rpcnet_swim::sim::{Cluster, Link};
-use rpcnet_swim::{ClusterConfig, Policy};
+use rpcnet_swim::{ClusterConfig, SplitBrainPolicy};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -76,7 +76,7 @@ fn a_cluster_whose_seeds_rotate_is_as_quiet_as_any_other() {
 
 #[test]
 fn a_last_survivor_stays_in_and_backs_off() {
-    let mut cluster = Cluster::of(4, 3, ClusterConfig::lan());
+    let mut cluster = Cluster::bootstrap(4, 3, ClusterConfig::lan());
     let all: Vec<_> = (0..3).map(|n| cluster.addr(n)).collect();
     cluster.run_for(secs(10));
     assert!(cluster.is_converged());
@@ -86,8 +86,8 @@ fn a_last_survivor_stays_in_and_backs_off() {
     let alone = cluster.engine(0).unwrap();
     assert_eq!(alone.live_count(), 1);
     assert!(alone.is_joined(), "alone is not out");
-    let verdict = alone.may_serve(&Policy::keep_oldest(), cluster.now());
-    assert!(verdict.is_serve(), "{verdict:?}");
+    let verdict = alone.may_serve(&SplitBrainPolicy::keep_oldest(), cluster.now());
+    assert!(verdict.is_allowed(), "{verdict:?}");
     let sent = sent_in_a_minute(&mut cluster, 0);
     // Two seeds and, as addresses of members that it knew, the same ones.
     assert!((6..=30).contains(&sent), "{sent} datagrams in a minute");
@@ -110,7 +110,7 @@ fn a_newcomer_s_view_is_whole_when_it_knows_of_everybody() {
         cluster.run_for(secs(5));
         let seeds = vec![cluster.addr(7)];
         let late = cluster.add("late", ClusterConfig::lan(), seeds);
-        let whole = |cluster: &Cluster| cluster.engine(late).unwrap().is_view_whole();
+        let whole = |cluster: &Cluster| cluster.engine(late).unwrap().is_view_complete();
         let took = cluster.run_until(secs(30), whole);
         cluster.expect_safe();
         took.expect("it is whole at last");
@@ -126,9 +126,9 @@ fn a_newcomer_s_view_is_whole_when_it_knows_of_everybody() {
 /// who were let in at the same moment.
 #[test]
 fn nodes_that_start_together_are_whole_soon() {
-    let mut cluster = Cluster::of(5, 20, ClusterConfig::lan());
+    let mut cluster = Cluster::bootstrap(5, 20, ClusterConfig::lan());
     let whole =
-        |cluster: &Cluster| (0..20).all(|node| cluster.engine(node).unwrap().is_view_whole());
+        |cluster: &Cluster| (0..20).all(|node| cluster.engine(node).unwrap().is_view_complete());
     let took = cluster.run_until(secs(10), whole);
     cluster.expect_safe();
     assert!(took.expect("all are whole") < secs(5), "{took:?}");

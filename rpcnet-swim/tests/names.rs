@@ -43,7 +43,7 @@ fn is_over(event: &Event) -> bool {
 
 /// Six nodes, and a newer one of the name of the fourth.
 fn with_twin(seed: u64) -> (Cluster, usize) {
-    let mut cluster = Cluster::of(seed, 6, lan());
+    let mut cluster = Cluster::bootstrap(seed, 6, lan());
     converge(&mut cluster, secs(10));
     cluster.run_for(secs(5));
     let seeds = vec![cluster.addr(0), cluster.addr(1)];
@@ -78,7 +78,7 @@ fn the_older_one_yields_to_a_newer_one_that_is_there_and_says_so() {
         assert!(cluster.is_converged(), "{:?}", cluster.difference());
         let after = cluster.report();
         assert_eq!(after.failures, before.failures);
-        assert_eq!(after.conflicts, before.conflicts);
+        assert_eq!(after.name_conflicts, before.name_conflicts);
         assert_eq!(count(&cluster, 3, is_over), 0);
         let sent = cluster.engine(3).unwrap().stats().sent;
         cluster.run_for(secs(170));
@@ -234,7 +234,7 @@ fn one_that_is_cut_off_from_its_successor_does_not_take_the_name_back() {
 fn two_of_one_name_that_started_in_the_same_millisecond_find_out() {
     for seed in 0..60 {
         let nodes = if seed % 3 == 0 { 3 } else { 6 };
-        let mut cluster = Cluster::of(seed, nodes, lan());
+        let mut cluster = Cluster::bootstrap(seed, nodes, lan());
         // When the first one is in, or both at once: then both find out at the same time.
         if seed % 4 == 0 {
             converge(&mut cluster, secs(10));
@@ -261,7 +261,7 @@ fn two_of_one_name_that_started_in_the_same_millisecond_find_out() {
 #[test]
 fn two_of_one_name_that_cannot_reach_each_other_flap_less_and_less_and_say_so() {
     for is_same_epoch in [true, false] {
-        let mut cluster = Cluster::of(1, 6, lan());
+        let mut cluster = Cluster::bootstrap(1, 6, lan());
         converge(&mut cluster, secs(10));
         let seeds = vec![cluster.addr(0), cluster.addr(1)];
         let twin = match is_same_epoch {

@@ -101,7 +101,7 @@ fn much_news_over_tunnels_arrives_and_makes_nobody_suspect() {
     assert!(took <= secs(10), "{took:?}");
     assert_eq!(accusations(&cluster), 0);
     let small: u64 = (0..nodes)
-        .map(|node| cluster.engine(node).unwrap().stats().small_paths)
+        .map(|node| cluster.engine(node).unwrap().stats().path_mtu_reductions)
         .sum();
     assert!(small > 0, "no path was found small");
     // Each node tries each path once.
@@ -198,7 +198,10 @@ mod refused {
                         .unwrap();
                 }
                 sleep(Duration::from_millis(100)).await;
-                if nodes.iter().all(|node| node.stats().small_paths > 0) {
+                if nodes
+                    .iter()
+                    .all(|node| node.stats().path_mtu_reductions > 0)
+                {
                     break;
                 }
             }
@@ -206,9 +209,9 @@ mod refused {
         timeout(Duration::from_secs(60), refused).await.unwrap();
         for node in &nodes {
             let stats = node.stats();
-            assert!(stats.too_large > 0, "{stats:?}");
+            assert!(stats.datagrams_too_large > 0, "{stats:?}");
             // Two paths, each tried by the rounds that were under way.
-            assert!(stats.too_large <= 8, "{stats:?}");
+            assert!(stats.datagrams_too_large <= 8, "{stats:?}");
         }
         let same = async {
             while nodes

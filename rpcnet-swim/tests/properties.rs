@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rpcnet_swim::{
-    ClusterConfig, ClusterKey, Dropped, Engine, Event, KeyRing, Member, MemberState, NodeId, Stats,
-    Time,
+    ClusterConfig, ClusterKey, DropCounters, Engine, Event, KeyRing, Member, MemberState, NodeId,
+    Stats, Time,
 };
 
 fn addr(n: usize) -> SocketAddr {
@@ -138,7 +138,7 @@ fn state(engine: &Engine) -> (u64, Vec<Member>, Member, Option<Time>, bool) {
     (
         engine.view_hash(),
         engine.members().collect(),
-        engine.me(),
+        engine.local_member(),
         engine.poll_timeout(),
         engine.is_joined(),
     )
@@ -146,7 +146,7 @@ fn state(engine: &Engine) -> (u64, Vec<Member>, Member, Option<Time>, bool) {
 
 /// Feeds `datagram` and says which counter it moved; nothing else may have changed. It may be
 /// reported, and answered by a notice that is no longer than it is.
-fn refused(engine: &mut Engine, datagram: &[u8], now: Time) -> Dropped {
+fn refused(engine: &mut Engine, datagram: &[u8], now: Time) -> DropCounters {
     let (before, stats) = (state(engine), engine.stats());
     engine.handle_datagram(now, addr(1), &mut datagram.to_vec());
     assert_eq!(state(engine), before);
@@ -171,7 +171,7 @@ fn refused(engine: &mut Engine, datagram: &[u8], now: Time) -> Dropped {
 }
 
 /// How many datagrams were dropped for any reason.
-fn dropped(dropped: Dropped) -> u64 {
+fn dropped(dropped: DropCounters) -> u64 {
     dropped.malformed
         + dropped.version
         + dropped.foreign_cluster
@@ -299,7 +299,7 @@ proptest! {
 fn what_is_not_ours_is_counted_by_kind() {
     let mut net = settled(true);
     let now = net.now;
-    let mut check = |config: ClusterConfig, counter: fn(Dropped) -> u64| {
+    let mut check = |config: ClusterConfig, counter: fn(DropCounters) -> u64| {
         let mut stranger = engine(1, 7, &config, now);
         stranger.handle_seeds(now, &[addr(0)]);
         let (_, datagram) = stranger.poll_transmit().expect("a hello");
@@ -389,7 +389,7 @@ struct Seen {
 impl Seen {
     fn check(&mut self, net: &Net) {
         for engine in &net.engines {
-            let me = engine.me();
+            let me = engine.local_member();
             let own = self
                 .own
                 .entry((me.id.name.to_string(), me.id.epoch))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use rpcnet_swim::sim::{Cluster, Detector, Plan, Rule, Violation, run};
+use rpcnet_swim::sim::{Cluster, Detector, Rule, SimConfig, Violation, run};
 use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MemberState};
 
 fn lan(detector: Detector) -> ClusterConfig {
@@ -18,7 +18,7 @@ const fn secs(secs: u64) -> Duration {
 
 /// A cluster in which all know all, and rivals have found their seeds.
 fn settled(seed: u64, nodes: usize, detector: Detector) -> Cluster {
-    let mut cluster = Cluster::of(seed, nodes, lan(detector));
+    let mut cluster = Cluster::bootstrap(seed, nodes, lan(detector));
     cluster
         .run_until(secs(20), Cluster::is_converged)
         .expect("all know all");
@@ -27,7 +27,7 @@ fn settled(seed: u64, nodes: usize, detector: Detector) -> Cluster {
 }
 
 fn state(cluster: &Cluster, observer: usize, node: usize) -> Option<MemberState> {
-    cluster.sight(observer, node).map(|member| member.state)
+    cluster.view_of(observer, node).map(|member| member.state)
 }
 
 /// How often any node told that another one failed.
@@ -131,7 +131,7 @@ fn a_member_that_was_killed_by_mistake_comes_back() {
 #[test]
 fn rivals_exchange_their_full_state_now_and_then() {
     let syncs = |nodes, detector| {
-        let mut cluster = Cluster::of(1, nodes, lan(detector));
+        let mut cluster = Cluster::bootstrap(1, nodes, lan(detector));
         cluster.check_every(100);
         cluster.run_for(secs(30 + 30));
         let syncs = |cluster: &Cluster| -> u64 {
@@ -161,8 +161,8 @@ fn a_partition_that_rivals_forget_never_heals() {
         cluster.run_for(secs(120));
         for a in &left {
             for b in &right {
-                cluster.network().mend(*a, *b);
-                cluster.network().mend(*b, *a);
+                cluster.network().restore(*a, *b);
+                cluster.network().restore(*b, *a);
             }
         }
         cluster.run_until(secs(120), Cluster::is_converged)
@@ -176,9 +176,9 @@ fn a_partition_that_rivals_forget_never_heals() {
 fn rivals_are_safe_whatever_happens() {
     for detector in Detector::all().into_iter().filter(Detector::is_rival) {
         for seed in 0..2 {
-            let plan = Plan::swarm()
+            let plan = SimConfig::swarm()
                 .with_nodes(8)
-                .with_trouble(secs(40))
+                .with_fault_duration(secs(40))
                 .with_config(lan(detector.clone()));
             let report = run(seed, plan);
             if let Some(failure) = report.failure {
@@ -198,7 +198,7 @@ proptest! {
         let named = plain.clone().with_detector(Detector::rpcnet());
         let twice = named.clone().with_detector(Detector::swim()).with_detector(Detector::rpcnet());
         let trace = |config| {
-            let plan = Plan::swarm().with_nodes(nodes).with_trouble(secs(20)).with_config(config);
+            let plan = SimConfig::swarm().with_nodes(nodes).with_fault_duration(secs(20)).with_config(config);
             let report = run(seed, plan);
             (report.trace, report.sent, report.sent_bytes)
         };

@@ -9,7 +9,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use rpcnet_swim::{
-    ClusterConfig, ClusterMembership, JoinError, Joined, MembershipState, StartError,
+    ClusterConfig, ClusterMembership, JoinError, JoinOutcome, MembershipState, StartError,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -52,7 +52,10 @@ fn a_thread_without_a_runtime_may_join_and_leave() {
     let start = || runtime.block_on(ClusterMembership::new(ClusterConfig::local()));
     let (first, second) = (start().unwrap(), start().unwrap());
     let seed = first.local_addr().to_string();
-    assert_eq!(block_on(second.join([seed])).unwrap(), Joined::Whole);
+    assert_eq!(
+        block_on(second.join([seed])).unwrap(),
+        JoinOutcome::Complete
+    );
     assert_eq!(block_on(second.leave()).unwrap(), 1);
 }
 
@@ -75,9 +78,9 @@ fn every_wait_ends_with_the_runtime_of_the_node() {
         silent.recv(&mut first).await.unwrap();
         killed.shutdown_background();
         let ended = tokio::time::timeout(Duration::from_secs(60), async {
-            assert!(matches!(joining.await.unwrap(), Err(JoinError::Gone)));
+            assert!(matches!(joining.await.unwrap(), Err(JoinError::Stopped)));
             while events.recv().await.is_some() {}
-            assert!(matches!(node.join([seed]).await, Err(JoinError::Gone)));
+            assert!(matches!(node.join([seed]).await, Err(JoinError::Stopped)));
             let _ = node.leave().await;
         });
         ended.await.expect("no wait lasts");

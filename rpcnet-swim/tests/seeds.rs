@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rpcnet_swim::{
-    ClusterConfig, ClusterKey, ClusterMembership, ConfigError, DatagramRefusal, Event, JoinError,
-    Joined, SeedFailure, SeedSyntaxError, StartError,
+    ClusterConfig, ClusterKey, ClusterMembership, ClusterMismatch, ConfigError, Event, JoinError,
+    JoinOutcome, SeedFailure, SeedSyntaxError, StartError,
 };
 use tokio::time::timeout;
 
@@ -56,7 +56,7 @@ async fn a_node_whose_seeds_do_not_resolve_is_not_in_and_says_why() {
     let other = start(ClusterConfig::local()).await;
     other.join([""; 0]).await.unwrap();
     let seeds = [other.local_addr().to_string()];
-    let joined = async { while node.join(seeds.clone()).await != Ok(Joined::Whole) {} };
+    let joined = async { while node.join(seeds.clone()).await != Ok(JoinOutcome::Complete) {} };
     timeout(Duration::from_secs(60), joined)
         .await
         .expect("it is let in");
@@ -68,7 +68,10 @@ async fn what_can_never_be_a_seed_is_an_error_at_the_start() {
         ("seed.internal", SeedSyntaxError::NoPort),
         ("http://10.0.0.1:80", SeedSyntaxError::Url),
         ("10.0.0.1:1 10.0.0.2:1", SeedSyntaxError::WhiteSpace),
-        ("10.0.0.1:0", SeedSyntaxError::Port { port: "0".into() }),
+        (
+            "10.0.0.1:0",
+            SeedSyntaxError::InvalidPort { port: "0".into() },
+        ),
     ] {
         let error = ClusterMembership::new(config("a").with_seeds([seed])).await;
         let error = error.unwrap_err();
@@ -81,17 +84,21 @@ async fn what_can_never_be_a_seed_is_an_error_at_the_start() {
         let error = node.join([seed]).await.unwrap_err();
         let seed = seed.to_owned();
         assert_eq!(error, JoinError::InvalidSeed { seed, reason });
-        assert_eq!(node.join([""; 0]).await, Ok(Joined::Alone), "it goes on");
+        assert_eq!(
+            node.join([""; 0]).await,
+            Ok(JoinOutcome::Alone),
+            "it goes on"
+        );
     }
 }
 
 #[tokio::test]
 async fn white_space_and_empty_seeds_are_skipped() {
     let alone = start(config("a").with_seeds("".split(','))).await;
-    assert_eq!(alone.join([""]).await, Ok(Joined::Alone));
+    assert_eq!(alone.join([""]).await, Ok(JoinOutcome::Alone));
     let list = format!(" {} ,", alone.local_addr());
     let second = start(config("b").with_seeds(list.split(','))).await;
-    assert_eq!(second.join([""; 0]).await, Ok(Joined::Whole));
+    assert_eq!(second.join([""; 0]).await, Ok(JoinOutcome::Complete));
 }
 
 #[tokio::test]
@@ -104,10 +111,10 @@ async fn a_first_node_that_is_one_of_its_seeds_does_not_wait_for_one_that_is_not
             .with_seeds(seeds.clone()),
     )
     .await;
-    assert_eq!(first.join([""; 0]).await, Ok(Joined::Alone));
+    assert_eq!(first.join([""; 0]).await, Ok(JoinOutcome::Alone));
     // The other one comes up, and is let in by the first.
     let second = start(config("second").with_bind_addr(other).with_seeds(seeds)).await;
-    assert_eq!(second.join([""; 0]).await, Ok(Joined::Whole));
+    assert_eq!(second.join([""; 0]).await, Ok(JoinOutcome::Complete));
     assert_eq!(second.live_count(), 2);
 }
 
@@ -118,7 +125,7 @@ async fn a_seed_of_a_family_that_the_socket_cannot_send_to_is_told_at_once() {
     let joining = node.join(["[::1]:9"]);
     let error = timeout(Duration::from_secs(60), joining).await;
     let error = error.expect("not after the join timeout").unwrap_err();
-    let expected = SeedFailure::OtherFamily {
+    let expected = SeedFailure::AddressFamilyMismatch {
         seed: "[::1]:9".parse().unwrap(),
         bound: node.local_addr(),
     };
@@ -137,9 +144,9 @@ async fn why_a_node_is_not_let_in_is_told_on_both_sides() {
     let no_key = ClusterConfig::local().with_name("c");
     let mut messages = Vec::new();
     for (config, refusal) in [
-        (other_key, DatagramRefusal::OtherKey),
-        (other_cluster, DatagramRefusal::OtherCluster),
-        (no_key, DatagramRefusal::NoKey),
+        (other_key, ClusterMismatch::ClusterKey),
+        (other_cluster, ClusterMismatch::ClusterName),
+        (no_key, ClusterMismatch::MissingKey),
     ] {
         let mut events = seed.subscribe();
         // Its hellos are answered in a millisecond; the seed tells two of them in half a second.
@@ -149,7 +156,10 @@ async fn why_a_node_is_not_let_in_is_told_on_both_sides() {
         assert_eq!(failure(error), SeedFailure::Refused(refusal));
         let told = loop {
             match events.recv().await {
-                Some(Event::DatagramRefused { from, refusal }) => break (from, refusal),
+                Some(Event::DatagramRefused {
+                    from,
+                    reason: refusal,
+                }) => break (from, refusal),
                 Some(_) => {}
                 None => panic!("the seed lives"),
             }
@@ -178,7 +188,7 @@ async fn a_node_that_has_joined_knows_of_everybody() {
     let seeds = [nodes[0].local_addr().to_string()];
     for n in 1..12 {
         let node = start(config(&format!("n{n}"))).await;
-        assert_eq!(node.join(seeds.clone()).await, Ok(Joined::Whole));
+        assert_eq!(node.join(seeds.clone()).await, Ok(JoinOutcome::Complete));
         assert_eq!(node.live_count(), n + 1, "without a wait");
         nodes.push(node);
     }

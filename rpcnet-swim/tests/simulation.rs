@@ -3,15 +3,15 @@
 //! To replay a seed: `RPCNET_SIM_SEED=N cargo test -p rpcnet-swim --test simulation replay --
 //! --nocapture`; to try many: `RPCNET_SIM_SEEDS=FROM..TO` with `band`.
 
-use rpcnet_swim::sim::{Plan, Report, run};
+use rpcnet_swim::sim::{SimConfig, SimReport, run};
 
 /// Runs each seed on as many threads as there are processors.
-fn run_all(seeds: std::ops::Range<u64>) -> Vec<Report> {
+fn run_all(seeds: std::ops::Range<u64>) -> Vec<SimReport> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from) as u64;
     let run_some = |first: u64| {
         let seeds = (seeds.start + first..seeds.end).step_by(threads as usize);
         seeds
-            .map(|seed| run(seed, Plan::swarm()))
+            .map(|seed| run(seed, SimConfig::swarm()))
             .collect::<Vec<_>>()
     };
     std::thread::scope(|scope| {
@@ -35,7 +35,7 @@ fn band() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 
     // That nothing was wrong means nothing if nothing was.
-    let total = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
+    let total = |count: fn(&SimReport) -> u64| reports.iter().map(count).sum::<u64>();
     for (what, happened) in [
         ("loss", total(|r| r.lost)),
         ("duplication", total(|r| r.duplicated)),
@@ -47,8 +47,8 @@ fn band() {
         ("stalls", total(|r| r.stalls)),
         ("blocks", total(|r| r.blocks)),
         ("half blocks", total(|r| r.half_blocks)),
-        ("slow processes", total(|r| r.slows)),
-        ("lossy nodes", total(|r| r.lossy)),
+        ("slow processes", total(|r| r.slow_nodes)),
+        ("lossy nodes", total(|r| r.lossy_nodes)),
         ("one-way partitions", total(|r| r.one_way_partitions)),
         ("leaves", total(|r| r.leaves)),
         ("partitions", total(|r| r.partitions)),
@@ -61,7 +61,7 @@ fn band() {
         ("detected partitions", total(|r| r.partitions_detected)),
         ("checks", total(|r| r.checks)),
         ("changes checked", total(|r| r.changes_checked)),
-        ("verdicts checked", total(|r| r.verdicts_checked)),
+        ("verdicts checked", total(|r| r.decisions_checked)),
     ] {
         println!("{what}: {happened}");
         assert!(happened > 0, "no {what}");
@@ -80,14 +80,14 @@ fn band() {
 #[test]
 fn replay() {
     let seed = std::env::var("RPCNET_SIM_SEED").map_or(1, |seed| seed.parse().unwrap());
-    let report = run(seed, Plan::swarm());
+    let report = run(seed, SimConfig::swarm());
     println!("{report:#?}");
     report.expect_ok();
 }
 
 #[test]
 fn a_seed_run_twice_is_the_same_to_the_last_byte() {
-    let first = run(4, Plan::swarm());
+    let first = run(4, SimConfig::swarm());
     assert!(first.steps > 1_000);
-    assert_eq!(run(4, Plan::swarm()), first);
+    assert_eq!(run(4, SimConfig::swarm()), first);
 }

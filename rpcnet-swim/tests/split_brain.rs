@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use rpcnet_swim::sim::{Cluster, Link};
-use rpcnet_swim::{ClusterConfig, Event, MemberState, PartitionStatus, Policy, Refusal};
+use rpcnet_swim::{
+    ClusterConfig, DenyReason, Event, MemberState, PartitionStatus, SplitBrainPolicy,
+};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -22,20 +24,20 @@ fn formed(seed: u64, nodes: usize, config: ClusterConfig) -> Cluster {
     cluster
 }
 
-fn policies(nodes: usize) -> [Policy; 4] {
+fn policies(nodes: usize) -> [SplitBrainPolicy; 4] {
     [
-        Policy::keep_majority(),
-        Policy::static_quorum(NonZeroUsize::new(nodes / 2 + 1).unwrap()),
-        Policy::keep_oldest(),
-        Policy::keep_oldest_even_alone(),
+        SplitBrainPolicy::keep_majority(),
+        SplitBrainPolicy::static_quorum(NonZeroUsize::new(nodes / 2 + 1).unwrap()),
+        SplitBrainPolicy::keep_oldest(),
+        SplitBrainPolicy::keep_oldest_even_alone(),
     ]
 }
 
 /// Which of these nodes may serve.
-fn serving(cluster: &Cluster, nodes: &[usize], policy: &Policy) -> Vec<usize> {
+fn serving(cluster: &Cluster, nodes: &[usize], policy: &SplitBrainPolicy) -> Vec<usize> {
     let serves = |node: &&usize| {
         let engine = cluster.engine(**node);
-        engine.is_some_and(|engine| engine.may_serve(policy, cluster.now()).is_serve())
+        engine.is_some_and(|engine| engine.may_serve(policy, cluster.now()).is_allowed())
     };
     nodes.iter().filter(serves).copied().collect()
 }
@@ -114,7 +116,7 @@ fn survivors_of_a_mass_crash_refuse_within_15_s() {
         let left = range(0..survivors);
         each_look(&mut cluster, secs(90), |cluster| {
             assert_eq!(
-                serving(cluster, &left, &Policy::keep_majority()),
+                serving(cluster, &left, &SplitBrainPolicy::keep_majority()),
                 [],
                 "{survivors} of {nodes} at {:?}",
                 cluster.now()
@@ -125,7 +127,7 @@ fn survivors_of_a_mass_crash_refuse_within_15_s() {
 
 #[test]
 fn the_members_of_a_tag_that_decide_are_asked() {
-    let policy = Policy::keep_majority().among("role", "db");
+    let policy = SplitBrainPolicy::keep_majority().among("role", "db");
     let mut cluster = formed(8, 200, ClusterConfig::lan());
     for node in [0, 100, 150] {
         cluster.set_tag(node, "role", "db").unwrap();
@@ -135,7 +137,7 @@ fn the_members_of_a_tag_that_decide_are_asked() {
     let small = range(0..10);
     let serves = |cluster: &mut Cluster, node| {
         let verdict = cluster.may_serve(node, &policy).expect("it runs");
-        verdict.is_serve()
+        verdict.is_allowed()
     };
     assert!(serves(&mut cluster, 1));
     (0..10).for_each(|node| assert!(serves(&mut cluster, node)));
@@ -158,7 +160,7 @@ fn nobody_is_forgotten_out_of_a_cut() {
         cluster.network().isolate(small.iter().copied(), 1);
         cluster.run_for(secs(20));
         each_look(&mut cluster, secs(400), |cluster| {
-            let majority = Policy::keep_majority();
+            let majority = SplitBrainPolicy::keep_majority();
             assert_eq!(
                 serving(cluster, &small, &majority),
                 [],
@@ -178,7 +180,7 @@ fn nobody_is_forgotten_out_of_a_cut() {
             assert_eq!(cluster.events(*node).iter().filter(healed).count(), 0);
         }
         assert_eq!(
-            serving(&cluster, &large, &Policy::keep_majority()),
+            serving(&cluster, &large, &SplitBrainPolicy::keep_majority()),
             large,
             "they are the majority"
         );
@@ -191,9 +193,9 @@ fn a_crash_is_forgotten_in_its_time() {
     let mut cluster = formed(4, 10, config);
     cluster.crash(9);
     cluster.run_for(secs(60));
-    assert!(cluster.sight(0, 9).is_some());
+    assert!(cluster.view_of(0, 9).is_some());
     cluster.run_for(secs(120));
-    assert_eq!(cluster.sight(0, 9), None);
+    assert_eq!(cluster.view_of(0, 9), None);
 }
 
 #[test]
@@ -201,10 +203,10 @@ fn an_operator_takes_out_who_is_gone_for_good() {
     let mut cluster = formed(6, 10, ClusterConfig::lan());
     (4..10).for_each(|node| cluster.crash(node));
     cluster.run_for(secs(120));
-    let (left, majority) = (range(0..4), Policy::keep_majority());
+    let (left, majority) = (range(0..4), SplitBrainPolicy::keep_majority());
     assert_eq!(serving(&cluster, &left, &majority), []);
     let view = cluster.engine(0).unwrap().view(cluster.now());
-    for voter in view.voters.iter().filter(|voter| !voter.is_reachable) {
+    for voter in view.members.iter().filter(|voter| !voter.is_reachable) {
         assert!(cluster.force_leave(0, &voter.id), "{voter:?}");
     }
     let serve = |cluster: &Cluster| serving(cluster, &left, &majority) == left;
@@ -213,7 +215,7 @@ fn an_operator_takes_out_who_is_gone_for_good() {
     // Of those who are reached, nobody is taken out, nor twice.
     let id = cluster.engine(1).unwrap().id();
     assert!(!cluster.force_leave(0, &id));
-    assert!(!cluster.force_leave(0, &view.voters[9].id));
+    assert!(!cluster.force_leave(0, &view.members[9].id));
 }
 
 #[test]
@@ -225,7 +227,7 @@ fn one_that_was_taken_out_by_mistake_comes_back() {
     assert!(cluster.force_leave(0, &id));
     cluster.network().heal();
     let alive = |cluster: &Cluster| {
-        let state = cluster.sight(0, 9).map(|member| member.state);
+        let state = cluster.view_of(0, 9).map(|member| member.state);
         state == Some(MemberState::Alive)
     };
     assert!(cluster.run_until(secs(60), alive).is_some());
@@ -234,14 +236,18 @@ fn one_that_was_taken_out_by_mistake_comes_back() {
 }
 
 /// Asserts that none of these nodes refuses for another reason than that it has just started.
-fn expect_served(cluster: &Cluster, nodes: impl IntoIterator<Item = usize>, policies: &[Policy]) {
+fn expect_served(
+    cluster: &Cluster,
+    nodes: impl IntoIterator<Item = usize>,
+    policies: &[SplitBrainPolicy],
+) {
     for node in nodes {
         let Some(engine) = cluster.engine(node) else {
             continue;
         };
         for policy in policies {
             match engine.may_serve(policy, cluster.now()).reason() {
-                None | Some(Refusal::NotJoined) => {}
+                None | Some(DenyReason::NotJoined) => {}
                 Some(reason) => panic!("n{node} at {:?}: {reason}", cluster.now()),
             }
         }
@@ -320,7 +326,7 @@ fn of_two_halves_one_is_told_that_it_is_a_minority() {
                 });
             told.unwrap_or_else(|| panic!("{node} is told nothing, crash {crash}"))
         };
-        let policy = Policy::keep_majority();
+        let policy = SplitBrainPolicy::keep_majority();
         let running = if crash { 0..2 } else { 0..4 };
         for node in running {
             assert_eq!(told(node), node >= 2, "{node}, crash {crash}");

@@ -7,7 +7,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rpcnet_transport::{
     CallContext, DevCa, Endpoint, Priority, Raw, Router, RpcClient, RpcServer, Sender,
     TransportConfig,
-    wire::{self, Decoder, Flags, Frame, Preface, RequestHeader, StreamKind},
+    wire::{self, Decoder, Frame, Preface, RequestFlags, RequestHeader, StreamKind},
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -15,7 +15,7 @@ fn codec(c: &mut Criterion) {
     let header = RequestHeader {
         method: "compute".to_owned(),
         attempt: 0,
-        flags: Flags::default(),
+        flags: RequestFlags::default(),
         priority: Priority::default(),
         idempotency_key: None,
         deadline: Some(Duration::from_secs(10)),

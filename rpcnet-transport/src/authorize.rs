@@ -36,9 +36,9 @@ impl PeerIdentity<'_> {
 
 /// Decides who is let in.
 #[derive(Clone)]
-pub(crate) struct Authorizer(Arc<Decide>);
+pub(crate) struct Authorizer(Arc<AuthorizeFn>);
 
-type Decide = dyn Fn(&PeerIdentity<'_>) -> Result<(), String> + Send + Sync;
+type AuthorizeFn = dyn Fn(&PeerIdentity<'_>) -> Result<(), String> + Send + Sync;
 
 impl Authorizer {
     pub(crate) fn check(&self, identity: &PeerIdentity<'_>) -> Result<(), String> {

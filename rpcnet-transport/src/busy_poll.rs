@@ -27,23 +27,23 @@ use tokio_util::sync::CancellationToken;
 /// It works on current-thread runtimes only: in others, threads that sleep take the packets first.
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
-    limit: Duration,
+    spin_max: Duration,
     /// Counts what was noted.
     work: AtomicU64,
     /// Whether the last that was noted lets expect more.
     expects_more: AtomicBool,
     /// 0 while the task is awake; else it wakes when so many more were noted.
-    sleeps_for: AtomicU32,
+    notes_until_wake: AtomicU32,
     task: AtomicWaker,
 }
 
 impl BusyPoll {
     pub(crate) fn new(limit: Duration) -> Self {
         Self {
-            limit,
+            spin_max: limit,
             work: AtomicU64::new(0),
             expects_more: AtomicBool::new(false),
-            sleeps_for: AtomicU32::new(NEVER),
+            notes_until_wake: AtomicU32::new(NEVER),
             task: AtomicWaker::new(),
         }
     }
@@ -51,12 +51,12 @@ impl BusyPoll {
     /// Begins to keep the current thread awake, until `stopped`; does nothing where it would be of no use.
     pub(crate) fn start(self: &Arc<Self>, stopped: CancellationToken) {
         let runtime = Handle::current();
-        if !self.limit.is_zero() && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+        if !self.spin_max.is_zero() && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
             let looking = Arc::clone(self);
             runtime.spawn(async move {
                 tokio::select! {
                     biased;
-                    () = looking.look() => {}
+                    () = looking.spin_loop() => {}
                     () = stopped.cancelled() => {}
                 }
             });
@@ -68,29 +68,29 @@ impl BusyPoll {
         self.work
             .store(self.work.load(Relaxed).wrapping_add(1), Relaxed);
         self.expects_more.store(expects_more, Relaxed);
-        match self.sleeps_for.load(Relaxed) {
+        match self.notes_until_wake.load(Relaxed) {
             0 => {}
             1 if expects_more => {
-                self.sleeps_for.store(0, Relaxed);
+                self.notes_until_wake.store(0, Relaxed);
                 self.task.wake();
             }
             1 | NEVER => {}
-            left => self.sleeps_for.store(left - 1, Relaxed),
+            left => self.notes_until_wake.store(left - 1, Relaxed),
         }
     }
 
     /// Packets came, whatever is in them: if there are more to come, they come now.
     pub(crate) fn note_packets(&self) {
-        if self.sleeps_for.load(Relaxed) == 0 {
+        if self.notes_until_wake.load(Relaxed) == 0 {
             self.work
                 .store(self.work.load(Relaxed).wrapping_add(1), Relaxed);
         }
     }
 
-    async fn look(&self) {
-        let mut policy = Policy::default();
+    async fn spin_loop(&self) {
+        let mut policy = SpinBackoff::default();
         loop {
-            self.sleep(policy.skip()).await;
+            self.sleep(policy.wakes_to_skip()).await;
             let mut has_paid = false;
             let mut seen = self.work.load(Relaxed);
             let mut since = Instant::now();
@@ -101,20 +101,20 @@ impl BusyPoll {
                     (seen, since, has_paid) = (work, Instant::now(), true);
                 } else if !self.expects_more.load(Relaxed) {
                     break false;
-                } else if since.elapsed() > self.limit {
+                } else if since.elapsed() > self.spin_max {
                     break true;
                 }
             };
-            policy.note(has_paid, has_given_up);
+            policy.on_spin_ended(has_paid, has_given_up);
         }
     }
 
     /// Until so many more were noted.
     async fn sleep(&self, notes: u32) {
-        self.sleeps_for.store(notes, Relaxed);
+        self.notes_until_wake.store(notes, Relaxed);
         poll_fn(|cx| {
             self.task.register(cx.waker());
-            if self.sleeps_for.load(Relaxed) == 0 {
+            if self.notes_until_wake.load(Relaxed) == 0 {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -126,18 +126,18 @@ impl BusyPoll {
 
 /// When it is worth looking.
 #[derive(Debug, Default)]
-struct Policy {
+struct SpinBackoff {
     /// Times in a row that nothing came.
     failures: u32,
 }
 
-impl Policy {
+impl SpinBackoff {
     /// How much has to happen before it is tried again.
-    fn skip(&self) -> u32 {
+    fn wakes_to_skip(&self) -> u32 {
         1 << self.failures.min(FAILURES_MAX)
     }
 
-    fn note(&mut self, has_paid: bool, has_given_up: bool) {
+    fn on_spin_ended(&mut self, has_paid: bool, has_given_up: bool) {
         if has_paid {
             self.failures = 0;
         } else if has_given_up {
@@ -158,22 +158,26 @@ mod tests {
 
     #[test]
     fn what_does_not_pay_is_tried_ever_more_rarely() {
-        let mut policy = Policy::default();
-        assert_eq!(policy.skip(), 1);
+        let mut policy = SpinBackoff::default();
+        assert_eq!(policy.wakes_to_skip(), 1);
         let skips: Vec<u32> = (0..12)
             .map(|_| {
-                policy.note(false, true);
-                policy.skip()
+                policy.on_spin_ended(false, true);
+                policy.wakes_to_skip()
             })
             .collect();
         assert_eq!(
             skips,
             [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024]
         );
-        policy.note(false, false);
-        assert_eq!(policy.skip(), 1024, "nothing was expected, nothing learnt");
-        policy.note(true, true);
-        assert_eq!(policy.skip(), 1);
+        policy.on_spin_ended(false, false);
+        assert_eq!(
+            policy.wakes_to_skip(),
+            1024,
+            "nothing was expected, nothing learnt"
+        );
+        policy.on_spin_ended(true, true);
+        assert_eq!(policy.wakes_to_skip(), 1);
     }
 
     #[tokio::test]
@@ -181,7 +185,7 @@ mod tests {
         let stopped = CancellationToken::new();
         let busy = Arc::new(BusyPoll::new(Duration::from_secs(3600)));
         busy.start(stopped.clone());
-        let is_asleep = || busy.sleeps_for.load(Relaxed) == 1;
+        let is_asleep = || busy.notes_until_wake.load(Relaxed) == 1;
         while !is_asleep() {
             yield_now().await;
         }
@@ -204,7 +208,7 @@ mod tests {
         let busy = Arc::new(BusyPoll::new(Duration::from_micros(1)));
         busy.start(stopped.clone());
         for expected in [1, 2, 4, 8] {
-            while busy.sleeps_for.load(Relaxed) != expected {
+            while busy.notes_until_wake.load(Relaxed) != expected {
                 yield_now().await;
             }
             for _ in 0..expected {

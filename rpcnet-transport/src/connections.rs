@@ -10,18 +10,18 @@ use parking_lot::Mutex;
 use quinn::{ConnectionError, VarInt};
 use tokio_util::sync::CancellationToken;
 
-use crate::{RpcError, closing::close_at_once};
+use crate::{RpcError, close::close_at_once};
 
 /// All connections of an endpoint whose peer is known, those that it makes or has made and those
 /// that it accepted.
 #[derive(Debug, Default)]
-pub(crate) struct Connections(Mutex<Registry>);
+pub(crate) struct ConnectionRegistry(Mutex<RegistryState>);
 
 #[derive(Debug, Default)]
-struct Registry {
+struct RegistryState {
     /// Number of the next connection, handshake or disconnect.
     next: u64,
-    all: HashMap<u64, Entry>,
+    connections: HashMap<u64, ConnectionEntry>,
     /// Handshakes that peers have begun.
     handshakes: BTreeSet<u64>,
     /// Nodes that were disconnected since the oldest of these handshakes began, each with the last
@@ -33,67 +33,67 @@ struct Registry {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ConnectionEntry {
     name: Arc<str>,
     disconnected: CancellationToken,
     /// `None` while it is being made.
     connection: Option<quinn::Connection>,
-    local_end: LocalEnd,
+    local_close: LocalCloseReason,
 }
 
 /// Why this side closed a connection, for the calls that end with it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LocalEnd(Arc<OnceLock<Box<str>>>);
+pub(crate) struct LocalCloseReason(Arc<OnceLock<Box<str>>>);
 
 /// One connection of the registry, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Registered {
-    connections: Arc<Connections>,
+pub(crate) struct RegisteredConnection {
+    connections: Arc<ConnectionRegistry>,
     id: u64,
     disconnected: CancellationToken,
-    local_end: LocalEnd,
+    local_close: LocalCloseReason,
 }
 
 /// A handshake that a peer has begun, until it is dropped. Who the peer is may not be known.
 #[derive(Debug)]
-pub(crate) struct Handshake {
-    connections: Arc<Connections>,
+pub(crate) struct PendingHandshake {
+    connections: Arc<ConnectionRegistry>,
     id: u64,
 }
 
-impl Connections {
+impl ConnectionRegistry {
     /// Takes note of a connection to a node that is going to be made, or was made by it.
     pub(crate) fn register(
         self: &Arc<Self>,
         name: Arc<str>,
         connection: Option<quinn::Connection>,
-    ) -> Registered {
-        let (disconnected, local_end) = (CancellationToken::new(), LocalEnd::default());
-        let entry = Entry {
+    ) -> RegisteredConnection {
+        let (disconnected, local_end) = (CancellationToken::new(), LocalCloseReason::default());
+        let entry = ConnectionEntry {
             name,
             disconnected: disconnected.clone(),
             connection,
-            local_end: local_end.clone(),
+            local_close: local_end.clone(),
         };
         let mut registry = self.0.lock();
-        let id = registry.number();
-        registry.all.insert(id, entry);
+        let id = registry.next_number();
+        registry.connections.insert(id, entry);
         drop(registry);
-        Registered {
+        RegisteredConnection {
             connections: Arc::clone(self),
             id,
             disconnected,
-            local_end,
+            local_close: local_end,
         }
     }
 
     /// Takes note of a handshake that a peer has begun.
-    pub(crate) fn begin(self: &Arc<Self>) -> Handshake {
+    pub(crate) fn begin_handshake(self: &Arc<Self>) -> PendingHandshake {
         let mut registry = self.0.lock();
-        let id = registry.number();
+        let id = registry.next_number();
         registry.handshakes.insert(id);
         drop(registry);
-        Handshake {
+        PendingHandshake {
             connections: Arc::clone(self),
             id,
         }
@@ -104,12 +104,12 @@ impl Connections {
     pub(crate) fn disconnect(&self, name: &str) -> usize {
         let mut registry = self.0.lock();
         registry.note_disconnect(name);
-        let of_node = registry.all.values().filter(|entry| {
+        let of_node = registry.connections.values().filter(|entry| {
             entry.name.eq_ignore_ascii_case(name) && !entry.disconnected.is_cancelled()
         });
         // Cloned out, so that nothing is woken under the lock.
         let tokens = of_node.map(|entry| {
-            entry.local_end.note("this node disconnected the server");
+            entry.local_close.note("this node disconnected the server");
             entry.disconnected.clone()
         });
         let tokens: Vec<_> = tokens.collect();
@@ -121,8 +121,8 @@ impl Connections {
     /// Closes all connections that are made, since the endpoint shuts down.
     pub(crate) fn close_all(&self, code: VarInt) {
         let registry = self.0.lock();
-        let made = registry.all.values().filter_map(|entry| {
-            entry.local_end.note("this node shut down");
+        let made = registry.connections.values().filter_map(|entry| {
+            entry.local_close.note("this node shut down");
             entry.connection.clone()
         });
         let made: Vec<_> = made.collect();
@@ -133,8 +133,8 @@ impl Connections {
     }
 }
 
-impl Registry {
-    fn number(&mut self) -> u64 {
+impl RegistryState {
+    fn next_number(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
@@ -143,7 +143,7 @@ impl Registry {
         if self.handshakes.is_empty() {
             return;
         }
-        let now = self.number();
+        let now = self.next_number();
         let mut remembered = self.disconnected.iter_mut();
         if let Some((_, at)) = remembered.find(|(known, _)| known.eq_ignore_ascii_case(name)) {
             *at = now;
@@ -169,16 +169,16 @@ impl Registry {
     }
 }
 
-impl Registered {
+impl RegisteredConnection {
     /// The connection is made.
-    pub(crate) fn set_made(&self, connection: &quinn::Connection) {
-        if let Some(entry) = self.connections.0.lock().all.get_mut(&self.id) {
+    pub(crate) fn set_established(&self, connection: &quinn::Connection) {
+        if let Some(entry) = self.connections.0.lock().connections.get_mut(&self.id) {
             entry.connection = Some(connection.clone());
         }
     }
 
-    pub(crate) fn local_end(&self) -> LocalEnd {
-        self.local_end.clone()
+    pub(crate) fn local_close(&self) -> LocalCloseReason {
+        self.local_close.clone()
     }
 
     /// Ends when the connection is to end.
@@ -187,7 +187,7 @@ impl Registered {
     }
 }
 
-impl LocalEnd {
+impl LocalCloseReason {
     /// The first reason counts.
     pub(crate) fn note(&self, why: &str) {
         let _ = self.0.set(why.into());
@@ -204,7 +204,7 @@ impl LocalEnd {
     }
 }
 
-impl Handshake {
+impl PendingHandshake {
     /// Whether the node, which the peer turned out to be, was disconnected since the handshake
     /// began.
     pub(crate) fn is_refused(&self, name: &str) -> bool {
@@ -212,15 +212,15 @@ impl Handshake {
     }
 }
 
-impl Drop for Registered {
+impl Drop for RegisteredConnection {
     fn drop(&mut self) {
-        let entry = self.connections.0.lock().all.remove(&self.id);
+        let entry = self.connections.0.lock().connections.remove(&self.id);
         // Not under the lock: it may be the last that holds the connection.
         drop(entry);
     }
 }
 
-impl Drop for Handshake {
+impl Drop for PendingHandshake {
     fn drop(&mut self) {
         self.connections.0.lock().end(self.id);
     }
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn those_of_a_node_are_told_once_and_forgotten_when_they_end() {
-        let all = Arc::new(Connections::default());
+        let all = Arc::new(ConnectionRegistry::default());
         let [a, b, other] = ["red", "RED", "blue"].map(|name| all.register(name.into(), None));
         assert_eq!(all.disconnect("red"), 2);
         assert!(a.disconnected.is_cancelled() && b.disconnected.is_cancelled());
@@ -243,20 +243,20 @@ mod tests {
         assert_eq!(all.disconnect("red"), 0);
         drop((a, b, other));
         assert_eq!(all.disconnect("blue"), 0);
-        assert!(all.0.lock().all.is_empty());
+        assert!(all.0.lock().connections.is_empty());
     }
 
     #[test]
     fn a_handshake_that_began_before_a_disconnect_is_refused_to_that_node_alone() {
-        let all = Arc::new(Connections::default());
-        let before = all.begin();
+        let all = Arc::new(ConnectionRegistry::default());
+        let before = all.begin_handshake();
         assert!(!before.is_refused("red"));
         all.disconnect("red");
-        let between = all.begin();
+        let between = all.begin_handshake();
         all.disconnect("blue");
         assert!(before.is_refused("RED") && before.is_refused("blue"));
         assert!(!between.is_refused("red") && between.is_refused("blue"));
-        assert!(!before.is_refused("green") && !all.begin().is_refused("blue"));
+        assert!(!before.is_refused("green") && !all.begin_handshake().is_refused("blue"));
         // Again, it holds for what began since.
         all.disconnect("red");
         assert!(between.is_refused("red"));
@@ -264,12 +264,12 @@ mod tests {
 
     #[test]
     fn disconnects_are_forgotten_with_the_handshakes_that_they_are_for() {
-        let all = Arc::new(Connections::default());
+        let all = Arc::new(ConnectionRegistry::default());
         all.disconnect("red");
         assert!(all.0.lock().disconnected.is_empty(), "no handshake");
-        let (first, second) = (all.begin(), all.begin());
+        let (first, second) = (all.begin_handshake(), all.begin_handshake());
         all.disconnect("red");
-        let third = all.begin();
+        let third = all.begin_handshake();
         drop((first, second));
         assert!(all.0.lock().disconnected.is_empty());
         all.disconnect("red");
@@ -280,14 +280,14 @@ mod tests {
 
     #[test]
     fn of_more_disconnects_than_are_remembered_all_handshakes_before_are_refused() {
-        let all = Arc::new(Connections::default());
-        let before = all.begin();
+        let all = Arc::new(ConnectionRegistry::default());
+        let before = all.begin_handshake();
         for n in 0..DISCONNECTED_MAX {
             all.disconnect(&format!("node-{n}"));
         }
         assert!(!before.is_refused("green"));
         all.disconnect("one-more");
-        let after = all.begin();
+        let after = all.begin_handshake();
         assert!(before.is_refused("green") && !after.is_refused("green"));
         assert!(all.0.lock().disconnected.len() <= DISCONNECTED_MAX);
     }

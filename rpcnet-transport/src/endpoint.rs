@@ -4,7 +4,7 @@ mod dial;
 mod handle;
 mod shutdown;
 
-pub(crate) use self::dial::Target;
+pub(crate) use self::dial::DialTarget;
 pub use self::shutdown::ShutdownReport;
 
 use std::{
@@ -23,16 +23,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     AdmissionState, BindError, ConnectError, Router, RpcClient, RpcServer, SideChannel,
     SocketBuffers, Tls, TransportConfig, TransportStats,
-    accounts::Accounts,
+    accounts::PeerAccounts,
     busy_poll::BusyPoll,
-    connections::Connections,
+    connections::ConnectionRegistry,
     gauge::Gauge,
     quic,
-    reload::{self, CurrentTls},
     runtime::EndpointRuntime,
-    server::{AcceptLoop, Gate, QueueDelay, serve_connections},
-    socket::{self, ClosePort, Port, SharedSocket, SideQueue},
+    server::{AcceptLoop, AdmissionGate, QueueDelay, serve_connections},
+    socket::{self, ClosePort, DemuxSocket, OpenPort, SideQueue},
     stats::{Counter, Counters},
+    tls_reload::{self, CurrentTls},
     wire::LoadReport,
 };
 
@@ -41,11 +41,11 @@ use crate::{
 /// When the last handle (this, its clones, its [`RpcServer`]) is dropped it stops serving at once; connections that it
 /// made live on with their [`RpcClient`]s. [`shutdown`](Self::shutdown) is the gentle way.
 #[derive(Clone)]
-pub struct Endpoint(pub(crate) Arc<Handle>);
+pub struct Endpoint(pub(crate) Arc<EndpointHandle>);
 
 /// What the handles share; its drop ends the serving.
-pub(crate) struct Handle {
-    pub(crate) shared: Arc<Shared>,
+pub(crate) struct EndpointHandle {
+    pub(crate) shared: Arc<EndpointShared>,
     local_addr: SocketAddr,
     buffers: SocketBuffers,
     side_channel: Mutex<Option<SideChannel>>,
@@ -53,21 +53,21 @@ pub(crate) struct Handle {
 }
 
 /// What the tasks of an endpoint share.
-pub(crate) struct Shared {
+pub(crate) struct EndpointShared {
     pub(crate) quinn: quinn::Endpoint,
     pub(crate) runtime: EndpointRuntime,
-    pub(crate) registry: Arc<Connections>,
-    port: Arc<dyn ClosePort>,
-    side: Arc<SideQueue>,
+    pub(crate) registry: Arc<ConnectionRegistry>,
+    port_closer: Arc<dyn ClosePort>,
+    side_queue: Arc<SideQueue>,
     pub(crate) config: TransportConfig,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cancelled_by_shutdown: Counter,
     /// Tasks of calls that are counted there. They may go on if they block.
-    pub(crate) cut_by_shutdown: Mutex<Vec<AbortHandle>>,
+    pub(crate) aborted_by_shutdown: Mutex<Vec<AbortHandle>>,
     /// What each peer holds as a caller.
-    pub(crate) accounts: Accounts,
+    pub(crate) accounts: PeerAccounts,
     /// What each peer holds as a server: apart, since a call that is served may wait for one that is made.
-    pub(crate) server_accounts: Accounts,
+    pub(crate) server_accounts: PeerAccounts,
     /// Calls being served.
     pub(crate) in_flight: Gauge,
     /// Calls whose reply its caller may not have yet; a call enters here first and leaves last.
@@ -87,12 +87,12 @@ pub(crate) struct Shared {
     /// Whether new calls are refused, as asked or because of a shutdown, or it is said that they soon will be.
     draining: AtomicU8,
     /// Until when calls are taken after that was said.
-    lame_duck_until: Mutex<Option<Instant>>,
+    accept_until: Mutex<Option<Instant>>,
     /// Tells the connections when that changes.
     pub(crate) draining_changed: watch::Sender<()>,
     pub(crate) queue_delay: QueueDelay,
     /// What calls have to pass, if their number is limited.
-    pub(crate) gate: Option<Arc<Gate>>,
+    pub(crate) admission: Option<Arc<AdmissionGate>>,
     pub(crate) busy_poll: Arc<BusyPoll>,
     serving: AtomicBool,
     router: RwLock<Arc<Router>>,
@@ -122,13 +122,13 @@ impl Endpoint {
         config: TransportConfig,
         tls: Tls,
     ) -> Result<Self, BindError> {
-        let port = Port::new(udp, buffers).map_err(|source| BindError::Io { addr, source })?;
+        let port = OpenPort::new(udp, buffers).map_err(|source| BindError::Io { addr, source })?;
         Self::bind_on(port, shard, addr, config, tls)
     }
 
     /// Whether an endpoint with this config can be opened here.
     pub(crate) fn check_bind(config: &TransportConfig) -> Result<(), BindError> {
-        config.check()?;
+        config.validate()?;
         match tokio::runtime::Handle::try_current() {
             Ok(_) => Ok(()),
             Err(_) => Err(BindError::NoRuntime),
@@ -137,12 +137,12 @@ impl Endpoint {
 
     /// Makes an endpoint of a socket that was opened on `addr`, after [`check_bind`](Self::check_bind).
     pub(crate) fn bind_on(
-        Port {
+        OpenPort {
             udp,
             direct,
             close,
             buffers,
-        }: Port,
+        }: OpenPort,
         shard: usize,
         addr: SocketAddr,
         config: TransportConfig,
@@ -158,7 +158,7 @@ impl Endpoint {
             Arc::clone(&counters),
         ));
         let busy_poll = Arc::new(BusyPoll::new(config.busy_poll));
-        let port: Arc<dyn AsyncUdpSocket> = Arc::new(SharedSocket::new(
+        let port: Arc<dyn AsyncUdpSocket> = Arc::new(DemuxSocket::new(
             Arc::clone(&udp),
             Arc::clone(&side),
             Arc::clone(&busy_poll),
@@ -166,7 +166,7 @@ impl Endpoint {
             quic::receive_bytes_max(&config),
         ));
         let node_name = tls.node_name().into();
-        let key = tls.derived_key(local_addr, shard);
+        let key = tls.reset_key(local_addr, shard);
         let (tls, server) = CurrentTls::new(tls, &config, &counters);
         let quinn = quinn::Endpoint::new_with_abstract_socket(
             // Of the first key for as long as the endpoint lives: peers hold tokens made with it.
@@ -176,24 +176,27 @@ impl Endpoint {
             Arc::new(runtime.clone()),
         )
         .map_err(failed)?;
-        let gate = config.admission.as_ref().map(|a| Arc::new(Gate::new(a)));
-        let (accounts, server_accounts) = (Accounts::new(&config), Accounts::new(&config));
+        let gate = config
+            .admission
+            .as_ref()
+            .map(|a| Arc::new(AdmissionGate::new(a)));
+        let (accounts, server_accounts) = (PeerAccounts::new(&config), PeerAccounts::new(&config));
         let stopped = CancellationToken::new();
         busy_poll.start(stopped.clone());
-        runtime.watch({
+        runtime.on_end({
             let side = Arc::clone(&side);
             move || side.close()
         });
-        let shared = Shared {
+        let shared = EndpointShared {
             quinn,
             runtime,
             registry: Arc::default(),
-            port: close,
-            side: Arc::clone(&side),
+            port_closer: close,
+            side_queue: Arc::clone(&side),
             config,
             counters,
             cancelled_by_shutdown: Counter::default(),
-            cut_by_shutdown: Mutex::default(),
+            aborted_by_shutdown: Mutex::default(),
             accounts,
             server_accounts,
             in_flight: Gauge::default(),
@@ -205,10 +208,10 @@ impl Endpoint {
             cancel_calls: CancellationToken::new(),
             stopped,
             draining: AtomicU8::new(0),
-            lame_duck_until: Mutex::default(),
+            accept_until: Mutex::default(),
             draining_changed: watch::Sender::new(()),
             queue_delay: QueueDelay::default(),
-            gate,
+            admission: gate,
             busy_poll,
             serving: AtomicBool::new(false),
             router: RwLock::default(),
@@ -223,9 +226,9 @@ impl Endpoint {
             .spawn(serve_connections(Arc::clone(&shared), gate));
         // Shards have one identity, and one of them warns of its end.
         if shard == 0 {
-            reload::warn_of_expiry(&shared);
+            tls_reload::warn_of_expiry(&shared);
         }
-        Ok(Self(Arc::new(Handle {
+        Ok(Self(Arc::new(EndpointHandle {
             shared,
             local_addr,
             buffers,
@@ -256,14 +259,14 @@ impl Endpoint {
     /// [`ConnectError`] if no node or another node answers, or if one side does not trust the other. At once if the
     /// name cannot be one, or if `addr` is of an address family that the address bound does not reach.
     pub async fn connect(&self, addr: SocketAddr, name: &str) -> Result<RpcClient, ConnectError> {
-        let opened = self.open(addr, name).await?;
+        let opened = self.connect_within_timeout(addr, name).await?;
         Ok(RpcClient::new(opened, self.config(), None))
     }
 
     /// The datagrams of another protocol on this port. `None` if it was taken before; until then they are dropped.
     pub fn side_channel(&self) -> Option<SideChannel> {
         let taken = self.0.side_channel.lock().take();
-        taken.inspect(SideChannel::open)
+        taken.inspect(SideChannel::attach_reader)
     }
 
     /// Address of the port.
@@ -304,11 +307,11 @@ impl Endpoint {
 
     /// How many calls run and wait; `None` if their number is not [limited](TransportConfig::with_admission).
     pub fn admission(&self) -> Option<AdmissionState> {
-        self.0.shared.gate.as_ref().map(|gate| gate.state())
+        self.0.shared.admission.as_ref().map(|gate| gate.state())
     }
 
     /// What its tasks share, which does not keep it open.
-    pub(crate) fn shared(&self) -> Arc<Shared> {
+    pub(crate) fn shared(&self) -> Arc<EndpointShared> {
         Arc::clone(&self.0.shared)
     }
 
@@ -319,7 +322,7 @@ impl Endpoint {
     }
 }
 
-impl Shared {
+impl EndpointShared {
     pub(crate) fn router(&self) -> Arc<Router> {
         Arc::clone(&self.router.read())
     }
@@ -331,7 +334,7 @@ impl Shared {
             in_flight: u16::try_from(in_flight).unwrap_or(u16::MAX),
             draining: self.is_draining(),
             busy: in_flight >= self.config.calls_max.get().saturating_mul(4) / 5
-                || self.gate.as_ref().is_some_and(|gate| gate.is_busy()),
+                || self.admission.as_ref().is_some_and(|gate| gate.is_busy()),
             queue_delay: self.queue_delay.smoothed(),
         }
     }

@@ -119,12 +119,12 @@ impl RpcError {
     /// exceeded before it ran is one of those, with a new deadline.
     pub fn is_retryable(&self) -> bool {
         let is_late = self.0.code == Code::DeadlineExceeded && !self.forbids_retry();
-        self.0.processed == Processed::No && (is_late || self.lies_with_the_node())
+        self.0.processed == Processed::No && (is_late || self.is_fault_of_node())
     }
 
     /// Whether the same call may be made again if running it twice does no harm.
     pub fn is_retryable_if_idempotent(&self) -> bool {
-        self.is_retryable() || self.0.processed == Processed::Maybe && self.lies_with_the_node()
+        self.is_retryable() || self.0.processed == Processed::Maybe && self.is_fault_of_node()
     }
 
     /// Whether the fault lies with this process, so that no other node helps: the
@@ -135,7 +135,7 @@ impl RpcError {
         source.is_some_and(ConnectError::is_local)
     }
 
-    fn lies_with_the_node(&self) -> bool {
+    fn is_fault_of_node(&self) -> bool {
         !self.forbids_retry()
             && !self.is_local()
             && matches!(
@@ -264,7 +264,7 @@ pub enum ConnectError {
     },
     /// The other side does not trust this node's certificate, or wants one and got none.
     #[error("certificate of this node was rejected by {addr}: {reason}")]
-    RefusedByPeer {
+    CertificateRejected {
         /// The address that was dialled.
         addr: SocketAddr,
         /// The TLS alert that it sent.
@@ -323,7 +323,7 @@ impl ConnectError {
             | Self::Timeout { addr, .. }
             | Self::WrongNode { addr, .. }
             | Self::Untrusted { addr, .. }
-            | Self::RefusedByPeer { addr, .. }
+            | Self::CertificateRejected { addr, .. }
             | Self::Denied { addr, .. }
             | Self::Refused { addr, .. }
             | Self::Disconnected { addr }

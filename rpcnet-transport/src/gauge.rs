@@ -14,7 +14,7 @@ pub(crate) struct Gauge(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     count: AtomicUsize,
-    none: Notify,
+    reached_zero: Notify,
 }
 
 /// One of what the gauge counts, until it is dropped.
@@ -28,13 +28,13 @@ impl Gauge {
         (GaugeGuard(Arc::clone(&self.0)), count)
     }
 
-    /// Counts one more without a guard; [`lower`](Self::lower) has to follow. Says how many there are with it.
-    pub(crate) fn raise(&self) -> usize {
+    /// Counts one more without a guard; [`decrement`](Self::decrement) has to follow. Says how many there are with it.
+    pub(crate) fn increment(&self) -> usize {
         self.0.count.fetch_add(1, SeqCst) + 1
     }
 
-    pub(crate) fn lower(&self) {
-        self.0.lower();
+    pub(crate) fn decrement(&self) {
+        self.0.decrement();
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -42,9 +42,9 @@ impl Gauge {
     }
 
     /// Ends when there are none.
-    pub(crate) async fn none(&self) {
+    pub(crate) async fn wait_for_zero(&self) {
         loop {
-            let notified = self.0.none.notified();
+            let notified = self.0.reached_zero.notified();
             if self.count() == 0 {
                 return;
             }
@@ -54,15 +54,15 @@ impl Gauge {
 }
 
 impl Inner {
-    fn lower(&self) {
+    fn decrement(&self) {
         if self.count.fetch_sub(1, SeqCst) == 1 {
-            self.none.notify_waiters();
+            self.reached_zero.notify_waiters();
         }
     }
 }
 
 impl Drop for GaugeGuard {
     fn drop(&mut self) {
-        self.0.lower();
+        self.0.decrement();
     }
 }

@@ -48,7 +48,7 @@ impl Inherited {
     }
 
     /// The earlier of this deadline and another.
-    pub(crate) fn sooner(
+    pub(crate) fn earlier_deadline(
         &self,
         other: Option<tokio::time::Instant>,
     ) -> Option<tokio::time::Instant> {
@@ -59,8 +59,8 @@ impl Inherited {
     }
 
     /// Sets it for this thread, until the guard is dropped.
-    pub(crate) fn enter(self) -> Scope {
-        Scope {
+    pub(crate) fn enter(self) -> InheritedScope {
+        InheritedScope {
             before: CURRENT.replace(self),
         }
     }
@@ -68,11 +68,11 @@ impl Inherited {
 
 /// Puts back what was set before, also when a handler panics.
 #[derive(Debug)]
-pub(crate) struct Scope {
+pub(crate) struct InheritedScope {
     before: Inherited,
 }
 
-impl Drop for Scope {
+impl Drop for InheritedScope {
     fn drop(&mut self) {
         CURRENT.set(self.before);
     }
@@ -144,9 +144,12 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let ours = Inherited::new(Some(now), Priority::default());
-        assert_eq!(ours.sooner(Some(later)), Some(now));
-        assert_eq!(ours.sooner(None), Some(now));
-        assert_eq!(Inherited::default().sooner(Some(later)), Some(later));
-        assert_eq!(Inherited::default().sooner(None), None);
+        assert_eq!(ours.earlier_deadline(Some(later)), Some(now));
+        assert_eq!(ours.earlier_deadline(None), Some(now));
+        assert_eq!(
+            Inherited::default().earlier_deadline(Some(later)),
+            Some(later)
+        );
+        assert_eq!(Inherited::default().earlier_deadline(None), None);
     }
 }

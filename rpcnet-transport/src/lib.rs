@@ -4,7 +4,7 @@ mod accounts;
 mod authorize;
 mod busy_poll;
 mod client;
-mod closing;
+mod close;
 mod code;
 mod codec;
 mod config;
@@ -19,7 +19,6 @@ mod peer;
 mod printable;
 mod priority;
 mod quic;
-mod reload;
 mod runtime;
 mod send_priority;
 mod server;
@@ -29,13 +28,14 @@ mod stats;
 mod status;
 mod stream;
 mod tls;
+mod tls_reload;
 pub mod wire;
 
 #[cfg(feature = "dev-certs")]
 pub use crate::tls::{DevCa, NodePem};
 pub use crate::{
     authorize::PeerIdentity,
-    client::{CallOptions, CloseReason, ConnectionNews, RpcClient, Upload},
+    client::{CallOptions, CloseReason, ConnectionEvent, RpcClient, Upload},
     code::{Code, Processed},
     codec::{CodecError, Decode, Encode, Raw},
     config::{AckFrequency, ConfigError, TransportConfig},
@@ -45,16 +45,16 @@ pub use crate::{
     memory::{MemoryNetwork, MemoryStats},
     peer::Peer,
     priority::Priority,
-    reload::TlsReloadError,
     server::{
-        Admission, AdmissionState, CallContext, Dispatch, Fallible, IntoReply, KeyMemory, Plain,
-        Router, RpcServer,
+        Admission, AdmissionState, CallContext, Dispatch, IdempotencyCache, IntoReply, ResultReply,
+        Router, RpcServer, ValueReply,
     },
     shards::Shards,
     socket::{SideChannel, SocketBuffers},
     stats::TransportStats,
     status::Status,
     stream::{Receiver, Sender},
-    tls::{Part, PemPaths, Tls, TlsError},
+    tls::{PemPaths, Tls, TlsError, TlsPart},
+    tls_reload::TlsReloadError,
     wire::LoadReport,
 };

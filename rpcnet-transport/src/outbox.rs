@@ -11,28 +11,28 @@ use bytes::{Bytes, BytesMut};
 use quinn::{VarInt, WriteError};
 use tokio::time::Instant;
 
-use crate::{send_priority::LaneShare, stream::Cut};
+use crate::{send_priority::LaneSendRate, stream::ResetCode};
 
 /// The writing half of a lane. Dropped without [`finish`](Self::finish), it is reset: an end without a word would say that all
 /// is well.
 pub(crate) struct Outbox {
     stream: quinn::SendStream,
     connection: quinn::Connection,
-    share: LaneShare,
+    share: LaneSendRate,
     /// Whole frames, not yet handed over.
     queued: BytesMut,
     /// How much memory is made for them the next time.
     buffer_bytes: usize,
     /// Being handed over.
-    leaving: Bytes,
+    writing: Bytes,
     /// Bytes that QUIC has taken.
-    taken: u64,
+    bytes_written: u64,
     open: bool,
 }
 
 impl Outbox {
     pub(crate) fn new(stream: quinn::SendStream, connection: quinn::Connection) -> Self {
-        let share = LaneShare::new(Instant::now());
+        let share = LaneSendRate::new(Instant::now());
         // Fails only if the stream has ended.
         let _ = stream.set_priority(share.priority());
         Self {
@@ -41,15 +41,15 @@ impl Outbox {
             share,
             queued: BytesMut::new(),
             buffer_bytes: BUFFER_BYTES_MIN,
-            leaving: Bytes::new(),
-            taken: 0,
+            writing: Bytes::new(),
+            bytes_written: 0,
             open: true,
         }
     }
 
     /// Where a frame of at most so many bytes is to be appended. Memory is made for many at a time, and for more each
     /// time, so that a lane with little to do holds little.
-    pub(crate) fn room(&mut self, bytes: usize) -> &mut BytesMut {
+    pub(crate) fn reserve(&mut self, bytes: usize) -> &mut BytesMut {
         if self.queued.capacity() - self.queued.len() < bytes {
             self.queued.reserve(bytes.max(self.buffer_bytes));
             self.buffer_bytes = (2 * self.buffer_bytes).min(BUFFER_BYTES_MAX);
@@ -59,12 +59,12 @@ impl Outbox {
 
     /// Bytes that QUIC has not taken.
     pub(crate) fn len(&self) -> usize {
-        self.queued.len() + self.leaving.len()
+        self.queued.len() + self.writing.len()
     }
 
     /// Bytes that QUIC has taken so far.
-    pub(crate) fn taken(&self) -> u64 {
-        self.taken
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.bytes_written
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -74,15 +74,15 @@ impl Outbox {
     /// Hands everything over in as few writes as flow control allows.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
         loop {
-            if self.leaving.is_empty() {
+            if self.writing.is_empty() {
                 if self.queued.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
-                self.leaving = self.queued.split().freeze();
+                self.writing = self.queued.split().freeze();
             }
-            let write = self.stream.write_chunks(slice::from_mut(&mut self.leaving));
+            let write = self.stream.write_chunks(slice::from_mut(&mut self.writing));
             let written = ready!(pin!(write).poll(cx))?;
-            self.taken += written.bytes as u64;
+            self.bytes_written += written.bytes as u64;
             if self.share.note(written.bytes) {
                 self.update_priority();
             }
@@ -119,21 +119,21 @@ impl Outbox {
         }
     }
 
-    pub(crate) fn cut(&mut self, why: Cut) {
+    pub(crate) fn reset(&mut self, why: ResetCode) {
         if std::mem::replace(&mut self.open, false) {
             // Fails only if it was reset before.
             let _ = self.stream.reset(VarInt::from_u32(why as u32));
         }
     }
 
-    pub(crate) fn index(&self) -> u64 {
+    pub(crate) fn stream_index(&self) -> u64 {
         self.stream.id().index()
     }
 }
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        self.cut(Cut::Cancelled);
+        self.reset(ResetCode::Cancelled);
     }
 }
 

@@ -11,16 +11,16 @@ use quinn::{
 use crate::{
     AckFrequency, CloseReason, ConnectError, TransportConfig,
     accounts::WINDOW_FLOOR,
-    closing::{
+    close::{
         CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_NO_NAME, CLOSE_SHUTDOWN, CLOSE_UNTRUSTED,
-        CongestionConfig, streams_taken,
+        CongestionConfig, streams_accepted,
     },
     config::UDP_PAYLOAD_BYTES_MAX,
     printable::{Printable, printable},
-    tls::DerivedKey,
+    tls::ResetKey,
 };
 
-pub(crate) fn endpoint_config(config: &TransportConfig, key: DerivedKey) -> quinn::EndpointConfig {
+pub(crate) fn endpoint_config(config: &TransportConfig, key: ResetKey) -> quinn::EndpointConfig {
     let udp_payload_bytes_max = receive_bytes_max(config);
     let mut config = quinn::EndpointConfig::new(Arc::new(key.clone()));
     config.cid_generator(move || Box::new(key.clone()));
@@ -49,7 +49,7 @@ pub(crate) fn server_config(
     let crypto = QuicServerConfig::try_from(crypto)
         .expect("the ring provider has the cipher suite that QUIC begins with");
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    let mut transport = transport(config, config.streams_max.get(), 0);
+    let mut transport = transport_config(config, config.streams_max.get(), 0);
     // Until it is known whose connection it is, and how many that one has.
     transport
         .receive_window(VarInt::from_u32(
@@ -70,11 +70,15 @@ pub(crate) fn client_config(
 ) -> quinn::ClientConfig {
     let mut client = quinn::ClientConfig::new(crypto);
     // Servers do not call back on a connection that was made to them.
-    client.transport_config(Arc::new(transport(config, 0, config.uni_streams_max.get())));
+    client.transport_config(Arc::new(transport_config(
+        config,
+        0,
+        config.uni_streams_max.get(),
+    )));
     client
 }
 
-fn transport(
+fn transport_config(
     config: &TransportConfig,
     streams_max: u32,
     uni_streams_max: u32,
@@ -136,13 +140,13 @@ pub(crate) fn connect_error(
         }
         ConnectionError::ConnectionClosed(close) => match tls_alert(close.error_code) {
             Some(NO_APPLICATION_PROTOCOL) => ConnectError::Protocol { addr, reason },
-            Some(_) => ConnectError::RefusedByPeer { addr, reason },
+            Some(_) => ConnectError::CertificateRejected { addr, reason },
             None => ConnectError::Refused { addr, reason },
         },
         ConnectionError::ApplicationClosed(close)
             if [CLOSE_NO_NAME, CLOSE_UNTRUSTED].contains(&close.error_code) =>
         {
-            ConnectError::RefusedByPeer { addr, reason }
+            ConnectError::CertificateRejected { addr, reason }
         }
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_DENIED => {
             let reason = String::from_utf8_lossy(&close.reason).into_owned();
@@ -172,7 +176,7 @@ pub(crate) fn with_printable_reason(error: ConnectionError) -> ConnectionError {
     match error {
         ConnectionError::ApplicationClosed(close) => {
             let code = close.error_code;
-            let reason = match streams_taken(&close) {
+            let reason = match streams_accepted(&close) {
                 Some(taken) if code == CLOSE_SHUTDOWN => {
                     format!("shutdown, streams taken: {taken}")
                 }
@@ -197,7 +201,7 @@ pub(crate) fn with_printable_reason(error: ConnectionError) -> ConnectionError {
 }
 
 /// Whether the handshake failed on this side, as it does when the other side's certificate is refused.
-pub(crate) fn is_own_refusal(error: &ConnectionError) -> bool {
+pub(crate) fn is_local_tls_failure(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::TransportError(error) if tls_alert(error.code).is_some())
 }
 
@@ -208,7 +212,7 @@ pub(crate) fn is_driver_lost(error: &ConnectionError) -> bool {
 }
 
 /// Whether a handshake failed because one side does not trust the certificate of the other, or got none.
-pub(crate) fn is_about_certificates(error: &ConnectionError) -> bool {
+pub(crate) fn is_certificate_failure(error: &ConnectionError) -> bool {
     let code = match error {
         ConnectionError::ConnectionClosed(close) => close.error_code,
         ConnectionError::TransportError(error) => error.code,

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Code, ConnectError, Processed, RpcError,
-    closing::{CLOSE_DONE, close_at_once},
+    close::{CLOSE_DONE, close_at_once},
 };
 
 /// The runtime that an endpoint was bound in. Its tasks and timers run there, whatever thread calls. Cheap to clone.
@@ -33,16 +33,16 @@ pub(crate) struct EndpointRuntime(Arc<Inner>);
 
 struct Inner {
     handle: Handle,
-    end: Arc<End>,
+    end: Arc<RuntimeEnd>,
 }
 
 /// What outlives the runtime.
 #[derive(Default)]
-struct End {
+struct RuntimeEnd {
     has_ended: AtomicBool,
     ended: CancellationToken,
     /// Nothing of the endpoint is left.
-    unneeded: CancellationToken,
+    endpoint_dropped: CancellationToken,
 }
 
 /// The runtime of an endpoint has ended, and its connections with it.
@@ -50,8 +50,8 @@ struct End {
 pub(crate) struct RuntimeEnded;
 
 /// Lives in a task: its drop is the first that is heard of the end of the runtime.
-struct Sentinel<F: FnOnce()> {
-    end: Arc<End>,
+struct RuntimeEndGuard<F: FnOnce()> {
+    end: Arc<RuntimeEnd>,
     at_end: Option<F>,
 }
 
@@ -68,14 +68,14 @@ impl EndpointRuntime {
     }
 
     /// Begins to watch over the runtime. `at_end` is called when it ends before the endpoint does.
-    pub(crate) fn watch(&self, at_end: impl FnOnce() + Send + 'static) {
-        let sentinel = Sentinel {
+    pub(crate) fn on_end(&self, at_end: impl FnOnce() + Send + 'static) {
+        let sentinel = RuntimeEndGuard {
             end: Arc::clone(&self.0.end),
             at_end: Some(at_end),
         };
         self.0.handle.spawn(async move {
             let sentinel = sentinel;
-            sentinel.end.unneeded.cancelled().await;
+            sentinel.end.endpoint_dropped.cancelled().await;
         });
     }
 
@@ -95,12 +95,12 @@ impl EndpointRuntime {
 
     /// Whether it has ended, known or not. Its tasks are dropped in any order, so the first of them are missed before the end
     /// is known. Not for the way of every call.
-    pub(crate) fn is_gone(&self) -> bool {
+    pub(crate) fn probe_ended(&self) -> bool {
         if !self.has_ended() {
             // A runtime takes no more tasks before it drops the first.
             let probe = self.0.handle.spawn(std::future::pending::<()>());
             if probe.is_finished() {
-                self.note_end();
+                self.mark_ended();
             }
             probe.abort();
         }
@@ -108,8 +108,8 @@ impl EndpointRuntime {
     }
 
     /// Takes note that it has ended: one of its tasks was dropped.
-    fn note_end(&self) {
-        self.0.end.note();
+    fn mark_ended(&self) {
+        self.0.end.mark();
     }
 
     /// Ends when the runtime does, unless nothing of the endpoint is left before.
@@ -117,7 +117,7 @@ impl EndpointRuntime {
         self.0.end.ended.cancelled().await;
     }
 
-    /// A timer of the runtime. It is to be polled by way of [`poll_inside`](Self::poll_inside).
+    /// A timer of the runtime. It is to be polled by way of [`poll_in_runtime`](Self::poll_in_runtime).
     pub(crate) fn sleep_until(&self, at: tokio::time::Instant) -> Sleep {
         let _inside = self.0.handle.enter();
         sleep_until(at)
@@ -129,13 +129,13 @@ impl EndpointRuntime {
     /// # Errors
     ///
     /// If the runtime has ended: the future is not polled any more.
-    pub(crate) async fn inside<F: Future>(&self, future: F) -> Result<F::Output, RuntimeEnded> {
+    pub(crate) async fn in_runtime<F: Future>(&self, future: F) -> Result<F::Output, RuntimeEnded> {
         let mut future = pin!(future);
-        poll_fn(|cx| self.poll_inside(|| future.as_mut().poll(cx))).await
+        poll_fn(|cx| self.poll_in_runtime(|| future.as_mut().poll(cx))).await
     }
 
     /// [`inside`](Self::inside), for a single poll.
-    pub(crate) fn poll_inside<T>(
+    pub(crate) fn poll_in_runtime<T>(
         &self,
         poll: impl FnOnce() -> Poll<T>,
     ) -> Poll<Result<T, RuntimeEnded>> {
@@ -152,24 +152,27 @@ impl EndpointRuntime {
     }
 
     /// [`inside`](Self::inside) on a thread that has no runtime; another runtime's own timers are as good.
-    pub(crate) async fn inside_any<F: Future>(&self, future: F) -> Result<F::Output, RuntimeEnded> {
+    pub(crate) async fn in_any_runtime<F: Future>(
+        &self,
+        future: F,
+    ) -> Result<F::Output, RuntimeEnded> {
         match Handle::try_current() {
             Ok(_) => Ok(future.await),
-            Err(_) => self.inside(future).await,
+            Err(_) => self.in_runtime(future).await,
         }
     }
 
     /// The error of a call, which is that the runtime has ended if it has and the connection was lost.
     pub(crate) fn explain(&self, error: RpcError) -> RpcError {
-        if error.code() != Code::Unavailable || error.is_local() || !self.is_gone() {
+        if error.code() != Code::Unavailable || error.is_local() || !self.probe_ended() {
             return error;
         }
         RuntimeEnded.into_error(error.processed())
     }
 }
 
-impl End {
-    fn note(&self) {
+impl RuntimeEnd {
+    fn mark(&self) {
         self.has_ended.store(true, SeqCst);
         self.ended.cancel();
     }
@@ -195,7 +198,7 @@ impl CloseOnRuntimeEnd {
     }
 
     /// Calls this after it had to close the connection.
-    pub(crate) fn then(mut self, at_end: impl FnOnce() + Send + Sync + 'static) -> Self {
+    pub(crate) fn on_runtime_end(mut self, at_end: impl FnOnce() + Send + Sync + 'static) -> Self {
         self.at_end = Some(Box::new(at_end));
         self
     }
@@ -217,7 +220,7 @@ impl Drop for CloseOnRuntimeEnd {
         }
         // Else something in the task panicked.
         if !std::thread::panicking() {
-            self.runtime.note_end();
+            self.runtime.mark_ended();
         }
         let reason = b"the task of the connection ended";
         close_at_once(&self.connection, CLOSE_DONE, reason);
@@ -236,16 +239,16 @@ impl RuntimeEnded {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.end.unneeded.cancel();
+        self.end.endpoint_dropped.cancel();
     }
 }
 
-impl<F: FnOnce()> Drop for Sentinel<F> {
+impl<F: FnOnce()> Drop for RuntimeEndGuard<F> {
     fn drop(&mut self) {
-        if self.end.unneeded.is_cancelled() {
+        if self.end.endpoint_dropped.is_cancelled() {
             return;
         }
-        self.end.note();
+        self.end.mark();
         if let Some(at_end) = self.at_end.take() {
             at_end();
         }

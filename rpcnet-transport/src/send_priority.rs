@@ -19,14 +19,14 @@ pub(crate) const FAIR: i32 = 0;
 /// bulk traffic itself and takes turns with the others: strict priority would starve them for as long as small calls fill the
 /// path.
 #[derive(Debug)]
-pub(crate) struct LaneShare {
+pub(crate) struct LaneSendRate {
     /// Bytes since then.
     bytes: u64,
     since: Instant,
     is_ahead: bool,
 }
 
-impl LaneShare {
+impl LaneSendRate {
     /// The share of a lane that has sent nothing, which is ahead.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl LaneShare {
         }
         let (window, round_trip) = path();
         // Bytes per time against window per round trip, without a division.
-        let used = u128::from(self.bytes) * round_trip.as_nanos() * u128::from(SHARE);
+        let used = u128::from(self.bytes) * round_trip.as_nanos() * u128::from(PATH_SHARE_DIVISOR);
         let is_ahead = used <= u128::from(window) * elapsed.as_nanos();
         (self.bytes, self.since) = (0, now);
         std::mem::replace(&mut self.is_ahead, is_ahead) != is_ahead
@@ -64,7 +64,7 @@ impl LaneShare {
 }
 
 /// The part of the path's rate that a lane may use ahead of others: one of so many.
-const SHARE: u64 = 8;
+const PATH_SHARE_DIVISOR: u64 = 8;
 
 /// Bytes after which the rate is looked at: frames of some hundred small calls.
 const SAMPLE_BYTES: u64 = 32 * 1_024;
@@ -80,7 +80,7 @@ mod tests {
     const PATH: (u64, Duration) = (250_000, Duration::from_millis(20));
 
     /// Sends so many bytes a millisecond, in writes of one millisecond each. Returns the priorities that were set.
-    fn send(share: &mut LaneShare, now: &mut Instant, bytes: usize, time_ms: u64) -> Vec<i32> {
+    fn send(share: &mut LaneSendRate, now: &mut Instant, bytes: usize, time_ms: u64) -> Vec<i32> {
         let mut set = Vec::new();
         for _ in 0..time_ms {
             *now += Duration::from_millis(1);
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_lane_that_uses_more_than_an_eighth_of_the_path_takes_turns_until_it_uses_less() {
         let mut now = Instant::now();
-        let mut share = LaneShare::new(now);
+        let mut share = LaneSendRate::new(now);
         assert_eq!(share.priority(), AHEAD);
         // The path carries 12,500 bytes a millisecond.
         assert_eq!(send(&mut share, &mut now, 1_500, 1_000), []);
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_burst_after_a_pause_is_sent_ahead() {
         let mut now = Instant::now();
-        let mut share = LaneShare::new(now);
+        let mut share = LaneSendRate::new(now);
         for _ in 0..10 {
             now += Duration::from_secs(1);
             assert!(share.note(1_000_000));
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn small_writes_of_a_lane_that_is_ahead_read_no_clock() {
-        let mut share = LaneShare::new(Instant::now());
+        let mut share = LaneSendRate::new(Instant::now());
         assert!((0..SAMPLE_BYTES - 1).all(|_| !share.note(1)));
         assert!(share.note(1));
     }

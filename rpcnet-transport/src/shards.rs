@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     BindError, Endpoint, Router, ShutdownReport, SideChannel, SocketBuffers, Tls, TransportConfig,
-    TransportStats, endpoint::Shared, socket,
+    TransportStats, endpoint::EndpointShared, socket,
 };
 
 /// A server on one port with several threads, each with a runtime, a socket and connections of its own, so that they share
@@ -98,7 +98,7 @@ impl Shards {
         tls: Tls,
         shards: NonZeroUsize,
     ) -> Result<Self, BindError> {
-        config.check()?;
+        config.validate()?;
         let sockets = socket::open_shared(addr, config.socket_buffer_bytes, shards.get())?;
         let failed = |source| BindError::Io { addr, source };
         let stop = CancellationToken::new();
@@ -108,7 +108,7 @@ impl Shards {
         let guard = stop.clone().drop_guard();
         let mut threads = Vec::with_capacity(shards.get());
         for (shard, (udp, buffers)) in sockets.into_iter().enumerate() {
-            let seed = Seed {
+            let seed = ShardSetup {
                 shard,
                 udp,
                 buffers,
@@ -120,7 +120,7 @@ impl Shards {
             let thread = thread::Builder::new()
                 .name(format!("rpcnet-shard-{shard}"))
                 .spawn(move || {
-                    run(seed, &stop, opened);
+                    run_shard(seed, &stop, opened);
                     drop(runs);
                 })
                 .map_err(failed)?;
@@ -203,10 +203,10 @@ impl Shards {
         join_all(self.0.endpoints.iter().map(Endpoint::idle)).await;
     }
 
-    /// Says on all shards that they take no new calls, and goes on taking them. See [`Endpoint::announce_draining`].
-    pub fn announce_draining(&self, draining: bool) {
+    /// Says on all shards that they take no new calls, and goes on taking them. See [`Endpoint::advertise_draining`].
+    pub fn advertise_draining(&self, draining: bool) {
         for endpoint in &self.0.endpoints {
-            endpoint.announce_draining(draining);
+            endpoint.advertise_draining(draining);
         }
     }
 
@@ -248,7 +248,7 @@ impl Shards {
 
 impl Inner {
     /// Whether waiting here would hold up tasks, or wait for itself.
-    fn may_wait(&self) -> bool {
+    fn may_block(&self) -> bool {
         let me = thread::current().id();
         Handle::try_current().is_err() && self.threads.iter().all(|t| t.thread().id() != me)
     }
@@ -259,10 +259,10 @@ impl Drop for Inner {
         // Closes the connections; the threads say so to the other ends before they stop.
         self.endpoints.clear();
         self.stop.cancel();
-        if !self.may_wait() {
+        if !self.may_block() {
             return;
         }
-        let deadline = Instant::now() + JOIN_MAX;
+        let deadline = Instant::now() + JOIN_TIMEOUT;
         let ended = loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.running.get_mut().recv_timeout(left) {
@@ -293,7 +293,7 @@ impl fmt::Debug for Shards {
 }
 
 /// What a shard is made of.
-struct Seed {
+struct ShardSetup {
     shard: usize,
     udp: UdpSocket,
     buffers: SocketBuffers,
@@ -303,22 +303,22 @@ struct Seed {
 }
 
 /// The life of a shard's thread.
-fn run(
-    seed: Seed,
+fn run_shard(
+    seed: ShardSetup,
     stop: &CancellationToken,
     opened: mpsc::SyncSender<Result<(usize, Endpoint), BindError>>,
 ) {
     let shard = seed.shard;
-    match open(seed) {
+    match open_shard(seed) {
         Ok((runtime, endpoint)) => {
-            let shared: Arc<Shared> = endpoint.shared();
+            let shared: Arc<EndpointShared> = endpoint.shared();
             // It has room for one of each shard.
             let _ = opened.try_send(Ok((shard, endpoint)));
             // Who waits for all shards waits until none has anything more to say.
             drop(opened);
             runtime.block_on(async {
                 stop.cancelled().await;
-                shared.farewell().await;
+                shared.flush_closes().await;
             });
             // Blocking work that handlers gave away may go on.
             runtime.shutdown_background();
@@ -329,8 +329,8 @@ fn run(
     }
 }
 
-fn open(seed: Seed) -> Result<(Runtime, Endpoint), BindError> {
-    let Seed {
+fn open_shard(seed: ShardSetup) -> Result<(Runtime, Endpoint), BindError> {
+    let ShardSetup {
         shard,
         udp,
         buffers,
@@ -350,7 +350,7 @@ fn open(seed: Seed) -> Result<(Runtime, Endpoint), BindError> {
 }
 
 /// How long the drop of the last handle waits for the threads.
-const JOIN_MAX: Duration = Duration::from_secs(1);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]
 mod tests;

@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all};
 use rpcnet_transport::{
-    Admission, CallContext, CallOptions, DevCa, Endpoint, KeyMemory, MemoryNetwork, PeerIdentity,
-    Priority, Receiver, Router, RpcClient, RpcServer, Status, TransportConfig,
+    Admission, CallContext, CallOptions, DevCa, Endpoint, IdempotencyCache, MemoryNetwork,
+    PeerIdentity, Priority, Receiver, Router, RpcClient, RpcServer, Status, TransportConfig,
 };
 use tokio::{
     task::JoinSet,
@@ -96,7 +96,7 @@ fn router() -> Router {
             sleep(LONG).await;
             Ok(body)
         })
-        .with_idempotency("once", KeyMemory::new())
+        .with_idempotency("once", IdempotencyCache::new())
         .client_streaming("parts", |_cx, mut parts: Receiver<u64>| async move {
             while parts.message().await?.is_some() {}
             sleep(LONG).await;

@@ -1,25 +1,25 @@
 //! `cargo xtask bench`: how fast it is, next to what people would use instead.
 
 mod bulk;
-mod cells;
+mod client_process;
 mod cluster;
 mod connections;
 mod cores;
 mod figure;
-pub(crate) mod flood;
+pub(crate) mod flood_process;
 mod floods;
 pub(crate) mod gossip;
+mod grid;
 mod loss;
 mod network;
 pub(crate) mod node;
 mod open_loop;
 mod options;
-mod ours;
-mod pair;
 mod pick;
 mod reconnect;
 mod rows;
 mod rpc;
+mod rpcnet_subject;
 mod sizes;
 mod streaming;
 mod streams;

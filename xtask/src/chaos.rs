@@ -10,23 +10,23 @@
 //! must not run twice did.
 
 mod attacker;
-mod calls;
+mod call_report;
+mod checks;
+mod cluster;
 mod director;
-mod ledger;
+mod execution_log;
 pub(crate) mod namespaces;
 pub(crate) mod node;
 mod protocol;
 mod scenario;
-mod script;
-mod stage;
-mod verdict;
+mod timeline;
 
 use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 use xtask_report::Document;
 
-use self::{scenario::Scenario, verdict::Row};
+use self::{checks::Row, scenario::Scenario};
 use crate::{project, signal::interrupted};
 
 /// What goes wrong, and how many calls meet with it.
@@ -88,7 +88,7 @@ pub(crate) fn run(options: &Options) -> project::Outcome {
         .build()?;
     let outcome = runtime.block_on(async {
         tokio::select! {
-            outcome = played(options) => outcome.map(Some),
+            outcome = run_scenarios(options) => outcome.map(Some),
             signal = interrupted() => signal.map(|()| None).map_err(Into::into),
         }
     })?;
@@ -99,12 +99,12 @@ pub(crate) fn run(options: &Options) -> project::Outcome {
     }))
 }
 
-async fn played(options: &Options) -> project::Outcome {
+async fn run_scenarios(options: &Options) -> project::Outcome {
     if options.hosts.namespaces {
         return namespaces::run(&options.hosts, options.quick, options.json.as_ref()).await;
     }
     let rows = all(options).await?;
-    print!("{}", verdict::report(&rows));
+    print!("{}", checks::results_table(&rows));
     if let Some(file) = &options.json {
         Document::new("chaos", &rows).write(file)?;
     }
@@ -125,8 +125,8 @@ async fn all(options: &Options) -> Result<Vec<Row>, Box<dyn Error>> {
     );
     let mut rows = Vec::new();
     for scenario in options.scenarios() {
-        println!("{}: {}", scenario.name(), scenario.about());
-        rows.push(script::play(scenario, options).await?);
+        println!("{}: {}", scenario.name(), scenario.description());
+        rows.push(timeline::run_scenario(scenario, options).await?);
     }
     println!();
     Ok(rows)

@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn every_nested_lock_file_is_checked() {
         let mut list = project::program("git");
-        let tracked = project::output_of(list.args(["ls-files", "*/Cargo.lock"])).unwrap();
+        let tracked = project::run_for_stdout(list.args(["ls-files", "*/Cargo.lock"])).unwrap();
         let tracked: BTreeSet<_> = tracked.lines().map(String::from).collect();
         let checked = NESTED.map(|manifest| manifest.replace(".toml", ".lock"));
         assert_eq!(tracked, BTreeSet::from(checked));

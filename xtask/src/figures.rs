@@ -19,7 +19,7 @@ use crate::project::{self, Outcome};
 use table::number;
 
 /// A figure of the README, and the command that prints it.
-struct Claim {
+struct ReadmeFigure {
     /// What a line begins with that is followed by the table.
     heading: &'static str,
     /// Label of the row and of the column in it.
@@ -39,10 +39,10 @@ struct Claim {
 /// When the README has no such figure, or a command does not print one.
 pub(crate) fn run() -> Outcome {
     let readme = fs::read_to_string(project::root().join(README))?;
-    let claims = claims();
+    let claims = readme_figures();
     let (mut wrong, mut rows) = (0, HashMap::new());
     for claim in &claims {
-        let said = said(&readme, claim)?;
+        let said = readme_value(&readme, claim)?;
         let row = match rows.entry(claim.run) {
             Entry::Occupied(row) => row.into_mut(),
             Entry::Vacant(place) => place.insert(first_row(claim.run)?),
@@ -50,11 +50,11 @@ pub(crate) fn run() -> Outcome {
         let printed = row[claim.field].as_f64();
         let printed =
             printed.ok_or_else(|| format!("{:?} prints no {}", claim.run, claim.field))?;
-        let verdict = match agree(said, printed) {
+        let verdict = match is_within_tolerance(said, printed) {
             true => "agrees ",
             false => "DIFFERS",
         };
-        wrong += usize::from(!agree(said, printed));
+        wrong += usize::from(!is_within_tolerance(said, printed));
         let ((row, column), (scenario, case)) = (claim.cell, claim.run);
         let field = claim.field;
         println!(
@@ -69,7 +69,7 @@ pub(crate) fn run() -> Outcome {
 }
 
 /// What the README says.
-fn said(readme: &str, claim: &Claim) -> Result<f64, String> {
+fn readme_value(readme: &str, claim: &ReadmeFigure) -> Result<f64, String> {
     let (row, column) = claim.cell;
     let cell = table::cell(readme, claim.heading, row, column)?;
     number(cell, claim.nth)
@@ -89,20 +89,20 @@ fn first_row((scenario, case): (&str, &str)) -> Result<Value, Box<dyn Error>> {
         case,
         "--json",
     ]);
-    project::output_of(run.arg(&file))?;
+    project::run_for_stdout(run.arg(&file))?;
     let mut printed: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
     Ok(printed["rows"][0].take())
 }
 
 /// Whether a figure may stand for another: mathematical functions differ in the last digit from system to
 /// system, and that can change what a cluster does next.
-fn agree(said: f64, printed: f64) -> bool {
+fn is_within_tolerance(said: f64, printed: f64) -> bool {
     (said - printed).abs() <= 0.05 + 0.05 * printed.abs()
 }
 
 /// The figures that are compared.
-fn claims() -> Vec<Claim> {
-    let main = |row, case, field| Claim {
+fn readme_figures() -> Vec<ReadmeFigure> {
+    let main = |row, case, field| ReadmeFigure {
         heading: "Whole clusters in virtual time",
         cell: (row, "rpcnet"),
         nth: 0,
@@ -131,13 +131,18 @@ fn claims() -> Vec<Claim> {
     ];
     for ((heading, row), (scenario, columns), fields) in tables {
         for (column, case) in columns {
-            claims.extend(fields.into_iter().enumerate().map(|(nth, field)| Claim {
-                heading,
-                cell: (row, column),
-                nth,
-                run: (scenario, case),
-                field,
-            }));
+            claims.extend(
+                fields
+                    .into_iter()
+                    .enumerate()
+                    .map(|(nth, field)| ReadmeFigure {
+                        heading,
+                        cell: (row, column),
+                        nth,
+                        run: (scenario, case),
+                        field,
+                    }),
+            );
         }
     }
     claims
@@ -167,17 +172,17 @@ mod tests {
     #[test]
     fn every_claim_is_in_the_readme() {
         let readme = fs::read_to_string(project::root().join(README)).unwrap();
-        for claim in claims() {
-            let said = said(&readme, &claim);
+        for claim in readme_figures() {
+            let said = readme_value(&readme, &claim);
             assert!(said.is_ok(), "{said:?}");
         }
     }
 
     #[test]
     fn a_figure_of_yesterday_differs() {
-        assert!(agree(3.4, 3.43));
-        assert!(agree(282.0, 281.77));
-        assert!(!agree(3.6, 4.18));
-        assert!(!agree(0.0, 1.0));
+        assert!(is_within_tolerance(3.4, 3.43));
+        assert!(is_within_tolerance(282.0, 281.77));
+        assert!(!is_within_tolerance(3.6, 4.18));
+        assert!(!is_within_tolerance(0.0, 1.0));
     }
 }

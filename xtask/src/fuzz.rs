@@ -15,7 +15,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use xtask_report::{Document, align, number};
+use xtask_report::{Document, format_table, number};
 
 use self::log::Log;
 use crate::project::{self, Outcome};
@@ -120,7 +120,7 @@ impl Target {
 ///
 /// When cargo-fuzz is not installed, or a target is not built.
 pub(crate) fn run(options: &Options) -> Outcome {
-    if project::output_of(cargo_fuzz(PACKAGES[0]).arg("--version")).is_err() {
+    if project::run_for_stdout(cargo_fuzz(PACKAGES[0]).arg("--version")).is_err() {
         return Err(NOT_INSTALLED.into());
     }
     eprintln!("building the targets");
@@ -232,7 +232,7 @@ fn table(rows: &[Row]) -> String {
             if row.crash.is_some() { "CRASHED" } else { "" }.to_owned(),
         ]);
     }
-    align(&cells)
+    format_table(&cells)
 }
 
 fn minutes(text: &str) -> Result<f64, String> {

@@ -4,7 +4,7 @@
 
 mod bench;
 mod chaos;
-mod children;
+mod child_process;
 mod ci;
 mod demo;
 mod figures;
@@ -32,7 +32,7 @@ enum Command {
     Bench(bench::Bench),
     /// A process of a benchmark that does harm.
     #[command(hide = true)]
-    BenchFlood(bench::flood::Options),
+    BenchFlood(bench::flood_process::Options),
     /// Members of a cluster that is measured.
     #[command(hide = true)]
     BenchMembers,
@@ -69,7 +69,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Bench(what) => bench::run(&what),
-        Command::BenchFlood(options) => bench::flood::run(&options),
+        Command::BenchFlood(options) => bench::flood_process::run(&options),
         Command::BenchMembers => bench::gossip::members::run(),
         Command::BenchNode(options) => bench::node::run(&options),
         Command::Chaos(options) => chaos::run(&options),

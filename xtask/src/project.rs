@@ -24,7 +24,7 @@ pub(crate) fn root() -> &'static Path {
 /// as ring's does, would run again here, and once more when somebody types the same command.
 pub(crate) fn cargo() -> Command {
     let mut command = program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    for (name, _) in env::vars_os().filter(|(name, _)| is_about_our_crate(name)) {
+    for (name, _) in env::vars_os().filter(|(name, _)| is_package_variable(name)) {
         command.env_remove(name);
     }
     command
@@ -42,7 +42,7 @@ pub(crate) fn program(program: impl AsRef<OsStr>) -> Command {
 /// # Errors
 ///
 /// When it cannot be started, fails (the message has its standard error), or prints no UTF-8.
-pub(crate) fn output_of(command: &mut Command) -> Result<String, Box<dyn Error>> {
+pub(crate) fn run_for_stdout(command: &mut Command) -> Result<String, Box<dyn Error>> {
     let output = command
         .output()
         .map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
@@ -95,7 +95,7 @@ pub(crate) fn build_peers(package: &str) -> Result<PathBuf, Box<dyn Error>> {
     build(package, &[], "xtask/peers/Cargo.toml", &target)
 }
 
-fn is_about_our_crate(variable: &OsStr) -> bool {
+fn is_package_variable(variable: &OsStr) -> bool {
     let name = variable.to_string_lossy();
     name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_failing_program_is_an_error_with_its_message() {
-        let error = output_of(cargo().arg("no-such-subcommand")).unwrap_err();
+        let error = run_for_stdout(cargo().arg("no-such-subcommand")).unwrap_err();
         assert!(error.to_string().contains("no-such-subcommand"), "{error}");
     }
 

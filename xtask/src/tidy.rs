@@ -7,29 +7,29 @@ mod commands;
 mod dependencies;
 mod links;
 mod manifests;
-mod papers;
-mod quotes;
+mod package_docs;
+mod quoted_versions;
 mod signatures;
-mod texts;
+mod source_files;
 
 use std::{error::Error, fmt, fs, path::PathBuf, process::ExitCode};
 
 use clap::CommandFactory;
 use links::Links;
 use manifests::Metadata;
-use papers::Papers;
+use package_docs::PackageDocs;
 
 use crate::project::{self, Outcome};
 
 /// A broken rule: where, and what is wrong there.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Problem {
-    place: PathBuf,
-    what: String,
+    location: PathBuf,
+    message: String,
 }
 
 impl Problem {
-    /// `place` is a file, with a line number where one helps.
+    /// `location` is a file, with a line number where one helps.
     fn new(place: impl Into<PathBuf>, what: impl Into<String>) -> Self {
         let place = place.into();
         let place = place
@@ -37,15 +37,15 @@ impl Problem {
             .map(PathBuf::from)
             .unwrap_or(place);
         Self {
-            place,
-            what: what.into(),
+            location: place,
+            message: what.into(),
         }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.place.display(), self.what)
+        write!(formatter, "{}: {}", self.location.display(), self.message)
     }
 }
 
@@ -72,35 +72,41 @@ pub(crate) fn run() -> Outcome {
 fn check_workspace() -> Result<Vec<Problem>, Box<dyn Error>> {
     let mut metadata = project::cargo();
     metadata.args(["metadata", "--no-deps", "--locked", "--format-version", "1"]);
-    let metadata = Metadata::parse(&project::output_of(&mut metadata)?)?;
+    let metadata = Metadata::parse(&project::run_for_stdout(&mut metadata)?)?;
 
-    let mut problems = dependencies::who_knows_whom(&metadata);
+    let mut problems = dependencies::allowed_edges(&metadata);
     problems.extend(dependencies::internal_versions(&metadata));
     problems.extend(dependencies::lock_file(&fs::read_to_string(
         project::root().join("Cargo.lock"),
     )?));
     for name in dependencies::PURE {
         if let Some(package) = metadata.package(name) {
-            problems.extend(dependencies::purity(package, &normal_tree(name)?));
+            problems.extend(dependencies::purity(package, &dependency_tree(name)?));
         }
     }
 
-    let root = Papers::read(project::root())?;
-    problems.extend(papers::of_workspace(&root, &metadata));
+    let root = PackageDocs::read(project::root())?;
+    problems.extend(package_docs::check_workspace(&root, &metadata));
     for package in metadata.published() {
-        let papers = Papers::read(&package.folder())?;
-        problems.extend(papers::of_crate(package, &papers, &root, &metadata));
+        let papers = PackageDocs::read(&package.folder())?;
+        problems.extend(package_docs::check_crate(
+            package, &papers, &root, &metadata,
+        ));
     }
 
     let files = tracked_files()?;
     let command_line = crate::Arguments::command();
     for (path, text) in &files {
-        problems.extend(texts::check(path, text));
+        problems.extend(source_files::check(path, text));
         problems.extend(commands::check(path, text, &command_line, &metadata));
     }
     let readme = files.iter().find(|(path, _)| path == "README.md");
     let readme = readme.map_or("", |(_, text)| text);
-    problems.extend(commands::incomplete(readme, &command_line, &metadata));
+    problems.extend(commands::unlisted_commands(
+        readme,
+        &command_line,
+        &metadata,
+    ));
     let published: Vec<_> = metadata.published().map(|it| it.name.as_str()).collect();
     problems.extend(Links::new(&files, &published).check());
     for package in metadata.published() {
@@ -119,7 +125,7 @@ fn check_workspace() -> Result<Vec<Problem>, Box<dyn Error>> {
 }
 
 /// The crates that `name` needs without its default features.
-fn normal_tree(name: &str) -> Result<String, Box<dyn Error>> {
+fn dependency_tree(name: &str) -> Result<String, Box<dyn Error>> {
     let mut tree = project::cargo();
     tree.args([
         "tree",
@@ -129,12 +135,12 @@ fn normal_tree(name: &str) -> Result<String, Box<dyn Error>> {
         "--no-default-features",
     ]);
     tree.args(["--edges", "normal", "--prefix", "none"]);
-    project::output_of(&mut tree)
+    project::run_for_stdout(&mut tree)
 }
 
 /// The texts that git tracks, with their paths. What is no UTF-8 is no text.
 fn tracked_files() -> Result<Vec<(String, String)>, Box<dyn Error>> {
-    let listing = project::output_of(project::program("git").args(["ls-files", "-z"]))?;
+    let listing = project::run_for_stdout(project::program("git").args(["ls-files", "-z"]))?;
     let mut files = Vec::new();
     for path in listing.split('\0').filter(|path| !path.is_empty()) {
         let place = project::root().join(path);

@@ -23,30 +23,33 @@ fn a_call_is_counted_for_as_long_as_its_guard_lives() {
 fn slow_is_what_was_noted_last() {
     let endpoint = Endpoint::new(7);
     assert!(!endpoint.is_slow());
-    endpoint.note_slow(true);
+    endpoint.set_slow(true);
     assert!(endpoint.is_slow());
-    endpoint.note_slow(false);
+    endpoint.set_slow(false);
     assert!(!endpoint.is_slow());
 }
 
 #[test]
 fn a_weight_is_always_usable() {
     for (given, taken, marks) in [
-        (f32::NAN, 1.0, Marks::NONE),
-        (f32::NEG_INFINITY, 1.0, Marks::NO_WEIGHT),
-        (-1.0, 1.0, Marks::NO_WEIGHT),
-        (-0.0, 1.0, Marks::NO_WEIGHT),
-        (0.0, 1.0, Marks::NO_WEIGHT),
-        (f32::MIN_POSITIVE, 0.001, Marks::NONE),
-        (f32::INFINITY, 1000.0, Marks::NONE),
-        (2.5, 2.5, Marks::NONE),
+        (f32::NAN, 1.0, ExclusionFlags::NONE),
+        (f32::NEG_INFINITY, 1.0, ExclusionFlags::ZERO_WEIGHT),
+        (-1.0, 1.0, ExclusionFlags::ZERO_WEIGHT),
+        (-0.0, 1.0, ExclusionFlags::ZERO_WEIGHT),
+        (0.0, 1.0, ExclusionFlags::ZERO_WEIGHT),
+        (f32::MIN_POSITIVE, 0.001, ExclusionFlags::NONE),
+        (f32::INFINITY, 1000.0, ExclusionFlags::NONE),
+        (2.5, 2.5, ExclusionFlags::NONE),
     ] {
         let endpoint = Endpoint::new(0).with_weight(given);
-        assert_eq!((endpoint.weight(), endpoint.marks()), (taken, marks));
+        assert_eq!((endpoint.weight(), endpoint.flags()), (taken, marks));
         // Other reasons stay, this one goes.
-        endpoint.mark(Marks::EJECTED);
-        endpoint.note_weight(2.0);
-        assert_eq!((endpoint.weight(), endpoint.marks()), (2.0, Marks::EJECTED));
+        endpoint.set_flags(ExclusionFlags::EJECTED);
+        endpoint.set_weight(2.0);
+        assert_eq!(
+            (endpoint.weight(), endpoint.flags()),
+            (2.0, ExclusionFlags::EJECTED)
+        );
     }
     assert_eq!(Endpoint::new(0).with_weight(2.0).load(), 0.5);
 }
@@ -71,14 +74,14 @@ fn silence_lasts_from_the_first_call_to_the_next_answer() {
     let silence = |ms| endpoint.silence(at(ms)).as_millis();
     let note = |kind, ms| {
         let decay = Decay::over(Duration::from_secs(10));
-        endpoint.note_outcome(&outcome(kind, ms), decay, Duration::ZERO);
+        endpoint.on_outcome(&outcome(kind, ms), decay, Duration::ZERO);
     };
     assert_eq!(silence(1000), 0);
     let first = endpoint.begin_at(at(1000));
     let _second = endpoint.begin_at(at(1050));
     assert_eq!(silence(1100), 100);
     // Who gave up has heard nothing.
-    note(OutcomeKind::Abandoned, 1150);
+    note(OutcomeKind::Cancelled, 1150);
     assert_eq!(silence(1200), 200);
     note(OutcomeKind::Success, 1300);
     drop(first);
@@ -103,25 +106,25 @@ fn outcomes_are_kept_for_what_they_tell() {
     let check = |given: Outcome, latency: bool, held: u64| {
         let endpoint = Endpoint::new(7);
         let decay = Duration::from_secs(10);
-        endpoint.note_outcome(&given, Decay::over(decay), Duration::from_millis(100));
+        endpoint.on_outcome(&given, Decay::over(decay), Duration::from_millis(100));
         let kept = endpoint.latency(at(1000), decay);
         assert_eq!(
             kept.map(|time| time.as_millis()),
             latency.then_some(3),
             "{given:?}"
         );
-        assert_eq!(endpoint.is_held(at(1000)), held > 0, "{given:?}");
-        assert!(held == 0 || endpoint.is_held(at(held - 1)), "{given:?}");
-        assert!(!endpoint.is_held(at(held + 1)), "{given:?}");
+        assert_eq!(endpoint.in_backoff(at(1000)), held > 0, "{given:?}");
+        assert!(held == 0 || endpoint.in_backoff(at(held - 1)), "{given:?}");
+        assert!(!endpoint.in_backoff(at(held + 1)), "{given:?}");
     };
     let wish = Some(Duration::from_millis(700));
     check(outcome(OutcomeKind::Success, 1000), true, 0);
     check(outcome(OutcomeKind::Failure, 1000), true, 1100);
     check(outcome(OutcomeKind::Unreachable, 1000), true, 1100);
     check(outcome(OutcomeKind::Overloaded, 1000), false, 1010);
-    check(outcome(OutcomeKind::Abandoned, 1000), true, 0);
+    check(outcome(OutcomeKind::Cancelled, 1000), true, 0);
     check(outcome(OutcomeKind::Refused, 1000), false, 0);
-    check(outcome(OutcomeKind::Answering, 1000), false, 0);
+    check(outcome(OutcomeKind::StreamStarted, 1000), false, 0);
     let failed = outcome(OutcomeKind::Failure, 1000).with_retry_after(wish);
     check(failed, true, 1700);
     // Others may be as full: what it wishes is a bound.
@@ -137,34 +140,34 @@ fn refusals_that_follow_each_other_hold_as_long_as_was_asked() {
         let wish = Some(Duration::from_millis(90));
         let refused = outcome(OutcomeKind::Overloaded, now).with_retry_after(wish);
         let decay = Decay::over(Duration::from_secs(10));
-        endpoint.note_outcome(&refused, decay, Duration::from_millis(100));
+        endpoint.on_outcome(&refused, decay, Duration::from_millis(100));
     };
     // Each begins 3 ms before, after the hold of the one before.
     for (now, held) in [(1000, 1010), (1020, 1060), (1070, 1160), (1170, 1260)] {
         refuse(now);
         assert!(
-            endpoint.is_held(at(held - 1)) && !endpoint.is_held(at(held + 1)),
+            endpoint.in_backoff(at(held - 1)) && !endpoint.in_backoff(at(held + 1)),
             "{now}"
         );
     }
     // Those that were under way at the same time prove nothing more.
     refuse(1180);
-    assert!(!endpoint.is_held(at(1271)));
+    assert!(!endpoint.in_backoff(at(1271)));
 }
 
 #[test]
 fn who_is_new_is_known_once() {
     let (old, new) = (Endpoint::new(1), Endpoint::new(2));
-    old.note_seen(false);
-    new.note_seen(true);
+    old.init_ready_since(false);
+    new.init_ready_since(true);
     for endpoint in [&old, &new] {
-        endpoint.note_seen(true);
+        endpoint.init_ready_since(true);
         assert_eq!(endpoint.ready_since(), None);
     }
-    assert_eq!(old.ready_since_first_pick(at(5)), None);
-    assert_eq!(new.ready_since_first_pick(at(5)), Some(at(5)));
-    assert_eq!(new.ready_since_first_pick(at(9)), Some(at(5)));
-    old.note_ready(at(7));
+    assert_eq!(old.ready_since_or_start(at(5)), None);
+    assert_eq!(new.ready_since_or_start(at(5)), Some(at(5)));
+    assert_eq!(new.ready_since_or_start(at(9)), Some(at(5)));
+    old.set_ready(at(7));
     assert_eq!(old.ready_since(), Some(at(7)));
 }
 
@@ -181,7 +184,7 @@ fn begin(endpoint: &Arc<Endpoint>, ms: u64, scale: LatencyScale) -> InFlight {
 
 fn answer(endpoint: &Endpoint, ms: u64) {
     let decay = Decay::over(Duration::from_secs(10));
-    endpoint.note_outcome(&outcome(OutcomeKind::Success, ms), decay, Duration::ZERO);
+    endpoint.on_outcome(&outcome(OutcomeKind::Success, ms), decay, Duration::ZERO);
 }
 
 #[test]
@@ -263,7 +266,7 @@ fn endpoints_are_compared_by_the_normalised_latency() {
         let took_3_s =
             Outcome::new(OutcomeKind::Success, Duration::from_secs(3)).with_now(at(9000));
         let outcome = took_3_s.with_normalized_latency(normalized);
-        endpoint.note_outcome(&outcome, Decay::over(decay), Duration::ZERO);
+        endpoint.on_outcome(&outcome, Decay::over(decay), Duration::ZERO);
         endpoint.latency(at(9000), decay)
     };
     let ms_20 = Some(Duration::from_millis(20));

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// What [`Outliers`](super::Outliers) watches. Everything is on by default.
+/// What [`OutlierDetector`](super::OutlierDetector) watches. Everything is on by default.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HealthConfig {
-    pub(super) outliers: Option<OutlierConfig>,
-    pub(super) down_time: Option<(Duration, Duration)>,
-    pub(super) panic_percent: u32,
+    pub(super) outlier_detection: Option<OutlierConfig>,
+    pub(super) unreachable_backoff: Option<(Duration, Duration)>,
+    pub(super) panic_threshold_percent: u32,
 }
 
 impl Default for HealthConfig {
@@ -18,7 +18,7 @@ impl Default for HealthConfig {
 
 impl From<OutlierConfig> for HealthConfig {
     fn from(outliers: OutlierConfig) -> Self {
-        Self::new().with_outliers(outliers)
+        Self::new().with_outlier_detection(outliers)
     }
 }
 
@@ -27,9 +27,9 @@ impl HealthConfig {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            outliers: Some(OutlierConfig::new()),
-            down_time: Some((Duration::from_millis(100), Duration::from_secs(10))),
-            panic_percent: 50,
+            outlier_detection: Some(OutlierConfig::new()),
+            unreachable_backoff: Some((Duration::from_millis(100), Duration::from_secs(10))),
+            panic_threshold_percent: 50,
         }
     }
 
@@ -37,23 +37,23 @@ impl HealthConfig {
     #[must_use]
     pub const fn none() -> Self {
         Self {
-            outliers: None,
-            down_time: None,
-            panic_percent: 0,
+            outlier_detection: None,
+            unreachable_backoff: None,
+            panic_threshold_percent: 0,
         }
     }
 
     /// How those that fail more often than others are found, and for how long they are ejected.
     #[must_use]
-    pub const fn with_outliers(mut self, outliers: OutlierConfig) -> Self {
-        self.outliers = Some(outliers);
+    pub const fn with_outlier_detection(mut self, outliers: OutlierConfig) -> Self {
+        self.outlier_detection = Some(outliers);
         self
     }
 
     /// No endpoint is ejected, however often it fails.
     #[must_use]
-    pub const fn without_outliers(mut self) -> Self {
-        self.outliers = None;
+    pub const fn without_outlier_detection(mut self) -> Self {
+        self.outlier_detection = None;
         self
     }
 
@@ -61,15 +61,15 @@ impl HealthConfig {
     /// doubled with each in a row up to a maximum, default 10 s; a random fifth more or less. A shorter time finds one that
     /// is back sooner and knocks more often at one that is not.
     #[must_use]
-    pub fn with_down_time(mut self, initial: Duration, max: Duration) -> Self {
-        self.down_time = Some((initial, max.max(initial)));
+    pub fn with_unreachable_backoff(mut self, initial: Duration, max: Duration) -> Self {
+        self.unreachable_backoff = Some((initial, max.max(initial)));
         self
     }
 
     /// Endpoints are picked also when there is no connection to them.
     #[must_use]
-    pub const fn without_down_time(mut self) -> Self {
-        self.down_time = None;
+    pub const fn without_unreachable_backoff(mut self) -> Self {
+        self.unreachable_backoff = None;
         self
     }
 
@@ -77,8 +77,8 @@ impl HealthConfig {
     /// With a higher one, the endpoints that are left are less likely to be overwhelmed, and more calls fail at those that
     /// were ejected for a reason. 0: never.
     #[must_use]
-    pub const fn with_panic_percent(mut self, percent: u32) -> Self {
-        self.panic_percent = percent;
+    pub const fn with_panic_threshold_percent(mut self, percent: u32) -> Self {
+        self.panic_threshold_percent = percent;
         self
     }
 }
@@ -92,9 +92,9 @@ pub struct OutlierConfig {
     pub(super) interval: Duration,
     pub(super) ejection_time: (Duration, Duration),
     pub(super) ejected_percent_max: u32,
-    pub(super) consecutive: u32,
+    pub(super) consecutive_failures: u32,
     pub(super) success_rate: Option<SuccessRate>,
-    pub(super) failure_share: Option<FailureShare>,
+    pub(super) failure_percentage: Option<FailurePercentage>,
 }
 
 impl Default for OutlierConfig {
@@ -111,9 +111,9 @@ impl OutlierConfig {
             interval: Duration::from_secs(10),
             ejection_time: (Duration::from_secs(30), Duration::from_secs(300)),
             ejected_percent_max: 10,
-            consecutive: 5,
+            consecutive_failures: 5,
             success_rate: Some(SuccessRate::new()),
-            failure_share: Some(FailureShare::new()),
+            failure_percentage: Some(FailurePercentage::new()),
         }
     }
 
@@ -143,7 +143,7 @@ impl OutlierConfig {
     /// How many failures in a row eject an endpoint at once; default 5. 0: any number is borne.
     #[must_use]
     pub const fn with_consecutive_failures(mut self, failures: u32) -> Self {
-        self.consecutive = failures;
+        self.consecutive_failures = failures;
         self
     }
 
@@ -156,8 +156,8 @@ impl OutlierConfig {
 
     /// Ejects those of whose requests more than a part fails; `None`: whatever part is borne.
     #[must_use]
-    pub const fn with_failure_share(mut self, rule: Option<FailureShare>) -> Self {
-        self.failure_share = rule;
+    pub const fn with_failure_percentage(mut self, rule: Option<FailurePercentage>) -> Self {
+        self.failure_percentage = rule;
         self
     }
 }
@@ -209,7 +209,7 @@ impl SuccessRate {
 /// Ejects an endpoint of whose requests more than a part failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct FailureShare {
+pub struct FailurePercentage {
     /// The part, in percent; default 85.
     pub percent: u32,
     /// How many endpoints with enough requests there must be; default 5.
@@ -218,13 +218,13 @@ pub struct FailureShare {
     pub requests_min: u32,
 }
 
-impl Default for FailureShare {
+impl Default for FailurePercentage {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl FailureShare {
+impl FailurePercentage {
     /// The defaults of A50.
     #[must_use]
     pub const fn new() -> Self {

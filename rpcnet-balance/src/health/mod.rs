@@ -1,6 +1,6 @@
 //! Who is better not picked, found out from the calls themselves.
 //!
-//! [`Outliers`] is told how every attempt ended and [marks](crate::Marks) endpoints, which picks then pass over by
+//! [`OutlierDetector`] is told how every attempt ended and [marks](crate::ExclusionFlags) endpoints, which picks then pass over by
 //! themselves ([`PickContext::allows`](crate::PickContext::allows)); it sends nothing of its own. What it knows is kept in
 //! the endpoints, in atomics.
 //!
@@ -14,28 +14,28 @@
 //! - **Panic**: when fewer than half of a group are well, ejections are no longer heeded in it: what fails is then hardly
 //!   the endpoints' fault alone, and those left would have to carry all.
 //!
-//! Each can be switched off ([`HealthConfig`]). Whatever is done is an [`Action`] that says why, and is counted
+//! Each can be switched off ([`HealthConfig`]). Whatever is done is an [`HealthChange`] that says why, and is counted
 //! ([`HealthStats`]).
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
 //! use rpcnet_balance::{
-//!     Balancer, Endpoint, LeastConnections, Marks, Outcome, OutcomeKind, PickContext, Time, View,
-//!     health::{Action, Gate, HealthConfig, Outliers},
+//!     Balancer, Endpoint, LeastConnections, ExclusionFlags, Outcome, OutcomeKind, PickContext, Time, View,
+//!     health::{HealthChange, GroupHealth, HealthConfig, OutlierDetector},
 //! };
 //!
 //! let view = View::new((0..3).map(|id| Arc::new(Endpoint::new(id))), 1);
-//! let outliers = Outliers::seeded(HealthConfig::new(), 42);
-//! outliers.note_view(&view);
-//! let (balancer, gate) = (LeastConnections::seeded(42), Gate::new());
+//! let outliers = OutlierDetector::seeded(HealthConfig::new(), 42);
+//! outliers.set_view(&view);
+//! let (balancer, gate) = (LeastConnections::seeded(42), GroupHealth::new());
 //!
-//! // Nobody answers at 0. Picks go elsewhere.
+//! // EmptyTable answers at 0. Picks go elsewhere.
 //! let now = Time::ZERO + Duration::from_secs(1);
 //! let outcome = Outcome::new(OutcomeKind::Unreachable, Duration::ZERO).with_now(now);
 //! let action = outliers.on_outcome(&view[0], &outcome).expect("it is marked");
-//! assert!(matches!(action, Action::Unreachable { endpoint: 0, failures: 1, .. }));
-//! let heeded = gate.check(&outliers, &view, now).heeded;
-//! let cx = PickContext::new().with_now(now).with_heeded(heeded);
+//! assert!(matches!(action, HealthChange::Unreachable { endpoint: 0, failures: 1, .. }));
+//! let heeded = gate.check(&outliers, &view, now).respected_flags;
+//! let cx = PickContext::new().with_now(now).with_respected_flags(heeded);
 //! assert_ne!(balancer.pick(&view, &cx), Some(0));
 //!
 //! // A moment later one call goes there, and succeeds.
@@ -45,30 +45,30 @@
 //! assert_eq!(index, 0);
 //! assert!(outliers.probe(&view, &PickContext::new().with_now(now)).is_none(), "one alone");
 //! let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO).with_now(now);
-//! let actions = outliers.on_probed(&view[0], &probe, &outcome);
+//! let actions = outliers.on_probe_outcome(&view[0], &probe, &outcome);
 //! assert_eq!(actions.count(), 1);
-//! assert_eq!(view[0].marks(), Marks::NONE);
+//! assert_eq!(view[0].flags(), ExclusionFlags::NONE);
 //! ```
 
-mod action;
+mod change;
 mod config;
-mod gate;
-mod outliers;
+mod detector;
+mod group_health;
 mod probes;
 mod record;
 mod sweep;
 
-pub use action::{Action, Actions, HealthStats, Reason};
-pub use config::{FailureShare, HealthConfig, OutlierConfig, SuccessRate};
-pub use gate::{Gate, Verdict};
-pub use outliers::Outliers;
+pub use change::{EjectionReason, HealthChange, HealthChanges, HealthStats};
+pub use config::{FailurePercentage, HealthConfig, OutlierConfig, SuccessRate};
+pub use detector::OutlierDetector;
+pub use group_health::{GroupCheck, GroupHealth};
 pub use probes::Probe;
-pub(crate) use record::Record;
+pub(crate) use record::HealthRecord;
 
 /// Endpoints that take no calls for reasons of their own are neither well nor unwell.
-const APART: crate::Marks = crate::Marks::DRAINING
-    .or(crate::Marks::NO_WEIGHT)
-    .or(crate::Marks::GONE);
+const NOT_COUNTED: crate::ExclusionFlags = crate::ExclusionFlags::DRAINING
+    .or(crate::ExclusionFlags::ZERO_WEIGHT)
+    .or(crate::ExclusionFlags::GONE);
 
 #[cfg(test)]
 mod tests;

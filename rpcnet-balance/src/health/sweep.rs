@@ -2,24 +2,27 @@
 
 use std::time::Duration;
 
-use super::{FailureShare, OutlierConfig, Reason, SuccessRate, record::Tally};
+use super::{EjectionReason, FailurePercentage, OutlierConfig, SuccessRate, record::AttemptCounts};
 
 /// Who stands out, by what each did in an interval: the index and why. One may be named twice.
-pub(super) fn outliers(config: &OutlierConfig, tallies: &[Tally]) -> Vec<(usize, Reason)> {
+pub(super) fn find_outliers(
+    config: &OutlierConfig,
+    tallies: &[AttemptCounts],
+) -> Vec<(usize, EjectionReason)> {
     let by_rate = config
         .success_rate
         .iter()
         .flat_map(|rule| by_success_rate(rule, tallies));
     let by_share = config
-        .failure_share
+        .failure_percentage
         .iter()
-        .flat_map(|rule| by_failure_share(rule, tallies));
+        .flat_map(|rule| by_failure_percentage(rule, tallies));
     by_rate.chain(by_share).collect()
 }
 
 /// A50, "success rate algorithm".
-fn by_success_rate(rule: &SuccessRate, tallies: &[Tally]) -> Vec<(usize, Reason)> {
-    let rates: Vec<(usize, f64)> = enough(tallies, rule.requests_min)
+fn by_success_rate(rule: &SuccessRate, tallies: &[AttemptCounts]) -> Vec<(usize, EjectionReason)> {
+    let rates: Vec<(usize, f64)> = with_enough_requests(tallies, rule.requests_min)
         .map(|(index, tally)| {
             (
                 index,
@@ -42,7 +45,7 @@ fn by_success_rate(rule: &SuccessRate, tallies: &[Tally]) -> Vec<(usize, Reason)
         .into_iter()
         .filter(|(_, rate)| *rate < threshold)
         .map(|(index, rate)| {
-            let reason = Reason::SuccessRate {
+            let reason = EjectionReason::SuccessRate {
                 rate,
                 mean,
                 threshold,
@@ -53,22 +56,28 @@ fn by_success_rate(rule: &SuccessRate, tallies: &[Tally]) -> Vec<(usize, Reason)
 }
 
 /// A50, "failure percentage algorithm".
-fn by_failure_share(rule: &FailureShare, tallies: &[Tally]) -> Vec<(usize, Reason)> {
-    if enough(tallies, rule.requests_min).count() < rule.hosts_min.max(1) {
+fn by_failure_percentage(
+    rule: &FailurePercentage,
+    tallies: &[AttemptCounts],
+) -> Vec<(usize, EjectionReason)> {
+    if with_enough_requests(tallies, rule.requests_min).count() < rule.hosts_min.max(1) {
         return Vec::new();
     }
-    enough(tallies, rule.requests_min)
+    with_enough_requests(tallies, rule.requests_min)
         .filter_map(|(index, tally)| {
             let (failures, requests) = (u64::from(tally.failures), u64::from(tally.requests()));
             let is_outlier = failures * 100 > u64::from(rule.percent) * requests;
             let percent = u32::try_from(failures * 100 / requests).unwrap_or(100);
-            is_outlier.then_some((index, Reason::FailureShare { percent }))
+            is_outlier.then_some((index, EjectionReason::FailurePercentage { percent }))
         })
         .collect()
 }
 
 /// Those with enough requests to say something; never those without any.
-fn enough(tallies: &[Tally], requests_min: u32) -> impl Iterator<Item = (usize, Tally)> {
+fn with_enough_requests(
+    tallies: &[AttemptCounts],
+    requests_min: u32,
+) -> impl Iterator<Item = (usize, AttemptCounts)> {
     let tallies = tallies.iter().copied().enumerate();
     tallies.filter(move |(_, tally)| tally.requests() >= requests_min.max(1))
 }

@@ -1,12 +1,12 @@
 //! The rules, one by one.
 
 mod ejection;
-mod gate;
+mod group_health;
 
 use std::{sync::Arc, time::Duration};
 
 use super::*;
-use crate::{Endpoint, Marks, Outcome, OutcomeKind, PickContext, Time, View};
+use crate::{Endpoint, ExclusionFlags, Outcome, OutcomeKind, PickContext, Time, View};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,9 +18,9 @@ fn view(len: u64) -> View {
     View::new((0..len).map(|id| Arc::new(Endpoint::new(id))), 1)
 }
 
-fn watching(config: impl Into<HealthConfig>, len: u64) -> (Outliers, View) {
-    let (outliers, view) = (Outliers::seeded(config, 1), view(len));
-    outliers.note_view(&view);
+fn watching(config: impl Into<HealthConfig>, len: u64) -> (OutlierDetector, View) {
+    let (outliers, view) = (OutlierDetector::seeded(config, 1), view(len));
+    outliers.set_view(&view);
     (outliers, view)
 }
 
@@ -29,7 +29,7 @@ fn outcome(kind: OutcomeKind, now: Time) -> Outcome {
 }
 
 /// So many calls in which so many fail, none in a row of five.
-fn calls(outliers: &Outliers, endpoint: &Endpoint, calls: u32, failures: u32, now: Time) {
+fn calls(outliers: &OutlierDetector, endpoint: &Endpoint, calls: u32, failures: u32, now: Time) {
     for index in 0..calls {
         // Spread evenly.
         let fails = u64::from(index) * u64::from(failures) % u64::from(calls) < u64::from(failures);
@@ -44,11 +44,11 @@ fn calls(outliers: &Outliers, endpoint: &Endpoint, calls: u32, failures: u32, no
 
 fn ejected(view: &View) -> Vec<u64> {
     let marked = view.endpoints().iter();
-    let marked = marked.filter(|one| one.marks().contains(Marks::EJECTED));
+    let marked = marked.filter(|one| one.flags().contains(ExclusionFlags::EJECTED));
     marked.map(|one| one.id()).collect()
 }
 
-fn probe(outliers: &Outliers, view: &View, now: Time) -> Option<(usize, Probe)> {
+fn probe(outliers: &OutlierDetector, view: &View, now: Time) -> Option<(usize, Probe)> {
     outliers.probe(view, &PickContext::new().with_now(now))
 }
 
@@ -57,12 +57,12 @@ fn what_cannot_be_reached_is_passed_over_for_twice_as_long_each_time() {
     let (outliers, view) = watching(HealthConfig::new(), 3);
     let endpoint = &view[0];
     let action = outliers.on_outcome(endpoint, &outcome(OutcomeKind::Unreachable, at(1_000)));
-    assert_eq!(endpoint.marks(), Marks::UNREACHABLE);
-    let Some(Action::Unreachable { probe_in, .. }) = action else {
+    assert_eq!(endpoint.flags(), ExclusionFlags::UNREACHABLE);
+    let Some(HealthChange::Unreachable { probe_in, .. }) = action else {
         panic!("{action:?}");
     };
     // Others who wait for the same connection have no news.
-    let again = outliers.note_unreachable(at(1_001), endpoint);
+    let again = outliers.on_unreachable(at(1_001), endpoint);
     assert_eq!(again, None);
 
     let (mut now, mut wait) = (at(1_000), probe_in);
@@ -94,8 +94,8 @@ fn what_cannot_be_reached_is_passed_over_for_twice_as_long_each_time() {
             "one alone"
         );
         let outcome = outcome(OutcomeKind::Unreachable, now);
-        let mut actions = outliers.on_probed(endpoint, &claim, &outcome);
-        let Some(Action::Unreachable {
+        let mut actions = outliers.on_probe_outcome(endpoint, &claim, &outcome);
+        let Some(HealthChange::Unreachable {
             failures: told,
             probe_in,
             ..
@@ -109,15 +109,15 @@ fn what_cannot_be_reached_is_passed_over_for_twice_as_long_each_time() {
     // Then it is back, and all is forgotten.
     now = now + wait;
     let (_, claim) = probe(&outliers, &view, now).expect("its time is over");
-    let actions = outliers.on_probed(endpoint, &claim, &outcome(OutcomeKind::Success, now));
+    let actions = outliers.on_probe_outcome(endpoint, &claim, &outcome(OutcomeKind::Success, now));
     assert_eq!(
         actions.collect::<Vec<_>>(),
-        [Action::Reachable { endpoint: 0 }]
+        [HealthChange::Reachable { endpoint: 0 }]
     );
-    assert_eq!(endpoint.marks(), Marks::NONE);
-    let action = outliers.note_unreachable(now, endpoint);
+    assert_eq!(endpoint.flags(), ExclusionFlags::NONE);
+    let action = outliers.on_unreachable(now, endpoint);
     assert!(
-        matches!(action, Some(Action::Unreachable { failures: 1, .. })),
+        matches!(action, Some(HealthChange::Unreachable { failures: 1, .. })),
         "{action:?}"
     );
     let stats = outliers.stats();
@@ -133,8 +133,8 @@ fn times_until_a_probe_differ() {
     let mut times: Vec<Duration> = view
         .endpoints()
         .iter()
-        .map(|one| match outliers.note_unreachable(at(0), one) {
-            Some(Action::Unreachable { probe_in, .. }) => probe_in,
+        .map(|one| match outliers.on_unreachable(at(0), one) {
+            Some(HealthChange::Unreachable { probe_in, .. }) => probe_in,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -150,13 +150,13 @@ fn times_until_a_probe_differ() {
 #[test]
 fn a_probe_given_up_makes_room_for_another() {
     let (outliers, view) = watching(HealthConfig::new(), 3);
-    outliers.note_unreachable(at(0), &view[0]);
+    outliers.on_unreachable(at(0), &view[0]);
     let (_, claim) = probe(&outliers, &view, at(200)).expect("its time is over");
-    outliers.release(&view[0], &claim, at(250));
+    outliers.release_probe(&view[0], &claim, at(250));
     assert_eq!(probe(&outliers, &view, at(249)), None);
     let (_, second) = probe(&outliers, &view, at(250)).expect("another one");
     // The first was given up already.
-    outliers.release(&view[0], &claim, at(250));
+    outliers.release_probe(&view[0], &claim, at(250));
     assert_eq!(probe(&outliers, &view, at(260)), None);
     // One that nobody hears of any more holds the others up for a while, not for ever.
     let (_, third) = probe(&outliers, &view, at(250) + 31 * SECOND).expect("a third one");
@@ -167,9 +167,9 @@ fn a_probe_given_up_makes_room_for_another() {
 fn probes_go_where_they_may() {
     let (outliers, view) = watching(HealthConfig::new(), 4);
     for index in [0, 1, 2] {
-        outliers.note_unreachable(at(0), &view[index]);
+        outliers.on_unreachable(at(0), &view[index]);
     }
-    outliers.note_draining(&view[1], true);
+    outliers.set_draining(&view[1], true);
     let cx = PickContext::new().with_now(at(500)).with_excluded(&[0]);
     let (index, _) = outliers.probe(&view, &cx).expect("one may");
     assert_eq!(index, 2);
@@ -191,63 +191,63 @@ fn a_refusal_before_running_says_nothing_about_failures() {
     // The refusals have not ended the row.
     assert!(matches!(
         note(OutcomeKind::Failure),
-        Some(Action::Ejected { .. })
+        Some(HealthChange::Ejected { .. })
     ));
     // As a probe it shows that there is a way, and not that it works.
-    outliers.note_unreachable(at(2), endpoint);
+    outliers.on_unreachable(at(2), endpoint);
     let later = at(2) + 60 * SECOND;
     let (_, claim) = probe(&outliers, &view, later).expect("its time is over");
-    let told = outliers.on_probed(endpoint, &claim, &outcome(OutcomeKind::Refused, later));
+    let told = outliers.on_probe_outcome(endpoint, &claim, &outcome(OutcomeKind::Refused, later));
     assert_eq!(
         told.collect::<Vec<_>>(),
-        [Action::Reachable { endpoint: 0 }]
+        [HealthChange::Reachable { endpoint: 0 }]
     );
-    assert_eq!(endpoint.marks(), Marks::EJECTED);
+    assert_eq!(endpoint.flags(), ExclusionFlags::EJECTED);
     assert_eq!(probe(&outliers, &view, later), None);
     let (_, claim) = probe(&outliers, &view, later + SECOND).expect("another one");
-    let answering = outcome(OutcomeKind::Answering, later + SECOND);
+    let answering = outcome(OutcomeKind::StreamStarted, later + SECOND);
     outliers
-        .on_probed(endpoint, &claim, &answering)
+        .on_probe_outcome(endpoint, &claim, &answering)
         .for_each(drop);
-    assert_eq!(endpoint.marks(), Marks::NONE);
+    assert_eq!(endpoint.flags(), ExclusionFlags::NONE);
 }
 
 #[test]
 fn news_and_answers_make_reachable_but_reinstate_nobody() {
     let (outliers, view) = watching(HealthConfig::new(), 3);
     for kind in [OutcomeKind::Success, OutcomeKind::Overloaded] {
-        outliers.note_unreachable(at(0), &view[0]);
-        view[0].mark(Marks::EJECTED);
+        outliers.on_unreachable(at(0), &view[0]);
+        view[0].set_flags(ExclusionFlags::EJECTED);
         outliers.on_outcome(&view[0], &outcome(kind, at(1)));
         let expected = match kind {
             // It was asked before, and the connection is another's.
-            OutcomeKind::Overloaded => Marks::EJECTED | Marks::UNREACHABLE,
-            _ => Marks::EJECTED,
+            OutcomeKind::Overloaded => ExclusionFlags::EJECTED | ExclusionFlags::UNREACHABLE,
+            _ => ExclusionFlags::EJECTED,
         };
-        assert_eq!(view[0].marks(), expected);
+        assert_eq!(view[0].flags(), expected);
     }
     assert_eq!(
-        outliers.note_reachable(at(2), &view[0]),
-        Some(Action::Reachable { endpoint: 0 })
+        outliers.on_reachable(at(2), &view[0]),
+        Some(HealthChange::Reachable { endpoint: 0 })
     );
-    assert_eq!(outliers.note_reachable(at(2), &view[0]), None);
+    assert_eq!(outliers.on_reachable(at(2), &view[0]), None);
 }
 
 #[test]
 fn a_busy_probe_says_only_that_there_is_a_way() {
     let (outliers, view) = watching(HealthConfig::new(), 3);
-    view[0].mark(Marks::EJECTED);
-    outliers.note_unreachable(at(0), &view[0]);
+    view[0].set_flags(ExclusionFlags::EJECTED);
+    outliers.on_unreachable(at(0), &view[0]);
     let (_, claim) = probe(&outliers, &view, at(1_000)).expect("its time is over");
     let busy = outcome(OutcomeKind::Overloaded, at(1_000)).with_retry_after(Some(SECOND / 2));
-    let actions: Vec<_> = outliers.on_probed(&view[0], &claim, &busy).collect();
-    assert_eq!(actions, [Action::Reachable { endpoint: 0 }]);
-    assert_eq!(view[0].marks(), Marks::EJECTED);
+    let actions: Vec<_> = outliers.on_probe_outcome(&view[0], &claim, &busy).collect();
+    assert_eq!(actions, [HealthChange::Reachable { endpoint: 0 }]);
+    assert_eq!(view[0].flags(), ExclusionFlags::EJECTED);
     assert_eq!(probe(&outliers, &view, at(1_499)), None);
     let (_, claim) = probe(&outliers, &view, at(1_500)).expect("it said when");
     // It may ask for long, not for ever.
     let busy = outcome(OutcomeKind::Overloaded, at(1_500)).with_retry_after(Some(Duration::MAX));
-    outliers.on_probed(&view[0], &claim, &busy);
+    outliers.on_probe_outcome(&view[0], &claim, &busy);
     assert!(probe(&outliers, &view, at(31_500)).is_some());
 }
 
@@ -261,19 +261,19 @@ fn everything_can_be_switched_off() {
     }
     assert!(!outliers.claim_sweep(at(0)) && !outliers.claim_sweep(at(100_000)));
     assert_eq!(outliers.sweep(at(100_000), &view), []);
-    assert_eq!(view[0].marks(), Marks::NONE);
+    assert_eq!(view[0].flags(), ExclusionFlags::NONE);
     // That somebody drains is no opinion.
     assert_eq!(
-        outliers.note_draining(&view[0], true),
-        Some(Action::Draining { endpoint: 0 })
+        outliers.set_draining(&view[0], true),
+        Some(HealthChange::Draining { endpoint: 0 })
     );
-    assert_eq!(outliers.note_draining(&view[0], true), None);
-    assert_eq!(view[0].marks(), Marks::DRAINING);
+    assert_eq!(outliers.set_draining(&view[0], true), None);
+    assert_eq!(view[0].flags(), ExclusionFlags::DRAINING);
 
     let calm = OutlierConfig::new()
         .with_consecutive_failures(0)
         .with_success_rate(None)
-        .with_failure_share(None);
+        .with_failure_percentage(None);
     let (outliers, view) = watching(calm, 10);
     for _ in 0..200 {
         outliers.on_outcome(&view[0], &outcome(OutcomeKind::Failure, at(0)));
@@ -287,11 +287,11 @@ fn everything_can_be_switched_off() {
 #[test]
 fn who_takes_calls_again_may_start_slowly() {
     let (outliers, view) = watching(HealthConfig::new(), 10);
-    outliers.note_unreachable(at(0), &view[0]);
-    outliers.note_reachable(at(50), &view[0]);
+    outliers.on_unreachable(at(0), &view[0]);
+    outliers.on_reachable(at(50), &view[0]);
     assert_eq!(view[0].ready_since(), Some(at(50)));
 
-    outliers.note_unreachable(at(0), &view[1]);
+    outliers.on_unreachable(at(0), &view[1]);
     outliers.on_outcome(&view[1], &outcome(OutcomeKind::Success, at(60)));
     assert_eq!(view[1].ready_since(), Some(at(60)));
 
@@ -300,7 +300,7 @@ fn who_takes_calls_again_may_start_slowly() {
     });
     let (index, claim) = probe(&outliers, &view, at(30_000)).expect("it is due");
     assert_eq!((index, view[2].ready_since()), (2, None));
-    outliers.on_probed(&view[2], &claim, &outcome(OutcomeKind::Success, at(30_010)));
+    outliers.on_probe_outcome(&view[2], &claim, &outcome(OutcomeKind::Success, at(30_010)));
     assert_eq!(view[2].ready_since(), Some(at(30_010)));
     assert_eq!(view[3].ready_since(), None, "it always did");
 }

@@ -21,7 +21,7 @@ impl Words {
     }
 
     fn faded_ms(&self, now: Time) -> f64 {
-        f64::from(self.cell().read(now, Decay::over(DECAY)).faded) / 1e6
+        f64::from(self.cell().read(now, Decay::over(DECAY)).decayed) / 1e6
     }
 }
 
@@ -36,8 +36,8 @@ impl Noted {
     fn note(self, words: &Words, now: Time) {
         let (cell, decay) = (words.cell(), Decay::over(DECAY));
         match self {
-            Answer(us) => cell.note(now, Duration::from_micros(us), decay),
-            NoAnswer(us) => cell.note_at_least(now, Duration::from_micros(us), decay),
+            Answer(us) => cell.record(now, Duration::from_micros(us), decay),
+            NoAnswer(us) => cell.record_at_least(now, Duration::from_micros(us), decay),
         }
     }
 }
@@ -124,11 +124,11 @@ fn an_answer_like_the_average_keeps_it_from_fading() {
 
 #[test]
 fn the_approximation_is_close_and_falls_all_the_way() {
-    let mut before = half_to_the(0.0);
+    let mut before = half_to_the_power(0.0);
     assert_eq!(before, 1.0);
     for step in 1..200_000 {
         let x = step as f32 * 0.001;
-        let y = half_to_the(x);
+        let y = half_to_the_power(x);
         assert!(y <= before, "at {x}");
         let exact = (-x.min(EXPONENT_MAX)).exp2();
         assert!((y - exact).abs() <= 2e-4 * exact, "at {x}");
@@ -140,18 +140,18 @@ fn the_approximation_is_close_and_falls_all_the_way() {
 fn the_shortest_answer_is_told_from_none() {
     let (words, decay) = (Words::default(), Decay::over(Duration::ZERO));
     let (cell, end) = (words.cell(), Time::from_nanos(u64::MAX));
-    cell.note(Time::ZERO, Duration::ZERO, decay);
-    assert_eq!(cell.read(Time::ZERO, decay).faded, LATENCY_NANOS_MIN);
-    cell.note(end, Duration::MAX, decay);
-    assert!(cell.read(end, decay).faded.is_finite());
+    cell.record(Time::ZERO, Duration::ZERO, decay);
+    assert_eq!(cell.read(Time::ZERO, decay).decayed, LATENCY_NANOS_MIN);
+    cell.record(end, Duration::MAX, decay);
+    assert!(cell.read(end, decay).decayed.is_finite());
 }
 
 #[test]
 fn one_answer_matters_for_a_bounded_time_however_late_it_is() {
     for latency in [LATENCY_MAX, LATENCY_MAX * 2, Duration::MAX] {
         let (words, decay) = (Words::default(), Decay::over(DECAY));
-        words.cell().note(Time::ZERO, latency, decay);
-        words.cell().note_at_least(Time::ZERO, latency, decay);
+        words.cell().record(Time::ZERO, latency, decay);
+        words.cell().record_at_least(Time::ZERO, latency, decay);
         let left = words.faded_ms(Time::from(Duration::from_secs(110)));
         assert!(left < 1.01, "{left} ms of {latency:?}");
     }
@@ -220,7 +220,7 @@ proptest! {
             noted.note(&words, Time::from_nanos(now));
             model.note(noted, now);
             for read in [now, now + last] {
-                let left = f64::from(words.cell().read(Time::from_nanos(read), Decay::over(DECAY)).faded);
+                let left = f64::from(words.cell().read(Time::from_nanos(read), Decay::over(DECAY)).decayed);
                 let expected = model.left(read);
                 // What is left after 400 s is as good as nothing; each step adds an error of a thousandth.
                 prop_assert!(
@@ -249,6 +249,6 @@ fn threads_that_note_at_once_keep_the_slowest_answer() {
     let read = words
         .cell()
         .read(Time::from_nanos(2000), Decay::over(DECAY));
-    assert_eq!(read.faded, 1999.0 * 4.0 * 1e3);
+    assert_eq!(read.decayed, 1999.0 * 4.0 * 1e3);
     assert_eq!(words.at.into_inner(), 1999);
 }

@@ -18,7 +18,7 @@ fn at(ms: u64) -> Time {
 /// The normalised latency, in ms, of an answer of this kind.
 fn answer(normalizer: &LatencyNormalizer, kind: u64, now: u64, took: Duration) -> f64 {
     let outcome = Outcome::new(OutcomeKind::Success, took).with_now(at(now));
-    let outcome = normalizer.note_outcome(kind, outcome);
+    let outcome = normalizer.record(kind, outcome);
     assert_eq!(outcome.latency, took, "the measured one stays");
     let normalized = outcome.normalized_latency.expect("it has answered");
     normalized.as_secs_f64() * 1e3
@@ -45,7 +45,7 @@ fn calls_of_one_kind_are_left_as_they_are() {
         assert_eq!(normalizer.scale(SHORT), LatencyScale::ONE);
     }
     let failed = Outcome::new(OutcomeKind::Failure, ms(5));
-    assert_eq!(normalizer.note_outcome(SHORT, failed), failed);
+    assert_eq!(normalizer.record(SHORT, failed), failed);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn before_its_first_answer_nothing_is_known_of_a_further_kind() {
     answer(&normalizer, SHORT, 1, ms(20));
     assert_eq!(normalizer.scale(LONG), LatencyScale::UNKNOWN);
     let late = Outcome::new(OutcomeKind::Failure, ms(3_000));
-    let late = normalizer.note_outcome(LONG, late);
+    let late = normalizer.record(LONG, late);
     assert_eq!((late.latency, late.normalized_latency), (ms(3_000), None));
     // A failure is no answer; the first answer defines what is usual.
     assert_eq!(normalizer.scale(LONG), LatencyScale::UNKNOWN);
@@ -83,7 +83,7 @@ fn before_its_first_answer_nothing_is_known_of_a_further_kind() {
 #[test]
 fn attempts_that_were_not_served_keep_their_latency() {
     let normalizer = two_kinds();
-    let of = |kind| normalizer.note_outcome(LONG, Outcome::new(kind, ms(900)));
+    let of = |kind| normalizer.record(LONG, Outcome::new(kind, ms(900)));
     for kind in [
         OutcomeKind::Unreachable,
         OutcomeKind::Overloaded,
@@ -91,7 +91,7 @@ fn attempts_that_were_not_served_keep_their_latency() {
     ] {
         assert_eq!(of(kind).normalized_latency, Some(ms(900)), "{kind:?}");
     }
-    for kind in [OutcomeKind::Failure, OutcomeKind::Abandoned] {
+    for kind in [OutcomeKind::Failure, OutcomeKind::Cancelled] {
         let normalized = of(kind).normalized_latency.expect("it is known");
         assert!(normalized < ms(10), "{kind:?}: {normalized:?}");
     }
@@ -117,11 +117,11 @@ fn one_worker_that_is_slow_defines_nothing_for_long() {
 
 #[test]
 fn what_is_usual_follows_change_and_outlives_quiet() {
-    let usual_ms = |average: &Average| f64::from(average.nanos()) / 1e6;
-    let decay = Decay::over(DECAY);
-    let average = Average::default();
+    let usual_ms = |average: &GeometricMean| f64::from(average.nanos()) / 1e6;
+    let decay = Decay::over(LATENCY_DECAY);
+    let average = GeometricMean::default();
     for now in (0..60_000).step_by(5) {
-        average.note(
+        average.record(
             at(now),
             ms(if now < 30_000 { 10 } else { 100 }),
             decay,
@@ -131,7 +131,7 @@ fn what_is_usual_follows_change_and_outlives_quiet() {
     let usual = usual_ms(&average);
     assert!((80.0..100.1).contains(&usual), "{usual}");
     // After an hour one answer is one of sixteen.
-    average.note(at(3_660_000), ms(10_000), decay, f32::INFINITY);
+    average.record(at(3_660_000), ms(10_000), decay, f32::INFINITY);
     let after = usual_ms(&average) / usual;
     assert!((after - 100_f64.powf(1.0 / 16.0)).abs() < 0.1, "{after}");
 }
@@ -171,7 +171,7 @@ fn threads_may_answer_at_once() {
                     for (kind, took) in [(SHORT, 20), (LONG, 3_000), (made_up, 7)] {
                         let outcome = Outcome::new(OutcomeKind::Success, ms(took));
                         let outcome = outcome.with_now(at(31_000 + call));
-                        let _ = normalizer.note_outcome(kind, outcome);
+                        let _ = normalizer.record(kind, outcome);
                     }
                 }
             });
@@ -197,7 +197,7 @@ proptest! {
             Duration::from_nanos(typical),
         );
         let scaled = |nanos| scale.normalize_nanos(nanos as f64);
-        let excess = |x: f64, y: f64| y - (f64::from(NOISE) * x + f64::from(NOISE_NANOS));
+        let excess = |x: f64, y: f64| y - (f64::from(NOISE_FACTOR) * x + f64::from(NOISE_NANOS));
         let (before, after) = (excess(one as f64, other as f64), excess(scaled(one), scaled(other)));
         // Unless it is about as long as the bound, or so short that there is nothing to scale.
         let is_clear = before.abs() > 0.001 * other as f64 + 1.0

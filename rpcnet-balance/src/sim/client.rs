@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Plan, Worker, refusals::Refusals};
+use super::{FleetScenario, SimWorker, refusing_workers::RefusingWorkers};
 use crate::{
-    Balancer, Endpoint, InFlight, LatencyNormalizer, LatencyQuantiles, Marks, Outcome, OutcomeKind,
-    PickContext, RetryBudget, Time, View,
-    health::{Gate, Outliers, Probe},
+    Balancer, Endpoint, ExclusionFlags, InFlight, LatencyNormalizer, LatencyQuantiles, Outcome,
+    OutcomeKind, PickContext, RetryBudget, Time, View,
+    health::{GroupHealth, OutlierDetector, Probe},
 };
 
 /// A client: who it thinks is there, and how it chooses.
@@ -15,49 +15,51 @@ pub(super) struct Client {
     /// Of each worker that it knows of.
     endpoints: Vec<Option<Arc<Endpoint>>>,
     /// As who.
-    known: Vec<Option<u32>>,
+    incarnations: Vec<Option<u32>>,
     /// Number of the address of each.
     addresses: Vec<u32>,
-    refusals: Option<Refusals>,
+    refusing_workers: Option<RefusingWorkers>,
     pub(super) view: Arc<View>,
     balancer: Arc<dyn Balancer>,
     pub(super) budget: RetryBudget,
     /// Of each method.
-    hedges: Vec<HedgeDelay>,
+    hedge_delays: Vec<MethodHedgeDelay>,
     normalizer: Option<LatencyNormalizer>,
-    health: Outliers,
+    health: OutlierDetector,
     /// Of the view.
-    gate: Gate,
+    group_health: GroupHealth,
 }
 
 /// When a second attempt of a method is worth it; looked up now and then only.
 #[derive(Debug, Default)]
-struct HedgeDelay {
+struct MethodHedgeDelay {
     latencies: LatencyQuantiles,
     after: Option<Duration>,
-    known_until: Time,
+    refresh_at: Time,
 }
 
 impl Client {
-    pub(super) fn new(plan: &Plan, seed: u64, balancer: Arc<dyn Balancer>) -> Self {
+    pub(super) fn new(plan: &FleetScenario, seed: u64, balancer: Arc<dyn Balancer>) -> Self {
         let (workers, policy) = (&plan.workers, &plan.policy);
         let methods = plan.methods.len() + 1;
         let mut client = Self {
             endpoints: vec![None; workers.len()],
-            known: vec![None; workers.len()],
+            incarnations: vec![None; workers.len()],
             addresses: vec![0; workers.len()],
-            refusals: policy.passes_over.then(Refusals::default),
+            refusing_workers: policy
+                .avoids_refusing_workers
+                .then(RefusingWorkers::default),
             view: Arc::new(View::new([], 0)),
             balancer,
             budget: policy.budget(),
-            hedges: (0..methods).map(|_| HedgeDelay::default()).collect(),
-            normalizer: policy.normalizes.then(LatencyNormalizer::new),
-            health: Outliers::seeded(policy.health, seed),
-            gate: Gate::new(),
+            hedge_delays: (0..methods).map(|_| MethodHedgeDelay::default()).collect(),
+            normalizer: policy.normalizes_latency.then(LatencyNormalizer::new),
+            health: OutlierDetector::seeded(policy.health, seed),
+            group_health: GroupHealth::new(),
         };
         for (id, worker) in workers.iter().enumerate() {
             if !worker.absent {
-                client.known[id] = Some(0);
+                client.incarnations[id] = Some(0);
                 client.endpoints[id] = Some(endpoint(id, worker));
             }
         }
@@ -70,20 +72,20 @@ impl Client {
         &mut self,
         now: Time,
         id: usize,
-        worker: &Worker,
+        worker: &SimWorker,
         present: Option<u32>,
     ) {
-        if present == self.known[id] {
+        if present == self.incarnations[id] {
             return;
         }
         // One that comes back is another: nothing is known of it.
-        self.known[id] = present;
-        if let Some(refusals) = &mut self.refusals {
+        self.incarnations[id] = present;
+        if let Some(refusals) = &mut self.refusing_workers {
             refusals.forget(id as u64);
         }
         self.endpoints[id] = present.map(|_| endpoint(id, worker));
         if let Some(endpoint) = &self.endpoints[id] {
-            endpoint.note_ready(now);
+            endpoint.set_ready(now);
         }
         self.rebuild();
     }
@@ -93,7 +95,7 @@ impl Client {
         if std::mem::replace(&mut self.addresses[id], address) != address
             && let Some(endpoint) = &self.endpoints[id]
         {
-            self.health.note_reachable(now, endpoint);
+            self.health.on_reachable(now, endpoint);
         }
     }
 
@@ -105,17 +107,22 @@ impl Client {
     /// Where the next attempt goes: to one whose turn for a probe has come, to one that was not tried and that nothing
     /// speaks against, or to what is left.
     pub(super) fn pick(&mut self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
-        let claimed = self.refusals.as_mut();
+        let claimed = self.refusing_workers.as_mut();
         let claimed = claimed.and_then(|it| it.claim_probe(now, tried));
         if let Some(id) = claimed
             && let Some(index) = self.view.endpoints().iter().position(|it| it.id() == id)
         {
             return Some((index, None));
         }
-        let unfit = self.refusals.as_ref().map_or(&[][..], Refusals::ids);
-        let verdict = self.gate.check(&self.health, &self.view, now);
-        let cx = PickContext::new().with_now(now).with_heeded(verdict.heeded);
-        let fit = cx.with_unfit(unfit);
+        let unfit = self
+            .refusing_workers
+            .as_ref()
+            .map_or(&[][..], RefusingWorkers::ids);
+        let verdict = self.group_health.check(&self.health, &self.view, now);
+        let cx = PickContext::new()
+            .with_now(now)
+            .with_respected_flags(verdict.respected_flags);
+        let fit = cx.with_incompatible(unfit);
         let untried = fit.with_excluded(tried);
         if verdict.is_probe_due
             && let Some((index, probe)) = self.health.probe(&self.view, &untried)
@@ -124,10 +131,10 @@ impl Client {
         }
         let choices = [
             untried,
-            untried.with_heeded(Marks::DRAINING),
+            untried.with_respected_flags(ExclusionFlags::DRAINING),
             fit,
             cx,
-            cx.with_heeded(Marks::NONE),
+            cx.with_respected_flags(ExclusionFlags::NONE),
         ];
         let mut choices = choices.iter();
         let picked = choices.find_map(|cx| self.balancer.pick(&self.view, cx));
@@ -136,9 +143,12 @@ impl Client {
 
     /// The same for a second attempt that is not worth much: nowhere but to a good one.
     pub(super) fn pick_hedge(&self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
-        let unfit = self.refusals.as_ref().map_or(&[][..], Refusals::ids);
+        let unfit = self
+            .refusing_workers
+            .as_ref()
+            .map_or(&[][..], RefusingWorkers::ids);
         let cx = PickContext::new().with_now(now).with_excluded(tried);
-        let picked = self.balancer.pick(&self.view, &cx.with_unfit(unfit));
+        let picked = self.balancer.pick(&self.view, &cx.with_incompatible(unfit));
         picked.map(|index| (index, None))
     }
 
@@ -160,21 +170,21 @@ impl Client {
         (method, outcome): (usize, Outcome),
     ) {
         let normalized = self.normalizer.as_ref();
-        let normalized = normalized.map(|it| it.note_outcome(method as u64, outcome));
+        let normalized = normalized.map(|it| it.record(method as u64, outcome));
         let outcome = &normalized.unwrap_or(outcome);
         let (endpoint, now) = (&view[index], outcome.now);
-        if let Some(refusals) = &mut self.refusals {
+        if let Some(refusals) = &mut self.refusing_workers {
             refusals.on_outcome(now, endpoint.id(), outcome.kind);
         }
         if let Some(load) = outcome.reported_load {
-            endpoint.note_reported_load_at(load, now);
+            endpoint.set_reported_load_at(load, now);
             if load.draining {
-                self.health.note_draining(endpoint, true);
+                self.health.set_draining(endpoint, true);
             }
         }
         match probe {
             Some(probe) => {
-                self.health.on_probed(endpoint, probe, outcome);
+                self.health.on_probe_outcome(endpoint, probe, outcome);
             }
             None => {
                 self.health.on_outcome(endpoint, outcome);
@@ -186,29 +196,31 @@ impl Client {
         self.balancer.on_outcome(view, index, outcome);
         if outcome.kind == OutcomeKind::Success {
             self.budget.deposit();
-            self.hedges[method].latencies.record(now, outcome.latency);
+            self.hedge_delays[method]
+                .latencies
+                .record(now, outcome.latency);
         }
     }
 
     pub(super) fn on_draining(&self, id: usize) {
         if let Some(endpoint) = &self.endpoints[id] {
-            self.health.note_draining(endpoint, true);
+            self.health.set_draining(endpoint, true);
         }
     }
 
     /// When a second attempt is worth it.
-    pub(super) fn hedge_after(
+    pub(super) fn hedge_delay(
         &mut self,
         now: Time,
         method: usize,
         quantile: f64,
     ) -> Option<Duration> {
-        let hedge = &mut self.hedges[method];
-        if now >= hedge.known_until {
-            hedge.known_until = now + HEDGE_KNOWN_FOR;
-            let enough = hedge.latencies.len(now) >= HEDGE_SAMPLES;
+        let hedge = &mut self.hedge_delays[method];
+        if now >= hedge.refresh_at {
+            hedge.refresh_at = now + HEDGE_REFRESH_INTERVAL;
+            let enough = hedge.latencies.len(now) >= HEDGE_SAMPLES_MIN;
             let after = enough.then(|| hedge.latencies.quantile(now, quantile));
-            hedge.after = after.flatten().map(|it| it.max(HEDGE_MIN));
+            hedge.after = after.flatten().map(|it| it.max(HEDGE_DELAY_MIN));
         }
         hedge.after
     }
@@ -216,18 +228,18 @@ impl Client {
     fn rebuild(&mut self) {
         let endpoints = self.endpoints.iter().flatten().cloned();
         self.view = Arc::new(View::new(endpoints, self.view.generation() + 1));
-        self.health.note_view(&self.view);
-        self.gate = Gate::new();
+        self.health.set_view(&self.view);
+        self.group_health = GroupHealth::new();
         if let Some(balancer) = self.balancer.rebuild(&self.view) {
             self.balancer = balancer;
         }
     }
 }
 
-fn endpoint(id: usize, worker: &Worker) -> Arc<Endpoint> {
+fn endpoint(id: usize, worker: &SimWorker) -> Arc<Endpoint> {
     Arc::new(Endpoint::new(id as u64).with_weight(worker.weight))
 }
 
-const HEDGE_KNOWN_FOR: Duration = Duration::from_millis(100);
-const HEDGE_SAMPLES: u64 = 100;
-const HEDGE_MIN: Duration = Duration::from_millis(1);
+const HEDGE_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
+const HEDGE_SAMPLES_MIN: u64 = 100;
+const HEDGE_DELAY_MIN: Duration = Duration::from_millis(1);

@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Attempt, Call, Change, End, Plan, Reason, Report,
+    Attempt, AttemptKind, Call, CallResult, FleetScenario, Report, WorkerChange,
     client::Client,
-    dice::Dice,
-    events::{Event, Events},
-    plan::Kind,
-    retries::{self, Next},
-    server::{Server, Site},
-    trip::{Answer, Place, Trip, Waiting},
+    event_queue::{EventQueue, FleetEvent},
+    in_flight::{AttemptStage, InFlightAttempt, PendingReply, Reply},
+    retries::{self, RetryDecision},
+    scenario::LoadKind,
+    server::{Server, ServerContext},
+    sim_rng::SimRng,
 };
 use crate::{Balancer, Outcome, OutcomeKind, Time};
 
@@ -20,10 +20,10 @@ use crate::{Balancer, Outcome, OutcomeKind, Time};
 ///
 /// If the balancer breaks a rule of [`Balancer::pick`]: it picks what is not there or what is not allowed.
 #[must_use]
-pub fn run(plan: &Plan, seed: u64, balancer: impl Fn(u64) -> Arc<dyn Balancer>) -> Report {
+pub fn run(plan: &FleetScenario, seed: u64, balancer: impl Fn(u64) -> Arc<dyn Balancer>) -> Report {
     let mut fleet = Fleet::new(plan, seed, balancer);
     fleet.begin();
-    while let Some(event) = fleet.events.next() {
+    while let Some(event) = fleet.events.pop() {
         fleet.handle(event);
     }
     fleet.report()
@@ -31,103 +31,106 @@ pub fn run(plan: &Plan, seed: u64, balancer: impl Fn(u64) -> Arc<dyn Balancer>) 
 
 #[derive(Debug)]
 pub(super) struct Fleet<'a> {
-    plan: &'a Plan,
+    scenario: &'a FleetScenario,
     seed: u64,
     /// Of each method.
     deadlines: Vec<Duration>,
-    pub(super) events: Events,
-    arrivals: Dice,
-    jitter: Dice,
+    pub(super) events: EventQueue,
+    arrivals: SimRng,
+    jitter: SimRng,
     pub(super) clients: Vec<Client>,
     pub(super) servers: Vec<Server>,
-    calls: Vec<Ongoing>,
-    pub(super) trips: Vec<Trip>,
+    calls: Vec<OngoingCall>,
+    pub(super) attempts: Vec<InFlightAttempt>,
     ended: Time,
-    open: usize,
+    open_calls: usize,
 }
 
 /// A call, and what is needed while it goes on.
 #[derive(Debug)]
-struct Ongoing {
+struct OngoingCall {
     call: Call,
-    over: bool,
+    is_over: bool,
     /// Attempts of it that are not over.
-    open: u8,
-    attempts: u8,
+    open_attempts: u8,
+    attempt_count: u8,
     tried: Vec<u64>,
-    trips: Vec<usize>,
+    attempt_ids: Vec<usize>,
 }
 
 impl<'a> Fleet<'a> {
     pub(super) fn new(
-        plan: &'a Plan,
+        plan: &'a FleetScenario,
         seed: u64,
         balancer: impl Fn(u64) -> Arc<dyn Balancer>,
     ) -> Self {
-        let mut seeds = Dice::new(seed, BALANCERS);
+        let mut seeds = SimRng::new(seed, BALANCERS);
         let mut client = |_| {
-            let seed = seeds.number();
+            let seed = seeds.next_u64();
             Client::new(plan, seed, balancer(seed))
         };
         Self {
-            plan,
+            scenario: plan,
             seed,
             deadlines: plan.deadlines(),
-            events: Events::new(),
-            arrivals: Dice::new(seed, ARRIVALS),
-            jitter: Dice::new(seed, JITTER),
+            events: EventQueue::new(),
+            arrivals: SimRng::new(seed, ARRIVALS),
+            jitter: SimRng::new(seed, JITTER),
             clients: (0..plan.clients).map(&mut client).collect(),
             servers: plan.workers.iter().copied().map(Server::new).collect(),
             calls: Vec::new(),
-            trips: Vec::new(),
+            attempts: Vec::new(),
             ended: Time::ZERO,
-            open: 0,
+            open_calls: 0,
         }
     }
 
     pub(super) fn begin(&mut self) {
-        for (at, (time, ..)) in self.plan.changes.iter().enumerate() {
-            self.events.at(*time, Event::Change(at));
+        for (at, (time, ..)) in self.scenario.changes.iter().enumerate() {
+            self.events.schedule_at(*time, FleetEvent::WorkerChange(at));
         }
-        match self.plan.load.kind {
-            Kind::Closed { in_flight, .. } => {
+        match self.scenario.load.kind {
+            LoadKind::Closed { in_flight, .. } => {
                 for slot in 0..in_flight {
-                    let client = slot % self.plan.clients;
-                    self.events.at(Time::ZERO, Event::Begin { client });
+                    let client = slot % self.scenario.clients;
+                    self.events
+                        .schedule_at(Time::ZERO, FleetEvent::StartCall { client });
                 }
             }
-            Kind::Open(_) => self.schedule_arrival(),
+            LoadKind::Open(_) => self.schedule_arrival(),
         }
     }
 
-    pub(super) fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: FleetEvent) {
         match event {
-            Event::Begin { client } => self.begin_call(client),
-            Event::Request(trip) => self.at_server(trip, Server::request),
-            Event::Served(trip) => self.at_server(trip, Server::served),
-            Event::Waited(trip) => self.at_server(trip, Server::waited),
-            Event::Cancelled(trip) => self.at_server(trip, Server::cancelled),
-            Event::Answer(trip) => self.answered(trip),
-            Event::Deadline(call) => self.timed_out(call),
-            Event::Again(call) => {
-                if !self.calls[call].over {
-                    self.attempt(call, Reason::Retry);
+            FleetEvent::StartCall { client } => self.begin_call(client),
+            FleetEvent::RequestArrives(trip) => self.on_server(trip, Server::on_request),
+            FleetEvent::ServiceCompletes(trip) => {
+                self.on_server(trip, Server::on_service_completed);
+            }
+            FleetEvent::QueueTimeout(trip) => self.on_server(trip, Server::on_queue_timeout),
+            FleetEvent::CancelArrives(trip) => self.on_server(trip, Server::on_cancelled),
+            FleetEvent::ReplyArrives(trip) => self.on_reply(trip),
+            FleetEvent::DeadlineExpires(call) => self.on_deadline(call),
+            FleetEvent::Retry(call) => {
+                if !self.calls[call].is_over {
+                    self.attempt(call, AttemptKind::Retry);
                 }
             }
-            Event::Hedge(call) => self.hedge(call),
-            Event::Change(at) => {
-                let (_, worker, change) = self.plan.changes[at];
-                self.change(worker, change);
+            FleetEvent::Hedge(call) => self.hedge(call),
+            FleetEvent::WorkerChange(at) => {
+                let (_, worker, change) = self.scenario.changes[at];
+                self.apply_change(worker, change);
             }
-            Event::Membership { worker } => {
+            FleetEvent::MembershipUpdate { worker } => {
                 let (now, server) = (self.events.now(), &self.servers[worker]);
                 let present = server.incarnation();
                 for client in &mut self.clients {
-                    client.on_membership(now, worker, &self.plan.workers[worker], present);
+                    client.on_membership(now, worker, &self.scenario.workers[worker], present);
                     client.on_address(now, worker, server.address());
                 }
             }
-            Event::Draining { worker } => {
+            FleetEvent::DrainNotice { worker } => {
                 for client in &self.clients {
                     client.on_draining(worker);
                 }
@@ -139,37 +142,38 @@ impl<'a> Fleet<'a> {
     ///
     /// If a call or an attempt has not ended.
     pub(super) fn report(self) -> Report {
-        assert_eq!(self.open, 0, "every call ends");
+        assert_eq!(self.open_calls, 0, "every call ends");
         for client in &self.clients {
             let in_flight = client.view.endpoints().iter().map(|it| it.in_flight());
             assert_eq!(in_flight.sum::<u32>(), 0, "every attempt ends");
         }
         Report {
             calls: self.calls.into_iter().map(|it| it.call).collect(),
-            attempts: self.trips.into_iter().map(|it| it.attempt).collect(),
+            attempts: self.attempts.into_iter().map(|it| it.attempt).collect(),
             deadlines: self.deadlines,
             ended: self.ended,
         }
     }
 
     fn schedule_arrival(&mut self) {
-        let Kind::Open(steps) = &self.plan.load.kind else {
+        let LoadKind::Open(steps) = &self.scenario.load.kind else {
             return;
         };
         let mut now = self.events.now();
         loop {
             let after = steps.partition_point(|(from, _)| *from <= now);
             let per_s = after.checked_sub(1).map_or(0.0, |step| steps[step].1);
-            let until = steps.get(after).map_or(self.plan.duration, |it| it.0);
+            let until = steps.get(after).map_or(self.scenario.duration, |it| it.0);
             // Without memory, what is left at the change of the rate is drawn again.
             let gap = self.arrivals.exponential() / per_s;
             let arrives = now + Duration::try_from_secs_f64(gap).unwrap_or(Duration::MAX);
             if arrives < until {
-                let client = self.arrivals.below(self.plan.clients);
-                self.events.at(arrives, Event::Begin { client });
+                let client = self.arrivals.below(self.scenario.clients);
+                self.events
+                    .schedule_at(arrives, FleetEvent::StartCall { client });
                 return;
             }
-            if until >= self.plan.duration {
+            if until >= self.scenario.duration {
                 return;
             }
             now = until;
@@ -177,11 +181,11 @@ impl<'a> Fleet<'a> {
     }
 
     fn begin_call(&mut self, client: usize) {
-        match self.plan.load.kind {
-            Kind::Closed { calls, .. } if self.calls.len() >= calls => return,
-            Kind::Closed { .. } => {}
-            Kind::Open(_) => {
-                if self.events.now() >= self.plan.duration {
+        match self.scenario.load.kind {
+            LoadKind::Closed { calls, .. } if self.calls.len() >= calls => return,
+            LoadKind::Closed { .. } => {}
+            LoadKind::Open(_) => {
+                if self.events.now() >= self.scenario.duration {
                     return;
                 }
                 self.schedule_arrival();
@@ -190,145 +194,154 @@ impl<'a> Fleet<'a> {
         let now = self.events.now();
         let call = self.calls.len();
         let method = self.method(call);
-        self.calls.push(Ongoing {
+        self.calls.push(OngoingCall {
             call: Call {
                 client,
                 method,
                 began: now,
                 took: Duration::ZERO,
-                end: End::NoWorker,
+                result: CallResult::NoWorker,
             },
-            over: false,
-            open: 0,
-            attempts: 0,
+            is_over: false,
+            open_attempts: 0,
+            attempt_count: 0,
             tried: Vec::new(),
-            trips: Vec::new(),
+            attempt_ids: Vec::new(),
         });
-        self.open += 1;
+        self.open_calls += 1;
         let deadline = self.deadlines[method];
-        self.events.after(deadline, Event::Deadline(call));
-        if let Some(quantile) = self.plan.policy.hedge_at
-            && let Some(after) = self.clients[client].hedge_after(now, method, quantile)
+        self.events
+            .schedule_after(deadline, FleetEvent::DeadlineExpires(call));
+        if let Some(quantile) = self.scenario.policy.hedge_quantile
+            && let Some(after) = self.clients[client].hedge_delay(now, method, quantile)
         {
-            self.events.after(after, Event::Hedge(call));
+            self.events.schedule_after(after, FleetEvent::Hedge(call));
         }
-        self.attempt(call, Reason::First);
+        self.attempt(call, AttemptKind::First);
     }
 
     /// What is called, the same for each balancer.
     fn method(&self, call: usize) -> usize {
-        if self.plan.methods.is_empty() {
+        if self.scenario.methods.is_empty() {
             return 0;
         }
-        let mut dice = Dice::new(self.seed, METHODS + call as u64);
-        self.plan.method(dice.share())
+        let mut dice = SimRng::new(self.seed, METHODS + call as u64);
+        self.scenario.method(dice.unit())
     }
 
-    fn attempt(&mut self, call: usize, reason: Reason) {
+    fn attempt(&mut self, call: usize, reason: AttemptKind) {
         let now = self.events.now();
         let ongoing = &mut self.calls[call];
         let client = &mut self.clients[ongoing.call.client];
         let picked = match reason {
-            Reason::Hedge => client.pick_hedge(now, &ongoing.tried),
+            AttemptKind::Hedge => client.pick_hedge(now, &ongoing.tried),
             _ => client.pick(now, &ongoing.tried),
         };
         let Some((index, probe)) = picked else {
-            if ongoing.open == 0 {
-                self.end(call, End::NoWorker);
+            if ongoing.open_attempts == 0 {
+                self.end_call(call, CallResult::NoWorker);
             }
             return;
         };
         let endpoint = &client.view[index];
         let worker = endpoint.id() as usize;
-        let trip = self.trips.len();
-        self.trips.push(Trip {
+        let trip = self.attempts.len();
+        self.attempts.push(InFlightAttempt {
             attempt: Attempt {
                 call,
                 worker,
                 began: now,
-                reason,
+                kind: reason,
             },
             address: client.address(worker),
-            place: Place::Underway,
-            chance: CHANCE + (call as u64) * 256 + u64::from(ongoing.attempts),
-            latency: self.plan.latency_of(ongoing.call.method),
-            answer: None,
-            waiting: Some(Waiting {
+            stage: AttemptStage::InTransit,
+            rng_stream: CHANCE + (call as u64) * 256 + u64::from(ongoing.attempt_count),
+            service_time: self.scenario.service_time_of(ongoing.call.method),
+            reply: None,
+            pending_reply: Some(PendingReply {
                 view: Arc::clone(&client.view),
                 index,
                 probe,
-                _counted: client.begin(now, endpoint, ongoing.call.method),
+                _in_flight: client.begin(now, endpoint, ongoing.call.method),
             }),
         });
         ongoing.tried.push(endpoint.id());
-        ongoing.trips.push(trip);
-        ongoing.open += 1;
-        ongoing.attempts = ongoing.attempts.saturating_add(1);
-        self.events.after(self.plan.network, Event::Request(trip));
+        ongoing.attempt_ids.push(trip);
+        ongoing.open_attempts += 1;
+        ongoing.attempt_count = ongoing.attempt_count.saturating_add(1);
+        self.events.schedule_after(
+            self.scenario.network_delay,
+            FleetEvent::RequestArrives(trip),
+        );
     }
 
     fn hedge(&mut self, call: usize) {
         let ongoing = &self.calls[call];
         // One that is tried again anyway needs no second attempt beside.
-        if ongoing.over || ongoing.open != 1 || ongoing.attempts != 1 {
+        if ongoing.is_over || ongoing.open_attempts != 1 || ongoing.attempt_count != 1 {
             return;
         }
         if self.clients[ongoing.call.client]
             .budget
             .withdraw(self.events.now())
         {
-            self.attempt(call, Reason::Hedge);
+            self.attempt(call, AttemptKind::Hedge);
         }
     }
 
-    fn answered(&mut self, trip: usize) {
-        let answer = self.trips[trip].answer.expect("it was given");
-        if !self.settle(trip, answer.kind, Some(answer)) {
+    fn on_reply(&mut self, trip: usize) {
+        let answer = self.attempts[trip].reply.expect("it was given");
+        if !self.finish_attempt(trip, answer.kind, Some(answer)) {
             return;
         }
-        let (now, call) = (self.events.now(), self.trips[trip].attempt.call);
+        let (now, call) = (self.events.now(), self.attempts[trip].attempt.call);
         if answer.kind == OutcomeKind::Success {
-            self.end(call, End::Answered);
+            self.end_call(call, CallResult::Answered);
             return;
         }
         let ongoing = &self.calls[call];
-        if ongoing.open > 0 {
+        if ongoing.open_attempts > 0 {
             // The other one may still succeed.
             return;
         }
         let client = &self.clients[ongoing.call.client];
         let left = ongoing.tried.len() < client.view.len();
-        match retries::next(&self.plan.policy, ongoing.attempts, &answer, left) {
-            Next::Free if left => self.attempt(call, Reason::Retry),
-            Next::Free | Next::Never => self.end(call, End::Failed),
-            Next::After(_) if !client.budget.withdraw(now) => self.end(call, End::Failed),
-            Next::After(wait) => {
-                let wait = wait.draw(&mut self.jitter);
-                self.events.after(wait, Event::Again(call));
+        match retries::decide(&self.scenario.policy, ongoing.attempt_count, &answer, left) {
+            RetryDecision::Transparent if left => self.attempt(call, AttemptKind::Retry),
+            RetryDecision::Transparent | RetryDecision::Stop => {
+                self.end_call(call, CallResult::Failed);
+            }
+            RetryDecision::After(_) if !client.budget.withdraw(now) => {
+                self.end_call(call, CallResult::Failed);
+            }
+            RetryDecision::After(wait) => {
+                let wait = wait.sample(&mut self.jitter);
+                self.events.schedule_after(wait, FleetEvent::Retry(call));
             }
         }
     }
 
-    fn timed_out(&mut self, call: usize) {
-        if self.calls[call].over {
+    fn on_deadline(&mut self, call: usize) {
+        if self.calls[call].is_over {
             return;
         }
-        for trip in self.calls[call].trips.clone() {
-            if self.settle(trip, OutcomeKind::Failure, None) {
-                self.events.after(self.plan.network, Event::Cancelled(trip));
+        for trip in self.calls[call].attempt_ids.clone() {
+            if self.finish_attempt(trip, OutcomeKind::Failure, None) {
+                self.events
+                    .schedule_after(self.scenario.network_delay, FleetEvent::CancelArrives(trip));
             }
         }
-        self.end(call, End::TimedOut);
+        self.end_call(call, CallResult::DeadlineExceeded);
     }
 
     /// The client waits for this attempt no longer and tells the balancer how it went. `false` if it did not wait.
-    fn settle(&mut self, trip: usize, kind: OutcomeKind, answer: Option<Answer>) -> bool {
-        let (now, trip) = (self.events.now(), &mut self.trips[trip]);
-        let Some(waiting) = trip.waiting.take() else {
+    fn finish_attempt(&mut self, trip: usize, kind: OutcomeKind, answer: Option<Reply>) -> bool {
+        let (now, trip) = (self.events.now(), &mut self.attempts[trip]);
+        let Some(waiting) = trip.pending_reply.take() else {
             return false;
         };
         let ongoing = &mut self.calls[trip.attempt.call];
-        ongoing.open -= 1;
+        ongoing.open_attempts -= 1;
         let client = &mut self.clients[ongoing.call.client];
         let outcome = Outcome::new(kind, now.since(trip.attempt.began))
             .with_now(now)
@@ -340,70 +353,74 @@ impl<'a> Fleet<'a> {
         true
     }
 
-    fn end(&mut self, call: usize, end: End) {
+    fn end_call(&mut self, call: usize, end: CallResult) {
         let now = self.events.now();
         let ongoing = &mut self.calls[call];
-        debug_assert!(!ongoing.over, "a call ends once");
-        ongoing.over = true;
-        ongoing.call.end = end;
+        debug_assert!(!ongoing.is_over, "a call ends once");
+        ongoing.is_over = true;
+        ongoing.call.result = end;
         ongoing.call.took = now.since(ongoing.call.began);
         self.ended = now;
-        self.open -= 1;
+        self.open_calls -= 1;
         let client = ongoing.call.client;
         ongoing.tried = Vec::new();
-        for trip in std::mem::take(&mut ongoing.trips) {
+        for trip in std::mem::take(&mut ongoing.attempt_ids) {
             // The one that lost.
-            if self.settle(trip, OutcomeKind::Abandoned, None) {
-                self.events.after(self.plan.network, Event::Cancelled(trip));
+            if self.finish_attempt(trip, OutcomeKind::Cancelled, None) {
+                self.events
+                    .schedule_after(self.scenario.network_delay, FleetEvent::CancelArrives(trip));
             }
         }
-        if let Kind::Closed { .. } = self.plan.load.kind {
-            self.events.at(now, Event::Begin { client });
+        if let LoadKind::Closed { .. } = self.scenario.load.kind {
+            self.events
+                .schedule_at(now, FleetEvent::StartCall { client });
         }
     }
 
-    fn change(&mut self, worker: usize, change: Change) {
+    fn apply_change(&mut self, worker: usize, change: WorkerChange) {
         let now = self.events.now();
-        let (server, mut site) = self.site(worker);
+        let (server, mut site) = self.server_context(worker);
         match change {
-            Change::Pace(pace) => server.set_pace(pace),
-            Change::Fail => server.fail(),
-            Change::Reject => server.reject(),
-            Change::Underreport => server.underreport(),
-            Change::Hang => server.hang(),
-            Change::Recover => server.recover(&mut site),
-            Change::Drain => {
+            WorkerChange::Slowdown(pace) => server.set_slowdown(pace),
+            WorkerChange::Fail => server.fail(),
+            WorkerChange::Reject => server.reject(),
+            WorkerChange::Underreport => server.underreport(),
+            WorkerChange::Hang => server.hang(),
+            WorkerChange::Recover => server.recover(&mut site),
+            WorkerChange::Drain => {
                 server.drain(now);
-                site.events.after(TOLD_AFTER, Event::Draining { worker });
+                site.events
+                    .schedule_after(GOSSIP_DELAY, FleetEvent::DrainNotice { worker });
             }
-            Change::Crash => {
+            WorkerChange::Crash => {
                 server.crash(&mut site);
                 site.events
-                    .after(DETECTED_AFTER, Event::Membership { worker });
+                    .schedule_after(DETECTION_DELAY, FleetEvent::MembershipUpdate { worker });
             }
-            Change::Move => {
+            WorkerChange::Move => {
                 server.relocate(&mut site);
                 site.events
-                    .after(DETECTED_AFTER, Event::Membership { worker });
+                    .schedule_after(DETECTION_DELAY, FleetEvent::MembershipUpdate { worker });
             }
-            Change::Start => {
+            WorkerChange::Start => {
                 server.start(now);
-                site.events.after(TOLD_AFTER, Event::Membership { worker });
+                site.events
+                    .schedule_after(GOSSIP_DELAY, FleetEvent::MembershipUpdate { worker });
             }
         }
     }
 
-    fn at_server(&mut self, trip: usize, does: fn(&mut Server, usize, &mut Site<'_>)) {
-        let worker = self.trips[trip].attempt.worker;
-        let (server, mut site) = self.site(worker);
+    fn on_server(&mut self, trip: usize, does: fn(&mut Server, usize, &mut ServerContext<'_>)) {
+        let worker = self.attempts[trip].attempt.worker;
+        let (server, mut site) = self.server_context(worker);
         does(server, trip, &mut site);
     }
 
-    fn site(&mut self, worker: usize) -> (&mut Server, Site<'_>) {
-        let site = Site {
+    fn server_context(&mut self, worker: usize) -> (&mut Server, ServerContext<'_>) {
+        let site = ServerContext {
             events: &mut self.events,
-            trips: &mut self.trips,
-            network: self.plan.network,
+            attempts: &mut self.attempts,
+            network_delay: self.scenario.network_delay,
             seed: self.seed,
         };
         (&mut self.servers[worker], site)
@@ -411,10 +428,10 @@ impl<'a> Fleet<'a> {
 }
 
 /// Until a change that a worker announces has gone around.
-const TOLD_AFTER: Duration = Duration::from_millis(300);
+const GOSSIP_DELAY: Duration = Duration::from_millis(300);
 
 /// Until it has gone around that a worker is dead, or that it is elsewhere.
-const DETECTED_AFTER: Duration = Duration::from_secs(3);
+const DETECTION_DELAY: Duration = Duration::from_secs(3);
 
 // Streams of chance.
 const ARRIVALS: u64 = 0;

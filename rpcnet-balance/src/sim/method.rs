@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::Latency;
+use super::ServiceTime;
 
 /// A method that a part of the calls is of, and that takes the same time at every worker that is
 /// alike.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Method {
-    pub(super) share: f64,
-    pub(super) latency: Latency,
+    pub(super) fraction: f64,
+    pub(super) service_time: ServiceTime,
     pub(super) deadline: Duration,
 }
 
@@ -17,10 +17,10 @@ impl Method {
     /// A method that this part of the calls is of, from 0 to 1, and that a worker serves for as
     /// long as `latency` says. The deadline of its calls is 30 s.
     #[must_use]
-    pub const fn new(share: f64, latency: Latency) -> Self {
+    pub const fn new(share: f64, latency: ServiceTime) -> Self {
         Self {
-            share,
-            latency,
+            fraction: share,
+            service_time: latency,
             deadline: Duration::from_secs(30),
         }
     }

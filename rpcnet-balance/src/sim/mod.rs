@@ -3,7 +3,7 @@
 //! The balancers are the real ones, and so are the endpoints, the budget for retries, the
 //! normalisation of latencies, and the quantiles that hedging goes by. The rest is a model: workers
 //! serve so many requests at a time, keep some in a queue and refuse more than that; they become
-//! slow, fail, reject, hang, move, crash and come back cold, as a [`Plan`] says. Clients each have
+//! slow, fail, reject, hang, move, crash and come back cold, as a [`FleetScenario`] says. Clients each have
 //! a balancer of their own and see what clients see: their own calls, and what replies say about
 //! the load.
 //!
@@ -12,14 +12,14 @@
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
-//! use rpcnet_balance::{LeastConnections, RoundRobin, sim::{self, Change, Latency, Load, Plan, Worker}};
+//! use rpcnet_balance::{LeastConnections, RoundRobin, sim::{self, WorkerChange, ServiceTime, Load, FleetScenario, SimWorker}};
 //!
 //! // Ten workers; one becomes a hundred times slower.
-//! let worker = Worker::new(Latency::Exponential { mean: Duration::from_millis(10) }).with_concurrency(8);
+//! let worker = SimWorker::new(ServiceTime::Exponential { mean: Duration::from_millis(10) }).with_concurrency(8);
 //! let slow = Duration::from_secs(2);
-//! let plan = Plan::new(vec![worker; 10], Load::open(2_000.0))
+//! let plan = FleetScenario::new(vec![worker; 10], Load::open(2_000.0))
 //!     .with_duration(Duration::from_secs(6))
-//!     .with_change(slow, 3, Change::Pace(100.0));
+//!     .with_change(slow, 3, WorkerChange::Slowdown(100.0));
 //!
 //! let after = |report: &sim::Report| report.between(slow, Duration::MAX).latency(0.99);
 //! let blind = sim::run(&plan, 7, |seed| Arc::new(RoundRobin::seeded(seed)));
@@ -33,35 +33,35 @@
 //! # What is left out
 //!
 //! The network neither loses nor reorders, and takes the same time everywhere. Requests are all of
-//! one method unless the plan [says otherwise](Plan::with_method); a pace that changes holds for
+//! one method unless the plan [says otherwise](FleetScenario::with_method); a pace that changes holds for
 //! requests whose service begins from then on. Clients take no time for anything.
 //!
 //! Not covered by semantic versioning: what is here serves tests and experiments.
 
-mod change;
 mod client;
-mod dice;
-mod events;
+mod client_policy;
+mod event_queue;
 mod fleet;
-mod latency;
+mod in_flight;
 mod method;
-mod plan;
-mod policy;
-mod refusals;
+mod refusing_workers;
 mod report;
 mod retries;
+mod scenario;
 mod server;
-mod trip;
-mod worker;
+mod service_time;
+mod sim_rng;
+mod sim_worker;
+mod worker_change;
 
 #[cfg(test)]
 mod tests;
 
-pub use change::Change;
+pub use client_policy::ClientPolicy;
 pub use fleet::run;
-pub use latency::Latency;
 pub use method::Method;
-pub use plan::{Load, Plan};
-pub use policy::Policy;
-pub use report::{Attempt, Call, End, Reason, Report, Span};
-pub use worker::Worker;
+pub use report::{Attempt, AttemptKind, Call, CallResult, Report, Span};
+pub use scenario::{FleetScenario, Load};
+pub use service_time::ServiceTime;
+pub use sim_worker::SimWorker;
+pub use worker_change::WorkerChange;

@@ -20,26 +20,26 @@ pub struct Report {
 pub struct Call {
     /// Who made it.
     pub client: usize,
-    /// What was called: 0, or the number of a [method](super::Plan::with_method).
+    /// What was called: 0, or the number of a [method](super::FleetScenario::with_method).
     pub method: usize,
     /// When it began.
     pub began: Time,
     /// From its beginning to its end.
     pub took: Duration,
     /// What became of it.
-    pub end: End,
+    pub result: CallResult,
 }
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum End {
+pub enum CallResult {
     /// A worker answered.
     Answered,
     /// The last attempt there could be failed or was refused.
     Failed,
     /// No answer before the deadline.
-    TimedOut,
+    DeadlineExceeded,
     /// There was nobody to choose.
     NoWorker,
 }
@@ -55,13 +55,13 @@ pub struct Attempt {
     /// When it began.
     pub began: Time,
     /// Why there was one.
-    pub reason: Reason,
+    pub kind: AttemptKind,
 }
 
 /// Why there was an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum AttemptKind {
     /// It was the first.
     First,
     /// The one before did not succeed.
@@ -183,7 +183,10 @@ impl<'a> Span<'a> {
     /// How many of the calls nobody answered.
     #[must_use]
     pub fn failed(&self) -> usize {
-        let failed = self.calls.iter().filter(|call| call.end != End::Answered);
+        let failed = self
+            .calls
+            .iter()
+            .filter(|call| call.result != CallResult::Answered);
         failed.count()
     }
 
@@ -191,8 +194,8 @@ impl<'a> Span<'a> {
     /// failed counts with the deadline, however early it did.
     #[must_use]
     pub fn latency(&self, q: f64) -> Duration {
-        let counted = |call: &Call| match call.end {
-            End::Answered => call.took,
+        let counted = |call: &Call| match call.result {
+            CallResult::Answered => call.took,
             _ => self.report.deadlines[call.method].max(call.took),
         };
         quantile(self.calls.iter().map(counted).collect(), q)
@@ -201,7 +204,10 @@ impl<'a> Span<'a> {
     /// The same of the calls that were answered, the others left out.
     #[must_use]
     pub fn answered_latency(&self, q: f64) -> Duration {
-        let answered = self.calls.iter().filter(|call| call.end == End::Answered);
+        let answered = self
+            .calls
+            .iter()
+            .filter(|call| call.result == CallResult::Answered);
         quantile(answered.map(|call| call.took).collect(), q)
     }
 
@@ -215,7 +221,10 @@ impl<'a> Span<'a> {
     /// Attempts for each call beside the first, on average.
     #[must_use]
     pub fn extra_attempts(&self) -> f64 {
-        let extra = self.attempts.iter().filter(|it| it.reason != Reason::First);
+        let extra = self
+            .attempts
+            .iter()
+            .filter(|it| it.kind != AttemptKind::First);
         extra.count() as f64 / self.calls.len().max(1) as f64
     }
 
@@ -224,7 +233,7 @@ impl<'a> Span<'a> {
     pub fn goodput_per_s(&self) -> f64 {
         let in_span = |call: &&Call| {
             let ended = call.began + call.took;
-            call.end == End::Answered && ended >= self.from && ended < self.until
+            call.result == CallResult::Answered && ended >= self.from && ended < self.until
         };
         let answered = self.report.calls.iter().filter(in_span).count();
         answered as f64 / self.until.since(self.from).as_secs_f64().max(1e-9)
@@ -259,14 +268,18 @@ mod tests {
             method: 0,
             began: ms(began).into(),
             took: ms(took(began).unwrap_or(0)),
-            end: took(began).map_or(End::Failed, |_| End::Answered),
+            result: took(began).map_or(CallResult::Failed, |_| CallResult::Answered),
         };
         let calls: Vec<_> = (0..200).map(|n| call(10 * n)).collect();
         let attempt = |(n, call): (usize, &Call)| Attempt {
             call: n,
             worker: n % 4,
             began: call.began,
-            reason: if n < 20 { Reason::Retry } else { Reason::First },
+            kind: if n < 20 {
+                AttemptKind::Retry
+            } else {
+                AttemptKind::First
+            },
         };
         Report {
             attempts: calls.iter().enumerate().map(attempt).collect(),

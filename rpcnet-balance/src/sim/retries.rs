@@ -2,53 +2,60 @@
 
 use std::time::Duration;
 
-use super::{Policy, dice::Dice, trip::Answer};
+use super::{ClientPolicy, in_flight::Reply, sim_rng::SimRng};
 use crate::OutcomeKind;
 
 /// What follows an attempt that did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Next {
+pub(super) enum RetryDecision {
     /// Another at once, of which no server knows that it is not the first, so it costs nothing.
-    Free,
+    Transparent,
     /// Another, if the budget allows it.
-    After(Wait),
-    Never,
+    After(RetryDelay),
+    Stop,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Wait {
+pub(super) enum RetryDelay {
     None,
     /// Anything up to this.
     UpTo(Duration),
     AtLeast(Duration),
 }
 
-impl Wait {
-    pub(super) fn draw(self, dice: &mut Dice) -> Duration {
+impl RetryDelay {
+    pub(super) fn sample(self, dice: &mut SimRng) -> Duration {
         match self {
             Self::None => Duration::ZERO,
-            Self::UpTo(time) => dice.part(time),
-            Self::AtLeast(time) => time + dice.part(time / 2),
+            Self::UpTo(time) => dice.fraction_of(time),
+            Self::AtLeast(time) => time + dice.fraction_of(time / 2),
         }
     }
 }
 
 /// What follows after so many attempts, the last of which had this answer; `left` if there is a worker it was not sent to.
-pub(super) fn next(policy: &Policy, attempts: u8, answer: &Answer, left: bool) -> Next {
+pub(super) fn decide(
+    policy: &ClientPolicy,
+    attempts: u8,
+    answer: &Reply,
+    left: bool,
+) -> RetryDecision {
     if attempts >= policy.attempts_max {
-        return Next::Never;
+        return RetryDecision::Stop;
     }
     match answer.kind {
-        OutcomeKind::Unreachable | OutcomeKind::Refused if !answer.processed => Next::Free,
+        OutcomeKind::Unreachable | OutcomeKind::Refused if !answer.processed => {
+            RetryDecision::Transparent
+        }
         // Another may have room; if none has, not before they say.
-        OutcomeKind::Overloaded if left => Next::After(Wait::None),
+        OutcomeKind::Overloaded if left => RetryDecision::After(RetryDelay::None),
         OutcomeKind::Overloaded => {
             let time = answer.retry_after.unwrap_or(BACKOFF);
-            Next::After(Wait::AtLeast(time))
+            RetryDecision::After(RetryDelay::AtLeast(time))
         }
         _ => {
             let doubled = BACKOFF * (1 << (attempts - 1).min(7));
-            Next::After(Wait::UpTo(doubled.min(BACKOFF_MAX)))
+            RetryDecision::After(RetryDelay::UpTo(doubled.min(BACKOFF_MAX)))
         }
     }
 }

@@ -3,17 +3,17 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    Worker,
-    dice::Dice,
-    events::{Event, Events},
-    trip::{Answer, Place, Trip},
+    SimWorker,
+    event_queue::{EventQueue, FleetEvent},
+    in_flight::{AttemptStage, InFlightAttempt, Reply},
+    sim_rng::SimRng,
 };
 use crate::{OutcomeKind, ReportedLoad, Time};
 
 /// A worker at work: what it serves, what waits, and what is wrong with it.
 #[derive(Debug)]
 pub(super) struct Server {
-    worker: Worker,
+    worker: SimWorker,
     /// How often it started.
     incarnation: u32,
     /// How often it moved.
@@ -23,7 +23,7 @@ pub(super) struct Server {
     failing: bool,
     rejecting: bool,
     underreporting: bool,
-    pace: f64,
+    slowdown: f64,
     /// When it started cold.
     started: Option<Time>,
     /// Since when it drains.
@@ -40,15 +40,15 @@ pub(super) struct Server {
 
 /// What is around a server.
 #[derive(Debug)]
-pub(super) struct Site<'a> {
-    pub(super) events: &'a mut Events,
-    pub(super) trips: &'a mut [Trip],
-    pub(super) network: Duration,
+pub(super) struct ServerContext<'a> {
+    pub(super) events: &'a mut EventQueue,
+    pub(super) attempts: &'a mut [InFlightAttempt],
+    pub(super) network_delay: Duration,
     pub(super) seed: u64,
 }
 
 impl Server {
-    pub(super) const fn new(worker: Worker) -> Self {
+    pub(super) const fn new(worker: SimWorker) -> Self {
         Self {
             up: !worker.absent,
             worker,
@@ -58,7 +58,7 @@ impl Server {
             failing: false,
             rejecting: false,
             underreporting: false,
-            pace: 1.0,
+            slowdown: 1.0,
             started: None,
             draining: None,
             serving: Vec::new(),
@@ -83,41 +83,42 @@ impl Server {
         self.serving.is_empty() && self.queued == 0 && self.unread.is_empty()
     }
 
-    pub(super) fn request(&mut self, trip: usize, site: &mut Site<'_>) {
+    pub(super) fn on_request(&mut self, trip: usize, site: &mut ServerContext<'_>) {
         let now = site.events.now();
-        if !self.up || site.trips[trip].address != self.address {
-            site.answer(trip, Answer::gone(false), Duration::ZERO);
+        if !self.up || site.attempts[trip].address != self.address {
+            site.send_reply(trip, Reply::connection_lost(false), Duration::ZERO);
         } else if self.hung {
             self.unread.push(trip);
         } else if self
             .draining
-            .is_some_and(|since| now.since(since) >= LAME_DUCK)
+            .is_some_and(|since| now.since(since) >= DRAIN_GRACE)
         {
-            site.answer(trip, self.refusal(), Duration::ZERO);
+            site.send_reply(trip, self.overload_reply(), Duration::ZERO);
         } else if self.rejecting {
-            let rejection = Answer {
+            let rejection = Reply {
                 processed: false,
-                ..self.says(OutcomeKind::Refused)
+                ..self.reply(OutcomeKind::Refused)
             };
-            site.answer(trip, rejection, FAILS_WITHIN);
+            site.send_reply(trip, rejection, FAILURE_TIME);
         } else if self.failing {
-            let failure = self.says(OutcomeKind::Failure);
-            site.answer(trip, failure, FAILS_WITHIN);
+            let failure = self.reply(OutcomeKind::Failure);
+            site.send_reply(trip, failure, FAILURE_TIME);
         } else if self.serving.len() < self.worker.concurrency {
             self.serve(trip, site);
         } else if self.queued < self.worker.queue_len {
             self.queue.push_back(trip);
             self.queued += 1;
-            site.trips[trip].place = Place::Queued(now);
-            let waited = Event::Waited(trip);
-            site.events.after(self.worker.queue_wait, waited);
+            site.attempts[trip].stage = AttemptStage::Queued(now);
+            let waited = FleetEvent::QueueTimeout(trip);
+            site.events
+                .schedule_after(self.worker.queue_timeout, waited);
         } else {
-            site.answer(trip, self.refusal(), Duration::ZERO);
+            site.send_reply(trip, self.overload_reply(), Duration::ZERO);
         }
     }
 
-    pub(super) fn served(&mut self, trip: usize, site: &mut Site<'_>) {
-        if site.trips[trip].place != Place::Serving {
+    pub(super) fn on_service_completed(&mut self, trip: usize, site: &mut ServerContext<'_>) {
+        if site.attempts[trip].stage != AttemptStage::Serving {
             return;
         }
         if self.hung {
@@ -130,33 +131,33 @@ impl Server {
         } else {
             OutcomeKind::Success
         };
-        site.answer(trip, self.says(kind), Duration::ZERO);
+        site.send_reply(trip, self.reply(kind), Duration::ZERO);
         self.serve_next(site);
     }
 
-    pub(super) fn waited(&mut self, trip: usize, site: &mut Site<'_>) {
-        if matches!(site.trips[trip].place, Place::Queued(_)) && !self.hung {
+    pub(super) fn on_queue_timeout(&mut self, trip: usize, site: &mut ServerContext<'_>) {
+        if matches!(site.attempts[trip].stage, AttemptStage::Queued(_)) && !self.hung {
             self.queued -= 1;
-            site.answer(trip, self.refusal(), Duration::ZERO);
+            site.send_reply(trip, self.overload_reply(), Duration::ZERO);
         }
     }
 
-    pub(super) fn cancelled(&mut self, trip: usize, site: &mut Site<'_>) {
+    pub(super) fn on_cancelled(&mut self, trip: usize, site: &mut ServerContext<'_>) {
         if self.hung {
             // It reads nothing.
             return;
         }
-        match site.trips[trip].place {
-            Place::Queued(_) => self.queued -= 1,
-            Place::Serving => self.serving.retain(|one| *one != trip),
-            Place::Underway | Place::Done => return,
+        match site.attempts[trip].stage {
+            AttemptStage::Queued(_) => self.queued -= 1,
+            AttemptStage::Serving => self.serving.retain(|one| *one != trip),
+            AttemptStage::InTransit | AttemptStage::Done => return,
         }
-        site.trips[trip].place = Place::Done;
+        site.attempts[trip].stage = AttemptStage::Done;
         self.serve_next(site);
     }
 
-    pub(super) const fn set_pace(&mut self, pace: f64) {
-        self.pace = pace;
+    pub(super) const fn set_slowdown(&mut self, pace: f64) {
+        self.slowdown = pace;
     }
 
     pub(super) const fn fail(&mut self) {
@@ -181,7 +182,7 @@ impl Server {
         }
     }
 
-    pub(super) fn recover(&mut self, site: &mut Site<'_>) {
+    pub(super) fn recover(&mut self, site: &mut ServerContext<'_>) {
         self.failing = false;
         self.rejecting = false;
         self.underreporting = false;
@@ -189,25 +190,25 @@ impl Server {
             return;
         }
         for trip in std::mem::take(&mut self.overdue) {
-            self.served(trip, site);
+            self.on_service_completed(trip, site);
         }
         // Of what it now reads, the calls that have been given up are cancelled right after.
         let held: Vec<usize> = self.serving.iter().chain(&self.queue).copied().collect();
         for trip in held {
-            if !site.trips[trip].is_open() {
-                self.cancelled(trip, site);
+            if !site.attempts[trip].is_open() {
+                self.on_cancelled(trip, site);
             }
         }
         for trip in std::mem::take(&mut self.unread) {
-            if site.trips[trip].is_open() {
-                self.request(trip, site);
+            if site.attempts[trip].is_open() {
+                self.on_request(trip, site);
             }
         }
         self.serve_next(site);
     }
 
-    pub(super) fn crash(&mut self, site: &mut Site<'_>) {
-        self.lose_all(site);
+    pub(super) fn crash(&mut self, site: &mut ServerContext<'_>) {
+        self.break_connections(site);
         *self = Self {
             up: false,
             incarnation: self.incarnation,
@@ -217,19 +218,23 @@ impl Server {
     }
 
     /// Without effect on one that is gone.
-    pub(super) fn relocate(&mut self, site: &mut Site<'_>) {
+    pub(super) fn relocate(&mut self, site: &mut ServerContext<'_>) {
         if self.up {
-            self.lose_all(site);
+            self.break_connections(site);
             self.address += 1;
         }
     }
 
     /// Its connections break.
-    fn lose_all(&mut self, site: &mut Site<'_>) {
+    fn break_connections(&mut self, site: &mut ServerContext<'_>) {
         let lost = self.serving.drain(..).chain(self.queue.drain(..));
         for trip in lost.chain(self.unread.drain(..)) {
-            if site.trips[trip].place != Place::Done {
-                site.answer(trip, Answer::gone(true), BREAKS_AFTER);
+            if site.attempts[trip].stage != AttemptStage::Done {
+                site.send_reply(
+                    trip,
+                    Reply::connection_lost(true),
+                    DISCONNECT_DETECTION_DELAY,
+                );
             }
         }
         self.overdue.clear();
@@ -249,51 +254,52 @@ impl Server {
         }
     }
 
-    fn serve_next(&mut self, site: &mut Site<'_>) {
+    fn serve_next(&mut self, site: &mut ServerContext<'_>) {
         while self.serving.len() < self.worker.concurrency {
             let Some(trip) = self.queue.pop_front() else {
                 return;
             };
-            let Place::Queued(since) = site.trips[trip].place else {
+            let AttemptStage::Queued(since) = site.attempts[trip].stage else {
                 continue;
             };
             self.queued -= 1;
-            if site.events.now().since(since) > self.worker.queue_wait {
-                site.answer(trip, self.refusal(), Duration::ZERO);
+            if site.events.now().since(since) > self.worker.queue_timeout {
+                site.send_reply(trip, self.overload_reply(), Duration::ZERO);
             } else {
                 self.serve(trip, site);
             }
         }
     }
 
-    fn serve(&mut self, trip: usize, site: &mut Site<'_>) {
+    fn serve(&mut self, trip: usize, site: &mut ServerContext<'_>) {
         self.serving.push(trip);
-        let one = &mut site.trips[trip];
-        one.place = Place::Serving;
+        let one = &mut site.attempts[trip];
+        one.stage = AttemptStage::Serving;
         // Of the call and how often it was tried, not of the worker or the moment: the same for each balancer.
-        let mut dice = Dice::new(site.seed, one.chance);
-        let latency = one.latency.unwrap_or(self.worker.latency);
+        let mut dice = SimRng::new(site.seed, one.rng_stream);
+        let latency = one.service_time.unwrap_or(self.worker.service_time);
         let time = latency.draw(&mut dice);
-        let pace = self.pace * self.coldness(site.events.now());
-        site.events.after(time.mul_f64(pace), Event::Served(trip));
+        let pace = self.slowdown * self.cold_factor(site.events.now());
+        site.events
+            .schedule_after(time.mul_f64(pace), FleetEvent::ServiceCompletes(trip));
     }
 
     /// How many times as long it takes because it is cold.
-    fn coldness(&self, now: Time) -> f64 {
+    fn cold_factor(&self, now: Time) -> f64 {
         let Some(started) = self.started else {
             return 1.0;
         };
-        let warm = now.since(started).as_secs_f64() / self.worker.cold_for.as_secs_f64();
+        let warm = now.since(started).as_secs_f64() / self.worker.warm_up_time.as_secs_f64();
         // Without a cold start that is no number, or a large one.
         if warm < 1.0 {
-            self.worker.cold_pace + (1.0 - self.worker.cold_pace) * warm
+            self.worker.cold_slowdown + (1.0 - self.worker.cold_slowdown) * warm
         } else {
             1.0
         }
     }
 
-    fn says(&self, kind: OutcomeKind) -> Answer {
-        Answer {
+    fn reply(&self, kind: OutcomeKind) -> Reply {
+        Reply {
             kind,
             load: Some(self.load()),
             retry_after: None,
@@ -301,13 +307,17 @@ impl Server {
         }
     }
 
-    fn refusal(&self) -> Answer {
+    fn overload_reply(&self) -> Reply {
         let ahead = (self.queued + 1) as f64 / self.worker.concurrency as f64;
-        let wait = self.worker.latency.mean().mul_f64(ahead * self.pace);
-        Answer {
+        let wait = self
+            .worker
+            .service_time
+            .mean()
+            .mul_f64(ahead * self.slowdown);
+        Reply {
             retry_after: Some(wait.max(RETRY_AFTER_MIN)),
             processed: false,
-            ..self.says(OutcomeKind::Overloaded)
+            ..self.reply(OutcomeKind::Overloaded)
         }
     }
 
@@ -318,7 +328,11 @@ impl Server {
         let all = self.serving.len() + self.queued;
         // By Little's law: what a request waits that comes now.
         let ahead = self.queued as f64 / self.worker.concurrency as f64;
-        let delay = self.worker.latency.mean().mul_f64(ahead * self.pace);
+        let delay = self
+            .worker
+            .service_time
+            .mean()
+            .mul_f64(ahead * self.slowdown);
         ReportedLoad::new()
             .with_in_flight(all as u32)
             .with_queue_delay(delay)
@@ -327,24 +341,25 @@ impl Server {
     }
 }
 
-impl Site<'_> {
+impl ServerContext<'_> {
     /// The worker has done with it, and after `time` the answer leaves.
-    fn answer(&mut self, trip: usize, answer: Answer, time: Duration) {
-        let one = &mut self.trips[trip];
-        one.place = Place::Done;
-        one.answer = Some(answer);
-        let arrives = time + self.network;
-        self.events.after(arrives, Event::Answer(trip));
+    fn send_reply(&mut self, trip: usize, answer: Reply, time: Duration) {
+        let one = &mut self.attempts[trip];
+        one.stage = AttemptStage::Done;
+        one.reply = Some(answer);
+        let arrives = time + self.network_delay;
+        self.events
+            .schedule_after(arrives, FleetEvent::ReplyArrives(trip));
     }
 }
 
 /// How long one that fails takes for it.
-const FAILS_WITHIN: Duration = Duration::from_micros(100);
+const FAILURE_TIME: Duration = Duration::from_micros(100);
 
 /// How long a client takes to notice that a connection is broken on which it waits for an answer.
-const BREAKS_AFTER: Duration = Duration::from_millis(100);
+const DISCONNECT_DETECTION_DELAY: Duration = Duration::from_millis(100);
 
 /// How long one that drains goes on to take what comes.
-const LAME_DUCK: Duration = Duration::from_secs(1);
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(1);

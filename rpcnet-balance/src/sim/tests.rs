@@ -5,59 +5,59 @@ use std::{sync::Arc, time::Duration};
 use super::{fleet::Fleet, *};
 use crate::{Balancer, LeastConnections, PeakEwma, Random, RoundRobin, from_fn};
 
-type Make = fn(u64) -> Arc<dyn Balancer>;
+type BalancerFactory = fn(u64) -> Arc<dyn Balancer>;
 
-const RANDOM: Make = |seed| Arc::new(Random::seeded(seed));
-const ROUND_ROBIN: Make = |seed| Arc::new(RoundRobin::seeded(seed));
-const LEAST: Make = |seed| Arc::new(LeastConnections::seeded(seed));
+const RANDOM: BalancerFactory = |seed| Arc::new(Random::seeded(seed));
+const ROUND_ROBIN: BalancerFactory = |seed| Arc::new(RoundRobin::seeded(seed));
+const LEAST: BalancerFactory = |seed| Arc::new(LeastConnections::seeded(seed));
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
 /// Serves 800 a second.
-fn worker() -> Worker {
-    Worker::new(Latency::Exponential { mean: ms(10) }).with_concurrency(8)
+fn worker() -> SimWorker {
+    SimWorker::new(ServiceTime::Exponential { mean: ms(10) }).with_concurrency(8)
 }
 
 /// All that can happen, within four seconds.
-fn trouble() -> Plan {
+fn scenario_with_all_changes() -> FleetScenario {
     let worker = worker().with_cold_start(ms(500), 10.0);
     let workers = [vec![worker; 5], vec![worker.absent()]].concat();
     let load = Load::open(3_000.0).then(ms(3_000), 6_000.0);
-    Plan::new(workers, load)
+    FleetScenario::new(workers, load)
         .with_clients(3)
         .with_duration(ms(4_000))
-        .with_policy(Policy::new().with_hedging(0.9).with_deadline(ms(300)))
-        .with_change(ms(500), 0, Change::Pace(20.0))
-        .with_change(ms(800), 0, Change::Pace(1.0))
-        .with_change(ms(900), 1, Change::Fail)
-        .with_change(ms(1_200), 1, Change::Recover)
-        .with_change(ms(1_300), 2, Change::Hang)
-        .with_change(ms(1_800), 2, Change::Recover)
-        .with_change(ms(1_900), 3, Change::Crash)
-        .with_change(ms(2_200), 3, Change::Start)
-        .with_change(ms(2_300), 4, Change::Drain)
-        .with_change(ms(3_600), 4, Change::Crash)
-        .with_change(ms(1_000), 5, Change::Start)
-        .with_change(ms(3_100), 0, Change::Reject)
-        .with_change(ms(3_300), 0, Change::Recover)
-        .with_change(ms(3_400), 1, Change::Move)
-        .with_change(ms(3_500), 3, Change::Underreport)
+        .with_policy(ClientPolicy::new().with_hedging(0.9).with_deadline(ms(300)))
+        .with_change(ms(500), 0, WorkerChange::Slowdown(20.0))
+        .with_change(ms(800), 0, WorkerChange::Slowdown(1.0))
+        .with_change(ms(900), 1, WorkerChange::Fail)
+        .with_change(ms(1_200), 1, WorkerChange::Recover)
+        .with_change(ms(1_300), 2, WorkerChange::Hang)
+        .with_change(ms(1_800), 2, WorkerChange::Recover)
+        .with_change(ms(1_900), 3, WorkerChange::Crash)
+        .with_change(ms(2_200), 3, WorkerChange::Start)
+        .with_change(ms(2_300), 4, WorkerChange::Drain)
+        .with_change(ms(3_600), 4, WorkerChange::Crash)
+        .with_change(ms(1_000), 5, WorkerChange::Start)
+        .with_change(ms(3_100), 0, WorkerChange::Reject)
+        .with_change(ms(3_300), 0, WorkerChange::Recover)
+        .with_change(ms(3_400), 1, WorkerChange::Move)
+        .with_change(ms(3_500), 3, WorkerChange::Underreport)
         // While it hangs.
-        .with_change(ms(2_500), 2, Change::Hang)
-        .with_change(ms(2_700), 2, Change::Crash)
-        .with_change(ms(2_800), 2, Change::Start)
+        .with_change(ms(2_500), 2, WorkerChange::Hang)
+        .with_change(ms(2_700), 2, WorkerChange::Crash)
+        .with_change(ms(2_800), 2, WorkerChange::Start)
 }
 
 #[test]
 fn every_call_ends_once_and_nothing_is_left_anywhere() {
     for make in [RANDOM, ROUND_ROBIN, LEAST] {
         for seed in 0..3 {
-            let plan = trouble();
+            let plan = scenario_with_all_changes();
             let mut fleet = Fleet::new(&plan, seed, make);
             fleet.begin();
-            while let Some(event) = fleet.events.next() {
+            while let Some(event) = fleet.events.pop() {
                 fleet.handle(event);
             }
             assert!(
@@ -65,7 +65,7 @@ fn every_call_ends_once_and_nothing_is_left_anywhere() {
                 "seed {seed}"
             );
             assert!(
-                fleet.trips.iter().all(|trip| !trip.is_open()),
+                fleet.attempts.iter().all(|trip| !trip.is_open()),
                 "seed {seed}"
             );
             // That calls end once is asserted on the way.
@@ -76,8 +76,10 @@ fn every_call_ends_once_and_nothing_is_left_anywhere() {
             let firsts = report
                 .attempts()
                 .iter()
-                .filter(|it| it.reason == Reason::First);
-            let nowhere = calls.iter().filter(|call| call.end == End::NoWorker);
+                .filter(|it| it.kind == AttemptKind::First);
+            let nowhere = calls
+                .iter()
+                .filter(|call| call.result == CallResult::NoWorker);
             assert_eq!(firsts.count() + nowhere.count(), calls.len());
         }
     }
@@ -85,11 +87,11 @@ fn every_call_ends_once_and_nothing_is_left_anywhere() {
 
 #[test]
 fn the_trouble_takes_place() {
-    let report = run(&trouble(), 1, RANDOM);
-    let ended = |end| report.calls().iter().any(|call| call.end == end);
-    assert!(ended(End::Answered) && ended(End::TimedOut));
-    let tried = |reason| report.attempts().iter().any(|it| it.reason == reason);
-    assert!(tried(Reason::Retry) && tried(Reason::Hedge));
+    let report = run(&scenario_with_all_changes(), 1, RANDOM);
+    let ended = |end| report.calls().iter().any(|call| call.result == end);
+    assert!(ended(CallResult::Answered) && ended(CallResult::DeadlineExceeded));
+    let tried = |reason| report.attempts().iter().any(|it| it.kind == reason);
+    assert!(tried(AttemptKind::Retry) && tried(AttemptKind::Hedge));
     // Who drains is left alone before it refuses; who is new is found.
     assert!(report.between(ms(2_000), ms(2_300)).share_of(4) > 0.1);
     assert_eq!(report.between(ms(2_700), ms(3_600)).share_of(4), 0.0);
@@ -99,15 +101,15 @@ fn the_trouble_takes_place() {
 
 #[test]
 fn equal_seeds_give_equal_reports_and_others_do_not() {
-    let report = |seed| run(&trouble(), seed, LEAST);
+    let report = |seed| run(&scenario_with_all_changes(), seed, LEAST);
     assert_eq!(report(3), report(3));
     assert_ne!(report(3), report(4));
 }
 
 #[test]
 fn all_balancers_are_given_the_same_calls() {
-    let begins = |make: Make| {
-        let report = run(&trouble(), 3, make);
+    let begins = |make: BalancerFactory| {
+        let report = run(&scenario_with_all_changes(), 3, make);
         let begins = report.calls().iter().map(|call| (call.began, call.client));
         begins.collect::<Vec<_>>()
     };
@@ -116,11 +118,11 @@ fn all_balancers_are_given_the_same_calls() {
 
 #[test]
 fn a_closed_load_keeps_its_calls_in_flight() {
-    let latency = Latency::Fixed(ms(10));
-    let worker = Worker::new(latency).with_concurrency(50);
-    let plan = Plan::new(vec![worker; 2], Load::closed(20, 1_000))
+    let latency = ServiceTime::Fixed(ms(10));
+    let worker = SimWorker::new(latency).with_concurrency(50);
+    let plan = FleetScenario::new(vec![worker; 2], Load::closed(20, 1_000))
         .with_clients(4)
-        .with_network(Duration::ZERO);
+        .with_network_delay(Duration::ZERO);
     let report = run(&plan, 1, RANDOM);
     assert_eq!((report.calls().len(), report.all().failed()), (1_000, 0));
     // Fifty rounds of twenty.
@@ -130,13 +132,13 @@ fn a_closed_load_keeps_its_calls_in_flight() {
 #[test]
 fn one_queue_is_that_of_the_theory() {
     // M/M/1 at 0.8: the time in it is exponential, with mean 10 ms / (1 - 0.8).
-    let worker = Worker::new(Latency::Exponential { mean: ms(10) })
+    let worker = SimWorker::new(ServiceTime::Exponential { mean: ms(10) })
         .with_concurrency(1)
         .with_queue(100_000, Duration::MAX);
-    let plan = Plan::new(vec![worker], Load::open(80.0))
-        .with_network(Duration::ZERO)
+    let plan = FleetScenario::new(vec![worker], Load::open(80.0))
+        .with_network_delay(Duration::ZERO)
         .with_duration(Duration::from_secs(2_000))
-        .with_policy(Policy::new().with_deadline(Duration::from_secs(100)));
+        .with_policy(ClientPolicy::new().with_deadline(Duration::from_secs(100)));
     let report = run(&plan, 1, RANDOM);
     let sum: Duration = report.calls().iter().map(|call| call.took).sum();
     let mean = sum.as_secs_f64() / report.calls().len() as f64;
@@ -147,8 +149,8 @@ fn one_queue_is_that_of_the_theory() {
 
 #[test]
 fn a_worker_refuses_what_would_wait_too_long_and_serves_what_it_can() {
-    let policy = Policy::new().with_attempts_max(1);
-    let plan = Plan::new(vec![worker()], Load::open(1_600.0))
+    let policy = ClientPolicy::new().with_attempts_max(1);
+    let plan = FleetScenario::new(vec![worker()], Load::open(1_600.0))
         .with_duration(ms(5_000))
         .with_policy(policy);
     let report = run(&plan, 1, RANDOM);
@@ -157,7 +159,7 @@ fn a_worker_refuses_what_would_wait_too_long_and_serves_what_it_can() {
     let answered = report
         .calls()
         .iter()
-        .filter(|call| call.end == End::Answered);
+        .filter(|call| call.result == CallResult::Answered);
     // Few are served for longer than 100 ms.
     let most = answered.map(|call| call.took).max().expect("some");
     assert!(most < ms(50 + 150), "{most:?}");
@@ -165,8 +167,8 @@ fn a_worker_refuses_what_would_wait_too_long_and_serves_what_it_can() {
 
 #[test]
 fn retries_stay_within_their_budget() {
-    let policy = Policy::new().with_budget(0.1, 100.0);
-    let plan = Plan::new(vec![worker(); 4], Load::open(10_000.0)).with_policy(policy);
+    let policy = ClientPolicy::new().with_budget(0.1, 100.0);
+    let plan = FleetScenario::new(vec![worker(); 4], Load::open(10_000.0)).with_policy(policy);
     let report = run(&plan, 1, RANDOM);
     let extra = report.all().extra_attempts() * report.calls().len() as f64;
     let answered = report.calls().len() - report.all().failed();
@@ -179,8 +181,11 @@ fn retries_stay_within_their_budget() {
 
 #[test]
 fn who_cannot_be_reached_costs_no_call() {
-    let plan =
-        Plan::new(vec![worker(); 5], Load::open(1_000.0)).with_change(ms(2_000), 1, Change::Crash);
+    let plan = FleetScenario::new(vec![worker(); 5], Load::open(1_000.0)).with_change(
+        ms(2_000),
+        1,
+        WorkerChange::Crash,
+    );
     let report = run(&plan, 1, RANDOM);
     assert_eq!(report.all().failed(), 0);
     let extra = report.attempts().len() - report.calls().len();
@@ -190,17 +195,17 @@ fn who_cannot_be_reached_costs_no_call() {
 }
 
 /// One of five refuses everything from 1 s on.
-fn old_version(policy: Policy) -> Plan {
-    Plan::new(vec![worker(); 5], Load::open(2_000.0))
+fn old_version(policy: ClientPolicy) -> FleetScenario {
+    FleetScenario::new(vec![worker(); 5], Load::open(2_000.0))
         .with_policy(policy)
         .with_duration(ms(20_000))
-        .with_change(ms(1_000), 1, Change::Reject)
+        .with_change(ms(1_000), 1, WorkerChange::Reject)
 }
 
 #[test]
 fn who_rejects_is_passed_over_and_asked_again_rarely() {
     for seed in 0..3 {
-        let report = run(&old_version(Policy::new()), seed, LEAST);
+        let report = run(&old_version(ClientPolicy::new()), seed, LEAST);
         assert_eq!(report.all().failed(), 0, "seed {seed}");
         let after = report.between(ms(1_100), Duration::MAX);
         let asked = report.attempts().iter();
@@ -209,7 +214,7 @@ fn who_rejects_is_passed_over_and_asked_again_rarely() {
         assert_eq!(asked.count(), 2, "seed {seed}");
         assert!(after.extra_attempts() < 0.001, "seed {seed}");
     }
-    let plan = old_version(Policy::new()).with_change(ms(8_000), 1, Change::Recover);
+    let plan = old_version(ClientPolicy::new()).with_change(ms(8_000), 1, WorkerChange::Recover);
     let report = run(&plan, 1, LEAST);
     // The probe at 16 s finds out.
     assert!(report.between(ms(17_000), Duration::MAX).share_of(1) > 0.15);
@@ -218,11 +223,11 @@ fn who_rejects_is_passed_over_and_asked_again_rarely() {
 #[test]
 fn quick_rejections_attract_no_more_than_their_share() {
     // So few calls that all are idle as a rule: what is left to choose by is how quick they are.
-    let plan = Plan::new(vec![worker(); 5], Load::open(40.0))
-        .with_policy(Policy::new().with_passing_over(false))
+    let plan = FleetScenario::new(vec![worker(); 5], Load::open(40.0))
+        .with_policy(ClientPolicy::new().with_refusal_avoidance(false))
         .with_duration(ms(60_000))
-        .with_change(ms(10_000), 1, Change::Reject);
-    let ewma: Make = |seed| Arc::new(PeakEwma::seeded(seed));
+        .with_change(ms(10_000), 1, WorkerChange::Reject);
+    let ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));
     for seed in 0..3 {
         let report = run(&plan, seed, ewma);
         assert_eq!(report.all().failed(), 0, "seed {seed}");
@@ -233,8 +238,11 @@ fn quick_rejections_attract_no_more_than_their_share() {
 
 #[test]
 fn one_that_moves_costs_no_call_and_is_found_again() {
-    let plan =
-        Plan::new(vec![worker(); 5], Load::open(1_000.0)).with_change(ms(2_000), 1, Change::Move);
+    let plan = FleetScenario::new(vec![worker(); 5], Load::open(1_000.0)).with_change(
+        ms(2_000),
+        1,
+        WorkerChange::Move,
+    );
     let report = run(&plan, 1, RANDOM);
     assert_eq!(report.all().failed(), 0);
     let before_it_is_known = report.between(ms(2_000), ms(5_000));
@@ -244,10 +252,10 @@ fn one_that_moves_costs_no_call_and_is_found_again() {
 
 #[test]
 fn a_hang_is_over_when_it_is_over() {
-    let plan = Plan::new(vec![worker(); 1], Load::open(100.0))
+    let plan = FleetScenario::new(vec![worker(); 1], Load::open(100.0))
         .with_duration(ms(4_000))
-        .with_change(ms(1_000), 0, Change::Hang)
-        .with_change(ms(3_000), 0, Change::Recover);
+        .with_change(ms(1_000), 0, WorkerChange::Hang)
+        .with_change(ms(3_000), 0, WorkerChange::Recover);
     let report = run(&plan, 1, RANDOM);
     let hung = report.between(ms(1_000), ms(1_900));
     assert_eq!(hung.failed(), hung.calls().len());
@@ -259,23 +267,33 @@ fn a_hang_is_over_when_it_is_over() {
 
 #[test]
 fn who_waits_too_long_is_refused_while_it_waits() {
-    let worker = Worker::new(Latency::Fixed(ms(200)))
+    let worker = SimWorker::new(ServiceTime::Fixed(ms(200)))
         .with_concurrency(1)
         .with_queue(10, ms(50));
-    let plan = Plan::new(vec![worker], Load::closed(2, 2))
-        .with_network(Duration::ZERO)
-        .with_policy(Policy::new().with_attempts_max(1));
+    let plan = FleetScenario::new(vec![worker], Load::closed(2, 2))
+        .with_network_delay(Duration::ZERO)
+        .with_policy(ClientPolicy::new().with_attempts_max(1));
     let report = run(&plan, 1, RANDOM);
-    let ends: Vec<_> = report.calls().iter().map(|it| (it.took, it.end)).collect();
-    assert_eq!(ends, [(ms(200), End::Answered), (ms(50), End::Failed)]);
+    let ends: Vec<_> = report
+        .calls()
+        .iter()
+        .map(|it| (it.took, it.result))
+        .collect();
+    assert_eq!(
+        ends,
+        [
+            (ms(200), CallResult::Answered),
+            (ms(50), CallResult::Failed)
+        ]
+    );
 }
 
 #[test]
 fn clients_hear_of_a_drain_without_a_call() {
-    let plan = Plan::new(vec![worker(); 10], Load::open(100.0))
+    let plan = FleetScenario::new(vec![worker(); 10], Load::open(100.0))
         .with_clients(20)
         .with_duration(ms(2_000))
-        .with_change(ms(500), 3, Change::Drain);
+        .with_change(ms(500), 3, WorkerChange::Drain);
     let report = run(&plan, 1, RANDOM);
     assert!(report.between(ms(0), ms(500)).share_of(3) > 0.0);
     assert_eq!(report.between(ms(801), ms(2_000)).share_of(3), 0.0);
@@ -284,12 +302,12 @@ fn clients_hear_of_a_drain_without_a_call() {
 #[test]
 fn a_bad_balancer_is_seen_to_be_bad() {
     // Always the first that is allowed.
-    let first: Make = |_| {
+    let first: BalancerFactory = |_| {
         Arc::new(from_fn(|view, cx| {
             view.endpoints().iter().position(|one| cx.allows(one))
         }))
     };
-    let plan = Plan::new(vec![worker(); 5], Load::open(2_400.0));
+    let plan = FleetScenario::new(vec![worker(); 5], Load::open(2_400.0));
     let (bad, good) = (run(&plan, 1, first), run(&plan, 1, LEAST));
     assert!(bad.all().share_of(0) > 0.8);
     assert!(bad.all().failed() > 1_000);
@@ -299,18 +317,18 @@ fn a_bad_balancer_is_seen_to_be_bad() {
 
 #[test]
 fn a_rare_method_that_takes_long_costs_the_others_nothing() {
-    let latency = Latency::LogNormal {
+    let latency = ServiceTime::LogNormal {
         mean: ms(20),
         sigma: 0.3,
     };
-    let workers = vec![Worker::new(latency).with_concurrency(8); 5];
+    let workers = vec![SimWorker::new(latency).with_concurrency(8); 5];
     // One each 2 s, of a capacity of 2,000 a second.
-    let rare = Method::new(1.0 / 2_400.0, Latency::Fixed(ms(3_000)));
-    let policy = Policy::new().with_attempts_max(1);
-    let plan = Plan::new(workers, Load::open(1_200.0))
+    let rare = Method::new(1.0 / 2_400.0, ServiceTime::Fixed(ms(3_000)));
+    let policy = ClientPolicy::new().with_attempts_max(1);
+    let plan = FleetScenario::new(workers, Load::open(1_200.0))
         .with_method(rare)
         .with_duration(ms(20_000));
-    let ewma: Make = |seed| Arc::new(PeakEwma::seeded(seed));
+    let ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));
     // The 99th percentile of the short calls, and how many of them failed.
     let short_calls = |policy, seed| {
         let report = run(&plan.clone().with_policy(policy), seed, ewma);
@@ -336,9 +354,9 @@ fn a_rare_method_that_takes_long_costs_the_others_nothing() {
 
 #[test]
 fn calls_of_one_method_are_balanced_as_they_are_measured() {
-    let ewma: Make = |seed| Arc::new(PeakEwma::seeded(seed));
+    let ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));
     let report = |normalizes| {
-        let plan = trouble();
+        let plan = scenario_with_all_changes();
         let policy = plan.policy.with_normalized_latencies(normalizes);
         run(&plan.with_policy(policy), 3, ewma)
     };

@@ -5,7 +5,7 @@ use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 use rpcnet_balance::RetryBudget;
 use rpcnet_transport::Endpoint;
 
-use super::{Hedging, MethodPolicy, retry::Budget};
+use super::{Hedging, MethodPolicy, retry_policy::SharedRetryBudget};
 
 /// Settings of a [`ClusterClient`](super::ClusterClient).
 #[derive(Debug, Clone)]
@@ -17,12 +17,12 @@ pub struct ClusterClientConfig {
     pub(super) methods: Arc<HashMap<Box<str>, MethodPolicy>>,
     pub(super) attempt_timeout: Option<Duration>,
     pub(super) application_errors_fail: bool,
-    pub(super) budget: Option<Arc<Budget>>,
+    pub(super) budget: Option<Arc<SharedRetryBudget>>,
     pub(super) seed: Option<u64>,
     pub(crate) backoff: (Duration, Duration),
-    pub(crate) concurrency_max: NonZeroUsize,
+    pub(crate) broadcast_concurrency_max: NonZeroUsize,
     pub(crate) connections_max: NonZeroUsize,
-    pub(crate) quiet_time: Duration,
+    pub(crate) surplus_idle_timeout: Duration,
 }
 
 impl ClusterClientConfig {
@@ -37,12 +37,12 @@ impl ClusterClientConfig {
             methods: Arc::default(),
             attempt_timeout: None,
             application_errors_fail: false,
-            budget: Some(Arc::new(Budget::new(RetryBudget::new()))),
+            budget: Some(Arc::new(SharedRetryBudget::new(RetryBudget::new()))),
             seed: None,
             backoff: (Duration::from_millis(10), Duration::from_secs(1)),
-            concurrency_max: const { NonZeroUsize::new(64).unwrap() },
+            broadcast_concurrency_max: const { NonZeroUsize::new(64).unwrap() },
             connections_max: const { NonZeroUsize::new(4).unwrap() },
-            quiet_time: Duration::from_secs(30),
+            surplus_idle_timeout: Duration::from_secs(30),
         }
     }
 
@@ -76,7 +76,7 @@ impl ClusterClientConfig {
     #[must_use]
     pub fn with_idempotent<S: AsRef<str>>(mut self, methods: impl IntoIterator<Item = S>) -> Self {
         for name in methods {
-            self.method(name.as_ref()).idempotent = true;
+            self.method_policy(name.as_ref()).idempotent = true;
         }
         self
     }
@@ -85,14 +85,14 @@ impl ClusterClientConfig {
     /// Short for a [`MethodPolicy`] that says so.
     #[must_use]
     pub fn with_hedging(mut self, method: &str, hedging: Hedging) -> Self {
-        self.method(method).hedging = Some(hedging);
+        self.method_policy(method).hedging = Some(hedging);
         self
     }
 
     /// All that is special about a method, in place of what was said about it before; default nothing.
     #[must_use]
     pub fn with_method(mut self, method: &str, policy: MethodPolicy) -> Self {
-        *self.method(method) = policy;
+        *self.method_policy(method) = policy;
         self
     }
 
@@ -111,7 +111,7 @@ impl ClusterClientConfig {
     /// that was never sent, or that a worker refused because it drains, takes nothing out of it.
     #[must_use]
     pub fn with_retry_budget(mut self, budget: RetryBudget) -> Self {
-        self.budget = Some(Arc::new(Budget::new(budget)));
+        self.budget = Some(Arc::new(SharedRetryBudget::new(budget)));
         self
     }
 
@@ -156,8 +156,8 @@ impl ClusterClientConfig {
 
     /// How many workers [`call_all_workers`](super::ClusterClient::call_all_workers) calls at a time; default 64.
     #[must_use]
-    pub fn with_concurrency_max(mut self, calls: NonZeroUsize) -> Self {
-        self.concurrency_max = calls;
+    pub fn with_broadcast_concurrency_max(mut self, calls: NonZeroUsize) -> Self {
+        self.broadcast_concurrency_max = calls;
         self
     }
 
@@ -175,8 +175,8 @@ impl ClusterClientConfig {
     /// is given up; default 30 s. It ends with the last call on it. A shorter one saves the memory of connections that
     /// stand by, a longer one the handshakes of load that comes and goes.
     #[must_use]
-    pub fn with_quiet_time(mut self, quiet: Duration) -> Self {
-        self.quiet_time = quiet;
+    pub fn with_surplus_idle_timeout(mut self, quiet: Duration) -> Self {
+        self.surplus_idle_timeout = quiet;
         self
     }
 
@@ -185,7 +185,7 @@ impl ClusterClientConfig {
         &self.endpoint
     }
 
-    fn method(&mut self, name: &str) -> &mut MethodPolicy {
+    fn method_policy(&mut self, name: &str) -> &mut MethodPolicy {
         Arc::make_mut(&mut self.methods)
             .entry(name.into())
             .or_default()

@@ -6,7 +6,7 @@ use rpcnet_registry::{NodeId, SelectError};
 use rpcnet_transport::{Code, CodecError, ConnectError, Processed, RpcError, Status};
 use serde::de::DeserializeOwned;
 
-use super::retry::is_unreadable;
+use super::retry_policy::is_unreadable;
 
 /// Why a call to a worker did not end with a reply, after all attempts that were safe to make.
 ///
@@ -30,7 +30,7 @@ pub enum ClusterError {
         /// Every attempt, in order.
         attempts: Vec<Attempt>,
         /// Why no other one followed.
-        gave_up: GaveUp,
+        stop_reason: StopReason,
     },
     /// A worker answered with an error, or the connection to it broke. Whose fault it is and
     /// whether the request was processed is in the error.
@@ -44,7 +44,7 @@ pub enum ClusterError {
         /// Every attempt, in order.
         attempts: Vec<Attempt>,
         /// Why no other one followed.
-        gave_up: GaveUp,
+        stop_reason: StopReason,
     },
     /// Deadline exceeded, the one over all attempts. [`processed`](Self::processed) says whether
     /// the request may have run.
@@ -64,20 +64,20 @@ pub enum ClusterError {
 /// Why a call was not tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum GaveUp {
+pub enum StopReason {
     /// The error is not retryable: the handler has answered, or the request may have been processed
     /// and must not be repeated.
-    Final,
+    NotRetryable,
     /// There were as many attempts [as there may be](super::ClusterClientConfig::with_attempts_max).
-    AttemptsMax,
+    AttemptLimit,
     /// The [budget](super::ClusterClientConfig::with_retry_budget) was empty.
-    Budget,
+    BudgetExhausted,
     /// The deadline was exceeded, or would have been before the next attempt.
     Deadline,
     /// The worker asked [not to](rpcnet_transport::Status::do_not_retry).
-    Forbidden,
+    DoNotRetry,
     /// No worker was left that might serve the call soon.
-    NobodyLeft,
+    NoWorkerLeft,
 }
 
 /// Why an attempt was made.
@@ -123,12 +123,19 @@ impl ClusterError {
     }
 
     /// Why the call was not tried again.
-    pub fn gave_up(&self) -> GaveUp {
+    pub fn stop_reason(&self) -> StopReason {
         match self {
-            Self::Connect { gave_up, .. } | Self::Rpc { gave_up, .. } => *gave_up,
-            Self::DeadlineExceeded { .. } => GaveUp::Deadline,
-            Self::Select(_) => GaveUp::NobodyLeft,
-            Self::Encode(_) | Self::Decode { .. } => GaveUp::Final,
+            Self::Connect {
+                stop_reason: gave_up,
+                ..
+            }
+            | Self::Rpc {
+                stop_reason: gave_up,
+                ..
+            } => *gave_up,
+            Self::DeadlineExceeded { .. } => StopReason::Deadline,
+            Self::Select(_) => StopReason::NoWorkerLeft,
+            Self::Encode(_) | Self::Decode { .. } => StopReason::NotRetryable,
         }
     }
 
@@ -199,20 +206,29 @@ impl fmt::Display for ClusterError {
             Self::Select(error) => fmt::Display::fmt(error, f),
             Self::Encode(_) => f.write_str("cannot encode the request"),
             Self::Connect {
-                attempts, gave_up, ..
+                attempts,
+                stop_reason: gave_up,
+                ..
             } => {
                 f.write_str("cannot connect to a worker")?;
-                write_history(f, attempts, *gave_up, fmt::Display::fmt)
+                write_attempts(f, attempts, *gave_up, fmt::Display::fmt)
             }
             Self::Rpc {
-                attempts, gave_up, ..
+                attempts,
+                stop_reason: gave_up,
+                ..
             } => {
                 f.write_str("the call to a worker failed")?;
-                write_history(f, attempts, *gave_up, fmt::Display::fmt)
+                write_attempts(f, attempts, *gave_up, fmt::Display::fmt)
             }
             Self::DeadlineExceeded { attempts } => {
                 f.write_str("deadline exceeded")?;
-                write_history(f, attempts, GaveUp::Final, Attempt::fmt_late)
+                write_attempts(
+                    f,
+                    attempts,
+                    StopReason::NotRetryable,
+                    Attempt::fmt_after_deadline,
+                )
             }
             Self::Decode { node, .. } => {
                 write!(f, "malformed response: cannot decode the reply of {node}")
@@ -281,7 +297,7 @@ impl Attempt {
     }
 
     /// After "deadline exceeded", which an attempt does not say again that ended with it.
-    fn fmt_late(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_after_deadline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = self.error.code();
         if code != Code::DeadlineExceeded {
             return fmt::Display::fmt(self, f);
@@ -314,23 +330,23 @@ impl fmt::Display for AttemptReason {
     }
 }
 
-impl fmt::Display for GaveUp {
+impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Final => "not retryable",
-            Self::AttemptsMax => "the limit of attempts is reached",
-            Self::Budget => "the retry budget is exhausted",
+            Self::NotRetryable => "not retryable",
+            Self::AttemptLimit => "the limit of attempts is reached",
+            Self::BudgetExhausted => "the retry budget is exhausted",
             Self::Deadline => "the deadline leaves no time for another attempt",
-            Self::Forbidden => "the worker forbids a retry",
-            Self::NobodyLeft => "no other worker is available",
+            Self::DoNotRetry => "the worker forbids a retry",
+            Self::NoWorkerLeft => "no other worker is available",
         })
     }
 }
 
-fn write_history(
+fn write_attempts(
     f: &mut fmt::Formatter<'_>,
     attempts: &[Attempt],
-    gave_up: GaveUp,
+    gave_up: StopReason,
     write: fn(&Attempt, &mut fmt::Formatter<'_>) -> fmt::Result,
 ) -> fmt::Result {
     match attempts.len() {
@@ -344,7 +360,7 @@ fn write_history(
         }
         write(attempt, f)?;
     }
-    if gave_up == GaveUp::Final {
+    if gave_up == StopReason::NotRetryable {
         return Ok(());
     }
     write!(f, "; {gave_up}")
@@ -379,7 +395,7 @@ mod tests {
         ClusterError::Rpc {
             attempts: vec![attempt(error.clone())],
             error,
-            gave_up: GaveUp::AttemptsMax,
+            stop_reason: StopReason::AttemptLimit,
         }
     }
 
@@ -419,7 +435,7 @@ mod tests {
         let connect = ClusterError::Connect {
             attempts: vec![attempt(refused.clone().into())],
             error: refused.clone(),
-            gave_up: GaveUp::NobodyLeft,
+            stop_reason: StopReason::NoWorkerLeft,
         };
         assert_eq!(chain(&connect).len(), 1, "{:?}", chain(&connect));
         assert!(chain(&connect)[0].contains("connection refused by 10.0.0.1:7000: no"));
@@ -432,7 +448,7 @@ mod tests {
         let bare = ClusterError::Rpc {
             error: rpc(Code::App, "no such customer"),
             attempts: Vec::new(),
-            gave_up: GaveUp::Final,
+            stop_reason: StopReason::NotRetryable,
         };
         let told = [
             "the call to a worker failed",

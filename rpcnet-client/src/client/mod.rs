@@ -1,46 +1,46 @@
 //! Calls to whichever worker is best.
 
-mod all;
+mod attempts;
+mod broadcast;
 mod config;
-mod course;
 mod error;
-mod hedge;
+mod executor;
+mod fast_path;
+mod hedged_attempt;
+mod hedging;
+mod method_policy;
 mod options;
 mod pick;
-mod plain;
-mod policy;
 mod pool;
 mod quorum;
-mod race;
 mod refused_methods;
-mod retry;
-mod run;
+mod retry_policy;
 mod stats;
 mod status;
 mod streams;
-mod unread;
+mod unreadable_requests;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-pub use all::Replies;
+use attempts::AttemptFailure;
+pub use broadcast::WorkerReplies;
 use bytes::Bytes;
 pub use config::ClusterClientConfig;
-use course::Failure;
-pub use error::{Attempt, AttemptReason, ClusterError, GaveUp};
+pub use error::{Attempt, AttemptReason, ClusterError, StopReason};
 use futures::TryFutureExt;
-pub use hedge::Hedging;
+pub use hedging::Hedging;
+pub use method_policy::MethodPolicy;
+use method_policy::MethodState;
 pub use options::WorkerCallOptions;
-use policy::Method;
-pub use policy::MethodPolicy;
-use pool::Pool;
-pub use quorum::{NoVote, QuorumError};
+use pool::ConnectionPool;
+pub use quorum::{QuorumError, QuorumFailure};
 use refused_methods::RefusedMethods;
-use retry::{Jitter, Keys};
+use retry_policy::{IdempotencyKeys, Jitter};
 use rpcnet_registry::WorkerRegistry;
 use rpcnet_transport::{Decode, Encode};
+use stats::CallCounters;
 pub use stats::ClusterClientStats;
-use stats::Counters;
-pub use streams::OnWorker;
+pub use streams::WorkerStream;
 
 /// Calls workers of a cluster: picks one by tags and load, connects, calls, and goes to another one when that is safe.
 ///
@@ -70,13 +70,13 @@ pub use streams::OnWorker;
 pub struct ClusterClient {
     registry: Arc<WorkerRegistry>,
     config: ClusterClientConfig,
-    pool: Pool,
+    pool: ConnectionPool,
     refused_methods: Arc<RefusedMethods>,
     jitter: Jitter,
-    keys: Keys,
+    keys: IdempotencyKeys,
     /// Those that something is special about.
-    methods: HashMap<Box<str>, Method>,
-    counters: Counters,
+    methods: HashMap<Box<str>, MethodState>,
+    counters: CallCounters,
 }
 
 impl ClusterClient {
@@ -84,16 +84,16 @@ impl ClusterClient {
     pub fn new(registry: Arc<WorkerRegistry>, config: ClusterClientConfig) -> Self {
         let refused_methods = Arc::<RefusedMethods>::default();
         Self {
-            pool: Pool::new(&config, &registry, &refused_methods),
+            pool: ConnectionPool::new(&config, &registry, &refused_methods),
             refused_methods,
             jitter: config.seed.map_or_else(Jitter::new, Jitter::seeded),
-            keys: Keys::new(),
+            keys: IdempotencyKeys::new(),
             methods: config
                 .methods
                 .iter()
-                .map(|(name, policy)| (name.clone(), Method::new(*policy)))
+                .map(|(name, policy)| (name.clone(), MethodState::new(*policy)))
                 .collect(),
-            counters: Counters::default(),
+            counters: CallCounters::default(),
             registry,
             config,
         }
@@ -111,7 +111,7 @@ impl ClusterClient {
         filter: Option<&str>,
     ) -> impl Future<Output = Result<Bytes, ClusterError>> {
         // No future around the one that does it: each costs a call time and space.
-        let call = self.call_bytes(method, body.into(), filter, &AS_CONFIGURED);
+        let call = self.call_bytes(method, body.into(), filter, &DEFAULT_OPTIONS);
         call.map_ok(|(reply, _)| reply)
     }
 
@@ -169,7 +169,7 @@ impl ClusterClient {
     {
         let body = request.encode().map_err(ClusterError::Encode)?;
         let (reply, worker) = self.call_bytes(method, body, filter, &options).await?;
-        all::decode(worker.id(), reply)
+        broadcast::decode(worker.id(), reply)
     }
 
     /// The workers that calls go to.
@@ -202,4 +202,4 @@ impl fmt::Debug for ClusterClient {
     }
 }
 
-static AS_CONFIGURED: WorkerCallOptions = WorkerCallOptions::new();
+static DEFAULT_OPTIONS: WorkerCallOptions = WorkerCallOptions::new();

@@ -7,15 +7,15 @@ use tokio::time::Instant;
 
 use super::{
     ClusterClient, Hedging,
-    hedge::Observed,
-    policy::Method,
-    run::{Probes, Target},
+    executor::{CallTarget, ProbeMode},
+    hedging::LatencyTracker,
+    method_policy::MethodState,
 };
 
 /// How one call differs from what the [`ClusterClientConfig`](super::ClusterClientConfig) says.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WorkerCallOptions {
-    limit: Limit,
+    deadline: DeadlineChoice,
     attempts_max: Option<usize>,
     idempotent: Option<bool>,
     key: Option<u64>,
@@ -23,16 +23,16 @@ pub struct WorkerCallOptions {
     attempt_timeout: Option<Duration>,
     hedging: Option<Option<Hedging>>,
     priority: Option<Priority>,
-    detached: bool,
+    without_inheritance: bool,
     application_errors_fail: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-enum Limit {
+enum DeadlineChoice {
     #[default]
-    OfClient,
-    Within(Duration),
-    By(Instant),
+    Default,
+    Timeout(Duration),
+    At(Instant),
     None,
 }
 
@@ -41,7 +41,7 @@ impl WorkerCallOptions {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            limit: Limit::OfClient,
+            deadline: DeadlineChoice::Default,
             attempts_max: None,
             idempotent: None,
             key: None,
@@ -49,7 +49,7 @@ impl WorkerCallOptions {
             attempt_timeout: None,
             hedging: None,
             priority: None,
-            detached: false,
+            without_inheritance: false,
             application_errors_fail: None,
         }
     }
@@ -58,14 +58,14 @@ impl WorkerCallOptions {
     /// [`ClusterClientConfig::with_timeout`](super::ClusterClientConfig::with_timeout); of streams to their end.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.limit = Limit::Within(timeout);
+        self.deadline = DeadlineChoice::Timeout(timeout);
         self
     }
 
     /// The call with all its attempts ends at this time at the latest.
     #[must_use]
     pub fn with_deadline(mut self, deadline: std::time::Instant) -> Self {
-        self.limit = Limit::By(deadline.into());
+        self.deadline = DeadlineChoice::At(deadline.into());
         self
     }
 
@@ -73,7 +73,7 @@ impl WorkerCallOptions {
     /// served here, unless it is [without inheritance](Self::without_inheritance).
     #[must_use]
     pub fn without_deadline(mut self) -> Self {
-        self.limit = Limit::None;
+        self.deadline = DeadlineChoice::None;
         self
     }
 
@@ -131,7 +131,7 @@ impl WorkerCallOptions {
     /// one does at the latest, with all its attempts, and has its priority.
     #[must_use]
     pub fn without_inheritance(mut self) -> Self {
-        self.detached = true;
+        self.without_inheritance = true;
         self
     }
 
@@ -162,37 +162,37 @@ impl WorkerCallOptions {
     }
 
     /// What holds for a unary call of `method` that is made now.
-    pub(super) fn plan<'a>(&self, client: &'a ClusterClient, method: &str) -> Plan<'a> {
-        self.plan_within(client, method, Some(client.config.timeout))
+    pub(super) fn call_plan<'a>(&self, client: &'a ClusterClient, method: &str) -> CallPlan<'a> {
+        self.call_plan_within(client, method, Some(client.config.timeout))
     }
 
     /// What holds for a call with streams of `method` that is made now.
-    pub(super) fn stream_plan<'a>(&self, client: &'a ClusterClient, method: &str) -> Plan<'a> {
-        self.plan_within(client, method, None).of_stream()
+    pub(super) fn stream_plan<'a>(&self, client: &'a ClusterClient, method: &str) -> CallPlan<'a> {
+        self.call_plan_within(client, method, None).for_stream()
     }
 
-    fn plan_within<'a>(
+    fn call_plan_within<'a>(
         &self,
         client: &'a ClusterClient,
         method: &str,
         default: Option<Duration>,
-    ) -> Plan<'a> {
+    ) -> CallPlan<'a> {
         let config = &client.config;
         let method = client.methods.get(method);
         let policy = method.map(|method| &method.policy);
         let made = Instant::now();
         let after = |wait| made.checked_add(wait);
-        let own_deadline = match self.limit {
-            Limit::OfClient => policy
+        let own_deadline = match self.deadline {
+            DeadlineChoice::Default => policy
                 .and_then(|policy| policy.timeout)
                 .or(default)
                 .and_then(after),
-            Limit::Within(timeout) => after(timeout),
-            Limit::By(deadline) => Some(deadline),
-            Limit::None => None,
+            DeadlineChoice::Timeout(timeout) => after(timeout),
+            DeadlineChoice::At(deadline) => Some(deadline),
+            DeadlineChoice::None => None,
         };
         let (mut deadline, mut priority) = (own_deadline, self.priority);
-        if !self.detached {
+        if !self.without_inheritance {
             let from = inherited();
             let end = from.deadline().map(Instant::from_std);
             // Of the two the earlier one, if there are two.
@@ -205,7 +205,7 @@ impl WorkerCallOptions {
         let is_idempotent = || hedging.is_some() || policy.is_some_and(|policy| policy.idempotent);
         let idempotent = self.idempotent.unwrap_or_else(is_idempotent);
         let idempotency_key = self.idempotency_key.or_else(|| {
-            let generates = policy.is_some_and(|policy| policy.generates_keys);
+            let generates = policy.is_some_and(|policy| policy.generates_idempotency_keys);
             generates.then(|| client.keys.next())
         });
         let repeatable = idempotent || (idempotency_key.is_some() && self.idempotent.is_none());
@@ -213,10 +213,10 @@ impl WorkerCallOptions {
             .attempt_timeout
             .or_else(|| policy.and_then(|policy| policy.attempt_timeout))
             .or(config.attempt_timeout);
-        Plan {
-            made,
+        CallPlan {
+            started_at: made,
             deadline,
-            has_default_limit: matches!(self.limit, Limit::OfClient),
+            has_default_deadline: matches!(self.deadline, DeadlineChoice::Default),
             attempts_max: self.attempts_max.unwrap_or(config.attempts_max),
             idempotent,
             repeatable,
@@ -225,7 +225,7 @@ impl WorkerCallOptions {
             idempotency_key,
             attempt_timeout: attempt_timeout.filter(|_| repeatable),
             hedging: hedging.filter(|_| repeatable),
-            observed: method.and_then(Method::observed),
+            latency_tracker: method.and_then(MethodState::latency_tracker),
             is_stream: false,
             application_errors_fail: self
                 .application_errors_fail
@@ -237,12 +237,12 @@ impl WorkerCallOptions {
 
 /// The settings of one call, config and options taken together.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Plan<'a> {
+pub(super) struct CallPlan<'a> {
     /// When it was made, which is when the first attempt begins.
-    pub(super) made: Instant,
+    pub(super) started_at: Instant,
     pub(super) deadline: Option<Instant>,
     /// Nothing was said of its time.
-    pub(super) has_default_limit: bool,
+    pub(super) has_default_deadline: bool,
     pub(super) attempts_max: usize,
     pub(super) idempotent: bool,
     /// Whether an attempt that may have been processed may be followed by another one.
@@ -253,26 +253,26 @@ pub(super) struct Plan<'a> {
     pub(super) attempt_timeout: Option<Duration>,
     pub(super) hedging: Option<Hedging>,
     /// Where it is noted how long the calls take.
-    pub(super) observed: Option<&'a Observed>,
+    pub(super) latency_tracker: Option<&'a LatencyTracker>,
     /// Its answer comes after its attempt has ended.
     pub(super) is_stream: bool,
     /// An error that a handler answered with is a failure of the worker.
     pub(super) application_errors_fail: bool,
 }
 
-impl Plan<'_> {
+impl CallPlan<'_> {
     /// Whether it may be repeated only because a worker remembers what it has done.
-    pub(super) fn is_remembered(&self) -> bool {
+    pub(super) fn relies_on_idempotency_cache(&self) -> bool {
         self.idempotency_key.is_some() && !self.idempotent
     }
 
     /// Whether its first attempt is a call like any other.
-    pub(super) fn is_plain(&self) -> bool {
+    pub(super) fn fits_fast_path(&self) -> bool {
         self.attempt_timeout.is_none() && self.hedging.is_none() && self.idempotency_key.is_none()
     }
 
     /// What the transport is told of an attempt.
-    pub(super) fn call_options(&self, number: usize, deadline: Option<Instant>) -> CallOptions {
+    pub(super) fn attempt_options(&self, number: usize, deadline: Option<Instant>) -> CallOptions {
         let mut options = CallOptions::new()
             .with_attempt(u8::try_from(number).unwrap_or(u8::MAX))
             .with_idempotent(self.idempotent)
@@ -287,37 +287,37 @@ impl Plan<'_> {
         match deadline {
             Some(end) => options.with_deadline(end.into_std()),
             // A stream, whose beginning has a limit all the same.
-            None if self.has_default_limit => options,
+            None if self.has_default_deadline => options,
             None => options.without_deadline(),
         }
     }
 
     /// What a call of this method is for.
-    pub(super) fn target<'b>(&self, method: &'b str, filter: Option<&'b str>) -> Target<'b> {
-        Target {
+    pub(super) fn target<'b>(&self, method: &'b str, filter: Option<&'b str>) -> CallTarget<'b> {
+        CallTarget {
             method,
             filter,
-            may_probe: match self.attempts_max > 1 && !self.is_stream {
-                true => Probes::AsSoonAsDue,
-                false => Probes::WhenLongDue,
+            probe_mode: match self.attempts_max > 1 && !self.is_stream {
+                true => ProbeMode::WhenDue,
+                false => ProbeMode::WhenOverdue,
             },
             is_stream: self.is_stream,
         }
     }
 
     /// For a stream: what it begins with is not what it takes, and it cannot be had twice.
-    fn of_stream(mut self) -> Self {
+    fn for_stream(mut self) -> Self {
         self.attempt_timeout = None;
         self.hedging = None;
-        self.observed = None;
+        self.latency_tracker = None;
         self.is_stream = true;
         self
     }
 
     /// For a call to one certain worker.
-    pub(super) fn of_one(mut self) -> Self {
+    pub(super) fn single_target(mut self) -> Self {
         self.hedging = None;
-        self.observed = None;
+        self.latency_tracker = None;
         self
     }
 }

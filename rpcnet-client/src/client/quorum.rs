@@ -6,7 +6,7 @@ use rpcnet_registry::{NodeId, SelectError};
 use rpcnet_transport::{CodecError, Decode, Encode};
 use thiserror::Error;
 
-use super::{ClusterClient, ClusterError, WorkerCallOptions, all::decode};
+use super::{ClusterClient, ClusterError, WorkerCallOptions, broadcast::decode};
 
 impl ClusterClient {
     /// Calls a method of every worker that matches `filter` and can be reached, until `wanted` of them have replied; says what
@@ -15,7 +15,7 @@ impl ClusterClient {
     ///
     /// Every worker that was called may have processed the request, in success and failure alike.
     ///
-    /// Up to [`concurrency_max`](super::ClusterClientConfig::with_concurrency_max) are called at a time, each is tried again as
+    /// Up to [`broadcast_concurrency_max`](super::ClusterClientConfig::with_broadcast_concurrency_max) are called at a time, each is tried again as
     /// any call is, but never replaced by another. The timeout is for all of them together.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl ClusterClient {
     ) -> Result<Vec<(NodeId, Bytes)>, QuorumError> {
         let judge = |node: &NodeId, reply: Bytes| match accept(node, &reply) {
             true => Ok(reply),
-            false => Err(NoVote::Rejected),
+            false => Err(QuorumFailure::Rejected),
         };
         self.quorum(method, body.into(), filter, wanted, options, judge)
             .await
@@ -96,10 +96,10 @@ impl ClusterClient {
     {
         let body = request.encode().map_err(QuorumError::Encode)?;
         let judge = |node: &NodeId, reply: Bytes| {
-            let reply = decode(node, reply).map_err(NoVote::Failed)?;
+            let reply = decode(node, reply).map_err(QuorumFailure::Failed)?;
             match accept(node, &reply) {
                 true => Ok(reply),
-                false => Err(NoVote::Rejected),
+                false => Err(QuorumFailure::Rejected),
             }
         };
         self.quorum(method, body, filter, wanted, options, judge)
@@ -113,31 +113,31 @@ impl ClusterClient {
         filter: Option<&str>,
         wanted: usize,
         options: WorkerCallOptions,
-        mut judge: impl FnMut(&NodeId, Bytes) -> Result<T, NoVote>,
+        mut judge: impl FnMut(&NodeId, Bytes) -> Result<T, QuorumFailure>,
     ) -> Result<Vec<(NodeId, T)>, QuorumError> {
         let mut accepted = Vec::new();
         if wanted == 0 {
             return Ok(accepted);
         }
-        let workers = match self.all(filter) {
+        let workers = match self.reachable_workers(filter) {
             Ok(workers) => workers,
             Err(ClusterError::Select(error)) => return Err(error.into()),
             Err(other) => unreachable!("no worker was called: {other}"),
         };
         if workers.len() < wanted {
-            return Err(QuorumError::TooFew {
+            return Err(QuorumError::TooFewWorkers {
                 wanted,
                 reachable: workers.len(),
             });
         }
         let mut open: Vec<_> = workers.iter().map(|one| one.id().clone()).collect();
-        let plan = options.plan(self, method).of_one();
+        let plan = options.call_plan(self, method).single_target();
         let mut replies = self.call_each(workers, method, body, plan);
         let mut failed = Vec::new();
         while let Some((node, reply)) = replies.next().await {
             open.retain(|other| *other != node);
             let vote = reply
-                .map_err(NoVote::Failed)
+                .map_err(QuorumFailure::Failed)
                 .and_then(|reply| judge(&node, reply));
             match vote {
                 Ok(value) => accepted.push((node, value)),
@@ -146,7 +146,7 @@ impl ClusterClient {
             if accepted.len() == wanted {
                 return Ok(accepted);
             }
-            if accepted.len() + replies.left() < wanted {
+            if accepted.len() + replies.remaining() < wanted {
                 break;
             }
         }
@@ -154,7 +154,7 @@ impl ClusterClient {
             wanted,
             accepted: accepted.into_iter().map(|(node, _)| node).collect(),
             failed,
-            open,
+            pending: open,
         })
     }
 }
@@ -172,7 +172,7 @@ pub enum QuorumError {
     Encode(#[source] CodecError),
     /// There are fewer workers than must answer. Nothing was sent. Worth another try when more have joined.
     #[error("quorum out of reach: {wanted} workers must reply, and {reachable} are reachable")]
-    TooFew {
+    TooFewWorkers {
         /// How many must answer.
         wanted: usize,
         /// How many could be called.
@@ -187,16 +187,16 @@ pub enum QuorumError {
         /// Those who did.
         accepted: Vec<NodeId>,
         /// Those who did not, in the order of their failures, and why.
-        failed: Vec<(NodeId, NoVote)>,
+        failed: Vec<(NodeId, QuorumFailure)>,
         /// Those who had not yet; their attempts were cancelled, or never made.
-        open: Vec<NodeId>,
+        pending: Vec<NodeId>,
     },
 }
 
 /// Why a worker does not count.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
-pub enum NoVote {
+pub enum QuorumFailure {
     /// The call to it has failed.
     #[error(transparent)]
     Failed(ClusterError),
@@ -205,7 +205,7 @@ pub enum NoVote {
     Rejected,
 }
 
-fn list(failed: &[(NodeId, NoVote)]) -> String {
+fn list(failed: &[(NodeId, QuorumFailure)]) -> String {
     let told = failed.iter();
     told.map(|(node, why)| format!("; {}: {why}", node.name))
         .collect()

@@ -12,9 +12,9 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rpcnet_balance::Time;
-use rpcnet_registry::Node;
+use rpcnet_registry::NodeInfo;
 
-use super::unread::UnreadRequests;
+use super::unreadable_requests::UnreadableRequests;
 
 /// Which workers refused which methods before running them, as calls found out. Calls of a method
 /// pass those workers over; one call is sent there again, as a probe, after [`PROBE_AFTER_MIN`],
@@ -29,7 +29,7 @@ pub(super) struct RefusedMethods {
     methods: ArcSwap<Methods>,
     /// Held while a table is made out of the one before.
     writer: Mutex<()>,
-    unread: UnreadRequests,
+    unreadable: UnreadableRequests,
 }
 
 type Methods = HashMap<Arc<str>, Arc<RefusingWorkers>>;
@@ -46,7 +46,7 @@ pub(super) struct RefusingWorkers {
     /// When the latest one was noted.
     noted_at: Time,
     /// Counter of the turns of the workers when all refuse.
-    turn: AtomicUsize,
+    rotation: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -54,7 +54,7 @@ struct RefusingWorker {
     id: u64,
     /// The worker as it was known then: another process, address or set of tags may know the
     /// method.
-    node: Arc<Node>,
+    node: Arc<NodeInfo>,
     /// When the next probe is due, in nanoseconds.
     probe_at: AtomicU64,
     /// How many probes there were.
@@ -68,7 +68,7 @@ impl RefusedMethods {
     }
 
     /// The workers that refused this method, if any.
-    pub(super) fn of(&self, method: &str) -> Option<Arc<RefusingWorkers>> {
+    pub(super) fn workers_refusing(&self, method: &str) -> Option<Arc<RefusingWorkers>> {
         if !self.is_any.load(Relaxed) {
             return None;
         }
@@ -78,24 +78,27 @@ impl RefusedMethods {
     /// A worker could not read a request that another one has served. Says whether it is to be
     /// passed over.
     pub(super) fn note_unreadable(&self, method: &str, id: u64) -> bool {
-        self.unread.count(method, id)
+        self.unreadable.count(method, id)
     }
 
     /// A worker could not read the request of a stream. Says whether it is to be passed over.
-    pub(super) fn note_unreadable_stream(&self, method: &str, worker: (u64, &Node)) -> bool {
-        self.unread.count_stream(method, worker)
+    pub(super) fn note_unreadable_stream(&self, method: &str, worker: (u64, &NodeInfo)) -> bool {
+        self.unreadable.count_stream(method, worker)
     }
 
     /// A worker has refused this method, unless it is known by now that `is_current` does not hold
     /// for it any more.
-    pub(super) fn note(
+    pub(super) fn note_refusal(
         &self,
         method: &str,
-        (id, node): (u64, &Arc<Node>),
+        (id, node): (u64, &Arc<NodeInfo>),
         now: Time,
-        is_current: impl FnOnce(&Node) -> bool,
+        is_current: impl FnOnce(&NodeInfo) -> bool,
     ) {
-        if self.of(method).is_some_and(|known| known.contains(id)) {
+        if self
+            .workers_refusing(method)
+            .is_some_and(|known| known.contains(id))
+        {
             return;
         }
         let _writing = self.writer.lock();
@@ -126,25 +129,28 @@ impl RefusedMethods {
 
     /// A worker has served this method.
     pub(super) fn on_served(&self, method: &str, id: u64) {
-        self.unread.on_served(method, id);
+        self.unreadable.on_served(method, id);
         self.forget(method, id);
     }
 
     /// A worker has answered a stream of this method.
-    pub(super) fn on_stream_served(&self, method: &str, worker: (u64, &Arc<Node>)) {
-        self.unread.on_stream_served(method, worker);
+    pub(super) fn on_stream_served(&self, method: &str, worker: (u64, &Arc<NodeInfo>)) {
+        self.unreadable.on_stream_served(method, worker);
         self.forget(method, worker.0);
     }
 
     fn forget(&self, method: &str, id: u64) {
-        if self.of(method).is_some_and(|known| known.contains(id)) {
+        if self
+            .workers_refusing(method)
+            .is_some_and(|known| known.contains(id))
+        {
             self.retain(|other, worker| other != method || worker.id != id);
         }
     }
 
     /// Forgets what is not so of any more: what refused was another process, at another address, or
     /// with other tags.
-    pub(super) fn retain_nodes(&self, mut is_current: impl FnMut(&Node) -> bool) {
+    pub(super) fn retain_nodes(&self, mut is_current: impl FnMut(&NodeInfo) -> bool) {
         if self.is_any.load(Relaxed) {
             self.retain(|_, worker| is_current(&worker.node));
         }
@@ -179,13 +185,13 @@ impl RefusingWorkers {
             workers: workers.into(),
             probe_at: AtomicU64::new(probe_at.unwrap_or(u64::MAX)),
             noted_at,
-            turn: AtomicUsize::new(0),
+            rotation: AtomicUsize::new(0),
         }
     }
 
     /// One of them, each in its turn.
-    pub(super) fn next_turn(&self) -> &Arc<Node> {
-        let turn = self.turn.fetch_add(1, Relaxed);
+    pub(super) fn next_in_rotation(&self) -> &Arc<NodeInfo> {
+        let turn = self.rotation.fetch_add(1, Relaxed);
         &self.workers[turn % self.workers.len()].node
     }
 
@@ -207,12 +213,12 @@ impl RefusingWorkers {
         &self,
         now: Time,
         is_repeatable: bool,
-        pick: impl Fn(&Node) -> Option<T>,
+        pick: impl Fn(&NodeInfo) -> Option<T>,
     ) -> Option<T> {
         let patience = if is_repeatable {
             Duration::ZERO
         } else {
-            PROBE_PATIENCE
+            UNREPEATABLE_PROBE_DELAY
         };
         let due = |probe_at: &AtomicU64| {
             probe_at
@@ -225,7 +231,7 @@ impl RefusingWorkers {
         let all = self.workers.iter();
         let all = all.filter(|one| now.as_nanos() >= due(&one.probe_at));
         // Picked before it is claimed, or the probe of a worker without a connection would be lost.
-        let claimed = all.take(PICKS_MAX).find_map(|one| {
+        let claimed = all.take(PROBE_CANDIDATES_MAX).find_map(|one| {
             let picked = pick(&one.node)?;
             one.claim_probe(now).then_some(picked)
         });
@@ -236,7 +242,7 @@ impl RefusingWorkers {
 }
 
 impl RefusingWorker {
-    fn new(id: u64, node: &Arc<Node>, now: Time) -> Self {
+    fn new(id: u64, node: &Arc<NodeInfo>, now: Time) -> Self {
         Self {
             id,
             node: Arc::clone(node),
@@ -268,10 +274,10 @@ const PROBE_AFTER_MIN: Duration = Duration::from_secs(5);
 const PROBE_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// How much later than others a call probes that cannot be repeated.
-const PROBE_PATIENCE: Duration = Duration::from_secs(60);
+const UNREPEATABLE_PROBE_DELAY: Duration = Duration::from_secs(60);
 
 /// How many workers that are due one call looks at for one that can be picked.
-const PICKS_MAX: usize = 4;
+const PROBE_CANDIDATES_MAX: usize = 4;
 
 /// How many methods are remembered. Past it, the one whose latest refusal is the oldest is
 /// forgotten.
@@ -290,13 +296,13 @@ mod tests {
         Time::ZERO + Duration::from_secs(seconds)
     }
 
-    fn node(id: u64) -> Arc<Node> {
+    fn node(id: u64) -> Arc<NodeInfo> {
         let id = NodeId::new(format!("w{id}"), 1);
-        Arc::new(Node::new(id, ([127, 0, 0, 1], 7000).into()))
+        Arc::new(NodeInfo::new(id, ([127, 0, 0, 1], 7000).into()))
     }
 
     fn noted(refused: &RefusedMethods, method: &str, id: u64, now: Time) {
-        refused.note(method, (id, &node(id)), now, |_| true);
+        refused.note_refusal(method, (id, &node(id)), now, |_| true);
     }
 
     /// The worker that a call probes if each of them can be picked.
@@ -305,7 +311,7 @@ mod tests {
     }
 
     fn ids(refused: &RefusedMethods, method: &str) -> Vec<u64> {
-        let refusing = refused.of(method);
+        let refusing = refused.workers_refusing(method);
         refusing.map_or_else(Vec::new, |refusing| refusing.ids().to_vec())
     }
 
@@ -313,7 +319,7 @@ mod tests {
     fn a_call_that_cannot_be_repeated_probes_later_than_others() {
         let refused = RefusedMethods::default();
         noted(&refused, "m", 1, at(0));
-        let refusing = refused.of("m").unwrap();
+        let refusing = refused.workers_refusing("m").unwrap();
         assert!(claim(&refusing, 64, false).is_none());
         assert!(claim(&refusing, 65, false).is_some());
         assert!(claim(&refusing, 66, false).is_none(), "one alone");
@@ -323,10 +329,10 @@ mod tests {
     fn a_worker_that_cannot_be_picked_keeps_its_probe() {
         let refused = RefusedMethods::default();
         (1..=3).for_each(|id| noted(&refused, "m", id, at(0)));
-        let refusing = refused.of("m").unwrap();
+        let refusing = refused.workers_refusing("m").unwrap();
         let none = refusing.claim_probe(at(9), true, |_| None::<()>);
         assert!(none.is_none());
-        let third = |node: &Node| (&*node.id.name == "w3").then_some(());
+        let third = |node: &NodeInfo| (&*node.id.name == "w3").then_some(());
         assert!(refusing.claim_probe(at(9), true, third).is_some());
         assert!(
             refusing.claim_probe(at(9), true, third).is_none(),
@@ -348,11 +354,11 @@ mod tests {
         refused.on_served("new", 2);
         refused.on_served("old", 1);
         assert_eq!(ids(&refused, "new"), [1, 3]);
-        refused.note("new", (9, &node(9)), at(0), |_| false);
+        refused.note_refusal("new", (9, &node(9)), at(0), |_| false);
         refused.retain_nodes(|node| &*node.id.name != "w1");
         assert_eq!(ids(&refused, "new"), [3]);
         refused.on_served("new", 3);
-        assert!(refused.of("new").is_none() && !refused.is_any.load(Relaxed));
+        assert!(refused.workers_refusing("new").is_none() && !refused.is_any.load(Relaxed));
     }
 
     #[test]
@@ -361,7 +367,7 @@ mod tests {
         noted(&refused, "new", 1, at(0));
         let mut probed = Vec::new();
         for second in 0..1_500 {
-            let refusing = refused.of("new").expect("one");
+            let refusing = refused.workers_refusing("new").expect("one");
             if claim(&refusing, second, true).is_some() {
                 probed.push(second);
                 assert!(claim(&refusing, second, true).is_none(), "one alone");
@@ -377,7 +383,7 @@ mod tests {
         let refused = RefusedMethods::default();
         noted(&refused, "new", 1, at(0));
         noted(&refused, "new", 2, at(3));
-        let refusing = refused.of("new").expect("two");
+        let refusing = refused.workers_refusing("new").expect("two");
         let claim = |second| claim(&refusing, second, true);
         assert_eq!((claim(4), claim(5)), (None, Some("w1".to_owned())));
         assert_eq!((claim(7), claim(8)), (None, Some("w2".to_owned())));

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::retry::RetryKind;
+use super::retry_policy::RetryKind;
 
 /// What the calls of a [`ClusterClient`](super::ClusterClient) came to, since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct ClusterClientStats {
     /// Attempts after one that a worker refused for want of capacity.
     pub retries_overloaded: u64,
     /// Attempts after one that may have been processed.
-    pub retries_repeated: u64,
+    pub retries_maybe_processed: u64,
     /// Attempts after one that a worker refused since it could not read the request.
     pub retries_unreadable: u64,
     /// Attempts that were made because another one took long.
@@ -33,7 +33,7 @@ impl ClusterClientStats {
     pub fn retries(&self) -> u64 {
         self.retries_transparent
             + self.retries_overloaded
-            + self.retries_repeated
+            + self.retries_maybe_processed
             + self.retries_unreadable
     }
 
@@ -46,15 +46,15 @@ impl ClusterClientStats {
 /// Of these a call without trouble touches the first alone. Apart from what calls only read.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Counters {
-    pub(super) calls: Counter,
-    pub(super) retries: [Counter; 4],
-    pub(super) hedges: Counter,
-    pub(super) hedges_won: Counter,
-    pub(super) budget_refusals: Counter,
+pub(super) struct CallCounters {
+    pub(super) calls: RelaxedCounter,
+    pub(super) retries: [RelaxedCounter; 4],
+    pub(super) hedges: RelaxedCounter,
+    pub(super) hedges_won: RelaxedCounter,
+    pub(super) budget_refusals: RelaxedCounter,
 }
 
-impl Counters {
+impl CallCounters {
     pub(super) fn retry(&self, kind: RetryKind) {
         self.retries[kind as usize].add_one();
     }
@@ -66,7 +66,7 @@ impl Counters {
             attempts: 0,
             retries_transparent: retries(RetryKind::Transparent),
             retries_overloaded: retries(RetryKind::Overloaded),
-            retries_repeated: retries(RetryKind::Repeated),
+            retries_maybe_processed: retries(RetryKind::MaybeProcessed),
             retries_unreadable: retries(RetryKind::Unreadable),
             hedges: self.hedges.get(),
             hedges_won: self.hedges_won.get(),
@@ -78,9 +78,9 @@ impl Counters {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
+pub(super) struct RelaxedCounter(AtomicU64);
 
-impl Counter {
+impl RelaxedCounter {
     pub(super) fn add_one(&self) {
         self.0.fetch_add(1, Relaxed);
     }

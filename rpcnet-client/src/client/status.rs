@@ -24,14 +24,14 @@ mod tests {
     use rpcnet_registry::SelectError;
     use rpcnet_transport::{Processed, RpcError};
 
-    use super::{super::GaveUp, *};
+    use super::{super::StopReason, *};
 
     #[test]
     fn what_the_worker_answered_is_passed_on_and_the_rest_is_named() {
         let answer = ClusterError::Rpc {
             error: RpcError::new(Code::App, Processed::Yes, "no such customer"),
             attempts: Vec::new(),
-            gave_up: GaveUp::Final,
+            stop_reason: StopReason::NotRetryable,
         };
         let nobody = ClusterError::Select(SelectError::NoMatch {
             filter: "role=worker".into(),

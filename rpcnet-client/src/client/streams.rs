@@ -13,13 +13,14 @@ use std::{
 
 use futures::Stream;
 use rpcnet_balance::{Outcome, OutcomeKind};
-use rpcnet_registry::{Node, NodeId, Worker, WorkerRegistry};
+use rpcnet_registry::{NodeId, NodeInfo, Worker, WorkerRegistry};
 use rpcnet_transport::{Code, Decode, Encode, Raw, Receiver, RpcError, Sender, Upload};
 use tokio::time::Instant;
 
 use super::{
-    ClusterClient, ClusterError, WorkerCallOptions, course::Course, options::Plan, pick::kind_of,
-    pool::is_as_known, refused_methods::RefusedMethods, retry::is_unreadable,
+    ClusterClient, ClusterError, WorkerCallOptions, attempts::Attempts, options::CallPlan,
+    pick::outcome_kind, pool::is_as_known, refused_methods::RefusedMethods,
+    retry_policy::is_unreadable,
 };
 
 /// Streams are begun on another worker as long as no request could be sent. What the worker says of a request that was sent,
@@ -41,7 +42,7 @@ impl ClusterClient {
         request: &Req,
         filter: Option<&str>,
         options: WorkerCallOptions,
-    ) -> Result<OnWorker<Receiver<Resp>>, ClusterError>
+    ) -> Result<WorkerStream<Receiver<Resp>>, ClusterError>
     where
         Req: Encode + ?Sized,
         Resp: Decode,
@@ -49,10 +50,10 @@ impl ClusterClient {
         let request = Raw(request.encode().map_err(ClusterError::Encode)?);
         let plan = options.stream_plan(self, method);
         let (stream, worker) = self
-            .run(
+            .run_attempts(
                 plan,
                 plan.target(method, filter),
-                Course::default(),
+                Attempts::default(),
                 None,
                 |client, options| {
                     let request = request.clone();
@@ -64,8 +65,8 @@ impl ClusterClient {
                 },
             )
             .await?;
-        let answer = Answer::new(self, method, &plan, worker);
-        Ok(OnWorker::new(stream, &answer))
+        let answer = FirstAnswer::new(self, method, &plan, worker);
+        Ok(WorkerStream::new(stream, &answer))
     }
 
     /// Calls a method of a worker that answers a stream with one reply.
@@ -78,25 +79,25 @@ impl ClusterClient {
         method: &str,
         filter: Option<&str>,
         options: WorkerCallOptions,
-    ) -> Result<OnWorker<Upload<Req, Resp>>, ClusterError>
+    ) -> Result<WorkerStream<Upload<Req, Resp>>, ClusterError>
     where
         Req: Encode,
         Resp: Decode,
     {
         let plan = options.stream_plan(self, method);
         let (stream, worker) = self
-            .run(
+            .run_attempts(
                 plan,
                 plan.target(method, filter),
-                Course::default(),
+                Attempts::default(),
                 None,
                 |client, options| async move {
                     client.call_client_streaming_with(method, options).await
                 },
             )
             .await?;
-        let answer = Answer::new(self, method, &plan, worker);
-        Ok(OnWorker::new(stream, &answer))
+        let answer = FirstAnswer::new(self, method, &plan, worker);
+        Ok(WorkerStream::new(stream, &answer))
     }
 
     /// Calls a method of a worker that answers a stream with a stream.
@@ -110,56 +111,56 @@ impl ClusterClient {
         method: &str,
         filter: Option<&str>,
         options: WorkerCallOptions,
-    ) -> Result<(OnWorker<Sender<Req>>, OnWorker<Receiver<Resp>>), ClusterError>
+    ) -> Result<(WorkerStream<Sender<Req>>, WorkerStream<Receiver<Resp>>), ClusterError>
     where
         Req: Encode,
         Resp: Decode,
     {
         let plan = options.stream_plan(self, method);
         let ((sender, receiver), worker) = self
-            .run(
+            .run_attempts(
                 plan,
                 plan.target(method, filter),
-                Course::default(),
+                Attempts::default(),
                 None,
                 |client, options| async move { client.call_streaming_with(method, options).await },
             )
             .await?;
-        let answer = Answer::new(self, method, &plan, worker);
+        let answer = FirstAnswer::new(self, method, &plan, worker);
         Ok((
-            OnWorker::new(sender, &answer),
-            OnWorker::new(receiver, &answer),
+            WorkerStream::new(sender, &answer),
+            WorkerStream::new(receiver, &answer),
         ))
     }
 }
 
 /// The first answer to a stream: what it says about the worker is told once.
-struct Answer {
+struct FirstAnswer {
     worker: Worker,
     registry: Weak<WorkerRegistry>,
     refused_methods: Arc<RefusedMethods>,
     method: Box<str>,
     application_errors_fail: bool,
-    began: Instant,
-    is_told: AtomicBool,
+    started_at: Instant,
+    is_reported: AtomicBool,
 }
 
-impl Answer {
-    fn new(client: &ClusterClient, method: &str, plan: &Plan<'_>, worker: Worker) -> Arc<Self> {
+impl FirstAnswer {
+    fn new(client: &ClusterClient, method: &str, plan: &CallPlan<'_>, worker: Worker) -> Arc<Self> {
         Arc::new(Self {
             worker,
             registry: Arc::downgrade(&client.registry),
             refused_methods: Arc::clone(&client.refused_methods),
             method: method.into(),
             application_errors_fail: plan.application_errors_fail,
-            began: plan.made,
-            is_told: AtomicBool::new(false),
+            started_at: plan.started_at,
+            is_reported: AtomicBool::new(false),
         })
     }
 
     /// The worker has answered, or it is known that it will not.
     fn on_answer(&self, error: Option<&RpcError>) {
-        if self.is_told.load(Relaxed) || self.is_told.swap(true, Relaxed) {
+        if self.is_reported.load(Relaxed) || self.is_reported.swap(true, Relaxed) {
             return;
         }
         let id = self.worker.endpoint_id();
@@ -173,7 +174,7 @@ impl Answer {
                 OutcomeKind::Refused
             }
             // How long it lets the first message wait is its own affair.
-            None => OutcomeKind::Answering,
+            None => OutcomeKind::StreamStarted,
             Some(error) => match error.code() {
                 // The pool hears of lost connections, and a stream has the time that its caller gives it.
                 Code::Unavailable | Code::Draining | Code::DeadlineExceeded | Code::Cancelled => {
@@ -183,29 +184,29 @@ impl Answer {
                     self.note_refusal();
                     OutcomeKind::Refused
                 }
-                _ => match kind_of(error, self.application_errors_fail) {
-                    OutcomeKind::Success => OutcomeKind::Answering,
+                _ => match outcome_kind(error, self.application_errors_fail) {
+                    OutcomeKind::Success => OutcomeKind::StreamStarted,
                     kind => kind,
                 },
             },
         };
-        if kind == OutcomeKind::Answering {
+        if kind == OutcomeKind::StreamStarted {
             let worker = (id, self.worker.node());
             self.refused_methods.on_stream_served(&self.method, worker);
         }
         let wish = error.and_then(RpcError::retry_after);
         let wish = wish.filter(|_| kind == OutcomeKind::Overloaded);
-        let outcome = Outcome::new(kind, self.began.elapsed()).with_retry_after(wish);
+        let outcome = Outcome::new(kind, self.started_at.elapsed()).with_retry_after(wish);
         self.worker.report(&outcome);
     }
 
     /// The worker is passed over for the method from now on.
     fn note_refusal(&self) {
         if let Some(registry) = self.registry.upgrade() {
-            let is_current = |node: &Node| is_as_known(&registry, node);
+            let is_current = |node: &NodeInfo| is_as_known(&registry, node);
             let worker = (self.worker.endpoint_id(), self.worker.node());
             self.refused_methods
-                .note(&self.method, worker, registry.now(), is_current);
+                .note_refusal(&self.method, worker, registry.now(), is_current);
         }
     }
 }
@@ -215,15 +216,15 @@ impl Answer {
 ///
 /// The first message or error that is read here is told to the balancer: a worker that does not know the method is passed over
 /// for it by the calls that follow.
-pub struct OnWorker<T> {
-    end: T,
-    answer: Arc<Answer>,
+pub struct WorkerStream<T> {
+    stream: T,
+    answer: Arc<FirstAnswer>,
 }
 
-impl<T> OnWorker<T> {
-    fn new(end: T, answer: &Arc<Answer>) -> Self {
+impl<T> WorkerStream<T> {
+    fn new(end: T, answer: &Arc<FirstAnswer>) -> Self {
         Self {
-            end,
+            stream: end,
             answer: Arc::clone(answer),
         }
     }
@@ -234,59 +235,62 @@ impl<T> OnWorker<T> {
     }
 }
 
-impl<T: Decode> OnWorker<Receiver<T>> {
+impl<T: Decode> WorkerStream<Receiver<T>> {
     /// The next message, or `None` after the last; see [`Receiver::message`]. Cancel-safe.
     ///
     /// # Errors
     ///
     /// [`RpcError`] as of [`Receiver::message`].
     pub async fn message(&mut self) -> Result<Option<T>, RpcError> {
-        let message = self.end.message().await;
+        let message = self.stream.message().await;
         self.answer.on_answer(message.as_ref().err());
         message
     }
 }
 
-impl<T: Encode> OnWorker<Sender<T>> {
+impl<T: Encode> WorkerStream<Sender<T>> {
     /// Says that no message follows.
     pub fn finish(self) {
-        self.end.finish();
+        self.stream.finish();
     }
 }
 
-impl<Req: Encode, Resp: Decode> OnWorker<Upload<Req, Resp>> {
+impl<Req: Encode, Resp: Decode> WorkerStream<Upload<Req, Resp>> {
     /// Says that no message follows, and waits for the reply.
     ///
     /// # Errors
     ///
     /// [`RpcError`] as of [`Upload::finish`].
     pub async fn finish(self) -> Result<Resp, RpcError> {
-        let Self { end, answer } = self;
+        let Self {
+            stream: end,
+            answer,
+        } = self;
         let reply = end.finish().await;
         answer.on_answer(reply.as_ref().err());
         reply
     }
 }
 
-impl<T> Deref for OnWorker<T> {
+impl<T> Deref for WorkerStream<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.end
+        &self.stream
     }
 }
 
-impl<T> DerefMut for OnWorker<T> {
+impl<T> DerefMut for WorkerStream<T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.end
+        &mut self.stream
     }
 }
 
-impl<T: Decode> Stream for OnWorker<Receiver<T>> {
+impl<T: Decode> Stream for WorkerStream<Receiver<T>> {
     type Item = Result<T, RpcError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = Pin::new(&mut self.end).poll_next(cx);
+        let next = Pin::new(&mut self.stream).poll_next(cx);
         if let Poll::Ready(message) = &next {
             let error = message.as_ref().and_then(|message| message.as_ref().err());
             self.answer.on_answer(error);
@@ -295,10 +299,10 @@ impl<T: Decode> Stream for OnWorker<Receiver<T>> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for OnWorker<T> {
+impl<T: fmt::Debug> fmt::Debug for WorkerStream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OnWorker")
-            .field("end", &self.end)
+        f.debug_struct("WorkerStream")
+            .field("end", &self.stream)
             .field("worker", self.worker())
             .finish()
     }

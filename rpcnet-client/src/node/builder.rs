@@ -6,11 +6,13 @@ use rpcnet_balance::{Balancer, health::HealthConfig};
 use rpcnet_registry::{
     Events, LoadBalancingStrategy, NodeRegistry, SERVES_NOTHING, SERVES_TAG, WorkerRegistry,
 };
-use rpcnet_swim::{ClusterConfig, ClusterMembership, DatagramSocket, JoinError, Joined, KeyRing};
+use rpcnet_swim::{
+    ClusterConfig, ClusterMembership, DatagramSocket, JoinError, JoinOutcome, KeyRing,
+};
 use rpcnet_transport::{Endpoint, Router, Tls, TransportConfig};
 use tokio::time::timeout;
 
-use super::{Node, NodeError, Parts, gossip_port::GossipPort};
+use super::{Node, NodeError, NodeParts, gossip_socket::GossipSocket};
 use crate::{ClusterClient, ClusterClientConfig};
 
 /// Puts a [`Node`] together. Made by [`Node::builder`].
@@ -24,7 +26,7 @@ pub struct NodeBuilder {
     tls: Option<Tls>,
     cluster_name: Option<String>,
     keys: Option<KeyRing>,
-    insecure: bool,
+    insecure_gossip: bool,
     seeds: Option<Vec<String>>,
     tags: Vec<(String, String)>,
     router: Router,
@@ -32,13 +34,13 @@ pub struct NodeBuilder {
     transport: TransportConfig,
     strategy: Option<LoadBalancingStrategy>,
     balancer: Option<Arc<dyn Balancer>>,
-    client: Option<Change<ClusterClientConfig>>,
-    wrap: Option<Change<Arc<dyn DatagramSocket>>>,
+    client_config: Option<ConfigChange<ClusterClientConfig>>,
+    wrap_gossip: Option<ConfigChange<Arc<dyn DatagramSocket>>>,
     health: Option<HealthConfig>,
-    trusting: bool,
+    ignore_suspicion: bool,
     select_local: bool,
     require_join: bool,
-    unready: bool,
+    start_unready: bool,
 }
 
 impl NodeBuilder {
@@ -79,7 +81,7 @@ impl NodeBuilder {
     /// Gossip in clear, on any interface, and believe every sender. Calls are under TLS all the
     /// same.
     pub fn insecure_gossip(mut self) -> Self {
-        self.insecure = true;
+        self.insecure_gossip = true;
         self
     }
 
@@ -143,7 +145,7 @@ impl NodeBuilder {
     /// Calls go to nodes that the cluster suspects of having failed as to others; see
     /// [`WorkerRegistry::without_suspicion`].
     pub fn without_suspicion(mut self) -> Self {
-        self.trusting = true;
+        self.ignore_suspicion = true;
         self
     }
 
@@ -151,7 +153,7 @@ impl NodeBuilder {
     /// something first, or whose handlers are [added](Node::serve) when it is there. Without this it is ready as soon as it
     /// is known: it serves before it gossips.
     pub fn start_unready(mut self) -> Self {
-        self.unready = true;
+        self.start_unready = true;
         self
     }
 
@@ -165,7 +167,7 @@ impl NodeBuilder {
         mut self,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig + Send + 'static,
     ) -> Self {
-        self.client = Some(Box::new(change));
+        self.client_config = Some(Box::new(change));
         self
     }
 
@@ -178,7 +180,7 @@ impl NodeBuilder {
     /// Whether a node that no seed lets in within the join timeout fails to start. Default `false`:
     /// it comes up alone and goes on trying, so that the nodes of a cluster can start in any order.
     /// A node without seeds, or that is one of its own seeds and finds none of the others, is a
-    /// cluster of its own in any case: [`Joined::Alone`]. With seeds that are all empty texts, as
+    /// cluster of its own in any case: [`JoinOutcome::Alone`]. With seeds that are all empty texts, as
     /// of a variable that is not set, it fails to start.
     ///
     /// It waits for the join timeout also if each seed has refused it, as with another cluster key:
@@ -197,7 +199,7 @@ impl NodeBuilder {
         mut self,
         wrap: impl FnOnce(Arc<dyn DatagramSocket>) -> Arc<dyn DatagramSocket> + Send + 'static,
     ) -> Self {
-        self.wrap = Some(Box::new(wrap));
+        self.wrap_gossip = Some(Box::new(wrap));
         self
     }
 
@@ -233,15 +235,15 @@ impl NodeBuilder {
             .side_channel()
             .expect("the endpoint has no other user yet")
             .with_recognizer(cluster.recognizer());
-        let mut socket: Arc<dyn DatagramSocket> = Arc::new(GossipPort(side_channel));
-        if let Some(wrap) = self.wrap {
+        let mut socket: Arc<dyn DatagramSocket> = Arc::new(GossipSocket(side_channel));
+        if let Some(wrap) = self.wrap_gossip {
             socket = wrap(socket);
         }
         let gossip_interval = cluster.gossip_interval();
         let membership = ClusterMembership::with_socket(cluster, socket).await?;
-        if self.unready {
+        if self.start_unready {
             // Before it joins, so that nobody ever knows it otherwise.
-            endpoint.announce_draining(true);
+            endpoint.advertise_draining(true);
             membership.set_draining(true);
         }
         let nodes = Arc::new(NodeRegistry::new(membership.clone()));
@@ -249,13 +251,13 @@ impl NodeBuilder {
         let mut workers = WorkerRegistry::with_balancer(membership.clone(), balancer)
             .with_local(self.select_local)
             .with_health(self.health.unwrap_or_default());
-        if self.trusting {
+        if self.ignore_suspicion {
             workers = workers.without_suspicion();
         }
         workers.start().await;
         let workers = Arc::new(workers);
         let mut config = ClusterClientConfig::new(endpoint.clone());
-        if let Some(change) = self.client {
+        if let Some(change) = self.client_config {
             config = change(config);
         }
         let client = Arc::new(ClusterClient::new(Arc::clone(&workers), config));
@@ -265,7 +267,7 @@ impl NodeBuilder {
         match membership.join(Vec::<String>::new()).await {
             Ok(how) => {
                 joined = Some(how);
-                if how == Joined::Partial {
+                if how == JoinOutcome::Partial {
                     tracing::warn!(
                         "joined, but not all members may be known yet: the join timeout is over"
                     );
@@ -293,7 +295,7 @@ impl NodeBuilder {
             }
             Err(error) => return Err(error.into()),
         }
-        Ok(Node::new(Parts {
+        Ok(Node::new(NodeParts {
             endpoint,
             membership,
             nodes,
@@ -330,7 +332,7 @@ impl NodeBuilder {
         if let Some(keys) = self.keys.take() {
             config = config.with_key(keys);
         }
-        if self.insecure {
+        if self.insecure_gossip {
             config = config.insecure_gossip();
         }
         if let Some(seeds) = self.seeds.take() {
@@ -375,7 +377,7 @@ impl fmt::Debug for NodeBuilder {
 }
 
 /// Something that is changed once.
-type Change<T> = Box<dyn FnOnce(T) -> T + Send>;
+type ConfigChange<T> = Box<dyn FnOnce(T) -> T + Send>;
 
 /// How long a start waits at the most until calls find those whom gossip knows.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);

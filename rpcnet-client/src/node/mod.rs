@@ -2,14 +2,14 @@
 
 mod builder;
 mod error;
-mod gossip_port;
+mod gossip_socket;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use builder::NodeBuilder;
 pub use error::NodeError;
 use rpcnet_registry::{NodeId, NodeRegistry, SERVES_NOTHING, SERVES_TAG, WorkerRegistry};
-use rpcnet_swim::{ClusterMembership, ConfigError, Joined, Policy, Verdict};
+use rpcnet_swim::{ClusterMembership, ConfigError, Decision, JoinOutcome, SplitBrainPolicy};
 use rpcnet_transport::{Endpoint, Router};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -51,22 +51,22 @@ use crate::ClusterClient;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Node(Arc<Inner>);
+pub struct Node(Arc<NodeInner>);
 
-struct Inner {
+struct NodeInner {
     id: NodeId,
-    parts: Parts,
+    parts: NodeParts,
 }
 
 /// What a node consists of.
-struct Parts {
+struct NodeParts {
     endpoint: Endpoint,
     membership: ClusterMembership,
     nodes: Arc<NodeRegistry>,
     workers: Arc<WorkerRegistry>,
     client: Arc<ClusterClient>,
     gossip_interval: Duration,
-    joined: Option<Joined>,
+    joined: Option<JoinOutcome>,
 }
 
 /// What became of the calls being served while the node drained.
@@ -104,9 +104,9 @@ impl Node {
         NodeBuilder::default()
     }
 
-    fn new(parts: Parts) -> Self {
+    fn new(parts: NodeParts) -> Self {
         let id = NodeId::from(&parts.membership.local_id());
-        Self(Arc::new(Inner { id, parts }))
+        Self(Arc::new(NodeInner { id, parts }))
     }
 
     /// Its name, as its certificate has it.
@@ -126,7 +126,7 @@ impl Node {
 
     /// How it had joined when [`start`](NodeBuilder::start) was back: whether it knew of everybody, or is a cluster of its own.
     /// None if no seed had let it in; it goes on trying, and [`ClusterMembership::join`] waits for that, or says why not.
-    pub fn joined(&self) -> Option<Joined> {
+    pub fn joined(&self) -> Option<JoinOutcome> {
         self.0.parts.joined
     }
 
@@ -135,9 +135,9 @@ impl Node {
         &self.0.parts.membership
     }
 
-    /// Whether this node may serve while the cluster may be split, by what it sees now: see [`Policy`]. Looks at every
+    /// Whether this node may serve while the cluster may be split, by what it sees now: see [`SplitBrainPolicy`]. Looks at every
     /// member, so ask when an event says that something changed, or a few times a second, rather than for every call.
-    pub fn may_serve(&self, policy: &Policy) -> Verdict {
+    pub fn may_serve(&self, policy: &SplitBrainPolicy) -> Decision {
         self.membership().may_serve(policy)
     }
 
@@ -173,7 +173,7 @@ impl Node {
         self.endpoint().serve(router);
         // Served first, told after that.
         let membership = self.membership();
-        if !is_empty && membership.me().tags.get(SERVES_TAG) == Some(SERVES_NOTHING) {
+        if !is_empty && membership.local_member().tags.get(SERVES_TAG) == Some(SERVES_NOTHING) {
             membership.remove_tag(SERVES_TAG);
         }
     }
@@ -185,7 +185,10 @@ impl Node {
     /// [`ClusterClient`] goes to another worker. Calls that still run when the time is over run on. [`resume`](Self::resume)
     /// takes it back.
     pub async fn drain(&self, within: Duration) -> DrainReport {
-        let drained = self.endpoint().inside(self.drain_inside(within)).await;
+        let drained = self
+            .endpoint()
+            .in_runtime(self.drain_on_runtime(within))
+            .await;
         // Nothing is left of a node whose runtime has ended.
         drained.unwrap_or(DrainReport {
             completed: 0,
@@ -194,10 +197,10 @@ impl Node {
         })
     }
 
-    async fn drain_inside(&self, within: Duration) -> DrainReport {
-        let within = within.min(WITHIN_MAX);
+    async fn drain_on_runtime(&self, within: Duration) -> DrainReport {
+        let within = within.min(DRAIN_TIMEOUT_MAX);
         let deadline = Instant::now() + within;
-        let Parts {
+        let NodeParts {
             endpoint,
             membership,
             gossip_interval,
@@ -208,7 +211,7 @@ impl Node {
         self.set_ready(false);
         // Nobody to tell, nothing to wait for.
         if membership.members().len() > 1 && !is_known {
-            sleep((*gossip_interval * LAME_DUCK_ROUNDS).min(within / 4)).await;
+            sleep((*gossip_interval * DRAIN_GRACE_ROUNDS).min(within / 4)).await;
         }
         endpoint.set_draining(true);
         let idle = timeout_at(deadline, endpoint.idle()).await;
@@ -236,7 +239,7 @@ impl Node {
         if ready {
             self.endpoint().set_draining(false);
         } else {
-            self.endpoint().announce_draining(true);
+            self.endpoint().advertise_draining(true);
         }
         self.membership().set_draining(!ready);
     }
@@ -252,7 +255,7 @@ impl Node {
     pub fn is_ready(&self) -> bool {
         let membership = self.membership();
         !self.endpoint().is_draining()
-            && membership.state().takes_part()
+            && membership.state().is_participating()
             && !membership.address_status().is_problem()
     }
 
@@ -271,7 +274,7 @@ impl Node {
     /// Half of the time is for draining, a quarter for leaving; what is not needed goes to closing, which cuts the calls
     /// that still run shortly before the end and tells their callers.
     pub async fn shutdown(&self, within: Duration) -> NodeShutdownReport {
-        let within = within.min(WITHIN_MAX);
+        let within = within.min(DRAIN_TIMEOUT_MAX);
         let deadline = Instant::now() + within;
         let before = self.endpoint().stats();
         self.drain(within / 2).await;
@@ -282,7 +285,7 @@ impl Node {
         // It ends in time by itself, with the acknowledgements that have come.
         let leave =
             async { timeout_at(deadline, self.membership().leave_within(leave_within)).await };
-        let leave = self.endpoint().inside(leave).await;
+        let leave = self.endpoint().in_runtime(leave).await;
         let (acknowledged, left) = match leave {
             Ok(Ok(Ok(acknowledged))) => (acknowledged, true),
             Ok(Ok(Err(_))) | Err(_) => (0, false),
@@ -311,7 +314,7 @@ impl fmt::Debug for Node {
 }
 
 /// Rounds of gossip for which a node that drains still takes calls: some members hear in the second or third.
-const LAME_DUCK_ROUNDS: u32 = 3;
+const DRAIN_GRACE_ROUNDS: u32 = 3;
 
 /// The longest drain: as good as none, and short enough to be added to a time.
-const WITHIN_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);

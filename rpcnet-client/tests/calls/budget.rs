@@ -32,8 +32,8 @@ async fn refusals_cost_budget_and_an_empty_one_ends_the_call() {
     // Five attempts may be made, four of them extra.
     let error = bench.call("who").await.expect_err("all refuse");
     assert_eq!(
-        (error.gave_up(), error.attempts().len()),
-        (GaveUp::Budget, 4)
+        (error.stop_reason(), error.attempts().len()),
+        (StopReason::BudgetExhausted, 4)
     );
     assert!(
         error.to_string().contains("the retry budget is exhausted"),
@@ -42,8 +42,8 @@ async fn refusals_cost_budget_and_an_empty_one_ends_the_call() {
     assert!(error.is_retryable(), "later");
     let error = bench.call("who").await.expect_err("all refuse");
     assert_eq!(
-        (error.gave_up(), error.attempts().len()),
-        (GaveUp::Budget, 1)
+        (error.stop_reason(), error.attempts().len()),
+        (StopReason::BudgetExhausted, 1)
     );
     assert_eq!(runs.load(SeqCst), 5);
     let stats = bench.client.stats();
@@ -61,7 +61,7 @@ async fn an_attempt_that_never_starts_costs_nothing() {
     for _ in 0..3 {
         // It has no time for another attempt.
         let error = bench.call("who").await.expect_err("it refuses");
-        assert_eq!(error.gave_up(), GaveUp::Deadline, "{error}");
+        assert_eq!(error.stop_reason(), StopReason::Deadline, "{error}");
     }
     // One that is dropped while it waits does not make it either.
     let patient = WorkerCallOptions::new().without_deadline();
@@ -126,7 +126,7 @@ async fn without_a_budget_attempts_alone_are_limited() {
     let _server = bench.worker("red", router);
     for _ in 0..40 {
         let error = bench.call("who").await.expect_err("always refused");
-        assert_eq!(error.gave_up(), GaveUp::AttemptsMax);
+        assert_eq!(error.stop_reason(), StopReason::AttemptLimit);
     }
     assert_eq!(runs.load(SeqCst), 200);
 }
@@ -141,7 +141,10 @@ async fn a_worker_that_forbids_another_attempt_is_heeded() {
     ];
     let options = WorkerCallOptions::new().with_idempotent(true);
     let error = bench.call_with("who", options).await.expect_err("refused");
-    assert_eq!((error.gave_up(), runs.load(SeqCst)), (GaveUp::Forbidden, 1));
+    assert_eq!(
+        (error.stop_reason(), runs.load(SeqCst)),
+        (StopReason::DoNotRetry, 1)
+    );
     assert!(!error.is_retryable());
     let ClusterError::Rpc { error, .. } = error else {
         panic!("{error}");
@@ -191,7 +194,7 @@ async fn a_worker_that_hangs_does_not_eat_the_time_of_a_call_that_may_be_repeate
         let reply = bench.call("who").await.expect("blue does it");
         assert!(reply.starts_with("blue"), "{reply}");
     }
-    assert!(bench.client.stats().retries_repeated > 0);
+    assert!(bench.client.stats().retries_maybe_processed > 0);
     until("the handler is dropped", || red.in_flight() == 0).await;
 
     // A call that must not be repeated has all its time for the one attempt.
@@ -203,8 +206,8 @@ async fn a_worker_that_hangs_does_not_eat_the_time_of_a_call_that_may_be_repeate
     let error = bench.call_with("who", options).await.expect_err("it hangs");
     assert!(begun.elapsed() >= Duration::from_millis(900));
     assert_eq!(
-        (error.gave_up(), error.attempts().len()),
-        (GaveUp::Deadline, 1)
+        (error.stop_reason(), error.attempts().len()),
+        (StopReason::Deadline, 1)
     );
 
     // Nobody else is there: it is asked again, until there were enough attempts.
@@ -213,8 +216,8 @@ async fn a_worker_that_hangs_does_not_eat_the_time_of_a_call_that_may_be_repeate
         .with_attempt_timeout(Duration::from_secs(1));
     let error = bench.call_with("who", options).await.expect_err("it hangs");
     assert_eq!(
-        (error.gave_up(), error.attempts().len()),
-        (GaveUp::AttemptsMax, 2)
+        (error.stop_reason(), error.attempts().len()),
+        (StopReason::AttemptLimit, 2)
     );
     assert!(
         matches!(&error, ClusterError::Rpc { error, .. } if error.code() == Code::DeadlineExceeded),
@@ -251,8 +254,8 @@ async fn a_call_that_may_be_repeated_survives_a_handler_that_panics() {
         panic!("{failed:?}");
     };
     assert_eq!(
-        (error.gave_up(), error.processed()),
-        (GaveUp::Final, Processed::Maybe)
+        (error.stop_reason(), error.processed()),
+        (StopReason::NotRetryable, Processed::Maybe)
     );
     assert_eq!(&*error.node().expect("somebody").name, "red");
 }

@@ -105,7 +105,7 @@ async fn another_node_at_the_address_is_not_called() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_cannot_be_reached_is_avoided_for_a_while() {
     let down_time = Duration::from_secs(60);
-    let health = HealthConfig::new().with_down_time(down_time, down_time);
+    let health = HealthConfig::new().with_unreachable_backoff(down_time, down_time);
     let bench = Bench::in_memory(turns(), health, |config| {
         config.with_connect_timeout(Duration::from_secs(2))
     })
@@ -258,7 +258,7 @@ async fn a_worker_that_fails_as_it_is_picked_keeps_no_connection() {
     let server = endpoint("red", loopback())
         .expect("a free port")
         .serve(who("red"));
-    list.insert(Node::new(NodeId::new("red", 1), server.local_addr()));
+    list.insert(NodeInfo::new(NodeId::new("red", 1), server.local_addr()));
     let at_once = list.clone();
     let balancer = from_fn(move |_, _| {
         at_once.fail("red");
@@ -285,7 +285,7 @@ async fn a_worker_that_was_found_failed_after_it_was_picked_is_not_connected_to(
     let server = endpoint("red", loopback())
         .expect("a free port")
         .serve(who("red"));
-    list.insert(Node::new(NodeId::new("red", 1), server.local_addr()));
+    list.insert(NodeInfo::new(NodeId::new("red", 1), server.local_addr()));
     let (at_once, fails) = (list.clone(), Arc::new(AtomicBool::new(false)));
     let client: Arc<OnceLock<Weak<ClusterClient>>> = Arc::default();
     let (failing, heard_by) = (Arc::clone(&fails), Arc::clone(&client));
@@ -333,7 +333,7 @@ struct Told(Arc<Mutex<Option<Arc<dyn Observer>>>>);
 
 impl Told {
     fn joined(&self, epoch: u64, addr: SocketAddr) {
-        let node = Arc::new(Node::new(NodeId::new("red", epoch), addr));
+        let node = Arc::new(NodeInfo::new(NodeId::new("red", epoch), addr));
         let observer = self.0.lock().clone().expect("it was started");
         observer.on_event(ClusterEvent::NodeJoined(node));
     }
@@ -379,7 +379,7 @@ async fn a_dead_connection_is_not_kept_for_a_worker_that_nobody_calls() {
     let red = bench.worker("red", who("red"));
     assert_eq!(bench.call("who").await.expect("a reply"), "red 0");
     // It stays on the list, so no event says that its connection is of no use.
-    bench.list.leaving("red");
+    bench.list.drain("red");
     red.shutdown(Duration::from_secs(1)).await;
     let blue = endpoint("blue", loopback())
         .expect("a free port")

@@ -2,8 +2,8 @@
 
 use rpcnet_client::{
     balance::{
-        Marks,
-        health::{HealthConfig, OutlierConfig, Reason},
+        ExclusionFlags,
+        health::{EjectionReason, HealthConfig, OutlierConfig},
     },
     registry::HealthEvent,
 };
@@ -11,10 +11,10 @@ use rpcnet_client::{
 use super::*;
 
 impl Bench {
-    fn marks(&self, name: &str) -> Marks {
+    fn marks(&self, name: &str) -> ExclusionFlags {
         let workers = self.client.registry().workers(None).expect("no filter");
         let worker = workers.iter().find(|one| &*one.label == name);
-        worker.expect("it is on the list").marks
+        worker.expect("it is on the list").flags
     }
 }
 
@@ -30,7 +30,7 @@ async fn a_worker_that_drains_disappears_before_it_refuses_anything() {
     let mut events = bench.client.registry().subscribe_health();
     red.announce_draining(true);
     until("it is passed over", || {
-        bench.marks("red") == Marks::DRAINING
+        bench.marks("red") == ExclusionFlags::DRAINING
     })
     .await;
     assert!(
@@ -42,7 +42,7 @@ async fn a_worker_that_drains_disappears_before_it_refuses_anything() {
     }
     assert_eq!(red.stats().calls_started, begun);
     red.announce_draining(false);
-    until("it is back", || bench.marks("red") == Marks::NONE).await;
+    until("it is back", || bench.marks("red") == ExclusionFlags::NONE).await;
     let mut by_red = 0;
     for _ in 0..10 {
         by_red += usize::from(bench.call("who").await.expect("a reply") == "red 0");
@@ -69,7 +69,7 @@ async fn what_an_answer_says_about_the_call_is_not_held_against_the_worker() {
         bench.call_with("who", once).await.expect_err("it says no");
         let registry = bench.client.registry();
         let workers = registry.select_all(None).expect("one");
-        let held = workers[0].endpoint().is_held(registry.now());
+        let held = workers[0].endpoint().in_backoff(registry.now());
         assert_eq!(held, is_held, "{name}");
         bench.list.remove(name);
     }
@@ -88,7 +88,7 @@ async fn workers_that_refuse_because_they_drain_are_not_ejected_for_it() {
     until("both drain", || {
         names
             .iter()
-            .all(|name| bench.marks(name) == Marks::DRAINING)
+            .all(|name| bench.marks(name) == ExclusionFlags::DRAINING)
     })
     .await;
     let once = WorkerCallOptions::new().with_attempts_max(1);
@@ -97,13 +97,18 @@ async fn workers_that_refuse_because_they_drain_are_not_ejected_for_it() {
         assert_eq!(error.attempts()[0].error.code(), Code::Draining);
     }
     for name in names {
-        assert_eq!(bench.marks(name), Marks::DRAINING);
+        assert_eq!(bench.marks(name), ExclusionFlags::DRAINING);
     }
     let stats = bench.client.registry().health_stats();
-    assert_eq!((stats.ejected_consecutive, stats.spared), (0, 0));
+    assert_eq!(
+        (stats.ejected_consecutive, stats.ejections_overflow),
+        (0, 0)
+    );
     servers.iter().for_each(|one| one.announce_draining(false));
     until("both are back", || {
-        names.iter().all(|name| bench.marks(name) == Marks::NONE)
+        names
+            .iter()
+            .all(|name| bench.marks(name) == ExclusionFlags::NONE)
     })
     .await;
 }
@@ -120,7 +125,10 @@ async fn a_worker_that_is_gone_is_knocked_at_beside_the_calls() {
     let addr = red.local_addr();
     red.shutdown(Duration::from_secs(1)).await;
     drop(red);
-    until("it is noticed", || bench.marks("red") == Marks::UNREACHABLE).await;
+    until("it is noticed", || {
+        bench.marks("red") == ExclusionFlags::UNREACHABLE
+    })
+    .await;
     let failed = || bench.client.registry().health_stats().probes_failed;
     let knocked = async {
         while failed() < 2 {
@@ -148,7 +156,7 @@ async fn a_worker_that_is_gone_is_knocked_at_beside_the_calls() {
         }
     };
     within("its return", back).await;
-    assert_eq!(bench.marks("red"), Marks::NONE);
+    assert_eq!(bench.marks("red"), ExclusionFlags::NONE);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +178,7 @@ async fn a_worker_whose_handler_always_fails_gets_five_calls() {
         panic!("{event:?}");
     };
     assert_eq!(&*node.id.name, "red");
-    assert_eq!(reason, Reason::ConsecutiveFailures(5));
+    assert_eq!(reason, EjectionReason::ConsecutiveFailures(5));
 }
 
 /// A call is the probe of one that failed; when it does well, others follow.
@@ -215,7 +223,7 @@ async fn an_ejected_worker_is_back_after_one_good_call() {
     assert_eq!((failed, runs.load(SeqCst)), (6, 7));
     let stats = bench.client.registry().health_stats();
     assert_eq!((stats.probes, stats.probes_failed), (2, 1));
-    assert_eq!(bench.marks("red"), Marks::NONE);
+    assert_eq!(bench.marks("red"), ExclusionFlags::NONE);
 }
 
 /// The port of a client is free again when its endpoint and all of its connections are gone.

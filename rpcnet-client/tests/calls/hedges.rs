@@ -58,7 +58,7 @@ async fn the_first_reply_wins_and_the_loser_is_cancelled_and_counted_down() {
     // The balancer hears of both: the one was good, the other would have taken longer.
     let told = told.0.lock();
     let kinds: Vec<_> = told.iter().map(|(_, kind, _)| *kind).collect();
-    assert_eq!(kinds, [OutcomeKind::Success, OutcomeKind::Abandoned]);
+    assert_eq!(kinds, [OutcomeKind::Success, OutcomeKind::Cancelled]);
     assert!(told[0].0 != told[1].0 && told[1].2 >= Duration::from_millis(20));
 }
 
@@ -99,8 +99,8 @@ async fn there_are_as_many_hedges_as_there_may_be() {
         let made = reasons.iter().filter(|one| **one == AttemptReason::Hedge);
         assert_eq!(made.count(), hedges, "{error}");
         assert_eq!(
-            (error.gave_up(), error.processed()),
-            (GaveUp::Deadline, Processed::Maybe)
+            (error.stop_reason(), error.processed()),
+            (StopReason::Deadline, Processed::Maybe)
         );
         for name in ["a", "b", "c", "d"] {
             assert_eq!(bench.in_flight(name), 0);

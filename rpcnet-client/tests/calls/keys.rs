@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use parking_lot::Mutex;
-use rpcnet_client::{MethodPolicy, transport::KeyMemory};
+use rpcnet_client::{MethodPolicy, transport::IdempotencyCache};
 
 use super::*;
 
@@ -73,13 +73,13 @@ async fn a_call_whose_reply_was_lost_is_answered_from_memory_and_not_run_again()
             Ok(Bytes::from(format!("done at attempt {attempt}")))
         }
     });
-    let memory = KeyMemory::new();
+    let memory = IdempotencyCache::new();
     let _red = bench.worker("red", router.with_idempotency("who", memory.clone()));
     let call = bench.call("who");
     tokio::pin!(call);
     // The time for the first attempt is over, and the second one waits for the end of what the first has begun.
     let retried = until("a second attempt", || {
-        bench.client.stats().retries_repeated > 0
+        bench.client.stats().retries_maybe_processed > 0
     });
     tokio::select! {
         reply = &mut call => panic!("{reply:?}"),

@@ -28,10 +28,10 @@ use std::{
 use bytes::Bytes;
 use rpcnet_client::{
     AttemptReason, Balancer, CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code,
-    DevCa, Endpoint, GaveUp, LoadBalancingStrategy, Processed, Router, RpcServer, SelectError,
-    Status, TransportConfig, WorkerCallOptions, WorkerRegistry,
+    DevCa, Endpoint, LoadBalancingStrategy, Processed, Router, RpcServer, SelectError, Status,
+    StopReason, TransportConfig, WorkerCallOptions, WorkerRegistry,
     balance::health::HealthConfig,
-    registry::{Node, NodeId, StaticMembership},
+    registry::{NodeId, NodeInfo, StaticMembership},
     transport::MemoryNetwork,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -96,7 +96,7 @@ impl Bench {
         down_time: Duration,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
-        let health = HealthConfig::new().with_down_time(down_time, down_time);
+        let health = HealthConfig::new().with_unreachable_backoff(down_time, down_time);
         Self::cared_for(turns(), health, TransportConfig::default(), change).await
     }
 
@@ -156,7 +156,7 @@ impl Bench {
 
     /// Puts a node on the list.
     fn list(&self, name: &str, epoch: u64, addr: SocketAddr) {
-        let node = Node::new(NodeId::new(name, epoch), addr).with_tag("role", "worker");
+        let node = NodeInfo::new(NodeId::new(name, epoch), addr).with_tag("role", "worker");
         assert!(self.list.insert(node));
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use rpcnet_client::{OnWorker, Receiver, Sender, balance::PeakEwma};
+use rpcnet_client::{Receiver, Sender, WorkerStream, balance::PeakEwma};
 
 use super::*;
 
@@ -38,7 +38,7 @@ async fn bench() -> (Bench, Vec<RpcServer>) {
     let bench = Bench::in_memory(balancer, HealthConfig::new(), |config| config).await;
     let workers = NAMES.map(|name| {
         let server = bench.worker(name, two_methods(name));
-        let node = Node::new(NodeId::new(name, 1), server.local_addr());
+        let node = NodeInfo::new(NodeId::new(name, 1), server.local_addr());
         let node = node.with_tag("role", "worker").with_tag(name, "");
         assert!(bench.list.insert(node));
         server
@@ -105,7 +105,7 @@ async fn workers_are_not_silent_because_long_calls_are_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn workers_are_not_silent_because_streams_are() {
     let (bench, _workers) = bench().await;
-    let mut streams: Vec<OnWorker<Receiver<u32>>> = Vec::new();
+    let mut streams: Vec<WorkerStream<Receiver<u32>>> = Vec::new();
     for name in NAMES {
         let options = WorkerCallOptions::new();
         let client = &bench.client;

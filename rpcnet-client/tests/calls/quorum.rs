@@ -1,7 +1,7 @@
 //! Calls to all workers whose replies come as they come, and calls that so many must answer.
 
 use futures::{Stream, StreamExt};
-use rpcnet_client::{NoVote, QuorumError};
+use rpcnet_client::{QuorumError, QuorumFailure};
 
 use super::*;
 
@@ -31,7 +31,10 @@ async fn replies_come_as_they_come() {
         .client
         .call_all_workers_stream("who", "", WORKERS, options());
     let mut replies = replies.expect("workers");
-    assert_eq!((replies.left(), replies.size_hint()), (3, (3, Some(3))));
+    assert_eq!(
+        (replies.remaining(), replies.size_hint()),
+        (3, (3, Some(3)))
+    );
     let mut told = Vec::new();
     for _ in 0..2 {
         let next = within("a reply", replies.next()).await;
@@ -44,7 +47,7 @@ async fn replies_come_as_they_come() {
         told,
         [("b".to_owned(), Some(reply)), ("c".to_owned(), None)]
     );
-    assert_eq!((replies.left(), bench.in_flight("a")), (1, 1));
+    assert_eq!((replies.remaining(), bench.in_flight("a")), (1, 1));
     drop(replies);
     assert_eq!(bench.in_flight("a"), 0);
 }
@@ -52,7 +55,7 @@ async fn replies_come_as_they_come() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_wait_for_their_turn_are_not_in_flight() {
     let one = std::num::NonZeroUsize::MIN;
-    let bench = Bench::with(|config| config.with_concurrency_max(one)).await;
+    let bench = Bench::with(|config| config.with_broadcast_concurrency_max(one)).await;
     let (router, runs) = hanging();
     let _servers = ["a", "b", "c"].map(|name| bench.worker(name, router.clone()));
     let all = || {
@@ -86,7 +89,7 @@ async fn workers_that_wait_for_their_turn_are_not_in_flight() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_is_for_all_of_them() {
     let one = std::num::NonZeroUsize::MIN;
-    let bench = Bench::with(|config| config.with_concurrency_max(one)).await;
+    let bench = Bench::with(|config| config.with_broadcast_concurrency_max(one)).await;
     let (router, runs) = hanging();
     let _servers = ["a", "b", "c"].map(|name| bench.worker(name, router.clone()));
     let begun = Instant::now();
@@ -161,7 +164,7 @@ async fn values_come_decoded() {
     };
     let rejected = failed
         .iter()
-        .filter(|(_, why)| matches!(why, NoVote::Rejected));
+        .filter(|(_, why)| matches!(why, QuorumFailure::Rejected));
     assert_eq!((failed.len(), rejected.count()), (3, 2));
 }
 
@@ -204,7 +207,7 @@ async fn a_quorum_that_cannot_be_reached_fails_at_once() {
         wanted,
         accepted,
         failed,
-        open,
+        pending,
     } = error
     else {
         panic!("{error}");
@@ -214,10 +217,10 @@ async fn a_quorum_that_cannot_be_reached_fails_at_once() {
     assert!(
         failed
             .iter()
-            .all(|(_, why)| matches!(why, NoVote::Failed(ClusterError::Rpc { .. })))
+            .all(|(_, why)| matches!(why, QuorumFailure::Failed(ClusterError::Rpc { .. })))
     );
     // The good one may not have come that far.
-    assert_eq!(names(accepted.iter().chain(&open)), ["a", "c"]);
+    assert_eq!(names(accepted.iter().chain(&pending)), ["a", "c"]);
     assert!(
         told.contains("3 workers must reply") && told.contains("b: the call"),
         "{told}"
@@ -239,7 +242,7 @@ async fn a_quorum_of_more_than_there_are_asks_nobody() {
     assert!(
         matches!(
             error,
-            QuorumError::TooFew {
+            QuorumError::TooFewWorkers {
                 wanted: 3,
                 reachable: 2
             }

@@ -69,7 +69,7 @@ async fn if_no_worker_knows_the_method_the_caller_is_told_at_once() {
         let ClusterError::Rpc {
             error,
             attempts: made,
-            gave_up,
+            stop_reason,
         } = &error
         else {
             panic!("{error}");
@@ -78,7 +78,10 @@ async fn if_no_worker_knows_the_method_the_caller_is_told_at_once() {
             (error.code(), error.processed()),
             (Code::Unimplemented, Processed::No)
         );
-        assert_eq!((made.len(), *gave_up), (attempts, GaveUp::NobodyLeft));
+        assert_eq!(
+            (made.len(), *stop_reason),
+            (attempts, StopReason::NoWorkerLeft)
+        );
     }
     // One of them learns it. The list has the same process as before, and the call that is sent there anyway finds out.
     workers[1].endpoint().serve(who("b"));
@@ -102,7 +105,7 @@ async fn a_worker_is_asked_again_when_it_is_another_process_or_has_other_tags() 
     assert!(red.stats().unknown_methods >= 1);
     red.endpoint().serve(who("red"));
     let id = NodeId::new("red", 1);
-    let node = Node::new(id, red.local_addr()).with_tag("role", "worker");
+    let node = NodeInfo::new(id, red.local_addr()).with_tag("role", "worker");
     bench.list.insert(node.with_tag("version", "2"));
     let found = async { while &bench.call("who").await.expect("a reply")[..3] != "red" {} };
     within("a call to it", found).await;
@@ -201,7 +204,7 @@ async fn a_stream_tells_with_its_first_message_whether_it_was_taken() {
         let stream = bench
             .client
             .call_worker_server_streaming("count", &2u32, None, options);
-        let stream: rpcnet_client::OnWorker<Receiver<u32>> =
+        let stream: rpcnet_client::WorkerStream<Receiver<u32>> =
             within("a stream", stream).await.expect("a stream");
         assert_eq!(
             told.kinds.lock().len(),
@@ -219,7 +222,7 @@ async fn a_stream_tells_with_its_first_message_whether_it_was_taken() {
     let kinds = told.kinds.lock();
     let of = |kind| kinds.iter().filter(|one| **one == kind).count();
     assert_eq!(
-        (of(OutcomeKind::Answering), of(OutcomeKind::Refused)),
+        (of(OutcomeKind::StreamStarted), of(OutcomeKind::Refused)),
         (9, 1)
     );
 }
@@ -244,7 +247,7 @@ async fn a_worker_that_cannot_read_the_requests_of_streams_is_passed_over() {
         let stream = bench
             .client
             .call_worker_server_streaming("count", &n, None, options);
-        let mut stream: rpcnet_client::OnWorker<Receiver<u32>> =
+        let mut stream: rpcnet_client::WorkerStream<Receiver<u32>> =
             within("a stream", stream).await.expect("a stream");
         match within("a message", stream.message()).await {
             Ok(message) => {
@@ -284,7 +287,7 @@ async fn bad_requests_of_streams_take_no_worker_out_of_the_method() {
             let stream = client.call_worker_server_streaming("echo", &pair, None, options);
             within("a stream", stream).await
         };
-        let stream: rpcnet_client::OnWorker<Receiver<u64>> = stream.expect("a stream");
+        let stream: rpcnet_client::WorkerStream<Receiver<u64>> = stream.expect("a stream");
         let _ = within("its end", stream.collect::<Vec<_>>()).await;
     }
     let served = workers.iter().map(|one| one.stats().calls_started);
@@ -335,7 +338,7 @@ async fn a_message_that_this_side_cannot_decode_is_no_failure_of_the_worker() {
         type Pair = (u32, u32);
         let client = &bench.client;
         let stream = client.call_worker_server_streaming("count", &1u32, None, options);
-        let mut stream: rpcnet_client::OnWorker<Receiver<Pair>> =
+        let mut stream: rpcnet_client::WorkerStream<Receiver<Pair>> =
             within("a stream", stream).await.expect("a stream");
         let error = within("a message", stream.message()).await;
         let error = error.expect_err("one number is no pair");
@@ -348,6 +351,6 @@ async fn a_message_that_this_side_cannot_decode_is_no_failure_of_the_worker() {
         let error = error.expect_err("one number is no pair");
         assert_eq!(error.code(), Code::Internal, "{error}");
         let kinds = std::mem::take(&mut *told.kinds.lock());
-        assert_eq!(kinds, [OutcomeKind::Answering; 2]);
+        assert_eq!(kinds, [OutcomeKind::StreamStarted; 2]);
     }
 }

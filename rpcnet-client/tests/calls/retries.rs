@@ -220,7 +220,7 @@ async fn attempts_are_limited_and_paused_when_one_worker_is_all_there_is() {
     let begun = Instant::now();
     let error = bench.call("who").await.expect_err("always refused");
     assert_eq!(runs.load(SeqCst), 3);
-    assert_eq!(error.gave_up(), GaveUp::AttemptsMax);
+    assert_eq!(error.stop_reason(), StopReason::AttemptLimit);
     let reasons: Vec<_> = error.attempts().iter().map(|one| one.reason).collect();
     let [
         AttemptReason::First,
@@ -360,7 +360,7 @@ async fn a_worker_that_lacks_the_method_does_not_end_the_wait_for_a_busy_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_call_to_all_one_that_hangs_does_not_hold_up_the_others() {
     let two = const { std::num::NonZeroUsize::new(2).unwrap() };
-    let bench = Bench::with(|config| config.with_concurrency_max(two)).await;
+    let bench = Bench::with(|config| config.with_broadcast_concurrency_max(two)).await;
     let (router, _) = hanging();
     let names = ["a", "b", "c", "d", "e"];
     let servers = names.map(|name| match name {

@@ -117,7 +117,7 @@ fn calls_end_with_the_runtime_of_the_endpoint_and_blame_no_worker() {
         );
         let workers = bench.client.registry().workers(None).expect("no filter");
         assert!(
-            workers.iter().all(|worker| worker.marks.is_empty()),
+            workers.iter().all(|worker| worker.flags.is_empty()),
             "{workers:?}"
         );
     });

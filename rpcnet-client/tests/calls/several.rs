@@ -87,7 +87,7 @@ async fn a_saturated_connection_gets_company_up_to_the_limit_that_goes_when_it_i
     let bench = bench(|config| {
         config
             .with_connections_per_worker_max(NonZeroUsize::new(3).unwrap())
-            .with_quiet_time(quiet)
+            .with_surplus_idle_timeout(quiet)
     })
     .await;
     let (router, gate) = gated();

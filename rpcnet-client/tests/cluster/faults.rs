@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use rpcnet_client::{
     ClusterError, JoinError, NodeError,
-    swim::{DatagramSocket, Dropped, Stats},
+    swim::{DatagramSocket, DropCounters, Stats},
 };
 
 use super::*;
@@ -115,7 +115,7 @@ async fn a_node_of_another_authority_is_found_and_not_called() {
 }
 
 /// How it is made, and what it is counted as.
-type Stranger<'a> = (&'a dyn Fn() -> NodeBuilder, fn(Dropped) -> u64);
+type Stranger<'a> = (&'a dyn Fn() -> NodeBuilder, fn(DropCounters) -> u64);
 
 /// A port whose gossip is not read.
 struct Unread(Arc<dyn DatagramSocket>);

@@ -1,6 +1,6 @@
 //! Nodes come, go, fail, return and change.
 
-use rpcnet_client::{ClusterEvent, NodeState, PartitionStatus, Policy};
+use rpcnet_client::{ClusterEvent, NodeState, PartitionStatus, SplitBrainPolicy};
 
 use super::*;
 
@@ -146,9 +146,15 @@ async fn a_partition_is_seen_on_both_sides_and_heals() {
     })
     .await;
     // Whoever asks is told which side goes on.
-    let majority = Policy::keep_majority();
-    assert!(few.iter().all(|node| !node.may_serve(&majority).is_serve()));
-    assert!(many.iter().all(|node| node.may_serve(&majority).is_serve()));
+    let majority = SplitBrainPolicy::keep_majority();
+    assert!(
+        few.iter()
+            .all(|node| !node.may_serve(&majority).is_allowed())
+    );
+    assert!(
+        many.iter()
+            .all(|node| node.may_serve(&majority).is_allowed())
+    );
     // Selection keeps to its side.
     let others = few[0].workers().select_all(None).expect("one");
     assert_eq!(

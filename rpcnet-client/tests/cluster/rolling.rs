@@ -41,7 +41,7 @@ impl Account {
 /// a worker that drains is heard of in time.
 fn patient(name: &str) -> NodeBuilder {
     let transport = TransportConfig::lan()
-        .with_lame_duck(Duration::from_secs(2))
+        .with_drain_grace(Duration::from_secs(2))
         .with_connect_timeout(PATIENCE);
     builder(name)
         .cluster_config(ClusterConfig::local().with_refute_time(PATIENCE))

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use rpcnet_client::{
     LoadBalancingStrategy, NodeError,
     balance::RoundRobin,
-    swim::{ConfigError, JoinError, Joined, SeedFailure},
+    swim::{ConfigError, JoinError, JoinOutcome, SeedFailure},
     transport::BindError,
 };
 
@@ -89,10 +89,10 @@ async fn the_first_hello_of_a_node_is_sent() {
 #[tokio::test]
 async fn a_node_that_has_started_knows_of_everybody() {
     let mut nodes = vec![start(worker("w0"), &[]).await];
-    assert_eq!(nodes[0].joined(), Some(Joined::Alone));
+    assert_eq!(nodes[0].joined(), Some(JoinOutcome::Alone));
     for count in 1..6 {
         let node = start(worker(&format!("w{count}")), &nodes).await;
-        assert_eq!(node.joined(), Some(Joined::Whole));
+        assert_eq!(node.joined(), Some(JoinOutcome::Complete));
         assert_eq!(alive(&node), count + 1, "without a wait");
         nodes.push(node);
     }
@@ -108,7 +108,7 @@ async fn a_node_whose_name_is_longer_than_a_dns_label_is_called_by_it() {
     assert!(first.name().len() > 63);
     assert_eq!(first.name(), pod(0).to_lowercase());
     let second = start(builder(&pod(1)), std::slice::from_ref(&first)).await;
-    assert_eq!(second.joined(), Some(Joined::Whole));
+    assert_eq!(second.joined(), Some(JoinOutcome::Complete));
     let reply = within("a call", who(&second)).await.expect("a reply");
     assert_eq!(reply, format!("{} 0", pod(0)));
 
@@ -117,7 +117,10 @@ async fn a_node_whose_name_is_longer_than_a_dns_label_is_called_by_it() {
     let crowded = values.fold(builder(&pod(2)), |node, (key, value)| node.tag(key, value));
     let error = refused(crowded).await;
     assert!(
-        matches!(error, NodeError::Cluster(ConfigError::TagsBesideName(_))),
+        matches!(
+            error,
+            NodeError::Cluster(ConfigError::TagsTooLargeWithName(_))
+        ),
         "{error}"
     );
 }
@@ -145,7 +148,7 @@ async fn seeds_that_can_never_be_one_are_named() {
         assert!(!error.is_retryable());
     }
     let node = within("a start", builder("a").seeds("".split(',')).start()).await;
-    assert_eq!(node.expect("a node").joined(), Some(Joined::Alone));
+    assert_eq!(node.expect("a node").joined(), Some(JoinOutcome::Alone));
     for seeds in [vec![""], vec!["", " "]] {
         let error = refused(builder("a").seeds(seeds).require_join(true)).await;
         assert!(matches!(error, NodeError::EmptySeeds), "{error}");
@@ -192,7 +195,7 @@ async fn tags_of_the_config_stay_unless_the_builder_says_otherwise() {
     let node = within("a start", worker("a").cluster_config(config).start())
         .await
         .expect("a node");
-    let me = node.membership().me();
+    let me = node.membership().local_member();
     assert_eq!(
         me.tags.iter().collect::<Vec<_>>(),
         [("role", "worker"), ("zone", "eu-1")]

@@ -1,10 +1,10 @@
 //! Hints: what to write instead of an expression that cannot be read.
 
-use super::{Word, is_bare, is_bare_key};
+use super::{Literal, is_bare, is_bare_key};
 
 /// Where the expression stopped making sense.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct ErrorContext<'a> {
     pub(super) text: &'a str,
     pub(super) at: usize,
     /// The key of the clause, once it was read.
@@ -16,12 +16,12 @@ pub(super) struct Place<'a> {
 }
 
 /// What to write, for mistakes that have a meaning elsewhere; `None` for others.
-pub(super) fn of(place: Place<'_>) -> Option<String> {
+pub(super) fn suggest(place: ErrorContext<'_>) -> Option<String> {
     let before = place.text[..place.at].trim_end();
     let rest = &place.text[place.at..];
-    let key = Word::key(place.key.unwrap_or("key"));
+    let key = Literal::key(place.key.unwrap_or("key"));
     let value = operand(rest);
-    let value = Word::value(if value.is_empty() { "value" } else { value });
+    let value = Literal::value(if value.is_empty() { "value" } else { value });
     let Some(found) = rest.chars().next() else {
         let is_empty = before.ends_with('=') && place.key.is_some();
         return is_empty.then(|| {
@@ -93,15 +93,15 @@ const AND: &str = "separate clauses that must all hold with `,`";
 
 const NO_OR: &str = "there is no `or` between clauses: those separated by `,` must all hold";
 
-fn one_of(key: &Word<'_>) -> String {
+fn one_of(key: &Literal<'_>) -> String {
     format!("for one of several values write `{key} in (a|b)`")
 }
 
-fn each_unequal(key: &Word<'_>) -> String {
+fn each_unequal(key: &Literal<'_>) -> String {
     format!("for none of several values write `{key}!=a,{key}!=b`")
 }
 
-fn no_patterns(key: &Word<'_>) -> String {
+fn no_patterns(key: &Literal<'_>) -> String {
     format!("there are no patterns: list the values, `{key} in (a|b)`")
 }
 
@@ -109,12 +109,12 @@ fn no_patterns(key: &Word<'_>) -> String {
 fn negated(rest: &str) -> String {
     let end = rest.find(|c| !is_bare_key(c)).unwrap_or(rest.len());
     let (key, rest) = rest.split_at(end);
-    let key = Word::key(key);
+    let key = Literal::key(key);
     let rest = rest.trim_start();
     if rest.starts_with('=') {
         let value = operand(rest);
         let value = if value.is_empty() { "value" } else { value };
-        format!("write `{key}!={}`", Word::value(value))
+        format!("write `{key}!={}`", Literal::value(value))
     } else if rest.starts_with("in") {
         each_unequal(&key)
     } else {
@@ -129,10 +129,10 @@ fn is_after_in(before: &str) -> bool {
 }
 
 /// The value behind a word that stands for an operator.
-fn after_word(rest: &str) -> Word<'_> {
+fn after_word(rest: &str) -> Literal<'_> {
     let end = rest.find(|c| !is_bare(c)).unwrap_or(rest.len());
     let value = operand(&rest[end..]);
-    Word::value(if value.is_empty() { "value" } else { value })
+    Literal::value(if value.is_empty() { "value" } else { value })
 }
 
 /// The word or the quoted text behind an operator.

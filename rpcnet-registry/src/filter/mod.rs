@@ -7,7 +7,7 @@ mod tests;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-pub use parse::ParseError;
+pub use parse::FilterError;
 use parse::{is_bare, is_bare_key};
 
 use crate::Tags;
@@ -29,7 +29,7 @@ use crate::Tags;
 /// backslash: `name="a, b"`, `"a:b"`. Upper and lower case differ.
 ///
 /// What means something elsewhere and nothing here, such as `weight>3`, `role:worker` or `a&&b`, is an error with a
-/// [hint](ParseError::hint).
+/// [hint](FilterError::hint).
 ///
 /// The state of a node is no tag, and needs no clause: selection passes over nodes that drain, left or failed by itself.
 ///
@@ -49,7 +49,7 @@ use crate::Tags;
 ///   role=worker,zone==eu-1
 ///                    ^
 /// hint: write `zone=eu-1`");
-/// # Ok::<(), rpcnet_registry::ParseError>(())
+/// # Ok::<(), rpcnet_registry::FilterError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Filter {
@@ -69,7 +69,7 @@ impl Filter {
     /// Whether a node with these tags is meant.
     #[must_use]
     pub fn matches(&self, tags: &Tags) -> bool {
-        self.clauses.iter().all(|clause| clause.holds(tags))
+        self.clauses.iter().all(|clause| clause.matches(tags))
     }
 
     /// Whether it matches every node.
@@ -80,13 +80,13 @@ impl Filter {
 }
 
 impl FromStr for Filter {
-    type Err = ParseError;
+    type Err = FilterError;
 
     /// # Errors
     ///
     /// Where the expression stops making sense, and what was expected there.
-    fn from_str(expression: &str) -> Result<Self, ParseError> {
-        parse::filter(expression).map(|clauses| Self {
+    fn from_str(expression: &str) -> Result<Self, FilterError> {
+        parse::parse_clauses(expression).map(|clauses| Self {
             clauses: clauses.into(),
         })
     }
@@ -107,11 +107,11 @@ impl fmt::Display for Filter {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Clause {
     key: String,
-    test: Test,
+    condition: Condition,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Test {
+enum Condition {
     Present,
     Absent,
     Equal(String),
@@ -120,31 +120,33 @@ enum Test {
 }
 
 impl Clause {
-    fn holds(&self, tags: &Tags) -> bool {
+    fn matches(&self, tags: &Tags) -> bool {
         let value = tags.value(&self.key);
-        match &self.test {
-            Test::Present => value.is_some(),
-            Test::Absent => value.is_none(),
-            Test::Equal(wanted) => value == Some(wanted),
-            Test::NotEqual(unwanted) => value != Some(unwanted),
-            Test::OneOf(wanted) => value.is_some_and(|value| wanted.iter().any(|one| one == value)),
+        match &self.condition {
+            Condition::Present => value.is_some(),
+            Condition::Absent => value.is_none(),
+            Condition::Equal(wanted) => value == Some(wanted),
+            Condition::NotEqual(unwanted) => value != Some(unwanted),
+            Condition::OneOf(wanted) => {
+                value.is_some_and(|value| wanted.iter().any(|one| one == value))
+            }
         }
     }
 }
 
 impl fmt::Display for Clause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = Word::key(&self.key);
-        match &self.test {
-            Test::Present => write!(f, "{key}"),
-            Test::Absent => write!(f, "!{key}"),
-            Test::Equal(value) => write!(f, "{key}={}", Word::value(value)),
-            Test::NotEqual(value) => write!(f, "{key}!={}", Word::value(value)),
-            Test::OneOf(values) => {
+        let key = Literal::key(&self.key);
+        match &self.condition {
+            Condition::Present => write!(f, "{key}"),
+            Condition::Absent => write!(f, "!{key}"),
+            Condition::Equal(value) => write!(f, "{key}={}", Literal::value(value)),
+            Condition::NotEqual(value) => write!(f, "{key}!={}", Literal::value(value)),
+            Condition::OneOf(values) => {
                 write!(f, "{key} in (")?;
                 for (index, value) in values.iter().enumerate() {
                     let bar = if index == 0 { "" } else { "|" };
-                    write!(f, "{bar}{}", Word::value(value))?;
+                    write!(f, "{bar}{}", Literal::value(value))?;
                 }
                 f.write_str(")")
             }
@@ -153,12 +155,12 @@ impl fmt::Display for Clause {
 }
 
 /// A key or value as it is written: bare where possible.
-struct Word<'a> {
+struct Literal<'a> {
     text: &'a str,
     is_bare: fn(char) -> bool,
 }
 
-impl<'a> Word<'a> {
+impl<'a> Literal<'a> {
     const fn key(text: &'a str) -> Self {
         Self {
             text,
@@ -171,7 +173,7 @@ impl<'a> Word<'a> {
     }
 }
 
-impl fmt::Display for Word<'_> {
+impl fmt::Display for Literal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.text.is_empty() && self.text.chars().all(self.is_bare) {
             return f.write_str(self.text);

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Clause, Filter, Test,
-    hint::{self, Place},
+    Clause, Condition, Filter,
+    hint::{self, ErrorContext},
 };
 
 /// A filter expression that cannot be read: where, and what was expected there.
@@ -12,14 +12,14 @@ use super::{
 /// The caller's fault; the same text will fail again. Displays over three lines, the last a caret under the place, and a fourth
 /// with the hint if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParseError {
+pub struct FilterError {
     expression: String,
     position: usize,
     expected: &'static str,
     hint: Option<String>,
 }
 
-impl ParseError {
+impl FilterError {
     /// The expression.
     #[must_use]
     pub fn expression(&self) -> &str {
@@ -51,7 +51,7 @@ impl ParseError {
     }
 }
 
-impl fmt::Display for ParseError {
+impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "expected {}, found ", self.expected)?;
         match self.found() {
@@ -63,18 +63,18 @@ impl fmt::Display for ParseError {
         // A window around the place, on one line whatever is in it.
         let (before, after) = self.expression.split_at(self.position);
         let column = before.chars().count();
-        let skipped = column.saturating_sub(SHOWN_BEFORE);
+        let skipped = column.saturating_sub(CONTEXT_CHARS_BEFORE);
         let line = |text: &mut dyn Iterator<Item = char>| -> String {
             text.map(|one| if one.is_control() { '\u{fffd}' } else { one })
                 .collect()
         };
         let (left, right) = (
             line(&mut before.chars().skip(skipped)),
-            line(&mut after.chars().take(SHOWN_AFTER)),
+            line(&mut after.chars().take(CONTEXT_CHARS_AFTER)),
         );
         let (cut_left, cut_right) = (
             if skipped > 0 { "..." } else { "" },
-            if after.chars().nth(SHOWN_AFTER).is_some() {
+            if after.chars().nth(CONTEXT_CHARS_AFTER).is_some() {
                 "..."
             } else {
                 ""
@@ -94,7 +94,7 @@ impl fmt::Display for ParseError {
     }
 }
 
-impl std::error::Error for ParseError {}
+impl std::error::Error for FilterError {}
 
 /// Whether a character can stand in a key without quotes.
 pub(super) fn is_bare_key(character: char) -> bool {
@@ -106,8 +106,8 @@ pub(super) fn is_bare(character: char) -> bool {
     is_bare_key(character) || matches!(character, ':' | '@' | '+' | '%')
 }
 
-pub(super) fn filter(expression: &str) -> Result<Vec<Clause>, ParseError> {
-    let mut cursor = Cursor {
+pub(super) fn parse_clauses(expression: &str) -> Result<Vec<Clause>, FilterError> {
+    let mut cursor = Parser {
         text: expression,
         at: 0,
         key: None,
@@ -129,13 +129,13 @@ pub(super) fn filter(expression: &str) -> Result<Vec<Clause>, ParseError> {
         if cursor.peek().is_none() {
             return Ok(clauses);
         }
-        if !cursor.take(',') {
+        if !cursor.eat(',') {
             return Err(cursor.expected("`,` or the end"));
         }
     }
 }
 
-struct Cursor<'a> {
+struct Parser<'a> {
     text: &'a str,
     at: usize,
     /// For hints, what is known of the clause so far.
@@ -144,53 +144,56 @@ struct Cursor<'a> {
     in_values: bool,
 }
 
-impl Cursor<'_> {
-    fn clause(&mut self) -> Result<Clause, ParseError> {
+impl Parser<'_> {
+    fn clause(&mut self) -> Result<Clause, FilterError> {
         (self.key, self.is_negated, self.in_values) = (None, false, false);
-        if self.take('!') {
+        if self.eat('!') {
             self.is_negated = true;
             let key = self.key("a key")?;
             return Ok(Clause {
                 key,
-                test: Test::Absent,
+                condition: Condition::Absent,
             });
         }
         let key = self.key("a key or `!`")?;
         let test = match self.peek() {
-            None | Some(',') => Test::Present,
+            None | Some(',') => Condition::Present,
             Some('=') => {
-                self.take('=');
-                Test::Equal(self.value()?)
+                self.eat('=');
+                Condition::Equal(self.value()?)
             }
             Some('!') => {
-                self.take('!');
+                self.eat('!');
                 // Taken together: `! =` is not an operator.
                 if !self.rest().starts_with('=') {
                     return Err(self.expected("`=` after `!`"));
                 }
-                self.take('=');
-                Test::NotEqual(self.value()?)
+                self.eat('=');
+                Condition::NotEqual(self.value()?)
             }
             Some(_) => {
-                if !self.take_in() {
+                if !self.eat_in() {
                     return Err(self.expected("`=`, `!=`, `in`, `,` or the end"));
                 }
-                Test::OneOf(self.values()?)
+                Condition::OneOf(self.values()?)
             }
         };
-        Ok(Clause { key, test })
+        Ok(Clause {
+            key,
+            condition: test,
+        })
     }
 
-    fn values(&mut self) -> Result<Vec<String>, ParseError> {
-        if !self.take('(') {
+    fn values(&mut self) -> Result<Vec<String>, FilterError> {
+        if !self.eat('(') {
             return Err(self.expected("`(` after `in`"));
         }
         self.in_values = true;
         let mut values = vec![self.value()?];
-        while self.take('|') {
+        while self.eat('|') {
             values.push(self.value()?);
         }
-        if self.take(')') {
+        if self.eat(')') {
             self.in_values = false;
             Ok(values)
         } else {
@@ -199,7 +202,7 @@ impl Cursor<'_> {
     }
 
     /// The word `in`, and not one that begins with it.
-    fn take_in(&mut self) -> bool {
+    fn eat_in(&mut self) -> bool {
         let found = self.bare(is_bare) == "in";
         if found {
             self.at += "in".len();
@@ -207,21 +210,21 @@ impl Cursor<'_> {
         found
     }
 
-    fn key(&mut self, expected: &'static str) -> Result<String, ParseError> {
-        let key = self.word(expected, is_bare_key)?;
+    fn key(&mut self, expected: &'static str) -> Result<String, FilterError> {
+        let key = self.literal(expected, is_bare_key)?;
         self.key = Some(key.clone());
         Ok(key)
     }
 
-    fn value(&mut self) -> Result<String, ParseError> {
-        self.word("a value", is_bare)
+    fn value(&mut self) -> Result<String, FilterError> {
+        self.literal("a value", is_bare)
     }
 
-    fn word(
+    fn literal(
         &mut self,
         expected: &'static str,
         is_bare: fn(char) -> bool,
-    ) -> Result<String, ParseError> {
+    ) -> Result<String, FilterError> {
         if self.peek() == Some('"') {
             return self.quoted();
         }
@@ -241,7 +244,7 @@ impl Cursor<'_> {
         &rest[..end.unwrap_or(rest.len())]
     }
 
-    fn quoted(&mut self) -> Result<String, ParseError> {
+    fn quoted(&mut self) -> Result<String, FilterError> {
         self.at += 1;
         let mut word = String::new();
         let mut escaped = false;
@@ -274,7 +277,7 @@ impl Cursor<'_> {
         self.rest().chars().next()
     }
 
-    fn take(&mut self, character: char) -> bool {
+    fn eat(&mut self, character: char) -> bool {
         let found = self.peek() == Some(character);
         if found {
             self.at += character.len_utf8();
@@ -286,12 +289,12 @@ impl Cursor<'_> {
         &self.text[self.at..]
     }
 
-    fn expected(&self, expected: &'static str) -> ParseError {
-        ParseError {
+    fn expected(&self, expected: &'static str) -> FilterError {
+        FilterError {
             expression: self.text.to_owned(),
             position: self.at,
             expected,
-            hint: hint::of(Place {
+            hint: hint::suggest(ErrorContext {
                 text: self.text,
                 at: self.at,
                 key: self.key.as_deref(),
@@ -302,5 +305,5 @@ impl Cursor<'_> {
     }
 }
 
-const SHOWN_BEFORE: usize = 60;
-const SHOWN_AFTER: usize = 30;
+const CONTEXT_CHARS_BEFORE: usize = 60;
+const CONTEXT_CHARS_AFTER: usize = 30;

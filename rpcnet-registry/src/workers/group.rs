@@ -6,9 +6,9 @@ use std::sync::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use rpcnet_balance::{Balancer, PickContext, View, health::Gate};
+use rpcnet_balance::{Balancer, PickContext, View, health::GroupHealth};
 
-use super::{health::Care, roster::RosterSnapshot, worker::Member};
+use super::{health::HealthTracker, worker::WorkerEntry, worker_table::WorkerSnapshot};
 use crate::{Filter, NodeState};
 
 /// The members that match one filter, ready to be picked from. Never changes.
@@ -16,17 +16,17 @@ use crate::{Filter, NodeState};
 pub(super) struct Group {
     pub(super) filter: Filter,
     /// The alive ones and, in case of need, those that are suspect or out of reach.
-    pub(super) tiers: [Arc<Tier>; 2],
+    pub(super) tiers: [Arc<HealthTier>; 2],
     /// How many match and cannot be picked, because they have failed or are leaving.
-    pub(super) unreachable: usize,
+    pub(super) unreachable_count: usize,
     /// `false` for the one that only holds the place of the first.
     pub(super) is_built: bool,
-    pub(super) slot: Arc<Slot>,
+    pub(super) build_state: Arc<BuildState>,
 }
 
 /// What the groups of one filter have in common, one after the other.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct BuildState {
     /// Something has changed that the latest group does not have, nor the one being built.
     is_stale: AtomicBool,
     /// A caller builds the next group. Set before that caller takes `is_stale`, cleared once the
@@ -40,16 +40,16 @@ pub(super) struct Slot {
 
 /// The right to build the next group of a filter. Dropping it before [`finish`](Self::finish), as
 /// when the balancer panics, leaves what was to be built to the next caller.
-pub(super) struct Building<'a> {
-    slot: &'a Slot,
+pub(super) struct BuildGuard<'a> {
+    slot: &'a BuildState,
     /// The changes that the group being built has were taken, and it is not in its place yet.
     is_unfinished: bool,
     _lock: MutexGuard<'a, ()>,
 }
 
-impl Slot {
+impl BuildState {
     /// A change concerns its filter. To be called after the roster has the change.
-    pub(super) fn note_change(&self) {
+    pub(super) fn mark_stale(&self) {
         self.is_stale.store(true, Ordering::Release);
     }
 
@@ -59,24 +59,24 @@ impl Slot {
 
     /// Whether the group in its place has every change that is known by now. To be called before
     /// that group is loaded.
-    pub(super) fn is_current(&self) -> bool {
+    pub(super) fn is_up_to_date(&self) -> bool {
         // In this order: a thread that reads that the changes were taken reads that a caller
         // builds.
         !self.is_stale() && !self.is_building.load(Ordering::Acquire)
     }
 
     /// Waits while another caller builds.
-    pub(super) fn begin_build(&self) -> Building<'_> {
-        Building::new(self, self.build.lock())
+    pub(super) fn lock_build(&self) -> BuildGuard<'_> {
+        BuildGuard::new(self, self.build.lock())
     }
 
     /// `None` while another caller builds.
-    pub(super) fn try_begin_build(&self) -> Option<Building<'_>> {
-        Some(Building::new(self, self.build.try_lock()?))
+    pub(super) fn try_lock_build(&self) -> Option<BuildGuard<'_>> {
+        Some(BuildGuard::new(self, self.build.try_lock()?))
     }
 
     /// Notes that it is in use; writes only when that is news, to leave the cache line alone.
-    pub(super) fn touch(&self) {
+    pub(super) fn mark_used(&self) {
         if !self.is_used.load(Ordering::Relaxed) {
             self.is_used.store(true, Ordering::Relaxed);
         }
@@ -88,8 +88,8 @@ impl Slot {
     }
 }
 
-impl<'a> Building<'a> {
-    const fn new(slot: &'a Slot, lock: MutexGuard<'a, ()>) -> Self {
+impl<'a> BuildGuard<'a> {
+    const fn new(slot: &'a BuildState, lock: MutexGuard<'a, ()>) -> Self {
         Self {
             slot,
             is_unfinished: false,
@@ -99,12 +99,12 @@ impl<'a> Building<'a> {
 
     /// Whether it is the right to build this group's successor.
     pub(super) fn is_of(&self, group: &Group) -> bool {
-        std::ptr::eq(&*group.slot, self.slot)
+        std::ptr::eq(&*group.build_state, self.slot)
     }
 
     /// Whether there is something to build. To be called before the roster is read: what changes
     /// later is noted anew.
-    pub(super) fn take_stale(&mut self) -> bool {
+    pub(super) fn claim_changes(&mut self) -> bool {
         self.slot.is_building.store(true, Ordering::Release);
         self.is_unfinished = self.slot.is_stale.swap(false, Ordering::AcqRel);
         self.is_unfinished
@@ -116,10 +116,10 @@ impl<'a> Building<'a> {
     }
 }
 
-impl Drop for Building<'_> {
+impl Drop for BuildGuard<'_> {
     fn drop(&mut self) {
         if self.is_unfinished {
-            self.slot.note_change();
+            self.slot.mark_stale();
         }
         self.slot.is_building.store(false, Ordering::Release);
     }
@@ -127,34 +127,34 @@ impl Drop for Building<'_> {
 
 /// Equally good choices.
 #[derive(Debug)]
-pub(super) struct Tier {
+pub(super) struct HealthTier {
     pub(super) view: View,
     /// The member behind each endpoint of the view.
-    pub(super) members: Box<[Arc<Member>]>,
+    pub(super) entries: Box<[Arc<WorkerEntry>]>,
     /// Made of the one before when it is needed: a tier that nothing is picked from costs no table.
     balancer: OnceLock<Arc<dyn Balancer>>,
-    before: Arc<dyn Balancer>,
+    previous_balancer: Arc<dyn Balancer>,
     /// Who watches how the calls go.
-    pub(super) care: Arc<Care>,
-    pub(super) gate: Gate,
+    pub(super) health: Arc<HealthTracker>,
+    pub(super) group_health: GroupHealth,
     filter: Arc<str>,
 }
 
 impl Group {
     /// The place of the first group of a filter.
-    pub(super) fn unbuilt(
+    pub(super) fn placeholder(
         filter: Filter,
         text: &Arc<str>,
         balancer: &Arc<dyn Balancer>,
-        care: &Arc<Care>,
+        care: &Arc<HealthTracker>,
     ) -> Self {
-        let tier = || Arc::new(Tier::empty(balancer, care, text));
+        let tier = || Arc::new(HealthTier::empty(balancer, care, text));
         Self {
             filter,
             tiers: [tier(), tier()],
-            unreachable: 0,
+            unreachable_count: 0,
             is_built: false,
-            slot: Arc::new(Slot {
+            build_state: Arc::new(BuildState {
                 is_stale: AtomicBool::new(true),
                 is_building: AtomicBool::new(false),
                 is_used: AtomicBool::new(true),
@@ -165,10 +165,10 @@ impl Group {
 
     /// The group of those who match now. Tiers in which nothing has changed stay, and balancers go
     /// on with their state.
-    pub(super) fn successor(&self, snapshot: &RosterSnapshot) -> Self {
-        let next = self.sorted(snapshot, Tier::successor);
+    pub(super) fn successor(&self, snapshot: &WorkerSnapshot) -> Self {
+        let next = self.partitioned(snapshot, HealthTier::successor);
         // Ready before the first pick.
-        if !next.tiers[0].members.is_empty() {
+        if !next.tiers[0].entries.is_empty() {
             next.tiers[0].balancer();
         }
         next
@@ -176,15 +176,15 @@ impl Group {
 
     /// The group of those who match now, for callers that pick nothing from it while another caller
     /// builds the successor: it runs no code of the balancer and has the tables of before.
-    pub(super) fn preview(&self, snapshot: &RosterSnapshot) -> Self {
-        self.sorted(snapshot, Tier::preview)
+    pub(super) fn preview(&self, snapshot: &WorkerSnapshot) -> Self {
+        self.partitioned(snapshot, HealthTier::preview)
     }
 
-    fn sorted(&self, snapshot: &RosterSnapshot, next: NextTier) -> Self {
+    fn partitioned(&self, snapshot: &WorkerSnapshot, next: NextTierFn) -> Self {
         let (mut alive, mut suspect, mut unreachable) = (Vec::new(), Vec::new(), 0);
-        let heeds_suspicion = self.tiers[0].care.heeds_suspicion;
+        let heeds_suspicion = self.tiers[0].health.respects_suspicion;
         // Once the source has ended, no worker is selected.
-        let members = snapshot.members.iter().filter(|_| snapshot.is_live);
+        let members = snapshot.entries.iter().filter(|_| snapshot.is_live);
         for member in members.filter(|member| self.filter.matches(&member.node.tags)) {
             match member.node.state {
                 NodeState::Alive => alive.push(Arc::clone(member)),
@@ -204,55 +204,55 @@ impl Group {
         Self {
             filter: self.filter.clone(),
             tiers,
-            unreachable,
+            unreachable_count: unreachable,
             is_built: true,
-            slot: Arc::clone(&self.slot),
+            build_state: Arc::clone(&self.build_state),
         }
     }
 
     pub(super) fn reachable(&self) -> usize {
-        self.tiers.iter().map(|tier| tier.members.len()).sum()
+        self.tiers.iter().map(|tier| tier.entries.len()).sum()
     }
 }
 
-impl Tier {
-    fn empty(balancer: &Arc<dyn Balancer>, care: &Arc<Care>, filter: &Arc<str>) -> Self {
+impl HealthTier {
+    fn empty(balancer: &Arc<dyn Balancer>, care: &Arc<HealthTracker>, filter: &Arc<str>) -> Self {
         Self {
             view: View::new([], 0),
-            members: Box::default(),
+            entries: Box::default(),
             balancer: OnceLock::new(),
-            before: Arc::clone(balancer),
-            care: Arc::clone(care),
-            gate: Gate::new(),
+            previous_balancer: Arc::clone(balancer),
+            health: Arc::clone(care),
+            group_health: GroupHealth::new(),
             filter: Arc::clone(filter),
         }
     }
 
     /// The tier with these members in place of this one, whose balancer is made when it is needed.
-    fn successor(self: &Arc<Self>, members: Vec<Arc<Member>>, generation: u64) -> Arc<Self> {
-        self.with_members(members, generation, false)
+    fn successor(self: &Arc<Self>, members: Vec<Arc<WorkerEntry>>, generation: u64) -> Arc<Self> {
+        self.with_entries(members, generation, false)
     }
 
     /// The tier with these members in place of this one, with the balancer of before.
-    fn preview(self: &Arc<Self>, members: Vec<Arc<Member>>, generation: u64) -> Arc<Self> {
-        self.with_members(members, generation, true)
+    fn preview(self: &Arc<Self>, members: Vec<Arc<WorkerEntry>>, generation: u64) -> Arc<Self> {
+        self.with_entries(members, generation, true)
     }
 
-    fn with_members(
+    fn with_entries(
         self: &Arc<Self>,
-        members: Vec<Arc<Member>>,
+        members: Vec<Arc<WorkerEntry>>,
         generation: u64,
         keeps_balancer: bool,
     ) -> Arc<Self> {
-        let are_same = |same: fn(&Member, &Member) -> bool| {
-            let mut pairs = members.iter().zip(&self.members);
-            members.len() == self.members.len() && pairs.all(|(now, then)| same(now, then))
+        let are_same = |same: fn(&WorkerEntry, &WorkerEntry) -> bool| {
+            let mut pairs = members.iter().zip(&self.entries);
+            members.len() == self.entries.len() && pairs.all(|(now, then)| same(now, then))
         };
         if are_same(|now, then| std::ptr::eq(now, then)) {
             return Arc::clone(self);
         }
         // What balancers and their tables go by; a table is that of its generation.
-        let is_alike = are_same(Member::is_alike);
+        let is_alike = are_same(WorkerEntry::is_equivalent);
         let generation = if is_alike {
             self.view.generation()
         } else {
@@ -261,17 +261,17 @@ impl Tier {
         let endpoints = members.iter().map(|one| Arc::clone(&one.endpoint));
         let tags = members.iter().map(|one| Arc::clone(&one.node) as Arc<_>);
         let (balancer, before) = match (is_alike, self.balancer.get()) {
-            (true, balancer) => (balancer.cloned(), &self.before),
-            (false, balancer) => (None, balancer.unwrap_or(&self.before)),
+            (true, balancer) => (balancer.cloned(), &self.previous_balancer),
+            (false, balancer) => (None, balancer.unwrap_or(&self.previous_balancer)),
         };
         let balancer = balancer.or_else(|| keeps_balancer.then(|| Arc::clone(before)));
         Arc::new(Self {
             view: View::new(endpoints, generation).with_tags(tags),
-            members: members.into(),
+            entries: members.into(),
             balancer: balancer.map_or_else(OnceLock::new, OnceLock::from),
-            before: Arc::clone(before),
-            care: Arc::clone(&self.care),
-            gate: Gate::following(&self.gate),
+            previous_balancer: Arc::clone(before),
+            health: Arc::clone(&self.health),
+            group_health: GroupHealth::following(&self.group_health),
             filter: Arc::clone(&self.filter),
         })
     }
@@ -279,21 +279,23 @@ impl Tier {
     /// The balancer, made for the view when it is first asked for.
     pub(super) fn balancer(&self) -> &Arc<dyn Balancer> {
         self.balancer.get_or_init(|| {
-            let rebuilt = self.before.rebuild(&self.view);
-            rebuilt.unwrap_or_else(|| Arc::clone(&self.before))
+            let rebuilt = self.previous_balancer.rebuild(&self.view);
+            rebuilt.unwrap_or_else(|| Arc::clone(&self.previous_balancer))
         })
     }
 
     /// Heeds what is known of the well-being of the endpoints. `true` when one of them may be probed.
-    pub(super) fn heed<'a>(&self, cx: &PickContext<'a>) -> (PickContext<'a>, bool) {
-        let verdict = self.gate.check(&self.care.outliers, &self.view, cx.now());
-        if let Some(action) = verdict.action {
-            self.care.tell_of_group(action, &self.filter);
+    pub(super) fn apply_health<'a>(&self, cx: &PickContext<'a>) -> (PickContext<'a>, bool) {
+        let verdict = self
+            .group_health
+            .check(&self.health.detector, &self.view, cx.now());
+        if let Some(action) = verdict.change {
+            self.health.emit_for_group(action, &self.filter);
         }
-        let heeded = cx.heeded().and(verdict.heeded);
-        (cx.with_heeded(heeded), verdict.is_probe_due)
+        let heeded = cx.respected_flags().and(verdict.respected_flags);
+        (cx.with_respected_flags(heeded), verdict.is_probe_due)
     }
 }
 
 /// How a tier is made of the one before.
-type NextTier = fn(&Arc<Tier>, Vec<Arc<Member>>, u64) -> Arc<Tier>;
+type NextTierFn = fn(&Arc<HealthTier>, Vec<Arc<WorkerEntry>>, u64) -> Arc<HealthTier>;

@@ -12,13 +12,13 @@ use std::{
 use async_broadcast::{Receiver, RecvError, TryRecvError};
 use rpcnet_balance::{
     Endpoint, LatencyNormalizer, Outcome, Time, View,
-    health::{Action, HealthConfig, HealthStats, Outliers, Probe, Reason},
+    health::{EjectionReason, HealthChange, HealthConfig, HealthStats, OutlierDetector, Probe},
 };
 
-use super::{WorkerRegistry, roster::SharedRoster, worker::Member};
+use super::{WorkerRegistry, worker::WorkerEntry, worker_table::SharedWorkerTable};
 use crate::{
-    Node,
-    event::{EVENT_CAPACITY, Feed},
+    NodeInfo,
+    event::{EVENT_CAPACITY, EventBroadcast},
 };
 
 /// Passive health: marks workers by what calls of this process find out, and tells what it does.
@@ -27,8 +27,8 @@ impl WorkerRegistry {
     /// [`HealthConfig::new`]: see [`rpcnet_balance::health`]. All workers are compared with each other, whatever they do.
     #[must_use]
     pub fn with_health(self, config: HealthConfig) -> Self {
-        self.shared.begin_anew(|selection| {
-            selection.care = Arc::new(selection.care.with_config(config));
+        self.selection_state.reset_groups(|selection| {
+            selection.health = Arc::new(selection.health.with_config(config));
         });
         self
     }
@@ -43,8 +43,8 @@ impl WorkerRegistry {
     /// selected only when no other worker is left.
     #[must_use]
     pub fn without_suspicion(self) -> Self {
-        self.shared.begin_anew(|selection| {
-            selection.care = Arc::new(selection.care.without_suspicion());
+        self.selection_state.reset_groups(|selection| {
+            selection.health = Arc::new(selection.health.without_suspicion());
         });
         self
     }
@@ -52,44 +52,63 @@ impl WorkerRegistry {
     /// What passive health did so far, in numbers.
     #[must_use]
     pub fn health_stats(&self) -> HealthStats {
-        self.shared.selection.load().care.outliers.stats()
+        self.selection_state
+            .selection
+            .load()
+            .health
+            .detector
+            .stats()
     }
 
     /// What passive health does from now on, and why.
     #[must_use]
     pub fn subscribe_health(&self) -> HealthEvents {
         HealthEvents {
-            receiver: self.shared.selection.load().care.feed.receiver(),
+            receiver: self
+                .selection_state
+                .selection
+                .load()
+                .health
+                .events
+                .receiver(),
         }
     }
 
     /// The time now, as balancers of this registry have it.
     #[must_use]
     pub fn now(&self) -> Time {
-        self.shared.selection.load().care.now()
+        self.selection_state.selection.load().health.now()
     }
 
     /// A moment that was read from the clock, as balancers of this registry have it.
     #[must_use]
     pub fn time(&self, at: Instant) -> Time {
-        self.shared.selection.load().care.time(at)
+        self.selection_state.selection.load().health.time(at)
     }
 
     /// There is no connection to the worker whose [endpoint](super::Worker::endpoint) this is: it is marked, if
     /// [health](Self::with_health) says so. For what is found out beside the calls.
-    pub fn note_unreachable(&self, endpoint: &Endpoint) {
-        self.shared.selection.load().care.note_unreachable(endpoint);
+    pub fn on_unreachable(&self, endpoint: &Endpoint) {
+        self.selection_state
+            .selection
+            .load()
+            .health
+            .on_unreachable(endpoint);
     }
 
     /// There is a connection to the worker: it is not marked as unreachable any more.
-    pub fn note_reachable(&self, endpoint: &Endpoint) {
-        self.shared.selection.load().care.note_reachable(endpoint);
+    pub fn on_reachable(&self, endpoint: &Endpoint) {
+        self.selection_state
+            .selection
+            .load()
+            .health
+            .on_reachable(endpoint);
     }
 
     /// The worker says that it takes no new calls, or that it does again.
-    pub fn note_draining(&self, endpoint: &Endpoint, draining: bool) {
-        let selection = self.shared.selection.load();
-        selection.care.note_draining(endpoint, draining);
+    pub fn set_draining(&self, endpoint: &Endpoint, draining: bool) {
+        let selection = self.selection_state.selection.load();
+        selection.health.set_draining(endpoint, draining);
     }
 }
 
@@ -100,31 +119,31 @@ pub enum HealthEvent {
     /// There is no connection to a worker. Calls pass it over until a probe succeeds or the cluster has news of it.
     NodeUnreachable {
         /// The node.
-        node: Arc<Node>,
+        node: Arc<NodeInfo>,
         /// How often in a row.
         failures: u32,
         /// How long until the next probe.
         probe_in: Duration,
     },
     /// There is a connection to the worker again, or news that it is well.
-    NodeReachable(Arc<Node>),
+    NodeReachable(Arc<NodeInfo>),
     /// A worker fails. Calls pass it over until a probe succeeds.
     NodeEjected {
         /// The node.
-        node: Arc<Node>,
+        node: Arc<NodeInfo>,
         /// What it did.
-        reason: Reason,
+        reason: EjectionReason,
         /// How often it was ejected of late.
-        times: u32,
+        ejection_count: u32,
         /// How long until the next probe.
         probe_in: Duration,
     },
     /// The probe succeeded: calls go to the worker again.
-    NodeReinstated(Arc<Node>),
+    NodeReinstated(Arc<NodeInfo>),
     /// A worker says that it takes no new calls.
-    NodeDraining(Arc<Node>),
+    NodeDraining(Arc<NodeInfo>),
     /// A worker that drained takes calls again.
-    NodeResumed(Arc<Node>),
+    NodeResumed(Arc<NodeInfo>),
     /// So few of those who match a filter are well that ejections are not heeded among them.
     PanicBegan {
         /// The filter; empty for all.
@@ -132,7 +151,7 @@ pub enum HealthEvent {
         /// How many are well.
         healthy: usize,
         /// Of how many.
-        of: usize,
+        total: usize,
     },
     /// Enough of those who match the filter are well again.
     PanicEnded {
@@ -141,7 +160,7 @@ pub enum HealthEvent {
         /// How many are well.
         healthy: usize,
         /// Of how many.
-        of: usize,
+        total: usize,
     },
     /// The subscriber was too slow and missed this many events. [`WorkerRegistry::workers`] says where things stand.
     Lagged(u64),
@@ -177,30 +196,30 @@ impl HealthEvents {
 
 /// Who watches the workers of a registry, with its clock.
 #[derive(Debug)]
-pub(super) struct Care {
+pub(super) struct HealthTracker {
     began: Instant,
-    pub(super) outliers: Outliers,
+    pub(super) detector: OutlierDetector,
     /// What calls of each method usually take, whichever worker serves them.
     pub(super) normalizer: Arc<LatencyNormalizer>,
-    feed: Arc<Feed<HealthEvent>>,
+    events: Arc<EventBroadcast<HealthEvent>>,
     /// All that are compared with each other.
-    roster: SharedRoster,
+    table: SharedWorkerTable,
     /// They have changed since the detector last counted them.
     has_changed: AtomicBool,
     /// Whether suspect nodes are better not picked.
-    pub(super) heeds_suspicion: bool,
+    pub(super) respects_suspicion: bool,
 }
 
-impl Care {
-    pub(super) fn new(roster: SharedRoster) -> Self {
+impl HealthTracker {
+    pub(super) fn new(roster: SharedWorkerTable) -> Self {
         Self {
             began: Instant::now(),
-            outliers: outliers(HealthConfig::new()),
+            detector: new_detector(HealthConfig::new()),
             normalizer: Arc::default(),
-            feed: Arc::new(Feed::new(EVENT_CAPACITY)),
-            roster,
+            events: Arc::new(EventBroadcast::new(EVENT_CAPACITY)),
+            table: roster,
             has_changed: AtomicBool::new(true),
-            heeds_suspicion: true,
+            respects_suspicion: true,
         }
     }
 
@@ -208,19 +227,19 @@ impl Care {
     fn with_config(&self, config: HealthConfig) -> Self {
         Self {
             began: self.began,
-            outliers: outliers(config),
+            detector: new_detector(config),
             normalizer: Arc::clone(&self.normalizer),
-            feed: Arc::clone(&self.feed),
-            roster: Arc::clone(&self.roster),
+            events: Arc::clone(&self.events),
+            table: Arc::clone(&self.table),
             has_changed: AtomicBool::new(true),
-            heeds_suspicion: self.heeds_suspicion,
+            respects_suspicion: self.respects_suspicion,
         }
     }
 
     fn without_suspicion(&self) -> Self {
         Self {
-            heeds_suspicion: false,
-            ..self.with_config(*self.outliers.config())
+            respects_suspicion: false,
+            ..self.with_config(*self.detector.config())
         }
     }
 
@@ -233,21 +252,21 @@ impl Care {
     }
 
     /// The roster has changed. What is compared is counted anew with the next outcome.
-    pub(super) fn note_change(&self) {
+    pub(super) fn on_table_changed(&self) {
         self.has_changed.store(true, Ordering::Release);
     }
 
     #[cold]
     fn recount(&self) {
         if self.has_changed.swap(false, Ordering::AcqRel) {
-            self.outliers.note_view(&self.watched());
+            self.detector.set_view(&self.compared_endpoints());
         }
     }
 
     /// All that are compared with each other.
-    fn watched(&self) -> View {
-        let snapshot = self.roster.lock().snapshot();
-        let members = snapshot.members.iter();
+    fn compared_endpoints(&self) -> View {
+        let snapshot = self.table.lock().snapshot();
+        let members = snapshot.entries.iter();
         let present = members.filter(|one| !one.node.state.is_gone());
         let endpoints = present.map(|one| Arc::clone(&one.endpoint));
         View::new(endpoints, snapshot.generation)
@@ -259,71 +278,71 @@ impl Care {
         }
         match probe {
             None => {
-                let action = self.outliers.on_outcome(endpoint, outcome);
+                let action = self.detector.on_outcome(endpoint, outcome);
                 action
                     .into_iter()
-                    .for_each(|action| self.tell(endpoint, action));
+                    .for_each(|action| self.emit(endpoint, action));
             }
             Some(probe) => {
-                let actions = self.outliers.on_probed(endpoint, probe, outcome);
-                actions.for_each(|action| self.tell(endpoint, action));
+                let actions = self.detector.on_probe_outcome(endpoint, probe, outcome);
+                actions.for_each(|action| self.emit(endpoint, action));
             }
         }
-        if self.outliers.claim_sweep(outcome.now) {
+        if self.detector.claim_sweep(outcome.now) {
             self.sweep(outcome.now);
         }
     }
 
-    pub(super) fn note_unreachable(&self, endpoint: &Endpoint) {
-        let action = self.outliers.note_unreachable(self.now(), endpoint);
+    pub(super) fn on_unreachable(&self, endpoint: &Endpoint) {
+        let action = self.detector.on_unreachable(self.now(), endpoint);
         action
             .into_iter()
-            .for_each(|action| self.tell(endpoint, action));
+            .for_each(|action| self.emit(endpoint, action));
     }
 
-    pub(super) fn note_reachable(&self, endpoint: &Endpoint) {
-        let action = self.outliers.note_reachable(self.now(), endpoint);
+    pub(super) fn on_reachable(&self, endpoint: &Endpoint) {
+        let action = self.detector.on_reachable(self.now(), endpoint);
         action
             .into_iter()
-            .for_each(|action| self.tell(endpoint, action));
+            .for_each(|action| self.emit(endpoint, action));
     }
 
-    pub(super) fn hasten_probe(&self, endpoint: &Endpoint) {
-        self.outliers.hasten_probe(self.now(), endpoint);
+    pub(super) fn request_probe(&self, endpoint: &Endpoint) {
+        self.detector.request_probe(self.now(), endpoint);
     }
 
-    pub(super) fn note_draining(&self, endpoint: &Endpoint, draining: bool) {
-        if let Some(action) = self.outliers.note_draining(endpoint, draining) {
+    pub(super) fn set_draining(&self, endpoint: &Endpoint, draining: bool) {
+        if let Some(action) = self.detector.set_draining(endpoint, draining) {
             if !draining {
-                endpoint.note_ready(self.now());
+                endpoint.set_ready(self.now());
             }
-            self.tell(endpoint, action);
+            self.emit(endpoint, action);
         }
     }
 
     #[cold]
     fn sweep(&self, now: Time) {
-        for action in self.outliers.sweep(now, &self.watched()) {
+        for action in self.detector.sweep(now, &self.compared_endpoints()) {
             let of = action.endpoint();
-            let is_it = |member: &Member| Some(member.endpoint.id()) == of;
-            self.tell_of(is_it, action);
+            let is_it = |member: &WorkerEntry| Some(member.endpoint.id()) == of;
+            self.emit_for(is_it, action);
         }
     }
 
     /// Tells of a group what concerns it as a whole.
     #[cold]
-    pub(super) fn tell_of_group(&self, action: Action, filter: &str) {
+    pub(super) fn emit_for_group(&self, action: HealthChange, filter: &str) {
         let filter = filter.into();
-        self.feed.send(match action {
-            Action::PanicBegan { healthy, of } => HealthEvent::PanicBegan {
+        self.events.send(match action {
+            HealthChange::PanicBegan { healthy, total: of } => HealthEvent::PanicBegan {
                 filter,
                 healthy,
-                of,
+                total: of,
             },
-            Action::PanicEnded { healthy, of } => HealthEvent::PanicEnded {
+            HealthChange::PanicEnded { healthy, total: of } => HealthEvent::PanicEnded {
                 filter,
                 healthy,
-                of,
+                total: of,
             },
             _ => return,
         });
@@ -331,46 +350,46 @@ impl Care {
 
     /// Tells of a worker; not of a former process, which has the id of its successor.
     #[cold]
-    fn tell(&self, endpoint: &Endpoint, action: Action) {
-        self.tell_of(|member| std::ptr::eq(&*member.endpoint, endpoint), action);
+    fn emit(&self, endpoint: &Endpoint, action: HealthChange) {
+        self.emit_for(|member| std::ptr::eq(&*member.endpoint, endpoint), action);
     }
 
-    fn tell_of(&self, is_it: impl Fn(&Member) -> bool, action: Action) {
-        let member = self.roster.lock().member_at(is_it).cloned();
+    fn emit_for(&self, is_it: impl Fn(&WorkerEntry) -> bool, action: HealthChange) {
+        let member = self.table.lock().find_selectable(is_it).cloned();
         let Some(member) = member.filter(|member| !member.node.state.is_gone()) else {
             return;
         };
         let node = Arc::clone(&member.node);
-        self.feed.send(match action {
-            Action::Unreachable {
+        self.events.send(match action {
+            HealthChange::Unreachable {
                 failures, probe_in, ..
             } => HealthEvent::NodeUnreachable {
                 node,
                 failures,
                 probe_in,
             },
-            Action::Reachable { .. } => HealthEvent::NodeReachable(node),
-            Action::Ejected {
+            HealthChange::Reachable { .. } => HealthEvent::NodeReachable(node),
+            HealthChange::Ejected {
                 reason,
-                times,
+                ejection_count: times,
                 probe_in,
                 ..
             } => HealthEvent::NodeEjected {
                 node,
                 reason,
-                times,
+                ejection_count: times,
                 probe_in,
             },
-            Action::Reinstated { .. } => HealthEvent::NodeReinstated(node),
-            Action::Draining { .. } => HealthEvent::NodeDraining(node),
-            Action::Resumed { .. } => HealthEvent::NodeResumed(node),
+            HealthChange::Reinstated { .. } => HealthEvent::NodeReinstated(node),
+            HealthChange::Draining { .. } => HealthEvent::NodeDraining(node),
+            HealthChange::Resumed { .. } => HealthEvent::NodeResumed(node),
             _ => return,
         });
     }
 }
 
 /// Seeded at random: clients shall not come back all at once.
-fn outliers(config: HealthConfig) -> Outliers {
+fn new_detector(config: HealthConfig) -> OutlierDetector {
     // The standard library's keys for hashing come from the system's random numbers.
-    Outliers::seeded(config, RandomState::new().hash_one(0_u64))
+    OutlierDetector::seeded(config, RandomState::new().hash_one(0_u64))
 }

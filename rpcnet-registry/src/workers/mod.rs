@@ -2,24 +2,24 @@
 
 mod group;
 mod health;
-mod roster;
 mod select;
-mod shared;
+mod selection_state;
 mod strategy;
 mod weight;
 mod worker;
+mod worker_table;
 
 use std::{fmt, sync::Arc};
 
 pub use health::{HealthEvent, HealthEvents};
 use parking_lot::Mutex;
 use rpcnet_balance::{Balancer, Time};
-use shared::Shared;
+use selection_state::SelectionState;
 pub use strategy::{LoadBalancingStrategy, UnknownStrategy};
 pub use worker::{Candidate, Worker, WorkerStatus};
 
 use crate::{
-    Events, Filter, Membership, Node, Observer, ParseError, SelectError, SourceState, Watch,
+    Events, Filter, FilterError, Membership, NodeInfo, Observer, SelectError, SourceState, Watch,
 };
 
 /// The nodes of a cluster as workers: one is selected by tags and load for every call.
@@ -59,7 +59,7 @@ use crate::{
 pub struct WorkerRegistry {
     source: Box<dyn Membership>,
     watch: Mutex<Option<Watch>>,
-    shared: Arc<Shared>,
+    selection_state: Arc<SelectionState>,
 }
 
 impl WorkerRegistry {
@@ -75,15 +75,18 @@ impl WorkerRegistry {
         Self {
             source: Box::new(cluster),
             watch: Mutex::default(),
-            shared: Arc::new(Shared::new(balancer)),
+            selection_state: Arc::new(SelectionState::new(balancer)),
         }
     }
 
     /// Whether the node that this process is may be selected. Default `false`.
     #[must_use]
     pub fn with_local(self, local: bool) -> Self {
-        self.shared.roster.lock().set_local_selectable(local);
-        self.shared.begin_anew(|_| ());
+        self.selection_state
+            .table
+            .lock()
+            .set_local_selectable(local);
+        self.selection_state.reset_groups(|_| ());
         self
     }
 
@@ -94,7 +97,7 @@ impl WorkerRegistry {
         if watch.is_none() {
             *watch = Some(
                 self.source
-                    .watch(Arc::clone(&self.shared) as Arc<dyn Observer>),
+                    .watch(Arc::clone(&self.selection_state) as Arc<dyn Observer>),
             );
         }
     }
@@ -119,11 +122,11 @@ impl WorkerRegistry {
     /// As [`select_worker`](Self::select_worker).
     pub fn candidates(&self, filter: Option<&str>) -> Result<Vec<Candidate>, SelectError> {
         let text = filter.unwrap_or("");
-        let group = self.shared.matching(text)?;
-        group.slot.touch();
+        let group = self.selection_state.group_for_listing(text)?;
+        group.build_state.mark_used();
         let all: Vec<Candidate> = group.tiers.iter().flat_map(Candidate::all).collect();
         if all.is_empty() {
-            Err(self.nobody(&group, text))
+            Err(self.no_worker_error(&group, text))
         } else {
             Ok(all)
         }
@@ -135,11 +138,11 @@ impl WorkerRegistry {
     /// # Errors
     ///
     /// When the filter cannot be read.
-    pub fn workers(&self, filter: Option<&str>) -> Result<Vec<WorkerStatus>, ParseError> {
+    pub fn workers(&self, filter: Option<&str>) -> Result<Vec<WorkerStatus>, FilterError> {
         let filter: Filter = filter.unwrap_or("").parse()?;
-        let snapshot = self.shared.roster.lock().snapshot();
+        let snapshot = self.selection_state.table.lock().snapshot();
         let matching = snapshot
-            .members
+            .entries
             .iter()
             .filter(|one| filter.matches(&one.node.tags));
         let now = self.now();
@@ -151,24 +154,24 @@ impl WorkerRegistry {
     /// subscribers of, also before there was one. Empty as a rule. Looks at every node.
     #[must_use]
     pub fn invalid_tags(&self) -> Vec<InvalidTag> {
-        let roster = self.shared.roster.lock();
+        let roster = self.selection_state.table.lock();
         let nodes = roster.all().map(|member| &member.node);
         let present = nodes.filter(|node| !node.state.is_gone());
-        present.filter_map(weight::invalid).collect()
+        present.filter_map(weight::invalid_tag).collect()
     }
 
     /// The worker of this name as selection knows it, whatever its state. The local node only if it can be selected, and no
     /// node that [serves no methods](crate::SERVES_TAG).
     #[must_use]
-    pub fn node(&self, name: &str) -> Option<Arc<Node>> {
-        let roster = self.shared.roster.lock();
-        roster.member(name).map(|member| Arc::clone(&member.node))
+    pub fn node(&self, name: &str) -> Option<Arc<NodeInfo>> {
+        let roster = self.selection_state.table.lock();
+        roster.entry(name).map(|member| Arc::clone(&member.node))
     }
 
     /// Whether the source still tells what happens. If not, selection fails with [`SelectError::SourceEnded`].
     #[must_use]
     pub fn source(&self) -> SourceState {
-        self.shared.selection.load().source.clone()
+        self.selection_state.selection.load().source.clone()
     }
 
     /// What happens in the cluster from now on. When an event arrives, selection already goes by it, but for a moment in which
@@ -176,7 +179,7 @@ impl WorkerRegistry {
     /// other registries of the same source: the snapshot of a [`NodeRegistry`](crate::NodeRegistry) may be from before it.
     #[must_use]
     pub fn subscribe(&self) -> Events {
-        self.shared.feed.subscribe()
+        self.selection_state.events.subscribe()
     }
 }
 
@@ -185,19 +188,22 @@ impl WorkerRegistry {
 #[non_exhaustive]
 pub struct InvalidTag {
     /// The node whose tag it is.
-    pub node: Arc<Node>,
+    pub node: Arc<NodeInfo>,
     /// The key of the tag.
     pub key: Arc<str>,
     /// The value of the tag.
     pub value: Arc<str>,
     /// What selection takes it for.
-    pub taken: f32,
+    pub effective: f32,
 }
 
 impl fmt::Debug for WorkerRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerRegistry")
-            .field("workers", &self.shared.roster.lock().snapshot().members)
+            .field(
+                "workers",
+                &self.selection_state.table.lock().snapshot().entries,
+            )
             .finish_non_exhaustive()
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rpcnet_balance::{Marks, PickContext, Time};
+use rpcnet_balance::{ExclusionFlags, PickContext, Time};
 
 use super::{Worker, WorkerRegistry, group::Group};
-use crate::{NamedReason, NodeState, SelectError};
+use crate::{NodeState, SelectError, UnselectableReason};
 
 impl WorkerRegistry {
     /// The worker for the next call, among those that match `filter`; among all without one.
@@ -59,15 +59,15 @@ impl WorkerRegistry {
     ///
     /// # Errors
     ///
-    /// [`SelectError::Named`] says why that worker cannot be selected; otherwise as
+    /// [`SelectError::NamedWorker`] says why that worker cannot be selected; otherwise as
     /// [`select`](Self::select).
     pub fn select_named(&self, filter: Option<&str>, name: &str) -> Result<Worker, SelectError> {
         let text = filter.unwrap_or("");
-        let group = self.shared.matching(text)?;
-        group.slot.touch();
+        let group = self.selection_state.group_for_listing(text)?;
+        group.build_state.mark_used();
         let mut tiers = group.tiers.iter();
-        let found = tiers.find_map(|tier| Worker::named(tier, name, self.now()));
-        found.ok_or_else(|| self.not_selectable(&group, text, name))
+        let found = tiers.find_map(|tier| Worker::by_name(tier, name, self.now()));
+        found.ok_or_else(|| self.unselectable_error(&group, text, name))
     }
 
     fn select_from(
@@ -77,19 +77,19 @@ impl WorkerRegistry {
         may_probe: bool,
     ) -> Result<Worker, SelectError> {
         let text = filter.unwrap_or("");
-        let selection = self.shared.selection.load();
+        let selection = self.selection_state.selection.load();
         let cx = if cx.now() == Time::ZERO {
-            cx.with_now(selection.care.now())
+            cx.with_now(selection.health.now())
         } else {
             *cx
         };
         // One that is gone is not picked, whatever the caller does without.
-        let cx = cx.with_heeded(cx.heeded() | Marks::GONE);
+        let cx = cx.with_respected_flags(cx.respected_flags() | ExclusionFlags::GONE);
         let mut tried = None;
         if let Some(group) = selection
             .groups
             .get(text)
-            .filter(|one| !one.slot.is_stale())
+            .filter(|one| !one.build_state.is_stale())
         {
             if let Some(worker) = pick(group, &cx, may_probe) {
                 return Ok(worker);
@@ -97,12 +97,12 @@ impl WorkerRegistry {
             tried = Some(Arc::clone(group));
         }
         drop(selection);
-        self.select_anew(text, &cx, may_probe, tried)
+        self.select_from_latest(text, &cx, may_probe, tried)
     }
 
     /// From a group that is not there yet or out of date, or after `tried` had none.
     #[cold]
-    fn select_anew(
+    fn select_from_latest(
         &self,
         text: &str,
         cx: &PickContext<'_>,
@@ -112,7 +112,7 @@ impl WorkerRegistry {
         let tried = match tried {
             Some(tried) => tried,
             None => {
-                let group = self.shared.group(text, false)?;
+                let group = self.selection_state.latest_group(text, false)?;
                 if let Some(worker) = pick(&group, cx, may_probe) {
                     return Ok(worker);
                 }
@@ -120,17 +120,17 @@ impl WorkerRegistry {
             }
         };
         // Another caller may have been building the next one.
-        let latest = self.shared.group(text, true)?;
+        let latest = self.selection_state.latest_group(text, true)?;
         let picked = if Arc::ptr_eq(&latest, &tried) {
             None
         } else {
             pick(&latest, cx, may_probe)
         };
-        picked.ok_or_else(|| self.nobody(&latest, text))
+        picked.ok_or_else(|| self.no_worker_error(&latest, text))
     }
 
     #[cold]
-    fn not_selectable(&self, group: &Group, text: &str, name: &str) -> SelectError {
+    fn unselectable_error(&self, group: &Group, text: &str, name: &str) -> SelectError {
         let state = self.source();
         if !state.is_live() {
             return SelectError::SourceEnded { state };
@@ -138,28 +138,28 @@ impl WorkerRegistry {
         if self.watch.lock().is_none() {
             return SelectError::NotStarted;
         }
-        let reason = match self.shared.roster.lock().any(name) {
-            Err(similar) => NamedReason::Unknown {
+        let reason = match self.selection_state.table.lock().find_any(name) {
+            Err(similar) => UnselectableReason::Unknown {
                 similar: similar.map(|name| name.to_string()),
             },
-            Ok(member) if !group.filter.matches(&member.node.tags) => NamedReason::NoMatch {
+            Ok(member) if !group.filter.matches(&member.node.tags) => UnselectableReason::NoMatch {
                 filter: text.to_owned(),
             },
-            Ok(member) if !member.serves => NamedReason::ServesNothing,
+            Ok(member) if !member.serves_methods => UnselectableReason::ServesNothing,
             Ok(member) if member.is_local && member.node.state == NodeState::Alive => {
-                NamedReason::Local
+                UnselectableReason::LocalNode
             }
-            Ok(member) => NamedReason::NotReachable {
+            Ok(member) => UnselectableReason::NotReachable {
                 state: member.node.state,
             },
         };
-        SelectError::Named {
+        SelectError::NamedWorker {
             name: name.to_owned(),
             reason,
         }
     }
 
-    pub(super) fn nobody(&self, group: &Group, text: &str) -> SelectError {
+    pub(super) fn no_worker_error(&self, group: &Group, text: &str) -> SelectError {
         let state = self.source();
         if !state.is_live() {
             return SelectError::SourceEnded { state };
@@ -168,10 +168,10 @@ impl WorkerRegistry {
         let reachable = group.reachable();
         if reachable > 0 {
             SelectError::AllExcluded { filter, reachable }
-        } else if group.unreachable > 0 {
+        } else if group.unreachable_count > 0 {
             SelectError::NoneReachable {
                 filter,
-                matching: group.unreachable,
+                matching: group.unreachable_count,
             }
         } else if self.watch.lock().is_none() {
             SelectError::NotStarted
@@ -182,12 +182,12 @@ impl WorkerRegistry {
 }
 
 fn pick(group: &Group, cx: &PickContext<'_>, may_probe: bool) -> Option<Worker> {
-    group.slot.touch();
+    group.build_state.mark_used();
     for tier in &group.tiers {
         if tier.view.is_empty() {
             continue;
         }
-        let (cx, is_probe_due) = tier.heed(cx);
+        let (cx, is_probe_due) = tier.apply_health(cx);
         if may_probe
             && is_probe_due
             && let Some(worker) = Worker::probe(tier, &cx)
@@ -198,17 +198,19 @@ fn pick(group: &Group, cx: &PickContext<'_>, may_probe: bool) -> Option<Worker> 
             return Some(worker);
         }
     }
-    LAST_RESORTS.iter().find_map(|marks| {
-        let cx = cx.with_heeded(cx.heeded().and(*marks));
+    FALLBACK_FLAGS.iter().find_map(|marks| {
+        let cx = cx.with_respected_flags(cx.respected_flags().and(*marks));
         let mut tiers = group.tiers.iter();
         tiers.find_map(|tier| Worker::pick(tier, &cx))
     })
 }
 
 /// The marks that are still heeded when nothing else is left.
-const LAST_RESORTS: [Marks; 4] = [
-    Marks::ALL.without(Marks::EJECTED),
-    Marks::DRAINING.or(Marks::NO_WEIGHT).or(Marks::GONE),
-    Marks::DRAINING.or(Marks::GONE),
-    Marks::GONE,
+const FALLBACK_FLAGS: [ExclusionFlags; 4] = [
+    ExclusionFlags::ALL.without(ExclusionFlags::EJECTED),
+    ExclusionFlags::DRAINING
+        .or(ExclusionFlags::ZERO_WEIGHT)
+        .or(ExclusionFlags::GONE),
+    ExclusionFlags::DRAINING.or(ExclusionFlags::GONE),
+    ExclusionFlags::GONE,
 ];

@@ -5,15 +5,15 @@ use std::time::Duration;
 use futures::executor::block_on;
 use rpcnet_balance::{Outcome, OutcomeKind, PickContext, ReportedLoad, View, from_fn};
 
-use super::{shared::FILTERS_MAX, *};
+use super::{selection_state::FILTERS_MAX, *};
 use crate::{ClusterEvent, NodeId, NodeState, StaticMembership, Tags};
 
-fn node(name: &str, epoch: u64, tags: &[(&str, &str)]) -> Node {
+fn node(name: &str, epoch: u64, tags: &[(&str, &str)]) -> NodeInfo {
     let tags: Tags = tags.iter().copied().collect();
-    Node::new(NodeId::new(name, epoch), ([127, 0, 0, 1], 7000).into()).with_tags(tags)
+    NodeInfo::new(NodeId::new(name, epoch), ([127, 0, 0, 1], 7000).into()).with_tags(tags)
 }
 
-fn worker(name: &str) -> Node {
+fn worker(name: &str) -> NodeInfo {
     node(name, 1, &[("role", "worker")])
 }
 
@@ -167,7 +167,7 @@ fn whoever_fails_or_leaves_is_gone_from_selection_at_once() {
     assert_eq!(selected(&registry, "role=worker"), ["a", "b", "c"]);
     cluster.fail("a");
     assert_eq!(selected(&registry, "role=worker"), ["b", "c"]);
-    cluster.leaving("b");
+    cluster.drain("b");
     assert_eq!(selected(&registry, "role=worker"), ["c"]);
     cluster.remove("c");
     assert_eq!(
@@ -332,7 +332,7 @@ fn a_restarted_node_is_not_undone_by_news_of_its_former_self() {
     restarted.addr = ([127, 0, 0, 1], 9000).into();
     cluster.insert(restarted);
     registry
-        .shared
+        .selection_state
         .on_event(ClusterEvent::NodeFailed(Arc::new(worker("a"))));
     assert_eq!(selected(&registry, "role=worker"), ["a", "b", "c"]);
     let workers = registry.select_all(Some("role=worker")).unwrap();
@@ -372,8 +372,10 @@ fn a_snapshot_starts_over() {
     let mut events = registry.subscribe();
     let call = block_on(registry.select_worker(Some("role=worker"))).unwrap();
     let name = call.id().to_string();
-    let survivor = Node::clone(call.node()).with_state(NodeState::Suspect);
-    registry.shared.on_snapshot(vec![survivor, worker("new")]);
+    let survivor = NodeInfo::clone(call.node()).with_state(NodeState::Suspect);
+    registry
+        .selection_state
+        .on_snapshot(vec![survivor, worker("new")]);
 
     assert_eq!(selected(&registry, "role=worker"), ["new"]);
     let workers = registry.workers(None).unwrap();
@@ -416,7 +418,7 @@ fn filters_that_are_in_use_stay_when_room_is_made() {
     for index in 0..4 * FILTERS_MAX {
         assert!(block_on(registry.select_worker(Some(hot))).is_ok());
         assert!(block_on(registry.select_worker(Some(&format!("!tag-{index}")))).is_ok());
-        let selection = registry.shared.selection.load();
+        let selection = registry.selection_state.selection.load();
         assert!(selection.groups.len() <= FILTERS_MAX);
     }
 }

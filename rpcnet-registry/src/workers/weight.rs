@@ -5,18 +5,18 @@ use std::sync::Arc;
 use rpcnet_balance::Endpoint;
 
 use super::InvalidTag;
-use crate::{Node, Tags};
+use crate::{NodeInfo, Tags};
 
 /// The key of the tag.
-pub(super) const KEY: &str = "weight";
+pub(super) const WEIGHT_TAG: &str = "weight";
 
 /// The weight that the tags give, and whether the tag had to be taken for something that it does not say.
 ///
 /// White space around the number does not matter. Without the tag it is 1. A number is brought into 0 to
 /// [`Endpoint::WEIGHT_MAX`], and one that is above zero to [`Endpoint::WEIGHT_MIN`] at least: a greater number never gives less.
 /// What is no number gives 1.
-pub(super) fn of(tags: &Tags) -> (f32, bool) {
-    let Some(text) = tags.value(KEY) else {
+pub(super) fn parse_weight(tags: &Tags) -> (f32, bool) {
+    let Some(text) = tags.value(WEIGHT_TAG) else {
         return (1.0, true);
     };
     // As `f64`, so that no number becomes zero that is not.
@@ -32,20 +32,20 @@ pub(super) fn of(tags: &Tags) -> (f32, bool) {
 }
 
 /// The tag of a node, if it is taken for something that it does not say.
-pub(super) fn invalid(node: &Arc<Node>) -> Option<InvalidTag> {
-    let (taken, is_plain) = of(&node.tags);
-    let value = node.tags.value(KEY).filter(|_| !is_plain)?;
+pub(super) fn invalid_tag(node: &Arc<NodeInfo>) -> Option<InvalidTag> {
+    let (taken, is_plain) = parse_weight(&node.tags);
+    let value = node.tags.value(WEIGHT_TAG).filter(|_| !is_plain)?;
     Some(InvalidTag {
         node: Arc::clone(node),
-        key: KEY.into(),
+        key: WEIGHT_TAG.into(),
         value: value.into(),
-        taken,
+        effective: taken,
     })
 }
 
 /// Whether the tag of `after` is another one than that of `before`.
-pub(super) fn is_news(before: Option<&Node>, after: &Node) -> bool {
-    before.is_none_or(|before| before.tags.value(KEY) != after.tags.value(KEY))
+pub(super) fn has_changed(before: Option<&NodeInfo>, after: &NodeInfo) -> bool {
+    before.is_none_or(|before| before.tags.value(WEIGHT_TAG) != after.tags.value(WEIGHT_TAG))
 }
 
 #[cfg(test)]
@@ -53,12 +53,12 @@ mod tests {
     use super::*;
 
     fn weight(text: &str) -> (f32, bool) {
-        of(&Tags::from([(KEY, text)]))
+        parse_weight(&Tags::from([(WEIGHT_TAG, text)]))
     }
 
     #[test]
     fn each_text_has_one_meaning() {
-        assert_eq!(of(&Tags::new()), (1.0, true));
+        assert_eq!(parse_weight(&Tags::new()), (1.0, true));
         for (text, taken, is_plain) in [
             ("1", 1.0, true),
             ("2.5", 2.5, true),

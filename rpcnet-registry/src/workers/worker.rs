@@ -9,13 +9,13 @@ use std::{
 };
 
 use rpcnet_balance::{
-    Endpoint, InFlight, LatencyScale, Marks, Outcome, PickContext, ReportedLoad, Time,
+    Endpoint, ExclusionFlags, InFlight, LatencyScale, Outcome, PickContext, ReportedLoad, Time,
     health::Probe,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{group::Tier, weight};
-use crate::{Node, NodeId, Tags};
+use super::{group::HealthTier, weight};
+use crate::{NodeId, NodeInfo, Tags};
 
 /// The worker for a call: where it is, and the count of that call.
 ///
@@ -25,7 +25,7 @@ pub struct Worker {
     pub label: Arc<str>,
     /// Where it is reached.
     pub addr: SocketAddr,
-    tier: Arc<Tier>,
+    tier: Arc<HealthTier>,
     index: usize,
     call: InFlight,
     kind: CallKind,
@@ -36,7 +36,7 @@ pub struct Worker {
 #[derive(Debug, Clone, Copy)]
 enum CallKind {
     /// Nothing: it counts as measured.
-    Any,
+    Unnamed,
     /// The usual latency of a method, whose name has this hash.
     Method(u64),
     /// Nothing: it does not count.
@@ -47,28 +47,28 @@ enum CallKind {
 /// [`Worker`] of a call. Cheap to clone.
 #[derive(Clone)]
 pub struct Candidate {
-    tier: Arc<Tier>,
+    tier: Arc<HealthTier>,
     index: usize,
 }
 
 impl Candidate {
-    pub(super) fn all(tier: &Arc<Tier>) -> impl Iterator<Item = Self> {
-        let is_there = |index: &usize| !tier.view[*index].marks().contains(Marks::GONE);
-        let all = (0..tier.members.len()).filter(is_there);
+    pub(super) fn all(tier: &Arc<HealthTier>) -> impl Iterator<Item = Self> {
+        let is_there = |index: &usize| !tier.view[*index].flags().contains(ExclusionFlags::GONE);
+        let all = (0..tier.entries.len()).filter(is_there);
         all.map(|index| Self {
             tier: Arc::clone(tier),
             index,
         })
     }
 
-    fn member(&self) -> &Arc<Member> {
-        &self.tier.members[self.index]
+    fn entry(&self) -> &Arc<WorkerEntry> {
+        &self.tier.entries[self.index]
     }
 
     /// The node, as it was known when the list was made.
     #[must_use]
-    pub fn node(&self) -> &Arc<Node> {
-        &self.member().node
+    pub fn node(&self) -> &Arc<NodeInfo> {
+        &self.entry().node
     }
 
     /// Which process it is.
@@ -80,17 +80,17 @@ impl Candidate {
     /// Its id to balancers: see [`Worker::endpoint_id`].
     #[must_use]
     pub fn endpoint_id(&self) -> u64 {
-        self.member().endpoint.id()
+        self.entry().endpoint.id()
     }
 
     /// The worker for a call that begins now, and the count of that call.
     #[must_use]
     pub fn begin(&self) -> Worker {
-        self.begin_at(self.tier.care.now())
+        self.begin_at(self.tier.health.now())
     }
 
     pub(super) fn begin_at(&self, now: Time) -> Worker {
-        Worker::at(&self.tier, self.index, now).expect("a member of the tier")
+        Worker::from_index(&self.tier, self.index, now).expect("a member of the tier")
     }
 }
 
@@ -101,56 +101,56 @@ impl fmt::Debug for Candidate {
 }
 
 impl Worker {
-    pub(super) fn pick(tier: &Arc<Tier>, cx: &PickContext<'_>) -> Option<Self> {
+    pub(super) fn pick(tier: &Arc<HealthTier>, cx: &PickContext<'_>) -> Option<Self> {
         if tier.view.is_empty() {
             return None;
         }
         tier.balancer()
             .pick(&tier.view, cx)
-            .and_then(|index| Self::at(tier, index, cx.now()))
+            .and_then(|index| Self::from_index(tier, index, cx.now()))
     }
 
     /// One that is passed over otherwise, if the time has come to see how it does.
-    pub(super) fn probe(tier: &Arc<Tier>, cx: &PickContext<'_>) -> Option<Self> {
-        let (index, probe) = tier.care.outliers.probe(&tier.view, cx)?;
+    pub(super) fn probe(tier: &Arc<HealthTier>, cx: &PickContext<'_>) -> Option<Self> {
+        let (index, probe) = tier.health.detector.probe(&tier.view, cx)?;
         let guard = ProbeGuard {
             probe,
             tier: Arc::clone(tier),
             index,
         };
-        let mut worker = Self::at(tier, index, cx.now())?;
+        let mut worker = Self::from_index(tier, index, cx.now())?;
         worker.probe = Some(guard);
         Some(worker)
     }
 
-    pub(super) fn named(tier: &Arc<Tier>, name: &str, now: Time) -> Option<Self> {
-        let mut members = tier.members.iter();
+    pub(super) fn by_name(tier: &Arc<HealthTier>, name: &str, now: Time) -> Option<Self> {
+        let mut members = tier.entries.iter();
         let index = members.position(|member| &*member.node.id.name == name)?;
-        let is_gone = tier.view[index].marks().contains(Marks::GONE);
+        let is_gone = tier.view[index].flags().contains(ExclusionFlags::GONE);
         if is_gone {
             return None;
         }
-        Self::at(tier, index, now)
+        Self::from_index(tier, index, now)
     }
 
     /// `None` past the end: the balancer may be one of the user.
-    fn at(tier: &Arc<Tier>, index: usize, now: Time) -> Option<Self> {
-        let member = tier.members.get(index)?;
+    fn from_index(tier: &Arc<HealthTier>, index: usize, now: Time) -> Option<Self> {
+        let member = tier.entries.get(index)?;
         Some(Self {
             label: Arc::clone(&member.label),
             addr: member.node.addr,
             call: member.endpoint.begin_at(now),
             tier: Arc::clone(tier),
             index,
-            kind: CallKind::Any,
+            kind: CallKind::Unnamed,
             probe: None,
         })
     }
 
     /// The node, as it was known when it was selected.
     #[must_use]
-    pub fn node(&self) -> &Arc<Node> {
-        &self.tier.members[self.index].node
+    pub fn node(&self) -> &Arc<NodeInfo> {
+        &self.tier.entries[self.index].node
     }
 
     /// Which process it is.
@@ -199,9 +199,9 @@ impl Worker {
     /// A value that the caller keeps with the worker, such as a connection to it, for as long as
     /// the process that the worker is is known: made when it is first asked for. `None` if a value
     /// of another type is kept there already.
-    pub fn attachment<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        let member = &self.tier.members[self.index];
-        let kept = member.attachment.get_or_init(|| Box::new(make()));
+    pub fn extension<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        let member = &self.tier.entries[self.index];
+        let kept = member.extension.get_or_init(|| Box::new(make()));
         // Of what is in the box, not of the box.
         (**kept).downcast_ref()
     }
@@ -211,16 +211,16 @@ impl Worker {
     /// ([`rpcnet_balance::LatencyNormalizer`]), so that a worker is not taken for slow because it
     /// serves a method that takes long. Default: the latency counts as measured. To be said before
     /// the call is made.
-    pub fn note_method(&mut self, method: &str, now: Time) {
+    pub fn set_method(&mut self, method: &str, now: Time) {
         let kind = xxh3_64(method.as_bytes());
         self.kind = CallKind::Method(kind);
-        let scale = self.tier.care.normalizer.scale(kind);
+        let scale = self.tier.health.normalizer.scale(kind);
         self.call.set_scale(now, scale);
     }
 
     /// The call, which begins `now`, is a stream: how long it takes says nothing about the worker.
     /// To be said before the call is made.
-    pub fn note_stream(&mut self, now: Time) {
+    pub fn set_stream(&mut self, now: Time) {
         self.kind = CallKind::Stream;
         self.call.set_scale(now, LatencyScale::UNKNOWN);
     }
@@ -230,19 +230,19 @@ impl Worker {
     ///
     /// An outcome that does not say when it was is one of now.
     pub fn report(&self, outcome: &Outcome) {
-        let (endpoint, care) = (self.call.endpoint(), &self.tier.care);
+        let (endpoint, care) = (self.call.endpoint(), &self.tier.health);
         let outcome = if outcome.now == Time::ZERO {
             outcome.with_now(care.now())
         } else {
             *outcome
         };
         let outcome = match self.kind {
-            CallKind::Any => outcome,
-            CallKind::Method(kind) => care.normalizer.note_outcome(kind, outcome),
+            CallKind::Unnamed => outcome,
+            CallKind::Method(kind) => care.normalizer.record(kind, outcome),
             CallKind::Stream => LatencyScale::UNKNOWN.apply(outcome),
         };
         if let Some(load) = outcome.reported_load {
-            endpoint.note_reported_load_at(load, outcome.now);
+            endpoint.set_reported_load_at(load, outcome.now);
         }
         let probe = self.probe.as_ref().map(|guard| &guard.probe);
         care.on_outcome(endpoint, &outcome, probe);
@@ -255,15 +255,15 @@ impl Worker {
 /// A probe under way. Dropping it lets another one go, unless its outcome was told.
 struct ProbeGuard {
     probe: Probe,
-    tier: Arc<Tier>,
+    tier: Arc<HealthTier>,
     index: usize,
 }
 
 impl Drop for ProbeGuard {
     fn drop(&mut self) {
-        let (tier, care) = (&self.tier, &self.tier.care);
-        care.outliers
-            .release(&tier.view[self.index], &self.probe, care.now());
+        let (tier, care) = (&self.tier, &self.tier.health);
+        care.detector
+            .release_probe(&tier.view[self.index], &self.probe, care.now());
     }
 }
 
@@ -283,11 +283,11 @@ pub struct WorkerStatus {
     /// What to call it before people: its tag `label`, or else the node's name.
     pub label: Arc<str>,
     /// The node, with its state.
-    pub node: Arc<Node>,
+    pub node: Arc<NodeInfo>,
     /// How many calls of this process are in flight there.
     pub in_flight: u32,
     /// Why it is passed over, by what calls of this process found out; as a rule empty.
-    pub marks: Marks,
+    pub flags: ExclusionFlags,
     /// How much it can take in relation to others, as its tag `weight` says; 0 if it is to take nothing.
     pub weight: f32,
     /// What it last said about its load.
@@ -299,20 +299,20 @@ pub struct WorkerStatus {
 
 /// A node as the registry keeps it. The endpoint outlives changes of the node.
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) node: Arc<Node>,
+pub(super) struct WorkerEntry {
+    pub(super) node: Arc<NodeInfo>,
     pub(super) label: Arc<str>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) is_local: bool,
     /// Whether it says that it serves methods, as a node does that says nothing.
-    pub(super) serves: bool,
-    attachment: Arc<OnceLock<Box<dyn Any + Send + Sync>>>,
+    pub(super) serves_methods: bool,
+    extension: Arc<OnceLock<Box<dyn Any + Send + Sync>>>,
 }
 
-impl Member {
+impl WorkerEntry {
     /// The member for `node` in place of the one of that name. Another process is another endpoint: the calls that its
     /// former self had will never end there.
-    pub(super) fn successor(before: Option<&Arc<Self>>, node: &Arc<Node>) -> Self {
+    pub(super) fn successor(before: Option<&Arc<Self>>, node: &Arc<NodeInfo>) -> Self {
         let name = &node.id.name;
         let label = node.label();
         let label = if label == name.as_ref() {
@@ -325,21 +325,21 @@ impl Member {
             || Arc::new(Endpoint::new(xxh3_64(name.as_bytes()))),
             |before| Arc::clone(&before.endpoint),
         );
-        let attachment = same.map(|before| Arc::clone(&before.attachment));
-        endpoint.note_slow(node.is_slow);
-        endpoint.note_weight(weight::of(&node.tags).0);
+        let attachment = same.map(|before| Arc::clone(&before.extension));
+        endpoint.set_slow(node.is_slow);
+        endpoint.set_weight(weight::parse_weight(&node.tags).0);
         Self {
             node: Arc::clone(node),
             label,
             endpoint,
             is_local: node.is_local,
-            serves: !node.serves_nothing(),
-            attachment: attachment.unwrap_or_default(),
+            serves_methods: !node.serves_nothing(),
+            extension: attachment.unwrap_or_default(),
         }
     }
 
     /// Whether a balancer would see no difference.
-    pub(super) fn is_alike(&self, other: &Self) -> bool {
+    pub(super) fn is_equivalent(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.endpoint, &other.endpoint)
             && (Arc::ptr_eq(&self.node, &other.node) || self.node.tags == other.node.tags)
     }
@@ -349,8 +349,8 @@ impl Member {
             label: Arc::clone(&self.label),
             node: Arc::clone(&self.node),
             in_flight: self.endpoint.in_flight(),
-            marks: self.endpoint.marks(),
-            weight: weight::of(&self.node.tags).0,
+            flags: self.endpoint.flags(),
+            weight: weight::parse_weight(&self.node.tags).0,
             reported_load: self.endpoint.reported_load(),
             latency: self.endpoint.latency(now, LATENCY_DECAY),
         }

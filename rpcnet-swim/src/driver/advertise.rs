@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use super::lookup::is_own;
-use super::membership::{ClusterMembership, Shared};
+use super::membership::{ClusterMembership, DriverShared};
+use super::seed_resolver::is_own_addr;
 use crate::config::ClusterConfig;
 use crate::error::ConfigError;
 use crate::event::AddressStatus;
@@ -33,12 +33,12 @@ impl ClusterMembership {
     }
 }
 
-impl Shared {
+impl DriverShared {
     /// Takes these peers into account as long as nobody knows the node. `bound` is where it
     /// listens.
     pub(super) fn suggest_advertise_addr(&self, bound: Option<SocketAddr>, peers: &[SocketAddr]) {
         if let Some(bound) = bound.filter(|bound| bound.ip().is_unspecified()) {
-            let addr = advertised(&self.config, bound, peers);
+            let addr = initial_advertise_addr(&self.config, bound, peers);
             self.engine.lock().suggest_advertise_addr(addr);
         }
     }
@@ -46,7 +46,7 @@ impl Shared {
 
 /// The configured address, or the one bound, or, bound to all interfaces, the one that packets to
 /// the peers would leave from.
-pub(super) fn advertised(
+pub(super) fn initial_advertise_addr(
     config: &ClusterConfig,
     bound: SocketAddr,
     peers: &[SocketAddr],
@@ -56,7 +56,7 @@ pub(super) fn advertised(
         addr.set_port(bound.port());
     }
     if addr.ip().is_unspecified() {
-        addr = SocketAddr::new(facing(bound, peers), addr.port());
+        addr = SocketAddr::new(source_ip_towards_peers(bound, peers), addr.port());
     }
     addr
 }
@@ -64,15 +64,16 @@ pub(super) fn advertised(
 /// The address of this host that faces the peers: of the first one elsewhere, else of one on this
 /// host, else the one that faces far away. The own address among the peers says nothing: it may
 /// be one that a host file gives to the host name and nobody else can reach.
-fn facing(bound: SocketAddr, peers: &[SocketAddr]) -> IpAddr {
-    let others = peers.iter().filter(|peer| !is_own(**peer, bound));
+fn source_ip_towards_peers(bound: SocketAddr, peers: &[SocketAddr]) -> IpAddr {
+    let others = peers.iter().filter(|peer| !is_own_addr(**peer, bound));
     let sources: Vec<IpAddr> = others
-        .filter_map(|peer| source_towards(bound, *peer))
+        .filter_map(|peer| source_ip_towards(bound, *peer))
         .collect();
     let elsewhere = sources.iter().find(|ip| !ip.is_loopback());
     let far = || {
-        FAR.iter()
-            .find_map(|far| source_towards(bound, (*far, 9).into()))
+        REMOTE_ADDRS
+            .iter()
+            .find_map(|far| source_ip_towards(bound, (*far, 9).into()))
     };
     let loopback = match bound {
         SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -84,7 +85,7 @@ fn facing(bound: SocketAddr, peers: &[SocketAddr]) -> IpAddr {
 }
 
 /// Asks the routing table; nothing is sent. None for a family that `bound` does not speak.
-fn source_towards(bound: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
+fn source_ip_towards(bound: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
     let to = SocketAddr::new(to.ip().to_canonical(), to.port());
     let any: IpAddr = match (bound, to) {
         (_, SocketAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
@@ -98,7 +99,7 @@ fn source_towards(bound: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
 }
 
 /// Addresses for documentation (RFC 3849, RFC 5737): routed like any other far one.
-const FAR: [IpAddr; 2] = [
+const REMOTE_ADDRS: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
 ];
@@ -111,20 +112,26 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn told(config: &ClusterConfig, bound: &str, peers: &[&str]) -> SocketAddr {
+    fn advertised_for(config: &ClusterConfig, bound: &str, peers: &[&str]) -> SocketAddr {
         let peers: Vec<_> = peers.iter().map(|peer| addr(peer)).collect();
-        advertised(config, addr(bound), &peers)
+        initial_advertise_addr(config, addr(bound), &peers)
     }
 
     #[test]
     fn what_is_told_is_usable() {
         let lan = ClusterConfig::lan();
-        assert_eq!(told(&lan, "127.0.0.1:7", &[]), addr("127.0.0.1:7"));
+        assert_eq!(
+            advertised_for(&lan, "127.0.0.1:7", &[]),
+            addr("127.0.0.1:7")
+        );
         let behind_nat = lan.clone().with_advertise_addr(addr("203.0.113.5:0"));
-        assert_eq!(told(&behind_nat, "10.0.0.1:7", &[]), addr("203.0.113.5:7"));
+        assert_eq!(
+            advertised_for(&behind_nat, "10.0.0.1:7", &[]),
+            addr("203.0.113.5:7")
+        );
         // Towards a peer on loopback, packets leave from loopback.
         assert_eq!(
-            told(&lan, "0.0.0.0:7", &["127.0.0.9:1"]),
+            advertised_for(&lan, "0.0.0.0:7", &["127.0.0.9:1"]),
             addr("127.0.0.1:7")
         );
     }
@@ -133,29 +140,32 @@ mod tests {
     fn the_family_is_that_of_the_peers() {
         let lan = ClusterConfig::lan();
         for peer in ["127.0.0.9:1", "[::ffff:127.0.0.9]:1"] {
-            assert_eq!(told(&lan, "[::]:7", &[peer]), addr("127.0.0.1:7"));
+            assert_eq!(advertised_for(&lan, "[::]:7", &[peer]), addr("127.0.0.1:7"));
         }
         // A socket of IPv4 does not reach a peer of IPv6: the next one counts.
         let mixed = ["[::1]:1", "127.0.0.9:1"];
-        assert_eq!(told(&lan, "0.0.0.0:7", &mixed), addr("127.0.0.1:7"));
+        assert_eq!(
+            advertised_for(&lan, "0.0.0.0:7", &mixed),
+            addr("127.0.0.1:7")
+        );
     }
 
     #[test]
     fn the_own_host_name_among_the_seeds_does_not_decide() {
         let lan = ClusterConfig::lan();
-        let alone = told(&lan, "0.0.0.0:7", &[]);
+        let alone = advertised_for(&lan, "0.0.0.0:7", &[]);
         // As a host file has it, with the own port: this node itself.
-        assert_eq!(told(&lan, "0.0.0.0:7", &["127.0.1.1:7"]), alone);
+        assert_eq!(advertised_for(&lan, "0.0.0.0:7", &["127.0.1.1:7"]), alone);
         assert!(!alone.ip().is_unspecified());
     }
 
     #[test]
     fn a_peer_elsewhere_decides_over_one_on_this_host() {
-        let Some(far) = source_towards(addr("0.0.0.0:7"), addr("192.0.2.1:9")) else {
+        let Some(far) = source_ip_towards(addr("0.0.0.0:7"), addr("192.0.2.1:9")) else {
             return println!("skipped: no route out of this host");
         };
         let peers = ["127.0.0.9:1", "192.0.2.1:9"];
-        let told = told(&ClusterConfig::lan(), "0.0.0.0:7", &peers);
+        let told = advertised_for(&ClusterConfig::lan(), "0.0.0.0:7", &peers);
         assert_eq!(told, SocketAddr::new(far, 7));
         assert!(!far.is_loopback());
     }

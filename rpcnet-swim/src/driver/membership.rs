@@ -11,12 +11,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, timeout};
 
-use super::advertise::advertised;
+use super::advertise::initial_advertise_addr;
+use super::event_log;
+use super::event_loop::run;
 use super::events::EventStream;
-use super::outcome::{JoinError, Joined, LeaveError, StartError, list};
-use super::report;
-use super::run::run;
-use super::seeds::Seeds;
+use super::outcome::{JoinError, JoinOutcome, LeaveError, StartError, format_seed_failures};
+use super::seed_list::SeedList;
 use super::socket::{DatagramSocket, bind};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
@@ -25,8 +25,8 @@ use crate::event::{Event, Member, MembershipState, PartitionStatus};
 use crate::health::Health;
 use crate::id::NodeId;
 use crate::key::KeyId;
-use crate::policy::{ClusterView, Policy, Verdict};
 use crate::seed;
+use crate::split_brain::{ClusterView, Decision, SplitBrainPolicy};
 use crate::stats::Stats;
 use crate::tags::Tags;
 
@@ -55,13 +55,13 @@ use crate::tags::Tags;
 /// ```
 #[derive(Clone)]
 pub struct ClusterMembership {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<DriverShared>,
     /// Tells the driver when the last handle is gone.
-    _life: Arc<Life>,
+    _stop_on_drop: Arc<StopOnDrop>,
 }
 
 /// What the handles share with the driver.
-pub(super) struct Shared {
+pub(super) struct DriverShared {
     /// Locked for one call of the engine at a time, never over an await or a system call.
     pub(super) engine: Mutex<Engine>,
     /// Where the driver runs.
@@ -72,48 +72,48 @@ pub(super) struct Shared {
     /// The last handle is gone.
     pub(super) stop: Notify,
     pub(super) socket_errors: AtomicU64,
-    events: Mutex<Subscribers>,
-    state: watch::Sender<State>,
-    pub(super) seeds: Mutex<Seeds>,
+    events: Mutex<EventChannel>,
+    state: watch::Sender<DriverState>,
+    pub(super) seeds: Mutex<SeedList>,
     pub(super) config: ClusterConfig,
 }
 
 /// Who listens to the events. The channel takes memory for all the events that it can hold, so it
 /// is there only while somebody does.
-enum Subscribers {
-    None,
-    Some(broadcast::Sender<Event>),
+enum EventChannel {
+    Unused,
+    Open(broadcast::Sender<Event>),
     /// Nothing will happen any more.
-    Over,
+    Closed,
 }
 
 /// What `join` and `leave` wait for.
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
+struct DriverState {
     joined: bool,
     /// Whether the view is whole.
-    whole: bool,
+    view_complete: bool,
     /// A newer node has this node's name.
     superseded: bool,
     /// Every seed is of an address family that the socket cannot send to.
-    out_of_reach: bool,
+    seeds_unreachable: bool,
     /// How many members acknowledged that this one left.
     left: Option<usize>,
-    over: bool,
+    stopped: bool,
 }
 
-impl State {
+impl DriverState {
     /// Of a driver that is gone.
     fn ended() -> Self {
         Self {
-            over: true,
+            stopped: true,
             ..Self::default()
         }
     }
 }
 
-struct Life {
-    shared: Arc<Shared>,
+struct StopOnDrop {
+    shared: Arc<DriverShared>,
 }
 
 impl ClusterMembership {
@@ -149,26 +149,26 @@ impl ClusterMembership {
         config.trim_seeds()?;
         // Names are looked up later: one that does not resolve, or not yet, holds up no start.
         let seeds: Vec<SocketAddr> = config.seeds.iter().filter_map(|s| s.parse().ok()).collect();
-        let addr = advertised(&config, local_addr, &seeds);
+        let addr = initial_advertise_addr(&config, local_addr, &seeds);
         let name = config.name.clone().unwrap_or_else(random_name);
         let id = NodeId::new(name, unix_millis());
         let started = Instant::now();
         let engine = Engine::new(config.clone(), id, addr, crate::Time::ZERO, random_u64())?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(DriverShared {
             engine: Mutex::new(engine),
             runtime: runtime.clone(),
             started,
             wake: Notify::new(),
             stop: Notify::new(),
             socket_errors: AtomicU64::new(0),
-            events: Mutex::new(Subscribers::None),
-            state: watch::Sender::new(State::default()),
-            seeds: Mutex::new(Seeds::new(config.seeds.clone(), local_addr)),
+            events: Mutex::new(EventChannel::Unused),
+            state: watch::Sender::new(DriverState::default()),
+            seeds: Mutex::new(SeedList::new(config.seeds.clone(), local_addr)),
             config,
         });
         runtime.spawn(run(Arc::clone(&shared), socket));
         Ok(Self {
-            _life: Arc::new(Life {
+            _stop_on_drop: Arc::new(StopOnDrop {
                 shared: Arc::clone(&shared),
             }),
             shared,
@@ -189,17 +189,17 @@ impl ClusterMembership {
     /// [`JoinError::ClockSkew`] if that is because the clocks are too far apart.
     /// [`JoinError::Superseded`] if a newer node has this node's name.
     /// [`JoinError::InvalidSeed`] for what can never be a seed.
-    /// [`JoinError::Gone`] if the node has left.
+    /// [`JoinError::Stopped`] if the node has left.
     pub async fn join<S: Into<String>>(
         &self,
         seeds: impl IntoIterator<Item = S>,
-    ) -> Result<Joined, JoinError> {
+    ) -> Result<JoinOutcome, JoinError> {
         let mut state = self.shared.state.subscribe();
         let seeds: Vec<String> = seeds.into_iter().map(Into::into).collect();
         let seeds = seed::parse_all(&seeds)
             .map_err(|(seed, reason)| JoinError::InvalidSeed { seed, reason })?;
         self.shared.seeds.lock().add(seeds);
-        self.shared.note_reach();
+        self.shared.update_seed_reachability();
         if self.shared.seeds().is_none() {
             self.shared
                 .engine
@@ -210,8 +210,8 @@ impl ClusterMembership {
         }
         self.shared.wake.notify_one();
         let settled = state.wait_for(|state| {
-            let is_in_vain = state.out_of_reach && !state.joined;
-            (state.joined && state.whole) || state.superseded || state.over || is_in_vain
+            let is_in_vain = state.seeds_unreachable && !state.joined;
+            (state.joined && state.view_complete) || state.superseded || state.stopped || is_in_vain
         });
         let settled = {
             // So that it may be waited for on a thread without a runtime.
@@ -220,17 +220,20 @@ impl ClusterMembership {
         };
         let settled = settled.await;
         // Without the guard of the state that it may hold.
-        let settled = settled.map(|state| state.map_or_else(|_| State::ended(), |state| *state));
+        let settled =
+            settled.map(|state| state.map_or_else(|_| DriverState::ended(), |state| *state));
         let is_in = self.shared.state.borrow().joined;
         match settled {
-            Ok(State { joined: true, .. }) if self.live_count() == 1 => Ok(Joined::Alone),
-            Ok(State { joined: true, .. }) => Ok(Joined::Whole),
+            Ok(DriverState { joined: true, .. }) if self.live_count() == 1 => {
+                Ok(JoinOutcome::Alone)
+            }
+            Ok(DriverState { joined: true, .. }) => Ok(JoinOutcome::Complete),
             Ok(state) => Err(match self.state() {
                 MembershipState::Superseded { by, addr } => JoinError::Superseded { by, addr },
-                _ if state.over => JoinError::Gone,
+                _ if state.stopped => JoinError::Stopped,
                 _ => self.shared.join_failure(),
             }),
-            Err(_) if is_in => Ok(Joined::Partial),
+            Err(_) if is_in => Ok(JoinOutcome::Partial),
             Err(_) => Err(self.shared.join_failure()),
         }
     }
@@ -250,7 +253,7 @@ impl ClusterMembership {
         self.leave_within(Duration::MAX).await
     }
 
-    /// Like [`leave`](Self::leave), but waits for acknowledgements for `within` at most, if the
+    /// Like [`leave`](Self::leave), but waits for acknowledgements for `grace` at most, if the
     /// leave timeout is longer. Unlike a future that is dropped, it counts those that came.
     ///
     /// # Errors
@@ -270,7 +273,7 @@ impl ClusterMembership {
         self.shared.wake.notify_one();
         // The engine ends every leave; the driver that ends without it has none to wait for.
         let left = state
-            .wait_for(|state| state.over)
+            .wait_for(|state| state.stopped)
             .await
             .ok()
             .and_then(|state| state.left);
@@ -327,14 +330,14 @@ impl ClusterMembership {
     pub fn subscribe(&self) -> EventStream {
         let mut subscribers = self.shared.events.lock();
         let receiver = match &*subscribers {
-            Subscribers::Some(events) => events.subscribe(),
-            Subscribers::None => {
+            EventChannel::Open(events) => events.subscribe(),
+            EventChannel::Unused => {
                 let (events, receiver) = broadcast::channel(self.shared.config.event_capacity);
-                *subscribers = Subscribers::Some(events);
+                *subscribers = EventChannel::Open(events);
                 receiver
             }
             // Closed from the start.
-            Subscribers::Over => broadcast::Sender::new(1).subscribe(),
+            EventChannel::Closed => broadcast::Sender::new(1).subscribe(),
         };
         EventStream { receiver }
     }
@@ -344,7 +347,7 @@ impl ClusterMembership {
     pub fn state(&self) -> MembershipState {
         let state = self.shared.engine.lock().state();
         let driver = *self.shared.state.borrow();
-        match driver.over && driver.left.is_none() {
+        match driver.stopped && driver.left.is_none() {
             true => MembershipState::Stopped,
             false => state,
         }
@@ -356,14 +359,14 @@ impl ClusterMembership {
     }
 
     /// This node as others see it.
-    pub fn me(&self) -> Member {
-        self.shared.engine.lock().me()
+    pub fn local_member(&self) -> Member {
+        self.shared.engine.lock().local_member()
     }
 
     /// Every member that is tracked, this node first, failed and left ones too.
     pub fn members(&self) -> Vec<Member> {
         let engine = self.shared.engine.lock();
-        std::iter::once(engine.me())
+        std::iter::once(engine.local_member())
             .chain(engine.members())
             .collect()
     }
@@ -411,7 +414,7 @@ impl ClusterMembership {
     ///
     /// Looks at every member, so ask when an event says that something changed, or a few times a
     /// second, rather than for every request.
-    pub fn may_serve(&self, policy: &Policy) -> Verdict {
+    pub fn may_serve(&self, policy: &SplitBrainPolicy) -> Decision {
         let mut engine = self.shared.engine.lock();
         engine.watch_policy(policy);
         engine.may_serve(policy, self.shared.now())
@@ -438,7 +441,7 @@ impl ClusterMembership {
         edit: impl FnOnce(&Tags) -> Result<Tags, TagError>,
     ) -> Result<(), TagError> {
         let mut engine = self.shared.engine.lock();
-        let tags = edit(&engine.me().tags)?;
+        let tags = edit(&engine.local_member().tags)?;
         engine.set_tags(self.shared.now(), tags)?;
         self.shared.wake.notify_one();
         Ok(())
@@ -453,7 +456,7 @@ impl fmt::Debug for ClusterMembership {
     }
 }
 
-impl Shared {
+impl DriverShared {
     /// Hands the engine's events to the subscribers and to those who wait.
     pub(super) fn publish(&self) {
         loop {
@@ -461,13 +464,13 @@ impl Shared {
                 let mut engine = self.engine.lock();
                 let event = engine.poll_event();
                 let superseded = matches!(engine.state(), MembershipState::Superseded { .. });
-                let next = (engine.is_joined(), engine.is_view_whole(), superseded);
-                (event, next, engine.has_founded())
+                let next = (engine.is_joined(), engine.is_view_complete(), superseded);
+                (event, next, engine.has_bootstrapped())
             };
             let mut is_new = false;
             self.state.send_if_modified(|state| {
-                let before = (state.joined, state.whole, state.superseded);
-                (state.joined, state.whole, state.superseded) = next;
+                let before = (state.joined, state.view_complete, state.superseded);
+                (state.joined, state.view_complete, state.superseded) = next;
                 is_new = next.0 && !before.0;
                 before != next
             });
@@ -475,44 +478,44 @@ impl Shared {
                 self.log_joined(founded);
             }
             let Some(event) = event else { return };
-            report::log(&event);
+            event_log::log(&event);
             if let Event::Left { acknowledged } = event {
                 self.state
                     .send_modify(|state| state.left = Some(acknowledged));
             }
             let mut subscribers = self.events.lock();
-            if let Subscribers::Some(events) = &*subscribers
+            if let EventChannel::Open(events) = &*subscribers
                 && events.send(event).is_err()
             {
                 // The last of them is gone.
-                *subscribers = Subscribers::None;
+                *subscribers = EventChannel::Unused;
             }
         }
     }
 
     /// Tells those who wait for a seed whether any can be sent to, as far as they resolve.
-    pub(super) fn note_reach(&self) {
-        let out_of_reach = self.seeds.lock().are_out_of_reach();
+    pub(super) fn update_seed_reachability(&self) {
+        let out_of_reach = self.seeds.lock().are_unreachable();
         let is_new = self.state.send_if_modified(|state| {
-            std::mem::replace(&mut state.out_of_reach, out_of_reach) != out_of_reach
+            std::mem::replace(&mut state.seeds_unreachable, out_of_reach) != out_of_reach
         });
         if is_new && out_of_reach {
-            let seeds = list(&self.seed_failures());
+            let seeds = format_seed_failures(&self.seed_failures());
             tracing::warn!(%seeds, "no seed can be sent to from here");
         }
     }
 
     /// Nothing will happen any more.
     pub(super) fn close(&self) {
-        *self.events.lock() = Subscribers::Over;
+        *self.events.lock() = EventChannel::Closed;
         self.state.send_modify(|state| {
             state.joined = false;
-            state.over = true;
+            state.stopped = true;
         });
     }
 }
 
-impl Drop for Life {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.shared.stop.notify_one();
     }

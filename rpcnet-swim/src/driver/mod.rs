@@ -1,19 +1,19 @@
 //! The tokio driver: feeds the engine from a socket and a clock.
 
 mod advertise;
+mod event_log;
+mod event_loop;
 mod events;
-mod lookup;
+mod force_leave;
 mod membership;
 mod outbound;
 mod outcome;
-mod remove;
-mod report;
-mod run;
-mod seeds;
+mod seed_list;
+mod seed_resolver;
+mod send_error;
 mod socket;
-mod too_large;
 
 pub use self::events::EventStream;
 pub use self::membership::ClusterMembership;
-pub use self::outcome::{JoinError, Joined, LeaveError, SeedFailure, StartError};
+pub use self::outcome::{JoinError, JoinOutcome, LeaveError, SeedFailure, StartError};
 pub use self::socket::DatagramSocket;

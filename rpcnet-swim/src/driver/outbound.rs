@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::membership::Shared;
+use super::membership::DriverShared;
 use super::socket::DatagramSocket;
 
 /// The datagram that the socket had no room for; those behind it wait in the engine.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    blocked: Option<Blocked>,
+    blocked: Option<BlockedDatagram>,
     /// The socket is of IPv6, which reaches IPv4 addresses by their mapped form.
     is_v6: bool,
 }
 
 #[derive(Debug)]
-struct Blocked {
+struct BlockedDatagram {
     to: SocketAddr,
     datagram: Vec<u8>,
     since: Instant,
@@ -48,7 +48,7 @@ impl Outbound {
     /// Then the task is woken when it has.
     pub(super) fn poll_flush(
         &mut self,
-        shared: &Shared,
+        shared: &DriverShared,
         socket: &dyn DatagramSocket,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
@@ -70,11 +70,11 @@ impl Outbound {
             };
             match socket.poll_send(cx, &datagram, self.destination(to)) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => shared.note_send_error(&error, to, datagram.len()),
+                Poll::Ready(Err(error)) => shared.handle_send_error(&error, to, datagram.len()),
                 Poll::Pending => {
                     let since = since.unwrap_or_else(Instant::now);
                     if since.elapsed() <= SEND_WAIT_MAX {
-                        self.blocked = Some(Blocked {
+                        self.blocked = Some(BlockedDatagram {
                             to,
                             datagram,
                             since,
@@ -82,7 +82,7 @@ impl Outbound {
                         return Poll::Pending;
                     }
                     // What waits longer is out of date when it leaves.
-                    shared.note_unsent(datagram);
+                    shared.drop_queued_datagrams(datagram);
                     continue;
                 }
             }
@@ -93,7 +93,7 @@ impl Outbound {
     /// Resolves when the socket may have room for the datagram that waits; never if none does.
     pub(super) fn poll_unblocked(
         &mut self,
-        shared: &Shared,
+        shared: &DriverShared,
         socket: &dyn DatagramSocket,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
@@ -104,12 +104,12 @@ impl Outbound {
     }
 }
 
-impl Shared {
+impl DriverShared {
     /// Drops and counts everything that waits for a socket without room.
-    fn note_unsent(&self, datagram: Vec<u8>) {
+    fn drop_queued_datagrams(&self, datagram: Vec<u8>) {
         let mut next = Some(datagram);
         while let Some(datagram) = next {
-            self.note_socket_error(&io::ErrorKind::WouldBlock.into());
+            self.count_socket_error(&io::ErrorKind::WouldBlock.into());
             let mut engine = self.engine.lock();
             engine.recycle(datagram);
             next = engine.poll_transmit().map(|(_, datagram)| datagram);

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::cluster_mismatch::ClusterMismatch;
 use crate::error::{ConfigError, JoinRefusal};
 use crate::id::NodeId;
-use crate::refusal::DatagramRefusal;
 use crate::seed::SeedSyntaxError;
 
 /// Why a node could not be started.
@@ -34,9 +34,9 @@ pub enum StartError {
 /// How a node is in, when [`join`](crate::ClusterMembership::join) is back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Joined {
+pub enum JoinOutcome {
     /// Its view has agreed with that of another member: it knows of everybody.
-    Whole,
+    Complete,
     /// It was let in, and the join timeout was over before its view agreed with that of another
     /// member: it may not know of everybody yet.
     Partial,
@@ -49,7 +49,7 @@ pub enum Joined {
 #[non_exhaustive]
 pub enum JoinError {
     /// No seed let it in yet. It goes on trying.
-    #[error("no seed let this node in ({})", list(seeds))]
+    #[error("no seed let this node in ({})", format_seed_failures(seeds))]
     NoSeedAnswered {
         /// Each seed and what came of it.
         seeds: Vec<(String, SeedFailure)>,
@@ -95,7 +95,7 @@ pub enum JoinError {
     },
     /// The node has left, or its runtime is gone. Start a new one.
     #[error("the node has left the cluster or was stopped")]
-    Gone,
+    Stopped,
 }
 
 impl JoinError {
@@ -112,7 +112,7 @@ impl JoinError {
             Self::InvalidSeed { .. }
             | Self::ClockSkew { .. }
             | Self::Superseded { .. }
-            | Self::Gone => false,
+            | Self::Stopped => false,
         }
     }
 }
@@ -123,7 +123,7 @@ impl SeedFailure {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Unresolved(_) | Self::NoAnswer => true,
-            Self::OtherFamily { .. } | Self::Refused(_) => false,
+            Self::AddressFamilyMismatch { .. } | Self::Refused(_) => false,
         }
     }
 }
@@ -143,7 +143,7 @@ pub enum SeedFailure {
     #[error(
         "its address family is not that of {bound}, where this node is bound; [::] reaches both"
     )]
-    OtherFamily {
+    AddressFamilyMismatch {
         /// What the seed resolves to.
         seed: SocketAddr,
         /// Where this node listens.
@@ -151,7 +151,7 @@ pub enum SeedFailure {
     },
     /// The node there is of another cluster, as far as it says: the cluster names or keys differ.
     #[error("refuses this node: {0}")]
-    Refused(DatagramRefusal),
+    Refused(ClusterMismatch),
 }
 
 /// Why leaving was not clean.
@@ -166,7 +166,7 @@ pub enum LeaveError {
     },
 }
 
-pub(super) fn list(seeds: &[(String, SeedFailure)]) -> String {
+pub(super) fn format_seed_failures(seeds: &[(String, SeedFailure)]) -> String {
     let seeds: Vec<_> = seeds
         .iter()
         .map(|(seed, failure)| format!("{seed}: {failure}"))
@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn what_has_to_be_changed_here_is_not_retryable() {
-        use DatagramRefusal::{NoKey, OtherCluster, OtherKey};
-        for refusal in [OtherCluster, OtherKey, NoKey] {
+        use ClusterMismatch::{ClusterKey, ClusterName, MissingKey};
+        for refusal in [ClusterName, ClusterKey, MissingKey] {
             let refused = SeedFailure::Refused(refusal);
             assert!(!is_retryable(&[refused.clone(), refused.clone()]));
             // Another seed may be of the right cluster.

@@ -7,24 +7,24 @@
 //! out of reach. As long as pings arrive nothing is asked and nothing is sent: proof costs nothing.
 
 mod conflict;
-mod watch;
+mod tracker;
 
 use std::net::{IpAddr, SocketAddr};
 
-pub(crate) use self::watch::AddressWatch;
-use self::watch::{Notice, QUORUM};
+pub(crate) use self::tracker::AddressTracker;
+use self::tracker::{AddressNotice, OBSERVERS_MIN};
 use super::{Engine, Phase, Sender};
 use crate::error::ConfigError;
 use crate::event::{AddressStatus, Event, MemberState};
 use crate::time::Time;
-use crate::usable::is_usable;
+use crate::unicast::is_usable;
 use crate::wire::{Claim, Payload, Record};
 
 /// The address that this node advertises.
 impl Engine {
     /// The address that others are told to send to.
     pub fn addr(&self) -> SocketAddr {
-        self.me.addr
+        self.local.addr
     }
 
     /// Whether the advertised address leads to this node, by the pings that arrive.
@@ -43,11 +43,11 @@ impl Engine {
         now: Time,
         mut addr: SocketAddr,
     ) -> Result<(), ConfigError> {
-        let now = self.inner_time(now);
+        let now = self.running_time(now);
         if addr.port() == 0 {
-            addr.set_port(self.me.addr.port());
+            addr.set_port(self.local.addr.port());
         }
-        let addr = as_told(addr);
+        let addr = advertised_form(addr);
         if !is_usable(addr) {
             return Err(ConfigError::UnusableAdvertiseAddr { addr });
         }
@@ -60,12 +60,12 @@ impl Engine {
     /// were not at the start. Without effect on an address that was set by hand, that a peer has
     /// seen, or that members know.
     pub fn suggest_advertise_addr(&mut self, addr: SocketAddr) {
-        let addr = as_told(addr);
+        let addr = advertised_form(addr);
         let address = &self.address;
         let open = !address.fixed && address.guessed && address.changed_at.is_none();
         let alone = self.table.live().is_empty();
-        if open && alone && is_usable(addr) && addr != self.me.addr {
-            self.me.addr = addr;
+        if open && alone && is_usable(addr) && addr != self.local.addr {
+            self.local.addr = addr;
             // One whose welcome is under way may know it.
             self.raise_incarnation(self.last_now);
         }
@@ -73,7 +73,7 @@ impl Engine {
 
     /// A ping came: it was sent to the advertised address, which leads here.
     pub(super) fn note_pinged(&mut self, now: Time) {
-        let gap = GAP_ROUNDS * self.config.probe_interval;
+        let gap = PING_GAP_ROUNDS * self.config.probe_interval;
         let address = &mut self.address;
         let in_row = now.since(address.pinged_at) <= gap;
         address.pings = if in_row {
@@ -95,10 +95,10 @@ impl Engine {
         let was = std::mem::replace(&mut address.status, AddressStatus::Reachable);
         address.claimant = None;
         if was.is_problem() {
-            let addr = self.me.addr;
+            let addr = self.local.addr;
             self.emit(Event::AddressReachable { addr });
         }
-        self.declare_unreachable(now, false);
+        self.set_self_unreachable(now, false);
     }
 
     /// A ping of this node was answered: its datagrams go out, and answers come in.
@@ -123,7 +123,7 @@ impl Engine {
     }
 
     /// Looks whether pings arrive, once in a probe interval.
-    pub(super) fn watch_address(&mut self, now: Time) {
+    pub(super) fn check_address(&mut self, now: Time) {
         if self.phase != Phase::Active || self.rules().is_rival() {
             return;
         }
@@ -131,12 +131,12 @@ impl Engine {
             // Nobody is there to ping.
             self.address.pinged_at = now;
             self.address.answers = 0;
-            self.watch_claimant(now);
+            self.check_claimant(now);
             if self.join.joined && self.address.status == AddressStatus::Unreachable {
                 // Those who could not reach it are gone.
                 self.address.status = AddressStatus::Unconfirmed;
-                self.declare_unreachable(now, false);
-                let addr = self.me.addr;
+                self.set_self_unreachable(now, false);
+                let addr = self.local.addr;
                 self.emit(Event::AddressReachable { addr });
             }
             return;
@@ -145,9 +145,9 @@ impl Engine {
         let keep = OBSERVED_ROUNDS * unit;
         let address = &mut self.address;
         address.observed.retain(|_, (_, at)| now.since(*at) <= keep);
-        self.watch_claimant(now);
+        self.check_claimant(now);
         let silent = now.since(self.address.pinged_at);
-        if silent < GAP_ROUNDS * unit || self.address.answers < ANSWERS_MIN / 2 {
+        if silent < PING_GAP_ROUNDS * unit || self.address.answers < ANSWERS_MIN / 2 {
             return;
         }
         self.ask_for_address(now);
@@ -171,16 +171,16 @@ impl Engine {
         }
         self.address.status = AddressStatus::Unreachable;
         self.address.pings = 0;
-        let observed = seen.or_else(|| self.address.candidate(self.me.addr, 1));
-        let addr = self.me.addr;
+        let observed = seen.or_else(|| self.address.candidate(self.local.addr, 1));
+        let addr = self.local.addr;
         self.emit(Event::AddressUnreachable { addr, observed });
-        self.declare_unreachable(now, true);
+        self.set_self_unreachable(now, true);
     }
 
     /// Says in this node's own record whether it finds itself out of reach.
-    fn declare_unreachable(&mut self, now: Time, unreachable: bool) {
-        if self.me.unreachable != unreachable {
-            self.me.unreachable = unreachable;
+    fn set_self_unreachable(&mut self, now: Time, unreachable: bool) {
+        if self.local.unreachable != unreachable {
+            self.local.unreachable = unreachable;
             self.raise_incarnation(now);
         }
     }
@@ -193,13 +193,13 @@ impl Engine {
             return;
         }
         self.address.asked_at = Some(now);
-        for key in self.sample_live(QUORUM, |_, _| true) {
+        for key in self.sample_live(OBSERVERS_MIN, |_, _| true) {
             self.send_to(key, Payload::AddrRequest);
         }
     }
 
     /// Tells a member what address it is seen at, as it asked or because something is wrong with it.
-    pub(super) fn tell_observed(&mut self, sender: Sender) {
+    pub(super) fn send_observed(&mut self, sender: Sender) {
         let (echo, addr) = (sender.counter, sender.addr);
         self.reply(sender, Payload::AddrObserved { echo, addr });
     }
@@ -229,18 +229,18 @@ impl Engine {
 
     /// The first peer that this node speaks to sees it at `addr`: before anybody knows it at the
     /// address that was guessed, it takes that one.
-    pub(super) fn note_challenged(&mut self, now: Time, addr: SocketAddr) {
+    pub(super) fn note_seen_by_first_peer(&mut self, now: Time, addr: SocketAddr) {
         let address = &self.address;
         let alone = self.table.live().is_empty() && !self.join.joined;
         let open = address.guessed && !address.fixed && address.changed_at.is_none();
-        let nears = addr.ip().is_loopback() && !self.me.addr.ip().is_loopback();
+        let nears = addr.ip().is_loopback() && !self.local.addr.ip().is_loopback();
         if alone && is_usable(addr) && !nears {
-            if open && addr != self.me.addr {
-                self.me.addr = addr;
+            if open && addr != self.local.addr {
+                self.local.addr = addr;
                 self.address.changed_at = Some(now);
                 self.raise_incarnation(now);
             }
-            let leaves_host = self.me.addr.ip().is_loopback() && !addr.ip().is_loopback();
+            let leaves_host = self.local.addr.ip().is_loopback() && !addr.ip().is_loopback();
             if leaves_host && self.address.fixed {
                 self.report_unreachable(now, Some(addr));
             }
@@ -252,14 +252,14 @@ impl Engine {
         if self.address.fixed || self.phase != Phase::Active {
             return;
         }
-        let own = self.me.addr;
+        let own = self.local.addr;
         let live = self.table.live().len();
         let Some(addr) = self.address.candidate(own, live) else {
             return;
         };
         let (own_host, host) = (own.ip().is_loopback(), addr.ip().is_loopback());
         let unit = self.config.probe_interval;
-        let silent = now.since(self.address.pinged_at) >= GAP_ROUNDS * unit;
+        let silent = now.since(self.address.pinged_at) >= PING_GAP_ROUNDS * unit;
         let settled = |at| now.since(at) >= SILENT_ROUNDS * unit;
         let works = !silent || !self.address.changed_at.is_none_or(settled);
         // What is on this host alone is no address for others, whoever pings it.
@@ -269,10 +269,10 @@ impl Engine {
     }
 
     fn move_to(&mut self, now: Time, addr: SocketAddr) {
-        if addr == self.me.addr {
+        if addr == self.local.addr {
             return;
         }
-        self.me.addr = addr;
+        self.local.addr = addr;
         let address = &mut self.address;
         address.observed.clear();
         address.claimant = None;
@@ -283,7 +283,7 @@ impl Engine {
         }
         self.stats.address_changes += 1;
         self.raise_incarnation(now);
-        self.emit(Event::NodeUpdated(self.me()));
+        self.emit(Event::NodeUpdated(self.local_member()));
     }
 
     /// A fresh datagram of a member came from elsewhere than where it is probed. If something is
@@ -295,35 +295,37 @@ impl Engine {
         let advertised = entry.addr();
         let leaves_host = advertised.ip().is_loopback() && !sender.addr.ip().is_loopback();
         let is_well = entry.state == MemberState::Alive
-            && !entry.silent
-            && entry.case().unanswered == 0
+            && !entry.unanswering
+            && entry.faults().unanswered == 0
             && !entry.is_unreachable();
-        let from = now - GAP_ROUNDS * self.config.probe_interval;
+        let from = now - PING_GAP_ROUNDS * self.config.probe_interval;
         if (!is_well || leaves_host)
             && self
                 .address
-                .take_turn(now, sender.key, Notice::Source, from)
+                .should_notify(now, sender.key, AddressNotice::Source, from)
         {
-            self.tell_observed(sender);
+            self.send_observed(sender);
         }
     }
 
     /// A failed member that is held back says that it moved: it is dialled there, or it could not
     /// prove that it is back.
-    pub(super) fn dial_elsewhere(&mut self, now: Time, key: u64, addr: SocketAddr) {
+    pub(super) fn redial_at_new_addr(&mut self, now: Time, key: u64, addr: SocketAddr) {
         self.table.update(now, key, |entry| {
             entry.set_addr(addr);
             // What it lost at the other address says nothing about this one.
-            let case = entry.case_mut();
-            case.hold_until = now;
-            case.redial_at = now;
+            let case = entry.faults_mut();
+            case.held_until = now;
+            case.next_redial_at = now;
         });
     }
 
     /// Whether `echo` is the counter of something that this node sent lately.
     pub(super) fn is_recent(&self, echo: u64) -> bool {
-        let oldest = self.counter.saturating_sub(super::join::ECHO_AGE_MAX);
-        (oldest..=self.counter).contains(&echo)
+        let oldest = self
+            .datagram_counter
+            .saturating_sub(super::join::ECHO_AGE_MAX);
+        (oldest..=self.datagram_counter).contains(&echo)
     }
 }
 
@@ -338,7 +340,7 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
 
 /// An address of this node as others are told it: in canonical form, without the scope of IPv6,
 /// which means something on this host alone.
-pub(super) fn as_told(addr: SocketAddr) -> SocketAddr {
+pub(super) fn advertised_form(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
@@ -346,7 +348,7 @@ pub(super) fn as_told(addr: SocketAddr) -> SocketAddr {
 const OBSERVED_ROUNDS: u32 = 60;
 /// A time without a ping after which pings no longer arrive in a row, in probe intervals: one and
 /// a half are to be expected in each.
-const GAP_ROUNDS: u32 = 3;
+const PING_GAP_ROUNDS: u32 = 3;
 /// A time without a ping after which the address leads nowhere, if pings of this node are answered;
 /// also the least time between two questions, and between two changes. In probe intervals.
 const SILENT_ROUNDS: u32 = 10;

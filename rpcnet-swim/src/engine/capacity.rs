@@ -5,7 +5,7 @@
 //! receives at its address takes the place of a member that this node never heard itself: of
 //! that one there is only hearsay. A newcomer known by hearsay alone takes nobody's place.
 
-use super::merge::Source;
+use super::merge::RecordSource;
 use super::{Engine, Sender};
 use crate::error::JoinRefusal;
 use crate::event::{Event, MemberState};
@@ -15,32 +15,34 @@ use crate::wire::Payload;
 /// What happened at the bound since it was told last.
 #[derive(Debug, Default)]
 pub(super) struct Capacity {
-    told_at: Option<Time>,
+    reported_at: Option<Time>,
     evicted: u64,
     refused: u64,
 }
 
 impl Engine {
     /// Whether there is room for one more member, which is made if need be.
-    pub(super) fn make_room(&mut self, now: Time, source: Source) -> bool {
+    pub(super) fn make_room(&mut self, now: Time, source: RecordSource) -> bool {
         if self.table.len() < self.config.members_max {
             return true;
         }
         // Nobody is forgotten out of a cut, or a minority would become a majority.
-        let gone = self.table.longest_gone(|key| !self.is_kept(now, key));
+        let gone = self
+            .table
+            .longest_gone(|key| !self.is_kept_for_partition(now, key));
         let found = match gone {
-            None if source == Source::Hello => self.table.find_unheard(),
+            None if source == RecordSource::Hello => self.table.find_unheard(),
             found => found,
         };
         let Some(key) = found else {
             self.stats.members_refused += 1;
             self.capacity.refused += 1;
-            self.tell_full(now);
+            self.emit_table_full(now);
             return false;
         };
-        self.queue.remove(key);
+        self.gossip_queue.remove(key);
         #[cfg(feature = "sim")]
-        self.rival.trials.end(key);
+        self.rival.suspicion_timers.cancel(key);
         if let Some(entry) = self.table.remove(key) {
             self.stats.members_evicted += 1;
             self.capacity.evicted += 1;
@@ -50,10 +52,10 @@ impl Engine {
                 member.state = MemberState::Failed;
                 self.emit(Event::NodeFailed(member));
             } else {
-                self.join.remember(entry.addr());
+                self.join.remember_addr(entry.addr());
             }
         }
-        self.tell_full(now);
+        self.emit_table_full(now);
         true
     }
 
@@ -78,7 +80,7 @@ impl Engine {
 
     /// A seed does not let this node in.
     pub(super) fn on_join_refused(&mut self, sender: Sender, echo: u64, reason: JoinRefusal) {
-        if !self.join.take_hello(echo, sender.addr) {
+        if !self.join.accept_hello_answer(echo, sender.addr) {
             self.stats.dropped.unexpected += 1;
             return;
         }
@@ -100,15 +102,15 @@ impl Engine {
     }
 
     /// Tells that the table is full, seldom.
-    fn tell_full(&mut self, now: Time) {
-        let interval = FULL_TOLD_ROUNDS * self.config.probe_interval;
+    fn emit_table_full(&mut self, now: Time) {
+        let interval = FULL_REPORT_ROUNDS * self.config.probe_interval;
         let is_due = |at| now.since(at) >= interval;
-        if self.capacity.told_at.is_none_or(is_due) {
+        if self.capacity.reported_at.is_none_or(is_due) {
             let Capacity {
                 evicted, refused, ..
             } = self.capacity;
             self.capacity = Capacity {
-                told_at: Some(now),
+                reported_at: Some(now),
                 ..Capacity::default()
             };
             self.emit(Event::TableFull {
@@ -121,4 +123,4 @@ impl Engine {
 }
 
 /// How often it is told that the table is full, in probe intervals.
-const FULL_TOLD_ROUNDS: u32 = 30;
+const FULL_REPORT_ROUNDS: u32 = 30;

@@ -23,9 +23,9 @@ pub(crate) struct WallClock {
 
 /// Clocks that were found too far apart.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Skew {
+pub(crate) struct ClockSkewTracker {
     /// The last event about it.
-    told_at: Option<Time>,
+    reported_at: Option<Time>,
     /// A member refused this node's epoch, or this node could not hear one that is in: which, and
     /// how far apart the clocks are.
     refusal: Option<(SocketAddr, Duration)>,
@@ -70,12 +70,12 @@ impl Engine {
     pub(super) fn epoch_limit(&self, now: Time) -> u64 {
         // Inner time stands still while the process is stopped, the wall clock does not.
         let slack = u64::try_from(EPOCH_SLACK.as_millis()).unwrap_or(u64::MAX);
-        self.clock.read(now + self.stalled).saturating_add(slack)
+        self.clock.read(now + self.stall_time).saturating_add(slack)
     }
 
     /// The one door for epochs from the network: lets a message pass without the records whose
     /// epoch is too far ahead, or not at all if it is from such a life or about one.
-    pub(super) fn bound_epochs(
+    pub(super) fn drop_future_epochs(
         &mut self,
         now: Time,
         sender: Sender,
@@ -84,19 +84,19 @@ impl Engine {
         let limit = self.epoch_limit(now);
         if sender.epoch > limit {
             self.stats.dropped.future_epoch += 1;
-            self.note_skew(now, sender.addr, sender.epoch, false);
+            self.record_clock_skew(now, sender.addr, sender.epoch, false);
             if matches!(payload, Payload::Hello { .. }) {
                 // Smaller than the hello, so it is of no use to reflect.
-                let clock = self.clock.read(now + self.stalled);
+                let clock = self.clock.read(now + self.stall_time);
                 let echo = sender.counter;
                 self.reply(sender, Payload::ClockSkew { echo, clock });
             }
             return None;
         }
-        let (refused, is_sound) = payload.retain_epochs(limit);
+        let (refused, is_sound) = payload.remove_future_epochs(limit);
         if let Some((addr, epoch)) = refused.first {
             self.stats.future_records += refused.count;
-            self.note_skew(now, addr, epoch, false);
+            self.record_clock_skew(now, addr, epoch, false);
         }
         if !is_sound {
             self.stats.dropped.future_epoch += 1;
@@ -108,29 +108,33 @@ impl Engine {
     /// A member refuses this node's epoch.
     pub(super) fn on_clock_skew(&mut self, now: Time, sender: Sender, echo: u64, clock: u64) {
         let slack = u64::try_from(EPOCH_SLACK.as_millis()).unwrap_or(u64::MAX);
-        let is_ahead = self.me.epoch > clock.saturating_add(slack);
-        if self.join.take_hello(echo, sender.addr) && is_ahead {
-            self.skew.refusal = Some((sender.addr, millis(self.me.epoch - clock)));
-            self.tell_skew(now, sender.addr, millis(self.me.epoch - clock), true);
+        let is_ahead = self.local.epoch > clock.saturating_add(slack);
+        if self.join.accept_hello_answer(echo, sender.addr) && is_ahead {
+            self.skew.refusal = Some((sender.addr, millis(self.local.epoch - clock)));
+            self.emit_clock_skew(now, sender.addr, millis(self.local.epoch - clock), true);
         } else {
             self.stats.dropped.unexpected += 1;
         }
     }
 
-    fn note_skew(&mut self, now: Time, addr: SocketAddr, epoch: u64, is_own: bool) {
-        let clock = self.clock.read(now + self.stalled);
+    fn record_clock_skew(&mut self, now: Time, addr: SocketAddr, epoch: u64, is_own: bool) {
+        let clock = self.clock.read(now + self.stall_time);
         let ahead = millis(epoch.saturating_sub(clock));
         if !self.is_joined() {
             self.skew.refusal = Some((addr, ahead));
         }
-        self.tell_skew(now, addr, ahead, is_own);
+        self.emit_clock_skew(now, addr, ahead, is_own);
     }
 
     /// Not more often than once in a while, whoever sends how much of it; the rest is counted.
-    fn tell_skew(&mut self, now: Time, addr: SocketAddr, ahead: Duration, is_own: bool) {
+    fn emit_clock_skew(&mut self, now: Time, addr: SocketAddr, ahead: Duration, is_own: bool) {
         let pause = SKEW_EVENT_ROUNDS * self.config.probe_interval;
-        if self.skew.told_at.is_none_or(|at| now.since(at) >= pause) {
-            self.skew.told_at = Some(now);
+        if self
+            .skew
+            .reported_at
+            .is_none_or(|at| now.since(at) >= pause)
+        {
+            self.skew.reported_at = Some(now);
             self.emit(Event::ClockSkew {
                 addr,
                 ahead,
@@ -142,27 +146,27 @@ impl Engine {
     /// Time without the gaps in which the process was stopped. A deadline missed by more than a
     /// scheduler's whim is such a gap: all deadlines shift by it, so that nobody is judged for
     /// what this node could not have heard.
-    pub(super) fn inner_time(&mut self, now: Time) -> Time {
-        let inner = (now - self.stalled).max(self.last_now);
+    pub(super) fn running_time(&mut self, now: Time) -> Time {
+        let inner = (now - self.stall_time).max(self.last_now);
         let mut shifted = inner;
-        if let Some(due) = self.timers.next().filter(|_| self.phase != Phase::Gone) {
+        if let Some(due) = self.timers.next().filter(|_| self.phase != Phase::Left) {
             let late = inner.since(due);
-            if late > self.stall_limit() && self.rules().stall_shift {
+            if late > self.stall_threshold() && self.rules().stall_shift {
                 // No further back than it has been: what lies before is due already.
                 let shift = inner.since(due.max(self.last_now));
-                self.stalled += shift;
+                self.stall_time += shift;
                 shifted = inner - shift;
                 self.stats.stalls += 1;
-                self.rounds
+                self.probe_rounds
                     .iter_mut()
-                    .for_each(|round| round.tainted = true);
+                    .for_each(|round| round.stalled = true);
             }
         }
         self.last_now = shifted.max(self.last_now);
         self.last_now
     }
 
-    fn stall_limit(&self) -> Duration {
+    fn stall_threshold(&self) -> Duration {
         (self.config.probe_interval / 4).max(STALL_MIN)
     }
 }

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::addr::Addr;
-use super::case::Case;
-use super::health::Pulse;
-use super::one_way::Reach;
+use super::compact_addr::CompactAddr;
+use super::fault_history::FaultHistory;
 use super::replay::ReplayWindow;
+use super::slowness::RttState;
 use super::suspicion::Evidence;
+use super::unreachable_members::UnreachableTracker;
 use crate::event::{Member, MemberState};
-use crate::id::{NodeId, life_key};
+use crate::id::{NodeId, instance_key};
 use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{Claim, KeySlot, Record};
@@ -21,24 +21,24 @@ pub(crate) struct Entry {
     pub(crate) name: Arc<str>,
     pub(crate) epoch: u64,
     pub(crate) incarnation: u32,
-    addr: Addr,
+    addr: CompactAddr,
     pub(crate) draining: bool,
     pub(crate) state: MemberState,
     pub(crate) tags: Tags,
     /// Start of this state, or of this life if it is live.
     pub(crate) since: Time,
-    pub(crate) window: ReplayWindow,
+    pub(crate) replay_window: ReplayWindow,
     /// It did not answer a round, or as a helper, and was not heard since.
-    pub(crate) silent: bool,
+    pub(crate) unanswering: bool,
     /// How long it took to answer our probes, and whether it calls itself slow.
-    pub(crate) pulse: Pulse,
+    pub(crate) rtt_state: RttState,
     /// Which key its datagrams are sealed with.
     pub(crate) sealed_with: Option<KeySlot>,
     /// Rare, so apart.
-    case: Option<Box<Case>>,
+    faults: Option<Box<FaultHistory>>,
     pub(super) key: u64,
     /// Place in the list of the live.
-    pub(super) live_at: u32,
+    pub(super) live_index: u32,
 }
 
 impl Entry {
@@ -52,65 +52,65 @@ impl Entry {
             state: MemberState::Alive,
             tags,
             since: now,
-            window: ReplayWindow::default(),
-            silent: false,
-            pulse: Pulse::new(record.slow, record.unreachable),
+            replay_window: ReplayWindow::default(),
+            unanswering: false,
+            rtt_state: RttState::new(record.slow, record.unreachable),
             sealed_with: None,
-            case: None,
+            faults: None,
             key: 0,
-            live_at: 0,
+            live_index: 0,
         }
     }
 
     /// Goes on with what is known of a newer life. Its tags are not.
-    pub(crate) fn begin_life(&mut self, record: &Record) {
+    pub(crate) fn start_new_instance(&mut self, record: &Record) {
         self.epoch = record.epoch;
         self.incarnation = record.incarnation;
         self.addr = record.addr.into();
         self.draining = record.draining;
-        self.pulse = Pulse::new(record.slow, record.unreachable);
-        self.window = ReplayWindow::default();
-        self.silent = false;
-        if let Some(case) = self.open_case() {
+        self.rtt_state = RttState::new(record.slow, record.unreachable);
+        self.replay_window = ReplayWindow::default();
+        self.unanswering = false;
+        if let Some(case) = self.existing_faults() {
             case.evidence = Evidence::NONE;
             case.unanswered = 0;
-            case.reach = Reach::NONE;
+            case.unreachable = UnreachableTracker::NONE;
             case.conflict_reported = false;
             case.counter_proof = None;
         }
     }
 
     /// What is held against it.
-    pub(crate) fn case(&self) -> &Case {
-        static NONE: Case = Case::NONE;
-        self.case.as_deref().unwrap_or(&NONE)
+    pub(crate) fn faults(&self) -> &FaultHistory {
+        static NONE: FaultHistory = FaultHistory::NONE;
+        self.faults.as_deref().unwrap_or(&NONE)
     }
 
-    /// The same to add something; [`Entry::open_case`] does to take something away.
-    pub(crate) fn case_mut(&mut self) -> &mut Case {
-        self.case.get_or_insert_default()
+    /// The same to add something; [`Entry::existing_faults`] does to take something away.
+    pub(crate) fn faults_mut(&mut self) -> &mut FaultHistory {
+        self.faults.get_or_insert_default()
     }
 
     /// What is held against it, if anything is.
-    pub(crate) fn open_case(&mut self) -> Option<&mut Case> {
-        self.case.as_deref_mut()
+    pub(crate) fn existing_faults(&mut self) -> Option<&mut FaultHistory> {
+        self.faults.as_deref_mut()
     }
 
     /// Forgets the case of a live member if there is nothing left of it.
-    pub(crate) fn close_case(&mut self) {
-        if self.state.is_live() && self.case().is_settled() {
-            self.case = None;
+    pub(crate) fn drop_clean_faults(&mut self) {
+        if self.state.is_live() && self.faults().is_clean() {
+            self.faults = None;
         }
     }
 
-    /// A fresh datagram of it came. Flaps before `flaps_from` no longer count.
-    pub(crate) fn heard(&mut self, sealed_with: Option<KeySlot>, flaps_from: Time) {
+    /// A fresh datagram of it came. Flaps before `flap_window_start` no longer count.
+    pub(crate) fn on_datagram(&mut self, sealed_with: Option<KeySlot>, flaps_from: Time) {
         self.sealed_with = sealed_with;
-        self.silent = false;
-        if let Some(case) = self.open_case() {
-            case.forgive_flaps(flaps_from);
-            case.reach.forget(flaps_from);
-            self.close_case();
+        self.unanswering = false;
+        if let Some(case) = self.existing_faults() {
+            case.expire_flaps(flaps_from);
+            case.unreachable.expire_refutations(flaps_from);
+            self.drop_clean_faults();
         }
     }
 
@@ -120,7 +120,7 @@ impl Entry {
     }
 
     /// The same for the table.
-    pub(super) fn compact_addr(&self) -> Addr {
+    pub(super) fn compact_addr(&self) -> CompactAddr {
         self.addr
     }
 
@@ -141,25 +141,25 @@ impl Entry {
         self.addr.is_validated |= self.addr() == addr;
     }
 
-    pub(crate) fn life(&self, key: u64) -> u64 {
-        life_key(key, self.epoch)
+    pub(crate) fn instance(&self, key: u64) -> u64 {
+        instance_key(key, self.epoch)
     }
 
     /// What we would tell others of it.
     pub(crate) fn record(&self) -> Record {
-        let claim = match (self.state, &self.case().suspicion) {
+        let claim = match (self.state, &self.faults().suspicion) {
             (MemberState::Suspect, Some(suspicion)) => Claim::Suspect(suspicion.suspectors),
             (MemberState::Failed, _) => Claim::Failed,
             (MemberState::Left, _) => Claim::Left,
             _ => Claim::Alive(self.tags.clone()),
         };
-        self.claiming(claim)
+        self.record_with(claim)
     }
 
     /// What the member itself has to hear so that it can refute it.
-    pub(crate) fn accusation(&self) -> Option<Record> {
+    pub(crate) fn record_to_refute(&self) -> Option<Record> {
         match self.state {
-            _ if self.case().claimed_failed => Some(self.claiming(Claim::Failed)),
+            _ if self.faults().claimed_failed => Some(self.record_with(Claim::Failed)),
             // One that is said to have left and speaks takes a new epoch.
             MemberState::Suspect | MemberState::Failed | MemberState::Left => Some(self.record()),
             MemberState::Alive => None,
@@ -168,18 +168,18 @@ impl Entry {
 
     /// That it is alive: its address and tags, whatever we believe.
     pub(crate) fn alive_record(&self) -> Record {
-        self.claiming(Claim::Alive(self.tags.clone()))
+        self.record_with(Claim::Alive(self.tags.clone()))
     }
 
-    fn claiming(&self, claim: Claim) -> Record {
+    fn record_with(&self, claim: Claim) -> Record {
         Record {
             name: self.name.clone(),
             epoch: self.epoch,
             incarnation: self.incarnation,
             addr: self.addr(),
             draining: self.draining,
-            slow: self.pulse.says_slow(),
-            unreachable: self.pulse.says_unreachable(),
+            slow: self.rtt_state.self_reports_slow(),
+            unreachable: self.rtt_state.self_reports_unreachable(),
             claim,
         }
     }

@@ -18,7 +18,7 @@ impl GossipQueue {
     /// There is news of `key`; if there was some already, it starts anew.
     pub(crate) fn push(&mut self, key: u64) {
         self.remove(key);
-        if self.places.len() >= MAX_QUEUED {
+        if self.places.len() >= QUEUE_LEN_MAX {
             // The most-transmitted goes: most have it already, and a sync brings it to the rest.
             if let Some(&(_, _, oldest)) = self.order.last() {
                 self.remove(oldest);
@@ -35,7 +35,7 @@ impl GossipQueue {
     }
 
     /// Whose news to send next.
-    pub(crate) fn first(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn in_send_order(&self) -> impl Iterator<Item = u64> {
         self.order.iter().map(|(_, _, key)| *key)
     }
 
@@ -82,7 +82,7 @@ pub(crate) fn retransmit_limit(mult: u32, live: usize) -> u32 {
 }
 
 /// Most members of whom there can be news at once.
-pub(crate) const MAX_QUEUED: usize = 16_384;
+pub(crate) const QUEUE_LEN_MAX: usize = 16_384;
 
 #[cfg(test)]
 mod tests {
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn fewest_sent_first_then_newest() {
-        let first = |queue: &GossipQueue| queue.first().collect::<Vec<_>>();
+        let first = |queue: &GossipQueue| queue.in_send_order().collect::<Vec<_>>();
         let mut queue = GossipQueue::default();
         for key in 1..=3 {
             queue.push(key);
@@ -110,18 +110,18 @@ mod tests {
         (1..=9).for_each(|key| queue.push(key));
         queue.mark_sent(6, 3);
         queue.retain(|key| key % 3 == 0);
-        assert_eq!(queue.first().collect::<Vec<_>>(), [9, 3, 6]);
+        assert_eq!(queue.in_send_order().collect::<Vec<_>>(), [9, 3, 6]);
         assert_eq!(queue.len(), 3);
     }
 
     #[test]
     fn a_full_queue_drops_what_was_sent_most() {
         let mut queue = GossipQueue::default();
-        (0..MAX_QUEUED as u64).for_each(|key| queue.push(key));
+        (0..QUEUE_LEN_MAX as u64).for_each(|key| queue.push(key));
         queue.mark_sent(77, 9);
         queue.push(u64::MAX);
-        assert_eq!(queue.places.len(), MAX_QUEUED);
-        assert_eq!(queue.order.len(), MAX_QUEUED);
+        assert_eq!(queue.places.len(), QUEUE_LEN_MAX);
+        assert_eq!(queue.order.len(), QUEUE_LEN_MAX);
         assert!(!queue.places.contains_key(&77));
     }
 

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::gossip::{GossipQueue, MAX_QUEUED};
-use super::health::{OVERDUE_MAX, WATCHED_MAX};
-use super::merge::Source;
-use super::probe::{RELAYS_MAX, ROUNDS_MAX};
-pub(crate) use super::shared::Shared;
+use super::gossip::{GossipQueue, QUEUE_LEN_MAX};
+pub(crate) use super::interner::Interner;
+use super::merge::RecordSource;
+use super::probe::{INDIRECT_PROBES_MAX, PROBE_ROUNDS_MAX};
+use super::slowness::{EXPIRED_ROUNDS_MAX, WATCHED_MAX};
 pub(crate) use super::suspicion::Evidence;
-use super::timers::Single;
+use super::timers::NamedTimer;
 use super::{Engine, Entry};
 use crate::config::ClusterConfig;
 use crate::event::MemberState;
@@ -20,18 +20,18 @@ use crate::wire::{Record, Suspectors};
 
 /// One thing that has a bound, and how full it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fill {
-    pub(crate) what: &'static str,
+pub(crate) struct Occupancy {
+    pub(crate) name: &'static str,
     pub(crate) count: usize,
     pub(crate) bound: usize,
 }
 
 /// A member as the view has it, without a copy.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sight<'a> {
+pub(crate) struct MemberView<'a> {
     pub(crate) key: u64,
     pub(crate) name: &'a str,
-    pub(crate) standing: Standing,
+    pub(crate) version: MemberVersion,
     pub(crate) addr: SocketAddr,
     pub(crate) draining: bool,
     pub(crate) tags: &'a Tags,
@@ -39,7 +39,7 @@ pub(crate) struct Sight<'a> {
 
 /// What the order of claims is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct MemberVersion {
     pub(crate) epoch: u64,
     pub(crate) incarnation: u32,
     pub(crate) state: MemberState,
@@ -47,16 +47,16 @@ pub(crate) struct Standing {
 
 /// A member's standing changed in a view.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Change {
+pub(crate) struct MemberChange {
     pub(crate) key: u64,
     /// None if it was not known.
-    pub(crate) before: Option<Standing>,
-    pub(crate) after: Standing,
+    pub(crate) before: Option<MemberVersion>,
+    pub(crate) after: MemberVersion,
 }
 
 /// What there was against a member when this node declared it failed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Verdict {
+pub(crate) struct FailureDecision {
     pub(crate) key: u64,
     /// Live members, the judge and the accused included.
     pub(crate) live: usize,
@@ -76,8 +76,8 @@ pub(crate) struct DatagramWork {
     pub(crate) items: usize,
 }
 
-impl Standing {
-    pub(crate) fn of(entry: &Entry) -> Self {
+impl MemberVersion {
+    pub(crate) fn of_entry(entry: &Entry) -> Self {
         Self {
             epoch: entry.epoch,
             incarnation: entry.incarnation,
@@ -89,7 +89,7 @@ impl Standing {
 impl Engine {
     /// What stands for this node in every table.
     pub(crate) fn key(&self) -> u64 {
-        self.me.key
+        self.local.key
     }
 
     /// What this node says of itself.
@@ -98,12 +98,12 @@ impl Engine {
     }
 
     /// Keeps names and tags where other engines of this process keep them too.
-    pub(crate) fn share_with(&mut self, shared: Shared) {
-        self.shared = Some(shared);
+    pub(crate) fn set_interner(&mut self, shared: Interner) {
+        self.interner = Some(shared);
     }
 
-    pub(super) fn share(&self, record: Record) -> Record {
-        match &self.shared {
+    pub(super) fn interned(&self, record: Record) -> Record {
+        match &self.interner {
             Some(shared) => shared.record(record),
             None => record,
         }
@@ -111,97 +111,123 @@ impl Engine {
 
     /// Takes members in as from a sync, with nothing to pass on and nothing to tell: as if it
     /// had known them for long. A record of this node itself is no news to it.
-    pub(crate) fn know<'a>(&mut self, now: Time, records: impl Iterator<Item = &'a Record>) {
+    pub(crate) fn preload_members<'a>(
+        &mut self,
+        now: Time,
+        records: impl Iterator<Item = &'a Record>,
+    ) {
         // They are what is shared already.
-        let shared = self.shared.take();
+        let shared = self.interner.take();
         for (nth, record) in records.enumerate() {
-            self.merge(now, record.clone(), Source::Sync);
+            self.merge(now, record.clone(), RecordSource::Sync);
             if nth % 256 == 255 {
                 // A short queue is a cheap one.
-                self.queue = GossipQueue::default();
+                self.gossip_queue = GossipQueue::default();
                 self.events.clear();
             }
         }
-        self.shared = shared;
-        self.queue = GossipQueue::default();
-        self.timers.clear(Single::Gossip);
+        self.interner = shared;
+        self.gossip_queue = GossipQueue::default();
+        self.timers.clear(NamedTimer::Gossip);
         self.events = VecDeque::new();
         self.join.joined = true;
     }
 
     /// Everything that could grow.
-    pub(crate) fn fills(&self) -> [Fill; 13] {
+    pub(crate) fn occupancies(&self) -> [Occupancy; 13] {
         let members = self.table.len();
-        let fill = |what, count, bound| Fill { what, count, bound };
+        let fill = |what, count, bound| Occupancy {
+            name: what,
+            count,
+            bound,
+        };
         [
             fill("members", members, self.config.members_max),
-            fill("rounds", self.rounds.len(), ROUNDS_MAX),
-            fill("relays", self.relays.len(), RELAYS_MAX),
+            fill("rounds", self.probe_rounds.len(), PROBE_ROUNDS_MAX),
+            fill("relays", self.indirect_probes.len(), INDIRECT_PROBES_MAX),
             fill(
                 "gossip queue",
-                self.queue.len(),
-                MAX_QUEUED.min(members + 1),
+                self.gossip_queue.len(),
+                QUEUE_LEN_MAX.min(members + 1),
             ),
             // Each round has one and leaves one behind, each suspicion likewise.
-            fill("timers", self.timers.len(), 8 * ROUNDS_MAX + 4 * members),
+            fill(
+                "timers",
+                self.timers.len(),
+                8 * PROBE_ROUNDS_MAX + 4 * members,
+            ),
             fill(
                 "transmits",
                 self.transmits.len(),
                 super::send::TRANSMITS_MAX,
             ),
             fill("events", self.events.len(), super::EVENTS_MAX),
-            fill("trials", self.rival.trials.len(), members),
-            fill("watched", self.trips.watched(), WATCHED_MAX),
-            fill("overdue", self.trips.overdue(), OVERDUE_MAX),
-            fill("asked", self.reach.asked(), super::reach::ASKED_MAX),
-            fill("hellos", self.join.hellos(), super::join::HELLOS_MAX),
+            fill("trials", self.rival.suspicion_timers.len(), members),
+            fill("watched", self.rtt_tracker.watched(), WATCHED_MAX),
+            fill(
+                "overdue",
+                self.rtt_tracker.expired_rounds(),
+                EXPIRED_ROUNDS_MAX,
+            ),
+            fill(
+                "asked",
+                self.reach.sample_len(),
+                super::reach_check::SAMPLE_MAX,
+            ),
+            fill(
+                "hellos",
+                self.join.pending_hellos_len(),
+                super::join::HELLOS_MAX,
+            ),
             fill(
                 "refusals",
-                self.refusals.len(),
-                super::refusal::REFUSALS_MAX,
+                self.mismatch_notices.len(),
+                super::mismatch_notices::MISMATCH_NOTICES_MAX,
             ),
         ]
     }
 
-    pub(crate) fn sights(&self) -> impl Iterator<Item = Sight<'_>> {
-        self.table.iter().map(|(key, entry)| sight(key, entry))
+    pub(crate) fn member_views(&self) -> impl Iterator<Item = MemberView<'_>> {
+        self.table
+            .iter()
+            .map(|(key, entry)| member_view(key, entry))
     }
 
-    pub(crate) fn sight(&self, key: u64) -> Option<Sight<'_>> {
-        self.table.get(key).map(|entry| sight(key, entry))
+    pub(crate) fn member_view(&self, key: u64) -> Option<MemberView<'_>> {
+        self.table.get(key).map(|entry| member_view(key, entry))
     }
 
     /// This node as it should be seen.
-    pub(crate) fn own_sight(&self) -> Sight<'_> {
-        Sight {
-            key: self.me.key,
-            name: &self.me.name,
-            standing: Standing {
-                epoch: self.me.epoch,
-                incarnation: self.me.incarnation,
+    pub(crate) fn local_view(&self) -> MemberView<'_> {
+        MemberView {
+            key: self.local.key,
+            name: &self.local.name,
+            version: MemberVersion {
+                epoch: self.local.epoch,
+                incarnation: self.local.incarnation,
                 state: MemberState::Alive,
             },
-            addr: self.me.addr,
-            draining: self.me.draining,
-            tags: &self.me.tags,
+            addr: self.local.addr,
+            draining: self.local.draining,
+            tags: &self.local.tags,
         }
     }
 
     /// Keeps changes and verdicts from now on, for whoever takes them out after each input.
-    pub(crate) fn keep_trail(&mut self) {
-        self.table.trail = Some(Vec::new());
-        self.verdicts = Some(Vec::new());
+    pub(crate) fn record_history(&mut self) {
+        self.table.change_log = Some(Vec::new());
+        self.failure_decisions = Some(Vec::new());
     }
 
     /// The changes since the last call, in their order.
-    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
-        let trail = self.table.trail.as_mut();
+    pub(crate) fn take_changes(&mut self) -> Vec<MemberChange> {
+        let trail = self.table.change_log.as_mut();
         trail.map(std::mem::take).unwrap_or_default()
     }
 
     /// The verdicts since the last call.
-    pub(crate) fn take_verdicts(&mut self) -> Vec<Verdict> {
-        let verdicts = self.verdicts.as_mut();
+    pub(crate) fn take_failure_decisions(&mut self) -> Vec<FailureDecision> {
+        let verdicts = self.failure_decisions.as_mut();
         verdicts.map(std::mem::take).unwrap_or_default()
     }
 
@@ -218,16 +244,17 @@ impl Engine {
         &self.config
     }
 
-    pub(super) fn note_verdict(&mut self, now: Time, key: u64) {
+    pub(super) fn record_failure_decision(&mut self, now: Time, key: u64) {
         let live = self.live_count();
-        let (Some(verdicts), Some(entry)) = (&mut self.verdicts, self.table.get(key)) else {
+        let (Some(verdicts), Some(entry)) = (&mut self.failure_decisions, self.table.get(key))
+        else {
             return;
         };
-        let suspicion = entry.case().suspicion.as_deref();
-        verdicts.push(Verdict {
+        let suspicion = entry.faults().suspicion.as_deref();
+        verdicts.push(FailureDecision {
             key,
             live,
-            own: entry.case().evidence,
+            own: entry.faults().evidence,
             suspectors: suspicion.map(|s| s.suspectors).unwrap_or_default(),
             age: suspicion.map(|s| now.since(s.since)).unwrap_or_default(),
         });
@@ -244,16 +271,16 @@ impl Engine {
             .table
             .iter()
             .filter(|(_, e)| e.state == MemberState::Failed);
-        let held = failed.map(|(_, e)| e.case().hold_until).max();
-        held.unwrap_or_default() + self.stalled
+        let held = failed.map(|(_, e)| e.faults().held_until).max();
+        held.unwrap_or_default() + self.stall_time
     }
 }
 
-fn sight(key: u64, entry: &Entry) -> Sight<'_> {
-    Sight {
+fn member_view(key: u64, entry: &Entry) -> MemberView<'_> {
+    MemberView {
         key,
         name: &entry.name,
-        standing: Standing::of(entry),
+        version: MemberVersion::of_entry(entry),
         addr: entry.addr(),
         draining: entry.draining,
         tags: &entry.tags,
@@ -280,7 +307,7 @@ impl Engine {
 
     /// Sends somebody this many bytes.
     pub(crate) fn plant_datagram(&mut self, bytes: usize) {
-        self.transmits.push_back((self.me.addr, vec![0; bytes]));
+        self.transmits.push_back((self.local.addr, vec![0; bytes]));
     }
 
     /// Forgets members, be they missing or not.
@@ -292,17 +319,17 @@ impl Engine {
 
     /// Says of a member that it failed, as if that had been judged.
     pub(crate) fn plant_failure(&mut self, now: Time, name: &str) {
-        let now = self.inner_time(now);
-        self.fail(now, crate::id::name_key(name));
+        let now = self.running_time(now);
+        self.mark_failed(now, crate::id::name_key(name));
     }
 
     /// Declares a member failed whatever there is against it.
-    pub(crate) fn plant_verdict(&mut self, now: Time, name: &str) {
-        let now = self.inner_time(now);
+    pub(crate) fn plant_failure_decision(&mut self, now: Time, name: &str) {
+        let now = self.running_time(now);
         let key = crate::id::name_key(name);
         self.stats.failures_declared += 1;
-        self.note_verdict(now, key);
-        self.fail(now, key);
+        self.record_failure_decision(now, key);
+        self.mark_failed(now, key);
     }
 
     /// Takes in more members than there are.
@@ -321,35 +348,35 @@ impl Engine {
     }
 
     /// Has many failed members at one address, past what makes room there.
-    pub(crate) fn plant_crowd(&mut self, name: &str, count: u64) {
+    pub(crate) fn plant_members_at_address(&mut self, name: &str, count: u64) {
         let record = self.table.get(crate::id::name_key(name)).map(Entry::record);
         let record = record.expect("there is such a member");
         for key in 1..=count {
             let mut entry = Entry::new(&record, Tags::new(), self.last_now);
             entry.state = MemberState::Failed;
             entry.key = key;
-            self.table.plant_resident(entry);
+            self.table.plant_member_at_address(entry);
         }
     }
 
     /// Lowers what this node says of itself.
     pub(crate) fn plant_own_incarnation(&mut self, incarnation: u32) {
-        self.me.incarnation = incarnation;
+        self.local.incarnation = incarnation;
     }
 
     /// Stops all probing and gossip.
-    pub(crate) fn plant_deafness(&mut self) {
+    pub(crate) fn plant_silence(&mut self) {
         self.timers = Default::default();
     }
 
     /// The same without a word about it.
-    pub(crate) fn plant_secret_verdict(&mut self, now: Time, name: &str) {
+    pub(crate) fn plant_unrecorded_failure(&mut self, now: Time, name: &str) {
         self.stats.failures_declared += 1;
         self.plant_failure(now, name);
     }
 
     /// Fills the gossip queue with news of nobody.
-    pub(crate) fn plant_news(&mut self, count: u64) {
-        (0..count).for_each(|key| self.queue.push(key));
+    pub(crate) fn plant_gossip(&mut self, count: u64) {
+        (0..count).for_each(|key| self.gossip_queue.push(key));
     }
 }

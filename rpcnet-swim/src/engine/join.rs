@@ -10,29 +10,29 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::merge::Source;
+use super::merge::RecordSource;
 use super::replay::ReplayWindow;
 use super::seeds::Seeds;
 use super::{Engine, Phase, Sender};
 use crate::error::JoinRefusal;
 use crate::event::{Event, MemberState};
 use crate::time::Time;
-use crate::usable::is_usable_from;
-use crate::wire::{Claim, Payload, Record, Write};
+use crate::unicast::is_usable_from;
+use crate::wire::{Claim, Payload, Record, Writer};
 
 /// What is known of ways into the cluster.
 #[derive(Debug)]
-pub(crate) struct Join {
+pub(crate) struct JoinState {
     pub(crate) joined: bool,
     /// Whether this node's view has agreed with another member's since it joined.
-    pub(super) whole: bool,
+    pub(super) view_complete: bool,
     /// Hash of the view of the member that let this node in, as it was then.
     peer_view: Option<u64>,
     pub(super) seeds: Seeds,
     /// Addresses of members that were forgotten, for one that finds itself alone.
-    pub(super) book: VecDeque<SocketAddr>,
+    pub(super) address_book: VecDeque<SocketAddr>,
     /// Unanswered hellos: counter and address.
-    hellos: VecDeque<(u64, SocketAddr)>,
+    pending_hellos: VecDeque<(u64, SocketAddr)>,
     /// Counters of late whose challenge was answered, so that one sent again is not.
     challenged: BTreeSet<u64>,
     conflict_reported: bool,
@@ -41,15 +41,15 @@ pub(crate) struct Join {
     secret: u64,
 }
 
-impl Join {
+impl JoinState {
     pub(crate) fn new(secret: u64) -> Self {
         Self {
             joined: false,
-            whole: false,
+            view_complete: false,
             peer_view: None,
             seeds: Seeds::new(),
-            book: VecDeque::new(),
-            hellos: VecDeque::new(),
+            address_book: VecDeque::new(),
+            pending_hellos: VecDeque::new(),
             challenged: BTreeSet::new(),
             conflict_reported: false,
             refusal: None,
@@ -63,12 +63,12 @@ impl Join {
     }
 
     /// Keeps the address of a member that is forgotten.
-    pub(crate) fn remember(&mut self, addr: SocketAddr) {
-        self.book.retain(|known| *known != addr);
-        if self.book.len() >= BOOK_MAX {
-            self.book.pop_front();
+    pub(crate) fn remember_addr(&mut self, addr: SocketAddr) {
+        self.address_book.retain(|known| *known != addr);
+        if self.address_book.len() >= ADDRESS_BOOK_MAX {
+            self.address_book.pop_front();
         }
-        self.book.push_back(addr);
+        self.address_book.push_back(addr);
     }
 
     /// True the first time.
@@ -77,9 +77,9 @@ impl Join {
     }
 
     /// Forgets that this node was in; where others are is known still.
-    pub(super) fn start_over(&mut self) {
-        self.joined = !self.seeds.start_over();
-        self.whole = false;
+    pub(super) fn reset(&mut self) {
+        self.joined = !self.seeds.reset();
+        self.view_complete = false;
         (self.peer_view, self.refusal) = (None, None);
     }
 
@@ -89,56 +89,59 @@ impl Join {
     }
 
     /// Where others may be, beside the members.
-    pub(super) fn ways(&self) -> impl Iterator<Item = SocketAddr> {
-        self.seeds.addrs().iter().chain(&self.book).copied()
+    pub(super) fn candidate_addrs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.seeds.addrs().iter().chain(&self.address_book).copied()
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn hellos(&self) -> usize {
-        self.hellos.len()
+    pub(crate) fn pending_hellos_len(&self) -> usize {
+        self.pending_hellos.len()
     }
 
     fn note_hello(&mut self, counter: u64, addr: SocketAddr) {
-        if self.hellos.len() >= HELLOS_MAX {
-            self.hellos.pop_front();
+        if self.pending_hellos.len() >= HELLOS_MAX {
+            self.pending_hellos.pop_front();
         }
-        self.hellos.push_back((counter, addr));
+        self.pending_hellos.push_back((counter, addr));
     }
 
     /// Whether `echo`, the counter of something sent lately, is challenged for the first time.
-    fn take_challenge(&mut self, echo: u64, counter: u64) -> bool {
+    fn accept_challenge(&mut self, echo: u64, counter: u64) -> bool {
         let oldest = counter.saturating_sub(ECHO_AGE_MAX);
         self.challenged = self.challenged.split_off(&oldest);
         (oldest..=counter).contains(&echo) && self.challenged.insert(echo)
     }
 
     /// Whether `echo` answers a hello that was sent to `addr`; it does so once.
-    pub(super) fn take_hello(&mut self, echo: u64, addr: SocketAddr) -> bool {
-        let found = self.hellos.iter().position(|hello| *hello == (echo, addr));
-        found.is_some_and(|at| self.hellos.remove(at).is_some())
+    pub(super) fn accept_hello_answer(&mut self, echo: u64, addr: SocketAddr) -> bool {
+        let found = self
+            .pending_hellos
+            .iter()
+            .position(|hello| *hello == (echo, addr));
+        found.is_some_and(|at| self.pending_hellos.remove(at).is_some())
     }
 
     /// A hello of this node came back to it: to where it was sent, if it waits for an answer.
-    pub(super) fn hello_to(&self, counter: u64) -> Option<SocketAddr> {
-        let hello = self.hellos.iter().find(|hello| hello.0 == counter);
+    pub(super) fn pending_hello_addr(&self, counter: u64) -> Option<SocketAddr> {
+        let hello = self.pending_hellos.iter().find(|hello| hello.0 == counter);
         hello.map(|hello| hello.1)
     }
 
     /// Whether a hello of this counter to this address waits for an answer.
     pub(crate) fn has_hello_to(&self, counter: u64, addr: SocketAddr) -> bool {
-        self.hellos.contains(&(counter, addr))
+        self.pending_hellos.contains(&(counter, addr))
     }
 
     /// What proves that `sender` received something at its address in this period.
     fn cookie(&self, sender: Sender, period: u64) -> u64 {
         let mut bytes = Vec::with_capacity(40);
-        bytes.put_u64(sender.life());
+        bytes.put_u64(sender.instance());
         bytes.put_u64(period);
         bytes.put_addr(sender.addr);
         xxh3_64_with_seed(&bytes, self.secret).max(1)
     }
 
-    fn is_cookie(&self, cookie: u64, sender: Sender, now: Time) -> bool {
+    fn is_valid_cookie(&self, cookie: u64, sender: Sender, now: Time) -> bool {
         let period = cookie_period(now);
         [period, period.saturating_sub(1)]
             .into_iter()
@@ -148,7 +151,7 @@ impl Join {
 
 impl Engine {
     pub(super) fn send_hello(&mut self, addr: SocketAddr, to: u64, cookie: u64) {
-        self.join.note_hello(self.counter + 1, addr);
+        self.join.note_hello(self.datagram_counter + 1, addr);
         self.send(
             addr,
             to,
@@ -186,15 +189,15 @@ impl Engine {
         echo: u64,
         seen: Option<SocketAddr>,
     ) {
-        if self.takes_name_proof(now, sender, echo) {
+        if self.on_name_challenge(now, sender, echo) {
             return;
         }
         let speaks = matches!(self.phase, Phase::Active | Phase::Superseded);
-        if speaks && self.join.take_challenge(echo, self.counter) {
+        if speaks && self.join.accept_challenge(echo, self.datagram_counter) {
             if let Some(seen) = seen.filter(|_| self.phase == Phase::Active) {
-                self.note_challenged(now, seen);
+                self.note_seen_by_first_peer(now, seen);
             }
-            self.send_hello(sender.addr, sender.life(), cookie);
+            self.send_hello(sender.addr, sender.instance(), cookie);
         } else {
             self.stats.dropped.unexpected += 1;
         }
@@ -208,26 +211,26 @@ impl Engine {
             self.stats.dropped.malformed += 1;
             return;
         }
-        let is_there =
-            self.take_counter_proof(sender, cookie) || self.join.is_cookie(cookie, sender, now);
+        let is_there = self.accept_counter_proof(sender, cookie)
+            || self.join.is_valid_cookie(cookie, sender, now);
         if !is_there {
             return self.send_challenge(sender, Some(sender.addr));
         }
         if !is_usable_from(me.addr, sender.addr) {
             return self.refuse_join(sender, JoinRefusal::UnusableAddress);
         }
-        if sender.key == self.me.key {
-            if sender.epoch < self.me.epoch {
-                self.meet_older_self(sender);
-                self.refuse(sender, self.name_record());
+        if sender.key == self.local.key {
+            if sender.epoch < self.local.epoch {
+                self.on_older_namesake(sender);
+                self.refuse(sender, self.record_of_name_holder());
             }
-            return self.hear_of_self(now, &me);
+            return self.on_claim_about_self(now, &me);
         }
         if let Some(entry) = self.table.get_mut(sender.key) {
             let left = entry.epoch == sender.epoch && entry.state == MemberState::Left;
             if entry.epoch > sender.epoch || left {
                 let known = entry.record();
-                self.report_older_life(sender);
+                self.report_older_instance(sender);
                 return self.refuse(sender, known);
             }
             let same = entry.epoch == sender.epoch && entry.incarnation == me.incarnation;
@@ -237,21 +240,21 @@ impl Engine {
                 let known = entry.alive_record();
                 return self.refuse(sender, known);
             }
-            if entry.epoch == sender.epoch && !entry.window.accept(sender.counter) {
+            if entry.epoch == sender.epoch && !entry.replay_window.accept(sender.counter) {
                 self.stats.dropped.replayed += 1;
-                return self.ask_counter(now, sender);
+                return self.request_counter_proof(now, sender);
             }
         }
-        self.hear(now);
+        self.note_heard(now);
         let (addr, name) = (me.addr, me.name.clone());
-        self.merge(now, me, Source::Hello);
+        self.merge(now, me, RecordSource::Hello);
         if let Some(holder) = self.other_holder(addr, sender) {
-            return self.tell_displaced(now, sender, &name, holder);
+            return self.report_displaced(now, sender, &name, holder);
         }
         if !self.is_admitted(sender, &name) {
             return;
         }
-        self.start_window(sender);
+        self.start_replay_window(sender);
         if addr == sender.addr {
             self.validate_addr(sender.key, addr);
         }
@@ -265,7 +268,7 @@ impl Engine {
         let accusation = self
             .table
             .get(sender.key)
-            .and_then(|entry| entry.accusation());
+            .and_then(|entry| entry.record_to_refute());
         if let Some(accusation) = accusation {
             // It has to refute what happened meanwhile.
             self.reply(
@@ -287,14 +290,14 @@ impl Engine {
         seen: SocketAddr,
         me: Record,
     ) {
-        if !self.join.take_hello(echo, sender.addr) || me.key() != sender.key {
+        if !self.join.accept_hello_answer(echo, sender.addr) || me.key() != sender.key {
             self.stats.dropped.unexpected += 1;
             return;
         }
-        self.hear(now);
-        self.merge(now, me, Source::Hello);
+        self.note_heard(now);
+        self.merge(now, me, RecordSource::Hello);
         self.note_observed(now, sender, seen);
-        self.start_window(sender);
+        self.start_replay_window(sender);
         self.validate_addr(sender.key, sender.addr);
         if self
             .table
@@ -305,42 +308,42 @@ impl Engine {
         }
         let first = !std::mem::replace(&mut self.join.joined, true);
         if first {
-            self.spread(now, self.me.key);
+            self.enqueue_gossip(now, self.local.key);
         }
         self.join.peer_view = Some(view);
         if view != self.table.view() {
             self.start_pull(now, sender.key, first);
         } else {
-            self.join.whole = true;
+            self.join.view_complete = true;
         }
     }
 
     /// All that a member has was taken in. If the view of the one that let this node in was
     /// another, it has changed since, or the other was not whole itself: it is asked again, and so
     /// is everybody whom this node probes.
-    pub(super) fn on_pulled(&mut self, now: Time, from: u64) {
+    pub(super) fn on_full_state(&mut self, now: Time, from: u64) {
         if self.join.peer_view == Some(self.table.view()) {
-            self.join.whole = true;
-        } else if !self.join.whole {
-            self.start_round(now, from);
+            self.join.view_complete = true;
+        } else if !self.join.view_complete {
+            self.start_probe(now, from);
         }
     }
 
     /// Whether this node is in and its view has agreed with that of another member since, or there
     /// is no other one: it knows of everybody whom those who let it in know of.
-    pub fn is_view_whole(&self) -> bool {
-        self.is_joined() && (self.join.whole || self.table.live().is_empty())
+    pub fn is_view_complete(&self) -> bool {
+        self.is_joined() && (self.join.view_complete || self.table.live().is_empty())
     }
 
     pub(super) fn on_refused(&mut self, now: Time, sender: Sender, echo: u64, known: Record) {
-        let answers_hello = self.join.take_hello(echo, sender.addr);
-        if known.key() != self.me.key && known.addr == self.me.addr && self.is_recent(echo) {
+        let answers_hello = self.join.accept_hello_answer(echo, sender.addr);
+        if known.key() != self.local.key && known.addr == self.local.addr && self.is_recent(echo) {
             self.note_address_refused(now, &known);
             if answers_hello {
                 self.note_join_refusal(sender.addr, JoinRefusal::NotAdmitted);
             }
-        } else if answers_hello && known.key() == self.me.key {
-            self.hear_of_self(now, &known);
+        } else if answers_hello && known.key() == self.local.key {
+            self.on_claim_about_self(now, &known);
         } else {
             self.stats.dropped.unexpected += 1;
         }
@@ -348,7 +351,7 @@ impl Engine {
 
     /// A life that was succeeded still speaks: a late datagram, an old one sent again, or two
     /// nodes of one name. If it is there, its hello will show it.
-    pub(super) fn on_older_life(&mut self, now: Time, sender: Sender, pings: bool) {
+    pub(super) fn on_older_instance(&mut self, now: Time, sender: Sender, pings: bool) {
         self.stats.dropped.unknown_sender += 1;
         let patience = 3 * self.config.probe_interval;
         let entry = self.table.get(sender.key);
@@ -358,12 +361,12 @@ impl Engine {
     }
 
     /// An older life of a live member is there, elsewhere: reported once.
-    fn report_older_life(&mut self, sender: Sender) {
+    fn report_older_instance(&mut self, sender: Sender) {
         let Some(entry) = self.table.get_mut(sender.key) else {
             return;
         };
         let is_other = entry.state.is_live() && entry.addr() != sender.addr;
-        if is_other && !std::mem::replace(&mut entry.case_mut().conflict_reported, true) {
+        if is_other && !std::mem::replace(&mut entry.faults_mut().conflict_reported, true) {
             let (name, newer) = (entry.name.to_string(), entry.addr());
             self.emit(Event::NameConflict {
                 name,
@@ -376,7 +379,7 @@ impl Engine {
     pub(super) fn refuse(&mut self, sender: Sender, known: Record) {
         self.reply(
             sender,
-            Payload::Refused {
+            Payload::HelloRefused {
                 echo: sender.counter,
                 known,
             },
@@ -384,12 +387,12 @@ impl Engine {
     }
 
     /// Everything the sender said before counts as seen from now on.
-    fn start_window(&mut self, sender: Sender) {
+    fn start_replay_window(&mut self, sender: Sender) {
         if let Some(entry) = self.table.get_mut(sender.key)
             && entry.epoch == sender.epoch
         {
-            if !entry.window.is_started() {
-                entry.window = ReplayWindow::starting_at(sender.counter);
+            if !entry.replay_window.is_started() {
+                entry.replay_window = ReplayWindow::starting_at(sender.counter);
             }
             entry.sealed_with = sender.sealed_with;
         }
@@ -407,4 +410,4 @@ pub(crate) const ECHO_AGE_MAX: u64 = 4_096;
 /// Most hellos that wait for an answer.
 pub(crate) const HELLOS_MAX: usize = 64;
 /// Most addresses of forgotten members.
-const BOOK_MAX: usize = 64;
+const ADDRESS_BOOK_MAX: usize = 64;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::merge::Source;
-use super::timers::Single;
+use super::merge::RecordSource;
+use super::timers::NamedTimer;
 use super::{Engine, Phase, Sender};
 use crate::event::{Event, MemberState};
 use crate::id::NodeId;
@@ -13,13 +13,13 @@ use crate::wire::{Claim, Payload, Record};
 
 /// A leave under way.
 #[derive(Debug)]
-pub(crate) struct Leave {
+pub(crate) struct LeaveState {
     seq: u32,
     deadline: Time,
     /// Who is told in person; the others hear it by gossip.
-    told: Vec<u64>,
+    notified: Vec<u64>,
     acknowledged: BTreeSet<u64>,
-    told_at: Time,
+    notified_at: Time,
 }
 
 impl Engine {
@@ -32,7 +32,7 @@ impl Engine {
     /// are known to be gone, this is how the survivors learn it. A member that is alive all the
     /// same hears of it when it is reached again, and comes back with a higher epoch.
     pub fn force_leave(&mut self, now: Time, id: &NodeId) -> bool {
-        let now = self.inner_time(now);
+        let now = self.running_time(now);
         let key = id.key();
         let isolated = self.is_isolated(now);
         let incarnation = self.table.get(key).and_then(|entry| {
@@ -46,67 +46,67 @@ impl Engine {
         let Some(incarnation) = incarnation.filter(|_| self.phase == Phase::Active) else {
             return false;
         };
-        self.note_left(now, key, incarnation);
-        self.watch_partition(now);
+        self.mark_left(now, key, incarnation);
+        self.check_partition(now);
         true
     }
 
-    /// Like [`leave`](Self::leave), but waits for acknowledgements for `within` at most, if the
+    /// Like [`leave`](Self::leave), but waits for acknowledgements for `grace` at most, if the
     /// leave timeout is longer. Those that have come by then count.
     pub fn leave_within(&mut self, now: Time, within: Duration) {
-        let now = self.inner_time(now);
+        let now = self.running_time(now);
         self.start_leave(now, within.min(self.config.leave_timeout));
     }
 
     pub(super) fn start_leave(&mut self, now: Time, within: Duration) {
         if self.phase == Phase::Superseded {
             // The name is another's: there is nobody to tell.
-            self.phase = Phase::Gone;
+            self.phase = Phase::Left;
             return self.emit(Event::Left { acknowledged: 0 });
         }
         if self.phase != Phase::Active {
             return;
         }
         self.phase = Phase::Leaving;
-        self.me.draining = true;
+        self.local.draining = true;
         self.raise_incarnation(now);
         self.seq = self.seq.wrapping_add(1);
-        self.leave = Some(Leave {
+        self.leave = Some(LeaveState {
             seq: self.seq,
             deadline: now + within,
-            told: self.sample_live(LEAVE_TOLD_MAX, |_, _| true),
+            notified: self.sample_live(LEAVE_NOTIFIED_MAX, |_, _| true),
             acknowledged: BTreeSet::new(),
-            told_at: now,
+            notified_at: now,
         });
         // However short the time, the others are told once.
-        self.tell_leave(now);
+        self.send_leave(now);
         self.on_leave_timer(now);
     }
 
     /// Says it again to those who have not acknowledged it.
     pub(super) fn on_leave_timer(&mut self, now: Time) {
         let Some(leave) = &self.leave else { return };
-        let needed = leave.told.len().min(LEAVE_ACKS_MIN);
+        let needed = leave.notified.len().min(LEAVE_ACKS_MIN);
         if leave.acknowledged.len() >= needed || now >= leave.deadline {
             let acknowledged = leave.acknowledged.len();
             // After the others: to those it is news if it comes back.
-            self.tell_older_self();
-            self.phase = Phase::Gone;
+            self.notify_older_namesake();
+            self.phase = Phase::Left;
             self.leave = None;
             return self.emit(Event::Left { acknowledged });
         }
-        if now >= leave.told_at + self.config.gossip_interval {
-            self.tell_leave(now);
+        if now >= leave.notified_at + self.config.gossip_interval {
+            self.send_leave(now);
         }
     }
 
-    fn tell_leave(&mut self, now: Time) {
+    fn send_leave(&mut self, now: Time) {
         let Some(leave) = &mut self.leave else { return };
-        leave.told_at = now;
+        leave.notified_at = now;
         let next = (now + self.config.gossip_interval).min(leave.deadline);
         let seq = leave.seq;
         let silent: Vec<u64> = leave
-            .told
+            .notified
             .iter()
             .copied()
             .filter(|key| !leave.acknowledged.contains(key))
@@ -120,14 +120,14 @@ impl Engine {
                 },
             );
         }
-        self.timers.set(Single::Leave, next);
+        self.timers.set(NamedTimer::Leave, next);
     }
 
     pub(super) fn on_leave_ack(&mut self, now: Time, from: u64, seq: u32) {
         match &mut self.leave {
-            Some(leave) if leave.seq == seq && leave.told.contains(&from) => {
+            Some(leave) if leave.seq == seq && leave.notified.contains(&from) => {
                 leave.acknowledged.insert(from);
-                if leave.acknowledged.len() >= leave.told.len().min(LEAVE_ACKS_MIN) {
+                if leave.acknowledged.len() >= leave.notified.len().min(LEAVE_ACKS_MIN) {
                     self.on_leave_timer(now);
                 }
             }
@@ -141,12 +141,12 @@ impl Engine {
             self.stats.dropped.malformed += 1;
             return;
         }
-        self.merge(now, me, Source::Gossip);
+        self.merge(now, me, RecordSource::Gossip);
         self.reply(sender, Payload::LeaveAck { seq });
     }
 }
 
 /// Most members told in person.
-const LEAVE_TOLD_MAX: usize = 8;
+const LEAVE_NOTIFIED_MAX: usize = 8;
 /// Acknowledgements that are enough, if there are so many members.
 const LEAVE_ACKS_MIN: usize = 3;

@@ -3,52 +3,52 @@
 //! Read on with `receive` (what comes in), `probe` (is it there?), `suspicion` and `judge` (is it
 //! gone?), `merge` (what others say), `seeds` and `join` (getting in), `sync` (repairing what gossip missed).
 
-mod addr;
 pub(crate) mod address;
-mod answer;
+mod amplification_limit;
+mod anti_entropy;
+mod buffer_pool;
 mod capacity;
-mod case;
 mod clock;
-mod conflict;
-mod counter;
+mod cluster_view;
+mod compact_addr;
+mod counter_resync;
 #[cfg(feature = "sim")]
 pub(crate) mod detector;
 mod entry;
+mod failure_detector;
+mod fault_history;
 mod gossip;
-mod health;
 #[cfg(feature = "sim")]
 pub(crate) mod inspect;
-mod join;
-mod judge;
-mod leave;
-mod me;
-mod merge;
-mod one_way;
 #[cfg(feature = "sim")]
-pub(crate) mod pace;
+mod interner;
+mod join;
+mod leave;
+mod local_member;
+mod merge;
+mod mismatch_notices;
+mod name_conflict;
 mod partition;
-mod path;
+mod path_mtu;
 mod probe;
-mod reach;
+mod reach_check;
 mod receive;
 mod redial;
-mod refusal;
 mod replay;
 #[cfg(feature = "sim")]
 mod rival;
 pub(crate) mod rules;
 mod seeds;
 mod send;
-mod serve;
 #[cfg(feature = "sim")]
-mod shared;
+pub(crate) mod sent_by_kind;
 mod slab;
-mod spare;
+mod slowness;
 mod suspicion;
-mod sync;
 mod table;
 mod timers;
-mod work;
+mod unreachable_members;
+mod work_counter;
 
 #[cfg(test)]
 mod tests;
@@ -61,29 +61,29 @@ use std::time::Duration;
 use fastrand::Rng;
 use rpcnet_phi::Estimator;
 
-use self::address::{AddressWatch, as_told, canonical};
-use self::clock::{EPOCH_MAX, Skew, WallClock};
-use self::conflict::NameClaims;
+use self::address::{AddressTracker, advertised_form, canonical};
+use self::anti_entropy::{AntiEntropy, FullStatePull};
+use self::buffer_pool::BufferPool;
+use self::clock::{ClockSkewTracker, EPOCH_MAX, WallClock};
 use self::entry::Entry;
 use self::gossip::GossipQueue;
-use self::health::Trips;
-use self::join::Join;
-use self::leave::Leave;
-use self::me::Me;
-use self::partition::PartitionWatch;
-use self::path::SmallPaths;
-use self::probe::{Relay, Round};
-use self::reach::ReachWatch;
+use self::join::JoinState;
+use self::leave::LeaveState;
+use self::local_member::LocalMember;
+use self::mismatch_notices::MismatchNotices;
+use self::name_conflict::NameClaims;
+use self::partition::PartitionDetector;
+use self::path_mtu::SmallPaths;
+use self::probe::{IndirectProbe, ProbeRound};
+use self::reach_check::ReachTracker;
 use self::receive::Sender;
-use self::refusal::Refusals;
 #[cfg(feature = "sim")]
 use self::rival::RivalState;
 use self::rules::Rules;
 use self::send::encoded_len;
-use self::spare::Spare;
-use self::sync::{Pull, Sync};
+use self::slowness::RttTracker;
 use self::table::Table;
-use self::timers::{Single, Timer, Timers};
+use self::timers::{NamedTimer, Timer, Timers};
 use crate::config::ClusterConfig;
 use crate::error::{ConfigError, TagError};
 use crate::event::{Event, Member, MemberState, PartitionStatus};
@@ -92,8 +92,8 @@ use crate::key::KeyId;
 use crate::stats::Stats;
 use crate::tags::Tags;
 use crate::time::Time;
-use crate::usable::is_usable;
-use crate::wire::{Envelope, Message, Notice};
+use crate::unicast::is_usable;
+use crate::wire::{Envelope, Message, MismatchNotice};
 
 /// One node's view of its cluster.
 ///
@@ -136,70 +136,70 @@ use crate::wire::{Envelope, Message, Notice};
 /// ```
 pub struct Engine {
     config: ClusterConfig,
-    me: Me,
+    local: LocalMember,
     phase: Phase,
     envelope: Envelope,
     /// Of the last datagram sent.
-    counter: u64,
+    datagram_counter: u64,
     rng: Rng,
     /// Time that the process was stopped, all together: inside, it did not pass.
-    stalled: Duration,
+    stall_time: Duration,
     last_now: Time,
     clock: WallClock,
-    skew: Skew,
+    skew: ClockSkewTracker,
     timers: Timers,
     table: Table,
-    queue: GossipQueue,
-    rounds: Vec<Round>,
-    relays: Vec<Relay>,
+    gossip_queue: GossipQueue,
+    probe_rounds: Vec<ProbeRound>,
+    indirect_probes: Vec<IndirectProbe>,
     /// Of the last round or relay.
     seq: u32,
     /// Of the last suspicion.
-    generation: u32,
+    suspicion_generation: u32,
     /// Turns of the probe timer: which of round robin and ring successors is next.
-    turn: usize,
+    probe_turn: usize,
     /// Chance that a round to a live member goes unanswered.
-    loss: f64,
+    observed_loss: f64,
     /// Round trips of answered pings, in seconds.
     rtt: Estimator,
-    trips: Trips,
+    rtt_tracker: RttTracker,
     /// Of the last datagram from any member.
-    heard_at: Time,
+    last_heard_at: Time,
     /// Of the first one after a time of isolation.
-    back_at: Time,
+    isolation_ended_at: Time,
     /// Of the last dial of a failed member.
-    redialled_at: Time,
-    join: Join,
-    refusals: Refusals,
-    claims: NameClaims,
-    address: AddressWatch,
-    leave: Option<Leave>,
-    pull: Option<Pull>,
+    last_redial_at: Time,
+    join: JoinState,
+    mismatch_notices: MismatchNotices,
+    name_claims: NameClaims,
+    address: AddressTracker,
+    leave: Option<LeaveState>,
+    full_state_pull: Option<FullStatePull>,
     capacity: capacity::Capacity,
-    sync: Sync,
+    anti_entropy: AntiEntropy,
     small_paths: SmallPaths,
-    partition: PartitionWatch,
-    reach: ReachWatch,
+    partition: PartitionDetector,
+    reach: ReachTracker,
     /// When a member last joined, left, failed or came back.
-    settled_at: Time,
+    membership_changed_at: Time,
     #[cfg(feature = "sim")]
     rival: RivalState,
     /// As a helper it nacks whatever it is asked about.
     #[cfg(feature = "sim")]
-    lies: bool,
+    always_nacks: bool,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
-    spare: Spare,
+    buffers: BufferPool,
     events: VecDeque<Event>,
     lagged: u64,
     stats: Stats,
     /// Datagrams by kind, for the simulation's checkers.
     #[cfg(feature = "sim")]
-    sent: pace::Sent,
+    sent_by_kind: sent_by_kind::SentByKind,
     /// What each failure that was declared rested on, for the simulation's checkers.
     #[cfg(feature = "sim")]
-    verdicts: Option<Vec<inspect::Verdict>>,
+    failure_decisions: Option<Vec<inspect::FailureDecision>>,
     #[cfg(feature = "sim")]
-    shared: Option<shared::Shared>,
+    interner: Option<interner::Interner>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +210,7 @@ enum Phase {
     /// A newer node has its name: looks whether that one is still there, and nothing else.
     Superseded,
     /// Left: says nothing and hears nothing.
-    Gone,
+    Left,
 }
 
 impl Engine {
@@ -234,9 +234,9 @@ impl Engine {
         check_name(&id.name)?;
         config
             .tags
-            .check_beside(&id.name)
-            .map_err(ConfigError::TagsBesideName)?;
-        let addr = as_told(addr);
+            .check_fits_with_name(&id.name)
+            .map_err(ConfigError::TagsTooLargeWithName)?;
+        let addr = advertised_form(addr);
         if !is_usable(addr) {
             return Err(ConfigError::UnusableAdvertiseAddr { addr });
         }
@@ -247,7 +247,7 @@ impl Engine {
         let mut rng = Rng::with_seed(seed);
         let key = id.key();
         let envelope = Envelope::new(&config.cluster_name, config.keys.as_ref(), rng.u64(..));
-        let me = Me {
+        let me = LocalMember {
             name: id.name,
             key,
             epoch: id.epoch,
@@ -261,68 +261,68 @@ impl Engine {
         let mut timers = Timers::default();
         // Nodes started together do not probe together.
         timers.set(
-            Single::Probe,
+            NamedTimer::Probe,
             now + config.probe_interval.mul_f64(rng.f64()),
         );
         #[cfg(feature = "sim")]
         if config.rules().is_rival() {
-            timers.set(Single::Rival, now);
+            timers.set(NamedTimer::Rival, now);
         }
         let seq = rng.u32(..);
-        let join = Join::new(rng.u64(..));
+        let join = JoinState::new(rng.u64(..));
         let mut table = Table::new(key, join.addr_seed());
         table.set_own_version(now, me.epoch, me.incarnation);
         Ok(Self {
-            me,
+            local: me,
             phase: Phase::Active,
             envelope,
-            counter: 0,
-            stalled: Duration::ZERO,
+            datagram_counter: 0,
+            stall_time: Duration::ZERO,
             last_now: now,
             clock,
-            skew: Skew::default(),
+            skew: ClockSkewTracker::default(),
             timers,
             table,
-            queue: GossipQueue::default(),
-            rounds: Vec::new(),
-            relays: Vec::new(),
+            gossip_queue: GossipQueue::default(),
+            probe_rounds: Vec::new(),
+            indirect_probes: Vec::new(),
             seq,
-            generation: 0,
-            turn: 0,
-            loss: LOSS_PRIOR,
+            suspicion_generation: 0,
+            probe_turn: 0,
+            observed_loss: LOSS_PRIOR,
             rtt: Estimator::new(RTT_PRIOR, RTT_PRIOR, RTT_DEVIATION_MIN).expect("positive"),
-            trips: Trips::default(),
-            heard_at: now,
-            back_at: now,
-            redialled_at: now,
+            rtt_tracker: RttTracker::default(),
+            last_heard_at: now,
+            isolation_ended_at: now,
+            last_redial_at: now,
             join,
-            refusals: Refusals::default(),
-            address: AddressWatch::new(&config, addr.port(), now),
+            mismatch_notices: MismatchNotices::default(),
+            address: AddressTracker::new(&config, addr.port(), now),
             rng,
-            claims: NameClaims::default(),
+            name_claims: NameClaims::default(),
             leave: None,
-            pull: None,
+            full_state_pull: None,
             capacity: capacity::Capacity::default(),
-            sync: Sync::default(),
+            anti_entropy: AntiEntropy::default(),
             small_paths: SmallPaths::default(),
-            partition: PartitionWatch::new(),
-            reach: ReachWatch::default(),
-            settled_at: now,
+            partition: PartitionDetector::new(),
+            reach: ReachTracker::default(),
+            membership_changed_at: now,
             #[cfg(feature = "sim")]
             rival: RivalState::default(),
             #[cfg(feature = "sim")]
-            lies: false,
+            always_nacks: false,
             transmits: VecDeque::new(),
-            spare: Spare::default(),
+            buffers: BufferPool::default(),
             events: VecDeque::new(),
             lagged: 0,
             stats: Stats::default(),
             #[cfg(feature = "sim")]
-            sent: pace::Sent::default(),
+            sent_by_kind: sent_by_kind::SentByKind::default(),
             #[cfg(feature = "sim")]
-            verdicts: None,
+            failure_decisions: None,
             #[cfg(feature = "sim")]
-            shared: None,
+            interner: None,
             config,
         })
     }
@@ -330,19 +330,19 @@ impl Engine {
     /// Takes in a datagram, which is opened in place. Whatever it holds, it never panics; what is
     /// not from a node of this cluster has no effect but to be counted.
     pub fn handle_datagram(&mut self, now: Time, from: SocketAddr, datagram: &mut [u8]) {
-        let now = self.inner_time(now);
+        let now = self.running_time(now);
         self.stats.received += 1;
         let bytes = datagram.len();
         self.stats.received_bytes += bytes as u64;
-        if let Some(notice) = Notice::decode(datagram) {
+        if let Some(notice) = MismatchNotice::decode(datagram) {
             return self.on_notice(now, from, notice);
         }
-        let (origin, body, sealed_with) = match self.envelope.unwrap(datagram) {
+        let (origin, body, sealed_with) = match self.envelope.open(datagram) {
             Ok(opened) => opened,
-            Err(refusal) => return self.on_refusal(now, from, datagram, refusal),
+            Err(refusal) => return self.on_unopened_datagram(now, from, datagram, refusal),
         };
-        let known = (&self.me, &self.table);
-        match Message::decode(body, &known, &mut self.spare.records) {
+        let known = (&self.local, &self.table);
+        match Message::decode(body, &known, &mut self.buffers.records) {
             Ok(Message { to, payload }) => {
                 #[cfg(feature = "sim")]
                 self.table.work.begin(payload.item_count());
@@ -363,21 +363,21 @@ impl Engine {
     /// Does what is due. Call it at [`poll_timeout`](Self::poll_timeout), after all datagrams
     /// that have arrived.
     pub fn handle_timeout(&mut self, now: Time) {
-        let now = self.inner_time(now);
+        let now = self.running_time(now);
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::Single(Single::Probe) => self.on_probe_timer(now),
-                Timer::Single(Single::Gossip) => self.on_gossip_timer(now),
-                Timer::Single(Single::Join) => self.on_join_timer(now),
-                Timer::Single(Single::Pull) => self.on_pull_timer(now),
-                Timer::Single(Single::Leave) => self.on_leave_timer(now),
-                Timer::Single(Single::Redial) => self.on_redial_timer(now),
-                Timer::Single(Single::Conflict) => self.on_conflict_timer(now),
-                Timer::Single(Single::Reach) => self.on_check_timer(now),
+                Timer::Named(NamedTimer::Probe) => self.on_probe_timer(now),
+                Timer::Named(NamedTimer::Gossip) => self.on_gossip_timer(now),
+                Timer::Named(NamedTimer::Join) => self.on_join_timer(now),
+                Timer::Named(NamedTimer::FullStatePull) => self.on_pull_timer(now),
+                Timer::Named(NamedTimer::Leave) => self.on_leave_timer(now),
+                Timer::Named(NamedTimer::Redial) => self.on_redial_timer(now),
+                Timer::Named(NamedTimer::NameConflict) => self.on_conflict_timer(now),
+                Timer::Named(NamedTimer::ReachCheck) => self.on_check_timer(now),
                 #[cfg(feature = "sim")]
-                Timer::Single(Single::Rival) => self.on_rival_timer(now),
-                Timer::Round(seq) => self.on_round_timer(now, seq),
-                Timer::Relay(seq) => self.on_relay_timer(seq),
+                Timer::Named(NamedTimer::Rival) => self.on_rival_timer(now),
+                Timer::ProbeRound(seq) => self.on_probe_round_timer(now, seq),
+                Timer::IndirectProbe(seq) => self.on_indirect_probe_timer(seq),
                 Timer::Suspicion(key, generation) => self.on_suspicion_timer(now, key, generation),
             }
         }
@@ -387,14 +387,14 @@ impl Engine {
     /// Replaces this node's tags and spreads the change; tells it as an event too.
     ///
     /// # Errors
-    /// [`TagError::TooLargeBesideName`] if they have no room beside a long name; they are as they were.
+    /// [`TagError::TooLargeWithName`] if they have no room beside a long name; they are as they were.
     pub fn set_tags(&mut self, now: Time, tags: Tags) -> Result<(), TagError> {
-        tags.check_beside(&self.me.name)?;
-        let now = self.inner_time(now);
-        if self.me.tags != tags {
-            self.me.tags = tags;
+        tags.check_fits_with_name(&self.local.name)?;
+        let now = self.running_time(now);
+        if self.local.tags != tags {
+            self.local.tags = tags;
             self.raise_incarnation(now);
-            self.emit(Event::NodeUpdated(self.me()));
+            self.emit(Event::NodeUpdated(self.local_member()));
         }
         Ok(())
     }
@@ -404,24 +404,24 @@ impl Engine {
     /// # Errors
     /// [`TagError`] if the tags would be too large; they are as they were.
     pub fn set_tag(&mut self, now: Time, key: &str, value: &str) -> Result<(), TagError> {
-        let tags = self.me.tags.with(key, value)?;
+        let tags = self.local.tags.with(key, value)?;
         self.set_tags(now, tags)
     }
 
     /// Announces that this node takes no new work, or that it does again.
     pub fn set_draining(&mut self, now: Time, draining: bool) {
-        let now = self.inner_time(now);
-        if self.me.draining != draining {
-            self.me.draining = draining;
+        let now = self.running_time(now);
+        if self.local.draining != draining {
+            self.local.draining = draining;
             self.raise_incarnation(now);
-            self.emit(Event::NodeUpdated(self.me()));
+            self.emit(Event::NodeUpdated(self.local_member()));
         }
     }
 
     /// Tells others that this node leaves, until enough of them acknowledge it or the leave
     /// timeout passes. Ends with [`Event::Left`]; after it the engine is silent.
     pub fn leave(&mut self, now: Time) {
-        let now = self.inner_time(now);
+        let now = self.running_time(now);
         self.start_leave(now, self.config.leave_timeout);
     }
 
@@ -433,7 +433,7 @@ impl Engine {
     /// Takes the buffer of a datagram that was sent back, to be used for another. Not needed, but
     /// with it answering a ping allocates nothing.
     pub fn recycle(&mut self, datagram: Vec<u8>) {
-        self.spare.keep_datagram(datagram);
+        self.buffers.recycle_datagram(datagram);
     }
 
     /// The next event.
@@ -446,19 +446,19 @@ impl Engine {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due; none after the node has left.
     pub fn poll_timeout(&self) -> Option<Time> {
-        (self.phase != Phase::Gone).then(|| self.timers.next().map(|at| at + self.stalled))?
+        (self.phase != Phase::Left).then(|| self.timers.next().map(|at| at + self.stall_time))?
     }
 
     /// This node's id; its epoch is raised if another life of its name had a higher one.
     pub fn id(&self) -> NodeId {
         NodeId {
-            name: self.me.name.clone(),
-            epoch: self.me.epoch,
+            name: self.local.name.clone(),
+            epoch: self.local.epoch,
         }
     }
 
     /// This node as others see it.
-    pub fn me(&self) -> Member {
+    pub fn local_member(&self) -> Member {
         let state = if self.phase == Phase::Active {
             MemberState::Alive
         } else {
@@ -466,13 +466,13 @@ impl Engine {
         };
         Member {
             id: self.id(),
-            addr: self.me.addr,
-            incarnation: self.me.incarnation,
+            addr: self.local.addr,
+            incarnation: self.local.incarnation,
             state,
-            draining: self.me.draining,
-            slow: self.me.slow,
-            unreachable: self.me.unreachable,
-            tags: self.me.tags.clone(),
+            draining: self.local.draining,
+            slow: self.local.slow,
+            unreachable: self.local.unreachable,
+            tags: self.local.tags.clone(),
         }
     }
 
@@ -497,8 +497,8 @@ impl Engine {
     }
 
     /// Whether this node has left; then it does nothing more.
-    pub fn is_gone(&self) -> bool {
-        self.phase == Phase::Gone
+    pub fn has_left(&self) -> bool {
+        self.phase == Phase::Left
     }
 
     /// Whether this node sees the whole cluster.
@@ -533,11 +533,11 @@ impl Engine {
 
     /// Nobody is to be woken for a round or a relay that was answered.
     fn prune_timers(&mut self) {
-        let (rounds, relays) = (&self.rounds, &self.relays);
+        let (rounds, relays) = (&self.probe_rounds, &self.indirect_probes);
         self.timers.prune(|timer| match timer {
-            Timer::Round(seq) => rounds.iter().any(|round| round.seq == seq),
-            Timer::Relay(seq) => relays.iter().any(|relay| relay.seq == seq),
-            Timer::Single(_) | Timer::Suspicion(..) => true,
+            Timer::ProbeRound(seq) => rounds.iter().any(|round| round.seq == seq),
+            Timer::IndirectProbe(seq) => relays.iter().any(|relay| relay.seq == seq),
+            Timer::Named(_) | Timer::Suspicion(..) => true,
         });
     }
 
@@ -546,7 +546,7 @@ impl Engine {
     }
 
     fn emit(&mut self, event: Event) {
-        self.note_settling(&event);
+        self.note_membership_change(&event);
         if self.events.len() >= EVENTS_MAX {
             self.events.pop_front();
             self.lagged += 1;
@@ -559,7 +559,7 @@ impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
             .field("id", &self.id())
-            .field("incarnation", &self.me.incarnation)
+            .field("incarnation", &self.local.incarnation)
             .field("phase", &self.phase)
             .field("live", &self.live_count())
             .field("partition", &self.partition.status())
@@ -570,8 +570,8 @@ impl fmt::Debug for Engine {
 /// The next of a queue. What a burst took is given back once it is over.
 fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
     let next = queue.pop_front();
-    if next.is_none() && queue.capacity() > QUEUE_KEPT {
-        queue.shrink_to(QUEUE_KEPT);
+    if next.is_none() && queue.capacity() > QUEUE_CAPACITY_KEPT {
+        queue.shrink_to(QUEUE_CAPACITY_KEPT);
     }
     next
 }
@@ -583,6 +583,6 @@ const RTT_PRIOR: f64 = 0.01;
 /// Least deviation of round trips, in seconds: a scheduler's tick.
 const RTT_DEVIATION_MIN: f64 = 0.001;
 /// Capacity of an empty queue that is kept.
-const QUEUE_KEPT: usize = 64;
+const QUEUE_CAPACITY_KEPT: usize = 64;
 /// Most events that wait to be polled.
 const EVENTS_MAX: usize = 16_384;

@@ -8,19 +8,19 @@ use crate::time::Time;
 
 /// Watches how many members are on this side.
 #[derive(Debug)]
-pub(crate) struct PartitionWatch {
+pub(crate) struct PartitionDetector {
     /// Leaving isolation aside: nothing is learnt of the others meanwhile.
-    cut: PartitionStatus,
+    status_unless_isolated: PartitionStatus,
     /// Of the first sight of what is suspected.
-    since: Time,
+    suspected_since: Time,
     /// Members there were when this node was cut off, while it is.
     isolated: Option<usize>,
     /// End of the last isolation: what came meanwhile has yet to be taken in.
-    back_at: Time,
+    isolation_ended_at: Time,
     /// Whether this side has no majority, as it was told last.
-    told_minority: bool,
+    reported_minority: bool,
     /// Since when that is no longer so.
-    untrue_since: Option<Time>,
+    minority_changed_at: Option<Time>,
 }
 
 /// A change worth an event.
@@ -34,36 +34,36 @@ pub(crate) enum PartitionChange {
     Healed,
 }
 
-impl PartitionWatch {
+impl PartitionDetector {
     pub(crate) fn new() -> Self {
         Self {
-            cut: PartitionStatus::Healthy,
-            since: Time::ZERO,
+            status_unless_isolated: PartitionStatus::Healthy,
+            suspected_since: Time::ZERO,
             isolated: None,
-            back_at: Time::ZERO,
-            told_minority: false,
-            untrue_since: None,
+            isolation_ended_at: Time::ZERO,
+            reported_minority: false,
+            minority_changed_at: None,
         }
     }
 
     pub(crate) fn status(&self) -> PartitionStatus {
         match self.isolated {
             Some(expected) => PartitionStatus::Isolated { expected },
-            None => self.cut,
+            None => self.status_unless_isolated,
         }
     }
 
     /// Whether too many are gone, for however short a time.
-    pub(crate) fn sees_cut(&self) -> bool {
-        self.cut != PartitionStatus::Healthy
+    pub(crate) fn is_suspected(&self) -> bool {
+        self.status_unless_isolated != PartitionStatus::Healthy
     }
 
     /// Members that failed from this time on count as missing: failures far apart are crashes,
     /// and a partition keeps its members however long it lasts.
     pub(crate) fn window_start(&self, now: Time, window: Duration) -> Time {
-        match self.cut {
+        match self.status_unless_isolated {
             PartitionStatus::Healthy => now - window,
-            _ => self.since - window,
+            _ => self.suspected_since - window,
         }
     }
 
@@ -76,7 +76,7 @@ impl PartitionWatch {
     pub(crate) fn end_isolation(&mut self, now: Time) -> bool {
         let ended = self.isolated.take().is_some();
         if ended {
-            self.back_at = now;
+            self.isolation_ended_at = now;
         }
         ended
     }
@@ -90,34 +90,34 @@ impl PartitionWatch {
         minority: bool,
         grace: Duration,
     ) -> Option<PartitionChange> {
-        if !is_cut(reachable, expected) {
-            let was = std::mem::replace(&mut self.cut, PartitionStatus::Healthy);
+        if !is_partition(reachable, expected) {
+            let was = std::mem::replace(&mut self.status_unless_isolated, PartitionStatus::Healthy);
             let healed = matches!(was, PartitionStatus::Partitioned { .. });
             return healed.then_some(PartitionChange::Healed);
         }
-        if self.cut == PartitionStatus::Healthy {
-            self.cut = PartitionStatus::Suspected;
-            self.since = now;
+        if self.status_unless_isolated == PartitionStatus::Healthy {
+            self.status_unless_isolated = PartitionStatus::Suspected;
+            self.suspected_since = now;
         }
-        let first = self.cut == PartitionStatus::Suspected;
-        if first && now.since(self.since.max(self.back_at)) < grace {
+        let first = self.status_unless_isolated == PartitionStatus::Suspected;
+        if first && now.since(self.suspected_since.max(self.isolation_ended_at)) < grace {
             return None;
         }
-        self.cut = PartitionStatus::Partitioned {
+        self.status_unless_isolated = PartitionStatus::Partitioned {
             reachable,
             expected,
             minority,
         };
-        if !first && minority == self.told_minority {
-            self.untrue_since = None;
+        if !first && minority == self.reported_minority {
+            self.minority_changed_at = None;
             return None;
         }
-        let untrue_since = *self.untrue_since.get_or_insert(now);
-        if !first && now.since(untrue_since.max(self.back_at)) < grace {
+        let untrue_since = *self.minority_changed_at.get_or_insert(now);
+        if !first && now.since(untrue_since.max(self.isolation_ended_at)) < grace {
             return None;
         }
-        self.told_minority = minority;
-        self.untrue_since = None;
+        self.reported_minority = minority;
+        self.minority_changed_at = None;
         Some(PartitionChange::Detected {
             reachable,
             expected,
@@ -132,24 +132,24 @@ impl Engine {
     pub(super) fn is_isolated(&self, now: Time) -> bool {
         self.rules().isolation
             && self.table.live().len() >= 2
-            && now.since(self.heard_at) > 3 * self.config.probe_interval
+            && now.since(self.last_heard_at) > 3 * self.config.probe_interval
     }
 
     /// A member was heard.
-    pub(super) fn hear(&mut self, now: Time) {
+    pub(super) fn note_heard(&mut self, now: Time) {
         let was_isolated = self.is_isolated(now);
         if was_isolated {
-            self.back_at = now;
+            self.isolation_ended_at = now;
         }
-        self.heard_at = now;
+        self.last_heard_at = now;
         if self.partition.end_isolation(now) {
             self.emit(Event::IsolationEnded);
-            self.check_again_now(now);
+            self.recheck_now(now);
         }
     }
 
     /// Takes in how much of the cluster is reachable, and tells what changed.
-    pub(super) fn watch_partition(&mut self, now: Time) {
+    pub(super) fn check_partition(&mut self, now: Time) {
         let expected = self.expected_count(now);
         if self.is_isolated(now) {
             if self.partition.isolate(expected) {
@@ -160,17 +160,17 @@ impl Engine {
         }
         if self.partition.end_isolation(now) {
             // Those who were not heard are no longer members.
-            self.reach.start_over();
+            self.reach.reset();
             self.emit(Event::IsolationEnded);
         }
         self.refresh_estimate(now);
         let reachable = self.reachable_count();
         let minority = !self.has_majority(now, reachable, expected);
-        let (grace, before) = (self.config.partition_grace, self.partition.sees_cut());
+        let (grace, before) = (self.config.partition_grace, self.partition.is_suspected());
         let counts = (reachable, expected);
         let change = self.partition.observe(now, counts, minority, grace);
-        if self.partition.sees_cut() && !before {
-            self.forgive_cut_off(now);
+        if self.partition.is_suspected() && !before {
+            self.undo_partition_flaps(now);
             if !self.reach.is_in_force() {
                 // Found by declared failures; a check finds those that are not declared yet.
                 self.start_check(now);
@@ -195,25 +195,27 @@ impl Engine {
 
     /// Live members and those that are missing, this node included.
     pub(super) fn expected_count(&mut self, now: Time) -> usize {
-        let from = self.missing_from(now);
+        let from = self.missing_window_start(now);
         self.live_count() + self.table.missing_since(from)
     }
 
     /// Whether a member that is due to be forgotten is still expected: nobody is forgotten out of
     /// a cut.
-    pub(super) fn is_kept(&self, now: Time, key: u64) -> bool {
+    pub(super) fn is_kept_for_partition(&self, now: Time, key: u64) -> bool {
         let cut = !self.rules().is_rival()
-            && (self.partition.sees_cut() || self.reach.is_in_force() || self.is_isolated(now));
-        let from = self.missing_from(now);
+            && (self.partition.is_suspected() || self.reach.is_in_force() || self.is_isolated(now));
+        let from = self.missing_window_start(now);
         let is_missing = |entry: &Entry| {
-            entry.state == MemberState::Failed && entry.since >= from && self.table.counts(entry)
+            entry.state == MemberState::Failed
+                && entry.since >= from
+                && self.table.counts_as_missing(entry)
         };
         cut && self.table.get(key).is_some_and(is_missing)
     }
 }
 
 /// Half of the cluster is missing, or at least two members that are a quarter of it.
-pub(super) fn is_cut(reachable: usize, expected: usize) -> bool {
+pub(super) fn is_partition(reachable: usize, expected: usize) -> bool {
     let missing = expected.saturating_sub(reachable);
     missing > 0 && (missing * 2 >= expected || (missing >= 2 && missing * 4 >= expected))
 }
@@ -235,7 +237,7 @@ mod tests {
             (7, 10, true),
         ] {
             assert_eq!(
-                is_cut(reachable, expected),
+                is_partition(reachable, expected),
                 cut,
                 "{reachable} of {expected}"
             );
@@ -245,7 +247,7 @@ mod tests {
     #[test]
     fn detected_after_the_grace_healed_at_once() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
-        let mut watch = PartitionWatch::new();
+        let mut watch = PartitionDetector::new();
         assert_eq!(watch.observe(at(0), (5, 5), false, grace), None);
         assert_eq!(watch.observe(at(1_000), (2, 5), true, grace), None);
         assert_eq!(watch.status(), PartitionStatus::Suspected);
@@ -279,7 +281,7 @@ mod tests {
     #[test]
     fn what_passes_within_the_grace_is_never_told() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
-        let mut watch = PartitionWatch::new();
+        let mut watch = PartitionDetector::new();
         assert_eq!(watch.observe(at(0), (1, 2), true, grace), None);
         assert_eq!(watch.observe(at(4_000), (2, 2), false, grace), None);
         assert_eq!(watch.observe(at(6_000), (1, 2), true, grace), None);
@@ -289,7 +291,7 @@ mod tests {
     #[test]
     fn told_again_when_the_majority_is_lost_for_long() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
-        let mut watch = PartitionWatch::new();
+        let mut watch = PartitionDetector::new();
         let detected = |reachable, minority| {
             Some(PartitionChange::Detected {
                 reachable,
@@ -330,7 +332,7 @@ mod tests {
     #[test]
     fn isolation_is_told_at_once_and_hides_what_else_is_known() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
-        let mut watch = PartitionWatch::new();
+        let mut watch = PartitionDetector::new();
         watch.observe(at(0), (2, 5), true, grace);
         assert!(!watch.end_isolation(at(0)));
         assert!(watch.isolate(5));

@@ -3,18 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::timers::{Single, Timer};
+use super::timers::{NamedTimer, Timer};
 use super::{Engine, Phase, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
 use crate::event::MemberState;
-use crate::id::life_key;
+use crate::id::instance_key;
 use crate::time::Time;
-use crate::usable::is_usable_from;
-use crate::wire::{Address, Payload, Record};
+use crate::unicast::is_usable_from;
+use crate::wire::{Payload, ProbeTarget, Record};
 
 /// One attempt to reach one member, by several ways.
 #[derive(Debug)]
-pub(crate) struct Round {
+pub(crate) struct ProbeRound {
     pub(super) seq: u32,
     pub(crate) key: u64,
     /// Which life is probed: what another one answers is no answer.
@@ -25,14 +25,14 @@ pub(crate) struct Round {
     /// When it ends, if nobody is given more time.
     pub(super) end: Time,
     /// With the next sequence number, so that one knows which of the two was answered.
-    pub(super) pinged_again: Time,
+    pub(super) second_ping_at: Time,
     stage: Stage,
     /// Helpers asked, and whether each said that the target did not answer it.
     helpers: Vec<(u64, bool)>,
     /// Has waited for late nacks.
     extended: bool,
     /// This process was stopped meanwhile: no answer means nothing.
-    pub(crate) tainted: bool,
+    pub(crate) stalled: bool,
     /// The first ping was larger than what every path carries.
     is_large: bool,
 }
@@ -47,15 +47,15 @@ enum Stage {
 
 /// A ping on behalf of another member.
 #[derive(Debug)]
-pub(crate) struct Relay {
+pub(crate) struct IndirectProbe {
     pub(super) seq: u32,
-    target: Address,
+    target: ProbeTarget,
     requester: SocketAddr,
-    requester_life: u64,
+    requester_instance: u64,
     requester_seq: u32,
 }
 
-impl Round {
+impl ProbeRound {
     fn lacks_witness(&self, needed: usize) -> bool {
         !self.helpers.is_empty() && !self.is_witnessed(needed) && !self.extended
     }
@@ -94,32 +94,32 @@ impl Engine {
         if self.is_probe_put_off(now, turns as u32) {
             return;
         }
-        let target = match self.turn % turns {
-            0 if self.turn == 0 => self.table.next_probe(&mut self.rng),
+        let target = match self.probe_turn % turns {
+            0 if self.probe_turn == 0 => self.table.next_probe(&mut self.rng),
             0 => None,
             nth => self.table.successor(nth - 1),
         };
-        if self.turn.is_multiple_of(turns) {
-            self.watch_pace(now);
-            self.keep_contact(now);
-            self.watch_address(now);
+        if self.probe_turn.is_multiple_of(turns) {
+            self.check_slowness(now);
+            self.probe_reachable_member(now);
+            self.check_address(now);
         }
-        self.turn = (self.turn + 1) % (turns * intervals);
+        self.probe_turn = (self.probe_turn + 1) % (turns * intervals);
         if let Some(key) = target {
-            self.start_round(now, key);
+            self.start_probe(now, key);
         }
-        self.watch_partition(now);
+        self.check_partition(now);
         self.timers
-            .set(Single::Probe, now + self.probe_wait() / turns as u32);
+            .set(NamedTimer::Probe, now + self.probe_wait() / turns as u32);
     }
 
     /// Pings a member, unless that is being done.
-    pub(super) fn start_round(&mut self, now: Time, key: u64) {
-        let busy = self.rounds.iter().any(|round| round.key == key);
+    pub(super) fn start_probe(&mut self, now: Time, key: u64) {
+        let busy = self.probe_rounds.iter().any(|round| round.key == key);
         let Some(entry) = self.table.get(key) else {
             return;
         };
-        if busy || self.rounds.len() >= ROUNDS_MAX || self.phase != Phase::Active {
+        if busy || self.probe_rounds.len() >= PROBE_ROUNDS_MAX || self.phase != Phase::Active {
             return;
         }
         let (epoch, failed) = (entry.epoch, entry.state == MemberState::Failed);
@@ -128,26 +128,26 @@ impl Engine {
         self.seq = seq.wrapping_add(1);
         let stage = if failed { Stage::Redial } else { Stage::Direct };
         let (timeout, length) = self.round_times();
-        self.rounds.push(Round {
+        self.probe_rounds.push(ProbeRound {
             seq,
             key,
             epoch,
             addr,
             started: now,
             end: now + length,
-            pinged_again: now,
+            second_ping_at: now,
             stage,
             helpers: Vec::new(),
             extended: false,
-            tainted: false,
+            stalled: false,
             is_large: false,
         });
-        self.stats.rounds += 1;
+        self.stats.probe_rounds += 1;
         let is_large = self.ping(key, seq, self.ping_size(key));
-        if let Some(round) = self.rounds.last_mut() {
+        if let Some(round) = self.probe_rounds.last_mut() {
             round.is_large = is_large;
         }
-        self.timers.push(now + timeout, Timer::Round(seq));
+        self.timers.push(now + timeout, Timer::ProbeRound(seq));
     }
 
     /// How long a ping may go unanswered, and how long a round takes.
@@ -162,54 +162,54 @@ impl Engine {
         self.config.probe_interval
     }
 
-    pub(super) fn on_round_timer(&mut self, now: Time, seq: u32) {
-        let Some(at) = self.rounds.iter().position(|round| round.seq == seq) else {
+    pub(super) fn on_probe_round_timer(&mut self, now: Time, seq: u32) {
+        let Some(at) = self.probe_rounds.iter().position(|round| round.seq == seq) else {
             return;
         };
-        match self.rounds[at].stage {
+        match self.probe_rounds[at].stage {
             Stage::Direct => {
-                let key = self.rounds[at].key;
-                let end = self.rounds[at].end + self.patience(now, key);
-                self.rounds[at].pinged_again = now;
-                self.rounds[at].stage = Stage::Indirect;
-                self.rounds[at].helpers = self.ask_helpers(key, seq);
+                let key = self.probe_rounds[at].key;
+                let end = self.probe_rounds[at].end + self.extra_timeout(now, key);
+                self.probe_rounds[at].second_ping_at = now;
+                self.probe_rounds[at].stage = Stage::Indirect;
+                self.probe_rounds[at].helpers = self.send_ping_reqs(key, seq);
                 if self.rules().second_ping {
                     self.ping(key, seq.wrapping_add(1), DATAGRAM_BYTES_MIN);
                 }
-                self.timers.push(end.max(now), Timer::Round(seq));
+                self.timers.push(end.max(now), Timer::ProbeRound(seq));
             }
             Stage::Indirect
                 if self.rules().witness
-                    && self.rounds[at].lacks_witness(self.rules().nacks_needed) =>
+                    && self.probe_rounds[at].lacks_witness(self.rules().nacks_needed) =>
             {
                 // Far away, a nack takes longer than the share of the round it is given.
-                self.rounds[at].extended = true;
-                let helpers = self.rounds[at].helpers.iter();
-                let slowest = helpers.map(|(key, _)| self.patience(now, *key)).max();
+                self.probe_rounds[at].extended = true;
+                let helpers = self.probe_rounds[at].helpers.iter();
+                let slowest = helpers.map(|(key, _)| self.extra_timeout(now, *key)).max();
                 let more = self.config.probe_timeout / 2 + slowest.unwrap_or_default();
-                self.timers.push(now + more, Timer::Round(seq));
+                self.timers.push(now + more, Timer::ProbeRound(seq));
             }
             Stage::Indirect => {
-                let round = self.rounds.swap_remove(at);
-                self.conclude(now, &round);
+                let round = self.probe_rounds.swap_remove(at);
+                self.on_round_unanswered(now, &round);
                 let entry = self.table.get(round.key);
                 let is_probed =
                     entry.is_some_and(|it| it.epoch == round.epoch && it.state.is_live());
-                if is_probed && !round.tainted {
-                    self.note_round(now, round.key, false);
+                if is_probed && !round.stalled {
+                    self.record_round_outcome(now, round.key, false);
                 }
             }
             Stage::Redial => {
-                let round = self.rounds.swap_remove(at);
-                if !round.tainted && !self.is_isolated(now) {
-                    self.on_dialled(now, round.key, false);
+                let round = self.probe_rounds.swap_remove(at);
+                if !round.stalled && !self.is_isolated(now) {
+                    self.on_redial_result(now, round.key, false);
                 }
             }
         }
     }
 
     /// A round ended without an answer.
-    fn conclude(&mut self, now: Time, round: &Round) {
+    fn on_round_unanswered(&mut self, now: Time, round: &ProbeRound) {
         let Some(entry) = self.table.get(round.key) else {
             return;
         };
@@ -224,17 +224,17 @@ impl Engine {
         let alone = round.helpers.is_empty() && self.table.live().len() == 1;
         let is_witnessed = round.is_witnessed(self.rules().nacks_needed);
         let witnessed = is_witnessed || alone || !self.rules().witness;
-        if round.tainted || !witnessed {
-            self.stats.void_rounds += 1;
+        if round.stalled || !witnessed {
+            self.stats.inconclusive_rounds += 1;
         }
-        if round.tainted {
+        if round.stalled {
             return;
         }
-        self.await_overdue(round, false);
+        self.await_late_answer(round, false);
         let silent = round.helpers.iter().filter(|(_, nacked)| !nacked);
         for key in silent.map(|(key, _)| *key).chain([round.key]) {
             if let Some(entry) = self.table.get_mut(key) {
-                entry.silent = true;
+                entry.unanswering = true;
             }
         }
         if !witnessed {
@@ -242,25 +242,25 @@ impl Engine {
             if !self.is_isolated(now)
                 && let Some(entry) = self.table.get_mut(round.key)
             {
-                let case = entry.case_mut();
+                let case = entry.faults_mut();
                 case.unanswered = case.unanswered.saturating_add(1);
             }
             return;
         }
-        self.stats.misses += 1;
-        self.on_miss(now, round.key);
+        self.stats.missed_probes += 1;
+        self.on_missed_probe(now, round.key);
     }
 
     /// `target` answered a ping of ours, directly or through a helper.
-    pub(super) fn on_answer(&mut self, now: Time, target: u64, seq: u32, direct: bool) {
+    pub(super) fn on_ack(&mut self, now: Time, target: u64, seq: u32, direct: bool) {
         let found = self
-            .rounds
+            .probe_rounds
             .iter()
             .position(|r| r.key == target && seq.wrapping_sub(r.seq) < 2);
         let Some(at) = found else {
-            return self.on_overdue_answer(now, target, seq, direct);
+            return self.on_late_answer(now, target, seq, direct);
         };
-        let round = self.rounds.swap_remove(at);
+        let round = self.probe_rounds.swap_remove(at);
         self.prune_timers();
         if self
             .table
@@ -280,24 +280,24 @@ impl Engine {
         if direct && round.stage == Stage::Direct {
             self.rtt.observe(now.since(round.started).as_secs_f64());
         }
-        self.on_alive(target);
+        self.clear_evidence(target);
         if direct {
-            self.note_in_reach(now, target);
+            self.note_direct_answer(now, target);
             if let Some(entry) = self.table.get_mut(target) {
                 entry.validate(round.addr);
             }
         }
         if round.stage == Stage::Redial {
-            self.on_dialled(now, target, true);
-            self.sync_across(now, target);
+            self.on_redial_result(now, target, true);
+            self.sync_after_partition(now, target);
         }
-        if !direct && !round.tainted {
-            self.await_overdue(&round, true);
+        if !direct && !round.stalled {
+            self.await_late_answer(&round, true);
         }
         if direct && round.stage != Stage::Redial {
-            self.note_round(now, target, true);
+            self.record_round_outcome(now, target, true);
         }
-        if direct && !round.tainted && round.stage != Stage::Redial {
+        if direct && !round.stalled && round.stage != Stage::Redial {
             let first = seq == round.seq;
             self.on_round_trip(
                 now,
@@ -305,7 +305,7 @@ impl Engine {
                 if first {
                     round.started
                 } else {
-                    round.pinged_again
+                    round.second_ping_at
                 },
             );
         }
@@ -313,7 +313,7 @@ impl Engine {
 
     pub(super) fn on_nack(&mut self, from: u64, seq: u32, target: u64) {
         let helper = self
-            .rounds
+            .probe_rounds
             .iter_mut()
             .filter(|round| round.seq == seq && round.key == target)
             .find_map(|round| round.helpers.iter_mut().find(|(key, _)| *key == from));
@@ -326,19 +326,19 @@ impl Engine {
     pub(super) fn send_ack(&mut self, sender: Sender, seq: u32) {
         let first = match self.rules().is_rival() {
             true => None,
-            false => self.accusation(sender.key),
+            false => self.record_to_refute(sender.key),
         };
         // News are for the member, not for whoever sent its ping from elsewhere.
         let updates = match self.is_from_known_addr(sender) || self.rules().is_rival() {
-            true => self.news(self.ack_size(sender), ACK_BYTES, first),
+            true => self.piggyback(self.ack_size(sender), ACK_BYTES, first),
             false => first.into_iter().collect(),
         };
         let view = self.table.view();
         self.reply(sender, Payload::Ack { seq, view, updates });
     }
 
-    pub(super) fn on_ping_req(&mut self, now: Time, sender: Sender, seq: u32, target: Address) {
-        if target.key == self.me.key && target.epoch == self.me.epoch {
+    pub(super) fn on_ping_req(&mut self, now: Time, sender: Sender, seq: u32, target: ProbeTarget) {
+        if target.key == self.local.key && target.epoch == self.local.epoch {
             return self.reply(
                 sender,
                 Payload::RelayedAck {
@@ -348,23 +348,23 @@ impl Engine {
             );
         }
         #[cfg(feature = "sim")]
-        if self.lies {
+        if self.always_nacks {
             let key = target.key;
             return self.reply(sender, Payload::Nack { seq, target: key });
         }
         if !is_usable_from(target.addr, sender.addr) {
-            self.stats.addresses_refused += 1;
+            self.stats.unusable_addresses += 1;
             return;
         }
-        if self.relays.len() >= RELAYS_MAX {
+        if self.indirect_probes.len() >= INDIRECT_PROBES_MAX {
             return;
         }
         self.seq = self.seq.wrapping_add(1);
-        self.relays.push(Relay {
+        self.indirect_probes.push(IndirectProbe {
             seq: self.seq,
             target,
             requester: sender.addr,
-            requester_life: sender.life(),
+            requester_instance: sender.instance(),
             requester_seq: seq,
         });
         // A target that is not known there gets no news: the requester may have made it up.
@@ -381,30 +381,34 @@ impl Engine {
             view: self.table.view(),
             updates,
         };
-        self.send(target.addr, life_key(target.key, target.epoch), ping);
+        self.send(target.addr, instance_key(target.key, target.epoch), ping);
         self.timers
-            .push(now + self.nack_patience(), Timer::Relay(self.seq));
+            .push(now + self.nack_patience(), Timer::IndirectProbe(self.seq));
     }
 
     /// If the sender is the target of a relay, passes its answer on.
-    pub(super) fn answer_relay(&mut self, sender: Sender, seq: u32) {
-        let found = self.relays.iter().position(|relay| {
+    pub(super) fn forward_ack(&mut self, sender: Sender, seq: u32) {
+        let found = self.indirect_probes.iter().position(|relay| {
             relay.seq == seq && relay.target.key == sender.key && relay.target.epoch == sender.epoch
         });
         if let Some(at) = found {
-            let relay = self.relays.swap_remove(at);
+            let relay = self.indirect_probes.swap_remove(at);
             self.prune_timers();
             let ack = Payload::RelayedAck {
                 seq: relay.requester_seq,
                 target: relay.target.key,
             };
-            self.send(relay.requester, relay.requester_life, ack);
+            self.send(relay.requester, relay.requester_instance, ack);
         }
     }
 
-    pub(super) fn on_relay_timer(&mut self, seq: u32) {
-        if let Some(at) = self.relays.iter().position(|relay| relay.seq == seq) {
-            let relay = self.relays.swap_remove(at);
+    pub(super) fn on_indirect_probe_timer(&mut self, seq: u32) {
+        if let Some(at) = self
+            .indirect_probes
+            .iter()
+            .position(|relay| relay.seq == seq)
+        {
+            let relay = self.indirect_probes.swap_remove(at);
             if !self.rules().nacks {
                 return;
             }
@@ -412,7 +416,7 @@ impl Engine {
                 seq: relay.requester_seq,
                 target: relay.target.key,
             };
-            self.send(relay.requester, relay.requester_life, nack);
+            self.send(relay.requester, relay.requester_instance, nack);
         }
     }
 
@@ -434,9 +438,9 @@ impl Engine {
     /// What rides on a ping. To the accused it is the accusation alone: it may be dead, and news
     /// sent to the dead would count as passed on.
     fn ping_updates(&mut self, key: u64, size: usize) -> Vec<Record> {
-        match self.accusation(key) {
-            Some(accusation) if !self.rules().is_rival() => self.only(accusation),
-            first => self.news(size, PING_BYTES, first),
+        match self.record_to_refute(key) {
+            Some(accusation) if !self.rules().is_rival() => self.single_record(accusation),
+            first => self.piggyback(size, PING_BYTES, first),
         }
     }
 
@@ -447,26 +451,26 @@ impl Engine {
         self.nack_patience_of_ours()
     }
 
-    pub(super) fn nack_patience_of_ours(&self) -> Duration {
+    pub(super) fn default_nack_delay(&self) -> Duration {
         (self.config.probe_interval - self.config.probe_timeout).mul_f64(0.8)
     }
 
     /// What rides on a ping of a member that is not simply held alive.
-    pub(super) fn accusation(&self, key: u64) -> Option<Record> {
+    pub(super) fn record_to_refute(&self, key: u64) -> Option<Record> {
         let entry = self.table.get(key)?;
-        let is_suspect = entry.state == MemberState::Suspect && !entry.case().claimed_failed;
+        let is_suspect = entry.state == MemberState::Suspect && !entry.faults().claimed_failed;
         let rides = match is_suspect {
             true => self.rules().buddy,
             false => self.rules().redial || !self.rules().is_rival(),
         };
-        entry.accusation().filter(|_| rides)
+        entry.record_to_refute().filter(|_| rides)
     }
 
-    fn ask_helpers(&mut self, key: u64, seq: u32) -> Vec<(u64, bool)> {
+    fn send_ping_reqs(&mut self, key: u64, seq: u32) -> Vec<(u64, bool)> {
         let Some(entry) = self.table.get(key) else {
             return Vec::new();
         };
-        let target = Address {
+        let target = ProbeTarget {
             key,
             epoch: entry.epoch,
             addr: entry.addr(),
@@ -477,7 +481,7 @@ impl Engine {
         let wanted = self.config.indirect_probes;
         // When many are gone and not yet found so, one of those would be no witness.
         let mut helpers = self.sample_live(wanted, |helper, entry| {
-            helper != key && entry.state == MemberState::Alive && !entry.silent
+            helper != key && entry.state == MemberState::Alive && !entry.unanswering
         });
         if helpers.len() < wanted && !self.rules().is_rival() {
             // Better doubtful ones than none.
@@ -492,7 +496,7 @@ impl Engine {
             helpers = self.zoned(helpers, key);
         }
         for helper in &helpers {
-            let updates = self.news(DATAGRAM_BYTES_MIN, PING_REQ_BYTES, accusation.clone());
+            let updates = self.piggyback(DATAGRAM_BYTES_MIN, PING_REQ_BYTES, accusation.clone());
             self.send_to(
                 *helper,
                 Payload::PingReq {
@@ -509,15 +513,15 @@ impl Engine {
 #[cfg(feature = "sim")]
 impl Engine {
     /// From now on says of everybody that he does not answer, to whoever asks.
-    pub(crate) fn lie(&mut self) {
-        self.lies = true;
+    pub(crate) fn always_nack(&mut self) {
+        self.always_nacks = true;
     }
 
     /// As many helpers, of different zones as far as a few more at random have some.
     fn zoned(&mut self, helpers: Vec<u64>, target: u64) -> Vec<u64> {
         let count = helpers.len();
         let more = self.sample_live(4 * count, |key, entry| {
-            key != target && entry.state == MemberState::Alive && !entry.silent
+            key != target && entry.state == MemberState::Alive && !entry.unanswering
         });
         let mut chosen: Vec<u64> = Vec::with_capacity(count);
         let zone = |key: u64| self.table.get(key).and_then(|e| e.tags.get("zone"));
@@ -541,6 +545,6 @@ const ACK_BYTES: usize = 4 + 8;
 /// Sequence number, key, epoch, IPv6 address and port.
 const PING_REQ_BYTES: usize = 4 + 8 + 10 + 19;
 /// Most rounds at once; a member beyond waits for its next turn.
-pub(crate) const ROUNDS_MAX: usize = 256;
+pub(crate) const PROBE_ROUNDS_MAX: usize = 256;
 /// Most pings at once on behalf of others; a ping-req beyond goes unanswered.
-pub(crate) const RELAYS_MAX: usize = 256;
+pub(crate) const INDIRECT_PROBES_MAX: usize = 256;

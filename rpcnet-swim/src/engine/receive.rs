@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use super::merge::Source;
+use super::merge::RecordSource;
 use super::{Engine, Phase};
 use crate::event::MemberState;
-use crate::id::{life_key, short_life};
+use crate::id::{instance_key, short_instance_key};
 use crate::time::Time;
-use crate::usable::is_usable_from;
-use crate::wire::{KeySlot, Payload, Refusal};
+use crate::unicast::is_usable_from;
+use crate::wire::{KeySlot, OpenError, Payload};
 
 /// Whom a message is from.
 #[derive(Clone, Copy, Debug)]
@@ -23,22 +23,22 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn life(&self) -> u64 {
-        life_key(self.key, self.epoch)
+    pub(super) fn instance(&self) -> u64 {
+        instance_key(self.key, self.epoch)
     }
 }
 
 impl Engine {
     pub(super) fn handle_message(&mut self, now: Time, sender: Sender, to: u32, payload: Payload) {
-        let Some(mut payload) = self.bound_epochs(now, sender, payload) else {
+        let Some(mut payload) = self.drop_future_epochs(now, sender, payload) else {
             return;
         };
-        let own_life = life_key(self.me.key, self.me.epoch);
-        if self.phase == Phase::Gone {
+        let own_life = instance_key(self.local.key, self.local.epoch);
+        if self.phase == Phase::Left {
             self.stats.dropped.after_leave += 1;
             return;
         }
-        if to != 0 && to != short_life(own_life) {
+        if to != 0 && to != short_instance_key(own_life) {
             self.stats.dropped.misaddressed += 1;
             if matches!(payload, Payload::Ping { .. }) && self.phase != Phase::Superseded {
                 // It looks for a former life of ours. No hello, which is larger than a ping and
@@ -47,14 +47,14 @@ impl Engine {
             }
             return;
         }
-        if sender.life() == own_life {
+        if sender.instance() == own_life {
             self.stats.dropped.misaddressed += 1;
             if matches!(payload, Payload::Hello { .. }) {
-                self.hear_own_hello(now, sender.counter);
+                self.on_own_hello(now, sender.counter);
             }
             return;
         }
-        let addresses_refused = &mut self.stats.addresses_refused;
+        let addresses_refused = &mut self.stats.unusable_addresses;
         let is_hello = matches!(payload, Payload::Hello { .. });
         let is_of_use = payload.retain_records(|record| {
             let is_usable = is_usable_from(record.addr, sender.addr);
@@ -66,7 +66,7 @@ impl Engine {
             return;
         }
         if self.phase == Phase::Superseded {
-            return self.hear_superseded(now, sender, payload);
+            return self.on_message_while_superseded(now, sender, payload);
         }
         match payload {
             Payload::JoinRefused { echo, reason } => {
@@ -84,15 +84,17 @@ impl Engine {
             } => {
                 return self.on_welcome(now, sender, echo, view, seen, me);
             }
-            Payload::Refused { echo, known } => return self.on_refused(now, sender, echo, known),
+            Payload::HelloRefused { echo, known } => {
+                return self.on_refused(now, sender, echo, known);
+            }
             Payload::ClockSkew { echo, clock } => {
                 return self.on_clock_skew(now, sender, echo, clock);
             }
             // The target of a relay need not be known to the helper.
-            Payload::Ack { seq, .. } => self.answer_relay(sender, seq),
+            Payload::Ack { seq, .. } => self.forward_ack(sender, seq),
             _ => {}
         }
-        let flaps_from = self.flaps_from(now);
+        let flaps_from = self.flap_window_start(now);
         let Some(entry) = self.table.get_mut(sender.key) else {
             return self.challenge(sender);
         };
@@ -101,15 +103,15 @@ impl Engine {
         }
         if entry.epoch > sender.epoch {
             let pings = matches!(payload, Payload::Ping { .. });
-            return self.on_older_life(now, sender, pings);
+            return self.on_older_instance(now, sender, pings);
         }
-        if !entry.window.accept(sender.counter) {
+        if !entry.replay_window.accept(sender.counter) {
             self.stats.dropped.replayed += 1;
-            return self.ask_counter(now, sender);
+            return self.request_counter_proof(now, sender);
         }
         let is_elsewhere = entry.addr() != sender.addr;
         let is_failed = entry.state == MemberState::Failed;
-        entry.note_alive(now);
+        entry.note_sign_of_life(now);
         if is_elsewhere {
             self.note_other_source(now, sender);
         }
@@ -117,9 +119,9 @@ impl Engine {
             self.note_displaced(now, sender);
         }
         if let Some(entry) = self.table.get_mut(sender.key) {
-            entry.heard(sender.sealed_with, flaps_from);
+            entry.on_datagram(sender.sealed_with, flaps_from);
         }
-        self.hear(now);
+        self.note_heard(now);
         self.handle_payload(now, sender, payload);
     }
 
@@ -128,14 +130,14 @@ impl Engine {
         match payload {
             Payload::Ping { seq, view, updates } => {
                 self.note_pinged(now);
-                self.merge_all(now, updates, Source::Gossip);
+                self.merge_all(now, updates, RecordSource::Gossip);
                 self.send_ack(sender, seq);
                 self.compare_views(now, sender.key, view);
             }
             Payload::Ack { seq, view, updates } => {
                 self.note_answered();
-                self.merge_all(now, updates, Source::Gossip);
-                self.on_answer(now, sender.key, seq, true);
+                self.merge_all(now, updates, RecordSource::Gossip);
+                self.on_ack(now, sender.key, seq, true);
                 self.on_check_answer(now, sender.key, seq);
                 self.compare_views(now, sender.key, view);
             }
@@ -144,12 +146,12 @@ impl Engine {
                 target,
                 updates,
             } => {
-                self.merge_all(now, updates, Source::Gossip);
+                self.merge_all(now, updates, RecordSource::Gossip);
                 self.on_ping_req(now, sender, seq, target);
             }
-            Payload::RelayedAck { seq, target } => self.on_answer(now, target, seq, false),
+            Payload::RelayedAck { seq, target } => self.on_ack(now, target, seq, false),
             Payload::Nack { seq, target } => self.on_nack(sender.key, seq, target),
-            Payload::Gossip { updates } => self.merge_all(now, updates, Source::Gossip),
+            Payload::Gossip { updates } => self.merge_all(now, updates, RecordSource::Gossip),
             Payload::Leave { seq, me } => self.on_leave(now, sender, seq, me),
             Payload::LeaveAck { seq } => self.on_leave_ack(now, sender.key, seq),
             Payload::SyncDigest { buckets } => self.on_digest(now, sender, &buckets),
@@ -164,28 +166,28 @@ impl Engine {
             } => {
                 self.on_full_page(now, sender.key, cursor, next, records);
             }
-            Payload::AddrRequest => self.tell_observed(sender),
+            Payload::AddrRequest => self.send_observed(sender),
             Payload::AddrObserved { echo, addr } => {
                 self.on_addr_observed(now, sender, echo, addr);
             }
             Payload::Hello { .. }
             | Payload::Challenge { .. }
             | Payload::Welcome { .. }
-            | Payload::Refused { .. }
+            | Payload::HelloRefused { .. }
             | Payload::ClockSkew { .. }
             | Payload::JoinRefused { .. } => unreachable!("handled before the sender is looked up"),
         }
     }
 
-    pub(super) fn count_refusal(&mut self, refusal: Refusal) {
+    pub(super) fn count_open_error(&mut self, refusal: OpenError) {
         let dropped = &mut self.stats.dropped;
         *match refusal {
-            Refusal::Malformed => &mut dropped.malformed,
-            Refusal::Version => &mut dropped.version,
-            Refusal::Cluster => &mut dropped.foreign_cluster,
-            Refusal::Unsealed => &mut dropped.unsealed,
-            Refusal::UnknownKey => &mut dropped.unknown_key,
-            Refusal::Seal => &mut dropped.bad_seal,
+            OpenError::Malformed => &mut dropped.malformed,
+            OpenError::UnknownVersion => &mut dropped.version,
+            OpenError::ForeignCluster => &mut dropped.foreign_cluster,
+            OpenError::Unsealed => &mut dropped.unsealed,
+            OpenError::UnknownKey => &mut dropped.unknown_key,
+            OpenError::BadSeal => &mut dropped.bad_seal,
         } += 1;
     }
 }

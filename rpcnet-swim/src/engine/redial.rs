@@ -4,7 +4,7 @@
 //! members are gone, each of the others sends about as much.
 
 use super::Engine;
-use super::timers::Single;
+use super::timers::NamedTimer;
 use crate::time::Time;
 
 impl Engine {
@@ -14,21 +14,24 @@ impl Engine {
             self.redial_missing(now);
         }
         for key in self.table.gone_before(now - self.forget_after()) {
-            if self.is_kept(now, key) {
+            if self.is_kept_for_partition(now, key) {
                 continue;
             }
-            self.queue.remove(key);
+            self.gossip_queue.remove(key);
             #[cfg(feature = "sim")]
-            self.rival.trials.end(key);
+            self.rival.suspicion_timers.cancel(key);
             if let Some(entry) = self.table.remove(key) {
-                self.join.remember(entry.addr());
+                self.join.remember_addr(entry.addr());
             }
         }
         if self.table.has_gone() {
             // A held member that is due sooner does not wait for the turn after it.
             let turn = now + self.config.probe_interval / 2;
-            let due = self.table.next_due().filter(|at| *at > now && *at < turn);
-            self.timers.set(Single::Redial, due.unwrap_or(turn));
+            let due = self
+                .table
+                .next_redial()
+                .filter(|at| *at > now && *at < turn);
+            self.timers.set(NamedTimer::Redial, due.unwrap_or(turn));
         }
     }
 
@@ -40,54 +43,54 @@ impl Engine {
 
     fn redial_missing(&mut self, now: Time) {
         let interval = self.config.redial_interval;
-        let share = (DIALLERS / self.live_count() as f64).min(1.0);
+        let share = (REDIALLERS_MEAN / self.live_count() as f64).min(1.0);
         let (mut dialled, mut proofs) = (0, 0);
-        for key in self.table.due(now, DUE_MAX) {
+        for key in self.table.due_redials(now, REDIALS_VISITED_MAX) {
             let Some(entry) = self.table.get_mut(key) else {
                 continue;
             };
-            let case = entry.case_mut();
+            let case = entry.faults_mut();
             // One that is held proves to each of us for itself that it is back.
-            let is_held = case.is_on_probation();
+            let is_held = case.is_flapping();
             let is_ours = is_held || self.rng.f64() < share;
             let (count, max) = match is_held {
-                true => (&mut proofs, PROOF_DIALS_MAX),
-                false => (&mut dialled, DIALS_MAX),
+                true => (&mut proofs, HELD_REDIALS_MAX),
+                false => (&mut dialled, REDIALS_MAX),
             };
             if is_ours && *count == max {
                 // At the next turn.
                 continue;
             }
             *count += usize::from(is_ours);
-            case.redials = case.redials.saturating_add(1);
-            let times = (1 << case.redials.min(5)).min(REDIAL_BACKOFF_MAX);
+            case.redials_unanswered = case.redials_unanswered.saturating_add(1);
+            let times = (1 << case.redials_unanswered.min(5)).min(REDIAL_BACKOFF_MAX);
             self.table.set_redial(key, now + interval * times);
             if is_ours {
-                self.redialled_at = now;
-                self.start_round(now, key);
+                self.last_redial_at = now;
+                self.start_probe(now, key);
             }
         }
         // However long each one waits: after a partition any contact is enough to heal it. The
         // side that is the smaller one, or both, see that there may be one.
-        if self.partition.sees_cut() && now.since(self.redialled_at) >= interval {
+        if self.partition.is_suspected() && now.since(self.last_redial_at) >= interval {
             let count = self.table.missing().count();
             let place = self.rng.usize(..count.max(1));
             let any = self.table.missing().nth(place);
             if let Some(key) = any {
-                self.redialled_at = now;
-                self.start_round(now, key);
+                self.last_redial_at = now;
+                self.start_probe(now, key);
             }
         }
     }
 }
 
 /// Live members that dial a failed one in each of its redial intervals, on average.
-const DIALLERS: f64 = 4.0;
+const REDIALLERS_MEAN: f64 = 4.0;
 /// Most failed members dialled at a time, twice in each probe interval.
-const DIALS_MAX: usize = 1;
+const REDIALS_MAX: usize = 1;
 /// Most held members dialled at a time, each of which has to answer several dials in a row.
-const PROOF_DIALS_MAX: usize = 16;
+const HELD_REDIALS_MAX: usize = 16;
 /// Most failed members looked at for it.
-const DUE_MAX: usize = 256;
+const REDIALS_VISITED_MAX: usize = 256;
 /// Longest wait between two dials of a failed member, in redial intervals.
 pub(super) const REDIAL_BACKOFF_MAX: u32 = 12;

@@ -27,7 +27,7 @@ impl ReplayWindow {
     /// Whether a counter is so far from those seen that it is a jump rather than a gap, or too old
     /// to tell.
     pub(crate) fn is_out_of_step(&self, counter: u64) -> bool {
-        let is_far = self.is_started() && counter > self.highest.saturating_add(JUMP_MAX);
+        let is_far = self.is_started() && counter > self.highest.saturating_add(COUNTER_JUMP_MAX);
         is_far || (counter > 0 && self.highest.saturating_sub(counter) >= 64)
     }
 
@@ -35,7 +35,7 @@ impl ReplayWindow {
     pub(crate) fn accept(&mut self, counter: u64) -> bool {
         if counter > self.highest {
             let ahead = counter - self.highest;
-            if self.is_started() && ahead > JUMP_MAX {
+            if self.is_started() && ahead > COUNTER_JUMP_MAX {
                 return false;
             }
             self.seen = if ahead < 64 {
@@ -58,7 +58,7 @@ impl ReplayWindow {
 
 /// How far ahead of all seen a counter may be. A member that talked to others for so long that it
 /// is further ahead is asked for its counter.
-pub(crate) const JUMP_MAX: u64 = 1 << 20;
+pub(crate) const COUNTER_JUMP_MAX: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -78,11 +78,11 @@ mod tests {
             (4, true),
             (3, false),
             (u64::MAX, false),
-            (68 + JUMP_MAX, false),
-            (67 + JUMP_MAX, true),
+            (68 + COUNTER_JUMP_MAX, false),
+            (67 + COUNTER_JUMP_MAX, true),
             (67, false),
-            (4 + JUMP_MAX, true),
-            (3 + JUMP_MAX, false),
+            (4 + COUNTER_JUMP_MAX, true),
+            (3 + COUNTER_JUMP_MAX, false),
         ] {
             assert_eq!(window.accept(counter), fresh, "{counter}");
         }
@@ -101,8 +101,8 @@ mod tests {
             (936, true),
             (937, false),
             (1_000, false),
-            (1_000 + JUMP_MAX, false),
-            (1_001 + JUMP_MAX, true),
+            (1_000 + COUNTER_JUMP_MAX, false),
+            (1_001 + COUNTER_JUMP_MAX, true),
             (u64::MAX, true),
         ] {
             assert_eq!(window.is_out_of_step(counter), far, "{counter}");

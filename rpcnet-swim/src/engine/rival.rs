@@ -2,7 +2,7 @@
 //! in a file of its own.
 
 mod push_pull;
-mod trials;
+mod suspicion_timers;
 
 #[cfg(test)]
 mod tests;
@@ -10,14 +10,14 @@ mod tests;
 use std::time::Duration;
 
 use self::push_pull::PushPull;
-use self::trials::{Trial, Trials};
+use self::suspicion_timers::{SuspicionTimer, SuspicionTimers};
 use super::Engine;
-use super::merge::Source;
-use super::probe::Round;
-use super::timers::Single;
+use super::merge::RecordSource;
+use super::probe::ProbeRound;
+use super::timers::NamedTimer;
 use crate::event::MemberState;
 use crate::time::Time;
-use crate::wire::{Claim, Record, Suspectors, Vote};
+use crate::wire::{Claim, Confirmation, Record, Suspectors};
 
 /// The numbers that tell one rival from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(crate) enum LocalHealth {
 pub(crate) struct RivalState {
     /// The local health multiplier: zero is well.
     health: u32,
-    pub(super) trials: Trials,
+    pub(super) suspicion_timers: SuspicionTimers,
     push_pull: PushPull,
     /// It has found all its seeds, and looks for no other way in any more.
     is_settled: bool,
@@ -72,7 +72,7 @@ impl Rival {
 
     /// How many suspectors beside the first are waited for; none if there are not so many
     /// (memberlist's `suspectNode`).
-    pub(super) fn awaited(self, live: usize) -> usize {
+    pub(super) fn confirmations_awaited(self, live: usize) -> usize {
         match live.saturating_sub(2) < self.confirmations {
             true => 0,
             false => self.confirmations,
@@ -151,7 +151,7 @@ impl Engine {
     pub(super) fn nack_patience(&self) -> Duration {
         match self.health_rules() {
             Some(health) => self.config.probe_timeout.mul_f64(health.nack_after()),
-            None => self.nack_patience_of_ours(),
+            None => self.default_nack_delay(),
         }
     }
 
@@ -168,8 +168,8 @@ impl Engine {
 impl Engine {
     pub(super) fn on_rival_timer(&mut self, now: Time) {
         self.push_pull_if_due(now);
-        while let Some(key) = self.rival.trials.first_due(now) {
-            self.sentence(now, key);
+        while let Some(key) = self.rival.suspicion_timers.first_due(now) {
+            self.expire_suspicion(now, key);
         }
         self.arm_rival();
     }
@@ -180,15 +180,16 @@ impl Engine {
         if !self.rules().is_rival() {
             return false;
         }
-        let ended = self.rounds.iter().filter(|round| round.end <= now);
+        let ended = self.probe_rounds.iter().filter(|round| round.end <= now);
         for seq in ended.map(|round| round.seq).collect::<Vec<_>>() {
-            self.on_round_timer(now, seq);
+            self.on_probe_round_timer(now, seq);
         }
         self.rival_seeks();
-        let waits = self.health_rules() == Some(LocalHealth::Memberlist) && !self.rounds.is_empty();
+        let waits =
+            self.health_rules() == Some(LocalHealth::Memberlist) && !self.probe_rounds.is_empty();
         if waits {
             self.timers
-                .set(Single::Probe, now + self.config.probe_interval / turns);
+                .set(NamedTimer::Probe, now + self.config.probe_interval / turns);
         }
         waits
     }
@@ -202,32 +203,32 @@ impl Engine {
     }
 
     /// A probe failed: the member is suspect, or one more suspects it.
-    pub(super) fn rival_miss(&mut self, now: Time, round: &Round) {
+    pub(super) fn rival_miss(&mut self, now: Time, round: &ProbeRound) {
         let (asked, nacks) = round.witnesses();
         if let Some(health) = self.health_rules() {
             self.note_health(health.failed_probe(asked, asked - nacks));
         }
         let alone = asked == 0 && self.table.live().len() == 1;
-        if round.tainted || (self.rules().witness && nacks == 0 && !alone) {
-            self.stats.void_rounds += 1;
+        if round.stalled || (self.rules().witness && nacks == 0 && !alone) {
+            self.stats.inconclusive_rounds += 1;
             return;
         }
-        self.stats.misses += 1;
+        self.stats.missed_probes += 1;
         if self.rival_suspect(now, round.key, self.own_vote()) {
-            self.stats.accusations += 1;
+            self.stats.suspicions_raised += 1;
         }
         if self.rules().back_to_back {
-            self.start_round(now, round.key);
+            self.start_probe(now, round.key);
         }
     }
 
     /// What others say of a member that is known, if a rival takes it in another way than ours:
     /// a suspicion, and a death in a push/pull. Says whether it did.
-    pub(super) fn rival_takes(&mut self, now: Time, record: &Record, source: Source) -> bool {
+    pub(super) fn rival_takes(&mut self, now: Time, record: &Record, source: RecordSource) -> bool {
         let accusers = match (&record.claim, source) {
-            (Claim::Suspect(accusers), Source::Gossip | Source::Hello) => *accusers,
+            (Claim::Suspect(accusers), RecordSource::Gossip | RecordSource::Hello) => *accusers,
             // memberlist's `mergeState`: of either, this node makes a suspicion of its own.
-            (Claim::Suspect(_) | Claim::Failed, Source::Sync) => self.own_vote(),
+            (Claim::Suspect(_) | Claim::Failed, RecordSource::Sync) => self.own_vote(),
             _ => return false,
         };
         let key = record.key();
@@ -245,7 +246,7 @@ impl Engine {
         }
         self.rival_suspect(now, key, accusers);
         if state == MemberState::Alive {
-            self.verify(now, key);
+            self.maybe_verify_suspicion(now, key);
         }
         true
     }
@@ -253,32 +254,32 @@ impl Engine {
     /// Somebody suspects a live member. Says whether that was news.
     pub(super) fn rival_suspect(&mut self, now: Time, key: u64, accusers: Suspectors) -> bool {
         match self.table.get(key).map(|entry| entry.state) {
-            Some(MemberState::Alive) => self.begin_trial(now, key, accusers),
+            Some(MemberState::Alive) => self.start_suspicion_timer(now, key, accusers),
             Some(MemberState::Suspect) => self.confirm(now, key, accusers),
             _ => false,
         }
     }
 
     /// A member becomes suspect: from now on its time runs out.
-    fn begin_trial(&mut self, now: Time, key: u64, accusers: Suspectors) -> bool {
+    fn start_suspicion_timer(&mut self, now: Time, key: u64, accusers: Suspectors) -> bool {
         let Some(rival) = self.rules().rival else {
             return false;
         };
         let live = self.live_count();
-        let awaited = rival.awaited(live);
+        let awaited = rival.confirmations_awaited(live);
         let mut kept = Suspectors::default();
-        for vote in accusers.votes().iter().take(awaited + 1) {
+        for vote in accusers.confirmations().iter().take(awaited + 1) {
             kept.merge(*vote);
         }
-        let trial = Trial {
-            generation: self.begin_suspicion(now, key, kept),
+        let trial = SuspicionTimer {
+            generation: self.start_suspicion(now, key, kept),
             since: now,
             min: rival.suspicion_min(live, self.config.probe_interval),
             awaited,
         };
-        let confirmed = kept.votes().len().saturating_sub(1);
+        let confirmed = kept.confirmations().len().saturating_sub(1);
         let due = now + rival.suspicion_timeout(trial.min, awaited, confirmed);
-        self.rival.trials.begin(key, trial, due);
+        self.rival.suspicion_timers.start(key, trial, due);
         self.arm_rival();
         true
     }
@@ -288,47 +289,54 @@ impl Engine {
     fn confirm(&mut self, now: Time, key: u64, accusers: Suspectors) -> bool {
         let entry = self.table.get_mut(key);
         let suspicion = entry
-            .and_then(|entry| entry.open_case())
+            .and_then(|entry| entry.existing_faults())
             .and_then(|case| case.suspicion.as_deref_mut());
-        let (Some(suspicion), Some(trial)) = (suspicion, self.rival.trials.get(key)) else {
+        let (Some(suspicion), Some(trial)) = (suspicion, self.rival.suspicion_timers.get(key))
+        else {
             return false;
         };
         let suspectors = &mut suspicion.suspectors;
-        let before = suspectors.votes().len();
-        for vote in accusers.votes() {
-            if suspectors.votes().len() <= trial.awaited {
+        let before = suspectors.confirmations().len();
+        for vote in accusers.confirmations() {
+            if suspectors.confirmations().len() <= trial.awaited {
                 suspectors.merge(*vote);
             }
         }
-        let after = suspectors.votes().len();
+        let after = suspectors.confirmations().len();
         if let Some(rival) = self.config.rules().rival.filter(|_| after > before) {
             let lasts = rival.suspicion_timeout(trial.min, trial.awaited, after - 1);
-            self.rival.trials.put(key, trial.since + lasts);
+            self.rival
+                .suspicion_timers
+                .reschedule(key, trial.since + lasts);
             self.arm_rival();
-            self.spread(now, key);
+            self.enqueue_gossip(now, key);
         }
         after > before
     }
 
     /// A suspicion's time is over: without a refutation the member is dead.
-    fn sentence(&mut self, now: Time, key: u64) {
-        let trial = self.rival.trials.get(key).map(|trial| trial.generation);
+    fn expire_suspicion(&mut self, now: Time, key: u64) {
+        let trial = self
+            .rival
+            .suspicion_timers
+            .get(key)
+            .map(|trial| trial.generation);
         let suspicion = self
             .table
             .get(key)
-            .and_then(|e| e.case().suspicion.as_ref());
+            .and_then(|e| e.faults().suspicion.as_ref());
         let Some(suspicion) = suspicion.filter(|s| Some(s.generation) == trial) else {
-            return self.rival.trials.end(key);
+            return self.rival.suspicion_timers.cancel(key);
         };
         let decides =
-            !self.rules().only_suspectors_decide || suspicion.suspectors.contains(self.me.key);
+            !self.rules().only_suspectors_decide || suspicion.suspectors.contains(self.local.key);
         if !decides || self.is_isolated(now) {
             let later = now + self.config.probe_interval;
-            return self.rival.trials.put(key, later);
+            return self.rival.suspicion_timers.reschedule(key, later);
         }
-        self.rival.trials.end(key);
+        self.rival.suspicion_timers.cancel(key);
         self.stats.failures_declared += 1;
-        self.fail(now, key);
+        self.mark_failed(now, key);
     }
 
     /// The live and the dead of late, so that one that is not dead hears of it and can say so.
@@ -344,7 +352,7 @@ impl Engine {
         while targets.len() < count.min(everybody) {
             let place = self.rng.usize(..everybody);
             let key = match live.get(place) {
-                Some(slot) => self.table.at(*slot).key,
+                Some(slot) => self.table.entry_at(*slot).key,
                 None => dead[place - live.len()],
             };
             if !targets.contains(&key) {
@@ -357,13 +365,13 @@ impl Engine {
     /// Whether a rival still looks for the cluster: once in, with all its seeds, it never does
     /// again, and a partition that outlasts its memory of the others stays.
     pub(super) fn rival_seeks(&mut self) -> bool {
-        self.rival.is_settled |= self.join.joined && self.strangers().next().is_none();
+        self.rival.is_settled |= self.join.joined && self.unknown_seeds().next().is_none();
         !self.rival.is_settled
     }
 
     fn own_vote(&self) -> Suspectors {
         let mut own = Suspectors::default();
-        own.merge(Vote::new(self.me.key, 0.0));
+        own.merge(Confirmation::new(self.local.key, 0.0));
         own
     }
 
@@ -372,9 +380,9 @@ impl Engine {
     }
 
     fn arm_rival(&mut self) {
-        let trials = self.rival.trials.next().into_iter();
+        let trials = self.rival.suspicion_timers.next().into_iter();
         if let Some(at) = trials.chain(self.rival.push_pull.next()).min() {
-            self.timers.set(Single::Rival, at);
+            self.timers.set(NamedTimer::Rival, at);
         }
     }
 }

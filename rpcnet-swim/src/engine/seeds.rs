@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::entry::Entry;
-use super::timers::Single;
+use super::timers::NamedTimer;
 use super::{Engine, Phase};
 use crate::time::Time;
 
@@ -19,37 +19,37 @@ pub(crate) struct Seeds {
     /// Addresses of the last look-up, without those that are known to be this node's own.
     addrs: Vec<SocketAddr>,
     /// Addresses of this node, beside the advertised one.
-    own: Vec<SocketAddr>,
+    local_addrs: Vec<SocketAddr>,
     /// Seeds from which this node's own hello came back.
-    echoes: Vec<SocketAddr>,
+    echoed: Vec<SocketAddr>,
     /// Whether some seed of the look-up under way did not resolve.
     unresolved: bool,
     /// When a node that is one of its own seeds begins a cluster, if none of the others answers.
-    found_at: Option<Time>,
+    bootstrap_at: Option<Time>,
     /// Whether no other seed had answered when this node began a cluster of its own.
-    founded: bool,
+    bootstrapped: bool,
     /// Attempts in a row that this node was out or alone.
     attempts: u32,
     /// Somebody asked for a look-up and waits for what comes of it.
-    hurry: bool,
-    wanted: bool,
+    urgent: bool,
+    lookup_wanted: bool,
     /// Each look-up causes the next one, to see a checker notice.
     #[cfg(all(test, feature = "sim"))]
-    loops: bool,
+    lookup_loops: bool,
     /// Start of the window in which fresh addresses are counted, and how many there were.
-    fresh: (Time, usize),
+    fresh_dials: (Time, usize),
 }
 
 impl Seeds {
     pub(crate) fn new() -> Self {
         Self {
-            wanted: true,
+            lookup_wanted: true,
             ..Self::default()
         }
     }
 
-    pub(crate) fn take_wanted(&mut self) -> bool {
-        let wanted = std::mem::take(&mut self.wanted);
+    pub(crate) fn take_lookup_request(&mut self) -> bool {
+        let wanted = std::mem::take(&mut self.lookup_wanted);
         if wanted {
             // Of the look-up before.
             self.unresolved = false;
@@ -58,9 +58,9 @@ impl Seeds {
     }
 
     /// A look-up is wanted, and its result is to be tried soon.
-    pub(crate) fn want(&mut self) {
-        self.wanted = true;
-        self.hurry = true;
+    pub(crate) fn request_lookup(&mut self) {
+        self.lookup_wanted = true;
+        self.urgent = true;
         self.attempts = 0;
     }
 
@@ -70,9 +70,9 @@ impl Seeds {
     }
 
     /// Begins anew with the attempts to get in. Says whether there is anybody to dial.
-    pub(super) fn start_over(&mut self) -> bool {
+    pub(super) fn reset(&mut self) -> bool {
         self.attempts = 0;
-        (self.found_at, self.founded) = (None, false);
+        (self.bootstrap_at, self.bootstrapped) = (None, false);
         !self.addrs.is_empty()
     }
 
@@ -81,18 +81,18 @@ impl Seeds {
     }
 
     /// Takes in which addresses are this node's own now. One that was may be another's since.
-    pub(crate) fn set_own(&mut self, mut own: Vec<SocketAddr>) {
-        own.truncate(OWN_MAX);
+    pub(crate) fn set_local_addrs(&mut self, mut own: Vec<SocketAddr>) {
+        own.truncate(LOCAL_ADDRS_MAX);
         self.addrs.retain(|seed| !own.contains(seed));
-        self.own = own;
+        self.local_addrs = own;
     }
 
     /// How many fresh addresses may be dialled now.
-    fn fresh_left(&mut self, now: Time, window: Duration) -> usize {
-        if now.since(self.fresh.0) >= window {
-            self.fresh = (now, 0);
+    fn fresh_dials_left(&mut self, now: Time, window: Duration) -> usize {
+        if now.since(self.fresh_dials.0) >= window {
+            self.fresh_dials = (now, 0);
         }
-        DOORS_MAX.saturating_sub(self.fresh.1)
+        DIALS_MAX.saturating_sub(self.fresh_dials.1)
     }
 }
 
@@ -105,7 +105,7 @@ impl Engine {
     /// intervals (or half of the join timeout, if that is shorter), begins a cluster of its own
     /// too. It goes on dialling the others, and merges with those who answer.
     pub fn handle_seeds(&mut self, now: Time, seeds: &[SocketAddr]) {
-        let now = self.inner_time(now);
+        let now = self.running_time(now);
         self.set_seeds(now, seeds);
     }
 
@@ -113,36 +113,36 @@ impl Engine {
     /// called next, with those. They are asked for again, with backoff; unlike with no seeds at
     /// all, this node is not in yet.
     pub fn handle_unresolved_seeds(&mut self, now: Time) {
-        let now = self.inner_time(now);
+        let now = self.running_time(now);
         self.seeds_unresolved(now);
     }
 
     /// Takes in which addresses are this node's own now, beside the advertised one: as seeds they
     /// are no use. Those of an earlier call count no more; of many the first 64 are kept.
     pub fn set_own_addrs(&mut self, own: Vec<SocketAddr>) {
-        self.join.seeds.set_own(own);
+        self.join.seeds.set_local_addrs(own);
     }
 
     /// Whether the seeds are to be resolved, for [`handle_seeds`](Self::handle_seeds). Asks once.
     pub fn wants_seeds(&mut self) -> bool {
-        self.phase == Phase::Active && self.join.seeds.take_wanted()
+        self.phase == Phase::Active && self.join.seeds.take_lookup_request()
     }
 
     /// Whether this node began a cluster of its own because none of its other seeds answered in time.
-    pub fn has_founded(&self) -> bool {
-        self.join.seeds.founded
+    pub fn has_bootstrapped(&self) -> bool {
+        self.join.seeds.bootstrapped
     }
 
     /// Asks for the seeds to be resolved now rather than at the next attempt to join.
     pub fn want_seeds(&mut self) {
-        self.join.seeds.want();
+        self.join.seeds.request_lookup();
     }
 }
 
 impl Engine {
     pub(super) fn set_seeds(&mut self, now: Time, seeds: &[SocketAddr]) {
         let unresolved = std::mem::take(&mut self.join.seeds.unresolved);
-        let hurry = std::mem::take(&mut self.join.seeds.hurry);
+        let hurry = std::mem::take(&mut self.join.seeds.urgent);
         let others: Vec<_> = seeds
             .iter()
             .copied()
@@ -150,36 +150,40 @@ impl Engine {
             .collect();
         let is_seed = others.len() < seeds.len();
         let known = std::mem::replace(&mut self.join.seeds.addrs, others);
-        let Seeds { addrs, echoes, .. } = &mut self.join.seeds;
+        let Seeds {
+            addrs,
+            echoed: echoes,
+            ..
+        } = &mut self.join.seeds;
         echoes.retain(|echo| addrs.contains(echo));
         if self.phase != Phase::Active {
             return;
         }
         if !self.join.seeds.addrs.is_empty() || unresolved {
             if is_seed {
-                self.expect_to_found(now);
+                self.schedule_bootstrap(now);
             }
         } else if is_seed || self.join.seeds.attempts == 0 {
             // There is no other way in.
             self.join.joined = true;
         }
         #[cfg(all(test, feature = "sim"))]
-        if self.join.seeds.loops {
+        if self.join.seeds.lookup_loops {
             return self.on_join_timer(now);
         }
         self.dial_fresh(now, &known);
-        match self.is_out(now) {
-            true if !self.timers.is_set(Single::Join) || hurry => {
-                let wait = self.next_attempt();
-                self.timers.advance(Single::Join, now + wait);
+        match self.needs_join(now) {
+            true if !self.timers.is_set(NamedTimer::Join) || hurry => {
+                let wait = self.next_join_wait();
+                self.timers.set_no_later(NamedTimer::Join, now + wait);
             }
-            false if hurry && self.strangers().next().is_some() => {
+            false if hurry && self.unknown_seeds().next().is_some() => {
                 let again = now + self.config.probe_interval;
-                self.timers.advance(Single::Join, again);
+                self.timers.set_no_later(NamedTimer::Join, again);
             }
             _ => {
                 let check = now + SEED_CHECK_ROUNDS * self.config.probe_interval;
-                self.timers.arm(Single::Join, check);
+                self.timers.set_if_unset(NamedTimer::Join, check);
             }
         }
     }
@@ -188,36 +192,36 @@ impl Engine {
     pub(super) fn seeds_unresolved(&mut self, now: Time) {
         self.join.seeds.note_unresolved();
         self.timers
-            .arm(Single::Join, now + self.config.probe_interval / 2);
+            .set_if_unset(NamedTimer::Join, now + self.config.probe_interval / 2);
     }
 
     /// A hello of this node came back: the seed may be this node itself, under an address that it
     /// does not know of. An attacker without the key can send a hello back too, so it counts only
     /// if the hellos to all seeds came back.
-    pub(super) fn hear_own_hello(&mut self, now: Time, counter: u64) {
-        let Some(addr) = self.join.hello_to(counter) else {
+    pub(super) fn on_own_hello(&mut self, now: Time, counter: u64) {
+        let Some(addr) = self.join.pending_hello_addr(counter) else {
             return;
         };
         let seeds = &mut self.join.seeds;
-        if seeds.addrs.contains(&addr) && !seeds.echoes.contains(&addr) {
-            seeds.echoes.push(addr);
+        if seeds.addrs.contains(&addr) && !seeds.echoed.contains(&addr) {
+            seeds.echoed.push(addr);
         }
-        let all = seeds.addrs.iter().all(|seed| seeds.echoes.contains(seed));
+        let all = seeds.addrs.iter().all(|seed| seeds.echoed.contains(seed));
         if all && !seeds.addrs.is_empty() {
-            self.expect_to_found(now);
+            self.schedule_bootstrap(now);
         }
     }
 
     /// This node is one of its seeds: it begins a cluster of its own, unless another one lets it in
     /// first.
-    pub(super) fn expect_to_found(&mut self, now: Time) {
-        if self.join.joined || self.join.seeds.found_at.is_some() {
+    pub(super) fn schedule_bootstrap(&mut self, now: Time) {
+        if self.join.joined || self.join.seeds.bootstrap_at.is_some() {
             return;
         }
-        let wait = FOUND_AFTER_ROUNDS * self.config.probe_interval;
+        let wait = BOOTSTRAP_AFTER_ROUNDS * self.config.probe_interval;
         let at = now + wait.min(self.config.join_timeout / 2);
-        self.join.seeds.found_at = Some(at);
-        self.timers.advance(Single::Join, at);
+        self.join.seeds.bootstrap_at = Some(at);
+        self.timers.set_no_later(NamedTimer::Join, at);
     }
 
     /// Dials the addresses that the last look-up brought for the first time, as many as there may
@@ -228,13 +232,13 @@ impl Engine {
             return;
         }
         let mut fresh: Vec<_> = self
-            .strangers()
+            .unknown_seeds()
             .filter(|seed| !known.contains(seed))
             .collect();
         self.rng.shuffle(&mut fresh);
         let window = self.config.probe_interval;
-        fresh.truncate(self.join.seeds.fresh_left(now, window));
-        self.join.seeds.fresh.1 += fresh.len();
+        fresh.truncate(self.join.seeds.fresh_dials_left(now, window));
+        self.join.seeds.fresh_dials.1 += fresh.len();
         for seed in fresh {
             self.send_hello(seed, 0, 0);
         }
@@ -250,49 +254,49 @@ impl Engine {
         if self.rules().is_rival() && !self.rival_seeks() {
             return;
         }
-        self.join.seeds.wanted = true;
-        if !self.join.joined && self.join.seeds.found_at.is_some_and(|at| at <= now) {
+        self.join.seeds.lookup_wanted = true;
+        if !self.join.joined && self.join.seeds.bootstrap_at.is_some_and(|at| at <= now) {
             self.join.joined = true;
-            self.join.seeds.founded = true;
+            self.join.seeds.bootstrapped = true;
         }
-        if !self.is_out(now) {
+        if !self.needs_join(now) {
             self.join.seeds.attempts = 0;
-            let strangers: Vec<_> = self.strangers().collect();
+            let strangers: Vec<_> = self.unknown_seeds().collect();
             if !strangers.is_empty() {
                 let seed = strangers[self.rng.usize(..strangers.len())];
                 self.send_hello(seed, 0, 0);
             }
             let wait = SEED_CHECK_ROUNDS * self.config.probe_interval;
             return self.timers.set(
-                Single::Join,
+                NamedTimer::Join,
                 now + wait.mul_f64(0.75 + 0.5 * self.rng.f64()),
             );
         }
         let mut doors: Vec<_> = self.join.seeds.addrs.clone();
         self.rng.shuffle(&mut doors);
-        doors.truncate(DOORS_MAX);
+        doors.truncate(DIALS_MAX);
         let mut known = self.known_addrs();
-        known.extend(&self.join.book);
+        known.extend(&self.join.address_book);
         known.retain(|addr| !doors.contains(addr) && !self.is_own_addr(*addr));
         self.rng.shuffle(&mut known);
-        doors.extend(known.into_iter().take(DOORS_MAX));
+        doors.extend(known.into_iter().take(DIALS_MAX));
         for door in doors {
             self.send_hello(door, 0, 0);
         }
-        let wait = self.next_attempt();
-        self.timers.set(Single::Join, now + wait);
-        if let Some(at) = self.join.seeds.found_at.filter(|_| !self.join.joined) {
-            self.timers.advance(Single::Join, at);
+        let wait = self.next_join_wait();
+        self.timers.set(NamedTimer::Join, now + wait);
+        if let Some(at) = self.join.seeds.bootstrap_at.filter(|_| !self.join.joined) {
+            self.timers.set_no_later(NamedTimer::Join, at);
         }
     }
 
     /// Whether this node looks for a way in: it is out, or has nobody, or hears nobody.
-    fn is_out(&self, now: Time) -> bool {
+    fn needs_join(&self, now: Time) -> bool {
         !self.join.joined || self.table.live().is_empty() || self.is_isolated(now)
     }
 
     /// Time until the next attempt to get in, which is longer each time.
-    fn next_attempt(&mut self) -> Duration {
+    fn next_join_wait(&mut self) -> Duration {
         let unit = self.config.probe_interval;
         let wait = unit.mul_f64(0.5 * 1.5f64.powi(self.join.seeds.attempts as i32));
         self.join.seeds.attempts = (self.join.seeds.attempts + 1).min(ATTEMPTS_MAX);
@@ -302,11 +306,11 @@ impl Engine {
 
     #[cfg(all(test, feature = "sim"))]
     pub(crate) fn plant_seed_loop(&mut self) {
-        self.join.seeds.loops = true;
+        self.join.seeds.lookup_loops = true;
     }
 
     pub(super) fn is_own_addr(&self, addr: SocketAddr) -> bool {
-        addr == self.me.addr || self.join.seeds.own.contains(&addr)
+        addr == self.local.addr || self.join.seeds.local_addrs.contains(&addr)
     }
 
     /// Addresses of members: of all, or of some if there are many.
@@ -315,12 +319,12 @@ impl Engine {
             return self.table.iter().map(|(_, entry)| entry.addr()).collect();
         }
         (0..KNOWN_MAX)
-            .filter_map(|_| self.table.near(self.rng.u64(..)).map(Entry::addr))
+            .filter_map(|_| self.table.nearest(self.rng.u64(..)).map(Entry::addr))
             .collect()
     }
 
     /// Seeds that are no live members.
-    pub(super) fn strangers(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(super) fn unknown_seeds(&self) -> impl Iterator<Item = SocketAddr> {
         self.join
             .seeds
             .addrs
@@ -331,11 +335,11 @@ impl Engine {
 }
 
 /// Most seeds, and most known addresses, dialled at a time; most fresh ones in a probe interval.
-const DOORS_MAX: usize = 8;
+const DIALS_MAX: usize = 8;
 /// Most addresses of members among which some are chosen to be dialled.
 const KNOWN_MAX: usize = 64;
 /// Most addresses of this node.
-const OWN_MAX: usize = 64;
+const LOCAL_ADDRS_MAX: usize = 64;
 /// Attempts after which the wait no longer grows.
 const ATTEMPTS_MAX: u32 = 16;
 /// Longest wait between attempts, in probe intervals.
@@ -343,7 +347,7 @@ const JOIN_BACKOFF_ROUNDS: u32 = 10;
 /// How often a member looks whether a seed belongs to another cluster, in probe intervals.
 const SEED_CHECK_ROUNDS: u32 = 30;
 /// How long a node that is one of its seeds waits for the others, in probe intervals.
-const FOUND_AFTER_ROUNDS: u32 = 2;
+const BOOTSTRAP_AFTER_ROUNDS: u32 = 2;
 
 #[cfg(test)]
 mod tests;

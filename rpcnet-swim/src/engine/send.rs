@@ -4,28 +4,28 @@ use std::net::SocketAddr;
 
 use super::entry::Entry;
 use super::gossip::retransmit_limit;
-use super::timers::Single;
+use super::timers::NamedTimer;
 use super::{Engine, Phase, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
-use crate::id::short_life;
+use crate::id::short_instance_key;
 use crate::time::Time;
-use crate::wire::{Message, Origin, Payload, Record, Write};
+use crate::wire::{Message, Origin, Payload, Record, Writer};
 
 impl Engine {
     pub(super) fn on_gossip_timer(&mut self, now: Time) {
-        if self.queue.is_empty() || matches!(self.phase, Phase::Gone | Phase::Superseded) {
+        if self.gossip_queue.is_empty() || matches!(self.phase, Phase::Left | Phase::Superseded) {
             return;
         }
         for key in self.gossip_targets(now) {
-            let updates = self.news(DATAGRAM_BYTES_MIN, 0, None);
+            let updates = self.piggyback(DATAGRAM_BYTES_MIN, 0, None);
             if !updates.is_empty() {
                 self.send_to(key, Payload::Gossip { updates });
             }
         }
         // Alone, there is nobody to tell: whoever comes gets the full state.
-        if !self.queue.is_empty() && !self.table.live().is_empty() {
+        if !self.gossip_queue.is_empty() && !self.table.live().is_empty() {
             self.timers
-                .set(Single::Gossip, now + self.config.gossip_interval);
+                .set(NamedTimer::Gossip, now + self.config.gossip_interval);
         }
     }
 
@@ -39,32 +39,37 @@ impl Engine {
     }
 
     /// There is news of `key` to pass on.
-    pub(super) fn spread(&mut self, now: Time, key: u64) {
-        self.queue.push(key);
+    pub(super) fn enqueue_gossip(&mut self, now: Time, key: u64) {
+        self.gossip_queue.push(key);
         // Spread over the interval, or members that heard it together would speak together.
         let delay = self.config.gossip_interval.mul_f64(self.rng.f64());
-        self.timers.arm(Single::Gossip, now + delay);
+        self.timers.set_if_unset(NamedTimer::Gossip, now + delay);
     }
 
     /// News for a datagram of at most `size` bytes that has `fixed` bytes of payload beside them:
     /// `first` if there is such a record, then from the queue what fits.
-    pub(super) fn news(&mut self, size: usize, fixed: usize, first: Option<Record>) -> Vec<Record> {
+    pub(super) fn piggyback(
+        &mut self,
+        size: usize,
+        fixed: usize,
+        first: Option<Record>,
+    ) -> Vec<Record> {
         let mut room = self.room_in(size, fixed);
-        let mut records = std::mem::take(&mut self.spare.records);
+        let mut records = std::mem::take(&mut self.buffers.records);
         if let Some(record) = first {
             room = room.saturating_sub(encoded_len(&record));
             records.push(record);
         }
-        if self.queue.is_empty() {
+        if self.gossip_queue.is_empty() {
             return records;
         }
         let limit = retransmit_limit(self.config.retransmit_mult, self.live_count());
         let mut misfits = 0;
-        let mut keys = std::mem::take(&mut self.spare.keys);
-        keys.extend(self.queue.first().take(PIGGYBACK_MAX));
+        let mut keys = std::mem::take(&mut self.buffers.keys);
+        keys.extend(self.gossip_queue.in_send_order().take(PIGGYBACK_MAX));
         for key in keys.drain(..) {
             let Some(record) = self.record_of(key) else {
-                self.queue.remove(key);
+                self.gossip_queue.remove(key);
                 continue;
             };
             let len = encoded_len(&record);
@@ -77,16 +82,16 @@ impl Engine {
                 // Of the queue there is one of each; only what was there before may be one of them.
                 room -= len;
                 records.push(record);
-                self.queue.mark_sent(key, limit);
+                self.gossip_queue.mark_sent(key, limit);
             }
         }
-        self.spare.keys = keys;
+        self.buffers.keys = keys;
         records
     }
 
     /// One record for a datagram that carries no news.
-    pub(super) fn only(&mut self, record: Record) -> Vec<Record> {
-        let mut records = std::mem::take(&mut self.spare.records);
+    pub(super) fn single_record(&mut self, record: Record) -> Vec<Record> {
+        let mut records = std::mem::take(&mut self.buffers.records);
         records.push(record);
         records
     }
@@ -132,32 +137,32 @@ impl Engine {
         let Some(entry) = self.table.get(key) else {
             return 0;
         };
-        let (addr, life) = (entry.addr(), entry.life(key));
+        let (addr, life) = (entry.addr(), entry.instance(key));
         self.send(addr, life, payload)
     }
 
     /// Sends back to where a message came from.
     pub(super) fn reply(&mut self, sender: Sender, payload: Payload) {
-        self.send(sender.addr, sender.life(), payload);
+        self.send(sender.addr, sender.instance(), payload);
     }
 
     /// Sends a datagram and gives its size.
     pub(super) fn send(&mut self, addr: SocketAddr, to: u64, payload: Payload) -> usize {
-        self.counter += 1;
+        self.datagram_counter += 1;
         #[cfg(feature = "sim")]
         self.note_sent(&payload);
         let origin = Origin {
-            from: self.me.key,
-            epoch: self.me.epoch,
-            counter: self.counter,
+            from: self.local.key,
+            epoch: self.local.epoch,
+            counter: self.datagram_counter,
         };
-        let to = short_life(to);
-        let mut datagram = self.spare.datagram();
+        let to = short_instance_key(to);
+        let mut datagram = self.buffers.take_datagram();
         let message = Message { to, payload };
         self.envelope
-            .wrap(origin, &mut datagram, |out| message.encode(out));
+            .seal(origin, &mut datagram, |out| message.encode(out));
         if let Some(updates) = message.payload.into_updates() {
-            self.spare.keep_records(updates);
+            self.buffers.recycle_records(updates);
         }
         debug_assert!(
             datagram.len() <= self.config.datagram_bytes_max,
@@ -185,7 +190,7 @@ impl Engine {
         wanted: impl Fn(u64, &Entry) -> bool,
     ) -> Vec<u64> {
         let live = self.table.live();
-        let key_of = |at: usize| self.table.at(live[at]).key;
+        let key_of = |at: usize| self.table.entry_at(live[at]).key;
         let wanted = |key: &u64| self.table.get(*key).is_some_and(|e| wanted(*key, e));
         let mut sample = Vec::with_capacity(count);
         if live.len() <= 4 * count {
@@ -206,7 +211,7 @@ impl Engine {
 
 pub(super) fn encoded_len(record: &Record) -> usize {
     struct Len(usize);
-    impl Write for Len {
+    impl Writer for Len {
         fn put(&mut self, bytes: &[u8]) {
             self.0 += bytes.len();
         }

@@ -20,7 +20,7 @@ impl<T> Slab<T> {
     /// Takes a value in and says in which slot it is.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         if let Some(slot) = self.vacant.pop() {
-            *self.place(slot) = Some(value);
+            *self.slot_mut(slot) = Some(value);
             return slot;
         }
         if self.chunks.last().is_none_or(|last| last.len() == CHUNK) {
@@ -37,12 +37,12 @@ impl<T> Slab<T> {
     /// # Panics
     /// If the slot is vacant, like all that index by slot.
     pub(crate) fn remove(&mut self, slot: u32) -> T {
-        let value = self.place(slot).take().expect(VACANT);
+        let value = self.slot_mut(slot).take().expect(VACANT);
         self.vacant.push(slot);
         value
     }
 
-    fn place(&mut self, slot: u32) -> &mut Option<T> {
+    fn slot_mut(&mut self, slot: u32) -> &mut Option<T> {
         &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }
 }
@@ -58,7 +58,7 @@ impl<T> Index<u32> for Slab<T> {
 
 impl<T> IndexMut<u32> for Slab<T> {
     fn index_mut(&mut self, slot: u32) -> &mut T {
-        self.place(slot).as_mut().expect(VACANT)
+        self.slot_mut(slot).as_mut().expect(VACANT)
     }
 }
 

@@ -22,14 +22,14 @@ impl Evidence {
     };
 
     /// One more round without an answer, worth `phi`.
-    pub(crate) fn miss(&mut self, phi: f64) {
+    pub(crate) fn add_miss(&mut self, phi: f64) {
         self.misses = self.misses.saturating_add(1);
         self.phi += phi as f32;
     }
 
     /// Enough to accuse: on a clean network the first miss, at 30 % loss the third.
-    pub(crate) fn accuses(&self) -> bool {
-        f64::from(self.phi) >= ACCUSE_PHI
+    pub(crate) fn reaches_suspect_threshold(&self) -> bool {
+        f64::from(self.phi) >= SUSPECT_PHI
     }
 }
 
@@ -46,16 +46,16 @@ impl Suspicion {
     /// All evidence together, each suspector's capped: from one place come correlated errors.
     pub(crate) fn phi(&self) -> f64 {
         self.suspectors
-            .votes()
+            .confirmations()
             .iter()
-            .map(|vote| vote.phi().min(VOTE_PHI_MAX))
+            .map(|vote| vote.phi().min(SUSPECTOR_PHI_MAX))
             .sum()
     }
 }
 
 /// What the decision depends on beside the suspicion itself.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Court {
+pub(crate) struct DecisionInput {
     /// Live members, this node and the accused included.
     pub(crate) live: usize,
     pub(crate) own: Evidence,
@@ -64,15 +64,19 @@ pub(crate) struct Court {
 
 /// Whether the accused is to be declared failed. Asked by suspectors alone: the others never
 /// time a member out.
-pub(crate) fn is_guilty(suspicion: &Suspicion, court: Court, config: &ClusterConfig) -> bool {
-    let Court { live, own, age } = court;
+pub(crate) fn should_declare_failed(
+    suspicion: &Suspicion,
+    court: DecisionInput,
+    config: &ClusterConfig,
+) -> bool {
+    let DecisionInput { live, own, age } = court;
     let knows = own.misses >= 2 || !config.rules().only_suspectors_decide;
     if !knows || age < refute_time(live, config) {
         return false;
     }
     // Time is no evidence: who was not told that a suspicion is over holds it as long as one that
     // is right, with next to none of its own.
-    if age >= config.suspicion_max && f64::from(own.phi) >= VOTE_PHI_MAX {
+    if age >= config.suspicion_max && f64::from(own.phi) >= SUSPECTOR_PHI_MAX {
         return true;
     }
     let needed = live.saturating_sub(1).clamp(1, 2);
@@ -81,7 +85,7 @@ pub(crate) fn is_guilty(suspicion: &Suspicion, court: Court, config: &ClusterCon
         1 => f64::from(own.phi),
         _ => suspicion.phi(),
     };
-    suspicion.suspectors.votes().len() >= needed && phi >= config.phi_threshold
+    suspicion.suspectors.confirmations().len() >= needed && phi >= config.phi_threshold
 }
 
 /// The time that a refutation needs to come through, in a cluster of `live` members.
@@ -92,19 +96,19 @@ pub(crate) fn refute_time(live: usize, config: &ClusterConfig) -> Duration {
 }
 
 /// Phi from which a node accuses.
-const ACCUSE_PHI: f64 = 1.5;
+const SUSPECT_PHI: f64 = 1.5;
 /// The most that one suspector's evidence counts.
-const VOTE_PHI_MAX: f64 = 4.0;
+const SUSPECTOR_PHI_MAX: f64 = 4.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Vote;
+    use crate::wire::Confirmation;
 
     fn check(phis: &[f64], misses: u16, own_phi: f32, live: usize, age_ms: u64) -> bool {
         let mut suspectors = Suspectors::default();
         for (by, phi) in phis.iter().enumerate() {
-            suspectors.merge(Vote::new(by as u64, *phi));
+            suspectors.merge(Confirmation::new(by as u64, *phi));
         }
         let suspicion = Suspicion {
             since: Time::ZERO,
@@ -115,12 +119,12 @@ mod tests {
             misses,
             phi: own_phi,
         };
-        let court = Court {
+        let court = DecisionInput {
             live,
             own,
             age: Duration::from_millis(age_ms),
         };
-        is_guilty(&suspicion, court, &ClusterConfig::lan())
+        should_declare_failed(&suspicion, court, &ClusterConfig::lan())
     }
 
     #[test]

@@ -10,15 +10,15 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::entry::Entry;
 #[cfg(feature = "sim")]
-use super::inspect::{Change, Standing};
-use super::me::Me;
+use super::inspect::{MemberChange, MemberVersion};
+use super::local_member::LocalMember;
 use super::slab::Slab;
-use super::work::Work;
+use super::work_counter::WorkCounter;
 use crate::event::MemberState;
 use crate::id::name_key;
 use crate::tags::Tags;
 use crate::time::Time;
-use crate::wire::{BUCKETS, Known};
+use crate::wire::{DIGEST_BUCKETS, KnownMembers};
 
 /// Every member but this node, by key.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct Table {
     entries: Slab<Entry>,
     /// Slots of the live and of the failed and left, by key.
     ring: BTreeMap<u64, u32>,
-    gone: BTreeMap<u64, u32>,
+    gone_slots: BTreeMap<u64, u32>,
     /// Slots of the live, in the order of probing: before the cursor they had their turn.
     live: Vec<u32>,
     cursor: usize,
@@ -37,23 +37,23 @@ pub(crate) struct Table {
     /// Where the next search for a member that was never heard begins.
     unheard_from: u64,
     /// The failed and the left, by the time they went.
-    went: BTreeSet<(Time, u64)>,
+    gone_by_time: BTreeSet<(Time, u64)>,
     /// The missing, by the time they are to be dialled.
-    due: BTreeSet<(Time, u64)>,
+    redials_by_time: BTreeSet<(Time, u64)>,
     /// How many went missing at this time or later.
-    counted: (Time, usize),
+    missing_count: (Time, usize),
     own_key: u64,
     own_version: u64,
-    buckets: Box<[u64; BUCKETS]>,
+    buckets: Box<[u64; DIGEST_BUCKETS]>,
     /// All buckets together.
     view: u64,
     /// Of the last change of the view.
     changed_at: Time,
     /// Entries looked up and visited.
-    pub(super) work: Work,
+    pub(super) work: WorkCounter,
     /// Each change of a member, for the simulation's checkers.
     #[cfg(feature = "sim")]
-    pub(super) trail: Option<Vec<Change>>,
+    pub(super) change_log: Option<Vec<MemberChange>>,
 }
 
 impl Table {
@@ -62,30 +62,30 @@ impl Table {
         Self {
             entries: Slab::new(),
             ring: BTreeMap::new(),
-            gone: BTreeMap::new(),
+            gone_slots: BTreeMap::new(),
             live: Vec::new(),
             cursor: 0,
             by_addr: BTreeSet::new(),
             addr_seed,
             unheard_from: 0,
-            went: BTreeSet::new(),
-            due: BTreeSet::new(),
-            counted: (Time::ZERO, 0),
+            gone_by_time: BTreeSet::new(),
+            redials_by_time: BTreeSet::new(),
+            missing_count: (Time::ZERO, 0),
             own_key,
             own_version: 0,
-            buckets: Box::new([0; BUCKETS]),
+            buckets: Box::new([0; DIGEST_BUCKETS]),
             view: 0,
             changed_at: Time::ZERO,
-            work: Work::default(),
+            work: WorkCounter::default(),
             #[cfg(feature = "sim")]
-            trail: None,
+            change_log: None,
         }
     }
 
     /// Counts this node itself into the view.
     pub(crate) fn set_own_version(&mut self, now: Time, epoch: u64, incarnation: u32) {
         let version = version(self.own_key, epoch, incarnation);
-        self.toggle(self.own_key, self.own_version ^ version);
+        self.xor_into_view(self.own_key, self.own_version ^ version);
         self.own_version = version;
         self.changed_at = now;
     }
@@ -95,12 +95,16 @@ impl Table {
     pub(crate) fn insert(&mut self, now: Time, key: u64, mut entry: Entry, rng: &mut Rng) {
         debug_assert!(key != self.own_key && entry.state == MemberState::Alive);
         #[cfg(feature = "sim")]
-        self.leave_trail(key, self.get(key).map(Standing::of), Standing::of(&entry));
+        self.log_change(
+            key,
+            self.get(key).map(MemberVersion::of_entry),
+            MemberVersion::of_entry(&entry),
+        );
         self.remove(key);
         entry.key = key;
         let slot = self.entries.insert(entry);
-        self.enlist(slot);
-        self.note(slot);
+        self.add_live(slot);
+        self.index(slot);
         self.changed_at = now;
         let last = self.live.len() - 1;
         let place = rng.usize(self.cursor.min(last)..=last);
@@ -118,30 +122,34 @@ impl Table {
         change: impl FnOnce(&mut Entry) -> R,
     ) -> R {
         let slot = self.slot(key).expect("the caller found it");
-        self.strike(slot);
+        self.unindex(slot);
         let entry = &mut self.entries[slot];
         let before = entry.state;
         #[cfg(feature = "sim")]
-        let standing = Standing::of(entry);
+        let standing = MemberVersion::of_entry(entry);
         let result = change(entry);
         let after = entry.state;
         #[cfg(feature = "sim")]
-        self.leave_trail(key, Some(standing), Standing::of(&self.entries[slot]));
+        self.log_change(
+            key,
+            Some(standing),
+            MemberVersion::of_entry(&self.entries[slot]),
+        );
         if after != before {
             self.entries[slot].since = now;
         }
         match (before.is_live(), after.is_live()) {
             (true, false) => {
-                self.delist(slot);
-                self.gone.insert(key, slot);
+                self.remove_live(slot);
+                self.gone_slots.insert(key, slot);
             }
             (false, true) => {
-                self.gone.remove(&key);
-                self.enlist(slot);
+                self.gone_slots.remove(&key);
+                self.add_live(slot);
             }
             _ => {}
         }
-        self.note(slot);
+        self.index(slot);
         self.changed_at = now;
         result
     }
@@ -149,10 +157,10 @@ impl Table {
     /// Sets when a missing member is to be dialled.
     pub(crate) fn set_redial(&mut self, key: u64, at: Time) {
         if let Some(slot) = self.slot(key) {
-            let case = self.entries[slot].case_mut();
-            let before = std::mem::replace(&mut case.redial_at, at);
-            if self.due.remove(&(before, key)) {
-                self.due.insert((at, key));
+            let case = self.entries[slot].faults_mut();
+            let before = std::mem::replace(&mut case.next_redial_at, at);
+            if self.redials_by_time.remove(&(before, key)) {
+                self.redials_by_time.insert((at, key));
             }
         }
     }
@@ -160,11 +168,11 @@ impl Table {
     /// Forgets a member.
     pub(crate) fn remove(&mut self, key: u64) -> Option<Entry> {
         let slot = self.slot(key)?;
-        self.strike(slot);
+        self.unindex(slot);
         if self.entries[slot].state.is_live() {
-            self.delist(slot);
+            self.remove_live(slot);
         } else {
-            self.gone.remove(&key);
+            self.gone_slots.remove(&key);
         }
         Some(self.entries.remove(slot))
     }
@@ -174,7 +182,7 @@ impl Table {
         if self.cursor >= self.live.len() {
             rng.shuffle(&mut self.live);
             for at in 0..self.live.len() {
-                self.note_place(at);
+                self.update_live_index(at);
             }
             self.cursor = 0;
         }
@@ -194,7 +202,10 @@ impl Table {
 
     /// All of them, by key.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
-        let (mut ring, mut gone) = (self.ring.iter().peekable(), self.gone.iter().peekable());
+        let (mut ring, mut gone) = (
+            self.ring.iter().peekable(),
+            self.gone_slots.iter().peekable(),
+        );
         std::iter::from_fn(move || {
             self.work.add(1);
             let (key, slot) = match (ring.peek(), gone.peek()) {
@@ -208,7 +219,7 @@ impl Table {
 
     /// How many members there are, failed and left ones too.
     pub(crate) fn len(&self) -> usize {
-        self.ring.len() + self.gone.len()
+        self.ring.len() + self.gone_slots.len()
     }
 
     /// Slots of the live, in no order that means anything.
@@ -216,49 +227,52 @@ impl Table {
         &self.live
     }
 
-    pub(crate) fn at(&self, slot: u32) -> &Entry {
+    pub(crate) fn entry_at(&self, slot: u32) -> &Entry {
         &self.entries[slot]
     }
 
     /// A member whose key is near this one: a live one if there is any.
-    pub(crate) fn near(&self, key: u64) -> Option<&Entry> {
+    pub(crate) fn nearest(&self, key: u64) -> Option<&Entry> {
         let near = |keys: &BTreeMap<u64, u32>| {
             let after = keys.range(key..).next();
             after
                 .or_else(|| keys.first_key_value())
                 .map(|(_, slot)| *slot)
         };
-        let slot = near(&self.ring).or_else(|| near(&self.gone))?;
+        let slot = near(&self.ring).or_else(|| near(&self.gone_slots))?;
         Some(&self.entries[slot])
     }
 
     /// The members that went missing at `from` or later, as [`Table::missing_since`] counts them.
     pub(crate) fn missing_entries(&self, from: Time) -> impl Iterator<Item = &Entry> {
-        let went = self.went.range((from, 0)..);
-        went.filter_map(|(_, key)| self.get(*key).filter(|entry| self.counts(entry)))
+        let went = self.gone_by_time.range((from, 0)..);
+        went.filter_map(|(_, key)| self.get(*key).filter(|entry| self.counts_as_missing(entry)))
     }
 
     /// How many members went missing at `from` or later. Of several that lived at one address one
     /// after the other, the last one counts: if it left, nobody is missing there. Cheap as long as
     /// `from` does not go back.
     pub(crate) fn missing_since(&mut self, from: Time) -> usize {
-        let (before, count) = self.counted;
+        let (before, count) = self.missing_count;
         let between = |range: Range<Time>| {
-            let went = self.went.range((range.start, 0)..(range.end, 0));
-            went.filter(|(_, key)| self.get(*key).is_some_and(|entry| self.counts(entry)))
-                .count()
+            let went = self.gone_by_time.range((range.start, 0)..(range.end, 0));
+            went.filter(|(_, key)| {
+                self.get(*key)
+                    .is_some_and(|entry| self.counts_as_missing(entry))
+            })
+            .count()
         };
         let count = match from >= before {
             true => count - between(before..from),
             false => count + between(from..before),
         };
-        self.counted = (from, count);
+        self.missing_count = (from, count);
         count
     }
 
     /// The failed members that may come back, the longest gone first.
     pub(crate) fn missing(&self) -> impl Iterator<Item = u64> {
-        self.went
+        self.gone_by_time
             .iter()
             .map(|(_, key)| *key)
             .filter(|key| self.get(*key).is_some_and(|entry| self.is_missing(entry)))
@@ -266,21 +280,25 @@ impl Table {
 
     /// Of those the ones that are to be dialled by now, at most `max`: the first to be due, and
     /// among them the longest gone first.
-    pub(crate) fn due(&self, now: Time, max: usize) -> Vec<u64> {
-        let due = self.due.iter().take_while(|(at, _)| *at <= now).take(max);
+    pub(crate) fn due_redials(&self, now: Time, max: usize) -> Vec<u64> {
+        let due = self
+            .redials_by_time
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .take(max);
         let mut keys: Vec<u64> = due.map(|(_, key)| *key).collect();
         keys.sort_by_key(|key| self.get(*key).map(|entry| (entry.since, *key)));
         keys
     }
 
     /// When the first of those is to be dialled.
-    pub(crate) fn next_due(&self) -> Option<Time> {
-        self.due.first().map(|(at, _)| *at)
+    pub(crate) fn next_redial(&self) -> Option<Time> {
+        self.redials_by_time.first().map(|(at, _)| *at)
     }
 
     /// Members that failed or left at `until` or before.
     pub(crate) fn gone_before(&self, until: Time) -> Vec<u64> {
-        self.went
+        self.gone_by_time
             .iter()
             .take_while(|(since, _)| *since <= until)
             .map(|(_, key)| *key)
@@ -289,7 +307,11 @@ impl Table {
 
     /// The failed or left member that went first.
     pub(crate) fn longest_gone(&self, is_free: impl Fn(u64) -> bool) -> Option<u64> {
-        let mut gone = self.went.iter().map(|(_, key)| *key).take(GONE_LOOKED_AT);
+        let mut gone = self
+            .gone_by_time
+            .iter()
+            .map(|(_, key)| *key)
+            .take(GONE_VISITS);
         gone.find(|key| is_free(*key))
     }
 
@@ -303,7 +325,7 @@ impl Table {
             self.work.add(1);
             let entry = &self.entries[*slot];
             last = *key;
-            if !entry.window.is_started() {
+            if !entry.replay_window.is_started() {
                 found = found.into_iter().chain([(entry.since, *key)]).min();
             }
         }
@@ -313,7 +335,7 @@ impl Table {
 
     /// Whether any member failed or left and is remembered.
     pub(crate) fn has_gone(&self) -> bool {
-        !self.went.is_empty()
+        !self.gone_by_time.is_empty()
     }
 
     /// The nth live member after `own_key` on the ring of keys.
@@ -365,69 +387,69 @@ impl Table {
             .fold(self.own_version, |all, version| all ^ version)
     }
 
-    pub(crate) fn buckets(&self) -> &[u64; BUCKETS] {
+    pub(crate) fn buckets(&self) -> &[u64; DIGEST_BUCKETS] {
         &self.buckets
     }
 
     /// How long the view has been as it is.
-    pub(crate) fn quiet_for(&self, now: Time) -> Duration {
+    pub(crate) fn unchanged_for(&self, now: Time) -> Duration {
         now.since(self.changed_at)
     }
 
     fn slot(&self, key: u64) -> Option<u32> {
         self.work.add(1);
-        let slot = self.ring.get(&key).or_else(|| self.gone.get(&key));
+        let slot = self.ring.get(&key).or_else(|| self.gone_slots.get(&key));
         slot.copied()
     }
 
     /// Takes a member out of what is derived from it; [`Table::note`] puts it in again.
-    fn strike(&mut self, slot: u32) {
+    fn unindex(&mut self, slot: u32) {
         let entry = &self.entries[slot];
         let (key, since) = (entry.key, entry.since);
         if entry.state.is_live() {
-            self.toggle(key, version(key, entry.epoch, entry.incarnation));
+            self.xor_into_view(key, version(key, entry.epoch, entry.incarnation));
         } else {
-            self.went.remove(&(since, key));
+            self.gone_by_time.remove(&(since, key));
         }
-        self.move_out(slot);
+        self.unindex_address(slot);
     }
 
-    fn note(&mut self, slot: u32) {
-        self.move_in(slot);
+    fn index(&mut self, slot: u32) {
+        self.index_address(slot);
         let entry = &self.entries[slot];
         let (key, since) = (entry.key, entry.since);
         if entry.state.is_live() {
-            self.toggle(key, version(key, entry.epoch, entry.incarnation));
+            self.xor_into_view(key, version(key, entry.epoch, entry.incarnation));
         } else {
-            self.went.insert((since, key));
+            self.gone_by_time.insert((since, key));
         }
     }
 
     /// Puts a version into the hash of the view, or takes it out.
-    fn toggle(&mut self, key: u64, version: u64) {
-        self.buckets[(key >> (64 - BUCKETS.ilog2())) as usize] ^= version;
+    fn xor_into_view(&mut self, key: u64, version: u64) {
+        self.buckets[(key >> (64 - DIGEST_BUCKETS.ilog2())) as usize] ^= version;
         self.view ^= version;
     }
 
     #[cfg(feature = "sim")]
-    fn leave_trail(&mut self, key: u64, before: Option<Standing>, after: Standing) {
-        if let Some(trail) = &mut self.trail {
-            trail.push(Change { key, before, after });
+    fn log_change(&mut self, key: u64, before: Option<MemberVersion>, after: MemberVersion) {
+        if let Some(trail) = &mut self.change_log {
+            trail.push(MemberChange { key, before, after });
         }
     }
 
-    fn enlist(&mut self, slot: u32) {
+    fn add_live(&mut self, slot: u32) {
         let entry = &mut self.entries[slot];
-        entry.live_at = self.live.len() as u32;
+        entry.live_index = self.live.len() as u32;
         self.ring.insert(entry.key, slot);
         self.live.push(slot);
     }
 
     /// Fills the gap so that nobody loses a turn or gets a second one.
-    fn delist(&mut self, slot: u32) {
+    fn remove_live(&mut self, slot: u32) {
         let entry = &self.entries[slot];
         self.ring.remove(&entry.key);
-        let mut gap = entry.live_at as usize;
+        let mut gap = entry.live_index as usize;
         if gap < self.cursor {
             self.cursor -= 1;
             self.swap_live(gap, self.cursor);
@@ -435,23 +457,23 @@ impl Table {
         }
         self.live.swap_remove(gap);
         if gap < self.live.len() {
-            self.note_place(gap);
+            self.update_live_index(gap);
         }
     }
 
     fn swap_live(&mut self, a: usize, b: usize) {
         self.live.swap(a, b);
-        self.note_place(a);
-        self.note_place(b);
+        self.update_live_index(a);
+        self.update_live_index(b);
     }
 
-    fn note_place(&mut self, at: usize) {
-        self.entries[self.live[at]].live_at = at as u32;
+    fn update_live_index(&mut self, at: usize) {
+        self.entries[self.live[at]].live_index = at as u32;
     }
 }
 
-impl Known for (&Me, &Table) {
-    fn of_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)> {
+impl KnownMembers for (&LocalMember, &Table) {
+    fn by_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)> {
         let (me, table) = self;
         let key = name_key(name);
         let (known, tags) = match key == me.key {
@@ -474,9 +496,9 @@ fn version(key: u64, epoch: u64, incarnation: u32) -> u64 {
 /// Most members visited to find one that was never heard.
 const UNHEARD_VISITS: usize = 512;
 
-mod residents;
+mod address_index;
 /// Failed and left members that are looked at for one that may be forgotten.
-const GONE_LOOKED_AT: usize = 512;
+const GONE_VISITS: usize = 512;
 
 #[cfg(test)]
 mod tests;

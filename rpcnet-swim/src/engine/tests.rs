@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use super::merge::Source;
+use super::merge::RecordSource;
 use super::*;
 use crate::config::MEMBERS_MAX;
-use crate::wire::{Claim, Payload, Record, Suspectors, Vote};
+use crate::wire::{Claim, Confirmation, Payload, Record, Suspectors};
 
 mod capacity;
+mod garbage;
 mod hostile;
 mod trust;
 
@@ -39,14 +40,14 @@ fn alive() -> Claim {
 
 fn suspect() -> Claim {
     let mut suspectors = Suspectors::default();
-    suspectors.merge(Vote::new(1, 2.0));
+    suspectors.merge(Confirmation::new(1, 2.0));
     Claim::Suspect(suspectors)
 }
 
 /// A round to `x` went unanswered, if it is known.
 fn missed(engine: &mut Engine) {
     if let Some(entry) = engine.table.get_mut(crate::id::name_key("x")) {
-        entry.case_mut().evidence.miss(0.1);
+        entry.faults_mut().evidence.add_miss(0.1);
     }
 }
 
@@ -57,16 +58,20 @@ fn claims_are_ordered() {
     use MemberState::{Alive, Failed, Left, Suspect};
     let check = |before: &Claim, epoch, incarnation, claim: Claim| {
         let mut engine = engine("me", 1, 1);
-        engine.merge(Time::ZERO, record("x", 5, 3, 2, alive()), Source::Gossip);
+        engine.merge(
+            Time::ZERO,
+            record("x", 5, 3, 2, alive()),
+            RecordSource::Gossip,
+        );
         // What others say of a failure is believed of one that was missed.
         for _ in 0..2 {
             missed(&mut engine);
             let known = record("x", 5, 3, 2, before.clone());
-            engine.merge(Time::ZERO, known, Source::Gossip);
+            engine.merge(Time::ZERO, known, RecordSource::Gossip);
         }
         missed(&mut engine);
         let news = record("x", epoch, incarnation, 2, claim.clone());
-        engine.merge(Time::ZERO, news, Source::Gossip);
+        engine.merge(Time::ZERO, news, RecordSource::Gossip);
         let x = engine.member("x").unwrap();
         (x.state, x.id.epoch, x.incarnation)
     };
@@ -108,26 +113,50 @@ fn a_failed_life_is_brought_back_by_nothing_older_than_its_failure() {
         engine.merge(
             Time::ZERO,
             record("x", 5, incarnation, 2, claim),
-            Source::Gossip,
+            RecordSource::Gossip,
         );
     }
-    engine.merge(Time::ZERO, record("x", 5, 4, 2, alive()), Source::Gossip);
+    engine.merge(
+        Time::ZERO,
+        record("x", 5, 4, 2, alive()),
+        RecordSource::Gossip,
+    );
     assert_eq!(engine.member("x").unwrap().state, MemberState::Failed);
-    engine.merge(Time::ZERO, record("x", 5, 6, 2, alive()), Source::Gossip);
+    engine.merge(
+        Time::ZERO,
+        record("x", 5, 6, 2, alive()),
+        RecordSource::Gossip,
+    );
     assert_eq!(engine.member("x").unwrap().state, MemberState::Alive);
 }
 
 #[test]
 fn a_newer_life_that_is_not_admitted_ends_no_older_one() {
     let mut engine = engine("me", 1, 1);
-    engine.merge(Time::ZERO, record("x", 5, 0, 2, alive()), Source::Gossip);
-    engine.merge(Time::ZERO, record("y", 9, 0, 3, alive()), Source::Gossip);
+    engine.merge(
+        Time::ZERO,
+        record("x", 5, 0, 2, alive()),
+        RecordSource::Gossip,
+    );
+    engine.merge(
+        Time::ZERO,
+        record("y", 9, 0, 3, alive()),
+        RecordSource::Gossip,
+    );
     while engine.poll_event().is_some() {}
     // At the address of somebody who started later still.
-    engine.merge(Time::ZERO, record("x", 6, 0, 3, alive()), Source::Gossip);
+    engine.merge(
+        Time::ZERO,
+        record("x", 6, 0, 3, alive()),
+        RecordSource::Gossip,
+    );
     assert_eq!(engine.member("x").unwrap().id.epoch, 5);
     assert_eq!(engine.poll_event(), None);
-    engine.merge(Time::ZERO, record("x", 7, 0, 4, alive()), Source::Gossip);
+    engine.merge(
+        Time::ZERO,
+        record("x", 7, 0, 4, alive()),
+        RecordSource::Gossip,
+    );
     assert!(matches!(engine.poll_event(), Some(Event::NodeFailed(m)) if m.id.epoch == 5));
     assert!(matches!(engine.poll_event(), Some(Event::NodeJoined(m)) if m.id.epoch == 7));
 }
@@ -140,17 +169,21 @@ fn who_is_alive_is_no_news_once_many_in_a_row_agree() {
         engine.merge(
             Time::ZERO,
             record(name, 5, 0, port, alive()),
-            Source::Gossip,
+            RecordSource::Gossip,
         );
     }
-    engine.merge(Time::ZERO, record("y", 5, 0, 3, suspect()), Source::Gossip);
-    engine.fail(Time::ZERO, key("z"));
+    engine.merge(
+        Time::ZERO,
+        record("y", 5, 0, 3, suspect()),
+        RecordSource::Gossip,
+    );
+    engine.mark_failed(Time::ZERO, key("z"));
     let mut agree = |seconds: u64, times: usize, view: Option<u64>| {
         for _ in 0..times {
             let view = view.unwrap_or_else(|| engine.view_hash());
             engine.compare_views(Time::from_millis(1_000 * seconds), key("x"), view);
         }
-        ["x", "y", "z"].map(|name| engine.queue.contains(key(name)))
+        ["x", "y", "z"].map(|name| engine.gossip_queue.contains(key(name)))
     };
     // The view has not come to rest.
     assert_eq!(agree(0, 99, None), [true; 3]);
@@ -172,13 +205,17 @@ fn no_news_are_spent_on_the_accused() {
             ("y", 3, alive()),
             ("y", 3, claim.clone()),
         ] {
-            engine.merge(Time::ZERO, record(name, 5, 0, port, claim), Source::Gossip);
+            engine.merge(
+                Time::ZERO,
+                record(name, 5, 0, port, claim),
+                RecordSource::Gossip,
+            );
         }
         for _ in 0..99 {
-            engine.start_round(Time::ZERO, key("y"));
-            engine.rounds.clear();
+            engine.start_probe(Time::ZERO, key("y"));
+            engine.probe_rounds.clear();
         }
-        let is_news = engine.queue.contains(key("x"));
+        let is_news = engine.gossip_queue.contains(key("x"));
         assert_eq!(is_news, !spent, "pings of one that is {claim:?}");
     }
 }
@@ -187,12 +224,16 @@ fn no_news_are_spent_on_the_accused() {
 fn who_has_not_heard_of_an_end_is_told_again() {
     let check = |end: Record, stale: Record, told: bool| {
         let mut engine = engine("me", 1, 1);
-        engine.merge(Time::ZERO, record("x", 5, 3, 2, alive()), Source::Gossip);
-        engine.merge(Time::ZERO, end, Source::Gossip);
+        engine.merge(
+            Time::ZERO,
+            record("x", 5, 3, 2, alive()),
+            RecordSource::Gossip,
+        );
+        engine.merge(Time::ZERO, end, RecordSource::Gossip);
         let key = stale.key();
-        engine.queue.remove(key);
-        engine.merge(Time::ZERO, stale.clone(), Source::Gossip);
-        assert_eq!(engine.queue.contains(key), told, "{stale:?}");
+        engine.gossip_queue.remove(key);
+        engine.merge(Time::ZERO, stale.clone(), RecordSource::Gossip);
+        assert_eq!(engine.gossip_queue.contains(key), told, "{stale:?}");
     };
     let left = || record("x", 5, 3, 2, Claim::Left);
     check(left(), record("x", 5, 3, 2, suspect()), true);
@@ -208,12 +249,12 @@ fn who_has_not_heard_of_an_end_is_told_again() {
 #[test]
 fn what_was_refuted_is_refuted_again_for_who_says_it_again() {
     let mut engine = engine("me", 1, 1);
-    engine.hear_of_self(Time::ZERO, &record("me", 1, 0, 1, suspect()));
-    assert_eq!((engine.me.incarnation, engine.stats.refutations), (1, 1));
-    engine.queue.remove(engine.me.key);
-    engine.hear_of_self(Time::ZERO, &record("me", 1, 0, 1, Claim::Failed));
-    assert!(engine.queue.contains(engine.me.key));
-    assert_eq!(engine.me.incarnation, 1, "what it said is enough");
+    engine.on_claim_about_self(Time::ZERO, &record("me", 1, 0, 1, suspect()));
+    assert_eq!((engine.local.incarnation, engine.stats.refutations), (1, 1));
+    engine.gossip_queue.remove(engine.local.key);
+    engine.on_claim_about_self(Time::ZERO, &record("me", 1, 0, 1, Claim::Failed));
+    assert!(engine.gossip_queue.contains(engine.local.key));
+    assert_eq!(engine.local.incarnation, 1, "what it said is enough");
 }
 
 /// Half of the rounds are lost, and each miss is refuted before the next round. A node that forgot
@@ -223,33 +264,41 @@ fn a_miss_that_is_refuted_is_loss_all_the_same() {
     let mut engine = engine("me", 1, 1);
     for (name, port) in [("x", 2), ("y", 3)] {
         let known = record(name, 5, 0, port, alive());
-        engine.merge(Time::ZERO, known, Source::Gossip);
+        engine.merge(Time::ZERO, known, RecordSource::Gossip);
     }
     let x = crate::id::name_key("x");
     let miss_and_refute = |engine: &mut Engine, incarnation| {
-        engine.on_miss(Time::ZERO, x);
+        engine.on_missed_probe(Time::ZERO, x);
         let state = engine.member("x").unwrap().state;
         let refutation = record("x", 5, incarnation, 2, alive());
-        engine.merge(Time::ZERO, refutation, Source::Gossip);
+        engine.merge(Time::ZERO, refutation, RecordSource::Gossip);
         state
     };
     assert_eq!(miss_and_refute(&mut engine, 1), MemberState::Suspect);
     for incarnation in 2..200 {
         miss_and_refute(&mut engine, incarnation);
-        engine.on_alive(x);
+        engine.clear_evidence(x);
     }
-    assert!((0.4..0.6).contains(&engine.loss), "{}", engine.loss);
+    assert!(
+        (0.4..0.6).contains(&engine.observed_loss),
+        "{}",
+        engine.observed_loss
+    );
     assert_eq!(miss_and_refute(&mut engine, 200), MemberState::Alive);
 
     // Who was held failed was gone, whatever it says when it is back.
-    let before = engine.loss;
-    engine.on_miss(Time::ZERO, x);
+    let before = engine.observed_loss;
+    engine.on_missed_probe(Time::ZERO, x);
     let failed = record("x", 5, 200, 2, Claim::Failed);
-    engine.merge(Time::ZERO, failed, Source::Gossip);
+    engine.merge(Time::ZERO, failed, RecordSource::Gossip);
     let back = record("x", 5, 201, 2, alive());
-    engine.merge(Time::ZERO, back, Source::Gossip);
+    engine.merge(Time::ZERO, back, RecordSource::Gossip);
     assert_eq!(engine.member("x").unwrap().state, MemberState::Alive);
-    assert!(engine.loss <= before, "{} > {before}", engine.loss);
+    assert!(
+        engine.observed_loss <= before,
+        "{} > {before}",
+        engine.observed_loss
+    );
 }
 
 /// Of a round that nobody witnessed one learns about the network, but not once nobody is heard.
@@ -259,7 +308,7 @@ fn a_round_without_a_witness_is_loss_unless_this_node_is_cut_off() {
     let names = ["x", "y", "z"];
     for (name, port) in names.into_iter().zip(2..) {
         let known = record(name, 5, 0, port, alive());
-        engine.merge(Time::ZERO, known, Source::Gossip);
+        engine.merge(Time::ZERO, known, RecordSource::Gossip);
     }
     let mut unanswered_until = |end: Time| {
         while let Some(due) = engine.poll_timeout().filter(|due| *due <= end) {
@@ -268,11 +317,11 @@ fn a_round_without_a_witness_is_loss_unless_this_node_is_cut_off() {
         }
         let of = |name: &str| {
             let entry = engine.table.get(crate::id::name_key(name)).unwrap();
-            assert_eq!(entry.case().evidence.misses, 0, "no evidence");
-            u64::from(entry.case().unanswered)
+            assert_eq!(entry.faults().evidence.misses, 0, "no evidence");
+            u64::from(entry.faults().unanswered)
         };
         let unanswered: u64 = names.into_iter().map(of).sum();
-        (unanswered, engine.stats().void_rounds)
+        (unanswered, engine.stats().inconclusive_rounds)
     };
     let (unanswered, void) = unanswered_until(Time::from_millis(3_000));
     assert!(void > 0);
@@ -280,11 +329,15 @@ fn a_round_without_a_witness_is_loss_unless_this_node_is_cut_off() {
     let (later, more) = unanswered_until(Time::from_millis(30_000));
     assert!(more > void, "{more} > {void}");
     assert_eq!(later, unanswered, "isolated");
-    let before = engine.loss;
+    let before = engine.observed_loss;
     for name in names {
-        engine.on_alive(crate::id::name_key(name));
+        engine.clear_evidence(crate::id::name_key(name));
     }
-    assert!(engine.loss > before, "{} > {before}", engine.loss);
+    assert!(
+        engine.observed_loss > before,
+        "{} > {before}",
+        engine.observed_loss
+    );
 }
 
 #[test]
@@ -294,42 +347,42 @@ fn one_that_was_cut_off_takes_in_what_waited_before_it_judges() {
         engine.merge(
             Time::ZERO,
             record(name, 5, 0, port, alive()),
-            Source::Gossip,
+            RecordSource::Gossip,
         );
     }
     // Missed twice and suspected, then nothing was heard for longer than a suspicion lasts.
     let key = crate::id::name_key("x");
     let mut accusers = Suspectors::default();
-    accusers.merge(Vote::new(engine.me.key, 4.0));
-    accusers.merge(Vote::new(9, 4.0));
+    accusers.merge(Confirmation::new(engine.local.key, 4.0));
+    accusers.merge(Confirmation::new(9, 4.0));
     engine.suspect(Time::ZERO, key, accusers);
     let entry = engine.table.get_mut(key).unwrap();
-    entry.case_mut().evidence.miss(2.0);
-    entry.case_mut().evidence.miss(2.0);
+    entry.faults_mut().evidence.add_miss(2.0);
+    entry.faults_mut().evidence.add_miss(2.0);
     let back = Time::from_millis(30_000);
-    engine.decide(back, key);
+    engine.decide_failure(back, key);
     assert_eq!(
         engine.member("x").unwrap().state,
         MemberState::Suspect,
         "isolated"
     );
-    engine.hear(back);
-    engine.decide(back, key);
+    engine.note_heard(back);
+    engine.decide_failure(back, key);
     assert_eq!(
         engine.member("x").unwrap().state,
         MemberState::Suspect,
         "just back"
     );
-    engine.hear(Time::from_millis(31_000));
-    engine.decide(Time::from_millis(31_000), key);
+    engine.note_heard(Time::from_millis(31_000));
+    engine.decide_failure(Time::from_millis(31_000), key);
     assert_eq!(engine.member("x").unwrap().state, MemberState::Failed);
 }
 
 #[test]
 fn past_the_last_incarnation_comes_a_new_epoch() {
     let mut engine = engine("me", 1, 1);
-    engine.hear_of_self(Time::ZERO, &record("me", 1, u32::MAX, 1, Claim::Failed));
-    assert_eq!((engine.me.epoch, engine.me.incarnation), (2, 0));
+    engine.on_claim_about_self(Time::ZERO, &record("me", 1, u32::MAX, 1, Claim::Failed));
+    assert_eq!((engine.local.epoch, engine.local.incarnation), (2, 0));
 }
 
 #[test]
@@ -345,7 +398,7 @@ fn a_challenge_or_an_old_ping_sent_again_draws_nothing_large() {
     assert!(b.poll_transmit().is_none());
     assert_eq!(b.stats().dropped.unexpected, 1);
 
-    let former = crate::id::life_key(b.me.key, 0);
+    let former = crate::id::instance_key(b.local.key, 0);
     let (seq, view) = (1, 0);
     let updates = Vec::new();
     a.send(addr(2), former, Payload::Ping { seq, view, updates });
@@ -365,12 +418,12 @@ fn members_are_bounded() {
             addr: SocketAddr::from((ip, 1)),
             ..record(&format!("m{n}"), 1, 0, 1, alive())
         };
-        engine.merge(Time::ZERO, newcomer, Source::Gossip);
+        engine.merge(Time::ZERO, newcomer, RecordSource::Gossip);
     }
     assert_eq!(engine.live_count(), MEMBERS_MAX + 1);
     // One that is known may come back all the same.
     let back = record("m5", 2, 0, 77, alive());
-    engine.merge(Time::ZERO, back, Source::Gossip);
+    engine.merge(Time::ZERO, back, RecordSource::Gossip);
     assert_eq!(engine.member("m5").unwrap().id.epoch, 2);
     assert!(
         engine
@@ -382,15 +435,19 @@ fn members_are_bounded() {
 #[test]
 fn a_newer_life_is_heard_though_it_was_first_heard_of_as_failed() {
     let mut engine = engine("me", 1, 1);
-    engine.merge(Time::ZERO, record("x", 5, 3, 2, alive()), Source::Gossip);
+    engine.merge(
+        Time::ZERO,
+        record("x", 5, 3, 2, alive()),
+        RecordSource::Gossip,
+    );
     let window = |engine: &mut Engine, counter| {
         let entry = engine.table.get_mut(crate::id::name_key("x")).unwrap();
-        entry.window.accept(counter)
+        entry.replay_window.accept(counter)
     };
     assert!(window(&mut engine, 1_000));
     missed(&mut engine);
     let failed = record("x", 6, 0, 3, Claim::Failed);
-    engine.merge(Time::ZERO, failed, Source::Gossip);
+    engine.merge(Time::ZERO, failed, RecordSource::Gossip);
     assert_eq!(
         engine.member("x").unwrap().addr,
         addr(3),
@@ -398,181 +455,4 @@ fn a_newer_life_is_heard_though_it_was_first_heard_of_as_failed() {
     );
     // Its counters start anew.
     assert!(window(&mut engine, 1));
-}
-
-mod garbage {
-    //! In clear, anybody may say anything that looks right.
-
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::engine::gossip::MAX_QUEUED;
-    use crate::engine::probe::{RELAYS_MAX, ROUNDS_MAX};
-    use crate::wire::{Address, BUCKETS, Origin, SyncPage};
-
-    /// Few names, epochs and addresses, so that they meet; and the far ends.
-    fn any_record() -> impl Strategy<Value = Record> {
-        let claim = prop_oneof![
-            4 => Just(alive()),
-            1 => "[a-z]{1,9}".prop_map(|v| Claim::Alive(Tags::new().with("k", &v).unwrap())),
-            2 => prop::collection::vec((0u64..6, any::<u8>()), 0..4).prop_map(|votes| {
-                let mut suspectors = Suspectors::default();
-                for (by, phi_q4) in votes {
-                    suspectors.merge(Vote { by, phi_q4 });
-                }
-                Claim::Suspect(suspectors)
-            }),
-            2 => Just(Claim::Failed),
-            1 => Just(Claim::Left),
-        ];
-        let incarnation = prop_oneof![0u32..5, any::<u32>(), Just(u32::MAX)];
-        (
-            any_name(),
-            any_epoch(),
-            incarnation,
-            1u16..9,
-            any::<bool>(),
-            claim,
-        )
-            .prop_map(|(name, epoch, incarnation, port, draining, claim)| Record {
-                draining,
-                ..record(name, epoch, incarnation, port, claim)
-            })
-    }
-
-    fn any_name() -> impl Strategy<Value = &'static str> {
-        prop::sample::select(vec!["me", "x", "y", "z", "w"])
-    }
-
-    fn any_epoch() -> impl Strategy<Value = u64> {
-        prop_oneof![0u64..4, any::<u64>(), Just(u64::MAX)]
-    }
-
-    fn any_key() -> impl Strategy<Value = u64> {
-        prop_oneof![any_name().prop_map(crate::id::name_key), any::<u64>()]
-    }
-
-    fn any_payload() -> impl Strategy<Value = Payload> {
-        let updates = || prop::collection::vec(any_record(), 0..8);
-        let seq = || prop_oneof![0u32..4, any::<u32>()];
-        let number = || prop_oneof![Just(0), 1u64..4, any::<u64>()];
-        let target = (any_key(), any_epoch(), 1u16..9).prop_map(|(key, epoch, port)| Address {
-            key,
-            epoch,
-            addr: addr(port),
-        });
-        let page = prop::collection::btree_map(any_key(), any::<u64>(), 0..8).prop_map(|map| {
-            Payload::SyncSummary(SyncPage {
-                first: 0,
-                last: u64::MAX,
-                entries: map.into_iter().collect(),
-            })
-        });
-        let first = prop_oneof![
-            (seq(), number(), updates()).prop_map(|(seq, view, updates)| Payload::Ping {
-                seq,
-                view,
-                updates
-            }),
-            (seq(), number(), updates()).prop_map(|(seq, view, updates)| Payload::Ack {
-                seq,
-                view,
-                updates
-            }),
-            (seq(), target, updates()).prop_map(|(seq, target, updates)| Payload::PingReq {
-                seq,
-                target,
-                updates
-            }),
-            (seq(), any_key()).prop_map(|(seq, target)| Payload::RelayedAck { seq, target }),
-            (seq(), any_key()).prop_map(|(seq, target)| Payload::Nack { seq, target }),
-            updates().prop_map(|updates| Payload::Gossip { updates }),
-            (number(), any_record()).prop_map(|(cookie, me)| Payload::Hello { cookie, me }),
-            (number(), number(), 0u16..9).prop_map(|(cookie, echo, port)| Payload::Challenge {
-                cookie,
-                echo,
-                seen: (port > 0).then(|| addr(port)),
-            }),
-            (number(), number(), 1u16..9, any_record()).prop_map(|(echo, view, port, me)| {
-                Payload::Welcome {
-                    echo,
-                    view,
-                    seen: addr(port),
-                    me,
-                }
-            }),
-            Just(Payload::AddrRequest),
-            (number(), 1u16..9).prop_map(|(echo, port)| Payload::AddrObserved {
-                echo,
-                addr: addr(port),
-            }),
-        ];
-        let second = prop_oneof![
-            (number(), any_record()).prop_map(|(echo, known)| Payload::Refused { echo, known }),
-            (seq(), any_record()).prop_map(|(seq, me)| Payload::Leave { seq, me }),
-            seq().prop_map(|seq| Payload::LeaveAck { seq }),
-            any::<u64>().prop_map(|hash| Payload::SyncDigest {
-                buckets: Box::new([hash; BUCKETS])
-            }),
-            page,
-            prop::collection::vec(any_key(), 0..20).prop_map(|keys| Payload::SyncPull { keys }),
-            updates().prop_map(|records| Payload::SyncRecords { records }),
-            number().prop_map(|cursor| Payload::FullPull { cursor }),
-            (number(), any::<u64>(), updates()).prop_map(|(cursor, next, records)| {
-                let next = Some(next).filter(|next| *next > cursor);
-                Payload::FullPage {
-                    cursor,
-                    next,
-                    records,
-                }
-            }),
-        ];
-        prop_oneof![first, second]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn valid_looking_messages_of_anybody_unbound_nothing(
-            inputs in prop::collection::vec(
-                (any_payload(), any_key(), any_epoch(), any::<bool>(), 1u16..9, 0u64..900),
-                1..150,
-            ),
-            leaves_at in 0usize..400,
-        ) {
-            let mut engine = engine("me", 2, 1);
-            let forger = Envelope::new("rpcnet", None, 1);
-            let mut now = Time::ZERO;
-            engine.handle_seeds(now, &[addr(2), addr(3)]);
-            for (counter, (payload, from, epoch, known, port, wait)) in inputs.into_iter().enumerate() {
-                now += Duration::from_millis(wait);
-                // Mostly in the name of somebody whom the engine knows.
-                let member = engine.table.iter().next().map(|(key, e)| (key, e.epoch));
-                let (from, epoch) = member.filter(|_| known).unwrap_or((from, epoch));
-                let origin = Origin { from, epoch, counter: 1 + counter as u64 };
-                let mut datagram = Vec::new();
-                forger.wrap(origin, &mut datagram, |out| Message { to: 0, payload }.encode(out));
-                engine.handle_datagram(now, addr(port), &mut datagram);
-                if leaves_at == counter {
-                    engine.leave(now);
-                }
-                if engine.poll_timeout().is_some_and(|at| at <= now) {
-                    engine.handle_timeout(now);
-                }
-                while let Some((_, datagram)) = engine.poll_transmit() {
-                    prop_assert!(datagram.len() <= 1_400);
-                }
-                while engine.poll_event().is_some() {}
-                prop_assert!(engine.table.len() < 5, "there are four other names");
-                prop_assert!(engine.rounds.len() <= ROUNDS_MAX);
-                prop_assert!(engine.relays.len() <= RELAYS_MAX);
-                prop_assert!(engine.queue.len() <= MAX_QUEUED.min(6));
-                let live = engine.members().filter(|m| m.state.is_live()).count();
-                prop_assert_eq!(engine.live_count(), live + 1);
-            }
-        }
-    }
 }

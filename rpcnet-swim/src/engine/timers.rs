@@ -9,17 +9,17 @@ use crate::time::Time;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     /// There is one of each, set anew each time.
-    Single(Single),
+    Named(NamedTimer),
     /// The next stage of a probe round.
-    Round(u32),
+    ProbeRound(u32),
     /// A helper gives up on the target of a relay.
-    Relay(u32),
+    IndirectProbe(u32),
     /// A suspicion's time to decide or to ask again: key and generation.
     Suspicion(u64, u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Single {
+pub(crate) enum NamedTimer {
     /// The next probe round starts; also looks for a partition.
     Probe,
     /// A burst of gossip, while there is news.
@@ -27,15 +27,15 @@ pub(crate) enum Single {
     /// Dial seeds.
     Join,
     /// A page of the full state is overdue.
-    Pull,
+    FullStatePull,
     /// Say again that we leave, or stop saying it.
     Leave,
     /// Dial failed members, forget old ones.
     Redial,
     /// Dial an alleged successor, or look whether a proven one is there.
-    Conflict,
+    NameConflict,
     /// The next turn of a reach check, or the next check.
-    Reach,
+    ReachCheck,
     /// Whatever a rival waits for.
     #[cfg(feature = "sim")]
     Rival,
@@ -45,84 +45,84 @@ pub(crate) enum Single {
 /// its top, which is within a round for all but suspicions.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    singles: [Option<Time>; SINGLES.len()],
-    many: BinaryHeap<Reverse<(Time, Timer)>>,
+    named: [Option<Time>; NAMED_TIMERS.len()],
+    queue: BinaryHeap<Reverse<(Time, Timer)>>,
 }
 
 impl Timers {
-    pub(crate) fn set(&mut self, single: Single, at: Time) {
-        self.singles[single as usize] = Some(at);
+    pub(crate) fn set(&mut self, single: NamedTimer, at: Time) {
+        self.named[single as usize] = Some(at);
     }
 
     /// Sets a single unless it is set already.
-    pub(crate) fn arm(&mut self, single: Single, at: Time) {
-        self.singles[single as usize].get_or_insert(at);
+    pub(crate) fn set_if_unset(&mut self, single: NamedTimer, at: Time) {
+        self.named[single as usize].get_or_insert(at);
     }
 
     /// Sets a single, unless it is due sooner already.
-    pub(crate) fn advance(&mut self, single: Single, at: Time) {
-        let due = self.singles[single as usize].get_or_insert(at);
+    pub(crate) fn set_no_later(&mut self, single: NamedTimer, at: Time) {
+        let due = self.named[single as usize].get_or_insert(at);
         *due = at.min(*due);
     }
 
-    pub(crate) fn is_set(&self, single: Single) -> bool {
-        self.singles[single as usize].is_some()
+    pub(crate) fn is_set(&self, single: NamedTimer) -> bool {
+        self.named[single as usize].is_some()
     }
 
-    pub(crate) fn clear(&mut self, single: Single) {
-        self.singles[single as usize] = None;
+    pub(crate) fn clear(&mut self, single: NamedTimer) {
+        self.named[single as usize] = None;
     }
 
     pub(crate) fn push(&mut self, at: Time, timer: Timer) {
-        self.many.push(Reverse((at, timer)));
+        self.queue.push(Reverse((at, timer)));
     }
 
     /// Takes out what would come next of the many, as long as it is not `wanted`.
     pub(crate) fn prune(&mut self, wanted: impl Fn(Timer) -> bool) {
-        while let Some(Reverse((_, timer))) = self.many.peek() {
+        while let Some(Reverse((_, timer))) = self.queue.peek() {
             if wanted(*timer) {
                 break;
             }
-            self.many.pop();
+            self.queue.pop();
         }
     }
 
     pub(crate) fn next(&self) -> Option<Time> {
-        let many = self.many.peek().map(|Reverse((at, _))| *at);
-        self.singles.iter().copied().flatten().chain(many).min()
+        let many = self.queue.peek().map(|Reverse((at, _))| *at);
+        self.named.iter().copied().flatten().chain(many).min()
     }
 
     #[cfg(feature = "sim")]
     pub(crate) fn len(&self) -> usize {
-        self.many.len()
+        self.queue.len()
     }
 
     /// Takes out one that is due, the earliest first.
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<Timer> {
         let at = self.next().filter(|at| *at <= now)?;
-        if let Some(single) = SINGLES
+        if let Some(single) = NAMED_TIMERS
             .iter()
             .copied()
-            .find(|s| self.singles[*s as usize] == Some(at))
+            .find(|s| self.named[*s as usize] == Some(at))
         {
             self.clear(single);
-            return Some(Timer::Single(single));
+            return Some(Timer::Named(single));
         }
-        self.many.pop().map(|Reverse((_, timer))| timer)
+        self.queue.pop().map(|Reverse((_, timer))| timer)
     }
 }
 
-const SINGLES: &[Single] = &[
-    Single::Probe,
-    Single::Gossip,
-    Single::Join,
-    Single::Pull,
-    Single::Leave,
-    Single::Redial,
-    Single::Conflict,
-    Single::Reach,
+const NAMED_TIMERS: &[NamedTimer] = &[
+    NamedTimer::Probe,
+    NamedTimer::Gossip,
+    NamedTimer::Join,
+    NamedTimer::FullStatePull,
+    NamedTimer::Leave,
+    NamedTimer::Redial,
+    NamedTimer::NameConflict,
+    NamedTimer::ReachCheck,
     #[cfg(feature = "sim")]
-    Single::Rival,
+    NamedTimer::Rival,
 ];
 
 #[cfg(test)]
@@ -133,20 +133,20 @@ mod tests {
     fn the_earliest_comes_first_and_nothing_comes_early() {
         let at = Time::from_millis;
         let mut timers = Timers::default();
-        timers.set(Single::Join, at(30));
-        timers.push(at(10), Timer::Round(1));
-        timers.push(at(20), Timer::Relay(2));
-        timers.set(Single::Gossip, at(20));
-        timers.arm(Single::Gossip, at(5));
+        timers.set(NamedTimer::Join, at(30));
+        timers.push(at(10), Timer::ProbeRound(1));
+        timers.push(at(20), Timer::IndirectProbe(2));
+        timers.set(NamedTimer::Gossip, at(20));
+        timers.set_if_unset(NamedTimer::Gossip, at(5));
         assert_eq!(timers.next(), Some(at(10)));
         assert_eq!(timers.pop_due(at(9)), None);
         let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(at(29))).collect();
         assert_eq!(
             due,
             [
-                Timer::Round(1),
-                Timer::Single(Single::Gossip),
-                Timer::Relay(2)
+                Timer::ProbeRound(1),
+                Timer::Named(NamedTimer::Gossip),
+                Timer::IndirectProbe(2)
             ]
         );
         assert_eq!(timers.next(), Some(at(30)));
@@ -157,11 +157,11 @@ mod tests {
         let at = Time::from_millis;
         let mut timers = Timers::default();
         for seq in 1..=4 {
-            timers.push(at(10 * u64::from(seq)), Timer::Round(seq));
+            timers.push(at(10 * u64::from(seq)), Timer::ProbeRound(seq));
         }
-        timers.prune(|timer| timer == Timer::Round(3));
+        timers.prune(|timer| timer == Timer::ProbeRound(3));
         assert_eq!(timers.next(), Some(at(30)));
-        timers.prune(|timer| timer == Timer::Round(4));
+        timers.prune(|timer| timer == Timer::ProbeRound(4));
         assert_eq!(timers.next(), Some(at(40)));
         timers.prune(|_| false);
         assert_eq!(timers.next(), None);

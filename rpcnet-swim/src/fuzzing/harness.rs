@@ -10,16 +10,16 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
-use crate::engine::inspect::{Change, Fill, Standing};
+use crate::engine::inspect::{MemberChange, MemberVersion, Occupancy};
 use crate::event::MemberState;
-use crate::id::{NodeId, life_key, name_key, short_life};
+use crate::id::{NodeId, instance_key, name_key, short_instance_key};
 use crate::key::{ClusterKey, KeyRing};
-use crate::sim::check::{check_evidence, check_order};
+use crate::sim::check::{check_evidence, check_version_order};
 use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{
-    Address, BUCKETS, Claim, Envelope, Message, Notice, Origin, Payload, Record, Suspectors,
-    SyncPage, Vote,
+    Claim, Confirmation, DIGEST_BUCKETS, Envelope, Message, MismatchNotice, Origin, Payload,
+    ProbeTarget, Record, Suspectors, SyncPage,
 };
 
 /// What happens next. Numbers choose among what there is.
@@ -28,7 +28,7 @@ pub enum Operation {
     /// A datagram arrives.
     Deliver(u8),
     /// It is lost.
-    Lose(u8),
+    Drop(u8),
     /// It arrives, from another address, and will arrive again.
     Copy(u8, u8),
     /// It arrives with one byte of its body changed, sealed anew.
@@ -38,11 +38,11 @@ pub enum Operation {
     /// Time passes, and nobody is woken.
     Wait(u16),
     /// Someone who has the key sends any bytes.
-    Bytes(Sender, Vec<u8>),
+    SendBytes(AttackerSender, Vec<u8>),
     /// Someone who has the key sends a message.
-    Say(Sender, Statement),
+    SendMessage(AttackerSender, AttackerMessage),
     /// Someone without the key sends any bytes.
-    Noise(u8, Vec<u8>),
+    SendUnsealed(u8, Vec<u8>),
     /// A node's seeds resolve to these.
     Seeds(u8, Vec<u8>),
     /// They do not resolve.
@@ -59,19 +59,19 @@ pub enum Operation {
 
 /// Whom a datagram of the attacker seems to come from, and whom it is for.
 #[derive(Clone, Debug, Arbitrary)]
-pub struct Sender {
+pub struct AttackerSender {
     name: u8,
-    epoch: Number,
-    counter: Number,
+    epoch: FuzzedNumber,
+    counter: FuzzedNumber,
     addr: u8,
     to: u8,
     /// A wrong addressee, or any.
-    astray: Option<bool>,
+    misaddressed: Option<bool>,
 }
 
 /// A number on the network: near what is expected, or anything.
 #[derive(Clone, Debug, Arbitrary)]
-pub enum Number {
+pub enum FuzzedNumber {
     /// So much more than the last one, or than what is known.
     Near(i8),
     /// Any.
@@ -80,33 +80,33 @@ pub enum Number {
 
 /// A message of the attacker, with records of whomever it likes.
 #[derive(Clone, Debug, Arbitrary)]
-pub enum Statement {
-    Ping(u64, Vec<Rumour>),
-    Ack(u8, u64, Vec<Rumour>),
-    PingReq(u8, Vec<Rumour>),
+pub enum AttackerMessage {
+    Ping(u64, Vec<AttackerRecord>),
+    Ack(u8, u64, Vec<AttackerRecord>),
+    PingReq(u8, Vec<AttackerRecord>),
     RelayedAck(u8, u8),
     Nack(u8, u8),
-    Gossip(Vec<Rumour>),
-    Hello(u64, Rumour),
-    Challenge(u64, Number),
-    Welcome(Number, u64, Rumour),
-    Refused(Number, Rumour),
-    Leave(Rumour),
+    Gossip(Vec<AttackerRecord>),
+    Hello(u64, AttackerRecord),
+    Challenge(u64, FuzzedNumber),
+    Welcome(FuzzedNumber, u64, AttackerRecord),
+    Refused(FuzzedNumber, AttackerRecord),
+    Leave(AttackerRecord),
     LeaveAck(u8),
     Digest(u64),
     Summary(u64, u64, Vec<(u8, u64)>),
     Pull(Vec<u8>),
-    Records(Vec<Rumour>),
+    Records(Vec<AttackerRecord>),
     FullPull(u64),
-    FullPage(u64, Option<u64>, Vec<Rumour>),
+    FullPage(u64, Option<u64>, Vec<AttackerRecord>),
 }
 
 /// A record as the attacker writes it.
 #[derive(Clone, Debug, Arbitrary)]
-pub struct Rumour {
+pub struct AttackerRecord {
     name: u8,
-    epoch: Number,
-    incarnation: Number,
+    epoch: FuzzedNumber,
+    incarnation: FuzzedNumber,
     addr: u8,
     flags: u8,
     votes: Vec<(u8, u8)>,
@@ -129,7 +129,7 @@ struct Harness {
     config: ClusterConfig,
     envelope: Envelope,
     nodes: Vec<Engine>,
-    flights: VecDeque<Flight>,
+    in_flight: VecDeque<InFlightDatagram>,
     /// The last counter of each name of the attacker.
     counters: [u64; NAMES],
     /// The last sequence number that a node was seen to use.
@@ -138,7 +138,7 @@ struct Harness {
 }
 
 #[derive(Clone, Debug)]
-struct Flight {
+struct InFlightDatagram {
     from: SocketAddr,
     to: SocketAddr,
     datagram: Vec<u8>,
@@ -153,7 +153,7 @@ impl Harness {
             envelope: Envelope::new(&config.cluster_name, Some(&ring), 99),
             config,
             nodes: Vec::new(),
-            flights: VecDeque::new(),
+            in_flight: VecDeque::new(),
             counters: [0; NAMES],
             seq: 0,
             digest: Xxh3::new(),
@@ -167,7 +167,7 @@ impl Harness {
         for n in 0..NODES {
             let now = harness.now;
             harness.nodes[n].handle_seeds(now, &seeds);
-            harness.settle(n, INPUT_DATAGRAMS_MAX);
+            harness.drain_outputs(n, INPUT_DATAGRAMS_MAX);
         }
         for _ in 0..200 {
             harness.deliver(0);
@@ -179,7 +179,7 @@ impl Harness {
         let id = NodeId::new(name(n), epoch);
         let mut node = Engine::new(self.config.clone(), id, addr(n), self.now, n as u64 + epoch)
             .expect("the configuration is valid");
-        node.keep_trail();
+        node.record_history();
         node
     }
 
@@ -193,12 +193,12 @@ impl Harness {
     fn step(&mut self, operation: &Operation) {
         match operation {
             Operation::Deliver(at) => self.deliver((*at).into()),
-            Operation::Lose(at) => drop(self.take(*at)),
+            Operation::Drop(at) => drop(self.take(*at)),
             Operation::Copy(at, from) => {
                 if let Some(flight) = self.take(*at) {
-                    self.flights.push_back(flight.clone());
+                    self.in_flight.push_back(flight.clone());
                     let from = addr((*from).into());
-                    self.arrive(Flight { from, ..flight });
+                    self.arrive(InFlightDatagram { from, ..flight });
                 }
             }
             Operation::Alter(at, offset, xor) => self.alter(*at, (*offset).into(), *xor),
@@ -211,11 +211,11 @@ impl Harness {
                 self.timeout(n);
             }
             Operation::Wait(millis) => self.now += Duration::from_millis((*millis).into()),
-            Operation::Bytes(sender, bytes) => {
+            Operation::SendBytes(sender, bytes) => {
                 let bytes = &bytes[..bytes.len().min(1_200)];
                 self.send(sender, |out| out.extend_from_slice(bytes));
             }
-            Operation::Say(sender, statement) => {
+            Operation::SendMessage(sender, statement) => {
                 let payload = self.payload(sender, statement);
                 let message = Message {
                     to: self.addressee(sender),
@@ -223,8 +223,8 @@ impl Harness {
                 };
                 self.send(sender, |out| message.encode(out));
             }
-            Operation::Noise(from, bytes) => {
-                let flight = Flight {
+            Operation::SendUnsealed(from, bytes) => {
+                let flight = InFlightDatagram {
                     from: addr((*from).into()),
                     to: addr(0),
                     datagram: bytes.clone(),
@@ -256,23 +256,23 @@ impl Harness {
         }
     }
 
-    fn take(&mut self, at: u8) -> Option<Flight> {
-        let at = usize::from(at) % self.flights.len().max(1);
-        self.flights.remove(at)
+    fn take(&mut self, at: u8) -> Option<InFlightDatagram> {
+        let at = usize::from(at) % self.in_flight.len().max(1);
+        self.in_flight.remove(at)
     }
 
     fn deliver(&mut self, at: usize) {
-        let at = at % self.flights.len().max(1);
-        if let Some(flight) = self.flights.remove(at) {
+        let at = at % self.in_flight.len().max(1);
+        if let Some(flight) = self.in_flight.remove(at) {
             self.arrive(flight);
         }
     }
 
-    fn arrive(&mut self, mut flight: Flight) {
+    fn arrive(&mut self, mut flight: InFlightDatagram) {
         if let Some(n) = (0..NODES).find(|n| addr(*n) == flight.to) {
             let now = self.now;
             self.nodes[n].handle_datagram(now, flight.from, &mut flight.datagram);
-            self.settle(n, INPUT_DATAGRAMS_MAX);
+            self.drain_outputs(n, INPUT_DATAGRAMS_MAX);
         }
     }
 
@@ -280,7 +280,7 @@ impl Harness {
         let Some(mut flight) = self.take(at) else {
             return;
         };
-        if let Ok((mut origin, body, _)) = self.envelope.unwrap(&mut flight.datagram) {
+        if let Ok((mut origin, body, _)) = self.envelope.open(&mut flight.datagram) {
             let mut body = body.to_vec();
             let at = offset % body.len().max(1);
             if let Some(byte) = body.get_mut(at) {
@@ -289,8 +289,8 @@ impl Harness {
             origin.counter = origin.counter.wrapping_add(u64::from(xor));
             let mut datagram = Vec::new();
             self.envelope
-                .wrap(origin, &mut datagram, |out| out.extend_from_slice(&body));
-            self.arrive(Flight { datagram, ..flight });
+                .seal(origin, &mut datagram, |out| out.extend_from_slice(&body));
+            self.arrive(InFlightDatagram { datagram, ..flight });
         }
     }
 
@@ -300,16 +300,16 @@ impl Harness {
         if let Some(at) = self.nodes[n].poll_timeout() {
             assert!(at > now, "due again at {at:?}, and it is {now:?}");
         }
-        self.settle(n, TIMEOUT_DATAGRAMS_MAX);
+        self.drain_outputs(n, TIMEOUT_DATAGRAMS_MAX);
     }
 
     fn input(&mut self, n: u8, input: impl FnOnce(&mut Engine, Time)) {
         let n = usize::from(n) % NODES;
         input(&mut self.nodes[n], self.now);
-        self.settle(n, INPUT_DATAGRAMS_MAX);
+        self.drain_outputs(n, INPUT_DATAGRAMS_MAX);
     }
 
-    fn send(&mut self, sender: &Sender, body: impl FnOnce(&mut Vec<u8>)) {
+    fn send(&mut self, sender: &AttackerSender, body: impl FnOnce(&mut Vec<u8>)) {
         let by = usize::from(sender.name) % NAMES;
         self.counters[by] = sender.counter.near(self.counters[by].wrapping_add(1));
         let origin = Origin {
@@ -318,93 +318,99 @@ impl Harness {
             counter: self.counters[by],
         };
         let mut datagram = Vec::new();
-        self.envelope.wrap(origin, &mut datagram, body);
-        self.arrive(Flight {
+        self.envelope.seal(origin, &mut datagram, body);
+        self.arrive(InFlightDatagram {
             from: addr(sender.addr.into()),
             to: addr(usize::from(sender.to) % NODES),
             datagram,
         });
     }
 
-    fn addressee(&self, sender: &Sender) -> u32 {
+    fn addressee(&self, sender: &AttackerSender) -> u32 {
         let id = self.nodes[usize::from(sender.to) % NODES].id();
-        match sender.astray {
-            None => short_life(life_key(id.key(), id.epoch)),
+        match sender.misaddressed {
+            None => short_instance_key(instance_key(id.key(), id.epoch)),
             Some(false) => 0,
             Some(true) => 1,
         }
     }
 
-    fn payload(&self, sender: &Sender, statement: &Statement) -> Payload {
-        let records = |rumours: &[Rumour]| rumours.iter().take(16).map(Rumour::record).collect();
+    fn payload(&self, sender: &AttackerSender, statement: &AttackerMessage) -> Payload {
+        let records = |rumours: &[AttackerRecord]| {
+            rumours
+                .iter()
+                .take(16)
+                .map(AttackerRecord::record)
+                .collect()
+        };
         let key = |n: u8| name_key(&name(usize::from(n) % NAMES));
         let seq = |back: u8| self.seq.wrapping_sub(back.into());
-        let own = |rumour: &Rumour| Record {
+        let own = |rumour: &AttackerRecord| Record {
             name: name(usize::from(sender.name) % NAMES).into(),
             epoch: sender.epoch.near(EPOCH),
             ..rumour.record()
         };
         match statement {
-            Statement::Ping(view, rumours) => Payload::Ping {
+            AttackerMessage::Ping(view, rumours) => Payload::Ping {
                 seq: *view as u32,
                 view: *view,
                 updates: records(rumours),
             },
-            Statement::Ack(back, view, rumours) => Payload::Ack {
+            AttackerMessage::Ack(back, view, rumours) => Payload::Ack {
                 seq: seq(*back),
                 view: *view,
                 updates: records(rumours),
             },
-            Statement::PingReq(target, rumours) => Payload::PingReq {
+            AttackerMessage::PingReq(target, rumours) => Payload::PingReq {
                 seq: u32::from(*target),
-                target: Address {
+                target: ProbeTarget {
                     key: key(*target),
                     epoch: EPOCH,
                     addr: addr((*target).into()),
                 },
                 updates: records(rumours),
             },
-            Statement::RelayedAck(back, target) => Payload::RelayedAck {
+            AttackerMessage::RelayedAck(back, target) => Payload::RelayedAck {
                 seq: seq(*back),
                 target: key(*target),
             },
-            Statement::Nack(back, target) => Payload::Nack {
+            AttackerMessage::Nack(back, target) => Payload::Nack {
                 seq: seq(*back),
                 target: key(*target),
             },
-            Statement::Gossip(rumours) => Payload::Gossip {
+            AttackerMessage::Gossip(rumours) => Payload::Gossip {
                 updates: records(rumours),
             },
-            Statement::Hello(cookie, me) => Payload::Hello {
+            AttackerMessage::Hello(cookie, me) => Payload::Hello {
                 cookie: *cookie,
                 me: own(me),
             },
-            Statement::Challenge(cookie, echo) => Payload::Challenge {
+            AttackerMessage::Challenge(cookie, echo) => Payload::Challenge {
                 cookie: *cookie,
                 echo: echo.near(1),
                 seen: cookie
                     .is_multiple_of(2)
                     .then(|| addr((*cookie % 256) as usize)),
             },
-            Statement::Welcome(echo, view, me) => Payload::Welcome {
+            AttackerMessage::Welcome(echo, view, me) => Payload::Welcome {
                 echo: echo.near(1),
                 view: *view,
                 seen: addr((*view % 256) as usize),
                 me: own(me),
             },
-            Statement::Refused(echo, known) => Payload::Refused {
+            AttackerMessage::Refused(echo, known) => Payload::HelloRefused {
                 echo: echo.near(1),
                 known: known.record(),
             },
-            Statement::Leave(me) => Payload::Leave {
+            AttackerMessage::Leave(me) => Payload::Leave {
                 seq: 1,
                 me: own(me),
             },
-            Statement::LeaveAck(back) => Payload::LeaveAck { seq: seq(*back) },
-            Statement::Digest(hash) => Payload::SyncDigest {
-                buckets: Box::new([*hash; BUCKETS]),
+            AttackerMessage::LeaveAck(back) => Payload::LeaveAck { seq: seq(*back) },
+            AttackerMessage::Digest(hash) => Payload::SyncDigest {
+                buckets: Box::new([*hash; DIGEST_BUCKETS]),
             },
-            Statement::Summary(first, last, entries) => {
+            AttackerMessage::Summary(first, last, entries) => {
                 let mut entries: Vec<_> = entries.iter().map(|(n, v)| (key(*n), *v)).collect();
                 entries.sort_unstable();
                 entries.dedup_by_key(|(key, _)| *key);
@@ -414,14 +420,14 @@ impl Harness {
                     entries,
                 })
             }
-            Statement::Pull(names) => Payload::SyncPull {
+            AttackerMessage::Pull(names) => Payload::SyncPull {
                 keys: names.iter().take(128).map(|n| key(*n)).collect(),
             },
-            Statement::Records(rumours) => Payload::SyncRecords {
+            AttackerMessage::Records(rumours) => Payload::SyncRecords {
                 records: records(rumours),
             },
-            Statement::FullPull(cursor) => Payload::FullPull { cursor: *cursor },
-            Statement::FullPage(cursor, next, rumours) => Payload::FullPage {
+            AttackerMessage::FullPull(cursor) => Payload::FullPull { cursor: *cursor },
+            AttackerMessage::FullPage(cursor, next, rumours) => Payload::FullPage {
                 cursor: *cursor,
                 next: *next,
                 records: records(rumours),
@@ -430,7 +436,7 @@ impl Harness {
     }
 
     /// Takes what a node puts out after an input, and checks every rule.
-    fn settle(&mut self, n: usize, datagrams_max: usize) {
+    fn drain_outputs(&mut self, n: usize, datagrams_max: usize) {
         let node = &mut self.nodes[n];
         let mut sent = 0;
         while let Some((to, mut datagram)) = node.poll_transmit() {
@@ -439,16 +445,16 @@ impl Harness {
             assert!(to.port() > 0 && !to.ip().is_unspecified(), "sent to {to}");
             self.digest.update(&datagram);
             self.digest.update(to.to_string().as_bytes());
-            self.flights.push_back(Flight {
+            self.in_flight.push_back(InFlightDatagram {
                 from: addr(n),
                 to,
                 datagram: datagram.clone(),
             });
             // The one datagram that is neither sealed nor a message.
-            if Notice::decode(&datagram).is_some() {
+            if MismatchNotice::decode(&datagram).is_some() {
                 continue;
             }
-            let (origin, body, _) = self.envelope.unwrap(&mut datagram).expect("its own seal");
+            let (origin, body, _) = self.envelope.open(&mut datagram).expect("its own seal");
             assert_eq!(origin.from, node.key());
             super::message(body);
             if let [1 | 3, _, _, _, _, seq @ ..] = body {
@@ -457,8 +463,8 @@ impl Harness {
             }
         }
         assert!(sent <= datagrams_max, "{sent} datagrams after one input");
-        while self.flights.len() > FLIGHTS_MAX {
-            self.flights.pop_front();
+        while self.in_flight.len() > IN_FLIGHT_MAX {
+            self.in_flight.pop_front();
         }
         while let Some(event) = node.poll_event() {
             self.digest.update(format!("{event:?}").as_bytes());
@@ -468,31 +474,36 @@ impl Harness {
 
     fn check(&mut self, n: usize) {
         let node = &mut self.nodes[n];
-        for Fill { what, count, bound } in node.fills() {
+        for Occupancy {
+            name: what,
+            count,
+            bound,
+        } in node.occupancies()
+        {
             assert!(count <= bound, "{count} {what}, and {bound} are allowed");
         }
         assert_eq!(node.view_hash(), node.recomputed_view(), "hash of the view");
         let live = node.members().filter(|member| member.state.is_live());
         assert_eq!(node.live_count(), live.count() + 1);
-        assert_eq!(node.is_gone(), node.poll_timeout().is_none());
-        let own = node.me();
-        for Change { key, before, after } in node.take_changes() {
-            let before = before.unwrap_or(Standing {
+        assert_eq!(node.has_left(), node.poll_timeout().is_none());
+        let own = node.local_member();
+        for MemberChange { key, before, after } in node.take_changes() {
+            let before = before.unwrap_or(MemberVersion {
                 epoch: 0,
                 incarnation: 0,
                 state: MemberState::Alive,
             });
-            let order = check_order(|| format!("{key:016x}"), before, after);
+            let order = check_version_order(|| format!("{key:016x}"), before, after);
             order.unwrap_or_else(|broken| panic!("{broken:?} at {}", own.id));
         }
-        for verdict in node.take_verdicts() {
+        for verdict in node.take_failure_decisions() {
             let evidence = check_evidence(|| verdict.key.to_string(), &verdict, &self.config);
             evidence.unwrap_or_else(|broken| panic!("{broken:?} at {}", own.id));
         }
     }
 }
 
-impl Number {
+impl FuzzedNumber {
     fn near(&self, expected: u64) -> u64 {
         match self {
             Self::Near(more) => expected.wrapping_add_signed((*more).into()),
@@ -501,12 +512,12 @@ impl Number {
     }
 }
 
-impl Rumour {
+impl AttackerRecord {
     fn record(&self) -> Record {
         let mut suspectors = Suspectors::default();
         for (by, phi_q4) in &self.votes {
             let by = name_key(&name(usize::from(*by) % NAMES));
-            suspectors.merge(Vote {
+            suspectors.merge(Confirmation {
                 by,
                 phi_q4: *phi_q4,
             });
@@ -554,7 +565,7 @@ const EPOCH: u64 = 1_700_000_000_000;
 /// Most operations of one input.
 const OPERATIONS_MAX: usize = 256;
 /// Most datagrams on the way.
-const FLIGHTS_MAX: usize = 256;
+const IN_FLIGHT_MAX: usize = 256;
 /// Most datagrams that one datagram draws, or another input.
 const INPUT_DATAGRAMS_MAX: usize = 64;
 /// Most datagrams that a wake-up sends.

@@ -12,29 +12,29 @@ use std::sync::Arc;
 pub use self::harness::{Operation, engine};
 use crate::key::{ClusterKey, KeyRing};
 use crate::tags::Tags;
-use crate::wire::{Envelope, Known, Malformed, Message, Origin, Reader, Record, Refusal};
+use crate::wire::{Envelope, KnownMembers, Malformed, Message, OpenError, Origin, Reader, Record};
 
 /// Decodes the body of a datagram: all payloads, sync pages and records among them. What decodes
 /// encodes to the same message, and decodes to the same when its member is known already.
 pub fn message(data: &[u8]) {
-    let decoded = decode(data, &Nobody);
-    assert_eq!(decoded, decode(data, &Acquaintance::default()));
+    let decoded = decode(data, &EmptyTable);
+    assert_eq!(decoded, decode(data, &OneMemberTable::default()));
     if let Ok(message) = &decoded {
         let mut encoded = Vec::new();
         message.encode(&mut encoded);
-        assert_eq!(decode(&encoded, &Nobody), decoded);
+        assert_eq!(decode(&encoded, &EmptyTable), decoded);
     }
 }
 
 /// Decodes one record: name, address, tags, suspectors. It encodes to the same record.
 pub fn record(data: &[u8]) {
-    let decoded = Record::decode(&mut Reader::new(data), &Nobody);
-    let again = Record::decode(&mut Reader::new(data), &Acquaintance::default());
+    let decoded = Record::decode(&mut Reader::new(data), &EmptyTable);
+    let again = Record::decode(&mut Reader::new(data), &OneMemberTable::default());
     assert_eq!(decoded, again);
     if let Ok(record) = &decoded {
         let mut encoded = Vec::new();
         record.encode(&mut encoded);
-        let again = Record::decode(&mut Reader::new(&encoded), &Nobody);
+        let again = Record::decode(&mut Reader::new(&encoded), &EmptyTable);
         assert_eq!(again, decoded);
     }
 }
@@ -56,14 +56,14 @@ pub fn tags(data: &[u8]) {
 pub fn envelope(data: &[u8]) {
     let clear = sealed_by(&[]);
     let mut datagram = data.to_vec();
-    if let Ok((origin, body, None)) = clear.unwrap(&mut datagram) {
+    if let Ok((origin, body, None)) = clear.open(&mut datagram) {
         let (mut again, body) = (Vec::new(), body.to_vec());
-        clear.wrap(origin, &mut again, |out| out.extend_from_slice(&body));
+        clear.seal(origin, &mut again, |out| out.extend_from_slice(&body));
         assert_eq!(again, data);
     }
 
     let ring = sealed_by(&[1, 2]);
-    let opened = ring.unwrap(&mut data.to_vec()).map(|_| ());
+    let opened = ring.open(&mut data.to_vec()).map(|_| ());
     assert!(opened.is_err(), "a seal without the key");
 
     let origin = Origin {
@@ -73,21 +73,21 @@ pub fn envelope(data: &[u8]) {
     };
     for sealer in [sealed_by(&[1]), sealed_by(&[2])] {
         let mut sealed = Vec::new();
-        sealer.wrap(origin, &mut sealed, |out| out.extend_from_slice(data));
+        sealer.seal(origin, &mut sealed, |out| out.extend_from_slice(data));
         assert!(sealed.len() <= data.len() + sealer.overhead());
         let at = origin.epoch as usize % sealed.len();
         let mut changed = sealed.clone();
         changed[at] ^= 1 << (data.len() % 8);
-        assert!(ring.unwrap(&mut changed).is_err(), "byte {at} changed");
-        let opened = ring.unwrap(&mut sealed);
+        assert!(ring.open(&mut changed).is_err(), "byte {at} changed");
+        let opened = ring.open(&mut sealed);
         assert_eq!(opened.map(|(o, body, _)| (o, body)), Ok((origin, data)));
     }
     let mut unknown = Vec::new();
-    sealed_by(&[3]).wrap(origin, &mut unknown, |out| out.extend_from_slice(data));
-    assert_eq!(ring.unwrap(&mut unknown), Err(Refusal::UnknownKey));
+    sealed_by(&[3]).seal(origin, &mut unknown, |out| out.extend_from_slice(data));
+    assert_eq!(ring.open(&mut unknown), Err(OpenError::UnknownKey));
 }
 
-fn decode(body: &[u8], known: &impl Known) -> Result<Message, Malformed> {
+fn decode(body: &[u8], known: &impl KnownMembers) -> Result<Message, Malformed> {
     Message::decode(body, known, &mut Vec::new())
 }
 
@@ -99,21 +99,21 @@ fn sealed_by(keys: &[u8]) -> Envelope {
 }
 
 /// An empty table.
-struct Nobody;
+struct EmptyTable;
 
-impl Known for Nobody {
-    fn of_name(&self, _: &str) -> Option<(&Arc<str>, &Tags)> {
+impl KnownMembers for EmptyTable {
+    fn by_name(&self, _: &str) -> Option<(&Arc<str>, &Tags)> {
         None
     }
 }
 
 /// A table of one member, which has the name and the tags of the seeds.
-struct Acquaintance {
+struct OneMemberTable {
     name: Arc<str>,
     tags: Tags,
 }
 
-impl Default for Acquaintance {
+impl Default for OneMemberTable {
     fn default() -> Self {
         let tags = Tags::from_pairs([("role", "worker"), ("zone", "eu-1")]);
         Self {
@@ -123,8 +123,8 @@ impl Default for Acquaintance {
     }
 }
 
-impl Known for Acquaintance {
-    fn of_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)> {
+impl KnownMembers for OneMemberTable {
+    fn by_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)> {
         (name == &*self.name).then_some((&self.name, &self.tags))
     }
 }

@@ -58,7 +58,7 @@ fn sealed(keys: &[u8], body: &[u8]) -> Vec<u8> {
         epoch: 1 << 40,
         counter,
     };
-    sealed_by(keys).wrap(origin, &mut datagram, |out| out.extend_from_slice(body));
+    sealed_by(keys).seal(origin, &mut datagram, |out| out.extend_from_slice(body));
     datagram
 }
 
@@ -76,7 +76,7 @@ fn the_seeds_are_the_golden_bytes() {
         (format!("{n:02}"), bytes)
     });
     check_seeds("record", &golden.collect::<Vec<_>>());
-    let pairs = Acquaintance::default().tags;
+    let pairs = OneMemberTable::default().tags;
     check_seeds("tags", &[("00".into(), pairs.encoded().to_vec())]);
     let body = &messages[0].1;
     let golden = [

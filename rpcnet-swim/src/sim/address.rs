@@ -21,9 +21,9 @@ impl Cluster {
         seeds: Vec<SocketAddr>,
         advertised: SocketAddr,
     ) -> usize {
-        let node = self.place(name.into(), config, seeds);
+        let node = self.add_slot(name.into(), config, seeds);
         self.nodes[node].advertised = Some(advertised);
-        let epoch = self.epoch();
+        let epoch = self.next_epoch();
         self.start(node, epoch);
         node
     }
@@ -39,7 +39,7 @@ impl Cluster {
     /// Puts a filter in front of a node that lets in answers alone: what comes from a node to which
     /// it sent something within the last `memory`. None takes it away.
     pub fn filter_inbound(&mut self, node: usize, memory: Option<Duration>) {
-        self.nodes[node].contacts = memory.map(|memory| (memory, HashMap::new()));
+        self.nodes[node].recent_contacts = memory.map(|memory| (memory, HashMap::new()));
     }
 
     /// Where a node is.
@@ -68,10 +68,10 @@ impl Cluster {
                 (self.nodes[node].location == to).then_some(node)?
             }
         };
-        if let Some((_, contacts)) = &mut self.nodes[from].contacts {
+        if let Some((_, contacts)) = &mut self.nodes[from].recent_contacts {
             contacts.insert(node, now);
         }
-        let is_open = match &self.nodes[node].contacts {
+        let is_open = match &self.nodes[node].recent_contacts {
             Some((memory, contacts)) => contacts
                 .get(&from)
                 .is_some_and(|at| now.since(*at) <= *memory),

@@ -2,17 +2,17 @@
 //!
 //! | rule | looked at | broken: [`Violation`] |
 //! |---|---|---|
-//! | epoch and incarnation never fall | each change | `WentBack` |
-//! | nobody but the node raises its own | each change, whole views | `Invented` |
-//! | failed or left never returns by itself | each change | `RoseAgain` |
-//! | nobody is declared failed on less than the evidence asked for | each verdict | `Hasty` |
+//! | epoch and incarnation never fall | each change | `VersionRegressed` |
+//! | nobody but the node raises its own | each change, whole views | `ForgedVersion` |
+//! | failed or left never returns by itself | each change | `Resurrected` |
+//! | nobody is declared failed on less than the evidence asked for | each verdict | `InsufficientEvidence` |
 //! | nobody who is well is held failed, where that is promised | each event | `FalseFailure` |
-//! | queues and tables are bounded | each step | `Unbounded` |
+//! | queues and tables are bounded | each step | `BoundExceeded` |
 //! | datagrams are bounded | each datagram | `Oversized` |
-//! | a node that is not in news sends few datagrams | each step | `Talkative` |
-//! | work is bounded | each datagram that comes in | `Overworked` |
-//! | the hash of a view is that of its members | whole views | `WrongHash` |
-//! | every failure is known everywhere soon after calm | at that time | `Unnoticed` |
+//! | a node that is not in news sends few datagrams | each step | `TrafficBoundExceeded` |
+//! | work is bounded | each datagram that comes in | `WorkBoundExceeded` |
+//! | the hash of a view is that of its members | whole views | `ViewHashMismatch` |
+//! | every failure is known everywhere soon after calm | at that time | `UndetectedCrash` |
 //! | nobody who is up is live in no other view, soon after calm | at that time | `Lost` |
 //! | all views are equal after calm | at that time | `NotConverged` |
 //! | at most one side of a divided network serves | four times a second, where that is asked for | `BothSidesServe` |
@@ -23,14 +23,16 @@ use std::time::Duration;
 
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
-use crate::engine::inspect::{Change, DatagramWork, Fill, Sight, Standing, Verdict};
+use crate::engine::inspect::{
+    DatagramWork, FailureDecision, MemberChange, MemberVersion, MemberView, Occupancy,
+};
 use crate::event::{MemberState, PartitionStatus};
 use crate::time::Time;
 
 /// A rule that was broken, when and in whose view.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Failure {
+pub struct SimFailure {
     /// Virtual time.
     pub at: Time,
     /// Name of the node that saw it.
@@ -44,7 +46,7 @@ pub struct Failure {
 #[non_exhaustive]
 pub enum Violation {
     /// A member's epoch or incarnation fell.
-    WentBack {
+    VersionRegressed {
         /// The member.
         member: String,
         /// Epoch and incarnation before.
@@ -53,7 +55,7 @@ pub enum Violation {
         to: (u64, u32),
     },
     /// A member is seen with an epoch or incarnation that it never had itself.
-    Invented {
+    ForgedVersion {
         /// The member.
         member: String,
         /// Epoch and incarnation seen.
@@ -62,7 +64,7 @@ pub enum Violation {
         own: Option<(u64, u32)>,
     },
     /// A failed or left member came back without a word of its own; or one that left failed.
-    RoseAgain {
+    Resurrected {
         /// The member.
         member: String,
         /// Before.
@@ -71,7 +73,7 @@ pub enum Violation {
         to: MemberState,
     },
     /// A node declared a member failed on less evidence than the rules ask for.
-    Hasty {
+    InsufficientEvidence {
         /// The member.
         member: String,
         /// What there was of it.
@@ -83,7 +85,7 @@ pub enum Violation {
         member: String,
     },
     /// Something grew past its bound.
-    Unbounded {
+    BoundExceeded {
         /// What.
         what: &'static str,
         /// How many there are.
@@ -100,7 +102,7 @@ pub enum Violation {
     },
     /// A node that is not in news sends more datagrams in a probe interval than its configuration
     /// explains.
-    Talkative {
+    TrafficBoundExceeded {
         /// Which ones.
         what: &'static str,
         /// How many there were.
@@ -109,14 +111,14 @@ pub enum Violation {
         bound: u64,
     },
     /// A datagram took more than what is in it accounts for.
-    Overworked {
+    WorkBoundExceeded {
         /// Table look-ups and visited index entries.
         steps: u64,
         /// How many there may be.
         bound: u64,
     },
     /// The hash of the view is not that of its members.
-    WrongHash,
+    ViewHashMismatch,
     /// Nodes on two sides of a divided network may serve: the observer and another one.
     BothSidesServe {
         /// The other one.
@@ -127,14 +129,14 @@ pub enum Violation {
         after: Duration,
     },
     /// A member that is down is held live for too long after the trouble.
-    Unnoticed {
+    UndetectedCrash {
         /// The member.
         member: String,
         /// Since the end of the trouble.
         after: Duration,
     },
     /// A member that is up is live in no view but its own for too long after the trouble.
-    Lost {
+    UndiscoveredMember {
         /// The member.
         member: String,
         /// Since the end of the trouble.
@@ -149,7 +151,7 @@ pub enum Violation {
     },
 }
 
-impl Failure {
+impl SimFailure {
     /// The same with the command that shows it again.
     pub fn with_replay(&self, seed: u64) -> String {
         format!(
@@ -159,7 +161,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for SimFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.at.as_micros() as f64 / 1e6;
         write!(
@@ -172,23 +174,23 @@ impl fmt::Display for Failure {
 
 /// What each life of each name has said of itself.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lives {
+pub(super) struct OwnVersions {
     /// (key of the name, epoch) to the highest incarnation.
-    own: HashMap<(u64, u64), u32>,
+    incarnations: HashMap<(u64, u64), u32>,
 }
 
-impl Lives {
-    pub(super) fn note(&mut self, key: u64, own: Standing) {
-        let incarnation = self.own.entry((key, own.epoch)).or_default();
+impl OwnVersions {
+    pub(super) fn note(&mut self, key: u64, own: MemberVersion) {
+        let incarnation = self.incarnations.entry((key, own.epoch)).or_default();
         *incarnation = (*incarnation).max(own.incarnation);
     }
 
     /// Nobody but the node itself raises its epoch or incarnation.
-    fn check(&self, member: impl FnOnce() -> String, key: u64, seen: Standing) -> Result {
-        let own = self.own.get(&(key, seen.epoch)).copied();
+    fn check(&self, member: impl FnOnce() -> String, key: u64, seen: MemberVersion) -> Result {
+        let own = self.incarnations.get(&(key, seen.epoch)).copied();
         match own.is_some_and(|own| seen.incarnation <= own) {
             true => Ok(()),
-            false => Err(Violation::Invented {
+            false => Err(Violation::ForgedVersion {
                 member: member(),
                 seen: (seen.epoch, seen.incarnation),
                 own: own.map(|own| (seen.epoch, own)),
@@ -201,53 +203,58 @@ pub(crate) type Result = std::result::Result<(), Violation>;
 
 /// How much of a view is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Depth {
+pub(super) enum CheckDepth {
     /// What the last input changed: takes time for each change, none for each member.
     Changes,
     /// That, each member, and the hash of all.
-    Whole,
+    WholeView,
 }
 
 /// What was looked at.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Looked {
+pub(super) struct CheckCounts {
     pub(super) changes: u64,
-    pub(super) verdicts: u64,
+    pub(super) decisions: u64,
     /// Most steps that one datagram took.
     pub(super) steps_max: u64,
 }
 
 /// Looks at a view after an input. `declared` is how many failures it has declared before.
-pub(super) fn look(
+pub(super) fn check_view(
     engine: &mut Engine,
-    lives: &Lives,
+    lives: &OwnVersions,
     declared: u64,
-    depth: Depth,
-    looked: &mut Looked,
+    depth: CheckDepth,
+    looked: &mut CheckCounts,
 ) -> Result {
-    for Fill { what, count, bound } in engine.fills() {
+    for Occupancy {
+        name: what,
+        count,
+        bound,
+    } in engine.occupancies()
+    {
         if count > bound {
-            return Err(Violation::Unbounded { what, count, bound });
+            return Err(Violation::BoundExceeded { what, count, bound });
         }
     }
     if let Some(DatagramWork { steps, items }) = engine.take_datagram_work() {
         looked.steps_max = looked.steps_max.max(steps);
         let bound = WORK_BASE + WORK_PER_ITEM * items as u64;
         if steps > bound && !engine.config().rules().is_rival() {
-            return Err(Violation::Overworked { steps, bound });
+            return Err(Violation::WorkBoundExceeded { steps, bound });
         }
     }
-    let (changes, verdicts) = (engine.take_changes(), engine.take_verdicts());
+    let (changes, verdicts) = (engine.take_changes(), engine.take_failure_decisions());
     looked.changes += changes.len() as u64;
-    looked.verdicts += verdicts.len() as u64;
+    looked.decisions += verdicts.len() as u64;
     let name = |key| {
-        let sight = engine.sight(key);
+        let sight = engine.member_view(key);
         sight.map_or_else(|| format!("{key:016x}"), |sight| sight.name.to_owned())
     };
-    for Change { key, before, after } in changes {
+    for MemberChange { key, before, after } in changes {
         lives.check(|| name(key), key, after)?;
         if let Some(before) = before {
-            check_order(|| name(key), before, after)?;
+            check_version_order(|| name(key), before, after)?;
         }
     }
     // Rivals decide by other rules, and so does ours without these.
@@ -255,7 +262,7 @@ pub(super) fn look(
     let by_evidence = !rules.is_rival() && rules.witness && rules.only_suspectors_decide;
     let all = engine.stats().failures_declared - declared;
     if by_evidence && verdicts.len() as u64 != all {
-        return Err(Violation::Hasty {
+        return Err(Violation::InsufficientEvidence {
             member: "somebody".to_owned(),
             evidence: format!("{all} declared failed, {} with evidence", verdicts.len()),
         });
@@ -263,29 +270,29 @@ pub(super) fn look(
     for verdict in verdicts.into_iter().filter(|_| by_evidence) {
         check_evidence(|| name(verdict.key), &verdict, engine.config())?;
     }
-    if depth == Depth::Whole {
+    if depth == CheckDepth::WholeView {
         if engine.view_hash() != engine.recomputed_view() {
-            return Err(Violation::WrongHash);
+            return Err(Violation::ViewHashMismatch);
         }
-        for sight in engine.sights() {
-            lives.check(|| sight.name.to_owned(), sight.key, sight.standing)?;
+        for sight in engine.member_views() {
+            lives.check(|| sight.name.to_owned(), sight.key, sight.version)?;
         }
     }
     Ok(())
 }
 
 /// Epoch and incarnation never fall; failed or left never returns without a newer one.
-pub(crate) fn check_order(
+pub(crate) fn check_version_order(
     member: impl FnOnce() -> String,
-    before: Standing,
-    after: Standing,
+    before: MemberVersion,
+    after: MemberVersion,
 ) -> Result {
     let (from, to) = (
         (before.epoch, before.incarnation),
         (after.epoch, after.incarnation),
     );
     if to < from {
-        return Err(Violation::WentBack {
+        return Err(Violation::VersionRegressed {
             member: member(),
             from,
             to,
@@ -294,7 +301,7 @@ pub(crate) fn check_order(
     let rose = !before.state.is_live() && after.state.is_live() && to == from;
     let left = before.state == MemberState::Left && before.epoch == after.epoch;
     if rose || (left && after.state != MemberState::Left) {
-        return Err(Violation::RoseAgain {
+        return Err(Violation::Resurrected {
             member: member(),
             from: before.state,
             to: after.state,
@@ -309,17 +316,17 @@ pub(crate) fn check_order(
 /// threshold, or all the patience there is and four of its own.
 pub(crate) fn check_evidence(
     member: impl FnOnce() -> String,
-    verdict: &Verdict,
+    verdict: &FailureDecision,
     config: &ClusterConfig,
 ) -> Result {
-    let Verdict {
+    let FailureDecision {
         live,
         own,
         suspectors,
         age,
         ..
     } = verdict;
-    let votes = suspectors.votes();
+    let votes = suspectors.confirmations();
     let alone = *live <= 2;
     let phi: f64 = match alone {
         true => own.phi.into(),
@@ -332,7 +339,7 @@ pub(crate) fn check_evidence(
     let at_last = *age >= config.suspicion_max && own.phi >= 4.0;
     match own.misses >= 2 && in_time && (enough || at_last) {
         true => Ok(()),
-        false => Err(Violation::Hasty {
+        false => Err(Violation::InsufficientEvidence {
             member: member(),
             evidence: format!(
                 "{} misses, {} suspectors, phi {phi:.2}, {age:?} of {to_refute:.3} s, {live} live",
@@ -349,15 +356,15 @@ const WORK_BASE: u64 = 4_096;
 const WORK_PER_ITEM: u64 = 512;
 
 /// What is: each node as every view should have it, by key.
-pub(super) type Truth<'a> = HashMap<u64, Sight<'a>>;
+pub(super) type GroundTruth<'a> = HashMap<u64, MemberView<'a>>;
 
 /// In what a view differs from what is, if it does.
-pub(super) fn difference(engine: &Engine, truth: &Truth<'_>) -> Option<String> {
+pub(super) fn difference(engine: &Engine, truth: &GroundTruth<'_>) -> Option<String> {
     let mut live = 1;
-    for seen in engine.sights() {
-        let Standing {
+    for seen in engine.member_views() {
+        let MemberVersion {
             incarnation, state, ..
-        } = seen.standing;
+        } = seen.version;
         let is = truth.get(&seen.key);
         if state != MemberState::Alive {
             if is.is_some() {
@@ -375,7 +382,7 @@ pub(super) fn difference(engine: &Engine, truth: &Truth<'_>) -> Option<String> {
         let Some(is) = is else {
             return Some(format!("{} is down and yet alive", seen.name));
         };
-        let same = is.standing == seen.standing
+        let same = is.version == seen.version
             && is.addr == seen.addr
             && is.draining == seen.draining
             && is.tags == seen.tags;

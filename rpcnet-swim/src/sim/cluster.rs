@@ -6,17 +6,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use fastrand::Rng;
 
-use super::check::Lives;
+use super::check::OwnVersions;
 use super::network::Network;
-use super::node::{Node, Traffic};
-use super::plight::{Plight, Waiting};
-use super::report::Report;
-use super::sides::Sides;
-use super::steps::Due;
-use super::transition::{Log, Transition};
+use super::node::{SimNode, Traffic};
+use super::process_fault::{PendingQueue, ProcessFault};
+use super::report::SimReport;
+use super::split_brain::SplitBrainCheck;
+use super::steps::ScheduledEvent;
+use super::transition::{Transition, TransitionLog};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
-use crate::engine::inspect::Shared;
+use crate::engine::inspect::Interner;
 use crate::error::TagError;
 use crate::event::{Event, Member};
 use crate::id::canonical_name;
@@ -28,24 +28,24 @@ pub struct Cluster {
     pub(super) now: Time,
     pub(super) rng: Rng,
     pub(super) network: Network,
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<SimNode>,
     /// Nodes that are elsewhere than at the address of their number.
     pub(super) moved: HashMap<SocketAddr, usize>,
-    pub(super) queue: BinaryHeap<Reverse<Due>>,
+    pub(super) queue: BinaryHeap<Reverse<ScheduledEvent>>,
     /// Ties of time are broken by the order of making.
-    pub(super) made: u64,
-    pub(super) lives: Lives,
+    pub(super) sequence: u64,
+    pub(super) own_versions: OwnVersions,
     /// Names and tags, once for all engines.
-    pub(super) shared: Shared,
+    pub(super) shared: Interner,
     pub(super) check_every: u64,
     pub(super) is_false_failure_a_violation: bool,
     pub(super) log_events: bool,
-    pub(super) log: Log,
+    pub(super) transition_log: TransitionLog,
     pub(super) transitions: Vec<Transition>,
     /// Which observer holds which subject failed or left, as far as it is logged.
-    pub(super) gone_in: HashSet<(u32, u32)>,
-    pub(super) sides: Sides,
-    pub(super) report: Report,
+    pub(super) gone_pairs: HashSet<(u32, u32)>,
+    pub(super) split_brain: SplitBrainCheck,
+    pub(super) report: SimReport,
 }
 
 impl Cluster {
@@ -58,25 +58,25 @@ impl Cluster {
             nodes: Vec::new(),
             moved: HashMap::new(),
             queue: BinaryHeap::new(),
-            made: 0,
-            lives: Lives::default(),
-            shared: Shared::default(),
+            sequence: 0,
+            own_versions: OwnVersions::default(),
+            shared: Interner::default(),
             check_every: 1,
             is_false_failure_a_violation: false,
             log_events: true,
-            log: Log::default(),
+            transition_log: TransitionLog::default(),
             transitions: Vec::new(),
-            gone_in: HashSet::new(),
-            sides: Sides::default(),
-            report: Report {
+            gone_pairs: HashSet::new(),
+            split_brain: SplitBrainCheck::default(),
+            report: SimReport {
                 seed,
-                ..Report::default()
+                ..SimReport::default()
             },
         }
     }
 
     /// `count` nodes `n0`, `n1` ... that start together, with the first three as seeds.
-    pub fn of(seed: u64, count: usize, config: ClusterConfig) -> Self {
+    pub fn bootstrap(seed: u64, count: usize, config: ClusterConfig) -> Self {
         let mut cluster = Self::new(seed);
         for n in 0..count {
             cluster.add(format!("n{n}"), config.clone(), default_seeds(count));
@@ -94,8 +94,8 @@ impl Cluster {
         config: ClusterConfig,
         seeds: Vec<SocketAddr>,
     ) -> usize {
-        let node = self.place(canonical_name(&name.into()), config, seeds);
-        let epoch = self.epoch();
+        let node = self.add_slot(canonical_name(&name.into()), config, seeds);
+        let epoch = self.next_epoch();
         self.start(node, epoch);
         node
     }
@@ -108,13 +108,13 @@ impl Cluster {
     pub fn add_twin(&mut self, of: usize, seeds: Vec<SocketAddr>) -> usize {
         let (name, config) = (self.nodes[of].name.clone(), self.nodes[of].config.clone());
         let epoch = self.engine(of).expect("it runs").id().epoch;
-        let node = self.place(name, config, seeds);
+        let node = self.add_slot(name, config, seeds);
         self.start(node, epoch);
         node
     }
 
     /// A place for one more node.
-    pub(super) fn place(
+    pub(super) fn add_slot(
         &mut self,
         name: String,
         config: ClusterConfig,
@@ -122,7 +122,7 @@ impl Cluster {
     ) -> usize {
         let node = self.nodes.len();
         self.nodes
-            .push(Node::new(name, addr_of(node), config, seeds));
+            .push(SimNode::new(name, addr_of(node), config, seeds));
         node
     }
 
@@ -134,7 +134,7 @@ impl Cluster {
         self.check_every = steps;
         if steps > 0 {
             let engines = self.nodes.iter_mut().filter_map(|n| n.engine.as_mut());
-            engines.for_each(|engine| engine.keep_trail());
+            engines.for_each(|engine| engine.record_history());
         }
     }
 
@@ -160,17 +160,17 @@ impl Cluster {
             self.report.crashes += 1;
         }
         let node = &mut self.nodes[node];
-        node.plight = Plight::None;
-        node.waiting = Waiting::default();
-        node.busy = None;
-        node.wake = None;
+        node.fault = ProcessFault::None;
+        node.pending = PendingQueue::default();
+        node.busy_until = None;
+        node.next_timeout = None;
     }
 
     /// Starts a node again: the same name and address, a newer epoch.
     pub fn restart(&mut self, node: usize) {
         self.crash(node);
         self.report.restarts += 1;
-        let epoch = self.epoch();
+        let epoch = self.next_epoch();
         self.start(node, epoch);
     }
 
@@ -186,7 +186,7 @@ impl Cluster {
         self.crash(node);
         self.report.renames += 1;
         self.nodes[node].name = canonical_name(&name.into());
-        let epoch = self.epoch();
+        let epoch = self.next_epoch();
         self.start(node, epoch);
     }
 
@@ -215,14 +215,14 @@ impl Cluster {
 
     /// Lets a node say of everybody that he does not answer, whenever it is asked to help with a
     /// probe, until it starts again.
-    pub fn lie(&mut self, node: usize) {
-        self.input(node, |engine, _| engine.lie());
+    pub fn send_false_nacks(&mut self, node: usize) {
+        self.input(node, |engine, _| engine.always_nack());
     }
 
     /// Lets each look-up of a node bring only so many of its seeds, the next ones each time, as from
     /// a name server that rotates its answers.
     pub fn rotate_seeds(&mut self, node: usize, answers: usize) {
-        self.nodes[node].answers = Some(answers);
+        self.nodes[node].seeds_per_lookup = Some(answers);
     }
 
     /// Hands a datagram to a node, as if it came from this address.
@@ -278,7 +278,7 @@ impl Cluster {
         self.nodes[node]
             .engine
             .as_ref()
-            .is_some_and(|engine| super::calm::takes_part(engine))
+            .is_some_and(|engine| super::convergence::is_participating(engine))
     }
 
     /// Whether a node runs and is not about to leave.
@@ -286,7 +286,7 @@ impl Cluster {
         self.is_up(node)
             && self
                 .engine(node)
-                .is_some_and(|engine| engine.me().state.is_live())
+                .is_some_and(|engine| engine.local_member().state.is_live())
     }
 
     /// What a node told of the cluster, and when.
@@ -295,15 +295,15 @@ impl Cluster {
     }
 
     /// How `observer` sees the node at `node`.
-    pub fn sight(&self, observer: usize, node: usize) -> Option<Member> {
+    pub fn view_of(&self, observer: usize, node: usize) -> Option<Member> {
         self.engine(observer)?.member(&self.nodes[node].name)
     }
 
     /// What happened so far.
-    pub fn report(&self) -> Report {
-        Report {
+    pub fn report(&self) -> SimReport {
+        SimReport {
             nodes: self.report.nodes.max(self.nodes.len()),
-            took: self.now.since(Time::ZERO),
+            elapsed: self.now.since(Time::ZERO),
             ..self.report.clone()
         }
     }
@@ -319,9 +319,9 @@ impl Cluster {
     }
 
     /// The next epoch: the time, and never the same twice.
-    pub(super) fn epoch(&mut self) -> u64 {
-        self.made += 1;
-        EPOCH_ORIGIN + self.now.as_micros() / 1_000 + self.made
+    pub(super) fn next_epoch(&mut self) -> u64 {
+        self.sequence += 1;
+        EPOCH_ORIGIN + self.now.as_micros() / 1_000 + self.sequence
     }
 }
 

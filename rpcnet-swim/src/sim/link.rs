@@ -15,10 +15,10 @@ pub struct Link {
     pub loss: f64,
     /// Chance that a datagram arrives twice.
     pub duplicate: f64,
-    /// Chance that a datagram is held back for up to [`Link::held_back_max`].
+    /// Chance that a datagram is held back for up to [`Link::reorder_delay_max`].
     pub reorder: f64,
     /// Longest that a reordered datagram is held back.
-    pub held_back_max: Duration,
+    pub reorder_delay_max: Duration,
     /// Path MTU: largest IP packet that passes, in bytes. A larger one is lost without a word.
     pub mtu: usize,
 }
@@ -32,7 +32,7 @@ impl Link {
             loss: 0.0,
             duplicate: 0.0,
             reorder: 0.0,
-            held_back_max: Duration::from_millis(50),
+            reorder_delay_max: Duration::from_millis(50),
             mtu: usize::MAX,
         }
     }
@@ -63,10 +63,10 @@ impl Link {
     }
 
     /// How long one datagram takes.
-    pub(super) fn time(&self, rng: &mut Rng) -> Duration {
+    pub(super) fn sample_delay(&self, rng: &mut Rng) -> Duration {
         let jitter = self.jitter.mul_f64(-(1.0 - rng.f64()).ln());
         let held = match rng.f64() < self.reorder {
-            true => self.held_back_max.mul_f64(rng.f64()),
+            true => self.reorder_delay_max.mul_f64(rng.f64()),
             false => Duration::ZERO,
         };
         self.delay + jitter + held

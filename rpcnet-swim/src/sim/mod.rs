@@ -3,7 +3,7 @@
 //!
 //! Everything is drawn from one seed, so a run that fails can be run again.
 //!
-//! - [`Cluster`]: nodes to start, stop, slow down and cut off by hand. [`Cluster::of`] starts
+//! - [`Cluster`]: nodes to start, stop, slow down and cut off by hand. [`Cluster::bootstrap`] starts
 //!   them, [`Cluster::formed`] has them know each other already, which is what makes thousands
 //!   cheap.
 //! - [`run`]: a seed's worth of trouble, then calm in which all views must become equal.
@@ -13,7 +13,7 @@
 //! use rpcnet_swim::ClusterConfig;
 //! use rpcnet_swim::sim::Cluster;
 //!
-//! let mut cluster = Cluster::of(7, 5, ClusterConfig::lan());
+//! let mut cluster = Cluster::bootstrap(7, 5, ClusterConfig::lan());
 //! cluster.run_until(Duration::from_secs(5), Cluster::is_converged).expect("all know all");
 //! cluster.crash(3);
 //! let took = cluster.run_until(Duration::from_secs(10), Cluster::is_converged);
@@ -24,35 +24,35 @@
 //! Not covered by semantic versioning: what is here serves tests and experiments.
 
 mod address;
-mod calm;
 pub(crate) mod check;
-mod check_pace;
+mod check_traffic;
 mod cluster;
-mod form;
+mod config;
+mod convergence;
+mod formed;
 mod link;
 mod network;
 mod node;
-mod plan;
-mod plight;
+mod process_fault;
 mod report;
+mod run;
 mod serve;
-mod sides;
+mod split_brain;
 mod steps;
 mod transition;
-mod trouble;
 
 #[cfg(test)]
 mod tests;
 
-pub use check::{Failure, Violation};
+pub use check::{SimFailure, Violation};
 pub use cluster::Cluster;
+pub use config::{FaultKind, SimConfig};
 pub use link::Link;
-pub use network::{Division, Network};
+pub use network::{Network, OneWayPartition};
 pub use node::Traffic;
-pub use plan::{Kind, Plan};
-pub use plight::Half;
-pub use report::Report;
-pub use transition::{Log, Transition};
-pub use trouble::run;
+pub use process_fault::OpenDirection;
+pub use report::SimReport;
+pub use run::run;
+pub use transition::{Transition, TransitionLog};
 
 pub use crate::engine::detector::{Detector, Rule};

@@ -20,35 +20,35 @@ pub struct Network {
     links: HashMap<(usize, usize), Link>,
     zone_links: HashMap<(u8, u8), Link>,
     cuts: HashSet<(usize, usize)>,
-    /// By number; those beyond are as [`Place::default`].
-    places: Vec<Place>,
+    /// By number; those beyond are as [`NodeLinkState::default`].
+    nodes: Vec<NodeLinkState>,
     /// Bit by bit, the one-way partitions that there are.
-    divisions: u64,
+    one_way_partitions: u64,
 }
 
 /// What is particular about the network at one node.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
+struct NodeLinkState {
     zone: u8,
     /// Nodes of different groups do not reach each other.
     group: Option<u32>,
     /// The one-way partitions on whose deaf and mute side it is.
-    mute: u64,
-    deaf: u64,
+    blocked_sending: u64,
+    blocked_receiving: u64,
     /// Single directions that are cut, of those that start or end here.
     cuts: u32,
     ingress_loss: f64,
     egress_loss: f64,
 }
 
-/// A one-way partition, for [`Network::mend_between`].
+/// A one-way partition, for [`Network::restore_between`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Division(u32);
+pub struct OneWayPartition(u32);
 
 /// What becomes of one datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    Arrives(Duration),
+pub(super) enum Delivery {
+    Once(Duration),
     Twice(Duration, Duration),
     Lost,
     /// Larger than the path MTU of the link.
@@ -63,8 +63,8 @@ impl Network {
             links: HashMap::new(),
             zone_links: HashMap::new(),
             cuts: HashSet::new(),
-            places: Vec::new(),
-            divisions: 0,
+            nodes: Vec::new(),
+            one_way_partitions: 0,
         }
     }
 
@@ -75,7 +75,7 @@ impl Network {
 
     /// Puts a node into a zone. All nodes start in zone 0.
     pub fn set_zone(&mut self, node: usize, zone: u8) {
-        self.place_mut(node).zone = zone;
+        self.node_mut(node).zone = zone;
     }
 
     /// Gives one direction between two zones a link of its own, or all links within one zone.
@@ -102,103 +102,105 @@ impl Network {
 
     /// The zone that a node is in.
     pub fn zone(&self, node: usize) -> u8 {
-        self.place(node).zone
+        self.node(node).zone
     }
 
     /// The chance that a datagram to this node is lost, whoever sent it, on top of the link's
     /// own. 0.0 ends it.
     pub fn set_ingress_loss(&mut self, node: usize, loss: f64) {
-        self.place_mut(node).ingress_loss = loss;
+        self.node_mut(node).ingress_loss = loss;
     }
 
     /// The chance that a datagram from this node is lost, whoever it is for, on top of the
     /// link's own. 0.0 ends it.
     pub fn set_egress_loss(&mut self, node: usize, loss: f64) {
-        self.place_mut(node).egress_loss = loss;
+        self.node_mut(node).egress_loss = loss;
     }
 
     /// Cuts one direction.
     pub fn cut(&mut self, from: usize, to: usize) {
         if self.cuts.insert((from, to)) {
-            self.place_mut(from).cuts += 1;
-            self.place_mut(to).cuts += 1;
+            self.node_mut(from).cuts += 1;
+            self.node_mut(to).cuts += 1;
         }
     }
 
     /// Mends one direction.
-    pub fn mend(&mut self, from: usize, to: usize) {
+    pub fn restore(&mut self, from: usize, to: usize) {
         if self.cuts.remove(&(from, to)) {
-            self.place_mut(from).cuts -= 1;
-            self.place_mut(to).cuts -= 1;
+            self.node_mut(from).cuts -= 1;
+            self.node_mut(to).cuts -= 1;
         }
     }
 
     /// Cuts one direction between two groups of nodes: nothing that any of `from` sends reaches
-    /// any of `to`. [`Network::mend_between`] ends it, and so do [`Network::unite`] and
+    /// any of `to`. [`Network::restore_between`] ends it, and so do [`Network::heal_partitions`] and
     /// [`Network::heal`].
     ///
     /// # Panics
     /// If there are 64 of these already.
-    pub fn cut_between(&mut self, from: &[usize], to: &[usize]) -> Division {
-        let free = self.divisions.trailing_ones();
+    pub fn cut_between(&mut self, from: &[usize], to: &[usize]) -> OneWayPartition {
+        let free = self.one_way_partitions.trailing_ones();
         assert!(free < u64::BITS, "at most 64 one-way partitions at a time");
         let bit = 1 << free;
-        self.divisions |= bit;
-        from.iter().for_each(|n| self.place_mut(*n).mute |= bit);
-        to.iter().for_each(|n| self.place_mut(*n).deaf |= bit);
-        Division(free)
+        self.one_way_partitions |= bit;
+        from.iter()
+            .for_each(|n| self.node_mut(*n).blocked_sending |= bit);
+        to.iter()
+            .for_each(|n| self.node_mut(*n).blocked_receiving |= bit);
+        OneWayPartition(free)
     }
 
     /// Mends what [`Network::cut_between`] cut.
-    pub fn mend_between(&mut self, Division(bit): Division) {
+    pub fn restore_between(&mut self, OneWayPartition(bit): OneWayPartition) {
         let others = !(1 << bit);
-        self.divisions &= others;
-        for place in &mut self.places {
-            place.mute &= others;
-            place.deaf &= others;
+        self.one_way_partitions &= others;
+        for place in &mut self.nodes {
+            place.blocked_sending &= others;
+            place.blocked_receiving &= others;
         }
     }
 
     /// Divides the network: `nodes` reach each other and nobody else.
     pub fn isolate(&mut self, nodes: impl IntoIterator<Item = usize>, group: u32) {
         for node in nodes {
-            self.place_mut(node).group = Some(group);
+            self.node_mut(node).group = Some(group);
         }
     }
 
     /// Ends every cut, every partition and every node's own loss, and takes back all links of
     /// their own between two nodes. Zones stay.
     pub fn heal(&mut self) {
-        self.unite();
+        self.heal_partitions();
         self.cuts.clear();
         self.links.clear();
-        for place in &mut self.places {
-            *place = Place {
+        for place in &mut self.nodes {
+            *place = NodeLinkState {
                 zone: place.zone,
-                ..Place::default()
+                ..NodeLinkState::default()
             };
         }
     }
 
     /// Ends every partition, one-way ones too.
-    pub fn unite(&mut self) {
-        self.divisions = 0;
-        for place in &mut self.places {
+    pub fn heal_partitions(&mut self) {
+        self.one_way_partitions = 0;
+        for place in &mut self.nodes {
             place.group = None;
-            (place.mute, place.deaf) = (0, 0);
+            (place.blocked_sending, place.blocked_receiving) = (0, 0);
         }
     }
 
     /// The side that a node is on while the network is divided.
     pub(super) fn group(&self, node: usize) -> Option<u32> {
-        self.place(node).group
+        self.node(node).group
     }
 
     /// Whether what `from` sends can reach `to`.
     pub fn is_open(&self, from: usize, to: usize) -> bool {
-        let (sender, receiver) = (self.place(from), self.place(to));
+        let (sender, receiver) = (self.node(from), self.node(to));
         sender.group == receiver.group
-            && sender.mute & receiver.deaf == 0
+            && sender.blocked_sending & receiver.blocked_receiving == 0
             && (sender.cuts == 0 || !self.cuts.contains(&(from, to)))
     }
 
@@ -206,33 +208,33 @@ impl Network {
     /// an end of a cut, on a side of a one-way partition, in a group of [`Network::isolate`], or
     /// has loss of its own. Those that were left in no group are the ones still connected.
     pub fn is_impaired(&self, node: usize) -> bool {
-        let place = self.place(node);
+        let place = self.node(node);
         place.group.is_some()
             || place.cuts > 0
-            || place.mute | place.deaf != 0
+            || place.blocked_sending | place.blocked_receiving != 0
             || place.ingress_loss > 0.0
             || place.egress_loss > 0.0
     }
 
     /// What becomes of an IP packet of so many bytes.
-    pub(super) fn fate(&self, rng: &mut Rng, from: usize, to: usize, bytes: u64) -> Fate {
+    pub(super) fn delivery(&self, rng: &mut Rng, from: usize, to: usize, bytes: u64) -> Delivery {
         if !self.is_open(from, to) {
-            return Fate::Cut;
+            return Delivery::Cut;
         }
         let link = self.link(from, to);
         if bytes > link.mtu as u64 {
-            return Fate::TooLarge;
+            return Delivery::TooLarge;
         }
         if rng.f64() < link.loss {
-            return Fate::Lost;
+            return Delivery::Lost;
         }
-        let own = [self.place(from).egress_loss, self.place(to).ingress_loss];
+        let own = [self.node(from).egress_loss, self.node(to).ingress_loss];
         if own.iter().any(|loss| *loss > 0.0 && rng.f64() < *loss) {
-            return Fate::Lost;
+            return Delivery::Lost;
         }
         match rng.f64() < link.duplicate {
-            true => Fate::Twice(link.time(rng), link.time(rng)),
-            false => Fate::Arrives(link.time(rng)),
+            true => Delivery::Twice(link.sample_delay(rng), link.sample_delay(rng)),
+            false => Delivery::Once(link.sample_delay(rng)),
         }
     }
 
@@ -248,15 +250,15 @@ impl Network {
         own.or_else(zones).unwrap_or(&self.default)
     }
 
-    fn place(&self, node: usize) -> Place {
-        self.places.get(node).copied().unwrap_or_default()
+    fn node(&self, node: usize) -> NodeLinkState {
+        self.nodes.get(node).copied().unwrap_or_default()
     }
 
-    fn place_mut(&mut self, node: usize) -> &mut Place {
-        if node >= self.places.len() {
-            self.places.resize(node + 1, Place::default());
+    fn node_mut(&mut self, node: usize) -> &mut NodeLinkState {
+        if node >= self.nodes.len() {
+            self.nodes.resize(node + 1, NodeLinkState::default());
         }
-        &mut self.places[node]
+        &mut self.nodes[node]
     }
 }
 

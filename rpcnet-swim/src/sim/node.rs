@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-use super::check_pace::Pace;
-use super::plight::{Plight, Waiting};
+use super::check_traffic::TrafficCheck;
+use super::process_fault::{PendingQueue, ProcessFault};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
-use crate::engine::inspect::Standing;
+use crate::engine::inspect::MemberVersion;
 use crate::event::Event;
 use crate::time::Time;
 
 /// A place in the cluster and the node that lives there, or lived.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct SimNode {
     pub(super) name: String,
     pub(super) addr: SocketAddr,
     /// Where its datagrams come from and others reach it.
@@ -23,36 +23,36 @@ pub(super) struct Node {
     /// What it advertises when it starts, if that is not where it is.
     pub(super) advertised: Option<SocketAddr>,
     /// If answers alone come in: for how long they do, and to whom it last sent, and when.
-    pub(super) contacts: Option<(Duration, HashMap<usize, Time>)>,
+    pub(super) recent_contacts: Option<(Duration, HashMap<usize, Time>)>,
     pub(super) config: ClusterConfig,
     pub(super) seeds: Vec<SocketAddr>,
     /// How many of its seeds each look-up brings, the next ones each time; none: all of them.
-    pub(super) answers: Option<usize>,
+    pub(super) seeds_per_lookup: Option<usize>,
     /// Boxed, as it is taken out for each input.
     pub(super) engine: Option<Box<Engine>>,
     pub(super) epoch: u64,
     /// What it said of itself after its last step.
-    pub(super) own: Option<Standing>,
+    pub(super) own_version: Option<MemberVersion>,
     /// When its next wake-up is due, so that there is one at a time.
-    pub(super) wake: Option<Time>,
-    pub(super) plight: Plight,
+    pub(super) next_timeout: Option<Time>,
+    pub(super) fault: ProcessFault,
     /// What its plight keeps at its door, or on its way out.
-    pub(super) waiting: Waiting,
+    pub(super) pending: PendingQueue,
     /// When a slow process is done with the message it has in hand.
-    pub(super) busy: Option<Time>,
+    pub(super) busy_until: Option<Time>,
     /// The last time that it was not well: in a plight or cut off.
-    pub(super) unwell_at: Option<Time>,
+    pub(super) impaired_at: Option<Time>,
     pub(super) traffic: Traffic,
     /// What it sent of late.
-    pub(super) pace: Pace,
+    pub(super) traffic_check: TrafficCheck,
     /// Failures that it has declared so far.
-    pub(super) declared: u64,
+    pub(super) failures_declared: u64,
     pub(super) steps: u64,
     pub(super) events: Vec<(Time, Event)>,
-    pub(super) arrived: Arrived,
+    pub(super) arrivals: ArrivalOrder,
 }
 
-impl Node {
+impl SimNode {
     pub(super) fn new(
         name: String,
         addr: SocketAddr,
@@ -64,32 +64,32 @@ impl Node {
             addr,
             location: addr,
             advertised: None,
-            contacts: None,
+            recent_contacts: None,
             config,
             seeds,
-            answers: None,
+            seeds_per_lookup: None,
             engine: None,
             epoch: 0,
-            own: None,
-            wake: None,
-            plight: Plight::None,
-            waiting: Waiting::default(),
-            busy: None,
-            unwell_at: None,
+            own_version: None,
+            next_timeout: None,
+            fault: ProcessFault::None,
+            pending: PendingQueue::default(),
+            busy_until: None,
+            impaired_at: None,
             traffic: Traffic::default(),
-            pace: Pace::new(Time::ZERO),
-            declared: 0,
+            traffic_check: TrafficCheck::new(Time::ZERO),
+            failures_declared: 0,
             steps: 0,
             events: Vec::new(),
-            arrived: Arrived::default(),
+            arrivals: ArrivalOrder::default(),
         }
     }
 }
 
-impl Node {
+impl SimNode {
     /// What its seeds resolve to now.
-    pub(super) fn resolve(&mut self) -> Vec<SocketAddr> {
-        let Some(answers) = self.answers else {
+    pub(super) fn resolve_seeds(&mut self) -> Vec<SocketAddr> {
+        let Some(answers) = self.seeds_per_lookup else {
             return self.seeds.clone();
         };
         let some = answers.min(self.seeds.len());
@@ -103,11 +103,11 @@ impl Node {
 /// the last one. Up to [`SENDERS_MAX`] nodes there is a place for each; among more, an overtaking
 /// may go unseen, which costs less than a map of all pairs that ever spoke.
 #[derive(Debug, Default)]
-pub(super) struct Arrived {
+pub(super) struct ArrivalOrder {
     last: Vec<(u32, u64)>,
 }
 
-impl Arrived {
+impl ArrivalOrder {
     /// Whether one that was sent later arrived earlier.
     pub(super) fn is_overtaken(&mut self, from: usize, number: u64) -> bool {
         if self.last.is_empty() {
@@ -166,7 +166,7 @@ impl Add for Traffic {
 impl Sub for Traffic {
     type Output = Self;
 
-    /// What came after `earlier`.
+    /// What came after `started_before_window`.
     fn sub(self, earlier: Self) -> Self {
         Self {
             sent: self.sent - earlier.sent,

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use super::check::Failure;
+use super::check::SimFailure;
 
 /// What happened in a run, and how it ended.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Report {
+pub struct SimReport {
     /// What everything was drawn from.
     pub seed: u64,
     /// Nodes at the start.
     pub nodes: usize,
     /// Virtual time that passed.
-    pub took: Duration,
+    pub elapsed: Duration,
     /// From the end of the trouble until all views were equal to what was.
     pub converged_after: Option<Duration>,
     /// How long that was allowed to take.
@@ -25,7 +25,7 @@ pub struct Report {
     /// Changes of members in views that they looked at.
     pub changes_checked: u64,
     /// Failures declared of which they looked at the evidence.
-    pub verdicts_checked: u64,
+    pub decisions_checked: u64,
     /// Most table look-ups and visited index entries that one datagram took.
     pub work_max: u64,
     /// Datagrams sent.
@@ -59,7 +59,7 @@ pub struct Report {
     /// Nodes of which one direction was withheld while their timers ran.
     pub half_blocks: u64,
     /// Processes that took their time for each message.
-    pub slows: u64,
+    pub slow_nodes: u64,
     /// Nodes that left.
     pub leaves: u64,
     /// Partitions of the network.
@@ -69,7 +69,7 @@ pub struct Report {
     /// Partitions of which one direction stayed open.
     pub one_way_partitions: u64,
     /// Nodes that had a loss of their own for a while.
-    pub lossy: u64,
+    pub lossy_nodes: u64,
     /// Changes of tags.
     pub tag_changes: u64,
     /// Changes of draining.
@@ -85,14 +85,14 @@ pub struct Report {
     /// Partitions that nodes reported.
     pub partitions_detected: u64,
     /// Names that two live nodes were reported to claim.
-    pub conflicts: u64,
+    pub name_conflicts: u64,
     /// Hash of every datagram and every event in their order: equal runs have equal ones.
     pub trace: u64,
     /// The first rule that was broken; the run ended with it.
-    pub failure: Option<Failure>,
+    pub failure: Option<SimFailure>,
 }
 
-impl Report {
+impl SimReport {
     /// # Panics
     /// If a rule was broken; says which one, and how to see it again.
     pub fn expect_ok(&self) -> &Self {

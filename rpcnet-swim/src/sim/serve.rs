@@ -2,11 +2,11 @@
 
 use super::Cluster;
 use crate::id::NodeId;
-use crate::policy::{Policy, Verdict};
+use crate::split_brain::{Decision, SplitBrainPolicy};
 
 impl Cluster {
     /// Whether a node may serve, as a driver would ask it; none if it is down.
-    pub fn may_serve(&mut self, node: usize, policy: &Policy) -> Option<Verdict> {
+    pub fn may_serve(&mut self, node: usize, policy: &SplitBrainPolicy) -> Option<Decision> {
         let engine = self.nodes[node].engine.as_deref_mut()?;
         engine.watch_policy(policy);
         Some(engine.may_serve(policy, self.now))

@@ -7,30 +7,30 @@ use std::time::Duration;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Cluster;
-use super::check::{self, Depth, Failure, Looked, Violation};
-use super::check_pace::Pace;
-use super::network::Fate;
+use super::check::{self, CheckCounts, CheckDepth, SimFailure, Violation};
+use super::check_traffic::TrafficCheck;
+use super::network::Delivery;
 use super::node::wire_bytes;
-use super::plight::{Message, Plight, Waiting};
+use super::process_fault::{PendingDatagram, PendingQueue, ProcessFault};
 use crate::engine::Engine;
 use crate::event::{Event, Member};
 use crate::id::NodeId;
 use crate::time::Time;
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Due {
+pub(super) struct ScheduledEvent {
     at: Time,
-    made: u64,
-    what: What,
+    sequence: u64,
+    event: SimEvent,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum What {
-    Wake(u32),
-    Seeds(u32),
+pub(super) enum SimEvent {
+    Timeout(u32),
+    SeedsResolved(u32),
     /// A slow process is done with the message in hand.
-    Work(u32),
-    Arrive {
+    MessageDone(u32),
+    DatagramArrival {
         from: u32,
         to: u32,
         number: u64,
@@ -44,20 +44,23 @@ impl Cluster {
         if self.report.failure.is_some() {
             return false;
         }
-        let Some(Reverse(Due { at, what, .. })) = self.queue.pop() else {
+        let Some(Reverse(ScheduledEvent {
+            at, event: what, ..
+        })) = self.queue.pop()
+        else {
             return false;
         };
         self.now = self.now.max(at);
-        self.look_at_sides();
+        self.check_split_brain();
         match what {
-            What::Wake(node) => self.wake(node as usize, at),
-            What::Seeds(node) => {
+            SimEvent::Timeout(node) => self.handle_timeout(node as usize, at),
+            SimEvent::SeedsResolved(node) => {
                 let node = node as usize;
-                let seeds = self.nodes[node].resolve();
+                let seeds = self.nodes[node].resolve_seeds();
                 self.input(node, |engine, now| engine.handle_seeds(now, &seeds));
             }
-            What::Work(node) => self.finish_message(node as usize, at),
-            What::Arrive {
+            SimEvent::MessageDone(node) => self.finish_message(node as usize, at),
+            SimEvent::DatagramArrival {
                 from,
                 to,
                 number,
@@ -92,17 +95,17 @@ impl Cluster {
             if self.now.since(start) >= limit {
                 return None;
             }
-            self.run_for(LOOK_EVERY);
+            self.run_for(CONDITION_INTERVAL);
         }
     }
 
     pub(super) fn start(&mut self, node: usize, epoch: u64) {
-        let engine = self.life(node, epoch);
-        self.begin(node, engine);
+        let engine = self.new_engine(node, epoch);
+        self.install_engine(node, engine);
     }
 
     /// A new engine for a place, which is made ready for it.
-    pub(super) fn life(&mut self, node: usize, epoch: u64) -> Box<Engine> {
+    pub(super) fn new_engine(&mut self, node: usize, epoch: u64) -> Box<Engine> {
         let seed = self.rng.u64(..);
         let (now, place) = (self.now, &mut self.nodes[node]);
         let id = NodeId::new(place.name.as_str(), epoch);
@@ -110,25 +113,25 @@ impl Cluster {
         let addr = by_hand.unwrap_or(place.location);
         let engine = Engine::new(place.config.clone(), id, addr, now, seed);
         place.epoch = epoch;
-        place.pace = Pace::new(now);
-        place.declared = 0;
-        place.unwell_at = None;
-        place.plight = Plight::None;
-        place.waiting = Waiting::default();
-        place.busy = None;
-        place.wake = None;
+        place.traffic_check = TrafficCheck::new(now);
+        place.failures_declared = 0;
+        place.impaired_at = None;
+        place.fault = ProcessFault::None;
+        place.pending = PendingQueue::default();
+        place.busy_until = None;
+        place.next_timeout = None;
         let mut engine = Box::new(engine.expect("a valid configuration"));
-        engine.share_with(self.shared.clone());
+        engine.set_interner(self.shared.clone());
         if self.check_every > 0 {
-            engine.keep_trail();
+            engine.record_history();
         }
-        let own = engine.own_sight();
-        self.lives.note(own.key, own.standing);
-        place.own = Some(own.standing);
+        let own = engine.local_view();
+        self.own_versions.note(own.key, own.version);
+        place.own_version = Some(own.version);
         engine
     }
 
-    pub(super) fn begin(&mut self, node: usize, engine: Box<Engine>) {
+    pub(super) fn install_engine(&mut self, node: usize, engine: Box<Engine>) {
         self.nodes[node].engine = Some(engine);
         self.after_input(node);
     }
@@ -141,13 +144,13 @@ impl Cluster {
         }
     }
 
-    fn wake(&mut self, node: usize, at: Time) {
+    fn handle_timeout(&mut self, node: usize, at: Time) {
         let place = &mut self.nodes[node];
-        if place.wake != Some(at) {
+        if place.next_timeout != Some(at) {
             return;
         }
-        place.wake = None;
-        if place.plight != Plight::Stalled {
+        place.next_timeout = None;
+        if place.fault != ProcessFault::Stalled {
             self.input(node, |engine, now| engine.handle_timeout(now));
         }
     }
@@ -157,8 +160,8 @@ impl Cluster {
         if place.engine.is_none() {
             return;
         }
-        self.report.overtaken += u64::from(place.arrived.is_overtaken(from, number));
-        self.pass(to, Message::In { from, datagram });
+        self.report.overtaken += u64::from(place.arrivals.is_overtaken(from, number));
+        self.pass_or_hold(to, PendingDatagram::Inbound { from, datagram });
     }
 
     /// A node takes in a datagram.
@@ -177,76 +180,86 @@ impl Cluster {
             return;
         };
         self.report.steps += 1;
-        self.note_self(node, &engine);
+        self.record_own_state(node, &engine);
         while let Some((to, datagram)) = engine.poll_transmit() {
             let max = self.nodes[node].config.datagram_bytes_max;
             if datagram.len() > max {
                 let bytes = datagram.len();
                 self.violate(node, Violation::Oversized { bytes, max });
             }
-            self.pass(node, Message::Out { to, datagram });
+            self.pass_or_hold(node, PendingDatagram::Outbound { to, datagram });
         }
         while let Some(event) = engine.poll_event() {
-            self.note_event(node, engine.live_count(), event);
+            self.record_event(node, engine.live_count(), event);
         }
         if engine.wants_seeds() && !self.nodes[node].seeds.is_empty() {
-            self.push(self.now + RESOLVE_TIME, What::Seeds(node as u32));
+            self.push(
+                self.now + RESOLVE_TIME,
+                SimEvent::SeedsResolved(node as u32),
+            );
         } else if self.nodes[node].steps == 0 {
             // A cluster of its own.
             engine.handle_seeds(self.now, &[]);
         }
         self.nodes[node].steps += 1;
         if self.check_every > 0 {
-            self.look(node, &mut engine);
+            self.check_view(node, &mut engine);
         }
         let (next, place) = (engine.poll_timeout(), &mut self.nodes[node]);
         if let Some(next) = next
-            && place.wake.is_none_or(|wake| next < wake)
+            && place.next_timeout.is_none_or(|wake| next < wake)
         {
-            place.wake = Some(next);
-            self.push(next, What::Wake(node as u32));
+            place.next_timeout = Some(next);
+            self.push(next, SimEvent::Timeout(node as u32));
         }
         self.nodes[node].engine = Some(engine);
     }
 
     /// Takes note of what a node says of itself now.
-    pub(super) fn note_self(&mut self, node: usize, engine: &Engine) {
-        let (own, place) = (engine.own_sight(), &mut self.nodes[node]);
-        let before = place.own.replace(own.standing);
-        if before == place.own {
+    pub(super) fn record_own_state(&mut self, node: usize, engine: &Engine) {
+        let (own, place) = (engine.local_view(), &mut self.nodes[node]);
+        let before = place.own_version.replace(own.version);
+        if before == place.own_version {
             return;
         }
-        place.epoch = own.standing.epoch;
-        self.lives.note(own.key, own.standing);
+        place.epoch = own.version.epoch;
+        self.own_versions.note(own.key, own.version);
         if let Some(before) = before
-            && let Err(fell) = check::check_order(|| own.name.to_owned(), before, own.standing)
+            && let Err(fell) =
+                check::check_version_order(|| own.name.to_owned(), before, own.version)
         {
             self.violate(node, fell);
         }
     }
 
-    fn look(&mut self, node: usize, engine: &mut Engine) {
+    fn check_view(&mut self, node: usize, engine: &mut Engine) {
         let place = &mut self.nodes[node];
         let depth = match place.steps.is_multiple_of(self.check_every) {
-            true => Depth::Whole,
-            false => Depth::Changes,
+            true => CheckDepth::WholeView,
+            false => CheckDepth::Changes,
         };
-        let mut looked = Looked::default();
-        let result = check::look(engine, &self.lives, place.declared, depth, &mut looked);
-        let is_well = place.plight == Plight::None && place.unwell_at != Some(self.now);
+        let mut looked = CheckCounts::default();
+        let result = check::check_view(
+            engine,
+            &self.own_versions,
+            place.failures_declared,
+            depth,
+            &mut looked,
+        );
+        let is_well = place.fault == ProcessFault::None && place.impaired_at != Some(self.now);
         let is_calm = is_well && looked.changes == 0;
-        let result = result.and_then(|()| place.pace.look(self.now, engine, is_calm));
-        place.declared = engine.stats().failures_declared;
-        self.report.checks += u64::from(depth == Depth::Whole);
+        let result = result.and_then(|()| place.traffic_check.check(self.now, engine, is_calm));
+        place.failures_declared = engine.stats().failures_declared;
+        self.report.checks += u64::from(depth == CheckDepth::WholeView);
         self.report.changes_checked += looked.changes;
-        self.report.verdicts_checked += looked.verdicts;
+        self.report.decisions_checked += looked.decisions;
         self.report.work_max = self.report.work_max.max(looked.steps_max);
         if let Err(violation) = result {
             self.violate(node, violation);
         }
     }
 
-    pub(super) fn post(&mut self, from: usize, to: SocketAddr, datagram: Vec<u8>) {
+    pub(super) fn transmit(&mut self, from: usize, to: SocketAddr, datagram: Vec<u8>) {
         self.report.sent += 1;
         self.report.sent_bytes += wire_bytes(&datagram);
         self.nodes[from].traffic.count_sent(&datagram);
@@ -255,43 +268,43 @@ impl Cluster {
             return;
         };
         let number = self.report.sent;
-        let arrive = |datagram| What::Arrive {
+        let arrive = |datagram| SimEvent::DatagramArrival {
             from: from as u32,
             to: to as u32,
             number,
             datagram,
         };
         let bytes = wire_bytes(&datagram);
-        match self.network.fate(&mut self.rng, from, to, bytes) {
-            Fate::Arrives(after) => self.push(self.now + after, arrive(datagram)),
-            Fate::Twice(first, second) => {
+        match self.network.delivery(&mut self.rng, from, to, bytes) {
+            Delivery::Once(after) => self.push(self.now + after, arrive(datagram)),
+            Delivery::Twice(first, second) => {
                 self.report.duplicated += 1;
                 self.push(self.now + first, arrive(datagram.clone()));
                 self.push(self.now + second, arrive(datagram));
             }
-            Fate::Lost => self.report.lost += 1,
-            Fate::TooLarge => self.report.too_large += 1,
-            Fate::Cut => {
+            Delivery::Lost => self.report.lost += 1,
+            Delivery::TooLarge => self.report.too_large += 1,
+            Delivery::Cut => {
                 self.report.cut += 1;
-                self.nodes[from].unwell_at = Some(self.now);
-                self.nodes[to].unwell_at = Some(self.now);
+                self.nodes[from].impaired_at = Some(self.now);
+                self.nodes[to].impaired_at = Some(self.now);
             }
         }
     }
 
-    fn note_event(&mut self, node: usize, live: usize, event: Event) {
-        self.note_transition(node, &event);
+    fn record_event(&mut self, node: usize, live: usize, event: Event) {
+        self.record_transition(node, &event);
         self.trace_event(node, &event);
         match &event {
             Event::NodeSuspect { .. } => self.report.suspicions += 1,
             Event::NodeRecovered(_) => self.report.recoveries += 1,
             Event::PartitionDetected { .. } => self.report.partitions_detected += 1,
-            Event::NameConflict { .. } => self.report.conflicts += 1,
+            Event::NameConflict { .. } => self.report.name_conflicts += 1,
             Event::NodeFailed(member) => {
                 self.report.failures += 1;
                 // Who knows of one other alone cannot tell whose network it is that is broken.
-                let can_tell = live > 1 || self.nodes[node].plight == Plight::None;
-                if can_tell && self.has_been_well(member) {
+                let can_tell = live > 1 || self.nodes[node].fault == ProcessFault::None;
+                if can_tell && self.has_been_healthy(member) {
                     self.report.false_failures += 1;
                     if self.is_false_failure_a_violation {
                         let member = format!("{:?}", member.id);
@@ -308,7 +321,7 @@ impl Cluster {
 
     /// Whether a member is up and has been free of any plight for long enough that nothing said
     /// of it is of that time.
-    fn has_been_well(&self, member: &Member) -> bool {
+    fn has_been_healthy(&self, member: &Member) -> bool {
         let Some(at) = self.node_at(member.addr) else {
             return false;
         };
@@ -316,16 +329,16 @@ impl Cluster {
         self.is_current(at, member)
             // The observer's own engine is out while its events are noted; it is not the member.
             && place.engine.as_ref().is_some_and(|engine| {
-                !engine.is_gone() && engine.me().state.is_live()
+                !engine.has_left() && engine.local_member().state.is_live()
             })
-            && place.plight == Plight::None
+            && place.fault == ProcessFault::None
             && place
-                .unwell_at
-                .is_none_or(|at| self.now.since(at) >= WELL_AFTER)
+                .impaired_at
+                .is_none_or(|at| self.now.since(at) >= HEALTHY_AFTER)
     }
 
     pub(super) fn violate(&mut self, node: usize, violation: Violation) {
-        self.report.failure.get_or_insert_with(|| Failure {
+        self.report.failure.get_or_insert_with(|| SimFailure {
             at: self.now,
             observer: self.nodes[node].name.clone(),
             violation,
@@ -365,16 +378,20 @@ impl Cluster {
         self.report.trace = xxh3_64_with_seed(&at, self.report.trace ^ what);
     }
 
-    pub(super) fn push(&mut self, at: Time, what: What) {
-        self.made += 1;
-        let made = self.made;
-        self.queue.push(Reverse(Due { at, made, what }));
+    pub(super) fn push(&mut self, at: Time, what: SimEvent) {
+        self.sequence += 1;
+        let made = self.sequence;
+        self.queue.push(Reverse(ScheduledEvent {
+            at,
+            sequence: made,
+            event: what,
+        }));
     }
 }
 
 /// How long it takes to resolve the seeds.
 const RESOLVE_TIME: Duration = Duration::from_millis(1);
 /// How often a condition is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const CONDITION_INTERVAL: Duration = Duration::from_millis(10);
 /// What was said of a node before is settled after this.
-const WELL_AFTER: Duration = Duration::from_secs(20);
+const HEALTHY_AFTER: Duration = Duration::from_secs(20);

@@ -2,25 +2,25 @@
 //!
 //! | rule | planted | seen as |
 //! |---|---|---|
-//! | epoch and incarnation never fall | a view lowers one; a node lowers its own | `WentBack` |
-//! | nobody but the node raises its own | a view raises an incarnation; an epoch | `Invented` |
-//! | failed or left never returns by itself | a failed one is alive; a left one failed | `RoseAgain` |
-//! | evidence before a verdict | a verdict without any; a secret one; each part lacking | `Hasty` |
+//! | epoch and incarnation never fall | a view lowers one; a node lowers its own | `VersionRegressed` |
+//! | nobody but the node raises its own | a view raises an incarnation; an epoch | `ForgedVersion` |
+//! | failed or left never returns by itself | a failed one is alive; a left one failed | `Resurrected` |
+//! | evidence before a verdict | a verdict without any; a secret one; each part lacking | `InsufficientEvidence` |
 //! | nobody who is well is held failed | a failure out of nothing | `FalseFailure` |
-//! | queues are bounded | 5,000 news of nobody | `Unbounded` |
-//! | tables are bounded | 65,600 members | `Unbounded` |
+//! | queues are bounded | 5,000 news of nobody | `BoundExceeded` |
+//! | tables are bounded | 65,600 members | `BoundExceeded` |
 //! | datagrams are bounded | one of 1,401 bytes | `Oversized` |
-//! | work is bounded | 20,000 members at one address | `Overworked` |
-//! | a node that is not in news is quiet | look-ups that cause each other; acks; pages | `Talkative` |
-//! | the hash of a view is that of its members | an incarnation changed beside it | `WrongHash` |
-//! | every failure is known everywhere | a stopped observer; engines that stop probing | `Unnoticed` |
+//! | work is bounded | 20,000 members at one address | `WorkBoundExceeded` |
+//! | a node that is not in news is quiet | look-ups that cause each other; acks; pages | `TrafficBoundExceeded` |
+//! | the hash of a view is that of its members | an incarnation changed beside it | `ViewHashMismatch` |
+//! | every failure is known everywhere | a stopped observer; engines that stop probing | `UndetectedCrash` |
 //! | at most one side serves | a node forgets the other side | `BothSidesServe` |
 //! | nobody who is up is live in no other view | all say that one failed, and none speaks | `Lost` |
 //! | views are equal after calm | forged tags in all views; in one | `NotConverged` |
 
 use std::time::Duration;
 
-use super::{Cluster, Kind, Link, Plan, Violation, run};
+use super::{Cluster, FaultKind, Link, SimConfig, Violation, run};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::event::MemberState;
@@ -28,7 +28,7 @@ use crate::time::Time;
 
 /// What the checkers say of five nodes after `tamper` was at the engine of the first.
 fn violation(tamper: impl FnOnce(&mut Engine, Time)) -> Option<Violation> {
-    violation_in(Cluster::of(3, 5, ClusterConfig::lan()), tamper)
+    violation_in(Cluster::bootstrap(3, 5, ClusterConfig::lan()), tamper)
 }
 
 fn violation_in(mut cluster: Cluster, tamper: impl FnOnce(&mut Engine, Time)) -> Option<Violation> {
@@ -57,7 +57,10 @@ fn an_incarnation_that_fell_is_seen() {
     let seen = violation(|engine, now| {
         engine.plant_update(now, "n3", |entry| entry.incarnation -= 1);
     });
-    assert!(matches!(seen, Some(Violation::WentBack { .. })), "{seen:?}");
+    assert!(
+        matches!(seen, Some(Violation::VersionRegressed { .. })),
+        "{seen:?}"
+    );
 }
 
 #[test]
@@ -65,51 +68,57 @@ fn an_incarnation_raised_by_another_is_seen() {
     let seen = violation(|engine, now| {
         engine.plant_update(now, "n3", |entry| entry.incarnation += 1);
     });
-    assert!(matches!(seen, Some(Violation::Invented { .. })), "{seen:?}");
+    assert!(
+        matches!(seen, Some(Violation::ForgedVersion { .. })),
+        "{seen:?}"
+    );
     let seen = violation(|engine, now| {
         engine.plant_update(now, "n3", |entry| entry.epoch += 1);
     });
     assert!(
-        matches!(seen, Some(Violation::Invented { own: None, .. })),
+        matches!(seen, Some(Violation::ForgedVersion { own: None, .. })),
         "{seen:?}"
     );
 }
 
 #[test]
 fn a_node_whose_own_incarnation_falls_is_seen() {
-    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+    let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.set_tag(0, "a", "b").unwrap();
     cluster.run_for(Duration::from_secs(5));
     cluster.engine_mut(0).unwrap().plant_own_incarnation(0);
     cluster.run_for(Duration::from_secs(1));
     let seen = cluster.report().failure.map(|failure| failure.violation);
-    assert!(matches!(seen, Some(Violation::WentBack { .. })), "{seen:?}");
+    assert!(
+        matches!(seen, Some(Violation::VersionRegressed { .. })),
+        "{seen:?}"
+    );
 }
 
 #[test]
 fn a_failure_declared_without_evidence_is_seen() {
     let hasty = |tamper: fn(&mut Engine, Time)| match violation(tamper) {
-        Some(Violation::Hasty { evidence, .. }) => evidence,
+        Some(Violation::InsufficientEvidence { evidence, .. }) => evidence,
         seen => panic!("{seen:?}"),
     };
-    let evidence = hasty(|engine, now| engine.plant_verdict(now, "n3"));
+    let evidence = hasty(|engine, now| engine.plant_failure_decision(now, "n3"));
     assert!(evidence.starts_with("0 misses, 0 suspectors"), "{evidence}");
-    let evidence = hasty(|engine, now| engine.plant_secret_verdict(now, "n3"));
+    let evidence = hasty(|engine, now| engine.plant_unrecorded_failure(now, "n3"));
     assert!(evidence.contains("1 declared failed, 0 with"), "{evidence}");
 }
 
 #[test]
 fn each_part_of_the_evidence_is_asked_for() {
-    use crate::engine::inspect::Verdict;
-    use crate::wire::{Suspectors, Vote};
+    use crate::engine::inspect::FailureDecision;
+    use crate::wire::{Confirmation, Suspectors};
     let check_own = |misses, own_phi: f64, votes: &[f64], live, age_ms| {
         let mut suspectors = Suspectors::default();
         for (by, phi) in votes.iter().enumerate() {
-            suspectors.merge(Vote::new(by as u64, *phi));
+            suspectors.merge(Confirmation::new(by as u64, *phi));
         }
         let mut own = crate::engine::inspect::Evidence::default();
-        (0..misses).for_each(|_| own.miss(own_phi / f64::from(misses)));
-        let verdict = Verdict {
+        (0..misses).for_each(|_| own.add_miss(own_phi / f64::from(misses)));
+        let verdict = FailureDecision {
             key: 0,
             live,
             own,
@@ -140,7 +149,7 @@ fn each_part_of_the_evidence_is_asked_for() {
 fn two_sides_that_serve_are_seen() {
     let run = |forgets: bool| {
         let mut cluster = Cluster::formed(3, 8, ClusterConfig::lan());
-        cluster.forbid_both_sides(Duration::from_secs(15));
+        cluster.forbid_split_brain(Duration::from_secs(15));
         cluster.run_for(Duration::from_secs(5));
         cluster.network().isolate([0, 1], 1);
         cluster.run_for(Duration::from_secs(14));
@@ -162,33 +171,33 @@ fn two_sides_that_serve_are_seen() {
 #[test]
 fn at_most_one_side_serves_whatever_else_happens() {
     let kinds = [
-        Kind::Partition,
-        Kind::Crash,
-        Kind::Restart,
-        Kind::Tags,
-        Kind::Drain,
+        FaultKind::Partition,
+        FaultKind::Crash,
+        FaultKind::Restart,
+        FaultKind::TagChange,
+        FaultKind::Drain,
     ];
     for seed in 0..12 {
-        run(seed, Plan::swarm().with_kinds(kinds)).expect_ok();
+        run(seed, SimConfig::swarm().with_fault_kinds(kinds)).expect_ok();
     }
 }
 
 #[test]
 fn a_crash_that_somebody_never_hears_of_is_seen() {
-    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+    let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.run_for(Duration::from_secs(5));
     cluster.crash(3);
-    let took = cluster.expect_calm(Duration::from_secs(10));
+    let took = cluster.expect_converged(Duration::from_secs(10));
     assert!(took > Duration::from_millis(750), "{took:?}");
-    assert_eq!(cluster.unnoticed(), None);
+    assert_eq!(cluster.undetected_crash(), None);
     // One that is down but held live, and nobody looks: the process that holds it is stopped.
     cluster.crash(4);
     cluster.stall(0);
-    let failure = cluster.calm(Duration::from_secs(10)).unwrap_err();
+    let failure = cluster.converge(Duration::from_secs(10)).unwrap_err();
     assert_eq!(failure.observer, "n0");
     assert_eq!(
         failure.violation,
-        Violation::Unnoticed {
+        Violation::UndetectedCrash {
             member: "n4".to_owned(),
             after: Duration::from_secs(10),
         }
@@ -198,24 +207,27 @@ fn a_crash_that_somebody_never_hears_of_is_seen() {
 
 #[test]
 fn a_run_in_which_a_crash_stays_unknown_fails() {
-    let plan = Plan::swarm().with_nodes(4).with_kinds([]);
-    let report = super::trouble::run_tampered(5, plan, |cluster| {
+    let plan = SimConfig::swarm().with_nodes(4).with_fault_kinds([]);
+    let report = run::run_tampered(5, plan, |cluster| {
         // Nobody can find it: it answers, and yet is none of the nodes that there are.
         cluster.crash(3);
         for node in 0..3 {
             let engine = cluster.engine_mut(node).unwrap();
-            engine.plant_deafness();
+            engine.plant_silence();
         }
     });
     let failure = report.failure.expect("nobody looks");
     let seen = &failure.violation;
-    assert!(matches!(seen, Violation::Unnoticed { .. }), "{failure}");
+    assert!(
+        matches!(seen, Violation::UndetectedCrash { .. }),
+        "{failure}"
+    );
 }
 
 #[test]
 fn a_run_in_which_a_member_stays_lost_to_all_fails() {
-    let plan = Plan::swarm().with_nodes(4).with_kinds([]);
-    let report = super::trouble::run_tampered(5, plan, |cluster| {
+    let plan = SimConfig::swarm().with_nodes(4).with_fault_kinds([]);
+    let report = run::run_tampered(5, plan, |cluster| {
         let now = cluster.now();
         cluster.forbid_false_failures(false);
         for node in 0..4 {
@@ -224,14 +236,17 @@ fn a_run_in_which_a_member_stays_lost_to_all_fails() {
                 engine.plant_failure(now, "n3");
             }
             // Nobody dials it, and it does not speak.
-            engine.plant_deafness();
+            engine.plant_silence();
         }
-        assert_eq!(cluster.lost(), Some((3, "n3".to_owned())));
+        assert_eq!(cluster.undiscovered_member(), Some((3, "n3".to_owned())));
     });
     let failure = report.failure.expect("it is lost");
     assert_eq!(failure.observer, "n3", "{failure}");
     let seen = &failure.violation;
-    assert!(matches!(seen, Violation::Lost { .. }), "{failure}");
+    assert!(
+        matches!(seen, Violation::UndiscoveredMember { .. }),
+        "{failure}"
+    );
 }
 
 #[test]
@@ -240,7 +255,7 @@ fn a_table_past_its_bound_is_seen() {
     assert!(
         matches!(
             seen,
-            Some(Violation::Unbounded {
+            Some(Violation::BoundExceeded {
                 what: "members",
                 ..
             })
@@ -251,7 +266,7 @@ fn a_table_past_its_bound_is_seen() {
 
 #[test]
 fn a_failed_member_that_rises_by_itself_is_seen() {
-    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+    let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.run_for(Duration::from_secs(5));
     cluster.crash(3);
     cluster.run_for(Duration::from_secs(10));
@@ -262,14 +277,14 @@ fn a_failed_member_that_rises_by_itself_is_seen() {
     cluster.run_for(Duration::from_secs(1));
     let seen = cluster.report().failure.map(|failure| failure.violation);
     assert!(
-        matches!(seen, Some(Violation::RoseAgain { .. })),
+        matches!(seen, Some(Violation::Resurrected { .. })),
         "{seen:?}"
     );
 }
 
 #[test]
 fn a_left_member_that_fails_is_seen() {
-    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+    let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.run_for(Duration::from_secs(5));
     cluster.leave(3);
     cluster.run_for(Duration::from_secs(10));
@@ -279,14 +294,14 @@ fn a_left_member_that_fails_is_seen() {
     cluster.run_for(Duration::from_secs(1));
     let seen = cluster.report().failure.map(|failure| failure.violation);
     assert!(
-        matches!(seen, Some(Violation::RoseAgain { .. })),
+        matches!(seen, Some(Violation::Resurrected { .. })),
         "{seen:?}"
     );
 }
 
 #[test]
 fn a_failure_of_one_that_is_well_is_seen() {
-    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+    let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.forbid_false_failures(true);
     let seen = violation_in(cluster, |engine, now| engine.plant_failure(now, "n3"));
     assert!(
@@ -297,11 +312,11 @@ fn a_failure_of_one_that_is_well_is_seen() {
 
 #[test]
 fn a_queue_past_its_bound_is_seen() {
-    let seen = violation(|engine, _| engine.plant_news(5_000));
+    let seen = violation(|engine, _| engine.plant_gossip(5_000));
     assert!(
         matches!(
             seen,
-            Some(Violation::Unbounded {
+            Some(Violation::BoundExceeded {
                 what: "gossip queue",
                 ..
             })
@@ -312,24 +327,30 @@ fn a_queue_past_its_bound_is_seen() {
 
 #[test]
 fn a_datagram_that_takes_too_much_work_is_seen() {
-    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+    let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.run_for(Duration::from_secs(5));
     // Whole views are not looked at: that checker would be the first.
     cluster.check_every(1_000_000);
     // Each word of a member at that address visits them all.
-    cluster.engine_mut(0).unwrap().plant_crowd("n3", 20_000);
+    cluster
+        .engine_mut(0)
+        .unwrap()
+        .plant_members_at_address("n3", 20_000);
     cluster.set_tag(3, "a", "b").unwrap();
     cluster.run_for(Duration::from_secs(2));
     let failure = cluster.report().failure.expect("too much work");
     assert_eq!(failure.observer, "n0");
     let seen = failure.violation;
-    assert!(matches!(seen, Violation::Overworked { .. }), "{seen:?}");
+    assert!(
+        matches!(seen, Violation::WorkBoundExceeded { .. }),
+        "{seen:?}"
+    );
 }
 
 #[test]
 fn a_wrong_hash_is_seen() {
     let seen = violation(|engine, _| engine.plant("n3", |entry| entry.incarnation += 1));
-    assert_eq!(seen, Some(Violation::WrongHash));
+    assert_eq!(seen, Some(Violation::ViewHashMismatch));
 }
 
 #[test]
@@ -347,7 +368,7 @@ fn an_oversized_datagram_is_seen() {
 #[test]
 fn a_view_that_stays_wrong_is_seen() {
     // Two of five never hear each other again, in any way: no calm comes.
-    let mut cluster = Cluster::of(3, 5, ClusterConfig::lan());
+    let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.run_for(Duration::from_secs(5));
     assert!(cluster.is_converged());
     cluster.network().isolate([1, 2], 1);
@@ -368,7 +389,7 @@ fn a_view_that_stays_wrong_is_seen() {
 
 #[test]
 fn a_run_that_does_not_converge_fails_and_says_how_to_replay_it() {
-    let report = super::trouble::run_tampered(5, Plan::swarm().with_nodes(4), |cluster| {
+    let report = run::run_tampered(5, SimConfig::swarm().with_nodes(4), |cluster| {
         let tags = crate::tags::Tags::new().with("forged", "yes").unwrap();
         for node in 0..cluster.len() {
             if let Some(engine) = cluster.engine_mut(node) {
@@ -389,9 +410,9 @@ fn a_run_that_does_not_converge_fails_and_says_how_to_replay_it() {
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    let first = run(17, Plan::swarm());
-    assert_eq!(run(17, Plan::swarm()), first);
-    assert_ne!(run(18, Plan::swarm()).trace, first.trace);
+    let first = run(17, SimConfig::swarm());
+    assert_eq!(run(17, SimConfig::swarm()), first);
+    assert_ne!(run(18, SimConfig::swarm()).trace, first.trace);
 }
 
 #[test]
@@ -401,28 +422,30 @@ fn every_kind_of_trouble_happens_when_it_is_asked_for() {
         reorder: 0.1,
         ..Link::lan().with_loss(0.02)
     };
-    let check = |kind: Kind, happened: fn(&super::Report) -> u64| {
-        let plan = Plan::swarm().with_nodes(6).with_link(link);
-        let report = run(1, plan.with_kinds([kind]));
+    let check = |kind: FaultKind, happened: fn(&super::SimReport) -> u64| {
+        let plan = SimConfig::swarm().with_nodes(6).with_link(link);
+        let report = run(1, plan.with_fault_kinds([kind]));
         println!("{kind:?}");
         report.expect_ok();
         assert!(happened(&report) > 0, "{kind:?}");
         assert!(report.lost > 0 && report.duplicated > 0 && report.overtaken > 0);
         assert!(report.checks > 1_000);
     };
-    check(Kind::Crash, |r| r.crashes.min(r.failures));
-    check(Kind::Restart, |r| r.restarts);
-    check(Kind::RestartInThePast, |r| r.restarts);
-    check(Kind::Rename, |r| r.renames);
-    check(Kind::Stall, |r| r.stalls.min(r.suspicions));
-    check(Kind::Block, |r| r.blocks.min(r.suspicions));
-    check(Kind::HalfBlock, |r| r.half_blocks.min(r.suspicions));
-    check(Kind::Slow, |r| r.slows.min(r.suspicions));
-    check(Kind::Lossy, |r| r.lossy.min(r.suspicions));
-    check(Kind::OneWayPartition, |r| r.one_way_partitions.min(r.cut));
-    check(Kind::OneWayCut, |r| r.one_way_cuts.min(r.cut));
-    check(Kind::Partition, |r| r.partitions.min(r.cut));
-    check(Kind::Leave, |r| r.leaves);
-    check(Kind::Tags, |r| r.tag_changes);
-    check(Kind::Drain, |r| r.drains);
+    check(FaultKind::Crash, |r| r.crashes.min(r.failures));
+    check(FaultKind::Restart, |r| r.restarts);
+    check(FaultKind::RestartInThePast, |r| r.restarts);
+    check(FaultKind::Rename, |r| r.renames);
+    check(FaultKind::Stall, |r| r.stalls.min(r.suspicions));
+    check(FaultKind::Block, |r| r.blocks.min(r.suspicions));
+    check(FaultKind::HalfBlock, |r| r.half_blocks.min(r.suspicions));
+    check(FaultKind::Slow, |r| r.slow_nodes.min(r.suspicions));
+    check(FaultKind::Lossy, |r| r.lossy_nodes.min(r.suspicions));
+    check(FaultKind::OneWayPartition, |r| {
+        r.one_way_partitions.min(r.cut)
+    });
+    check(FaultKind::OneWayCut, |r| r.one_way_cuts.min(r.cut));
+    check(FaultKind::Partition, |r| r.partitions.min(r.cut));
+    check(FaultKind::Leave, |r| r.leaves);
+    check(FaultKind::TagChange, |r| r.tag_changes);
+    check(FaultKind::Drain, |r| r.drains);
 }

@@ -15,20 +15,20 @@ pub struct Transition {
     pub subject: u32,
     /// What is believed now.
     pub to: MemberState,
-    /// Whether the observer was well at this moment, as [`Cluster::is_well`] has it.
-    pub observer_well: bool,
+    /// Whether the observer was well at this moment, as [`Cluster::is_healthy`] has it.
+    pub observer_healthy: bool,
     /// Whether the subject was. If it is a former life of the node at that place that is meant,
     /// it was not: that life is over.
-    pub subject_well: bool,
+    pub subject_healthy: bool,
 }
 
 /// Which transitions are kept for [`Cluster::transitions`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Log {
+pub enum TransitionLog {
     /// None.
     Nothing,
     /// To failed and left, and from there back to alive. Suspicions are counted only, in
-    /// [`Report::suspicions`](super::Report::suspicions).
+    /// [`SimReport::suspicions`](super::SimReport::suspicions).
     #[default]
     Failures,
     /// All: also to suspect and back, and a member's first appearance.
@@ -36,9 +36,9 @@ pub enum Log {
 }
 
 impl Cluster {
-    /// Which transitions are kept from now on. Default [`Log::Failures`].
-    pub fn log_transitions(&mut self, log: Log) {
-        self.log = log;
+    /// Which transitions are kept from now on. Default [`TransitionLog::Failures`].
+    pub fn log_transitions(&mut self, log: TransitionLog) {
+        self.transition_log = log;
     }
 
     /// What nodes came to believe of each other, in the order in which they did.
@@ -46,7 +46,7 @@ impl Cluster {
     /// A failure that healthy members suffered for the faults of others, which Lifeguard
     /// (section V) counts as false positive, is one to [`MemberState::Failed`] about a subject
     /// that is not among those that a scenario has made faulty, or, if anything goes that was
-    /// well at that moment, one with `subject_well`.
+    /// well at that moment, one with `subject_healthy`.
     pub fn transitions(&self) -> &[Transition] {
         &self.transitions
     }
@@ -56,7 +56,7 @@ impl Cluster {
         std::mem::take(&mut self.transitions)
     }
 
-    pub(super) fn note_transition(&mut self, observer: usize, event: &Event) {
+    pub(super) fn record_transition(&mut self, observer: usize, event: &Event) {
         let (member, to) = match event {
             Event::NodeJoined(member) | Event::NodeRecovered(member) => {
                 (member, MemberState::Alive)
@@ -70,15 +70,15 @@ impl Cluster {
             return;
         };
         let pair = (observer as u32, subject as u32);
-        let is_kept = match (self.log, to) {
-            (Log::Nothing, _) => false,
-            (Log::All, _) => true,
-            (Log::Failures, MemberState::Suspect) => false,
-            (Log::Failures, MemberState::Failed | MemberState::Left) => {
-                self.gone_in.insert(pair);
+        let is_kept = match (self.transition_log, to) {
+            (TransitionLog::Nothing, _) => false,
+            (TransitionLog::All, _) => true,
+            (TransitionLog::Failures, MemberState::Suspect) => false,
+            (TransitionLog::Failures, MemberState::Failed | MemberState::Left) => {
+                self.gone_pairs.insert(pair);
                 true
             }
-            (Log::Failures, MemberState::Alive) => self.gone_in.remove(&pair),
+            (TransitionLog::Failures, MemberState::Alive) => self.gone_pairs.remove(&pair),
         };
         if is_kept {
             self.transitions.push(Transition {
@@ -87,8 +87,8 @@ impl Cluster {
                 subject: pair.1,
                 to,
                 // It takes part, as it has just said something.
-                observer_well: self.is_free(observer),
-                subject_well: self.is_current(subject, member) && self.is_well(subject),
+                observer_healthy: self.is_unimpaired(observer),
+                subject_healthy: self.is_current(subject, member) && self.is_healthy(subject),
             });
         }
     }

@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The other direction, onto the end of a buffer.
-pub(crate) trait Write {
+pub(crate) trait Writer {
     fn put(&mut self, bytes: &[u8]);
 
     fn put_u8(&mut self, value: u8) {
@@ -134,7 +134,7 @@ pub(crate) trait Write {
     }
 }
 
-impl Write for Vec<u8> {
+impl Writer for Vec<u8> {
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }

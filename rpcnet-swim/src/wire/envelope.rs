@@ -4,8 +4,8 @@ use std::num::NonZeroU8;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::{Malformed, Reader, Write};
-use crate::id::life_key;
+use super::{Malformed, Reader, Writer};
+use crate::id::instance_key;
 use crate::key::{KeyId, KeyRing, NONCE_BYTES, Nonce, SEAL_BYTES, Sealer};
 
 /// Wraps and unwraps the datagrams of one cluster.
@@ -36,13 +36,13 @@ pub(crate) struct KeySlot(NonZeroU8);
 
 /// Why a datagram was refused. It had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum OpenError {
     Malformed,
-    Version,
-    Cluster,
+    UnknownVersion,
+    ForeignCluster,
     Unsealed,
     UnknownKey,
-    Seal,
+    BadSeal,
 }
 
 impl Envelope {
@@ -73,7 +73,7 @@ impl Envelope {
     }
 
     /// Makes a datagram of what `body` appends.
-    pub(crate) fn wrap(&self, origin: Origin, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn seal(&self, origin: Origin, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
         let sealer = self.sealers.first();
         out.clear();
         out.put_u8(if sealer.is_some() { SEALED } else { CLEAR });
@@ -120,22 +120,22 @@ impl Envelope {
     }
 
     /// Opens a datagram in place and gives its sender, its body and the key it was sealed with.
-    pub(crate) fn unwrap<'a>(
+    pub(crate) fn open<'a>(
         &self,
         datagram: &'a mut [u8],
-    ) -> Result<(Origin, &'a [u8], Option<KeySlot>), Refusal> {
+    ) -> Result<(Origin, &'a [u8], Option<KeySlot>), OpenError> {
         let len = datagram.len();
         let mut reader = Reader::new(datagram);
         let is_sealed = match reader.u8()? {
             CLEAR => false,
             SEALED => true,
             version if version & VERSION_MASK == CLEAR & VERSION_MASK => {
-                return Err(Refusal::Version);
+                return Err(OpenError::UnknownVersion);
             }
-            _ => return Err(Refusal::Malformed),
+            _ => return Err(OpenError::Malformed),
         };
         if reader.u32()? != self.cluster {
-            return Err(Refusal::Cluster);
+            return Err(OpenError::ForeignCluster);
         }
         let origin = Origin {
             from: reader.u64()?,
@@ -146,25 +146,25 @@ impl Envelope {
             let head_len = len - reader.len();
             return match self.sealers.is_empty() {
                 true => Ok((origin, &datagram[head_len..], None)),
-                false => Err(Refusal::Unsealed),
+                false => Err(OpenError::Unsealed),
             };
         }
         let (id, salt) = (KeyId(reader.u32()?), reader.u64()?);
         let body_len = reader
             .len()
             .checked_sub(SEAL_BYTES)
-            .ok_or(Refusal::Malformed)?;
+            .ok_or(OpenError::Malformed)?;
         let head_len = len - reader.len();
         let (slot, sealer) = (1..)
             .filter_map(NonZeroU8::new)
             .zip(&self.sealers)
             .find(|(_, sealer)| sealer.id == id)
-            .ok_or(Refusal::UnknownKey)?;
+            .ok_or(OpenError::UnknownKey)?;
         let (head, rest) = datagram.split_at_mut(head_len);
         let (body, tag) = rest.split_at_mut(body_len);
         match sealer.open(&origin.nonce(salt), head, body, tag) {
             true => Ok((origin, body, Some(KeySlot(slot)))),
-            false => Err(Refusal::Seal),
+            false => Err(OpenError::BadSeal),
         }
     }
 }
@@ -182,14 +182,14 @@ impl Origin {
     /// share both epoch and salt.
     fn nonce(self, salt: u64) -> Nonce {
         let mut nonce = [0; NONCE_BYTES];
-        nonce[..8].copy_from_slice(&life_key(self.from, self.epoch).to_le_bytes());
+        nonce[..8].copy_from_slice(&instance_key(self.from, self.epoch).to_le_bytes());
         nonce[8..16].copy_from_slice(&salt.to_le_bytes());
         nonce[16..].copy_from_slice(&self.counter.to_le_bytes());
         nonce
     }
 }
 
-impl From<Malformed> for Refusal {
+impl From<Malformed> for OpenError {
     fn from(_: Malformed) -> Self {
         Self::Malformed
     }

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use crate::error::JoinRefusal;
 
-use super::{Known, Malformed, Reader, Record, Write};
+use super::{KnownMembers, Malformed, Reader, Record, Writer};
 
 /// A whole message: what is said to whom.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Message {
-    /// [Short life key](crate::id::short_life) of the receiver, or zero when the sender does not
+    /// [Short life key](crate::id::short_instance_key) of the receiver, or zero when the sender does not
     /// know whom it will reach.
     pub(crate) to: u32,
     pub(crate) payload: Payload,
@@ -17,7 +17,7 @@ pub(crate) struct Message {
 
 /// A member as a helper needs it: without having it in its own table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
+pub(crate) struct ProbeTarget {
     pub(crate) key: u64,
     pub(crate) epoch: u64,
     pub(crate) addr: SocketAddr,
@@ -40,7 +40,7 @@ pub(crate) enum Payload {
     /// Ping the target for me.
     PingReq {
         seq: u32,
-        target: Address,
+        target: ProbeTarget,
         updates: Vec<Record>,
     },
     /// The target answered me; echoes the sequence number of the ping-req.
@@ -67,7 +67,7 @@ pub(crate) enum Payload {
     },
     /// You are not: there is a newer life of your name, or it has left, or a newer node has the
     /// address that you advertise.
-    Refused { echo: u64, known: Record },
+    HelloRefused { echo: u64, known: Record },
     /// You are not: your epoch is too far ahead of my clock, which shows this.
     ClockSkew { echo: u64, clock: u64 },
     /// I do not let you in; echoes the counter of the hello.
@@ -77,7 +77,7 @@ pub(crate) enum Payload {
     /// I noted that you leave.
     LeaveAck { seq: u32 },
     /// Hashes of the live members, by the top bits of their keys.
-    SyncDigest { buckets: Box<[u64; BUCKETS]> },
+    SyncDigest { buckets: Box<[u64; DIGEST_BUCKETS]> },
     /// What I have live in a range of keys.
     SyncSummary(SyncPage),
     /// Send me your records of these keys.
@@ -114,7 +114,7 @@ impl Message {
     /// room.
     pub(crate) fn decode(
         body: &[u8],
-        known: &impl Known,
+        known: &impl KnownMembers,
         spare: &mut Vec<Record>,
     ) -> Result<Self, Malformed> {
         let mut reader = Reader::new(body);
@@ -128,7 +128,7 @@ impl Message {
     }
 
     /// Writes everything; the caller has seen to it that it fits a datagram.
-    pub(crate) fn encode(&self, out: &mut impl Write) {
+    pub(crate) fn encode(&self, out: &mut impl Writer) {
         out.put_u8(self.payload.kind());
         out.put_u32(self.to);
         self.payload.encode(out);
@@ -147,7 +147,7 @@ impl Payload {
             Self::Hello { .. } => 7,
             Self::Challenge { .. } => 8,
             Self::Welcome { .. } => 9,
-            Self::Refused { .. } => 10,
+            Self::HelloRefused { .. } => 10,
             Self::Leave { .. } => 11,
             Self::LeaveAck { .. } => 12,
             Self::SyncDigest { .. } => 13,
@@ -179,7 +179,7 @@ impl Payload {
         }
     }
 
-    fn encode(&self, out: &mut impl Write) {
+    fn encode(&self, out: &mut impl Writer) {
         match self {
             Self::Ping { seq, view, updates } | Self::Ack { seq, view, updates } => {
                 out.put_u32(*seq);
@@ -222,7 +222,7 @@ impl Payload {
                 out.put_addr(*seen);
                 me.encode(out);
             }
-            Self::Refused { echo, known } => {
+            Self::HelloRefused { echo, known } => {
                 out.put_varint(*echo);
                 known.encode(out);
             }
@@ -232,7 +232,7 @@ impl Payload {
             }
             Self::JoinRefused { echo, reason } => {
                 out.put_varint(*echo);
-                out.put_u8(reason_code(*reason));
+                out.put_u8(join_refusal_code(*reason));
             }
             Self::Leave { seq, me } => {
                 out.put_u32(*seq);
@@ -271,25 +271,25 @@ impl Payload {
 
     /// Takes out the records of a list whose epoch is higher than `limit`, and says which. False
     /// if the message is about one life and that one's is: then it is no use.
-    pub(crate) fn retain_epochs(&mut self, limit: u64) -> (Beyond, bool) {
-        let mut beyond = Beyond::default();
+    pub(crate) fn remove_future_epochs(&mut self, limit: u64) -> (FutureRecords, bool) {
+        let mut beyond = FutureRecords::default();
         let mut is_sound = true;
         match self {
             Self::Ping { updates, .. } | Self::Ack { updates, .. } | Self::Gossip { updates } => {
-                beyond.take_out(updates, limit);
+                beyond.remove_from(updates, limit);
             }
             Self::PingReq {
                 target, updates, ..
             } => {
                 is_sound = target.epoch <= limit;
-                beyond.take_out(updates, limit);
+                beyond.remove_from(updates, limit);
             }
             Self::SyncRecords { records } | Self::FullPage { records, .. } => {
-                beyond.take_out(records, limit);
+                beyond.remove_from(records, limit);
             }
             Self::Hello { me: record, .. }
             | Self::Welcome { me: record, .. }
-            | Self::Refused { known: record, .. }
+            | Self::HelloRefused { known: record, .. }
             | Self::Leave { me: record, .. } => {
                 is_sound = record.epoch <= limit;
                 if !is_sound {
@@ -326,7 +326,7 @@ impl Payload {
     fn decode(
         kind: u8,
         reader: &mut Reader<'_>,
-        known: &impl Known,
+        known: &impl KnownMembers,
         spare: &mut Vec<Record>,
     ) -> Result<Self, Malformed> {
         Ok(match kind {
@@ -342,7 +342,7 @@ impl Payload {
             },
             3 => Self::PingReq {
                 seq: reader.u32()?,
-                target: Address {
+                target: ProbeTarget {
                     key: reader.u64()?,
                     epoch: reader.varint()?,
                     addr: reader.addr()?,
@@ -378,7 +378,7 @@ impl Payload {
                 seen: reader.addr()?,
                 me: Record::decode(reader, known)?,
             },
-            10 => Self::Refused {
+            10 => Self::HelloRefused {
                 echo: reader.varint()?,
                 known: Record::decode(reader, known)?,
             },
@@ -388,7 +388,7 @@ impl Payload {
             },
             12 => Self::LeaveAck { seq: reader.u32()? },
             13 => {
-                let mut buckets = Box::new([0; BUCKETS]);
+                let mut buckets = Box::new([0; DIGEST_BUCKETS]);
                 for hash in buckets.iter_mut() {
                     *hash = reader.u64()?;
                 }
@@ -431,7 +431,7 @@ impl Payload {
             },
             22 => Self::JoinRefused {
                 echo: reader.varint()?,
-                reason: reason_of(reader.u8()?),
+                reason: join_refusal_from_code(reader.u8()?),
             },
             _ => return Err(Malformed),
         })
@@ -440,19 +440,19 @@ impl Payload {
 
 /// Records whose epoch is too high.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Beyond {
+pub(crate) struct FutureRecords {
     pub(crate) count: u64,
     /// Where the first of them is said to be, and its epoch.
     pub(crate) first: Option<(SocketAddr, u64)>,
 }
 
-impl Beyond {
+impl FutureRecords {
     fn note(&mut self, record: &Record) {
         self.count += 1;
         self.first.get_or_insert((record.addr, record.epoch));
     }
 
-    fn take_out(&mut self, records: &mut Vec<Record>, limit: u64) {
+    fn remove_from(&mut self, records: &mut Vec<Record>, limit: u64) {
         records.retain(|record| {
             let is_beyond = record.epoch > limit;
             if is_beyond {
@@ -463,7 +463,7 @@ impl Beyond {
     }
 }
 
-fn reason_code(reason: JoinRefusal) -> u8 {
+fn join_refusal_code(reason: JoinRefusal) -> u8 {
     match reason {
         JoinRefusal::Unknown => 0,
         JoinRefusal::TableFull => 1,
@@ -473,7 +473,7 @@ fn reason_code(reason: JoinRefusal) -> u8 {
     }
 }
 
-fn reason_of(code: u8) -> JoinRefusal {
+fn join_refusal_from_code(code: u8) -> JoinRefusal {
     match code {
         1 => JoinRefusal::TableFull,
         2 => JoinRefusal::UnusableAddress,
@@ -509,7 +509,7 @@ impl SyncPage {
 /// Records up to the end of the datagram: its size is their bound.
 fn records(
     reader: &mut Reader<'_>,
-    known: &impl Known,
+    known: &impl KnownMembers,
     spare: &mut Vec<Record>,
 ) -> Result<Vec<Record>, Malformed> {
     let mut records = std::mem::take(spare);
@@ -519,11 +519,11 @@ fn records(
     Ok(records)
 }
 
-fn put_records(out: &mut impl Write, records: &[Record]) {
+fn put_records(out: &mut impl Writer, records: &[Record]) {
     records.iter().for_each(|record| record.encode(out));
 }
 
 /// What a [`Payload::ClockSkew`] is on the wire.
 const CLOCK_SKEW: u8 = 21;
 /// In how many parts a digest divides the keys.
-pub(crate) const BUCKETS: usize = 64;
+pub(crate) const DIGEST_BUCKETS: usize = 64;

@@ -20,11 +20,11 @@ mod notice;
 mod record;
 mod retain;
 
-pub(crate) use codec::{Malformed, Reader, Write};
-pub(crate) use envelope::{Envelope, KeySlot, Origin, Refusal};
-pub(crate) use message::{Address, BUCKETS, Message, Payload, SyncPage};
-pub(crate) use notice::{NOTICE_BYTES, Notice};
-pub(crate) use record::{Claim, Known, Record, Suspectors, Vote};
+pub(crate) use codec::{Malformed, Reader, Writer};
+pub(crate) use envelope::{Envelope, KeySlot, OpenError, Origin};
+pub(crate) use message::{DIGEST_BUCKETS, Message, Payload, ProbeTarget, SyncPage};
+pub(crate) use notice::{MismatchNotice, NOTICE_BYTES};
+pub(crate) use record::{Claim, Confirmation, KnownMembers, Record, Suspectors};
 
 #[cfg(test)]
 pub(crate) mod tests;

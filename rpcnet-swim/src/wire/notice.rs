@@ -3,27 +3,27 @@
 //! A notice is in clear and proves nothing, so it changes nothing but what a joining node reports
 //! about a seed. It is no longer than the datagram that it answers, and is never answered itself.
 
-use super::{Reader, Write};
-use crate::refusal::DatagramRefusal;
+use super::{Reader, Writer};
+use crate::cluster_mismatch::ClusterMismatch;
 
 /// Why a datagram was refused, and which one it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Notice {
-    pub(crate) refusal: DatagramRefusal,
+pub(crate) struct MismatchNotice {
+    pub(crate) mismatch: ClusterMismatch,
     /// Key of the sender of the refused datagram.
     pub(crate) from: u64,
     /// Its counter.
     pub(crate) counter: u64,
 }
 
-impl Notice {
+impl MismatchNotice {
     pub(crate) fn encode(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(NOTICE_BYTES);
         out.put_u8(NOTICE);
-        out.put_u8(match self.refusal {
-            DatagramRefusal::OtherCluster => 1,
-            DatagramRefusal::OtherKey => 2,
-            DatagramRefusal::NoKey => 3,
+        out.put_u8(match self.mismatch {
+            ClusterMismatch::ClusterName => 1,
+            ClusterMismatch::ClusterKey => 2,
+            ClusterMismatch::MissingKey => 3,
         });
         out.put_u64(self.from);
         out.put_u64(self.counter);
@@ -37,13 +37,13 @@ impl Notice {
             return None;
         }
         let refusal = match reader.u8().ok()? {
-            1 => DatagramRefusal::OtherCluster,
-            2 => DatagramRefusal::OtherKey,
-            3 => DatagramRefusal::NoKey,
+            1 => ClusterMismatch::ClusterName,
+            2 => ClusterMismatch::ClusterKey,
+            3 => ClusterMismatch::MissingKey,
             _ => return None,
         };
         Some(Self {
-            refusal,
+            mismatch: refusal,
             from: reader.u64().ok()?,
             counter: reader.u64().ok()?,
         })
@@ -62,21 +62,21 @@ mod tests {
     #[test]
     fn a_notice_comes_back_as_it_was() {
         for refusal in [
-            DatagramRefusal::OtherCluster,
-            DatagramRefusal::OtherKey,
-            DatagramRefusal::NoKey,
+            ClusterMismatch::ClusterName,
+            ClusterMismatch::ClusterKey,
+            ClusterMismatch::MissingKey,
         ] {
-            let notice = Notice {
-                refusal,
+            let notice = MismatchNotice {
+                mismatch: refusal,
                 from: 7,
                 counter: u64::MAX,
             };
             let bytes = notice.encode();
-            assert_eq!(Notice::decode(&bytes), Some(notice));
+            assert_eq!(MismatchNotice::decode(&bytes), Some(notice));
             for len in 0..bytes.len() {
-                assert_eq!(Notice::decode(&bytes[..len]), None);
+                assert_eq!(MismatchNotice::decode(&bytes[..len]), None);
             }
         }
-        assert_eq!(Notice::decode(&[NOTICE; NOTICE_BYTES]), None);
+        assert_eq!(MismatchNotice::decode(&[NOTICE; NOTICE_BYTES]), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Malformed, Reader, Write};
+use super::{Malformed, Reader, Writer};
 use crate::id::{is_valid_name, name_key, tags_bytes_max};
 use crate::tags::Tags;
 
@@ -36,7 +36,7 @@ impl Record {
         name_key(&self.name)
     }
 
-    pub(crate) fn encode(&self, out: &mut impl Write) {
+    pub(crate) fn encode(&self, out: &mut impl Writer) {
         let kind = match &self.claim {
             Claim::Alive(_) => ALIVE,
             Claim::Suspect(_) => SUSPECT,
@@ -62,10 +62,13 @@ impl Record {
     }
 
     /// Reads a record. Most tell what is known: then its name and tags are those in `known`.
-    pub(crate) fn decode(reader: &mut Reader<'_>, known: &impl Known) -> Result<Self, Malformed> {
+    pub(crate) fn decode(
+        reader: &mut Reader<'_>,
+        known: &impl KnownMembers,
+    ) -> Result<Self, Malformed> {
         let head = reader.u8()?;
         let name = reader.short_str()?;
-        let known = known.of_name(name);
+        let known = known.by_name(name);
         if known.is_none() && !is_valid_name(name) {
             return Err(Malformed);
         }
@@ -105,28 +108,28 @@ impl Record {
 }
 
 /// What a reader of records has already, to share it.
-pub(crate) trait Known {
+pub(crate) trait KnownMembers {
     /// The member of this name, and the tags that are known of it.
-    fn of_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)>;
+    fn by_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)>;
 }
 
 /// Who suspects a member and how sure each is: a set that only grows, by merging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Suspectors {
-    votes: [Vote; MAX_SUSPECTORS],
+    confirmations: [Confirmation; MAX_SUSPECTORS],
     len: u8,
 }
 
 /// One suspector's evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Vote {
+pub(crate) struct Confirmation {
     /// The suspector's key.
     pub(crate) by: u64,
     /// Its phi in sixteenths.
     pub(crate) phi_q4: u8,
 }
 
-impl Vote {
+impl Confirmation {
     pub(crate) fn new(by: u64, phi: f64) -> Self {
         // A float cast saturates.
         Self {
@@ -141,15 +144,15 @@ impl Vote {
 }
 
 impl Suspectors {
-    pub(crate) fn votes(&self) -> &[Vote] {
-        &self.votes[..self.len.into()]
+    pub(crate) fn confirmations(&self) -> &[Confirmation] {
+        &self.confirmations[..self.len.into()]
     }
 
     /// Takes a vote in: the higher phi of each suspector, and the surest if there are too many.
     /// Says whether anything changed.
-    pub(crate) fn merge(&mut self, vote: Vote) -> bool {
+    pub(crate) fn merge(&mut self, vote: Confirmation) -> bool {
         let len = usize::from(self.len);
-        if let Some(known) = self.votes[..len]
+        if let Some(known) = self.confirmations[..len]
             .iter_mut()
             .find(|known| known.by == vote.by)
         {
@@ -158,12 +161,12 @@ impl Suspectors {
             return grows;
         }
         if len < MAX_SUSPECTORS {
-            self.votes[len] = vote;
+            self.confirmations[len] = vote;
             self.len += 1;
             return true;
         }
         let weakest = self
-            .votes
+            .confirmations
             .iter_mut()
             .min_by_key(|known| (known.phi_q4, known.by));
         let weakest = weakest.expect("the set is full");
@@ -176,19 +179,19 @@ impl Suspectors {
 
     /// Takes a suspector's vote out.
     pub(crate) fn retract(&mut self, by: u64) {
-        if let Some(at) = self.votes().iter().position(|vote| vote.by == by) {
+        if let Some(at) = self.confirmations().iter().position(|vote| vote.by == by) {
             self.len -= 1;
-            self.votes.swap(at, self.len.into());
+            self.confirmations.swap(at, self.len.into());
         }
     }
 
     pub(crate) fn contains(&self, by: u64) -> bool {
-        self.votes().iter().any(|vote| vote.by == by)
+        self.confirmations().iter().any(|vote| vote.by == by)
     }
 
-    fn encode(&self, out: &mut impl Write) {
+    fn encode(&self, out: &mut impl Writer) {
         out.put_u8(self.len);
-        for vote in self.votes() {
+        for vote in self.confirmations() {
             out.put_u64(vote.by);
             out.put_u8(vote.phi_q4);
         }
@@ -201,7 +204,7 @@ impl Suspectors {
         }
         let mut suspectors = Self::default();
         for _ in 0..len {
-            let vote = Vote {
+            let vote = Confirmation {
                 by: reader.u64()?,
                 phi_q4: reader.u8()?,
             };

@@ -14,7 +14,7 @@ impl Payload {
             Self::SyncRecords { records } | Self::FullPage { records, .. } => records.retain(keep),
             Self::Hello { me: record, .. }
             | Self::Welcome { me: record, .. }
-            | Self::Refused { known: record, .. }
+            | Self::HelloRefused { known: record, .. }
             | Self::Leave { me: record, .. } => return keep(record),
             _ => {}
         }

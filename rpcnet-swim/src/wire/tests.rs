@@ -11,16 +11,16 @@ use crate::key::{ClusterKey, KeyRing};
 use crate::tags::Tags;
 
 /// Knows nobody.
-struct Nobody;
+struct EmptyTable;
 
-impl Known for Nobody {
-    fn of_name(&self, _: &str) -> Option<(&Arc<str>, &Tags)> {
+impl KnownMembers for EmptyTable {
+    fn by_name(&self, _: &str) -> Option<(&Arc<str>, &Tags)> {
         None
     }
 }
 
 fn decode(body: &[u8]) -> Result<Message, Malformed> {
-    Message::decode(body, &Nobody, &mut Vec::new())
+    Message::decode(body, &EmptyTable, &mut Vec::new())
 }
 
 fn record(claim: Claim) -> Record {
@@ -38,8 +38,8 @@ fn record(claim: Claim) -> Record {
 
 pub(crate) fn records() -> Vec<Record> {
     let mut suspectors = Suspectors::default();
-    suspectors.merge(Vote::new(7, 3.5));
-    suspectors.merge(Vote::new(8, 99.0));
+    suspectors.merge(Confirmation::new(7, 3.5));
+    suspectors.merge(Confirmation::new(8, 99.0));
     let tags = Tags::from_pairs([("role", "worker"), ("zone", "eu-1")]).unwrap();
     [
         Claim::Alive(tags),
@@ -73,7 +73,7 @@ pub(crate) fn messages() -> Vec<Message> {
         },
         Payload::PingReq {
             seq: 3,
-            target: Address {
+            target: ProbeTarget {
                 key: 4,
                 epoch: 5,
                 addr,
@@ -105,7 +105,7 @@ pub(crate) fn messages() -> Vec<Message> {
             seen: addr,
             me: me.clone(),
         },
-        Payload::Refused {
+        Payload::HelloRefused {
             echo: 9,
             known: me.clone(),
         },
@@ -120,7 +120,7 @@ pub(crate) fn messages() -> Vec<Message> {
         Payload::Leave { seq: 9, me },
         Payload::LeaveAck { seq: 9 },
         Payload::SyncDigest {
-            buckets: Box::new([3; BUCKETS]),
+            buckets: Box::new([3; DIGEST_BUCKETS]),
         },
         Payload::SyncSummary(page),
         Payload::SyncPull {
@@ -267,17 +267,17 @@ fn varints_have_one_form_and_an_end() {
 #[test]
 fn votes_merge_to_the_surest() {
     let mut suspectors = Suspectors::default();
-    assert!(suspectors.merge(Vote { by: 1, phi_q4: 10 }));
-    assert!(!suspectors.merge(Vote { by: 1, phi_q4: 9 }));
-    assert!(suspectors.merge(Vote { by: 1, phi_q4: 11 }));
+    assert!(suspectors.merge(Confirmation { by: 1, phi_q4: 10 }));
+    assert!(!suspectors.merge(Confirmation { by: 1, phi_q4: 9 }));
+    assert!(suspectors.merge(Confirmation { by: 1, phi_q4: 11 }));
     for by in 2..=4 {
-        assert!(suspectors.merge(Vote { by, phi_q4: 20 }));
+        assert!(suspectors.merge(Confirmation { by, phi_q4: 20 }));
     }
-    assert!(!suspectors.merge(Vote { by: 5, phi_q4: 10 }));
-    assert!(suspectors.merge(Vote { by: 5, phi_q4: 30 }));
+    assert!(!suspectors.merge(Confirmation { by: 5, phi_q4: 10 }));
+    assert!(suspectors.merge(Confirmation { by: 5, phi_q4: 30 }));
     assert!(!suspectors.contains(1) && suspectors.contains(5));
     suspectors.retract(3);
-    assert_eq!(suspectors.votes().len(), 3);
+    assert_eq!(suspectors.confirmations().len(), 3);
 }
 
 fn envelope(cluster: &str, keys: &[u8]) -> Envelope {
@@ -288,7 +288,7 @@ fn envelope(cluster: &str, keys: &[u8]) -> Envelope {
 
 fn sealed(envelope: &Envelope, body: &[u8]) -> Vec<u8> {
     let mut datagram = Vec::new();
-    envelope.wrap(ORIGIN, &mut datagram, |out| out.extend_from_slice(body));
+    envelope.seal(ORIGIN, &mut datagram, |out| out.extend_from_slice(body));
     assert!(datagram.len() <= body.len() + envelope.overhead());
     assert_eq!(datagram[0] & 0x40, 0, "not QUIC");
     datagram
@@ -297,22 +297,22 @@ fn sealed(envelope: &Envelope, body: &[u8]) -> Vec<u8> {
 #[test]
 fn an_envelope_opens_for_its_cluster_and_keys_alone() {
     let ours = envelope("c", &[1, 2]);
-    let check = |sender: Envelope, expected: Result<(), Refusal>| {
+    let check = |sender: Envelope, expected: Result<(), OpenError>| {
         let mut datagram = sealed(&sender, b"body");
         let opened = ours
-            .unwrap(&mut datagram)
+            .open(&mut datagram)
             .map(|(origin, body, _)| assert_eq!((origin, body), (ORIGIN, b"body".as_slice())));
         assert_eq!(opened, expected);
     };
     check(envelope("c", &[1]), Ok(()));
     // A key that is not ours to seal with opens all the same: that is how keys rotate.
     check(envelope("c", &[2, 1]), Ok(()));
-    check(envelope("c", &[3]), Err(Refusal::UnknownKey));
-    check(envelope("d", &[1]), Err(Refusal::Cluster));
-    check(envelope("c", &[]), Err(Refusal::Unsealed));
+    check(envelope("c", &[3]), Err(OpenError::UnknownKey));
+    check(envelope("d", &[1]), Err(OpenError::ForeignCluster));
+    check(envelope("c", &[]), Err(OpenError::Unsealed));
     let insecure = envelope("c", &[]);
     let mut datagram = sealed(&ours, b"body");
-    assert_eq!(insecure.unwrap(&mut datagram), Err(Refusal::UnknownKey));
+    assert_eq!(insecure.open(&mut datagram), Err(OpenError::UnknownKey));
 }
 
 #[test]
@@ -340,17 +340,20 @@ fn a_changed_bit_anywhere_is_refused() {
     for bit in 0..datagram.len() * 8 {
         let mut changed = datagram.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
-        assert!(ours.unwrap(&mut changed).is_err(), "bit {bit}");
+        assert!(ours.open(&mut changed).is_err(), "bit {bit}");
     }
     for len in 0..datagram.len() {
         assert!(
-            ours.unwrap(&mut datagram[..len].to_vec()).is_err(),
+            ours.open(&mut datagram[..len].to_vec()).is_err(),
             "{len} bytes"
         );
     }
     let mut other_version = datagram.clone();
     other_version[0] ^= 0x03;
-    assert_eq!(ours.unwrap(&mut other_version), Err(Refusal::Version));
+    assert_eq!(
+        ours.open(&mut other_version),
+        Err(OpenError::UnknownVersion)
+    );
 }
 
 #[test]
@@ -393,7 +396,7 @@ fn largest(payload: Payload, name_bytes: usize) -> Payload {
     let me = record(Claim::Alive(tags_of(tags_bytes_max(&name))));
     let mut suspectors = Suspectors::default();
     for by in 0..MAX_SUSPECTORS as u64 {
-        suspectors.merge(Vote::new(by, 9.0));
+        suspectors.merge(Confirmation::new(by, 9.0));
     }
     let updates = vec![me.clone()];
     match payload {
@@ -401,7 +404,7 @@ fn largest(payload: Payload, name_bytes: usize) -> Payload {
         Payload::Ack { .. } => Payload::Ack { seq, view, updates },
         Payload::PingReq { target, .. } => Payload::PingReq {
             seq,
-            target: Address {
+            target: ProbeTarget {
                 epoch: u64::MAX,
                 addr: me.addr,
                 ..target
@@ -422,7 +425,7 @@ fn largest(payload: Payload, name_bytes: usize) -> Payload {
             seen: me.addr,
             me,
         },
-        Payload::Refused { .. } => Payload::Refused {
+        Payload::HelloRefused { .. } => Payload::HelloRefused {
             echo: view,
             known: me,
         },
@@ -475,9 +478,12 @@ fn tags_without_room_beside_the_name_are_no_record() {
             (record, encoded)
         };
         let (record, good) = encoded(name_bytes, bytes);
-        assert_eq!(Record::decode(&mut Reader::new(&good), &Nobody), Ok(record));
+        assert_eq!(
+            Record::decode(&mut Reader::new(&good), &EmptyTable),
+            Ok(record)
+        );
         let (_, longer) = encoded(name_bytes + 1, bytes);
-        let decoded = Record::decode(&mut Reader::new(&longer), &Nobody);
+        let decoded = Record::decode(&mut Reader::new(&longer), &EmptyTable);
         assert_eq!(decoded, Err(Malformed), "{name_bytes}");
     }
 }
@@ -499,7 +505,7 @@ fn the_largest_of_every_message_fits_the_smallest_datagram() {
             payload,
         };
         let mut datagram = Vec::new();
-        envelope.wrap(origin, &mut datagram, |out| message.encode(out));
+        envelope.seal(origin, &mut datagram, |out| message.encode(out));
         let len = datagram.len();
         assert!(len <= DATAGRAM_BYTES_MIN, "{len}: {message:?}");
     }

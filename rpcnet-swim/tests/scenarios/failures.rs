@@ -43,7 +43,7 @@ fn refutation_beats_older_suspicion() {
     cluster.run_until(secs(5), suspected).expect("suspected");
     cluster.resume(3);
     converge(&mut cluster, secs(5));
-    assert!(cluster.engine(3).unwrap().me().incarnation > 0);
+    assert!(cluster.engine(3).unwrap().local_member().incarnation > 0);
     assert!(cluster.engine(3).unwrap().stats().refutations > 0);
     assert_eq!(count(&cluster, &all(&cluster), is_failure), 0);
     let recovered = |event: &Event| matches!(event, Event::NodeRecovered(m) if &*m.id.name == "n3");
@@ -121,7 +121,7 @@ fn a_flapping_member_is_damped() {
     for _ in 0..15 {
         cluster.network().isolate([6], 1);
         cluster.run_for(secs(20));
-        cluster.network().unite();
+        cluster.network().heal_partitions();
         cluster.run_for(secs(20));
     }
     let times = count(&cluster, &observer, failed("n6"));
@@ -139,7 +139,7 @@ fn a_flapping_member_is_damped() {
 fn a_far_cluster_finds_a_crash() {
     for delay in [15, 50, 150] {
         let config = ClusterConfig::wan();
-        let mut cluster = Cluster::of(14, 9, config);
+        let mut cluster = Cluster::bootstrap(14, 9, config);
         cluster.network().default = Link::lan().with_delay(millis(delay));
         converge(&mut cluster, secs(30));
         cluster.run_for(secs(20));
@@ -169,7 +169,7 @@ fn most_crash_at_once() {
 #[test]
 fn a_quiet_cluster_costs_little() {
     for (nodes, bound) in [(10, 400), (32, 400), (128, 400)] {
-        let mut cluster = Cluster::of(16, nodes, lan());
+        let mut cluster = Cluster::bootstrap(16, nodes, lan());
         cluster.check_every(20);
         converge(&mut cluster, secs(20));
         // Until the news of the joins are through.
@@ -197,7 +197,7 @@ fn a_round_without_a_witness_accuses_nobody() {
     cluster.network().cut(0, 1);
     cluster.network().cut(0, 2);
     cluster.run_for(secs(3));
-    let voids = cluster.engine(0).unwrap().stats().void_rounds;
+    let voids = cluster.engine(0).unwrap().stats().inconclusive_rounds;
     assert!(voids > 0, "it did probe in vain");
     let suspects = |event: &Event| matches!(event, Event::NodeSuspect { .. });
     assert_eq!(count(&cluster, &[0], suspects), 0);

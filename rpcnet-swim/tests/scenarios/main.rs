@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rpcnet_swim::sim::{Cluster, Link, Transition};
 use rpcnet_swim::{
-    ClusterConfig, ClusterKey, Event, HealthState, MemberState, PartitionStatus, Policy, Refusal,
-    Tags,
+    ClusterConfig, ClusterKey, DenyReason, Event, HealthState, MemberState, PartitionStatus,
+    SplitBrainPolicy, Tags,
 };
 
 fn lan() -> ClusterConfig {
@@ -27,7 +27,7 @@ const fn millis(millis: u64) -> Duration {
 
 /// A cluster in which all know all.
 fn settled(seed: u64, nodes: usize) -> Cluster {
-    let mut cluster = Cluster::of(seed, nodes, lan());
+    let mut cluster = Cluster::bootstrap(seed, nodes, lan());
     converge(&mut cluster, secs(10));
     cluster.run_for(secs(5));
     assert!(cluster.is_converged());
@@ -41,7 +41,7 @@ fn converge(cluster: &mut Cluster, limit: Duration) -> Duration {
 }
 
 fn state(cluster: &Cluster, observer: usize, node: usize) -> Option<MemberState> {
-    cluster.sight(observer, node).map(|member| member.state)
+    cluster.view_of(observer, node).map(|member| member.state)
 }
 
 /// How often any of `nodes` told of something like this.

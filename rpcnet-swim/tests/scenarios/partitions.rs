@@ -87,17 +87,20 @@ fn one_that_is_cut_off_knows_within_four_seconds_and_when_it_is_over() {
 }
 
 /// Which nodes may serve, of those that run.
-fn serving(cluster: &Cluster, policy: &Policy) -> Vec<usize> {
+fn serving(cluster: &Cluster, policy: &SplitBrainPolicy) -> Vec<usize> {
     let serves = |node: &usize| {
         let engine = cluster.engine(*node);
-        engine.is_some_and(|engine| engine.may_serve(policy, cluster.now()).is_serve())
+        engine.is_some_and(|engine| engine.may_serve(policy, cluster.now()).is_allowed())
     };
     (0..cluster.len()).filter(serves).collect()
 }
 
 #[test]
 fn one_side_of_a_split_serves_and_all_after_it() {
-    let policies = [Policy::keep_majority(), Policy::keep_oldest()];
+    let policies = [
+        SplitBrainPolicy::keep_majority(),
+        SplitBrainPolicy::keep_oldest(),
+    ];
     for (side, serves) in [
         (vec![0, 1, 2, 3, 4], vec![0, 1, 2, 3, 4]),
         (vec![0, 1, 2, 3], vec![4, 5, 6, 7, 8, 9]),
@@ -132,8 +135,8 @@ fn who_is_expected_is_bounded_in_time() {
     let mut cluster = settled(3, 6);
     let expected = |cluster: &Cluster| {
         let view = cluster.engine(0).unwrap().view(cluster.now());
-        let reached = view.voters.iter().filter(|voter| voter.is_reachable);
-        (reached.count(), view.voters.len())
+        let reached = view.members.iter().filter(|voter| voter.is_reachable);
+        (reached.count(), view.members.len())
     };
     assert_eq!(expected(&cluster), (6, 6));
     cluster.leave(5);
@@ -142,7 +145,7 @@ fn who_is_expected_is_bounded_in_time() {
     cluster.crash(4);
     cluster.run_for(secs(30));
     assert_eq!(expected(&cluster), (4, 5), "it may be a split");
-    let waits = Policy::keep_majority().with_stable_after(secs(40));
+    let waits = SplitBrainPolicy::keep_majority().with_stable_after(secs(40));
     assert_eq!(serving(&cluster, &waits), []);
     cluster.run_for(secs(20));
     assert_eq!(serving(&cluster, &waits), [0, 1, 2, 3]);
@@ -153,8 +156,8 @@ fn who_is_expected_is_bounded_in_time() {
     let lone = cluster.add("lone", lan(), nowhere);
     cluster.run_for(secs(10));
     let verdict = cluster.engine(lone).unwrap();
-    let verdict = verdict.may_serve(&Policy::keep_majority(), cluster.now());
-    assert_eq!(verdict.reason(), Some(&Refusal::NotJoined));
+    let verdict = verdict.may_serve(&SplitBrainPolicy::keep_majority(), cluster.now());
+    assert_eq!(verdict.reason(), Some(&DenyReason::NotJoined));
 }
 
 #[test]
@@ -226,7 +229,7 @@ fn a_second_partition_heals_as_fast_as_the_first() {
         cluster.run_for(secs(60));
         cluster.network().isolate(0..16, 1);
         cluster.run_for(secs(60));
-        cluster.network().unite();
+        cluster.network().heal_partitions();
         let took = cluster.run_until(secs(60), Cluster::is_converged);
         println!("whole again after {took:?}");
         // Contact is enough: nobody waits for the views to come to rest first. Then each node has to

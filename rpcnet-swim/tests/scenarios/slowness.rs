@@ -4,7 +4,7 @@ use super::*;
 
 /// What `observer` says of the health of the node at `node`.
 fn health(cluster: &Cluster, observer: usize, node: usize) -> Option<HealthState> {
-    let id = cluster.sight(observer, node)?.id;
+    let id = cluster.view_of(observer, node)?.id;
     let health = cluster.engine(observer)?.health(&id, cluster.now())?;
     Some(health.state)
 }
@@ -15,7 +15,7 @@ fn set_slow(cluster: &mut Cluster, node: usize, slow: bool) {
         let link = match slow {
             true => Link {
                 reorder: 1.0,
-                held_back_max: millis(150),
+                reorder_delay_max: millis(150),
                 ..Link::lan().with_delay(millis(200))
             },
             false => Link::lan(),
@@ -43,11 +43,11 @@ fn a_slow_member_is_told_from_a_failed_one() {
         );
         cluster.run_for(secs(60));
         // By its own word too, so those who have not asked it for long know.
-        assert!(cluster.engine(slow).unwrap().me().slow);
-        let id = cluster.sight(0, slow).unwrap().id;
+        assert!(cluster.engine(slow).unwrap().local_member().slow);
+        let id = cluster.view_of(0, slow).unwrap().id;
         let said = others.iter().filter_map(|n| {
             let health = cluster.engine(*n).unwrap().health(&id, cluster.now())?;
-            Some((health.round_trip?, health.age?))
+            Some((health.round_trip?, health.measured_ago?))
         });
         let trips: Vec<_> = said.filter(|(_, age)| *age < secs(30)).collect();
         assert!(!trips.is_empty());
@@ -174,7 +174,7 @@ fn who_hears_a_slow_one_alone_does_not_call_itself_slow() {
     cluster.network().cut(0, 2);
     cluster.network().cut(2, 0);
     cluster.run_for(secs(120));
-    let calls_itself_slow = |n| cluster.engine(n).unwrap().me().slow;
+    let calls_itself_slow = |n| cluster.engine(n).unwrap().local_member().slow;
     assert_eq!([0, 1, 2].map(calls_itself_slow), [false, true, false]);
 }
 

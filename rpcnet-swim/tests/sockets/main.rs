@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rpcnet_swim::{
     ClusterConfig, ClusterKey, ClusterMembership, DatagramSocket, Event, EventStream, JoinError,
-    Joined, MemberState, PartitionStatus, SeedFailure, StartError,
+    JoinOutcome, MemberState, PartitionStatus, SeedFailure, StartError,
 };
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -169,7 +169,7 @@ async fn a_node_that_leaves_is_left_and_not_failed() {
         Some(Event::Left { acknowledged: 3.. })
     ));
     assert_eq!(own.recv().await, None, "nothing comes after it");
-    assert_eq!(leaver.join([""; 0]).await, Err(JoinError::Gone));
+    assert_eq!(leaver.join([""; 0]).await, Err(JoinError::Stopped));
     event(
         &mut events,
         |e| matches!(e, Event::NodeLeft(m) if &*m.id.name == "n3"),
@@ -203,7 +203,11 @@ async fn tags_change_and_spread_and_have_a_limit() {
     let too_many = (0..5).map(|n| (n.to_string(), value.clone()));
     let error = nodes[0].update_tags(too_many).unwrap_err();
     assert!(error.to_string().contains("at most 1024"), "{error}");
-    assert_eq!(nodes[0].me().tags.get("zone"), Some("eu-1"), "as it was");
+    assert_eq!(
+        nodes[0].local_member().tags.get("zone"),
+        Some("eu-1"),
+        "as it was"
+    );
     nodes[0].remove_tag("zone");
     until("all know", || {
         nodes
@@ -313,7 +317,7 @@ async fn seeds_that_do_not_answer_are_named_and_tried_again() {
         live(&seed).len() == 2 && live(&node).len() == 2
     })
     .await;
-    assert_eq!(node.join([""; 0]).await, Ok(Joined::Whole));
+    assert_eq!(node.join([""; 0]).await, Ok(JoinOutcome::Complete));
 }
 
 #[tokio::test]
@@ -493,7 +497,7 @@ fn a_runtime_that_ends_takes_nobody_along_who_waits() {
     let all_end = async {
         assert_eq!(events.recv().await, None);
         assert_eq!(node.leave().await, Ok(0), "there was nobody to tell");
-        assert_eq!(node.join(["127.0.0.1:9"]).await, Err(JoinError::Gone));
+        assert_eq!(node.join(["127.0.0.1:9"]).await, Err(JoinError::Stopped));
     };
     here.block_on(async { timeout(PATIENCE, all_end).await })
         .expect("nothing waits for ever");

@@ -5,27 +5,27 @@ use std::num::NonZeroUsize;
 use futures::FutureExt;
 
 use super::*;
-use crate::stream::{Patience, Stalled};
+use crate::stream::{StallTimer, Stalled};
 
 const KIB: usize = 1024;
 
-fn accounts(total: usize, connection: usize) -> Accounts {
+fn accounts(total: usize, connection: usize) -> PeerAccounts {
     let config = TransportConfig::lan()
         .with_message_bytes_max(64 * KIB)
         .with_buffered_bytes_max(total)
         .with_connection_buffered_bytes_max(connection)
         .with_connections_max(NonZeroUsize::new(64).unwrap());
-    Accounts::new(&config)
+    PeerAccounts::new(&config)
 }
 
-fn connection(accounts: &Accounts, name: &str) -> Arc<ConnectionAccount> {
-    ConnectionAccount::new(accounts.of(name.into()), None)
+fn connection(accounts: &PeerAccounts, name: &str) -> Arc<ConnectionAccount> {
+    ConnectionAccount::new(accounts.account(name.into()), None)
 }
 
 /// A connection whose windows do not matter.
 struct Fixed;
 
-impl PeerConnection for Fixed {
+impl WindowedConnection for Fixed {
     fn set_receive_window(&self, _bytes: u64) {}
     fn set_send_window(&self, _bytes: u64) {}
     fn bytes_sent(&self) -> u64 {
@@ -34,7 +34,7 @@ impl PeerConnection for Fixed {
 }
 
 /// Takes messages of 32 KiB for as long as there is room.
-fn fill(connection: &Arc<ConnectionAccount>) -> Vec<Reservation> {
+fn fill(connection: &Arc<ConnectionAccount>) -> Vec<BufferReservation> {
     std::iter::from_fn(|| connection.try_reserve(32 * KIB).ok()).collect()
 }
 
@@ -51,8 +51,8 @@ fn a_connection_a_peer_and_all_peers_hold_no_more_than_they_may() {
     let other = fill(&connection(&accounts, "other"));
     assert_eq!(other.len(), 4, "another peer does not notice");
     drop(held);
-    assert_eq!(accounts.of("greedy".into()).bytes(), 0);
-    assert_eq!(accounts.0.held.lock().bytes, 128 * KIB);
+    assert_eq!(accounts.account("greedy".into()).bytes(), 0);
+    assert_eq!(accounts.0.total.lock().bytes, 128 * KIB);
 }
 
 #[test]
@@ -66,20 +66,20 @@ fn one_message_of_the_largest_size_fits_whatever_the_limits_say() {
     assert!(connection.try_reserve(32 * KIB).is_ok());
 }
 
-fn poll(room: &mut Room, bytes: usize) -> Option<()> {
-    std::future::poll_fn(|cx| room.poll(bytes, cx)).now_or_never()
+fn poll(room: &mut StreamBudget, bytes: usize) -> Option<()> {
+    std::future::poll_fn(|cx| room.poll_reserve(bytes, cx)).now_or_never()
 }
 
 #[tokio::test]
 async fn a_reader_waits_for_room_and_gets_it_when_some_is_given_back() {
     let accounts = accounts(1024 * KIB, 64 * KIB);
     let account = connection(&accounts, "a");
-    let [mut first, mut second] = [0, 1].map(|_| Room::of(Arc::clone(&account)));
+    let [mut first, mut second] = [0, 1].map(|_| StreamBudget::charged_to(Arc::clone(&account)));
     assert_eq!(poll(&mut first, 64 * KIB), Some(()));
     assert_eq!(poll(&mut second, 64 * KIB), None);
-    assert!(second.is_awaited());
+    assert!(second.is_waiting());
     // A message that was taken out leaves its connection, and its peer when the next one is asked for.
-    first.note_taken();
+    first.on_message_taken();
     assert_eq!(poll(&mut second, 64 * KIB), Some(()));
     assert_eq!(accounts.bytes(), 128 * KIB);
     first.begin_next();
@@ -88,21 +88,21 @@ async fn a_reader_waits_for_room_and_gets_it_when_some_is_given_back() {
     assert_eq!(poll(&mut first, 64 * KIB), None);
     drop((first, second));
     assert_eq!(accounts.bytes(), 0);
-    assert_eq!(accounts.0.waiting.load(Relaxed), 0);
+    assert_eq!(accounts.0.waiter_count.load(Relaxed), 0);
 }
 
 #[tokio::test]
 async fn messages_get_room_in_their_order_so_that_a_large_one_is_not_passed() {
     let accounts = accounts(64 * KIB, 64 * KIB);
     let account = connection(&accounts, "a");
-    let mut rooms = [0; 4].map(|_| Room::of(Arc::clone(&account)));
+    let mut rooms = [0; 4].map(|_| StreamBudget::charged_to(Arc::clone(&account)));
     let [holder, large, small, fits] = &mut rooms;
     assert_eq!(poll(holder, 40 * KIB), Some(()));
     assert_eq!(poll(large, 60 * KIB), None);
     assert_eq!(poll(fits, 20 * KIB), None, "there is room, and a line");
     fits.release();
     assert_eq!(poll(small, 30 * KIB), None);
-    let mut other = Room::of(connection(&accounts, "b"));
+    let mut other = StreamBudget::charged_to(connection(&accounts, "b"));
     assert_eq!(poll(&mut other, 60 * KIB), None);
     holder.release();
     assert_eq!(poll(small, 30 * KIB), None, "behind the large one");
@@ -117,10 +117,10 @@ async fn messages_get_room_in_their_order_so_that_a_large_one_is_not_passed() {
 #[test]
 fn a_peer_has_half_of_the_connections_and_another_one_gets_in() {
     let accounts = accounts(1024 * KIB, 64 * KIB);
-    let greedy = accounts.of("greedy".into());
+    let greedy = accounts.account("greedy".into());
     let held: Vec<_> = std::iter::from_fn(|| greedy.connect(Fixed)).collect();
     assert_eq!(held.len(), 32);
-    let other = accounts.of("other".into()).connect(Fixed);
+    let other = accounts.account("other".into()).connect(Fixed);
     assert!(other.is_some());
     drop(held);
     assert!(greedy.connect(Fixed).is_some());
@@ -129,17 +129,17 @@ fn a_peer_has_half_of_the_connections_and_another_one_gets_in() {
 #[test]
 fn calls_that_outlive_their_connection_stay_on_the_account_of_their_peer() {
     let config = TransportConfig::lan().with_calls_max(NonZeroUsize::new(100).unwrap());
-    let accounts = Accounts::new(&config);
+    let accounts = PeerAccounts::new(&config);
     let endpoint = Gauge::default();
-    let peer = accounts.of("a".into());
-    let mut running: Vec<_> = (0..50).map(|_| peer.enter(&endpoint).0).collect();
-    assert!(peer.is_full(51, false));
+    let peer = accounts.account("a".into());
+    let mut running: Vec<_> = (0..50).map(|_| peer.begin_call(&endpoint).0).collect();
+    assert!(peer.exceeds_call_limit(51, false));
     drop(peer);
     // It comes again over another connection.
-    let peer = accounts.of("a".into());
-    assert!(peer.is_full(51, false));
+    let peer = accounts.account("a".into());
+    assert!(peer.exceeds_call_limit(51, false));
     running.clear();
-    assert!(!peer.is_full(1, false));
+    assert!(!peer.exceeds_call_limit(1, false));
     assert_eq!(endpoint.count(), 0);
 }
 
@@ -147,18 +147,18 @@ fn calls_that_outlive_their_connection_stay_on_the_account_of_their_peer() {
 fn accounts_of_peers_that_are_gone_take_no_memory() {
     let accounts = accounts(1024 * KIB, 64 * KIB);
     for number in 0..100 {
-        drop(accounts.of(number.to_string().into()));
+        drop(accounts.account(number.to_string().into()));
     }
-    let kept = accounts.of("kept".into());
+    let kept = accounts.account("kept".into());
     assert_eq!(accounts.0.by_peer.lock().len(), 1);
-    assert!(Arc::ptr_eq(&kept, &accounts.of("kept".into())));
+    assert!(Arc::ptr_eq(&kept, &accounts.account("kept".into())));
 }
 
 #[test]
 fn replies_beyond_the_share_have_as_much_again_and_take_no_room_from_others() {
     let accounts = accounts(1024 * KIB, 64 * KIB);
-    let greedy = accounts.of("greedy".into());
-    let fill = || std::iter::from_fn(|| greedy.hold_reply(32 * KIB));
+    let greedy = accounts.account("greedy".into());
+    let fill = || std::iter::from_fn(|| greedy.reserve_reply(32 * KIB));
     let mut held: Vec<_> = fill().take(16).collect();
     assert_eq!((held.len(), greedy.bytes()), (16, 512 * KIB));
     assert!(!greedy.is_overdrawn());
@@ -166,8 +166,8 @@ fn replies_beyond_the_share_have_as_much_again_and_take_no_room_from_others() {
     assert_eq!(held.len(), 32);
     assert!(greedy.is_overdrawn());
     assert_eq!(accounts.bytes(), 1024 * KIB);
-    let other = accounts.of("other".into());
-    let others: Vec<_> = std::iter::from_fn(|| other.hold_reply(32 * KIB)).collect();
+    let other = accounts.account("other".into());
+    let others: Vec<_> = std::iter::from_fn(|| other.reserve_reply(32 * KIB)).collect();
     assert!(others.len() >= 8, "{}", others.len());
     drop((held, others));
     assert!(!greedy.is_overdrawn());
@@ -178,20 +178,22 @@ fn replies_beyond_the_share_have_as_much_again_and_take_no_room_from_others() {
 async fn calls_wait_until_their_peer_has_taken_what_is_beyond_its_share() {
     let config = TransportConfig::lan();
     let accounts = accounts(128 * KIB, 64 * KIB);
-    let peer = accounts.of("a".into());
-    let patience = Patience::new(&config, Arc::default());
-    let mut held: Vec<_> = (0..4).map(|_| peer.hold_reply(20 * KIB).unwrap()).collect();
+    let peer = accounts.account("a".into());
+    let patience = StallTimer::new(&config, Arc::default());
+    let mut held: Vec<_> = (0..4)
+        .map(|_| peer.reserve_reply(20 * KIB).unwrap())
+        .collect();
     assert!(peer.is_overdrawn());
-    let [mut first, mut second] = [0, 1].map(|_| Box::pin(peer.settled(&patience)));
+    let [mut first, mut second] = [0, 1].map(|_| Box::pin(peer.wait_overdraft_cleared(&patience)));
     assert_eq!((&mut first).now_or_never(), None);
     assert_eq!((&mut second).now_or_never(), None);
     held.remove(0);
     assert_eq!(first.await, Ok(()));
     assert_eq!(second.await, Ok(()));
-    held.push(peer.hold_reply(20 * KIB).unwrap());
+    held.push(peer.reserve_reply(20 * KIB).unwrap());
     let began = tokio::time::Instant::now();
     assert_eq!(
-        peer.settled(&patience).await,
+        peer.wait_overdraft_cleared(&patience).await,
         Err(Stalled),
         "nothing is taken"
     );

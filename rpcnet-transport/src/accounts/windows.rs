@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::TransportConfig;
 
 /// A connection of a peer: its windows can be set, in bytes.
-pub(crate) trait PeerConnection: Send + Sync {
+pub(crate) trait WindowedConnection: Send + Sync {
     fn set_receive_window(&self, bytes: u64);
     fn set_send_window(&self, bytes: u64);
     /// Bytes of all datagrams that were sent, those of lanes and acknowledgements included. Never
@@ -21,7 +21,7 @@ pub(crate) trait PeerConnection: Send + Sync {
     fn bytes_sent(&self) -> u64;
 }
 
-impl PeerConnection for quinn::Connection {
+impl WindowedConnection for quinn::Connection {
     fn set_receive_window(&self, bytes: u64) {
         let bytes = quinn::VarInt::from_u64(bytes).unwrap_or(quinn::VarInt::MAX);
         Self::set_receive_window(self, bytes);
@@ -38,7 +38,7 @@ impl PeerConnection for quinn::Connection {
 
 /// What windows are made of, from the config.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct WindowRules {
+pub(super) struct WindowConfig {
     /// For the connections of one peer, in each direction.
     budget: u64,
     /// Receive window that a connection has in any case, from its beginning.
@@ -51,7 +51,7 @@ pub(super) struct WindowRules {
     base_max: u64,
 }
 
-impl WindowRules {
+impl WindowConfig {
     pub(super) fn new(config: &TransportConfig, budget: usize) -> Self {
         let stream = u64::from(config.stream_window_bytes.get());
         let receive_max = u64::from(config.connection_window_bytes.get());
@@ -69,7 +69,7 @@ impl WindowRules {
     /// Receive window of a connection before it makes calls with streams of their own, the last of
     /// so many.
     fn base(&self, connections: u64) -> u64 {
-        let share = self.budget / BASES / connections;
+        let share = self.budget / BASE_BUDGET_DIVISOR / connections;
         self.base_max.min(share).max(self.floor)
     }
 
@@ -93,62 +93,62 @@ impl WindowRules {
 }
 
 /// The windows of a peer's connections.
-pub(super) struct Windows {
-    rules: WindowRules,
-    connections: HashMap<u64, Entry>,
+pub(super) struct ConnectionWindows {
+    rules: WindowConfig,
+    connections: HashMap<u64, WindowEntry>,
     next: u64,
     /// Sum of the receive windows.
-    receive: u64,
+    receive_total: u64,
     /// Connections that want a larger receive window, the oldest wish first. Some may be gone.
-    wanting: VecDeque<u64>,
+    grow_queue: VecDeque<u64>,
     /// Connections that the budget of send windows is shared among: a power of two, so that they
     /// are seldom set.
-    sharing: u64,
+    send_divisor: u64,
     /// By connections that are gone.
     bytes_sent_before: u64,
 }
 
-struct Entry {
-    connection: Box<dyn PeerConnection>,
-    receive: u64,
+struct WindowEntry {
+    connection: Box<dyn WindowedConnection>,
+    receive_window: u64,
     base: u64,
-    wanted: u64,
-    is_wanting: bool,
+    wanted_window: u64,
+    is_queued: bool,
 }
 
-impl Windows {
-    pub(super) fn new(rules: WindowRules) -> Self {
+impl ConnectionWindows {
+    pub(super) fn new(rules: WindowConfig) -> Self {
         Self {
             rules,
             connections: HashMap::new(),
             next: 0,
-            receive: 0,
-            wanting: VecDeque::new(),
-            sharing: 1,
+            receive_total: 0,
+            grow_queue: VecDeque::new(),
+            send_divisor: 1,
             bytes_sent_before: 0,
         }
     }
 
     /// A new connection, which has the floor. Returns its number.
-    pub(super) fn add(&mut self, connection: Box<dyn PeerConnection>) -> u64 {
+    pub(super) fn add(&mut self, connection: Box<dyn WindowedConnection>) -> u64 {
         let number = self.next;
         self.next += 1;
         let rules = self.rules;
         let count = self.connections.len() as u64 + 1;
-        connection.set_send_window(rules.send_window(self.sharing));
-        let entry = Entry {
+        connection.set_send_window(rules.send_window(self.send_divisor));
+        let entry = WindowEntry {
             connection,
-            receive: rules.floor,
+            receive_window: rules.floor,
             base: rules.base(count),
-            wanted: rules.base(count),
-            is_wanting: false,
+            wanted_window: rules.base(count),
+            is_queued: false,
         };
-        self.receive += rules.floor;
+        self.receive_total += rules.floor;
         self.connections.insert(number, entry);
         self.grow(number);
         let sharing = count.next_power_of_two();
-        if sharing > self.sharing {
-            self.share_among(sharing);
+        if sharing > self.send_divisor {
+            self.set_send_divisor(sharing);
         }
         number
     }
@@ -158,24 +158,24 @@ impl Windows {
         let Some(entry) = self.connections.remove(&number) else {
             return;
         };
-        self.receive -= entry.receive;
+        self.receive_total -= entry.receive_window;
         self.bytes_sent_before += entry.connection.bytes_sent();
-        while self.receive < self.rules.budget
-            && let Some(number) = self.wanting.pop_front()
+        while self.receive_total < self.rules.budget
+            && let Some(number) = self.grow_queue.pop_front()
         {
             if let Some(entry) = self.connections.get_mut(&number) {
-                entry.is_wanting = false;
+                entry.is_queued = false;
                 self.grow(number);
             }
         }
         // Later than they shrank, so that connections that come and go do not set the windows of
         // all each time.
-        let mut sharing = self.sharing;
+        let mut sharing = self.send_divisor;
         while sharing > 1 && self.connections.len() as u64 <= sharing / 4 {
             sharing /= 2;
         }
-        if sharing < self.sharing {
-            self.share_among(sharing);
+        if sharing < self.send_divisor {
+            self.set_send_divisor(sharing);
         }
     }
 
@@ -185,8 +185,8 @@ impl Windows {
             return;
         };
         let wanted = self.rules.wanted(entry.base, calls);
-        if wanted > entry.wanted {
-            entry.wanted = wanted;
+        if wanted > entry.wanted_window {
+            entry.wanted_window = wanted;
             self.grow(number);
         }
     }
@@ -200,28 +200,30 @@ impl Windows {
 
     /// Gives a connection of what it wants what is left of the budget.
     fn grow(&mut self, number: u64) {
-        let left = self.rules.budget.saturating_sub(self.receive);
+        let left = self.rules.budget.saturating_sub(self.receive_total);
         let Some(entry) = self.connections.get_mut(&number) else {
             return;
         };
-        let more = (entry.wanted - entry.receive).min(left);
+        let more = (entry.wanted_window - entry.receive_window).min(left);
         if more > 0 {
-            entry.receive += more;
-            self.receive += more;
-            entry.connection.set_receive_window(entry.receive);
+            entry.receive_window += more;
+            self.receive_total += more;
+            entry.connection.set_receive_window(entry.receive_window);
         }
-        if entry.receive < entry.wanted && !std::mem::replace(&mut entry.is_wanting, true) {
-            self.wanting.push_back(number);
+        if entry.receive_window < entry.wanted_window
+            && !std::mem::replace(&mut entry.is_queued, true)
+        {
+            self.grow_queue.push_back(number);
             // Those that are gone are not kept.
-            if self.wanting.len() > 2 * self.connections.len() {
-                self.wanting.retain(|n| self.connections.contains_key(n));
+            if self.grow_queue.len() > 2 * self.connections.len() {
+                self.grow_queue.retain(|n| self.connections.contains_key(n));
             }
         }
     }
 
-    fn share_among(&mut self, sharing: u64) {
-        let before = self.rules.send_window(self.sharing);
-        self.sharing = sharing;
+    fn set_send_divisor(&mut self, sharing: u64) {
+        let before = self.rules.send_window(self.send_divisor);
+        self.send_divisor = sharing;
         let bytes = self.rules.send_window(sharing);
         if bytes != before {
             for entry in self.connections.values() {
@@ -235,7 +237,7 @@ impl Windows {
 pub(crate) const WINDOW_FLOOR: u32 = 128 * 1024;
 
 /// The part of the budget that is for the bases of connections, one of so many.
-const BASES: u64 = 8;
+const BASE_BUDGET_DIVISOR: u64 = 8;
 
 /// Least budget, whatever the config says.
 const BUDGET_MIN: u64 = 2 * 1024 * 1024;
@@ -252,7 +254,7 @@ mod tests {
     #[derive(Clone)]
     struct Fake(Arc<Mutex<(u64, u64)>>);
 
-    impl PeerConnection for Fake {
+    impl WindowedConnection for Fake {
         fn set_receive_window(&self, bytes: u64) {
             let (receive, _) = &mut *self.0.lock().unwrap();
             assert!(bytes > *receive, "it never shrinks");
@@ -269,16 +271,16 @@ mod tests {
     }
 
     struct Peer {
-        windows: Windows,
+        windows: ConnectionWindows,
         connections: Vec<(u64, Fake)>,
     }
 
     impl Peer {
         fn new() -> Self {
             let config = TransportConfig::lan();
-            let rules = WindowRules::new(&config, config.buffered_bytes_max);
+            let rules = WindowConfig::new(&config, config.buffered_bytes_max);
             Self {
-                windows: Windows::new(rules),
+                windows: ConnectionWindows::new(rules),
                 connections: Vec::new(),
             }
         }
@@ -356,7 +358,7 @@ mod tests {
         assert_eq!(peer.sums(), (128 * MIB, 128 * MIB));
         peer.disconnect_first();
         peer.disconnect_first();
-        assert_eq!(peer.windows.receive, 0);
+        assert_eq!(peer.windows.receive_total, 0);
         assert_eq!(peer.connect(128), 64 * MIB);
     }
 
@@ -381,7 +383,7 @@ mod tests {
             peer.disconnect_first();
             peer.connect(0);
         }
-        assert_eq!(peer.windows.sharing, 64);
+        assert_eq!(peer.windows.send_divisor, 64);
         assert_eq!(peer.sums().1, before);
     }
 }

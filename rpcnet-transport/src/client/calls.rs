@@ -4,8 +4,8 @@ use bytes::Bytes;
 use futures::TryFutureExt;
 use tokio::time::Instant;
 
-use super::{CallOptions, RpcClient, Upload, answer};
-use crate::{Code, Decode, Encode, Processed, Receiver, RpcError, Sender, wire::Flags};
+use super::{CallOptions, RpcClient, Upload, reply};
+use crate::{Code, Decode, Encode, Processed, Receiver, RpcError, Sender, wire::RequestFlags};
 
 /// The kinds of calls.
 impl RpcClient {
@@ -35,12 +35,12 @@ impl RpcClient {
         options: CallOptions,
     ) -> impl Future<Output = Result<Bytes, RpcError>> {
         // No future of its own: each costs a call time and space.
-        let call = self.call_shared(method, body.into(), options);
-        call.map_ok(answer::detached)
+        let call = self.call_bytes(method, body.into(), options);
+        call.map_ok(reply::detached)
     }
 
     /// Like [`call_with`](Self::call_with); the reply may share the memory of the packets that it came in.
-    async fn call_shared(
+    async fn call_bytes(
         &self,
         method: &str,
         body: Bytes,
@@ -48,19 +48,20 @@ impl RpcClient {
     ) -> Result<Bytes, RpcError> {
         if let Some(early) = &self.0.early {
             let call = Box::pin(self.call_early(early, method, body, options));
-            return call.await.map_err(|e| self.of_peer(e));
+            return call.await.map_err(|e| self.with_peer_context(e));
         }
         let now = Instant::now();
-        let deadline = options.settle(now, Some(self.0.call_timeout));
-        let outcome = if let Some(refusal) = self.refusal(now, deadline) {
+        let deadline = options.resolve(now, Some(self.0.call_timeout));
+        let outcome = if let Some(refusal) = self.fail_fast(now, deadline) {
             Err(refusal)
         } else if self.fits_lane(&body, &options, now, deadline) {
-            self.share(method, &body, &options, now, deadline).await
+            self.call_on_lane(method, &body, &options, now, deadline)
+                .await
         } else {
             // On the heap, so that the many calls that need none of it are small.
-            Box::pin(self.exchange_until(method, body, &options, deadline)).await
+            Box::pin(self.call_on_stream(method, body, &options, deadline)).await
         };
-        outcome.map_err(|e| self.of_peer(e))
+        outcome.map_err(|e| self.with_peer_context(e))
     }
 
     /// Like [`call_with`](Self::call_with), for a body that is kept, perhaps to call again with it: a small one is not even
@@ -76,13 +77,18 @@ impl RpcClient {
         mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
         let now = Instant::now();
-        let deadline = options.settle(now, Some(self.0.call_timeout));
+        let deadline = options.resolve(now, Some(self.0.call_timeout));
         if self.0.early.is_none() && self.fits_lane(body, &options, now, deadline) {
-            let outcome = match self.refusal(now, deadline) {
+            let outcome = match self.fail_fast(now, deadline) {
                 Some(refusal) => Err(refusal),
-                None => self.share(method, body, &options, now, deadline).await,
+                None => {
+                    self.call_on_lane(method, body, &options, now, deadline)
+                        .await
+                }
             };
-            return outcome.map(answer::detached).map_err(|e| self.of_peer(e));
+            return outcome
+                .map(reply::detached)
+                .map_err(|e| self.with_peer_context(e));
         }
         Box::pin(self.call_with(method, body.clone(), options)).await
     }
@@ -116,9 +122,9 @@ impl RpcClient {
         Req: Encode + ?Sized,
         Resp: Decode,
     {
-        let body = encode(request).map_err(|e| self.of_peer(e))?;
-        let reply = self.call_shared(method, body, options).await?;
-        decode(reply).map_err(|e| self.of_peer(e))
+        let body = encode(request).map_err(|e| self.with_peer_context(e))?;
+        let reply = self.call_bytes(method, body, options).await?;
+        decode(reply).map_err(|e| self.with_peer_context(e))
     }
 
     /// Calls a method that answers one request with a stream.
@@ -154,12 +160,12 @@ impl RpcClient {
         Req: Encode + ?Sized,
         Resp: Decode,
     {
-        let body = encode(request).map_err(|e| self.of_peer(e))?;
-        let flags = Flags {
+        let body = encode(request).map_err(|e| self.with_peer_context(e))?;
+        let flags = RequestFlags {
             streams_replies: true,
-            ..Flags::default()
+            ..RequestFlags::default()
         };
-        let (mut send, recv) = self.begin(method, body, flags, options).await?;
+        let (mut send, recv) = self.open_streaming(method, body, flags, options).await?;
         send.finish();
         Ok(Receiver::new(recv))
     }
@@ -195,11 +201,13 @@ impl RpcClient {
         Req: Encode,
         Resp: Decode,
     {
-        let flags = Flags {
+        let flags = RequestFlags {
             streams_requests: true,
-            ..Flags::default()
+            ..RequestFlags::default()
         };
-        let (send, recv) = self.begin(method, Bytes::new(), flags, options).await?;
+        let (send, recv) = self
+            .open_streaming(method, Bytes::new(), flags, options)
+            .await?;
         Ok(Upload::new(Sender::new(send), recv))
     }
 
@@ -233,12 +241,14 @@ impl RpcClient {
         Req: Encode,
         Resp: Decode,
     {
-        let flags = Flags {
+        let flags = RequestFlags {
             streams_requests: true,
             streams_replies: true,
-            ..Flags::default()
+            ..RequestFlags::default()
         };
-        let (send, recv) = self.begin(method, Bytes::new(), flags, options).await?;
+        let (send, recv) = self
+            .open_streaming(method, Bytes::new(), flags, options)
+            .await?;
         Ok((Sender::new(send), Receiver::new(recv)))
     }
 }

@@ -8,42 +8,43 @@ use quinn::ConnectionError;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    ConnectionNews, RatedReader, ReplyRate, answer,
-    lane::{Lanes, Link},
+    ConnectionEvent, MinRateReader, MinReplyRate,
+    lane::{ConnectionShared, Lanes},
+    reply,
 };
 use crate::{
-    accounts::{ConnectionAccount, Room},
-    closing::{CLOSE_DISCONNECTED, CLOSE_DONE, close_at_once},
-    connections::Registered,
+    accounts::{ConnectionAccount, StreamBudget},
+    close::{CLOSE_DISCONNECTED, CLOSE_DONE, close_at_once},
+    connections::RegisteredConnection,
     gauge::Gauge,
     runtime::CloseOnRuntimeEnd,
-    stream::{Cut, RecvHalf},
+    stream::{RecvHalf, ResetCode},
     wire::{Decoder, Frame, StreamKind},
 };
 
 /// What the listener of a connection shares with its client.
-pub(super) struct ConnectionParts {
+pub(super) struct ConnectionTask {
     pub(super) lanes: Arc<Lanes>,
-    pub(super) link: Arc<Link>,
+    pub(super) shared: Arc<ConnectionShared>,
     /// Calls with streams of their own.
     pub(super) in_flight: Gauge,
     /// What is held of what the server sends.
     pub(super) account: Arc<ConnectionAccount>,
-    pub(super) reply_rate: ReplyRate,
+    pub(super) reply_rate: MinReplyRate,
 }
 
 /// Listens until the connection ends: to whether the server takes new calls, and for answers that are too large for a
 /// lane. Ends the connection when the client and the last of its streams are gone.
-pub(super) async fn listen(
+pub(super) async fn run_connection(
     mut guard: CloseOnRuntimeEnd,
-    registered: Arc<Registered>,
+    registered: Arc<RegisteredConnection>,
     mut control: RecvHalf,
-    parts: ConnectionParts,
+    parts: ConnectionTask,
     message_bytes_max: usize,
 ) {
-    let ConnectionParts {
+    let ConnectionTask {
         lanes,
-        link,
+        shared: link,
         in_flight,
         account,
         reply_rate,
@@ -56,7 +57,7 @@ pub(super) async fn listen(
     let mut heard_until = None;
     let end = loop {
         tokio::select! {
-            () = link.unused.cancelled() => break None,
+            () = link.client_dropped.cancelled() => break None,
             () = registered.disconnected() => {
                 close_at_once(&connection, CLOSE_DISCONNECTED, b"");
                 break Some(ConnectionError::LocallyClosed);
@@ -66,8 +67,8 @@ pub(super) async fn listen(
             }
             frame = poll_fn(|cx| control.poll_frame(cx)), if says_more && heard_until.is_none() => match frame {
                 Ok(Some(Frame::Draining(first))) => {
-                    link.set_draining(latest_state(&mut control, first));
-                    heard_until = Some(Instant::now() + DRAINING_PAUSE);
+                    link.set_draining(latest_draining(&mut control, first));
+                    heard_until = Some(Instant::now() + DRAINING_INTERVAL_MIN);
                 }
                 // An end, or something of a later version: the rest of the connection is as good as before.
                 _ => says_more = false,
@@ -75,9 +76,9 @@ pub(super) async fn listen(
             stream = connection.accept_uni() => match stream {
                 // QUIC bounds how many there are.
                 Ok(stream) => {
-                    let room = Room::of(Arc::clone(&account));
-                    let recv = answer_stream(stream, room, message_bytes_max);
-                    answers.push(read_answer(recv, reply_rate, &lanes, &link, &begun));
+                    let room = StreamBudget::charged_to(Arc::clone(&account));
+                    let recv = reply_stream(stream, room, message_bytes_max);
+                    answers.push(read_reply(recv, reply_rate, &lanes, &link, &begun));
                 }
                 // Answers that are here in whole are answers.
                 Err(error) => break Some(error),
@@ -86,13 +87,13 @@ pub(super) async fn listen(
         }
     };
     if let Some(end) = end {
-        link.news()
-            .tell(ConnectionNews::Closed(link.close_reason(&end)));
+        link.events()
+            .notify(ConnectionEvent::Closed(link.close_reason(&end)));
         answers.collect::<()>().await;
     } else {
         drop(answers);
         tokio::select! {
-            () = in_flight.none() => {}
+            () = in_flight.wait_for_zero() => {}
             () = registered.disconnected() => {
                 close_at_once(&connection, CLOSE_DISCONNECTED, b"");
             }
@@ -104,9 +105,9 @@ pub(super) async fn listen(
 }
 
 /// The last of the states that have come, of which the first was read. What is no state is left for the next look.
-fn latest_state(control: &mut RecvHalf, first: bool) -> bool {
+fn latest_draining(control: &mut RecvHalf, first: bool) -> bool {
     let mut latest = first;
-    for _ in 0..STATES_MAX {
+    for _ in 0..DRAINING_FRAMES_MAX {
         match poll_fn(|cx| control.poll_frame(cx)).now_or_never() {
             Some(Ok(Some(Frame::Draining(draining)))) => latest = draining,
             // An end or an error comes again.
@@ -117,34 +118,34 @@ fn latest_state(control: &mut RecvHalf, first: bool) -> bool {
 }
 
 /// Calls whose answers are being read, by lane and number.
-type Begun = Mutex<HashSet<(u64, u32)>>;
+type RepliesInProgress = Mutex<HashSet<(u64, u32)>>;
 
-fn answer_stream(
+fn reply_stream(
     stream: quinn::RecvStream,
-    room: Room,
+    room: StreamBudget,
     message_bytes_max: usize,
 ) -> (u64, RecvHalf) {
     let index = stream.id().index();
-    let decoder = Decoder::new(StreamKind::Answer, message_bytes_max);
+    let decoder = Decoder::new(StreamKind::LaneReply, message_bytes_max);
     (index, RecvHalf::new(stream, decoder, room))
 }
 
 /// Reads an answer that has a stream of its own, if a call waits for it and none is being read for that call.
-async fn read_answer(
+async fn read_reply(
     (index, mut stream): (u64, RecvHalf),
-    rate: ReplyRate,
+    rate: MinReplyRate,
     lanes: &Lanes,
-    link: &Link,
-    begun: &Begun,
+    link: &ConnectionShared,
+    begun: &RepliesInProgress,
 ) {
-    let mut reader = RatedReader::new(rate, &link.runtime);
+    let mut reader = MinRateReader::new(rate, &link.runtime);
     let to = reader.frame(&mut stream).await;
-    let Ok(Some(Frame::AnswerTo { lane, id })) = to else {
+    let Ok(Some(Frame::ReplyTo { lane, id })) = to else {
         // Whose answer it was is not known here. The server says on the lane that it did not arrive.
-        return stream.cut(Cut::Malformed);
+        return stream.stop(ResetCode::Malformed);
     };
     if !lanes.is_waiting(lane, id) || !begun.lock().insert((lane, id)) {
-        return stream.cut(Cut::Cancelled);
+        return stream.stop(ResetCode::Cancelled);
     }
     let mut looked_at = Instant::now();
     let frame = poll_fn(|cx| {
@@ -153,7 +154,7 @@ async fn read_answer(
         }
         // The server hears of a call that was given up, and may go on all the same.
         let now = Instant::now();
-        if now.duration_since(looked_at) >= LOOK_PAUSE {
+        if now.duration_since(looked_at) >= PENDING_CHECK_INTERVAL {
             looked_at = now;
             if !lanes.is_waiting(lane, id) {
                 return Poll::Ready(None);
@@ -164,24 +165,24 @@ async fn read_answer(
     let frame = frame.await;
     begun.lock().remove(&(lane, id));
     let Some(frame) = frame else {
-        return stream.cut(Cut::Cancelled);
+        return stream.stop(ResetCode::Cancelled);
     };
     let outcome = match frame {
         Ok(Some(Frame::Reply(header, body))) => {
             stream.note_end();
             link.note_load(header.load);
-            answer::of_reply(header, body)
+            reply::into_result(header, body)
         }
-        other => Err(answer::unreadable(other, index)),
+        other => Err(reply::read_error(other, index)),
     };
-    lanes.answer(lane, id, outcome);
+    lanes.complete(lane, id, outcome);
 }
 
 /// Least time between two changes of whether a server takes calls, as it says them and as they are heard.
-pub(crate) const DRAINING_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const DRAINING_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// Least time between two looks whether the call of an answer that is being read waits for it.
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
+const PENDING_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// States that are read at a time: 16 KiB of them.
-const STATES_MAX: usize = 4_096;
+const DRAINING_FRAMES_MAX: usize = 4_096;

@@ -1,23 +1,25 @@
 //! The calling side: one connection to one node, and calls on it.
 
-pub(crate) mod answer;
 mod calls;
-mod close;
+mod close_reason;
 mod control;
-mod early;
-mod exchange;
+mod early_data;
+mod events;
 mod lane;
-mod news;
+mod min_rate;
+mod on_lane;
+mod on_stream;
 mod options;
-mod rate;
-mod share;
+pub(crate) mod reply;
 mod upload;
 
-pub use self::{close::CloseReason, news::ConnectionNews, options::CallOptions, upload::Upload};
+pub use self::{
+    close_reason::CloseReason, events::ConnectionEvent, options::CallOptions, upload::Upload,
+};
 pub(crate) use self::{
-    control::DRAINING_PAUSE,
-    lane::METHODS_MAX,
-    rate::{RatedReader, ReplyRate},
+    control::DRAINING_INTERVAL_MIN,
+    lane::LANE_METHODS_MAX,
+    min_rate::{MinRateReader, MinReplyRate},
 };
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
@@ -26,18 +28,18 @@ use quinn::VarInt;
 use tokio::time::Instant;
 
 use self::{
-    early::Early,
-    lane::{Lanes, Link},
+    early_data::EarlyHandshake,
+    lane::{ConnectionShared, Lanes},
 };
 use crate::{
     ConnectError, Endpoint, LoadReport, Peer, RpcError, Tls, TransportConfig,
     accounts::ConnectionAccount,
     busy_poll::BusyPoll,
-    closing::{CLOSE_DONE, close_at_once},
-    connections::Registered,
+    close::{CLOSE_DONE, close_at_once},
+    connections::RegisteredConnection,
     gauge::{Gauge, GaugeGuard},
     runtime::EndpointRuntime,
-    stream::{RecvHalf, Turns},
+    stream::{RecvHalf, WriteTurns},
     wire,
 };
 
@@ -54,27 +56,27 @@ struct Inner {
     peer: Peer,
     account: Arc<ConnectionAccount>,
     /// In which calls write large messages.
-    turns: Arc<Turns>,
+    write_turns: Arc<WriteTurns>,
     /// Smaller of our limit and the server's.
     request_bytes_max: usize,
-    answer_bytes_max: usize,
-    reply_rate: ReplyRate,
+    reply_bytes_max: usize,
+    reply_rate: MinReplyRate,
     call_timeout: Duration,
     lane_body_bytes_max: usize,
     lanes: Arc<Lanes>,
-    link: Arc<Link>,
+    shared: Arc<ConnectionShared>,
     /// Calls with streams of their own.
     in_flight: Gauge,
     /// Calls of all connections of the endpoint.
     outgoing: Gauge,
     /// Of a client whose handshake was not over when it was made. It passes calls on to another one when it is.
-    early: Option<Early>,
+    early: Option<EarlyHandshake>,
     /// Of a client that opened an endpoint for itself.
     _endpoint: Option<Endpoint>,
 }
 
 /// What a client takes over from the endpoint that made its connection.
-pub(crate) struct Opened {
+pub(crate) struct OpenedConnection {
     pub(crate) connection: quinn::Connection,
     pub(crate) peer: Peer,
     /// What is held of what the server sends.
@@ -83,7 +85,7 @@ pub(crate) struct Opened {
     /// Where the hello came from, for what follows it.
     pub(crate) control: RecvHalf,
     pub(crate) runtime: EndpointRuntime,
-    pub(crate) registered: Arc<Registered>,
+    pub(crate) registered: Arc<RegisteredConnection>,
     pub(crate) outgoing: Gauge,
     pub(crate) busy_poll: Arc<BusyPoll>,
 }
@@ -103,7 +105,7 @@ impl RpcClient {
         };
         let endpoint = Endpoint::bind(any, TransportConfig::default(), tls.clone())
             .map_err(|e| ConnectError::Bind(Arc::new(e)))?;
-        let opened = endpoint.open(addr, name).await?;
+        let opened = endpoint.connect_within_timeout(addr, name).await?;
         Ok(Self::new(
             opened,
             &endpoint.config().clone(),
@@ -112,11 +114,11 @@ impl RpcClient {
     }
 
     pub(crate) fn new(
-        opened: Opened,
+        opened: OpenedConnection,
         config: &TransportConfig,
         endpoint: Option<Endpoint>,
     ) -> Self {
-        let Opened {
+        let OpenedConnection {
             connection,
             peer,
             account,
@@ -134,9 +136,9 @@ impl RpcClient {
             let window = VarInt::from_u64(streams_bytes).unwrap_or(VarInt::MAX);
             connection.set_receive_window(window);
         }
-        let link = Arc::new(Link::new(
+        let link = Arc::new(ConnectionShared::new(
             runtime.clone(),
-            registered.local_end(),
+            registered.local_close(),
             outgoing.clone(),
             busy_poll,
             config.message_bytes_max,
@@ -147,39 +149,39 @@ impl RpcClient {
             config.lanes.get().min(hello.lanes_max).into(),
             hello.lane_calls_max.into(),
             hello.lane_body_bytes_max.into(),
-            config.queue_len,
+            config.queue_len_max,
             Arc::clone(&link),
         ));
         let in_flight = Gauge::default();
-        runtime.spawn(control::listen(
+        runtime.spawn(control::run_connection(
             link.guard(connection.clone()),
             registered,
             control,
-            control::ConnectionParts {
+            control::ConnectionTask {
                 lanes: Arc::clone(&lanes),
-                link: Arc::clone(&link),
+                shared: Arc::clone(&link),
                 in_flight: in_flight.clone(),
                 account: Arc::clone(&account),
-                reply_rate: ReplyRate::of(config),
+                reply_rate: MinReplyRate::of(config),
             },
             config.message_bytes_max,
         ));
         Self(Arc::new(Inner {
             connection,
             peer,
-            turns: Arc::default(),
+            write_turns: Arc::default(),
             account,
             request_bytes_max: config
                 .message_bytes_max
                 .min(hello.message_bytes_max as usize),
-            answer_bytes_max: config.message_bytes_max,
-            reply_rate: ReplyRate::of(config),
+            reply_bytes_max: config.message_bytes_max,
+            reply_rate: MinReplyRate::of(config),
             call_timeout: config.call_timeout,
             lane_body_bytes_max: config
                 .lane_body_bytes_max
                 .min(hello.lane_body_bytes_max.into()),
             lanes,
-            link,
+            shared: link,
             in_flight,
             outgoing,
             early: None,
@@ -194,15 +196,15 @@ impl RpcClient {
 
     /// Calls under way on this connection, streams until both of their ends are dropped.
     pub fn in_flight(&self) -> usize {
-        let later = self.after_handshake();
+        let later = self.confirmed_client();
         let later = later.map_or(0, |client| client.in_flight());
         self.0.in_flight.count() + self.0.lanes.waiting() + later
     }
 
     /// How busy the server was at its last reply on this connection; `None` before the first.
     pub fn load(&self) -> Option<LoadReport> {
-        let later = self.after_handshake();
-        later.as_ref().unwrap_or(self).0.link.load()
+        let later = self.confirmed_client();
+        later.as_ref().unwrap_or(self).0.shared.load()
     }
 
     /// Whether the connection carries as many calls as the server takes on it: a call that begins now would wait for
@@ -220,8 +222,8 @@ impl RpcClient {
     /// Whether the server takes no new calls, as it said when the connection was made and whenever that changed. New calls
     /// fail at once with [`Code::Draining`](crate::Code::Draining), those under way go on.
     pub fn is_draining(&self) -> bool {
-        let later = self.after_handshake();
-        later.as_ref().unwrap_or(self).0.link.is_draining()
+        let later = self.confirmed_client();
+        later.as_ref().unwrap_or(self).0.shared.is_draining()
     }
 
     /// Whether the connection is gone, so that every call fails.
@@ -232,28 +234,30 @@ impl RpcClient {
     /// Why the connection is gone; `None` while it stands.
     pub fn close_reason(&self) -> Option<CloseReason> {
         let reason = self.0.connection.close_reason()?;
-        Some(self.0.link.close_reason(&reason))
+        Some(self.0.shared.close_reason(&reason))
     }
 
     /// Waits until the connection is gone.
     pub async fn closed(&self) -> CloseReason {
         let reason = self.0.connection.closed().await;
-        self.0.link.close_reason(&reason)
+        self.0.shared.close_reason(&reason)
     }
 
-    /// Calls `told` when the server says that it takes no new calls, or that it does again, and when the connection is gone;
+    /// Calls `announced_draining` when the server says that it takes no new calls, or that it does again, and when the connection is gone;
     /// at once if either is so already. In place of the one that was given before. It is to be quick, not to wait, and not to
     /// call this again; it is kept for as long as the connection is, so it must not hold the client.
-    pub fn on_news(&self, told: impl Fn(ConnectionNews) + Send + Sync + 'static) {
-        if let Some(later) = self.after_handshake() {
-            return later.on_news(told);
+    pub fn on_event(&self, told: impl Fn(ConnectionEvent) + Send + Sync + 'static) {
+        if let Some(later) = self.confirmed_client() {
+            return later.on_event(told);
         }
         self.0
-            .link
-            .news()
+            .shared
+            .events()
             .set(Box::new(told), || match self.close_reason() {
-                Some(reason) => Some(ConnectionNews::Closed(reason)),
-                None => self.is_draining().then_some(ConnectionNews::Draining(true)),
+                Some(reason) => Some(ConnectionEvent::Closed(reason)),
+                None => self
+                    .is_draining()
+                    .then_some(ConnectionEvent::Draining(true)),
             });
     }
 
@@ -262,34 +266,34 @@ impl RpcClient {
     pub fn close(&self, reason: &str) {
         if !reason.is_empty() {
             let why = format!("the connection was closed here: {reason}");
-            self.0.link.local_end.note(&why);
+            self.0.shared.local_close.note(&why);
         }
         close_at_once(&self.0.connection, CLOSE_DONE, reason.as_bytes());
     }
 
-    fn after_handshake(&self) -> Option<Self> {
-        self.0.early.as_ref().and_then(Early::client)
+    fn confirmed_client(&self) -> Option<Self> {
+        self.0.early.as_ref().and_then(EarlyHandshake::client)
     }
 
-    fn enter(&self) -> [GaugeGuard; 2] {
+    fn count_call(&self) -> [GaugeGuard; 2] {
         [self.0.in_flight.enter().0, self.0.outgoing.enter().0]
     }
 
     /// Why a call does not even begin, if it does not.
-    fn refusal(&self, now: Instant, deadline: Option<Instant>) -> Option<RpcError> {
-        if exchange::is_over(deadline, now) {
-            return Some(exchange::out_of_time(false));
+    fn fail_fast(&self, now: Instant, deadline: Option<Instant>) -> Option<RpcError> {
+        if on_stream::is_expired(deadline, now) {
+            return Some(on_stream::deadline_exceeded(false));
         }
         if !self.is_draining() {
             return None;
         }
         let lost = self.0.connection.close_reason();
-        Some(lost.map_or_else(exchange::draining, answer::lost_before_sending))
+        Some(lost.map_or_else(on_stream::draining_error, reply::lost_before_sending))
     }
 
-    fn of_peer(&self, error: RpcError) -> RpcError {
-        let error = self.0.link.runtime.explain(error);
-        let error = self.0.link.local_end.explain(error);
+    fn with_peer_context(&self, error: RpcError) -> RpcError {
+        let error = self.0.shared.runtime.explain(error);
+        let error = self.0.shared.local_close.explain(error);
         error.with_peer(self.0.peer.clone())
     }
 }
@@ -301,7 +305,7 @@ impl Drop for Inner {
         if self.early.is_none() && self.in_flight.count() == 0 {
             close_at_once(&self.connection, CLOSE_DONE, b"");
         }
-        self.link.unused.cancel();
+        self.shared.client_dropped.cancel();
     }
 }
 

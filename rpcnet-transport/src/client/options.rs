@@ -9,7 +9,7 @@ use crate::{Priority, inherited};
 /// How one call is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CallOptions {
-    limit: Limit,
+    limit: TimeLimit,
     pub(crate) attempt: u8,
     pub(crate) idempotent: bool,
     pub(crate) isolated: bool,
@@ -17,11 +17,11 @@ pub struct CallOptions {
     /// As it goes out: that is smaller to carry than a number.
     pub(crate) idempotency_key: Option<[u8; 16]>,
     priority: Option<Priority>,
-    detached: bool,
+    skips_inheritance: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Limit {
+enum TimeLimit {
     #[default]
     Default,
     Within(Duration),
@@ -40,14 +40,14 @@ impl CallOptions {
     /// no limit.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.limit = Limit::Within(timeout);
+        self.limit = TimeLimit::Within(timeout);
         self
     }
 
     /// The call ends at this time at the latest.
     #[must_use]
     pub fn with_deadline(mut self, deadline: std::time::Instant) -> Self {
-        self.limit = Limit::By(deadline.into());
+        self.limit = TimeLimit::By(deadline.into());
         self
     }
 
@@ -57,7 +57,7 @@ impl CallOptions {
     /// [least rate](crate::TransportConfig::with_transfer_rate_min) all the same.
     #[must_use]
     pub fn without_deadline(mut self) -> Self {
-        self.limit = Limit::None;
+        self.limit = TimeLimit::None;
         self
     }
 
@@ -97,7 +97,7 @@ impl CallOptions {
     /// does at the latest, and has its priority.
     #[must_use]
     pub fn without_inheritance(mut self) -> Self {
-        self.detached = true;
+        self.skips_inheritance = true;
         self
     }
 
@@ -120,30 +120,30 @@ impl CallOptions {
     }
 
     /// Whether nothing was said of its time.
-    pub(crate) fn has_default_limit(&self) -> bool {
-        matches!(self.limit, Limit::Default)
+    pub(crate) fn has_default_time_limit(&self) -> bool {
+        matches!(self.limit, TimeLimit::Default)
     }
 
     /// Takes over what there is to take over, once. Says until when the call may take; `default` is the time of calls that say
     /// nothing of it.
     #[inline(always)]
-    pub(crate) fn settle(&mut self, now: Instant, default: Option<Duration>) -> Option<Instant> {
+    pub(crate) fn resolve(&mut self, now: Instant, default: Option<Duration>) -> Option<Instant> {
         let mut deadline = self.deadline(now, default);
-        if !self.detached {
+        if !self.skips_inheritance {
             let from = inherited();
-            deadline = from.sooner(deadline);
+            deadline = from.earlier_deadline(deadline);
             self.priority = self.priority.or_else(|| from.priority());
-            self.detached = true;
+            self.skips_inheritance = true;
         }
-        self.limit = deadline.map_or(Limit::None, Limit::By);
+        self.limit = deadline.map_or(TimeLimit::None, TimeLimit::By);
         deadline
     }
 
     /// Of options that were [settled](Self::settle).
-    pub(crate) fn settled_deadline(&self) -> Option<Instant> {
+    pub(crate) fn resolved_deadline(&self) -> Option<Instant> {
         match self.limit {
-            Limit::By(deadline) => Some(deadline),
-            Limit::Default | Limit::Within(_) | Limit::None => None,
+            TimeLimit::By(deadline) => Some(deadline),
+            TimeLimit::Default | TimeLimit::Within(_) | TimeLimit::None => None,
         }
     }
 
@@ -155,10 +155,10 @@ impl CallOptions {
     fn deadline(&self, now: Instant, default: Option<Duration>) -> Option<Instant> {
         let after = |wait| now.checked_add(wait);
         match self.limit {
-            Limit::Default => default.and_then(after),
-            Limit::Within(timeout) => after(timeout),
-            Limit::By(deadline) => Some(deadline),
-            Limit::None => None,
+            TimeLimit::Default => default.and_then(after),
+            TimeLimit::Within(timeout) => after(timeout),
+            TimeLimit::By(deadline) => Some(deadline),
+            TimeLimit::None => None,
         }
     }
 }
@@ -174,10 +174,10 @@ mod tests {
         let after = |secs| now + Duration::from_secs(secs);
         let default = Some(Duration::from_secs(10));
         let settled = |mut options: CallOptions| {
-            let deadline = options.settle(now, default);
+            let deadline = options.resolve(now, default);
             // What was settled does not change with the place.
             let again = Inherited::new(Some(now), Priority::CriticalPlus).enter();
-            assert_eq!(options.settle(now, default), deadline);
+            assert_eq!(options.resolve(now, default), deadline);
             drop(again);
             (deadline, options.priority())
         };

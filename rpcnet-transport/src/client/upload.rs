@@ -3,19 +3,19 @@
 use std::fmt;
 
 use super::calls::decode;
-use crate::{Decode, Encode, Peer, RpcError, Sender, stream::RecvCore};
+use crate::{Decode, Encode, Peer, RpcError, Sender, stream::UntypedReceiver};
 
 /// A call that sends a stream and gets one reply.
 ///
 /// Dropping it without [`finish`](Self::finish) cancels the call.
 pub struct Upload<Req, Resp> {
     send: Sender<Req>,
-    recv: RecvCore,
+    recv: UntypedReceiver,
     _reply: std::marker::PhantomData<fn() -> Resp>,
 }
 
 impl<Req: Encode, Resp: Decode> Upload<Req, Resp> {
-    pub(crate) fn new(send: Sender<Req>, recv: RecvCore) -> Self {
+    pub(crate) fn new(send: Sender<Req>, recv: UntypedReceiver) -> Self {
         Self {
             send,
             recv,

@@ -1,7 +1,7 @@
 //! Every knob of an endpoint, with its unit, its default and its price.
 
 mod error;
-mod knobs;
+mod setters;
 
 pub use self::error::ConfigError;
 
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Admission, authorize::Authorizer, stream::time_of};
+use crate::{Admission, authorize::Authorizer, stream::time_at_rate};
 
 /// Settings of an endpoint. Both sides of a connection may differ; each bounds what it takes in itself.
 ///
@@ -45,11 +45,11 @@ pub struct TransportConfig {
     pub(crate) lanes: NonZeroU8,
     pub(crate) lane_body_bytes_max: usize,
     pub(crate) lane_calls_max: NonZeroU32,
-    pub(crate) queue_len: usize,
+    pub(crate) queue_len_max: usize,
     pub(crate) calls_max: NonZeroUsize,
     pub(crate) admission: Option<Admission>,
     pub(crate) authorizer: Option<Authorizer>,
-    pub(crate) lame_duck: Duration,
+    pub(crate) drain_grace: Duration,
     pub(crate) connections_max: NonZeroUsize,
     pub(crate) buffered_bytes_max: usize,
     pub(crate) connection_buffered_bytes_max: usize,
@@ -90,11 +90,11 @@ impl TransportConfig {
             lanes: const { NonZeroU8::new(4).unwrap() },
             lane_body_bytes_max: 8 * 1_024,
             lane_calls_max: const { NonZeroU32::new(2_048).unwrap() },
-            queue_len: 4_096,
+            queue_len_max: 4_096,
             calls_max: const { NonZeroUsize::new(16_384).unwrap() },
             admission: None,
             authorizer: None,
-            lame_duck: Duration::from_millis(100),
+            drain_grace: Duration::from_millis(100),
             connections_max: const { NonZeroUsize::new(4_096).unwrap() },
             buffered_bytes_max: 512 * MIB,
             connection_buffered_bytes_max: 64 * MIB,
@@ -119,7 +119,7 @@ impl TransportConfig {
             keep_alive: Duration::from_secs(10),
             initial_rtt: Duration::from_millis(100),
             busy_poll: Duration::ZERO,
-            lame_duck: Duration::from_millis(500),
+            drain_grace: Duration::from_millis(500),
             transfer_rate_min: const { NonZeroU32::new(8 * 1_024).unwrap() },
             initial_window_bytes: 14_720,
             ack_frequency: None,
@@ -151,10 +151,10 @@ impl TransportConfig {
 
     /// How long the sending of a body may take that never stalls.
     pub(crate) fn transfer_time(&self, bytes: usize) -> Duration {
-        self.stall_timeout + time_of(bytes as u64, self.transfer_rate_min)
+        self.stall_timeout + time_at_rate(bytes as u64, self.transfer_rate_min)
     }
 
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         if self.message_bytes_max == 0 || self.message_bytes_max > MESSAGE_BYTES_CEILING {
             return Err(ConfigError::MessageLimit(self.message_bytes_max));
         }
@@ -177,7 +177,7 @@ impl TransportConfig {
             ("initial_rtt", self.initial_rtt),
             ("session_lifetime", self.session_lifetime),
             ("busy_poll", self.busy_poll),
-            ("lame_duck", self.lame_duck),
+            ("lame_duck", self.drain_grace),
         ] {
             if value > TIME_CEILING {
                 return Err(ConfigError::TooLong { name, value });
@@ -282,9 +282,9 @@ mod tests {
 
     #[test]
     fn presets_are_consistent() {
-        assert_eq!(TransportConfig::lan().check(), Ok(()));
-        assert_eq!(TransportConfig::wan().check(), Ok(()));
-        assert_eq!(TransportConfig::bulk().check(), Ok(()));
+        assert_eq!(TransportConfig::lan().validate(), Ok(()));
+        assert_eq!(TransportConfig::wan().validate(), Ok(()));
+        assert_eq!(TransportConfig::bulk().validate(), Ok(()));
     }
 
     #[test]
@@ -394,24 +394,24 @@ mod tests {
             ),
         ];
         for (config, expected) in table {
-            assert_eq!(config.check(), Err(expected));
+            assert_eq!(config.validate(), Err(expected));
         }
         // Boundaries: exactly a day, and exactly half, are fine.
         let day = base().with_stall_timeout(TIME_CEILING);
-        assert_eq!(day.check(), Ok(()));
+        assert_eq!(day.validate(), Ok(()));
         let half = base().with_keep_alive(second).with_idle_timeout(2 * second);
-        assert_eq!(half.check(), Ok(()));
+        assert_eq!(half.validate(), Ok(()));
         // So are the largest packets and a window for two of them, the extremes of acknowledging, and lanes for all or none.
         let large = base()
             .with_mtu_max(65_527)
             .with_initial_mtu(65_527)
             .with_initial_window_bytes(2 * 65_527);
-        assert_eq!(large.check(), Ok(()));
+        assert_eq!(large.validate(), Ok(()));
         for frequency in [None, Some(acks(0, 1)), Some(acks(1_000, 25))] {
-            assert_eq!(base().with_ack_frequency(frequency).check(), Ok(()));
+            assert_eq!(base().with_ack_frequency(frequency).validate(), Ok(()));
         }
         for bytes in [0, 65_535] {
-            assert_eq!(base().with_lane_body_bytes_max(bytes).check(), Ok(()));
+            assert_eq!(base().with_lane_body_bytes_max(bytes).validate(), Ok(()));
         }
     }
 

@@ -5,26 +5,26 @@ use std::{net::SocketAddr, sync::Arc};
 use quinn::ConnectionError;
 use tokio::time::timeout;
 
-use super::{Endpoint, Shared, canonical};
+use super::{Endpoint, EndpointShared, canonical};
 use crate::{
     ConnectError, Peer,
-    accounts::{ConnectionAccount, Room},
-    client::Opened,
-    closing::{CLOSE_PROTOCOL, close_at_once},
-    connections::Registered,
+    accounts::{ConnectionAccount, StreamBudget},
+    client::OpenedConnection,
+    close::{CLOSE_PROTOCOL, close_at_once},
+    connections::RegisteredConnection,
     quic,
     runtime::RuntimeEnded,
     stream::RecvHalf,
-    tls::{KnownPeer, Refusal, canonical_name},
+    tls::{PeerTls, VerifyFailure, canonical_name},
     wire::{Decoder, Frame, StreamKind},
 };
 
 /// The node that a connection is made to.
-pub(crate) struct Target {
+pub(crate) struct DialTarget {
     pub(crate) peer: Peer,
-    pub(crate) known: Arc<KnownPeer>,
+    pub(crate) known: Arc<PeerTls>,
     /// From the beginning, so that a connection that is being made is disconnected too.
-    pub(crate) registered: Arc<Registered>,
+    pub(crate) registered: Arc<RegisteredConnection>,
 }
 
 impl Endpoint {
@@ -56,21 +56,25 @@ impl Endpoint {
     /// # Errors
     ///
     /// [`ConnectError::RuntimeEnded`] if the runtime has ended; the future goes no further.
-    pub async fn inside<F: Future>(&self, future: F) -> Result<F::Output, ConnectError> {
-        let inside = self.0.shared.runtime.inside(future).await;
+    pub async fn in_runtime<F: Future>(&self, future: F) -> Result<F::Output, ConnectError> {
+        let inside = self.0.shared.runtime.in_runtime(future).await;
         inside.map_err(|RuntimeEnded| ConnectError::RuntimeEnded)
     }
 
     /// Whether that [runtime](Self::runtime) has ended.
     pub fn has_runtime_ended(&self) -> bool {
-        self.0.shared.runtime.is_gone()
+        self.0.shared.runtime.probe_ended()
     }
 
-    pub(crate) async fn open(&self, addr: SocketAddr, name: &str) -> Result<Opened, ConnectError> {
+    pub(crate) async fn connect_within_timeout(
+        &self,
+        addr: SocketAddr,
+        name: &str,
+    ) -> Result<OpenedConnection, ConnectError> {
         let shared = &self.0.shared;
         let after = shared.config.connect_timeout;
-        let opened = shared.connecting(async {
-            timeout(after, shared.open(addr, name))
+        let opened = shared.until_runtime_ends(async {
+            timeout(after, shared.connect(addr, name))
                 .await
                 .unwrap_or(Err(ConnectError::Timeout { addr, after }))
         });
@@ -80,9 +84,9 @@ impl Endpoint {
     }
 }
 
-impl Shared {
+impl EndpointShared {
     /// Waits for a handshake, on the timers of the endpoint's runtime and not longer than that lives.
-    pub(crate) async fn connecting<T>(
+    pub(crate) async fn until_runtime_ends<T>(
         &self,
         handshake: impl Future<Output = Result<T, ConnectError>>,
     ) -> Result<T, ConnectError> {
@@ -93,8 +97,8 @@ impl Shared {
                 made = handshake => made,
             }
         };
-        match self.runtime.inside(until).await {
-            Ok(Err(ConnectError::EndpointClosed)) if self.runtime.is_gone() => {
+        match self.runtime.in_runtime(until).await {
+            Ok(Err(ConnectError::EndpointClosed)) if self.runtime.probe_ended() => {
                 Err(ConnectError::RuntimeEnded)
             }
             Ok(made) => made,
@@ -102,9 +106,13 @@ impl Shared {
         }
     }
 
-    async fn open(&self, addr: SocketAddr, name: &str) -> Result<Opened, ConnectError> {
+    async fn connect(
+        &self,
+        addr: SocketAddr,
+        name: &str,
+    ) -> Result<OpenedConnection, ConnectError> {
         let (target, connecting) = self.dial(addr, name, false)?;
-        self.complete(&target, connecting).await
+        self.complete_handshake(&target, connecting).await
     }
 
     /// Begins a handshake, which may begin with calls.
@@ -113,7 +121,7 @@ impl Shared {
         addr: SocketAddr,
         name: &str,
         early: bool,
-    ) -> Result<(Target, quinn::Connecting), ConnectError> {
+    ) -> Result<(DialTarget, quinn::Connecting), ConnectError> {
         let bad_name = || ConnectError::InvalidName(name.to_owned());
         let name = &*canonical_name(name).map_err(|_| bad_name())?;
         let addr = canonical(addr);
@@ -144,7 +152,7 @@ impl Shared {
                     reason: other.to_string(),
                 },
             })?;
-        let target = Target {
+        let target = DialTarget {
             peer,
             known,
             registered,
@@ -153,31 +161,31 @@ impl Shared {
     }
 
     /// Waits for the end of a handshake, and what the server says then.
-    pub(crate) async fn complete(
+    pub(crate) async fn complete_handshake(
         &self,
-        target: &Target,
+        target: &DialTarget,
         connecting: quinn::Connecting,
-    ) -> Result<Opened, ConnectError> {
+    ) -> Result<OpenedConnection, ConnectError> {
         let opened = async {
             let connection = connecting.await;
             let connection = connection.map_err(|e| self.connect_error(target, e))?;
-            self.greet(target, connection).await
+            self.read_hello(target, connection).await
         };
-        target.unless_disconnected(opened).await
+        target.or_disconnected(opened).await
     }
 
     /// Waits for the server's hello. The handshake ends here before the server has judged our certificate; its hello says
     /// that it did.
-    pub(crate) async fn greet(
+    pub(crate) async fn read_hello(
         &self,
-        target: &Target,
+        target: &DialTarget,
         connection: quinn::Connection,
-    ) -> Result<Opened, ConnectError> {
+    ) -> Result<OpenedConnection, ConnectError> {
         let failed = |e| self.connect_error(target, e);
         let hello = async {
             let stream = connection.accept_uni().await.map_err(failed)?;
             let decoder = Decoder::new(StreamKind::Control, HELLO_BYTES_MAX);
-            let mut stream = RecvHalf::new(stream, decoder, Room::unlimited());
+            let mut stream = RecvHalf::new(stream, decoder, StreamBudget::unlimited());
             let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;
             match frame {
                 Ok(Some(Frame::Hello(hello))) => Ok((hello, stream)),
@@ -191,11 +199,11 @@ impl Shared {
         let (hello, control) = hello.await.inspect_err(|_| {
             close_at_once(&connection, CLOSE_PROTOCOL, b"no hello frame");
         })?;
-        target.known.note_limit(hello.message_bytes_max);
-        target.registered.set_made(&connection);
+        target.known.set_message_limit(hello.message_bytes_max);
+        target.registered.set_established(&connection);
         self.counters.connections_opened.add_one();
-        let account = self.server_accounts.of(target.peer.shared_name());
-        Ok(Opened {
+        let account = self.server_accounts.account(target.peer.shared_name());
+        Ok(OpenedConnection {
             account: ConnectionAccount::new(account, Some(connection.clone())),
             connection,
             peer: target.peer.clone(),
@@ -209,16 +217,20 @@ impl Shared {
     }
 
     /// Why a connection was not made.
-    pub(crate) fn connect_error(&self, target: &Target, error: ConnectionError) -> ConnectError {
+    pub(crate) fn connect_error(
+        &self,
+        target: &DialTarget,
+        error: ConnectionError,
+    ) -> ConnectError {
         let addr = target.peer.addr();
-        let refusal = quic::is_own_refusal(&error).then(|| target.known.refusal());
+        let refusal = quic::is_local_tls_failure(&error).then(|| target.known.verify_failure());
         match refusal.flatten() {
-            Some(Refusal::WrongName { presented }) => ConnectError::WrongNode {
+            Some(VerifyFailure::WrongName { presented }) => ConnectError::WrongNode {
                 addr,
                 expected: target.peer.name().to_owned(),
                 presented,
             },
-            Some(Refusal::Untrusted { reason }) => ConnectError::Untrusted { addr, reason },
+            Some(VerifyFailure::Untrusted { reason }) => ConnectError::Untrusted { addr, reason },
             None => quic::connect_error(addr, self.config.connect_timeout, error),
         }
     }

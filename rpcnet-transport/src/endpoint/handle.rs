@@ -2,10 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Endpoint, Handle, Shared, ShutdownReport, Target};
+use super::{DialTarget, Endpoint, EndpointHandle, EndpointShared, ShutdownReport};
 use crate::ConnectError;
 
-impl Shared {
+impl EndpointShared {
     pub(super) fn report(&self) -> ShutdownReport {
         let stats = self.counters.snapshot();
         ShutdownReport {
@@ -16,24 +16,24 @@ impl Shared {
     }
 }
 
-impl Shared {
+impl EndpointShared {
     /// Calls that were neither answered nor counted as cut when a shutdown came to its end: their
     /// handlers block.
-    pub(super) fn unended_calls(&self) -> u64 {
-        let cut = std::mem::take(&mut *self.cut_by_shutdown.lock());
+    pub(super) fn blocked_calls(&self) -> u64 {
+        let cut = std::mem::take(&mut *self.aborted_by_shutdown.lock());
         let counted = cut.iter().filter(|task| !task.is_finished()).count();
         self.in_flight.count().saturating_sub(counted) as u64
     }
 }
 
-impl Target {
+impl DialTarget {
     pub(crate) fn timed_out(&self, after: Duration) -> ConnectError {
         let addr = self.peer.addr();
         ConnectError::Timeout { addr, after }
     }
 
     /// Waits for a connection to be made, unless its node is disconnected meanwhile.
-    pub(crate) async fn unless_disconnected<T>(
+    pub(crate) async fn or_disconnected<T>(
         &self,
         made: impl Future<Output = Result<T, ConnectError>>,
     ) -> Result<T, ConnectError> {
@@ -46,9 +46,9 @@ impl Target {
     }
 }
 
-impl Drop for Handle {
+impl Drop for EndpointHandle {
     fn drop(&mut self) {
-        self.shared.close();
+        self.shared.begin_shutdown();
         self.shared.cancel_calls.cancel();
         self.shared.stopped.cancel();
     }

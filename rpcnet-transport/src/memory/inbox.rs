@@ -13,17 +13,17 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The datagrams for one member, bounded in bytes.
 pub(super) struct Inbox {
-    waiting: Mutex<Waiting>,
+    queue: Mutex<InboxQueue>,
     bytes_max: usize,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct InboxQueue {
     datagrams: VecDeque<Datagram>,
     bytes: usize,
     reader: Option<Waker>,
     /// Rings when the first datagram is due.
-    alarm: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 pub(super) struct Datagram {
@@ -36,23 +36,23 @@ pub(super) struct Datagram {
 
 /// There is no room for a datagram.
 #[derive(Debug)]
-pub(super) struct Full;
+pub(super) struct InboxFull;
 
 impl Inbox {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
-            waiting: Mutex::default(),
+            queue: Mutex::default(),
             bytes_max,
         }
     }
 
     /// Adds a datagram and returns whom to wake for it.
-    pub(super) fn push(&self, mut datagram: Datagram) -> Result<Option<Waker>, Full> {
-        let mut waiting = self.waiting.lock();
+    pub(super) fn push(&self, mut datagram: Datagram) -> Result<Option<Waker>, InboxFull> {
+        let mut waiting = self.queue.lock();
         let cost = datagram.cost();
         // As of a socket: one datagram gets in whatever the bound.
         if waiting.bytes > 0 && waiting.bytes.saturating_add(cost) > self.bytes_max {
-            return Err(Full);
+            return Err(InboxFull);
         }
         waiting.bytes += cost;
         // A delay that became shorter lets nobody overtake.
@@ -70,7 +70,7 @@ impl Inbox {
         len_max: usize,
         mut take: impl FnMut(usize, &Datagram),
     ) -> Poll<usize> {
-        let mut waiting = self.waiting.lock();
+        let mut waiting = self.queue.lock();
         let waiting = &mut *waiting;
         loop {
             let now = Instant::now();
@@ -95,13 +95,13 @@ impl Inbox {
                 return Poll::Pending;
             };
             let alarm = waiting
-                .alarm
+                .timer
                 .get_or_insert_with(|| Box::pin(sleep_until(due)));
             if alarm.deadline() != due {
                 alarm.as_mut().reset(due);
             }
             match alarm.as_mut().poll(cx) {
-                Poll::Ready(()) => waiting.alarm = None,
+                Poll::Ready(()) => waiting.timer = None,
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -20,7 +20,7 @@ use self::{
     inbox::{Datagram, Inbox},
     socket::MemorySocket,
 };
-use crate::{BindError, Endpoint, SocketBuffers, Tls, TransportConfig, socket::Port};
+use crate::{BindError, Endpoint, SocketBuffers, Tls, TransportConfig, socket::OpenPort};
 
 /// A network in memory: its endpoints are like all others, with real QUIC and TLS, but their datagrams never leave the
 /// process. For tests that should run anywhere, at any time and side by side, with the trouble of their choice: delay, loss,
@@ -51,7 +51,7 @@ use crate::{BindError, Endpoint, SocketBuffers, Tls, TransportConfig, socket::Po
 /// assert!(client.rtt() >= Duration::from_millis(4));
 ///
 /// // A partition, and its end.
-/// network.cut(node.local_addr(), server.local_addr());
+/// network.partition(node.local_addr(), server.local_addr());
 /// network.heal(node.local_addr(), server.local_addr());
 /// assert_eq!(client.call_typed::<_, u32>("double", &4u32).await?, 8);
 /// # Ok(())
@@ -69,7 +69,7 @@ pub struct MemoryStats {
     /// Datagrams lost because of [`MemoryNetwork::set_loss`].
     pub lost: u64,
     /// Datagrams lost because the way was cut.
-    pub cut: u64,
+    pub partitioned: u64,
     /// Datagrams to an address that nobody has.
     pub unreachable: u64,
     /// Datagrams lost because the queue of their receiver or of the link was full, or larger than UDP carries.
@@ -103,7 +103,7 @@ impl MemoryNetwork {
         let local_addr = self.0.add(addr, &inbox)?;
         let socket = Arc::new(MemorySocket::new(Arc::clone(&self.0), inbox, local_addr));
         let buffers = SocketBuffers::all_granted(config.socket_buffer_bytes);
-        let port = Port {
+        let port = OpenPort {
             udp: Arc::clone(&socket) as _,
             direct: None,
             close: socket,
@@ -124,8 +124,8 @@ impl MemoryNetwork {
     /// a test measures there does not depend on the machine.
     pub fn set_rate(&self, bytes_per_second: Option<NonZeroU64>, queue_bytes: usize) {
         let mut state = self.0.state.lock();
-        state.rate = bytes_per_second.map(|rate| Rate { rate, queue_bytes });
-        state.links.clear();
+        state.rate = bytes_per_second.map(|rate| LinkRate { rate, queue_bytes });
+        state.links_busy_until.clear();
     }
 
     /// How many of a thousand datagrams that are sent from now on are lost; at first none. Which ones is drawn from the
@@ -137,17 +137,17 @@ impl MemoryNetwork {
     }
 
     /// Loses everything that is sent between two addresses from now on, in both directions.
-    pub fn cut(&self, a: SocketAddr, b: SocketAddr) {
+    pub fn partition(&self, a: SocketAddr, b: SocketAddr) {
         let mut state = self.0.state.lock();
-        state.cuts.insert((a, b));
-        state.cuts.insert((b, a));
+        state.partitions.insert((a, b));
+        state.partitions.insert((b, a));
     }
 
-    /// Ends what [`cut`](Self::cut) began. What was lost stays lost.
+    /// Ends what [`partition`](Self::partition) began. What was lost stays lost.
     pub fn heal(&self, a: SocketAddr, b: SocketAddr) {
         let mut state = self.0.state.lock();
-        state.cuts.remove(&(a, b));
-        state.cuts.remove(&(b, a));
+        state.partitions.remove(&(a, b));
+        state.partitions.remove(&(b, a));
     }
 
     /// What became of the datagrams.
@@ -160,7 +160,7 @@ impl fmt::Debug for MemoryNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.0.state.lock();
         f.debug_struct("MemoryNetwork")
-            .field("members", &state.members.len())
+            .field("members", &state.inboxes.len())
             .field("delay", &state.delay)
             .field("loss_per_mille", &state.loss_per_mille)
             .field("stats", &state.stats)
@@ -176,28 +176,28 @@ struct Hub {
 
 #[derive(Default)]
 struct HubState {
-    members: HashMap<SocketAddr, Arc<Inbox>>,
+    inboxes: HashMap<SocketAddr, Arc<Inbox>>,
     /// From whom to whom nothing gets.
-    cuts: HashSet<(SocketAddr, SocketAddr)>,
+    partitions: HashSet<(SocketAddr, SocketAddr)>,
     delay: Duration,
-    rate: Option<Rate>,
+    rate: Option<LinkRate>,
     /// By sender and receiver, when the link has sent what it was given.
-    links: HashMap<(SocketAddr, SocketAddr), Instant>,
+    links_busy_until: HashMap<(SocketAddr, SocketAddr), Instant>,
     loss_per_mille: u16,
     random: u64,
     /// How many addresses and ports were chosen.
-    chosen: u32,
+    addrs_chosen: u32,
     stats: MemoryStats,
 }
 
 /// The limit of a link; see [`MemoryNetwork::set_rate`].
 #[derive(Debug, Clone, Copy)]
-struct Rate {
+struct LinkRate {
     rate: NonZeroU64,
     queue_bytes: usize,
 }
 
-impl Rate {
+impl LinkRate {
     /// When a link that is busy until `idle_at` has sent a datagram of so many bytes; `None` if its queue is full.
     fn sent_at(&self, now: Instant, idle_at: Option<Instant>, bytes: usize) -> Option<Instant> {
         let idle_at = idle_at.map_or(now, |at| at.max(now));
@@ -215,7 +215,7 @@ impl Hub {
     fn add(&self, wanted: SocketAddr, inbox: &Arc<Inbox>) -> Result<SocketAddr, BindError> {
         let mut state = self.state.lock();
         if !wanted.ip().is_unspecified() && wanted.port() != 0 {
-            return match state.members.entry(wanted) {
+            return match state.inboxes.entry(wanted) {
                 Entry::Occupied(_) => Err(BindError::AddressInUse(wanted)),
                 Entry::Vacant(place) => {
                     place.insert(Arc::clone(inbox));
@@ -224,9 +224,9 @@ impl Hub {
             };
         }
         for _ in 0..CHOICES_MAX {
-            state.chosen = state.chosen.wrapping_add(1);
-            let addr = choose(wanted, state.chosen);
-            if let Entry::Vacant(place) = state.members.entry(addr) {
+            state.addrs_chosen = state.addrs_chosen.wrapping_add(1);
+            let addr = choose_addr(wanted, state.addrs_chosen);
+            if let Entry::Vacant(place) = state.inboxes.entry(addr) {
                 place.insert(Arc::clone(inbox));
                 return Ok(addr);
             }
@@ -238,33 +238,33 @@ impl Hub {
     }
 
     fn remove(&self, addr: SocketAddr) {
-        self.state.lock().members.remove(&addr);
+        self.state.lock().inboxes.remove(&addr);
     }
 
     /// Takes one datagram to its receiver, or loses it.
-    fn carry(&self, from: SocketAddr, to: SocketAddr, ecn: Option<EcnCodepoint>, bytes: &[u8]) {
+    fn deliver(&self, from: SocketAddr, to: SocketAddr, ecn: Option<EcnCodepoint>, bytes: &[u8]) {
         let mut state = self.state.lock();
-        if state.cuts.contains(&(from, to)) {
-            state.stats.cut += 1;
+        if state.partitions.contains(&(from, to)) {
+            state.stats.partitioned += 1;
             return;
         }
-        if state.draws_loss() {
+        if state.draw_loss() {
             state.stats.lost += 1;
             return;
         }
-        let Some(inbox) = state.members.get(&to).map(Arc::clone) else {
+        let Some(inbox) = state.inboxes.get(&to).map(Arc::clone) else {
             state.stats.unreachable += 1;
             return;
         };
         let mut sent_at = Instant::now();
         if let Some(rate) = state.rate {
             let link = (from, to);
-            let idle_at = state.links.get(&link).copied();
+            let idle_at = state.links_busy_until.get(&link).copied();
             let Some(at) = rate.sent_at(sent_at, idle_at, bytes.len() + HEADER_BYTES) else {
                 state.stats.dropped += 1;
                 return;
             };
-            state.links.insert(link, at);
+            state.links_busy_until.insert(link, at);
             sent_at = at;
         }
         let datagram = Datagram {
@@ -293,7 +293,7 @@ impl Hub {
 }
 
 impl HubState {
-    fn draws_loss(&mut self) -> bool {
+    fn draw_loss(&mut self) -> bool {
         if self.loss_per_mille == 0 {
             return false;
         }
@@ -307,7 +307,7 @@ impl HubState {
 }
 
 /// The `n`th choice where the wanted address leaves one.
-fn choose(wanted: SocketAddr, n: u32) -> SocketAddr {
+fn choose_addr(wanted: SocketAddr, n: u32) -> SocketAddr {
     let ip = match wanted.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => {
             let [_, b, c, d] = n.to_be_bytes();

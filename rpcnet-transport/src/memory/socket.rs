@@ -50,7 +50,7 @@ impl AsyncUdpSocket for MemorySocket {
         }
         let carry = |bytes: &[u8]| {
             self.hub
-                .carry(self.local_addr, transmit.destination, transmit.ecn, bytes);
+                .deliver(self.local_addr, transmit.destination, transmit.ecn, bytes);
         };
         match transmit.segment_size {
             Some(bytes) if bytes > 0 => transmit.contents.chunks(bytes).for_each(carry),

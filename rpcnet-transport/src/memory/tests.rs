@@ -175,7 +175,7 @@ async fn loss_is_drawn_from_the_seed() {
 async fn a_cut_is_between_two_until_it_heals() {
     let network = MemoryNetwork::new();
     let [a, b, c] = std::array::from_fn(|_| member(&network, any(), 9_000));
-    network.cut(a.local_addr, b.local_addr);
+    network.partition(a.local_addr, b.local_addr);
     for (from, to, passes) in [
         (&a, &b, false),
         (&b, &a, false),
@@ -185,7 +185,7 @@ async fn a_cut_is_between_two_until_it_heals() {
         send(from, to, b"1", None);
         assert_eq!(arrived(to).len(), usize::from(passes));
     }
-    assert_eq!(network.stats().cut, 2);
+    assert_eq!(network.stats().partitioned, 2);
     network.heal(b.local_addr, a.local_addr);
     for (from, to) in [(&a, &b), (&b, &a)] {
         send(from, to, b"1", None);

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::{DevCa, Endpoint, Router, RpcClient, client::answer::lost_midway, closing::CLOSE_DONE};
+use crate::{
+    DevCa, Endpoint, Router, RpcClient, client::reply::lost_during_call, close::CLOSE_DONE,
+};
 
 /// The ways in which a peer may close a connection and say why.
 fn closes(reason: &[u8]) -> Vec<ConnectionError> {
@@ -55,7 +57,7 @@ fn no_error_prints_control_characters_that_a_peer_chose() {
         for error in closes(reason) {
             let texts = [
                 texts(&connect_error(addr, after, error.clone())),
-                texts(&lost_midway(error.clone())),
+                texts(&lost_during_call(error.clone())),
                 CloseReason::of(&error).to_string(),
             ];
             for text in &texts {
@@ -75,7 +77,7 @@ fn the_number_of_streams_that_a_server_took_is_a_number() {
         (shutdown, "shutdown, streams taken: 300"),
         (disconnected, "disconnected, streams taken: 300"),
     ] {
-        let text = texts(&lost_midway(error.clone()));
+        let text = texts(&lost_during_call(error.clone()));
         assert!(text.contains(told), "{text}");
     }
 }
@@ -115,7 +117,7 @@ fn whatever_is_wrong_with_a_certificate_an_operator_is_told() {
     ] {
         let alert = u8::from(rustls::AlertDescription::from(error.clone()));
         let closed = ConnectionError::TransportError(TransportErrorCode::crypto(alert).into());
-        assert!(is_about_certificates(&closed), "{error:?} is {alert}");
+        assert!(is_certificate_failure(&closed), "{error:?} is {alert}");
     }
 }
 
@@ -136,7 +138,10 @@ async fn check_packets(ip: IpAddr, mtu_max: u16, expected: u16) {
     };
     let echo = Router::new().raw("echo", |_cx, body| async move { Ok(body) });
     let server = server.serve(echo);
-    let opened = node.open(server.local_addr(), "server").await.unwrap();
+    let opened = node
+        .connect_within_timeout(server.local_addr(), "server")
+        .await
+        .unwrap();
     let connection = opened.connection.clone();
     let client = RpcClient::new(opened, &config, None);
 

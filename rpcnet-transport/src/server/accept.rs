@@ -10,19 +10,19 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    early,
-    first::{Caller, spawn_stream},
-    handshakes::{self, Handshakes},
+    early_data,
+    handshake_limiter::{self, HandshakeLimiter},
+    stream_dispatch::{Caller, spawn_stream},
 };
 use crate::{
     Peer, PeerIdentity, TransportConfig,
-    client::DRAINING_PAUSE,
-    closing::{
+    client::DRAINING_INTERVAL_MIN,
+    close::{
         CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_DONE, CLOSE_NO_NAME, CLOSE_SHUTDOWN,
         CLOSE_TOO_MANY, CLOSE_UNTRUSTED, close_at_once,
     },
-    connections::Handshake,
-    endpoint::Shared,
+    connections::PendingHandshake,
+    endpoint::EndpointShared,
     quic,
     runtime::CloseOnRuntimeEnd,
     send_priority, tls,
@@ -32,23 +32,23 @@ use crate::{
 /// Bounds of the accept loop: handshakes at a time. Connections are counted when their peer is
 /// known, so that handshakes that do not end take none of their places.
 pub(crate) struct AcceptLoop {
-    handshakes: Arc<Mutex<Handshakes<CancellationToken>>>,
+    handshakes: Arc<Mutex<HandshakeLimiter<CancellationToken>>>,
     epoch: Instant,
     /// From this many handshakes on callers have to validate their address (Retry, RFC 9000
     /// section 8.1.2).
     retry_threshold: usize,
-    warnings: Arc<Warnings>,
+    warnings: Arc<WarningLimiter>,
 }
 
 /// Limits how often it is logged that a node is not let in.
 #[derive(Default)]
-struct Warnings(Mutex<Option<Instant>>);
+struct WarningLimiter(Mutex<Option<Instant>>);
 
-impl Warnings {
+impl WarningLimiter {
     /// Whether one may be logged now.
     fn take(&self) -> bool {
         let (now, mut last) = (Instant::now(), self.0.lock());
-        let is_due = last.is_none_or(|last| now.duration_since(last) >= WARNING_PAUSE);
+        let is_due = last.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL_MIN);
         if is_due {
             *last = Some(now);
         }
@@ -60,7 +60,7 @@ impl AcceptLoop {
     pub(crate) fn new(config: &TransportConfig) -> Self {
         let handshakes = config.handshakes_max.get();
         Self {
-            handshakes: Arc::new(Mutex::new(Handshakes::new(handshakes))),
+            handshakes: Arc::new(Mutex::new(HandshakeLimiter::new(handshakes))),
             epoch: Instant::now(),
             retry_threshold: handshakes / 2,
             warnings: Arc::default(),
@@ -70,7 +70,7 @@ impl AcceptLoop {
 
 impl AcceptLoop {
     /// Takes a place for a handshake, perhaps that of an older one.
-    fn begin(&self, from: IpAddr, begun: Handshake) -> Option<HandshakeGuard> {
+    fn begin_handshake(&self, from: IpAddr, begun: PendingHandshake) -> Option<HandshakeGuard> {
         let dropped = CancellationToken::new();
         let now = self.epoch.elapsed();
         let (number, older) = self.handshakes.lock().begin(now, from, dropped.clone());
@@ -79,40 +79,40 @@ impl AcceptLoop {
         }
         Some(HandshakeGuard {
             handshakes: Arc::clone(&self.handshakes),
-            number: number?,
+            id: number?,
             dropped,
-            begun,
+            pending: begun,
         })
     }
 }
 
 /// The place of a handshake, until it is dropped.
 struct HandshakeGuard {
-    handshakes: Arc<Mutex<Handshakes<CancellationToken>>>,
-    number: handshakes::Number,
+    handshakes: Arc<Mutex<HandshakeLimiter<CancellationToken>>>,
+    id: handshake_limiter::HandshakeId,
     /// A newer handshake has the place.
     dropped: CancellationToken,
     /// Who its caller is may not be known.
-    begun: Handshake,
+    pending: PendingHandshake,
 }
 
 impl Drop for HandshakeGuard {
     fn drop(&mut self) {
-        self.handshakes.lock().end(self.number);
+        self.handshakes.lock().end(self.id);
     }
 }
 
 /// The stream on which a connection is told about the server.
-struct Control {
+struct ControlStream {
     stream: quinn::SendStream,
     /// Whether the server drains, as the other side knows it.
-    told: bool,
+    announced_draining: bool,
 }
 
 /// A connection whose caller is authorized.
 struct AcceptedConnection {
     caller: Arc<Caller>,
-    control: Control,
+    control: ControlStream,
     /// Streams of it that were taken already.
     streams_taken: u64,
 }
@@ -124,7 +124,7 @@ enum HandshakeOutcome {
 }
 
 /// Takes connections until the endpoint stops, or refuses them while it does not serve.
-pub(crate) async fn serve_connections(shared: Arc<Shared>, bounds: AcceptLoop) {
+pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: AcceptLoop) {
     loop {
         let incoming = tokio::select! {
             biased;
@@ -148,7 +148,7 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, bounds: AcceptLoop) {
         let from = incoming.remote_address().ip();
         // Looked at first: an older handshake does not end for one that cannot become a connection.
         let handshake = match shared.accounts.has_connection_left() {
-            true => bounds.begin(from, shared.registry.begin()),
+            true => bounds.begin_handshake(from, shared.registry.begin_handshake()),
             false => None,
         };
         let Some(handshake) = handshake else {
@@ -165,7 +165,7 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, bounds: AcceptLoop) {
                 () = shared.stopped.cancelled() => return,
                 // Dropped, so that its caller is told.
                 () = handshake.dropped.cancelled() => None,
-                accepted = accept_connection(&shared, incoming, &handshake.begun, &warnings) => accepted,
+                accepted = accept_connection(&shared, incoming, &handshake.pending, &warnings) => accepted,
             };
             drop(handshake);
             match accepted {
@@ -181,10 +181,10 @@ pub(crate) async fn serve_connections(shared: Arc<Shared>, bounds: AcceptLoop) {
 
 /// Completes a handshake; `None` if it failed. There is nothing in it if the caller is denied.
 async fn accept_connection(
-    shared: &Arc<Shared>,
+    shared: &Arc<EndpointShared>,
     incoming: quinn::Incoming,
-    begun: &Handshake,
-    warnings: &Warnings,
+    begun: &PendingHandshake,
+    warnings: &WarningLimiter,
 ) -> Option<Option<AcceptedConnection>> {
     let from = incoming.remote_address();
     let connecting = incoming
@@ -192,7 +192,7 @@ async fn accept_connection(
         .map_err(quic::with_printable_reason)
         .inspect_err(|e| tracing::debug!(%from, %e, "handshake not begun"))
         .ok()?;
-    match complete(shared, connecting, begun).await {
+    match complete_handshake(shared, connecting, begun).await {
         Ok(HandshakeOutcome::Denied { peer, reason }) => {
             // A node may come again and again: an operator is told, and not often.
             if warnings.take() {
@@ -210,8 +210,8 @@ async fn accept_connection(
         Err(error) => {
             let error = quic::with_printable_reason(error);
             // Any host may dial: an operator is warned of certificates alone, and not often.
-            if quic::is_about_certificates(&error) && warnings.take() {
-                let what = match quic::is_own_refusal(&error) {
+            if quic::is_certificate_failure(&error) && warnings.take() {
+                let what = match quic::is_local_tls_failure(&error) {
                     true => "the certificate of the caller is not trusted by this node",
                     false => "the certificate of this node is not trusted by the caller",
                 };
@@ -225,7 +225,10 @@ async fn accept_connection(
 }
 
 /// Tells the caller that it is accepted, and with which limits.
-async fn send_hello(shared: &Shared, connection: &quinn::Connection) -> Option<Control> {
+async fn send_hello(
+    shared: &EndpointShared,
+    connection: &quinn::Connection,
+) -> Option<ControlStream> {
     let draining = shared.is_draining();
     let mut hello = BytesMut::new();
     hello.extend_from_slice(
@@ -251,23 +254,24 @@ async fn send_hello(shared: &Shared, connection: &quinn::Connection) -> Option<C
 
         stream.set_priority(send_priority::CONTROL).ok()?;
         stream.write_all(&hello).await.ok()?;
-        Some(Control {
+        Some(ControlStream {
             stream,
-            told: draining,
+            announced_draining: draining,
         })
     });
     said.await.ok().flatten()
 }
 
 /// Takes the streams of one connection, until the connection or the endpoint ends, and tells it when the server drains.
-async fn serve_streams(shared: Arc<Shared>, accepted: AcceptedConnection) {
+async fn serve_streams(shared: Arc<EndpointShared>, accepted: AcceptedConnection) {
     let mut draining_changed = shared.draining_changed.subscribe();
     let AcceptedConnection {
         caller,
-        control: Control {
-            mut stream,
-            mut told,
-        },
+        control:
+            ControlStream {
+                mut stream,
+                announced_draining: mut told,
+            },
         mut streams_taken,
     } = accepted;
     let mut guard = CloseOnRuntimeEnd::new(caller.connection.clone(), shared.runtime.clone());
@@ -279,7 +283,7 @@ async fn serve_streams(shared: Arc<Shared>, accepted: AcceptedConnection) {
         if has_news && tell_from <= Instant::now() {
             told = !told;
             wire::encode_draining(&mut unsent, told);
-            tell_from = Instant::now() + DRAINING_PAUSE;
+            tell_from = Instant::now() + DRAINING_INTERVAL_MIN;
         }
         tokio::select! {
             biased;
@@ -312,16 +316,16 @@ async fn serve_streams(shared: Arc<Shared>, accepted: AcceptedConnection) {
     // Callers whose streams were not taken learn that nothing was done for them.
     close_at_once(&caller.connection, code, &streams_taken.to_le_bytes());
     // After that, so that its calls end with the reason, and not as streams that were cut.
-    caller.cut();
-    let _ = timeout(CUT_MAX, caller.streams.none()).await;
+    caller.abort();
+    let _ = timeout(STREAM_END_TIMEOUT, caller.streams.wait_for_zero()).await;
     guard.disarm();
 }
 
 /// Waits for the end of a handshake, and serves early calls meanwhile if they may come.
-async fn complete(
-    shared: &Arc<Shared>,
+async fn complete_handshake(
+    shared: &Arc<EndpointShared>,
     mut connecting: quinn::Connecting,
-    begun: &Handshake,
+    begun: &PendingHandshake,
 ) -> Result<HandshakeOutcome, ConnectionError> {
     let deadline = Instant::now() + shared.config.connect_timeout;
     let late = |_| ConnectionError::TimedOut;
@@ -351,17 +355,17 @@ impl Drop for CloseOnDrop {
 
 /// Decides whether a caller may connect, when its certificate is known.
 async fn authorize(
-    shared: &Arc<Shared>,
+    shared: &Arc<EndpointShared>,
     connection: quinn::Connection,
     completed: quinn::ZeroRttAccepted,
-    begun: &Handshake,
+    begun: &PendingHandshake,
     deadline: Instant,
 ) -> Result<HandshakeOutcome, ConnectionError> {
     let late = |_| ConnectionError::TimedOut;
     // Certificates that are known by now are those of a session, at which TLS itself does not look again.
-    let known = chain_of(&connection);
+    let known = certificate_chain(&connection);
     let tls = shared.tls.current();
-    let trusts = |chain: &Vec<_>| tls.trusts_caller(chain, tls.now());
+    let trusts = |chain: &Vec<_>| tls.verifies_caller(chain, tls.now());
     let is_trusted = known.as_ref().is_none_or(trusts);
     let known = known.filter(|_| is_trusted && shared.config.early_data);
     let known =
@@ -375,7 +379,8 @@ async fn authorize(
         }
         let control = send_hello(shared, &connection).await;
         let control = control.ok_or(ConnectionError::TimedOut)?;
-        let streams_taken = early::serve_until_over(shared, &caller, completed, deadline).await;
+        let streams_taken =
+            early_data::serve_early_streams(shared, &caller, completed, deadline).await;
         early = Some(AcceptedConnection {
             caller,
             control,
@@ -394,7 +399,7 @@ async fn authorize(
     if let Some(accepted) = early {
         return Ok(HandshakeOutcome::Accepted(accepted));
     }
-    let chain = chain_of(&connection).unwrap_or_default();
+    let chain = certificate_chain(&connection).unwrap_or_default();
     let verified = VerifiedCaller::new(shared, &connection, &chain, begun).map_err(|fault| {
         let reason = fault.reason().as_bytes();
         close_at_once(&connection, CLOSE_NO_NAME, reason);
@@ -423,19 +428,19 @@ enum Denial {
     /// The authorizer says so.
     Unauthorized(String),
     /// Its node has as many connections as one may have, or all nodes together have.
-    TooMany,
+    TooManyConnections,
     /// Its node was disconnected since the handshake began.
     Disconnected,
 }
 
 impl VerifiedCaller {
     fn new(
-        shared: &Shared,
+        shared: &EndpointShared,
         connection: &quinn::Connection,
         chain: &[CertificateDer<'_>],
-        begun: &Handshake,
-    ) -> Result<Self, tls::CertificateNameFault> {
-        let certificate = chain.first().ok_or(tls::CertificateNameFault::NoName)?;
+        begun: &PendingHandshake,
+    ) -> Result<Self, tls::CertificateNameError> {
+        let certificate = chain.first().ok_or(tls::CertificateNameError::NoName)?;
         let peer = peer_of(connection, certificate)?;
         // First registered, then judged: who is denied and disconnected meanwhile is met by one of the two.
         let caller = Arc::new(Caller::new(shared, connection.clone(), peer));
@@ -449,7 +454,7 @@ impl VerifiedCaller {
             Err(reason) => Err(Denial::Unauthorized(reason)),
         };
         if denial.is_ok() && !caller.is_counted() {
-            denial = Err(Denial::TooMany);
+            denial = Err(Denial::TooManyConnections);
         }
         if denial.is_ok() && begun.is_refused(caller.peer.name()) {
             denial = Err(Denial::Disconnected);
@@ -462,10 +467,10 @@ impl VerifiedCaller {
 }
 
 /// Tells a caller that it is denied.
-fn deny(shared: &Shared, caller: &Caller, denial: Denial) -> HandshakeOutcome {
+fn deny(shared: &EndpointShared, caller: &Caller, denial: Denial) -> HandshakeOutcome {
     let (counter, code, reason) = match denial {
         Denial::Unauthorized(reason) => (&shared.counters.connections_denied, CLOSE_DENIED, reason),
-        Denial::TooMany => (
+        Denial::TooManyConnections => (
             &shared.counters.connections_refused,
             CLOSE_TOO_MANY,
             match shared.accounts.has_connection_left() {
@@ -492,20 +497,20 @@ fn deny(shared: &Shared, caller: &Caller, denial: Denial) -> HandshakeOutcome {
 fn peer_of(
     connection: &quinn::Connection,
     certificate: &CertificateDer<'_>,
-) -> Result<Peer, tls::CertificateNameFault> {
+) -> Result<Peer, tls::CertificateNameError> {
     let name = tls::node_name(certificate)?;
     let addr = crate::endpoint::canonical(connection.remote_address());
     Ok(Peer::new(name, addr))
 }
 
 /// The certificates that the other side showed, in this handshake or in that of the session.
-fn chain_of(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
+fn certificate_chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
     let chain = connection.peer_identity()?.downcast().ok()?;
     Some(*chain)
 }
 
 /// How long the tasks of the streams of a closed connection may take to end; a handler may block.
-const CUT_MAX: Duration = Duration::from_millis(100);
+const STREAM_END_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Least time between two warnings about certificates.
-const WARNING_PAUSE: Duration = Duration::from_secs(10);
+const WARNING_INTERVAL_MIN: Duration = Duration::from_secs(10);

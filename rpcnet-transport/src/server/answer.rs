@@ -4,23 +4,23 @@ use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 
-use super::sending::SendingOne;
+use super::connection_replies::ReplyInProgress;
 use crate::{
     Code, Processed, Status,
-    accounts::{Account, InFlight, Reservation},
-    endpoint::Shared,
-    stream::{Cut, SendHalf, WriteFailure},
+    accounts::{BufferReservation, InFlightGuard, PeerAccount},
+    endpoint::EndpointShared,
+    stream::{ResetCode, SendHalf, WriteFailure},
     wire::{LoadReport, ReplyHeader},
 };
 
 /// Writes the reply and waits until the caller has it, with an end to patience. Says whether the caller has it.
-pub(super) async fn answer(
-    shared: &Shared,
-    sending: SendingOne<'_>,
+pub(super) async fn send_reply(
+    shared: &EndpointShared,
+    sending: ReplyInProgress<'_>,
     send: &mut SendHalf,
     stopped: Pin<&mut (impl Future<Output = bool> + ?Sized)>,
     outcome: Result<Bytes, Status>,
-    in_flight: Option<InFlight>,
+    in_flight: Option<InFlightGuard>,
 ) -> bool {
     let counters = &shared.counters;
     let served = match &outcome {
@@ -39,43 +39,45 @@ pub(super) async fn answer(
             processed: Processed::Maybe,
             ..
         }) => match code {
-            Code::Cancelled => Cut::Closing,
-            Code::DeadlineExceeded => Cut::OutOfTime,
-            _ => Cut::Failed,
+            Code::Cancelled => ResetCode::ShuttingDown,
+            Code::DeadlineExceeded => ResetCode::DeadlineExceeded,
+            _ => ResetCode::Failed,
         },
-        _ => Cut::Failed,
+        _ => ResetCode::Failed,
     };
     let (header, body) = reply_parts(outcome, shared.load(), shared.config.message_bytes_max);
     let bytes = body.len();
-    let write = send.reply(&header, body, &sending.patience);
-    let written = sending.in_time(&shared.config, bytes, write).await;
+    let write = send.reply(&header, body, &sending.stall_timer);
+    let written = sending
+        .within_transfer_time(&shared.config, bytes, write)
+        .await;
     let written = written.unwrap_or(Err(WriteFailure::Stalled));
     shared.busy_poll.note(true);
     // The work is done; an acknowledgement may take its time.
     drop(in_flight);
     match written {
         Ok(()) => {
-            if sending.acknowledged(stopped).await.is_ok() {
+            if sending.wait_acknowledged(stopped).await.is_ok() {
                 if served {
                     counters.calls_completed.add_one();
                 }
                 return true;
             }
             counters.stalled_calls.add_one();
-            send.cut(Cut::Stalled);
+            send.reset(ResetCode::Stalled);
         }
         Err(WriteFailure::Stalled) => {
             counters.stalled_calls.add_one();
-            send.cut(Cut::Stalled);
+            send.reset(ResetCode::Stalled);
         }
         Err(WriteFailure::Stopped | WriteFailure::Lost(_)) => {
             // Others were counted by what they are told.
             if served {
                 counters.calls_cancelled.add_one();
             }
-            send.cut(Cut::Cancelled);
+            send.reset(ResetCode::Cancelled);
         }
-        Err(WriteFailure::Closed) => send.cut(cut),
+        Err(WriteFailure::Closed) => send.reset(cut),
     }
     false
 }
@@ -85,23 +87,23 @@ pub(super) async fn answer(
 /// # Errors
 ///
 /// What the caller is told if there is none since it has not read earlier ones: then the reply is dropped.
-pub(super) fn hold_reply(
-    shared: &Shared,
-    account: &Arc<Account>,
+pub(super) fn reserve_reply(
+    shared: &EndpointShared,
+    account: &Arc<PeerAccount>,
     outcome: Result<Bytes, Status>,
-) -> Result<(Result<Bytes, Status>, Reservation), Status> {
+) -> Result<(Result<Bytes, Status>, BufferReservation), Status> {
     let bytes = match &outcome {
         Ok(body) => body.len(),
         Err(status) => status.details.len(),
     };
-    if let Some(held) = account.hold_reply(bytes) {
+    if let Some(held) = account.reserve_reply(bytes) {
         return Ok((outcome, held));
     }
-    Err(dropped(shared, bytes))
+    Err(reply_dropped_status(shared, bytes))
 }
 
 /// What a caller is told whose reply is dropped since it has not read earlier ones.
-pub(super) fn dropped(shared: &Shared, bytes: usize) -> Status {
+pub(super) fn reply_dropped_status(shared: &EndpointShared, bytes: usize) -> Status {
     shared.counters.replies_dropped.add_one();
     let message =
         format!("buffer limit reached: reply of {bytes} bytes dropped, earlier ones were not read");

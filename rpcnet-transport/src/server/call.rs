@@ -9,117 +9,119 @@ use futures::future;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    admission::{self, CallerShare, Entry, Gates, Newcomer, Places},
-    answer::answer,
-    context::Asked,
-    early::Handshake,
-    first::Caller,
-    request::{Unserved, read_body, read_header, settled},
+    admission::{self, AdmissionOutcome, AdmissionRequest, CallQuotas, CallerQuota, Permits},
+    answer::send_reply,
+    context::CallMeta,
+    early_data::HandshakeState,
+    method_config::MethodConfig,
+    request::{RequestFailure, read_body, read_header, wait_for_overdraft},
     router::Handler,
-    rules::Rules,
+    stream_dispatch::Caller,
 };
 use crate::{
     Code, Processed, Status,
-    accounts::InFlight,
-    endpoint::Shared,
-    stream::{Cut, RecvHalf, SendHalf},
+    accounts::InFlightGuard,
+    endpoint::EndpointShared,
+    stream::{RecvHalf, ResetCode, SendHalf},
     wire::RequestHeader,
 };
 
 /// Serves the call of one stream, from the first bytes after its preface to the acknowledgement of its last.
 pub(super) async fn serve(
-    shared: Arc<Shared>,
+    shared: Arc<EndpointShared>,
     caller: Arc<Caller>,
     send: SendHalf,
     mut recv: RecvHalf,
     arrived: Instant,
-    early: Option<Handshake>,
+    early: Option<HandshakeState>,
 ) {
     let request = read_header(&shared, &mut recv, arrived).await;
     let request = match &early {
-        Some(handshake) => request.and_then(|request| handshake.admit(&shared, request)),
+        Some(handshake) => {
+            request.and_then(|request| handshake.check_replay_safe(&shared, request))
+        }
         None => request,
     };
     let (header, body) = match request {
         Ok(request) => request,
-        Err(why) => return turn_away(&shared, &caller, send, recv, why).await,
+        Err(why) => return reject(&shared, &caller, send, recv, why).await,
     };
     // Before it is asked whether the server drains: a shutdown either sees this call or is seen by it.
     let (_unacknowledged, _) = shared.unacknowledged.enter();
-    match Call::admit(&shared, &caller, &send, &mut recv, header, body, arrived).await {
+    match AdmittedCall::admit(&shared, &caller, &send, &mut recv, header, body, arrived).await {
         Ok(call) => call.run(&shared, &caller, send, recv).await,
-        Err(why) => turn_away(&shared, &caller, send, recv, why).await,
+        Err(why) => reject(&shared, &caller, send, recv, why).await,
     }
 }
 
 /// Ends a call that reaches no handler.
-async fn turn_away(
-    shared: &Shared,
+async fn reject(
+    shared: &EndpointShared,
     caller: &Caller,
     mut send: SendHalf,
     mut recv: RecvHalf,
-    why: Unserved,
+    why: RequestFailure,
 ) {
     match why {
-        Unserved::Cut(why) => {
-            recv.cut(why);
-            send.cut(why);
+        RequestFailure::Reset(why) => {
+            recv.stop(why);
+            send.reset(why);
         }
-        Unserved::Refused(status) => {
+        RequestFailure::Rejected(status) => {
             let stopped = pin!(send.stopped());
-            let sending = caller.sending.of(None);
-            answer(shared, sending, &mut send, stopped, Err(status), None).await;
+            let sending = caller.replies.begin(None);
+            send_reply(shared, sending, &mut send, stopped, Err(status), None).await;
             // Only now: a caller that is told to stop sending looks for its answer at once.
-            recv.cut(Cut::Cancelled);
+            recv.stop(ResetCode::Cancelled);
         }
     }
 }
 
 /// One call that has a handler and all of its request.
-struct Call {
+struct AdmittedCall {
     name: Arc<str>,
     handler: Handler,
     header: RequestHeader,
     body: Bytes,
-    asked: Asked,
-    places: Places,
-    in_flight: InFlight,
+    meta: CallMeta,
+    permits: Permits,
+    in_flight: InFlightGuard,
 }
 
-impl Call {
+impl AdmittedCall {
     /// Refuses by the header what is refused in any case, reads the body, and takes a place only then: what waits for its
     /// caller holds none.
     async fn admit(
-        shared: &Shared,
+        shared: &EndpointShared,
         caller: &Caller,
         send: &SendHalf,
         recv: &mut RecvHalf,
         header: RequestHeader,
         body: Option<Bytes>,
         arrived: Instant,
-    ) -> Result<Self, Unserved> {
+    ) -> Result<Self, RequestFailure> {
         let account = &caller.account.peer;
-        let (guard, in_flight) = account.enter(&shared.in_flight);
-        let is_full = account.is_full(in_flight, true);
+        let (guard, in_flight) = account.begin_call(&shared.in_flight);
+        let is_full = account.exceeds_call_limit(in_flight, true);
         let deadline = header.deadline.and_then(|left| arrived.checked_add(left));
         let (name, handler) = find_handler(shared, &header, deadline, in_flight, is_full)?;
-        let asked = Asked {
+        let asked = CallMeta {
             attempt: header.attempt,
             idempotent: header.flags.idempotent,
             priority: header.priority,
             idempotency_key: header.idempotency_key.map(u128::to_le_bytes),
             deadline,
         };
-        let rules = handler.rules();
-        let is_limited = shared.gate.is_some() || rules.is_some();
+        let rules = handler.config();
+        let is_limited = shared.admission.is_some() || rules.is_some();
         let of_method = rules.and_then(|rules| rules.gate.as_ref());
-        let of_method = of_method.map(|gate| gate.caller(caller.peer.shared_name()));
-        let gates = gates(caller, rules, of_method.as_ref());
+        let of_method = of_method.map(|gate| gate.quota_of(caller.peer.shared_name()));
+        let gates = quotas_for(caller, rules, of_method.as_ref());
         let body = match body {
             Some(body) => body,
             None => {
-                if is_limited && let Some(status) = refusal(shared, gates, &asked) {
-                    return Err(Unserved::Refused(status));
+                if is_limited && let Some(status) = early_rejection(shared, gates, &asked) {
+                    return Err(RequestFailure::Rejected(status));
                 }
                 let body = read_body(shared, caller, recv, deadline);
                 tokio::select! {
@@ -128,32 +130,32 @@ impl Call {
                     // Its end is not read while it waits for room.
                     _ = send.stopped() => {
                         shared.counters.calls_cancelled.add_one();
-                        return Err(Unserved::Cut(Cut::Cancelled));
+                        return Err(RequestFailure::Reset(ResetCode::Cancelled));
                     }
                 }
             }
         };
         if account.is_overdrawn() {
-            let settled = Box::pin(settled(shared, caller));
-            wait_for_turn(shared, settled, send.stopped(), deadline).await?;
+            let settled = Box::pin(wait_for_overdraft(shared, caller));
+            wait_for_admission(shared, settled, send.stopped(), deadline).await?;
         }
-        let mut places = Places::default();
+        let mut places = Permits::default();
         if is_limited {
-            places = match enter(shared, gates, Instant::now(), &asked) {
-                Entry::Now(places) => places,
-                Entry::Later(queued) => {
+            places = match request_admission(shared, gates, Instant::now(), &asked) {
+                AdmissionOutcome::Admitted(places) => places,
+                AdmissionOutcome::Queued(queued) => {
                     let began = Instant::now();
-                    let turn = Box::pin(queued.turn(&shared.counters));
-                    let places = wait_for_turn(shared, turn, send.stopped(), deadline).await?;
-                    shared.queue_delay.note(began.elapsed());
+                    let turn = Box::pin(queued.wait_admitted(&shared.counters));
+                    let places = wait_for_admission(shared, turn, send.stopped(), deadline).await?;
+                    shared.queue_delay.record(began.elapsed());
                     places
                 }
-                Entry::Never(status) => return Err(Unserved::Refused(status)),
+                AdmissionOutcome::Rejected(status) => return Err(RequestFailure::Rejected(status)),
             };
         }
         // It may have waited for its body or its place.
-        if is_over(deadline) {
-            return Err(Unserved::Refused(expired(shared)));
+        if has_passed(deadline) {
+            return Err(RequestFailure::Rejected(expired_status(shared)));
         }
         if !header.flags.streams_requests {
             recv.note_end();
@@ -163,36 +165,50 @@ impl Call {
             handler,
             header,
             body,
-            asked,
-            places,
+            meta: asked,
+            permits: places,
             in_flight: guard,
         })
     }
 }
 
 /// The gates that a call has to pass: of its method, and of the server.
-pub(super) fn gates<'a>(
+pub(super) fn quotas_for<'a>(
     caller: &'a Caller,
-    rules: Option<&Rules>,
-    method: Option<&'a Arc<CallerShare>>,
-) -> Gates<'a> {
-    let is_exempt = rules.is_some_and(|rules| rules.is_exempt);
+    rules: Option<&MethodConfig>,
+    method: Option<&'a Arc<CallerQuota>>,
+) -> CallQuotas<'a> {
+    let is_exempt = rules.is_some_and(|rules| rules.bypasses_server_limit);
     let server = caller.admission.as_ref().filter(|_| !is_exempt);
-    Gates { method, server }
+    CallQuotas { method, server }
 }
 
 /// Brings a call past its gates. `now` may be a little behind.
-pub(super) fn enter(shared: &Shared, gates: Gates<'_>, now: Instant, asked: &Asked) -> Entry {
-    admission::enter(&shared.counters, gates, now, || newcomer(asked))
+pub(super) fn request_admission(
+    shared: &EndpointShared,
+    gates: CallQuotas<'_>,
+    now: Instant,
+    asked: &CallMeta,
+) -> AdmissionOutcome {
+    admission::admit(&shared.counters, gates, now, || admission_request(asked))
 }
 
 /// Why a call would not pass the gates whatever it waits, if that is known already.
-fn refusal(shared: &Shared, gates: Gates<'_>, asked: &Asked) -> Option<Status> {
-    admission::refusal(&shared.counters, gates, Instant::now(), newcomer(asked))
+fn early_rejection(
+    shared: &EndpointShared,
+    gates: CallQuotas<'_>,
+    asked: &CallMeta,
+) -> Option<Status> {
+    admission::early_rejection(
+        &shared.counters,
+        gates,
+        Instant::now(),
+        admission_request(asked),
+    )
 }
 
-fn newcomer(asked: &Asked) -> Newcomer {
-    Newcomer {
+fn admission_request(asked: &CallMeta) -> AdmissionRequest {
+    AdmissionRequest {
         priority: asked.priority,
         is_retry: asked.attempt > 0,
         deadline: asked.deadline,
@@ -200,12 +216,12 @@ fn newcomer(asked: &Asked) -> Newcomer {
 }
 
 /// Waits for the turn of a call as long as its caller waits for its answer.
-async fn wait_for_turn<T>(
-    shared: &Shared,
+async fn wait_for_admission<T>(
+    shared: &EndpointShared,
     turn: impl Future<Output = Result<T, Status>>,
     stopped: impl Future<Output = bool>,
     deadline: Option<Instant>,
-) -> Result<T, Unserved> {
+) -> Result<T, RequestFailure> {
     let until = async {
         match deadline {
             Some(at) => sleep_until(at).await,
@@ -214,91 +230,95 @@ async fn wait_for_turn<T>(
     };
     tokio::select! {
         biased;
-        turn = turn => turn.map_err(Unserved::Refused),
+        turn = turn => turn.map_err(RequestFailure::Rejected),
         _ = stopped => {
             shared.counters.calls_cancelled.add_one();
-            Err(Unserved::Cut(Cut::Cancelled))
+            Err(RequestFailure::Reset(ResetCode::Cancelled))
         }
         () = shared.cancel_calls.cancelled() => {
             let message = "the server shut down before the handler started";
-            Err(Unserved::refused(Code::Draining, message))
+            Err(RequestFailure::rejected(Code::Draining, message))
         }
         () = until => {
-            Err(Unserved::Refused(expired(shared)))
+            Err(RequestFailure::Rejected(expired_status(shared)))
         }
     }
 }
 
 /// Finds the handler, unless the call is not to be served.
 fn find_handler(
-    shared: &Shared,
+    shared: &EndpointShared,
     header: &RequestHeader,
     deadline: Option<Instant>,
     in_flight: usize,
     is_full: bool,
-) -> Result<(Arc<str>, Handler), Unserved> {
-    admit(shared, in_flight, is_full).map_err(Unserved::Refused)?;
+) -> Result<(Arc<str>, Handler), RequestFailure> {
+    check_capacity(shared, in_flight, is_full).map_err(RequestFailure::Rejected)?;
     let router = shared.router();
     let Some((name, handler)) = router.find(&header.method) else {
-        return Err(Unserved::Refused(unknown_method(shared)));
+        return Err(RequestFailure::Rejected(unknown_method_status(shared)));
     };
     let wanted = (header.flags.streams_requests, header.flags.streams_replies);
     if wanted != handler.streams_by_direction() {
-        return Err(Unserved::Refused(wrong_kind()));
+        return Err(RequestFailure::Rejected(wrong_kind_status()));
     }
-    if is_over(deadline) {
-        return Err(Unserved::Refused(expired(shared)));
+    if has_passed(deadline) {
+        return Err(RequestFailure::Rejected(expired_status(shared)));
     }
     Ok((Arc::clone(name), handler.clone()))
 }
 
 /// Refuses calls that the server does not take at all at the moment. The refused ones are counted.
 #[inline(always)]
-pub(super) fn admit(shared: &Shared, in_flight: usize, is_full: bool) -> Result<(), Status> {
+pub(super) fn check_capacity(
+    shared: &EndpointShared,
+    in_flight: usize,
+    is_full: bool,
+) -> Result<(), Status> {
     if shared.refuses_calls() {
-        return Err(refused_draining(shared));
+        return Err(draining_status(shared));
     }
     if is_full || in_flight > shared.config.calls_max.get() {
-        return Err(refused_overloaded(shared));
+        return Err(overloaded_status(shared));
     }
     Ok(())
 }
 
-pub(super) fn is_over(deadline: Option<Instant>) -> bool {
+pub(super) fn has_passed(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|at| at <= Instant::now())
 }
 
 /// Refuses a call whose deadline passed before its handler began.
 #[cold]
-pub(super) fn expired(shared: &Shared) -> Status {
+pub(super) fn expired_status(shared: &EndpointShared) -> Status {
     shared.counters.calls_expired.add_one();
     let message = "deadline exceeded before the handler started";
     Status::new(Code::DeadlineExceeded, message).not_processed()
 }
 
 #[cold]
-fn refused_draining(shared: &Shared) -> Status {
+fn draining_status(shared: &EndpointShared) -> Status {
     shared.counters.calls_refused_draining.add_one();
     Status::new(Code::Draining, "the server takes no new calls").not_processed()
 }
 
 #[cold]
-fn refused_overloaded(shared: &Shared) -> Status {
+fn overloaded_status(shared: &EndpointShared) -> Status {
     shared.counters.calls_refused_overloaded.add_one();
     Status::overloaded("the limit of concurrent calls is reached")
 }
 
-pub(super) fn unknown_method(shared: &Shared) -> Status {
+pub(super) fn unknown_method_status(shared: &EndpointShared) -> Status {
     shared.counters.unknown_methods.add_one();
     Status::new(Code::Unimplemented, "the server has no such method").not_processed()
 }
 
-pub(super) fn wrong_kind() -> Status {
+pub(super) fn wrong_kind_status() -> Status {
     let message = "the method streams its requests or replies otherwise than the call does";
     Status::new(Code::InvalidRequest, message).not_processed()
 }
 
-pub(super) fn within_limit(reply: Bytes, limit: usize) -> Result<Bytes, Status> {
+pub(super) fn check_reply_size(reply: Bytes, limit: usize) -> Result<Bytes, Status> {
     if reply.len() <= limit {
         return Ok(reply);
     }
@@ -309,6 +329,6 @@ pub(super) fn within_limit(reply: Bytes, limit: usize) -> Result<Bytes, Status> 
     Err(Status::new(Code::PayloadTooLarge, message))
 }
 
-pub(super) fn unsure(code: Code, message: &str) -> Status {
+pub(super) fn maybe_processed(code: Code, message: &str) -> Status {
     Status::new(code, message).with_processed(Processed::Maybe)
 }

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::keys::Lent;
+use super::idempotency::DetachedCall;
 use crate::{Inherited, Peer, Priority};
 
 /// What a handler may know about the call that it serves. Cheap to clone.
@@ -24,21 +24,21 @@ struct Inner {
     call: CallInfo,
     has_ended: AtomicBool,
     /// Made when somebody waits for the end; most handlers do not.
-    ended: OnceLock<CancellationToken>,
+    end_token: OnceLock<CancellationToken>,
     /// On their way to where the handler runs, if that is not where its call is served.
-    lent: Mutex<Option<Box<Lent>>>,
+    detached: Mutex<Option<Box<DetachedCall>>>,
 }
 
 /// What a request says of its call.
 #[derive(Debug, Clone)]
 pub(crate) struct CallInfo {
     pub(crate) method: Arc<str>,
-    pub(crate) asked: Asked,
+    pub(crate) meta: CallMeta,
 }
 
 /// What a request says of its call beside its method.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked {
+pub(crate) struct CallMeta {
     pub(crate) attempt: u8,
     pub(crate) idempotent: bool,
     pub(crate) priority: Priority,
@@ -47,9 +47,9 @@ pub(crate) struct Asked {
     pub(crate) deadline: Option<tokio::time::Instant>,
 }
 
-impl Asked {
+impl CallMeta {
     /// What calls take over that are made to serve this one.
-    pub(crate) fn bequest(&self) -> Inherited {
+    pub(crate) fn inherited(&self) -> Inherited {
         Inherited::new(self.deadline, self.priority)
     }
 }
@@ -60,8 +60,8 @@ impl CallContext {
             peer,
             call,
             has_ended: AtomicBool::new(false),
-            ended: OnceLock::new(),
-            lent: Mutex::default(),
+            end_token: OnceLock::new(),
+            detached: Mutex::default(),
         }))
     }
 
@@ -71,53 +71,53 @@ impl CallContext {
             peer,
             call,
             has_ended: AtomicBool::new(false),
-            ended: OnceLock::from(token),
-            lent: Mutex::default(),
+            end_token: OnceLock::from(token),
+            detached: Mutex::default(),
         }))
     }
 
     /// What calls take over that are made to serve this one.
-    pub(crate) fn bequest(&self) -> Inherited {
-        self.0.call.asked.bequest()
+    pub(crate) fn inherited(&self) -> Inherited {
+        self.0.call.meta.inherited()
     }
 
     /// What its request says.
-    pub(super) fn asked(&self) -> Asked {
-        self.0.call.asked
+    pub(super) fn meta(&self) -> CallMeta {
+        self.0.call.meta
     }
 
     /// Makes it the context of another call of the same method; says whether it could, for nobody else may have it.
     #[inline(always)]
-    pub(crate) fn reuse(&mut self, asked: &Asked) -> bool {
+    pub(crate) fn reuse(&mut self, asked: &CallMeta) -> bool {
         let Some(inner) = Arc::get_mut(&mut self.0) else {
             return false;
         };
-        inner.call.asked = *asked;
+        inner.call.meta = *asked;
         *inner.has_ended.get_mut() = false;
         // Most have neither.
-        if inner.ended.get().is_some() {
-            inner.ended = OnceLock::new();
+        if inner.end_token.get().is_some() {
+            inner.end_token = OnceLock::new();
         }
-        if inner.lent.get_mut().is_some() {
-            *inner.lent.get_mut() = None;
+        if inner.detached.get_mut().is_some() {
+            *inner.detached.get_mut() = None;
         }
         true
     }
 
     /// Leaves something to whoever runs the handler, which is not its caller's task.
-    pub(super) fn lend(&self, lent: Lent) {
-        *self.0.lent.lock() = Some(Box::new(lent));
+    pub(super) fn set_detached(&self, lent: DetachedCall) {
+        *self.0.detached.lock() = Some(Box::new(lent));
     }
 
     /// Takes what was left.
-    pub(super) fn take_lent(&self) -> Option<Box<Lent>> {
-        self.0.lent.lock().take()
+    pub(super) fn take_detached(&self) -> Option<Box<DetachedCall>> {
+        self.0.detached.lock().take()
     }
 
     /// A context of the same call that does not end with it, but at its own deadline.
-    pub(super) fn of_its_own(&self, deadline: Option<tokio::time::Instant>) -> Self {
+    pub(super) fn detached_with_deadline(&self, deadline: Option<tokio::time::Instant>) -> Self {
         let mut call = self.0.call.clone();
-        call.asked.deadline = deadline;
+        call.meta.deadline = deadline;
         Self::new(self.0.peer.clone(), call)
     }
 
@@ -126,7 +126,7 @@ impl CallContext {
     }
 
     /// The call is over. Says whether nobody else has the context any more.
-    pub(crate) fn end_or_keep(&mut self) -> bool {
+    pub(crate) fn end_unless_unique(&mut self) -> bool {
         if Arc::get_mut(&mut self.0).is_some() {
             return true;
         }
@@ -139,7 +139,7 @@ impl CallContext {
         self.0.has_ended.store(true, SeqCst);
         // Between this and `cancelled` one at least sees what the other wrote.
         fence(SeqCst);
-        if let Some(token) = self.0.ended.get() {
+        if let Some(token) = self.0.end_token.get() {
             token.cancel();
         }
     }
@@ -156,22 +156,22 @@ impl CallContext {
 
     /// Which attempt of the caller this is, from 0.
     pub fn attempt(&self) -> u8 {
-        self.0.call.asked.attempt
+        self.0.call.meta.attempt
     }
 
     /// Whether the caller says that the call may run twice.
     pub fn is_idempotent(&self) -> bool {
-        self.0.call.asked.idempotent
+        self.0.call.meta.idempotent
     }
 
     /// How much the call matters, as its caller says.
     pub fn priority(&self) -> Priority {
-        self.0.call.asked.priority
+        self.0.call.meta.priority
     }
 
     /// What all attempts of this call share and no other call has; `None` if the caller gave no key.
     pub fn idempotency_key(&self) -> Option<u128> {
-        self.0.call.asked.idempotency_key.map(u128::from_le_bytes)
+        self.0.call.meta.idempotency_key.map(u128::from_le_bytes)
     }
 
     /// Runs a future so that the calls that it makes take over the deadline and the priority of this call, as the handler's own do:
@@ -184,7 +184,7 @@ impl CallContext {
     /// }
     /// ```
     pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
-        self.bequest().scope(future)
+        self.inherited().scope(future)
     }
 
     /// When the call ends at the latest; `None` if the caller set no deadline. For a call that is
@@ -192,7 +192,7 @@ impl CallContext {
     pub fn deadline(&self) -> Option<Instant> {
         self.0
             .call
-            .asked
+            .meta
             .deadline
             .map(tokio::time::Instant::into_std)
     }
@@ -202,7 +202,7 @@ impl CallContext {
         let now = tokio::time::Instant::now();
         self.0
             .call
-            .asked
+            .meta
             .deadline
             .map(|deadline| deadline.saturating_duration_since(now))
     }
@@ -212,7 +212,7 @@ impl CallContext {
         self.0.has_ended.load(SeqCst)
             || self
                 .0
-                .ended
+                .end_token
                 .get()
                 .is_some_and(CancellationToken::is_cancelled)
     }
@@ -220,7 +220,7 @@ impl CallContext {
     /// Ends when the call does: the handler has returned, the caller gave up or was lost, the deadline passed, or the
     /// server stops. The handler itself is dropped at its next await then; this is for work that it spawned.
     pub async fn cancelled(&self) {
-        let ended = self.0.ended.get_or_init(CancellationToken::new);
+        let ended = self.0.end_token.get_or_init(CancellationToken::new);
         fence(SeqCst);
         // Looked at after the token is there to be seen: either it is cancelled, or this was set before.
         if !self.0.has_ended.load(SeqCst) {
@@ -234,8 +234,8 @@ impl fmt::Debug for CallContext {
         f.debug_struct("CallContext")
             .field("peer", &self.0.peer)
             .field("method", &self.0.call.method)
-            .field("attempt", &self.0.call.asked.attempt)
-            .field("priority", &self.0.call.asked.priority)
+            .field("attempt", &self.0.call.meta.attempt)
+            .field("priority", &self.0.call.meta.priority)
             .field("remaining", &self.remaining())
             .finish_non_exhaustive()
     }

@@ -4,31 +4,31 @@ mod accept;
 mod admission;
 mod answer;
 mod call;
+mod connection_replies;
 mod context;
-mod early;
-mod first;
-mod handshakes;
-mod keys;
+mod early_data;
+mod handshake_limiter;
+mod idempotency;
 mod lane;
-mod pace;
+mod method_config;
+mod poll_cost;
 mod queue_delay;
 mod reply;
 mod request;
 mod router;
-mod rules;
-mod sending;
+mod stream_dispatch;
 
 pub(crate) use self::{
     accept::{AcceptLoop, serve_connections},
-    admission::{Gate, LentPlaces, PeerWait},
+    admission::{AdmissionGate, PeerWait, YieldingPermits},
     queue_delay::QueueDelay,
 };
 pub use self::{
     admission::{Admission, AdmissionState},
     context::CallContext,
-    keys::KeyMemory,
-    pace::Dispatch,
-    reply::{Fallible, IntoReply, Plain},
+    idempotency::IdempotencyCache,
+    poll_cost::Dispatch,
+    reply::{IntoReply, ResultReply, ValueReply},
     router::Router,
 };
 
@@ -132,9 +132,9 @@ impl RpcServer {
         self.endpoint.local_addr()
     }
 
-    /// See [`Endpoint::announce_draining`].
+    /// See [`Endpoint::advertise_draining`].
     pub fn announce_draining(&self, draining: bool) {
-        self.endpoint.announce_draining(draining);
+        self.endpoint.advertise_draining(draining);
     }
 
     /// See [`Endpoint::set_draining`].

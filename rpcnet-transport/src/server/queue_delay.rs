@@ -13,7 +13,7 @@ pub(crate) struct QueueDelay {
 }
 
 impl QueueDelay {
-    pub(crate) fn note(&self, waited: Duration) {
+    pub(crate) fn record(&self, waited: Duration) {
         let sample = u32::try_from(waited.as_micros()).unwrap_or(u32::MAX);
         let before = self.smoothed_us.load(Relaxed);
         // An eighth of the way, rounded away from where it stands so that it arrives.
@@ -42,14 +42,14 @@ mod tests {
         for sample_us in [800, 0, u64::from(u32::MAX)] {
             let sample = Duration::from_micros(sample_us);
             let before = delay.smoothed();
-            delay.note(sample);
+            delay.record(sample);
             let after = delay.smoothed();
             assert!(after.abs_diff(sample) < before.abs_diff(sample));
             for _ in 0..300 {
-                delay.note(sample);
+                delay.record(sample);
             }
             assert_eq!(delay.smoothed(), sample);
         }
-        delay.note(Duration::MAX);
+        delay.record(Duration::MAX);
     }
 }

@@ -19,20 +19,20 @@ pub trait IntoReply<By> {
 
 /// Marks replies that are values.
 #[derive(Debug)]
-pub enum Plain {}
+pub enum ValueReply {}
 
 /// Marks replies that may be a [`Status`].
 #[derive(Debug)]
-pub enum Fallible {}
+pub enum ResultReply {}
 
-impl<T: Encode> IntoReply<Plain> for T {
+impl<T: Encode> IntoReply<ValueReply> for T {
     fn into_reply(self) -> Result<Bytes, Status> {
         self.encode()
             .map_err(|e| Status::internal(format!("the reply could not be encoded: {e}")))
     }
 }
 
-impl<T: Encode, E: Into<Status>> IntoReply<Fallible> for Result<T, E> {
+impl<T: Encode, E: Into<Status>> IntoReply<ResultReply> for Result<T, E> {
     fn into_reply(self) -> Result<Bytes, Status> {
         self.map_err(Into::into)
             .and_then(|value| value.into_reply())

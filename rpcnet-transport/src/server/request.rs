@@ -5,34 +5,34 @@ use std::{future::poll_fn, sync::Arc};
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use super::first::Caller;
+use super::stream_dispatch::Caller;
 use crate::{
     Code, Status,
-    endpoint::Shared,
-    stream::{Cut, Patience, ReadFailure, RecvHalf, Stalled, within_transfer_time},
+    endpoint::EndpointShared,
+    stream::{ReadFailure, RecvHalf, ResetCode, StallTimer, Stalled, within_transfer_time},
     wire::{Frame, RequestHeader, WireError},
 };
 
 /// Why a stream does not reach a handler. What is counted about it has been counted.
-pub(super) enum Unserved {
+pub(super) enum RequestFailure {
     /// There is nobody to answer, or nothing to say.
-    Cut(Cut),
+    Reset(ResetCode),
     /// The caller is told.
-    Refused(Status),
+    Rejected(Status),
 }
 
-impl Unserved {
-    pub(super) fn refused(code: Code, message: impl Into<String>) -> Self {
-        Self::Refused(Status::new(code, message).not_processed())
+impl RequestFailure {
+    pub(super) fn rejected(code: Code, message: impl Into<String>) -> Self {
+        Self::Rejected(Status::new(code, message).not_processed())
     }
 }
 
 /// Reads the header of a request. The body comes along if the same bytes had all of it.
 pub(super) async fn read_header(
-    shared: &Shared,
+    shared: &EndpointShared,
     recv: &mut RecvHalf,
     arrived: Instant,
-) -> Result<(RequestHeader, Option<Bytes>), Unserved> {
+) -> Result<(RequestHeader, Option<Bytes>), RequestFailure> {
     let patience = arrived + shared.config.header_timeout;
     loop {
         if let Some((header, body)) = next_request(shared, recv)? {
@@ -42,14 +42,14 @@ pub(super) async fn read_header(
             let header = recv.decoder().awaited_request().cloned();
             return header.map(|header| (header, None)).ok_or_else(|| {
                 shared.counters.malformed_frames.add_one();
-                Unserved::Cut(Cut::Malformed)
+                RequestFailure::Reset(ResetCode::Malformed)
             });
         }
         match timeout_at(patience, fill(shared, recv)).await {
             Ok(filled) => filled?,
             Err(_) => {
                 shared.counters.header_timeouts.add_one();
-                return Err(Unserved::Cut(Cut::HeaderTimeout));
+                return Err(RequestFailure::Reset(ResetCode::HeaderTimeout));
             }
         }
     }
@@ -60,22 +60,22 @@ pub(super) async fn read_header(
 /// Progress is that of the connection: of bodies that are sent side by side some are read first,
 /// since there is not room for all.
 pub(super) async fn read_body(
-    shared: &Shared,
+    shared: &EndpointShared,
     caller: &Caller,
     recv: &mut RecvHalf,
     deadline: Option<Instant>,
-) -> Result<Bytes, Unserved> {
+) -> Result<Bytes, RequestFailure> {
     let counters = &shared.counters;
     let bytes = recv.decoder().awaited_body_bytes().unwrap_or(0);
     let received = Arc::clone(caller.account.received());
-    let patience = Patience::new(&shared.config, received).with_deadline(deadline);
-    let room = patience.wait(poll_fn(|cx| recv.poll_room(cx)));
-    match in_time(shared, deadline, room).await? {
-        Ok(room) => room.map_err(|failure| unread(shared, failure))?,
+    let patience = StallTimer::new(&shared.config, received).with_deadline(deadline);
+    let room = patience.wait(poll_fn(|cx| recv.poll_reserve(cx)));
+    match within_deadline(shared, deadline, room).await? {
+        Ok(room) => room.map_err(|failure| read_failure(shared, failure))?,
         Err(Stalled) => {
             counters.calls_refused_overloaded.add_one();
             let message = format!("buffer limit reached: request of {bytes} bytes");
-            return Err(Unserved::refused(Code::Overloaded, message));
+            return Err(RequestFailure::rejected(Code::Overloaded, message));
         }
     }
     let read = async {
@@ -85,29 +85,29 @@ pub(super) async fn read_body(
             }
             match patience.wait(fill(shared, recv)).await {
                 Ok(filled) => filled?,
-                Err(Stalled) => return Err(stalled(shared)),
+                Err(Stalled) => return Err(stalled_request(shared)),
             }
         }
     };
     // All that the connection is reading takes its turns.
     let at_once = || caller.account.bytes().max(bytes);
     let read = within_transfer_time(&shared.config, at_once, read);
-    in_time(shared, deadline, read)
+    within_deadline(shared, deadline, read)
         .await?
-        .unwrap_or_else(|Stalled| Err(stalled(shared)))
+        .unwrap_or_else(|Stalled| Err(stalled_request(shared)))
 }
 
-fn stalled(shared: &Shared) -> Unserved {
+fn stalled_request(shared: &EndpointShared) -> RequestFailure {
     shared.counters.stalled_calls.add_one();
-    Unserved::Cut(Cut::Stalled)
+    RequestFailure::Reset(ResetCode::Stalled)
 }
 
 /// Waits for a part of a request until its deadline or a shutdown.
-async fn in_time<T>(
-    shared: &Shared,
+async fn within_deadline<T>(
+    shared: &EndpointShared,
     deadline: Option<Instant>,
     part: impl Future<Output = T>,
-) -> Result<T, Unserved> {
+) -> Result<T, RequestFailure> {
     let in_time = async {
         match deadline {
             Some(at) => timeout_at(at, part).await.ok(),
@@ -119,77 +119,86 @@ async fn in_time<T>(
         () = shared.cancel_calls.cancelled() => {
             shared.counters.calls_refused_draining.add_one();
             let message = "the server shut down before the request arrived";
-            Err(Unserved::refused(Code::Draining, message))
+            Err(RequestFailure::rejected(Code::Draining, message))
         }
         part = in_time => part.ok_or_else(|| {
             shared.counters.calls_timed_out.add_one();
             let message = "deadline exceeded before the request arrived";
-            Unserved::refused(Code::DeadlineExceeded, message)
+            RequestFailure::rejected(Code::DeadlineExceeded, message)
         }),
     }
 }
 
 /// The request, if all of it was read.
 fn next_request(
-    shared: &Shared,
+    shared: &EndpointShared,
     recv: &mut RecvHalf,
-) -> Result<Option<(RequestHeader, Bytes)>, Unserved> {
+) -> Result<Option<(RequestHeader, Bytes)>, RequestFailure> {
     match recv.next_frame() {
         Ok(None) => Ok(None),
         Ok(Some(Frame::Request(header, body))) => Ok(Some((header, body))),
         Ok(Some(_)) => {
             shared.counters.malformed_frames.add_one();
-            Err(Unserved::Cut(Cut::Malformed))
+            Err(RequestFailure::Reset(ResetCode::Malformed))
         }
-        Err(e) => Err(malformed(shared, e)),
+        Err(e) => Err(malformed_request(shared, e)),
     }
 }
 
 /// Reads once.
-async fn fill(shared: &Shared, recv: &mut RecvHalf) -> Result<(), Unserved> {
+async fn fill(shared: &EndpointShared, recv: &mut RecvHalf) -> Result<(), RequestFailure> {
     match poll_fn(|cx| recv.poll_fill(cx)).await {
         Ok(true) => Ok(()),
         Ok(false) => {
             // It ended without a frame: nobody asks for anything.
             shared.counters.malformed_frames.add_one();
-            Err(Unserved::Cut(Cut::Malformed))
+            Err(RequestFailure::Reset(ResetCode::Malformed))
         }
-        Err(failure) => Err(unread(shared, failure)),
+        Err(failure) => Err(read_failure(shared, failure)),
     }
 }
 
-fn unread(shared: &Shared, failure: ReadFailure) -> Unserved {
+fn read_failure(shared: &EndpointShared, failure: ReadFailure) -> RequestFailure {
     match failure {
-        ReadFailure::Wire(e) => malformed(shared, e),
-        ReadFailure::Cut(_) | ReadFailure::Lost(_) | ReadFailure::TooSlow { .. } => {
+        ReadFailure::Wire(e) => malformed_request(shared, e),
+        ReadFailure::Reset(_) | ReadFailure::Lost(_) | ReadFailure::TooSlow { .. } => {
             shared.counters.calls_cancelled.add_one();
-            Unserved::Cut(Cut::Cancelled)
+            RequestFailure::Reset(ResetCode::Cancelled)
         }
     }
 }
 
-fn malformed(shared: &Shared, error: WireError) -> Unserved {
+fn malformed_request(shared: &EndpointShared, error: WireError) -> RequestFailure {
     let counters = &shared.counters;
     match error {
         WireError::Preface(_) => {
             counters.bad_prefaces.add_one();
-            Unserved::Cut(Cut::Malformed)
+            RequestFailure::Reset(ResetCode::Malformed)
         }
         WireError::TooLarge { .. } => {
             counters.oversized_messages.add_one();
-            Unserved::refused(Code::PayloadTooLarge, error.to_string())
+            RequestFailure::rejected(Code::PayloadTooLarge, error.to_string())
         }
         _ => {
             counters.malformed_frames.add_one();
-            Unserved::Cut(Cut::Malformed)
+            RequestFailure::Reset(ResetCode::Malformed)
         }
     }
 }
 
 /// Waits until the peer has taken what it has beyond its share.
-pub(super) async fn settled(shared: &Shared, caller: &Caller) -> Result<(), Status> {
-    let patience = caller.sending.patience();
-    if caller.account.peer.settled(patience).await.is_ok() {
+pub(super) async fn wait_for_overdraft(
+    shared: &EndpointShared,
+    caller: &Caller,
+) -> Result<(), Status> {
+    let patience = caller.replies.stall_timer();
+    if caller
+        .account
+        .peer
+        .wait_overdraft_cleared(patience)
+        .await
+        .is_ok()
+    {
         return Ok(());
     }
     shared.counters.calls_refused_overloaded.add_one();

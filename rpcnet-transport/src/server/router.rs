@@ -13,12 +13,12 @@ use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
-    Admission, CallContext, Dispatch, IntoReply, KeyMemory, admission::Gate, pace::Pace,
-    rules::Rules,
+    Admission, CallContext, Dispatch, IdempotencyCache, IntoReply, admission::AdmissionGate,
+    method_config::MethodConfig, poll_cost::PollCost,
 };
 use crate::{
     Decode, Encode, Receiver, Sender, Status,
-    stream::{RecvCore, SendCore},
+    stream::{UntypedReceiver, UntypedSender},
     wire,
 };
 
@@ -51,45 +51,45 @@ pub struct Router {
 
 #[derive(Clone)]
 pub(crate) enum Handler {
-    Unary(Unary),
-    Streaming(Streaming),
+    Unary(UnaryMethod),
+    Streaming(StreamingMethod),
 }
 
 /// A method that takes one message and replies with one.
 #[derive(Clone)]
-pub(crate) struct Unary {
-    start: Arc<Start>,
+pub(crate) struct UnaryMethod {
+    start: Arc<StartHandler>,
     pub(super) dispatch: Dispatch,
-    pub(super) pace: Arc<Pace>,
+    pub(super) poll_cost: Arc<PollCost>,
     /// `None` for most.
-    pub(super) rules: Option<Arc<Rules>>,
+    pub(super) config: Option<Arc<MethodConfig>>,
 }
 
 /// A method that streams in one direction at least.
 #[derive(Clone)]
-pub(crate) struct Streaming {
-    pub(super) requests: bool,
-    pub(super) replies: bool,
+pub(crate) struct StreamingMethod {
+    pub(super) streams_requests: bool,
+    pub(super) streams_replies: bool,
     pub(super) serve:
-        Arc<dyn Fn(CallContext, Arguments) -> BoxFuture<'static, Outcome> + Send + Sync>,
-    pub(super) rules: Option<Arc<Rules>>,
+        Arc<dyn Fn(CallContext, HandlerInput) -> BoxFuture<'static, HandlerResult> + Send + Sync>,
+    pub(super) config: Option<Arc<MethodConfig>>,
 }
 
 /// What a streaming handler works on. The two options are there exactly if the method streams in that direction.
-pub(crate) struct Arguments {
+pub(crate) struct HandlerInput {
     pub(crate) body: Bytes,
-    pub(crate) requests: Option<RecvCore>,
-    pub(crate) replies: Option<SendCore>,
+    pub(crate) requests: Option<UntypedReceiver>,
+    pub(crate) replies: Option<UntypedSender>,
 }
 
 /// The future of a unary handler. Its memory is used again for the next call of the method.
 #[derive(Default)]
-pub(super) struct Started(Option<ReusableBoxFuture<'static, Outcome>>);
+pub(super) struct HandlerFuture(Option<ReusableBoxFuture<'static, HandlerResult>>);
 
-pub(crate) type Outcome = Result<Bytes, Status>;
+pub(crate) type HandlerResult = Result<Bytes, Status>;
 
 /// Begins a call: puts its future where it is told.
-pub(super) type Start = dyn Fn(CallContext, Bytes, &mut Started) + Send + Sync;
+pub(super) type StartHandler = dyn Fn(CallContext, Bytes, &mut HandlerFuture) + Send + Sync;
 
 impl Router {
     /// No methods.
@@ -110,7 +110,7 @@ impl Router {
         F: Fn(CallContext, Bytes) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Bytes, Status>> + Send + 'static,
     {
-        self.unary(name, move |cx, body, started| {
+        self.add_unary(name, move |cx, body, started| {
             started.set(handler(cx, body));
         })
     }
@@ -147,7 +147,7 @@ impl Router {
         Fut::Output: IntoReply<By>,
         Req: Decode + 'static,
     {
-        self.unary(name, move |cx, body, started| match decode(body) {
+        self.add_unary(name, move |cx, body, started| match decode(body) {
             Ok(request) => {
                 let reply = handler(cx, request);
                 started.set(async move { reply.await.into_reply() });
@@ -213,7 +213,7 @@ impl Router {
         Req: Decode + 'static,
         Resp: Encode + 'static,
     {
-        self.streams(name, (false, true), move |cx, arguments| {
+        self.add_streaming(name, (false, true), move |cx, arguments| {
             let replies = Sender::new(arguments.replies.expect("the method streams its replies"));
             match decode(arguments.body) {
                 Ok(request) => empty_reply(handler(cx, request, replies)),
@@ -239,7 +239,7 @@ impl Router {
         Fut::Output: IntoReply<By>,
         Req: Decode + 'static,
     {
-        self.streams(name, (true, false), move |cx, arguments| {
+        self.add_streaming(name, (true, false), move |cx, arguments| {
             let requests = Receiver::new(arguments.requests.expect("the method takes a stream"));
             let reply = handler(cx, requests);
             Box::pin(async move { reply.await.into_reply() })
@@ -262,7 +262,7 @@ impl Router {
         Req: Decode + 'static,
         Resp: Encode + 'static,
     {
-        self.streams(name, (true, true), move |cx, arguments| {
+        self.add_streaming(name, (true, true), move |cx, arguments| {
             let requests = Receiver::new(arguments.requests.expect("the method takes a stream"));
             let replies = Sender::new(arguments.replies.expect("the method streams its replies"));
             empty_reply(handler(cx, requests, replies))
@@ -348,8 +348,8 @@ impl Router {
     #[must_use]
     #[track_caller]
     pub fn with_limit(mut self, name: &str, calls: usize) -> Self {
-        let gate = Arc::new(Gate::new(&Admission::fixed(calls)));
-        self.rule(name, |rules| rules.gate = Some(gate));
+        let gate = Arc::new(AdmissionGate::new(&Admission::fixed(calls)));
+        self.configure(name, |rules| rules.gate = Some(gate));
         self
     }
 
@@ -360,7 +360,7 @@ impl Router {
     /// [`Cancelled`](crate::Code::Cancelled), since the work was given up then: a repeat runs.
     ///
     /// Such a call runs to its end also when its caller goes or its deadline passes, for a repeat
-    /// to be answered; for [`KeyMemory::with_time`] at the most, which is the deadline that the
+    /// to be answered; for [`IdempotencyCache::with_ttl`] at the most, which is the deadline that the
     /// handler and the calls that it makes have, and not that of any one caller. It counts as one
     /// call in flight. What is cut then, or by a shutdown, is not remembered. It holds the place of
     /// its first caller, if their number is limited, and counts to the
@@ -370,11 +370,11 @@ impl Router {
     /// ```
     /// use std::time::Duration;
     ///
-    /// use rpcnet_transport::{KeyMemory, Router};
+    /// use rpcnet_transport::{IdempotencyCache, Router};
     ///
     /// let router = Router::new()
     ///     .typed("charge", |cents: u64| async move { format!("{cents} cents charged") })
-    ///     .with_idempotency("charge", KeyMemory::new().with_time(Duration::from_secs(300)));
+    ///     .with_idempotency("charge", IdempotencyCache::new().with_ttl(Duration::from_secs(300)));
     /// # drop(router);
     /// ```
     ///
@@ -383,7 +383,7 @@ impl Router {
     /// If there is no unary method of this name.
     #[must_use]
     #[track_caller]
-    pub fn with_idempotency(mut self, name: &str, memory: KeyMemory) -> Self {
+    pub fn with_idempotency(mut self, name: &str, memory: IdempotencyCache) -> Self {
         let Some(Handler::Unary(unary)) = self.handlers.get_mut(name) else {
             panic!("there is no unary method {name:?}");
         };
@@ -394,7 +394,7 @@ impl Router {
                 started.set(memory.clone().serve(Arc::clone(&inner), cx, body, key));
             }
         });
-        self.rule(name, |rules| rules.remembers = true);
+        self.configure(name, |rules| rules.uses_idempotency_cache = true);
         self
     }
 
@@ -408,48 +408,51 @@ impl Router {
     #[must_use]
     #[track_caller]
     pub fn without_admission(mut self, name: &str) -> Self {
-        self.rule(name, |rules| rules.is_exempt = true);
+        self.configure(name, |rules| rules.bypasses_server_limit = true);
         self
     }
 
     #[track_caller]
-    fn rule(&mut self, name: &str, change: impl FnOnce(&mut Rules)) {
+    fn configure(&mut self, name: &str, change: impl FnOnce(&mut MethodConfig)) {
         let rules = match self.handlers.get_mut(name) {
-            Some(Handler::Unary(unary)) => &mut unary.rules,
-            Some(Handler::Streaming(streaming)) => &mut streaming.rules,
+            Some(Handler::Unary(unary)) => &mut unary.config,
+            Some(Handler::Streaming(streaming)) => &mut streaming.config,
             None => panic!("there is no method {name:?}"),
         };
         change(Arc::make_mut(rules.get_or_insert_default()));
     }
 
     #[track_caller]
-    fn unary(
+    fn add_unary(
         mut self,
         name: &str,
-        start: impl Fn(CallContext, Bytes, &mut Started) + Send + Sync + 'static,
+        start: impl Fn(CallContext, Bytes, &mut HandlerFuture) + Send + Sync + 'static,
     ) -> Self {
-        let unary = Unary {
+        let unary = UnaryMethod {
             start: Arc::new(start),
             dispatch: Dispatch::default(),
-            pace: Arc::new(Pace::new(Instant::now())),
-            rules: None,
+            poll_cost: Arc::new(PollCost::new(Instant::now())),
+            config: None,
         };
         self.insert(name.into(), Handler::Unary(unary));
         self
     }
 
     #[track_caller]
-    fn streams(
+    fn add_streaming(
         mut self,
         name: &str,
         (requests, replies): (bool, bool),
-        serve: impl Fn(CallContext, Arguments) -> BoxFuture<'static, Outcome> + Send + Sync + 'static,
+        serve: impl Fn(CallContext, HandlerInput) -> BoxFuture<'static, HandlerResult>
+        + Send
+        + Sync
+        + 'static,
     ) -> Self {
-        let streaming = Streaming {
-            requests,
-            replies,
+        let streaming = StreamingMethod {
+            streams_requests: requests,
+            streams_replies: replies,
             serve: Arc::new(serve),
-            rules: None,
+            config: None,
         };
         self.insert(name.into(), Handler::Streaming(streaming));
         self
@@ -467,10 +470,10 @@ impl Router {
 }
 
 impl Handler {
-    pub(super) fn rules(&self) -> Option<&Rules> {
+    pub(super) fn config(&self) -> Option<&MethodConfig> {
         match self {
-            Self::Unary(method) => method.rules.as_deref(),
-            Self::Streaming(method) => method.rules.as_deref(),
+            Self::Unary(method) => method.config.as_deref(),
+            Self::Streaming(method) => method.config.as_deref(),
         }
     }
 
@@ -478,21 +481,21 @@ impl Handler {
     pub(super) fn streams_by_direction(&self) -> (bool, bool) {
         match self {
             Self::Unary(_) => (false, false),
-            Self::Streaming(method) => (method.requests, method.replies),
+            Self::Streaming(method) => (method.streams_requests, method.streams_replies),
         }
     }
 }
 
-impl Unary {
+impl UnaryMethod {
     /// Begins a call, in memory that may be there from another.
-    pub(super) fn start(&self, cx: CallContext, body: Bytes, started: &mut Started) {
+    pub(super) fn start(&self, cx: CallContext, body: Bytes, started: &mut HandlerFuture) {
         (self.start)(cx, body, started);
     }
 }
 
-impl Started {
+impl HandlerFuture {
     /// Fused, so that what the future holds is dropped when it is ready, and not when the next one comes.
-    fn set(&mut self, future: impl Future<Output = Outcome> + Send + 'static) {
+    fn set(&mut self, future: impl Future<Output = HandlerResult> + Send + 'static) {
         let future = future.fuse();
         match &mut self.0 {
             Some(memory) => memory.set(future),
@@ -501,7 +504,7 @@ impl Started {
     }
 
     /// Polls what was started; ready with `None` if nothing was.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<HandlerResult>> {
         match &mut self.0 {
             Some(future) => future.poll(cx).map(Some),
             None => Poll::Ready(None),
@@ -509,7 +512,7 @@ impl Started {
     }
 
     /// Until it is ready.
-    pub(super) async fn finish(mut self) -> Outcome {
+    pub(super) async fn finish(mut self) -> HandlerResult {
         let outcome = std::future::poll_fn(|cx| self.poll(cx)).await;
         outcome.unwrap_or_else(|| Err(Status::internal("the handler was not started")))
     }
@@ -529,7 +532,7 @@ fn decode<Req: Decode>(body: Bytes) -> Result<Req, Status> {
 
 fn empty_reply(
     handler: impl Future<Output = Result<(), Status>> + Send + 'static,
-) -> BoxFuture<'static, Outcome> {
+) -> BoxFuture<'static, HandlerResult> {
     Box::pin(async move { handler.await.map(|()| Bytes::new()) })
 }
 

@@ -31,7 +31,7 @@ impl Mortal {
         let local_addr = sockets[0].0.local_addr().unwrap();
         let threads = sockets.into_iter().enumerate();
         let threads = threads.map(|(shard, (udp, buffers))| {
-            let seed = Seed {
+            let seed = ShardSetup {
                 shard,
                 udp,
                 buffers,
@@ -40,7 +40,7 @@ impl Mortal {
                 tls: tls.clone(),
             };
             let killed = kill.clone();
-            let (runtime, endpoint) = open(seed).unwrap();
+            let (runtime, endpoint) = open_shard(seed).unwrap();
             endpoint.serve(Router::new().raw("echo", |_cx, body| async move { Ok(body) }));
             thread::spawn(move || {
                 runtime.block_on(killed.cancelled());

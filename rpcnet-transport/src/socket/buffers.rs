@@ -10,7 +10,7 @@ use socket2::Socket;
 #[non_exhaustive]
 pub struct SocketBuffers {
     /// What the config asked for, each way.
-    pub asked: usize,
+    pub requested: usize,
     /// What there is for datagrams that were received and not yet read; 0 if the system does not say. In the unit in which
     /// it is asked for: Linux holds twice as much, half of it for its own records, and that half is not counted here.
     pub receive: usize,
@@ -21,13 +21,13 @@ pub struct SocketBuffers {
 impl SocketBuffers {
     /// Whether one of the two is smaller than was asked for.
     pub fn is_short(&self) -> bool {
-        self.receive.min(self.send) < self.asked
+        self.receive.min(self.send) < self.requested
     }
 
     /// Of a socket that has what was asked for.
     pub(crate) fn all_granted(asked: usize) -> Self {
         Self {
-            asked,
+            requested: asked,
             receive: asked,
             send: asked,
         }
@@ -39,15 +39,15 @@ impl SocketBuffers {
         let _ = socket.set_recv_buffer_size(asked);
         let _ = socket.set_send_buffer_size(asked);
         Self {
-            asked,
-            receive: socket.recv_buffer_size().unwrap_or(0) / KERNEL_SHARE,
-            send: socket.send_buffer_size().unwrap_or(0) / KERNEL_SHARE,
+            requested: asked,
+            receive: socket.recv_buffer_size().unwrap_or(0) / KERNEL_DOUBLING,
+            send: socket.send_buffer_size().unwrap_or(0) / KERNEL_DOUBLING,
         }
     }
 }
 
 /// socket(7): Linux doubles what it is asked for, and says the double.
-const KERNEL_SHARE: usize = if cfg!(any(target_os = "linux", target_os = "android")) {
+const KERNEL_DOUBLING: usize = if cfg!(any(target_os = "linux", target_os = "android")) {
     2
 } else {
     1

@@ -4,14 +4,14 @@
 //! byte of every QUIC packet, as its greasing (RFC 9287) is off here, and clear in that of every other datagram.
 
 mod buffers;
-mod shared;
+mod demux;
+mod retain_quic;
 mod side_channel;
-mod split;
 mod udp;
 
-pub(crate) use self::shared::SharedSocket;
+pub(crate) use self::demux::DemuxSocket;
 pub use self::{buffers::SocketBuffers, side_channel::SideChannel};
-pub(crate) use self::{side_channel::SideQueue, udp::UdpPort};
+pub(crate) use self::{side_channel::SideQueue, udp::ClosableUdpSocket};
 
 use std::{
     fmt, io,
@@ -30,19 +30,19 @@ pub(crate) const fn is_quic(first: u8) -> bool {
 }
 
 /// An open port.
-pub(crate) struct Port {
+pub(crate) struct OpenPort {
     pub(crate) udp: Arc<dyn AsyncUdpSocket>,
     /// The same socket, for those who want to know what became of a datagram. None in memory.
-    pub(crate) direct: Option<Arc<UdpPort>>,
+    pub(crate) direct: Option<Arc<ClosableUdpSocket>>,
     /// The same once more.
     pub(crate) close: Arc<dyn ClosePort>,
     pub(crate) buffers: SocketBuffers,
 }
 
-impl Port {
+impl OpenPort {
     /// Makes a port of a socket, on the runtime of this task.
     pub(crate) fn new(udp: UdpSocket, buffers: SocketBuffers) -> io::Result<Self> {
-        let udp = Arc::new(UdpPort::new(udp)?);
+        let udp = Arc::new(ClosableUdpSocket::new(udp)?);
         Ok(Self {
             udp: Arc::clone(&udp) as _,
             direct: Some(Arc::clone(&udp)),
@@ -64,7 +64,7 @@ pub(crate) fn open(
     buffer_bytes: usize,
 ) -> Result<(UdpSocket, SocketBuffers), BindError> {
     let (socket, buffers) =
-        opened(addr, buffer_bytes, false).map_err(|source| bind_error(addr, source))?;
+        open_socket(addr, buffer_bytes, false).map_err(|source| bind_error(addr, source))?;
     Ok((socket.into(), buffers))
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn open_shared(
     count: usize,
 ) -> Result<Vec<(UdpSocket, SocketBuffers)>, BindError> {
     let opened_all = || -> io::Result<Vec<(UdpSocket, SocketBuffers)>> {
-        let (first, buffers) = opened(addr, buffer_bytes, false)?;
+        let (first, buffers) = open_socket(addr, buffer_bytes, false)?;
         let local_addr = first
             .local_addr()?
             .as_socket()
@@ -89,7 +89,7 @@ pub(crate) fn open_shared(
         }
         let mut sockets = vec![(UdpSocket::from(first), buffers)];
         for _ in 1..count {
-            let (socket, buffers) = opened(local_addr, buffer_bytes, true)?;
+            let (socket, buffers) = open_socket(local_addr, buffer_bytes, true)?;
             sockets.push((socket.into(), buffers));
         }
         Ok(sockets)
@@ -110,7 +110,7 @@ pub(crate) fn open_shared(
     }
 }
 
-fn opened(
+fn open_socket(
     addr: SocketAddr,
     buffer_bytes: usize,
     is_shared: bool,
@@ -127,7 +127,7 @@ fn opened(
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     let SocketBuffers {
-        asked,
+        requested: asked,
         receive,
         send,
     } = buffers;

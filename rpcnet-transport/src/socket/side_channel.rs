@@ -14,7 +14,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use quinn::{AsyncUdpSocket, UdpPoller, udp::Transmit};
 
-use super::{CLOSED, is_quic, udp::UdpPort};
+use super::{CLOSED, is_quic, udp::ClosableUdpSocket};
 use crate::stats::Counters;
 
 /// Datagrams of another protocol on the endpoint's port: those whose first byte has the bit 0x40 clear.
@@ -27,7 +27,7 @@ pub struct SideChannel {
     queue: Arc<SideQueue>,
     socket: Arc<dyn AsyncUdpSocket>,
     /// The same socket, past QUIC's: that one keeps errors to itself. None in memory.
-    direct: Option<Arc<UdpPort>>,
+    direct: Option<Arc<ClosableUdpSocket>>,
     /// Waits for room in the socket, while somebody does.
     writable: Mutex<Option<Pin<Box<dyn UdpPoller>>>>,
     local_addr: SocketAddr,
@@ -37,7 +37,7 @@ impl SideChannel {
     pub(crate) fn new(
         queue: Arc<SideQueue>,
         socket: Arc<dyn AsyncUdpSocket>,
-        direct: Option<Arc<UdpPort>>,
+        direct: Option<Arc<ClosableUdpSocket>>,
         local_addr: SocketAddr,
     ) -> Self {
         Self {
@@ -63,8 +63,8 @@ impl SideChannel {
     }
 
     /// From now on there is somebody to read.
-    pub(crate) fn open(&self) {
-        self.queue.waiting.lock().open = true;
+    pub(crate) fn attach_reader(&self) {
+        self.queue.state.lock().has_reader = true;
     }
 
     /// Copies the next datagram into `buf`, cut if it is longer, and returns its whole length and its sender, or
@@ -78,7 +78,7 @@ impl SideChannel {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        let mut waiting = self.queue.waiting.lock();
+        let mut waiting = self.queue.state.lock();
         match waiting.datagrams.pop_front() {
             Some(Datagram {
                 from,
@@ -126,15 +126,15 @@ impl SideChannel {
             Some(first) if !is_quic(*first) => {}
             _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, NOT_SIDE)),
         }
-        let destination = self.reachable(to);
+        let destination = self.mapped_for_socket(to);
         if let Some(direct) = &self.direct {
-            match direct.send_now(destination, datagram) {
+            match direct.send_datagram(destination, datagram) {
                 Ok(()) => return Ok(()),
                 // Once more by way of the runtime, which has to learn that there is no room.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),
             }
-        } else if self.queue.waiting.lock().closed {
+        } else if self.queue.state.lock().closed {
             return Err(io::Error::new(io::ErrorKind::NotConnected, CLOSED));
         }
         self.socket.try_send(&Transmit {
@@ -193,7 +193,7 @@ impl SideChannel {
     }
 
     /// An IPv6 socket reaches IPv4 addresses by their mapped form.
-    fn reachable(&self, to: SocketAddr) -> SocketAddr {
+    fn mapped_for_socket(&self, to: SocketAddr) -> SocketAddr {
         match to {
             SocketAddr::V4(v4) if self.local_addr.is_ipv6() => {
                 SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
@@ -205,7 +205,7 @@ impl SideChannel {
 
 impl Drop for SideChannel {
     fn drop(&mut self) {
-        *self.queue.waiting.lock() = Waiting::default();
+        *self.queue.state.lock() = SideQueueState::default();
     }
 }
 
@@ -219,7 +219,7 @@ impl fmt::Debug for SideChannel {
 
 /// What waits between the socket and the side channel, bounded in number and size.
 pub(crate) struct SideQueue {
-    waiting: Mutex<Waiting>,
+    state: Mutex<SideQueueState>,
     /// See [`SideChannel::with_recognizer`].
     recognizer: RwLock<Option<Recognizer>>,
     len_max: usize,
@@ -237,13 +237,13 @@ struct Datagram {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct SideQueueState {
     datagrams: VecDeque<Datagram>,
     /// So many of them are not recognized.
     unrecognized: usize,
     reader: Option<Waker>,
     /// Somebody has the other end.
-    open: bool,
+    has_reader: bool,
     /// Nothing will come any more.
     closed: bool,
 }
@@ -251,10 +251,10 @@ struct Waiting {
 impl SideQueue {
     pub(crate) fn new(len_max: usize, datagram_bytes_max: usize, counters: Arc<Counters>) -> Self {
         Self {
-            waiting: Mutex::default(),
+            state: Mutex::default(),
             recognizer: RwLock::default(),
             len_max,
-            unrecognized_max: len_max.div_ceil(UNRECOGNIZED_PART),
+            unrecognized_max: len_max.div_ceil(UNRECOGNIZED_DIVISOR),
             datagram_bytes_max,
             counters,
         }
@@ -262,7 +262,7 @@ impl SideQueue {
 
     /// Nothing will come any more.
     pub(crate) fn close(&self) {
-        let mut waiting = self.waiting.lock();
+        let mut waiting = self.state.lock();
         waiting.closed = true;
         let reader = waiting.reader.take();
         drop(waiting);
@@ -278,13 +278,13 @@ impl SideQueue {
         }
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let is_recognized = (self.recognizer.read().as_ref()).is_none_or(|knows| knows(datagram));
-        let mut waiting = self.waiting.lock();
-        if !is_recognized && waiting.open && waiting.unrecognized >= self.unrecognized_max {
+        let mut waiting = self.state.lock();
+        if !is_recognized && waiting.has_reader && waiting.unrecognized >= self.unrecognized_max {
             drop(waiting);
             self.counters.side_unrecognized.add_one();
             return;
         }
-        if !waiting.open || waiting.datagrams.len() >= self.len_max {
+        if !waiting.has_reader || waiting.datagrams.len() >= self.len_max {
             drop(waiting);
             self.counters.side_dropped.add_one();
             return;
@@ -314,6 +314,6 @@ impl fmt::Debug for SideQueue {
 
 /// The part of the queue that datagrams have which are not recognized: one of so many. Some of them are of use, to tell an operator of a
 /// node with another key or cluster.
-const UNRECOGNIZED_PART: usize = 16;
+const UNRECOGNIZED_DIVISOR: usize = 16;
 
 const NOT_SIDE: &str = "a datagram of the side channel has a first byte with the bit 0x40 clear";

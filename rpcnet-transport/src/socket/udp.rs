@@ -21,25 +21,25 @@ use super::ClosePort;
 
 /// The UDP socket of a port. QUIC's connections hold it for as long as they have handles, so it lets go of the system's socket
 /// when it is [closed](ClosePort::close): then it receives nothing, and what is sent is dropped.
-pub(crate) struct UdpPort {
+pub(crate) struct ClosableUdpSocket {
     /// Locked for reading over one system call that does not block, for writing to close it.
-    open: RwLock<Option<Open>>,
+    open: RwLock<Option<OpenSocket>>,
     local_addr: SocketAddr,
     may_fragment: bool,
     receive_segments_max: usize,
-    writers: Arc<Writers>,
+    writers: Arc<WriterWakers>,
 }
 
-struct Open {
+struct OpenSocket {
     socket: UdpSocket,
     state: UdpSocketState,
 }
 
 /// The tasks that wait for room in the socket: tokio remembers one.
 #[derive(Default)]
-struct Writers(Mutex<Vec<Waker>>);
+struct WriterWakers(Mutex<Vec<Waker>>);
 
-impl Writers {
+impl WriterWakers {
     fn add(&self, waker: &Waker) {
         let mut writers = self.0.lock();
         if !writers.iter().any(|known| known.will_wake(waker)) {
@@ -53,13 +53,13 @@ impl Writers {
     }
 }
 
-impl Wake for Writers {
+impl Wake for WriterWakers {
     fn wake(self: Arc<Self>) {
         self.wake_all();
     }
 }
 
-impl UdpPort {
+impl ClosableUdpSocket {
     /// In a tokio runtime.
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
@@ -68,13 +68,13 @@ impl UdpPort {
             local_addr: socket.local_addr()?,
             may_fragment: state.may_fragment(),
             receive_segments_max: state.gro_segments(),
-            open: RwLock::new(Some(Open { socket, state })),
+            open: RwLock::new(Some(OpenSocket { socket, state })),
             writers: Arc::default(),
         })
     }
 
     /// Sends one datagram past QUIC's bookkeeping, which keeps the system's errors to itself.
-    pub(super) fn send_now(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+    pub(super) fn send_datagram(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         match &*self.open.read() {
             Some(open) => SockRef::from(&open.socket)
                 .send_to(datagram, &to.into())
@@ -97,21 +97,21 @@ impl UdpPort {
     }
 }
 
-impl ClosePort for UdpPort {
+impl ClosePort for ClosableUdpSocket {
     fn close(&self) {
         drop(self.open.write().take());
         self.writers.wake_all();
     }
 }
 
-impl AsyncUdpSocket for UdpPort {
+impl AsyncUdpSocket for ClosableUdpSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Poller(self))
+        Box::pin(WritablePoller(self))
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         match &*self.open.read() {
-            Some(Open { socket, state }) => {
+            Some(OpenSocket { socket, state }) => {
                 socket.try_io(Interest::WRITABLE, || state.send(socket.into(), transmit))
             }
             None => Ok(()),
@@ -125,7 +125,7 @@ impl AsyncUdpSocket for UdpPort {
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let open = self.open.read();
-        let Some(Open { socket, state }) = &*open else {
+        let Some(OpenSocket { socket, state }) = &*open else {
             return Poll::Pending;
         };
         loop {
@@ -159,9 +159,9 @@ impl AsyncUdpSocket for UdpPort {
     }
 }
 
-impl fmt::Debug for UdpPort {
+impl fmt::Debug for ClosableUdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UdpPort")
+        f.debug_struct("ClosableUdpSocket")
             .field("local_addr", &self.local_addr)
             .field("open", &self.open.read().is_some())
             .finish_non_exhaustive()
@@ -169,9 +169,9 @@ impl fmt::Debug for UdpPort {
 }
 
 #[derive(Debug)]
-struct Poller(Arc<UdpPort>);
+struct WritablePoller(Arc<ClosableUdpSocket>);
 
-impl UdpPoller for Poller {
+impl UdpPoller for WritablePoller {
     fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.poll_writable(cx)
     }

@@ -13,11 +13,11 @@ use quinn::{ReadError, VarInt, WriteError, Written};
 use tokio::time::timeout;
 
 use super::{
-    Patience,
-    turns::{LARGE_FROM, STEP_BYTES, TURN_WAIT_MAX, Turns},
+    StallTimer,
+    write_turns::{LARGE_BYTES_MIN, STEP_BYTES, TURN_WAIT_MAX, WriteTurns},
 };
 use crate::{
-    accounts::{Reservation, Room},
+    accounts::{BufferReservation, StreamBudget},
     code::{Code, Processed},
     runtime::EndpointRuntime,
     wire::{self, Decoder, Frame, ReplyHeader, WireError},
@@ -25,7 +25,7 @@ use crate::{
 
 /// Why a stream was cut, as the other side learns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
+pub(crate) enum ResetCode {
     /// Nobody wants it any more.
     Cancelled = 0,
     /// Its bytes are not of this protocol, or make no sense here.
@@ -37,18 +37,18 @@ pub(crate) enum Cut {
     /// What it carried could not be completed.
     Failed = 4,
     /// The server shuts down, and the answer was not complete.
-    Closing = 5,
+    ShuttingDown = 5,
     /// The time for the call was over.
-    OutOfTime = 6,
+    DeadlineExceeded = 6,
 }
 
 /// The writing half of a stream: whole frames, and a reset instead of a silent end when it is dropped early.
 #[derive(Debug)]
 pub(crate) struct SendHalf {
     stream: quinn::SendStream,
-    open: bool,
-    inside_frame: bool,
-    turns: Arc<Turns>,
+    is_open: bool,
+    is_inside_frame: bool,
+    write_turns: Arc<WriteTurns>,
 }
 
 /// Why a frame was not written.
@@ -65,8 +65,8 @@ pub(crate) enum WriteFailure {
 }
 
 /// Waits for one write to make progress.
-async fn progress(
-    patience: Option<&Patience>,
+async fn write_progress(
+    patience: Option<&StallTimer>,
     write: impl Future<Output = Result<Written, WriteError>>,
 ) -> Result<Written, WriteFailure> {
     let Some(patience) = patience else {
@@ -97,12 +97,12 @@ impl WriteFailure {
 
 impl SendHalf {
     /// Of a stream that takes turns with others of its connection.
-    pub(crate) fn new(stream: quinn::SendStream, turns: Arc<Turns>) -> Self {
+    pub(crate) fn new(stream: quinn::SendStream, turns: Arc<WriteTurns>) -> Self {
         Self {
             stream,
-            open: true,
-            inside_frame: false,
-            turns,
+            is_open: true,
+            is_inside_frame: false,
+            write_turns: turns,
         }
     }
 
@@ -112,10 +112,10 @@ impl SendHalf {
         &mut self,
         head: BytesMut,
         body: Bytes,
-        patience: Option<&Patience>,
+        patience: Option<&StallTimer>,
     ) -> Result<(), WriteFailure> {
         let mut parts = [head.freeze(), body];
-        if parts[1].len() < LARGE_FROM {
+        if parts[1].len() < LARGE_BYTES_MIN {
             if !self.write_now(&mut parts, patience)? {
                 self.write_rest(&mut parts, patience).await?;
             }
@@ -128,25 +128,25 @@ impl SendHalf {
 
     /// Begins a frame before anything of it is written, so that none follows if it is given up.
     pub(crate) fn begin_frame(&mut self) -> Result<(), WriteFailure> {
-        if std::mem::replace(&mut self.inside_frame, true) {
+        if std::mem::replace(&mut self.is_inside_frame, true) {
             return Err(WriteFailure::Closed);
         }
         Ok(())
     }
 
     /// Takes back the [beginning](Self::begin_frame) of a frame of which nothing was written.
-    pub(crate) fn take_frame_back(&mut self) {
-        self.inside_frame = false;
+    pub(crate) fn undo_begin_frame(&mut self) {
+        self.is_inside_frame = false;
     }
 
     /// Writes a large frame that has [begun](Self::begin_frame), when it is its turn.
     pub(crate) async fn write_large(
         &mut self,
         parts: [Bytes; 2],
-        patience: Option<&Patience>,
+        patience: Option<&StallTimer>,
     ) -> Result<(), WriteFailure> {
         self.write_in_turns(parts, patience).await?;
-        self.inside_frame = false;
+        self.is_inside_frame = false;
         Ok(())
     }
 
@@ -155,11 +155,11 @@ impl SendHalf {
     pub(crate) fn write_now(
         &mut self,
         parts: &mut [Bytes; 2],
-        patience: Option<&Patience>,
+        patience: Option<&StallTimer>,
     ) -> Result<bool, WriteFailure> {
         self.begin_frame()?;
         let written = self.write_parts(parts, patience).now_or_never();
-        self.inside_frame = !matches!(written, Some(Ok(())));
+        self.is_inside_frame = !matches!(written, Some(Ok(())));
         written.map_or(Ok(false), |written| written.map(|()| true))
     }
 
@@ -167,10 +167,10 @@ impl SendHalf {
     pub(crate) async fn write_rest(
         &mut self,
         parts: &mut [Bytes; 2],
-        patience: Option<&Patience>,
+        patience: Option<&StallTimer>,
     ) -> Result<(), WriteFailure> {
         self.write_parts(parts, patience).await?;
-        self.inside_frame = false;
+        self.is_inside_frame = false;
         Ok(())
     }
 
@@ -178,7 +178,7 @@ impl SendHalf {
     async fn write_parts(
         &mut self,
         parts: &mut [Bytes; 2],
-        patience: Option<&Patience>,
+        patience: Option<&StallTimer>,
     ) -> Result<(), WriteFailure> {
         let mut rest = &mut parts[..];
         while let Some(first) = rest.first() {
@@ -186,7 +186,7 @@ impl SendHalf {
                 rest = &mut rest[1..];
                 continue;
             }
-            let written = progress(patience, self.stream.write_chunks(rest)).await?;
+            let written = write_progress(patience, self.stream.write_chunks(rest)).await?;
             rest = &mut rest[written.chunks..];
         }
         Ok(())
@@ -196,21 +196,21 @@ impl SendHalf {
     async fn write_in_turns(
         &mut self,
         [mut head, mut body]: [Bytes; 2],
-        patience: Option<&Patience>,
+        patience: Option<&StallTimer>,
     ) -> Result<(), WriteFailure> {
-        let (turns, stream) = (Arc::clone(&self.turns), self.index());
+        let (turns, stream) = (Arc::clone(&self.write_turns), self.index());
         let mut turn = None;
         loop {
             let own = match turn.take() {
                 Some(own) => own,
-                None => turns.next(stream).await,
+                None => turns.acquire(stream).await,
             };
-            own.let_send().await;
+            own.yield_to_sender().await;
             turn = Some(own);
             let step = body.len().min(STEP_BYTES);
             let mut parts = [head.clone(), body.slice(..step)];
             let parts = &mut parts[usize::from(head.is_empty())..];
-            let mut write = pin!(progress(patience, self.stream.write_chunks(parts)));
+            let mut write = pin!(write_progress(patience, self.stream.write_chunks(parts)));
             let written = match write.as_mut().now_or_never() {
                 Some(written) => written?,
                 // A peer that is near and reads gives credit by then.
@@ -228,7 +228,7 @@ impl SendHalf {
             if body.is_empty() {
                 return Ok(());
             }
-            turn = turn.and_then(|own| own.after(written.bytes));
+            turn = turn.and_then(|own| own.after_writing(written.bytes));
         }
     }
 
@@ -237,7 +237,7 @@ impl SendHalf {
         &mut self,
         header: &ReplyHeader,
         body: Bytes,
-        patience: &Patience,
+        patience: &StallTimer,
     ) -> Result<(), WriteFailure> {
         let mut head = BytesMut::new();
         wire::encode_reply(&mut head, header, body.len());
@@ -248,17 +248,17 @@ impl SendHalf {
 
     /// Says that nothing follows. A half that stands inside a frame is reset instead.
     pub(crate) fn finish(&mut self) {
-        if self.inside_frame {
-            return self.cut(Cut::Failed);
+        if self.is_inside_frame {
+            return self.reset(ResetCode::Failed);
         }
-        if std::mem::replace(&mut self.open, false) {
+        if std::mem::replace(&mut self.is_open, false) {
             // Fails only if the other side stopped it before: then nobody waits for the end.
             let _ = self.stream.finish();
         }
     }
 
-    pub(crate) fn cut(&mut self, why: Cut) {
-        self.open = false;
+    pub(crate) fn reset(&mut self, why: ResetCode) {
+        self.is_open = false;
         // Fails only if it was reset before.
         let _ = self.stream.reset(VarInt::from_u32(why as u32));
     }
@@ -277,8 +277,8 @@ impl SendHalf {
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
-        if self.open {
-            self.cut(Cut::Cancelled);
+        if self.is_open {
+            self.reset(ResetCode::Cancelled);
         }
     }
 }
@@ -288,8 +288,8 @@ impl Drop for SendHalf {
 pub(crate) struct RecvHalf {
     stream: quinn::RecvStream,
     decoder: Decoder,
-    room: Room,
-    ended: bool,
+    budget: StreamBudget,
+    has_ended: bool,
 }
 
 /// Why no frame was read.
@@ -298,7 +298,7 @@ pub(crate) enum ReadFailure {
     /// What came is no frame.
     Wire(WireError),
     /// The other side cut the stream.
-    Cut(u64),
+    Reset(u64),
     /// The connection is gone.
     Lost(quinn::ConnectionError),
     /// A frame with such a body had begun, and was not there after so long.
@@ -306,12 +306,12 @@ pub(crate) enum ReadFailure {
 }
 
 impl RecvHalf {
-    pub(crate) fn new(stream: quinn::RecvStream, decoder: Decoder, room: Room) -> Self {
+    pub(crate) fn new(stream: quinn::RecvStream, decoder: Decoder, room: StreamBudget) -> Self {
         Self {
             stream,
             decoder,
-            room,
-            ended: false,
+            budget: room,
+            has_ended: false,
         }
     }
 
@@ -323,7 +323,7 @@ impl RecvHalf {
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, WireError> {
         let frame = self.decoder.next_frame();
         if let Ok(Some(_)) = &frame {
-            self.room.note_taken();
+            self.budget.on_message_taken();
         }
         frame
     }
@@ -335,73 +335,73 @@ impl RecvHalf {
 
     /// Bytes that the streams of the connection have brought so far.
     pub(crate) fn bytes_read_of_connection(&self) -> u64 {
-        self.room
+        self.budget
             .account()
             .map_or(0, |account| account.received().bytes())
     }
 
     /// Bytes of the messages that the connection is reading, as far as they are counted.
     pub(crate) fn awaited_bytes_of_connection(&self) -> usize {
-        self.room.account().map_or(0, |account| account.bytes())
+        self.budget.account().map_or(0, |account| account.bytes())
     }
 
     /// Whether a message waits for room on this side, and not for its sender.
-    pub(crate) fn waits_for_room(&self) -> bool {
-        self.room.is_awaited()
+    pub(crate) fn is_waiting_to_reserve(&self) -> bool {
+        self.budget.is_waiting()
     }
 
-    /// Waits for room for messages in a task, see [`Room::wait_in`].
-    pub(crate) fn wait_for_room_in(&mut self, runtime: EndpointRuntime) {
-        self.room.wait_in(runtime);
+    /// Waits for room for messages in a task, see [`StreamBudget::reserve_in_task`].
+    pub(crate) fn reserve_in_task(&mut self, runtime: EndpointRuntime) {
+        self.budget.reserve_in_task(runtime);
     }
 
     /// Waits no longer for room for a message.
-    pub(crate) fn leave_line(&mut self) {
-        self.room.leave_line();
+    pub(crate) fn cancel_reserve(&mut self) {
+        self.budget.cancel_reserve();
     }
 
     /// Hands over the room of the last message, for what outlives the stream.
-    pub(crate) fn take_room(&mut self) -> Option<Reservation> {
-        self.room.take()
+    pub(crate) fn take_reservation(&mut self) -> Option<BufferReservation> {
+        self.budget.take_reservation()
     }
 
     /// Gives back the room of the last message.
-    pub(crate) fn release_room(&mut self) {
-        self.room.release();
+    pub(crate) fn release_reservation(&mut self) {
+        self.budget.release();
     }
 
     /// Ready when there is room for the message that is being read.
-    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
+    pub(crate) fn poll_reserve(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
         let Some(bytes) = self.decoder.awaited_body_bytes() else {
             return Poll::Ready(Ok(()));
         };
-        if self.ended || self.room.poll(bytes, cx).is_ready() {
+        if self.has_ended || self.budget.poll_reserve(bytes, cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
         // Nothing is read meanwhile, but the end of the connection is noticed. The stream is not asked
         // for a reset: QUIC would keep a waker for it that nothing takes back once all is read.
-        let lost = ready!(self.room.poll_closed(cx));
-        self.ended = true;
-        self.room.release();
+        let lost = ready!(self.budget.poll_closed(cx));
+        self.has_ended = true;
+        self.budget.release();
         Poll::Ready(Err(ReadFailure::Lost(lost)))
     }
 
     /// Reads once, when there is room for the message that is being read. `false` says that the stream has ended, between two
     /// frames.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ReadFailure>> {
-        if self.ended {
+        if self.has_ended {
             return Poll::Ready(Ok(false));
         }
-        ready!(self.poll_room(cx))?;
+        ready!(self.poll_reserve(cx))?;
         let read = pin!(self.stream.read_chunk(READ_BYTES_MAX, true));
         match ready!(read.poll(cx)) {
             Ok(Some(chunk)) => {
-                self.room.note_read(chunk.bytes.len());
+                self.budget.note_read(chunk.bytes.len());
                 self.decoder.push(chunk.bytes);
                 Poll::Ready(Ok(true))
             }
             Ok(None) => {
-                self.ended = true;
+                self.has_ended = true;
                 Poll::Ready(
                     self.decoder
                         .finish()
@@ -410,13 +410,13 @@ impl RecvHalf {
                 )
             }
             Err(e) => {
-                self.ended = true;
+                self.has_ended = true;
                 Poll::Ready(Err(match e {
-                    ReadError::Reset(code) => ReadFailure::Cut(code.into_inner()),
+                    ReadError::Reset(code) => ReadFailure::Reset(code.into_inner()),
                     ReadError::ConnectionLost(e) => ReadFailure::Lost(e),
                     ReadError::ClosedStream
                     | ReadError::IllegalOrderedRead
-                    | ReadError::ZeroRttRejected => ReadFailure::Cut(Cut::Cancelled as u64),
+                    | ReadError::ZeroRttRejected => ReadFailure::Reset(ResetCode::Cancelled as u64),
                 }))
             }
         }
@@ -427,7 +427,7 @@ impl RecvHalf {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Frame>, ReadFailure>> {
-        self.room.begin_next();
+        self.budget.begin_next();
         loop {
             match self.next_frame() {
                 Ok(Some(frame)) => return Poll::Ready(Ok(Some(frame))),
@@ -445,43 +445,43 @@ impl RecvHalf {
         let _ = std::future::poll_fn(|cx| self.poll_fill(cx)).now_or_never();
     }
 
-    pub(crate) fn cut(&mut self, why: Cut) {
-        self.ended = true;
-        self.room.release();
+    pub(crate) fn stop(&mut self, why: ResetCode) {
+        self.has_ended = true;
+        self.budget.release();
         // Fails only if it has ended before.
         let _ = self.stream.stop(VarInt::from_u32(why as u32));
     }
 }
 
 /// Whether a call that was cut for this reason had been processed, and how it is told to the caller.
-pub(crate) fn cut_to_error(cut: u64) -> (Code, Processed, &'static str) {
+pub(crate) fn reset_to_error(cut: u64) -> (Code, Processed, &'static str) {
     match cut {
-        c if c == Cut::Malformed as u64 => (
+        c if c == ResetCode::Malformed as u64 => (
             Code::Internal,
             Processed::Maybe,
             "the server reset the stream as malformed",
         ),
-        c if c == Cut::HeaderTimeout as u64 => (
+        c if c == ResetCode::HeaderTimeout as u64 => (
             Code::Unavailable,
             Processed::No,
             "header timeout: the request did not reach the server in time",
         ),
-        c if c == Cut::Stalled as u64 => (
+        c if c == ResetCode::Stalled as u64 => (
             Code::Unavailable,
             Processed::Maybe,
             "stall timeout: the server reset a call whose request or response was too slow",
         ),
-        c if c == Cut::Failed as u64 => (
+        c if c == ResetCode::Failed as u64 => (
             Code::Internal,
             Processed::Maybe,
             "the server could not complete its response",
         ),
-        c if c == Cut::Closing as u64 => (
+        c if c == ResetCode::ShuttingDown as u64 => (
             Code::Unavailable,
             Processed::Maybe,
             "the server shut down before its response was complete",
         ),
-        c if c == Cut::OutOfTime as u64 => (
+        c if c == ResetCode::DeadlineExceeded as u64 => (
             Code::DeadlineExceeded,
             Processed::Maybe,
             "deadline exceeded before the handler returned",

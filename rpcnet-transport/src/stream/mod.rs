@@ -1,16 +1,20 @@
 //! Messages one after the other, in both directions of a call.
 
 mod half;
-mod patience;
 mod receiver;
 mod sender;
-mod turns;
+mod stall_timer;
+mod write_turns;
 
 pub(crate) use self::{
-    half::{Cut, ReadFailure, RecvHalf, SendHalf, WriteFailure, cut_to_error},
-    patience::{LeastRate, Patience, Progress, Stalled, time_of, within_transfer_time},
-    receiver::{MadeCall, RecvCore},
-    sender::{GivenBack, SendCore, SenderCut, ServedCall, begin_call, too_large},
-    turns::Turns,
+    half::{ReadFailure, RecvHalf, ResetCode, SendHalf, WriteFailure, reset_to_error},
+    receiver::{OutgoingCall, UntypedReceiver},
+    sender::{
+        IncomingCall, ReturnedHalf, SendAbort, UntypedSender, encode_call_head, message_too_large,
+    },
+    stall_timer::{
+        MinRateTracker, Progress, StallTimer, Stalled, time_at_rate, within_transfer_time,
+    },
+    write_turns::WriteTurns,
 };
 pub use self::{receiver::Receiver, sender::Sender};

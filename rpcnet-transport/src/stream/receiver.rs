@@ -16,14 +16,14 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{Cut, ReadFailure, RecvHalf};
+use super::{ReadFailure, RecvHalf, ResetCode};
 use crate::{
     Code, CodecError, Decode, Peer, Processed, RpcError,
-    client::{RatedReader, ReplyRate, answer},
-    connections::LocalEnd,
+    client::{MinRateReader, MinReplyRate, reply},
+    connections::LocalCloseReason,
     gauge::GaugeGuard,
     runtime::EndpointRuntime,
-    server::{LentPlaces, PeerWait},
+    server::{PeerWait, YieldingPermits},
     stats::Counters,
     wire::{Frame, WireError},
 };
@@ -39,12 +39,12 @@ use crate::{
 /// that the handler waits no longer, so such a call does not count until the handler polls the
 /// stream again.
 pub struct Receiver<T> {
-    core: RecvCore,
+    core: UntypedReceiver,
     _messages: PhantomData<fn() -> T>,
 }
 
 impl<T: Decode> Receiver<T> {
-    pub(crate) fn new(core: RecvCore) -> Self {
+    pub(crate) fn new(core: UntypedReceiver) -> Self {
         Self {
             core,
             _messages: PhantomData,
@@ -63,7 +63,7 @@ impl<T: Decode> Receiver<T> {
     /// [`Code::InvalidRequest`] if a message does not decode. For both [`Code::PayloadTooLarge`] if one is past the
     /// limit. An error is the last thing received.
     pub async fn message(&mut self) -> Result<Option<T>, RpcError> {
-        let this = Message(self);
+        let this = MessageWait(self);
         poll_fn(|cx| this.0.poll_message(cx)).await.transpose()
     }
 
@@ -72,7 +72,7 @@ impl<T: Decode> Receiver<T> {
             return Poll::Ready(None);
         };
         Poll::Ready(Some(message.and_then(|bytes| {
-            T::decode(bytes).map_err(|e| self.core.undecodable(e))
+            T::decode(bytes).map_err(|e| self.core.decode_error(e))
         })))
     }
 }
@@ -94,91 +94,94 @@ impl<T> fmt::Debug for Receiver<T> {
 }
 
 /// A message that is to be handed out when the handler has its place back.
-struct Returning {
+struct DelayedMessage {
     message: Option<Result<Bytes, RpcError>>,
     /// `None` if the handler has stopped waiting and gone on.
-    place: Option<PlaceWait>,
+    permit: Option<PermitWait>,
 }
 
-type PlaceWait = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+type PermitWait = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 /// The wait for one message.
-struct Message<'a, T>(&'a mut Receiver<T>);
+struct MessageWait<'a, T>(&'a mut Receiver<T>);
 
-impl<T> Drop for Message<'_, T> {
+impl<T> Drop for MessageWait<'_, T> {
     fn drop(&mut self) {
         self.0.core.stop_waiting();
     }
 }
 
 /// What a receiver is apart from the type of its messages.
-pub(crate) struct RecvCore {
+pub(crate) struct UntypedReceiver {
     half: RecvHalf,
     runtime: EndpointRuntime,
     pub(crate) peer: Peer,
     deadline: Option<Pin<Box<Sleep>>>,
-    side: Side,
+    side: ReceiverSide,
     /// While the handler waits for a message.
-    wait: Option<PeerWait>,
+    peer_wait: Option<PeerWait>,
     /// A message that has come, while the handler waits for its place.
-    returning: Option<Returning>,
-    done: bool,
+    delayed: Option<DelayedMessage>,
+    is_done: bool,
 }
 
-enum Side {
+enum ReceiverSide {
     Handler {
         counters: Arc<Counters>,
-        lent: Option<LentPlaces>,
+        permits: Option<YieldingPermits>,
     },
-    Caller(MadeCall),
+    Caller(OutgoingCall),
 }
 
 /// What a caller's receiver knows of its call.
-pub(crate) struct MadeCall {
+pub(crate) struct OutgoingCall {
     pub(crate) stream_index: u64,
-    pub(crate) rate: ReplyRate,
-    pub(crate) local_end: LocalEnd,
+    pub(crate) rate: MinReplyRate,
+    pub(crate) local_close: LocalCloseReason,
     /// `None` once the call has ended, however long its receiver is kept.
     pub(crate) in_flight: Option<Arc<[GaugeGuard; 2]>>,
 }
 
-impl RecvCore {
-    pub(crate) fn of_handler(
+impl UntypedReceiver {
+    pub(crate) fn for_handler(
         mut half: RecvHalf,
         runtime: EndpointRuntime,
         peer: Peer,
         counters: Arc<Counters>,
-        lent: Option<LentPlaces>,
+        lent: Option<YieldingPermits>,
     ) -> Self {
-        half.wait_for_room_in(runtime.clone());
+        half.reserve_in_task(runtime.clone());
         Self {
             half,
             runtime,
             peer,
             deadline: None,
-            side: Side::Handler { counters, lent },
-            wait: None,
-            returning: None,
-            done: false,
+            side: ReceiverSide::Handler {
+                counters,
+                permits: lent,
+            },
+            peer_wait: None,
+            delayed: None,
+            is_done: false,
         }
     }
 
-    pub(crate) fn of_caller(
+    pub(crate) fn for_caller(
         half: RecvHalf,
         runtime: EndpointRuntime,
         peer: Peer,
         deadline: Option<Instant>,
-        call: MadeCall,
+        call: OutgoingCall,
     ) -> Self {
         Self {
             half,
             deadline: deadline.map(|at| Box::pin(runtime.sleep_until(at))),
             runtime,
             peer,
-            side: Side::Caller(call),
-            wait: None,
-            returning: None,
-            done: false,
+            side: ReceiverSide::Caller(call),
+            peer_wait: None,
+            delayed: None,
+            is_done: false,
         }
     }
 
@@ -188,43 +191,50 @@ impl RecvCore {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, RpcError>>> {
         // Before the end too, which is a message like others to a handler that waits for its place.
-        if let Some(Returning { message, place }) = self.returning.take() {
-            return self.poll_place(place, message, cx);
+        if let Some(DelayedMessage {
+            message,
+            permit: place,
+        }) = self.delayed.take()
+        {
+            return self.poll_permit(place, message, cx);
         }
-        if self.done {
+        if self.is_done {
             return Poll::Ready(None);
         }
         // Who always has more to read lets others run, and notices that its call is over.
         let turn = ready!(coop::poll_proceed(cx));
-        let message = self.poll_message_at_once(cx);
+        let message = self.poll_read(cx);
         let Poll::Ready(message) = message else {
-            if self.wait.is_none() {
-                self.wait = self.lent().map(LentPlaces::wait);
+            if self.peer_wait.is_none() {
+                self.peer_wait = self.permits().map(YieldingPermits::yield_while_waiting);
             }
             return Poll::Pending;
         };
         turn.made_progress();
-        self.poll_place(None, message, cx)
+        self.poll_permit(None, message, cx)
     }
 
     /// Hands out a message that has come when the handler has its place back, if it has lent it or
     /// others should have it first.
-    fn poll_place(
+    fn poll_permit(
         &mut self,
-        begun: Option<PlaceWait>,
+        begun: Option<PermitWait>,
         message: Option<Result<Bytes, RpcError>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, RpcError>>> {
         let place = begun.or_else(|| {
-            let waited = self.wait.take();
-            let wait = waited.or_else(|| self.lent()?.wait_if_owed())?;
-            Some(Box::pin(wait.end()))
+            let waited = self.peer_wait.take();
+            let wait = waited.or_else(|| self.permits()?.yield_if_over_share())?;
+            Some(Box::pin(wait.reacquire()))
         });
         if let Some(mut place) = place
             && place.as_mut().poll(cx).is_pending()
         {
             let place = Some(place);
-            self.returning = Some(Returning { message, place });
+            self.delayed = Some(DelayedMessage {
+                message,
+                permit: place,
+            });
             return Poll::Pending;
         }
         Poll::Ready(message)
@@ -232,29 +242,26 @@ impl RecvCore {
 
     /// The handler waits for its caller, and for its place, no longer.
     fn stop_waiting(&mut self) {
-        let waited = self.wait.take().is_some();
-        let returned = self.returning.as_mut().and_then(|r| r.place.take());
+        let waited = self.peer_wait.take().is_some();
+        let returned = self.delayed.as_mut().and_then(|r| r.permit.take());
         if (waited || returned.is_some())
-            && let Some(lent) = self.lent()
+            && let Some(lent) = self.permits()
         {
             drop(returned);
-            lent.go_on();
+            lent.resume();
         }
         // It does not hold up others that wait for room.
-        self.half.leave_line();
+        self.half.cancel_reserve();
     }
 
-    fn lent(&self) -> Option<&LentPlaces> {
+    fn permits(&self) -> Option<&YieldingPermits> {
         match &self.side {
-            Side::Handler { lent, .. } => lent.as_ref(),
-            Side::Caller { .. } => None,
+            ReceiverSide::Handler { permits: lent, .. } => lent.as_ref(),
+            ReceiverSide::Caller { .. } => None,
         }
     }
 
-    fn poll_message_at_once(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, RpcError>>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, RpcError>>> {
         // First, so that a stream that always has more cannot outlive its time.
         if let Poll::Ready(late) = self.poll_deadline(cx) {
             return Poll::Ready(Some(Err(self.failed(late))));
@@ -262,25 +269,25 @@ impl RecvCore {
         let frame = ready!(self.half.poll_frame(cx));
         Poll::Ready(match (&mut self.side, frame) {
             (_, Ok(Some(Frame::Item(bytes)))) => Some(Ok(bytes)),
-            (Side::Handler { .. }, Ok(None)) => {
-                self.done = true;
+            (ReceiverSide::Handler { .. }, Ok(None)) => {
+                self.is_done = true;
                 None
             }
-            (Side::Handler { counters, .. }, failure) => {
+            (ReceiverSide::Handler { counters, .. }, failure) => {
                 let error = handler_error(failure, counters);
                 Some(Err(self.failed(error)))
             }
-            (Side::Caller(call), Ok(Some(Frame::Reply(header, body)))) => {
+            (ReceiverSide::Caller(call), Ok(Some(Frame::Reply(header, body)))) => {
                 call.in_flight = None;
                 self.half.note_end();
-                self.done = true;
-                match answer::of_reply(header, body) {
+                self.is_done = true;
+                match reply::into_result(header, body) {
                     Ok(_) => None,
                     Err(error) => Some(Err(error.with_peer(self.peer.clone()))),
                 }
             }
-            (Side::Caller(call), failure) => {
-                let error = answer::unreadable(failure, call.stream_index);
+            (ReceiverSide::Caller(call), failure) => {
+                let error = reply::read_error(failure, call.stream_index);
                 Some(Err(self.failed(error)))
             }
         })
@@ -291,28 +298,28 @@ impl RecvCore {
         let Some(deadline) = &mut self.deadline else {
             return Poll::Pending;
         };
-        let over = self.runtime.poll_inside(|| deadline.as_mut().poll(cx));
+        let over = self.runtime.poll_in_runtime(|| deadline.as_mut().poll(cx));
         over.map(|over| match over {
-            Ok(()) => out_of_time(),
+            Ok(()) => deadline_error(),
             Err(ended) => ended.into_error(Processed::Maybe),
         })
     }
 
     /// Waits for the reply that ends a call whose answers are not streamed.
     pub(crate) async fn reply(&mut self) -> Result<Bytes, RpcError> {
-        let Side::Caller(call) = &self.side else {
+        let ReceiverSide::Caller(call) = &self.side else {
             unreachable!("only callers await replies");
         };
         let (rate, stream_index) = (call.rate, call.stream_index);
         let runtime = self.runtime.clone();
-        let mut reader = RatedReader::new(rate, &runtime);
+        let mut reader = MinRateReader::new(rate, &runtime);
         let read = poll_fn(|cx| match reader.poll_frame(&mut self.half, cx) {
             Poll::Pending => self.poll_deadline(cx).map(Err),
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
         });
         let outcome = match read.await {
-            Ok(Ok(Some(Frame::Reply(header, body)))) => answer::of_reply(header, body),
-            Ok(other) => Err(answer::unreadable(other, stream_index)),
+            Ok(Ok(Some(Frame::Reply(header, body)))) => reply::into_result(header, body),
+            Ok(other) => Err(reply::read_error(other, stream_index)),
             Err(late) => Err(late),
         };
         self.half.note_end();
@@ -320,13 +327,13 @@ impl RecvCore {
     }
 
     /// The error of a message that could not be decoded: caller and handler disagree on its type.
-    fn undecodable(&mut self, cause: CodecError) -> RpcError {
+    fn decode_error(&mut self, cause: CodecError) -> RpcError {
         let (code, processed) = match &self.side {
-            Side::Handler { counters, .. } => {
+            ReceiverSide::Handler { counters, .. } => {
                 counters.invalid_requests.add_one();
                 (Code::InvalidRequest, Processed::Maybe)
             }
-            Side::Caller(_) => (Code::Internal, Processed::Yes),
+            ReceiverSide::Caller(_) => (Code::Internal, Processed::Yes),
         };
         let error =
             RpcError::new(code, processed, "the message could not be decoded").with_source(cause);
@@ -341,22 +348,22 @@ impl RecvCore {
     fn explain(&self, error: RpcError) -> RpcError {
         let error = self.runtime.explain(error);
         let error = match &self.side {
-            Side::Caller(call) => call.local_end.explain(error),
-            Side::Handler { .. } => error,
+            ReceiverSide::Caller(call) => call.local_close.explain(error),
+            ReceiverSide::Handler { .. } => error,
         };
         error.with_peer(self.peer.clone())
     }
 
     fn fail(&mut self) {
-        self.done = true;
-        if let Side::Caller(call) = &mut self.side {
+        self.is_done = true;
+        if let ReceiverSide::Caller(call) = &mut self.side {
             call.in_flight = None;
         }
-        self.half.cut(Cut::Cancelled);
+        self.half.stop(ResetCode::Cancelled);
     }
 }
 
-fn out_of_time() -> RpcError {
+fn deadline_error() -> RpcError {
     RpcError::new(
         Code::DeadlineExceeded,
         Processed::Maybe,
@@ -367,7 +374,7 @@ fn out_of_time() -> RpcError {
 /// What a handler learns when its caller's messages end badly.
 fn handler_error(failure: Result<Option<Frame>, ReadFailure>, counters: &Counters) -> RpcError {
     match failure {
-        Err(ReadFailure::Cut(_) | ReadFailure::Lost(_) | ReadFailure::TooSlow { .. }) => {
+        Err(ReadFailure::Reset(_) | ReadFailure::Lost(_) | ReadFailure::TooSlow { .. }) => {
             RpcError::new(Code::Cancelled, Processed::Maybe, "cancelled by the caller")
         }
         Err(ReadFailure::Wire(e @ WireError::TooLarge { .. })) => {

@@ -10,16 +10,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Cut, Patience, SendHalf, WriteFailure, turns::LARGE_FROM};
+use super::{ResetCode, SendHalf, StallTimer, WriteFailure, write_turns::LARGE_BYTES_MIN};
 use crate::{
     Code, Encode, Peer, Processed, RpcError,
-    accounts::{Account, Reservation},
-    client::answer,
-    connections::LocalEnd,
-    endpoint::Shared,
+    accounts::{BufferReservation, PeerAccount},
+    client::reply,
+    connections::LocalCloseReason,
+    endpoint::EndpointShared,
     gauge::GaugeGuard,
     runtime::EndpointRuntime,
-    server::LentPlaces,
+    server::YieldingPermits,
     stats::Counters,
     wire::{self, StreamKind},
 };
@@ -30,12 +30,12 @@ use crate::{
 /// nothing is queued here. A sender that is dropped without [`finish`](Self::finish) cuts the call on the
 /// caller's side; in a handler, dropping it is the normal end.
 pub struct Sender<T> {
-    core: SendCore,
+    core: UntypedSender,
     _messages: PhantomData<fn(T)>,
 }
 
 impl<T: Encode> Sender<T> {
-    pub(crate) fn new(core: SendCore) -> Self {
+    pub(crate) fn new(core: UntypedSender) -> Self {
         Self {
             core,
             _messages: PhantomData,
@@ -83,25 +83,25 @@ impl<T> fmt::Debug for Sender<T> {
 }
 
 /// What a sender is apart from the type of its messages.
-pub(crate) struct SendCore {
+pub(crate) struct UntypedSender {
     half: Option<SendHalf>,
     runtime: EndpointRuntime,
     pub(crate) message_bytes_max: usize,
     /// Stall timeout of each message. `None` for callers: only a deadline, or the end of the
     /// connection, ends their wait.
-    patience: Option<Patience>,
+    stall_timer: Option<StallTimer>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) peer: Peer,
-    end: End,
-    cut: Option<SenderCut>,
+    side: SenderSide,
+    abort: Option<SendAbort>,
 }
 
 /// Why the sender of a handler was cut. Whatever the handler says in the end, not all of its stream was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SenderCut {
+pub(crate) enum SendAbort {
     /// The server shuts down.
-    Stopping,
-    OutOfTime,
+    ShuttingDown,
+    DeadlineExceeded,
     /// The caller takes no more, or is gone.
     CallerGone,
     /// There was no room for a message.
@@ -109,118 +109,123 @@ pub(crate) enum SenderCut {
 }
 
 /// What a handler's sender leaves when it is dropped.
-pub(crate) struct GivenBack {
+pub(crate) struct ReturnedHalf {
     pub(crate) half: SendHalf,
-    pub(crate) cut: Option<SenderCut>,
+    pub(crate) abort: Option<SendAbort>,
 }
 
 /// What a handler's sender knows of its call.
-pub(crate) struct ServedCall {
+pub(crate) struct IncomingCall {
     pub(crate) cancelled: CancellationToken,
     /// Given back while the sender waits for the caller.
-    pub(crate) lent: Option<LentPlaces>,
+    pub(crate) permits: Option<YieldingPermits>,
     /// On which messages are held until QUIC has them.
-    pub(crate) account: Arc<Account>,
+    pub(crate) account: Arc<PeerAccount>,
     /// How long a message waits for room.
-    pub(crate) settling: Patience,
+    pub(crate) stall_timer: StallTimer,
 }
 
 /// The peer has left too much untaken.
-struct NoRoom;
+struct BufferFull;
 
 /// Why a message was given up before it was written in whole.
-enum Unsent {
+enum SendInterrupted {
     Cancelled,
     /// The deadline of the call was over.
-    Late,
+    DeadlineExceeded,
 }
 
-impl ServedCall {
-    async fn room(&self, bytes: usize) -> Result<Reservation, NoRoom> {
-        let held = self.account.hold_message(bytes, &self.settling);
-        held.await.ok_or(NoRoom)
+impl IncomingCall {
+    async fn reserve(&self, bytes: usize) -> Result<BufferReservation, BufferFull> {
+        let held = self.account.reserve_message(bytes, &self.stall_timer);
+        held.await.ok_or(BufferFull)
     }
 }
 
 /// What becomes of the half when the sender is dropped.
-enum End {
+enum SenderSide {
     /// A call's reply still has to be written to it.
-    GiveBack {
-        to: Option<oneshot::Sender<GivenBack>>,
+    Handler {
+        to: Option<oneshot::Sender<ReturnedHalf>>,
         counters: Arc<Counters>,
-        call: ServedCall,
+        call: IncomingCall,
     },
     /// It is reset unless it was finished.
-    Cut {
-        local_end: LocalEnd,
+    Caller {
+        local_close: LocalCloseReason,
         _in_flight: Arc<[GaugeGuard; 2]>,
     },
 }
 
-impl SendCore {
-    pub(crate) fn of_handler(
+impl UntypedSender {
+    pub(crate) fn for_handler(
         half: SendHalf,
-        shared: &Shared,
+        shared: &EndpointShared,
         peer: Peer,
         deadline: Option<Instant>,
-        patience: Patience,
-        call: ServedCall,
-    ) -> (Self, oneshot::Receiver<GivenBack>) {
+        patience: StallTimer,
+        call: IncomingCall,
+    ) -> (Self, oneshot::Receiver<ReturnedHalf>) {
         let (to, back) = oneshot::channel();
         let core = Self {
             half: Some(half),
             runtime: shared.runtime.clone(),
             message_bytes_max: shared.config.message_bytes_max,
-            patience: Some(patience),
+            stall_timer: Some(patience),
             deadline,
             peer,
-            end: End::GiveBack {
+            side: SenderSide::Handler {
                 to: Some(to),
                 counters: Arc::clone(&shared.counters),
                 call,
             },
-            cut: None,
+            abort: None,
         };
         (core, back)
     }
 
-    pub(crate) fn of_caller(
+    pub(crate) fn for_caller(
         half: SendHalf,
         runtime: EndpointRuntime,
         peer: Peer,
         message_bytes_max: usize,
         deadline: Option<Instant>,
-        local_end: LocalEnd,
+        local_end: LocalCloseReason,
         in_flight: Arc<[GaugeGuard; 2]>,
     ) -> Self {
         Self {
             half: Some(half),
             runtime,
             message_bytes_max,
-            patience: None,
+            stall_timer: None,
             deadline,
             peer,
-            end: End::Cut {
-                local_end,
+            side: SenderSide::Caller {
+                local_close: local_end,
                 _in_flight: in_flight,
             },
-            cut: None,
+            abort: None,
         }
     }
 
     pub(crate) async fn send(&mut self, body: Bytes) -> Result<(), RpcError> {
         let runtime = self.runtime.clone();
-        let sent = runtime.inside(self.send_inside(body)).await;
+        let sent = runtime.in_runtime(self.send_inside(body)).await;
         sent.unwrap_or_else(|ended| Err(ended.into_error(Processed::Maybe)))
-            .map_err(|error| match &self.end {
-                End::Cut { local_end, .. } => local_end.explain(runtime.explain(error)),
-                End::GiveBack { .. } => runtime.explain(error),
+            .map_err(|error| match &self.side {
+                SenderSide::Caller {
+                    local_close: local_end,
+                    ..
+                } => local_end.explain(runtime.explain(error)),
+                SenderSide::Handler { .. } => runtime.explain(error),
             })
     }
 
     async fn send_inside(&mut self, body: Bytes) -> Result<(), RpcError> {
         if body.len() > self.message_bytes_max {
-            return Err(too_large(body.len(), self.message_bytes_max).with_peer(self.peer.clone()));
+            return Err(
+                message_too_large(body.len(), self.message_bytes_max).with_peer(self.peer.clone())
+            );
         }
         // Who always has room to send lets others run, and notices that its call is over.
         coop::consume_budget().await;
@@ -228,30 +233,33 @@ impl SendCore {
         let mut head = BytesMut::new();
         wire::encode_item_header(&mut head, bytes);
         let mut parts = [head.freeze(), body];
-        let is_large = bytes >= LARGE_FROM;
+        let is_large = bytes >= LARGE_BYTES_MIN;
         if is_large || !self.send_now(&mut parts)? {
             // On the heap, so that the future of a message that need not wait stays small.
             return Box::pin(self.send_waiting(parts, is_large)).await;
         }
-        if let Some(wait) = self.lent().and_then(LentPlaces::wait_if_owed) {
-            wait.end().await;
+        if let Some(wait) = self
+            .permits()
+            .and_then(YieldingPermits::yield_if_over_share)
+        {
+            wait.reacquire().await;
         }
         Ok(())
     }
 
     /// Sends a message that needs no room. `false` if flow control takes only a part of it now.
     fn send_now(&mut self, parts: &mut [Bytes; 2]) -> Result<bool, RpcError> {
-        if let End::GiveBack { call, .. } = &self.end
+        if let SenderSide::Handler { call, .. } = &self.side
             && call.cancelled.is_cancelled()
         {
-            self.cut = Some(SenderCut::Stopping);
-            return Err(self.over());
+            self.abort = Some(SendAbort::ShuttingDown);
+            return Err(self.call_ended());
         }
         let half = self.half.as_mut();
         let written = half.map_or(Err(WriteFailure::Closed), |half| {
-            half.write_now(parts, self.patience.as_ref())
+            half.write_now(parts, self.stall_timer.as_ref())
         });
-        written.map_err(|failure| self.unwritten(failure))
+        written.map_err(|failure| self.write_error(failure))
     }
 
     /// Sends a large message, or what is left of another one.
@@ -262,60 +270,62 @@ impl SendCore {
     ) -> Result<(), RpcError> {
         let bytes = parts[1].len();
         let Some(half) = &mut self.half else {
-            return Err(self.over());
+            return Err(self.call_ended());
         };
-        let served = match &self.end {
-            End::GiveBack { call, .. } => Some(call),
-            End::Cut { .. } => None,
+        let served = match &self.side {
+            SenderSide::Handler { call, .. } => Some(call),
+            SenderSide::Caller { .. } => None,
         };
         if is_large && let Err(failure) = half.begin_frame() {
-            return Err(self.unwritten(failure));
+            return Err(self.write_error(failure));
         }
-        let patience = self.patience.as_ref();
+        let patience = self.stall_timer.as_ref();
         let write = async {
             if !is_large {
                 return Ok(half.write_rest(&mut parts, patience).await);
             }
             let _held = match served {
-                Some(call) => Some(call.room(bytes).await?),
+                Some(call) => Some(call.reserve(bytes).await?),
                 None => None,
             };
-            Ok::<_, NoRoom>(half.write_large(parts, patience).await)
+            Ok::<_, BufferFull>(half.write_large(parts, patience).await)
         };
-        let write = waiting(served.and_then(|call| call.lent.as_ref()), write);
+        let write = yielding_permits(served.and_then(|call| call.permits.as_ref()), write);
         let write = async {
             match self.deadline {
-                Some(deadline) => timeout_at(deadline, write).await.map_err(|_| Unsent::Late),
+                Some(deadline) => timeout_at(deadline, write)
+                    .await
+                    .map_err(|_| SendInterrupted::DeadlineExceeded),
                 None => Ok(write.await),
             }
         };
         let written = match served {
             Some(call) => tokio::select! {
                 biased;
-                () = call.cancelled.cancelled() => Err(Unsent::Cancelled),
+                () = call.cancelled.cancelled() => Err(SendInterrupted::Cancelled),
                 written = write => written,
             },
             None => write.await,
         };
         match written {
-            Ok(Ok(written)) => written.map_err(|failure| self.unwritten(failure)),
-            Ok(Err(NoRoom)) => Err(self.without_room(bytes)),
-            Err(Unsent::Cancelled) => {
-                self.cut = Some(SenderCut::Stopping);
-                Err(self.over())
+            Ok(Ok(written)) => written.map_err(|failure| self.write_error(failure)),
+            Ok(Err(BufferFull)) => Err(self.buffer_full(bytes)),
+            Err(SendInterrupted::Cancelled) => {
+                self.abort = Some(SendAbort::ShuttingDown);
+                Err(self.call_ended())
             }
-            Err(Unsent::Late) => {
-                self.cut = Some(SenderCut::OutOfTime);
+            Err(SendInterrupted::DeadlineExceeded) => {
+                self.abort = Some(SendAbort::DeadlineExceeded);
                 let message = "deadline exceeded while a message was sent";
                 Err(self.error(Code::DeadlineExceeded, Processed::Maybe, message))
             }
         }
     }
 
-    fn lent(&self) -> Option<&LentPlaces> {
-        match &self.end {
-            End::GiveBack { call, .. } => call.lent.as_ref(),
-            End::Cut { .. } => None,
+    fn permits(&self) -> Option<&YieldingPermits> {
+        match &self.side {
+            SenderSide::Handler { call, .. } => call.permits.as_ref(),
+            SenderSide::Caller { .. } => None,
         }
     }
 
@@ -323,18 +333,18 @@ impl SendCore {
         RpcError::new(code, processed, message).with_peer(self.peer.clone())
     }
 
-    fn over(&self) -> RpcError {
+    fn call_ended(&self) -> RpcError {
         self.error(Code::Cancelled, Processed::Maybe, "the call has ended")
     }
 
-    fn without_room(&mut self, bytes: usize) -> RpcError {
-        if let End::GiveBack { counters, .. } = &self.end {
+    fn buffer_full(&mut self, bytes: usize) -> RpcError {
+        if let SenderSide::Handler { counters, .. } = &self.side {
             counters.replies_dropped.add_one();
         }
-        self.cut = Some(SenderCut::Overloaded);
+        self.abort = Some(SendAbort::Overloaded);
         // For the status that ends the call.
         if let Some(half) = &mut self.half {
-            half.take_frame_back();
+            half.undo_begin_frame();
         }
         let message =
             format!("buffer limit reached: message of {bytes} bytes, earlier ones were not read");
@@ -342,9 +352,9 @@ impl SendCore {
     }
 
     /// The error of a message that was not written, or not in whole.
-    fn unwritten(&mut self, failure: WriteFailure) -> RpcError {
+    fn write_error(&mut self, failure: WriteFailure) -> RpcError {
         if matches!(failure, WriteFailure::Stopped | WriteFailure::Lost(_)) {
-            self.cut = Some(SenderCut::CallerGone);
+            self.abort = Some(SendAbort::CallerGone);
         }
         match failure {
             WriteFailure::Stopped => self.error(
@@ -354,9 +364,9 @@ impl SendCore {
             ),
             WriteFailure::Stalled => {
                 if let Some(half) = &mut self.half {
-                    half.cut(Cut::Stalled);
+                    half.reset(ResetCode::Stalled);
                 }
-                if let End::GiveBack { counters, .. } = &self.end {
+                if let SenderSide::Handler { counters, .. } = &self.side {
                     counters.stalled_calls.add_one();
                 }
                 self.error(
@@ -365,27 +375,27 @@ impl SendCore {
                     "stall timeout: the peer reads too slowly or not at all",
                 )
             }
-            WriteFailure::Lost(e) => answer::lost_midway(e).with_peer(self.peer.clone()),
-            WriteFailure::Closed => self.over(),
+            WriteFailure::Lost(e) => reply::lost_during_call(e).with_peer(self.peer.clone()),
+            WriteFailure::Closed => self.call_ended(),
         }
     }
 
     pub(crate) fn finish(&mut self) {
-        if let (Some(half), End::Cut { .. }) = (&mut self.half, &self.end) {
+        if let (Some(half), SenderSide::Caller { .. }) = (&mut self.half, &self.side) {
             half.finish();
         }
     }
 }
 
-impl Drop for SendCore {
+impl Drop for UntypedSender {
     fn drop(&mut self) {
-        if let End::GiveBack { to, .. } = &mut self.end
+        if let SenderSide::Handler { to, .. } = &mut self.side
             && let (Some(to), Some(half)) = (to.take(), self.half.take())
         {
             // If nobody takes it back, dropping it resets the stream.
-            let _ = to.send(GivenBack {
+            let _ = to.send(ReturnedHalf {
                 half,
-                cut: self.cut,
+                abort: self.abort,
             });
         }
     }
@@ -393,7 +403,7 @@ impl Drop for SendCore {
 
 /// Gives back the places of a handler for as long as it waits for its caller to take something, and
 /// afterwards if others should have them.
-async fn waiting<T>(lent: Option<&LentPlaces>, write: impl Future<Output = T>) -> T {
+async fn yielding_permits<T>(lent: Option<&YieldingPermits>, write: impl Future<Output = T>) -> T {
     let Some(lent) = lent else {
         return write.await;
     };
@@ -401,19 +411,19 @@ async fn waiting<T>(lent: Option<&LentPlaces>, write: impl Future<Output = T>) -
     let written = poll_fn(|cx| {
         let written = write.as_mut().poll(cx);
         if written.is_pending() && wait.is_none() {
-            wait = Some(lent.wait());
+            wait = Some(lent.yield_while_waiting());
         }
         written
     })
     .await;
-    if let Some(wait) = wait.or_else(|| lent.wait_if_owed()) {
-        wait.end().await;
+    if let Some(wait) = wait.or_else(|| lent.yield_if_over_share()) {
+        wait.reacquire().await;
     }
     written
 }
 
 /// The error of a message that is not sent because it is past the limit.
-pub(crate) fn too_large(bytes: usize, limit: usize) -> RpcError {
+pub(crate) fn message_too_large(bytes: usize, limit: usize) -> RpcError {
     RpcError::new(
         Code::PayloadTooLarge,
         Processed::No,
@@ -422,7 +432,7 @@ pub(crate) fn too_large(bytes: usize, limit: usize) -> RpcError {
 }
 
 /// The bytes that begin a call's stream.
-pub(crate) fn begin_call(header: &wire::RequestHeader, body_bytes: usize) -> BytesMut {
+pub(crate) fn encode_call_head(header: &wire::RequestHeader, body_bytes: usize) -> BytesMut {
     let mut head = BytesMut::new();
     head.extend_from_slice(
         &wire::Preface {

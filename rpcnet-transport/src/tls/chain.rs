@@ -7,7 +7,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage, anchor_from_trusted_cert};
 
 use super::{
-    Part, TlsError, der,
+    TlsError, TlsPart, der,
     expiry::Validity,
     key_kind::{SUPPORTED, unsupported_public_key},
 };
@@ -17,7 +17,7 @@ pub(super) fn roots(authorities: Vec<CertificateDer<'static>>) -> Result<RootCer
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         let anchor = anchor_from_trusted_cert(&authority);
-        let anchor = anchor.map_err(|e| malformed(Part::Authority, &e))?;
+        let anchor = anchor.map_err(|e| malformed(TlsPart::Authority, &e))?;
         roots.roots.push(anchor.to_owned());
     }
     Ok(roots)
@@ -31,7 +31,7 @@ pub(super) fn check(
     now: UnixTime,
 ) -> Result<(), TlsError> {
     let certificate = EndEntityCert::try_from(&chain[0]);
-    let certificate = certificate.map_err(|e| malformed(Part::Certificate, &e))?;
+    let certificate = certificate.map_err(|e| malformed(TlsPart::Certificate, &e))?;
     for (usage, name) in [
         (KeyUsage::server_auth(), "server"),
         (KeyUsage::client_auth(), "client"),
@@ -47,7 +47,7 @@ pub(super) fn check(
                 None,
                 None,
             )
-            .map_err(|e| refusal(e, chain, roots, name))?;
+            .map_err(|e| verify_error(e, chain, roots, name))?;
     }
     Ok(())
 }
@@ -61,7 +61,7 @@ pub(super) fn validity(
 ) -> Result<Validity, TlsError> {
     let own = der::validity(&chain[0]);
     let [not_before_s, own_end] =
-        own.ok_or_else(|| malformed(Part::Certificate, &Error::BadDer))?;
+        own.ok_or_else(|| malformed(TlsPart::Certificate, &Error::BadDer))?;
     let is_good_at = |second: &u64| {
         let time = UnixTime::since_unix_epoch(Duration::from_secs(*second));
         check(chain, roots, provider, time).is_ok()
@@ -82,7 +82,7 @@ pub(super) fn validity(
     })
 }
 
-fn refusal(
+fn verify_error(
     error: Error,
     chain: &[CertificateDer<'_>],
     roots: &RootCertStore,
@@ -91,17 +91,17 @@ fn refusal(
     let own = der::validity(&chain[0]);
     match error {
         Error::CertExpired { not_after, .. } => TlsError::Expired {
-            certificate: which(own.map(|[_, own]| own), not_after),
+            certificate: certificate_role(own.map(|[_, own]| own), not_after),
             not_after: system_time(not_after.as_secs()),
         },
         Error::CertNotValidYet { not_before, .. } => TlsError::NotValidYet {
-            certificate: which(own.map(|[own, _]| own), not_before),
+            certificate: certificate_role(own.map(|[own, _]| own), not_before),
             not_before: system_time(not_before.as_secs()),
         },
-        Error::RequiredEkuNotFoundContext(_) => TlsError::Usage(usage),
-        Error::CaUsedAsEndEntity => TlsError::invalid(Part::Certificate, CA_IN_ITS_PLACE),
+        Error::RequiredEkuNotFoundContext(_) => TlsError::MissingKeyUsage(usage),
+        Error::CaUsedAsEndEntity => TlsError::invalid(TlsPart::Certificate, CA_AS_NODE_CERTIFICATE),
         Error::EndEntityUsedAsCa => TlsError::invalid(
-            Part::Certificate,
+            TlsPart::Certificate,
             "it is issued by a certificate that is not a CA's: issue it with one that is",
         ),
         // A signature that cannot be verified says the same as one that is wrong.
@@ -111,9 +111,9 @@ fn refusal(
                 format!("{owner} has a key of {kind}, which is not supported: use {SUPPORTED}"),
             ),
             (None, Error::UnknownIssuer | Error::InvalidSignatureForPublicKey) => {
-                TlsError::OtherAuthority
+                TlsError::UnknownIssuer
             }
-            (None, other) => malformed(Part::Certificate, &other),
+            (None, other) => malformed(TlsPart::Certificate, &other),
         },
     }
 }
@@ -123,17 +123,20 @@ fn refusal(
 fn unsupported_issuer(
     chain: &[CertificateDer<'_>],
     roots: &RootCertStore,
-) -> Option<(Part, &'static str, String)> {
+) -> Option<(TlsPart, &'static str, String)> {
     let intermediates: Vec<_> = chain[1..]
         .iter()
         .filter_map(|certificate| anchor_from_trusted_cert(certificate).ok())
         .collect();
-    let authorities = roots.roots.iter().map(|root| (Part::Authority, "it", root));
+    let authorities = roots
+        .roots
+        .iter()
+        .map(|root| (TlsPart::Authority, "it", root));
     let mut issuers = intermediates
         .iter()
         .map(|intermediate| {
             (
-                Part::Certificate,
+                TlsPart::Certificate,
                 "an intermediate certificate",
                 intermediate,
             )
@@ -151,7 +154,7 @@ fn unsupported_issuer(
     })
 }
 
-fn malformed(part: Part, error: &Error) -> TlsError {
+fn malformed(part: TlsPart, error: &Error) -> TlsError {
     let reason = match error {
         Error::UnsupportedCertVersion => {
             "it is a certificate of version 1, which has no names: issue one of version 3, as by \
@@ -164,7 +167,7 @@ fn malformed(part: Part, error: &Error) -> TlsError {
 }
 
 /// Which certificate of the chain ends or begins at this time, if the node's does so at that one.
-fn which(own: Option<u64>, time: UnixTime) -> &'static str {
+fn certificate_role(own: Option<u64>, time: UnixTime) -> &'static str {
     match own {
         Some(own) if own != time.as_secs() => "intermediate certificate",
         _ => "node certificate",
@@ -176,5 +179,5 @@ pub(super) fn system_time(since_epoch_s: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch_s)
 }
 
-const CA_IN_ITS_PLACE: &str = "it is the certificate of a CA: issue one for the node, and let it \
+const CA_AS_NODE_CERTIFICATE: &str = "it is the certificate of a CA: issue one for the node, and let it \
     be the first in its PEM; the order of the files is certificate, key, CA";

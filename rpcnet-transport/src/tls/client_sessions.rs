@@ -20,7 +20,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{Refusal, Tls};
+use super::{Tls, VerifyFailure};
 
 /// What is known of every node that was called under one identity. A reload begins a new one, so that sessions of the old
 /// trust are gone.
@@ -32,7 +32,7 @@ pub(crate) struct ClientSessions {
 
 #[derive(Default)]
 struct Peers {
-    known: HashMap<PeerKey, Arc<KnownPeer>>,
+    known: HashMap<PeerKey, Arc<PeerTls>>,
     /// Oldest first, each once.
     order: VecDeque<PeerKey>,
 }
@@ -41,33 +41,33 @@ struct Peers {
 type PeerKey = (SocketAddr, Box<str>);
 
 /// How to connect to one node at one address, and what is remembered of it.
-pub(crate) struct KnownPeer {
+pub(crate) struct PeerTls {
     pub(crate) crypto: Arc<QuicClientConfig>,
     /// The same, for connections that begin with calls.
     pub(crate) early_crypto: Arc<QuicClientConfig>,
-    memory: Arc<PeerMemory>,
+    sessions: Arc<PeerSessions>,
 }
 
 /// What the verifier and the session store of one node share.
-pub(super) struct PeerMemory {
+pub(super) struct PeerSessions {
     verifier: Arc<WebPkiServerVerifier>,
     lifetime: Duration,
     clock: Arc<dyn TimeProvider>,
-    remembered: Mutex<Remembered>,
+    state: Mutex<PeerState>,
 }
 
 #[derive(Default)]
-struct Remembered {
-    refusal: Option<Refusal>,
+struct PeerState {
+    failure: Option<VerifyFailure>,
     /// What the node showed in its last full handshake.
-    proof: Option<Proof>,
+    verified: Option<VerifiedChain>,
     /// Oldest first.
     tickets: VecDeque<Tls13ClientSessionValue>,
     group: Option<NamedGroup>,
     message_bytes_max: Option<u32>,
 }
 
-struct Proof {
+struct VerifiedChain {
     chain: Vec<CertificateDer<'static>>,
     since: Instant,
 }
@@ -82,7 +82,7 @@ impl ClientSessions {
         }
     }
 
-    pub(crate) fn peer(&self, addr: SocketAddr, name: &str) -> Arc<KnownPeer> {
+    pub(crate) fn peer(&self, addr: SocketAddr, name: &str) -> Arc<PeerTls> {
         let key = (addr, name.into());
         let mut peers = self.peers.lock();
         if let Some(known) = peers.known.get(&key) {
@@ -92,20 +92,20 @@ impl ClientSessions {
             let oldest = peers.order.pop_front();
             oldest.and_then(|oldest| peers.known.remove(&oldest));
         }
-        let known = Arc::new(KnownPeer::new(&self.tls, self.lifetime));
+        let known = Arc::new(PeerTls::new(&self.tls, self.lifetime));
         peers.order.push_back(key.clone());
         peers.known.insert(key, Arc::clone(&known));
         known
     }
 }
 
-impl KnownPeer {
+impl PeerTls {
     fn new(tls: &Tls, lifetime: Duration) -> Self {
-        let memory = Arc::new(PeerMemory {
+        let memory = Arc::new(PeerSessions {
             verifier: Arc::clone(&tls.0.verifier),
             lifetime,
             clock: Arc::clone(&tls.0.clock),
-            remembered: Mutex::default(),
+            state: Mutex::default(),
         });
         let config = tls.client_config(Arc::clone(&memory));
         let mut early = config.clone();
@@ -113,43 +113,43 @@ impl KnownPeer {
         Self {
             crypto: quic(config),
             early_crypto: quic(early),
-            memory,
+            sessions: memory,
         }
     }
 
     /// Takes note of the largest message that the node takes, in bytes.
-    pub(crate) fn note_limit(&self, message_bytes_max: u32) {
-        self.memory.remembered.lock().message_bytes_max = Some(message_bytes_max);
+    pub(crate) fn set_message_limit(&self, message_bytes_max: u32) {
+        self.sessions.state.lock().message_bytes_max = Some(message_bytes_max);
     }
 
     /// The largest message that the node took last time, in bytes; `None` if it never said.
-    pub(crate) fn last_limit(&self) -> Option<u32> {
-        self.memory.remembered.lock().message_bytes_max
+    pub(crate) fn message_limit(&self) -> Option<u32> {
+        self.sessions.state.lock().message_bytes_max
     }
 
     /// Why the node's certificate was refused the last time that it showed one; `None` if it was not.
-    pub(crate) fn refusal(&self) -> Option<Refusal> {
-        self.memory.remembered.lock().refusal.clone()
+    pub(crate) fn verify_failure(&self) -> Option<VerifyFailure> {
+        self.sessions.state.lock().failure.clone()
     }
 }
 
-impl PeerMemory {
+impl PeerSessions {
     pub(super) fn verifier(&self) -> &WebPkiServerVerifier {
         &self.verifier
     }
 
     /// Takes note of what became of a certificate.
-    pub(super) fn note(&self, judged: Result<Vec<CertificateDer<'static>>, Refusal>) {
-        let mut remembered = self.remembered.lock();
+    pub(super) fn on_verified(&self, judged: Result<Vec<CertificateDer<'static>>, VerifyFailure>) {
+        let mut remembered = self.state.lock();
         match judged {
             Ok(chain) => {
                 let since = Instant::now();
-                remembered.refusal = None;
-                remembered.proof = Some(Proof { chain, since });
+                remembered.failure = None;
+                remembered.verified = Some(VerifiedChain { chain, since });
             }
             Err(refusal) => {
-                remembered.refusal = Some(refusal);
-                remembered.forget();
+                remembered.failure = Some(refusal);
+                remembered.clear_sessions();
             }
         }
     }
@@ -161,14 +161,14 @@ impl PeerMemory {
         now: UnixTime,
         instant: Instant,
     ) -> Option<Tls13ClientSessionValue> {
-        let mut remembered = self.remembered.lock();
+        let mut remembered = self.state.lock();
         let ticket = remembered.tickets.pop_back()?;
-        let proof = remembered.proof.as_ref()?;
+        let proof = remembered.verified.as_ref()?;
         let is_young = instant.saturating_duration_since(proof.since) <= self.lifetime;
         if is_young && self.is_trusted(&proof.chain, name, now) {
             return Some(ticket);
         }
-        remembered.forget();
+        remembered.clear_sessions();
         None
     }
 
@@ -187,20 +187,20 @@ impl PeerMemory {
     }
 }
 
-impl Remembered {
-    fn forget(&mut self) {
-        self.proof = None;
+impl PeerState {
+    fn clear_sessions(&mut self) {
+        self.verified = None;
         self.tickets.clear();
     }
 }
 
-impl ClientSessionStore for PeerMemory {
+impl ClientSessionStore for PeerSessions {
     fn set_kx_hint(&self, _name: ServerName<'static>, group: NamedGroup) {
-        self.remembered.lock().group = Some(group);
+        self.state.lock().group = Some(group);
     }
 
     fn kx_hint(&self, _name: &ServerName<'_>) -> Option<NamedGroup> {
-        self.remembered.lock().group
+        self.state.lock().group
     }
 
     fn set_tls12_session(&self, _name: ServerName<'static>, _value: Tls12ClientSessionValue) {}
@@ -212,8 +212,8 @@ impl ClientSessionStore for PeerMemory {
     fn remove_tls12_session(&self, _name: &ServerName<'static>) {}
 
     fn insert_tls13_ticket(&self, _name: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        let mut remembered = self.remembered.lock();
-        if self.lifetime.is_zero() || remembered.proof.is_none() {
+        let mut remembered = self.state.lock();
+        if self.lifetime.is_zero() || remembered.verified.is_none() {
             return;
         }
         if remembered.tickets.len() == TICKETS_MAX {
@@ -227,9 +227,9 @@ impl ClientSessionStore for PeerMemory {
     }
 }
 
-impl fmt::Debug for PeerMemory {
+impl fmt::Debug for PeerSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeerMemory").finish_non_exhaustive()
+        f.debug_struct("PeerSessions").finish_non_exhaustive()
     }
 }
 
@@ -261,7 +261,7 @@ mod tests {
     /// A caller and a server of one authority, and what the caller remembers.
     struct Pair {
         client: Arc<rustls::ClientConfig>,
-        memory: Arc<PeerMemory>,
+        memory: Arc<PeerSessions>,
         server: Arc<rustls::ServerConfig>,
     }
 
@@ -269,7 +269,7 @@ mod tests {
         fn new() -> Self {
             let ca = DevCa::new("test");
             let (client, server) = (ca.issue("node-2").unwrap(), ca.issue("node-1").unwrap());
-            let memory = KnownPeer::new(&client, LIFETIME).memory;
+            let memory = PeerTls::new(&client, LIFETIME).sessions;
             let sessions = ServerSessions::new(LIFETIME, Arc::default());
             Self {
                 client: Arc::new(client.client_config(Arc::clone(&memory))),
@@ -306,7 +306,7 @@ mod tests {
         }
 
         fn tickets(&self) -> usize {
-            self.memory.remembered.lock().tickets.len()
+            self.memory.state.lock().tickets.len()
         }
     }
 
@@ -351,7 +351,7 @@ mod tests {
         pair.connect();
         assert!(pair.connect());
         let now = UnixTime::now();
-        let since = pair.memory.remembered.lock().proof.as_ref().unwrap().since;
+        let since = pair.memory.state.lock().verified.as_ref().unwrap().since;
         let last = since + LIFETIME;
         assert!(pair.take(now, last));
         assert!(!pair.take(now, last + Duration::from_nanos(1)));
@@ -364,11 +364,11 @@ mod tests {
         let (client, server) = (ca.issue("node-2").unwrap(), ca.issue("node-1").unwrap());
         let chain = &client.0.identity.cert;
         let now = UnixTime::now();
-        assert!(server.trusts_caller(chain, now));
-        assert!(!server.trusts_caller(chain, in_a_month()));
-        assert!(!server.trusts_caller(&[], now));
+        assert!(server.verifies_caller(chain, now));
+        assert!(!server.verifies_caller(chain, in_a_month()));
+        assert!(!server.verifies_caller(&[], now));
         let other = DevCa::new("other").issue("node-1").unwrap();
-        assert!(!other.trusts_caller(chain, now));
+        assert!(!other.verifies_caller(chain, now));
     }
 
     #[test]
@@ -377,7 +377,7 @@ mod tests {
         let sessions = ClientSessions::new(client, LIFETIME);
         let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let first = sessions.peer(at(1), "node-1");
-        let is_first = |known: &Arc<KnownPeer>| Arc::ptr_eq(known, &first);
+        let is_first = |known: &Arc<PeerTls>| Arc::ptr_eq(known, &first);
         assert!(is_first(&sessions.peer(at(1), "node-1")));
         assert!(!is_first(&sessions.peer(at(1), "node-2")));
         for port in 2..PEERS_MAX as u16 {

@@ -49,7 +49,7 @@ impl DevCa {
             .push(DnType::CommonName, format!("{name} development CA"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        limit(&mut params, SystemTime::now() - BACKDATED, LIFETIME);
+        set_validity(&mut params, SystemTime::now() - BACKDATED, LIFETIME);
         let key = KeyPair::generate().expect("randomness for a key");
         let certificate = params
             .self_signed(&key)
@@ -85,7 +85,7 @@ impl DevCa {
     ///
     /// # Errors
     ///
-    /// [`TlsError::InvalidName`] if the name is no DNS name or `ca`, [`TlsError::Read`] if a file cannot be written.
+    /// [`TlsError::InvalidName`] if the name is no DNS name or `ca`, [`TlsError::Io`] if a file cannot be written.
     pub fn write_pem(&self, dir: impl AsRef<Path>, node_name: &str) -> Result<PemPaths, TlsError> {
         let invalid = || TlsError::InvalidName(node_name.to_owned());
         let name = canonical_name(node_name).map_err(|_| invalid())?;
@@ -100,7 +100,7 @@ impl DevCa {
             key: dir.join(format!("{name}.key")),
             ca: dir.join("ca.pem"),
         };
-        let failed = |path: &Path, source| TlsError::Read {
+        let failed = |path: &Path, source| TlsError::Io {
             path: path.to_owned(),
             source,
         };
@@ -150,7 +150,7 @@ impl DevCa {
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
         params.use_authority_key_identifier_extension = true;
-        limit(&mut params, from, lifetime);
+        set_validity(&mut params, from, lifetime);
         let key = KeyPair::generate().map_err(TlsError::from_setup)?;
         let certificate = params
             .signed_by(&key, &self.issuer)
@@ -184,7 +184,7 @@ impl std::fmt::Debug for NodePem {
     }
 }
 
-fn limit(params: &mut CertificateParams, from: SystemTime, lifetime: Duration) {
+fn set_validity(params: &mut CertificateParams, from: SystemTime, lifetime: Duration) {
     let since_epoch = from
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

@@ -9,7 +9,7 @@ use super::{der::utc, name_fault};
 /// Which of the three parts of a [`Tls`](super::Tls) an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Part {
+pub enum TlsPart {
     /// The node's certificate and its intermediates.
     Certificate,
     /// The node's private key.
@@ -18,7 +18,7 @@ pub enum Part {
     Authority,
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for TlsPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Certificate => "node certificate",
@@ -35,7 +35,7 @@ impl fmt::Display for Part {
 pub enum TlsError {
     /// A file cannot be read or written.
     #[error("cannot access {}", path.display())]
-    Read {
+    Io {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
@@ -43,12 +43,12 @@ pub enum TlsError {
     },
     /// The PEM is empty, or has no section of the kind that is needed.
     #[error("there is no {0} in the PEM: it is empty, or has sections of other kinds alone")]
-    Empty(Part),
+    Empty(TlsPart),
     /// The PEM, or what is in it, is damaged or of a kind that is not supported.
     #[error("the {part} is not usable: {reason}")]
     Invalid {
         /// Which part.
-        part: Part,
+        part: TlsPart,
         /// What is wrong, and what helps.
         reason: String,
     },
@@ -78,7 +78,7 @@ pub enum TlsError {
         "the node certificate has several names, {names:?}, and its common name is none of them: \
          issue one with the node's name as common name too, or with that name alone"
     )]
-    SeveralNames {
+    AmbiguousName {
         /// The names in the certificate, without wildcards.
         names: Vec<String>,
     },
@@ -87,7 +87,7 @@ pub enum TlsError {
         "the node certificate is not issued by the CA: the CA's PEM needs the certificate of the \
          authority that signed it, and intermediate certificates follow the node's in its own PEM"
     )]
-    OtherAuthority,
+    UnknownIssuer,
     /// The certificate, or an intermediate of it, is past its last day.
     #[error(
         "the {certificate} expired at {}: issue a new one, or correct this machine's clock",
@@ -116,7 +116,7 @@ pub enum TlsError {
         "the node certificate does not allow use as {0}: issue one with \
          `extendedKeyUsage=serverAuth,clientAuth`, since a node is both"
     )]
-    Usage(&'static str),
+    MissingKeyUsage(&'static str),
     /// The name cannot be put into a certificate.
     #[error("invalid node name {0:?}: {fault}", fault = name_fault(.0))]
     InvalidName(String),
@@ -130,7 +130,7 @@ impl TlsError {
         Self::Setup(error.to_string())
     }
 
-    pub(super) fn invalid(part: Part, reason: impl Into<String>) -> Self {
+    pub(super) fn invalid(part: TlsPart, reason: impl Into<String>) -> Self {
         let reason = reason.into();
         Self::Invalid { part, reason }
     }

@@ -35,7 +35,7 @@ pub(crate) enum ExpiryWarning {
 impl Validity {
     /// When the first warning is due. A certificate that is renewed in time, as a rule when a third
     /// or a half of its validity is left, is not warned of.
-    fn warned_from_s(self) -> u64 {
+    fn first_warning_s(self) -> u64 {
         let ahead_s = self.not_after_s.saturating_sub(self.not_before_s) / 4;
         self.not_after_s - ahead_s.min(AHEAD_MAX_S)
     }
@@ -55,7 +55,7 @@ impl Validity {
         match warned_s {
             // A clock that was set back begins anew.
             Some(warned_s) if warned_s <= now_s => self.next_warning_s(warned_s),
-            _ => self.warned_from_s(),
+            _ => self.first_warning_s(),
         }
     }
 

@@ -5,14 +5,14 @@ use std::fs;
 /// The machine id and the name of the host, as far as there are any that say something; `None` without both.
 ///
 /// Machines of one image may share the id, and machines of one domain the name, so both count.
-pub(crate) fn identity() -> Option<Vec<u8>> {
+pub(crate) fn host_identity() -> Option<Vec<u8>> {
     let machine_id = MACHINE_ID_FILES.iter().find_map(|file| read(file));
     let name = read(HOST_NAME_FILE).or_else(|| std::env::var("COMPUTERNAME").ok());
-    of(machine_id, name)
+    combine(machine_id, name)
 }
 
-fn of(machine_id: Option<String>, name: Option<String>) -> Option<Vec<u8>> {
-    let said = |text: Option<String>| text.filter(|text| !SAYS_NOTHING.contains(&text.as_str()));
+fn combine(machine_id: Option<String>, name: Option<String>) -> Option<Vec<u8>> {
+    let said = |text: Option<String>| text.filter(|text| !PLACEHOLDERS.contains(&text.as_str()));
     let (machine_id, name) = (said(machine_id), said(name));
     if machine_id.is_none() && name.is_none() {
         return None;
@@ -37,7 +37,7 @@ const MACHINE_ID_FILES: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-i
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 
 /// What is there before either was set.
-const SAYS_NOTHING: [&str; 4] = ["", "uninitialized", "(none)", "localhost"];
+const PLACEHOLDERS: [&str; 4] = ["", "uninitialized", "(none)", "localhost"];
 
 #[cfg(test)]
 mod tests {
@@ -45,8 +45,9 @@ mod tests {
 
     #[test]
     fn hosts_differ_by_machine_id_or_name_and_none_is_made_of_what_says_nothing() {
-        let identity =
-            |machine_id: &str, name: &str| of(Some(machine_id.to_owned()), Some(name.to_owned()));
+        let identity = |machine_id: &str, name: &str| {
+            combine(Some(machine_id.to_owned()), Some(name.to_owned()))
+        };
         let host = identity("4c4c", "web-1");
         assert!(host.is_some());
         assert_eq!(host, identity("4c4c", "web-1"));
@@ -54,12 +55,12 @@ mod tests {
         assert_ne!(host, identity("4c4c", "web-2"));
         assert_ne!(identity("a", ""), identity("", "a"));
         assert_eq!(identity("uninitialized", "localhost"), None);
-        assert_eq!(of(None, None), None);
+        assert_eq!(combine(None, None), None);
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn the_identity_of_this_host_stays() {
-        assert_eq!(identity(), identity());
+        assert_eq!(host_identity(), host_identity());
     }
 }

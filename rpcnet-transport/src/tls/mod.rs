@@ -3,34 +3,34 @@
 mod chain;
 mod client_sessions;
 mod der;
-mod derived;
 #[cfg(feature = "dev-certs")]
 mod dev;
 mod error;
 mod expiry;
-mod files;
 mod host;
 mod key_kind;
 mod name;
 mod pem;
+mod pem_files;
+mod reset_key;
 mod server_sessions;
 mod verify;
 
 #[cfg(feature = "dev-certs")]
 pub use self::dev::{DevCa, NodePem};
 pub(crate) use self::{
-    client_sessions::{ClientSessions, KnownPeer},
+    client_sessions::{ClientSessions, PeerTls},
     der::utc,
-    derived::DerivedKey,
     expiry::ExpiryWarning,
-    files::FileState,
-    name::{CertificateNameFault, canonical_name, fault as name_fault, node_name},
+    name::{CertificateNameError, canonical_name, name_error as name_fault, node_name},
+    pem_files::FilesDigest,
+    reset_key::ResetKey,
     server_sessions::ServerSessions,
-    verify::Refusal,
+    verify::VerifyFailure,
 };
 pub use self::{
-    error::{Part, TlsError},
-    files::PemPaths,
+    error::{TlsError, TlsPart},
+    pem_files::PemPaths,
 };
 
 use std::{
@@ -52,7 +52,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use self::{
-    client_sessions::PeerMemory,
+    client_sessions::PeerSessions,
     expiry::Expiry,
     key_kind::{SUPPORTED, unsupported_private_key},
     verify::NodeVerifier,
@@ -94,7 +94,7 @@ impl Tls {
         ca: impl AsRef<Path>,
     ) -> Result<Self, TlsError> {
         let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| TlsError::Read {
+            std::fs::read(path).map_err(|source| TlsError::Io {
                 path: path.to_owned(),
                 source,
             })
@@ -122,12 +122,12 @@ impl Tls {
         ca: &[u8],
         clock: Arc<dyn TimeProvider>,
     ) -> Result<Self, TlsError> {
-        let chain = pem::certificates(Part::Certificate, cert)?;
+        let chain = pem::certificates(TlsPart::Certificate, cert)?;
         let private_key = pem::private_key(key)?;
-        let roots = chain::roots(pem::certificates(Part::Authority, ca)?)?;
+        let roots = chain::roots(pem::certificates(TlsPart::Authority, ca)?)?;
         Self::from_parts(chain, private_key, roots, clock).map_err(|e| match e {
             TlsError::KeyMismatch => pem::key_mismatch(key),
-            TlsError::OtherAuthority => pem::other_authority(cert, ca),
+            TlsError::UnknownIssuer => pem::unknown_issuer(cert, ca),
             other => other,
         })
     }
@@ -235,7 +235,7 @@ impl Tls {
 
     /// Whether a caller with these certificates would be taken at this time. In a full handshake TLS asks it; in a resumed one
     /// nobody does.
-    pub(crate) fn trusts_caller(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
+    pub(crate) fn verifies_caller(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         chain
             .split_first()
             .is_some_and(|(end_entity, intermediates)| {
@@ -247,11 +247,11 @@ impl Tls {
     }
 
     /// A secret that a node on this host and port has again after a restart, and each of its shards another.
-    pub(crate) fn derived_key(&self, port: SocketAddr, shard: usize) -> DerivedKey {
-        self.derived_key_on(host::identity().as_deref(), port, shard)
+    pub(crate) fn reset_key(&self, port: SocketAddr, shard: usize) -> ResetKey {
+        self.reset_key_on(host::host_identity().as_deref(), port, shard)
     }
 
-    fn derived_key_on(&self, host: Option<&[u8]>, port: SocketAddr, shard: usize) -> DerivedKey {
+    fn reset_key_on(&self, host: Option<&[u8]>, port: SocketAddr, shard: usize) -> ResetKey {
         let provider = &self.0.provider;
         let suite = provider
             .cipher_suites
@@ -260,7 +260,7 @@ impl Tls {
         let hkdf = suite
             .expect("the ring provider speaks TLS 1.3")
             .hkdf_provider;
-        DerivedKey::new(
+        ResetKey::new(
             hkdf,
             provider.secure_random,
             self.0.secret.secret_der(),
@@ -271,7 +271,7 @@ impl Tls {
     }
 
     /// A config for connections to one node, which keep there what they learn of it.
-    fn client_config(&self, memory: Arc<PeerMemory>) -> rustls::ClientConfig {
+    fn client_config(&self, memory: Arc<PeerSessions>) -> rustls::ClientConfig {
         let inner = &*self.0;
         let verifier = NodeVerifier::new(Arc::clone(&memory));
         let resolver = SingleCertAndKey::from(Arc::clone(&inner.identity));
@@ -306,7 +306,7 @@ fn unusable_key(key: &PrivateKeyDer<'_>) -> TlsError {
         Some(kind) => format!("it is a key of {kind}, which is not supported: use {SUPPORTED}"),
         None => format!("it is damaged, or of a kind that is not supported: use {SUPPORTED}"),
     };
-    TlsError::invalid(Part::Key, reason)
+    TlsError::invalid(TlsPart::Key, reason)
 }
 
 fn server_config(

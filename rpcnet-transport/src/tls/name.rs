@@ -10,13 +10,13 @@ use thiserror::Error;
 use webpki::EndEntityCert;
 
 use super::{
-    Part, TlsError,
+    TlsError, TlsPart,
     der::{OBJECT_ID, SEQUENCE, SET, element},
 };
 
 /// Why a text cannot be the name of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum NameFault {
+pub(crate) enum NameError {
     #[error("it is empty")]
     Empty,
     #[error("it is an IP address, and nodes have DNS names")]
@@ -37,7 +37,7 @@ pub(crate) enum NameFault {
 
 /// Why a certificate does not name one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CertificateNameFault {
+pub(crate) enum CertificateNameError {
     NoName,
     Wildcards(Vec<String>),
     /// What stands in the place of DNS names is none.
@@ -46,7 +46,7 @@ pub(crate) enum CertificateNameFault {
 }
 
 /// The form in which names are compared: ASCII lower case, without the dot at the end.
-pub(crate) fn canonical_name(name: &str) -> Result<Cow<'_, str>, NameFault> {
+pub(crate) fn canonical_name(name: &str) -> Result<Cow<'_, str>, NameError> {
     let name = name.strip_suffix('.').unwrap_or(name);
     check(name)?;
     Ok(match name.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -56,60 +56,60 @@ pub(crate) fn canonical_name(name: &str) -> Result<Cow<'_, str>, NameFault> {
 }
 
 /// Why a text that was refused as a name cannot be one, for its error.
-pub(crate) fn fault(name: &str) -> String {
+pub(crate) fn name_error(name: &str) -> String {
     match canonical_name(name) {
         Err(fault) => fault.to_string(),
         Ok(_) => "the TLS library does not take it for a DNS name".to_owned(),
     }
 }
 
-fn check(name: &str) -> Result<(), NameFault> {
+fn check(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
-        return Err(NameFault::Empty);
+        return Err(NameError::Empty);
     }
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     if bare.parse::<IpAddr>().is_ok() || name.parse::<SocketAddr>().is_ok() {
-        return Err(NameFault::Address);
+        return Err(NameError::Address);
     }
     if name.contains('*') {
-        return Err(NameFault::Wildcard);
+        return Err(NameError::Wildcard);
     }
     if name.len() > NAME_BYTES_MAX {
-        return Err(NameFault::TooLong(name.len()));
+        return Err(NameError::TooLong(name.len()));
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if let Some(other) = name.chars().find(|c| !allowed(*c)) {
-        return Err(NameFault::Character(other));
+        return Err(NameError::Character(other));
     }
     let longest = name.split('.').map(str::len).max().unwrap_or(0);
     if longest > LABEL_BYTES_MAX {
-        return Err(NameFault::LabelTooLong(longest));
+        return Err(NameError::LabelTooLong(longest));
     }
     let is_label = |l: &str| !l.is_empty() && !l.starts_with('-') && !l.ends_with('-');
     if !name.split('.').all(is_label) {
-        return Err(NameFault::Label);
+        return Err(NameError::Label);
     }
     DnsName::try_from(name)
         .map(drop)
-        .map_err(|_| NameFault::Number)
+        .map_err(|_| NameError::Number)
 }
 
 /// The canonical name of the node that a certificate is for: its one DNS name, or, of several, the one that is its common
 /// name too. Wildcards do not count. Every node finds the same name, since the issuer has chosen it.
-pub(crate) fn node_name(der: &CertificateDer<'_>) -> Result<String, CertificateNameFault> {
+pub(crate) fn node_name(der: &CertificateDer<'_>) -> Result<String, CertificateNameError> {
     let Ok(certificate) = EndEntityCert::try_from(der) else {
-        return Err(CertificateNameFault::NoName);
+        return Err(CertificateNameError::NoName);
     };
     let mut names = plain_names(&certificate);
     match names.len() {
         0 => {
             let others = presented_names(der);
             Err(if others.is_empty() {
-                CertificateNameFault::NoName
+                CertificateNameError::NoName
             } else if others.iter().any(|name| name.starts_with('*')) {
-                CertificateNameFault::Wildcards(others)
+                CertificateNameError::Wildcards(others)
             } else {
-                CertificateNameFault::Invalid(others)
+                CertificateNameError::Invalid(others)
             })
         }
         1 => Ok(names.remove(0)),
@@ -118,7 +118,7 @@ pub(crate) fn node_name(der: &CertificateDer<'_>) -> Result<String, CertificateN
             let mut chosen = names.iter().filter(|name| common.contains(name));
             match (chosen.next(), chosen.next()) {
                 (Some(name), None) => Ok(name.clone()),
-                _ => Err(CertificateNameFault::Several(names)),
+                _ => Err(CertificateNameError::Several(names)),
             }
         }
     }
@@ -189,7 +189,7 @@ fn common_names(mut subject: &[u8]) -> Vec<String> {
     names
 }
 
-impl CertificateNameFault {
+impl CertificateNameError {
     /// What a peer with such a certificate is told.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
@@ -203,19 +203,19 @@ impl CertificateNameFault {
     }
 }
 
-impl From<CertificateNameFault> for TlsError {
-    fn from(fault: CertificateNameFault) -> Self {
+impl From<CertificateNameError> for TlsError {
+    fn from(fault: CertificateNameError) -> Self {
         match fault {
-            CertificateNameFault::NoName => Self::NoName,
-            CertificateNameFault::Wildcards(names) => Self::WildcardName { names },
-            CertificateNameFault::Invalid(names) => Self::Invalid {
-                part: Part::Certificate,
+            CertificateNameError::NoName => Self::NoName,
+            CertificateNameError::Wildcards(names) => Self::WildcardName { names },
+            CertificateNameError::Invalid(names) => Self::Invalid {
+                part: TlsPart::Certificate,
                 reason: format!(
                     "its DNS names {names:?} are not valid; the first: {}",
                     invalid_name(&names[0])
                 ),
             },
-            CertificateNameFault::Several(names) => Self::SeveralNames { names },
+            CertificateNameError::Several(names) => Self::AmbiguousName { names },
         }
     }
 }

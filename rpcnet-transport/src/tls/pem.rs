@@ -6,33 +6,33 @@ use rustls_pki_types::{
 };
 
 use super::{
-    Part, TlsError,
+    TlsError, TlsPart,
     der::{INTEGER, element, is_der},
 };
 
 pub(super) fn certificates(
-    part: Part,
+    part: TlsPart,
     text: &[u8],
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    check_form(part, text)?;
+    check_encoding(part, text)?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(text)
         .collect::<Result<_, _>>()
-        .map_err(|e| failed(part, text, e))?;
+        .map_err(|e| missing_section(part, text, e))?;
     if found.is_empty() {
-        Err(failed(part, text, Error::NoItemsFound))
+        Err(missing_section(part, text, Error::NoItemsFound))
     } else {
         Ok(found)
     }
 }
 
 pub(super) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    check_form(Part::Key, text)?;
-    PrivateKeyDer::from_pem_slice(text).map_err(|e| failed(Part::Key, text, e))
+    check_encoding(TlsPart::Key, text)?;
+    PrivateKeyDer::from_pem_slice(text).map_err(|e| missing_section(TlsPart::Key, text, e))
 }
 
 /// Refuses what the parser would skip without a word: a section whose first line it does not see, of a file that may have
 /// others.
-fn check_form(part: Part, text: &[u8]) -> Result<(), TlsError> {
+fn check_encoding(part: TlsPart, text: &[u8]) -> Result<(), TlsError> {
     let reason = if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
         "the file is UTF-16, as some editors and shells write it: save it as plain ASCII"
     } else if text.starts_with(BYTE_ORDER_MARK) {
@@ -48,11 +48,11 @@ fn check_form(part: Part, text: &[u8]) -> Result<(), TlsError> {
 }
 
 /// The error for a PEM without what is looked for.
-fn failed(part: Part, text: &[u8], error: Error) -> TlsError {
+fn missing_section(part: TlsPart, text: &[u8], error: Error) -> TlsError {
     if text.trim_ascii().is_empty() {
         return TlsError::Empty(part);
     }
-    if let Some(found) = in_its_place(part, text) {
+    if let Some(found) = found_instead(part, text) {
         return invalid(part, found);
     }
     let reason = match error {
@@ -74,7 +74,7 @@ fn failed(part: Part, text: &[u8], error: Error) -> TlsError {
 }
 
 /// What stands in the place of the part that is looked for, and what to do.
-fn in_its_place(part: Part, text: &[u8]) -> Option<&'static str> {
+fn found_instead(part: TlsPart, text: &[u8]) -> Option<&'static str> {
     if is_der(text) {
         return Some(instead_of_der(part, text));
     }
@@ -86,33 +86,33 @@ fn in_its_place(part: Part, text: &[u8]) -> Option<&'static str> {
     let is_encrypted = has("ENCRYPTED PRIVATE KEY")
         || lines(text).any(|line| line.starts_with(b"Proc-Type: 4,ENCRYPTED"));
     match part {
-        Part::Key if is_encrypted => Some(
+        TlsPart::Key if is_encrypted => Some(
             "it is encrypted: decrypt it first, as by `openssl pkey -in ENCRYPTED.key -out NODE.key`",
         ),
-        Part::Key if has("OPENSSH PRIVATE KEY") => Some(
+        TlsPart::Key if has("OPENSSH PRIVATE KEY") => Some(
             "it is a key of OpenSSH: PKCS#8, PKCS#1 or SEC1 is needed, as of `openssl genpkey`",
         ),
-        Part::Key if has_key => None,
-        Part::Key if has_certificate || skipped.is_some() => Some(
+        TlsPart::Key if has_key => None,
+        TlsPart::Key if has_certificate || skipped.is_some() => Some(
             "there is a certificate in its place: are the files swapped? Their order is \
              certificate, key, CA",
         ),
-        Part::Key if has_request => Some(
+        TlsPart::Key if has_request => Some(
             "there is a certificate request in its place: use the key that the request was made with",
         ),
-        Part::Key if has("PUBLIC KEY") => {
+        TlsPart::Key if has("PUBLIC KEY") => {
             Some("there is a public key in its place: use the private key that belongs to it")
         }
-        Part::Certificate | Part::Authority if has_certificate => None,
-        Part::Certificate | Part::Authority if skipped.is_some() => skipped,
-        Part::Certificate | Part::Authority if has_key => Some(
+        TlsPart::Certificate | TlsPart::Authority if has_certificate => None,
+        TlsPart::Certificate | TlsPart::Authority if skipped.is_some() => skipped,
+        TlsPart::Certificate | TlsPart::Authority if has_key => Some(
             "there is a private key in its place: are the files swapped? Their order is \
              certificate, key, CA",
         ),
-        Part::Certificate | Part::Authority if has_request => Some(
+        TlsPart::Certificate | TlsPart::Authority if has_request => Some(
             "there is a certificate request in its place: the authority's answer to it is needed",
         ),
-        Part::Certificate | Part::Authority if has("PKCS7") => Some(
+        TlsPart::Certificate | TlsPart::Authority if has("PKCS7") => Some(
             "it is PKCS#7: take the certificates out of it, as by `openssl pkcs7 -print_certs`",
         ),
         _ => None,
@@ -136,42 +136,42 @@ fn skipped_certificate(text: &[u8]) -> Option<&'static str> {
 }
 
 /// What to do with a file that is binary.
-fn instead_of_der(part: Part, file: &[u8]) -> &'static str {
+fn instead_of_der(part: TlsPart, file: &[u8]) -> &'static str {
     let contents = element(file).map(|(_, contents, _)| contents);
     // The length may be one that only BER has; then the contents begin after two bytes.
     let contents = contents.or_else(|| file.get(2..)).unwrap_or_default();
     // RFC 7292 section 4: it begins with its version, 3; no key and no certificate does.
     let is_pkcs12 = contents.starts_with(&[INTEGER, 1, 3]);
     match (part, is_pkcs12) {
-        (Part::Certificate, true) => {
+        (TlsPart::Certificate, true) => {
             "it is PKCS#12: take the certificate out of it, as by \
              `openssl pkcs12 -in NODE.p12 -clcerts -nokeys -out NODE.pem`"
         }
-        (Part::Key, true) => {
+        (TlsPart::Key, true) => {
             "it is PKCS#12: take the key out of it, as by \
              `openssl pkcs12 -in NODE.p12 -nocerts -nodes -out NODE.key`"
         }
-        (Part::Authority, true) => {
+        (TlsPart::Authority, true) => {
             "it is PKCS#12: take the authorities out of it, as by \
              `openssl pkcs12 -in NODE.p12 -cacerts -nokeys -out CA.pem`"
         }
-        (Part::Key, false) => {
+        (TlsPart::Key, false) => {
             "it is DER: convert it to PEM, as by `openssl pkey -inform der -in KEY.der -out NODE.key`"
         }
-        (Part::Certificate | Part::Authority, false) => {
+        (TlsPart::Certificate | TlsPart::Authority, false) => {
             "it is DER: convert it to PEM, as by `openssl x509 -inform der -in CERT.der -out NODE.pem`"
         }
     }
 }
 
 /// The error of a certificate that was issued by no authority that was read.
-pub(super) fn other_authority(cert: &[u8], ca: &[u8]) -> TlsError {
-    let parts = [(Part::Certificate, cert), (Part::Authority, ca)];
+pub(super) fn unknown_issuer(cert: &[u8], ca: &[u8]) -> TlsError {
+    let parts = [(TlsPart::Certificate, cert), (TlsPart::Authority, ca)];
     let skipped = parts.into_iter().find_map(|(part, text)| {
         let reason = skipped_certificate(text)?;
         Some(invalid(part, reason))
     });
-    skipped.unwrap_or(TlsError::OtherAuthority)
+    skipped.unwrap_or(TlsError::UnknownIssuer)
 }
 
 /// The error of a key that is not that of the certificate.
@@ -183,7 +183,7 @@ pub(super) fn key_mismatch(text: &[u8]) -> TlsError {
         return TlsError::KeyMismatch;
     }
     TlsError::invalid(
-        Part::Key,
+        TlsPart::Key,
         format!(
             "there are {keys} keys in its PEM, and the first, which counts, does not belong to the \
              node certificate: leave no other than the node's"
@@ -191,7 +191,7 @@ pub(super) fn key_mismatch(text: &[u8]) -> TlsError {
     )
 }
 
-fn invalid(part: Part, reason: &str) -> TlsError {
+fn invalid(part: TlsPart, reason: &str) -> TlsError {
     TlsError::invalid(part, reason)
 }
 

@@ -48,7 +48,7 @@ impl ServerSessions {
 
     fn put_at(&self, now: Instant, ticket: Vec<u8>, value: Vec<u8>) {
         let mut stored = self.stored.lock();
-        stored.forget_old(now, self.lifetime);
+        stored.evict(now, self.lifetime);
         stored.order.push_back(ticket.clone());
         stored
             .by_ticket
@@ -64,7 +64,7 @@ impl ServerSessions {
 
 impl Stored {
     /// Makes room for one more.
-    fn forget_old(&mut self, now: Instant, lifetime: Duration) {
+    fn evict(&mut self, now: Instant, lifetime: Duration) {
         while let Some(oldest) = self.order.front() {
             let is_wanted = self.by_ticket.get(oldest).is_some_and(|session| {
                 self.by_ticket.len() < SESSIONS_MAX

@@ -27,15 +27,15 @@ fn every_part_that_does_not_fit_is_named() {
 
     assert!(matches!(
         make("", &node.key, &node.ca),
-        Err(TlsError::Empty(Part::Certificate))
+        Err(TlsError::Empty(TlsPart::Certificate))
     ));
     assert!(matches!(
         make(&node.cert, "", &node.ca),
-        Err(TlsError::Empty(Part::Key))
+        Err(TlsError::Empty(TlsPart::Key))
     ));
     assert!(matches!(
         make(&node.cert, &node.key, ""),
-        Err(TlsError::Empty(Part::Authority))
+        Err(TlsError::Empty(TlsPart::Authority))
     ));
     assert!(matches!(
         make(&node.cert, &stranger.key, &node.ca),
@@ -43,13 +43,13 @@ fn every_part_that_does_not_fit_is_named() {
     ));
     assert!(matches!(
         make(&node.cert, &node.key, other.ca_pem()),
-        Err(TlsError::OtherAuthority)
+        Err(TlsError::UnknownIssuer)
     ));
     let damaged = node.cert.replacen("MII", "!!!", 1);
     assert!(matches!(
         make(&damaged, &node.key, &node.ca),
         Err(TlsError::Invalid {
-            part: Part::Certificate,
+            part: TlsPart::Certificate,
             ..
         })
     ));
@@ -102,19 +102,21 @@ fn files_are_told_apart_by_what_they_say() {
     let dir = std::env::temp_dir().join(format!("rpcnet-transport-look-{}", std::process::id()));
     let ca = DevCa::new("test");
     let paths = ca.write_pem(&dir, "node-1").unwrap();
-    let (first, made) = paths.look(None).expect("never seen before");
+    let (first, made) = paths.read_if_changed(None).expect("never seen before");
     assert!(made.is_ok());
-    assert!(paths.look(Some(first)).is_none());
+    assert!(paths.read_if_changed(Some(first)).is_none());
     // The same length, the same moment: only one byte differs.
     let mut key = std::fs::read(&paths.key).unwrap();
     key[40] ^= 1;
     std::fs::write(&paths.key, &key).unwrap();
-    let (second, made) = paths.look(Some(first)).expect("something else");
+    let (second, made) = paths.read_if_changed(Some(first)).expect("something else");
     assert!(made.is_err());
     std::fs::remove_file(&paths.key).unwrap();
-    let (third, made) = paths.look(Some(second)).expect("something else again");
-    assert!(matches!(made, Err(TlsError::Read { path, .. }) if path == paths.key));
-    assert!(paths.look(Some(third)).is_none());
+    let (third, made) = paths
+        .read_if_changed(Some(second))
+        .expect("something else again");
+    assert!(matches!(made, Err(TlsError::Io { path, .. }) if path == paths.key));
+    assert!(paths.read_if_changed(Some(third)).is_none());
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
@@ -160,7 +162,7 @@ async fn reconnect(
 async fn a_caller_does_not_come_back_by_a_session_when_its_certificate_has_ended() {
     let (again, stats) = reconnect(1, 24).await;
     assert!(
-        matches!(again, Err(crate::ConnectError::RefusedByPeer { .. })),
+        matches!(again, Err(crate::ConnectError::CertificateRejected { .. })),
         "{again:?}"
     );
     assert_eq!((stats.sessions_resumed, stats.connections_accepted), (2, 2));
@@ -213,7 +215,7 @@ fn files_are_written_for_other_processes_and_the_key_for_its_owner() {
         assert_eq!(mode & 0o777, 0o600);
     }
     std::fs::remove_file(&paths.key).unwrap();
-    assert!(matches!(paths.tls(), Err(TlsError::Read { path, .. }) if path == paths.key));
+    assert!(matches!(paths.tls(), Err(TlsError::Io { path, .. }) if path == paths.key));
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
@@ -225,7 +227,7 @@ fn derived_keys_outlive_the_process_and_belong_to_one_node_host_port_and_shard()
     let port: SocketAddr = ([127, 0, 0, 1], 7946).into();
     let other_port: SocketAddr = ([127, 0, 0, 1], 7947).into();
     let signature_on = |host: Option<&[u8]>, tls: Tls, port, shard| {
-        let key = tls.derived_key_on(host, port, shard);
+        let key = tls.reset_key_on(host, port, shard);
         let mut signature = vec![0; key.signature_len()];
         key.sign(b"id", &mut signature);
         assert!(key.verify(b"id", &signature).is_ok());

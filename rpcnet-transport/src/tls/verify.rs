@@ -8,23 +8,23 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{client_sessions::PeerMemory, name};
+use super::{client_sessions::PeerSessions, name};
 use crate::printable::Printable;
 
 /// Verifies a server as rustls does, but takes no wildcard for a name, and keeps what came of it: the reason of a refusal,
 /// which QUIC would reduce to an alert, or the certificates, which a resumed session does not show again.
 #[derive(Debug)]
-pub(super) struct NodeVerifier(Arc<PeerMemory>);
+pub(super) struct NodeVerifier(Arc<PeerSessions>);
 
 /// Why a server's certificate was refused.
 #[derive(Debug, Clone)]
-pub(crate) enum Refusal {
+pub(crate) enum VerifyFailure {
     WrongName { presented: Vec<String> },
     Untrusted { reason: String },
 }
 
 impl NodeVerifier {
-    pub(super) fn new(memory: Arc<PeerMemory>) -> Self {
+    pub(super) fn new(memory: Arc<PeerSessions>) -> Self {
         Self(memory)
     }
 }
@@ -47,16 +47,16 @@ impl ServerCertVerifier for NodeVerifier {
         );
         let verified = verified.and_then(|verified| match server_name {
             ServerName::DnsName(dns) if !name::has_name(end_entity, dns.as_ref()) => {
-                Err(not_by_wildcard(end_entity, server_name))
+                Err(wildcard_rejected(end_entity, server_name))
             }
             _ => Ok(verified),
         });
-        self.0.note(match &verified {
+        self.0.on_verified(match &verified {
             Ok(_) => Ok(std::iter::once(end_entity)
                 .chain(intermediates)
                 .map(|certificate| certificate.clone().into_owned())
                 .collect()),
-            Err(error) => Err(Refusal::from_error(error)),
+            Err(error) => Err(VerifyFailure::from_error(error)),
         });
         verified
     }
@@ -84,7 +84,7 @@ impl ServerCertVerifier for NodeVerifier {
     }
 }
 
-impl Refusal {
+impl VerifyFailure {
     fn untrusted(reason: &str) -> Self {
         let reason = Printable(reason).to_string();
         Self::Untrusted { reason }
@@ -117,7 +117,7 @@ impl Refusal {
     }
 }
 
-fn not_by_wildcard(end_entity: &CertificateDer<'_>, expected: &ServerName<'_>) -> rustls::Error {
+fn wildcard_rejected(end_entity: &CertificateDer<'_>, expected: &ServerName<'_>) -> rustls::Error {
     rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
         expected: expected.to_owned(),
         presented: name::presented_names(end_entity),

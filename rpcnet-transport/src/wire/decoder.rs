@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     BODY_RESERVE_BYTES, PREFACE_BYTES, WireError,
-    frame::{BadPreface, Frame, Preface, RequestHeader, StreamKind},
-    header::{FixedHeader, Head},
+    frame::{Frame, Preface, PrefaceError, RequestHeader, StreamKind},
+    header::{BodylessFrame, FixedHeader},
 };
 
 /// Cuts the bytes of one stream into frames.
@@ -29,9 +29,14 @@ pub struct Decoder {
 enum State {
     Preface,
     Kind,
-    Header { header_bytes: usize },
+    Header {
+        header_bytes: usize,
+    },
     Text(FixedHeader),
-    Body { head: Head, body_bytes: usize },
+    Body {
+        head: BodylessFrame,
+        body_bytes: usize,
+    },
     Failed(WireError),
 }
 
@@ -45,7 +50,7 @@ impl Decoder {
     }
 
     /// Reads a half of a stream that has no preface: the answering half of a call.
-    pub fn answers(message_bytes_max: usize) -> Self {
+    pub fn replies(message_bytes_max: usize) -> Self {
         Self::without_preface(StreamKind::Call, message_bytes_max)
     }
 
@@ -105,7 +110,7 @@ impl Decoder {
     pub fn awaited_request(&self) -> Option<&RequestHeader> {
         match &self.state {
             State::Body {
-                head: Head::Request(header),
+                head: BodylessFrame::Request(header),
                 ..
             } => Some(header),
             _ => None,
@@ -152,7 +157,7 @@ impl Decoder {
                     let bytes: [u8; PREFACE_BYTES] = bytes[..].try_into().expect("four were taken");
                     let preface = Preface::decode(bytes)?;
                     if preface.kind != self.expected {
-                        return Err(BadPreface::Kind(bytes[3]).into());
+                        return Err(PrefaceError::Kind(bytes[3]).into());
                     }
                 }
                 State::Header { .. } => {

@@ -22,7 +22,7 @@ pub enum StreamKind {
     /// Many small calls, on a bidirectional stream: a lane.
     Lane,
     /// The answer of one call of a lane that is too large for it, on a unidirectional stream.
-    Answer,
+    LaneReply,
 }
 
 /// First bytes of a stream.
@@ -35,7 +35,7 @@ pub struct Preface {
 /// Why four bytes are not a preface.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum BadPreface {
+pub enum PrefaceError {
     /// Another protocol speaks.
     #[error("wrong magic")]
     Magic,
@@ -49,7 +49,7 @@ pub enum BadPreface {
 
 /// Properties of a call that travel with its request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Flags {
+pub struct RequestFlags {
     /// The caller sends its requests as items, not as the body.
     pub streams_requests: bool,
     /// The caller takes replies as items.
@@ -66,7 +66,7 @@ pub struct RequestHeader {
     /// Which attempt this is, from 0.
     pub attempt: u8,
     /// Properties of the call.
-    pub flags: Flags,
+    pub flags: RequestFlags,
     /// How much the call matters.
     pub priority: Priority,
     /// What all attempts of the call share.
@@ -120,7 +120,7 @@ pub enum Frame {
     /// Begins a connection.
     Hello(Hello),
     /// Says which call of which lane is answered on this stream; its reply follows.
-    AnswerTo {
+    ReplyTo {
         /// QUIC's index of the lane's stream.
         lane: u64,
         /// Number of the call.
@@ -136,7 +136,7 @@ impl StreamKind {
             Self::Call => 1,
             Self::Control => 2,
             Self::Lane => 3,
-            Self::Answer => 4,
+            Self::LaneReply => 4,
         }
     }
 }
@@ -151,27 +151,27 @@ impl Preface {
     ///
     /// # Errors
     ///
-    /// [`BadPreface`] says which of the bytes is wrong.
-    pub fn decode(bytes: [u8; PREFACE_BYTES]) -> Result<Self, BadPreface> {
+    /// [`PrefaceError`] says which of the bytes is wrong.
+    pub fn decode(bytes: [u8; PREFACE_BYTES]) -> Result<Self, PrefaceError> {
         let [magic_0, magic_1, version, kind] = bytes;
         if [magic_0, magic_1] != MAGIC {
-            return Err(BadPreface::Magic);
+            return Err(PrefaceError::Magic);
         }
         if version != VERSION {
-            return Err(BadPreface::Version(version));
+            return Err(PrefaceError::Version(version));
         }
         let kind = match kind {
             1 => StreamKind::Call,
             2 => StreamKind::Control,
             3 => StreamKind::Lane,
-            4 => StreamKind::Answer,
-            other => return Err(BadPreface::Kind(other)),
+            4 => StreamKind::LaneReply,
+            other => return Err(PrefaceError::Kind(other)),
         };
         Ok(Self { kind })
     }
 }
 
-impl Flags {
+impl RequestFlags {
     fn to_byte(self) -> u8 {
         u8::from(self.streams_requests)
             | u8::from(self.streams_replies) << 1
@@ -242,7 +242,7 @@ pub fn encode_item_header(out: &mut BytesMut, body_bytes: usize) {
 ///
 /// If the body has more than `u32::MAX` bytes.
 pub fn encode_reply(out: &mut BytesMut, header: &ReplyHeader, body_bytes: usize) {
-    let message = cut(&header.message, STATUS_MESSAGE_BYTES_MAX);
+    let message = truncate_utf8(&header.message, STATUS_MESSAGE_BYTES_MAX);
     out.reserve(REPLY_HEADER_BYTES + message.len());
     out.put_u8(KIND_REPLY);
     out.put_u8(header.code.to_wire());
@@ -269,8 +269,8 @@ pub fn encode_hello(out: &mut BytesMut, hello: &Hello) {
 }
 
 /// Appends a whole frame that says which call of a lane is answered here.
-pub fn encode_answer_to(out: &mut BytesMut, lane: u64, id: u32) {
-    out.put_u32_le(u32::from(KIND_ANSWER_TO));
+pub fn encode_reply_to(out: &mut BytesMut, lane: u64, id: u32) {
+    out.put_u32_le(u32::from(KIND_REPLY_TO));
     out.put_u32_le(id);
     out.put_u64_le(lane);
 }
@@ -307,7 +307,7 @@ fn body_len(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("the length of a body fits 32 bits")
 }
 
-pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
+pub(super) fn truncate_utf8(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -330,12 +330,12 @@ pub(super) const KIND_REQUEST: u8 = 1;
 pub(super) const KIND_ITEM: u8 = 2;
 pub(super) const KIND_REPLY: u8 = 3;
 pub(super) const KIND_HELLO: u8 = 4;
-pub(super) const KIND_ANSWER_TO: u8 = 5;
+pub(super) const KIND_REPLY_TO: u8 = 5;
 pub(super) const KIND_DRAINING: u8 = 6;
 
 pub(super) const REQUEST_HEADER_BYTES: usize = 16;
 pub(super) const ITEM_HEADER_BYTES: usize = 8;
 pub(super) const REPLY_HEADER_BYTES: usize = 24;
 pub(super) const HELLO_BYTES: usize = 16;
-pub(super) const ANSWER_TO_BYTES: usize = 16;
+pub(super) const REPLY_TO_BYTES: usize = 16;
 pub(super) const DRAINING_BYTES: usize = 4;

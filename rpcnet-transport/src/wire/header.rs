@@ -7,10 +7,10 @@ use bytes::Bytes;
 use super::{
     STATUS_MESSAGE_BYTES_MAX, WireError,
     frame::{
-        ANSWER_TO_BYTES, DRAINING_BYTES, FLAG_KEY, Flags, Frame, HELLO_BYTES, Hello,
-        IDEMPOTENCY_KEY_BYTES, ITEM_HEADER_BYTES, KIND_ANSWER_TO, KIND_DRAINING, KIND_HELLO,
-        KIND_ITEM, KIND_REPLY, KIND_REQUEST, PRIORITY_SHIFT, REPLY_HEADER_BYTES,
-        REQUEST_HEADER_BYTES, ReplyHeader, RequestHeader, retry_after,
+        DRAINING_BYTES, FLAG_KEY, Frame, HELLO_BYTES, Hello, IDEMPOTENCY_KEY_BYTES,
+        ITEM_HEADER_BYTES, KIND_DRAINING, KIND_HELLO, KIND_ITEM, KIND_REPLY, KIND_REPLY_TO,
+        KIND_REQUEST, PRIORITY_SHIFT, REPLY_HEADER_BYTES, REPLY_TO_BYTES, REQUEST_HEADER_BYTES,
+        ReplyHeader, RequestFlags, RequestHeader, retry_after,
     },
     load::LoadReport,
 };
@@ -19,14 +19,14 @@ use crate::{Code, Priority, Processed};
 /// The part of a frame that has a fixed length. It says how much has to follow: text, then the body.
 #[derive(Debug)]
 pub(super) struct FixedHeader {
-    head: Head,
+    head: BodylessFrame,
     pub(super) text_bytes: usize,
     pub(super) body_bytes: usize,
 }
 
 /// A frame but for its body.
 #[derive(Debug)]
-pub(super) enum Head {
+pub(super) enum BodylessFrame {
     Request(RequestHeader),
     Item,
     Reply(ReplyHeader),
@@ -42,7 +42,7 @@ impl FixedHeader {
             KIND_ITEM => Ok(ITEM_HEADER_BYTES),
             KIND_REPLY => Ok(REPLY_HEADER_BYTES),
             KIND_HELLO => Ok(HELLO_BYTES),
-            KIND_ANSWER_TO => Ok(ANSWER_TO_BYTES),
+            KIND_REPLY_TO => Ok(REPLY_TO_BYTES),
             KIND_DRAINING => Ok(DRAINING_BYTES),
             other => Err(WireError::UnknownKind(other)),
         }
@@ -53,17 +53,17 @@ impl FixedHeader {
         let word = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        let body = |at: usize| within("a message", word(at), limit);
+        let body = |at: usize| check_length("a message", word(at), limit);
         match bytes[0] {
             KIND_REQUEST => {
                 let deadline_us = u64::from(word(8)) | u64::from(word(12)) << 32;
                 if bytes[3] == 0 {
-                    return Err(WireError::BadText(METHOD));
+                    return Err(WireError::InvalidText(METHOD));
                 }
                 let has_key = bytes[1] & FLAG_KEY != 0;
                 let header = RequestHeader {
                     method: String::new(),
-                    flags: Flags::from_byte(bytes[1])?,
+                    flags: RequestFlags::from_byte(bytes[1])?,
                     priority: Priority::from_wire(bytes[1] >> PRIORITY_SHIFT),
                     // It comes with the text.
                     idempotency_key: has_key.then_some(0),
@@ -71,14 +71,14 @@ impl FixedHeader {
                     deadline: (deadline_us != 0).then(|| Duration::from_micros(deadline_us)),
                 };
                 Ok(Self {
-                    head: Head::Request(header),
+                    head: BodylessFrame::Request(header),
                     text_bytes: usize::from(bytes[3])
                         + if has_key { IDEMPOTENCY_KEY_BYTES } else { 0 },
                     body_bytes: body(4)?,
                 })
             }
             KIND_ITEM => Ok(Self {
-                head: Head::Item,
+                head: BodylessFrame::Item,
                 text_bytes: 0,
                 body_bytes: body(4)?,
             }),
@@ -95,8 +95,12 @@ impl FixedHeader {
                     message: String::new(),
                 };
                 Ok(Self {
-                    head: Head::Reply(header),
-                    text_bytes: within("a status message", text_bytes, STATUS_MESSAGE_BYTES_MAX)?,
+                    head: BodylessFrame::Reply(header),
+                    text_bytes: check_length(
+                        "a status message",
+                        text_bytes,
+                        STATUS_MESSAGE_BYTES_MAX,
+                    )?,
                     body_bytes: body(4)?,
                 })
             }
@@ -108,7 +112,7 @@ impl FixedHeader {
                 lane_calls_max: u16::from_le_bytes([bytes[12], bytes[13]]),
                 lane_body_bytes_max: u16::from_le_bytes([bytes[14], bytes[15]]),
             }))),
-            KIND_ANSWER_TO => Ok(Self::whole(Frame::AnswerTo {
+            KIND_REPLY_TO => Ok(Self::whole(Frame::ReplyTo {
                 id: word(4),
                 lane: u64::from(word(8)) | u64::from(word(12)) << 32,
             })),
@@ -119,16 +123,16 @@ impl FixedHeader {
 
     fn whole(frame: Frame) -> Self {
         Self {
-            head: Head::Whole(frame),
+            head: BodylessFrame::Whole(frame),
             text_bytes: 0,
             body_bytes: 0,
         }
     }
 
     /// Joins the header with its text.
-    pub(super) fn with_text(self, mut text: &[u8]) -> Result<Head, WireError> {
+    pub(super) fn with_text(self, mut text: &[u8]) -> Result<BodylessFrame, WireError> {
         let mut head = self.head;
-        if let Head::Request(RequestHeader {
+        if let BodylessFrame::Request(RequestHeader {
             idempotency_key: Some(key),
             ..
         }) = &mut head
@@ -140,18 +144,18 @@ impl FixedHeader {
         let utf8 = |what| {
             std::str::from_utf8(text)
                 .map(str::to_owned)
-                .map_err(|_| WireError::BadText(what))
+                .map_err(|_| WireError::InvalidText(what))
         };
         match &mut head {
-            Head::Request(header) => header.method = utf8(METHOD)?,
-            Head::Reply(header) => header.message = utf8(STATUS_MESSAGE)?,
-            Head::Item | Head::Whole(_) => {}
+            BodylessFrame::Request(header) => header.method = utf8(METHOD)?,
+            BodylessFrame::Reply(header) => header.message = utf8(STATUS_MESSAGE)?,
+            BodylessFrame::Item | BodylessFrame::Whole(_) => {}
         }
         Ok(head)
     }
 }
 
-impl Head {
+impl BodylessFrame {
     pub(super) fn with_body(self, body: Bytes) -> Frame {
         match self {
             Self::Request(header) => Frame::Request(header, body),
@@ -162,7 +166,7 @@ impl Head {
     }
 }
 
-fn within(what: &'static str, bytes: u32, limit: usize) -> Result<usize, WireError> {
+fn check_length(what: &'static str, bytes: u32, limit: usize) -> Result<usize, WireError> {
     match usize::try_from(bytes) {
         Ok(len) if len <= limit => Ok(len),
         _ => Err(WireError::TooLarge {

@@ -7,8 +7,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::{
     METHOD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX, WireError,
     frame::{
-        FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_BITS, PRIORITY_SHIFT, ReplyHeader, cut,
-        retry_after, retry_after_ms,
+        FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_BITS, PRIORITY_SHIFT, ReplyHeader, retry_after,
+        retry_after_ms, truncate_utf8,
     },
     load::{LOAD_BYTES, LoadReport},
 };
@@ -130,9 +130,9 @@ impl LaneDecoder {
             return self.complete_partial();
         }
         match frame_bytes(&self.unread, self.body_bytes_max)? {
-            Some(len) if len <= self.unread.len() => parse(&mut self.unread).map(Some),
+            Some(len) if len <= self.unread.len() => parse_frame(&mut self.unread).map(Some),
             _ => {
-                self.put_aside();
+                self.buffer_partial();
                 Ok(None)
             }
         }
@@ -158,7 +158,7 @@ impl LaneDecoder {
                 .unwrap_or_else(|| header_bytes_of(&self.partial));
             if wanted == self.partial.len() {
                 let mut frame = self.partial.split().freeze();
-                return parse(&mut frame).map(Some);
+                return parse_frame(&mut frame).map(Some);
             }
             if self.unread.is_empty() {
                 return Ok(None);
@@ -169,7 +169,7 @@ impl LaneDecoder {
         }
     }
 
-    fn put_aside(&mut self) {
+    fn buffer_partial(&mut self) {
         self.partial.extend_from_slice(&self.unread);
         self.unread = Bytes::new();
     }
@@ -230,12 +230,12 @@ pub fn encode_lane_request(out: &mut BytesMut, request: &LaneRequest, body: &[u8
 
 /// Appends a cancellation.
 pub fn encode_lane_cancel(out: &mut BytesMut, id: u32) {
-    encode_note(out, KIND_CANCEL, id);
+    encode_id_frame(out, KIND_CANCEL, id);
 }
 
 /// Appends a note that an answer which came on a stream of its own was read.
 pub fn encode_lane_received(out: &mut BytesMut, id: u32) {
-    encode_note(out, KIND_RECEIVED, id);
+    encode_id_frame(out, KIND_RECEIVED, id);
 }
 
 /// Appends a whole good reply.
@@ -255,7 +255,7 @@ pub fn encode_lane_reply(out: &mut BytesMut, id: u32, load: LoadReport, body: &[
 ///
 /// If the body has more than [`LANE_BODY_BYTES_MAX`] bytes. Callers check first.
 pub fn encode_lane_failure(out: &mut BytesMut, id: u32, header: &ReplyHeader, body: &[u8]) {
-    let message = cut(&header.message, STATUS_MESSAGE_BYTES_MAX);
+    let message = truncate_utf8(&header.message, STATUS_MESSAGE_BYTES_MAX);
     out.reserve(FAILURE_HEADER_BYTES + message.len() + body.len());
     out.put_slice(&answer_header(KIND_FAILURE, id, header.load, body.len()));
     out.put_u8(header.code.to_wire());
@@ -266,8 +266,8 @@ pub fn encode_lane_failure(out: &mut BytesMut, id: u32, header: &ReplyHeader, bo
     out.put_slice(body);
 }
 
-fn encode_note(out: &mut BytesMut, kind: u8, id: u32) {
-    out.reserve(NOTE_BYTES);
+fn encode_id_frame(out: &mut BytesMut, kind: u8, id: u32) {
+    out.reserve(ID_FRAME_BYTES);
     out.put_u32_le(u32::from(kind));
     out.put_u32_le(id);
 }
@@ -297,7 +297,7 @@ fn frame_bytes(bytes: &[u8], body_bytes_max: usize) -> Result<Option<usize>, Wir
         return Ok(None);
     }
     let half = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
-    let body = |at| within("a body on a lane", half(at), body_bytes_max);
+    let body = |at| check_length("a body on a lane", half(at), body_bytes_max);
     Ok(Some(
         header_bytes
             + match kind {
@@ -305,14 +305,14 @@ fn frame_bytes(bytes: &[u8], body_bytes_max: usize) -> Result<Option<usize>, Wir
                 KIND_REQUEST => key_bytes(bytes[1]) + body(10)?,
                 KIND_REPLY => body(2)?,
                 KIND_FAILURE => {
-                    body(2)? + within("a status message", half(18), STATUS_MESSAGE_BYTES_MAX)?
+                    body(2)? + check_length("a status message", half(18), STATUS_MESSAGE_BYTES_MAX)?
                 }
                 _ => 0,
             },
     ))
 }
 
-fn within(what: &'static str, bytes: usize, limit: usize) -> Result<usize, WireError> {
+fn check_length(what: &'static str, bytes: usize, limit: usize) -> Result<usize, WireError> {
     if bytes <= limit {
         return Ok(bytes);
     }
@@ -328,7 +328,7 @@ fn header_bytes(kind: u8) -> Result<usize, WireError> {
         KIND_REQUEST => Ok(REQUEST_HEADER_BYTES),
         KIND_REPLY => Ok(REPLY_HEADER_BYTES),
         KIND_FAILURE => Ok(FAILURE_HEADER_BYTES),
-        KIND_CANCEL | KIND_RECEIVED => Ok(NOTE_BYTES),
+        KIND_CANCEL | KIND_RECEIVED => Ok(ID_FRAME_BYTES),
         KIND_METHOD => Ok(METHOD_HEADER_BYTES),
         other => Err(WireError::UnknownKind(other)),
     }
@@ -340,7 +340,7 @@ fn header_bytes_of(begun: &[u8]) -> usize {
 }
 
 /// Takes a frame off bytes that have it in whole.
-fn parse(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
+fn parse_frame(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
     let word =
         |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
@@ -393,7 +393,7 @@ fn parse(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
             let retry_after_ms = word(20);
             bytes.advance(FAILURE_HEADER_BYTES);
             let message = String::from_utf8(take(bytes, message_bytes).to_vec())
-                .map_err(|_| WireError::BadText("the status message"))?;
+                .map_err(|_| WireError::InvalidText("the status message"))?;
             let header = Box::new(ReplyHeader {
                 code,
                 processed,
@@ -409,7 +409,7 @@ fn parse(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
         }
         kind @ (KIND_CANCEL | KIND_RECEIVED) => {
             let id = word(4);
-            bytes.advance(NOTE_BYTES);
+            bytes.advance(ID_FRAME_BYTES);
             Ok(if kind == KIND_CANCEL {
                 LaneFrame::Cancel { id }
             } else {
@@ -421,7 +421,7 @@ fn parse(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
             bytes.advance(METHOD_HEADER_BYTES);
             let name = take(bytes, name_bytes);
             if name.is_empty() || std::str::from_utf8(&name).is_err() {
-                return Err(WireError::BadText("the method name"));
+                return Err(WireError::InvalidText("the method name"));
             }
             Ok(LaneFrame::Method { method, name })
         }
@@ -461,7 +461,7 @@ const KIND_RECEIVED: u8 = 21;
 const REQUEST_HEADER_BYTES: usize = 16;
 const REPLY_HEADER_BYTES: usize = 16;
 const FAILURE_HEADER_BYTES: usize = 24;
-const NOTE_BYTES: usize = 8;
+const ID_FRAME_BYTES: usize = 8;
 const METHOD_HEADER_BYTES: usize = 4;
 
 /// The bit that it has in the flags of a call with a stream of its own.

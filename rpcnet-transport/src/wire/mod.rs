@@ -11,7 +11,7 @@
 //!              | retry_after_ms u32 | message_len u16 | 0 u16 | load | message | body
 //! Hello    16  kind=4 | flags | lanes_max | 0           | message_bytes_max u32 | streams_max u32
 //!              | lane_calls_max u16 | lane_body_bytes_max u16
-//! AnswerTo 16  kind=5 | 0 | 0 | 0                       | id u32 | lane u64
+//! ReplyTo 16  kind=5 | 0 | 0 | 0                       | id u32 | lane u64
 //! Draining  4  kind=6 | draining | 0 | 0
 //! ```
 //!
@@ -36,7 +36,7 @@
 //!
 //! A caller names a method once per lane, with the next number, and calls it by that number. Every `Request` gets one `Reply` or
 //! `Failure`, in any order, unless it was cancelled; one that is too large for the lane comes on a unidirectional stream of its
-//! own, as an `AnswerTo` and a `Reply`, and its caller says on the lane that it has it: only then is the number free again. A
+//! own, as an `ReplyTo` and a `Reply`, and its caller says on the lane that it has it: only then is the number free again. A
 //! server that could not deliver it says so by a `Failure`. A server that ends its half of a lane says with it that the requests that it has not
 //! answered were not processed.
 //!
@@ -60,8 +60,8 @@ mod load;
 pub use self::{
     decoder::Decoder,
     frame::{
-        BadPreface, Flags, Frame, Hello, Preface, ReplyHeader, RequestHeader, StreamKind,
-        encode_answer_to, encode_draining, encode_hello, encode_item_header, encode_reply,
+        Frame, Hello, Preface, PrefaceError, ReplyHeader, RequestFlags, RequestHeader, StreamKind,
+        encode_draining, encode_hello, encode_item_header, encode_reply, encode_reply_to,
         encode_request,
     },
     lane::{
@@ -99,7 +99,7 @@ pub const BODY_RESERVE_BYTES: usize = 64 * 1024;
 pub enum WireError {
     /// The stream does not begin with a preface of this protocol and version.
     #[error("not a stream of this protocol: {0}")]
-    Preface(#[from] BadPreface),
+    Preface(#[from] PrefaceError),
     /// A frame begins with a byte that names no kind.
     #[error("unknown frame kind {0:#04x}")]
     UnknownKind(u8),
@@ -115,7 +115,7 @@ pub enum WireError {
     },
     /// A method name or a status message is empty where it must not be, or is not UTF-8.
     #[error("{0} is empty or no valid UTF-8")]
-    BadText(&'static str),
+    InvalidText(&'static str),
     /// A field has a value that this version does not know.
     #[error("field {field} has the unknown value {value}")]
     UnknownValue {
@@ -126,7 +126,7 @@ pub enum WireError {
     },
     /// A frame that is whole but does not belong where it is.
     #[error("unexpected frame")]
-    OutOfPlace,
+    UnexpectedFrame,
     /// The stream ended inside a frame.
     #[error("the stream ended inside a frame")]
     Truncated,

@@ -12,9 +12,9 @@ fn request(method: &str, deadline: Option<Duration>) -> RequestHeader {
     RequestHeader {
         method: method.to_owned(),
         attempt: 3,
-        flags: Flags {
+        flags: RequestFlags {
             idempotent: true,
-            ..Flags::default()
+            ..RequestFlags::default()
         },
         priority: Priority::Critical,
         idempotency_key: None,
@@ -38,7 +38,7 @@ fn written(frame: &Frame) -> Bytes {
             out.extend_from_slice(body);
         }
         Frame::Hello(hello) => encode_hello(&mut out, hello),
-        Frame::AnswerTo { lane, id } => encode_answer_to(&mut out, *lane, *id),
+        Frame::ReplyTo { lane, id } => encode_reply_to(&mut out, *lane, *id),
         Frame::Draining(draining) => encode_draining(&mut out, *draining),
     }
     out.freeze()
@@ -113,7 +113,7 @@ fn headers_have_the_documented_bytes() {
         ]
     );
     assert_eq!(
-        written(&Frame::AnswerTo { lane: 8, id: 7 })[..],
+        written(&Frame::ReplyTo { lane: 8, id: 7 })[..],
         [5, 0, 0, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0]
     );
     assert_eq!(written(&Frame::Draining(true))[..], [6, 1, 0, 0]);
@@ -128,12 +128,12 @@ fn headers_have_the_documented_bytes() {
 
 #[test]
 fn a_wrong_preface_is_named_and_stays_wrong() {
-    let table: [(&[u8; 4], BadPreface); 5] = [
-        (b"GET ", BadPreface::Magic),
-        (b"rn\x02\x01", BadPreface::Version(2)),
-        (b"rn\x01\x09", BadPreface::Kind(9)),
-        (b"rn\x01\x02", BadPreface::Kind(2)),
-        (b"r\0\x01\x01", BadPreface::Magic),
+    let table: [(&[u8; 4], PrefaceError); 5] = [
+        (b"GET ", PrefaceError::Magic),
+        (b"rn\x02\x01", PrefaceError::Version(2)),
+        (b"rn\x01\x09", PrefaceError::Kind(9)),
+        (b"rn\x01\x02", PrefaceError::Kind(2)),
+        (b"r\0\x01\x01", PrefaceError::Magic),
     ];
     for (bytes, expected) in table {
         let mut decoder = Decoder::new(StreamKind::Call, 100);
@@ -150,7 +150,7 @@ fn a_length_past_the_limit_is_refused_by_its_header_alone() {
     for (len, fits) in [(100, true), (101, false), (u32::MAX, false)] {
         let mut header = BytesMut::new();
         encode_item_header(&mut header, len as usize);
-        let mut decoder = Decoder::answers(100);
+        let mut decoder = Decoder::replies(100);
         decoder.push(header.freeze());
         let outcome = decoder.next_frame();
         if fits {
@@ -168,7 +168,7 @@ fn a_promised_body_reserves_little_until_it_comes() {
     let mut header = BytesMut::new();
     encode_item_header(&mut header, 1 << 30);
     header.extend_from_slice(b"first bytes");
-    let mut decoder = Decoder::answers(1 << 30);
+    let mut decoder = Decoder::replies(1 << 30);
     decoder.push(header.freeze());
     assert_eq!(decoder.next_frame(), Ok(None));
     assert!(decoder.reserved_bytes() <= BODY_RESERVE_BYTES);
@@ -178,7 +178,7 @@ fn a_promised_body_reserves_little_until_it_comes() {
 fn a_request_is_known_before_its_body() {
     let header = request("sum", Some(Duration::from_secs(1)));
     let bytes = written(&Frame::Request(header.clone(), Bytes::from_static(b"body")));
-    let mut decoder = Decoder::answers(100);
+    let mut decoder = Decoder::replies(100);
     let mut fed = 0;
     let mut feed = |decoder: &mut Decoder, upto: usize| {
         decoder.push(bytes.slice(fed..upto));
@@ -201,7 +201,7 @@ fn a_request_is_known_before_its_body() {
 #[test]
 fn a_frame_that_came_at_once_is_not_copied() {
     let bytes = written(&Frame::Item(Bytes::from(vec![7; 1000])));
-    let mut decoder = Decoder::answers(1000);
+    let mut decoder = Decoder::replies(1000);
     decoder.push(bytes.clone());
     let Ok(Some(Frame::Item(body))) = decoder.next_frame() else {
         panic!("an item")
@@ -213,10 +213,10 @@ fn a_frame_that_came_at_once_is_not_copied() {
 fn an_end_inside_a_frame_is_noticed() {
     let bytes = written(&Frame::Item(Bytes::from_static(b"whole")));
     for cut in 1..bytes.len() {
-        let outcome = decoded(Decoder::answers(100), &bytes.slice(..cut), &[]);
+        let outcome = decoded(Decoder::replies(100), &bytes.slice(..cut), &[]);
         assert_eq!(outcome, Err(WireError::Truncated), "cut at {cut}");
     }
-    assert!(decoded(Decoder::answers(100), &bytes, &[]).is_ok());
+    assert!(decoded(Decoder::replies(100), &bytes, &[]).is_ok());
     assert_eq!(
         Decoder::new(StreamKind::Call, 1).finish(),
         Err(WireError::Truncated)
@@ -246,13 +246,13 @@ fn unknown_values_are_refused() {
         ),
         // A key is announced that is not there.
         (1, 0x20, WireError::Truncated),
-        (3, 0, WireError::BadText("the method name")),
-        (16, 0xff, WireError::BadText("the method name")),
+        (3, 0, WireError::InvalidText("the method name")),
+        (16, 0xff, WireError::InvalidText("the method name")),
     ];
     for (at, value, expected) in table {
         let mut bytes = written(&frame).to_vec();
         bytes[at] = value;
-        let outcome = decoded(Decoder::answers(100), &bytes.into(), &[]);
+        let outcome = decoded(Decoder::replies(100), &bytes.into(), &[]);
         assert_eq!(outcome, Err(expected), "byte {at}");
     }
 }
@@ -267,7 +267,7 @@ fn a_message_that_is_too_long_is_cut_at_a_character() {
         message: "ä".repeat(STATUS_MESSAGE_BYTES_MAX),
     };
     let bytes = written(&Frame::Reply(header, Bytes::new()));
-    let frames = decoded(Decoder::answers(0), &bytes, &[]).unwrap();
+    let frames = decoded(Decoder::replies(0), &bytes, &[]).unwrap();
     let [Frame::Reply(header, _)] = &frames[..] else {
         panic!("one reply")
     };
@@ -297,7 +297,7 @@ fn a_wait_of_any_length_is_distinct_from_none_and_from_never() {
             message: String::new(),
         };
         let bytes = written(&Frame::Reply(header, Bytes::new()));
-        let frames = decoded(Decoder::answers(0), &bytes, &[]).unwrap();
+        let frames = decoded(Decoder::replies(0), &bytes, &[]).unwrap();
         let [Frame::Reply(header, _)] = &frames[..] else {
             panic!("one reply")
         };
@@ -311,7 +311,7 @@ fn zero_durations_stay_distinct_from_none() {
         request("m", Some(Duration::ZERO)),
         Bytes::new(),
     ));
-    let frames = decoded(Decoder::answers(0), &bytes, &[]).unwrap();
+    let frames = decoded(Decoder::replies(0), &bytes, &[]).unwrap();
     let [Frame::Request(header, _)] = &frames[..] else {
         panic!("one request")
     };
@@ -332,7 +332,7 @@ fn frame() -> impl Strategy<Value = Frame> {
         body(),
     )
         .prop_map(|(method, attempt, [a, b, c], more, us, body)| {
-            let flags = Flags {
+            let flags = RequestFlags {
                 streams_requests: a,
                 streams_replies: b,
                 idempotent: c,
@@ -386,7 +386,7 @@ fn frame() -> impl Strategy<Value = Frame> {
             lane_body_bytes_max,
         })
     });
-    let answer_to = any::<(u64, u32)>().prop_map(|(lane, id)| Frame::AnswerTo { lane, id });
+    let answer_to = any::<(u64, u32)>().prop_map(|(lane, id)| Frame::ReplyTo { lane, id });
     let draining = any::<bool>().prop_map(Frame::Draining);
     let item = body().prop_map(Frame::Item);
     prop_oneof![request, item, reply, hello, answer_to, draining]
@@ -430,7 +430,7 @@ proptest! {
             // Most random bytes are no kind at all, which would test little.
             *first = kind;
         }
-        if let Ok(frames) = decoded(Decoder::answers(50), &bytes.into(), &pieces) {
+        if let Ok(frames) = decoded(Decoder::replies(50), &bytes.into(), &pieces) {
             for frame in frames {
                 let (Frame::Request(_, body) | Frame::Item(body) | Frame::Reply(_, body)) = frame else {
                     continue;

@@ -1,9 +1,9 @@
 //! What every carrier of datagrams has to bear: one suite, run over sockets and in memory.
 
-mod closing;
-mod ends;
+mod busy_close;
+mod connection_end;
+mod network_faults;
 mod suite;
-mod trouble;
 
 use std::{net::Ipv4Addr, sync::LazyLock, time::Duration};
 
@@ -11,7 +11,7 @@ use rpcnet_transport::{DevCa, Endpoint, MemoryNetwork, TransportConfig};
 use tokio::time::timeout;
 
 /// Something that carries datagrams between endpoints.
-trait Carrier {
+trait DatagramNetwork {
     /// An endpoint with this name and a free address.
     fn bind(&self, name: &str, config: TransportConfig) -> Endpoint;
 }
@@ -19,14 +19,14 @@ trait Carrier {
 /// The loopback interface.
 struct Udp;
 
-impl Carrier for Udp {
+impl DatagramNetwork for Udp {
     fn bind(&self, name: &str, config: TransportConfig) -> Endpoint {
         let tls = CA.issue(name).expect("a node name");
         Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), config, tls).expect("a free port")
     }
 }
 
-impl Carrier for MemoryNetwork {
+impl DatagramNetwork for MemoryNetwork {
     fn bind(&self, name: &str, config: TransportConfig) -> Endpoint {
         let tls = CA.issue(name).expect("a node name");
         let any = (Ipv4Addr::UNSPECIFIED, 0).into();

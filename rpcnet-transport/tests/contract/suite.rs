@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::Carrier;
+use super::DatagramNetwork;
 
 fn echo() -> Router {
     Router::new()
@@ -43,7 +43,7 @@ fn echo() -> Router {
         })
 }
 
-async fn pair(carrier: &impl Carrier, router: Router) -> (RpcServer, RpcClient) {
+async fn pair(carrier: &impl DatagramNetwork, router: Router) -> (RpcServer, RpcClient) {
     let server = carrier.bind("server", TransportConfig::lan()).serve(router);
     let client = carrier
         .bind("client", TransportConfig::lan())
@@ -53,7 +53,7 @@ async fn pair(carrier: &impl Carrier, router: Router) -> (RpcServer, RpcClient) 
     (server, client)
 }
 
-pub(crate) async fn unary_calls_carry_bodies_of_any_size(carrier: &impl Carrier) {
+pub(crate) async fn unary_calls_carry_bodies_of_any_size(carrier: &impl DatagramNetwork) {
     let (_server, client) = pair(carrier, echo()).await;
     for bytes in [0, 1, 1_200, 8 * 1_024, 65_536, 3 * 1_024 * 1_024] {
         let body: Bytes = (0..bytes).map(|n| n as u8).collect();
@@ -61,7 +61,7 @@ pub(crate) async fn unary_calls_carry_bodies_of_any_size(carrier: &impl Carrier)
     }
 }
 
-pub(crate) async fn many_calls_share_a_connection(carrier: &impl Carrier) {
+pub(crate) async fn many_calls_share_a_connection(carrier: &impl DatagramNetwork) {
     let (server, client) = pair(carrier, echo()).await;
     let calls = (0..500u32).map(|n| {
         let client = client.clone();
@@ -75,7 +75,7 @@ pub(crate) async fn many_calls_share_a_connection(carrier: &impl Carrier) {
     assert_eq!(server.stats().calls_started, 500);
 }
 
-pub(crate) async fn streams_carry_their_items_in_order_both_ways(carrier: &impl Carrier) {
+pub(crate) async fn streams_carry_their_items_in_order_both_ways(carrier: &impl DatagramNetwork) {
     let (_server, client) = pair(carrier, echo()).await;
     let stream = client.call_streaming::<u32, u32>("reflect").await;
     let (mut items, mut reflected) = stream.unwrap();
@@ -94,7 +94,9 @@ pub(crate) async fn streams_carry_their_items_in_order_both_ways(carrier: &impl 
     tokio::join!(sent, received);
 }
 
-pub(crate) async fn a_sender_waits_for_a_receiver_that_does_not_read(carrier: &impl Carrier) {
+pub(crate) async fn a_sender_waits_for_a_receiver_that_does_not_read(
+    carrier: &impl DatagramNetwork,
+) {
     let sent = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&sent);
     let pour = move |_cx: CallContext, items: u32, mut out: Sender<Raw>| {
@@ -154,7 +156,7 @@ fn endless() -> (Router, mpsc::UnboundedReceiver<&'static str>) {
     (router, hears)
 }
 
-pub(crate) async fn a_dropped_call_drops_its_handler(carrier: &impl Carrier) {
+pub(crate) async fn a_dropped_call_drops_its_handler(carrier: &impl DatagramNetwork) {
     let (router, mut hears) = endless();
     let (_server, client) = pair(carrier, router.merge(echo())).await;
     let call = tokio::spawn({
@@ -170,7 +172,7 @@ pub(crate) async fn a_dropped_call_drops_its_handler(carrier: &impl Carrier) {
     );
 }
 
-pub(crate) async fn a_deadline_ends_the_call_on_both_sides(carrier: &impl Carrier) {
+pub(crate) async fn a_deadline_ends_the_call_on_both_sides(carrier: &impl DatagramNetwork) {
     let (router, mut hears) = endless();
     let (_server, client) = pair(carrier, router).await;
     // Time enough to begin, on a busy machine too.
@@ -184,7 +186,7 @@ pub(crate) async fn a_deadline_ends_the_call_on_both_sides(carrier: &impl Carrie
 }
 
 pub(crate) async fn a_node_of_another_name_is_not_taken_for_the_one_that_was_meant(
-    carrier: &impl Carrier,
+    carrier: &impl DatagramNetwork,
 ) {
     let (server, _client) = pair(carrier, echo()).await;
     let node = carrier.bind("node", TransportConfig::lan());
@@ -194,7 +196,7 @@ pub(crate) async fn a_node_of_another_name_is_not_taken_for_the_one_that_was_mea
     }
 }
 
-pub(crate) async fn nobody_there_is_a_timeout(carrier: &impl Carrier) {
+pub(crate) async fn nobody_there_is_a_timeout(carrier: &impl DatagramNetwork) {
     let timeout = Duration::from_millis(300);
     let node = carrier.bind("node", TransportConfig::lan().with_connect_timeout(timeout));
     let gone = carrier.bind("gone", TransportConfig::lan()).local_addr();
@@ -206,7 +208,7 @@ pub(crate) async fn nobody_there_is_a_timeout(carrier: &impl Carrier) {
     }
 }
 
-pub(crate) async fn a_failure_reaches_its_caller(carrier: &impl Carrier) {
+pub(crate) async fn a_failure_reaches_its_caller(carrier: &impl DatagramNetwork) {
     let (_server, client) = pair(carrier, echo()).await;
     let error = client.call("fail", "").await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidRequest);
@@ -217,7 +219,7 @@ pub(crate) async fn a_failure_reaches_its_caller(carrier: &impl Carrier) {
     assert_eq!(error.processed(), Processed::No);
 }
 
-pub(crate) async fn a_shutdown_lets_calls_end_and_refuses_new_ones(carrier: &impl Carrier) {
+pub(crate) async fn a_shutdown_lets_calls_end_and_refuses_new_ones(carrier: &impl DatagramNetwork) {
     let gate = Arc::new(Semaphore::new(0));
     let (says, mut hears) = mpsc::unbounded_channel();
     let waiting = Arc::clone(&gate);
@@ -255,7 +257,7 @@ pub(crate) async fn a_shutdown_lets_calls_end_and_refuses_new_ones(carrier: &imp
     assert_eq!(report.cancelled, 0);
 }
 
-pub(crate) async fn a_shutdown_ends_at_its_deadline(carrier: &impl Carrier) {
+pub(crate) async fn a_shutdown_ends_at_its_deadline(carrier: &impl DatagramNetwork) {
     let (router, mut hears) = endless();
     let (server, client) = pair(carrier, router).await;
     let call = tokio::spawn(async move { client.call("endless", "").await });
@@ -267,7 +269,7 @@ pub(crate) async fn a_shutdown_ends_at_its_deadline(carrier: &impl Carrier) {
     call.await.unwrap().unwrap_err();
 }
 
-pub(crate) async fn closing_tells_the_other_side_why(carrier: &impl Carrier) {
+pub(crate) async fn closing_tells_the_other_side_why(carrier: &impl DatagramNetwork) {
     let (router, mut hears) = endless();
     let (server, client) = pair(carrier, router).await;
     let (done, ended) = oneshot::channel();
@@ -286,7 +288,7 @@ pub(crate) async fn closing_tells_the_other_side_why(carrier: &impl Carrier) {
     server.endpoint().idle().await;
 }
 
-pub(crate) async fn a_node_serves_and_calls_on_one_address(carrier: &impl Carrier) {
+pub(crate) async fn a_node_serves_and_calls_on_one_address(carrier: &impl DatagramNetwork) {
     let a = carrier.bind("a", TransportConfig::lan());
     let b = carrier.bind("b", TransportConfig::lan());
     let from = || {
@@ -303,7 +305,7 @@ pub(crate) async fn a_node_serves_and_calls_on_one_address(carrier: &impl Carrie
     }
 }
 
-pub(crate) async fn other_datagrams_share_the_address(carrier: &impl Carrier) {
+pub(crate) async fn other_datagrams_share_the_address(carrier: &impl DatagramNetwork) {
     let (server, client) = pair(carrier, echo()).await;
     let other = carrier.bind("other", TransportConfig::lan());
     let (from, to) = (

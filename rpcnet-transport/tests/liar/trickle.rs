@@ -129,9 +129,9 @@ async fn trickle(connection: &Connection, (mut send, recv): (SendStream, RecvStr
     if matches!(slow, Slow::Large | Slow::GivenUp) {
         let answer = connection.open_uni().await.expect("a stream");
         lane.replace(std::mem::replace(&mut send, answer));
-        let kind = StreamKind::Answer;
+        let kind = StreamKind::LaneReply;
         reply.extend_from_slice(&Preface { kind }.encode());
-        wire::encode_answer_to(&mut reply, recv.id().index(), 0);
+        wire::encode_reply_to(&mut reply, recv.id().index(), 0);
     }
     let header = ReplyHeader {
         code: Code::Ok,

@@ -13,15 +13,15 @@ use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
 use quinn::VarInt;
 use rpcnet_transport::{
-    Admission, CallOptions, Code, KeyMemory, Raw,
-    wire::{self, Flags, Preface, StreamKind},
+    Admission, CallOptions, Code, IdempotencyCache, Raw,
+    wire::{self, Preface, RequestFlags, StreamKind},
 };
 use tokio::task::JoinSet;
 
 use super::{
     hostile::{CUT_STALLED, Caller, request},
     hostile_lane_server::Trap,
-    relay::{Keeps, Relay},
+    packet_relay::{PacketRelay, RecordedPackets},
     *,
 };
 
@@ -49,7 +49,7 @@ async fn a_request_that_is_read_in_part_holds_no_place() {
     let greedy = Caller::connect(&server).await;
     let mut held = Vec::new();
     for _ in 0..8 {
-        let mut bytes = request("echo", Flags::default(), None, 1000 * KIB);
+        let mut bytes = request("echo", RequestFlags::default(), None, 1000 * KIB);
         bytes.extend_from_slice(&[0; 8]);
         held.push(greedy.say(&bytes).await);
     }
@@ -147,9 +147,9 @@ async fn a_handler_whose_caller_takes_nothing_holds_no_place() {
     });
     let server = serve(router, few_places());
     let greedy = Caller::connect_with(&server, narrow()).await;
-    let flags = Flags {
+    let flags = RequestFlags {
         streams_replies: true,
-        ..Flags::default()
+        ..RequestFlags::default()
     };
     let mut held = Vec::new();
     for _ in 0..4 {
@@ -174,7 +174,7 @@ async fn a_body_that_drips_is_cut_however_often_some_of_it_comes() {
     let server = serve(echo(), config);
     let greedy = Caller::connect(&server).await;
     let (mut send, mut recv) = greedy
-        .say(&request("echo", Flags::default(), None, 100 * KIB))
+        .say(&request("echo", RequestFlags::default(), None, 100 * KIB))
         .await;
     let drip = async {
         while send.write_all(&[0; 8]).await.is_ok() {
@@ -198,7 +198,7 @@ async fn requests_that_are_read_in_part_fill_no_more_than_the_share_of_their_pee
     let greedy = Caller::connect(&server).await;
     let mut held = Vec::new();
     for _ in 0..8 {
-        let mut bytes = request("echo", Flags::default(), None, 250 * KIB);
+        let mut bytes = request("echo", RequestFlags::default(), None, 250 * KIB);
         bytes.resize(bytes.len() + 240 * KIB, 0);
         held.push(greedy.say(&bytes).await);
     }
@@ -236,7 +236,7 @@ async fn replies_that_are_not_taken_fill_no_more_than_twice_the_share_of_their_p
     let mut held = Vec::new();
     for _ in 0..8 {
         let (mut send, recv) = greedy
-            .say(&request("large", Flags::default(), None, 0))
+            .say(&request("large", RequestFlags::default(), None, 0))
             .await;
         send.finish().unwrap();
         held.push((send, recv));
@@ -269,9 +269,9 @@ async fn messages_of_streams_that_are_not_taken_fill_no_more_than_twice_the_shar
     });
     let server = serve(router, config);
     let greedy = Caller::connect_with(&server, narrow()).await;
-    let flags = Flags {
+    let flags = RequestFlags {
         streams_replies: true,
-        ..Flags::default()
+        ..RequestFlags::default()
     };
     let mut held = Vec::new();
     for _ in 0..8 {
@@ -291,9 +291,9 @@ async fn answers_that_no_call_waits_for_are_not_read() {
     let trap = Trap::new(4, 100).await;
     for number in 0..8 {
         let mut stream = within(trap.connection.open_uni()).await.unwrap();
-        let kind = StreamKind::Answer;
+        let kind = StreamKind::LaneReply;
         let mut bytes = BytesMut::from(&Preface { kind }.encode()[..]);
-        wire::encode_answer_to(&mut bytes, 0, number);
+        wire::encode_reply_to(&mut bytes, 0, number);
         within(stream.write_all(&bytes)).await.unwrap();
         let stopped = within(stream.stopped()).await.unwrap();
         assert!(stopped.is_some(), "it is not wanted");
@@ -305,7 +305,7 @@ async fn keyed_calls_that_outlive_their_caller_leave_places_to_others() {
     let config = TransportConfig::default().with_calls_max(NonZeroUsize::new(40).unwrap());
     let router = echo()
         .raw("forever", |_cx, _body| pending())
-        .with_idempotency("forever", KeyMemory::new());
+        .with_idempotency("forever", IdempotencyCache::new());
     let server = serve(router, config);
     let greedy = endpoint("greedy", TransportConfig::default());
     let mut refused = 0;
@@ -373,8 +373,8 @@ async fn handshakes_that_do_not_end_take_no_places_of_connections() {
 /// A caller is served beside one that holds all the handshakes that it can.
 async fn newcomers_get_in(config: TransportConfig, patient: TransportConfig) {
     let server = serve(echo(), config);
-    let relay = Relay::to(&server).await;
-    relay.keep(Keeps::Ends);
+    let relay = PacketRelay::to(&server).await;
+    relay.keep(RecordedPackets::Ends);
     let stranger = endpoint("greedy", patient);
     let mut stuck = JoinSet::new();
     for _ in 0..30 {

@@ -10,7 +10,9 @@ use futures::FutureExt;
 use quinn::{Connection, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
 use rpcnet_transport::{
     Code, NodePem, Priority, Processed,
-    wire::{self, Decoder, Flags, Frame, Hello, Preface, ReplyHeader, RequestHeader, StreamKind},
+    wire::{
+        self, Decoder, Frame, Hello, Preface, ReplyHeader, RequestFlags, RequestHeader, StreamKind,
+    },
 };
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -86,15 +88,15 @@ impl Caller {
     /// Makes a call with the body 10 whose answer is a stream, and reads that to its end for as long as it takes: how does it end?
     /// `None` if it is cut.
     pub(crate) async fn stream_until(&mut self, method: &str, deadline: Duration) -> Option<Code> {
-        let flags = Flags {
+        let flags = RequestFlags {
             streams_replies: true,
-            ..Flags::default()
+            ..RequestFlags::default()
         };
         let mut begun = request(method, flags, Some(deadline), 1);
         begun.extend_from_slice(&[10]);
         let (mut send, mut recv) = self.say(&begun).await;
         send.finish().unwrap();
-        let mut decoder = Decoder::answers(1_000_000);
+        let mut decoder = Decoder::replies(1_000_000);
         loop {
             while let Some(frame) = decoder.next_frame().unwrap() {
                 if let Frame::Reply(header, _) = frame {
@@ -109,7 +111,7 @@ impl Caller {
     /// Makes a call without body, and waits for the reply for ever.
     pub(crate) async fn call(&mut self, method: &str, deadline: Option<Duration>) -> ReplyHeader {
         let (mut send, mut recv) = self
-            .say(&request(method, Flags::default(), deadline, 0))
+            .say(&request(method, RequestFlags::default(), deadline, 0))
             .await;
         send.finish().unwrap();
         reply(&mut recv).await
@@ -123,7 +125,7 @@ impl Caller {
         method: &str,
         body_bytes: usize,
     ) -> ReplyHeader {
-        let request = request(method, Flags::default(), None, body_bytes);
+        let request = request(method, RequestFlags::default(), None, body_bytes);
         let (_send, mut recv) = self.say(&request).await;
         reply(&mut recv).await
     }
@@ -131,7 +133,7 @@ impl Caller {
 
 pub(crate) fn request(
     method: &str,
-    flags: Flags,
+    flags: RequestFlags,
     deadline: Option<Duration>,
     body_bytes: usize,
 ) -> BytesMut {
@@ -154,7 +156,7 @@ pub(crate) fn request(
 }
 
 pub(crate) async fn reply(recv: &mut RecvStream) -> ReplyHeader {
-    let mut decoder = Decoder::answers(1 << 20);
+    let mut decoder = Decoder::replies(1 << 20);
     loop {
         match decoder.next_frame().unwrap() {
             Some(Frame::Reply(header, _)) => return header,
@@ -222,7 +224,7 @@ async fn frames_that_make_no_sense_are_cut_and_counted() {
     }
     // An end in the middle of a header.
     let (mut send, mut recv) = caller
-        .say(&request("alive", Flags::default(), None, 0)[..9])
+        .say(&request("alive", RequestFlags::default(), None, 0)[..9])
         .await;
     send.finish().unwrap();
     assert_eq!(cut_code(&mut recv).await, CUT_MALFORMED);
@@ -236,7 +238,7 @@ async fn a_length_past_the_limit_is_answered_before_the_body_comes() {
     let server = serve(Router::new(), config);
     let caller = Caller::connect(&server).await;
     let (_send, mut recv) = caller
-        .say(&request("alive", Flags::default(), None, 1001))
+        .say(&request("alive", RequestFlags::default(), None, 1001))
         .await;
     let header = reply(&mut recv).await;
     assert_eq!(
@@ -252,7 +254,7 @@ async fn streams_that_say_nothing_are_cut_after_their_time() {
     let server = serve(Router::new(), impatient());
     let caller = Caller::connect(&server).await;
     // As many as the server allows, each with too little; then there is room again.
-    let whole = request("alive", Flags::default(), None, 0);
+    let whole = request("alive", RequestFlags::default(), None, 0);
     let mut silent = Vec::new();
     for n in 0..128 {
         silent.push(caller.say(&whole[..1 + n % 10]).await);
@@ -263,7 +265,7 @@ async fn streams_that_say_nothing_are_cut_after_their_time() {
     counts(&server, "header timeouts", 128, |s| s.header_timeouts).await;
     drop(silent);
     let (_send, mut recv) = caller
-        .say(&request("nothing", Flags::default(), None, 0))
+        .say(&request("nothing", RequestFlags::default(), None, 0))
         .await;
     assert_eq!(reply(&mut recv).await.code, Code::Unimplemented);
     assert_serves(&server).await;
@@ -273,7 +275,7 @@ async fn streams_that_say_nothing_are_cut_after_their_time() {
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let server = serve(Router::new(), impatient());
     let caller = Caller::connect(&server).await;
-    let mut bytes = request("alive", Flags::default(), None, 1000);
+    let mut bytes = request("alive", RequestFlags::default(), None, 1000);
     bytes.extend_from_slice(&[1; 10]);
     let (_send, mut recv) = caller.say(&bytes).await;
     assert_eq!(cut_code(&mut recv).await, CUT_STALLED);
@@ -284,12 +286,12 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 #[tokio::test]
 async fn a_call_that_is_refused_is_refused_by_its_header() {
     let router = Router::new().raw("hang", |_cx, _body| futures::future::pending());
-    let config = no_lame_duck().with_calls_max(std::num::NonZeroUsize::new(1).unwrap());
+    let config = no_drain_grace().with_calls_max(std::num::NonZeroUsize::new(1).unwrap());
     let server = serve(router, config);
     let caller = Caller::connect(&server).await;
     // Each promises a body that never comes.
     let refusal = async |method: &str| {
-        let bytes = request(method, Flags::default(), None, 1000);
+        let bytes = request(method, RequestFlags::default(), None, 1000);
         let (_send, mut recv) = caller.say(&bytes).await;
         let header = reply(&mut recv).await;
         assert_eq!(header.processed, Processed::No);
@@ -298,7 +300,7 @@ async fn a_call_that_is_refused_is_refused_by_its_header() {
     assert_eq!(refusal("nothing").await, Code::Unimplemented);
     // A call whose body is on its way counts as one that is served.
     let (_send, _recv) = caller
-        .say(&request("hang", Flags::default(), None, 1000))
+        .say(&request("hang", RequestFlags::default(), None, 1000))
         .await;
     until("it is served", || server.in_flight() == 1).await;
     assert_eq!(refusal("hang").await, Code::Overloaded);
@@ -313,7 +315,7 @@ async fn a_body_that_comes_too_late_is_answered_unprocessed() {
     let caller = Caller::connect(&server).await;
     let deadline = Some(Duration::from_millis(100));
     let (_send, mut recv) = caller
-        .say(&request("alive", Flags::default(), deadline, 1000))
+        .say(&request("alive", RequestFlags::default(), deadline, 1000))
         .await;
     let header = reply(&mut recv).await;
     assert_eq!(
@@ -323,7 +325,7 @@ async fn a_body_that_comes_too_late_is_answered_unprocessed() {
     counts(&server, "timed out calls", 1, |s| s.calls_timed_out).await;
 
     let (_send, mut recv) = caller
-        .say(&request("alive", Flags::default(), None, 1000))
+        .say(&request("alive", RequestFlags::default(), None, 1000))
         .await;
     until("it is served", || server.in_flight() == 1).await;
     let report = within(server.shutdown(Duration::from_millis(400))).await;
@@ -346,7 +348,7 @@ async fn a_caller_that_stops_reading_is_cut_while_others_are_served() {
     let caller = Caller::connect(&server).await;
     let other = connect(&server).await;
     let (mut send, _unread) = caller
-        .say(&request("large", Flags::default(), None, 0))
+        .say(&request("large", RequestFlags::default(), None, 0))
         .await;
     send.finish().unwrap();
     until("the call is served", || server.in_flight() == 1).await;
@@ -369,9 +371,9 @@ async fn a_stream_that_nobody_reads_is_cut_too() {
     );
     let server = serve(router, impatient());
     let caller = Caller::connect(&server).await;
-    let flags = Flags {
+    let flags = RequestFlags {
         streams_replies: true,
-        ..Flags::default()
+        ..RequestFlags::default()
     };
     let (mut send, mut unread) = caller.say(&request("flood", flags, None, 0)).await;
     send.finish().unwrap();
@@ -395,7 +397,7 @@ async fn a_connection_that_vanishes_cancels_its_calls() {
     let server = serve(router, TransportConfig::default());
     let caller = Caller::connect(&server).await;
     let (mut send, _recv) = caller
-        .say(&request("hang", Flags::default(), None, 0))
+        .say(&request("hang", RequestFlags::default(), None, 0))
         .await;
     send.finish().unwrap();
     until("the call is served", || server.in_flight() == 1).await;

@@ -243,9 +243,9 @@ async fn of_many_answers_to_one_call_one_is_read() {
     let mut begun = Vec::new();
     for _ in 0..8 {
         let mut stream = within(trap.connection.open_uni()).await.unwrap();
-        let kind = StreamKind::Answer;
+        let kind = StreamKind::LaneReply;
         let mut head = BytesMut::from(&Preface { kind }.encode()[..]);
-        wire::encode_answer_to(&mut head, index, id);
+        wire::encode_reply_to(&mut head, index, id);
         within(stream.write_all(&head)).await.unwrap();
         begun.push(stream);
     }
@@ -399,7 +399,7 @@ async fn a_server_that_drains_and_resumes_all_the_time_is_heard_now_and_then() {
     let mut trap = Trap::new(1, 100).await;
     let told = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&told);
-    trap.client.on_news(move |_| {
+    trap.client.on_event(move |_| {
         count.fetch_add(1, SeqCst);
     });
     let begun = Instant::now();

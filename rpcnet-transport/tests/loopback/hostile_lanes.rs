@@ -21,7 +21,7 @@ const CUT_MALFORMED: u64 = 1;
 const CUT_STALLED: u64 = 3;
 
 fn config() -> TransportConfig {
-    no_lame_duck()
+    no_drain_grace()
         .with_lanes(NonZeroU8::new(2).unwrap())
         .with_lane_calls_max(NonZeroU32::new(CALLS_MAX).unwrap())
         .with_message_bytes_max(100_000)
@@ -269,11 +269,11 @@ async fn half_a_frame_and_silence_hold_up_nobody() {
 
 /// A reply that has a stream of its own: whose it is, and the body.
 async fn answer_apart(stream: &mut RecvStream) -> (u64, u32, Bytes) {
-    let mut decoder = Decoder::new(StreamKind::Answer, 1 << 20);
+    let mut decoder = Decoder::new(StreamKind::LaneReply, 1 << 20);
     let mut to = None;
     loop {
         match decoder.next_frame().unwrap() {
-            Some(Frame::AnswerTo { lane, id }) => to = Some((lane, id)),
+            Some(Frame::ReplyTo { lane, id }) => to = Some((lane, id)),
             Some(Frame::Reply(_, body)) => {
                 let (lane, id) = to.expect("it says whose it is");
                 return (lane, id, body);

@@ -7,14 +7,14 @@ use std::sync::{
 
 use bytes::Bytes;
 use rpcnet_transport::{
-    Admission, CallOptions, Code, KeyMemory, Priority, Processed, RpcError, inherited,
+    Admission, CallOptions, Code, IdempotencyCache, Priority, Processed, RpcError, inherited,
 };
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::*;
 
 /// A method `once` that counts its runs and waits for permits.
-fn counted(memory: KeyMemory) -> (Router, Arc<AtomicUsize>, Arc<Semaphore>) {
+fn counted(memory: IdempotencyCache) -> (Router, Arc<AtomicUsize>, Arc<Semaphore>) {
     let (runs, permits) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
     let (counter, gate) = (Arc::clone(&runs), Arc::clone(&permits));
     let router = Router::new().raw("once", move |_cx, body| {
@@ -49,7 +49,7 @@ fn carriers() -> [CallOptions; 2] {
 #[tokio::test]
 async fn a_repeat_waits_for_the_first_and_gets_its_reply() {
     for options in carriers() {
-        let (router, runs, permits) = counted(KeyMemory::new());
+        let (router, runs, permits) = counted(IdempotencyCache::new());
         let server = serve(router, TransportConfig::default());
         let (client, other) = (connect(&server).await, connect(&server).await);
         let first = client.call_with("once", "x", key(options, 1));
@@ -96,7 +96,7 @@ async fn a_repeat_waits_for_the_first_and_gets_its_reply() {
 #[tokio::test]
 async fn failures_are_remembered_unless_nothing_was_done() {
     for options in carriers() {
-        let (router, runs, permits) = counted(KeyMemory::new());
+        let (router, runs, permits) = counted(IdempotencyCache::new());
         permits.add_permits(100);
         let server = serve(router, TransportConfig::default());
         let client = connect(&server).await;
@@ -124,7 +124,7 @@ async fn failures_are_remembered_unless_nothing_was_done() {
 #[tokio::test]
 async fn it_runs_on_when_its_caller_goes_and_answers_the_repeat() {
     for options in carriers() {
-        let (router, runs, permits) = counted(KeyMemory::new());
+        let (router, runs, permits) = counted(IdempotencyCache::new());
         let config = TransportConfig::default().with_admission(Admission::fixed(1));
         let server = serve(router, config);
         let running = || {
@@ -171,7 +171,7 @@ async fn it_has_time_for_those_who_come_later() {
             }
         });
         let server = serve(
-            nested.with_idempotency("once", KeyMemory::new().with_time(2 * PATIENCE)),
+            nested.with_idempotency("once", IdempotencyCache::new().with_ttl(2 * PATIENCE)),
             TransportConfig::default(),
         );
         let client = connect(&server).await;
@@ -197,7 +197,7 @@ async fn it_has_time_for_those_who_come_later() {
 #[tokio::test]
 async fn a_call_with_a_key_counts_once() {
     for options in carriers() {
-        let (router, runs, permits) = counted(KeyMemory::new());
+        let (router, runs, permits) = counted(IdempotencyCache::new());
         let four = std::num::NonZeroUsize::new(4).unwrap();
         let server = serve(router, TransportConfig::default().with_calls_max(four));
         let client = connect(&server).await;
@@ -228,7 +228,7 @@ async fn a_call_with_a_key_counts_once() {
 
 #[tokio::test]
 async fn a_shutdown_cuts_it_at_the_deadline() {
-    let (router, runs, _permits) = counted(KeyMemory::new());
+    let (router, runs, _permits) = counted(IdempotencyCache::new());
     let server = serve(router, TransportConfig::default());
     let client = connect(&server).await;
     let call = async {

@@ -188,7 +188,7 @@ async fn a_lane_takes_as_many_calls_as_the_server_said_and_all_lanes_are_used() 
 async fn a_queue_that_is_full_or_too_slow_is_overload() {
     let (router, gate) = gated(Router::new());
     let server = serve(router, few(1, 1));
-    let client = connect_with(&server, TransportConfig::default().with_queue_len(1)).await;
+    let client = connect_with(&server, TransportConfig::default().with_queue_len_max(1)).await;
     let first = call(&client, "wait", unlimited());
     until("the lane is full", || server.in_flight() == 1).await;
     let overloaded = (Code::Overloaded, Processed::No);
@@ -369,7 +369,7 @@ async fn a_server_that_dies_leaves_it_open_what_it_did() {
 #[tokio::test]
 async fn replies_say_how_busy_the_server_is() {
     let (router, gate) = gated(echo(Router::new()));
-    let config = no_lame_duck().with_calls_max(NonZeroUsize::new(5).unwrap());
+    let config = no_drain_grace().with_calls_max(NonZeroUsize::new(5).unwrap());
     let server = serve(router, config);
     let client = connect(&server).await;
     assert_eq!(client.load(), None);

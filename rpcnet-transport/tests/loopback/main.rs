@@ -1,12 +1,14 @@
 //! Real QUIC on the loopback interface: every kind of call, every kind of trouble.
 
 mod admission;
+mod authorization;
 mod backpressure;
+mod buffered_bytes;
 mod calls;
+mod certificates;
 mod deadlines;
-mod denied;
-mod early;
-mod expired;
+mod early_data;
+mod expired_calls;
 mod greedy;
 mod hostile;
 mod hostile_lane_server;
@@ -15,17 +17,15 @@ mod keys;
 mod lanes;
 mod lanes_stress;
 mod limits;
-mod port;
-mod relay;
-mod reload;
-mod rooms;
+mod packet_relay;
 mod runtimes;
 mod sessions;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod shards;
 mod shutdown;
-mod truncated;
-mod trust;
+mod side_channel;
+mod tls_reload;
+mod truncated_streams;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -83,13 +83,13 @@ async fn connect_with(server: &RpcServer, config: TransportConfig) -> RpcClient 
 }
 
 /// Of a server that refuses calls as soon as it drains, as most tests of that want it.
-fn no_lame_duck() -> TransportConfig {
-    TransportConfig::default().with_lame_duck(Duration::ZERO)
+fn no_drain_grace() -> TransportConfig {
+    TransportConfig::default().with_drain_grace(Duration::ZERO)
 }
 
 /// A pair of a server and a client of it, with default settings but for the time of a drain.
 async fn pair(router: Router) -> (RpcServer, RpcClient) {
-    let server = serve(router, no_lame_duck());
+    let server = serve(router, no_drain_grace());
     let client = connect(&server).await;
     (server, client)
 }
@@ -99,7 +99,7 @@ async fn pair_in_memory(router: Router) -> (RpcServer, RpcClient) {
     let network = MemoryNetwork::new();
     let bind = |name| {
         let any = (Ipv4Addr::UNSPECIFIED, 0).into();
-        let bound = network.bind(any, no_lame_duck(), identity(name));
+        let bound = network.bind(any, no_drain_grace(), identity(name));
         bound.expect("a free address")
     };
     let router = router.typed("alive", |n: u32| async move { n + 1 });

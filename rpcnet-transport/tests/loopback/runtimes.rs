@@ -4,7 +4,7 @@ use std::error::Error;
 
 use futures::future::{join_all, pending};
 use rpcnet_transport::{
-    CallOptions, CloseReason, Code, ConnectError, ConnectionNews, Processed, Raw, RpcError,
+    CallOptions, CloseReason, Code, ConnectError, ConnectionEvent, Processed, Raw, RpcError,
 };
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
 
@@ -162,7 +162,7 @@ fn every_wait_ends_with_the_runtime_of_its_endpoint() {
     ours.block_on(async {
         let client = node.connect(addr, SERVER).await.unwrap();
         let (told, mut news) = mpsc::unbounded_channel();
-        client.on_news(move |news| drop(told.send(news)));
+        client.on_event(move |news| drop(told.send(news)));
         let waits = waits(&client).await;
         let closed = tokio::spawn({
             let client = client.clone();
@@ -180,7 +180,7 @@ fn every_wait_ends_with_the_runtime_of_its_endpoint() {
         assert_eq!(client.close_reason(), Some(CloseReason::RuntimeEnded));
         assert_eq!(
             within(news.recv()).await,
-            Some(ConnectionNews::Closed(CloseReason::RuntimeEnded))
+            Some(ConnectionEvent::Closed(CloseReason::RuntimeEnded))
         );
 
         // What begins later does not even begin.

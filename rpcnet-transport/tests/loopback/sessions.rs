@@ -3,7 +3,7 @@
 use rpcnet_transport::ConnectError;
 
 use super::{
-    reload::{on_loopback, trusting_both},
+    tls_reload::{on_loopback, trusting_both},
     *,
 };
 
@@ -73,7 +73,7 @@ async fn a_caller_whose_authority_was_removed_does_not_come_back_by_resuming() {
         .await
         .unwrap_err();
     assert!(
-        matches!(error, ConnectError::RefusedByPeer { .. }),
+        matches!(error, ConnectError::CertificateRejected { .. }),
         "{error:?}"
     );
     assert_eq!(server.stats().sessions_resumed, 1);

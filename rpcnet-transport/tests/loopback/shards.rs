@@ -96,7 +96,7 @@ async fn callers_that_must_prove_their_address_get_through() {
 #[tokio::test]
 async fn a_shutdown_lets_the_calls_of_all_shards_end() {
     let gate = Arc::new(Semaphore::new(0));
-    let shards = bind(loopback(), no_lame_duck(), 2);
+    let shards = bind(loopback(), no_drain_grace(), 2);
     let waiting = Arc::clone(&gate);
     shards.serve(Router::new().raw("wait", move |_cx: CallContext, body| {
         let gate = Arc::clone(&waiting);
@@ -305,7 +305,7 @@ async fn shards_share_a_port_of_both_families() {
 
 #[tokio::test]
 async fn a_shutdown_of_shards_leaves_a_free_port() {
-    let mut shards = bind(loopback(), no_lame_duck(), 2);
+    let mut shards = bind(loopback(), no_drain_grace(), 2);
     let addr = shards.local_addr();
     let mut held = Vec::new();
     for _ in 0..10 {
@@ -313,7 +313,7 @@ async fn a_shutdown_of_shards_leaves_a_free_port() {
         let sides = shards.side_channels();
         within(shards.shutdown(PATIENCE)).await;
         held.push((shards, client, sides));
-        shards = bind(addr, no_lame_duck(), 2);
+        shards = bind(addr, no_drain_grace(), 2);
     }
     assert_answers(&within(call(&shards)).await).await;
 }

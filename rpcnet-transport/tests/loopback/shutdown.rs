@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::pending;
 use parking_lot::Mutex;
 use rpcnet_transport::{
-    CallOptions, CloseReason, Code, ConnectError, ConnectionNews, Dispatch, Processed,
+    CallOptions, CloseReason, Code, ConnectError, ConnectionEvent, Dispatch, Processed,
 };
 
 use super::*;
@@ -168,13 +168,13 @@ async fn a_shutdown_cannot_be_taken_back() {
 }
 
 /// Long enough that nothing of a test happens after it.
-fn lame_duck() -> TransportConfig {
-    TransportConfig::default().with_lame_duck(PATIENCE)
+fn drain_grace() -> TransportConfig {
+    TransportConfig::default().with_drain_grace(PATIENCE)
 }
 
 #[tokio::test]
 async fn a_server_that_begins_to_drain_says_so_before_it_refuses_anything() {
-    let server = serve(Router::new(), lame_duck());
+    let server = serve(Router::new(), drain_grace());
     let client = connect(&server).await;
     assert_answers(&client).await;
     // Asks at once and does not hear of it before.
@@ -196,7 +196,7 @@ async fn a_server_that_begins_to_drain_says_so_before_it_refuses_anything() {
 
 #[tokio::test]
 async fn a_drain_refuses_when_callers_have_had_time_to_hear_of_it() {
-    let short = TransportConfig::default().with_lame_duck(Duration::from_millis(30));
+    let short = TransportConfig::default().with_drain_grace(Duration::from_millis(30));
     let server = serve(Router::new(), short);
     let mut deaf = hostile::Caller::connect(&server).await;
     server.set_draining(true);
@@ -215,7 +215,7 @@ async fn a_drain_refuses_when_callers_have_had_time_to_hear_of_it() {
 
 #[tokio::test]
 async fn a_shutdown_takes_calls_for_a_part_of_its_time_only() {
-    let server = serve(Router::new(), lame_duck());
+    let server = serve(Router::new(), drain_grace());
     let client = connect(&server).await;
     let shutdown = tokio::spawn({
         let server = server.clone();
@@ -228,7 +228,7 @@ async fn a_shutdown_takes_calls_for_a_part_of_its_time_only() {
 
 #[tokio::test]
 async fn nobody_to_tell_costs_a_shutdown_no_time() {
-    let server = serve(Router::new(), lame_duck());
+    let server = serve(Router::new(), drain_grace());
     within(server.shutdown(4 * PATIENCE)).await;
 }
 
@@ -348,10 +348,10 @@ fn callers_of_a_node_that_was_killed_learn_it_when_it_is_back() {
 #[tokio::test]
 async fn a_caller_hears_at_once_that_the_server_drains_and_that_the_connection_is_gone() {
     let (server, client) = pair(Router::new()).await;
-    let heard: Arc<Mutex<Vec<ConnectionNews>>> = Arc::default();
+    let heard: Arc<Mutex<Vec<ConnectionEvent>>> = Arc::default();
     let listen = |client: &RpcClient| {
         let heard = Arc::clone(&heard);
-        client.on_news(move |news| heard.lock().push(news));
+        client.on_event(move |news| heard.lock().push(news));
     };
     listen(&client);
     assert_eq!(*heard.lock(), []);
@@ -363,19 +363,19 @@ async fn a_caller_hears_at_once_that_the_server_drains_and_that_the_connection_i
     until("it hears", || heard.lock().len() == 3).await;
     assert_eq!(
         *heard.lock(),
-        [true, true, false].map(ConnectionNews::Draining)
+        [true, true, false].map(ConnectionEvent::Draining)
     );
     heard.lock().clear();
     server.shutdown(Duration::from_secs(1)).await;
     until("it hears", || {
-        heard.lock().last() == Some(&ConnectionNews::Closed(CloseReason::ShutDown))
+        heard.lock().last() == Some(&ConnectionEvent::Closed(CloseReason::ShutDown))
     })
     .await;
     heard.lock().clear();
     listen(&client);
     assert_eq!(
         *heard.lock(),
-        [ConnectionNews::Closed(CloseReason::ShutDown)]
+        [ConnectionEvent::Closed(CloseReason::ShutDown)]
     );
 }
 
@@ -431,7 +431,7 @@ async fn calls_whose_handlers_block_their_threads_count_as_cut() {
         .raw("inline", block())
         .raw("spawned", block())
         .with_dispatch("spawned", Dispatch::Spawned);
-    let server = serve(router, no_lame_duck());
+    let server = serve(router, no_drain_grace());
     let mut calls = Vec::new();
     for (method, isolated) in [("inline", false), ("spawned", false), ("inline", true)] {
         let client = connect(&server).await;

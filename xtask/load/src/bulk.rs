@@ -18,7 +18,7 @@ use crate::{BODY_BYTES_MIN, BulkLoad, Caller, Direction, Failure};
 /// The reply of a server: the body of a call as it came, and of a bulk call as many bytes as it
 /// asks for, [`BULK_BYTES_MAX`] at most.
 pub fn answer(body: Bytes) -> Bytes {
-    match body.get(MARK_AT) {
+    match body.get(MARK_OFFSET) {
         Some(&MARK) => {
             let asked = u32::from_le_bytes(body[..4].try_into().expect("four bytes"));
             Bytes::from_static(&ZEROS[..(asked as usize).min(BULK_BYTES_MAX)])
@@ -33,7 +33,7 @@ pub(crate) async fn call<C: Caller>(
     caller: C,
     bytes: usize,
     direction: Direction,
-    state: impl Fn() -> State,
+    state: impl Fn() -> CallPhase,
     carried: Arc<AtomicU64>,
 ) -> Result<u64, Failure> {
     let (request_bytes, reply_bytes) = match direction {
@@ -49,18 +49,18 @@ pub(crate) async fn call<C: Caller>(
             return Err(format!("bulk call: {got} bytes instead of {reply_bytes}").into());
         }
         match state() {
-            State::NotCounted => {}
-            State::Counted => {
+            CallPhase::NotCounted => {}
+            CallPhase::Counted => {
                 carried.fetch_add((request_bytes + reply_bytes) as u64, Relaxed);
             }
-            State::Over => return Ok(0),
+            CallPhase::Over => return Ok(0),
         }
     }
 }
 
 /// Whether a call that ends now counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum CallPhase {
     NotCounted,
     Counted,
     /// It does not, and is the last one.
@@ -79,12 +79,12 @@ impl BulkLoad {
 fn request(bytes: usize, reply_bytes: u32) -> Bytes {
     let mut body = vec![0; bytes.max(BODY_BYTES_MIN)];
     body[..4].copy_from_slice(&reply_bytes.to_le_bytes());
-    body[MARK_AT] = MARK;
+    body[MARK_OFFSET] = MARK;
     body.into()
 }
 
 /// Where a bulk call differs from all others: the last byte of their counter, which is 0.
-const MARK_AT: usize = BODY_BYTES_MIN - 1;
+const MARK_OFFSET: usize = BODY_BYTES_MIN - 1;
 const MARK: u8 = 0xff;
 
 /// The longest reply to a bulk call.
@@ -136,10 +136,10 @@ mod tests {
         let runtime = runtime.unwrap();
         for direction in [Direction::Up, Direction::Down] {
             let states = [
-                State::NotCounted,
-                State::Counted,
-                State::Counted,
-                State::Over,
+                CallPhase::NotCounted,
+                CallPhase::Counted,
+                CallPhase::Counted,
+                CallPhase::Over,
             ];
             let next = AtomicU64::new(0);
             let carried = Arc::new(AtomicU64::new(0));

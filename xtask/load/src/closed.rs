@@ -15,18 +15,18 @@ use tokio::{
 };
 
 use crate::{
-    Body, BulkLoad, Caller, ClosedLoop, Direction, Failure, Latencies, Report, Usage, bulk,
-    control::Server, latencies::Batch, system::usage,
+    Body, BulkLoad, CallReport, Caller, ClosedLoop, Direction, Failure, Latencies, Usage, bulk,
+    control::ServerProcess, latencies::Batch, system::usage,
 };
 
 /// What the callers of a run share.
 #[derive(Debug, Default)]
-pub(crate) struct Shared {
+pub(crate) struct ClosedLoopState {
     phase: AtomicU8,
     /// Of calls that lie in the window as a whole.
     latencies: Latencies,
     /// Of calls that were under way when it began.
-    earlier: Latencies,
+    started_before_window: Latencies,
     /// Of bulk calls that ended in the window, both directions together.
     bulk_bytes: Arc<AtomicU64>,
 }
@@ -35,12 +35,12 @@ pub(crate) struct Shared {
 pub(crate) async fn run<C: Caller>(
     caller: C,
     load: ClosedLoop,
-    server: &mut Server,
-) -> Result<Report, Failure> {
-    let shared = Arc::new(Shared::default());
+    server: &mut ServerProcess,
+) -> Result<CallReport, Failure> {
+    let shared = Arc::new(ClosedLoopState::default());
     let mut callers = JoinSet::new();
-    start(&mut callers, &caller, 0..load.in_flight, load, &shared)?;
-    conduct(callers, load, &shared, server).await
+    spawn_callers(&mut callers, &caller, 0..load.in_flight, load, &shared)?;
+    measure_window(callers, load, &shared, server).await
 }
 
 /// Runs the load over one connection, and bulk calls beside it on the same connection.
@@ -48,59 +48,59 @@ pub(crate) async fn run_beside<C: Caller>(
     caller: C,
     load: ClosedLoop,
     bulk: Option<BulkLoad>,
-    server: &mut Server,
-) -> Result<Report, Failure> {
-    let shared = Arc::new(Shared::default());
+    server: &mut ServerProcess,
+) -> Result<CallReport, Failure> {
+    let shared = Arc::new(ClosedLoopState::default());
     let mut callers = JoinSet::new();
     for bytes in bulk.into_iter().flat_map(BulkLoad::sizes) {
         for direction in [Direction::Up, Direction::Down] {
             let (caller, state) = (caller.clone(), Arc::clone(&shared));
             let state = move || match state.phase.load(Relaxed) {
-                MEASURING => bulk::State::Counted,
-                OVER => bulk::State::Over,
-                _ => bulk::State::NotCounted,
+                MEASURING => bulk::CallPhase::Counted,
+                OVER => bulk::CallPhase::Over,
+                _ => bulk::CallPhase::NotCounted,
             };
             let carried = Arc::clone(&shared.bulk_bytes);
             callers.spawn(bulk::call(caller, bytes, direction, state, carried));
         }
     }
-    start(&mut callers, &caller, 0..load.in_flight, load, &shared)?;
-    conduct(callers, load, &shared, server).await
+    spawn_callers(&mut callers, &caller, 0..load.in_flight, load, &shared)?;
+    measure_window(callers, load, &shared, server).await
 }
 
 /// Starts the callers of these numbers.
-pub(crate) fn start<C: Caller>(
+pub(crate) fn spawn_callers<C: Caller>(
     callers: &mut JoinSet<Result<u64, Failure>>,
     caller: &C,
     numbers: Range<usize>,
     load: ClosedLoop,
-    shared: &Arc<Shared>,
+    shared: &Arc<ClosedLoopState>,
 ) -> Result<(), Failure> {
     for number in numbers {
         let number = u32::try_from(number)?;
-        callers.spawn(call(caller.clone(), number, load, Arc::clone(shared)));
+        callers.spawn(run_caller(caller.clone(), number, load, Arc::clone(shared)));
     }
     Ok(())
 }
 
 /// Measures what callers, or groups of them, do that have been started.
-pub(crate) async fn conduct(
+pub(crate) async fn measure_window(
     mut callers: JoinSet<Result<u64, Failure>>,
     load: ClosedLoop,
-    shared: &Shared,
-    server: &mut Server,
-) -> Result<Report, Failure> {
-    wait(load.warm_up, &mut callers).await?;
+    shared: &ClosedLoopState,
+    server: &mut ServerProcess,
+) -> Result<CallReport, Failure> {
+    wait_unless_failed(load.warm_up, &mut callers).await?;
     let window = Window::begin(server)?;
     shared.phase.store(MEASURING, Relaxed);
-    wait(load.window, &mut callers).await?;
+    wait_unless_failed(load.window, &mut callers).await?;
     shared.phase.store(OVER, Relaxed);
     let mut report = window.end(server)?;
-    report.calls = timeout(LAST_CALLS_WITHIN, join(callers))
+    report.calls = timeout(LAST_CALLS_TIMEOUT, join(callers))
         .await
-        .map_err(|_| format!("calls that take longer than {LAST_CALLS_WITHIN:?}"))??;
+        .map_err(|_| format!("calls that take longer than {LAST_CALLS_TIMEOUT:?}"))??;
     report.latency = match shared.latencies.count() {
-        0 => shared.earlier.quantiles(),
+        0 => shared.started_before_window.quantiles(),
         _ => shared.latencies.quantiles(),
     };
     report.bulk_bytes = shared.bulk_bytes.load(Relaxed);
@@ -120,11 +120,11 @@ pub(crate) async fn join(mut callers: JoinSet<Result<u64, Failure>>) -> Result<u
 }
 
 /// Calls until it is over; the number of calls that ended in the window.
-async fn call<C: Caller>(
+async fn run_caller<C: Caller>(
     caller: C,
     number: u32,
     load: ClosedLoop,
-    shared: Arc<Shared>,
+    shared: Arc<ClosedLoopState>,
 ) -> Result<u64, Failure> {
     let mut body = Body::new(number, load.body_bytes);
     let mut batch = Batch::new();
@@ -148,7 +148,7 @@ async fn call<C: Caller>(
                 if begun_in == MEASURING {
                     batch.record(latency, &shared.latencies);
                 } else {
-                    shared.earlier.record(latency);
+                    shared.started_before_window.record(latency);
                 }
             }
             OVER => break,
@@ -160,7 +160,7 @@ async fn call<C: Caller>(
 }
 
 /// Waits, unless a caller fails.
-pub(crate) async fn wait(
+pub(crate) async fn wait_unless_failed(
     time: Duration,
     callers: &mut JoinSet<Result<u64, Failure>>,
 ) -> Result<(), Failure> {
@@ -194,7 +194,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    pub(crate) fn begin(server: &mut Server) -> Result<Self, Failure> {
+    pub(crate) fn begin(server: &mut ServerProcess) -> Result<Self, Failure> {
         Ok(Self {
             server: server.usage()?,
             client: usage(),
@@ -203,17 +203,17 @@ impl Window {
     }
 
     /// A report in which calls and latencies are missing.
-    pub(crate) fn end(self, server: &mut Server) -> Result<Report, Failure> {
+    pub(crate) fn end(self, server: &mut ServerProcess) -> Result<CallReport, Failure> {
         let seconds = self.begin.elapsed().as_secs_f64();
         let client = usage();
         let server = server.usage()?;
-        Ok(Report {
+        Ok(CallReport {
             seconds,
             client_cpu_us: client.cpu_us - self.client.cpu_us,
             server_cpu_us: server.cpu_us - self.server.cpu_us,
             client_rss_bytes: client.rss_bytes,
             server_rss_bytes: server.rss_bytes,
-            ..Report::default()
+            ..CallReport::default()
         })
     }
 }
@@ -222,4 +222,4 @@ const MEASURING: u8 = 1;
 const OVER: u8 = 2;
 
 /// For the calls that are under way when it is over.
-const LAST_CALLS_WITHIN: Duration = Duration::from_secs(10);
+const LAST_CALLS_TIMEOUT: Duration = Duration::from_secs(10);

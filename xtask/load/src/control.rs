@@ -14,7 +14,7 @@ use crate::{Failure, Setup, Usage, system::usage};
 /// What a server says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Answer {
+pub(crate) enum ServerMessage {
     /// It serves.
     Serving {
         /// Where.
@@ -33,14 +33,14 @@ pub(crate) enum Answer {
 ///
 /// It ends with its standard input: when this is dropped, or when this process ends in whatever way.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct ServerProcess {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     address: SocketAddr,
 }
 
-impl Server {
+impl ServerProcess {
     /// Starts it, and waits until it serves.
     pub(crate) fn start(command: &[String], setup: &Setup) -> Result<Self, Failure> {
         let (program, arguments) = command.split_first().ok_or("the server has no command")?;
@@ -54,8 +54,10 @@ impl Server {
         let mut stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         write_line(&mut stdin, setup)?;
         let address = match read_line(&mut stdout)? {
-            Some(Answer::Serving { address }) => address,
-            Some(Answer::Failed { message }) => return Err(format!("server: {message}").into()),
+            Some(ServerMessage::Serving { address }) => address,
+            Some(ServerMessage::Failed { message }) => {
+                return Err(format!("server: {message}").into());
+            }
             other => return Err(format!("the server begins with {other:?}").into()),
         };
         Ok(Self {
@@ -75,13 +77,13 @@ impl Server {
         let stdin = self.stdin.as_mut().ok_or("the server was told to end")?;
         stdin.write_all(b"\n")?;
         match read_line(&mut self.stdout)? {
-            Some(Answer::Usage(usage)) => Ok(usage),
+            Some(ServerMessage::Usage(usage)) => Ok(usage),
             other => Err(format!("the server tells {other:?} instead of its usage").into()),
         }
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         self.stdin = None;
         let _ = self.child.wait();
@@ -93,7 +95,7 @@ impl Drop for Server {
 pub(crate) fn answer_usage() {
     thread::spawn(|| {
         for line in io::stdin().lock().lines() {
-            if line.is_err() || say(&Answer::Usage(usage())).is_err() {
+            if line.is_err() || write_message(&ServerMessage::Usage(usage())).is_err() {
                 break;
             }
         }
@@ -110,7 +112,7 @@ pub(crate) fn end_with_input() {
 }
 
 /// The first line of standard input.
-pub(crate) fn hear<T: DeserializeOwned>() -> Result<T, Failure> {
+pub(crate) fn read_message<T: DeserializeOwned>() -> Result<T, Failure> {
     // Not through a reader of our own, which would keep what it has read ahead.
     let mut line = String::new();
     io::stdin().read_line(&mut line)?;
@@ -118,12 +120,12 @@ pub(crate) fn hear<T: DeserializeOwned>() -> Result<T, Failure> {
 }
 
 /// A further line of standard input, whatever it says.
-pub(crate) fn hear_any() -> io::Result<()> {
+pub(crate) fn wait_for_line() -> io::Result<()> {
     io::stdin().read_line(&mut String::new()).map(|_| ())
 }
 
 /// Writes a line to standard output.
-pub(crate) fn say<T: Serialize>(message: &T) -> io::Result<()> {
+pub(crate) fn write_message<T: Serialize>(message: &T) -> io::Result<()> {
     write_line(&mut io::stdout().lock(), message)
 }
 
@@ -155,9 +157,9 @@ mod tests {
     #[test]
     fn prints_of_a_library_are_no_messages() {
         let mut text = &b"listening\n{\"failed\":{\"message\":\"no\"}}\n"[..];
-        let read: Option<Answer> = read_line(&mut text).unwrap();
-        assert!(matches!(read, Some(Answer::Failed { message }) if message == "no"));
-        assert!(read_line::<Answer>(&mut text).unwrap().is_none());
+        let read: Option<ServerMessage> = read_line(&mut text).unwrap();
+        assert!(matches!(read, Some(ServerMessage::Failed { message }) if message == "no"));
+        assert!(read_line::<ServerMessage>(&mut text).unwrap().is_none());
     }
 
     #[test]
@@ -172,7 +174,7 @@ mod tests {
             body_bytes: 32,
             early_data: false,
         };
-        assert!(Server::start(&["true".to_owned()], &setup).is_err());
-        assert!(Server::start(&[], &setup).is_err());
+        assert!(ServerProcess::start(&["true".to_owned()], &setup).is_err());
+        assert!(ServerProcess::start(&[], &setup).is_err());
     }
 }

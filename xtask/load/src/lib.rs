@@ -13,9 +13,9 @@ mod bulk;
 mod closed;
 mod control;
 mod latencies;
-mod node;
 mod open;
-mod order;
+mod processes;
+mod protocol;
 mod relay;
 mod spread;
 mod subject;
@@ -25,11 +25,11 @@ pub use crate::{
     body::{BODY_BYTES_MIN, Body, Mismatch},
     bulk::{BULK_BYTES_MAX, answer},
     latencies::{Latencies, Quantiles},
-    node::{run_client, run_server},
-    order::{
-        Assignment, BulkLoad, ClosedLoop, ConnectionReport, Direction, Event, Handshake, Job, Link,
-        OpenLoop, ReconnectLoad, Relay, Report, Runtime, Setup, Spread, StreamLoad, StreamReport,
-        Usage,
+    processes::{run_client, run_server},
+    protocol::{
+        Assignment, BulkLoad, CallReport, ClientMessage, ClosedLoop, ConnectionReport, Direction,
+        Handshake, Job, Link, OpenLoop, ReconnectLoad, Relay, Runtime, Setup, Spread, StreamLoad,
+        StreamReport, Usage,
     },
     subject::{CLIENT, Caller, Failure, SERVER, Subject},
     system::{cores, monotonic_us, parallelism, pin, thread_cpu_ns, usage},

@@ -11,13 +11,15 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{task::yield_now, time::sleep};
 
-use crate::{Body, Caller, Failure, Latencies, OpenLoop, Report, closed::Window, control::Server};
+use crate::{
+    Body, CallReport, Caller, Failure, Latencies, OpenLoop, closed::Window, control::ServerProcess,
+};
 
 /// What the calls of a run share.
 #[derive(Debug, Default)]
-struct Shared {
+struct OpenLoopState {
     latencies: Latencies,
-    under_way: AtomicU64,
+    in_flight: AtomicU64,
     /// Bodies of calls that have ended, for those to come.
     bodies: Mutex<Vec<Body>>,
     failed: AtomicBool,
@@ -33,20 +35,20 @@ struct Shared {
 pub(crate) async fn run<C: Caller>(
     caller: C,
     load: OpenLoop,
-    server: &mut Server,
-) -> Result<Report, Failure> {
-    let shared = Arc::new(Shared::default());
+    server: &mut ServerProcess,
+) -> Result<CallReport, Failure> {
+    let shared = Arc::new(OpenLoopState::default());
     let mut schedule = Schedule::new(&caller, load, &shared);
-    schedule.play(load.warm_up, false).await?;
+    schedule.issue_calls(load.warm_up, false).await?;
     let window = Window::begin(server)?;
     // The clock of arrivals has gone on while the server's was read.
     schedule.restart();
-    let begun = schedule.play(load.window, true).await?;
+    let begun = schedule.issue_calls(load.window, true).await?;
     let mut report = window.end(server)?;
-    let deadline = Instant::now() + LAST_CALLS_WITHIN;
-    while shared.under_way.load(Relaxed) > 0 && !shared.failed.load(Relaxed) {
+    let deadline = Instant::now() + LAST_CALLS_TIMEOUT;
+    while shared.in_flight.load(Relaxed) > 0 && !shared.failed.load(Relaxed) {
         if Instant::now() > deadline {
-            return Err(format!("calls that take longer than {LAST_CALLS_WITHIN:?}").into());
+            return Err(format!("calls that take longer than {LAST_CALLS_TIMEOUT:?}").into());
         }
         sleep(Duration::from_millis(1)).await;
     }
@@ -62,14 +64,14 @@ pub(crate) async fn run<C: Caller>(
 struct Schedule<'a, C> {
     caller: &'a C,
     load: OpenLoop,
-    shared: &'a Arc<Shared>,
+    shared: &'a Arc<OpenLoopState>,
     begin: Instant,
     begun: u64,
     bodies: u32,
 }
 
 impl<'a, C: Caller> Schedule<'a, C> {
-    fn new(caller: &'a C, load: OpenLoop, shared: &'a Arc<Shared>) -> Self {
+    fn new(caller: &'a C, load: OpenLoop, shared: &'a Arc<OpenLoopState>) -> Self {
         Self {
             caller,
             load,
@@ -86,16 +88,16 @@ impl<'a, C: Caller> Schedule<'a, C> {
     }
 
     /// Begins calls for so long; how many.
-    async fn play(&mut self, time: Duration, measured: bool) -> Result<u64, Failure> {
+    async fn issue_calls(&mut self, time: Duration, measured: bool) -> Result<u64, Failure> {
         loop {
             if self.shared.failed.load(Relaxed) {
                 let failure = self.shared.failure.lock().take();
                 return Err(failure.unwrap_or_else(|| "a call failed".into()));
             }
             let now = self.begin.elapsed();
-            let due = due(now.min(time), self.load.calls_per_s);
-            while self.begun < due && self.shared.under_way.load(Relaxed) < UNDER_WAY_MAX {
-                self.begin_one(measured)?;
+            let due = calls_due(now.min(time), self.load.calls_per_s);
+            while self.begun < due && self.shared.in_flight.load(Relaxed) < IN_FLIGHT_MAX {
+                self.issue_call(measured)?;
             }
             if now >= time && self.begun >= due {
                 return Ok(self.begun);
@@ -104,7 +106,7 @@ impl<'a, C: Caller> Schedule<'a, C> {
             if now > time + BEHIND_MAX {
                 return Ok(self.begun);
             }
-            let next = intended(self.begun, self.load.calls_per_s);
+            let next = intended_start(self.begun, self.load.calls_per_s);
             match next.checked_sub(self.begin.elapsed()) {
                 // A timer is late by up to 2 ms.
                 Some(wait) if wait > Duration::from_millis(5) => {
@@ -115,8 +117,8 @@ impl<'a, C: Caller> Schedule<'a, C> {
         }
     }
 
-    fn begin_one(&mut self, measured: bool) -> Result<(), Failure> {
-        let intended = self.begin + intended(self.begun, self.load.calls_per_s);
+    fn issue_call(&mut self, measured: bool) -> Result<(), Failure> {
+        let intended = self.begin + intended_start(self.begun, self.load.calls_per_s);
         self.begun += 1;
         let mut body = match self.shared.bodies.lock().pop() {
             Some(body) => body,
@@ -126,7 +128,7 @@ impl<'a, C: Caller> Schedule<'a, C> {
             }
         };
         let (caller, shared) = (self.caller.clone(), Arc::clone(self.shared));
-        shared.under_way.fetch_add(1, Relaxed);
+        shared.in_flight.fetch_add(1, Relaxed);
         tokio::spawn(async move {
             let reply = caller.call(body.advance()).await;
             let latency = intended.elapsed();
@@ -142,30 +144,30 @@ impl<'a, C: Caller> Schedule<'a, C> {
                 }
             }
             shared.bodies.lock().push(body);
-            shared.under_way.fetch_sub(1, Relaxed);
+            shared.in_flight.fetch_sub(1, Relaxed);
         });
         Ok(())
     }
 }
 
 /// How many calls have to have begun.
-fn due(elapsed: Duration, calls_per_s: f64) -> u64 {
+fn calls_due(elapsed: Duration, calls_per_s: f64) -> u64 {
     (elapsed.as_secs_f64() * calls_per_s) as u64
 }
 
 /// When the call of this number begins, counted from 0.
-fn intended(number: u64, calls_per_s: f64) -> Duration {
+fn intended_start(number: u64, calls_per_s: f64) -> Duration {
     Duration::from_secs_f64((number + 1) as f64 / calls_per_s)
 }
 
 /// Calls at a time: fewer than servers take. More arrivals wait, and their waiting counts.
-const UNDER_WAY_MAX: u64 = 8_192;
+const IN_FLIGHT_MAX: u64 = 8_192;
 
 /// What may be missing at the end of a window.
 const BEHIND_MAX: Duration = Duration::from_secs(5);
 
 /// For the calls that are under way when it is over.
-const LAST_CALLS_WITHIN: Duration = Duration::from_secs(10);
+const LAST_CALLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -174,12 +176,12 @@ mod tests {
     #[test]
     fn arrivals_are_evenly_spaced() {
         let second = Duration::from_secs(1);
-        assert_eq!(due(second, 1000.0), 1000);
-        assert_eq!(due(second / 2, 1000.0), 500);
+        assert_eq!(calls_due(second, 1000.0), 1000);
+        assert_eq!(calls_due(second / 2, 1000.0), 500);
         for number in 0..1000 {
-            let at = intended(number, 1000.0);
-            assert_eq!(due(at + Duration::from_nanos(1), 1000.0), number + 1);
-            assert_eq!(due(at - Duration::from_micros(1), 1000.0), number);
+            let at = intended_start(number, 1000.0);
+            assert_eq!(calls_due(at + Duration::from_nanos(1), 1000.0), number + 1);
+            assert_eq!(calls_due(at - Duration::from_micros(1), 1000.0), number);
         }
     }
 }

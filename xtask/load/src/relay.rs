@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use self::link::Pipe;
+use self::link::RelayPath;
 use crate::Relay;
 
 /// Starts a relay for one client, in threads of this process; where it listens, for datagrams and for TCP.
@@ -25,9 +25,9 @@ pub(crate) fn start(server: SocketAddr, relay: Relay) -> io::Result<SocketAddr> 
     let (near, far) = (Arc::new(near), Arc::new(far));
     let back = (Arc::clone(&near), Arc::clone(&far));
     thread::spawn(move || {
-        let mut dice = Dice::new(1, relay.loss_per_mille);
+        let mut dice = LossRng::new(1, relay.loss_per_mille);
         let to = Arc::clone(&far);
-        let mut pipe = Pipe::new(relay.link, move |datagram: &[u8]| {
+        let mut pipe = RelayPath::new(relay.link, move |datagram: &[u8]| {
             let _ = to.send(datagram);
         });
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
@@ -36,21 +36,21 @@ pub(crate) fn start(server: SocketAddr, relay: Relay) -> io::Result<SocketAddr> 
             if near.peer_addr().is_err() && near.connect(from).is_err() {
                 break;
             }
-            if !dice.lose() {
+            if !dice.drops_next() {
                 pipe.push(&buffer[..bytes]);
             }
         }
     });
     thread::spawn(move || {
         let (near, far) = back;
-        let mut dice = Dice::new(2, relay.loss_per_mille);
-        let mut pipe = Pipe::new(relay.link, move |datagram: &[u8]| {
+        let mut dice = LossRng::new(2, relay.loss_per_mille);
+        let mut pipe = RelayPath::new(relay.link, move |datagram: &[u8]| {
             let _ = near.send(datagram);
         });
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         loop {
             match far.recv(&mut buffer) {
-                Ok(bytes) if !dice.lose() => pipe.push(&buffer[..bytes]),
+                Ok(bytes) if !dice.drops_next() => pipe.push(&buffer[..bytes]),
                 Ok(_) => {}
                 // The server's port is not open any more.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -79,12 +79,12 @@ fn bind() -> io::Result<(UdpSocket, TcpListener)> {
 
 /// xorshift64*: which datagrams are lost is the same each time.
 #[derive(Debug)]
-struct Dice {
+struct LossRng {
     state: u64,
     loss_per_mille: u32,
 }
 
-impl Dice {
+impl LossRng {
     fn new(seed: u64, loss_per_mille: u32) -> Self {
         Self {
             state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
@@ -92,7 +92,7 @@ impl Dice {
         }
     }
 
-    fn lose(&mut self) -> bool {
+    fn drops_next(&mut self) -> bool {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
         self.state ^= self.state >> 27;
@@ -113,11 +113,11 @@ mod tests {
 
     #[test]
     fn as_many_are_lost_as_was_asked_for() {
-        let mut dice = Dice::new(1, 10);
-        let lost = (0..100_000).filter(|_| dice.lose()).count();
+        let mut dice = LossRng::new(1, 10);
+        let lost = (0..100_000).filter(|_| dice.drops_next()).count();
         assert!((800..1200).contains(&lost), "{lost}");
-        let mut never = Dice::new(1, 0);
-        assert!((0..1000).all(|_| !never.lose()));
+        let mut never = LossRng::new(1, 0);
+        assert!((0..1000).all(|_| !never.drops_next()));
     }
 
     #[test]

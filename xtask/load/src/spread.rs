@@ -12,14 +12,14 @@ use std::{
 use tokio::task::JoinSet;
 
 use crate::{
-    ClosedLoop, Failure, Report, Setup, Spread, Subject,
-    closed::{self, Shared},
-    control::Server,
-    node::begin,
+    CallReport, ClosedLoop, Failure, Setup, Spread, Subject,
+    closed::{self, ClosedLoopState},
+    control::ServerProcess,
+    processes::start_runtime,
 };
 
 /// One thread.
-struct Part {
+struct ThreadLoad {
     setup: Setup,
     address: SocketAddr,
     load: ClosedLoop,
@@ -27,7 +27,7 @@ struct Part {
     first: usize,
     /// Callers of each of its connections.
     callers: Vec<usize>,
-    shared: Arc<Shared>,
+    shared: Arc<ClosedLoopState>,
     /// Threads that have all their connections.
     ready: Arc<AtomicUsize>,
 }
@@ -37,14 +37,14 @@ pub(crate) async fn run<S: Subject>(
     setup: &Setup,
     address: SocketAddr,
     spread: Spread,
-    server: &mut Server,
-) -> Result<Report, Failure> {
-    let (shared, ready) = (Arc::new(Shared::default()), Arc::default());
+    server: &mut ServerProcess,
+) -> Result<CallReport, Failure> {
+    let (shared, ready) = (Arc::new(ClosedLoopState::default()), Arc::default());
     let mut threads = JoinSet::new();
     let mut first = 0;
     for callers in spread.callers() {
         let count: usize = callers.iter().sum();
-        let part = Part {
+        let part = ThreadLoad {
             setup: setup.clone(),
             address,
             load: spread.load,
@@ -57,15 +57,15 @@ pub(crate) async fn run<S: Subject>(
         threads.spawn_blocking(|| part.run::<S>());
     }
     while ready.load(Relaxed) < threads.len() {
-        closed::wait(READY_EVERY, &mut threads).await?;
+        closed::wait_unless_failed(POLL_INTERVAL, &mut threads).await?;
     }
-    closed::conduct(threads, spread.load, &shared, server).await
+    closed::measure_window(threads, spread.load, &shared, server).await
 }
 
-impl Part {
+impl ThreadLoad {
     /// Calls until it is over; the number of calls that ended in the window.
     fn run<S: Subject>(self) -> Result<u64, Failure> {
-        begin(&self.setup)?.block_on(async {
+        start_runtime(&self.setup)?.block_on(async {
             let mut connections = Vec::with_capacity(self.callers.len());
             for callers in &self.callers {
                 let client = S::client(&self.setup)?;
@@ -78,7 +78,7 @@ impl Part {
             for (_, caller, callers) in &connections {
                 let numbers = first..first + *callers;
                 first = numbers.end;
-                closed::start(&mut tasks, caller, numbers, self.load, &self.shared)?;
+                closed::spawn_callers(&mut tasks, caller, numbers, self.load, &self.shared)?;
             }
             closed::join(tasks).await
         })
@@ -86,4 +86,4 @@ impl Part {
 }
 
 /// How often it looks whether all threads are ready.
-const READY_EVERY: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);

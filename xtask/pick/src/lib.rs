@@ -6,15 +6,15 @@
 
 mod allocations;
 mod measure;
-mod order;
-pub mod ours;
+mod protocol;
+pub mod rpcnet_subject;
+mod scatter;
 mod serve;
-mod spread;
 
 pub use crate::{
     allocations::Counting,
     measure::Subject,
-    order::{Order, Reading, Work},
+    protocol::{PickOrder, Reading, Work},
+    scatter::{Padding, key, shuffle},
     serve::serve,
-    spread::{Padding, key, shuffle},
 };

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use xtask_pick::{Counting, ours, serve};
+use xtask_pick::{Counting, rpcnet_subject, serve};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
 fn main() -> ExitCode {
-    serve(ours::subject)
+    serve(rpcnet_subject::subject)
 }

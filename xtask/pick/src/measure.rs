@@ -14,7 +14,7 @@ use crate::{Counting, Reading, Work};
 
 /// One strategy and those that it chooses among.
 pub trait Subject: Send + Sync {
-    /// Does the work once for each number, which stands for a call. `alone`: no other thread does the same meanwhile.
+    /// Does the work once for each number, which stands for a call. `guard`: no other thread does the same meanwhile.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ pub(crate) fn measure(
                     let _ = xtask_load::pin(core);
                 }
                 // What is computed at the first use is no part of it.
-                let first = number as u64 * BETWEEN_THREADS;
+                let first = number as u64 * CALLS_PER_THREAD;
                 let warm = subject.batch(work, first..first + BATCH, alone);
                 together.wait();
                 warm?;
@@ -97,7 +97,7 @@ pub(crate) fn measure(
 const BATCH: u64 = 1024;
 
 /// Between the calls of two threads, which are different ones.
-const BETWEEN_THREADS: u64 = 1 << 40;
+const CALLS_PER_THREAD: u64 = 1 << 40;
 
 #[cfg(test)]
 mod tests {
@@ -127,7 +127,7 @@ mod tests {
             let batches = noted.0.into_inner().unwrap();
             assert!(batches.iter().all(|(_, alone)| *alone == (threads == 1)));
             for thread in 0..2 {
-                let first = thread as u64 * BETWEEN_THREADS;
+                let first = thread as u64 * CALLS_PER_THREAD;
                 let has = batches.iter().any(|(start, _)| *start == first);
                 assert_eq!(has, thread < threads);
             }

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{Order, Reading, Subject, measure::measure, order::Answer};
+use crate::{PickOrder, Reading, Subject, measure::measure, protocol::PickReply};
 
 /// Takes orders from standard input until it ends. `make` puts a strategy and so many workers together; they are kept for
 /// the orders to come.
@@ -26,11 +26,11 @@ fn answer_all(
     // Of one number of workers at a time.
     let mut made: Vec<(String, usize, Box<dyn Subject>)> = Vec::new();
     for line in orders.lines() {
-        let order: Order = serde_json::from_str(&line?)?;
+        let order: PickOrder = serde_json::from_str(&line?)?;
         made.retain(|it| it.1 == order.workers);
-        let answer = match of_order(&mut made, &order, &make) {
-            Ok(reading) => Answer::Measured(reading),
-            Err(message) => Answer::Failed { message },
+        let answer = match measure_order(&mut made, &order, &make) {
+            Ok(reading) => PickReply::Measured(reading),
+            Err(message) => PickReply::Failed { message },
         };
         serde_json::to_writer(&mut answers, &answer)?;
         answers.write_all(b"\n")?;
@@ -39,9 +39,9 @@ fn answer_all(
     Ok(())
 }
 
-fn of_order(
+fn measure_order(
     made: &mut Vec<(String, usize, Box<dyn Subject>)>,
-    order: &Order,
+    order: &PickOrder,
     make: impl Fn(&str, usize) -> Result<Box<dyn Subject>, String>,
 ) -> Result<Reading, String> {
     if !made.iter().any(|it| it.0 == order.strategy) {
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn subjects_are_made_once_and_errors_told() {
         let order = |strategy: &str, workers| {
-            let order = Order {
+            let order = PickOrder {
                 strategy: strategy.to_owned(),
                 workers,
                 threads: 1,
@@ -97,10 +97,10 @@ mod tests {
         let mut answers = Vec::new();
         answer_all(orders.concat().as_bytes(), &mut answers, make).unwrap();
         let answers = String::from_utf8(answers).unwrap();
-        let readings: Vec<_> = answers.lines().map(Reading::of_line).collect();
+        let readings: Vec<_> = answers.lines().map(Reading::from_line).collect();
         assert_eq!(made.get(), 3);
         assert!(readings[0].is_ok() && readings[1].is_ok() && readings[3].is_ok());
         assert_eq!(readings[2], Err("no none".to_owned()));
-        assert!(Reading::of_line("hello").is_err());
+        assert!(Reading::from_line("hello").is_err());
     }
 }

@@ -54,7 +54,7 @@ impl Drop for Progress {
 /// A bar for work whose pieces differ in size, with an estimate of what remains. Where standard
 /// error is no terminal, a line now and then instead.
 #[derive(Debug)]
-pub struct Gauge {
+pub struct WeightedProgress {
     terminal: bool,
     begin: Instant,
     told: Instant,
@@ -64,7 +64,7 @@ pub struct Gauge {
     pieces_done: usize,
 }
 
-impl Gauge {
+impl WeightedProgress {
     /// Of this many pieces, which weigh `total` together.
     pub fn new(pieces: usize, total: f64) -> Self {
         let now = Instant::now();
@@ -103,12 +103,12 @@ impl Gauge {
             "-".repeat(WIDTH - full),
             self.pieces_done,
             self.pieces,
-            span(left),
+            readable_seconds(left),
         )
     }
 }
 
-impl Drop for Gauge {
+impl Drop for WeightedProgress {
     fn drop(&mut self) {
         if self.terminal {
             let _ = write!(io::stderr(), "\r\x1b[K");
@@ -117,7 +117,7 @@ impl Drop for Gauge {
 }
 
 /// Seconds as one would say them.
-fn span(seconds: f64) -> String {
+fn readable_seconds(seconds: f64) -> String {
     match seconds.round() as u64 {
         short @ ..120 => format!("{short} s"),
         medium @ 120..7_200 => format!("{} min", medium / 60),
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_remains_follows_from_the_weight_done() {
-        let mut gauge = Gauge::new(4, 100.0);
+        let mut gauge = WeightedProgress::new(4, 100.0);
         gauge.advance(25.0, "the first");
         let text = gauge.text(Duration::from_secs(60), "the first");
         assert_eq!(
@@ -156,7 +156,7 @@ mod tests {
             (150.0, "2 min"),
             (9_000.0, "2 h 30 min"),
         ] {
-            assert_eq!(span(seconds), text);
+            assert_eq!(readable_seconds(seconds), text);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// Left-aligned first column, the others right-aligned; the first row is the heading.
-pub fn align(rows: &[Vec<String>]) -> String {
+pub fn format_table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
-        let text = align(&[row(["", "µs", "x"]), row(["ours", "1,000", ""])]);
+        let text = format_table(&[row(["", "µs", "x"]), row(["ours", "1,000", ""])]);
         assert_eq!(text, "         µs  x\nours  1,000\n");
     }
 }

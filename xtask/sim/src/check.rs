@@ -1,11 +1,11 @@
 //! What we set out to reach, and whether we did.
 
-use xtask_report::{align, number};
+use xtask_report::{format_table, number};
 
 /// A figure that may not exceed a bound.
 #[derive(Debug, Clone)]
 pub(crate) struct Check {
-    pub(crate) what: String,
+    pub(crate) description: String,
     /// `None`: it never came to it.
     pub(crate) figure: Option<f64>,
     pub(crate) at_most: f64,
@@ -20,7 +20,7 @@ impl Check {
         unit: &'static str,
     ) -> Self {
         Self {
-            what: what.into(),
+            description: what.into(),
             figure: figure.into(),
             at_most,
             unit,
@@ -32,8 +32,8 @@ impl Check {
     }
 
     /// Whether it is missed by more than the noise of few seeds explains.
-    pub(crate) fn is_missed_badly(&self) -> bool {
-        !self.is_within(NOISE)
+    pub(crate) fn is_missed_beyond_noise(&self) -> bool {
+        !self.is_within(NOISE_FACTOR)
     }
 
     fn is_within(&self, factor: f64) -> bool {
@@ -55,18 +55,22 @@ pub(crate) fn report(checks: &[Check]) -> String {
     for check in checks {
         let figure = check.figure.map_or_else(|| "never".to_owned(), number);
         lines.push(vec![
-            check.what.clone(),
+            check.description.clone(),
             format!("{} {}", number(check.at_most), check.unit),
             figure,
             if check.is_met() { "met" } else { "MISSED" }.to_owned(),
         ]);
     }
     let met = checks.iter().filter(|check| check.is_met()).count();
-    format!("{}{met} of {} targets met\n", align(&lines), checks.len())
+    format!(
+        "{}{met} of {} targets met\n",
+        format_table(&lines),
+        checks.len()
+    )
 }
 
 /// With few seeds a figure may exceed its bound by so much before it counts.
-const NOISE: f64 = 1.5;
+const NOISE_FACTOR: f64 = 1.5;
 
 #[cfg(test)]
 mod tests {
@@ -76,11 +80,11 @@ mod tests {
     fn a_bound_is_met_up_to_itself_and_nothing_is_no_noise() {
         let check = |figure, at_most| Check::new("it", figure, at_most, "s");
         assert!(check(Some(3.5), 3.5).is_met());
-        assert!(!check(Some(3.6), 3.5).is_met() && !check(Some(3.6), 3.5).is_missed_badly());
-        assert!(check(Some(6.0), 3.5).is_missed_badly());
+        assert!(!check(Some(3.6), 3.5).is_met() && !check(Some(3.6), 3.5).is_missed_beyond_noise());
+        assert!(check(Some(6.0), 3.5).is_missed_beyond_noise());
         assert!(check(Some(0.0), 0.0).is_met());
-        assert!(check(Some(1.0), 0.0).is_missed_badly());
-        assert!(check(None, 1e9).is_missed_badly());
+        assert!(check(Some(1.0), 0.0).is_missed_beyond_noise());
+        assert!(check(None, 1e9).is_missed_beyond_noise());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rpcnet_swim::sim::Detector;
 /// # Panics
 ///
 /// If there is none of a name.
-pub(crate) fn these(names: &[&str]) -> Vec<Detector> {
+pub(crate) fn detectors_named(names: &[&str]) -> Vec<Detector> {
     let named = |name: &&str| {
         Detector::named(name).unwrap_or_else(|| panic!("no detector is called {name}"))
     };

@@ -6,30 +6,30 @@
 //! medians; the rows become a table, JSON and a figure; and what we set out to reach is held
 //! against them. Equal options give equal results, whatever the machine does beside.
 //!
-//! [`Balance`](Name::Balance) is of another kind, clients and workers instead of members; see its module.
+//! [`Balance`](ScenarioName::Balance) is of another kind, clients and workers instead of members; see its module.
 //!
-//! To add one: a file in `scenarios/`, and a line in [`Name`] and in [`run`].
+//! To add one: a file in `scenarios/`, and a line in [`ScenarioName`] and in [`run`].
 
-mod affliction;
 mod balance;
 mod check;
+mod cluster_setup;
 mod detector;
-mod drive;
+mod fault_impact;
+mod fault_scenario;
 mod options;
-mod pool;
+mod render;
+mod runner;
 mod scenario;
 mod scenarios;
-mod show;
-mod stage;
-mod toll;
+mod work_pool;
 
 use std::{error::Error, process::ExitCode};
 
 use clap::ValueEnum;
-pub use options::{Name, Options};
+pub use options::{Options, ScenarioName};
 
-use affliction::Afflicted;
-use drive::drive;
+use fault_scenario::InjectFault;
+use runner::run_scenario;
 use scenarios::{
     Bootstrap, Churn, Crash, Flipflop, HalfBlocked, Lifeguard, Loss, OneWay, Partition, Restart,
     Scale, Slow, Stall, Steady,
@@ -37,9 +37,9 @@ use scenarios::{
 
 /// The scenarios, by what one would type.
 pub fn names() -> Vec<String> {
-    let values = Name::value_variants()
+    let values = ScenarioName::value_variants()
         .iter()
-        .filter_map(Name::to_possible_value);
+        .filter_map(ScenarioName::to_possible_value);
     values.map(|value| value.get_name().to_owned()).collect()
 }
 
@@ -50,20 +50,20 @@ pub fn names() -> Vec<String> {
 /// When the options leave nothing to run, or a file cannot be written.
 pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     match options.scenario {
-        Name::Balance => balance::run(options),
-        Name::Bootstrap => drive(&Bootstrap, options),
-        Name::Churn => drive(&Churn, options),
-        Name::Crash => drive(&Crash, options),
-        Name::Flipflop => drive(&Afflicted(Flipflop), options),
-        Name::HalfBlocked => drive(&Afflicted(HalfBlocked), options),
-        Name::Lifeguard => drive(&Lifeguard, options),
-        Name::Loss => drive(&Afflicted(Loss), options),
-        Name::OneWay => drive(&Afflicted(OneWay), options),
-        Name::Partition => drive(&Partition::default(), options),
-        Name::Restart => drive(&Restart, options),
-        Name::Scale => drive(&Scale, options),
-        Name::Slow => drive(&Afflicted(Slow), options),
-        Name::Stall => drive(&Afflicted(Stall), options),
-        Name::Steady => drive(&Steady, options),
+        ScenarioName::Balance => balance::run(options),
+        ScenarioName::Bootstrap => run_scenario(&Bootstrap, options),
+        ScenarioName::Churn => run_scenario(&Churn, options),
+        ScenarioName::Crash => run_scenario(&Crash, options),
+        ScenarioName::Flipflop => run_scenario(&InjectFault(Flipflop), options),
+        ScenarioName::HalfBlocked => run_scenario(&InjectFault(HalfBlocked), options),
+        ScenarioName::Lifeguard => run_scenario(&Lifeguard, options),
+        ScenarioName::Loss => run_scenario(&InjectFault(Loss), options),
+        ScenarioName::OneWay => run_scenario(&InjectFault(OneWay), options),
+        ScenarioName::Partition => run_scenario(&Partition::default(), options),
+        ScenarioName::Restart => run_scenario(&Restart, options),
+        ScenarioName::Scale => run_scenario(&Scale, options),
+        ScenarioName::Slow => run_scenario(&InjectFault(Slow), options),
+        ScenarioName::Stall => run_scenario(&InjectFault(Stall), options),
+        ScenarioName::Steady => run_scenario(&Steady, options),
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// What happens to the clusters.
-    pub scenario: Name,
+    pub scenario: ScenarioName,
     /// A part of it that takes seconds, with fewer seeds: for CI.
     #[arg(long)]
     pub quick: bool,
@@ -46,7 +46,7 @@ pub struct Options {
 
 /// The scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Name {
+pub enum ScenarioName {
     /// Clients choose among workers that are slow, fail, hang, or have too much to do.
     Balance,
     /// Many start at once, or one by one while messages are lost: when all know all.

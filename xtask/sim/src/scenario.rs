@@ -5,12 +5,14 @@ use std::fmt::Debug;
 use rpcnet_swim::{ClusterConfig, ClusterKey, sim::Detector};
 use serde::Serialize;
 
-use crate::{check::Check, detector::OURS, pool::Cost, show::table, stage::Unsafe};
+use crate::{
+    check::Check, cluster_setup::SafetyViolation, detector::OURS, render::table, work_pool::Cost,
+};
 
 /// An experiment: the cases, what happens in one, what is taken of it, and how it is shown.
 pub(crate) trait Scenario: Sync + Sized {
     /// What distinguishes a row from the others of the same detector.
-    type Case: Case;
+    type Case: ScenarioCase;
     /// What is taken of one run.
     type Sample: Send;
     /// What the runs of a cell say together.
@@ -33,7 +35,7 @@ pub(crate) trait Scenario: Sync + Sized {
     /// # Errors
     ///
     /// When a rule of safety was broken.
-    fn run(&self, trial: &Trial<'_, Self::Case>) -> Result<Self::Sample, Unsafe>;
+    fn run(&self, trial: &Trial<'_, Self::Case>) -> Result<Self::Sample, SafetyViolation>;
 
     fn figures(&self, case: &Self::Case, samples: &[Self::Sample]) -> Self::Figures;
 
@@ -70,7 +72,7 @@ impl Extent {
 }
 
 /// The parameters of a row. Their fields are those of the JSON.
-pub(crate) trait Case: Debug + Clone + Serialize + Send + Sync {
+pub(crate) trait ScenarioCase: Debug + Clone + Serialize + Send + Sync {
     fn nodes(&self) -> usize;
 
     /// Virtual time that a run of it takes, about.
@@ -109,7 +111,7 @@ pub(crate) struct Trial<'a, C> {
 
 impl<C> Trial<'_, C> {
     /// The same run of a case that is part of this one.
-    pub(crate) fn of<'a, D>(&'a self, case: &'a D) -> Trial<'a, D> {
+    pub(crate) fn with_case<'a, D>(&'a self, case: &'a D) -> Trial<'a, D> {
         Trial {
             case,
             detector: self.detector,
@@ -160,17 +162,17 @@ pub(crate) struct Row<C, F> {
 }
 
 /// Of a table, from the left: a heading, and what stands below it.
-pub(crate) struct Columns<S: Scenario>(pub(crate) Vec<(&'static str, Text<S>)>);
+pub(crate) struct Columns<S: Scenario>(pub(crate) Vec<(&'static str, CellText<S>)>);
 
 /// What a row has in a column.
-pub(crate) type Text<S> = fn(&Row<<S as Scenario>::Case, <S as Scenario>::Figures>) -> String;
+pub(crate) type CellText<S> = fn(&Row<<S as Scenario>::Case, <S as Scenario>::Figures>) -> String;
 
 impl<S: Scenario> Columns<S> {
     pub(crate) const fn new() -> Self {
         Self(Vec::new())
     }
 
-    pub(crate) fn with(mut self, heading: &'static str, text: Text<S>) -> Self {
+    pub(crate) fn with(mut self, heading: &'static str, text: CellText<S>) -> Self {
         self.0.push((heading, text));
         self
     }

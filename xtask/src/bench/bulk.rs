@@ -3,14 +3,14 @@
 
 use std::{error::Error, time::Duration};
 
-use xtask_load::{BulkLoad, Job, Link, Relay, Report};
-use xtask_report::{Bar, Panel, Progress, align, draw, median, number, ratio};
+use xtask_load::{BulkLoad, CallReport, Job, Link, Relay};
+use xtask_report::{Bar, Panel, Progress, draw_bars, format_table, median, number, ratio};
 
 use super::{
-    cells::{Cell, payload},
+    client_process::{BenchSetup, Measurement},
+    grid::{Cell, readable_bytes},
     network::Network,
     options::Options,
-    pair::{Measurement, Stage},
     rows::{Conditions, Row},
     rpc,
     subjects::{self, OURS, QUINN, Subject, TONIC},
@@ -18,13 +18,13 @@ use super::{
 
 /// Measures without bulk calls and beside them, round after round. A call that fails fails the run.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let subjects = subjects::chosen_among(options, &[OURS, TONIC, QUINN])?;
+    let subjects = subjects::select_among(options, &[OURS, TONIC, QUINN])?;
     let cells = cells(options);
     let relay = Relay {
         loss_per_mille: 0,
         link: Some(LINK),
     };
-    let stage = Stage::new(options, &subjects)?.with_network(Network::Relay(relay));
+    let stage = BenchSetup::new(options, &subjects)?.with_network(Network::Relay(relay));
     println!(
         "a link of {LINK_MBIT_PER_S} Mbit/s and {LINK_RTT_MS} ms with a queue of {} KB each way, \
          through a relay in the client's process\n\
@@ -32,17 +32,17 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         LINK.queue_bytes / 1_000,
         BULK.calls_each_way,
         BULK.calls_each_way,
-        payload(BULK.bytes_max / BULK.calls_each_way),
-        payload(BULK.bytes_max),
+        readable_bytes(BULK.bytes_max / BULK.calls_each_way),
+        readable_bytes(BULK.bytes_max),
     );
-    rpc::introduce(options, &stage);
+    rpc::print_conditions(options, &stage);
     let mut rows = Vec::new();
     let rounds = options.rounds();
     let steps = cells.len() * SITUATIONS.len() * subjects.len() * rounds as usize;
     let mut progress = Progress::new(steps);
     for cell in cells {
         for bulk in SITUATIONS {
-            let mut reports: Vec<Vec<Report>> = vec![Vec::new(); subjects.len()];
+            let mut reports: Vec<Vec<CallReport>> = vec![Vec::new(); subjects.len()];
             for round in 1..=rounds {
                 for (subject, reports) in subjects.iter().zip(&mut reports) {
                     let what = format!(
@@ -64,7 +64,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     drop(progress);
     print!("{}", report(&rows));
-    rpc::write(options, &rows, || figure(&rows))
+    rpc::write_files(options, &rows, || figure(&rows))
 }
 
 /// The numbers of small calls in flight that the options ask for.
@@ -104,8 +104,8 @@ fn measurement(
     }
 }
 
-fn row(subject: &'static str, cell: Cell, bulk: Option<BulkLoad>, reports: &[Report]) -> Row {
-    let rate = |report: &Report| report.bulk_bytes as f64 / report.seconds / f64::from(1 << 20);
+fn row(subject: &'static str, cell: Cell, bulk: Option<BulkLoad>, reports: &[CallReport]) -> Row {
+    let rate = |report: &CallReport| report.bulk_bytes as f64 / report.seconds / f64::from(1 << 20);
     let conditions = Conditions {
         link_mbit_per_s: Some(LINK_MBIT_PER_S),
         link_rtt_ms: Some(LINK_RTT_MS),
@@ -190,7 +190,7 @@ fn report(rows: &[Row]) -> String {
         }
         lines.push(line);
     }
-    format!("{}\n{verdicts}no call failed\n", align(&lines))
+    format!("{}\n{verdicts}no call failed\n", format_table(&lines))
 }
 
 fn figure(rows: &[Row]) -> String {
@@ -217,7 +217,7 @@ fn figure(rows: &[Row]) -> String {
         .filter(|row| row.subject == OURS)
         .map(panel)
         .collect();
-    draw(
+    draw_bars(
         "p99 in µs of an echo of 32 B on a link of 100 Mbit/s and 20 ms (shorter is better)",
         &panels,
     )

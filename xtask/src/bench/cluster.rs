@@ -15,16 +15,16 @@ pub(crate) mod service;
 use std::{error::Error, process::ExitCode};
 
 use clap::Args;
-use xtask_load::Report;
+use xtask_load::CallReport;
 use xtask_report::{Document, Progress};
 
 use self::figures::{Compared, Row, Scaled};
 use super::{
-    cells::Cell,
+    client_process::{BenchSetup, Measurement},
+    grid::Cell,
     options::{Measuring, Options as Calls},
-    pair::{Measurement, Stage},
     rpc,
-    subjects::{Kind, OURS, Subject},
+    subjects::{OURS, Subject, SubjectKind},
 };
 use crate::{project::Outcome, signal::interrupted};
 
@@ -72,16 +72,17 @@ pub(crate) fn run(options: &Options) -> Outcome {
 
 async fn measure(options: &Calls) -> Result<Vec<Row>, Box<dyn Error>> {
     let subjects = [subject(OURS), subject(client::CLUSTER)];
-    let stage = Stage::new(options, &subjects)?;
-    stage.issue(&service::names())?;
-    rpc::introduce(options, &stage);
+    let stage = BenchSetup::new(options, &subjects)?;
+    stage.issue_keys(&service::names())?;
+    rpc::print_conditions(options, &stage);
     let rounds = options.rounds() as usize;
     let steps = subjects.len() * IN_FLIGHT.len() + service::FLEETS.len();
     let mut progress = Progress::new(rounds * steps);
     let mut rows = Vec::new();
     for in_flight in IN_FLIGHT {
         let measurements = subjects.map(|subject| calls(options, subject, in_flight));
-        let [direct, through] = in_turns(&stage, &measurements, rounds, &mut progress).await?;
+        let [direct, through] =
+            measure_interleaved(&stage, &measurements, rounds, &mut progress).await?;
         let compared = Compared::new(in_flight, &direct, &through);
         rows.extend(compared.map(Row::Compared));
     }
@@ -89,7 +90,7 @@ async fn measure(options: &Calls) -> Result<Vec<Row>, Box<dyn Error>> {
         let in_flight = fleet.workers * service::IN_FLIGHT_PER_WORKER;
         calls(options, subject(fleet.subject), in_flight)
     });
-    let reports = in_turns(&stage, &measurements, rounds, &mut progress).await?;
+    let reports = measure_interleaved(&stage, &measurements, rounds, &mut progress).await?;
     let single = &reports[0];
     for (fleet, reports) in service::FLEETS.iter().zip(&reports) {
         let scaled = Scaled::new(fleet.workers, reports, single);
@@ -99,12 +100,12 @@ async fn measure(options: &Calls) -> Result<Vec<Row>, Box<dyn Error>> {
 }
 
 /// The reports of each, a round after the other.
-async fn in_turns<const N: usize>(
-    stage: &Stage,
+async fn measure_interleaved<const N: usize>(
+    stage: &BenchSetup,
     measurements: &[Measurement; N],
     rounds: usize,
     progress: &mut Progress,
-) -> Result<[Vec<Report>; N], Box<dyn Error>> {
+) -> Result<[Vec<CallReport>; N], Box<dyn Error>> {
     let mut reports = [const { Vec::new() }; N];
     for round in 1..=rounds {
         for (measurement, reports) in measurements.iter().zip(&mut reports) {
@@ -123,7 +124,7 @@ async fn in_turns<const N: usize>(
 fn subject(name: &'static str) -> Subject {
     Subject {
         name,
-        kind: Kind::Variant,
+        kind: SubjectKind::Variant,
     }
 }
 

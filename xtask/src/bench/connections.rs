@@ -3,13 +3,13 @@
 use std::error::Error;
 
 use serde::Serialize;
-use xtask_load::{ConnectionReport, Event, Job};
+use xtask_load::{ClientMessage, ConnectionReport, Job};
 
-use xtask_report::{Bar, Panel, Progress, align, draw, median, number};
+use xtask_report::{Bar, Panel, Progress, draw_bars, format_table, median, number};
 
 use super::{
+    client_process::{BenchSetup, Measurement},
     options::Options,
-    pair::{Measurement, Stage},
     rpc,
     subjects::{self, OURS, QUINN},
 };
@@ -28,8 +28,8 @@ struct Row {
 
 /// Measures.
 pub(crate) async fn run(options: &Options, count: usize) -> Result<(), Box<dyn Error>> {
-    let subjects = subjects::chosen_among(options, &[OURS, QUINN])?;
-    let stage = Stage::new(options, &subjects)?;
+    let subjects = subjects::select_among(options, &[OURS, QUINN])?;
+    let stage = BenchSetup::new(options, &subjects)?;
     println!(
         "{}; {count} idle connections, opened one after the other\n",
         stage.describe()
@@ -49,7 +49,7 @@ pub(crate) async fn run(options: &Options, count: usize) -> Result<(), Box<dyn E
                 hold: false,
             };
             match stage.start(&measurement).await?.result().await {
-                Ok(Event::Connections(report)) => reports[at].push(report),
+                Ok(ClientMessage::Connections(report)) => reports[at].push(report),
                 Ok(other) => return Err(format!("{what}: the client tells {other:?}").into()),
                 Err(error) => return Err(format!("{what}: {error}").into()),
             }
@@ -62,7 +62,7 @@ pub(crate) async fn run(options: &Options, count: usize) -> Result<(), Box<dyn E
         .filter_map(|(subject, reports)| Row::new(subject.name, reports))
         .collect();
     print!("{}", report(&rows));
-    rpc::write(options, &rows, || figure(&rows))
+    rpc::write_files(options, &rows, || figure(&rows))
 }
 
 impl Row {
@@ -93,7 +93,7 @@ fn report(rows: &[Row]) -> String {
             number(row.open_us),
         ]);
     }
-    align(&lines)
+    format_table(&lines)
 }
 
 fn figure(rows: &[Row]) -> String {
@@ -112,7 +112,7 @@ fn figure(rows: &[Row]) -> String {
         panel("server", |it| it.server_bytes_per_connection),
         panel("client", |it| it.client_bytes_per_connection),
     ];
-    draw(
+    draw_bars(
         "KiB of resident memory per idle connection (shorter is better)",
         &panels,
     )

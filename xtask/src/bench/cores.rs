@@ -22,12 +22,12 @@ use std::error::Error;
 
 use xtask_load::{ClosedLoop, Job, Spread, parallelism};
 
-use xtask_report::{Bar, Panel, align, draw, number, ratio};
+use xtask_report::{Bar, Panel, draw_bars, format_table, number, ratio};
 
 use super::{
-    cells::Cell,
+    client_process::{BenchSetup, Measurement},
+    grid::Cell,
     options::Options,
-    pair::{Measurement, Stage},
     rows::{Conditions, Row},
     rpc,
     subjects::{self, OURS, SHARDS, Subject},
@@ -35,15 +35,15 @@ use super::{
 
 /// Measures.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let subjects = subjects::chosen_among(options, &[OURS, SHARDS])?;
+    let subjects = subjects::select_among(options, &[OURS, SHARDS])?;
     let in_flight = match &options.in_flight[..] {
         [] => &[64, 512][..],
         asked => asked,
     };
-    let stage = Stage::new(options, &subjects)?.with_shared_cores();
+    let stage = BenchSetup::new(options, &subjects)?.with_shared_cores();
     let cores = parallelism().get();
     println!("{cores} cores, which the server shares with the client");
-    rpc::introduce(options, &stage);
+    rpc::print_conditions(options, &stage);
     let mut rows = Vec::new();
     for in_flight in in_flight {
         let cell = Cell {
@@ -62,7 +62,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         }
     }
     print!("{}", report(&rows));
-    rpc::write(options, &rows, || figure(&rows))
+    rpc::write_files(options, &rows, || figure(&rows))
 }
 
 /// The load over few connections, and over more if there are calls for them.
@@ -145,7 +145,7 @@ fn report(rows: &[Row]) -> String {
         }
         lines.push(line);
     }
-    format!("{}{notes}", align(&lines))
+    format!("{}{notes}", format_table(&lines))
 }
 
 /// The rows that were measured in the same way.
@@ -176,7 +176,7 @@ fn figure(rows: &[Row]) -> String {
         "calls per second, echo of 32 B, server and client on the same {} cores",
         cores.unwrap_or_default()
     );
-    draw(&title, &panels)
+    draw_bars(&title, &panels)
 }
 
 const PAYLOAD_BYTES: usize = 32;

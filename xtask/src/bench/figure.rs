@@ -1,9 +1,9 @@
 //! The figure of calls.
 
-use xtask_report::{Bar, Panel, draw};
+use xtask_report::{Bar, Panel, draw_bars};
 
 use super::{
-    cells::{Cell, payload},
+    grid::{Cell, readable_bytes},
     rows::Row,
     subjects::OURS,
 };
@@ -31,8 +31,8 @@ pub(crate) fn calls(rows: &[Row], cells: &[Cell]) -> String {
                 .collect(),
         })
         .collect();
-    let title = format!("calls per second, echo of {}", payload(smallest));
-    draw(&title, &panels)
+    let title = format!("calls per second, echo of {}", readable_bytes(smallest));
+    draw_bars(&title, &panels)
 }
 
 #[cfg(test)]

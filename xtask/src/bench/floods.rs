@@ -7,15 +7,15 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
-use xtask_load::{Event, Report};
+use xtask_load::{CallReport, ClientMessage};
 
-use xtask_report::{Bar, Panel, Progress, align, draw, number, ratio};
+use xtask_report::{Bar, Panel, Progress, draw_bars, format_table, number, ratio};
 
 use super::{
-    cells::Cell,
-    flood::{self, Kind},
+    client_process::BenchSetup,
+    flood_process::{self, FloodKind},
+    grid::Cell,
     options::Options,
-    pair::Stage,
     rows::{Conditions, Row},
     rpc,
     subjects::{ALL, OURS},
@@ -24,22 +24,22 @@ use super::{
 /// Measures without harm and with each kind of it, round after round.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let ours = &ALL[..1];
-    let stage = Stage::new(options, ours)?;
-    rpc::introduce(options, &stage);
+    let stage = BenchSetup::new(options, ours)?;
+    rpc::print_conditions(options, &stage);
     let cell = Cell {
         payload_bytes: 32,
         in_flight: options.in_flight.first().copied().unwrap_or(64),
     };
     let rounds = options.rounds();
     let mut progress = Progress::new(KINDS.len() * rounds as usize);
-    let mut reports: Vec<Vec<Report>> = vec![Vec::new(); KINDS.len()];
+    let mut reports: Vec<Vec<CallReport>> = vec![Vec::new(); KINDS.len()];
     for round in 1..=rounds {
         for (at, kind) in KINDS.iter().enumerate() {
             let what = format!("{} (round {round} of {rounds})", name(*kind));
             progress.step(&what);
             let mut measurement = rpc::measurement(options, ours[0], cell);
             measurement.hold = true;
-            let report = under(&stage, &measurement, *kind).await;
+            let report = measure_under_flood(&stage, &measurement, *kind).await;
             reports[at].push(report.map_err(|error| format!("{what}: {error}"))?);
         }
     }
@@ -56,35 +56,39 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         })
         .collect();
     print!("{}", report(&rows));
-    rpc::write(options, &rows, || figure(&rows))
+    rpc::write_files(options, &rows, || figure(&rows))
 }
 
 /// One measurement. The harm begins before the good client connects.
-async fn under(
-    stage: &Stage,
-    measurement: &super::pair::Measurement,
-    kind: Option<Kind>,
-) -> Result<Report, Box<dyn Error>> {
+async fn measure_under_flood(
+    stage: &BenchSetup,
+    measurement: &super::client_process::Measurement,
+    kind: Option<FloodKind>,
+) -> Result<CallReport, Box<dyn Error>> {
     let mut client = stage.start(measurement).await?;
-    let Event::Serving { address } = client.event().await? else {
+    let ClientMessage::Serving { address } = client.event().await? else {
         return Err("the client does not begin with its server's address".into());
     };
     let _flood = match kind {
-        Some(kind) => Some(begin(stage, kind, address).await?),
+        Some(kind) => Some(start_flood(stage, kind, address).await?),
         None => None,
     };
     client.proceed().await?;
     match client.result().await? {
-        Event::Calls(report) => Ok(report),
+        ClientMessage::Calls(report) => Ok(report),
         other => Err(format!("the client tells {other:?}").into()),
     }
 }
 
 /// Starts the flood, and waits until it is at it. It ends with its handle.
-async fn begin(stage: &Stage, kind: Kind, server: SocketAddr) -> Result<Child, Box<dyn Error>> {
+async fn start_flood(
+    stage: &BenchSetup,
+    kind: FloodKind,
+    server: SocketAddr,
+) -> Result<Child, Box<dyn Error>> {
     let mut command = Command::new(env::current_exe()?);
     command
-        .args([flood::COMMAND, kind.name(), &server.to_string()])
+        .args([flood_process::COMMAND, kind.name(), &server.to_string()])
         .arg(stage.keys());
     // It may not take from the server what is the server's.
     if let Some(core) = stage.client_core() {
@@ -99,8 +103,8 @@ async fn begin(stage: &Stage, kind: Kind, server: SocketAddr) -> Result<Child, B
     let mut child = command.spawn()?;
     let stdout = child.stdout.take().expect("standard output is piped");
     let mut lines = BufReader::new(stdout).lines();
-    match timeout(READY_WITHIN, lines.next_line()).await {
-        Ok(Ok(Some(line))) if line == flood::READY => Ok(child),
+    match timeout(READY_TIMEOUT, lines.next_line()).await {
+        Ok(Ok(Some(line))) if line == flood_process::READY => Ok(child),
         Ok(other) => Err(format!("the flood {} does not begin: {other:?}", kind.name()).into()),
         Err(_) => Err(format!("the flood {} takes too long to begin", kind.name()).into()),
     }
@@ -126,16 +130,20 @@ fn report(rows: &[Row]) -> String {
             line.extend([figures.calls_per_s, figures.p50_us, figures.p99_us].map(number));
             line.push(ratio(part));
             if flood != name(None) {
-                let met = if part >= PART_MIN { "met" } else { "MISSED" };
+                let met = if part >= RATE_SHARE_MIN {
+                    "met"
+                } else {
+                    "MISSED"
+                };
                 notes += &format!(
                     "{flood}: at least {} of its normal rate: {met}\n",
-                    ratio(PART_MIN)
+                    ratio(RATE_SHARE_MIN)
                 );
             }
         }
         lines.push(line);
     }
-    format!("{}{notes}", align(&lines))
+    format!("{}{notes}", format_table(&lines))
 }
 
 fn figure(rows: &[Row]) -> String {
@@ -150,23 +158,23 @@ fn figure(rows: &[Row]) -> String {
             })
             .collect(),
     };
-    draw("while others do harm to the server", &[panel])
+    draw_bars("while others do harm to the server", &[panel])
 }
 
-fn name(kind: Option<Kind>) -> &'static str {
-    kind.map_or("none", Kind::name)
+fn name(kind: Option<FloodKind>) -> &'static str {
+    kind.map_or("none", FloodKind::name)
 }
 
 /// Nothing first: what the others are held against.
-const KINDS: [Option<Kind>; 4] = [
+const KINDS: [Option<FloodKind>; 4] = [
     None,
-    Some(Kind::Handshakes),
-    Some(Kind::Idle),
-    Some(Kind::Trickle),
+    Some(FloodKind::Handshakes),
+    Some(FloodKind::Idle),
+    Some(FloodKind::Trickle),
 ];
 
-const PART_MIN: f64 = 0.5;
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const RATE_SHARE_MIN: f64 = 0.5;
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

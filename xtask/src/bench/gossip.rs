@@ -1,13 +1,13 @@
 //! `cargo xtask bench gossip`: a cluster on real sockets.
 
-mod descriptors;
+mod detection;
 mod figures;
+mod file_limit;
 pub(crate) mod members;
-mod notices;
-mod order;
 mod phases;
 mod placement;
 mod processes;
+mod protocol;
 mod report;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -69,7 +69,7 @@ impl Options {
 /// When it could not be carried through, views that never become full among the reasons.
 pub(crate) fn run(options: &Options) -> Outcome {
     let placement = Placement::new(options.nodes(), options.processes.into(), options.kill())?;
-    descriptors::provide(placement.members_max() + DESCRIPTORS_BESIDES)?;
+    file_limit::raise_file_limit(placement.members_max() + DESCRIPTORS_RESERVED)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -89,7 +89,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         if let Some(file) = &options.json {
             Document::new("bench gossip", std::slice::from_ref(&measured.figures)).write(file)?;
         }
-        Ok(match report::faults(&measured.figures)[..] {
+        Ok(match report::failed_checks(&measured.figures)[..] {
             [] => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         })
@@ -97,4 +97,4 @@ pub(crate) fn run(options: &Options) -> Outcome {
 }
 
 /// What a process has open beside its members' sockets.
-const DESCRIPTORS_BESIDES: usize = 64;
+const DESCRIPTORS_RESERVED: usize = 64;

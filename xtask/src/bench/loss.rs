@@ -3,13 +3,13 @@
 use std::error::Error;
 
 use xtask_load::Relay;
-use xtask_report::{Bar, Panel, align, draw, number, ratio};
+use xtask_report::{Bar, Panel, draw_bars, format_table, number, ratio};
 
 use super::{
-    cells::Cell,
+    client_process::BenchSetup,
+    grid::Cell,
     network::{Namespaces, Network},
     options::Options,
-    pair::Stage,
     rows::{Conditions, Row},
     rpc,
     subjects::{self, ISOLATED, OURS, QUINN},
@@ -17,7 +17,7 @@ use super::{
 
 /// Measures; a call that fails fails the run.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let subjects = subjects::chosen_among(options, &[OURS, ISOLATED, QUINN])?;
+    let subjects = subjects::select_among(options, &[OURS, ISOLATED, QUINN])?;
     let in_flight = match &options.in_flight[..] {
         [] if options.measuring.quick => &[1, 64, 4096],
         [] => &[1, 64, 512, 4096][..],
@@ -44,9 +44,9 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         Network::Namespaces(_) => "between network namespaces",
         _ => "through a relay in the client's process",
     };
-    let stage = Stage::new(options, &subjects)?.with_network(network);
+    let stage = BenchSetup::new(options, &subjects)?.with_network(network);
     println!("1 % loss each way, {between}");
-    rpc::introduce(options, &stage);
+    rpc::print_conditions(options, &stage);
     let conditions = Conditions {
         loss_percent: Some(f64::from(LOSS_PER_MILLE) / 10.0),
         ..Conditions::default()
@@ -57,7 +57,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         .map(|row| row.with(conditions))
         .collect();
     print!("{}", report(&rows, &cells));
-    rpc::write(options, &rows, || figure(&rows, &cells))
+    rpc::write_files(options, &rows, || figure(&rows, &cells))
 }
 
 /// The table, and whether shared streams are no worse than a stream for each call.
@@ -107,7 +107,7 @@ fn report(rows: &[Row], cells: &[Cell]) -> String {
             );
         }
     }
-    format!("{}\n{verdicts}no call failed\n", align(&lines))
+    format!("{}\n{verdicts}no call failed\n", format_table(&lines))
 }
 
 fn figure(rows: &[Row], cells: &[Cell]) -> String {
@@ -124,7 +124,7 @@ fn figure(rows: &[Row], cells: &[Cell]) -> String {
             .collect(),
     };
     let panels: Vec<Panel> = cells.iter().map(panel).collect();
-    draw(
+    draw_bars(
         "p99 in µs at 1 % loss, echo of 32 B (shorter is better)",
         &panels,
     )

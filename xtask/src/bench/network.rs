@@ -113,7 +113,7 @@ impl Drop for Namespaces {
 }
 
 fn ip(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
-    project::output_of(project::program("ip").args(arguments)).map(|_| ())
+    project::run_for_stdout(project::program("ip").args(arguments)).map(|_| ())
 }
 
 /// Both ends of the cable.

@@ -7,10 +7,10 @@ use xtask_load::{Subject, run_client, run_server};
 
 use super::{
     cluster::{
-        client::{CLUSTER, Cluster},
-        service::{Fleet, Service},
+        client::{CLUSTER, ClusterSubject},
+        service::{Fleet, FleetSubject},
     },
-    ours::Rpcnet,
+    rpcnet_subject::Rpcnet,
 };
 use crate::project::Outcome;
 
@@ -36,8 +36,8 @@ enum Role {
 /// None: they are told on standard output.
 pub(crate) fn run(options: &Options) -> Outcome {
     Ok(match options.subject.as_str() {
-        CLUSTER => options.role.run::<Cluster>(),
-        fleet if Fleet::named(fleet).is_some() => options.role.run::<Service>(),
+        CLUSTER => options.role.run::<ClusterSubject>(),
+        fleet if Fleet::named(fleet).is_some() => options.role.run::<FleetSubject>(),
         _ => options.role.run::<Rpcnet>(),
     })
 }

@@ -2,14 +2,14 @@
 
 use std::error::Error;
 
-use xtask_load::{Job, OpenLoop, Report};
+use xtask_load::{CallReport, Job, OpenLoop};
 
-use xtask_report::{Bar, Panel, Progress, align, draw, number};
+use xtask_report::{Bar, Panel, Progress, draw_bars, format_table, number};
 
 use super::{
-    cells::Cell,
+    client_process::{BenchSetup, Measurement},
+    grid::Cell,
     options::Options,
-    pair::{Measurement, Stage},
     rows::{Conditions, Row},
     rpc,
     subjects::{self, OURS, Subject},
@@ -17,10 +17,10 @@ use super::{
 
 /// Measures the peak of each subject, then calls at parts of it.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let mut subjects = subjects::chosen(options)?;
+    let mut subjects = subjects::select(options)?;
     subjects.retain(|subject| subject.takes(PAYLOAD_BYTES));
-    let stage = Stage::new(options, &subjects)?;
-    rpc::introduce(options, &stage);
+    let stage = BenchSetup::new(options, &subjects)?;
+    rpc::print_conditions(options, &stage);
     let peak_cells = [64, 512].map(|in_flight| Cell {
         payload_bytes: PAYLOAD_BYTES,
         in_flight,
@@ -31,7 +31,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let rounds = options.rounds();
     let mut progress = Progress::new(PERCENTS.len() * rounds as usize * subjects.len());
     for percent in PERCENTS {
-        let mut reports: Vec<Vec<Report>> = vec![Vec::new(); subjects.len()];
+        let mut reports: Vec<Vec<CallReport>> = vec![Vec::new(); subjects.len()];
         let mut failures: Vec<Option<String>> = vec![None; subjects.len()];
         for round in 1..=rounds {
             for (at, subject) in subjects.iter().enumerate() {
@@ -69,14 +69,14 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         }
     }
     print!("{}", report(&rows));
-    rpc::write(options, &rows, || figure(&rows))
+    rpc::write_files(options, &rows, || figure(&rows))
 }
 
 /// The best of the closed loop, or what is taken of it when it is offered at a fixed rate, if that is less: to begin a call at
 /// its time, whatever became of the others, is more work for the client than to repeat one.
 async fn peaks(
     options: &Options,
-    stage: &Stage,
+    stage: &BenchSetup,
     subjects: &[Subject],
     closed: &[Row],
 ) -> Result<Vec<Row>, Box<dyn Error>> {
@@ -173,7 +173,7 @@ fn report(rows: &[Row]) -> String {
         }
         lines.push(line);
     }
-    format!("{}{notes}", align(&lines))
+    format!("{}{notes}", format_table(&lines))
 }
 
 fn figure(rows: &[Row]) -> String {
@@ -189,7 +189,7 @@ fn figure(rows: &[Row]) -> String {
             })
             .collect(),
     });
-    draw(
+    draw_bars(
         "p99.9 in µs at a fixed rate, echo of 32 B (shorter is better)",
         &panels,
     )

@@ -20,10 +20,10 @@ mod targets;
 use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use xtask_pick::{Order, Reading, Work, ours};
+use xtask_pick::{PickOrder, Reading, Work, rpcnet_subject};
 use xtask_report::{Document, Progress};
 
-use self::{figures::Measured, process::Chooser};
+use self::{figures::Measured, process::PickProcess};
 use crate::project::Outcome;
 
 /// What is measured, and how long.
@@ -75,7 +75,9 @@ impl Options {
 
     /// Names of what is measured, ours first.
     fn strategies(&self) -> Result<Vec<&'static str>, String> {
-        let ours = ours::STRATEGIES.iter().map(|strategy| strategy.name);
+        let ours = rpcnet_subject::STRATEGIES
+            .iter()
+            .map(|strategy| strategy.name);
         let peers = targets::PEERS.iter().filter(|_| self.peers);
         let known: Vec<_> = ours.chain(peers.map(|peer| peer.name)).collect();
         for name in &self.strategy {
@@ -99,9 +101,9 @@ impl Options {
 /// When it could not be carried through.
 pub(crate) fn run(options: &Options) -> Outcome {
     let strategies = options.strategies()?;
-    let mut ours = Chooser::ours()?;
+    let mut ours = PickProcess::ours()?;
     let mut peers = match options.peers {
-        true => Some(Chooser::peers()?),
+        true => Some(PickProcess::peers()?),
         false => None,
     };
     println!(
@@ -117,7 +119,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         }
     })?;
     let rows = figures::rows(&measured);
-    let targets = targets::checked(&measured);
+    let targets = targets::check_targets(&measured);
     print!("{}", report::text(&rows, &measured, &targets));
     if let Some(file) = &options.json {
         Document::new("bench pick", &rows).write(file)?;
@@ -125,7 +127,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     if let Some(file) = &options.svg {
         std::fs::write(file, report::figure(&rows))?;
     }
-    let counts = |target: &&targets::Checked| !options.quick || target.is_certain;
+    let counts = |target: &&targets::TargetResult| !options.quick || target.is_certain;
     let missed = targets.iter().filter(counts).any(|target| !target.met);
     Ok(if missed {
         ExitCode::FAILURE
@@ -138,12 +140,16 @@ pub(crate) fn run(options: &Options) -> Outcome {
 fn measure(
     options: &Options,
     strategies: &[&'static str],
-    mut reading: impl FnMut(&Order) -> Result<Reading, Box<dyn Error>>,
+    mut reading: impl FnMut(&PickOrder) -> Result<Reading, Box<dyn Error>>,
 ) -> Result<Vec<Measured>, Box<dyn Error>> {
     let mut measured = Vec::new();
     let workers = options.workers();
     let rounds = options.rounds();
-    let done = |work: Work| strategies.iter().filter(move |it| targets::does(it, work));
+    let done = |work: Work| {
+        strategies
+            .iter()
+            .filter(move |it| targets::supports(it, work))
+    };
     let both = done(Work::Pick).count() + done(Work::Call).count();
     let mut progress = Progress::new(both * workers.len() * rounds as usize);
     for workers in workers {
@@ -153,7 +159,7 @@ fn measure(
                     let what = format!("{strategy}, {workers} workers (round {round} of {rounds})");
                     progress.step(&what);
                     for threads in THREADS {
-                        let order = Order {
+                        let order = PickOrder {
                             strategy: (*strategy).to_owned(),
                             workers,
                             threads,
@@ -200,7 +206,7 @@ mod tests {
     #[test]
     fn peers_are_asked_for() {
         let ours = parse(&[]).strategies().unwrap();
-        assert_eq!(ours.len(), ours::STRATEGIES.len());
+        assert_eq!(ours.len(), rpcnet_subject::STRATEGIES.len());
         let all = parse(&["--peers"]).strategies().unwrap();
         assert_eq!(all.len(), ours.len() + targets::PEERS.len());
         let some = parse(&["--peers", "--strategy", "pingora-random,random"]);

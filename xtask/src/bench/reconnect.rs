@@ -3,13 +3,13 @@
 use std::error::Error;
 
 use serde::Serialize;
-use xtask_load::{Event, Handshake, Job, Quantiles, ReconnectLoad};
+use xtask_load::{ClientMessage, Handshake, Job, Quantiles, ReconnectLoad};
 
-use xtask_report::{Bar, Panel, Progress, align, draw, median, number, ratio};
+use xtask_report::{Bar, Panel, Progress, draw_bars, format_table, median, number, ratio};
 
 use super::{
+    client_process::{BenchSetup, Measurement},
     options::Options,
-    pair::{Measurement, Stage},
     rpc,
     subjects::{ALL, OURS},
 };
@@ -28,7 +28,7 @@ struct Row {
 
 /// Measures.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let stage = Stage::new(options, &ALL[..1])?;
+    let stage = BenchSetup::new(options, &ALL[..1])?;
     let count = if options.measuring.quick { 50 } else { 500 };
     println!(
         "{}; {count} connections a round, one after the other\n",
@@ -49,7 +49,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                 hold: false,
             };
             match stage.start(&measurement).await?.result().await {
-                Ok(Event::Reconnects(measured)) => quantiles[at].push(measured),
+                Ok(ClientMessage::Reconnects(measured)) => quantiles[at].push(measured),
                 Ok(other) => return Err(format!("{what}: the client tells {other:?}").into()),
                 Err(error) => return Err(format!("{what}: {error}").into()),
             }
@@ -62,7 +62,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         .filter_map(|(handshake, quantiles)| Row::new(handshake, count, quantiles))
         .collect();
     print!("{}", report(&rows));
-    rpc::write(options, &rows, || figure(&rows))
+    rpc::write_files(options, &rows, || figure(&rows))
 }
 
 impl Row {
@@ -90,7 +90,7 @@ fn report(rows: &[Row]) -> String {
             ratio(row.first_reply_p50_us / rows[0].first_reply_p50_us),
         ]);
     }
-    align(&lines)
+    format_table(&lines)
 }
 
 fn figure(rows: &[Row]) -> String {
@@ -105,7 +105,7 @@ fn figure(rows: &[Row]) -> String {
             })
             .collect(),
     };
-    draw(
+    draw_bars(
         "µs to the first reply, median (shorter is better)",
         &[panel],
     )

@@ -1,10 +1,10 @@
 //! The figures: medians over the rounds.
 
 use serde::Serialize;
-use xtask_load::Report;
+use xtask_load::CallReport;
 use xtask_report::median;
 
-use super::cells::Cell;
+use super::grid::Cell;
 
 /// A row of the results.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -86,7 +86,7 @@ impl Row {
     pub(crate) fn new(
         subject: &'static str,
         cell: Cell,
-        reports: &[Report],
+        reports: &[CallReport],
         failed: Option<String>,
     ) -> Self {
         let figures = match failed {
@@ -116,12 +116,12 @@ impl Row {
 
 impl Figures {
     /// `None` without reports.
-    pub(crate) fn of(reports: &[Report]) -> Option<Self> {
-        let rates = || reports.iter().map(Report::calls_per_s);
-        let of = |figure: fn(&Report) -> f64| median(reports.iter().map(figure).collect());
+    pub(crate) fn of(reports: &[CallReport]) -> Option<Self> {
+        let rates = || reports.iter().map(CallReport::calls_per_s);
+        let of = |figure: fn(&CallReport) -> f64| median(reports.iter().map(figure).collect());
         Some(Self {
-            calls_per_s: of(Report::calls_per_s)?,
-            cpu_us_per_call: of(Report::cpu_us_per_call)?,
+            calls_per_s: of(CallReport::calls_per_s)?,
+            cpu_us_per_call: of(CallReport::cpu_us_per_call)?,
             p50_us: of(|it| it.latency.p50_us)?,
             p99_us: of(|it| it.latency.p99_us)?,
             p999_us: of(|it| it.latency.p999_us)?,
@@ -141,8 +141,8 @@ pub(crate) mod tests {
     use super::*;
 
     /// A report of one second.
-    pub(crate) fn report(calls: u64, p50_us: f64) -> Report {
-        Report {
+    pub(crate) fn report(calls: u64, p50_us: f64) -> CallReport {
+        CallReport {
             calls,
             seconds: 1.0,
             client_cpu_us: 6.0 * calls as f64,
@@ -153,7 +153,7 @@ pub(crate) mod tests {
                 p999_us: 3.0 * p50_us,
                 ..Quantiles::default()
             },
-            ..Report::default()
+            ..CallReport::default()
         }
     }
 

@@ -3,16 +3,17 @@
 use std::{error::Error, process::ExitCode};
 
 use serde::Serialize;
-use xtask_load::{ClosedLoop, Job, Report};
+use xtask_load::{CallReport, ClosedLoop, Job};
 
 use xtask_report::Progress;
 
 use super::{
     bulk,
-    cells::{self, Cell, payload},
-    connections, cores, figure, floods, loss, open_loop,
+    client_process::{BenchSetup, Measurement},
+    connections, cores, figure, floods,
+    grid::{self, Cell, readable_bytes},
+    loss, open_loop,
     options::{Mode, Options},
-    pair::{Measurement, Stage},
     reconnect,
     rows::Row,
     sizes, streaming,
@@ -34,7 +35,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         .build()?;
     runtime.block_on(async {
         tokio::select! {
-            done = mode(options) => done.map(|()| ExitCode::SUCCESS),
+            done = run_mode(options) => done.map(|()| ExitCode::SUCCESS),
             signal = interrupted() => {
                 signal?;
                 eprintln!("interrupted");
@@ -44,9 +45,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
     })
 }
 
-async fn mode(options: &Options) -> Result<(), Box<dyn Error>> {
+async fn run_mode(options: &Options) -> Result<(), Box<dyn Error>> {
     match options.mode() {
-        Mode::Grid => grid(options).await,
+        Mode::Grid => run_grid(options).await,
         Mode::OpenLoop => open_loop::run(options).await,
         Mode::Streaming => streaming::run(options).await,
         Mode::Connections(count) => connections::run(options, count).await,
@@ -59,24 +60,24 @@ async fn mode(options: &Options) -> Result<(), Box<dyn Error>> {
     }
 }
 
-async fn grid(options: &Options) -> Result<(), Box<dyn Error>> {
-    let subjects = subjects::chosen(options)?;
-    let cells = cells::chosen(options);
+async fn run_grid(options: &Options) -> Result<(), Box<dyn Error>> {
+    let subjects = subjects::select(options)?;
+    let cells = grid::select(options);
     if cells.is_empty() {
         return Err("nothing of the grid is left to measure".into());
     }
-    let stage = Stage::new(options, &subjects)?;
-    introduce(options, &stage);
+    let stage = BenchSetup::new(options, &subjects)?;
+    print_conditions(options, &stage);
     let rows = measure(options, &stage, &subjects, &cells).await?;
     print!("{}", table::calls(&rows, &cells));
     print!("{}", targets::report(&rows));
-    write(options, &rows, || figure::calls(&rows, &cells))
+    write_files(options, &rows, || figure::calls(&rows, &cells))
 }
 
 /// Says how it is measured, and whether the machine has other things to do.
-pub(crate) fn introduce(options: &Options, stage: &Stage) {
+pub(crate) fn print_conditions(options: &Options, stage: &BenchSetup) {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    if let Some(load) = busy(&load) {
+    if let Some(load) = busy_load(&load) {
         eprintln!("warning: the machine is busy (load {load}), figures will be noise");
     }
     println!(
@@ -88,7 +89,7 @@ pub(crate) fn introduce(options: &Options, stage: &Stage) {
 }
 
 /// The load of the last minute, if it is more than a quiet machine has.
-fn busy(load_average: &str) -> Option<f64> {
+fn busy_load(load_average: &str) -> Option<f64> {
     let load = load_average.split(' ').next()?.parse().ok()?;
     (load > LOAD_QUIET_MAX).then_some(load)
 }
@@ -98,7 +99,7 @@ fn busy(load_average: &str) -> Option<f64> {
 /// # Errors
 ///
 /// When one cannot be written.
-pub(crate) fn write<R: Serialize>(
+pub(crate) fn write_files<R: Serialize>(
     options: &Options,
     rows: &[R],
     figure: impl FnOnce() -> String,
@@ -116,7 +117,7 @@ pub(crate) fn write<R: Serialize>(
 /// hits all alike.
 pub(crate) async fn measure(
     options: &Options,
-    stage: &Stage,
+    stage: &BenchSetup,
     subjects: &[Subject],
     cells: &[Cell],
 ) -> Result<Vec<Row>, Box<dyn Error>> {
@@ -127,7 +128,7 @@ pub(crate) async fn measure(
 /// Measures the cells in the same way with another load.
 pub(crate) async fn measure_with(
     options: &Options,
-    stage: &Stage,
+    stage: &BenchSetup,
     subjects: &[Subject],
     cells: &[Cell],
     measurement: impl Fn(Subject, Cell) -> Measurement,
@@ -142,13 +143,13 @@ pub(crate) async fn measure_with(
     for cell in cells {
         let takes = |subject: &&Subject| subject.takes(cell.payload_bytes);
         let subjects: Vec<Subject> = subjects.iter().filter(takes).copied().collect();
-        let mut reports: Vec<Vec<Report>> = vec![Vec::new(); subjects.len()];
+        let mut reports: Vec<Vec<CallReport>> = vec![Vec::new(); subjects.len()];
         let mut failures: Vec<Option<String>> = vec![None; subjects.len()];
         for round in 1..=rounds {
             for (at, subject) in subjects.iter().enumerate() {
                 let what = format!(
                     "{} x {}, {} (round {round} of {rounds})",
-                    payload(cell.payload_bytes),
+                    readable_bytes(cell.payload_bytes),
                     cell.in_flight,
                     subject.name
                 );
@@ -200,8 +201,8 @@ mod tests {
 
     #[test]
     fn a_busy_machine_is_told_from_a_quiet_one() {
-        assert_eq!(busy("0.52 0.58 0.59 1/467 12345\n"), None);
-        assert_eq!(busy("3.09 1.50 1.12 2/467 12345\n"), Some(3.09));
-        assert_eq!(busy(""), None);
+        assert_eq!(busy_load("0.52 0.58 0.59 1/467 12345\n"), None);
+        assert_eq!(busy_load("3.09 1.50 1.12 2/467 12345\n"), Some(3.09));
+        assert_eq!(busy_load(""), None);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::error::Error;
 
-use xtask_report::{Bar, Panel, align, draw, number, ratio};
+use xtask_report::{Bar, Panel, draw_bars, format_table, number, ratio};
 
 use super::{
-    cells::{Cell, payload},
+    client_process::BenchSetup,
+    grid::{Cell, readable_bytes},
     options::Options,
-    pair::Stage,
     rows::Row,
     rpc,
     subjects::{self, OURS},
@@ -15,16 +15,16 @@ use super::{
 
 /// Measures one call at a time.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let subjects = subjects::chosen(options)?;
-    let stage = Stage::new(options, &subjects)?;
-    rpc::introduce(options, &stage);
+    let subjects = subjects::select(options)?;
+    let stage = BenchSetup::new(options, &subjects)?;
+    rpc::print_conditions(options, &stage);
     let cells = SIZES_MIB.map(|mib| Cell {
         payload_bytes: mib << 20,
         in_flight: 1,
     });
     let rows = rpc::measure(options, &stage, &subjects, &cells).await?;
     print!("{}", report(&rows));
-    rpc::write(options, &rows, || figure(&rows))
+    rpc::write_files(options, &rows, || figure(&rows))
 }
 
 fn report(rows: &[Row]) -> String {
@@ -40,7 +40,7 @@ fn report(rows: &[Row]) -> String {
     let mut lines = vec![heading.map(str::to_owned).to_vec()];
     let mut notes = String::new();
     for row in rows {
-        let mut line = vec![row.subject.to_owned(), payload(row.payload_bytes)];
+        let mut line = vec![row.subject.to_owned(), readable_bytes(row.payload_bytes)];
         if let (Some(figures), Some(per_mib)) = (row.figures, ms_per_mib(row)) {
             let first = rows
                 .iter()
@@ -69,12 +69,12 @@ fn report(rows: &[Row]) -> String {
             notes += &format!(
                 "{} with {}: {reason}\n",
                 row.subject,
-                payload(row.payload_bytes)
+                readable_bytes(row.payload_bytes)
             );
         }
         lines.push(line);
     }
-    format!("{}{notes}", align(&lines))
+    format!("{}{notes}", format_table(&lines))
 }
 
 fn ms_per_mib(row: &Row) -> Option<f64> {
@@ -94,7 +94,7 @@ fn figure(rows: &[Row]) -> String {
             })
             .collect(),
     });
-    draw(
+    draw_bars(
         "ms per MiB of one call at a time (shorter is better)",
         &panels,
     )

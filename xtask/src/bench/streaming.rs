@@ -3,14 +3,14 @@
 use std::error::Error;
 
 use serde::Serialize;
-use xtask_load::{Direction, Event, Job, StreamLoad, StreamReport};
+use xtask_load::{ClientMessage, Direction, Job, StreamLoad, StreamReport};
 
-use xtask_report::{Bar, Panel, Progress, align, draw, median, number};
+use xtask_report::{Bar, Panel, Progress, draw_bars, format_table, median, number};
 
 use super::{
-    cells::payload,
+    client_process::{BenchSetup, Measurement},
+    grid::readable_bytes,
     options::Options,
-    pair::{Measurement, Stage},
     rpc,
     subjects::{self, OURS},
 };
@@ -29,9 +29,9 @@ struct Row {
 
 /// Measures.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let subjects = subjects::chosen_among(options, &[OURS])?;
-    let stage = Stage::new(options, &subjects)?;
-    rpc::introduce(options, &stage);
+    let subjects = subjects::select_among(options, &[OURS])?;
+    let stage = BenchSetup::new(options, &subjects)?;
+    rpc::print_conditions(options, &stage);
     let sizes = match &options.payload[..] {
         [] => &[32, 1 << 10, 64 << 10][..],
         asked => asked,
@@ -46,7 +46,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                 for (at, subject) in subjects.iter().enumerate() {
                     let what = format!(
                         "{} {direction:?}, {} (round {round} of {rounds})",
-                        payload(*item_bytes),
+                        readable_bytes(*item_bytes),
                         subject.name
                     );
                     progress.step(&what);
@@ -63,7 +63,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                         hold: false,
                     };
                     match stage.start(&measurement).await?.result().await {
-                        Ok(Event::Stream(report)) => reports[at].push(report),
+                        Ok(ClientMessage::Stream(report)) => reports[at].push(report),
                         Ok(other) => {
                             return Err(format!("{what}: the client tells {other:?}").into());
                         }
@@ -78,7 +78,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     drop(progress);
     print!("{}", report(&rows));
-    rpc::write(options, &rows, || figure(&rows))
+    rpc::write_files(options, &rows, || figure(&rows))
 }
 
 impl Row {
@@ -115,17 +115,17 @@ fn report(rows: &[Row]) -> String {
         lines.push(vec![
             row.subject.to_owned(),
             row.from().to_owned(),
-            payload(row.item_bytes),
+            readable_bytes(row.item_bytes),
             number(row.items_per_s),
             number(row.mib_per_s),
         ]);
     }
-    align(&lines)
+    format_table(&lines)
 }
 
 fn figure(rows: &[Row]) -> String {
     let panel = |row: &Row| Panel {
-        title: format!("{} from the {}", payload(row.item_bytes), row.from()),
+        title: format!("{} from the {}", readable_bytes(row.item_bytes), row.from()),
         bars: vec![Bar {
             label: row.subject.to_owned(),
             value: Some(row.items_per_s),
@@ -133,7 +133,7 @@ fn figure(rows: &[Row]) -> String {
         }],
     };
     let panels: Vec<Panel> = rows.iter().map(panel).collect();
-    draw("items per second through one stream", &panels)
+    draw_bars("items per second through one stream", &panels)
 }
 
 #[cfg(test)]

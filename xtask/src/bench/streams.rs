@@ -51,7 +51,7 @@ pub(crate) fn router() -> Router {
 pub(crate) async fn run(client: &RpcClient, load: StreamLoad) -> Result<StreamReport, Failure> {
     let options = CallOptions::new().without_deadline();
     let mut items = Body::new(0, load.item_bytes);
-    let mut window = Window::new(load);
+    let mut window = StreamWindow::new(load);
     match load.direction {
         Direction::Down => {
             let bytes = u32::try_from(load.item_bytes)?;
@@ -84,7 +84,7 @@ pub(crate) async fn run(client: &RpcClient, load: StreamLoad) -> Result<StreamRe
 }
 
 /// Counts items, and those within the time that is measured.
-struct Window {
+struct StreamWindow {
     total: u64,
     /// Total and time when it began.
     begun: Option<(u64, Instant)>,
@@ -93,7 +93,7 @@ struct Window {
     took: Duration,
 }
 
-impl Window {
+impl StreamWindow {
     fn new(load: StreamLoad) -> Self {
         Self {
             total: 0,

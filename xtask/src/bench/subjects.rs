@@ -8,12 +8,12 @@ use super::options::Options;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
+    pub(crate) kind: SubjectKind,
 }
 
 /// Where it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum SubjectKind {
     /// This workspace.
     Ours,
     /// This workspace, with its settings for large bodies, which are all that it is measured with.
@@ -28,12 +28,12 @@ pub(crate) enum Kind {
 
 impl Subject {
     pub(crate) fn is_peer(self) -> bool {
-        matches!(self.kind, Kind::Peer | Kind::PeerVariant)
+        matches!(self.kind, SubjectKind::Peer | SubjectKind::PeerVariant)
     }
 
     /// Whether it is measured with bodies of this size.
     pub(crate) fn takes(self, payload_bytes: usize) -> bool {
-        self.kind != Kind::Large || payload_bytes >= LARGE_FROM
+        self.kind != SubjectKind::Large || payload_bytes >= LARGE_BODY_BYTES_MIN
     }
 
     /// Whether its failures are noted instead of ending the run. There is one that was published with limits.
@@ -47,7 +47,7 @@ impl Subject {
 /// # Errors
 ///
 /// When they name one that does not exist.
-pub(crate) fn chosen(options: &Options) -> Result<Vec<Subject>, Box<dyn Error>> {
+pub(crate) fn select(options: &Options) -> Result<Vec<Subject>, Box<dyn Error>> {
     choose(ALL, options)
 }
 
@@ -55,13 +55,13 @@ pub(crate) fn chosen(options: &Options) -> Result<Vec<Subject>, Box<dyn Error>> 
 ///
 /// # Errors
 ///
-/// As of [`chosen`].
-pub(crate) fn chosen_among(
+/// As of [`select`].
+pub(crate) fn select_among(
     options: &Options,
     names: &[&str],
 ) -> Result<Vec<Subject>, Box<dyn Error>> {
     if !options.subject.is_empty() {
-        return chosen(options);
+        return select(options);
     }
     let asked =
         |subject: &&Subject| names.contains(&subject.name) && (options.peers || !subject.is_peer());
@@ -79,9 +79,9 @@ fn choose(all: &[Subject], options: &Options) -> Result<Vec<Subject>, Box<dyn Er
     }
     let wanted = |subject: &&Subject| match names.is_empty() {
         true => match subject.kind {
-            Kind::Ours | Kind::Large => true,
-            Kind::Peer => options.peers,
-            Kind::Variant | Kind::PeerVariant => false,
+            SubjectKind::Ours | SubjectKind::Large => true,
+            SubjectKind::Peer => options.peers,
+            SubjectKind::Variant | SubjectKind::PeerVariant => false,
         },
         false => names.iter().any(|name| name == subject.name),
     };
@@ -92,39 +92,39 @@ fn choose(all: &[Subject], options: &Options) -> Result<Vec<Subject>, Box<dyn Er
 pub(crate) const ALL: &[Subject] = &[
     Subject {
         name: OURS,
-        kind: Kind::Ours,
+        kind: SubjectKind::Ours,
     },
     Subject {
         name: BULK,
-        kind: Kind::Large,
+        kind: SubjectKind::Large,
     },
     Subject {
         name: ISOLATED,
-        kind: Kind::Variant,
+        kind: SubjectKind::Variant,
     },
     Subject {
         name: SHARDS,
-        kind: Kind::Variant,
+        kind: SubjectKind::Variant,
     },
     Subject {
         name: "rpcnet-0.1.0",
-        kind: Kind::Peer,
+        kind: SubjectKind::Peer,
     },
     Subject {
         name: TONIC,
-        kind: Kind::Peer,
+        kind: SubjectKind::Peer,
     },
     Subject {
         name: "tarpc-tcp",
-        kind: Kind::Peer,
+        kind: SubjectKind::Peer,
     },
     Subject {
         name: "tarpc-tcp-inline",
-        kind: Kind::PeerVariant,
+        kind: SubjectKind::PeerVariant,
     },
     Subject {
         name: QUINN,
-        kind: Kind::Peer,
+        kind: SubjectKind::Peer,
     },
 ];
 
@@ -135,7 +135,7 @@ pub(crate) const OURS: &str = "rpcnet";
 pub(crate) const BULK: &str = "rpcnet-bulk";
 
 /// Bodies that are large, in bytes.
-const LARGE_FROM: usize = 64 * 1024;
+const LARGE_BODY_BYTES_MIN: usize = 64 * 1024;
 
 /// Us, a stream of its own for each call.
 pub(crate) const ISOLATED: &str = "rpcnet-isolated";
@@ -155,7 +155,7 @@ mod tests {
     use crate::bench::options::tests::parse;
 
     fn names(arguments: &[&str]) -> Vec<&'static str> {
-        let chosen = chosen(&parse(arguments).unwrap()).unwrap();
+        let chosen = select(&parse(arguments).unwrap()).unwrap();
         chosen.iter().map(|it| it.name).collect()
     }
 
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn an_unknown_subject_is_an_error_with_the_known_ones() {
-        let error = chosen(&parse(&["--subject", "grpc"]).unwrap()).unwrap_err();
+        let error = select(&parse(&["--subject", "grpc"]).unwrap()).unwrap_err();
         assert!(error.to_string().contains("tonic-tls"), "{error}");
     }
 }

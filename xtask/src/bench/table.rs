@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use xtask_report::{align, number, ratio};
+use xtask_report::{format_table, number, ratio};
 
 use super::{
-    cells::{Cell, payload},
+    grid::{Cell, readable_bytes},
     rows::Row,
     subjects::OURS,
 };
@@ -17,7 +17,7 @@ pub(crate) fn calls(rows: &[Row], cells: &[Cell]) -> String {
     payloads.dedup();
     for bytes in payloads {
         let heading = [
-            &payload(bytes),
+            &readable_bytes(bytes),
             "in flight",
             "calls/s",
             "CPU µs/call",
@@ -63,7 +63,7 @@ pub(crate) fn calls(rows: &[Row], cells: &[Cell]) -> String {
                 lines.push(line);
             }
         }
-        text += &align(&lines);
+        text += &format_table(&lines);
         text += &notes;
         text.push('\n');
     }

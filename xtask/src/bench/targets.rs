@@ -1,9 +1,9 @@
 //! What we set out to reach, and whether we did.
 
-use xtask_report::{align, ratio};
+use xtask_report::{format_table, ratio};
 
 use super::{
-    cells::{Cell, payload},
+    grid::{Cell, readable_bytes},
     rows::{Figures, Row},
     subjects::{BULK, OURS},
 };
@@ -101,7 +101,7 @@ pub(crate) fn report(rows: &[Row]) -> String {
             target.peer.to_owned(),
             format!(
                 "{} x {}",
-                payload(target.cell.payload_bytes),
+                readable_bytes(target.cell.payload_bytes),
                 target.cell.in_flight
             ),
             format!("{what} {}", ratio(target.bound)),
@@ -115,7 +115,7 @@ pub(crate) fn report(rows: &[Row]) -> String {
     let total = lines.len() - 1;
     format!(
         "{}{} of {total} targets met\n",
-        align(&lines),
+        format_table(&lines),
         total - missed
     )
 }

@@ -1,9 +1,9 @@
 //! A child process that does harm: a peer with a good certificate, which speaks QUIC and TLS rightly and the protocol as it likes.
 
 mod greedy;
-mod keyed;
-mod liar;
-mod raw;
+mod protocol_violator;
+mod raw_quic;
+mod slot_holder;
 
 use std::{
     error::Error,
@@ -19,72 +19,86 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::{greedy::Greedy, keyed::Keyed, liar::Liar, raw::RawEndpoint};
+use self::{
+    greedy::Greedy, protocol_violator::ProtocolViolator, raw_quic::RawEndpoint,
+    slot_holder::SlotHolder,
+};
 use super::{
     node::{self, Link, Role},
     protocol::{Notice, Order, Target},
 };
 
 /// How many connections and streams an attacker has opened.
-type Acts = Arc<AtomicU64>;
+type ActionCount = Arc<AtomicU64>;
 
 /// Runs the attacker until it is told to finish.
-pub(super) async fn attack(
+pub(super) async fn run_attacker(
     link: &mut Link,
     role: Role,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = node::setup(link).await?;
+    let setup = node::receive_setup(link).await?;
     let endpoint = RawEndpoint::open(&setup.node)?;
     let notices = link.notices();
     let addr = endpoint.local_addr()?;
-    notices.tell(Notice::Ready { addr }).await;
-    let acts = Acts::default();
+    notices.send(Notice::Ready { addr }).await;
+    let acts = ActionCount::default();
     // Ends with this function.
     let mut attacks = JoinSet::new();
-    while let Some(order) = link.order().await {
+    while let Some(order) = link.next_order().await {
         match order {
             Order::Attack { targets } => {
-                begin(role, &endpoint, targets, &acts, &mut attacks).await;
-                notices.tell(Notice::Attacking).await;
+                start_attacks(role, &endpoint, targets, &acts, &mut attacks).await;
+                notices.send(Notice::Attacking).await;
             }
             Order::Finish => break,
             _ => {}
         }
     }
     let acts = acts.load(Relaxed);
-    notices.tell(Notice::Attacked { acts }).await;
+    notices.send(Notice::Attacked { acts }).await;
     Ok(())
 }
 
 /// Begins to do harm to each of them; returns when the first round of it is over.
-async fn begin(
+async fn start_attacks(
     role: Role,
     endpoint: &RawEndpoint,
     targets: Vec<Target>,
-    acts: &Acts,
+    acts: &ActionCount,
     attacks: &mut JoinSet<()>,
 ) {
     let mut begun = Vec::new();
     for (number, target) in (1..).zip(targets) {
-        let peer = Peer {
+        let peer = AttackedWorker {
             endpoint: endpoint.clone(),
             target,
-            acts: Arc::clone(acts),
+            actions: Arc::clone(acts),
         };
         let (tell, told) = tokio::sync::oneshot::channel();
         begun.push(told);
         attacks.spawn(async move {
             match role {
-                Role::Liar => rounds(Liar::new(peer, number), LIES_EVERY, tell).await,
-                Role::Keyed => rounds(Keyed::new(peer), GRABS_EVERY, tell).await,
-                _ => rounds(Greedy::new(peer), GRABS_EVERY, tell).await,
+                Role::Liar => {
+                    repeat_rounds(
+                        ProtocolViolator::new(peer, number),
+                        VIOLATION_INTERVAL,
+                        tell,
+                    )
+                    .await;
+                }
+                Role::Keyed => repeat_rounds(SlotHolder::new(peer), HOLD_INTERVAL, tell).await,
+                _ => repeat_rounds(Greedy::new(peer), HOLD_INTERVAL, tell).await,
             }
         });
     }
-    let _ = timeout(BEGIN_WITHIN, futures::future::join_all(begun)).await;
+    let _ = timeout(FIRST_ROUND_TIMEOUT, futures::future::join_all(begun)).await;
 }
 
-async fn rounds(mut attack: impl Attack, every: Duration, begun: tokio::sync::oneshot::Sender<()>) {
+async fn repeat_rounds(
+    mut attack: impl Attack,
+    every: Duration,
+    begun: tokio::sync::oneshot::Sender<()>,
+) {
     attack.round().await;
     let _ = begun.send(());
     loop {
@@ -101,18 +115,18 @@ trait Attack {
 
 /// The worker that is attacked, and the way to it.
 #[derive(Debug)]
-struct Peer {
+struct AttackedWorker {
     endpoint: RawEndpoint,
     target: Target,
-    acts: Acts,
+    actions: ActionCount,
 }
 
-impl Peer {
+impl AttackedWorker {
     /// A new connection, if the worker takes it.
     async fn connect(&self) -> Option<quinn::Connection> {
         let connecting = self.endpoint.connect(&self.target);
-        let connection = timeout(CONNECT_WITHIN, connecting).await.ok()?;
-        self.act(connection)
+        let connection = timeout(CONNECT_TIMEOUT, connecting).await.ok()?;
+        self.count_action(connection)
     }
 
     /// The connection in this place, which is made anew if it has ended.
@@ -124,28 +138,28 @@ impl Peer {
     }
 
     /// A new stream with these bytes at its beginning, if the worker lets it be opened soon.
-    async fn call(
+    async fn open_stream(
         &self,
         connection: &quinn::Connection,
         bytes: &[u8],
     ) -> Option<(quinn::SendStream, quinn::RecvStream)> {
-        let opened = timeout(STEP_WITHIN, connection.open_bi()).await.ok()?;
-        let (mut send, recv) = self.act(opened.ok())?;
-        let written = timeout(STEP_WITHIN, send.write_all(bytes)).await;
+        let opened = timeout(STEP_TIMEOUT, connection.open_bi()).await.ok()?;
+        let (mut send, recv) = self.count_action(opened.ok())?;
+        let written = timeout(STEP_TIMEOUT, send.write_all(bytes)).await;
         written.is_ok_and(|it| it.is_ok()).then_some((send, recv))
     }
 
     /// Counts it if it came about.
-    fn act<T>(&self, it: Option<T>) -> Option<T> {
-        self.acts.fetch_add(u64::from(it.is_some()), Relaxed);
+    fn count_action<T>(&self, it: Option<T>) -> Option<T> {
+        self.actions.fetch_add(u64::from(it.is_some()), Relaxed);
         it
     }
 }
 
-const BEGIN_WITHIN: Duration = Duration::from_secs(10);
-const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+const FIRST_ROUND_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// What takes longer is held up by the worker's limits.
-const STEP_WITHIN: Duration = Duration::from_millis(20);
+const STEP_TIMEOUT: Duration = Duration::from_millis(20);
 /// A body goes on by a few bytes in each round.
-const GRABS_EVERY: Duration = Duration::from_secs(1);
-const LIES_EVERY: Duration = Duration::from_millis(10);
+const HOLD_INTERVAL: Duration = Duration::from_secs(1);
+const VIOLATION_INTERVAL: Duration = Duration::from_millis(10);

@@ -17,67 +17,69 @@ use rpcnet_client::{ClusterClient, ClusterError, Node};
 use tokio::{runtime::Handle, time::sleep};
 
 use super::{
-    calls::{Counts, Failure, FailureCount, REFUSED_MAX, Report, Seen, is_idempotent},
-    node::{self, BODY_BYTES, IDEMPOTENT, Link, OTHER},
+    call_report::{
+        CallCounts, DirectorReport, Failure, FailureCount, REFUSED_MAX, Ran, is_idempotent,
+    },
+    node::{self, BODY_BYTES, IDEMPOTENT, Link, NOT_IDEMPOTENT},
     protocol::{Notice, Order},
 };
 use crate::demo::latency::Latencies;
 
 /// Runs the director until it is told to finish.
-pub(crate) async fn direct(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = node::setup(link).await?;
-    let node = node::caller(&setup).await?;
+pub(crate) async fn run_director(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let setup = node::receive_setup(link).await?;
+    let node = node::start_caller(&setup).await?;
     let notices = link.notices();
-    notices.tell(Notice::Ready { addr: node.addr() }).await;
+    notices.send(Notice::Ready { addr: node.addr() }).await;
     let mut load = None;
-    while let Some(order) = link.order().await {
+    while let Some(order) = link.next_order().await {
         match order {
             Order::See { workers } => {
-                see(&node, workers).await?;
-                notices.tell(Notice::Seen).await;
+                wait_for_workers(&node, workers).await?;
+                notices.send(Notice::Seen).await;
             }
-            Order::Load { calls_per_s } => load = Some(Load::begin(&node, calls_per_s)?),
+            Order::Load { calls_per_s } => load = Some(LoadGenerator::begin(&node, calls_per_s)?),
             Order::Finish => break,
             Order::Start(_) | Order::Attack { .. } | Order::Drain | Order::Resume => {}
         }
     }
     let report = match load {
         Some(load) => load.finish().await,
-        None => Report::default(),
+        None => DirectorReport::default(),
     };
-    notices.tell(Notice::Finished(report)).await;
-    node.shutdown(SHUTDOWN_WITHIN).await;
+    notices.send(Notice::Finished(report)).await;
+    node.shutdown(SHUTDOWN_TIMEOUT).await;
     Ok(())
 }
 
 /// Waits until there are so many workers to call.
-async fn see(node: &Node, workers: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn wait_for_workers(node: &Node, workers: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
     while node.workers().workers(Some(WORKERS))?.len() < workers {
-        sleep(SEE_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }
 
 /// Calls that begin at a fixed rate.
-struct Load {
-    shared: Arc<Shared>,
+struct LoadGenerator {
+    shared: Arc<LoadState>,
     /// Returns how many calls were due.
     pacing: thread::JoinHandle<u64>,
 }
 
-struct Shared {
+struct LoadState {
     client: Arc<ClusterClient>,
     begin: Instant,
     stop: AtomicBool,
-    under_way: AtomicU64,
+    in_flight: AtomicU64,
     not_begun: AtomicU64,
-    account: Mutex<Account>,
+    stats: Mutex<CallStats>,
 }
 
 #[derive(Default)]
-struct Account {
-    idempotent: Counts,
-    others: Counts,
+struct CallStats {
+    idempotent: CallCounts,
+    others: CallCounts,
     wrong: u64,
     latencies: Latencies,
     idempotent_latencies: Latencies,
@@ -86,37 +88,37 @@ struct Account {
     answered_by: BTreeMap<String, u64>,
 }
 
-impl Load {
+impl LoadGenerator {
     fn begin(node: &Node, calls_per_s: u32) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LoadState {
             client: Arc::clone(node.client()),
             begin: Instant::now(),
             stop: AtomicBool::new(false),
-            under_way: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
             not_begun: AtomicU64::new(0),
-            account: Mutex::default(),
+            stats: Mutex::default(),
         });
         let (paced, runtime) = (Arc::clone(&shared), Handle::current());
         let pacing = thread::Builder::new()
             .name("pacing".into())
-            .spawn(move || paced.pace(calls_per_s, &runtime))?;
+            .spawn(move || paced.issue_calls(calls_per_s, &runtime))?;
         Ok(Self { shared, pacing })
     }
 
     /// No new calls; what became of all.
-    async fn finish(self) -> Report {
+    async fn finish(self) -> DirectorReport {
         self.shared.stop.store(true, Relaxed);
-        let answered_in_time = self.shared.account.lock().answered();
+        let answered_in_time = self.shared.stats.lock().answered();
         let joined = tokio::task::spawn_blocking(move || self.pacing.join()).await;
         let joined = joined.ok().and_then(Result::ok);
         let due = joined.expect("pacing does not panic");
         // Each has a deadline.
-        while self.shared.under_way.load(Relaxed) > 0 {
+        while self.shared.in_flight.load(Relaxed) > 0 {
             sleep(Duration::from_millis(1)).await;
         }
-        let account = std::mem::take(&mut *self.shared.account.lock());
+        let account = std::mem::take(&mut *self.shared.stats.lock());
         let stats = self.shared.client.stats();
-        Report {
+        DirectorReport {
             not_begun: self.shared.not_begun.load(Relaxed),
             due,
             answered_in_time,
@@ -128,16 +130,16 @@ impl Load {
     }
 }
 
-impl Shared {
+impl LoadState {
     /// Begins calls, evenly spaced, until told to stop. A thread sleeps for microseconds where a timer of the runtime knows
     /// milliseconds only, and would bunch them. Returns how many were due.
-    fn pace(self: Arc<Self>, calls_per_s: u32, runtime: &Handle) -> u64 {
+    fn issue_calls(self: Arc<Self>, calls_per_s: u32, runtime: &Handle) -> u64 {
         let mut call = 0_u64;
         while !self.stop.load(Relaxed) {
             let due = self.begin + Duration::from_secs_f64(call as f64 / f64::from(calls_per_s));
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            if self.under_way.load(Relaxed) < UNDER_WAY_MAX {
-                self.under_way.fetch_add(1, Relaxed);
+            if self.in_flight.load(Relaxed) < IN_FLIGHT_MAX {
+                self.in_flight.fetch_add(1, Relaxed);
                 runtime.spawn(Arc::clone(&self).call(call, due));
             } else {
                 self.not_begun.fetch_add(1, Relaxed);
@@ -150,29 +152,33 @@ impl Shared {
     /// One call. Its latency counts from when it was due.
     async fn call(self: Arc<Self>, call: u64, due: Instant) {
         let idempotent = is_idempotent(call);
-        let method = if idempotent { IDEMPOTENT } else { OTHER };
+        let method = if idempotent {
+            IDEMPOTENT
+        } else {
+            NOT_IDEMPOTENT
+        };
         let mut body = [0; BODY_BYTES];
         body[..8].copy_from_slice(&call.to_le_bytes());
         let body = Bytes::copy_from_slice(&body);
         let answer = self.client.call_worker(method, body, Some(WORKERS)).await;
         let latency = due.elapsed();
         let second = due.duration_since(self.begin).as_secs();
-        let mut account = self.account.lock();
+        let mut account = self.stats.lock();
         match answer {
-            Ok(answer) => account.succeeded(call, &answer, latency),
-            Err(error) => account.failed(call, &error, second),
+            Ok(answer) => account.on_success(call, &answer, latency),
+            Err(error) => account.on_failure(call, &error, second),
         }
         drop(account);
-        self.under_way.fetch_sub(1, Relaxed);
+        self.in_flight.fetch_sub(1, Relaxed);
     }
 }
 
-impl Account {
+impl CallStats {
     fn answered(&self) -> u64 {
         self.idempotent.ok + self.others.ok
     }
 
-    fn counts(&mut self, call: u64) -> &mut Counts {
+    fn counts(&mut self, call: u64) -> &mut CallCounts {
         if is_idempotent(call) {
             &mut self.idempotent
         } else {
@@ -180,13 +186,13 @@ impl Account {
         }
     }
 
-    fn succeeded(&mut self, call: u64, answer: &[u8], latency: Duration) {
+    fn on_success(&mut self, call: u64, answer: &[u8], latency: Duration) {
         self.counts(call).ok += 1;
         self.latencies.record(latency);
         if is_idempotent(call) {
             self.idempotent_latencies.record(latency);
         }
-        if node::number(answer) != Some(call) {
+        if node::call_number(answer) != Some(call) {
             self.wrong += 1;
         }
         let worker = String::from_utf8_lossy(answer.get(8..).unwrap_or_default());
@@ -196,19 +202,19 @@ impl Account {
         }
     }
 
-    fn failed(&mut self, call: u64, error: &ClusterError, second: u64) {
+    fn on_failure(&mut self, call: u64, error: &ClusterError, second: u64) {
         self.counts(call).failed += 1;
-        let failure = Failure::of(error, is_idempotent(call), second);
-        if failure.processed == Seen::No && self.refused.len() < REFUSED_MAX {
+        let failure = Failure::from_error(error, is_idempotent(call), second);
+        if failure.processed == Ran::No && self.refused.len() < REFUSED_MAX {
             self.refused.push(call);
         }
         let counted = self.failures.entry(failure);
         counted.or_insert_with(|| (0, error.to_string())).0 += 1;
     }
 
-    fn report(self) -> Report {
+    fn report(self) -> DirectorReport {
         let failures = self.failures.into_iter();
-        Report {
+        DirectorReport {
             idempotent: self.idempotent,
             others: self.others,
             wrong: self.wrong,
@@ -226,7 +232,7 @@ impl Account {
                 .collect(),
             refused: self.refused,
             answered_by: self.answered_by,
-            ..Report::default()
+            ..DirectorReport::default()
         }
     }
 }
@@ -234,8 +240,8 @@ impl Account {
 /// Whom the director calls.
 const WORKERS: &str = "role=worker";
 /// More than there are within the deadline of a call at the usual rates.
-const UNDER_WAY_MAX: u64 = 50_000;
+const IN_FLIGHT_MAX: u64 = 50_000;
 /// Of the words of an error: a report with many has to fit a line.
 const EXAMPLE_CHARS_MAX: usize = 300;
-const SEE_EVERY: Duration = Duration::from_millis(10);
-const SHUTDOWN_WITHIN: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);

@@ -7,17 +7,17 @@
 //! Needs the right to make network namespaces, and the programs `ip` and `nft`. Where these are missing the command says so and
 //! ends well, unless they are [required](HostOptions).
 
+mod checks;
 mod faults;
 mod hosts;
 mod load;
 pub(crate) mod node;
+mod processes;
 mod protocol;
+mod record;
 mod report;
-mod script;
+mod situation_run;
 mod situations;
-mod stage;
-mod verdict;
-mod world;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -25,7 +25,7 @@ use clap::{Args, ValueEnum};
 use xtask_report::Document;
 
 use self::{
-    hosts::{Network, NetworkError},
+    hosts::{HostNetwork, HostNetworkError},
     report::Row,
     situations::Situation,
 };
@@ -67,9 +67,9 @@ pub(crate) async fn run(
     quick: bool,
     json: Option<&PathBuf>,
 ) -> project::Outcome {
-    let network = match Network::new(HOSTS) {
+    let network = match HostNetwork::new(HOSTS) {
         Ok(network) => network,
-        Err(NetworkError::NotPossible(why)) if !options.require => {
+        Err(HostNetworkError::Unsupported(why)) if !options.require => {
             println!("skipped: {why}");
             return Ok(ExitCode::SUCCESS);
         }
@@ -91,7 +91,7 @@ pub(crate) async fn run(
 async fn all(
     options: &HostOptions,
     quick: bool,
-    network: &Network,
+    network: &HostNetwork,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
     println!("{HOSTS} hosts, one node each\n");
     let temporary = tempfile::tempdir()?;
@@ -101,15 +101,15 @@ async fn all(
     };
     let mut rows = Vec::new();
     for situation in options.situations() {
-        println!("{}: {}", situation.name(), situation.about());
-        if situation == Situation::Clock && stage::clock_library().is_none() {
+        println!("{}: {}", situation.name(), situation.description());
+        if situation == Situation::Clock && processes::libfaketime_path().is_none() {
             println!("  skipped: libfaketime is missing");
             if options.require {
                 return Err("libfaketime is missing (package libfaketime)".into());
             }
             continue;
         }
-        rows.push(script::play(situation, network, logs, quick).await?);
+        rows.push(situation_run::run_situation(situation, network, logs, quick).await?);
     }
     Ok(rows)
 }

@@ -7,15 +7,17 @@ use clap::{Args, ValueEnum};
 use rpcnet_client::{
     Code, Hedging, MethodPolicy, Node, Raw, Router, Sender, Status, TransportConfig,
 };
-use rpcnet_transport::{Admission, KeyMemory};
+use rpcnet_transport::{Admission, IdempotencyCache};
 use tokio::time::sleep;
 
 use super::{
     attacker, director,
-    ledger::Ledger,
-    protocol::{Notice, Order, Setup, WorkerKind},
+    execution_log::ExecutionLog,
+    protocol::{Notice, Order, Setup, WorkerBehaviour},
 };
-use crate::{children::link::ParentLink, demo::node::builder, signal::interrupted};
+use crate::{
+    child_process::parent_link::ParentLink, demo::node::node_builder, signal::interrupted,
+};
 
 /// The way to the parent.
 pub(crate) type Link = ParentLink<Order, Notice>;
@@ -61,17 +63,17 @@ pub(crate) fn run(options: &Options) -> crate::project::Outcome {
     runtime.block_on(async {
         let mut link = Link::open()?;
         let result = match options.role {
-            Role::Director => director::direct(&mut link).await,
-            Role::Worker => work(&mut link).await,
+            Role::Director => director::run_director(&mut link).await,
+            Role::Worker => run_worker(&mut link).await,
             Role::Greedy | Role::Keyed | Role::Liar => {
-                attacker::attack(&mut link, options.role).await
+                attacker::run_attacker(&mut link, options.role).await
             }
         };
         let code = match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 let message = error.to_string();
-                link.notices().tell(Notice::Failed { message }).await;
+                link.notices().send(Notice::Failed { message }).await;
                 ExitCode::FAILURE
             }
         };
@@ -81,35 +83,35 @@ pub(crate) fn run(options: &Options) -> crate::project::Outcome {
 }
 
 /// Serves until the system asks it to end (SIGTERM).
-async fn work(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = setup(link).await?;
-    if setup.kind == WorkerKind::Panics {
+async fn run_worker(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let setup = receive_setup(link).await?;
+    if setup.kind == WorkerBehaviour::Panics {
         // Hundreds a second would be told.
         std::panic::set_hook(Box::new(|_| {}));
     }
     let asked_to_end = interrupted();
     tokio::pin!(asked_to_end);
-    let node = builder(&setup.node)?
+    let node = node_builder(&setup.node)?
         .tag("role", "worker")
         .serve(router(&setup)?)
         .transport_config(transport_config(&setup))
         .start()
         .await?;
     let notices = link.notices();
-    notices.tell(Notice::Ready { addr: node.addr() }).await;
+    notices.send(Notice::Ready { addr: node.addr() }).await;
     loop {
         let order = tokio::select! {
-            order = link.order() => order,
+            order = link.next_order() => order,
             asked = &mut asked_to_end => {
                 asked?;
-                node.shutdown(DRAIN_WITHIN).await;
+                node.shutdown(DRAIN_TIMEOUT).await;
                 return Ok(());
             }
         };
         match order {
             Some(Order::Drain) => {
-                let remaining = node.drain(DRAIN_WITHIN).await.remaining;
-                notices.tell(Notice::Drained { remaining }).await;
+                let remaining = node.drain(DRAIN_TIMEOUT).await.remaining;
+                notices.send(Notice::Drained { remaining }).await;
             }
             Some(Order::Resume) => node.resume(),
             Some(_) => {}
@@ -124,7 +126,7 @@ fn transport_config(setup: &Setup) -> TransportConfig {
         return config;
     }
     config
-        .with_admission(Admission::fixed(PLACES))
+        .with_admission(Admission::fixed(CONCURRENCY_LIMIT))
         .with_calls_max(CALLS_MAX)
         .with_connections_max(CONNECTIONS_MAX)
 }
@@ -132,24 +134,25 @@ fn transport_config(setup: &Setup) -> TransportConfig {
 /// The methods that the director calls do the same: a note in the ledger, a while, and the answer with the call's number and the
 /// worker's name. The others are for attackers.
 fn router(setup: &Setup) -> io::Result<Router> {
-    if setup.kind == WorkerKind::Old {
+    if setup.kind == WorkerBehaviour::Old {
         // It knows one of the methods, with other parameters: it finds the requests too short.
         let old = |_: (u64, [u8; BODY_BYTES])| async {};
         return Ok(Router::new().typed(IDEMPOTENT, old));
     }
-    let ledger = Arc::new(Ledger::open(&setup.ledger)?);
+    let ledger = Arc::new(ExecutionLog::open(&setup.ledger)?);
     let name: Arc<str> = setup.node.name.as_str().into();
-    let panics = setup.kind == WorkerKind::Panics;
+    let panics = setup.kind == WorkerBehaviour::Panics;
     let service_time = match setup.kind {
-        WorkerKind::Slow => SLOWER * SERVICE_TIME,
+        WorkerBehaviour::Slow => SLOW_FACTOR * SERVICE_TIME,
         _ => SERVICE_TIME,
     };
     let serve = move |body: Bytes| {
         let (ledger, name) = (Arc::clone(&ledger), Arc::clone(&name));
         async move {
-            let call = number(&body).ok_or_else(|| Status::new(Code::InvalidRequest, "short"))?;
+            let call =
+                call_number(&body).ok_or_else(|| Status::new(Code::InvalidRequest, "short"))?;
             ledger
-                .note(call)
+                .record(call)
                 .map_err(|error| Status::new(Code::Internal, error.to_string()))?;
             assert!(!panics, "as told");
             sleep(service_time).await;
@@ -159,17 +162,17 @@ fn router(setup: &Setup) -> io::Result<Router> {
     let other = serve.clone();
     Ok(Router::new()
         .raw(IDEMPOTENT, move |_cx, body| serve(body))
-        .raw(OTHER, move |_cx, body| other(body))
-        .raw(LARGE, |_cx, _body| async {
+        .raw(NOT_IDEMPOTENT, move |_cx, body| other(body))
+        .raw(LARGE_REPLY, |_cx, _body| async {
             Ok(vec![0; LARGE_BYTES].into())
         })
-        .raw(LONG, |_cx, body| async {
+        .raw(LONG_CALL, |_cx, body| async {
             sleep(LONG_TIME).await;
             Ok(body)
         })
-        .with_idempotency(LONG, KeyMemory::new())
+        .with_idempotency(LONG_CALL, IdempotencyCache::new())
         .server_streaming(
-            ENDLESS,
+            ENDLESS_STREAM,
             |_cx, (): (), mut replies: Sender<Raw>| async move {
                 loop {
                     replies.send(Raw(vec![0; ITEM_BYTES].into())).await?;
@@ -179,13 +182,13 @@ fn router(setup: &Setup) -> io::Result<Router> {
 }
 
 /// The number of a call, and of an answer.
-pub(crate) fn number(body: &[u8]) -> Option<u64> {
+pub(crate) fn call_number(body: &[u8]) -> Option<u64> {
     body.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 /// What the parent says at first.
-pub(crate) async fn setup(link: &mut Link) -> io::Result<Setup> {
-    match link.order().await {
+pub(crate) async fn receive_setup(link: &mut Link) -> io::Result<Setup> {
+    match link.next_order().await {
         Some(Order::Start(setup)) => Ok(setup),
         other => Err(io::Error::other(format!(
             "expected to be started, got {other:?}"
@@ -194,11 +197,11 @@ pub(crate) async fn setup(link: &mut Link) -> io::Result<Setup> {
 }
 
 /// A node that calls, and how: one of the methods may run twice, so a worker that hangs need not hold its calls up.
-pub(crate) async fn caller(setup: &Setup) -> Result<Node, Box<dyn Error + Send + Sync>> {
+pub(crate) async fn start_caller(setup: &Setup) -> Result<Node, Box<dyn Error + Send + Sync>> {
     let twice = MethodPolicy::new()
         .with_hedging(Hedging::at_quantile(0.95))
-        .with_attempt_timeout(ATTEMPT_WITHIN);
-    let node = builder(&setup.node)?
+        .with_attempt_timeout(ATTEMPT_TIMEOUT);
+    let node = node_builder(&setup.node)?
         .tag("role", "director")
         .client_config(move |config| config.with_method(IDEMPOTENT, twice));
     Ok(node.start().await?)
@@ -209,29 +212,29 @@ pub(crate) const COMMAND: &str = "chaos-node";
 /// The method that may run twice.
 pub(crate) const IDEMPOTENT: &str = "look";
 /// The method that may not.
-pub(crate) const OTHER: &str = "book";
+pub(crate) const NOT_IDEMPOTENT: &str = "book";
 /// Answers with much. Not called by the director, like the next two.
-pub(super) const LARGE: &str = "grow";
+pub(super) const LARGE_REPLY: &str = "grow";
 /// Takes long.
-pub(super) const LONG: &str = "keep";
+pub(super) const LONG_CALL: &str = "keep";
 /// Answers with a stream that has no end.
-pub(super) const ENDLESS: &str = "feed";
+pub(super) const ENDLESS_STREAM: &str = "feed";
 /// Bytes of the body of the director's calls.
 pub(super) const BODY_BYTES: usize = 32;
 const LARGE_BYTES: usize = 1 << 20;
 const LONG_TIME: Duration = Duration::from_secs(2);
 const ITEM_BYTES: usize = 16 << 10;
 /// Limits of a worker where they are few: calls that run, calls that are known, connections.
-const PLACES: usize = 8;
+const CONCURRENCY_LIMIT: usize = 8;
 const CALLS_MAX: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// How many times as long a slow worker takes.
-const SLOWER: u32 = 100;
+const SLOW_FACTOR: u32 = 100;
 /// There are many processes and few cores.
 const THREADS: usize = 2;
 /// Long enough that there is always a call with each worker.
 const SERVICE_TIME: Duration = Duration::from_millis(5);
 /// What a hedge was not granted for ends then. Long enough for a busy machine: a shorter one would make more of too much.
-const ATTEMPT_WITHIN: Duration = Duration::from_secs(2);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a leaving worker may take for what it has begun.
-const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::calls::Report;
+use super::call_report::DirectorReport;
 use crate::demo::protocol::NodeSetup;
 
 /// From the parent to a child.
@@ -43,7 +43,7 @@ pub(crate) struct Setup {
     pub(crate) node: NodeSetup,
     /// The file to note runs of handlers in.
     pub(crate) ledger: PathBuf,
-    pub(crate) kind: WorkerKind,
+    pub(crate) kind: WorkerBehaviour,
     /// Its places, calls and connections are few.
     pub(crate) limited: bool,
 }
@@ -51,7 +51,7 @@ pub(crate) struct Setup {
 /// What a worker is good for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum WorkerKind {
+pub(crate) enum WorkerBehaviour {
     #[default]
     Good,
     /// Its handlers panic.
@@ -93,7 +93,7 @@ pub(crate) enum Notice {
         acts: u64,
     },
     /// The director's last word.
-    Finished(Report),
+    Finished(DirectorReport),
     /// The child cannot go on, and why.
     Failed {
         /// For the user.

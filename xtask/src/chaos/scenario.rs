@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::{node::Role, protocol::WorkerKind};
+use super::{node::Role, protocol::WorkerBehaviour};
 
 /// One kind of trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,13 +30,13 @@ pub(crate) enum Scenario {
 
 /// Which calls may fail that are not idempotent. Those that are never may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MayFail {
+pub(crate) enum AllowedFailures {
     /// None.
     None,
     /// Those that were with the worker that is in trouble; nobody knows whether they ran.
-    WithTheVictim,
+    AtVictim,
     /// So too, because its handler panicked, and few once that is known.
-    InTheVictimsHandler,
+    PanicAtVictim,
 }
 
 impl Scenario {
@@ -58,7 +58,7 @@ impl Scenario {
         value.get_name().to_owned()
     }
 
-    pub(crate) fn about(self) -> &'static str {
+    pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Kill => "a worker is killed",
             Self::Stop => "a worker is stopped for a while",
@@ -72,24 +72,24 @@ impl Scenario {
         }
     }
 
-    pub(crate) fn may_fail(self) -> MayFail {
+    pub(crate) fn allowed_failures(self) -> AllowedFailures {
         match self {
-            Self::Kill | Self::Stop => MayFail::WithTheVictim,
-            Self::Rolling | Self::Drain => MayFail::None,
-            Self::Panic => MayFail::InTheVictimsHandler,
+            Self::Kill | Self::Stop => AllowedFailures::AtVictim,
+            Self::Rolling | Self::Drain => AllowedFailures::None,
+            Self::Panic => AllowedFailures::PanicAtVictim,
             // Refused before they ran, calls go elsewhere; slow is not failed; and what one peer holds, or breaks of its own
             // connections, is no reason to refuse another's calls.
-            Self::Old | Self::Slow | Self::Greedy | Self::Liar => MayFail::None,
+            Self::Old | Self::Slow | Self::Greedy | Self::Liar => AllowedFailures::None,
         }
     }
 
     /// What the first worker is.
-    pub(crate) const fn victim(self) -> WorkerKind {
+    pub(crate) const fn victim_behaviour(self) -> WorkerBehaviour {
         match self {
-            Self::Panic => WorkerKind::Panics,
-            Self::Old => WorkerKind::Old,
-            Self::Slow => WorkerKind::Slow,
-            _ => WorkerKind::Good,
+            Self::Panic => WorkerBehaviour::Panics,
+            Self::Old => WorkerBehaviour::Old,
+            Self::Slow => WorkerBehaviour::Slow,
+            _ => WorkerBehaviour::Good,
         }
     }
 

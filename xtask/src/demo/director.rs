@@ -23,23 +23,23 @@ use super::{
     corpus::{Corpus, CorpusFile, SkipReason},
     digest::FileDigest,
     latency::Latencies,
-    node::{self, DIGEST, Digested, Link},
+    live_view::{MemberRow, Snapshot},
+    node::{self, DIGEST, DigestReply, Link},
     protocol::{EventKind, Notice, Order},
-    report::{MemberRow, Snapshot},
 };
-use crate::children::link;
+use crate::child_process::parent_link;
 
-type Notices = link::Notices<Notice>;
+type Notices = parent_link::Notices<Notice>;
 
 /// Runs the director until it is told to finish.
-pub(crate) async fn direct(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = node::setup(link).await?;
-    let node = node::builder(&setup)?
+pub(crate) async fn run_director(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let setup = node::receive_setup(link).await?;
+    let node = node::node_builder(&setup)?
         .tag("role", "director")
         .start()
         .await?;
     let notices = link.notices();
-    notices.tell(Notice::Ready { addr: node.addr() }).await;
+    notices.send(Notice::Ready { addr: node.addr() }).await;
     let client = ClusterClient::new(
         Arc::clone(node.workers()),
         node::client_config(node.endpoint().clone()),
@@ -47,16 +47,16 @@ pub(crate) async fn direct(link: &mut Link) -> Result<(), Box<dyn Error + Send +
     let director = Arc::new(Director {
         node,
         client,
-        tally: Tally::default(),
+        counters: CallCounters::default(),
         stop: AtomicBool::new(false),
     });
-    let watching = tokio::spawn(Arc::clone(&director).tell_events(notices.clone()));
-    let telling = tokio::spawn(Arc::clone(&director).tell_stats(notices.clone()));
+    let watching = tokio::spawn(Arc::clone(&director).report_events(notices.clone()));
+    let telling = tokio::spawn(Arc::clone(&director).report_stats(notices.clone()));
     let mut calling = JoinSet::new();
-    while let Some(order) = link.order().await {
+    while let Some(order) = link.next_order().await {
         match order {
             Order::Digest { path } => {
-                let corpus = Arc::new(corpus(&path, &notices).await?);
+                let corpus = Arc::new(walk_corpus(&path, &notices).await?);
                 for _ in 0..CALLS_IN_FLIGHT {
                     calling.spawn(
                         Arc::clone(&director).digest_all(Arc::clone(&corpus), notices.clone()),
@@ -73,26 +73,29 @@ pub(crate) async fn direct(link: &mut Link) -> Result<(), Box<dyn Error + Send +
     }
     telling.abort();
     watching.abort();
-    notices.tell(Notice::Finished(director.snapshot())).await;
-    director.node.shutdown(SHUTDOWN_WITHIN).await;
+    notices.send(Notice::Finished(director.snapshot())).await;
+    director.node.shutdown(SHUTDOWN_TIMEOUT).await;
     Ok(())
 }
 
 /// The files under `path`; what is left out is told.
-async fn corpus(path: &Path, notices: &Notices) -> Result<Corpus, Box<dyn Error + Send + Sync>> {
+async fn walk_corpus(
+    path: &Path,
+    notices: &Notices,
+) -> Result<Corpus, Box<dyn Error + Send + Sync>> {
     let root = path.to_owned();
     let corpus = tokio::task::spawn_blocking(move || Corpus::walk(&root, FILE_BYTES_MAX)).await??;
     let skipped = corpus.skipped();
-    for skipped in skipped.iter().take(SKIPPED_TOLD_MAX) {
+    for skipped in skipped.iter().take(SKIPPED_SHOWN_MAX) {
         notices
-            .tell(Notice::Note {
+            .send(Notice::Note {
                 text: format!("skipped {skipped}"),
             })
             .await;
     }
-    if let Some(more @ 1..) = skipped.len().checked_sub(SKIPPED_TOLD_MAX) {
+    if let Some(more @ 1..) = skipped.len().checked_sub(SKIPPED_SHOWN_MAX) {
         notices
-            .tell(Notice::Note {
+            .send(Notice::Note {
                 text: format!("skipped {more} more"),
             })
             .await;
@@ -102,9 +105,9 @@ async fn corpus(path: &Path, notices: &Notices) -> Result<Corpus, Box<dyn Error 
         corpus.files().len(),
         corpus.bytes()
     );
-    notices.tell(Notice::Note { text }).await;
+    notices.send(Notice::Note { text }).await;
     notices
-        .tell(Notice::Corpus {
+        .send(Notice::Corpus {
             files: corpus.files().len() as u64,
             skipped: skipped.len() as u64,
         })
@@ -115,16 +118,16 @@ async fn corpus(path: &Path, notices: &Notices) -> Result<Corpus, Box<dyn Error 
 struct Director {
     node: Node,
     client: ClusterClient,
-    tally: Tally,
+    counters: CallCounters,
     /// No new calls.
     stop: AtomicBool,
 }
 
 /// What came of the calls.
 #[derive(Default)]
-struct Tally {
+struct CallCounters {
     /// Files taken so far, over all rounds.
-    taken: AtomicUsize,
+    next_file: AtomicUsize,
     rounds: AtomicU64,
     failed: AtomicU64,
     wrong: AtomicU64,
@@ -136,8 +139,8 @@ impl Director {
     async fn digest_all(self: Arc<Self>, corpus: Arc<Corpus>, notices: Notices) {
         let files = corpus.files();
         while !self.stop.load(Ordering::Relaxed) {
-            let taken = self.tally.taken.fetch_add(1, Ordering::Relaxed);
-            self.tally
+            let taken = self.counters.next_file.fetch_add(1, Ordering::Relaxed);
+            self.counters
                 .rounds
                 .fetch_max((taken / files.len()) as u64, Ordering::Relaxed);
             self.digest(&files[taken % files.len()], &notices).await;
@@ -150,34 +153,34 @@ impl Director {
             return;
         };
         let begin = Instant::now();
-        let answer: Result<Digested, _> = self
+        let answer: Result<DigestReply, _> = self
             .client
             .call_worker_typed(DIGEST, &content, Some(WORKERS))
             .await;
         let took = begin.elapsed();
         match answer {
-            Ok(Digested { by, digest }) => {
-                self.tally
+            Ok(DigestReply { by, digest }) => {
+                self.counters
                     .workers
                     .lock()
                     .entry(by.clone())
                     .or_default()
                     .record(took);
                 if digest != expected {
-                    self.tally.wrong.fetch_add(1, Ordering::Relaxed);
+                    self.counters.wrong.fetch_add(1, Ordering::Relaxed);
                     let text = format!("wrong digest of {} by {by}", file.path().display());
-                    notices.tell(Notice::Note { text }).await;
+                    notices.send(Notice::Note { text }).await;
                 }
             }
             Err(error) => {
-                self.tally.failed.fetch_add(1, Ordering::Relaxed);
+                self.counters.failed.fetch_add(1, Ordering::Relaxed);
                 let text = format!("call for {} failed: {error}", file.path().display());
-                notices.tell(Notice::Note { text }).await;
+                notices.send(Notice::Note { text }).await;
             }
         }
     }
 
-    async fn tell_events(self: Arc<Self>, notices: Notices) {
+    async fn report_events(self: Arc<Self>, notices: Notices) {
         let mut events = self.node.workers().subscribe();
         let mut selectable = selectable_now(self.node.workers());
         while let Some(event) = events.recv().await {
@@ -191,7 +194,7 @@ impl Director {
             };
             if let (Some(kind), Some(node)) = (kind, event.node()) {
                 notices
-                    .tell(Notice::Event {
+                    .send(Notice::Event {
                         node: node.id.name.to_string(),
                         kind,
                     })
@@ -200,7 +203,7 @@ impl Director {
             let now = selectable_now(self.node.workers());
             for node in selectable.difference(&now).cloned() {
                 notices
-                    .tell(Notice::Event {
+                    .send(Notice::Event {
                         node,
                         kind: EventKind::Unselectable,
                     })
@@ -210,16 +213,16 @@ impl Director {
         }
     }
 
-    async fn tell_stats(self: Arc<Self>, notices: Notices) {
-        let mut ticks = tokio::time::interval(STATS_PAUSE);
+    async fn report_stats(self: Arc<Self>, notices: Notices) {
+        let mut ticks = tokio::time::interval(STATS_INTERVAL);
         loop {
             ticks.tick().await;
-            notices.try_tell(Notice::Stats(self.snapshot()));
+            notices.try_send(Notice::Stats(self.snapshot()));
         }
     }
 
     fn snapshot(&self) -> Snapshot {
-        let latencies = self.tally.workers.lock().clone();
+        let latencies = self.counters.workers.lock().clone();
         let mut all = Latencies::default();
         latencies.values().for_each(|one| all.merge(one));
         let statuses = self
@@ -254,10 +257,10 @@ impl Director {
         });
         Snapshot {
             members: rows.collect(),
-            rounds: self.tally.rounds.load(Ordering::Relaxed),
+            rounds: self.counters.rounds.load(Ordering::Relaxed),
             calls_ok: all.calls(),
-            calls_failed: self.tally.failed.load(Ordering::Relaxed),
-            wrong_results: self.tally.wrong.load(Ordering::Relaxed),
+            calls_failed: self.counters.failed.load(Ordering::Relaxed),
+            wrong_results: self.counters.wrong.load(Ordering::Relaxed),
             p50_us: all.p50_us(),
             p99_us: all.p99_us(),
         }
@@ -296,6 +299,6 @@ const WORKERS: &str = "role=worker";
 const CALLS_IN_FLIGHT: usize = 8;
 /// Half of what a message may have.
 const FILE_BYTES_MAX: u64 = 8 << 20;
-const SKIPPED_TOLD_MAX: usize = 10;
-const STATS_PAUSE: Duration = Duration::from_millis(200);
-const SHUTDOWN_WITHIN: Duration = Duration::from_secs(3);
+const SKIPPED_SHOWN_MAX: usize = 10;
+const STATS_INTERVAL: Duration = Duration::from_millis(200);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);

@@ -20,7 +20,7 @@ use super::{
     director,
     protocol::{NodeSetup, Notice, Order, Role},
 };
-use crate::children::link::ParentLink;
+use crate::child_process::parent_link::ParentLink;
 
 /// The way to the parent.
 pub(crate) type Link = ParentLink<Order, Notice>;
@@ -35,7 +35,7 @@ pub(crate) struct Options {
 
 /// A worker's answer.
 #[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct Digested {
+pub(crate) struct DigestReply {
     /// Who did it.
     pub(crate) by: String,
     pub(crate) digest: FileDigest,
@@ -49,14 +49,14 @@ pub(crate) fn run(options: &Options) -> crate::project::Outcome {
     runtime.block_on(async {
         let mut link = Link::open()?;
         let result = match options.role {
-            Role::Director => director::direct(&mut link).await,
-            Role::Worker => work(&mut link).await,
+            Role::Director => director::run_director(&mut link).await,
+            Role::Worker => run_worker(&mut link).await,
         };
         let code = match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 let message = error.to_string();
-                link.notices().tell(Notice::Failed { message }).await;
+                link.notices().send(Notice::Failed { message }).await;
                 ExitCode::FAILURE
             }
         };
@@ -66,31 +66,31 @@ pub(crate) fn run(options: &Options) -> crate::project::Outcome {
 }
 
 /// Digests what it is sent until it is told to leave.
-async fn work(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = setup(link).await?;
+async fn run_worker(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let setup = receive_setup(link).await?;
     let by = setup.name.clone();
     let router = Router::new().typed(DIGEST, move |file: Vec<u8>| {
         let by = by.clone();
         async move {
             // Off the threads that serve the network: a large file takes its time.
             let digest = tokio::task::spawn_blocking(move || FileDigest::of(&file)).await;
-            Digested {
+            DigestReply {
                 by,
                 digest: digest.expect("digesting does not panic"),
             }
         }
     });
-    let node = builder(&setup)?
+    let node = node_builder(&setup)?
         .tag("role", "worker")
         .serve(router)
         .start()
         .await?;
     link.notices()
-        .tell(Notice::Ready { addr: node.addr() })
+        .send(Notice::Ready { addr: node.addr() })
         .await;
-    while let Some(order) = link.order().await {
+    while let Some(order) = link.next_order().await {
         if order == Order::Drain {
-            node.shutdown(DRAIN_WITHIN).await;
+            node.shutdown(DRAIN_TIMEOUT).await;
             break;
         }
     }
@@ -98,8 +98,8 @@ async fn work(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 /// What the parent says at first.
-pub(crate) async fn setup(link: &mut Link) -> io::Result<NodeSetup> {
-    match link.order().await {
+pub(crate) async fn receive_setup(link: &mut Link) -> io::Result<NodeSetup> {
+    match link.next_order().await {
         Some(Order::Start(setup)) => Ok(setup),
         other => Err(io::Error::other(format!(
             "expected to be started, got {other:?}"
@@ -108,8 +108,8 @@ pub(crate) async fn setup(link: &mut Link) -> io::Result<NodeSetup> {
 }
 
 /// A node with the identity and the secrets of this run.
-pub(crate) fn builder(setup: &NodeSetup) -> Result<NodeBuilder, Box<dyn Error + Send + Sync>> {
-    let keys = Keys {
+pub(crate) fn node_builder(setup: &NodeSetup) -> Result<NodeBuilder, Box<dyn Error + Send + Sync>> {
+    let keys = KeyFolder {
         folder: setup.keys.clone(),
     };
     let [cert, key, ca] = keys.pem_paths(&setup.name);
@@ -124,11 +124,11 @@ pub(crate) fn builder(setup: &NodeSetup) -> Result<NodeBuilder, Box<dyn Error + 
 
 /// The folder with the secrets of a run.
 #[derive(Debug)]
-pub(crate) struct Keys {
+pub(crate) struct KeyFolder {
     pub(crate) folder: PathBuf,
 }
 
-impl Keys {
+impl KeyFolder {
     /// Certificate, key and CA of a node, as `DevCa::write_pem` names them.
     pub(crate) fn pem_paths(&self, node: &str) -> [PathBuf; 3] {
         [
@@ -176,4 +176,4 @@ pub(crate) const COMMAND: &str = "demo-node";
 /// The method that workers serve.
 pub(crate) const DIGEST: &str = "digest";
 /// How long a leaving worker may take for what it has begun.
-const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::report::Snapshot;
+use super::live_view::Snapshot;
 
 /// What a child process is in the cluster.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -117,7 +117,7 @@ impl fmt::Display for EventKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::children::line::{decode, encode};
+    use crate::child_process::json_line::{decode, encode};
 
     #[test]
     fn messages_survive_the_line() {

@@ -12,14 +12,14 @@ use rpcnet_client::{DevCa, swim::ClusterKey};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    node::{self, Keys},
-    outcome::Outcome,
+    live_view::{LiveView, Snapshot},
+    node::{self, KeyFolder},
     protocol::{EventKind, NodeSetup, Notice, Order, Role},
-    report::{Live, Snapshot},
+    summary::DemoSummary,
 };
 use xtask_report::Document;
 
-use crate::{children::process::ChildProcess, project, signal::interrupted};
+use crate::{child_process::process_handle::ChildProcess, project, signal::interrupted};
 
 /// What to digest, and for how long.
 #[derive(Debug, Args)]
@@ -69,31 +69,31 @@ pub(crate) fn run(options: &Options) -> project::Outcome {
     if let Some(file) = &options.json {
         Document::new("demo", &[&outcome]).write(file)?;
     }
-    Ok(match outcome.complaints().is_empty() {
+    Ok(match outcome.failed_checks().is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
 }
 
-async fn demo(path: &Path, length: Duration) -> Result<Outcome, Box<dyn Error>> {
+async fn demo(path: &Path, length: Duration) -> Result<DemoSummary, Box<dyn Error>> {
     let path = path
         .canonicalize()
         .map_err(|error| format!("cannot look into {}: {error}", path.display()))?;
     let folder = tempfile::tempdir()?;
-    let mut stage = Stage::new(folder.path())?;
+    let mut stage = DemoCluster::new(folder.path())?;
     stage.start_director().await?;
-    for _ in 0..WORKERS_AT_FIRST {
+    for _ in 0..INITIAL_WORKERS {
         stage.start_worker().await?;
     }
     stage.wait_for_workers().await?;
-    stage.play(&path, length).await?;
+    stage.run_timeline(&path, length).await?;
     stage.finish().await
 }
 
 /// The processes and what is known of them.
-struct Stage {
+struct DemoCluster {
     ca: DevCa,
-    keys: Keys,
+    keys: KeyFolder,
     director: Option<ChildProcess>,
     seeds: Vec<std::net::SocketAddr>,
     workers: Vec<ChildProcess>,
@@ -102,15 +102,15 @@ struct Stage {
     killed: Option<(String, Instant)>,
     /// The workers that were started while calls flowed.
     added: Vec<String>,
-    live: Live<std::io::Stdout>,
+    live: LiveView<std::io::Stdout>,
     begin: Instant,
     latest: Snapshot,
-    outcome: Outcome,
+    outcome: DemoSummary,
 }
 
-impl Stage {
+impl DemoCluster {
     fn new(folder: &Path) -> Result<Self, Box<dyn Error>> {
-        let keys = Keys {
+        let keys = KeyFolder {
             folder: folder.to_owned(),
         };
         keys.write_cluster_key(&ClusterKey::generate())?;
@@ -123,10 +123,10 @@ impl Stage {
             workers_started: 0,
             killed: None,
             added: Vec::new(),
-            live: Live::stdout(),
+            live: LiveView::stdout(),
             begin: Instant::now(),
             latest: Snapshot::default(),
-            outcome: Outcome::default(),
+            outcome: DemoSummary::default(),
         })
     }
 
@@ -156,14 +156,14 @@ impl Stage {
         };
         child.send(&Order::Start(setup)).await?;
         match child
-            .recv_by(Instant::now() + START_WITHIN, "start")
+            .recv_by(Instant::now() + START_TIMEOUT, "start")
             .await?
         {
             Notice::Ready { addr } => self.seeds.push(addr),
             Notice::Failed { message } => return Err(format!("{name}: {message}").into()),
             other => return Err(format!("{name} answered its start with {other:?}").into()),
         }
-        self.say(&format!(
+        self.print_event(&format!(
             "{name} started, process {}",
             child.id().unwrap_or_default()
         ))?;
@@ -171,7 +171,7 @@ impl Stage {
     }
 
     async fn wait_for_workers(&mut self) -> Result<(), Box<dyn Error>> {
-        let deadline = Instant::now() + START_WITHIN;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let alive = self
                 .latest
@@ -179,53 +179,53 @@ impl Stage {
                 .iter()
                 .filter(|row| row.state == "alive")
                 .count();
-            if alive > WORKERS_AT_FIRST {
+            if alive > INITIAL_WORKERS {
                 return Ok(());
             }
             let notice = self
                 .director()?
                 .recv_by(deadline, "see all workers")
                 .await?;
-            self.take(notice)?;
+            self.on_notice(notice)?;
         }
     }
 
     /// Has files digested, and meanwhile kills, adds and drains a worker.
-    async fn play(&mut self, path: &Path, length: Duration) -> Result<(), Box<dyn Error>> {
+    async fn run_timeline(&mut self, path: &Path, length: Duration) -> Result<(), Box<dyn Error>> {
         let begin = Instant::now();
         self.director()?
             .send(&Order::Digest {
                 path: path.to_owned(),
             })
             .await?;
-        self.until(begin + length.mul_f64(0.2)).await?;
+        self.watch_until(begin + length.mul_f64(0.2)).await?;
         self.kill_one().await?;
-        self.until(begin + length.mul_f64(0.45)).await?;
+        self.watch_until(begin + length.mul_f64(0.45)).await?;
         let added = self.start_worker().await?;
         self.added.push(added);
         self.outcome.workers_added += 1;
-        self.until(begin + length.mul_f64(0.7)).await?;
+        self.watch_until(begin + length.mul_f64(0.7)).await?;
         self.drain_one().await?;
-        self.until(begin + length).await?;
+        self.watch_until(begin + length).await?;
         self.outcome.took = begin.elapsed();
         Ok(())
     }
 
     /// Watches until a time; the director's trouble is ours.
-    async fn until(&mut self, time: Instant) -> Result<(), Box<dyn Error>> {
+    async fn watch_until(&mut self, time: Instant) -> Result<(), Box<dyn Error>> {
         loop {
             let director = self.director.as_mut().ok_or("there is no director")?;
             let notice = tokio::select! {
                 notice = director.recv() => notice?,
                 () = sleep_until(time) => return Ok(()),
             };
-            self.take(notice)?;
+            self.on_notice(notice)?;
         }
     }
 
     async fn kill_one(&mut self) -> Result<(), Box<dyn Error>> {
         let mut victim = self.workers.remove(0);
-        self.say(&format!("killing {} (SIGKILL)", victim.name()))?;
+        self.print_event(&format!("killing {} (SIGKILL)", victim.name()))?;
         self.killed = Some((victim.name().to_owned(), Instant::now()));
         victim.kill().await?;
         self.outcome.workers_killed += 1;
@@ -234,33 +234,33 @@ impl Stage {
 
     async fn drain_one(&mut self) -> Result<(), Box<dyn Error>> {
         let mut leaver = self.workers.remove(0);
-        self.say(&format!("draining {}", leaver.name()))?;
+        self.print_event(&format!("draining {}", leaver.name()))?;
         leaver.send(&Order::Drain).await?;
-        let deadline = Instant::now() + DRAIN_WITHIN;
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
         let status = loop {
             let director = self.director.as_mut().ok_or("there is no director")?;
             tokio::select! {
                 status = leaver.wait_by(deadline) => break status?,
                 notice = director.recv() => {
                     let notice = notice?;
-                    self.take(notice)?;
+                    self.on_notice(notice)?;
                 }
             }
         };
         if status.success() {
             self.outcome.workers_drained += 1;
         }
-        self.say(&format!("{} has ended: {status}", leaver.name()))
+        self.print_event(&format!("{} has ended: {status}", leaver.name()))
     }
 
     /// Ends in order and sums up.
-    async fn finish(mut self) -> Result<Outcome, Box<dyn Error>> {
+    async fn finish(mut self) -> Result<DemoSummary, Box<dyn Error>> {
         self.director()?.send(&Order::Finish).await?;
-        let deadline = Instant::now() + FINISH_WITHIN;
+        let deadline = Instant::now() + FINISH_TIMEOUT;
         let last = loop {
             match self.director()?.recv_by(deadline, "finish").await? {
                 Notice::Finished(snapshot) => break snapshot,
-                notice => self.take(notice)?,
+                notice => self.on_notice(notice)?,
             }
         };
         let calls_of_added = last
@@ -269,7 +269,7 @@ impl Stage {
             .filter(|row| self.added.contains(&row.name))
             .map(|row| row.calls)
             .sum();
-        let outcome = Outcome {
+        let outcome = DemoSummary {
             calls_ok: last.calls_ok,
             calls_failed: last.calls_failed,
             wrong_results: last.wrong_results,
@@ -286,7 +286,7 @@ impl Stage {
         Ok(outcome)
     }
 
-    fn take(&mut self, notice: Notice) -> Result<(), Box<dyn Error>> {
+    fn on_notice(&mut self, notice: Notice) -> Result<(), Box<dyn Error>> {
         let elapsed = self.begin.elapsed();
         match notice {
             Notice::Stats(snapshot) => {
@@ -302,20 +302,20 @@ impl Stage {
                         self.outcome.detect_ms.get_or_insert(millis);
                     }
                 }
-                self.say(&what)?;
+                self.print_event(&what)?;
             }
             Notice::Corpus { files, skipped } => {
                 self.outcome.files = files;
                 self.outcome.files_skipped = skipped;
             }
-            Notice::Note { text } => self.say(&text)?,
+            Notice::Note { text } => self.print_event(&text)?,
             Notice::Failed { message } => return Err(format!("director: {message}").into()),
             Notice::Ready { .. } | Notice::Finished(_) => {}
         }
         Ok(())
     }
 
-    fn say(&mut self, what: &str) -> Result<(), Box<dyn Error>> {
+    fn print_event(&mut self, what: &str) -> Result<(), Box<dyn Error>> {
         Ok(self.live.event(self.begin.elapsed(), what)?)
     }
 
@@ -327,7 +327,7 @@ impl Stage {
 }
 
 const QUICK_SECONDS: u64 = 8;
-const WORKERS_AT_FIRST: usize = 3;
-const START_WITHIN: Duration = Duration::from_secs(15);
-const DRAIN_WITHIN: Duration = Duration::from_secs(15);
-const FINISH_WITHIN: Duration = Duration::from_secs(15);
+const INITIAL_WORKERS: usize = 3;
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(15);

@@ -27,7 +27,7 @@ pub(crate) fn check(path: &str, text: &str, root: &Command, metadata: &Metadata)
     }
     for (line, command, flags) in rows(&markdown) {
         let words: Vec<_> = command.split_whitespace().skip(2).collect();
-        if let Ok(at) = walk(root, &words) {
+        if let Ok(at) = resolve_command(root, &words) {
             for flag in flags.iter().filter(|flag| option(at, flag).is_none()) {
                 note(line, &command, format!("there is no {flag}"));
             }
@@ -46,7 +46,7 @@ pub(crate) fn check(path: &str, text: &str, root: &Command, metadata: &Metadata)
 }
 
 /// The commands of `cargo xtask` and the crates that the tables of the README leave out.
-pub(crate) fn incomplete(readme: &str, root: &Command, metadata: &Metadata) -> Vec<Problem> {
+pub(crate) fn unlisted_commands(readme: &str, root: &Command, metadata: &Metadata) -> Vec<Problem> {
     let listed: BTreeSet<_> = rows(readme)
         .into_iter()
         .map(|(_, command, _)| command)
@@ -55,7 +55,7 @@ pub(crate) fn incomplete(readme: &str, root: &Command, metadata: &Metadata) -> V
         let begins = |row: &String| row == command || row.starts_with(&format!("{command} "));
         listed.iter().any(begins)
     };
-    let missing = leaves(root, "cargo xtask")
+    let missing = leaf_commands(root, "cargo xtask")
         .into_iter()
         .filter(|it| !is_listed(it));
     let missing = missing.map(|it| format!("lists `{it}` in no table"));
@@ -69,14 +69,14 @@ pub(crate) fn incomplete(readme: &str, root: &Command, metadata: &Metadata) -> V
 }
 
 /// The commands that people see, without those that only group others.
-fn leaves(command: &Command, name: &str) -> Vec<String> {
+fn leaf_commands(command: &Command, name: &str) -> Vec<String> {
     let visible = command.get_subcommands().filter(|it| !it.is_hide_set());
     let visible: Vec<_> = visible.filter(|it| it.get_name() != "help").collect();
     match visible.is_empty() {
         true => vec![name.to_owned()],
         false => visible
             .iter()
-            .flat_map(|it| leaves(it, &format!("{name} {}", it.get_name())))
+            .flat_map(|it| leaf_commands(it, &format!("{name} {}", it.get_name())))
             .collect(),
     }
 }
@@ -87,17 +87,17 @@ fn check_command(
     root: &Command,
     metadata: &Metadata,
 ) -> Result<(), String> {
-    let words = split(command);
+    let words = split_words(command);
     let words: Vec<_> = words.iter().skip(1).map(String::as_str).collect();
     match &words[..] {
-        ["xtask", words @ ..] => walk(root, words).map(|_| ()),
+        ["xtask", words @ ..] => resolve_command(root, words).map(|_| ()),
         ["run" | "test" | "bench" | "build", words @ ..] => cargo(words, folder, metadata),
         _ => Ok(()),
     }
 }
 
 /// Follows the words from subcommand to subcommand; the last one.
-fn walk<'a>(root: &'a Command, words: &[&str]) -> Result<&'a Command, String> {
+fn resolve_command<'a>(root: &'a Command, words: &[&str]) -> Result<&'a Command, String> {
     let mut at = root;
     let mut words = words.iter().copied().peekable();
     let mut positionals = root.get_positionals();
@@ -236,7 +236,7 @@ fn spans(paragraph: &str, first: usize) -> Vec<(usize, String)> {
 }
 
 /// The words, of which one may have spaces between double quotes.
-fn split(text: &str) -> Vec<String> {
+fn split_words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (at, part) in text.split('"').enumerate() {
         match at % 2 {
@@ -411,7 +411,7 @@ mod tests {
             .subcommand(Command::new("node").hide(true))
             .subcommand(Command::new("bench").subcommand(Command::new("rpc")));
         let told = |readme: &str| -> Vec<_> {
-            let problems = incomplete(readme, &root, &metadata());
+            let problems = unlisted_commands(readme, &root, &metadata());
             problems.iter().map(Problem::to_string).collect()
         };
         let phi = "\n| [`rpcnet-phi`](rpcnet-phi) | x |\n";

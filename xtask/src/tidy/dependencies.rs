@@ -8,7 +8,7 @@ use super::{
 };
 
 /// The edges that may exist between the crates of the workspace, development ones apart.
-const KNOWS: &[(&str, &[Edge])] = &[
+const ALLOWED_EDGES: &[(&str, &[Edge])] = &[
     ("rpcnet-phi", &[]),
     ("rpcnet-balance", &[]),
     ("rpcnet-transport", &[]),
@@ -33,7 +33,7 @@ const KNOWS: &[(&str, &[Edge])] = &[
 ];
 
 /// Crates that people add alone: all that they may bring along.
-const BARE: &[(&str, &[&str])] = &[("rpcnet-phi", &["libm"]), ("rpcnet-balance", &["libm"])];
+const MINIMAL: &[(&str, &[&str])] = &[("rpcnet-phi", &["libm"]), ("rpcnet-balance", &["libm"])];
 
 /// Crates whose default-less build runs on no runtime and opens no socket.
 pub(crate) const PURE: &[&str] = &[
@@ -73,7 +73,7 @@ enum Edge {
 }
 
 /// The crates know only those that the architecture lets them know.
-pub(crate) fn who_knows_whom(metadata: &Metadata) -> Vec<Problem> {
+pub(crate) fn allowed_edges(metadata: &Metadata) -> Vec<Problem> {
     let mut problems = Vec::new();
     for package in &metadata.packages {
         if is_tool(&package.name) {
@@ -82,7 +82,8 @@ pub(crate) fn who_knows_whom(metadata: &Metadata) -> Vec<Problem> {
             }
             continue;
         }
-        let Some((_, allowed)) = KNOWS.iter().find(|(name, _)| *name == package.name) else {
+        let Some((_, allowed)) = ALLOWED_EDGES.iter().find(|(name, _)| *name == package.name)
+        else {
             problems.push(manifest(
                 package,
                 "is not in the table of who may know whom",
@@ -113,7 +114,7 @@ pub(crate) fn who_knows_whom(metadata: &Metadata) -> Vec<Problem> {
             } else if internal {
                 problems.push(manifest(package, format!("may not know {name}")));
             }
-            let bare = BARE.iter().find(|(bare, _)| *bare == package.name);
+            let bare = MINIMAL.iter().find(|(bare, _)| *bare == package.name);
             if bare.is_some_and(|(_, bring)| !internal && !bring.contains(&name)) {
                 problems.push(manifest(
                     package,
@@ -122,7 +123,7 @@ pub(crate) fn who_knows_whom(metadata: &Metadata) -> Vec<Problem> {
             }
         }
     }
-    for (name, _) in KNOWS
+    for (name, _) in ALLOWED_EDGES
         .iter()
         .filter(|(name, _)| metadata.package(name).is_none())
     {
@@ -235,7 +236,7 @@ mod tests {
     }
 
     fn workspace() -> Vec<Value> {
-        let mut packages: Vec<Value> = KNOWS
+        let mut packages: Vec<Value> = ALLOWED_EDGES
             .iter()
             .map(|(name, edges)| {
                 let dependencies = edges.iter().map(|edge| match edge {
@@ -287,7 +288,7 @@ mod tests {
 
     #[test]
     fn the_architecture_as_drawn_passes() {
-        assert_eq!(check(who_knows_whom, "xtask", |_| ()), [""; 0]);
+        assert_eq!(check(allowed_edges, "xtask", |_| ()), [""; 0]);
         assert_eq!(check(internal_versions, "xtask", |_| ()), [""; 0]);
     }
 
@@ -299,7 +300,7 @@ mod tests {
             ("rpcnet-swim", "rpcnet-registry"),
             ("rpcnet-swim", "rpcnet-client"),
         ] {
-            let found = check(who_knows_whom, name, |it| push(it, dependency(other)));
+            let found = check(allowed_edges, name, |it| push(it, dependency(other)));
             assert_eq!(found, [format!("{name}/Cargo.toml: may not know {other}")]);
         }
     }
@@ -309,14 +310,14 @@ mod tests {
         let mut dev = dependency("rpcnet-swim");
         dev["kind"] = "dev".into();
         assert_eq!(
-            check(who_knows_whom, "rpcnet-phi", |it| push(it, dev)),
+            check(allowed_edges, "rpcnet-phi", |it| push(it, dev)),
             [""; 0]
         );
     }
 
     #[test]
     fn gossip_in_the_registry_stays_optional() {
-        let found = check(who_knows_whom, "rpcnet-registry", |it| {
+        let found = check(allowed_edges, "rpcnet-registry", |it| {
             it["dependencies"][1]["optional"] = false.into();
         });
         assert_eq!(
@@ -327,7 +328,7 @@ mod tests {
 
     #[test]
     fn bare_crates_bring_libm_alone() {
-        let found = check(who_knows_whom, "rpcnet-phi", |it| {
+        let found = check(allowed_edges, "rpcnet-phi", |it| {
             push(it, dependency("libm"));
             push(it, dependency("serde"));
         });
@@ -339,13 +340,13 @@ mod tests {
 
     #[test]
     fn a_publishable_xtask_and_a_stranger_are_caught() {
-        let found = check(who_knows_whom, "xtask", |it| it["publish"] = Value::Null);
+        let found = check(allowed_edges, "xtask", |it| it["publish"] = Value::Null);
         assert_eq!(found, ["xtask/Cargo.toml: must say `publish = false`"]);
-        let found = check(who_knows_whom, "xtask-load", |it| {
+        let found = check(allowed_edges, "xtask-load", |it| {
             it["publish"] = Value::Null;
         });
         assert_eq!(found, ["xtask/load/Cargo.toml: must say `publish = false`"]);
-        let found = check(who_knows_whom, "rpcnet-phi", |it| {
+        let found = check(allowed_edges, "rpcnet-phi", |it| {
             it["name"] = "rpcnet-psi".into();
         });
         assert!(

@@ -28,7 +28,7 @@ impl<'a> Links<'a> {
         for (path, text) in self.texts {
             if path.ends_with(".md") {
                 for (line, target) in links(text) {
-                    let what = self.wrong(path, &target);
+                    let what = self.broken_link(path, &target);
                     problems.extend(what.map(|what| Problem::new(format!("{path}:{line}"), what)));
                 }
             } else if path.ends_with(".rs") && path.contains("/src/") {
@@ -38,7 +38,7 @@ impl<'a> Links<'a> {
         problems
     }
 
-    fn wrong(&self, path: &str, target: &str) -> Option<String> {
+    fn broken_link(&self, path: &str, target: &str) -> Option<String> {
         let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
         let home = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let to = match file {

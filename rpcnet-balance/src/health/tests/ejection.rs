@@ -16,10 +16,10 @@ fn failures_in_a_row_eject_at_once_and_a_success_breaks_the_row() {
         assert_eq!(fail(at(0)), None);
     }
     outliers.on_outcome(&view[3], &outcome(OutcomeKind::Overloaded, at(0)));
-    let expected = Action::Ejected {
+    let expected = HealthChange::Ejected {
         endpoint: 3,
-        reason: Reason::ConsecutiveFailures(5),
-        times: 1,
+        reason: EjectionReason::ConsecutiveFailures(5),
+        ejection_count: 1,
         probe_in: 30 * SECOND,
     };
     assert_eq!(fail(at(0)), Some(expected));
@@ -35,25 +35,29 @@ fn failures_in_a_row_eject_at_once_and_a_success_breaks_the_row() {
     let (index, claim) = probe(&outliers, &view, at(30_000)).expect("its time is over");
     assert_eq!(index, 3);
     let failed = outcome(OutcomeKind::Failure, at(30_000));
-    let actions: Vec<_> = outliers.on_probed(&view[3], &claim, &failed).collect();
-    let expected = Action::Ejected {
+    let actions: Vec<_> = outliers
+        .on_probe_outcome(&view[3], &claim, &failed)
+        .collect();
+    let expected = HealthChange::Ejected {
         endpoint: 3,
-        reason: Reason::ProbeFailed,
-        times: 2,
+        reason: EjectionReason::ProbeFailed,
+        ejection_count: 2,
         probe_in: 60 * SECOND,
     };
     assert_eq!(actions, [expected]);
     assert_eq!(probe(&outliers, &view, at(89_999)), None);
     let (_, claim) = probe(&outliers, &view, at(90_000)).expect("its time is over");
     let passed = outcome(OutcomeKind::Success, at(90_000));
-    let actions: Vec<_> = outliers.on_probed(&view[3], &claim, &passed).collect();
-    assert_eq!(actions, [Action::Reinstated { endpoint: 3 }]);
+    let actions: Vec<_> = outliers
+        .on_probe_outcome(&view[3], &claim, &passed)
+        .collect();
+    assert_eq!(actions, [HealthChange::Reinstated { endpoint: 3 }]);
     assert_eq!(ejected(&view), [0_u64; 0]);
     // The next one is longer still: there was no quiet interval yet.
     (0..4).for_each(|_| assert_eq!(fail(at(90_001)), None));
     let action = fail(at(90_001));
     assert!(
-        matches!(action, Some(Action::Ejected { times: 3, probe_in, .. }) if probe_in == 90 * SECOND),
+        matches!(action, Some(HealthChange::Ejected { ejection_count: 3, probe_in, .. }) if probe_in == 90 * SECOND),
         "{action:?}"
     );
 }
@@ -82,12 +86,12 @@ fn never_more_than_a_part_is_ejected_and_one_may_always_be() {
         }
         assert_eq!(ejected(&view).len(), most, "{percent} % of {len}");
         assert_eq!(outliers.stats().ejected_consecutive, most as u64);
-        assert_eq!(outliers.stats().spared > 0, most < len as usize);
+        assert_eq!(outliers.stats().ejections_overflow > 0, most < len as usize);
         // One whose ejection ends makes room for one.
         if most > 0 && most < len as usize {
             let (index, claim) = probe(&outliers, &view, at(30_000)).expect("its time is over");
             let passed = outcome(OutcomeKind::Success, at(30_000));
-            outliers.on_probed(&view[index], &claim, &passed);
+            outliers.on_probe_outcome(&view[index], &claim, &passed);
             assert_eq!(ejected(&view).len(), most - 1);
             let last = &view[len as usize - 1];
             (0..5).for_each(|_| {
@@ -126,9 +130,9 @@ fn a_success_rate_far_below_the_others_ejects() {
         assert_eq!(outliers.stats().ejected_success_rate, expected.len() as u64);
         if failures == 50 {
             let [
-                Action::Ejected {
+                HealthChange::Ejected {
                     reason:
-                        Reason::SuccessRate {
+                        EjectionReason::SuccessRate {
                             rate,
                             mean,
                             threshold,
@@ -154,14 +158,14 @@ fn a_success_rate_far_below_the_others_ejects() {
 fn too_few_hosts_or_requests_are_not_compared() {
     let rate = |hosts, requests| {
         OutlierConfig::new()
-            .with_failure_share(None)
+            .with_failure_percentage(None)
             .with_success_rate(Some(SuccessRate::new().with_minimum(hosts, requests)))
     };
     let share = |hosts, requests| {
         OutlierConfig::new()
             .with_success_rate(None)
-            .with_failure_share(Some(
-                FailureShare::new()
+            .with_failure_percentage(Some(
+                FailurePercentage::new()
                     .with_percent(40)
                     .with_minimum(hosts, requests),
             ))
@@ -186,9 +190,9 @@ fn too_few_hosts_or_requests_are_not_compared() {
 
 #[test]
 fn a_large_share_of_failures_ejects_however_the_others_do() {
-    let share = FailureShare::new().with_percent(40);
+    let share = FailurePercentage::new().with_percent(40);
     let config = OutlierConfig::new()
-        .with_failure_share(Some(share))
+        .with_failure_percentage(Some(share))
         .with_ejected_percent_max(100);
     let (outliers, view) = watching(config, 5);
     for (index, failures) in [40, 41, 40, 50, 0].into_iter().enumerate() {
@@ -196,11 +200,11 @@ fn a_large_share_of_failures_ejects_however_the_others_do() {
     }
     let actions = outliers.sweep(at(10_000), &view);
     assert_eq!(ejected(&view), [1, 3], "more than 40 %");
-    assert_eq!(outliers.stats().ejected_failure_share, 2);
+    assert_eq!(outliers.stats().ejected_failure_percentage, 2);
     assert!(matches!(
         actions[1],
-        Action::Ejected {
-            reason: Reason::FailureShare { percent: 50 },
+        HealthChange::Ejected {
+            reason: EjectionReason::FailurePercentage { percent: 50 },
             ..
         }
     ));
@@ -214,8 +218,10 @@ fn ejections_grow_longer_up_to_a_limit_and_are_forgotten_in_quiet_intervals() {
         let actions: Vec<_> = (0..5).filter_map(|_| fail()).collect();
         match actions[..] {
             [
-                Action::Ejected {
-                    times, probe_in, ..
+                HealthChange::Ejected {
+                    ejection_count: times,
+                    probe_in,
+                    ..
                 },
             ] => (times, probe_in),
             _ => panic!("{actions:?}"),
@@ -223,7 +229,7 @@ fn ejections_grow_longer_up_to_a_limit_and_are_forgotten_in_quiet_intervals() {
     };
     let reinstate = |now| {
         let (_, claim) = probe(&outliers, &view, now).expect("its time is over");
-        outliers.on_probed(&view[0], &claim, &outcome(OutcomeKind::Success, now));
+        outliers.on_probe_outcome(&view[0], &claim, &outcome(OutcomeKind::Success, now));
     };
     let mut now = at(0);
     for times in 1..=12 {
@@ -248,7 +254,7 @@ fn ejected_ones_that_are_gone_do_not_count() {
     };
     // Its process is gone; the last of its calls end afterwards.
     let after = view(2);
-    outliers.note_view(&after);
+    outliers.set_view(&after);
     fail(&before[0]);
     assert_eq!(ejected(&before), [0]);
     fail(&after[0]);

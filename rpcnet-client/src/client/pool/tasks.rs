@@ -7,10 +7,10 @@ use rpcnet_registry::{Events, NodeId, Worker};
 use rpcnet_transport::{ConnectError, RpcClient};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Goal, Inner, Pending, gone};
+use super::{ConnectTarget, PendingConnection, PoolShared, target_gone_error};
 
 /// Goes by what happens in the cluster.
-pub(super) async fn follow(pool: Weak<Inner>, mut events: Events) {
+pub(super) async fn follow(pool: Weak<PoolShared>, mut events: Events) {
     while let Some(event) = events.recv().await {
         let Some(pool) = pool.upgrade() else { return };
         pool.on_event(&event);
@@ -19,8 +19,8 @@ pub(super) async fn follow(pool: Weak<Inner>, mut events: Events) {
 
 /// Makes a connection.
 pub(super) async fn connect(
-    pool: Weak<Inner>,
-    goal: Goal,
+    pool: Weak<PoolShared>,
+    goal: ConnectTarget,
     ticket: u64,
 ) -> Result<RpcClient, ConnectError> {
     let Some(inner) = pool.upgrade() else {
@@ -31,8 +31,8 @@ pub(super) async fn connect(
     // If that is heard of later, the connection is there to be closed. If it was heard of before, nobody would close it.
     let (name, epoch) = (&node.id.name, node.id.epoch);
     if !inner.is_current(name, epoch) || inner.has_moved(name, epoch, addr) {
-        inner.abandon(node, ticket);
-        return Err(gone(addr));
+        inner.cancel_connect(node, ticket);
+        return Err(target_gone_error(addr));
     }
     let (endpoint, after) = (inner.endpoint.clone(), inner.connect_timeout);
     drop(inner);
@@ -45,19 +45,21 @@ pub(super) async fn connect(
     }
     match pool {
         // Nobody would close it when the node fails, so nobody may use it.
-        Some(pool) if !pool.settle(&goal, ticket, &result) => Err(gone(addr)),
+        Some(pool) if !pool.on_connect_result(&goal, ticket, &result) => {
+            Err(target_gone_error(addr))
+        }
         _ => result,
     }
 }
 
-impl Inner {
+impl PoolShared {
     /// Certificates, names and versions do not mend themselves: an operator is told of them, now and then.
-    fn log_failure(&self, goal: &Goal, error: &ConnectError) {
+    fn log_failure(&self, goal: &ConnectTarget, error: &ConnectError) {
         let node = &goal.node.id.name;
         let is_final = !error.is_retryable() && !error.is_local();
         let is_due = || {
             let (now, mut last) = (Instant::now(), self.warned_at.lock());
-            let due = last.is_none_or(|last| now.duration_since(last) >= WARNING_PAUSE);
+            let due = last.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL_MIN);
             if due {
                 *last = Some(now);
             }
@@ -72,21 +74,21 @@ impl Inner {
 }
 
 /// Makes one more connection to a worker whose connections stay saturated.
-pub(super) async fn relieve(pool: Weak<Inner>, goal: Goal) {
-    for _ in 0..LOOKS {
-        sleep(SATURATED_FOR / LOOKS).await;
+pub(super) async fn scale_up(pool: Weak<PoolShared>, goal: ConnectTarget) {
+    for _ in 0..SATURATION_CHECKS {
+        sleep(SCALE_UP_AFTER / SATURATION_CHECKS).await;
         let Some(pool) = pool.upgrade() else { return };
         if !pool.is_still_saturated(&goal.node.id) {
             return;
         }
     }
     if let Some(pool) = pool.upgrade() {
-        pool.relieve(&goal);
+        pool.scale_up(&goal);
     }
 }
 
 /// Finds out whether there is a way to a worker again. If there is, whoever makes the connection says so.
-pub(super) async fn probe(worker: Worker, pending: Pending) {
+pub(super) async fn probe(worker: Worker, pending: PendingConnection) {
     let began = Instant::now();
     match pending.await {
         Ok(_) => {}
@@ -96,24 +98,24 @@ pub(super) async fn probe(worker: Worker, pending: Pending) {
 }
 
 /// Gives up connections to a worker, one after the other, when they are not needed.
-pub(super) async fn tend(pool: Weak<Inner>, id: NodeId, interval: Duration) {
+pub(super) async fn scale_down(pool: Weak<PoolShared>, id: NodeId, interval: Duration) {
     loop {
-        sleep(interval.max(TEND_INTERVAL_MIN)).await;
+        sleep(interval.max(SCALE_DOWN_INTERVAL_MIN)).await;
         let Some(pool) = pool.upgrade() else { return };
-        if !pool.retire(&id) {
+        if !pool.scale_down(&id) {
             return;
         }
     }
 }
 
 /// Least time between two warnings of workers that cannot be connected to.
-const WARNING_PAUSE: Duration = Duration::from_secs(10);
+const WARNING_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
 /// How long calls have to wait for places until another connection is made.
-const SATURATED_FOR: Duration = Duration::from_millis(100);
+const SCALE_UP_AFTER: Duration = Duration::from_millis(100);
 
 /// How often it is looked in that time. A connection that was not saturated once is not saturated.
-const LOOKS: u32 = 4;
+const SATURATION_CHECKS: u32 = 4;
 
 /// However short the time until a connection is given up.
-const TEND_INTERVAL_MIN: Duration = Duration::from_millis(10);
+const SCALE_DOWN_INTERVAL_MIN: Duration = Duration::from_millis(10);

@@ -141,7 +141,7 @@ fn what_a_balancer_does_not_go_by_builds_no_table() {
     cluster.slow("n-003");
     cluster.insert(node("n-013", 1, &[("zone", "3")]).with_incarnation(9));
     let moved = node("n-023", 1, &[("zone", "3")]);
-    let moved = Node {
+    let moved = NodeInfo {
         addr: ([127, 0, 0, 1], 9000).into(),
         ..moved
     };
@@ -170,7 +170,7 @@ fn callers_that_race_build_once_and_pick_from_the_view_before_meanwhile() {
     *work.meet.lock() = Some(Arc::clone(&barrier));
     cluster.fail("n-003");
     cluster.insert(node("n-013", 2, &[("zone", "3")]));
-    cluster.leaving("n-023");
+    cluster.drain("n-023");
     cluster.remove("n-033");
     thread::scope(|scope| {
         let building = scope.spawn(|| select(&registry, "zone=3"));

@@ -1,8 +1,8 @@
 //! Marked workers, and how they come back.
 
 use rpcnet_balance::{
-    Marks, Time,
-    health::{HealthConfig, OutlierConfig, Reason},
+    ExclusionFlags, Time,
+    health::{EjectionReason, HealthConfig, OutlierConfig},
 };
 
 use super::*;
@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Down for at most a minute and a fifth, at least four fifths of one.
 fn slow_return() -> HealthConfig {
-    HealthConfig::new().with_down_time(60 * SECOND, 60 * SECOND)
+    HealthConfig::new().with_unreachable_backoff(60 * SECOND, 60 * SECOND)
 }
 
 fn watched(config: HealthConfig) -> (StaticMembership, WorkerRegistry) {
@@ -61,7 +61,7 @@ fn told(events: &mut HealthEvents) -> Vec<String> {
             HealthEvent::PanicBegan {
                 filter,
                 healthy,
-                of,
+                total: of,
             } => format!("panic in {filter}: {healthy} of {of}"),
             HealthEvent::PanicEnded { filter, .. } => format!("no panic in {filter}"),
             HealthEvent::Lagged(missed) => format!("missed {missed}"),
@@ -77,7 +77,7 @@ fn one_that_cannot_be_reached_is_passed_over_until_a_probe_succeeds() {
     assert_eq!(picked(&registry, registry.now()), ["a", "c"]);
     assert_eq!(told(&mut events), ["b unreachable 1"]);
     let status = registry.workers(Some("role=worker")).unwrap();
-    assert_eq!(status[1].marks, Marks::UNREACHABLE);
+    assert_eq!(status[1].flags, ExclusionFlags::UNREACHABLE);
 
     // Its time is over: one call goes there, whatever the balancer says; the others wait for what comes of it.
     let later = registry.now() + 72 * SECOND;
@@ -108,7 +108,7 @@ fn news_of_the_cluster_ends_the_time() {
     let (cluster, registry) = watched(slow_return());
     let tags = Tags::from([("role", "worker"), ("news", "yes")]);
     fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
-    registry.note_draining(named(&registry, "a").endpoint(), true);
+    registry.set_draining(named(&registry, "a").endpoint(), true);
     assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
     assert!(cluster.set_tags("a", tags));
     assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
@@ -178,7 +178,7 @@ fn a_marked_one_is_better_than_none_and_a_draining_one_the_last() {
     };
     fail(&named(&registry, "a"), OutcomeKind::Failure, 5);
     fail(&named(&registry, "b"), OutcomeKind::Unreachable, 1);
-    registry.note_draining(named(&registry, "c").endpoint(), true);
+    registry.set_draining(named(&registry, "c").endpoint(), true);
     let [a, b, c] = ["a", "b", "c"].map(|name| registry.endpoint_id_of(name));
     for _ in 0..5 {
         assert_eq!(select(&[]), "a", "it fails at times");
@@ -267,8 +267,8 @@ fn what_becomes_of_a_former_process_is_not_told_of_its_successor() {
     fail(&former, OutcomeKind::Failure, 5);
     assert_eq!(told(&mut events), [""; 0]);
     assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
-    let marks = named(&registry, "a").endpoint().marks();
-    assert_eq!(marks, Marks::NONE);
+    let marks = named(&registry, "a").endpoint().flags();
+    assert_eq!(marks, ExclusionFlags::NONE);
 }
 
 #[test]
@@ -278,9 +278,12 @@ fn a_load_that_is_reported_without_a_time_is_of_now() {
     let busy = ReportedLoad::new().with_busy(true);
     let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO);
     worker.report(&outcome.with_reported_load(Some(busy)));
-    assert_eq!(worker.endpoint().recent_load(registry.now()), Some(busy));
+    assert_eq!(
+        worker.endpoint().recent_reported_load(registry.now()),
+        Some(busy)
+    );
     let later = registry.now() + 2 * SECOND;
-    assert_eq!(worker.endpoint().recent_load(later), None);
+    assert_eq!(worker.endpoint().recent_reported_load(later), None);
 }
 
 #[test]
@@ -289,14 +292,14 @@ fn who_takes_calls_again_may_start_slowly() {
     let worker = named(&registry, "a");
     let endpoint = worker.endpoint();
     let before = registry.now();
-    registry.note_unreachable(endpoint);
+    registry.on_unreachable(endpoint);
     assert_eq!(endpoint.ready_since(), None);
-    registry.note_reachable(endpoint);
+    registry.on_reachable(endpoint);
     let reached = endpoint.ready_since().expect("from now on");
     assert!(reached >= before);
-    registry.note_draining(endpoint, true);
+    registry.set_draining(endpoint, true);
     let before = registry.now();
-    registry.note_draining(endpoint, false);
+    registry.set_draining(endpoint, false);
     assert!(endpoint.ready_since().expect("from now on") >= before);
 }
 
@@ -344,7 +347,7 @@ fn rates_are_compared_when_it_is_time() {
         panic!("{event:?}");
     };
     assert_eq!(&*node.id.name, "c");
-    assert!(matches!(reason, Reason::SuccessRate { rate, .. } if rate == 0.5));
+    assert!(matches!(reason, EjectionReason::SuccessRate { rate, .. } if rate == 0.5));
     assert_eq!(registry.health_stats().ejected_success_rate, 1);
 }
 
@@ -356,7 +359,7 @@ fn health_can_be_switched_off_but_a_draining_worker_is_passed_over() {
     fail(&named(&registry, "a"), OutcomeKind::Unreachable, 10);
     fail(&named(&registry, "a"), OutcomeKind::Failure, 10);
     assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
-    registry.note_draining(named(&registry, "a").endpoint(), true);
+    registry.set_draining(named(&registry, "a").endpoint(), true);
     assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
 }
 
@@ -366,8 +369,8 @@ fn a_subscriber_that_falls_behind_is_told_what_it_missed() {
     let mut events = registry.subscribe_health();
     let worker = named(&registry, "a");
     for _ in 0..200 {
-        registry.note_draining(worker.endpoint(), true);
-        registry.note_draining(worker.endpoint(), false);
+        registry.set_draining(worker.endpoint(), true);
+        registry.set_draining(worker.endpoint(), false);
     }
     assert!(matches!(
         block_on(events.recv()),
@@ -409,9 +412,9 @@ fn balancers_see_the_tags() {
 #[test]
 fn what_is_kept_with_a_worker_is_kept_for_as_long_as_its_process() {
     let (cluster, registry) = watched(HealthConfig::new());
-    let kept = |made: u32| named(&registry, "a").attachment(|| made).copied();
+    let kept = |made: u32| named(&registry, "a").extension(|| made).copied();
     assert_eq!((kept(1), kept(2)), (Some(1), Some(1)));
-    assert_eq!(named(&registry, "a").attachment(String::new), None);
+    assert_eq!(named(&registry, "a").extension(String::new), None);
     cluster.set_tags("a", Tags::from([("role", "worker"), ("n", "1")]));
     assert_eq!(kept(3), Some(1));
     cluster.insert(node("a", 2, &[("role", "worker")]));

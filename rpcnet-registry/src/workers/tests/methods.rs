@@ -8,7 +8,7 @@ const LONG: Duration = Duration::from_secs(3);
 /// A call to this worker that has been answered by now.
 fn answered(registry: &WorkerRegistry, name: &str, method: &str, took: Duration) {
     let mut worker = registry.select_named(None, name).unwrap();
-    worker.note_method(method, registry.now());
+    worker.set_method(method, registry.now());
     worker.report(&Outcome::new(OutcomeKind::Success, took));
 }
 
@@ -46,7 +46,7 @@ fn a_stream_says_nothing_about_the_time_of_calls() {
     answered(&registry, "a", "short", SHORT);
     let begun = registry.now();
     let mut stream = registry.select_named(None, "a").unwrap();
-    stream.note_stream(begun);
+    stream.set_stream(begun);
     let later = begun + Duration::from_secs(5);
     assert_eq!(stream.endpoint().silence(later), Duration::ZERO);
     // Its first message after a minute was an error.

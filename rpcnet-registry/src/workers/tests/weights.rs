@@ -65,10 +65,10 @@ fn one_that_cannot_be_reached_comes_before_one_without_weight() {
     let cluster = weighted(&[("a", "0"), ("b", "1")]);
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
     let workers = registry.select_all(None).unwrap();
-    registry.note_unreachable(workers[1].endpoint());
+    registry.on_unreachable(workers[1].endpoint());
     assert_eq!(selected(&registry, "role=worker"), ["b"]);
     // One that drains comes last.
-    registry.note_draining(workers[1].endpoint(), true);
+    registry.set_draining(workers[1].endpoint(), true);
     assert_eq!(selected(&registry, "role=worker"), ["a"]);
 }
 
@@ -80,7 +80,7 @@ fn invalid(events: &mut Events) -> Vec<String> {
                 node,
                 key,
                 value,
-                taken,
+                effective: taken,
             } => Some(format!("{}: {key}={value:?} is {taken}", node.id.name)),
             _ => None,
         })
@@ -122,7 +122,7 @@ fn invalid_weights_are_listed_for_those_who_were_not_told() {
         let tags = registry.invalid_tags().into_iter();
         tags.map(|tag| {
             assert_eq!(&*tag.key, "weight");
-            format!("{}: {:?} is {}", tag.node.id, tag.value, tag.taken)
+            format!("{}: {:?} is {}", tag.node.id, tag.value, tag.effective)
         })
         .collect()
     };

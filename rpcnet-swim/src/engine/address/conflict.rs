@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::watch::{AddressClaimant, Notice};
-use super::{GAP_ROUNDS, REFUTE_WINDOW_ROUNDS};
+use super::tracker::{AddressClaimant, AddressNotice};
+use super::{PING_GAP_ROUNDS, REFUTE_WINDOW_ROUNDS};
 use crate::engine::{Engine, Sender};
 use crate::event::{AddressStatus, Event};
 use crate::time::Time;
@@ -17,7 +17,7 @@ impl Engine {
         };
         let (addr, name) = (entry.addr(), entry.name.clone());
         if let Some(holder) = self.other_holder(addr, sender) {
-            self.tell_displaced(now, sender, &name, holder);
+            self.report_displaced(now, sender, &name, holder);
         }
     }
 
@@ -27,7 +27,7 @@ impl Engine {
         addr: SocketAddr,
         sender: Sender,
     ) -> Option<Record> {
-        if addr == self.me.addr {
+        if addr == self.local.addr {
             return Some(self.own_record());
         }
         let holder = self.table.at_addr(addr).filter(|key| *key != sender.key)?;
@@ -35,7 +35,7 @@ impl Engine {
     }
 
     /// `name` is there and has the address that another node holds.
-    pub(in crate::engine) fn tell_displaced(
+    pub(in crate::engine) fn report_displaced(
         &mut self,
         now: Time,
         sender: Sender,
@@ -46,17 +46,17 @@ impl Engine {
         let lasting_from = now - CONFLICT_ROUNDS * unit;
         let forgotten_from = now - REFUTE_WINDOW_ROUNDS * unit;
         let watch = &mut self.address;
-        if watch.take_conflict(now, sender.key, lasting_from, forgotten_from) {
+        if watch.should_report_conflict(now, sender.key, lasting_from, forgotten_from) {
             let conflict = match sender.epoch > holder.epoch {
                 true => conflict(holder.addr, &holder.name, name),
                 false => conflict(holder.addr, name, &holder.name),
             };
             self.emit(conflict);
         }
-        let from = now - GAP_ROUNDS * unit;
+        let from = now - PING_GAP_ROUNDS * unit;
         if self
             .address
-            .take_turn(now, sender.key, Notice::Conflict, from)
+            .should_notify(now, sender.key, AddressNotice::Conflict, from)
         {
             self.refuse(sender, holder);
         }
@@ -65,7 +65,7 @@ impl Engine {
     /// Another node claims the address of this one. Says that the claim is not taken in.
     pub(in crate::engine) fn note_address_claim(&mut self, now: Time, record: &Record) -> bool {
         // An older one may be a former life of this process, of which somebody has not heard.
-        if record.epoch > self.me.epoch && matches!(record.claim, Claim::Alive(_)) {
+        if record.epoch > self.local.epoch && matches!(record.claim, Claim::Alive(_)) {
             self.note_claimant(now, record);
         }
         false
@@ -88,14 +88,14 @@ impl Engine {
                 });
             }
         }
-        self.watch_claimant(now);
+        self.check_claimant(now);
     }
 
     /// Another node with the address of this one is there for a while, and nobody pings this one
     /// any more: the others have given the address to it.
-    pub(super) fn watch_claimant(&mut self, now: Time) {
+    pub(super) fn check_claimant(&mut self, now: Time) {
         let unit = self.config.probe_interval;
-        let silent = now.since(self.address.pinged_at) >= GAP_ROUNDS * unit;
+        let silent = now.since(self.address.pinged_at) >= PING_GAP_ROUNDS * unit;
         let Some(claimant) = &self.address.claimant else {
             return;
         };
@@ -109,8 +109,8 @@ impl Engine {
         let lasts = claimant.last.since(claimant.first) >= CONFLICT_ROUNDS * unit;
         let silent = silent || self.table.live().is_empty();
         if lasts && silent && self.address.status != AddressStatus::Conflict {
-            let (addr, name) = (self.me.addr, &self.me.name);
-            let conflict = match claimant.epoch > self.me.epoch {
+            let (addr, name) = (self.local.addr, &self.local.name);
+            let conflict = match claimant.epoch > self.local.epoch {
                 true => conflict(addr, name, &claimant.name),
                 false => conflict(addr, &claimant.name, name),
             };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::watch::{CONFLICTS_MAX, OBSERVERS_MAX, TOLD_MAX};
+use super::tracker::{CONFLICTS_MAX, NOTIFIED_MAX, OBSERVERS_MAX};
 use super::*;
 use crate::config::ClusterConfig;
 use crate::id::NodeId;
@@ -12,8 +12,8 @@ fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn watch(peers: &[&str]) -> AddressWatch {
-    let mut watch = AddressWatch::new(&ClusterConfig::lan(), 7, Time::ZERO);
+fn watch(peers: &[&str]) -> AddressTracker {
+    let mut watch = AddressTracker::new(&ClusterConfig::lan(), 7, Time::ZERO);
     for (peer, seen) in peers.iter().enumerate() {
         watch.observe(Time::ZERO, peer as u64, addr(seen));
     }
@@ -58,23 +58,26 @@ fn what_is_remembered_of_addresses_is_bounded() {
     for key in 0..1_000 {
         now += Duration::from_millis(1);
         watch.observe(now, key, addr("10.0.0.2:7"));
-        assert!(watch.take_turn(now, key, Notice::Source, Time::ZERO));
-        assert!(!watch.take_turn(now, key, Notice::Source, Time::ZERO));
-        assert!(watch.take_turn(now, key, Notice::Conflict, Time::ZERO));
+        assert!(watch.should_notify(now, key, AddressNotice::Source, Time::ZERO));
+        assert!(!watch.should_notify(now, key, AddressNotice::Source, Time::ZERO));
+        assert!(watch.should_notify(now, key, AddressNotice::Conflict, Time::ZERO));
         assert!(
-            !watch.take_conflict(now, key, Time::ZERO, Time::ZERO),
+            !watch.should_report_conflict(now, key, Time::ZERO, Time::ZERO),
             "it may pass"
         );
     }
     assert_eq!(watch.observed.len(), OBSERVERS_MAX);
     assert!(watch.observed.contains_key(&999), "the latest stay");
-    assert!(watch.told.len() <= TOLD_MAX);
-    assert_eq!(watch.conflicts.len(), CONFLICTS_MAX);
-    assert!(watch.take_conflict(now, 999, now, Time::ZERO));
-    assert!(!watch.take_conflict(now, 999, now, Time::ZERO), "once");
+    assert!(watch.notified.len() <= NOTIFIED_MAX);
+    assert_eq!(watch.seen_conflicts.len(), CONFLICTS_MAX);
+    assert!(watch.should_report_conflict(now, 999, now, Time::ZERO));
+    assert!(
+        !watch.should_report_conflict(now, 999, now, Time::ZERO),
+        "once"
+    );
     // Long after, and of another conflict.
     now += Duration::from_secs(3_600);
-    assert!(!watch.take_conflict(
+    assert!(!watch.should_report_conflict(
         now,
         999,
         now - Duration::from_secs(5),
@@ -96,7 +99,7 @@ fn datagram(name: &str, counter: u64, payload: Payload) -> Vec<u8> {
     };
     let mut datagram = Vec::new();
     let message = Message { to: 0, payload };
-    envelope.wrap(origin, &mut datagram, |out| message.encode(out));
+    envelope.seal(origin, &mut datagram, |out| message.encode(out));
     datagram
 }
 
@@ -114,7 +117,11 @@ fn know(engine: &mut Engine, peers: usize) {
             addr: SocketAddr::from(([10, 0, 1, n as u8], 7)),
             ..engine.own_record()
         };
-        engine.merge(Time::ZERO, record, super::super::merge::Source::Gossip);
+        engine.merge(
+            Time::ZERO,
+            record,
+            super::super::merge::RecordSource::Gossip,
+        );
     }
 }
 
@@ -124,7 +131,7 @@ fn observations_move_a_node_only_if_no_ping_arrives_and_they_answer_its_datagram
     let moved = |ping_at: Option<u64>, echo: u64, config: ClusterConfig| {
         let mut engine = engine(config, "10.0.0.1:7");
         know(&mut engine, 5);
-        engine.counter = 100;
+        engine.datagram_counter = 100;
         // Nothing is overdue, so no time is taken for a stop of the process.
         engine.timers = Default::default();
         let at = Time::from_millis;
@@ -184,11 +191,11 @@ fn an_address_set_at_run_time_raises_the_incarnation_and_is_told() {
         unusable,
         Err(ConfigError::UnusableAdvertiseAddr { .. })
     ));
-    assert_eq!(engine.me().incarnation, 0);
+    assert_eq!(engine.local_member().incarnation, 0);
     engine
         .set_advertise_addr(Time::ZERO, addr("10.0.0.2:0"))
         .unwrap();
-    let me = engine.me();
+    let me = engine.local_member();
     assert_eq!((me.addr, me.incarnation), (addr("10.0.0.2:7"), 1));
     assert!(matches!(engine.poll_event(), Some(Event::NodeUpdated(m)) if m.addr == me.addr));
     assert_eq!(engine.stats().address_changes, 1);
@@ -206,17 +213,17 @@ fn a_node_knows_its_own_record_whatever_the_scope_of_its_address() {
     // As others pass it on: the wire carries no scope.
     let mut echo = node.own_record();
     echo.addr = addr("[fe80::1]:7");
-    node.hear_of_self(Time::ZERO, &echo);
+    node.on_claim_about_self(Time::ZERO, &echo);
     assert_eq!(node.id().epoch, 1);
     node.set_advertise_addr(Time::ZERO, addr("[fe80::2%4]:7"))
         .unwrap();
     let mut echo = node.own_record();
     echo.addr = addr("[fe80::2]:7");
-    node.hear_of_self(Time::ZERO, &echo);
+    node.on_claim_about_self(Time::ZERO, &echo);
     assert_eq!(node.id().epoch, 1);
     // Another address is another process.
     echo.addr = addr("[fe80::3]:7");
-    node.hear_of_self(Time::ZERO, &echo);
+    node.on_claim_about_self(Time::ZERO, &echo);
     assert!(node.id().epoch > 1);
 }
 
@@ -240,7 +247,7 @@ fn an_address_that_changes_before_the_welcome_raises_the_incarnation() {
     suggested.suggest_advertise_addr(addr("10.0.0.5:7"));
     assert_eq!(suggested.own_record().incarnation, 1);
     let mut seen = new();
-    seen.note_challenged(Time::ZERO, addr("10.0.0.6:7"));
+    seen.note_seen_by_first_peer(Time::ZERO, addr("10.0.0.6:7"));
     assert_eq!(seen.own_record().incarnation, 1);
 }
 
@@ -250,7 +257,7 @@ fn a_loopback_address_set_by_hand_is_reported_with_the_address_that_was_seen() {
     let own = addr("127.0.0.1:7");
     let mut node = Engine::new(config, NodeId::new("n", 1), own, Time::ZERO, 7).unwrap();
     let seen = addr("10.0.0.6:7");
-    node.note_challenged(Time::ZERO, seen);
+    node.note_seen_by_first_peer(Time::ZERO, seen);
     let told = std::iter::from_fn(|| node.poll_event()).find_map(|event| match event {
         Event::AddressUnreachable { addr, observed } => Some((addr, observed)),
         _ => None,

@@ -51,7 +51,7 @@ fn forge(engine: &mut Engine, now: Time, from: (&str, u64, u64), payload: Payloa
     };
     let mut datagram = Vec::new();
     let message = Message { to: 0, payload };
-    Envelope::new("rpcnet", None, 1).wrap(origin, &mut datagram, |out| message.encode(out));
+    Envelope::new("rpcnet", None, 1).seal(origin, &mut datagram, |out| message.encode(out));
     engine.handle_datagram(now, addr(9), &mut datagram);
 }
 
@@ -85,9 +85,9 @@ fn an_epoch_from_the_future_kills_no_name() {
     let mut observer = engine("observer", TODAY, 1);
     let knows = record("x", TODAY, 0, 2, alive());
     forge(&mut observer, Time::ZERO, ("y", TODAY, 1), hello("y", 3));
-    observer.merge(Time::ZERO, knows, super::super::merge::Source::Gossip);
+    observer.merge(Time::ZERO, knows, super::super::merge::RecordSource::Gossip);
     let y = record("y", TODAY, 0, 9, alive());
-    observer.merge(Time::ZERO, y, super::super::merge::Source::Gossip);
+    observer.merge(Time::ZERO, y, super::super::merge::RecordSource::Gossip);
     for (n, epoch) in [u64::MAX, u64::MAX - 1, TODAY + DAY + 1]
         .into_iter()
         .enumerate()
@@ -137,9 +137,9 @@ fn a_message_from_or_about_a_life_in_the_future_is_dropped() {
         &mut observer,
         Time::ZERO,
         ("x", TODAY, 2),
-        Payload::Refused { echo: 1, known },
+        Payload::HelloRefused { echo: 1, known },
     );
-    let target = crate::wire::Address {
+    let target = crate::wire::ProbeTarget {
         key: 4,
         epoch: u64::MAX,
         addr: addr(8),
@@ -237,7 +237,7 @@ fn a_clock_that_is_set_back_turns_nobody_away() {
 #[test]
 fn a_life_that_begins_anew_is_told() {
     let mut me = engine("me", TODAY, 1);
-    me.hear_of_self(Time::ZERO, &record("me", TODAY, 0, 1, Claim::Left));
+    me.on_claim_about_self(Time::ZERO, &record("me", TODAY, 0, 1, Claim::Left));
     assert_eq!(me.id().epoch, TODAY + 1);
     let told = events(&mut me);
     let raised = |e: &Event| matches!(e, Event::NodeUpdated(m) if m.id.epoch == TODAY + 1);
@@ -268,9 +268,9 @@ proptest! {
         let now = Time::from_millis(1_000);
         for node in [&mut me, &mut observer] {
             let y = record("y", TODAY, 0, 9, alive());
-            node.merge(now, y, super::super::merge::Source::Gossip);
+            node.merge(now, y, super::super::merge::RecordSource::Gossip);
         }
-        observer.merge(now, me.own_record(), super::super::merge::Source::Gossip);
+        observer.merge(now, me.own_record(), super::super::merge::RecordSource::Gossip);
         for (n, (epoch, incarnation, claim)) in claims.into_iter().enumerate() {
             let claim = [alive(), Claim::Failed, Claim::Left][claim].clone();
             // At its own address, as a former life of it would be.
@@ -291,7 +291,7 @@ proptest! {
             let seen = observer.member("me").unwrap();
             prop_assert_eq!(seen.state, MemberState::Alive);
             prop_assert_eq!(seen.id.epoch, me.id().epoch);
-            prop_assert_eq!(seen.incarnation, me.me().incarnation);
+            prop_assert_eq!(seen.incarnation, me.local_member().incarnation);
         }
     }
 }

@@ -41,7 +41,7 @@ impl Engine {
             return;
         };
         self.stats.syncs += 1;
-        let (addr, life) = (entry.addr(), entry.life(partner[0]));
+        let (addr, life) = (entry.addr(), entry.instance(partner[0]));
         for records in self.full_state() {
             self.send(addr, life, Payload::SyncRecords { records });
         }

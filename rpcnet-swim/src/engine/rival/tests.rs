@@ -18,7 +18,7 @@ fn rival_of(detector: &Detector) -> Rival {
 fn timeouts(detector: &Detector, live: usize) -> Vec<u128> {
     let rival = rival_of(detector);
     let min = rival.suspicion_min(live, Duration::from_secs(1));
-    let awaited = rival.awaited(live);
+    let awaited = rival.confirmations_awaited(live);
     (0..=awaited)
         .map(|confirmed| rival.suspicion_timeout(min, awaited, confirmed))
         .map(|timeout| timeout.as_millis())
@@ -124,7 +124,7 @@ fn engine(detector: Detector, others: u16) -> Engine {
             format!("y{n}")
         };
         let alive = record(&name, 2 + n, 0, Claim::Alive(Tags::new()));
-        engine.merge(Time::ZERO, alive, Source::Gossip);
+        engine.merge(Time::ZERO, alive, RecordSource::Gossip);
     }
     engine
 }
@@ -132,22 +132,22 @@ fn engine(detector: Detector, others: u16) -> Engine {
 /// A round to x at its end, to which so many helpers sent a nack; or x answered.
 fn round(engine: &mut Engine, now: Time, nacks: Option<usize>) {
     let key = name_key("x");
-    engine.start_round(now, key);
-    let (seq, end) = (engine.rounds[0].seq, engine.rounds[0].end);
+    engine.start_probe(now, key);
+    let (seq, end) = (engine.probe_rounds[0].seq, engine.probe_rounds[0].end);
     let (timeout, length) = engine.round_times();
     assert_eq!(end, now + length);
-    engine.on_round_timer(now + timeout, seq);
+    engine.on_probe_round_timer(now + timeout, seq);
     match nacks {
-        None => engine.on_answer(end, key, seq, false),
+        None => engine.on_ack(end, key, seq, false),
         Some(nacks) => {
-            let helpers = engine.rounds[0].helpers();
+            let helpers = engine.probe_rounds[0].helpers();
             for helper in &helpers[..nacks] {
                 engine.on_nack(*helper, seq, key);
             }
-            engine.on_round_timer(end, seq);
+            engine.on_probe_round_timer(end, seq);
         }
     }
-    assert!(engine.rounds.is_empty());
+    assert!(engine.probe_rounds.is_empty());
 }
 
 #[test]
@@ -199,9 +199,9 @@ fn local_health_follows_probes_nacks_and_refutations() {
                 Failed(nacks) => round(&mut engine, now, Some(nacks)),
                 Refuted => {
                     let mut by = Suspectors::default();
-                    by.merge(Vote::new(9, 0.0));
+                    by.merge(Confirmation::new(9, 0.0));
                     let me = record("me", 1, incarnation, Claim::Suspect(by));
-                    engine.merge(now, me, Source::Gossip);
+                    engine.merge(now, me, RecordSource::Gossip);
                     incarnation += 1;
                 }
             }
@@ -235,14 +235,14 @@ fn memberlist_probes_one_member_at_a_time() {
     let probes = |detector| {
         let mut engine = engine(detector, 3);
         engine.rival.health = 3;
-        let rounds = engine.stats.rounds;
+        let rounds = engine.stats.probe_rounds;
         while let Some(due) = engine
             .poll_timeout()
             .filter(|due| due.as_micros() < 7_900_000)
         {
             engine.handle_timeout(due);
         }
-        engine.stats.rounds - rounds
+        engine.stats.probe_rounds - rounds
     };
     // A round of four periods, then, with three missed nacks more, one of seven.
     assert_eq!(probes(Detector::memberlist()), 2);
@@ -253,7 +253,7 @@ fn memberlist_probes_one_member_at_a_time() {
 fn suspectors(count: u64) -> Suspectors {
     let mut suspectors = Suspectors::default();
     (1..=count).for_each(|by| {
-        suspectors.merge(Vote::new(by, 0.0));
+        suspectors.merge(Confirmation::new(by, 0.0));
     });
     suspectors
 }
@@ -271,42 +271,58 @@ fn confirmations_bring_the_end_nearer_and_are_news_while_they_are_awaited() {
         let key = name_key("x");
         let mut last = u64::MAX;
         for (count, end) in (1..).zip(ends) {
-            engine.queue = Default::default();
+            engine.gossip_queue = Default::default();
             let claim = Claim::Suspect(suspectors(count));
-            engine.merge(Time::ZERO, record("x", 2, 0, claim), Source::Gossip);
-            let due = engine.rival.trials.next().unwrap().as_micros() / 1_000;
+            engine.merge(Time::ZERO, record("x", 2, 0, claim), RecordSource::Gossip);
+            let due = engine.rival.suspicion_timers.next().unwrap().as_micros() / 1_000;
             assert_eq!(due, end, "{name} with {count}");
-            assert_eq!(engine.queue.contains(key), end < last, "{name}: news?");
+            assert_eq!(
+                engine.gossip_queue.contains(key),
+                end < last,
+                "{name}: news?"
+            );
             last = end;
         }
-        let end = engine.rival.trials.next().unwrap();
+        let end = engine.rival.suspicion_timers.next().unwrap();
         engine.on_rival_timer(end);
         assert_eq!(engine.member("x").unwrap().state, MemberState::Failed);
-        assert_eq!(engine.rival.trials.next(), None);
+        assert_eq!(engine.rival.suspicion_timers.next(), None);
     }
 }
 
 #[test]
 fn what_a_push_pull_calls_dead_is_suspect_and_refutes_itself() {
     let mut engine = engine(Detector::lifeguard(5), 6);
-    engine.merge(Time::ZERO, record("x", 2, 3, Claim::Failed), Source::Sync);
+    engine.merge(
+        Time::ZERO,
+        record("x", 2, 3, Claim::Failed),
+        RecordSource::Sync,
+    );
     let x = engine.member("x").unwrap();
     assert_eq!((x.state, x.incarnation), (MemberState::Suspect, 3));
     let back = Claim::Alive(Tags::new());
-    engine.merge(Time::ZERO, record("x", 2, 4, back), Source::Gossip);
+    engine.merge(Time::ZERO, record("x", 2, 4, back), RecordSource::Gossip);
     assert_eq!(engine.member("x").unwrap().state, MemberState::Alive);
     // In gossip somebody has just decided it.
-    engine.merge(Time::ZERO, record("x", 2, 4, Claim::Failed), Source::Gossip);
+    engine.merge(
+        Time::ZERO,
+        record("x", 2, 4, Claim::Failed),
+        RecordSource::Gossip,
+    );
     assert_eq!(engine.member("x").unwrap().state, MemberState::Failed);
     // What is left of the trial finds nothing to do.
     engine.on_rival_timer(Time::from_millis(99_000));
-    assert_eq!(engine.rival.trials.len(), 0);
+    assert_eq!(engine.rival.suspicion_timers.len(), 0);
 }
 
 #[test]
 fn the_dead_of_late_are_gossiped_to() {
     let mut engine = engine(Detector::memberlist(), 2);
-    engine.merge(Time::ZERO, record("x", 2, 0, Claim::Failed), Source::Gossip);
+    engine.merge(
+        Time::ZERO,
+        record("x", 2, 0, Claim::Failed),
+        RecordSource::Gossip,
+    );
     let mut told = |at| engine.rival_gossip_targets(Time::from_millis(at), 3);
     assert!(told(30_000).contains(&name_key("x")));
     assert!(!told(30_001).contains(&name_key("x")));

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use crate::config::ClusterConfig;
 use crate::engine::detector::{Detector, Rule};
-use crate::engine::merge::Source;
+use crate::engine::merge::RecordSource;
 use crate::engine::{Engine, LOSS_PRIOR};
 use crate::event::MemberState;
 use crate::id::{NodeId, name_key};
 use crate::tags::Tags;
 use crate::time::Time;
-use crate::wire::{Claim, Record, Suspectors, Vote};
+use crate::wire::{Claim, Confirmation, Record, Suspectors};
 
 fn at(millis: u64) -> Time {
     Time::from_millis(millis)
@@ -40,7 +40,7 @@ fn member(name: &str, port: u16, incarnation: u32, claim: Claim) -> Record {
 fn votes(count: u64) -> Suspectors {
     let mut votes = Suspectors::default();
     for by in 1..=count {
-        votes.merge(Vote::new(by, 4.0));
+        votes.merge(Confirmation::new(by, 4.0));
     }
     votes
 }
@@ -51,7 +51,7 @@ fn engine(detector: Detector) -> Engine {
     let mut engine = Engine::new(config, NodeId::new("me", 1), addr(1), at(0), 7).unwrap();
     for (name, port) in [("x", 2), ("y", 3), ("z", 4), ("w", 5)] {
         let alive = member(name, port, 0, Claim::Alive(Tags::new()));
-        engine.merge(at(0), alive, Source::Gossip);
+        engine.merge(at(0), alive, RecordSource::Gossip);
     }
     engine
 }
@@ -66,7 +66,7 @@ fn run(engine: &mut Engine, until: Time) {
 
 fn probed(engine: &Engine, name: &str) -> bool {
     let key = name_key(name);
-    engine.rounds.iter().any(|round| round.key == key)
+    engine.probe_rounds.iter().any(|round| round.key == key)
 }
 
 fn state(engine: &Engine, name: &str) -> MemberState {
@@ -77,41 +77,41 @@ fn state(engine: &Engine, name: &str) -> MemberState {
 fn shows(rule: Rule, detector: Detector) -> bool {
     let mut engine = engine(detector);
     let key = name_key("x");
-    engine.queue = Default::default();
+    engine.gossip_queue = Default::default();
     match rule {
         // A round that nobody answers and nobody witnesses is no evidence.
         Rule::Witness => {
-            engine.start_round(at(0), key);
+            engine.start_probe(at(0), key);
             run(&mut engine, at(1_900));
-            engine.stats.void_rounds > 0 && engine.stats.misses == 0
+            engine.stats.inconclusive_rounds > 0 && engine.stats.missed_probes == 0
         }
         Rule::OnlySuspectorsDecide => {
-            engine.merge(at(0), x(0, Claim::Suspect(votes(2))), Source::Gossip);
-            engine.hear(at(1_000));
-            engine.decide(at(1_000), key);
+            engine.merge(at(0), x(0, Claim::Suspect(votes(2))), RecordSource::Gossip);
+            engine.note_heard(at(1_000));
+            engine.decide_failure(at(1_000), key);
             state(&engine, "x") == MemberState::Suspect
         }
         Rule::Verify => {
-            engine.merge(at(0), x(0, Claim::Suspect(votes(1))), Source::Gossip);
+            engine.merge(at(0), x(0, Claim::Suspect(votes(1))), RecordSource::Gossip);
             probed(&engine, "x")
         }
         Rule::SecondPing => {
-            engine.start_round(at(0), key);
+            engine.start_probe(at(0), key);
             while engine.poll_transmit().is_some() {}
-            engine.on_round_timer(at(500), engine.rounds[0].seq);
+            engine.on_probe_round_timer(at(500), engine.probe_rounds[0].seq);
             std::iter::from_fn(|| engine.poll_transmit()).any(|(to, _)| to == addr(2))
         }
         Rule::BackToBack => {
-            engine.on_miss(at(1_000), key);
+            engine.on_missed_probe(at(1_000), key);
             probed(&engine, "x")
         }
         Rule::Ring => {
             // Of four members the round robin asks nobody twice in four turns.
             let mut probed = Vec::new();
             for turn in 0..4 {
-                engine.rounds.clear();
+                engine.probe_rounds.clear();
                 engine.on_probe_timer(at(500 * turn));
-                probed.extend(engine.rounds.iter().map(|round| round.key));
+                probed.extend(engine.probe_rounds.iter().map(|round| round.key));
             }
             let asked = probed.len();
             probed.sort_unstable();
@@ -119,14 +119,14 @@ fn shows(rule: Rule, detector: Detector) -> bool {
             probed.len() < asked
         }
         Rule::ObservedLoss => {
-            engine.on_alive(key);
-            engine.loss != LOSS_PRIOR
+            engine.clear_evidence(key);
+            engine.observed_loss != LOSS_PRIOR
         }
         Rule::Buddy => {
-            engine.begin_suspicion(at(0), key, votes(1));
-            engine.queue = Default::default();
-            engine.start_round(at(0), name_key("y"));
-            engine.start_round(at(0), key);
+            engine.start_suspicion(at(0), key, votes(1));
+            engine.gossip_queue = Default::default();
+            engine.start_probe(at(0), name_key("y"));
+            engine.start_probe(at(0), key);
             let mut ping = || engine.poll_transmit().unwrap().1.len();
             ping() < ping()
         }
@@ -134,7 +134,7 @@ fn shows(rule: Rule, detector: Detector) -> bool {
             for incarnation in 1..3 {
                 is_said_to_have_failed(&mut engine, at(0), incarnation);
                 let back = Claim::Alive(Tags::new());
-                engine.merge(at(1), x(incarnation + 1, back), Source::Gossip);
+                engine.merge(at(1), x(incarnation + 1, back), RecordSource::Gossip);
             }
             state(&engine, "x") == MemberState::Failed
         }
@@ -149,10 +149,10 @@ fn shows(rule: Rule, detector: Detector) -> bool {
             probed(&engine, "x")
         }
         Rule::Pace => {
-            engine.start_round(at(0), key);
-            let seq = engine.rounds[0].seq;
+            engine.start_probe(at(0), key);
+            let seq = engine.probe_rounds[0].seq;
             run(&mut engine, at(1_900));
-            engine.on_answer(at(1_900), key, seq, true);
+            engine.on_ack(at(1_900), key, seq, true);
             engine.stats.late_answers > 0
         }
     }
@@ -161,8 +161,12 @@ fn shows(rule: Rule, detector: Detector) -> bool {
 /// What others say is believed of one that was missed.
 fn is_said_to_have_failed(engine: &mut Engine, at: Time, incarnation: u32) {
     let entry = engine.table.get_mut(name_key("x"));
-    entry.expect("it is known").case_mut().evidence.miss(0.1);
-    engine.merge(at, x(incarnation, Claim::Failed), Source::Gossip);
+    entry
+        .expect("it is known")
+        .faults_mut()
+        .evidence
+        .add_miss(0.1);
+    engine.merge(at, x(incarnation, Claim::Failed), RecordSource::Gossip);
 }
 
 #[test]
@@ -198,9 +202,9 @@ fn a_rival_has_of_ours_what_it_is_given() {
 fn a_ping_of_a_suspect_is_larger_by_the_suspicion() {
     let ping = |detector| {
         let mut engine = engine(detector);
-        engine.begin_suspicion(at(0), name_key("x"), votes(1));
-        engine.queue = Default::default();
-        engine.start_round(at(0), name_key("x"));
+        engine.start_suspicion(at(0), name_key("x"), votes(1));
+        engine.gossip_queue = Default::default();
+        engine.start_probe(at(0), name_key("x"));
         engine.poll_transmit().unwrap().1.len()
     };
     assert!(ping(Detector::buddy()) >= ping(Detector::swim()) + 20);
@@ -225,19 +229,22 @@ fn a_round_counts_if_as_many_helpers_witness_it_as_are_needed() {
     let misses = |detector, nacks: usize| {
         let mut engine = engine(detector);
         let key = name_key("x");
-        engine.start_round(at(0), key);
-        let seq = engine.rounds[0].seq;
-        engine.on_round_timer(at(500), seq);
-        let helpers = engine.rounds[0].helpers();
+        engine.start_probe(at(0), key);
+        let seq = engine.probe_rounds[0].seq;
+        engine.on_probe_round_timer(at(500), seq);
+        let helpers = engine.probe_rounds[0].helpers();
         assert_eq!(helpers.len(), 3);
         for helper in &helpers[..nacks] {
             engine.on_nack(*helper, seq, key);
         }
         // The end of the round, and of the wait for more nacks.
-        engine.on_round_timer(at(1_000), seq);
-        engine.on_round_timer(at(1_250), seq);
-        assert_eq!(engine.stats.misses + engine.stats.void_rounds, 1);
-        engine.stats.misses == 1
+        engine.on_probe_round_timer(at(1_000), seq);
+        engine.on_probe_round_timer(at(1_250), seq);
+        assert_eq!(
+            engine.stats.missed_probes + engine.stats.inconclusive_rounds,
+            1
+        );
+        engine.stats.missed_probes == 1
     };
     for needed in 1..=3 {
         for nacks in 0..=3 {
@@ -258,11 +265,11 @@ fn zoned_helpers_come_from_as_many_zones_as_there_are() {
         for port in 2..40 {
             let tags = Tags::from_pairs([("zone", format!("z{}", port % 3))]).unwrap();
             let alive = member(&format!("n{port}"), port, 0, Claim::Alive(tags));
-            engine.merge(at(0), alive, Source::Gossip);
+            engine.merge(at(0), alive, RecordSource::Gossip);
         }
-        engine.start_round(at(0), name_key("n5"));
-        engine.on_round_timer(at(500), engine.rounds[0].seq);
-        let helpers = engine.rounds[0].helpers();
+        engine.start_probe(at(0), name_key("n5"));
+        engine.on_probe_round_timer(at(500), engine.probe_rounds[0].seq);
+        let helpers = engine.probe_rounds[0].helpers();
         assert!(helpers.len() == 3 && !helpers.contains(&name_key("n5")));
         let zone = |key: &u64| engine.table.get(*key).unwrap().tags.get("zone");
         let mut zones: Vec<_> = helpers.iter().map(zone).collect();
@@ -282,7 +289,7 @@ fn zoned_helpers_come_from_as_many_zones_as_there_are() {
 #[test]
 fn a_liar_nacks_at_once() {
     let mut helper = engine(Detector::rpcnet());
-    helper.lie();
+    helper.always_nack();
     while helper.poll_transmit().is_some() {}
     let sender = crate::engine::receive::Sender {
         bytes: 100,
@@ -292,12 +299,12 @@ fn a_liar_nacks_at_once() {
         counter: 1,
         sealed_with: None,
     };
-    let target = crate::wire::Address {
+    let target = crate::wire::ProbeTarget {
         key: name_key("x"),
         epoch: 1,
         addr: addr(2),
     };
     helper.on_ping_req(at(0), sender, 7, target);
     assert_eq!(helper.poll_transmit().map(|(to, _)| to), Some(addr(3)));
-    assert!(helper.poll_transmit().is_none() && helper.relays.is_empty());
+    assert!(helper.poll_transmit().is_none() && helper.indirect_probes.is_empty());
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::config::ClusterConfig;
 use crate::id::NodeId;
-use crate::policy::Policy;
+use crate::split_brain::SplitBrainPolicy;
 
 fn addr(n: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], n))
@@ -78,7 +78,7 @@ fn a_fresh_seed_is_dialled_at_once() {
     let many: Vec<_> = (4..100).map(addr).collect();
     engine.handle_seeds(Time::from_millis(2), &many);
     let dialled = std::iter::from_fn(|| engine.poll_transmit()).count();
-    assert_eq!(dialled, DOORS_MAX - 2);
+    assert_eq!(dialled, DIALS_MAX - 2);
 }
 
 #[test]
@@ -90,8 +90,8 @@ fn a_node_that_was_let_in_once_stays_in_when_it_is_alone() {
     });
     assert!(lookups > 3, "it looks for the others");
     assert!(engine.is_joined(), "alone is not out");
-    let verdict = engine.may_serve(&Policy::keep_oldest(), Time::from_millis(60_000));
-    assert!(verdict.is_serve(), "{verdict:?}");
+    let verdict = engine.may_serve(&SplitBrainPolicy::keep_oldest(), Time::from_millis(60_000));
+    assert!(verdict.is_allowed(), "{verdict:?}");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_node_that_is_one_of_its_seeds_begins_a_cluster_when_no_other_answers() {
         run_to(&mut engine, Time::from_millis(1_999));
         assert!(!engine.is_joined(), "the other one is waited for");
         run_to(&mut engine, Time::from_millis(2_000));
-        assert!(engine.is_joined() && engine.has_founded());
+        assert!(engine.is_joined() && engine.has_bootstrapped());
     }
     // One that is no seed of its own goes on trying.
     let mut engine = engine(1);
@@ -178,7 +178,7 @@ fn begins_a_cluster(reflecting: &[u16]) -> bool {
             node.handle_seeds(now, &seeds);
         }
     }
-    node.has_founded()
+    node.has_bootstrapped()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::residents::BUCKET_MAX;
+use super::address_index::BUCKET_MAX;
 use super::*;
 use crate::tags::Tags;
 use crate::wire::{Claim, Record};
@@ -25,15 +25,19 @@ fn check(table: &mut Table, from: Time) {
     let (live, gone): (Vec<_>, Vec<_>) = table.iter().partition(|(_, e)| e.state.is_live());
     let keys = |entries: &[(u64, &Entry)]| entries.iter().map(|(k, _)| *k).collect::<Vec<_>>();
     assert!(table.iter().is_sorted_by_key(|(key, _)| key));
-    let mut listed: Vec<_> = table.live.iter().map(|slot| table.at(*slot).key).collect();
+    let mut listed: Vec<_> = table
+        .live
+        .iter()
+        .map(|slot| table.entry_at(*slot).key)
+        .collect();
     listed.sort_unstable();
     assert_eq!(listed, keys(&live));
     for (at, slot) in table.live.iter().enumerate() {
-        assert_eq!(table.at(*slot).live_at as usize, at);
+        assert_eq!(table.entry_at(*slot).live_index as usize, at);
     }
     assert!(table.cursor <= table.live.len());
     assert_eq!(table.by_addr.len(), table.len());
-    assert_eq!(table.went.len(), gone.len());
+    assert_eq!(table.gone_by_time.len(), gone.len());
     let versions = live
         .iter()
         .map(|(k, e)| version(*k, e.epoch, e.incarnation));
@@ -49,8 +53,10 @@ fn check(table: &mut Table, from: Time) {
         .iter()
         .filter(|(_, e)| e.state == MemberState::Failed && !lives_at(e.addr()))
         .collect();
-    let due = missing.iter().map(|(key, e)| (e.case().redial_at, *key));
-    assert_eq!(table.due, due.collect());
+    let due = missing
+        .iter()
+        .map(|(key, e)| (e.faults().next_redial_at, *key));
+    assert_eq!(table.redials_by_time, due.collect());
     let last = |(key, e): &&&(u64, &Entry)| {
         let same = gone.iter().filter(|(_, other)| other.addr() == e.addr());
         e.since >= from && same.map(|(k, o)| (o.epoch, *k)).max() == Some((e.epoch, *key))
@@ -74,7 +80,7 @@ fn all_that_is_derived_stays_true() {
             (4, true) if step % 2 == 0 => table.set_redial(key, now + Duration::from_secs(1)),
             (5, true) if step % 4 == 0 => {
                 let addr = table
-                    .at(table.slot(key ^ 1).or_else(|| table.slot(key)).unwrap())
+                    .entry_at(table.slot(key ^ 1).or_else(|| table.slot(key)).unwrap())
                     .addr();
                 table.update(now, key, |e| e.set_addr(addr));
             }

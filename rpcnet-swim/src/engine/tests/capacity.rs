@@ -17,7 +17,7 @@ fn hearsay(engine: &mut Engine, now: Time, n: u32) {
             addr: far(n),
             ..alive
         },
-        Source::Gossip,
+        RecordSource::Gossip,
     );
 }
 
@@ -42,7 +42,7 @@ fn tombstones_lock_nobody_out() {
     let mut seed = small(8);
     for n in 0..8 {
         hearsay(&mut seed, Time::from_millis(n), n as u32);
-        seed.fail(Time::from_millis(n), crate::id::name_key(&format!("m{n}")));
+        seed.mark_failed(Time::from_millis(n), crate::id::name_key(&format!("m{n}")));
     }
     assert_eq!((seed.live_count(), seed.members().count()), (1, 8));
     let mut joiner = engine("joiner", 1, 9);
@@ -66,15 +66,15 @@ fn nobody_is_forgotten_out_of_a_cut_to_make_room() {
     let mut seed = small(8);
     (0..8).for_each(|n| hearsay(&mut seed, Time::ZERO, n));
     for n in 0..6 {
-        seed.fail(Time::ZERO, crate::id::name_key(&format!("m{n}")));
+        seed.mark_failed(Time::ZERO, crate::id::name_key(&format!("m{n}")));
     }
-    seed.watch_partition(Time::ZERO);
-    assert!(seed.partition.sees_cut());
+    seed.check_partition(Time::ZERO);
+    assert!(seed.partition.is_suspected());
     for port in 9..12 {
         let mut joiner = engine(&format!("j{port}"), 1, port);
         greet(&mut seed, &mut joiner, Time::from_millis(10), port);
     }
-    let expected = seed.view(Time::from_millis(20)).voters;
+    let expected = seed.view(Time::from_millis(20)).members;
     let missing = expected.iter().filter(|voter| !voter.is_reachable);
     assert_eq!(missing.count(), 6, "{expected:?}");
 }
@@ -128,7 +128,7 @@ fn who_is_not_let_in_is_told_why_and_not_welcomed() {
     };
     assert_eq!(events(&mut late), [told]);
     // Once there is room it gets in by itself.
-    seed.fail(Time::ZERO, crate::id::name_key("j10"));
+    seed.mark_failed(Time::ZERO, crate::id::name_key("j10"));
     let mut due = Time::ZERO;
     while late.transmits.is_empty() {
         due = late.poll_timeout().unwrap();
@@ -175,8 +175,8 @@ fn an_address_of_no_use_is_refused_as_in_a_config() {
         );
     }
     let mut liar = engine("liar", 1, 2);
-    node.merge(Time::ZERO, liar.own_record(), Source::Gossip);
-    let to = crate::id::life_key(node.me.key, node.me.epoch);
+    node.merge(Time::ZERO, liar.own_record(), RecordSource::Gossip);
+    let to = crate::id::instance_key(node.local.key, node.local.epoch);
     let loopback = "127.0.0.1:9";
     let tell = |node: &mut Engine, liar: &mut Engine, from| {
         let told = unusable.iter().chain([&loopback]).zip(0..);
@@ -191,9 +191,9 @@ fn an_address_of_no_use_is_refused_as_in_a_config() {
     };
     tell(&mut node, &mut liar, far(2));
     assert_eq!(node.live_count(), 2);
-    assert_eq!(node.stats().addresses_refused, 6);
+    assert_eq!(node.stats().unusable_addresses, 6);
     // On this machine, loopback is as good as any.
     tell(&mut node, &mut liar, addr(2));
     assert_eq!(node.live_count(), 3);
-    assert_eq!(node.stats().addresses_refused, 11);
+    assert_eq!(node.stats().unusable_addresses, 11);
 }

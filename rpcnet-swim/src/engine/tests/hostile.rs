@@ -11,15 +11,15 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let (mut node, mut liar) = (engine("node", 1, 1), engine("liar", 1, 2));
-        node.merge(Time::ZERO, liar.own_record(), Source::Gossip);
-        liar.merge(Time::ZERO, node.own_record(), Source::Gossip);
+        node.merge(Time::ZERO, liar.own_record(), RecordSource::Gossip);
+        liar.merge(Time::ZERO, node.own_record(), RecordSource::Gossip);
         while node.poll_transmit().is_some() || liar.poll_transmit().is_some() {}
         Self { node, liar }
     }
 
     /// Sends records in as few datagrams as they fit in. Gives their bytes.
     fn tell(&mut self, records: Vec<Record>) -> usize {
-        let to = crate::id::life_key(self.node.me.key, self.node.me.epoch);
+        let to = crate::id::instance_key(self.node.local.key, self.node.local.epoch);
         let mut bytes = 0;
         for updates in self.liar.pack(records, 0, usize::MAX) {
             self.liar.send(addr(1), to, Payload::Gossip { updates });
@@ -87,11 +87,12 @@ fn many_members_in_one_part_of_the_view_are_summed_up_in_pages() {
     let mut chosen = names.filter(|name| crate::id::name_key(name) >> 58 == 0);
     for n in 0..8_000 {
         let alive = record(&chosen.next().unwrap(), 1, 0, 1, alive());
-        pair.node.merge(Time::ZERO, at(far(n), alive), Source::Sync);
+        pair.node
+            .merge(Time::ZERO, at(far(n), alive), RecordSource::Sync);
     }
-    let to = crate::id::life_key(pair.node.me.key, pair.node.me.epoch);
+    let to = crate::id::instance_key(pair.node.local.key, pair.node.local.epoch);
     let digest = Payload::SyncDigest {
-        buckets: Box::new([1; crate::wire::BUCKETS]),
+        buckets: Box::new([1; crate::wire::DIGEST_BUCKETS]),
     };
     pair.liar.send(addr(1), to, digest);
     let (_, mut datagram) = pair.liar.poll_transmit().unwrap();

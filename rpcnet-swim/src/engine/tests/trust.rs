@@ -8,13 +8,13 @@ fn observer() -> Engine {
     let mut node = engine("node", 1, 1);
     for (n, name) in (2..).zip(["x", "y", "z", "u", "v"]) {
         let alive = record(name, 5, 3, n, alive());
-        node.merge(Time::ZERO, alive, Source::Gossip);
+        node.merge(Time::ZERO, alive, RecordSource::Gossip);
     }
     node
 }
 
 fn told(node: &mut Engine, now: Time, claim: Claim) {
-    node.merge(now, record("x", 5, 3, 2, claim), Source::Gossip);
+    node.merge(now, record("x", 5, 3, 2, claim), RecordSource::Gossip);
 }
 
 fn state(node: &Engine) -> MemberState {
@@ -28,7 +28,7 @@ fn words_fail_nobody() {
     told(&mut node, Time::ZERO, Claim::Failed);
     told(&mut node, Time::ZERO, Claim::Failed);
     assert_eq!(state(&node), MemberState::Alive);
-    assert_eq!(node.stats().claims_doubted, 1);
+    assert_eq!(node.stats().claims_rechecked, 1);
     // It has a look itself.
     assert_eq!(node.poll_transmit().map(|(to, _)| to), Some(addr(2)));
 }
@@ -36,8 +36,8 @@ fn words_fail_nobody() {
 #[test]
 fn a_failure_is_believed_of_one_that_two_suspect_for_a_while_or_that_was_missed() {
     let mut two = Suspectors::default();
-    two.merge(Vote::new(1, 2.0));
-    two.merge(Vote::new(2, 2.0));
+    two.merge(Confirmation::new(1, 2.0));
+    two.merge(Confirmation::new(2, 2.0));
     // As two that were cut off together tell it when they are back: it could not refute yet.
     let mut node = observer();
     told(&mut node, Time::ZERO, Claim::Suspect(two));
@@ -54,24 +54,24 @@ fn a_failure_is_believed_of_one_that_two_suspect_for_a_while_or_that_was_missed(
         MemberState::Suspect,
         "one suspector is no two"
     );
-    node.on_miss(Time::from_millis(900), crate::id::name_key("x"));
+    node.on_missed_probe(Time::from_millis(900), crate::id::name_key("x"));
     assert_eq!(state(&node), MemberState::Failed, "a miss confirms it");
 }
 
 #[test]
 fn one_that_is_said_to_have_left_and_speaks_hears_of_it() {
     let (mut node, mut x) = (engine("node", 1, 1), engine("x", 5, 2));
-    node.merge(Time::ZERO, x.own_record(), Source::Gossip);
-    x.merge(Time::ZERO, node.own_record(), Source::Gossip);
+    node.merge(Time::ZERO, x.own_record(), RecordSource::Gossip);
+    x.merge(Time::ZERO, node.own_record(), RecordSource::Gossip);
     node.merge(
         Time::ZERO,
         record("x", 5, 0, 2, Claim::Left),
-        Source::Gossip,
+        RecordSource::Gossip,
     );
     while node.poll_transmit().is_some() || x.poll_transmit().is_some() {}
     // It hears that it left; its next ping shows that it is a new life.
     for _ in 0..2 {
-        x.start_round(Time::ZERO, node.me.key);
+        x.start_probe(Time::ZERO, node.local.key);
         for _ in 0..4 {
             while let Some((_, mut datagram)) = x.poll_transmit() {
                 node.handle_datagram(Time::ZERO, addr(2), &mut datagram);
@@ -96,17 +96,17 @@ fn large() -> (Engine, Engine) {
                 addr: far(n),
                 ..alive
             },
-            Source::Sync,
+            RecordSource::Sync,
         );
     }
-    node.merge(Time::ZERO, x.own_record(), Source::Sync);
-    x.merge(Time::ZERO, node.own_record(), Source::Sync);
+    node.merge(Time::ZERO, x.own_record(), RecordSource::Sync);
+    x.merge(Time::ZERO, node.own_record(), RecordSource::Sync);
     while node.poll_transmit().is_some() || x.poll_transmit().is_some() {}
     (node, x)
 }
 
 fn request(x: &mut Engine, node: &Engine, payload: Payload) -> Vec<u8> {
-    let to = crate::id::life_key(node.me.key, node.me.epoch);
+    let to = crate::id::instance_key(node.local.key, node.local.epoch);
     x.send(addr(1), to, payload);
     x.poll_transmit().unwrap().1
 }
@@ -121,7 +121,7 @@ fn answers(node: &mut Engine) -> std::collections::BTreeMap<SocketAddr, usize> {
 }
 
 fn requests() -> Vec<Payload> {
-    let buckets = Box::new([1; crate::wire::BUCKETS]);
+    let buckets = Box::new([1; crate::wire::DIGEST_BUCKETS]);
     let keys = (0..100)
         .map(|n| crate::id::name_key(&format!("m{n}")))
         .collect();
@@ -163,7 +163,7 @@ fn bulk_flows_once_a_ping_was_answered() {
     let mut pull = request(&mut x, &node, Payload::FullPull { cursor: 0 });
     node.handle_datagram(Time::ZERO, addr(2), &mut pull);
     let (to, mut ping) = node.poll_transmit().expect("a ping");
-    assert_eq!((to, node.stats().answers_withheld), (addr(2), 1));
+    assert_eq!((to, node.stats().amplification_limited), (addr(2), 1));
     x.handle_datagram(Time::ZERO, addr(1), &mut ping);
     while let Some((_, mut ack)) = x.poll_transmit() {
         node.handle_datagram(Time::ZERO, addr(2), &mut ack);

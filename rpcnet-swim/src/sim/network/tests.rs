@@ -5,20 +5,21 @@ use super::*;
 /// How many of 10,000 datagrams do not arrive.
 fn lost(network: &Network, from: usize, to: usize) -> usize {
     let mut rng = Rng::with_seed(1);
-    let fates = std::iter::repeat_with(|| network.fate(&mut rng, from, to, 100));
-    let arrives = |fate: &Fate| matches!(fate, Fate::Arrives(_) | Fate::Twice(..));
+    let fates = std::iter::repeat_with(|| network.delivery(&mut rng, from, to, 100));
+    let arrives = |fate: &Delivery| matches!(fate, Delivery::Once(_) | Delivery::Twice(..));
     fates.take(10_000).filter(|fate| !arrives(fate)).count()
 }
 
 /// The least and the mean time of 10,000 datagrams, in microseconds.
 fn times(network: &Network, from: usize, to: usize) -> (u128, u128) {
     let mut rng = Rng::with_seed(1);
-    let times: Vec<_> = std::iter::repeat_with(|| match network.fate(&mut rng, from, to, 100) {
-        Fate::Arrives(after) => after.as_micros(),
-        fate => panic!("{fate:?}"),
-    })
-    .take(10_000)
-    .collect();
+    let times: Vec<_> =
+        std::iter::repeat_with(|| match network.delivery(&mut rng, from, to, 100) {
+            Delivery::Once(after) => after.as_micros(),
+            fate => panic!("{fate:?}"),
+        })
+        .take(10_000)
+        .collect();
     (
         times.iter().copied().min().unwrap(),
         times.iter().sum::<u128>() / times.len() as u128,
@@ -63,10 +64,10 @@ fn a_one_way_partition_cuts_one_way_only_and_is_mended_alone() {
     );
     assert_eq!(lost(&network, 0, 2), 10_000);
     assert!(network.is_impaired(2) && !network.is_impaired(4));
-    network.mend_between(first);
+    network.restore_between(first);
     assert_eq!(open(&network), [true, true, true, false, true, true, true]);
     assert!(!network.is_impaired(2));
-    network.unite();
+    network.heal_partitions();
     assert_eq!(open(&network), [true; 7]);
     // All 64 can be had again.
     for _ in 0..64 {
@@ -116,7 +117,7 @@ fn isolated_nodes_are_the_ones_that_are_impaired() {
     assert!(network.is_impaired(3) && !network.is_impaired(0));
     network.cut(0, 1);
     assert!(network.is_impaired(0) && network.is_impaired(1));
-    network.mend(0, 1);
-    network.unite();
+    network.restore(0, 1);
+    network.heal_partitions();
     assert!((0..5).all(|node| !network.is_impaired(node)));
 }

@@ -6,59 +6,59 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Answer, Lane, Lanes, NotBegun, Request};
+use super::{CallRequest, CallResult, Lane, Lanes, NotStarted};
 
 /// Sends a request when it is first polled, and is ready with the answer. Dropped in between, it cancels the call.
 #[derive(Debug)]
 pub(crate) struct LaneCall<'a> {
     lanes: &'a Lanes,
-    request: Request<'a>,
-    begun: Option<(&'a Arc<Lane>, u32)>,
+    request: CallRequest<'a>,
+    started: Option<(&'a Arc<Lane>, u32)>,
 }
 
 /// What became of a call.
 #[derive(Debug)]
-pub(crate) enum Begun {
-    Answered(Answer),
-    Not(NotBegun),
+pub(crate) enum LaneCallOutcome {
+    Completed(CallResult),
+    NotStarted(NotStarted),
 }
 
 impl<'a> LaneCall<'a> {
-    pub(crate) fn new(lanes: &'a Lanes, request: Request<'a>) -> Self {
+    pub(crate) fn new(lanes: &'a Lanes, request: CallRequest<'a>) -> Self {
         Self {
             lanes,
             request,
-            begun: None,
+            started: None,
         }
     }
 }
 
 impl Future for LaneCall<'_> {
-    type Output = Begun;
+    type Output = LaneCallOutcome;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Begun> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LaneCallOutcome> {
         let this = self.get_mut();
-        let Some((lane, id)) = this.begun else {
-            return match this.lanes.begin(&this.request, cx.waker()) {
+        let Some((lane, id)) = this.started else {
+            return match this.lanes.start_call(&this.request, cx.waker()) {
                 Ok(begun) => {
-                    this.begun = Some(begun);
+                    this.started = Some(begun);
                     Poll::Pending
                 }
-                Err(not) => Poll::Ready(Begun::Not(not)),
+                Err(not) => Poll::Ready(LaneCallOutcome::NotStarted(not)),
             };
         };
-        let answer = lane.poll_answer(id, cx);
+        let answer = lane.poll_reply(id, cx);
         if answer.is_ready() {
-            this.begun = None;
+            this.started = None;
         }
-        answer.map(Begun::Answered)
+        answer.map(LaneCallOutcome::Completed)
     }
 }
 
 impl Drop for LaneCall<'_> {
     fn drop(&mut self) {
-        if let Some((lane, id)) = self.begun.take() {
-            lane.abandon(id);
+        if let Some((lane, id)) = self.started.take() {
+            lane.cancel(id);
         }
     }
 }

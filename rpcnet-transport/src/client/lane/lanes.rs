@@ -19,12 +19,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Lane, NO_ROOM, NotBegun, Request};
+use super::{CallRequest, CallResult, FULL, Lane, NotStarted};
 use crate::{
     Code, Processed, RpcError,
     busy_poll::BusyPoll,
-    client::{CloseReason, ConnectionNews, exchange::draining, news::Listener},
-    connections::LocalEnd,
+    client::{CloseReason, ConnectionEvent, events::EventListener, on_stream::draining_error},
+    connections::LocalCloseReason,
     gauge::Gauge,
     runtime::{CloseOnRuntimeEnd, EndpointRuntime},
     wire::LoadReport,
@@ -35,39 +35,39 @@ use crate::{
 pub(crate) struct Lanes {
     pub(super) connection: quinn::Connection,
     lanes: Box<[Arc<Lane>]>,
-    link: Arc<Link>,
-    queue_len: usize,
+    shared: Arc<ConnectionShared>,
+    queue_len_max: usize,
 }
 
 /// What the parts of a connection know of it.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct ConnectionShared {
     pub(crate) runtime: EndpointRuntime,
-    pub(in crate::client) local_end: LocalEnd,
+    pub(in crate::client) local_close: LocalCloseReason,
     /// The client is gone; streams may be left.
-    pub(in crate::client) unused: CancellationToken,
+    pub(in crate::client) client_dropped: CancellationToken,
     /// Calls of all connections of the endpoint.
     pub(super) outgoing: Gauge,
     busy_poll: Arc<BusyPoll>,
-    pub(super) answer_bytes_max: usize,
+    pub(super) reply_bytes_max: usize,
     /// Told when there may be room again, or none any more, for calls that wait for it.
-    pub(super) places: Notify,
+    pub(super) room_available: Notify,
     /// Calls that wait for room.
-    queued: AtomicUsize,
+    waiting_for_room: AtomicUsize,
     /// Calls that wait for a stream of their own.
-    queued_for_streams: AtomicUsize,
+    waiting_for_stream: AtomicUsize,
     /// Lanes that the server has cut and that may be opened again.
-    pub(super) cut_lanes: AtomicUsize,
+    pub(super) reset_lanes: AtomicUsize,
     draining: AtomicBool,
-    news: Listener,
+    events: EventListener,
     /// The last report, with a mark that there is one.
     load: AtomicU64,
 }
 
-impl Link {
+impl ConnectionShared {
     pub(crate) fn new(
         runtime: EndpointRuntime,
-        local_end: LocalEnd,
+        local_end: LocalCloseReason,
         outgoing: Gauge,
         busy_poll: Arc<BusyPoll>,
         answer_bytes_max: usize,
@@ -75,17 +75,17 @@ impl Link {
     ) -> Self {
         Self {
             runtime,
-            local_end,
-            unused: CancellationToken::new(),
+            local_close: local_end,
+            client_dropped: CancellationToken::new(),
             outgoing,
             busy_poll,
-            answer_bytes_max,
-            places: Notify::new(),
-            queued: AtomicUsize::new(0),
-            queued_for_streams: AtomicUsize::new(0),
-            cut_lanes: AtomicUsize::new(0),
+            reply_bytes_max: answer_bytes_max,
+            room_available: Notify::new(),
+            waiting_for_room: AtomicUsize::new(0),
+            waiting_for_stream: AtomicUsize::new(0),
+            reset_lanes: AtomicUsize::new(0),
             draining: AtomicBool::new(draining),
-            news: Listener::default(),
+            events: EventListener::default(),
             load: AtomicU64::new(0),
         }
     }
@@ -96,29 +96,29 @@ impl Link {
             return;
         }
         if draining {
-            self.places.notify_waiters();
+            self.room_available.notify_waiters();
         }
-        self.news.tell(ConnectionNews::Draining(draining));
+        self.events.notify(ConnectionEvent::Draining(draining));
     }
 
     /// Who wants to know what becomes of the connection.
-    pub(in crate::client) fn news(&self) -> &Listener {
-        &self.news
+    pub(in crate::client) fn events(&self) -> &EventListener {
+        &self.events
     }
 
     /// For the task of the connection: if that ends with its runtime, who listens is told.
     pub(crate) fn guard(self: &Arc<Self>, connection: quinn::Connection) -> CloseOnRuntimeEnd {
         let link = Arc::clone(self);
-        CloseOnRuntimeEnd::new(connection, self.runtime.clone()).then(move || {
+        CloseOnRuntimeEnd::new(connection, self.runtime.clone()).on_runtime_end(move || {
             let closed = link.close_reason(&ConnectionError::LocallyClosed);
-            link.news.tell(ConnectionNews::Closed(closed));
+            link.events.notify(ConnectionEvent::Closed(closed));
         })
     }
 
     /// Why the connection is no more.
     pub(crate) fn close_reason(&self, error: &ConnectionError) -> CloseReason {
         match CloseReason::of(error) {
-            CloseReason::ClosedHere if self.runtime.is_gone() => CloseReason::RuntimeEnded,
+            CloseReason::ClosedHere if self.runtime.probe_ended() => CloseReason::RuntimeEnded,
             reason => reason,
         }
     }
@@ -128,14 +128,14 @@ impl Link {
     }
 
     /// To be called under the lock of a lane, or after it, when there may be more room than before.
-    pub(super) fn pass_on(&self) {
-        if self.is_crowded() {
-            self.places.notify_one();
+    pub(super) fn wake_next_waiting(&self) {
+        if self.has_waiting_calls() {
+            self.room_available.notify_one();
         }
     }
 
-    fn is_crowded(&self) -> bool {
-        self.queued.load(Relaxed) > 0
+    fn has_waiting_calls(&self) -> bool {
+        self.waiting_for_room.load(Relaxed) > 0
     }
 
     /// See [`BusyPoll::note`].
@@ -144,19 +144,19 @@ impl Link {
     }
 
     /// Counts a call that waits for a stream, for as long as the guard lives.
-    pub(crate) fn wait_for_stream(&self) -> Option<Queued<'_>> {
-        Queued::enter(&self.queued_for_streams, usize::MAX)
+    pub(crate) fn count_stream_wait(&self) -> Option<WaitingCall<'_>> {
+        WaitingCall::enter(&self.waiting_for_stream, usize::MAX)
     }
 
     pub(crate) fn note_load(&self, load: LoadReport) {
         let mut bytes = load.encode();
-        bytes[3] = THERE_IS_ONE;
+        bytes[3] = REPORTED;
         self.load.store(u64::from_le_bytes(bytes), Relaxed);
     }
 
     pub(crate) fn load(&self) -> Option<LoadReport> {
         let bytes = self.load.load(Relaxed).to_le_bytes();
-        (bytes[3] == THERE_IS_ONE).then(|| LoadReport::decode(bytes))
+        (bytes[3] == REPORTED).then(|| LoadReport::decode(bytes))
     }
 }
 
@@ -167,7 +167,7 @@ impl Lanes {
         calls_max: usize,
         body_bytes_max: usize,
         queue_len: usize,
-        link: Arc<Link>,
+        link: Arc<ConnectionShared>,
     ) -> Self {
         // A server that takes no calls on lanes has none.
         let lanes = if calls_max == 0 { 0 } else { lanes };
@@ -175,8 +175,8 @@ impl Lanes {
         Self {
             connection,
             lanes: std::iter::repeat_with(lane).take(lanes).collect(),
-            link,
-            queue_len,
+            shared: link,
+            queue_len_max: queue_len,
         }
     }
 
@@ -191,43 +191,43 @@ impl Lanes {
     }
 
     /// Sends a request on one of the lanes.
-    pub(super) fn begin(
+    pub(super) fn start_call(
         &self,
-        request: &Request<'_>,
+        request: &CallRequest<'_>,
         waker: &Waker,
-    ) -> Result<(&Arc<Lane>, u32), NotBegun> {
-        let begin = |lane: &Arc<Lane>| lane.begin(&self.connection, request, waker);
+    ) -> Result<(&Arc<Lane>, u32), NotStarted> {
+        let begin = |lane: &Arc<Lane>| lane.start_call(&self.connection, request, waker);
         let begun = loop {
-            let lane = self.choose(request.now);
+            let lane = self.choose_lane(request.now);
             let (lane, begun) = match begin(lane) {
-                Err(NotBegun::NoStream) => match self.choose_used() {
+                Err(NotStarted::NoStream) => match self.choose_open_lane() {
                     Some(used) => (used, begin(used)),
-                    None => break Err(NotBegun::Unfit),
+                    None => break Err(NotStarted::NeedsOwnStream),
                 },
                 begun => (lane, begun),
             };
             match begun {
                 // It was filled since it was chosen.
-                Err(NotBegun::Full) if self.has_room() => {}
-                Err(NotBegun::NoStream) => break Err(NotBegun::Unfit),
+                Err(NotStarted::Full) if self.has_room() => {}
+                Err(NotStarted::NoStream) => break Err(NotStarted::NeedsOwnStream),
                 begun => break begun.map(|id| (lane, id)),
             }
         };
         // This call may have been told of more room than it took.
-        if self.is_crowded() && !matches!(begun, Err(NotBegun::Full)) && self.has_room() {
-            self.link.places.notify_one();
+        if self.has_waiting_calls() && !matches!(begun, Err(NotStarted::Full)) && self.has_room() {
+            self.shared.room_available.notify_one();
         }
         begun
     }
 
     /// The call that came first to a lane goes over it alone; while there is little to do, they share one, so that they
     /// share packets and wake-ups. A lane that stands still because a packet was lost fills up, and is avoided.
-    fn choose(&self, now: Instant) -> &Arc<Lane> {
+    fn choose_lane(&self, now: Instant) -> &Arc<Lane> {
         let mut least = &self.lanes[0];
-        let mut least_crowd = least.crowd();
+        let mut least_crowd = least.occupancy();
         for lane in &self.lanes {
-            let crowd = lane.crowd();
-            if crowd < SHARED_BY {
+            let crowd = lane.occupancy();
+            if crowd < CALLS_PER_LANE {
                 return lane;
             }
             if crowd < least_crowd {
@@ -235,7 +235,7 @@ impl Lanes {
             }
         }
         // One that was cut is opened again when it is needed.
-        if self.link.cut_lanes.load(Relaxed) > 0
+        if self.shared.reset_lanes.load(Relaxed) > 0
             && let Some(lane) = self.lanes.iter().find(|lane| lane.reopen(now))
         {
             return lane;
@@ -244,48 +244,49 @@ impl Lanes {
     }
 
     /// The lane with the fewest calls among those that have some.
-    fn choose_used(&self) -> Option<&Arc<Lane>> {
-        let used = self.lanes.iter().map(|lane| (lane.crowd(), lane));
-        let used = used.filter(|(crowd, _)| (1..NO_ROOM).contains(crowd));
+    fn choose_open_lane(&self) -> Option<&Arc<Lane>> {
+        let used = self.lanes.iter().map(|lane| (lane.occupancy(), lane));
+        let used = used.filter(|(crowd, _)| (1..FULL).contains(crowd));
         used.min_by_key(|(crowd, _)| *crowd).map(|(_, lane)| lane)
     }
 
     /// Whether a call would have to wait, or others do already for a stream.
     pub(crate) fn is_saturated(&self) -> bool {
-        self.is_crowded()
-            || self.link.queued_for_streams.load(Relaxed) > 0
+        self.has_waiting_calls()
+            || self.shared.waiting_for_stream.load(Relaxed) > 0
             || (!self.lanes.is_empty() && !self.has_room())
     }
 
     /// Whether any lane takes a call.
     fn has_room(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.crowd() != NO_ROOM)
+        self.lanes.iter().any(|lane| lane.occupancy() != FULL)
     }
 
     /// Whether calls wait for room, so that others have to wait behind them.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.link.is_crowded()
+    pub(crate) fn has_waiting_calls(&self) -> bool {
+        self.shared.has_waiting_calls()
     }
 
     /// Waits for room on a full connection.
-    pub(crate) async fn room(&self, deadline: Option<Instant>) -> Result<(), RpcError> {
+    pub(crate) async fn wait_for_room(&self, deadline: Option<Instant>) -> Result<(), RpcError> {
         let overloaded =
             |message: &str| Err(RpcError::new(Code::Overloaded, Processed::No, message));
-        let Some(_queued) = Queued::enter(&self.link.queued, self.queue_len) else {
+        let Some(_queued) = WaitingCall::enter(&self.shared.waiting_for_room, self.queue_len_max)
+        else {
             return overloaded("the queue of calls for this connection is full");
         };
-        let mut place = pin!(self.link.places.notified());
+        let mut place = pin!(self.shared.room_available.notified());
         // From here on nothing is missed. Room that was made before is for the call that waits longest.
         place.as_mut().enable();
         if self.lanes.iter().any(|lane| lane.has_room()) {
-            self.link.places.notify_one();
+            self.shared.room_available.notify_one();
         }
-        if !self.link.is_draining() {
+        if !self.shared.is_draining() {
             match deadline {
                 None => place.await,
                 Some(at) => {
                     let waited = async { timeout_at(at, place).await };
-                    match self.link.runtime.inside(waited).await {
+                    match self.shared.runtime.in_runtime(waited).await {
                         Ok(Ok(())) => {}
                         Ok(Err(_)) => {
                             return overloaded("deadline exceeded while waiting for a lane");
@@ -295,8 +296,8 @@ impl Lanes {
                 }
             }
         }
-        if self.link.is_draining() {
-            return Err(draining());
+        if self.shared.is_draining() {
+            return Err(draining_error());
         }
         Ok(())
     }
@@ -308,9 +309,9 @@ impl Lanes {
     }
 
     /// Answers a call of a lane that the server knows by its stream.
-    pub(crate) fn answer(&self, lane: u64, id: u32, answer: Answer) {
+    pub(crate) fn complete(&self, lane: u64, id: u32, answer: CallResult) {
         if let Some(lane) = self.lanes.iter().find(|l| l.index() == Some(lane)) {
-            lane.answer(id, answer);
+            lane.complete(id, answer);
         }
     }
 
@@ -323,9 +324,9 @@ impl Lanes {
 
 /// One call that waits for room.
 #[derive(Debug)]
-pub(crate) struct Queued<'a>(&'a AtomicUsize);
+pub(crate) struct WaitingCall<'a>(&'a AtomicUsize);
 
-impl<'a> Queued<'a> {
+impl<'a> WaitingCall<'a> {
     /// `None` if as many wait as may.
     fn enter(queued: &'a AtomicUsize, queue_len: usize) -> Option<Self> {
         let more = |waiting| (waiting < queue_len).then(|| waiting + 1);
@@ -334,7 +335,7 @@ impl<'a> Queued<'a> {
     }
 }
 
-impl Drop for Queued<'_> {
+impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
@@ -342,7 +343,7 @@ impl Drop for Queued<'_> {
 
 /// Calls that share a lane before another is opened. Fewer of them use more lanes, whose packets
 /// tell sooner that one was lost: at 1 % loss and 64 calls in flight, 16 instead of 32 doubled the rate.
-const SHARED_BY: usize = 16;
+const CALLS_PER_LANE: usize = 16;
 
 /// In the byte of a report that is always zero on the wire.
-const THERE_IS_ONE: u8 = 1;
+const REPORTED: u8 = 1;

@@ -1,11 +1,11 @@
 //! A stream that many small calls share.
 
 mod call;
+mod call_table;
+mod lane_task;
 mod lanes;
-mod methods;
-mod reader;
-mod reopening;
-mod table;
+mod method_numbers;
+mod reopen_backoff;
 
 use std::{
     sync::{
@@ -22,58 +22,58 @@ use quinn::ConnectionError;
 use tokio::{task::AbortHandle, time::Instant};
 
 pub(super) use self::{
-    call::{Begun, LaneCall},
+    call::{LaneCall, LaneCallOutcome},
     lanes::Lanes,
 };
-pub(crate) use self::{lanes::Link, methods::METHODS_MAX};
 use self::{
-    methods::{Methods, Number},
-    reader::Reader,
-    reopening::Reopening,
-    table::Table,
+    call_table::CallTable,
+    lane_task::LaneTask,
+    method_numbers::{MethodNumber, MethodNumbers},
+    reopen_backoff::ReopenBackoff,
 };
-use super::answer;
+pub(crate) use self::{lanes::ConnectionShared, method_numbers::LANE_METHODS_MAX};
+use super::reply;
 use crate::{
     CallOptions, Code, Processed, RpcError,
     gauge::GaugeGuard,
     outbox::Outbox,
     runtime::RuntimeEnded,
-    stream::cut_to_error,
+    stream::reset_to_error,
     wire::{self, LaneRequest, Preface, StreamKind, WireError},
 };
 
 /// How a call ends.
-pub(super) type Answer = Result<Bytes, RpcError>;
+pub(super) type CallResult = Result<Bytes, RpcError>;
 
 /// One lane of a connection. It is opened by its first call.
 #[derive(Debug)]
 pub(super) struct Lane {
-    state: Mutex<State>,
+    state: Mutex<LaneState>,
     /// Calls that wait for their answers, to be read without the lock.
     waiting: AtomicUsize,
-    /// Calls whose answers nobody has taken, or [`NO_ROOM`]; to be read without the lock.
-    crowd: AtomicUsize,
+    /// Calls whose answers nobody has taken, or [`FULL`]; to be read without the lock.
+    occupancy: AtomicUsize,
     /// Largest answer that may come on the lane.
     body_bytes_max: usize,
-    link: Arc<Link>,
+    shared: Arc<ConnectionShared>,
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
-    table: Table<Answer>,
-    methods: Methods,
+struct LaneState {
+    phase: LanePhase,
+    table: CallTable<CallResult>,
+    methods: MethodNumbers,
     /// The reader of the lane, when it sleeps.
-    reader: Option<Waker>,
+    task: Option<Waker>,
     /// The reader was woken to write what is queued, and has not come to it.
-    is_reader_woken: bool,
+    is_task_woken: bool,
     /// While any call waits.
     outgoing: Option<GaugeGuard>,
-    reopening: Reopening,
+    reopen_backoff: ReopenBackoff,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum LanePhase {
     Unopened,
     /// The reader is not known to the call that opens the lane for a moment.
     Open {
@@ -85,29 +85,29 @@ enum Phase {
         index: u64,
         reader: Option<AbortHandle>,
     },
-    Ended(End),
+    Ended(LaneEnd),
 }
 
 /// Why a lane has ended.
 #[derive(Debug, Clone)]
-pub(super) enum End {
+pub(super) enum LaneEnd {
     /// The server stops; what it has not answered it has not processed.
     Finished,
     /// The server cut it.
-    Cut(u64),
+    Reset(u64),
     /// The connection is gone.
-    Lost(ConnectionError),
+    ConnectionLost(ConnectionError),
     /// The server closed the connection, and says that it has taken nothing of the lane.
-    Untaken(ConnectionError),
+    NotAccepted(ConnectionError),
     /// The runtime of the endpoint has ended.
     RuntimeEnded,
     /// The server writes what is no answer.
-    Broken(WireError),
+    Malformed(WireError),
 }
 
 /// What a call carries.
 #[derive(Debug)]
-pub(super) struct Request<'a> {
+pub(super) struct CallRequest<'a> {
     pub(super) method: &'a str,
     pub(super) body: &'a [u8],
     /// That were settled.
@@ -118,33 +118,37 @@ pub(super) struct Request<'a> {
 
 /// Why a call did not begin on a lane. Nothing was sent.
 #[derive(Debug)]
-pub(super) enum NotBegun {
+pub(super) enum NotStarted {
     /// As many calls wait as the server takes, or too much that QUIC does not take.
     Full,
     /// The lane is not open, and the server takes no more streams at the moment.
     NoStream,
     /// The lane cannot take it, but a stream of its own may.
-    Unfit,
+    NeedsOwnStream,
     /// The lane is gone, and what that means for the call.
     Ended(RpcError),
 }
 
 impl Lane {
-    pub(super) fn new(calls_max: usize, body_bytes_max: usize, link: Arc<Link>) -> Self {
+    pub(super) fn new(
+        calls_max: usize,
+        body_bytes_max: usize,
+        link: Arc<ConnectionShared>,
+    ) -> Self {
         Self {
             body_bytes_max,
-            state: Mutex::new(State {
-                phase: Phase::Unopened,
-                table: Table::new(calls_max),
-                methods: Methods::default(),
-                reader: None,
-                is_reader_woken: false,
+            state: Mutex::new(LaneState {
+                phase: LanePhase::Unopened,
+                table: CallTable::new(calls_max),
+                methods: MethodNumbers::default(),
+                task: None,
+                is_task_woken: false,
                 outgoing: None,
-                reopening: Reopening::default(),
+                reopen_backoff: ReopenBackoff::default(),
             }),
             waiting: AtomicUsize::new(0),
-            crowd: AtomicUsize::new(0),
-            link,
+            occupancy: AtomicUsize::new(0),
+            shared: link,
         }
     }
 
@@ -153,44 +157,44 @@ impl Lane {
         self.waiting.load(Relaxed)
     }
 
-    /// Calls whose answers nobody has taken, [`NO_ROOM`] if it takes no more.
-    pub(super) fn crowd(&self) -> usize {
-        self.crowd.load(Relaxed)
+    /// Calls whose answers nobody has taken, [`FULL`] if it takes no more.
+    pub(super) fn occupancy(&self) -> usize {
+        self.occupancy.load(Relaxed)
     }
 
     /// Whether it takes a call. Who asks this after a look at what is not behind the lock knows which was first: that look,
     /// or what makes room.
     pub(super) fn has_room(&self) -> bool {
         let _state = self.state.lock();
-        self.crowd() != NO_ROOM
+        self.occupancy() != FULL
     }
 
     /// Makes a lane that the server has cut one that is opened by its next call, if its time has come.
     pub(super) fn reopen(&self, now: Instant) -> bool {
         let state = &mut *self.state.lock();
-        let is_due =
-            matches!(state.phase, Phase::Ended(End::Cut(_))) && state.reopening.is_due(now);
+        let is_due = matches!(state.phase, LanePhase::Ended(LaneEnd::Reset(_)))
+            && state.reopen_backoff.take_due(now);
         if is_due {
-            state.phase = Phase::Unopened;
+            state.phase = LanePhase::Unopened;
             // The numbers of methods are those of a stream.
-            state.methods = Methods::default();
-            state.reader = None;
-            state.is_reader_woken = false;
-            self.link.cut_lanes.fetch_sub(1, Relaxed);
-            self.note(state);
+            state.methods = MethodNumbers::default();
+            state.task = None;
+            state.is_task_woken = false;
+            self.shared.reset_lanes.fetch_sub(1, Relaxed);
+            self.publish_counts(state);
         }
         is_due
     }
 
     /// Sends a request. Its answer is asked for by its number, and has to be, or abandoned.
-    pub(super) fn begin(
+    pub(super) fn start_call(
         self: &Arc<Self>,
         connection: &quinn::Connection,
-        request: &Request<'_>,
+        request: &CallRequest<'_>,
         waker: &Waker,
-    ) -> Result<u32, NotBegun> {
+    ) -> Result<u32, NotStarted> {
         let mut opened = None;
-        let begun = self.send(
+        let begun = self.write_request(
             &mut self.state.lock(),
             connection,
             request,
@@ -198,48 +202,52 @@ impl Lane {
             &mut opened,
         );
         if let Some(recv) = opened {
-            self.start_reader(recv);
+            self.start_task(recv);
         }
         begun
     }
 
-    fn send(
+    fn write_request(
         &self,
-        state: &mut State,
+        state: &mut LaneState,
         connection: &quinn::Connection,
-        request: &Request<'_>,
+        request: &CallRequest<'_>,
         waker: &Waker,
         opened: &mut Option<quinn::RecvStream>,
-    ) -> Result<u32, NotBegun> {
-        if matches!(state.phase, Phase::Unopened) {
-            *opened = Some(open(state, connection)?);
+    ) -> Result<u32, NotStarted> {
+        if matches!(state.phase, LanePhase::Unopened) {
+            *opened = Some(open_lane(state, connection)?);
         }
-        if state.crowd() == NO_ROOM && matches!(state.phase, Phase::Open { .. }) {
-            return Err(NotBegun::Full);
+        if state.occupancy() == FULL && matches!(state.phase, LanePhase::Open { .. }) {
+            return Err(NotStarted::Full);
         }
         let outbox = match &mut state.phase {
-            Phase::Open { outbox, .. } => outbox,
-            Phase::Closing { .. } => return Err(NotBegun::Ended(End::Finished.not_begun())),
-            Phase::Ended(End::Cut(_) | End::Broken(_)) => return Err(NotBegun::Unfit),
-            Phase::Ended(end) => return Err(NotBegun::Ended(end.not_begun())),
-            Phase::Unopened => unreachable!("it was opened"),
+            LanePhase::Open { outbox, .. } => outbox,
+            LanePhase::Closing { .. } => {
+                return Err(NotStarted::Ended(LaneEnd::Finished.error_before_sending()));
+            }
+            LanePhase::Ended(LaneEnd::Reset(_) | LaneEnd::Malformed(_)) => {
+                return Err(NotStarted::NeedsOwnStream);
+            }
+            LanePhase::Ended(end) => return Err(NotStarted::Ended(end.error_before_sending())),
+            LanePhase::Unopened => unreachable!("it was opened"),
         };
         let is_first = state.table.waiting() == 0;
         let was_idle = is_first && outbox.is_empty();
         let number = state
             .methods
             .number(request.method)
-            .ok_or(NotBegun::Unfit)?;
+            .ok_or(NotStarted::NeedsOwnStream)?;
         let before = state.table.earliest_deadline();
         let id = state
             .table
             .insert(waker.clone(), request.deadline)
-            .ok_or(NotBegun::Full)?;
+            .ok_or(NotStarted::Full)?;
 
-        let out = outbox.room(FRAME_BYTES_MAX + request.method.len() + request.body.len());
+        let out = outbox.reserve(FRAME_BYTES_MAX + request.method.len() + request.body.len());
         let method = match number {
-            Number::Known(method) => method,
-            Number::New(method) => {
+            MethodNumber::Known(method) => method,
+            MethodNumber::New(method) => {
                 wire::encode_lane_method(out, method, request.method);
                 method
             }
@@ -258,62 +266,62 @@ impl Lane {
         wire::encode_lane_request(out, &header, request.body);
 
         if is_first {
-            self.link.note_work(true);
-            state.outgoing = Some(self.link.outgoing.enter().0);
+            self.shared.note_work(true);
+            state.outgoing = Some(self.shared.outgoing.enter().0);
         }
         if was_idle {
             // Nobody else has anything to write: the way over the reader would only take time.
             let flushed = outbox.poll_flush(&mut Context::from_waker(Waker::noop()));
             if !matches!(flushed, Poll::Ready(Ok(()))) {
-                state.wake_reader();
+                state.wake_task();
             }
         } else {
-            state.wake_reader();
+            state.wake_task();
         }
         if state.table.earliest_deadline() != before {
-            state.wake_reader();
+            state.wake_task();
         }
-        self.note(state);
+        self.publish_counts(state);
         Ok(id)
     }
 
     /// Asks for the answer of a call that was begun.
-    pub(super) fn poll_answer(&self, id: u32, cx: &Context<'_>) -> Poll<Answer> {
+    pub(super) fn poll_reply(&self, id: u32, cx: &Context<'_>) -> Poll<CallResult> {
         let state = &mut *self.state.lock();
         let polled = state.table.poll(id, cx);
         if polled.is_ready() {
-            self.note(state);
-            self.link.pass_on();
+            self.publish_counts(state);
+            self.shared.wake_next_waiting();
         }
         polled
     }
 
     /// Gives up a call that was begun and whose answer was not taken.
-    pub(super) fn abandon(&self, id: u32) {
+    pub(super) fn cancel(&self, id: u32) {
         let state = &mut *self.state.lock();
-        if state.table.abandon(id)
-            && let Phase::Open { outbox, .. } = &mut state.phase
+        if state.table.cancel(id)
+            && let LanePhase::Open { outbox, .. } = &mut state.phase
         {
-            wire::encode_lane_cancel(outbox.room(FRAME_BYTES_MAX), id);
-            state.wake_reader();
+            wire::encode_lane_cancel(outbox.reserve(FRAME_BYTES_MAX), id);
+            state.wake_task();
         }
-        self.note(state);
-        self.link.pass_on();
+        self.publish_counts(state);
+        self.shared.wake_next_waiting();
     }
 
     /// Answers a call by other means than the lane's own stream.
-    pub(super) fn answer(&self, id: u32, answer: Answer) {
+    pub(super) fn complete(&self, id: u32, answer: CallResult) {
         let waker = {
             let state = &mut *self.state.lock();
-            let waker = state.table.answer(id, answer);
+            let waker = state.table.complete(id, answer);
             // Of a call that was given up the server knows already.
             if waker.is_some()
-                && let Phase::Open { outbox, .. } = &mut state.phase
+                && let LanePhase::Open { outbox, .. } = &mut state.phase
             {
-                wire::encode_lane_received(outbox.room(FRAME_BYTES_MAX), id);
-                state.wake_reader();
+                wire::encode_lane_received(outbox.reserve(FRAME_BYTES_MAX), id);
+                state.wake_task();
             }
-            self.note(state);
+            self.publish_counts(state);
             waker
         };
         if let Some(waker) = waker {
@@ -329,17 +337,17 @@ impl Lane {
     /// QUIC's index of the stream, while it is open.
     pub(super) fn index(&self) -> Option<u64> {
         match &self.state.lock().phase {
-            Phase::Open { outbox, .. } => Some(outbox.index()),
-            Phase::Closing { index, .. } => Some(*index),
-            Phase::Unopened | Phase::Ended(_) => None,
+            LanePhase::Open { outbox, .. } => Some(outbox.stream_index()),
+            LanePhase::Closing { index, .. } => Some(*index),
+            LanePhase::Unopened | LanePhase::Ended(_) => None,
         }
     }
 
     /// Ends the lane at once. Calls that wait are not told: there are none when nobody has the client any more.
     pub(super) fn abort(&self) {
         let state = &mut *self.state.lock();
-        match std::mem::replace(&mut state.phase, Phase::Ended(End::Finished)) {
-            Phase::Open { mut outbox, reader } => {
+        match std::mem::replace(&mut state.phase, LanePhase::Ended(LaneEnd::Finished)) {
+            LanePhase::Open { mut outbox, reader } => {
                 if let Poll::Ready(Ok(())) =
                     outbox.poll_flush(&mut Context::from_waker(Waker::noop()))
                 {
@@ -347,84 +355,86 @@ impl Lane {
                 }
                 reader.inspect(AbortHandle::abort);
             }
-            Phase::Closing { reader, .. } => {
+            LanePhase::Closing { reader, .. } => {
                 reader.inspect(AbortHandle::abort);
             }
-            Phase::Unopened | Phase::Ended(_) => {}
+            LanePhase::Unopened | LanePhase::Ended(_) => {}
         }
     }
 
     /// Not under the lock: a runtime that has ended drops the task at once, which takes the lock.
-    fn start_reader(self: &Arc<Self>, recv: quinn::RecvStream) {
-        let reader = Reader::new(Arc::clone(self), recv);
-        let task = self.link.runtime.spawn(reader).abort_handle();
+    fn start_task(self: &Arc<Self>, recv: quinn::RecvStream) {
+        let reader = LaneTask::new(Arc::clone(self), recv);
+        let task = self.shared.runtime.spawn(reader).abort_handle();
         match &mut self.state.lock().phase {
-            Phase::Open { reader, .. } | Phase::Closing { reader, .. } => *reader = Some(task),
-            Phase::Unopened | Phase::Ended(_) => {}
+            LanePhase::Open { reader, .. } | LanePhase::Closing { reader, .. } => {
+                *reader = Some(task);
+            }
+            LanePhase::Unopened | LanePhase::Ended(_) => {}
         }
     }
 
     /// To be called whenever something has changed that others see without the lock.
-    fn note(&self, state: &mut State) {
+    fn publish_counts(&self, state: &mut LaneState) {
         let waiting = state.table.waiting();
         self.waiting.store(waiting, Relaxed);
-        self.crowd.store(state.crowd(), Relaxed);
+        self.occupancy.store(state.occupancy(), Relaxed);
         if waiting == 0 {
             state.outgoing = None;
         }
     }
 }
 
-impl State {
-    /// See [`Lane::crowd`]. Calls whose answers are here count too: their places are taken.
-    fn crowd(&self) -> usize {
+impl LaneState {
+    /// See [`Lane::occupancy`]. Calls whose answers are here count too: their places are taken.
+    fn occupancy(&self) -> usize {
         match &self.phase {
-            Phase::Open { outbox, .. }
+            LanePhase::Open { outbox, .. }
                 if self.table.is_full() || outbox.len() >= OUTBOX_BYTES_MAX =>
             {
-                NO_ROOM
+                FULL
             }
             // Calls have streams of their own when all lanes are like that.
-            Phase::Ended(End::Cut(_) | End::Broken(_)) => NO_ROOM,
-            _ => self.table.used(),
+            LanePhase::Ended(LaneEnd::Reset(_) | LaneEnd::Malformed(_)) => FULL,
+            _ => self.table.occupied(),
         }
     }
 
     /// Nothing can be sent any more; what was sent may still be answered.
     fn stop_writing(&mut self) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Unopened);
+        let phase = std::mem::replace(&mut self.phase, LanePhase::Unopened);
         self.phase = match phase {
-            Phase::Open { outbox, reader } => Phase::Closing {
-                index: outbox.index(),
+            LanePhase::Open { outbox, reader } => LanePhase::Closing {
+                index: outbox.stream_index(),
                 reader,
             },
             other => other,
         };
     }
 
-    fn wake_reader(&mut self) {
-        if std::mem::replace(&mut self.is_reader_woken, true) {
+    fn wake_task(&mut self) {
+        if std::mem::replace(&mut self.is_task_woken, true) {
             return;
         }
-        if let Some(reader) = &self.reader {
+        if let Some(reader) = &self.task {
             reader.wake_by_ref();
         }
     }
 }
 
-impl End {
+impl LaneEnd {
     /// For a call that was sent.
-    fn unanswered(&self) -> RpcError {
+    fn error_after_sending(&self) -> RpcError {
         match self {
-            Self::Finished => self.not_begun(),
-            Self::Cut(code) => {
-                let (code, processed, message) = cut_to_error(*code);
+            Self::Finished => self.error_before_sending(),
+            Self::Reset(code) => {
+                let (code, processed, message) = reset_to_error(*code);
                 RpcError::new(code, processed, message)
             }
-            Self::Lost(e) => answer::lost_midway(e.clone()),
-            Self::Untaken(e) => answer::untaken(e.clone()),
+            Self::ConnectionLost(e) => reply::lost_during_call(e.clone()),
+            Self::NotAccepted(e) => reply::stream_not_accepted(e.clone()),
             Self::RuntimeEnded => RuntimeEnded.into_error(Processed::Maybe),
-            Self::Broken(e) => {
+            Self::Malformed(e) => {
                 let message = "malformed response";
                 RpcError::new(Code::Internal, Processed::Maybe, message).with_source(e.clone())
             }
@@ -432,28 +442,31 @@ impl End {
     }
 
     /// For a call that comes too late.
-    fn not_begun(&self) -> RpcError {
+    fn error_before_sending(&self) -> RpcError {
         match self {
-            Self::Lost(e) | Self::Untaken(e) => answer::lost_before_sending(e.clone()),
+            Self::ConnectionLost(e) | Self::NotAccepted(e) => reply::lost_before_sending(e.clone()),
             Self::RuntimeEnded => RuntimeEnded.into_error(Processed::No),
-            Self::Finished | Self::Cut(_) | Self::Broken(_) => {
+            Self::Finished | Self::Reset(_) | Self::Malformed(_) => {
                 RpcError::new(Code::Draining, Processed::No, "the server is shutting down")
             }
         }
     }
 }
 
-fn open(state: &mut State, connection: &quinn::Connection) -> Result<quinn::RecvStream, NotBegun> {
+fn open_lane(
+    state: &mut LaneState,
+    connection: &quinn::Connection,
+) -> Result<quinn::RecvStream, NotStarted> {
     // Waits only when the server takes no more streams.
     let opened = connection.open_bi().now_or_never();
-    let opened = opened.ok_or(NotBegun::NoStream)?;
-    let (send, recv) = opened.map_err(|e| NotBegun::Ended(answer::lost_before_sending(e)))?;
+    let opened = opened.ok_or(NotStarted::NoStream)?;
+    let (send, recv) = opened.map_err(|e| NotStarted::Ended(reply::lost_before_sending(e)))?;
     let mut outbox = Outbox::new(send, connection.clone());
     let kind = StreamKind::Lane;
     outbox
-        .room(FRAME_BYTES_MAX)
+        .reserve(FRAME_BYTES_MAX)
         .extend_from_slice(&Preface { kind }.encode());
-    state.phase = Phase::Open {
+    state.phase = LanePhase::Open {
         outbox,
         reader: None,
     };
@@ -465,7 +478,7 @@ fn open(state: &mut State, connection: &quinn::Connection) -> Result<quinn::Recv
 const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// In the place of a number of calls: there cannot be more.
-const NO_ROOM: usize = usize::MAX;
+const FULL: usize = usize::MAX;
 
 /// More than the header of any frame that a caller writes.
 const FRAME_BYTES_MAX: usize = 40;

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Windows count calls and have a least length, so that neither a burst nor one slow call moves the limit. While less than half of the limit
 /// is used nothing is learnt but the latency.
 #[derive(Debug, Clone)]
-pub(super) struct Limiter {
+pub(super) struct GradientLimiter {
     floor: f64,
     ceiling: f64,
     limit: f64,
@@ -45,12 +45,12 @@ pub(super) struct Sample {
     pub(super) began: Duration,
     pub(super) ended: Duration,
     /// It ended with a reply. Failures may be quick for reasons of their own.
-    pub(super) well: bool,
+    pub(super) succeeded: bool,
     /// Calls that ran when it ended, with it.
     pub(super) running: usize,
 }
 
-impl Limiter {
+impl GradientLimiter {
     /// Limits between these.
     pub(super) fn new(floor: usize, ceiling: usize) -> Self {
         let (floor, ceiling) = (floor.max(1) as f64, ceiling.max(floor).max(1) as f64);
@@ -79,7 +79,7 @@ impl Limiter {
     /// A call has ended.
     pub(super) fn on_end(&mut self, sample: Sample) {
         let took = sample.ended.saturating_sub(sample.began).as_secs_f64();
-        if !sample.well && self.baseline.is_none_or(|baseline| took < baseline) {
+        if !sample.succeeded && self.baseline.is_none_or(|baseline| took < baseline) {
             return;
         }
         if matches!(self.phase, Phase::Probing { began } if sample.began < began) {
@@ -93,7 +93,7 @@ impl Limiter {
         let length = sample.ended.saturating_sub(began);
         let wanted = (2.0 * self.limit).clamp(CALLS_MIN, CALLS_MAX);
         let is_over = length >= WINDOW_MIN && f64::from(window.calls) >= wanted
-            || length >= WINDOW_MAX && f64::from(window.calls) >= CALLS_FEW;
+            || length >= WINDOW_MAX && f64::from(window.calls) >= SLOW_CALLS_MIN;
         if is_over {
             let window = std::mem::take(window);
             self.on_window(window, sample.ended);
@@ -151,7 +151,7 @@ const WINDOW_MIN: Duration = Duration::from_millis(10);
 
 /// Slow calls: fewer have to do.
 const WINDOW_MAX: Duration = Duration::from_secs(1);
-const CALLS_FEW: f64 = 16.0;
+const SLOW_CALLS_MIN: f64 = 16.0;
 
 #[cfg(test)]
 mod tests;

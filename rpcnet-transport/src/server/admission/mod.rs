@@ -1,21 +1,23 @@
 //! How many calls run at a time, and what becomes of the others.
 
-mod caller;
-mod entry;
+mod call_admission;
+mod caller_quota;
 mod gate;
 mod limiter;
-mod place;
+mod permit;
 mod queue;
-mod recent;
+mod recent_callers;
 
 pub(super) use self::{
-    caller::CallerShare,
-    entry::{Entry, Gates, Places, Queued, enter, refusal},
-    gate::Newcomer,
+    call_admission::{
+        AdmissionOutcome, CallQuotas, PendingAdmission, Permits, admit, early_rejection,
+    },
+    caller_quota::CallerQuota,
+    gate::AdmissionRequest,
 };
 pub(crate) use self::{
-    entry::{LentPlaces, PeerWait},
-    gate::Gate,
+    call_admission::{PeerWait, YieldingPermits},
+    gate::AdmissionGate,
 };
 
 use std::time::Duration;
@@ -186,8 +188,8 @@ impl Admission {
         }
     }
 
-    fn bounds(&self) -> queue::Bounds {
-        queue::Bounds {
+    fn bounds(&self) -> queue::QueueBounds {
+        queue::QueueBounds {
             len_max: self.queue_len,
             target: self.target,
             interval: self.interval,

@@ -1,15 +1,15 @@
 //! Calls that wait for a place, in the order in which they get one. Pure: time is an argument.
 
+mod class_queue;
 mod codel;
-mod line;
-mod peers;
+mod peer_queues;
 
 use std::{hash::Hash, time::Duration};
 
 use self::{
+    class_queue::{ClassQueue, QueuedCall},
     codel::CoDel,
-    line::{Line, Waiting},
-    peers::{Peers, times},
+    peer_queues::{PeerQueues, times},
 };
 use crate::Priority;
 
@@ -39,24 +39,24 @@ use crate::Priority;
 ///
 /// `now` is the time since any moment, the same in all calls, and never less than before.
 #[derive(Debug)]
-pub(super) struct Queue<P, T> {
-    bounds: Bounds,
-    lines: [Line<P, T>; LINES],
+pub(super) struct AdmissionQueue<P, T> {
+    bounds: QueueBounds,
+    classes: [ClassQueue<P, T>; CLASSES],
     /// Calls that have begun.
-    returning: Line<P, T>,
-    is_turn_of_new: bool,
+    reacquiring: ClassQueue<P, T>,
+    new_goes_next: bool,
     /// Peers that have calls in the lines.
-    peers: Peers<P>,
+    peers: PeerQueues<P>,
     /// Calls of all peers.
-    all: CoDel,
-    returning_len: usize,
+    all_delay: CoDel,
+    reacquiring_len: usize,
     next_number: u64,
     swept_at: Duration,
 }
 
 /// How much may wait and how long.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Bounds {
+pub(super) struct QueueBounds {
     pub(super) len_max: usize,
     pub(super) target: Duration,
     pub(super) interval: Duration,
@@ -73,118 +73,131 @@ pub(super) struct Rank<P> {
 
 /// Where a call waits.
 #[derive(Debug)]
-pub(super) struct Place<P> {
-    line: usize,
+pub(super) struct QueuePosition<P> {
+    class: usize,
     peer: P,
     number: u64,
 }
 
 /// What became of a call that came.
 #[derive(Debug)]
-pub(super) enum Pushed<P, T> {
+pub(super) enum PushOutcome<P, T> {
     /// It waits. `shed` is the call that was shed for it, with its peer.
-    Waits {
-        place: Place<P>,
+    Queued {
+        position: QueuePosition<P>,
         shed: Option<(P, T)>,
     },
     /// There is no room for it.
-    Refused,
+    QueueFull,
 }
 
 /// Gives places to peers. If a peer may not take one, no peer that holds as many or more may.
-pub(super) trait Grants<P> {
+pub(super) trait PermitSource<P> {
     /// Places that the peer holds.
     fn held(&self, peer: &P) -> usize;
     /// Whether the place that is free was its own: others that hold as many go first.
-    fn has_just_ended(&self, _peer: &P) -> bool {
+    fn just_released(&self, _peer: &P) -> bool {
         false
     }
     /// Takes a place for a call of the peer, if it may have one.
-    fn try_take(&mut self, peer: &P) -> bool;
+    fn try_acquire(&mut self, peer: &P) -> bool;
 }
 
 /// Why a call does not wait any longer and got no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum ShedReason {
     /// It has waited too long.
-    Late,
+    WaitedTooLong,
     /// Its deadline has passed.
     Expired,
 }
 
-impl<P: Clone + Eq + Hash, T> Queue<P, T> {
-    pub(super) fn new(bounds: Bounds) -> Self {
+impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
+    pub(super) fn new(bounds: QueueBounds) -> Self {
         Self {
             bounds,
-            lines: std::array::from_fn(|_| Line::default()),
-            returning: Line::default(),
-            is_turn_of_new: false,
-            peers: Peers::default(),
-            all: CoDel::new(Duration::ZERO, None),
-            returning_len: 0,
+            classes: std::array::from_fn(|_| ClassQueue::default()),
+            reacquiring: ClassQueue::default(),
+            new_goes_next: false,
+            peers: PeerQueues::default(),
+            all_delay: CoDel::new(Duration::ZERO, None),
+            reacquiring_len: 0,
             next_number: 0,
             swept_at: Duration::ZERO,
         }
     }
 
     /// A call comes for which no place is free.
-    pub(super) fn push(&mut self, now: Duration, rank: Rank<P>, call: T) -> Pushed<P, T> {
-        let line = line(&rank);
+    pub(super) fn push(&mut self, now: Duration, rank: Rank<P>, call: T) -> PushOutcome<P, T> {
+        let line = class_of(&rank);
         let mut shed = None;
         if self.len() >= self.bounds.len_max {
             let Some((from, peer)) = self.victim(line, &rank.peer) else {
-                return Pushed::Refused;
+                return PushOutcome::QueueFull;
             };
             let peer = peer.clone();
             // Who has waited longest is next in order, and hopeless when the newest are first.
-            let victim = self.lines[from].take_last(&peer, self.all.stands());
+            let victim = self.classes[from].take_last(&peer, self.all_delay.is_standing());
             self.peers.leave(&peer, from);
             shed = victim.map(|waiting| (peer, waiting.call));
         }
         if self.len() == 0 {
-            self.all.note_empty(now);
+            self.all_delay.note_empty(now);
         }
         let number = self.next_number;
         self.next_number += 1;
         let late_at = now.saturating_add(self.bounds.interval);
-        let waiting = Waiting {
+        let waiting = QueuedCall {
             number,
             since: now,
             deadline: rank.deadline,
-            hopeless_at: rank.deadline.map_or(late_at, |at| at.min(late_at)),
+            expires_at: rank.deadline.map_or(late_at, |at| at.min(late_at)),
             call,
         };
         let peer = rank.peer;
-        let stands = self.peers.enter(now, &peer, line, self.all.gap());
-        self.lines[line].add(&peer, waiting, stands);
-        let place = Place { line, peer, number };
-        Pushed::Waits { place, shed }
+        let stands = self
+            .peers
+            .enter(now, &peer, line, self.all_delay.departure_gap());
+        self.classes[line].add(&peer, waiting, stands);
+        let place = QueuePosition {
+            class: line,
+            peer,
+            number,
+        };
+        PushOutcome::Queued {
+            position: place,
+            shed,
+        }
     }
 
     /// Whether a call that comes would be taken.
     pub(super) fn has_room(&self, rank: &Rank<P>) -> bool {
-        self.len() < self.bounds.len_max || self.victim(line(rank), &rank.peer).is_some()
+        self.len() < self.bounds.len_max || self.victim(class_of(rank), &rank.peer).is_some()
     }
 
     fn victim(&self, line: usize, peer: &P) -> Option<(usize, &P)> {
-        let (len_max, all_stand) = (self.bounds.len_max, self.all.stands());
+        let (len_max, all_stand) = (self.bounds.len_max, self.all_delay.is_standing());
         self.peers.victim(line, peer, len_max, all_stand)
     }
 
     /// A call that has begun wants its place back, before those of its peer with higher numbers. No
     /// other one that wants it has this number.
-    pub(super) fn push_returning(&mut self, peer: P, number: u64, call: T) -> Place<P> {
-        let waiting = Waiting {
+    pub(super) fn push_reacquiring(&mut self, peer: P, number: u64, call: T) -> QueuePosition<P> {
+        let waiting = QueuedCall {
             number,
             since: Duration::ZERO,
             deadline: None,
-            hopeless_at: Duration::MAX,
+            expires_at: Duration::MAX,
             call,
         };
-        self.returning.add(&peer, waiting, false);
-        self.returning_len += 1;
-        let line = RETURNING;
-        Place { line, peer, number }
+        self.reacquiring.add(&peer, waiting, false);
+        self.reacquiring_len += 1;
+        let line = REACQUIRING;
+        QueuePosition {
+            class: line,
+            peer,
+            number,
+        }
     }
 
     /// The next call that gets a place, and its peer, for which a place was taken. Tells which ones
@@ -192,52 +205,52 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
     pub(super) fn pop(
         &mut self,
         now: Duration,
-        grants: &mut impl Grants<P>,
-        mut shed: impl FnMut(&P, T, Why),
+        grants: &mut impl PermitSource<P>,
+        mut shed: impl FnMut(&P, T, ShedReason),
     ) -> Option<(P, T)> {
         let mut next = None;
-        if !self.is_turn_of_new {
-            next = self.pop_returning(grants);
+        if !self.new_goes_next {
+            next = self.pop_reacquiring(grants);
         }
         if next.is_none() {
             next = self.pop_new(now, grants, &mut shed);
         }
-        if next.is_none() && self.is_turn_of_new {
-            next = self.pop_returning(grants);
+        if next.is_none() && self.new_goes_next {
+            next = self.pop_reacquiring(grants);
         }
-        self.sweep(now, shed);
+        self.shed_stale(now, shed);
         if self.len() == 0 {
-            self.all.note_empty(now);
+            self.all_delay.note_empty(now);
         }
         next
     }
 
-    fn pop_returning(&mut self, grants: &mut impl Grants<P>) -> Option<(P, T)> {
-        let peer = self.returning.next(grants)?;
-        let waiting = self.returning.take_turn(&peer, false)?;
-        self.returning_len -= 1;
-        self.is_turn_of_new = true;
+    fn pop_reacquiring(&mut self, grants: &mut impl PermitSource<P>) -> Option<(P, T)> {
+        let peer = self.reacquiring.next(grants)?;
+        let waiting = self.reacquiring.take_next_of(&peer, false)?;
+        self.reacquiring_len -= 1;
+        self.new_goes_next = true;
         Some((peer, waiting.call))
     }
 
     fn pop_new(
         &mut self,
         now: Duration,
-        grants: &mut impl Grants<P>,
-        mut shed: impl FnMut(&P, T, Why),
+        grants: &mut impl PermitSource<P>,
+        mut shed: impl FnMut(&P, T, ShedReason),
     ) -> Option<(P, T)> {
-        let (newest, interval) = (self.all.stands(), self.bounds.interval);
-        for index in 0..LINES {
-            let line = &mut self.lines[index];
-            line.shed_hopeless(now, newest, interval, |peer, waiting, why| {
+        let (newest, interval) = (self.all_delay.is_standing(), self.bounds.interval);
+        for index in 0..CLASSES {
+            let line = &mut self.classes[index];
+            line.shed_expired(now, newest, interval, |peer, waiting, why| {
                 self.peers.leave(peer, index);
                 shed(peer, waiting.call, why);
             });
             let Some(peer) = line.next(grants) else {
                 continue;
             };
-            let waiting = line.take_turn(&peer, newest)?;
-            self.is_turn_of_new = false;
+            let waiting = line.take_next_of(&peer, newest)?;
+            self.new_goes_next = false;
             self.note_pop(now, &peer, now.saturating_sub(waiting.since));
             self.peers.leave(&peer, index);
             return Some((peer, waiting.call));
@@ -246,14 +259,18 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
     }
 
     /// A call does not wait any longer, by its own will.
-    pub(super) fn remove(&mut self, place: &Place<P>) -> Option<T> {
-        let Place { line, peer, number } = place;
-        let removed = if *line == RETURNING {
-            let removed = self.returning.remove(peer, *number)?;
-            self.returning_len -= 1;
+    pub(super) fn remove(&mut self, place: &QueuePosition<P>) -> Option<T> {
+        let QueuePosition {
+            class: line,
+            peer,
+            number,
+        } = place;
+        let removed = if *line == REACQUIRING {
+            let removed = self.reacquiring.remove(peer, *number)?;
+            self.reacquiring_len -= 1;
             removed
         } else {
-            let removed = self.lines[*line].remove(peer, *number)?;
+            let removed = self.classes[*line].remove(peer, *number)?;
             self.peers.leave(peer, *line);
             removed
         };
@@ -266,28 +283,30 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
     }
 
     /// Calls that have begun and want their place back.
-    pub(super) fn returning_len(&self) -> usize {
-        self.returning_len
+    pub(super) fn reacquiring_len(&self) -> usize {
+        self.reacquiring_len
     }
 
     /// Whether the newest calls of any peer go first.
     #[cfg(test)]
-    pub(super) fn stands(&self) -> bool {
-        self.peers.any_stands() || self.all.stands()
+    pub(super) fn is_standing(&self) -> bool {
+        self.peers.any_is_standing() || self.all_delay.is_standing()
     }
 
     /// How long it takes until the calls of the peer that wait have had their places, as far as it
     /// is known.
     pub(super) fn retry_after(&self, peer: &P) -> Duration {
-        let estimate = self.peers.wait_of_next(peer, self.all.gap());
+        let estimate = self
+            .peers
+            .expected_wait(peer, self.all_delay.departure_gap());
         let estimate = estimate.unwrap_or(self.bounds.interval);
         estimate.clamp(self.bounds.target.min(RETRY_AFTER_MAX), RETRY_AFTER_MAX)
     }
 
     /// Sheds what is too old for a standing queue.
-    fn sweep(&mut self, now: Duration, mut shed: impl FnMut(&P, T, Why)) {
-        let all_stand = self.all.stands();
-        if !all_stand && !self.peers.any_stands() {
+    fn shed_stale(&mut self, now: Duration, mut shed: impl FnMut(&P, T, ShedReason)) {
+        let all_stand = self.all_delay.is_standing();
+        if !all_stand && !self.peers.any_is_standing() {
             return;
         }
         if now.saturating_sub(self.swept_at) < self.bounds.target / 2 {
@@ -295,8 +314,8 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
         }
         self.swept_at = now;
         let bounds = &self.bounds;
-        let of_all = all_stand.then(|| self.all.wait_max(bounds));
-        for (index, line) in self.lines.iter_mut().enumerate() {
+        let of_all = all_stand.then(|| self.all_delay.wait_max(bounds));
+        for (index, line) in self.classes.iter_mut().enumerate() {
             let mut left = Vec::new();
             let peers = &self.peers;
             let than = |peer: &P, stands: bool| {
@@ -306,7 +325,11 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
             line.shed_older(than, |peer, waiting| {
                 left.push(peer.clone());
                 let is_over = waiting.deadline.is_some_and(|deadline| deadline <= now);
-                let why = if is_over { Why::Expired } else { Why::Late };
+                let why = if is_over {
+                    ShedReason::Expired
+                } else {
+                    ShedReason::WaitedTooLong
+                };
                 shed(peer, waiting.call, why);
             });
             for peer in left {
@@ -319,38 +342,38 @@ impl<P: Clone + Eq + Hash, T> Queue<P, T> {
     fn note_pop(&mut self, now: Duration, peer: &P, waited: Duration) {
         let bounds = &self.bounds;
         if self.peers.note_pop(now, peer, waited, bounds) {
-            for line in &mut self.lines {
+            for line in &mut self.classes {
                 line.set_newest_first(peer);
             }
         }
-        self.all.note_pop(now, waited, bounds);
+        self.all_delay.note_pop(now, waited, bounds);
         // One call of each peer.
         let count = self.peers.count();
-        let round = self.all.gap().map(|gap| times(gap, count));
+        let round = self.all_delay.departure_gap().map(|gap| times(gap, count));
         // A few peers wait for long because one of them has long handlers: its calls alone are late.
         let are_many = times(bounds.target, count) > bounds.interval;
-        if self.all.stands() {
+        if self.all_delay.is_standing() {
             if round.is_some_and(|round| round <= bounds.target) {
-                self.all.end_standing(now);
+                self.all_delay.end_standing(now);
             }
         } else if are_many
             && round.is_some_and(|round| round > bounds.interval)
-            && self.all.is_late(now, bounds)
+            && self.all_delay.is_late(now, bounds)
         {
-            self.all.set_standing();
+            self.all_delay.set_standing();
         }
     }
 }
 
-fn line<P>(rank: &Rank<P>) -> usize {
+fn class_of<P>(rank: &Rank<P>) -> usize {
     2 * rank.priority as usize + usize::from(rank.is_retry)
 }
 
 /// First attempts and retries of each class.
-const LINES: usize = 2 * Priority::ALL.len();
+const CLASSES: usize = 2 * Priority::ALL.len();
 
 /// Number of the line of calls that have begun.
-const RETURNING: usize = LINES;
+const REACQUIRING: usize = CLASSES;
 
 /// What is known about a queue is not worth more.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);

@@ -15,27 +15,30 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, unsure, within_limit};
+use super::{AdmittedCall, check_reply_size, maybe_processed};
 use crate::{
     Code, Status,
-    accounts::InFlight,
-    endpoint::Shared,
+    accounts::InFlightGuard,
+    endpoint::EndpointShared,
     server::{
         CallContext,
-        admission::{LentPlaces, Places},
-        answer::{answer, hold_reply},
+        admission::{Permits, YieldingPermits},
+        answer::{reserve_reply, send_reply},
         context::CallInfo,
-        first::Caller,
-        keys::Lent,
-        router::{Arguments, Handler, Started},
+        idempotency::DetachedCall,
+        router::{Handler, HandlerFuture, HandlerInput},
+        stream_dispatch::Caller,
     },
-    stream::{Cut, GivenBack, RecvCore, RecvHalf, SendCore, SendHalf, SenderCut, ServedCall},
+    stream::{
+        IncomingCall, RecvHalf, ResetCode, ReturnedHalf, SendAbort, SendHalf, UntypedReceiver,
+        UntypedSender,
+    },
 };
 
 /// Counts a call that is dropped before it is answered.
-struct Unended<'a>(Option<&'a Shared>);
+struct CancelledOnDrop<'a>(Option<&'a EndpointShared>);
 
-impl Drop for Unended<'_> {
+impl Drop for CancelledOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(shared) = self.0 {
             shared.counters.calls_cancelled.add_one();
@@ -47,21 +50,21 @@ impl Drop for Unended<'_> {
 }
 
 /// How the wait for a handler ended.
-enum Ended {
+enum HandlerEnd {
     Returned(Result<Bytes, Status>),
     Panicked,
     CallerGone,
-    OutOfTime,
-    Stopping,
+    DeadlineExceeded,
+    ShuttingDown,
     /// The caller has left too much untaken for a message of the stream.
     Overloaded,
 }
 
-impl Call {
+impl AdmittedCall {
     /// Runs the handler, and answers the caller.
     pub(super) async fn run(
         self,
-        shared: &Arc<Shared>,
+        shared: &Arc<EndpointShared>,
         caller: &Caller,
         send: SendHalf,
         mut recv: RecvHalf,
@@ -71,61 +74,65 @@ impl Call {
             handler,
             header,
             body,
-            asked,
-            mut places,
+            meta: asked,
+            permits: mut places,
             in_flight,
         } = self;
         let (peer, account) = (&caller.peer, &caller.account.peer);
         let deadline = asked.deadline;
         let mut stopped = pin!(send.stopped());
         shared.counters.calls_started.add_one();
-        let mut unended = Unended(Some(shared));
+        let mut unended = CancelledOnDrop(Some(shared));
 
         let token = shared.cancel_calls.child_token();
         let flags = header.flags;
         let info = CallInfo {
             method: name,
-            asked,
+            meta: asked,
         };
         let cx = CallContext::with_token(peer.clone(), info, token.clone());
-        if handler.rules().is_some_and(|rules| rules.remembers) && asked.idempotency_key.is_some() {
-            cx.lend(Lent {
-                places: std::mem::take(&mut places),
+        if handler
+            .config()
+            .is_some_and(|rules| rules.uses_idempotency_cache)
+            && asked.idempotency_key.is_some()
+        {
+            cx.set_detached(DetachedCall {
+                permits: std::mem::take(&mut places),
                 shared: Arc::clone(shared),
                 account: Arc::clone(account),
-                room: recv.take_room(),
+                request_buffer: recv.take_reservation(),
             });
         } else if matches!(handler, Handler::Unary(_)) {
             places.measure();
         }
         let lent = (flags.streams_requests || flags.streams_replies)
-            .then(|| LentPlaces::new(std::mem::take(&mut places)))
+            .then(|| YieldingPermits::new(std::mem::take(&mut places)))
             .flatten();
-        let ends = StreamEnds {
+        let ends = HandlerStreams {
             shared,
             caller,
             deadline,
             token: &token,
-            lent: lent.as_ref(),
+            permits: lent.as_ref(),
         };
         let (requests, mut unused_recv) = match flags.streams_requests {
-            true => (Some(ends.requests(recv)), None),
+            true => (Some(ends.for_requests(recv)), None),
             false => (None, Some(recv)),
         };
         let (replies, send_back) = match flags.streams_replies {
             true => {
-                let (core, back) = ends.replies(send);
-                (Some(core), Where::Lent(back))
+                let (core, back) = ends.for_replies(send);
+                (Some(core), ReplyStream::WithHandler(back))
             }
-            false => (None, Where::Here(send)),
+            false => (None, ReplyStream::Owned(send)),
         };
 
-        let arguments = Arguments {
+        let arguments = HandlerInput {
             body,
             requests,
             replies,
         };
-        let (ended, send) = wait(
+        let (ended, send) = run_handler(
             &handler,
             cx,
             arguments,
@@ -135,10 +142,10 @@ impl Call {
             &token,
         )
         .await;
-        if !matches!(ended, Ended::Returned(_)) {
+        if !matches!(ended, HandlerEnd::Returned(_)) {
             unended.0 = None;
         }
-        give_back(places, lent, &ended);
+        release_permits(places, lent, &ended);
         // What the handler has spawned need not wait for the caller's acknowledgement.
         token.cancel();
         let Some(mut send) = send else {
@@ -148,19 +155,19 @@ impl Call {
             return;
         };
         let mut in_flight = Some(in_flight);
-        let Some(outcome) = conclude(shared, ended, &mut in_flight) else {
-            return send.cut(Cut::Cancelled);
+        let Some(outcome) = reply_for(shared, ended, &mut in_flight) else {
+            return send.reset(ResetCode::Cancelled);
         };
         // The request went with its handler.
         if let Some(recv) = &mut unused_recv {
-            recv.release_room();
+            recv.release_reservation();
         }
-        let (outcome, _held) = match hold_reply(shared, account, outcome) {
+        let (outcome, _held) = match reserve_reply(shared, account, outcome) {
             Ok((outcome, held)) => (outcome, Some(held)),
             Err(dropped) => (Err(dropped), None),
         };
-        let sending = caller.sending.of(deadline);
-        answer(shared, sending, &mut send, stopped, outcome, in_flight).await;
+        let sending = caller.replies.begin(deadline);
+        send_reply(shared, sending, &mut send, stopped, outcome, in_flight).await;
         unended.0 = None;
         if let Some(mut recv) = unused_recv {
             recv.note_end();
@@ -169,41 +176,41 @@ impl Call {
 }
 
 /// What the ends of a call's streams are made of, for its handler.
-struct StreamEnds<'a> {
-    shared: &'a Shared,
+struct HandlerStreams<'a> {
+    shared: &'a EndpointShared,
     caller: &'a Caller,
     deadline: Option<Instant>,
     token: &'a CancellationToken,
-    lent: Option<&'a LentPlaces>,
+    permits: Option<&'a YieldingPermits>,
 }
 
-impl StreamEnds<'_> {
-    fn requests(&self, recv: RecvHalf) -> RecvCore {
+impl HandlerStreams<'_> {
+    fn for_requests(&self, recv: RecvHalf) -> UntypedReceiver {
         let counters = Arc::clone(&self.shared.counters);
         let runtime = self.shared.runtime.clone();
-        let (peer, lent) = (self.caller.peer.clone(), self.lent.cloned());
-        RecvCore::of_handler(recv, runtime, peer, counters, lent)
+        let (peer, lent) = (self.caller.peer.clone(), self.permits.cloned());
+        UntypedReceiver::for_handler(recv, runtime, peer, counters, lent)
     }
 
-    fn replies(&self, send: SendHalf) -> (SendCore, oneshot::Receiver<GivenBack>) {
+    fn for_replies(&self, send: SendHalf) -> (UntypedSender, oneshot::Receiver<ReturnedHalf>) {
         let account = &self.caller.account.peer;
-        let call = ServedCall {
+        let call = IncomingCall {
             cancelled: self.token.clone(),
-            lent: self.lent.cloned(),
+            permits: self.permits.cloned(),
             account: Arc::clone(account),
-            settling: self.caller.sending.patience().clone(),
+            stall_timer: self.caller.replies.stall_timer().clone(),
         };
-        let patience = self.caller.sending.patience();
+        let patience = self.caller.replies.stall_timer();
         let patience = patience.with_deadline(self.deadline);
         let peer = self.caller.peer.clone();
-        SendCore::of_handler(send, self.shared, peer, self.deadline, patience, call)
+        UntypedSender::for_handler(send, self.shared, peer, self.deadline, patience, call)
     }
 }
 
 /// Gives back the places of a call whose handler has ended.
-fn give_back(mut places: Places, lent: Option<LentPlaces>, ended: &Ended) {
+fn release_permits(mut places: Permits, lent: Option<YieldingPermits>, ended: &HandlerEnd) {
     let returned = match ended {
-        Ended::Returned(outcome) => Some(outcome),
+        HandlerEnd::Returned(outcome) => Some(outcome),
         _ => None,
     };
     if let Some(lent) = lent {
@@ -215,101 +222,101 @@ fn give_back(mut places: Places, lent: Option<LentPlaces>, ended: &Ended) {
 }
 
 /// Counts how a handler ended, and says what its caller is told; `None` if the caller is gone.
-fn conclude(
-    shared: &Shared,
-    ended: Ended,
-    in_flight: &mut Option<InFlight>,
+fn reply_for(
+    shared: &EndpointShared,
+    ended: HandlerEnd,
+    in_flight: &mut Option<InFlightGuard>,
 ) -> Option<Result<Bytes, Status>> {
     let counters = &shared.counters;
     Some(match ended {
-        Ended::Returned(outcome) => {
+        HandlerEnd::Returned(outcome) => {
             let limit = shared.config.message_bytes_max;
-            outcome.and_then(|reply| within_limit(reply, limit))
+            outcome.and_then(|reply| check_reply_size(reply, limit))
         }
-        Ended::Panicked => {
+        HandlerEnd::Panicked => {
             counters.handler_panics.add_one();
-            Err(unsure(Code::Internal, "the handler panicked"))
+            Err(maybe_processed(Code::Internal, "the handler panicked"))
         }
-        Ended::CallerGone => {
+        HandlerEnd::CallerGone => {
             counters.calls_cancelled.add_one();
             return None;
         }
-        Ended::OutOfTime => {
+        HandlerEnd::DeadlineExceeded => {
             counters.calls_timed_out.add_one();
-            Err(unsure(
+            Err(maybe_processed(
                 Code::DeadlineExceeded,
                 "deadline exceeded before the handler returned",
             ))
         }
-        Ended::Stopping => {
+        HandlerEnd::ShuttingDown => {
             counters.calls_cancelled.add_one();
             shared.cancelled_by_shutdown.add_one();
             // It is counted as cut, and not as one that goes on.
             *in_flight = None;
-            Err(unsure(
+            Err(maybe_processed(
                 Code::Cancelled,
                 "the server shut down before the handler returned",
             ))
         }
         // Its message was counted as dropped.
-        Ended::Overloaded => Err(unsure(
+        HandlerEnd::Overloaded => Err(maybe_processed(
             Code::Overloaded,
             "buffer limit reached: earlier messages were not read",
         )),
     })
 }
 
-fn count_unanswered(shared: &Shared, ended: &Ended) {
+fn count_unanswered(shared: &EndpointShared, ended: &HandlerEnd) {
     let counters = &shared.counters;
     match ended {
-        Ended::Returned(_) | Ended::CallerGone => counters.calls_cancelled.add_one(),
-        Ended::Panicked => counters.handler_panics.add_one(),
-        Ended::OutOfTime => counters.calls_timed_out.add_one(),
-        Ended::Stopping => {
+        HandlerEnd::Returned(_) | HandlerEnd::CallerGone => counters.calls_cancelled.add_one(),
+        HandlerEnd::Panicked => counters.handler_panics.add_one(),
+        HandlerEnd::DeadlineExceeded => counters.calls_timed_out.add_one(),
+        HandlerEnd::ShuttingDown => {
             counters.calls_cancelled.add_one();
             shared.cancelled_by_shutdown.add_one();
         }
-        Ended::Overloaded => {}
+        HandlerEnd::Overloaded => {}
     }
 }
 
-impl From<SenderCut> for Ended {
-    fn from(cut: SenderCut) -> Self {
+impl From<SendAbort> for HandlerEnd {
+    fn from(cut: SendAbort) -> Self {
         match cut {
-            SenderCut::Stopping => Self::Stopping,
-            SenderCut::OutOfTime => Self::OutOfTime,
-            SenderCut::CallerGone => Self::CallerGone,
-            SenderCut::Overloaded => Self::Overloaded,
+            SendAbort::ShuttingDown => Self::ShuttingDown,
+            SendAbort::DeadlineExceeded => Self::DeadlineExceeded,
+            SendAbort::CallerGone => Self::CallerGone,
+            SendAbort::Overloaded => Self::Overloaded,
         }
     }
 }
 
 /// Where the half is to which the reply goes.
-enum Where {
-    Here(SendHalf),
+enum ReplyStream {
+    Owned(SendHalf),
     /// With the handler, which sends it back when its sender is dropped.
-    Lent(oneshot::Receiver<GivenBack>),
+    WithHandler(oneshot::Receiver<ReturnedHalf>),
 }
 
 /// Runs a handler until it returns, is cancelled or reaches its deadline. Gets back what was lent
 /// to it, if it can be had. A handler whose sender was cut has not returned, whatever it says: only
 /// a whole stream may end well.
-async fn wait(
+async fn run_handler(
     handler: &Handler,
     cx: CallContext,
-    arguments: Arguments,
-    send: Where,
+    arguments: HandlerInput,
+    send: ReplyStream,
     stopped: Pin<&mut impl Future<Output = bool>>,
     deadline: Option<Instant>,
     token: &CancellationToken,
-) -> (Ended, Option<SendHalf>) {
+) -> (HandlerEnd, Option<SendHalf>) {
     let handler = handler.clone();
-    let bequest = cx.bequest();
+    let bequest = cx.inherited();
     // The handler's function itself may panic too, so it is called inside.
     let handled = bequest.scope(async move {
         match handler {
             Handler::Unary(method) => {
-                let mut started = Started::default();
+                let mut started = HandlerFuture::default();
                 method.start(cx, arguments.body, &mut started);
                 started.finish().await
             }
@@ -327,32 +334,34 @@ async fn wait(
     let mut over = pin!(async {
         tokio::select! {
             biased;
-            _ = stopped => Ended::CallerGone,
-            () = token.cancelled() => Ended::Stopping,
-            () = until => Ended::OutOfTime,
+            _ = stopped => HandlerEnd::CallerGone,
+            () = token.cancelled() => HandlerEnd::ShuttingDown,
+            () = until => HandlerEnd::DeadlineExceeded,
         }
     });
     let ended = tokio::select! {
         biased;
-        returned = &mut handled => returned.map_or(Ended::Panicked, Ended::Returned),
+        returned = &mut handled => returned.map_or(HandlerEnd::Panicked, HandlerEnd::Returned),
         ended = &mut over => ended,
     };
     // Dropping the handler drops its sender, unless it gave that to another task.
     drop(handled);
     match (send, ended) {
-        (Where::Here(send), ended) => (ended, Some(send)),
-        (Where::Lent(back), Ended::Returned(outcome)) => tokio::select! {
+        (ReplyStream::Owned(send), ended) => (ended, Some(send)),
+        (ReplyStream::WithHandler(back), HandlerEnd::Returned(outcome)) => tokio::select! {
             biased;
             back = back => {
-                let cut = back.as_ref().ok().and_then(|back| back.cut);
+                let cut = back.as_ref().ok().and_then(|back| back.abort);
                 // It may have looked for the end of the call, and not sent what was to follow.
                 let is_cut = outcome.is_ok() && token.is_cancelled();
-                let cut = cut.or(if is_cut { Some(SenderCut::Stopping) } else { None });
-                let ended = cut.map_or(Ended::Returned(outcome), Ended::from);
+                let cut = cut.or(if is_cut { Some(SendAbort::ShuttingDown) } else { None });
+                let ended = cut.map_or(HandlerEnd::Returned(outcome), HandlerEnd::from);
                 (ended, back.ok().map(|back| back.half))
             }
             ended = &mut over => (ended, None),
         },
-        (Where::Lent(mut back), ended) => (ended, back.try_recv().ok().map(|back| back.half)),
+        (ReplyStream::WithHandler(mut back), ended) => {
+            (ended, back.try_recv().ok().map(|back| back.half))
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! A stream that many small calls share, as the server sees it.
 
-mod done;
-mod methods;
-mod pending;
-mod round;
-mod turn;
-mod work;
+mod lane_methods;
+mod pending_calls;
+mod requests;
+mod round_stats;
+mod start_once;
+mod task_results;
 
 use std::{
     future::poll_fn,
@@ -20,24 +20,26 @@ use quinn::{ReadError, VarInt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use self::{
-    done::{Done, Work},
-    methods::Methods,
-    pending::{Pending, Stage},
-    round::{Round, Stopwatch},
+    lane_methods::LaneMethods,
+    pending_calls::{CallStage, PendingCalls},
+    round_stats::{PollTimer, RoundStats},
+    task_results::{TaskResult, TaskResults},
 };
-use super::{answer::reply_parts, call::expired, first::Caller, router::Outcome};
+use super::{
+    answer::reply_parts, call::expired_status, router::HandlerResult, stream_dispatch::Caller,
+};
 use crate::{
     Code, Processed, Status,
-    accounts::Reservation,
-    endpoint::Shared,
+    accounts::BufferReservation,
+    endpoint::EndpointShared,
     outbox::Outbox,
-    stream::{Cut, LeastRate},
+    stream::{MinRateTracker, ResetCode},
     wire::{self, LaneDecoder, LaneFrame, LoadReport},
 };
 
 /// Serves a lane until its caller ends it, the server stops, or one of them is lost.
 pub(super) async fn serve(
-    shared: Arc<Shared>,
+    shared: Arc<EndpointShared>,
     caller: Arc<Caller>,
     outbox: Outbox,
     recv: quinn::RecvStream,
@@ -45,47 +47,47 @@ pub(super) async fn serve(
 ) {
     // A shutdown waits until the caller has the last answer.
     let (_unacknowledged, _) = shared.unacknowledged.enter();
-    let mut lane = Lane::new(Arc::clone(&shared), caller, outbox, recv, begun);
+    let mut lane = LaneServer::new(Arc::clone(&shared), caller, outbox, recv, begun);
     let mut closing = pin!(shared.closing.cancelled());
     let mut is_registered = false;
     let end = poll_fn(|cx| {
         // Looking at the token takes a lock that all lanes share: once to be woken by it, and then when it has something to say.
-        let look = !std::mem::replace(&mut is_registered, true) || shared.is_closing();
+        let look = !std::mem::replace(&mut is_registered, true) || shared.is_shutting_down();
         if look && closing.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(End::Stopping);
+            return Poll::Ready(LaneServerEnd::ShuttingDown);
         }
         lane.poll_serve(cx)
     })
     .await;
     match end {
-        End::Left => lane.give_up(Cut::Cancelled),
-        End::Malformed => {
+        LaneServerEnd::Closed => lane.abort(ResetCode::Cancelled),
+        LaneServerEnd::Malformed => {
             shared.counters.malformed_frames.add_one();
-            lane.give_up(Cut::Malformed);
+            lane.abort(ResetCode::Malformed);
         }
-        End::Stalled => {
+        LaneServerEnd::Stalled => {
             shared.counters.stalled_calls.add_one();
-            lane.give_up(Cut::Stalled);
+            lane.abort(ResetCode::Stalled);
         }
-        End::Stopping => lane.stop().await,
+        LaneServerEnd::ShuttingDown => lane.shut_down().await,
     }
 }
 
 /// Why a lane is served no longer.
 #[derive(Debug)]
-enum End {
+enum LaneServerEnd {
     /// The caller has ended it, or is gone.
-    Left,
+    Closed,
     /// What the caller writes makes no sense.
     Malformed,
     /// The caller does not take its answers.
     Stalled,
-    Stopping,
+    ShuttingDown,
 }
 
 /// What the task of one lane owns.
-struct Lane {
-    shared: Arc<Shared>,
+struct LaneServer {
+    shared: Arc<EndpointShared>,
     caller: Arc<Caller>,
     recv: quinn::RecvStream,
     decoder: LaneDecoder,
@@ -94,18 +96,18 @@ struct Lane {
     unread: std::ops::Range<usize>,
     /// When that was read.
     read_at: Instant,
-    methods: Methods,
-    pending: Pending,
-    done: Arc<Done>,
+    methods: LaneMethods,
+    pending: PendingCalls,
+    task_results: Arc<TaskResults>,
     /// Of one round; here so that rounds share their memory.
-    results: Vec<(u32, Work)>,
-    round: Round,
-    stopwatch: Stopwatch,
+    results: Vec<(u32, TaskResult)>,
+    stats: RoundStats,
+    poll_timer: PollTimer,
     outbox: Outbox,
     /// While the caller has not taken everything: how much had left, and whether it takes enough.
-    stall: Option<(u64, LeastRate)>,
+    stall_rate: Option<(u64, MinRateTracker)>,
     /// What the peer is charged for replies that it does not take.
-    held: Vec<Reservation>,
+    reply_reservations: Vec<BufferReservation>,
     timer: Option<Pin<Box<Sleep>>>,
     /// When the last round began that had something to do.
     last_active: Instant,
@@ -114,9 +116,9 @@ struct Lane {
     load: LoadReport,
 }
 
-impl Lane {
+impl LaneServer {
     fn new(
-        shared: Arc<Shared>,
+        shared: Arc<EndpointShared>,
         caller: Arc<Caller>,
         outbox: Outbox,
         recv: quinn::RecvStream,
@@ -136,15 +138,15 @@ impl Lane {
             chunks,
             unread: 0..1,
             read_at: now,
-            methods: Methods::default(),
-            pending: Pending::new(calls_max),
-            done: Arc::default(),
+            methods: LaneMethods::default(),
+            pending: PendingCalls::new(calls_max),
+            task_results: Arc::default(),
             results: Vec::new(),
-            round: Round::default(),
-            stopwatch: Stopwatch::default(),
+            stats: RoundStats::default(),
+            poll_timer: PollTimer::default(),
             outbox,
-            stall: None,
-            held: Vec::new(),
+            stall_rate: None,
+            reply_reservations: Vec::new(),
             timer: None,
             last_active: now,
             now,
@@ -152,26 +154,26 @@ impl Lane {
     }
 
     /// Reads requests and writes answers until there is a reason to end.
-    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<LaneServerEnd> {
         let served = self.poll_round(cx);
-        self.round.count(&self.shared);
+        self.stats.flush(&self.shared);
         served
     }
 
-    fn poll_round(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_round(&mut self, cx: &mut Context<'_>) -> Poll<LaneServerEnd> {
         self.now = Instant::now();
         let round_began = self.now;
         self.load = self.shared.load();
         self.take_results(cx);
-        self.expire();
+        self.expire_calls();
         // Answers that the caller does not take hold up further requests.
         let (mut has_more, mut frames) = (false, 0);
         while self.outbox.len() < OUTBOX_BYTES_MAX {
             match self.poll_frame(cx) {
                 Poll::Ready(Ok(frame)) => {
                     self.last_active = round_began;
-                    if self.take_frame(frame, self.read_at).is_err() {
-                        return Poll::Ready(End::Malformed);
+                    if self.handle_frame(frame, self.read_at).is_err() {
+                        return Poll::Ready(LaneServerEnd::Malformed);
                     }
                 }
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
@@ -189,9 +191,9 @@ impl Lane {
             self.shared.busy_poll.note(true);
         }
         // Before the answers leave: who has one finds it counted.
-        self.round.count(&self.shared);
+        self.stats.flush(&self.shared);
         match self.poll_flush(cx) {
-            Poll::Ready(Err(Unwanted)) => return Poll::Ready(End::Left),
+            Poll::Ready(Err(RepliesNotRead)) => return Poll::Ready(LaneServerEnd::Closed),
             Poll::Ready(Ok(())) => has_more |= was_full,
             // QUIC wakes the task when it takes more, which is when more is read if that was too much.
             Poll::Pending => {}
@@ -203,12 +205,12 @@ impl Lane {
     }
 
     /// The next frame; reads when none is left.
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<LaneFrame, End>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<LaneFrame, LaneServerEnd>> {
         loop {
             match self.decoder.next_frame() {
                 Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
                 Ok(None) => {}
-                Err(_) => return Poll::Ready(Err(End::Malformed)),
+                Err(_) => return Poll::Ready(Err(LaneServerEnd::Malformed)),
             }
             if let Some(chunk) = self.unread.next() {
                 self.decoder.push(std::mem::take(&mut self.chunks[chunk]));
@@ -221,7 +223,7 @@ impl Lane {
                     self.read_at = self.now;
                 }
                 Ok(None) if self.decoder.finish().is_err() => {
-                    return Poll::Ready(Err(End::Malformed));
+                    return Poll::Ready(Err(LaneServerEnd::Malformed));
                 }
                 Ok(None)
                 | Err(
@@ -230,18 +232,22 @@ impl Lane {
                     | ReadError::ClosedStream
                     | ReadError::IllegalOrderedRead
                     | ReadError::ZeroRttRejected,
-                ) => return Poll::Ready(Err(End::Left)),
+                ) => return Poll::Ready(Err(LaneServerEnd::Closed)),
             }
         }
     }
 
-    fn take_frame(&mut self, frame: LaneFrame, arrived: Instant) -> Result<(), Nonsense> {
+    fn handle_frame(
+        &mut self,
+        frame: LaneFrame,
+        arrived: Instant,
+    ) -> Result<(), ProtocolViolation> {
         match frame {
-            LaneFrame::Request(request, body) => self.take_request(request, body, arrived),
+            LaneFrame::Request(request, body) => self.serve_request(request, body, arrived),
             LaneFrame::Method { method, name } => self
                 .methods
                 .define(method, &name, &self.shared)
-                .map_err(|_| Nonsense),
+                .map_err(|_| ProtocolViolation),
             LaneFrame::Cancel { id } => {
                 if let Some(call) = self.pending.remove(id) {
                     if !call.is_delivered() {
@@ -252,8 +258,8 @@ impl Lane {
                 Ok(())
             }
             LaneFrame::Received { id } => match self.pending.find(id).map(|call| &call.stage) {
-                Some(Stage::Handled { .. }) => Err(Nonsense),
-                Some(Stage::Leaving | Stage::Delivered) => {
+                Some(CallStage::Running { .. }) => Err(ProtocolViolation),
+                Some(CallStage::Replying | CallStage::Delivered) => {
                     // Its task may still have to count the acknowledgement.
                     self.pending.remove(id);
                     Ok(())
@@ -261,30 +267,30 @@ impl Lane {
                 // We thought that it had not arrived.
                 None => Ok(()),
             },
-            LaneFrame::Reply { .. } | LaneFrame::Failure { .. } => Err(Nonsense),
+            LaneFrame::Reply { .. } | LaneFrame::Failure { .. } => Err(ProtocolViolation),
         }
     }
 
     /// Answers the calls whose handlers have returned in tasks of their own.
     fn take_results(&mut self, cx: &Context<'_>) {
         let mut results = std::mem::take(&mut self.results);
-        self.done.take(&mut results, cx);
+        self.task_results.take(&mut results, cx);
         for (id, work) in results.drain(..) {
             // Of a call that was given up there is nothing left to answer.
             let Some(call) = self.pending.find(id) else {
                 continue;
             };
-            if matches!(work, Work::Replied { delivered: true }) {
-                call.stage = Stage::Delivered;
+            if matches!(work, TaskResult::ReplySent { delivered: true }) {
+                call.stage = CallStage::Delivered;
             } else if let Some(call) = self.pending.remove(id) {
                 call.end();
                 match work {
-                    Work::Returned(outcome) => self.finish(id, outcome),
-                    Work::Panicked => self.finish_panicked(id),
+                    TaskResult::Returned(outcome) => self.finish_call(id, outcome),
+                    TaskResult::Panicked => self.finish_panicked(id),
                     // Without a word the end of the lane would say that it was not processed.
-                    Work::Replied { .. } => {
+                    TaskResult::ReplySent { .. } => {
                         let message = "the reply could not be delivered";
-                        self.fail(id, unsure(Code::Unavailable, message));
+                        self.write_failure(id, maybe_processed(Code::Unavailable, message));
                     }
                 }
             }
@@ -293,48 +299,48 @@ impl Lane {
         self.results = results;
     }
 
-    fn expire(&mut self) {
+    fn expire_calls(&mut self) {
         let mut calls = Vec::new();
         self.pending.expire(self.now, |call| calls.push(call));
         for call in calls {
-            let status = if call.gives_up_waiting() {
-                expired(&self.shared)
+            let status = if call.cancel_before_start() {
+                expired_status(&self.shared)
             } else {
                 self.shared.counters.calls_timed_out.add_one();
                 let message = "deadline exceeded before the handler returned";
-                unsure(Code::DeadlineExceeded, message)
+                maybe_processed(Code::DeadlineExceeded, message)
             };
-            self.fail(call.id, status);
+            self.write_failure(call.id, status);
             call.end();
         }
     }
 
     /// Writes the answer of a call that was refused, or whose handler will not return.
-    fn fail(&mut self, id: u32, status: Status) {
+    fn write_failure(&mut self, id: u32, status: Status) {
         let details_max = self.shared.config.lane_body_bytes_max;
         let (header, body) = reply_parts(Err(status), self.load, details_max);
         let bytes = FRAME_BYTES_MAX + header.message.len() + body.len();
-        wire::encode_lane_failure(self.outbox.room(bytes), id, &header, &body);
+        wire::encode_lane_failure(self.outbox.reserve(bytes), id, &header, &body);
     }
 
     /// Hands over what is queued, and notes whether the caller takes it.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unwanted>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RepliesNotRead>> {
         match self.outbox.poll_flush(cx) {
             Poll::Ready(flushed) => {
-                self.stall = None;
-                self.held.clear();
-                Poll::Ready(flushed.map_err(|_| Unwanted))
+                self.stall_rate = None;
+                self.reply_reservations.clear();
+                Poll::Ready(flushed.map_err(|_| RepliesNotRead))
             }
             Poll::Pending => {
-                let (taken, now) = (self.outbox.taken(), self.now);
+                let (taken, now) = (self.outbox.bytes_written(), self.now);
                 let least = self.shared.config.transfer_rate_min;
                 let stall = self
-                    .stall
-                    .get_or_insert_with(|| (taken, LeastRate::new(least, now)));
+                    .stall_rate
+                    .get_or_insert_with(|| (taken, MinRateTracker::new(least, now)));
                 let before = std::mem::replace(&mut stall.0, taken);
                 stall.1.note(taken - before, now);
                 if self.outbox.len() < OUTBOX_BYTES_MAX {
-                    self.held.clear();
+                    self.reply_reservations.clear();
                 }
                 Poll::Pending
             }
@@ -343,23 +349,25 @@ impl Lane {
 
     /// Charges the peer for a reply of so many bytes if it has left too many untaken. Says whether
     /// it may have more.
-    fn charge(&mut self, bytes: usize) -> bool {
-        let charged = OUTBOX_BYTES_MAX + self.held.len() * CHARGE_BYTES;
+    fn charge_reply(&mut self, bytes: usize) -> bool {
+        let charged = OUTBOX_BYTES_MAX + self.reply_reservations.len() * CHARGE_BYTES;
         if self.outbox.len() + bytes <= charged {
             return true;
         }
-        let held = self.caller.account.peer.hold_reply(CHARGE_BYTES);
+        let held = self.caller.account.peer.reserve_reply(CHARGE_BYTES);
         let is_held = held.is_some();
-        self.held.extend(held);
+        self.reply_reservations.extend(held);
         is_held
     }
 
     /// Waits for the next deadline, and for the end of patience with a caller that takes nothing.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<LaneServerEnd> {
         let stall_timeout = self.shared.config.stall_timeout;
-        let stalled_at = self.stall.map(|(_, rate)| rate.kept() + stall_timeout);
+        let stalled_at = self
+            .stall_rate
+            .map(|(_, rate)| rate.met_until() + stall_timeout);
         if stalled_at.is_some_and(|at| at <= self.now) {
-            return Poll::Ready(End::Stalled);
+            return Poll::Ready(LaneServerEnd::Stalled);
         }
         let deadline = self.pending.earliest_deadline();
         let Some(at) = deadline.into_iter().chain(stalled_at).min() else {
@@ -376,8 +384,8 @@ impl Lane {
     }
 
     /// Ends the lane without a word: nobody listens, or deserves it.
-    fn give_up(&mut self, why: Cut) {
-        self.outbox.cut(why);
+    fn abort(&mut self, why: ResetCode) {
+        self.outbox.reset(why);
         // Fails only if it has ended before.
         let _ = self.recv.stop(VarInt::from_u32(why as u32));
         let is_stopping = self.shared.cancel_calls.is_cancelled();
@@ -385,7 +393,7 @@ impl Lane {
             if !call.is_delivered() {
                 self.shared.counters.calls_cancelled.add_one();
                 if is_stopping {
-                    call.count_cut(&self.shared);
+                    call.count_cancelled_by_shutdown(&self.shared);
                 }
             }
             call.end();
@@ -393,7 +401,7 @@ impl Lane {
     }
 
     /// Answers the calls that were taken, refuses further ones, and says in the end that this was all.
-    async fn stop(mut self) {
+    async fn shut_down(mut self) {
         let cancel = self.shared.cancel_calls.clone();
         let drained = tokio::select! {
             biased;
@@ -402,14 +410,16 @@ impl Lane {
                 self.cancel_all();
                 let stall = self.shared.config.stall_timeout;
                 let flushed = timeout(stall, poll_fn(|cx| self.outbox.poll_flush(cx))).await;
-                if matches!(flushed, Ok(Ok(()))) { Ok(()) } else { Err(Unwanted) }
+                if matches!(flushed, Ok(Ok(()))) { Ok(()) } else { Err(RepliesNotRead) }
             }
         };
         if drained.is_err() {
-            return self.give_up(Cut::Stalled);
+            return self.abort(ResetCode::Stalled);
         }
         // What comes from now on is not read, and the end of the answers says so.
-        let _ = self.recv.stop(VarInt::from_u32(Cut::Cancelled as u32));
+        let _ = self
+            .recv
+            .stop(VarInt::from_u32(ResetCode::Cancelled as u32));
         self.outbox.finish();
         // What was written longer ago was acknowledged, or the connection is as good as lost.
         if self.last_active.elapsed() < self.shared.config.idle_timeout {
@@ -418,9 +428,9 @@ impl Lane {
     }
 
     /// Serves until all that was taken is answered. New calls are refused: the server drains.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unwanted>> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RepliesNotRead>> {
         match self.poll_serve(cx) {
-            Poll::Ready(_) => Poll::Ready(Err(Unwanted)),
+            Poll::Ready(_) => Poll::Ready(Err(RepliesNotRead)),
             Poll::Pending if self.pending.is_empty() && self.outbox.is_empty() => {
                 Poll::Ready(Ok(()))
             }
@@ -434,53 +444,56 @@ impl Lane {
         for call in calls {
             if !call.is_delivered() {
                 self.shared.counters.calls_cancelled.add_one();
-                call.count_cut(&self.shared);
+                call.count_cancelled_by_shutdown(&self.shared);
             }
-            let status = if call.gives_up_waiting() {
+            let status = if call.cancel_before_start() {
                 let message = "the server shut down before the handler started";
                 Status::new(Code::Draining, message).not_processed()
             } else {
                 let message = "the server shut down before the handler returned";
-                unsure(Code::Cancelled, message)
+                maybe_processed(Code::Cancelled, message)
             };
-            self.fail(call.id, status);
+            self.write_failure(call.id, status);
             call.end();
         }
     }
 }
 
-impl Drop for Lane {
+impl Drop for LaneServer {
     /// A task that is dropped, because its runtime ends or a handler panics when it is dropped, leaves nothing running.
     fn drop(&mut self) {
-        self.round.count(&self.shared);
-        self.give_up(Cut::Cancelled);
+        self.stats.flush(&self.shared);
+        self.abort(ResetCode::Cancelled);
     }
 }
 
-impl pending::Call {
+impl pending_calls::PendingCall {
     /// The caller has the answer but for saying so.
     fn is_delivered(&self) -> bool {
-        matches!(self.stage, Stage::Delivered)
+        matches!(self.stage, CallStage::Delivered)
     }
 
     /// Whether its handler has not begun, and will not from now on.
-    fn gives_up_waiting(&self) -> bool {
-        let Stage::Handled { turn, .. } = &self.stage else {
+    fn cancel_before_start(&self) -> bool {
+        let CallStage::Running {
+            start_once: turn, ..
+        } = &self.stage
+        else {
             return false;
         };
-        turn.as_ref().is_some_and(|turn| turn.give_up())
+        turn.as_ref().is_some_and(|turn| turn.try_cancel())
     }
 
     /// Counts it as cut by a shutdown.
-    fn count_cut(&self, shared: &Shared) {
+    fn count_cancelled_by_shutdown(&self, shared: &EndpointShared) {
         shared.cancelled_by_shutdown.add_one();
-        shared.cut_by_shutdown.lock().push(self.work.clone());
+        shared.aborted_by_shutdown.lock().push(self.task.clone());
     }
 
     /// Nothing more is done for it. A task that goes on is stopped.
     fn end(self) {
-        self.work.abort();
-        if let Stage::Handled { context, .. } = self.stage {
+        self.task.abort();
+        if let CallStage::Running { context, .. } = self.stage {
             context.end();
         }
     }
@@ -488,13 +501,13 @@ impl pending::Call {
 
 /// A frame that no caller writes.
 #[derive(Debug)]
-struct Nonsense;
+struct ProtocolViolation;
 
 /// The caller takes no answers.
 #[derive(Debug)]
-struct Unwanted;
+struct RepliesNotRead;
 
-fn unsure(code: Code, message: &str) -> Status {
+fn maybe_processed(code: Code, message: &str) -> Status {
     Status::new(code, message).with_processed(Processed::Maybe)
 }
 

@@ -8,7 +8,7 @@ use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use super::*;
 use crate::{
     ConnectError, DevCa, Endpoint, NodePem, Router, RpcServer, Tls, TransportConfig,
-    closing::CLOSE_NO_NAME,
+    close::CLOSE_NO_NAME,
 };
 
 #[test]
@@ -27,24 +27,24 @@ fn case_and_the_dot_at_the_end_are_of_no_meaning() {
 fn what_cannot_be_a_name_is_refused_for_its_cause() {
     let (label, long) = ("a".repeat(64), "abc.".repeat(64));
     for (name, cause) in [
-        ("", NameFault::Empty),
-        (".", NameFault::Empty),
-        ("127.0.0.1", NameFault::Address),
-        ("::1", NameFault::Address),
-        ("[::1]", NameFault::Address),
-        ("127.0.0.1:80", NameFault::Address),
-        ("[::1]:80", NameFault::Address),
-        ("*.workers", NameFault::Wildcard),
-        ("a b", NameFault::Character(' ')),
-        ("ä", NameFault::Character('ä')),
-        ("node-1:80", NameFault::Character(':')),
-        ("a..", NameFault::Label),
-        ("a..b", NameFault::Label),
-        ("-a", NameFault::Label),
-        ("a-.b", NameFault::Label),
-        ("a.7", NameFault::Number),
-        (&label, NameFault::LabelTooLong(64)),
-        (&long, NameFault::TooLong(255)),
+        ("", NameError::Empty),
+        (".", NameError::Empty),
+        ("127.0.0.1", NameError::Address),
+        ("::1", NameError::Address),
+        ("[::1]", NameError::Address),
+        ("127.0.0.1:80", NameError::Address),
+        ("[::1]:80", NameError::Address),
+        ("*.workers", NameError::Wildcard),
+        ("a b", NameError::Character(' ')),
+        ("ä", NameError::Character('ä')),
+        ("node-1:80", NameError::Character(':')),
+        ("a..", NameError::Label),
+        ("a..b", NameError::Label),
+        ("-a", NameError::Label),
+        ("a-.b", NameError::Label),
+        ("a.7", NameError::Number),
+        (&label, NameError::LabelTooLong(64)),
+        (&long, NameError::TooLong(255)),
     ] {
         assert_eq!(canonical_name(name), Err(cause), "{name:?}");
     }
@@ -123,7 +123,7 @@ fn the_common_name_chooses_among_several_names() {
     for common in [None, Some("somebody"), Some("worker-0.workers.svc")] {
         let error = name(&several, common).unwrap_err();
         assert!(
-            matches!(&error, TlsError::SeveralNames { names } if names.len() == 3),
+            matches!(&error, TlsError::AmbiguousName { names } if names.len() == 3),
             "{error:?}"
         );
         for text in ["\"worker-0.workers\"", "as common name too"] {

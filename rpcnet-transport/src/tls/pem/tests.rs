@@ -1,6 +1,6 @@
 //! Files that are not what they should be, and what their errors say.
 
-use crate::{DevCa, Tls, TlsError, tls::Part};
+use crate::{DevCa, Tls, TlsError, tls::TlsPart};
 
 /// The text of a key that is encrypted as PKCS#8 is.
 fn encrypted(key: &str) -> String {
@@ -40,26 +40,26 @@ fn what_is_wrong_with_a_file_is_named_and_what_to_do() {
     // Only the second of them is not seen by the parser.
     let half_indented = ca.to_owned() + &indented(ca);
     let der = [&[0x30, 0x82, 1, 0][..], &[7; 256]].concat();
-    let (certificate, authority) = (Part::Certificate, Part::Authority);
+    let (certificate, authority) = (TlsPart::Certificate, TlsPart::Authority);
     for (part, text, cause) in [
         (
-            Part::Key,
+            TlsPart::Key,
             encrypted(key).into(),
             "encrypted: decrypt it first",
         ),
-        (Part::Key, encrypted(key).into(), "openssl pkey -in"),
+        (TlsPart::Key, encrypted(key).into(), "openssl pkey -in"),
         (
-            Part::Key,
+            TlsPart::Key,
             encrypted_in_the_old_way(key).into(),
             "encrypted: decrypt it first",
         ),
-        (Part::Key, cert.into(), "certificate in its place"),
-        (Part::Key, cert.into(), "swapped"),
-        (Part::Key, public, "a public key in its place"),
-        (Part::Key, of_ssh, "a key of OpenSSH"),
-        (Part::Key, indented(key).into(), "the PEM is indented"),
-        (Part::Key, with_mark(key), "byte order mark"),
-        (Part::Key, der.clone(), "it is DER"),
+        (TlsPart::Key, cert.into(), "certificate in its place"),
+        (TlsPart::Key, cert.into(), "swapped"),
+        (TlsPart::Key, public, "a public key in its place"),
+        (TlsPart::Key, of_ssh, "a key of OpenSSH"),
+        (TlsPart::Key, indented(key).into(), "the PEM is indented"),
+        (TlsPart::Key, with_mark(key), "byte order mark"),
+        (TlsPart::Key, der.clone(), "it is DER"),
         (certificate, key.into(), "private key in its place"),
         (certificate, request, "certificate request in its place"),
         (certificate, indented(cert).into(), "the PEM is indented"),
@@ -74,7 +74,11 @@ fn what_is_wrong_with_a_file_is_named_and_what_to_do() {
             true => text.clone(),
             false => good.into(),
         };
-        let (cert, key, ca) = (of(certificate, cert), of(Part::Key, key), of(authority, ca));
+        let (cert, key, ca) = (
+            of(certificate, cert),
+            of(TlsPart::Key, key),
+            of(authority, ca),
+        );
         let error = Tls::from_pem(&cert, &key, &ca).unwrap_err();
         assert!(
             matches!(&error, TlsError::Invalid { part: named, .. } if *named == part),

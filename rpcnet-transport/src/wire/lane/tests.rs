@@ -132,7 +132,7 @@ fn what_is_no_frame_is_named() {
     assert_eq!(failure(17, 9), unknown("processed", 9));
     assert_eq!(
         failure(24, 0xff),
-        Err(WireError::BadText("the status message"))
+        Err(WireError::InvalidText("the status message"))
     );
     assert_eq!(
         failure(19, 0xff),
@@ -155,7 +155,7 @@ fn what_is_no_frame_is_named() {
     let nameless = Bytes::from_static(&[20, 0, 0, 0]);
     assert_eq!(
         decoded(&nameless, &[]),
-        Err(WireError::BadText("the method name"))
+        Err(WireError::InvalidText("the method name"))
     );
     let cut = Bytes::from_static(&[19, 0, 0]);
     assert_eq!(decoded(&cut, &[]), Err(WireError::Truncated));

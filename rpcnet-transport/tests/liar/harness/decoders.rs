@@ -22,7 +22,7 @@ pub(crate) fn frames(bytes: &[u8]) {
     let kind = [
         StreamKind::Call,
         StreamKind::Control,
-        StreamKind::Answer,
+        StreamKind::LaneReply,
         StreamKind::Lane,
     ][script.below(4)];
     let is_answer = script.byte() & 1 != 0;
@@ -30,7 +30,7 @@ pub(crate) fn frames(bytes: &[u8]) {
     let rest = &bytes[bytes.len() - script.left()..];
     let frames = however_it_arrives(rest, splits, |arriving| {
         let mut decoder = match is_answer {
-            true => Decoder::answers(LIMIT),
+            true => Decoder::replies(LIMIT),
             false => Decoder::new(kind, LIMIT),
         };
         let mut frames = Vec::new();

@@ -11,8 +11,8 @@ use std::{
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rpcnet_transport::{
-    Admission, DevCa, Endpoint, KeyMemory, NodePem, Raw, Receiver, Router, RpcClient, RpcServer,
-    Sender, Status, TransportConfig,
+    Admission, DevCa, Endpoint, IdempotencyCache, NodePem, Raw, Receiver, Router, RpcClient,
+    RpcServer, Sender, Status, TransportConfig,
 };
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -140,7 +140,7 @@ fn router() -> Router {
                 Ok(())
             },
         )
-        .with_idempotency("echo", KeyMemory::new().with_capacity(16))
+        .with_idempotency("echo", IdempotencyCache::new().with_capacity(16))
 }
 
 /// A QUIC endpoint with the certificate of a node that may do anything.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rpcnet_transport::{
     Code, LoadReport, Priority, Processed,
-    wire::{self, Flags, Hello, LaneRequest, Preface, ReplyHeader, RequestHeader, StreamKind},
+    wire::{
+        self, Hello, LaneRequest, Preface, ReplyHeader, RequestFlags, RequestHeader, StreamKind,
+    },
 };
 
 /// Bytes that have not been used. Past their end all are zero.
@@ -86,7 +88,7 @@ impl<'a> Script<'a> {
             StreamKind::Call,
             StreamKind::Lane,
             StreamKind::Control,
-            StreamKind::Answer,
+            StreamKind::LaneReply,
         ][self.below(4)]
     }
 
@@ -99,7 +101,7 @@ impl<'a> Script<'a> {
                 let header = RequestHeader {
                     method: self.method().to_owned(),
                     attempt: self.byte(),
-                    flags: Flags {
+                    flags: RequestFlags {
                         streams_requests: self.byte() & 1 != 0,
                         streams_replies: self.byte() & 1 != 0,
                         idempotent: self.byte() & 1 != 0,
@@ -153,7 +155,7 @@ impl<'a> Script<'a> {
                 wire::encode_lane_failure(out, id, &header, self.bytes(64));
             }
             14 => match self.below(3) {
-                0 => wire::encode_answer_to(out, self.number(), self.small()),
+                0 => wire::encode_reply_to(out, self.number(), self.small()),
                 1 => wire::encode_draining(out, self.byte() & 1 != 0),
                 _ => wire::encode_hello(out, &self.hello()),
             },

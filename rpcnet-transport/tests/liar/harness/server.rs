@@ -107,7 +107,7 @@ async fn lie(script: &mut Script<'_>, connection: &Connection) {
             }
             3 => {
                 if let Some(Ok(send)) = moment(connection.open_uni()).await {
-                    open.begin(send, StreamKind::Answer, script).await;
+                    open.begin(send, StreamKind::LaneReply, script).await;
                 }
             }
             4..=8 => open.write(script).await,

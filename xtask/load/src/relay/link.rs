@@ -18,7 +18,7 @@ pub(super) struct Shaper {
 
 /// The queue is full for so long.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full(pub(super) Duration);
+pub(super) struct QueueFull(pub(super) Duration);
 
 impl Shaper {
     pub(super) fn new(link: Link, now: Instant) -> Self {
@@ -26,25 +26,25 @@ impl Shaper {
     }
 
     /// When a packet of so many bytes arrives that comes now.
-    pub(super) fn arrives(&mut self, now: Instant, bytes: usize) -> Result<Instant, Full> {
+    pub(super) fn schedule(&mut self, now: Instant, bytes: usize) -> Result<Instant, QueueFull> {
         let idle_at = self.idle_at.max(now);
-        let queue = self.time_of(self.link.queue_bytes as usize);
-        let sent_at = idle_at + self.time_of(bytes);
+        let queue = self.transmission_time(self.link.queue_bytes as usize);
+        let sent_at = idle_at + self.transmission_time(bytes);
         // One gets in whatever the bound.
         if idle_at > now && sent_at > now + queue {
-            return Err(Full(sent_at - (now + queue)));
+            return Err(QueueFull(sent_at - (now + queue)));
         }
         self.idle_at = sent_at;
         Ok(sent_at + self.link.one_way)
     }
 
-    fn time_of(&self, bytes: usize) -> Duration {
+    fn transmission_time(&self, bytes: usize) -> Duration {
         Duration::from_secs_f64(bytes as f64 / f64::from(self.link.bytes_per_s))
     }
 }
 
 /// Passes datagrams on: at once, or over a link, in a thread of its own.
-pub(super) enum Pipe<F> {
+pub(super) enum RelayPath<F> {
     Direct(F),
     Link {
         shaper: Shaper,
@@ -52,7 +52,7 @@ pub(super) enum Pipe<F> {
     },
 }
 
-impl<F: FnMut(&[u8]) + Send + 'static> Pipe<F> {
+impl<F: FnMut(&[u8]) + Send + 'static> RelayPath<F> {
     pub(super) fn new(link: Option<Link>, mut send: F) -> Self {
         let Some(link) = link else {
             return Self::Direct(send);
@@ -75,7 +75,7 @@ impl<F: FnMut(&[u8]) + Send + 'static> Pipe<F> {
         match self {
             Self::Direct(send) => send(datagram),
             Self::Link { shaper, datagrams } => {
-                let arrives = shaper.arrives(Instant::now(), datagram.len() + HEADER_BYTES);
+                let arrives = shaper.schedule(Instant::now(), datagram.len() + HEADER_BYTES);
                 if let Ok(due) = arrives {
                     let _ = datagrams.try_send((due, datagram.to_vec()));
                 }
@@ -120,10 +120,10 @@ pub(super) mod tests {
         };
         let mut shaper = Shaper::new(link, now);
         for arrives in [11, 12, 13] {
-            assert_eq!(shaper.arrives(now, 100), Ok(now + ms(arrives)));
+            assert_eq!(shaper.schedule(now, 100), Ok(now + ms(arrives)));
         }
-        assert_eq!(shaper.arrives(now, 100), Err(Full(ms(1))));
-        assert_eq!(shaper.arrives(now + ms(1), 100), Ok(now + ms(14)));
-        assert_eq!(shaper.arrives(now + ms(50), 1_000), Ok(now + ms(70)));
+        assert_eq!(shaper.schedule(now, 100), Err(QueueFull(ms(1))));
+        assert_eq!(shaper.schedule(now + ms(1), 100), Ok(now + ms(14)));
+        assert_eq!(shaper.schedule(now + ms(50), 1_000), Ok(now + ms(70)));
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use super::link::{Full, Shaper, sleep_until};
+use super::link::{QueueFull, Shaper, sleep_until};
 use crate::Link;
 
 /// Relays the connections that come, each over a link of its own.
@@ -22,14 +22,14 @@ pub(super) fn start(listener: TcpListener, server: SocketAddr, link: Option<Link
                 |from: &TcpStream, to: &TcpStream| from.try_clone().ok().zip(to.try_clone().ok());
             for (from, to) in [both(&near, &far), both(&far, &near)].into_iter().flatten() {
                 let _ = to.set_nodelay(true);
-                thread::spawn(move || pass(from, to, link));
+                thread::spawn(move || relay_one_way(from, to, link));
             }
         }
     });
 }
 
 /// Passes on what comes one way, until it ends.
-fn pass(mut from: TcpStream, mut to: TcpStream, link: Option<Link>) {
+fn relay_one_way(mut from: TcpStream, mut to: TcpStream, link: Option<Link>) {
     let (segments, waiting) = sync_channel::<(Instant, Vec<u8>)>(SEGMENTS_MAX);
     let writer = thread::spawn(move || {
         while let Ok((due, segment)) = waiting.recv() {
@@ -50,9 +50,9 @@ fn pass(mut from: TcpStream, mut to: TcpStream, link: Option<Link>) {
             let now = Instant::now();
             match &mut shaper {
                 None => break now,
-                Some(shaper) => match shaper.arrives(now, bytes + HEADER_BYTES) {
+                Some(shaper) => match shaper.schedule(now, bytes + HEADER_BYTES) {
                     Ok(due) => break due,
-                    Err(Full(time)) => thread::sleep(time),
+                    Err(QueueFull(time)) => thread::sleep(time),
                 },
             }
         };

@@ -4,7 +4,7 @@ use super::{figures::Row, strategies::DEFAULT};
 use crate::check::Check;
 
 /// Of the scenarios that were run.
-pub(super) fn checks(rows: &[Row]) -> Vec<Check> {
+pub(super) fn targets(rows: &[Row]) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut at_most = |scenario: &str, what: &str, bound, unit, figure: fn(&Row) -> Option<f64>| {
         let ours = |row: &&Row| row.scenario == scenario && row.strategy == DEFAULT;
@@ -39,7 +39,7 @@ pub(super) fn checks(rows: &[Row]) -> Vec<Check> {
     });
     at_most("moved", "recovery", 2.0, "s", |it| it.recovery_s);
     // Beside bad members the calls of the others go on: what could go elsewhere does.
-    for bad in BAD_MEMBERS {
+    for bad in FAULTY_WORKER_SCENARIOS {
         at_most(bad, "goodput lost", 10.0, "%", |it| {
             Some(100.0 * (1.0 - it.goodput_ratio))
         });
@@ -62,7 +62,7 @@ pub(super) fn checks(rows: &[Row]) -> Vec<Check> {
 }
 
 /// Scenarios in which one worker is slow, fails, refuses, rejects, moves, lies about its load, or hangs.
-const BAD_MEMBERS: [&str; 7] = [
+const FAULTY_WORKER_SCENARIOS: [&str; 7] = [
     "straggler",
     "fast-fail",
     "old-version",
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_default_alone_is_held_against_the_targets() {
-        let missed = |rows: &[Row]| checks(rows).iter().filter(|it| !it.is_met()).count();
+        let missed = |rows: &[Row]| targets(rows).iter().filter(|it| !it.is_met()).count();
         assert_eq!(missed(&[row("tower", DEFAULT, 50.0, None)]), 0);
         assert_eq!(missed(&[row("tower", DEFAULT, 60.0, None)]), 1);
         assert_eq!(missed(&[row("tower", "random", 60.0, None)]), 0);

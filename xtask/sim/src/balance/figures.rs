@@ -6,7 +6,7 @@ use rpcnet_balance::sim::Report;
 use serde::Serialize;
 use xtask_report::median;
 
-use super::scenarios::Scenario;
+use super::scenarios::BalanceScenario;
 
 /// What is taken of one run: of the calls that began in the time looked at, unless said otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -54,18 +54,18 @@ pub(super) struct Row {
 }
 
 impl Sample {
-    pub(super) fn of(scenario: &Scenario, report: &Report) -> Self {
+    pub(super) fn of(scenario: &BalanceScenario, report: &Report) -> Self {
         let of_method = scenario.method.map(|method| report.of_method(method));
         let report = of_method.as_ref().unwrap_or(report);
         let between = |(from, until)| report.between(duration(from), duration(until));
-        let span = between(scenario.focus);
+        let span = between(scenario.measured_s);
         let p99 = span.latency(0.99);
-        let healthy = scenario.healthy.map(between);
-        let possible = match scenario.load.or(scenario.over_at) {
+        let healthy = scenario.baseline_s.map(between);
+        let possible = match scenario.load.or(scenario.recovery_from_s) {
             // Closed loads and changing fleets have no one capacity: what was asked for.
             None => 1.0,
             Some(_) => {
-                let seconds = scenario.focus.1 - scenario.focus.0;
+                let seconds = scenario.measured_s.1 - scenario.measured_s.0;
                 let capacity = scenario.capacity_per_s * seconds;
                 (capacity / span.calls().len() as f64).min(1.0)
             }
@@ -75,9 +75,9 @@ impl Sample {
         } else {
             1.0 - span.failed() as f64 / span.calls().len().max(1) as f64
         };
-        let recovery = scenario.over_at.zip(healthy).map(|(at, healthy)| {
+        let recovery = scenario.recovery_from_s.zip(healthy).map(|(at, healthy)| {
             let bound = healthy.latency(0.99) * 2;
-            let end = duration(at + RECOVERY_SEEN_S);
+            let end = duration(at + RECOVERY_WATCHED_S);
             report.recovery(duration(at), end, 0.99, bound)
         });
         Self {
@@ -89,7 +89,7 @@ impl Sample {
             answered_p99_ms: ms(span.answered_latency(0.99)),
             goodput_ratio: answered,
             extra_ratio: span.extra_attempts(),
-            bad_share: scenario.bad.map(|(worker, from)| {
+            bad_share: scenario.faulty_worker.map(|(worker, from)| {
                 report
                     .between(duration(from), Duration::MAX)
                     .share_of(worker)
@@ -102,7 +102,11 @@ impl Sample {
 
 impl Row {
     /// `None` without samples.
-    pub(super) fn of(scenario: &Scenario, strategy: &str, samples: &[Sample]) -> Option<Self> {
+    pub(super) fn of(
+        scenario: &BalanceScenario,
+        strategy: &str,
+        samples: &[Sample],
+    ) -> Option<Self> {
         let all = |figure: fn(&Sample) -> f64| median(samples.iter().map(figure).collect());
         let some = |figure: fn(&Sample) -> Option<f64>| {
             median(samples.iter().filter_map(figure).collect()).filter(|it| it.is_finite())
@@ -136,7 +140,7 @@ fn ms(time: Duration) -> f64 {
 }
 
 /// After so long it is not looked at any more.
-const RECOVERY_SEEN_S: f64 = 10.0;
+const RECOVERY_WATCHED_S: f64 = 10.0;
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -170,7 +174,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_never_recovers_has_no_recovery() {
-        let scenarios = crate::balance::scenarios::chosen(
+        let scenarios = crate::balance::scenarios::select(
             crate::scenario::Extent::Quick,
             None,
             &["overload".to_owned()],

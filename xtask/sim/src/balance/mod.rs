@@ -2,25 +2,25 @@
 
 mod checks;
 mod figures;
+mod render;
 mod scenarios;
-mod show;
 mod strategies;
 
 use std::{error::Error, fs, process::ExitCode, time::Instant};
 
 use rpcnet_balance::sim;
-use xtask_report::{Document, Gauge};
+use xtask_report::{Document, WeightedProgress};
 
 use self::{
     figures::{Row, Sample},
-    scenarios::Scenario,
+    scenarios::BalanceScenario,
     strategies::Strategy,
 };
 use crate::{
     check,
     options::Options,
-    pool::{Cost, work_off},
     scenario::Extent,
+    work_pool::{Cost, run_all},
 };
 
 /// Runs all that the options ask for and shows it.
@@ -34,12 +34,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     } else {
         Extent::Full
     };
-    let scenarios = scenarios::chosen(extent, options.case.as_deref(), &options.fleet)?;
-    let strategies = strategies::chosen(extent, &options.strategy)?;
+    let scenarios = scenarios::select(extent, options.case.as_deref(), &options.fleet)?;
+    let strategies = strategies::select(extent, &options.strategy)?;
     let begin = Instant::now();
     let (rows, broken) = rows(&scenarios, &strategies, options, extent);
-    print!("{}", show::tables(&scenarios, &rows));
-    let checks = checks::checks(&rows);
+    print!("{}", render::tables(&scenarios, &rows));
+    let checks = checks::targets(&rows);
     print!("{}", check::report(&checks));
     for broken in &broken {
         println!("BROKEN {broken}");
@@ -49,10 +49,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         Document::new("sim balance", &rows).write(file)?;
     }
     if let Some(file) = &options.svg {
-        fs::write(file, show::figure(&rows))?;
+        fs::write(file, render::figure(&rows))?;
     }
     let missed = checks.iter().any(|check| match extent {
-        Extent::Quick => check.is_missed_badly(),
+        Extent::Quick => check.is_missed_beyond_noise(),
         Extent::Full => !check.is_met(),
     });
     Ok(match missed || !broken.is_empty() {
@@ -62,15 +62,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 #[derive(Debug)]
-struct Place<'a> {
-    scenario: &'a Scenario,
+struct Run<'a> {
+    scenario: &'a BalanceScenario,
     strategy: &'a Strategy,
     seed: u64,
 }
 
 /// A row of each scenario with each strategy, and the runs that broke a rule.
 fn rows(
-    scenarios: &[Scenario],
+    scenarios: &[BalanceScenario],
     strategies: &[Strategy],
     options: &Options,
     extent: Extent,
@@ -79,27 +79,31 @@ fn rows(
     let mut places = Vec::new();
     for scenario in scenarios {
         for strategy in strategies {
-            places.extend((options.seed..).take(seeds as usize).map(|seed| Place {
+            places.extend((options.seed..).take(seeds as usize).map(|seed| Run {
                 scenario,
                 strategy,
                 seed,
             }));
         }
     }
-    let cost = |place: &Place<'_>| Cost {
+    let cost = |place: &Run<'_>| Cost {
         time: place.scenario.calls(),
         memory_bytes: 0,
     };
     let total = places.iter().map(|place| cost(place).time).sum();
-    let mut gauge = Gauge::new(places.len(), total);
+    let mut gauge = WeightedProgress::new(places.len(), total);
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let results = work_off(
+    let results = run_all(
         &places,
         options.threads.unwrap_or_else(cores),
         u64::MAX,
         cost,
         |place| {
-            let report = sim::run(&place.scenario.plan, place.seed, place.strategy.make);
+            let report = sim::run(
+                &place.scenario.sim_scenario,
+                place.seed,
+                place.strategy.make,
+            );
             Sample::of(place.scenario, &report)
         },
         |place, _| gauge.advance(cost(place).time, &place.describe()),
@@ -124,7 +128,7 @@ fn rows(
     (rows, broken)
 }
 
-impl Place<'_> {
+impl Run<'_> {
     fn describe(&self) -> String {
         let (scenario, strategy) = (&self.scenario.name, self.strategy.name);
         format!("{scenario}, {strategy}, seed {}", self.seed)

@@ -62,12 +62,12 @@ const ALL: &[Strategy] = &[
 ];
 
 /// In a quick run.
-const FEW: [&str; 3] = ["round-robin", "power-of-two", DEFAULT];
+const QUICK_STRATEGIES: [&str; 3] = ["round-robin", "power-of-two", DEFAULT];
 
 /// Those that were named, else all, or few in a quick run.
-pub(super) fn chosen(extent: Extent, names: &[String]) -> Result<Vec<Strategy>, String> {
+pub(super) fn select(extent: Extent, names: &[String]) -> Result<Vec<Strategy>, String> {
     if names.is_empty() {
-        let wanted = |it: &&Strategy| extent == Extent::Full || FEW.contains(&it.name);
+        let wanted = |it: &&Strategy| extent == Extent::Full || QUICK_STRATEGIES.contains(&it.name);
         return Ok(ALL.iter().filter(wanted).copied().collect());
     }
     let named = |name: &String| {
@@ -106,12 +106,12 @@ mod tests {
     #[test]
     fn the_default_is_among_them_always() {
         for extent in [Extent::Quick, Extent::Full] {
-            let all = chosen(extent, &[]).unwrap();
+            let all = select(extent, &[]).unwrap();
             assert!(all.iter().any(|it| it.name == DEFAULT));
         }
-        let some = chosen(Extent::Quick, &["random".to_owned()]).unwrap();
+        let some = select(Extent::Quick, &["random".to_owned()]).unwrap();
         assert_eq!(some[0].name, "random");
-        let error = chosen(Extent::Full, &["best".to_owned()]).unwrap_err();
+        let error = select(Extent::Full, &["best".to_owned()]).unwrap_err();
         assert!(error.contains("round-robin, random"), "{error}");
     }
 }

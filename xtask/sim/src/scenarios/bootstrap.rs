@@ -7,14 +7,16 @@ use rpcnet_swim::{
     sim::{Cluster, Detector, Link},
 };
 use serde::Serialize;
-use xtask_report::{Axis, Chart, draw_or, median, number};
+use xtask_report::{Axis, Chart, draw_bars_or, median, number};
 
 use crate::{
     check::Check,
-    detector::these,
-    scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
-    show::{bars, lines, or_never},
-    stage::{Unsafe, expect_safe, is_full, recovered, secs, watch},
+    cluster_setup::{
+        SafetyViolation, all_views_full, check_safety, limit_checks, secs, wait_for_recovery,
+    },
+    detector::detectors_named,
+    render::{number_or_never, panel_by_detector, series_by_detector},
+    scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
 };
 
 /// A seed, and 10 s later all others at once (Suresh et al. 2018, Rapid, section 7); or 17 one
@@ -39,9 +41,9 @@ pub(crate) struct Sample {
     /// Seconds from the last start until all count all; infinite if never.
     full: f64,
     /// The smallest number of members in a view at the end.
-    held: usize,
+    smallest_view: usize,
     /// Different sizes that members saw meanwhile, looked at every second.
-    sizes: usize,
+    distinct_sizes: usize,
     bytes: f64,
 }
 
@@ -64,7 +66,7 @@ impl Scenario for Bootstrap {
     const TITLE: &'static str = "from the last start until all know all";
 
     fn detectors(&self) -> Vec<Detector> {
-        these(&["lifeguard-a5", "rpcnet"])
+        detectors_named(&["lifeguard-a5", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -88,7 +90,7 @@ impl Scenario for Bootstrap {
         extent.pick(1, 5)
     }
 
-    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, Unsafe> {
+    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, SafetyViolation> {
         let case = trial.case;
         let mut cluster = Cluster::new(trial.seed);
         cluster.network().default = Link::lan().with_loss(case.loss_percent / 100.0);
@@ -100,9 +102,9 @@ impl Scenario for Bootstrap {
             cluster.run_for(Duration::from_millis(case.gap_ms));
             cluster.add(format!("n{node}"), trial.config(), seeds.clone());
         }
-        watch(&mut cluster);
-        let (full, sizes) = until_full(&mut cluster);
-        expect_safe(&cluster)?;
+        limit_checks(&mut cluster);
+        let (full, sizes) = wait_for_full_views(&mut cluster);
+        check_safety(&cluster)?;
         // Whether it stays so.
         let end = begin + secs(case.seconds);
         let rest = end.since(cluster.now()).max(secs(10));
@@ -110,12 +112,12 @@ impl Scenario for Bootstrap {
         let views = (0..case.nodes).filter_map(|node| cluster.engine(node));
         let sample = Sample {
             full,
-            held: views.map(|it| it.live_count()).min().unwrap_or_default(),
-            sizes,
+            smallest_view: views.map(|it| it.live_count()).min().unwrap_or_default(),
+            distinct_sizes: sizes,
             bytes: cluster.report().sent_bytes as f64 / case.nodes as f64,
         };
         cluster.network().default = Link::lan();
-        recovered(&mut cluster, trial, Duration::ZERO)?;
+        wait_for_recovery(&mut cluster, trial, Duration::ZERO)?;
         Ok(sample)
     }
 
@@ -128,8 +130,12 @@ impl Scenario for Bootstrap {
         Figures {
             full_views_p50_s: median(full().collect()).filter(finite),
             full_views_max_s: Some(full().fold(0.0, f64::max)).filter(finite),
-            members_held: samples.iter().map(|it| it.held).min().unwrap_or_default(),
-            distinct_sizes: of(|it| it.sizes as f64),
+            members_held: samples
+                .iter()
+                .map(|it| it.smallest_view)
+                .min()
+                .unwrap_or_default(),
+            distinct_sizes: of(|it| it.distinct_sizes as f64),
             sent_bytes_per_node: of(|it| it.bytes),
         }
     }
@@ -138,9 +144,9 @@ impl Scenario for Bootstrap {
         Columns::<Self>::new()
             .with("case", |row| row.case.label())
             .with("full views p50 s", |row| {
-                or_never(row.figures.full_views_p50_s)
+                number_or_never(row.figures.full_views_p50_s)
             })
-            .with("max s", |row| or_never(row.figures.full_views_max_s))
+            .with("max s", |row| number_or_never(row.figures.full_views_max_s))
             .with("held", |row| row.figures.members_held.to_string())
             .with("sizes seen", |row| number(row.figures.distinct_sizes))
             .with("KB a node", |row| {
@@ -167,16 +173,16 @@ impl Scenario for Bootstrap {
     fn figure(&self, cells: &[Cell<Self>]) -> String {
         let at_once = || cells.iter().filter(|cell| cell.row.case.gap_ms == 0);
         if at_once().next().is_none() {
-            let panel = bars("one by one", cells.iter(), |row| {
+            let panel = panel_by_detector("one by one", cells.iter(), |row| {
                 row.figures.full_views_p50_s
             });
-            return draw_or(Self::TITLE, &[panel], "never");
+            return draw_bars_or(Self::TITLE, &[panel], "never");
         }
         Chart {
             title: "All but a seed start at once".to_owned(),
             x: Axis::logarithmic("nodes"),
             y: Axis::linear("s until all know all, median"),
-            series: lines(
+            series: series_by_detector(
                 at_once(),
                 |row| row.nodes as f64,
                 |row| row.figures.full_views_p50_s,
@@ -186,7 +192,7 @@ impl Scenario for Bootstrap {
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         self.nodes
     }
@@ -210,7 +216,7 @@ impl scenario::Case for Case {
 
 /// Lets time pass until all count all. The seconds that it took, or infinity, and how many
 /// different sizes were seen.
-fn until_full(cluster: &mut Cluster) -> (f64, usize) {
+fn wait_for_full_views(cluster: &mut Cluster) -> (f64, usize) {
     let begin: Time = cluster.now();
     let mut sizes = BTreeSet::new();
     let mut looks = 0;
@@ -220,18 +226,18 @@ fn until_full(cluster: &mut Cluster) -> (f64, usize) {
             sizes.extend(views.map(|engine| engine.live_count()));
         }
         let passed = cluster.now().since(begin);
-        if is_full(cluster) {
+        if all_views_full(cluster) {
             return (passed.as_secs_f64(), sizes.len());
         }
-        if passed >= LIMIT || cluster.report().failure.is_some() {
+        if passed >= FULL_VIEWS_TIMEOUT || cluster.report().failure.is_some() {
             return (f64::INFINITY, sizes.len());
         }
-        cluster.run_for(LOOK_EVERY);
+        cluster.run_for(POLL_INTERVAL);
         looks += 1;
     }
 }
 
 /// How often views are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// So long is waited for all to know all.
-const LIMIT: Duration = secs(300);
+const FULL_VIEWS_TIMEOUT: Duration = secs(300);

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use rpcnet_swim::{
     MemberState, Time,
-    sim::{Cluster, Detector, Log},
+    sim::{Cluster, Detector, TransitionLog},
 };
 use serde::Serialize;
-use xtask_report::{draw_or, median, number, quantile};
+use xtask_report::{draw_bars_or, median, number, quantile};
 
 use crate::{
     check::Check,
-    detector::these,
-    scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
-    show::{bars, or_never},
-    stage::{Unsafe, expect_safe, learnt, recovered, secs, settled},
+    cluster_setup::{
+        SafetyViolation, check_safety, first_transitions, secs, settled_cluster, wait_for_recovery,
+    },
+    detector::detectors_named,
+    render::{number_or_never, panel_by_detector},
+    scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
 };
 
 /// Each that crashes is replaced by one of another name at another address.
@@ -53,10 +55,10 @@ pub(crate) struct Figures {
 
 /// One came or went.
 #[derive(Debug, Clone, Copy)]
-struct Change {
+struct MembershipChange {
     at: Time,
     node: usize,
-    came: bool,
+    joined: bool,
 }
 
 impl Scenario for Churn {
@@ -68,7 +70,7 @@ impl Scenario for Churn {
     const TITLE: &'static str = "members crash and new ones come, all the time";
 
     fn detectors(&self) -> Vec<Detector> {
-        these(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])
+        detectors_named(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -85,11 +87,11 @@ impl Scenario for Churn {
         extent.pick(1, 5)
     }
 
-    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, Unsafe> {
+    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, SafetyViolation> {
         let case = trial.case;
         let mut rng = trial.rng();
-        let mut cluster = settled(trial)?;
-        cluster.log_transitions(Log::All);
+        let mut cluster = settled_cluster(trial)?;
+        cluster.log_transitions(TransitionLog::All);
         let replaced_per_s = case.nodes as f64 * case.replaced_percent_per_minute / 100.0 / 60.0;
         let gap = Duration::from_secs_f64(1.0 / replaced_per_s);
         let (begin, before) = (cluster.now(), cluster.report().sent_bytes);
@@ -99,33 +101,33 @@ impl Scenario for Churn {
             let gone = up.swap_remove(rng.usize(..up.len()));
             cluster.crash(gone);
             let at = cluster.now();
-            changes.push(Change {
+            changes.push(MembershipChange {
                 at,
                 node: gone,
-                came: false,
+                joined: false,
             });
             cluster.run_for(gap / 2);
             let seeds = rng.choose_multiple(up.iter().copied(), 3);
             let seeds = seeds.into_iter().map(|node| cluster.addr(node)).collect();
             let at = cluster.now();
             let node = cluster.add(format!("n{}", cluster.len()), trial.config(), seeds);
-            changes.push(Change {
+            changes.push(MembershipChange {
                 at,
                 node,
-                came: true,
+                joined: true,
             });
             up.push(node);
             cluster.run_for(gap / 2);
-            expect_safe(&cluster)?;
+            check_safety(&cluster)?;
         }
         let seconds = cluster.now().since(begin).as_secs_f64();
         let bytes = (cluster.report().sent_bytes - before) as f64;
         // The last ones become known.
-        cluster.run_for(SETTLING);
-        recovered(&mut cluster, trial, Duration::ZERO)?;
+        cluster.run_for(SETTLE_TIME);
+        wait_for_recovery(&mut cluster, trial, Duration::ZERO)?;
         Ok(Sample {
-            crashes: times(&cluster, &changes, false),
-            joins: times(&cluster, &changes, true),
+            crashes: spread_times(&cluster, &changes, false),
+            joins: spread_times(&cluster, &changes, true),
             false_failed: cluster.report().false_failures,
             bytes: bytes / case.nodes as f64 / seconds,
         })
@@ -151,13 +153,17 @@ impl Scenario for Churn {
         Columns::<Self>::new()
             .with("crashes", |row| row.figures.crashes.to_string())
             .with("known p50 s", |row| {
-                or_never(row.figures.crash_all_know_p50_s)
+                number_or_never(row.figures.crash_all_know_p50_s)
             })
-            .with("p99 s", |row| or_never(row.figures.crash_all_know_p99_s))
+            .with("p99 s", |row| {
+                number_or_never(row.figures.crash_all_know_p99_s)
+            })
             .with("joined p50 s", |row| {
-                or_never(row.figures.join_all_know_p50_s)
+                number_or_never(row.figures.join_all_know_p50_s)
             })
-            .with("p99 s", |row| or_never(row.figures.join_all_know_p99_s))
+            .with("p99 s", |row| {
+                number_or_never(row.figures.join_all_know_p99_s)
+            })
             .with("false failed", |row| row.figures.false_failed.to_string())
             .with("B/s a node", |row| {
                 number(row.figures.sent_bytes_per_node_s)
@@ -179,22 +185,22 @@ impl Scenario for Churn {
         let mut panels = Vec::new();
         for label in &labels {
             let of_case = || cells.iter().filter(|cell| cell.row.case.label() == *label);
-            panels.push(bars(
+            panels.push(panel_by_detector(
                 format!("{label}: s until all know of a crash, median"),
                 of_case(),
                 |row| row.figures.crash_all_know_p50_s,
             ));
-            panels.push(bars(
+            panels.push(panel_by_detector(
                 format!("{label}: s until all know of a newcomer, median"),
                 of_case(),
                 |row| row.figures.join_all_know_p50_s,
             ));
         }
-        draw_or("10 % of all members replaced a minute", &panels, "never")
+        draw_bars_or("10 % of all members replaced a minute", &panels, "never")
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         self.nodes
     }
@@ -209,24 +215,24 @@ impl scenario::Case for Case {
 }
 
 /// Of each that came, or went: the seconds until all knew that were up from then to the end.
-fn times(cluster: &Cluster, changes: &[Change], came: bool) -> Vec<f64> {
+fn spread_times(cluster: &Cluster, changes: &[MembershipChange], came: bool) -> Vec<f64> {
     let state = match came {
         true => MemberState::Alive,
         false => MemberState::Failed,
     };
-    let of_kind = changes.iter().filter(|change| change.came == came);
+    let of_kind = changes.iter().filter(|change| change.joined == came);
     let judged = of_kind.filter(|change| {
         // One that went at once again need not be known.
         !came || cluster.is_up(change.node)
     });
     judged
         .map(|change| {
-            let since = |other: &&Change| other.at > change.at && other.came;
+            let since = |other: &&MembershipChange| other.at > change.at && other.joined;
             let newer: Vec<usize> = changes.iter().filter(since).map(|it| it.node).collect();
             let observers = (0..cluster.len()).filter(|node| {
                 cluster.is_up(*node) && *node != change.node && !newer.contains(node)
             });
-            let learnt = learnt(cluster.transitions(), change.node, state, change.at);
+            let learnt = first_transitions(cluster.transitions(), change.node, state, change.at);
             observers
                 .map(|observer| {
                     let found = learnt.iter().find(|(by, _)| *by == observer);
@@ -238,4 +244,4 @@ fn times(cluster: &Cluster, changes: &[Change], came: bool) -> Vec<f64> {
 }
 
 /// After the last change.
-const SETTLING: Duration = secs(60);
+const SETTLE_TIME: Duration = secs(60);

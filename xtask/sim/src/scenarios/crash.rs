@@ -11,10 +11,13 @@ use xtask_report::{Axis, Chart, median, quantile};
 
 use crate::{
     check::Check,
-    detector::these,
-    scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
-    show::{lines, or_never},
-    stage::{Unsafe, expect_safe, is_full, learnt, recovered, secs, settled},
+    cluster_setup::{
+        SafetyViolation, all_views_full, check_safety, first_transitions, secs, settled_cluster,
+        wait_for_recovery,
+    },
+    detector::detectors_named,
+    render::{number_or_never, series_by_detector},
+    scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
 };
 
 /// Some members stop without a word; when they are known everywhere they start again, and after
@@ -32,7 +35,7 @@ pub(crate) struct Case {
     crashed: usize,
     /// One after another in one run.
     #[serde(skip)]
-    times: usize,
+    rounds: usize,
 }
 
 /// What became of each crash.
@@ -64,7 +67,7 @@ impl Scenario for Crash {
     const TITLE: &'static str = "from a crash until all know";
 
     fn detectors(&self) -> Vec<Detector> {
-        these(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])
+        detectors_named(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -94,7 +97,7 @@ impl Scenario for Crash {
                         loss_percent: *loss_percent,
                         link,
                         crashed,
-                        times: match alone {
+                        rounds: match alone {
                             // Much is sent where much is lost.
                             true if nodes >= 512 && *loss_percent > 5.0 => 2,
                             true => extent.pick(3, 10),
@@ -111,10 +114,10 @@ impl Scenario for Crash {
         extent.pick(2, 5)
     }
 
-    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, Unsafe> {
+    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, SafetyViolation> {
         let case = trial.case;
         let mut rng = trial.rng();
-        let mut cluster = settled(trial)?;
+        let mut cluster = settled_cluster(trial)?;
         cluster.network().default = match case.link {
             "wan" => Link::wan(),
             _ => Link::lan(),
@@ -126,18 +129,18 @@ impl Scenario for Crash {
             all: Vec::new(),
             false_failures: 0,
         };
-        for _ in 0..case.times {
+        for _ in 0..case.rounds {
             cluster.run_for(Duration::from_millis(rng.u64(5_000..7_000)));
             let victims = rng.choose_multiple(0..case.nodes, case.crashed);
             self.crash(&mut cluster, &victims, &mut sample);
-            expect_safe(&cluster)?;
+            check_safety(&cluster)?;
             victims.iter().for_each(|node| cluster.restart(*node));
             // Under loss there is always a suspicion somewhere.
-            cluster.run_until(secs(30), is_full);
+            cluster.run_until(secs(30), all_views_full);
         }
         sample.false_failures = cluster.report().false_failures;
         cluster.network().default = Link::lan();
-        recovered(&mut cluster, trial, Duration::ZERO)?;
+        wait_for_recovery(&mut cluster, trial, Duration::ZERO)?;
         Ok(sample)
     }
 
@@ -159,9 +162,15 @@ impl Scenario for Crash {
             .with("loss %", |row| row.case.loss_percent.to_string())
             .with("link", |row| row.case.link.to_owned())
             .with("crashed", |row| row.case.crashed.to_string())
-            .with("first p50 s", |row| or_never(row.figures.first_p50_s))
-            .with("all p50 s", |row| or_never(row.figures.all_know_p50_s))
-            .with("all p99 s", |row| or_never(row.figures.all_know_p99_s))
+            .with("first p50 s", |row| {
+                number_or_never(row.figures.first_p50_s)
+            })
+            .with("all p50 s", |row| {
+                number_or_never(row.figures.all_know_p50_s)
+            })
+            .with("all p99 s", |row| {
+                number_or_never(row.figures.all_know_p99_s)
+            })
             .with("crashes", |row| row.figures.crashes.to_string())
             .with("false failed", |row| row.figures.false_failed.to_string())
     }
@@ -209,7 +218,7 @@ impl Scenario for Crash {
             title: title.to_owned(),
             x: Axis::logarithmic("nodes"),
             y: Axis::linear("s until all know, median"),
-            series: lines(
+            series: series_by_detector(
                 over_nodes(percent),
                 |row| row.nodes as f64,
                 |row| row.figures.all_know_p50_s,
@@ -232,11 +241,13 @@ impl Crash {
             .filter(|node| cluster.is_up(*node))
             .count();
         let mut known: Vec<Vec<f64>> = vec![Vec::new(); victims.len()];
-        while known.iter().any(|by| by.len() < observers) && cluster.now().since(begin) < LIMIT {
+        while known.iter().any(|by| by.len() < observers)
+            && cluster.now().since(begin) < DETECTION_TIMEOUT
+        {
             cluster.run_for(secs(1));
             let transitions = &cluster.transitions()[mark..];
             let when = |victim: &usize| {
-                let learnt = learnt(transitions, *victim, MemberState::Failed, begin);
+                let learnt = first_transitions(transitions, *victim, MemberState::Failed, begin);
                 learnt.into_iter().map(|(_, seconds)| seconds).collect()
             };
             known = victims.iter().map(when).collect();
@@ -253,13 +264,13 @@ impl Crash {
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         self.nodes
     }
 
     fn seconds(&self) -> f64 {
-        (25.0 + 20.0 * self.times as f64) * (1.0 + self.loss_percent / 5.0)
+        (25.0 + 20.0 * self.rounds as f64) * (1.0 + self.loss_percent / 5.0)
     }
 
     fn seeds_max(&self) -> u64 {
@@ -283,7 +294,7 @@ impl scenario::Case for Case {
 }
 
 /// Longest that is waited until all know.
-const LIMIT: Duration = secs(180);
+const DETECTION_TIMEOUT: Duration = secs(180);
 
 #[cfg(test)]
 mod tests {
@@ -303,7 +314,7 @@ mod tests {
             loss_percent: 5.0,
             link: "lan",
             crashed: 1,
-            times: 2,
+            rounds: 2,
         };
         let figures = Crash.figures(&case, &[sample(&[2.0, 3.0]), sample(&[f64::INFINITY])]);
         let figures = serde_json::to_value(figures).unwrap();

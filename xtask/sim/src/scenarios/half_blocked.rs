@@ -1,13 +1,13 @@
 //! Sockets of which one direction hangs.
 
-use rpcnet_swim::sim::{Cluster, Half};
+use rpcnet_swim::sim::{Cluster, OpenDirection};
 use serde::Serialize;
 
 use crate::{
-    affliction::{Afflicted, Affliction, HEALTHY_KILLED, Shown, TRANSITIONS},
     check::Check,
+    cluster_setup::secs,
+    fault_scenario::{FALSE_FAILURES, FaultScenario, FigurePanel, InjectFault, TRANSITIONS},
     scenario::{self, Cell, Extent},
-    stage::secs,
 };
 
 /// Some can send and not receive, or the reverse. They should be held failed, and nobody else.
@@ -23,7 +23,7 @@ pub(crate) struct Case {
     seconds: u64,
 }
 
-impl Affliction for HalfBlocked {
+impl FaultScenario for HalfBlocked {
     type Case = Case;
 
     const NAME: &'static str = "half-blocked";
@@ -43,14 +43,14 @@ impl Affliction for HalfBlocked {
         all.iter().map(case).collect()
     }
 
-    fn faulty(&self, case: &Case) -> usize {
+    fn faulty_count(&self, case: &Case) -> usize {
         case.half_blocked
     }
 
-    fn act(&self, case: &Case, cluster: &mut Cluster, faulty: &[usize]) {
+    fn inject(&self, case: &Case, cluster: &mut Cluster, faulty: &[usize]) {
         let half = match case.direction_left {
-            "send" => Half::SendOnly,
-            _ => Half::ReceiveOnly,
+            "send" => OpenDirection::SendOnly,
+            _ => OpenDirection::ReceiveOnly,
         };
         faulty
             .iter()
@@ -58,16 +58,16 @@ impl Affliction for HalfBlocked {
         cluster.run_for(secs(case.seconds));
     }
 
-    fn checks(&self, cell: &Cell<Afflicted<Self>>) -> Vec<Check> {
-        vec![cell.nobody_healthy_failed()]
+    fn checks(&self, cell: &Cell<InjectFault<Self>>) -> Vec<Check> {
+        vec![cell.no_false_failures()]
     }
 
-    fn shown(&self) -> Vec<Shown> {
-        vec![HEALTHY_KILLED, TRANSITIONS]
+    fn figure_panels(&self) -> Vec<FigurePanel> {
+        vec![FALSE_FAILURES, TRANSITIONS]
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         self.nodes
     }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use rpcnet_swim::sim::Detector;
 use serde::Serialize;
-use xtask_report::{Axis, Chart, Series, align, median, number};
+use xtask_report::{Axis, Chart, Series, format_table, median, number};
 
 use crate::{
     check::Check,
+    cluster_setup::{SafetyViolation, check_safety, settled_cluster},
     detector::OURS,
+    fault_impact::{FaultImpact, ImpactMeter},
     scenario::{self, Cell, Columns, Extent, Scenario, Trial},
-    stage::{Unsafe, expect_safe, settled},
-    toll::{Meter, Toll},
 };
 
 /// Some members are blocked, all at the same time, and then not, over and over. Their timers run
@@ -46,7 +46,7 @@ pub(crate) struct Figures {
 
 impl Scenario for Lifeguard {
     type Case = Case;
-    type Sample = Toll;
+    type Sample = FaultImpact;
     type Figures = Figures;
 
     const NAME: &'static str = "lifeguard";
@@ -79,14 +79,14 @@ impl Scenario for Lifeguard {
         extent.pick(1, 5)
     }
 
-    fn run(&self, trial: &Trial<'_, Case>) -> Result<Toll, Unsafe> {
+    fn run(&self, trial: &Trial<'_, Case>) -> Result<FaultImpact, SafetyViolation> {
         let case = trial.case;
-        let mut cluster = settled(trial)?;
+        let mut cluster = settled_cluster(trial)?;
         let nodes = cluster.len();
         let blocked = trial.rng().choose_multiple(0..nodes, case.members_blocked);
         let mut faulty = vec![false; nodes];
         blocked.iter().for_each(|node| faulty[*node] = true);
-        let meter = Meter::new(&cluster);
+        let meter = ImpactMeter::new(&cluster);
         let end = cluster.now() + Duration::from_secs(case.seconds);
         while cluster.now() < end {
             let rest = |millis| Duration::from_millis(millis).min(end.since(cluster.now()));
@@ -98,12 +98,12 @@ impl Scenario for Lifeguard {
             let time = rest(case.normal_ms);
             cluster.run_for(time);
         }
-        expect_safe(&cluster)?;
+        check_safety(&cluster)?;
         Ok(meter.read(&cluster, &faulty))
     }
 
-    fn figures(&self, _: &Case, samples: &[Toll]) -> Figures {
-        let of = |figure: fn(&Toll) -> u64| {
+    fn figures(&self, _: &Case, samples: &[FaultImpact]) -> Figures {
+        let of = |figure: fn(&FaultImpact) -> u64| {
             let figures = samples.iter().map(|toll| figure(toll) as f64);
             median(figures.collect()).unwrap_or_default()
         };
@@ -151,7 +151,7 @@ impl Scenario for Lifeguard {
         format!(
             "FPh: failures held of members never blocked; FPh-: those at members never blocked; \
              FPa: of members blocked\n{}",
-            align(&lines)
+            format_table(&lines)
         )
     }
 
@@ -194,7 +194,7 @@ impl Scenario for Lifeguard {
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         self.nodes
     }
@@ -214,13 +214,13 @@ impl scenario::Case for Case {
     }
 }
 
-type Count = fn(&Toll) -> u64;
+type CountOf = fn(&FaultImpact) -> u64;
 
-const FPH: Count = |it| it.false_failed_healthy;
-const FPH_AT_HEALTHY: Count = |it| it.false_failed_healthy_at_healthy;
-const FPA: Count = |it| it.failed_faulty;
-const MESSAGES: Count = |it| it.messages;
-const BYTES: Count = |it| it.bytes;
+const FPH: CountOf = |it| it.false_failed_healthy;
+const FPH_AT_HEALTHY: CountOf = |it| it.false_failed_healthy_at_healthy;
+const FPA: CountOf = |it| it.failed_faulty;
+const MESSAGES: CountOf = |it| it.messages;
+const BYTES: CountOf = |it| it.bytes;
 
 /// In the order of the cells.
 fn detectors(cells: &[Cell<Lifeguard>]) -> Vec<&str> {
@@ -234,7 +234,7 @@ fn detectors(cells: &[Cell<Lifeguard>]) -> Vec<&str> {
 }
 
 /// The sum over the grid, for each seed.
-fn totals(cells: &[Cell<Lifeguard>], detector: &str, count: Count) -> Vec<f64> {
+fn totals(cells: &[Cell<Lifeguard>], detector: &str, count: CountOf) -> Vec<f64> {
     let mut totals = Vec::new();
     for cell in cells.iter().filter(|cell| cell.row.detector == detector) {
         totals.resize(totals.len().max(cell.samples.len()), 0.0);
@@ -247,7 +247,7 @@ fn totals(cells: &[Cell<Lifeguard>], detector: &str, count: Count) -> Vec<f64> {
 
 /// The median over the seeds; none if SWIM has nothing of it, or was not run. Nothing is 0 % of
 /// anything.
-fn percent_of_swim(cells: &[Cell<Lifeguard>], detector: &str, count: Count) -> Option<f64> {
+fn percent_of_swim(cells: &[Cell<Lifeguard>], detector: &str, count: CountOf) -> Option<f64> {
     let own = totals(cells, detector, count);
     let swim = totals(cells, SWIM, count);
     let shares = own.iter().zip(&swim).map(|(own, swim)| match own {
@@ -300,10 +300,10 @@ mod tests {
             normal_ms: 64,
             seconds: 150,
         };
-        let toll = |failed| Toll {
+        let toll = |failed| FaultImpact {
             false_failed_healthy: failed,
             bytes: 10,
-            ..Toll::default()
+            ..FaultImpact::default()
         };
         let samples = failed.map(toll).to_vec();
         Cell {
@@ -346,7 +346,7 @@ mod tests {
         let only_ours = [cell("swim", 1, [0; 3]), cell("rpcnet", 1, [1; 3])];
         assert_eq!(percent_of_swim(&only_ours, "rpcnet", FPH), None);
         let checks = Lifeguard.checks(&cells);
-        assert!(checks[0].is_missed_badly() && !checks[1].is_met());
+        assert!(checks[0].is_missed_beyond_noise() && !checks[1].is_met());
         assert!(
             Lifeguard.checks(&cells[1..2]).is_empty(),
             "nothing to compare with"

@@ -4,10 +4,10 @@ use rpcnet_swim::sim::{Cluster, Link};
 use serde::Serialize;
 
 use crate::{
-    affliction::{Afflicted, Affliction, BYTES, HEALTHY_KILLED, Shown},
     check::Check,
-    scenario::{self, Case as _, Cell, Extent},
-    stage::secs,
+    cluster_setup::secs,
+    fault_scenario::{FALSE_FAILURES, FaultScenario, FigurePanel, InjectFault, SENT_BYTES},
+    scenario::{self, Cell, Extent, ScenarioCase as _},
 };
 
 /// Nobody is faulty: whoever is held failed is so wrongly.
@@ -22,7 +22,7 @@ pub(crate) struct Case {
     seconds: u64,
 }
 
-impl Affliction for Loss {
+impl FaultScenario for Loss {
     type Case = Case;
 
     const NAME: &'static str = "loss";
@@ -39,31 +39,31 @@ impl Affliction for Loss {
         losses.iter().map(case).collect()
     }
 
-    fn faulty(&self, _: &Case) -> usize {
+    fn faulty_count(&self, _: &Case) -> usize {
         0
     }
 
-    fn act(&self, case: &Case, cluster: &mut Cluster, _: &[usize]) {
+    fn inject(&self, case: &Case, cluster: &mut Cluster, _: &[usize]) {
         cluster.network().default = Link::lan().with_loss(case.loss_percent / 100.0);
         cluster.run_for(secs(case.seconds));
     }
 
-    fn checks(&self, cell: &Cell<Afflicted<Self>>) -> Vec<Check> {
-        let mut checks = vec![cell.nobody_healthy_failed()];
+    fn checks(&self, cell: &Cell<InjectFault<Self>>) -> Vec<Check> {
+        let mut checks = vec![cell.no_false_failures()];
         if cell.row.case.loss_percent == 30.0 {
-            let bytes = cell.row.figures.toll.sent_bytes_per_node_s;
+            let bytes = cell.row.figures.impact.sent_bytes_per_node_s;
             let what = format!("{}: bytes sent a node", cell.row.case.label());
             checks.push(Check::new(what, bytes / 1e3, 10.0, "KB/s"));
         }
         checks
     }
 
-    fn shown(&self) -> Vec<Shown> {
-        vec![HEALTHY_KILLED, BYTES]
+    fn figure_panels(&self) -> Vec<FigurePanel> {
+        vec![FALSE_FAILURES, SENT_BYTES]
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         self.nodes
     }

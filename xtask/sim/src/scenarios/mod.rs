@@ -11,8 +11,8 @@ mod one_way;
 mod partition;
 mod restart;
 mod scale;
-mod sides;
 mod slow;
+mod split_brain;
 mod stall;
 mod steady;
 

@@ -4,10 +4,10 @@ use rpcnet_swim::sim::Cluster;
 use serde::Serialize;
 
 use crate::{
-    affliction::{Afflicted, Affliction, HEALTHY_KILLED, Shown, TRANSITIONS},
     check::Check,
+    cluster_setup::secs,
+    fault_scenario::{FALSE_FAILURES, FaultScenario, FigurePanel, InjectFault, TRANSITIONS},
     scenario::{self, Cell, Extent},
-    stage::secs,
 };
 
 /// Suresh et al. 2018 (Rapid), section 7: 1 % of members lose 80 % of what comes in.
@@ -23,7 +23,7 @@ pub(crate) struct Case {
     seconds: u64,
 }
 
-impl Affliction for OneWay {
+impl FaultScenario for OneWay {
     type Case = Case;
 
     const NAME: &'static str = "one-way";
@@ -40,11 +40,11 @@ impl Affliction for OneWay {
         all.iter().map(case).collect()
     }
 
-    fn faulty(&self, case: &Case) -> usize {
+    fn faulty_count(&self, case: &Case) -> usize {
         case.faulty
     }
 
-    fn act(&self, case: &Case, cluster: &mut Cluster, faulty: &[usize]) {
+    fn inject(&self, case: &Case, cluster: &mut Cluster, faulty: &[usize]) {
         for node in faulty {
             let loss = case.ingress_loss_percent / 100.0;
             cluster.network().set_ingress_loss(*node, loss);
@@ -52,16 +52,16 @@ impl Affliction for OneWay {
         cluster.run_for(secs(case.seconds));
     }
 
-    fn checks(&self, cell: &Cell<Afflicted<Self>>) -> Vec<Check> {
-        vec![cell.nobody_healthy_failed(), cell.few_transitions(3.0)]
+    fn checks(&self, cell: &Cell<InjectFault<Self>>) -> Vec<Check> {
+        vec![cell.no_false_failures(), cell.few_transitions(3.0)]
     }
 
-    fn shown(&self) -> Vec<Shown> {
-        vec![HEALTHY_KILLED, TRANSITIONS]
+    fn figure_panels(&self) -> Vec<FigurePanel> {
+        vec![FALSE_FAILURES, TRANSITIONS]
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         self.nodes
     }

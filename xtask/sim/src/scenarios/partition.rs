@@ -7,29 +7,32 @@ use rpcnet_swim::{
     sim::{Cluster, Detector},
 };
 use serde::Serialize;
-use xtask_report::{draw_or, median, number};
+use xtask_report::{draw_bars_or, median, number};
 
 use crate::{
     check::Check,
-    detector::{OURS, these},
-    scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
-    scenarios::sides,
-    show::{bars, or_never},
-    stage::{SEEDS, Unsafe, expect_safe, recovered, secs, settled_without_seeds},
+    cluster_setup::{
+        SEEDS, SafetyViolation, check_safety, secs, settled_cluster_without_seeds,
+        wait_for_recovery,
+    },
+    detector::{OURS, detectors_named},
+    render::{number_or_never, panel_by_detector},
+    scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
+    scenarios::split_brain,
 };
 
 /// When it heals all should find each other again, without anybody's help: their seeds are gone.
 /// Meanwhile at most one side may serve, however small the other one is.
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
-    sides: sides::Runs,
+    split_brain_runs: split_brain::SharedRuns,
 }
 
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Case {
     Heals(Division),
-    Serves(sides::Case),
+    Serves(split_brain::Case),
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -43,7 +46,7 @@ pub(crate) struct Division {
 #[derive(Debug)]
 pub(crate) enum Sample {
     Heals(Healing),
-    Serves(sides::Sample),
+    Serves(split_brain::Sample),
 }
 
 #[derive(Debug)]
@@ -58,7 +61,7 @@ pub(crate) struct Healing {
 #[serde(untagged)]
 pub(crate) enum Figures {
     Heals(HealingFigures),
-    Serves(sides::Figures),
+    Serves(split_brain::Figures),
 }
 
 #[derive(Debug, Serialize)]
@@ -77,7 +80,7 @@ impl Scenario for Partition {
     const TITLE: &'static str = "the network is divided, and heals";
 
     fn detectors(&self) -> Vec<Detector> {
-        these(&["swim", "lifeguard-a5", "memberlist", "rpcnet"])
+        detectors_named(&["swim", "lifeguard-a5", "memberlist", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -93,7 +96,7 @@ impl Scenario for Partition {
                 })
             }));
         }
-        let sides = sides::cases(extent.pick(SIDES_QUICK, SIDES));
+        let sides = split_brain::cases(extent.pick(SPLIT_BRAIN_GRID_QUICK, SPLIT_BRAIN_GRID));
         cases.extend(sides.into_iter().map(Case::Serves));
         cases
     }
@@ -102,10 +105,13 @@ impl Scenario for Partition {
         extent.pick(1, 5)
     }
 
-    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, Unsafe> {
+    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, SafetyViolation> {
         match trial.case {
-            Case::Heals(case) => heal(&trial.of(case)).map(Sample::Heals),
-            Case::Serves(case) => self.sides.sample(&trial.of(case)).map(Sample::Serves),
+            Case::Heals(case) => run_partition(&trial.with_case(case)).map(Sample::Heals),
+            Case::Serves(case) => self
+                .split_brain_runs
+                .sample(&trial.with_case(case))
+                .map(Sample::Serves),
         }
     }
 
@@ -116,7 +122,7 @@ impl Scenario for Partition {
         });
         let sides: Vec<_> = sides.collect();
         if !sides.is_empty() {
-            return Figures::Serves(sides::figures(&sides));
+            return Figures::Serves(split_brain::figures(&sides));
         }
         let heals = samples.iter().filter_map(|it| match it {
             Sample::Heals(sample) => Some(sample),
@@ -141,20 +147,20 @@ impl Scenario for Partition {
                 Figures::Serves(_) => String::new(),
             })
             .with("healed p50 s", |row| match &row.figures {
-                Figures::Heals(figures) => or_never(figures.healed_p50_s),
+                Figures::Heals(figures) => number_or_never(figures.healed_p50_s),
                 Figures::Serves(_) => String::new(),
             })
             .with("max s", |row| match &row.figures {
-                Figures::Heals(figures) => or_never(figures.healed_max_s),
-                Figures::Serves(figures) => or_never(figures.all_serve_max_s),
+                Figures::Heals(figures) => number_or_never(figures.healed_max_s),
+                Figures::Serves(figures) => number_or_never(figures.all_serve_max_s),
             })
             .with("both served p50 s", |row| match &row.figures {
                 Figures::Heals(_) => String::new(),
-                Figures::Serves(figures) => or_never(figures.both_served_p50_s),
+                Figures::Serves(figures) => number_or_never(figures.both_served_p50_s),
             })
             .with("p99 s", |row| match &row.figures {
                 Figures::Heals(_) => String::new(),
-                Figures::Serves(figures) => or_never(figures.both_served_p99_s),
+                Figures::Serves(figures) => number_or_never(figures.both_served_p99_s),
             })
             .with("wrongly refused %", |row| match &row.figures {
                 Figures::Heals(_) => String::new(),
@@ -165,7 +171,7 @@ impl Scenario for Partition {
     fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check> {
         let ours = cells.iter().filter(|cell| cell.is_ours());
         let checks = ours.map(|cell| match (&cell.row.case, &cell.row.figures) {
-            (Case::Serves(case), Figures::Serves(figures)) => sides::checks(case, figures),
+            (Case::Serves(case), Figures::Serves(figures)) => split_brain::checks(case, figures),
             (case, figures) => {
                 let what = format!("{}: full views after it", case.label());
                 vec![Check::new(what, figures.healed_p50_s(), 5.0, "s")]
@@ -183,9 +189,9 @@ impl Scenario for Partition {
         labels.dedup();
         let panels = labels.iter().map(|label| {
             let of_case = heals().filter(|cell| cell.row.case.label() == *label);
-            bars(label, of_case, |row| row.figures.healed_p50_s())
+            panel_by_detector(label, of_case, |row| row.figures.healed_p50_s())
         });
-        draw_or(
+        draw_bars_or(
             "s from the end of a partition until all know all",
             &panels.collect::<Vec<_>>(),
             "never",
@@ -202,7 +208,7 @@ impl Figures {
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         match self {
             Self::Heals(case) => case.nodes(),
@@ -237,7 +243,7 @@ impl scenario::Case for Case {
     }
 }
 
-impl scenario::Case for Division {
+impl scenario::ScenarioCase for Division {
     fn nodes(&self) -> usize {
         self.nodes
     }
@@ -259,13 +265,13 @@ impl scenario::Case for Division {
 }
 
 /// A division of some shape, and how long it takes all to find each other after it.
-fn heal(trial: &Trial<'_, Division>) -> Result<Healing, Unsafe> {
-    let mut cluster = settled_without_seeds(trial)?;
+fn run_partition(trial: &Trial<'_, Division>) -> Result<Healing, SafetyViolation> {
+    let mut cluster = settled_cluster_without_seeds(trial)?;
     let mut nodes: Vec<usize> = (SEEDS..cluster.len()).collect();
     trial.rng().shuffle(&mut nodes);
-    let cut_off = divide(&mut cluster, trial.case.shape, &nodes);
+    let cut_off = partition_network(&mut cluster, trial.case.shape, &nodes);
     cluster.run_for(secs(trial.case.partitioned_s));
-    expect_safe(&cluster)?;
+    check_safety(&cluster)?;
     let reports = |node: &&usize| {
         let engine = cluster.engine(**node);
         let is_quiet = |status| {
@@ -279,7 +285,7 @@ fn heal(trial: &Trial<'_, Division>) -> Result<Healing, Unsafe> {
     let detected = cut_off.iter().filter(reports).count();
     let detected = detected as f64 / cut_off.len() as f64;
     cluster.network().heal();
-    let healed = recovered(&mut cluster, trial, LIMIT)?;
+    let healed = wait_for_recovery(&mut cluster, trial, RECOVERY_TIMEOUT)?;
     Ok(Healing {
         detected,
         healed: healed.map_or(f64::INFINITY, |it| it.as_secs_f64()),
@@ -287,7 +293,7 @@ fn heal(trial: &Trial<'_, Division>) -> Result<Healing, Unsafe> {
 }
 
 /// Divides the network and gives those that reach half of all or less.
-fn divide<'a>(cluster: &mut Cluster, shape: &str, nodes: &'a [usize]) -> &'a [usize] {
+fn partition_network<'a>(cluster: &mut Cluster, shape: &str, nodes: &'a [usize]) -> &'a [usize] {
     let (half, third) = (nodes.len() / 2, nodes.len() / 3);
     let isolate = |cluster: &mut Cluster, nodes: &[usize], group| {
         cluster.network().isolate(nodes.iter().copied(), group);
@@ -302,7 +308,7 @@ fn divide<'a>(cluster: &mut Cluster, shape: &str, nodes: &'a [usize]) -> &'a [us
             isolate(cluster, &nodes[third..2 * third], 2);
             nodes
         }
-        LONE => {
+        ONE_ISOLATED => {
             isolate(cluster, &nodes[..1], 1);
             &nodes[..1]
         }
@@ -316,12 +322,12 @@ fn divide<'a>(cluster: &mut Cluster, shape: &str, nodes: &'a [usize]) -> &'a [us
 }
 
 const HALVES: &str = "halves";
-const LONE: &str = "one alone";
+const ONE_ISOLATED: &str = "one alone";
 const THIRDS: &str = "thirds";
 const ONE_WAY: &str = "halves, one way,";
-const SHAPES: [&str; 4] = [HALVES, LONE, THIRDS, ONE_WAY];
+const SHAPES: [&str; 4] = [HALVES, ONE_ISOLATED, THIRDS, ONE_WAY];
 /// Members, and the smaller sides in percent of them.
-const SIDES: &[(usize, &[usize])] = &[
+const SPLIT_BRAIN_GRID: &[(usize, &[usize])] = &[
     (3, &[33]),
     (5, &[20, 40]),
     (16, &[1, 13, 25, 49]),
@@ -330,6 +336,6 @@ const SIDES: &[(usize, &[usize])] = &[
     (500, &[1, 5, 25, 49]),
     (1_000, &[1, 5, 25, 49]),
 ];
-const SIDES_QUICK: &[(usize, &[usize])] = &[(5, &[40]), (64, &[4, 25])];
+const SPLIT_BRAIN_GRID_QUICK: &[(usize, &[usize])] = &[(5, &[40]), (64, &[4, 25])];
 /// So long is waited for them to find each other.
-const LIMIT: Duration = secs(120);
+const RECOVERY_TIMEOUT: Duration = secs(120);

@@ -8,10 +8,10 @@ use xtask_report::{Axis, Chart, median, number};
 
 use crate::{
     check::Check,
-    detector::these,
-    scenario::{self, Case as _, Cell, Columns, Extent, Scenario, Trial},
-    show::{lines, or_never},
-    stage::{Unsafe, recovered, secs, settled},
+    cluster_setup::{SafetyViolation, secs, settled_cluster, wait_for_recovery},
+    detector::detectors_named,
+    render::{number_or_never, series_by_detector},
+    scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
 };
 
 /// As when a new version is rolled out at once. What is still said of the former lives must not
@@ -52,7 +52,7 @@ impl Scenario for Restart {
     const TITLE: &'static str = "all members start again within a minute, under their names";
 
     fn detectors(&self) -> Vec<Detector> {
-        these(&["lifeguard-a5", "rpcnet"])
+        detectors_named(&["lifeguard-a5", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -68,9 +68,9 @@ impl Scenario for Restart {
         extent.pick(1, 3)
     }
 
-    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, Unsafe> {
+    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, SafetyViolation> {
         let case = trial.case;
-        let mut cluster = settled(trial)?;
+        let mut cluster = settled_cluster(trial)?;
         let mut rng = trial.rng();
         let within = 1_000 * case.within_s;
         let mut starts: Vec<(u64, usize)> = (0..case.nodes)
@@ -83,7 +83,7 @@ impl Scenario for Restart {
             cluster.run_for(Duration::from_millis(at).saturating_sub(passed));
             cluster.restart(node);
         }
-        let right = recovered(&mut cluster, trial, LIMIT)?;
+        let right = wait_for_recovery(&mut cluster, trial, RECOVERY_TIMEOUT)?;
         let views = (0..case.nodes).filter_map(|node| cluster.engine(node));
         let seconds = cluster.now().since(begin).as_secs_f64();
         let bytes = (cluster.report().sent_bytes - before) as f64;
@@ -113,9 +113,9 @@ impl Scenario for Restart {
     fn columns(&self) -> Columns<Self> {
         Columns::<Self>::new()
             .with("all alive p50 s", |row| {
-                or_never(row.figures.all_alive_p50_s)
+                number_or_never(row.figures.all_alive_p50_s)
             })
-            .with("max s", |row| or_never(row.figures.all_alive_max_s))
+            .with("max s", |row| number_or_never(row.figures.all_alive_max_s))
             .with("missing", |row| number(row.figures.missing))
             .with("B/s a node", |row| {
                 number(row.figures.sent_bytes_per_node_s)
@@ -136,7 +136,7 @@ impl Scenario for Restart {
             title: "All start again within a minute".to_owned(),
             x: Axis::logarithmic("nodes"),
             y: Axis::linear("s from the last start until all are alive everywhere"),
-            series: lines(
+            series: series_by_detector(
                 cells.iter(),
                 |row| row.nodes as f64,
                 |row| row.figures.all_alive_p50_s,
@@ -146,7 +146,7 @@ impl Scenario for Restart {
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         self.nodes
     }
@@ -165,4 +165,4 @@ impl scenario::Case for Case {
 }
 
 /// So long is waited for the views to become right.
-const LIMIT: Duration = secs(180);
+const RECOVERY_TIMEOUT: Duration = secs(180);

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use rpcnet_swim::{
     MemberState,
-    sim::{Cluster, Detector, Log},
+    sim::{Cluster, Detector, TransitionLog},
 };
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median};
 
 use crate::{
     check::Check,
-    detector::these,
+    cluster_setup::{SafetyViolation, check_safety, first_transitions, secs, settled_cluster},
+    detector::detectors_named,
+    fault_impact::ImpactMeter,
+    render::{number_or_never, series_by_detector},
     scenario::{self, Cell, Columns, Extent, Scenario, Trial},
-    show::{lines, or_never},
-    stage::{Unsafe, expect_safe, learnt, secs, settled},
-    toll::Meter,
 };
 
 /// Nothing happens for a while; then one crashes; then one comes.
@@ -57,7 +57,7 @@ impl Scenario for Scale {
     const TITLE: &'static str = "how each cost grows with the number of members";
 
     fn detectors(&self) -> Vec<Detector> {
-        these(&["lifeguard-a5", "rpcnet"])
+        detectors_named(&["lifeguard-a5", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -76,21 +76,21 @@ impl Scenario for Scale {
         extent.pick(2, 5)
     }
 
-    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, Unsafe> {
-        let mut cluster = settled(trial)?;
+    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, SafetyViolation> {
+        let mut cluster = settled_cluster(trial)?;
         let nodes = cluster.len();
-        let meter = Meter::new(&cluster);
+        let meter = ImpactMeter::new(&cluster);
         cluster.run_for(secs(trial.case.seconds));
         let toll = meter.read(&cluster, &vec![false; nodes]);
         let per_node = |count: u64| count as f64 / nodes as f64 / trial.case.seconds as f64;
-        cluster.log_transitions(Log::All);
+        cluster.log_transitions(TransitionLog::All);
         let victim = trial.rng().usize(..nodes);
         cluster.crash(victim);
-        let crash_known = until_known(&mut cluster, victim, MemberState::Failed);
+        let crash_known = wait_until_known(&mut cluster, victim, MemberState::Failed);
         let at = cluster.addr((victim + 1) % nodes);
         let newcomer = cluster.add("newcomer", trial.config(), vec![at]);
-        let join_known = until_known(&mut cluster, newcomer, MemberState::Alive);
-        expect_safe(&cluster)?;
+        let join_known = wait_until_known(&mut cluster, newcomer, MemberState::Alive);
+        check_safety(&cluster)?;
         Ok(Sample {
             messages: per_node(toll.messages),
             bytes: per_node(toll.bytes),
@@ -113,15 +113,15 @@ impl Scenario for Scale {
 
     fn columns(&self) -> Columns<Self> {
         Columns::<Self>::new()
-            .with("msg/s", |row| or_never(row.figures.sent_per_node_s))
+            .with("msg/s", |row| number_or_never(row.figures.sent_per_node_s))
             .with("B/s a node", |row| {
-                or_never(row.figures.sent_bytes_per_node_s)
+                number_or_never(row.figures.sent_bytes_per_node_s)
             })
             .with("crash known s", |row| {
-                or_never(row.figures.crash_all_know_p50_s)
+                number_or_never(row.figures.crash_all_know_p50_s)
             })
             .with("newcomer known s", |row| {
-                or_never(row.figures.join_all_know_p50_s)
+                number_or_never(row.figures.join_all_know_p50_s)
             })
     }
 
@@ -150,7 +150,7 @@ impl Scenario for Scale {
             title: title.to_owned(),
             x: Axis::logarithmic("nodes"),
             y,
-            series: lines(
+            series: series_by_detector(
                 cells.iter(),
                 |row| row.nodes as f64,
                 |row| figure(&row.figures),
@@ -175,7 +175,7 @@ impl Scenario for Scale {
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         self.nodes
     }
@@ -198,13 +198,13 @@ impl scenario::Case for Case {
 }
 
 /// Seconds until all others believe this of a member, from now on.
-fn until_known(cluster: &mut Cluster, subject: usize, to: MemberState) -> f64 {
+fn wait_until_known(cluster: &mut Cluster, subject: usize, to: MemberState) -> f64 {
     let (begin, mark) = (cluster.now(), cluster.transitions().len());
     let others = (0..cluster.len()).filter(|node| cluster.is_up(*node) && *node != subject);
     let others = others.count();
-    while cluster.now().since(begin) < LIMIT {
+    while cluster.now().since(begin) < SPREAD_TIMEOUT {
         cluster.run_for(Duration::from_millis(500));
-        let known = learnt(&cluster.transitions()[mark..], subject, to, begin);
+        let known = first_transitions(&cluster.transitions()[mark..], subject, to, begin);
         if known.len() >= others {
             return known
                 .iter()
@@ -216,4 +216,4 @@ fn until_known(cluster: &mut Cluster, subject: usize, to: MemberState) -> f64 {
 }
 
 /// So long is waited for all to know.
-const LIMIT: Duration = secs(120);
+const SPREAD_TIMEOUT: Duration = secs(120);

@@ -6,10 +6,10 @@ use rpcnet_swim::sim::Cluster;
 use serde::Serialize;
 
 use crate::{
-    affliction::{Afflicted, Affliction},
     check::Check,
+    cluster_setup::secs,
+    fault_scenario::{FaultScenario, InjectFault},
     scenario::{self, Cell, Extent},
-    stage::secs,
 };
 
 /// Their queues grow until what they hear is long past: then they must not hold the others
@@ -26,7 +26,7 @@ pub(crate) struct Case {
     seconds: u64,
 }
 
-impl Affliction for Slow {
+impl FaultScenario for Slow {
     type Case = Case;
 
     const NAME: &'static str = "slow";
@@ -43,11 +43,11 @@ impl Affliction for Slow {
         all.iter().map(case).collect()
     }
 
-    fn faulty(&self, case: &Case) -> usize {
+    fn faulty_count(&self, case: &Case) -> usize {
         case.slow
     }
 
-    fn act(&self, case: &Case, cluster: &mut Cluster, faulty: &[usize]) {
+    fn inject(&self, case: &Case, cluster: &mut Cluster, faulty: &[usize]) {
         let per_message = Duration::from_millis(case.per_message_ms);
         faulty
             .iter()
@@ -55,12 +55,12 @@ impl Affliction for Slow {
         cluster.run_for(secs(case.seconds));
     }
 
-    fn checks(&self, cell: &Cell<Afflicted<Self>>) -> Vec<Check> {
-        vec![cell.nobody_healthy_failed()]
+    fn checks(&self, cell: &Cell<InjectFault<Self>>) -> Vec<Check> {
+        vec![cell.no_false_failures()]
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         self.nodes
     }

@@ -4,10 +4,10 @@ use rpcnet_swim::sim::{Cluster, Link};
 use serde::Serialize;
 
 use crate::{
-    affliction::{Afflicted, Affliction},
     check::Check,
+    cluster_setup::secs,
+    fault_scenario::{FaultScenario, InjectFault},
     scenario::{self, Cell, Extent},
-    stage::secs,
 };
 
 /// Those that are stalled may well be held failed meanwhile; when they go on they must not
@@ -24,7 +24,7 @@ pub(crate) struct Case {
     loss_percent: f64,
 }
 
-impl Affliction for Stall {
+impl FaultScenario for Stall {
     type Case = Case;
 
     const NAME: &'static str = "stall";
@@ -44,11 +44,11 @@ impl Affliction for Stall {
         all.iter().map(case).collect()
     }
 
-    fn faulty(&self, case: &Case) -> usize {
+    fn faulty_count(&self, case: &Case) -> usize {
         case.stalled
     }
 
-    fn act(&self, case: &Case, cluster: &mut Cluster, faulty: &[usize]) {
+    fn inject(&self, case: &Case, cluster: &mut Cluster, faulty: &[usize]) {
         cluster.network().default = Link::lan().with_loss(case.loss_percent / 100.0);
         cluster.run_for(secs(5));
         faulty.iter().for_each(|node| cluster.stall(*node));
@@ -58,12 +58,12 @@ impl Affliction for Stall {
         cluster.run_for(secs(60));
     }
 
-    fn checks(&self, cell: &Cell<Afflicted<Self>>) -> Vec<Check> {
-        vec![cell.nobody_healthy_failed()]
+    fn checks(&self, cell: &Cell<InjectFault<Self>>) -> Vec<Check> {
+        vec![cell.no_false_failures()]
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         self.nodes
     }

@@ -6,10 +6,10 @@ use xtask_report::{Axis, Chart, median, number};
 
 use crate::{
     check::Check,
-    detector::these,
+    cluster_setup::{SafetyViolation, check_safety, secs, settled_cluster},
+    detector::detectors_named,
+    render::series_by_detector,
     scenario::{self, Cell, Columns, Extent, Scenario, Trial},
-    show::lines,
-    stage::{Unsafe, expect_safe, secs, settled},
 };
 
 /// Nobody comes, goes or is late.
@@ -51,7 +51,7 @@ impl Scenario for Steady {
     const TITLE: &'static str = "what it costs when nothing happens";
 
     fn detectors(&self) -> Vec<Detector> {
-        these(&["swim", "lifeguard-a5", "memberlist", "rpcnet"])
+        detectors_named(&["swim", "lifeguard-a5", "memberlist", "rpcnet"])
     }
 
     fn cases(&self, extent: Extent) -> Vec<Case> {
@@ -69,13 +69,13 @@ impl Scenario for Steady {
         extent.pick(1, 3)
     }
 
-    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, Unsafe> {
-        let mut cluster = settled(trial)?;
+    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, SafetyViolation> {
+        let mut cluster = settled_cluster(trial)?;
         let nodes = cluster.len();
         let before: Vec<Traffic> = (0..nodes).map(|node| cluster.traffic(node)).collect();
         let suspicions = cluster.report().suspicions;
         cluster.run_for(secs(trial.case.seconds));
-        expect_safe(&cluster)?;
+        check_safety(&cluster)?;
         let seconds = trial.case.seconds as f64;
         let of = |count: fn(&Traffic) -> u64| -> Vec<f64> {
             let since = |(node, before)| count(&cluster.traffic(node)) - count(before);
@@ -133,7 +133,7 @@ impl Scenario for Steady {
             title: "What it costs when nothing happens".to_owned(),
             x: Axis::logarithmic("nodes"),
             y: Axis::linear("bytes sent, a node and second"),
-            series: lines(
+            series: series_by_detector(
                 cells.iter(),
                 |row| row.nodes as f64,
                 |row| Some(row.figures.sent_bytes_per_node_s),
@@ -143,7 +143,7 @@ impl Scenario for Steady {
     }
 }
 
-impl scenario::Case for Case {
+impl scenario::ScenarioCase for Case {
     fn nodes(&self) -> usize {
         self.nodes
     }

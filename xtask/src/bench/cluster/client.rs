@@ -6,24 +6,24 @@ use bytes::Bytes;
 use rpcnet_client::{
     ClusterClient, ClusterClientConfig, ClusterError, Endpoint, LoadBalancingStrategy,
     TransportConfig, WorkerRegistry,
-    registry::{Node, NodeId, StaticMembership},
+    registry::{NodeId, NodeInfo, StaticMembership},
 };
 use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject};
 
-use crate::bench::ours::{Rpcnet, open};
+use crate::bench::rpcnet_subject::{Rpcnet, open_endpoint};
 
 /// The client's endpoint; the server is that of [`Rpcnet`].
 #[derive(Debug)]
-pub(crate) struct Cluster {
+pub(crate) struct ClusterSubject {
     endpoint: Endpoint,
 }
 
 /// A client of workers.
 #[derive(Clone)]
-pub(crate) struct Workers(Arc<ClusterClient>);
+pub(crate) struct ClusterCaller(Arc<ClusterClient>);
 
-impl Subject for Cluster {
-    type Caller = Workers;
+impl Subject for ClusterSubject {
+    type Caller = ClusterCaller;
     type Server = <Rpcnet as Subject>::Server;
 
     async fn serve(setup: &Setup) -> Result<(SocketAddr, Self::Server), Failure> {
@@ -31,16 +31,16 @@ impl Subject for Cluster {
     }
 
     fn client(setup: &Setup) -> Result<Self, Failure> {
-        let endpoint = open(&setup.keys, setup.ip, CLIENT, TransportConfig::lan())?;
+        let endpoint = open_endpoint(&setup.keys, setup.ip, CLIENT, TransportConfig::lan())?;
         Ok(Self { endpoint })
     }
 
-    async fn connect(&self, addr: SocketAddr) -> Result<Workers, Failure> {
-        Workers::connect(&self.endpoint, &[(SERVER.to_owned(), addr)]).await
+    async fn connect(&self, addr: SocketAddr) -> Result<ClusterCaller, Failure> {
+        ClusterCaller::connect(&self.endpoint, &[(SERVER.to_owned(), addr)]).await
     }
 }
 
-impl Workers {
+impl ClusterCaller {
     /// A client of these workers, after a call to each.
     pub(crate) async fn connect(
         endpoint: &Endpoint,
@@ -48,7 +48,7 @@ impl Workers {
     ) -> Result<Self, Failure> {
         let list = StaticMembership::new();
         for (name, addr) in workers {
-            let node = Node::new(NodeId::new(name.as_str(), 1), *addr);
+            let node = NodeInfo::new(NodeId::new(name.as_str(), 1), *addr);
             list.insert(node.with_tag("role", "worker"));
         }
         let registry = WorkerRegistry::new(list, LoadBalancingStrategy::default());
@@ -67,7 +67,7 @@ impl Workers {
     }
 }
 
-impl Caller for Workers {
+impl Caller for ClusterCaller {
     type Error = ClusterError;
 
     async fn call(&self, body: Bytes) -> Result<Bytes, ClusterError> {

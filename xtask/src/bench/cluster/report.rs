@@ -1,6 +1,6 @@
 //! Tables, targets and the figure.
 
-use xtask_report::{Bar, Panel, align, draw, number, ratio};
+use xtask_report::{Bar, Panel, draw_bars, format_table, number, ratio};
 
 use super::figures::{Compared, Row, Scaled};
 
@@ -95,9 +95,9 @@ pub(crate) fn text(rows: &[Row]) -> String {
     format!(
         "a worker that answers at once, through the cluster client and directly\n{}\n\
          workers that take 1 ms for a call and serve 8 at a time\n{}\n{}{met} of {} targets met\n",
-        align(&calls),
-        align(&fleets),
-        align(&lines),
+        format_table(&calls),
+        format_table(&fleets),
+        format_table(&lines),
         targets.len()
     )
 }
@@ -124,7 +124,7 @@ pub(crate) fn figure(rows: &[Row]) -> String {
             .map(|row| bar(format!("{} workers", row.workers), row.calls_per_s, true))
             .collect(),
     });
-    draw(
+    draw_bars(
         "calls per second through a cluster client, echo of 32 B",
         &panels,
     )

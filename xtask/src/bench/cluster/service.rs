@@ -21,8 +21,8 @@ use rpcnet_client::{Endpoint, Router, RpcServer, TransportConfig};
 use tokio::time::sleep_until;
 use xtask_load::{CLIENT, Failure, Setup, Subject};
 
-use super::client::Workers;
-use crate::bench::ours::open;
+use super::client::ClusterCaller;
+use crate::bench::rpcnet_subject::open_endpoint;
 
 /// Workers, and how they are called as a subject.
 #[derive(Debug, Clone, Copy)]
@@ -44,12 +44,12 @@ impl Fleet {
 
 /// The client's endpoint.
 #[derive(Debug)]
-pub(crate) struct Service {
+pub(crate) struct FleetSubject {
     endpoint: Endpoint,
 }
 
-impl Subject for Service {
-    type Caller = Workers;
+impl Subject for FleetSubject {
+    type Caller = ClusterCaller;
     type Server = Vec<RpcServer>;
 
     async fn serve(setup: &Setup) -> Result<(SocketAddr, Vec<RpcServer>), Failure> {
@@ -57,7 +57,8 @@ impl Subject for Service {
         let mut servers = Vec::new();
         let mut addrs = Vec::new();
         for number in (1..=fleet.workers).rev() {
-            let endpoint = open(&setup.keys, setup.ip, &name(number), TransportConfig::lan())?;
+            let endpoint =
+                open_endpoint(&setup.keys, setup.ip, &name(number), TransportConfig::lan())?;
             let mut router = router();
             if number == 1 {
                 let others = addresses(addrs.iter().rev());
@@ -75,11 +76,11 @@ impl Subject for Service {
     }
 
     fn client(setup: &Setup) -> Result<Self, Failure> {
-        let endpoint = open(&setup.keys, setup.ip, CLIENT, TransportConfig::lan())?;
+        let endpoint = open_endpoint(&setup.keys, setup.ip, CLIENT, TransportConfig::lan())?;
         Ok(Self { endpoint })
     }
 
-    async fn connect(&self, addr: SocketAddr) -> Result<Workers, Failure> {
+    async fn connect(&self, addr: SocketAddr) -> Result<ClusterCaller, Failure> {
         let first = self.endpoint.connect(addr, &name(1)).await?;
         let others = first.call(OTHERS, Bytes::new()).await?;
         first.close("done");
@@ -87,15 +88,15 @@ impl Subject for Service {
         for (number, addr) in (2..).zip(std::str::from_utf8(&others)?.lines()) {
             workers.push((name(number), addr.parse()?));
         }
-        Workers::connect(&self.endpoint, &workers).await
+        ClusterCaller::connect(&self.endpoint, &workers).await
     }
 }
 
 /// A worker's method.
 fn router() -> Router {
-    let places = Arc::new(Mutex::new(Places::new(Instant::now())));
+    let places = Arc::new(Mutex::new(WorkerSlots::new(Instant::now())));
     Router::new().raw("echo", move |_cx, body| {
-        let over = places.lock().take(Instant::now());
+        let over = places.lock().reserve(Instant::now());
         async move {
             sleep_until(over.into()).await;
             Ok(body)
@@ -105,15 +106,15 @@ fn router() -> Router {
 
 /// The places of a worker: when each is free.
 #[derive(Debug)]
-struct Places([Instant; CONCURRENCY]);
+struct WorkerSlots([Instant; CONCURRENCY]);
 
-impl Places {
+impl WorkerSlots {
     fn new(now: Instant) -> Self {
         Self([now; CONCURRENCY])
     }
 
     /// A call takes the place that is free first; when it is over.
-    fn take(&mut self, now: Instant) -> Instant {
+    fn reserve(&mut self, now: Instant) -> Instant {
         let place = self.0.iter_mut().min().expect("there are some");
         *place = (*place).max(now) + SERVICE_TIME;
         *place
@@ -161,15 +162,15 @@ mod tests {
     #[test]
     fn a_worker_does_eight_calls_a_millisecond_and_no_more() {
         let begin = Instant::now();
-        let mut places = Places::new(begin);
+        let mut places = WorkerSlots::new(begin);
         for round in 1..=3 {
             for _ in 0..CONCURRENCY {
-                assert_eq!(places.take(begin), begin + round * SERVICE_TIME);
+                assert_eq!(places.reserve(begin), begin + round * SERVICE_TIME);
             }
         }
         // What was not used is lost.
         let later = begin + Duration::from_millis(10);
-        assert_eq!(places.take(later), later + SERVICE_TIME);
+        assert_eq!(places.reserve(later), later + SERVICE_TIME);
     }
 
     #[test]

@@ -2,17 +2,17 @@
 
 use serde::Serialize;
 
-use super::{notices::Noticed, order::Count};
+use super::{detection::DetectionLog, protocol::Counters};
 
 /// All of it.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) figures: Figures,
     /// What it took to join, of all.
-    pub(crate) joined: Count,
+    pub(crate) joined: Counters,
     /// What it took to stay.
-    pub(crate) steady: Count,
-    pub(crate) noticed: Noticed,
+    pub(crate) steady: Counters,
+    pub(crate) detection: DetectionLog,
 }
 
 /// The row of the JSON. Bytes are those of datagrams with their UDP and IP headers.
@@ -53,7 +53,7 @@ pub(crate) struct Figures {
     pub(crate) never_knew: usize,
 }
 
-impl Count {
+impl Counters {
     /// Bytes sent as they are on the wire: with UDP and IPv4 headers.
     pub(crate) fn sent_bytes_with_headers(&self) -> f64 {
         (self.sent_bytes + self.sent * HEADERS_BYTES) as f64

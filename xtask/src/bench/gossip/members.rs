@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use rpcnet_client::{
     ClusterConfig, ClusterKey, ClusterMembership,
-    swim::{Dropped, Event, EventStream, MemberState, Tags},
+    swim::{DropCounters, Event, EventStream, MemberState, Tags},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -19,7 +19,7 @@ use tokio::{
 };
 use xtask_load::{monotonic_us, usage};
 
-use super::order::{Answer, Count, Notice, Order, Views, What};
+use super::protocol::{Answer, Counters, Observation, ObservedChange, Order, Views};
 use crate::project::Outcome;
 
 /// Runs it, in a thread.
@@ -41,7 +41,7 @@ pub(crate) fn run() -> Outcome {
 struct Process {
     members: BTreeMap<usize, ClusterMembership>,
     full: Arc<Mutex<Vec<u64>>>,
-    notices: Arc<Mutex<Vec<Notice>>>,
+    notices: Arc<Mutex<Vec<Observation>>>,
 }
 
 async fn serve() -> Result<(), Box<dyn Error>> {
@@ -50,7 +50,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let mut process = Process::default();
     while let Some(line) = orders.next_line().await? {
         let outcome = match serde_json::from_str(&line) {
-            Ok(order) => process.carry_out(order).await,
+            Ok(order) => process.execute(order).await,
             Err(error) => Err(error.into()),
         };
         let failed = outcome.is_err();
@@ -69,7 +69,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 }
 
 impl Process {
-    async fn carry_out(&mut self, order: Order) -> Result<Answer, Box<dyn Error>> {
+    async fn execute(&mut self, order: Order) -> Result<Answer, Box<dyn Error>> {
         match order {
             Order::Seed { count, key } => {
                 for number in 0..count {
@@ -115,7 +115,7 @@ impl Process {
             Order::Watch => {
                 for (number, member) in &self.members {
                     let events = member.subscribe();
-                    tokio::spawn(watch(*number, events, Arc::clone(&self.notices)));
+                    tokio::spawn(watch_events(*number, events, Arc::clone(&self.notices)));
                 }
             }
             Order::Drop { numbers } => {
@@ -135,24 +135,24 @@ impl Process {
         })
     }
 
-    fn count(&self) -> Count {
+    fn count(&self) -> Counters {
         let usage = usage();
-        let mut sum = Count {
+        let mut sum = Counters {
             cpu_us: usage.cpu_us,
             rss_bytes: usage.rss_bytes,
-            ..Count::default()
+            ..Counters::default()
         };
         for member in self.members.values() {
             let stats = member.stats();
-            sum += Count {
+            sum += Counters {
                 cpu_us: 0.0,
                 rss_bytes: 0,
                 sent: stats.sent,
                 sent_bytes: stats.sent_bytes,
-                suspicions: stats.accusations,
+                suspicions: stats.suspicions_raised,
                 failures: stats.failures_declared,
-                void_rounds: stats.void_rounds,
-                misses: stats.misses,
+                void_rounds: stats.inconclusive_rounds,
+                misses: stats.missed_probes,
                 syncs: stats.syncs,
                 stalls: stats.stalls,
                 socket_errors: member.socket_errors(),
@@ -163,7 +163,7 @@ impl Process {
     }
 }
 
-fn dropped(dropped: &Dropped) -> u64 {
+fn dropped(dropped: &DropCounters) -> u64 {
     [
         dropped.malformed,
         dropped.version,
@@ -187,7 +187,7 @@ async fn watch_views(
     nodes: usize,
     full: Arc<Mutex<Vec<u64>>>,
 ) {
-    let mut ticks = interval(VIEWS_EVERY);
+    let mut ticks = interval(VIEWS_INTERVAL);
     while !pending.is_empty() {
         ticks.tick().await;
         pending.retain(|member| {
@@ -205,13 +205,17 @@ async fn watch_views(
 }
 
 /// Notes what a member notices of others, until it is gone.
-async fn watch(observer: usize, mut events: EventStream, notices: Arc<Mutex<Vec<Notice>>>) {
+async fn watch_events(
+    observer: usize,
+    mut events: EventStream,
+    notices: Arc<Mutex<Vec<Observation>>>,
+) {
     while let Some(event) = events.recv().await {
         let (name, what) = match &event {
-            Event::NodeSuspect { member, .. } => (&member.id.name, What::Suspected),
-            Event::NodeFailed(member) => (&member.id.name, What::Failed),
-            Event::NodeRecovered(member) => (&member.id.name, What::Recovered),
-            Event::Lagged(_) => (&name(observer).into(), What::Lagged),
+            Event::NodeSuspect { member, .. } => (&member.id.name, ObservedChange::Suspected),
+            Event::NodeFailed(member) => (&member.id.name, ObservedChange::Failed),
+            Event::NodeRecovered(member) => (&member.id.name, ObservedChange::Recovered),
+            Event::Lagged(_) => (&name(observer).into(), ObservedChange::Lagged),
             _ => continue,
         };
         let Some(subject) = number(name) else {
@@ -219,7 +223,7 @@ async fn watch(observer: usize, mut events: EventStream, notices: Arc<Mutex<Vec<
         };
         let mut notices = notices.lock();
         if notices.len() < NOTICES_MAX {
-            notices.push(Notice {
+            notices.push(Observation {
                 at_us: monotonic_us(),
                 observer,
                 subject,
@@ -250,7 +254,7 @@ fn number(name: &str) -> Option<usize> {
 /// The hidden subcommand.
 pub(crate) const COMMAND: &str = "bench-members";
 /// How often views are looked at.
-const VIEWS_EVERY: Duration = Duration::from_millis(20);
+const VIEWS_INTERVAL: Duration = Duration::from_millis(20);
 /// Most notices that wait to be asked for.
 const NOTICES_MAX: usize = 1 << 20;
 

@@ -11,11 +11,11 @@ use xtask_report::Progress;
 
 use super::{
     Options,
+    detection::DetectionLog,
     figures::{Figures, Measured, quantile},
-    notices::Noticed,
-    order::{Answer, Count, Order, Views},
     placement::{Placement, SEEDS},
     processes::Processes,
+    protocol::{Answer, Counters, Order, Views},
 };
 
 /// Carries it through.
@@ -49,7 +49,7 @@ pub(crate) async fn measure(
 
     progress.step("killing");
     let noticed = match options.kill() {
-        0 => Noticed::default(),
+        0 => DetectionLog::default(),
         _ => kill(placement, processes).await?,
     };
     let lost = lost_datagrams()
@@ -90,7 +90,7 @@ pub(crate) async fn measure(
             all_know_max_ms: known(1.0),
             never_knew: noticed.missing,
         },
-        noticed,
+        detection: noticed,
     })
 }
 
@@ -145,9 +145,9 @@ async fn wait_for_full_views(
             "joining: {full} of {nodes} members see all, the least {}",
             all.least
         ));
-        if monotonic_us() - began_us > micros(FULL_VIEWS_MAX) {
+        if monotonic_us() - began_us > micros(FULL_VIEWS_TIMEOUT) {
             return Err(format!(
-                "after {FULL_VIEWS_MAX:?} only {full} of {nodes} members see all, and one sees {} now",
+                "after {FULL_VIEWS_TIMEOUT:?} only {full} of {nodes} members see all, and one sees {} now",
                 all.least
             )
             .into());
@@ -160,7 +160,7 @@ async fn wait_for_full_views(
 async fn wait_for_quiet(processes: &mut Processes) -> Result<Option<u64>, Box<dyn Error>> {
     let begin = Instant::now();
     let mut before = count(processes).await?;
-    while begin.elapsed() < QUIET_MAX {
+    while begin.elapsed() < QUIET_TIMEOUT {
         sleep(QUIET_WINDOW).await;
         let now = count(processes).await?;
         let meanwhile = now - before;
@@ -173,12 +173,15 @@ async fn wait_for_quiet(processes: &mut Processes) -> Result<Option<u64>, Box<dy
 }
 
 /// Has some go without a word and waits until all others know, or long enough.
-async fn kill(placement: &Placement, processes: &mut Processes) -> Result<Noticed, Box<dyn Error>> {
-    let small = placement.small;
+async fn kill(
+    placement: &Placement,
+    processes: &mut Processes,
+) -> Result<DetectionLog, Box<dyn Error>> {
+    let small = placement.single_member_process;
     processes
         .ask_each(|at| (Some(at) != small).then_some(Order::Watch))
         .await?;
-    let mut noticed = Noticed::new(placement);
+    let mut noticed = DetectionLog::new(placement);
     let drops = |at: usize| {
         let numbers = placement.dropped[at].clone();
         (!numbers.is_empty()).then_some(Order::Drop { numbers })
@@ -199,7 +202,7 @@ async fn kill(placement: &Placement, processes: &mut Processes) -> Result<Notice
         };
         noticed.kill(numbers.iter().copied(), at_us, false);
     }
-    let deadline = Instant::now() + KNOWN_MAX;
+    let deadline = Instant::now() + DETECTION_TIMEOUT;
     loop {
         for answer in processes
             .ask_each(|at| (Some(at) != small).then_some(Order::Notices))
@@ -208,18 +211,18 @@ async fn kill(placement: &Placement, processes: &mut Processes) -> Result<Notice
             let Answer::Notices { notices } = answer else {
                 return Err("a process of members told something else than notices".into());
             };
-            noticed.take(&notices);
+            noticed.add(&notices);
         }
         if noticed.is_complete() || Instant::now() > deadline {
-            noticed.settle();
+            noticed.evaluate();
             return Ok(noticed);
         }
         sleep(POLL_EVERY).await;
     }
 }
 
-async fn count(processes: &mut Processes) -> Result<Count, Box<dyn Error>> {
-    let mut sum = Count::default();
+async fn count(processes: &mut Processes) -> Result<Counters, Box<dyn Error>> {
+    let mut sum = Counters::default();
     for answer in processes.ask_each(|_| Some(Order::Count)).await? {
         let Answer::Count(count) = answer else {
             return Err("a process of members told something else than counts".into());
@@ -250,15 +253,15 @@ fn micros(duration: Duration) -> u64 {
 }
 
 /// What it may take until all see all.
-const FULL_VIEWS_MAX: Duration = Duration::from_secs(120);
+const FULL_VIEWS_TIMEOUT: Duration = Duration::from_secs(120);
 /// What it may take until the joins are no news; it is measured all the same then.
-const QUIET_MAX: Duration = Duration::from_secs(120);
+const QUIET_TIMEOUT: Duration = Duration::from_secs(120);
 /// Over which datagrams are averaged.
 const QUIET_WINDOW: Duration = Duration::from_secs(1);
 /// A ping or an ack without news is smaller, one with two pieces of news is larger.
 const QUIET_DATAGRAM_BYTES: u64 = 160;
 /// What it may take until all know of those killed.
-const KNOWN_MAX: Duration = Duration::from_secs(60);
+const DETECTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often the processes are asked how far they are; what they answer says when.
 const POLL_EVERY: Duration = Duration::from_millis(200);
 

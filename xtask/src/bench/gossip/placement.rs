@@ -8,7 +8,7 @@ pub(crate) struct Placement {
     /// Of each process.
     pub(crate) numbers: Vec<Range<usize>>,
     /// The process of a single member that is killed with it, if any are.
-    pub(crate) small: Option<usize>,
+    pub(crate) single_member_process: Option<usize>,
     /// Those that are dropped, of each process.
     pub(crate) dropped: Vec<Vec<usize>>,
 }
@@ -46,7 +46,7 @@ impl Placement {
             dropped.push(Vec::new());
         }
         Ok(Self {
-            small: (alone == 1).then_some(processes),
+            single_member_process: (alone == 1).then_some(processes),
             numbers,
             dropped,
         })
@@ -88,7 +88,10 @@ mod tests {
             assert_eq!(all, (0..nodes).collect::<Vec<_>>());
             assert_eq!(placement.nodes(), nodes);
             let dropped: Vec<_> = placement.dropped.concat();
-            assert_eq!(dropped.len() + usize::from(placement.small.is_some()), kill);
+            assert_eq!(
+                dropped.len() + usize::from(placement.single_member_process.is_some()),
+                kill
+            );
             assert!(dropped.iter().all(|number| *number >= SEEDS), "{dropped:?}");
             for (numbers, dropped) in placement.numbers.iter().zip(&placement.dropped) {
                 assert!(dropped.iter().all(|number| numbers.contains(number)));

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     members,
-    order::{Answer, Order},
+    protocol::{Answer, Order},
 };
 
 /// All of them. They end when their input does; [`end`](Self::end) sees to it that they have.
@@ -102,7 +102,7 @@ impl Processes {
     pub(crate) async fn end(self) {
         join_all(self.running.into_iter().map(|mut process| async move {
             drop(process.stdin.take());
-            if timeout(END_MAX, process.child.wait()).await.is_err() {
+            if timeout(END_TIMEOUT, process.child.wait()).await.is_err() {
                 // One that is stuck; it may end at this very moment.
                 let _ = process.child.kill().await;
             }
@@ -116,13 +116,15 @@ impl Process {
         let mut line = serde_json::to_vec(order)?;
         line.push(b'\n');
         let stdin = self.stdin.as_mut().expect("open until the end");
-        let answered = timeout(ANSWER_MAX, async {
+        let answered = timeout(ANSWER_TIMEOUT, async {
             stdin.write_all(&line).await?;
             self.stdout.next_line().await
         });
         let line = answered
             .await
-            .map_err(|_| format!("a process of members does not answer within {ANSWER_MAX:?}"))??
+            .map_err(|_| {
+                format!("a process of members does not answer within {ANSWER_TIMEOUT:?}")
+            })??
             .ok_or("a process of members has ended")?;
         match serde_json::from_str(&line)? {
             Answer::Failed { message } => Err(message.into()),
@@ -132,6 +134,6 @@ impl Process {
 }
 
 /// What an answer may take: a process that is busy with the joins of a thousand members answers late.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// What an orderly end may take.
-const END_MAX: Duration = Duration::from_secs(3);
+const END_TIMEOUT: Duration = Duration::from_secs(3);

@@ -1,11 +1,11 @@
 //! The tables.
 
-use xtask_report::{align, number};
+use xtask_report::{format_table, number};
 
 use super::{
+    detection::KilledMember,
     figures::{Figures, Measured, quantile},
-    notices::Killed,
-    order::Count,
+    protocol::Counters,
 };
 
 /// Figures beside targets, and who noticed when.
@@ -14,7 +14,7 @@ pub(crate) fn text(measured: &Measured) -> String {
         figures,
         joined,
         steady,
-        noticed,
+        detection: noticed,
     } = measured;
     let mut lines = vec![row(["", "measured", "target", ""])];
     lines.extend(TARGETS.iter().map(|target| {
@@ -79,8 +79,8 @@ pub(crate) fn text(measured: &Measured) -> String {
             noticed.false_suspicions.to_string(),
         ),
         ("false failures", figures.false_failures.to_string()),
-        ("joining: syncs, stalls, no effect", sundries(joined)),
-        ("staying: syncs, stalls, no effect", sundries(steady)),
+        ("joining: syncs, stalls, no effect", sync_counts(joined)),
+        ("staying: syncs, stalls, no effect", sync_counts(steady)),
     ];
     lines.extend(more.map(|(what, value)| row([what, &value, "", ""])));
     let mut text = format!(
@@ -88,7 +88,7 @@ pub(crate) fn text(measured: &Measured) -> String {
         figures.nodes,
         figures.processes,
         figures.seconds,
-        align(&lines)
+        format_table(&lines)
     );
     if !noticed.killed.is_empty() {
         let mut lines = vec![row([
@@ -105,16 +105,16 @@ pub(crate) fn text(measured: &Measured) -> String {
                 .iter()
                 .map(|(member, killed)| killed_row(*member, killed)),
         );
-        text += &format!("\n{}", align(&lines));
+        text += &format!("\n{}", format_table(&lines));
     }
-    for fault in faults(figures) {
+    for fault in failed_checks(figures) {
         text += &format!("\nFAILED: {fault}\n");
     }
     text
 }
 
 /// What must not be.
-pub(crate) fn faults(figures: &Figures) -> Vec<String> {
+pub(crate) fn failed_checks(figures: &Figures) -> Vec<String> {
     let mut faults = Vec::new();
     if figures.false_failures > 0 {
         faults.push(format!(
@@ -131,7 +131,7 @@ pub(crate) fn faults(figures: &Figures) -> Vec<String> {
     faults
 }
 
-fn killed_row(member: usize, killed: &Killed) -> Vec<String> {
+fn killed_row(member: usize, killed: &KilledMember) -> Vec<String> {
     let told = |noticed: Option<(u64, usize)>| {
         noticed.map_or_else(
             || "-".into(),
@@ -149,7 +149,7 @@ fn killed_row(member: usize, killed: &Killed) -> Vec<String> {
     ])
 }
 
-fn sundries(count: &Count) -> String {
+fn sync_counts(count: &Counters) -> String {
     format!("{}, {}, {}", count.syncs, count.stalls, count.dropped)
 }
 
@@ -217,7 +217,7 @@ const TARGETS: &[Target] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::gossip::notices::Noticed;
+    use crate::bench::gossip::detection::DetectionLog;
 
     fn figures() -> Figures {
         Figures {
@@ -249,9 +249,9 @@ mod tests {
     fn a_target_is_met_at_its_bound_and_missed_past_it() {
         let measured = Measured {
             figures: figures(),
-            joined: Count::default(),
-            steady: Count::default(),
-            noticed: Noticed::default(),
+            joined: Counters::default(),
+            steady: Counters::default(),
+            detection: DetectionLog::default(),
         };
         let text = text(&measured);
         let verdict = |what: &str| {
@@ -270,13 +270,13 @@ mod tests {
 
     #[test]
     fn what_must_not_be_is_a_fault() {
-        assert_eq!(faults(&figures()), [""; 0]);
+        assert_eq!(failed_checks(&figures()), [""; 0]);
         let wrong = Figures {
             false_failures: 2,
             never_knew: 1,
             ..figures()
         };
-        assert_eq!(faults(&wrong).len(), 2);
+        assert_eq!(failed_checks(&wrong).len(), 2);
     }
 
     #[test]

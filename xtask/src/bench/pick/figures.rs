@@ -33,7 +33,7 @@ pub(crate) struct Row {
 pub(crate) fn rows(measured: &[Measured]) -> Vec<Row> {
     let mut rows = Vec::new();
     for first in measured.iter().filter(|it| it.round == 1) {
-        let alike = || measured.iter().filter(|it| it.is_like(first));
+        let alike = || measured.iter().filter(|it| it.is_same_cell(first));
         let allocations: f64 = alike().map(|it| it.reading.allocations).sum();
         let rounds = alike().count();
         rows.push(Row {
@@ -68,7 +68,7 @@ pub(crate) fn speed_up(measured: &[Measured], strategy: &str, workers: usize) ->
 }
 
 /// How many times as long a peer takes as one of ours, a thread alone; `None` if not both were measured.
-pub(crate) fn times(
+pub(crate) fn peer_ratio(
     measured: &[Measured],
     (ours, peer): (&str, &str),
     work: Work,
@@ -102,7 +102,7 @@ pub(crate) fn sizes(rows: &[Row]) -> Vec<usize> {
 
 impl Measured {
     /// But for the round.
-    fn is_like(&self, other: &Self) -> bool {
+    fn is_same_cell(&self, other: &Self) -> bool {
         (self.strategy, self.workers, self.threads, self.work)
             == (other.strategy, other.workers, other.threads, other.work)
     }
@@ -177,7 +177,7 @@ pub(crate) mod tests {
         );
         measured.extend(peer);
         let pair = ("random", "pingora-random");
-        assert_eq!(times(&measured, pair, Work::Pick, 3), Some(4.0));
-        assert_eq!(times(&measured, pair, Work::Call, 3), None);
+        assert_eq!(peer_ratio(&measured, pair, Work::Pick, 3), Some(4.0));
+        assert_eq!(peer_ratio(&measured, pair, Work::Call, 3), None);
     }
 }

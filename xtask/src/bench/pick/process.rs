@@ -8,19 +8,19 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
-use xtask_pick::{Order, Reading};
+use xtask_pick::{PickOrder, Reading};
 
 use crate::project;
 
 /// A process that chooses as it is told. It ends with its input: when this is dropped, or this process ends.
 #[derive(Debug)]
-pub(crate) struct Chooser {
+pub(crate) struct PickProcess {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
 }
 
-impl Chooser {
+impl PickProcess {
     /// Builds and starts ours.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Chooser {
     /// # Errors
     ///
     /// When it cannot, or has ended.
-    pub(crate) fn measure(&mut self, order: &Order) -> Result<Reading, Box<dyn Error>> {
+    pub(crate) fn measure(&mut self, order: &PickOrder) -> Result<Reading, Box<dyn Error>> {
         let stdin = self
             .stdin
             .as_mut()
@@ -80,11 +80,11 @@ impl Chooser {
         if self.stdout.read_line(&mut line)? == 0 {
             return Err("the process has ended".into());
         }
-        Ok(Reading::of_line(line.trim_end())?)
+        Ok(Reading::from_line(line.trim_end())?)
     }
 }
 
-impl Drop for Chooser {
+impl Drop for PickProcess {
     fn drop(&mut self) {
         self.stdin = None;
         let _ = self.child.wait();

@@ -1,15 +1,15 @@
 //! Tables and the figure.
 
 use xtask_pick::Work;
-use xtask_report::{Axis, Chart, Series, align, number, ratio};
+use xtask_report::{Axis, Chart, Series, format_table, number, ratio};
 
 use super::{
     figures::{self, Measured, Row},
-    targets::{self, Checked},
+    targets::{self, TargetResult},
 };
 
 /// All tables.
-pub(crate) fn text(rows: &[Row], measured: &[Measured], targets: &[Checked]) -> String {
+pub(crate) fn text(rows: &[Row], measured: &[Measured], targets: &[TargetResult]) -> String {
     let mut lines = vec![["", "target", "worst", ""].map(str::to_owned).to_vec()];
     for target in targets {
         let met = if target.met { "met" } else { "MISSED" };
@@ -39,7 +39,7 @@ pub(crate) fn text(rows: &[Row], measured: &[Measured], targets: &[Checked]) -> 
         by_size(rows, |strategy, workers| {
             figures::speed_up(measured, strategy, workers).map(ratio)
         }),
-        align(&lines),
+        format_table(&lines),
         targets.len()
     )
 }
@@ -56,7 +56,7 @@ fn by_size(rows: &[Row], figure: impl Fn(&str, usize) -> Option<String>) -> Stri
             lines.push([vec![strategy.to_owned()], cells].concat());
         }
     }
-    align(&lines)
+    format_table(&lines)
 }
 
 fn ns(rows: &[Row], strategy: &str, workers: usize, work: Work) -> Option<String> {
@@ -114,7 +114,7 @@ mod tests {
         ]
         .concat();
         let rows = figures::rows(&measured);
-        let text = text(&rows, &measured, &targets::checked(&measured));
+        let text = text(&rows, &measured, &targets::check_targets(&measured));
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].starts_with("workers"), "{text}");
         assert_eq!(lines[2], "random   10.0  20.0");

@@ -2,7 +2,7 @@
 
 use xtask_pick::{
     Work,
-    ours::{self, Kind},
+    rpcnet_subject::{self, StrategyKind},
 };
 use xtask_report::ratio;
 
@@ -35,7 +35,7 @@ pub(crate) const PEERS: [Peer; 6] = [
 
 /// A target that was measured.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Checked {
+pub(crate) struct TargetResult {
     pub(crate) strategy: &'static str,
     /// What is to be reached.
     pub(crate) bound: String,
@@ -51,24 +51,24 @@ pub(crate) fn is_peer(strategy: &str) -> bool {
 }
 
 /// Whether a strategy can be measured with this work.
-pub(crate) fn does(strategy: &str, work: Work) -> bool {
+pub(crate) fn supports(strategy: &str, work: Work) -> bool {
     let peer = PEERS.iter().find(|peer| peer.name == strategy);
     peer.is_none_or(|peer| peer.work == work)
 }
 
 /// Each target that was measured.
-pub(crate) fn checked(measured: &[Measured]) -> Vec<Checked> {
+pub(crate) fn check_targets(measured: &[Measured]) -> Vec<TargetResult> {
     let rows = figures::rows(measured);
     let sizes = figures::sizes(&rows);
     let mut targets = Vec::new();
-    for strategy in ours::STRATEGIES
+    for strategy in rpcnet_subject::STRATEGIES
         .iter()
-        .filter(|it| it.kind != Kind::Nothing)
+        .filter(|it| it.kind != StrategyKind::Baseline)
     {
         let name = strategy.name;
         let of = || rows.iter().filter(move |row| row.strategy == name);
         let mut check = |bound: String, measured: String, met, is_certain| {
-            targets.push(Checked {
+            targets.push(TargetResult {
                 strategy: name,
                 bound,
                 measured,
@@ -83,16 +83,16 @@ pub(crate) fn checked(measured: &[Measured]) -> Vec<Checked> {
             "no allocation".to_owned(),
             format!("{allocations:.4}"),
             // What a thread needs once, for its first look at a registry, is not of its picks.
-            allocations < ONCE,
+            allocations < ALLOCATIONS_NOISE,
             true,
         );
         // The rest is asked of a strategy.
-        if strategy.kind == Kind::Whole {
+        if strategy.kind == StrategyKind::Selection {
             continue;
         }
         let alone = of().filter(|row| row.work == Work::Pick && row.threads == 1);
         let longest = alone.map(|row| row.ns_per_pick).reduce(f64::max);
-        if let Some(ns) = longest.filter(|_| strategy.kind != Kind::Scan) {
+        if let Some(ns) = longest.filter(|_| strategy.kind != StrategyKind::Scan) {
             let bound = format!("at most {NS_MAX} ns");
             check(bound, format!("{ns:.1} ns"), ns <= NS_MAX, false);
         }
@@ -105,7 +105,7 @@ pub(crate) fn checked(measured: &[Measured]) -> Vec<Checked> {
         }
         for peer in PEERS.iter().filter(|peer| peer.ours.contains(&name)) {
             let times = sizes.iter().filter_map(|workers| {
-                figures::times(measured, (name, peer.name), peer.work, *workers)
+                figures::peer_ratio(measured, (name, peer.name), peer.work, *workers)
             });
             if let Some(least) = times.reduce(f64::min) {
                 let bound = format!("{} at least {}", peer.name, ratio(PEER_MIN));
@@ -121,7 +121,7 @@ const SPEED_UP_MIN: f64 = 1.7;
 const PEER_MIN: f64 = 3.0;
 
 /// Allocations per pick that are none: one among all picks of a thread.
-const ONCE: f64 = 0.0001;
+const ALLOCATIONS_NOISE: f64 = 0.0001;
 
 #[cfg(test)]
 mod tests {
@@ -129,7 +129,10 @@ mod tests {
     use crate::bench::pick::figures::tests::rounds;
 
     fn met(measured: &[Measured]) -> Vec<bool> {
-        checked(measured).iter().map(|target| target.met).collect()
+        check_targets(measured)
+            .iter()
+            .map(|target| target.met)
+            .collect()
     }
 
     #[test]
@@ -147,7 +150,7 @@ mod tests {
     fn an_allocation_is_certain() {
         let mut some = rounds("random", Work::Call, 3, &[(1.0, 1.0), (1.0, 1.0)]);
         some[2].reading.allocations = 0.001;
-        let targets = checked(&some);
+        let targets = check_targets(&some);
         assert!(targets[0].is_certain && !targets[0].met);
     }
 
@@ -164,7 +167,7 @@ mod tests {
 
     #[test]
     fn more_than_a_strategy_may_take_longer_but_no_memory() {
-        let whole = rounds(ours::REGISTRY, Work::Pick, 3, &[(100.0, 200.0)]);
+        let whole = rounds(rpcnet_subject::REGISTRY, Work::Pick, 3, &[(100.0, 200.0)]);
         assert_eq!(met(&whole), [true]);
     }
 
@@ -181,9 +184,9 @@ mod tests {
         both[2].reading.ns = 149.0;
         assert_eq!(met(&both), [true, false]);
         for peer in PEERS {
-            let names = ours::STRATEGIES.map(|strategy| strategy.name);
+            let names = rpcnet_subject::STRATEGIES.map(|strategy| strategy.name);
             assert!(peer.ours.iter().all(|name| names.contains(name)));
         }
-        assert!(!does("tower-p2c-peak-ewma", Work::Pick) && does("random", Work::Call));
+        assert!(!supports("tower-p2c-peak-ewma", Work::Pick) && supports("random", Work::Call));
     }
 }

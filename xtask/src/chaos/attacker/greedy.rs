@@ -2,16 +2,16 @@
 //! connections.
 
 use quinn::{Connection, RecvStream, SendStream};
-use rpcnet_transport::wire::Flags;
+use rpcnet_transport::wire::RequestFlags;
 use tokio::time::timeout;
 
-use super::{Attack, Peer, STEP_WITHIN, raw::request};
-use crate::chaos::node::{ENDLESS, LARGE};
+use super::{Attack, AttackedWorker, STEP_TIMEOUT, raw_quic::request};
+use crate::chaos::node::{ENDLESS_STREAM, LARGE_REPLY};
 
 /// What is held of one worker.
 #[derive(Debug)]
 pub(super) struct Greedy {
-    peer: Peer,
+    peer: AttackedWorker,
     idle: Vec<Connection>,
     bodies: Streams,
     replies: Streams,
@@ -26,7 +26,7 @@ struct Streams {
 }
 
 impl Greedy {
-    pub(super) fn new(peer: Peer) -> Self {
+    pub(super) fn new(peer: AttackedWorker) -> Self {
         Self {
             peer,
             idle: Vec::new(),
@@ -50,16 +50,16 @@ impl Greedy {
 impl Attack for Greedy {
     async fn round(&mut self) {
         let peer = &self.peer;
-        let body = request(LARGE, Flags::default(), None, BODY_BYTES);
-        self.bodies.drip().await;
+        let body = request(LARGE_REPLY, RequestFlags::default(), None, BODY_BYTES);
+        self.bodies.send_a_little().await;
         self.bodies.fill(peer, &body, false).await;
-        let large = request(LARGE, Flags::default(), None, 0);
+        let large = request(LARGE_REPLY, RequestFlags::default(), None, 0);
         self.replies.fill(peer, &large, true).await;
-        let streams = Flags {
+        let streams = RequestFlags {
             streams_replies: true,
-            ..Flags::default()
+            ..RequestFlags::default()
         };
-        let endless = request(ENDLESS, streams, None, 0);
+        let endless = request(ENDLESS_STREAM, streams, None, 0);
         self.endless.fill(peer, &endless, true).await;
         self.hold_connections().await;
     }
@@ -67,13 +67,13 @@ impl Attack for Greedy {
 
 impl Streams {
     /// Opens as many as the worker lets.
-    async fn fill(&mut self, peer: &Peer, bytes: &[u8], is_whole: bool) {
+    async fn fill(&mut self, peer: &AttackedWorker, bytes: &[u8], is_whole: bool) {
         let Some(connection) = peer.connected(&mut self.connection).await else {
             self.open.clear();
             return;
         };
         while self.open.len() < STREAMS_MAX {
-            let Some((mut send, recv)) = peer.call(&connection, bytes).await else {
+            let Some((mut send, recv)) = peer.open_stream(&connection, bytes).await else {
                 return;
             };
             if is_whole {
@@ -84,10 +84,10 @@ impl Streams {
     }
 
     /// Sends a few bytes more on each, and lets go of those that the worker has cut.
-    async fn drip(&mut self) {
+    async fn send_a_little(&mut self) {
         let mut open = Vec::new();
         for (mut send, recv) in self.open.drain(..) {
-            let written = timeout(STEP_WITHIN, send.write_all(&DRIP)).await;
+            let written = timeout(STEP_TIMEOUT, send.write_all(&DRIP)).await;
             if !matches!(written, Ok(Err(_))) {
                 open.push((send, recv));
             }

@@ -18,7 +18,7 @@ use super::faults::{self, Fault, dropped, port, ruleset};
 
 /// The hosts of a run. Removed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Network {
+pub(crate) struct HostNetwork {
     /// Begins the name of everything that the run makes.
     run: String,
     hosts: usize,
@@ -26,26 +26,26 @@ pub(crate) struct Network {
 
 /// Why there are no hosts.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NetworkError {
+pub(crate) enum HostNetworkError {
     /// A program is missing, or the system does not allow it.
     #[error("{0}")]
-    NotPossible(String),
+    Unsupported(String),
     /// The network could not be made, although it seemed possible.
     #[error("cannot make the hosts: {0}")]
     Setup(Box<dyn Error>),
 }
 
-impl Network {
+impl HostNetwork {
     /// Makes so many hosts, which reach each other.
     ///
     /// # Errors
     ///
-    /// [`NetworkError`]; what had been made is removed.
-    pub(crate) fn new(hosts: usize) -> Result<Self, NetworkError> {
+    /// [`HostNetworkError`]; what had been made is removed.
+    pub(crate) fn new(hosts: usize) -> Result<Self, HostNetworkError> {
         for program in ["ip", "nft"] {
             let version = command(program).arg("-V").output();
             if !version.is_ok_and(|output| output.status.success()) {
-                return Err(NetworkError::NotPossible(format!(
+                return Err(HostNetworkError::Unsupported(format!(
                     "`{program}` is missing (packages iproute2 and nftables)"
                 )));
             }
@@ -56,11 +56,11 @@ impl Network {
             hosts,
         };
         let refused = |what: &str, error: Box<dyn Error>| {
-            NetworkError::NotPossible(format!("{what} (needs root or CAP_SYS_ADMIN): {error}"))
+            HostNetworkError::Unsupported(format!("{what} (needs root or CAP_SYS_ADMIN): {error}"))
         };
-        run("ip", &["netns", "add", &network.hub()], "")
+        run("ip", &["netns", "add", &network.bridge_namespace()], "")
             .map_err(|error| refused("network namespaces cannot be made", error))?;
-        ip(&network.hub(), &bridge())
+        ip(&network.bridge_namespace(), &bridge_commands())
             .map_err(|error| refused("a bridge between namespaces cannot be made", error))?;
         let probe = [Fault::Loss {
             host: 1,
@@ -71,7 +71,7 @@ impl Network {
             .set_faults(&probe)
             .and_then(|()| network.set_faults(&[]))
             .map_err(|error| refused("nft cannot drop packets in a namespace", error))?;
-        network.make_hosts().map_err(NetworkError::Setup)?;
+        network.make_hosts().map_err(HostNetworkError::Setup)?;
         Ok(network)
     }
 
@@ -82,21 +82,27 @@ impl Network {
             .map(|host| format!("netns add {}\n", self.namespace(host)));
         run("ip", &["-batch", "-"], &names.collect::<String>())?;
         for host in all.clone() {
-            ip(&self.namespace(host), &interface(host, &self.hub()))?;
-            self.write_hosts_file(host, &NamesOf::Addresses)?;
+            ip(
+                &self.namespace(host),
+                &interface_commands(host, &self.bridge_namespace()),
+            )?;
+            self.write_hosts_file(host, &HostsFile::Addresses)?;
         }
-        ip(&self.hub(), &all.map(plugged).collect::<String>())
+        ip(
+            &self.bridge_namespace(),
+            &all.map(attach_commands).collect::<String>(),
+        )
     }
 
     /// Replaces all faults of the network.
     pub(crate) fn set_faults(&self, faults: &[Fault]) -> Result<(), Box<dyn Error>> {
-        nft(&self.hub(), &["-f", "-"], &ruleset(faults)).map(drop)
+        nft(&self.bridge_namespace(), &["-f", "-"], &ruleset(faults)).map(drop)
     }
 
     /// Packets that the faults have dropped since they were set.
     pub(crate) fn dropped(&self) -> Result<u64, Box<dyn Error>> {
         let table = ["list", "table", "bridge", faults::TABLE];
-        Ok(dropped(&nft(&self.hub(), &table, "")?))
+        Ok(dropped(&nft(&self.bridge_namespace(), &table, "")?))
     }
 
     /// Replaces the address of a host's interface.
@@ -106,7 +112,7 @@ impl Network {
         from: Ipv4Addr,
         to: Ipv4Addr,
     ) -> Result<(), Box<dyn Error>> {
-        ip(&self.namespace(host), &readdressed(from, to))
+        ip(&self.namespace(host), &readdress_commands(from, to))
     }
 
     /// Sets the largest packet that a host's interface sends or takes.
@@ -119,13 +125,13 @@ impl Network {
     pub(crate) fn write_hosts_file(
         &self,
         host: usize,
-        names: &NamesOf<'_>,
+        names: &HostsFile<'_>,
     ) -> Result<(), Box<dyn Error>> {
         let folder = self.folder(host);
         fs::create_dir_all(&folder)?;
         // No name server: what the file does not name does not resolve, at once.
         fs::write(folder.join("resolv.conf"), "nameserver 127.0.0.1\n")?;
-        let text = hosts_file(host, self.hosts, names);
+        let text = hosts_file_text(host, self.hosts, names);
         let mut options = fs::OpenOptions::new();
         let path = folder.join("hosts");
         let mut file = options
@@ -161,7 +167,7 @@ impl Network {
         format!("{}-{}", self.run, port(host))
     }
 
-    fn hub(&self) -> String {
+    fn bridge_namespace(&self) -> String {
         format!("{}-hub", self.run)
     }
 
@@ -170,7 +176,7 @@ impl Network {
     }
 }
 
-impl Drop for Network {
+impl Drop for HostNetwork {
     fn drop(&mut self) {
         remove(|name| {
             name.strip_prefix(&self.run)
@@ -181,12 +187,12 @@ impl Drop for Network {
 
 /// Contents of a hosts file beside `localhost`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NamesOf<'a> {
+pub(crate) enum HostsFile<'a> {
     /// Every host's name and its address.
     Addresses,
     /// The same, but the host's own name is 127.0.1.1, as installers of Debian write it.
     OwnLoopback,
-    /// The same as `Addresses`, and [`ROTATING`] is these hosts, in this order.
+    /// The same as `Addresses`, and [`ROTATING_NAME`] is these hosts, in this order.
     Rotating(&'a [usize]),
 }
 
@@ -201,29 +207,29 @@ pub(crate) fn socket_address(host: usize) -> SocketAddr {
     (address(host), PORT).into()
 }
 
-fn hosts_file(host: usize, hosts: usize, names: &NamesOf<'_>) -> String {
+fn hosts_file_text(host: usize, hosts: usize, names: &HostsFile<'_>) -> String {
     let mut text = "127.0.0.1 localhost\n".to_owned();
     for other in 1..=hosts {
         let addr = match names {
-            NamesOf::OwnLoopback if other == host => Ipv4Addr::new(127, 0, 1, 1),
+            HostsFile::OwnLoopback if other == host => Ipv4Addr::new(127, 0, 1, 1),
             _ => address(other),
         };
         let _ = writeln!(text, "{addr} {}", port(other));
     }
-    if let NamesOf::Rotating(order) = names {
+    if let HostsFile::Rotating(order) = names {
         for other in *order {
-            let _ = writeln!(text, "{} {ROTATING}", address(*other));
+            let _ = writeln!(text, "{} {ROTATING_NAME}", address(*other));
         }
     }
     text
 }
 
-fn bridge() -> String {
+fn bridge_commands() -> String {
     "link set lo up\nlink add br0 type bridge\nlink set br0 up\n".to_owned()
 }
 
 /// What `ip` is told in a host's namespace: an address, and a default route as every machine has, to nobody.
-fn interface(host: usize, hub: &str) -> String {
+fn interface_commands(host: usize, hub: &str) -> String {
     format!(
         "link set lo up\nlink add eth0 type veth peer name {} netns {hub}\naddr add {}/24 dev eth0\nlink set eth0 up\n\
          route add default via {GATEWAY}\n",
@@ -232,13 +238,13 @@ fn interface(host: usize, hub: &str) -> String {
     )
 }
 
-fn readdressed(from: Ipv4Addr, to: Ipv4Addr) -> String {
+fn readdress_commands(from: Ipv4Addr, to: Ipv4Addr) -> String {
     format!(
         "addr del {from}/24 dev eth0\naddr add {to}/24 dev eth0\nroute replace default via {GATEWAY}\n"
     )
 }
 
-fn plugged(host: usize) -> String {
+fn attach_commands(host: usize) -> String {
     let port = port(host);
     format!("link set {port} master br0\nlink set {port} up\n")
 }
@@ -321,7 +327,7 @@ fn command(program: &str) -> Command {
 /// The port that every node listens on.
 pub(crate) const PORT: u16 = 7_946;
 /// A name of several hosts.
-pub(crate) const ROTATING: &str = "cluster";
+pub(crate) const ROTATING_NAME: &str = "cluster";
 const PREFIX: &str = "rpcnet-chaos-";
 /// Where `ip netns exec` looks for files to show in place of those of `/etc`.
 const ETC: &str = "/etc/netns";
@@ -334,14 +340,14 @@ mod tests {
 
     #[test]
     fn a_host_has_an_address_and_a_default_route_within_its_namespace() {
-        let text = interface(3, "hub");
+        let text = interface_commands(3, "hub");
         assert!(text.contains("addr add 10.77.0.3/24 dev eth0\n"), "{text}");
         assert!(text.contains("peer name h03 netns hub\n"), "{text}");
         assert!(
             text.ends_with("route add default via 10.77.0.254\n"),
             "{text}"
         );
-        let changed = readdressed(address(3), Ipv4Addr::new(10, 77, 0, 103));
+        let changed = readdress_commands(address(3), Ipv4Addr::new(10, 77, 0, 103));
         assert!(
             changed.starts_with("addr del 10.77.0.3/24 dev eth0\naddr add 10.77.0.103/24"),
             "{changed}"
@@ -350,12 +356,12 @@ mod tests {
 
     #[test]
     fn hosts_files_name_what_the_situation_asks_for() {
-        let plain = hosts_file(2, 3, &NamesOf::Addresses);
+        let plain = hosts_file_text(2, 3, &HostsFile::Addresses);
         assert!(plain.contains("10.77.0.2 h02\n") && plain.contains("10.77.0.3 h03\n"));
-        let debian = hosts_file(2, 3, &NamesOf::OwnLoopback);
+        let debian = hosts_file_text(2, 3, &HostsFile::OwnLoopback);
         assert!(debian.contains("127.0.1.1 h02\n") && debian.contains("10.77.0.3 h03\n"));
-        let one = hosts_file(2, 3, &NamesOf::Rotating(&[1, 3]));
-        let other = hosts_file(2, 3, &NamesOf::Rotating(&[3, 1]));
+        let one = hosts_file_text(2, 3, &HostsFile::Rotating(&[1, 3]));
+        let other = hosts_file_text(2, 3, &HostsFile::Rotating(&[3, 1]));
         assert!(one.ends_with("10.77.0.1 cluster\n10.77.0.3 cluster\n"));
         assert_ne!(one, other);
         assert_eq!(one.len(), other.len(), "written in place");

@@ -18,27 +18,27 @@ use tokio::{
 
 use super::{
     node::METHOD,
-    protocol::{Calls, ERRORS_MAX},
+    protocol::{CallResults, ERRORS_MAX},
 };
 
 /// Calls that begin at a fixed rate until the load ends.
-pub(crate) struct Load {
-    shared: Arc<Shared>,
+pub(crate) struct LoadGenerator {
+    shared: Arc<LoadState>,
     pacing: JoinHandle<()>,
 }
 
-struct Shared {
+struct LoadState {
     client: Arc<ClusterClient>,
-    under_way: AtomicUsize,
-    calls: Mutex<Calls>,
+    in_flight: AtomicUsize,
+    calls: Mutex<CallResults>,
 }
 
-impl Load {
+impl LoadGenerator {
     /// Begins to make calls.
     pub(crate) fn begin(client: Arc<ClusterClient>, calls_per_s: u32) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LoadState {
             client,
-            under_way: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             calls: Mutex::default(),
         });
         let paced = Arc::clone(&shared);
@@ -47,8 +47,8 @@ impl Load {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
             loop {
                 ticks.tick().await;
-                if paced.under_way.load(Relaxed) < UNDER_WAY_MAX {
-                    paced.under_way.fetch_add(1, Relaxed);
+                if paced.in_flight.load(Relaxed) < IN_FLIGHT_MAX {
+                    paced.in_flight.fetch_add(1, Relaxed);
                     tokio::spawn(Arc::clone(&paced).call());
                 }
             }
@@ -57,22 +57,22 @@ impl Load {
     }
 
     /// The calls that ended since this was last asked for; none if there were none.
-    pub(crate) fn take(&self) -> Option<Calls> {
+    pub(crate) fn take(&self) -> Option<CallResults> {
         let calls = std::mem::take(&mut *self.shared.calls.lock());
-        Some(calls).filter(|calls| *calls != Calls::default())
+        Some(calls).filter(|calls| *calls != CallResults::default())
     }
 
     /// Begins no more calls and waits for those under way. Each has a deadline.
-    pub(crate) async fn finish(self) -> Calls {
+    pub(crate) async fn finish(self) -> CallResults {
         self.pacing.abort();
-        while self.shared.under_way.load(Relaxed) > 0 {
+        while self.shared.in_flight.load(Relaxed) > 0 {
             sleep(Duration::from_millis(5)).await;
         }
         self.take().unwrap_or_default()
     }
 }
 
-impl Shared {
+impl LoadState {
     async fn call(self: Arc<Self>) {
         let answer = self
             .client
@@ -92,9 +92,9 @@ impl Shared {
             }
         }
         drop(calls);
-        self.under_way.fetch_sub(1, Relaxed);
+        self.in_flight.fetch_sub(1, Relaxed);
     }
 }
 
 /// More than there are within the deadline of a call.
-const UNDER_WAY_MAX: usize = 5_000;
+const IN_FLIGHT_MAX: usize = 5_000;

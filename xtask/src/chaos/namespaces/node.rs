@@ -12,15 +12,15 @@ use bytes::Bytes;
 use clap::Args;
 use rpcnet_client::{
     Hedging, LoadBalancingStrategy, MethodPolicy, Node, Router, Tls,
-    swim::{ClusterConfig, Event, Policy},
+    swim::{ClusterConfig, Event, SplitBrainPolicy},
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
-    load::Load,
-    protocol::{MemberSeen, Notice, Order, Seen, Setup, Status},
+    load::LoadGenerator,
+    protocol::{MemberView, Notice, Order, SeenEvent, Setup, Status},
 };
-use crate::{children::link::ParentLink, demo::node::Keys};
+use crate::{child_process::parent_link::ParentLink, demo::node::KeyFolder};
 
 /// The connection to the command.
 pub(crate) type Link = ParentLink<Order, Notice>;
@@ -47,11 +47,11 @@ pub(crate) fn run(_: &Options) -> crate::project::Outcome {
         .build()?;
     runtime.block_on(async {
         let mut link = Link::open()?;
-        let code = match work(&mut link).await {
+        let code = match run_node(&mut link).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 let message = error.to_string();
-                link.notices().tell(Notice::Failed { message }).await;
+                link.notices().send(Notice::Failed { message }).await;
                 ExitCode::FAILURE
             }
         };
@@ -60,44 +60,44 @@ pub(crate) fn run(_: &Options) -> crate::project::Outcome {
     })
 }
 
-async fn work(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = match link.order().await {
+async fn run_node(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let setup = match link.next_order().await {
         Some(Order::Start(setup)) => setup,
         other => return Err(format!("expected to be started, got {other:?}").into()),
     };
     let begin = Instant::now();
-    let node = start(&setup).await?;
+    let node = start_node(&setup).await?;
     let took_ms = u64::try_from(begin.elapsed().as_millis())?;
     let notices = link.notices();
     let clock_ms = unix_ms();
-    notices.tell(Notice::Ready { took_ms, clock_ms }).await;
+    notices.send(Notice::Ready { took_ms, clock_ms }).await;
     let mut events = node.membership().subscribe();
     let mut events_end = false;
-    let mut ticks = interval(STATUS_EVERY);
+    let mut ticks = interval(STATUS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut load: Option<Load> = None;
+    let mut load: Option<LoadGenerator> = None;
     loop {
         tokio::select! {
             event = events.recv(), if !events_end => {
                 events_end = event.is_none();
-                let seen = event.map_or_else(end_of_events, |event| seen(&event));
-                notices.tell(Notice::Event(seen)).await;
+                let seen = event.map_or_else(end_of_events, |event| describe_event(&event));
+                notices.send(Notice::Event(seen)).await;
             }
             _ = ticks.tick() => {
-                notices.try_tell(Notice::Status(status(&node)));
-                if let Some(calls) = load.as_ref().and_then(Load::take) {
-                    notices.tell(Notice::Calls(calls)).await;
+                notices.try_send(Notice::Status(current_status(&node)));
+                if let Some(calls) = load.as_ref().and_then(LoadGenerator::take) {
+                    notices.send(Notice::Calls(calls)).await;
                 }
             }
-            order = link.order() => match order {
+            order = link.next_order() => match order {
                 Some(Order::Load { calls_per_s }) => {
-                    load = Some(Load::begin(Arc::clone(node.client()), calls_per_s));
+                    load = Some(LoadGenerator::begin(Arc::clone(node.client()), calls_per_s));
                 }
                 Some(Order::EndLoad) => {
                     if let Some(load) = load.take() {
-                        notices.tell(Notice::Calls(load.finish().await)).await;
+                        notices.send(Notice::Calls(load.finish().await)).await;
                     }
-                    notices.tell(Notice::LoadEnded).await;
+                    notices.send(Notice::LoadEnded).await;
                 }
                 Some(Order::Start(_)) => {}
                 None => return Ok(()),
@@ -106,14 +106,14 @@ async fn work(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
     }
 }
 
-async fn start(setup: &Setup) -> Result<Node, Box<dyn Error + Send + Sync>> {
-    let keys = Keys {
+async fn start_node(setup: &Setup) -> Result<Node, Box<dyn Error + Send + Sync>> {
+    let keys = KeyFolder {
         folder: setup.keys.clone(),
     };
     let [cert, key, ca] = keys.pem_paths(&setup.name);
     let policy = MethodPolicy::new()
         .with_hedging(Hedging::at_quantile(0.95))
-        .with_attempt_timeout(ATTEMPT_WITHIN);
+        .with_attempt_timeout(ATTEMPT_TIMEOUT);
     let mut builder = Node::builder()
         .bind(setup.bind)
         .cluster_name("chaos")
@@ -150,10 +150,10 @@ pub(crate) fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn status(node: &Node) -> Status {
+fn current_status(node: &Node) -> Status {
     let membership = node.membership();
     let seen = membership.members().into_iter().map(|member| {
-        let seen = MemberSeen {
+        let seen = MemberView {
             state: format!("{:?}", member.state).to_lowercase(),
             addr: member.addr,
             epoch: member.id.epoch,
@@ -163,7 +163,7 @@ fn status(node: &Node) -> Status {
     Status {
         members: seen.collect(),
         refuses: node
-            .may_serve(&Policy::keep_majority())
+            .may_serve(&SplitBrainPolicy::keep_majority())
             .reason()
             .map(ToString::to_string),
         sent: membership.stats().sent,
@@ -171,7 +171,7 @@ fn status(node: &Node) -> Status {
 }
 
 /// The kind of an event is the first word of its debug form, so that kinds unknown here have one too.
-fn seen(event: &Event) -> Seen {
+fn describe_event(event: &Event) -> SeenEvent {
     let text = format!("{event:?}");
     let kind = text.split(|c: char| !c.is_alphanumeric()).next();
     let member = match event {
@@ -185,15 +185,15 @@ fn seen(event: &Event) -> Seen {
         | Event::NodeResponsive(member) => Some(member.id.name.to_string()),
         _ => None,
     };
-    Seen {
+    SeenEvent {
         kind: kind.unwrap_or_default().to_owned(),
         member,
         text: text.chars().take(EVENT_CHARS_MAX).collect(),
     }
 }
 
-fn end_of_events() -> Seen {
-    Seen {
+fn end_of_events() -> SeenEvent {
+    SeenEvent {
         kind: "EndOfEvents".into(),
         member: None,
         text: "the node's membership has ended".into(),
@@ -206,9 +206,9 @@ pub(crate) const COMMAND: &str = "chaos-host";
 pub(crate) const METHOD: &str = "look";
 /// There are many processes and few cores.
 const THREADS: usize = 2;
-const STATUS_EVERY: Duration = Duration::from_millis(200);
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// A call that hangs with one node is repeated with another after this time.
-const ATTEMPT_WITHIN: Duration = Duration::from_secs(2);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 const EVENT_CHARS_MAX: usize = 400;
 
 #[cfg(test)]
@@ -217,8 +217,11 @@ mod tests {
 
     #[test]
     fn events_have_the_names_that_operators_know() {
-        let seen = seen(&Event::Isolated { expected: 12 });
+        let seen = describe_event(&Event::Isolated { expected: 12 });
         assert_eq!((seen.kind.as_str(), seen.member), ("Isolated", None));
-        assert_eq!(super::seen(&Event::PartitionHealed).kind, "PartitionHealed");
+        assert_eq!(
+            describe_event(&Event::PartitionHealed).kind,
+            "PartitionHealed"
+        );
     }
 }

@@ -48,11 +48,11 @@ pub(crate) enum Notice {
         clock_ms: u64,
     },
     /// An event of the membership.
-    Event(Seen),
+    Event(SeenEvent),
     /// The node's view, several times a second.
     Status(Status),
     /// Calls that ended since the last notice of this kind.
-    Calls(Calls),
+    Calls(CallResults),
     /// No call is under way any more.
     LoadEnded,
     /// The node cannot go on, and why.
@@ -64,7 +64,7 @@ pub(crate) enum Notice {
 
 /// An event of the membership, as text: new kinds of events are shown without a change here.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) struct Seen {
+pub(crate) struct SeenEvent {
     /// The name of the event, such as `NodeFailed`.
     pub(crate) kind: String,
     /// The member that it is about, if it is about one.
@@ -77,7 +77,7 @@ pub(crate) struct Seen {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Status {
     /// All tracked members, the node itself included, by name.
-    pub(crate) members: BTreeMap<String, MemberSeen>,
+    pub(crate) members: BTreeMap<String, MemberView>,
     /// Why the node may not serve under `keep_majority`, if it may not.
     pub(crate) refuses: Option<String>,
     /// Datagrams sent since the node started.
@@ -86,7 +86,7 @@ pub(crate) struct Status {
 
 /// A member in a node's view.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) struct MemberSeen {
+pub(crate) struct MemberView {
     /// The state in lower case, such as `alive`.
     pub(crate) state: String,
     /// The advertised address.
@@ -97,7 +97,7 @@ pub(crate) struct MemberSeen {
 
 /// Ends of calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) struct Calls {
+pub(crate) struct CallResults {
     /// Answers by node.
     pub(crate) answered_by: BTreeMap<String, u64>,
     /// Calls that ended with an error.
@@ -106,7 +106,7 @@ pub(crate) struct Calls {
     pub(crate) errors: Vec<String>,
 }
 
-impl Calls {
+impl CallResults {
     /// Calls that were answered.
     pub(crate) fn ok(&self) -> u64 {
         self.answered_by.values().sum()
@@ -123,7 +123,7 @@ impl Calls {
     }
 }
 
-impl MemberSeen {
+impl MemberView {
     /// Whether the member counts as part of the cluster: alive or suspect.
     pub(crate) fn is_live(&self) -> bool {
         matches!(&*self.state, "alive" | "suspect")
@@ -136,11 +136,11 @@ pub(crate) const ERRORS_MAX: usize = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::children::line::{decode, encode};
+    use crate::child_process::json_line::{decode, encode};
 
     #[test]
     fn messages_survive_the_line() {
-        let member = MemberSeen {
+        let member = MemberView {
             state: "alive".into(),
             addr: ([10, 77, 0, 1], 7946).into(),
             epoch: u64::MAX,
@@ -172,12 +172,12 @@ mod tests {
 
     #[test]
     fn sums_of_calls_keep_few_errors() {
-        let failed = Calls {
+        let failed = CallResults {
             answered_by: [("h02".to_owned(), 3)].into(),
             failed: 4,
             errors: vec!["no connection".into(); 4],
         };
-        let mut sum = Calls::default();
+        let mut sum = CallResults::default();
         sum.add(&failed);
         sum.add(&failed);
         assert_eq!((sum.ok(), sum.failed, sum.errors.len()), (6, 8, ERRORS_MAX));

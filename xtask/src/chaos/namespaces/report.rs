@@ -1,7 +1,7 @@
 //! The results: a row for each situation.
 
 use serde::Serialize;
-use xtask_report::{align, number};
+use xtask_report::{format_table, number};
 
 /// The result of a situation.
 #[derive(Debug, Clone, Serialize)]
@@ -67,7 +67,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
             rows.len()
         ),
     };
-    format!("{}{verdict}\n", align(&lines))
+    format!("{}{verdict}\n", format_table(&lines))
 }
 
 #[cfg(test)]

@@ -7,14 +7,14 @@ use rustix::process::Signal;
 use tokio::time::sleep;
 
 use super::{
-    faults::{Direction, Fault, port},
-    hosts::{NamesOf, PORT, ROTATING, address, socket_address},
-    script::{Script, names},
-    stage::{CLIENT, Launch},
-    verdict::{
-        all_answer, all_refuse, all_serve, are_held_out, most_datagrams, never_refused,
+    checks::{
+        all_answer, all_refuse, all_serve, are_not_live, most_datagrams, never_refused,
         views_are_whole,
     },
+    faults::{Direction, Fault, port},
+    hosts::{HostsFile, PORT, ROTATING_NAME, address, socket_address},
+    processes::{CLIENT, NodeLaunch},
+    situation_run::{SituationRun, names},
 };
 
 /// One kind of fault.
@@ -50,7 +50,7 @@ impl Situation {
     }
 
     /// What happens, in one line.
-    pub(crate) fn about(self) -> &'static str {
+    pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Loss => "20 % of the packets of one host are lost",
             Self::LossInbound => "all packets to one host are lost",
@@ -68,7 +68,7 @@ impl Situation {
     }
 
     /// Has it happen, and checks what becomes of it.
-    pub(crate) async fn play(self, script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+    pub(crate) async fn inject(self, script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
         match self {
             Self::Loss => loss(script).await,
             Self::LossInbound => one_way(script, Direction::Inbound).await,
@@ -79,164 +79,167 @@ impl Situation {
             Self::Freeze => freeze(script).await,
             Self::Clock => clock(script).await,
             Self::Seeds => seeds(script).await,
-            Self::Names => by_name(script).await,
+            Self::Names => seeds_by_name(script).await,
         }
     }
 }
 
-async fn loss(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
-    script.start_usual().await?;
-    script.faults(&[Fault::Loss {
+async fn loss(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    script.start_all().await?;
+    script.set_faults(&[Fault::Loss {
         host: VICTIM,
         percent: 20,
         direction: Direction::Both,
     }])?;
     script.begin_fault();
-    script.pass(60, 8).await;
-    script.mend()?;
-    script.recover(RECOVERED_WITHIN).await;
+    script.wait_seconds(60, 8).await;
+    script.clear_faults()?;
+    script.expect_recovery(RECOVERED_WITHIN).await;
     Ok(())
 }
 
-async fn one_way(script: &mut Script<'_>, direction: Direction) -> Result<(), Box<dyn Error>> {
-    script.start_usual().await?;
-    script.faults(&[Fault::Loss {
+async fn one_way(
+    script: &mut SituationRun<'_>,
+    direction: Direction,
+) -> Result<(), Box<dyn Error>> {
+    script.start_all().await?;
+    script.set_faults(&[Fault::Loss {
         host: VICTIM,
         percent: 100,
         direction,
     }])?;
     script.begin_fault();
     script.expect_failed(&[VICTIM], DETECTED_WITHIN).await;
-    script.pass(20, 3).await;
+    script.wait_seconds(20, 3).await;
     // It stays out: no flip between suspect and recovered.
     let (observers, victims) = (script.names_but(&[VICTIM]), names(&[VICTIM]));
     let recent = script.now().saturating_sub(RECENT);
-    let still = script.check(|world| are_held_out(world, &observers, &victims, recent));
-    script.demand("the host stays out while it is unreachable", still);
-    script.mend()?;
-    script.recover(RECOVERED_WITHIN).await;
+    let still = script.with_record(|world| are_not_live(world, &observers, &victims, recent));
+    script.expect("the host stays out while it is unreachable", still);
+    script.clear_faults()?;
+    script.expect_recovery(RECOVERED_WITHIN).await;
     Ok(())
 }
 
-async fn cut(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
-    script.start_usual().await?;
+async fn cut(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    script.start_all().await?;
     let last = script.hosts();
     let side = [last - 1, last];
     let (small, large) = (names(&side), script.names_but(&side));
-    script.faults(&[Fault::Cut {
+    script.set_faults(&[Fault::Cut {
         side: side.to_vec(),
     }])?;
     let since = script.begin_fault();
     let refused = script
-        .until(
+        .wait_for(
             "the small side refuses under keep_majority",
             REFUSED_WITHIN,
             |world| all_refuse(world, &small, since),
         )
         .await;
-    script.note_detected(refused);
+    script.record_detection(refused);
     script.expect_failed(&side, DETECTED_WITHIN).await;
-    script.pass(15, 2).await;
-    let never = script.check(|world| never_refused(world, &large, since));
-    script.demand("the large side serves all the time", never);
+    script.wait_seconds(15, 2).await;
+    let never = script.with_record(|world| never_refused(world, &large, since));
+    script.expect("the large side serves all the time", never);
     // The small side may hold the others failed, as it cannot reach them.
-    script.except_observers(&side);
-    let mended = script.mend()?;
-    script.recover(RECOVERED_WITHIN).await;
+    script.allow_failures_by(&side);
+    let mended = script.clear_faults()?;
+    script.expect_recovery(RECOVERED_WITHIN).await;
     let all = script.names_but(&[]);
     script
-        .until("all serve after the cut", RECOVERED_WITHIN, |world| {
+        .wait_for("all serve after the cut", RECOVERED_WITHIN, |world| {
             all_serve(world, &all, mended)
         })
         .await;
     Ok(())
 }
 
-async fn mtu(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+async fn mtu(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
     let last = script.hosts();
     let late = [last - 2, last - 1, last];
     let filler = |key: &str| (key.to_owned(), "x".repeat(FILLER_BYTES));
     let tags = ["filler-a", "filler-b", "filler-c"].map(filler).to_vec();
-    let launch = |host| Launch {
+    let launch = |host| NodeLaunch {
         tags: tags.clone(),
-        ..usual(host)
+        ..default_launch(host)
     };
     let early: Vec<_> = (1..late[0]).map(|host| (host, launch(host))).collect();
     script.start(early).await?;
     for host in late {
         script.network().set_mtu(host, SMALL_MTU)?;
     }
-    script.faults(&[Fault::Mtu {
+    script.set_faults(&[Fault::Mtu {
         hosts: late.to_vec(),
         bytes: SMALL_MTU,
     }])?;
-    script.load().await?;
+    script.start_load().await?;
     script.begin_fault();
     script
         .launch(late.map(|host| (host, launch(host))).to_vec())
         .await?;
-    script.mark_mended();
-    script.recover(JOINED_WITHIN).await;
+    script.begin_recovery();
+    script.expect_recovery(JOINED_WITHIN).await;
     let dropped = script.network().dropped()?;
-    script.say(&format!("{dropped} packets were too large for the path"));
+    script.print_step(&format!("{dropped} packets were too large for the path"));
     Ok(())
 }
 
-async fn address_change(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
-    script.start_usual().await?;
+async fn address_change(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    script.start_all().await?;
     let to = Ipv4Addr::new(10, 77, 0, 200);
     script.change_address(VICTIM, to)?;
     script.begin_fault();
-    script.say(&format!("{} is {to} now", port(VICTIM)));
+    script.print_step(&format!("{} is {to} now", port(VICTIM)));
     // It may be held failed meanwhile.
-    script.except_members(&[VICTIM]);
-    script.mark_mended();
-    script.recover(READDRESSED_WITHIN).await;
+    script.allow_failures_of(&[VICTIM]);
+    script.begin_recovery();
+    script.expect_recovery(READDRESSED_WITHIN).await;
     Ok(())
 }
 
-async fn freeze(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
-    script.start_usual().await?;
-    script.stage().signal(VICTIM, Signal::STOP)?;
+async fn freeze(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    script.start_all().await?;
+    script.processes().signal(VICTIM, Signal::STOP)?;
     let since = script.begin_fault();
     script.expect_failed(&[VICTIM], DETECTED_WITHIN).await;
     let least = Duration::from_secs(if script.is_quick() { 12 } else { 30 });
     sleep((since + least).saturating_sub(script.now())).await;
-    script.stage().signal(VICTIM, Signal::CONT)?;
-    script.mark_mended();
-    script.recover(RECOVERED_WITHIN).await;
+    script.processes().signal(VICTIM, Signal::CONT)?;
+    script.begin_recovery();
+    script.expect_recovery(RECOVERED_WITHIN).await;
     Ok(())
 }
 
-async fn clock(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
-    script.start_usual().await?;
-    script.stage().kill(VICTIM).await?;
+async fn clock(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    script.start_all().await?;
+    script.processes().kill(VICTIM).await?;
     script.begin_fault();
-    script.except_members(&[VICTIM]);
-    let launch = Launch {
+    script.allow_failures_of(&[VICTIM]);
+    let launch = NodeLaunch {
         clock_back: Some(CLOCK_BACK),
-        ..usual(VICTIM)
+        ..default_launch(VICTIM)
     };
     script.launch(vec![(VICTIM, launch)]).await?;
-    script.mark_mended();
-    script.recover(RESTARTED_WITHIN).await;
-    let behind = script.check(|world| world.behind.get(&port(VICTIM)).copied());
+    script.begin_recovery();
+    script.expect_recovery(RESTARTED_WITHIN).await;
+    let behind = script.with_record(|world| world.clock_behind.get(&port(VICTIM)).copied());
     let behind = behind.unwrap_or_default();
-    script.say(&format!("its clock is behind by {behind:.0?}"));
+    script.print_step(&format!("its clock is behind by {behind:.0?}"));
     if behind < CLOCK_BACK / 2 {
-        script.complain(format!("its clock is behind by {behind:?} only"));
+        script.fail(format!("its clock is behind by {behind:?} only"));
     }
     Ok(())
 }
 
-async fn seeds(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+async fn seeds(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
     let network = script.network();
     let hosts = script.hosts();
     let rotation = async {
         for turn in 0.. {
             let order = ROTATIONS[turn % ROTATIONS.len()];
             for host in 1..=hosts {
-                network.write_hosts_file(host, &NamesOf::Rotating(&order))?;
+                network.write_hosts_file(host, &HostsFile::Rotating(&order))?;
             }
             sleep(ROTATED_EVERY).await;
         }
@@ -248,115 +251,115 @@ async fn seeds(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
     }
 }
 
-async fn with_wrong_seeds(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
-    let launch = |host| Launch {
+async fn with_wrong_seeds(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    let launch = |host| NodeLaunch {
         seeds: vec![
             socket_address(host).to_string(),
             format!("no-such-host.invalid:{PORT}"),
-            format!("{ROTATING}:{PORT}"),
+            format!("{ROTATING_NAME}:{PORT}"),
             socket_address(1).to_string(),
         ],
-        ..Launch::default()
+        ..NodeLaunch::default()
     };
     let all: Vec<_> = (1..=script.hosts())
         .map(|host| (host, launch(host)))
         .collect();
     script.start_alone(all[0].clone()).await?;
     // It goes on looking for the others.
-    script.pass(10, 3).await;
-    let alone = script.check(|world| world.latest.get(&port(1)).map(|(_, it)| it.sent));
+    script.wait_seconds(10, 3).await;
+    let alone = script.with_record(|world| world.latest.get(&port(1)).map(|(_, it)| it.sent));
     let seconds = script.elapsed().as_secs_f64();
     let rate = alone.unwrap_or_default() as f64 / seconds;
-    script.say(&format!("alone, it has sent {rate:.1} datagrams/s"));
+    script.print_step(&format!("alone, it has sent {rate:.1} datagrams/s"));
     if rate > CALM_DATAGRAMS_S_MAX {
-        script.complain(format!(
+        script.fail(format!(
             "{} alone sent {rate:.0} datagrams/s, at most {CALM_DATAGRAMS_S_MAX}",
             port(1)
         ));
     }
     script.start(all[1..].to_vec()).await?;
-    script.demand_quick_starts();
-    script.load().await?;
+    script.expect_quick_starts();
+    script.start_load().await?;
     script.begin_fault();
     // News of the joins ends.
     sleep(Duration::from_secs(2)).await;
-    let before = script.check(|world| world.latest.clone());
-    script.pass(15, 4).await;
-    let after = script.check(|world| world.latest.clone());
+    let before = script.with_record(|world| world.latest.clone());
+    script.wait_seconds(15, 4).await;
+    let after = script.with_record(|world| world.latest.clone());
     if let Some((host, rate)) = most_datagrams(&before, &after) {
-        script.say(&format!(
+        script.print_step(&format!(
             "{host} sends most: {rate:.1} datagrams/s in a calm cluster"
         ));
         if rate > CALM_DATAGRAMS_S_MAX {
-            script.complain(format!(
+            script.fail(format!(
                 "{host} sent {rate:.0} datagrams/s in a calm cluster, at most {CALM_DATAGRAMS_S_MAX}"
             ));
         }
     }
-    script.mark_mended();
-    script.recover(RECOVERED_WITHIN).await;
+    script.begin_recovery();
+    script.expect_recovery(RECOVERED_WITHIN).await;
     Ok(())
 }
 
-async fn by_name(script: &mut Script<'_>) -> Result<(), Box<dyn Error>> {
+async fn seeds_by_name(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
     for host in 1..=script.hosts() {
         script
             .network()
-            .write_hosts_file(host, &NamesOf::OwnLoopback)?;
+            .write_hosts_file(host, &HostsFile::OwnLoopback)?;
     }
-    let launch = Launch {
+    let launch = NodeLaunch {
         seeds: [1, CLIENT]
             .map(|host| format!("{}:{PORT}", port(host)))
             .to_vec(),
-        ..Launch::default()
+        ..NodeLaunch::default()
     };
     let all = 1..=script.hosts();
     script
         .start(all.map(|host| (host, launch.clone())).collect())
         .await?;
-    script.demand_quick_starts();
-    script.load().await?;
+    script.expect_quick_starts();
+    script.start_load().await?;
     script.begin_fault();
-    script.mark_mended();
-    script.recover(RECOVERED_WITHIN).await;
+    script.begin_recovery();
+    script.expect_recovery(RECOVERED_WITHIN).await;
     Ok(())
 }
 
-impl Script<'_> {
+impl SituationRun<'_> {
     /// Starts a node in every host as an operator would, has all see each other, and has calls flow.
-    async fn start_usual(&mut self) -> Result<(), Box<dyn Error>> {
+    async fn start_all(&mut self) -> Result<(), Box<dyn Error>> {
         let all = 1..=self.hosts();
-        self.start(all.map(|host| (host, usual(host))).collect())
+        self.start(all.map(|host| (host, default_launch(host))).collect())
             .await?;
-        self.load().await
+        self.start_load().await
     }
 
     /// Waits until the others hold these hosts failed; they are expected to.
     async fn expect_failed(&mut self, victims: &[usize], within: Duration) {
-        self.except_members(victims);
+        self.allow_failures_of(victims);
         let (observers, members) = (self.names_but(victims), names(victims));
         let since = self.fault_began();
         let what = format!("the others hold {} failed", list(victims));
         let detected = self
-            .until(&what, within, |world| {
-                are_held_out(world, &observers, &members, since)
+            .wait_for(&what, within, |world| {
+                are_not_live(world, &observers, &members, since)
             })
             .await;
-        self.note_detected(detected);
+        self.record_detection(detected);
     }
 
     /// Waits until all views are whole again and every worker answers calls.
-    async fn recover(&mut self, within: Duration) {
-        let mended = self.mended();
-        let roster = self.roster();
+    async fn expect_recovery(&mut self, within: Duration) {
+        let mended = self.recovery_from();
+        let roster = self.expected_addrs();
         let recovered = self
-            .until("every view is whole", within, |world| {
+            .wait_for("every view is whole", within, |world| {
                 views_are_whole(world, &roster, mended)
             })
             .await;
-        self.note_recovered(recovered);
+        self.record_recovery(recovered);
         let workers = self.names_but(&[CLIENT]);
-        self.until("every worker answers calls", ANSWERED_WITHIN, |world| {
+        self.wait_for("every worker answers calls", ANSWERED_WITHIN, |world| {
             all_answer(world, &workers, mended)
         })
         .await;
@@ -364,7 +367,7 @@ impl Script<'_> {
 }
 
 /// How a node of a well-kept cluster is started: the first one begins it, two are seeds.
-fn usual(host: usize) -> Launch {
+fn default_launch(host: usize) -> NodeLaunch {
     let seeds: &[usize] = match host {
         1 => &[],
         CLIENT => &[1],
@@ -373,9 +376,9 @@ fn usual(host: usize) -> Launch {
     let seeds = seeds
         .iter()
         .map(|seed| format!("{}:{PORT}", address(*seed)));
-    Launch {
+    NodeLaunch {
         seeds: seeds.collect(),
-        ..Launch::default()
+        ..NodeLaunch::default()
     }
 }
 
@@ -433,14 +436,17 @@ mod tests {
             ]
         );
         for situation in Situation::value_variants() {
-            assert!(!situation.about().is_empty());
+            assert!(!situation.description().is_empty());
         }
     }
 
     #[test]
     fn a_usual_node_has_seeds_that_are_up_before_it() {
-        assert_eq!(usual(1).seeds, Vec::<String>::new());
-        assert_eq!(usual(CLIENT).seeds, ["10.77.0.1:7946"]);
-        assert_eq!(usual(7).seeds, ["10.77.0.1:7946", "10.77.0.2:7946"]);
+        assert_eq!(default_launch(1).seeds, Vec::<String>::new());
+        assert_eq!(default_launch(CLIENT).seeds, ["10.77.0.1:7946"]);
+        assert_eq!(
+            default_launch(7).seeds,
+            ["10.77.0.1:7946", "10.77.0.2:7946"]
+        );
     }
 }

@@ -13,17 +13,17 @@ use tokio::{
 };
 
 use super::*;
-use crate::server::admission::recent::RECENT_S;
+use crate::server::admission::recent_callers::RECENT_S;
 
 /// A gate with so many places and a queue without a bound in time.
-fn gate(limit: usize) -> Arc<Gate> {
+fn gate(limit: usize) -> Arc<AdmissionGate> {
     let hours = Duration::from_secs(1_000_000);
     let admission = Admission::fixed(limit).with_queue_time(hours, hours);
-    Arc::new(Gate::new(&admission))
+    Arc::new(AdmissionGate::new(&admission))
 }
 
-fn newcomer() -> Newcomer {
-    Newcomer {
+fn newcomer() -> AdmissionRequest {
+    AdmissionRequest {
         priority: Priority::Critical,
         is_retry: false,
         deadline: None,
@@ -32,17 +32,17 @@ fn newcomer() -> Newcomer {
 
 /// A caller, what it holds, and its calls that wait.
 struct Caller {
-    share: Arc<CallerShare>,
-    places: Vec<Place>,
+    share: Arc<CallerQuota>,
+    places: Vec<Permit>,
     tickets: Vec<Ticket>,
-    lent: Vec<Place>,
-    returning: Vec<Pin<Box<dyn Future<Output = Place>>>>,
+    lent: Vec<Permit>,
+    returning: Vec<Pin<Box<dyn Future<Output = Permit>>>>,
 }
 
 impl Caller {
-    fn new(gate: &Arc<Gate>, name: &str) -> Self {
+    fn new(gate: &Arc<AdmissionGate>, name: &str) -> Self {
         Self {
-            share: gate.caller(name.into()),
+            share: gate.quota_of(name.into()),
             places: Vec::new(),
             tickets: Vec::new(),
             lent: Vec::new(),
@@ -52,13 +52,13 @@ impl Caller {
 
     /// Makes a call; says whether it has a place at once.
     fn call(&mut self) -> bool {
-        match self.share.pass(Instant::now(), newcomer) {
-            Passed::Through(place) => {
+        match self.share.admit(Instant::now(), newcomer) {
+            GateOutcome::Admitted(place) => {
                 self.places.push(place);
                 return true;
             }
-            Passed::Waits(ticket) => self.tickets.push(ticket),
-            Passed::Turned(_) => {}
+            GateOutcome::Queued(ticket) => self.tickets.push(ticket),
+            GateOutcome::Rejected(_) => {}
         }
         false
     }
@@ -74,7 +74,7 @@ impl Caller {
     fn collect(&mut self) {
         let Self { places, .. } = self;
         self.tickets
-            .retain_mut(|ticket| match ticket.verdict.try_recv() {
+            .retain_mut(|ticket| match ticket.outcome.try_recv() {
                 Ok(Ok(place)) => {
                     places.push(place);
                     false
@@ -95,15 +95,15 @@ impl Caller {
 
     fn lend(&mut self) {
         if let Some(mut place) = self.places.pop() {
-            place.pause();
+            place.yield_to_others();
             self.lent.push(place);
         }
     }
 
     fn regain(&mut self) {
         if self.lent.pop().is_some() {
-            let turn = self.share.gate.next_return_number();
-            let regain = Arc::clone(&self.share).regain(turn);
+            let turn = self.share.gate.next_reacquire_number();
+            let regain = Arc::clone(&self.share).reacquire(turn);
             self.returning.push(Box::pin(unconstrained(regain)));
         }
     }
@@ -179,7 +179,7 @@ async fn calls_of_a_caller_at_its_share_hold_up_no_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_without_room_to_wait_is_served_beside_calls_that_may_not_have_a_place() {
-    let gate = Arc::new(Gate::new(&Admission::fixed(8).with_queue_len(0)));
+    let gate = Arc::new(AdmissionGate::new(&Admission::fixed(8).with_queue_len(0)));
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert_eq!(greedy.fill(), 8);
     assert!(!modest.call(), "it is refused, and seen");
@@ -224,7 +224,13 @@ async fn a_place_is_owed_while_calls_wait_and_its_caller_has_more_than_its_share
     assert_eq!(greedy.fill(), 8);
     // It was last seen a while ago, and its calls go on.
     advance(Duration::from_secs(10 * RECENT_S)).await;
-    let owed = |caller: &Caller| caller.places.iter().filter(|place| place.is_owed()).count();
+    let owed = |caller: &Caller| {
+        caller
+            .places
+            .iter()
+            .filter(|place| place.should_yield())
+            .count()
+    };
     assert_eq!(owed(&greedy), 0);
     assert!(!modest.call());
     assert_eq!(owed(&greedy), 8);
@@ -262,8 +268,12 @@ async fn a_call_that_goes_on_without_a_place_takes_none_from_others() {
         assert!(greedy.call());
         greedy.lend();
     }
-    greedy.lent.iter_mut().for_each(Place::resume);
-    let owed = greedy.lent.iter().filter(|place| place.is_owed()).count();
+    greedy.lent.iter_mut().for_each(Permit::resume);
+    let owed = greedy
+        .lent
+        .iter()
+        .filter(|place| place.should_yield())
+        .count();
     assert_eq!(owed, 7, "those without");
     assert_eq!((gate.state().running, greedy.share.held()), (10, 10));
     assert!(gate.is_busy());
@@ -296,27 +306,27 @@ async fn a_place_goes_to_a_caller_that_has_none_before_the_one_that_had_it() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_is_the_same_over_its_connections_and_forgotten_with_the_last() {
     let gate = gate(8);
-    let first = gate.caller("a".into());
-    assert!(Arc::ptr_eq(&first, &gate.caller("a".into())));
-    assert!(!Arc::ptr_eq(&first, &gate.caller("b".into())));
-    let Passed::Through(place) = first.pass(Instant::now(), newcomer) else {
+    let first = gate.quota_of("a".into());
+    assert!(Arc::ptr_eq(&first, &gate.quota_of("a".into())));
+    assert!(!Arc::ptr_eq(&first, &gate.quota_of("b".into())));
+    let GateOutcome::Admitted(place) = first.admit(Instant::now(), newcomer) else {
         panic!("all places are free");
     };
     drop(first);
     // A run that outlives its caller.
-    assert_eq!(gate.caller("a".into()).held(), 1);
+    assert_eq!(gate.quota_of("a".into()).held(), 1);
     drop(place);
-    assert_eq!(gate.caller("a".into()).held(), 0);
+    assert_eq!(gate.quota_of("a".into()).held(), 0);
 }
 
 /// Calls of the same caller that come at the same time see each other.
 #[test]
 fn calls_on_many_threads_stay_within_the_share_of_their_caller() {
     let gate = gate(8);
-    let other = gate.caller("b".into());
-    let greedy = gate.caller("a".into());
+    let other = gate.quota_of("b".into());
+    let greedy = gate.quota_of("a".into());
     for caller in [&other, &greedy] {
-        drop(caller.pass(Instant::now(), newcomer));
+        drop(caller.admit(Instant::now(), newcomer));
     }
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -324,8 +334,8 @@ fn calls_on_many_threads_stay_within_the_share_of_their_caller() {
                 for _ in 0..2_000 {
                     let mut places = Vec::new();
                     for _ in 0..3 {
-                        if greedy.try_take() {
-                            places.push(Place::of_taken(Arc::clone(&greedy)));
+                        if greedy.try_acquire() {
+                            places.push(Permit::acquired(Arc::clone(&greedy)));
                         }
                     }
                     assert!(gate.running.load(SeqCst) <= 6);
@@ -341,19 +351,19 @@ async fn every_call_gets_its_place_in_the_end() {
     let gate = gate(4);
     let mut tasks = JoinSet::new();
     for number in 0..24 {
-        let caller = gate.caller(["a", "b", "c"][number % 3].into());
+        let caller = gate.quota_of(["a", "b", "c"][number % 3].into());
         tasks.spawn(async move {
             for round in 0..100 {
-                let mut place = match caller.pass(Instant::now(), newcomer) {
-                    Passed::Through(place) => place,
-                    Passed::Waits(ticket) => ticket.turn().await.expect("its turn"),
-                    Passed::Turned(turned) => panic!("{turned:?}"),
+                let mut place = match caller.admit(Instant::now(), newcomer) {
+                    GateOutcome::Admitted(place) => place,
+                    GateOutcome::Queued(ticket) => ticket.wait_admitted().await.expect("its turn"),
+                    GateOutcome::Rejected(turned) => panic!("{turned:?}"),
                 };
                 if round % 3 == 0 {
-                    place.pause();
+                    place.yield_to_others();
                     yield_now().await;
-                    let turn = caller.gate.next_return_number();
-                    place.replace_lent(Arc::clone(&caller).regain(turn).await);
+                    let turn = caller.gate.next_reacquire_number();
+                    place.set_reacquired(Arc::clone(&caller).reacquire(turn).await);
                 }
                 yield_now().await;
             }

@@ -11,7 +11,7 @@ struct Model {
     seed: u64,
     service: f64,
     knee: usize,
-    limiter: Limiter,
+    limiter: GradientLimiter,
     /// When each call ends and began, in nanoseconds.
     running: BinaryHeap<Reverse<(u64, u64)>>,
     /// Calls that callers would have at a time.
@@ -26,7 +26,7 @@ impl Model {
             seed: 1,
             service,
             knee,
-            limiter: Limiter::new(2, 1_000),
+            limiter: GradientLimiter::new(2, 1_000),
             running: BinaryHeap::new(),
             wanted: usize::MAX,
             ended: 0,
@@ -61,7 +61,7 @@ impl Model {
             self.limiter.on_end(Sample {
                 began: Duration::from_nanos(began),
                 ended: Duration::from_nanos(ends),
-                well: true,
+                succeeded: true,
                 running,
             });
         }
@@ -150,7 +150,7 @@ fn it_stays_when_there_is_little_to_do() {
 #[test]
 fn it_stays_between_floor_and_ceiling() {
     let mut model = Model::new(0.001, 1);
-    model.limiter = Limiter::new(5, 9);
+    model.limiter = GradientLimiter::new(5, 9);
     for knee in [1, 100, 1] {
         model.knee = knee;
         for _ in 0..1_000 {
@@ -162,15 +162,15 @@ fn it_stays_between_floor_and_ceiling() {
 
 #[test]
 fn quick_failures_do_not_count_and_slow_ones_do() {
-    let mut limiter = Limiter::new(2, 1_000);
+    let mut limiter = GradientLimiter::new(2, 1_000);
     let mut at = Duration::ZERO;
-    let mut end = |limiter: &mut Limiter, took: Duration, well: bool, calls: u32| {
+    let mut end = |limiter: &mut GradientLimiter, took: Duration, well: bool, calls: u32| {
         for _ in 0..calls {
             at += Duration::from_millis(1);
             limiter.on_end(Sample {
                 began: at.saturating_sub(took),
                 ended: at,
-                well,
+                succeeded: well,
                 running: 1_000,
             });
         }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const BOUNDS: Bounds = Bounds {
+const BOUNDS: QueueBounds = QueueBounds {
     len_max: 4,
     target: Duration::from_millis(5),
     interval: Duration::from_millis(100),
@@ -30,12 +30,12 @@ fn rank(priority: Priority, peer: u8) -> Rank<u8> {
 /// Peers that hold nothing and may have any place.
 struct Free;
 
-impl Grants<u8> for Free {
+impl PermitSource<u8> for Free {
     fn held(&self, _peer: &u8) -> usize {
         0
     }
 
-    fn try_take(&mut self, _peer: &u8) -> bool {
+    fn try_acquire(&mut self, _peer: &u8) -> bool {
         true
     }
 }
@@ -53,12 +53,12 @@ impl Held {
     }
 }
 
-impl Grants<u8> for Held {
+impl PermitSource<u8> for Held {
     fn held(&self, peer: &u8) -> usize {
         self.by_peer.get(peer).copied().unwrap_or(0)
     }
 
-    fn try_take(&mut self, peer: &u8) -> bool {
+    fn try_acquire(&mut self, peer: &u8) -> bool {
         let held = self.by_peer.entry(*peer).or_default();
         let may = *held < self.most;
         *held += usize::from(may);
@@ -68,25 +68,25 @@ impl Grants<u8> for Held {
 
 /// A queue, and what left it without a place.
 struct Check {
-    queue: Queue<u8, &'static str>,
-    shed: Vec<(&'static str, Option<Why>)>,
+    queue: AdmissionQueue<u8, &'static str>,
+    shed: Vec<(&'static str, Option<ShedReason>)>,
 }
 
 impl Check {
     fn new(len_max: usize) -> Self {
         Self {
-            queue: Queue::new(Bounds { len_max, ..BOUNDS }),
+            queue: AdmissionQueue::new(QueueBounds { len_max, ..BOUNDS }),
             shed: Vec::new(),
         }
     }
 
     fn push(&mut self, now: u64, rank: Rank<u8>, call: &'static str) -> bool {
         match self.queue.push(ms(now), rank, call) {
-            Pushed::Waits { shed, .. } => {
+            PushOutcome::Queued { shed, .. } => {
                 self.shed.extend(shed.map(|(_, call)| (call, None)));
                 true
             }
-            Pushed::Refused => false,
+            PushOutcome::QueueFull => false,
         }
     }
 
@@ -94,13 +94,13 @@ impl Check {
         self.pop_with(now, &mut Free)
     }
 
-    fn pop_with(&mut self, now: u64, grants: &mut impl Grants<u8>) -> Option<&'static str> {
+    fn pop_with(&mut self, now: u64, grants: &mut impl PermitSource<u8>) -> Option<&'static str> {
         let shed = &mut self.shed;
         let tell = |_: &u8, call, why| shed.push((call, Some(why)));
         self.queue.pop(ms(now), grants, tell).map(|(_, call)| call)
     }
 
-    fn shed(&mut self) -> Vec<(&'static str, Option<Why>)> {
+    fn shed(&mut self) -> Vec<(&'static str, Option<ShedReason>)> {
         std::mem::take(&mut self.shed)
     }
 }
@@ -182,7 +182,7 @@ fn a_peer_that_may_have_no_place_holds_up_no_other() {
     assert_eq!(check.pop_with(1, &mut held), Some("a1"));
     check.push(2, rank(Critical, 1), "late");
     assert_eq!(check.pop_with(103, &mut held), None);
-    assert_eq!(check.shed(), [("late", Some(Why::Late))]);
+    assert_eq!(check.shed(), [("late", Some(ShedReason::WaitedTooLong))]);
 }
 
 #[test]
@@ -194,8 +194,8 @@ fn calls_that_have_begun_and_others_take_turns() {
     }
     // In the order of their numbers, whenever they come.
     let places = [(7, "back 3"), (2, "back 1"), (4, "back 2")];
-    let places = places.map(|(number, call)| check.queue.push_returning(2, number, call));
-    assert_eq!((check.queue.len(), check.queue.returning_len()), (3, 3));
+    let places = places.map(|(number, call)| check.queue.push_reacquiring(2, number, call));
+    assert_eq!((check.queue.len(), check.queue.reacquiring_len()), (3, 3));
     assert_eq!(check.queue.remove(&places[2]), Some("back 2"));
     assert_eq!(check.queue.remove(&places[2]), None);
     let mut held = Held::new(&[(1, 5), (2, 5)], 9);
@@ -207,8 +207,8 @@ fn calls_that_have_begun_and_others_take_turns() {
     // It has no bound in time.
     assert_eq!(check.pop_with(1_000, &mut held), Some("back 3"));
     assert_eq!(check.pop_with(1_000, &mut held), None);
-    assert_eq!(check.shed(), [("new 3", Some(Why::Late))]);
-    assert_eq!(check.queue.returning_len(), 0);
+    assert_eq!(check.shed(), [("new 3", Some(ShedReason::WaitedTooLong))]);
+    assert_eq!(check.queue.reacquiring_len(), 0);
 }
 
 #[test]
@@ -260,11 +260,11 @@ fn nothing_waits_longer_than_the_interval_or_past_its_deadline() {
     check.push(0, dated(50), "expired");
     check.push(0, dated(51), "in time");
     assert_eq!(check.pop(50), Some("in time"));
-    assert_eq!(check.shed(), [("expired", Some(Why::Expired))]);
+    assert_eq!(check.shed(), [("expired", Some(ShedReason::Expired))]);
     check.push(60, rank(Priority::Critical, 1), "late");
     check.push(61, rank(Priority::Critical, 1), "not late");
     assert_eq!(check.pop(161), Some("not late"));
-    assert_eq!(check.shed(), [("late", Some(Why::Late))]);
+    assert_eq!(check.shed(), [("late", Some(ShedReason::WaitedTooLong))]);
     assert_eq!(check.pop(161), None);
 }
 
@@ -274,7 +274,7 @@ fn a_queue_that_stands_serves_the_newest_and_sheds_the_old() {
     let critical = rank(Priority::Critical, 1);
     // Twice as many come as get places, one each millisecond.
     let mut now = 0;
-    while !check.queue.stands() {
+    while !check.queue.is_standing() {
         assert!(now < 500, "it stands at last");
         check.push(now, critical.clone(), "call");
         check.push(now, critical.clone(), "call");
@@ -288,7 +288,7 @@ fn a_queue_that_stands_serves_the_newest_and_sheds_the_old() {
     assert!(check.queue.len() <= 2 * 6, "of the last 5 ms");
     // It ends when the queue is empty.
     while check.pop(now).is_some() {}
-    assert!(!check.queue.stands());
+    assert!(!check.queue.is_standing());
     check.push(now, critical.clone(), "first");
     check.push(now, critical, "second");
     assert_eq!(check.pop(now), Some("first"));
@@ -301,7 +301,7 @@ fn a_queue_whose_calls_are_prompt_never_stands() {
     for now in 0..1_000 {
         check.push(now, rank(Priority::Critical, 1), "call");
         check.pop(now + 4);
-        assert!(!check.queue.stands());
+        assert!(!check.queue.is_standing());
     }
 }
 
@@ -367,16 +367,16 @@ proptest! {
         operations in prop::collection::vec(operation(), 0..300),
         len_max in 0usize..20,
     ) {
-        let mut queue = Queue::new(Bounds { len_max, ..BOUNDS });
+        let mut queue = AdmissionQueue::new(QueueBounds { len_max, ..BOUNDS });
         let mut now = Duration::ZERO;
         // Line, arrival, deadline and place of those that wait.
-        let mut waiting: HashMap<u32, (usize, Duration, Option<Duration>, Place<u8>)> = HashMap::new();
+        let mut waiting: HashMap<u32, (usize, Duration, Option<Duration>, QueuePosition<u8>)> = HashMap::new();
         for (number, operation) in (0u32..).zip(operations) {
             match operation {
                 Operation::Push { priority, is_retry, peer, deadline_ms } => {
                     let deadline = deadline_ms.map(|ms| now + Duration::from_millis(ms.into()));
                     let rank = Rank { priority, is_retry, peer, deadline };
-                    let line = line(&rank);
+                    let line = class_of(&rank);
                     let calls = waiting.values().map(|(l, .., place)| (*l, place.peer));
                     let calls: Vec<(usize, u8)> = calls.collect();
                     let len = |peer| calls.iter().filter(|(_, other)| *other == peer).count();
@@ -391,7 +391,7 @@ proptest! {
                     };
                     let lowest = lowest_of(&has_room);
                     match queue.push(now, rank, number) {
-                        Pushed::Waits { place, shed } => {
+                        PushOutcome::Queued { position, shed } => {
                             if let Some((whose, shed)) = shed {
                                 prop_assert_eq!(waiting.len(), len_max);
                                 let (other, .., place) = waiting.remove(&shed).expect("it waited");
@@ -405,9 +405,9 @@ proptest! {
                                     prop_assert!(other > line, "it matters less");
                                 }
                             }
-                            waiting.insert(number, (line, now, deadline, place));
+                            waiting.insert(number, (line, now, deadline, position));
                         }
-                        Pushed::Refused => {
+                        PushOutcome::QueueFull => {
                             prop_assert_eq!(waiting.len(), len_max);
                             prop_assert!(has_part || lowest.is_none(), "it has a part");
                             let lowest = lowest.or_else(|| lowest_of(&|_| true));
@@ -422,8 +422,8 @@ proptest! {
                     for (call, why) in shed {
                         let (_, since, deadline, _) = waiting.remove(&call).expect("it waited");
                         match why {
-                            Why::Expired => prop_assert!(deadline.is_some_and(|at| at <= now)),
-                            Why::Late => prop_assert!(now - since > BOUNDS.target),
+                            ShedReason::Expired => prop_assert!(deadline.is_some_and(|at| at <= now)),
+                            ShedReason::WaitedTooLong => prop_assert!(now - since > BOUNDS.target),
                         }
                     }
                     if let Some(call) = popped {
@@ -456,7 +456,7 @@ proptest! {
         rates in prop::collection::vec(1usize..6, 2..5),
         places in 1usize..100,
     ) {
-        let mut queue = Queue::new(Bounds { len_max: 60, ..BOUNDS });
+        let mut queue = AdmissionQueue::new(QueueBounds { len_max: 60, ..BOUNDS });
         let mut served = vec![0usize; rates.len()];
         for round in 0..places {
             for (peer, rate) in rates.iter().enumerate() {

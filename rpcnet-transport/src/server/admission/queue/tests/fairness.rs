@@ -13,7 +13,7 @@ struct Ends {
 
 /// A queue whose calls are what they are counted by and when they came.
 struct Load {
-    queue: Queue<u8, u64>,
+    queue: AdmissionQueue<u8, u64>,
     now: u64,
     by_peer: HashMap<u8, Ends>,
 }
@@ -21,7 +21,7 @@ struct Load {
 impl Load {
     fn new(len_max: usize) -> Self {
         Self {
-            queue: Queue::new(Bounds { len_max, ..BOUNDS }),
+            queue: AdmissionQueue::new(QueueBounds { len_max, ..BOUNDS }),
             now: 0,
             by_peer: HashMap::new(),
         }
@@ -30,8 +30,8 @@ impl Load {
     fn push(&mut self, rank: Rank<u8>) {
         let peer = rank.peer;
         let lost = match self.queue.push(ms(self.now), rank, self.now) {
-            Pushed::Waits { shed, .. } => shed.map(|(other, _)| other),
-            Pushed::Refused => Some(peer),
+            PushOutcome::Queued { shed, .. } => shed.map(|(other, _)| other),
+            PushOutcome::QueueFull => Some(peer),
         };
         if let Some(other) = lost {
             self.by_peer.entry(other).or_default().lost += 1;
@@ -69,7 +69,7 @@ fn a_peer_loses_no_calls_to_the_standing_queue_of_another() {
                 (0..12).for_each(|_| load.push(rank(Critical, 2)));
             }
             load.pop();
-            assert!(load.now < 300 || load.queue.stands());
+            assert!(load.now < 300 || load.queue.is_standing());
         }
         let [flood, bursts] = [1, 2].map(|peer| load.ends(peer));
         assert!(flood.lost > 5_000, "{flood:?}");
@@ -201,7 +201,7 @@ fn what_is_known_of_a_peer_ends_with_its_calls_in_the_queue() {
         load.pop();
     }
     assert_eq!(load.queue.peers.count(), 0);
-    assert!(!load.queue.stands());
+    assert!(!load.queue.is_standing());
 }
 
 proptest! {

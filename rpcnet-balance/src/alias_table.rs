@@ -1,0 +1,95 @@
+//! Drawing by weight in constant time.
+
+use crate::{View, rng::Rng};
+
+/// Columns of equal width, each shared by an endpoint and at most one other (Walker's alias method, Vose 1991): an even
+/// number picks the column, its fraction decides between the two.
+#[derive(Debug)]
+pub(crate) struct AliasTable {
+    entries: Box<[AliasEntry]>,
+    generation: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct AliasEntry {
+    /// The part of the column that is the endpoint's own, in 2^-32.
+    threshold: u32,
+    alias: u32,
+}
+
+impl AliasTable {
+    /// The weights of a view as they are now.
+    pub(crate) fn new(view: &View) -> Self {
+        let weights = view.endpoints().iter().map(|one| f64::from(one.weight()));
+        let sum: f64 = weights.clone().sum();
+        // 1 is the width of a column.
+        let mut left: Vec<f64> = weights
+            .map(|weight| weight / sum * view.len() as f64)
+            .collect();
+        let mut columns: Box<[AliasEntry]> = (0..view.len() as u32)
+            .map(|index| AliasEntry {
+                threshold: u32::MAX,
+                alias: index,
+            })
+            .collect();
+        let (mut small, mut large): (Vec<usize>, Vec<usize>) =
+            (0..left.len()).partition(|&index| left[index] < 1.0);
+        while let (Some(&one), Some(&rich)) = (small.last(), large.last()) {
+            small.pop();
+            columns[one] = AliasEntry {
+                threshold: (left[one] * f64::from(u32::MAX)) as u32,
+                alias: rich as u32,
+            };
+            left[rich] -= 1.0 - left[one];
+            if left[rich] < 1.0 {
+                large.pop();
+                small.push(rich);
+            }
+        }
+        Self {
+            entries: columns,
+            generation: view.generation(),
+        }
+    }
+
+    /// Whether it was made for this view.
+    #[inline]
+    pub(crate) fn is_for(&self, view: &View) -> bool {
+        self.entries.len() == view.len() && self.generation == view.generation()
+    }
+
+    /// The endpoint at `point`, a number that is evenly spread over all of `u64`. There has to be one.
+    #[inline]
+    pub(crate) fn endpoint_at(&self, point: u64) -> usize {
+        let place = u128::from(point) * self.entries.len() as u128;
+        let (index, fraction) = ((place >> 64) as usize, (place >> 32) as u32);
+        let column = self.entries[index];
+        if fraction <= column.threshold {
+            index
+        } else {
+            column.alias as usize
+        }
+    }
+}
+
+/// One of those that `weight` gives something, with the probability of its share; looks at all.
+#[cold]
+pub(crate) fn scan_by_weight(
+    len: usize,
+    rng: &mut Rng,
+    weight: impl Fn(usize) -> Option<f32>,
+) -> Option<usize> {
+    let (mut sum, mut picked) = (0.0, None);
+    for index in 0..len {
+        if let Some(weight) = weight(index) {
+            sum += f64::from(weight);
+            // Kept in the end with probability weight / sum of all.
+            if picked.is_none()
+                || f64::from(crate::rng::unit_f32(rng.next())) * sum < f64::from(weight)
+            {
+                picked = Some(index);
+            }
+        }
+    }
+    picked
+}

@@ -1,0 +1,341 @@
+//! Marks endpoints by how the calls to them end.
+
+use std::{
+    sync::atomic::{
+        AtomicU64, AtomicUsize,
+        Ordering::{AcqRel, Acquire, Relaxed},
+    },
+    time::Duration,
+};
+
+use super::{
+    EjectionReason, HealthChange, HealthConfig, HealthStats, OutlierConfig, change::Counters, sweep,
+};
+use crate::{Endpoint, ExclusionFlags, Outcome, OutcomeKind, Time, View, rng::SharedRng};
+
+/// Marks endpoints by how the calls to them end, and lets a call through now and then to see whether it was right.
+///
+/// One value watches all endpoints that are to be compared with each other, for as long as they live. Its methods:
+///
+/// - [`set_view`](Self::set_view): these are all endpoints, whenever they change.
+/// - [`on_outcome`](Self::on_outcome), for every attempt: one or two atomic additions. [`on_probe_outcome`](Self::on_probe_outcome)
+///   instead for those that were probes.
+/// - [`on_reachable`](Self::on_reachable), [`on_unreachable`](Self::on_unreachable),
+///   [`set_draining`](Self::set_draining): what was learned in other ways.
+/// - [`claim_sweep`](Self::claim_sweep) and [`sweep`](Self::sweep): the comparison of all, some seconds apart. Whoever gets
+///   `true` from the first does the second; asking is one atomic read.
+/// - A [`GroupHealth`](super::GroupHealth) for each group that is picked from, and [`probe`](Self::probe) when it says that one is due.
+///
+/// All may be called from many threads at once, with times that are not quite in order; but not without times, as what is
+/// marked is marked until some time. None locks, and only `sweep` allocates.
+#[derive(Debug)]
+pub struct OutlierDetector {
+    pub(super) config: HealthConfig,
+    random: SharedRng,
+    /// Endpoints that there are, and those of them that are ejected.
+    population: AtomicUsize,
+    ejected: AtomicUsize,
+    /// In ns; 0 before the first attempt.
+    sweep_at: AtomicU64,
+    /// Rises when a mark changes, or the time of a probe.
+    version: AtomicU64,
+    pub(super) counters: Counters,
+}
+
+impl OutlierDetector {
+    /// Watches as the config says. The seed is for the times until a probe, which differ a little so that many clients do
+    /// not come back all at once.
+    #[must_use]
+    pub fn seeded(config: impl Into<HealthConfig>, seed: u64) -> Self {
+        Self {
+            config: config.into(),
+            random: SharedRng::seeded(seed),
+            population: AtomicUsize::new(0),
+            ejected: AtomicUsize::new(0),
+            sweep_at: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+            counters: Counters::default(),
+        }
+    }
+
+    /// What it watches.
+    #[must_use]
+    pub const fn config(&self) -> &HealthConfig {
+        &self.config
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn stats(&self) -> HealthStats {
+        self.counters.stats()
+    }
+
+    /// These are all endpoints that it watches. Without this, none is ejected before the first
+    /// sweep.
+    pub fn set_view(&self, view: &View) {
+        self.recount(view);
+        self.bump_version();
+    }
+
+    /// An attempt has ended that was no probe. An attempt that was given up without an outcome is not told.
+    pub fn on_outcome(&self, endpoint: &Endpoint, outcome: &Outcome) -> Option<HealthChange> {
+        match outcome.kind {
+            OutcomeKind::Success | OutcomeKind::StreamStarted => {
+                if self.config.outlier_detection.is_some() {
+                    endpoint.health_record().on_success();
+                }
+                // Rarely there is any; an ejected one has to pass its probe.
+                if endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
+                    return self.on_reachable(outcome.now, endpoint);
+                }
+                None
+            }
+            OutcomeKind::Failure => {
+                let config = self.config.outlier_detection.as_ref()?;
+                let in_a_row = endpoint.health_record().on_failure();
+                if config.consecutive_failures == 0 || in_a_row < config.consecutive_failures {
+                    return None;
+                }
+                let reason = EjectionReason::ConsecutiveFailures(in_a_row);
+                self.eject(config, outcome.now, endpoint, reason)
+            }
+            OutcomeKind::Unreachable => self.on_unreachable(outcome.now, endpoint),
+            // Its load is the balancer's to heed. Taken for failure, it would go to others and overload them.
+            OutcomeKind::Overloaded => None,
+            // It has not shown whether it works.
+            OutcomeKind::Refused => None,
+            // It was not waited for.
+            OutcomeKind::Cancelled => None,
+        }
+    }
+
+    /// No connection to it could be made, or the connection broke. While it is marked already, that is no news.
+    pub fn on_unreachable(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
+        let range = self.config.unreachable_backoff?;
+        if endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
+            return None;
+        }
+        // The time first: whoever sees the mark finds it.
+        let record = endpoint.health_record();
+        let before = record.on_unreachable();
+        let probe_in = self.unreachable_backoff(range, before);
+        record.defer_probe(now + probe_in);
+        if endpoint
+            .set_flags(ExclusionFlags::UNREACHABLE)
+            .contains(ExclusionFlags::UNREACHABLE)
+        {
+            return None;
+        }
+        self.bump_version();
+        self.counters.marked_unreachable.add_one();
+        Some(HealthChange::Unreachable {
+            endpoint: endpoint.id(),
+            failures: before.saturating_add(1),
+            probe_in,
+        })
+    }
+
+    /// There is a connection to it, or news that it is well. From now on it is [ready](Endpoint::set_ready).
+    pub fn on_reachable(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
+        if !endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
+            return None;
+        }
+        endpoint.health_record().on_reachable();
+        let before = endpoint.clear_flags(ExclusionFlags::UNREACHABLE);
+        if !before.contains(ExclusionFlags::UNREACHABLE) {
+            return None;
+        }
+        if !before.contains(ExclusionFlags::EJECTED) {
+            endpoint.health_record().set_probe_at(Time::ZERO);
+        }
+        endpoint.set_ready(now);
+        self.bump_version();
+        self.counters.marked_reachable.add_one();
+        Some(HealthChange::Reachable {
+            endpoint: endpoint.id(),
+        })
+    }
+
+    /// There is a reason to look whether a marked endpoint is well, and none to believe it: the next call
+    /// [probes](Self::probe) it. Its marks stay, and how often it failed in a row is not forgotten.
+    pub fn request_probe(&self, now: Time, endpoint: &Endpoint) {
+        let probed = ExclusionFlags::UNREACHABLE | ExclusionFlags::EJECTED;
+        if !endpoint.flags().and(probed).is_empty() {
+            endpoint.health_record().set_probe_at(now);
+            self.bump_version();
+        }
+    }
+
+    /// It says that it takes no new calls, or does again. Heeded whatever the config says: it is a fact.
+    pub fn set_draining(&self, endpoint: &Endpoint, draining: bool) -> Option<HealthChange> {
+        let before = if draining {
+            endpoint.set_flags(ExclusionFlags::DRAINING)
+        } else {
+            endpoint.clear_flags(ExclusionFlags::DRAINING)
+        };
+        if before.contains(ExclusionFlags::DRAINING) == draining {
+            return None;
+        }
+        self.bump_version();
+        let endpoint = endpoint.id();
+        Some(if draining {
+            HealthChange::Draining { endpoint }
+        } else {
+            HealthChange::Resumed { endpoint }
+        })
+    }
+
+    /// Whether it is time for a [`sweep`](Self::sweep), and the caller is the one to do it.
+    #[must_use]
+    pub fn claim_sweep(&self, now: Time) -> bool {
+        let due = self.sweep_at.load(Relaxed);
+        if now.as_nanos() < due {
+            return false;
+        }
+        let Some(config) = &self.config.outlier_detection else {
+            return false;
+        };
+        let next = (now + config.interval).as_nanos().max(1);
+        let claimed = self
+            .sweep_at
+            .compare_exchange(due, next, Relaxed, Relaxed)
+            .is_ok();
+        // The first interval has only begun.
+        claimed && due != 0
+    }
+
+    /// Compares the endpoints by what they did since the last sweep, and ejects those that stand out. `view` is all of them.
+    pub fn sweep(&self, now: Time, view: &View) -> Vec<HealthChange> {
+        self.recount(view);
+        let Some(config) = &self.config.outlier_detection else {
+            return Vec::new();
+        };
+        let tallies: Vec<_> = view
+            .endpoints()
+            .iter()
+            .map(|endpoint| endpoint.health_record().take_interval_counts())
+            .collect();
+        let mut actions = Vec::new();
+        for (index, reason) in sweep::find_outliers(config, &tallies) {
+            actions.extend(self.eject(config, now, &view[index], reason));
+        }
+        for endpoint in view.endpoints() {
+            if !endpoint.flags().contains(ExclusionFlags::EJECTED) {
+                endpoint.health_record().on_quiet_interval();
+            }
+        }
+        actions
+    }
+
+    /// Rises when a mark changes, or the time of a probe.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Acquire)
+    }
+
+    pub(super) fn bump_version(&self) {
+        self.version.fetch_add(1, AcqRel);
+    }
+
+    /// Ejects it, unless it is or there are enough.
+    fn eject(
+        &self,
+        config: &OutlierConfig,
+        now: Time,
+        endpoint: &Endpoint,
+        reason: EjectionReason,
+    ) -> Option<HealthChange> {
+        if endpoint.flags().contains(ExclusionFlags::EJECTED) {
+            return None;
+        }
+        let limit = sweep::ejected_max(config, self.population.load(Relaxed));
+        let room = |ejected: usize| (ejected < limit).then_some(ejected + 1);
+        if self.ejected.fetch_update(Relaxed, Relaxed, room).is_err() {
+            self.counters.ejections_overflow.add_one();
+            // Its next one begins a new row, so that it is not counted with every call.
+            endpoint.health_record().reset_consecutive_failures();
+            return None;
+        }
+        let record = endpoint.health_record();
+        let before = record.on_ejected();
+        let probe_in = sweep::ejection_time(config, before);
+        record.defer_probe(now + probe_in);
+        if endpoint
+            .set_flags(ExclusionFlags::EJECTED)
+            .contains(ExclusionFlags::EJECTED)
+        {
+            self.count_one_less_ejected();
+            return None;
+        }
+        record.reset_consecutive_failures();
+        self.bump_version();
+        self.counters.count_ejection(reason);
+        Some(HealthChange::Ejected {
+            endpoint: endpoint.id(),
+            reason,
+            ejection_count: before.saturating_add(1),
+            probe_in,
+        })
+    }
+
+    pub(super) fn reinstate(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
+        if !endpoint
+            .clear_flags(ExclusionFlags::EJECTED)
+            .contains(ExclusionFlags::EJECTED)
+        {
+            return None;
+        }
+        endpoint.health_record().reset_consecutive_failures();
+        endpoint.health_record().set_probe_at(Time::ZERO);
+        endpoint.set_ready(now);
+        self.count_one_less_ejected();
+        self.bump_version();
+        self.counters.reinstated.add_one();
+        Some(HealthChange::Reinstated {
+            endpoint: endpoint.id(),
+        })
+    }
+
+    /// Counts those that are there: ejected ones may have gone, or ended as the view changed. Where others eject
+    /// meanwhile, the next count is right.
+    fn recount(&self, view: &View) {
+        self.population.store(view.len(), Relaxed);
+        let before = self.ejected.load(Relaxed);
+        let ejected = view.endpoints().iter();
+        let ejected = ejected.filter(|endpoint| endpoint.flags().contains(ExclusionFlags::EJECTED));
+        let _ = self
+            .ejected
+            .compare_exchange(before, ejected.count(), Relaxed, Relaxed);
+    }
+
+    fn count_one_less_ejected(&self) {
+        let less = |ejected: usize| ejected.checked_sub(1);
+        let _ = self.ejected.fetch_update(Relaxed, Relaxed, less);
+    }
+
+    /// The initial time doubled `before` times, a random fifth more or less.
+    pub(super) fn unreachable_backoff(
+        &self,
+        (initial, max): (Duration, Duration),
+        before: u32,
+    ) -> Duration {
+        let doubled = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
+        let full = initial
+            .saturating_mul(doubled)
+            .min(max)
+            .min(UNREACHABLE_BACKOFF_MAX);
+        let fraction = (self.random.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        full.mul_f64(1.0 - JITTER + 2.0 * JITTER * fraction)
+    }
+}
+
+impl Default for OutlierDetector {
+    /// With everything on, and a seed that is always the same.
+    fn default() -> Self {
+        Self::seeded(HealthConfig::new(), 0)
+    }
+}
+
+const JITTER: f64 = 0.2;
+
+/// A century, so that a fifth more of it is still a duration.
+const UNREACHABLE_BACKOFF_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

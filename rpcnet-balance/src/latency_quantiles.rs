@@ -1,0 +1,262 @@
+//! How long calls take, but for the slowest few.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use crate::Time;
+
+/// Quantiles of the latencies of the last few seconds: at the 0.95th, one of twenty takes longer.
+///
+/// Counts in buckets, each at most a sixteenth wider than where it begins. A quantile is the upper end of the bucket that
+/// it falls into: never less than the exact one, and at most a sixteenth, or 1.024 µs if that is more, above. Latencies
+/// of more than 73 min count as that.
+///
+/// Time is cut into windows; what is older than the two before the current one is forgotten. Shared by threads without a
+/// lock: a record is one addition, and now and then the first of a window clears the counts of an old one, at which
+/// moment records of other threads may get lost.
+///
+/// ```
+/// use std::time::Duration;
+/// use rpcnet_balance::{LatencyQuantiles, Time};
+///
+/// let latencies = LatencyQuantiles::new();
+/// for ms in 1..=100 {
+///     latencies.record(Time::ZERO, Duration::from_millis(ms));
+/// }
+/// let p95 = latencies.quantile(Time::ZERO, 0.95).unwrap().as_millis();
+/// assert!((95..=101).contains(&p95), "{p95}");
+/// ```
+pub struct LatencyQuantiles {
+    window_ns: u64,
+    windows: [Window; WINDOWS],
+}
+
+struct Window {
+    /// Which stretch of time the counts are of, counted from 1; 0 for none yet.
+    epoch: AtomicU64,
+    len: AtomicU32,
+    counts: [AtomicU32; BUCKETS],
+}
+
+impl LatencyQuantiles {
+    /// One without latencies, with windows of 5 s.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            window_ns: 5_000_000_000,
+            windows: [const { Window::new() }; WINDOWS],
+        }
+    }
+
+    /// How long a window is; default 5 s, at least 1 ms. What is known is of two to three of them: more is steadier, less
+    /// follows change sooner.
+    #[must_use]
+    pub fn with_window(mut self, window: Duration) -> Self {
+        let nanos = Time::from(window).as_nanos();
+        self.window_ns = nanos.max(1_000_000);
+        self
+    }
+
+    /// A call that ended now has taken so long.
+    pub fn record(&self, now: Time, latency: Duration) {
+        let epoch = self.epoch(now);
+        let window = &self.windows[(epoch % WINDOWS as u64) as usize];
+        let of = window.epoch.load(Relaxed);
+        if of != epoch {
+            // A late one is of no interest any more; of the others, one clears.
+            if of > epoch {
+                return;
+            }
+            let won = window.epoch.compare_exchange(of, epoch, Relaxed, Relaxed);
+            if won.is_ok() {
+                window.clear();
+            }
+        }
+        window.counts[bucket_of(latency)].fetch_add(1, Relaxed);
+        window.len.fetch_add(1, Relaxed);
+    }
+
+    /// The latency that the part `q` of the calls, from 0 to 1, did not exceed; `None` if there were none. Walks over some
+    /// 1,500 counts: not for every call.
+    #[must_use]
+    pub fn quantile(&self, now: Time, q: f64) -> Option<Duration> {
+        let mut counts = [0_u64; BUCKETS];
+        for window in self.recent(now) {
+            for (sum, count) in counts.iter_mut().zip(&window.counts) {
+                *sum += u64::from(count.load(Relaxed));
+            }
+        }
+        let len: u64 = counts.iter().sum();
+        if len == 0 {
+            return None;
+        }
+        // How many must not exceed it; the cast takes what is no number to 0.
+        let rank = ((q.clamp(0.0, 1.0) * len as f64).ceil() as u64).clamp(1, len);
+        let mut seen = 0;
+        let reached = counts.iter().position(|count| {
+            seen += count;
+            seen >= rank
+        });
+        reached.map(upper_bound)
+    }
+
+    /// How many latencies are known.
+    #[must_use]
+    pub fn len(&self, now: Time) -> u64 {
+        let windows = self.recent(now);
+        windows.map(|w| u64::from(w.len.load(Relaxed))).sum()
+    }
+
+    /// Whether none is known.
+    #[must_use]
+    pub fn is_empty(&self, now: Time) -> bool {
+        self.len(now) == 0
+    }
+
+    fn recent(&self, now: Time) -> impl Iterator<Item = &Window> {
+        let epoch = self.epoch(now);
+        let is_recent = move |window: &&Window| {
+            let of = window.epoch.load(Relaxed);
+            of != 0 && of + WINDOWS as u64 > epoch
+        };
+        self.windows.iter().filter(is_recent)
+    }
+
+    fn epoch(&self, now: Time) -> u64 {
+        now.as_nanos() / self.window_ns + 1
+    }
+}
+
+impl Default for LatencyQuantiles {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for LatencyQuantiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LatencyQuantiles")
+            .field("window", &Duration::from_nanos(self.window_ns))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Window {
+    const fn new() -> Self {
+        Self {
+            epoch: AtomicU64::new(0),
+            len: AtomicU32::new(0),
+            counts: [const { AtomicU32::new(0) }; BUCKETS],
+        }
+    }
+
+    fn clear(&self) {
+        self.len.store(0, Relaxed);
+        for count in &self.counts {
+            count.store(0, Relaxed);
+        }
+    }
+}
+
+/// Values up to 31 units have a bucket each. From there each doubling has sixteen.
+fn bucket_of(latency: Duration) -> usize {
+    let units = (Time::from(latency).as_nanos() >> UNIT_BITS).min(UNITS_MAX);
+    // How often it is halved until it is below 32.
+    let halvings = (u64::BITS - units.leading_zeros()).saturating_sub(SUB_BUCKET_BITS + 1);
+    (u64::from(halvings << SUB_BUCKET_BITS) + (units >> halvings)) as usize
+}
+
+/// The least latency that no longer falls into the bucket.
+fn upper_bound(bucket: usize) -> Duration {
+    let halvings = ((bucket >> SUB_BUCKET_BITS) as u32).saturating_sub(1);
+    let units = (bucket as u64 - u64::from(halvings << SUB_BUCKET_BITS) + 1) << halvings;
+    Duration::from_nanos(units << UNIT_BITS)
+}
+
+/// The current one and two before.
+const WINDOWS: usize = 3;
+
+/// Latencies are counted in units of 2^10 ns.
+const UNIT_BITS: u32 = 10;
+
+/// Each doubling has 2^4 buckets.
+const SUB_BUCKET_BITS: u32 = 4;
+
+const UNITS_MAX: u64 = (1 << 32) - 1;
+
+/// The last one is that of `UNITS_MAX`.
+const BUCKETS: usize = (32 - SUB_BUCKET_BITS as usize + 1) << SUB_BUCKET_BITS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time::ZERO + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn buckets_join_without_gap_or_overlap() {
+        for index in 0..BUCKETS - 1 {
+            let end = upper_bound(index);
+            assert_eq!(bucket_of(end - Duration::from_nanos(1)), index);
+            assert_eq!(bucket_of(end), index + 1);
+        }
+        assert_eq!(bucket_of(Duration::ZERO), 0);
+        assert_eq!(bucket_of(Duration::MAX), BUCKETS - 1);
+        assert_eq!(upper_bound(BUCKETS - 1).as_secs() / 60, 73);
+    }
+
+    #[test]
+    fn nothing_is_known_of_nothing() {
+        let latencies = LatencyQuantiles::new();
+        assert_eq!(latencies.quantile(at(0), 0.95), None);
+        assert!(latencies.is_empty(at(1_000_000)));
+    }
+
+    #[test]
+    fn what_is_old_is_forgotten() {
+        let latencies = LatencyQuantiles::new().with_window(Duration::from_millis(10));
+        let second = Duration::from_secs(1);
+        latencies.record(at(1), second);
+        let slow = latencies.quantile(at(1), 0.5);
+        assert!(slow >= Some(second));
+        assert_eq!(latencies.quantile(at(29), 0.5), slow);
+        assert_eq!(latencies.quantile(at(30), 0.5), None);
+        // Its place is taken by others.
+        latencies.record(at(31), second / 1_000);
+        assert!(latencies.quantile(at(31), 1.0) < Some(second / 100));
+        // One that comes in late does not bring it back.
+        latencies.record(at(1), second);
+        assert_eq!(latencies.len(at(31)), 1);
+    }
+
+    #[test]
+    fn a_quantile_is_within_the_known() {
+        let latencies = LatencyQuantiles::new();
+        latencies.record(at(1), Duration::from_millis(3));
+        let only = latencies.quantile(at(1), 0.5);
+        for q in [f64::NAN, -1.0, 0.0, 1.0, 2.0, f64::INFINITY] {
+            assert_eq!(latencies.quantile(at(1), q), only, "{q}");
+        }
+    }
+
+    #[test]
+    fn threads_lose_nothing_within_a_window() {
+        let latencies = LatencyQuantiles::new();
+        latencies.record(at(0), Duration::ZERO);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for us in 0..1_000 {
+                        latencies.record(at(1), Duration::from_micros(us));
+                    }
+                });
+            }
+        });
+        assert_eq!(latencies.len(at(1)), 4_001);
+    }
+}

@@ -1,0 +1,126 @@
+//! Which endpoints a key is at home at.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{
+    Endpoint, View,
+    rng::{GOLDEN, mix},
+};
+
+/// For each part of all keys the endpoints that it prefers, in order, by rendezvous hashing (Thaler, Ravishankar, 1998): an
+/// endpoint that comes takes over only keys that prefer it, one that goes leaves only its own to others.
+///
+/// Keys are sorted into [`BUCKETS`] parts; the preferences of a part are computed when its first key comes and kept.
+#[derive(Debug)]
+pub(crate) struct RendezvousTable {
+    /// Four indices of 16 bits, the first the lowest, [`NO_ENDPOINT`] if there are fewer; zero until somebody asks.
+    buckets: Box<[AtomicU64]>,
+    candidates: Box<[Candidate]>,
+    generation: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    id: u64,
+    weight: f32,
+}
+
+impl RendezvousTable {
+    /// The homes in a view, by the weights as they are now.
+    pub(crate) fn new(view: &View) -> Self {
+        // Larger views are looked through at every pick.
+        let parts = if view.len() < usize::from(NO_ENDPOINT) {
+            BUCKETS
+        } else {
+            0
+        };
+        Self {
+            buckets: (0..parts).map(|_| AtomicU64::new(0)).collect(),
+            candidates: view
+                .endpoints()
+                .iter()
+                .map(|one| Candidate {
+                    id: one.id(),
+                    weight: one.weight(),
+                })
+                .collect(),
+            generation: view.generation(),
+        }
+    }
+
+    /// Whether it was made for this view, and keeps what it computes.
+    #[inline]
+    pub(crate) fn is_for(&self, view: &View) -> bool {
+        self.candidates.len() == view.len()
+            && self.generation == view.generation()
+            && !self.buckets.is_empty()
+    }
+
+    /// The endpoints that `key` prefers, up to four, the best first.
+    #[inline]
+    pub(crate) fn preferred(&self, key: u64) -> impl Iterator<Item = usize> {
+        let part = bucket(key);
+        let word = self.buckets[part].load(Ordering::Relaxed);
+        let word = if word == 0 { self.compute(part) } else { word };
+        (0..PREFERENCES_MAX)
+            .map(move |rank| (word >> (16 * rank)) as u16)
+            .take_while(|&index| index != NO_ENDPOINT)
+            .map(usize::from)
+    }
+
+    #[cold]
+    fn compute(&self, part: usize) -> u64 {
+        let mut best = [(f64::NEG_INFINITY, NO_ENDPOINT); PREFERENCES_MAX];
+        for (index, one) in self.candidates.iter().enumerate() {
+            let mut next = (score(part, one.id, one.weight), index as u16);
+            for kept in &mut best {
+                if next.0 > kept.0 {
+                    std::mem::swap(kept, &mut next);
+                }
+            }
+        }
+        let word = best
+            .iter()
+            .rev()
+            .fold(0, |word, (_, index)| word << 16 | u64::from(*index));
+        // Zero would be four times the first endpoint, which is never: there is one of each.
+        self.buckets[part].store(word, Ordering::Relaxed);
+        word
+    }
+}
+
+/// The one of those allowed that `key` prefers; looks at all.
+#[cold]
+pub(crate) fn scan_preferred(
+    view: &View,
+    key: u64,
+    allows: impl Fn(&Endpoint) -> bool,
+) -> Option<usize> {
+    let part = bucket(key);
+    let mut best = (f64::NEG_INFINITY, None);
+    for (index, one) in view.endpoints().iter().enumerate() {
+        let score = score(part, one.id(), one.weight());
+        if score > best.0 && allows(one) {
+            best = (score, Some(index));
+        }
+    }
+    best.1
+}
+
+/// How much a part of the keys prefers an endpoint: the highest of all with a probability in proportion to its weight.
+fn score(part: usize, id: u64, weight: f32) -> f64 {
+    let hash = mix(id ^ mix(part as u64 ^ GOLDEN));
+    // In (0, 1).
+    let unit = ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    f64::from(weight) / -unit.ln()
+}
+
+/// Keys may be bare numbers.
+fn bucket(key: u64) -> usize {
+    mix(key) as usize % BUCKETS
+}
+
+/// So that each of 3,000 endpoints is at the top for some 20 of them.
+const BUCKETS: usize = 1 << 16;
+const PREFERENCES_MAX: usize = 4;
+const NO_ENDPOINT: u16 = u16::MAX;

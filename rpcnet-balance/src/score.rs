@@ -1,0 +1,224 @@
+//! What speaks for one endpoint and against another.
+
+use std::time::Duration;
+
+use crate::{
+    Endpoint, Outcome, PickContext, Time, View,
+    latency::{Decay, LatencyReading},
+    rng::Rng,
+    sample,
+};
+
+/// How endpoints are compared, and how outcomes are noted for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scorer {
+    pub(crate) decay: Decay,
+    /// For how long a failure keeps calls away at first.
+    pub(crate) failure_backoff: Duration,
+    /// Whether the latency counts, or the calls in flight alone.
+    pub(crate) by_latency: bool,
+    /// How many are drawn and compared, at least 2.
+    pub(crate) choices: u32,
+}
+
+/// An endpoint at the time of a pick.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Score {
+    /// It failed lately, or asked to be left alone.
+    pub(crate) in_backoff: bool,
+    /// What is known of its latency.
+    latency: LatencyReading,
+    /// Nanoseconds for which nothing was heard of what is in flight, in terms of a typical call.
+    silence: f32,
+    /// Calls in flight with the one to come, and what else speaks against it.
+    load: f32,
+    pub(crate) weight: f32,
+}
+
+impl Scorer {
+    pub(crate) fn by_load() -> Self {
+        Self {
+            by_latency: false,
+            choices: 2,
+            ..Self::by_latency()
+        }
+    }
+
+    pub(crate) fn by_latency() -> Self {
+        Self {
+            decay: Decay::over(LATENCY_DECAY),
+            failure_backoff: FAILURE_BACKOFF,
+            by_latency: true,
+            choices: CHOICES,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn score(&self, endpoint: &Endpoint, now: Time) -> Score {
+        let in_flight = endpoint.in_flight();
+        let mut load = in_flight as f32 + 1.0;
+        if endpoint.is_slow() {
+            load *= SLOW_FACTOR;
+        }
+        if endpoint.is_busy(now) {
+            load *= BUSY_FACTOR;
+        }
+        let (latency, silence) = if self.by_latency {
+            (
+                endpoint.latency_reading(now, self.decay),
+                endpoint.silence_nanos(now, in_flight) as i64 as f32,
+            )
+        } else {
+            (LatencyReading::NONE, 0.0)
+        };
+        Score {
+            in_backoff: endpoint.in_backoff(now),
+            latency,
+            silence,
+            load,
+            weight: endpoint.weight(),
+        }
+    }
+
+    /// The best one of a few that are drawn at random.
+    #[inline]
+    pub(crate) fn best_of_choices(
+        &self,
+        view: &View,
+        cx: &PickContext<'_>,
+        rng: &mut Rng,
+    ) -> Option<usize> {
+        let (mut first, second) = sample::pair(view, cx, rng)?;
+        if first == second {
+            return Some(first);
+        }
+        let (mut a, b) = (
+            self.score(&view[first], cx.now()),
+            self.score(&view[second], cx.now()),
+        );
+        for _ in 3..self.choices {
+            if let Some(more) = sample::another(view, cx, rng) {
+                let c = self.score(&view[more], cx.now());
+                (first, a) = if c.beats(&a) { (more, c) } else { (first, a) };
+            }
+        }
+        let second_wins = b.beats(&a);
+        // All sides computed: which one wins is nothing that a processor could guess.
+        let mut picked = if second_wins { second } else { first };
+        let mut doubtful = (second_wins & b.is_degraded()) | (!second_wins & a.is_degraded());
+        let mut third_wins = false;
+        let mut c = a;
+        if self.choices > 2 {
+            let third = sample::another(view, cx, rng).unwrap_or(first);
+            c = self.score(&view[third], cx.now());
+            third_wins = (second_wins & c.beats(&b)) | (!second_wins & c.beats(&a));
+            picked = if third_wins { third } else { picked };
+            doubtful = (third_wins & c.is_degraded()) | (!third_wins & doubtful);
+        }
+        if doubtful {
+            let two = if second_wins { b } else { a };
+            let best = (picked, if third_wins { c } else { two });
+            return Some(self.redraw(view, cx, rng, best));
+        }
+        Some(picked)
+    }
+
+    /// Only doubtful ones were drawn: somebody better is likely to be there.
+    #[cold]
+    pub(crate) fn redraw(
+        &self,
+        view: &View,
+        cx: &PickContext<'_>,
+        rng: &mut Rng,
+        (mut picked, mut best): (usize, Score),
+    ) -> usize {
+        for _ in 0..REDRAWS_MAX {
+            let Some(other) = sample::another(view, cx, rng) else {
+                continue;
+            };
+            let appraisal = self.score(&view[other], cx.now());
+            if appraisal.beats(&best) {
+                (picked, best) = (other, appraisal);
+            }
+            if !best.is_degraded() {
+                break;
+            }
+        }
+        picked
+    }
+
+    pub(crate) fn on_outcome(&self, endpoint: &Endpoint, outcome: &Outcome) {
+        endpoint.on_outcome(outcome, self.decay, self.failure_backoff);
+    }
+}
+
+impl Score {
+    /// Whether this is the better one.
+    ///
+    /// A latency that is not known is taken to be the other's, so that a new endpoint is judged by its calls in flight alone:
+    /// it neither starves nor is flooded. For the same reason one that fades, because nothing new is known, fades no further
+    /// than to the other's, and one of a single answer is at most the other's.
+    ///
+    /// Latencies within [`NOISE_FACTOR`] of each other are equal: calls to one and the same server differ as much. Of two that are
+    /// equal in all, neither is better: the first one drawn is picked, which is random.
+    #[inline]
+    pub(crate) fn beats(&self, other: &Self) -> bool {
+        let (mine, its) = (
+            self.comparable_latency(other),
+            other.comparable_latency(self),
+        );
+        let equal =
+            (mine <= its * NOISE_FACTOR + NOISE_NANOS) & (its <= mine * NOISE_FACTOR + NOISE_NANOS);
+        let mine = if equal { its } else { mine };
+        let cheaper = mine * self.load * other.weight < its * other.load * self.weight;
+        (!self.in_backoff & other.in_backoff) | ((self.in_backoff == other.in_backoff) & cheaper)
+    }
+
+    /// In nanoseconds.
+    #[inline]
+    fn comparable_latency(&self, other: &Self) -> f32 {
+        let (own, its) = (&self.latency, other.latency.decayed);
+        let faded = own.decayed.max(own.recorded.min(its));
+        let unknown = own.recorded == 0.0;
+        let at_most_its = own.is_provisional & (other.latency.recorded > 0.0);
+        let latency = if unknown | (at_most_its & (its < faded)) {
+            its
+        } else {
+            faded
+        };
+        latency.max(self.silence).max(LATENCY_NANOS_MIN)
+    }
+
+    #[inline]
+    pub(crate) fn is_degraded(&self) -> bool {
+        let usual = self.latency.decayed.max(DEGRADED_LATENCY_NANOS_MIN);
+        self.in_backoff | (self.silence > DEGRADED_SILENCE_FACTOR * usual)
+    }
+}
+
+/// To 1/e, as Finagle has it.
+pub(crate) const LATENCY_DECAY: Duration = Duration::from_secs(10);
+
+/// One more than two: so much more seldom are all that are drawn slow, cold or busy.
+const CHOICES: u32 = 3;
+
+/// The first hold: short, as one failure among many answers proves little.
+pub(crate) const FAILURE_BACKOFF: Duration = Duration::from_millis(100);
+
+/// As if it had so many times the calls: away from it, while it is still better than one that is loaded more than that.
+const SLOW_FACTOR: f32 = 2.0;
+const BUSY_FACTOR: f32 = 4.0;
+
+/// Silence of so many times the latency, and of some milliseconds, is no accident.
+const DEGRADED_SILENCE_FACTOR: f32 = 8.0;
+const DEGRADED_LATENCY_NANOS_MIN: f32 = 1e6;
+
+/// Two latencies are equal as long as the greater is at most so many times the lower one, and a little more for what a
+/// scheduler and timers add to any call. Servers that are alike differ by so much after a few calls.
+pub(crate) const NOISE_FACTOR: f32 = 1.5;
+pub(crate) const NOISE_NANOS: f32 = 500_000.0;
+
+/// So that the calls in flight decide where no latency is known.
+const LATENCY_NANOS_MIN: f32 = 1.0;
+
+const REDRAWS_MAX: usize = 6;

@@ -1,0 +1,164 @@
+//! Who there is, what they have to do, and what happens to them.
+
+use std::time::Duration;
+
+use super::{ClientPolicy, Method, ServiceTime, SimWorker, WorkerChange};
+use crate::Time;
+
+/// Who there is, what they have to do, and what happens to them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FleetScenario {
+    pub(super) workers: Vec<SimWorker>,
+    pub(super) clients: usize,
+    pub(super) load: Load,
+    pub(super) policy: ClientPolicy,
+    pub(super) duration: Time,
+    pub(super) network_delay: Duration,
+    pub(super) changes: Vec<(Time, usize, WorkerChange)>,
+    pub(super) methods: Vec<Method>,
+}
+
+impl FleetScenario {
+    /// One client that puts this load on these workers for 10 s of an uneventful life, with 50 µs each way between them.
+    #[must_use]
+    pub const fn new(workers: Vec<SimWorker>, load: Load) -> Self {
+        Self {
+            workers,
+            clients: 1,
+            load,
+            policy: ClientPolicy::new(),
+            duration: Time::from_nanos(10_000_000_000),
+            network_delay: Duration::from_micros(50),
+            changes: Vec::new(),
+            methods: Vec::new(),
+        }
+    }
+
+    /// A part of the calls is of this method. What is left is of the method 0, whose latency is
+    /// that of the workers and whose deadline is that of the policy; those that are added are
+    /// numbered from 1. Default none.
+    #[must_use]
+    pub fn with_method(mut self, method: Method) -> Self {
+        self.methods.push(method);
+        self
+    }
+
+    /// Clients that share the load, at least 1, each with a balancer of its own.
+    #[must_use]
+    pub fn with_clients(mut self, clients: usize) -> Self {
+        self.clients = clients.max(1);
+        self
+    }
+
+    /// What the clients do about calls that do not succeed at once.
+    #[must_use]
+    pub const fn with_policy(mut self, policy: ClientPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// No call begins after this. Default 10 s.
+    #[must_use]
+    pub fn with_duration(mut self, duration: Duration) -> Self {
+        self.duration = duration.into();
+        self
+    }
+
+    /// How long a message takes one way. Default 50 µs.
+    #[must_use]
+    pub const fn with_network_delay(mut self, latency: Duration) -> Self {
+        self.network_delay = latency;
+        self
+    }
+
+    /// At this moment this happens to a worker. Those of one moment happen in the order they were given.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such worker.
+    #[must_use]
+    pub fn with_change(mut self, at: Duration, worker: usize, change: WorkerChange) -> Self {
+        assert!(worker < self.workers.len(), "there is no worker {worker}");
+        self.changes.push((at.into(), worker, change));
+        self
+    }
+
+    /// Requests a second that the workers can serve together, those that are absent at the beginning left out.
+    #[must_use]
+    pub fn capacity_per_s(&self) -> f64 {
+        let present = self.workers.iter().filter(|worker| !worker.absent);
+        present.map(SimWorker::capacity_per_s).sum()
+    }
+
+    /// Of the method 0 and of those that were added.
+    pub(super) fn deadlines(&self) -> Vec<Duration> {
+        let added = self.methods.iter().map(|method| method.deadline);
+        [self.policy.deadline].into_iter().chain(added).collect()
+    }
+
+    /// The latency of a method, if it is not that of the worker.
+    pub(super) fn service_time_of(&self, method: usize) -> Option<ServiceTime> {
+        let added = method.checked_sub(1)?;
+        Some(self.methods[added].service_time)
+    }
+
+    /// The number of the method of a call, which is drawn in 0 to 1.
+    pub(super) fn method(&self, drawn: f64) -> usize {
+        let mut left = drawn;
+        let found = self.methods.iter().position(|method| {
+            left -= method.fraction;
+            left <= 0.0
+        });
+        found.map_or(0, |added| added + 1)
+    }
+
+    /// How many workers there are, with those that are absent at the beginning.
+    #[must_use]
+    pub const fn workers(&self) -> usize {
+        self.workers.len()
+    }
+}
+
+/// How many calls there are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Load {
+    pub(super) kind: LoadKind,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum LoadKind {
+    Closed {
+        in_flight: usize,
+        calls: usize,
+    },
+    /// From a moment on, so many a second.
+    Open(Vec<(Time, f64)>),
+}
+
+impl Load {
+    /// So many calls at any time, shared by the clients: when one ends, the next begins. Until there were `calls` of them.
+    #[must_use]
+    pub const fn closed(in_flight: usize, calls: usize) -> Self {
+        Self {
+            kind: LoadKind::Closed { in_flight, calls },
+        }
+    }
+
+    /// Calls begin independently of each other and of how they fare, on average so many a second.
+    #[must_use]
+    pub fn open(per_s: f64) -> Self {
+        Self {
+            kind: LoadKind::Open(vec![(Time::ZERO, per_s)]),
+        }
+    }
+
+    /// From this moment on there are so many a second instead. Without effect on a closed one.
+    #[must_use]
+    pub fn then(mut self, from: Duration, per_s: f64) -> Self {
+        if let LoadKind::Open(steps) = &mut self.kind {
+            steps.push((from.into(), per_s));
+            steps.sort_by_key(|(from, _)| *from);
+        }
+        self
+    }
+}

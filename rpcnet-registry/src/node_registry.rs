@@ -1,0 +1,130 @@
+//! Who is there.
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::{
+    ClusterEvent, Events, Membership, NodeInfo, Observer, Snapshot, Watch,
+    event::{EVENT_CAPACITY, EventBroadcast},
+    snapshot::NodeTable,
+};
+
+/// All nodes of a cluster: a snapshot to read, events to follow.
+///
+/// ```
+/// use rpcnet_registry::{ClusterEvent, NodeInfo, NodeId, NodeRegistry, StaticMembership};
+///
+/// # futures::executor::block_on(async {
+/// let cluster = StaticMembership::new();
+/// let registry = NodeRegistry::new(cluster.clone());
+/// let mut events = registry.subscribe();
+/// registry.start().await;
+///
+/// cluster.insert(NodeInfo::new(NodeId::new("red", 1), ([127, 0, 0, 1], 7001).into()));
+/// let Some(ClusterEvent::NodeJoined(node)) = events.recv().await else { panic!() };
+/// assert_eq!(node.id.to_string(), "red");
+/// assert_eq!(registry.nodes().await.len(), 1);
+/// # });
+/// ```
+pub struct NodeRegistry {
+    source: Box<dyn Membership>,
+    watch: Mutex<Option<Watch>>,
+    shared: Arc<NodeObserver>,
+}
+
+impl NodeRegistry {
+    /// A registry of what `cluster` knows. Empty until it is [started](Self::start).
+    pub fn new(cluster: impl Membership) -> Self {
+        let shared = NodeObserver {
+            table: Mutex::default(),
+            snapshot: ArcSwap::default(),
+            events: EventBroadcast::new(EVENT_CAPACITY),
+        };
+        Self {
+            source: Box::new(cluster),
+            watch: Mutex::default(),
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// How many events are kept for a slow subscriber before it loses the oldest. Default 256, at least 1.
+    ///
+    /// Larger: takes longer bursts, and more memory while a subscriber lags. Without effect once
+    /// the registry has been started or subscribed to.
+    #[must_use]
+    pub fn with_event_capacity(mut self, events: usize) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.events.set_capacity(events.max(1));
+        }
+        self
+    }
+
+    /// Begins to follow the source. When it returns, the nodes known by then are there. A second call does nothing.
+    pub async fn start(&self) {
+        let mut watch = self.watch.lock();
+        if watch.is_none() {
+            *watch = Some(
+                self.source
+                    .watch(Arc::clone(&self.shared) as Arc<dyn Observer>),
+            );
+        }
+    }
+
+    /// All nodes as they are known now.
+    pub async fn nodes(&self) -> Arc<Snapshot> {
+        self.snapshot()
+    }
+
+    /// All nodes as they are known now, and whether the source [is live](Snapshot::source). Never waits.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// What happens from now on. Subscribed before [`start`](Self::start), the nodes known by then come as joined.
+    ///
+    /// When an event arrives, the [snapshot](Self::snapshot) of this registry already has it. It says nothing about other
+    /// registries of the same source: a [`WorkerRegistry`](crate::WorkerRegistry) may hear of it later.
+    #[must_use]
+    pub fn subscribe(&self) -> Events {
+        self.shared.events.subscribe()
+    }
+}
+
+impl fmt::Debug for NodeRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeRegistry")
+            .field("nodes", &self.snapshot())
+            .finish_non_exhaustive()
+    }
+}
+
+struct NodeObserver {
+    table: Mutex<NodeTable>,
+    snapshot: ArcSwap<Snapshot>,
+    events: EventBroadcast,
+}
+
+impl Observer for NodeObserver {
+    fn on_snapshot(&self, nodes: Vec<NodeInfo>) {
+        let mut table = self.table.lock();
+        let (events, _) = table.replace(nodes);
+        self.snapshot.store(Arc::new(table.snapshot()));
+        events.into_iter().for_each(|event| self.events.send(event));
+    }
+
+    fn on_event(&self, event: ClusterEvent) {
+        let mut table = self.table.lock();
+        let is_news = table.apply_source_event(&event);
+        if is_news == Some(false) {
+            return;
+        }
+        let (event, changes) = table.apply(event);
+        if is_news.is_some() || !changes.is_empty() {
+            self.snapshot.store(Arc::new(table.snapshot()));
+        }
+        self.events.send(event);
+    }
+}

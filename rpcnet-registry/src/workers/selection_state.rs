@@ -1,0 +1,329 @@
+//! What a registry of workers shares between the source that tells it of changes and the callers that select.
+//!
+//! An event changes the roster, marks the endpoints that are gone and flags the filters that it concerns; it builds nothing.
+//! The first selection by a filter after a change builds its group, once for however many changes. Callers that come
+//! meanwhile pick from the group before, in which whatever is gone is marked.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rpcnet_balance::{Balancer, Time};
+
+use super::{
+    group::{BuildGuard, BuildState, Group},
+    health::HealthTracker,
+    weight,
+    worker_table::{SharedWorkerTable, WorkerTable},
+};
+use crate::{
+    ClusterEvent, Filter, FilterError, NodeInfo, NodeState, Observer, SourceState,
+    event::{EVENT_CAPACITY, EventBroadcast},
+    snapshot::{NodeChange, NodeTable},
+};
+
+pub(super) struct SelectionState {
+    /// Held while an event is taken in, and while a group is put in its place.
+    event_state: Mutex<EventState>,
+    pub(super) table: SharedWorkerTable,
+    pub(super) selection: ArcSwap<SelectionTables>,
+    balancer: Arc<dyn Balancer>,
+    pub(super) events: EventBroadcast,
+}
+
+/// All that a selection reads. Never changes.
+#[derive(Debug, Clone)]
+pub(super) struct SelectionTables {
+    /// Few, so that comparing them is quicker than hashing the one that is looked for.
+    pub(super) groups: BTreeMap<Arc<str>, Arc<Group>>,
+    pub(super) health: Arc<HealthTracker>,
+    pub(super) source: SourceState,
+    /// Rises when all groups are given up at once.
+    epoch: u64,
+}
+
+struct EventState {
+    nodes: NodeTable,
+    /// When the next invalid tag is worth a warning in the log.
+    warn_at: Time,
+}
+
+impl SelectionState {
+    pub(super) fn new(balancer: Arc<dyn Balancer>) -> Self {
+        let roster = Arc::new(Mutex::new(WorkerTable::new()));
+        let selection = SelectionTables {
+            groups: BTreeMap::new(),
+            health: Arc::new(HealthTracker::new(Arc::clone(&roster))),
+            source: SourceState::Live,
+            epoch: 0,
+        };
+        Self {
+            event_state: Mutex::new(EventState {
+                nodes: NodeTable::default(),
+                warn_at: Time::ZERO,
+            }),
+            table: roster,
+            selection: ArcSwap::from_pointee(selection),
+            balancer,
+            events: EventBroadcast::new(EVENT_CAPACITY),
+        }
+    }
+
+    /// The group of a filter with every change that is known by now. While another caller builds
+    /// it, the one before, unless it `must` be the latest.
+    #[cold]
+    pub(super) fn latest_group(&self, text: &str, must: bool) -> Result<Arc<Group>, FilterError> {
+        loop {
+            let group = self.current_group(text)?;
+            let building = if must || !group.is_built {
+                group.build_state.lock_build()
+            } else if let Some(building) = group.build_state.try_lock_build() {
+                building
+            } else {
+                return Ok(group);
+            };
+            if let Some(built) = self.build_group(text, building) {
+                return Ok(built);
+            }
+        }
+    }
+
+    /// Those who match a filter, with every change that is known by now; not to be picked from.
+    /// Waits for no other caller: while one builds the group, it is sorted here too.
+    pub(super) fn group_for_listing(&self, text: &str) -> Result<Arc<Group>, FilterError> {
+        loop {
+            let known = self.current_group(text)?;
+            if known.build_state.is_up_to_date() {
+                let selection = self.selection.load();
+                let latest = selection.groups.get(text);
+                match latest.filter(|latest| Arc::ptr_eq(&latest.build_state, &known.build_state)) {
+                    Some(latest) => return Ok(Arc::clone(latest)),
+                    None => continue,
+                }
+            }
+            let Some(building) = known.build_state.try_lock_build() else {
+                let snapshot = self.table.lock().snapshot();
+                return Ok(Arc::new(known.preview(&snapshot)));
+            };
+            if let Some(built) = self.build_group(text, building) {
+                return Ok(built);
+            }
+        }
+    }
+
+    fn current_group(&self, text: &str) -> Result<Arc<Group>, FilterError> {
+        let known = self.selection.load().groups.get(text).cloned();
+        known.map_or_else(|| self.add_group(text), Ok)
+    }
+
+    /// Builds the latest group, unless another caller was quicker. `None` if its place is gone.
+    fn build_group(&self, text: &str, mut building: BuildGuard<'_>) -> Option<Arc<Group>> {
+        let selection = self.selection.load_full();
+        let latest = selection.groups.get(text);
+        let latest = latest.filter(|latest| building.is_of(latest))?;
+        if !building.claim_changes() {
+            return Some(Arc::clone(latest));
+        }
+        let snapshot = self.table.lock().snapshot();
+        let built = Arc::new(latest.successor(&snapshot));
+        let is_installed = self.publish(text, &built, selection.epoch);
+        is_installed.then(|| {
+            building.finish();
+            built
+        })
+    }
+
+    /// Makes a place for the group of a filter that is not known yet.
+    fn add_group(&self, text: &str) -> Result<Arc<Group>, FilterError> {
+        let filter: Filter = text.parse()?;
+        let _writer = self.event_state.lock();
+        let current = self.selection.load();
+        // Another caller may have made it while this one waited for the lock.
+        if let Some(group) = current.groups.get(text) {
+            return Ok(Arc::clone(group));
+        }
+        let text: Arc<str> = text.into();
+        let group = Arc::new(Group::placeholder(
+            filter,
+            &text,
+            &self.balancer,
+            &current.health,
+        ));
+        let mut next = SelectionTables::clone(&current);
+        evict_unused(&mut next.groups);
+        next.groups.insert(text, Arc::clone(&group));
+        self.selection.store(Arc::new(next));
+        Ok(group)
+    }
+
+    /// Puts a group in the place of the one before. `false` if that place is gone: then it may be out of date.
+    fn publish(&self, text: &str, built: &Arc<Group>, epoch: u64) -> bool {
+        let _writer = self.event_state.lock();
+        let current = self.selection.load();
+        let is_mine = |before: &Arc<Group>| Arc::ptr_eq(&before.build_state, &built.build_state);
+        if current.epoch != epoch || !current.groups.get(text).is_some_and(is_mine) {
+            return false;
+        }
+        let mut next = SelectionTables::clone(&current);
+        if let Some(place) = next.groups.get_mut(text) {
+            *place = Arc::clone(built);
+        }
+        self.selection.store(Arc::new(next));
+        true
+    }
+
+    /// Gives up all groups, for a change that concerns every one.
+    pub(super) fn reset_groups(&self, change: impl FnOnce(&mut SelectionTables)) {
+        let _writer = self.event_state.lock();
+        self.reset_groups_locked(change);
+    }
+
+    fn reset_groups_locked(&self, change: impl FnOnce(&mut SelectionTables)) {
+        let mut next = SelectionTables::clone(&self.selection.load());
+        next.groups.clear();
+        next.epoch += 1;
+        change(&mut next);
+        next.health.on_table_changed();
+        self.selection.store(Arc::new(next));
+    }
+
+    /// Takes the changes over: the roster has them, and what concerns them is flagged. Returns what is to be told of tags.
+    fn apply_changes(&self, writer: &mut EventState, changes: &[NodeChange]) -> Vec<ClusterEvent> {
+        let mut roster = self.table.lock();
+        changes
+            .iter()
+            .for_each(|change| roster.apply_change(change));
+        drop(roster);
+        let selection = self.selection.load();
+        for group in selection.groups.values() {
+            if !group.build_state.is_stale() && affects(&group.filter, changes) {
+                group.build_state.mark_stale();
+            }
+        }
+        if !changes.is_empty() {
+            selection.health.on_table_changed();
+        }
+        let invalid: Vec<_> = changes.iter().filter_map(invalid_tag_event).collect();
+        writer.warn(&invalid, selection.health.now());
+        invalid
+    }
+
+    /// The cluster has reason to think that a node is well: it is tried again at once. That it refuted a suspicion is its
+    /// own word, by way of others, and says nothing about the way there: what calls found out stays.
+    fn on_node_event(&self, event: &ClusterEvent, changes: &[NodeChange]) {
+        use ClusterEvent::{NodeJoined, NodeReachable, NodeRecovered, NodeUpdated};
+        let Some(node) = event.node() else {
+            return;
+        };
+        let member = self.table.lock().entry(&node.id.name).cloned();
+        let Some(member) = member.filter(|member| member.node.state == NodeState::Alive) else {
+            return;
+        };
+        let care = Arc::clone(&self.selection.load().health);
+        match event {
+            NodeJoined(_) | NodeUpdated(_) => {
+                care.on_reachable(&member.endpoint);
+                care.set_draining(&member.endpoint, false);
+            }
+            NodeRecovered(_) | NodeReachable(_) => {
+                let before = changes.iter().find_map(|change| change.before.as_ref());
+                if before.is_none_or(|before| before.state != NodeState::Suspect) {
+                    care.request_probe(&member.endpoint);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Observer for SelectionState {
+    fn on_snapshot(&self, nodes: Vec<NodeInfo>) {
+        let mut writer = self.event_state.lock();
+        let (events, changes) = writer.nodes.replace(nodes);
+        let invalid = self.apply_changes(&mut writer, &changes);
+        let events = events.into_iter().chain(invalid);
+        events.for_each(|event| self.events.send(event));
+    }
+
+    fn on_event(&self, event: ClusterEvent) {
+        let mut writer = self.event_state.lock();
+        match writer.nodes.apply_source_event(&event) {
+            Some(false) => return,
+            Some(true) => {
+                let source = writer.nodes.source().clone();
+                self.table.lock().set_live(source.is_live());
+                self.reset_groups_locked(|selection| selection.source = source);
+                return self.events.send(event);
+            }
+            None => {}
+        }
+        let (event, changes) = writer.nodes.apply(event);
+        let invalid = self.apply_changes(&mut writer, &changes);
+        if !changes.is_empty() {
+            self.on_node_event(&event, &changes);
+        }
+        self.events.send(event);
+        invalid
+            .into_iter()
+            .for_each(|event| self.events.send(event));
+    }
+}
+
+impl EventState {
+    /// Warns of invalid tags, at most once a second: tags may be changed by a program.
+    fn warn(&mut self, invalid: &[ClusterEvent], now: Time) {
+        for event in invalid {
+            let ClusterEvent::InvalidTag {
+                node,
+                key,
+                value,
+                effective: taken,
+            } = event
+            else {
+                continue;
+            };
+            if now < self.warn_at {
+                tracing::debug!(node = %node.id, %key, ?value, taken, "invalid tag");
+                continue;
+            }
+            self.warn_at = now + WARNING_INTERVAL;
+            tracing::warn!(node = %node.id, %key, ?value, taken, "invalid tag");
+        }
+    }
+}
+
+/// Whether the filter matches a node before or after a change.
+fn affects(filter: &Filter, changes: &[NodeChange]) -> bool {
+    let nodes = changes.iter().flat_map(|one| [&one.before, &one.after]);
+    nodes.flatten().any(|node| filter.matches(&node.tags))
+}
+
+/// What is to be told of the tags of a node that has changed.
+fn invalid_tag_event(change: &NodeChange) -> Option<ClusterEvent> {
+    let node = change.after.as_ref()?;
+    let is_news = weight::has_changed(change.before.as_deref(), node);
+    let tag = weight::invalid_tag(node).filter(|_| is_news)?;
+    Some(ClusterEvent::InvalidTag {
+        node: tag.node,
+        key: tag.key,
+        value: tag.value,
+        effective: tag.effective,
+    })
+}
+
+/// Second chance: who was not used since the last time goes; if all were, one goes.
+fn evict_unused(groups: &mut BTreeMap<Arc<str>, Arc<Group>>) {
+    if groups.len() < FILTERS_MAX {
+        return;
+    }
+    groups.retain(|_, group| BuildState::take_used(&group.build_state));
+    if groups.len() >= FILTERS_MAX {
+        let any = groups.keys().next().cloned();
+        any.and_then(|text| groups.remove(&text));
+    }
+}
+
+/// How many filters are kept parsed and matched.
+pub(super) const FILTERS_MAX: usize = 256;
+
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,120 @@
+//! Log lines of events: errors and warnings for what an operator has to act on, info for members that
+//! come and go.
+
+use crate::event::Event;
+
+/// Writes the log line of an event, if it has one: suspicions come and go, and updates are many.
+pub(super) fn log(event: &Event) {
+    match event {
+        Event::NodeJoined(member) => {
+            let epoch = member.id.epoch;
+            tracing::info!(node = %member.id, epoch, addr = %member.addr, "node joined");
+        }
+        Event::NodeLeft(member) => {
+            let epoch = member.id.epoch;
+            tracing::info!(node = %member.id, epoch, addr = %member.addr, "node left");
+        }
+        Event::NodeFailed(member) => {
+            let epoch = member.id.epoch;
+            tracing::warn!(node = %member.id, epoch, addr = %member.addr, "node failed, or a newer one took its place");
+        }
+        Event::NodeRecovered(member) => {
+            tracing::info!(node = %member.id, addr = %member.addr, "node recovered");
+        }
+        Event::PartitionDetected {
+            reachable,
+            expected,
+            minority,
+        } => tracing::warn!(
+            reachable,
+            expected,
+            minority,
+            "partition: half of the members or a large part of them are out of reach"
+        ),
+        Event::PartitionHealed => tracing::info!("partition healed"),
+        Event::Isolated { expected } => {
+            tracing::warn!(expected, "isolated: this node hears no other member");
+        }
+        Event::IsolationEnded => tracing::info!("isolation ended"),
+        Event::NameConflict { name, older, newer } => tracing::error!(
+            %name, %older, %newer,
+            "name conflict: two nodes use one name; give each process a name of its own"
+        ),
+        Event::Superseded { by, addr } => tracing::error!(
+            name = %by, newer = %addr, epoch = by.epoch,
+            "superseded: a newer node has the name of this one, so this one takes part no more; \
+             give each process a name and a certificate of its own"
+        ),
+        Event::SupersessionEnded { by, addr } => tracing::warn!(
+            name = %by, newer = %addr,
+            "supersession ended: the newer node of this name has left, failed or no longer answers; \
+             this node joins again"
+        ),
+        Event::ClockSkew {
+            addr,
+            ahead,
+            is_own: true,
+        } => tracing::error!(
+            member = %addr, ?ahead,
+            "clock skew: the member refuses this node's epoch as too far ahead of its clock"
+        ),
+        Event::ClockSkew {
+            addr,
+            ahead,
+            is_own: false,
+        } => tracing::warn!(
+            member = %addr, ?ahead,
+            "clock skew: an epoch is too far ahead of this node's clock and refused"
+        ),
+        Event::DatagramRefused {
+            from,
+            reason: refusal,
+        } => {
+            tracing::warn!(%from, %refusal, "gossip datagram refused");
+        }
+        Event::SeedRefused {
+            seed,
+            reason: refusal,
+        } => {
+            tracing::warn!(%seed, %refusal, "seed refuses this node");
+        }
+        Event::TableFull {
+            members,
+            evicted,
+            refused,
+        } => tracing::warn!(
+            members,
+            evicted,
+            refused,
+            "member table full: members were forgotten or newcomers refused"
+        ),
+        Event::JoinRefused { by, reason } => tracing::warn!(
+            member = %by, %reason,
+            "join refused; the node goes on trying"
+        ),
+        Event::AddressUnreachable { addr, observed } => tracing::warn!(
+            %addr,
+            observed = observed.map(tracing::field::display),
+            "advertised address is unreachable for peers; advertise one that leads to this node"
+        ),
+        Event::AddressReachable { addr } => {
+            tracing::info!(%addr, "advertised address is no longer known to be unreachable");
+        }
+        Event::AddressConflict { addr, older, newer } => tracing::error!(
+            %addr,
+            older,
+            newer,
+            "address conflict: two nodes advertise one address; give each its own"
+        ),
+        Event::NodeUnreachable(member) => tracing::warn!(
+            node = %member.id,
+            addr = %member.addr,
+            "node is alive but unreachable: it refutes suspicions, and probes of its address fail, \
+             or it says so itself"
+        ),
+        Event::NodeReachable(member) => {
+            tracing::info!(node = %member.id, addr = %member.addr, "node is reachable again");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,209 @@
+//! The seeds of a node as texts, and what comes of them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::membership::DriverShared;
+use super::outcome::{JoinError, SeedFailure, format_seed_failures};
+
+/// The seeds, and what the last look-up brought.
+#[derive(Debug, Default)]
+pub(super) struct SeedList {
+    texts: Vec<String>,
+    /// What each of them stands for, of those that resolve.
+    resolved: Vec<(String, Vec<SocketAddr>)>,
+    unresolved: Vec<(String, SeedFailure)>,
+    /// Addresses of this node among them.
+    own: Vec<SocketAddr>,
+    /// Where this node listens.
+    bound: Option<SocketAddr>,
+    /// Seeds of which an operator was told that they do not resolve, and when.
+    warned: Vec<(String, Instant)>,
+    /// Whether it was said that this node began a cluster of its own.
+    bootstrap_logged: bool,
+}
+
+impl SeedList {
+    /// Of a node that listens at `bound`.
+    pub(super) fn new(texts: Vec<String>, bound: SocketAddr) -> Self {
+        Self {
+            texts,
+            bound: Some(bound),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn add(&mut self, seeds: Vec<String>) {
+        for seed in seeds {
+            if !self.texts.contains(&seed) {
+                self.texts.push(seed);
+            }
+        }
+    }
+
+    /// Keeps what a look-up brought, with this node's `own` addresses in it, and warns of seeds that
+    /// do not resolve: of each one when that begins, and then once a minute.
+    pub(super) fn record_lookup(
+        &mut self,
+        resolved: Vec<(String, Vec<SocketAddr>)>,
+        unresolved: Vec<(String, SeedFailure)>,
+        own: Vec<SocketAddr>,
+    ) -> SeedLookupChanges {
+        let now = Instant::now();
+        let mut changes = SeedLookupChanges::default();
+        let fails = |seed: &str| unresolved.iter().any(|(text, _)| text == seed);
+        self.warned.retain(|(seed, at)| {
+            let still = fails(seed);
+            if !still {
+                changes.resolved.push(seed.clone());
+            }
+            still && now.duration_since(*at) < WARNING_INTERVAL
+        });
+        for (seed, failure) in &unresolved {
+            if !self.warned.iter().any(|(warned, _)| warned == seed) {
+                changes.unresolved.push((seed.clone(), failure.clone()));
+                self.warned.push((seed.clone(), now));
+            }
+        }
+        self.resolved = resolved;
+        self.unresolved = unresolved;
+        self.own = own;
+        changes
+    }
+
+    fn addrs(&self, seed: &str) -> &[SocketAddr] {
+        let resolved = self.resolved.iter().find(|(text, _)| text == seed);
+        resolved.map_or(&[], |(_, addrs)| addrs)
+    }
+
+    /// Why a seed that resolves did not let this node in, if it gave no reason.
+    fn failure_without_answer(&self, seed: &str) -> SeedFailure {
+        let addrs = self.addrs(seed);
+        match (addrs, self.bound) {
+            ([addr, ..], Some(bound))
+                if !addrs
+                    .iter()
+                    .any(|addr| are_families_compatible(bound, *addr)) =>
+            {
+                SeedFailure::AddressFamilyMismatch { seed: *addr, bound }
+            }
+            _ => SeedFailure::NoAnswer,
+        }
+    }
+
+    /// Whether every seed resolves, and none to an address that this node's socket can send to.
+    pub(super) fn are_unreachable(&self) -> bool {
+        let is_out = |seed: &String| {
+            matches!(
+                self.failure_without_answer(seed),
+                SeedFailure::AddressFamilyMismatch { .. }
+            )
+        };
+        !self.texts.is_empty() && self.texts.iter().all(is_out)
+    }
+
+    /// Whether a seed is this node itself.
+    fn is_own(&self, seed: &str) -> bool {
+        let addrs = self.addrs(seed);
+        !addrs.is_empty() && addrs.iter().all(|addr| self.own.contains(addr))
+    }
+}
+
+/// Whether a socket bound to one address can send to the other at all: one of IPv6 reaches IPv4 if it
+/// is bound to all addresses.
+pub(super) fn are_families_compatible(bound: SocketAddr, addr: SocketAddr) -> bool {
+    let is_ipv4 = |addr: SocketAddr| addr.ip().to_canonical().is_ipv4();
+    is_ipv4(bound) == is_ipv4(addr) || (bound.is_ipv6() && bound.ip().is_unspecified())
+}
+
+/// What an operator is to be told of a look-up.
+#[derive(Debug, Default)]
+pub(super) struct SeedLookupChanges {
+    resolved: Vec<String>,
+    unresolved: Vec<(String, SeedFailure)>,
+}
+
+impl SeedLookupChanges {
+    pub(super) fn log(&self) {
+        for seed in &self.resolved {
+            tracing::info!(%seed, "seed resolves now");
+        }
+        for (seed, failure) in &self.unresolved {
+            tracing::warn!(%seed, %failure, "seed does not resolve; it is looked up again");
+        }
+    }
+}
+
+impl DriverShared {
+    /// The seeds to resolve, if there are any.
+    pub(super) fn seeds(&self) -> Option<Vec<String>> {
+        Some(self.seeds.lock().texts.clone()).filter(|seeds| !seeds.is_empty())
+    }
+
+    /// Why no seed has let this node in.
+    pub(super) fn join_failure(&self) -> JoinError {
+        let (skew, refusal) = {
+            let engine = self.engine.lock();
+            (engine.clock_refusal(), engine.join_refusal())
+        };
+        match (skew, refusal) {
+            (Some((member, apart)), _) => JoinError::ClockSkew { member, apart },
+            (None, Some((by, reason))) => JoinError::Refused { by, reason },
+            (None, None) => JoinError::NoSeedAnswered {
+                seeds: self.seed_failures(),
+            },
+        }
+    }
+
+    /// Each seed and why it has not let this node in, as far as that is known.
+    pub(super) fn seed_failures(&self) -> Vec<(String, SeedFailure)> {
+        let refusals: Vec<_> = self.engine.lock().seed_refusals().collect();
+        let seeds = self.seeds.lock();
+        let failure = |seed: &String| {
+            if let Some((_, failure)) = seeds.unresolved.iter().find(|(text, _)| text == seed) {
+                return failure.clone();
+            }
+            let addrs = seeds.addrs(seed);
+            let refusal = refusals.iter().find(|(addr, _)| addrs.contains(addr));
+            match refusal {
+                Some((_, refusal)) => SeedFailure::Refused(*refusal),
+                None => seeds.failure_without_answer(seed),
+            }
+        };
+        seeds
+            .texts
+            .iter()
+            .map(|seed| (seed.clone(), failure(seed)))
+            .collect()
+    }
+
+    /// This node is in: by a seed, or as a cluster of its own.
+    pub(super) fn log_joined(&self, founded: bool) {
+        let is_alone = self.engine.lock().live_count() == 1;
+        match is_alone {
+            true if founded => self.warn_bootstrapped_alone(),
+            true => tracing::info!("no other seed to join: this node is a cluster of its own"),
+            false => tracing::info!("joined the cluster"),
+        }
+    }
+
+    /// Says once that no other seed answered in time.
+    fn warn_bootstrapped_alone(&self) {
+        if !std::mem::replace(&mut self.seeds.lock().bootstrap_logged, true) {
+            let mut others = self.seed_failures();
+            let seeds = self.seeds.lock();
+            others.retain(|(seed, _)| !seeds.is_own(seed));
+            // The log may be slow: it is written without the lock.
+            drop(seeds);
+            tracing::warn!(
+                seeds = format_seed_failures(&others),
+                "no other seed answered: this node began a cluster of its own, and goes on dialling them"
+            );
+        }
+    }
+}
+
+/// How often it is said that a seed does not resolve.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,0 +1,36 @@
+//! Datagrams that the system refuses to send.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::membership::DriverShared;
+
+impl DriverShared {
+    /// A datagram was not sent. If it is too large, what goes there from now on is smaller; that
+    /// is logged once, and counted.
+    pub(super) fn handle_send_error(&self, error: &io::Error, to: SocketAddr, bytes: usize) {
+        if error.raw_os_error() != Some(EMSGSIZE) {
+            return self.count_socket_error(error);
+        }
+        let mut engine = self.engine.lock();
+        engine.handle_too_large(to);
+        let is_first = engine.stats().datagrams_too_large == 1;
+        drop(engine);
+        if is_first {
+            tracing::warn!(
+                %to, bytes,
+                "gossip datagram exceeds the MTU of the interface or the path (EMSGSIZE): \
+                 smaller ones are sent there"
+            );
+        }
+    }
+}
+
+/// The standard library has no kind for it.
+const EMSGSIZE: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
+    90
+} else if cfg!(windows) {
+    10_040
+} else {
+    40
+};

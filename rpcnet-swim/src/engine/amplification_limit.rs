@@ -1,0 +1,68 @@
+//! Bulk answers: where they go, and how much of them.
+//!
+//! A datagram that somebody withheld passes the replay window once, from whatever source it is
+//! sent. So what is larger than the request goes to the address that the member is known by, never
+//! to the source. Until that address is validated, by something that only who receives there can
+//! know, the answer is at most three times as long as the request (as in QUIC, RFC 9000 section
+//! 8.1), and a ping asks for the proof.
+
+use super::{Engine, Sender};
+use crate::time::Time;
+use crate::wire::{Message, Payload, Writer};
+
+impl Engine {
+    /// Answers with more than was asked in.
+    pub(super) fn send_bulk_reply(
+        &mut self,
+        now: Time,
+        sender: Sender,
+        payloads: impl IntoIterator<Item = Payload>,
+    ) {
+        let Some(entry) = self.table.get(sender.key) else {
+            return;
+        };
+        let is_validated = entry.is_validated() || self.rules().is_rival();
+        let mut left = AMPLIFICATION_MAX * sender.bytes;
+        for payload in payloads {
+            let (payload, bytes) = self.datagram_len(payload);
+            if !is_validated && bytes > left {
+                self.stats.amplification_limited += 1;
+                break;
+            }
+            left = left.saturating_sub(bytes);
+            self.send_to(sender.key, payload);
+        }
+        if !is_validated {
+            self.start_probe(now, sender.key);
+        }
+    }
+
+    /// Whether a message came from the address that its sender is known by.
+    pub(super) fn is_from_known_addr(&self, sender: Sender) -> bool {
+        let entry = self.table.get(sender.key);
+        entry.is_some_and(|entry| entry.addr() == sender.addr)
+    }
+
+    /// The member of that name receives at `addr`: it answered what was sent there.
+    pub(super) fn validate_addr(&mut self, key: u64, addr: std::net::SocketAddr) {
+        if let Some(entry) = self.table.get_mut(key) {
+            entry.validate(addr);
+        }
+    }
+
+    fn datagram_len(&self, payload: Payload) -> (Payload, usize) {
+        struct Len(usize);
+        impl Writer for Len {
+            fn put(&mut self, bytes: &[u8]) {
+                self.0 += bytes.len();
+            }
+        }
+        let mut len = Len(self.envelope.overhead());
+        let message = Message { to: 0, payload };
+        message.encode(&mut len);
+        (message.payload, len.0)
+    }
+}
+
+/// How many times as long as the request an answer to an address that is not validated may be.
+const AMPLIFICATION_MAX: usize = 3;

@@ -1,0 +1,118 @@
+//! What the policies go by: who is expected, and who of them is reached.
+
+use std::cmp::Ordering;
+
+use super::Engine;
+use crate::event::{Event, MemberState};
+use crate::id::NodeId;
+use crate::split_brain::{
+    ClusterView, Decision, DenyReason, ExpectedMember, SplitBrainPolicy, ViewMember,
+};
+use crate::time::Time;
+
+impl Engine {
+    /// Whether this node may serve, by what it sees now. One that has not joined or has left may
+    /// not. Takes time in proportion to the members.
+    pub fn may_serve(&self, policy: &SplitBrainPolicy, now: Time) -> Decision {
+        if !self.is_joined() {
+            let reason = DenyReason::NotJoined;
+            return Decision::Deny { reason };
+        }
+        let now = self.running_time_at(now);
+        policy.evaluate(
+            self.expected_members(now),
+            now.since(self.membership_changed_at),
+        )
+    }
+
+    /// The expected members, in the order of their names.
+    ///
+    /// These are the live ones, this node included, and those failed ones that may be on another
+    /// side: who failed within the last 60 probe intervals, or, while a partition is suspected or
+    /// reported, since 60 probe intervals before its first sign. They count until they come back,
+    /// leave, somebody newer has their address, or an operator takes them out
+    /// ([`Engine::force_leave`]); while there is a partition they are not forgotten, whatever
+    /// [`with_forget_after`](crate::ClusterConfig::with_forget_after) says. So one crash at a time
+    /// shrinks the cluster after a minute, while a partition keeps its members. Members that have left
+    /// do not count.
+    ///
+    /// Alive and suspect members are reached; failed ones are not. When too many probe rounds in a row
+    /// go unanswered, a reach check asks a sample of the live members, all of them in a small
+    /// cluster. While it says that a partition's worth of them does not answer, those that
+    /// did not are not reached, and of those that were not asked at most as large a share as the sample
+    /// leaves possible (which ones is arbitrary) is. If this node is isolated it reaches itself alone.
+    pub fn view(&self, now: Time) -> ClusterView {
+        let now = self.running_time_at(now);
+        let voter = |ballot: ExpectedMember<'_>| ViewMember {
+            id: NodeId::new(ballot.name.clone(), ballot.epoch),
+            tags: ballot.tags.clone(),
+            is_reachable: ballot.is_reachable,
+        };
+        let mut voters: Vec<ViewMember> = self.expected_members(now).map(voter).collect();
+        voters.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        ClusterView {
+            members: voters,
+            stable_for: now.since(self.membership_changed_at),
+        }
+    }
+
+    /// Whether the reachable are the majority that [`SplitBrainPolicy::keep_majority`] lets serve.
+    pub(super) fn has_majority(&self, now: Time, reachable: usize, expected: usize) -> bool {
+        match (2 * reachable).cmp(&expected) {
+            Ordering::Less => false,
+            Ordering::Greater => true,
+            Ordering::Equal => {
+                let smallest = self.expected_members(now).min_by_key(|ballot| ballot.name);
+                smallest.is_some_and(|ballot| ballot.is_reachable)
+            }
+        }
+    }
+
+    /// Members that failed from this time on are missing rather than gone.
+    pub(super) fn missing_window_start(&self, now: Time) -> Time {
+        let window = PARTITION_WINDOW_ROUNDS * self.config.probe_interval;
+        self.partition.window_start(now, window)
+    }
+
+    pub(super) fn note_membership_change(&mut self, event: &Event) {
+        if matches!(
+            event,
+            Event::NodeJoined(_)
+                | Event::NodeLeft(_)
+                | Event::NodeFailed(_)
+                | Event::Isolated { .. }
+                | Event::IsolationEnded
+        ) {
+            self.membership_changed_at = self.last_now;
+        }
+    }
+
+    fn expected_members(&self, now: Time) -> impl Iterator<Item = ExpectedMember<'_>> {
+        let me = ExpectedMember {
+            name: &self.local.name,
+            epoch: self.local.epoch,
+            tags: &self.local.tags,
+            is_reachable: true,
+        };
+        let isolated = self.is_isolated(now);
+        let missing = self.table.missing_entries(self.missing_window_start(now));
+        let live = self.table.iter().map(|(_, entry)| entry);
+        let others = live.filter(|entry| entry.state.is_live()).chain(missing);
+        std::iter::once(me).chain(others.map(move |entry| ExpectedMember {
+            name: &entry.name,
+            epoch: entry.epoch,
+            tags: &entry.tags,
+            is_reachable: !isolated
+                && entry.state != MemberState::Failed
+                && self.reach.reaches(entry.key),
+        }))
+    }
+
+    /// The time of a question, which changes nothing.
+    pub(super) fn running_time_at(&self, now: Time) -> Time {
+        (now - self.stall_time).max(self.last_now)
+    }
+}
+
+/// Failures within so many probe intervals of each other may be one cut.
+const PARTITION_WINDOW_ROUNDS: u32 = 60;

@@ -1,0 +1,156 @@
+//! Counters at the far ends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::ClusterConfig;
+use crate::engine::Engine;
+use crate::engine::replay::COUNTER_JUMP_MAX;
+use crate::id::{NodeId, name_key};
+use crate::time::Time;
+use crate::wire::{Envelope, Message, Origin, Payload};
+
+fn addr(n: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], n))
+}
+
+/// Two members that know each other, and what has been sent between them.
+struct Pair {
+    now: Time,
+    a: Engine,
+    b: Engine,
+    sent: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let engine = |name, port| {
+            let id = NodeId::new(name, 5);
+            Engine::new(ClusterConfig::lan(), id, addr(port), Time::ZERO, 7).unwrap()
+        };
+        let (mut a, mut b) = (engine("a", 1), engine("b", 2));
+        a.handle_seeds(Time::ZERO, &[]);
+        b.handle_seeds(Time::ZERO, &[addr(1)]);
+        let now = Time::ZERO;
+        let sent = Vec::new();
+        let mut pair = Self { now, a, b, sent };
+        pair.converse();
+        assert_eq!((pair.a.live_count(), pair.b.live_count()), (2, 2));
+        pair
+    }
+
+    fn converse(&mut self) {
+        loop {
+            let (engine, from) = match self.a.poll_transmit() {
+                Some(sent) => (sent, addr(1)),
+                None => match self.b.poll_transmit() {
+                    Some(sent) => (sent, addr(2)),
+                    None => return,
+                },
+            };
+            let (to, mut datagram) = engine;
+            self.sent.push((from, datagram.clone()));
+            if to == addr(1) {
+                self.a.handle_datagram(self.now, from, &mut datagram);
+            } else if to == addr(2) {
+                self.b.handle_datagram(self.now, from, &mut datagram);
+            }
+        }
+    }
+
+    /// Lets time pass, in which nothing is lost.
+    fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            self.converse();
+            let due = [self.a.poll_timeout(), self.b.poll_timeout()];
+            let Some(due) = due.into_iter().flatten().min().filter(|at| *at <= end) else {
+                break;
+            };
+            self.now = self.now.max(due);
+            self.a.handle_timeout(self.now);
+            self.b.handle_timeout(self.now);
+        }
+        self.now = end;
+    }
+
+    /// Somebody with the cluster's key speaks in the name of `b`.
+    fn forge(&mut self, counter: u64) {
+        let origin = Origin {
+            from: name_key("b"),
+            epoch: 5,
+            counter,
+        };
+        let payload = Payload::LeaveAck { seq: 0 };
+        let (mut datagram, message) = (Vec::new(), Message { to: 0, payload });
+        Envelope::new("rpcnet", None, 1).seal(origin, &mut datagram, |out| message.encode(out));
+        self.a.handle_datagram(self.now, addr(99), &mut datagram);
+    }
+}
+
+#[test]
+fn a_forged_counter_locks_no_member_out() {
+    for counters in [
+        vec![u64::MAX],
+        vec![1_000],
+        vec![COUNTER_JUMP_MAX],
+        (1..=20).map(|n| n * COUNTER_JUMP_MAX).collect(),
+        vec![COUNTER_JUMP_MAX, u64::MAX, 1 << 40, 5],
+    ] {
+        let mut pair = Pair::new();
+        pair.run_for(Duration::from_secs(3));
+        for counter in &counters {
+            pair.forge(*counter);
+        }
+        // Within a few probe intervals it is heard again, and everything it says.
+        pair.run_for(Duration::from_secs(5));
+        let replayed = pair.a.stats().dropped.replayed;
+        pair.b.set_tag(pair.now, "is", "heard").unwrap();
+        pair.run_for(Duration::from_secs(5));
+        let b = pair.a.member("b").unwrap();
+        assert_eq!(b.tags.get("is"), Some("heard"), "{counters:?}");
+        assert_eq!(pair.a.stats().dropped.replayed, replayed, "{counters:?}");
+        assert_eq!(b.id.epoch, 5, "it did not have to begin anew: {counters:?}");
+    }
+}
+
+#[test]
+fn a_member_that_is_far_ahead_after_a_long_silence_is_heard() {
+    let mut pair = Pair::new();
+    // To others, meanwhile.
+    pair.b.datagram_counter += 50 * COUNTER_JUMP_MAX;
+    pair.run_for(Duration::from_secs(3));
+    assert!(pair.a.stats().counter_checks > 0);
+    let replayed = pair.a.stats().dropped.replayed;
+    pair.run_for(Duration::from_secs(10));
+    assert_eq!(pair.a.stats().dropped.replayed, replayed);
+    assert_eq!((pair.a.live_count(), pair.b.live_count()), (2, 2));
+}
+
+#[test]
+fn what_is_sent_again_moves_no_window_and_draws_one_question_in_an_interval() {
+    let mut pair = Pair::new();
+    pair.run_for(Duration::from_secs(120));
+    let (sent, window) = (pair.sent.clone(), window(&pair));
+    let before = pair.a.stats();
+    for (_, datagram) in sent.iter().filter(|(from, _)| *from == addr(2)) {
+        pair.a
+            .handle_datagram(pair.now, addr(66), &mut datagram.clone());
+    }
+    let asked = pair.a.stats().counter_checks - before.counter_checks;
+    assert_eq!(asked, 1);
+    // Only the member is asked, where it is known to be, and it does not answer for old ones.
+    while let Some((to, mut datagram)) = pair.a.poll_transmit() {
+        if to == addr(2) {
+            pair.b.handle_datagram(pair.now, addr(1), &mut datagram);
+        }
+    }
+    assert_eq!(self::window(&pair), window);
+}
+
+fn window(pair: &Pair) -> String {
+    format!(
+        "{:?}",
+        pair.a.table.get(name_key("b")).unwrap().replay_window
+    )
+}

@@ -1,0 +1,350 @@
+//! From missed rounds to a verdict: evidence, suspicion, failure.
+
+use std::time::Duration;
+
+use super::Engine;
+use super::fault_history::FaultHistory;
+use super::suspicion::{DecisionInput, Evidence, Suspicion, refute_time, should_declare_failed};
+use super::timers::{NamedTimer, Timer};
+use crate::event::{Event, MemberState};
+use crate::id::NodeId;
+use crate::time::Time;
+use crate::wire::{Confirmation, Suspectors};
+
+impl Engine {
+    /// How sure this node is that a member is gone: the negative decimal logarithm of the chance
+    /// that it is alive and yet gave the answers it gave. A sum over its consecutive witnessed
+    /// misses, and between rounds the accrual of the running one from the distribution of round
+    /// trips. At least the threshold once it is declared failed; none for an unknown member.
+    pub fn phi(&self, id: &NodeId, now: Time) -> Option<f64> {
+        let key = id.key();
+        let entry = self
+            .table
+            .get(key)
+            .filter(|entry| entry.epoch == id.epoch)?;
+        let own = f64::from(entry.faults().evidence.phi);
+        if entry.state == MemberState::Failed {
+            return Some(own.max(self.config.phi_threshold));
+        }
+        let now = self.running_time_at(now);
+        let running = self
+            .probe_rounds
+            .iter()
+            .find(|round| round.key == key)
+            .map_or(0.0, |round| {
+                let waited = now.since(round.started).as_secs_f64();
+                // Unanswered by now: lost, or on its way.
+                let late = 10f64.powf(-self.rtt.normal().phi(waited));
+                -(self.observed_loss + (1.0 - self.observed_loss) * late)
+                    .min(1.0)
+                    .log10()
+            });
+        // Not minus zero.
+        Some(own + running.max(0.0))
+    }
+
+    /// A witnessed round without an answer.
+    pub(super) fn on_missed_probe(&mut self, now: Time, key: u64) {
+        if self.is_miss_of_unreachable(now, key) {
+            return;
+        }
+        let worth = -self.observed_loss.clamp(LOSS_MIN, LOSS_MAX).log10();
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
+        };
+        let case = entry.faults_mut();
+        case.evidence.add_miss(worth);
+        case.unanswered = case.unanswered.saturating_add(1);
+        if case.claimed_failed {
+            return self.mark_failed(now, key);
+        }
+        if !case.evidence.reaches_suspect_threshold() {
+            return;
+        }
+        let vote = Confirmation::new(self.local.key, f64::from(case.evidence.phi));
+        let mut accusers = Suspectors::default();
+        accusers.merge(vote);
+        if self.suspect(now, key, accusers) {
+            self.stats.suspicions_raised += 1;
+        }
+        if self.rules().back_to_back {
+            // The sooner the second miss, the sooner it is over.
+            self.start_probe(now, key);
+        }
+        self.decide_failure(now, key);
+    }
+
+    /// An answer: what we held against the member was loss.
+    pub(super) fn clear_evidence(&mut self, key: u64) {
+        let me = self.local.key;
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
+        };
+        entry.unanswering = false;
+        let mut unanswered = 0;
+        if let Some(case) = entry.existing_faults() {
+            case.evidence = Evidence::NONE;
+            case.unreachable.on_answer();
+            unanswered = std::mem::take(&mut case.unanswered);
+            case.claimed_failed = false;
+            if let Some(suspicion) = &mut case.suspicion {
+                suspicion.suspectors.retract(me);
+            }
+            entry.drop_clean_faults();
+        }
+        self.record_lost_rounds(unanswered);
+        if self.rules().observed_loss {
+            self.observed_loss -= self.observed_loss * LOSS_GAIN;
+        }
+    }
+
+    /// So many rounds to a member that was there all the while went unanswered: it answered a
+    /// later one, or refuted what they made others believe. Without the latter, a loss that is
+    /// refuted each time would never be seen as one.
+    pub(super) fn record_lost_rounds(&mut self, rounds: u16) {
+        if self.rules().observed_loss {
+            for _ in 0..rounds.min(LOSS_SAMPLES_MAX) {
+                self.observed_loss += (1.0 - self.observed_loss) * LOSS_GAIN;
+            }
+        }
+    }
+
+    /// Takes in who suspects a live member. Says whether there was anything new in it.
+    pub(super) fn suspect(&mut self, now: Time, key: u64, accusers: Suspectors) -> bool {
+        #[cfg(feature = "sim")]
+        if self.rules().is_rival() {
+            return self.rival_suspect(now, key, accusers);
+        }
+        let Some(entry) = self.table.get_mut(key) else {
+            return false;
+        };
+        if let Some(suspicion) = entry.existing_faults().and_then(|c| c.suspicion.as_mut()) {
+            let votes = accusers.confirmations().iter();
+            let news = votes.fold(false, |news, vote| suspicion.suspectors.merge(*vote) | news);
+            if news {
+                self.enqueue_gossip(now, key);
+            }
+            return news;
+        }
+        let decide_at = now + refute_time(self.live_count(), &self.config);
+        let generation = self.start_suspicion(now, key, accusers);
+        self.timers
+            .push(decide_at, Timer::Suspicion(key, generation));
+        true
+    }
+
+    /// A live member becomes suspect. Gives the generation of the suspicion.
+    pub(super) fn start_suspicion(&mut self, now: Time, key: u64, suspectors: Suspectors) -> u32 {
+        self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
+        let suspicion = Suspicion {
+            since: now,
+            suspectors,
+            generation: self.suspicion_generation,
+        };
+        let phi = suspicion.phi();
+        let member = self.table.update(now, key, |entry| {
+            entry.state = MemberState::Suspect;
+            entry.faults_mut().suspicion = Some(Box::new(suspicion));
+            entry.member()
+        });
+        self.enqueue_gossip(now, key);
+        // Of one that is out of reach it is no news: it was suspected before, and refuted.
+        if !member.unreachable {
+            self.emit(Event::NodeSuspect { member, phi });
+            self.note_suspicion(now);
+        }
+        self.suspicion_generation
+    }
+
+    /// Members that first hear of a suspicion look for themselves: eight of them, on average.
+    pub(super) fn maybe_verify_suspicion(&mut self, now: Time, key: u64) {
+        if self.rules().verify && self.rng.f64() < VERIFIERS_MEAN / self.live_count() as f64 {
+            self.start_probe(now, key);
+        }
+    }
+
+    /// Only suspectors decide; the others ask the accused until it answers or they suspect too.
+    pub(super) fn on_suspicion_timer(&mut self, now: Time, key: u64, generation: u32) {
+        self.decide_failure(now, key);
+        let suspicion = self
+            .table
+            .get(key)
+            .and_then(|entry| entry.faults().suspicion.as_ref());
+        let Some(suspicion) = suspicion.filter(|s| s.generation == generation) else {
+            return;
+        };
+        let unresolved = 2 * self.config.probe_interval;
+        if now.since(suspicion.since) >= unresolved {
+            self.start_probe(now, key);
+        }
+        self.timers
+            .push(now + unresolved, Timer::Suspicion(key, generation));
+    }
+
+    pub(super) fn decide_failure(&mut self, now: Time, key: u64) {
+        let isolated = self.is_isolated(now);
+        let Some(entry) = self.table.get(key) else {
+            return;
+        };
+        let Some(suspicion) = &entry.faults().suspicion else {
+            return;
+        };
+        let court = DecisionInput {
+            live: self.live_count(),
+            own: entry.faults().evidence,
+            // What came while this node was cut off, refutations too, has yet to be taken in.
+            age: now.since(suspicion.since.max(self.isolation_ended_at)),
+        };
+        let decides =
+            suspicion.suspectors.contains(self.local.key) || !self.rules().only_suspectors_decide;
+        // An isolated observer declares nobody failed: it is the one that is gone.
+        if decides && !isolated && should_declare_failed(suspicion, court, &self.config) {
+            self.stats.failures_declared += 1;
+            #[cfg(feature = "sim")]
+            self.record_failure_decision(now, key);
+            let alone = self.table.live().len() == 1;
+            self.mark_failed(now, key);
+            if alone {
+                // Nobody witnessed it, so it is nothing to tell those who may come back.
+                self.gossip_queue.remove(key);
+            }
+        }
+    }
+
+    /// Holds a member failed: by own judgement or on another's word.
+    pub(super) fn mark_failed(&mut self, now: Time, key: u64) {
+        let (unit, redial) = (self.config.probe_interval, self.config.redial_interval);
+        // Who goes with a large part of the cluster is cut off, which is no flapping.
+        let counts = self.rules().flap_damping && !self.partition.is_suspected();
+        let flaps_from = self.flap_window_start(now);
+        let slip = RELAPSE_ROUNDS * unit;
+        let member = self.table.update(now, key, |entry| {
+            entry.state = MemberState::Failed;
+            entry.rtt_state.clear_findings();
+            let case = entry.faults_mut();
+            case.suspicion = None;
+            case.claimed_failed = false;
+            case.unreachable.on_failed();
+            case.redials_unanswered = 0;
+            case.next_redial_at = now + redial;
+            case.expire_flaps(flaps_from);
+            // An outage in which one word came through is one outage: time is no proof for it.
+            case.relapsed = counts && case.flap_count == 1 && now.since(case.recovered_at) < slip;
+            // The first return is free; a member that flaps is held longer each time.
+            case.flap_count = case.flap_count.saturating_add(u8::from(counts));
+            case.redials_answered = 0;
+            case.held_until = now + hold_down_rounds(case) * unit;
+            entry.member()
+        });
+        self.enqueue_gossip(now, key);
+        self.timers
+            .set_if_unset(NamedTimer::Redial, now + self.config.redial_interval);
+        self.emit(Event::NodeFailed(member));
+    }
+
+    /// A large part of the cluster is gone: those who went with it did not flap.
+    pub(super) fn undo_partition_flaps(&mut self, now: Time) {
+        let from = self.missing_window_start(now);
+        let missing = self.table.missing_entries(from).map(|entry| entry.key);
+        for key in missing.collect::<Vec<_>>() {
+            if let Some(entry) = self.table.get_mut(key) {
+                let case = entry.faults_mut();
+                case.flap_count = case.flap_count.saturating_sub(1);
+                case.held_until = now + hold_down_rounds(case) * self.config.probe_interval;
+            }
+        }
+    }
+
+    /// A failed member answered a dial, or did not: one that is held has to answer several in a
+    /// row, and each that it misses begins its hold anew.
+    pub(super) fn on_redial_result(&mut self, now: Time, key: u64, answered: bool) {
+        let unit = self.config.probe_interval;
+        let slipped = self.table.get(key).is_some_and(|e| e.faults().relapsed);
+        let again = now + self.held_redial_interval(slipped);
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
+        };
+        if entry.state != MemberState::Failed || !entry.faults().is_flapping() {
+            return;
+        }
+        let case = entry.faults_mut();
+        if answered {
+            case.redials_answered = case.redials_answered.saturating_add(1);
+            case.redials_unanswered = 0;
+            self.table.set_redial(key, again);
+            if slipped {
+                self.timers.set_no_later(NamedTimer::Redial, again);
+            }
+        } else {
+            case.redials_answered = 0;
+            case.held_until = case.held_until.max(now + hold_down_rounds(case) * unit);
+        }
+    }
+
+    /// A held member says that it is alive: if its outage may have been the only one, it is dialled
+    /// at once, to begin with its proofs.
+    pub(super) fn redial_relapsed_now(&mut self, now: Time, key: u64) {
+        let Some(case) = self.table.get(key).map(super::Entry::faults) else {
+            return;
+        };
+        if case.relapsed && case.redials_answered == 0 && case.next_redial_at > now {
+            self.table.set_redial(key, now);
+        }
+    }
+
+    /// How often a held member that answers is dialled, by each of the others. However many they
+    /// are, it is not swamped.
+    fn held_redial_interval(&self, slipped: bool) -> Duration {
+        let crowd = self.live_count() as f64 / HELD_REDIALLERS_MAX;
+        if slipped {
+            let interval = self.config.probe_interval / 2;
+            return interval.mul_f64(crowd.clamp(1.0, RELAPSE_REDIAL_INTERVAL_MAX));
+        }
+        self.config
+            .redial_interval
+            .mul_f64(crowd.clamp(1.0, HELD_REDIAL_INTERVAL_MAX))
+    }
+
+    /// Flaps whose hold ended before this count no more.
+    pub(super) fn flap_window_start(&self, now: Time) -> Time {
+        now - FLAP_MEMORY_ROUNDS * self.config.probe_interval
+    }
+}
+
+/// How long a member is held down that failed so often, in probe intervals.
+fn hold_down_rounds(case: &FaultHistory) -> u32 {
+    let flaps = case.flap_count;
+    if case.relapsed {
+        return 0;
+    }
+    let doublings = u32::from(flaps.saturating_sub(2)).min(FLAP_DOUBLINGS_MAX);
+    if flaps > 1 {
+        FLAP_HOLD_ROUNDS << doublings
+    } else {
+        0
+    }
+}
+
+/// Bounds of the observed loss as evidence: a miss is worth 3 at most and never nothing.
+const LOSS_MIN: f64 = 1e-3;
+const LOSS_MAX: f64 = 0.9;
+/// How much one round changes the observed loss.
+const LOSS_GAIN: f64 = 1.0 / 64.0;
+/// Misses before an answer that count as loss.
+const LOSS_SAMPLES_MAX: u16 = 16;
+/// Members that verify a suspicion they hear of, on average.
+const VERIFIERS_MEAN: f64 = 8.0;
+/// How long a failed member's returns are counted, in probe intervals.
+const FLAP_MEMORY_ROUNDS: u32 = 600;
+/// How long a member that returned once is held down the next time, in probe intervals.
+const FLAP_HOLD_ROUNDS: u32 = 30;
+/// One that comes back and fails within so many probe intervals was not back.
+const RELAPSE_ROUNDS: u32 = 12;
+/// Longest time between two dials of one that was not back, in halves of a probe interval.
+const RELAPSE_REDIAL_INTERVAL_MAX: f64 = 2.0;
+/// The hold doubles so often: 32 times 30 intervals at most.
+const FLAP_DOUBLINGS_MAX: u32 = 5;
+/// Members that dial one that is held in each redial interval, at most.
+const HELD_REDIALLERS_MAX: f64 = 128.0;
+/// Longest time between two dials of one that is held and answers, in redial intervals.
+const HELD_REDIAL_INTERVAL_MAX: f64 = 8.0;

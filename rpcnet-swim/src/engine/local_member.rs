@@ -1,0 +1,81 @@
+//! This node itself: what it says of itself, and the numbers that only it may raise.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::entry::Entry;
+use super::{Engine, Phase};
+use crate::event::Event;
+use crate::tags::Tags;
+use crate::time::Time;
+use crate::wire::{Claim, Record};
+
+/// This node itself.
+#[derive(Debug)]
+pub(crate) struct LocalMember {
+    pub(super) name: Arc<str>,
+    pub(super) key: u64,
+    pub(super) epoch: u64,
+    pub(super) incarnation: u32,
+    pub(super) addr: SocketAddr,
+    pub(super) draining: bool,
+    /// Everybody's answers take long.
+    pub(super) slow: bool,
+    /// No ping arrives at the address.
+    pub(super) unreachable: bool,
+    pub(super) tags: Tags,
+}
+
+impl Engine {
+    pub(super) fn own_record(&self) -> Record {
+        let claim = match self.phase {
+            Phase::Active | Phase::Superseded => Claim::Alive(self.local.tags.clone()),
+            Phase::Leaving | Phase::Left => Claim::Left,
+        };
+        Record {
+            name: self.local.name.clone(),
+            epoch: self.local.epoch,
+            incarnation: self.local.incarnation,
+            addr: self.local.addr,
+            draining: self.local.draining,
+            slow: self.local.slow,
+            unreachable: self.local.unreachable,
+            claim,
+        }
+    }
+
+    pub(super) fn record_of(&self, key: u64) -> Option<Record> {
+        match key == self.local.key {
+            true => Some(self.own_record()),
+            false => self.table.get(key).map(Entry::record),
+        }
+    }
+
+    /// Something about this node changed: only it may do this (SWIM section 4.2).
+    pub(super) fn raise_incarnation(&mut self, now: Time) {
+        match self.local.incarnation.checked_add(1) {
+            Some(next) => self.local.incarnation = next,
+            // Only a forged claim is that high; one has to be above it all the same.
+            None => return self.raise_epoch(now, self.local.epoch),
+        }
+        self.announce(now);
+    }
+
+    /// Starts a new life, as far as others are concerned, and tells it as an event.
+    pub(super) fn raise_epoch(&mut self, now: Time, above: u64) {
+        // What is this high was refused at the door: there is always a next epoch.
+        let Some(epoch) = above.max(self.local.epoch).checked_add(1) else {
+            return;
+        };
+        self.local.epoch = epoch;
+        self.local.incarnation = 0;
+        self.announce(now);
+        self.emit(Event::NodeUpdated(self.local_member()));
+    }
+
+    pub(super) fn announce(&mut self, now: Time) {
+        self.table
+            .set_own_version(now, self.local.epoch, self.local.incarnation);
+        self.enqueue_gossip(now, self.local.key);
+    }
+}

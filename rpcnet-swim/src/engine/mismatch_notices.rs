@@ -1,0 +1,192 @@
+//! Datagrams that cannot be opened: counted, reported, and answered with a notice.
+//!
+//! Whoever sends them may be anybody, at any address. So what they cause is bounded: one notice to
+//! an address in five probe intervals, and so many notices and events in one; a notice is no longer
+//! than what it answers.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Engine, Phase};
+use crate::cluster_mismatch::ClusterMismatch;
+use crate::event::Event;
+use crate::time::Time;
+use crate::wire::{Envelope, MismatchNotice, NOTICE_BYTES, OpenError};
+
+/// Addresses whose datagrams were refused, and seeds that refused those of this node.
+#[derive(Debug, Default)]
+pub(crate) struct MismatchNotices {
+    /// The last addresses that were answered, with the time.
+    answered: VecDeque<(SocketAddr, Time)>,
+    /// The last addresses that were reported, with the reason and the time.
+    reported: VecDeque<(SocketAddr, ClusterMismatch, Time)>,
+    window: RateWindow,
+    /// What seeds said of this node's hellos.
+    by_seeds: VecDeque<(SocketAddr, ClusterMismatch)>,
+}
+
+/// Notices and events of one probe interval.
+#[derive(Clone, Copy, Debug, Default)]
+struct RateWindow {
+    since: Time,
+    notices: usize,
+    events: usize,
+}
+
+impl MismatchNotices {
+    fn window(&mut self, now: Time, unit: Duration) -> &mut RateWindow {
+        if now.since(self.window.since) >= unit {
+            self.window = RateWindow {
+                since: now,
+                ..RateWindow::default()
+            };
+        }
+        &mut self.window
+    }
+
+    /// Whether one more event may be told now.
+    fn allows_event(&mut self, now: Time, unit: Duration) -> bool {
+        let window = self.window(now, unit);
+        window.events += 1;
+        window.events <= EVENTS_PER_ROUND
+    }
+
+    /// Whether a refusal is to be told.
+    fn should_report(
+        &mut self,
+        now: Time,
+        unit: Duration,
+        from: SocketAddr,
+        refusal: ClusterMismatch,
+    ) -> bool {
+        let same = |(addr, why, _): &(_, _, Time)| (*addr, *why) == (from, refusal);
+        let last = self.reported.iter().find(|reported| same(reported));
+        let is_told = last.is_some_and(|(_, _, at)| now.since(*at) < REPORT_ROUNDS * unit);
+        if is_told || !self.allows_event(now, unit) {
+            return false;
+        }
+        self.reported.retain(|reported| !same(reported));
+        push(&mut self.reported, (from, refusal, now));
+        true
+    }
+
+    /// Whether a refused datagram from there is to be answered.
+    fn should_notify(&mut self, now: Time, unit: Duration, from: SocketAddr) -> bool {
+        let mut answered = self.answered.iter();
+        let recent = |at: Time| now.since(at) < NOTICE_ROUNDS * unit;
+        let is_answered = answered.any(|(addr, at)| *addr == from && recent(*at));
+        if is_answered || self.window(now, unit).notices >= NOTICES_PER_ROUND {
+            return false;
+        }
+        self.window.notices += 1;
+        self.answered.retain(|(addr, _)| *addr != from);
+        push(&mut self.answered, (from, now));
+        true
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn len(&self) -> usize {
+        let lens = [
+            self.answered.len(),
+            self.reported.len(),
+            self.by_seeds.len(),
+        ];
+        lens.into_iter().max().unwrap_or_default()
+    }
+}
+
+impl Engine {
+    /// The seeds that refused the hellos of this node, and why, as far as they say so. Nothing
+    /// proves it: it is for a message to an operator. The last 64 are kept.
+    pub fn seed_refusals(&self) -> impl Iterator<Item = (SocketAddr, ClusterMismatch)> {
+        self.mismatch_notices.by_seeds.iter().copied()
+    }
+
+    /// A datagram that could not be opened.
+    pub(super) fn on_unopened_datagram(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        datagram: &[u8],
+        refusal: OpenError,
+    ) {
+        self.count_open_error(refusal);
+        let refusal = match refusal {
+            OpenError::ForeignCluster => ClusterMismatch::ClusterName,
+            OpenError::UnknownKey => ClusterMismatch::ClusterKey,
+            OpenError::Unsealed => ClusterMismatch::MissingKey,
+            OpenError::Malformed | OpenError::UnknownVersion | OpenError::BadSeal => return,
+        };
+        if self.phase == Phase::Left {
+            return;
+        }
+        let unit = self.config.probe_interval;
+        if self
+            .mismatch_notices
+            .should_report(now, unit, from, refusal)
+        {
+            self.emit(Event::DatagramRefused {
+                from,
+                reason: refusal,
+            });
+        }
+        let origin = Envelope::origin(datagram).filter(|_| datagram.len() >= NOTICE_BYTES);
+        if let Some(origin) = origin
+            && self.mismatch_notices.should_notify(now, unit, from)
+        {
+            let notice = MismatchNotice {
+                mismatch: refusal,
+                from: origin.from,
+                counter: origin.counter,
+            };
+            self.send_raw(from, notice.encode());
+        }
+    }
+
+    /// A node says that it cannot open a hello of this one.
+    pub(super) fn on_notice(&mut self, now: Time, from: SocketAddr, notice: MismatchNotice) {
+        if notice.from != self.local.key || !self.join.has_hello_to(notice.counter, from) {
+            self.stats.dropped.unexpected += 1;
+            return;
+        }
+        let refusal = notice.mismatch;
+        if self.mismatch_notices.by_seeds.contains(&(from, refusal)) {
+            return;
+        }
+        self.mismatch_notices
+            .by_seeds
+            .retain(|(addr, _)| *addr != from);
+        push(&mut self.mismatch_notices.by_seeds, (from, refusal));
+        if self
+            .mismatch_notices
+            .allows_event(now, self.config.probe_interval)
+        {
+            self.emit(Event::SeedRefused {
+                seed: from,
+                reason: refusal,
+            });
+        }
+    }
+}
+
+fn push<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() >= MISMATCH_NOTICES_MAX {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+/// Most addresses that are remembered of each kind.
+pub(crate) const MISMATCH_NOTICES_MAX: usize = 64;
+/// An address gets a notice so rarely, in probe intervals.
+const NOTICE_ROUNDS: u32 = 5;
+/// An address is reported so rarely, in probe intervals.
+const REPORT_ROUNDS: u32 = 60;
+/// Most notices in a probe interval.
+const NOTICES_PER_ROUND: usize = 8;
+/// Most events in a probe interval.
+const EVENTS_PER_ROUND: usize = 2;
+
+#[cfg(test)]
+mod tests;

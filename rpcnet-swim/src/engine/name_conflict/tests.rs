@@ -1,0 +1,131 @@
+//! What hearsay of a newer life of this node's name does, one input at a time.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::ClusterConfig;
+use crate::engine::Engine;
+use crate::engine::merge::RecordSource;
+use crate::event::{Event, MembershipState};
+use crate::id::NodeId;
+use crate::tags::Tags;
+use crate::time::Time;
+use crate::wire::{Claim, Record};
+
+fn addr(n: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], n))
+}
+
+fn member() -> Engine {
+    let id = NodeId::new("me", 1_000);
+    let mut engine =
+        Engine::new(ClusterConfig::lan(), id, addr(1), Time::ZERO, 7).expect("valid settings");
+    engine.handle_seeds(Time::ZERO, &[]);
+    engine.merge(
+        Time::ZERO,
+        record("x", 1_000, 2, alive()),
+        RecordSource::Gossip,
+    );
+    while engine.poll_transmit().is_some() || engine.poll_event().is_some() {}
+    engine
+}
+
+fn record(name: &str, epoch: u64, port: u16, claim: Claim) -> Record {
+    Record {
+        name: name.into(),
+        epoch,
+        incarnation: 0,
+        addr: addr(port),
+        draining: false,
+        slow: false,
+        unreachable: false,
+        claim,
+    }
+}
+
+fn alive() -> Claim {
+    Claim::Alive(Tags::new())
+}
+
+/// Lets time pass without an answer from anybody, and counts the datagrams to each port.
+fn unanswered(engine: &mut Engine, from: Time, time: Duration) -> HashMap<u16, usize> {
+    let mut sent = HashMap::new();
+    let end = from + time;
+    loop {
+        while let Some((to, _)) = engine.poll_transmit() {
+            *sent.entry(to.port()).or_default() += 1;
+        }
+        match engine.poll_timeout().filter(|at| *at <= end) {
+            Some(at) => engine.handle_timeout(at),
+            None => return sent,
+        }
+    }
+}
+
+#[test]
+fn hearsay_alone_ends_no_life() {
+    let mut engine = member();
+    engine.on_claim_about_self(Time::ZERO, &record("me", 2_000, 66, alive()));
+    assert_eq!(engine.state(), MembershipState::Active);
+    let sent = unanswered(&mut engine, Time::ZERO, Duration::from_secs(10));
+    assert_eq!(sent[&66], super::DIALS_MAX, "it is asked a few times");
+    assert_eq!(engine.state(), MembershipState::Active);
+    assert_eq!(engine.id().epoch, 2_001, "and then gone past");
+    assert_eq!(engine.stats().name_claims_disproved, 1);
+    let told: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
+    let is_conflict = |e: &Event| matches!(e, Event::NameConflict { .. });
+    assert!(!told.iter().any(is_conflict), "{told:?}");
+}
+
+#[test]
+fn a_forger_makes_no_node_dial_without_bound() {
+    let mut engine = member();
+    let mut dialled = HashMap::new();
+    let minute = 60_000;
+    for step in 0..10 * minute / 20 {
+        let now = Time::from_millis(20 * step);
+        // Always another address and a newer epoch, fifty times a second.
+        let port = 100 + (step % 20_000) as u16;
+        engine.on_claim_about_self(now, &record("me", 2_000 + 2 * step, port, alive()));
+        for (port, count) in unanswered(&mut engine, now, Duration::from_millis(19)) {
+            *dialled.entry(port).or_insert(0) += count;
+        }
+    }
+    let all: usize = dialled
+        .iter()
+        .filter(|(port, _)| **port >= 100)
+        .map(|(_, n)| n)
+        .sum();
+    // Four to each of the first; then pauses of up to 64 s lie between.
+    assert!(all <= 4 * 18, "{all} datagrams in ten minutes");
+    assert!(
+        dialled.values().filter(|n| **n > 4).count() <= 2,
+        "{dialled:?}"
+    );
+    assert_eq!(engine.state(), MembershipState::Active);
+}
+
+#[test]
+fn an_epoch_that_is_over_is_gone_past_without_a_dial() {
+    for (port, claim) in [(66, Claim::Failed), (66, Claim::Left), (1, alive())] {
+        let mut engine = member();
+        engine.on_claim_about_self(Time::ZERO, &record("me", 2_000, port, claim));
+        assert_eq!(engine.id().epoch, 2_001);
+        let sent = unanswered(&mut engine, Time::ZERO, Duration::from_secs(5));
+        assert_eq!(sent.get(&66), None);
+    }
+}
+
+#[test]
+fn a_superseded_node_is_isolated_no_more() {
+    let mut engine = member();
+    engine.partition.isolate(3);
+    engine.on_claim_about_self(Time::ZERO, &record("me", 2_000, 5, alive()));
+    engine.become_superseded(Time::ZERO, 2_000);
+    let told: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
+    let ended = told.iter().position(|it| *it == Event::IsolationEnded);
+    let superseded = |it: &Event| matches!(it, Event::Superseded { .. });
+    let superseded = told.iter().position(superseded);
+    assert!(ended.is_some() && ended < superseded, "{told:?}");
+}

@@ -1,0 +1,63 @@
+//! Path MTU: how large a datagram to which member may be.
+//!
+//! Datagrams of [`DATAGRAM_BYTES_MIN`] bytes pass every path, and every message fits them, so
+//! nothing that matters depends on more. If the configuration allows larger ones, the first ping
+//! of a round takes as much news as that; an answer to the second, small ping alone shows that
+//! the path does not carry it (packetization layer path MTU discovery, RFC 8899). An ack is large
+//! only if the ping that it answers came and was. Everything else is small.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use super::{Engine, Sender};
+use crate::config::DATAGRAM_BYTES_MIN;
+
+/// Addresses whose path was found not to carry large datagrams.
+#[derive(Debug, Default)]
+pub(crate) struct SmallPaths(BTreeSet<SocketAddr>);
+
+impl Engine {
+    /// The system refused to send a datagram to `to` because it is too large (EMSGSIZE). That
+    /// datagram is lost; pings to that address are smaller from now on.
+    pub fn handle_too_large(&mut self, to: SocketAddr) {
+        self.stats.datagrams_too_large += 1;
+        self.note_small_path(to);
+    }
+
+    /// Largest first ping of a round, in bytes.
+    pub(super) fn ping_size(&self, key: u64) -> usize {
+        let addr = self.table.get(key).map(|entry| entry.addr());
+        match addr.is_some_and(|addr| self.small_paths.0.contains(&addr)) {
+            true => DATAGRAM_BYTES_MIN,
+            false => self.config.datagram_bytes_max,
+        }
+    }
+
+    /// Largest answer to a ping, in bytes.
+    pub(super) fn ack_size(&self, sender: Sender) -> usize {
+        match sender.bytes > DATAGRAM_BYTES_MIN {
+            true => self.config.datagram_bytes_max.min(sender.bytes),
+            false => DATAGRAM_BYTES_MIN,
+        }
+    }
+
+    /// A round whose first ping was large was answered, but that ping was not. Loss by chance
+    /// looks the same, but to send less at a time costs next to nothing.
+    pub(super) fn note_lost_large_ping(&mut self, key: u64) {
+        if let Some(addr) = self.table.get(key).map(|entry| entry.addr()) {
+            self.note_small_path(addr);
+        }
+    }
+
+    fn note_small_path(&mut self, addr: SocketAddr) {
+        let paths = &mut self.small_paths.0;
+        if paths.len() >= SMALL_PATHS_MAX {
+            // Whichever it is, it is found again.
+            paths.pop_first();
+        }
+        self.stats.path_mtu_reductions += u64::from(paths.insert(addr));
+    }
+}
+
+/// Most addresses remembered.
+const SMALL_PATHS_MAX: usize = 4_096;

@@ -1,0 +1,73 @@
+//! Datagrams of a node by kind, for the simulation's checkers.
+
+use std::ops::Sub;
+
+use super::{Engine, Phase};
+use crate::time::Time;
+use crate::wire::Payload;
+
+/// Datagrams that a node has sent, by what they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SentByKind {
+    /// Hellos: of a node that looks for a way in, or for another cluster of its name.
+    pub(crate) hellos: u64,
+    /// Requests and pages of the full state and of syncs.
+    pub(crate) pages: u64,
+    /// Everything else.
+    pub(crate) others: u64,
+}
+
+impl Sub for SentByKind {
+    type Output = Self;
+
+    /// What came after `started_before_window`.
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            hellos: self.hellos - earlier.hellos,
+            pages: self.pages - earlier.pages,
+            others: self.others - earlier.others,
+        }
+    }
+}
+
+impl Engine {
+    pub(crate) fn sent_by_kind(&self) -> SentByKind {
+        self.sent_by_kind
+    }
+
+    pub(super) fn note_sent(&mut self, payload: &Payload) {
+        *match payload {
+            Payload::Hello { .. } => &mut self.sent_by_kind.hellos,
+            // One for each hello, which is counted where it comes from: a thousand may come at once.
+            Payload::Challenge { .. }
+            | Payload::Welcome { .. }
+            | Payload::HelloRefused { .. }
+            | Payload::JoinRefused { .. } => return,
+            Payload::SyncDigest { .. }
+            | Payload::SyncSummary(_)
+            | Payload::SyncPull { .. }
+            | Payload::SyncRecords { .. }
+            | Payload::FullPull { .. }
+            | Payload::FullPage { .. } => &mut self.sent_by_kind.pages,
+            _ => &mut self.sent_by_kind.others,
+        } += 1;
+    }
+
+    /// Whether this node has something to tell or to ask for, beside its probes.
+    pub(crate) fn has_pending_work(&self, now: Time) -> bool {
+        let alone = self.table.live().is_empty();
+        // Alone there is nobody to tell, so what waits does not go out.
+        (!self.gossip_queue.is_empty() && !alone)
+            || self.full_state_pull.is_some()
+            || self.phase != Phase::Active
+            || self.is_syncing(now)
+    }
+}
+
+#[cfg(test)]
+impl Engine {
+    /// Sends more of one kind than there is a reason for.
+    pub(crate) fn plant_sent(&mut self, kind: impl FnOnce(&mut SentByKind) -> &mut u64) {
+        *kind(&mut self.sent_by_kind) += 1_000;
+    }
+}

@@ -1,0 +1,145 @@
+//! Address index: who lives at an address, or lived there.
+//!
+//! A member that starts again and again under new names leaves a tombstone each time. The index
+//! is keyed by a 32-bit hash of the address, under a secret of the engine. Slots enter it in
+//! [`Table::index_address`] alone, which makes room in the bucket first. So whatever is done to a table
+//! visits [`BUCKET_MAX`] entries of one address at most, even for somebody who found addresses
+//! that collide.
+
+use std::net::SocketAddr;
+
+use super::Table;
+use crate::engine::compact_addr::CompactAddr;
+use crate::engine::entry::Entry;
+use crate::event::MemberState;
+
+impl Table {
+    /// The live member at an address.
+    pub(crate) fn at_addr(&self, addr: SocketAddr) -> Option<u64> {
+        self.members_at(addr.into())
+            .find(|entry| entry.state.is_live())
+            .map(|entry| entry.key)
+    }
+
+    /// Enters a slot into the index.
+    pub(super) fn index_address(&mut self, slot: u32) {
+        let addr = self.entries[slot].compact_addr();
+        let hash = addr.hash(self.addr_seed);
+        self.make_room(hash);
+        self.count_missing_at(addr, false);
+        self.by_addr.insert((hash, slot));
+        self.count_missing_at(addr, true);
+    }
+
+    /// Takes a slot out of the index.
+    pub(super) fn unindex_address(&mut self, slot: u32) {
+        let addr = self.entries[slot].compact_addr();
+        let hash = addr.hash(self.addr_seed);
+        self.count_missing_at(addr, false);
+        self.by_addr.remove(&(hash, slot));
+        self.count_missing_at(addr, true);
+    }
+
+    /// Missing: failed, and no live member has its address. A member that was succeeded there is
+    /// not cut off but gone.
+    pub(super) fn is_missing(&self, entry: &Entry) -> bool {
+        entry.state == MemberState::Failed
+            && !self
+                .members_at(entry.compact_addr())
+                .any(|other| other.state.is_live())
+    }
+
+    /// Missing, and the last that lived there.
+    pub(in crate::engine) fn counts_as_missing(&self, entry: &Entry) -> bool {
+        self.is_missing(entry)
+            && self
+                .members_at(entry.compact_addr())
+                .all(|other| age_order(other) <= age_order(entry))
+    }
+
+    /// Slots of a bucket, in their order.
+    fn bucket(&self, hash: u32) -> impl Iterator<Item = u32> {
+        self.by_addr
+            .range((hash, 0)..=(hash, u32::MAX))
+            .map(|(_, slot)| {
+                self.work.add(1);
+                *slot
+            })
+    }
+
+    /// Who lives at an address or did: more than one only after a change of names.
+    fn members_at(&self, addr: CompactAddr) -> impl Iterator<Item = &Entry> {
+        self.bucket(addr.hash(self.addr_seed))
+            .map(|slot| &self.entries[slot])
+            .filter(move |entry| entry.compact_addr() == addr)
+    }
+
+    /// Forgets a member of a full bucket: who has been gone longest, if anybody is gone.
+    fn make_room(&mut self, hash: u32) {
+        if self.bucket(hash).nth(BUCKET_MAX - 1).is_none() {
+            return;
+        }
+        let entries = self.bucket(hash).map(|slot| &self.entries[slot]);
+        let first = entries.min_by_key(|entry| (entry.state.is_live(), entry.since, entry.key));
+        if let Some(key) = first.map(|entry| entry.key) {
+            self.remove(key);
+        }
+    }
+
+    /// Counts those at an address that are missing, or no longer: who comes or goes there may
+    /// change that for all of them.
+    fn count_missing_at(&mut self, addr: CompactAddr, count: bool) {
+        let (mut last, mut is_taken) = ((0, 0), false);
+        for entry in self.members_at(addr) {
+            last = last.max(age_order(entry));
+            is_taken |= entry.state.is_live();
+        }
+        if is_taken {
+            return;
+        }
+        let hash = addr.hash(self.addr_seed);
+        let mut next = (hash, 0);
+        while let Some(&(bucket, slot)) = self.by_addr.range(next..).next() {
+            if bucket != hash {
+                break;
+            }
+            self.work.add(1);
+            next = (hash, slot + 1);
+            let entry = &self.entries[slot];
+            if entry.compact_addr() != addr || entry.state != MemberState::Failed {
+                continue;
+            }
+            let due = (entry.faults().next_redial_at, entry.key);
+            let counted =
+                usize::from(entry.since >= self.missing_count.0 && age_order(entry) == last);
+            if count {
+                self.missing_count.1 += counted;
+                self.redials_by_time.insert(due);
+            } else {
+                self.missing_count.1 -= counted;
+                self.redials_by_time.remove(&due);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "sim"))]
+impl Table {
+    /// Adds one that is gone without making room for it.
+    pub(crate) fn plant_member_at_address(&mut self, entry: Entry) {
+        let (key, since) = (entry.key, entry.since);
+        let hash = entry.compact_addr().hash(self.addr_seed);
+        let slot = self.entries.insert(entry);
+        self.gone_slots.insert(key, slot);
+        self.gone_by_time.insert((since, key));
+        self.by_addr.insert((hash, slot));
+    }
+}
+
+/// Of several at one address, the highest is the last that lived there.
+fn age_order(entry: &Entry) -> (u64, u64) {
+    (entry.epoch, entry.key)
+}
+
+/// Most members whose addresses have one hash, those at one address among them.
+pub(super) const BUCKET_MAX: usize = 16;

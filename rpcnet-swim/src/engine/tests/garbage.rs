@@ -1,0 +1,174 @@
+//! Arbitrary datagrams and records: no panic, no change of membership.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::gossip::QUEUE_LEN_MAX;
+use crate::engine::probe::{INDIRECT_PROBES_MAX, PROBE_ROUNDS_MAX};
+use crate::wire::{DIGEST_BUCKETS, Origin, ProbeTarget, SyncPage};
+
+/// Few names, epochs and addresses, so that they meet; and the far ends.
+fn any_record() -> impl Strategy<Value = Record> {
+    let claim = prop_oneof![
+        4 => Just(alive()),
+        1 => "[a-z]{1,9}".prop_map(|v| Claim::Alive(Tags::new().with("k", &v).unwrap())),
+        2 => prop::collection::vec((0u64..6, any::<u8>()), 0..4).prop_map(|votes| {
+            let mut suspectors = Suspectors::default();
+            for (by, phi_q4) in votes {
+                suspectors.merge(Confirmation { by, phi_q4 });
+            }
+            Claim::Suspect(suspectors)
+        }),
+        2 => Just(Claim::Failed),
+        1 => Just(Claim::Left),
+    ];
+    let incarnation = prop_oneof![0u32..5, any::<u32>(), Just(u32::MAX)];
+    (
+        any_name(),
+        any_epoch(),
+        incarnation,
+        1u16..9,
+        any::<bool>(),
+        claim,
+    )
+        .prop_map(|(name, epoch, incarnation, port, draining, claim)| Record {
+            draining,
+            ..record(name, epoch, incarnation, port, claim)
+        })
+}
+
+fn any_name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["me", "x", "y", "z", "w"])
+}
+
+fn any_epoch() -> impl Strategy<Value = u64> {
+    prop_oneof![0u64..4, any::<u64>(), Just(u64::MAX)]
+}
+
+fn any_key() -> impl Strategy<Value = u64> {
+    prop_oneof![any_name().prop_map(crate::id::name_key), any::<u64>()]
+}
+
+fn any_payload() -> impl Strategy<Value = Payload> {
+    let updates = || prop::collection::vec(any_record(), 0..8);
+    let seq = || prop_oneof![0u32..4, any::<u32>()];
+    let number = || prop_oneof![Just(0), 1u64..4, any::<u64>()];
+    let target = (any_key(), any_epoch(), 1u16..9).prop_map(|(key, epoch, port)| ProbeTarget {
+        key,
+        epoch,
+        addr: addr(port),
+    });
+    let page = prop::collection::btree_map(any_key(), any::<u64>(), 0..8).prop_map(|map| {
+        Payload::SyncSummary(SyncPage {
+            first: 0,
+            last: u64::MAX,
+            entries: map.into_iter().collect(),
+        })
+    });
+    let first = prop_oneof![
+        (seq(), number(), updates()).prop_map(|(seq, view, updates)| Payload::Ping {
+            seq,
+            view,
+            updates
+        }),
+        (seq(), number(), updates()).prop_map(|(seq, view, updates)| Payload::Ack {
+            seq,
+            view,
+            updates
+        }),
+        (seq(), target, updates()).prop_map(|(seq, target, updates)| Payload::PingReq {
+            seq,
+            target,
+            updates
+        }),
+        (seq(), any_key()).prop_map(|(seq, target)| Payload::RelayedAck { seq, target }),
+        (seq(), any_key()).prop_map(|(seq, target)| Payload::Nack { seq, target }),
+        updates().prop_map(|updates| Payload::Gossip { updates }),
+        (number(), any_record()).prop_map(|(cookie, me)| Payload::Hello { cookie, me }),
+        (number(), number(), 0u16..9).prop_map(|(cookie, echo, port)| Payload::Challenge {
+            cookie,
+            echo,
+            seen: (port > 0).then(|| addr(port)),
+        }),
+        (number(), number(), 1u16..9, any_record()).prop_map(|(echo, view, port, me)| {
+            Payload::Welcome {
+                echo,
+                view,
+                seen: addr(port),
+                me,
+            }
+        }),
+        Just(Payload::AddrRequest),
+        (number(), 1u16..9).prop_map(|(echo, port)| Payload::AddrObserved {
+            echo,
+            addr: addr(port),
+        }),
+    ];
+    let second = prop_oneof![
+        (number(), any_record()).prop_map(|(echo, known)| Payload::HelloRefused { echo, known }),
+        (seq(), any_record()).prop_map(|(seq, me)| Payload::Leave { seq, me }),
+        seq().prop_map(|seq| Payload::LeaveAck { seq }),
+        any::<u64>().prop_map(|hash| Payload::SyncDigest {
+            buckets: Box::new([hash; DIGEST_BUCKETS])
+        }),
+        page,
+        prop::collection::vec(any_key(), 0..20).prop_map(|keys| Payload::SyncPull { keys }),
+        updates().prop_map(|records| Payload::SyncRecords { records }),
+        number().prop_map(|cursor| Payload::FullPull { cursor }),
+        (number(), any::<u64>(), updates()).prop_map(|(cursor, next, records)| {
+            let next = Some(next).filter(|next| *next > cursor);
+            Payload::FullPage {
+                cursor,
+                next,
+                records,
+            }
+        }),
+    ];
+    prop_oneof![first, second]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn valid_looking_messages_of_anybody_unbound_nothing(
+        inputs in prop::collection::vec(
+            (any_payload(), any_key(), any_epoch(), any::<bool>(), 1u16..9, 0u64..900),
+            1..150,
+        ),
+        leaves_at in 0usize..400,
+    ) {
+        let mut engine = engine("me", 2, 1);
+        let forger = Envelope::new("rpcnet", None, 1);
+        let mut now = Time::ZERO;
+        engine.handle_seeds(now, &[addr(2), addr(3)]);
+        for (counter, (payload, from, epoch, known, port, wait)) in inputs.into_iter().enumerate() {
+            now += Duration::from_millis(wait);
+            // Mostly in the name of somebody whom the engine knows.
+            let member = engine.table.iter().next().map(|(key, e)| (key, e.epoch));
+            let (from, epoch) = member.filter(|_| known).unwrap_or((from, epoch));
+            let origin = Origin { from, epoch, counter: 1 + counter as u64 };
+            let mut datagram = Vec::new();
+            forger.seal(origin, &mut datagram, |out| Message { to: 0, payload }.encode(out));
+            engine.handle_datagram(now, addr(port), &mut datagram);
+            if leaves_at == counter {
+                engine.leave(now);
+            }
+            if engine.poll_timeout().is_some_and(|at| at <= now) {
+                engine.handle_timeout(now);
+            }
+            while let Some((_, datagram)) = engine.poll_transmit() {
+                prop_assert!(datagram.len() <= 1_400);
+            }
+            while engine.poll_event().is_some() {}
+            prop_assert!(engine.table.len() < 5, "there are four other names");
+            prop_assert!(engine.probe_rounds.len() <= PROBE_ROUNDS_MAX);
+            prop_assert!(engine.indirect_probes.len() <= INDIRECT_PROBES_MAX);
+            prop_assert!(engine.gossip_queue.len() <= QUEUE_LEN_MAX.min(6));
+            let live = engine.members().filter(|m| m.state.is_live()).count();
+            prop_assert_eq!(engine.live_count(), live + 1);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What has to become true once nothing more happens to a cluster.
+
+use std::time::Duration;
+
+use super::Cluster;
+use super::check::{self, GroundTruth, SimFailure, Violation};
+use crate::engine::Engine;
+use crate::event::MembershipState;
+
+impl Cluster {
+    /// Whether every view is what is: who is live, which life, where, with which tags; and no
+    /// partition is reported.
+    pub fn is_converged(&self) -> bool {
+        self.difference().is_none()
+    }
+
+    /// In what a view differs from what is, if one does: the observer and what it sees.
+    ///
+    /// Views that differ are mostly told apart by their hashes; where all hashes agree, each
+    /// member of each view is looked at.
+    pub fn difference(&self) -> Option<(usize, String)> {
+        let mut engines = self.running_engines();
+        let hash = engines.next().map(|(_, engine)| engine.view_hash());
+        let live = 1 + engines.count();
+        let odd = self
+            .running_engines()
+            .find(|(_, e)| e.live_count() != live || Some(e.view_hash()) != hash);
+        if let Some((node, engine)) = odd {
+            let difference = check::difference(engine, &self.ground_truth());
+            return Some((node, difference.unwrap_or_else(|| "the hash".to_owned())));
+        }
+        let truth = self.ground_truth();
+        self.running_engines()
+            .find_map(|(node, engine)| Some((node, check::difference(engine, &truth)?)))
+    }
+
+    /// A member that is down and yet live in somebody's view, if there is one: the observer and
+    /// the member's name. Looks at each member of each view.
+    pub fn undetected_crash(&self) -> Option<(usize, String)> {
+        let truth = self.ground_truth();
+        self.running_engines().find_map(|(node, engine)| {
+            let mut sights = engine.member_views();
+            let down = sights
+                .find(|sight| sight.version.state.is_live() && !truth.contains_key(&sight.key))?;
+            Some((node, down.name.to_owned()))
+        })
+    }
+
+    /// A member that is up and yet live in nobody else's view, if there is one and there are
+    /// others: its place and its name. Looks at each member of each view.
+    pub fn undiscovered_member(&self) -> Option<(usize, String)> {
+        let others = self.running_engines().count() > 1;
+        let mut lost = self.running_engines().filter(|(node, engine)| {
+            let own = engine.local_view();
+            let has_it = |other: &Engine| {
+                let sight = other.member_view(own.key).map(|sight| sight.version);
+                sight.is_some_and(|seen| seen.state.is_live() && seen.epoch == own.version.epoch)
+            };
+            others
+                && !self
+                    .running_engines()
+                    .any(|(other, engine)| other != *node && has_it(engine))
+        });
+        let (node, _) = lost.next()?;
+        Some((node, self.nodes[node].name.clone()))
+    }
+
+    /// Lets time pass until all views are what is, and says how long that took. Make no more
+    /// trouble before and end what there is: nobody in a plight, nothing cut, little loss.
+    ///
+    /// # Errors
+    /// The first rule that was broken: one of safety, so far or meanwhile; or, `grace` that time,
+    /// that a failure is not known everywhere or that a view is not what is. It is in the report,
+    /// too.
+    pub fn converge(&mut self, within: Duration) -> Result<Duration, SimFailure> {
+        let start = self.now;
+        loop {
+            let passed = self.now.since(start);
+            if let Some(failure) = &self.report.failure {
+                return Err(failure.clone());
+            }
+            match self.difference() {
+                None => return Ok(passed),
+                Some((node, difference)) if passed >= within => {
+                    self.require_crashes_detected(passed);
+                    self.require_members_discovered(passed);
+                    let violation = Violation::NotConverged {
+                        after: passed,
+                        difference,
+                    };
+                    self.violate(node, violation);
+                }
+                Some(_) => self.run_for(CONVERGENCE_CHECK_INTERVAL.min(within - passed)),
+            }
+        }
+    }
+
+    /// The same as [`Cluster::converge`], for scenarios that end with it.
+    ///
+    /// # Panics
+    /// If a rule was broken.
+    pub fn expect_converged(&mut self, within: Duration) -> Duration {
+        let result = self.converge(within);
+        result.unwrap_or_else(|failure| panic!("seed {}: {failure}", self.report.seed))
+    }
+
+    /// # Panics
+    /// If a rule was broken so far.
+    pub fn expect_safe(&self) {
+        if let Some(failure) = &self.report.failure {
+            panic!("seed {}: {failure}", self.report.seed);
+        }
+    }
+
+    /// It is `after` the trouble so long that every failure is to be known everywhere.
+    pub(super) fn require_crashes_detected(&mut self, after: Duration) {
+        if let Some((node, member)) = self.undetected_crash() {
+            self.violate(node, Violation::UndetectedCrash { member, after });
+        }
+    }
+
+    /// It is `after` the trouble so long that each member is to be known to some other one.
+    pub(super) fn require_members_discovered(&mut self, after: Duration) {
+        if let Some((node, member)) = self.undiscovered_member() {
+            self.violate(node, Violation::UndiscoveredMember { member, after });
+        }
+    }
+
+    fn running_engines(&self) -> impl Iterator<Item = (usize, &Engine)> {
+        let engines = self.nodes.iter().enumerate();
+        engines.filter_map(|(node, place)| {
+            let engine = place.engine.as_deref()?;
+            is_participating(engine).then_some((node, engine))
+        })
+    }
+
+    fn ground_truth(&self) -> GroundTruth<'_> {
+        let sights = self
+            .running_engines()
+            .map(|(_, engine)| engine.local_view());
+        sights.map(|sight| (sight.key, sight)).collect()
+    }
+}
+
+/// Whether a node is to be seen by the others.
+pub(super) fn is_participating(engine: &Engine) -> bool {
+    // One that leaves does so until enough of them know.
+    !engine.has_left() && !matches!(engine.state(), MembershipState::Superseded { .. })
+}
+
+/// How often the views are looked at.
+const CONVERGENCE_CHECK_INTERVAL: Duration = Duration::from_millis(100);

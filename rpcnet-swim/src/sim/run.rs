@@ -1,0 +1,349 @@
+//! A run: trouble, then calm.
+
+use std::time::Duration;
+
+use super::check::Violation;
+use super::cluster::Cluster;
+use super::config::{FaultKind, ResolvedSimConfig, SimConfig};
+use super::link::Link;
+use super::network::OneWayPartition;
+use super::process_fault::{OpenDirection, ProcessFault};
+use super::report::SimReport;
+use crate::config::ClusterConfig;
+use crate::engine::Engine;
+use crate::time::Time;
+
+/// Runs a cluster through `config`, with everything that it leaves open drawn from `seed`.
+///
+/// First comes trouble, in which safety is checked at every step. Then every cut is mended, every
+/// stopped process goes on and nearly all that crashed start again; from then on the views have to
+/// become equal to what is, within a time that follows from the configuration, and stay so.
+/// The run ends with the first rule that is broken; [`SimReport::expect_ok`] turns it into a panic.
+pub fn run(seed: u64, plan: SimConfig) -> SimReport {
+    run_tampered(seed, plan, |_| {})
+}
+
+/// The same, with something done to the cluster when the calm comes.
+pub(super) fn run_tampered(
+    seed: u64,
+    plan: SimConfig,
+    tamper: impl FnOnce(&mut Cluster),
+) -> SimReport {
+    let mut cluster = Cluster::new(seed);
+    let drawn = plan.resolve(&mut cluster.rng);
+    let mut run = FaultRun {
+        resolved: drawn,
+        cluster,
+        scheduled_ends: Vec::new(),
+        renamed: 0,
+    };
+    run.inject_faults();
+    tamper(&mut run.cluster);
+    run.heal_and_converge();
+    run.cluster.report()
+}
+
+struct FaultRun {
+    resolved: ResolvedSimConfig,
+    cluster: Cluster,
+    /// What ends when.
+    scheduled_ends: Vec<(Time, FaultEnd)>,
+    renamed: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum FaultEnd {
+    Restart(usize),
+    Resume(usize),
+    ClearLoss(usize),
+    RestoreLink(usize, usize),
+    RestoreBetween(OneWayPartition),
+    HealPartitions,
+}
+
+impl FaultRun {
+    fn inject_faults(&mut self) {
+        let ResolvedSimConfig {
+            nodes,
+            fault_duration: trouble,
+            link,
+            check_every,
+            no_false_failures,
+            rotating_seeds: rotating,
+            ..
+        } = self.resolved;
+        let cluster = &mut self.cluster;
+        cluster.log_events(false);
+        cluster.check_every(check_every);
+        cluster.forbid_false_failures(no_false_failures);
+        if self
+            .resolved
+            .fault_kinds
+            .iter()
+            .all(|kind| kind.keeps_sides_distinct())
+        {
+            cluster.forbid_split_brain(
+                SPLIT_BRAIN_GRACE_INTERVALS * self.resolved.config.probe_interval,
+            );
+        }
+        cluster.network().default = link;
+        let named = if rotating { nodes } else { nodes.min(3) };
+        let seeds: Vec<_> = (0..named).map(super::cluster::addr_of).collect();
+        for n in 0..nodes {
+            let config = self.resolved.config.clone();
+            let node = cluster.add(format!("n{n}"), config, seeds.clone());
+            if rotating {
+                cluster.rotate_seeds(node, 2);
+            }
+            let gap = cluster.rng.u64(..200);
+            cluster.run_for(Duration::from_millis(gap));
+        }
+        cluster.report.nodes = nodes;
+        cluster.run_for(Duration::from_secs(3));
+        let end = cluster.now + trouble;
+        while self.cluster.now < end && self.cluster.report.failure.is_none() {
+            let gap = self
+                .cluster
+                .rng
+                .u64(100..2 * trouble.as_millis() as u64 / 20);
+            self.run_for(Duration::from_millis(gap));
+            if !self.resolved.fault_kinds.is_empty() {
+                let kind = self.resolved.fault_kinds
+                    [self.cluster.rng.usize(..self.resolved.fault_kinds.len())];
+                self.inject(kind);
+            }
+        }
+    }
+
+    /// Lets time pass and ends what ends meanwhile.
+    fn run_for(&mut self, time: Duration) {
+        let end = self.cluster.now + time;
+        loop {
+            let next = (0..self.scheduled_ends.len()).min_by_key(|at| self.scheduled_ends[*at].0);
+            match next.filter(|at| self.scheduled_ends[*at].0 <= end) {
+                Some(at) => {
+                    let (when, undo) = self.scheduled_ends.swap_remove(at);
+                    self.cluster.run_for(when.since(self.cluster.now));
+                    self.end_fault(undo);
+                }
+                None => return self.cluster.run_for(end.since(self.cluster.now)),
+            }
+        }
+    }
+
+    fn inject(&mut self, kind: FaultKind) {
+        let Some(node) = self.pick_healthy_node() else {
+            return;
+        };
+        let cluster = &mut self.cluster;
+        let later = cluster.now + Duration::from_millis(cluster.rng.u64(200..25_000));
+        match kind {
+            FaultKind::Crash => {
+                cluster.crash(node);
+                self.scheduled_ends.push((later, FaultEnd::Restart(node)));
+            }
+            FaultKind::Restart => cluster.restart(node),
+            FaultKind::RestartInThePast => {
+                let epoch = cluster.next_epoch() - cluster.rng.u64(10_000..100_000);
+                cluster.restart_with_epoch(node, epoch);
+            }
+            FaultKind::Rename => {
+                self.renamed += 1;
+                cluster.restart_as(node, format!("r{}", self.renamed));
+            }
+            FaultKind::Stall => {
+                cluster.stall(node);
+                self.scheduled_ends.push((later, FaultEnd::Resume(node)));
+            }
+            FaultKind::Block => {
+                cluster.block(node);
+                self.scheduled_ends.push((later, FaultEnd::Resume(node)));
+            }
+            FaultKind::HalfBlock => {
+                let half = match cluster.rng.bool() {
+                    true => OpenDirection::SendOnly,
+                    false => OpenDirection::ReceiveOnly,
+                };
+                cluster.half_block(node, half);
+                self.scheduled_ends.push((later, FaultEnd::Resume(node)));
+            }
+            FaultKind::Slow => {
+                let per_message = Duration::from_millis(cluster.rng.u64(1..400));
+                cluster.slow(node, per_message);
+                self.scheduled_ends.push((later, FaultEnd::Resume(node)));
+            }
+            FaultKind::Lossy => {
+                let (loss, ingress) = (cluster.rng.f64(), cluster.rng.bool());
+                cluster.report.lossy_nodes += 1;
+                match ingress {
+                    true => cluster.network().set_ingress_loss(node, loss),
+                    false => cluster.network().set_egress_loss(node, loss),
+                }
+                self.scheduled_ends.push((later, FaultEnd::ClearLoss(node)));
+            }
+            FaultKind::OneWayPartition => {
+                let all = 0..cluster.len();
+                let (from, to): (Vec<_>, Vec<_>) = all.partition(|_| cluster.rng.bool());
+                cluster.report.one_way_partitions += 1;
+                let division = cluster.network().cut_between(&from, &to);
+                self.scheduled_ends
+                    .push((later, FaultEnd::RestoreBetween(division)));
+            }
+            FaultKind::OneWayCut => {
+                let other = cluster.rng.usize(..cluster.len());
+                cluster.report.one_way_cuts += 1;
+                cluster.network().cut(node, other);
+                self.scheduled_ends
+                    .push((later, FaultEnd::RestoreLink(node, other)));
+            }
+            FaultKind::Partition => {
+                let side: Vec<_> = (0..cluster.len()).filter(|_| cluster.rng.bool()).collect();
+                cluster.report.partitions += 1;
+                cluster.network().heal_partitions();
+                cluster.network().isolate(side, 1);
+                self.scheduled_ends.push((later, FaultEnd::HealPartitions));
+            }
+            FaultKind::Leave => {
+                cluster.leave(node);
+                self.scheduled_ends
+                    .push((later + Duration::from_secs(4), FaultEnd::Restart(node)));
+            }
+            FaultKind::TagChange => {
+                let (len, value) = (cluster.rng.usize(..200), cluster.rng.u32(..));
+                let value = format!("{value:0len$}");
+                let key = ["role", "zone", "load"][cluster.rng.usize(..3)];
+                cluster.set_tag(node, key, &value).expect("small enough");
+            }
+            FaultKind::Drain => {
+                let drains = cluster
+                    .engine(node)
+                    .is_some_and(|e| e.local_member().draining);
+                cluster.set_draining(node, !drains);
+            }
+        }
+    }
+
+    fn end_fault(&mut self, undo: FaultEnd) {
+        match undo {
+            // One that is leaving still is as good as down.
+            FaultEnd::Restart(node) if self.cluster.is_active(node) => {}
+            FaultEnd::Restart(node) => self.cluster.restart(node),
+            FaultEnd::Resume(node) => self.cluster.resume(node),
+            FaultEnd::ClearLoss(node) => {
+                self.cluster.network().set_ingress_loss(node, 0.0);
+                self.cluster.network().set_egress_loss(node, 0.0);
+            }
+            FaultEnd::RestoreBetween(division) => self.cluster.network().restore_between(division),
+            FaultEnd::RestoreLink(from, to) => self.cluster.network().restore(from, to),
+            FaultEnd::HealPartitions => self.cluster.network().heal_partitions(),
+        }
+    }
+
+    /// A node that is up and free of other plights, if enough others are.
+    fn pick_healthy_node(&mut self) -> Option<usize> {
+        let cluster = &mut self.cluster;
+        let well: Vec<_> = (0..cluster.len())
+            .filter(|n| cluster.is_up(*n) && cluster.nodes[*n].fault == ProcessFault::None)
+            .collect();
+        let enough = well.len() > 1 && 2 * well.len() > cluster.len();
+        enough.then(|| well[cluster.rng.usize(..well.len())])
+    }
+
+    fn heal_and_converge(&mut self) {
+        let down = |undo: &(Time, FaultEnd)| matches!(undo.1, FaultEnd::Restart(_));
+        let mut undo = std::mem::take(&mut self.scheduled_ends);
+        undo.sort_by_key(|(at, _)| *at);
+        // One may stay down for good, if the others are so many that it is no partition.
+        let stays = undo.iter().position(down);
+        if self.resolved.nodes >= 6
+            && let Some(at) = stays
+        {
+            undo.remove(at);
+        }
+        undo.into_iter().for_each(|(_, undo)| self.end_fault(undo));
+        let cluster = &mut self.cluster;
+        cluster.network().heal();
+        cluster.network().default = Link::lan();
+        let (start, base) = (cluster.now, convergence_bound(&self.resolved.config));
+        let noticed = detection_bound(&self.resolved.config, cluster.len());
+        let (mut to_notice, mut to_find) = (true, true);
+        let found = discovery_bound(&self.resolved.config);
+        loop {
+            // A member that came and went is held down for a while, by the rules.
+            let engines = (0..cluster.len()).filter_map(|n| cluster.engine(n));
+            let held = engines.map(Engine::held_until).max().unwrap_or_default();
+            let bound = held.since(start) + base;
+            cluster.report.convergence_bound = bound;
+            let passed = cluster.now.since(start);
+            if passed >= noticed && std::mem::take(&mut to_notice) {
+                cluster.require_crashes_detected(passed);
+            }
+            let proofs = match held > start {
+                true => 8 * self.resolved.config.redial_interval,
+                false => Duration::ZERO,
+            };
+            let is_held = passed < held.since(start) + proofs + found;
+            if !is_held && std::mem::take(&mut to_find) {
+                cluster.require_members_discovered(passed);
+            }
+            if cluster.report.failure.is_some() {
+                return;
+            }
+            match cluster.difference() {
+                None if cluster.report.converged_after.is_none() => {
+                    cluster.report.converged_after = Some(passed);
+                    // Then nothing may happen any more.
+                    cluster.run_for(10 * self.resolved.config.probe_interval);
+                }
+                None => return,
+                Some((node, difference))
+                    if passed > bound || cluster.report.converged_after.is_some() =>
+                {
+                    let violation = Violation::NotConverged {
+                        after: passed,
+                        difference,
+                    };
+                    return cluster.violate(node, violation);
+                }
+                Some(_) => cluster.run_for(CONVERGENCE_CHECK_INTERVAL),
+            }
+        }
+    }
+}
+
+/// How long after the last trouble all views are equal at the latest, if nobody is held down for
+/// flapping: the slowest of what has to happen one after the other.
+fn convergence_bound(config: &ClusterConfig) -> Duration {
+    let unit = config.probe_interval;
+    // A crash from just before: found, agreed on, or timed out.
+    let detection = 4 * unit + config.suspicion_max;
+    // The longest waits of a lone node, of a failed member's dial, of a look at the seeds.
+    let contact = (13 * unit).max(12 * config.redial_interval).max(38 * unit);
+    // A sync that waits for the views to come to rest, backed off, and a second one.
+    let repair = 10 * unit + 2 * 64 * unit;
+    // A member that is held answers some dials more.
+    let proofs = 8 * config.redial_interval;
+    detection + contact + proofs + repair + config.partition_grace
+}
+
+/// How long after the last trouble each member is live in some other view at the latest, if
+/// nobody is held down: one that waits for its last peers to be found failed, and then for a look
+/// at its seeds or for somebody's dial.
+fn discovery_bound(config: &ClusterConfig) -> Duration {
+    let unit = config.probe_interval;
+    let alone = 4 * unit + config.suspicion_max;
+    alone + (38 * unit).max(12 * config.redial_interval)
+}
+
+/// How long after the last trouble every failure is known to all of `nodes` at the latest: one
+/// that nobody told a node of, it finds in its own round, which is when all others had their turn,
+/// and is as sure as it can be when the longest suspicion is over.
+fn detection_bound(config: &ClusterConfig, nodes: usize) -> Duration {
+    let pass = config.probe_interval * nodes as u32;
+    2 * pass + config.suspicion_max
+}
+
+/// In how many probe intervals after a division one side at most serves, whatever is lost.
+const SPLIT_BRAIN_GRACE_INTERVALS: u32 = 20;
+/// How often the views are looked at.
+const CONVERGENCE_CHECK_INTERVAL: Duration = Duration::from_millis(250);

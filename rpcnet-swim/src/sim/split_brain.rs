@@ -1,0 +1,108 @@
+//! The rule of a split: a while after the network was divided, at most one side serves.
+
+use std::time::Duration;
+
+use super::Cluster;
+use super::check::Violation;
+use crate::event::PartitionStatus;
+use crate::split_brain::SplitBrainPolicy;
+use crate::time::Time;
+
+/// Watches the sides of a divided network.
+#[derive(Debug, Default)]
+pub(super) struct SplitBrainCheck {
+    /// From then on after a division at most one side may serve; none if nobody looks.
+    grace: Option<Duration>,
+    next_check: Time,
+    /// The groups at the last look, by node.
+    groups: Vec<Option<u32>>,
+    divided_at: Time,
+    /// Nodes that saw the whole cluster when it was divided, and their epochs. Empty if some did
+    /// not: then the division is not judged.
+    participants: Vec<(usize, u64)>,
+}
+
+impl Cluster {
+    /// From now on it breaks a rule if nodes on two sides of a divided network
+    /// ([`Network::isolate`](super::Network::isolate)) may both serve for longer than `grace`
+    /// after the division, by keep majority or by keep oldest. Only a division of a cluster in which
+    /// all saw all is judged, and only nodes that run since before it. Not for runs in which new
+    /// names join or processes stop meanwhile: what these do not know, no policy can go by.
+    pub fn forbid_split_brain(&mut self, within: Duration) {
+        self.split_brain.grace = Some(within);
+    }
+
+    /// Looks at the sides when it is time to.
+    pub(super) fn check_split_brain(&mut self) {
+        let Some(within) = self.split_brain.grace else {
+            return;
+        };
+        if self.now < self.split_brain.next_check {
+            return;
+        }
+        self.split_brain.next_check = self.now + SPLIT_BRAIN_CHECK_INTERVAL;
+        let groups: Vec<_> = (0..self.nodes.len())
+            .map(|node| self.network.group(node))
+            .collect();
+        if groups != self.split_brain.groups {
+            self.split_brain.participants = self.nodes_with_full_views();
+            self.split_brain.groups = groups;
+            self.split_brain.divided_at = self.now;
+        }
+        let after = self.now.since(self.split_brain.divided_at);
+        if after < within || self.split_brain.participants.is_empty() {
+            return;
+        }
+        for policy in [
+            SplitBrainPolicy::keep_majority(),
+            SplitBrainPolicy::keep_oldest_even_alone(),
+        ] {
+            let mut serving: Option<(usize, Option<u32>)> = None;
+            for (node, epoch) in self.split_brain.participants.clone() {
+                let group = self.split_brain.groups[node];
+                let is_news = serving.is_none_or(|(_, other)| other != group);
+                if !is_news || self.nodes[node].epoch != epoch {
+                    continue;
+                }
+                let verdict = self.may_serve(node, &policy);
+                if !verdict.is_some_and(|verdict| verdict.is_allowed()) {
+                    continue;
+                }
+                if let Some((other, _)) = serving {
+                    let (other, policy) = (self.name(other).to_owned(), format!("{policy:?}"));
+                    let violation = Violation::BothSidesServe {
+                        other,
+                        policy,
+                        after,
+                    };
+                    return self.violate(node, violation);
+                }
+                serving = Some((node, group));
+            }
+        }
+    }
+
+    /// The nodes that are up, with their epochs, if each of them sees as many members as there
+    /// are, and no partition.
+    fn nodes_with_full_views(&self) -> Vec<(usize, u64)> {
+        let up = (0..self.nodes.len()).filter(|node| self.is_up(*node));
+        let lives: Vec<_> = up.map(|node| (node, self.nodes[node].epoch)).collect();
+        let is_whole = |(node, _): &(usize, u64)| {
+            self.engine(*node).is_some_and(|engine| {
+                let view = engine.view(self.now);
+                let reachable = view.members.iter().filter(|voter| voter.is_reachable);
+                engine.is_joined()
+                    && engine.live_count() == lives.len()
+                    && reachable.count() == view.members.len()
+                    && engine.partition_status() == PartitionStatus::Healthy
+            })
+        };
+        match lives.iter().all(is_whole) {
+            true => lives,
+            false => Vec::new(),
+        }
+    }
+}
+
+/// How often the sides are looked at.
+const SPLIT_BRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(250);

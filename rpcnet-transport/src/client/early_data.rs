@@ -1,0 +1,440 @@
+//! Calls before the end of the handshake.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    CallOptions, Inner, MinRateReader, MinReplyRate, RpcClient,
+    lane::{ConnectionShared, Lanes},
+    on_stream::{deadline_exceeded, is_expired},
+    reply,
+};
+use crate::{
+    Code, ConnectError, Endpoint, Processed, RpcError, TransportConfig,
+    accounts::{ConnectionAccount, StreamBudget},
+    close::{CLOSE_DONE, close_at_once},
+    endpoint::{DialTarget, EndpointShared},
+    gauge::{Gauge, GaugeGuard},
+    runtime::{CloseOnRuntimeEnd, EndpointRuntime, RuntimeEnded},
+    stream::{ReadFailure, RecvHalf, SendHalf, WriteFailure, WriteTurns},
+    wire::{Decoder, Frame, RequestFlags, RequestHeader},
+};
+
+/// What a client has more whose handshake was not over when it was made.
+pub(super) struct EarlyHandshake {
+    progress: watch::Receiver<HandshakeProgress>,
+    early_calls: Gauge,
+}
+
+/// How far the handshake is.
+#[derive(Debug, Clone)]
+enum HandshakeProgress {
+    Handshaking,
+    /// The server has said whether it takes early data; its hello is not here yet.
+    EarlyDataDecided {
+        taken: bool,
+    },
+    Completed {
+        taken: bool,
+        client: Result<RpcClient, ConnectError>,
+    },
+}
+
+/// A call that goes out early.
+struct EarlyCall {
+    connection: quinn::Connection,
+    progress: watch::Receiver<HandshakeProgress>,
+    header: RequestHeader,
+    body: Bytes,
+    deadline: Option<Instant>,
+    answer_bytes_max: usize,
+    budget: StreamBudget,
+    turns: Arc<WriteTurns>,
+    reply_rate: MinReplyRate,
+    runtime: EndpointRuntime,
+}
+
+/// What became of an early call.
+enum EarlyOutcome {
+    Ended(Result<Bytes, RpcError>),
+    /// The server did not process it and takes it later.
+    Rejected,
+}
+
+impl Endpoint {
+    /// Connects to a node that this endpoint was connected to before, without waiting for it.
+    ///
+    /// If there is a [session](TransportConfig::with_session_lifetime) of this node at this address, and the server
+    /// [takes early calls](TransportConfig::with_early_data), the client is there at once. Unary calls on it that are
+    /// [replay-safe](CallOptions::with_replay_safe) go out with the first packets, each on a stream of its own, and
+    /// their replies may be here after one round trip. All other calls wait for the end of the handshake. Calls that the server
+    /// does not take early are made again then, within their time; it has not processed them. That the
+    /// connection cannot be made is an error of the calls, and of [`RpcClient::confirmed`].
+    ///
+    /// Otherwise this is [`connect`](Self::connect).
+    ///
+    /// Nobody but the right server can read early calls, and nobody else can make them; but somebody on the way can
+    /// send them again. A session is good for one connection and its server alone has it, so the copy of a first packet that
+    /// was taken is not taken again, nor one that is older than the server. But who lets the copy arrive and keeps the
+    /// original back until the caller makes the call again has it run twice (RFC 8446 section 8). Hence both sides must
+    /// say that a call is replay-safe.
+    ///
+    /// # Errors
+    ///
+    /// As of [`connect`](Self::connect).
+    pub async fn connect_early(
+        &self,
+        addr: SocketAddr,
+        name: &str,
+    ) -> Result<RpcClient, ConnectError> {
+        let shared = self.shared();
+        let (target, connecting) = shared.dial(addr, name, true)?;
+        let Some(request_bytes_max) = target.known.message_limit() else {
+            return self.connect_without_early_data(target, connecting).await;
+        };
+        match connecting.into_0rtt() {
+            Ok((connection, accepted)) => Ok(RpcClient::new_early(
+                shared,
+                target,
+                connection,
+                accepted,
+                request_bytes_max,
+            )),
+            Err(connecting) => self.connect_without_early_data(target, connecting).await,
+        }
+    }
+
+    async fn connect_without_early_data(
+        &self,
+        target: DialTarget,
+        connecting: quinn::Connecting,
+    ) -> Result<RpcClient, ConnectError> {
+        let shared = self.shared();
+        let after = shared.config.connect_timeout;
+        let opened = shared.until_runtime_ends(async {
+            let opened = timeout(after, shared.complete_handshake(&target, connecting)).await;
+            opened.unwrap_or_else(|_| Err(target.timed_out(after)))
+        });
+        let opened = opened.await?;
+        Ok(RpcClient::new(opened, &shared.config, None))
+    }
+}
+
+/// What a client does before the end of the handshake.
+impl RpcClient {
+    /// Waits until the handshake is over and the server has said that it takes this client; at once for a client that
+    /// [`Endpoint::connect`] made.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if the connection could not be made.
+    pub async fn confirmed(&self) -> Result<(), ConnectError> {
+        match &self.0.early {
+            Some(early) => early.completed().await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the handshake is over and the server takes this client.
+    pub fn is_confirmed(&self) -> bool {
+        match &self.0.early {
+            Some(early) => early.client().is_some(),
+            None => true,
+        }
+    }
+
+    fn new_early(
+        shared: Arc<EndpointShared>,
+        target: DialTarget,
+        connection: quinn::Connection,
+        accepted: quinn::ZeroRttAccepted,
+        request_bytes_max: u32,
+    ) -> Self {
+        let config: &TransportConfig = &shared.config;
+        let (publish, progress) = watch::channel(HandshakeProgress::Handshaking);
+        let attempts = Gauge::default();
+        let outgoing = shared.outgoing.clone();
+        let link = Arc::new(ConnectionShared::new(
+            shared.runtime.clone(),
+            target.registered.local_close(),
+            outgoing.clone(),
+            Arc::clone(&shared.busy_poll),
+            config.message_bytes_max,
+            false,
+        ));
+        // Lanes are for after the handshake, and so is their client.
+        let lanes = Lanes::new(
+            connection.clone(),
+            0,
+            0,
+            0,
+            config.queue_len_max,
+            Arc::clone(&link),
+        );
+        let account = shared.server_accounts.account(target.peer.shared_name());
+        let inner = Inner {
+            connection: connection.clone(),
+            peer: target.peer.clone(),
+            write_turns: Arc::default(),
+            account: ConnectionAccount::new(account, Some(connection.clone())),
+            request_bytes_max: config.message_bytes_max.min(request_bytes_max as usize),
+            reply_bytes_max: config.message_bytes_max,
+            reply_rate: MinReplyRate::of(config),
+            call_timeout: config.call_timeout,
+            lane_body_bytes_max: config.lane_body_bytes_max,
+            lanes: Arc::new(lanes),
+            shared: Arc::clone(&link),
+            in_flight: Gauge::default(),
+            outgoing,
+            early: Some(EarlyHandshake {
+                progress,
+                early_calls: attempts.clone(),
+            }),
+            _endpoint: None,
+        };
+        target.registered.set_established(&connection);
+        let mut guard = link.guard(connection);
+        let runtime = shared.runtime.clone();
+        runtime.spawn(async move {
+            let complete = complete_handshake(shared, target, &guard, accepted, attempts, publish);
+            // The handshake is not needed any more when the client is gone.
+            link.client_dropped.run_until_cancelled(complete).await;
+            guard.disarm();
+        });
+        Self(Arc::new(inner))
+    }
+
+    /// Makes a unary call: now, if it may go early, or when the handshake is over.
+    pub(super) async fn call_early(
+        &self,
+        early: &EarlyHandshake,
+        method: &str,
+        body: Bytes,
+        mut options: CallOptions,
+    ) -> Result<Bytes, RpcError> {
+        let now = Instant::now();
+        let deadline = options.resolve(now, Some(self.0.call_timeout));
+        if is_expired(deadline, now) {
+            return Err(deadline_exceeded(false));
+        }
+        if options.replay_safe && early.client().is_none() {
+            let attempt = self.try_early(early, method, body.clone(), &options, deadline);
+            match attempt.await? {
+                EarlyOutcome::Ended(answer) => return answer,
+                EarlyOutcome::Rejected => {}
+            }
+        }
+        let client = self.wait_for_handshake(early, deadline).await?;
+        // It is a client like any other; so the future has an end.
+        Box::pin(client.call_with(method, body, options)).await
+    }
+
+    /// Waits for the client to use from the end of the handshake on.
+    pub(super) async fn wait_for_handshake(
+        &self,
+        early: &EarlyHandshake,
+        deadline: Option<Instant>,
+    ) -> Result<Self, RpcError> {
+        let _in_flight = self.count_call();
+        let client = match deadline {
+            Some(at) => {
+                let over = async { timeout_at(at, early.completed()).await };
+                let over = self.0.shared.runtime.in_runtime(over).await;
+                over.map_err(|ended| ended.into_error(Processed::No))?
+                    .map_err(|_| deadline_exceeded(false))?
+            }
+            None => early.completed().await,
+        };
+        Ok(client?)
+    }
+
+    async fn try_early(
+        &self,
+        early: &EarlyHandshake,
+        method: &str,
+        body: Bytes,
+        options: &CallOptions,
+        deadline: Option<Instant>,
+    ) -> Result<EarlyOutcome, RpcError> {
+        let _in_flight = self.count_call();
+        let attempt = EarlyCall {
+            header: self.request_header(method, &body, options, RequestFlags::default())?,
+            connection: self.0.connection.clone(),
+            progress: early.progress.clone(),
+            body,
+            deadline,
+            answer_bytes_max: self.0.reply_bytes_max,
+            budget: StreamBudget::charged_to(Arc::clone(&self.0.account)),
+            turns: Arc::clone(&self.0.write_turns),
+            reply_rate: self.0.reply_rate,
+            runtime: self.0.shared.runtime.clone(),
+        };
+        // In a task, since what waits for all attempts to end must not wait for a future that nobody polls.
+        let runtime = &self.0.shared.runtime;
+        let task = runtime.spawn(attempt.run(early.early_calls.enter().0));
+        let task = AbortOnDropHandle::new(task);
+        let ended = match deadline {
+            Some(at) => {
+                let ended = runtime
+                    .in_runtime(async { timeout_at(at, task).await })
+                    .await;
+                ended
+                    .map_err(|ended| ended.into_error(Processed::Maybe))?
+                    .map_err(|_| deadline_exceeded(true))?
+            }
+            None => task.await,
+        };
+        Ok(ended.unwrap_or_else(|e| {
+            if e.is_cancelled() {
+                return EarlyOutcome::Ended(Err(RuntimeEnded.into_error(Processed::Maybe)));
+            }
+            let lost = RpcError::new(
+                Code::Internal,
+                Processed::Maybe,
+                "the task of the call panicked",
+            );
+            EarlyOutcome::Ended(Err(lost.with_source(e)))
+        }))
+    }
+}
+
+impl EarlyHandshake {
+    /// The client to use from the end of the handshake on; `None` before.
+    pub(super) fn client(&self) -> Option<RpcClient> {
+        match &*self.progress.borrow() {
+            HandshakeProgress::Completed { client, .. } => client.as_ref().ok().cloned(),
+            HandshakeProgress::Handshaking | HandshakeProgress::EarlyDataDecided { .. } => None,
+        }
+    }
+
+    async fn completed(&self) -> Result<RpcClient, ConnectError> {
+        let mut progress = self.progress.clone();
+        let over =
+            progress.wait_for(|progress| matches!(progress, HandshakeProgress::Completed { .. }));
+        match over.await.as_deref() {
+            Ok(HandshakeProgress::Completed { client, .. }) => client.clone(),
+            // The task that says it went with its runtime.
+            _ => Err(ConnectError::RuntimeEnded),
+        }
+    }
+}
+
+impl EarlyCall {
+    /// Makes the call. The guard goes after everything that belongs to the stream.
+    async fn run(self, _guard: GaugeGuard) -> EarlyOutcome {
+        let Self {
+            connection,
+            mut progress,
+            mut header,
+            body,
+            deadline,
+            answer_bytes_max,
+            budget: room,
+            turns,
+            reply_rate,
+            runtime,
+        } = self;
+        let opened = tokio::select! {
+            biased;
+            opened = connection.open_bi() => opened,
+            // More streams than the server took last time: those that are too many wait.
+            _ = is_early_data_accepted(&mut progress) => return EarlyOutcome::Rejected,
+        };
+        let (send, recv) = match opened {
+            Ok(stream) => stream,
+            Err(e) => return EarlyOutcome::Ended(Err(reply::lost_before_sending(e))),
+        };
+        let is_early = recv.is_0rtt();
+        let mut send = SendHalf::new(send, turns);
+        let mut recv = RecvHalf::new(recv, Decoder::replies(answer_bytes_max), room);
+        if !is_early {
+            // The handshake ended meanwhile, and others may still hold streams of this number; see `complete`.
+            return EarlyOutcome::Rejected;
+        }
+        let now = Instant::now();
+        if is_expired(deadline, now) {
+            return EarlyOutcome::Ended(Err(deadline_exceeded(false)));
+        }
+        header.deadline = deadline.map(|at| at.saturating_duration_since(now));
+        let head = crate::stream::encode_call_head(&header, body.len());
+        match send.write(head, body, None).await {
+            Ok(()) | Err(WriteFailure::Stopped) => {}
+            Err(WriteFailure::Lost(e)) => {
+                return EarlyOutcome::Ended(Err(reply::lost_before_sending(e)));
+            }
+            // A new stream is closed only by the refusal of all early data.
+            Err(WriteFailure::Stalled | WriteFailure::Closed) => return EarlyOutcome::Rejected,
+        }
+        send.finish();
+        let mut reader = MinRateReader::new(reply_rate, &runtime);
+        match reader.frame(&mut recv).await {
+            Ok(Some(Frame::Reply(header, body))) => {
+                recv.note_end();
+                if header.code == Code::TooEarly {
+                    EarlyOutcome::Rejected
+                } else {
+                    EarlyOutcome::Ended(reply::into_result(header, body))
+                }
+            }
+            // That of all early data looks like that of one stream.
+            Err(ReadFailure::Reset(_)) if !is_early_data_accepted(&mut progress).await => {
+                EarlyOutcome::Rejected
+            }
+            other => EarlyOutcome::Ended(Err(reply::read_error(other, send.index()))),
+        }
+    }
+}
+
+/// Whether the server takes early data, when it has said so. `true` if there is no knowing, so that nothing that may have
+/// been processed is repeated.
+async fn is_early_data_accepted(progress: &mut watch::Receiver<HandshakeProgress>) -> bool {
+    let judged = progress.wait_for(|progress| !matches!(progress, HandshakeProgress::Handshaking));
+    match judged.await.as_deref() {
+        Ok(
+            HandshakeProgress::EarlyDataDecided { taken }
+            | HandshakeProgress::Completed { taken, .. },
+        ) => *taken,
+        Ok(HandshakeProgress::Handshaking) | Err(_) => true,
+    }
+}
+
+/// Sees a handshake to its end.
+async fn complete_handshake(
+    shared: Arc<EndpointShared>,
+    target: DialTarget,
+    guard: &CloseOnRuntimeEnd,
+    accepted: quinn::ZeroRttAccepted,
+    attempts: Gauge,
+    publish: watch::Sender<HandshakeProgress>,
+) {
+    let connection = guard.connection();
+    let after = shared.config.connect_timeout;
+    let mut taken = true;
+    let made = async {
+        let accepted = accepted.await;
+        if let Some(e) = connection.close_reason() {
+            return Err(shared.connect_error(&target, e));
+        }
+        taken = accepted;
+        publish.send_replace(HandshakeProgress::EarlyDataDecided { taken });
+        if !taken {
+            shared.counters.early_data_rejected.add_one();
+            // QUIC begins to number streams anew, and a stream that was refused takes the waker of a new one of its
+            // number with it when it is dropped. So all of them go first.
+            attempts.wait_for_zero().await;
+        }
+        shared.read_hello(&target, connection.clone()).await
+    };
+    let client = timeout(after, target.or_disconnected(made))
+        .await
+        .unwrap_or_else(|_| Err(target.timed_out(after)))
+        .map(|opened| RpcClient::new(opened, &shared.config, None))
+        .inspect_err(|_| close_at_once(connection, CLOSE_DONE, b"handshake failed"));
+    publish.send_replace(HandshakeProgress::Completed { taken, client });
+}

@@ -1,0 +1,326 @@
+//! The calls of a lane that wait for their answers.
+
+use std::task::{Context, Poll, Waker};
+
+use tokio::time::Instant;
+
+/// Calls under way, found by their number without a search.
+///
+/// A number is a place in the table and how often that place was used, so that a late answer to a call that was given
+/// up does not meet its successor.
+#[derive(Debug)]
+pub(super) struct CallTable<T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u16>,
+    slots_max: usize,
+    waiting: usize,
+    /// No call's deadline is before it.
+    earliest: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u16,
+    state: SlotState<T>,
+}
+
+#[derive(Debug)]
+enum SlotState<T> {
+    Free,
+    Waiting {
+        waker: Waker,
+        deadline: Option<Instant>,
+    },
+    Completed(T),
+}
+
+impl<T> CallTable<T> {
+    /// A table for at most so many calls, and never more than 65,536.
+    pub(super) fn new(calls_max: usize) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            slots_max: calls_max.min(1 << 16),
+            waiting: 0,
+            earliest: None,
+        }
+    }
+
+    /// Calls without an answer.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Calls whose answers nobody has taken.
+    pub(super) fn occupied(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.free.is_empty() && self.slots.len() >= self.slots_max
+    }
+
+    /// A time at or before the first deadline, if any call has one.
+    pub(super) fn earliest_deadline(&self) -> Option<Instant> {
+        self.earliest
+    }
+
+    /// Adds a call, and gives it its number; `None` if the table is full.
+    pub(super) fn insert(&mut self, waker: Waker, deadline: Option<Instant>) -> Option<u32> {
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None if self.slots.len() < self.slots_max => {
+                self.slots.push(Slot {
+                    generation: 0,
+                    state: SlotState::Free,
+                });
+                (self.slots.len() - 1) as u16
+            }
+            None => return None,
+        };
+        if let Some(deadline) = deadline {
+            self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
+        }
+        let at = &mut self.slots[usize::from(place)];
+        at.state = SlotState::Waiting { waker, deadline };
+        self.waiting += 1;
+        Some(u32::from(at.generation) << 16 | u32::from(place))
+    }
+
+    /// Answers a call; returns whom to wake, or `None` if nobody waits.
+    pub(super) fn complete(&mut self, id: u32, answer: T) -> Option<Waker> {
+        let at = self.find(id)?;
+        match std::mem::replace(&mut at.state, SlotState::Completed(answer)) {
+            SlotState::Waiting { waker, .. } => {
+                self.waiting -= 1;
+                Some(waker)
+            }
+            other => {
+                at.state = other;
+                None
+            }
+        }
+    }
+
+    /// Whether a call of this number waits for its answer.
+    pub(super) fn is_waiting(&mut self, id: u32) -> bool {
+        self.find(id)
+            .is_some_and(|at| matches!(at.state, SlotState::Waiting { .. }))
+    }
+
+    /// The answer, after which the number is free again.
+    ///
+    /// # Panics
+    ///
+    /// If the number is not of a call that was added and not yet answered or abandoned.
+    pub(super) fn poll(&mut self, id: u32, cx: &Context<'_>) -> Poll<T> {
+        let at = self.find(id).expect("the call is in the table");
+        match &mut at.state {
+            SlotState::Waiting { waker, .. } => {
+                waker.clone_from(cx.waker());
+                Poll::Pending
+            }
+            SlotState::Completed(_) => {
+                let SlotState::Completed(answer) = self.release(id) else {
+                    unreachable!("it was a moment ago")
+                };
+                Poll::Ready(answer)
+            }
+            SlotState::Free => panic!("the call is in the table"),
+        }
+    }
+
+    /// Removes a call whose answer nobody wants; says whether it had none.
+    pub(super) fn cancel(&mut self, id: u32) -> bool {
+        let was_waiting = matches!(self.release(id), SlotState::Waiting { .. });
+        self.waiting -= usize::from(was_waiting);
+        was_waiting
+    }
+
+    /// Answers every call whose deadline has come, and says which.
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        answer: impl Fn() -> T,
+        mut expired: impl FnMut(u32, Waker),
+    ) {
+        if self.earliest.is_none_or(|earliest| now < earliest) {
+            return;
+        }
+        self.earliest = None;
+        for (place, at) in self.slots.iter_mut().enumerate() {
+            let SlotState::Waiting {
+                deadline: Some(deadline),
+                ..
+            } = at.state
+            else {
+                continue;
+            };
+            if deadline > now {
+                self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
+                continue;
+            }
+            if let SlotState::Waiting { waker, .. } =
+                std::mem::replace(&mut at.state, SlotState::Completed(answer()))
+            {
+                self.waiting -= 1;
+                expired(u32::from(at.generation) << 16 | place as u32, waker);
+            }
+        }
+    }
+
+    /// Answers every call.
+    pub(super) fn complete_all(&mut self, answer: impl Fn() -> T, mut answered: impl FnMut(Waker)) {
+        for at in &mut self.slots {
+            if !matches!(at.state, SlotState::Waiting { .. }) {
+                continue;
+            }
+            if let SlotState::Waiting { waker, .. } =
+                std::mem::replace(&mut at.state, SlotState::Completed(answer()))
+            {
+                answered(waker);
+            }
+        }
+        self.waiting = 0;
+        self.earliest = None;
+    }
+
+    fn find(&mut self, id: u32) -> Option<&mut Slot<T>> {
+        let [place, uses] = [id as u16, (id >> 16) as u16];
+        let at = self.slots.get_mut(usize::from(place))?;
+        (at.generation == uses).then_some(at)
+    }
+
+    fn release(&mut self, id: u32) -> SlotState<T> {
+        let at = self.find(id).expect("the call is in the table");
+        at.generation = at.generation.wrapping_add(1);
+        let state = std::mem::replace(&mut at.state, SlotState::Free);
+        self.free.push(id as u16);
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn table(calls_max: usize) -> CallTable<u32> {
+        CallTable::new(calls_max)
+    }
+
+    fn poll(table: &mut CallTable<u32>, id: u32) -> Poll<u32> {
+        table.poll(id, &Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn an_answer_finds_its_call_once() {
+        let mut table = table(4);
+        let id = table.insert(Waker::noop().clone(), None).unwrap();
+        assert_eq!((table.waiting(), poll(&mut table, id)), (1, Poll::Pending));
+        assert!(table.complete(id, 7).is_some());
+        assert!(table.complete(id, 8).is_none(), "it has its answer");
+        assert_eq!(poll(&mut table, id), Poll::Ready(7));
+        assert!(table.complete(id, 9).is_none(), "it is over");
+        assert_eq!(table.waiting(), 0);
+    }
+
+    #[test]
+    fn a_late_answer_does_not_meet_the_successor() {
+        let mut table = table(1);
+        let first = table.insert(Waker::noop().clone(), None).unwrap();
+        assert!(table.is_full());
+        assert_eq!(table.insert(Waker::noop().clone(), None), None);
+        assert!(table.cancel(first));
+        let second = table.insert(Waker::noop().clone(), None).unwrap();
+        assert_ne!(first, second);
+        assert!(table.complete(first, 1).is_none());
+        assert_eq!(poll(&mut table, second), Poll::Pending);
+    }
+
+    #[test]
+    fn deadlines_are_met_and_the_next_is_known() {
+        let mut table = table(8);
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let none = table.insert(Waker::noop().clone(), None).unwrap();
+        assert_eq!(table.earliest_deadline(), None);
+        let late = table
+            .insert(Waker::noop().clone(), Some(after(20)))
+            .unwrap();
+        let soon = table
+            .insert(Waker::noop().clone(), Some(after(10)))
+            .unwrap();
+        assert_eq!(table.earliest_deadline(), Some(after(10)));
+        let mut expired = Vec::new();
+        table.expire(after(9), || 0, |id, _| expired.push(id));
+        assert!(expired.is_empty());
+        table.expire(after(10), || 0, |id, _| expired.push(id));
+        assert_eq!(expired, [soon]);
+        assert_eq!(poll(&mut table, soon), Poll::Ready(0));
+        assert_eq!(table.earliest_deadline(), Some(after(20)));
+        table.expire(after(99), || 0, |id, _| expired.push(id));
+        assert_eq!(expired, [soon, late]);
+        assert_eq!(table.earliest_deadline(), None);
+        assert_eq!(
+            (table.waiting(), poll(&mut table, none)),
+            (1, Poll::Pending)
+        );
+    }
+
+    #[test]
+    fn when_the_lane_ends_everybody_hears() {
+        let mut table = table(8);
+        let answered = table.insert(Waker::noop().clone(), None).unwrap();
+        let waiting = table.insert(Waker::noop().clone(), None).unwrap();
+        assert!(table.complete(answered, 1).is_some());
+        let mut woken = 0;
+        table.complete_all(|| 2, |_| woken += 1);
+        assert_eq!((woken, table.waiting()), (1, 0));
+        assert_eq!(poll(&mut table, answered), Poll::Ready(1));
+        assert_eq!(poll(&mut table, waiting), Poll::Ready(2));
+    }
+
+    proptest! {
+        /// Against a list: every call gets its own answer, and a full table says so.
+        #[test]
+        fn calls_and_answers_match(steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 0..200)) {
+            let mut table = table(5);
+            let mut model: Vec<(u32, Option<u32>)> = Vec::new();
+            for (number, (step, index)) in (0u32..).zip(steps) {
+                let chosen = (!model.is_empty()).then(|| index.index(model.len()));
+                match (step, chosen) {
+                    (0, _) => match table.insert(Waker::noop().clone(), None) {
+                        Some(id) => model.push((id, None)),
+                        None => prop_assert_eq!(model.len(), 5),
+                    },
+                    (1, Some(at)) => {
+                        let (id, answer) = &mut model[at];
+                        prop_assert_eq!(table.complete(*id, number).is_some(), answer.is_none());
+                        answer.get_or_insert(number);
+                    }
+                    (2, Some(at)) => {
+                        let (id, answer) = model[at];
+                        let polled = poll(&mut table, id);
+                        prop_assert_eq!(polled, answer.map_or(Poll::Pending, Poll::Ready));
+                        if answer.is_some() {
+                            model.swap_remove(at);
+                        }
+                    }
+                    (3, Some(at)) => {
+                        let (id, answer) = model.swap_remove(at);
+                        prop_assert_eq!(table.cancel(id), answer.is_none());
+                    }
+                    _ => {}
+                }
+                let waiting = model.iter().filter(|(_, answer)| answer.is_none()).count();
+                prop_assert_eq!(table.waiting(), waiting);
+                prop_assert_eq!(table.occupied(), model.len());
+                prop_assert_eq!(table.is_full(), model.len() == 5);
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The task of a lane: reads answers, writes what callers have queued, watches deadlines.
+
+use std::{
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use quinn::ReadError;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{CallResult, FRAME_BYTES_MAX, Lane, LaneEnd, LanePhase};
+use crate::{
+    client::{on_stream::deadline_exceeded, reply},
+    stream::ResetCode,
+    wire::{self, LaneDecoder, LaneFrame, LoadReport, WireError},
+};
+
+/// What one lane's task owns.
+pub(super) struct LaneTask {
+    lane: Arc<Lane>,
+    recv: quinn::RecvStream,
+    decoder: LaneDecoder,
+    chunks: [Bytes; CHUNKS_MAX],
+    /// Of one round; here so that rounds share their memory.
+    replies: Vec<(u32, CallResult)>,
+    wakers: Vec<Waker>,
+    expired: Vec<u32>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The server has reset the stream.
+    was_reset: bool,
+    /// The end was told. The lane may be another reader's by now.
+    has_ended: bool,
+}
+
+impl LaneTask {
+    pub(super) fn new(lane: Arc<Lane>, recv: quinn::RecvStream) -> Self {
+        let decoder = LaneDecoder::new().with_body_bytes_max(lane.body_bytes_max);
+        Self {
+            lane,
+            recv,
+            decoder,
+            chunks: [const { Bytes::new() }; CHUNKS_MAX],
+            replies: Vec::new(),
+            wakers: Vec::new(),
+            expired: Vec::new(),
+            timer: None,
+            was_reset: false,
+            has_ended: false,
+        }
+    }
+
+    /// Reads what is there, once.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneEnd>> {
+        let read = pin!(self.recv.read_chunks(&mut self.chunks)).poll(cx);
+        let chunks = match ready!(read) {
+            Ok(Some(chunks)) => chunks,
+            Ok(None) => {
+                return Poll::Ready(Err(match self.decoder.finish() {
+                    Ok(()) => LaneEnd::Finished,
+                    Err(e) => LaneEnd::Malformed(e),
+                }));
+            }
+            Err(ReadError::Reset(code)) => {
+                self.was_reset = true;
+                return Poll::Ready(Err(LaneEnd::Reset(code.into_inner())));
+            }
+            Err(ReadError::ConnectionLost(e)) => {
+                let index = self.recv.id().index();
+                let is_untaken = reply::is_stream_not_accepted(&e, index);
+                let end = if is_untaken {
+                    LaneEnd::NotAccepted(e)
+                } else {
+                    LaneEnd::ConnectionLost(e)
+                };
+                return Poll::Ready(Err(end));
+            }
+            Err(
+                ReadError::ClosedStream
+                | ReadError::IllegalOrderedRead
+                | ReadError::ZeroRttRejected,
+            ) => return Poll::Ready(Err(LaneEnd::Reset(ResetCode::Cancelled as u64))),
+        };
+        let mut load = None;
+        for chunk in &mut self.chunks[..chunks] {
+            self.decoder.push(std::mem::take(chunk));
+            loop {
+                match self.decoder.next_frame() {
+                    Ok(Some(frame)) => {
+                        match reply_of_frame(frame, self.lane.shared.reply_bytes_max) {
+                            Ok((id, report, answer)) => {
+                                load = Some(report);
+                                self.replies.push((id, answer));
+                            }
+                            Err(e) => return Poll::Ready(Err(LaneEnd::Malformed(e))),
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(e) => return Poll::Ready(Err(LaneEnd::Malformed(e))),
+                }
+            }
+        }
+        if let Some(load) = load {
+            self.lane.shared.note_load(load);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Hands answers to their callers, writes what they have queued, and looks at the deadlines. Returns the time of the next.
+    fn deliver(&mut self, cx: &mut Context<'_>, end: Option<LaneEnd>) -> Option<Instant> {
+        let state = &mut *self.lane.state.lock();
+        if !self.replies.is_empty() {
+            state.reopen_backoff.on_reply();
+        }
+        for (id, answer) in self.replies.drain(..) {
+            self.wakers.extend(state.table.complete(id, answer));
+        }
+        state.is_task_woken = false;
+        match &mut state.task {
+            Some(reader) => reader.clone_from(cx.waker()),
+            reader @ None => *reader = Some(cx.waker().clone()),
+        }
+        if state.table.earliest_deadline().is_some() {
+            let Self {
+                wakers, expired, ..
+            } = self;
+            let late = || Err(deadline_exceeded(true));
+            state.table.expire(Instant::now(), late, |id, waker| {
+                expired.push(id);
+                wakers.push(waker);
+            });
+        }
+        if let LanePhase::Open { outbox, .. } = &mut state.phase {
+            for id in self.expired.drain(..) {
+                wire::encode_lane_cancel(outbox.reserve(FRAME_BYTES_MAX), id);
+            }
+            if let Poll::Ready(Err(_)) = outbox.poll_flush(cx) {
+                // The server reads no more; how the lane ends is still to be read.
+                state.stop_writing();
+            }
+        }
+        self.expired.clear();
+        if let Some(end) = end {
+            let wakers = &mut self.wakers;
+            let unanswered = || Err(end.error_after_sending());
+            state
+                .table
+                .complete_all(unanswered, |waker| wakers.push(waker));
+            state.phase = LanePhase::Ended(end);
+            self.has_ended = true;
+            if self.was_reset {
+                state.reopen_backoff.on_reset(Instant::now());
+                self.lane.shared.reset_lanes.fetch_add(1, Relaxed);
+            }
+            self.lane.shared.room_available.notify_waiters();
+        }
+        self.lane.publish_counts(state);
+        // What left may have been too much to take more.
+        self.lane.shared.wake_next_waiting();
+        if !self.wakers.is_empty() {
+            self.lane.shared.note_work(state.table.waiting() > 0);
+        }
+        state.table.earliest_deadline()
+    }
+
+    /// Whether the deadline has come. The task is woken when it does.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> bool {
+        let Some(deadline) = deadline else {
+            return false;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+impl Future for LaneTask {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        for _ in 0..READS_PER_POLL_MAX {
+            let read = this.poll_read(cx);
+            let is_idle = read.is_pending();
+            let end = match read {
+                Poll::Ready(Err(end)) => Some(end),
+                Poll::Ready(Ok(())) | Poll::Pending => None,
+            };
+            let has_ended = end.is_some();
+            let deadline = this.deliver(cx, end);
+            for waker in this.wakers.drain(..) {
+                waker.wake();
+            }
+            if has_ended {
+                return Poll::Ready(());
+            }
+            if !this.poll_deadline(cx, deadline) && is_idle {
+                return Poll::Pending;
+            }
+        }
+        // The others of this thread want their turn, the callers just woken above all.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for LaneTask {
+    /// A task that is dropped before the lane has ended, because its runtime ends, leaves no caller waiting.
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        let mut wakers = Vec::new();
+        {
+            let state = &mut *self.lane.state.lock();
+            if !matches!(state.phase, LanePhase::Ended(_)) {
+                let end = LaneEnd::RuntimeEnded;
+                let unanswered = || Err(end.error_after_sending());
+                state
+                    .table
+                    .complete_all(unanswered, |waker| wakers.push(waker));
+                state.phase = LanePhase::Ended(end);
+                self.lane.shared.room_available.notify_waiters();
+            }
+            self.lane.publish_counts(state);
+        }
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+}
+
+fn reply_of_frame(
+    frame: LaneFrame,
+    bytes_max: usize,
+) -> Result<(u32, LoadReport, CallResult), WireError> {
+    match frame {
+        LaneFrame::Reply { id, load, body } if body.len() > bytes_max => {
+            Ok((id, load, Err(reply::too_large(body.len(), bytes_max))))
+        }
+        LaneFrame::Reply { id, load, body } => Ok((id, load, Ok(body))),
+        LaneFrame::Failure { id, header, body } => {
+            let load = header.load;
+            Ok((id, load, reply::into_result(*header, body)))
+        }
+        LaneFrame::Method { .. }
+        | LaneFrame::Request(..)
+        | LaneFrame::Cancel { .. }
+        | LaneFrame::Received { .. } => Err(WireError::UnexpectedFrame),
+    }
+}
+
+/// Chunks taken out of QUIC at a time; each is at most a packet.
+const CHUNKS_MAX: usize = 32;
+
+/// Reads before others get their turn.
+const READS_PER_POLL_MAX: usize = 4;

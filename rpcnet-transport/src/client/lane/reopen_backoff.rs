@@ -1,0 +1,59 @@
+//! When a lane that the server has cut may be opened again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// When a lane that the server has cut may be opened again: after a second, and twice as late each time that no answer came
+/// in between. The calls on a lane that is cut fail.
+#[derive(Debug, Default)]
+pub(super) struct ReopenBackoff {
+    /// How often it was cut since its last answer.
+    resets: u32,
+    /// `None` if it is not to be opened again.
+    at: Option<Instant>,
+}
+
+impl ReopenBackoff {
+    /// The server has cut the lane.
+    pub(super) fn on_reset(&mut self, now: Instant) {
+        let factor = 1_u32.checked_shl(self.resets).unwrap_or(u32::MAX);
+        let wait = BACKOFF_MIN.saturating_mul(factor).min(BACKOFF_MAX);
+        self.resets = self.resets.saturating_add(1);
+        self.at = now.checked_add(wait);
+    }
+
+    /// The server has answered a call of the lane.
+    pub(super) fn on_reply(&mut self) {
+        self.resets = 0;
+    }
+
+    /// Whether the lane may be opened again now; if so, that is forgotten.
+    pub(super) fn take_due(&mut self, now: Instant) -> bool {
+        self.at.take_if(|at| *at <= now).is_some()
+    }
+}
+
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_is_cut_again_and_again_is_opened_ever_later() {
+        let (mut lane, mut now) = (ReopenBackoff::default(), Instant::now());
+        assert!(!lane.take_due(now), "it was not cut");
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            lane.on_reset(now);
+            let wait = Duration::from_secs(seconds);
+            assert!(!lane.take_due(now + wait - Duration::from_millis(1)));
+            now += wait;
+            assert!(lane.take_due(now) && !lane.take_due(now), "once");
+        }
+        lane.on_reply();
+        lane.on_reset(now);
+        assert!(lane.take_due(now + BACKOFF_MIN));
+    }
+}

@@ -1,0 +1,123 @@
+//! Least rate of a reply: how long a server may take to send one that it has begun.
+
+use std::{
+    future::poll_fn,
+    num::NonZeroU32,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep};
+
+use crate::{
+    TransportConfig,
+    runtime::EndpointRuntime,
+    stream::{MinRateTracker, ReadFailure, RecvHalf, time_at_rate},
+    wire::Frame,
+};
+
+/// The rule for replies, which is the server's rule for requests: see
+/// [`TransportConfig::with_transfer_rate_min`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MinReplyRate {
+    stall_timeout: Duration,
+    bytes_per_second_min: NonZeroU32,
+}
+
+/// Reads frames of one stream. One that has begun has to come at the least rate.
+pub(crate) struct MinRateReader<'a> {
+    rate: MinReplyRate,
+    runtime: &'a EndpointRuntime,
+    /// Of a frame that has begun and was waited for.
+    watch: Option<RateWatch>,
+}
+
+struct RateWatch {
+    since: Instant,
+    /// How long it may take: the longest time that all that the connection was reading needed.
+    limit: Duration,
+    /// Bytes that the streams of the connection have brought.
+    seen: u64,
+    rate: MinRateTracker,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl MinReplyRate {
+    pub(crate) fn of(config: &TransportConfig) -> Self {
+        Self {
+            stall_timeout: config.stall_timeout,
+            bytes_per_second_min: config.transfer_rate_min,
+        }
+    }
+}
+
+impl<'a> MinRateReader<'a> {
+    pub(crate) fn new(rate: MinReplyRate, runtime: &'a EndpointRuntime) -> Self {
+        Self {
+            rate,
+            runtime,
+            watch: None,
+        }
+    }
+
+    /// See [`RecvHalf::poll_frame`].
+    pub(crate) async fn frame(
+        &mut self,
+        recv: &mut RecvHalf,
+    ) -> Result<Option<Frame>, ReadFailure> {
+        poll_fn(|cx| self.poll_frame(recv, cx)).await
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        recv: &mut RecvHalf,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame>, ReadFailure>> {
+        if let Poll::Ready(frame) = recv.poll_frame(cx) {
+            self.watch = None;
+            return Poll::Ready(frame);
+        }
+        self.poll_below_rate(recv, cx).map(Err)
+    }
+
+    fn poll_below_rate(&mut self, recv: &mut RecvHalf, cx: &mut Context<'_>) -> Poll<ReadFailure> {
+        // A server may take its time to begin, and is not to blame for what waits for room here.
+        if !recv.is_inside_frame() || recv.is_waiting_to_reserve() {
+            self.watch = None;
+            return Poll::Pending;
+        }
+        // Of large replies side by side some wait until their server has sent others, so it is the
+        // connection that has to go on.
+        let (rate, bytes) = (self.rate, recv.bytes_read_of_connection());
+        let now = Instant::now();
+        let watch = self.watch.get_or_insert_with(|| RateWatch {
+            since: now,
+            limit: rate.stall_timeout,
+            seen: bytes,
+            rate: MinRateTracker::new(rate.bytes_per_second_min, now),
+            timer: Box::pin(self.runtime.sleep_until(now + rate.stall_timeout)),
+        });
+        let before = std::mem::replace(&mut watch.seen, bytes);
+        watch.rate.note(bytes.saturating_sub(before), now);
+        let body_bytes = recv.decoder().awaited_body_bytes().unwrap_or(0);
+        let at_once = body_bytes.max(recv.awaited_bytes_of_connection());
+        let limit = rate.stall_timeout + time_at_rate(at_once as u64, rate.bytes_per_second_min);
+        watch.limit = watch.limit.max(limit);
+        let due = (watch.since + watch.limit).min(watch.rate.met_until() + rate.stall_timeout);
+        if due <= now {
+            let took = now - watch.since;
+            return Poll::Ready(ReadFailure::TooSlow { body_bytes, took });
+        }
+        let timer = &mut watch.timer;
+        // It may ring early, and is set again then: not with each packet.
+        if timer.is_elapsed() || timer.deadline() > due {
+            timer.as_mut().reset(due);
+        }
+        let rang = self.runtime.poll_in_runtime(|| timer.as_mut().poll(cx));
+        if matches!(rang, Poll::Ready(Ok(()))) {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,71 @@
+//! A small call that shares a stream with others.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    CallOptions, RpcClient,
+    lane::{CallRequest, LaneCall, LaneCallOutcome, NotStarted},
+    on_stream::{deadline_exceeded, is_expired},
+};
+use crate::{RpcError, wire};
+
+impl RpcClient {
+    /// Whether a call can ride a lane.
+    pub(super) fn fits_lane(
+        &self,
+        body: &Bytes,
+        options: &CallOptions,
+        now: Instant,
+        deadline: Option<Instant>,
+    ) -> bool {
+        let left = deadline.map(|at| at.saturating_duration_since(now));
+        body.len() <= self.0.lane_body_bytes_max
+            && !options.isolated
+            && !self.0.lanes.is_empty()
+            && left.is_none_or(|left| left <= wire::LANE_DEADLINE_MAX)
+    }
+
+    /// Makes a call on a lane, or on a stream of its own if the lane will not have it.
+    pub(super) async fn call_on_lane(
+        &self,
+        method: &str,
+        body: &Bytes,
+        options: &CallOptions,
+        now: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, RpcError> {
+        self.check_request(method, body)?;
+        let lanes = &self.0.lanes;
+        let mut now = now;
+        if lanes.has_waiting_calls() {
+            Box::pin(lanes.wait_for_room(deadline)).await?;
+            now = Instant::now();
+        }
+        loop {
+            // It may have waited since it was made.
+            if is_expired(deadline, now) {
+                return Err(deadline_exceeded(false));
+            }
+            let request = CallRequest {
+                method,
+                body,
+                options,
+                now,
+                deadline,
+            };
+            match LaneCall::new(lanes, request).await {
+                LaneCallOutcome::Completed(answer) => return answer,
+                LaneCallOutcome::NotStarted(NotStarted::Ended(error)) => return Err(error),
+                LaneCallOutcome::NotStarted(NotStarted::Full) => {
+                    Box::pin(lanes.wait_for_room(deadline)).await?;
+                    now = Instant::now();
+                }
+                LaneCallOutcome::NotStarted(NotStarted::NoStream | NotStarted::NeedsOwnStream) => {
+                    break;
+                }
+            }
+        }
+        Box::pin(self.call_on_stream(method, body.clone(), options, deadline)).await
+    }
+}

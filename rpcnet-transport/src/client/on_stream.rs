@@ -1,0 +1,275 @@
+//! One call over one stream: out with the request, in with the reply.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::{CallOptions, MinRateReader, RpcClient, reply};
+use crate::{
+    Code, Processed, RpcError,
+    accounts::StreamBudget,
+    stream::{OutgoingCall, RecvHalf, SendHalf, UntypedReceiver, UntypedSender, WriteFailure},
+    wire::{self, Decoder, Frame, RequestFlags, RequestHeader},
+};
+
+/// What goes over the connection.
+impl RpcClient {
+    /// One call on a stream of its own, until its deadline.
+    pub(super) async fn call_on_stream(
+        &self,
+        method: &str,
+        body: Bytes,
+        options: &CallOptions,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, RpcError> {
+        let mut sent = false;
+        let call = self.send_and_receive(method, body, options, deadline, &mut sent);
+        let call = async {
+            match deadline {
+                Some(at) => timeout_at(at, call).await,
+                None => Ok(call.await),
+            }
+        };
+        match self.0.shared.runtime.in_runtime(call).await {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(_)) => Err(deadline_exceeded(sent)),
+            Err(ended) => Err(ended.into_error(processed_if_sent(sent))),
+        }
+    }
+
+    /// Tells by `sent` whether all of the request was handed over.
+    async fn send_and_receive(
+        &self,
+        method: &str,
+        body: Bytes,
+        options: &CallOptions,
+        deadline: Option<Instant>,
+        sent: &mut bool,
+    ) -> Result<Bytes, RpcError> {
+        let _in_flight = self.count_call();
+        let header = self.request_header(method, &body, options, RequestFlags::default())?;
+        let (mut send, mut recv) = self.open_stream().await?;
+        self.send_request(&mut send, header, body, deadline).await?;
+        send.finish();
+        self.0.shared.note_work(true);
+        *sent = true;
+        let mut reader = MinRateReader::new(self.0.reply_rate, &self.0.shared.runtime);
+        match reader.frame(&mut recv).await {
+            Ok(Some(Frame::Reply(header, body))) => {
+                recv.note_end();
+                self.0.shared.note_load(header.load);
+                self.0.shared.note_work(self.in_flight() > 1);
+                reply::into_result(header, body)
+            }
+            other => Err(reply::read_error(other, send.index())),
+        }
+    }
+
+    /// Begins a call with streams. What it returns carries the deadline on.
+    pub(super) async fn open_streaming(
+        &self,
+        method: &str,
+        body: Bytes,
+        flags: RequestFlags,
+        mut options: CallOptions,
+    ) -> Result<(UntypedSender, UntypedReceiver), RpcError> {
+        let now = Instant::now();
+        let opened_by = options
+            .has_default_time_limit()
+            .then(|| now.checked_add(self.0.call_timeout))
+            .flatten();
+        let deadline = options.resolve(now, None);
+        // What has no deadline of its own has no end, but it has a beginning.
+        let opened_by = deadline.or(opened_by);
+        self.open_streaming_by(method, body, flags, options, opened_by)
+            .await
+    }
+
+    /// Begins a call with streams, with options that were settled, until this time.
+    async fn open_streaming_by(
+        &self,
+        method: &str,
+        body: Bytes,
+        flags: RequestFlags,
+        options: CallOptions,
+        opened_by: Option<Instant>,
+    ) -> Result<(UntypedSender, UntypedReceiver), RpcError> {
+        let now = Instant::now();
+        let deadline = options.resolved_deadline();
+        if let Some(early) = &self.0.early {
+            let client = self.wait_for_handshake(early, opened_by).await;
+            let client = client.map_err(|e| self.with_peer_context(e))?;
+            return Box::pin(client.open_streaming_by(method, body, flags, options, opened_by))
+                .await;
+        }
+        if let Some(refusal) = self.fail_fast(now, deadline) {
+            return Err(self.with_peer_context(refusal));
+        }
+        let in_flight = Arc::new(self.count_call());
+        let beginning = async {
+            let header = self.request_header(method, &body, &options, flags)?;
+            let (mut send, recv) = self.open_stream().await?;
+            self.send_request(&mut send, header, body, deadline).await?;
+            Ok((send, recv))
+        };
+        let begun = match opened_by {
+            Some(at) => {
+                let begun = async { timeout_at(at, beginning).await };
+                match self.0.shared.runtime.in_runtime(begun).await {
+                    Ok(begun) => begun.unwrap_or_else(|_| Err(deadline_exceeded(false))),
+                    Err(ended) => Err(ended.into_error(Processed::No)),
+                }
+            }
+            None => {
+                let begun = self.0.shared.runtime.in_runtime(beginning).await;
+                begun.unwrap_or_else(|ended| Err(ended.into_error(Processed::No)))
+            }
+        };
+        let (send, recv) = begun.map_err(|e| self.with_peer_context(e))?;
+        let index = send.index();
+        let recv = UntypedReceiver::for_caller(
+            recv,
+            self.0.shared.runtime.clone(),
+            self.0.peer.clone(),
+            deadline,
+            OutgoingCall {
+                stream_index: index,
+                rate: self.0.reply_rate,
+                local_close: self.0.shared.local_close.clone(),
+                in_flight: Some(Arc::clone(&in_flight)),
+            },
+        );
+        let send = UntypedSender::for_caller(
+            send,
+            self.0.shared.runtime.clone(),
+            self.0.peer.clone(),
+            self.0.request_bytes_max,
+            deadline,
+            self.0.shared.local_close.clone(),
+            in_flight,
+        );
+        Ok((send, recv))
+    }
+
+    /// Refuses what no carrier can take.
+    pub(super) fn check_request(&self, method: &str, body: &Bytes) -> Result<(), RpcError> {
+        if method.is_empty() || method.len() > wire::METHOD_BYTES_MAX {
+            return Err(RpcError::new(
+                Code::InvalidRequest,
+                Processed::No,
+                format!(
+                    "invalid method name: it has {} bytes, not 1 to 255",
+                    method.len()
+                ),
+            ));
+        }
+        if body.len() > self.0.request_bytes_max {
+            return Err(crate::stream::message_too_large(
+                body.len(),
+                self.0.request_bytes_max,
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn request_header(
+        &self,
+        method: &str,
+        body: &Bytes,
+        options: &CallOptions,
+        flags: RequestFlags,
+    ) -> Result<RequestHeader, RpcError> {
+        self.check_request(method, body)?;
+        Ok(RequestHeader {
+            method: method.to_owned(),
+            attempt: options.attempt,
+            flags: RequestFlags {
+                idempotent: options.idempotent,
+                ..flags
+            },
+            priority: options.priority(),
+            idempotency_key: options.idempotency_key.map(u128::from_le_bytes),
+            deadline: None,
+        })
+    }
+
+    async fn open_stream(&self) -> Result<(SendHalf, RecvHalf), RpcError> {
+        let connection = &self.0.connection;
+        let opened = match connection.open_bi().now_or_never() {
+            Some(opened) => opened,
+            None => {
+                let _waits = self.0.shared.count_stream_wait();
+                connection.open_bi().await
+            }
+        };
+        let (send, recv) = opened.map_err(reply::lost_before_sending)?;
+        let decoder = Decoder::replies(self.0.reply_bytes_max);
+        let room = StreamBudget::charged_to(Arc::clone(&self.0.account));
+        let mut recv = RecvHalf::new(recv, decoder, room);
+        // A call may be kept without being polled.
+        recv.reserve_in_task(self.0.shared.runtime.clone());
+        Ok((SendHalf::new(send, Arc::clone(&self.0.write_turns)), recv))
+    }
+
+    async fn send_request(
+        &self,
+        send: &mut SendHalf,
+        mut header: RequestHeader,
+        body: Bytes,
+        deadline: Option<Instant>,
+    ) -> Result<(), RpcError> {
+        // What is left when the bytes leave, so that waiting for a stream is not counted twice.
+        let now = Instant::now();
+        if is_expired(deadline, now) {
+            return Err(deadline_exceeded(false));
+        }
+        header.deadline = deadline.map(|at| at.saturating_duration_since(now));
+        let head = crate::stream::encode_call_head(&header, body.len());
+        match send.write(head, body, None).await {
+            // A server that stops a request has answered it: the reason is there to be read.
+            Ok(()) | Err(WriteFailure::Stopped) => Ok(()),
+            Err(WriteFailure::Lost(e)) => Err(reply::lost_before_sending(e)),
+            Err(WriteFailure::Stalled | WriteFailure::Closed) => {
+                unreachable!("a new stream without a limit on waiting")
+            }
+        }
+    }
+}
+
+fn processed_if_sent(sent: bool) -> Processed {
+    if sent {
+        Processed::Maybe
+    } else {
+        Processed::No
+    }
+}
+
+pub(super) fn draining_error() -> RpcError {
+    RpcError::new(
+        Code::Draining,
+        Processed::No,
+        "the server takes no new calls",
+    )
+}
+
+pub(super) fn is_expired(deadline: Option<Instant>, now: Instant) -> bool {
+    deadline.is_some_and(|at| at <= now)
+}
+
+pub(super) fn deadline_exceeded(sent: bool) -> RpcError {
+    if sent {
+        RpcError::new(
+            Code::DeadlineExceeded,
+            Processed::Maybe,
+            "deadline exceeded before the reply arrived",
+        )
+    } else {
+        RpcError::new(
+            Code::DeadlineExceeded,
+            Processed::No,
+            "deadline exceeded before the request was sent",
+        )
+    }
+}

@@ -1,0 +1,163 @@
+//! Closing a connection so that the other side hears of it at once, however much is being sent.
+//!
+//! By RFC 9000 section 10.2 and RFC 9002 section 2 the frame CONNECTION_CLOSE is not held up by
+//! congestion control. QUIC's library (quinn-proto 0.11) does hold it up while anything else waits
+//! to be sent, and looks at no acknowledgement once the connection is closed, so that the close of
+//! a connection that is busy sending would never leave. Hence the window is opened by its own
+//! controller when the connection is closed.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use quinn::{
+    ApplicationClose, VarInt,
+    congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig},
+};
+use quinn_proto::RttEstimator;
+
+/// Closes a connection. The other side is told with the next packet, and again with each packet
+/// that it sends while QUIC still knows the connection: three probe timeouts (RFC 9000 section
+/// 10.2).
+pub(crate) fn close_at_once(connection: &quinn::Connection, code: VarInt, reason: &[u8]) {
+    let congestion = connection.congestion_state().into_any();
+    if let Ok(congestion) = congestion.downcast::<CubicUntilClose>() {
+        congestion.is_closing.store(true, Relaxed);
+    }
+    connection.close(code, reason);
+}
+
+/// How many streams a server says that it took when it closed the connection; `None` if it does not
+/// say so.
+pub(crate) fn streams_accepted(close: &ApplicationClose) -> Option<u64> {
+    let says_so = [CLOSE_SHUTDOWN, CLOSE_DISCONNECTED].contains(&close.error_code);
+    let taken = says_so.then(|| close.reason[..].try_into().ok()).flatten();
+    taken.map(u64::from_le_bytes)
+}
+
+/// Makes the congestion control of a connection: Cubic (RFC 9438) until the connection is closed.
+#[derive(Debug)]
+pub(crate) struct CongestionConfig(Arc<CubicConfig>);
+
+impl CongestionConfig {
+    pub(crate) fn new(initial_window_bytes: u32) -> Self {
+        let mut cubic = CubicConfig::default();
+        cubic.initial_window(initial_window_bytes.into());
+        Self(Arc::new(cubic))
+    }
+}
+
+impl ControllerFactory for CongestionConfig {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        Box::new(CubicUntilClose {
+            cubic: Cubic::new(Arc::clone(&self.0), now, current_mtu),
+            is_closing: Arc::default(),
+        })
+    }
+}
+
+/// Congestion control of one path of a connection.
+#[derive(Debug, Clone)]
+struct CubicUntilClose {
+    cubic: Cubic,
+    /// Only the close is still to be sent, which no window holds up. Shared by all copies of the
+    /// state.
+    is_closing: Arc<AtomicBool>,
+}
+
+impl Controller for CubicUntilClose {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.cubic.on_sent(now, bytes, last_packet_number);
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        app_limited: bool,
+        rtt: &RttEstimator,
+    ) {
+        self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
+    }
+
+    fn on_end_acks(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        app_limited: bool,
+        largest_packet_num_acked: Option<u64>,
+    ) {
+        let largest = largest_packet_num_acked;
+        self.cubic.on_end_acks(now, in_flight, app_limited, largest);
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
+        let is_persistent = is_persistent_congestion;
+        self.cubic
+            .on_congestion_event(now, sent, is_persistent, lost_bytes);
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.cubic.on_mtu_update(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        match self.is_closing.load(Relaxed) {
+            // Neither paced (quinn-proto: windows beyond 32 bits are not).
+            true => u64::MAX,
+            false => self.cubic.window(),
+        }
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        self.cubic.metrics()
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.cubic.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// Code with which a connection is closed that is not needed any more.
+pub(crate) const CLOSE_DONE: VarInt = VarInt::from_u32(0);
+
+/// Code with which a server that stops closes its connections; the reason is how many streams it took.
+pub(crate) const CLOSE_SHUTDOWN: VarInt = VarInt::from_u32(1);
+
+/// Code with which a connection is closed whose peer has no name.
+pub(crate) const CLOSE_NO_NAME: VarInt = VarInt::from_u32(2);
+
+/// Code with which a connection is closed whose beginning is not of this protocol.
+pub(crate) const CLOSE_PROTOCOL: VarInt = VarInt::from_u32(3);
+
+/// Code with which a resumed connection is closed whose caller would not be taken any more.
+pub(crate) const CLOSE_UNTRUSTED: VarInt = VarInt::from_u32(4);
+
+/// Code with which the connections of a node are closed that is not wanted; the reason is how many streams were taken.
+pub(crate) const CLOSE_DISCONNECTED: VarInt = VarInt::from_u32(5);
+
+/// Code with which a connection is closed whose caller is not let in; the reason is why.
+pub(crate) const CLOSE_DENIED: VarInt = VarInt::from_u32(6);
+
+/// Code with which a connection is closed whose caller has as many as one node may have.
+pub(crate) const CLOSE_TOO_MANY: VarInt = VarInt::from_u32(7);

@@ -1,0 +1,325 @@
+//! The way of a call past the gates: its method's, then the server's.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    caller_quota::CallerQuota,
+    gate::{AdmissionRequest, GateOutcome, Rejection, Ticket},
+    permit::Permit,
+};
+use crate::{Code, Status, server::router::HandlerResult, stats::Counters};
+
+/// The places that a call holds while it runs; none where nothing is limited.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Permits {
+    // Given back in this order: who waits for the method needs both.
+    server: Option<Permit>,
+    method: Option<Permit>,
+}
+
+/// What became of a call at the gates.
+#[derive(Debug)]
+pub(in crate::server) enum AdmissionOutcome {
+    Admitted(Permits),
+    Queued(PendingAdmission),
+    Rejected(Status),
+}
+
+/// A call that waits at one of the gates.
+#[derive(Debug)]
+pub(in crate::server) enum PendingAdmission {
+    AtMethod {
+        ticket: Ticket,
+        /// Where it goes from there.
+        next: Option<(Arc<CallerQuota>, AdmissionRequest)>,
+    },
+    AtServer {
+        ticket: Ticket,
+        /// What it holds from the gate before.
+        method: Option<Permit>,
+    },
+}
+
+/// The caller of a call at the gates that it has to pass.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::server) struct CallQuotas<'a> {
+    pub(in crate::server) method: Option<&'a Arc<CallerQuota>>,
+    pub(in crate::server) server: Option<&'a Arc<CallerQuota>>,
+}
+
+/// A call comes that has to pass these gates.
+pub(in crate::server) fn admit(
+    counters: &Counters,
+    CallQuotas { method, server }: CallQuotas<'_>,
+    now: Instant,
+    who: impl Fn() -> AdmissionRequest,
+) -> AdmissionOutcome {
+    let mut held = None;
+    if let Some(caller) = method {
+        match caller.admit(now, &who) {
+            GateOutcome::Admitted(place) => held = Some(place),
+            GateOutcome::Rejected(turned) => {
+                return AdmissionOutcome::Rejected(rejection_status(counters, turned));
+            }
+            GateOutcome::Queued(ticket) => {
+                counters.calls_queued.add_one();
+                let next = server.map(|server| (Arc::clone(server), who()));
+                return AdmissionOutcome::Queued(PendingAdmission::AtMethod { ticket, next });
+            }
+        }
+    }
+    let Some(caller) = server else {
+        return AdmissionOutcome::Admitted(Permits {
+            server: None,
+            method: held,
+        });
+    };
+    match caller.admit(now, who) {
+        GateOutcome::Admitted(place) => AdmissionOutcome::Admitted(Permits {
+            server: Some(place),
+            method: held,
+        }),
+        GateOutcome::Rejected(turned) => {
+            AdmissionOutcome::Rejected(rejection_status(counters, turned))
+        }
+        GateOutcome::Queued(ticket) => {
+            counters.calls_queued.add_one();
+            let method = held;
+            AdmissionOutcome::Queued(PendingAdmission::AtServer { ticket, method })
+        }
+    }
+}
+
+/// Why a call that comes now would be refused at once, if it would.
+pub(in crate::server) fn early_rejection(
+    counters: &Counters,
+    CallQuotas { method, server }: CallQuotas<'_>,
+    now: Instant,
+    who: AdmissionRequest,
+) -> Option<Status> {
+    let mut gates = method.into_iter().chain(server);
+    let turned = gates.find_map(|caller| caller.early_rejection(now, &who))?;
+    Some(rejection_status(counters, turned))
+}
+
+impl PendingAdmission {
+    /// Waits until it is the call's turn, or there is no hope for it: then with what its caller is told.
+    pub(in crate::server) async fn wait_admitted(
+        self,
+        counters: &Counters,
+    ) -> Result<Permits, Status> {
+        let told = |turned| rejection_status(counters, turned);
+        match self {
+            Self::AtServer { ticket, method } => {
+                let server = ticket.wait_admitted().await.map_err(told)?;
+                Ok(Permits {
+                    server: Some(server),
+                    method,
+                })
+            }
+            Self::AtMethod { ticket, next } => {
+                let method = ticket.wait_admitted().await.map_err(told)?;
+                let mut server = None;
+                if let Some((caller, who)) = next {
+                    server = Some(match caller.admit(Instant::now(), || who) {
+                        GateOutcome::Admitted(place) => place,
+                        GateOutcome::Rejected(turned) => return Err(told(turned)),
+                        GateOutcome::Queued(ticket) => {
+                            ticket.wait_admitted().await.map_err(told)?
+                        }
+                    });
+                }
+                Ok(Permits {
+                    server,
+                    method: Some(method),
+                })
+            }
+        }
+    }
+}
+
+impl Permits {
+    /// The call does not end at its first poll, so that its time says something about the server.
+    pub(in crate::server) fn measure(&mut self) {
+        if let Some(place) = &mut self.server {
+            place.measure();
+        }
+    }
+
+    fn each(&mut self, what: impl Fn(&mut Permit)) {
+        self.server.iter_mut().for_each(&what);
+        self.method.iter_mut().for_each(&what);
+    }
+
+    /// The call has ended.
+    pub(in crate::server) fn note(&mut self, outcome: &HandlerResult) {
+        if let (Some(place), Ok(_)) = (&mut self.server, outcome) {
+            place.set_succeeded();
+        }
+    }
+}
+
+/// Places of a call with streams, which another call may have while the handler waits for the caller.
+///
+/// A caller that sends nothing, or takes nothing, would hold them for as long as it likes otherwise. Before the handler goes on it
+/// has its places back, in turns with calls that have not begun. One that stops waiting for its
+/// caller or for its places, as in a `select!`, goes on at once, and for a while more may run than
+/// the limit says. With its next message it waits for places again, in the turn that it had.
+///
+/// A call that waits for no message, since all are there, gives its places back between two of them
+/// when its caller holds more than its share.
+#[derive(Debug, Clone)]
+pub(crate) struct YieldingPermits(Arc<Mutex<YieldState>>);
+
+#[derive(Debug)]
+struct YieldState {
+    permits: Permits,
+    /// Halves of the call that wait for the caller.
+    waiting_halves: u8,
+}
+
+/// A wait for the caller, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct PeerWait {
+    state: Arc<Mutex<YieldState>>,
+    /// Numbers by which it waits for its places, the method's first; `None` once one is there.
+    reacquire_numbers: [Option<u64>; 2],
+}
+
+impl YieldingPermits {
+    /// `None` where nothing is limited.
+    pub(in crate::server) fn new(places: Permits) -> Option<Self> {
+        let is_limited = places.server.is_some() || places.method.is_some();
+        is_limited.then(|| {
+            Self(Arc::new(Mutex::new(YieldState {
+                permits: places,
+                waiting_halves: 0,
+            })))
+        })
+    }
+
+    /// A half of the handler waits for its caller. The other half may have had the places back
+    /// while it waited too.
+    pub(crate) fn yield_while_waiting(&self) -> PeerWait {
+        let mut lent = self.0.lock();
+        lent.waiting_halves += 1;
+        lent.permits.each(Permit::yield_to_others);
+        PeerWait {
+            state: Arc::clone(&self.0),
+            reacquire_numbers: [None; 2],
+        }
+    }
+
+    /// A message has come or gone without a wait. Gives the places back if others should have them
+    /// before the handler goes on.
+    pub(crate) fn yield_if_over_share(&self) -> Option<PeerWait> {
+        let is_owed = {
+            let YieldState {
+                permits: places, ..
+            } = &*self.0.lock();
+            let mut all = places.server.iter().chain(&places.method);
+            all.any(Permit::should_yield)
+        };
+        is_owed.then(|| self.yield_while_waiting())
+    }
+
+    /// The handler has stopped waiting and goes on, even if its other half waits on.
+    pub(crate) fn resume(&self) {
+        self.0.lock().permits.each(Permit::resume);
+    }
+
+    /// The handler has returned, or is gone.
+    pub(in crate::server) fn end(&self, outcome: Option<&HandlerResult>) {
+        let mut places = std::mem::take(&mut self.0.lock().permits);
+        if let Some(outcome) = outcome {
+            places.note(outcome);
+        }
+    }
+}
+
+impl YieldState {
+    /// The method's first, as on the way in.
+    fn in_order(&mut self) -> [Option<&mut Permit>; 2] {
+        let Permits { server, method } = &mut self.permits;
+        [method.as_mut(), server.as_mut()]
+    }
+
+    fn permit(&mut self, index: usize) -> Option<&mut Permit> {
+        self.in_order().into_iter().nth(index).flatten()
+    }
+}
+
+impl PeerWait {
+    /// Ends the wait when the handler has its places back. It goes on, even if its other half waits
+    /// on.
+    pub(crate) async fn reacquire(mut self) {
+        for index in 0..self.reacquire_numbers.len() {
+            let returning = self
+                .state
+                .lock()
+                .permit(index)
+                .and_then(Permit::begin_reacquire);
+            let Some((caller, number)) = returning else {
+                continue;
+            };
+            self.reacquire_numbers[index] = Some(number);
+            let regained = caller.reacquire(number).await;
+            self.reacquire_numbers[index] = None;
+            let mut lent = self.state.lock();
+            let unused = match lent.permit(index) {
+                Some(place) if place.is_yielded() => {
+                    place.set_reacquired(regained);
+                    None
+                }
+                // The call has ended meanwhile.
+                _ => Some(regained),
+            };
+            drop(lent);
+            drop(unused);
+        }
+    }
+}
+
+impl Drop for PeerWait {
+    fn drop(&mut self) {
+        let mut lent = self.state.lock();
+        for (place, number) in lent.in_order().into_iter().zip(self.reacquire_numbers) {
+            if let (Some(place), Some(number)) = (place, number) {
+                place.keep_reacquire_number(number);
+            }
+        }
+        lent.waiting_halves -= 1;
+        // A half that has waited for its places has something to go on with.
+        let goes_on = self.reacquire_numbers.iter().any(Option::is_some);
+        if lent.waiting_halves == 0 || goes_on {
+            lent.permits.each(Permit::resume);
+        }
+    }
+}
+
+fn rejection_status(counters: &Counters, turned: Rejection) -> Status {
+    let overloaded = |message, retry_after| {
+        counters.calls_refused_overloaded.add_one();
+        Status::overloaded(message).with_retry_after(retry_after)
+    };
+    match turned {
+        Rejection::QueueFull { retry_after } => {
+            overloaded("the admission queue is full", retry_after)
+        }
+        Rejection::Shed { retry_after } => {
+            counters.calls_shed.add_one();
+            overloaded("the call was shed from the admission queue", retry_after)
+        }
+        Rejection::Expired => {
+            counters.calls_expired.add_one();
+            let message = "deadline exceeded before the handler started";
+            Status::new(Code::DeadlineExceeded, message).not_processed()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

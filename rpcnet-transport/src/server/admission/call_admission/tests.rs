@@ -1,0 +1,97 @@
+//! Places that are lent while a handler waits.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::task::unconstrained;
+
+use super::*;
+use crate::{Admission, Priority, server::admission::AdmissionGate};
+
+/// A call of the caller that has a place.
+fn call(caller: &Arc<CallerQuota>) -> YieldingPermits {
+    let who = || AdmissionRequest {
+        priority: Priority::Critical,
+        is_retry: false,
+        deadline: None,
+    };
+    let GateOutcome::Admitted(place) = caller.admit(Instant::now(), who) else {
+        panic!("a place is free");
+    };
+    let places = Permits {
+        server: Some(place),
+        method: None,
+    };
+    YieldingPermits::new(places).expect("it is limited")
+}
+
+/// The message of a wait has come.
+fn returning(wait: PeerWait) -> Pin<Box<dyn Future<Output = ()>>> {
+    Box::pin(unconstrained(wait.reacquire()))
+}
+
+fn is_back(returning: &mut Pin<Box<dyn Future<Output = ()>>>) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    returning.as_mut().poll(&mut cx) == Poll::Ready(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_is_lent_again_when_both_halves_wait_again() {
+    let gate = Arc::new(AdmissionGate::new(&Admission::fixed(1)));
+    let call = call(&gate.quota_of("a".into()));
+    let _sends = call.yield_while_waiting();
+    for _ in 0..3 {
+        let receives = call.yield_while_waiting();
+        assert_eq!(gate.state().running, 0);
+        assert!(is_back(&mut returning(receives)));
+        assert_eq!(gate.state().running, 1, "though its other half waits");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_stops_waiting_for_its_place_is_counted_and_keeps_its_turn() {
+    let gate = Arc::new(AdmissionGate::new(&Admission::fixed(1)));
+    let caller = gate.quota_of("a".into());
+    let [first, second] = [(); 2].map(|()| {
+        let call = call(&caller);
+        let wait = call.yield_while_waiting();
+        (call, wait)
+    });
+    let holder = call(&caller);
+    let (mut of_first, mut of_second) = (returning(first.1), returning(second.1));
+    assert!(!is_back(&mut of_first) && !is_back(&mut of_second));
+    for _ in 0..3 {
+        drop(of_first);
+        assert_eq!(gate.state().running, 2, "it goes on");
+        of_first = returning(first.0.yield_if_over_share().expect("it has no place"));
+        assert!(!is_back(&mut of_first));
+        assert_eq!(gate.state().running, 1, "it waits");
+    }
+    holder.end(None);
+    assert!(!is_back(&mut of_second) && is_back(&mut of_first));
+    first.0.end(None);
+    assert!(is_back(&mut of_second));
+    second.0.end(None);
+    assert_eq!((gate.state().running, caller.held()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_that_stops_waiting_is_counted_though_the_other_one_waits() {
+    let gate = Arc::new(AdmissionGate::new(&Admission::fixed(1)));
+    let caller = gate.quota_of("a".into());
+    let call = call(&caller);
+    let (_sends, receives) = (call.yield_while_waiting(), call.yield_while_waiting());
+    drop(receives);
+    assert_eq!(gate.state().running, 0, "it may have ended");
+    call.resume();
+    assert_eq!(gate.state().running, 1);
+    let receives = call.yield_while_waiting();
+    assert_eq!(gate.state().running, 0);
+    let _holder = self::call(&caller);
+    let mut receives = returning(receives);
+    assert!(!is_back(&mut receives));
+    drop(receives);
+    assert_eq!(gate.state().running, 2, "its message has come");
+}

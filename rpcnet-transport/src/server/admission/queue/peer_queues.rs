@@ -1,0 +1,203 @@
+//! Peers that have calls in the queue: how many, and how long these wait.
+
+use std::{collections::HashMap, hash::Hash, time::Duration};
+
+use super::{CLASSES, QueueBounds, codel::CoDel};
+
+/// Peers that have calls in the queue, until their last call leaves it.
+#[derive(Debug)]
+pub(super) struct PeerQueues<P> {
+    by_peer: HashMap<P, PeerQueue>,
+    /// Calls of all of them.
+    len: usize,
+    /// Peers whose queues stand.
+    standing_count: usize,
+    next_number: u64,
+}
+
+/// The calls of one peer.
+#[derive(Debug)]
+struct PeerQueue {
+    /// In each line.
+    len_by_class: [usize; CLASSES],
+    len: usize,
+    delay: CoDel,
+    /// Later ones have higher numbers.
+    number: u64,
+}
+
+impl PeerQueue {
+    /// The line of its calls that matter least.
+    fn lowest_class(&self) -> Option<usize> {
+        self.len_by_class.iter().rposition(|len| *len > 0)
+    }
+}
+
+impl<P: Clone + Eq + Hash> PeerQueues<P> {
+    /// A call of the peer comes. `gap` is the time between two places that calls of any peer get.
+    /// Says whether the queue of the peer stands.
+    pub(super) fn enter(
+        &mut self,
+        now: Duration,
+        peer: &P,
+        line: usize,
+        gap: Option<Duration>,
+    ) -> bool {
+        let (count, number) = (self.count() + 1, self.next_number);
+        let queue = self.by_peer.entry(peer.clone()).or_insert_with(|| {
+            // It takes turns with the others.
+            let gap = gap.map(|gap| times(gap, count));
+            PeerQueue {
+                len_by_class: [0; CLASSES],
+                len: 0,
+                delay: CoDel::new(now, gap),
+                number,
+            }
+        });
+        queue.len_by_class[line] += 1;
+        queue.len += 1;
+        self.next_number += 1;
+        self.len += 1;
+        queue.delay.is_standing()
+    }
+
+    /// A call of the peer leaves, with a place or without one.
+    pub(super) fn leave(&mut self, peer: &P, line: usize) {
+        let Some(queue) = self.by_peer.get_mut(peer) else {
+            debug_assert!(false, "a call of a peer that has none");
+            return;
+        };
+        self.len -= 1;
+        queue.len_by_class[line] -= 1;
+        queue.len -= 1;
+        if queue.len == 0 {
+            self.standing_count -= usize::from(queue.delay.is_standing());
+            self.by_peer.remove(peer);
+        }
+    }
+
+    /// A call of the peer, which has not left yet, gets its place. Says whether the queue of the
+    /// peer stands since.
+    pub(super) fn note_pop(
+        &mut self,
+        now: Duration,
+        peer: &P,
+        waited: Duration,
+        bounds: &QueueBounds,
+    ) -> bool {
+        let Some(PeerQueue { delay, .. }) = self.by_peer.get_mut(peer) else {
+            return false;
+        };
+        delay.note_pop(now, waited, bounds);
+        let begins = !delay.is_standing() && delay.is_late(now, bounds);
+        if begins {
+            delay.set_standing();
+            self.standing_count += 1;
+        }
+        begins
+    }
+
+    /// Calls of all peers.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many peers there are.
+    pub(super) fn count(&self) -> usize {
+        self.by_peer.len()
+    }
+
+    /// Whether the queue of any peer stands.
+    pub(super) fn any_is_standing(&self) -> bool {
+        self.standing_count > 0
+    }
+
+    /// How long calls of a peer whose queue stands may wait.
+    pub(super) fn wait_max(&self, peer: &P, bounds: &QueueBounds) -> Duration {
+        let queue = self.by_peer.get(peer);
+        queue.map_or(bounds.target, |queue| queue.delay.wait_max(bounds))
+    }
+
+    /// How long it takes until the calls of the peer, and one more, have had their places, as far
+    /// as it is known. `gap` is the time between two places that calls of any peer get.
+    pub(super) fn expected_wait(&self, peer: &P, gap: Option<Duration>) -> Option<Duration> {
+        let queue = self.by_peer.get(peer);
+        let count = self.count() + usize::from(queue.is_none());
+        let own_gap = queue.and_then(|queue| queue.delay.departure_gap());
+        let own_gap = own_gap.or_else(|| gap.map(|gap| times(gap, count)))?;
+        Some(times(own_gap, queue.map_or(0, |queue| queue.len) + 1))
+    }
+
+    /// Whose call makes room in a full queue for one of this line and peer, and in which line.
+    ///
+    /// A peer that has less than an equal part of the queue has room, whatever the others wait for:
+    /// of those that have more, what matters least goes, of several the peer that has most. One
+    /// that has its part takes room from these, and from itself, for what matters more, and for
+    /// what matters as much from one that has more. `all_stand` says that the newest calls go
+    /// first.
+    pub(super) fn victim(
+        &self,
+        line: usize,
+        peer: &P,
+        len_max: usize,
+        all_stand: bool,
+    ) -> Option<(usize, &P)> {
+        let own = self.by_peer.get(peer);
+        let own_len = own.map_or(0, |queue| queue.len);
+        let count = self.count() + usize::from(own.is_none());
+        let part = (len_max / count).max(1);
+        let has_part = own_len >= part;
+        let beyond =
+            self.lowest_ranked(|other, queue| queue.len > part || (has_part && other == peer));
+        if !has_part {
+            // None has more only if each has one call: then what matters least goes.
+            let any = || {
+                self.lowest_ranked(|_, _| true)
+                    .filter(|(lowest, ..)| *lowest > line)
+            };
+            let (lowest, _, other) = beyond.or_else(any)?;
+            return Some((lowest, other));
+        }
+        let (lowest, len, other) = beyond?;
+        if lowest > line || (lowest == line && len > own_len + 1) {
+            return Some((lowest, other));
+        }
+        // One of the same peer, if it is the older that has no hope.
+        let is_older = |queue: &PeerQueue| {
+            lowest == line
+                && queue.len_by_class[line] > 0
+                && (all_stand || queue.delay.is_standing())
+        };
+        let (own_peer, _) = self.by_peer.get_key_value(peer)?;
+        own.is_some_and(is_older).then_some((line, own_peer))
+    }
+
+    /// Of some peers the one with the call that matters least, its line, and how many calls it has;
+    /// of several the one that has most, and of these the last that came.
+    fn lowest_ranked(&self, which: impl Fn(&P, &PeerQueue) -> bool) -> Option<(usize, usize, &P)> {
+        self.by_peer
+            .iter()
+            .filter(|(peer, queue)| which(peer, queue))
+            .filter_map(|(peer, queue)| {
+                Some((queue.lowest_class()?, queue.len, queue.number, peer))
+            })
+            .max_by_key(|(line, len, number, _)| (*line, *len, *number))
+            .map(|(line, len, _, peer)| (line, len, peer))
+    }
+}
+
+impl<P> Default for PeerQueues<P> {
+    fn default() -> Self {
+        Self {
+            by_peer: HashMap::new(),
+            len: 0,
+            standing_count: 0,
+            next_number: 0,
+        }
+    }
+}
+
+/// So many times as long.
+pub(super) fn times(gap: Duration, count: usize) -> Duration {
+    gap.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
+}

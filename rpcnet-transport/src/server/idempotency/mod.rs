@@ -1,0 +1,399 @@
+//! Calls that run once however often they are made.
+
+mod table;
+
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::pending};
+use parking_lot::Mutex;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+
+use self::table::{CacheBounds, KeyLookup, KeyTable};
+use super::{
+    CallContext,
+    admission::Permits,
+    call::maybe_processed,
+    router::{HandlerFuture, HandlerResult, StartHandler},
+};
+use crate::{
+    Code, Processed, Status,
+    accounts::{BufferReservation, InFlightGuard, PeerAccount},
+    endpoint::EndpointShared,
+};
+
+/// Remembers how calls with [idempotency keys](crate::CallOptions::with_idempotency_key) ended, so that a repeat is answered and not run
+/// again. Cheap to clone: clones share what they remember. See [`Router::with_idempotency`](crate::Router::with_idempotency).
+///
+/// It lives in the memory of one server: a repeat that goes to another one, or comes after a restart, runs again there.
+#[derive(Clone)]
+pub struct IdempotencyCache {
+    bounds: CacheBounds,
+    shared: Arc<CacheState>,
+}
+
+struct CacheState {
+    epoch: Instant,
+    table: Mutex<Option<CallTable>>,
+}
+
+type CallTable = KeyTable<Arc<str>, CallKey, DetachedResult, oneshot::Sender<DetachedResult>>;
+
+/// A call, for all its attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct CallKey {
+    peer: Arc<str>,
+    method: Arc<str>,
+    key: u128,
+}
+
+#[derive(Debug, Clone)]
+enum DetachedResult {
+    Returned(HandlerResult),
+    Panicked,
+    /// It was cut before it returned.
+    Cancelled,
+}
+
+/// What a call brings along that runs apart from its caller.
+pub(super) struct DetachedCall {
+    pub(super) permits: Permits,
+    pub(super) shared: Arc<EndpointShared>,
+    /// On which it stays, its caller being there or not.
+    pub(super) account: Arc<PeerAccount>,
+    /// For the body of its request.
+    pub(super) request_buffer: Option<BufferReservation>,
+}
+
+impl IdempotencyCache {
+    /// Remembers 16,384 calls, 16 MiB of replies, for 60 s.
+    pub fn new() -> Self {
+        Self {
+            bounds: CacheBounds {
+                len_max: 16_384,
+                bytes_max: 16 * 1024 * 1024,
+                ttl: Duration::from_secs(60),
+            },
+            shared: Arc::new(CacheState {
+                epoch: Instant::now(),
+                table: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Calls that are remembered, those that run included; default 16,384, at least one. It has to
+    /// hold the calls of [`with_ttl`](Self::with_ttl). Past it what ended first of the caller
+    /// that has most is forgotten. Calls of one caller that run are at most half of what those of
+    /// others leave, but at least 16; its further calls with keys, and those that find the memory
+    /// full of calls that run, are [`Overloaded`](Code::Overloaded).
+    #[must_use]
+    pub fn with_capacity(mut self, calls: usize) -> Self {
+        self.bounds.len_max = calls.max(1);
+        self
+    }
+
+    /// Bytes of replies that are remembered; default 16 MiB. Past it what ended first of the caller that has most is forgotten; a reply that is larger
+    /// alone is not remembered, so its call runs again if it is repeated.
+    #[must_use]
+    pub fn with_bytes_max(mut self, bytes: usize) -> Self {
+        self.bounds.bytes_max = bytes;
+        self
+    }
+
+    /// How long a reply is remembered, and how long a call with a key may run; default 60 s. It has to be longer than the time in
+    /// which callers repeat their calls; a larger one costs memory.
+    #[must_use]
+    pub fn with_ttl(mut self, time: Duration) -> Self {
+        self.bounds.ttl = time;
+        self
+    }
+
+    /// Calls that are remembered now, those that run included.
+    pub fn len(&self) -> usize {
+        self.with(|keys| keys.len())
+    }
+
+    /// Whether no call is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of replies that are remembered now.
+    pub fn bytes(&self) -> usize {
+        self.with(|keys| keys.bytes())
+    }
+
+    /// Serves a call: runs it if it is the first of its key.
+    pub(super) async fn serve(
+        self,
+        start: Arc<StartHandler>,
+        cx: CallContext,
+        body: Bytes,
+        key: u128,
+    ) -> HandlerResult {
+        let Some(lent) = cx.take_detached() else {
+            return Err(Status::internal(
+                "the call with an idempotency key was not prepared",
+            ));
+        };
+        let counters = Arc::clone(&lent.shared.counters);
+        let stopping = lent.shared.cancel_calls.clone();
+        let id = CallKey {
+            peer: cx.peer().shared_name(),
+            method: cx.shared_method(),
+            key,
+        };
+        let (tell, told) = oneshot::channel();
+        let hash = body_hash(&body);
+        let begun = self.with(|keys| {
+            let is_gone = oneshot::Sender::is_closed;
+            keys.begin(self.now(), &id.peer, id.clone(), hash, tell, is_gone)
+        });
+        let mut waits = None;
+        let is_first = match begun {
+            KeyLookup::Completed(answer) => {
+                counters.keys_answered.add_one();
+                return answer.into_repeat_result();
+            }
+            KeyLookup::BodyMismatch => {
+                counters.invalid_requests.add_one();
+                let message = "the idempotency key was used before with a different request body";
+                // Another worker would run what the caller has mistaken for a repeat.
+                return Err(Status::invalid_request(message)
+                    .not_processed()
+                    .do_not_retry());
+            }
+            KeyLookup::Full => {
+                counters.calls_refused_overloaded.add_one();
+                return Err(Status::overloaded(
+                    "the limit of concurrent calls with idempotency keys is reached",
+                ));
+            }
+            // It waits without the place that it has come with.
+            KeyLookup::Join => {
+                counters.keys_joined.add_one();
+                drop(lent);
+                false
+            }
+            KeyLookup::Run(number) => {
+                let count = Arc::<RunInFlight>::default();
+                waits = Some(FirstCallerGuard {
+                    shared: Arc::clone(&lent.shared),
+                    account: Arc::clone(&lent.account),
+                    run: Arc::clone(&count),
+                });
+                let end = Instant::now().checked_add(self.bounds.ttl);
+                let run = DetachedRun {
+                    cache: self,
+                    id,
+                    run_number: number,
+                    result: DetachedResult::Cancelled,
+                    in_flight: count,
+                };
+                tokio::spawn(run.serve(start, cx.detached_with_deadline(end), body, *lent));
+                true
+            }
+        };
+        let told = told.await.unwrap_or(DetachedResult::Cancelled);
+        drop(waits);
+        match told {
+            // As if it had panicked here: that is counted there.
+            DetachedResult::Panicked if is_first => resume_unwind(Box::new("the handler panicked")),
+            // Who serves the call ends it for the same reason, and counts it as cut.
+            DetachedResult::Cancelled if stopping.is_cancelled() => pending().await,
+            answer => answer.into_repeat_result(),
+        }
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut CallTable) -> R) -> R {
+        let mut keys = self.shared.table.lock();
+        f(keys.get_or_insert_with(|| KeyTable::new(self.bounds)))
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.epoch.elapsed()
+    }
+}
+
+impl Default for IdempotencyCache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for IdempotencyCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotencyCache")
+            .field("bounds", &self.bounds)
+            .field("len", &self.len())
+            .field("bytes", &self.bytes())
+            .finish()
+    }
+}
+
+/// Whether a run counts as in flight by itself. While its first caller waits, that one's call counts for both.
+#[derive(Default)]
+struct RunInFlight(Mutex<InFlightState>);
+
+#[derive(Default)]
+struct InFlightState {
+    has_ended: bool,
+    guard: Option<InFlightGuard>,
+}
+
+/// The caller that a run was begun for. When it leaves before the end, the run counts by itself.
+struct FirstCallerGuard {
+    shared: Arc<EndpointShared>,
+    account: Arc<PeerAccount>,
+    run: Arc<RunInFlight>,
+}
+
+impl RunInFlight {
+    fn end(&self) {
+        let mut run = self.0.lock();
+        run.has_ended = true;
+        run.guard = None;
+    }
+}
+
+impl Drop for FirstCallerGuard {
+    fn drop(&mut self) {
+        let mut run = self.run.0.lock();
+        if !run.has_ended {
+            run.guard = Some(self.account.begin_call(&self.shared.in_flight).0);
+        }
+    }
+}
+
+/// A call that runs; however it ends, those that wait are told.
+struct DetachedRun {
+    cache: IdempotencyCache,
+    id: CallKey,
+    run_number: u64,
+    result: DetachedResult,
+    in_flight: Arc<RunInFlight>,
+}
+
+impl DetachedRun {
+    async fn serve(
+        mut self,
+        start: Arc<StartHandler>,
+        cx: CallContext,
+        body: Bytes,
+        lent: DetachedCall,
+    ) {
+        let DetachedCall {
+            permits: mut places,
+            shared,
+            request_buffer: _room,
+            ..
+        } = lent;
+        // A shutdown waits for it, its caller being there or not.
+        let _unacknowledged = shared.unacknowledged.enter().0;
+        let handled = cx.scope({
+            let cx = cx.clone();
+            async move {
+                let mut started = HandlerFuture::default();
+                start(cx, body, &mut started);
+                started.finish().await
+            }
+        });
+        let handled = AssertUnwindSafe(handled).catch_unwind();
+        let ended = tokio::select! {
+            biased;
+            ended = timeout(self.cache.bounds.ttl, handled) => ended.ok(),
+            () = shared.cancel_calls.cancelled() => None,
+        };
+        cx.end();
+        self.result = match ended {
+            Some(Ok(outcome)) => {
+                places.note(&outcome);
+                DetachedResult::Returned(outcome.map_err(mark_unfinished))
+            }
+            Some(Err(_)) => DetachedResult::Panicked,
+            None => DetachedResult::Cancelled,
+        };
+        drop(places);
+    }
+}
+
+impl Drop for DetachedRun {
+    fn drop(&mut self) {
+        self.in_flight.end();
+        let answer = std::mem::replace(&mut self.result, DetachedResult::Cancelled);
+        let remembered = answer.cacheable();
+        let now = self.cache.now();
+        let waiters = self
+            .cache
+            .with(|keys| keys.complete(now, &self.id, self.run_number, remembered));
+        for waiter in waiters {
+            let _ = waiter.send(answer.clone());
+        }
+    }
+}
+
+impl DetachedResult {
+    /// For who has not run it.
+    fn into_repeat_result(self) -> HandlerResult {
+        match self {
+            Self::Returned(outcome) => outcome,
+            Self::Panicked => Err(maybe_processed(Code::Internal, "the handler panicked")),
+            Self::Cancelled => Err(maybe_processed(
+                Code::Cancelled,
+                "the handler was cancelled before it returned",
+            )),
+        }
+    }
+
+    /// What is kept of it, and its size. Nothing of what was certainly not processed, nor of what was given up before its end: by
+    /// the time of the run, a shutdown, or a call that its handler made.
+    fn cacheable(&self) -> Option<(Self, usize)> {
+        match self {
+            Self::Returned(Ok(reply)) => {
+                // So that it does not keep the packets of its request.
+                let reply = Bytes::copy_from_slice(reply);
+                let bytes = reply.len() + ENTRY_BYTES;
+                Some((Self::Returned(Ok(reply)), bytes))
+            }
+            Self::Returned(Err(status)) if status.processed == Processed::No => None,
+            Self::Returned(Err(status)) if is_unfinished(status) => None,
+            Self::Returned(Err(status)) => {
+                let bytes = status.message.len() + status.details.len() + ENTRY_BYTES;
+                Some((self.clone(), bytes))
+            }
+            Self::Panicked => Some((Self::Panicked, ENTRY_BYTES)),
+            Self::Cancelled => None,
+        }
+    }
+}
+
+/// Whether the handler gave up, or what it called did, before the work was done.
+fn is_unfinished(status: &Status) -> bool {
+    matches!(status.code, Code::DeadlineExceeded | Code::Cancelled)
+}
+
+/// The status of a run that was given up says so: a repeat runs again.
+fn mark_unfinished(status: Status) -> Status {
+    if is_unfinished(&status) && status.processed == Processed::Yes {
+        return status.with_processed(Processed::Maybe);
+    }
+    status
+}
+
+fn body_hash(body: &Bytes) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// About what an entry takes beside its reply.
+const ENTRY_BYTES: usize = 200;

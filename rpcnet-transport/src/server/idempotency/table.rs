@@ -1,0 +1,292 @@
+//! What is known of the calls of the last minute that had keys. Pure: time is an argument.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+    time::Duration,
+};
+
+use crate::accounts::{FairShare, SHARE_FLOOR};
+
+/// Calls by their keys: those that run, with who waits for them, and those that have ended, with how.
+///
+/// Bounded by number, by bytes of what is remembered and by time. Room is made by forgetting what
+/// ended first of the owner that has most, so that who floods it forgets its own. What runs is
+/// never forgotten, and one owner's calls that run are at most its [share](FairShare).
+#[derive(Debug)]
+pub(super) struct KeyTable<O, K, T, W> {
+    bounds: CacheBounds,
+    entries: HashMap<K, KeyEntry<O, T, W>>,
+    /// None without calls.
+    owners: HashMap<O, OwnerCalls<K>>,
+    /// How many may run.
+    share: FairShare,
+    running: usize,
+    bytes: usize,
+    next_number: u64,
+    /// When what is too old was last forgotten.
+    swept_at: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct CacheBounds {
+    pub(super) len_max: usize,
+    pub(super) bytes_max: usize,
+    pub(super) ttl: Duration,
+}
+
+/// What a call with a key is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum KeyLookup<T> {
+    /// It is the first: it runs, and has to [end](KeyTable::end) under this number.
+    Run(u64),
+    /// The first still runs, and tells the waiter how it ends.
+    Join,
+    /// The first has ended so.
+    Completed(T),
+    /// The key was given to a call with another body.
+    BodyMismatch,
+    /// Too many calls run, of its owner or of all.
+    Full,
+}
+
+#[derive(Debug)]
+struct KeyEntry<O, T, W> {
+    run_number: u64,
+    owner: O,
+    /// Of the body.
+    body_hash: u64,
+    state: EntryState<T, W>,
+}
+
+#[derive(Debug)]
+enum EntryState<T, W> {
+    Running {
+        waiters: Vec<W>,
+        /// At so many those that wait no longer are looked for.
+        prune_at: usize,
+    },
+    Completed {
+        outcome: T,
+        bytes: usize,
+        completed_at: Duration,
+    },
+}
+
+/// What one owner has in memory.
+#[derive(Debug)]
+struct OwnerCalls<K> {
+    running: usize,
+    /// In the order in which they ended.
+    completed: VecDeque<K>,
+    bytes: usize,
+}
+
+impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, W> {
+    pub(super) fn new(bounds: CacheBounds) -> Self {
+        Self {
+            bounds,
+            entries: HashMap::new(),
+            owners: HashMap::new(),
+            share: FairShare::new(bounds.len_max, SHARE_FLOOR),
+            running: 0,
+            bytes: 0,
+            next_number: 0,
+            swept_at: Duration::ZERO,
+        }
+    }
+
+    /// A call comes. The waiter is told how the call ends that runs, unless the answer is known already or it is gone by then.
+    pub(super) fn begin(
+        &mut self,
+        now: Duration,
+        owner: &O,
+        key: K,
+        hash: u64,
+        waiter: W,
+        is_gone: impl Fn(&W) -> bool,
+    ) -> KeyLookup<T> {
+        self.evict_expired(now, owner);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            if entry.body_hash != hash {
+                return KeyLookup::BodyMismatch;
+            }
+            return match &mut entry.state {
+                EntryState::Completed { outcome, .. } => KeyLookup::Completed(outcome.clone()),
+                EntryState::Running { waiters, prune_at } => {
+                    if waiters.len() >= *prune_at {
+                        waiters.retain(|waiter| !is_gone(waiter));
+                        *prune_at = (2 * waiters.len()).max(PRUNE_WAITERS_MIN);
+                    }
+                    waiters.push(waiter);
+                    KeyLookup::Join
+                }
+            };
+        }
+        let own = self.owners.get(owner).map_or(0, |owned| owned.running);
+        if !self.share.allows(own, self.running, 1) {
+            return KeyLookup::Full;
+        }
+        while self.entries.len() >= self.bounds.len_max {
+            let Some(most) = self.owner_to_evict(owner, |owned| owned.completed.len()) else {
+                return KeyLookup::Full;
+            };
+            self.evict_oldest(&most);
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let entry = KeyEntry {
+            run_number: number,
+            owner: owner.clone(),
+            body_hash: hash,
+            state: EntryState::Running {
+                waiters: vec![waiter],
+                prune_at: PRUNE_WAITERS_MIN,
+            },
+        };
+        self.entries.insert(key, entry);
+        let owned = self.owners.entry(owner.clone());
+        owned.or_insert_with(OwnerCalls::new).running += 1;
+        self.running += 1;
+        KeyLookup::Run(number)
+    }
+
+    /// The call that ran has ended; with something to remember of so many bytes, or as if it had never been. Says who waits.
+    pub(super) fn complete(
+        &mut self,
+        now: Duration,
+        key: &K,
+        number: u64,
+        remember: Option<(T, usize)>,
+    ) -> Vec<W> {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return Vec::new();
+        };
+        let EntryState::Running { waiters, .. } = &mut entry.state else {
+            return Vec::new();
+        };
+        if entry.run_number != number {
+            return Vec::new();
+        }
+        let waiters = std::mem::take(waiters);
+        let owner = entry.owner.clone();
+        self.running -= 1;
+        if let Some(owned) = self.owners.get_mut(&owner) {
+            owned.running -= 1;
+        }
+        let Some((outcome, bytes)) = remember.filter(|(_, bytes)| *bytes <= self.bounds.bytes_max)
+        else {
+            self.entries.remove(key);
+            self.remove_if_empty(&owner);
+            return waiters;
+        };
+        let at = now;
+        entry.state = EntryState::Completed {
+            outcome,
+            bytes,
+            completed_at: at,
+        };
+        let owned = self.owners.entry(owner.clone());
+        let owned = owned.or_insert_with(OwnerCalls::new);
+        owned.completed.push_back(key.clone());
+        owned.bytes += bytes;
+        self.bytes += bytes;
+        while self.bytes > self.bounds.bytes_max
+            && let Some(most) = self.owner_to_evict(&owner, |owned| owned.bytes)
+        {
+            self.evict_oldest(&most);
+        }
+        waiters
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whose memory makes room: that of the owner who asks for it unless another has more.
+    fn owner_to_evict(&self, asks: &O, has: impl Fn(&OwnerCalls<K>) -> usize) -> Option<O> {
+        let ours = self.owners.get(asks).map_or(0, &has);
+        let (owner, most) = self.owners.iter().max_by_key(|(_, owned)| has(owned))?;
+        let most = has(most);
+        if most == 0 {
+            return None;
+        }
+        Some(if most > ours { owner } else { asks }.clone())
+    }
+
+    /// Forgets what is too old of this owner, and now and then of all.
+    fn evict_expired(&mut self, now: Duration, asks: &O) {
+        self.evict_expired_of(asks, now);
+        if now.saturating_sub(self.swept_at) <= self.bounds.ttl / SWEEPS_PER_TTL {
+            return;
+        }
+        self.swept_at = now;
+        let owners: Vec<O> = self.owners.keys().cloned().collect();
+        for owner in owners {
+            self.evict_expired_of(&owner, now);
+        }
+    }
+
+    fn evict_expired_of(&mut self, owner: &O, now: Duration) {
+        let time = self.bounds.ttl;
+        let is_old = |entry: &KeyEntry<O, T, W>| match entry.state {
+            EntryState::Completed {
+                completed_at: at, ..
+            } => now.saturating_sub(at) > time,
+            EntryState::Running { .. } => false,
+        };
+        while let Some(key) = self
+            .owners
+            .get(owner)
+            .and_then(|owned| owned.completed.front())
+            && self.entries.get(key).is_some_and(is_old)
+        {
+            self.evict_oldest(owner);
+        }
+    }
+
+    /// What this owner's call ended with that ended first.
+    fn evict_oldest(&mut self, owner: &O) {
+        let Some(owned) = self.owners.get_mut(owner) else {
+            return;
+        };
+        if let Some(key) = owned.completed.pop_front()
+            && let Some(entry) = self.entries.remove(&key)
+            && let EntryState::Completed { bytes, .. } = entry.state
+        {
+            owned.bytes -= bytes;
+            self.bytes -= bytes;
+        }
+        self.remove_if_empty(owner);
+    }
+
+    fn remove_if_empty(&mut self, owner: &O) {
+        let owned = self.owners.get(owner);
+        if owned.is_some_and(|owned| owned.running == 0 && owned.completed.is_empty()) {
+            self.owners.remove(owner);
+        }
+    }
+}
+
+impl<K> OwnerCalls<K> {
+    fn new() -> Self {
+        Self {
+            running: 0,
+            completed: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+}
+
+/// Sweeps in the time that things are remembered.
+const SWEEPS_PER_TTL: u32 = 16;
+
+/// Fewer that wait for one call are not worth a look.
+const PRUNE_WAITERS_MIN: usize = 16;
+
+#[cfg(test)]
+mod tests;

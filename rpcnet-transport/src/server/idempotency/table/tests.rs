@@ -1,0 +1,206 @@
+//! A call runs once for its key, and what is remembered keeps its bounds.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BOUNDS: CacheBounds = CacheBounds {
+    len_max: 3,
+    bytes_max: 100,
+    ttl: Duration::from_secs(60),
+};
+
+type Core = KeyTable<u8, u8, &'static str, u32>;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// All keys are of one owner, and nobody who waits goes.
+fn begin(keys: &mut Core, now: u64, key: u8, hash: u64, waiter: u32) -> KeyLookup<&'static str> {
+    keys.begin(secs(now), &0, key, hash, waiter, |_| false)
+}
+
+fn run(keys: &mut Core, now: u64, key: u8) -> u64 {
+    match begin(keys, now, key, 7, 0) {
+        KeyLookup::Run(number) => number,
+        other => panic!("it is not the first: {other:?}"),
+    }
+}
+
+/// A call that runs and ends at once.
+fn remember(keys: &mut Core, now: u64, key: u8, bytes: usize) {
+    let number = run(keys, now, key);
+    assert_eq!(
+        keys.complete(secs(now), &key, number, Some(("done", bytes))),
+        [0]
+    );
+}
+
+#[test]
+fn a_repeat_waits_for_the_first_and_later_ones_are_answered() {
+    let mut keys = Core::new(BOUNDS);
+    let number = run(&mut keys, 0, 1);
+    assert_eq!(begin(&mut keys, 0, 1, 7, 11), KeyLookup::Join);
+    assert_eq!(begin(&mut keys, 0, 1, 8, 12), KeyLookup::BodyMismatch);
+    let told = keys.complete(secs(1), &1, number, Some(("done", 4)));
+    assert_eq!(told, [0, 11]);
+    assert_eq!(begin(&mut keys, 61, 1, 7, 13), KeyLookup::Completed("done"));
+    assert_eq!(begin(&mut keys, 61, 1, 8, 14), KeyLookup::BodyMismatch);
+    assert_eq!(keys.bytes(), 4);
+}
+
+#[test]
+fn what_was_not_processed_runs_again() {
+    let mut keys = Core::new(BOUNDS);
+    let number = run(&mut keys, 0, 1);
+    assert_eq!(begin(&mut keys, 0, 1, 7, 11), KeyLookup::Join);
+    assert_eq!(keys.complete(secs(0), &1, number, None), [0, 11]);
+    let again = run(&mut keys, 0, 1);
+    assert_ne!(again, number);
+    // The end of the first comes twice.
+    assert!(
+        keys.complete(secs(0), &1, number, Some(("old", 1)))
+            .is_empty()
+    );
+    assert_eq!(keys.complete(secs(0), &1, again, Some(("new", 1))), [0]);
+}
+
+#[test]
+fn what_ended_first_is_forgotten_first() {
+    let mut keys = Core::new(BOUNDS);
+    for key in 1..=3 {
+        remember(&mut keys, 0, key, 1);
+    }
+    remember(&mut keys, 0, 4, 1);
+    assert_eq!(keys.len(), 3);
+    assert_eq!(begin(&mut keys, 0, 2, 7, 0), KeyLookup::Completed("done"));
+    remember(&mut keys, 0, 1, 99);
+    // One byte is left for the others.
+    assert_eq!((keys.len(), keys.bytes()), (2, 100));
+    assert_eq!(begin(&mut keys, 0, 4, 7, 0), KeyLookup::Completed("done"));
+    let number = run(&mut keys, 0, 9);
+    keys.complete(secs(0), &9, number, Some(("too much", 101)));
+    assert_eq!((keys.len(), keys.bytes()), (2, 100));
+}
+
+#[test]
+fn time_ends_memory_but_not_what_runs() {
+    let mut keys = Core::new(BOUNDS);
+    remember(&mut keys, 0, 1, 1);
+    let slow = run(&mut keys, 0, 2);
+    assert_eq!(begin(&mut keys, 60, 1, 7, 0), KeyLookup::Completed("done"));
+    let _ = run(&mut keys, 61, 1);
+    assert_eq!(begin(&mut keys, 1_000, 2, 7, 5), KeyLookup::Join);
+    assert_eq!(keys.complete(secs(1_000), &2, slow, None), [0, 5]);
+}
+
+#[test]
+fn what_runs_is_not_forgotten_for_room() {
+    let mut keys = Core::new(BOUNDS);
+    for key in 1..=3 {
+        let _ = run(&mut keys, 0, key);
+    }
+    assert_eq!(begin(&mut keys, 0, 4, 7, 0), KeyLookup::Full);
+    assert_eq!(begin(&mut keys, 0, 3, 7, 0), KeyLookup::Join);
+}
+
+#[test]
+fn calls_of_one_owner_that_run_leave_room_to_others() {
+    let bounds = CacheBounds {
+        len_max: 100,
+        ..BOUNDS
+    };
+    let mut keys = Core::new(bounds);
+    let begin =
+        |keys: &mut Core, owner: u8, key: u8| keys.begin(secs(0), &owner, key, 7, 0, |_| false);
+    let mut numbers = Vec::new();
+    while let KeyLookup::Run(number) = begin(&mut keys, 0, numbers.len() as u8) {
+        numbers.push(number);
+    }
+    assert_eq!(numbers.len(), 50, "half of all");
+    assert!(matches!(begin(&mut keys, 1, 51), KeyLookup::Run(_)));
+    // What has ended counts no more, remembered or not.
+    keys.complete(secs(0), &0, numbers[0], None);
+    keys.complete(secs(0), &1, numbers[1], Some(("done", 1)));
+    assert!(matches!(begin(&mut keys, 0, 60), KeyLookup::Run(_)));
+    for (key, number) in (2..50).zip(&numbers[2..]) {
+        keys.complete(secs(0), &key, *number, None);
+    }
+    assert_eq!((keys.owners[&0].running, keys.running), (1, 2));
+}
+
+#[test]
+fn who_floods_it_forgets_its_own() {
+    let mut keys = Core::new(BOUNDS);
+    let mut remember = |owner: u8, key: u8, bytes| {
+        let KeyLookup::Run(number) = keys.begin(secs(0), &owner, key, 7, 0, |_| false) else {
+            panic!("it is not the first of {key}");
+        };
+        keys.complete(secs(0), &key, number, Some(("done", bytes)));
+    };
+    remember(1, 100, 1);
+    for key in 0..10 {
+        remember(2, key, 1);
+    }
+    // Room for bytes is made so too.
+    remember(2, 10, 98);
+    remember(2, 11, 50);
+    assert_eq!(begin(&mut keys, 0, 100, 7, 0), KeyLookup::Completed("done"));
+    assert_eq!(begin(&mut keys, 0, 11, 7, 0), KeyLookup::Completed("done"));
+    assert_eq!((keys.len(), keys.bytes()), (2, 51));
+}
+
+#[test]
+fn those_that_wait_no_longer_are_not_kept() {
+    let mut keys = Core::new(BOUNDS);
+    let number = run(&mut keys, 0, 1);
+    // All but the first thousand are gone by the time of the next.
+    for waiter in 1..100_000 {
+        let begun = keys.begin(secs(0), &0, 1, 7, waiter, |waiter| *waiter >= 1_000);
+        assert_eq!(begun, KeyLookup::Join);
+    }
+    let told = keys.complete(secs(0), &1, number, None);
+    assert!(told.len() <= 2_100, "{} are told", told.len());
+    assert!((0..1_000).all(|waiter| told.contains(&waiter)));
+}
+
+proptest! {
+    /// At most one call runs for a key; every waiter is told exactly once; bounds hold.
+    #[test]
+    fn every_waiter_is_told_once(
+        operations in prop::collection::vec((0u8..8, 0u8..5, 0u64..40, any::<bool>()), 0..200),
+    ) {
+        let mut keys = Core::new(BOUNDS);
+        let mut now = Duration::ZERO;
+        let mut running: HashMap<u8, u64> = HashMap::new();
+        let (mut waiting, mut told) = (0, 0);
+        for (number, (operation, key, more, processed)) in (0u32..).zip(operations) {
+            match operation {
+                0..=3 => match keys.begin(now, &(key % 3), key, 7, number, |_| false) {
+                    KeyLookup::Run(run) => {
+                        prop_assert!(running.insert(key, run).is_none(), "two run");
+                        waiting += 1;
+                    }
+                    KeyLookup::Join => {
+                        prop_assert!(running.contains_key(&key));
+                        waiting += 1;
+                    }
+                    KeyLookup::Completed(_) => prop_assert!(!running.contains_key(&key)),
+                    KeyLookup::BodyMismatch => prop_assert!(false, "all have one body"),
+                    KeyLookup::Full => prop_assert_eq!(running.len(), BOUNDS.len_max),
+                },
+                4..=6 => if let Some(run) = running.remove(&key) {
+                    let bytes = usize::try_from(more).expect("small");
+                    told += keys.complete(now, &key, run, processed.then_some(("done", bytes))).len();
+                },
+                _ => now += Duration::from_secs(more),
+            }
+            prop_assert!(keys.len() <= BOUNDS.len_max && keys.bytes() <= BOUNDS.bytes_max);
+        }
+        for (key, run) in running {
+            told += keys.complete(now, &key, run, None).len();
+        }
+        prop_assert_eq!(told, waiting);
+    }
+}

@@ -1,0 +1,458 @@
+//! What is done for one request of a lane.
+
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use tokio::time::Instant;
+
+use super::{
+    FRAME_BYTES_MAX, HandlerResult, LaneServer, ProtocolViolation, TaskResult, maybe_processed,
+    pending_calls::{self, CallStage},
+    start_once::StartOnce,
+};
+use crate::{
+    Code, Status,
+    accounts::{InFlightGuard, PeerAccount},
+    endpoint::EndpointShared,
+    server::{
+        CallContext, Dispatch,
+        admission::{AdmissionOutcome, PendingAdmission, Permits},
+        answer::{reply_dropped_status, reserve_reply, send_reply},
+        call::{
+            check_capacity, check_reply_size, expired_status, has_passed, quotas_for,
+            request_admission, unknown_method_status, wrong_kind_status,
+        },
+        context::CallMeta,
+        idempotency::DetachedCall,
+        router::{Handler, HandlerFuture, UnaryMethod},
+        stream_dispatch::Caller,
+    },
+    stream::SendHalf,
+    wire::{self, LaneRequest, Preface, StreamKind},
+};
+
+impl LaneServer {
+    /// Serves a request, or gives it a task that does.
+    pub(super) fn serve_request(
+        &mut self,
+        request: LaneRequest,
+        body: Bytes,
+        arrived: Instant,
+    ) -> Result<(), ProtocolViolation> {
+        let id = request.id;
+        self.pending.check(id).map_err(|_| ProtocolViolation)?;
+        let shared = &self.shared;
+        let method = self
+            .methods
+            .find(request.method, shared)
+            .map_err(|_| ProtocolViolation)?;
+        let in_flight = self.stats.count_request(shared);
+        let is_full = self
+            .caller
+            .account
+            .peer
+            .exceeds_call_limit(in_flight, false);
+        let admitted = check_capacity(shared, in_flight, is_full).and_then(|()| {
+            let limit = shared.config.message_bytes_max;
+            request_within_limit(shared, body.len(), limit)
+        });
+        let unary = match admitted {
+            Err(status) => Err(status),
+            Ok(()) => match &method.handler {
+                Some(Handler::Unary(unary)) => Ok(unary),
+                Some(Handler::Streaming(_)) => Err(wrong_kind_status()),
+                None => Err(unknown_method_status(shared)),
+            },
+        };
+        let unary = match unary {
+            Ok(unary) => unary,
+            Err(status) => {
+                if status.code == Code::InvalidRequest {
+                    shared.counters.invalid_requests.add_one();
+                }
+                self.write_failure(id, status);
+                return Ok(());
+            }
+        };
+        let deadline = request.deadline.and_then(|left| arrived.checked_add(left));
+        // The clock is read where that may decide: handlers before this one may have taken some time since it was.
+        if deadline.is_some_and(|at| at < self.now + CLOCK_LAG_MAX) && has_passed(deadline) {
+            let status = expired_status(shared);
+            self.write_failure(id, status);
+            return Ok(());
+        }
+        let asked = CallMeta {
+            attempt: request.attempt,
+            idempotent: request.idempotent,
+            priority: request.priority,
+            idempotency_key: request.idempotency_key,
+            deadline,
+        };
+        // Most servers limit nothing but the number of all calls.
+        let mut places = Permits::default();
+        if shared.admission.is_some() || unary.config.is_some() {
+            match self.admit_call(&request, &asked, &body, arrived)? {
+                Some(passed) => places = passed,
+                None => return Ok(()),
+            }
+        }
+        let method = self
+            .methods
+            .find(request.method, &self.shared)
+            .map_err(|_| ProtocolViolation)?;
+        let Some(Handler::Unary(unary)) = &method.handler else {
+            return Err(ProtocolViolation);
+        };
+        let asked = &asked;
+        self.stats.record_start(self.now.duration_since(arrived));
+        let mut spare = method.spare_context.take();
+        let is_reused = spare.as_mut().is_some_and(|context| context.reuse(asked));
+        let mut context = match spare {
+            Some(context) if is_reused => context,
+            _ => method.new_context(&self.caller.peer, asked),
+        };
+        let has_task = match unary.dispatch {
+            Dispatch::Adaptive => unary.poll_cost.is_slow(),
+            Dispatch::Inline => false,
+            Dispatch::Spawned => true,
+        };
+        if has_task {
+            let work = SpawnedCall {
+                unary: unary.clone(),
+                body,
+                handler_future: None,
+                arrived,
+                permits: places,
+                queued: None,
+            };
+            self.spawn_call(id, work, context, asked.deadline);
+            return Ok(());
+        }
+
+        if runs_detached(unary, asked) {
+            let places = std::mem::take(&mut places);
+            let shared = Arc::clone(&self.shared);
+            let account = Arc::clone(&self.caller.account.peer);
+            context.set_detached(DetachedCall {
+                permits: places,
+                shared,
+                account,
+                request_buffer: None,
+            });
+        }
+        // Around it and not inside: nothing is to be tidied up there then, which makes it cheaper.
+        let scope = asked.inherited().enter();
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            unary.start(context.clone(), body, &mut method.future_memory);
+            method
+                .future_memory
+                .poll(&mut Context::from_waker(Waker::noop()))
+        }));
+        drop(scope);
+        if let Some(took) = self.poll_timer.lap(&mut self.stats, &mut self.now)
+            && unary.dispatch == Dispatch::Adaptive
+        {
+            unary.poll_cost.record(took, self.now);
+        }
+        match polled {
+            Ok(Poll::Ready(outcome)) => {
+                if context.end_unless_unique() {
+                    method.spare_context = Some(context);
+                }
+                let outcome =
+                    outcome.unwrap_or_else(|| Err(Status::internal("the handler was not started")));
+                self.finish_call(id, outcome);
+            }
+            Ok(Poll::Pending) => {
+                let work = SpawnedCall {
+                    unary: unary.clone(),
+                    body: Bytes::new(),
+                    handler_future: Some(std::mem::take(&mut method.future_memory)),
+                    arrived,
+                    permits: places,
+                    queued: None,
+                };
+                self.spawn_call(id, work, context, asked.deadline);
+            }
+            Err(_) => {
+                context.end();
+                // What panicked is not to be polled again.
+                method.future_memory = HandlerFuture::default();
+                self.finish_panicked(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a call past the gates; `None` if it has to wait, in a task of its own, or is refused.
+    #[inline(never)]
+    fn admit_call(
+        &mut self,
+        request: &LaneRequest,
+        asked: &CallMeta,
+        body: &Bytes,
+        arrived: Instant,
+    ) -> Result<Option<Permits>, ProtocolViolation> {
+        let (id, shared) = (request.id, &self.shared);
+        let method = self
+            .methods
+            .find(request.method, shared)
+            .map_err(|_| ProtocolViolation)?;
+        method.resolve_quota(&self.caller.peer);
+        let Some(Handler::Unary(unary)) = &method.handler else {
+            return Err(ProtocolViolation);
+        };
+        let of_method = method.quota.as_ref();
+        let gates = quotas_for(&self.caller, unary.config.as_deref(), of_method);
+        match request_admission(shared, gates, self.now, asked) {
+            AdmissionOutcome::Admitted(places) => return Ok(Some(places)),
+            AdmissionOutcome::Rejected(status) => self.write_failure(id, status),
+            AdmissionOutcome::Queued(later) => {
+                let context = method.new_context(&self.caller.peer, asked);
+                let work = SpawnedCall {
+                    unary: unary.clone(),
+                    // So that it does not keep the packets that it came in.
+                    body: Bytes::copy_from_slice(body),
+                    handler_future: None,
+                    arrived,
+                    permits: Permits::default(),
+                    queued: Some(Box::new((later, Arc::default()))),
+                };
+                self.spawn_call(id, work, context, asked.deadline);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives a call a task of its own.
+    fn spawn_call(
+        &mut self,
+        id: u32,
+        mut work: SpawnedCall,
+        context: CallContext,
+        deadline: Option<Instant>,
+    ) {
+        work.permits.measure();
+        let turn = work.queued.as_ref().map(|queued| Arc::clone(&queued.1));
+        let account = Arc::clone(&self.caller.account.peer);
+        let (guard, _) = account.begin_call(&self.shared.in_flight);
+        let (done, shared) = (Arc::clone(&self.task_results), Arc::clone(&self.shared));
+        let handed = context.clone();
+        let task = tokio::spawn(async move {
+            let scoped = handed.scope(work.run(handed.clone(), &shared, account));
+            let outcome = AssertUnwindSafe(scoped).catch_unwind().await;
+            drop(guard);
+            done.push(
+                id,
+                outcome.map_or(TaskResult::Panicked, TaskResult::Returned),
+            );
+        });
+        self.pending.insert(pending_calls::PendingCall {
+            id,
+            deadline,
+            task: task.abort_handle(),
+            stage: CallStage::Running {
+                context,
+                start_once: turn,
+            },
+        });
+    }
+
+    /// Writes the answer of a handler that has returned.
+    pub(super) fn finish_call(&mut self, id: u32, outcome: HandlerResult) {
+        let config = &self.shared.config;
+        let outcome = outcome.and_then(|reply| check_reply_size(reply, config.message_bytes_max));
+        let lane_body_bytes_max = config.lane_body_bytes_max;
+        match outcome {
+            Ok(body) if body.len() <= lane_body_bytes_max => {
+                if !self.charge_reply(body.len()) {
+                    let status = reply_dropped_status(&self.shared, body.len());
+                    return self.write_failure(id, status);
+                }
+                self.stats.record_completion();
+                let out = self.outbox.reserve(FRAME_BYTES_MAX + body.len());
+                wire::encode_lane_reply(out, id, self.load, &body);
+            }
+            Err(status) if status.details.len() <= lane_body_bytes_max => {
+                self.count_failure(&status);
+                self.write_failure(id, status);
+            }
+            large => self.reply_on_own_stream(id, large),
+        }
+    }
+
+    pub(super) fn finish_panicked(&mut self, id: u32) {
+        self.shared.counters.handler_panics.add_one();
+        self.write_failure(id, maybe_processed(Code::Internal, "the handler panicked"));
+    }
+
+    fn count_failure(&mut self, status: &Status) {
+        use crate::Processed::{Maybe, No, Yes};
+        match (status.code, status.processed) {
+            (_, Yes) => self.stats.record_completion(),
+            (Code::InvalidRequest, No) => self.shared.counters.invalid_requests.add_one(),
+            (_, No | Maybe) => {}
+        }
+    }
+
+    /// Sends a large answer on a stream of its own, so that no small one waits behind it.
+    fn reply_on_own_stream(&mut self, id: u32, outcome: HandlerResult) {
+        let account = &self.caller.account.peer;
+        let (outcome, held) = match reserve_reply(&self.shared, account, outcome) {
+            Ok(held) => held,
+            Err(dropped) => return self.write_failure(id, dropped),
+        };
+        let (unacknowledged, _) = self.shared.unacknowledged.enter();
+        let (in_flight, _) = account.begin_call(&self.shared.in_flight);
+        let (shared, caller) = (Arc::clone(&self.shared), Arc::clone(&self.caller));
+        let (done, lane) = (Arc::clone(&self.task_results), self.outbox.stream_index());
+        let task = self.shared.calls.spawn(async move {
+            let _held = (unacknowledged, held);
+            let sent = send_on_own_stream(&shared, &caller, (lane, id), outcome, in_flight);
+            let delivered = sent.await;
+            done.push(id, TaskResult::ReplySent { delivered });
+        });
+        self.pending.insert(pending_calls::PendingCall {
+            id,
+            deadline: None,
+            task: task.abort_handle(),
+            stage: CallStage::Replying,
+        });
+    }
+}
+
+/// Brings an answer to its caller on a stream of its own. Says whether it arrived.
+async fn send_on_own_stream(
+    shared: &EndpointShared,
+    caller: &Caller,
+    (lane, id): (u64, u32),
+    outcome: HandlerResult,
+    in_flight: InFlightGuard,
+) -> bool {
+    let sending = caller.replies.begin(None);
+    // Waits while the caller has not read earlier ones.
+    let opened = sending.stall_timer.wait(caller.connection.open_uni()).await;
+    let Ok(Ok(stream)) = opened else {
+        return false;
+    };
+    let mut head = BytesMut::new();
+    let kind = StreamKind::LaneReply;
+    head.extend_from_slice(&Preface { kind }.encode());
+    wire::encode_reply_to(&mut head, lane, id);
+    let mut send = SendHalf::new(stream, Arc::clone(&caller.write_turns));
+    let begun = send.write(head, Bytes::new(), Some(&sending.stall_timer));
+    if begun.await.is_err() {
+        return false;
+    }
+    let mut stopped = Box::pin(send.stopped());
+    send_reply(
+        shared,
+        sending,
+        &mut send,
+        stopped.as_mut(),
+        outcome,
+        Some(in_flight),
+    )
+    .await
+}
+
+fn request_within_limit(shared: &EndpointShared, bytes: usize, limit: usize) -> Result<(), Status> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    shared.counters.oversized_messages.add_one();
+    let message = format!("the request of {bytes} bytes exceeds the limit of {limit} bytes");
+    Err(Status::new(Code::PayloadTooLarge, message).not_processed())
+}
+
+/// Whether the handler runs where its caller does not end it.
+fn runs_detached(unary: &UnaryMethod, asked: &CallMeta) -> bool {
+    unary
+        .config
+        .as_ref()
+        .is_some_and(|rules| rules.uses_idempotency_cache)
+        && asked.idempotency_key.is_some()
+}
+
+/// A call with a task of its own.
+struct SpawnedCall {
+    unary: UnaryMethod,
+    body: Bytes,
+    /// If it was polled before.
+    handler_future: Option<HandlerFuture>,
+    arrived: Instant,
+    permits: Permits,
+    /// If it has to wait for them.
+    queued: Option<Box<(PendingAdmission, Arc<StartOnce>)>>,
+}
+
+impl SpawnedCall {
+    async fn run(
+        self,
+        context: CallContext,
+        shared: &Arc<EndpointShared>,
+        account: Arc<PeerAccount>,
+    ) -> HandlerResult {
+        let Self {
+            unary,
+            body,
+            handler_future: started,
+            arrived,
+            permits: mut places,
+            queued,
+        } = self;
+        if let Some(queued) = queued {
+            let (queued, turn) = *queued;
+            places = Box::pin(queued.wait_admitted(&shared.counters)).await?;
+            if !turn.try_start() {
+                return Err(Status::new(Code::Cancelled, "cancelled by the caller").not_processed());
+            }
+            if has_passed(context.meta().deadline) {
+                return Err(expired_status(shared));
+            }
+            places.measure();
+            shared.counters.calls_started.add_one();
+        }
+        if let Some(started) = started {
+            let outcome = started.finish().await;
+            places.note(&outcome);
+            return outcome;
+        }
+        if has_passed(context.meta().deadline) {
+            return Err(expired_status(shared));
+        }
+        shared.queue_delay.record(arrived.elapsed());
+        if runs_detached(&unary, &context.meta()) {
+            let places = std::mem::take(&mut places);
+            let shared = Arc::clone(shared);
+            context.set_detached(DetachedCall {
+                permits: places,
+                shared,
+                account,
+                request_buffer: None,
+            });
+        }
+        let mut started = HandlerFuture::default();
+        let began = Instant::now();
+        unary.start(context, body, &mut started);
+        let first = poll_fn(|cx| Poll::Ready(started.poll(cx))).await;
+        let now = Instant::now();
+        unary.poll_cost.record(now.duration_since(began), now);
+        let outcome = match first {
+            Poll::Ready(Some(outcome)) => outcome,
+            Poll::Ready(None) | Poll::Pending => started.finish().await,
+        };
+        places.note(&outcome);
+        outcome
+    }
+}
+
+/// How long handlers of a lane may take together since its clock was read, for a call behind them to be known as expired.
+const CLOCK_LAG_MAX: Duration = Duration::from_secs(1);

@@ -1,0 +1,211 @@
+//! Whether a method may be polled where its request was read.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Where the handler of a unary method runs when its call shares a lane with others. Calls with streams of their own have
+/// tasks of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dispatch {
+    /// It is polled once where its request was read, and gets a task of its own if it has to wait: the default. A handler
+    /// that computes or blocks for more than 100 us before its first await, every time or now and then, gets a task from the start:
+    /// once it has done so twice, unless so many quick calls lie in between that it took less than 6 us a call. It is
+    /// trusted again after as many quick calls as make up for the time that it took, or after some minutes.
+    #[default]
+    Adaptive,
+    /// It is always polled first where its request was read, however long that takes. Other calls of the lane wait
+    /// meanwhile.
+    Inline,
+    /// It always has a task of its own: for handlers that are known to compute.
+    Spawned,
+}
+
+/// How long the first polls of a handler block the thread.
+///
+/// A slow poll adds points in proportion to its time, a quick one takes one point away, and half of them are forgotten in each
+/// half-life. So a handler is slow that blocks for much time in all, however many of its polls are quick.
+#[derive(Debug)]
+pub(super) struct PollCost {
+    began: Instant,
+    /// From the lowest bit: points, whether it is slow, and the half-lives up to which points are forgotten. Written by many without
+    /// a lock: a poll that is lost now and then does not matter.
+    state: AtomicU64,
+}
+
+/// What is known of a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CostState {
+    points: u32,
+    is_slow: bool,
+    half_lives: u32,
+}
+
+impl PollCost {
+    /// Of a handler that was not polled before this time.
+    pub(super) fn new(began: Instant) -> Self {
+        Self {
+            began,
+            state: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the handler needs a task from the start.
+    pub(super) fn is_slow(&self) -> bool {
+        CostState::decode(self.state.load(Relaxed)).is_slow
+    }
+
+    /// Takes note of how long a first poll took. One slow poll may be the fault of the machine; another one while that is remembered
+    /// makes a handler slow.
+    pub(super) fn record(&self, first_poll: Duration, now: Instant) {
+        let before = self.state.load(Relaxed);
+        let is_quick = first_poll <= QUICK_MAX;
+        // Most handlers are quick each time.
+        if is_quick && before & POINTS == 0 {
+            return;
+        }
+        let elapsed = now.saturating_duration_since(self.began).as_secs();
+        let half_lives = u32::try_from(elapsed / HALF_LIFE_SECS).unwrap_or(u32::MAX);
+        let after = CostState::decode(before).after_poll(first_poll, half_lives);
+        self.state.store(after.encode(), Relaxed);
+    }
+}
+
+impl CostState {
+    fn after_poll(mut self, first_poll: Duration, half_lives: u32) -> Self {
+        let passed = half_lives.saturating_sub(self.half_lives);
+        self.points = self.points.checked_shr(passed).unwrap_or(0);
+        self.half_lives = half_lives.max(self.half_lives);
+        if first_poll > QUICK_MAX {
+            self.is_slow |= self.points >= REMEMBERED_POINTS_MIN;
+            let points = first_poll.as_micros() * u128::from(POINTS_SLOW) / QUICK_MAX.as_micros();
+            let points = u32::try_from(points).unwrap_or(u32::MAX);
+            self.points = self.points.saturating_add(points).min(POINTS_MAX);
+        } else {
+            self.points = self.points.saturating_sub(1);
+        }
+        self.is_slow &= self.points > 0;
+        self
+    }
+
+    fn encode(self) -> u64 {
+        u64::from(self.points) | u64::from(self.is_slow) << 31 | u64::from(self.half_lives) << 32
+    }
+
+    fn decode(state: u64) -> Self {
+        Self {
+            points: (state & POINTS) as u32,
+            is_slow: state & SLOW != 0,
+            half_lives: (state >> 32) as u32,
+        }
+    }
+}
+
+/// Longest first poll of a handler that is quick.
+pub(super) const QUICK_MAX: Duration = Duration::from_micros(100);
+
+/// Points of a poll of that time, and for longer ones in proportion: so many quick polls make up for it.
+const POINTS_SLOW: u32 = 16;
+
+/// Points from which on an earlier slow poll counts.
+const REMEMBERED_POINTS_MIN: u32 = POINTS_SLOW / 2;
+
+/// Points of a second: what took longer is forgotten as soon.
+const POINTS_MAX: u32 = 10_000 * POINTS_SLOW;
+
+/// A second is forgotten after nine minutes, a millisecond after four.
+const HALF_LIFE_SECS: u64 = 30;
+
+/// Set until all points are gone.
+const SLOW: u64 = 1 << 31;
+const POINTS: u64 = SLOW - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Duration = Duration::from_micros(5);
+    const LONG: Duration = Duration::from_micros(101);
+
+    #[test]
+    fn one_slow_poll_is_an_accident_two_are_a_habit() {
+        let now = Instant::now();
+        let pace = PollCost::new(now);
+        pace.record(LONG, now);
+        assert!(!pace.is_slow());
+        for _ in 0..16 {
+            pace.record(QUICK, now);
+        }
+        pace.record(LONG, now);
+        assert!(!pace.is_slow(), "the first is forgotten");
+        pace.record(LONG, now);
+        assert!(pace.is_slow());
+    }
+
+    /// Polls of which every so manieth blocks for a time, at this rate; how many of them blocked before the handler had a task.
+    fn blocked(every: u32, time: Duration, calls_per_s: f64, calls: u32) -> u32 {
+        let began = Instant::now();
+        let pace = PollCost::new(began);
+        let mut blocked = 0;
+        for call in 1..=calls {
+            let now = began + Duration::from_secs_f64(f64::from(call) / calls_per_s);
+            let is_long = call % every == 0;
+            blocked += u32::from(is_long && !pace.is_slow());
+            pace.record(if is_long { time } else { QUICK }, now);
+        }
+        blocked
+    }
+
+    #[test]
+    fn a_handler_that_blocks_now_and_then_is_found_at_its_second_time_at_any_rate() {
+        let ms = Duration::from_millis;
+        for rate in [1.0, 50.0, 1_000.0, 100_000.0] {
+            assert_eq!(blocked(25, ms(20), rate, 10_000), 2, "{rate} calls/s");
+            assert_eq!(blocked(40, ms(300), rate, 10_000), 2, "{rate} calls/s");
+            assert_eq!(blocked(1_000, ms(20), rate.max(50.0), 50_000), 2, "{rate}");
+        }
+    }
+
+    #[test]
+    fn accidents_of_a_busy_machine_do_not_make_a_quick_handler_slow() {
+        // 4 ms of another process's turn, every 20 ms.
+        let accidents = blocked(6_000, Duration::from_millis(4), 300_000.0, 600_000);
+        assert_eq!(accidents, 100);
+    }
+
+    #[test]
+    fn a_slow_handler_is_trusted_again_after_many_quick_polls() {
+        let now = Instant::now();
+        let pace = PollCost::new(now);
+        for _ in 0..10 {
+            pace.record(LONG, now);
+        }
+        let quick = (0..1_000).take_while(|_| {
+            pace.record(QUICK, now);
+            pace.is_slow()
+        });
+        assert_eq!(quick.count(), 10 * POINTS_SLOW as usize - 1);
+    }
+
+    #[test]
+    fn a_slow_handler_is_trusted_again_after_minutes_with_few_calls() {
+        let began = Instant::now();
+        let pace = PollCost::new(began);
+        for _ in 0..1_000 {
+            pace.record(Duration::MAX, began);
+        }
+        let minute = |minute: u64| began + Duration::from_secs(60 * minute);
+        pace.record(QUICK, minute(7));
+        assert!(pace.is_slow());
+        pace.record(QUICK, minute(9));
+        assert!(!pace.is_slow());
+        // Clocks that differ between threads forget nothing twice.
+        pace.record(LONG, minute(20));
+        pace.record(LONG, minute(10));
+        assert!(pace.is_slow());
+    }
+}

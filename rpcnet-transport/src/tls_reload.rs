@@ -1,0 +1,287 @@
+//! A new certificate for an endpoint that goes on.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::{sync::Notify, time::sleep};
+
+use crate::{
+    Endpoint, PemPaths, Tls, TlsError, TransportConfig,
+    endpoint::EndpointShared,
+    quic,
+    stats::Counters,
+    tls::{ClientSessions, ExpiryWarning, FilesDigest, ServerSessions, utc},
+};
+
+/// What an endpoint shows to others and trusts at the moment.
+pub(crate) struct CurrentTls {
+    current: Mutex<CurrentState>,
+    /// For the task that warns of the end of its validity.
+    reloaded: Notify,
+}
+
+struct CurrentState {
+    tls: Tls,
+    /// Sessions of connections that were made under it.
+    sessions: Arc<ClientSessions>,
+    /// Settings for connections that come in; `None` when none do any more.
+    server: Option<quinn::ServerConfig>,
+}
+
+/// Why an endpoint did not take a new identity. The old one stays in use.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TlsReloadError {
+    /// Other nodes would not take the new certificate. Whoever issued it is at fault; see the error inside.
+    #[error("the new TLS identity is not usable: {0}")]
+    InvalidIdentity(#[from] TlsError),
+    /// The new certificate is for another node. A node keeps its name for as long as it runs.
+    #[error("the new certificate names {new:?}, expected {current:?}: a node keeps its name")]
+    NameChanged {
+        /// Name of this node.
+        current: String,
+        /// Name of the node that the new certificate is for.
+        new: String,
+    },
+    /// The endpoint is closed or about to close.
+    #[error("this endpoint is closed")]
+    EndpointClosed,
+}
+
+/// A new certificate without a new endpoint.
+impl Endpoint {
+    /// Takes a new identity, and trusts the authorities that come with it and no others from then on.
+    ///
+    /// Connections that are begun from now on, in both directions, are made with it. Connections that stand, and their
+    /// calls, go on with what they began with; so a peer that is to be locked out at once needs its connections closed.
+    ///
+    /// [`Tls`] can only be made of parts that fit each other. What may have changed since, or is a matter of this
+    /// endpoint, is checked here: the certificate must be within its time, and be for this node's name.
+    ///
+    /// The key with which a restarted node ends the connections of its earlier life comes from the private key that the
+    /// endpoint was bound with. A reload does not change it; so callers of a node that restarts with another private key
+    /// than it was last bound with find out by their idle timeout.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsReloadError`]; the old identity stays.
+    pub fn reload_tls(&self, tls: Tls) -> Result<(), TlsReloadError> {
+        self.0.shared.reload_tls(tls)
+    }
+
+    /// End of the validity (`notAfter`) of the certificate that the endpoint presents now:
+    /// [`Tls::not_after`] of the identity that it was bound with or took last.
+    ///
+    /// The log says so too, as a warning, when less than a quarter of the validity is left, or less
+    /// than 30 days of a long one; again each time that half of the rest has passed; and as an
+    /// error when the certificate has expired, then every hour until there is another one.
+    /// Endpoints that have their identity from the same [`Tls`] and its clones warn once between
+    /// them.
+    pub fn certificate_not_after(&self) -> SystemTime {
+        self.0.shared.tls.current().not_after()
+    }
+
+    /// Looks at the files of this node's identity now and then every so often (at least 10 ms apart), and
+    /// [takes](Self::reload_tls) what it finds whenever they say something else than before.
+    ///
+    /// Files that make no identity, as they may while they are being replaced one after the other, are logged and counted in
+    /// [`tls_reloads_refused`](crate::TransportStats::tls_reloads_refused), and the last good identity stays until they
+    /// change again. A certificate whose time has not come is tried again without a change. Files that say what the
+    /// endpoint uses already change nothing.
+    ///
+    /// It ends with the endpoint or its runtime, or when this is called again.
+    pub fn watch_pem_files(&self, paths: PemPaths, every: Duration) {
+        let shared = &self.0.shared;
+        let ended = shared.stopped.child_token();
+        if let Some(before) = self.0.tls_watch.lock().replace(ended.clone()) {
+            before.cancel();
+        }
+        let watch = watch_files(
+            Arc::clone(shared),
+            paths,
+            every.max(FILE_CHECK_INTERVAL_MIN),
+        );
+        // Not among the tasks that a shutdown waits for.
+        shared.runtime.spawn(async move {
+            ended.run_until_cancelled(watch).await;
+        });
+    }
+}
+
+impl EndpointShared {
+    fn reload_tls(&self, tls: Tls) -> Result<(), TlsReloadError> {
+        let taken = self.check_tls(&tls).and_then(|()| {
+            let is_open = !self.closing.is_cancelled();
+            if is_open && self.tls.replace(tls, self) {
+                Ok(())
+            } else {
+                Err(TlsReloadError::EndpointClosed)
+            }
+        });
+        match &taken {
+            Ok(()) => {
+                self.counters.tls_reloads.add_one();
+                tracing::info!("TLS identity reloaded");
+            }
+            Err(error) => {
+                self.counters.tls_reloads_refused.add_one();
+                tracing::warn!(%error, "TLS identity not reloaded");
+            }
+        }
+        taken
+    }
+
+    fn check_tls(&self, tls: &Tls) -> Result<(), TlsReloadError> {
+        let current = self.tls.current();
+        if tls.node_name() != current.node_name() {
+            return Err(TlsReloadError::NameChanged {
+                current: current.node_name().to_owned(),
+                new: tls.node_name().to_owned(),
+            });
+        }
+        Ok(tls.check(tls.now())?)
+    }
+}
+
+impl CurrentTls {
+    /// The identity that an endpoint begins with, and its settings for connections that come in.
+    pub(crate) fn new(
+        tls: Tls,
+        config: &TransportConfig,
+        counters: &Arc<Counters>,
+    ) -> (Self, quinn::ServerConfig) {
+        let server = quic::server_config(config, server_crypto(&tls, config, counters));
+        let current = CurrentState {
+            sessions: client_sessions(&tls, config),
+            server: Some(server.clone()),
+            tls,
+        };
+        let current = Self {
+            current: Mutex::new(current),
+            reloaded: Notify::new(),
+        };
+        (current, server)
+    }
+
+    pub(crate) fn current(&self) -> Tls {
+        self.current.lock().tls.clone()
+    }
+
+    pub(crate) fn sessions(&self) -> Arc<ClientSessions> {
+        Arc::clone(&self.current.lock().sessions)
+    }
+
+    /// Takes no more connections, whatever is reloaded later.
+    pub(crate) fn close(&self, quinn: &quinn::Endpoint) {
+        let mut current = self.current.lock();
+        current.server = None;
+        quinn.set_server_config(None);
+    }
+
+    /// `false` if it is closed.
+    fn replace(&self, tls: Tls, shared: &EndpointShared) -> bool {
+        let config = &shared.config;
+        let mut current = self.current.lock();
+        let Some(server) = &mut current.server else {
+            return false;
+        };
+        // All but the identity stays, above all the key of the tokens with which callers prove their address.
+        let crypto = server_crypto(&tls, config, &shared.counters);
+        server.crypto = quic::server_config(config, crypto).crypto;
+        shared.quinn.set_server_config(Some(server.clone()));
+        current.sessions = client_sessions(&tls, config);
+        current.tls = tls;
+        drop(current);
+        self.reloaded.notify_one();
+        true
+    }
+}
+
+/// With sessions of its own: what was begun under another identity is not resumed.
+fn server_crypto(
+    tls: &Tls,
+    config: &TransportConfig,
+    counters: &Arc<Counters>,
+) -> rustls::ServerConfig {
+    let lifetime = config.session_lifetime;
+    let sessions = ServerSessions::new(lifetime, Arc::clone(counters));
+    tls.server_config((!lifetime.is_zero()).then_some(sessions), config.early_data)
+}
+
+fn client_sessions(tls: &Tls, config: &TransportConfig) -> Arc<ClientSessions> {
+    Arc::new(ClientSessions::new(tls.clone(), config.session_lifetime))
+}
+
+/// Warns in the log of the end of the validity of the identity, until the endpoint ends.
+pub(crate) fn warn_of_expiry(shared: &Arc<EndpointShared>) {
+    let (stopped, warnings) = (
+        shared.stopped.clone(),
+        log_expiry_warnings(Arc::clone(shared)),
+    );
+    // Not among the tasks that a shutdown waits for: it has nothing to complete.
+    shared.runtime.spawn(async move {
+        stopped.run_until_cancelled(warnings).await;
+    });
+}
+
+async fn log_expiry_warnings(shared: Arc<EndpointShared>) {
+    loop {
+        let tls = shared.tls.current();
+        let (node, not_after) = (tls.node_name(), utc(tls.not_after()));
+        match tls.take_expiry_warning() {
+            Some(ExpiryWarning::Soon(left)) => tracing::warn!(
+                node,
+                not_after,
+                ?left,
+                "certificate expires soon: issue a new one for this node, and reload it"
+            ),
+            Some(ExpiryWarning::Expired) => tracing::error!(
+                node,
+                not_after,
+                "certificate expired: other nodes refuse new connections with this one; issue a new \
+                 one for this node, and reload it"
+            ),
+            None => {}
+        }
+        let next = tls.until_expiry_warning();
+        tokio::select! {
+            () = shared.tls.reloaded.notified() => {}
+            () = sleep(next.min(CLOCK_CHECK_INTERVAL_MAX)) => {}
+        }
+    }
+}
+
+async fn watch_files(shared: Arc<EndpointShared>, paths: PemPaths, every: Duration) {
+    let mut seen: Option<FilesDigest> = None;
+    let mut waits_for_its_time = false;
+    loop {
+        let before = if waits_for_its_time { None } else { seen };
+        let files = paths.clone();
+        let look = tokio::task::spawn_blocking(move || files.read_if_changed(before));
+        if let Ok(Some((state, made))) = look.await {
+            let is_news = seen.replace(state) != Some(state);
+            waits_for_its_time = matches!(made, Err(TlsError::NotValidYet { .. }));
+            match made {
+                Ok(tls) if tls.is_same(&shared.tls.current()) => {}
+                // Refusals are counted and logged there.
+                Ok(tls) => drop(shared.reload_tls(tls)),
+                Err(error) if is_news => {
+                    shared.counters.tls_reloads_refused.add_one();
+                    tracing::warn!(%error, cert = %paths.cert.display(), "the PEM files are not usable as TLS identity");
+                }
+                Err(_) => {}
+            }
+        }
+        sleep(every).await;
+    }
+}
+
+/// How often it is looked whether the machine has slept or its clock was set.
+const CLOCK_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+
+/// Files are not looked at more often than this.
+const FILE_CHECK_INTERVAL_MIN: Duration = Duration::from_millis(10);

@@ -1,0 +1,128 @@
+//! What only a network in memory can do at will: partitions, loss, and time that passes at once.
+
+use rpcnet_transport::{AckFrequency, BindError, CallOptions, Code, Router, RpcClient, RpcServer};
+use tokio::time::Instant;
+
+use super::*;
+
+async fn pair(network: &MemoryNetwork) -> (RpcServer, Endpoint, RpcClient) {
+    let router = Router::new().raw("echo", |_cx, body| async move { Ok(body) });
+    let server = DatagramNetwork::bind(network, "server", TransportConfig::lan()).serve(router);
+    let node = DatagramNetwork::bind(network, "client", TransportConfig::lan());
+    let client = node.connect(server.local_addr(), "server").await.unwrap();
+    (server, node, client)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_outlives_a_partition_shorter_than_its_idle_timeout() {
+    let network = MemoryNetwork::new();
+    let (server, node, client) = pair(&network).await;
+    network.partition(node.local_addr(), server.local_addr());
+    let options = CallOptions::new().with_timeout(Duration::from_secs(2));
+    let error = client.call_with("echo", "?", options).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert!(network.stats().partitioned > 0);
+    network.heal(node.local_addr(), server.local_addr());
+    assert_eq!(client.call("echo", "again").await.unwrap(), "again");
+    assert_eq!(server.stats().connections_accepted, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_longer_than_the_idle_timeout_ends_the_connection_on_both_sides() {
+    let network = MemoryNetwork::new();
+    let (server, node, client) = pair(&network).await;
+    network.partition(node.local_addr(), server.local_addr());
+    let before = Instant::now();
+    client.closed().await;
+    let lasted = before.elapsed();
+    // 15 s from the keep-alive that was not answered, which was sent at most 5 s after the last
+    // packet that came.
+    assert!((15..=20).contains(&lasted.as_secs()), "{lasted:?}");
+    network.heal(node.local_addr(), server.local_addr());
+    let again = node.connect(server.local_addr(), "server").await.unwrap();
+    assert_eq!(again.call("echo", "again").await.unwrap(), "again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_end_well_on_a_network_that_loses_every_tenth_datagram() {
+    let network = MemoryNetwork::new();
+    network.set_delay(Duration::from_millis(5));
+    network.set_loss(100, 42);
+    let (server, _node, client) = pair(&network).await;
+    for n in 0..200u32 {
+        let body = n.to_le_bytes().repeat(100);
+        assert_eq!(client.call("echo", body.clone()).await.unwrap(), body);
+    }
+    assert!(network.stats().lost > 20, "{:?}", network.stats());
+    // Nothing was done twice, whatever had to be sent twice.
+    assert_eq!(server.stats().calls_started, 200);
+}
+
+#[tokio::test]
+async fn an_address_is_in_use_until_its_endpoint_is_gone() {
+    let network = MemoryNetwork::new();
+    let addr = "10.1.2.3:7946".parse().unwrap();
+    let bind = || network.bind(addr, TransportConfig::lan(), CA.issue("node").unwrap());
+    let node = bind().unwrap();
+    assert_eq!(node.local_addr(), addr);
+    assert!(!node.socket_buffers().is_short());
+    assert!(matches!(bind(), Err(BindError::AddressInUse(in_use)) if in_use == addr));
+    drop(node);
+    within(async {
+        while bind().is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_asked_for_sooner_make_up_for_losses_sooner() {
+    let asked = AckFrequency {
+        packets: 10,
+        delay: Duration::from_millis(5),
+    };
+    let mut took = Vec::new();
+    for frequency in [Some(asked), None] {
+        let network = MemoryNetwork::new();
+        network.set_delay(Duration::from_micros(100));
+        let config = TransportConfig::lan().with_ack_frequency(frequency);
+        let router = Router::new().raw("echo", |_cx, body| async move { Ok(body) });
+        let server = DatagramNetwork::bind(&network, "server", config.clone()).serve(router);
+        let node = DatagramNetwork::bind(&network, "client", config);
+        let client = node.connect(server.local_addr(), "server").await.unwrap();
+        network.set_loss(50, 3);
+        let before = Instant::now();
+        for _ in 0..1_000 {
+            client.call("echo", "small").await.unwrap();
+        }
+        took.push(before.elapsed());
+        assert!(network.stats().lost > 50, "{:?}", network.stats());
+    }
+    // Calls one after the other: what is lost is the last packet for now, and noticed by its timeout alone.
+    assert!(took[0] * 5 < took[1] * 4, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_leaves_a_free_address_whatever_is_held() {
+    let network = MemoryNetwork::new();
+    let (other, _, _) = pair(&network).await;
+    let addr = "10.1.2.3:7946".parse().unwrap();
+    let tls = CA.issue("node").unwrap();
+    let bind = || network.bind(addr, TransportConfig::lan(), tls.clone());
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let node = bind().expect("a free address");
+        let side = node.side_channel().unwrap();
+        let client = node.connect(other.local_addr(), "server").await.unwrap();
+        client.call("echo", "hi").await.unwrap();
+        node.shutdown(Duration::from_secs(5)).await;
+        let refused = side.send(other.local_addr(), b"1").await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::NotConnected);
+        held.push((node, side, client));
+    }
+    // Those that have ended do not take the address from the last.
+    let node = bind().unwrap();
+    drop(held);
+    node.connect(other.local_addr(), "server").await.unwrap();
+}

@@ -1,0 +1,349 @@
+//! Calls that go out before the handshake is over.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+use futures::{FutureExt, StreamExt};
+use rpcnet_transport::{CallOptions, Code, ConnectError, Processed};
+
+use super::{
+    packet_relay::{PacketRelay, RecordedPackets},
+    tls_reload::{on_loopback, trusting_both},
+    *,
+};
+
+/// How often each of the two methods ran.
+#[derive(Clone, Default)]
+struct RunCounts {
+    look: Arc<AtomicU64>,
+    change: Arc<AtomicU64>,
+}
+
+impl RunCounts {
+    /// `look` is replay-safe and `change` is not. Both say who called.
+    fn router(&self) -> Router {
+        let method = |count: &Arc<AtomicU64>| {
+            let count = Arc::clone(count);
+            move |cx: CallContext, _n: u32| {
+                count.fetch_add(1, SeqCst);
+                async move { cx.peer().name().to_owned() }
+            }
+        };
+        Router::new()
+            .typed_with("look", method(&self.look))
+            .typed_with("change", method(&self.change))
+            .with_replay_safe("look")
+    }
+
+    fn times(&self) -> (u64, u64) {
+        (self.look.load(SeqCst), self.change.load(SeqCst))
+    }
+}
+
+struct EarlySetup {
+    server: RpcServer,
+    relay: PacketRelay,
+    node: Endpoint,
+    ran: RunCounts,
+}
+
+impl EarlySetup {
+    /// A caller with a session of a server, and somebody between them.
+    async fn new(config: TransportConfig) -> Self {
+        Self::of(endpoint(SERVER, config), identity(CLIENT)).await
+    }
+
+    async fn of(server: Endpoint, client: Tls) -> Self {
+        let ran = RunCounts::default();
+        let server = server.serve(ran.router());
+        let relay = PacketRelay::to(&server).await;
+        let node = on_loopback(&client);
+        let client = within(node.connect(relay.addr, SERVER)).await.unwrap();
+        // The ticket came with the hello, or before the reply.
+        let seen: String = within(client.call_typed("change", &0u32)).await.unwrap();
+        assert_eq!(seen, CLIENT);
+        ran.change.store(0, SeqCst);
+        client.close("for now");
+        relay.forget();
+        Self {
+            server,
+            relay,
+            node,
+            ran,
+        }
+    }
+
+    async fn connect_early(&self) -> RpcClient {
+        let connecting = self.node.connect_early(self.relay.addr, SERVER);
+        within(connecting).await.expect("a client")
+    }
+}
+
+fn early() -> TransportConfig {
+    TransportConfig::default().with_early_data(true)
+}
+
+fn replay_safe() -> CallOptions {
+    CallOptions::new().with_replay_safe(true)
+}
+
+async fn look(client: &RpcClient) -> String {
+    within(client.call_typed_with("look", &1u32, replay_safe()))
+        .await
+        .expect("a reply")
+}
+
+#[tokio::test]
+async fn a_replay_safe_call_is_answered_before_the_handshake_is_over() {
+    let stage = EarlySetup::new(early()).await;
+    stage.relay.keep(RecordedPackets::Ends);
+    let client = stage.connect_early().await;
+    let ordinary = tokio::spawn({
+        let client = client.clone();
+        async move { client.call_typed::<_, String>("change", &1u32).await }
+    });
+    let streamed = tokio::spawn({
+        let client = client.clone();
+        async move { client.call_server_streaming::<_, u32>("none", &1u32).await }
+    });
+    // All of them before the first reply, with which the handshake is over for the caller.
+    let looks = futures::future::join_all((0..3).map(|_| look(&client)));
+    assert_eq!(within(looks).await, [CLIENT; 3]);
+    // The server has not seen the end of the handshake: nothing else was let through.
+    let stats = stage.server.stats();
+    assert_eq!(
+        (
+            stats.connections_accepted,
+            stats.sessions_resumed,
+            stats.calls_early
+        ),
+        (1, 1, 3)
+    );
+    assert_eq!(stage.ran.times(), (3, 0));
+    assert!(!ordinary.is_finished());
+    stage.relay.keep(RecordedPackets::Nothing);
+    assert_eq!(within(ordinary).await.unwrap().unwrap(), CLIENT);
+    let unknown = within(streamed).await.unwrap().unwrap().next().await;
+    assert_eq!(unknown.unwrap().unwrap_err().code(), Code::Unimplemented);
+    within(client.confirmed()).await.unwrap();
+    assert!(client.is_confirmed());
+    // From here on it is a client like any other.
+    assert_eq!(look(&client).await, CLIENT);
+    let stats = stage.server.stats();
+    assert_eq!((stats.connections_accepted, stats.calls_early), (2, 3));
+    assert_eq!(stage.ran.times(), (4, 1));
+    assert_eq!(stage.node.stats().early_data_rejected, 0);
+    assert_eq!((client.in_flight(), client.is_draining()), (0, false));
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_declared_replay_safe_waits_for_the_handshake() {
+    let stage = EarlySetup::new(early()).await;
+    stage.relay.keep(RecordedPackets::Ends);
+    let client = stage.connect_early().await;
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move {
+            let call = client.call_typed_with::<_, String>("change", &1u32, replay_safe());
+            call.await
+        }
+    });
+    counts(&stage.server, "refusals", 1, |s| s.calls_refused_early).await;
+    assert_eq!(stage.ran.times(), (0, 0));
+    stage.relay.keep(RecordedPackets::Nothing);
+    assert_eq!(within(call).await.unwrap().unwrap(), CLIENT);
+    assert_eq!(stage.ran.times(), (0, 1));
+    let stats = stage.server.stats();
+    assert_eq!((stats.calls_early, stats.calls_refused_early), (0, 1));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_take_early_calls_answers_them_later() {
+    let stage = EarlySetup::new(TransportConfig::default()).await;
+    let client = stage.connect_early().await;
+    assert!(client.is_confirmed());
+    assert_eq!(look(&client).await, CLIENT);
+    let stats = stage.server.stats();
+    assert_eq!((stats.sessions_resumed, stats.calls_early), (1, 0));
+    assert_eq!(stage.ran.times(), (1, 0));
+}
+
+#[tokio::test]
+async fn without_a_session_it_is_a_connection_like_any_other() {
+    let ran = RunCounts::default();
+    let server = endpoint(SERVER, early()).serve(ran.router());
+    let node = endpoint(CLIENT, TransportConfig::default());
+    let connecting = node.connect_early(server.local_addr(), SERVER);
+    let client = within(connecting).await.unwrap();
+    assert!(client.is_confirmed());
+    within(client.confirmed()).await.unwrap();
+    assert_eq!(look(&client).await, CLIENT);
+    assert_eq!(server.stats().calls_early, 0);
+    let nobody = node.connect_early(server.local_addr(), "a b").await;
+    assert!(matches!(nobody, Err(ConnectError::InvalidName(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_are_not_taken_early_are_made_again_when_they_can_be() {
+    let stage = EarlySetup::new(early()).await;
+    // The sessions of before are gone with this, and the server is the same.
+    stage
+        .server
+        .endpoint()
+        .reload_tls(identity(SERVER))
+        .unwrap();
+    stage.relay.keep(RecordedPackets::Everything);
+    let client = stage.connect_early().await;
+    assert!(!client.is_confirmed());
+    // More than there may be streams, so that some wait for one when the refusal comes.
+    let calls: Vec<_> = (0..200)
+        .map(|n| {
+            let client = client.clone();
+            let safe = n % 4 != 0;
+            tokio::spawn(async move {
+                let options = CallOptions::new().with_replay_safe(safe);
+                client
+                    .call_typed_with::<_, String>("look", &1u32, options)
+                    .await
+            })
+        })
+        .collect();
+    // One that nobody polls does not hold up the others.
+    let mut forgotten = Box::pin(client.call_typed_with::<_, String>("look", &1u32, replay_safe()));
+    assert!((&mut forgotten).now_or_never().is_none());
+    until("they are under way", || client.in_flight() > 128).await;
+    stage.relay.keep(RecordedPackets::Nothing);
+    for call in calls {
+        assert_eq!(within(call).await.unwrap().unwrap(), CLIENT);
+    }
+    assert_eq!(within(forgotten).await.unwrap(), CLIENT);
+    let stats = stage.server.stats();
+    assert_eq!((stats.calls_early, stats.sessions_resumed), (0, 0));
+    assert_eq!(stage.ran.times(), (201, 0));
+    assert_eq!(stage.node.stats().early_data_rejected, 1);
+}
+
+#[tokio::test]
+async fn early_calls_to_a_server_that_is_not_trusted_any_more_fail() {
+    let other = DevCa::new("other");
+    let server = Endpoint::bind(loopback(), early(), trusting_both(&CA, &other, SERVER));
+    let stage = EarlySetup::of(server.unwrap(), trusting_both(&other, &CA, CLIENT)).await;
+    stage
+        .server
+        .endpoint()
+        .reload_tls(identity(SERVER))
+        .unwrap();
+    let client = stage.connect_early().await;
+    let call = client.call_typed_with::<_, String>("look", &1u32, replay_safe());
+    let error = within(call).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    let refused = within(client.confirmed()).await.unwrap_err();
+    assert!(
+        matches!(refused, ConnectError::CertificateRejected { .. }),
+        "{refused:?}"
+    );
+    let error = within(client.call("change", "")).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Unavailable, Processed::No)
+    );
+    assert!(client.is_closed());
+    assert_eq!(stage.ran.times(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_recorded_beginning_does_not_run_a_call_again() {
+    // Long enough for the first handshakes, on a busy machine too.
+    let config = early().with_connect_timeout(Duration::from_secs(2));
+    let stage = EarlySetup::new(config).await;
+    let client = stage.connect_early().await;
+    assert_eq!(look(&client).await, CLIENT);
+    within(client.confirmed()).await.unwrap();
+    assert_eq!(stage.server.stats().calls_early, 1);
+    client.close("done");
+    let before = stage.server.stats();
+    // As long as the server remembers the connection these are its packets; then they begin a handshake, which nobody ends.
+    let deadline = Instant::now() + PATIENCE;
+    while stage.server.stats().handshakes_failed == 0 {
+        assert!(Instant::now() < deadline, "no handshake was begun");
+        stage.relay.replay().await;
+        sleep(Duration::from_millis(20)).await;
+    }
+    let after = stage.server.stats();
+    assert_eq!(after.sessions_resumed, before.sessions_resumed);
+    assert_eq!((after.calls_early, after.calls_refused_early), (1, 0));
+    assert_eq!(stage.ran.times(), (1, 0));
+    assert!(stage.relay.answers() > 0);
+}
+
+#[tokio::test]
+async fn early_calls_end_with_their_time_and_with_the_handshakes() {
+    let stage = EarlySetup::new(early()).await;
+    let node = &stage.node;
+    stage.relay.keep(RecordedPackets::Everything);
+    let client = stage.connect_early().await;
+    let options = replay_safe().with_timeout(Duration::from_millis(100));
+    let call = client.call_typed_with::<_, String>("look", &1u32, options);
+    let error = within(call).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::DeadlineExceeded, Processed::Maybe)
+    );
+    let options = CallOptions::new().with_timeout(Duration::from_millis(100));
+    let call = client.call_typed_with::<_, String>("look", &1u32, options);
+    let error = within(call).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::DeadlineExceeded, Processed::No)
+    );
+    // Dropped, it lets go of the connection.
+    let shutdown = tokio::spawn({
+        let node = node.clone();
+        async move { node.shutdown(PATIENCE).await }
+    });
+    within(shutdown).await.unwrap();
+    let error = within(client.confirmed()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::EndpointClosed), "{error:?}");
+    assert_eq!(stage.ran.times(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_handshake_that_nobody_ends_is_ended_by_the_server_and_its_calls_with_it() {
+    let (signal, mut dropped) = drop_signal();
+    let router = Router::new()
+        .raw("hang", move |_cx, _body| {
+            let signal = signal();
+            async move {
+                let _signal = signal;
+                std::future::pending().await
+            }
+        })
+        .with_replay_safe("hang");
+    let config = early()
+        // Long enough for the first handshake, on a busy machine too.
+        .with_connect_timeout(Duration::from_secs(2))
+        .with_idle_timeout(Duration::from_secs(4))
+        .with_keep_alive(Duration::from_secs(1));
+    let stage = EarlySetup::new(config).await;
+    stage.server.register_all(router);
+    stage.relay.keep(RecordedPackets::Ends);
+    let client = stage.connect_early().await;
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { client.call_with("hang", "", replay_safe()).await }
+    });
+    within(dropped.recv())
+        .await
+        .expect("the handler ran and was dropped");
+    counts(&stage.server, "failed handshakes", 1, |s| {
+        s.handshakes_failed
+    })
+    .await;
+    let error = within(call).await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Unavailable, Processed::Maybe)
+    );
+}

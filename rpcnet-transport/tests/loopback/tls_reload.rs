@@ -1,0 +1,211 @@
+//! New certificates for endpoints that go on.
+
+use std::{fs, path::PathBuf};
+
+use rpcnet_transport::{ConnectError, MemoryNetwork, PemPaths, TlsReloadError};
+
+use super::*;
+
+/// An identity of an authority that trusts that authority and one more.
+pub(crate) fn trusting_both(ca: &DevCa, other: &DevCa, name: &str) -> Tls {
+    let pem = ca.issue_pem(name).unwrap();
+    let both = pem.ca.clone() + other.ca_pem();
+    Tls::from_pem(pem.cert.as_bytes(), pem.key.as_bytes(), both.as_bytes()).unwrap()
+}
+
+pub(crate) fn on_loopback(tls: &Tls) -> Endpoint {
+    Endpoint::bind(loopback(), TransportConfig::default(), tls.clone()).unwrap()
+}
+
+/// A directory that goes with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let name = format!("rpcnet-transport-{name}-{}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+/// Replaces a file at once, so that nobody sees it empty.
+fn replace(path: &PathBuf, text: &[u8]) {
+    let draft = path.with_extension("draft");
+    fs::write(&draft, text).unwrap();
+    fs::rename(&draft, path).unwrap();
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn an_authority_is_replaced_without_a_call_lost() {
+    let (old, new) = (DevCa::new("old"), DevCa::new("new"));
+    let (let_go, gate) = tokio::sync::watch::channel(false);
+    let router = Router::new()
+        .typed("alive", |n: u32| async move { n + 1 })
+        .raw("wait", move |_cx, body| {
+            let mut gate = gate.clone();
+            async move {
+                gate.wait_for(|open| *open).await.expect("the test lives");
+                Ok(body)
+            }
+        });
+    let server = on_loopback(&old.issue(SERVER).unwrap()).serve(router);
+    let node = on_loopback(&old.issue(CLIENT).unwrap());
+    let addr = server.local_addr();
+    let before = node.connect(addr, SERVER).await.unwrap();
+    let call = tokio::spawn({
+        let before = before.clone();
+        async move { before.call("wait", "held").await }
+    });
+    until("it is served", || server.in_flight() == 1).await;
+
+    // The server moves first: it shows the new authority's certificate and takes callers of both.
+    let moved = trusting_both(&new, &old, SERVER);
+    server.endpoint().reload_tls(moved).unwrap();
+    assert_answers(&before).await;
+    let error = within(node.connect(addr, SERVER)).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Untrusted { .. }), "{error:?}");
+    node.reload_tls(trusting_both(&old, &new, CLIENT)).unwrap();
+    assert_answers(&within(node.connect(addr, SERVER)).await.unwrap()).await;
+    // Then the client, and nobody needs the old one any more.
+    node.reload_tls(new.issue(CLIENT).unwrap()).unwrap();
+    server
+        .endpoint()
+        .reload_tls(new.issue(SERVER).unwrap())
+        .unwrap();
+    assert_answers(&within(node.connect(addr, SERVER)).await.unwrap()).await;
+    let late = on_loopback(&trusting_both(&old, &new, CLIENT));
+    let error = within(late.connect(addr, SERVER)).await.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::CertificateRejected { .. }),
+        "{error:?}"
+    );
+
+    assert_answers(&before).await;
+    let_go.send(true).unwrap();
+    assert_eq!(within(call).await.unwrap().unwrap(), "held");
+    assert_eq!(
+        (server.stats().tls_reloads, node.stats().tls_reloads),
+        (2, 2)
+    );
+}
+
+#[tokio::test]
+async fn a_node_keeps_its_name_and_its_identity_if_the_new_one_is_refused() {
+    let server = serve(Router::new(), TransportConfig::default());
+    let error = server
+        .endpoint()
+        .reload_tls(identity("server-2"))
+        .unwrap_err();
+    match error {
+        TlsReloadError::NameChanged { current, new } => {
+            assert_eq!((&*current, &*new), (SERVER, "server-2"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(server.endpoint().node_name(), SERVER);
+    let stats = server.stats();
+    assert_eq!((stats.tls_reloads, stats.tls_reloads_refused), (0, 1));
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_reload_does_not_open_what_was_shut() {
+    let server = serve(Router::new(), TransportConfig::default());
+    let addr = server.local_addr();
+    within(server.shutdown(PATIENCE)).await;
+    let error = server.endpoint().reload_tls(identity(SERVER)).unwrap_err();
+    assert!(matches!(error, TlsReloadError::EndpointClosed), "{error:?}");
+    let config = TransportConfig::default().with_connect_timeout(Duration::from_millis(300));
+    let late = endpoint(CLIENT, config);
+    let error = within(late.connect(addr, SERVER)).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConnectError::Refused { .. } | ConnectError::Timeout { .. }
+        ),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn changed_files_are_taken_once_they_fit_each_other() {
+    let (dir, drafts) = (Dir::new("watch"), Dir::new("watch-drafts"));
+    let new = DevCa::new("new");
+    let paths = CA.write_pem(&dir.0, SERVER).unwrap();
+    let server = on_loopback(&paths.tls().unwrap())
+        .serve(Router::new().typed("alive", |n: u32| async move { n + 1 }));
+    server
+        .endpoint()
+        .watch_pem_files(paths.clone(), Duration::from_millis(10));
+    let client = connect(&server).await;
+    let next = new.write_pem(&drafts.0, SERVER).unwrap();
+    let copy = |from: &PathBuf, to: &PathBuf| replace(to, &fs::read(from).unwrap());
+    let refused = |times| counts(&server, "refusals", times, |s| s.tls_reloads_refused);
+
+    // Half of a certificate, all of it, and the key of it: none of that fits what is there.
+    let text = fs::read(&next.cert).unwrap();
+    replace(&paths.cert, &text[..text.len() / 2]);
+    refused(1).await;
+    copy(&next.cert, &paths.cert);
+    refused(2).await;
+    copy(&next.key, &paths.key);
+    refused(3).await;
+    assert_eq!(server.stats().tls_reloads, 0);
+    assert_serves(&server).await;
+    fs::remove_file(&paths.ca).unwrap();
+    refused(4).await;
+    copy(&next.ca, &paths.ca);
+    counts(&server, "reloads", 1, |s| s.tls_reloads).await;
+    refused(4).await;
+
+    assert_answers(&client).await;
+    let node = on_loopback(&new.issue(CLIENT).unwrap());
+    let again = within(node.connect(server.local_addr(), SERVER)).await;
+    assert_answers(&again.unwrap()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_without_connections_takes_no_time_whatever_is_watched() {
+    let (dir, network) = (Dir::new("idle-watch"), MemoryNetwork::new());
+    let paths = CA.write_pem(&dir.0, SERVER).unwrap();
+    let config = TransportConfig::default().with_drain_grace(Duration::from_secs(5));
+    let any = ([0, 0, 0, 0], 0).into();
+    let endpoint = network.bind(any, config, paths.tls().unwrap()).unwrap();
+    endpoint.watch_pem_files(paths, Duration::from_secs(60));
+    let begun = Instant::now();
+    endpoint.serve(Router::new()).shutdown(4 * PATIENCE).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn the_last_watch_counts_and_ends_with_the_endpoint() {
+    let (dir, other) = (Dir::new("first-watch"), Dir::new("second-watch"));
+    let first = CA.write_pem(&dir.0, SERVER).unwrap();
+    let second = CA.write_pem(&other.0, SERVER).unwrap();
+    let server = on_loopback(&first.tls().unwrap()).serve(Router::new());
+    let watch = |paths: &PemPaths| {
+        server
+            .endpoint()
+            .watch_pem_files(paths.clone(), Duration::ZERO);
+    };
+    watch(&first);
+    watch(&second);
+    counts(&server, "reloads", 1, |s| s.tls_reloads).await;
+    // Nobody looks at the first any more.
+    replace(&first.cert, b"nonsense");
+    replace(&second.cert, b"nonsense");
+    counts(&server, "refusals", 1, |s| s.tls_reloads_refused).await;
+    // A shutdown waits for the watch too.
+    within(server.shutdown(4 * PATIENCE)).await;
+    let stats = server.stats();
+    assert_eq!((stats.tls_reloads, stats.tls_reloads_refused), (1, 1));
+}

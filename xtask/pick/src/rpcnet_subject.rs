@@ -1,0 +1,269 @@
+//! Our strategies, and the registry that they work for.
+
+mod registry;
+
+use std::{
+    collections::HashMap,
+    hint::black_box,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rpcnet_balance::{
+    Balancer, Endpoint, InFlight, LeastConnections, Maglev, Outcome, OutcomeKind, PeakEwma,
+    PickContext, PowerOfTwo, Prequal, Random, Rendezvous, ReportedLoad, RoundRobin, SlowStart,
+    Sticky, Subset, TagLookup, Tiered, Time, View, Weighted, WeightedByLoad,
+};
+
+use crate::{Padding, Subject, Work, key, scatter::KEYS, shuffle};
+
+/// Something of ours that is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strategy {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub kind: StrategyKind,
+}
+
+/// What is done for a pick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StrategyKind {
+    /// Nobody is chosen.
+    Baseline,
+    /// A strategy chooses.
+    ConstantTime,
+    /// A strategy chooses that looks at every worker, as its rule says.
+    Scan,
+    /// More than a strategy: all that a client pays.
+    Selection,
+}
+
+impl Strategy {
+    const fn new(name: &'static str) -> Self {
+        let kind = StrategyKind::ConstantTime;
+        Self { name, kind }
+    }
+}
+
+/// All of ours, [`BASELINE`] to begin with, and [`REGISTRY`] in the end.
+pub const STRATEGIES: [Strategy; 16] = [
+    Strategy {
+        name: BASELINE,
+        kind: StrategyKind::Baseline,
+    },
+    Strategy::new("round-robin"),
+    Strategy::new("random"),
+    Strategy {
+        name: "least-connections",
+        kind: StrategyKind::Scan,
+    },
+    Strategy::new("weighted"),
+    Strategy::new("weighted-by-load"),
+    Strategy::new("power-of-two"),
+    Strategy::new("peak-ewma"),
+    Strategy::new("prequal"),
+    Strategy::new("rendezvous"),
+    Strategy::new("maglev"),
+    Strategy::new("tiered"),
+    Strategy::new("subset"),
+    Strategy::new("sticky"),
+    Strategy::new("slow-start"),
+    Strategy {
+        name: REGISTRY,
+        kind: StrategyKind::Selection,
+    },
+];
+
+/// No strategy: what the measuring itself takes, and what two threads do here that share nothing.
+pub const BASELINE: &str = "nothing";
+
+/// A registry of workers that selects by a tag and peak EWMA and counts the call; of a call it is told the outcome too.
+pub const REGISTRY: &str = "registry-select";
+
+fn balancer(name: &str) -> Option<Arc<dyn Balancer>> {
+    let inner = || Arc::new(PeakEwma::seeded(SEED));
+    Some(match name {
+        "round-robin" => Arc::new(RoundRobin::seeded(SEED)),
+        "random" => Arc::new(Random::seeded(SEED)),
+        "least-connections" => Arc::new(LeastConnections::seeded(SEED)),
+        "weighted" => Arc::new(Weighted::seeded(SEED)),
+        "weighted-by-load" => Arc::new(WeightedByLoad::seeded(SEED)),
+        "power-of-two" => Arc::new(PowerOfTwo::seeded(SEED)),
+        "peak-ewma" => Arc::new(PeakEwma::seeded(SEED)),
+        "prequal" => Arc::new(Prequal::seeded(SEED)),
+        "rendezvous" => Arc::new(Rendezvous::seeded(SEED)),
+        "maglev" => Arc::new(Maglev::seeded(SEED)),
+        "tiered" => Arc::new(Tiered::new(inner()).prefer("zone", "a")),
+        "subset" => Arc::new(Subset::new(inner(), SUBSET, SEED)),
+        "sticky" => Arc::new(Sticky::new(inner())),
+        "slow-start" => Arc::new(SlowStart::new(inner(), SLOW_START)),
+        _ => return None,
+    })
+}
+
+/// The strategy of this name among so many workers.
+///
+/// # Errors
+///
+/// When there is none of this name.
+pub fn subject(name: &str, workers: usize) -> Result<Box<dyn Subject>, String> {
+    if name == BASELINE {
+        return Ok(Box::new(BaselineSubject));
+    }
+    if name == REGISTRY {
+        return Ok(Box::new(registry::RegistrySubject::new(workers)));
+    }
+    let balancer = balancer(name).ok_or_else(|| format!("there is no strategy {name:?}"))?;
+    let mut padding = Padding::default();
+    let mut endpoints: Vec<_> = (0..workers as u64)
+        .map(|id| {
+            padding.add(id);
+            // One part in three has twice or three times the weight.
+            Arc::new(Endpoint::new(id).with_weight((1 + id % 3) as f32))
+        })
+        .collect();
+    shuffle(&mut endpoints);
+    let zones = (0..workers).map(|at| {
+        let zone = ["a", "b", "c"][at % 3].to_owned();
+        Arc::new(HashMap::from([("zone".to_owned(), zone)])) as Arc<dyn TagLookup>
+    });
+    let view = View::new(endpoints, 1).with_tags(zones);
+    let balancer = balancer.rebuild(&view).unwrap_or(balancer);
+    // Up to three calls with each, all the time, so that who is less busy is not always the same.
+    let in_flight = view.endpoints().iter().flat_map(|endpoint| {
+        let calls = key(endpoint.id()) % 4;
+        (0..calls).map(|_| endpoint.begin())
+    });
+    let ours = BalancerSubject {
+        _in_flight: in_flight.collect(),
+        balancer,
+        view,
+        begin: Instant::now(),
+        _padding: padding,
+    };
+    ours.warm_up();
+    Ok(Box::new(ours))
+}
+
+/// A strategy as a client has it: behind a pointer, with workers that have served before.
+struct BalancerSubject {
+    balancer: Arc<dyn Balancer>,
+    view: View,
+    begin: Instant,
+    _in_flight: Vec<InFlight>,
+    _padding: Padding,
+}
+
+impl BalancerSubject {
+    /// Every worker has answered, each in a time of its own, and every key has been asked for.
+    fn warm_up(&self) {
+        let now = self.now();
+        for at in 0..self.view.len() {
+            let latency = Duration::from_micros(500 + key(at as u64) % 500);
+            self.view[at].set_reported_load(report(at));
+            self.balancer
+                .on_outcome(&self.view, at, &outcome(at, latency, now));
+        }
+        for call in 0..KEYS {
+            black_box(self.balancer.pick(&self.view, &context(call, now)));
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::from(self.begin.elapsed())
+    }
+
+    /// A clock would cost as much as the pick: time goes on by itself.
+    fn pick(&self, calls: Range<u64>, now: Time) {
+        for call in calls {
+            let now = now + Duration::from_nanos(call % 1024 * 64);
+            black_box(
+                self.balancer
+                    .pick(black_box(&self.view), &context(call, now)),
+            );
+        }
+    }
+
+    fn call(&self, call: u64) {
+        let begun = self.now();
+        let Some(at) = self
+            .balancer
+            .pick(black_box(&self.view), &context(call, begun))
+        else {
+            return;
+        };
+        let counted = self.view[at].begin_at(begun);
+        let ended = self.now();
+        self.view[at].set_reported_load(report(at));
+        let outcome = outcome(at, ended.since(begun), ended);
+        self.balancer.on_outcome(&self.view, at, &outcome);
+        drop(counted);
+    }
+}
+
+impl Subject for BalancerSubject {
+    fn batch(&self, work: Work, calls: Range<u64>, _alone: bool) -> Result<(), String> {
+        match work {
+            Work::Pick => self.pick(calls, self.now()),
+            Work::Call => calls.for_each(|call| self.call(call)),
+        }
+        Ok(())
+    }
+}
+
+struct BaselineSubject;
+
+impl Subject for BaselineSubject {
+    fn batch(&self, work: Work, calls: Range<u64>, _alone: bool) -> Result<(), String> {
+        let clocks = match work {
+            Work::Pick => 0,
+            Work::Call => 2,
+        };
+        for call in calls {
+            black_box(context(call, Time::from_nanos(call)));
+            for _ in 0..clocks {
+                black_box(Instant::now());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn context(call: u64, now: Time) -> PickContext<'static> {
+    PickContext::new().with_key(key(call)).with_now(now)
+}
+
+fn report(at: usize) -> ReportedLoad {
+    ReportedLoad::new().with_in_flight(at as u32 % 7)
+}
+
+fn outcome(at: usize, latency: Duration, now: Time) -> Outcome {
+    Outcome::new(OutcomeKind::Success, latency)
+        .with_now(now)
+        .with_reported_load(Some(report(at)))
+}
+
+const SEED: u64 = 42;
+/// Of a client among thousands.
+const SUBSET: usize = 20;
+const SLOW_START: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_strategy_does_both() {
+        for strategy in STRATEGIES {
+            for workers in [3, 30] {
+                let subject = subject(strategy.name, workers).unwrap();
+                for work in [Work::Pick, Work::Call] {
+                    subject.batch(work, 0..100, true).unwrap();
+                }
+            }
+        }
+        assert!(subject("worst", 3).is_err());
+    }
+}

@@ -1,0 +1,161 @@
+//! Clusters to experiment with.
+
+use std::{fmt, time::Duration};
+
+use rpcnet_swim::{
+    MemberState, Time,
+    sim::{Cluster, Transition},
+};
+
+use crate::{
+    detector::OURS,
+    scenario::{ScenarioCase, Trial},
+};
+
+/// A rule that was broken.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SafetyViolation(String);
+
+#[cfg(test)]
+impl SafetyViolation {
+    pub(crate) fn new(what: &str) -> Self {
+        Self(what.to_owned())
+    }
+}
+
+impl fmt::Display for SafetyViolation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A cluster in which all have known all for a while.
+///
+/// # Errors
+///
+/// When a rule was broken.
+pub(crate) fn settled_cluster<C: ScenarioCase>(
+    trial: &Trial<'_, C>,
+) -> Result<Cluster, SafetyViolation> {
+    let mut cluster = Cluster::formed(trial.seed, trial.case.nodes(), trial.config());
+    limit_checks(&mut cluster);
+    cluster.run_for(SETTLE_TIME);
+    check_safety(&cluster).map(|()| cluster)
+}
+
+/// The same, with members beside that were the seeds of all and have left: nobody can ask them.
+///
+/// # Errors
+///
+/// When a rule was broken.
+pub(crate) fn settled_cluster_without_seeds<C: ScenarioCase>(
+    trial: &Trial<'_, C>,
+) -> Result<Cluster, SafetyViolation> {
+    let nodes = trial.case.nodes();
+    let mut cluster = Cluster::formed(trial.seed, nodes + SEEDS, trial.config());
+    limit_checks(&mut cluster);
+    cluster.run_for(SETTLE_TIME);
+    (0..SEEDS).for_each(|seed| cluster.leave(seed));
+    cluster.run_for(SETTLE_TIME);
+    check_safety(&cluster).map(|()| cluster)
+}
+
+/// Looks at views so often that it costs about as much as what happens between two looks.
+pub(crate) fn limit_checks(cluster: &mut Cluster) {
+    cluster.check_every(cluster.len().max(1) as u64);
+    cluster.log_events(false);
+}
+
+/// Whether every member that is up counts as many as are up.
+pub(crate) fn all_views_full(cluster: &Cluster) -> bool {
+    let up = (0..cluster.len()).filter(|node| cluster.is_up(*node));
+    let count = up.clone().count();
+    up.filter_map(|node| cluster.engine(node))
+        .all(|engine| engine.live_count() == count)
+}
+
+/// Lets time pass until all views are right, and says how long it took; `None` if it was more than
+/// `limit`. To ours it must come sooner or later.
+///
+/// # Errors
+///
+/// When a rule was broken.
+pub(crate) fn wait_for_recovery<C>(
+    cluster: &mut Cluster,
+    trial: &Trial<'_, C>,
+    limit: Duration,
+) -> Result<Option<Duration>, SafetyViolation> {
+    let took = cluster.run_until(limit, Cluster::is_converged);
+    if took.is_none() && trial.detector.name() == OURS {
+        let calm = cluster.converge(RECOVERY_TIMEOUT);
+        calm.map_err(|failure| SafetyViolation(failure.to_string()))?;
+    }
+    check_safety(cluster).map(|()| took)
+}
+
+/// When each came to believe this of a member, from `begin` on, in seconds since then.
+pub(crate) fn first_transitions(
+    transitions: &[Transition],
+    subject: usize,
+    to: MemberState,
+    begin: Time,
+) -> Vec<(usize, f64)> {
+    let mut learnt: Vec<(usize, f64)> = transitions
+        .iter()
+        .filter(|it| it.subject as usize == subject && it.to == to && it.at >= begin)
+        .map(|it| (it.observer as usize, it.at.since(begin).as_secs_f64()))
+        .collect();
+    // Each counts once, the first time.
+    learnt.sort_by_key(|(observer, _)| *observer);
+    learnt.dedup_by_key(|(observer, _)| *observer);
+    learnt
+}
+
+/// # Errors
+///
+/// When a rule was broken so far.
+pub(crate) fn check_safety(cluster: &Cluster) -> Result<(), SafetyViolation> {
+    match cluster.report().failure {
+        Some(failure) => Err(SafetyViolation(failure.to_string())),
+        None => Ok(()),
+    }
+}
+
+pub(crate) const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Until it begins: rounds run everywhere.
+const SETTLE_TIME: Duration = secs(15);
+/// In calm all views of ours are right after this at the latest: some members may be held down for
+/// flapping, for 16 minutes at most.
+const RECOVERY_TIMEOUT: Duration = secs(20 * 60);
+/// As [`Cluster::formed`] has them.
+pub(crate) const SEEDS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use rpcnet_swim::ClusterConfig;
+
+    use super::*;
+
+    #[test]
+    fn each_learns_of_a_crash_once() {
+        let mut cluster = Cluster::formed(1, 8, ClusterConfig::lan());
+        limit_checks(&mut cluster);
+        cluster.run_for(secs(5));
+        let begin = cluster.now();
+        cluster.crash(3);
+        assert!(!all_views_full(&cluster));
+        cluster.run_for(secs(20));
+        assert!(all_views_full(&cluster));
+        let learnt = first_transitions(cluster.transitions(), 3, MemberState::Failed, begin);
+        let observers: Vec<_> = learnt.iter().map(|(observer, _)| *observer).collect();
+        assert_eq!(observers, [0, 1, 2, 4, 5, 6, 7]);
+        assert!(
+            learnt
+                .iter()
+                .all(|(_, seconds)| (0.5..20.0).contains(seconds))
+        );
+    }
+}

@@ -1,0 +1,49 @@
+//! Room for as many sockets as there are members.
+
+use std::error::Error;
+
+/// Raises the limit of open files to `wanted`, for this process and those that it starts, unless it is as high already.
+///
+/// # Errors
+///
+/// When the system does not allow so many.
+pub(crate) fn raise_file_limit(wanted: usize) -> Result<(), Box<dyn Error>> {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let wanted = wanted as u64;
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        if current.is_none_or(|current| current >= wanted) {
+            return Ok(());
+        }
+        let raised = Rlimit {
+            current: Some(wanted),
+            maximum,
+        };
+        if maximum.is_some_and(|maximum| maximum < wanted)
+            || setrlimit(Resource::Nofile, raised).is_err()
+        {
+            let maximum = maximum.unwrap_or(u64::MAX);
+            return Err(format!(
+                "a process here may have {maximum} files open and this takes {wanted}: raise it (`ulimit -Hn`), take \
+                 more --processes or fewer --nodes"
+            )
+            .into());
+        }
+    }
+    let _ = wanted;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_enough_and_what_nobody_has_is_refused() {
+        assert!(raise_file_limit(8).is_ok());
+        // More than a kernel lets anybody have.
+        let refused = raise_file_limit(1 << 40).unwrap_err().to_string();
+        assert!(refused.contains("fewer --nodes"), "{refused}");
+    }
+}

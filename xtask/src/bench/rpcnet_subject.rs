@@ -1,0 +1,169 @@
+//! What we measure of ourselves.
+
+use std::{
+    any::Any,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::Path,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use rpcnet_transport::{CallOptions, Endpoint, RpcClient, RpcError, Shards, Tls, TransportConfig};
+use xtask_load::{
+    Body, CLIENT, Caller, Failure, Handshake, Latencies, Quantiles, ReconnectLoad, SERVER, Setup,
+    StreamLoad, StreamReport, Subject, answer, parallelism,
+};
+
+use super::{
+    streams,
+    subjects::{BULK, ISOLATED, SHARDS},
+};
+
+/// The client's endpoint.
+#[derive(Debug)]
+pub(crate) struct Rpcnet {
+    endpoint: Endpoint,
+    options: CallOptions,
+}
+
+/// A connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    client: RpcClient,
+    options: CallOptions,
+}
+
+impl Subject for Rpcnet {
+    type Caller = Connection;
+    type Server = Box<dyn Any>;
+
+    async fn serve(setup: &Setup) -> Result<(SocketAddr, Box<dyn Any>), Failure> {
+        let router = streams::router()
+            .raw("echo", |_cx, body| async move { Ok(answer(body)) })
+            .with_replay_safe("echo");
+        if setup.subject == SHARDS {
+            let tls = tls(&setup.keys, SERVER)?;
+            let any = (setup.ip, 0).into();
+            let server = Shards::bind(any, config(setup), tls, parallelism())?;
+            server.serve(router);
+            return Ok((server.local_addr(), Box::new(server)));
+        }
+        let server = open_endpoint(&setup.keys, setup.ip, SERVER, config(setup))?.serve(router);
+        Ok((server.local_addr(), Box::new(server)))
+    }
+
+    fn client(setup: &Setup) -> Result<Self, Failure> {
+        Ok(Self {
+            endpoint: open_endpoint(&setup.keys, setup.ip, CLIENT, config(setup))?,
+            options: CallOptions::new().with_isolated(setup.subject == ISOLATED),
+        })
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> Result<Connection, Failure> {
+        Ok(Connection {
+            client: self.endpoint.connect(addr, SERVER).await?,
+            options: self.options,
+        })
+    }
+
+    async fn stream(caller: Connection, load: StreamLoad) -> Result<StreamReport, Failure> {
+        streams::run(&caller.client, load).await
+    }
+
+    async fn reconnects(
+        setup: &Setup,
+        addr: SocketAddr,
+        load: ReconnectLoad,
+    ) -> Result<Quantiles, Failure> {
+        let fresh = || open_endpoint(&setup.keys, setup.ip, CLIENT, config(setup));
+        let early = load.handshake == Handshake::Early;
+        let options = CallOptions::new().with_replay_safe(early);
+        let mut body = Body::new(0, setup.body_bytes);
+        let latencies = Latencies::new();
+        let mut endpoint = fresh()?;
+        for number in 0..=load.count {
+            if load.handshake == Handshake::Full {
+                // It knows nobody yet.
+                endpoint = fresh()?;
+            }
+            let message = body.advance();
+            let begin = Instant::now();
+            let client = if early {
+                endpoint.connect_early(addr, SERVER).await?
+            } else {
+                endpoint.connect(addr, SERVER).await?
+            };
+            let was_early = early && !client.is_confirmed();
+            let reply = client.call_with("echo", message, options).await?;
+            let latency = begin.elapsed();
+            body.check(&reply)?;
+            // The first one makes the session.
+            if number > 0 {
+                latencies.record(latency);
+                if was_early != early {
+                    return Err("there was no session for an early call".into());
+                }
+            }
+            // By then the session for the next one is there.
+            client.confirmed().await?;
+            client.call("echo", body.advance()).await?;
+            client.close("done");
+        }
+        match endpoint.stats().early_data_rejected {
+            0 => Ok(latencies.quantiles()),
+            rejected => Err(format!("{rejected} early calls were not taken").into()),
+        }
+    }
+}
+
+impl Caller for Connection {
+    type Error = RpcError;
+
+    async fn call(&self, body: Bytes) -> Result<Bytes, RpcError> {
+        self.client.call_with("echo", body, self.options).await
+    }
+}
+
+/// An endpoint of the side called `name`.
+pub(crate) fn open_endpoint(
+    keys: &Path,
+    ip: IpAddr,
+    name: &str,
+    config: TransportConfig,
+) -> Result<Endpoint, Failure> {
+    Ok(Endpoint::bind((ip, 0).into(), config, tls(keys, name)?)?)
+}
+
+fn tls(keys: &Path, name: &str) -> Result<Tls, Failure> {
+    let file = |end| keys.join(format!("{name}.{end}"));
+    Ok(Tls::from_pem_files(
+        file("pem"),
+        file("key"),
+        keys.join("ca.pem"),
+    )?)
+}
+
+/// The settings that users have who say nothing else. But where a stream for each call is measured there are as many streams
+/// as for the peer that it is compared with: twice the calls in flight.
+fn config(setup: &Setup) -> TransportConfig {
+    let config = match setup.subject.as_str() {
+        BULK => TransportConfig::bulk(),
+        _ => TransportConfig::lan(),
+    };
+    let streams = u32::try_from(2 * setup.in_flight).unwrap_or(u32::MAX);
+    let config = config.with_early_data(setup.early_data);
+    match NonZeroU32::new(streams.max(STREAMS_DEFAULT)) {
+        Some(streams) if setup.subject == ISOLATED => {
+            let windows = streams.saturating_mul(STREAM_WINDOW_DEFAULT);
+            config
+                .with_streams_max(streams)
+                .with_connection_window_bytes(windows)
+                .with_send_window_bytes(windows)
+        }
+        _ => config,
+    }
+}
+
+const STREAMS_DEFAULT: u32 = 128;
+const STREAM_WINDOW_DEFAULT: NonZeroU32 = NonZeroU32::new(512 * 1_024).unwrap();

@@ -1,0 +1,289 @@
+//! What a run shows, and whether that is as it must be.
+
+use std::time::Duration;
+
+use rpcnet_client::Code;
+use serde::Serialize;
+use xtask_report::{format_table, number};
+
+use super::{
+    call_report::{DirectorReport, Failure, FailureCount, Ran, is_idempotent},
+    cluster::RunResult,
+    execution_log::ExecutionCounts,
+    scenario::{AllowedFailures, Scenario},
+};
+
+/// A row of the results.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row {
+    pub(crate) scenario: String,
+    pub(crate) calls_ok: u64,
+    pub(crate) calls_failed: u64,
+    /// Of those that failed: calls that may have run.
+    pub(crate) calls_maybe: u64,
+    /// Of those that failed: calls that may run twice.
+    pub(crate) idempotent_failed: u64,
+    /// Calls that were answered while others were begun, in relation to those that were due.
+    pub(crate) rate_kept: f64,
+    /// Connections and streams that the attacker opened, if there was one; of two the smaller
+    /// number.
+    pub(crate) attacker_acts: Option<u64>,
+    /// Calls that may not run twice, and did.
+    pub(crate) ran_twice: u64,
+    /// Attempts beside the first of each call.
+    pub(crate) extra_attempts: u64,
+    pub(crate) p50_us: u64,
+    pub(crate) p99_us: u64,
+    pub(crate) max_us: u64,
+    /// Of calls that may run twice.
+    pub(crate) idempotent_p99_us: u64,
+    pub(crate) idempotent_max_us: u64,
+    /// What is not as it must be.
+    pub(crate) complaints: Vec<String>,
+}
+
+impl Row {
+    /// Judges a run of this length, in which something happened to `victim`.
+    pub(crate) fn new(scenario: Scenario, victim: &str, run: RunResult, length: Duration) -> Self {
+        let RunResult {
+            report,
+            runs,
+            attacker_actions: acts,
+        } = run;
+        let ran_twice = runs.repeated().filter(|call| !is_idempotent(*call)).count() as u64;
+        let maybe = report
+            .failures
+            .iter()
+            .filter(|it| it.failure.processed == Ran::Maybe);
+        Self {
+            scenario: scenario.name(),
+            calls_ok: report.ok(),
+            calls_failed: report.failed(),
+            calls_maybe: maybe.map(|it| it.count).sum(),
+            idempotent_failed: report.idempotent.failed,
+            rate_kept: rate_kept(&report),
+            attacker_acts: acts,
+            ran_twice,
+            extra_attempts: report.extra_attempts,
+            p50_us: report.p50_us,
+            p99_us: report.p99_us,
+            max_us: report.max_us,
+            idempotent_p99_us: report.idempotent_p99_us,
+            idempotent_max_us: report.idempotent_max_us,
+            complaints: {
+                let mut complaints =
+                    complaints(scenario, victim, &report, &runs, length, ran_twice);
+                complaints.extend(attacker_complaints(scenario, &report, acts));
+                complaints
+            },
+        }
+    }
+}
+
+fn complaints(
+    scenario: Scenario,
+    victim: &str,
+    report: &DirectorReport,
+    runs: &ExecutionCounts,
+    length: Duration,
+    ran_twice: u64,
+) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (counts, kind) in [(report.idempotent, "idempotent"), (report.others, "other")] {
+        if counts.ok == 0 {
+            complaints.push(format!("no {kind} call was answered"));
+        }
+    }
+    let mut check = |bad: u64, what: &str| {
+        if bad > 0 {
+            complaints.push(format!("{bad} {what}"));
+        }
+    };
+    check(report.not_begun, "calls were due and not begun");
+    check(report.wrong, "answers were to another call");
+    check(ran_twice, "calls ran twice that must not");
+    let granted_max = retry_budget_max(report);
+    check(
+        report.granted.saturating_sub(granted_max),
+        "attempts more than the budget has",
+    );
+    let refused = report.refused.iter().filter(|call| runs.count(**call) > 0);
+    check(
+        refused.count() as u64,
+        "calls ran of which the error says that they did not",
+    );
+    let may_fail = scenario.allowed_failures();
+    let unexcused = |it: &&FailureCount| it.failure.idempotent || !is_allowed(may_fail, victim, it);
+    for (count, what) in group_failures(report.failures.iter().filter(unexcused)) {
+        check(count, &what);
+    }
+    if may_fail == AllowedFailures::PanicAtVictim && length >= LONG_RUN {
+        let late = report
+            .failures_of(false)
+            .filter(|it| it.failure.second >= EJECTED_AFTER_S);
+        let late: u64 = late.map(|it| it.count).sum();
+        let all = (report.others.ok + report.others.failed) as f64;
+        let share = late as f64 / all.max(1.0);
+        let too_many = share > PANICS_SHARE_MAX;
+        check(
+            if too_many { late } else { 0 },
+            &format!(
+                "calls, {:.1} %, met a panic after {EJECTED_AFTER_S} s",
+                share * 100.0
+            ),
+        );
+    }
+    complaints
+}
+
+fn rate_kept(report: &DirectorReport) -> f64 {
+    report.answered_in_time as f64 / report.due.max(1) as f64
+}
+
+/// That an attacker did something, and that the director's calls did not become fewer for what is wrong with others.
+fn attacker_complaints(
+    scenario: Scenario,
+    report: &DirectorReport,
+    acts: Option<u64>,
+) -> Vec<String> {
+    let mut complaints = Vec::new();
+    if scenario.attacker().is_some() && acts.unwrap_or_default() == 0 {
+        complaints.push("the attacker did nothing".to_owned());
+    }
+    let kept = rate_kept(report);
+    if scenario.keeps_rate() && kept < RATE_KEPT_MIN {
+        let DirectorReport {
+            due,
+            answered_in_time,
+            ..
+        } = report;
+        complaints.push(format!(
+            "the rate fell to {:.1} %: {answered_in_time} of {due} calls were answered in time",
+            100.0 * kept
+        ));
+    }
+    complaints
+}
+
+/// How many attempts beside the first of each call the budget grants at the most, as it is by default. Every call that ends well
+/// adds to it, and each second.
+fn retry_budget_max(report: &DirectorReport) -> u64 {
+    BUDGET_CAP + report.ok().div_ceil(BUDGET_CALLS) + BUDGET_PER_S * report.seconds
+}
+
+/// Whether a call that is not idempotent may fail so.
+fn is_allowed(may_fail: AllowedFailures, victim: &str, it: &FailureCount) -> bool {
+    let with_victim =
+        it.failure.processed == Ran::Maybe && it.failure.node.as_deref() == Some(victim);
+    match may_fail {
+        AllowedFailures::None => false,
+        AllowedFailures::AtVictim => with_victim,
+        AllowedFailures::PanicAtVictim => {
+            with_victim && it.failure.code == Code::Internal.to_string()
+        }
+    }
+}
+
+/// Each way to fail once, whenever it was.
+fn group_failures<'a>(failures: impl Iterator<Item = &'a FailureCount>) -> Vec<(u64, String)> {
+    let mut ways: Vec<(Failure, u64, &str)> = Vec::new();
+    for it in failures {
+        let way = Failure {
+            second: 0,
+            ..it.failure.clone()
+        };
+        match ways.iter_mut().find(|known| known.0 == way) {
+            Some(known) => known.1 += it.count,
+            None => ways.push((way, it.count, &it.example)),
+        }
+    }
+    let told = |(way, count, example): (Failure, u64, &str)| {
+        let kind = if way.idempotent { "idempotent " } else { "" };
+        let words = format!(
+            "{kind}calls failed ({}, processed: {}, {}), such as {example:?}",
+            way.code,
+            way.processed.as_str(),
+            way.node.as_deref().unwrap_or("no node"),
+        );
+        (count, words)
+    };
+    ways.into_iter().map(told).collect()
+}
+
+/// The table.
+pub(crate) fn results_table(rows: &[Row]) -> String {
+    let heading = [
+        "",
+        "ok",
+        "failed",
+        "maybe",
+        "idempotent",
+        "rate %",
+        "twice",
+        "extra",
+        "p50 µs",
+        "p99 µs",
+        "max µs",
+        "p99 idem.",
+        "max idem.",
+        "",
+    ];
+    let mut lines = vec![heading.map(str::to_owned).to_vec()];
+    for row in rows {
+        let mut line = vec![row.scenario.clone()];
+        let failures = [
+            row.calls_ok,
+            row.calls_failed,
+            row.calls_maybe,
+            row.idempotent_failed,
+        ];
+        line.extend(failures.map(count));
+        line.push(format!("{:.1}", 100.0 * row.rate_kept));
+        let figures = [
+            row.ran_twice,
+            row.extra_attempts,
+            row.p50_us,
+            row.p99_us,
+            row.max_us,
+            row.idempotent_p99_us,
+            row.idempotent_max_us,
+        ];
+        line.extend(figures.map(count));
+        let verdict = if row.complaints.is_empty() {
+            "passed"
+        } else {
+            "FAILED"
+        };
+        line.push(verdict.to_owned());
+        lines.push(line);
+    }
+    let failed = rows.iter().filter(|row| !row.complaints.is_empty()).count();
+    let verdict = match failed {
+        0 => "chaos: passed".to_owned(),
+        some => format!("chaos: FAILED, {some} of {} scenarios", rows.len()),
+    };
+    format!("{}{verdict}\n", format_table(&lines))
+}
+
+fn count(value: u64) -> String {
+    match value {
+        0..100 => value.to_string(),
+        many => number(many as f64),
+    }
+}
+
+/// The defaults of `RetryBudget`: what is saved up, how many calls that end well earn one, what is added in a second.
+const BUDGET_CAP: u64 = 100;
+const BUDGET_CALLS: u64 = 10;
+const BUDGET_PER_S: u64 = 10;
+/// Of a run that is long enough to learn in who panics.
+const LONG_RUN: Duration = Duration::from_secs(10);
+/// By then it is known.
+const EJECTED_AFTER_S: u64 = 1;
+/// Of the calls that are due, what must be answered in time beside members that misbehave.
+const RATE_KEPT_MIN: f64 = 0.9;
+/// Calls, not idempotent, that may still meet a panic: now and then somebody has to look.
+const PANICS_SHARE_MAX: f64 = 0.02;
+
+#[cfg(test)]
+mod tests;

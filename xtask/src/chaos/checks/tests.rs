@@ -1,0 +1,251 @@
+//! What passes, and what does not.
+
+use super::*;
+use crate::chaos::call_report::CallCounts;
+
+const VICTIM: &str = "worker-1";
+
+fn failure(idempotent: bool, node: &str, code: &str, processed: Ran) -> FailureCount {
+    FailureCount {
+        failure: Failure {
+            idempotent,
+            node: Some(node.to_owned()),
+            code: code.to_owned(),
+            processed,
+            second: 7,
+        },
+        count: 3,
+        example: "it is gone".to_owned(),
+    }
+}
+
+fn judged(scenario: Scenario, failures: Vec<FailureCount>) -> Row {
+    let report = DirectorReport {
+        idempotent: CallCounts { ok: 100, failed: 0 },
+        others: CallCounts { ok: 97, failed: 3 },
+        due: 200,
+        answered_in_time: 190,
+        failures,
+        ..DirectorReport::default()
+    };
+    row(scenario, report, Duration::from_secs(30))
+}
+
+/// The row of a run with this report; its attacker did something, if there was one.
+fn row(scenario: Scenario, report: DirectorReport, length: Duration) -> Row {
+    let run = RunResult {
+        report,
+        attacker_actions: scenario.attacker().map(|_| 1),
+        ..RunResult::default()
+    };
+    Row::new(scenario, VICTIM, run, length)
+}
+
+fn passes(scenario: Scenario, it: FailureCount) -> bool {
+    judged(scenario, vec![it]).complaints.is_empty()
+}
+
+#[test]
+fn a_run_without_failures_passes() {
+    for scenario in Scenario::ALL {
+        let row = judged(scenario, vec![]);
+        assert_eq!(row.complaints, [""; 0]);
+    }
+}
+
+#[test]
+fn calls_that_were_with_the_victim_may_be_in_doubt() {
+    let lost = || failure(false, VICTIM, "unavailable", Ran::Maybe);
+    assert!(passes(Scenario::Kill, lost()) && passes(Scenario::Stop, lost()));
+    assert!(!passes(Scenario::Rolling, lost()) && !passes(Scenario::Drain, lost()));
+    for wrong in [
+        failure(true, VICTIM, "unavailable", Ran::Maybe),
+        failure(false, "worker-2", "unavailable", Ran::Maybe),
+        failure(false, VICTIM, "unavailable", Ran::No),
+        failure(false, VICTIM, "app", Ran::Yes),
+    ] {
+        assert!(!passes(Scenario::Kill, wrong.clone()), "{wrong:?}");
+    }
+}
+
+#[test]
+fn one_way_to_fail_is_told_once() {
+    let early = failure(true, VICTIM, "unavailable", Ran::Maybe);
+    let mut late = early.clone();
+    late.failure.second = 8;
+    let row = judged(Scenario::Kill, vec![early, late]);
+    assert_eq!(
+        row.complaints,
+        [
+            "6 idempotent calls failed (unavailable, processed: maybe, worker-1), such as \"it is gone\""
+        ]
+    );
+}
+
+#[test]
+fn panics_are_told_and_get_few() {
+    let met = |count, second| {
+        let mut met = failure(false, VICTIM, &Code::Internal.to_string(), Ran::Maybe);
+        met.failure.second = second;
+        FailureCount { count, ..met }
+    };
+    assert!(passes(Scenario::Panic, met(2, 7)));
+    assert!(!passes(Scenario::Panic, met(3, 7)));
+    assert!(passes(Scenario::Panic, met(3, 0)));
+    let other = failure(false, VICTIM, "unavailable", Ran::Maybe);
+    assert!(!passes(Scenario::Panic, FailureCount { count: 1, ..other }));
+}
+
+#[test]
+fn what_ran_is_held_against_what_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("worker-1.runs");
+    let ledger = crate::chaos::execution_log::ExecutionLog::open(&path).unwrap();
+    // Numbers of calls that are idempotent are even.
+    for call in [2, 2, 3, 3, 5] {
+        ledger.record(call).unwrap();
+    }
+    let runs = ExecutionCounts::read(folder.path()).unwrap();
+    let report = DirectorReport {
+        idempotent: CallCounts { ok: 1, failed: 0 },
+        others: CallCounts { ok: 1, failed: 1 },
+        refused: vec![5, 7],
+        extra_attempts: 2,
+        ..DirectorReport::default()
+    };
+    let run = RunResult {
+        report,
+        runs,
+        attacker_actions: None,
+    };
+    let row = Row::new(Scenario::Kill, VICTIM, run, Duration::ZERO);
+    assert_eq!((row.ran_twice, row.extra_attempts), (1, 2));
+    assert_eq!(
+        row.complaints,
+        [
+            "1 calls ran twice that must not",
+            "1 calls ran of which the error says that they did not"
+        ]
+    );
+}
+
+#[test]
+fn calls_must_flow() {
+    let report = DirectorReport {
+        not_begun: 4,
+        wrong: 1,
+        ..DirectorReport::default()
+    };
+    let row = row(Scenario::Kill, report, Duration::ZERO);
+    assert_eq!(row.complaints.len(), 4, "{:?}", row.complaints);
+}
+
+#[test]
+fn extra_attempts_are_as_many_as_the_budget_has() {
+    let with = |granted| {
+        let report = DirectorReport {
+            idempotent: CallCounts { ok: 500, failed: 0 },
+            others: CallCounts { ok: 500, failed: 0 },
+            // Those that were certainly not processed cost nothing.
+            extra_attempts: granted + 50,
+            granted,
+            seconds: 3,
+            ..DirectorReport::default()
+        };
+        row(Scenario::Stop, report, Duration::from_secs(3)).complaints
+    };
+    assert_eq!(with(230), [""; 0]);
+    assert_eq!(with(231), ["1 attempts more than the budget has"]);
+}
+
+#[test]
+fn bad_members_cost_the_director_neither_calls_nor_rate() {
+    let refused = failure(false, "worker-2", "overloaded", Ran::No);
+    for scenario in [
+        Scenario::Old,
+        Scenario::Slow,
+        Scenario::Greedy,
+        Scenario::Liar,
+    ] {
+        assert!(!passes(scenario, refused.clone()), "{scenario:?}");
+        let with = |answered_in_time| {
+            let report = DirectorReport {
+                idempotent: CallCounts { ok: 500, failed: 0 },
+                others: CallCounts { ok: 500, failed: 0 },
+                due: 1_000,
+                answered_in_time,
+                ..DirectorReport::default()
+            };
+            row(scenario, report, Duration::ZERO).complaints
+        };
+        assert_eq!(with(900), [""; 0]);
+        assert_eq!(
+            with(899),
+            ["the rate fell to 89.9 %: 899 of 1000 calls were answered in time"]
+        );
+    }
+    // Where calls may be lost, the rate is not judged.
+    let half = DirectorReport {
+        due: 1_000,
+        answered_in_time: 500,
+        idempotent: CallCounts { ok: 250, failed: 0 },
+        others: CallCounts { ok: 250, failed: 0 },
+        ..DirectorReport::default()
+    };
+    assert_eq!(
+        row(Scenario::Kill, half, Duration::ZERO).complaints,
+        [""; 0]
+    );
+}
+
+#[test]
+fn an_attacker_that_does_nothing_proves_nothing() {
+    let report = DirectorReport {
+        idempotent: CallCounts { ok: 1, failed: 0 },
+        others: CallCounts { ok: 1, failed: 0 },
+        due: 2,
+        answered_in_time: 2,
+        ..DirectorReport::default()
+    };
+    for acts in [None, Some(0)] {
+        let run = RunResult {
+            report: report.clone(),
+            attacker_actions: acts,
+            ..RunResult::default()
+        };
+        let row = Row::new(Scenario::Greedy, VICTIM, run, Duration::ZERO);
+        assert_eq!(row.complaints, ["the attacker did nothing"]);
+    }
+}
+
+#[test]
+fn the_row_has_the_agreed_fields() {
+    let lost = failure(false, VICTIM, "unavailable", Ran::Maybe);
+    let row = judged(Scenario::Kill, vec![lost]);
+    let json = serde_json::to_value(&row).unwrap();
+    for field in [
+        "calls_ok",
+        "calls_failed",
+        "p99_us",
+        "extra_attempts",
+        "calls_maybe",
+    ] {
+        assert!(json[field].is_u64(), "{json}");
+    }
+    assert_eq!(json["rate_kept"], 0.95);
+    assert_eq!(json["attacker_acts"], serde_json::Value::Null);
+    assert_eq!(
+        (&json["scenario"], &json["calls_maybe"]),
+        (&"kill".into(), &3.into())
+    );
+    let text = results_table(&[
+        row,
+        judged(Scenario::Drain, vec![failure(false, "", "", Ran::No)]),
+    ]);
+    let lines: Vec<_> = text.lines().collect();
+    assert!(
+        lines[1].ends_with("passed") && lines[2].ends_with("FAILED"),
+        "{text}"
+    );
+    assert_eq!(lines[3], "chaos: FAILED, 1 of 2 scenarios");
+}

@@ -1,0 +1,236 @@
+//! Each check passes on a record that is as it must be, and complains of a planted fault.
+
+use super::*;
+use crate::chaos::namespaces::{
+    hosts::socket_address,
+    protocol::{Notice, SeenEvent as Event},
+    record::RecordEntry,
+};
+
+fn names(names: &[&str]) -> Names {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn roster() -> BTreeMap<String, SocketAddr> {
+    let hosts = 1..=3;
+    hosts
+        .map(|host| (format!("h{host:02}"), socket_address(host)))
+        .collect()
+}
+
+fn status() -> Status {
+    let members = roster().into_iter().map(|(name, addr)| {
+        let state = "alive".to_owned();
+        (
+            name,
+            MemberView {
+                state,
+                addr,
+                epoch: 7,
+            },
+        )
+    });
+    Status {
+        members: members.collect(),
+        ..Status::default()
+    }
+}
+
+/// Three hosts that see each other.
+fn calm() -> ClusterRecord {
+    let mut world = ClusterRecord::new();
+    for host in roster().keys() {
+        world.add(host, Notice::Status(status()));
+    }
+    world
+}
+
+fn changed(host: &str, change: impl FnOnce(&mut Status)) -> ClusterRecord {
+    let mut world = calm();
+    let mut status = status();
+    change(&mut status);
+    world.add(host, Notice::Status(status));
+    world
+}
+
+fn event(kind: &str, member: &str) -> Notice {
+    Notice::Event(Event {
+        kind: kind.to_owned(),
+        member: Some(member.to_owned()),
+        text: String::new(),
+    })
+}
+
+/// What is wrong with a status.
+type Change = dyn Fn(&mut Status);
+
+#[test]
+fn whole_views_are_whole() {
+    assert_eq!(views_are_whole(&calm(), &roster(), Duration::ZERO), Ok(()));
+}
+
+#[test]
+fn a_view_that_is_not_whole_is_described() {
+    let member = |status: &mut Status, name: &str| status.members.remove(name).unwrap();
+    let cases: [(&str, Box<Change>); 5] = [
+        (
+            "h01 does not know h03",
+            Box::new(move |status| drop(member(status, "h03"))),
+        ),
+        (
+            "h01 holds h02 failed",
+            Box::new(|status| status.members.get_mut("h02").unwrap().state = "failed".into()),
+        ),
+        (
+            "h01 has h02 at 127.0.1.1:7946 not 10.77.0.2:7946",
+            Box::new(|status| {
+                let addr = ([127, 0, 1, 1], 7946).into();
+                status.members.get_mut("h02").unwrap().addr = addr;
+            }),
+        ),
+        (
+            "h01 knows an earlier life of h02",
+            Box::new(|status| status.members.get_mut("h02").unwrap().epoch = 6),
+        ),
+        (
+            "h01 holds h09 live, which does not run",
+            Box::new(|status| {
+                let stranger = status.members["h02"].clone();
+                status.members.insert("h09".into(), stranger);
+            }),
+        ),
+    ];
+    for (complaint, change) in cases {
+        let world = changed("h01", change);
+        let finding = views_are_whole(&world, &roster(), Duration::ZERO);
+        assert_eq!(finding, Err(complaint.to_owned()));
+    }
+}
+
+#[test]
+fn what_was_told_before_does_not_count() {
+    let world = calm();
+    let later = Duration::from_secs(3_600);
+    let finding = views_are_whole(&world, &roster(), later).unwrap_err();
+    assert!(finding.contains("h01 tells nothing"), "{finding}");
+    assert!(all_serve(&world, &names(&["h01"]), later).is_err());
+    assert!(all_refuse(&world, &names(&["h01"]), later).is_err());
+    assert!(are_not_live(&world, &names(&["h01"]), &names(&["h02"]), later).is_err());
+}
+
+#[test]
+fn a_member_that_is_only_suspect_is_not_held_out() {
+    let observers = names(&["h01"]);
+    let victims = names(&["h03"]);
+    for (state, expected) in [
+        ("alive", Err("h01 holds h03 alive".to_owned())),
+        ("suspect", Err("h01 holds h03 suspect".to_owned())),
+        ("failed", Ok(())),
+        ("unreachable", Ok(())),
+    ] {
+        let world = changed("h01", |status| {
+            status.members.get_mut("h03").unwrap().state = state.into();
+        });
+        let finding = are_not_live(&world, &observers, &victims, Duration::ZERO);
+        assert_eq!(finding, expected, "{state}");
+    }
+}
+
+#[test]
+fn who_refuses_and_who_serves_is_told_apart() {
+    let both = names(&["h01", "h02"]);
+    let world = changed("h01", |status| {
+        status.refuses = Some("reaches 1 of 3".into());
+    });
+    assert_eq!(
+        all_refuse(&world, &both, Duration::ZERO),
+        Err("h02 serves".to_owned())
+    );
+    let complaint = Err("h01 refuses: reaches 1 of 3".to_owned());
+    assert_eq!(all_serve(&world, &both, Duration::ZERO), complaint);
+    assert_eq!(
+        never_refused(&world, &names(&["h02"]), Duration::ZERO),
+        Ok(())
+    );
+    // Once is enough, also if it serves again.
+    let mut world = world;
+    world.add("h01", Notice::Status(status()));
+    assert_eq!(all_serve(&world, &both, Duration::ZERO), Ok(()));
+    let finding = never_refused(&world, &both, Duration::ZERO).unwrap_err();
+    assert!(finding.starts_with("h01 refused at "), "{finding}");
+}
+
+#[test]
+fn failures_of_those_that_live_are_false() {
+    let mut world = calm();
+    world.add("h01", event("NodeFailed", "h03"));
+    world.add("h03", event("NodeFailed", "h01"));
+    world.add("h01", event("NodeSuspect", "h02"));
+    let told = |observers: &[&str], victims: &[&str]| {
+        false_failures(&world, &names(observers), &names(victims), Duration::ZERO).len()
+    };
+    assert_eq!(told(&["h01", "h02"], &["h03"]), 0);
+    assert_eq!(told(&["h01", "h02", "h03"], &["h03"]), 1);
+    assert_eq!(told(&["h01", "h02"], &[]), 1);
+    assert_eq!(suspicions(&world, &names(&["h01"]), Duration::ZERO).1, 1);
+}
+
+#[test]
+fn flips_are_counted_by_pair() {
+    let mut world = calm();
+    for _ in 0..3 {
+        world.add("h01", event("NodeSuspect", "h03"));
+        world.add("h01", event("NodeRecovered", "h03"));
+    }
+    world.add("h02", event("NodeSuspect", "h03"));
+    let most = Some(("h01 of h03".to_owned(), 3));
+    let both = names(&["h01", "h02"]);
+    assert_eq!(suspicions(&world, &both, Duration::ZERO), (most, 4));
+    let second = names(&["h02"]);
+    assert_eq!(suspicions(&world, &second, Duration::ZERO).1, 1);
+}
+
+#[test]
+fn calls_are_summed_from_a_time_on() {
+    let mut world = calm();
+    let told = |name: &str, failed| CallResults {
+        answered_by: [(name.to_owned(), 5)].into(),
+        failed,
+        errors: Vec::new(),
+    };
+    for (at, calls) in [(1, told("h01", 9)), (3, told("h03", 1))] {
+        world.log.push(RecordEntry {
+            at: Duration::from_secs(at),
+            host: "h02".into(),
+            kind: RecordKind::Calls(calls),
+        });
+    }
+    let sum = calls(&world, Duration::from_secs(2));
+    assert_eq!((sum.ok(), sum.failed), (5, 1));
+    let since = Duration::from_secs(2);
+    assert_eq!(all_answer(&world, &names(&["h03"]), since), Ok(()));
+    let complaint = Err("no call was answered by h01".to_owned());
+    assert_eq!(
+        all_answer(&world, &names(&["h01", "h03"]), since),
+        complaint
+    );
+}
+
+#[test]
+fn the_busiest_sender_is_found() {
+    let at = |seconds, sent: &[(&str, u64)]| -> BTreeMap<String, (Duration, Status)> {
+        let told = |(host, sent): &(&str, u64)| {
+            let status = Status {
+                sent: *sent,
+                ..Status::default()
+            };
+            ((*host).to_owned(), (Duration::from_secs(seconds), status))
+        };
+        sent.iter().map(told).collect()
+    };
+    let before = at(1, &[("h01", 10), ("h02", 10), ("h03", 1_000)]);
+    // h03 was started again meanwhile, and h04 is new.
+    let after = at(11, &[("h01", 50), ("h02", 519_010), ("h03", 5), ("h04", 9)]);
+    let busiest = most_datagrams(&before, &after).unwrap();
+    assert_eq!(busiest, ("h02".to_owned(), 51_900.0));
+}

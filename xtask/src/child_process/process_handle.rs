@@ -1,0 +1,246 @@
+//! Child processes, seen from the parent.
+
+use std::{
+    env, io,
+    process::{Command, ExitStatus, Stdio},
+};
+
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStdin, ChildStdout},
+    time::{Instant, timeout_at},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::json_line::{self, LINE_BYTES_MAX};
+
+/// A child that never outlives its parent: dropped, it is killed; and when the parent dies without
+/// dropping anything, the child sees its standard input end and goes (see `ParentLink`).
+///
+/// It is a process group of its own, so that Ctrl-C reaches the parent alone, which ends in order.
+#[derive(Debug)]
+pub(crate) struct ChildProcess {
+    name: String,
+    child: Child,
+    stdin: ChildStdin,
+    stdout: Lines<BufReader<ChildStdout>>,
+}
+
+/// What went wrong between parent and child. After any of them the child is of no more use, except
+/// after `TimedOut`, which leaves it as it was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProcessError {
+    /// It could not be started.
+    #[error("cannot start {name}: {source}")]
+    Spawn {
+        /// Which child.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It closed its output: as a rule it has ended.
+    #[error("{name} has ended")]
+    Ended {
+        /// Which child.
+        name: String,
+    },
+    /// A pipe broke, or what came through it was no message.
+    #[error("lost the line to {name}: {source}")]
+    Pipe {
+        /// Which child.
+        name: String,
+        /// What the system said, or what is wrong with the message.
+        source: io::Error,
+    },
+    /// Nothing came until the deadline.
+    #[error("{name} took too long to {what}")]
+    TimedOut {
+        /// Which child.
+        name: String,
+        /// What it was expected to do.
+        what: &'static str,
+    },
+}
+
+impl ChildProcess {
+    /// Starts this executable with these arguments, such as `demo-node --role worker`.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Spawn`].
+    pub(crate) fn start(name: &str, arguments: &[&str]) -> Result<Self, ProcessError> {
+        let failed = |source| ProcessError::Spawn {
+            name: name.to_owned(),
+            source,
+        };
+        let mut command = Command::new(env::current_exe().map_err(failed)?);
+        command.args(arguments);
+        Self::spawn(name, command)
+    }
+
+    /// Starts `command`, whose standard input and output become the line to the child.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Spawn`].
+    pub(crate) fn spawn(name: &str, mut command: Command) -> Result<Self, ProcessError> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut command = tokio::process::Command::from(command);
+        command.kill_on_drop(true);
+        #[cfg(unix)]
+        command.process_group(0);
+        let mut child = command.spawn().map_err(|source| ProcessError::Spawn {
+            name: name.to_owned(),
+            source,
+        })?;
+        let stdin = child.stdin.take().expect("standard input is piped");
+        let stdout = child.stdout.take().expect("standard output is piped");
+        let stdout = Lines {
+            reader: BufReader::new(stdout),
+            partial: Vec::new(),
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            stdin,
+            stdout,
+        })
+    }
+
+    /// Tells the child what to do.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Pipe`], as a rule because it has ended.
+    pub(crate) async fn send<O: Serialize>(&mut self, order: &O) -> Result<(), ProcessError> {
+        let sent = match json_line::encode(order) {
+            Ok(line) => self.stdin.write_all(&line).await,
+            Err(error) => Err(error),
+        };
+        sent.map_err(|source| ProcessError::Pipe {
+            name: self.name.clone(),
+            source,
+        })
+    }
+
+    /// What the child tells next. Lines that are no JSON object, such as prints of a library, go to
+    /// standard error. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Ended`] and [`ProcessError::Pipe`].
+    pub(crate) async fn recv<N: DeserializeOwned>(&mut self) -> Result<N, ProcessError> {
+        loop {
+            let failed = |source| ProcessError::Pipe {
+                name: self.name.clone(),
+                source,
+            };
+            let line = match self.stdout.next().await.map_err(failed)? {
+                Some(line) => line,
+                None => {
+                    return Err(ProcessError::Ended {
+                        name: self.name.clone(),
+                    });
+                }
+            };
+            if line.starts_with(b"{") {
+                return json_line::decode(&line).map_err(failed);
+            }
+            eprintln!("{}: {}", self.name, String::from_utf8_lossy(&line));
+        }
+    }
+
+    /// [`recv`](Self::recv), until a deadline.
+    ///
+    /// # Errors
+    ///
+    /// Those of `recv`, and [`ProcessError::TimedOut`] with `what` it was expected to do.
+    pub(crate) async fn recv_by<N: DeserializeOwned>(
+        &mut self,
+        deadline: Instant,
+        what: &'static str,
+    ) -> Result<N, ProcessError> {
+        let name = self.name.clone();
+        match timeout_at(deadline, self.recv()).await {
+            Ok(received) => received,
+            Err(_) => Err(ProcessError::TimedOut { name, what }),
+        }
+    }
+
+    /// Ends it at once and without warning (SIGKILL), and waits until the system has done so.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Pipe`] when the system refuses.
+    pub(crate) async fn kill(&mut self) -> Result<(), ProcessError> {
+        let name = &self.name;
+        self.child
+            .kill()
+            .await
+            .map_err(|source| ProcessError::Pipe {
+                name: name.clone(),
+                source,
+            })
+    }
+
+    /// Waits for it to end on its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::TimedOut`]: it still runs.
+    pub(crate) async fn wait_by(&mut self, deadline: Instant) -> Result<ExitStatus, ProcessError> {
+        let name = self.name.clone();
+        // Its input stays open meanwhile, as it is ours and not `Child`'s: the end of it is an order.
+        match timeout_at(deadline, self.child.wait()).await {
+            Ok(ended) => ended.map_err(|source| ProcessError::Pipe { name, source }),
+            Err(_) => Err(ProcessError::TimedOut { name, what: "end" }),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process id, until its end has been awaited.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+}
+
+/// Bounded lines; what a cancelled `next` has read is kept for the following one.
+#[derive(Debug)]
+struct Lines<R> {
+    reader: R,
+    partial: Vec<u8>,
+}
+
+impl<R: AsyncBufRead + Unpin> Lines<R> {
+    /// The next line without its end; `None` at the end of the stream.
+    async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let buffer = self.reader.fill_buf().await?;
+            if buffer.is_empty() {
+                // A line without end was cut short by the death of its writer.
+                return Ok(None);
+            }
+            let end = buffer.iter().position(|byte| *byte == b'\n');
+            let part = &buffer[..end.unwrap_or(buffer.len())];
+            if self.partial.len() + part.len() >= LINE_BYTES_MAX {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a line is too long",
+                ));
+            }
+            self.partial.extend_from_slice(part);
+            let taken = part.len() + usize::from(end.is_some());
+            self.reader.consume(taken);
+            if end.is_some() {
+                return Ok(Some(std::mem::take(&mut self.partial)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
