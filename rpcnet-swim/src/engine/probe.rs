@@ -448,7 +448,7 @@ impl Engine {
     /// ends (Lifeguard section IV-A).
     #[cfg(not(feature = "sim"))]
     fn nack_patience(&self) -> Duration {
-        self.nack_patience_of_ours()
+        self.default_nack_delay()
     }
 
     pub(super) fn default_nack_delay(&self) -> Duration {
