@@ -3,9 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-#[cfg(feature = "sim")]
-use crate::engine::detector::Detector;
-use crate::engine::rules::Rules;
 use crate::error::ConfigError;
 use crate::id::{canonical_name, check_name};
 use crate::key::KeyRing;
@@ -58,8 +55,6 @@ pub struct ClusterConfig {
     pub(crate) join_timeout: Duration,
     pub(crate) leave_timeout: Duration,
     pub(crate) event_capacity: usize,
-    #[cfg(feature = "sim")]
-    pub(crate) detector: Detector,
 }
 
 impl ClusterConfig {
@@ -102,8 +97,6 @@ impl ClusterConfig {
             join_timeout: Duration::from_secs(10),
             leave_timeout: Duration::from_secs(3),
             event_capacity: 1_024,
-            #[cfg(feature = "sim")]
-            detector: Detector::rpcnet(),
         }
     }
 
@@ -317,14 +310,6 @@ impl ClusterConfig {
         self
     }
 
-    /// Which failure detector runs. Default [`Detector::rpcnet`], ours; another one is for
-    /// experiments, and the same for all nodes of a cluster.
-    #[cfg(feature = "sim")]
-    pub fn with_detector(mut self, detector: Detector) -> Self {
-        self.detector = detector;
-        self
-    }
-
     /// This node's name, if one was set.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -348,28 +333,6 @@ impl ClusterConfig {
     /// Largest datagram that is sent, in bytes.
     pub fn datagram_bytes_max(&self) -> usize {
         self.datagram_bytes_max
-    }
-
-    /// Which failure detector runs.
-    #[cfg(feature = "sim")]
-    pub fn detector(&self) -> &Detector {
-        &self.detector
-    }
-
-    #[cfg(feature = "sim")]
-    pub(crate) fn rules(&self) -> &Rules {
-        self.detector.rules()
-    }
-
-    #[cfg(not(feature = "sim"))]
-    pub(crate) const fn rules(&self) -> &Rules {
-        &Rules::OURS
-    }
-
-    /// Ring successors probed in each interval.
-    pub(crate) fn ring_successors(&self) -> usize {
-        let ours = self.ring_successors;
-        self.rules().ring_successors.unwrap_or(ours)
     }
 
     /// The seeds without what is skipped: white space around them, and empty ones.

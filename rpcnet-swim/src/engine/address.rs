@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub(crate) use self::tracker::AddressTracker;
 use self::tracker::{AddressNotice, OBSERVERS_MIN};
-use super::{Engine, Phase, Sender};
+use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::error::ConfigError;
 use crate::event::{AddressStatus, Event, MemberState};
 use crate::time::Time;
@@ -21,7 +21,7 @@ use crate::unicast::is_usable;
 use crate::wire::{Claim, Payload, Record};
 
 /// The address that this node advertises.
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// The address that others are told to send to.
     pub fn addr(&self) -> SocketAddr {
         self.local.addr
@@ -124,7 +124,7 @@ impl Engine {
 
     /// Looks whether pings arrive, once in a probe interval.
     pub(super) fn check_address(&mut self, now: Time) {
-        if self.phase != Phase::Active || self.rules().is_rival() {
+        if self.phase != Phase::Active || !self.detector.extends_swim() {
             return;
         }
         if self.table.live().is_empty() {

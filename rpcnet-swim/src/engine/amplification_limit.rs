@@ -6,11 +6,11 @@
 //! know, the answer is at most three times as long as the request (as in QUIC, RFC 9000 section
 //! 8.1), and a ping asks for the proof.
 
-use super::{Engine, Sender};
+use super::{DetectorHooks, Engine, Sender};
 use crate::time::Time;
 use crate::wire::{Message, Payload, Writer};
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// Answers with more than was asked in.
     pub(super) fn send_bulk_reply(
         &mut self,
@@ -21,7 +21,7 @@ impl Engine {
         let Some(entry) = self.table.get(sender.key) else {
             return;
         };
-        let is_validated = entry.is_validated() || self.rules().is_rival();
+        let is_validated = entry.is_validated() || !self.detector.extends_swim();
         let mut left = AMPLIFICATION_MAX * sender.bytes;
         for payload in payloads {
             let (payload, bytes) = self.datagram_len(payload);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::merge::RecordSource;
 use super::timers::NamedTimer;
-use super::{Engine, Phase, Sender};
+use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::event::MemberState;
 use crate::time::Time;
 use crate::wire::{Claim, DIGEST_BUCKETS, Payload, Record, SyncPage};
@@ -48,10 +48,10 @@ pub(crate) struct FullStatePull {
     is_first: bool,
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// Looks whether a peer's view differs from ours long enough to do something about it.
     pub(super) fn compare_views(&mut self, now: Time, peer: u64, view: u64) {
-        if self.rules().is_rival() {
+        if !self.detector.extends_swim() {
             return;
         }
         let unit = self.config.probe_interval;
@@ -223,9 +223,8 @@ impl Engine {
     }
 
     pub(super) fn on_sync_pull(&mut self, now: Time, sender: Sender, keys: &[u64]) {
-        #[cfg(feature = "sim")]
-        if self.rules().is_rival() && keys.is_empty() {
-            return self.answer_push_pull(sender);
+        if D::answer_pull(self, sender, keys) {
+            return;
         }
         let records = keys.iter().flat_map(|key| self.records_of(*key));
         self.answer_with_records(now, sender, records.collect());
@@ -238,7 +237,7 @@ impl Engine {
     }
 
     pub(super) fn on_sync_records(&mut self, now: Time, sender: Sender, records: Vec<Record>) {
-        if self.rules().is_rival() {
+        if !self.detector.extends_swim() {
             return self.merge_all(now, records, RecordSource::Sync);
         }
         let before = self.table.view();

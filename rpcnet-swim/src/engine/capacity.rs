@@ -6,7 +6,7 @@
 //! that one there is only hearsay. A newcomer known by hearsay alone takes nobody's place.
 
 use super::merge::RecordSource;
-use super::{Engine, Sender};
+use super::{DetectorHooks, Engine, Sender};
 use crate::error::JoinRefusal;
 use crate::event::{Event, MemberState};
 use crate::time::Time;
@@ -20,7 +20,7 @@ pub(super) struct Capacity {
     refused: u64,
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// Whether there is room for one more member, which is made if need be.
     pub(super) fn make_room(&mut self, now: Time, source: RecordSource) -> bool {
         if self.table.len() < self.config.members_max {
@@ -41,8 +41,7 @@ impl Engine {
             return false;
         };
         self.gossip_queue.remove(key);
-        #[cfg(feature = "sim")]
-        self.rival.suspicion_timers.cancel(key);
+        self.detector.on_member_removed(key);
         if let Some(entry) = self.table.remove(key) {
             self.stats.members_evicted += 1;
             self.capacity.evicted += 1;

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Engine, Phase, Sender};
+use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::event::Event;
 use crate::time::Time;
 use crate::wire::Payload;
@@ -49,7 +49,7 @@ impl WallClock {
     }
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// Tells the engine what the wall clock shows, in milliseconds since the Unix epoch. Without
     /// it the engine goes by its own epoch, which is the time of its start, and the time that
     /// passed since; a clock that was set, or a machine that was suspended, makes that wrong.
@@ -151,7 +151,7 @@ impl Engine {
         let mut shifted = inner;
         if let Some(due) = self.timers.next().filter(|_| self.phase != Phase::Left) {
             let late = inner.since(due);
-            if late > self.stall_threshold() && self.rules().stall_shift {
+            if late > self.stall_threshold() && self.detector.shifts_deadlines_after_stall() {
                 // No further back than it has been: what lies before is due already.
                 let shift = inner.since(due.max(self.last_now));
                 self.stall_time += shift;

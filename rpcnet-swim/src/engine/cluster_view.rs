@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::Engine;
+use super::{DetectorHooks, Engine};
 use crate::event::{Event, MemberState};
 use crate::id::NodeId;
 use crate::split_brain::{
@@ -10,7 +10,7 @@ use crate::split_brain::{
 };
 use crate::time::Time;
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// Whether this node may serve, by what it sees now. One that has not joined or has left may
     /// not. Takes time in proportion to the members.
     pub fn may_serve(&self, policy: &SplitBrainPolicy, now: Time) -> Decision {

@@ -6,7 +6,7 @@
 //! known to be: with a number that it has to send back, once.
 
 use super::replay::ReplayWindow;
-use super::{Engine, Sender};
+use super::{DetectorHooks, Engine, Sender};
 use crate::time::Time;
 use crate::wire::Payload;
 
@@ -17,7 +17,7 @@ pub(crate) struct CounterProof {
     pub(super) asked_at: Time,
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// The datagram was not accepted. If its counter is far from those seen, asks the member at
     /// its address which one it is at, once in a probe interval.
     pub(super) fn request_counter_proof(&mut self, now: Time, sender: Sender) {

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::Engine;
 use super::fault_history::FaultHistory;
 use super::suspicion::{DecisionInput, Evidence, Suspicion, refute_time, should_declare_failed};
 use super::timers::{NamedTimer, Timer};
+use super::{DetectorHooks, Engine};
 use crate::event::{Event, MemberState};
 use crate::id::NodeId;
 use crate::time::Time;
 use crate::wire::{Confirmation, Suspectors};
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// How sure this node is that a member is gone: the negative decimal logarithm of the chance
     /// that it is alive and yet gave the answers it gave. A sum over its consecutive witnessed
     /// misses, and between rounds the accrual of the running one from the distribution of round
@@ -67,7 +67,7 @@ impl Engine {
         if self.suspect(now, key, accusers) {
             self.stats.suspicions_raised += 1;
         }
-        if self.rules().back_to_back {
+        if self.detector.probes_suspect_again() {
             // The sooner the second miss, the sooner it is over.
             self.start_probe(now, key);
         }
@@ -93,28 +93,20 @@ impl Engine {
             entry.drop_clean_faults();
         }
         self.record_lost_rounds(unanswered);
-        if self.rules().observed_loss {
-            self.observed_loss -= self.observed_loss * LOSS_GAIN;
-        }
+        self.observed_loss -= self.observed_loss * self.detector.loss_gain();
     }
 
     /// So many rounds to a member that was there all the while went unanswered: it answered a
     /// later one, or refuted what they made others believe. Without the latter, a loss that is
     /// refuted each time would never be seen as one.
     pub(super) fn record_lost_rounds(&mut self, rounds: u16) {
-        if self.rules().observed_loss {
-            for _ in 0..rounds.min(LOSS_SAMPLES_MAX) {
-                self.observed_loss += (1.0 - self.observed_loss) * LOSS_GAIN;
-            }
+        for _ in 0..rounds.min(LOSS_SAMPLES_MAX) {
+            self.observed_loss += (1.0 - self.observed_loss) * self.detector.loss_gain();
         }
     }
 
     /// Takes in who suspects a live member. Says whether there was anything new in it.
     pub(super) fn suspect(&mut self, now: Time, key: u64, accusers: Suspectors) -> bool {
-        #[cfg(feature = "sim")]
-        if self.rules().is_rival() {
-            return self.rival_suspect(now, key, accusers);
-        }
         let Some(entry) = self.table.get_mut(key) else {
             return false;
         };
@@ -158,7 +150,8 @@ impl Engine {
 
     /// Members that first hear of a suspicion look for themselves: eight of them, on average.
     pub(super) fn maybe_verify_suspicion(&mut self, now: Time, key: u64) {
-        if self.rules().verify && self.rng.f64() < VERIFIERS_MEAN / self.live_count() as f64 {
+        let verifiers = self.detector.verifiers();
+        if verifiers > 0.0 && self.rng.f64() < verifiers / self.live_count() as f64 {
             self.start_probe(now, key);
         }
     }
@@ -189,16 +182,16 @@ impl Engine {
         let Some(suspicion) = &entry.faults().suspicion else {
             return;
         };
-        let court = DecisionInput {
+        let input = DecisionInput {
             live: self.live_count(),
             own: entry.faults().evidence,
+            own_misses_needed: self.detector.own_misses_to_decide(),
             // What came while this node was cut off, refutations too, has yet to be taken in.
             age: now.since(suspicion.since.max(self.isolation_ended_at)),
         };
-        let decides =
-            suspicion.suspectors.contains(self.local.key) || !self.rules().only_suspectors_decide;
+        let decides = input.own_misses_needed == 0 || suspicion.suspectors.contains(self.local.key);
         // An isolated observer declares nobody failed: it is the one that is gone.
-        if decides && !isolated && should_declare_failed(suspicion, court, &self.config) {
+        if decides && !isolated && should_declare_failed(suspicion, input, &self.config) {
             self.stats.failures_declared += 1;
             #[cfg(feature = "sim")]
             self.record_failure_decision(now, key);
@@ -215,7 +208,7 @@ impl Engine {
     pub(super) fn mark_failed(&mut self, now: Time, key: u64) {
         let (unit, redial) = (self.config.probe_interval, self.config.redial_interval);
         // Who goes with a large part of the cluster is cut off, which is no flapping.
-        let counts = self.rules().flap_damping && !self.partition.is_suspected();
+        let counts = self.detector.damps_flaps() && !self.partition.is_suspected();
         let flaps_from = self.flap_window_start(now);
         let slip = RELAPSE_ROUNDS * unit;
         let member = self.table.update(now, key, |entry| {
@@ -328,12 +321,8 @@ fn hold_down_rounds(case: &FaultHistory) -> u32 {
 /// Bounds of the observed loss as evidence: a miss is worth 3 at most and never nothing.
 const LOSS_MIN: f64 = 1e-3;
 const LOSS_MAX: f64 = 0.9;
-/// How much one round changes the observed loss.
-const LOSS_GAIN: f64 = 1.0 / 64.0;
 /// Misses before an answer that count as loss.
 const LOSS_SAMPLES_MAX: u16 = 16;
-/// Members that verify a suspicion they hear of, on average.
-const VERIFIERS_MEAN: f64 = 8.0;
 /// How long a failed member's returns are counted, in probe intervals.
 const FLAP_MEMORY_ROUNDS: u32 = 600;
 /// How long a member that returned once is held down the next time, in probe intervals.

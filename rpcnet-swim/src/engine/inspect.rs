@@ -11,7 +11,7 @@ use super::probe::{INDIRECT_PROBES_MAX, PROBE_ROUNDS_MAX};
 use super::slowness::{EXPIRED_ROUNDS_MAX, WATCHED_MAX};
 pub(crate) use super::suspicion::Evidence;
 use super::timers::NamedTimer;
-use super::{Engine, Entry};
+use super::{DetectorHooks, Engine, Entry};
 use crate::config::ClusterConfig;
 use crate::event::MemberState;
 use crate::tags::Tags;
@@ -86,7 +86,7 @@ impl MemberVersion {
     }
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// What stands for this node in every table.
     pub(crate) fn key(&self) -> u64 {
         self.local.key
@@ -162,7 +162,7 @@ impl Engine {
                 super::send::TRANSMITS_MAX,
             ),
             fill("events", self.events.len(), super::EVENTS_MAX),
-            fill("trials", self.rival.suspicion_timers.len(), members),
+            fill("detector", self.detector.tracked_members(), members),
             fill("watched", self.rtt_tracker.watched(), WATCHED_MAX),
             fill(
                 "overdue",
@@ -288,7 +288,7 @@ fn member_view(key: u64, entry: &Entry) -> MemberView<'_> {
 }
 
 #[cfg(test)]
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// Mean round trip of answered pings, in seconds.
     pub(crate) fn rtt(&self) -> f64 {
         self.rtt.normal().mean()

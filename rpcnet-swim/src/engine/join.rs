@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::merge::RecordSource;
 use super::replay::ReplayWindow;
 use super::seeds::Seeds;
-use super::{Engine, Phase, Sender};
+use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::error::JoinRefusal;
 use crate::event::{Event, MemberState};
 use crate::time::Time;
@@ -149,7 +149,7 @@ impl JoinState {
     }
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     pub(super) fn send_hello(&mut self, addr: SocketAddr, to: u64, cookie: u64) {
         self.join.note_hello(self.datagram_counter + 1, addr);
         self.send(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::merge::RecordSource;
 use super::timers::NamedTimer;
-use super::{Engine, Phase, Sender};
+use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::event::{Event, MemberState};
 use crate::id::NodeId;
 use crate::time::Time;
@@ -22,7 +22,7 @@ pub(crate) struct LeaveState {
     notified_at: Time,
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// Declares, on behalf of a member that is gone for good, that it has left (`force-leave` in
     /// Serf). It is expected no more, here and, by gossip, in all that this node reaches. Says
     /// whether that was done: only to a member that failed or that this node does not reach.

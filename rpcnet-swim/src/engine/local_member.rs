@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::entry::Entry;
-use super::{Engine, Phase};
+use super::{DetectorHooks, Engine, Phase};
 use crate::event::Event;
 use crate::tags::Tags;
 use crate::time::Time;
@@ -26,7 +26,7 @@ pub(crate) struct LocalMember {
     pub(super) tags: Tags,
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     pub(super) fn own_record(&self) -> Record {
         let claim = match self.phase {
             Phase::Active | Phase::Superseded => Claim::Alive(self.local.tags.clone()),

@@ -1,8 +1,9 @@
 //! What others claim of members, and what of it is believed.
 
 use super::entry::Entry;
+use super::hooks::ClaimView;
 use super::suspicion::{Evidence, refute_time};
-use super::{Engine, NamedTimer, Phase};
+use super::{DetectorHooks, Engine, NamedTimer, Phase};
 use crate::event::{Event, Member, MemberState};
 use crate::time::Time;
 use crate::wire::{Claim, Record};
@@ -18,7 +19,7 @@ pub(super) enum RecordSource {
     Sync,
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     pub(super) fn merge_all(&mut self, now: Time, mut records: Vec<Record>, source: RecordSource) {
         for record in records.drain(..) {
             self.merge(now, record, source);
@@ -38,8 +39,11 @@ impl Engine {
             }
             return;
         }
-        #[cfg(feature = "sim")]
-        if self.rules().is_rival() && self.rival_takes(now, &record, source) {
+        let claim = ClaimView {
+            record: &record,
+            is_from_sync: source == RecordSource::Sync,
+        };
+        if D::merge_claim(self, now, &claim) {
             return;
         }
         let Some(entry) = self.table.get(key) else {
@@ -314,7 +318,7 @@ impl Engine {
     /// err, or come back from a small side of a cut with what they found there, fail nobody who
     /// answers.
     fn is_failed_claim_credible(&self, now: Time, key: u64, source: RecordSource) -> bool {
-        if self.rules().is_rival() {
+        if !self.detector.extends_swim() {
             return true;
         }
         let Some(case) = self.table.get(key).map(Entry::faults) else {
@@ -354,7 +358,7 @@ impl Engine {
             Claim::Alive(_) if record.incarnation == self.local.incarnation => {}
             Claim::Suspect(_) | Claim::Failed if record.incarnation < self.local.incarnation => {
                 // Refuted before; whoever says it has not heard, or would not listen for a while.
-                if !self.gossip_queue.contains(self.local.key) && !self.rules().is_rival() {
+                if !self.gossip_queue.contains(self.local.key) && self.detector.extends_swim() {
                     self.enqueue_gossip(now, self.local.key);
                 }
             }
@@ -362,8 +366,7 @@ impl Engine {
                 self.local.incarnation = record.incarnation;
                 self.stats.refutations += 1;
                 self.note_refutation(now, record);
-                #[cfg(feature = "sim")]
-                self.note_health(1);
+                self.detector.on_refutation();
                 self.raise_incarnation(now);
             }
         }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Engine, Phase};
+use super::{DetectorHooks, Engine, Phase};
 use crate::cluster_mismatch::ClusterMismatch;
 use crate::event::Event;
 use crate::time::Time;
@@ -96,7 +96,7 @@ impl MismatchNotices {
     }
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// The seeds that refused the hellos of this node, and why, as far as they say so. Nothing
     /// proves it: it is for a message to an operator. The last 64 are kept.
     pub fn seed_refusals(&self) -> impl Iterator<Item = (SocketAddr, ClusterMismatch)> {

@@ -12,14 +12,15 @@ mod clock;
 mod cluster_view;
 mod compact_addr;
 mod counter_resync;
-#[cfg(feature = "sim")]
-pub(crate) mod detector;
 mod entry;
 mod failure_detector;
 mod fault_history;
 mod gossip;
+pub(crate) mod hooks;
 #[cfg(feature = "sim")]
 pub(crate) mod inspect;
+#[cfg(feature = "sim")]
+pub(crate) mod internals;
 #[cfg(feature = "sim")]
 mod interner;
 mod join;
@@ -30,14 +31,11 @@ mod mismatch_notices;
 mod name_conflict;
 mod partition;
 mod path_mtu;
-mod probe;
+pub(crate) mod probe;
 mod reach_check;
-mod receive;
+pub(crate) mod receive;
 mod redial;
 mod replay;
-#[cfg(feature = "sim")]
-mod rival;
-pub(crate) mod rules;
 mod seeds;
 mod send;
 #[cfg(feature = "sim")]
@@ -67,6 +65,7 @@ use self::buffer_pool::BufferPool;
 use self::clock::{ClockSkewTracker, EPOCH_MAX, WallClock};
 use self::entry::Entry;
 use self::gossip::GossipQueue;
+use self::hooks::{DetectorHooks, PhiSwim};
 use self::join::JoinState;
 use self::leave::LeaveState;
 use self::local_member::LocalMember;
@@ -77,9 +76,6 @@ use self::path_mtu::SmallPaths;
 use self::probe::{IndirectProbe, ProbeRound};
 use self::reach_check::ReachTracker;
 use self::receive::Sender;
-#[cfg(feature = "sim")]
-use self::rival::RivalState;
-use self::rules::Rules;
 use self::send::encoded_len;
 use self::slowness::RttTracker;
 use self::table::Table;
@@ -134,7 +130,7 @@ use crate::wire::{Envelope, Message, MismatchNotice};
 /// assert!(b.is_joined());
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
-pub struct Engine {
+pub struct Engine<D: DetectorHooks = PhiSwim> {
     config: ClusterConfig,
     local: LocalMember,
     phase: Phase,
@@ -182,8 +178,8 @@ pub struct Engine {
     reach: ReachTracker,
     /// When a member last joined, left, failed or came back.
     membership_changed_at: Time,
-    #[cfg(feature = "sim")]
-    rival: RivalState,
+    /// Failure detector: what it remembers, and where it differs from [`PhiSwim`].
+    detector: D,
     /// As a helper it nacks whatever it is asked about.
     #[cfg(feature = "sim")]
     always_nacks: bool,
@@ -229,6 +225,19 @@ impl Engine {
         now: Time,
         seed: u64,
     ) -> Result<Self, ConfigError> {
+        Self::build(config, id, addr, now, seed, PhiSwim)
+    }
+}
+
+impl<D: DetectorHooks> Engine<D> {
+    fn build(
+        config: ClusterConfig,
+        id: NodeId,
+        addr: SocketAddr,
+        now: Time,
+        seed: u64,
+        detector: D,
+    ) -> Result<Self, ConfigError> {
         config.validate()?;
         let id = NodeId::new(canonical_name(&id.name), id.epoch);
         check_name(&id.name)?;
@@ -264,9 +273,8 @@ impl Engine {
             NamedTimer::Probe,
             now + config.probe_interval.mul_f64(rng.f64()),
         );
-        #[cfg(feature = "sim")]
-        if config.rules().is_rival() {
-            timers.set(NamedTimer::Rival, now);
+        if let Some(at) = detector.first_timer(now) {
+            timers.set(NamedTimer::Detector, at);
         }
         let seq = rng.u32(..);
         let join = JoinState::new(rng.u64(..));
@@ -308,8 +316,7 @@ impl Engine {
             partition: PartitionDetector::new(),
             reach: ReachTracker::default(),
             membership_changed_at: now,
-            #[cfg(feature = "sim")]
-            rival: RivalState::default(),
+            detector,
             #[cfg(feature = "sim")]
             always_nacks: false,
             transmits: VecDeque::new(),
@@ -374,8 +381,7 @@ impl Engine {
                 Timer::Named(NamedTimer::Redial) => self.on_redial_timer(now),
                 Timer::Named(NamedTimer::NameConflict) => self.on_conflict_timer(now),
                 Timer::Named(NamedTimer::ReachCheck) => self.on_check_timer(now),
-                #[cfg(feature = "sim")]
-                Timer::Named(NamedTimer::Rival) => self.on_rival_timer(now),
+                Timer::Named(NamedTimer::Detector) => D::on_timer(self, now),
                 Timer::ProbeRound(seq) => self.on_probe_round_timer(now, seq),
                 Timer::IndirectProbe(seq) => self.on_indirect_probe_timer(seq),
                 Timer::Suspicion(key, generation) => self.on_suspicion_timer(now, key, generation),
@@ -541,10 +547,6 @@ impl Engine {
         });
     }
 
-    fn rules(&self) -> &Rules {
-        self.config.rules()
-    }
-
     fn emit(&mut self, event: Event) {
         self.note_membership_change(&event);
         if self.events.len() >= EVENTS_MAX {
@@ -555,7 +557,7 @@ impl Engine {
     }
 }
 
-impl fmt::Debug for Engine {
+impl<D: DetectorHooks> fmt::Debug for Engine<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
             .field("id", &self.id())

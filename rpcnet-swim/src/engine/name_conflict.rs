@@ -19,7 +19,7 @@ use super::gossip::GossipQueue;
 use super::partition::PartitionDetector;
 use super::table::Table;
 use super::timers::{NamedTimer, Timers};
-use super::{Engine, Phase, Sender};
+use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::event::{Event, MembershipState};
 use crate::id::NodeId;
 use crate::time::Time;
@@ -64,7 +64,7 @@ struct Successor {
     wait: u32,
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// What part this node takes in the cluster.
     pub fn state(&self) -> MembershipState {
         match (self.phase, &self.name_claims.successor) {

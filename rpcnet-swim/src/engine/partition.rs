@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, Entry};
+use super::{DetectorHooks, Engine, Entry};
 use crate::event::{Event, MemberState, PartitionStatus};
 use crate::time::Time;
 
@@ -126,11 +126,11 @@ impl PartitionDetector {
     }
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// Whether nobody has been heard for so long that it must be this node's own network. With a
     /// single other member there is no telling.
     pub(super) fn is_isolated(&self, now: Time) -> bool {
-        self.rules().isolation
+        self.detector.detects_isolation()
             && self.table.live().len() >= 2
             && now.since(self.last_heard_at) > 3 * self.config.probe_interval
     }
@@ -202,7 +202,7 @@ impl Engine {
     /// Whether a member that is due to be forgotten is still expected: nobody is forgotten out of
     /// a cut.
     pub(super) fn is_kept_for_partition(&self, now: Time, key: u64) -> bool {
-        let cut = !self.rules().is_rival()
+        let cut = self.detector.extends_swim()
             && (self.partition.is_suspected() || self.reach.is_in_force() || self.is_isolated(now));
         let from = self.missing_window_start(now);
         let is_missing = |entry: &Entry| {

@@ -9,14 +9,14 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::{Engine, Sender};
+use super::{DetectorHooks, Engine, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
 
 /// Addresses whose path was found not to carry large datagrams.
 #[derive(Debug, Default)]
 pub(crate) struct SmallPaths(BTreeSet<SocketAddr>);
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// The system refused to send a datagram to `to` because it is too large (EMSGSIZE). That
     /// datagram is lost; pings to that address are smaller from now on.
     pub fn handle_too_large(&mut self, to: SocketAddr) {

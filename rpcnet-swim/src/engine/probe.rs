@@ -1,10 +1,9 @@
 //! Probing: is it there? SWIM section 3.1 with a repeated ping and Lifeguard's nacks.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::timers::{NamedTimer, Timer};
-use super::{Engine, Phase, Sender};
+use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
 use crate::event::MemberState;
 use crate::id::instance_key;
@@ -14,7 +13,7 @@ use crate::wire::{Payload, ProbeTarget, Record};
 
 /// One attempt to reach one member, by several ways.
 #[derive(Debug)]
-pub(crate) struct ProbeRound {
+pub struct ProbeRound {
     pub(super) seq: u32,
     pub(crate) key: u64,
     /// Which life is probed: what another one answers is no answer.
@@ -57,41 +56,63 @@ pub(crate) struct IndirectProbe {
 
 impl ProbeRound {
     fn lacks_witness(&self, needed: usize) -> bool {
-        !self.helpers.is_empty() && !self.is_witnessed(needed) && !self.extended
+        needed > 0 && !self.helpers.is_empty() && !self.is_witnessed(needed) && !self.extended
     }
 
     fn is_witnessed(&self, needed: usize) -> bool {
         let (asked, nacks) = self.witnesses();
-        nacks > 0 && nacks >= needed.min(asked)
+        needed == 0 || nacks > 0 && nacks >= needed.min(asked)
     }
 
     /// How many helpers were asked, and how many of them witnessed it.
-    pub(super) fn witnesses(&self) -> (usize, usize) {
+    pub fn witnesses(&self) -> (usize, usize) {
         let nacks = self.helpers.iter().filter(|(_, nacked)| *nacked).count();
         (self.helpers.len(), nacks)
     }
+}
 
-    #[cfg(all(test, feature = "sim"))]
-    pub(super) fn helpers(&self) -> Vec<u64> {
+#[cfg(feature = "sim")]
+impl ProbeRound {
+    /// Sequence number of its first ping.
+    pub fn seq(&self) -> u32 {
+        self.seq
+    }
+
+    /// Key of the target.
+    pub fn target(&self) -> u64 {
+        self.key
+    }
+
+    /// When it ends.
+    pub fn end(&self) -> Time {
+        self.end
+    }
+
+    /// Whether this process was stopped meanwhile.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Keys of the helpers asked.
+    pub fn helpers(&self) -> Vec<u64> {
         self.helpers.iter().map(|(key, _)| *key).collect()
     }
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     pub(super) fn on_probe_timer(&mut self, now: Time) {
         if self.phase != Phase::Active {
             return;
         }
-        let ring = self.config.ring_successors();
+        let ring = self.detector.ring_successors(self.config.ring_successors);
         let turns = 1 + ring;
         // Beside a ring, which asks after everybody in each interval, the round robin may be rarer.
         let intervals = if ring > 0 {
-            self.rules().round_robin_every
+            self.detector.round_robin_every()
         } else {
             1
         };
-        #[cfg(feature = "sim")]
-        if self.is_probe_put_off(now, turns as u32) {
+        if !D::before_probe(self, now, turns as u32) {
             return;
         }
         let target = match self.probe_turn % turns {
@@ -109,8 +130,10 @@ impl Engine {
             self.start_probe(now, key);
         }
         self.check_partition(now);
-        self.timers
-            .set(NamedTimer::Probe, now + self.probe_wait() / turns as u32);
+        self.timers.set(
+            NamedTimer::Probe,
+            now + self.detector.probe_wait(self.config.probe_interval) / turns as u32,
+        );
     }
 
     /// Pings a member, unless that is being done.
@@ -127,7 +150,8 @@ impl Engine {
         let seq = self.seq.wrapping_add(1);
         self.seq = seq.wrapping_add(1);
         let stage = if failed { Stage::Redial } else { Stage::Direct };
-        let (timeout, length) = self.round_times();
+        let (timeout, interval) = (self.config.probe_timeout, self.config.probe_interval);
+        let (timeout, length) = self.detector.probe_times(timeout, interval);
         self.probe_rounds.push(ProbeRound {
             seq,
             key,
@@ -150,18 +174,6 @@ impl Engine {
         self.timers.push(now + timeout, Timer::ProbeRound(seq));
     }
 
-    /// How long a ping may go unanswered, and how long a round takes.
-    #[cfg(not(feature = "sim"))]
-    fn round_times(&self) -> (Duration, Duration) {
-        (self.config.probe_timeout, self.config.probe_interval)
-    }
-
-    /// Time between two turns of the round robin.
-    #[cfg(not(feature = "sim"))]
-    fn probe_wait(&self) -> Duration {
-        self.config.probe_interval
-    }
-
     pub(super) fn on_probe_round_timer(&mut self, now: Time, seq: u32) {
         let Some(at) = self.probe_rounds.iter().position(|round| round.seq == seq) else {
             return;
@@ -173,14 +185,13 @@ impl Engine {
                 self.probe_rounds[at].second_ping_at = now;
                 self.probe_rounds[at].stage = Stage::Indirect;
                 self.probe_rounds[at].helpers = self.send_ping_reqs(key, seq);
-                if self.rules().second_ping {
+                if self.detector.repeats_ping() {
                     self.ping(key, seq.wrapping_add(1), DATAGRAM_BYTES_MIN);
                 }
                 self.timers.push(end.max(now), Timer::ProbeRound(seq));
             }
             Stage::Indirect
-                if self.rules().witness
-                    && self.probe_rounds[at].lacks_witness(self.rules().nacks_needed) =>
+                if self.probe_rounds[at].lacks_witness(self.detector.witnesses_needed()) =>
             {
                 // Far away, a nack takes longer than the share of the round it is given.
                 self.probe_rounds[at].extended = true;
@@ -216,14 +227,14 @@ impl Engine {
         if entry.epoch != round.epoch || !entry.state.is_live() {
             return;
         }
-        #[cfg(feature = "sim")]
-        if self.rules().is_rival() {
-            return self.rival_miss(now, round);
-        }
+        D::on_round_unanswered(self, now, round);
+    }
+
+    /// Judges a round to a live member that ended without an answer.
+    pub(super) fn conclude_round(&mut self, now: Time, round: &ProbeRound) {
         // The witness: without one, the silence may be our own. With nobody to ask, it counts.
         let alone = round.helpers.is_empty() && self.table.live().len() == 1;
-        let is_witnessed = round.is_witnessed(self.rules().nacks_needed);
-        let witnessed = is_witnessed || alone || !self.rules().witness;
+        let witnessed = alone || round.is_witnessed(self.detector.witnesses_needed());
         if round.stalled || !witnessed {
             self.stats.inconclusive_rounds += 1;
         }
@@ -270,9 +281,8 @@ impl Engine {
             self.stats.dropped.unexpected += 1;
             return;
         }
-        #[cfg(feature = "sim")]
-        if self.rules().is_rival() {
-            return self.note_health(-1);
+        if !self.detector.on_probe_answered() {
+            return;
         }
         if round.is_large && !(direct && seq == round.seq) {
             self.note_lost_large_ping(target);
@@ -324,12 +334,13 @@ impl Engine {
     }
 
     pub(super) fn send_ack(&mut self, sender: Sender, seq: u32) {
-        let first = match self.rules().is_rival() {
-            true => None,
-            false => self.record_to_refute(sender.key),
+        let extends_swim = self.detector.extends_swim();
+        let first = match extends_swim {
+            true => self.record_to_refute(sender.key),
+            false => None,
         };
         // News are for the member, not for whoever sent its ping from elsewhere.
-        let updates = match self.is_from_known_addr(sender) || self.rules().is_rival() {
+        let updates = match self.is_from_known_addr(sender) || !extends_swim {
             true => self.piggyback(self.ack_size(sender), ACK_BYTES, first),
             false => first.into_iter().collect(),
         };
@@ -372,7 +383,7 @@ impl Engine {
             .table
             .get(target.key)
             .is_some_and(|e| e.addr() == target.addr);
-        let updates = match is_known || self.rules().is_rival() {
+        let updates = match is_known || !self.detector.extends_swim() {
             true => self.ping_updates(target.key, DATAGRAM_BYTES_MIN),
             false => Vec::new(),
         };
@@ -381,9 +392,11 @@ impl Engine {
             view: self.table.view(),
             updates,
         };
+        let (timeout, interval) = (self.config.probe_timeout, self.config.probe_interval);
+        let nack_delay = self.detector.nack_delay(timeout, interval);
         self.send(target.addr, instance_key(target.key, target.epoch), ping);
         self.timers
-            .push(now + self.nack_patience(), Timer::IndirectProbe(self.seq));
+            .push(now + nack_delay, Timer::IndirectProbe(self.seq));
     }
 
     /// If the sender is the target of a relay, passes its answer on.
@@ -409,7 +422,7 @@ impl Engine {
             .position(|relay| relay.seq == seq)
         {
             let relay = self.indirect_probes.swap_remove(at);
-            if !self.rules().nacks {
+            if !self.detector.sends_nacks() {
                 return;
             }
             let nack = Payload::Nack {
@@ -439,20 +452,9 @@ impl Engine {
     /// sent to the dead would count as passed on.
     fn ping_updates(&mut self, key: u64, size: usize) -> Vec<Record> {
         match self.record_to_refute(key) {
-            Some(accusation) if !self.rules().is_rival() => self.single_record(accusation),
+            Some(accusation) if self.detector.extends_swim() => self.single_record(accusation),
             first => self.piggyback(size, PING_BYTES, first),
         }
-    }
-
-    /// How long a helper waits. The nack has to be back before the round of who asked for it
-    /// ends (Lifeguard section IV-A).
-    #[cfg(not(feature = "sim"))]
-    fn nack_patience(&self) -> Duration {
-        self.default_nack_delay()
-    }
-
-    pub(super) fn default_nack_delay(&self) -> Duration {
-        (self.config.probe_interval - self.config.probe_timeout).mul_f64(0.8)
     }
 
     /// What rides on a ping of a member that is not simply held alive.
@@ -460,8 +462,8 @@ impl Engine {
         let entry = self.table.get(key)?;
         let is_suspect = entry.state == MemberState::Suspect && !entry.faults().claimed_failed;
         let rides = match is_suspect {
-            true => self.rules().buddy,
-            false => self.rules().redial || !self.rules().is_rival(),
+            true => self.detector.piggybacks_suspicion(),
+            false => self.detector.extends_swim() || self.detector.redials_failed(),
         };
         entry.record_to_refute().filter(|_| rides)
     }
@@ -476,14 +478,15 @@ impl Engine {
             addr: entry.addr(),
         };
         // A claim that we doubt is for the accused alone: helpers would believe it.
-        let is_told = self.rules().buddy && !self.rules().is_rival();
+        let extends_swim = self.detector.extends_swim();
+        let is_told = extends_swim && self.detector.piggybacks_suspicion();
         let accusation = (is_told && entry.state == MemberState::Suspect).then(|| entry.record());
         let wanted = self.config.indirect_probes;
         // When many are gone and not yet found so, one of those would be no witness.
         let mut helpers = self.sample_live(wanted, |helper, entry| {
             helper != key && entry.state == MemberState::Alive && !entry.unanswering
         });
-        if helpers.len() < wanted && !self.rules().is_rival() {
+        if helpers.len() < wanted && extends_swim {
             // Better doubtful ones than none.
             let doubtful = self.sample_live(wanted, |helper, _| helper != key);
             let missing = wanted - helpers.len();
@@ -491,10 +494,7 @@ impl Engine {
             let others: Vec<_> = others.take(missing).collect();
             helpers.extend(others);
         }
-        #[cfg(feature = "sim")]
-        if self.rules().zoned_helpers {
-            helpers = self.zoned(helpers, key);
-        }
+        let helpers = D::choose_helpers(self, helpers, key);
         for helper in &helpers {
             let updates = self.piggyback(DATAGRAM_BYTES_MIN, PING_REQ_BYTES, accusation.clone());
             self.send_to(
@@ -511,32 +511,10 @@ impl Engine {
 }
 
 #[cfg(feature = "sim")]
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// From now on says of everybody that he does not answer, to whoever asks.
     pub(crate) fn always_nack(&mut self) {
         self.always_nacks = true;
-    }
-
-    /// As many helpers, of different zones as far as a few more at random have some.
-    fn zoned(&mut self, helpers: Vec<u64>, target: u64) -> Vec<u64> {
-        let count = helpers.len();
-        let more = self.sample_live(4 * count, |key, entry| {
-            key != target && entry.state == MemberState::Alive && !entry.unanswering
-        });
-        let mut chosen: Vec<u64> = Vec::with_capacity(count);
-        let zone = |key: u64| self.table.get(key).and_then(|e| e.tags.get("zone"));
-        for key in helpers.iter().chain(&more) {
-            if chosen.iter().all(|other| zone(*other) != zone(*key)) {
-                chosen.push(*key);
-            }
-        }
-        for key in helpers {
-            if !chosen.contains(&key) {
-                chosen.push(key);
-            }
-        }
-        chosen.truncate(count);
-        chosen
     }
 }
 

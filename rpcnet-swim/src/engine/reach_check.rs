@@ -13,13 +13,13 @@ mod tracker;
 
 use self::tracker::{ReachCheck, ReachEstimate, SampledMember, wilson_upper_bound};
 use super::timers::NamedTimer;
-use super::{Engine, Phase};
+use super::{DetectorHooks, Engine, Phase};
 use crate::time::Time;
 use crate::wire::Payload;
 
 pub(crate) use self::tracker::ReachTracker;
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// Remembers a policy that is going to be asked for, so that a reach check asks the members
     /// that decide for it. The last few of different tags are remembered
     /// ([`SplitBrainPolicy::among`](crate::SplitBrainPolicy::among)); one of all members needs no call.
@@ -44,7 +44,7 @@ impl Engine {
 
     /// A probe round to a live member ended: with a direct answer, or without any.
     pub(super) fn record_round_outcome(&mut self, now: Time, key: u64, answered: bool) {
-        if self.rules().is_rival() {
+        if !self.detector.extends_swim() {
             return;
         }
         // Members that are known to be on this side say nothing of the others.
@@ -135,7 +135,7 @@ impl Engine {
     pub(super) fn start_check(&mut self, now: Time) {
         let can = self.phase == Phase::Active
             && !self.table.live().is_empty()
-            && !self.rules().is_rival();
+            && self.detector.extends_swim();
         if self.reach.check.is_some() || !can || self.is_isolated(now) {
             return;
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::merge::RecordSource;
-use super::{Engine, Phase};
+use super::{DetectorHooks, Engine, Phase};
 use crate::event::MemberState;
 use crate::id::{instance_key, short_instance_key};
 use crate::time::Time;
@@ -12,7 +12,7 @@ use crate::wire::{KeySlot, OpenError, Payload};
 
 /// Whom a message is from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sender {
+pub struct Sender {
     pub(super) addr: SocketAddr,
     pub(super) key: u64,
     pub(super) epoch: u64,
@@ -28,7 +28,7 @@ impl Sender {
     }
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     pub(super) fn handle_message(&mut self, now: Time, sender: Sender, to: u32, payload: Payload) {
         let Some(mut payload) = self.drop_future_epochs(now, sender, payload) else {
             return;

@@ -3,23 +3,23 @@
 //! Any contact between the two sides is enough, so the live members share the dials: however many
 //! members are gone, each of the others sends about as much.
 
-use super::Engine;
 use super::timers::NamedTimer;
+use super::{DetectorHooks, Engine};
 use crate::time::Time;
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// Dials failed members that are due, and forgets those that are long gone.
     pub(super) fn on_redial_timer(&mut self, now: Time) {
-        if self.rules().redial {
+        if self.detector.redials_failed() {
             self.redial_missing(now);
         }
-        for key in self.table.gone_before(now - self.forget_after()) {
+        let forget_after = self.detector.forget_after(self.config.forget_after);
+        for key in self.table.gone_before(now - forget_after) {
             if self.is_kept_for_partition(now, key) {
                 continue;
             }
             self.gossip_queue.remove(key);
-            #[cfg(feature = "sim")]
-            self.rival.suspicion_timers.cancel(key);
+            self.detector.on_member_removed(key);
             if let Some(entry) = self.table.remove(key) {
                 self.join.remember_addr(entry.addr());
             }
@@ -33,12 +33,6 @@ impl Engine {
                 .filter(|at| *at > now && *at < turn);
             self.timers.set(NamedTimer::Redial, due.unwrap_or(turn));
         }
-    }
-
-    /// How long members that are gone are remembered.
-    #[cfg(not(feature = "sim"))]
-    fn forget_after(&self) -> std::time::Duration {
-        self.config.forget_after
     }
 
     fn redial_missing(&mut self, now: Time) {

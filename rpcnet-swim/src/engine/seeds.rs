@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::entry::Entry;
 use super::timers::NamedTimer;
-use super::{Engine, Phase};
+use super::{DetectorHooks, Engine, Phase};
 use crate::time::Time;
 
 /// The seeds of the last look-up, and when they are dialled.
@@ -97,7 +97,7 @@ impl Seeds {
 }
 
 /// What a driver does about seeds.
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// Takes in what the seeds resolve to now, and dials those of them that are new. This is how to
     /// join; with no seeds at all, or none but this node itself, the node is a cluster of its own.
     ///
@@ -139,7 +139,7 @@ impl Engine {
     }
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     pub(super) fn set_seeds(&mut self, now: Time, seeds: &[SocketAddr]) {
         let unresolved = std::mem::take(&mut self.join.seeds.unresolved);
         let hurry = std::mem::take(&mut self.join.seeds.urgent);
@@ -227,8 +227,7 @@ impl Engine {
     /// Dials the addresses that the last look-up brought for the first time, as many as there may
     /// be in a probe interval.
     fn dial_fresh(&mut self, now: Time, known: &[SocketAddr]) {
-        #[cfg(feature = "sim")]
-        if self.rules().is_rival() && !self.rival_seeks() {
+        if !D::dials_seeds(self) {
             return;
         }
         let mut fresh: Vec<_> = self
@@ -250,8 +249,7 @@ impl Engine {
         if self.phase != Phase::Active {
             return;
         }
-        #[cfg(feature = "sim")]
-        if self.rules().is_rival() && !self.rival_seeks() {
+        if !D::dials_seeds(self) {
             return;
         }
         self.join.seeds.lookup_wanted = true;

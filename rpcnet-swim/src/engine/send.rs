@@ -5,18 +5,19 @@ use std::net::SocketAddr;
 use super::entry::Entry;
 use super::gossip::retransmit_limit;
 use super::timers::NamedTimer;
-use super::{Engine, Phase, Sender};
+use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
 use crate::id::short_instance_key;
 use crate::time::Time;
 use crate::wire::{Message, Origin, Payload, Record, Writer};
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     pub(super) fn on_gossip_timer(&mut self, now: Time) {
         if self.gossip_queue.is_empty() || matches!(self.phase, Phase::Left | Phase::Superseded) {
             return;
         }
-        for key in self.gossip_targets(now) {
+        let fanout = self.config.gossip_fanout;
+        for key in D::gossip_targets(self, now, fanout) {
             let updates = self.piggyback(DATAGRAM_BYTES_MIN, 0, None);
             if !updates.is_empty() {
                 self.send_to(key, Payload::Gossip { updates });
@@ -27,15 +28,6 @@ impl Engine {
             self.timers
                 .set(NamedTimer::Gossip, now + self.config.gossip_interval);
         }
-    }
-
-    #[cfg_attr(not(feature = "sim"), expect(unused_variables))]
-    fn gossip_targets(&mut self, now: Time) -> Vec<u64> {
-        #[cfg(feature = "sim")]
-        if self.rules().is_rival() {
-            return self.rival_gossip_targets(now, self.config.gossip_fanout);
-        }
-        self.sample_live(self.config.gossip_fanout, |_, _| true)
     }
 
     /// There is news of `key` to pass on.

@@ -2,7 +2,7 @@
 
 use std::ops::Sub;
 
-use super::{Engine, Phase};
+use super::{DetectorHooks, Engine, Phase};
 use crate::time::Time;
 use crate::wire::Payload;
 
@@ -30,7 +30,7 @@ impl Sub for SentByKind {
     }
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     pub(crate) fn sent_by_kind(&self) -> SentByKind {
         self.sent_by_kind
     }
@@ -65,7 +65,7 @@ impl Engine {
 }
 
 #[cfg(test)]
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// Sends more of one kind than there is a reason for.
     pub(crate) fn plant_sent(&mut self, kind: impl FnOnce(&mut SentByKind) -> &mut u64) {
         *kind(&mut self.sent_by_kind) += 1_000;

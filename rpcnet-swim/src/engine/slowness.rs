@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Engine;
 use super::entry::Entry;
 use super::probe::ProbeRound;
+use super::{DetectorHooks, Engine};
 use crate::event::{Event, Member, MemberState};
 use crate::health::{Health, HealthState};
 use crate::id::NodeId;
@@ -154,7 +154,7 @@ impl RttTracker {
     }
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// How a member does; none for an unknown one. Of this node itself it says whether it finds
     /// itself slow.
     pub fn health(&self, id: &NodeId, now: Time) -> Option<Health> {
@@ -191,7 +191,7 @@ impl Engine {
 
     /// A member answered a ping that was sent at `pinged_at` itself.
     pub(super) fn on_round_trip(&mut self, now: Time, key: u64, pinged_at: Time) {
-        if !self.rules().pace {
+        if !self.detector.tracks_slowness() {
             return;
         }
         let trip = now.since(pinged_at);
@@ -242,7 +242,7 @@ impl Engine {
 
     /// A round ends without an answer from the member itself, but maybe through a helper.
     pub(super) fn await_late_answer(&mut self, round: &ProbeRound, answered: bool) {
-        if !self.rules().pace {
+        if !self.detector.tracks_slowness() {
             return;
         }
         if self.rtt_tracker.expired_rounds.len() == EXPIRED_ROUNDS_MAX {

@@ -59,6 +59,8 @@ pub(crate) struct DecisionInput {
     /// Live members, this node and the accused included.
     pub(crate) live: usize,
     pub(crate) own: Evidence,
+    /// Own misses that it takes.
+    pub(crate) own_misses_needed: u16,
     pub(crate) age: Duration,
 }
 
@@ -66,12 +68,16 @@ pub(crate) struct DecisionInput {
 /// time a member out.
 pub(crate) fn should_declare_failed(
     suspicion: &Suspicion,
-    court: DecisionInput,
+    input: DecisionInput,
     config: &ClusterConfig,
 ) -> bool {
-    let DecisionInput { live, own, age } = court;
-    let knows = own.misses >= 2 || !config.rules().only_suspectors_decide;
-    if !knows || age < refute_time(live, config) {
+    let DecisionInput {
+        live,
+        own,
+        own_misses_needed,
+        age,
+    } = input;
+    if own.misses < own_misses_needed || age < refute_time(live, config) {
         return false;
     }
     // Time is no evidence: who was not told that a suspicion is over holds it as long as one that
@@ -122,6 +128,7 @@ mod tests {
         let court = DecisionInput {
             live,
             own,
+            own_misses_needed: 2,
             age: Duration::from_millis(age_ms),
         };
         should_declare_failed(&suspicion, court, &ClusterConfig::lan())

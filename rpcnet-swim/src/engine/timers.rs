@@ -36,9 +36,8 @@ pub(crate) enum NamedTimer {
     NameConflict,
     /// The next turn of a reach check, or the next check.
     ReachCheck,
-    /// Whatever a rival waits for.
-    #[cfg(feature = "sim")]
-    Rival,
+    /// What the failure detector waits for.
+    Detector,
 }
 
 /// Singles in a table, the many in a heap. What was cancelled stays in the heap until it comes to
@@ -121,8 +120,7 @@ const NAMED_TIMERS: &[NamedTimer] = &[
     NamedTimer::Redial,
     NamedTimer::NameConflict,
     NamedTimer::ReachCheck,
-    #[cfg(feature = "sim")]
-    NamedTimer::Rival,
+    NamedTimer::Detector,
 ];
 
 #[cfg(test)]

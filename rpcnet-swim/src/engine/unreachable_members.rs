@@ -6,8 +6,8 @@
 //! and tells so once; the member may say it of itself too. Marked members are accused rarely, and
 //! what is suspected and refuted meanwhile is no news.
 
-use super::Engine;
 use super::entry::Entry;
+use super::{DetectorHooks, Engine};
 use crate::event::{Event, MemberState};
 use crate::time::Time;
 
@@ -85,7 +85,7 @@ impl UnreachableTracker {
     }
 }
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// A round to a live member went unanswered, as a witness says. Says whether that is no
     /// evidence: a member that is out of reach, and said a moment ago that it is alive.
     pub(super) fn is_miss_of_unreachable(&mut self, now: Time, key: u64) -> bool {

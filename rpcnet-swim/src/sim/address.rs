@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::Cluster;
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
+use crate::engine::hooks::DetectorHooks;
 
-impl Cluster {
+impl<D: DetectorHooks> Cluster<D> {
     /// Starts a node that advertises an address at which it is not, and gives its number. Unlike
     /// one that is set by the configuration, it is not set by hand.
     ///
@@ -52,7 +53,7 @@ impl Cluster {
     /// # Panics
     /// If nobody could send to it.
     pub fn set_advertise_addr(&mut self, node: usize, addr: SocketAddr) {
-        let set = |engine: &mut Engine, now| engine.set_advertise_addr(now, addr);
+        let set = |engine: &mut Engine<D>, now| engine.set_advertise_addr(now, addr);
         let mut result = Ok(());
         self.input(node, |engine, now| result = set(engine, now));
         result.expect("a usable address");

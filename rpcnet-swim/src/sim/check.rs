@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
+use crate::engine::hooks::DetectorHooks;
 use crate::engine::inspect::{
     DatagramWork, FailureDecision, MemberChange, MemberVersion, MemberView, Occupancy,
 };
@@ -220,8 +221,8 @@ pub(super) struct CheckCounts {
 }
 
 /// Looks at a view after an input. `declared` is how many failures it has declared before.
-pub(super) fn check_view(
-    engine: &mut Engine,
+pub(super) fn check_view<D: DetectorHooks>(
+    engine: &mut Engine<D>,
     lives: &OwnVersions,
     declared: u64,
     depth: CheckDepth,
@@ -240,7 +241,7 @@ pub(super) fn check_view(
     if let Some(DatagramWork { steps, items }) = engine.take_datagram_work() {
         looked.steps_max = looked.steps_max.max(steps);
         let bound = WORK_BASE + WORK_PER_ITEM * items as u64;
-        if steps > bound && !engine.config().rules().is_rival() {
+        if steps > bound && engine.detector().extends_swim() {
             return Err(Violation::WorkBoundExceeded { steps, bound });
         }
     }
@@ -257,9 +258,11 @@ pub(super) fn check_view(
             check_version_order(|| name(key), before, after)?;
         }
     }
-    // Rivals decide by other rules, and so does ours without these.
-    let rules = engine.config().rules();
-    let by_evidence = !rules.is_rival() && rules.witness && rules.only_suspectors_decide;
+    // A detector that differs in one of these decides by other rules.
+    let detector = engine.detector();
+    let by_evidence = detector.extends_swim()
+        && detector.witnesses_needed() > 0
+        && detector.own_misses_to_decide() > 0;
     let all = engine.stats().failures_declared - declared;
     if by_evidence && verdicts.len() as u64 != all {
         return Err(Violation::InsufficientEvidence {
@@ -359,7 +362,10 @@ const WORK_PER_ITEM: u64 = 512;
 pub(super) type GroundTruth<'a> = HashMap<u64, MemberView<'a>>;
 
 /// In what a view differs from what is, if it does.
-pub(super) fn difference(engine: &Engine, truth: &GroundTruth<'_>) -> Option<String> {
+pub(super) fn difference<D: DetectorHooks>(
+    engine: &Engine<D>,
+    truth: &GroundTruth<'_>,
+) -> Option<String> {
     let mut live = 1;
     for seen in engine.member_views() {
         let MemberVersion {

@@ -14,8 +14,8 @@
 //! A loop in which each datagram or look-up causes the next one passes them within milliseconds.
 
 use super::check::Violation;
-use crate::config::ClusterConfig;
 use crate::engine::Engine;
+use crate::engine::hooks::DetectorHooks;
 use crate::engine::sent_by_kind::SentByKind;
 use crate::time::Time;
 
@@ -44,14 +44,14 @@ impl TrafficCheck {
     }
 
     /// Takes in what a node has sent. `is_calm`: its view did not change, and it does its work.
-    pub(super) fn check(
+    pub(super) fn check<D: DetectorHooks>(
         &mut self,
         now: Time,
-        engine: &Engine,
+        engine: &Engine<D>,
         is_calm: bool,
     ) -> Result<(), Violation> {
         let config = engine.config();
-        if config.rules().is_rival() {
+        if !engine.detector().extends_swim() {
             // It forgets members and finds them again by other rules.
             return Ok(());
         }
@@ -81,7 +81,7 @@ impl TrafficCheck {
             (
                 "others",
                 others,
-                PROBING_NODES_MAX * probe_datagrams_per_interval(config),
+                PROBING_NODES_MAX * probe_datagrams_per_interval(engine),
                 is_quiet,
             ),
         ] {
@@ -94,8 +94,9 @@ impl TrafficCheck {
 }
 
 /// Datagrams that the rounds of one node take in a probe interval if nobody answers.
-fn probe_datagrams_per_interval(config: &ClusterConfig) -> u64 {
-    let rounds = 1 + config.ring_successors();
+fn probe_datagrams_per_interval<D: DetectorHooks>(engine: &Engine<D>) -> u64 {
+    let config = engine.config();
+    let rounds = 1 + engine.detector().ring_successors(config.ring_successors);
     (rounds * (2 + config.indirect_probes)) as u64
 }
 
@@ -120,6 +121,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::ClusterConfig;
     use crate::sim::Cluster;
 
     /// Five nodes that are at rest, and what the checkers say after `tamper` was at the first one.

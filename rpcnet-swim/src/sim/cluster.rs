@@ -16,6 +16,7 @@ use super::steps::ScheduledEvent;
 use super::transition::{Transition, TransitionLog};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
+use crate::engine::hooks::{DetectorHooks, PhiSwim};
 use crate::engine::inspect::Interner;
 use crate::error::TagError;
 use crate::event::{Event, Member};
@@ -24,11 +25,11 @@ use crate::time::Time;
 
 /// A simulated cluster. Nodes go by their number, which with their address is theirs for ever.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct Cluster<D: DetectorHooks = PhiSwim> {
     pub(super) now: Time,
     pub(super) rng: Rng,
     pub(super) network: Network,
-    pub(super) nodes: Vec<SimNode>,
+    pub(super) nodes: Vec<SimNode<D>>,
     /// Nodes that are elsewhere than at the address of their number.
     pub(super) moved: HashMap<SocketAddr, usize>,
     pub(super) queue: BinaryHeap<Reverse<ScheduledEvent>>,
@@ -37,6 +38,8 @@ pub struct Cluster {
     pub(super) own_versions: OwnVersions,
     /// Names and tags, once for all engines.
     pub(super) shared: Interner,
+    /// Failure detector of a node that starts.
+    pub(super) detector: D,
     pub(super) check_every: u64,
     pub(super) is_false_failure_a_violation: bool,
     pub(super) log_events: bool,
@@ -51,7 +54,22 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster without nodes.
     pub fn new(seed: u64) -> Self {
+        Self::with_detector(seed, PhiSwim)
+    }
+
+    /// `count` nodes `n0`, `n1` ... that start together, with the first three as seeds.
+    pub fn bootstrap(seed: u64, count: usize, config: ClusterConfig) -> Self {
+        let mut cluster = Self::new(seed);
+        cluster.add_nodes(count, &config);
+        cluster
+    }
+}
+
+impl<D: DetectorHooks> Cluster<D> {
+    /// A cluster without nodes, whose nodes will run this failure detector.
+    pub fn with_detector(seed: u64, detector: D) -> Self {
         Self {
+            detector,
             now: Time::ZERO,
             rng: Rng::with_seed(seed),
             network: Network::new(),
@@ -75,13 +93,11 @@ impl Cluster {
         }
     }
 
-    /// `count` nodes `n0`, `n1` ... that start together, with the first three as seeds.
-    pub fn bootstrap(seed: u64, count: usize, config: ClusterConfig) -> Self {
-        let mut cluster = Self::new(seed);
+    /// Adds `count` nodes `n0`, `n1` ... that start together, with the first three as seeds.
+    pub fn add_nodes(&mut self, count: usize, config: &ClusterConfig) {
         for n in 0..count {
-            cluster.add(format!("n{n}"), config.clone(), default_seeds(count));
+            self.add(format!("n{n}"), config.clone(), default_seeds(count));
         }
-        cluster
     }
 
     /// Starts a node and gives its number.
@@ -248,13 +264,13 @@ impl Cluster {
     }
 
     /// The engine of a node, unless it is down.
-    pub fn engine(&self, node: usize) -> Option<&Engine> {
+    pub fn engine(&self, node: usize) -> Option<&Engine<D>> {
         self.nodes[node].engine.as_deref()
     }
 
     /// The engine of a node, to tamper with. Nothing is polled until its next input.
     #[cfg(test)]
-    pub(super) fn engine_mut(&mut self, node: usize) -> Option<&mut Engine> {
+    pub(super) fn engine_mut(&mut self, node: usize) -> Option<&mut Engine<D>> {
         self.nodes[node].engine.as_deref_mut()
     }
 

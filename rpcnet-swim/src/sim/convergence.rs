@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::Cluster;
 use super::check::{self, GroundTruth, SimFailure, Violation};
 use crate::engine::Engine;
+use crate::engine::hooks::DetectorHooks;
 use crate::event::MembershipState;
 
-impl Cluster {
+impl<D: DetectorHooks> Cluster<D> {
     /// Whether every view is what is: who is live, which life, where, with which tags; and no
     /// partition is reported.
     pub fn is_converged(&self) -> bool {
@@ -52,7 +53,7 @@ impl Cluster {
         let others = self.running_engines().count() > 1;
         let mut lost = self.running_engines().filter(|(node, engine)| {
             let own = engine.local_view();
-            let has_it = |other: &Engine| {
+            let has_it = |other: &Engine<D>| {
                 let sight = other.member_view(own.key).map(|sight| sight.version);
                 sight.is_some_and(|seen| seen.state.is_live() && seen.epoch == own.version.epoch)
             };
@@ -126,7 +127,7 @@ impl Cluster {
         }
     }
 
-    fn running_engines(&self) -> impl Iterator<Item = (usize, &Engine)> {
+    fn running_engines(&self) -> impl Iterator<Item = (usize, &Engine<D>)> {
         let engines = self.nodes.iter().enumerate();
         engines.filter_map(|(node, place)| {
             let engine = place.engine.as_deref()?;
@@ -143,7 +144,7 @@ impl Cluster {
 }
 
 /// Whether a node is to be seen by the others.
-pub(super) fn is_participating(engine: &Engine) -> bool {
+pub(super) fn is_participating<D: DetectorHooks>(engine: &Engine<D>) -> bool {
     // One that leaves does so until enough of them know.
     !engine.has_left() && !matches!(engine.state(), MembershipState::Superseded { .. })
 }

@@ -3,6 +3,7 @@
 use super::Cluster;
 use super::cluster::default_seeds;
 use crate::config::ClusterConfig;
+use crate::engine::hooks::{DetectorHooks, PhiSwim};
 use crate::wire::Record;
 
 impl Cluster {
@@ -17,7 +18,22 @@ impl Cluster {
     /// # Panics
     /// If the configuration is invalid.
     pub fn formed(seed: u64, count: usize, config: ClusterConfig) -> Self {
-        let mut cluster = Self::new(seed);
+        Self::formed_with_detector(seed, count, config, PhiSwim)
+    }
+}
+
+impl<D: DetectorHooks> Cluster<D> {
+    /// Formed cluster of another failure detector, else as [`Cluster::formed`].
+    ///
+    /// # Panics
+    /// If the configuration is invalid.
+    pub fn formed_with_detector(
+        seed: u64,
+        count: usize,
+        config: ClusterConfig,
+        detector: D,
+    ) -> Self {
+        let mut cluster = Self::with_detector(seed, detector);
         cluster.check_every = count as u64;
         let engines: Vec<_> = (0..count)
             .map(|n| {

@@ -52,7 +52,10 @@ pub use network::{Network, OneWayPartition};
 pub use node::Traffic;
 pub use process_fault::OpenDirection;
 pub use report::SimReport;
-pub use run::run;
+pub use run::{run, run_with_detector};
 pub use transition::{Transition, TransitionLog};
 
-pub use crate::engine::detector::{Detector, Rule};
+pub use crate::engine::hooks::{ClaimView, DetectorHooks, PhiSwim};
+pub use crate::engine::internals::{Internals, TestClaim, member_key};
+pub use crate::engine::probe::ProbeRound;
+pub use crate::engine::receive::Sender;

@@ -9,13 +9,14 @@ use super::check_traffic::TrafficCheck;
 use super::process_fault::{PendingQueue, ProcessFault};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
+use crate::engine::hooks::DetectorHooks;
 use crate::engine::inspect::MemberVersion;
 use crate::event::Event;
 use crate::time::Time;
 
 /// A place in the cluster and the node that lives there, or lived.
 #[derive(Debug)]
-pub(super) struct SimNode {
+pub(super) struct SimNode<D: DetectorHooks> {
     pub(super) name: String,
     pub(super) addr: SocketAddr,
     /// Where its datagrams come from and others reach it.
@@ -29,7 +30,7 @@ pub(super) struct SimNode {
     /// How many of its seeds each look-up brings, the next ones each time; none: all of them.
     pub(super) seeds_per_lookup: Option<usize>,
     /// Boxed, as it is taken out for each input.
-    pub(super) engine: Option<Box<Engine>>,
+    pub(super) engine: Option<Box<Engine<D>>>,
     pub(super) epoch: u64,
     /// What it said of itself after its last step.
     pub(super) own_version: Option<MemberVersion>,
@@ -52,7 +53,7 @@ pub(super) struct SimNode {
     pub(super) arrivals: ArrivalOrder,
 }
 
-impl SimNode {
+impl<D: DetectorHooks> SimNode<D> {
     pub(super) fn new(
         name: String,
         addr: SocketAddr,
@@ -86,7 +87,7 @@ impl SimNode {
     }
 }
 
-impl SimNode {
+impl<D: DetectorHooks> SimNode<D> {
     /// What its seeds resolve to now.
     pub(super) fn resolve_seeds(&mut self) -> Vec<SocketAddr> {
         let Some(answers) = self.seeds_per_lookup else {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::Cluster;
 use super::steps::SimEvent;
+use crate::engine::hooks::DetectorHooks;
 use crate::time::Time;
 
 /// What keeps a running process from doing its work.
@@ -100,7 +101,7 @@ impl ProcessFault {
     }
 }
 
-impl Cluster {
+impl<D: DetectorHooks> Cluster<D> {
     /// Stops a process: messages wait, and nothing happens in it.
     pub fn stall(&mut self, node: usize) {
         self.report.stalls += 1;

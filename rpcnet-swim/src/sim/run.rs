@@ -11,6 +11,7 @@ use super::process_fault::{OpenDirection, ProcessFault};
 use super::report::SimReport;
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
+use crate::engine::hooks::{DetectorHooks, PhiSwim};
 use crate::time::Time;
 
 /// Runs a cluster through `config`, with everything that it leaves open drawn from `seed`.
@@ -20,16 +21,22 @@ use crate::time::Time;
 /// become equal to what is, within a time that follows from the configuration, and stay so.
 /// The run ends with the first rule that is broken; [`SimReport::expect_ok`] turns it into a panic.
 pub fn run(seed: u64, plan: SimConfig) -> SimReport {
-    run_tampered(seed, plan, |_| {})
+    run_with_detector(seed, plan, PhiSwim)
+}
+
+/// Runs a cluster of another failure detector, else as [`run`].
+pub fn run_with_detector<D: DetectorHooks>(seed: u64, plan: SimConfig, detector: D) -> SimReport {
+    run_tampered(seed, plan, detector, |_| {})
 }
 
 /// The same, with something done to the cluster when the calm comes.
-pub(super) fn run_tampered(
+pub(super) fn run_tampered<D: DetectorHooks>(
     seed: u64,
     plan: SimConfig,
-    tamper: impl FnOnce(&mut Cluster),
+    detector: D,
+    tamper: impl FnOnce(&mut Cluster<D>),
 ) -> SimReport {
-    let mut cluster = Cluster::new(seed);
+    let mut cluster = Cluster::with_detector(seed, detector);
     let drawn = plan.resolve(&mut cluster.rng);
     let mut run = FaultRun {
         resolved: drawn,
@@ -43,9 +50,9 @@ pub(super) fn run_tampered(
     run.cluster.report()
 }
 
-struct FaultRun {
+struct FaultRun<D: DetectorHooks> {
     resolved: ResolvedSimConfig,
-    cluster: Cluster,
+    cluster: Cluster<D>,
     /// What ends when.
     scheduled_ends: Vec<(Time, FaultEnd)>,
     renamed: usize,
@@ -61,7 +68,7 @@ enum FaultEnd {
     HealPartitions,
 }
 
-impl FaultRun {
+impl<D: DetectorHooks> FaultRun<D> {
     fn inject_faults(&mut self) {
         let ResolvedSimConfig {
             nodes,

@@ -1,10 +1,11 @@
 //! Who may serve, by a policy.
 
 use super::Cluster;
+use crate::engine::hooks::DetectorHooks;
 use crate::id::NodeId;
 use crate::split_brain::{Decision, SplitBrainPolicy};
 
-impl Cluster {
+impl<D: DetectorHooks> Cluster<D> {
     /// Whether a node may serve, as a driver would ask it; none if it is down.
     pub fn may_serve(&mut self, node: usize, policy: &SplitBrainPolicy) -> Option<Decision> {
         let engine = self.nodes[node].engine.as_deref_mut()?;

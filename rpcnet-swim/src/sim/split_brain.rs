@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Cluster;
 use super::check::Violation;
+use crate::engine::hooks::DetectorHooks;
 use crate::event::PartitionStatus;
 use crate::split_brain::SplitBrainPolicy;
 use crate::time::Time;
@@ -22,7 +23,7 @@ pub(super) struct SplitBrainCheck {
     participants: Vec<(usize, u64)>,
 }
 
-impl Cluster {
+impl<D: DetectorHooks> Cluster<D> {
     /// From now on it breaks a rule if nodes on two sides of a divided network
     /// ([`Network::isolate`](super::Network::isolate)) may both serve for longer than `grace`
     /// after the division, by keep majority or by keep oldest. Only a division of a cluster in which

@@ -13,6 +13,7 @@ use super::network::Delivery;
 use super::node::wire_bytes;
 use super::process_fault::{PendingDatagram, PendingQueue, ProcessFault};
 use crate::engine::Engine;
+use crate::engine::hooks::DetectorHooks;
 use crate::event::{Event, Member};
 use crate::id::NodeId;
 use crate::time::Time;
@@ -38,7 +39,7 @@ pub(super) enum SimEvent {
     },
 }
 
-impl Cluster {
+impl<D: DetectorHooks> Cluster<D> {
     /// Does the next thing that is due. False if there is none, or a rule was broken.
     pub fn step(&mut self) -> bool {
         if self.report.failure.is_some() {
@@ -105,13 +106,14 @@ impl Cluster {
     }
 
     /// A new engine for a place, which is made ready for it.
-    pub(super) fn new_engine(&mut self, node: usize, epoch: u64) -> Box<Engine> {
+    pub(super) fn new_engine(&mut self, node: usize, epoch: u64) -> Box<Engine<D>> {
         let seed = self.rng.u64(..);
         let (now, place) = (self.now, &mut self.nodes[node]);
         let id = NodeId::new(place.name.as_str(), epoch);
         let by_hand = place.config.advertise_addr.or(place.advertised);
         let addr = by_hand.unwrap_or(place.location);
-        let engine = Engine::new(place.config.clone(), id, addr, now, seed);
+        let (config, detector) = (place.config.clone(), self.detector.clone());
+        let engine = Engine::with_detector(config, id, addr, now, seed, detector);
         place.epoch = epoch;
         place.traffic_check = TrafficCheck::new(now);
         place.failures_declared = 0;
@@ -131,12 +133,12 @@ impl Cluster {
         engine
     }
 
-    pub(super) fn install_engine(&mut self, node: usize, engine: Box<Engine>) {
+    pub(super) fn install_engine(&mut self, node: usize, engine: Box<Engine<D>>) {
         self.nodes[node].engine = Some(engine);
         self.after_input(node);
     }
 
-    pub(super) fn input(&mut self, node: usize, input: impl FnOnce(&mut Engine, Time)) {
+    pub(super) fn input(&mut self, node: usize, input: impl FnOnce(&mut Engine<D>, Time)) {
         let now = self.now;
         if let Some(engine) = &mut self.nodes[node].engine {
             input(engine, now);
@@ -216,7 +218,7 @@ impl Cluster {
     }
 
     /// Takes note of what a node says of itself now.
-    pub(super) fn record_own_state(&mut self, node: usize, engine: &Engine) {
+    pub(super) fn record_own_state(&mut self, node: usize, engine: &Engine<D>) {
         let (own, place) = (engine.local_view(), &mut self.nodes[node]);
         let before = place.own_version.replace(own.version);
         if before == place.own_version {
@@ -232,7 +234,7 @@ impl Cluster {
         }
     }
 
-    fn check_view(&mut self, node: usize, engine: &mut Engine) {
+    fn check_view(&mut self, node: usize, engine: &mut Engine<D>) {
         let place = &mut self.nodes[node];
         let depth = match place.steps.is_multiple_of(self.check_every) {
             true => CheckDepth::WholeView,

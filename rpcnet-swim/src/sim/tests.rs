@@ -23,6 +23,7 @@ use std::time::Duration;
 use super::{Cluster, FaultKind, Link, SimConfig, Violation, run};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
+use crate::engine::hooks::PhiSwim;
 use crate::event::MemberState;
 use crate::time::Time;
 
@@ -208,7 +209,7 @@ fn a_crash_that_somebody_never_hears_of_is_seen() {
 #[test]
 fn a_run_in_which_a_crash_stays_unknown_fails() {
     let plan = SimConfig::swarm().with_nodes(4).with_fault_kinds([]);
-    let report = run::run_tampered(5, plan, |cluster| {
+    let report = run::run_tampered(5, plan, PhiSwim, |cluster| {
         // Nobody can find it: it answers, and yet is none of the nodes that there are.
         cluster.crash(3);
         for node in 0..3 {
@@ -227,7 +228,7 @@ fn a_run_in_which_a_crash_stays_unknown_fails() {
 #[test]
 fn a_run_in_which_a_member_stays_lost_to_all_fails() {
     let plan = SimConfig::swarm().with_nodes(4).with_fault_kinds([]);
-    let report = run::run_tampered(5, plan, |cluster| {
+    let report = run::run_tampered(5, plan, PhiSwim, |cluster| {
         let now = cluster.now();
         cluster.forbid_false_failures(false);
         for node in 0..4 {
@@ -389,7 +390,7 @@ fn a_view_that_stays_wrong_is_seen() {
 
 #[test]
 fn a_run_that_does_not_converge_fails_and_says_how_to_replay_it() {
-    let report = run::run_tampered(5, SimConfig::swarm().with_nodes(4), |cluster| {
+    let report = run::run_tampered(5, SimConfig::swarm().with_nodes(4), PhiSwim, |cluster| {
         let tags = crate::tags::Tags::new().with("forged", "yes").unwrap();
         for node in 0..cluster.len() {
             if let Some(engine) = cluster.engine_mut(node) {

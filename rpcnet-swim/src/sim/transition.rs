@@ -1,6 +1,7 @@
 //! What nodes came to believe of each other, in a form that a long run can keep.
 
 use super::Cluster;
+use crate::engine::hooks::DetectorHooks;
 use crate::event::{Event, Member, MemberState};
 use crate::time::Time;
 
@@ -35,7 +36,7 @@ pub enum TransitionLog {
     All,
 }
 
-impl Cluster {
+impl<D: DetectorHooks> Cluster<D> {
     /// Which transitions are kept from now on. Default [`TransitionLog::Failures`].
     pub fn log_transitions(&mut self, log: TransitionLog) {
         self.transition_log = log;

@@ -2,13 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use rpcnet_swim::{
-    MemberState, Time,
-    sim::{Cluster, Transition},
-};
+use rpcnet_swim::{MemberState, Time, sim::Transition};
 
 use crate::{
-    detector::OURS,
+    detector::{Cluster, OURS},
     scenario::{ScenarioCase, Trial},
 };
 
@@ -37,7 +34,7 @@ impl fmt::Display for SafetyViolation {
 pub(crate) fn settled_cluster<C: ScenarioCase>(
     trial: &Trial<'_, C>,
 ) -> Result<Cluster, SafetyViolation> {
-    let mut cluster = Cluster::formed(trial.seed, trial.case.nodes(), trial.config());
+    let mut cluster = trial.formed(trial.case.nodes());
     limit_checks(&mut cluster);
     cluster.run_for(SETTLE_TIME);
     check_safety(&cluster).map(|()| cluster)
@@ -52,7 +49,7 @@ pub(crate) fn settled_cluster_without_seeds<C: ScenarioCase>(
     trial: &Trial<'_, C>,
 ) -> Result<Cluster, SafetyViolation> {
     let nodes = trial.case.nodes();
-    let mut cluster = Cluster::formed(trial.seed, nodes + SEEDS, trial.config());
+    let mut cluster = trial.formed(nodes + SEEDS);
     limit_checks(&mut cluster);
     cluster.run_for(SETTLE_TIME);
     (0..SEEDS).for_each(|seed| cluster.leave(seed));
@@ -138,10 +135,12 @@ mod tests {
     use rpcnet_swim::ClusterConfig;
 
     use super::*;
+    use crate::detector::Detector;
 
     #[test]
     fn each_learns_of_a_crash_once() {
-        let mut cluster = Cluster::formed(1, 8, ClusterConfig::lan());
+        let mut cluster =
+            Cluster::formed_with_detector(1, 8, ClusterConfig::lan(), Detector::rpcnet());
         limit_checks(&mut cluster);
         cluster.run_for(secs(5));
         let begin = cluster.now();

@@ -1,11 +1,10 @@
 //! What a trouble costs: who was held failed by whom, and what was sent.
 
-use rpcnet_swim::{
-    MemberState, Time,
-    sim::{Cluster, SimReport},
-};
+use rpcnet_swim::{MemberState, Time, sim::SimReport};
 use serde::Serialize;
 use xtask_report::median;
+
+use crate::detector::Cluster;
 
 /// Counts from a moment on.
 #[derive(Debug)]
@@ -110,15 +109,16 @@ impl FaultImpactFigures {
 mod tests {
     use std::time::Duration;
 
-    use rpcnet_swim::{ClusterConfig, sim::Detector};
+    use rpcnet_swim::ClusterConfig;
 
     use super::*;
+    use crate::detector::Detector;
 
     #[test]
     fn a_blocked_member_holds_others_failed_and_is_held_failed() {
         // Without the witness, so that there is something to count.
-        let config = ClusterConfig::lan().with_detector(Detector::swim());
-        let mut cluster = Cluster::formed(1, 8, config);
+        let (config, swim) = (ClusterConfig::lan(), Detector::swim());
+        let mut cluster = Cluster::formed_with_detector(1, 8, config, swim);
         cluster.run_for(Duration::from_secs(5));
         let meter = ImpactMeter::new(&cluster);
         cluster.block(2);

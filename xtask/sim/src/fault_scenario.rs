@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{
-    MemberState,
-    sim::{Cluster, Detector, Link},
-};
+use rpcnet_swim::{MemberState, sim::Link};
 use serde::Serialize;
 use xtask_report::{draw_bars, median, number};
 
 use crate::{
     check::Check,
     cluster_setup::{SafetyViolation, check_safety, secs, settled_cluster, wait_for_recovery},
-    detector::detectors_named,
+    detector::{Cluster, Detector, detectors_named},
     fault_impact::{FaultImpact, FaultImpactFigures, ImpactMeter},
     render::{number_or_never, panel_by_detector},
     scenario::{Cell, Columns, Extent, Scenario, ScenarioCase, Trial},

@@ -13,7 +13,7 @@
 mod balance;
 mod check;
 mod cluster_setup;
-mod detector;
+pub mod detector;
 mod fault_impact;
 mod fault_scenario;
 mod options;

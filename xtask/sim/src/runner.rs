@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpcnet_swim::sim::Detector;
 use xtask_report::{Document, WeightedProgress};
 
 use crate::{
     check::{self, Check},
+    detector::Detector,
     options::Options,
     scenario::{Cell, Extent, Row, Scenario, ScenarioCase, Trial},
     work_pool::run_all,

@@ -2,11 +2,15 @@
 
 use std::fmt::Debug;
 
-use rpcnet_swim::{ClusterConfig, ClusterKey, sim::Detector};
+use rpcnet_swim::{ClusterConfig, ClusterKey};
 use serde::Serialize;
 
 use crate::{
-    check::Check, cluster_setup::SafetyViolation, detector::OURS, render::table, work_pool::Cost,
+    check::Check,
+    cluster_setup::SafetyViolation,
+    detector::{Cluster, Detector, OURS},
+    render::table,
+    work_pool::Cost,
 };
 
 /// An experiment: the cases, what happens in one, what is taken of it, and how it is shown.
@@ -123,9 +127,13 @@ impl<C> Trial<'_, C> {
     pub(crate) fn config(&self) -> ClusterConfig {
         // Sealed, as any cluster is that spans machines: the seal is part of what is sent.
         let key = ClusterKey::from_bytes([7; 32]);
-        ClusterConfig::lan()
-            .with_key(key)
-            .with_detector(self.detector.clone())
+        ClusterConfig::lan().with_key(key)
+    }
+
+    /// A cluster of so many nodes that know each other from the start.
+    pub(crate) fn formed(&self, nodes: usize) -> Cluster {
+        let (config, detector) = (self.config(), self.detector.clone());
+        Cluster::formed_with_detector(self.seed, nodes, config, detector)
     }
 
     /// For what happens to the cluster: the same for all detectors.

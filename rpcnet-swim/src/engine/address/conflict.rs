@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use super::tracker::{AddressClaimant, AddressNotice};
 use super::{PING_GAP_ROUNDS, REFUTE_WINDOW_ROUNDS};
-use crate::engine::{Engine, Sender};
+use crate::engine::{DetectorHooks, Engine, Sender};
 use crate::event::{AddressStatus, Event};
 use crate::time::Time;
 use crate::wire::{Claim, Record};
 
-impl Engine {
+impl<D: DetectorHooks> Engine<D> {
     /// A member that is held failed speaks. If another one has its address, both are named.
     pub(in crate::engine) fn note_displaced(&mut self, now: Time, sender: Sender) {
         let Some(entry) = self.table.get(sender.key) else {

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use rpcnet_swim::{
-    Time,
-    sim::{Cluster, Detector, Link},
-};
+use rpcnet_swim::{Time, sim::Link};
 use serde::Serialize;
 use xtask_report::{Axis, Chart, draw_bars_or, median, number};
 
@@ -14,7 +11,7 @@ use crate::{
     cluster_setup::{
         SafetyViolation, all_views_full, check_safety, limit_checks, secs, wait_for_recovery,
     },
-    detector::detectors_named,
+    detector::{Cluster, Detector, detectors_named},
     render::{number_or_never, panel_by_detector, series_by_detector},
     scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
 };
@@ -92,7 +89,7 @@ impl Scenario for Bootstrap {
 
     fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, SafetyViolation> {
         let case = trial.case;
-        let mut cluster = Cluster::new(trial.seed);
+        let mut cluster = Cluster::with_detector(trial.seed, trial.detector.clone());
         cluster.network().default = Link::lan().with_loss(case.loss_percent / 100.0);
         let seed = cluster.add("n0", trial.config(), Vec::new());
         cluster.run_for(secs(10));

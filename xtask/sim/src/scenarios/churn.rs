@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{
-    MemberState, Time,
-    sim::{Cluster, Detector, TransitionLog},
-};
+use rpcnet_swim::{MemberState, Time, sim::TransitionLog};
 use serde::Serialize;
 use xtask_report::{draw_bars_or, median, number, quantile};
 
@@ -14,7 +11,7 @@ use crate::{
     cluster_setup::{
         SafetyViolation, check_safety, first_transitions, secs, settled_cluster, wait_for_recovery,
     },
-    detector::detectors_named,
+    detector::{Cluster, Detector, detectors_named},
     render::{number_or_never, panel_by_detector},
     scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
 };

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{
-    MemberState,
-    sim::{Cluster, Detector, Link},
-};
+use rpcnet_swim::{MemberState, sim::Link};
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median, quantile};
 
@@ -15,7 +12,7 @@ use crate::{
         SafetyViolation, all_views_full, check_safety, first_transitions, secs, settled_cluster,
         wait_for_recovery,
     },
-    detector::detectors_named,
+    detector::{Cluster, Detector, detectors_named},
     render::{number_or_never, series_by_detector},
     scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
 };

@@ -1,11 +1,11 @@
 //! Some hear nothing for a while, hear again, hear nothing again.
 
-use rpcnet_swim::sim::Cluster;
 use serde::Serialize;
 
 use crate::{
     check::Check,
     cluster_setup::secs,
+    detector::Cluster,
     fault_scenario::{FALSE_FAILURES, FaultScenario, FigurePanel, InjectFault, TRANSITIONS},
     scenario::{self, Cell, Extent},
 };

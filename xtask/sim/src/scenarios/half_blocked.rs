@@ -1,11 +1,12 @@
 //! Sockets of which one direction hangs.
 
-use rpcnet_swim::sim::{Cluster, OpenDirection};
+use rpcnet_swim::sim::OpenDirection;
 use serde::Serialize;
 
 use crate::{
     check::Check,
     cluster_setup::secs,
+    detector::Cluster,
     fault_scenario::{FALSE_FAILURES, FaultScenario, FigurePanel, InjectFault, TRANSITIONS},
     scenario::{self, Cell, Extent},
 };

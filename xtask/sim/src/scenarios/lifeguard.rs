@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::Detector;
 use serde::Serialize;
 use xtask_report::{Axis, Chart, Series, format_table, median, number};
 
 use crate::{
     check::Check,
     cluster_setup::{SafetyViolation, check_safety, settled_cluster},
-    detector::OURS,
+    detector::{Detector, OURS},
     fault_impact::{FaultImpact, ImpactMeter},
     scenario::{self, Cell, Columns, Extent, Scenario, Trial},
 };

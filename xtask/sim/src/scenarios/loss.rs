@@ -1,11 +1,12 @@
 //! Every link loses some of what is sent.
 
-use rpcnet_swim::sim::{Cluster, Link};
+use rpcnet_swim::sim::Link;
 use serde::Serialize;
 
 use crate::{
     check::Check,
     cluster_setup::secs,
+    detector::Cluster,
     fault_scenario::{FALSE_FAILURES, FaultScenario, FigurePanel, InjectFault, SENT_BYTES},
     scenario::{self, Cell, Extent, ScenarioCase as _},
 };

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{
-    PartitionStatus,
-    sim::{Cluster, Detector},
-};
+use rpcnet_swim::PartitionStatus;
 use serde::Serialize;
 use xtask_report::{draw_bars_or, median, number};
 
@@ -15,7 +12,7 @@ use crate::{
         SEEDS, SafetyViolation, check_safety, secs, settled_cluster_without_seeds,
         wait_for_recovery,
     },
-    detector::{OURS, detectors_named},
+    detector::{Cluster, Detector, OURS, detectors_named},
     render::{number_or_never, panel_by_detector},
     scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
     scenarios::split_brain,

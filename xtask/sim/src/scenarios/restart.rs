@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::Detector;
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median, number};
 
 use crate::{
     check::Check,
     cluster_setup::{SafetyViolation, secs, settled_cluster, wait_for_recovery},
-    detector::detectors_named,
+    detector::{Detector, detectors_named},
     render::{number_or_never, series_by_detector},
     scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
 };

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{
-    MemberState,
-    sim::{Cluster, Detector, TransitionLog},
-};
+use rpcnet_swim::{MemberState, sim::TransitionLog};
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median};
 
 use crate::{
     check::Check,
     cluster_setup::{SafetyViolation, check_safety, first_transitions, secs, settled_cluster},
-    detector::detectors_named,
+    detector::{Cluster, Detector, detectors_named},
     fault_impact::ImpactMeter,
     render::{number_or_never, series_by_detector},
     scenario::{self, Cell, Columns, Extent, Scenario, Trial},

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::Cluster;
 use serde::Serialize;
 
 use crate::{
     check::Check,
     cluster_setup::secs,
+    detector::Cluster,
     fault_scenario::{FaultScenario, InjectFault},
     scenario::{self, Cell, Extent},
 };

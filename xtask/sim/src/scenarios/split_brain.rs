@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
-use rpcnet_swim::{SplitBrainPolicy, sim::Cluster};
+use rpcnet_swim::SplitBrainPolicy;
 use serde::Serialize;
 use xtask_report::{median, quantile};
 
 use crate::{
     check::Check,
     cluster_setup::{SafetyViolation, check_safety, settled_cluster},
+    detector::Cluster,
     scenario::{self, Trial},
 };
 

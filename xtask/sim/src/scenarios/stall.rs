@@ -1,11 +1,12 @@
 //! Processes stop for a while, as in a pause for garbage or on a busy machine.
 
-use rpcnet_swim::sim::{Cluster, Link};
+use rpcnet_swim::sim::Link;
 use serde::Serialize;
 
 use crate::{
     check::Check,
     cluster_setup::secs,
+    detector::Cluster,
     fault_scenario::{FaultScenario, InjectFault},
     scenario::{self, Cell, Extent},
 };

@@ -1,13 +1,13 @@
 //! What it costs when nothing happens.
 
-use rpcnet_swim::sim::{Detector, Traffic};
+use rpcnet_swim::sim::Traffic;
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median, number};
 
 use crate::{
     check::Check,
     cluster_setup::{SafetyViolation, check_safety, secs, settled_cluster},
-    detector::detectors_named,
+    detector::{Detector, detectors_named},
     render::series_by_detector,
     scenario::{self, Cell, Columns, Extent, Scenario, Trial},
 };

@@ -3,13 +3,21 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use rpcnet_swim::sim::{Cluster, Detector, Rule, SimConfig, Violation, run};
-use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MemberState};
+use rpcnet_swim::{
+    ClusterConfig, ClusterKey, Event, MemberState,
+    sim::{SimConfig, SimReport, Violation, run, run_with_detector},
+};
+use xtask_sim::detector::{Cluster, Detector, Rule};
 
-fn lan(detector: Detector) -> ClusterConfig {
-    ClusterConfig::lan()
-        .with_key(ClusterKey::from_bytes([7; 32]))
-        .with_detector(detector)
+fn lan() -> ClusterConfig {
+    ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
+}
+
+/// A cluster of nodes that start together.
+fn started(seed: u64, nodes: usize, detector: Detector) -> Cluster {
+    let mut cluster = Cluster::with_detector(seed, detector);
+    cluster.add_nodes(nodes, &lan());
+    cluster
 }
 
 const fn secs(secs: u64) -> Duration {
@@ -18,7 +26,7 @@ const fn secs(secs: u64) -> Duration {
 
 /// A cluster in which all know all, and rivals have found their seeds.
 fn settled(seed: u64, nodes: usize, detector: Detector) -> Cluster {
-    let mut cluster = Cluster::bootstrap(seed, nodes, lan(detector));
+    let mut cluster = started(seed, nodes, detector);
     cluster
         .run_until(secs(20), Cluster::is_converged)
         .expect("all know all");
@@ -131,7 +139,7 @@ fn a_member_that_was_killed_by_mistake_comes_back() {
 #[test]
 fn rivals_exchange_their_full_state_now_and_then() {
     let syncs = |nodes, detector| {
-        let mut cluster = Cluster::bootstrap(1, nodes, lan(detector));
+        let mut cluster = started(1, nodes, detector);
         cluster.check_every(100);
         cluster.run_for(secs(30 + 30));
         let syncs = |cluster: &Cluster| -> u64 {
@@ -179,8 +187,8 @@ fn rivals_are_safe_whatever_happens() {
             let plan = SimConfig::swarm()
                 .with_nodes(8)
                 .with_fault_duration(secs(40))
-                .with_config(lan(detector.clone()));
-            let report = run(seed, plan);
+                .with_config(lan());
+            let report = run_with_detector(seed, plan, detector.clone());
             if let Some(failure) = report.failure {
                 let agreed = matches!(failure.violation, Violation::NotConverged { .. });
                 assert!(agreed, "{} with seed {seed}: {failure}", detector.name());
@@ -193,17 +201,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]
 
     #[test]
-    fn ours_named_is_ours(seed in any::<u64>(), nodes in 2usize..12) {
-        let plain = ClusterConfig::lan();
-        let named = plain.clone().with_detector(Detector::rpcnet());
-        let twice = named.clone().with_detector(Detector::swim()).with_detector(Detector::rpcnet());
-        let trace = |config| {
-            let plan = SimConfig::swarm().with_nodes(nodes).with_fault_duration(secs(20)).with_config(config);
-            let report = run(seed, plan);
-            (report.trace, report.sent, report.sent_bytes)
+    fn ours_among_the_compared_detectors_is_the_engines_own(
+        seed in any::<u64>(),
+        nodes in 2usize..12,
+    ) {
+        let plan = || {
+            let plan = SimConfig::swarm().with_nodes(nodes).with_fault_duration(secs(20));
+            plan.with_config(ClusterConfig::lan())
         };
-        let ours = trace(plain);
-        prop_assert_eq!(trace(named), ours);
-        prop_assert_eq!(trace(twice), ours);
+        let trace = |report: SimReport| (report.trace, report.sent, report.sent_bytes);
+        let own = trace(run(seed, plan()));
+        let compared = run_with_detector(seed, plan(), Detector::rpcnet());
+        prop_assert_eq!(trace(compared), own);
     }
 }

@@ -1,9 +1,9 @@
-//! Each rule does something, and nothing but itself goes when it is switched off.
+//! Each hook has an effect of its own.
 
 use std::net::SocketAddr;
 
 use crate::config::ClusterConfig;
-use crate::engine::detector::{Detector, Rule};
+use crate::engine::hooks::{DetectorHooks, PhiSwim};
 use crate::engine::merge::RecordSource;
 use crate::engine::{Engine, LOSS_PRIOR};
 use crate::event::MemberState;
@@ -45,10 +45,123 @@ fn votes(count: u64) -> Suspectors {
     votes
 }
 
+/// [`PhiSwim`] with another value of some hooks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Varied {
+    without: Option<Rule>,
+    witnesses_needed: Option<usize>,
+}
+
+/// One behaviour that a hook switches off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    Witness,
+    OnlySuspectorsDecide,
+    Verify,
+    SecondPing,
+    BackToBack,
+    Ring,
+    ObservedLoss,
+    Buddy,
+    FlapDamping,
+    StallShift,
+    Isolation,
+    Redial,
+    Slowness,
+}
+
+impl Rule {
+    const ALL: [Self; 13] = [
+        Self::Witness,
+        Self::OnlySuspectorsDecide,
+        Self::Verify,
+        Self::SecondPing,
+        Self::BackToBack,
+        Self::Ring,
+        Self::ObservedLoss,
+        Self::Buddy,
+        Self::FlapDamping,
+        Self::StallShift,
+        Self::Isolation,
+        Self::Redial,
+        Self::Slowness,
+    ];
+}
+
+impl Varied {
+    fn without(rule: Rule) -> Self {
+        Self {
+            without: Some(rule),
+            ..Self::default()
+        }
+    }
+
+    fn has(self, rule: Rule) -> bool {
+        self.without != Some(rule)
+    }
+}
+
+impl DetectorHooks for Varied {
+    fn witnesses_needed(&self) -> usize {
+        match self.has(Rule::Witness) {
+            true => self.witnesses_needed.unwrap_or(1),
+            false => 0,
+        }
+    }
+
+    fn own_misses_to_decide(&self) -> u16 {
+        PhiSwim.own_misses_to_decide() * u16::from(self.has(Rule::OnlySuspectorsDecide))
+    }
+
+    fn verifiers(&self) -> f64 {
+        PhiSwim.verifiers() * f64::from(self.has(Rule::Verify))
+    }
+
+    fn repeats_ping(&self) -> bool {
+        self.has(Rule::SecondPing)
+    }
+
+    fn probes_suspect_again(&self) -> bool {
+        self.has(Rule::BackToBack)
+    }
+
+    fn ring_successors(&self, configured: usize) -> usize {
+        configured * usize::from(self.has(Rule::Ring))
+    }
+
+    fn loss_gain(&self) -> f64 {
+        PhiSwim.loss_gain() * f64::from(self.has(Rule::ObservedLoss))
+    }
+
+    fn piggybacks_suspicion(&self) -> bool {
+        self.has(Rule::Buddy)
+    }
+
+    fn damps_flaps(&self) -> bool {
+        self.has(Rule::FlapDamping)
+    }
+
+    fn shifts_deadlines_after_stall(&self) -> bool {
+        self.has(Rule::StallShift)
+    }
+
+    fn detects_isolation(&self) -> bool {
+        self.has(Rule::Isolation)
+    }
+
+    fn redials_failed(&self) -> bool {
+        self.has(Rule::Redial)
+    }
+
+    fn tracks_slowness(&self) -> bool {
+        self.has(Rule::Slowness)
+    }
+}
+
 /// A node that knows x, y, z and w, all of them alive and silent.
-fn engine(detector: Detector) -> Engine {
-    let config = ClusterConfig::lan().with_detector(detector);
-    let mut engine = Engine::new(config, NodeId::new("me", 1), addr(1), at(0), 7).unwrap();
+fn engine(detector: Varied) -> Engine<Varied> {
+    let (config, id) = (ClusterConfig::lan(), NodeId::new("me", 1));
+    let mut engine = Engine::build(config, id, addr(1), at(0), 7, detector).unwrap();
     for (name, port) in [("x", 2), ("y", 3), ("z", 4), ("w", 5)] {
         let alive = member(name, port, 0, Claim::Alive(Tags::new()));
         engine.merge(at(0), alive, RecordSource::Gossip);
@@ -57,24 +170,24 @@ fn engine(detector: Detector) -> Engine {
 }
 
 /// Drives the engine up to a time, in silence.
-fn run(engine: &mut Engine, until: Time) {
+fn run(engine: &mut Engine<Varied>, until: Time) {
     while let Some(due) = engine.poll_timeout().filter(|due| *due <= until) {
         engine.handle_timeout(due);
         while engine.poll_transmit().is_some() {}
     }
 }
 
-fn probed(engine: &Engine, name: &str) -> bool {
+fn probed(engine: &Engine<Varied>, name: &str) -> bool {
     let key = name_key(name);
     engine.probe_rounds.iter().any(|round| round.key == key)
 }
 
-fn state(engine: &Engine, name: &str) -> MemberState {
+fn state(engine: &Engine<Varied>, name: &str) -> MemberState {
     engine.member(name).unwrap().state
 }
 
 /// What is there to see of a rule in one engine.
-fn shows(rule: Rule, detector: Detector) -> bool {
+fn shows(rule: Rule, detector: Varied) -> bool {
     let mut engine = engine(detector);
     let key = name_key("x");
     engine.gossip_queue = Default::default();
@@ -148,7 +261,7 @@ fn shows(rule: Rule, detector: Detector) -> bool {
             run(&mut engine, at(5_100));
             probed(&engine, "x")
         }
-        Rule::Pace => {
+        Rule::Slowness => {
             engine.start_probe(at(0), key);
             let seq = engine.probe_rounds[0].seq;
             run(&mut engine, at(1_900));
@@ -159,7 +272,7 @@ fn shows(rule: Rule, detector: Detector) -> bool {
 }
 
 /// What others say is believed of one that was missed.
-fn is_said_to_have_failed(engine: &mut Engine, at: Time, incarnation: u32) {
+fn is_said_to_have_failed(engine: &mut Engine<Varied>, at: Time, incarnation: u32) {
     let entry = engine.table.get_mut(name_key("x"));
     entry
         .expect("it is known")
@@ -170,62 +283,33 @@ fn is_said_to_have_failed(engine: &mut Engine, at: Time, incarnation: u32) {
 }
 
 #[test]
-fn a_switch_takes_one_rule_away_and_leaves_the_others() {
+fn a_hook_takes_one_rule_away_and_leaves_the_others() {
     for rule in Rule::ALL {
-        assert!(shows(rule, Detector::rpcnet()), "{rule:?} is ours");
+        assert!(shows(rule, Varied::default()), "{rule:?}");
         for without in Rule::ALL {
-            let shown = shows(rule, Detector::rpcnet().without(without));
+            let shown = shows(rule, Varied::without(without));
             assert_eq!(shown, rule != without, "{rule:?} without {without:?}");
         }
     }
 }
 
 #[test]
-fn a_rival_has_of_ours_what_it_is_given() {
-    for rule in Rule::ALL {
-        // It accuses and decides in other ways, knows no phi and takes no late answer.
-        let other = [
-            Rule::BackToBack,
-            Rule::OnlySuspectorsDecide,
-            Rule::ObservedLoss,
-            Rule::Pace,
-        ];
-        if other.contains(&rule) {
-            continue;
-        }
-        assert!(!shows(rule, Detector::swim()), "{rule:?}");
-        assert!(shows(rule, Detector::swim().with(rule)), "{rule:?}");
-    }
-}
-
-#[test]
-fn a_ping_of_a_suspect_is_larger_by_the_suspicion() {
-    let ping = |detector| {
-        let mut engine = engine(detector);
-        engine.start_suspicion(at(0), name_key("x"), votes(1));
-        engine.gossip_queue = Default::default();
-        engine.start_probe(at(0), name_key("x"));
-        engine.poll_transmit().unwrap().1.len()
-    };
-    assert!(ping(Detector::buddy()) >= ping(Detector::swim()) + 20);
-    assert_eq!(ping(Detector::lifeguard(5)), ping(Detector::memberlist()));
-}
-
-#[test]
-fn without_dialling_ours_still_remembers_for_a_day() {
+fn without_redials_failed_members_are_still_remembered() {
     let remembers = |detector| {
         let mut engine = engine(detector);
         is_said_to_have_failed(&mut engine, at(1_000), 0);
         run(&mut engine, at(40_000));
         engine.member("x").is_some()
     };
-    assert!(remembers(Detector::rpcnet().without(Rule::Redial)));
-    assert!(!remembers(Detector::swim()), "memberlist does for 30 s");
-    assert!(remembers(Detector::swim().with(Rule::Redial)));
+    assert!(remembers(Varied::without(Rule::Redial)));
 }
 
 #[test]
 fn a_round_counts_if_as_many_helpers_witness_it_as_are_needed() {
+    let witnessed_by = |needed| Varied {
+        witnesses_needed: Some(needed),
+        ..Varied::default()
+    };
     let misses = |detector, nacks: usize| {
         let mut engine = engine(detector);
         let key = name_key("x");
@@ -248,47 +332,17 @@ fn a_round_counts_if_as_many_helpers_witness_it_as_are_needed() {
     };
     for needed in 1..=3 {
         for nacks in 0..=3 {
-            let detector = Detector::rpcnet().with_nacks_needed(needed);
-            assert_eq!(misses(detector, nacks), nacks >= needed);
+            assert_eq!(misses(witnessed_by(needed), nacks), nacks >= needed);
         }
     }
     // Not more than there are.
-    assert!(misses(Detector::rpcnet().with_nacks_needed(5), 3));
-    assert!(!misses(Detector::rpcnet().with_nacks_needed(5), 2));
-}
-
-#[test]
-fn zoned_helpers_come_from_as_many_zones_as_there_are() {
-    let zones_of = |detector, seed| {
-        let config = ClusterConfig::lan().with_detector(detector);
-        let mut engine = Engine::new(config, NodeId::new("me", 1), addr(1), at(0), seed).unwrap();
-        for port in 2..40 {
-            let tags = Tags::from_pairs([("zone", format!("z{}", port % 3))]).unwrap();
-            let alive = member(&format!("n{port}"), port, 0, Claim::Alive(tags));
-            engine.merge(at(0), alive, RecordSource::Gossip);
-        }
-        engine.start_probe(at(0), name_key("n5"));
-        engine.on_probe_round_timer(at(500), engine.probe_rounds[0].seq);
-        let helpers = engine.probe_rounds[0].helpers();
-        assert!(helpers.len() == 3 && !helpers.contains(&name_key("n5")));
-        let zone = |key: &u64| engine.table.get(*key).unwrap().tags.get("zone");
-        let mut zones: Vec<_> = helpers.iter().map(zone).collect();
-        zones.sort_unstable();
-        zones.dedup();
-        zones.len()
-    };
-    let all = |detector: Detector| {
-        (0..30)
-            .filter(|n| zones_of(detector.clone(), *n) == 3)
-            .count()
-    };
-    assert!(all(Detector::rpcnet().with_zoned_helpers()) >= 29);
-    assert!(all(Detector::rpcnet()) < 20);
+    assert!(misses(witnessed_by(5), 3));
+    assert!(!misses(witnessed_by(5), 2));
 }
 
 #[test]
 fn a_liar_nacks_at_once() {
-    let mut helper = engine(Detector::rpcnet());
+    let mut helper = engine(Varied::default());
     helper.always_nack();
     while helper.poll_transmit().is_some() {}
     let sender = crate::engine::receive::Sender {

@@ -1,26 +1,82 @@
-//! The published numbers, and single steps of the rivals.
+//! Names of the detectors, their published numbers, and single steps of the SWIM family.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use super::push_pull::push_pull_interval;
-use super::*;
-use crate::config::ClusterConfig;
-use crate::engine::detector::Detector;
-use crate::id::{NodeId, name_key};
-use crate::tags::Tags;
+use rpcnet_swim::{
+    ClusterConfig, MemberState, NodeId, Tags, Time,
+    sim::{DetectorHooks, TestClaim, member_key},
+};
 
-fn rival_of(detector: &Detector) -> Rival {
-    detector.rules().rival.expect("a rival")
+use super::{push_pull::push_pull_interval, *};
+
+mod rules;
+
+#[test]
+fn names_are_those_of_the_tables_and_lead_back() {
+    let names: Vec<_> = Detector::all().iter().map(|d| d.name.to_string()).collect();
+    assert_eq!(
+        names,
+        [
+            "swim",
+            "lha-probe",
+            "lha-suspicion",
+            "buddy",
+            "lifeguard-a5",
+            "lifeguard-a4",
+            "lifeguard-a2",
+            "memberlist",
+            "rpcnet"
+        ]
+    );
+    let more = [
+        Detector::rpcnet().with_ring_successors(0),
+        Detector::rpcnet().with_ring_successors(2),
+        Detector::swim().with(Rule::Witness),
+        Detector::lifeguard(2)
+            .with(Rule::Witness)
+            .with_ring_successors(1),
+        Detector::lifeguard(3).without(Rule::Buddy),
+        Detector::rpcnet().with_nacks_needed(2).with_zoned_helpers(),
+        Detector::rpcnet()
+            .with_nacks_needed(2)
+            .with_ring_successors(2),
+        Detector::rpcnet()
+            .with_ring_successors(2)
+            .with_round_robin_every(2),
+    ];
+    let all = Detector::all().into_iter().chain(Detector::ablation());
+    for detector in all.chain(more) {
+        assert_eq!(Detector::named(detector.name()), Some(detector));
+    }
+    for unknown in ["", "swam", "lifeguard-a0", "rpcnet-r9", "rpcnet-without-x"] {
+        assert_eq!(Detector::named(unknown), None, "{unknown}");
+    }
+    assert_eq!(Detector::named("swim-with-observed-loss"), None);
 }
 
+#[test]
+fn each_rule_is_one_switch() {
+    for rule in Rule::ALL {
+        let off = Detector::rpcnet().without(rule);
+        assert_ne!(off.rules, Rules::OURS, "{rule:?}");
+        assert_eq!(off.with(rule).rules, Rules::OURS, "{rule:?}");
+    }
+    // A rival has none of them, but for what is Lifeguard's.
+    for rival in Detector::all().into_iter().filter(Detector::is_rival) {
+        for rule in Rule::ALL {
+            let none = rival.clone().without(rule).rules == rival.rules;
+            let lifeguards = rule == Rule::Buddy && rival.rules.buddy;
+            assert_eq!(none, !lifeguards, "{rule:?} of {}", rival.name);
+        }
+    }
+}
 /// How long a suspicion lasts among `live` members with 0, 1, ... confirmations, in ms.
 fn timeouts(detector: &Detector, live: usize) -> Vec<u128> {
-    let rival = rival_of(detector);
-    let min = rival.suspicion_min(live, Duration::from_secs(1));
-    let awaited = rival.confirmations_awaited(live);
+    let params = detector.swim.expect("a rival");
+    let min = params.suspicion_min(live, Duration::from_secs(1));
+    let awaited = params.confirmations_awaited(live);
     (0..=awaited)
-        .map(|confirmed| rival.suspicion_timeout(min, awaited, confirmed))
+        .map(|confirmed| params.suspicion_timeout(min, awaited, confirmed))
         .map(|timeout| timeout.as_millis())
         .collect()
 }
@@ -100,54 +156,51 @@ fn addr(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-fn record(name: &str, port: u16, incarnation: u32, claim: Claim) -> Record {
-    Record {
-        name: name.into(),
-        epoch: 1,
-        incarnation,
-        addr: addr(port),
-        draining: false,
-        slow: false,
-        unreachable: false,
-        claim,
-    }
-}
-
 /// A node that knows x and, as helpers, `others` more.
 fn engine(detector: Detector, others: u16) -> Engine {
-    let config = ClusterConfig::lan().with_detector(detector);
-    let mut engine = Engine::new(config, NodeId::new("me", 1), addr(1), Time::ZERO, 7).unwrap();
+    let id = NodeId::new("me", 1);
+    let config = ClusterConfig::lan();
+    let mut engine = Engine::with_detector(config, id, addr(1), Time::ZERO, 7, detector).unwrap();
     for n in 0..=others {
         let name = if n == 0 {
             "x".to_owned()
         } else {
             format!("y{n}")
         };
-        let alive = record(&name, 2 + n, 0, Claim::Alive(Tags::new()));
-        engine.merge(Time::ZERO, alive, RecordSource::Gossip);
+        let alive = TestClaim::Alive(Tags::new());
+        let mut internals = engine.internals();
+        internals.merge(Time::ZERO, (&name, addr(2 + n), 0), alive, false);
     }
     engine
 }
 
 /// A round to x at its end, to which so many helpers sent a nack; or x answered.
 fn round(engine: &mut Engine, now: Time, nacks: Option<usize>) {
-    let key = name_key("x");
-    engine.start_probe(now, key);
-    let (seq, end) = (engine.probe_rounds[0].seq, engine.probe_rounds[0].end);
-    let (timeout, length) = engine.round_times();
+    let key = member_key("x");
+    let (timeout, length) = times(engine);
+    let mut internals = engine.internals();
+    internals.start_probe(now, key);
+    let started = &internals.probe_rounds()[0];
+    let (seq, end) = (started.seq(), started.end());
     assert_eq!(end, now + length);
-    engine.on_probe_round_timer(now + timeout, seq);
+    internals.on_probe_round_timer(now + timeout, seq);
     match nacks {
-        None => engine.on_ack(end, key, seq, false),
+        None => internals.on_ack(end, key, seq, false),
         Some(nacks) => {
-            let helpers = engine.probe_rounds[0].helpers();
+            let helpers = internals.probe_rounds()[0].helpers();
             for helper in &helpers[..nacks] {
-                engine.on_nack(*helper, seq, key);
+                internals.on_nack(*helper, seq, key);
             }
-            engine.on_probe_round_timer(end, seq);
+            internals.on_probe_round_timer(end, seq);
         }
     }
-    assert!(engine.probe_rounds.is_empty());
+    assert!(internals.probe_rounds().is_empty());
+}
+
+/// How long a ping may go unanswered, and how long a round takes.
+fn times(engine: &Engine) -> (Duration, Duration) {
+    let (timeout, interval) = (Duration::from_millis(500), Duration::from_secs(1));
+    engine.detector().probe_times(timeout, interval)
 }
 
 #[test]
@@ -198,20 +251,26 @@ fn local_health_follows_probes_nacks_and_refutations() {
                 Answered => round(&mut engine, now, None),
                 Failed(nacks) => round(&mut engine, now, Some(nacks)),
                 Refuted => {
-                    let mut by = Suspectors::default();
-                    by.merge(Confirmation::new(9, 0.0));
-                    let me = record("me", 1, incarnation, Claim::Suspect(by));
-                    engine.merge(now, me, RecordSource::Gossip);
+                    let (me, claim) = (("me", addr(1), incarnation), TestClaim::Suspect(vec![9]));
+                    engine.internals().merge(now, me, claim, false);
                     incarnation += 1;
                 }
             }
             let name = detector.name();
-            assert_eq!(engine.rival.health, expected, "{name}: {step:?} at {at}");
+            assert_eq!(
+                engine.detector().state.health,
+                expected,
+                "{name}: {step:?} at {at}"
+            );
         }
     }
     let mut alone = engine(Detector::memberlist(), 0);
     round(&mut alone, Time::ZERO, Some(0));
-    assert_eq!(alone.rival.health, 1, "no helpers: the probe itself counts");
+    assert_eq!(
+        alone.detector().state.health,
+        1,
+        "no helpers: the probe itself counts"
+    );
 }
 
 #[test]
@@ -224,9 +283,9 @@ fn health_stretches_the_round_and_by_the_paper_the_timeout() {
         (Detector::memberlist(), 7, (ms(500), ms(8_000)), ms(1_000)),
     ] {
         let mut engine = engine(detector, 3);
-        engine.rival.health = health;
-        assert_eq!(engine.round_times(), patience);
-        assert_eq!(engine.probe_wait(), wait);
+        engine.internals().detector().state.health = health;
+        assert_eq!(times(&engine), patience);
+        assert_eq!(engine.detector().probe_wait(ms(1_000)), wait);
     }
 }
 
@@ -234,32 +293,28 @@ fn health_stretches_the_round_and_by_the_paper_the_timeout() {
 fn memberlist_probes_one_member_at_a_time() {
     let probes = |detector| {
         let mut engine = engine(detector, 3);
-        engine.rival.health = 3;
-        let rounds = engine.stats.probe_rounds;
+        engine.internals().detector().state.health = 3;
+        let rounds = engine.stats().probe_rounds;
         while let Some(due) = engine
             .poll_timeout()
             .filter(|due| due.as_micros() < 7_900_000)
         {
             engine.handle_timeout(due);
         }
-        engine.stats.probe_rounds - rounds
+        engine.stats().probe_rounds - rounds
     };
     // A round of four periods, then, with three missed nacks more, one of seven.
     assert_eq!(probes(Detector::memberlist()), 2);
     assert_eq!(probes(Detector::swim()), 8);
 }
 
-/// Suspectors 1, 2, ... `count`.
-fn suspectors(count: u64) -> Suspectors {
-    let mut suspectors = Suspectors::default();
-    (1..=count).for_each(|by| {
-        suspectors.merge(Confirmation::new(by, 0.0));
-    });
-    suspectors
+/// When the first suspicion expires.
+fn next_expiry(engine: &Engine) -> Option<Time> {
+    engine.detector().state.suspicion_timers.next()
 }
 
 #[test]
-fn confirmations_bring_the_end_nearer_and_are_news_while_they_are_awaited() {
+fn confirmations_shorten_the_suspicion_and_are_gossiped_while_awaited() {
     // With eight live members Min is alpha seconds.
     for (detector, ends) in [
         (Detector::lifeguard(5), vec![30_000, 17_500, 10_187, 5_000]),
@@ -268,62 +323,52 @@ fn confirmations_bring_the_end_nearer_and_are_news_while_they_are_awaited() {
     ] {
         let name = detector.name().to_owned();
         let mut engine = engine(detector, 6);
-        let key = name_key("x");
+        let key = member_key("x");
         let mut last = u64::MAX;
         for (count, end) in (1..).zip(ends) {
-            engine.gossip_queue = Default::default();
-            let claim = Claim::Suspect(suspectors(count));
-            engine.merge(Time::ZERO, record("x", 2, 0, claim), RecordSource::Gossip);
-            let due = engine.rival.suspicion_timers.next().unwrap().as_micros() / 1_000;
+            let mut internals = engine.internals();
+            internals.clear_gossip();
+            let claim = TestClaim::Suspect((1..=count).collect());
+            internals.merge(Time::ZERO, ("x", addr(2), 0), claim, false);
+            assert_eq!(internals.has_gossip(key), end < last, "{name}: gossip?");
+            let due = next_expiry(&engine).unwrap().as_micros() / 1_000;
             assert_eq!(due, end, "{name} with {count}");
-            assert_eq!(
-                engine.gossip_queue.contains(key),
-                end < last,
-                "{name}: news?"
-            );
             last = end;
         }
-        let end = engine.rival.suspicion_timers.next().unwrap();
-        engine.on_rival_timer(end);
+        let end = next_expiry(&engine).unwrap();
+        Detector::on_timer(&mut engine, end);
         assert_eq!(engine.member("x").unwrap().state, MemberState::Failed);
-        assert_eq!(engine.rival.suspicion_timers.next(), None);
+        assert_eq!(next_expiry(&engine), None);
     }
 }
 
-#[test]
-fn what_a_push_pull_calls_dead_is_suspect_and_refutes_itself() {
-    let mut engine = engine(Detector::lifeguard(5), 6);
-    engine.merge(
-        Time::ZERO,
-        record("x", 2, 3, Claim::Failed),
-        RecordSource::Sync,
-    );
-    let x = engine.member("x").unwrap();
-    assert_eq!((x.state, x.incarnation), (MemberState::Suspect, 3));
-    let back = Claim::Alive(Tags::new());
-    engine.merge(Time::ZERO, record("x", 2, 4, back), RecordSource::Gossip);
-    assert_eq!(engine.member("x").unwrap().state, MemberState::Alive);
-    // In gossip somebody has just decided it.
-    engine.merge(
-        Time::ZERO,
-        record("x", 2, 4, Claim::Failed),
-        RecordSource::Gossip,
-    );
-    assert_eq!(engine.member("x").unwrap().state, MemberState::Failed);
-    // What is left of the trial finds nothing to do.
-    engine.on_rival_timer(Time::from_millis(99_000));
-    assert_eq!(engine.rival.suspicion_timers.len(), 0);
+/// Merges a claim about x.
+fn merge(engine: &mut Engine, incarnation: u32, claim: TestClaim, is_from_sync: bool) {
+    let x = ("x", addr(2), incarnation);
+    engine.internals().merge(Time::ZERO, x, claim, is_from_sync);
 }
 
 #[test]
-fn the_dead_of_late_are_gossiped_to() {
+fn a_push_pull_turns_failed_into_suspect() {
+    let mut engine = engine(Detector::lifeguard(5), 6);
+    merge(&mut engine, 3, TestClaim::Failed, true);
+    let x = engine.member("x").unwrap();
+    assert_eq!((x.state, x.incarnation), (MemberState::Suspect, 3));
+    merge(&mut engine, 4, TestClaim::Alive(Tags::new()), false);
+    assert_eq!(engine.member("x").unwrap().state, MemberState::Alive);
+    // In gossip, failed was decided a moment ago.
+    merge(&mut engine, 4, TestClaim::Failed, false);
+    assert_eq!(engine.member("x").unwrap().state, MemberState::Failed);
+    // The timer that is left finds nothing to do.
+    Detector::on_timer(&mut engine, Time::from_millis(99_000));
+    assert_eq!(engine.detector().tracked_members(), 0);
+}
+
+#[test]
+fn recently_failed_members_are_gossiped_to() {
     let mut engine = engine(Detector::memberlist(), 2);
-    engine.merge(
-        Time::ZERO,
-        record("x", 2, 0, Claim::Failed),
-        RecordSource::Gossip,
-    );
-    let mut told = |at| engine.rival_gossip_targets(Time::from_millis(at), 3);
-    assert!(told(30_000).contains(&name_key("x")));
-    assert!(!told(30_001).contains(&name_key("x")));
+    merge(&mut engine, 0, TestClaim::Failed, false);
+    let mut targets = |at| Detector::gossip_targets(&mut engine, Time::from_millis(at), 3);
+    assert!(targets(30_000).contains(&member_key("x")));
+    assert!(!targets(30_001).contains(&member_key("x")));
 }

@@ -1,13 +1,16 @@
 //! Experiments behind `docs/research.md`: what else was tried, in figures.
 //!
-//! `cargo run --release -p rpcnet-swim --features sim --example research -- TOPIC [SEEDS [CASE]]`,
+//! `cargo run --release -p xtask-sim --example research -- TOPIC [SEEDS [CASE]]`,
 //! where the topic is `helpers`, `half-blocked` or `one-way`, and a case is one whose description
 //! contains the text. Figures are sums over the seeds, or means where the heading says so.
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::{Cluster, Detector, Link, OpenDirection};
-use rpcnet_swim::{ClusterConfig, MemberState};
+use rpcnet_swim::{
+    ClusterConfig, MemberState,
+    sim::{Link, OpenDirection},
+};
+use xtask_sim::detector::{Cluster, Detector};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -288,8 +291,8 @@ fn watch(seed: u64, detector: &str, faulty: usize, act: impl Fn(&mut Cluster, u6
 /// A cluster that knows itself, in three zones.
 fn zoned(seed: u64, detector: &str) -> Cluster {
     let detector = Detector::named(detector).expect("there is such a detector");
-    let config = ClusterConfig::lan().with_detector(detector);
-    let mut cluster = Cluster::formed(seed, NODES, config);
+    let config = ClusterConfig::lan();
+    let mut cluster = Cluster::formed_with_detector(seed, NODES, config, detector);
     cluster.log_events(false);
     for node in 0..NODES {
         let zone = format!("z{}", node % 3);
