@@ -67,7 +67,7 @@ impl<D: DetectorHooks> Engine<D> {
         if open && alone && is_usable(addr) && addr != self.local.addr {
             self.local.addr = addr;
             // One whose welcome is under way may know it.
-            self.raise_incarnation(self.last_now);
+            self.raise_incarnation(self.running_clock.last());
         }
     }
 

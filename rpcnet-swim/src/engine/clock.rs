@@ -57,7 +57,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Epochs more than a day ahead of the clock are refused. A clock that is set back is not
     /// followed.
     pub fn set_wall_clock(&mut self, now: Time, millis: u64) {
-        self.clock.advance(millis, now);
+        self.wall_clock.advance(millis, now);
     }
 
     /// A member whose clock is so far from this node's that one of the two refuses the other's
@@ -70,7 +70,7 @@ impl<D: DetectorHooks> Engine<D> {
     pub(super) fn epoch_limit(&self, now: Time) -> u64 {
         // Inner time stands still while the process is stopped, the wall clock does not.
         let slack = u64::try_from(EPOCH_SLACK.as_millis()).unwrap_or(u64::MAX);
-        self.clock.read(now + self.stall_time).saturating_add(slack)
+        self.wall_time(now).saturating_add(slack)
     }
 
     /// The one door for epochs from the network: lets a message pass without the records whose
@@ -87,7 +87,7 @@ impl<D: DetectorHooks> Engine<D> {
             self.record_clock_skew(now, sender.addr, sender.epoch, false);
             if matches!(payload, Payload::Hello { .. }) {
                 // Smaller than the hello, so it is of no use to reflect.
-                let clock = self.clock.read(now + self.stall_time);
+                let clock = self.wall_time(now);
                 let echo = sender.counter;
                 self.reply(sender, Payload::ClockSkew { echo, clock });
             }
@@ -118,7 +118,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     fn record_clock_skew(&mut self, now: Time, addr: SocketAddr, epoch: u64, is_own: bool) {
-        let clock = self.clock.read(now + self.stall_time);
+        let clock = self.wall_time(now);
         let ahead = millis(epoch.saturating_sub(clock));
         if !self.is_joined() {
             self.skew.refusal = Some((addr, ahead));
@@ -147,23 +147,20 @@ impl<D: DetectorHooks> Engine<D> {
     /// scheduler's whim is such a gap: all deadlines shift by it, so that nobody is judged for
     /// what this node could not have heard.
     pub(super) fn running_time(&mut self, now: Time) -> Time {
-        let inner = (now - self.stall_time).max(self.last_now);
-        let mut shifted = inner;
-        if let Some(due) = self.timers.next().filter(|_| self.phase != Phase::Left) {
-            let late = inner.since(due);
-            if late > self.stall_threshold() && self.detector.shifts_deadlines_after_stall() {
-                // No further back than it has been: what lies before is due already.
-                let shift = inner.since(due.max(self.last_now));
-                self.stall_time += shift;
-                shifted = inner - shift;
-                self.stats.stalls += 1;
-                self.probe_rounds
-                    .iter_mut()
-                    .for_each(|round| round.stalled = true);
-            }
+        let is_running = self.phase != Phase::Left;
+        let shifts = is_running && self.detector.shifts_deadlines_after_stall();
+        let due = self.timers.next().filter(|_| shifts);
+        if self.running_clock.advance(now, due, self.stall_threshold()) {
+            self.stats.stalls += 1;
+            self.probe_rounds.mark_stalled();
         }
-        self.last_now = shifted.max(self.last_now);
-        self.last_now
+        self.running_clock.last()
+    }
+
+    /// Wall clock at a running time, in milliseconds: unlike that, it does not stand still while
+    /// the process is stopped.
+    fn wall_time(&self, now: Time) -> u64 {
+        self.wall_clock.read(self.running_clock.caller_time(now))
     }
 
     fn stall_threshold(&self) -> Duration {

@@ -83,7 +83,7 @@ impl<D: DetectorHooks> Engine<D> {
                 | Event::Isolated { .. }
                 | Event::IsolationEnded
         ) {
-            self.membership_changed_at = self.last_now;
+            self.membership_changed_at = self.running_clock.last();
         }
     }
 
@@ -110,7 +110,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// The time of a question, which changes nothing.
     pub(super) fn running_time_at(&self, now: Time) -> Time {
-        (now - self.stall_time).max(self.last_now)
+        self.running_clock.at(now)
     }
 }
 

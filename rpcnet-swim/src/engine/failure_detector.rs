@@ -27,18 +27,10 @@ impl<D: DetectorHooks> Engine<D> {
             return Some(own.max(self.config.phi_threshold));
         }
         let now = self.running_time_at(now);
-        let running = self
-            .probe_rounds
-            .iter()
-            .find(|round| round.key == key)
-            .map_or(0.0, |round| {
-                let waited = now.since(round.started).as_secs_f64();
-                // Unanswered by now: lost, or on its way.
-                let late = 10f64.powf(-self.rtt.normal().phi(waited));
-                -(self.observed_loss + (1.0 - self.observed_loss) * late)
-                    .min(1.0)
-                    .log10()
-            });
+        let running = self.probe_rounds.of_target(key).map_or(0.0, |round| {
+            let waited = now.since(round.started);
+            self.network.waiting_phi(waited.as_secs_f64())
+        });
         // Not minus zero.
         Some(own + running.max(0.0))
     }
@@ -48,7 +40,7 @@ impl<D: DetectorHooks> Engine<D> {
         if self.is_miss_of_unreachable(now, key) {
             return;
         }
-        let worth = -self.observed_loss.clamp(LOSS_MIN, LOSS_MAX).log10();
+        let worth = self.network.miss_phi();
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
@@ -93,16 +85,14 @@ impl<D: DetectorHooks> Engine<D> {
             entry.drop_clean_faults();
         }
         self.record_lost_rounds(unanswered);
-        self.observed_loss -= self.observed_loss * self.detector.loss_gain();
+        self.network.record_answered(self.detector.loss_gain());
     }
 
     /// So many rounds to a member that was there all the while went unanswered: it answered a
     /// later one, or refuted what they made others believe. Without the latter, a loss that is
     /// refuted each time would never be seen as one.
     pub(super) fn record_lost_rounds(&mut self, rounds: u16) {
-        for _ in 0..rounds.min(LOSS_SAMPLES_MAX) {
-            self.observed_loss += (1.0 - self.observed_loss) * self.detector.loss_gain();
-        }
+        self.network.record_lost(rounds, self.detector.loss_gain());
     }
 
     /// Takes in who suspects a live member. Says whether there was anything new in it.
@@ -318,11 +308,6 @@ fn hold_down_rounds(case: &FaultHistory) -> u32 {
     }
 }
 
-/// Bounds of the observed loss as evidence: a miss is worth 3 at most and never nothing.
-const LOSS_MIN: f64 = 1e-3;
-const LOSS_MAX: f64 = 0.9;
-/// Misses before an answer that count as loss.
-const LOSS_SAMPLES_MAX: u16 = 16;
 /// How long a failed member's returns are counted, in probe intervals.
 const FLAP_MEMORY_ROUNDS: u32 = 600;
 /// How long a member that returned once is held down the next time, in probe intervals.

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::probe::ProbeRound;
+use super::probe_round::ProbeRound;
 use super::{Engine, Sender};
 use crate::time::Time;
 use crate::wire::Record;

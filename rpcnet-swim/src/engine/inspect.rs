@@ -1,13 +1,14 @@
 //! What the simulation's checkers look at: how full everything is, and the hash made anew.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::bounded_queue::BoundedQueue;
 use super::gossip::{GossipQueue, QUEUE_LEN_MAX};
+use super::indirect_probe::INDIRECT_PROBES_MAX;
 pub(crate) use super::interner::Interner;
 use super::merge::RecordSource;
-use super::probe::{INDIRECT_PROBES_MAX, PROBE_ROUNDS_MAX};
+use super::probe_round::PROBE_ROUNDS_MAX;
 use super::slowness::{EXPIRED_ROUNDS_MAX, WATCHED_MAX};
 pub(crate) use super::suspicion::Evidence;
 use super::timers::NamedTimer;
@@ -123,13 +124,13 @@ impl<D: DetectorHooks> Engine<D> {
             if nth % 256 == 255 {
                 // A short queue is a cheap one.
                 self.gossip_queue = GossipQueue::default();
-                self.events.clear();
+                self.events = BoundedQueue::new();
             }
         }
         self.interner = shared;
         self.gossip_queue = GossipQueue::default();
         self.timers.clear(NamedTimer::Gossip);
-        self.events = VecDeque::new();
+        self.events = BoundedQueue::new();
         self.join.joined = true;
     }
 
@@ -143,7 +144,11 @@ impl<D: DetectorHooks> Engine<D> {
         };
         [
             fill("members", members, self.config.members_max),
-            fill("rounds", self.probe_rounds.len(), PROBE_ROUNDS_MAX),
+            fill(
+                "rounds",
+                self.probe_rounds.as_slice().len(),
+                PROBE_ROUNDS_MAX,
+            ),
             fill("relays", self.indirect_probes.len(), INDIRECT_PROBES_MAX),
             fill(
                 "gossip queue",
@@ -272,7 +277,7 @@ impl<D: DetectorHooks> Engine<D> {
             .iter()
             .filter(|(_, e)| e.state == MemberState::Failed);
         let held = failed.map(|(_, e)| e.faults().held_until).max();
-        held.unwrap_or_default() + self.stall_time
+        self.running_clock.caller_time(held.unwrap_or_default())
     }
 }
 
@@ -291,7 +296,7 @@ fn member_view(key: u64, entry: &Entry) -> MemberView<'_> {
 impl<D: DetectorHooks> Engine<D> {
     /// Mean round trip of answered pings, in seconds.
     pub(crate) fn rtt(&self) -> f64 {
-        self.rtt.normal().mean()
+        self.network.mean_rtt()
     }
 
     /// Changes a member behind the engine's back, to see a checker notice.
@@ -307,7 +312,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Sends somebody this many bytes.
     pub(crate) fn plant_datagram(&mut self, bytes: usize) {
-        self.transmits.push_back((self.local.addr, vec![0; bytes]));
+        self.transmits.push((self.local.addr, vec![0; bytes]));
     }
 
     /// Forgets members, be they missing or not.
@@ -352,7 +357,7 @@ impl<D: DetectorHooks> Engine<D> {
         let record = self.table.get(crate::id::name_key(name)).map(Entry::record);
         let record = record.expect("there is such a member");
         for key in 1..=count {
-            let mut entry = Entry::new(&record, Tags::new(), self.last_now);
+            let mut entry = Entry::new(&record, Tags::new(), self.running_clock.last());
             entry.state = MemberState::Failed;
             entry.key = key;
             self.table.plant_member_at_address(entry);

@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use super::hooks::ClaimView;
 use super::merge::RecordSource;
-use super::probe::ProbeRound;
+use super::probe_round::ProbeRound;
 use super::timers::NamedTimer;
 use super::{DetectorHooks, Engine, Entry, Phase, PhiSwim, Sender};
 use crate::config::ClusterConfig;
@@ -160,7 +160,12 @@ impl<D: DetectorHooks> Internals<'_, D> {
 
     /// Ends the probe rounds that end now or before.
     pub fn end_due_probe_rounds(&mut self, now: Time) {
-        let ended = self.0.probe_rounds.iter().filter(|round| round.end <= now);
+        let ended = self
+            .0
+            .probe_rounds
+            .as_slice()
+            .iter()
+            .filter(|round| round.end <= now);
         for seq in ended.map(|round| round.seq).collect::<Vec<_>>() {
             self.0.on_probe_round_timer(now, seq);
         }
@@ -173,7 +178,7 @@ impl<D: DetectorHooks> Internals<'_, D> {
 
     /// Probe rounds in progress.
     pub fn probe_rounds(&self) -> &[ProbeRound] {
-        &self.0.probe_rounds
+        self.0.probe_rounds.as_slice()
     }
 
     /// Makes a live member suspect. Gives the generation of the suspicion.

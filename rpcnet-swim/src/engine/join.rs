@@ -170,7 +170,9 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Asks for a hello with a cookie. Only an answer to a hello tells where it was `seen`.
     pub(super) fn send_challenge(&mut self, sender: Sender, seen: Option<SocketAddr>) {
-        let cookie = self.join.cookie(sender, cookie_period(self.last_now));
+        let cookie = self
+            .join
+            .cookie(sender, cookie_period(self.running_clock.last()));
         self.reply(
             sender,
             Payload::Challenge {

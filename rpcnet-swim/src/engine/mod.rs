@@ -6,6 +6,7 @@
 pub(crate) mod address;
 mod amplification_limit;
 mod anti_entropy;
+mod bounded_queue;
 mod buffer_pool;
 mod capacity;
 mod clock;
@@ -17,6 +18,7 @@ mod failure_detector;
 mod fault_history;
 mod gossip;
 pub(crate) mod hooks;
+mod indirect_probe;
 #[cfg(feature = "sim")]
 pub(crate) mod inspect;
 #[cfg(feature = "sim")]
@@ -29,13 +31,16 @@ mod local_member;
 mod merge;
 mod mismatch_notices;
 mod name_conflict;
+mod network_estimate;
 mod partition;
 mod path_mtu;
-pub(crate) mod probe;
+mod probe;
+pub(crate) mod probe_round;
 mod reach_check;
 pub(crate) mod receive;
 mod redial;
 mod replay;
+mod running_clock;
 mod seeds;
 mod send;
 #[cfg(feature = "sim")]
@@ -51,32 +56,33 @@ mod work_counter;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use fastrand::Rng;
-use rpcnet_phi::Estimator;
 
 use self::address::{AddressTracker, advertised_form, canonical};
 use self::anti_entropy::{AntiEntropy, FullStatePull};
+use self::bounded_queue::BoundedQueue;
 use self::buffer_pool::BufferPool;
 use self::clock::{ClockSkewTracker, EPOCH_MAX, WallClock};
 use self::entry::Entry;
 use self::gossip::GossipQueue;
 use self::hooks::{DetectorHooks, PhiSwim};
+use self::indirect_probe::IndirectProbes;
 use self::join::JoinState;
 use self::leave::LeaveState;
 use self::local_member::LocalMember;
 use self::mismatch_notices::MismatchNotices;
 use self::name_conflict::NameClaims;
+use self::network_estimate::NetworkEstimate;
 use self::partition::PartitionDetector;
 use self::path_mtu::SmallPaths;
-use self::probe::{IndirectProbe, ProbeRound};
+use self::probe_round::ProbeRounds;
 use self::reach_check::ReachTracker;
 use self::receive::Sender;
-use self::send::encoded_len;
+use self::running_clock::RunningClock;
+use self::send::{TRANSMITS_MAX, encoded_len};
 use self::slowness::RttTracker;
 use self::table::Table;
 use self::timers::{NamedTimer, Timer, Timers};
@@ -138,26 +144,21 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     /// Of the last datagram sent.
     datagram_counter: u64,
     rng: Rng,
-    /// Time that the process was stopped, all together: inside, it did not pass.
-    stall_time: Duration,
-    last_now: Time,
-    clock: WallClock,
+    running_clock: RunningClock,
+    wall_clock: WallClock,
     skew: ClockSkewTracker,
     timers: Timers,
     table: Table,
     gossip_queue: GossipQueue,
-    probe_rounds: Vec<ProbeRound>,
-    indirect_probes: Vec<IndirectProbe>,
+    probe_rounds: ProbeRounds,
+    indirect_probes: IndirectProbes,
     /// Of the last round or relay.
     seq: u32,
     /// Of the last suspicion.
     suspicion_generation: u32,
     /// Turns of the probe timer: which of round robin and ring successors is next.
     probe_turn: usize,
-    /// Chance that a round to a live member goes unanswered.
-    observed_loss: f64,
-    /// Round trips of answered pings, in seconds.
-    rtt: Estimator,
+    network: NetworkEstimate,
     rtt_tracker: RttTracker,
     /// Of the last datagram from any member.
     last_heard_at: Time,
@@ -183,9 +184,10 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     /// As a helper it nacks whatever it is asked about.
     #[cfg(feature = "sim")]
     always_nacks: bool,
-    transmits: VecDeque<(SocketAddr, Vec<u8>)>,
+    transmits: BoundedQueue<(SocketAddr, Vec<u8>), TRANSMITS_MAX>,
     buffers: BufferPool,
-    events: VecDeque<Event>,
+    events: BoundedQueue<Event, EVENTS_MAX>,
+    /// Events dropped since the last one that was polled.
     lagged: u64,
     stats: Stats,
     /// Datagrams by kind, for the simulation's checkers.
@@ -285,20 +287,18 @@ impl<D: DetectorHooks> Engine<D> {
             phase: Phase::Active,
             envelope,
             datagram_counter: 0,
-            stall_time: Duration::ZERO,
-            last_now: now,
-            clock,
+            running_clock: RunningClock::new(now),
+            wall_clock: clock,
             skew: ClockSkewTracker::default(),
             timers,
             table,
             gossip_queue: GossipQueue::default(),
-            probe_rounds: Vec::new(),
-            indirect_probes: Vec::new(),
+            probe_rounds: ProbeRounds::default(),
+            indirect_probes: IndirectProbes::default(),
             seq,
             suspicion_generation: 0,
             probe_turn: 0,
-            observed_loss: LOSS_PRIOR,
-            rtt: Estimator::new(RTT_PRIOR, RTT_PRIOR, RTT_DEVIATION_MIN).expect("positive"),
+            network: NetworkEstimate::new(),
             rtt_tracker: RttTracker::default(),
             last_heard_at: now,
             isolation_ended_at: now,
@@ -319,9 +319,9 @@ impl<D: DetectorHooks> Engine<D> {
             detector,
             #[cfg(feature = "sim")]
             always_nacks: false,
-            transmits: VecDeque::new(),
+            transmits: BoundedQueue::new(),
             buffers: BufferPool::default(),
-            events: VecDeque::new(),
+            events: BoundedQueue::new(),
             lagged: 0,
             stats: Stats::default(),
             #[cfg(feature = "sim")]
@@ -433,7 +433,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// The next datagram to send, and where to.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
-        pop(&mut self.transmits)
+        self.transmits.pop()
     }
 
     /// Takes the buffer of a datagram that was sent back, to be used for another. Not needed, but
@@ -445,14 +445,18 @@ impl<D: DetectorHooks> Engine<D> {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         match std::mem::take(&mut self.lagged) {
-            0 => pop(&mut self.events),
+            0 => self.events.pop(),
             missed => Some(Event::Lagged(missed)),
         }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due; none after the node has left.
     pub fn poll_timeout(&self) -> Option<Time> {
-        (self.phase != Phase::Left).then(|| self.timers.next().map(|at| at + self.stall_time))?
+        (self.phase != Phase::Left).then(|| {
+            self.timers
+                .next()
+                .map(|at| self.running_clock.caller_time(at))
+        })?
     }
 
     /// This node's id; its epoch is raised if another life of its name had a higher one.
@@ -541,19 +545,15 @@ impl<D: DetectorHooks> Engine<D> {
     fn prune_timers(&mut self) {
         let (rounds, relays) = (&self.probe_rounds, &self.indirect_probes);
         self.timers.prune(|timer| match timer {
-            Timer::ProbeRound(seq) => rounds.iter().any(|round| round.seq == seq),
-            Timer::IndirectProbe(seq) => relays.iter().any(|relay| relay.seq == seq),
+            Timer::ProbeRound(seq) => rounds.contains(seq),
+            Timer::IndirectProbe(seq) => relays.contains(seq),
             Timer::Named(_) | Timer::Suspicion(..) => true,
         });
     }
 
     fn emit(&mut self, event: Event) {
         self.note_membership_change(&event);
-        if self.events.len() >= EVENTS_MAX {
-            self.events.pop_front();
-            self.lagged += 1;
-        }
-        self.events.push_back(event);
+        self.lagged += u64::from(self.events.push(event));
     }
 }
 
@@ -569,22 +569,5 @@ impl<D: DetectorHooks> fmt::Debug for Engine<D> {
     }
 }
 
-/// The next of a queue. What a burst took is given back once it is over.
-fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
-    let next = queue.pop_front();
-    if next.is_none() && queue.capacity() > QUEUE_CAPACITY_KEPT {
-        queue.shrink_to(QUEUE_CAPACITY_KEPT);
-    }
-    next
-}
-
-/// Assumed chance that a round to a live member goes unanswered, before any was observed.
-const LOSS_PRIOR: f64 = 0.01;
-/// Assumed round trip, in seconds, before any was observed.
-const RTT_PRIOR: f64 = 0.01;
-/// Least deviation of round trips, in seconds: a scheduler's tick.
-const RTT_DEVIATION_MIN: f64 = 0.001;
-/// Capacity of an empty queue that is kept.
-const QUEUE_CAPACITY_KEPT: usize = 64;
 /// Most events that wait to be polled.
 const EVENTS_MAX: usize = 16_384;

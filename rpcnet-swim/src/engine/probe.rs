@@ -1,103 +1,12 @@
 //! Probing: is it there? SWIM section 3.1 with a repeated ping and Lifeguard's nacks.
 
-use std::net::SocketAddr;
-
+use super::probe_round::{ProbeRound, Stage};
 use super::timers::{NamedTimer, Timer};
-use super::{DetectorHooks, Engine, Phase, Sender};
+use super::{DetectorHooks, Engine, Entry, Phase, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
 use crate::event::MemberState;
-use crate::id::instance_key;
 use crate::time::Time;
-use crate::unicast::is_usable_from;
 use crate::wire::{Payload, ProbeTarget, Record};
-
-/// One attempt to reach one member, by several ways.
-#[derive(Debug)]
-pub struct ProbeRound {
-    pub(super) seq: u32,
-    pub(crate) key: u64,
-    /// Which life is probed: what another one answers is no answer.
-    pub(super) epoch: u64,
-    /// Where it was pinged.
-    addr: SocketAddr,
-    pub(crate) started: Time,
-    /// When it ends, if nobody is given more time.
-    pub(super) end: Time,
-    /// With the next sequence number, so that one knows which of the two was answered.
-    pub(super) second_ping_at: Time,
-    stage: Stage,
-    /// Helpers asked, and whether each said that the target did not answer it.
-    helpers: Vec<(u64, bool)>,
-    /// Has waited for late nacks.
-    extended: bool,
-    /// This process was stopped meanwhile: no answer means nothing.
-    pub(crate) stalled: bool,
-    /// The first ping was larger than what every path carries.
-    is_large: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Direct,
-    Indirect,
-    /// Of a failed member: one ping, nobody else is asked and nothing is concluded.
-    Redial,
-}
-
-/// A ping on behalf of another member.
-#[derive(Debug)]
-pub(crate) struct IndirectProbe {
-    pub(super) seq: u32,
-    target: ProbeTarget,
-    requester: SocketAddr,
-    requester_instance: u64,
-    requester_seq: u32,
-}
-
-impl ProbeRound {
-    fn lacks_witness(&self, needed: usize) -> bool {
-        needed > 0 && !self.helpers.is_empty() && !self.is_witnessed(needed) && !self.extended
-    }
-
-    fn is_witnessed(&self, needed: usize) -> bool {
-        let (asked, nacks) = self.witnesses();
-        needed == 0 || nacks > 0 && nacks >= needed.min(asked)
-    }
-
-    /// How many helpers were asked, and how many of them witnessed it.
-    pub fn witnesses(&self) -> (usize, usize) {
-        let nacks = self.helpers.iter().filter(|(_, nacked)| *nacked).count();
-        (self.helpers.len(), nacks)
-    }
-}
-
-#[cfg(feature = "sim")]
-impl ProbeRound {
-    /// Sequence number of its first ping.
-    pub fn seq(&self) -> u32 {
-        self.seq
-    }
-
-    /// Key of the target.
-    pub fn target(&self) -> u64 {
-        self.key
-    }
-
-    /// When it ends.
-    pub fn end(&self) -> Time {
-        self.end
-    }
-
-    /// Whether this process was stopped meanwhile.
-    pub fn is_stalled(&self) -> bool {
-        self.stalled
-    }
-
-    /// Keys of the helpers asked.
-    pub fn helpers(&self) -> Vec<u64> {
-        self.helpers.iter().map(|(key, _)| *key).collect()
-    }
-}
 
 impl<D: DetectorHooks> Engine<D> {
     pub(super) fn on_probe_timer(&mut self, now: Time) {
@@ -115,17 +24,18 @@ impl<D: DetectorHooks> Engine<D> {
         if !D::before_probe(self, now, turns as u32) {
             return;
         }
-        let target = match self.probe_turn % turns {
-            0 if self.probe_turn == 0 => self.table.next_probe(&mut self.rng),
+        let turn = self.probe_turn;
+        self.probe_turn = (turn + 1) % (turns * intervals);
+        let target = match turn % turns {
+            0 if turn == 0 => self.table.next_probe(&mut self.rng),
             0 => None,
             nth => self.table.successor(nth - 1),
         };
-        if self.probe_turn.is_multiple_of(turns) {
+        if turn.is_multiple_of(turns) {
             self.check_slowness(now);
             self.probe_reachable_member(now);
             self.check_address(now);
         }
-        self.probe_turn = (self.probe_turn + 1) % (turns * intervals);
         if let Some(key) = target {
             self.start_probe(now, key);
         }
@@ -138,11 +48,10 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Pings a member, unless that is being done.
     pub(super) fn start_probe(&mut self, now: Time, key: u64) {
-        let busy = self.probe_rounds.iter().any(|round| round.key == key);
         let Some(entry) = self.table.get(key) else {
             return;
         };
-        if busy || self.probe_rounds.len() >= PROBE_ROUNDS_MAX || self.phase != Phase::Active {
+        if !self.probe_rounds.has_room_for(key) || self.phase != Phase::Active {
             return;
         }
         let (epoch, failed) = (entry.epoch, entry.state == MemberState::Failed);
@@ -168,66 +77,68 @@ impl<D: DetectorHooks> Engine<D> {
         });
         self.stats.probe_rounds += 1;
         let is_large = self.ping(key, seq, self.ping_size(key));
-        if let Some(round) = self.probe_rounds.last_mut() {
+        if let Some(round) = self.probe_rounds.get_mut(seq) {
             round.is_large = is_large;
         }
         self.timers.push(now + timeout, Timer::ProbeRound(seq));
     }
 
+    /// Handles the timer of a probe round: its next stage begins, or it ends.
     pub(super) fn on_probe_round_timer(&mut self, now: Time, seq: u32) {
-        let Some(at) = self.probe_rounds.iter().position(|round| round.seq == seq) else {
+        let needed = self.detector.witnesses_needed();
+        let Some(round) = self.probe_rounds.get_mut(seq) else {
             return;
         };
-        match self.probe_rounds[at].stage {
+        match round.stage {
             Stage::Direct => {
-                let key = self.probe_rounds[at].key;
-                let end = self.probe_rounds[at].end + self.extra_timeout(now, key);
-                self.probe_rounds[at].second_ping_at = now;
-                self.probe_rounds[at].stage = Stage::Indirect;
-                self.probe_rounds[at].helpers = self.send_ping_reqs(key, seq);
+                round.second_ping_at = now;
+                round.stage = Stage::Indirect;
+                let (key, end) = (round.key, round.end);
+                let end = end + self.extra_timeout(now, key);
+                let helpers = self.send_ping_reqs(key, seq);
+                if let Some(round) = self.probe_rounds.get_mut(seq) {
+                    round.helpers = helpers;
+                }
                 if self.detector.repeats_ping() {
                     self.ping(key, seq.wrapping_add(1), DATAGRAM_BYTES_MIN);
                 }
                 self.timers.push(end.max(now), Timer::ProbeRound(seq));
             }
-            Stage::Indirect
-                if self.probe_rounds[at].lacks_witness(self.detector.witnesses_needed()) =>
-            {
+            Stage::Indirect if round.lacks_witness(needed) => {
                 // Far away, a nack takes longer than the share of the round it is given.
-                self.probe_rounds[at].extended = true;
-                let helpers = self.probe_rounds[at].helpers.iter();
-                let slowest = helpers.map(|(key, _)| self.extra_timeout(now, *key)).max();
+                round.extended = true;
+                let helpers: Vec<u64> = round.helpers.iter().map(|(key, _)| *key).collect();
+                let slowest = helpers
+                    .iter()
+                    .map(|key| self.extra_timeout(now, *key))
+                    .max();
                 let more = self.config.probe_timeout / 2 + slowest.unwrap_or_default();
                 self.timers.push(now + more, Timer::ProbeRound(seq));
             }
-            Stage::Indirect => {
-                let round = self.probe_rounds.swap_remove(at);
-                self.on_round_unanswered(now, &round);
-                let entry = self.table.get(round.key);
-                let is_probed =
-                    entry.is_some_and(|it| it.epoch == round.epoch && it.state.is_live());
-                if is_probed && !round.stalled {
-                    self.record_round_outcome(now, round.key, false);
-                }
-            }
-            Stage::Redial => {
-                let round = self.probe_rounds.swap_remove(at);
-                if !round.stalled && !self.is_isolated(now) {
-                    self.on_redial_result(now, round.key, false);
+            Stage::Indirect | Stage::Redial => {
+                if let Some(round) = self.probe_rounds.remove(seq) {
+                    self.on_round_ended(now, &round);
                 }
             }
         }
     }
 
-    /// A round ended without an answer.
-    fn on_round_unanswered(&mut self, now: Time, round: &ProbeRound) {
-        let Some(entry) = self.table.get(round.key) else {
-            return;
-        };
-        if entry.epoch != round.epoch || !entry.state.is_live() {
+    /// Handles the end of a round without an answer.
+    fn on_round_ended(&mut self, now: Time, round: &ProbeRound) {
+        if round.stage == Stage::Redial {
+            if !round.stalled && !self.is_isolated(now) {
+                self.on_redial_result(now, round.key, false);
+            }
             return;
         }
-        D::on_round_unanswered(self, now, round);
+        let is_live = |entry: &Entry| entry.epoch == round.epoch && entry.state.is_live();
+        if self.table.get(round.key).is_some_and(is_live) {
+            D::on_round_unanswered(self, now, round);
+        }
+        let is_live = self.table.get(round.key).is_some_and(is_live);
+        if is_live && !round.stalled {
+            self.record_round_outcome(now, round.key, false);
+        }
     }
 
     /// Judges a round to a live member that ended without an answer.
@@ -264,14 +175,9 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// `target` answered a ping of ours, directly or through a helper.
     pub(super) fn on_ack(&mut self, now: Time, target: u64, seq: u32, direct: bool) {
-        let found = self
-            .probe_rounds
-            .iter()
-            .position(|r| r.key == target && seq.wrapping_sub(r.seq) < 2);
-        let Some(at) = found else {
+        let Some(round) = self.probe_rounds.take_answered(target, seq) else {
             return self.on_late_answer(now, target, seq, direct);
         };
-        let round = self.probe_rounds.swap_remove(at);
         self.prune_timers();
         if self
             .table
@@ -288,7 +194,8 @@ impl<D: DetectorHooks> Engine<D> {
             self.note_lost_large_ping(target);
         }
         if direct && round.stage == Stage::Direct {
-            self.rtt.observe(now.since(round.started).as_secs_f64());
+            self.network
+                .record_rtt(now.since(round.started).as_secs_f64());
         }
         self.clear_evidence(target);
         if direct {
@@ -322,14 +229,8 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     pub(super) fn on_nack(&mut self, from: u64, seq: u32, target: u64) {
-        let helper = self
-            .probe_rounds
-            .iter_mut()
-            .filter(|round| round.seq == seq && round.key == target)
-            .find_map(|round| round.helpers.iter_mut().find(|(key, _)| *key == from));
-        match helper {
-            Some((_, nacked)) if !*nacked => *nacked = true,
-            _ => self.stats.dropped.unexpected += 1,
+        if !self.probe_rounds.take_nack(from, seq, target) {
+            self.stats.dropped.unexpected += 1;
         }
     }
 
@@ -346,91 +247,6 @@ impl<D: DetectorHooks> Engine<D> {
         };
         let view = self.table.view();
         self.reply(sender, Payload::Ack { seq, view, updates });
-    }
-
-    pub(super) fn on_ping_req(&mut self, now: Time, sender: Sender, seq: u32, target: ProbeTarget) {
-        if target.key == self.local.key && target.epoch == self.local.epoch {
-            return self.reply(
-                sender,
-                Payload::RelayedAck {
-                    seq,
-                    target: target.key,
-                },
-            );
-        }
-        #[cfg(feature = "sim")]
-        if self.always_nacks {
-            let key = target.key;
-            return self.reply(sender, Payload::Nack { seq, target: key });
-        }
-        if !is_usable_from(target.addr, sender.addr) {
-            self.stats.unusable_addresses += 1;
-            return;
-        }
-        if self.indirect_probes.len() >= INDIRECT_PROBES_MAX {
-            return;
-        }
-        self.seq = self.seq.wrapping_add(1);
-        self.indirect_probes.push(IndirectProbe {
-            seq: self.seq,
-            target,
-            requester: sender.addr,
-            requester_instance: sender.instance(),
-            requester_seq: seq,
-        });
-        // A target that is not known there gets no news: the requester may have made it up.
-        let is_known = self
-            .table
-            .get(target.key)
-            .is_some_and(|e| e.addr() == target.addr);
-        let updates = match is_known || !self.detector.extends_swim() {
-            true => self.ping_updates(target.key, DATAGRAM_BYTES_MIN),
-            false => Vec::new(),
-        };
-        let ping = Payload::Ping {
-            seq: self.seq,
-            view: self.table.view(),
-            updates,
-        };
-        let (timeout, interval) = (self.config.probe_timeout, self.config.probe_interval);
-        let nack_delay = self.detector.nack_delay(timeout, interval);
-        self.send(target.addr, instance_key(target.key, target.epoch), ping);
-        self.timers
-            .push(now + nack_delay, Timer::IndirectProbe(self.seq));
-    }
-
-    /// If the sender is the target of a relay, passes its answer on.
-    pub(super) fn forward_ack(&mut self, sender: Sender, seq: u32) {
-        let found = self.indirect_probes.iter().position(|relay| {
-            relay.seq == seq && relay.target.key == sender.key && relay.target.epoch == sender.epoch
-        });
-        if let Some(at) = found {
-            let relay = self.indirect_probes.swap_remove(at);
-            self.prune_timers();
-            let ack = Payload::RelayedAck {
-                seq: relay.requester_seq,
-                target: relay.target.key,
-            };
-            self.send(relay.requester, relay.requester_instance, ack);
-        }
-    }
-
-    pub(super) fn on_indirect_probe_timer(&mut self, seq: u32) {
-        if let Some(at) = self
-            .indirect_probes
-            .iter()
-            .position(|relay| relay.seq == seq)
-        {
-            let relay = self.indirect_probes.swap_remove(at);
-            if !self.detector.sends_nacks() {
-                return;
-            }
-            let nack = Payload::Nack {
-                seq: relay.requester_seq,
-                target: relay.target.key,
-            };
-            self.send(relay.requester, relay.requester_instance, nack);
-        }
     }
 
     /// The suspicion rides on every ping of the accused, so that it hears of it at once and can
@@ -450,7 +266,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// What rides on a ping. To the accused it is the accusation alone: it may be dead, and news
     /// sent to the dead would count as passed on.
-    fn ping_updates(&mut self, key: u64, size: usize) -> Vec<Record> {
+    pub(super) fn ping_updates(&mut self, key: u64, size: usize) -> Vec<Record> {
         match self.record_to_refute(key) {
             Some(accusation) if self.detector.extends_swim() => self.single_record(accusation),
             first => self.piggyback(size, PING_BYTES, first),
@@ -510,19 +326,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 }
 
-#[cfg(feature = "sim")]
-impl<D: DetectorHooks> Engine<D> {
-    /// From now on says of everybody that he does not answer, to whoever asks.
-    pub(crate) fn always_nack(&mut self) {
-        self.always_nacks = true;
-    }
-}
-
 const PING_BYTES: usize = 4 + 8;
 const ACK_BYTES: usize = 4 + 8;
 /// Sequence number, key, epoch, IPv6 address and port.
 const PING_REQ_BYTES: usize = 4 + 8 + 10 + 19;
-/// Most rounds at once; a member beyond waits for its next turn.
-pub(crate) const PROBE_ROUNDS_MAX: usize = 256;
-/// Most pings at once on behalf of others; a ping-req beyond goes unanswered.
-pub(crate) const INDIRECT_PROBES_MAX: usize = 256;

@@ -52,7 +52,8 @@ impl<D: DetectorHooks> Engine<D> {
             return self.reach.note_answer(key);
         }
         let lost = self
-            .observed_loss
+            .network
+            .loss()
             .clamp(MISS_PROBABILITY_MIN, MISS_PROBABILITY_MAX);
         let reach = &mut self.reach;
         if answered {

@@ -167,12 +167,9 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     pub(super) fn send_raw(&mut self, addr: SocketAddr, datagram: Vec<u8>) {
-        if self.transmits.len() >= TRANSMITS_MAX {
-            self.transmits.pop_front();
-        }
         self.stats.sent += 1;
         self.stats.sent_bytes += datagram.len() as u64;
-        self.transmits.push_back((addr, datagram));
+        self.transmits.push((addr, datagram));
     }
 
     /// Up to `count` different live members of those that are `wanted`, at random.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::entry::Entry;
-use super::probe::ProbeRound;
+use super::probe_round::ProbeRound;
 use super::{DetectorHooks, Engine};
 use crate::event::{Event, Member, MemberState};
 use crate::health::{Health, HealthState};

@@ -280,14 +280,14 @@ fn a_miss_that_is_refuted_is_loss_all_the_same() {
         engine.clear_evidence(x);
     }
     assert!(
-        (0.4..0.6).contains(&engine.observed_loss),
+        (0.4..0.6).contains(&engine.network.loss()),
         "{}",
-        engine.observed_loss
+        engine.network.loss()
     );
     assert_eq!(miss_and_refute(&mut engine, 200), MemberState::Alive);
 
     // Who was held failed was gone, whatever it says when it is back.
-    let before = engine.observed_loss;
+    let before = engine.network.loss();
     engine.on_missed_probe(Time::ZERO, x);
     let failed = record("x", 5, 200, 2, Claim::Failed);
     engine.merge(Time::ZERO, failed, RecordSource::Gossip);
@@ -295,9 +295,9 @@ fn a_miss_that_is_refuted_is_loss_all_the_same() {
     engine.merge(Time::ZERO, back, RecordSource::Gossip);
     assert_eq!(engine.member("x").unwrap().state, MemberState::Alive);
     assert!(
-        engine.observed_loss <= before,
+        engine.network.loss() <= before,
         "{} > {before}",
-        engine.observed_loss
+        engine.network.loss()
     );
 }
 
@@ -329,14 +329,14 @@ fn a_round_without_a_witness_is_loss_unless_this_node_is_cut_off() {
     let (later, more) = unanswered_until(Time::from_millis(30_000));
     assert!(more > void, "{more} > {void}");
     assert_eq!(later, unanswered, "isolated");
-    let before = engine.observed_loss;
+    let before = engine.network.loss();
     for name in names {
         engine.clear_evidence(crate::id::name_key(name));
     }
     assert!(
-        engine.observed_loss > before,
+        engine.network.loss() > before,
         "{} > {before}",
-        engine.observed_loss
+        engine.network.loss()
     );
 }
 

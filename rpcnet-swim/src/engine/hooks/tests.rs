@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use crate::config::ClusterConfig;
+use crate::engine::Engine;
 use crate::engine::hooks::{DetectorHooks, PhiSwim};
 use crate::engine::merge::RecordSource;
-use crate::engine::{Engine, LOSS_PRIOR};
 use crate::event::MemberState;
 use crate::id::{NodeId, name_key};
 use crate::tags::Tags;
@@ -179,7 +179,11 @@ fn run(engine: &mut Engine<Varied>, until: Time) {
 
 fn probed(engine: &Engine<Varied>, name: &str) -> bool {
     let key = name_key(name);
-    engine.probe_rounds.iter().any(|round| round.key == key)
+    engine
+        .probe_rounds
+        .as_slice()
+        .iter()
+        .any(|round| round.key == key)
 }
 
 fn state(engine: &Engine<Varied>, name: &str) -> MemberState {
@@ -211,7 +215,7 @@ fn shows(rule: Rule, detector: Varied) -> bool {
         Rule::SecondPing => {
             engine.start_probe(at(0), key);
             while engine.poll_transmit().is_some() {}
-            engine.on_probe_round_timer(at(500), engine.probe_rounds[0].seq);
+            engine.on_probe_round_timer(at(500), engine.probe_rounds.as_slice()[0].seq);
             std::iter::from_fn(|| engine.poll_transmit()).any(|(to, _)| to == addr(2))
         }
         Rule::BackToBack => {
@@ -224,7 +228,7 @@ fn shows(rule: Rule, detector: Varied) -> bool {
             for turn in 0..4 {
                 engine.probe_rounds.clear();
                 engine.on_probe_timer(at(500 * turn));
-                probed.extend(engine.probe_rounds.iter().map(|round| round.key));
+                probed.extend(engine.probe_rounds.as_slice().iter().map(|round| round.key));
             }
             let asked = probed.len();
             probed.sort_unstable();
@@ -232,8 +236,9 @@ fn shows(rule: Rule, detector: Varied) -> bool {
             probed.len() < asked
         }
         Rule::ObservedLoss => {
+            let before = engine.network.loss();
             engine.clear_evidence(key);
-            engine.observed_loss != LOSS_PRIOR
+            engine.network.loss() != before
         }
         Rule::Buddy => {
             engine.start_suspicion(at(0), key, votes(1));
@@ -263,7 +268,7 @@ fn shows(rule: Rule, detector: Varied) -> bool {
         }
         Rule::Slowness => {
             engine.start_probe(at(0), key);
-            let seq = engine.probe_rounds[0].seq;
+            let seq = engine.probe_rounds.as_slice()[0].seq;
             run(&mut engine, at(1_900));
             engine.on_ack(at(1_900), key, seq, true);
             engine.stats.late_answers > 0
@@ -314,9 +319,9 @@ fn a_round_counts_if_as_many_helpers_witness_it_as_are_needed() {
         let mut engine = engine(detector);
         let key = name_key("x");
         engine.start_probe(at(0), key);
-        let seq = engine.probe_rounds[0].seq;
+        let seq = engine.probe_rounds.as_slice()[0].seq;
         engine.on_probe_round_timer(at(500), seq);
-        let helpers = engine.probe_rounds[0].helpers();
+        let helpers = engine.probe_rounds.as_slice()[0].helpers();
         assert_eq!(helpers.len(), 3);
         for helper in &helpers[..nacks] {
             engine.on_nack(*helper, seq, key);
@@ -360,5 +365,5 @@ fn a_liar_nacks_at_once() {
     };
     helper.on_ping_req(at(0), sender, 7, target);
     assert_eq!(helper.poll_transmit().map(|(to, _)| to), Some(addr(3)));
-    assert!(helper.poll_transmit().is_none() && helper.indirect_probes.is_empty());
+    assert!(helper.poll_transmit().is_none() && helper.indirect_probes.len() == 0);
 }

@@ -130,7 +130,7 @@ fn who_is_not_let_in_is_told_why_and_not_welcomed() {
     // Once there is room it gets in by itself.
     seed.mark_failed(Time::ZERO, crate::id::name_key("j10"));
     let mut due = Time::ZERO;
-    while late.transmits.is_empty() {
+    while late.transmits.len() == 0 {
         due = late.poll_timeout().unwrap();
         late.handle_timeout(due);
     }

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::gossip::QUEUE_LEN_MAX;
-use crate::engine::probe::{INDIRECT_PROBES_MAX, PROBE_ROUNDS_MAX};
+use crate::engine::indirect_probe::INDIRECT_PROBES_MAX;
+use crate::engine::probe_round::PROBE_ROUNDS_MAX;
 use crate::wire::{DIGEST_BUCKETS, Origin, ProbeTarget, SyncPage};
 
 /// Few names, epochs and addresses, so that they meet; and the far ends.
@@ -164,7 +165,7 @@ proptest! {
             }
             while engine.poll_event().is_some() {}
             prop_assert!(engine.table.len() < 5, "there are four other names");
-            prop_assert!(engine.probe_rounds.len() <= PROBE_ROUNDS_MAX);
+            prop_assert!(engine.probe_rounds.as_slice().len() <= PROBE_ROUNDS_MAX);
             prop_assert!(engine.indirect_probes.len() <= INDIRECT_PROBES_MAX);
             prop_assert!(engine.gossip_queue.len() <= QUEUE_LEN_MAX.min(6));
             let live = engine.members().filter(|m| m.state.is_live()).count();

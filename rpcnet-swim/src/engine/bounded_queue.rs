@@ -1,0 +1,55 @@
+//! Bounded queue: what waits to be polled, without the oldest if there is too much.
+
+use std::collections::VecDeque;
+
+/// Queue of at most `MAX` items.
+#[derive(Debug)]
+pub(crate) struct BoundedQueue<T, const MAX: usize>(VecDeque<T>);
+
+impl<T, const MAX: usize> BoundedQueue<T, MAX> {
+    pub(crate) const fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    /// Appends an item. Says whether the oldest was dropped for it.
+    pub(crate) fn push(&mut self, item: T) -> bool {
+        let is_full = self.0.len() >= MAX;
+        if is_full {
+            self.0.pop_front();
+        }
+        self.0.push_back(item);
+        is_full
+    }
+
+    /// Takes out the oldest item. The memory of a burst is given back once it is over.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let next = self.0.pop_front();
+        if next.is_none() && self.0.capacity() > CAPACITY_KEPT {
+            self.0.shrink_to(CAPACITY_KEPT);
+        }
+        next
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Capacity of an empty queue that is kept.
+const CAPACITY_KEPT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_drops_the_oldest_and_gives_memory_back() {
+        let mut queue = BoundedQueue::<u32, 1_000>::new();
+        assert!((0..1_000).all(|item| !queue.push(item)));
+        assert!(queue.push(1_000));
+        assert_eq!((queue.len(), queue.pop()), (1_000, Some(1)));
+        while queue.pop().is_some() {}
+        assert!(queue.0.capacity() <= CAPACITY_KEPT);
+    }
+}
