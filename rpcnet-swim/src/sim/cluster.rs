@@ -7,12 +7,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use fastrand::Rng;
 
 use super::check::OwnVersions;
+use super::event_queue::ScheduledEvent;
 use super::network::Network;
-use super::node::{SimNode, Traffic};
+use super::node::SimNode;
 use super::process_fault::{PendingQueue, ProcessFault};
 use super::report::SimReport;
 use super::split_brain::SplitBrainCheck;
-use super::steps::ScheduledEvent;
+use super::traffic::Traffic;
 use super::transition::{Transition, TransitionLog};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;

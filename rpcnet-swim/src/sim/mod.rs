@@ -29,6 +29,7 @@ mod check_traffic;
 mod cluster;
 mod config;
 mod convergence;
+mod event_queue;
 mod formed;
 mod link;
 mod network;
@@ -39,6 +40,7 @@ mod run;
 mod serve;
 mod split_brain;
 mod steps;
+mod traffic;
 mod transition;
 
 #[cfg(test)]
@@ -49,10 +51,10 @@ pub use cluster::Cluster;
 pub use config::{FaultKind, SimConfig};
 pub use link::Link;
 pub use network::{Network, OneWayPartition};
-pub use node::Traffic;
 pub use process_fault::OpenDirection;
 pub use report::SimReport;
 pub use run::{run, run_with_detector};
+pub use traffic::Traffic;
 pub use transition::{Transition, TransitionLog};
 
 pub use crate::engine::hooks::{ClaimView, DetectorHooks, PhiSwim};

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Cluster;
-use super::steps::SimEvent;
+use super::event_queue::SimEvent;
 use crate::engine::hooks::DetectorHooks;
 use crate::time::Time;
 

@@ -9,35 +9,15 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::Cluster;
 use super::check::{self, CheckCounts, CheckDepth, SimFailure, Violation};
 use super::check_traffic::TrafficCheck;
+use super::event_queue::{ScheduledEvent, SimEvent};
 use super::network::Delivery;
-use super::node::wire_bytes;
 use super::process_fault::{PendingDatagram, PendingQueue, ProcessFault};
+use super::traffic::wire_bytes;
 use crate::engine::Engine;
 use crate::engine::hooks::DetectorHooks;
 use crate::event::{Event, Member};
 use crate::id::NodeId;
 use crate::time::Time;
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ScheduledEvent {
-    at: Time,
-    sequence: u64,
-    event: SimEvent,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum SimEvent {
-    Timeout(u32),
-    SeedsResolved(u32),
-    /// A slow process is done with the message in hand.
-    MessageDone(u32),
-    DatagramArrival {
-        from: u32,
-        to: u32,
-        number: u64,
-        datagram: Vec<u8>,
-    },
-}
 
 impl<D: DetectorHooks> Cluster<D> {
     /// Does the next thing that is due. False if there is none, or a rule was broken.

@@ -1,0 +1,24 @@
+//! Entries of the event queue: what is due at which point in virtual time.
+
+use crate::time::Time;
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ScheduledEvent {
+    pub(super) at: Time,
+    pub(super) sequence: u64,
+    pub(super) event: SimEvent,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum SimEvent {
+    Timeout(u32),
+    SeedsResolved(u32),
+    /// A slow process is done with the message in hand.
+    MessageDone(u32),
+    DatagramArrival {
+        from: u32,
+        to: u32,
+        number: u64,
+        datagram: Vec<u8>,
+    },
+}
