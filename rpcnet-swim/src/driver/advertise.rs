@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use super::membership::{ClusterMembership, DriverShared};
+use super::membership::ClusterMembership;
 use super::seed_resolver::is_own_addr;
+use super::shared::DriverShared;
 use crate::config::ClusterConfig;
 use crate::error::ConfigError;
 use crate::event::AddressStatus;

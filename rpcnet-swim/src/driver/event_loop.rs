@@ -11,12 +11,11 @@ use std::time::Duration;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::membership::{DriverShared, unix_millis};
 use super::outbound::Outbound;
 use super::seed_resolver::{ResolvedSeeds, resolve_seeds};
+use super::shared::{DriverShared, unix_millis};
 use super::socket::DatagramSocket;
 use crate::event::MembershipState;
-use crate::time::Time;
 
 /// Drives a node until it has left or the last handle is gone.
 pub(super) async fn run(shared: Arc<DriverShared>, socket: Arc<dyn DatagramSocket>) {
@@ -220,24 +219,6 @@ async fn await_optional<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + 
 
 fn far_future() -> Instant {
     Instant::now() + Duration::from_secs(3600)
-}
-
-impl DriverShared {
-    /// The engine's time.
-    pub(super) fn now(&self) -> Time {
-        let micros = self.started.elapsed().as_micros();
-        Time::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
-    }
-
-    fn instant(&self, at: Time) -> Instant {
-        self.started + Duration::from_micros(at.as_micros())
-    }
-
-    pub(super) fn count_socket_error(&self, error: &io::Error) {
-        tracing::debug!(%error, "gossip socket");
-        self.socket_errors
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    }
 }
 
 thread_local! {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -12,16 +12,16 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, timeout};
 
 use super::advertise::initial_advertise_addr;
-use super::event_log;
 use super::event_loop::run;
 use super::events::EventStream;
-use super::outcome::{JoinError, JoinOutcome, LeaveError, StartError, format_seed_failures};
+use super::outcome::{JoinError, JoinOutcome, LeaveError, StartError};
 use super::seed_list::SeedList;
+use super::shared::{DriverShared, DriverState, EventChannel, unix_millis};
 use super::socket::{DatagramSocket, bind};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::error::TagError;
-use crate::event::{Event, Member, MembershipState, PartitionStatus};
+use crate::event::{Member, MembershipState, PartitionStatus};
 use crate::health::Health;
 use crate::id::NodeId;
 use crate::key::KeyId;
@@ -58,58 +58,6 @@ pub struct ClusterMembership {
     pub(super) shared: Arc<DriverShared>,
     /// Tells the driver when the last handle is gone.
     _stop_on_drop: Arc<StopOnDrop>,
-}
-
-/// What the handles share with the driver.
-pub(super) struct DriverShared {
-    /// Locked for one call of the engine at a time, never over an await or a system call.
-    pub(super) engine: Mutex<Engine>,
-    /// Where the driver runs.
-    runtime: Handle,
-    pub(super) started: Instant,
-    /// The engine has something new to send or to wait for.
-    pub(super) wake: Notify,
-    /// The last handle is gone.
-    pub(super) stop: Notify,
-    pub(super) socket_errors: AtomicU64,
-    events: Mutex<EventChannel>,
-    state: watch::Sender<DriverState>,
-    pub(super) seeds: Mutex<SeedList>,
-    pub(super) config: ClusterConfig,
-}
-
-/// Who listens to the events. The channel takes memory for all the events that it can hold, so it
-/// is there only while somebody does.
-enum EventChannel {
-    Unused,
-    Open(broadcast::Sender<Event>),
-    /// Nothing will happen any more.
-    Closed,
-}
-
-/// What `join` and `leave` wait for.
-#[derive(Clone, Copy, Debug, Default)]
-struct DriverState {
-    joined: bool,
-    /// Whether the view is whole.
-    view_complete: bool,
-    /// A newer node has this node's name.
-    superseded: bool,
-    /// Every seed is of an address family that the socket cannot send to.
-    seeds_unreachable: bool,
-    /// How many members acknowledged that this one left.
-    left: Option<usize>,
-    stopped: bool,
-}
-
-impl DriverState {
-    /// Of a driver that is gone.
-    fn ended() -> Self {
-        Self {
-            stopped: true,
-            ..Self::default()
-        }
-    }
 }
 
 struct StopOnDrop {
@@ -456,76 +404,10 @@ impl fmt::Debug for ClusterMembership {
     }
 }
 
-impl DriverShared {
-    /// Hands the engine's events to the subscribers and to those who wait.
-    pub(super) fn publish(&self) {
-        loop {
-            let (event, next, founded) = {
-                let mut engine = self.engine.lock();
-                let event = engine.poll_event();
-                let superseded = matches!(engine.state(), MembershipState::Superseded { .. });
-                let next = (engine.is_joined(), engine.is_view_complete(), superseded);
-                (event, next, engine.has_bootstrapped())
-            };
-            let mut is_new = false;
-            self.state.send_if_modified(|state| {
-                let before = (state.joined, state.view_complete, state.superseded);
-                (state.joined, state.view_complete, state.superseded) = next;
-                is_new = next.0 && !before.0;
-                before != next
-            });
-            if is_new {
-                self.log_joined(founded);
-            }
-            let Some(event) = event else { return };
-            event_log::log(&event);
-            if let Event::Left { acknowledged } = event {
-                self.state
-                    .send_modify(|state| state.left = Some(acknowledged));
-            }
-            let mut subscribers = self.events.lock();
-            if let EventChannel::Open(events) = &*subscribers
-                && events.send(event).is_err()
-            {
-                // The last of them is gone.
-                *subscribers = EventChannel::Unused;
-            }
-        }
-    }
-
-    /// Tells those who wait for a seed whether any can be sent to, as far as they resolve.
-    pub(super) fn update_seed_reachability(&self) {
-        let out_of_reach = self.seeds.lock().are_unreachable();
-        let is_new = self.state.send_if_modified(|state| {
-            std::mem::replace(&mut state.seeds_unreachable, out_of_reach) != out_of_reach
-        });
-        if is_new && out_of_reach {
-            let seeds = format_seed_failures(&self.seed_failures());
-            tracing::warn!(%seeds, "no seed can be sent to from here");
-        }
-    }
-
-    /// Nothing will happen any more.
-    pub(super) fn close(&self) {
-        *self.events.lock() = EventChannel::Closed;
-        self.state.send_modify(|state| {
-            state.joined = false;
-            state.stopped = true;
-        });
-    }
-}
-
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.shared.stop.notify_one();
     }
-}
-
-pub(super) fn unix_millis() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn random_name() -> String {

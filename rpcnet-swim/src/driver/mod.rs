@@ -11,6 +11,7 @@ mod outcome;
 mod seed_list;
 mod seed_resolver;
 mod send_error;
+mod shared;
 mod socket;
 
 pub use self::events::EventStream;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::membership::DriverShared;
+use super::shared::DriverShared;
 use super::socket::DatagramSocket;
 
 /// The datagram that the socket had no room for; those behind it wait in the engine.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::membership::DriverShared;
 use super::outcome::{JoinError, SeedFailure, format_seed_failures};
+use super::shared::DriverShared;
 
 /// The seeds, and what the last look-up brought.
 #[derive(Debug, Default)]

@@ -9,9 +9,9 @@ use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::membership::DriverShared;
 use super::outcome::SeedFailure;
 use super::seed_list::are_families_compatible;
+use super::shared::DriverShared;
 use crate::engine::address::canonical;
 
 /// What a look-up of all seeds brought.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::membership::DriverShared;
+use super::shared::DriverShared;
 
 impl DriverShared {
     /// A datagram was not sent. If it is too large, what goes there from now on is smaller; that
