@@ -28,7 +28,7 @@ pub use config::ClusterConfig;
 #[cfg(feature = "tokio")]
 pub use driver::{
     ClusterMembership, DatagramSocket, EventStream, JoinError, JoinOutcome, LeaveError,
-    SeedFailure, StartError,
+    MembershipObserver, Observation, SeedFailure, StartError,
 };
 pub use engine::Engine;
 pub use error::{ConfigError, JoinRefusal, KeyError, TagError};

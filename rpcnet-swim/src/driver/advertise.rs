@@ -2,37 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use super::membership::ClusterMembership;
 use super::seed_resolver::is_own_addr;
 use super::shared::DriverShared;
 use crate::config::ClusterConfig;
-use crate::error::ConfigError;
-use crate::event::AddressStatus;
-
-impl ClusterMembership {
-    /// Advertises another address from now on, set by hand: what peers see no longer changes it.
-    /// Port 0 stands for the port advertised so far.
-    ///
-    /// # Errors
-    /// [`ConfigError::UnusableAdvertiseAddr`] if nobody could send to it; nothing changed.
-    pub fn set_advertise_addr(&self, addr: SocketAddr) -> Result<(), ConfigError> {
-        let now = self.shared.now();
-        let set = self.shared.engine.lock().set_advertise_addr(now, addr);
-        self.shared.wake.notify_one();
-        set
-    }
-
-    /// Whether the advertised address leads to this node, by the pings that arrive. With a
-    /// [problem](AddressStatus::is_problem), calls and probes of others do not come here.
-    pub fn address_status(&self) -> AddressStatus {
-        self.shared.engine.lock().address_status()
-    }
-
-    /// The address that others are told. It follows what peers see, unless it was set by hand.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.shared.engine.lock().addr()
-    }
-}
 
 impl DriverShared {
     /// Takes these peers into account as long as nobody knows the node. `bound` is where it
@@ -40,7 +12,7 @@ impl DriverShared {
     pub(super) fn suggest_advertise_addr(&self, bound: Option<SocketAddr>, peers: &[SocketAddr]) {
         if let Some(bound) = bound.filter(|bound| bound.ip().is_unspecified()) {
             let addr = initial_advertise_addr(&self.config, bound, peers);
-            self.engine.lock().suggest_advertise_addr(addr);
+            self.input(|engine, _| engine.suggest_advertise_addr(addr));
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The loop: receive or sleep, feed the engine, drain it.
+//! Event loop of a node: receives datagrams or sleeps, feeds the engine, sends what it has to send.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -36,23 +37,23 @@ pub(super) async fn run(shared: Arc<DriverShared>, socket: Arc<dyn DatagramSocke
 struct Driver {
     shared: Arc<DriverShared>,
     socket: Arc<dyn DatagramSocket>,
-    /// Kept over turns: most of them leave the deadline where it is.
+    /// Kept from one iteration to the next: most of them leave the deadline as it is.
     timer: Pin<Box<Sleep>>,
-    /// The seeds being resolved.
+    /// The seed lookup under way.
     resolving: Option<Pin<Box<dyn Future<Output = ResolvedSeeds> + Send>>>,
-    /// End of the last look-up.
+    /// End of the last seed lookup.
     looked_up_at: Option<Instant>,
     outbound: Outbound,
-    /// When it was last logged that this node is not in.
+    /// When it was last logged that this node has not joined.
     reminded_at: Instant,
-    /// The last field, so dropped last: who is woken finds the socket closed and its port free.
+    /// The last field, so dropped last: what it wakes finds the socket closed and its port free.
     _closing: CloseGuard,
 }
 
 impl Driver {
-    /// Waits for something to do and does it; false when it is over.
+    /// Waits for the next thing to do and does it; `false` once the node has left or is dropped.
     async fn run_once(&mut self) -> bool {
-        let due = self.shared.engine.lock().poll_timeout();
+        let due = self.shared.read(|engine| engine.poll_timeout());
         let due = due.map_or_else(far_future, |at| self.shared.instant(at));
         if due != self.timer.deadline() {
             self.timer.as_mut().reset(due);
@@ -64,27 +65,12 @@ impl Driver {
             received = poll_fn(|cx| poll_receive(&self.shared, &*self.socket, cx)) => {
                 failed = received.err();
             }
-            found = await_optional(&mut self.resolving) => {
-                self.resolving = None;
-                self.looked_up_at = Some(Instant::now());
-                let bound = self.socket.local_addr().ok();
-                self.shared.suggest_advertise_addr(bound, &found.addrs);
-                let (now, mut engine) = (self.shared.now(), self.shared.engine.lock());
-                if !found.addrs.is_empty() {
-                    engine.set_own_addrs(found.own);
-                }
-                if found.is_partial || found.addrs.is_empty() {
-                    engine.handle_unresolved_seeds(now);
-                }
-                if !found.addrs.is_empty() {
-                    engine.handle_seeds(now, &found.addrs);
-                }
-            }
+            resolved = await_optional(&mut self.resolving) => self.on_resolved(resolved),
             () = poll_fn(|cx| self.outbound.poll_unblocked(&self.shared, &*self.socket, cx)) => {}
             () = self.shared.wake.notified() => {}
             () = &mut self.timer => {
                 if due.elapsed() > LATE_WAKEUP {
-                    // Stopped for a while: lets the runtime see what arrived meanwhile.
+                    // Stopped for a while: lets the runtime see what has arrived meanwhile.
                     tokio::task::yield_now().await;
                 }
             }
@@ -93,7 +79,7 @@ impl Driver {
         if late > STALL_WARNING {
             tracing::warn!(
                 ?late,
-                "this process stood still, or its runtime was blocked"
+                "this process was stopped, or its runtime was blocked"
             );
         }
         if let Some(error) = failed {
@@ -101,49 +87,75 @@ impl Driver {
             sleep(ERROR_PAUSE).await;
         }
         self.drain_inbound().await;
-        let gone = {
-            let mut engine = self.shared.engine.lock();
-            engine.set_wall_clock(self.shared.now(), unix_millis());
-            engine.handle_timeout(self.shared.now());
-            // Asked for once: a wish that comes while others are resolved has to wait for them.
-            if self.resolving.is_none() && engine.wants_seeds() {
-                let not_before = self.looked_up_at.map(|at| at + LOOKUP_PAUSE);
-                let bound = self.socket.local_addr().ok();
-                self.resolving =
-                    self.shared
-                        .seeds()
-                        .map(|seeds| -> Pin<Box<dyn Future<Output = _> + Send>> {
-                            let shared = Arc::clone(&self.shared);
-                            Box::pin(async move {
-                                if let Some(not_before) = not_before {
-                                    sleep_until(not_before).await;
-                                }
-                                resolve_seeds(shared, seeds, bound).await
-                            })
-                        });
-            }
-            engine.has_left()
-        };
+        let has_left = self.handle_timeout();
         self.flush().await;
+        self.shared.update_lifecycle();
         self.log_join_reminder();
-        !gone
+        !has_left
     }
 
-    /// Says now and then that no seed has let this node in, and why.
+    fn on_resolved(&mut self, resolved: ResolvedSeeds) {
+        self.resolving = None;
+        self.looked_up_at = Some(Instant::now());
+        let bound = self.socket.local_addr().ok();
+        self.shared.suggest_advertise_addr(bound, &resolved.addrs);
+        self.shared.input(|engine, now| {
+            if !resolved.addrs.is_empty() {
+                engine.set_own_addrs(resolved.own);
+            }
+            if resolved.is_partial || resolved.addrs.is_empty() {
+                engine.handle_unresolved_seeds(now);
+            }
+            if !resolved.addrs.is_empty() {
+                engine.handle_seeds(now, &resolved.addrs);
+            }
+        });
+    }
+
+    /// Lets the engine do what is due, and starts a seed lookup if it asks for one. Returns whether
+    /// the node has left.
+    fn handle_timeout(&mut self) -> bool {
+        let may_resolve = self.resolving.is_none();
+        let (wants_seeds, has_left) = self.shared.input(|engine, now| {
+            engine.set_wall_clock(now, unix_millis());
+            engine.handle_timeout(now);
+            // The engine asks once: a request that comes during a lookup waits for its end.
+            (may_resolve && engine.wants_seeds(), engine.has_left())
+        });
+        if wants_seeds && let Some(seeds) = self.shared.seeds() {
+            self.resolving = Some(Box::pin(self.resolve(seeds)));
+        }
+        has_left
+    }
+
+    /// Resolves the seeds, not before the pause after the last lookup is over.
+    fn resolve(&self, seeds: Vec<String>) -> impl Future<Output = ResolvedSeeds> + Send + use<> {
+        let not_before = self.looked_up_at.map(|at| at + LOOKUP_PAUSE);
+        let bound: Option<SocketAddr> = self.socket.local_addr().ok();
+        let shared = Arc::clone(&self.shared);
+        async move {
+            if let Some(not_before) = not_before {
+                sleep_until(not_before).await;
+            }
+            resolve_seeds(shared, seeds, bound).await
+        }
+    }
+
+    /// Warns once in a while that no seed has let this node in, and why.
     fn log_join_reminder(&mut self) {
         if self.reminded_at.elapsed() < JOIN_REMINDER_INTERVAL {
             return;
         }
         self.reminded_at = Instant::now();
-        let is_joining = self.shared.engine.lock().state() == MembershipState::Joining;
+        let is_joining = self.shared.read(|engine| engine.state()) == MembershipState::Joining;
         if is_joining && self.shared.seeds().is_some() {
             let error = self.shared.join_failure();
             tracing::warn!(%error, "this node has not joined yet, and goes on trying");
         }
     }
 
-    /// Everything that has arrived goes in before any deadline is judged; the runtime's budget
-    /// would end it after some hundred datagrams.
+    /// Feeds the engine everything that has arrived, before any deadline is judged; the runtime's
+    /// budget would end it after some hundred datagrams.
     async fn drain_inbound(&mut self) {
         let drain = poll_fn(|_| {
             let mut cx = Context::from_waker(Waker::noop());
@@ -170,17 +182,16 @@ impl Driver {
             ..
         } = self;
         poll_fn(|cx| {
-            // What the socket has no room for waits, and nothing else does.
+            // A datagram that the socket has no room for waits, and nothing else waits for it.
             let _ = outbound.poll_flush(shared, &**socket, cx);
             Poll::Ready(())
         })
         .await;
-        self.shared.publish();
     }
 }
 
-/// Wakes who waits for the end of the driver. However that ends, also by a panic of the socket or
-/// with its runtime, nobody waits for it in vain.
+/// Marks the node as ended when it is dropped: however the driver ends, also by a panic of the
+/// socket or with its runtime, `join` and `leave` return.
 struct CloseGuard(Arc<DriverShared>);
 
 impl Drop for CloseGuard {
@@ -189,9 +200,9 @@ impl Drop for CloseGuard {
     }
 }
 
-/// Feeds the engine one datagram, if there is one.
+/// Receives one datagram, if there is one, and feeds it to the engine.
 ///
-/// The buffer is the thread's: at rest a node has none, and a process may have a thousand.
+/// The buffer is the thread's: at rest a node has none, and a process may run a thousand nodes.
 fn poll_receive(
     shared: &DriverShared,
     socket: &dyn DatagramSocket,
@@ -202,14 +213,13 @@ fn poll_receive(
     buf.resize(DATAGRAM_BYTES_MAX, 0);
     let received = socket.poll_recv(cx, &mut buf);
     if let Poll::Ready(Ok((len, from))) = received {
-        let mut engine = shared.engine.lock();
-        engine.handle_datagram(shared.now(), from, &mut buf[..len]);
+        shared.input(|engine, now| engine.handle_datagram(now, from, &mut buf[..len]));
     }
     BUFFER.set(buf);
     received.map_ok(drop)
 }
 
-/// Waits for a future that there may not be.
+/// Awaits the future, if there is one; never resolves without one.
 async fn await_optional<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
     match future {
         Some(future) => future.await,
@@ -222,21 +232,21 @@ fn far_future() -> Instant {
 }
 
 thread_local! {
-    /// What [`poll_receive`] receives into.
+    /// Receive buffer of [`poll_receive`].
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Largest datagram that UDP can bring.
+/// Largest UDP datagram.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
 /// Most datagrams fed in before deadlines are judged all the same.
 const DRAIN_MAX: usize = 4_096;
-/// A sleep that ends so much late was no ordinary one.
+/// A sleep that ends later than this was no ordinary one.
 const LATE_WAKEUP: Duration = Duration::from_millis(20);
-/// One that ends so much late is worth a line in the log.
+/// A sleep that ends later than this is logged as a warning.
 const STALL_WARNING: Duration = Duration::from_secs(1);
-/// How often it is logged that this node has not joined.
+/// Time between two warnings that this node has not joined.
 const JOIN_REMINDER_INTERVAL: Duration = Duration::from_secs(60);
-/// Least time between two look-ups of the seeds, however often somebody asks for one.
+/// Least time between two seed lookups, however often the engine asks for one.
 const LOOKUP_PAUSE: Duration = Duration::from_millis(100);
-/// After an error of the socket, so that a broken one does not burn a core.
+/// Pause after a socket error, so that a broken socket does not burn a core.
 const ERROR_PAUSE: Duration = Duration::from_millis(5);

@@ -1,27 +1,27 @@
-//! The handle of a node.
+//! `ClusterMembership`: the handle of a running node.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, timeout};
 
 use super::advertise::initial_advertise_addr;
 use super::event_loop::run;
 use super::events::EventStream;
+use super::lifecycle::{DriverState, Lifecycle};
+use super::observation::Observation;
+use super::observer::MembershipObserver;
 use super::outcome::{JoinError, JoinOutcome, LeaveError, StartError};
 use super::seed_list::SeedList;
-use super::shared::{DriverShared, DriverState, EventChannel, unix_millis};
+use super::shared::{DriverShared, unix_millis};
 use super::socket::{DatagramSocket, bind};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
-use crate::error::TagError;
-use crate::event::{Member, MembershipState, PartitionStatus};
+use crate::error::{ConfigError, TagError};
+use crate::event::{AddressStatus, Member, MembershipState, PartitionStatus};
 use crate::health::Health;
 use crate::id::NodeId;
 use crate::key::KeyId;
@@ -78,8 +78,8 @@ impl ClusterMembership {
         Self::with_socket(config, Arc::new(socket)).await
     }
 
-    /// Starts a node on a socket that is there already, as a port shared with QUIC. The bind
-    /// address of the configuration is not used, except to tell whether gossip may be insecure.
+    /// Starts a node on an existing socket, such as a port shared with QUIC. The bind address of
+    /// the configuration is not used, except to tell whether gossip may be insecure.
     ///
     /// # Errors
     /// [`StartError`]; nothing was started.
@@ -102,18 +102,9 @@ impl ClusterMembership {
         let id = NodeId::new(name, unix_millis());
         let started = Instant::now();
         let engine = Engine::new(config.clone(), id, addr, crate::Time::ZERO, random_u64())?;
-        let shared = Arc::new(DriverShared {
-            engine: Mutex::new(engine),
-            runtime: runtime.clone(),
-            started,
-            wake: Notify::new(),
-            stop: Notify::new(),
-            socket_errors: AtomicU64::new(0),
-            events: Mutex::new(EventChannel::Unused),
-            state: watch::Sender::new(DriverState::default()),
-            seeds: Mutex::new(SeedList::new(config.seeds.clone(), local_addr)),
-            config,
-        });
+        let seeds = SeedList::new(config.seeds.clone(), local_addr);
+        let shared = DriverShared::new(engine, runtime.clone(), started, seeds, config);
+        let shared = Arc::new(shared);
         runtime.spawn(run(Arc::clone(&shared), socket));
         Ok(Self {
             _stop_on_drop: Arc::new(StopOnDrop {
@@ -125,10 +116,11 @@ impl ClusterMembership {
 
     /// Joins through any of `seeds` (`address:port` or `name:port`) and those of the
     /// configuration, and waits until one has let this node in and their views agree: then this
-    /// node knows of everybody. With no seeds at all this node is a cluster of its own, and so is
-    /// one that is itself a seed, if no other one answers (see
-    /// [`with_seeds`](ClusterConfig::with_seeds)). One that is in already, be it a cluster of its
-    /// own, does not wait: it dials the seeds and merges with those who answer.
+    /// node knows every member, and so does every
+    /// [observer](Self::observe) of it. With no seeds at all this node is a cluster of its own, and
+    /// so is one that is itself a seed, if no other one answers (see
+    /// [`with_seeds`](ClusterConfig::with_seeds)). One that has joined already, be it a cluster of
+    /// its own, does not wait: it dials the seeds and merges with those that answer.
     ///
     /// # Errors
     /// [`JoinError::NoSeedAnswered`] after the join timeout, or at once if every seed is of an
@@ -136,7 +128,7 @@ impl ClusterMembership {
     /// be called again just to wait. [`JoinError::Refused`] if a seed did not let it in, and
     /// [`JoinError::ClockSkew`] if that is because the clocks are too far apart.
     /// [`JoinError::Superseded`] if a newer node has this node's name.
-    /// [`JoinError::InvalidSeed`] for what can never be a seed.
+    /// [`JoinError::InvalidSeed`] for a text that can never be a seed.
     /// [`JoinError::Stopped`] if the node has left.
     pub async fn join<S: Into<String>>(
         &self,
@@ -148,84 +140,77 @@ impl ClusterMembership {
             .map_err(|(seed, reason)| JoinError::InvalidSeed { seed, reason })?;
         self.shared.seeds.lock().add(seeds);
         self.shared.update_seed_reachability();
-        if self.shared.seeds().is_none() {
-            self.shared
-                .engine
-                .lock()
-                .handle_seeds(self.shared.now(), &[]);
-        } else {
-            self.shared.engine.lock().want_seeds();
-        }
-        self.shared.wake.notify_one();
-        let settled = state.wait_for(|state| {
-            let is_in_vain = state.seeds_unreachable && !state.joined;
-            (state.joined && state.view_complete) || state.superseded || state.stopped || is_in_vain
+        let has_seeds = self.shared.seeds().is_some();
+        self.shared.input(|engine, now| match has_seeds {
+            true => engine.want_seeds(),
+            false => engine.handle_seeds(now, &[]),
         });
+        self.shared.wake.notify_one();
+        let settled = state.wait_for(DriverState::settles_join);
         let settled = {
-            // So that it may be waited for on a thread without a runtime.
+            // Entered, so that a thread without a runtime may wait too.
             let _inside = self.shared.runtime.enter();
             timeout(self.shared.config.join_timeout, settled)
         };
-        let settled = settled.await;
-        // Without the guard of the state that it may hold.
-        let settled =
-            settled.map(|state| state.map_or_else(|_| DriverState::ended(), |state| *state));
-        let is_in = self.shared.state.borrow().joined;
+        let settled = match settled.await {
+            Ok(state) => Some(state.map_or(Lifecycle::Stopped, |state| state.lifecycle)),
+            Err(_) => None,
+        };
         match settled {
-            Ok(DriverState { joined: true, .. }) if self.live_count() == 1 => {
+            Some(lifecycle) if lifecycle.is_member() && self.live_count() == 1 => {
                 Ok(JoinOutcome::Alone)
             }
-            Ok(DriverState { joined: true, .. }) => Ok(JoinOutcome::Complete),
-            Ok(state) => Err(match self.state() {
+            Some(lifecycle) if lifecycle.is_member() => Ok(JoinOutcome::Complete),
+            Some(lifecycle) => Err(match self.state() {
                 MembershipState::Superseded { by, addr } => JoinError::Superseded { by, addr },
-                _ if state.stopped => JoinError::Stopped,
+                _ if lifecycle.is_over() => JoinError::Stopped,
                 _ => self.shared.join_failure(),
             }),
-            Err(_) if is_in => Ok(JoinOutcome::Partial),
-            Err(_) => Err(self.shared.join_failure()),
+            None if self.shared.state.borrow().lifecycle.is_member() => Ok(JoinOutcome::Partial),
+            None => Err(self.shared.join_failure()),
         }
     }
 
-    /// The tokio runtime that it was started in and that drives it. When it ends, the node does.
+    /// The tokio runtime that the node was started in and that drives it. When it ends, the node
+    /// does.
     pub fn runtime(&self) -> &Handle {
         &self.shared.runtime
     }
 
     /// Tells the others that this node leaves and waits until enough of them know. They record it
-    /// as left, not as failed. Gives how many acknowledged it.
+    /// as left, not as failed. Returns how many acknowledged it.
     ///
     /// # Errors
     /// [`LeaveError::Unacknowledged`] if there were others and none of them acknowledged it in
-    /// the leave timeout: they will find it failed. The node is gone all the same.
+    /// the leave timeout: they will find it failed. The node has left all the same.
     pub async fn leave(&self) -> Result<usize, LeaveError> {
         self.leave_within(Duration::MAX).await
     }
 
-    /// Like [`leave`](Self::leave), but waits for acknowledgements for `grace` at most, if the
+    /// Like [`leave`](Self::leave), but waits for acknowledgements for `within` at most, if the
     /// leave timeout is longer. Unlike a future that is dropped, it counts those that came.
     ///
     /// # Errors
     /// As [`leave`](Self::leave).
     pub async fn leave_within(&self, within: Duration) -> Result<usize, LeaveError> {
         let mut state = self.shared.state.subscribe();
-        let others = {
-            let mut engine = self.shared.engine.lock();
+        let others = self.shared.input(|engine, now| {
             let state = engine.state();
-            engine.leave_within(self.shared.now(), within);
+            engine.leave_within(now, within);
             match state {
-                // The name is another's: there is nobody to tell.
+                // The name is another node's: there is no member to tell.
                 MembershipState::Superseded { .. } => 0,
                 _ => engine.live_count() - 1,
             }
-        };
+        });
         self.shared.wake.notify_one();
-        // The engine ends every leave; the driver that ends without it has none to wait for.
-        let left = state
-            .wait_for(|state| state.stopped)
-            .await
-            .ok()
-            .and_then(|state| state.left);
-        match left.unwrap_or(0) {
+        // The engine ends every leave; a driver that ended without a leave has none to wait for.
+        let ended = state.wait_for(|state| state.lifecycle.is_over()).await;
+        let acknowledged = match ended.map(|state| state.lifecycle) {
+            Ok(Lifecycle::Left { acknowledged }) => acknowledged,
+            _ => 0,
+        };
+        match acknowledged {
             0 if others > 0 => Err(LeaveError::Unacknowledged { members: others }),
             acknowledged => Ok(acknowledged),
         }
@@ -234,7 +219,7 @@ impl ClusterMembership {
     /// Sets one tag of this node; the others hear of it by gossip.
     ///
     /// # Errors
-    /// [`TagError`] if the tags would be too large; they are as they were.
+    /// [`TagError`] if the tags would be too large; they are unchanged.
     pub fn set_tag(&self, key: &str, value: &str) -> Result<(), TagError> {
         self.edit_tags(|tags| tags.with(key, value))
     }
@@ -242,19 +227,21 @@ impl ClusterMembership {
     /// Sets several tags of this node at once: others see all of them or none.
     ///
     /// # Errors
-    /// [`TagError`] if the tags would be too large; they are as they were.
+    /// [`TagError`] if the tags would be too large; they are unchanged.
     pub fn update_tags<K, V>(&self, pairs: impl IntoIterator<Item = (K, V)>) -> Result<(), TagError>
     where
         K: Into<String>,
         V: Into<String>,
     {
+        // Collected first: the iterator is the caller's code, which does not run under the lock.
+        let new: Vec<(String, String)> = pairs
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect();
         self.edit_tags(|tags| {
             let old = tags
                 .iter()
                 .map(|(key, value)| (key.to_owned(), value.to_owned()));
-            let new = pairs
-                .into_iter()
-                .map(|(key, value)| (key.into(), value.into()));
             Tags::from_pairs(old.chain(new))
         })
     }
@@ -268,60 +255,88 @@ impl ClusterMembership {
     /// Announces that this node takes no new work, or that it does again.
     pub fn set_draining(&self, draining: bool) {
         self.shared
-            .engine
-            .lock()
-            .set_draining(self.shared.now(), draining);
+            .input(|engine, now| engine.set_draining(now, draining));
         self.shared.wake.notify_one();
     }
 
-    /// What happens from now on.
+    /// Subscribes to the events from now on. Each event comes after the
+    /// [observers](Self::observe) have taken it in.
     pub fn subscribe(&self) -> EventStream {
-        let mut subscribers = self.shared.events.lock();
-        let receiver = match &*subscribers {
-            EventChannel::Open(events) => events.subscribe(),
-            EventChannel::Unused => {
-                let (events, receiver) = broadcast::channel(self.shared.config.event_capacity);
-                *subscribers = EventChannel::Open(events);
-                receiver
-            }
-            // Closed from the start.
-            EventChannel::Closed => broadcast::Sender::new(1).subscribe(),
-        };
-        EventStream { receiver }
+        self.shared.subscribe()
     }
 
-    /// What part this node takes in the cluster: whether it is in, is superseded by a newer node of
-    /// its name, or has left.
-    pub fn state(&self) -> MembershipState {
-        let state = self.shared.engine.lock().state();
-        let driver = *self.shared.state.borrow();
-        match driver.stopped && driver.left.is_none() {
-            true => MembershipState::Stopped,
-            false => state,
+    /// Hands the view of this node to `observer`, and every change from now on, until the
+    /// [`Observation`] is dropped.
+    ///
+    /// An observer of a node whose driver has ended is told so before this returns.
+    pub fn observe(&self, observer: Arc<dyn MembershipObserver>) -> Observation {
+        Observation::new(Arc::clone(&self.shared), observer)
+    }
+
+    /// Advertises another address from now on, set by hand: what peers see no longer changes it.
+    /// Port 0 stands for the port advertised so far.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnusableAdvertiseAddr`] if no node could send to it; nothing changed.
+    pub fn set_advertise_addr(&self, addr: SocketAddr) -> Result<(), ConfigError> {
+        let set = self
+            .shared
+            .input(|engine, now| engine.set_advertise_addr(now, addr));
+        self.shared.wake.notify_one();
+        set
+    }
+
+    /// Whether the advertised address leads to this node, judged by the pings that arrive. With a
+    /// [problem](AddressStatus::is_problem), calls and probes of others do not come here.
+    pub fn address_status(&self) -> AddressStatus {
+        self.shared.read(Engine::address_status)
+    }
+
+    /// The advertised address. It follows what peers see, unless it was set by hand.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.read(Engine::addr)
+    }
+
+    /// Declares, on behalf of a member that is gone for good, that it has left (`force-leave` in
+    /// Serf), so that it is no longer expected, here and on all members that this node reaches.
+    /// Returns whether that was done: only for a member that failed or that this node does not
+    /// reach. See [`Engine::force_leave`](crate::Engine::force_leave).
+    pub fn force_leave(&self, id: &NodeId) -> bool {
+        let done = self.shared.input(|engine, now| engine.force_leave(now, id));
+        if done {
+            self.shared.wake.notify_one();
         }
+        done
+    }
+
+    /// What part this node takes in the cluster: whether it is joining, a member, superseded by a
+    /// newer node of its name, or has left.
+    pub fn state(&self) -> MembershipState {
+        self.shared.membership_state()
     }
 
     /// This node's id.
     pub fn local_id(&self) -> NodeId {
-        self.shared.engine.lock().id()
+        self.shared.read(Engine::id)
     }
 
     /// This node as others see it.
     pub fn local_member(&self) -> Member {
-        self.shared.engine.lock().local_member()
+        self.shared.read(Engine::local_member)
     }
 
     /// Every member that is tracked, this node first, failed and left ones too.
     pub fn members(&self) -> Vec<Member> {
-        let engine = self.shared.engine.lock();
-        std::iter::once(engine.local_member())
-            .chain(engine.members())
-            .collect()
+        self.shared.read(|engine| {
+            std::iter::once(engine.local_member())
+                .chain(engine.members())
+                .collect()
+        })
     }
 
     /// How many members are live, this node included; takes the same time however many there are.
     pub fn live_count(&self) -> usize {
-        self.shared.engine.lock().live_count()
+        self.shared.read(Engine::live_count)
     }
 
     /// The live members whose tag `key` is `value`, this node among them if it has it.
@@ -332,30 +347,31 @@ impl ClusterMembership {
     }
 
     /// How sure this node is that a member is gone, on the scale of phi: at 8 the chance that it
-    /// is alive is one in a hundred million. None for a node that is not tracked.
+    /// is alive is one in a hundred million. `None` for a node that is not tracked.
     pub fn phi(&self, id: &NodeId) -> Option<f64> {
-        self.shared.engine.lock().phi(id, self.shared.now())
+        self.shared.read(|engine| engine.phi(id, self.shared.now()))
     }
 
-    /// How a member does: whether it answers, how fast, and since when that is known. None for a
-    /// node that is not tracked.
+    /// How a member does: whether it answers, how fast, and since when that is known. `None` for
+    /// a node that is not tracked.
     pub fn health(&self, id: &NodeId) -> Option<Health> {
-        self.shared.engine.lock().health(id, self.shared.now())
+        self.shared
+            .read(|engine| engine.health(id, self.shared.now()))
     }
 
-    /// What was counted so far.
+    /// The counters of this node since its start.
     pub fn stats(&self) -> Stats {
-        self.shared.engine.lock().stats()
+        self.shared.read(Engine::stats)
     }
 
-    /// Errors of the socket so far; datagrams that it had no room for are among them.
+    /// Errors of the socket so far, datagrams that it had no room for included.
     pub fn socket_errors(&self) -> u64 {
-        self.shared.socket_errors.load(Ordering::Relaxed)
+        self.shared.socket_errors()
     }
 
     /// Whether this node sees the whole cluster.
     pub fn partition_status(&self) -> PartitionStatus {
-        self.shared.engine.lock().partition_status()
+        self.shared.read(Engine::partition_status)
     }
 
     /// Whether this node may serve while the cluster may be split, by what it sees now.
@@ -363,34 +379,36 @@ impl ClusterMembership {
     /// Looks at every member, so ask when an event says that something changed, or a few times a
     /// second, rather than for every request.
     pub fn may_serve(&self, policy: &SplitBrainPolicy) -> Decision {
-        let mut engine = self.shared.engine.lock();
-        engine.watch_policy(policy);
-        engine.may_serve(policy, self.shared.now())
+        self.shared.input(|engine, now| {
+            engine.watch_policy(policy);
+            engine.may_serve(policy, now)
+        })
     }
 
-    /// The expected members, as [`may_serve`](Self::may_serve) goes by; see
-    /// [`Engine::view`](crate::Engine::view) for who is expected.
+    /// The expected members, by which [`may_serve`](Self::may_serve) decides; see
+    /// [`Engine::view`](crate::Engine::view) for which members are expected.
     pub fn view(&self) -> ClusterView {
-        self.shared.engine.lock().view(self.shared.now())
+        self.shared.read(|engine| engine.view(self.shared.now()))
     }
 
-    /// Hash of the view: equal in all nodes that know of the same live members.
+    /// Hash of the view: equal in all nodes that know the same live members.
     pub fn view_hash(&self) -> u64 {
-        self.shared.engine.lock().view_hash()
+        self.shared.read(Engine::view_hash)
     }
 
-    /// With which key each member seals: whether a rotation is through.
+    /// The key with which each member seals: shows whether a rotation is complete.
     pub fn keys_in_use(&self) -> Vec<(NodeId, KeyId)> {
-        self.shared.engine.lock().keys_in_use()
+        self.shared.read(Engine::keys_in_use)
     }
 
     fn edit_tags(
         &self,
         edit: impl FnOnce(&Tags) -> Result<Tags, TagError>,
     ) -> Result<(), TagError> {
-        let mut engine = self.shared.engine.lock();
-        let tags = edit(&engine.local_member().tags)?;
-        engine.set_tags(self.shared.now(), tags)?;
+        self.shared.input(|engine, now| {
+            let tags = edit(&engine.local_member().tags)?;
+            engine.set_tags(now, tags)
+        })?;
         self.shared.wake.notify_one();
         Ok(())
     }
@@ -398,9 +416,8 @@ impl ClusterMembership {
 
 impl fmt::Debug for ClusterMembership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ClusterMembership")
-            .field(&self.shared.engine.lock())
-            .finish()
+        self.shared
+            .read(|engine| f.debug_tuple("ClusterMembership").field(engine).finish())
     }
 }
 

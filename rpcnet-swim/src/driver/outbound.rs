@@ -56,17 +56,11 @@ impl Outbound {
         loop {
             let (to, datagram, since) = match self.blocked.take() {
                 Some(blocked) => (blocked.to, blocked.datagram, Some(blocked.since)),
-                None => {
-                    // Not over the system call: readers of the engine do not wait for the network.
-                    let mut engine = shared.engine.lock();
-                    if let Some(datagram) = sent.take() {
-                        engine.recycle(datagram);
-                    }
-                    match engine.poll_transmit() {
-                        Some((to, datagram)) => (to, datagram, None),
-                        None => return Poll::Ready(()),
-                    }
-                }
+                // Not locked over the system call: readers of the engine do not wait for it.
+                None => match shared.poll_transmit(sent.take()) {
+                    Some((to, datagram)) => (to, datagram, None),
+                    None => return Poll::Ready(()),
+                },
             };
             match socket.poll_send(cx, &datagram, self.destination(to)) {
                 Poll::Ready(Ok(())) => {}
@@ -110,9 +104,9 @@ impl DriverShared {
         let mut next = Some(datagram);
         while let Some(datagram) = next {
             self.count_socket_error(&io::ErrorKind::WouldBlock.into());
-            let mut engine = self.engine.lock();
-            engine.recycle(datagram);
-            next = engine.poll_transmit().map(|(_, datagram)| datagram);
+            next = self
+                .poll_transmit(Some(datagram))
+                .map(|(_, datagram)| datagram);
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::outcome::{JoinError, SeedFailure, format_seed_failures};
-use super::shared::DriverShared;
+use super::outcome::SeedFailure;
+use crate::cluster_mismatch::ClusterMismatch;
 
 /// The seeds, and what the last look-up brought.
 #[derive(Debug, Default)]
@@ -73,6 +73,42 @@ impl SeedList {
         changes
     }
 
+    /// The seeds as they were given.
+    pub(super) fn texts(&self) -> &[String] {
+        &self.texts
+    }
+
+    /// Each seed and its failure, with the refusals that came from some of their addresses.
+    pub(super) fn failures(
+        &self,
+        refusals: &[(SocketAddr, ClusterMismatch)],
+    ) -> Vec<(String, SeedFailure)> {
+        let failure = |seed: &String| {
+            if let Some((_, failure)) = self.unresolved.iter().find(|(text, _)| text == seed) {
+                return failure.clone();
+            }
+            let addrs = self.addrs(seed);
+            let refusal = refusals.iter().find(|(addr, _)| addrs.contains(addr));
+            match refusal {
+                Some((_, mismatch)) => SeedFailure::Refused(*mismatch),
+                None => self.failure_without_answer(seed),
+            }
+        };
+        let texts = self.texts.iter();
+        texts.map(|seed| (seed.clone(), failure(seed))).collect()
+    }
+
+    /// Removes the seeds that are this node itself.
+    pub(super) fn retain_foreign(&self, failures: &mut Vec<(String, SeedFailure)>) {
+        failures.retain(|(seed, _)| !self.is_own(seed));
+    }
+
+    /// Records that it is logged that this node began a cluster of its own. Returns `false` if it
+    /// was logged before.
+    pub(super) fn note_bootstrap_logged(&mut self) -> bool {
+        !std::mem::replace(&mut self.bootstrap_logged, true)
+    }
+
     fn addrs(&self, seed: &str) -> &[SocketAddr] {
         let resolved = self.resolved.iter().find(|(text, _)| text == seed);
         resolved.map_or(&[], |(_, addrs)| addrs)
@@ -132,75 +168,6 @@ impl SeedLookupChanges {
         }
         for (seed, failure) in &self.unresolved {
             tracing::warn!(%seed, %failure, "seed does not resolve; it is looked up again");
-        }
-    }
-}
-
-impl DriverShared {
-    /// The seeds to resolve, if there are any.
-    pub(super) fn seeds(&self) -> Option<Vec<String>> {
-        Some(self.seeds.lock().texts.clone()).filter(|seeds| !seeds.is_empty())
-    }
-
-    /// Why no seed has let this node in.
-    pub(super) fn join_failure(&self) -> JoinError {
-        let (skew, refusal) = {
-            let engine = self.engine.lock();
-            (engine.clock_refusal(), engine.join_refusal())
-        };
-        match (skew, refusal) {
-            (Some((member, apart)), _) => JoinError::ClockSkew { member, apart },
-            (None, Some((by, reason))) => JoinError::Refused { by, reason },
-            (None, None) => JoinError::NoSeedAnswered {
-                seeds: self.seed_failures(),
-            },
-        }
-    }
-
-    /// Each seed and why it has not let this node in, as far as that is known.
-    pub(super) fn seed_failures(&self) -> Vec<(String, SeedFailure)> {
-        let refusals: Vec<_> = self.engine.lock().seed_refusals().collect();
-        let seeds = self.seeds.lock();
-        let failure = |seed: &String| {
-            if let Some((_, failure)) = seeds.unresolved.iter().find(|(text, _)| text == seed) {
-                return failure.clone();
-            }
-            let addrs = seeds.addrs(seed);
-            let refusal = refusals.iter().find(|(addr, _)| addrs.contains(addr));
-            match refusal {
-                Some((_, refusal)) => SeedFailure::Refused(*refusal),
-                None => seeds.failure_without_answer(seed),
-            }
-        };
-        seeds
-            .texts
-            .iter()
-            .map(|seed| (seed.clone(), failure(seed)))
-            .collect()
-    }
-
-    /// This node is in: by a seed, or as a cluster of its own.
-    pub(super) fn log_joined(&self, founded: bool) {
-        let is_alone = self.engine.lock().live_count() == 1;
-        match is_alone {
-            true if founded => self.warn_bootstrapped_alone(),
-            true => tracing::info!("no other seed to join: this node is a cluster of its own"),
-            false => tracing::info!("joined the cluster"),
-        }
-    }
-
-    /// Says once that no other seed answered in time.
-    fn warn_bootstrapped_alone(&self) {
-        if !std::mem::replace(&mut self.seeds.lock().bootstrap_logged, true) {
-            let mut others = self.seed_failures();
-            let seeds = self.seeds.lock();
-            others.retain(|(seed, _)| !seeds.is_own(seed));
-            // The log may be slow: it is written without the lock.
-            drop(seeds);
-            tracing::warn!(
-                seeds = format_seed_failures(&others),
-                "no other seed answered: this node began a cluster of its own, and goes on dialling them"
-            );
         }
     }
 }

@@ -12,10 +12,10 @@ impl DriverShared {
         if error.raw_os_error() != Some(EMSGSIZE) {
             return self.count_socket_error(error);
         }
-        let mut engine = self.engine.lock();
-        engine.handle_too_large(to);
-        let is_first = engine.stats().datagrams_too_large == 1;
-        drop(engine);
+        let is_first = self.input(|engine, _| {
+            engine.handle_too_large(to);
+            engine.stats().datagrams_too_large == 1
+        });
         if is_first {
             tracing::warn!(
                 %to, bytes,

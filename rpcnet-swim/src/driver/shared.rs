@@ -1,15 +1,21 @@
-//! What the handles of a node share with its driver.
+//! State that the handles of a node share with its driver: the engine behind its lock, and what
+//! follows from each input.
 
 use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::event_log;
+use super::events::{EventChannel, EventStream};
+use super::lifecycle::{DriverState, Lifecycle};
+use super::observer::MembershipObserver;
 use super::outcome::format_seed_failures;
 use super::seed_list::SeedList;
 use crate::config::ClusterConfig;
@@ -20,111 +26,172 @@ use crate::time::Time;
 /// What the handles share with the driver.
 pub(super) struct DriverShared {
     /// Locked for one call of the engine at a time, never over an await or a system call.
-    pub(super) engine: Mutex<Engine>,
+    core: Mutex<Core>,
     /// Where the driver runs.
     pub(super) runtime: Handle,
-    pub(super) started: Instant,
+    started: Instant,
     /// The engine has something new to send or to wait for.
     pub(super) wake: Notify,
     /// The last handle is gone.
     pub(super) stop: Notify,
-    pub(super) socket_errors: AtomicU64,
-    pub(super) events: Mutex<EventChannel>,
+    socket_errors: AtomicU64,
     pub(super) state: watch::Sender<DriverState>,
     pub(super) seeds: Mutex<SeedList>,
     pub(super) config: ClusterConfig,
 }
 
-/// Who listens to the events. The channel takes memory for all the events that it can hold, so it
-/// is there only while somebody does.
-pub(super) enum EventChannel {
-    Unused,
-    Open(broadcast::Sender<Event>),
-    /// Nothing will happen any more.
-    Closed,
-}
-
-/// What `join` and `leave` wait for.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct DriverState {
-    pub(super) joined: bool,
-    /// Whether the view is whole.
-    pub(super) view_complete: bool,
-    /// A newer node has this node's name.
-    pub(super) superseded: bool,
-    /// Every seed is of an address family that the socket cannot send to.
-    pub(super) seeds_unreachable: bool,
-    /// How many members acknowledged that this one left.
-    pub(super) left: Option<usize>,
-    pub(super) stopped: bool,
-}
-
-impl DriverState {
-    /// Of a driver that is gone.
-    pub(super) fn ended() -> Self {
-        Self {
-            stopped: true,
-            ..Self::default()
-        }
-    }
+/// The engine, and the receivers of its events.
+struct Core {
+    engine: Engine,
+    channel: EventChannel,
+    observers: Vec<(u64, Arc<dyn MembershipObserver>)>,
+    next_observer_id: u64,
+    /// How many members acknowledged the leave, once it is over.
+    acknowledged: Option<usize>,
+    /// How the driver ended, once it has.
+    end: Option<MembershipState>,
 }
 
 impl DriverShared {
-    /// Hands the engine's events to the subscribers and to those who wait.
-    pub(super) fn publish(&self) {
-        loop {
-            let (event, next, founded) = {
-                let mut engine = self.engine.lock();
-                let event = engine.poll_event();
-                let superseded = matches!(engine.state(), MembershipState::Superseded { .. });
-                let next = (engine.is_joined(), engine.is_view_complete(), superseded);
-                (event, next, engine.has_bootstrapped())
-            };
-            let mut is_new = false;
-            self.state.send_if_modified(|state| {
-                let before = (state.joined, state.view_complete, state.superseded);
-                (state.joined, state.view_complete, state.superseded) = next;
-                is_new = next.0 && !before.0;
-                before != next
-            });
-            if is_new {
-                self.log_joined(founded);
-            }
-            let Some(event) = event else { return };
-            event_log::log(&event);
-            if let Event::Left { acknowledged } = event {
-                self.state
-                    .send_modify(|state| state.left = Some(acknowledged));
-            }
-            let mut subscribers = self.events.lock();
-            if let EventChannel::Open(events) = &*subscribers
-                && events.send(event).is_err()
-            {
-                // The last of them is gone.
-                *subscribers = EventChannel::Unused;
-            }
+    /// State of a node that `runtime` is about to drive.
+    pub(super) fn new(
+        engine: Engine,
+        runtime: Handle,
+        started: Instant,
+        seeds: SeedList,
+        config: ClusterConfig,
+    ) -> Self {
+        Self {
+            core: Mutex::new(Core {
+                engine,
+                channel: EventChannel::default(),
+                observers: Vec::new(),
+                next_observer_id: 0,
+                acknowledged: None,
+                end: None,
+            }),
+            runtime,
+            started,
+            wake: Notify::new(),
+            stop: Notify::new(),
+            socket_errors: AtomicU64::new(0),
+            state: watch::Sender::default(),
+            seeds: Mutex::new(seeds),
+            config,
         }
     }
 
-    /// Tells those who wait for a seed whether any can be sent to, as far as they resolve.
-    pub(super) fn update_seed_reachability(&self) {
-        let out_of_reach = self.seeds.lock().are_unreachable();
-        let is_new = self.state.send_if_modified(|state| {
-            std::mem::replace(&mut state.seeds_unreachable, out_of_reach) != out_of_reach
-        });
-        if is_new && out_of_reach {
-            let seeds = format_seed_failures(&self.seed_failures());
-            tracing::warn!(%seeds, "no seed can be sent to from here");
-        }
+    /// Feeds the engine, and hands the events that come of it to observers and subscribers before
+    /// any other caller can read the engine.
+    pub(super) fn input<R>(&self, input: impl FnOnce(&mut Engine, Time) -> R) -> R {
+        let mut core = self.core.lock();
+        let now = self.now();
+        let result = input(&mut core.engine, now);
+        let events = core.deliver(now);
+        drop(core);
+        // The log may be slow: it is written without the lock.
+        events.iter().for_each(event_log::log);
+        result
     }
 
-    /// Nothing will happen any more.
+    /// Reads the engine.
+    pub(super) fn read<R>(&self, read: impl FnOnce(&Engine) -> R) -> R {
+        read(&self.core.lock().engine)
+    }
+
+    /// Takes the next datagram from the engine, and gives it the buffer of the last one back.
+    pub(super) fn poll_transmit(&self, sent: Option<Vec<u8>>) -> Option<(SocketAddr, Vec<u8>)> {
+        let mut core = self.core.lock();
+        if let Some(sent) = sent {
+            core.engine.recycle(sent);
+        }
+        core.engine.poll_transmit()
+    }
+
+    pub(super) fn subscribe(&self) -> EventStream {
+        let capacity = self.config.event_capacity;
+        self.core.lock().channel.subscribe(capacity)
+    }
+
+    pub(super) fn add_observer(&self, observer: Arc<dyn MembershipObserver>) -> u64 {
+        let mut core = self.core.lock();
+        observer.on_view(&core.engine, self.now());
+        let id = core.next_observer_id;
+        core.next_observer_id += 1;
+        match core.end.clone() {
+            Some(end) => observer.on_end(end),
+            None => core.observers.push((id, observer)),
+        }
+        id
+    }
+
+    pub(super) fn remove_observer(&self, id: u64) -> Option<Arc<dyn MembershipObserver>> {
+        let mut core = self.core.lock();
+        let index = core.observers.iter().position(|(other, _)| *other == id)?;
+        Some(core.observers.remove(index).1)
+    }
+
+    /// What part the node takes in its cluster.
+    pub(super) fn membership_state(&self) -> MembershipState {
+        let core = self.core.lock();
+        let end = core.end.clone();
+        end.unwrap_or_else(|| core.engine.state())
+    }
+
+    /// Tells all who wait that the driver has ended: observers first, then `join` and `leave`.
     pub(super) fn close(&self) {
-        *self.events.lock() = EventChannel::Closed;
-        self.state.send_modify(|state| {
-            state.joined = false;
-            state.stopped = true;
+        let (lifecycle, observers) = {
+            let mut core = self.core.lock();
+            core.channel = EventChannel::Closed;
+            let (end, lifecycle) = match core.acknowledged {
+                Some(acknowledged) => (MembershipState::Left, Lifecycle::Left { acknowledged }),
+                None => (MembershipState::Stopped, Lifecycle::Stopped),
+            };
+            core.end = Some(end.clone());
+            let observers = std::mem::take(&mut core.observers);
+            for (_, observer) in &observers {
+                observer.on_end(end.clone());
+            }
+            (lifecycle, observers)
+        };
+        // Without the lock: an observer may own an observation of this node.
+        drop(observers);
+        self.state.send_modify(|state| state.lifecycle = lifecycle);
+    }
+
+    /// Tells `join` and `leave` what the engine has come to.
+    pub(super) fn update_lifecycle(&self) {
+        let (lifecycle, has_bootstrapped) = self.read(|engine| {
+            let lifecycle = match engine.state() {
+                MembershipState::Superseded { .. } => Lifecycle::Superseded,
+                MembershipState::Left => Lifecycle::Leaving,
+                _ if !engine.is_joined() => Lifecycle::Joining,
+                _ if engine.is_view_complete() => Lifecycle::Complete,
+                _ => Lifecycle::Joined,
+            };
+            (lifecycle, engine.has_bootstrapped())
         });
+        let mut has_joined = false;
+        self.state.send_if_modified(|state| {
+            let before = std::mem::replace(&mut state.lifecycle, lifecycle);
+            has_joined = lifecycle.is_member() && !before.is_member();
+            before != lifecycle
+        });
+        if has_joined {
+            self.log_joined(has_bootstrapped);
+        }
+    }
+
+    /// Tells `join` whether the socket can send to any seed, as far as they resolve.
+    pub(super) fn update_seed_reachability(&self) {
+        let unreachable = self.seeds.lock().are_unreachable();
+        let is_new = self.state.send_if_modified(|state| {
+            std::mem::replace(&mut state.seeds_unreachable, unreachable) != unreachable
+        });
+        if is_new && unreachable {
+            let seeds = format_seed_failures(&self.seed_failures());
+            tracing::warn!(%seeds, "the socket cannot send to any seed: other address family");
+        }
     }
 
     /// The engine's time.
@@ -133,6 +200,7 @@ impl DriverShared {
         Time::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
+    /// The point in the runtime's time that is `at` in the engine's.
     pub(super) fn instant(&self, at: Time) -> Instant {
         self.started + Duration::from_micros(at.as_micros())
     }
@@ -141,8 +209,35 @@ impl DriverShared {
         tracing::debug!(%error, "gossip socket");
         self.socket_errors.fetch_add(1, Ordering::Relaxed);
     }
+
+    pub(super) fn socket_errors(&self) -> u64 {
+        self.socket_errors.load(Ordering::Relaxed)
+    }
 }
 
+impl Core {
+    /// Hands over the events that the engine has, and returns them for the log.
+    fn deliver(&mut self, now: Time) -> Vec<Event> {
+        // Without events it allocates nothing.
+        let mut events = Vec::new();
+        while let Some(event) = self.engine.poll_event() {
+            if let Event::Left { acknowledged } = event {
+                self.acknowledged = Some(acknowledged);
+            }
+            events.push(event);
+        }
+        if !events.is_empty() {
+            for (_, observer) in &self.observers {
+                observer.on_events(&self.engine, now, &events);
+            }
+            // After the observers: a subscriber finds in them what its event tells.
+            events.iter().for_each(|event| self.channel.send(event));
+        }
+        events
+    }
+}
+
+/// The wall clock, in milliseconds since the Unix epoch.
 pub(super) fn unix_millis() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

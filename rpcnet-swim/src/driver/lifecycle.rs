@@ -1,0 +1,56 @@
+//! The lifecycle of a node, as `join` and `leave` wait for it.
+
+/// What `join` and `leave` wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct DriverState {
+    pub(super) lifecycle: Lifecycle,
+    /// Every seed is of an address family that the socket cannot send to.
+    pub(super) seeds_unreachable: bool,
+}
+
+/// Stages of a node's life. A superseded node goes back to [`Joining`](Self::Joining) when the
+/// newer node of its name is gone; the last two are final.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Lifecycle {
+    /// No seed has let the node in yet.
+    #[default]
+    Joining,
+    /// It is a member, and may not know every other member yet.
+    Joined,
+    /// It is a member, and its view has agreed with that of another one, or it is alone.
+    Complete,
+    /// A newer node has its name.
+    Superseded,
+    /// It is leaving, or has left, and its driver still runs.
+    Leaving,
+    /// It has left, and its driver has ended.
+    Left {
+        /// How many members acknowledged it.
+        acknowledged: usize,
+    },
+    /// Its driver has ended without a leave.
+    Stopped,
+}
+
+impl Lifecycle {
+    /// Whether the node is a member of its cluster.
+    pub(super) fn is_member(self) -> bool {
+        matches!(self, Self::Joined | Self::Complete)
+    }
+
+    /// Whether the driver has ended.
+    pub(super) fn is_over(self) -> bool {
+        matches!(self, Self::Left { .. } | Self::Stopped)
+    }
+}
+
+impl DriverState {
+    /// Whether `join` has nothing more to wait for.
+    pub(super) fn settles_join(&self) -> bool {
+        let lifecycle = self.lifecycle;
+        let is_futile = self.seeds_unreachable && !lifecycle.is_member();
+        matches!(lifecycle, Lifecycle::Complete | Lifecycle::Superseded)
+            || lifecycle.is_over()
+            || is_futile
+    }
+}
