@@ -29,6 +29,11 @@ pub trait Observer: Send + Sync {
 
     /// Something has changed.
     fn on_event(&self, event: ClusterEvent);
+
+    /// Takes in several changes that happened together, in order. Default: one by one.
+    fn on_events(&self, events: Vec<ClusterEvent>) {
+        events.into_iter().for_each(|event| self.on_event(event));
+    }
 }
 
 /// Keeps an observer informed. Dropping it ends that.

@@ -116,15 +116,27 @@ impl Observer for NodeObserver {
     }
 
     fn on_event(&self, event: ClusterEvent) {
+        self.on_events(vec![event]);
+    }
+
+    /// One snapshot for all of them: building it takes time for each node.
+    fn on_events(&self, events: Vec<ClusterEvent>) {
         let mut table = self.table.lock();
-        let is_news = table.apply_source_event(&event);
-        if is_news == Some(false) {
-            return;
+        let (mut applied, mut is_changed) = (Vec::with_capacity(events.len()), false);
+        for event in events {
+            let is_news = table.apply_source_event(&event);
+            if is_news == Some(false) {
+                continue;
+            }
+            let (event, changes) = table.apply(event);
+            is_changed |= is_news.is_some() || !changes.is_empty();
+            applied.push(event);
         }
-        let (event, changes) = table.apply(event);
-        if is_news.is_some() || !changes.is_empty() {
+        if is_changed {
             self.snapshot.store(Arc::new(table.snapshot()));
         }
-        self.events.send(event);
+        applied
+            .into_iter()
+            .for_each(|event| self.events.send(event));
     }
 }

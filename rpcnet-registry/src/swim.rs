@@ -1,63 +1,77 @@
-//! Nodes discovered by gossip.
+//! Gossip as a source: nodes discovered by `rpcnet-swim`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::sync::Arc;
+
+use rpcnet_swim::{
+    ClusterMembership, Engine, Event, Member, MemberState, MembershipObserver, MembershipState,
+    Time,
 };
-
-use rpcnet_swim::{ClusterMembership, Event, EventStream, Member, MemberState, MembershipState};
 
 use crate::{ClusterEvent, Membership, NodeId, NodeInfo, NodeState, Observer, SourceState, Watch};
 
-/// Follows the events of the node in a task of the tokio runtime.
+/// Changes come within the call of the node that makes them, with no task in between: when
+/// [`ClusterMembership::join`] or [`ClusterMembership::set_tag`] returns, the registries that follow
+/// the node have it.
 ///
-/// The watch holds a handle of the node, so the node goes on for as long as a registry follows it.
+/// The watch holds a handle of the node, so the node runs for as long as a registry follows it.
 impl Membership for ClusterMembership {
     fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
-        // Subscribed before reading: what happens in between is told twice rather than never.
-        let events = self.subscribe();
-        observer.on_snapshot(snapshot(self));
-        if !state(self).is_live() {
-            observer.on_event(ClusterEvent::SourceChanged(state(self)));
-        }
-        let is_watched = Arc::new(AtomicBool::new(true));
-        let end = End {
-            cluster: self.clone(),
-            observer: Arc::clone(&observer),
-            is_watched: Arc::clone(&is_watched),
-        };
-        let following = follow(self.clone(), events, observer, end);
-        let task = self.runtime().spawn(following);
+        let observation = self.observe(Arc::new(SwimObserver { observer }));
+        let node = self.clone();
         Watch::new(move || {
-            is_watched.store(false, Ordering::Relaxed);
-            task.abort();
+            drop(observation);
+            drop(node);
         })
     }
 }
 
-/// Tells when there is nothing to follow any more, however that came: the node has left, or the task was dropped with its
-/// runtime.
-struct End {
-    cluster: ClusterMembership,
+/// Translation of a node's view into what a registry observes.
+struct SwimObserver {
     observer: Arc<dyn Observer>,
-    is_watched: Arc<AtomicBool>,
 }
 
-impl Drop for End {
-    fn drop(&mut self) {
-        if self.is_watched.load(Ordering::Relaxed) {
-            let state = match state(&self.cluster) {
-                SourceState::Left => SourceState::Left,
-                _ => SourceState::Stopped,
-            };
+impl MembershipObserver for SwimObserver {
+    fn on_view(&self, engine: &Engine, now: Time) {
+        self.observer.on_snapshot(snapshot(engine, now));
+        let state = source_state(engine.state());
+        if !state.is_live() {
             self.observer.on_event(ClusterEvent::SourceChanged(state));
         }
+    }
+
+    fn on_events(&self, engine: &Engine, now: Time, events: &[Event]) {
+        let mut batch = Vec::with_capacity(events.len());
+        for event in events {
+            match event {
+                Event::Lagged(missed) => {
+                    // In this order: a subscriber that is told to read the snapshot finds in it
+                    // what was missed.
+                    self.observer.on_events(std::mem::take(&mut batch));
+                    self.observer.on_snapshot(snapshot(engine, now));
+                    batch.push(ClusterEvent::Lagged(*missed));
+                    batch.push(ClusterEvent::SourceChanged(source_state(engine.state())));
+                }
+                Event::SupersessionEnded { .. } => {
+                    // The nodes known before are of the past.
+                    self.observer.on_events(std::mem::take(&mut batch));
+                    self.observer.on_snapshot(snapshot(engine, now));
+                    batch.push(ClusterEvent::SourceChanged(SourceState::Live));
+                }
+                event => batch.extend(translate(engine, now, event)),
+            }
+        }
+        self.observer.on_events(batch);
+    }
+
+    fn on_end(&self, state: MembershipState) {
+        let state = source_state(state);
+        self.observer.on_event(ClusterEvent::SourceChanged(state));
     }
 }
 
 /// Whether a node's view is that of a member.
-fn state(cluster: &ClusterMembership) -> SourceState {
-    match cluster.state() {
+fn source_state(state: MembershipState) -> SourceState {
+    match state {
         MembershipState::Superseded { by, addr } => SourceState::Superseded {
             by: NodeId::from(&by),
             addr,
@@ -68,99 +82,83 @@ fn state(cluster: &ClusterMembership) -> SourceState {
     }
 }
 
-async fn follow(
-    cluster: ClusterMembership,
-    mut events: EventStream,
-    observer: Arc<dyn Observer>,
-    end: End,
-) {
-    while let Some(event) = events.recv().await {
-        let node = |member| Arc::new(node(&cluster, &member));
-        let event = match event {
-            Event::NodeJoined(member) => ClusterEvent::NodeJoined(node(member)),
-            Event::NodeLeft(member) => ClusterEvent::NodeLeft(node(member)),
-            Event::NodeFailed(member) => ClusterEvent::NodeFailed(node(member)),
-            Event::NodeSuspect { member, phi } => ClusterEvent::NodeSuspect {
-                node: node(member),
-                phi,
-            },
-            Event::NodeRecovered(member) => ClusterEvent::NodeRecovered(node(member)),
-            Event::NodeUpdated(member) => ClusterEvent::NodeUpdated(node(member)),
-            Event::NodeSlow(member) => ClusterEvent::NodeSlow(node(member)),
-            Event::NodeResponsive(member) => ClusterEvent::NodeResponsive(node(member)),
-            Event::NodeUnreachable(member) => ClusterEvent::NodeUnreachable(node(member)),
-            Event::NodeReachable(member) => ClusterEvent::NodeReachable(node(member)),
-            Event::AddressUnreachable { addr, observed } => {
-                ClusterEvent::AddressUnreachable { addr, observed }
-            }
-            Event::AddressReachable { addr } => ClusterEvent::AddressReachable { addr },
-            Event::AddressConflict { addr, older, newer } => {
-                ClusterEvent::AddressConflict { addr, older, newer }
-            }
-            Event::Isolated { expected } => ClusterEvent::Isolated { expected },
-            Event::IsolationEnded => ClusterEvent::IsolationEnded,
-            Event::PartitionDetected {
-                reachable,
-                expected,
-                minority,
-            } => ClusterEvent::PartitionDetected {
-                reachable,
-                expected,
-                minority,
-            },
-            Event::PartitionHealed => ClusterEvent::PartitionHealed,
-            Event::Left { .. } => ClusterEvent::NodeLeft(node(cluster.local_member())),
-            Event::Lagged(missed) => {
-                // In this order: who is told to read the snapshot finds in it what was missed.
-                observer.on_snapshot(snapshot(&cluster));
-                observer.on_event(ClusterEvent::Lagged(missed));
-                observer.on_event(ClusterEvent::SourceChanged(state(&cluster)));
-                continue;
-            }
-            Event::NameConflict { name, older, newer } => ClusterEvent::NameConflict {
-                name: name.into(),
-                older,
-                newer,
-            },
-            Event::Superseded { by, addr } => {
-                let by = NodeId::from(&by);
-                ClusterEvent::SourceChanged(SourceState::Superseded { by, addr })
-            }
-            Event::SupersessionEnded { .. } => {
-                // Those known before are of the past.
-                observer.on_snapshot(snapshot(&cluster));
-                ClusterEvent::SourceChanged(SourceState::Live)
-            }
-            // About clocks, and the like: nothing that a registry keeps.
-            _ => continue,
-        };
-        observer.on_event(event);
-    }
-    drop(end);
+/// The registry's event for one of gossip; `None` for events about clocks and the like, which a
+/// registry does not keep.
+fn translate(engine: &Engine, now: Time, event: &Event) -> Option<ClusterEvent> {
+    let node = |member| Arc::new(node_info(engine, now, member));
+    Some(match event {
+        Event::NodeJoined(member) => ClusterEvent::NodeJoined(node(member)),
+        Event::NodeLeft(member) => ClusterEvent::NodeLeft(node(member)),
+        Event::NodeFailed(member) => ClusterEvent::NodeFailed(node(member)),
+        Event::NodeSuspect { member, phi } => ClusterEvent::NodeSuspect {
+            node: node(member),
+            phi: *phi,
+        },
+        Event::NodeRecovered(member) => ClusterEvent::NodeRecovered(node(member)),
+        Event::NodeUpdated(member) => ClusterEvent::NodeUpdated(node(member)),
+        Event::NodeSlow(member) => ClusterEvent::NodeSlow(node(member)),
+        Event::NodeResponsive(member) => ClusterEvent::NodeResponsive(node(member)),
+        Event::NodeUnreachable(member) => ClusterEvent::NodeUnreachable(node(member)),
+        Event::NodeReachable(member) => ClusterEvent::NodeReachable(node(member)),
+        Event::AddressUnreachable { addr, observed } => ClusterEvent::AddressUnreachable {
+            addr: *addr,
+            observed: *observed,
+        },
+        Event::AddressReachable { addr } => ClusterEvent::AddressReachable { addr: *addr },
+        Event::AddressConflict { addr, older, newer } => ClusterEvent::AddressConflict {
+            addr: *addr,
+            older: older.clone(),
+            newer: newer.clone(),
+        },
+        Event::Isolated { expected } => ClusterEvent::Isolated {
+            expected: *expected,
+        },
+        Event::IsolationEnded => ClusterEvent::IsolationEnded,
+        Event::PartitionDetected {
+            reachable,
+            expected,
+            minority,
+        } => ClusterEvent::PartitionDetected {
+            reachable: *reachable,
+            expected: *expected,
+            minority: *minority,
+        },
+        Event::PartitionHealed => ClusterEvent::PartitionHealed,
+        Event::Left { .. } => ClusterEvent::NodeLeft(node(&engine.local_member())),
+        Event::NameConflict { name, older, newer } => ClusterEvent::NameConflict {
+            name: name.as_str().into(),
+            older: *older,
+            newer: *newer,
+        },
+        Event::Superseded { by, addr } => ClusterEvent::SourceChanged(SourceState::Superseded {
+            by: NodeId::from(by),
+            addr: *addr,
+        }),
+        _ => return None,
+    })
 }
 
-fn snapshot(cluster: &ClusterMembership) -> Vec<NodeInfo> {
-    cluster
-        .members()
-        .iter()
-        .map(|member| node(cluster, member))
+fn snapshot(engine: &Engine, now: Time) -> Vec<NodeInfo> {
+    std::iter::once(engine.local_member())
+        .chain(engine.members())
+        .map(|member| node_info(engine, now, &member))
         .collect()
 }
 
-fn node(cluster: &ClusterMembership, member: &Member) -> NodeInfo {
+fn node_info(engine: &Engine, now: Time, member: &Member) -> NodeInfo {
     let state = match member.state {
         MemberState::Failed => NodeState::Failed,
         MemberState::Left => NodeState::Left,
-        // It takes nothing new, whether it is under suspicion or not.
+        // It takes no new calls, whether it is suspect or not.
         _ if member.draining => NodeState::Leaving,
-        // Suspicion and refutation alternate there, and say nothing.
+        // Suspicion and refutation alternate there, and mean nothing.
         _ if member.unreachable => NodeState::Unreachable,
         MemberState::Suspect => NodeState::Suspect,
-        MemberState::Alive => NodeState::Alive,
+        _ => NodeState::Alive,
     };
-    // Of members that are well it says nothing that routing would go by.
+    // The health of a healthy member says nothing that routing would use.
     let health = if state == NodeState::Suspect || member.slow {
-        cluster.health(&member.id)
+        engine.health(&member.id, now)
     } else {
         None
     };
@@ -172,8 +170,9 @@ fn node(cluster: &ClusterMembership, member: &Member) -> NodeInfo {
         .with_phi(phi.map(|health| health.phi))
         .with_slow(member.slow)
         .with_round_trip(health.and_then(|health| health.round_trip))
-        // Not by its epoch, which may have been raised since: nobody else in this view has its name.
-        .with_local(member.id.name == cluster.local_id().name)
+        // By the name alone, which no other node in this view has: the epoch may have been raised
+        // since.
+        .with_local(member.id.name == engine.id().name)
 }
 
 impl From<&rpcnet_swim::NodeId> for NodeId {
@@ -194,14 +193,15 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn what_this_node_said_before_its_epoch_rose_is_of_this_node() {
-        let config = ClusterConfig::local().with_name("me");
-        let cluster = ClusterMembership::new(config).await.unwrap();
-        let mut before = cluster.local_member();
+    #[test]
+    fn a_record_of_this_node_from_before_its_epoch_rose_is_local() {
+        let id = rpcnet_swim::NodeId::new("me", 7);
+        let addr = ([127, 0, 0, 1], 7946).into();
+        let engine = Engine::new(ClusterConfig::local(), id, addr, Time::ZERO, 1).unwrap();
+        let mut before = engine.local_member();
         before.id.epoch -= 1;
-        assert!(node(&cluster, &before).is_local);
+        assert!(node_info(&engine, Time::ZERO, &before).is_local);
         before.id.name = "other".into();
-        assert!(!node(&cluster, &before).is_local);
+        assert!(!node_info(&engine, Time::ZERO, &before).is_local);
     }
 }

@@ -5,7 +5,8 @@
 use std::{future::Future, time::Duration};
 
 use rpcnet_registry::{
-    ClusterEvent, LoadBalancingStrategy, NodeRegistry, NodeState, SelectError, WorkerRegistry,
+    ClusterEvent, LoadBalancingStrategy, NodeRegistry, NodeState, SelectError, SourceState,
+    WorkerRegistry,
 };
 use rpcnet_swim::{ClusterConfig, ClusterMembership};
 use tokio::time::timeout;
@@ -126,29 +127,78 @@ async fn a_dead_worker_is_gone_from_selection_when_its_failure_is_told() {
     assert_eq!(dead.node.state, NodeState::Failed);
 }
 
+/// On a runtime of one thread nothing else runs between the calls, so this takes no task.
 #[tokio::test]
-async fn who_is_told_of_missed_events_finds_in_the_snapshot_what_they_said() {
+async fn a_tag_is_in_the_registries_when_set_tag_returns() {
+    // Room for one event: a registry that read a subscription would miss most of them.
     let config = ClusterConfig::local()
         .with_name("me")
         .with_event_capacity(1);
     let me = ClusterMembership::new(config).await.unwrap();
-    let registry = NodeRegistry::new(me.clone());
-    registry.start().await;
-    let mut events = registry.subscribe();
-    // Nothing else runs meanwhile, so most of it is missed.
-    for n in 0..10 {
-        me.set_tag("n", &n.to_string()).unwrap();
+    let nodes = NodeRegistry::new(me.clone());
+    let workers =
+        WorkerRegistry::new(me.clone(), LoadBalancingStrategy::RoundRobin).with_local(true);
+    nodes.start().await;
+    workers.start().await;
+    let mut events = nodes.subscribe();
+    for n in 0..100 {
+        let value = n.to_string();
+        me.set_tag("n", &value).unwrap();
+        let snapshot = nodes.snapshot();
+        let node = snapshot.node("me").expect("this node");
+        assert_eq!(node.tags.value("n"), Some(value.as_str()));
+        let selected = workers.select_worker(Some(&format!("n={n}"))).await;
+        assert_eq!(&*selected.expect("selected by its new tag").label, "me");
     }
-    let last = within("lagging", async {
-        let mut last = None;
-        loop {
-            match events.recv().await.expect("the registry is there") {
-                ClusterEvent::Lagged(_) => break last,
-                ClusterEvent::NodeUpdated(node) => last = node.tags.value("n").map(str::to_owned),
-                _ => {}
+    let mut seen: Vec<i32> = Vec::new();
+    while let Some(event) = events.try_recv() {
+        match event {
+            ClusterEvent::NodeUpdated(node) => {
+                seen.push(node.tags.value("n").unwrap().parse().unwrap());
             }
+            other => panic!("{other:?}"),
         }
-    })
-    .await;
-    assert_eq!(last.as_deref(), Some("9"));
+    }
+    assert_eq!(seen, (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_registries_know_every_member_when_join_returns() {
+    let first = node("first", None).await;
+    let second = node("second", Some(&first)).await;
+    for round in 0..5 {
+        let name = format!("joiner-{round}");
+        let joiner = node(&name, None).await;
+        let nodes = NodeRegistry::new(joiner.clone());
+        let workers = WorkerRegistry::new(joiner.clone(), LoadBalancingStrategy::RoundRobin);
+        nodes.start().await;
+        workers.start().await;
+        joiner.join([first.local_addr().to_string()]).await.unwrap();
+        for member in joiner.members() {
+            assert!(nodes.snapshot().node(&member.id.name).is_some());
+        }
+        let known: Vec<_> = workers.select_all(None).unwrap();
+        let mut addrs: Vec<_> = known.iter().map(|worker| worker.addr).collect();
+        addrs.retain(|addr| [first.local_addr(), second.local_addr()].contains(addr));
+        assert_eq!(addrs.len(), 2);
+        // The others may not know it yet, so it does not wait for them.
+        let _ = joiner.leave_within(Duration::ZERO).await;
+        assert_eq!(*nodes.snapshot().source(), SourceState::Left);
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_is_gone_is_told_nothing() {
+    let me = node("me", None).await;
+    let nodes = NodeRegistry::new(me.clone());
+    nodes.start().await;
+    let mut events = nodes.subscribe();
+    me.set_tag("n", "1").unwrap();
+    drop(nodes);
+    me.set_tag("n", "2").unwrap();
+    assert!(matches!(
+        events.recv().await,
+        Some(ClusterEvent::NodeUpdated(_))
+    ));
+    assert!(events.recv().await.is_none());
 }
