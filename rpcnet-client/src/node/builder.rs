@@ -1,16 +1,15 @@
 //! How a node is put together.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use rpcnet_balance::{Balancer, health::HealthConfig};
 use rpcnet_registry::{
-    Events, LoadBalancingStrategy, NodeRegistry, SERVES_NOTHING, SERVES_TAG, WorkerRegistry,
+    LoadBalancingStrategy, NodeRegistry, SERVES_NOTHING, SERVES_TAG, WorkerRegistry,
 };
 use rpcnet_swim::{
     ClusterConfig, ClusterMembership, DatagramSocket, JoinError, JoinOutcome, KeyRing,
 };
 use rpcnet_transport::{Endpoint, Router, Tls, TransportConfig};
-use tokio::time::timeout;
 
 use super::{Node, NodeError, NodeParts, gossip_socket::GossipSocket};
 use crate::{ClusterClient, ClusterClientConfig};
@@ -262,7 +261,6 @@ impl NodeBuilder {
         }
         let client = Arc::new(ClusterClient::new(Arc::clone(&workers), config));
 
-        let (mut of_nodes, mut of_workers) = (nodes.subscribe(), workers.subscribe());
         let mut joined = None;
         match membership.join(Vec::<String>::new()).await {
             Ok(how) => {
@@ -272,19 +270,6 @@ impl NodeBuilder {
                         "joined, but not all members may be known yet: the join timeout is over"
                     );
                 }
-                // Who calls at once finds those whom the seed has told of. Strangely late: the one concerned is gone already.
-                let caught_up = async {
-                    for member in membership.members() {
-                        let name = &*member.id.name;
-                        catch_up(&mut of_nodes, || nodes.snapshot().node(name).is_some()).await;
-                        let is_local = member.id.name == membership.local_id().name;
-                        let serves = member.tags.get(SERVES_TAG) != Some(SERVES_NOTHING);
-                        if serves && (self.select_local || !is_local) {
-                            catch_up(&mut of_workers, || workers.node(name).is_some()).await;
-                        }
-                    }
-                };
-                let _ = timeout(CATCH_UP_MAX, caught_up).await;
             }
             Err(JoinError::NoSeedAnswered { seeds }) if !self.require_join => {
                 let error = JoinError::NoSeedAnswered { seeds };
@@ -359,11 +344,6 @@ impl NodeBuilder {
     }
 }
 
-/// Until what gossip knows has arrived.
-async fn catch_up(events: &mut Events, has_arrived: impl Fn() -> bool) {
-    while !has_arrived() && events.recv().await.is_some() {}
-}
-
 impl fmt::Debug for NodeBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NodeBuilder")
@@ -378,6 +358,3 @@ impl fmt::Debug for NodeBuilder {
 
 /// Something that is changed once.
 type ConfigChange<T> = Box<dyn FnOnce(T) -> T + Send>;
-
-/// How long a start waits at the most until calls find those whom gossip knows.
-const CATCH_UP_MAX: Duration = Duration::from_secs(1);
