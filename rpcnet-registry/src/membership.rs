@@ -1,4 +1,4 @@
-//! Where nodes come from.
+//! The `Membership` trait: a source of nodes, and its observers.
 
 use std::{fmt, sync::Arc};
 
@@ -6,11 +6,12 @@ use crate::{ClusterEvent, NodeInfo};
 
 /// A source of nodes: gossip, a list, a discovery service.
 pub trait Membership: Send + Sync + 'static {
-    /// Tells `observer` about all nodes, now and from now on, until the [`Watch`] is dropped.
+    /// Hands all nodes to `observer`, now and at every change, until the [`Watch`] is dropped.
     ///
-    /// Before this returns, [`Observer::on_snapshot`] has been called once with everything known, nodes that failed or
-    /// left included if they still are remembered. After it comes every change, in order and one at a time. A source that
-    /// has lost track starts over with another snapshot.
+    /// Before this returns, [`Observer::on_snapshot`] has been called once with every known node,
+    /// including nodes that failed or left if they are still remembered. After it comes every
+    /// change, in order and one at a time. A source that has lost track starts over with another
+    /// snapshot.
     fn watch(&self, observer: Arc<dyn Observer>) -> Watch;
 }
 
@@ -20,14 +21,15 @@ impl<M: Membership + ?Sized> Membership for Arc<M> {
     }
 }
 
-/// The receiver of what a source says about nodes.
+/// Receiver of the nodes of a source and of their changes.
 ///
-/// Its methods are quick, do not block, and do not call back into the source, which may hold a lock while it tells.
+/// Its methods must be quick, must not block, and must not call back into the source, which may
+/// hold a lock while it calls them.
 pub trait Observer: Send + Sync {
-    /// These are all nodes; forget what was known before.
+    /// Replaces all nodes by these.
     fn on_snapshot(&self, nodes: Vec<NodeInfo>);
 
-    /// Something has changed.
+    /// Takes in one change.
     fn on_event(&self, event: ClusterEvent);
 
     /// Takes in several changes that happened together, in order. Default: one by one.
@@ -36,14 +38,14 @@ pub trait Observer: Send + Sync {
     }
 }
 
-/// Keeps an observer informed. Dropping it ends that.
+/// Registration of an observer, which ends when it is dropped.
 #[must_use = "dropping a watch ends it"]
 pub struct Watch {
     stop: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Watch {
-    /// A watch that is ended by calling `stop`.
+    /// A registration that `stop` ends.
     pub fn new(stop: impl FnOnce() + Send + 'static) -> Self {
         Self {
             stop: Some(Box::new(stop)),

@@ -1,29 +1,30 @@
-//! The state of a source: whether it still tells what happens.
+//! State of a source: whether it still reports changes.
 
 use std::{fmt, net::SocketAddr};
 
 use crate::NodeId;
 
-/// Whether the source of a registry still tells what happens in the cluster.
+/// Whether the source of a registry still reports the changes of the cluster.
 ///
-/// A registry whose source does not keeps what it knew last, marked as such, and selects no worker
-/// by it.
+/// A registry whose source does not keeps the last known view, marked as such, and selects no
+/// worker by it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceState {
     /// It does. A list that is changed by hand always does.
     #[default]
     Live,
-    /// A newer node has the name of the node whose view this is, so that node is no member any more. It may be again.
+    /// A newer node has the name of the observed node, which is no member any more. It may be
+    /// again.
     Superseded {
         /// The newer node.
         by: NodeId,
-        /// Where it is.
+        /// Its address.
         addr: SocketAddr,
     },
-    /// The node whose view this is has left the cluster. It will not be back.
+    /// The observed node has left the cluster. Final.
     Left,
-    /// The source ended without a word: its runtime is gone or it panicked. It will not be back.
+    /// The source ended without a leave: its runtime is gone or it panicked. Final.
     Stopped,
 }
 
@@ -34,7 +35,7 @@ impl SourceState {
         matches!(self, Self::Live)
     }
 
-    /// Whether it will not tell anything any more.
+    /// Whether the state is final: nothing follows.
     #[must_use]
     pub const fn is_terminal(&self) -> bool {
         matches!(self, Self::Left | Self::Stopped)

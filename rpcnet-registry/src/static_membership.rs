@@ -1,4 +1,4 @@
-//! A list of nodes, changed by hand.
+//! Static membership: a list of nodes that is changed by hand.
 
 use std::{
     collections::BTreeMap,
@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 
 use crate::{ClusterEvent, Membership, NodeInfo, NodeState, Observer, Tags, Watch};
 
-/// A list of nodes that is changed by hand: for programs that know their nodes by other means, and for tests.
+/// A list of nodes that is changed by hand: for programs that know their nodes by other means, and
+/// for tests.
 ///
-/// Clones share the list. Observers are told within the call that makes the change.
+/// Clones share the list. Observers are called within the call that makes the change.
 ///
 /// ```
 /// use rpcnet_registry::{NodeInfo, NodeId, StaticMembership};
@@ -36,10 +37,10 @@ impl StaticMembership {
         Self::default()
     }
 
-    /// Puts a node on the list: it has joined, or, if a node of the same name and epoch is there, says something new.
+    /// Inserts a node: it joins, or, if a node of the same name and epoch is there, is updated.
     ///
-    /// One with a higher epoch takes the place of the one before. One with a lower epoch is out of date and not taken,
-    /// which is said by `false`.
+    /// A node with a higher epoch replaces the one before. A node with a lower epoch is out of
+    /// date: it is not inserted, and `false` is returned.
     pub fn insert(&self, node: NodeInfo) -> bool {
         let mut list = self.list.lock();
         let before = list.nodes.get(&node.id.name);
@@ -57,7 +58,8 @@ impl StaticMembership {
         true
     }
 
-    /// Takes a node off the list: it has left.
+    /// Removes a node: it has left. Like the methods below it returns `false` if no node has the
+    /// name.
     pub fn remove(&self, name: &str) -> bool {
         let mut list = self.list.lock();
         let Some(mut node) = list.nodes.remove(name) else {
@@ -68,13 +70,13 @@ impl StaticMembership {
         true
     }
 
-    /// A node is dead. It stays on the list.
+    /// Marks a node as failed. It stays on the list.
     pub fn fail(&self, name: &str) -> bool {
         let failed = |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Failed, None);
         self.change(name, failed, ClusterEvent::NodeFailed)
     }
 
-    /// A node has not answered lately.
+    /// Marks a node as suspect, with this phi.
     pub fn suspect(&self, name: &str, phi: f64) -> bool {
         let suspect =
             |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Suspect, Some(phi));
@@ -84,48 +86,48 @@ impl StaticMembership {
         })
     }
 
-    /// A node is alive after all.
+    /// Marks a node as alive after a suspicion or a failure.
     pub fn recover(&self, name: &str) -> bool {
         let alive = |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Alive, None);
         self.change(name, alive, ClusterEvent::NodeRecovered)
     }
 
-    /// A node is alive by its own word and cannot be reached.
+    /// Marks a node as alive by its own word and unreachable.
     pub fn unreachable(&self, name: &str) -> bool {
         let unreachable =
             |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Unreachable, None);
         self.change(name, unreachable, ClusterEvent::NodeUnreachable)
     }
 
-    /// A node that could not be reached answers again.
+    /// Marks an unreachable node as reachable again.
     pub fn reachable(&self, name: &str) -> bool {
         let alive = |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Alive, None);
         self.change(name, alive, ClusterEvent::NodeReachable)
     }
 
-    /// A node takes long to answer.
+    /// Marks a node as slow.
     pub fn slow(&self, name: &str) -> bool {
         self.change(name, |node| node.is_slow = true, ClusterEvent::NodeSlow)
     }
 
-    /// A node answers in time again.
+    /// Marks a slow node as responsive again.
     pub fn responsive(&self, name: &str) -> bool {
         let prompt = |node: &mut NodeInfo| node.is_slow = false;
         self.change(name, prompt, ClusterEvent::NodeResponsive)
     }
 
-    /// A node is about to leave: it takes no more calls.
+    /// Marks a node as draining: it takes no more calls.
     pub fn drain(&self, name: &str) -> bool {
         let leaving = |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Leaving, None);
         self.change(name, leaving, ClusterEvent::NodeUpdated)
     }
 
-    /// A node says something else about itself.
+    /// Replaces the tags of a node.
     pub fn set_tags(&self, name: &str, tags: Tags) -> bool {
         self.change(name, |node| node.tags = tags, ClusterEvent::NodeUpdated)
     }
 
-    /// Tells observers of something that is not about one node.
+    /// Hands observers an event that is not about one node; others are ignored.
     pub fn announce(&self, event: ClusterEvent) {
         if event.node().is_none() {
             self.list.lock().emit(event);

@@ -44,8 +44,8 @@ impl MembershipObserver for SwimObserver {
         for event in events {
             match event {
                 Event::Lagged(missed) => {
-                    // In this order: a subscriber that is told to read the snapshot finds in it
-                    // what was missed.
+                    // In this order: a subscriber that reads the snapshot finds in it what was
+                    // missed.
                     self.observer.on_events(std::mem::take(&mut batch));
                     self.observer.on_snapshot(snapshot(engine, now));
                     batch.push(ClusterEvent::Lagged(*missed));

@@ -1,4 +1,4 @@
-//! What a registry does once its source tells nothing any more.
+//! Registries whose source has ended, is superseded, or starts over.
 
 #![cfg(feature = "swim")]
 
@@ -28,7 +28,7 @@ async fn node(name: &str) -> ClusterMembership {
         .unwrap()
 }
 
-/// The next that is told of the source.
+/// The next change of the source's state.
 async fn source_change(events: &mut Events) -> SourceState {
     within("a change of the source", async {
         loop {
@@ -94,7 +94,7 @@ fn a_source_that_is_not_live_marks_the_view_and_ends_selection() {
     );
 }
 
-/// A source that does as it is told.
+/// A source whose observer the test calls by hand.
 #[derive(Clone, Default)]
 struct ManualMembership(Arc<Mutex<Option<Arc<dyn Observer>>>>);
 
@@ -106,7 +106,7 @@ impl Membership for ManualMembership {
 }
 
 #[test]
-fn a_source_that_begins_anew_says_of_nobody_that_it_left() {
+fn a_source_that_restarts_reports_no_node_as_left() {
     let puppet = ManualMembership::default();
     let nodes = NodeRegistry::new(puppet.clone());
     block_on(nodes.start());
@@ -206,7 +206,7 @@ async fn the_local_node_stays_local_while_its_epoch_rises() {
     newer.leave().await.unwrap();
     assert_eq!(source_change(&mut events).await, SourceState::Live);
     within("it joins again", older.join([""; 0])).await.unwrap();
-    // Some of what is told was said before the epoch rose.
+    // Some of the events are from before the epoch rose.
     older.set_tag("n", "1").unwrap();
     within("the tag", async {
         loop {
