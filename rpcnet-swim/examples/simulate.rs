@@ -71,7 +71,7 @@ fn main() {
     );
 }
 
-/// What the process has used, as the system counts it.
+/// CPU time and memory of the process, as the system counts them.
 fn usage() -> String {
     let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else {
         return "usage unknown".to_owned();

@@ -1,8 +1,8 @@
-//! Why a node refuses datagrams of another one.
+//! Cluster mismatch: how a datagram's sender differs from the receiver.
 
 use std::fmt;
 
-/// Why a node refuses the datagrams of another one: they are of different clusters.
+/// How the clusters of a sender and a receiver differ, so that the receiver refuses its datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMismatch {

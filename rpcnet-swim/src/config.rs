@@ -1,4 +1,4 @@
-//! How a node behaves: every knob, its unit, its default and what it costs.
+//! Cluster configuration: every setting of a node, its unit, its default and its price.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::seed;
 use crate::tags::Tags;
 use crate::wire::Envelope;
 
-/// The configuration of a node.
+/// Configuration of a node.
 ///
 /// Start from a preset and change what must differ. All nodes of a cluster should have the same
 /// cluster name, keys and intervals. Relations between settings are checked once, when a node is
-/// made of it.
+/// made from it.
 ///
 /// ```
 /// use rpcnet_swim::{ClusterConfig, ClusterKey};
@@ -58,7 +58,7 @@ pub struct ClusterConfig {
 }
 
 impl ClusterConfig {
-    /// For processes of one machine, and tests: a lost datagram is rare, an answer takes
+    /// Preset for processes of one machine, and for tests: a lost datagram is rare, an answer takes
     /// microseconds. Probes and gossips twice as often as [`ClusterConfig::lan`], and reports a
     /// partition after 2 s.
     pub fn local() -> Self {
@@ -68,7 +68,7 @@ impl ClusterConfig {
             .with_partition_grace(Duration::from_secs(2))
     }
 
-    /// For machines of one data centre: a round trip is below some 10 ms.
+    /// Preset for machines of one data centre: a round trip is below some 10 ms.
     pub fn lan() -> Self {
         Self {
             name: None,
@@ -100,8 +100,8 @@ impl ClusterConfig {
         }
     }
 
-    /// For machines of several regions: a round trip of 30 to 300 ms, some loss. Probes every 2 s,
-    /// gossips every 500 ms, and reports a partition after 15 s.
+    /// Preset for machines of several regions: a round trip of 30 to 300 ms, some loss. Probes
+    /// every 2 s, gossips every 500 ms, and reports a partition after 15 s.
     pub fn wan() -> Self {
         Self::lan()
             .with_probe_interval(Duration::from_secs(2))
@@ -118,41 +118,42 @@ impl ClusterConfig {
         self
     }
 
-    /// The cluster's name, as a node's name. Datagrams of other clusters are dropped.
-    /// Default `rpcnet`.
+    /// The cluster's name, of the same characters as a node's. Datagrams of other clusters are
+    /// dropped. Default `rpcnet`.
     pub fn with_cluster_name(mut self, name: impl Into<String>) -> Self {
         self.cluster_name = name.into();
         self
     }
 
-    /// Where to listen. Default `127.0.0.1:0`, a port of the system's choice.
+    /// Address to bind. Default `127.0.0.1:0`, a port of the system's choice.
     pub fn with_bind_addr(mut self, addr: SocketAddr) -> Self {
         self.bind_addr = addr;
         self
     }
 
-    /// The address that others are told to use, set by hand: what peers see does not change it. Port
-    /// 0 stands for the port bound. Default: the address bound, or, bound to all interfaces, the one
-    /// that faces the seeds; if no ping of a peer arrives there, the one that peers see.
+    /// Advertised address, set by hand: what peers see does not change it. Port 0 stands for the
+    /// port bound. Default: the address bound, or, bound to all interfaces, the one that faces the
+    /// seeds; if no ping of a peer arrives there, the one that peers see.
     pub fn with_advertise_addr(mut self, addr: SocketAddr) -> Self {
         self.advertise_addr = Some(addr);
         self
     }
 
-    /// Where to find the cluster, as `address:port` or `name:port`; names are resolved anew at
-    /// each attempt. Any one that answers is enough. All nodes may have the same list: a node's own
+    /// Seeds to join through, as `address:port` or `name:port`; names are resolved anew at each
+    /// attempt. One seed that answers is enough. All nodes may have the same list: a node's own
     /// address is not dialled, and a node that is one of its seeds begins a cluster of its own if
     /// none of the others lets it in within two probe intervals (at most half of the join timeout).
-    /// It goes on dialling them, every ten probe intervals at last, and merges with those who
+    /// It goes on dialling them, every ten probe intervals in the end, and merges with those that
     /// answer. White space around a seed is cut off, and an empty one is skipped, so the parts of a
-    /// list split at commas will do; what can never be a seed is a [`ConfigError::InvalidSeed`] at
-    /// the start. Default: none, this node starts a cluster.
+    /// list split at commas will do; a text that can never be a seed is a
+    /// [`ConfigError::InvalidSeed`] at the start. Default: none, so that this node starts a
+    /// cluster.
     pub fn with_seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = seeds.into_iter().map(Into::into).collect();
         self
     }
 
-    /// What the node says of itself from the start. Default: nothing. At most
+    /// Tags that the node announces from the start. Default: none. At most
     /// [`MAX_TAGS_BYTES`](crate::MAX_TAGS_BYTES), and less beside a name of more than 63 bytes.
     pub fn with_tags(mut self, tags: Tags) -> Self {
         self.tags = tags;
@@ -165,17 +166,19 @@ impl ClusterConfig {
         self
     }
 
-    /// Gossip in clear and believe anybody, on any interface. Without this, a node without a key
-    /// refuses to bind anything but loopback.
+    /// Gossips in clear, on any interface, and accepts unauthenticated datagrams. Without this, a
+    /// node without a key refuses to bind anything but loopback.
     pub fn insecure_gossip(mut self) -> Self {
         self.insecure = true;
         self
     }
 
-    /// Length of a probe round, and the time between two: each interval starts one to each ring
-    /// successor, every second one to the next member of a shuffled round robin. Default 1 s.
-    /// Shorter finds failures sooner and costs more datagrams. Sets [`probe timeout`](Self::with_probe_timeout) to half
-    /// of it and [`refute time`](Self::with_refute_time) to 0.65 of it.
+    /// Probe interval (the protocol period of SWIM section 3.1): length of a probe round, and time
+    /// between two. Each interval starts one round to each ring successor, and every second
+    /// interval one to the next member of a shuffled round robin. Default 1 s. A shorter one finds
+    /// failures sooner and costs more datagrams. The defaults of [`probe
+    /// timeout`](Self::with_probe_timeout) and [`refute time`](Self::with_refute_time) follow from
+    /// it.
     pub fn with_probe_interval(mut self, interval: Duration) -> Self {
         self.probe_interval = interval;
         self.probe_timeout = interval / 2;
@@ -183,86 +186,90 @@ impl ClusterConfig {
         self
     }
 
-    /// How long a ping may go unanswered before it is repeated, directly and through helpers.
-    /// Default half of the probe interval; at most 0.7 of it, or the helpers have no time.
+    /// Probe timeout: time until an unanswered ping is repeated, directly and by indirect probes.
+    /// Default half of the probe interval; at most 0.7 of it, or the indirect probes have no time.
     pub fn with_probe_timeout(mut self, timeout: Duration) -> Self {
         self.probe_timeout = timeout;
         self
     }
 
-    /// How many helpers are asked to ping a member that did not answer (k in the SWIM paper).
-    /// Default 3, at most 16. With more, fewer false suspicions under loss, more datagrams.
+    /// Number of indirect probes: members that are asked to ping a member that did not answer (k in
+    /// the SWIM paper). Default 3, at most 16. More of them mean fewer false suspicions under loss,
+    /// and more datagrams.
     pub fn with_indirect_probes(mut self, helpers: usize) -> Self {
         self.indirect_probes = helpers;
         self
     }
 
-    /// How many ring successors are probed in each interval. Default 1, at most 8: brings the slow
-    /// end of detection from 8 s to 4 s. With 0 there is the round robin alone, in each interval, as
-    /// in plain SWIM, at two thirds of the datagrams.
+    /// Number of ring successors probed in each interval. Default 1, at most 8: it brings the slow
+    /// end of detection from 8 s to 4 s. With 0 there is the round robin alone, in each interval,
+    /// as in plain SWIM, at two thirds of the datagrams.
     pub fn with_ring_successors(mut self, successors: usize) -> Self {
         self.ring_successors = successors;
         self
     }
 
-    /// Time between two bursts of gossip while there is news; without news there is none.
-    /// Default 200 ms.
+    /// Gossip interval: time between two bursts of gossip while there are updates to spread;
+    /// without updates there is none. Default 200 ms.
     pub fn with_gossip_interval(mut self, interval: Duration) -> Self {
         self.gossip_interval = interval;
         self
     }
 
-    /// To how many members a burst goes. Default 3, at most 16.
+    /// Gossip fanout: number of members that a burst goes to. Default 3, at most 16.
     pub fn with_gossip_fanout(mut self, fanout: usize) -> Self {
         self.gossip_fanout = fanout;
         self
     }
 
-    /// Each piece of news is passed on this many times `ceil(log10(N + 1))`. Default 4.
+    /// Retransmit multiplier: each update is passed on this many times `ceil(log10(N + 1))`.
+    /// Default 4.
     pub fn with_retransmit_mult(mut self, mult: u32) -> Self {
         self.retransmit_mult = mult;
         self
     }
 
-    /// The sum of the suspectors' phi at which a suspect is declared failed: the negative decimal
-    /// logarithm of the chance that it is alive all the same. Default 8.0, one in a hundred
-    /// million. One suspector counts for at most 4 while others could speak.
+    /// Phi threshold: the sum of the suspectors' phi at which a suspect is declared failed, the
+    /// negative decimal logarithm of the chance that it is alive all the same. Default 8.0, one in
+    /// a hundred million. One suspector counts for at most 4 while other members could confirm.
     pub fn with_phi_threshold(mut self, phi: f64) -> Self {
         self.phi_threshold = phi;
         self
     }
 
-    /// Least time between suspicion and failure, times `max(1, log10 N)`: what a refutation
-    /// needs to come through. Default 0.65 of the probe interval.
+    /// Refute time: least time between suspicion and failure, times `max(1, log10 N)`, which is
+    /// what a refutation needs to come through. Default 0.65 of the probe interval.
     pub fn with_refute_time(mut self, time: Duration) -> Self {
         self.refute_time = time;
         self
     }
 
-    /// After this time a suspector whose own misses add up to phi 4 decides alone. Default 20 s.
+    /// Longest suspicion: after this time a suspector whose own missed probes add up to phi 4
+    /// decides alone. Default 20 s.
     pub fn with_suspicion_max(mut self, time: Duration) -> Self {
         self.suspicion_max = time;
         self
     }
 
-    /// Time until a failed member is dialled again; doubles up to 12 times itself. Default 5 s.
+    /// Redial interval: time until a failed member is dialled again; doubles up to 12 times itself.
+    /// Default 5 s.
     pub fn with_redial_interval(mut self, interval: Duration) -> Self {
         self.redial_interval = interval;
         self
     }
 
-    /// How long a failed or left member is remembered; a failed one is dialled all that time, so
-    /// a partition that heals within it merges without seeds. While a partition is suspected or
-    /// reported its missing members are remembered for as long as it lasts
-    /// ([`Engine::force_leave`](crate::Engine::force_leave) takes out those that are gone for good).
+    /// Time for which a failed or left member is remembered. A failed one is redialled all that
+    /// time, so a partition that heals within it merges without seeds. While a partition is
+    /// suspected or reported its missing members are remembered for as long as it lasts
+    /// ([`Engine::force_leave`](crate::Engine::force_leave) removes those that are gone for good).
     /// Default 24 h, at least 2 min.
     pub fn with_forget_after(mut self, time: Duration) -> Self {
         self.forget_after = time;
         self
     }
 
-    /// How long a partition must last to be reported. Default 5 s. Longer, and a rolling restart
-    /// is not mistaken for one.
+    /// Partition grace: time that a partition must last to be reported. Default 5 s. With a longer
+    /// one, a rolling restart is not mistaken for a partition.
     pub fn with_partition_grace(mut self, grace: Duration) -> Self {
         self.partition_grace = grace;
         self
@@ -271,40 +278,40 @@ impl ClusterConfig {
     /// Largest datagram sent, in bytes; 1,232 to 65,000. A received one may have any size.
     ///
     /// Default 1,232, which every path carries that carries IPv6 (RFC 8200 section 5: an MTU of
-    /// 1,280 bytes, less 48 of headers), tunnels too. With a larger one, pings and their acks
-    /// alone take more, if there are so many news, and not to a member whose path has lost such a
-    /// ping or whose address the system has refused it for.
+    /// 1,280 bytes, less 48 of headers), tunnels too. With a larger one only pings and their acks
+    /// take more, if there are so many updates, and not to a member whose path has lost such a ping
+    /// or whose address the system has refused it for.
     pub fn with_datagram_bytes_max(mut self, bytes: usize) -> Self {
         self.datagram_bytes_max = bytes;
         self
     }
 
     /// Most other members that are tracked, failed and left ones among them. Default 65,536; 2 to
-    /// 1,048,576, each some 270 bytes. Beyond that, who has been gone longest is forgotten, and a
-    /// newcomer that proved to be there takes the place of a member that was never heard; see
-    /// [`Event::TableFull`](crate::Event::TableFull).
+    /// 1,048,576, each some 270 bytes. Beyond that, the member that has been gone longest is
+    /// forgotten, and a newcomer that proved to be there takes the place of a member that was never
+    /// heard; see [`Event::TableFull`](crate::Event::TableFull).
     pub fn with_members_max(mut self, members: usize) -> Self {
         self.members_max = members;
         self
     }
 
-    /// How long [`join`](crate::ClusterMembership::join) waits for a seed to answer; the node
-    /// goes on trying after it. Default 10 s.
+    /// Join timeout: longest time that [`join`](crate::ClusterMembership::join) waits for a seed to
+    /// answer; the node goes on trying after it. Default 10 s.
     #[cfg_attr(not(feature = "tokio"), allow(rustdoc::broken_intra_doc_links))]
     pub fn with_join_timeout(mut self, timeout: Duration) -> Self {
         self.join_timeout = timeout;
         self
     }
 
-    /// How long leaving waits for members to acknowledge it. Default 3 s. With 0 the members are told
-    /// once and nobody waits.
+    /// Leave timeout: longest time that a leave waits for members to acknowledge it. Default 3 s.
+    /// With 0 the members are told once, and the leave does not wait.
     pub fn with_leave_timeout(mut self, timeout: Duration) -> Self {
         self.leave_timeout = timeout;
         self
     }
 
-    /// Events kept for each subscriber; one that falls further behind is told how many it
-    /// missed. Default 1,024.
+    /// Event capacity: events kept for each subscriber; one that falls further behind is told how
+    /// many it missed. Default 1,024.
     pub fn with_event_capacity(mut self, events: usize) -> Self {
         self.event_capacity = events;
         self
@@ -315,17 +322,17 @@ impl ClusterConfig {
         self.name.as_deref()
     }
 
-    /// Where the node listens.
+    /// The address to bind.
     pub fn bind_addr(&self) -> SocketAddr {
         self.bind_addr
     }
 
-    /// What the node says of itself from the start.
+    /// Tags that the node announces from the start.
     pub fn tags(&self) -> &Tags {
         &self.tags
     }
 
-    /// Time between two rounds of gossip.
+    /// The gossip interval.
     pub fn gossip_interval(&self) -> Duration {
         self.gossip_interval
     }
@@ -335,7 +342,7 @@ impl ClusterConfig {
         self.datagram_bytes_max
     }
 
-    /// The seeds without what is skipped: white space around them, and empty ones.
+    /// Removes the white space around seeds, and empty ones.
     #[cfg(feature = "tokio")]
     pub(crate) fn trim_seeds(&mut self) -> Result<(), ConfigError> {
         self.seeds = seed::parse_all(&self.seeds)
@@ -343,9 +350,10 @@ impl ClusterConfig {
         Ok(())
     }
 
-    /// Tells datagrams that may be gossip of this cluster from others, by what they say in clear: the version, the cluster and the
-    /// id of the key. For sockets that choose what they queue, such as a port that is shared with another protocol. It proves
-    /// nothing; the engine opens each datagram.
+    /// A function that tells datagrams that may be gossip of this cluster from others, by what they
+    /// say in clear: the version, the cluster and the id of the key. For sockets that choose what
+    /// they queue, such as a port that is shared with another protocol. It authenticates nothing;
+    /// the engine opens each datagram.
     pub fn recognizer(&self) -> impl Fn(&[u8]) -> bool + Send + Sync + use<> {
         let envelope = Envelope::new(&self.cluster_name, self.keys.as_ref(), 0);
         move |datagram| envelope.recognizes(datagram)
@@ -453,10 +461,10 @@ impl ClusterConfig {
     }
 }
 
-/// Size of datagram, in bytes, that every path is taken to carry: the least MTU of IPv6 (RFC 8200
+/// Size of datagram, in bytes, that every path is assumed to carry: the least MTU of IPv6 (RFC 8200
 /// section 5) without the headers of IPv6 and UDP. Every message fits it.
 pub(crate) const DATAGRAM_BYTES_MIN: usize = 1_280 - 40 - 8;
-/// Members that are tracked if nothing else is configured.
+/// Most members that are tracked by default.
 pub(crate) const MEMBERS_MAX: usize = 65_536;
 
 impl Default for ClusterConfig {

@@ -1,4 +1,4 @@
-//! What can go wrong, and whose fault it is.
+//! Errors of configuration, tags, keys and joining, each with whose fault it is.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,58 +8,58 @@ use thiserror::Error;
 use crate::id::MAX_NAME_BYTES;
 use crate::seed::SeedSyntaxError;
 
-/// A configuration that contradicts itself. The caller's to fix; nothing was started.
+/// A configuration that contradicts itself. The caller's fault; nothing was started.
 #[derive(Clone, Debug, Error, PartialEq)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A node's or a cluster's name that is empty, too long or of other characters than allowed.
+    /// The name of a node or a cluster is empty, too long, or has characters that are not allowed.
     #[error("invalid name {name:?}: 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 . _ - are allowed")]
     InvalidName {
         /// The name as given.
         name: String,
     },
-    /// A node's tags that have no room beside its name: both travel in one datagram.
+    /// The tags have no room beside the node's name: both travel in one datagram.
     #[error(transparent)]
     TagsTooLargeWithName(TagError),
     /// A setting that must be more than zero is zero.
     #[error("{setting} must not be zero")]
     Zero {
-        /// Which one.
+        /// Name of the setting.
         setting: &'static str,
     },
-    /// The second stage of a probe would leave its helpers no time to answer.
+    /// The second stage of a probe would leave the indirect probes no time for an answer.
     #[error("probe timeout {timeout:?} must be at most 0.7 of the probe interval {interval:?}")]
     ProbeTimeout {
         /// Time until the second ping.
         timeout: Duration,
-        /// Length of a whole round.
+        /// Length of a whole probe round.
         interval: Duration,
     },
-    /// A setting out of the range in which it means anything.
+    /// A setting is out of the range in which it means anything.
     #[error("{setting} is {value}, must be within {min}..={max}")]
     OutOfRange {
-        /// Which one.
+        /// Name of the setting.
         setting: &'static str,
-        /// As given.
+        /// The value as given.
         value: f64,
-        /// Smallest that works.
+        /// Least value that works.
         min: f64,
-        /// Largest that works.
+        /// Largest value that works.
         max: f64,
     },
-    /// Gossip without a key on an address that others can reach.
+    /// Gossip without a key on an address that other hosts can reach.
     #[error(
         "{addr} is not loopback and there is no cluster key: set one with `with_key` (`cluster_key` of a `NodeBuilder`), \
-         or ask for `insecure_gossip` by name"
+         or set `insecure_gossip`"
     )]
     InsecureGossip {
-        /// Where the node was to listen.
+        /// The address that the node was to bind.
         addr: SocketAddr,
     },
-    /// Both a key and [`insecure_gossip`](crate::ClusterConfig::insecure_gossip).
+    /// Both a key and [`insecure_gossip`](crate::ClusterConfig::insecure_gossip) are set.
     #[error("a cluster key and insecure gossip contradict each other")]
     KeyAndInsecure,
-    /// A seed that can never be one, whatever a name server says.
+    /// The text can never be a seed, whatever a name server answers.
     #[error("invalid seed {seed:?}: {reason}")]
     InvalidSeed {
         /// The seed as given.
@@ -67,109 +67,112 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: SeedSyntaxError,
     },
-    /// An epoch that is no time in milliseconds since the Unix epoch.
+    /// The epoch is no time in milliseconds since the Unix epoch.
     #[error("epoch {epoch} is no time in milliseconds: past the year 10889")]
     UnusableEpoch {
         /// The epoch as given.
         epoch: u64,
     },
-    /// An address that no other node could send to.
-    #[error("{addr} cannot be advertised: others cannot send to it")]
+    /// No other node could send to the address.
+    #[error("{addr} cannot be advertised: no other node could send to it")]
     UnusableAdvertiseAddr {
         /// The address as given.
         addr: SocketAddr,
     },
 }
 
-/// Why a node that answered did not let this one in. It goes on trying.
+/// Reason for which a node that answered did not let this node in, which goes on trying.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinRefusal {
-    /// It tracks as many members as it may, and heard each of them.
+    /// It tracks as many members as it may, and has heard from each of them.
     #[error("its member table is full: raise `with_members_max`")]
     TableFull,
-    /// Nobody there could send to the address that this node advertises.
-    #[error("the advertised address is of no use there: set one with `with_advertise_addr`")]
+    /// No node there could send to the address that this node advertises.
+    #[error(
+        "no node there could send to the advertised address: set one with `with_advertise_addr`"
+    )]
     UnusableAddress,
     /// Another member's name has the same 64-bit hash. Another name helps.
     #[error("another member's name has the same hash: choose another name")]
     NameCollision,
-    /// Another member has this address, or a later life of this node is known. It passes when
-    /// that one is found failed.
-    #[error("another member has the address, or a later life of this node is known")]
+    /// Another member has this address, or a newer instance of this node is known. It passes when
+    /// that member or instance is found failed.
+    #[error("another member has the address, or a newer instance of this node is known")]
     NotAdmitted,
-    /// For a reason that this version does not know.
-    #[error("for a reason that this version does not know")]
+    /// A reason that this version does not know.
+    #[error("a reason that this version does not know")]
     Unknown,
 }
 
 impl JoinRefusal {
-    /// Whether the same node may be let in later: as long as its name and its advertised address
-    /// are not what it was refused for.
+    /// Whether the same node may be let in later: `false` if it was refused for its name or its
+    /// advertised address, which stay the same.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         !matches!(self, Self::UnusableAddress | Self::NameCollision)
     }
 }
 
-/// Tags that a node cannot carry. The caller's to fix; the tags are as they were.
+/// Tags that a node cannot carry. The caller's fault; the tags are unchanged.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TagError {
-    /// A key without a character.
+    /// A key is empty.
     #[error("a tag's key must not be empty")]
     EmptyKey,
-    /// A key or a value past 255 bytes.
+    /// A key or a value is longer than 255 bytes.
     #[error("tag {key:?}: a key and a value take at most 255 bytes each")]
     EntryTooLong {
-        /// Whose.
+        /// The key of the entry.
         key: String,
     },
-    /// Too much of it all together.
+    /// All entries together take too many bytes.
     #[error("tags take {bytes} bytes encoded, at most {limit} are carried")]
     TooLarge {
-        /// What they take.
+        /// Bytes that they take, encoded.
         bytes: usize,
-        /// What is carried.
+        /// Most bytes that a node carries.
         limit: usize,
     },
-    /// Too much beside this node's name, which is longer than 63 bytes. A shorter name helps too.
+    /// The tags take too many bytes beside this node's name, which is longer than 63 bytes. A
+    /// shorter name helps too.
     #[error(
         "tags take {bytes} bytes encoded, at most {limit} are carried beside a name of {name_bytes} \
          bytes"
     )]
     TooLargeWithName {
-        /// What they take.
+        /// Bytes that they take, encoded.
         bytes: usize,
-        /// What is carried beside the name.
+        /// Most bytes that are carried beside the name.
         limit: usize,
-        /// What the name takes.
+        /// Bytes of the name.
         name_bytes: usize,
     },
 }
 
-/// A text or a variable that holds no cluster key. The caller's to fix.
+/// A text or an environment variable that holds no cluster key. The caller's fault.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
     /// The environment variable is not set.
     #[error("environment variable {name} is not set")]
     NotSet {
-        /// Its name.
+        /// Name of the variable.
         name: String,
     },
-    /// Not 64 hexadecimal digits.
+    /// The text is not 64 hexadecimal digits.
     #[error("a cluster key is 64 hexadecimal digits, this is {chars} characters that are not")]
     NotHex {
-        /// How many there were.
+        /// Characters of the text.
         chars: usize,
     },
-    /// A ring without a key, or with more than it can hold.
+    /// A ring has no key, or more keys than it can hold.
     #[error("a key ring holds 1 to {max} keys, not {given}")]
     RingSize {
-        /// How many were given.
+        /// Keys given.
         given: usize,
-        /// How many fit.
+        /// Most keys in a ring.
         max: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! What the engine tells of the cluster.
+//! Events, members and states: what the engine reports about the cluster.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,100 +8,103 @@ use crate::error::JoinRefusal;
 use crate::id::NodeId;
 use crate::tags::Tags;
 
-/// A member as others see it.
+/// A member of the cluster, as one node sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
     /// Name and epoch.
     pub id: NodeId,
-    /// Where it is reached, for gossip and for calls.
+    /// Address for gossip and for calls.
     pub addr: SocketAddr,
-    /// Raised by the member itself, to refute a suspicion or to change its tags.
+    /// Incarnation number (SWIM section 4.2): raised by the member alone, to refute a suspicion or
+    /// to change its tags.
     pub incarnation: u32,
-    /// What this node believes of it.
+    /// State in this node's view.
     pub state: MemberState,
-    /// It has announced that it takes no new work, or it is leaving.
+    /// Whether the member drains: it has announced that it takes no new work, or it is leaving.
     pub draining: bool,
-    /// It answers, and takes long: this node finds so, or the member says so itself. See
-    /// [`HealthState::Slow`](crate::HealthState::Slow).
+    /// Whether the member is slow: it answers, and takes long, as this node finds or as the member
+    /// says itself. See [`HealthState::Slow`](crate::HealthState::Slow).
     pub slow: bool,
-    /// It is alive by its own word and cannot be reached: see [`Event::NodeUnreachable`].
+    /// Whether the member is alive by its own word and cannot be reached: see
+    /// [`Event::NodeUnreachable`].
     pub unreachable: bool,
-    /// What it says of itself.
+    /// Tags that the member announces.
     pub tags: Tags,
 }
 
-/// What a node believes of a member.
+/// State of a member in the view of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MemberState {
-    /// It answers, or nobody says otherwise.
+    /// The member answers, or no suspicion of it is known.
     Alive,
-    /// Somebody had no answer from it; it may still refute.
+    /// At least one member had no answer from it; it may still refute.
     Suspect,
-    /// Declared failed: unreachable, and dialled again until it is forgotten.
+    /// The member was declared failed. It is redialled until it is forgotten.
     Failed,
-    /// It said that it leaves.
+    /// The member announced that it leaves.
     Left,
 }
 
 impl MemberState {
-    /// Alive or suspect: counted as part of the cluster.
+    /// Whether the state is alive or suspect, so that the member counts as part of the cluster.
     pub fn is_live(self) -> bool {
         matches!(self, Self::Alive | Self::Suspect)
     }
 }
 
-/// A change of the cluster, in the order in which this node learnt of it.
+/// A change of the cluster, reported in the order in which this node learnt of it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A new member, or a new life of a known name.
+    /// A member joined: a new one, or a new instance of a known name.
     NodeJoined(Member),
-    /// A member left by its own word.
+    /// A member left by its own announcement.
     NodeLeft(Member),
     /// A member was declared failed.
     NodeFailed(Member),
     /// A member is under suspicion.
     NodeSuspect {
-        /// The suspect.
+        /// The suspected member.
         member: Member,
-        /// The evidence so far, summed over those who suspect it, as phi.
+        /// Evidence so far, summed over all suspectors, as phi.
         phi: f64,
     },
     /// A suspected or failed member proved to be alive.
     NodeRecovered(Member),
     /// A member changed its tags, its address or whether it drains; this node itself too.
     NodeUpdated(Member),
-    /// A member takes long to answer; this node itself too. It may be worth sparing. What a node
-    /// finds of another is told there alone; what a member finds of itself, everywhere.
+    /// A member takes long to answer; reported of this node itself too. A balancer may spare it.
+    /// What a node finds of another member is reported there alone; what a member finds of itself
+    /// is reported everywhere.
     NodeSlow(Member),
-    /// A member that took long answers in time again.
+    /// A slow member answers in time again.
     NodeResponsive(Member),
     /// A live member cannot be reached, though it says that it is alive: it refuted several times
     /// and answered none of this node's probes, or it finds itself that no ping arrives at its
-    /// address. Told once, not with each suspicion and refutation that follow; calls to it are
-    /// better sent elsewhere.
+    /// address. Reported once, not with each suspicion and refutation that follow. Calls are better
+    /// sent to other members.
     NodeUnreachable(Member),
     /// A live member that could not be reached answers probes again.
     NodeReachable(Member),
-    /// No peer reaches this node at the address that it advertises: its own pings are answered,
-    /// and for ten probe intervals none of theirs arrived; or a loopback address was set by hand,
+    /// No peer reaches this node at the address that it advertises: its own pings are answered, and
+    /// for ten probe intervals none of the peers' arrived; or a loopback address was set by hand,
     /// and a node on another host answers. This node is not ready to take calls.
     AddressUnreachable {
-        /// What is advertised.
+        /// The advertised address.
         addr: SocketAddr,
-        /// What some peer sees instead, if any told.
+        /// The source address that a peer sees instead, if one reported it.
         observed: Option<SocketAddr>,
     },
-    /// The advertised address leads to this node after all, or again, or no member is left that could
-    /// tell.
+    /// The advertised address leads to this node after all, or again, or no member is left that
+    /// could tell.
     AddressReachable {
-        /// What is advertised.
+        /// The advertised address.
         addr: SocketAddr,
     },
-    /// Two live nodes of different names advertise one address, of which one alone can be probed
-    /// and called there: others do not let the second one in, or hold the first one failed for it.
-    /// In the one that lost the address it means that it is not ready, until it advertises another
-    /// one or the other node is gone: see [`AddressStatus::Conflict`].
+    /// Two live nodes of different names advertise one address, so that only one of them can be
+    /// probed and called there: others do not admit the second one, or hold the first one failed
+    /// because of it. In the node that lost the address it means that it is not ready until it
+    /// advertises another one or the other node is gone: see [`AddressStatus::Conflict`].
     AddressConflict {
         /// The address.
         addr: SocketAddr,
@@ -110,110 +113,110 @@ pub enum Event {
         /// Name of the node that started later.
         newer: String,
     },
-    /// Too much of the cluster became unreachable at once, for longer than the grace period. Told
-    /// again when this side gains or loses the majority meanwhile, for as long.
+    /// Too many members became unreachable at once, for longer than the grace period. Reported
+    /// again when this side gains or loses the majority while the partition lasts.
     PartitionDetected {
         /// Members on this side, this node included.
         reachable: usize,
-        /// Members there were, this node included.
+        /// Members before, this node included.
         expected: usize,
         /// Whether this side has no majority: less than half, or half without the member of the
-        /// smallest name, as [`SplitBrainPolicy::keep_majority`](crate::SplitBrainPolicy::keep_majority) counts.
+        /// smallest name, as
+        /// [`SplitBrainPolicy::keep_majority`](crate::SplitBrainPolicy::keep_majority) counts.
         minority: bool,
     },
     /// The partition is over.
     PartitionHealed,
-    /// Nobody has been heard for three probe intervals: it must be this node that is cut off, so
-    /// it holds nobody failed for it. The last one of three or more that crash at once cannot tell
-    /// the difference and stays isolated. With a single other member there is no telling either:
-    /// that one is found failed, and [`Event::PartitionDetected`] speaks of one of two.
+    /// No member has been heard for three probe intervals: it must be this node that is cut off, so
+    /// it declares no member failed for that. The last survivor of three or more that crash at once
+    /// cannot tell the difference and stays isolated. With a single other member a node cannot tell
+    /// either: that member is found failed, and [`Event::PartitionDetected`] reports one of two.
     Isolated {
-        /// Members there were, this node included.
+        /// Members before, this node included.
         expected: usize,
     },
-    /// This node is no longer isolated: it hears a member again, too few are left to tell, or a newer
-    /// node has its name.
+    /// This node is no longer isolated: it hears a member again, too few are left to tell, or a
+    /// newer node has its name.
     IsolationEnded,
-    /// Two live nodes have this name; the one that started later keeps it. Told by the newer one,
-    /// by the older one, which is then [superseded](Event::Superseded), and by others that hear
-    /// both.
+    /// Two live nodes have this name; the one that started later keeps it. Reported by the newer
+    /// node, by the older one, which is then [superseded](Event::Superseded), and by others that
+    /// hear both.
     NameConflict {
         /// The name.
         name: String,
-        /// Where the older one is.
+        /// Address of the older node.
         older: SocketAddr,
-        /// Where the newer one is.
+        /// Address of the newer node.
         newer: SocketAddr,
     },
-    /// A datagram came that this node cannot open, of a node of another cluster. Told once a minute
-    /// (60 probe intervals) for each address and reason, and twice in a probe interval in all; the
-    /// counters have all of them. Nothing proves who sent it.
+    /// A datagram arrived that this node cannot open, from a node of another cluster. Reported once
+    /// a minute (60 probe intervals) for each address and reason, and at most twice in a probe
+    /// interval; the counters have all of them. The sender is not authenticated.
     DatagramRefused {
-        /// Where it came from.
+        /// Source address of the datagram.
         from: SocketAddr,
-        /// Why it was refused.
+        /// How the sender's cluster differs.
         reason: ClusterMismatch,
     },
-    /// A seed says that it cannot open the datagrams of this node. Told once for each seed and
-    /// reason, and twice in a probe interval in all. Nothing proves it; it changes nothing. Who
-    /// subscribes later hears of it from `ClusterMembership::join`, whose error has it
+    /// A seed says that it cannot open the datagrams of this node. Reported once for each seed and
+    /// reason, and at most twice in a probe interval. The notice is not authenticated and changes
+    /// nothing. A later subscriber finds it in the error of `ClusterMembership::join`
     /// (`SeedFailure::Refused`).
     SeedRefused {
         /// The seed's address.
         seed: SocketAddr,
-        /// Why it refuses them.
+        /// How this node's cluster differs from the seed's.
         reason: ClusterMismatch,
     },
-    /// A newer node has this node's name, as that one itself proved: this node takes part no more,
-    /// and its view stands still. As a rule two processes were given one certificate or one name.
-    /// This node goes on looking whether the newer one is there.
+    /// A newer node has this node's name, as the newer one itself proved: this node no longer takes
+    /// part, and its view stands still. Usually two processes were given one certificate or one
+    /// name. This node keeps checking whether the newer one is still there.
     Superseded {
         /// Name and epoch of the newer one.
         by: NodeId,
-        /// Where it is.
+        /// Its address.
         addr: SocketAddr,
     },
     /// The newer node of this name has left, failed, is forgotten or does not answer: this node
-    /// joins again, and tells of the members anew.
+    /// joins again, and reports all members again.
     SupersessionEnded {
         /// Name and epoch of the node that was newer.
         by: NodeId,
-        /// Where it was.
+        /// Its last address.
         addr: SocketAddr,
     },
-    /// The wall clocks of this node and of another are more than a day apart, so one of them
-    /// refuses the other's epoch: as long as that is so, they are no members of one cluster.
-    /// Told once in a minute at most (60 probe intervals); [`Stats`](crate::Stats) counts.
+    /// The wall clocks of this node and of another one are more than a day apart, so one of them
+    /// refuses the other's epoch: while that lasts, they are not members of one cluster. Reported
+    /// once a minute at most (60 probe intervals); [`Stats`](crate::Stats) counts.
     ClockSkew {
-        /// Where the other one is.
+        /// Address of the other node.
         addr: SocketAddr,
         /// How far ahead of the clock that refuses it the refused epoch is.
         ahead: Duration,
-        /// Whether it is this node's epoch that the other one refuses, rather than the other's
-        /// that this one does. Whose clock is wrong is not known by that.
+        /// Whether the other node refuses this node's epoch, rather than this node the other's.
+        /// Which of the two clocks is wrong is not known by that.
         is_own: bool,
     },
-    /// This node tracks as many members as it may
-    /// ([`with_members_max`](crate::ClusterConfig::with_members_max)). Told once in 30 probe
-    /// intervals at most, with what happened since it was told last.
+    /// The member table is full ([`with_members_max`](crate::ClusterConfig::with_members_max)).
+    /// Reported once in 30 probe intervals at most, with what happened since the last report.
     TableFull {
         /// Members tracked, failed and left ones too.
         members: usize,
-        /// Members forgotten to make room: who was gone longest, else one that was never heard,
-        /// which is told as failed too.
+        /// Members forgotten to make room: the one that has been gone longest, else one that was
+        /// never heard, which is reported as failed too.
         evicted: u64,
-        /// Newcomers that were not taken in.
+        /// Newcomers that were not admitted.
         refused: u64,
     },
-    /// A node that was asked to let this one in refused. Told while this node is in no cluster,
-    /// and again when who or why changes.
+    /// A node that was asked to admit this one refused. Reported while this node is in no cluster,
+    /// and again when the refusing node or the reason changes.
     JoinRefused {
-        /// Who refused.
+        /// Address of the node that refused.
         by: SocketAddr,
-        /// Why.
+        /// Its reason.
         reason: JoinRefusal,
     },
-    /// This node has left; it takes part no more.
+    /// This node has left and no longer takes part.
     Left {
         /// How many members acknowledged it.
         acknowledged: usize,
@@ -222,24 +225,24 @@ pub enum Event {
     Lagged(u64),
 }
 
-/// What part a node takes in its cluster.
+/// Lifecycle of a node as a member of its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MembershipState {
-    /// No seed has let it in yet.
+    /// No seed has let the node in yet.
     Joining,
-    /// It is a member, or a cluster of its own.
+    /// The node is a member, or a cluster of its own.
     Active,
-    /// A newer node has its name; it is no member as long as that one is there.
+    /// A newer node has this node's name; this node is no member as long as the newer one is there.
     Superseded {
         /// Name and epoch of the newer one.
         by: NodeId,
-        /// Where it is.
+        /// Its address.
         addr: SocketAddr,
     },
-    /// It is leaving or has left.
+    /// The node is leaving or has left.
     Left,
-    /// Whatever drove it ended without a leave: its runtime is gone, or its socket panicked.
+    /// The driver ended without a leave: its runtime is gone, or its socket panicked.
     Stopped,
 }
 
@@ -256,11 +259,11 @@ impl MembershipState {
 pub enum AddressStatus {
     /// No peer has tried it yet.
     Unconfirmed,
-    /// Pings of peers arrived there.
+    /// Pings of peers arrive there.
     Reachable,
     /// Peers answer this node, and their pings do not arrive: [`Event::AddressUnreachable`].
     Unreachable,
-    /// Another node has it: [`Event::AddressConflict`].
+    /// Another node advertises it too: [`Event::AddressConflict`].
     Conflict,
 }
 
@@ -271,26 +274,26 @@ impl AddressStatus {
     }
 }
 
-/// Whether this node sees the whole cluster.
+/// Whether a node sees the whole cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartitionStatus {
-    /// It does.
+    /// All expected members are reachable.
     Healthy,
-    /// Too many are gone; not yet for the length of the grace period.
+    /// Too many members are gone, for less than the grace period so far.
     Suspected,
-    /// Too many have been gone for too long.
+    /// Too many members have been gone for longer than the grace period.
     Partitioned {
         /// Members on this side, this node included.
         reachable: usize,
-        /// Members there were, this node included.
+        /// Members before, this node included.
         expected: usize,
         /// Whether this side has no majority: less than half, or half without the member of the
         /// smallest name.
         minority: bool,
     },
-    /// It hears nobody: it is this node that is cut off. It reaches one, itself.
+    /// The node hears no other member: it is the node itself that is cut off.
     Isolated {
-        /// Members there were, this node included.
+        /// Members before, this node included.
         expected: usize,
     },
 }

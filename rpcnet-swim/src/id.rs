@@ -1,4 +1,4 @@
-//! Who a node is: a name, and when it started.
+//! Node identity: a name and the time of its start.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,22 +8,22 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::error::ConfigError;
 use crate::tags::MAX_TAGS_BYTES;
 
-/// A node: its name and its epoch.
+/// Identity of a node: its name and its epoch.
 ///
-/// A node that restarts keeps its name and gets a higher epoch, so it is a new node that takes
-/// the place of the old one. Displays as the name alone.
+/// A node that restarts keeps its name and gets a higher epoch, so it is a new node that takes the
+/// place of the old one. It displays as the name alone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId {
-    /// Chosen by the user, unique in the cluster: 1 to [`MAX_NAME_BYTES`] of `A-Z a-z 0-9 . _ -`.
-    /// Compared as it is; a node's own is in lower case, without a dot at the end
-    /// ([`with_name`](crate::ClusterConfig::with_name)).
+    /// Name chosen by the user, unique in the cluster: 1 to [`MAX_NAME_BYTES`] of `A-Z a-z 0-9 . _
+    /// -`. Names are compared byte by byte; a node's own name is in lower case, without a dot at
+    /// the end ([`with_name`](crate::ClusterConfig::with_name)).
     pub name: Arc<str>,
-    /// Start of this life of the node, in milliseconds since the Unix epoch.
+    /// Start of this instance of the node, in milliseconds since the Unix epoch.
     pub epoch: u64,
 }
 
 impl NodeId {
-    /// The id of `name` in its life `epoch`.
+    /// The id of the instance of `name` that started at `epoch`.
     pub fn new(name: impl Into<Arc<str>>, epoch: u64) -> Self {
         Self {
             name: name.into(),
@@ -31,7 +31,7 @@ impl NodeId {
         }
     }
 
-    /// What stands for the node in the table, on the ring and on the wire.
+    /// Hash of the name, which stands for the node in the table, on the ring and on the wire.
     pub(crate) fn key(&self) -> u64 {
         name_key(&self.name)
     }
@@ -49,19 +49,19 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// The key of a name: the same on every machine and in every version.
+/// Hash of a name: the same on every machine and in every version.
 pub(crate) fn name_key(name: &str) -> u64 {
     xxh3_64(name.as_bytes())
 }
 
-/// One life of one node in 64 bits: whom a datagram is meant for.
+/// Hash of one instance of a node, for the addressee of a datagram. Never zero.
 pub(crate) fn instance_key(key: u64, epoch: u64) -> u64 {
-    // Zero means «whoever reads this».
+    // Zero means that the sender does not know the receiver.
     xxh3_64_with_seed(&key.to_le_bytes(), epoch).max(1)
 }
 
-/// Half of a life key, for the way: a datagram that goes astray is not for who gets it but by one
-/// chance in four billion.
+/// Half of an instance key, as it is on the wire: a datagram that goes astray matches its receiver
+/// with a chance of one in four billion.
 pub(crate) fn short_instance_key(life: u64) -> u32 {
     match life {
         0 => 0,
@@ -86,8 +86,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
     }
 }
 
-/// The form of a node's name in which there is one of it: ASCII lower case, without the dot at the
-/// end.
+/// Canonical form of a node's name: ASCII lower case, without the dot at the end.
 pub(crate) fn canonical_name(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
@@ -111,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_name_takes_beyond_a_label_is_not_there_for_tags() {
+    fn name_bytes_beyond_a_dns_label_reduce_the_room_for_tags() {
         let left = |len: usize| tags_bytes_max(&"n".repeat(len));
         assert_eq!((left(1), left(63)), (MAX_TAGS_BYTES, MAX_TAGS_BYTES));
         assert_eq!((left(64), left(MAX_NAME_BYTES)), (1_023, 834));

@@ -1,4 +1,4 @@
-//! The secret of a cluster: keys that seal its gossip.
+//! Cluster keys: AEAD keys that seal gossip, and rings of them for rotation.
 
 use std::fmt;
 
@@ -67,12 +67,12 @@ impl ClusterKey {
         Self { secret }
     }
 
-    /// The key as 64 hexadecimal digits. Whoever reads them can speak as any member.
+    /// The key as 64 hexadecimal digits. A process that knows them can speak as any member.
     pub fn to_hex(&self) -> String {
         self.secret.iter().map(|b| format!("{b:02x}")).collect()
     }
 
-    /// A public name of the key: says which one it is and nothing of the secret.
+    /// Public id of the key, which reveals nothing of the secret.
     pub fn id(&self) -> KeyId {
         Sealer::new(self).id
     }
@@ -86,7 +86,7 @@ impl fmt::Debug for ClusterKey {
     }
 }
 
-/// The public name of a [`ClusterKey`].
+/// Public id of a [`ClusterKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub u32);
 
@@ -96,19 +96,19 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// The keys a node knows: it seals with the first and opens with any.
+/// Key ring of a node: it seals with the first key and opens with any.
 ///
 /// The ring of a running node does not change. To replace a key while the cluster goes on, restart
 /// the nodes one by one, three times: with the new key added last, then with the new key first,
-/// then without the old one. Each round has to be through everywhere before the next one starts,
-/// which [`Engine::keys_in_use`](crate::Engine::keys_in_use) tells.
+/// then without the old one. Each pass has to be complete before the next one starts, as
+/// [`Engine::keys_in_use`](crate::Engine::keys_in_use) shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRing {
     keys: Vec<ClusterKey>,
 }
 
 impl KeyRing {
-    /// A ring of these keys, the one to seal with first.
+    /// A ring of these keys; the first one seals.
     ///
     /// # Errors
     /// [`KeyError::RingSize`] if there are none or more than [`MAX_KEYS`].
@@ -123,7 +123,7 @@ impl KeyRing {
         }
     }
 
-    /// The keys, the one to seal with first.
+    /// The keys; the first one seals.
     pub fn keys(&self) -> &[ClusterKey] {
         &self.keys
     }
@@ -135,7 +135,7 @@ impl From<ClusterKey> for KeyRing {
     }
 }
 
-/// A key made ready for use.
+/// A key with its cipher set up.
 pub(crate) struct Sealer {
     pub(crate) id: KeyId,
     cipher: XChaCha20Poly1305,
@@ -144,7 +144,7 @@ pub(crate) struct Sealer {
 impl Sealer {
     pub(crate) fn new(key: &ClusterKey) -> Self {
         let cipher = XChaCha20Poly1305::new(&key.secret.into());
-        // The tag of nothing under a nonce that no datagram ever has.
+        // The tag of an empty text under a nonce that no datagram ever has.
         let tag = cipher
             .encrypt_in_place_detached(&[0xff; NONCE_BYTES].into(), b"rpcnet key id", &mut [])
             .expect("an empty text is not too long");
@@ -161,7 +161,7 @@ impl Sealer {
             .into()
     }
 
-    /// Whether `text` was sealed with this key; only then it is decrypted.
+    /// Decrypts `text` in place if it was sealed with this key; else returns `false` and leaves it.
     pub(crate) fn open(&self, nonce: &Nonce, aad: &[u8], text: &mut [u8], tag: &[u8]) -> bool {
         self.cipher
             .decrypt_in_place_detached(XNonce::from_slice(nonce), aad, text, Tag::from_slice(tag))

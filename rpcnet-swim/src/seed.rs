@@ -1,10 +1,10 @@
-//! What a seed may look like: `address:port` or `name:port`.
+//! Seed syntax: `address:port` or `name:port`.
 
 use std::net::{IpAddr, SocketAddr};
 
 use thiserror::Error;
 
-/// Why a text can never be a seed, whatever a name server says. The caller's to fix.
+/// Reason for which a text can never be a seed, whatever a name server answers. The caller's fault.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SeedSyntaxError {
@@ -37,7 +37,7 @@ pub enum SeedSyntaxError {
     UnusableAddress,
 }
 
-/// The seed without the white space around it; none for an empty text, as `"".split(',')` gives.
+/// The seed without the white space around it; `None` for an empty text, as `"".split(',')` gives.
 pub(crate) fn parse(text: &str) -> Result<Option<&str>, SeedSyntaxError> {
     let seed = text.trim();
     if seed.is_empty() {
@@ -78,7 +78,7 @@ pub(crate) fn parse(text: &str) -> Result<Option<&str>, SeedSyntaxError> {
     }
 }
 
-/// All of them, trimmed, without the empty ones; or the first that is wrong, and why.
+/// All seeds, trimmed, without the empty ones; or the first that is wrong, and why.
 pub(crate) fn parse_all(
     texts: &[impl AsRef<str>],
 ) -> Result<Vec<String>, (String, SeedSyntaxError)> {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_be_a_seed_is_told() {
+    fn malformed_seeds_are_errors() {
         let port = |port: &str| SeedSyntaxError::InvalidPort { port: port.into() };
         for (text, error) in [
             ("http://10.0.0.1:80", SeedSyntaxError::Url),

@@ -1,4 +1,4 @@
-//! May this side of a split cluster serve? Pure functions over a view.
+//! Split-brain policies: whether this side of a partition may serve. Pure functions over a view.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -8,34 +8,35 @@ use std::time::Duration;
 use crate::id::NodeId;
 use crate::tags::Tags;
 
-/// Which side of a split cluster goes on serving.
+/// Policy by which one side of a partitioned cluster goes on serving.
 ///
-/// Each node asks for itself, by what it sees; nobody is asked for a vote. All nodes have to go by
-/// the same policy. As the sides of a split see the same members, of whom they reach different
-/// ones, at most one side serves:
+/// Each node decides for itself, by its own view; there is no vote. All nodes have to use the same
+/// policy. As the sides of a partition expect the same members and reach different ones, at most
+/// one side serves:
 ///
 /// | policy | who serves | safe |
 /// |---|---|---|
-/// | [`keep_majority`](Self::keep_majority) | more than half, or the half with the smallest name | always |
+/// | [`keep_majority`](Self::keep_majority) | a majority, or the half with the smallest name | always |
 /// | [`static_quorum`](Self::static_quorum) | `n` or more | if there never are 2 `n` members |
-/// | [`keep_oldest`](Self::keep_oldest) | who reaches the oldest member | always |
+/// | [`keep_oldest`](Self::keep_oldest) | the side that reaches the oldest member | always |
 ///
 /// "Always" has limits that no policy without a coordinator escapes:
-/// - Until the split is noticed all sides serve: some 4 to 11 s with the defaults, by the sizes
-///   of the sides (`cargo xtask sim partition` measures it).
+/// - Until the split is noticed all sides serve: some 4 to 11 s with the defaults, by the sizes of
+///   the sides (`cargo xtask sim partition` measures it).
 /// - In a large cluster a small side is found by a sample of its members' answers. The members that
-///   decide are asked in any case; of [`among`](Self::among) if the policy was announced by
-///   [`Engine::watch_policy`](crate::Engine::watch_policy), as `ClusterMembership::may_serve` does.
-/// - Nodes that are not told the same way who is a member do not go by the same view: one that
-///   joins while the cluster is split knows its side alone, and one that begins a cluster of its own
-///   meanwhile, as it is one of its seeds, knows itself alone. Only a static quorum stops them.
-/// - What a crash is and what a split, nobody can tell. Members that crash leave the others
-///   refusing as a split would, until they are no longer expected (see
+///   decide are asked in any case, also those of [`among`](Self::among) if the policy was announced
+///   by [`Engine::watch_policy`](crate::Engine::watch_policy), as `ClusterMembership::may_serve`
+///   does.
+/// - Nodes that learn of members in different ways do not share one view: a node that joins while
+///   the cluster is split knows its side alone, and one that begins a cluster of its own meanwhile,
+///   because it is one of its seeds, knows itself alone. Only a static quorum stops them.
+/// - A crash cannot be told from a partition. Members that crash leave the others refusing as a
+///   partition would, until they are no longer expected (see
 ///   [`Engine::view`](crate::Engine::view)).
 /// - A second split before the first has healed may divide a side that had written the other off.
 ///
-/// The policies are those of the split brain resolvers of Akka and Pekko; what differs: nobody is
-/// shut down, so a verdict is asked for again whenever something depends on it.
+/// The policies are those of the split brain resolvers of Akka and Pekko, with one difference: no
+/// node is shut down, so a decision is asked for again whenever something depends on it.
 ///
 /// ```
 /// use rpcnet_swim::{ClusterView, NodeId, SplitBrainPolicy, DenyReason, Decision, ViewMember};
@@ -48,7 +49,8 @@ use crate::tags::Tags;
 /// ]);
 /// let reason = DenyReason::Minority { reachable: 1, expected: 3 };
 /// assert_eq!(SplitBrainPolicy::keep_majority().may_serve(&view), Decision::Deny { reason });
-/// assert_eq!(SplitBrainPolicy::keep_oldest().among("role", "db").may_serve(&view).reason(), Some(&DenyReason::NoTaggedMember));
+/// let policy = SplitBrainPolicy::keep_oldest().among("role", "db");
+/// assert_eq!(policy.may_serve(&view).reason(), Some(&DenyReason::NoTaggedMember));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitBrainPolicy {
@@ -57,7 +59,7 @@ pub struct SplitBrainPolicy {
     stable_after: Duration,
 }
 
-/// Members with this tag.
+/// Members that have a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TagFilter {
     key: String,
@@ -78,37 +80,40 @@ enum DecisionRule {
 }
 
 impl SplitBrainPolicy {
-    /// More than half of the expected members serve. Of an even split, the half with the smallest
-    /// name among the expected; so exactly one of two sides serves, whatever the split.
+    /// Keep majority: more than half of the expected members serve. In an even split it is the half
+    /// with the smallest name among the expected; so exactly one of two sides serves, whatever the
+    /// split.
     pub fn keep_majority() -> Self {
         Self::new(DecisionRule::KeepMajority)
     }
 
-    /// `quorum` members or more serve, however many are expected.
+    /// Static quorum: `quorum` members or more serve, however many are expected.
     ///
-    /// Two sides serve if there are members enough for two quorums. Unlike the others it does not
-    /// depend on who remembers whom, so it holds for nodes that start during a split too.
+    /// Two sides serve if there are members enough for two quorums. Unlike the other policies it
+    /// does not depend on which members a node remembers, so it holds for nodes that start during a
+    /// partition too.
     pub fn static_quorum(quorum: NonZeroUsize) -> Self {
         Self::new(DecisionRule::StaticQuorum(quorum))
     }
 
-    /// The side that reaches the oldest of the expected members serves: that of the smallest
-    /// epoch, and of the smaller name if two are equal. Unless the oldest is alone, and not one of
-    /// just two: then it refuses and the others, if they all are on one side, serve (Akka's
-    /// `down-if-alone`).
+    /// Keep oldest: the side that reaches the oldest of the expected members serves. The oldest has
+    /// the smallest epoch, and of two with equal epochs the smaller name. If the oldest is alone,
+    /// and not one of just two, it refuses instead, and the others serve if they are all on one
+    /// side (Akka's `down-if-alone`).
     ///
     /// The side may be small. Epochs come from the clock of each node as it starts.
     pub fn keep_oldest() -> Self {
         Self::new(DecisionRule::KeepOldest { even_alone: false })
     }
 
-    /// The side that reaches the oldest member serves, be it the oldest alone.
+    /// Keep oldest, without the exception: the side that reaches the oldest member serves, even if
+    /// the oldest is alone.
     pub fn keep_oldest_even_alone() -> Self {
         Self::new(DecisionRule::KeepOldest { even_alone: true })
     }
 
-    /// Only members whose tag `key` is `value` count (a role, in Akka). Default all. Nodes without
-    /// it may serve: they go by the side that they are on.
+    /// Counts only members whose tag `key` is `value` (a role, in Akka). Default all. Nodes without
+    /// the tag may serve too: they decide by the side that they are on.
     #[must_use]
     pub fn among(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tag_filter = Some(TagFilter {
@@ -118,42 +123,43 @@ impl SplitBrainPolicy {
         self
     }
 
-    /// With somebody missing, serves only once the view has been quiet for so long. Default zero.
+    /// While members are missing, serves only once the view has been stable for this time. Default
+    /// zero.
     ///
-    /// While a split is being found out, and while it heals, members come and go in the view one by
-    /// one; a side that would serve for a moment refuses then, with [`DenyReason::Unstable`]. So does
-    /// every side for so long after each crash: that is the price. With everybody reachable there is
-    /// no wait, also after members joined.
+    /// While a partition is being detected, and while it heals, members come and go in the view one
+    /// by one; a side that would serve for a moment refuses then, with [`DenyReason::Unstable`].
+    /// Its price: every side refuses for this time after each crash. With all members reachable
+    /// there is no wait, also after members joined.
     #[must_use]
-    pub fn with_stable_after(mut self, quiet: Duration) -> Self {
-        self.stable_after = quiet;
+    pub fn with_stable_after(mut self, time: Duration) -> Self {
+        self.stable_after = time;
         self
     }
 
     /// Whether the node whose view this is may serve.
     pub fn may_serve(&self, view: &ClusterView) -> Decision {
-        let ballots = view.members.iter().map(|voter| ExpectedMember {
-            name: &voter.id.name,
-            epoch: voter.id.epoch,
-            tags: &voter.tags,
-            is_reachable: voter.is_reachable,
+        let members = view.members.iter().map(|member| ExpectedMember {
+            name: &member.id.name,
+            epoch: member.id.epoch,
+            tags: &member.tags,
+            is_reachable: member.is_reachable,
         });
-        self.evaluate(ballots, view.stable_for)
+        self.evaluate(members, view.stable_for)
     }
 
-    /// The same without a copy of the view.
+    /// Decides without a copy of the view.
     pub(crate) fn evaluate<'a>(
         &self,
-        ballots: impl IntoIterator<Item = ExpectedMember<'a>>,
-        quiet_for: Duration,
+        members: impl IntoIterator<Item = ExpectedMember<'a>>,
+        stable_for: Duration,
     ) -> Decision {
-        let mut tally = ViewSummary::default();
-        for ballot in ballots {
-            if self.considers(ballot.tags) {
-                tally.add(ballot);
+        let mut summary = ViewSummary::default();
+        for member in members {
+            if self.considers(member.tags) {
+                summary.add(member);
             }
         }
-        match self.deny_reason(tally, quiet_for) {
+        match self.deny_reason(summary, stable_for) {
             Some(reason) => Decision::Deny { reason },
             None => Decision::Allow,
         }
@@ -168,27 +174,27 @@ impl SplitBrainPolicy {
     }
 
     fn considers(&self, tags: &Tags) -> bool {
-        let only = self.tag_filter.as_ref();
-        only.is_none_or(|only| only.matches(tags))
+        let filter = self.tag_filter.as_ref();
+        filter.is_none_or(|filter| filter.matches(tags))
     }
 
-    /// Whom it counts, if not all.
+    /// The tag that members must have to count, if not all count.
     pub(crate) fn tag_filter(&self) -> Option<&TagFilter> {
         self.tag_filter.as_ref()
     }
 
-    fn deny_reason(&self, tally: ViewSummary<'_>, quiet_for: Duration) -> Option<DenyReason> {
+    fn deny_reason(&self, summary: ViewSummary<'_>, stable_for: Duration) -> Option<DenyReason> {
         let ViewSummary {
             expected,
             reachable,
             smallest,
             oldest,
-        } = tally;
+        } = summary;
         let missing = expected - reachable;
         let (Some(smallest), Some(oldest)) = (smallest, oldest) else {
             return Some(DenyReason::NoTaggedMember);
         };
-        let refusal = match self.decision_rule {
+        let reason = match self.decision_rule {
             DecisionRule::KeepMajority => match (2 * reachable).cmp(&expected) {
                 std::cmp::Ordering::Less => Some(DenyReason::Minority {
                     reachable,
@@ -209,7 +215,7 @@ impl SplitBrainPolicy {
                 })
             }
             DecisionRule::KeepOldest { even_alone } => match oldest.is_reachable {
-                // Of two nobody is better off than the oldest.
+                // Of two members neither side is better off than the oldest's.
                 true if even_alone || reachable > 1 || expected <= 2 => None,
                 true => Some(DenyReason::OldestAlone { expected }),
                 false if !even_alone && missing == 1 && reachable > 1 => None,
@@ -218,29 +224,29 @@ impl SplitBrainPolicy {
                 }),
             },
         };
-        let unsettled = missing > 0 && quiet_for < self.stable_after;
-        refusal.or_else(|| {
-            unsettled.then_some(DenyReason::Unstable {
+        let is_unstable = missing > 0 && stable_for < self.stable_after;
+        reason.or_else(|| {
+            is_unstable.then_some(DenyReason::Unstable {
                 missing,
-                stable_for: quiet_for,
+                stable_for,
             })
         })
     }
 }
 
-/// The members that a policy goes by, as one node sees them.
+/// The members that a policy counts, as one node sees them.
 ///
 /// Made by [`Engine::view`](crate::Engine::view), or by hand for a test.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterView {
-    /// The expected members, each once, the node whose view it is among them.
+    /// The expected members, each once, the viewing node among them.
     pub members: Vec<ViewMember>,
-    /// For how long nobody joined, left, failed or came back.
+    /// Time since a member last joined, left, failed or recovered.
     pub stable_for: Duration,
 }
 
 impl ClusterView {
-    /// These members, for ever.
+    /// A view of these members that has been stable for ever.
     pub fn new(voters: impl IntoIterator<Item = ViewMember>) -> Self {
         Self {
             members: voters.into_iter().collect(),
@@ -248,27 +254,27 @@ impl ClusterView {
         }
     }
 
-    /// The same, quiet for so long.
+    /// The same view, stable for this time.
     #[must_use]
-    pub fn with_stable_for(mut self, quiet: Duration) -> Self {
-        self.stable_for = quiet;
+    pub fn with_stable_for(mut self, time: Duration) -> Self {
+        self.stable_for = time;
         self
     }
 }
 
-/// A member that is expected to be there.
+/// An expected member in a [`ClusterView`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ViewMember {
     /// Name and epoch.
     pub id: NodeId,
-    /// What it says of itself.
+    /// Tags that the member announces.
     pub tags: Tags,
-    /// Whether the node whose view it is reaches it.
+    /// Whether the viewing node reaches it.
     pub is_reachable: bool,
 }
 
 impl ViewMember {
-    /// A member that is reached, without tags.
+    /// A reachable member without tags.
     pub fn new(id: NodeId) -> Self {
         Self {
             id,
@@ -277,14 +283,14 @@ impl ViewMember {
         }
     }
 
-    /// The same with these tags.
+    /// The same member with these tags.
     #[must_use]
     pub fn with_tags(mut self, tags: Tags) -> Self {
         self.tags = tags;
         self
     }
 
-    /// The same, out of reach.
+    /// The same member, unreachable.
     #[must_use]
     pub fn unreachable(mut self) -> Self {
         self.is_reachable = false;
@@ -292,27 +298,27 @@ impl ViewMember {
     }
 }
 
-/// Whether a node may serve.
+/// Decision of a policy: whether a node may serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Decision {
-    /// It may.
+    /// The node may serve.
     Allow,
-    /// It may not: another side may, or nobody.
+    /// The node may not serve: another side may, or none.
     Deny {
-        /// Why.
+        /// The reason.
         reason: DenyReason,
     },
 }
 
 impl Decision {
-    /// Whether it may.
+    /// Whether the node may serve.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         *self == Self::Allow
     }
 
-    /// Why it may not.
+    /// Why the node may not serve; `None` if it may.
     #[must_use]
     pub fn reason(&self) -> Option<&DenyReason> {
         match self {
@@ -322,50 +328,50 @@ impl Decision {
     }
 }
 
-/// Why a node may not serve. All counts are of members that the policy counts.
+/// Reason for which a node may not serve. All counts are of members that the policy counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DenyReason {
-    /// It has not joined, or it has left.
+    /// The node has not joined, or it has left.
     NotJoined,
     /// No expected member has the tag that the policy asks for.
     NoTaggedMember,
-    /// Less than half of the expected are reachable.
+    /// Less than half of the expected members are reachable.
     Minority {
         /// Members that are reachable.
         reachable: usize,
         /// Members that are expected.
         expected: usize,
     },
-    /// Exactly half are reachable, and the one of the smallest name is not.
+    /// Exactly half of the expected members are reachable, and the one of the smallest name is not.
     LostTieBreak {
         /// Members that are expected.
         expected: usize,
-        /// The one that decides.
+        /// The member that decides.
         smallest: NodeId,
     },
-    /// Too few are reachable.
+    /// Fewer members than the quorum are reachable.
     BelowQuorum {
         /// Members that are reachable.
         reachable: usize,
-        /// How many it takes.
+        /// Members that it takes.
         quorum: usize,
     },
-    /// The oldest is not reachable.
+    /// The oldest member is not reachable.
     OldestUnreachable {
-        /// The one that decides.
+        /// The member that decides.
         oldest: NodeId,
     },
-    /// The oldest is reachable and nobody else: it may be cut off from all.
+    /// Only the oldest member is reachable: it may be cut off from all others.
     OldestAlone {
         /// Members that are expected.
         expected: usize,
     },
-    /// It might, were it not for members that went missing or came back a moment ago. Ask again.
+    /// Members went missing or recovered a moment ago. Ask again.
     Unstable {
-        /// Members that are out of reach.
+        /// Members that are unreachable.
         missing: usize,
-        /// For how long the view has been as it is.
+        /// Time since the view last changed.
         stable_for: Duration,
     },
 }
@@ -374,7 +380,7 @@ impl fmt::Display for DenyReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJoined => f.write_str("not a member of the cluster"),
-            Self::NoTaggedMember => f.write_str("no member has the tag that decides"),
+            Self::NoTaggedMember => f.write_str("no expected member has the tag that counts"),
             Self::Minority {
                 reachable,
                 expected,
@@ -382,13 +388,13 @@ impl fmt::Display for DenyReason {
             Self::LostTieBreak { expected, smallest } => {
                 write!(
                     f,
-                    "reaches half of {expected} members, and not {smallest}, which decides"
+                    "reaches half of {expected} members without {smallest}, which breaks the tie"
                 )
             }
             Self::BelowQuorum { reachable, quorum } => {
                 write!(
                     f,
-                    "reaches {reachable} members where it takes {quorum} to serve"
+                    "reaches {reachable} members, fewer than the quorum of {quorum}"
                 )
             }
             Self::OldestUnreachable { oldest } => {
@@ -399,18 +405,18 @@ impl fmt::Display for DenyReason {
             }
             Self::Unstable {
                 missing,
-                stable_for: quiet_for,
+                stable_for,
             } => {
                 write!(
                     f,
-                    "{missing} members are missing, and the view is quiet for {quiet_for:?} only"
+                    "{missing} members are missing, and the view has been stable for {stable_for:?} only"
                 )
             }
         }
     }
 }
 
-/// One expected member.
+/// One expected member, borrowed from a view or from the engine's table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExpectedMember<'a> {
     pub(crate) name: &'a Arc<str>,
@@ -425,27 +431,27 @@ impl ExpectedMember<'_> {
     }
 }
 
-/// All that the rules need to know.
+/// Counts and members that a decision depends on.
 #[derive(Clone, Copy, Debug, Default)]
 struct ViewSummary<'a> {
     expected: usize,
     reachable: usize,
-    /// By name.
+    /// Smallest by name.
     smallest: Option<ExpectedMember<'a>>,
-    /// By epoch, then name.
+    /// Smallest by epoch, then by name.
     oldest: Option<ExpectedMember<'a>>,
 }
 
 impl<'a> ViewSummary<'a> {
-    fn add(&mut self, ballot: ExpectedMember<'a>) {
+    fn add(&mut self, member: ExpectedMember<'a>) {
         self.expected += 1;
-        self.reachable += usize::from(ballot.is_reachable);
-        let age = |ballot: ExpectedMember<'a>| (ballot.epoch, ballot.name);
-        if self.oldest.is_none_or(|oldest| age(ballot) < age(oldest)) {
-            self.oldest = Some(ballot);
+        self.reachable += usize::from(member.is_reachable);
+        let age = |member: ExpectedMember<'a>| (member.epoch, member.name);
+        if self.oldest.is_none_or(|oldest| age(member) < age(oldest)) {
+            self.oldest = Some(member);
         }
-        if self.smallest.is_none_or(|known| ballot.name < known.name) {
-            self.smallest = Some(ballot);
+        if self.smallest.is_none_or(|known| member.name < known.name) {
+            self.smallest = Some(member);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a node says of itself: a small sorted map of strings.
+//! Tags: a small sorted map of strings that a node announces.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::wire::{Malformed, Reader};
 /// The tags of a node, kept in their wire form: sorted, without repeats, cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Tags {
-    /// None if there are none.
+    /// `None` if there are no tags.
     encoded: Option<Arc<[u8]>>,
 }
 
@@ -61,7 +61,7 @@ impl Tags {
     /// These tags with `key` set to `value`.
     ///
     /// # Errors
-    /// As [`Tags::from_pairs`]; `self` is as it was.
+    /// As [`Tags::from_pairs`]; `self` is unchanged.
     pub fn with(&self, key: &str, value: &str) -> Result<Self, TagError> {
         Self::from_pairs(self.iter().chain([(key, value)]))
     }
@@ -92,7 +92,7 @@ impl Tags {
         self.encoded.is_none()
     }
 
-    /// Whether a node of this name can carry them.
+    /// Checks that a node of this name can carry the tags.
     ///
     /// # Errors
     /// [`TagError::TooLargeWithName`] if there is no room for them beside the name.
@@ -119,7 +119,8 @@ impl Tags {
         }
     }
 
-    /// Checks what another node sent: every length, UTF-8, the order, no repeats.
+    /// Decodes tags of another node: checks every length, UTF-8, the order, and that no key
+    /// repeats.
     pub(crate) fn decode(encoded: &[u8]) -> Result<Self, Malformed> {
         if encoded.len() > MAX_TAGS_BYTES {
             return Err(Malformed);
@@ -155,7 +156,8 @@ fn pair<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str), Malformed> {
 }
 
 /// Most bytes that a node's tags may take, encoded: a byte of length before each key and value.
-/// Less for a node whose name is longer than 63 bytes (see [`MAX_NAME_BYTES`](crate::MAX_NAME_BYTES)).
+/// Less for a node whose name is longer than 63 bytes (see
+/// [`MAX_NAME_BYTES`](crate::MAX_NAME_BYTES)).
 pub const MAX_TAGS_BYTES: usize = 1_024;
 
 #[cfg(test)]

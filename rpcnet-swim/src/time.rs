@@ -1,4 +1,4 @@
-//! Time as the engine sees it: an argument, never a clock.
+//! Time of the engine: an argument, never a clock.
 
 use core::ops::{Add, AddAssign, Sub};
 use std::time::Duration;

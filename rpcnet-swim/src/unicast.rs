@@ -1,16 +1,16 @@
-//! Unicast check of addresses: the same for what is configured and for what others tell.
+//! Unicast check of addresses, the same for configured ones and for those in records.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Whether a datagram can be sent to one node there: not to port 0, nor to an unspecified, a
-/// multicast or the broadcast address.
+/// Whether a datagram to this address reaches one node: not port 0, nor an unspecified, a multicast
+/// or the broadcast address.
 pub(crate) fn is_usable(addr: SocketAddr) -> bool {
     let ip = addr.ip().to_canonical();
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
     addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
 }
 
-/// The same for what `teller` tells: who is not on this machine means another one's loopback.
+/// The same for an address that `teller` reports: a loopback address of another host is not usable.
 pub(crate) fn is_usable_from(addr: SocketAddr, teller: SocketAddr) -> bool {
     let is_loopback = |addr: SocketAddr| addr.ip().to_canonical().is_loopback();
     is_usable(addr) && (!is_loopback(addr) || is_loopback(teller))
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_node_can_be_reached_at_a_usable_address() {
+    fn usable_addresses_are_unicast() {
         let near = "127.0.0.9:7".parse().unwrap();
         let far = "10.0.0.9:7".parse().unwrap();
         for (addr, from_near, from_far) in [

@@ -43,7 +43,7 @@ fn seeds(cluster: &Cluster) -> Vec<SocketAddr> {
     (0..cluster.len().min(2)).map(|n| cluster.addr(n)).collect()
 }
 
-/// How often a node told of something like this.
+/// Number of events like this one that a node reported.
 fn count(cluster: &Cluster, node: usize, like: impl Fn(&Event) -> bool) -> usize {
     let events = cluster.events(node).iter();
     events.filter(|(_, event)| like(event)).count()
@@ -89,7 +89,7 @@ fn is_found(cluster: &Cluster, node: usize) -> bool {
 }
 
 #[test]
-fn a_guess_that_peers_cannot_reach_is_mended_before_anybody_knows_it() {
+fn an_unreachable_guess_is_corrected_before_any_member_knows_it() {
     for wrong in ["127.0.1.1:7946", "192.168.7.7:7946", "[fd00::7]:7946"] {
         for others in [1, 5] {
             let mut cluster = settled(1, others);
@@ -140,7 +140,7 @@ fn a_node_whose_address_changes_is_found_at_the_new_one() {
     }
 }
 
-/// It changed while nobody could hear of it, so all hold it failed by then.
+/// It changed while no node could hear of it, so all hold it failed by then.
 #[test]
 fn a_node_that_comes_back_elsewhere_after_it_was_held_failed_is_found() {
     for nodes in [2, 3, 8] {
@@ -162,7 +162,7 @@ fn a_node_that_comes_back_elsewhere_after_it_was_held_failed_is_found() {
 }
 
 #[test]
-fn an_address_set_by_hand_that_leads_nowhere_is_reported_and_can_be_mended() {
+fn an_unreachable_address_set_by_hand_is_reported_and_can_be_corrected() {
     let mut cluster = settled(5, 8);
     let config = lan().with_advertise_addr(addr("192.0.2.1:7946"));
     let seeds = seeds(&cluster);
@@ -211,7 +211,7 @@ fn an_address_set_by_hand_that_leads_nowhere_is_reported_and_can_be_mended() {
 }
 
 #[test]
-fn nodes_with_one_advertised_address_are_told_so_and_one_with_its_own_is_taken_back() {
+fn nodes_that_share_an_advertised_address_report_it_and_rejoin_with_their_own() {
     let mut cluster = settled(6, 5);
     let shared = addr("198.51.100.7:7946");
     let config = || lan().with_advertise_addr(shared);
@@ -320,7 +320,7 @@ fn a_crash_of_an_unreachable_member_is_found() {
     took.expect("it is held failed");
 }
 
-/// What works is not asked about: the address costs nothing while pings arrive.
+/// A working address is not asked about: it costs nothing while pings arrive.
 #[test]
 fn a_cluster_that_is_well_sends_nothing_about_addresses() {
     let mut cluster = settled(8, 16);

@@ -1,4 +1,4 @@
-//! How often an engine allocates where it does the same thing again and again.
+//! Allocations of an engine in its steady state.
 
 // Counting what is allocated takes an allocator, and that trait is unsafe to implement.
 #![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
@@ -157,7 +157,7 @@ fn a_round_that_is_answered_allocates_nothing() {
 }
 
 #[test]
-fn news_that_are_none_allocate_nothing() {
+fn known_updates_allocate_nothing() {
     let mut node = engine_of(0, ClusterConfig::lan().with_retransmit_mult(16));
     let mut others: Vec<_> = (1..=20).map(|n| greet(&mut node, n)).collect();
     // The first two large datagrams to the same member: all in them is new, then nothing.

@@ -1,4 +1,4 @@
-//! Members that failed or leave: what they cost the others, and what the others are told.
+//! Members that failed or left: their cost to the others, and the events that the others see.
 
 #![cfg(feature = "sim")]
 
@@ -24,7 +24,7 @@ fn settled(seed: u64, nodes: usize, config: ClusterConfig) -> Cluster {
     cluster
 }
 
-/// Datagrams that are sent to those who are gone, a second.
+/// Datagrams a second that are sent to members that are gone.
 fn sent_in_vain(cluster: &mut Cluster, window: u64) -> f64 {
     let before = cluster.report().sent - cluster.report().delivered;
     cluster.run_for(secs(window));
@@ -33,7 +33,7 @@ fn sent_in_vain(cluster: &mut Cluster, window: u64) -> f64 {
 }
 
 #[test]
-fn the_living_share_the_dials_of_the_dead() {
+fn live_members_share_the_redials_of_failed_ones() {
     let (nodes, dead) = (60, 2);
     let mut cluster = settled(1, nodes, lan());
     // None of them is a seed: those are looked for all the same.
@@ -51,7 +51,7 @@ fn the_living_share_the_dials_of_the_dead() {
 }
 
 #[test]
-fn few_that_are_left_of_many_dial_little() {
+fn few_survivors_of_many_redial_little() {
     let (nodes, left) = (80, 8);
     let mut cluster = settled(2, nodes, lan());
     for node in left..nodes {

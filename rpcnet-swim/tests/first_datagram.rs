@@ -1,4 +1,5 @@
-//! The first datagram of a fresh socket leaves, and what a busy socket has no room for is counted.
+//! The first datagram of a fresh socket is sent, and datagrams that a busy socket has no room for
+//! are counted.
 
 #![cfg(feature = "tokio")]
 
@@ -33,7 +34,7 @@ async fn the_first_hello_of_a_fresh_socket_is_sent() {
     }
 }
 
-/// A socket that has no room while it is told so, and never says when that changes.
+/// A socket that has no room while it is set so, and never wakes its task when that changes.
 struct Full {
     socket: UdpSocket,
     is_full: Arc<AtomicBool>,

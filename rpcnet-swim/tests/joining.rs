@@ -1,4 +1,4 @@
-//! Seeds that name the node itself or another node each time, in virtual time.
+//! Seeds that resolve to the node itself, or to another node each time, in virtual time.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ fn a_node_whose_seeds_rotate_waits_quietly_for_them() {
     assert!(!cluster.engine(node).unwrap().is_joined());
 }
 
-/// A name that stands for all nodes, of which each look-up brings some others.
+/// A name that stands for all nodes, of which each lookup returns some others.
 #[test]
 fn a_cluster_whose_seeds_rotate_is_as_quiet_as_any_other() {
     let count = 12;
@@ -91,7 +91,7 @@ fn a_last_survivor_stays_in_and_backs_off() {
     let sent = sent_in_a_minute(&mut cluster, 0);
     // Two seeds and, as addresses of members that it knew, the same ones.
     assert!((6..=30).contains(&sent), "{sent} datagrams in a minute");
-    // Those who come back find it, or it them.
+    // Nodes that come back find it, or it finds them.
     cluster.restart(1);
     let met = cluster.run_until(secs(15), |cluster| {
         cluster.engine(0).unwrap().live_count() == 2
@@ -103,7 +103,7 @@ fn a_last_survivor_stays_in_and_backs_off() {
 
 /// A view is whole when it agrees with that of another member, and not when a seed has answered.
 #[test]
-fn a_newcomer_s_view_is_whole_when_it_knows_of_everybody() {
+fn a_newcomer_s_view_is_complete_when_it_knows_every_member() {
     for seed in 0..10 {
         let mut cluster = Cluster::formed(seed, 60, ClusterConfig::lan());
         cluster.network().default = Link::lan().with_loss(0.1);
@@ -125,7 +125,7 @@ fn a_newcomer_s_view_is_whole_when_it_knows_of_everybody() {
 /// Nodes that start together see each other's views grow: one that is whole knows of all but those
 /// who were let in at the same moment.
 #[test]
-fn nodes_that_start_together_are_whole_soon() {
+fn nodes_that_start_together_are_complete_soon() {
     let mut cluster = Cluster::bootstrap(5, 20, ClusterConfig::lan());
     let whole =
         |cluster: &Cluster| (0..20).all(|node| cluster.engine(node).unwrap().is_view_complete());

@@ -1,4 +1,4 @@
-//! How many bytes an engine keeps for each member that it tracks.
+//! Memory of an engine for each member that it tracks.
 
 // Counting what is allocated takes an allocator, and that trait is unsafe to implement.
 #![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]

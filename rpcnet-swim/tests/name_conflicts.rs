@@ -1,4 +1,4 @@
-//! Two processes of one name, in virtual time: who has the name, and who gets it back.
+//! Two processes of one name, in virtual time: which one keeps it, and which one gets it back.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -52,7 +52,7 @@ fn with_twin(seed: u64) -> (Cluster, usize) {
 }
 
 #[test]
-fn the_older_one_yields_to_a_newer_one_that_is_there_and_says_so() {
+fn the_older_node_is_superseded_by_a_live_newer_one() {
     for seed in 0..3 {
         let (mut cluster, twin) = with_twin(seed);
         let by = cluster.addr(twin);
@@ -167,7 +167,7 @@ fn a_crash_of_both_or_a_restart_of_the_newer_ends_well() {
 }
 
 #[test]
-fn two_of_one_name_and_nobody_else() {
+fn two_nodes_of_one_name_without_others() {
     for seed in 0..2 {
         let mut cluster = Cluster::new(seed);
         let older = cluster.add("n", lan(), Vec::new());
@@ -199,7 +199,7 @@ fn two_of_one_name_and_nobody_else() {
 }
 
 #[test]
-fn one_that_is_cut_off_from_its_successor_does_not_take_the_name_back() {
+fn a_node_cut_off_from_its_successor_does_not_take_the_name_back() {
     for seed in 0..2 {
         let (mut cluster, twin) = with_twin(seed);
         let by = cluster.addr(twin);

@@ -1,4 +1,4 @@
-//! One outage is not flapping: who was stable before is back soon after it.
+//! One outage is not flapping: a member that was stable before is back soon after it.
 
 use std::time::Duration;
 

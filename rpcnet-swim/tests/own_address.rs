@@ -1,4 +1,4 @@
-//! Which address a node on real sockets advertises.
+//! The address that a node on real sockets advertises.
 
 mod common;
 
@@ -21,7 +21,7 @@ async fn start(config: ClusterConfig) -> ClusterMembership {
     ClusterMembership::new(config).await.expect("it starts")
 }
 
-/// What `observer` holds of the node of this name.
+/// The address of the node of this name in the view of `observer`.
 fn addr_of(observer: &ClusterMembership, name: &str) -> Option<SocketAddr> {
     let mut members = observer.members().into_iter();
     let member = members.find(|member| &*member.id.name == name)?;
@@ -90,7 +90,7 @@ async fn the_own_host_name_among_the_seeds_does_not_decide() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_leads_nowhere_is_told_and_mended_at_run_time() {
+async fn an_unreachable_address_is_reported_and_corrected_at_run_time() {
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let wrong = nobody.local_addr().unwrap();
     let first = start(config("first", "127.0.0.1:0")).await;

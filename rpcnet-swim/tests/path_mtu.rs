@@ -1,4 +1,4 @@
-//! Paths with a small MTU, as tunnels have: what is too large for them is lost without a word.
+//! Paths with a small MTU, as tunnels have: larger datagrams are lost without an ICMP message.
 
 #![cfg(feature = "sim")]
 
@@ -91,7 +91,7 @@ fn a_cluster_behind_tunnels_is_whole_within_seconds() {
 }
 
 #[test]
-fn much_news_over_tunnels_arrives_and_makes_nobody_suspect() {
+fn much_gossip_over_tunnels_arrives_and_causes_no_suspicion() {
     let nodes = 40;
     let config = lan().with_datagram_bytes_max(1_400);
     let (mut cluster, _) = started(3, nodes, &config, TUNNEL);
@@ -182,7 +182,7 @@ mod refused {
     }
 
     #[tokio::test]
-    async fn a_datagram_that_the_system_refuses_as_too_large_is_counted_and_heeded() {
+    async fn a_datagram_that_the_system_refuses_as_too_large_is_counted_and_smaller_ones_follow() {
         let nodes = [node("a").await, node("b").await, node("c").await];
         let seed = nodes[0].local_addr().to_string();
         for node in &nodes[1..] {

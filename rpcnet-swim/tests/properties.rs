@@ -1,4 +1,4 @@
-//! What holds whatever arrives, in whatever order.
+//! Properties of the engine that hold for any datagrams, in any order.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -247,7 +247,7 @@ proptest! {
     }
 
     #[test]
-    fn in_clear_a_damaged_datagram_does_no_worse_than_be_believed(
+    fn a_damaged_datagram_in_clear_is_at_worst_believed(
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..60),
     ) {
         let mut net = settled(false);
@@ -283,10 +283,10 @@ proptest! {
         let (now, before) = (net.now, net.engines.iter().map(state).collect::<Vec<_>>());
         for (which, to) in order {
             let Flight { from, to: meant, mut datagram } = recorded[which.index(recorded.len())].clone();
-            // To whom it was meant, or to another.
+            // To its receiver, or to another node.
             let to = if to == 0 { meant } else { to };
             net.engines[to].handle_datagram(now, from, &mut datagram);
-            // A hello is challenged, a ping to a former life answered with a hello: no state.
+            // A hello is challenged, a ping to a former instance answered with a hello: no state.
             while net.engines[to].poll_transmit().is_some() {}
             prop_assert!(net.engines[to].poll_event().is_none());
         }
@@ -296,7 +296,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_not_ours_is_counted_by_kind() {
+fn foreign_datagrams_are_counted_by_kind() {
     let mut net = settled(true);
     let now = net.now;
     let mut check = |config: ClusterConfig, counter: fn(DropCounters) -> u64| {
@@ -379,7 +379,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What was seen so far: own incarnations by life, and each view.
+/// The highest versions so far: own incarnations by epoch, and each view.
 #[derive(Default)]
 struct Seen {
     own: HashMap<(String, u64), u32>,
@@ -429,7 +429,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn any_order_of_anything_breaks_no_rule(
+    fn any_order_of_operations_breaks_no_invariant(
         sealed in any::<bool>(),
         start_settled in any::<bool>(),
         ops in prop::collection::vec(op(), 1..400),
@@ -495,7 +495,7 @@ proptest! {
                 }
                 Op::Restart(node) => {
                     net.restart(node);
-                    // What the node saw in its former life is no measure for this one.
+                    // The view of the node's former instance is no measure for this one.
                     seen.views.retain(|(at, _), _| *at != node);
                 }
             }

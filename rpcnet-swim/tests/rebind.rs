@@ -1,4 +1,4 @@
-//! The port of a node that has ended.
+//! The port of a node that has left is free at once.
 
 #![cfg(feature = "tokio")]
 

@@ -1,4 +1,4 @@
-//! Seeds that are no use, and what a node says of them.
+//! Seeds that do not let a node in, and the errors and log lines that name the reason.
 
 #![cfg(feature = "tokio")]
 
@@ -17,7 +17,7 @@ fn config(name: &str) -> ClusterConfig {
         .with_key(ClusterKey::from_bytes([7; 32]))
 }
 
-/// An address at which nobody listens, as far as that can be had.
+/// An address that no socket is bound to, as far as that can be had.
 fn free_addr() -> SocketAddr {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.local_addr().unwrap()
@@ -27,7 +27,7 @@ async fn start(config: ClusterConfig) -> ClusterMembership {
     ClusterMembership::new(config).await.unwrap()
 }
 
-/// What came of the one seed of a node that was not let in.
+/// The failure of the only seed of a node that was not let in.
 fn failure(error: JoinError) -> SeedFailure {
     match error {
         JoinError::NoSeedAnswered { mut seeds } => seeds.remove(0).1,
@@ -132,8 +132,7 @@ async fn a_seed_of_a_family_that_the_socket_cannot_send_to_is_told_at_once() {
     assert_eq!(failure(error), expected);
 }
 
-/// Another key, another cluster, no key and nobody there are four different messages, at the node
-/// that joins and at its seed.
+/// Another key, another cluster, no key and no node there are four different messages, at the node
 #[tokio::test]
 async fn why_a_node_is_not_let_in_is_told_on_both_sides() {
     let seed = start(config("seed")).await;

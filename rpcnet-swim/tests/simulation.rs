@@ -1,4 +1,4 @@
-//! Whole clusters through all kinds of trouble, drawn from seeds.
+//! Simulation of whole clusters through all kinds of faults, drawn from seeds.
 //!
 //! To replay a seed: `RPCNET_SIM_SEED=N cargo test -p rpcnet-swim --test simulation replay --
 //! --nocapture`; to try many: `RPCNET_SIM_SEEDS=FROM..TO` with `band`.

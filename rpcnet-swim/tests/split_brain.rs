@@ -1,4 +1,4 @@
-//! Who may serve while the network is divided, in virtual time.
+//! Split-brain policies while the network is divided, in virtual time.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -152,7 +152,7 @@ fn the_members_of_a_tag_that_decide_are_asked() {
 }
 
 #[test]
-fn nobody_is_forgotten_out_of_a_cut() {
+fn no_member_is_forgotten_during_a_partition() {
     for (nodes, side) in [(10, 4), (64, 2)] {
         let config = ClusterConfig::lan().with_forget_after(secs(120));
         let mut cluster = formed(4, nodes, config);
@@ -199,7 +199,7 @@ fn a_crash_is_forgotten_in_its_time() {
 }
 
 #[test]
-fn an_operator_takes_out_who_is_gone_for_good() {
+fn force_leave_removes_members_that_are_gone_for_good() {
     let mut cluster = formed(6, 10, ClusterConfig::lan());
     (4..10).for_each(|node| cluster.crash(node));
     cluster.run_for(secs(120));
@@ -212,14 +212,14 @@ fn an_operator_takes_out_who_is_gone_for_good() {
     let serve = |cluster: &Cluster| serving(cluster, &left, &majority) == left;
     let took = cluster.run_until(secs(5), serve);
     assert!(took.is_some(), "one node was told, all hear of it");
-    // Of those who are reached, nobody is taken out, nor twice.
+    // No member that is reached is removed, and none twice.
     let id = cluster.engine(1).unwrap().id();
     assert!(!cluster.force_leave(0, &id));
     assert!(!cluster.force_leave(0, &view.members[9].id));
 }
 
 #[test]
-fn one_that_was_taken_out_by_mistake_comes_back() {
+fn a_member_removed_by_mistake_comes_back() {
     let mut cluster = formed(6, 10, ClusterConfig::lan());
     cluster.network().isolate([8, 9], 1);
     cluster.run_for(secs(20));
@@ -255,7 +255,7 @@ fn expect_served(
 }
 
 #[test]
-fn nobody_refuses_at_30_percent_loss() {
+fn all_members_serve_at_30_percent_loss() {
     for (nodes, seed) in [(5, 1), (48, 2)] {
         let mut cluster = formed(seed, nodes, ClusterConfig::lan());
         cluster.network().default = Link::lan().with_loss(0.3);
@@ -267,7 +267,7 @@ fn nobody_refuses_at_30_percent_loss() {
 }
 
 #[test]
-fn members_that_are_well_do_not_refuse_while_others_come_and_go() {
+fn healthy_members_serve_while_others_come_and_go() {
     // As in the grid of Lifeguard's experiments, and as in flip-flop: a quarter hears nothing.
     for (blocked, normal) in [(millis(2_000), millis(1_000)), (secs(20), secs(20))] {
         let mut cluster = formed(7, 32, ClusterConfig::lan());
@@ -287,7 +287,7 @@ fn members_that_are_well_do_not_refuse_while_others_come_and_go() {
 }
 
 #[test]
-fn nobody_refuses_during_a_rolling_restart() {
+fn all_members_serve_during_a_rolling_restart() {
     let mut cluster = formed(9, 24, ClusterConfig::lan());
     let policies = policies(24);
     for node in 0..24 {
@@ -303,7 +303,7 @@ fn nobody_refuses_during_a_rolling_restart() {
 }
 
 #[test]
-fn of_two_halves_one_is_told_that_it_is_a_minority() {
+fn exactly_one_of_two_halves_is_a_minority() {
     // A cut and two crashes look the same to the survivors.
     for crash in [false, true] {
         let mut cluster = formed(4, 4, ClusterConfig::lan());

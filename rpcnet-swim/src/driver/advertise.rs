@@ -1,4 +1,4 @@
-//! Which address to advertise before any peer has said what it sees.
+//! Advertised address: the first guess, before any peer has said what it sees.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -7,8 +7,8 @@ use super::shared::DriverShared;
 use crate::config::ClusterConfig;
 
 impl DriverShared {
-    /// Takes these peers into account as long as nobody knows the node. `bound` is where it
-    /// listens.
+    /// Guesses the advertised address again from these peers, as long as no member knows the node.
+    /// `bound` is the address that it is bound to.
     pub(super) fn suggest_advertise_addr(&self, bound: Option<SocketAddr>, peers: &[SocketAddr]) {
         if let Some(bound) = bound.filter(|bound| bound.ip().is_unspecified()) {
             let addr = initial_advertise_addr(&self.config, bound, peers);
@@ -17,8 +17,8 @@ impl DriverShared {
     }
 }
 
-/// The configured address, or the one bound, or, bound to all interfaces, the one that packets to
-/// the peers would leave from.
+/// The address to advertise at the start: the configured one, or the one bound, or, bound to all
+/// interfaces, the one that packets to the peers would leave from.
 pub(super) fn initial_advertise_addr(
     config: &ClusterConfig,
     bound: SocketAddr,
@@ -34,9 +34,9 @@ pub(super) fn initial_advertise_addr(
     addr
 }
 
-/// The address of this host that faces the peers: of the first one elsewhere, else of one on this
-/// host, else the one that faces far away. The own address among the peers says nothing: it may
-/// be one that a host file gives to the host name and nobody else can reach.
+/// The address of this host that faces the peers: the first peer elsewhere decides, else one on
+/// this host, else a remote address. The own address among the peers says nothing: it may be one
+/// that a hosts file gives to the host name and no other host can reach.
 fn source_ip_towards_peers(bound: SocketAddr, peers: &[SocketAddr]) -> IpAddr {
     let others = peers.iter().filter(|peer| !is_own_addr(**peer, bound));
     let sources: Vec<IpAddr> = others
@@ -57,7 +57,8 @@ fn source_ip_towards_peers(bound: SocketAddr, peers: &[SocketAddr]) -> IpAddr {
     known.or_else(far).unwrap_or(loopback)
 }
 
-/// Asks the routing table; nothing is sent. None for a family that `bound` does not speak.
+/// The source address of packets to `to`, by the routing table; nothing is sent. `None` for a
+/// family that `bound` does not speak.
 fn source_ip_towards(bound: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
     let to = SocketAddr::new(to.ip().to_canonical(), to.port());
     let any: IpAddr = match (bound, to) {
@@ -71,7 +72,7 @@ fn source_ip_towards(bound: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
     (!source.is_unspecified()).then_some(source)
 }
 
-/// Addresses for documentation (RFC 3849, RFC 5737): routed like any other far one.
+/// Documentation addresses (RFC 3849, RFC 5737), which are routed like any other remote one.
 const REMOTE_ADDRS: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_is_usable() {
+    fn the_advertised_address_is_usable() {
         let lan = ClusterConfig::lan();
         assert_eq!(
             advertised_for(&lan, "127.0.0.1:7", &[]),

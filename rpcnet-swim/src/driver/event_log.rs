@@ -1,9 +1,10 @@
-//! Log lines of events: errors and warnings for what an operator has to act on, info for members that
-//! come and go.
+//! Log lines of events: errors and warnings for what an operator has to act on, info for members
+//! that come and go.
 
 use crate::event::Event;
 
-/// Writes the log line of an event, if it has one: suspicions come and go, and updates are many.
+/// Writes the log line of an event, if it has one; suspicions come and go, and updates are many, so
+/// these have none.
 pub(super) fn log(event: &Event) {
     match event {
         Event::NodeJoined(member) => {
@@ -16,7 +17,7 @@ pub(super) fn log(event: &Event) {
         }
         Event::NodeFailed(member) => {
             let epoch = member.id.epoch;
-            tracing::warn!(node = %member.id, epoch, addr = %member.addr, "node failed, or a newer one took its place");
+            tracing::warn!(node = %member.id, epoch, addr = %member.addr, "node failed, or a newer instance replaced it");
         }
         Event::NodeRecovered(member) => {
             tracing::info!(node = %member.id, addr = %member.addr, "node recovered");
@@ -29,7 +30,7 @@ pub(super) fn log(event: &Event) {
             reachable,
             expected,
             minority,
-            "partition: half of the members or a large part of them are out of reach"
+            "partition: half of the members or a large part of them are unreachable"
         ),
         Event::PartitionHealed => tracing::info!("partition healed"),
         Event::Isolated { expected } => {
@@ -42,7 +43,7 @@ pub(super) fn log(event: &Event) {
         ),
         Event::Superseded { by, addr } => tracing::error!(
             name = %by, newer = %addr, epoch = by.epoch,
-            "superseded: a newer node has the name of this one, so this one takes part no more; \
+            "superseded: a newer node has the name of this one, which no longer takes part; \
              give each process a name and a certificate of its own"
         ),
         Event::SupersessionEnded { by, addr } => tracing::warn!(
@@ -104,7 +105,7 @@ pub(super) fn log(event: &Event) {
             %addr,
             older,
             newer,
-            "address conflict: two nodes advertise one address; give each its own"
+            "address conflict: two nodes advertise one address; give each an address of its own"
         ),
         Event::NodeUnreachable(member) => tracing::warn!(
             node = %member.id,

@@ -8,7 +8,7 @@ pub(super) struct DriverState {
     pub(super) seeds_unreachable: bool,
 }
 
-/// Stages of a node's life. A superseded node goes back to [`Joining`](Self::Joining) when the
+/// Stages of a node's lifecycle. A superseded node goes back to [`Joining`](Self::Joining) when the
 /// newer node of its name is gone; the last two are final.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Lifecycle {

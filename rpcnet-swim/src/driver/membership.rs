@@ -268,7 +268,7 @@ impl ClusterMembership {
     /// Hands the view of this node to `observer`, and every change from now on, until the
     /// [`Observation`] is dropped.
     ///
-    /// An observer of a node whose driver has ended is told so before this returns.
+    /// The observer of a node whose driver has ended gets the end before this returns.
     pub fn observe(&self, observer: Arc<dyn MembershipObserver>) -> Observation {
         Observation::new(Arc::clone(&self.shared), observer)
     }

@@ -6,22 +6,21 @@ use crate::time::Time;
 
 /// Receiver of every change of a node's view, with no task and no queue in between.
 ///
-/// It is called under the lock of the node's engine. So the order of the calls is that of the
-/// changes, and no reader of the node is ahead of its observers: when
-/// [`join`](crate::ClusterMembership::join) or [`set_tag`](crate::ClusterMembership::set_tag) returns, and when an
-/// [`EventStream`](crate::EventStream) brings an event, every observer has taken it in.
+/// It is called under the lock of the node's engine, so that the order of the calls is that of the
+/// changes, and no reader of the node is ahead of its observers: when `join` or `set_tag` returns,
+/// and when an [`EventStream`](crate::EventStream) brings an event, every observer has taken it in.
 ///
 /// For the same reason its methods must be quick, must not block, and must not call the
-/// [`ClusterMembership`](crate::ClusterMembership) that they observe, which would deadlock: what they want to know of the node
-/// they ask the engine that they are given.
+/// [`ClusterMembership`](crate::ClusterMembership) that they observe, which would deadlock: they
+/// read what they need from the engine that they are given.
 pub trait MembershipObserver: Send + Sync + 'static {
-    /// Takes in the whole view, once, before [`observe`](crate::ClusterMembership::observe) returns.
+    /// Takes in the whole view, once, before `observe` returns.
     fn on_view(&self, engine: &Engine, now: Time);
 
     /// Takes in the events of one input of the engine: at least one, the earliest first.
     ///
-    /// [`Event::Lagged`] among them tells that the engine itself had to drop events: read the
-    /// whole view again.
+    /// [`Event::Lagged`] among them means that the engine itself had to drop events: read the whole
+    /// view again.
     fn on_events(&self, engine: &Engine, now: Time, events: &[Event]);
 
     /// The driver has ended, and no call follows: [`MembershipState::Left`] after a leave, else

@@ -1,4 +1,4 @@
-//! Sending what the engine has to send, and waiting for a socket that has no room.
+//! Outbound datagrams, and backpressure of a socket that has no room.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use super::shared::DriverShared;
 use super::socket::DatagramSocket;
 
-/// The datagram that the socket had no room for; those behind it wait in the engine.
+/// The datagram that the socket had no room for; the datagrams behind it wait in the engine.
 #[derive(Debug)]
 pub(super) struct Outbound {
     blocked: Option<BlockedDatagram>,
-    /// The socket is of IPv6, which reaches IPv4 addresses by their mapped form.
+    /// Whether the socket is of IPv6, which reaches IPv4 addresses in their mapped form.
     is_v6: bool,
 }
 
@@ -26,7 +26,7 @@ struct BlockedDatagram {
 }
 
 impl Outbound {
-    /// For a socket that is bound to this address.
+    /// State of a socket that is bound to this address.
     pub(super) fn new(bound: Option<SocketAddr>) -> Self {
         Self {
             blocked: None,
@@ -44,8 +44,8 @@ impl Outbound {
         }
     }
 
-    /// Sends what the engine has to send, until there is nothing left or the socket has no room.
-    /// Then the task is woken when it has.
+    /// Sends what the engine has to send, until nothing is left or the socket has no room. In that
+    /// case the task is woken when it has.
     pub(super) fn poll_flush(
         &mut self,
         shared: &DriverShared,
@@ -75,7 +75,7 @@ impl Outbound {
                         });
                         return Poll::Pending;
                     }
-                    // What waits longer is out of date when it leaves.
+                    // A datagram that waited longer is out of date when it leaves.
                     shared.drop_queued_datagrams(datagram);
                     continue;
                 }
@@ -99,7 +99,7 @@ impl Outbound {
 }
 
 impl DriverShared {
-    /// Drops and counts everything that waits for a socket without room.
+    /// Drops and counts every datagram that waits for a socket without room.
     fn drop_queued_datagrams(&self, datagram: Vec<u8>) {
         let mut next = Some(datagram);
         while let Some(datagram) = next {

@@ -1,4 +1,4 @@
-//! What comes of starting, joining and leaving.
+//! Outcomes and errors of starting, joining and leaving.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,59 +11,61 @@ use crate::error::{ConfigError, JoinRefusal};
 use crate::id::NodeId;
 use crate::seed::SeedSyntaxError;
 
-/// Why a node could not be started.
+/// Error of starting a node.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The configuration contradicts itself. The caller's to fix.
+    /// The configuration contradicts itself. The caller's fault.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The address cannot be bound: it is in use, or not ours. Another port or a retry may do.
+    /// The address cannot be bound: it is in use, or not one of this host. Another port or a retry
+    /// may help.
     #[error("cannot bind {addr}: {source}")]
     Bind {
         /// The address.
         addr: SocketAddr,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// There is no tokio runtime here to run the node on.
+    /// There is no tokio runtime to run the node on.
     #[error("a node needs a tokio runtime")]
     NoRuntime,
 }
 
-/// How a node is in, when [`join`](crate::ClusterMembership::join) is back.
+/// Outcome of [`join`](crate::ClusterMembership::join).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinOutcome {
-    /// Its view has agreed with that of another member: it knows of everybody.
+    /// The node's view has agreed with that of another member: it knows every member.
     Complete,
-    /// It was let in, and the join timeout was over before its view agreed with that of another
-    /// member: it may not know of everybody yet.
+    /// The node was let in, and the join timeout was over before its view agreed with that of
+    /// another member: it may not know every member yet.
     Partial,
-    /// It is a cluster of its own: it has no seeds but itself, or none of the others answered.
+    /// The node is a cluster of its own: it has no seeds but itself, or none of the others
+    /// answered.
     Alone,
 }
 
-/// Why a node is not in.
+/// Error of joining a cluster.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// No seed let it in yet. It goes on trying.
+    /// No seed has let the node in yet. It goes on trying.
     #[error("no seed let this node in ({})", format_seed_failures(seeds))]
     NoSeedAnswered {
-        /// Each seed and what came of it.
+        /// Each seed and its failure.
         seeds: Vec<(String, SeedFailure)>,
     },
-    /// A seed answered and did not let this node in. It goes on trying.
+    /// A seed answered and did not let this node in, which goes on trying.
     #[error("{by} refused to let this node in: {reason}")]
     Refused {
-        /// Who refused.
+        /// Address of the seed.
         by: SocketAddr,
-        /// Why.
+        /// Reason of the seed.
         reason: JoinRefusal,
     },
-    /// A seed that can never be one, whatever a name server says. The caller's to fix; the node goes
-    /// on with the seeds that it had.
+    /// The text can never be a seed, whatever a name server answers. The caller's fault; the node
+    /// goes on with the seeds that it had.
     #[error("invalid seed {seed:?}: {reason}")]
     InvalidSeed {
         /// The seed as given.
@@ -71,26 +73,27 @@ pub enum JoinError {
         /// What is wrong with it.
         reason: SeedSyntaxError,
     },
-    /// A member's clock and this node's are more than a day apart, so that one of the two does not
-    /// believe when the other started. It goes on trying: set the clock that is wrong, and if it
-    /// is this node's, start it anew.
+    /// A member's clock and this node's are more than a day apart, so that one of the two refuses
+    /// the other's epoch. The node goes on trying: set the clock that is wrong, and if it is this
+    /// node's, start the node again.
     #[error(
         "the clocks of this node and of {member} are {apart:?} apart, more than the day allowed"
     )]
     ClockSkew {
-        /// Where the member is.
+        /// Address of the member.
         member: SocketAddr,
         /// How far apart the clocks are.
         apart: Duration,
     },
-    /// A newer node has this node's name, as that one itself proved: as a rule, two processes were
-    /// given one certificate or one name. This node goes on looking whether the newer one is
-    /// there, and joins when it is gone. The operator's to fix: a name for each.
+    /// A newer node has this node's name, as the newer one itself proved: usually two processes
+    /// were given one certificate or one name. This node keeps checking whether the newer one is
+    /// still there, and joins when it is gone. The operator's fault: each process needs a name of
+    /// its own.
     #[error("superseded: a newer node {by:?} at {addr} has this node's name")]
     Superseded {
         /// Name and epoch of the newer one.
         by: NodeId,
-        /// Where it is.
+        /// Its address.
         addr: SocketAddr,
     },
     /// The node has left, or its runtime is gone. Start a new one.
@@ -99,9 +102,9 @@ pub enum JoinError {
 }
 
 impl JoinError {
-    /// Whether joining with the same settings may succeed later: some seed may answer then, or what
-    /// it refused for may pass. Not so if the cluster's name or key, the clock or the name of this
-    /// node has to be changed, as far as the seeds say.
+    /// Whether joining with the same settings may succeed later: a seed may answer then, or the
+    /// reason of a refusal may pass. `false` if the cluster's name or key, the clock or the name of
+    /// this node has to be changed, as far as the seeds say.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -128,40 +131,40 @@ impl SeedFailure {
     }
 }
 
-/// What came of a seed.
+/// Failure of one seed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SeedFailure {
-    /// Its name does not resolve; it may later.
+    /// The name does not resolve; it may later.
     #[error("does not resolve ({0})")]
     Unresolved(String),
-    /// It resolves, and nobody answers there.
+    /// The seed resolves, and no node answers there.
     #[error("no answer")]
     NoAnswer,
-    /// It is of an address family that this node's socket cannot send to: the caller's to fix, as by
-    /// binding to `[::]`, which reaches both.
+    /// The seed is of an address family that this node's socket cannot send to. The caller's fault:
+    /// bind to `[::]`, for example, which reaches both.
     #[error(
         "its address family is not that of {bound}, where this node is bound; [::] reaches both"
     )]
     AddressFamilyMismatch {
-        /// What the seed resolves to.
+        /// Address that the seed resolves to.
         seed: SocketAddr,
-        /// Where this node listens.
+        /// Address that this node is bound to.
         bound: SocketAddr,
     },
-    /// The node there is of another cluster, as far as it says: the cluster names or keys differ.
+    /// The node there is of another cluster, as it says: the cluster names or keys differ.
     #[error("refuses this node: {0}")]
     Refused(ClusterMismatch),
 }
 
-/// Why leaving was not clean.
+/// Error of a leave.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LeaveError {
-    /// Nobody acknowledged it; the others will find the node failed.
+    /// No member acknowledged the leave; the others will find the node failed.
     #[error("none of {members} members acknowledged the leave")]
     Unacknowledged {
-        /// How many there were.
+        /// Members that there were.
         members: usize,
     },
 }
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_to_be_changed_here_is_not_retryable() {
+    fn errors_that_need_a_change_here_are_not_retryable() {
         use ClusterMismatch::{ClusterKey, ClusterName, MissingKey};
         for refusal in [ClusterName, ClusterKey, MissingKey] {
             let refused = SeedFailure::Refused(refusal);

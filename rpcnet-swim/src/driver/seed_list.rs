@@ -1,4 +1,4 @@
-//! The seeds of a node as texts, and what comes of them.
+//! The seeds of a node, their last lookup, and why each has not let the node in.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,25 +8,25 @@ use tokio::time::Instant;
 use super::outcome::SeedFailure;
 use crate::cluster_mismatch::ClusterMismatch;
 
-/// The seeds, and what the last look-up brought.
+/// The seeds, and the result of the last lookup.
 #[derive(Debug, Default)]
 pub(super) struct SeedList {
     texts: Vec<String>,
-    /// What each of them stands for, of those that resolve.
+    /// Addresses of each seed that resolves.
     resolved: Vec<(String, Vec<SocketAddr>)>,
     unresolved: Vec<(String, SeedFailure)>,
-    /// Addresses of this node among them.
+    /// Addresses of this node among the resolved ones.
     own: Vec<SocketAddr>,
-    /// Where this node listens.
+    /// The address that this node is bound to.
     bound: Option<SocketAddr>,
-    /// Seeds of which an operator was told that they do not resolve, and when.
+    /// Seeds that were logged as not resolving, and when.
     warned: Vec<(String, Instant)>,
-    /// Whether it was said that this node began a cluster of its own.
+    /// Whether it was logged that this node began a cluster of its own.
     bootstrap_logged: bool,
 }
 
 impl SeedList {
-    /// Of a node that listens at `bound`.
+    /// The seeds of a node that is bound to `bound`.
     pub(super) fn new(texts: Vec<String>, bound: SocketAddr) -> Self {
         Self {
             texts,
@@ -43,8 +43,9 @@ impl SeedList {
         }
     }
 
-    /// Keeps what a look-up brought, with this node's `own` addresses in it, and warns of seeds that
-    /// do not resolve: of each one when that begins, and then once a minute.
+    /// Records the result of a lookup, with this node's `own` addresses in it. Returns the seeds to
+    /// log: those that resolve again, and those that do not, each at the beginning and then once a
+    /// minute.
     pub(super) fn record_lookup(
         &mut self,
         resolved: Vec<(String, Vec<SocketAddr>)>,
@@ -114,7 +115,7 @@ impl SeedList {
         resolved.map_or(&[], |(_, addrs)| addrs)
     }
 
-    /// Why a seed that resolves did not let this node in, if it gave no reason.
+    /// Failure of a seed that resolves and gave no reason for not letting this node in.
     fn failure_without_answer(&self, seed: &str) -> SeedFailure {
         let addrs = self.addrs(seed);
         match (addrs, self.bound) {
@@ -140,21 +141,21 @@ impl SeedList {
         !self.texts.is_empty() && self.texts.iter().all(is_out)
     }
 
-    /// Whether a seed is this node itself.
+    /// Whether every address of a seed is this node's own.
     fn is_own(&self, seed: &str) -> bool {
         let addrs = self.addrs(seed);
         !addrs.is_empty() && addrs.iter().all(|addr| self.own.contains(addr))
     }
 }
 
-/// Whether a socket bound to one address can send to the other at all: one of IPv6 reaches IPv4 if it
-/// is bound to all addresses.
+/// Whether a socket bound to one address can send to the other: IPv6 reaches IPv4 if it is bound to
+/// all addresses.
 pub(super) fn are_families_compatible(bound: SocketAddr, addr: SocketAddr) -> bool {
     let is_ipv4 = |addr: SocketAddr| addr.ip().to_canonical().is_ipv4();
     is_ipv4(bound) == is_ipv4(addr) || (bound.is_ipv6() && bound.ip().is_unspecified())
 }
 
-/// What an operator is to be told of a look-up.
+/// Changes since the lookup before, for the log.
 #[derive(Debug, Default)]
 pub(super) struct SeedLookupChanges {
     resolved: Vec<String>,
@@ -172,5 +173,5 @@ impl SeedLookupChanges {
     }
 }
 
-/// How often it is said that a seed does not resolve.
+/// Time between two warnings that a seed does not resolve.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! What the seeds resolve to.
+//! Seed resolution: DNS lookups of all seeds, and which addresses are this node's own.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -14,19 +14,20 @@ use super::seed_list::are_families_compatible;
 use super::shared::DriverShared;
 use crate::engine::address::canonical;
 
-/// What a look-up of all seeds brought.
+/// Result of one lookup of all seeds.
 #[derive(Debug, Default)]
 pub(super) struct ResolvedSeeds {
     /// All addresses.
     pub(super) addrs: Vec<SocketAddr>,
-    /// Those of them that are this node's own.
+    /// The addresses among them that are this node's own.
     pub(super) own: Vec<SocketAddr>,
     /// Whether some seed did not resolve.
     pub(super) is_partial: bool,
 }
 
-/// Resolves every seed, all at once: one that takes long holds up no other for longer than the
-/// limit. What cannot be resolved is noted and left out. `bound` is where this node listens.
+/// Resolves all seeds concurrently, so that a slow one delays no other for longer than the limit. A
+/// seed that cannot be resolved is recorded and left out. `bound` is the address that this node is
+/// bound to.
 pub(super) async fn resolve_seeds(
     shared: Arc<DriverShared>,
     seeds: Vec<String>,
@@ -72,7 +73,7 @@ pub(super) async fn resolve_seeds(
     }
 }
 
-/// What a seed resolves to now.
+/// Resolves one seed.
 async fn resolve_seed(seed: &str) -> io::Result<Vec<SocketAddr>> {
     match timeout(RESOLVE_TIMEOUT, lookup_host(seed)).await {
         Ok(found) => found.map(|addrs| addrs.map(canonical).collect()),
@@ -88,7 +89,7 @@ pub(super) fn is_own_addr(addr: SocketAddr, bound: SocketAddr) -> bool {
 }
 
 /// Whether an interface of this host has the address, by the routing table: datagrams to it leave
-/// from it. That it can be bound says nothing where `net.ipv4.ip_nonlocal_bind` is set.
+/// from it. That it can be bound proves nothing where `net.ipv4.ip_nonlocal_bind` is set.
 fn is_interface_addr(addr: SocketAddr) -> bool {
     let ip = addr.ip().to_canonical();
     let any: IpAddr = match ip {

@@ -1,4 +1,4 @@
-//! Datagrams that the system refuses to send.
+//! Send errors: datagrams that are too large for the path, and other errors of the socket.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use super::shared::DriverShared;
 
 impl DriverShared {
-    /// A datagram was not sent. If it is too large, what goes there from now on is smaller; that
-    /// is logged once, and counted.
+    /// Handles a datagram that was not sent. If it was too large, smaller ones are sent to that
+    /// address from now on; that is counted, and logged once.
     pub(super) fn handle_send_error(&self, error: &io::Error, to: SocketAddr, bytes: usize) {
         if error.raw_os_error() != Some(EMSGSIZE) {
             return self.count_socket_error(error);
@@ -26,7 +26,7 @@ impl DriverShared {
     }
 }
 
-/// The standard library has no kind for it.
+/// Error code of a datagram that is too large, for which the standard library has no kind.
 const EMSGSIZE: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
     90
 } else if cfg!(windows) {

@@ -1,4 +1,4 @@
-//! The little that the driver needs of a socket.
+//! Datagram socket: what the driver needs of one, and UDP as its implementation.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,14 +7,14 @@ use std::task::{Context, Poll, ready};
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
-/// Something that sends and receives datagrams: a UDP socket of one's own, a port shared with
-/// QUIC, or a wrapper that drops and delays for a test.
+/// A socket for datagrams: a UDP socket of one's own, a port shared with QUIC, or a wrapper that
+/// drops and delays for a test.
 pub trait DatagramSocket: Send + Sync + 'static {
-    /// Receives a datagram into `buf`; gives its length and sender. What does not fit is cut off
-    /// and so refused.
+    /// Receives a datagram into `buf`, and returns its length and sender. A datagram that does not
+    /// fit is cut off, and so dropped by the engine.
     ///
     /// # Errors
-    /// The socket's. The driver counts it and goes on.
+    /// The error of the socket. The driver counts it and goes on.
     fn poll_recv(
         &self,
         cx: &mut Context<'_>,
@@ -27,7 +27,7 @@ pub trait DatagramSocket: Send + Sync + 'static {
     /// be. A socket bound to an IPv6 address is given IPv4 addresses in their mapped form.
     ///
     /// # Errors
-    /// The socket's. The datagram is lost; the driver counts it and goes on.
+    /// The error of the socket. The datagram is lost; the driver counts it and goes on.
     fn poll_send(
         &self,
         cx: &mut Context<'_>,
@@ -35,10 +35,10 @@ pub trait DatagramSocket: Send + Sync + 'static {
         to: SocketAddr,
     ) -> Poll<io::Result<()>>;
 
-    /// The address it is bound to.
+    /// The address that it is bound to.
     ///
     /// # Errors
-    /// The socket's.
+    /// The error of the socket.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
@@ -80,10 +80,11 @@ pub(super) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
         socket2::Type::DGRAM,
         Some(socket2::Protocol::UDP),
     )?;
-    // The system grants what it allows; less works too.
+    // The system grants as much as it allows; less works too.
     let _ = socket.set_recv_buffer_size(RECV_BUFFER_BYTES);
     if addr.is_ipv6() && addr.ip().is_unspecified() {
-        // All interfaces are those of both families; where that cannot be, IPv6 alone works too.
+        // All interfaces are those of both families; where that is not supported, IPv6 alone works
+        // too.
         let _ = socket.set_only_v6(false);
     }
     socket.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! Engines under attack: honest members, an attacker who has the key, and rules that hold after
+//! Engines under attack: honest members, an attacker that has the key, and rules that hold after
 //! every input.
 
 use std::collections::VecDeque;
@@ -22,42 +22,42 @@ use crate::wire::{
     ProbeTarget, Record, Suspectors, SyncPage,
 };
 
-/// What happens next. Numbers choose among what there is.
+/// One step of a run. Numbers choose among what there is.
 #[derive(Clone, Debug, Arbitrary)]
 pub enum Operation {
     /// A datagram arrives.
     Deliver(u8),
-    /// It is lost.
+    /// A datagram is lost.
     Drop(u8),
-    /// It arrives, from another address, and will arrive again.
+    /// A datagram arrives from another address, and will arrive again.
     Copy(u8, u8),
-    /// It arrives with one byte of its body changed, sealed anew.
+    /// A datagram arrives with one byte of its body changed, sealed again.
     Alter(u8, u16, u8),
     /// Time passes up to a node's deadline, which it keeps.
     Timeout(u8),
-    /// Time passes, and nobody is woken.
+    /// Time passes without a timeout.
     Wait(u16),
-    /// Someone who has the key sends any bytes.
+    /// The attacker, which has the key, sends any bytes as a body.
     SendBytes(AttackerSender, Vec<u8>),
-    /// Someone who has the key sends a message.
+    /// The attacker sends a message.
     SendMessage(AttackerSender, AttackerMessage),
-    /// Someone without the key sends any bytes.
+    /// A sender without the key sends any bytes.
     SendUnsealed(u8, Vec<u8>),
     /// A node's seeds resolve to these.
     Seeds(u8, Vec<u8>),
-    /// They do not resolve.
+    /// A node's seeds do not resolve.
     Unresolved(u8),
     /// A node changes its tags.
     Tag(u8, u8),
-    /// It drains, or no longer does.
+    /// A node starts or ends draining.
     Drain(u8, bool),
-    /// It leaves.
+    /// A node leaves.
     Leave(u8),
-    /// It starts again, later by so many milliseconds.
+    /// A node restarts, with an epoch later by so many milliseconds.
     Restart(u8, u8),
 }
 
-/// Whom a datagram of the attacker seems to come from, and whom it is for.
+/// Apparent sender of an attacker's datagram, and its receiver.
 #[derive(Clone, Debug, Arbitrary)]
 pub struct AttackerSender {
     name: u8,
@@ -65,7 +65,7 @@ pub struct AttackerSender {
     counter: FuzzedNumber,
     addr: u8,
     to: u8,
-    /// A wrong addressee, or any.
+    /// Whether it names a wrong receiver (`true`) or none (`false`).
     misaddressed: Option<bool>,
 }
 
@@ -74,11 +74,11 @@ pub struct AttackerSender {
 pub enum FuzzedNumber {
     /// So much more than the last one, or than what is known.
     Near(i8),
-    /// Any.
+    /// Any number.
     Any(u64),
 }
 
-/// A message of the attacker, with records of whomever it likes.
+/// A message of the attacker, with records of any member.
 #[derive(Clone, Debug, Arbitrary)]
 pub enum AttackerMessage {
     Ping(u64, Vec<AttackerRecord>),
@@ -162,7 +162,7 @@ impl Harness {
             let node = harness.node(n, EPOCH);
             harness.nodes.push(node);
         }
-        // They know each other: most inputs are about what follows.
+        // The nodes know each other from the start: most inputs are about what follows.
         let seeds: Vec<_> = (0..NODES).map(addr).collect();
         for n in 0..NODES {
             let now = harness.now;
@@ -548,7 +548,7 @@ fn name(n: usize) -> String {
     format!("n-{n}")
 }
 
-/// Addresses that anybody could have; the first belong to the nodes.
+/// Addresses of any node; the first belong to the nodes of the run.
 fn addr(n: usize) -> SocketAddr {
     match n {
         0..128 => SocketAddr::from(([10, 0, 0, n as u8 + 1], 7_946)),

@@ -14,8 +14,8 @@ use crate::key::{ClusterKey, KeyRing};
 use crate::tags::Tags;
 use crate::wire::{Envelope, KnownMembers, Malformed, Message, OpenError, Origin, Reader, Record};
 
-/// Decodes the body of a datagram: all payloads, sync pages and records among them. What decodes
-/// encodes to the same message, and decodes to the same when its member is known already.
+/// Fuzz target of message bodies: all payloads, sync pages and records among them. A message that
+/// decodes encodes to the same message, and decodes to the same when its member is known already.
 pub fn message(data: &[u8]) {
     let decoded = decode(data, &EmptyTable);
     assert_eq!(decoded, decode(data, &OneMemberTable::default()));
@@ -26,7 +26,8 @@ pub fn message(data: &[u8]) {
     }
 }
 
-/// Decodes one record: name, address, tags, suspectors. It encodes to the same record.
+/// Fuzz target of records: name, address, tags, suspectors. A record that decodes encodes to the
+/// same record.
 pub fn record(data: &[u8]) {
     let decoded = Record::decode(&mut Reader::new(data), &EmptyTable);
     let again = Record::decode(&mut Reader::new(data), &OneMemberTable::default());
@@ -39,7 +40,7 @@ pub fn record(data: &[u8]) {
     }
 }
 
-/// Decodes tags. What decodes could have been made by `Tags::from_pairs`.
+/// Fuzz target of tags: tags that decode could have been made by `Tags::from_pairs`.
 pub fn tags(data: &[u8]) {
     let Ok(tags) = Tags::decode(data) else {
         return;
@@ -52,7 +53,8 @@ pub fn tags(data: &[u8]) {
     }
 }
 
-/// Unwraps a datagram in clear and sealed, then seals it as a body: only what was sealed opens.
+/// Fuzz target of envelopes: opens a datagram in clear and sealed, then seals it as a body. Only a
+/// sealed one opens.
 pub fn envelope(data: &[u8]) {
     let clear = sealed_by(&[]);
     let mut datagram = data.to_vec();
@@ -98,7 +100,7 @@ fn sealed_by(keys: &[u8]) -> Envelope {
     Envelope::new("rpcnet", ring.as_ref(), 2)
 }
 
-/// An empty table.
+/// Known members: none.
 struct EmptyTable;
 
 impl KnownMembers for EmptyTable {
@@ -107,7 +109,7 @@ impl KnownMembers for EmptyTable {
     }
 }
 
-/// A table of one member, which has the name and the tags of the seeds.
+/// Known members: one, which has the name and the tags of the seeds.
 struct OneMemberTable {
     name: Arc<str>,
     tags: Tags,

@@ -1,4 +1,4 @@
-//! The fuzz targets on their seeds, and the seeds are the golden bytes.
+//! Tests of the fuzz targets on their seeds, which are the golden bytes of the wire format.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ fn the_seeds_are_the_golden_bytes() {
 }
 
 #[test]
-fn every_target_takes_its_seeds_and_what_is_like_them() {
+fn every_target_accepts_its_seeds_and_mutations_of_them() {
     type Target = fn(&[u8]);
     let targets: [(&str, Target); 5] = [
         ("message", message),

@@ -1,4 +1,4 @@
-//! Where nodes are: wrong addresses, changes of address, filters that let answers in alone.
+//! Addresses of simulated nodes: wrong ones, changes, and filters that let answers in alone.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use crate::engine::Engine;
 use crate::engine::hooks::DetectorHooks;
 
 impl<D: DetectorHooks> Cluster<D> {
-    /// Starts a node that advertises an address at which it is not, and gives its number. Unlike
-    /// one that is set by the configuration, it is not set by hand.
+    /// Starts a node that advertises an address at which it is not, and returns its number. Unlike
+    /// an address in the configuration, it is not set by hand.
     ///
     /// # Panics
     /// If the configuration, the name or the address is invalid.
@@ -29,21 +29,21 @@ impl<D: DetectorHooks> Cluster<D> {
         node
     }
 
-    /// Moves a running node: its datagrams come from this address from now on, and what is sent to
-    /// the one before reaches nobody.
+    /// Moves a running node: its datagrams come from this address from now on, and datagrams to the
+    /// one before are lost.
     pub fn move_to(&mut self, node: usize, addr: SocketAddr) {
         let before = std::mem::replace(&mut self.nodes[node].location, addr);
         self.moved.remove(&before);
         self.moved.insert(addr, node);
     }
 
-    /// Puts a filter in front of a node that lets in answers alone: what comes from a node to which
-    /// it sent something within the last `memory`. None takes it away.
+    /// Puts a filter in front of a node that lets in answers alone: datagrams of a node to which it
+    /// sent something within the last `memory`. `None` removes it.
     pub fn filter_inbound(&mut self, node: usize, memory: Option<Duration>) {
         self.nodes[node].recent_contacts = memory.map(|memory| (memory, HashMap::new()));
     }
 
-    /// Where a node is.
+    /// The address at which a node is.
     pub fn location(&self, node: usize) -> SocketAddr {
         self.nodes[node].location
     }
@@ -51,7 +51,7 @@ impl<D: DetectorHooks> Cluster<D> {
     /// Tells a node to advertise another address.
     ///
     /// # Panics
-    /// If nobody could send to it.
+    /// If no node could send to it.
     pub fn set_advertise_addr(&mut self, node: usize, addr: SocketAddr) {
         let set = |engine: &mut Engine<D>, now| engine.set_advertise_addr(now, addr);
         let mut result = Ok(());
@@ -59,7 +59,7 @@ impl<D: DetectorHooks> Cluster<D> {
         result.expect("a usable address");
     }
 
-    /// Who gets what `from` sends to an address.
+    /// The node that receives what `from` sends to an address.
     pub(super) fn locate(&mut self, from: usize, to: SocketAddr) -> Option<usize> {
         let now = self.now;
         let node = match self.moved.get(&to) {

@@ -1,21 +1,21 @@
-//! The rules that no run may break.
+//! Invariants that no run may break, and their checkers.
 //!
-//! | rule | looked at | broken: [`Violation`] |
+//! | invariant | checked | violation: [`Violation`] |
 //! |---|---|---|
 //! | epoch and incarnation never fall | each change | `VersionRegressed` |
-//! | nobody but the node raises its own | each change, whole views | `ForgedVersion` |
+//! | only the node itself raises its own | each change, whole views | `ForgedVersion` |
 //! | failed or left never returns by itself | each change | `Resurrected` |
-//! | nobody is declared failed on less than the evidence asked for | each verdict | `InsufficientEvidence` |
-//! | nobody who is well is held failed, where that is promised | each event | `FalseFailure` |
+//! | a failure is declared on the required evidence | each decision | `InsufficientEvidence` |
+//! | no healthy member is declared failed, where that is guaranteed | each event | `FalseFailure` |
 //! | queues and tables are bounded | each step | `BoundExceeded` |
 //! | datagrams are bounded | each datagram | `Oversized` |
-//! | a node that is not in news sends few datagrams | each step | `TrafficBoundExceeded` |
-//! | work is bounded | each datagram that comes in | `WorkBoundExceeded` |
+//! | a node without pending work sends few datagrams | each step | `TrafficBoundExceeded` |
+//! | work is bounded | each inbound datagram | `WorkBoundExceeded` |
 //! | the hash of a view is that of its members | whole views | `ViewHashMismatch` |
-//! | every failure is known everywhere soon after calm | at that time | `UndetectedCrash` |
-//! | nobody who is up is live in no other view, soon after calm | at that time | `Lost` |
-//! | all views are equal after calm | at that time | `NotConverged` |
-//! | at most one side of a divided network serves | four times a second, where that is asked for | `BothSidesServe` |
+//! | every failure is known everywhere soon after the faults | at that time | `UndetectedCrash` |
+//! | each member is live in another view soon after them | at that time | `UndiscoveredMember` |
+//! | all views are equal after them | at that time | `NotConverged` |
+//! | at most one side serves, where that is checked | four times a second | `BothSidesServe` |
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,19 +30,19 @@ use crate::engine::inspect::{
 use crate::event::{MemberState, PartitionStatus};
 use crate::time::Time;
 
-/// A rule that was broken, when and in whose view.
+/// An invariant that was broken, when and in which node's view.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SimFailure {
     /// Virtual time.
     pub at: Time,
-    /// Name of the node that saw it.
+    /// Name of the observing node.
     pub observer: String,
-    /// What it saw.
+    /// The violation.
     pub violation: Violation,
 }
 
-/// The rules, by what breaks them.
+/// Violations of the invariants.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Violation {
@@ -52,7 +52,7 @@ pub enum Violation {
         member: String,
         /// Epoch and incarnation before.
         from: (u64, u32),
-        /// And after.
+        /// Epoch and incarnation after.
         to: (u64, u32),
     },
     /// A member is seen with an epoch or incarnation that it never had itself.
@@ -61,99 +61,99 @@ pub enum Violation {
         member: String,
         /// Epoch and incarnation seen.
         seen: (u64, u32),
-        /// What the member itself has.
+        /// Epoch and incarnation of the member itself.
         own: Option<(u64, u32)>,
     },
     /// A failed or left member came back without a word of its own; or one that left failed.
     Resurrected {
         /// The member.
         member: String,
-        /// Before.
+        /// State before.
         from: MemberState,
-        /// After.
+        /// State after.
         to: MemberState,
     },
     /// A node declared a member failed on less evidence than the rules ask for.
     InsufficientEvidence {
         /// The member.
         member: String,
-        /// What there was of it.
+        /// The evidence.
         evidence: String,
     },
-    /// A member was held failed that was up, heard and heard others.
+    /// A member was declared failed that was up, heard and heard others.
     FalseFailure {
         /// The member.
         member: String,
     },
-    /// Something grew past its bound.
+    /// A queue or a table grew past its bound.
     BoundExceeded {
-        /// What.
+        /// Its name.
         what: &'static str,
-        /// How many there are.
+        /// Entries in it.
         count: usize,
-        /// How many there may be.
+        /// Bound.
         bound: usize,
     },
     /// A datagram is larger than the configuration allows.
     Oversized {
-        /// Its bytes.
+        /// Its size in bytes.
         bytes: usize,
         /// The bound.
         max: usize,
     },
-    /// A node that is not in news sends more datagrams in a probe interval than its configuration
+    /// A node without pending work sends more datagrams in a probe interval than its configuration
     /// explains.
     TrafficBoundExceeded {
-        /// Which ones.
+        /// Kind of the datagrams.
         what: &'static str,
-        /// How many there were.
+        /// Datagrams sent.
         count: u64,
-        /// How many there may be.
+        /// Bound.
         bound: u64,
     },
-    /// A datagram took more than what is in it accounts for.
+    /// A datagram took more work than its contents account for.
     WorkBoundExceeded {
         /// Table look-ups and visited index entries.
         steps: u64,
-        /// How many there may be.
+        /// Bound.
         bound: u64,
     },
     /// The hash of the view is not that of its members.
     ViewHashMismatch,
     /// Nodes on two sides of a divided network may serve: the observer and another one.
     BothSidesServe {
-        /// The other one.
+        /// Name of the other node.
         other: String,
-        /// By which policy.
+        /// The policy.
         policy: String,
-        /// Since the network was divided.
+        /// Time since the network was divided.
         after: Duration,
     },
-    /// A member that is down is held live for too long after the trouble.
+    /// A member that is down is held live for too long after the faults ended.
     UndetectedCrash {
         /// The member.
         member: String,
-        /// Since the end of the trouble.
+        /// Time since the faults ended.
         after: Duration,
     },
-    /// A member that is up is live in no view but its own for too long after the trouble.
+    /// A member that is up is live in no view but its own for too long after the faults ended.
     UndiscoveredMember {
         /// The member.
         member: String,
-        /// Since the end of the trouble.
+        /// Time since the faults ended.
         after: Duration,
     },
-    /// After the trouble the view did not become what is.
+    /// After the faults ended the view did not become equal to the ground truth.
     NotConverged {
-        /// Since the end of the trouble.
+        /// Time since the faults ended.
         after: Duration,
-        /// In what it differs.
+        /// The difference.
         difference: String,
     },
 }
 
 impl SimFailure {
-    /// The same with the command that shows it again.
+    /// The text of the failure with the command that replays it.
     pub fn with_replay(&self, seed: u64) -> String {
         format!(
             "seed {seed}: {self}\nto replay: RPCNET_SIM_SEED={seed} cargo test -p rpcnet-swim \
@@ -173,7 +173,7 @@ impl fmt::Display for SimFailure {
     }
 }
 
-/// What each life of each name has said of itself.
+/// Highest incarnation that each epoch of each name has announced itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OwnVersions {
     /// (key of the name, epoch) to the highest incarnation.
@@ -186,7 +186,7 @@ impl OwnVersions {
         *incarnation = (*incarnation).max(own.incarnation);
     }
 
-    /// Nobody but the node itself raises its epoch or incarnation.
+    /// Checks that only the node itself raises its epoch or incarnation.
     fn check(&self, member: impl FnOnce() -> String, key: u64, seen: MemberVersion) -> Result {
         let own = self.incarnations.get(&(key, seen.epoch)).copied();
         match own.is_some_and(|own| seen.incarnation <= own) {
@@ -202,25 +202,25 @@ impl OwnVersions {
 
 pub(crate) type Result = std::result::Result<(), Violation>;
 
-/// How much of a view is looked at.
+/// Depth of a check of a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CheckDepth {
-    /// What the last input changed: takes time for each change, none for each member.
+    /// The changes of the last input: takes time for each change, none for each member.
     Changes,
-    /// That, each member, and the hash of all.
+    /// The changes, each member, and the hash of the view.
     WholeView,
 }
 
-/// What was looked at.
+/// Counts of what was checked.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CheckCounts {
     pub(super) changes: u64,
     pub(super) decisions: u64,
-    /// Most steps that one datagram took.
+    /// Most work that one datagram took.
     pub(super) steps_max: u64,
 }
 
-/// Looks at a view after an input. `declared` is how many failures it has declared before.
+/// Checks a view after an input. `declared` is how many failures it has declared before.
 pub(super) fn check_view<D: DetectorHooks>(
     engine: &mut Engine<D>,
     lives: &OwnVersions,
@@ -284,7 +284,8 @@ pub(super) fn check_view<D: DetectorHooks>(
     Ok(())
 }
 
-/// Epoch and incarnation never fall; failed or left never returns without a newer one.
+/// Checks that epoch and incarnation never fall, and that failed or left never returns without a
+/// newer one.
 pub(crate) fn check_version_order(
     member: impl FnOnce() -> String,
     before: MemberVersion,
@@ -313,10 +314,10 @@ pub(crate) fn check_version_order(
     Ok(())
 }
 
-/// The rule by which suspectors decide, told once more: at least two misses of one's own that
-/// somebody witnessed, and the time that a refutation needs; then either two suspectors (or one,
-/// where there is nobody else to ask) whose evidence, four at most from each, adds up to the
-/// threshold, or all the patience there is and four of its own.
+/// Checks the rule by which suspectors decide, written down a second time: at least two missed
+/// probes of the node's own that a witness confirmed, and the time that a refutation needs; then
+/// either two suspectors (or one, where there is no other member to ask) whose evidence, four at
+/// most from each, adds up to the threshold, or the longest suspicion and four of its own.
 pub(crate) fn check_evidence(
     member: impl FnOnce() -> String,
     verdict: &FailureDecision,
@@ -336,7 +337,7 @@ pub(crate) fn check_evidence(
         false => votes.iter().map(|vote| vote.phi().min(4.0)).sum(),
     };
     let to_refute = config.refute_time.as_secs_f64() * (*live as f64).log10().max(1.0);
-    // To the microsecond, which is what virtual time is made of.
+    // To the microsecond, the resolution of virtual time.
     let in_time = age.as_secs_f64() + 1e-6 >= to_refute;
     let enough = phi >= config.phi_threshold && (alone || votes.len() >= 2);
     let at_last = *age >= config.suspicion_max && own.phi >= 4.0;
@@ -353,15 +354,15 @@ pub(crate) fn check_evidence(
     }
 }
 
-/// Steps that a datagram may take whatever is in it: the members in the largest answer.
+/// Work that a datagram may take whatever is in it: the members in the largest answer.
 const WORK_BASE: u64 = 4_096;
-/// Steps that each record, key or version in it may take: several visits to a full bucket.
+/// Work that each record, key or version in it may take: several visits to a full bucket.
 const WORK_PER_ITEM: u64 = 512;
 
-/// What is: each node as every view should have it, by key.
+/// Ground truth: each node as every view should have it, by key.
 pub(super) type GroundTruth<'a> = HashMap<u64, MemberView<'a>>;
 
-/// In what a view differs from what is, if it does.
+/// The difference of a view from the ground truth, if there is one.
 pub(super) fn difference<D: DetectorHooks>(
     engine: &Engine<D>,
     truth: &GroundTruth<'_>,

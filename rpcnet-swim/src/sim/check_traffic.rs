@@ -1,17 +1,17 @@
-//! The rule for datagrams of a node that has nothing to tell: a bound in each probe interval.
+//! Check of the traffic of a node without pending work: a bound in each probe interval.
 //!
-//! A node is in news while it has gossip to pass on, pulls or syncs, or leaves, and for
-//! [`QUIET_AFTER_INTERVALS`] probe intervals after something in its view changed. One that was stopped, slowed
-//! down or cut off takes in at once all that waited, so it is left out as long. For every other
-//! node the bounds follow from the configuration:
+//! A node has pending work while it has gossip to pass on, pulls or syncs, or leaves, and for
+//! [`QUIET_AFTER_INTERVALS`] probe intervals after something in its view changed. A node that was
+//! stopped, slowed down or cut off handles at once all that waited, so it is exempt as long. For
+//! every other node the bounds follow from the configuration:
 //!
 //! | datagrams | in a probe interval |
 //! |---|---|
-//! | hellos, in news too | [`ATTEMPTS`] attempts of [`ADDRS_PER_ATTEMPT`] addresses, [`HELLOS_PER_ADDR`] times each |
+//! | hellos | [`JOIN_ATTEMPTS_MAX`] × [`ADDRS_PER_ATTEMPT`] × [`HELLOS_PER_ADDR`], busy or not |
 //! | requests and pages of views | [`PAGE_BURSTS`] bursts of 16 |
-//! | all others but answers to hellos: probes, acks, relays | [`PROBING_NODES_MAX`] times what the rounds of one node may take |
+//! | others, without answers to hellos | [`PROBING_NODES_MAX`] times the probe rounds of a node |
 //!
-//! A loop in which each datagram or look-up causes the next one passes them within milliseconds.
+//! A loop in which each datagram or lookup causes the next one exceeds them within milliseconds.
 
 use super::check::Violation;
 use crate::engine::Engine;
@@ -19,21 +19,21 @@ use crate::engine::hooks::DetectorHooks;
 use crate::engine::sent_by_kind::SentByKind;
 use crate::time::Time;
 
-/// What a node sent in the probe interval under way.
+/// Datagrams that a node sent in the current probe interval.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TrafficCheck {
-    /// Start of that interval.
+    /// Start of the interval.
     interval_start: Time,
-    /// What had been sent before.
+    /// Datagrams sent before it.
     sent_before: SentByKind,
-    /// What had been sent at the last look.
+    /// Datagrams sent at the last check.
     sent_so_far: SentByKind,
-    /// The last time that it was in news or not well.
+    /// The last time that it had pending work or a fault.
     busy_at: Time,
 }
 
 impl TrafficCheck {
-    /// Of a node that starts now.
+    /// The check of a node that starts now.
     pub(super) fn new(now: Time) -> Self {
         Self {
             interval_start: now,
@@ -43,7 +43,7 @@ impl TrafficCheck {
         }
     }
 
-    /// Takes in what a node has sent. `is_calm`: its view did not change, and it does its work.
+    /// Checks what a node has sent. `is_calm`: its view did not change, and it has no fault.
     pub(super) fn check<D: DetectorHooks>(
         &mut self,
         now: Time,
@@ -93,27 +93,27 @@ impl TrafficCheck {
     }
 }
 
-/// Datagrams that the rounds of one node take in a probe interval if nobody answers.
+/// Datagrams that the probe rounds of one node take in a probe interval if no member answers.
 fn probe_datagrams_per_interval<D: DetectorHooks>(engine: &Engine<D>) -> u64 {
     let config = engine.config();
     let rounds = 1 + engine.detector().ring_successors(config.ring_successors);
     (rounds * (2 + config.indirect_probes)) as u64
 }
 
-/// How long after its last news a node may still be busy with them, in probe intervals.
+/// Time after its last pending work in which a node may still be busy, in probe intervals.
 const QUIET_AFTER_INTERVALS: u32 = 10;
-/// Attempts to get in within a probe interval: the wait is half of it at first, less a quarter.
+/// Attempts to join within a probe interval: the wait is half of it at first, less a quarter.
 const JOIN_ATTEMPTS_MAX: u64 = 3;
-/// Addresses that an attempt dials: eight seeds, eight known ones, eight fresh ones.
+/// Addresses that an attempt dials: eight seeds, eight known ones, eight new ones.
 const ADDRS_PER_ATTEMPT: u64 = 24;
-/// To each goes a hello and one that brings its cookie back; as many go to members that ask for them,
-/// of whom a cluster in trouble has some more (slow members: 289 were seen in all).
+/// Hellos to each address: one, and one that returns its cookie; as many go to members that ask for
+/// them, of which a cluster with faults has some more (slow members: 289 were seen in all).
 const HELLOS_PER_ADDR: u64 = 8;
-/// Bursts of pages that others may ask of a node in a probe interval: members that come back together
-/// ask it too (132 pages were seen where 16 did). A loop sends thousands.
+/// Bursts of pages that others may request from a node in a probe interval: members that come back
+/// together request them too (132 pages were seen where 16 did). A loop sends thousands.
 const PAGE_BURSTS: u64 = 32;
-/// Rounds of how many nodes may have to do with one that is not in news: reach checks of nodes that
-/// come back together ask it too. A loop sends thousands.
+/// Number of nodes whose probe rounds may involve one without pending work: reach checks of nodes
+/// that come back together ask it too. A loop sends thousands.
 const PROBING_NODES_MAX: u64 = 64;
 
 #[cfg(test)]
@@ -124,7 +124,8 @@ mod tests {
     use crate::config::ClusterConfig;
     use crate::sim::Cluster;
 
-    /// Five nodes that are at rest, and what the checkers say after `tamper` was at the first one.
+    /// Five nodes at rest, and what the checkers report after `tamper` was applied to the first
+    /// one.
     fn violation(tamper: impl FnOnce(&mut Engine)) -> Option<Violation> {
         let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
         cluster.run_for(Duration::from_secs(40));
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn look_ups_that_cause_each_other_are_seen() {
+    fn lookups_that_cause_each_other_are_seen() {
         assert_eq!(violation(|_| {}), None);
         let mut cluster = Cluster::new(3);
         let seeds = (1..=3).map(|n| ([10, 9, 0, n], 1).into()).collect();

@@ -1,4 +1,4 @@
-//! The nodes: to start, stop, stall and look at.
+//! The simulated cluster: nodes to start, stop, leave and read.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -24,20 +24,20 @@ use crate::event::{Event, Member};
 use crate::id::canonical_name;
 use crate::time::Time;
 
-/// A simulated cluster. Nodes go by their number, which with their address is theirs for ever.
+/// A simulated cluster. Nodes are identified by their number, which keeps its address for ever.
 #[derive(Debug)]
 pub struct Cluster<D: DetectorHooks = PhiSwim> {
     pub(super) now: Time,
     pub(super) rng: Rng,
     pub(super) network: Network,
     pub(super) nodes: Vec<SimNode<D>>,
-    /// Nodes that are elsewhere than at the address of their number.
+    /// Nodes that are at another address than that of their number.
     pub(super) moved: HashMap<SocketAddr, usize>,
     pub(super) queue: BinaryHeap<Reverse<ScheduledEvent>>,
-    /// Ties of time are broken by the order of making.
+    /// Sequence number of scheduled events, which breaks ties of time.
     pub(super) sequence: u64,
     pub(super) own_versions: OwnVersions,
-    /// Names and tags, once for all engines.
+    /// Names and tags, stored once for all engines.
     pub(super) shared: Interner,
     /// Failure detector of a node that starts.
     pub(super) detector: D,
@@ -46,7 +46,7 @@ pub struct Cluster<D: DetectorHooks = PhiSwim> {
     pub(super) log_events: bool,
     pub(super) transition_log: TransitionLog,
     pub(super) transitions: Vec<Transition>,
-    /// Which observer holds which subject failed or left, as far as it is logged.
+    /// Pairs of an observer and a subject that it holds failed or left, as far as they are logged.
     pub(super) gone_pairs: HashSet<(u32, u32)>,
     pub(super) split_brain: SplitBrainCheck,
     pub(super) report: SimReport,
@@ -101,7 +101,7 @@ impl<D: DetectorHooks> Cluster<D> {
         }
     }
 
-    /// Starts a node and gives its number.
+    /// Starts a node and returns its number.
     ///
     /// # Panics
     /// If the configuration or the name is invalid.
@@ -130,7 +130,7 @@ impl<D: DetectorHooks> Cluster<D> {
         node
     }
 
-    /// A place for one more node.
+    /// Adds a slot for one more node and returns its number.
     pub(super) fn add_slot(
         &mut self,
         name: String,
@@ -143,9 +143,9 @@ impl<D: DetectorHooks> Cluster<D> {
         node
     }
 
-    /// Looks at the whole of a node's view after every `steps`-th of its steps, which takes time
-    /// for each of its members; beside that, after each step, at what it changed, which is cheap.
-    /// Never at anything if it is 0. Default 1, and the number of nodes in a cluster that was
+    /// Checks the whole view of a node after every `steps`-th of its steps, which takes time for
+    /// each of its members; beside that, after each step, what it changed, which is cheap. With 0
+    /// nothing is checked. Default 1, and the number of nodes in a cluster that was
     /// [formed](Cluster::formed).
     pub fn check_every(&mut self, steps: u64) {
         self.check_every = steps;
@@ -155,8 +155,9 @@ impl<D: DetectorHooks> Cluster<D> {
         }
     }
 
-    /// Whether it breaks a rule to hold a member failed that is well. The protocol promises it
-    /// while no direction is cut and little is lost. Default no: they are counted only.
+    /// Whether declaring a healthy member failed is a violation. The protocol guarantees that it
+    /// does not happen while no direction is cut and little is lost. Default no: false failures are
+    /// counted only.
     pub fn forbid_false_failures(&mut self, forbid: bool) {
         self.is_false_failure_a_violation = forbid;
     }
@@ -166,12 +167,12 @@ impl<D: DetectorHooks> Cluster<D> {
         self.log_events = log;
     }
 
-    /// What lies between the nodes.
+    /// The network between the nodes.
     pub fn network(&mut self) -> &mut Network {
         &mut self.network
     }
 
-    /// Stops a node without a word.
+    /// Stops a node without a leave.
     pub fn crash(&mut self, node: usize) {
         if self.nodes[node].engine.take().is_some() {
             self.report.crashes += 1;
@@ -230,19 +231,18 @@ impl<D: DetectorHooks> Cluster<D> {
         self.input(node, |engine, now| engine.set_draining(now, draining));
     }
 
-    /// Lets a node say of everybody that he does not answer, whenever it is asked to help with a
-    /// probe, until it starts again.
+    /// Lets a node answer every request for an indirect probe with a nack, until it starts again.
     pub fn send_false_nacks(&mut self, node: usize) {
         self.input(node, |engine, _| engine.always_nack());
     }
 
-    /// Lets each look-up of a node bring only so many of its seeds, the next ones each time, as from
-    /// a name server that rotates its answers.
+    /// Lets each lookup of a node return only so many of its seeds, the next ones each time, as
+    /// from a name server that rotates its answers.
     pub fn rotate_seeds(&mut self, node: usize, answers: usize) {
         self.nodes[node].seeds_per_lookup = Some(answers);
     }
 
-    /// Hands a datagram to a node, as if it came from this address.
+    /// Feeds a datagram to a node, as if it came from this address.
     pub fn inject(&mut self, node: usize, from: SocketAddr, mut datagram: Vec<u8>) {
         self.input(node, |engine, now| {
             engine.handle_datagram(now, from, &mut datagram);
@@ -254,17 +254,17 @@ impl<D: DetectorHooks> Cluster<D> {
         self.now
     }
 
-    /// How many nodes there ever were.
+    /// Number of slots, of nodes that are down too.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether there never was a node.
+    /// Whether there is no slot.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// The engine of a node, unless it is down.
+    /// The engine of a node; `None` if it is down.
     pub fn engine(&self, node: usize) -> Option<&Engine<D>> {
         self.nodes[node].engine.as_deref()
     }
@@ -275,17 +275,17 @@ impl<D: DetectorHooks> Cluster<D> {
         self.nodes[node].engine.as_deref_mut()
     }
 
-    /// What a node sent and received since the start.
+    /// Traffic of a node since the start.
     pub fn traffic(&self, node: usize) -> Traffic {
         self.nodes[node].traffic
     }
 
-    /// Where a node is.
+    /// Address of a slot.
     pub fn addr(&self, node: usize) -> SocketAddr {
         self.nodes[node].addr
     }
 
-    /// The name of the node there now, or last.
+    /// Name of the node in a slot, or of the last one there.
     pub fn name(&self, node: usize) -> &str {
         &self.nodes[node].name
     }
@@ -306,17 +306,17 @@ impl<D: DetectorHooks> Cluster<D> {
                 .is_some_and(|engine| engine.local_member().state.is_live())
     }
 
-    /// What a node told of the cluster, and when.
+    /// Events of a node, each with its time.
     pub fn events(&self, node: usize) -> &[(Time, Event)] {
         &self.nodes[node].events
     }
 
-    /// How `observer` sees the node at `node`.
+    /// The member at slot `node` in the view of `observer`.
     pub fn view_of(&self, observer: usize, node: usize) -> Option<Member> {
         self.engine(observer)?.member(&self.nodes[node].name)
     }
 
-    /// What happened so far.
+    /// The report so far.
     pub fn report(&self) -> SimReport {
         SimReport {
             nodes: self.report.nodes.max(self.nodes.len()),
@@ -325,7 +325,7 @@ impl<D: DetectorHooks> Cluster<D> {
         }
     }
 
-    /// The node whose place has this address.
+    /// The slot that has this address.
     pub(super) fn node_at(&self, addr: SocketAddr) -> Option<usize> {
         let SocketAddr::V4(v4) = addr else {
             return None;
@@ -348,7 +348,7 @@ pub(super) fn addr_of(node: usize) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(10, a, b, c), 7_946))
 }
 
-/// The first three of `count` nodes.
+/// Addresses of the first three of `count` nodes.
 pub(super) fn default_seeds(count: usize) -> Vec<SocketAddr> {
     (0..count.min(3)).map(addr_of).collect()
 }

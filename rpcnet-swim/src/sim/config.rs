@@ -1,4 +1,4 @@
-//! What kinds of trouble a run has.
+//! Configuration of a run: nodes, links, and the kinds of faults that are injected.
 
 use std::time::Duration;
 
@@ -8,8 +8,9 @@ use crate::config::ClusterConfig;
 use crate::key::ClusterKey;
 use crate::sim::Link;
 
-/// How a run goes. What is left open is drawn from the seed: each kind of trouble is there or
-/// not, so that runs differ more than if each had a little of everything.
+/// Configuration of a [`run`](super::run). Settings that are left open are drawn from the seed:
+/// each kind of fault is there or not (swarm testing), so that runs differ more than if each had a
+/// little of everything.
 #[derive(Clone, Debug, Default)]
 pub struct SimConfig {
     pub(super) nodes: Option<usize>,
@@ -20,39 +21,39 @@ pub struct SimConfig {
     pub(super) check_every: Option<u64>,
 }
 
-/// One kind of trouble that comes and goes.
+/// Kind of fault that is injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FaultKind {
-    /// A node stops without a word; it starts again after a while, or when the calm comes.
+    /// A node stops without a leave; it starts again after a while, or when the faults end.
     Crash,
-    /// A node stops and starts again at once: a newer life of the same name.
+    /// A node stops and starts again at once: a newer instance of the same name.
     Restart,
-    /// The same with a clock that was set back.
+    /// A node restarts with a clock that was set back.
     RestartInThePast,
     /// A node of another name starts at the address of one that stops.
     Rename,
     /// A process is stopped for a while.
     Stall,
-    /// A node's messages are withheld for a while.
+    /// A node's datagrams are withheld in both directions for a while.
     Block,
-    /// One direction of a node's messages is withheld for a while.
+    /// One direction of a node's datagrams is withheld for a while.
     HalfBlock,
-    /// A process takes its time for each message for a while.
+    /// A process takes long for each datagram for a while.
     Slow,
-    /// Much of what a node sends, or of what is sent to it, is lost for a while.
+    /// Many datagrams of a node, or to it, are lost for a while.
     Lossy,
     /// One direction between two nodes is cut for a while.
     OneWayCut,
-    /// Nothing of one part of the network reaches the other part for a while.
+    /// No datagram of one part of the network reaches the other part for a while.
     OneWayPartition,
-    /// The network falls into two parts for a while.
+    /// The network is divided into two parts for a while.
     Partition,
-    /// A node leaves; another one starts in its place later.
+    /// A node leaves; another instance starts in its place later.
     Leave,
     /// A node changes its tags.
     TagChange,
-    /// A node starts or stops to drain.
+    /// A node starts or ends draining.
     Drain,
 }
 
@@ -76,7 +77,7 @@ impl FaultKind {
         Self::Drain,
     ];
 
-    /// Whether it makes nobody unaware of who is on the other side of a divided network.
+    /// Whether every node still knows which members are on the other side of a divided network.
     pub(super) fn keeps_sides_distinct(self) -> bool {
         matches!(
             self,
@@ -84,8 +85,9 @@ impl FaultKind {
         )
     }
 
-    /// Whether nodes that are well can tell so while others have this trouble. After a clock was
-    /// set back, old news of who lived at an address before look newer than who lives there now.
+    /// Whether healthy nodes are never declared failed while others have this fault. After a clock
+    /// was set back, old records of the former node at an address look newer than those of the node
+    /// there now.
     fn is_harmless_to_others(self) -> bool {
         !matches!(
             self,
@@ -99,49 +101,49 @@ impl FaultKind {
 }
 
 impl SimConfig {
-    /// Everything open.
+    /// A run with every setting drawn from the seed.
     pub fn swarm() -> Self {
         Self::default()
     }
 
-    /// With this many nodes at the start. Default 2 to 32.
+    /// Number of nodes at the start. Default 2 to 32.
     pub fn with_nodes(mut self, nodes: usize) -> Self {
         self.nodes = Some(nodes);
         self
     }
 
-    /// With trouble for this long. Default 20 to 60 s.
+    /// Time for which faults are injected. Default 20 to 60 s.
     pub fn with_fault_duration(mut self, time: Duration) -> Self {
         self.fault_duration = Some(time);
         self
     }
 
-    /// With nodes of this configuration. Default: a preset, sealed or not.
+    /// Configuration of the nodes. Default: a preset, sealed or not.
     pub fn with_config(mut self, config: ClusterConfig) -> Self {
         self.config = Some(config);
         self
     }
 
-    /// With links like this during the trouble. Default: some delay, loss, duplication and
-    /// reordering, or none.
+    /// Links while faults are injected. Default: some delay, loss, duplication and reordering, or
+    /// none.
     pub fn with_link(mut self, link: Link) -> Self {
         self.link = Some(link);
         self
     }
 
-    /// With these kinds of trouble. Default: about half of them.
+    /// Kinds of faults that are injected. Default: about half of them.
     pub fn with_fault_kinds(mut self, kinds: impl IntoIterator<Item = FaultKind>) -> Self {
         self.fault_kinds = Some(kinds.into_iter().collect());
         self
     }
 
-    /// Looks at every `steps`-th view only. Default: all.
+    /// Checks the whole view at every `steps`-th step only. Default: at all.
     pub fn with_check_every(mut self, steps: u64) -> Self {
         self.check_every = Some(steps);
         self
     }
 
-    /// Fixes what is open.
+    /// Draws the settings that are open.
     pub(super) fn resolve(self, rng: &mut Rng) -> ResolvedSimConfig {
         let preset = match rng.u8(..4) {
             0 => ClusterConfig::local(),
@@ -173,7 +175,7 @@ impl SimConfig {
         };
         let trouble = Duration::from_millis(rng.u64(20_000..60_000));
         let rotating = rng.bool();
-        // Every second network has a tunnel's path MTU, of which the nodes know nothing.
+        // Every second network has a tunnel's path MTU, which the nodes do not know.
         let tunnel = link.reorder_delay_max.as_millis().is_multiple_of(2);
         let (link, preset) = match tunnel {
             true => (
@@ -198,7 +200,7 @@ impl SimConfig {
     }
 }
 
-/// A plan with nothing open.
+/// A configuration with nothing open.
 #[derive(Clone, Debug)]
 pub(super) struct ResolvedSimConfig {
     pub(super) nodes: usize,
@@ -207,15 +209,15 @@ pub(super) struct ResolvedSimConfig {
     pub(super) link: Link,
     pub(super) fault_kinds: Vec<FaultKind>,
     pub(super) check_every: u64,
-    /// The name of the seeds stands for all nodes, and each look-up brings two others of them.
+    /// Whether the seed name resolves to all nodes, of which each lookup returns two others.
     pub(super) rotating_seeds: bool,
-    /// The protocol promises that nobody who is well is held failed.
+    /// Whether the protocol guarantees that no healthy member is declared failed.
     pub(super) no_false_failures: bool,
 }
 
 /// The least path MTU of IPv6 (RFC 8200 section 5), as on many tunnels.
 const MTU_SMALL: usize = 1_280;
 
-/// Up to this loss, two suspectors with two witnessed misses each do not happen to a member that
-/// answers: each miss is three lost pings and as many lost detours.
+/// Loss up to which two suspectors with two witnessed misses each do not happen to a member that
+/// answers: each miss is three lost pings and as many lost indirect probes.
 const LOW_LOSS: f64 = 0.05;

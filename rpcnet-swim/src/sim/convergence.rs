@@ -1,4 +1,4 @@
-//! What has to become true once nothing more happens to a cluster.
+//! Convergence: what has to become true once the faults have ended.
 
 use std::time::Duration;
 
@@ -9,16 +9,17 @@ use crate::engine::hooks::DetectorHooks;
 use crate::event::MembershipState;
 
 impl<D: DetectorHooks> Cluster<D> {
-    /// Whether every view is what is: who is live, which life, where, with which tags; and no
-    /// partition is reported.
+    /// Whether every view equals the ground truth: which members are live, their epochs, addresses
+    /// and tags; and no partition is reported.
     pub fn is_converged(&self) -> bool {
         self.difference().is_none()
     }
 
-    /// In what a view differs from what is, if one does: the observer and what it sees.
+    /// The difference of a view from the ground truth, if there is one: the observer, and what
+    /// differs.
     ///
-    /// Views that differ are mostly told apart by their hashes; where all hashes agree, each
-    /// member of each view is looked at.
+    /// Views that differ mostly have different hashes; where all hashes agree, each member of each
+    /// view is compared.
     pub fn difference(&self) -> Option<(usize, String)> {
         let mut engines = self.running_engines();
         let hash = engines.next().map(|(_, engine)| engine.view_hash());
@@ -35,8 +36,8 @@ impl<D: DetectorHooks> Cluster<D> {
             .find_map(|(node, engine)| Some((node, check::difference(engine, &truth)?)))
     }
 
-    /// A member that is down and yet live in somebody's view, if there is one: the observer and
-    /// the member's name. Looks at each member of each view.
+    /// A member that is down and yet live in a view, if there is one: the observer and the member's
+    /// name. Compares each member of each view.
     pub fn undetected_crash(&self) -> Option<(usize, String)> {
         let truth = self.ground_truth();
         self.running_engines().find_map(|(node, engine)| {
@@ -47,8 +48,8 @@ impl<D: DetectorHooks> Cluster<D> {
         })
     }
 
-    /// A member that is up and yet live in nobody else's view, if there is one and there are
-    /// others: its place and its name. Looks at each member of each view.
+    /// A member that is up and yet live in no other node's view, if there is one and there are
+    /// other nodes: its number and its name. Compares each member of each view.
     pub fn undiscovered_member(&self) -> Option<(usize, String)> {
         let others = self.running_engines().count() > 1;
         let mut lost = self.running_engines().filter(|(node, engine)| {
@@ -66,12 +67,13 @@ impl<D: DetectorHooks> Cluster<D> {
         Some((node, self.nodes[node].name.clone()))
     }
 
-    /// Lets time pass until all views are what is, and says how long that took. Make no more
-    /// trouble before and end what there is: nobody in a plight, nothing cut, little loss.
+    /// Lets time pass until all views equal the ground truth, and returns how long that took.
+    /// Inject no more faults before, and end those that there are: no process fault, nothing cut,
+    /// little loss.
     ///
     /// # Errors
-    /// The first rule that was broken: one of safety, so far or meanwhile; or, `grace` that time,
-    /// that a failure is not known everywhere or that a view is not what is. It is in the report,
+    /// The first invariant that was broken: one of safety, so far or meanwhile; or, `within` that
+    /// time, that a failure is not known everywhere or that a view differs. It is in the report,
     /// too.
     pub fn converge(&mut self, within: Duration) -> Result<Duration, SimFailure> {
         let start = self.now;
@@ -96,31 +98,31 @@ impl<D: DetectorHooks> Cluster<D> {
         }
     }
 
-    /// The same as [`Cluster::converge`], for scenarios that end with it.
+    /// Like [`Cluster::converge`], for scenarios that end with it.
     ///
     /// # Panics
-    /// If a rule was broken.
+    /// If an invariant was broken.
     pub fn expect_converged(&mut self, within: Duration) -> Duration {
         let result = self.converge(within);
         result.unwrap_or_else(|failure| panic!("seed {}: {failure}", self.report.seed))
     }
 
     /// # Panics
-    /// If a rule was broken so far.
+    /// If an invariant was broken so far.
     pub fn expect_safe(&self) {
         if let Some(failure) = &self.report.failure {
             panic!("seed {}: {failure}", self.report.seed);
         }
     }
 
-    /// It is `after` the trouble so long that every failure is to be known everywhere.
+    /// Requires that every failure is known everywhere, `after` the faults ended.
     pub(super) fn require_crashes_detected(&mut self, after: Duration) {
         if let Some((node, member)) = self.undetected_crash() {
             self.violate(node, Violation::UndetectedCrash { member, after });
         }
     }
 
-    /// It is `after` the trouble so long that each member is to be known to some other one.
+    /// Requires that each member is known to another one, `after` the faults ended.
     pub(super) fn require_members_discovered(&mut self, after: Duration) {
         if let Some((node, member)) = self.undiscovered_member() {
             self.violate(node, Violation::UndiscoveredMember { member, after });
@@ -129,8 +131,8 @@ impl<D: DetectorHooks> Cluster<D> {
 
     fn running_engines(&self) -> impl Iterator<Item = (usize, &Engine<D>)> {
         let engines = self.nodes.iter().enumerate();
-        engines.filter_map(|(node, place)| {
-            let engine = place.engine.as_deref()?;
+        engines.filter_map(|(node, slot)| {
+            let engine = slot.engine.as_deref()?;
             is_participating(engine).then_some((node, engine))
         })
     }
@@ -143,11 +145,11 @@ impl<D: DetectorHooks> Cluster<D> {
     }
 }
 
-/// Whether a node is to be seen by the others.
+/// Whether the others have to see a node as a member.
 pub(super) fn is_participating<D: DetectorHooks>(engine: &Engine<D>) -> bool {
-    // One that leaves does so until enough of them know.
+    // A leaving node does so until enough of them know.
     !engine.has_left() && !matches!(engine.state(), MembershipState::Superseded { .. })
 }
 
-/// How often the views are looked at.
+/// Interval at which the views are compared.
 const CONVERGENCE_CHECK_INTERVAL: Duration = Duration::from_millis(100);

@@ -13,7 +13,7 @@ pub(super) struct ScheduledEvent {
 pub(super) enum SimEvent {
     Timeout(u32),
     SeedsResolved(u32),
-    /// A slow process is done with the message in hand.
+    /// A slow process finishes the datagram in hand.
     MessageDone(u32),
     DatagramArrival {
         from: u32,

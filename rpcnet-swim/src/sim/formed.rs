@@ -1,4 +1,4 @@
-//! A cluster in which all know all from the start.
+//! Formed clusters, in which all nodes know each other from the start.
 
 use super::Cluster;
 use super::cluster::default_seeds;
@@ -8,12 +8,12 @@ use crate::wire::Record;
 
 impl Cluster {
     /// `count` nodes `n0`, `n1` ... that know each other as alive at time zero, as if the cluster
-    /// had been there for long: each was told of every other one as by a sync, and has no news to
-    /// pass on and no events to tell. They have the first three as seeds.
+    /// had run for long: each learnt of every other one as by a sync, and has no gossip to pass on
+    /// and no events to report. They have the first three as seeds.
     ///
-    /// Far cheaper than a bootstrap, which is `count` squared news passed from node to node; for
+    /// Far cheaper than a bootstrap, in which `count` squared updates pass from node to node; for
     /// scenarios that are not about joining. Rounds of probes start at random within the first
-    /// interval. As nobody has heard anybody yet, round-trip times and loss are as assumed.
+    /// interval. As no node has heard another yet, round-trip times and loss are as assumed.
     ///
     /// # Panics
     /// If the configuration is invalid.
@@ -71,7 +71,7 @@ mod tests {
     use crate::tags::Tags;
 
     #[test]
-    fn all_know_all_at_once_and_nothing_is_left_to_tell() {
+    fn a_formed_cluster_is_converged_and_has_no_gossip() {
         let mut cluster = Cluster::formed(3, 20, ClusterConfig::lan());
         assert!(cluster.is_converged(), "{:?}", cluster.difference());
         assert_eq!(cluster.report().sent, 0);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_formed_cluster_does_what_one_that_found_itself_does() {
+    fn a_formed_cluster_behaves_like_a_bootstrapped_one() {
         let mut cluster = Cluster::formed(3, 20, ClusterConfig::lan());
         cluster.run_for(Duration::from_secs(5));
         cluster.crash(4);

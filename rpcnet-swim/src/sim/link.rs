@@ -1,15 +1,16 @@
-//! One direction between two nodes: how long it takes and what it loses.
+//! Link: delay, loss, duplication and reordering of one direction between two nodes.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// One direction between two nodes.
+/// Properties of one direction between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Link {
-    /// Least time on the way.
+    /// Least delay.
     pub delay: Duration,
-    /// Mean of what comes on top, exponentially distributed: datagrams overtake each other.
+    /// Mean of the additional delay, exponentially distributed, so that datagrams overtake each
+    /// other.
     pub jitter: Duration,
     /// Chance that a datagram is lost.
     pub loss: f64,
@@ -19,12 +20,13 @@ pub struct Link {
     pub reorder: f64,
     /// Longest that a reordered datagram is held back.
     pub reorder_delay_max: Duration,
-    /// Path MTU: largest IP packet that passes, in bytes. A larger one is lost without a word.
+    /// Path MTU: largest IP packet that passes, in bytes. A larger one is lost without an ICMP
+    /// message.
     pub mtu: usize,
 }
 
 impl Link {
-    /// A quiet data centre: half a millisecond, nothing lost.
+    /// Preset of a quiet data centre: half a millisecond, nothing lost.
     pub const fn lan() -> Self {
         Self {
             delay: Duration::from_micros(200),
@@ -37,32 +39,32 @@ impl Link {
         }
     }
 
-    /// Between regions: 30 ms one way, a tenth of it as jitter, nothing lost.
+    /// Preset between regions: 30 ms one way, a tenth of it as jitter, nothing lost.
     pub const fn wan() -> Self {
         Self::lan().with_delay(Duration::from_millis(30))
     }
 
-    /// The same with this chance of loss.
+    /// The same link with this chance of loss.
     pub const fn with_loss(mut self, loss: f64) -> Self {
         self.loss = loss;
         self
     }
 
-    /// The same with this least delay, and a tenth of it as jitter.
+    /// The same link with this least delay, and a tenth of it as jitter.
     pub const fn with_delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self.jitter = Duration::from_micros(delay.as_micros() as u64 / 10);
         self
     }
 
-    /// The same with this path MTU, in bytes of an IP packet: a larger packet is dropped, and no
-    /// ICMP message tells the sender, as on many tunnels.
+    /// The same link with this path MTU, in bytes of an IP packet: a larger packet is dropped, and
+    /// no ICMP message tells the sender, as on many tunnels.
     pub const fn with_mtu(mut self, bytes: usize) -> Self {
         self.mtu = bytes;
         self
     }
 
-    /// How long one datagram takes.
+    /// Draws the delay of one datagram.
     pub(super) fn sample_delay(&self, rng: &mut Rng) -> Duration {
         let jitter = self.jitter.mul_f64(-(1.0 - rng.f64()).ln());
         let held = match rng.f64() < self.reorder {

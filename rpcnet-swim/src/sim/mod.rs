@@ -1,12 +1,12 @@
-//! Whole clusters in virtual time: the real engine with its real datagrams, a network that
-//! misbehaves, and checkers that watch every step.
+//! Simulation of whole clusters in virtual time: the real engine with its real datagrams, a network
+//! that misbehaves, and checkers that look at every step.
 //!
-//! Everything is drawn from one seed, so a run that fails can be run again.
+//! Everything is drawn from one seed, so a failed run can be replayed.
 //!
-//! - [`Cluster`]: nodes to start, stop, slow down and cut off by hand. [`Cluster::bootstrap`] starts
-//!   them, [`Cluster::formed`] has them know each other already, which is what makes thousands
-//!   cheap.
-//! - [`run`]: a seed's worth of trouble, then calm in which all views must become equal.
+//! - [`Cluster`]: nodes to start, stop, slow down and cut off by hand. [`Cluster::bootstrap`]
+//!   starts them together; [`Cluster::formed`] has them know each other already, which makes
+//!   thousands affordable.
+//! - [`run`]: faults drawn from a seed, then a quiet phase in which all views must become equal.
 //!
 //! ```
 //! use std::time::Duration;
@@ -21,7 +21,7 @@
 //! cluster.expect_safe();
 //! ```
 //!
-//! Not covered by semantic versioning: what is here serves tests and experiments.
+//! Not covered by semantic versioning: this module serves tests and experiments.
 
 mod address;
 pub(crate) mod check;

@@ -1,6 +1,6 @@
-//! What lies between the nodes.
+//! The simulated network: links, zones, cuts and partitions between nodes.
 //!
-//! What becomes of a datagram takes constant time, however the network is divided.
+//! Deciding about a datagram takes constant time, however the network is divided.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,33 +9,33 @@ use fastrand::Rng;
 
 use super::link::Link;
 
-/// All links, by the number of the node at each end.
+/// The links between nodes, by the number of the node at each end.
 ///
 /// The link of a datagram is the one set for its two ends, else the one set for their zones, else
 /// [`Network::default`]. The loss of its sender and of its receiver comes on top.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// Every link that has not got one of its own.
+    /// Link of all pairs that have no other one.
     pub default: Link,
     links: HashMap<(usize, usize), Link>,
     zone_links: HashMap<(u8, u8), Link>,
     cuts: HashSet<(usize, usize)>,
-    /// By number; those beyond are as [`NodeLinkState::default`].
+    /// Link state by node number; nodes beyond have the default.
     nodes: Vec<NodeLinkState>,
-    /// Bit by bit, the one-way partitions that there are.
+    /// Bit set of the current one-way partitions.
     one_way_partitions: u64,
 }
 
-/// What is particular about the network at one node.
+/// State of the network at one node.
 #[derive(Clone, Copy, Debug, Default)]
 struct NodeLinkState {
     zone: u8,
     /// Nodes of different groups do not reach each other.
     group: Option<u32>,
-    /// The one-way partitions on whose deaf and mute side it is.
+    /// One-way partitions in which the node is among the senders.
     blocked_sending: u64,
     blocked_receiving: u64,
-    /// Single directions that are cut, of those that start or end here.
+    /// Number of single cuts that start or end here.
     cuts: u32,
     ingress_loss: f64,
     egress_loss: f64,
@@ -45,13 +45,13 @@ struct NodeLinkState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OneWayPartition(u32);
 
-/// What becomes of one datagram.
+/// Outcome of one datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     Once(Duration),
     Twice(Duration, Duration),
     Lost,
-    /// Larger than the path MTU of the link.
+    /// Dropped as larger than the path MTU of the link.
     TooLarge,
     Cut,
 }
@@ -83,8 +83,8 @@ impl Network {
         self.zone_links.insert((from, to), link);
     }
 
-    /// Deals the first `nodes` nodes out to three zones in turn, so that node `n` is in zone
-    /// `n % 3`. Within a zone it is [`Link::lan`]; zones 0 and 1 are 10 ms apart, 1 and 2 as
+    /// Assigns the first `nodes` nodes to three zones in turn, so that node `n` is in zone `n % 3`.
+    /// Within a zone the link is [`Link::lan`]; zones 0 and 1 are 10 ms apart, 1 and 2 as
     /// [`Link::wan`], 0 and 2 40 ms, one way each, with a tenth of it as jitter.
     pub fn set_three_zones(&mut self, nodes: usize) {
         for node in 0..nodes {
@@ -105,13 +105,13 @@ impl Network {
         self.node(node).zone
     }
 
-    /// The chance that a datagram to this node is lost, whoever sent it, on top of the link's
+    /// Chance that a datagram to this node is lost, whichever node sent it, on top of the link's
     /// own. 0.0 ends it.
     pub fn set_ingress_loss(&mut self, node: usize, loss: f64) {
         self.node_mut(node).ingress_loss = loss;
     }
 
-    /// The chance that a datagram from this node is lost, whoever it is for, on top of the
+    /// Chance that a datagram from this node is lost, whichever node it is for, on top of the
     /// link's own. 0.0 ends it.
     pub fn set_egress_loss(&mut self, node: usize, loss: f64) {
         self.node_mut(node).egress_loss = loss;
@@ -125,7 +125,7 @@ impl Network {
         }
     }
 
-    /// Mends one direction.
+    /// Ends the cut of one direction.
     pub fn restore(&mut self, from: usize, to: usize) {
         if self.cuts.remove(&(from, to)) {
             self.node_mut(from).cuts -= 1;
@@ -133,8 +133,8 @@ impl Network {
         }
     }
 
-    /// Cuts one direction between two groups of nodes: nothing that any of `from` sends reaches
-    /// any of `to`. [`Network::restore_between`] ends it, and so do [`Network::heal_partitions`] and
+    /// Cuts one direction between two groups of nodes: no datagram of `from` reaches any of `to`.
+    /// [`Network::restore_between`] ends it, and so do [`Network::heal_partitions`] and
     /// [`Network::heal`].
     ///
     /// # Panics
@@ -151,32 +151,32 @@ impl Network {
         OneWayPartition(free)
     }
 
-    /// Mends what [`Network::cut_between`] cut.
+    /// Ends a one-way partition of [`Network::cut_between`].
     pub fn restore_between(&mut self, OneWayPartition(bit): OneWayPartition) {
         let others = !(1 << bit);
         self.one_way_partitions &= others;
-        for place in &mut self.nodes {
-            place.blocked_sending &= others;
-            place.blocked_receiving &= others;
+        for state in &mut self.nodes {
+            state.blocked_sending &= others;
+            state.blocked_receiving &= others;
         }
     }
 
-    /// Divides the network: `nodes` reach each other and nobody else.
+    /// Divides the network: `nodes` reach each other and no other node.
     pub fn isolate(&mut self, nodes: impl IntoIterator<Item = usize>, group: u32) {
         for node in nodes {
             self.node_mut(node).group = Some(group);
         }
     }
 
-    /// Ends every cut, every partition and every node's own loss, and takes back all links of
-    /// their own between two nodes. Zones stay.
+    /// Ends every cut, every partition and every node's own loss, and removes all links of single
+    /// pairs. Zones stay.
     pub fn heal(&mut self) {
         self.heal_partitions();
         self.cuts.clear();
         self.links.clear();
-        for place in &mut self.nodes {
-            *place = NodeLinkState {
-                zone: place.zone,
+        for state in &mut self.nodes {
+            *state = NodeLinkState {
+                zone: state.zone,
                 ..NodeLinkState::default()
             };
         }
@@ -185,9 +185,9 @@ impl Network {
     /// Ends every partition, one-way ones too.
     pub fn heal_partitions(&mut self) {
         self.one_way_partitions = 0;
-        for place in &mut self.nodes {
-            place.group = None;
-            (place.blocked_sending, place.blocked_receiving) = (0, 0);
+        for state in &mut self.nodes {
+            state.group = None;
+            (state.blocked_sending, state.blocked_receiving) = (0, 0);
         }
     }
 
@@ -204,19 +204,19 @@ impl Network {
             && (sender.cuts == 0 || !self.cuts.contains(&(from, to)))
     }
 
-    /// Whether something keeps a node's datagrams, in particular, from coming or going: it is at
-    /// an end of a cut, on a side of a one-way partition, in a group of [`Network::isolate`], or
-    /// has loss of its own. Those that were left in no group are the ones still connected.
+    /// Whether a node's datagrams are impaired in particular: it is at an end of a cut, on a side
+    /// of a one-way partition, in a group of [`Network::isolate`], or has loss of its own. Nodes in
+    /// no group are the ones still connected.
     pub fn is_impaired(&self, node: usize) -> bool {
-        let place = self.node(node);
-        place.group.is_some()
-            || place.cuts > 0
-            || place.blocked_sending | place.blocked_receiving != 0
-            || place.ingress_loss > 0.0
-            || place.egress_loss > 0.0
+        let state = self.node(node);
+        state.group.is_some()
+            || state.cuts > 0
+            || state.blocked_sending | state.blocked_receiving != 0
+            || state.ingress_loss > 0.0
+            || state.egress_loss > 0.0
     }
 
-    /// What becomes of an IP packet of so many bytes.
+    /// Decides about an IP packet of so many bytes.
     pub(super) fn delivery(&self, rng: &mut Rng, from: usize, to: usize, bytes: u64) -> Delivery {
         if !self.is_open(from, to) {
             return Delivery::Cut;

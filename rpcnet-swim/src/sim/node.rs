@@ -1,4 +1,4 @@
-//! A node's place in the cluster, and what it counts.
+//! Simulated node: a slot with its address, its engine and its counters.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,37 +14,39 @@ use crate::engine::inspect::MemberVersion;
 use crate::event::Event;
 use crate::time::Time;
 
-/// A place in the cluster and the node that lives there, or lived.
+/// A slot in the cluster and the node that runs there, or ran.
 #[derive(Debug)]
 pub(super) struct SimNode<D: DetectorHooks> {
     pub(super) name: String,
     pub(super) addr: SocketAddr,
-    /// Where its datagrams come from and others reach it.
+    /// Source address of its datagrams, at which others reach it.
     pub(super) location: SocketAddr,
-    /// What it advertises when it starts, if that is not where it is.
+    /// Address that it advertises when it starts, if it differs from its location.
     pub(super) advertised: Option<SocketAddr>,
-    /// If answers alone come in: for how long they do, and to whom it last sent, and when.
+    /// With a filter that lets answers in alone: for how long, and the last time that it sent to
+    /// each node.
     pub(super) recent_contacts: Option<(Duration, HashMap<usize, Time>)>,
     pub(super) config: ClusterConfig,
     pub(super) seeds: Vec<SocketAddr>,
-    /// How many of its seeds each look-up brings, the next ones each time; none: all of them.
+    /// Number of its seeds that each lookup returns, the next ones each time; `None` for all of
+    /// them.
     pub(super) seeds_per_lookup: Option<usize>,
     /// Boxed, as it is taken out for each input.
     pub(super) engine: Option<Box<Engine<D>>>,
     pub(super) epoch: u64,
-    /// What it said of itself after its last step.
+    /// Version that it announced after its last step.
     pub(super) own_version: Option<MemberVersion>,
-    /// When its next wake-up is due, so that there is one at a time.
+    /// Time of its next timeout, so that one is scheduled at a time.
     pub(super) next_timeout: Option<Time>,
     pub(super) fault: ProcessFault,
-    /// What its plight keeps at its door, or on its way out.
+    /// Datagrams that its fault holds back.
     pub(super) pending: PendingQueue,
-    /// When a slow process is done with the message it has in hand.
+    /// Time at which a slow process finishes the datagram in hand.
     pub(super) busy_until: Option<Time>,
-    /// The last time that it was not well: in a plight or cut off.
+    /// The last time that it had a fault or was cut off.
     pub(super) impaired_at: Option<Time>,
     pub(super) traffic: Traffic,
-    /// What it sent of late.
+    /// Check of its recent traffic.
     pub(super) traffic_check: TrafficCheck,
     /// Failures that it has declared so far.
     pub(super) failures_declared: u64,
@@ -88,7 +90,7 @@ impl<D: DetectorHooks> SimNode<D> {
 }
 
 impl<D: DetectorHooks> SimNode<D> {
-    /// What its seeds resolve to now.
+    /// The addresses that its seeds resolve to now.
     pub(super) fn resolve_seeds(&mut self) -> Vec<SocketAddr> {
         let Some(answers) = self.seeds_per_lookup else {
             return self.seeds.clone();
@@ -100,16 +102,16 @@ impl<D: DetectorHooks> SimNode<D> {
     }
 }
 
-/// Number of the last datagram that arrived from each node; of those that share a place here, from
-/// the last one. Up to [`SENDERS_MAX`] nodes there is a place for each; among more, an overtaking
-/// may go unseen, which costs less than a map of all pairs that ever spoke.
+/// Number of the last datagram that arrived from each node. Up to [`SENDERS_MAX`] senders have an
+/// entry each; more of them share entries, so that a reordering may go unseen, which costs less
+/// than a map of all pairs.
 #[derive(Debug, Default)]
 pub(super) struct ArrivalOrder {
     last: Vec<(u32, u64)>,
 }
 
 impl ArrivalOrder {
-    /// Whether one that was sent later arrived earlier.
+    /// Whether a datagram that was sent later arrived earlier.
     pub(super) fn is_overtaken(&mut self, from: usize, number: u64) -> bool {
         if self.last.is_empty() {
             self.last = vec![(0, 0); SENDERS_MAX];
@@ -124,5 +126,5 @@ impl ArrivalOrder {
     }
 }
 
-/// Senders whose last datagram a node remembers.
+/// Senders of which a node remembers the last datagram.
 const SENDERS_MAX: usize = 64;

@@ -1,13 +1,14 @@
-//! What may keep a running process from its work, and what waits meanwhile.
+//! Faults of a running process: stalled, blocked, half-blocked or slow, and the datagrams that wait
+//! meanwhile.
 //!
-//! | plight | comes in | goes out | timers | ended by |
+//! | fault | inbound | outbound | timers | ended by |
 //! |---|---|---|---|---|
 //! | stalled | waits | waits | stand still | [`Cluster::resume`] |
 //! | blocked | waits | waits | run | the same |
 //! | half-blocked | waits, or passes | passes, or waits | run | the same |
-//! | slow | one at a time, each takes its time | in the same queue | run | the same |
+//! | slow | one at a time, each takes long | in the same queue | run | the same |
 //!
-//! A node is in one plight at a time; a new one first ends the one before.
+//! A node has one fault at a time; a new one first ends the one before.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,48 +19,48 @@ use super::event_queue::SimEvent;
 use crate::engine::hooks::DetectorHooks;
 use crate::time::Time;
 
-/// What keeps a running process from doing its work.
+/// Fault of a running process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ProcessFault {
     #[default]
     None,
-    /// Neither messages nor timers: the process is stopped.
+    /// Neither datagrams nor timers: the process is stopped.
     Stalled,
-    /// Timers but no messages: they wait, in and out.
+    /// Timers but no datagrams: they wait, in and out.
     Blocked,
-    /// Timers, and messages in one direction.
+    /// Timers, and datagrams in one direction.
     HalfBlocked(OpenDirection),
-    /// Timers, and one message at a time.
+    /// Timers, and one datagram at a time.
     Slow(Duration),
 }
 
-/// Which direction a half-blocked node has left.
+/// The direction that a half-blocked node has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OpenDirection {
-    /// What it sends goes out; what is sent to it waits.
+    /// Outbound datagrams pass; inbound ones wait.
     SendOnly,
-    /// What is sent to it comes in; what it sends waits.
+    /// Inbound datagrams pass; outbound ones wait.
     ReceiveOnly,
 }
 
-/// One datagram that waits for its node.
+/// A datagram that waits for its node.
 #[derive(Debug)]
 pub(super) enum PendingDatagram {
     Inbound { from: usize, datagram: Vec<u8> },
     Outbound { to: SocketAddr, datagram: Vec<u8> },
 }
 
-/// All that waits for a node, in the order in which it came, bounded as the buffers of a socket
-/// are: what does not fit is lost.
+/// Datagrams that wait for a node, in the order of arrival, bounded as the buffers of a socket are:
+/// one that does not fit is lost.
 #[derive(Debug, Default)]
 pub(super) struct PendingQueue {
     queue: VecDeque<PendingDatagram>,
-    /// How many of them come in.
+    /// Number of inbound ones among them.
     inbound_count: usize,
 }
 
 impl PendingQueue {
-    /// Whether there was room for it.
+    /// Appends a datagram. Returns whether there was room for it.
     pub(super) fn push(&mut self, message: PendingDatagram) -> bool {
         let is_in = matches!(message, PendingDatagram::Inbound { .. });
         let there = match is_in {
@@ -102,44 +103,44 @@ impl ProcessFault {
 }
 
 impl<D: DetectorHooks> Cluster<D> {
-    /// Stops a process: messages wait, and nothing happens in it.
+    /// Stalls a process: datagrams wait, and its timers stand still.
     pub fn stall(&mut self, node: usize) {
         self.report.stalls += 1;
         self.set_fault(node, ProcessFault::Stalled);
     }
 
-    /// Withholds what a node sends and what is sent to it, while its timers run.
+    /// Withholds a node's datagrams in both directions, while its timers run.
     pub fn block(&mut self, node: usize) {
         self.report.blocks += 1;
         self.set_fault(node, ProcessFault::Blocked);
     }
 
-    /// Withholds what a node sends, or what is sent to it, while its timers run: a socket of
-    /// which one direction hangs.
+    /// Withholds one direction of a node's datagrams, while its timers run: a socket of which one
+    /// direction hangs.
     pub fn half_block(&mut self, node: usize, half: OpenDirection) {
         self.report.half_blocks += 1;
         self.set_fault(node, ProcessFault::HalfBlocked(half));
     }
 
-    /// Lets a process take `per_message` for each message, in or out, one after the other in the
-    /// order in which they came up. At most 1,024 of each direction wait, then more are lost.
-    /// Its timers run.
+    /// Lets a process take `per_message` for each datagram, in or out, one after the other in the
+    /// order of arrival. At most 1,024 of each direction wait, then more are lost. Its timers run.
     pub fn slow(&mut self, node: usize, per_message: Duration) {
         self.report.slow_nodes += 1;
         self.set_fault(node, ProcessFault::Slow(per_message));
     }
 
-    /// Ends a node's plight: first it does what waits, all at this moment, then what is due.
+    /// Ends a node's fault: it first handles the datagrams that wait, all at this moment, then what
+    /// is due.
     pub fn resume(&mut self, node: usize) {
         let now = self.now;
-        let place = &mut self.nodes[node];
-        if std::mem::take(&mut place.fault) == ProcessFault::None {
+        let slot = &mut self.nodes[node];
+        if std::mem::take(&mut slot.fault) == ProcessFault::None {
             return;
         }
-        place.impaired_at = Some(now);
-        place.busy_until = None;
+        slot.impaired_at = Some(now);
+        slot.busy_until = None;
         let mut ins = Vec::new();
-        let mut waiting = std::mem::take(&mut place.pending);
+        let mut waiting = std::mem::take(&mut slot.pending);
         while let Some(message) = waiting.pop() {
             match message {
                 PendingDatagram::Inbound { from, datagram } => ins.push((from, datagram)),
@@ -161,40 +162,40 @@ impl<D: DetectorHooks> Cluster<D> {
         self.after_input(node);
     }
 
-    /// Whether a node is up and nothing keeps it from its work at this moment: it is not stalled,
-    /// blocked, half-blocked or slow, not isolated, not at an end of a cut, and has no loss of its
-    /// own. What it suffered before may still be believed of it.
+    /// Whether a node is up and healthy at this moment: it is not stalled, blocked, half-blocked or
+    /// slow, not isolated, not at an end of a cut, and has no loss of its own. Others may still
+    /// hold an earlier fault against it.
     pub fn is_healthy(&self, node: usize) -> bool {
         self.is_up(node) && self.is_unimpaired(node)
     }
 
-    /// Whether nothing keeps a node from its work, if it is up.
+    /// Whether a node has no fault of its process or its network, be it up or not.
     pub(super) fn is_unimpaired(&self, node: usize) -> bool {
         self.nodes[node].fault == ProcessFault::None && !self.network.is_impaired(node)
     }
 
-    /// Lets a message pass, or keeps it back.
+    /// Lets a datagram pass, or holds it back.
     pub(super) fn pass_or_hold(&mut self, node: usize, message: PendingDatagram) {
-        let place = &mut self.nodes[node];
-        if !place.fault.withholds(&message) {
+        let slot = &mut self.nodes[node];
+        if !slot.fault.withholds(&message) {
             return self.process(node, message);
         }
-        if !place.pending.push(message) {
+        if !slot.pending.push(message) {
             self.report.overflowed += 1;
             return;
         }
         self.start_next_message(node);
     }
 
-    /// A slow process is done with a message.
+    /// Lets a slow process finish the datagram in hand.
     pub(super) fn finish_message(&mut self, node: usize, at: Time) {
-        let place = &mut self.nodes[node];
-        // What was in hand when its plight ended is done already.
-        if place.busy_until != Some(at) {
+        let slot = &mut self.nodes[node];
+        // A datagram that was in hand when the fault ended is handled already.
+        if slot.busy_until != Some(at) {
             return;
         }
-        place.busy_until = None;
-        if let Some(message) = place.pending.pop() {
+        slot.busy_until = None;
+        if let Some(message) = slot.pending.pop() {
             self.process(node, message);
         }
         self.start_next_message(node);
@@ -205,15 +206,15 @@ impl<D: DetectorHooks> Cluster<D> {
         self.nodes[node].fault = plight;
     }
 
-    /// A slow process takes up its next message, if it has none in hand.
+    /// Lets a slow process start its next datagram, if it has none in hand.
     fn start_next_message(&mut self, node: usize) {
-        let place = &mut self.nodes[node];
-        if let ProcessFault::Slow(per_message) = place.fault
-            && place.busy_until.is_none()
-            && place.pending.len() > 0
+        let slot = &mut self.nodes[node];
+        if let ProcessFault::Slow(per_message) = slot.fault
+            && slot.busy_until.is_none()
+            && slot.pending.len() > 0
         {
             let done = self.now + per_message;
-            place.busy_until = Some(done);
+            slot.busy_until = Some(done);
             self.push(done, SimEvent::MessageDone(node as u32));
         }
     }

@@ -1,50 +1,50 @@
-//! What a run was like.
+//! Report of a run: counters, convergence, and the first violation.
 
 use std::time::Duration;
 
 use super::check::SimFailure;
 
-/// What happened in a run, and how it ended.
+/// Report of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SimReport {
-    /// What everything was drawn from.
+    /// The seed that everything was drawn from.
     pub seed: u64,
     /// Nodes at the start.
     pub nodes: usize,
     /// Virtual time that passed.
     pub elapsed: Duration,
-    /// From the end of the trouble until all views were equal to what was.
+    /// Time from the end of the faults until all views were equal to the ground truth.
     pub converged_after: Option<Duration>,
-    /// How long that was allowed to take.
+    /// Longest time that it was allowed to take.
     pub convergence_bound: Duration,
     /// Inputs to engines: datagrams and timeouts.
     pub steps: u64,
-    /// Times that the checkers looked at a whole view.
+    /// Checks of a whole view.
     pub checks: u64,
-    /// Changes of members in views that they looked at.
+    /// Changes of members in views that were checked.
     pub changes_checked: u64,
-    /// Failures declared of which they looked at the evidence.
+    /// Declared failures whose evidence was checked.
     pub decisions_checked: u64,
-    /// Most table look-ups and visited index entries that one datagram took.
+    /// Most table lookups and visited index entries that one datagram took.
     pub work_max: u64,
     /// Datagrams sent.
     pub sent: u64,
-    /// Their bytes, with 28 of IPv4 and UDP headers each.
+    /// Bytes of them, with 28 of IPv4 and UDP headers each.
     pub sent_bytes: u64,
     /// Datagrams handed to an engine.
     pub delivered: u64,
-    /// Lost by chance.
+    /// Datagrams lost by chance.
     pub lost: u64,
-    /// Lost because they were larger than the path MTU.
+    /// Datagrams lost because they were larger than the path MTU.
     pub too_large: u64,
-    /// Lost because too many waited for a process in a plight.
+    /// Datagrams lost because too many waited for a process with a fault.
     pub overflowed: u64,
-    /// Not delivered because of a cut or a partition.
+    /// Datagrams not delivered because of a cut or a partition.
     pub cut: u64,
-    /// Delivered twice.
+    /// Datagrams delivered twice.
     pub duplicated: u64,
-    /// Delivered after one that was sent later on the same link.
+    /// Datagrams delivered after one that was sent later on the same link.
     pub overtaken: u64,
     /// Nodes that crashed.
     pub crashes: u64,
@@ -54,11 +54,11 @@ pub struct SimReport {
     pub renames: u64,
     /// Processes that were stopped for a while.
     pub stalls: u64,
-    /// Nodes whose messages were withheld while their timers ran.
+    /// Nodes whose datagrams were withheld while their timers ran.
     pub blocks: u64,
     /// Nodes of which one direction was withheld while their timers ran.
     pub half_blocks: u64,
-    /// Processes that took their time for each message.
+    /// Processes that took long for each datagram for a while.
     pub slow_nodes: u64,
     /// Nodes that left.
     pub leaves: u64,
@@ -74,11 +74,11 @@ pub struct SimReport {
     pub tag_changes: u64,
     /// Changes of draining.
     pub drains: u64,
-    /// Members that came to be under suspicion, summed over all views.
+    /// Members that became suspect, summed over all views.
     pub suspicions: u64,
-    /// Members that came to be held failed, summed over all views.
+    /// Members that became failed, summed over all views.
     pub failures: u64,
-    /// Those of them that were up, heard and heard others.
+    /// Failed members that were up, heard and heard others.
     pub false_failures: u64,
     /// Members that came back from suspicion or failure, summed over all views.
     pub recoveries: u64,
@@ -88,13 +88,13 @@ pub struct SimReport {
     pub name_conflicts: u64,
     /// Hash of every datagram and every event in their order: equal runs have equal ones.
     pub trace: u64,
-    /// The first rule that was broken; the run ended with it.
+    /// The first invariant that was broken; the run ended with it.
     pub failure: Option<SimFailure>,
 }
 
 impl SimReport {
     /// # Panics
-    /// If a rule was broken; says which one, and how to see it again.
+    /// If an invariant was broken; says which one, and how to replay the run.
     pub fn expect_ok(&self) -> &Self {
         if let Some(failure) = &self.failure {
             panic!("{}", failure.with_replay(self.seed));

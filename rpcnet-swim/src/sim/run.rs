@@ -1,4 +1,4 @@
-//! A run: trouble, then calm.
+//! A run: faults drawn from a seed, then a quiet phase that must converge.
 
 use std::time::Duration;
 
@@ -16,10 +16,11 @@ use crate::time::Time;
 
 /// Runs a cluster through `config`, with everything that it leaves open drawn from `seed`.
 ///
-/// First comes trouble, in which safety is checked at every step. Then every cut is mended, every
+/// First faults are injected, while safety is checked at every step. Then every cut is ended, every
 /// stopped process goes on and nearly all that crashed start again; from then on the views have to
-/// become equal to what is, within a time that follows from the configuration, and stay so.
-/// The run ends with the first rule that is broken; [`SimReport::expect_ok`] turns it into a panic.
+/// become equal to the ground truth, within a time that follows from the configuration, and stay
+/// so. The run ends with the first invariant that is broken; [`SimReport::expect_ok`] turns it into
+/// a panic.
 pub fn run(seed: u64, plan: SimConfig) -> SimReport {
     run_with_detector(seed, plan, PhiSwim)
 }
@@ -29,7 +30,7 @@ pub fn run_with_detector<D: DetectorHooks>(seed: u64, plan: SimConfig, detector:
     run_tampered(seed, plan, detector, |_| {})
 }
 
-/// The same, with something done to the cluster when the calm comes.
+/// Like [`run`], with something done to the cluster when the faults end.
 pub(super) fn run_tampered<D: DetectorHooks>(
     seed: u64,
     plan: SimConfig,
@@ -53,7 +54,7 @@ pub(super) fn run_tampered<D: DetectorHooks>(
 struct FaultRun<D: DetectorHooks> {
     resolved: ResolvedSimConfig,
     cluster: Cluster<D>,
-    /// What ends when.
+    /// Faults to end, each with its time.
     scheduled_ends: Vec<(Time, FaultEnd)>,
     renamed: usize,
 }
@@ -122,7 +123,7 @@ impl<D: DetectorHooks> FaultRun<D> {
         }
     }
 
-    /// Lets time pass and ends what ends meanwhile.
+    /// Lets time pass and ends the faults whose time comes.
     fn run_for(&mut self, time: Duration) {
         let end = self.cluster.now + time;
         loop {
@@ -232,7 +233,7 @@ impl<D: DetectorHooks> FaultRun<D> {
 
     fn end_fault(&mut self, undo: FaultEnd) {
         match undo {
-            // One that is leaving still is as good as down.
+            // A node that is still leaving counts as down.
             FaultEnd::Restart(node) if self.cluster.is_active(node) => {}
             FaultEnd::Restart(node) => self.cluster.restart(node),
             FaultEnd::Resume(node) => self.cluster.resume(node),
@@ -246,7 +247,7 @@ impl<D: DetectorHooks> FaultRun<D> {
         }
     }
 
-    /// A node that is up and free of other plights, if enough others are.
+    /// A node that is up and has no process fault, if enough others are.
     fn pick_healthy_node(&mut self) -> Option<usize> {
         let cluster = &mut self.cluster;
         let well: Vec<_> = (0..cluster.len())
@@ -260,7 +261,7 @@ impl<D: DetectorHooks> FaultRun<D> {
         let down = |undo: &(Time, FaultEnd)| matches!(undo.1, FaultEnd::Restart(_));
         let mut undo = std::mem::take(&mut self.scheduled_ends);
         undo.sort_by_key(|(at, _)| *at);
-        // One may stay down for good, if the others are so many that it is no partition.
+        // One node may stay down for good, if the others are so many that it is no partition.
         let stays = undo.iter().position(down);
         if self.resolved.nodes >= 6
             && let Some(at) = stays
@@ -276,7 +277,7 @@ impl<D: DetectorHooks> FaultRun<D> {
         let (mut to_notice, mut to_find) = (true, true);
         let found = discovery_bound(&self.resolved.config);
         loop {
-            // A member that came and went is held down for a while, by the rules.
+            // A member that came and went is held down for a while, by the protocol's rules.
             let engines = (0..cluster.len()).filter_map(|n| cluster.engine(n));
             let held = engines.map(Engine::held_until).max().unwrap_or_default();
             let bound = held.since(start) + base;
@@ -299,7 +300,7 @@ impl<D: DetectorHooks> FaultRun<D> {
             match cluster.difference() {
                 None if cluster.report.converged_after.is_none() => {
                     cluster.report.converged_after = Some(passed);
-                    // Then nothing may happen any more.
+                    // From now on nothing may happen any more.
                     cluster.run_for(10 * self.resolved.config.probe_interval);
                 }
                 None => return,
@@ -318,7 +319,7 @@ impl<D: DetectorHooks> FaultRun<D> {
     }
 }
 
-/// How long after the last trouble all views are equal at the latest, if nobody is held down for
+/// Longest time from the end of the faults until all views are equal, if no member is held down for
 /// flapping: the slowest of what has to happen one after the other.
 fn convergence_bound(config: &ClusterConfig) -> Duration {
     let unit = config.probe_interval;
@@ -333,24 +334,24 @@ fn convergence_bound(config: &ClusterConfig) -> Duration {
     detection + contact + proofs + repair + config.partition_grace
 }
 
-/// How long after the last trouble each member is live in some other view at the latest, if
-/// nobody is held down: one that waits for its last peers to be found failed, and then for a look
-/// at its seeds or for somebody's dial.
+/// Longest time from the end of the faults until each member is live in another view, if no member
+/// is held down: it waits for its last peers to be found failed, and then for a lookup of its seeds
+/// or for a redial.
 fn discovery_bound(config: &ClusterConfig) -> Duration {
     let unit = config.probe_interval;
     let alone = 4 * unit + config.suspicion_max;
     alone + (38 * unit).max(12 * config.redial_interval)
 }
 
-/// How long after the last trouble every failure is known to all of `nodes` at the latest: one
-/// that nobody told a node of, it finds in its own round, which is when all others had their turn,
+/// Longest time from the end of the faults until every failure is known to all of `nodes`: a node
+/// that did not learn of it finds it in its own round, which comes when all others had their turn,
 /// and is as sure as it can be when the longest suspicion is over.
 fn detection_bound(config: &ClusterConfig, nodes: usize) -> Duration {
     let pass = config.probe_interval * nodes as u32;
     2 * pass + config.suspicion_max
 }
 
-/// In how many probe intervals after a division one side at most serves, whatever is lost.
+/// Probe intervals after a division in which at most one side serves, whatever is lost.
 const SPLIT_BRAIN_GRACE_INTERVALS: u32 = 20;
-/// How often the views are looked at.
+/// Interval at which the views are compared.
 const CONVERGENCE_CHECK_INTERVAL: Duration = Duration::from_millis(250);

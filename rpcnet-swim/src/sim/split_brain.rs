@@ -1,4 +1,4 @@
-//! The rule of a split: a while after the network was divided, at most one side serves.
+//! Check of split-brain policies: soon after a division of the network, at most one side serves.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::event::PartitionStatus;
 use crate::split_brain::SplitBrainPolicy;
 use crate::time::Time;
 
-/// Watches the sides of a divided network.
+/// State of the check.
 #[derive(Debug, Default)]
 pub(super) struct SplitBrainCheck {
-    /// From then on after a division at most one side may serve; none if nobody looks.
+    /// Time after a division from which on at most one side may serve; `None` if it is not checked.
     grace: Option<Duration>,
     next_check: Time,
-    /// The groups at the last look, by node.
+    /// The groups at the last check, by node.
     groups: Vec<Option<u32>>,
     divided_at: Time,
     /// Nodes that saw the whole cluster when it was divided, and their epochs. Empty if some did
@@ -24,16 +24,17 @@ pub(super) struct SplitBrainCheck {
 }
 
 impl<D: DetectorHooks> Cluster<D> {
-    /// From now on it breaks a rule if nodes on two sides of a divided network
-    /// ([`Network::isolate`](super::Network::isolate)) may both serve for longer than `grace`
-    /// after the division, by keep majority or by keep oldest. Only a division of a cluster in which
-    /// all saw all is judged, and only nodes that run since before it. Not for runs in which new
-    /// names join or processes stop meanwhile: what these do not know, no policy can go by.
+    /// Makes it a violation, from now on, if nodes on two sides of a divided network
+    /// ([`Network::isolate`](super::Network::isolate)) may both serve for longer than `within`
+    /// after the division, by keep majority or by keep oldest. Only a division of a cluster in
+    /// which all nodes saw all others is judged, and only nodes that have run since before it. Not
+    /// for runs in which new names join or processes stop meanwhile: no policy can decide about
+    /// members that it does not know.
     pub fn forbid_split_brain(&mut self, within: Duration) {
         self.split_brain.grace = Some(within);
     }
 
-    /// Looks at the sides when it is time to.
+    /// Checks the sides when the interval is over.
     pub(super) fn check_split_brain(&mut self) {
         let Some(within) = self.split_brain.grace else {
             return;
@@ -83,8 +84,8 @@ impl<D: DetectorHooks> Cluster<D> {
         }
     }
 
-    /// The nodes that are up, with their epochs, if each of them sees as many members as there
-    /// are, and no partition.
+    /// The nodes that are up, with their epochs, if each of them sees as many members as there are,
+    /// and no partition.
     fn nodes_with_full_views(&self) -> Vec<(usize, u64)> {
         let up = (0..self.nodes.len()).filter(|node| self.is_up(*node));
         let lives: Vec<_> = up.map(|node| (node, self.nodes[node].epoch)).collect();
@@ -105,5 +106,5 @@ impl<D: DetectorHooks> Cluster<D> {
     }
 }
 
-/// How often the sides are looked at.
+/// Interval at which the sides are checked.
 const SPLIT_BRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(250);

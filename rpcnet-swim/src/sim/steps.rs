@@ -1,4 +1,4 @@
-//! What happens at a point in virtual time, and the checks after it.
+//! Steps of virtual time: each handles one scheduled event, then checks the view that it changed.
 
 use std::cmp::Reverse;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use crate::id::NodeId;
 use crate::time::Time;
 
 impl<D: DetectorHooks> Cluster<D> {
-    /// Does the next thing that is due. False if there is none, or a rule was broken.
+    /// Handles the next event. Returns `false` if there is none, or a rule was broken.
     pub fn step(&mut self) -> bool {
         if self.report.failure.is_some() {
             return false;
@@ -58,8 +58,8 @@ impl<D: DetectorHooks> Cluster<D> {
         self.now = self.now.max(end);
     }
 
-    /// Lets time pass until the condition holds, looked at every 10 ms, and says how much did;
-    /// none if it does not hold within `limit` or a rule was broken.
+    /// Lets time pass until the condition holds, checked every 10 ms, and returns how much did;
+    /// `None` if it does not hold within `limit` or a rule was broken.
     pub fn run_until(
         &mut self,
         limit: Duration,
@@ -85,23 +85,23 @@ impl<D: DetectorHooks> Cluster<D> {
         self.install_engine(node, engine);
     }
 
-    /// A new engine for a place, which is made ready for it.
+    /// A new engine for a slot, whose state is reset.
     pub(super) fn new_engine(&mut self, node: usize, epoch: u64) -> Box<Engine<D>> {
         let seed = self.rng.u64(..);
-        let (now, place) = (self.now, &mut self.nodes[node]);
-        let id = NodeId::new(place.name.as_str(), epoch);
-        let by_hand = place.config.advertise_addr.or(place.advertised);
-        let addr = by_hand.unwrap_or(place.location);
-        let (config, detector) = (place.config.clone(), self.detector.clone());
+        let (now, slot) = (self.now, &mut self.nodes[node]);
+        let id = NodeId::new(slot.name.as_str(), epoch);
+        let by_hand = slot.config.advertise_addr.or(slot.advertised);
+        let addr = by_hand.unwrap_or(slot.location);
+        let (config, detector) = (slot.config.clone(), self.detector.clone());
         let engine = Engine::with_detector(config, id, addr, now, seed, detector);
-        place.epoch = epoch;
-        place.traffic_check = TrafficCheck::new(now);
-        place.failures_declared = 0;
-        place.impaired_at = None;
-        place.fault = ProcessFault::None;
-        place.pending = PendingQueue::default();
-        place.busy_until = None;
-        place.next_timeout = None;
+        slot.epoch = epoch;
+        slot.traffic_check = TrafficCheck::new(now);
+        slot.failures_declared = 0;
+        slot.impaired_at = None;
+        slot.fault = ProcessFault::None;
+        slot.pending = PendingQueue::default();
+        slot.busy_until = None;
+        slot.next_timeout = None;
         let mut engine = Box::new(engine.expect("a valid configuration"));
         engine.set_interner(self.shared.clone());
         if self.check_every > 0 {
@@ -109,7 +109,7 @@ impl<D: DetectorHooks> Cluster<D> {
         }
         let own = engine.local_view();
         self.own_versions.note(own.key, own.version);
-        place.own_version = Some(own.version);
+        slot.own_version = Some(own.version);
         engine
     }
 
@@ -127,26 +127,26 @@ impl<D: DetectorHooks> Cluster<D> {
     }
 
     fn handle_timeout(&mut self, node: usize, at: Time) {
-        let place = &mut self.nodes[node];
-        if place.next_timeout != Some(at) {
+        let slot = &mut self.nodes[node];
+        if slot.next_timeout != Some(at) {
             return;
         }
-        place.next_timeout = None;
-        if place.fault != ProcessFault::Stalled {
+        slot.next_timeout = None;
+        if slot.fault != ProcessFault::Stalled {
             self.input(node, |engine, now| engine.handle_timeout(now));
         }
     }
 
     fn arrive(&mut self, from: usize, to: usize, number: u64, datagram: Vec<u8>) {
-        let place = &mut self.nodes[to];
-        if place.engine.is_none() {
+        let slot = &mut self.nodes[to];
+        if slot.engine.is_none() {
             return;
         }
-        self.report.overtaken += u64::from(place.arrivals.is_overtaken(from, number));
+        self.report.overtaken += u64::from(slot.arrivals.is_overtaken(from, number));
         self.pass_or_hold(to, PendingDatagram::Inbound { from, datagram });
     }
 
-    /// A node takes in a datagram.
+    /// Feeds a datagram to a node.
     pub(super) fn deliver(&mut self, from: usize, to: usize, mut datagram: Vec<u8>) {
         let from = self.nodes[from].location;
         self.report.delivered += 1;
@@ -156,7 +156,7 @@ impl<D: DetectorHooks> Cluster<D> {
         });
     }
 
-    /// What a driver does after each input, and the checks.
+    /// Drains the engine's outputs as a driver does after each input, then checks its view.
     pub(super) fn after_input(&mut self, node: usize) {
         let Some(mut engine) = self.nodes[node].engine.take() else {
             return;
@@ -180,31 +180,31 @@ impl<D: DetectorHooks> Cluster<D> {
                 SimEvent::SeedsResolved(node as u32),
             );
         } else if self.nodes[node].steps == 0 {
-            // A cluster of its own.
+            // Without seeds it is a cluster of its own.
             engine.handle_seeds(self.now, &[]);
         }
         self.nodes[node].steps += 1;
         if self.check_every > 0 {
             self.check_view(node, &mut engine);
         }
-        let (next, place) = (engine.poll_timeout(), &mut self.nodes[node]);
+        let (next, slot) = (engine.poll_timeout(), &mut self.nodes[node]);
         if let Some(next) = next
-            && place.next_timeout.is_none_or(|wake| next < wake)
+            && slot.next_timeout.is_none_or(|wake| next < wake)
         {
-            place.next_timeout = Some(next);
+            slot.next_timeout = Some(next);
             self.push(next, SimEvent::Timeout(node as u32));
         }
         self.nodes[node].engine = Some(engine);
     }
 
-    /// Takes note of what a node says of itself now.
+    /// Records what a node says of itself now.
     pub(super) fn record_own_state(&mut self, node: usize, engine: &Engine<D>) {
-        let (own, place) = (engine.local_view(), &mut self.nodes[node]);
-        let before = place.own_version.replace(own.version);
-        if before == place.own_version {
+        let (own, slot) = (engine.local_view(), &mut self.nodes[node]);
+        let before = slot.own_version.replace(own.version);
+        if before == slot.own_version {
             return;
         }
-        place.epoch = own.version.epoch;
+        slot.epoch = own.version.epoch;
         self.own_versions.note(own.key, own.version);
         if let Some(before) = before
             && let Err(fell) =
@@ -215,8 +215,8 @@ impl<D: DetectorHooks> Cluster<D> {
     }
 
     fn check_view(&mut self, node: usize, engine: &mut Engine<D>) {
-        let place = &mut self.nodes[node];
-        let depth = match place.steps.is_multiple_of(self.check_every) {
+        let slot = &mut self.nodes[node];
+        let depth = match slot.steps.is_multiple_of(self.check_every) {
             true => CheckDepth::WholeView,
             false => CheckDepth::Changes,
         };
@@ -224,14 +224,14 @@ impl<D: DetectorHooks> Cluster<D> {
         let result = check::check_view(
             engine,
             &self.own_versions,
-            place.failures_declared,
+            slot.failures_declared,
             depth,
             &mut looked,
         );
-        let is_well = place.fault == ProcessFault::None && place.impaired_at != Some(self.now);
+        let is_well = slot.fault == ProcessFault::None && slot.impaired_at != Some(self.now);
         let is_calm = is_well && looked.changes == 0;
-        let result = result.and_then(|()| place.traffic_check.check(self.now, engine, is_calm));
-        place.failures_declared = engine.stats().failures_declared;
+        let result = result.and_then(|()| slot.traffic_check.check(self.now, engine, is_calm));
+        slot.failures_declared = engine.stats().failures_declared;
         self.report.checks += u64::from(depth == CheckDepth::WholeView);
         self.report.changes_checked += looked.changes;
         self.report.decisions_checked += looked.decisions;
@@ -284,7 +284,8 @@ impl<D: DetectorHooks> Cluster<D> {
             Event::NameConflict { .. } => self.report.name_conflicts += 1,
             Event::NodeFailed(member) => {
                 self.report.failures += 1;
-                // Who knows of one other alone cannot tell whose network it is that is broken.
+                // A node that knows one other member alone cannot tell which of the two networks is
+                // broken.
                 let can_tell = live > 1 || self.nodes[node].fault == ProcessFault::None;
                 if can_tell && self.has_been_healthy(member) {
                     self.report.false_failures += 1;
@@ -301,20 +302,19 @@ impl<D: DetectorHooks> Cluster<D> {
         }
     }
 
-    /// Whether a member is up and has been free of any plight for long enough that nothing said
-    /// of it is of that time.
+    /// Whether a member is up and has been healthy for so long that nothing said of it is older.
     fn has_been_healthy(&self, member: &Member) -> bool {
         let Some(at) = self.node_at(member.addr) else {
             return false;
         };
-        let place = &self.nodes[at];
+        let slot = &self.nodes[at];
         self.is_current(at, member)
             // The observer's own engine is out while its events are noted; it is not the member.
-            && place.engine.as_ref().is_some_and(|engine| {
+            && slot.engine.as_ref().is_some_and(|engine| {
                 !engine.has_left() && engine.local_member().state.is_live()
             })
-            && place.fault == ProcessFault::None
-            && place
+            && slot.fault == ProcessFault::None
+            && slot
                 .impaired_at
                 .is_none_or(|at| self.now.since(at) >= HEALTHY_AFTER)
     }
@@ -327,7 +327,7 @@ impl<D: DetectorHooks> Cluster<D> {
         });
     }
 
-    /// What kind of event it is, and the member's standing in it.
+    /// Adds the kind of an event and its member's version to the trace hash.
     fn trace_event(&mut self, node: usize, event: &Event) {
         let (kind, member) = match event {
             Event::NodeJoined(member) => (1, Some(member)),
@@ -336,7 +336,7 @@ impl<D: DetectorHooks> Cluster<D> {
             Event::NodeSuspect { member, .. } => (4, Some(member)),
             Event::NodeRecovered(member) => (5, Some(member)),
             Event::NodeUpdated(member) => (6, Some(member)),
-            // Rare, so it may take long.
+            // Rare, so formatting it may take long.
             other => (xxh3_64(format!("{other:?}").as_bytes()), None),
         };
         let (key, epoch, incarnation) = member.map_or((0, 0, 0), |member| {
@@ -371,9 +371,9 @@ impl<D: DetectorHooks> Cluster<D> {
     }
 }
 
-/// How long it takes to resolve the seeds.
+/// Time that it takes to resolve the seeds.
 const RESOLVE_TIME: Duration = Duration::from_millis(1);
-/// How often a condition is looked at.
+/// Interval at which a condition is checked.
 const CONDITION_INTERVAL: Duration = Duration::from_millis(10);
-/// What was said of a node before is settled after this.
+/// Time after which older statements about a node are settled.
 const HEALTHY_AFTER: Duration = Duration::from_secs(20);

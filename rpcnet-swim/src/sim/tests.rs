@@ -1,22 +1,22 @@
-//! Each checker sees the bug that is planted for it.
+//! Mutation tests of the checkers: each one detects the bug that is planted for it.
 //!
-//! | rule | planted | seen as |
+//! | invariant | planted | violation |
 //! |---|---|---|
-//! | epoch and incarnation never fall | a view lowers one; a node lowers its own | `VersionRegressed` |
-//! | nobody but the node raises its own | a view raises an incarnation; an epoch | `ForgedVersion` |
-//! | failed or left never returns by itself | a failed one is alive; a left one failed | `Resurrected` |
-//! | evidence before a verdict | a verdict without any; a secret one; each part lacking | `InsufficientEvidence` |
-//! | nobody who is well is held failed | a failure out of nothing | `FalseFailure` |
-//! | queues are bounded | 5,000 news of nobody | `BoundExceeded` |
+//! | epoch and incarnation never fall | lowered by a view; by the node | `VersionRegressed` |
+//! | only the node itself raises its own | an incarnation; an epoch | `ForgedVersion` |
+//! | failed or left never returns by itself | failed to alive; left to failed | `Resurrected` |
+//! | evidence before a decision | none; secret; each part lacking | `InsufficientEvidence` |
+//! | no healthy member is declared failed | a failure out of nothing | `FalseFailure` |
+//! | queues are bounded | 5,000 updates about unknown members | `BoundExceeded` |
 //! | tables are bounded | 65,600 members | `BoundExceeded` |
 //! | datagrams are bounded | one of 1,401 bytes | `Oversized` |
 //! | work is bounded | 20,000 members at one address | `WorkBoundExceeded` |
-//! | a node that is not in news is quiet | look-ups that cause each other; acks; pages | `TrafficBoundExceeded` |
-//! | the hash of a view is that of its members | an incarnation changed beside it | `ViewHashMismatch` |
-//! | every failure is known everywhere | a stopped observer; engines that stop probing | `UndetectedCrash` |
+//! | no pending work, few datagrams | lookups in a loop; acks; pages | `TrafficBoundExceeded` |
+//! | a view and its hash agree | an incarnation changed beside the hash | `ViewHashMismatch` |
+//! | every failure is known everywhere | a stopped observer; no probes | `UndetectedCrash` |
 //! | at most one side serves | a node forgets the other side | `BothSidesServe` |
-//! | nobody who is up is live in no other view | all say that one failed, and none speaks | `Lost` |
-//! | views are equal after calm | forged tags in all views; in one | `NotConverged` |
+//! | every member is live in another view | all hold one failed, none speaks | `UndiscoveredMember` |
+//! | views are equal in the end | forged tags in all views; in one | `NotConverged` |
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::engine::hooks::PhiSwim;
 use crate::event::MemberState;
 use crate::time::Time;
 
-/// What the checkers say of five nodes after `tamper` was at the engine of the first.
+/// The violation found in five nodes after `tamper` was applied to the engine of the first.
 fn violation(tamper: impl FnOnce(&mut Engine, Time)) -> Option<Violation> {
     violation_in(Cluster::bootstrap(3, 5, ClusterConfig::lan()), tamper)
 }
@@ -48,7 +48,7 @@ fn violation_in(mut cluster: Cluster, tamper: impl FnOnce(&mut Engine, Time)) ->
 }
 
 #[test]
-fn nothing_is_seen_where_nothing_is() {
+fn a_sound_cluster_violates_no_invariant() {
     assert_eq!(violation(|_, _| {}), None);
 }
 
@@ -109,7 +109,7 @@ fn a_failure_declared_without_evidence_is_seen() {
 }
 
 #[test]
-fn each_part_of_the_evidence_is_asked_for() {
+fn each_part_of_the_evidence_is_required() {
     use crate::engine::inspect::FailureDecision;
     use crate::wire::{Confirmation, Suspectors};
     let check_own = |misses, own_phi: f64, votes: &[f64], live, age_ms| {
@@ -170,7 +170,7 @@ fn two_sides_that_serve_are_seen() {
 }
 
 #[test]
-fn at_most_one_side_serves_whatever_else_happens() {
+fn at_most_one_side_serves_despite_other_faults() {
     let kinds = [
         FaultKind::Partition,
         FaultKind::Crash,
@@ -184,14 +184,14 @@ fn at_most_one_side_serves_whatever_else_happens() {
 }
 
 #[test]
-fn a_crash_that_somebody_never_hears_of_is_seen() {
+fn a_crash_that_one_node_never_detects_is_seen() {
     let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.run_for(Duration::from_secs(5));
     cluster.crash(3);
     let took = cluster.expect_converged(Duration::from_secs(10));
     assert!(took > Duration::from_millis(750), "{took:?}");
     assert_eq!(cluster.undetected_crash(), None);
-    // One that is down but held live, and nobody looks: the process that holds it is stopped.
+    // A member is down but held live, and no node probes it: the process that holds it is stopped.
     cluster.crash(4);
     cluster.stall(0);
     let failure = cluster.converge(Duration::from_secs(10)).unwrap_err();
@@ -210,7 +210,7 @@ fn a_crash_that_somebody_never_hears_of_is_seen() {
 fn a_run_in_which_a_crash_stays_unknown_fails() {
     let plan = SimConfig::swarm().with_nodes(4).with_fault_kinds([]);
     let report = run::run_tampered(5, plan, PhiSwim, |cluster| {
-        // Nobody can find it: it answers, and yet is none of the nodes that there are.
+        // No node can find it: it answers, and yet is none of the nodes.
         cluster.crash(3);
         for node in 0..3 {
             let engine = cluster.engine_mut(node).unwrap();
@@ -236,7 +236,7 @@ fn a_run_in_which_a_member_stays_lost_to_all_fails() {
             if node != 3 {
                 engine.plant_failure(now, "n3");
             }
-            // Nobody dials it, and it does not speak.
+            // No node dials it, and it does not speak.
             engine.plant_silence();
         }
         assert_eq!(cluster.undiscovered_member(), Some((3, "n3".to_owned())));
@@ -301,7 +301,7 @@ fn a_left_member_that_fails_is_seen() {
 }
 
 #[test]
-fn a_failure_of_one_that_is_well_is_seen() {
+fn a_failure_of_a_healthy_member_is_seen() {
     let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.forbid_false_failures(true);
     let seen = violation_in(cluster, |engine, now| engine.plant_failure(now, "n3"));
@@ -417,7 +417,7 @@ fn the_same_seed_is_the_same_run() {
 }
 
 #[test]
-fn every_kind_of_trouble_happens_when_it_is_asked_for() {
+fn every_configured_fault_kind_is_injected() {
     let link = Link {
         duplicate: 0.1,
         reorder: 0.1,

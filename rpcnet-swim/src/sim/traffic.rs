@@ -2,18 +2,18 @@
 
 use std::ops::{Add, Sub};
 
-/// What a node sent and received, lives of it that are over included.
+/// Datagrams and bytes that a node sent and received, former instances included.
 ///
 /// Bytes are those of the datagrams and of their IPv4 and UDP headers, 28 to each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Datagrams that left the node, whether they arrived or not.
     pub sent: u64,
-    /// Their bytes.
+    /// Bytes of them.
     pub sent_bytes: u64,
     /// Datagrams that the process took in.
     pub received: u64,
-    /// Their bytes.
+    /// Bytes of them.
     pub received_bytes: u64,
 }
 
@@ -45,7 +45,7 @@ impl Add for Traffic {
 impl Sub for Traffic {
     type Output = Self;
 
-    /// What came after `earlier`.
+    /// Traffic since `earlier`.
     fn sub(self, earlier: Self) -> Self {
         Self {
             sent: self.sent - earlier.sent,
@@ -56,7 +56,7 @@ impl Sub for Traffic {
     }
 }
 
-/// The bytes that a datagram takes on the wire.
+/// Bytes that a datagram takes on the wire.
 pub(super) fn wire_bytes(datagram: &[u8]) -> u64 {
     datagram.len() as u64 + HEADER_BYTES
 }

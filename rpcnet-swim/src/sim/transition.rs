@@ -1,25 +1,25 @@
-//! What nodes came to believe of each other, in a form that a long run can keep.
+//! Transitions: changes of one node's view of another, in a form that a long run can keep.
 
 use super::Cluster;
 use crate::engine::hooks::DetectorHooks;
 use crate::event::{Event, Member, MemberState};
 use crate::time::Time;
 
-/// One node came to believe something else of another one.
+/// A change of a member's state in the view of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// Virtual time.
     pub at: Time,
-    /// Who believes it.
+    /// Number of the observing node.
     pub observer: u32,
-    /// Of whom, by the number of its place.
+    /// Number of the member's slot.
     pub subject: u32,
-    /// What is believed now.
+    /// The new state.
     pub to: MemberState,
-    /// Whether the observer was well at this moment, as [`Cluster::is_healthy`] has it.
+    /// Whether the observer was healthy at this moment, as by [`Cluster::is_healthy`].
     pub observer_healthy: bool,
-    /// Whether the subject was. If it is a former life of the node at that place that is meant,
-    /// it was not: that life is over.
+    /// Whether the subject was healthy. A former instance of the node in that slot was not: it is
+    /// down.
     pub subject_healthy: bool,
 }
 
@@ -28,11 +28,11 @@ pub struct Transition {
 pub enum TransitionLog {
     /// None.
     Nothing,
-    /// To failed and left, and from there back to alive. Suspicions are counted only, in
+    /// Those to failed and left, and from there back to alive. Suspicions are counted only, in
     /// [`SimReport::suspicions`](super::SimReport::suspicions).
     #[default]
     Failures,
-    /// All: also to suspect and back, and a member's first appearance.
+    /// All: also those to suspect and back, and a member's first appearance.
     All,
 }
 
@@ -42,17 +42,17 @@ impl<D: DetectorHooks> Cluster<D> {
         self.transition_log = log;
     }
 
-    /// What nodes came to believe of each other, in the order in which they did.
+    /// The transitions that were kept, in their order.
     ///
-    /// A failure that healthy members suffered for the faults of others, which Lifeguard
-    /// (section V) counts as false positive, is one to [`MemberState::Failed`] about a subject
-    /// that is not among those that a scenario has made faulty, or, if anything goes that was
-    /// well at that moment, one with `subject_healthy`.
+    /// A false positive in the sense of Lifeguard (section V), a failure of a healthy member
+    /// through the faults of others, is one to [`MemberState::Failed`] about a subject that is not
+    /// among those that a scenario has made faulty, or, to count everything that was healthy at
+    /// that moment, one with `subject_healthy`.
     pub fn transitions(&self) -> &[Transition] {
         &self.transitions
     }
 
-    /// The same, taken out: so that a long run can count and forget.
+    /// Takes the transitions out, so that a long run can count and forget.
     pub fn take_transitions(&mut self) -> Vec<Transition> {
         std::mem::take(&mut self.transitions)
     }
@@ -94,9 +94,9 @@ impl<D: DetectorHooks> Cluster<D> {
         }
     }
 
-    /// Whether this life of this name is the one that the place has now.
-    pub(super) fn is_current(&self, place: usize, member: &Member) -> bool {
-        let place = &self.nodes[place];
-        place.epoch == member.id.epoch && place.name == *member.id.name
+    /// Whether this instance of this name is the one that the slot has now.
+    pub(super) fn is_current(&self, slot: usize, member: &Member) -> bool {
+        let slot = &self.nodes[slot];
+        slot.epoch == member.id.epoch && slot.name == *member.id.name
     }
 }

@@ -1,4 +1,4 @@
-//! Who serves, by each policy, and that no two sides do.
+//! Tests of the policies: which side serves, and that no two sides do.
 
 use proptest::prelude::*;
 
@@ -31,7 +31,7 @@ fn check(policy: &SplitBrainPolicy, voters: &str, refusal: Option<DenyReason>) {
 }
 
 #[test]
-fn the_majority_is_kept_and_of_halves_the_one_with_the_smallest_name() {
+fn the_majority_serves_and_of_two_halves_the_one_with_the_smallest_name() {
     let policy = SplitBrainPolicy::keep_majority();
     let minority = |reachable, expected| {
         Some(DenyReason::Minority {
@@ -64,7 +64,7 @@ fn the_majority_is_kept_and_of_halves_the_one_with_the_smallest_name() {
 }
 
 #[test]
-fn a_quorum_does_not_depend_on_who_is_expected() {
+fn a_static_quorum_ignores_which_members_are_expected() {
     let below = |reachable| {
         Some(DenyReason::BelowQuorum {
             reachable,
@@ -83,7 +83,7 @@ fn a_quorum_does_not_depend_on_who_is_expected() {
 }
 
 #[test]
-fn the_oldest_is_kept_unless_it_is_alone() {
+fn the_side_of_the_oldest_serves_unless_it_is_alone() {
     let gone = || Some(DenyReason::OldestUnreachable { oldest: id("a", 1) });
     let alone = |expected| Some(DenyReason::OldestAlone { expected });
     for (voters, refusal, even_alone) in [
@@ -94,7 +94,7 @@ fn the_oldest_is_kept_unless_it_is_alone() {
         ("aBC", alone(3), None),
         // Only the oldest is missing, so it is alone and refuses.
         ("Abc", None, gone()),
-        // It is one of two sides, or of three: who knows?
+        // It cannot know whether there are two sides or three.
         ("ABc", gone(), gone()),
         ("ABcd", gone(), gone()),
         // One of two is no better off than the other.
@@ -116,7 +116,7 @@ fn the_oldest_is_kept_unless_it_is_alone() {
 }
 
 #[test]
-fn of_two_of_an_age_the_one_with_the_smaller_name_is_the_oldest() {
+fn equal_epochs_are_ordered_by_name() {
     let voters = [
         ViewMember::new(id("b", 5)).unreachable(),
         ViewMember::new(id("a", 5)),
@@ -167,7 +167,7 @@ fn only_members_with_the_tag_count() {
 }
 
 #[test]
-fn with_somebody_missing_it_waits_for_quiet() {
+fn with_members_missing_it_waits_for_a_stable_view() {
     let quiet = Duration::from_secs;
     for policy in [
         SplitBrainPolicy::keep_majority(),
@@ -183,10 +183,10 @@ fn with_somebody_missing_it_waits_for_quiet() {
         assert_eq!(policy.may_serve(&early), Decision::Deny { reason });
         let late = view("abC").with_stable_for(quiet(10));
         assert!(policy.may_serve(&late).is_allowed());
-        // Nobody is missing, so nothing has to settle.
+        // No member is missing, so there is no wait.
         let whole = view("abc").with_stable_for(quiet(0));
         assert!(policy.may_serve(&whole).is_allowed());
-        // What is refused anyway is refused for its own reason.
+        // A decision that is negative anyway keeps its own reason.
         let few = view("ABCDe").with_stable_for(quiet(0));
         let verdict = policy.may_serve(&few);
         assert!(!matches!(
@@ -197,14 +197,14 @@ fn with_somebody_missing_it_waits_for_quiet() {
 }
 
 #[test]
-fn refusals_read_like_sentences() {
+fn deny_reasons_read_like_sentences() {
     let refusal = DenyReason::LostTieBreak {
         expected: 4,
         smallest: id("a", 1),
     };
     assert_eq!(
         refusal.to_string(),
-        "reaches half of 4 members, and not a, which decides"
+        "reaches half of 4 members without a, which breaks the tie"
     );
 }
 
@@ -224,7 +224,7 @@ fn split() -> impl Strategy<Value = Vec<(ViewMember, u8)>> {
     })
 }
 
-/// The sides that serve, of those on which there is anybody.
+/// The sides that serve, of those that have members.
 fn serving(policy: &SplitBrainPolicy, split: &[(ViewMember, u8)], sides: u8) -> Vec<u8> {
     let side_of = |side: u8| side % sides;
     let serves = |side: &u8| {
@@ -260,7 +260,7 @@ proptest! {
     }
 
     #[test]
-    fn of_two_sides_one_serves(split in split()) {
+    fn exactly_one_of_two_sides_serves(split in split()) {
         prop_assert_eq!(serving(&SplitBrainPolicy::keep_majority(), &split, 2).len(), 1);
         prop_assert_eq!(serving(&SplitBrainPolicy::keep_oldest_even_alone(), &split, 2).len(), 1);
         prop_assert_eq!(serving(&SplitBrainPolicy::keep_oldest(), &split, 2).len(), 1);

@@ -1,12 +1,12 @@
-//! Reading what anybody may have sent, and writing it.
+//! Wire codec: bounds-checked reading of untrusted bytes, and writing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Bytes that are not what they should be. What exactly is nobody's business on the network.
+/// Malformed bytes. The details are not reported to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// What is left of some bytes. Each read checks its bound and takes from the front.
+/// Cursor over received bytes. Each read checks its bound and takes from the front.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
             6 => Ipv6Addr::from(self.array::<16>()?).into(),
             _ => return Err(Malformed),
         };
-        // Two forms of one address would be two addresses to whoever compares them.
+        // Two forms of one address would compare as two addresses.
         Ok(SocketAddr::new(ip.to_canonical(), self.u16()?))
     }
 
@@ -82,13 +82,13 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// How many bytes are left.
+    /// Number of bytes left.
     pub(crate) fn len(&self) -> usize {
         self.rest.len()
     }
 }
 
-/// The other direction, onto the end of a buffer.
+/// Encoding of integers, strings and addresses onto the end of a buffer.
 pub(crate) trait Writer {
     fn put(&mut self, bytes: &[u8]);
 

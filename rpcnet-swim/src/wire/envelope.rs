@@ -1,4 +1,4 @@
-//! What stands around a message: version, cluster, sender and seal.
+//! Datagram envelope: version, cluster, sender and seal around a message.
 
 use std::num::NonZeroU8;
 
@@ -8,25 +8,25 @@ use super::{Malformed, Reader, Writer};
 use crate::id::instance_key;
 use crate::key::{KeyId, KeyRing, NONCE_BYTES, Nonce, SEAL_BYTES, Sealer};
 
-/// Wraps and unwraps the datagrams of one cluster.
+/// Seals and opens the datagrams of one cluster.
 #[derive(Debug)]
 pub(crate) struct Envelope {
-    /// Half of the hash of the cluster's name: tells a mistake; keys keep strangers out.
+    /// Half of the hash of the cluster's name: it detects a mistake; keys keep attackers out.
     cluster: u32,
     /// The keys, the one to seal with first; none for insecure gossip.
     sealers: Vec<Sealer>,
-    /// Part of every nonce, for lives that a clock set back gave the same epoch.
+    /// Part of every nonce, for instances to which a clock that was set back gave the same epoch.
     salt: u64,
 }
 
-/// Who speaks: in clear in front of what is sealed, and sealed with it.
+/// Sender of a datagram: in clear in front of the sealed body, and authenticated with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// Key of the sender.
     pub(crate) from: u64,
-    /// Which life of it.
+    /// Epoch of the sender.
     pub(crate) epoch: u64,
-    /// Rises with each datagram of that life: tells a replay.
+    /// Counter that rises with each datagram of that epoch, to detect a replay.
     pub(crate) counter: u64,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeySlot(NonZeroU8);
 
-/// Why a datagram was refused. It had no effect.
+/// Error of opening a datagram, which then has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
     Malformed,
@@ -46,7 +46,8 @@ pub(crate) enum OpenError {
 }
 
 impl Envelope {
-    /// Life and `seed` together must be unlike those of any other node that has the key.
+    /// An envelope under these keys. Sender and `seed` together must be unlike those of any other
+    /// node that has the keys.
     pub(crate) fn new(cluster: &str, keys: Option<&KeyRing>, seed: u64) -> Self {
         Self {
             cluster: xxh3_64(cluster.as_bytes()) as u32,
@@ -59,7 +60,7 @@ impl Envelope {
         }
     }
 
-    /// The public name of a key.
+    /// Public id of a key.
     pub(crate) fn key_id(&self, slot: KeySlot) -> KeyId {
         self.sealers[usize::from(slot.0.get()) - 1].id
     }
@@ -72,7 +73,7 @@ impl Envelope {
         }
     }
 
-    /// Makes a datagram of what `body` appends.
+    /// Makes a datagram of the body that `body` appends, sealed if there are keys.
     pub(crate) fn seal(&self, origin: Origin, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
         let sealer = self.sealers.first();
         out.clear();
@@ -94,7 +95,7 @@ impl Envelope {
         }
     }
 
-    /// Who speaks in a datagram of this form, as it says: nothing proves it.
+    /// The sender that a datagram of this form names, without authentication.
     pub(crate) fn origin(datagram: &[u8]) -> Option<Origin> {
         let mut reader = Reader::new(datagram);
         let is_ours = [CLEAR, SEALED].contains(&reader.u8().ok()?);
@@ -106,7 +107,8 @@ impl Envelope {
         })
     }
 
-    /// Whether a datagram may open: what it says in clear is of this version, cluster and one of the keys. Nothing proves it.
+    /// Whether a datagram may open: what it says in clear is of this version, cluster and one of
+    /// the keys. It authenticates nothing.
     pub(crate) fn recognizes(&self, datagram: &[u8]) -> bool {
         let mut reader = Reader::new(datagram);
         let is_sealed = !self.sealers.is_empty();
@@ -119,7 +121,7 @@ impl Envelope {
                 .is_ok_and(|id| self.sealers.iter().any(|sealer| sealer.id == id))
     }
 
-    /// Opens a datagram in place and gives its sender, its body and the key it was sealed with.
+    /// Opens a datagram in place and returns its sender, its body and the key it was sealed with.
     pub(crate) fn open<'a>(
         &self,
         datagram: &'a mut [u8],
@@ -169,7 +171,7 @@ impl Envelope {
     }
 }
 
-/// The key of a sealed datagram, after its cluster.
+/// Reads the key id of a sealed datagram, after its cluster.
 fn sealed_with(reader: &mut Reader<'_>) -> Result<KeyId, Malformed> {
     reader.u64()?;
     reader.varint()?;
@@ -178,8 +180,8 @@ fn sealed_with(reader: &mut Reader<'_>) -> Result<KeyId, Malformed> {
 }
 
 impl Origin {
-    /// Never the same twice under one key: the counter rises within a life, and no two lives
-    /// share both epoch and salt.
+    /// The nonce of a datagram, never the same twice under one key: the counter rises within an
+    /// epoch, and no two instances share both epoch and salt.
     fn nonce(self, salt: u64) -> Nonce {
         let mut nonce = [0; NONCE_BYTES];
         nonce[..8].copy_from_slice(&instance_key(self.from, self.epoch).to_le_bytes());
@@ -197,9 +199,9 @@ impl From<Malformed> for OpenError {
 
 /// First byte: gossip (bit 0x40 clear, which QUIC always sets) of wire version 2, in clear.
 const CLEAR: u8 = 0x20 | 2;
-/// The same, sealed.
+/// First byte of a sealed datagram.
 const SEALED: u8 = CLEAR | 0x08;
-/// The bits that say «gossip», whatever the version.
+/// Mask of the bits that mark gossip, whatever the version.
 const VERSION_MASK: u8 = 0xf0;
 /// Version, cluster, sender, epoch and counter.
 const CLEAR_BYTES_MAX: usize = 1 + 4 + 8 + 10 + 10;

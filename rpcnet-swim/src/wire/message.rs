@@ -1,4 +1,4 @@
-//! What nodes say to each other.
+//! Messages between nodes, and their encoding.
 
 use std::net::SocketAddr;
 
@@ -6,16 +6,17 @@ use crate::error::JoinRefusal;
 
 use super::{KnownMembers, Malformed, Reader, Record, Writer};
 
-/// A whole message: what is said to whom.
+/// A whole message: its receiver and its payload.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Message {
-    /// [Short life key](crate::id::short_instance_key) of the receiver, or zero when the sender does not
-    /// know whom it will reach.
+    /// [Short instance key](crate::id::short_instance_key) of the receiver, or zero when the sender
+    /// does not know which node it will reach.
     pub(crate) to: u32,
     pub(crate) payload: Payload,
 }
 
-/// A member as a helper needs it: without having it in its own table.
+/// Target of an indirect probe: a member as the helper needs it, which may not have it in its own
+/// table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProbeTarget {
     pub(crate) key: u64,
@@ -25,76 +26,78 @@ pub(crate) struct ProbeTarget {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Payload {
-    /// Are you there? (SWIM section 3.1)
+    /// Ping (SWIM section 3.1).
     Ping {
         seq: u32,
         view: u64,
         updates: Vec<Record>,
     },
-    /// I am; echoes the sequence number of the ping.
+    /// Ack of a ping, whose sequence number it echoes.
     Ack {
         seq: u32,
         view: u64,
         updates: Vec<Record>,
     },
-    /// Ping the target for me.
+    /// Request for an indirect probe of the target.
     PingReq {
         seq: u32,
         target: ProbeTarget,
         updates: Vec<Record>,
     },
-    /// The target answered me; echoes the sequence number of the ping-req.
+    /// The helper's report that the target answered; echoes the sequence number of the ping-req.
     RelayedAck { seq: u32, target: u64 },
-    /// The target did not answer me, but I hear you (Lifeguard section IV-A).
+    /// The helper's report that the target did not answer, and that it hears the requester (nack,
+    /// Lifeguard section IV-A).
     Nack { seq: u32, target: u64 },
-    /// News alone.
+    /// Gossip on its own.
     Gossip { updates: Vec<Record> },
-    /// Let me in; the cookie of a challenge, or zero.
+    /// Request to be let in, with the cookie of a challenge, or zero.
     Hello { cookie: u64, me: Record },
-    /// I do not know you: say hello with this cookie. Proves that the sender is there now, and
-    /// tells the source address of a hello; of anything smaller not, lest the answer be larger.
+    /// Challenge to an unknown sender to say hello with this cookie, which proves that it is there
+    /// now. Also reports the source address of a hello; not of anything smaller, lest the answer be
+    /// larger.
     Challenge {
         cookie: u64,
         echo: u64,
         seen: Option<SocketAddr>,
     },
-    /// You are in; echoes the counter of the hello and tells its source address.
+    /// Admission; echoes the counter of the hello and reports its source address.
     Welcome {
         echo: u64,
         view: u64,
         seen: SocketAddr,
         me: Record,
     },
-    /// You are not: there is a newer life of your name, or it has left, or a newer node has the
-    /// address that you advertise.
+    /// Refusal of a hello: a newer instance of the sender's name is known, or it has left, or a
+    /// newer node has the advertised address.
     HelloRefused { echo: u64, known: Record },
-    /// You are not: your epoch is too far ahead of my clock, which shows this.
+    /// Refusal of a hello whose epoch is too far ahead of the clock that this shows.
     ClockSkew { echo: u64, clock: u64 },
-    /// I do not let you in; echoes the counter of the hello.
+    /// Refusal to let the sender in; echoes the counter of the hello.
     JoinRefused { echo: u64, reason: JoinRefusal },
-    /// I leave.
+    /// Announcement that the sender leaves.
     Leave { seq: u32, me: Record },
-    /// I noted that you leave.
+    /// Acknowledgement of a leave.
     LeaveAck { seq: u32 },
-    /// Hashes of the live members, by the top bits of their keys.
+    /// Digest of anti-entropy: hashes of the live members, by the top bits of their keys.
     SyncDigest { buckets: Box<[u64; DIGEST_BUCKETS]> },
-    /// What I have live in a range of keys.
+    /// Versions of the sender's live members in a range of keys.
     SyncSummary(SyncPage),
-    /// Send me your records of these keys.
+    /// Request for the records of these keys.
     SyncPull { keys: Vec<u64> },
-    /// Records that were asked for or missing.
+    /// Records that were requested or missing.
     SyncRecords { records: Vec<Record> },
-    /// Send me all you have live, from this key on.
+    /// Request for all live records, from this key on.
     FullPull { cursor: u64 },
-    /// A page of it, and the key to go on from, if there is more.
+    /// One page of the answer, and the key to go on from, if there is more.
     FullPage {
         cursor: u64,
         next: Option<u64>,
         records: Vec<Record>,
     },
-    /// Which source address do you see me at?
+    /// Request for the source address that the receiver sees.
     AddrRequest,
-    /// The source address that your datagram with this counter came from.
+    /// The source address that the datagram with this counter came from.
     AddrObserved { echo: u64, addr: SocketAddr },
 }
 
@@ -110,8 +113,8 @@ pub(crate) struct SyncPage {
 }
 
 impl Message {
-    /// Reads a message. What is in `known` is not made anew, and news go into `spare` if it has
-    /// room.
+    /// Reads a message. Names and tags in `known` are not allocated again, and updates go into
+    /// `spare` if it has room.
     pub(crate) fn decode(
         body: &[u8],
         known: &impl KnownMembers,
@@ -127,7 +130,7 @@ impl Message {
         }
     }
 
-    /// Writes everything; the caller has seen to it that it fits a datagram.
+    /// Writes the message; the caller has made sure that it fits a datagram.
     pub(crate) fn encode(&self, out: &mut impl Writer) {
         out.put_u8(self.payload.kind());
         out.put_u32(self.to);
@@ -163,7 +166,7 @@ impl Payload {
         }
     }
 
-    /// How many records, keys and versions it has: what the work it causes is measured by.
+    /// Number of records, keys and versions in it, by which the work it causes is measured.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn item_count(&self) -> usize {
         match self {
@@ -257,7 +260,7 @@ impl Payload {
                 records,
             } => {
                 out.put_u64(*cursor);
-                // Keys start after zero on the way, so zero can say «no more».
+                // Keys on the wire start after zero, so zero can mean that there is no more.
                 out.put_u64(next.unwrap_or(0));
                 put_records(out, records);
             }
@@ -269,8 +272,9 @@ impl Payload {
         }
     }
 
-    /// Takes out the records of a list whose epoch is higher than `limit`, and says which. False
-    /// if the message is about one life and that one's is: then it is no use.
+    /// Removes the records of a list whose epoch is higher than `limit`, and returns them in sum.
+    /// The second value is `false` if the message is about one instance whose epoch is too high, so
+    /// that it is to be dropped.
     pub(crate) fn remove_future_epochs(&mut self, limit: u64) -> (FutureRecords, bool) {
         let mut beyond = FutureRecords::default();
         let mut is_sound = true;
@@ -312,7 +316,7 @@ impl Payload {
         (beyond, is_sound)
     }
 
-    /// The news that ride on it.
+    /// The updates that it piggybacks.
     pub(crate) fn into_updates(self) -> Option<Vec<Record>> {
         match self {
             Self::Ping { updates, .. }
@@ -438,11 +442,11 @@ impl Payload {
     }
 }
 
-/// Records whose epoch is too high.
+/// Summary of records whose epoch is too high.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FutureRecords {
     pub(crate) count: u64,
-    /// Where the first of them is said to be, and its epoch.
+    /// Claimed address of the first of them, and its epoch.
     pub(crate) first: Option<(SocketAddr, u64)>,
 }
 
@@ -523,7 +527,7 @@ fn put_records(out: &mut impl Writer, records: &[Record]) {
     records.iter().for_each(|record| record.encode(out));
 }
 
-/// What a [`Payload::ClockSkew`] is on the wire.
+/// Kind of a [`Payload::ClockSkew`] on the wire.
 const CLOCK_SKEW: u8 = 21;
-/// In how many parts a digest divides the keys.
+/// Number of parts into which a digest divides the keys.
 pub(crate) const DIGEST_BUCKETS: usize = 64;

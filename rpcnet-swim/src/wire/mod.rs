@@ -1,4 +1,4 @@
-//! The bytes of a datagram: codec, messages, envelope. No state, no clock.
+//! Wire format of a datagram: codec, messages, envelope. No state, no clock.
 //!
 //! ```text
 //! envelope  version u8 | cluster u32 | from u64 | epoch varint | counter varint
@@ -6,10 +6,11 @@
 //! body      kind u8 | to u32 | payload
 //! ```
 //!
-//! In clear, key id, salt and tag are missing. The nonce is made of life, salt and counter.
+//! In clear, key id, salt and tag are missing. The nonce is made of sender, epoch, salt and
+//! counter.
 //!
-//! The first byte has 0x40 clear, which tells gossip from QUIC on a shared port (RFC 9443).
-//! A refusal notice (`notice`) is no envelope: it is in clear and proves nothing.
+//! The first byte has 0x40 clear, which tells gossip from QUIC on a shared port (RFC 9443). A
+//! mismatch notice (`notice`) has no envelope: it is in clear and not authenticated.
 //!
 //! Integers are little-endian; a varint is LEB128.
 

@@ -1,18 +1,19 @@
-//! Refusal notices: what a node tells the sender of a datagram that it cannot open.
+//! Mismatch notices: a node's answer to the sender of a datagram that it cannot open.
 //!
-//! A notice is in clear and proves nothing, so it changes nothing but what a joining node reports
-//! about a seed. It is no longer than the datagram that it answers, and is never answered itself.
+//! A notice is in clear and not authenticated, so it changes nothing but what a joining node
+//! reports about a seed. It is no longer than the datagram that it answers, and is never answered
+//! itself.
 
 use super::{Reader, Writer};
 use crate::cluster_mismatch::ClusterMismatch;
 
-/// Why a datagram was refused, and which one it was.
+/// How the sender's cluster differs, and which datagram showed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MismatchNotice {
     pub(crate) mismatch: ClusterMismatch,
-    /// Key of the sender of the refused datagram.
+    /// Key of the sender of that datagram.
     pub(crate) from: u64,
-    /// Its counter.
+    /// Counter of that datagram.
     pub(crate) counter: u64,
 }
 
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notice_comes_back_as_it_was() {
+    fn a_notice_round_trips() {
         for refusal in [
             ClusterMismatch::ClusterName,
             ClusterMismatch::ClusterKey,

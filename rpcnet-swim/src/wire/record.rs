@@ -1,4 +1,4 @@
-//! A record: what is claimed of one member.
+//! Records: what is claimed about one member.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,18 +7,18 @@ use super::{Malformed, Reader, Writer};
 use crate::id::{is_valid_name, name_key, tags_bytes_max};
 use crate::tags::Tags;
 
-/// What somebody claims of a member. Records travel on pings, in gossip and in syncs.
+/// A claim about a member. Records travel on pings, in gossip and in syncs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) name: Arc<str>,
     pub(crate) epoch: u64,
     pub(crate) incarnation: u32,
     pub(crate) addr: SocketAddr,
-    /// The member takes no new work and is about to leave.
+    /// Whether the member drains: it takes no new work, or is leaving.
     pub(crate) draining: bool,
-    /// The member finds that everybody's answers take it long.
+    /// Whether the member finds that all answers take it long.
     pub(crate) slow: bool,
-    /// The member finds that no peer reaches it at the address that it advertises.
+    /// Whether the member finds that no peer reaches it at its advertised address.
     pub(crate) unreachable: bool,
     pub(crate) claim: Claim,
 }
@@ -61,7 +61,7 @@ impl Record {
         }
     }
 
-    /// Reads a record. Most tell what is known: then its name and tags are those in `known`.
+    /// Reads a record. Most repeat what is known: then its name and tags are those in `known`.
     pub(crate) fn decode(
         reader: &mut Reader<'_>,
         known: &impl KnownMembers,
@@ -79,7 +79,7 @@ impl Record {
             ALIVE => {
                 let len = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
                 let encoded = reader.bytes(len)?;
-                // What is passed on has to fit a datagram.
+                // Tags that are passed on have to fit a datagram.
                 if len > tags_bytes_max(name) {
                     return Err(Malformed);
                 }
@@ -107,25 +107,25 @@ impl Record {
     }
 }
 
-/// What a reader of records has already, to share it.
+/// Names and tags that a reader of records has already, to share them.
 pub(crate) trait KnownMembers {
-    /// The member of this name, and the tags that are known of it.
+    /// Name and tags of the member of this name, if it is known.
     fn by_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)>;
 }
 
-/// Who suspects a member and how sure each is: a set that only grows, by merging.
+/// The suspectors of a member, each with its evidence: a set that only grows, by merging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Suspectors {
     confirmations: [Confirmation; MAX_SUSPECTORS],
     len: u8,
 }
 
-/// One suspector's evidence.
+/// Confirmation of a suspicion: one suspector's evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Confirmation {
     /// The suspector's key.
     pub(crate) by: u64,
-    /// Its phi in sixteenths.
+    /// The suspector's phi in sixteenths.
     pub(crate) phi_q4: u8,
 }
 
@@ -148,8 +148,8 @@ impl Suspectors {
         &self.confirmations[..self.len.into()]
     }
 
-    /// Takes a vote in: the higher phi of each suspector, and the surest if there are too many.
-    /// Says whether anything changed.
+    /// Merges a confirmation: keeps the higher phi of each suspector, and the surest suspectors if
+    /// there are too many. Returns whether anything changed.
     pub(crate) fn merge(&mut self, vote: Confirmation) -> bool {
         let len = usize::from(self.len);
         if let Some(known) = self.confirmations[..len]
@@ -177,7 +177,7 @@ impl Suspectors {
         stronger
     }
 
-    /// Takes a suspector's vote out.
+    /// Removes a suspector's confirmation.
     pub(crate) fn retract(&mut self, by: u64) {
         if let Some(at) = self.confirmations().iter().position(|vote| vote.by == by) {
             self.len -= 1;

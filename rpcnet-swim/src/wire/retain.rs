@@ -1,10 +1,10 @@
-//! Records that are taken out of a message before anybody acts on it.
+//! Filter of the records of a message, before it is acted on.
 
 use super::{Payload, Record};
 
 impl Payload {
-    /// Takes records out of a list. False if the message is about one record that is not wanted:
-    /// then it is no use.
+    /// Removes the records of a list that `keep` does not want. Returns `false` if the message is
+    /// about one record that is not wanted, and so is to be dropped.
     pub(crate) fn retain_records(&mut self, mut keep: impl FnMut(&Record) -> bool) -> bool {
         match self {
             Self::Ping { updates, .. }

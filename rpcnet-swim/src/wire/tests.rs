@@ -1,4 +1,4 @@
-//! Round trips, and what is no message.
+//! Tests of the wire format: round trips, malformed input, seals, sizes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::id::{MAX_NAME_BYTES, tags_bytes_max};
 use crate::key::{ClusterKey, KeyRing};
 use crate::tags::Tags;
 
-/// Knows nobody.
+/// Known members: none.
 struct EmptyTable;
 
 impl KnownMembers for EmptyTable {
@@ -164,7 +164,7 @@ fn every_message_round_trips() {
 }
 
 #[test]
-fn no_truncated_message_is_taken_for_a_whole_one() {
+fn a_truncated_message_is_malformed() {
     for message in messages() {
         let bytes = encoded(&message);
         for len in 0..bytes.len() {
@@ -265,7 +265,7 @@ fn varints_have_one_form_and_an_end() {
 }
 
 #[test]
-fn votes_merge_to_the_surest() {
+fn confirmations_merge_to_the_surest() {
     let mut suspectors = Suspectors::default();
     assert!(suspectors.merge(Confirmation { by: 1, phi_q4: 10 }));
     assert!(!suspectors.merge(Confirmation { by: 1, phi_q4: 9 }));
@@ -316,7 +316,7 @@ fn an_envelope_opens_for_its_cluster_and_keys_alone() {
 }
 
 #[test]
-fn what_opens_is_recognized_and_other_clusters_and_keys_are_not() {
+fn an_envelope_recognizes_its_own_cluster_and_keys_alone() {
     let ours = envelope("c", &[1, 2]);
     let insecure = envelope("c", &[]);
     let recognized =
@@ -379,7 +379,8 @@ const ORIGIN: Origin = Origin {
     counter: 300,
 };
 
-/// Each kind of message with one record, as large as its fields can be beside a name of so many bytes.
+/// Each kind of message with one record, as large as its fields can be beside a name of so many
+/// bytes.
 fn largest(payload: Payload, name_bytes: usize) -> Payload {
     let name = "n".repeat(name_bytes);
     let (seq, view) = (u32::MAX, u64::MAX);
@@ -409,7 +410,7 @@ fn largest(payload: Payload, name_bytes: usize) -> Payload {
                 addr: me.addr,
                 ..target
             },
-            // What has to be told on it is a suspicion; tags wait for a place in another one.
+            // Its mandatory update is a suspicion; tags wait for room in another datagram.
             updates: vec![record(Claim::Suspect(suspectors))],
         },
         Payload::Gossip { .. } => Payload::Gossip { updates },

@@ -1,4 +1,4 @@
-//! What tests on real sockets share.
+//! Waiting for a condition, shared by the tests on real sockets.
 
 use std::time::Duration;
 

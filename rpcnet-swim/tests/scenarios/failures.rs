@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn crash_is_known_everywhere_within_bound() {
-    // Median and worst of the seeds, so that the table in the documentation can be made anew.
+    // Median and worst of the seeds, from which the table in the documentation is made.
     for (nodes, bound) in [
         (2, secs(6)),
         (3, secs(5)),
@@ -48,13 +48,13 @@ fn refutation_beats_older_suspicion() {
     assert_eq!(count(&cluster, &all(&cluster), is_failure), 0);
     let recovered = |event: &Event| matches!(event, Event::NodeRecovered(m) if &*m.id.name == "n3");
     assert!(count(&cluster, &[0], recovered) > 0);
-    // What is said of the older incarnation afterwards moves nobody.
+    // Later claims about the older incarnation have no effect.
     cluster.run_for(secs(30));
     assert!(cluster.is_converged());
 }
 
 #[test]
-fn stalled_node_declares_nobody_failed() {
+fn a_stalled_node_declares_no_member_failed() {
     for (seed, stalled) in [(1, vec![4]), (2, vec![1, 4, 7]), (3, (0..9).collect())] {
         let mut cluster = settled(seed, 10);
         stalled.iter().for_each(|node| cluster.stall(*node));
@@ -80,7 +80,7 @@ fn stalled_node_declares_nobody_failed() {
 }
 
 #[test]
-fn a_blocked_observer_declares_nobody() {
+fn a_blocked_observer_declares_no_member_failed() {
     for seed in 0..5 {
         let mut cluster = settled(seed, 10);
         cluster.block(4);
@@ -95,7 +95,7 @@ fn a_blocked_observer_declares_nobody() {
 }
 
 #[test]
-fn an_observer_slow_by_a_quarter_second_declares_nobody() {
+fn an_observer_slow_by_a_quarter_second_declares_no_member_failed() {
     for seed in 0..5 {
         let mut cluster = settled(seed, 10);
         // Each message from and to it takes a quarter of a second.
@@ -191,7 +191,7 @@ fn a_quiet_cluster_costs_little() {
 }
 
 #[test]
-fn a_round_without_a_witness_accuses_nobody() {
+fn a_probe_round_without_a_witness_raises_no_suspicion() {
     let mut cluster = settled(11, 3);
     // Node 0 hears the others, but nothing that it says arrives.
     cluster.network().cut(0, 1);

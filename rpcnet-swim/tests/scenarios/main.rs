@@ -44,7 +44,7 @@ fn state(cluster: &Cluster, observer: usize, node: usize) -> Option<MemberState>
     cluster.view_of(observer, node).map(|member| member.state)
 }
 
-/// How often any of `nodes` told of something like this.
+/// Number of events like this one that `nodes` reported.
 fn count(cluster: &Cluster, nodes: &[usize], like: impl Fn(&Event) -> bool) -> usize {
     nodes
         .iter()

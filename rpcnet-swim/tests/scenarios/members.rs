@@ -25,7 +25,7 @@ fn restart_under_the_same_name_takes_over_at_once() {
         9,
         "each saw the old life end"
     );
-    // The same with a clock that was set back: its former life must be found gone first.
+    // The same with a clock that was set back: its former instance must be found gone first.
     cluster.restart_with_epoch(4, before - 1_000_000);
     converge(&mut cluster, secs(40));
     assert!(cluster.view_of(0, 4).unwrap().id.epoch > before);
@@ -98,7 +98,7 @@ fn left_is_not_failed() {
         assert_eq!(count(&cluster, &others, is_failure), 0);
         let left = |event: &Event| matches!(event, Event::NodeLeft(_));
         assert_eq!(count(&cluster, &others, left), 11);
-        // It may come back, as a new life.
+        // It may come back, as a new instance.
         cluster.restart(7);
         converge(&mut cluster, secs(5));
     }
@@ -239,7 +239,7 @@ fn failed_member_is_forgotten_after_its_time() {
     for node in 0..5 {
         assert_eq!(state(&cluster, node, 5), None);
     }
-    // For good: nobody brings it back.
+    // For good: no member brings it back.
     cluster.run_for(secs(600));
     assert!((0..5).all(|node| state(&cluster, node, 5).is_none()));
     assert!(cluster.is_converged());
@@ -272,7 +272,7 @@ fn alone_node_keeps_trying() {
     // The seed comes up at last.
     cluster.add("seed", lan(), Vec::new());
     converge(&mut cluster, secs(15));
-    // One that lost everybody tries whom it knew, though its seed is gone for good.
+    // A node that lost all others tries the members that it knew, though its seed is gone for good.
     let third = cluster.add("third", lan(), vec![seed]);
     converge(&mut cluster, secs(5));
     cluster.leave(1);

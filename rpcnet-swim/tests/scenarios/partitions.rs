@@ -60,7 +60,7 @@ fn partition_is_detected_and_heals_without_seeds() {
 }
 
 #[test]
-fn one_that_is_cut_off_knows_within_four_seconds_and_when_it_is_over() {
+fn an_isolated_node_knows_within_four_seconds_and_when_it_is_over() {
     for seed in 0..5 {
         let mut cluster = settled(seed, 10);
         cluster.network().isolate([4], 1);
@@ -68,7 +68,7 @@ fn one_that_is_cut_off_knows_within_four_seconds_and_when_it_is_over() {
         let status = move |cluster: &Cluster| cluster.engine(4).unwrap().partition_status();
         let took = cluster.run_until(secs(5), |c| status(c) == isolated);
         let took = took.expect("it notices");
-        // Three seconds after it last heard somebody, which was up to half a second before the cut.
+        // Three seconds after it last heard a member, which was up to half a second before the cut.
         assert!(
             (millis(2_500)..secs(4)).contains(&took),
             "seed {seed}: {took:?}"
@@ -131,7 +131,7 @@ fn one_side_of_a_split_serves_and_all_after_it() {
 }
 
 #[test]
-fn who_is_expected_is_bounded_in_time() {
+fn a_failed_member_is_expected_for_a_bounded_time() {
     let mut cluster = settled(3, 6);
     let expected = |cluster: &Cluster| {
         let view = cluster.engine(0).unwrap().view(cluster.now());
@@ -232,8 +232,7 @@ fn a_second_partition_heals_as_fast_as_the_first() {
         cluster.network().heal_partitions();
         let took = cluster.run_until(secs(60), Cluster::is_converged);
         println!("whole again after {took:?}");
-        // Contact is enough: nobody waits for the views to come to rest first. Then each node has to
-        // see for itself that it reaches the others.
+        // Contact is enough: no node waits for the views to come to rest first.
         assert!(took.expect("whole again") < secs(5), "{took:?}");
     }
     cluster.expect_safe();

@@ -57,7 +57,7 @@ fn a_slow_member_is_told_from_a_failed_one() {
                 .all(|(trip, _)| (millis(400)..millis(900)).contains(trip)),
             "{trips:?}"
         );
-        // Nobody else is blamed, not even by the slow one.
+        // No other member is found slow, not even by the slow one.
         for (observer, member) in all(&cluster)
             .into_iter()
             .flat_map(|o| others.iter().map(move |m| (o, *m)))
@@ -88,7 +88,7 @@ fn a_slow_member_is_told_from_a_failed_one() {
         );
         cluster.run_for(secs(60));
         cluster.expect_safe();
-        // Each told it once, and that it was over once: no flapping, and no failure but the real one.
+        // Each reported it once, and its end once: no flapping, and no failure but the real one.
         for node in &others {
             let of_slow = |m: &rpcnet_swim::Member| &*m.id.name == "n1";
             let told = |e: &Event| matches!(e, Event::NodeSlow(m) if of_slow(m));
@@ -103,7 +103,7 @@ fn a_slow_member_is_told_from_a_failed_one() {
     }
 }
 
-/// A failure of anybody but this one.
+/// A failure of any other member.
 fn failed_but(dead: usize) -> impl Fn(&Event) -> bool {
     move |event| matches!(event, Event::NodeFailed(m) if *m.id.name != *format!("n{dead}"))
 }
@@ -167,7 +167,7 @@ fn one_slow_link_is_known_at_its_ends_alone() {
 }
 
 #[test]
-fn who_hears_a_slow_one_alone_does_not_call_itself_slow() {
+fn a_node_that_hears_a_slow_member_alone_is_not_slow_itself() {
     let mut cluster = settled(3, 3);
     // The third answers node 0 through the slow one alone.
     set_slow(&mut cluster, 1, true);

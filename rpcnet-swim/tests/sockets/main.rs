@@ -223,7 +223,7 @@ async fn tags_change_and_spread_and_have_a_limit() {
 
 /// A process that is stopped hears nothing and its clock goes on: here by blocking its runtime.
 #[test]
-fn a_blocked_runtime_declares_nobody_failed() {
+fn a_blocked_runtime_declares_no_member_failed() {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -308,7 +308,7 @@ async fn seeds_that_do_not_answer_are_named_and_tried_again() {
     assert!(matches!(&seeds[0].1, SeedFailure::Unresolved(_)), "{error}");
     assert_eq!(seeds[1], (addr.to_string(), SeedFailure::NoAnswer));
 
-    // The seed comes up later; nobody has to join again.
+    // The seed comes up later; no second call of `join` is needed.
     drop(silent);
     let seed = ClusterMembership::new(config("n0").with_bind_addr(addr))
         .await
@@ -376,7 +376,7 @@ async fn hostile_datagrams_are_counted_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn two_live_nodes_of_one_name_are_told_and_the_newer_keeps_it() {
+async fn the_newer_of_two_live_nodes_keeps_their_name() {
     let nodes = five().await;
     let mut events = nodes[4].subscribe();
     let newer = start("n4", &[&nodes[0]]).await;
@@ -399,7 +399,7 @@ async fn two_live_nodes_of_one_name_are_told_and_the_newer_keeps_it() {
 }
 
 #[tokio::test]
-async fn a_slow_subscriber_is_told_how_much_it_missed() {
+async fn a_slow_subscriber_learns_how_many_events_it_missed() {
     let first = ClusterMembership::new(config("n0").with_event_capacity(2))
         .await
         .unwrap();
@@ -418,7 +418,7 @@ async fn a_slow_subscriber_is_told_how_much_it_missed() {
 }
 
 #[tokio::test]
-async fn who_subscribes_after_the_last_subscriber_went_hears_what_comes_then() {
+async fn a_subscriber_after_the_last_one_went_receives_later_events() {
     let first = start("n0", &[]).await;
     drop(first.subscribe());
     let second = start("n1", &[&first]).await;
@@ -449,7 +449,7 @@ async fn a_port_in_use_and_a_key_forgotten_are_clear_errors() {
 }
 
 #[tokio::test]
-async fn keys_rotate_without_a_moment_apart() {
+async fn keys_rotate_without_splitting_the_cluster() {
     let ring = |keys: &[u8]| {
         let keys = keys.iter().map(|key| ClusterKey::from_bytes([*key; 32]));
         rpcnet_swim::KeyRing::new(keys).unwrap()
@@ -473,7 +473,7 @@ async fn keys_rotate_without_a_moment_apart() {
 }
 
 #[tokio::test]
-async fn all_that_has_arrived_is_taken_in_before_deadlines_are_judged() {
+async fn arrived_datagrams_are_handled_before_deadlines_are_judged() {
     let node = start("n0", &[]).await;
     let before = node.stats().received;
     let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -488,7 +488,7 @@ async fn all_that_has_arrived_is_taken_in_before_deadlines_are_judged() {
 }
 
 #[test]
-fn a_runtime_that_ends_takes_nobody_along_who_waits() {
+fn a_runtime_that_ends_ends_every_wait() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
     let (gone, here) = (runtime(), runtime());
     let node = gone.block_on(start("n0", &[]));

@@ -1,4 +1,4 @@
-//! A partition between real sockets.
+//! A partition between nodes on real sockets.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,7 +55,7 @@ impl DatagramSocket for Cut {
 }
 
 #[tokio::test]
-async fn a_partition_is_told_on_both_sides_and_heals_without_seeds() {
+async fn a_partition_is_reported_on_both_sides_and_heals_without_seeds() {
     let cut = Arc::new(AtomicBool::new(false));
     let ports = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
     let mut nodes: Vec<ClusterMembership> = Vec::new();

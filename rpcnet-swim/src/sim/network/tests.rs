@@ -1,4 +1,4 @@
-//! What becomes of datagrams between which nodes.
+//! Tests of the network: losses, cuts, zones and partitions.
 
 use super::*;
 
@@ -47,7 +47,7 @@ fn loss_of_a_node_is_its_own_and_of_one_direction() {
 }
 
 #[test]
-fn a_one_way_partition_cuts_one_way_only_and_is_mended_alone() {
+fn a_one_way_partition_cuts_one_direction_and_ends_alone() {
     let mut network = Network::new();
     let (first, second) = (
         network.cut_between(&[0, 1], &[2, 3]),
@@ -78,7 +78,7 @@ fn a_one_way_partition_cuts_one_way_only_and_is_mended_alone() {
 }
 
 #[test]
-fn links_of_zones_lie_between_the_default_and_those_of_pairs() {
+fn zone_links_override_the_default_and_pair_links_override_both() {
     let mut network = Network::new();
     network.set_zone(1, 4);
     network.set_zone_link(0, 4, Link::wan());
@@ -97,7 +97,7 @@ fn links_of_zones_lie_between_the_default_and_those_of_pairs() {
 }
 
 #[test]
-fn three_zones_are_as_far_apart_as_is_said() {
+fn three_zones_have_the_documented_delays() {
     let mut network = Network::new();
     network.set_three_zones(6);
     let least = |from, to| times(&network, from, to).0 / 1_000;
@@ -109,7 +109,7 @@ fn three_zones_are_as_far_apart_as_is_said() {
 }
 
 #[test]
-fn isolated_nodes_are_the_ones_that_are_impaired() {
+fn isolated_nodes_are_impaired_and_the_others_are_not() {
     let mut network = Network::new();
     network.isolate([3, 4], 1);
     assert!(network.is_open(3, 4) && network.is_open(0, 1));

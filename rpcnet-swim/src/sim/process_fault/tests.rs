@@ -1,4 +1,4 @@
-//! What waits, what passes and what is lost in each plight.
+//! Tests of process faults: which datagrams wait, pass and are lost.
 
 use super::*;
 use crate::config::ClusterConfig;
@@ -18,7 +18,7 @@ fn settled() -> Cluster {
     cluster
 }
 
-/// What a node sends and receives in the next `time`.
+/// Traffic of a node in the next `time`.
 fn traffic(cluster: &mut Cluster, node: usize, time: Duration) -> Traffic {
     let before = cluster.traffic(node);
     cluster.run_for(time);
@@ -75,7 +75,7 @@ fn a_half_blocked_node_has_one_direction_left() {
     let (ins, outs) = waiting(&cluster, 3);
     assert!(ins > 0 && outs == 0);
     assert!(!cluster.is_healthy(3));
-    // A new plight ends the one before: what waited is done.
+    // A new fault ends the one before: the datagrams that waited are handled.
     cluster.half_block(3, OpenDirection::ReceiveOnly);
     assert_eq!(waiting(&cluster, 3).0, 0);
     let during = traffic(&mut cluster, 3, secs(2));
@@ -90,7 +90,7 @@ fn a_half_blocked_node_has_one_direction_left() {
 }
 
 #[test]
-fn a_node_is_found_failed_whichever_half_is_blocked() {
+fn a_node_is_found_failed_whichever_direction_is_blocked() {
     let failed = |half| {
         let mut cluster = settled();
         cluster.half_block(3, half);
@@ -99,7 +99,7 @@ fn a_node_is_found_failed_whichever_half_is_blocked() {
         let held = |n: &usize| cluster.view_of(*n, 3).unwrap().state == MemberState::Failed;
         (0..8).filter(|n| *n != 3).filter(held).count()
     };
-    // Neither answers anybody.
+    // Neither answers any node.
     assert_eq!(failed(OpenDirection::ReceiveOnly), 7);
     assert_eq!(failed(OpenDirection::SendOnly), 7);
 }
@@ -129,7 +129,7 @@ fn a_slow_node_does_one_message_at_a_time() {
 }
 
 #[test]
-fn a_little_slow_is_a_delay_and_no_loss() {
+fn a_slightly_slow_node_delays_datagrams_and_loses_none() {
     let mut cluster = settled();
     let round_trip = |cluster: &Cluster| cluster.engine(3).unwrap().rtt();
     let before = round_trip(&cluster);
@@ -145,7 +145,7 @@ fn a_little_slow_is_a_delay_and_no_loss() {
 }
 
 #[test]
-fn what_waits_is_bounded() {
+fn pending_datagrams_are_bounded() {
     let mut waiting = PendingQueue::default();
     let to = crate::sim::cluster::addr_of(1);
     for _ in 0..PENDING_MAX {
@@ -188,7 +188,7 @@ fn a_queue_that_overflows_is_counted() {
 }
 
 #[test]
-fn a_crash_loses_what_waits() {
+fn a_crash_loses_the_pending_datagrams() {
     let mut cluster = settled();
     cluster.slow(3, Duration::from_millis(250));
     cluster.run_for(secs(5));
@@ -217,7 +217,7 @@ fn traffic_counts_headers_and_adds_up_to_the_report() {
 }
 
 #[test]
-fn transitions_tell_who_was_well() {
+fn transitions_record_which_nodes_were_healthy() {
     let mut cluster = settled();
     assert_eq!(cluster.transitions(), [], "all are suspicions, if anything");
     cluster.crash(3);
@@ -256,7 +256,7 @@ fn transitions_tell_who_was_well() {
 }
 
 #[test]
-fn a_failure_of_a_former_life_is_none_of_one_that_is_well() {
+fn a_failure_of_a_former_instance_is_not_one_of_a_healthy_node() {
     let mut cluster = settled();
     cluster.restart(3);
     cluster.run_for(secs(10));
@@ -270,7 +270,7 @@ fn a_failure_of_a_former_life_is_none_of_one_that_is_well() {
 }
 
 #[test]
-fn logs_keep_what_they_say() {
+fn transition_logs_keep_the_selected_transitions() {
     let count = |log, state| {
         let mut cluster = Cluster::bootstrap(5, 8, ClusterConfig::lan());
         cluster.log_transitions(log);
@@ -294,7 +294,7 @@ fn logs_keep_what_they_say() {
 }
 
 #[test]
-fn clusters_go_from_thread_to_thread() {
+fn clusters_are_send() {
     fn is_send<T: Send>() {}
     is_send::<Cluster>();
 }
