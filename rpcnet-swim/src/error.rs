@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::id::MAX_NAME_BYTES;
+use crate::limits::MAX_NAME_BYTES;
 use crate::seed::SeedSyntaxError;
 
 /// A configuration that contradicts itself. The caller's fault; nothing was started.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::error::ConfigError;
-use crate::tags::MAX_TAGS_BYTES;
+use crate::limits::MAX_NAME_BYTES;
 
 /// Identity of a node: its name and its epoch.
 ///
@@ -91,30 +91,9 @@ pub(crate) fn canonical_name(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// Most bytes of tags, encoded, that a node of this name can carry.
-pub(crate) fn tags_bytes_max(name: &str) -> usize {
-    MAX_TAGS_BYTES.min(MAX_NAME_AND_TAGS_BYTES.saturating_sub(name.len()))
-}
-
-/// Longest name of a node or a cluster, in bytes: a DNS name, so it fits a certificate too. A node
-/// whose name is longer than 63 bytes, a DNS label, has as many bytes less for its tags than
-/// [`MAX_TAGS_BYTES`], since both have to fit one datagram.
-pub const MAX_NAME_BYTES: usize = 253;
-
-/// Most bytes that a name and its tags, encoded, take together: a record with them fits the smallest
-/// datagram in every message.
-const MAX_NAME_AND_TAGS_BYTES: usize = 63 + MAX_TAGS_BYTES;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn name_bytes_beyond_a_dns_label_reduce_the_room_for_tags() {
-        let left = |len: usize| tags_bytes_max(&"n".repeat(len));
-        assert_eq!((left(1), left(63)), (MAX_TAGS_BYTES, MAX_TAGS_BYTES));
-        assert_eq!((left(64), left(MAX_NAME_BYTES)), (1_023, 834));
-    }
 
     #[test]
     fn names_have_one_form() {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::TagError;
-use crate::id::tags_bytes_max;
+use crate::limits::{MAX_TAGS_BYTES, tags_bytes_max};
 use crate::wire::{Malformed, Reader};
 
 /// The tags of a node, kept in their wire form: sorted, without repeats, cheap to clone.
@@ -154,11 +154,6 @@ impl fmt::Debug for Tags {
 fn pair<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str), Malformed> {
     Ok((reader.short_str()?, reader.short_str()?))
 }
-
-/// Most bytes that a node's tags may take, encoded: a byte of length before each key and value.
-/// Less for a node whose name is longer than 63 bytes (see
-/// [`MAX_NAME_BYTES`](crate::MAX_NAME_BYTES)).
-pub const MAX_TAGS_BYTES: usize = 1_024;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Malformed, Reader, Writer};
-use crate::id::{is_valid_name, name_key, tags_bytes_max};
+use crate::id::{is_valid_name, name_key};
+use crate::limits::tags_bytes_max;
 use crate::tags::Tags;
 
 /// A claim about a member. Records travel on pings, in gossip and in syncs.

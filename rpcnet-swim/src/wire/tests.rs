@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::record::MAX_SUSPECTORS;
 use super::*;
 use crate::config::DATAGRAM_BYTES_MIN;
-use crate::id::{MAX_NAME_BYTES, tags_bytes_max};
 use crate::key::{ClusterKey, KeyRing};
+use crate::limits::{MAX_NAME_BYTES, tags_bytes_max};
 use crate::tags::Tags;
 
 /// Known members: none.
