@@ -39,6 +39,8 @@ pub struct ClusterConfig {
     pub(crate) insecure: bool,
     pub(crate) probe_interval: Duration,
     pub(crate) probe_timeout: Duration,
+    /// Whether it was set, so that the probe interval no longer changes it.
+    is_probe_timeout_set: bool,
     pub(crate) indirect_probes: usize,
     pub(crate) ring_successors: usize,
     pub(crate) gossip_interval: Duration,
@@ -46,6 +48,8 @@ pub struct ClusterConfig {
     pub(crate) retransmit_mult: u32,
     pub(crate) phi_threshold: f64,
     pub(crate) refute_time: Duration,
+    /// Whether it was set, so that the probe interval no longer changes it.
+    is_refute_time_set: bool,
     pub(crate) suspicion_max: Duration,
     pub(crate) redial_interval: Duration,
     pub(crate) forget_after: Duration,
@@ -81,6 +85,7 @@ impl ClusterConfig {
             insecure: false,
             probe_interval: Duration::from_secs(1),
             probe_timeout: Duration::from_millis(500),
+            is_probe_timeout_set: false,
             indirect_probes: 3,
             ring_successors: 1,
             gossip_interval: Duration::from_millis(200),
@@ -88,6 +93,7 @@ impl ClusterConfig {
             retransmit_mult: 4,
             phi_threshold: 8.0,
             refute_time: Duration::from_millis(650),
+            is_refute_time_set: false,
             suspicion_max: Duration::from_secs(20),
             redial_interval: Duration::from_secs(5),
             forget_after: Duration::from_secs(24 * 3600),
@@ -181,8 +187,12 @@ impl ClusterConfig {
     /// it.
     pub fn with_probe_interval(mut self, interval: Duration) -> Self {
         self.probe_interval = interval;
-        self.probe_timeout = interval / 2;
-        self.refute_time = interval.mul_f64(0.65);
+        if !self.is_probe_timeout_set {
+            self.probe_timeout = interval / 2;
+        }
+        if !self.is_refute_time_set {
+            self.refute_time = interval.mul_f64(0.65);
+        }
         self
     }
 
@@ -190,6 +200,7 @@ impl ClusterConfig {
     /// Default half of the probe interval; at most 0.7 of it, or the indirect probes have no time.
     pub fn with_probe_timeout(mut self, timeout: Duration) -> Self {
         self.probe_timeout = timeout;
+        self.is_probe_timeout_set = true;
         self
     }
 
@@ -241,6 +252,7 @@ impl ClusterConfig {
     /// what a refutation needs to come through. Default 0.65 of the probe interval.
     pub fn with_refute_time(mut self, time: Duration) -> Self {
         self.refute_time = time;
+        self.is_refute_time_set = true;
         self
     }
 
@@ -488,6 +500,28 @@ mod tests {
         ] {
             assert_eq!(config.validate(), Ok(()));
         }
+    }
+
+    #[test]
+    fn the_probe_interval_keeps_times_that_were_set() {
+        let (second, set) = (Duration::from_secs(1), Duration::from_millis(300));
+        let before = ClusterConfig::lan()
+            .with_probe_timeout(set)
+            .with_probe_interval(4 * second);
+        let after = ClusterConfig::lan()
+            .with_probe_interval(4 * second)
+            .with_probe_timeout(set);
+        for config in [before, after] {
+            assert_eq!(config.probe_timeout, set);
+            assert_eq!(config.refute_time, second.mul_f64(2.6));
+        }
+        let config = ClusterConfig::lan()
+            .with_refute_time(set)
+            .with_probe_interval(4 * second);
+        assert_eq!(
+            (config.probe_timeout, config.refute_time),
+            (2 * second, set)
+        );
     }
 
     #[test]
