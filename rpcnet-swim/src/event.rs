@@ -10,6 +10,7 @@ use crate::tags::Tags;
 
 /// A member of the cluster, as one node sees it.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Member {
     /// Name and epoch.
     pub id: NodeId,
@@ -32,8 +33,26 @@ pub struct Member {
     pub tags: Tags,
 }
 
+impl Member {
+    /// A live member without tags, as it is when it has just started.
+    #[must_use]
+    pub fn new(id: NodeId, addr: SocketAddr) -> Self {
+        Self {
+            id,
+            addr,
+            incarnation: 0,
+            state: MemberState::Alive,
+            draining: false,
+            slow: false,
+            unreachable: false,
+            tags: Tags::new(),
+        }
+    }
+}
+
 /// State of a member in the view of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MemberState {
     /// The member answers, or no suspicion of it is known.
     Alive,
@@ -276,6 +295,7 @@ impl AddressStatus {
 
 /// Whether a node sees the whole cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PartitionStatus {
     /// All expected members are reachable.
     Healthy,

@@ -238,6 +238,7 @@ impl SplitBrainPolicy {
 ///
 /// Made by [`Engine::view`](crate::Engine::view), or by hand for a test.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ClusterView {
     /// The expected members, each once, the viewing node among them.
     pub members: Vec<ViewMember>,
@@ -264,6 +265,7 @@ impl ClusterView {
 
 /// An expected member in a [`ClusterView`].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ViewMember {
     /// Name and epoch.
     pub id: NodeId,
