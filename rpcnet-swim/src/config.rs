@@ -65,6 +65,7 @@ impl ClusterConfig {
     /// Preset for processes of one machine, and for tests: a lost datagram is rare, an answer takes
     /// microseconds. Probes and gossips twice as often as [`ClusterConfig::lan`], and reports a
     /// partition after 2 s.
+    #[must_use]
     pub fn local() -> Self {
         Self::lan()
             .with_probe_interval(Duration::from_millis(500))
@@ -73,6 +74,7 @@ impl ClusterConfig {
     }
 
     /// Preset for machines of one data centre: a round trip is below some 10 ms.
+    #[must_use]
     pub fn lan() -> Self {
         Self {
             name: None,
@@ -108,6 +110,7 @@ impl ClusterConfig {
 
     /// Preset for machines of several regions: a round trip of 30 to 300 ms, some loss. Probes
     /// every 2 s, gossips every 500 ms, and reports a partition after 15 s.
+    #[must_use]
     pub fn wan() -> Self {
         Self::lan()
             .with_probe_interval(Duration::from_secs(2))
@@ -119,6 +122,7 @@ impl ClusterConfig {
     /// `A-Z a-z 0-9 . _ -`. Case and a dot at the end do not matter, as in DNS: `Worker-1` is the
     /// node `worker-1`. Beyond 63 bytes it takes room from the [tags](Self::with_tags). The driver
     /// makes one up if there is none. A restarted node should keep its name.
+    #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(canonical_name(&name.into()));
         self
@@ -126,12 +130,14 @@ impl ClusterConfig {
 
     /// The cluster's name, of the same characters as a node's. Datagrams of other clusters are
     /// dropped. Default `rpcnet`.
+    #[must_use]
     pub fn with_cluster_name(mut self, name: impl Into<String>) -> Self {
         self.cluster_name = name.into();
         self
     }
 
     /// Address to bind. Default `127.0.0.1:0`, a port of the system's choice.
+    #[must_use]
     pub fn with_bind_addr(mut self, addr: SocketAddr) -> Self {
         self.bind_addr = addr;
         self
@@ -140,6 +146,7 @@ impl ClusterConfig {
     /// Advertised address, set by hand: what peers see does not change it. Port 0 stands for the
     /// port bound. Default: the address bound, or, bound to all interfaces, the one that faces the
     /// seeds; if no ping of a peer arrives there, the one that peers see.
+    #[must_use]
     pub fn with_advertise_addr(mut self, addr: SocketAddr) -> Self {
         self.advertise_addr = Some(addr);
         self
@@ -154,6 +161,7 @@ impl ClusterConfig {
     /// list split at commas will do; a text that can never be a seed is a
     /// [`ConfigError::InvalidSeed`] at the start. Default: none, so that this node starts a
     /// cluster.
+    #[must_use]
     pub fn with_seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = seeds.into_iter().map(Into::into).collect();
         self
@@ -161,12 +169,14 @@ impl ClusterConfig {
 
     /// Tags that the node announces from the start. Default: none. At most
     /// [`MAX_TAGS_BYTES`](crate::MAX_TAGS_BYTES), and less beside a name of more than 63 bytes.
+    #[must_use]
     pub fn with_tags(mut self, tags: Tags) -> Self {
         self.tags = tags;
         self
     }
 
     /// The key, or the ring of keys, that seals the cluster's gossip.
+    #[must_use]
     pub fn with_key(mut self, keys: impl Into<KeyRing>) -> Self {
         self.keys = Some(keys.into());
         self
@@ -174,6 +184,7 @@ impl ClusterConfig {
 
     /// Gossips in clear, on any interface, and accepts unauthenticated datagrams. Without this, a
     /// node without a key refuses to bind anything but loopback.
+    #[must_use]
     pub fn insecure_gossip(mut self) -> Self {
         self.insecure = true;
         self
@@ -185,6 +196,7 @@ impl ClusterConfig {
     /// failures sooner and costs more datagrams. The defaults of [`probe
     /// timeout`](Self::with_probe_timeout) and [`refute time`](Self::with_refute_time) follow from
     /// it.
+    #[must_use]
     pub fn with_probe_interval(mut self, interval: Duration) -> Self {
         self.probe_interval = interval;
         if !self.is_probe_timeout_set {
@@ -198,6 +210,7 @@ impl ClusterConfig {
 
     /// Probe timeout: time until an unanswered ping is repeated, directly and by indirect probes.
     /// Default half of the probe interval; at most 0.7 of it, or the indirect probes have no time.
+    #[must_use]
     pub fn with_probe_timeout(mut self, timeout: Duration) -> Self {
         self.probe_timeout = timeout;
         self.is_probe_timeout_set = true;
@@ -207,6 +220,7 @@ impl ClusterConfig {
     /// Number of indirect probes: members that are asked to ping a member that did not answer (k in
     /// the SWIM paper). Default 3, at most 16. More of them mean fewer false suspicions under loss,
     /// and more datagrams.
+    #[must_use]
     pub fn with_indirect_probes(mut self, helpers: usize) -> Self {
         self.indirect_probes = helpers;
         self
@@ -215,6 +229,7 @@ impl ClusterConfig {
     /// Number of ring successors probed in each interval. Default 1, at most 8: it brings the slow
     /// end of detection from 8 s to 4 s. With 0 there is the round robin alone, in each interval,
     /// as in plain SWIM, at two thirds of the datagrams.
+    #[must_use]
     pub fn with_ring_successors(mut self, successors: usize) -> Self {
         self.ring_successors = successors;
         self
@@ -222,12 +237,14 @@ impl ClusterConfig {
 
     /// Gossip interval: time between two bursts of gossip while there are updates to spread;
     /// without updates there is none. Default 200 ms.
+    #[must_use]
     pub fn with_gossip_interval(mut self, interval: Duration) -> Self {
         self.gossip_interval = interval;
         self
     }
 
     /// Gossip fanout: number of members that a burst goes to. Default 3, at most 16.
+    #[must_use]
     pub fn with_gossip_fanout(mut self, fanout: usize) -> Self {
         self.gossip_fanout = fanout;
         self
@@ -235,6 +252,7 @@ impl ClusterConfig {
 
     /// Retransmit multiplier: each update is passed on this many times `ceil(log10(N + 1))`.
     /// Default 4.
+    #[must_use]
     pub fn with_retransmit_mult(mut self, mult: u32) -> Self {
         self.retransmit_mult = mult;
         self
@@ -243,6 +261,7 @@ impl ClusterConfig {
     /// Phi threshold: the sum of the suspectors' phi at which a suspect is declared failed, the
     /// negative decimal logarithm of the chance that it is alive all the same. Default 8.0, one in
     /// a hundred million. One suspector counts for at most 4 while other members could confirm.
+    #[must_use]
     pub fn with_phi_threshold(mut self, phi: f64) -> Self {
         self.phi_threshold = phi;
         self
@@ -250,6 +269,7 @@ impl ClusterConfig {
 
     /// Refute time: least time between suspicion and failure, times `max(1, log10 N)`, which is
     /// what a refutation needs to come through. Default 0.65 of the probe interval.
+    #[must_use]
     pub fn with_refute_time(mut self, time: Duration) -> Self {
         self.refute_time = time;
         self.is_refute_time_set = true;
@@ -258,6 +278,7 @@ impl ClusterConfig {
 
     /// Longest suspicion: after this time a suspector whose own missed probes add up to phi 4
     /// decides alone. Default 20 s.
+    #[must_use]
     pub fn with_suspicion_max(mut self, time: Duration) -> Self {
         self.suspicion_max = time;
         self
@@ -265,6 +286,7 @@ impl ClusterConfig {
 
     /// Redial interval: time until a failed member is dialled again; doubles up to 12 times itself.
     /// Default 5 s.
+    #[must_use]
     pub fn with_redial_interval(mut self, interval: Duration) -> Self {
         self.redial_interval = interval;
         self
@@ -275,6 +297,7 @@ impl ClusterConfig {
     /// suspected or reported its missing members are remembered for as long as it lasts
     /// ([`Engine::force_leave`](crate::Engine::force_leave) removes those that are gone for good).
     /// Default 24 h, at least 2 min.
+    #[must_use]
     pub fn with_forget_after(mut self, time: Duration) -> Self {
         self.forget_after = time;
         self
@@ -282,6 +305,7 @@ impl ClusterConfig {
 
     /// Partition grace: time that a partition must last to be reported. Default 5 s. With a longer
     /// one, a rolling restart is not mistaken for a partition.
+    #[must_use]
     pub fn with_partition_grace(mut self, grace: Duration) -> Self {
         self.partition_grace = grace;
         self
@@ -293,6 +317,7 @@ impl ClusterConfig {
     /// 1,280 bytes, less 48 of headers), tunnels too. With a larger one only pings and their acks
     /// take more, if there are so many updates, and not to a member whose path has lost such a ping
     /// or whose address the system has refused it for.
+    #[must_use]
     pub fn with_datagram_bytes_max(mut self, bytes: usize) -> Self {
         self.datagram_bytes_max = bytes;
         self
@@ -302,6 +327,7 @@ impl ClusterConfig {
     /// 1,048,576, each some 270 bytes. Beyond that, the member that has been gone longest is
     /// forgotten, and a newcomer that proved to be there takes the place of a member that was never
     /// heard; see [`Event::TableFull`](crate::Event::TableFull).
+    #[must_use]
     pub fn with_members_max(mut self, members: usize) -> Self {
         self.members_max = members;
         self
@@ -310,6 +336,7 @@ impl ClusterConfig {
     /// Join timeout: longest time that [`join`](crate::ClusterMembership::join) waits for a seed to
     /// answer; the node goes on trying after it. Default 10 s.
     #[cfg_attr(not(feature = "tokio"), allow(rustdoc::broken_intra_doc_links))]
+    #[must_use]
     pub fn with_join_timeout(mut self, timeout: Duration) -> Self {
         self.join_timeout = timeout;
         self
@@ -317,6 +344,7 @@ impl ClusterConfig {
 
     /// Leave timeout: longest time that a leave waits for members to acknowledge it. Default 3 s.
     /// With 0 the members are told once, and the leave does not wait.
+    #[must_use]
     pub fn with_leave_timeout(mut self, timeout: Duration) -> Self {
         self.leave_timeout = timeout;
         self
@@ -324,32 +352,38 @@ impl ClusterConfig {
 
     /// Event capacity: events kept for each subscriber; one that falls further behind is told how
     /// many it missed. Default 1,024.
+    #[must_use]
     pub fn with_event_capacity(mut self, events: usize) -> Self {
         self.event_capacity = events;
         self
     }
 
     /// This node's name, if one was set.
+    #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
     /// The address to bind.
+    #[must_use]
     pub fn bind_addr(&self) -> SocketAddr {
         self.bind_addr
     }
 
     /// Tags that the node announces from the start.
+    #[must_use]
     pub fn tags(&self) -> &Tags {
         &self.tags
     }
 
     /// The gossip interval.
+    #[must_use]
     pub fn gossip_interval(&self) -> Duration {
         self.gossip_interval
     }
 
     /// Largest datagram that is sent, in bytes.
+    #[must_use]
     pub fn datagram_bytes_max(&self) -> usize {
         self.datagram_bytes_max
     }

@@ -66,6 +66,7 @@ pub enum MemberState {
 
 impl MemberState {
     /// Whether the state is alive or suspect, so that the member counts as part of the cluster.
+    #[must_use]
     pub fn is_live(self) -> bool {
         matches!(self, Self::Alive | Self::Suspect)
     }
@@ -267,6 +268,7 @@ pub enum MembershipState {
 
 impl MembershipState {
     /// Whether the node takes part in the cluster, or is about to.
+    #[must_use]
     pub fn is_participating(&self) -> bool {
         matches!(self, Self::Joining | Self::Active)
     }
@@ -288,6 +290,7 @@ pub enum AddressStatus {
 
 impl AddressStatus {
     /// Whether peers cannot use the address: the node is not ready.
+    #[must_use]
     pub fn is_problem(self) -> bool {
         matches!(self, Self::Unreachable | Self::Conflict)
     }

@@ -17,6 +17,7 @@ pub struct ClusterKey {
 
 impl ClusterKey {
     /// The key of these bytes, which should come from a good source of randomness.
+    #[must_use]
     pub const fn from_bytes(secret: [u8; 32]) -> Self {
         Self { secret }
     }
@@ -61,6 +62,7 @@ impl ClusterKey {
     /// # Panics
     /// If the operating system has no randomness to give.
     #[cfg(feature = "tokio")]
+    #[must_use]
     pub fn generate() -> Self {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).expect("the operating system gives randomness");
@@ -68,11 +70,13 @@ impl ClusterKey {
     }
 
     /// The key as 64 hexadecimal digits. A process that knows them can speak as any member.
+    #[must_use]
     pub fn to_hex(&self) -> String {
         self.secret.iter().map(|b| format!("{b:02x}")).collect()
     }
 
     /// Public id of the key, which reveals nothing of the secret.
+    #[must_use]
     pub fn id(&self) -> KeyId {
         Sealer::new(self).id
     }
@@ -124,6 +128,7 @@ impl KeyRing {
     }
 
     /// The keys; the first one seals.
+    #[must_use]
     pub fn keys(&self) -> &[ClusterKey] {
         &self.keys
     }

@@ -83,6 +83,7 @@ impl SplitBrainPolicy {
     /// Keep majority: more than half of the expected members serve. In an even split it is the half
     /// with the smallest name among the expected; so exactly one of two sides serves, whatever the
     /// split.
+    #[must_use]
     pub fn keep_majority() -> Self {
         Self::new(DecisionRule::KeepMajority)
     }
@@ -92,6 +93,7 @@ impl SplitBrainPolicy {
     /// Two sides serve if there are members enough for two quorums. Unlike the other policies it
     /// does not depend on which members a node remembers, so it holds for nodes that start during a
     /// partition too.
+    #[must_use]
     pub fn static_quorum(quorum: NonZeroUsize) -> Self {
         Self::new(DecisionRule::StaticQuorum(quorum))
     }
@@ -102,12 +104,14 @@ impl SplitBrainPolicy {
     /// side (Akka's `down-if-alone`).
     ///
     /// The side may be small. Epochs come from the clock of each node as it starts.
+    #[must_use]
     pub fn keep_oldest() -> Self {
         Self::new(DecisionRule::KeepOldest { even_alone: false })
     }
 
     /// Keep oldest, without the exception: the side that reaches the oldest member serves, even if
     /// the oldest is alone.
+    #[must_use]
     pub fn keep_oldest_even_alone() -> Self {
         Self::new(DecisionRule::KeepOldest { even_alone: true })
     }
@@ -277,6 +281,7 @@ pub struct ViewMember {
 
 impl ViewMember {
     /// A reachable member without tags.
+    #[must_use]
     pub fn new(id: NodeId) -> Self {
         Self {
             id,

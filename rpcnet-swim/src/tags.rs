@@ -17,6 +17,7 @@ pub struct Tags {
 
 impl Tags {
     /// No tags.
+    #[must_use]
     pub fn new() -> Self {
         Self { encoded: None }
     }
@@ -67,12 +68,14 @@ impl Tags {
     }
 
     /// These tags without `key`.
+    #[must_use]
     pub fn without(&self, key: &str) -> Self {
         Self::from_pairs(self.iter().filter(|(k, _)| *k != key))
             .expect("fewer of tags that were valid")
     }
 
     /// The value of `key`.
+    #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.iter().find_map(|(k, v)| (k == key).then_some(v))
     }
@@ -88,6 +91,7 @@ impl Tags {
     }
 
     /// Whether there are none.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.encoded.is_none()
     }

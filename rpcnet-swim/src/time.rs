@@ -14,21 +14,25 @@ impl Time {
     pub const ZERO: Self = Self(0);
 
     /// The point `micros` microseconds after the origin.
+    #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
     /// The point `millis` milliseconds after the origin.
+    #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis.saturating_mul(1_000))
     }
 
     /// Microseconds since the origin.
+    #[must_use]
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
     /// Time passed since `started_before_window`; zero if `started_before_window` is later.
+    #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }

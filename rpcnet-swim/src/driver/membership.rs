@@ -173,6 +173,7 @@ impl ClusterMembership {
 
     /// The tokio runtime that the node was started in and that drives it. When it ends, the node
     /// does.
+    #[must_use]
     pub fn runtime(&self) -> &Handle {
         &self.shared.runtime
     }
@@ -261,6 +262,7 @@ impl ClusterMembership {
 
     /// Subscribes to the events from now on. Each event comes after the
     /// [observers](Self::observe) have taken it in.
+    #[must_use]
     pub fn subscribe(&self) -> EventStream {
         self.shared.subscribe()
     }
@@ -301,6 +303,7 @@ impl ClusterMembership {
     /// Serf), so that it is no longer expected, here and on all members that this node reaches.
     /// Returns whether that was done: only for a member that failed or that this node does not
     /// reach. See [`Engine::force_leave`](crate::Engine::force_leave).
+    #[must_use]
     pub fn force_leave(&self, id: &NodeId) -> bool {
         let done = self.shared.input(|engine, now| engine.force_leave(now, id));
         if done {
@@ -311,6 +314,7 @@ impl ClusterMembership {
 
     /// What part this node takes in the cluster: whether it is joining, a member, superseded by a
     /// newer node of its name, or has left.
+    #[must_use]
     pub fn state(&self) -> MembershipState {
         self.shared.membership_state()
     }
@@ -326,6 +330,7 @@ impl ClusterMembership {
     }
 
     /// Every member that is tracked, this node first, failed and left ones too.
+    #[must_use]
     pub fn members(&self) -> Vec<Member> {
         self.shared.read(|engine| {
             std::iter::once(engine.local_member())
@@ -340,6 +345,7 @@ impl ClusterMembership {
     }
 
     /// The live members whose tag `key` is `value`, this node among them if it has it.
+    #[must_use]
     pub fn nodes_with_tag(&self, key: &str, value: &str) -> Vec<Member> {
         let mut members = self.members();
         members.retain(|m| m.state.is_live() && m.tags.get(key) == Some(value));
@@ -348,12 +354,14 @@ impl ClusterMembership {
 
     /// How sure this node is that a member is gone, on the scale of phi: at 8 the chance that it
     /// is alive is one in a hundred million. `None` for a node that is not tracked.
+    #[must_use]
     pub fn phi(&self, id: &NodeId) -> Option<f64> {
         self.shared.read(|engine| engine.phi(id, self.shared.now()))
     }
 
     /// How a member does: whether it answers, how fast, and since when that is known. `None` for
     /// a node that is not tracked.
+    #[must_use]
     pub fn health(&self, id: &NodeId) -> Option<Health> {
         self.shared
             .read(|engine| engine.health(id, self.shared.now()))
@@ -365,6 +373,7 @@ impl ClusterMembership {
     }
 
     /// Errors of the socket so far, datagrams that it had no room for included.
+    #[must_use]
     pub fn socket_errors(&self) -> u64 {
         self.shared.socket_errors()
     }
@@ -387,6 +396,7 @@ impl ClusterMembership {
 
     /// The expected members, by which [`may_serve`](Self::may_serve) decides; see
     /// [`Engine::view`](crate::Engine::view) for which members are expected.
+    #[must_use]
     pub fn view(&self) -> ClusterView {
         self.shared.read(|engine| engine.view(self.shared.now()))
     }

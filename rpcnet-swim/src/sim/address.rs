@@ -44,6 +44,7 @@ impl<D: DetectorHooks> Cluster<D> {
     }
 
     /// The address at which a node is.
+    #[must_use]
     pub fn location(&self, node: usize) -> SocketAddr {
         self.nodes[node].location
     }

@@ -154,6 +154,7 @@ pub enum Violation {
 
 impl SimFailure {
     /// The text of the failure with the command that replays it.
+    #[must_use]
     pub fn with_replay(&self, seed: u64) -> String {
         format!(
             "seed {seed}: {self}\nto replay: RPCNET_SIM_SEED={seed} cargo test -p rpcnet-swim \

@@ -54,11 +54,13 @@ pub struct Cluster<D: DetectorHooks = PhiSwim> {
 
 impl Cluster {
     /// A cluster without nodes.
+    #[must_use]
     pub fn new(seed: u64) -> Self {
         Self::with_detector(seed, PhiSwim)
     }
 
     /// `count` nodes `n0`, `n1` ... that start together, with the first three as seeds.
+    #[must_use]
     pub fn bootstrap(seed: u64, count: usize, config: ClusterConfig) -> Self {
         let mut cluster = Self::new(seed);
         cluster.add_nodes(count, &config);
@@ -250,16 +252,19 @@ impl<D: DetectorHooks> Cluster<D> {
     }
 
     /// Virtual time.
+    #[must_use]
     pub fn now(&self) -> Time {
         self.now
     }
 
     /// Number of slots, of nodes that are down too.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
     /// Whether there is no slot.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
@@ -276,21 +281,25 @@ impl<D: DetectorHooks> Cluster<D> {
     }
 
     /// Traffic of a node since the start.
+    #[must_use]
     pub fn traffic(&self, node: usize) -> Traffic {
         self.nodes[node].traffic
     }
 
     /// Address of a slot.
+    #[must_use]
     pub fn addr(&self, node: usize) -> SocketAddr {
         self.nodes[node].addr
     }
 
     /// Name of the node in a slot, or of the last one there.
+    #[must_use]
     pub fn name(&self, node: usize) -> &str {
         &self.nodes[node].name
     }
 
     /// Whether a node runs and takes part.
+    #[must_use]
     pub fn is_up(&self, node: usize) -> bool {
         self.nodes[node]
             .engine
@@ -307,16 +316,19 @@ impl<D: DetectorHooks> Cluster<D> {
     }
 
     /// Events of a node, each with its time.
+    #[must_use]
     pub fn events(&self, node: usize) -> &[(Time, Event)] {
         &self.nodes[node].events
     }
 
     /// The member at slot `node` in the view of `observer`.
+    #[must_use]
     pub fn view_of(&self, observer: usize, node: usize) -> Option<Member> {
         self.engine(observer)?.member(&self.nodes[node].name)
     }
 
     /// The report so far.
+    #[must_use]
     pub fn report(&self) -> SimReport {
         SimReport {
             nodes: self.report.nodes.max(self.nodes.len()),

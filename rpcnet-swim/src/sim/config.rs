@@ -102,23 +102,27 @@ impl FaultKind {
 
 impl SimConfig {
     /// A run with every setting drawn from the seed.
+    #[must_use]
     pub fn swarm() -> Self {
         Self::default()
     }
 
     /// Number of nodes at the start. Default 2 to 32.
+    #[must_use]
     pub fn with_nodes(mut self, nodes: usize) -> Self {
         self.nodes = Some(nodes);
         self
     }
 
     /// Time for which faults are injected. Default 20 to 60 s.
+    #[must_use]
     pub fn with_fault_duration(mut self, time: Duration) -> Self {
         self.fault_duration = Some(time);
         self
     }
 
     /// Configuration of the nodes. Default: a preset, sealed or not.
+    #[must_use]
     pub fn with_config(mut self, config: ClusterConfig) -> Self {
         self.config = Some(config);
         self
@@ -126,18 +130,21 @@ impl SimConfig {
 
     /// Links while faults are injected. Default: some delay, loss, duplication and reordering, or
     /// none.
+    #[must_use]
     pub fn with_link(mut self, link: Link) -> Self {
         self.link = Some(link);
         self
     }
 
     /// Kinds of faults that are injected. Default: about half of them.
+    #[must_use]
     pub fn with_fault_kinds(mut self, kinds: impl IntoIterator<Item = FaultKind>) -> Self {
         self.fault_kinds = Some(kinds.into_iter().collect());
         self
     }
 
     /// Checks the whole view at every `steps`-th step only. Default: at all.
+    #[must_use]
     pub fn with_check_every(mut self, steps: u64) -> Self {
         self.check_every = Some(steps);
         self

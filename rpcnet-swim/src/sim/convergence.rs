@@ -11,6 +11,7 @@ use crate::event::MembershipState;
 impl<D: DetectorHooks> Cluster<D> {
     /// Whether every view equals the ground truth: which members are live, their epochs, addresses
     /// and tags; and no partition is reported.
+    #[must_use]
     pub fn is_converged(&self) -> bool {
         self.difference().is_none()
     }
@@ -20,6 +21,7 @@ impl<D: DetectorHooks> Cluster<D> {
     ///
     /// Views that differ mostly have different hashes; where all hashes agree, each member of each
     /// view is compared.
+    #[must_use]
     pub fn difference(&self) -> Option<(usize, String)> {
         let mut engines = self.running_engines();
         let hash = engines.next().map(|(_, engine)| engine.view_hash());
@@ -38,6 +40,7 @@ impl<D: DetectorHooks> Cluster<D> {
 
     /// A member that is down and yet live in a view, if there is one: the observer and the member's
     /// name. Compares each member of each view.
+    #[must_use]
     pub fn undetected_crash(&self) -> Option<(usize, String)> {
         let truth = self.ground_truth();
         self.running_engines().find_map(|(node, engine)| {
@@ -50,6 +53,7 @@ impl<D: DetectorHooks> Cluster<D> {
 
     /// A member that is up and yet live in no other node's view, if there is one and there are
     /// other nodes: its number and its name. Compares each member of each view.
+    #[must_use]
     pub fn undiscovered_member(&self) -> Option<(usize, String)> {
         let others = self.running_engines().count() > 1;
         let mut lost = self.running_engines().filter(|(node, engine)| {

@@ -17,6 +17,7 @@ impl Cluster {
     ///
     /// # Panics
     /// If the configuration is invalid.
+    #[must_use]
     pub fn formed(seed: u64, count: usize, config: ClusterConfig) -> Self {
         Self::formed_with_detector(seed, count, config, PhiSwim)
     }

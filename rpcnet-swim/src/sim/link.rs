@@ -27,6 +27,7 @@ pub struct Link {
 
 impl Link {
     /// Preset of a quiet data centre: half a millisecond, nothing lost.
+    #[must_use]
     pub const fn lan() -> Self {
         Self {
             delay: Duration::from_micros(200),
@@ -40,17 +41,20 @@ impl Link {
     }
 
     /// Preset between regions: 30 ms one way, a tenth of it as jitter, nothing lost.
+    #[must_use]
     pub const fn wan() -> Self {
         Self::lan().with_delay(Duration::from_millis(30))
     }
 
     /// The same link with this chance of loss.
+    #[must_use]
     pub const fn with_loss(mut self, loss: f64) -> Self {
         self.loss = loss;
         self
     }
 
     /// The same link with this least delay, and a tenth of it as jitter.
+    #[must_use]
     pub const fn with_delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self.jitter = Duration::from_micros(delay.as_micros() as u64 / 10);
@@ -59,6 +63,7 @@ impl Link {
 
     /// The same link with this path MTU, in bytes of an IP packet: a larger packet is dropped, and
     /// no ICMP message tells the sender, as on many tunnels.
+    #[must_use]
     pub const fn with_mtu(mut self, bytes: usize) -> Self {
         self.mtu = bytes;
         self

@@ -101,6 +101,7 @@ impl Network {
     }
 
     /// The zone that a node is in.
+    #[must_use]
     pub fn zone(&self, node: usize) -> u8 {
         self.node(node).zone
     }
@@ -197,6 +198,7 @@ impl Network {
     }
 
     /// Whether what `from` sends can reach `to`.
+    #[must_use]
     pub fn is_open(&self, from: usize, to: usize) -> bool {
         let (sender, receiver) = (self.node(from), self.node(to));
         sender.group == receiver.group
@@ -207,6 +209,7 @@ impl Network {
     /// Whether a node's datagrams are impaired in particular: it is at an end of a cut, on a side
     /// of a one-way partition, in a group of [`Network::isolate`], or has loss of its own. Nodes in
     /// no group are the ones still connected.
+    #[must_use]
     pub fn is_impaired(&self, node: usize) -> bool {
         let state = self.node(node);
         state.group.is_some()

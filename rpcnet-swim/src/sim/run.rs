@@ -21,6 +21,7 @@ use crate::time::Time;
 /// become equal to the ground truth, within a time that follows from the configuration, and stay
 /// so. The run ends with the first invariant that is broken; [`SimReport::expect_ok`] turns it into
 /// a panic.
+#[must_use]
 pub fn run(seed: u64, plan: SimConfig) -> SimReport {
     run_with_detector(seed, plan, PhiSwim)
 }

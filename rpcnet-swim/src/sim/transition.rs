@@ -48,6 +48,7 @@ impl<D: DetectorHooks> Cluster<D> {
     /// through the faults of others, is one to [`MemberState::Failed`] about a subject that is not
     /// among those that a scenario has made faulty, or, to count everything that was healthy at
     /// that moment, one with `subject_healthy`.
+    #[must_use]
     pub fn transitions(&self) -> &[Transition] {
         &self.transitions
     }
