@@ -130,7 +130,7 @@ impl ClusterClient {
         &self,
         filter: Option<&str>,
     ) -> Result<Vec<Candidate>, ClusterError> {
-        self.pool.follow(&self.registry);
+        self.connections.follow(&self.registry);
         Ok(self.registry.candidates(filter)?)
     }
 
@@ -183,7 +183,7 @@ impl ClusterClient {
                 Err(gave_up) => return Err(course.into_error(gave_up)),
             };
             let number = course.start_next();
-            let connection = self.pool.connection(worker);
+            let connection = self.connections.connection(worker);
             let call = |client: RpcClient, options| {
                 let body = body.clone();
                 async move { client.call_with(method, body, options).await }

@@ -29,7 +29,7 @@ impl ClusterClient {
         F: Future<Output = Result<T, RpcError>>,
     {
         // Before anybody is picked, so that no failure falls unheard between the two.
-        self.pool.follow(&self.registry);
+        self.connections.follow(&self.registry);
         let mut now = if course.started_count() == 0 {
             plan.started_at
         } else {
@@ -101,7 +101,7 @@ impl ClusterClient {
         let end = AttemptDeadline::for_attempt(plan, started);
         let mut used = None;
         let outcome = async {
-            let (client, reused) = connect(self.pool.endpoint(), connection, end).await?;
+            let (client, reused) = connect(self.connections.endpoint(), connection, end).await?;
             let client = used.insert(client);
             // A timer may be late; a request that is not sent was certainly not processed.
             let now = if reused { started } else { Instant::now() };
@@ -114,7 +114,7 @@ impl ClusterClient {
             let reply = poll_fn(|cx| {
                 let reply = call.as_mut().poll(cx);
                 if reply.is_pending() && !has_begun && client.is_saturated() {
-                    self.pool.on_saturated(worker);
+                    self.connections.on_saturated(worker);
                 }
                 has_begun = true;
                 reply
@@ -193,7 +193,7 @@ impl ClusterClient {
         let mut worker = Some(worker).filter(|worker| worker.id() == id)?;
         let now = self.registry.time(Instant::now().into_std());
         target.set_latency_kind(&mut worker, now);
-        let connection = self.pool.connection(&worker);
+        let connection = self.connections.connection(&worker);
         Some((worker, connection))
     }
 
@@ -246,7 +246,7 @@ impl ClusterClient {
         }
         let end = end.ok_or(StopReason::Deadline)?;
         let pause = self
-            .pool
+            .connections
             .endpoint()
             .in_runtime(async { sleep_until(end).await });
         // A runtime that has ended is an error of the next attempt.

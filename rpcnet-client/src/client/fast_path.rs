@@ -55,7 +55,7 @@ impl ClusterClient {
             poll_fn(|cx: &mut Context<'_>| {
                 let reply = call.as_mut().poll(cx);
                 if !has_begun && reply.is_pending() && client.is_saturated() {
-                    self.pool.on_saturated(worker);
+                    self.connections.on_saturated(worker);
                 }
                 has_begun = true;
                 reply
@@ -91,7 +91,7 @@ impl ClusterClient {
         options: &WorkerCallOptions,
     ) -> Result<Result<FastPath, SlowPath<'a>>, ClusterError> {
         // Before anybody is picked, so that no failure falls unheard between the two.
-        self.pool.follow(&self.registry);
+        self.connections.follow(&self.registry);
         let plan = options.call_plan(self, method);
         let target = plan.target(method, filter);
         let (worker, connection) = self.pick(target, &[], plan.key, plan.started_at)?;

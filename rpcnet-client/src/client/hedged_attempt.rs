@@ -58,7 +58,7 @@ impl ClusterClient {
         let mut racers = vec![HedgedAttempt::new(worker, reason, course)];
         let mut running = FuturesUnordered::new();
         running.push(begin(&racers[0], connection, 0));
-        let endpoint = self.pool.endpoint();
+        let endpoint = self.connections.endpoint();
         let wait = || endpoint.in_runtime(async move { sleep(delay).await });
         let mut patience = pin!(wait());
         let mut may_hedge = true;

@@ -3,6 +3,7 @@
 mod attempts;
 mod broadcast;
 mod config;
+mod connections;
 mod error;
 mod executor;
 mod fast_path;
@@ -26,13 +27,13 @@ use attempts::AttemptFailure;
 pub use broadcast::WorkerReplies;
 use bytes::Bytes;
 pub use config::ClusterClientConfig;
+use connections::WorkerConnections;
 pub use error::{Attempt, AttemptReason, ClusterError, StopReason};
 use futures::TryFutureExt;
 pub use hedging::Hedging;
 pub use method_policy::MethodPolicy;
 use method_policy::MethodState;
 pub use options::WorkerCallOptions;
-use pool::ConnectionPool;
 pub use quorum::{QuorumError, QuorumFailure};
 use refused_methods::RefusedMethods;
 use retry_policy::{IdempotencyKeys, Jitter};
@@ -70,7 +71,7 @@ pub use streams::WorkerStream;
 pub struct ClusterClient {
     registry: Arc<WorkerRegistry>,
     config: ClusterClientConfig,
-    pool: ConnectionPool,
+    connections: WorkerConnections,
     refused_methods: Arc<RefusedMethods>,
     jitter: Jitter,
     keys: IdempotencyKeys,
@@ -84,7 +85,7 @@ impl ClusterClient {
     pub fn new(registry: Arc<WorkerRegistry>, config: ClusterClientConfig) -> Self {
         let refused_methods = Arc::<RefusedMethods>::default();
         Self {
-            pool: ConnectionPool::new(&config, &registry, &refused_methods),
+            connections: WorkerConnections::new(&config, &registry, &refused_methods),
             refused_methods,
             jitter: config.seed.map_or_else(Jitter::new, Jitter::seeded),
             keys: IdempotencyKeys::new(),
@@ -184,7 +185,7 @@ impl ClusterClient {
 
     /// How many connections to workers there are, those being made included.
     pub fn connections(&self) -> usize {
-        self.pool.len()
+        self.connections.len()
     }
 
     /// What the calls came to so far.

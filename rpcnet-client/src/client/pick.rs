@@ -14,8 +14,8 @@ use super::{
     attempts::Attempts,
     executor::{CallTarget, ProbeMode},
     options::CallPlan,
-    pool::{PooledConnection, is_as_known},
-    refused_methods::RefusingWorkers,
+    pool::PooledConnection,
+    refused_methods::{RefusingWorkers, is_as_known},
 };
 
 impl ClusterClient {
@@ -79,7 +79,7 @@ impl ClusterClient {
         let worker = self.registry.select_named(filter, &node.id.name).ok()?;
         let is_well =
             worker.node().state == NodeState::Alive && worker.endpoint().flags().is_empty();
-        match self.pool.connection(&worker) {
+        match self.connections.connection(&worker) {
             PooledConnection::Ready(client) if is_well && !client.is_draining() => {
                 Some((worker, PooledConnection::Ready(client)))
             }
@@ -93,10 +93,10 @@ impl ClusterClient {
         cx: &PickContext<'_>,
     ) -> Result<(Worker, PooledConnection), SelectError> {
         let worker = self.registry.select(filter, cx)?;
-        let (mut worker, mut connection) = match self.pool.connection(&worker) {
+        let (mut worker, mut connection) = match self.connections.connection(&worker) {
             // Whether there is a way to it again is found out beside the call, which goes where there is one.
             PooledConnection::Pending(pending) if worker.is_probe() => {
-                self.pool.probe(worker, pending);
+                self.connections.probe(worker, pending);
                 self.pick_without_probe(filter, cx)?
             }
             connection => (worker, connection),
@@ -121,7 +121,7 @@ impl ClusterClient {
         cx: &PickContext<'_>,
     ) -> Result<(Worker, PooledConnection), SelectError> {
         let worker = self.registry.select_without_probe(filter, cx)?;
-        let connection = self.pool.connection(&worker);
+        let connection = self.connections.connection(&worker);
         Ok((worker, connection))
     }
 
@@ -187,7 +187,7 @@ impl ClusterClient {
     ) {
         let (error, code) = (&failure.error, failure.error.code());
         let addr = failure.addr.unwrap_or(worker.addr);
-        if code == Code::Unavailable && self.pool.has_moved(worker.id(), addr) {
+        if code == Code::Unavailable && self.connections.has_moved(worker.id(), addr) {
             // Where it was, and not where it is.
             return;
         }
@@ -199,7 +199,7 @@ impl ClusterClient {
         let is_lost = client.is_some_and(RpcClient::is_closed);
         if is_lost {
             // Before anybody else is sent that way.
-            self.pool.prune_closed(worker);
+            self.connections.prune_closed(worker);
         }
         let says_so = client.is_some_and(|client| client.is_draining() && !client.is_closed());
         let kind = match code {

@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rpcnet_balance::Time;
-use rpcnet_registry::NodeInfo;
+use rpcnet_registry::{NodeInfo, WorkerRegistry};
 
 use super::unreadable_requests::UnreadableRequests;
 
@@ -265,6 +265,20 @@ impl RefusingWorker {
         }
         claimed.is_ok()
     }
+}
+
+/// Whether a worker is the same process, at the same address and with the same tags, as selection
+/// knows it now.
+pub(super) fn is_as_known(registry: &WorkerRegistry, known: &NodeInfo) -> bool {
+    registry
+        .node(&known.id.name)
+        .is_some_and(|node| !node.state.is_gone() && is_unchanged(&node, known))
+}
+
+/// Whether both are the same process, at the same address and with the same tags.
+pub(super) fn is_unchanged(one: &NodeInfo, other: &NodeInfo) -> bool {
+    std::ptr::eq(one, other)
+        || (&one.id, one.addr, &one.tags) == (&other.id, other.addr, &other.tags)
 }
 
 /// How long a worker is passed over for a method at first. Doubled with each probe that it refuses.

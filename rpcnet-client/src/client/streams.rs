@@ -18,8 +18,11 @@ use rpcnet_transport::{Code, Decode, Encode, Raw, Receiver, RpcError, Sender, Up
 use tokio::time::Instant;
 
 use super::{
-    ClusterClient, ClusterError, WorkerCallOptions, attempts::Attempts, options::CallPlan,
-    pick::outcome_kind, pool::is_as_known, refused_methods::RefusedMethods,
+    ClusterClient, ClusterError, WorkerCallOptions,
+    attempts::Attempts,
+    options::CallPlan,
+    pick::outcome_kind,
+    refused_methods::{RefusedMethods, is_as_known},
     retry_policy::is_unreadable,
 };
 

@@ -11,7 +11,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use rpcnet_registry::NodeInfo;
 
-use super::pool::is_unchanged;
+use super::refused_methods::is_unchanged;
 
 /// Counts requests in a row that a worker could not read, by method.
 ///

@@ -1,45 +1,40 @@
-//! The connection to a worker, found without a lock.
+//! Cached connection: the only connection to a target, found without a lock.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Weak},
-};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use rpcnet_balance::Endpoint;
-use rpcnet_registry::{NodeInfo, Worker};
+
 use rpcnet_transport::RpcClient;
 
-use super::PoolShared;
-
-/// The connection to a worker while there is one alone, which is nearly always. Kept with the worker in the registry, for
-/// the first client of it; others look into their pool.
-pub(super) struct CachedConnection {
-    pool: Weak<PoolShared>,
+/// The connection to a target while there is one alone, which is nearly always.
+///
+/// The user keeps it beside the target and gives it to the pool with
+/// [`PoolTarget::with_cache`](super::PoolTarget::with_cache); calls look into it with
+/// [`ConnectionPool::cached`](super::ConnectionPool::cached) before they ask the pool.
+pub struct CachedConnection {
+    pool_id: u64,
     client: ArcSwapOption<(SocketAddr, RpcClient)>,
 }
 
-/// Somebody to connect to.
-#[derive(Clone)]
-pub(super) struct ConnectTarget {
-    pub(super) node: Arc<NodeInfo>,
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) cached: Option<Arc<CachedConnection>>,
-}
-
 impl CachedConnection {
-    pub(super) fn new(pool: Weak<PoolShared>) -> Self {
+    pub(super) fn new(pool_id: u64) -> Self {
         Self {
-            pool,
+            pool_id,
             client: ArcSwapOption::empty(),
         }
     }
 
+    #[inline]
+    pub(super) fn is_of(&self, pool_id: u64) -> bool {
+        self.pool_id == pool_id
+    }
+
     /// The connection, if it was made to this address.
+    #[inline]
     pub(super) fn client(&self, addr: SocketAddr) -> Option<RpcClient> {
         let kept = self.client.load();
-        let (dialled, client) = kept.as_deref()?;
-        (*dialled == addr).then(|| client.clone())
+        let (connected_to, client) = kept.as_deref()?;
+        (*connected_to == addr).then(|| client.clone())
     }
 
     pub(super) fn set(&self, addr: SocketAddr, client: Option<&RpcClient>) {
@@ -49,21 +44,12 @@ impl CachedConnection {
         let kept = client.map(|client| Arc::new((addr, client.clone())));
         self.client.store(kept);
     }
-
-    /// That of a worker, if it is this pool's.
-    pub(super) fn of<'a>(pool: &Arc<PoolShared>, worker: &'a Worker) -> Option<&'a Arc<Self>> {
-        let way: &Arc<Self> = worker.extension(|| Arc::new(Self::new(Arc::downgrade(pool))))?;
-        std::ptr::eq(way.pool.as_ptr(), Arc::as_ptr(pool)).then_some(way)
-    }
 }
 
-impl ConnectTarget {
-    pub(super) fn of(pool: &Arc<PoolShared>, worker: &Worker) -> Self {
-        Self {
-            // The worker may have been selected just before it moved.
-            node: pool.current_node(worker.node()),
-            endpoint: Arc::clone(worker.endpoint()),
-            cached: CachedConnection::of(pool, worker).cloned(),
-        }
+impl fmt::Debug for CachedConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedConnection")
+            .field("client", &self.client.load())
+            .finish_non_exhaustive()
     }
 }

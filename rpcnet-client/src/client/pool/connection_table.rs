@@ -1,16 +1,14 @@
-//! The connections to all workers, by name.
+//! Connection table: the connections to all targets, by key.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
-use rpcnet_registry::{NodeId, NodeInfo};
+use super::{TargetId, target_connections::TargetConnections};
 
-use super::worker_connections::WorkerConnections;
-
-/// The connections to all workers. A call finds those that are here, also without the lock around this, and none that was
-/// taken out.
+/// The connections to all targets. Calls find those that are here, also through their caches, and
+/// none that was taken out.
 #[derive(Default)]
 pub(super) struct ConnectionTable {
-    by_name: HashMap<Arc<str>, WorkerConnections>,
+    by_key: HashMap<Arc<str>, TargetConnections>,
     last_connect_id: u64,
 }
 
@@ -21,87 +19,91 @@ impl ConnectionTable {
         self.last_connect_id
     }
 
-    /// The connections to whichever process of that name.
-    pub(super) fn get(&mut self, name: &str) -> Option<&mut WorkerConnections> {
-        self.by_name.get_mut(name)
+    /// The connections under that key, to any process.
+    pub(super) fn get(&mut self, key: &str) -> Option<&mut TargetConnections> {
+        self.by_key.get_mut(key)
     }
 
-    /// The connections to that process, none to another one of the name.
-    pub(super) fn of_process(&mut self, id: &NodeId) -> Option<&mut WorkerConnections> {
-        self.get(&id.name).filter(|slot| slot.epoch == id.epoch)
+    /// The connections to that process, none to another one of the key.
+    pub(super) fn of_process(&mut self, id: TargetId<'_>) -> Option<&mut TargetConnections> {
+        self.get(id.key)
+            .filter(|known| known.generation == id.generation)
     }
 
-    /// The connections to that process at the address that it is known at there, none to another one.
-    pub(super) fn of_process_at_addr(&mut self, node: &NodeInfo) -> Option<&mut WorkerConnections> {
-        self.of_process(&node.id)
-            .filter(|slot| slot.addr == node.addr)
+    /// The connections to that process at that address, none to another one.
+    pub(super) fn of_process_at_addr(
+        &mut self,
+        id: TargetId<'_>,
+        addr: SocketAddr,
+    ) -> Option<&mut TargetConnections> {
+        self.of_process(id).filter(|known| known.addr == addr)
     }
 
     pub(super) fn get_or_insert(
         &mut self,
-        name: &Arc<str>,
-        new: impl FnOnce() -> WorkerConnections,
-    ) -> &mut WorkerConnections {
-        self.by_name.entry(Arc::clone(name)).or_insert_with(new)
+        key: &Arc<str>,
+        new: impl FnOnce() -> TargetConnections,
+    ) -> &mut TargetConnections {
+        self.by_key.entry(Arc::clone(key)).or_insert_with(new)
     }
 
-    /// Takes out the connections to a process.
-    pub(super) fn remove(&mut self, name: &str) -> Option<WorkerConnections> {
-        let mut slot = self.by_name.remove(name)?;
-        slot.clear_cache();
-        Some(slot)
+    /// Takes out the connections under a key.
+    pub(super) fn remove(&mut self, key: &str) -> Option<TargetConnections> {
+        let mut removed = self.by_key.remove(key)?;
+        removed.clear_cache();
+        Some(removed)
     }
 
-    /// Takes out the connections to all processes of which that is so.
+    /// Takes out the connections to all targets for which the predicate holds.
     pub(super) fn remove_where(
         &mut self,
-        mut is_so: impl FnMut(&str, &WorkerConnections) -> bool,
-    ) -> Vec<(Arc<str>, WorkerConnections)> {
-        let removed = self.by_name.extract_if(|name, slot| is_so(name, slot));
+        mut predicate: impl FnMut(&str, &TargetConnections) -> bool,
+    ) -> Vec<(Arc<str>, TargetConnections)> {
+        let removed = self
+            .by_key
+            .extract_if(|key, connections| predicate(key, connections));
         let mut removed: Vec<_> = removed.collect();
-        for (_, slot) in &mut removed {
-            slot.clear_cache();
+        for (_, connections) in &mut removed {
+            connections.clear_cache();
         }
         removed
     }
 
-    /// How many connections there are, those being made included.
+    /// The number of connections, those being made included.
     pub(super) fn connections(&self) -> usize {
-        self.by_name.values().map(WorkerConnections::len).sum()
+        self.by_key.values().map(TargetConnections::len).sum()
     }
 
-    /// Gives up all attempts to connect.
+    /// Cancels all attempts to connect.
     pub(super) fn stop_connecting(&mut self) {
-        self.by_name
+        self.by_key
             .values_mut()
-            .for_each(WorkerConnections::stop_connecting);
+            .for_each(TargetConnections::stop_connecting);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        net::{Ipv4Addr, SocketAddr},
-        sync::Weak,
-    };
-
-    use rpcnet_transport::{DevCa, MemoryNetwork, Router, RpcClient, TransportConfig};
+    use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::client::pool::cached_connection::CachedConnection;
+    use rpcnet_transport::{DevCa, Endpoint, MemoryNetwork, Router, RpcClient, TransportConfig};
 
-    /// The connections to one worker, and where calls find them without the lock.
-    struct One {
-        slots: ConnectionTable,
-        name: Arc<str>,
-        way: Arc<CachedConnection>,
+    use super::super::CachedConnection;
+
+    /// The connections to one target, and the cache where calls find them.
+    struct OneTarget {
+        table: ConnectionTable,
+        key: Arc<str>,
+        cache: Arc<CachedConnection>,
         addr: SocketAddr,
+        endpoint: Endpoint,
         client: RpcClient,
     }
 
-    impl One {
+    impl OneTarget {
         async fn new() -> Self {
-            let (network, ca) = (MemoryNetwork::new(), DevCa::new("slots"));
+            let (network, ca) = (MemoryNetwork::new(), DevCa::new("table"));
             let bind = |name| {
                 let any = (Ipv4Addr::UNSPECIFIED, 0).into();
                 let tls = ca.issue(name).expect("a certificate");
@@ -110,59 +112,62 @@ mod tests {
                     .expect("an endpoint")
             };
             let server = bind("red").serve(Router::new());
-            let connected = bind("gateway").connect(server.local_addr(), "red").await;
+            let endpoint = bind("gateway");
+            let connected = endpoint.connect(server.local_addr(), "red").await;
             let mut one = Self {
-                slots: ConnectionTable::default(),
-                name: "red".into(),
-                way: Arc::new(CachedConnection::new(Weak::new())),
+                table: ConnectionTable::default(),
+                key: "red".into(),
+                cache: Arc::new(CachedConnection::new(0)),
                 addr: server.local_addr(),
+                endpoint,
                 client: connected.expect("a connection"),
             };
             one.connect();
             one
         }
 
-        fn found(&self) -> bool {
-            self.way.client(self.addr).is_some()
+        fn is_cached(&self) -> bool {
+            self.cache.client(self.addr).is_some()
         }
 
         fn connect(&mut self) {
-            let ticket = self.slots.next_connect_id();
-            let way = Some(Arc::clone(&self.way));
-            let slot = self
-                .slots
-                .get_or_insert(&self.name, || WorkerConnections::new(1, self.addr, way));
+            let connect_id = self.table.next_connect_id();
+            let cache = Some(Arc::clone(&self.cache));
+            let known = self
+                .table
+                .get_or_insert(&self.key, || TargetConnections::new(1, self.addr, cache));
             let (client, result) = (self.client.clone(), Ok(self.client.clone()));
-            drop(slot.connect(ticket, tokio::spawn(async { Ok(client) })));
-            assert!(slot.on_connect_result(ticket, &result));
-            assert!(self.found());
+            let task = tokio::spawn(async { Ok(client) });
+            drop(known.connect(connect_id, &self.endpoint, task));
+            assert!(known.on_connect_result(connect_id, &result));
+            assert!(self.is_cached());
         }
     }
 
     #[tokio::test]
-    async fn a_call_finds_no_connection_that_was_taken_out() {
-        let mut one = One::new().await;
-        let slot = one.slots.remove("red");
-        assert!(slot.is_some() && !one.found());
+    async fn removing_a_target_clears_its_cache() {
+        let mut one = OneTarget::new().await;
+        let removed = one.table.remove("red");
+        assert!(removed.is_some() && !one.is_cached());
 
-        let mut one = One::new().await;
-        let slots = one.slots.remove_where(|name, _| name == "red");
-        assert!(slots.len() == 1 && !one.found());
+        let mut one = OneTarget::new().await;
+        let removed = one.table.remove_where(|key, _| key == "red");
+        assert!(removed.len() == 1 && !one.is_cached());
     }
 
     #[tokio::test]
     async fn a_call_to_another_address_does_not_find_the_connection() {
-        let one = One::new().await;
+        let one = OneTarget::new().await;
         let other = (Ipv4Addr::LOCALHOST, 1).into();
-        assert!(one.found() && one.way.client(other).is_none());
+        assert!(one.is_cached() && one.cache.client(other).is_none());
     }
 
     #[tokio::test]
-    async fn what_was_taken_out_does_not_hide_what_came_after_it() {
-        let mut one = One::new().await;
-        let former = one.slots.remove("red");
+    async fn dropping_removed_connections_does_not_clear_what_came_after_them() {
+        let mut one = OneTarget::new().await;
+        let former = one.table.remove("red");
         one.connect();
         drop(former);
-        assert!(one.found());
+        assert!(one.is_cached());
     }
 }

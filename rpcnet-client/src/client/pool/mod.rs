@@ -1,145 +1,194 @@
-//! Connections to workers, shared by all calls.
+//! Connection pool: shared connections to many targets, single flight, scaled by load.
+//!
+//! A [`ConnectionPool`] keeps connections to any number of [targets](PoolTarget): one that is opened
+//! when it is first needed, once however many calls wait for it, and replaced when it has died; more
+//! while that one is saturated, and fewer again when those are not needed. It works without a
+//! cluster. Where one says which processes there are, a [`PoolListener`] passes that on, and hears
+//! what becomes of the connections.
+//!
+//! ```
+//! use std::net::Ipv4Addr;
+//!
+//! use rpcnet_transport::{
+//!     DevCa, Endpoint, Router, TransportConfig,
+//!     pool::{ConnectionPool, PoolConfig, PoolTarget},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let ca = DevCa::new("example");
+//! let any = (Ipv4Addr::LOCALHOST, 0).into();
+//! let server = Endpoint::bind(any, TransportConfig::lan(), ca.issue("server")?)?
+//!     .serve(Router::new().typed("double", |n: u32| async move { 2 * n }));
+//! let endpoint = Endpoint::bind(any, TransportConfig::lan(), ca.issue("client")?)?;
+//!
+//! let pool = ConnectionPool::new(endpoint, PoolConfig::new());
+//! let target = PoolTarget::new("server", server.local_addr());
+//! for n in 0..3_u32 {
+//!     let client = pool.connect(&target).await?;
+//!     assert_eq!(client.call_typed::<_, u32>("double", &n).await?, 2 * n);
+//! }
+//! assert_eq!(pool.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
 
 mod cached_connection;
+mod config;
 mod connection_table;
+mod listener;
 mod process_state;
+mod target;
+mod target_connections;
 mod tasks;
-mod worker_connections;
 
 use std::{
+    fmt,
     net::SocketAddr,
-    num::NonZeroUsize,
-    sync::{Arc, OnceLock, Weak},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::Mutex;
-use rpcnet_balance::Endpoint as Balanced;
-use rpcnet_registry::{NodeId, NodeInfo, Worker, WorkerRegistry};
-use rpcnet_transport::{CloseReason, ConnectError, ConnectionEvent, Endpoint, RpcClient};
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::time::Instant;
 
+pub use self::{
+    cached_connection::CachedConnection,
+    config::PoolConfig,
+    listener::{PoolListener, ProcessState},
+    target::{PoolTarget, TargetId},
+    target_connections::PendingConnection,
+};
 use self::{
-    cached_connection::{CachedConnection, ConnectTarget},
     connection_table::ConnectionTable,
-    worker_connections::{Route, WorkerConnections},
+    process_state::has_moved,
+    target_connections::{Route, TargetConnections},
 };
-pub(super) use self::{
-    process_state::{is_as_known, is_unchanged},
-    worker_connections::PendingConnection,
-};
-use super::{ClusterClientConfig, RefusedMethods};
+use rpcnet_transport::{CloseReason, ConnectError, ConnectionEvent, Endpoint, RpcClient};
 
-/// Connections to each worker: one that is opened when it is first needed, once however many calls wait for it, and
-/// replaced when it has died; more while that one is saturated; all given up when the cluster holds the worker for gone.
-pub(super) struct ConnectionPool {
-    shared: Arc<PoolShared>,
-    /// The task that follows the cluster. Begun by the first call, since a client may be made outside of a runtime.
-    watcher: OnceLock<AbortHandle>,
+/// Connections to many targets, shared by all calls; see the [module](self).
+///
+/// `C` is what the user keeps with each target, handed to the [`PoolListener`]. All tasks of the
+/// pool run on the runtime of its endpoint. Dropping the pool gives up connections that are being
+/// made; those that stand end with the last call on them.
+pub struct ConnectionPool<C = ()> {
+    shared: Arc<PoolShared<C>>,
 }
 
-struct PoolShared {
+/// What the tasks of a pool share with it.
+struct PoolShared<C> {
+    id: u64,
     endpoint: Endpoint,
-    registry: Weak<WorkerRegistry>,
-    /// What is forgotten of a worker that is another process now.
-    refused_methods: Arc<RefusedMethods>,
-    connect_timeout: Duration,
-    connections_max: NonZeroUsize,
-    surplus_idle_timeout: Duration,
-    connections: Mutex<ConnectionTable>,
-    /// Time of the last warning that a worker cannot be connected to.
+    config: PoolConfig,
+    listener: Box<dyn PoolListener<C>>,
+    table: Mutex<ConnectionTable>,
+    /// Time of the last warning that a target cannot be connected to.
     warned_at: Mutex<Option<Instant>>,
 }
 
-/// The connection to a worker, or the wait for it.
-pub(super) enum PooledConnection {
+/// The connection for a call, or the wait for it.
+#[derive(Debug)]
+#[must_use]
+pub enum PooledConnection {
+    /// A connection that stands.
     Ready(RpcClient),
+    /// A connection that is being made, for all who wait for it.
     Pending(PendingConnection),
 }
 
 impl PooledConnection {
-    /// Whether the worker says that it takes no calls.
-    pub(super) fn is_draining(&self) -> bool {
+    /// Whether the server says on this connection that it takes no calls.
+    pub fn is_draining(&self) -> bool {
         matches!(self, Self::Ready(client) if client.is_draining() && !client.is_closed())
     }
 }
 
 impl ConnectionPool {
-    pub(super) fn new(
-        config: &ClusterClientConfig,
-        registry: &Arc<WorkerRegistry>,
-        refused_methods: &Arc<RefusedMethods>,
+    /// A pool of connections that are made from `endpoint`, without a listener.
+    pub fn new(endpoint: Endpoint, config: PoolConfig) -> Self {
+        Self::with_listener(endpoint, config, ())
+    }
+}
+
+impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
+    /// A pool that asks `listener` which processes there are, and tells it what becomes of the
+    /// connections.
+    pub fn with_listener(
+        endpoint: Endpoint,
+        config: PoolConfig,
+        listener: impl PoolListener<C>,
     ) -> Self {
-        let inner = PoolShared {
-            endpoint: config.endpoint.clone(),
-            registry: Arc::downgrade(registry),
-            refused_methods: Arc::clone(refused_methods),
-            connect_timeout: config.connect_timeout,
-            connections_max: config.connections_max,
-            surplus_idle_timeout: config.surplus_idle_timeout,
-            connections: Mutex::default(),
+        let shared = PoolShared {
+            id: NEXT_POOL_ID.fetch_add(1, Relaxed),
+            endpoint,
+            config,
+            listener: Box::new(listener),
+            table: Mutex::default(),
             warned_at: Mutex::default(),
         };
         Self {
-            shared: Arc::new(inner),
-            watcher: OnceLock::new(),
+            shared: Arc::new(shared),
         }
     }
 
-    /// The endpoint that its connections are made from.
-    pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.shared.endpoint
-    }
-
-    /// Begins to follow the cluster, if that has not begun.
-    pub(super) fn follow(&self, registry: &WorkerRegistry) {
-        self.watcher.get_or_init(|| {
-            let task = tasks::follow(Arc::downgrade(&self.shared), registry.subscribe());
-            self.shared.endpoint.runtime().spawn(task).abort_handle()
-        });
-    }
-
-    /// The least busy connection to a worker, if there is one. Without a lock if there is one alone.
-    pub(super) fn connection(&self, worker: &Worker) -> PooledConnection {
-        let way = CachedConnection::of(&self.shared, worker);
-        match way.and_then(|way| way.client(worker.addr)) {
-            Some(client) => PooledConnection::Ready(client),
-            None => self.route_call(worker),
+    /// A connection to the target, when it stands.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] as of [`Endpoint::connect`], or if the process of the target has ended.
+    pub async fn connect(&self, target: &PoolTarget<C>) -> Result<RpcClient, ConnectError> {
+        match self.connection(target) {
+            PooledConnection::Ready(client) => Ok(client),
+            PooledConnection::Pending(pending) => pending.await,
         }
     }
 
-    fn route_call(&self, worker: &Worker) -> PooledConnection {
-        let (node, pool) = (worker.node(), &self.shared);
-        let (name, epoch) = (&node.id.name, node.id.epoch);
-        let mut slots = pool.connections.lock();
+    /// The least busy connection to the target, or the wait for the first one. Takes a lock; see
+    /// [`CachedConnection`] for calls that take none.
+    pub fn connection(&self, target: &PoolTarget<C>) -> PooledConnection {
+        self.connection_with(target.id(), target.addr, || target.clone())
+    }
+
+    /// Like [`connection`](Self::connection), where the target is made only if a connection is: for
+    /// callers that have it in another form.
+    pub fn connection_with(
+        &self,
+        id: TargetId<'_>,
+        addr: SocketAddr,
+        target: impl FnOnce() -> PoolTarget<C>,
+    ) -> PooledConnection {
+        let pool = &self.shared;
+        let listener = &*pool.listener;
+        let mut table = pool.table.lock();
         let (mut replaced, mut moved) = (None, None);
-        let has_moved = |slot: &WorkerConnections| {
-            slot.addr != node.addr && pool.has_moved(name, epoch, slot.addr)
-        };
-        if slots
-            .of_process(&node.id)
-            .is_some_and(|slot| has_moved(slot))
+        let has_left_addr =
+            |known: &TargetConnections| known.addr != addr && has_moved(listener, id, known.addr);
+        if table
+            .of_process(id)
+            .is_some_and(|known| has_left_addr(known))
         {
-            moved = slots.remove(name);
+            moved = table.remove(id.key);
         }
-        if let Some(slot) = slots.get(name) {
-            // The worker may have been selected just before its successor was heard of.
-            if slot.epoch == epoch || pool.is_current(name, slot.epoch) {
-                match slot.route() {
+        if let Some(known) = table.get(id.key) {
+            // The target may have been selected just before its successor was heard of.
+            if known.generation == id.generation || pool.is_current(id.key, known.generation) {
+                match known.route() {
                     Route::Ready(client) => return PooledConnection::Ready(client),
                     Route::Pending(pending) => return PooledConnection::Pending(pending),
                     Route::Disconnected => {}
                 }
             } else {
-                replaced = slots.remove(name);
+                replaced = table.remove(id.key);
             }
         }
-        // Of nodes that nobody calls any more nobody else finds out.
-        slots.remove_where(|other, slot| other != &**name && slot.are_all_closed());
-        let pending = pool.connect(&mut slots, &ConnectTarget::of(pool, worker));
-        drop(slots);
+        // The death of connections that no call uses any more is noticed only here.
+        table.remove_where(|other, known| other != id.key && known.are_all_closed());
+        let pending = pool.connect(&mut table, &pool.at_current_addr(target()));
+        drop(table);
         if let Some(replaced) = replaced {
-            replaced.close(REPLACED_REASON);
+            replaced.close(process_state::REPLACED_REASON);
         }
         if let Some(moved) = moved {
             moved.retire();
@@ -147,208 +196,242 @@ impl ConnectionPool {
         PooledConnection::Pending(pending)
     }
 
-    /// A call waits for a place on its connection: looks whether another one is needed.
-    pub(super) fn on_saturated(&self, worker: &Worker) {
+    /// A call waits for a place on its connection. If all connections to the target stay saturated
+    /// for 100 ms, another one is made, up to the
+    /// [limit](PoolConfig::with_connections_per_target_max).
+    pub fn on_saturated(
+        &self,
+        id: TargetId<'_>,
+        addr: SocketAddr,
+        target: impl FnOnce() -> PoolTarget<C>,
+    ) {
         let pool = &self.shared;
-        let mut slots = pool.connections.lock();
-        let limit = pool.connections_max.get();
-        let Some(slot) = slots.of_process_at_addr(worker.node()) else {
+        let mut table = pool.table.lock();
+        let limit = pool.config.connections_per_target_max.get();
+        let Some(known) = table.of_process_at_addr(id, addr) else {
             return;
         };
-        if !slot.is_scaling_up && !slot.is_at_limit(limit) && slot.is_saturated() {
-            slot.is_scaling_up = true;
-            let goal = ConnectTarget::of(pool, worker);
-            let relief = tasks::scale_up(Arc::downgrade(pool), goal);
-            pool.endpoint.runtime().spawn(relief);
+        if !known.is_scaling_up && !known.is_at_limit(limit) && known.is_saturated() {
+            known.is_scaling_up = true;
+            let target = pool.at_current_addr(target());
+            let scale_up = tasks::scale_up(Arc::downgrade(pool), target);
+            pool.endpoint.runtime().spawn(scale_up);
         }
     }
 
-    /// The connection to a marked worker is being made to see whether there is a way to it; nobody waits for it.
-    pub(super) fn probe(&self, worker: Worker, pending: PendingConnection) {
-        let runtime = self.shared.endpoint.runtime();
-        runtime.spawn(tasks::probe(worker, pending));
-    }
-
-    /// A connection to the worker was lost: those that stand are looked for.
-    pub(super) fn prune_closed(&self, worker: &Worker) {
-        self.shared.prune_closed(worker.id());
-    }
-
-    /// Whether the worker is known to be at another address than this one.
-    pub(super) fn has_moved(&self, id: &NodeId, addr: SocketAddr) -> bool {
-        self.shared.has_moved(&id.name, id.epoch, addr)
-    }
-
-    /// How many connections there are, those being made included.
-    pub(super) fn len(&self) -> usize {
-        self.shared.connections.lock().connections()
+    /// Forgets connections to the process that are closed. `false` if there is none left, and none
+    /// is being made.
+    pub fn prune_closed(&self, id: TargetId<'_>) -> bool {
+        self.shared.prune_closed(id)
     }
 }
 
-impl Drop for ConnectionPool {
+impl<C> ConnectionPool<C> {
+    /// A place for the connection to one target that is found without a lock.
+    #[must_use]
+    pub fn new_cache(&self) -> CachedConnection {
+        CachedConnection::new(self.shared.id)
+    }
+
+    /// The connection in the cache, if this pool put it there and it was made to this address.
+    #[inline]
+    pub fn cached(&self, cache: &CachedConnection, addr: SocketAddr) -> Option<RpcClient> {
+        cache.is_of(self.shared.id).then(|| cache.client(addr))?
+    }
+
+    /// Whether this pool puts connections into the cache.
+    #[must_use]
+    pub fn owns(&self, cache: &CachedConnection) -> bool {
+        cache.is_of(self.shared.id)
+    }
+
+    /// Whether the listener knows the process at another address than this one.
+    pub fn has_moved(&self, process: TargetId<'_>, addr: SocketAddr) -> bool
+    where
+        C: 'static,
+    {
+        has_moved(&*self.shared.listener, process, addr)
+    }
+
+    /// The endpoint that connections are made from.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.shared.endpoint
+    }
+
+    /// The number of connections, those being made included.
+    pub fn len(&self) -> usize {
+        self.shared.table.lock().connections()
+    }
+
+    /// Whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<C> Drop for ConnectionPool<C> {
     fn drop(&mut self) {
-        if let Some(watcher) = self.watcher.get() {
-            watcher.abort();
-        }
-        self.shared.connections.lock().stop_connecting();
+        self.shared.table.lock().stop_connecting();
     }
 }
 
-impl PoolShared {
-    /// Forgets connections to that process that are gone. `false` if there is none left, and none is being made.
-    fn prune_closed(&self, id: &NodeId) -> bool {
-        let mut slots = self.connections.lock();
-        let stands = slots
+impl<C> fmt::Debug for ConnectionPool<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionPool")
+            .field("connections", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C> PoolShared<C> {
+    fn prune_closed(&self, id: TargetId<'_>) -> bool {
+        let mut table = self.table.lock();
+        let is_connected = table
             .of_process(id)
-            .is_some_and(WorkerConnections::prune_closed);
-        if !stands && slots.of_process(id).is_some() {
-            slots.remove(&id.name);
+            .is_some_and(TargetConnections::prune_closed);
+        if !is_connected && table.of_process(id).is_some() {
+            table.remove(id.key);
         }
-        stands
+        is_connected
     }
 
-    /// Something has become of a connection.
-    fn on_connection_news(&self, node: &NodeInfo, endpoint: &Balanced, news: &ConnectionEvent) {
-        let Some(registry) = self.registry.upgrade() else {
+    /// Cancels an attempt to connect to a process that has ended: it was picked just before that
+    /// was heard.
+    fn cancel_connect(&self, id: TargetId<'_>, addr: SocketAddr, connect_id: u64) {
+        let mut table = self.table.lock();
+        let Some(known) = table.get(id.key) else {
             return;
         };
-        let id = &node.id;
-        // What happens at an address that it has left says nothing about it.
-        if self.has_moved(&id.name, id.epoch, node.addr) {
-            return;
-        }
-        let is_lost =
-            matches!(news, ConnectionEvent::Closed(reason) if *reason != CloseReason::ClosedHere);
-        if is_lost {
-            // Its process may be another one, though the list has the same epoch for it.
-            self.refused_methods.retain_nodes(|node| node.id != *id);
-        }
-        match news {
-            ConnectionEvent::Draining(draining) => registry.set_draining(endpoint, *draining),
-            ConnectionEvent::Closed(CloseReason::ClosedHere | CloseReason::RuntimeEnded) => {}
-            ConnectionEvent::Closed(_) if !self.prune_closed(id) => {
-                registry.on_unreachable(endpoint);
-                // Nobody would say that it takes calls again; the next connection says if not.
-                registry.set_draining(endpoint, false);
-            }
-            _ => {}
+        let gone = Err(target_gone_error(addr));
+        if known.on_connect_result(connect_id, &gone) && known.are_all_closed() {
+            table.remove(id.key);
         }
     }
 
-    /// Begins a connection to a node, in a task of its own: it is made also if all who wait for it give up.
+    /// Whether all connections to the process are saturated. If not, it is no longer watched.
+    fn is_still_saturated(&self, id: TargetId<'_>) -> bool {
+        let mut table = self.table.lock();
+        table.of_process(id).is_some_and(|known| {
+            known.is_scaling_up = known.is_saturated();
+            known.is_scaling_up
+        })
+    }
+
+    /// Gives up a connection to the process if there is one too many. `false` if one alone is left.
+    fn scale_down(&self, id: TargetId<'_>) -> bool {
+        let mut table = self.table.lock();
+        table.of_process(id).is_some_and(|known| {
+            known.is_scaling_down = known.scale_down(self.config.surplus_idle_timeout);
+            known.is_scaling_down
+        })
+    }
+}
+
+impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
+    /// Begins a connection, in a task of its own: it is made also if all who wait for it give up.
     fn connect(
         self: &Arc<Self>,
-        slots: &mut ConnectionTable,
-        goal: &ConnectTarget,
+        table: &mut ConnectionTable,
+        target: &PoolTarget<C>,
     ) -> PendingConnection {
-        let (node, ticket) = (&goal.node, slots.next_connect_id());
-        let making = tasks::connect(Arc::downgrade(self), goal.clone(), ticket);
-        let slot = slots.get_or_insert(&node.id.name, || {
-            WorkerConnections::new(node.id.epoch, node.addr, goal.cached.clone())
+        let connect_id = table.next_connect_id();
+        let connect = tasks::connect(Arc::downgrade(self), target.clone(), connect_id);
+        let known = table.get_or_insert(&target.key, || {
+            TargetConnections::new(target.generation, target.addr, target.cache.clone())
         });
-        slot.connect(ticket, self.endpoint.runtime().spawn(making))
+        let task = self.endpoint.runtime().spawn(connect);
+        known.connect(connect_id, &self.endpoint, task)
     }
 
-    /// An attempt to connect has ended. `false` if it was given up meanwhile.
+    /// An attempt to connect has ended. `false` if it was cancelled meanwhile.
     fn on_connect_result(
         self: &Arc<Self>,
-        goal: &ConnectTarget,
-        ticket: u64,
+        target: &PoolTarget<C>,
+        connect_id: u64,
         result: &Result<RpcClient, ConnectError>,
     ) -> bool {
-        let id = &goal.node.id;
-        let mut slots = self.connections.lock();
-        let Some(slot) = slots.get(&id.name) else {
+        let mut table = self.table.lock();
+        let Some(known) = table.get(&target.key) else {
             return false;
         };
-        if !slot.on_connect_result(ticket, result) {
+        if !known.on_connect_result(connect_id, result) {
             return false;
         }
-        let is_lost = match result {
+        let is_unreachable = match result {
             Ok(_) => {
-                if slot.has_several() && !slot.is_scaling_down {
-                    slot.is_scaling_down = true;
-                    let tending = tasks::scale_down(
-                        Arc::downgrade(self),
-                        id.clone(),
-                        self.surplus_idle_timeout / 4,
-                    );
-                    self.endpoint.runtime().spawn(tending);
+                if known.has_several() && !known.is_scaling_down {
+                    known.is_scaling_down = true;
+                    let scale_down = tasks::scale_down(Arc::downgrade(self), target.clone());
+                    self.endpoint.runtime().spawn(scale_down);
                 }
                 false
             }
-            Err(_) if !slot.are_all_closed() => {
-                slot.scale_up_after = Instant::now().checked_add(SCALE_UP_BACKOFF);
+            Err(_) if !known.are_all_closed() => {
+                known.scale_up_after = Instant::now().checked_add(tasks::SCALE_UP_BACKOFF);
                 false
             }
             Err(error) => {
-                slots.remove(&id.name);
-                // Of an endpoint that is closed here, no worker is to blame.
+                table.remove(&target.key);
+                // A fault of this process is not the target's.
                 !error.is_local()
             }
         };
-        drop(slots);
-        if let Some(registry) = self.registry.upgrade() {
-            match result {
-                Ok(_) => registry.on_reachable(&goal.endpoint),
-                Err(_) if is_lost => registry.on_unreachable(&goal.endpoint),
-                Err(_) => {}
-            }
+        drop(table);
+        match result {
+            Ok(_) => self.listener.on_reachable(target),
+            Err(_) if is_unreachable => self.listener.on_unreachable(target),
+            Err(_) => {}
         }
         if let Ok(client) = result {
-            let (pool, endpoint) = (Arc::downgrade(self), Arc::clone(&goal.endpoint));
-            let node = Arc::clone(&goal.node);
-            client.on_event(move |news| {
+            let (pool, target) = (Arc::downgrade(self), target.clone());
+            client.on_event(move |event| {
                 if let Some(pool) = pool.upgrade() {
-                    pool.on_connection_news(&node, &endpoint, &news);
+                    pool.on_connection_event(&target, &event);
                 }
             });
         }
         true
     }
 
-    /// Gives up an attempt to connect to a process that has ended: it was picked just before that was heard.
-    fn cancel_connect(&self, node: &NodeInfo, ticket: u64) {
-        let mut slots = self.connections.lock();
-        let Some(slot) = slots.get(&node.id.name) else {
+    fn on_connection_event(&self, target: &PoolTarget<C>, event: &ConnectionEvent) {
+        // What happens at an address that the process has left says nothing about it.
+        if has_moved(&*self.listener, target.id(), target.addr) {
             return;
-        };
-        if slot.on_connect_result(ticket, &Err(target_gone_error(node.addr)))
-            && slot.are_all_closed()
+        }
+        if let ConnectionEvent::Draining(draining) = event {
+            self.listener.on_draining(target, *draining);
+        } else if let ConnectionEvent::Closed(reason) = event
+            && *reason != CloseReason::ClosedHere
         {
-            slots.remove(&node.id.name);
+            self.listener.on_lost(target, reason);
+            let is_fault_here = *reason == CloseReason::RuntimeEnded;
+            if !is_fault_here && !self.prune_closed(target.id()) {
+                self.listener.on_unreachable(target);
+                // The next connection says if it still drains; no other event would.
+                self.listener.on_draining(target, false);
+            }
         }
     }
 
-    /// Whether all connections to that process are saturated. If not, nobody looks at it any more.
-    fn is_still_saturated(&self, id: &NodeId) -> bool {
-        let mut slots = self.connections.lock();
-        slots.of_process(id).is_some_and(|slot| {
-            slot.is_scaling_up = slot.is_saturated();
-            slot.is_scaling_up
-        })
-    }
-
-    /// One more connection to that process, unless there are enough.
-    fn scale_up(self: &Arc<Self>, goal: &ConnectTarget) {
-        let mut slots = self.connections.lock();
-        let Some(slot) = slots.of_process_at_addr(&goal.node) else {
+    /// One more connection to the process, unless there are enough.
+    fn scale_up(self: &Arc<Self>, target: &PoolTarget<C>) {
+        let mut table = self.table.lock();
+        let Some(known) = table.of_process_at_addr(target.id(), target.addr) else {
             return;
         };
-        slot.is_scaling_up = false;
-        if !slot.is_at_limit(self.connections_max.get()) {
-            // Nobody waits for it; the task goes on all the same.
-            drop(self.connect(&mut slots, goal));
+        known.is_scaling_up = false;
+        if !known.is_at_limit(self.config.connections_per_target_max.get()) {
+            // The task goes on though no call waits for it.
+            drop(self.connect(&mut table, target));
         }
     }
 
-    /// Gives up a connection to that process if there is one too many. `false` if there cannot be any more.
-    fn scale_down(&self, id: &NodeId) -> bool {
-        let mut slots = self.connections.lock();
-        slots.of_process(id).is_some_and(|slot| {
-            slot.is_scaling_down = slot.scale_down(self.surplus_idle_timeout);
-            slot.is_scaling_down
-        })
+    /// The target at the address that its process has now: it may have moved since it was picked.
+    fn at_current_addr(&self, mut target: PoolTarget<C>) -> PoolTarget<C> {
+        if let Some(addr) = self.listener.current_addr(target.id()) {
+            target.addr = addr;
+        }
+        target
     }
 }
 
@@ -359,8 +442,5 @@ fn target_gone_error(addr: SocketAddr) -> ConnectError {
     }
 }
 
-/// Why connections are closed, for the other side.
-const REPLACED_REASON: &str = "a newer process has the name of this node";
-
-/// For how long no further connection is asked for after one could not be made.
-const SCALE_UP_BACKOFF: Duration = Duration::from_secs(10);
+/// Tells the caches of one pool from those of another.
+static NEXT_POOL_ID: AtomicU64 = AtomicU64::new(0);

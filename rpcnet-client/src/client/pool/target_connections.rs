@@ -1,39 +1,46 @@
-//! The connections to one worker.
+//! Connections to one target: choice by load, scaling, retirement.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use rpcnet_transport::{ConnectError, RpcClient};
 use tokio::{
     task::{AbortHandle, JoinHandle},
     time::Instant,
 };
 
-use super::{cached_connection::CachedConnection, target_gone_error};
+use super::{CachedConnection, TargetId, target_gone_error};
+use rpcnet_transport::{ConnectError, Endpoint, RpcClient};
 
-/// What there is of connections to the process of that epoch at that address: at least one, made or being made.
-pub(super) struct WorkerConnections {
-    pub(super) epoch: u64,
+/// The connections to one process at one address: at least one, made or being made.
+pub(super) struct TargetConnections {
+    pub(super) generation: u64,
     pub(super) addr: SocketAddr,
-    /// Where calls find the connection without looking here.
-    cached: Option<Arc<CachedConnection>>,
-    /// Those that stand, the oldest first.
+    /// Where calls find the connection without the lock of the pool.
+    cache: Option<Arc<CachedConnection>>,
+    /// Connections that stand, the oldest first.
     ready: Vec<RpcClient>,
     connecting: Option<Connecting>,
-    /// Surplus ones, which end with their last call.
+    /// Surplus connections, which end with their last call.
     retired: Vec<RpcClient>,
-    /// Somebody looks whether it stays saturated.
+    /// A task watches whether it stays saturated.
     pub(super) is_scaling_up: bool,
-    /// Somebody looks whether there is a connection too many.
+    /// A task watches for a surplus connection.
     pub(super) is_scaling_down: bool,
-    /// No further connection is asked for before: the last one could not be made.
+    /// No further connection is made before: the last one could not be made.
     pub(super) scale_up_after: Option<Instant>,
     /// Calls on a connection when it was saturated, the fewest seen.
     calls_at_saturation: usize,
-    /// When all connections were last of use.
+    /// When all connections were last needed.
     last_needed: Instant,
 }
 
@@ -43,30 +50,56 @@ struct Connecting {
     task: AbortHandle,
 }
 
-impl Drop for WorkerConnections {
+impl Drop for TargetConnections {
     fn drop(&mut self) {
         self.clear_cache();
     }
 }
 
 /// A connection that is being made, for all who wait for it.
-pub(in crate::client) type PendingConnection =
-    Shared<BoxFuture<'static, Result<RpcClient, ConnectError>>>;
+#[derive(Clone)]
+#[must_use = "a future does nothing until it is polled"]
+pub struct PendingConnection {
+    endpoint: Endpoint,
+    result: Shared<BoxFuture<'static, Result<RpcClient, ConnectError>>>,
+}
+
+impl Future for PendingConnection {
+    type Output = Result<RpcClient, ConnectError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.result.poll_unpin(cx).map(|result| match result {
+            // The task that made it ended with its runtime.
+            Err(_) if self.endpoint.has_runtime_ended() => Err(ConnectError::RuntimeEnded),
+            result => result,
+        })
+    }
+}
+
+impl fmt::Debug for PendingConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingConnection").finish_non_exhaustive()
+    }
+}
 
 /// Where a call goes.
 pub(super) enum Route {
     Ready(RpcClient),
     Pending(PendingConnection),
-    /// All connections are dead.
+    /// All connections are closed.
     Disconnected,
 }
 
-impl WorkerConnections {
-    pub(super) fn new(epoch: u64, addr: SocketAddr, way: Option<Arc<CachedConnection>>) -> Self {
+impl TargetConnections {
+    pub(super) fn new(
+        generation: u64,
+        addr: SocketAddr,
+        cache: Option<Arc<CachedConnection>>,
+    ) -> Self {
         Self {
-            epoch,
+            generation,
             addr,
-            cached: way,
+            cache,
             ready: Vec::new(),
             connecting: None,
             retired: Vec::new(),
@@ -78,33 +111,46 @@ impl WorkerConnections {
         }
     }
 
-    /// A connection is being made. Who waits for it waits for what is returned.
+    /// Identity of the process under this key.
+    pub(super) fn process<'a>(&self, key: &'a str) -> TargetId<'a> {
+        TargetId {
+            key,
+            generation: self.generation,
+        }
+    }
+
+    /// A connection is being made by the task. Calls that wait for it wait for what is returned.
     pub(super) fn connect(
         &mut self,
-        ticket: u64,
+        connect_id: u64,
+        endpoint: &Endpoint,
         task: JoinHandle<Result<RpcClient, ConnectError>>,
     ) -> PendingConnection {
         let addr = self.addr;
         let abort = task.abort_handle();
-        let pending = task
+        let result = task
             .map(move |ended| ended.unwrap_or_else(|_| Err(target_gone_error(addr))))
             .boxed()
             .shared();
+        let pending = PendingConnection {
+            endpoint: endpoint.clone(),
+            result,
+        };
         self.connecting = Some(Connecting {
-            connect_id: ticket,
+            connect_id,
             pending: pending.clone(),
             task: abort,
         });
         pending
     }
 
-    /// An attempt to connect has ended. `false` if it was given up meanwhile.
+    /// An attempt to connect has ended. `false` if it was cancelled meanwhile.
     pub(super) fn on_connect_result(
         &mut self,
-        ticket: u64,
+        connect_id: u64,
         result: &Result<RpcClient, ConnectError>,
     ) -> bool {
-        if self.connecting.as_ref().map(|one| one.connect_id) != Some(ticket) {
+        if self.connecting.as_ref().map(|one| one.connect_id) != Some(connect_id) {
             return false;
         }
         self.connecting = None;
@@ -116,7 +162,7 @@ impl WorkerConnections {
         true
     }
 
-    /// Looks whether all connections stand. `false` if none does and none is being made.
+    /// Forgets closed connections. `false` if none stands and none is being made.
     pub(super) fn prune_closed(&mut self) -> bool {
         self.refresh_load();
         self.update_cache();
@@ -125,19 +171,19 @@ impl WorkerConnections {
 
     /// Shows calls the connection, if there is no choice.
     fn update_cache(&self) {
-        if let Some(way) = &self.cached {
-            let alone = match &self.ready[..] {
+        if let Some(cache) = &self.cache {
+            let only = match &self.ready[..] {
                 [client] => Some(client),
                 _ => None,
             };
-            way.set(self.addr, alone);
+            cache.set(self.addr, only);
         }
     }
 
     /// Shows calls no connection from now on.
     pub(super) fn clear_cache(&mut self) {
-        if let Some(way) = self.cached.take() {
-            way.set(self.addr, None);
+        if let Some(cache) = self.cache.take() {
+            cache.set(self.addr, None);
         }
     }
 
@@ -161,14 +207,15 @@ impl WorkerConnections {
             || self.ready.len() >= connections_max
             || self
                 .scale_up_after
-                .is_some_and(|until| Instant::now() < until)
+                .is_some_and(|after| Instant::now() < after)
     }
 
-    /// Gives up the latest connection if for so long the others would have been enough. `false` when there is one alone.
-    pub(super) fn scale_down(&mut self, quiet: Duration) -> bool {
+    /// Retires the latest connection if the others would have been enough for this long. `false`
+    /// when there is one alone.
+    pub(super) fn scale_down(&mut self, idle_timeout: Duration) -> bool {
         self.refresh_load();
-        if self.ready.len() > 1 && self.last_needed.elapsed() >= quiet {
-            // One at a time: for the next, it has to stay quiet.
+        if self.ready.len() > 1 && self.last_needed.elapsed() >= idle_timeout {
+            // One at a time: for the next, the idle timeout starts again.
             self.last_needed = Instant::now();
             self.retired.extend(self.ready.pop());
             self.update_cache();
@@ -177,7 +224,7 @@ impl WorkerConnections {
         self.ready.len() > 1 || !self.retired.is_empty()
     }
 
-    /// How many connections there are, those being made included.
+    /// The number of connections, those being made included.
     pub(super) fn len(&self) -> usize {
         self.ready.len() + self.retired.len() + usize::from(self.connecting.is_some())
     }
@@ -193,12 +240,12 @@ impl WorkerConnections {
         }
     }
 
-    /// More connections stand than one.
+    /// Whether more than one connection stands.
     pub(super) fn has_several(&self) -> bool {
         self.ready.len() > 1
     }
 
-    /// The worker is at another address now: calls under way end where they are, and the connections with the last of them.
+    /// Lets calls under way end where they are, and the connections with the last of them.
     pub(super) fn retire(mut self) {
         self.stop_connecting();
     }
@@ -210,11 +257,11 @@ impl WorkerConnections {
         }
     }
 
-    /// Looks at all connections that stand: which one is best, and whether it is saturated. Notes whether all are needed.
+    /// Finds the least busy connection, and whether it is saturated; notes whether all are needed.
     fn refresh_load(&mut self) -> Option<(usize, bool)> {
-        let stood = self.ready.len();
+        let before = self.ready.len();
         self.ready.retain(|client| !client.is_closed());
-        if self.ready.len() != stood {
+        if self.ready.len() != before {
             self.update_cache();
         }
         let (mut best, mut calls) = (None, 0);
@@ -231,12 +278,12 @@ impl WorkerConnections {
         }
         let best = best.map(|(index, (_, is_saturated, _))| (index, is_saturated));
         if self.ready.len() > 1 {
-            // With some room to spare, so that one that is given up is not missed at once.
+            // A quarter to spare, so that a retired connection is not missed at once.
             let others = self
                 .calls_at_saturation
                 .saturating_mul(self.ready.len() - 1);
-            let is_needed = calls >= others - others / 4;
-            if is_needed || best.is_some_and(|(_, is_saturated)| is_saturated) {
+            let are_all_needed = calls >= others - others / 4;
+            if are_all_needed || best.is_some_and(|(_, is_saturated)| is_saturated) {
                 self.last_needed = Instant::now();
             }
         }

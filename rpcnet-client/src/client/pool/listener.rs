@@ -1,0 +1,61 @@
+//! Pool listener: what the pool asks about processes, and reports about connections.
+
+use std::net::SocketAddr;
+
+use super::{PoolTarget, TargetId};
+use rpcnet_transport::CloseReason;
+
+/// What a [`ConnectionPool`](super::ConnectionPool) asks about the processes of its targets, and
+/// reports about the connections to them.
+///
+/// Every method has a default, which suits targets that are never replaced. None may wait, nor call
+/// the pool: some are called while it holds its lock.
+pub trait PoolListener<C>: Send + Sync + 'static {
+    /// State of a process as the user of the pool knows it now. Default: it is the current one.
+    fn process_state(&self, process: TargetId<'_>) -> ProcessState {
+        let _ = process;
+        ProcessState::Current
+    }
+
+    /// Address that the process has now, if the user of the pool knows one. Connections to another
+    /// address are not used for new calls. Default: `None`, processes do not move.
+    fn current_addr(&self, process: TargetId<'_>) -> Option<SocketAddr> {
+        let _ = process;
+        None
+    }
+
+    /// A connection to the target was made.
+    fn on_reachable(&self, target: &PoolTarget<C>) {
+        let _ = target;
+    }
+
+    /// There is no connection to the target: it could not be made, or the last one was lost.
+    fn on_unreachable(&self, target: &PoolTarget<C>) {
+        let _ = target;
+    }
+
+    /// The server says on a connection that it takes no new calls, or that it does again.
+    fn on_draining(&self, target: &PoolTarget<C>, draining: bool) {
+        let _ = (target, draining);
+    }
+
+    /// A connection to the target was lost, and was not closed here.
+    fn on_lost(&self, target: &PoolTarget<C>, reason: &CloseReason) {
+        let _ = (target, reason);
+    }
+}
+
+/// The listener of a pool that works without a cluster.
+impl<C: 'static> PoolListener<C> for () {}
+
+/// State of the process behind a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProcessState {
+    /// It has the key now, as far as is known.
+    Current,
+    /// It has failed or was replaced: calls under way get no answer any more.
+    Failed,
+    /// It has left, or is forgotten: calls under way may get an answer.
+    Left,
+}

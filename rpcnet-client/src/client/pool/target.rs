@@ -1,0 +1,95 @@
+//! Pool target: key, generation, address and expected name of a server.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::CachedConnection;
+
+/// A server that a [`ConnectionPool`](super::ConnectionPool) connects to.
+///
+/// `C` is what the user of the pool keeps with it.
+#[derive(Debug, Clone)]
+pub struct PoolTarget<C = ()> {
+    pub(super) key: Arc<str>,
+    pub(super) generation: u64,
+    pub(super) addr: SocketAddr,
+    pub(super) name: Arc<str>,
+    pub(super) cache: Option<Arc<CachedConnection>>,
+    pub(super) context: C,
+}
+
+/// Identity of the process behind a target: the key that it shares with its former and later
+/// processes, and which of these it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetId<'a> {
+    /// Key in the pool.
+    pub key: &'a str,
+    /// Number of the process among all that had this key.
+    pub generation: u64,
+}
+
+impl PoolTarget {
+    /// The server at `addr` whose certificate names `name`. The name is its key too.
+    pub fn new(name: impl Into<Arc<str>>, addr: SocketAddr) -> Self {
+        Self::with_context(name, addr, ())
+    }
+}
+
+impl<C> PoolTarget<C> {
+    /// Like [`new`](PoolTarget::new), with what the [`PoolListener`](super::PoolListener) is handed.
+    pub fn with_context(name: impl Into<Arc<str>>, addr: SocketAddr, context: C) -> Self {
+        let name = name.into();
+        Self {
+            key: Arc::clone(&name),
+            generation: 0,
+            addr,
+            name,
+            cache: None,
+            context,
+        }
+    }
+
+    /// Key in the pool, for servers that share a name; default the name.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.key = key.into();
+        self
+    }
+
+    /// Number of the process among all that had this key; default 0. Connections to one of them are
+    /// not used for another.
+    #[must_use]
+    pub fn with_generation(mut self, generation: u64) -> Self {
+        self.generation = generation;
+        self
+    }
+
+    /// Where calls find the connection without a lock.
+    #[must_use]
+    pub fn with_cache(mut self, cache: Option<Arc<CachedConnection>>) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// Identity of the process.
+    pub fn id(&self) -> TargetId<'_> {
+        TargetId {
+            key: &self.key,
+            generation: self.generation,
+        }
+    }
+
+    /// Address of the server.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Name that the certificate of the server must have.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the user of the pool keeps with the target.
+    pub fn context(&self) -> &C {
+        &self.context
+    }
+}
