@@ -16,6 +16,7 @@ mod inherited;
 mod memory;
 mod outbox;
 mod peer;
+pub mod pool;
 mod printable;
 mod priority;
 mod quic;

@@ -7,17 +7,16 @@ use std::{
 
 use rpcnet_balance::{Endpoint as BalancedEndpoint, Outcome, OutcomeKind};
 use rpcnet_registry::{ClusterEvent, Events, NodeId, NodeInfo, NodeState, Worker, WorkerRegistry};
-use rpcnet_transport::{CloseReason, Endpoint};
-use tokio::{task::AbortHandle, time::Instant};
-
-use super::{
-    ClusterClientConfig, RefusedMethods,
+use rpcnet_transport::{
+    CloseReason, Endpoint,
     pool::{
         CachedConnection, ConnectionPool, PendingConnection, PoolConfig, PoolListener, PoolTarget,
         PooledConnection, ProcessState, TargetId,
     },
-    refused_methods::is_as_known,
 };
+use tokio::{task::AbortHandle, time::Instant};
+
+use super::{ClusterClientConfig, RefusedMethods, refused_methods::is_as_known};
 
 /// Connections to workers, shared by all calls of a client.
 pub(super) struct WorkerConnections {

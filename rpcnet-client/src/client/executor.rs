@@ -4,14 +4,15 @@ use std::{future::poll_fn, net::SocketAddr, pin::pin};
 
 use rpcnet_balance::Time;
 use rpcnet_registry::{NodeId, Worker};
-use rpcnet_transport::{CallOptions, ConnectError, Endpoint, RpcClient, RpcError};
+use rpcnet_transport::{
+    CallOptions, ConnectError, Endpoint, RpcClient, RpcError, pool::PooledConnection,
+};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     AttemptReason, ClusterClient, ClusterError, StopReason,
     attempts::{AttemptFailure, Attempts},
     options::CallPlan,
-    pool::PooledConnection,
     retry_policy::{RetryDecision, RetryKind, SharedRetryBudget},
 };
 

@@ -4,7 +4,7 @@ use std::{future::poll_fn, pin::pin, task::Context};
 
 use bytes::Bytes;
 use rpcnet_registry::Worker;
-use rpcnet_transport::{CallOptions, RpcClient, RpcError};
+use rpcnet_transport::{CallOptions, RpcClient, RpcError, pool::PooledConnection};
 use tokio::time::Instant;
 
 use super::{
@@ -12,7 +12,6 @@ use super::{
     attempts::{AttemptFailure, Attempts},
     executor::{AttemptDeadline, dialled_addr},
     options::CallPlan,
-    pool::PooledConnection,
 };
 
 /// An attempt that can begin at once, of a call about which nothing is special.

@@ -5,7 +5,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use futures::{StreamExt, stream::FuturesUnordered};
 use rpcnet_balance::{Outcome, OutcomeKind};
 use rpcnet_registry::Worker;
-use rpcnet_transport::{CallOptions, Code, RpcClient, RpcError};
+use rpcnet_transport::{CallOptions, Code, RpcClient, RpcError, pool::PooledConnection};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -13,7 +13,6 @@ use super::{
     attempts::Attempts,
     executor::{CallTarget, ProbeMode},
     options::CallPlan,
-    pool::PooledConnection,
     retry_policy::RetryDecision,
 };
 

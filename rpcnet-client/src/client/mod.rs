@@ -12,7 +12,6 @@ mod hedging;
 mod method_policy;
 mod options;
 mod pick;
-mod pool;
 mod quorum;
 mod refused_methods;
 mod retry_policy;

@@ -6,6 +6,7 @@ use rpcnet_balance::{ExclusionFlags, Outcome, OutcomeKind, PickContext, Reported
 use rpcnet_registry::{NodeInfo, NodeState, SelectError, Worker};
 use rpcnet_transport::{
     Code, CodecError, ConnectError, LoadReport, Processed, RpcClient, RpcError,
+    pool::PooledConnection,
 };
 use tokio::time::Instant;
 
@@ -14,7 +15,6 @@ use super::{
     attempts::Attempts,
     executor::{CallTarget, ProbeMode},
     options::CallPlan,
-    pool::PooledConnection,
     refused_methods::{RefusingWorkers, is_as_known},
 };
 

@@ -22,7 +22,7 @@ impl PoolConfig {
     }
 
     /// Time for a handshake; default 1 s. The endpoint's own
-    /// [`with_connect_timeout`](rpcnet_transport::TransportConfig::with_connect_timeout) bounds it too. A
+    /// [`with_connect_timeout`](crate::TransportConfig::with_connect_timeout) bounds it too. A
     /// shorter one reports an unreachable target sooner, a longer one suits far and busy ones.
     #[must_use]
     pub const fn with_connect_timeout(mut self, timeout: Duration) -> Self {

@@ -5,7 +5,7 @@ use std::{sync::Weak, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{PoolShared, PoolTarget, process_state::has_moved, target_gone_error};
-use rpcnet_transport::{ConnectError, RpcClient};
+use crate::{ConnectError, RpcClient};
 
 /// Makes a connection.
 pub(super) async fn connect<C: Clone + Send + Sync + 'static>(

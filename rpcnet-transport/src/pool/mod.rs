@@ -66,7 +66,7 @@ use self::{
     process_state::has_moved,
     target_connections::{Route, TargetConnections},
 };
-use rpcnet_transport::{CloseReason, ConnectError, ConnectionEvent, Endpoint, RpcClient};
+use crate::{CloseReason, ConnectError, ConnectionEvent, Endpoint, RpcClient};
 
 /// Connections to many targets, shared by all calls; see the [module](self).
 ///

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{PoolTarget, TargetId};
-use rpcnet_transport::CloseReason;
+use crate::CloseReason;
 
 /// What a [`ConnectionPool`](super::ConnectionPool) asks about the processes of its targets, and
 /// reports about the connections to them.

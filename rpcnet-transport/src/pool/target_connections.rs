@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{CachedConnection, TargetId, target_gone_error};
-use rpcnet_transport::{ConnectError, Endpoint, RpcClient};
+use crate::{ConnectError, Endpoint, RpcClient};
 
 /// The connections to one process at one address: at least one, made or being made.
 pub(super) struct TargetConnections {

@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 
-use rpcnet_transport::RpcClient;
+use crate::RpcClient;
 
 /// The connection to a target while there is one alone, which is nearly always.
 ///

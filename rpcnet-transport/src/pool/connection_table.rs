@@ -87,7 +87,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use rpcnet_transport::{DevCa, Endpoint, MemoryNetwork, Router, RpcClient, TransportConfig};
+    use crate::{DevCa, Endpoint, MemoryNetwork, Router, RpcClient, TransportConfig};
 
     use super::super::CachedConnection;
 
