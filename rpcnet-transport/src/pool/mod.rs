@@ -444,3 +444,6 @@ fn target_gone_error(addr: SocketAddr) -> ConnectError {
 
 /// Tells the caches of one pool from those of another.
 static NEXT_POOL_ID: AtomicU64 = AtomicU64::new(0);
+
+#[cfg(test)]
+mod tests;
