@@ -129,11 +129,11 @@ mod node;
 
 pub use client::{
     Attempt, AttemptReason, ClusterClient, ClusterClientConfig, ClusterClientStats, ClusterError,
-    Hedging, MethodPolicy, QuorumError, QuorumFailure, StopReason, WorkerCallOptions,
-    WorkerReplies, WorkerStream,
+    MethodPolicy, QuorumError, QuorumFailure, StopReason, WorkerCallOptions, WorkerReplies,
+    WorkerStream,
 };
 pub use node::{DrainReport, Node, NodeBuilder, NodeError, NodeShutdownReport};
-pub use rpcnet_balance::{Balancer, PickContext, RetryBudget, View};
+pub use rpcnet_balance::{Balancer, Hedging, PickContext, RetryBudget, View};
 pub use rpcnet_registry::{
     ClusterEvent, Filter, LoadBalancingStrategy, NodeId, NodeRegistry, NodeState, SERVES_TAG,
     SelectError, SourceState, Worker, WorkerRegistry,

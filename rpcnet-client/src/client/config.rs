@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use rpcnet_balance::RetryBudget;
+use rpcnet_balance::{Hedging, RetryBudget};
 use rpcnet_transport::Endpoint;
 
-use super::{Hedging, MethodPolicy, retry_policy::SharedRetryBudget};
+use super::{MethodPolicy, retry_policy::SharedRetryBudget};
 
 /// Settings of a [`ClusterClient`](super::ClusterClient).
 #[derive(Debug, Clone)]

@@ -91,7 +91,7 @@ pub enum AttemptReason {
         /// For how long it was waited, so as not to come back too soon; zero for another worker.
         after: Duration,
     },
-    /// The one before took long; see [`Hedging`](super::Hedging).
+    /// The one before took long; see [`Hedging`](rpcnet_balance::Hedging).
     Hedge,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Hedging, hedging::LatencyTracker};
+use rpcnet_balance::{HedgeLatencies, Hedging};
 
 /// How calls of one method are made, where it differs from what the
 /// [`ClusterClientConfig`](super::ClusterClientConfig) says for all.
@@ -76,18 +76,18 @@ impl MethodPolicy {
 pub(super) struct MethodState {
     pub(super) policy: MethodPolicy,
     /// If it hedges: others need not know.
-    latency_tracker: Option<LatencyTracker>,
+    latency_tracker: Option<HedgeLatencies>,
 }
 
 impl MethodState {
     pub(super) fn new(policy: MethodPolicy) -> Self {
         Self {
-            latency_tracker: policy.hedging.map(|_| LatencyTracker::default()),
+            latency_tracker: policy.hedging.map(|_| HedgeLatencies::default()),
             policy,
         }
     }
 
-    pub(super) fn latency_tracker(&self) -> Option<&LatencyTracker> {
+    pub(super) fn latency_tracker(&self) -> Option<&HedgeLatencies> {
         self.latency_tracker.as_ref()
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use rpcnet_balance::{HedgeLatencies, Hedging};
 use rpcnet_transport::{CallOptions, Priority, inherited};
 use tokio::time::Instant;
 
 use super::{
-    ClusterClient, Hedging,
+    ClusterClient,
     executor::{CallTarget, ProbeMode},
-    hedging::LatencyTracker,
     method_policy::MethodState,
 };
 
@@ -253,7 +253,7 @@ pub(super) struct CallPlan<'a> {
     pub(super) attempt_timeout: Option<Duration>,
     pub(super) hedging: Option<Hedging>,
     /// Where it is noted how long the calls take.
-    pub(super) latency_tracker: Option<&'a LatencyTracker>,
+    pub(super) latency_tracker: Option<&'a HedgeLatencies>,
     /// Its answer comes after its attempt has ended.
     pub(super) is_stream: bool,
     /// An error that a handler answered with is a failure of the worker.

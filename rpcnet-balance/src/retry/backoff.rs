@@ -1,0 +1,90 @@
+//! Retry backoff: exponential, with full jitter.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// Exponential backoff with full jitter (Brooker, Exponential Backoff And Jitter): each wait is a
+/// random part, from none to all, of a range that doubles with every retry up to a maximum. Callers
+/// that failed at the same moment come back as spread out as can be.
+///
+/// The sequence of waits is that of the seed.
+#[derive(Debug)]
+pub struct RetryBackoff {
+    initial: Duration,
+    max: Duration,
+    state: AtomicU64,
+}
+
+impl RetryBackoff {
+    /// Waits of up to `initial` at first, and of up to `max` in the end.
+    #[must_use]
+    pub const fn seeded(seed: u64, initial: Duration, max: Duration) -> Self {
+        Self {
+            initial,
+            max,
+            state: AtomicU64::new(seed),
+        }
+    }
+
+    /// The wait before a retry, after so many waits of the same call.
+    #[must_use]
+    pub fn delay(&self, waits_before: u32) -> Duration {
+        let factor = 1_u32.checked_shl(waits_before).unwrap_or(u32::MAX);
+        let range = self.initial.saturating_mul(factor).min(self.max);
+        range.mul_f64(self.fraction())
+    }
+
+    /// Uniform in 0..1.
+    fn fraction(&self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// SplitMix64, whose counter needs no lock.
+    fn next(&self) -> u64 {
+        let mut z = self
+            .state
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed)
+            .wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seeded(seed: u64) -> RetryBackoff {
+        RetryBackoff::seeded(seed, Duration::from_millis(10), Duration::from_secs(1))
+    }
+
+    #[test]
+    fn waits_double_up_to_their_maximum_and_differ() {
+        let backoff = seeded(7);
+        for (waits_before, range) in [(0, 10), (1, 20), (6, 640), (7, 1_000), (99, 1_000)] {
+            let range = Duration::from_millis(range);
+            let mut sum = Duration::ZERO;
+            for _ in 0..100 {
+                let wait = backoff.delay(waits_before);
+                assert!(wait <= range, "{wait:?} of {range:?}");
+                sum += wait;
+            }
+            // Every part is as likely as any other.
+            let mean = sum / 100;
+            assert!(
+                mean > range * 35 / 100 && mean < range * 65 / 100,
+                "{mean:?} of {range:?}"
+            );
+        }
+        assert_ne!(backoff.delay(9), backoff.delay(9));
+    }
+
+    #[test]
+    fn equal_seeds_give_equal_waits() {
+        let [one, other] = [seeded(1), seeded(1)];
+        assert_eq!(one.delay(9), other.delay(9));
+    }
+}
