@@ -5,7 +5,7 @@ use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 use rpcnet_balance::{Hedging, RetryBudget};
 use rpcnet_transport::Endpoint;
 
-use super::{MethodPolicy, retry_policy::SharedRetryBudget};
+use super::{MethodPolicy, retry_control::SharedRetryBudget};
 
 /// Settings of a [`ClusterClient`](super::ClusterClient).
 #[derive(Debug, Clone)]

@@ -2,11 +2,12 @@
 
 use std::{error::Error as StdError, fmt, net::SocketAddr, time::Duration};
 
+use rpcnet_balance::retry::StopReason;
 use rpcnet_registry::{NodeId, SelectError};
 use rpcnet_transport::{Code, CodecError, ConnectError, Processed, RpcError, Status};
 use serde::de::DeserializeOwned;
 
-use super::retry_policy::is_unreadable;
+use super::retry_decision::is_unreadable;
 
 /// Why a call to a worker did not end with a reply, after all attempts that were safe to make.
 ///
@@ -59,25 +60,6 @@ pub enum ClusterError {
         /// What is wrong.
         error: CodecError,
     },
-}
-
-/// Why a call was not tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum StopReason {
-    /// The error is not retryable: the handler has answered, or the request may have been processed
-    /// and must not be repeated.
-    NotRetryable,
-    /// There were as many attempts [as there may be](super::ClusterClientConfig::with_attempts_max).
-    AttemptLimit,
-    /// The [budget](super::ClusterClientConfig::with_retry_budget) was empty.
-    BudgetExhausted,
-    /// The deadline was exceeded, or would have been before the next attempt.
-    Deadline,
-    /// The worker asked [not to](rpcnet_transport::Status::do_not_retry).
-    DoNotRetry,
-    /// No worker was left that might serve the call soon.
-    NoWorkerLeft,
 }
 
 /// Why an attempt was made.
@@ -330,23 +312,10 @@ impl fmt::Display for AttemptReason {
     }
 }
 
-impl fmt::Display for StopReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotRetryable => "not retryable",
-            Self::AttemptLimit => "the limit of attempts is reached",
-            Self::BudgetExhausted => "the retry budget is exhausted",
-            Self::Deadline => "the deadline leaves no time for another attempt",
-            Self::DoNotRetry => "the worker forbids a retry",
-            Self::NoWorkerLeft => "no other worker is available",
-        })
-    }
-}
-
 fn write_attempts(
     f: &mut fmt::Formatter<'_>,
     attempts: &[Attempt],
-    gave_up: StopReason,
+    stop_reason: StopReason,
     write: fn(&Attempt, &mut fmt::Formatter<'_>) -> fmt::Result,
 ) -> fmt::Result {
     match attempts.len() {
@@ -360,10 +329,10 @@ fn write_attempts(
         }
         write(attempt, f)?;
     }
-    if gave_up == StopReason::NotRetryable {
+    if stop_reason == StopReason::NotRetryable {
         return Ok(());
     }
-    write!(f, "; {gave_up}")
+    write!(f, "; {stop_reason}")
 }
 
 #[cfg(test)]

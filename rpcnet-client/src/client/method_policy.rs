@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rpcnet_balance::{HedgeLatencies, Hedging};
+use rpcnet_balance::Hedging;
 
 /// How calls of one method are made, where it differs from what the
 /// [`ClusterClientConfig`](super::ClusterClientConfig) says for all.
@@ -68,26 +68,5 @@ impl MethodPolicy {
     pub fn with_hedging(mut self, hedging: Hedging) -> Self {
         self.hedging = Some(hedging);
         self
-    }
-}
-
-/// A method that something is special about, with what is known of its calls.
-#[derive(Debug)]
-pub(super) struct MethodState {
-    pub(super) policy: MethodPolicy,
-    /// If it hedges: others need not know.
-    latency_tracker: Option<HedgeLatencies>,
-}
-
-impl MethodState {
-    pub(super) fn new(policy: MethodPolicy) -> Self {
-        Self {
-            latency_tracker: policy.hedging.map(|_| HedgeLatencies::default()),
-            policy,
-        }
-    }
-
-    pub(super) fn latency_tracker(&self) -> Option<&HedgeLatencies> {
-        self.latency_tracker.as_ref()
     }
 }

@@ -1,107 +1,112 @@
-//! Calls to whichever worker is best.
+//! Cluster client: calls to selected workers, with retries, hedging, streams and quorums.
 
 mod attempts;
 mod broadcast;
+mod call_plan;
 mod config;
 mod connections;
 mod error;
 mod executor;
-mod fast_path;
-mod hedged_attempt;
+mod hedged;
+mod idempotency_keys;
 mod method_policy;
+mod operation;
 mod options;
-mod pick;
+mod outcome;
 mod quorum;
 mod refused_methods;
-mod retry_policy;
+mod retry_control;
+mod retry_decision;
 mod stats;
 mod status;
 mod streams;
 mod unreadable_requests;
+mod workers;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use attempts::AttemptFailure;
-pub use broadcast::WorkerReplies;
 use bytes::Bytes;
-pub use config::ClusterClientConfig;
-use connections::WorkerConnections;
-pub use error::{Attempt, AttemptReason, ClusterError, StopReason};
 use futures::TryFutureExt;
-pub use method_policy::MethodPolicy;
-use method_policy::MethodState;
-pub use options::WorkerCallOptions;
-pub use quorum::{QuorumError, QuorumFailure};
-use refused_methods::RefusedMethods;
-use retry_policy::{IdempotencyKeys, Jitter};
-use rpcnet_registry::WorkerRegistry;
+use rpcnet_registry::{Worker, WorkerRegistry};
 use rpcnet_transport::{Decode, Encode};
-use stats::CallCounters;
-pub use stats::ClusterClientStats;
-pub use streams::WorkerStream;
 
-/// Calls workers of a cluster: picks one by tags and load, connects, calls, and goes to another one when that is safe.
+pub use rpcnet_balance::retry::StopReason;
+
+pub use self::{
+    broadcast::WorkerReplies,
+    config::ClusterClientConfig,
+    error::{Attempt, AttemptReason, ClusterError},
+    method_policy::MethodPolicy,
+    options::WorkerCallOptions,
+    quorum::{QuorumError, QuorumFailure},
+    stats::ClusterClientStats,
+    streams::WorkerStream,
+};
+use self::{
+    call_plan::CallSettings,
+    executor::Executor,
+    operation::UnaryCall,
+    refused_methods::RefusedMethods,
+    retry_control::RetryControl,
+    workers::{CallTarget, Destination, Workers},
+};
+
+/// Client of a cluster: selects a worker by tags and load, connects, calls, and retries on another
+/// worker when that is safe.
 ///
 /// What happens to a call:
-/// - A worker is [selected](WorkerRegistry::select), but for those that cannot be connected to, that fail more often than
-///   others, and that drain, as they say on their connections, if there are others. It counts as in flight there until it
-///   ends or is dropped. What the worker says about its load with the reply is there for the balancer's next pick. One that
-///   could not be connected to is connected to anew, beside the calls, when its time is over; see
-///   [`WorkerRegistry::with_health`].
-/// - The connection to it is shared by all calls, opened when it is first needed, once however many calls wait, replaced
-///   when it has died, and closed when the cluster holds the worker for dead, which ends the calls that wait for it. Its
-///   certificate must name the worker. While it is saturated, a few more share the calls; see
+/// - **Selection.** A worker is [selected](WorkerRegistry::select). Workers that cannot be connected
+///   to, that fail more often than others, or that say on their connections that they drain, are
+///   passed over if there are others. The call counts as in flight until it ends or is dropped. What
+///   the worker says about its load with the reply is there for the balancer's next pick. A worker
+///   that could not be connected to is probed beside the calls; see [`WorkerRegistry::with_health`].
+/// - **Connection.** It is shared by all calls, opened when it is first needed, once however many
+///   calls wait, replaced when it has died, and closed when the cluster declares the worker failed,
+///   which ends the calls that wait for it. Its certificate must name the worker. While it is
+///   saturated, a few more share the calls; see
 ///   [`with_connections_per_worker_max`](ClusterClientConfig::with_connections_per_worker_max).
-/// - A failed attempt is followed by another one, on another worker, if the request was certainly not processed: it was
-///   never sent, or it was refused (the worker drains, has too much to do, does not know the method, or cannot read the
-///   request). If it may have been processed, only if the call or its method is marked as idempotent or the call has an idempotency key. An answer of the
-///   handler is final.
-///   One that is not idempotent but has a key goes back once to the worker that may have processed it, which remembers.
-/// - A worker that does not know the method, or could not read a request that another one served, is passed over for that
-///   method by later calls. One of them finds out now and then whether that is still so.
-/// - When every worker was tried, it starts over after a pause.
-/// - There is one deadline over all attempts, a limit to their number, and one to the extra load that the attempts of all
-///   calls make, the [budget](ClusterClientConfig::with_retry_budget).
-/// - If its method [hedges](ClusterClientConfig::with_hedging), it goes to another worker as well when it takes long.
+/// - **Retry.** A failed attempt is followed by another one, on another worker, if the request was
+///   certainly not processed: it was never sent, or it was refused (the worker drains, is
+///   overloaded, does not know the method, or cannot read the request). If it may have been
+///   processed, only if the call or its method is marked as idempotent or the call has an
+///   idempotency key; a call with a key goes back once to the worker that may have processed it,
+///   which remembers. An answer of the handler is final.
+/// - **Refused methods.** A worker that does not know the method, or could not read a request that
+///   another one served, is passed over for that method by later calls. One of them probes now and
+///   then whether that is still so.
+/// - **Backoff.** When every worker was tried, the call waits before it starts over.
+/// - **Limits.** There is one deadline over all attempts, a limit to their number, and one to the
+///   extra load that the attempts of all calls make, the
+///   [retry budget](ClusterClientConfig::with_retry_budget).
+/// - **Hedging.** If its method [hedges](ClusterClientConfig::with_hedging), a call that takes long
+///   goes to another worker as well.
 ///
 /// Dropping the future of a call cancels it, at the worker too.
 pub struct ClusterClient {
-    registry: Arc<WorkerRegistry>,
-    config: ClusterClientConfig,
-    connections: WorkerConnections,
-    refused_methods: Arc<RefusedMethods>,
-    jitter: Jitter,
-    keys: IdempotencyKeys,
-    /// Those that something is special about.
-    methods: HashMap<Box<str>, MethodState>,
-    counters: CallCounters,
+    settings: CallSettings,
+    executor: Executor,
 }
 
 impl ClusterClient {
-    /// A client of the workers in `registry`, which should have been [started](WorkerRegistry::start).
+    /// A client of the workers in `registry`, which should have been
+    /// [started](WorkerRegistry::start).
     pub fn new(registry: Arc<WorkerRegistry>, config: ClusterClientConfig) -> Self {
-        let refused_methods = Arc::<RefusedMethods>::default();
         Self {
-            connections: WorkerConnections::new(&config, &registry, &refused_methods),
-            refused_methods,
-            jitter: config.seed.map_or_else(Jitter::new, Jitter::seeded),
-            keys: IdempotencyKeys::new(),
-            methods: config
-                .methods
-                .iter()
-                .map(|(name, policy)| (name.clone(), MethodState::new(*policy)))
-                .collect(),
-            counters: CallCounters::default(),
-            registry,
-            config,
+            executor: Executor {
+                workers: Workers::new(registry, &config),
+                retries: RetryControl::new(&config),
+            },
+            settings: CallSettings::new(config),
         }
     }
 
-    /// Calls a method of a worker that matches `filter`, of any one without, with bytes, which get bytes back.
+    /// Calls a method of a worker that matches `filter`, of any worker without a filter. Request and
+    /// reply are bytes.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`] says who was tried and whether the request may have been processed.
+    /// [`ClusterError`] says which workers were tried and whether the request may have been
+    /// processed.
     pub fn call_worker(
         &self,
         method: &str,
@@ -130,11 +135,11 @@ impl ClusterClient {
         Ok(reply)
     }
 
-    /// Calls a method of a worker with a value, which gets a value back, both encoded with postcard.
+    /// Calls a method of a worker. Request and reply are values, encoded with postcard.
     ///
     /// # Errors
     ///
-    /// As of [`call_worker`](Self::call_worker); and if the values do not encode or decode.
+    /// As of [`call_worker`](Self::call_worker); and if a value does not encode or decode.
     pub async fn call_worker_typed<Req, Resp>(
         &self,
         method: &str,
@@ -172,29 +177,47 @@ impl ClusterClient {
 
     /// The workers that calls go to.
     pub fn registry(&self) -> &Arc<WorkerRegistry> {
-        &self.registry
+        &self.executor.workers.registry
     }
 
     /// The settings.
     pub fn config(&self) -> &ClusterClientConfig {
-        &self.config
+        &self.settings.config
     }
 
-    /// How many connections to workers there are, those being made included.
+    /// The number of connections to workers, those being made included.
     pub fn connections(&self) -> usize {
-        self.connections.len()
+        self.executor.workers.connections.len()
     }
 
-    /// What the calls came to so far.
+    /// Counts of calls and attempts so far.
     pub fn stats(&self) -> ClusterClientStats {
-        self.counters.stats()
+        self.executor.retries.counters.stats()
+    }
+
+    fn call_bytes(
+        &self,
+        method: &str,
+        body: Bytes,
+        filter: Option<&str>,
+        options: &WorkerCallOptions,
+    ) -> impl Future<Output = Result<(Bytes, Worker), ClusterError>> {
+        let destination = Destination::Matching(filter);
+        self.executor.execute(
+            move || self.settings.unary_plan(method, options),
+            CallTarget {
+                method,
+                destination,
+            },
+            UnaryCall { method, body },
+        )
     }
 }
 
 impl fmt::Debug for ClusterClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClusterClient")
-            .field("registry", &self.registry)
+            .field("registry", self.registry())
             .field("connections", &self.connections())
             .finish_non_exhaustive()
     }

@@ -2,33 +2,27 @@
 
 use std::time::Duration;
 
-use rpcnet_balance::{HedgeLatencies, Hedging};
-use rpcnet_transport::{CallOptions, Priority, inherited};
+use rpcnet_balance::Hedging;
+use rpcnet_transport::Priority;
 use tokio::time::Instant;
-
-use super::{
-    ClusterClient,
-    executor::{CallTarget, ProbeMode},
-    method_policy::MethodState,
-};
 
 /// How one call differs from what the [`ClusterClientConfig`](super::ClusterClientConfig) says.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WorkerCallOptions {
-    deadline: DeadlineChoice,
-    attempts_max: Option<usize>,
-    idempotent: Option<bool>,
-    key: Option<u64>,
-    idempotency_key: Option<u128>,
-    attempt_timeout: Option<Duration>,
-    hedging: Option<Option<Hedging>>,
-    priority: Option<Priority>,
-    without_inheritance: bool,
-    application_errors_fail: Option<bool>,
+    pub(super) deadline: DeadlineChoice,
+    pub(super) attempts_max: Option<usize>,
+    pub(super) idempotent: Option<bool>,
+    pub(super) key: Option<u64>,
+    pub(super) idempotency_key: Option<u128>,
+    pub(super) attempt_timeout: Option<Duration>,
+    pub(super) hedging: Option<Option<Hedging>>,
+    pub(super) priority: Option<Priority>,
+    pub(super) without_inheritance: bool,
+    pub(super) application_errors_fail: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-enum DeadlineChoice {
+pub(super) enum DeadlineChoice {
     #[default]
     Default,
     Timeout(Duration),
@@ -120,7 +114,7 @@ impl WorkerCallOptions {
     }
 
     /// How much the call matters when a worker has too much to do; default that of the call that is being served here
-    /// ([`inherited`]), or [`Priority::Critical`].
+    /// ([`inherited`](rpcnet_transport::inherited)), or [`Priority::Critical`].
     #[must_use]
     pub fn with_priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
@@ -158,166 +152,6 @@ impl WorkerCallOptions {
     #[must_use]
     pub fn without_hedging(mut self) -> Self {
         self.hedging = Some(None);
-        self
-    }
-
-    /// What holds for a unary call of `method` that is made now.
-    pub(super) fn call_plan<'a>(&self, client: &'a ClusterClient, method: &str) -> CallPlan<'a> {
-        self.call_plan_within(client, method, Some(client.config.timeout))
-    }
-
-    /// What holds for a call with streams of `method` that is made now.
-    pub(super) fn stream_plan<'a>(&self, client: &'a ClusterClient, method: &str) -> CallPlan<'a> {
-        self.call_plan_within(client, method, None).for_stream()
-    }
-
-    fn call_plan_within<'a>(
-        &self,
-        client: &'a ClusterClient,
-        method: &str,
-        default: Option<Duration>,
-    ) -> CallPlan<'a> {
-        let config = &client.config;
-        let method = client.methods.get(method);
-        let policy = method.map(|method| &method.policy);
-        let made = Instant::now();
-        let after = |wait| made.checked_add(wait);
-        let own_deadline = match self.deadline {
-            DeadlineChoice::Default => policy
-                .and_then(|policy| policy.timeout)
-                .or(default)
-                .and_then(after),
-            DeadlineChoice::Timeout(timeout) => after(timeout),
-            DeadlineChoice::At(deadline) => Some(deadline),
-            DeadlineChoice::None => None,
-        };
-        let (mut deadline, mut priority) = (own_deadline, self.priority);
-        if !self.without_inheritance {
-            let from = inherited();
-            let end = from.deadline().map(Instant::from_std);
-            // Of the two the earlier one, if there are two.
-            deadline = end.min(deadline).or(end).or(deadline);
-            priority = priority.or_else(|| from.priority());
-        }
-        let hedging = self
-            .hedging
-            .unwrap_or_else(|| policy.and_then(|policy| policy.hedging));
-        let is_idempotent = || hedging.is_some() || policy.is_some_and(|policy| policy.idempotent);
-        let idempotent = self.idempotent.unwrap_or_else(is_idempotent);
-        let idempotency_key = self.idempotency_key.or_else(|| {
-            let generates = policy.is_some_and(|policy| policy.generates_idempotency_keys);
-            generates.then(|| client.keys.next())
-        });
-        let repeatable = idempotent || (idempotency_key.is_some() && self.idempotent.is_none());
-        let attempt_timeout = self
-            .attempt_timeout
-            .or_else(|| policy.and_then(|policy| policy.attempt_timeout))
-            .or(config.attempt_timeout);
-        CallPlan {
-            started_at: made,
-            deadline,
-            has_default_deadline: matches!(self.deadline, DeadlineChoice::Default),
-            attempts_max: self.attempts_max.unwrap_or(config.attempts_max),
-            idempotent,
-            repeatable,
-            key: self.key,
-            priority,
-            idempotency_key,
-            attempt_timeout: attempt_timeout.filter(|_| repeatable),
-            hedging: hedging.filter(|_| repeatable),
-            latency_tracker: method.and_then(MethodState::latency_tracker),
-            is_stream: false,
-            application_errors_fail: self
-                .application_errors_fail
-                .or_else(|| policy.and_then(|policy| policy.application_errors_fail))
-                .unwrap_or(config.application_errors_fail),
-        }
-    }
-}
-
-/// The settings of one call, config and options taken together.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CallPlan<'a> {
-    /// When it was made, which is when the first attempt begins.
-    pub(super) started_at: Instant,
-    pub(super) deadline: Option<Instant>,
-    /// Nothing was said of its time.
-    pub(super) has_default_deadline: bool,
-    pub(super) attempts_max: usize,
-    pub(super) idempotent: bool,
-    /// Whether an attempt that may have been processed may be followed by another one.
-    pub(super) repeatable: bool,
-    pub(super) key: Option<u64>,
-    pub(super) priority: Option<Priority>,
-    pub(super) idempotency_key: Option<u128>,
-    pub(super) attempt_timeout: Option<Duration>,
-    pub(super) hedging: Option<Hedging>,
-    /// Where it is noted how long the calls take.
-    pub(super) latency_tracker: Option<&'a HedgeLatencies>,
-    /// Its answer comes after its attempt has ended.
-    pub(super) is_stream: bool,
-    /// An error that a handler answered with is a failure of the worker.
-    pub(super) application_errors_fail: bool,
-}
-
-impl CallPlan<'_> {
-    /// Whether it may be repeated only because a worker remembers what it has done.
-    pub(super) fn relies_on_idempotency_cache(&self) -> bool {
-        self.idempotency_key.is_some() && !self.idempotent
-    }
-
-    /// Whether its first attempt is a call like any other.
-    pub(super) fn fits_fast_path(&self) -> bool {
-        self.attempt_timeout.is_none() && self.hedging.is_none() && self.idempotency_key.is_none()
-    }
-
-    /// What the transport is told of an attempt.
-    pub(super) fn attempt_options(&self, number: usize, deadline: Option<Instant>) -> CallOptions {
-        let mut options = CallOptions::new()
-            .with_attempt(u8::try_from(number).unwrap_or(u8::MAX))
-            .with_idempotent(self.idempotent)
-            // It is in the plan, of the place where the call was made.
-            .without_inheritance();
-        if let Some(priority) = self.priority {
-            options = options.with_priority(priority);
-        }
-        if let Some(key) = self.idempotency_key {
-            options = options.with_idempotency_key(key);
-        }
-        match deadline {
-            Some(end) => options.with_deadline(end.into_std()),
-            // A stream, whose beginning has a limit all the same.
-            None if self.has_default_deadline => options,
-            None => options.without_deadline(),
-        }
-    }
-
-    /// What a call of this method is for.
-    pub(super) fn target<'b>(&self, method: &'b str, filter: Option<&'b str>) -> CallTarget<'b> {
-        CallTarget {
-            method,
-            filter,
-            probe_mode: match self.attempts_max > 1 && !self.is_stream {
-                true => ProbeMode::WhenDue,
-                false => ProbeMode::WhenOverdue,
-            },
-            is_stream: self.is_stream,
-        }
-    }
-
-    /// For a stream: what it begins with is not what it takes, and it cannot be had twice.
-    fn for_stream(mut self) -> Self {
-        self.attempt_timeout = None;
-        self.hedging = None;
-        self.latency_tracker = None;
-        self.is_stream = true;
-        self
-    }
-
-    /// For a call to one certain worker.
-    pub(super) fn single_target(mut self) -> Self {
-        self.hedging = None;
-        self.latency_tracker = None;
         self
     }
 }

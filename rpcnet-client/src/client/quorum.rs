@@ -119,11 +119,7 @@ impl ClusterClient {
         if wanted == 0 {
             return Ok(accepted);
         }
-        let workers = match self.reachable_workers(filter) {
-            Ok(workers) => workers,
-            Err(ClusterError::Select(error)) => return Err(error.into()),
-            Err(other) => unreachable!("no worker was called: {other}"),
-        };
+        let workers = self.executor.workers.candidates(method, filter)?;
         if workers.len() < wanted {
             return Err(QuorumError::TooFewWorkers {
                 wanted,
@@ -131,7 +127,7 @@ impl ClusterClient {
             });
         }
         let mut open: Vec<_> = workers.iter().map(|one| one.id().clone()).collect();
-        let plan = options.call_plan(self, method).single_target();
+        let plan = self.settings.unary_plan(method, &options);
         let mut replies = self.call_each(workers, method, body, plan);
         let mut failed = Vec::new();
         while let Some((node, reply)) = replies.next().await {

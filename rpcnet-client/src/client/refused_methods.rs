@@ -62,11 +62,6 @@ struct RefusingWorker {
 }
 
 impl RefusedMethods {
-    /// Whether there are any at all.
-    pub(super) fn is_any(&self) -> bool {
-        self.is_any.load(Relaxed)
-    }
-
     /// The workers that refused this method, if any.
     pub(super) fn workers_refusing(&self, method: &str) -> Option<Arc<RefusingWorkers>> {
         if !self.is_any.load(Relaxed) {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::retry_policy::RetryKind;
+use rpcnet_balance::retry::RetryKind;
 
 /// What the calls of a [`ClusterClient`](super::ClusterClient) came to, since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(super) struct CallCounters {
 }
 
 impl CallCounters {
-    pub(super) fn retry(&self, kind: RetryKind) {
+    pub(super) fn count_retry(&self, kind: RetryKind) {
         self.retries[kind as usize].add_one();
     }
 

@@ -1,4 +1,4 @@
-//! Calls with streams, to a picked worker.
+//! Streams to a selected worker.
 
 use std::{
     fmt,
@@ -13,26 +13,30 @@ use std::{
 
 use futures::Stream;
 use rpcnet_balance::{Outcome, OutcomeKind};
-use rpcnet_registry::{NodeId, NodeInfo, Worker, WorkerRegistry};
-use rpcnet_transport::{Code, Decode, Encode, Raw, Receiver, RpcError, Sender, Upload};
+use rpcnet_registry::{NodeId, Worker, WorkerRegistry};
+use rpcnet_transport::{
+    CallOptions, Code, Decode, Encode, Raw, Receiver, RpcClient, RpcError, Sender, Upload,
+};
 use tokio::time::Instant;
 
 use super::{
     ClusterClient, ClusterError, WorkerCallOptions,
-    attempts::Attempts,
-    options::CallPlan,
-    pick::outcome_kind,
-    refused_methods::{RefusedMethods, is_as_known},
-    retry_policy::is_unreadable,
+    call_plan::CallPlan,
+    operation::OpenStream,
+    outcome::{note_refusal, outcome_kind},
+    refused_methods::RefusedMethods,
+    retry_decision::is_unreadable,
+    workers::{CallTarget, Destination},
 };
 
-/// Streams are begun on another worker as long as no request could be sent. What the worker says of a request that was sent,
-/// a refusal included, comes with the stream; whether the stream can be begun anew is the caller's to know.
+/// A stream is opened on another worker as long as no request could be sent. What the worker says of
+/// a request that was sent, a refusal included, comes with the stream; whether the stream can be
+/// opened anew is the caller's to know.
 ///
-/// A stream has no deadline unless its options or the policy of its method say so, or it is made by a handler whose call has one. It
-/// ends with its connection, which is lost after the
-/// [idle timeout](rpcnet_transport::TransportConfig::with_idle_timeout) and a keep-alive at the latest (20 s by default) if its
-/// worker is gone.
+/// A stream has no deadline unless its options or the policy of its method say so, or it is opened
+/// by a handler whose call has one. It ends with its connection, which is lost after the
+/// [idle timeout](rpcnet_transport::TransportConfig::with_idle_timeout) and a keep-alive at the
+/// latest (20 s by default) if its worker is gone.
 impl ClusterClient {
     /// Calls a method of a worker that answers one request with a stream.
     ///
@@ -51,24 +55,15 @@ impl ClusterClient {
         Resp: Decode,
     {
         let request = Raw(request.encode().map_err(ClusterError::Encode)?);
-        let plan = options.stream_plan(self, method);
-        let (stream, worker) = self
-            .run_attempts(
-                plan,
-                plan.target(method, filter),
-                Attempts::default(),
-                None,
-                |client, options| {
-                    let request = request.clone();
-                    async move {
-                        client
-                            .call_server_streaming_with(method, &request, options)
-                            .await
-                    }
-                },
-            )
-            .await?;
-        let answer = FirstAnswer::new(self, method, &plan, worker);
+        let open = |client: RpcClient, options| {
+            let request = request.clone();
+            async move {
+                client
+                    .call_server_streaming_with(method, &request, options)
+                    .await
+            }
+        };
+        let (stream, answer) = self.open_stream(method, filter, &options, open).await?;
         Ok(WorkerStream::new(stream, &answer))
     }
 
@@ -76,7 +71,7 @@ impl ClusterClient {
     ///
     /// # Errors
     ///
-    /// [`ClusterError`] if the call could not be begun on any worker.
+    /// [`ClusterError`] if the call could not be started on any worker.
     pub async fn call_worker_client_streaming<Req, Resp>(
         &self,
         method: &str,
@@ -87,19 +82,10 @@ impl ClusterClient {
         Req: Encode,
         Resp: Decode,
     {
-        let plan = options.stream_plan(self, method);
-        let (stream, worker) = self
-            .run_attempts(
-                plan,
-                plan.target(method, filter),
-                Attempts::default(),
-                None,
-                |client, options| async move {
-                    client.call_client_streaming_with(method, options).await
-                },
-            )
-            .await?;
-        let answer = FirstAnswer::new(self, method, &plan, worker);
+        let open = |client: RpcClient, options| async move {
+            client.call_client_streaming_with(method, options).await
+        };
+        let (stream, answer) = self.open_stream(method, filter, &options, open).await?;
         Ok(WorkerStream::new(stream, &answer))
     }
 
@@ -107,7 +93,8 @@ impl ClusterClient {
     ///
     /// # Errors
     ///
-    /// [`ClusterError`] if the call could not be begun on any worker; what the worker says comes with the stream.
+    /// [`ClusterError`] if the call could not be started on any worker; what the worker says comes
+    /// with the stream.
     #[allow(clippy::type_complexity, reason = "a pair of two ends")]
     pub async fn call_worker_streaming<Req, Resp>(
         &self,
@@ -119,25 +106,38 @@ impl ClusterClient {
         Req: Encode,
         Resp: Decode,
     {
-        let plan = options.stream_plan(self, method);
-        let ((sender, receiver), worker) = self
-            .run_attempts(
-                plan,
-                plan.target(method, filter),
-                Attempts::default(),
-                None,
-                |client, options| async move { client.call_streaming_with(method, options).await },
-            )
-            .await?;
-        let answer = FirstAnswer::new(self, method, &plan, worker);
+        let open = |client: RpcClient, options| async move {
+            client.call_streaming_with(method, options).await
+        };
+        let ((sender, receiver), answer) = self.open_stream(method, filter, &options, open).await?;
         Ok((
             WorkerStream::new(sender, &answer),
             WorkerStream::new(receiver, &answer),
         ))
     }
+
+    async fn open_stream<T, Fut>(
+        &self,
+        method: &str,
+        filter: Option<&str>,
+        options: &WorkerCallOptions,
+        open: impl Fn(RpcClient, CallOptions) -> Fut,
+    ) -> Result<(T, Arc<FirstAnswer>), ClusterError>
+    where
+        Fut: Future<Output = Result<T, RpcError>>,
+    {
+        let plan = self.settings.stream_plan(method, options);
+        let target = CallTarget {
+            method,
+            destination: Destination::Matching(filter),
+        };
+        let opened = self.executor.execute(|| plan, target, OpenStream(open));
+        let (stream, worker) = opened.await?;
+        Ok((stream, FirstAnswer::new(self, method, &plan, worker)))
+    }
 }
 
-/// The first answer to a stream: what it says about the worker is told once.
+/// The first answer to a stream: what it says about the worker is reported once.
 struct FirstAnswer {
     worker: Worker,
     registry: Weak<WorkerRegistry>,
@@ -150,10 +150,11 @@ struct FirstAnswer {
 
 impl FirstAnswer {
     fn new(client: &ClusterClient, method: &str, plan: &CallPlan<'_>, worker: Worker) -> Arc<Self> {
+        let workers = &client.executor.workers;
         Arc::new(Self {
             worker,
-            registry: Arc::downgrade(&client.registry),
-            refused_methods: Arc::clone(&client.refused_methods),
+            registry: Arc::downgrade(&workers.registry),
+            refused_methods: Arc::clone(&workers.refused_methods),
             method: method.into(),
             application_errors_fail: plan.application_errors_fail,
             started_at: plan.started_at,
@@ -179,7 +180,8 @@ impl FirstAnswer {
             // How long it lets the first message wait is its own affair.
             None => OutcomeKind::StreamStarted,
             Some(error) => match error.code() {
-                // The pool hears of lost connections, and a stream has the time that its caller gives it.
+                // The pool hears of lost connections, and a stream has the time that its caller
+                // gives it.
                 Code::Unavailable | Code::Draining | Code::DeadlineExceeded | Code::Cancelled => {
                     return;
                 }
@@ -197,19 +199,18 @@ impl FirstAnswer {
             let worker = (id, self.worker.node());
             self.refused_methods.on_stream_served(&self.method, worker);
         }
-        let wish = error.and_then(RpcError::retry_after);
-        let wish = wish.filter(|_| kind == OutcomeKind::Overloaded);
-        let outcome = Outcome::new(kind, self.started_at.elapsed()).with_retry_after(wish);
+        let retry_after = error
+            .and_then(RpcError::retry_after)
+            .filter(|_| kind == OutcomeKind::Overloaded);
+        let outcome = Outcome::new(kind, self.started_at.elapsed()).with_retry_after(retry_after);
         self.worker.report(&outcome);
     }
 
     /// The worker is passed over for the method from now on.
     fn note_refusal(&self) {
         if let Some(registry) = self.registry.upgrade() {
-            let is_current = |node: &NodeInfo| is_as_known(&registry, node);
             let worker = (self.worker.endpoint_id(), self.worker.node());
-            self.refused_methods
-                .note_refusal(&self.method, worker, registry.now(), is_current);
+            note_refusal(&registry, &self.refused_methods, &self.method, worker);
         }
     }
 }

@@ -1,0 +1,255 @@
+//! Call plan: the settings of one call, from config, method policy and options.
+
+use std::{collections::HashMap, time::Duration};
+
+use rpcnet_balance::{HedgeLatencies, Hedging, Time};
+use rpcnet_registry::Worker;
+use rpcnet_transport::{CallOptions, Priority, inherited};
+use tokio::time::Instant;
+
+use super::{
+    ClusterClientConfig, MethodPolicy, WorkerCallOptions, idempotency_keys::IdempotencyKeys,
+    options::DeadlineChoice, workers::ProbeMode,
+};
+
+/// The settings of a client, which the plan of each call is made of.
+pub(super) struct CallSettings {
+    pub(super) config: ClusterClientConfig,
+    /// Methods that have a policy of their own.
+    methods: HashMap<Box<str>, MethodState>,
+    keys: IdempotencyKeys,
+}
+
+/// A method with a policy of its own, and what is known of its calls.
+struct MethodState {
+    policy: MethodPolicy,
+    /// Recent latencies, if the method hedges.
+    hedge_latencies: Option<HedgeLatencies>,
+}
+
+impl CallSettings {
+    pub(super) fn new(config: ClusterClientConfig) -> Self {
+        let methods = config.methods.iter().map(|(name, policy)| {
+            let state = MethodState {
+                policy: *policy,
+                hedge_latencies: policy.hedging.map(|_| HedgeLatencies::new()),
+            };
+            (name.clone(), state)
+        });
+        Self {
+            methods: methods.collect(),
+            keys: IdempotencyKeys::new(),
+            config,
+        }
+    }
+
+    /// The plan of a unary call that starts now.
+    pub(super) fn unary_plan(&self, method: &str, options: &WorkerCallOptions) -> CallPlan<'_> {
+        self.plan(method, options, Some(self.config.timeout))
+    }
+
+    /// The plan of a stream that is opened now. How long it takes to open is not what it takes, and
+    /// it cannot be had twice.
+    pub(super) fn stream_plan(&self, method: &str, options: &WorkerCallOptions) -> CallPlan<'_> {
+        CallPlan {
+            attempt_timeout: None,
+            hedging: None,
+            hedge_latencies: None,
+            is_stream: true,
+            ..self.plan(method, options, None)
+        }
+    }
+
+    fn plan(
+        &self,
+        method: &str,
+        options: &WorkerCallOptions,
+        default_timeout: Option<Duration>,
+    ) -> CallPlan<'_> {
+        let config = &self.config;
+        let state = self.methods.get(method);
+        let policy = state.map(|state| &state.policy);
+        let started_at = Instant::now();
+        let after = |timeout| started_at.checked_add(timeout);
+        let own_deadline = match options.deadline {
+            DeadlineChoice::Default => policy
+                .and_then(|policy| policy.timeout)
+                .or(default_timeout)
+                .and_then(after),
+            DeadlineChoice::Timeout(timeout) => after(timeout),
+            DeadlineChoice::At(deadline) => Some(deadline),
+            DeadlineChoice::None => None,
+        };
+        let (mut deadline, mut priority) = (own_deadline, options.priority);
+        if !options.without_inheritance {
+            let from = inherited();
+            let end = from.deadline().map(Instant::from_std);
+            // Of two deadlines the earlier one.
+            deadline = end.min(deadline).or(end).or(deadline);
+            priority = priority.or_else(|| from.priority());
+        }
+        let hedging = options
+            .hedging
+            .unwrap_or_else(|| policy.and_then(|policy| policy.hedging));
+        let is_idempotent = || hedging.is_some() || policy.is_some_and(|policy| policy.idempotent);
+        let idempotent = options.idempotent.unwrap_or_else(is_idempotent);
+        let idempotency_key = options.idempotency_key.or_else(|| {
+            let generates = policy.is_some_and(|policy| policy.generates_idempotency_keys);
+            generates.then(|| self.keys.next())
+        });
+        let repeatable = idempotent || (idempotency_key.is_some() && options.idempotent.is_none());
+        let attempt_timeout = options
+            .attempt_timeout
+            .or_else(|| policy.and_then(|policy| policy.attempt_timeout))
+            .or(config.attempt_timeout);
+        CallPlan {
+            started_at,
+            deadline,
+            has_default_deadline: matches!(options.deadline, DeadlineChoice::Default),
+            attempts_max: options.attempts_max.unwrap_or(config.attempts_max),
+            idempotent,
+            repeatable,
+            key: options.key,
+            priority,
+            idempotency_key,
+            attempt_timeout: attempt_timeout.filter(|_| repeatable),
+            hedging: hedging.filter(|_| repeatable),
+            hedge_latencies: state.and_then(|state| state.hedge_latencies.as_ref()),
+            is_stream: false,
+            has_single_target: false,
+            application_errors_fail: options
+                .application_errors_fail
+                .or_else(|| policy.and_then(|policy| policy.application_errors_fail))
+                .unwrap_or(config.application_errors_fail),
+        }
+    }
+}
+
+/// The settings of one call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallPlan<'a> {
+    /// When the call started, and its first attempt.
+    pub(super) started_at: Instant,
+    pub(super) deadline: Option<Instant>,
+    /// The options say nothing of a deadline.
+    has_default_deadline: bool,
+    pub(super) attempts_max: usize,
+    idempotent: bool,
+    /// Whether an attempt that may have been processed may be followed by another one.
+    pub(super) repeatable: bool,
+    /// Hash of what the call is about, for the balancer.
+    pub(super) key: Option<u64>,
+    priority: Option<Priority>,
+    idempotency_key: Option<u128>,
+    attempt_timeout: Option<Duration>,
+    pub(super) hedging: Option<Hedging>,
+    /// Where the latencies of the method are recorded.
+    pub(super) hedge_latencies: Option<&'a HedgeLatencies>,
+    /// The answer comes after the attempt has ended.
+    pub(super) is_stream: bool,
+    /// The call goes to one certain worker.
+    pub(super) has_single_target: bool,
+    /// Whether an error that a handler answered with is a failure of the worker.
+    pub(super) application_errors_fail: bool,
+}
+
+impl CallPlan<'_> {
+    /// For a call to one certain worker.
+    pub(super) fn single_target(self) -> Self {
+        Self {
+            hedging: None,
+            hedge_latencies: None,
+            has_single_target: true,
+            ..self
+        }
+    }
+
+    /// The same settings for a call that starts now.
+    pub(super) fn starting_now(self) -> Self {
+        Self {
+            started_at: Instant::now(),
+            ..self
+        }
+    }
+
+    /// Whether the call may be repeated only because a worker remembers what it has done.
+    pub(super) fn relies_on_idempotency_cache(&self) -> bool {
+        self.idempotency_key.is_some() && !self.idempotent
+    }
+
+    /// Whether the first attempt needs nothing but its future.
+    pub(super) fn fits_quick_path(&self) -> bool {
+        self.attempt_timeout.is_none()
+            && self.hedging.is_none()
+            && self.idempotency_key.is_none()
+            && self.deadline.is_none_or(|end| end > self.started_at)
+    }
+
+    /// When the call probes a worker that refused its method.
+    pub(super) fn probe_mode(&self) -> ProbeMode {
+        match self.attempts_max > 1 && !self.is_stream {
+            true => ProbeMode::WhenDue,
+            false => ProbeMode::WhenOverdue,
+        }
+    }
+
+    /// Tells the worker of an attempt that starts now what its latency is compared with.
+    pub(super) fn set_latency_kind(&self, worker: &mut Worker, method: &str, now: Time) {
+        if self.is_stream {
+            worker.set_stream(now);
+        } else {
+            worker.set_method(method, now);
+        }
+    }
+
+    /// The options of an attempt for the transport.
+    pub(super) fn attempt_options(&self, number: usize, deadline: Option<Instant>) -> CallOptions {
+        let mut options = CallOptions::new()
+            .with_attempt(u8::try_from(number).unwrap_or(u8::MAX))
+            .with_idempotent(self.idempotent)
+            // The plan has what is inherited where the call was made.
+            .without_inheritance();
+        if let Some(priority) = self.priority {
+            options = options.with_priority(priority);
+        }
+        if let Some(key) = self.idempotency_key {
+            options = options.with_idempotency_key(key);
+        }
+        match deadline {
+            Some(end) => options.with_deadline(end.into_std()),
+            // A stream, whose opening has a limit all the same.
+            None if self.has_default_deadline => options,
+            None => options.without_deadline(),
+        }
+    }
+}
+
+/// The deadline of an attempt.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AttemptDeadline {
+    pub(super) at: Option<Instant>,
+    /// It is that of the attempt: the call has more time.
+    pub(super) is_attempt_timeout: bool,
+}
+
+impl AttemptDeadline {
+    pub(super) fn for_call(deadline: Option<Instant>) -> Self {
+        Self {
+            at: deadline,
+            is_attempt_timeout: false,
+        }
+    }
+
+    pub(super) fn for_attempt(plan: &CallPlan<'_>, started_at: Instant) -> Self {
+        let of_attempt = plan
+            .attempt_timeout
+            .and_then(|timeout| started_at.checked_add(timeout));
+        match (plan.deadline, of_attempt) {
+            (deadline, Some(end)) if deadline.is_none_or(|deadline| end < deadline) => Self {
+                at: Some(end),
+                is_attempt_timeout: true,
+            },
+            (deadline, _) => Self::for_call(deadline),
+        }
+    }
+}

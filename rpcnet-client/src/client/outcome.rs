@@ -1,0 +1,163 @@
+//! Outcomes: what an attempt says about its worker, reported to the balancer.
+
+use std::{sync::Arc, time::Duration};
+
+use rpcnet_balance::{Outcome, OutcomeKind, ReportedLoad, Time};
+use rpcnet_registry::{NodeInfo, Worker, WorkerRegistry};
+use rpcnet_transport::{
+    Code, CodecError, ConnectError, LoadReport, Processed, RpcClient, RpcError,
+};
+
+use super::{
+    attempts::AttemptFailure,
+    call_plan::CallPlan,
+    refused_methods::{RefusedMethods, is_as_known},
+    workers::Workers,
+};
+
+impl Workers {
+    /// Notes the workers that could not read a request which another one has served. Those that
+    /// could not read several in a row are passed over; of a request that is served nowhere, the
+    /// request is to blame.
+    pub(super) fn note_unreadable(&self, method: &str, workers: &[(u64, Arc<NodeInfo>)]) {
+        for (id, node) in workers {
+            if self.refused_methods.note_unreadable(method, *id) {
+                self.note_refusal(method, (*id, node));
+            }
+        }
+    }
+
+    fn note_refusal(&self, method: &str, worker: (u64, &Arc<NodeInfo>)) {
+        note_refusal(&self.registry, &self.refused_methods, method, worker);
+    }
+
+    pub(super) fn report_success(
+        &self,
+        method: &str,
+        worker: &Worker,
+        client: &RpcClient,
+        (latency, ended): (Duration, Time),
+    ) {
+        self.refused_methods.on_served(method, worker.endpoint_id());
+        let load = client.load().map(reported_load);
+        let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(ended);
+        worker.report(&outcome.with_reported_load(load));
+    }
+
+    pub(super) fn report_failure(
+        &self,
+        method: &str,
+        plan: &CallPlan<'_>,
+        worker: &Worker,
+        client: Option<&RpcClient>,
+        failure: &AttemptFailure,
+        ended: Time,
+    ) {
+        let (error, code) = (&failure.error, failure.error.code());
+        let addr = failure.addr.unwrap_or(worker.addr);
+        if code == Code::Unavailable && self.connections.has_moved(worker.id(), addr) {
+            // The failure is that of the former address.
+            return;
+        }
+        if code == Code::Unimplemented && error.is_retryable() {
+            self.note_refusal(method, (worker.endpoint_id(), worker.node()));
+        } else if error.processed() == Processed::Yes {
+            self.refused_methods.on_served(method, worker.endpoint_id());
+        }
+        let is_lost = client.is_some_and(RpcClient::is_closed);
+        if is_lost {
+            // Before another call is sent that way.
+            self.connections.prune_closed(worker);
+        }
+        let is_announced = client.is_some_and(|client| client.is_draining() && !client.is_closed());
+        let kind = match code {
+            // It is well, and calls will pass it over.
+            Code::Draining if is_announced => OutcomeKind::Overloaded,
+            // No worker is to blame for a fault of this process.
+            _ if error.is_local() => OutcomeKind::Cancelled,
+            Code::Unavailable if is_lost => OutcomeKind::Unreachable,
+            // Also one that denies this node access.
+            _ if is_unreachable(error, client) => OutcomeKind::Unreachable,
+            _ => outcome_kind(error, plan.application_errors_fail),
+        };
+        // The wish of an answer, or not to retry, is about the call and not about the worker.
+        let retry_after = error
+            .retry_after()
+            .filter(|_| !is_about_the_call(code) && !error.forbids_retry());
+        // Without an answer, what the connection knows is from before the attempt.
+        let is_answered = !matches!(code, Code::Unavailable | Code::DeadlineExceeded);
+        let load = client.filter(|_| is_answered).and_then(RpcClient::load);
+        let outcome = Outcome::new(kind, failure.took)
+            .with_now(ended)
+            .with_retry_after(retry_after)
+            .with_reported_load(load.map(reported_load));
+        worker.report(&outcome);
+        if code == Code::Draining && !is_announced {
+            // A worker that announces its drain is passed over until it says otherwise. This one
+            // refuses quickly, so by load alone it would look like the best choice until the
+            // cluster has heard.
+            self.registry.on_unreachable(worker.endpoint());
+        }
+    }
+}
+
+/// The worker has refused the method: later calls of it pass the worker over.
+pub(super) fn note_refusal(
+    registry: &WorkerRegistry,
+    refused_methods: &RefusedMethods,
+    method: &str,
+    worker: (u64, &Arc<NodeInfo>),
+) {
+    let now = registry.now();
+    refused_methods.note_refusal(method, worker, now, |node| is_as_known(registry, node));
+}
+
+/// What the error of a call says about the worker, whatever is known of the connection to it.
+pub(super) fn outcome_kind(error: &RpcError, application_errors_fail: bool) -> OutcomeKind {
+    match error.code() {
+        Code::Overloaded => OutcomeKind::Overloaded,
+        // The worker has answered. That caller and worker disagree on the types is no failure of
+        // the worker.
+        _ if is_undecodable(error) => OutcomeKind::Success,
+        code if !is_about_the_call(code) => OutcomeKind::Failure,
+        // However quickly it refused, that is not how quickly it serves.
+        _ if error.processed() == Processed::No => OutcomeKind::Refused,
+        _ if application_errors_fail => OutcomeKind::Failure,
+        _ => OutcomeKind::Success,
+    }
+}
+
+/// Whether this side could not decode what the worker sent.
+fn is_undecodable(error: &RpcError) -> bool {
+    let source = std::error::Error::source(error);
+    source.is_some_and(|source| source.is::<CodecError>())
+}
+
+/// Whether the worker answers with this code for reasons that lie in the call.
+fn is_about_the_call(code: Code) -> bool {
+    !matches!(
+        code,
+        Code::Overloaded
+            | Code::Draining
+            | Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Internal
+    )
+}
+
+/// Whether no connection could be made, and not for a fault of this process.
+fn is_unreachable(error: &RpcError, client: Option<&RpcClient>) -> bool {
+    let source = std::error::Error::source(error);
+    let connect: Option<&ConnectError> = source.and_then(|source| source.downcast_ref());
+    client.is_none() && connect.is_some_and(|error| !error.is_local())
+}
+
+/// A load report in the terms of the balancer, which knows no transport.
+fn reported_load(load: LoadReport) -> ReportedLoad {
+    ReportedLoad::new()
+        .with_in_flight(load.in_flight.into())
+        .with_queue_delay(load.queue_delay)
+        .with_busy(load.busy)
+        .with_draining(load.draining)
+}

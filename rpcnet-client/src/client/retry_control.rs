@@ -1,0 +1,83 @@
+//! Retry control: the retry budget that clients share, backoff, counts of attempts.
+
+use std::sync::Arc;
+
+use rpcnet_balance::{
+    RetryBudget, Time,
+    retry::{RetryBackoff, RetryKind},
+};
+use tokio::time::Instant;
+
+use super::{ClusterClientConfig, idempotency_keys::random, stats::CallCounters};
+
+/// What bounds the attempts of all calls of a client, and counts them.
+pub(super) struct RetryControl {
+    budget: Option<Arc<SharedRetryBudget>>,
+    pub(super) backoff: RetryBackoff,
+    pub(super) counters: CallCounters,
+}
+
+impl RetryControl {
+    pub(super) fn new(config: &ClusterClientConfig) -> Self {
+        let (initial, max) = config.backoff;
+        let seed = config.seed.unwrap_or_else(random);
+        Self {
+            budget: config.budget.clone(),
+            backoff: RetryBackoff::seeded(seed, initial, max),
+            counters: CallCounters::default(),
+        }
+    }
+
+    pub(super) fn on_call_succeeded(&self) {
+        if let Some(budget) = &self.budget {
+            budget.tokens.deposit();
+        }
+    }
+
+    /// Counts a retry that starts now, if the budget has a token for it.
+    pub(super) fn admit_retry(&self, kind: RetryKind) -> bool {
+        let is_admitted = !kind.uses_budget() || self.withdraw();
+        if is_admitted {
+            self.counters.count_retry(kind);
+        }
+        is_admitted
+    }
+
+    /// Takes the token of an extra attempt, which starts now, out of the budget.
+    pub(super) fn withdraw(&self) -> bool {
+        self.ask_budget(|budget| budget.tokens.withdraw(budget.now()))
+    }
+
+    /// Whether the budget has a token.
+    pub(super) fn has_budget(&self) -> bool {
+        self.ask_budget(|budget| budget.tokens.level(budget.now()) >= 1.0)
+    }
+
+    fn ask_budget(&self, ask: impl FnOnce(&SharedRetryBudget) -> bool) -> bool {
+        let is_allowed = self.budget.as_deref().is_none_or(ask);
+        if !is_allowed {
+            self.counters.budget_refusals.add_one();
+        }
+        is_allowed
+    }
+}
+
+/// A retry budget with a clock, for all clients that share it.
+#[derive(Debug)]
+pub(super) struct SharedRetryBudget {
+    tokens: RetryBudget,
+    started_at: Instant,
+}
+
+impl SharedRetryBudget {
+    pub(super) fn new(tokens: RetryBudget) -> Self {
+        Self {
+            tokens,
+            started_at: Instant::now(),
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::from(self.started_at.elapsed())
+    }
+}

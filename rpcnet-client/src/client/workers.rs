@@ -1,0 +1,262 @@
+//! Workers as calls see them: selection with a connection, and where the parts of it are kept.
+
+use std::sync::Arc;
+
+use rpcnet_balance::{ExclusionFlags, PickContext, Time};
+use rpcnet_registry::{
+    Candidate, NodeId, NodeInfo, NodeState, SelectError, Worker, WorkerRegistry,
+};
+use rpcnet_transport::pool::PooledConnection;
+use tokio::time::Instant;
+
+use super::{
+    ClusterClientConfig, RefusedMethods, call_plan::CallPlan, connections::WorkerConnections,
+    refused_methods::RefusingWorkers,
+};
+
+/// The workers of a client: who can be selected, the connections to them, and which methods they
+/// refused.
+pub(super) struct Workers {
+    pub(super) registry: Arc<WorkerRegistry>,
+    pub(super) connections: WorkerConnections,
+    pub(super) refused_methods: Arc<RefusedMethods>,
+}
+
+/// The method of a call, and which workers it may go to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallTarget<'m, 'd> {
+    pub(super) method: &'m str,
+    pub(super) destination: Destination<'d>,
+}
+
+/// Which workers a call may go to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Destination<'a> {
+    /// Any worker that matches the filter.
+    Matching(Option<&'a str>),
+    /// This one alone.
+    Only(&'a Candidate),
+}
+
+/// When a call probes a worker that refused its method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProbeMode {
+    Never,
+    /// If the worker still refuses, another attempt follows.
+    WhenDue,
+    /// If the worker still refuses, the call fails.
+    WhenOverdue,
+}
+
+impl Workers {
+    pub(super) fn new(registry: Arc<WorkerRegistry>, config: &ClusterClientConfig) -> Self {
+        let refused_methods = Arc::<RefusedMethods>::default();
+        Self {
+            connections: WorkerConnections::new(config, &registry, &refused_methods),
+            refused_methods,
+            registry,
+        }
+    }
+
+    /// Starts to follow the cluster, if that has not started.
+    pub(super) fn follow(&self) {
+        self.connections.follow(&self.registry);
+    }
+
+    /// The time now, as balancers have it.
+    pub(super) fn now(&self) -> Time {
+        self.registry.time(Instant::now().into_std())
+    }
+
+    /// All workers that match and can be reached, those that refused the method last. None counts
+    /// as in flight before its call begins.
+    pub(super) fn candidates(
+        &self,
+        method: &str,
+        filter: Option<&str>,
+    ) -> Result<Vec<Candidate>, SelectError> {
+        self.follow();
+        let mut candidates = self.registry.candidates(filter)?;
+        if let Some(refusing) = self.refused_methods.workers_refusing(method) {
+            // A caller that wants only some replies need not wait for refusals.
+            candidates.sort_by_key(|worker| refusing.contains(worker.endpoint_id()));
+        }
+        Ok(candidates)
+    }
+
+    /// A worker that is not excluded, and the connection to it. If there is another, not one that
+    /// could not be reached a moment ago, nor one that drains, as it has said on its connection.
+    pub(super) fn pick(
+        &self,
+        plan: &CallPlan<'_>,
+        target: CallTarget<'_, '_>,
+        excluded: &[u64],
+        now: Instant,
+    ) -> Result<(Worker, PooledConnection), SelectError> {
+        self.pick_probing(plan, target, excluded, now, plan.probe_mode())
+    }
+
+    /// Like [`pick`](Self::pick), never a worker that refused the method.
+    pub(super) fn pick_without_method_probe(
+        &self,
+        plan: &CallPlan<'_>,
+        target: CallTarget<'_, '_>,
+        excluded: &[u64],
+    ) -> Result<(Worker, PooledConnection), SelectError> {
+        self.pick_probing(plan, target, excluded, Instant::now(), ProbeMode::Never)
+    }
+
+    fn pick_probing(
+        &self,
+        plan: &CallPlan<'_>,
+        target: CallTarget<'_, '_>,
+        excluded: &[u64],
+        now: Instant,
+        probe_mode: ProbeMode,
+    ) -> Result<(Worker, PooledConnection), SelectError> {
+        let now = self.registry.time(now.into_std());
+        let filter = match target.destination {
+            Destination::Matching(filter) => filter,
+            Destination::Only(candidate) => {
+                return self.begin_on(candidate, plan, target.method, excluded, now);
+            }
+        };
+        let mut cx = PickContext::new().with_excluded(excluded).with_now(now);
+        if let Some(key) = plan.key {
+            cx = cx.with_key(key);
+        }
+        let (mut worker, connection) = match self.refused_methods.workers_refusing(target.method) {
+            None => self.pick_not_draining(filter, &cx)?,
+            Some(refusing) => self.pick_avoiding_refusals(&refusing, filter, &cx, probe_mode)?,
+        };
+        plan.set_latency_kind(&mut worker, target.method, now);
+        Ok((worker, connection))
+    }
+
+    /// That worker, unless it was tried and must not be tried again yet.
+    fn begin_on(
+        &self,
+        candidate: &Candidate,
+        plan: &CallPlan<'_>,
+        method: &str,
+        excluded: &[u64],
+        now: Time,
+    ) -> Result<(Worker, PooledConnection), SelectError> {
+        if excluded.contains(&candidate.endpoint_id()) {
+            return Err(SelectError::AllExcluded {
+                filter: String::new(),
+                reachable: 1,
+            });
+        }
+        let mut worker = candidate.begin();
+        plan.set_latency_kind(&mut worker, method, now);
+        let connection = self.connections.connection(&worker);
+        Ok((worker, connection))
+    }
+
+    /// That same process again, if it can be reached.
+    pub(super) fn pick_same_process(
+        &self,
+        plan: &CallPlan<'_>,
+        target: CallTarget<'_, '_>,
+        id: &NodeId,
+    ) -> Option<(Worker, PooledConnection)> {
+        let Destination::Matching(filter) = target.destination else {
+            return None;
+        };
+        let worker = self.registry.select_named(filter, &id.name).ok()?;
+        let mut worker = Some(worker).filter(|worker| worker.id() == id)?;
+        plan.set_latency_kind(&mut worker, target.method, self.now());
+        let connection = self.connections.connection(&worker);
+        Some((worker, connection))
+    }
+
+    /// A worker that has not refused the method, except for the one call that probes whether it
+    /// still does.
+    #[cold]
+    fn pick_avoiding_refusals(
+        &self,
+        refusing: &RefusingWorkers,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+        probe_mode: ProbeMode,
+    ) -> Result<(Worker, PooledConnection), SelectError> {
+        let is_first = cx.excluded().is_empty();
+        if is_first && probe_mode != ProbeMode::Never {
+            let is_repeatable = probe_mode == ProbeMode::WhenDue;
+            let pick = |node: &NodeInfo| self.pick_healthy_named(filter, node);
+            if let Some(picked) = refusing.claim_probe(cx.now(), is_repeatable, pick) {
+                return Ok(picked);
+            }
+        }
+        match self.pick_not_draining(filter, &cx.with_incompatible(refusing.ids())) {
+            // All have refused it: one is asked, once, since that may have changed; in rotation,
+            // which balancers promise only for one pick a call.
+            Err(SelectError::AllExcluded { .. }) if is_first => {
+                let mut rotation = (0..REFUSING_TRIED_MAX).map(|_| refusing.next_in_rotation());
+                rotation
+                    .find_map(|node| self.pick_healthy_named(filter, node))
+                    .map_or_else(|| self.pick_not_draining(filter, cx), Ok)
+            }
+            picked => picked,
+        }
+    }
+
+    /// That worker, if there is no other reason to pass it over and no need to wait for it.
+    fn pick_healthy_named(
+        &self,
+        filter: Option<&str>,
+        node: &NodeInfo,
+    ) -> Option<(Worker, PooledConnection)> {
+        let worker = self.registry.select_named(filter, &node.id.name).ok()?;
+        let is_healthy =
+            worker.node().state == NodeState::Alive && worker.endpoint().flags().is_empty();
+        match self.connections.connection(&worker) {
+            PooledConnection::Ready(client) if is_healthy && !client.is_draining() => {
+                Some((worker, PooledConnection::Ready(client)))
+            }
+            _ => None,
+        }
+    }
+
+    fn pick_not_draining(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+    ) -> Result<(Worker, PooledConnection), SelectError> {
+        let worker = self.registry.select(filter, cx)?;
+        let (mut worker, mut connection) = match self.connections.connection(&worker) {
+            // Whether it can be reached again is probed beside the call, which goes elsewhere.
+            PooledConnection::Pending(pending) if worker.is_probe() => {
+                self.connections.probe(worker, pending);
+                self.pick_without_probe(filter, cx)?
+            }
+            connection => (worker, connection),
+        };
+        // Each round flags one more, unless a user's balancer picks flagged ones all the same.
+        while connection.is_draining()
+            && !worker.endpoint().flags().contains(ExclusionFlags::DRAINING)
+        {
+            self.registry.set_draining(worker.endpoint(), true);
+            // The drain may have ended before that was noted, and no event would say so again.
+            if !connection.is_draining() {
+                self.registry.set_draining(worker.endpoint(), false);
+            }
+            (worker, connection) = self.pick_without_probe(filter, cx)?;
+        }
+        Ok((worker, connection))
+    }
+
+    fn pick_without_probe(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+    ) -> Result<(Worker, PooledConnection), SelectError> {
+        let worker = self.registry.select_without_probe(filter, cx)?;
+        let connection = self.connections.connection(&worker);
+        Ok((worker, connection))
+    }
+}
+
+/// How many workers that refused a method are looked at for one to be asked again, if all have.
+const REFUSING_TRIED_MAX: usize = 4;
