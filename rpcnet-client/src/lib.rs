@@ -1,10 +1,11 @@
 //! Clusters of services that find each other, notice failures and call each other over QUIC.
 //!
-//! Services on several machines want to call one another. Which of them are there, and which are dead? Who takes the next
-//! call, and what if it fails? This crate is the whole answer, put together of parts that can be had one by one: a
-//! [`Node`] gossips, serves and calls on one UDP port, and its [`ClusterClient`] calls whichever worker is best.
+//! Services on several machines want to call one another. Which of them are there, and which have
+//! failed? Which one takes the next call, and what if it fails? This crate is the whole answer, put
+//! together of parts that can be had one by one: a [`Node`] gossips, serves and calls on one UDP
+//! port, and its [`ClusterClient`] selects a worker for each call.
 //!
-//! # In short
+//! # A node
 //!
 //! ```no_run
 //! # use rpcnet_client::{ClusterKey, Node, Router, Tls};
@@ -27,7 +28,7 @@
 //!
 //! [`Node`] has the same as an example that runs, without files and fixed ports.
 //!
-//! # Who is there
+//! # Membership
 //!
 //! ```
 //! use std::sync::Arc;
@@ -67,7 +68,7 @@
 //! # }
 //! ```
 //!
-//! # Who takes the next call
+//! # Worker selection and calls
 //!
 //! ```
 //! use std::sync::Arc;
@@ -100,7 +101,8 @@
 //! # }
 //! ```
 //!
-//! A [`Node`] has all of these made already: [`nodes`](Node::nodes), [`workers`](Node::workers), [`client`](Node::client).
+//! A [`Node`] has all of these made already: [`nodes`](Node::nodes), [`workers`](Node::workers),
+//! [`client`](Node::client).
 //!
 //! # The parts
 //!
@@ -116,15 +118,19 @@
 //!
 //! # What it does not do
 //!
-//! No consensus and no leader: gossip is about who is there, and two halves of a split cluster both
-//! go on, unless they ask before they serve which of them may: [`Node::may_serve`]. No queue: a
-//! call that no worker takes fails, with an error that says so.
+//! No consensus and no leader: gossip is about which nodes there are, and two halves of a split
+//! cluster both go on, unless they ask before they serve which of them may: [`Node::may_serve`]. No
+//! queue: a call that no worker takes fails, with an error that says so.
 //!
 //! # Features
 //!
-//! - `dev-certs` (default): `DevCa`, an authority for development and tests.
+//! - `gossip` (default): [`Node`], and membership by gossip with `rpcnet-swim`. Without it a
+//!   [`ClusterClient`] calls the workers of a [`StaticMembership`](registry::StaticMembership) or of
+//!   a [`Membership`](registry::Membership) of the user's.
+//! - `dev-certs`: `DevCa`, a certificate authority for development and tests.
 
 mod client;
+#[cfg(feature = "gossip")]
 mod node;
 
 pub use client::{
@@ -132,12 +138,14 @@ pub use client::{
     MethodPolicy, QuorumError, QuorumFailure, StopReason, WorkerCallOptions, WorkerReplies,
     WorkerStream,
 };
+#[cfg(feature = "gossip")]
 pub use node::{DrainReport, Node, NodeBuilder, NodeError, NodeShutdownReport};
 pub use rpcnet_balance::{Balancer, Hedging, PickContext, RetryBudget, View};
 pub use rpcnet_registry::{
     ClusterEvent, Filter, LoadBalancingStrategy, NodeId, NodeRegistry, NodeState, SERVES_TAG,
     SelectError, SourceState, Worker, WorkerRegistry,
 };
+#[cfg(feature = "gossip")]
 pub use rpcnet_swim::{
     ClusterConfig, ClusterKey, ClusterMembership, Decision, DenyReason, JoinError, KeyRing,
     MembershipState, PartitionStatus, SplitBrainPolicy,
@@ -148,16 +156,17 @@ pub use rpcnet_transport::{
     CallContext, CallOptions, Code, ConnectError, Endpoint, PeerIdentity, Priority, Processed, Raw,
     Receiver, Router, RpcClient, RpcError, RpcServer, Sender, Status, Tls, TransportConfig, Upload,
 };
-pub use {
-    rpcnet_balance as balance, rpcnet_phi as phi, rpcnet_registry as registry, rpcnet_swim as swim,
-    rpcnet_transport as transport,
-};
+pub use {rpcnet_balance as balance, rpcnet_registry as registry, rpcnet_transport as transport};
+#[cfg(feature = "gossip")]
+pub use {rpcnet_phi as phi, rpcnet_swim as swim};
 
-/// The names to begin with, at one place.
+/// The names to begin with, in one place.
 pub mod cluster {
+    #[cfg(feature = "gossip")]
+    pub use crate::ClusterMembership;
     pub use crate::{
-        ClusterClient, ClusterClientConfig, ClusterEvent, ClusterMembership, LoadBalancingStrategy,
-        NodeRegistry, WorkerRegistry,
+        ClusterClient, ClusterClientConfig, ClusterEvent, LoadBalancingStrategy, NodeRegistry,
+        WorkerRegistry,
     };
 }
 
