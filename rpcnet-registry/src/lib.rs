@@ -61,6 +61,7 @@ mod filter;
 mod membership;
 mod node;
 mod node_registry;
+pub mod refusals;
 mod snapshot;
 mod source;
 mod static_membership;

@@ -6,7 +6,10 @@ use std::{
 };
 
 use rpcnet_balance::{Endpoint as BalancedEndpoint, Outcome, OutcomeKind};
-use rpcnet_registry::{ClusterEvent, Events, NodeId, NodeInfo, NodeState, Worker, WorkerRegistry};
+use rpcnet_registry::{
+    ClusterEvent, Events, NodeId, NodeInfo, NodeState, Worker, WorkerRegistry,
+    refusals::RefusedMethods,
+};
 use rpcnet_transport::{
     CloseReason, Endpoint,
     pool::{
@@ -16,7 +19,7 @@ use rpcnet_transport::{
 };
 use tokio::{task::AbortHandle, time::Instant};
 
-use super::{ClusterClientConfig, RefusedMethods, refused_methods::is_as_known};
+use super::ClusterClientConfig;
 
 /// Connections to workers, shared by all calls of a client.
 pub(super) struct WorkerConnections {
@@ -180,7 +183,7 @@ impl Shared {
 
     fn is_as_known(&self, known: &NodeInfo) -> bool {
         let registry = self.registry.upgrade();
-        registry.is_some_and(|registry| is_as_known(&registry, known))
+        registry.is_some_and(|registry| registry.is_as_known(known))
     }
 }
 

@@ -107,14 +107,7 @@ impl ClusterError {
     /// Why the call was not tried again.
     pub fn stop_reason(&self) -> StopReason {
         match self {
-            Self::Connect {
-                stop_reason: gave_up,
-                ..
-            }
-            | Self::Rpc {
-                stop_reason: gave_up,
-                ..
-            } => *gave_up,
+            Self::Connect { stop_reason, .. } | Self::Rpc { stop_reason, .. } => *stop_reason,
             Self::DeadlineExceeded { .. } => StopReason::Deadline,
             Self::Select(_) => StopReason::NoWorkerLeft,
             Self::Encode(_) | Self::Decode { .. } => StopReason::NotRetryable,
@@ -189,19 +182,19 @@ impl fmt::Display for ClusterError {
             Self::Encode(_) => f.write_str("cannot encode the request"),
             Self::Connect {
                 attempts,
-                stop_reason: gave_up,
+                stop_reason,
                 ..
             } => {
                 f.write_str("cannot connect to a worker")?;
-                write_attempts(f, attempts, *gave_up, fmt::Display::fmt)
+                write_attempts(f, attempts, *stop_reason, fmt::Display::fmt)
             }
             Self::Rpc {
                 attempts,
-                stop_reason: gave_up,
+                stop_reason,
                 ..
             } => {
                 f.write_str("the call to a worker failed")?;
-                write_attempts(f, attempts, *gave_up, fmt::Display::fmt)
+                write_attempts(f, attempts, *stop_reason, fmt::Display::fmt)
             }
             Self::DeadlineExceeded { attempts } => {
                 f.write_str("deadline exceeded")?;

@@ -14,13 +14,11 @@ mod operation;
 mod options;
 mod outcome;
 mod quorum;
-mod refused_methods;
 mod retry_control;
 mod retry_decision;
 mod stats;
 mod status;
 mod streams;
-mod unreadable_requests;
 mod workers;
 
 use std::{fmt, sync::Arc};
@@ -46,7 +44,6 @@ use self::{
     call_plan::CallSettings,
     executor::Executor,
     operation::UnaryCall,
-    refused_methods::RefusedMethods,
     retry_control::RetryControl,
     workers::{CallTarget, Destination, Workers},
 };

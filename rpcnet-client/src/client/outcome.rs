@@ -3,17 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use rpcnet_balance::{Outcome, OutcomeKind, ReportedLoad, Time};
-use rpcnet_registry::{NodeInfo, Worker, WorkerRegistry};
+use rpcnet_registry::{NodeInfo, Worker, WorkerRegistry, refusals::RefusedMethods};
 use rpcnet_transport::{
     Code, CodecError, ConnectError, LoadReport, Processed, RpcClient, RpcError,
 };
 
-use super::{
-    attempts::AttemptFailure,
-    call_plan::CallPlan,
-    refused_methods::{RefusedMethods, is_as_known},
-    workers::Workers,
-};
+use super::{attempts::AttemptFailure, call_plan::CallPlan, workers::Workers};
 
 impl Workers {
     /// Notes the workers that could not read a request which another one has served. Those that
@@ -109,7 +104,7 @@ pub(super) fn note_refusal(
     worker: (u64, &Arc<NodeInfo>),
 ) {
     let now = registry.now();
-    refused_methods.note_refusal(method, worker, now, |node| is_as_known(registry, node));
+    refused_methods.note_refusal(method, worker, now, |node| registry.is_as_known(node));
 }
 
 /// What the error of a call says about the worker, whatever is known of the connection to it.

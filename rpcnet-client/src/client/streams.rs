@@ -13,7 +13,7 @@ use std::{
 
 use futures::Stream;
 use rpcnet_balance::{Outcome, OutcomeKind};
-use rpcnet_registry::{NodeId, Worker, WorkerRegistry};
+use rpcnet_registry::{NodeId, Worker, WorkerRegistry, refusals::RefusedMethods};
 use rpcnet_transport::{
     CallOptions, Code, Decode, Encode, Raw, Receiver, RpcClient, RpcError, Sender, Upload,
 };
@@ -24,7 +24,6 @@ use super::{
     call_plan::CallPlan,
     operation::OpenStream,
     outcome::{note_refusal, outcome_kind},
-    refused_methods::RefusedMethods,
     retry_decision::is_unreadable,
     workers::{CallTarget, Destination},
 };

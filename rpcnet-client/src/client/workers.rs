@@ -5,14 +5,12 @@ use std::sync::Arc;
 use rpcnet_balance::{ExclusionFlags, PickContext, Time};
 use rpcnet_registry::{
     Candidate, NodeId, NodeInfo, NodeState, SelectError, Worker, WorkerRegistry,
+    refusals::{RefusedMethods, RefusingWorkers},
 };
 use rpcnet_transport::pool::PooledConnection;
 use tokio::time::Instant;
 
-use super::{
-    ClusterClientConfig, RefusedMethods, call_plan::CallPlan, connections::WorkerConnections,
-    refused_methods::RefusingWorkers,
-};
+use super::{ClusterClientConfig, call_plan::CallPlan, connections::WorkerConnections};
 
 /// The workers of a client: who can be selected, the connections to them, and which methods they
 /// refused.

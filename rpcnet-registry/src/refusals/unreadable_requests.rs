@@ -1,4 +1,4 @@
-//! Requests that workers could not read: whether that lies with a worker or with the requests.
+//! Unreadable requests: whether a worker or the requests are to blame.
 
 use std::{
     collections::HashMap,
@@ -9,11 +9,11 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use rpcnet_registry::NodeInfo;
 
-use super::refused_methods::is_unchanged;
+use super::is_unchanged;
+use crate::NodeInfo;
 
-/// Counts requests in a row that a worker could not read, by method.
+/// Counters of requests in a row that a worker could not read, by method.
 ///
 /// Bounded: [`METHODS_MAX`] methods, of each [`COUNTED_MAX`] workers that are counted and
 /// [`READERS_MAX`] that are known to read it. Methods are the caller's own, and may be made up.
@@ -39,16 +39,16 @@ struct UnreadableStreak {
 }
 
 impl UnreadableRequests {
-    /// A worker could not read a request that another one has served. Says whether there were
-    /// enough of them in a row: one proves little, which may be made so that one worker alone reads
-    /// it.
+    /// Counts a request that a worker could not read and another one has served. `true` if there
+    /// were enough of them in a row: one proves little, since it may be made so that one worker
+    /// alone reads it.
     pub(super) fn count(&self, method: &str, id: u64) -> bool {
         self.count_one(method, id, true)
     }
 
-    /// A worker could not read the request of a stream, which is not sent to another one. Says
-    /// whether there were enough of them in a row, of a worker that has read none, while another
-    /// one has served the method: else the requests may be to blame.
+    /// Counts the request of a stream that a worker could not read, which is not sent to another
+    /// one. `true` if there were enough of them in a row, of a worker that has read none, while
+    /// another one has served the method: otherwise the requests may be to blame.
     pub(super) fn count_stream(&self, method: &str, (id, node): (u64, &NodeInfo)) -> bool {
         let is_reader = self
             .stream_readers
@@ -137,7 +137,7 @@ impl UnreadableStreak {
     }
 }
 
-/// Requests that are enough.
+/// Requests in a row that are enough.
 const STREAK_MIN: u8 = 3;
 
 /// How many methods are remembered.
@@ -151,9 +151,8 @@ const READERS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use rpcnet_registry::NodeId;
-
     use super::*;
+    use crate::NodeId;
 
     fn node(id: u64, epoch: u64) -> Arc<NodeInfo> {
         let id = NodeId::new(format!("w{id}"), epoch);

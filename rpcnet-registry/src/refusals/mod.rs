@@ -1,4 +1,6 @@
-//! Memory of refused methods: which workers do not know a method, or cannot read requests for it.
+//! Refused methods: which workers do not know a method, or cannot read requests for it.
+
+mod unreadable_requests;
 
 use std::{
     collections::HashMap,
@@ -12,18 +14,21 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rpcnet_balance::Time;
-use rpcnet_registry::{NodeInfo, WorkerRegistry};
 
-use super::unreadable_requests::UnreadableRequests;
+use self::unreadable_requests::UnreadableRequests;
+use crate::{NodeInfo, WorkerRegistry};
 
-/// Which workers refused which methods before running them, as calls found out. Calls of a method
-/// pass those workers over; one call is sent there again, as a probe, after [`PROBE_AFTER_MIN`],
-/// and twice as late each time.
+/// Memory of the workers that refused a method before running it, as calls found out.
 ///
-/// Bounded: [`METHODS_MAX`] methods, of each [`WORKERS_MAX`] workers. Methods are the caller's own,
-/// and may be made up.
+/// Calls of a method pass these workers over ([`PickContext::with_incompatible`]). One call is sent
+/// there again, as a probe, after 5 s, and after twice as long each time, up to 5 min.
+///
+/// Bounded: 256 methods, of each 1,024 workers. Method names are the caller's own, and may be made
+/// up. A read takes no lock; nearly always nothing is remembered, and a read is one atomic load.
+///
+/// [`PickContext::with_incompatible`]: rpcnet_balance::PickContext::with_incompatible
 #[derive(Debug, Default)]
-pub(super) struct RefusedMethods {
+pub struct RefusedMethods {
     /// Whether there are any. Nearly always there are none, and a pick reads no more than this.
     is_any: AtomicBool,
     methods: ArcSwap<Methods>,
@@ -34,9 +39,9 @@ pub(super) struct RefusedMethods {
 
 type Methods = HashMap<Arc<str>, Arc<RefusingWorkers>>;
 
-/// The workers that refused one method. Never changes, but for the times of probes.
+/// The workers that refused one method. Immutable, except for the times of probes.
 #[derive(Debug)]
-pub(super) struct RefusingWorkers {
+pub struct RefusingWorkers {
     /// Endpoint ids, in ascending order.
     ids: Box<[u64]>,
     /// The workers, in the same order.
@@ -45,7 +50,7 @@ pub(super) struct RefusingWorkers {
     probe_at: AtomicU64,
     /// When the latest one was noted.
     noted_at: Time,
-    /// Counter of the turns of the workers when all refuse.
+    /// Counter of the rotation that applies when all workers refuse.
     rotation: AtomicUsize,
 }
 
@@ -63,27 +68,30 @@ struct RefusingWorker {
 
 impl RefusedMethods {
     /// The workers that refused this method, if any.
-    pub(super) fn workers_refusing(&self, method: &str) -> Option<Arc<RefusingWorkers>> {
+    #[must_use]
+    pub fn workers_refusing(&self, method: &str) -> Option<Arc<RefusingWorkers>> {
         if !self.is_any.load(Relaxed) {
             return None;
         }
         self.methods.load().get(method).cloned()
     }
 
-    /// A worker could not read a request that another one has served. Says whether it is to be
-    /// passed over.
-    pub(super) fn note_unreadable(&self, method: &str, id: u64) -> bool {
+    /// Counts a request that a worker could not read and another worker has served. `true` after
+    /// three in a row: the worker is to be noted as refusing the method.
+    pub fn note_unreadable(&self, method: &str, id: u64) -> bool {
         self.unreadable.count(method, id)
     }
 
-    /// A worker could not read the request of a stream. Says whether it is to be passed over.
-    pub(super) fn note_unreadable_stream(&self, method: &str, worker: (u64, &NodeInfo)) -> bool {
+    /// Counts a request of a stream that a worker could not read. `true` after three in a row, if
+    /// the worker has read none and another one has served the method meanwhile: the worker is to
+    /// be noted as refusing the method. Otherwise the requests may be to blame.
+    pub fn note_unreadable_stream(&self, method: &str, worker: (u64, &NodeInfo)) -> bool {
         self.unreadable.count_stream(method, worker)
     }
 
-    /// A worker has refused this method, unless it is known by now that `is_current` does not hold
-    /// for it any more.
-    pub(super) fn note_refusal(
+    /// Notes that a worker, given by its endpoint id and node, has refused this method; unless
+    /// `is_current` does not hold for it any more.
+    pub fn note_refusal(
         &self,
         method: &str,
         (id, node): (u64, &Arc<NodeInfo>),
@@ -122,14 +130,14 @@ impl RefusedMethods {
         self.store(methods);
     }
 
-    /// A worker has served this method.
-    pub(super) fn on_served(&self, method: &str, id: u64) {
+    /// Notes that a worker has served this method: it refuses the method no longer.
+    pub fn on_served(&self, method: &str, id: u64) {
         self.unreadable.on_served(method, id);
         self.forget(method, id);
     }
 
-    /// A worker has answered a stream of this method.
-    pub(super) fn on_stream_served(&self, method: &str, worker: (u64, &Arc<NodeInfo>)) {
+    /// Notes that a worker has answered a stream of this method.
+    pub fn on_stream_served(&self, method: &str, worker: (u64, &Arc<NodeInfo>)) {
         self.unreadable.on_stream_served(method, worker);
         self.forget(method, worker.0);
     }
@@ -143,9 +151,9 @@ impl RefusedMethods {
         }
     }
 
-    /// Forgets what is not so of any more: what refused was another process, at another address, or
-    /// with other tags.
-    pub(super) fn retain_nodes(&self, mut is_current: impl FnMut(&NodeInfo) -> bool) {
+    /// Forgets the workers that are not current any more: what refused was another process, at
+    /// another address, or with other tags.
+    pub fn retain_nodes(&self, mut is_current: impl FnMut(&NodeInfo) -> bool) {
         if self.is_any.load(Relaxed) {
             self.retain(|_, worker| is_current(&worker.node));
         }
@@ -184,33 +192,35 @@ impl RefusingWorkers {
         }
     }
 
-    /// One of them, each in its turn.
-    pub(super) fn next_in_rotation(&self) -> &Arc<NodeInfo> {
+    /// One of them, in rotation: for a call of a method that all workers refuse.
+    pub fn next_in_rotation(&self) -> &Arc<NodeInfo> {
         let turn = self.rotation.fetch_add(1, Relaxed);
         &self.workers[turn % self.workers.len()].node
     }
 
     /// Their endpoint ids, in ascending order.
-    pub(super) fn ids(&self) -> &[u64] {
+    #[must_use]
+    pub fn ids(&self) -> &[u64] {
         &self.ids
     }
 
     /// Whether the worker with this endpoint id is one of them.
-    pub(super) fn contains(&self, id: u64) -> bool {
+    #[must_use]
+    pub fn contains(&self, id: u64) -> bool {
         self.ids.binary_search(&id).is_ok()
     }
 
-    /// What `pick` gives for a worker that a call of now shall probe, if one is due and can be
-    /// picked. The next probe of it is due later, whatever comes of this one; of one that cannot be
-    /// picked it stays due. A call that fails if the worker still refuses, since it cannot be
-    /// repeated, probes it only when no other call has for a while.
-    pub(super) fn claim_probe<T>(
+    /// Claims the probe of a worker, if one is due and `pick` gives something for that worker. Its
+    /// next probe is due later, whatever comes of this one; a worker that cannot be picked stays
+    /// due. A call that is not repeatable fails if the worker still refuses: it probes a worker only
+    /// when no other call has for a minute.
+    pub fn claim_probe<T>(
         &self,
         now: Time,
         is_repeatable: bool,
         pick: impl Fn(&NodeInfo) -> Option<T>,
     ) -> Option<T> {
-        let patience = if is_repeatable {
+        let extra_delay = if is_repeatable {
             Duration::ZERO
         } else {
             UNREPEATABLE_PROBE_DELAY
@@ -218,7 +228,7 @@ impl RefusingWorkers {
         let due = |probe_at: &AtomicU64| {
             probe_at
                 .load(Relaxed)
-                .saturating_add(patience.as_nanos() as u64)
+                .saturating_add(extra_delay.as_nanos() as u64)
         };
         if now.as_nanos() < due(&self.probe_at) {
             return None;
@@ -262,16 +272,18 @@ impl RefusingWorker {
     }
 }
 
-/// Whether a worker is the same process, at the same address and with the same tags, as selection
-/// knows it now.
-pub(super) fn is_as_known(registry: &WorkerRegistry, known: &NodeInfo) -> bool {
-    registry
-        .node(&known.id.name)
-        .is_some_and(|node| !node.state.is_gone() && is_unchanged(&node, known))
+impl WorkerRegistry {
+    /// Whether a worker is the same process, at the same address and with the same tags, as
+    /// selection knows it now.
+    #[must_use]
+    pub fn is_as_known(&self, known: &NodeInfo) -> bool {
+        self.node(&known.id.name)
+            .is_some_and(|node| !node.state.is_gone() && is_unchanged(&node, known))
+    }
 }
 
 /// Whether both are the same process, at the same address and with the same tags.
-pub(super) fn is_unchanged(one: &NodeInfo, other: &NodeInfo) -> bool {
+fn is_unchanged(one: &NodeInfo, other: &NodeInfo) -> bool {
     std::ptr::eq(one, other)
         || (&one.id, one.addr, &one.tags) == (&other.id, other.addr, &other.tags)
 }
@@ -297,9 +309,8 @@ const WORKERS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use rpcnet_registry::NodeId;
-
     use super::*;
+    use crate::NodeId;
 
     fn at(seconds: u64) -> Time {
         Time::ZERO + Duration::from_secs(seconds)
